@@ -159,6 +159,7 @@ async function ours(place: Place, transport: Transport, form: Form): Promise<Fig
     publication: PUBLICATION,
     selection: new TableSelection([]),
     readsRows: true,
+    copySessions: 1,
     chosenKey: () => null,
     logger: SILENT,
   };

@@ -3,6 +3,7 @@ import type { CapturedTables, TableShape } from "../core/contracts/catalog.ts";
 import type { ChangeLog } from "../core/contracts/change-log.ts";
 import type { FirstCopy, LogAdmin } from "../core/contracts/log-admin.ts";
 import type { Positions } from "../core/contracts/positions.ts";
+import type { RawRows } from "../core/contracts/raw/raw-copy.ts";
 import type { Chunk, RowReads } from "../core/contracts/row-reads.ts";
 import type { Source } from "../core/contracts/source.ts";
 import type { Block } from "../core/model/block.ts";
@@ -127,11 +128,22 @@ function ruledAdmin(admin: LogAdmin, ruling: Ruling): LogAdmin {
 }
 
 function ruledCopy(copy: FirstCopy, { tables, blocks }: Ruling): FirstCopy {
+  const { raw } = copy;
   return {
+    ...(raw === undefined ? {} : { raw: ruledRaw(raw) }),
     tables: copy.tables.map((shape) => tables.shape(shape)),
     generations: copy.generations,
     read: (table, signal) => ruledAll(copy.read(tables.inCopy(table), signal), blocks),
     close: () => copy.close(),
+  };
+}
+
+/** Rules need the cells. */
+function ruledRaw(raw: RawRows): RawRows {
+  return {
+    form: raw.form,
+    sessionCountMax: raw.sessionCountMax,
+    table: async (table, signal) => (table.ruled === undefined ? await raw.table(table, signal) : null),
   };
 }
 

@@ -21,7 +21,7 @@ import { IN_VAIN_MS_MAX } from "./retry.ts";
 import { SinkTables, type TableTaker } from "./schema/sink-tables.ts";
 import { SuspendedTables } from "./schema/suspended-tables.ts";
 import { TableGate } from "./schema/table-gate.ts";
-import type { CopyProgress } from "./snapshot/first-copy.ts";
+import type { CopyProgress } from "./snapshot/copy-parts.ts";
 import { askAgain, RESUMED, snapshotStatus } from "./snapshot/snapshots.ts";
 import { tablePaused } from "./errors.ts";
 import { findLog, startingPoint } from "./start.ts";

@@ -17,7 +17,8 @@ import { CatalogWatch } from "./schema/catalog-watch.ts";
 import type { SinkTables } from "./schema/sink-tables.ts";
 import type { SuspendedTables } from "./schema/suspended-tables.ts";
 import type { TableGate } from "./schema/table-gate.ts";
-import { type CopyProgress, firstCopy } from "./snapshot/first-copy.ts";
+import type { CopyProgress } from "./snapshot/copy-parts.ts";
+import { firstCopy } from "./snapshot/first-copy.ts";
 import { Refiller } from "./snapshot/refiller.ts";
 import { type FoundLog, OPENING_MS_MAX } from "./start.ts";
 import { Acknowledger } from "./stream/acknowledger.ts";
@@ -286,6 +287,7 @@ export class Streaming {
     const progress = (this.#copyProgress = { tableCount: tables.length, tablesDone: 0, rowsRead: 0 });
     const joined = Promise.all(runners.map((runner) => runner.joined));
     await withTimeout(joined, { clock, signal, timeoutMs: OPENING_MS_MAX, late: () => null });
+    const version = baseVersion(lane.position.epoch);
     const parts = {
       clock,
       news,
@@ -295,7 +297,8 @@ export class Streaming {
       push: (worker: SinkWorker, work: Work) => lane.push(worker, work),
       wants: (worker: SinkWorker, table: TableVersion) => taken.fills(worker.name, table),
       // A sink without a checkpoint may also have rows of earlier epochs. In a first epoch no row is below the base.
-      sweepBelow: lane.position.epoch > 1 ? baseVersion(lane.position.epoch) : null,
+      sweepBelow: lane.position.epoch > 1 ? version : null,
+      version,
       completeness: (table: TableVersion) => completeFor(table, copy.generations.get(table.id) ?? ""),
       logger,
     };

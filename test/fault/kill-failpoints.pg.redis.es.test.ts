@@ -145,6 +145,8 @@ const ELSEWHERE = [
   "publication.left",
   "recover.created",
   "recover.listed",
+  "postgres-sink.part-written",
+  "postgres-sink.part-committed",
   "sink.table-suspended",
   "duckdb.rows-copied",
   "duckdb.rewritten",

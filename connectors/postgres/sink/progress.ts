@@ -73,11 +73,34 @@ const OWN_START = "(SELECT backend_start FROM pg_stat_activity WHERE pid = pg_ba
 const END_TIMEOUT_MS = 5_000;
 
 /**
- * Ends the session that wrote before us under the same or a lower lease. It may be half-open and still hold the row in
- * the middle of a step, or its bytes may arrive late: after this it has committed, or never will.
+ * Ends the sessions that wrote before us under the same or a lower lease. They may be half-open and still hold rows in the
+ * middle of a step, or their bytes may arrive late: after this they have committed, or never will.
  */
 export function endPredecessor(name: string, lease: bigint): string {
-  return `SELECT pg_terminate_backend(a.pid, ${END_TIMEOUT_MS}) FROM ${PROGRESS} p JOIN pg_stat_activity a ON a.pid = p.backend AND a.backend_start = p.backend_start WHERE p.name = ${quoteLiteral(name)} AND p.lease <= ${lease} AND a.pid <> pg_backend_pid() AND a.usename = current_user`;
+  const isWriter = `EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.locktype = 'advisory' AND l.objsubid = 1 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND ((l.classid::bigint << 32) | l.objid::bigint) = ${writerLock(name)})`;
+  return `SELECT pg_terminate_backend(a.pid, ${END_TIMEOUT_MS}) FROM ${PROGRESS} p JOIN pg_stat_activity a ON (a.pid = p.backend AND a.backend_start = p.backend_start) OR ${isWriter} WHERE p.name = ${quoteLiteral(name)} AND p.lease <= ${lease} AND a.pid <> pg_backend_pid() AND a.usename = current_user`;
+}
+
+/** So that other programs that hash the same text for a lock get another one. */
+const WRITER_SEED = 7308320948;
+
+function writerLock(name: string): string {
+  return `hashtextextended(${quoteLiteral(name)}, ${WRITER_SEED})`;
+}
+
+/** Marks a session that writes beside the sink's own one: see `endPredecessor`. */
+export function markWriter(name: string): string {
+  return `SELECT pg_advisory_lock_shared(${writerLock(name)})`;
+}
+
+/** Fails if another process has taken over. It does not wait for the row: `countStep` does that before the commit. */
+export function expectLease(name: string, lease: bigint): string {
+  return `SELECT 1 / count(*) FROM ${PROGRESS} WHERE name = ${quoteLiteral(name)} AND lease = ${lease}`;
+}
+
+/** Counts a step that leaves the checkpoint as it is; fails as `advance` does if the fence is broken. */
+export function countStep(name: string, lease: bigint, steps: bigint): string {
+  return `WITH moved AS (UPDATE ${PROGRESS} SET steps = steps + 1, updated_at = clock_timestamp() WHERE name = ${quoteLiteral(name)} AND lease = ${lease} AND steps = ${steps} RETURNING 1) SELECT 1 / count(*) FROM moved`;
 }
 
 /** Takes over the fence; returns no row if a higher lease holds it. */

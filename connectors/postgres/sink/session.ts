@@ -4,6 +4,7 @@ import { connect } from "../client/connect.ts";
 import type { PostgresAddress } from "../client/url.ts";
 import { sinkError, stopped } from "./errors.ts";
 import { PreparedStatements } from "./write/statements.ts";
+import { CopyIn } from "../client/copy-in.ts";
 import { type Answer, exchange, type Hooks } from "../client/exchange.ts";
 import { Frames } from "./wire.ts";
 
@@ -85,6 +86,30 @@ export class Session {
       return await withSignal(this.#client, signal, () => exchange(this.#client, buffers, hooks));
     } finally {
       clearInterval(watch);
+    }
+  }
+
+  /** A COPY FROM STDIN whose rows come bit by bit. While it waits for rows, a silent server is no sign of a loss. */
+  async copyIn(sql: string, signal: AbortSignal): Promise<CopyIn> {
+    if (signal.aborted) throw stopped("a copy");
+    const onAbort = (): void => this.close();
+    signal.addEventListener("abort", onAbort, { once: true });
+    let copy: CopyIn | undefined;
+    const watch = setInterval(() => {
+      if (copy?.isServerBusy !== false) void this.#probe();
+      else this.#unsent = -1;
+    }, this.#silenceMs);
+    const leave = (): void => {
+      clearInterval(watch);
+      signal.removeEventListener("abort", onAbort);
+    };
+    try {
+      copy = await CopyIn.begin(this.#client, sql);
+      void copy.ended.then(leave, leave);
+      return copy;
+    } catch (error) {
+      leave();
+      throw signal.aborted ? stopped("a copy") : error;
     }
   }
 

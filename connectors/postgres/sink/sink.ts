@@ -41,6 +41,7 @@ import {
   type StoredProgress,
   takeLease,
 } from "./progress.ts";
+import { RawTarget } from "./raw/raw-target.ts";
 import { Session } from "./session.ts";
 import { Presence } from "./tables/presence.ts";
 import type { TableStep } from "./write/small.ts";
@@ -85,6 +86,7 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
   readonly evolution = this;
   readonly prefetch = this;
   readonly comparison = this;
+  readonly raw: RawTarget;
   readonly #options: PostgresSinkOptions;
   readonly #targetForm: TargetForm;
   readonly #targets: Targets;
@@ -114,6 +116,13 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
     this.form = this.#targetForm.mode;
     const { schema, dropsColumns } = options;
     this.#targets = new Targets({ schema, form: this.#targetForm, dropsColumns });
+    const fence = {
+      name: options.progressName,
+      lease: () => this.#lease,
+      steps: () => this.#steps,
+      counted: () => void this.#steps++,
+    };
+    this.raw = new RawTarget({ targets: this.#targets, fence, open: (signal) => this.#openBeside(signal) });
   }
 
   target(table: TableVersion): string {
@@ -142,8 +151,8 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
   }
 
   async look(signal: AbortSignal): Promise<SinkProgress | null> {
-    const { address, progressName, silenceMs } = this.#options;
-    const session = await Session.open(address, new Frames(), signal, silenceMs);
+    const { progressName } = this.#options;
+    const session = await this.#openBeside(signal);
     try {
       return await this.#guarded("looking at the target's progress", async () => {
         const found = await session.query(FIND_METADATA, signal);
@@ -244,9 +253,8 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
   }
 
   async inspect(): Promise<Inspection> {
-    const { address, silenceMs } = this.#options;
     return new PostgresInspection({
-      open: (signal) => Session.open(address, new Frames(), signal, silenceMs),
+      open: (signal) => this.#openBeside(signal),
       nameOf: (table) => this.#targets.nameOf(table),
       form: this.#targetForm,
     });
@@ -309,6 +317,12 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
     }
     this.#session = session;
     return session;
+  }
+
+  /** A session beside the one that applies steps. */
+  async #openBeside(signal: AbortSignal): Promise<Session> {
+    const { address, silenceMs } = this.#options;
+    return await Session.open(address, new Frames(), signal, silenceMs);
   }
 
   #isClosed(): boolean {

@@ -18,7 +18,8 @@ const COPY_FRAME_BYTES = 64 * 1024;
 /** A buffer that one huge row has enlarged is released. */
 const KEPT_BYTES_MAX = 16 * 1024 * 1024;
 
-const COPY_HEADER = Buffer.concat([Buffer.from("PGCOPY\n\xff\r\n\0", "latin1"), Buffer.alloc(8)]);
+/** Signature, flags and extension of a binary COPY. */
+export const COPY_HEADER = Buffer.concat([Buffer.from("PGCOPY\n\xff\r\n\0", "latin1"), Buffer.alloc(8)]);
 
 /** Builds the bytes of one write. Reused; call `reset` before each use. */
 export class Frames {

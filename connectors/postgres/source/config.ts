@@ -8,6 +8,10 @@ import { parsePostgresUrl, type PostgresAddress } from "../client/url.ts";
 import type { SourceContext } from "./context.ts";
 import { classify } from "./errors.ts";
 
+/** As many tables as the initial snapshot reads at once. */
+const COPY_SESSIONS = 2;
+const COPY_SESSIONS_MAX = 32;
+
 export const sourceDefinition = z.object({
   url: z
     .string()
@@ -26,6 +30,14 @@ export const sourceDefinition = z.object({
     .refine((name) => name !== "" && Buffer.byteLength(name) <= 63, { error: "expected 1 to 63 bytes" })
     .optional()
     .describe("Publication, made when missing and kept in step with `tables`. Default: millrace_<name>."),
+  copySessions: z
+    .int()
+    .min(1)
+    .max(COPY_SESSIONS_MAX)
+    .optional()
+    .describe(
+      "Sessions that copy one large table at once into a Postgres sink, at each of the two servers. Default: 2.",
+    ),
 });
 
 export type PostgresSourceOptions = z.output<typeof sourceDefinition>;
@@ -72,6 +84,7 @@ async function contextOf(context: FactoryContext<PostgresSourceOptions>, logger:
     slot: options.slot ?? `millrace_${daemon}`,
     publication: options.publication ?? `millrace_${daemon}`,
     selection: new TableSelection(tables),
+    copySessions: options.copySessions ?? COPY_SESSIONS,
     readsRows: snapshot !== "none",
     chosenKey: chosenKey ?? (() => null),
     logger,

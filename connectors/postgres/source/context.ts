@@ -13,6 +13,8 @@ export interface SourceContext {
   readonly selection: TableSelection;
   /** False with `snapshot: none`: rows that the log did not bring are in no sink, and are never read. */
   readonly readsRows: boolean;
+  /** How many sessions copy one large table at once. */
+  readonly copySessions: number;
   readonly chosenKey: (table: TableName) => ChosenKey | null;
   readonly logger: Logger;
 }

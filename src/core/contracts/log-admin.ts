@@ -4,6 +4,7 @@ import type { Position } from "../model/position.ts";
 import type { TableVersion } from "../model/schema.ts";
 import type { TableGenerations, TableShape } from "./catalog.ts";
 import type { LogIdentity } from "./positions.ts";
+import type { RawRows } from "./raw/raw-copy.ts";
 import type { SourceCounts } from "./source-counters.ts";
 
 /**
@@ -98,6 +99,8 @@ export interface FirstCopy {
    * table as it was (rewritten since): then it must be read by chunks.
    */
   read(table: TableVersion, signal: AbortSignal): AsyncIterable<Block>;
+  /** The same rows for a sink that takes them undecoded; absent: there is no such form. */
+  readonly raw?: RawRows;
   close(): Promise<void>;
 }
 

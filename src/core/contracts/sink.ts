@@ -2,6 +2,7 @@ import type { SinkProgress, Step, TableWrites } from "../model/batch.ts";
 import type { Inspection } from "./comparing.ts";
 import type { MillraceError } from "../errors.ts";
 import type { TableVersion } from "../model/schema.ts";
+import type { TargetRawRows } from "./raw/raw-copy.ts";
 import type { SourceRelay } from "./source.ts";
 
 /**
@@ -109,6 +110,8 @@ export interface Sink {
   readonly comparison?: TargetComparison;
   readonly copies?: TargetCopies;
   readonly engine?: TargetEngine;
+  /** Takes large tables of an initial snapshot undecoded. Without it, or for another form, they come as steps of rows. */
+  readonly raw?: TargetRawRows;
   /** Only for form `log`. */
   readonly relay?: SourceRelay;
 }

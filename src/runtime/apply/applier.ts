@@ -19,7 +19,7 @@ import { type RowBatch, rowBatchOf } from "./row-batch.ts";
 import type { BatchLimits, SinkQueue, Taken, TakenChunks, TakenEnds, TakenRows } from "./sink-queue.ts";
 import { SinkSteps } from "./sink-steps.ts";
 import { isOfShape, withoutTables } from "../../core/checkpoint/completeness.ts";
-import type { CompareWork, CompleteWork, SweepWork, TruncateWork, Work } from "./work.ts";
+import type { CompareWork, CompleteWork, CopyWork, SweepWork, TableEnd, TruncateWork, Work } from "./work.ts";
 
 export interface WorkerParts {
   readonly clock: Clock;
@@ -130,6 +130,8 @@ export class Applier {
         break;
       case "compare":
         return await this.#compare(taken, signal);
+      case "copy":
+        return await this.#copy(taken, signal);
       case "truncate":
         await this.#truncate(taken, signal);
         break;
@@ -194,7 +196,7 @@ export class Applier {
   }
 
   /** Deletes the rows that the snapshot did not see, and marks the tables complete. */
-  async #end(works: readonly (SweepWork | CompleteWork)[], signal: AbortSignal): Promise<void> {
+  async #end(works: readonly TableEnd[], signal: AbortSignal): Promise<void> {
     const tables = new Set(works.map(({ table }) => table));
     await this.#prepare([...tables], signal);
     const sweeps = works.filter((work) => work.kind === "sweep");
@@ -212,6 +214,23 @@ export class Applier {
     if (held === undefined || !isOfShape(held, table) || !this.#parts.wants(table)) return "dropped";
     await this.shapes.prepare(table, signal);
     await compare(signal);
+    return "durable";
+  }
+
+  /** Invariant 10: before its first row the sink has a checkpoint that is bound to the state. */
+  async #copy({ table, run, ends }: CopyWork, signal: AbortSignal): Promise<How> {
+    const { sink, metrics } = this.#parts;
+    if (sink.raw === undefined || !this.#takes(table)) return "dropped";
+    await this.shapes.prepare(table, signal);
+    if (this.steps.written === null) await this.steps.store({}, signal);
+    const onRows = (count: number): void => metrics.rowsApplied(sink.name, table.id, "put", count);
+    const how = await run(sink.raw, onRows, signal);
+    if (how === "failed") {
+      this.shapes.reopen();
+      await this.steps.reopen(signal);
+    }
+    if (how !== "copied") return "dropped";
+    await this.#end(ends, signal);
     return "durable";
   }
 

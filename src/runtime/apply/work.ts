@@ -4,6 +4,7 @@ import type { Block } from "../../core/model/block.ts";
 import type { Position } from "../../core/model/position.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { ColumnFacts } from "../../core/contracts/catalog.ts";
+import type { TargetRawRows } from "../../core/contracts/raw/raw-copy.ts";
 
 /** One entry of a sink's queue, in the order of the log. Entries that hold blocks hold a reference on them. */
 export type Work =
@@ -11,6 +12,7 @@ export type Work =
   | TruncateWork
   | ChunkWork
   | CompareWork
+  | CopyWork
   | SweepWork
   | CompleteWork
   | CarryWork
@@ -57,19 +59,46 @@ export interface CompareWork {
   readonly receipt: Receipt;
 }
 
+/** A table of an initial snapshot that the sink takes undecoded, and its end. */
+export interface CopyWork {
+  readonly kind: "copy";
+  readonly table: TableVersion;
+  readonly run: CopyRun;
+  readonly ends: readonly TableEnd[];
+  readonly receipt: Receipt;
+}
+
+/**
+ * `unsuitable`: nothing was written. `failed`: some rows may be durable, and the sink must be opened again. Rejects only if
+ * aborted. `onRows` is called for each number of rows that became durable.
+ */
+export type CopyRun = (
+  target: TargetRawRows,
+  onRows: (rowCount: number) => void,
+  signal: AbortSignal,
+) => Promise<"copied" | "unsuitable" | "failed">;
+
+export type TableEnd = SweepEnd | CompleteEnd;
+
 /** The end of a resync: rows with versions lower than `below` are gone at the source. */
-export interface SweepWork {
+export interface SweepEnd {
   readonly kind: "sweep";
   readonly table: TableVersion;
   readonly below: bigint;
+}
+
+export interface SweepWork extends SweepEnd {
   readonly receipt: Receipt;
 }
 
 /** The sink holds a complete copy of the table from here on. */
-export interface CompleteWork {
+export interface CompleteEnd {
   readonly kind: "complete";
   readonly table: TableVersion;
   readonly completeness: Completeness;
+}
+
+export interface CompleteWork extends CompleteEnd {
   readonly receipt: Receipt;
 }
 

@@ -7,7 +7,7 @@ import type { SchemaStore } from "../../core/contracts/state-store.ts";
 import { CarriedCopies } from "./carried-copies.ts";
 import { isOfShape, withoutTables } from "../../core/checkpoint/completeness.ts";
 import type { SinkSteps } from "../apply/sink-steps.ts";
-import type { CarryWork, CompleteWork } from "../apply/work.ts";
+import type { CarryWork, CompleteEnd } from "../apply/work.ts";
 
 export interface FollowedShapesParts {
   readonly sink: Sink;
@@ -117,7 +117,7 @@ export class FollowedShapes {
   }
 
   /** All rows of these tables are in the sink, and their targets are prepared. */
-  async complete(works: readonly CompleteWork[], signal: AbortSignal): Promise<void> {
+  async complete(works: readonly CompleteEnd[], signal: AbortSignal): Promise<void> {
     if (works.length === 0) return;
     const { steps } = this.#parts;
     await steps.store(this.completed(steps.held, works), signal);
@@ -125,14 +125,14 @@ export class FollowedShapes {
   }
 
   /** What the sink holds when these tables are complete too. */
-  completed(held: SinkProgress, works: readonly CompleteWork[]): SinkProgress {
+  completed(held: SinkProgress, works: readonly CompleteEnd[]): SinkProgress {
     if (works.length === 0) return held;
     const tables = Object.fromEntries(works.map(({ table, completeness }) => [table.id, completeness]));
     return { ...held, tables: { ...held.tables, ...tables } };
   }
 
   /** The sink has stored this durably. */
-  noteComplete(works: readonly CompleteWork[]): void {
+  noteComplete(works: readonly CompleteEnd[]): void {
     for (const { table } of works) this.#carried.forget(table.id);
   }
 

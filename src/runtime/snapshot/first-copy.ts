@@ -1,31 +1,11 @@
-import type { Completeness } from "../../core/checkpoint/completeness.ts";
-import type { Clock } from "../../core/clock.ts";
 import { findMillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
-import type { News } from "../../core/news.ts";
-import type { FirstCopy } from "../../core/contracts/log-admin.ts";
-import type { Logger } from "../../core/contracts/telemetry.ts";
 import { kindOf } from "../retry.ts";
 import type { SinkWorker } from "../apply/sink-worker.ts";
-import { Receipts, type Work } from "../apply/work.ts";
-
-export interface FirstCopyParts {
-  readonly clock: Clock;
-  /** Notified when a sink's queue has room. */
-  readonly news: News;
-  readonly copy: FirstCopy;
-  /** The copy's tables under their versions. */
-  readonly tables: readonly TableVersion[];
-  readonly workers: readonly SinkWorker[];
-  /** Gives work to a sink, or drops it if the sink is no longer attached. */
-  readonly push: (worker: SinkWorker, work: Work) => void;
-  readonly wants: (worker: SinkWorker, table: TableVersion) => boolean;
-  readonly completeness: (table: TableVersion) => Completeness;
-  /** Rows with a lower version come from an earlier life of the sink; null: there was none. */
-  readonly sweepBelow: bigint | null;
-  readonly logger: Logger;
-}
+import { Receipts } from "../apply/work.ts";
+import { type CopyProgress, endsOf, type FirstCopyParts } from "./copy-parts.ts";
+import { copyRaw } from "./raw-copy.ts";
 
 /** Tables read at the same time. */
 const PARALLEL_TABLES = 2;
@@ -33,13 +13,6 @@ const PARALLEL_TABLES = 2;
 const QUEUED_BYTES_MAX = 16 * 1024 * 1024;
 /** A notification tells when a queue has room; this is how often it is checked anyway. */
 const FULL_LOOK_MS = 1_000;
-
-/** Progress of the initial snapshot, for `status`. */
-export interface CopyProgress {
-  readonly tableCount: number;
-  tablesDone: number;
-  rowsRead: number;
-}
 
 /**
  * Fills the sinks with all rows as of the position where the stream will begin. A table whose copy failed, or a sink that
@@ -72,6 +45,8 @@ async function copyTable(
   if (table.unenforcedKey === true) return [];
   const failed = new Set<SinkWorker>();
   try {
+    const raw = await copyRaw(parts, table, workers, progress, signal);
+    if (raw !== "decode") return [];
     await readTable(parts, table, { workers, failed, progress }, signal);
   } catch (error) {
     signal.throwIfAborted();
@@ -107,6 +82,7 @@ async function readTable(
     }
     block.release();
     failpoint("copy.block-queued");
+    if (failed.size === workers.length) return;
     for (;;) {
       const told = news.count;
       if (workers.every((worker) => failed.has(worker) || worker.queue.heldBytes <= QUEUED_BYTES_MAX)) break;
@@ -121,11 +97,9 @@ async function readTable(
  * table's rows are.
  */
 async function complete(parts: FirstCopyParts, worker: SinkWorker, table: TableVersion): Promise<void> {
-  const below = parts.sweepBelow;
-  const receipts = new Receipts(below === null ? 1 : 2);
-  if (below !== null) parts.push(worker, { kind: "sweep", table, below, receipt: receipts.one() });
-  const completeness = parts.completeness(table);
-  parts.push(worker, { kind: "complete", table, completeness, receipt: receipts.one() });
+  const ends = endsOf(parts, table);
+  const receipts = new Receipts(ends.length);
+  for (const end of ends) parts.push(worker, { ...end, receipt: receipts.one() });
   await receipts.all;
   failpoint("copy.table-complete");
 }

@@ -48,6 +48,7 @@ export class LogPassing {
       case "ends":
       case "carry":
       case "compare":
+      case "copy":
         // What does not come from the log.
         return "dropped";
       default:

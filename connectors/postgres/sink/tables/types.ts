@@ -26,6 +26,19 @@ const KEPT: ReadonlySet<string> = new Set(
   ].flatMap((names) => names.split("|")),
 );
 
+/**
+ * Their binary form depends on the server's locale, on an encoding, or on a version inside; a server does not read the one of
+ * an empty tsquery.
+ */
+const NOT_IN_BINARY: ReadonlySet<string> = new Set([
+  "money",
+  "xml",
+  "jsonpath",
+  "tsquery",
+  "pg_snapshot",
+  "txid_snapshot",
+]);
+
 const INTERVAL_FIELDS = /^interval(?: (?:year|month|day|hour|minute|second)(?: to (?:month|hour|minute|second))?)?$/;
 
 /** `base`, modifier `(…)` and brackets of a type in the spelling of format_type: `timestamp(3) with time zone[]`. */
@@ -83,6 +96,11 @@ function keptType(native: string): string | null {
   const zone = /^(time|timestamp)( with(?:out)? time zone)$/.exec(base);
   const typed = zone === null ? `${base}${modifier}` : `${zone[1]}${modifier}${zone[2]}`;
   return `${typed}${brackets}`;
+}
+
+/** Whether this is a built-in type whose binary form means the same on every server, also in an array. */
+export function isSameInBinary(native: string): boolean {
+  return keptType(native) !== null && !NOT_IN_BINARY.has(split(native).base);
 }
 
 const DECIMAL_PRECISION_MAX = 1000;

@@ -6,16 +6,20 @@ import { writeUnixTimeJson } from "../../../../src/core/values/calendar.ts";
 /** 2000-01-01, the start of Postgres' binary times, in microseconds of Unix time. */
 const POSTGRES_EPOCH_US = 946_684_800_000_000n;
 
+/** Two int8 fields with their lengths. */
+export function binaryStamp(version: bigint, commitTimeUs: bigint): Buffer {
+  const bytes = Buffer.alloc(24);
+  bytes.writeInt32BE(8, 0);
+  bytes.writeBigUInt64BE(version, 4);
+  bytes.writeInt32BE(8, 12);
+  bytes.writeBigInt64BE(commitTimeUs - POSTGRES_EPOCH_US, 16);
+  return bytes;
+}
+
 export class BinaryStamp {
-  /** Two int8 fields with their lengths. */
-  readonly bytes = Buffer.alloc(24);
+  readonly bytes = binaryStamp(0n, 0n);
   #block: Block | undefined;
   #tx = -1;
-
-  constructor() {
-    this.bytes.writeInt32BE(8, 0);
-    this.bytes.writeInt32BE(8, 12);
-  }
 
   of(block: Block, row: number): Buffer {
     const tx = block.tx[row]!;

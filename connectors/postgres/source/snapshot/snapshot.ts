@@ -3,12 +3,11 @@ import type { Block } from "../../../../src/core/model/block.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import type { FirstCopy } from "../../../../src/core/contracts/log-admin.ts";
 import type { TableGenerations, TableShape } from "../../../../src/core/contracts/catalog.ts";
-import { type ErrorReason, reasonOf } from "../../../../src/core/errors.ts";
-import { sourceError } from "../errors.ts";
-import { quoteLiteral, quoteTable } from "../../quote.ts";
-import { cellKinds, copyList, findTable, type LiveTable } from "../catalog/columns.ts";
+import { cellKinds, copyList, type LiveTable } from "../catalog/columns.ts";
 import type { SourceContext } from "../context.ts";
 import { generationsOf } from "../catalog/generations.ts";
+import { enterSnapshot, rowsOfCopy } from "./entering.ts";
+import { SnapshotRawRows } from "./raw-rows.ts";
 import { BLOCK_BYTES, RowBlock } from "./row-blocks.ts";
 import type { Selected } from "../catalog/selection.ts";
 import type { ReplicationConnection } from "../stream/transport.ts";
@@ -16,11 +15,11 @@ import { Wire } from "./wire.ts";
 
 /** Blocks that may wait for the reader before the socket is not read any more. */
 const QUEUE_COUNT_MAX = 2;
-const LOCK_TIMEOUT = "10s";
 
 export class SnapshotCopy implements FirstCopy {
   readonly tables: readonly TableShape[];
   readonly generations: TableGenerations;
+  readonly raw: SnapshotRawRows;
   readonly #context: SourceContext;
   readonly #connection: ReplicationConnection;
   readonly #snapshot: string;
@@ -39,6 +38,7 @@ export class SnapshotCopy implements FirstCopy {
     this.#connection = connection;
     this.#snapshot = snapshot;
     this.#epoch = epoch;
+    this.raw = new SnapshotRawRows(context, snapshot, this.#closed.signal);
     this.tables = selected.captured.map(({ shape }) => shape);
     this.generations = generationsOf(selected.captured, selected.catalog, selected.publication);
   }
@@ -46,7 +46,7 @@ export class SnapshotCopy implements FirstCopy {
   async *read(table: TableVersion, signal: AbortSignal): AsyncGenerator<Block> {
     const until = this.#until(signal);
     using wire = await Wire.open(this.#context.database, until);
-    yield* this.#copy(wire, table, await this.#begin(wire, table, until), until);
+    yield* this.#copy(wire, table, await enterSnapshot(wire, table, this.#snapshot, until), until);
   }
 
   async close(): Promise<void> {
@@ -58,43 +58,20 @@ export class SnapshotCopy implements FirstCopy {
     return AbortSignal.any([signal, this.#closed.signal]);
   }
 
-  /**
-   * Enters the snapshot, with the table locked against a rewrite. Fails if the table was rewritten, or its columns changed,
-   * since then: under an older snapshot a rewritten table is empty.
-   */
-  async #begin(wire: Wire, table: TableVersion, signal: AbortSignal): Promise<LiveTable> {
-    const name = quoteTable(table.schema, table.table);
-    try {
-      const enter = `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT ${quoteLiteral(this.#snapshot)}; SET LOCAL lock_timeout = '${LOCK_TIMEOUT}'; LOCK TABLE ${name} IN ACCESS SHARE MODE`;
-      await wire.rows(`locking ${table.id}`, enter, signal);
-      const files = await wire.rows(`looking at the files of ${table.id}`, sameFilesSql(name), signal);
-      if (files[0]?.[0] === "t") return await findTable(wire, table, signal);
-    } catch (error) {
-      const reason = reasonOf(error);
-      throw reason !== undefined && ALTERED.has(reason) ? altered(table, error) : error;
-    }
-    throw altered(table);
-  }
-
   async *#copy(wire: Wire, table: TableVersion, live: LiveTable, signal: AbortSignal): AsyncGenerator<Block> {
     const kinds = cellKinds(table);
     const queue: Block[] = [];
     const until = { epoch: this.#epoch, commit: 0n, index: 0 };
     let filling = new RowBlock(table, kinds, this.#epoch);
-    let first = true;
     let wake = Promise.withResolvers<void>();
-    const onRow = (bytes: Buffer, start: number, end: number): boolean => {
-      // The header comes in front of the first row's frame or in a frame of its own; the trailer is a count of -1.
-      const at = first ? start + headerLength(bytes, start) : start;
-      first = false;
-      if (end - at < 2 || bytes.readInt16BE(at) < 0) return true;
-      filling.append(bytes, at, end);
+    const onRow = rowsOfCopy((bytes, start, end) => {
+      filling.append(bytes, start, end);
       if (filling.byteCount < BLOCK_BYTES) return true;
       queue.push(filling.finish(until));
       filling = new RowBlock(table, kinds, this.#epoch);
       wake.resolve();
       return queue.length < QUEUE_COUNT_MAX;
-    };
+    });
     let done = false;
     let failure: unknown;
     const sql = `COPY (SELECT ${copyList(live.columns, kinds)} FROM ${live.sql}) TO STDOUT (FORMAT binary)`;
@@ -126,41 +103,4 @@ export class SnapshotCopy implements FirstCopy {
       for (const block of queue) block.release();
     }
   }
-}
-
-const ALTERED: ReadonlySet<ErrorReason> = new Set([
-  "no-table",
-  "no-column",
-  "no-object",
-  // Before Postgres 17: the snapshot is gone with the connection that kept it.
-  "parameter",
-]);
-
-function altered({ id }: TableVersion, cause?: unknown) {
-  const message = `${id} was altered after the copy's snapshot was taken`;
-  return sourceError("MR2025", "retryable", message, "It is read by chunks.", cause);
-}
-
-/**
- * Whether the table, or each of its partitions, is still in the file that the snapshot knows, with the column names that
- * the snapshot knows. Statements always use the present names, whatever the snapshot. A SELECT from the catalogue shows the
- * snapshot, the functions show the present.
- */
-function sameFilesSql(name: string): string {
-  const relation = `${quoteLiteral(name)}::regclass`;
-  return `select (
-      select coalesce(bool_and(c.relfilenode is not distinct from pg_relation_filenode(t.relid)), exists (select from pg_class where oid = ${relation}))
-      from (select ${relation}::oid as relid union select relid::oid from pg_partition_tree(${relation}) where isleaf) t
-      left join pg_class c on c.oid = t.relid
-      where coalesce(c.relkind, 'r') <> 'p'
-    ) and (
-      select coalesce(bool_and(a.attname = i.object_names[3] is true), true)
-      from pg_attribute a cross join pg_identify_object_as_address('pg_class'::regclass, a.attrelid, a.attnum) i
-      where a.attrelid = ${relation} and a.attnum > 0 and not a.attisdropped
-    )`;
-}
-
-/** PGCOPY's signature, flags and extension. */
-function headerLength(bytes: Buffer, start: number): number {
-  return 19 + bytes.readInt32BE(start + 15);
 }

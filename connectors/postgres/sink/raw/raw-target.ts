@@ -1,0 +1,111 @@
+/** Takes rows of a Postgres source undecoded, by several sessions at once: see core's raw copy. */
+import type { RawColumn, RawWork, RawWriter, TargetRawRows } from "../../../../src/core/contracts/raw/raw-copy.ts";
+import { failpoint } from "../../../../src/core/failpoint.ts";
+import type { TableVersion } from "../../../../src/core/model/schema.ts";
+import { Turn } from "../../../../src/core/turn.ts";
+import { RAW_FORM } from "../../raw-form.ts";
+import { sinkError, withoutRow } from "../errors.ts";
+import { countStep, expectLease, markWriter } from "../progress.ts";
+import type { Session } from "../session.ts";
+import type { Targets } from "../tables/targets.ts";
+import { binaryStamp } from "../write/stamp.ts";
+import { rawColumns } from "./raw-columns.ts";
+import { StampedRows } from "./stamped-rows.ts";
+
+/** The sink's fence: what the target holds if no other process has written. */
+export interface Fence {
+  readonly name: string;
+  lease(): bigint;
+  steps(): bigint;
+  /** A step was counted. */
+  counted(): void;
+}
+
+export interface RawTargetParts {
+  readonly targets: Targets;
+  readonly fence: Fence;
+  open(signal: AbortSignal): Promise<Session>;
+}
+
+export class RawTarget implements TargetRawRows {
+  readonly form = RAW_FORM;
+  readonly #parts: RawTargetParts;
+  /** The fence counts one step after the other. */
+  readonly #turn = new Turn();
+
+  constructor(parts: RawTargetParts) {
+    this.#parts = parts;
+  }
+
+  columns(table: TableVersion): readonly RawColumn[] | null {
+    const target = this.#parts.targets.get(table);
+    return target.history === null ? rawColumns(table, target.forms) : null;
+  }
+
+  async writer(signal: AbortSignal): Promise<RawWriter> {
+    const session = await this.#parts.open(signal);
+    try {
+      await session.query(markWriter(this.#parts.fence.name), signal);
+      return new PostgresRawWriter(session, this.#parts, this.#turn);
+    } catch (error) {
+      session.close();
+      throw sinkError(error, "opening a session for a copy");
+    }
+  }
+}
+
+class PostgresRawWriter implements RawWriter {
+  readonly #session: Session;
+  readonly #parts: RawTargetParts;
+  readonly #turn: Turn;
+
+  constructor(session: Session, parts: RawTargetParts, turn: Turn) {
+    this.#session = session;
+    this.#parts = parts;
+    this.#turn = turn;
+  }
+
+  async write({ table, read, version, commitTimeUs }: RawWork, signal: AbortSignal): Promise<number> {
+    const { targets, fence } = this.#parts;
+    const target = targets.get(table);
+    const sourceStop = new AbortController();
+    let failure: unknown;
+    let rows: StampedRows | undefined;
+    try {
+      const sql = `BEGIN; ${expectLease(fence.name, fence.lease())}; ${target.copyDirect(true)}`;
+      const copy = await this.#session.copyIn(sql, signal);
+      // The source would read on, for nothing.
+      copy.ended.catch((error: unknown) => {
+        failure = error;
+        sourceStop.abort();
+      });
+      rows = new StampedRows(copy, binaryStamp(version, commitTimeUs), target.columnCount);
+      await read(rows, AbortSignal.any([signal, sourceStop.signal]));
+      await rows.finish();
+      failpoint("postgres-sink.part-written");
+      return rows.rowCount;
+    } catch (error) {
+      this.close();
+      signal.throwIfAborted();
+      throw sinkError(failure ?? rows?.failure ?? error, `copying ${table.id}`);
+    }
+  }
+
+  /** Invariant 6: the part becomes visible only if this process still is the one writer. */
+  async commit(signal: AbortSignal): Promise<void> {
+    const { fence } = this.#parts;
+    using _ = await this.#turn.take(signal);
+    try {
+      await this.#session.query(`${countStep(fence.name, fence.lease(), fence.steps())}; COMMIT`, signal);
+      fence.counted();
+    } catch (error) {
+      this.close();
+      throw withoutRow(sinkError(error, "committing a part of a copy"));
+    }
+    failpoint("postgres-sink.part-committed");
+  }
+
+  close(): void {
+    this.#session.close();
+  }
+}

@@ -1,0 +1,41 @@
+/** What the copies of an initial snapshot have in common: as blocks (first-copy) and undecoded (raw-copy). */
+import type { Completeness } from "../../core/checkpoint/completeness.ts";
+import type { Clock } from "../../core/clock.ts";
+import type { TableVersion } from "../../core/model/schema.ts";
+import type { News } from "../../core/news.ts";
+import type { FirstCopy } from "../../core/contracts/log-admin.ts";
+import type { Logger } from "../../core/contracts/telemetry.ts";
+import type { SinkWorker } from "../apply/sink-worker.ts";
+import type { TableEnd, Work } from "../apply/work.ts";
+
+export interface FirstCopyParts {
+  readonly clock: Clock;
+  /** Notified when a sink's queue has room. */
+  readonly news: News;
+  readonly copy: FirstCopy;
+  /** The copy's tables under their versions. */
+  readonly tables: readonly TableVersion[];
+  readonly workers: readonly SinkWorker[];
+  /** Gives work to a sink, or drops it if the sink is no longer attached. */
+  readonly push: (worker: SinkWorker, work: Work) => void;
+  readonly wants: (worker: SinkWorker, table: TableVersion) => boolean;
+  readonly completeness: (table: TableVersion) => Completeness;
+  /** Rows with a lower version come from an earlier life of the sink; null: there was none. */
+  readonly sweepBelow: bigint | null;
+  /** The version of the copied rows. */
+  readonly version: bigint;
+  readonly logger: Logger;
+}
+
+/** Progress of the initial snapshot, for `status`. */
+export interface CopyProgress {
+  readonly tableCount: number;
+  tablesDone: number;
+  rowsRead: number;
+}
+
+/** What follows the last row of a table in a sink. */
+export function endsOf({ sweepBelow, completeness }: FirstCopyParts, table: TableVersion): readonly TableEnd[] {
+  const complete: TableEnd = { kind: "complete", table, completeness: completeness(table) };
+  return sweepBelow === null ? [complete] : [{ kind: "sweep", table, below: sweepBelow }, complete];
+}
