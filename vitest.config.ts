@@ -12,6 +12,7 @@ const least = {
       "**/least-privilege.*",
       "**/dashboard.*",
       "**/alerts.*",
+      "**/alerts-away.*",
       "**/tls.*",
       "**/demo.*",
       "**/memory.*",

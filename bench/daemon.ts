@@ -60,7 +60,7 @@ export class MeasuredDaemon implements AsyncDisposable {
   }
 
   #client(name: string): DaemonClient {
-    return new DaemonClient(`sqlite:${join(this.folder, ".millrace", `${name}.db`)}`);
+    return new DaemonClient({ url: `sqlite:${join(this.folder, ".millrace", `${name}.db`)}` });
   }
 
   get running(): boolean {

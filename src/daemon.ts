@@ -214,6 +214,7 @@ async function setUp(
       rowCountMax: config.batch.rowCountMax ?? limits.rowCountMax,
       byteCountMax: config.batch.byteCountMax ?? limits.byteCountMax,
       delayMs: config.batch.delayMs ?? limits.delayMs ?? 0,
+      ...(config.batch.answerMsMax === null ? {} : { answerMsMax: config.batch.answerMsMax }),
     },
     onPoison: config.onPoison,
     ...(config.onLost === undefined ? {} : { onLost: config.onLost }),

@@ -21,6 +21,11 @@ export function pipelineLevels(
     sourceLagSeconds: source.lagSeconds,
     slotRetainedBytes: source.retainedBytes,
     counts: source,
+    activities: {
+      source: source.activity ?? null,
+      blockedBy: source.blockedBy ?? [],
+      sinks: status.sinks.map(({ name, activity = null }) => ({ sink: name, activity })),
+    },
     schemas,
     sinks: status.sinks.map(
       ({ name, state, lagSeconds, deadLetters, deadRows, catchingUp, needsPerson, waitsFor }) => ({

@@ -56,7 +56,7 @@ export async function serve(config: Config, parts: ServedParts, signal: AbortSig
     { kind: "socket" },
     logger,
   );
-  const socket = await listenLocally(local, controlSocketPath(config.state));
+  const socket = await listenLocally(local, controlSocketPath(config.state.url));
   const { listen, tokens, hosts } = config.admin;
   const limit = new RateLimit(systemClock);
   const remote = listen === null ? null : createAdmin(port, { kind: "tcp", tokens, hosts, limit }, logger);

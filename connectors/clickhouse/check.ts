@@ -21,7 +21,7 @@ export async function check(
   const signal = AbortSignal.any([until, AbortSignal.timeout(ANSWERS_MS_MAX)]);
   const findings: Finding[] = [];
   try {
-    await using client = new Client(settings);
+    await using client = await Client.open(settings, signal);
     findings.push(await checkVersion(client, id, signal));
     findings.push(...(await checkGrants(client, settings, tables, signal)));
     findings.push(...(await checkTables(client, settings, tables ?? [], signal)));

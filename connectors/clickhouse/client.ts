@@ -4,6 +4,7 @@ import { Agent as HttpsAgent } from "node:https";
 import { Readable } from "node:stream";
 import { text } from "node:stream/consumers";
 import { type ClickHouseClient, ClickHouseLogLevel, type ClickHouseSettings, createClient } from "@clickhouse/client";
+import type { FreshPassword } from "../../src/core/contracts/connector.ts";
 import { tlsOptions, type TlsSettings } from "../../src/tls/options.ts";
 
 /** A statement that takes longer counts as lost. Filling a table again from itself can take long. */
@@ -14,6 +15,8 @@ export interface ClientSettings {
   /** May contain user and password. */
   readonly url: string;
   readonly tls: TlsSettings;
+  /** In place of the url's password, for each client. */
+  readonly freshPassword?: FreshPassword | undefined;
   /** See `insert_quorum`. */
   readonly quorum: number | "auto" | undefined;
 }
@@ -41,7 +44,11 @@ export class Client implements AsyncDisposable {
   readonly #client: ClickHouseClient;
   readonly #agent: HttpAgent;
 
-  constructor({ url: address, tls, quorum }: ClientSettings) {
+  static async open(settings: ClientSettings, signal: AbortSignal): Promise<Client> {
+    return new Client(settings, await settings.freshPassword?.(signal));
+  }
+
+  private constructor({ url: address, tls, quorum }: ClientSettings, password?: string) {
     const url = new URL(address);
     const isEncrypted = url.protocol === "https:";
     const options = { keepAlive: true, maxSockets: CONNECTIONS_MAX, ...tlsOptions(tls, isEncrypted) };
@@ -50,7 +57,7 @@ export class Client implements AsyncDisposable {
       url: url.origin,
       pathname: url.pathname,
       username: decodeURIComponent(url.username) || "default",
-      password: decodeURIComponent(url.password),
+      password: password ?? decodeURIComponent(url.password),
       application: "millrace",
       http_agent: this.#agent,
       request_timeout: REQUEST_MS_MAX,

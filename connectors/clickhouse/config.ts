@@ -1,5 +1,6 @@
 import * as z from "zod";
 import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
+import { freshPassword, passwordKeys } from "../../src/passwords/password.ts";
 import { tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
 import { deletes, mode } from "../kit/row-form.ts";
 import type { ClickhouseSinkSettings } from "./sink.ts";
@@ -13,6 +14,7 @@ export const definition = z.object({
     .regex(/^https?:\/\//, { error: ADDRESS })
     .refine((text) => URL.canParse(text), { error: ADDRESS })
     .describe("http://user:password@host:port of ClickHouse's HTTP interface; https:// for TLS."),
+  ...passwordKeys,
   ...tlsKeys("an https://"),
   schema: z
     .string()
@@ -72,6 +74,7 @@ function settingsOf({ name, daemon, folder, options, dropsColumns }: SinkContext
     daemon,
     url,
     tls: tlsSettings(options, folder),
+    freshPassword: freshPassword(options, folder),
     schema,
     form: { deletes, mode },
     placement: { cluster, fsync },

@@ -164,8 +164,10 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
     await this.#work("removing the sink's checkpoint", signal, (_, until) => this.#opened().remove(until));
   }
 
-  async inspect(): Promise<Inspection> {
-    return new ClickhouseInspection(new Client(this.#settings), (table) => this.#targets.layoutFor(table));
+  async inspect(signal: AbortSignal): Promise<Inspection> {
+    return new ClickhouseInspection(await Client.open(this.#settings, signal), (table) =>
+      this.#targets.layoutFor(table),
+    );
   }
 
   async close(): Promise<void> {
@@ -178,6 +180,15 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
     this.#client = null;
     this.#targets.forget();
     await client?.[Symbol.asyncDispose]();
+  }
+
+  async #connected(signal: AbortSignal): Promise<Client> {
+    if (this.#client !== null) return this.#client;
+    const made = await Client.open(this.#settings, signal);
+    // The password takes time: the sink may be closed, or connected, by now.
+    if (this.#closing.signal.aborted || this.#client !== null) await made[Symbol.asyncDispose]();
+    else this.#client = made;
+    return this.#client ?? made;
   }
 
   #stored(client: Client): ProgressRow {
@@ -198,8 +209,7 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
     const until = AbortSignal.any([signal, this.#closing.signal]);
     try {
       if (until.aborted) throw stopped();
-      this.#client ??= new Client(this.#settings);
-      return await work(this.#client, until);
+      return await work(await this.#connected(until), until);
     } catch (error) {
       throw classify(error, doing, until);
     }

@@ -16,7 +16,7 @@ export async function check(
   const silent = AbortSignal.timeout(withinMs);
   const signal = AbortSignal.any([until, silent]);
   try {
-    await using client = new SearchClient(settings);
+    await using client = await SearchClient.open(settings, signal);
     findings.push(await checkProduct(client, signal));
     findings.push(await checkHealth(client, signal));
     findings.push(await checkAccess(client, settings.prefix, signal));

@@ -1,6 +1,7 @@
 import type { ConnectionOptions } from "node:tls";
 import { Transport, UndiciConnection, WeightedConnectionPool } from "@elastic/transport";
 import { TLS_ALONE, tlsFailure, type TlsFailure, tryHandshake } from "../../src/tls/failure.ts";
+import type { FreshPassword } from "../../src/core/contracts/connector.ts";
 import { tlsOptions, type TlsSettings } from "../../src/tls/options.ts";
 import { classifyConnection, type EngineError, isHangUp, tlsError } from "./errors.ts";
 
@@ -15,6 +16,8 @@ export interface ClientSettings {
   readonly urls: readonly string[];
   readonly apiKey: string | undefined;
   readonly tls: TlsSettings;
+  /** In place of the urls' password, for each client. */
+  readonly freshPassword?: FreshPassword | undefined;
 }
 
 export interface Answer {
@@ -40,7 +43,11 @@ export class SearchClient implements AsyncDisposable {
   readonly #closing = new AbortController();
   #answered = false;
 
-  constructor(settings: ClientSettings) {
+  static async open(settings: ClientSettings, signal: AbortSignal): Promise<SearchClient> {
+    return new SearchClient(settings, await settings.freshPassword?.(signal));
+  }
+
+  constructor(settings: ClientSettings, fresh?: string) {
     this.#urls = settings.urls.map((url) => new URL(url));
     const encrypted = this.#urls.every(({ protocol }) => protocol === "https:");
     this.#tls = tlsOptions(settings.tls, encrypted);
@@ -49,7 +56,7 @@ export class SearchClient implements AsyncDisposable {
       Connection: UndiciConnection,
       tls: this.#tls,
       agent: { connections: CONNECTIONS_MAX },
-      ...authOf(settings.apiKey, decodeURIComponent(username), decodeURIComponent(password)),
+      ...authOf(settings.apiKey, decodeURIComponent(username), fresh ?? decodeURIComponent(password)),
     });
     this.#pool.addConnection(settings.urls.map(withoutCredentials));
     this.#transport = new Transport({

@@ -198,8 +198,8 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
     });
   }
 
-  async inspect(): Promise<Inspection> {
-    return new ElasticsearchInspection(new SearchClient(this.#settings), (table) => this.target(table));
+  async inspect(signal: AbortSignal): Promise<Inspection> {
+    return new ElasticsearchInspection(await SearchClient.open(this.#settings, signal), (table) => this.target(table));
   }
 
   async close(): Promise<void> {
@@ -213,12 +213,20 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
     await client?.[Symbol.asyncDispose]();
   }
 
+  async #connected(signal: AbortSignal): Promise<SearchClient> {
+    if (this.#client !== null) return this.#client;
+    const made = await SearchClient.open(this.#settings, signal);
+    // The password takes time: the sink may be closed, or connected, by now.
+    if (this.#isClosed || this.#client !== null) await made[Symbol.asyncDispose]();
+    else this.#client = made;
+    return this.#client ?? made;
+  }
+
   async #guarded<T>(signal: AbortSignal, work: (client: SearchClient) => Promise<T>): Promise<T> {
     if (this.#isClosed) throw searchError("MR3301", "aborted", "the sink is closed");
     try {
       signal.throwIfAborted();
-      this.#client ??= new SearchClient(this.#settings);
-      return await work(this.#client);
+      return await work(await this.#connected(signal));
     } catch (error) {
       if (error instanceof ReportFailure) throw error.cause;
       const known = classifyConnection(error, signal);

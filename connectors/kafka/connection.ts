@@ -2,16 +2,23 @@
 import * as z from "zod";
 import { tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
 import { tlsOptions } from "../../src/tls/options.ts";
-import type { ClusterSettings } from "./client/cluster.ts";
+import { freshPassword, passwordKeys } from "../../src/passwords/password.ts";
+import type { ClusterSettings, SaslSettings } from "./client/cluster.ts";
 import { isTopicText } from "./names.ts";
 
-const sasl = z.strictObject({
+const login = z.strictObject({
   mechanism: z
     .enum(["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
     .describe("How user and password are sent. PLAIN only with `tls`, or in a network that is trusted."),
   username: z.string().min(1),
-  password: z.string(),
+  password: z.string().optional().describe("Default: from `passwordCommand` or `passwordFile`."),
+  ...passwordKeys,
 });
+
+const sasl = login.refine(
+  ({ password, passwordCommand, passwordFile }) => (password ?? passwordCommand ?? passwordFile) !== undefined,
+  { error: "expected `password`, `passwordCommand` or `passwordFile`" },
+);
 
 export const connectionKeys = {
   brokers: z
@@ -37,7 +44,7 @@ type Connection = z.output<z.ZodObject<typeof connectionKeys>>;
 
 /** Reads the files for TLS. */
 export function clusterOf(
-  { brokers, tls, sasl: login }: Pick<Connection, "brokers" | "tls" | "sasl">,
+  { brokers, tls, sasl: given }: Pick<Connection, "brokers" | "tls" | "sasl">,
   folder: string,
   clientId: string,
 ): ClusterSettings {
@@ -45,6 +52,11 @@ export function clusterOf(
     brokers,
     clientId,
     tls: tls === false ? null : tlsOptions(tlsSettings(tls === true ? {} : tls, folder), true),
-    sasl: login ?? null,
+    sasl: given === undefined ? null : loginOf(given, folder),
   };
+}
+
+function loginOf(given: z.output<typeof login>, folder: string): SaslSettings {
+  const { mechanism, username, password = "" } = given;
+  return { mechanism, username, password: freshPassword(given, folder) ?? password };
 }

@@ -8,7 +8,7 @@ import {
 } from "../../src/core/errors.ts";
 import { tlsFailure, type TlsFailure } from "../../src/tls/failure.ts";
 import { UnusableTls } from "../../src/tls/options.ts";
-import { aboutOf, apiIdsOf, codesOf, mayPass, requestOf } from "./client/failures.ts";
+import { aboutOf, apiIdsOf, codesOf, mayPass, numberedIn, requestOf } from "./client/failures.ts";
 
 export const area: ErrorArea = { from: 3500, title: "Kafka" };
 
@@ -284,6 +284,8 @@ export function classify(error: unknown, signal?: AbortSignal): MillraceError {
     });
   }
   if (error instanceof UnusableTls) return failed("MR3513", "blocked", error.what, error.fix, error);
+  const numbered = numberedIn(error);
+  if (numbered !== undefined) return numbered;
   const ids = apiIdsOf(error);
   for (const id of ids) {
     const meaning = MEANINGS[id];

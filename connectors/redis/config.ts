@@ -1,6 +1,6 @@
 import * as z from "zod";
 import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
-import { freshPassword, passwordKeys } from "../kit/password.ts";
+import { freshPassword, passwordKeys } from "../../src/passwords/password.ts";
 import { tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
 import { isPrefixUsable } from "./keys.ts";
 import type { RedisSinkSettings } from "./sink.ts";

@@ -1,4 +1,5 @@
 import { type Definition, PrometheusMetrics } from "../../src/ops/metrics.ts";
+import { SINK_ACTIVITIES, SOURCE_ACTIVITIES } from "../../src/core/contracts/status.ts";
 import { SINK_STATES } from "../../src/core/contracts/telemetry.ts";
 
 /** Facts about a metric that the code does not have: its unit, and when to alert on it. */
@@ -10,6 +11,9 @@ interface Advice {
 const ADVICE: Readonly<Record<string, Advice>> = {
   millrace_source_up: { unit: "0 or 1", alert: "`== 0` for 5 minutes: nothing new arrives" },
   millrace_source_needs_person: { unit: "0 or 1", alert: "`== 1`: `millrace status` says what to do" },
+  millrace_source_activity: { unit: "0 or 1", alert: '`{activity="half-open"} == 1` for 10 minutes' },
+  millrace_source_blocked_by: { unit: "1", alert: "`== 1` for an hour: the sink is too slow for the load" },
+  millrace_sink_activity: { unit: "0 or 1", alert: '`{activity="wedged"} == 1` for 10 minutes: the target hangs' },
   millrace_source_lag_bytes: { unit: "bytes", alert: "it grows for an hour: the daemon can't keep up with the log" },
   millrace_source_lag_seconds: { unit: "seconds", alert: "`> 60`" },
   millrace_slot_retained_bytes: { unit: "bytes", alert: "above a third of what the server's disk can spare" },
@@ -54,6 +58,8 @@ const LABELS = `| label | values |
 | \`table\` | \`schema.table\` as in the source |
 | \`op\` | \`put\` (a whole row), \`patch\` (some of its columns), \`delete\`, \`truncate\` |
 | \`state\` | ${SINK_STATES.map((state) => `\`${state}\``).join(", ")} |
+| \`activity\` of \`millrace_source_activity\` | ${SOURCE_ACTIVITIES.map((one) => `\`${one}\``).join(", ")} |
+| \`activity\` of \`millrace_sink_activity\` | ${SINK_ACTIVITIES.map((one) => `\`${one}\``).join(", ")} |
 | \`kind\` of \`millrace_sink_errors_total\` | \`retryable\`, \`blocked\`, \`reopen\`, \`fatal\`, \`poison\` |
 | \`kind\` of \`millrace_reconcile_drift_rows\` | \`missing\`, \`extra\`, \`different\` |
 `;

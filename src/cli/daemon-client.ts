@@ -1,5 +1,6 @@
 import { type ErrorCode, MillraceError } from "../core/errors.ts";
 import { controlSocketPath } from "../ops/control-socket.ts";
+import type { StateAddress } from "../core/contracts/connector.ts";
 import { openState } from "../state/open.ts";
 import { userName } from "./audit.ts";
 import { cliError } from "./errors.ts";
@@ -15,12 +16,12 @@ const ANSWER_MS_MAX = 10_000;
 
 /** Talks to the running daemon of a configuration through its Unix socket. */
 export class DaemonClient {
-  readonly #stateUrl: string;
+  readonly #state: StateAddress;
   readonly #path: string;
 
-  constructor(stateUrl: string) {
-    this.#stateUrl = stateUrl;
-    this.#path = controlSocketPath(stateUrl);
+  constructor(state: StateAddress) {
+    this.#state = state;
+    this.#path = controlSocketPath(state.url);
   }
 
   /**
@@ -90,7 +91,7 @@ export class DaemonClient {
 
   /** The holder that has not released the lease is the process to look at. */
   async #silent(withinMs: number): Promise<MillraceError> {
-    const state = await openState(this.#stateUrl, { readOnly: true });
+    const state = await openState(this.#state, { readOnly: true });
     try {
       const holder = (await state.lease.unreleased())?.holder;
       const who = holder === undefined ? "the daemon" : `the daemon (${holder})`;

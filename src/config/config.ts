@@ -1,5 +1,6 @@
 import type { OnLost, Sink } from "../core/contracts/sink.ts";
 import type { Source } from "../core/contracts/source.ts";
+import type { StateAddress } from "../core/contracts/connector.ts";
 import type { Division } from "../core/sharing/share.ts";
 import type { Rules } from "../rules/definition.ts";
 import type { Bound } from "./connectors.ts";
@@ -12,11 +13,7 @@ export interface Config {
   readonly file: string;
   readonly folder: string;
   readonly source: SourceConfig;
-  /**
-   * `sqlite:` and an absolute path; or a Postgres URL, then `#` and the absolute path that the control socket's name is
-   * made from.
-   */
-  readonly state: string;
+  readonly state: StateAddress;
   readonly sinks: readonly SinkConfig[];
   /** Rules per table, applied before every sink. */
   readonly rules: Rules;
@@ -71,6 +68,7 @@ export interface SinkConfig {
     readonly rowCountMax: number | null;
     readonly byteCountMax: number | null;
     readonly delayMs: number | null;
+    readonly answerMsMax: number | null;
   };
   readonly connector: Bound<Sink>;
 }

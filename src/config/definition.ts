@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import * as z from "zod";
 import { TABLE_GLOB } from "../core/table-selection.ts";
+import { passwordKeys } from "../passwords/password.ts";
 import { RULE_GLOB, tableDefinition } from "./tables.ts";
 import { isTimeZone, scheduleProblem } from "./schedule.ts";
 import { DURATION, parseByteCount, parseDurationMs, SIZE } from "../core/values/quantities.ts";
@@ -70,6 +71,11 @@ export const sinkDefinition = z.object({
       delay: duration(0, 30_000)
         .optional()
         .describe("How long after one write the next one begins at the earliest, unless enough waits to fill it."),
+      timeout: duration(1_000, 86_400_000)
+        .optional()
+        .describe(
+          "A write of rows that takes longer is given up: the sink's connection is cut and opened again. Default: 5m.",
+        ),
     })
     .prefault({})
     .describe("Upper limits of one write. The defaults suit most targets."),
@@ -219,6 +225,14 @@ const retention = z.strictObject({
     ),
 });
 
+const stateServer = z.strictObject({
+  url: z
+    .string()
+    .regex(/^postgres(ql)?:\/\/[^#]+$/, { error: "expected postgres://…" })
+    .describe("postgres://user@host:port/database."),
+  ...passwordKeys,
+});
+
 /** `source` and `sinks` are parsed one by one, by kind. */
 export const topDefinition = z.strictObject({
   name: z
@@ -227,11 +241,13 @@ export const topDefinition = z.strictObject({
     .describe("Names the daemon, its slot, publication and state."),
   source: z.record(z.string(), z.unknown()).describe("The database whose changes are followed."),
   state: z
-    .string()
-    .regex(/^(sqlite:.+|postgres(ql)?:\/\/[^#]+$)/, { error: "expected sqlite:PATH or postgres://…" })
+    .union([
+      z.string().regex(/^(sqlite:.+|postgres(ql)?:\/\/[^#]+$)/, { error: "expected sqlite:PATH or postgres://…" }),
+      stateServer,
+    ])
     .optional()
     .describe(
-      "Where positions are kept: sqlite:PATH, or postgres://user:password@host:port/database (schema millrace). Default: sqlite:.millrace/<name>.db beside this file.",
+      "Where positions are kept: sqlite:PATH, or postgres://user:password@host:port/database (schema millrace), also as an object with `url` and where the password comes from. Default: sqlite:.millrace/<name>.db beside this file.",
     ),
   sinks: z.record(z.string(), z.unknown()).describe("The targets; each key is a sink's name."),
   tables: z

@@ -20,8 +20,9 @@ import { problemsOf } from "./issues.ts";
 import { suggestion } from "./nearest.ts";
 import { parse } from "./parse.ts";
 import { holdsSecret, registerSecrets } from "./secrets/secret-values.ts";
-import type { TableName } from "../core/contracts/connector.ts";
+import type { StateAddress, TableName } from "../core/contracts/connector.ts";
 import { pathOfShare, shareName } from "../core/sharing/share.ts";
+import { freshPassword } from "../passwords/password.ts";
 import { readSmallFile } from "../core/small-file.ts";
 import { chosenKeyOf, NO_RULES, policyOf, type Rules, zeroDatesOf } from "../rules/definition.ts";
 import type { Secrets } from "./secrets/secrets.ts";
@@ -112,7 +113,7 @@ class Loading {
       file: path,
       folder: this.#folder,
       source,
-      state: pathOfShare(this.#state(top.name, top.state), number),
+      state: this.#state(top.name, top.state, number),
       sinks,
       rules,
       reconcile: this.#reconcile(top.reconcile),
@@ -135,9 +136,14 @@ class Loading {
   }
 
   /** A state on a server carries the local path of the control socket after `#`. */
-  #state(name: string, given: string | undefined): string {
-    if (given?.startsWith("postgres") === true) return `${given}#${join(this.#folder, ".millrace", `${name}.db`)}`;
-    return `sqlite:${resolve(this.#folder, given?.slice("sqlite:".length) ?? join(".millrace", `${name}.db`))}`;
+  #state(name: string, given: z.output<typeof topDefinition>["state"], share: number | null): StateAddress {
+    const { url, ...password } = typeof given === "object" ? given : { url: given };
+    if (url?.startsWith("postgres") === true) {
+      const local = join(this.#folder, ".millrace", `${name}.db`);
+      return { url: pathOfShare(`${url}#${local}`, share), freshPassword: freshPassword(password, this.#folder) };
+    }
+    const path = url?.slice("sqlite:".length) ?? join(".millrace", `${name}.db`);
+    return { url: pathOfShare(`sqlite:${resolve(this.#folder, path)}`, share) };
   }
 
   /** Reports all problems at once, so that the user need not start the daemon once per typo. */
@@ -222,8 +228,13 @@ class Loading {
     const { common, bind } = part;
     if (common.onLost === "resync" && Object.getOwnPropertyDescriptor(input, "mode")?.value === "history")
       this.#problem("MR1005", [...path, "onLost"], "what a history held can't be read again: leave it out, or fail");
-    const { rows, bytes, delay } = common.batch;
-    const batch = { rowCountMax: rows ?? null, byteCountMax: bytes ?? null, delayMs: delay ?? null };
+    const { rows, bytes, delay, timeout } = common.batch;
+    const batch = {
+      rowCountMax: rows ?? null,
+      byteCountMax: bytes ?? null,
+      delayMs: delay ?? null,
+      answerMsMax: timeout ?? null,
+    };
     const dropsColumns = (table: TableName): boolean => policyOf(rules, table).droppedColumns === "drop";
     const { kind: sinkKind, tables = [], onPoison, onLost } = common;
     const connector = bind({ name, ...daemon, folder: this.#folder, tables, dropsColumns });

@@ -62,6 +62,7 @@ export type StateReason =
 export type ErrorReason =
   | DatabaseReason
   | StateReason
+  | "silent" // the connection stands, and nothing comes over it
   | "behind" // a sink holds less than before, and the log does not reach back that far
   | "partial"; // a part of a target is missing now
 

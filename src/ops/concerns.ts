@@ -113,6 +113,10 @@ function* ofSink(status: Status, sink: SinkStatus): Generator<Concern> {
     yield concern({ ...of, kind: "sink.paused", level: "watch", what, fix: `millrace resume --sink ${name}` });
   } else if (error !== null) {
     yield concern({ ...of, kind: "sink.failing", ...sinkFailure(sink, error, daemon !== null) });
+  } else if (sink.activity === "wedged" && sink.needsPerson) {
+    const what = `sink ${name} is wedged: its write gets no answer and can't be cut off`;
+    const fix = "look at the target, then restart the daemon: nothing is lost";
+    yield concern({ ...of, kind: "sink.wedged", level: "act", what, fix });
   } else if (state === "failed" || sink.needsPerson) {
     const what = `sink ${name} is ${state} and waits for you`;
     yield concern({ ...of, kind: "sink.failing", level: "act", what, fix: `millrace resume --sink ${name}` });

@@ -1,5 +1,6 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
 import { SOURCE_COUNTERS, type SourceCounter, type SourceCounts } from "../core/contracts/source-counters.ts";
+import { ActivityGauges, type ActivityLevels } from "./activity-gauges.ts";
 import { type TableLevels, TableGauges } from "./table-gauges.ts";
 import { SINK_STATES, type Metrics, type SinkState } from "../core/contracts/telemetry.ts";
 
@@ -31,6 +32,7 @@ export interface Levels {
   }[];
   readonly lastEqualSeconds: number | null;
   readonly tables: TableLevels;
+  readonly activities: ActivityLevels;
   /** Bytes by sink, for engines that run in this process. */
   readonly memory?: ReadonlyMap<string, number>;
 }
@@ -64,6 +66,7 @@ export class PrometheusMetrics implements Metrics {
   readonly #commitToApply: Histogram<"sink">;
   readonly #levels: LevelGauges;
   readonly #tables: TableGauges;
+  readonly #activities: ActivityGauges;
 
   constructor() {
     const registers = [this.#registry];
@@ -96,6 +99,7 @@ export class PrometheusMetrics implements Metrics {
     });
     this.#levels = new LevelGauges(registers);
     this.#tables = new TableGauges(registers);
+    this.#activities = new ActivityGauges(registers);
     collectDefaultMetrics({ register: this.#registry });
     for (const name of MISNAMED) this.#registry.removeSingleMetric(name);
   }
@@ -129,6 +133,7 @@ export class PrometheusMetrics implements Metrics {
   async text(levels: Levels): Promise<string> {
     this.#levels.set(levels);
     this.#tables.set(levels.tables);
+    this.#activities.set(levels.activities);
     return (await this.#registry.metrics()).replaceAll(/^[^#\n]+ Nan\n/gm, "");
   }
 }

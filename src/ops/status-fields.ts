@@ -57,6 +57,11 @@ const GONE_BACK: Fields<GoneBackStatus> = {
 const SOURCE: Fields<SourceStatus> = {
   kind: ["text", "`postgres` or `mysql` (MariaDB too)"],
   up: ["boolean", "false while the source does not answer, or its stream is broken"],
+  activity: [
+    "text",
+    "what the stream does: `idle`, `flowing`, `slow` (behind the log, and no sink holds it up), `blocked` (it waits for sinks), `half-open` (the connection stood, nothing came, and it was cut), `away`; absent where no daemon runs",
+  ],
+  blockedBy: ["list of text", "the sinks that the stream waits for; absent where no daemon runs"],
   position: [{ orNull: "position" }, "everything before it has been read"],
   acknowledged: [{ orNull: "position" }, "everything before it is durable in every sink: the source may forget it"],
   lagBytes: [{ orNull: "bytes" }, "log that the source has written and Millrace has not read yet"],
@@ -87,6 +92,10 @@ const SINK: Fields<SinkStatus> = {
   name: ["text", "its key in millrace.yaml"],
   kind: ["text", "its `kind` in millrace.yaml"],
   state: ["text", "`starting`, `snapshot`, `streaming`, `retrying`, `paused`, `failed` or `stopped`"],
+  activity: [
+    "text",
+    "what it does: `idle`, `flowing`, `slow` (it does not keep up), `blocked` (it waits for other sinks), `wedged` (its target takes writes and does not answer), `away` (the target can't be reached, or refuses), `stopped`; absent where no daemon runs",
+  ],
   position: [{ orNull: "position" }, "everything before it is durable in the sink"],
   lagSeconds: [{ orNull: "seconds" }, "how far the sink is behind the source in time"],
   lagBytes: [{ orNull: "bytes" }, "log between the sink's position and the end of the source's log"],

@@ -53,6 +53,16 @@ export const pages = {
     remedy:
       "Name it as `schema.table`. `millrace status` counts the captured tables and names those that were left out.",
   },
+  MR1335: {
+    title: "A sink's write gets no answer",
+    cause:
+      "A write of rows took longer than the sink's `batch.timeout` (five minutes, if the config does not say). Its target " +
+      "accepted the connection and does not answer: its process is stopped, its machine or a firewall swallows what is sent, or it is far " +
+      "too slow. Millrace cuts the connection, opens the sink again, and gives the next write twice the time. The other sinks go on.",
+    remedy:
+      "Look at the target: whether its server works, waits for a lock, or lacks memory or disk. If it is healthy and only slow, " +
+      "make its batches smaller (`batch.rows`, `batch.bytes`) or the time longer (`batch.timeout`).",
+  },
   MR1326: {
     title: "An operator has paused a table",
     cause:

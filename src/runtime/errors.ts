@@ -275,3 +275,14 @@ export function dividedBefore(name: string, before: string | null, now: string |
     hint: pages.MR1330.remedy,
   });
 }
+
+/** The sink is opened again, which makes another connection. */
+export function noAnswer(sink: string, ms: number, cause: unknown): MillraceError {
+  return new MillraceError({
+    code: "MR1335",
+    kind: "reopen",
+    message: `a write to sink ${sink} got no answer for ${ms / 1000} s: its connection was cut`,
+    hint: pages.MR1335.remedy,
+    cause,
+  });
+}

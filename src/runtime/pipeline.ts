@@ -26,6 +26,7 @@ import { askAgain, RESUMED, snapshotStatus } from "./snapshot/snapshots.ts";
 import { tablePaused } from "./errors.ts";
 import { findLog, startingPoint } from "./start.ts";
 import type { GoneBack } from "./stream/rewind.ts";
+import type { Lane } from "./stream/lane.ts";
 import { type Phase, Streaming } from "./streaming.ts";
 
 export interface SinkSetup extends TableTaker {
@@ -128,6 +129,16 @@ export class Pipeline {
   /** The last failure of the stream while it is not back yet. */
   get sourceError(): StoredError | null {
     return this.#streaming?.feed.error ?? this.#withheld?.error ?? null;
+  }
+
+  /** See `SourceFeed`. */
+  get isSourceSilent(): boolean {
+    return this.#streaming?.feed.isSilent ?? false;
+  }
+
+  /** Null while it starts. */
+  get lane(): Lane | null {
+    return this.#streaming?.lane ?? null;
   }
 
   get sourceNeedsPerson(): boolean {

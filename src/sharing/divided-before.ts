@@ -1,4 +1,5 @@
 /** Finds out whether the tables were divided in another way before: a sink's table would then have two daemons. */
+import type { StateAddress } from "../core/contracts/connector.ts";
 import { reasonOf } from "../core/errors.ts";
 import { DIVISION, pathOfShare, SHARE_COUNT_MAX, shareName } from "../core/sharing/share.ts";
 import { dividedBefore } from "../runtime/errors.ts";
@@ -7,7 +8,7 @@ import { openState } from "../state/open.ts";
 export interface Divided {
   /** As the file has them, not those of a share. */
   readonly name: string;
-  readonly state: string;
+  readonly state: StateAddress;
   /** The division's text; null: all tables belong to one daemon. */
   readonly division: string | null;
 }
@@ -18,7 +19,10 @@ export interface Divided {
  */
 export async function expectDivision({ name, state, division }: Divided, number: number | null): Promise<void> {
   const keptBy = async (share: number | null): Promise<string | null | undefined> =>
-    await keptDivision(pathOfShare(state, share), share === null ? name : shareName(name, share));
+    await keptDivision(
+      { ...state, url: pathOfShare(state.url, share) },
+      share === null ? name : shareName(name, share),
+    );
   const own = await keptBy(number);
   if (own === division) return;
   if (own !== undefined) throw dividedBefore(name, own, division);
@@ -33,9 +37,9 @@ export async function expectDivision({ name, state, division }: Divided, number:
 }
 
 /** Undefined: it has no position. */
-async function keptDivision(url: string, name: string): Promise<string | null | undefined> {
+async function keptDivision(address: StateAddress, name: string): Promise<string | null | undefined> {
   try {
-    const state = await openState(url, { name, readOnly: true });
+    const state = await openState(address, { name, readOnly: true });
     try {
       const identity = (await state.source.get())?.identity;
       return identity == null ? undefined : (identity[DIVISION] ?? null);

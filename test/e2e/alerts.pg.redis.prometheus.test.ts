@@ -1,23 +1,13 @@
 /** The alert rules of deploy/: a real Prometheus scrapes a real daemon, is quiet while all is well, and fires. */
-import { readFileSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { stringify } from "yaml";
-import * as z from "zod";
-import { freePort } from "../../scripts/services/port.ts";
-import { prometheus, promtool } from "../../scripts/services/prometheus.ts";
+import { promtool } from "../../scripts/services/prometheus.ts";
+import { ALERT_RULES, AlertWatch, scrapedDaemon } from "../support/alert-watch.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { eventually } from "../support/waiting.ts";
-
-const RULES = readFileSync(join(import.meta.dirname, "../../deploy/prometheus/millrace.rules.yml"), "utf8");
-const TOKEN = "token-that-looks-0123456789abcdef";
-
-const LABELS = z.record(z.string(), z.string());
-const SAMPLES = z.object({
-  result: z.array(z.object({ metric: LABELS, value: z.tuple([z.number(), z.string()]) })),
-});
-const ALERTS = z.object({ alerts: z.array(z.object({ state: z.string(), labels: LABELS })) });
 
 /** For each alert a series that must fire it, and one that must not. */
 const SERIES: Readonly<Record<string, readonly [series: string, bad: number, good: number]>> = {
@@ -51,61 +41,29 @@ test("promtool: each rule fires over its bad value, and over no good one", async
     input_series: Object.values(SERIES).map(([series, , good]) => ({ series, values: `${good}x100` })),
     promql_expr_test: [{ expr, eval_time: "90m", exp_samples: [] }],
   };
-  writeFileSync(join(folder.path, "rules.yml"), RULES);
+  writeFileSync(join(folder.path, "rules.yml"), ALERT_RULES);
   const document = { rule_files: ["rules.yml"], evaluation_interval: "1m", tests: [...tests, well] };
   writeFileSync(join(folder.path, "test.yml"), stringify(document));
-  const named = [...RULES.matchAll(/- alert: (\S+)/g)].map(([, name = ""]) => name);
+  const named = [...ALERT_RULES.matchAll(/- alert: (\S+)/g)].map(([, name = ""]) => name);
   expect(Object.keys(SERIES).toSorted()).toEqual(named.toSorted());
   expect(await promtool(["check", "rules", "rules.yml"], folder.path)).toContain(`${named.length} rules found`);
   expect(await promtool(["test", "rules", "test.yml"], folder.path)).toContain("SUCCESS");
 });
 
 test("a real Prometheus fires over what a real daemon meets, and is quiet before and afterwards", async () => {
-  const port = await freePort();
+  const daemon = await scrapedDaemon();
   await using pipeline = await RunningPipeline.start(
     `create table item (id int primary key, n int); insert into item select g, g from generate_series(1, 50) g;
      create table quiet (id int primary key); insert into quiet values (1);
      create table locked (id int primary key); insert into locked values (1)`,
     {
       kinds: ["postgres", "redis"],
-      configure: (config) => ({
-        ...config,
-        admin: { listen: `127.0.0.1:${port}`, tokens: [{ role: "viewer", token: TOKEN }] },
-      }),
+      configure: (config) => ({ ...config, admin: daemon.admin }),
     },
   );
   await pipeline.settled();
-  const scrape = {
-    global: { scrape_interval: "1s", evaluation_interval: "1s" },
-    rule_files: ["rules.yml"],
-    scrape_configs: [
-      {
-        job_name: "millrace",
-        authorization: { credentials: TOKEN },
-        static_configs: [{ targets: [`127.0.0.1:${port}`] }],
-      },
-    ],
-  };
-  // What promtool has shown for each rule's time, none waits for here.
-  const hasty = RULES.replaceAll(/for: \S+/g, "for: 0s");
-  await using server = await prometheus.start({
-    own: true,
-    files: { "prometheus.yml": stringify(scrape), "rules.yml": hasty },
-  });
-  const ask = async <T>(path: string, data: z.ZodType<T>): Promise<T> => {
-    const answer = await fetch(`${server.url}/api/v1/${path}`, { signal: AbortSignal.timeout(10_000) });
-    return z.object({ data }).parse(await answer.json()).data;
-  };
-  const query = async (expr: string) => (await ask(`query?query=${encodeURIComponent(expr)}`, SAMPLES)).result;
-  const value = async (expr: string) => (await query(expr)).map(({ value: [, text] }) => Number(text));
-  const firing = async () => {
-    const { alerts } = await ask("alerts", ALERTS);
-    const names = alerts.filter(({ state }) => state === "firing").map(({ labels }) => labels["alertname"] ?? "");
-    return [...new Set(names)].toSorted((a, b) => (a < b ? -1 : 1));
-  };
-  await eventually(async () => expect(await value("millrace_source_up")).toEqual([1]));
-  await eventually(async () => expect(await value(`count_over_time(up{job="millrace"}[1m]) >= 5`)).toHaveLength(1));
-  expect(await firing()).toEqual([]);
+  await using alerts = await AlertWatch.start(daemon);
+  await alerts.quiet();
 
   const { source, installation, sinks } = pipeline;
   const target = sinks.target!;
@@ -121,7 +79,7 @@ test("a real Prometheus fires over what a real daemon meets, and is quiet before
   await installation.ask("POST", "/api/v1/pause", { sink: "redis" });
   await eventually(
     async () =>
-      expect(await firing()).toEqual([
+      expect(await alerts.firing()).toEqual([
         "MillraceDeadLetters",
         "MillraceDrift",
         "MillraceSinkPaused",
@@ -130,7 +88,9 @@ test("a real Prometheus fires over what a real daemon meets, and is quiet before
       ]),
     { withinMs: 90_000 },
   );
-  expect(await query("millrace_table_suspended")).toMatchObject([{ metric: { table: "public.quiet", sink: "*" } }]);
+  expect(await alerts.query("millrace_table_suspended")).toMatchObject([
+    { metric: { table: "public.quiet", sink: "*" } },
+  ]);
 
   await locker.query("rollback");
   await installation.ask("POST", "/api/v1/resume", { sink: "redis" });
@@ -139,7 +99,7 @@ test("a real Prometheus fires over what a real daemon meets, and is quiet before
   await pipeline.run("update item set n = 5 where id in (2, 7)");
   await pipeline.settled();
   expect((await installation.command("reconcile")).exitCode).toBe(0);
-  await eventually(async () => expect(await firing()).toEqual([]), { withinMs: 60_000 });
+  await alerts.quiet();
   await pipeline.daemon.stop();
-  await eventually(async () => expect(await firing()).toEqual(["MillraceDown"]));
+  await eventually(async () => expect(await alerts.firing()).toEqual(["MillraceDown"]));
 });

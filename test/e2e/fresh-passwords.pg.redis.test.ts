@@ -8,9 +8,9 @@ import { Installation } from "../support/daemon-process.ts";
 import { freshDatabase, freshKeyPrefix, ownPostgres, redisUrl } from "../support/services.ts";
 import { eventually } from "../support/waiting.ts";
 
-test("a command's password for Postgres and a file's for Redis are asked for at each connection", async () => {
+test("a command's password for the source, and a file's for Redis and the state, are asked for at each connection", async () => {
   await using server = await ownPostgres({
-    auth: ["host all,replication reader 127.0.0.1/32 scram-sha-256", "host all all 127.0.0.1/32 trust"],
+    auth: ["host all,replication reader,keeper 127.0.0.1/32 scram-sha-256", "host all all 127.0.0.1/32 trust"],
   });
   await using source = await freshDatabase(server);
   await using prefix = freshKeyPrefix();
@@ -21,7 +21,9 @@ test("a command's password for Postgres and a file's for Redis are asked for at 
     url.username = name;
     return url.href;
   };
-  await source.query("create role reader superuser login; create table public.item (id int primary key)");
+  await source.query(
+    "create role reader superuser login; create role keeper superuser login; create table public.item (id int primary key)",
+  );
   await using installation = new Installation({
     name: source.name,
     source: {
@@ -30,10 +32,11 @@ test("a command's password for Postgres and a file's for Redis are asked for at 
       heartbeat: "500ms",
       passwordCommand: ["cat", "./token"],
     },
+    state: { url: as(source.url, "keeper"), passwordFile: "./secret" },
     sinks: { cache: { kind: "redis", url: as(redisUrl(), user), prefix: prefix.prefix, passwordFile: "./secret" } },
   });
   const rotated = async (password: string) => {
-    await source.query(`alter role reader password '${password}'`);
+    for (const role of ["reader", "keeper"]) await source.query(`alter role ${role} password '${password}'`);
     await redis.call("ACL", "SETUSER", user, "on", "allkeys", "allcommands", "resetpass", `>${password}`);
     for (const file of ["token", "secret"]) {
       writeFileSync(join(installation.folder, `${file}.new`), `${password}\n`);
@@ -41,7 +44,7 @@ test("a command's password for Postgres and a file's for Redis are asked for at 
     }
   };
   const cut = async () => {
-    await source.query("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'reader'");
+    await source.query("select pg_terminate_backend(pid) from pg_stat_activity where usename in ('reader', 'keeper')");
     await redis.call("CLIENT", "KILL", "USER", user);
   };
   const arrived = async (id: number) => {
@@ -65,8 +68,13 @@ test("a command's password for Postgres and a file's for Redis are asked for at 
     );
     renameSync(join(installation.folder, "away"), join(installation.folder, "token"));
     await arrived(3);
+    expect((await installation.status()).state.error).toBeNull();
+
+    // A command reads the password too.
+    await rotated("canary-of-the-third");
     const { stdout } = await installation.command("status", "--json");
     expect((await daemon.stop()).exitCode).toBe(0);
+    expect(await installation.command("offsets", "show")).toMatchObject({ exitCode: 0 });
     expect(daemon.said + stdout).not.toContain("canary");
   } finally {
     await redis.call("ACL", "DELUSER", user);

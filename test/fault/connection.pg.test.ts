@@ -89,6 +89,7 @@ test.concurrent(
       async () => {
         const { source: status } = await pipeline.installation.status();
         expect(status.error?.code).toMatch(/^MR20/);
+        expect(status.activity).toBe("half-open");
       },
       { withinMs: HALF_OPEN_NOTICED_WITHIN_MS },
     );

@@ -1,5 +1,5 @@
 /** Kafka behind logins, TLS and an authorizer: what is taken, and what is said where it is not. */
-import { readFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { inspect } from "node:util";
 import type { Acl } from "@platformatic/kafka";
@@ -77,6 +77,29 @@ describe("logins", () => {
     const { error, found } = await refused(login({ mechanism, username: "scrammed", password: `${PASSWORD}!` }));
     expect(error).toMatchObject({ code: "MR3502", kind: "blocked" });
     expect(found).toMatchObject([{ id: "kafka.connect", level: "error", what: expect.stringContaining("MR3502") }]);
+  });
+
+  test("a password from a file is read for each connection, and one that can't be had is told", async () => {
+    const file = join(guarded.folder, "password");
+    const sasl = { mechanism: "SCRAM-SHA-256", username: "scrammed", passwordFile: file };
+    await writeFile(file, `${PASSWORD}!\n`);
+    const sink = await factory.create(contextOf(login(sasl)), quietLog);
+    try {
+      expect(await failure(sink.open(1, timeout()))).toMatchObject({ code: "MR3502", kind: "blocked" });
+      await writeFile(file, `${PASSWORD}\n`);
+      await sink.open(1, timeout());
+      await sink.prepare([users], timeout());
+    } finally {
+      await sink.close();
+    }
+    await writeFile(file, "");
+    const { error, found } = await refused(login(sasl));
+    expect(error).toMatchObject({ code: "MR2902", kind: "blocked" });
+    expect(found).toMatchObject([{ level: "error", what: expect.stringContaining("MR2902") }]);
+    await opened(login({ ...sasl, passwordFile: undefined, passwordCommand: ["printf", PASSWORD] }));
+    expect(definition.safeParse(login({ ...sasl, passwordFile: undefined })).error?.message).toContain(
+      "expected `password`, `passwordCommand` or `passwordFile`",
+    );
   });
 
   test("PLAIN with a wrong password, no login where one is wanted, and one where none is taken", async () => {

@@ -33,7 +33,7 @@ export interface CommandResult {
 export interface InstallationConfig {
   readonly name: string;
   readonly source?: object;
-  readonly state?: string;
+  readonly state?: string | object;
   readonly sinks?: object;
   readonly tables?: object;
   readonly reconcile?: object;
@@ -57,7 +57,7 @@ export class Installation implements AsyncDisposable {
     this.folder = mkdtempSync(join(tmpdir(), "millrace-test-"));
     this.name = config.name;
     this.#administrator = isLeastMode ? new Administrator(this.folder) : undefined;
-    this.#client = new DaemonClient(`sqlite:${join(this.folder, ".millrace", `${config.name}.db`)}`);
+    this.#client = new DaemonClient({ url: `sqlite:${join(this.folder, ".millrace", `${config.name}.db`)}` });
     this.configure(config);
   }
 

@@ -91,7 +91,7 @@ describe("a config", () => {
     expect(config).toMatchObject({
       name: "shop",
       folder,
-      state: `sqlite:${join(folder, ".millrace/shop.db")}`,
+      state: { url: `sqlite:${join(folder, ".millrace/shop.db")}` },
       source: { kind: "postgres", tables: [], snapshot: "initial", heartbeatMs: 10_000 },
       sinks: [
         {
@@ -99,11 +99,17 @@ describe("a config", () => {
           kind: "duckdb",
           tables: [],
           onPoison: "deadLetter",
-          batch: { rowCountMax: null, byteCountMax: null, delayMs: null },
+          batch: { rowCountMax: null, byteCountMax: null, delayMs: null, answerMsMax: null },
         },
       ],
       admin: { listen: { host: "127.0.0.1", port: 8642 }, tokens: [], hosts: ["127.0.0.1"] },
     });
+  });
+
+  test("may have a state whose password comes from elsewhere", async () => {
+    const { config, folder } = await load(`${BASE}state: { url: postgres://m@h/s, passwordFile: ./p }\n`);
+    expect(config?.state.url).toBe(`postgres://m@h/s#${join(folder, ".millrace/shop.db")}`);
+    await expect(config?.state.freshPassword?.(new AbortController().signal)).rejects.toMatchObject({ code: "MR2902" });
   });
 
   test("reaches the connectors with its own keys only, filled in", async () => {
@@ -154,9 +160,14 @@ admin: { listen: false }
         options: { url: "redis://:from-a-file@h" },
       },
     ]);
-    expect(config?.sinks[0]?.batch).toEqual({ rowCountMax: 10, byteCountMax: 2 * 1024 * 1024, delayMs: 2_000 });
+    expect(config?.sinks[0]?.batch).toEqual({
+      rowCountMax: 10,
+      byteCountMax: 2 * 1024 * 1024,
+      delayMs: 2_000,
+      answerMsMax: null,
+    });
     expect(config?.source.heartbeatMs).toBe(1500);
-    expect(config?.state).toBe("sqlite:/var/lib/m.db");
+    expect(config?.state).toEqual({ url: "sqlite:/var/lib/m.db" });
     expect(config?.admin.listen).toBeNull();
   });
 });
@@ -333,6 +344,11 @@ describe("bad input", () => {
     ["no YAML", "name: shop\nsource: [\n", "MR1002 3:1 : not valid YAML: "],
     ["an empty file", "", ["MR1006 1:1 name: missing", "MR1006 1:1 source: missing", "MR1006 1:1 sinks: missing"]],
     ["another kind of document", "- a\n- b\n", "MR1005 1:1 : expected a map of keys, found a list"],
+    [
+      "a state with a key that it does not have",
+      `${BASE}state: { url: postgres://m@h/s, pasword: x }\n`,
+      "MR1004 9:33 state.pasword: unknown key",
+    ],
     ["another state", `${BASE}state: mysql://x\n`, "MR1005 9:8 state: expected sqlite:PATH"],
     [
       "an open address",

@@ -62,6 +62,12 @@ const RULES: readonly Rule[] = [
     sentence: "tls sees core and itself; connectors that open their own connections use it",
   },
   {
+    files: /^src\/passwords\//,
+    may: coreAndOwnFolder,
+    packages: ["zod"],
+    sentence: "passwords sees core and itself; the configuration and connectors use it",
+  },
+  {
     files: /^src\/rules\//,
     may: coreAndOwnFolder,
     packages: [],
@@ -75,9 +81,9 @@ const RULES: readonly Rule[] = [
   },
   {
     files: /^src\/config\//,
-    may: () => /^src\/(core|config|rules)\//,
+    may: () => /^src\/(core|config|rules|passwords)\//,
     packages: ["zod", "yaml", "fastest-levenshtein", "croner"],
-    sentence: "config sees core, the rules and itself; connectors are given to it",
+    sentence: "config sees core, the rules, passwords and itself; connectors are given to it",
   },
   {
     files: /^src\/ops\//,
@@ -111,9 +117,10 @@ const RULES: readonly Rule[] = [
   },
   {
     files: /^(connectors\/[a-z]+|examples\/[a-z]+)\//,
-    may: (file) => new RegExp(`${coreAndOwnFolder(file).source}|^src/tls/|^connectors/kit/`),
+    may: (file) => new RegExp(`${coreAndOwnFolder(file).source}|^src/(tls|passwords)/|^connectors/kit/`),
     packages: (file) => [...(DRIVERS[file.split("/")[1] ?? ""] ?? []), "zod"],
-    sentence: "a connector sees core, its own folder, the kit and its driver, never another connector or the runtime",
+    sentence:
+      "a connector sees core, tls, passwords, its own folder, the kit and its driver, never another connector or the runtime",
   },
 ];
 

@@ -71,6 +71,7 @@ const NOTHING_KNOWN: Levels = {
   schemas: [],
   drift: [],
   lastEqualSeconds: null,
+  activities: { source: null, blockedBy: [], sinks: [] },
   tables: {
     stateUp: false,
     safeBytes: null,

@@ -33,6 +33,14 @@ const levels: Levels = {
   schemas: [{ table: "public.t", version: 3 }],
   drift: [{ table: "public.t", sink: "warehouse", kind: "missing", rows: 4 }],
   lastEqualSeconds: 1_795_000_000,
+  activities: {
+    source: "blocked",
+    blockedBy: ["warehouse"],
+    sinks: [
+      { sink: "warehouse", activity: "wedged" },
+      { sink: "cache", activity: null },
+    ],
+  },
   tables: {
     stateUp: true,
     safeBytes: 1024,
@@ -62,6 +70,11 @@ test("the exported names, labels and values", async () => {
       'millrace_commit_to_apply_seconds_count{sink="warehouse"} 1',
       'millrace_sink_errors_total{sink="cache",kind="retryable"} 1',
       "millrace_source_up 1",
+      'millrace_source_activity{activity="blocked"} 1',
+      'millrace_source_activity{activity="idle"} 0',
+      'millrace_source_blocked_by{sink="warehouse"} 1',
+      'millrace_sink_activity{sink="warehouse",activity="wedged"} 1',
+      'millrace_sink_activity{sink="warehouse",activity="slow"} 0',
       "millrace_state_up 1",
       "millrace_slot_safe_bytes 1024",
       "millrace_reads_unfinished 2",

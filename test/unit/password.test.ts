@@ -1,7 +1,7 @@
 /** Passwords from commands and files: what is taken, and that no error shows anything of it. */
 import { writeFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import { freshPassword } from "../../connectors/kit/password.ts";
+import { freshPassword } from "../../src/passwords/password.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 
 const NODE = process.execPath;

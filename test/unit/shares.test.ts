@@ -29,7 +29,7 @@ async function load(given: Given, share: number | null): Promise<Config> {
   writeFileSync(folder.file("millrace.yaml"), textOf(given), { mode: 0o600 });
   const options = { connectors, environment: {}, secrets: new Secrets(), share };
   const config = await loadConfig(folder.file("millrace.yaml"), options);
-  return { ...config, state: config.state.replace(folder.path, "") };
+  return { ...config, state: { ...config.state, url: config.state.url.replace(folder.path, "") } };
 }
 
 const CACHE = { cache: { kind: "redis", url: "redis://127.0.0.1" } };
@@ -39,10 +39,14 @@ test("each share is a daemon with its own name, state and address", async () => 
   const whole = await load({ sinks: CACHE }, null);
   expect(whole).toMatchObject({ name: "shop", shares: { number: null, division: { count: 4, by: "id" } } });
   const second = await load({ sinks: CACHE, listen: "127.0.0.1:9000" }, 2);
-  expect(second).toMatchObject({ name: "shop_2", state: "sqlite:/.millrace/shop_2.db", shares: { name: "shop" } });
+  expect(second).toMatchObject({
+    name: "shop_2",
+    state: { url: "sqlite:/.millrace/shop_2.db" },
+    shares: { name: "shop" },
+  });
   expect(second.admin.listen).toEqual({ host: "127.0.0.1", port: 9001 });
-  expect((await load({ state: "sqlite:a.b/own" }, 3)).state).toBe("sqlite:/a.b/own_3");
-  expect((await load({ state: "postgres://127.0.0.1/s" }, 3)).state).toBe(
+  expect((await load({ state: "sqlite:a.b/own" }, 3)).state.url).toBe("sqlite:/a.b/own_3");
+  expect((await load({ state: "postgres://127.0.0.1/s" }, 3)).state.url).toBe(
     "postgres://127.0.0.1/s#/.millrace/shop_3.db",
   );
 });

@@ -75,6 +75,16 @@ test("a sink that failed is not said to mend itself", () => {
   expect(said).not.toContain("by itself");
 });
 
+test("parts that hang are named: whom the stream waits for, and a sink whose write can't be cut off", () => {
+  const stuck = sinkStatus("warehouse", { activity: "wedged", needsPerson: true });
+  const said = text({ sinks: [stuck], source: { activity: "blocked", blockedBy: ["warehouse"] } });
+  expect(said).toContain("source: postgres at 0/1A2B3C8, blocked by warehouse,");
+  expect(said).toContain("! sink warehouse is wedged: its write gets no answer and can't be cut off");
+  expect(said).toContain("streaming, wedged");
+  expect(text({ source: { activity: "half-open" } })).toContain("0/1A2B3C8, half-open,");
+  expect(text({ source: { activity: "idle", blockedBy: [] } })).not.toContain("idle");
+});
+
 test("a sink that is slow, and one that catches up, are told apart", () => {
   const slow = sinkStatus("warehouse", { lagSeconds: 95, lagBytes: 3 * 1024 ** 2 });
   const late = sinkStatus("cache", { lagSeconds: 4000, lagBytes: 5 * 1024 ** 3, catchingUp: true });

@@ -15,6 +15,7 @@ import {
 import { isIP } from "node:net";
 import type { ConnectionOptions } from "node:tls";
 import { systemClock } from "../../../src/core/clock.ts";
+import type { FreshPassword } from "../../../src/core/contracts/connector.ts";
 import { withTimeout } from "../../../src/core/with-timeout.ts";
 import { apiIdsOf, failureOf, RefusedRequest } from "./failures.ts";
 
@@ -31,7 +32,8 @@ export interface ClusterSettings {
 export interface SaslSettings {
   readonly mechanism: "PLAIN" | "SCRAM-SHA-256" | "SCRAM-SHA-512";
   readonly username: string;
-  readonly password: string;
+  /** A function tells it for each connection. */
+  readonly password: string | FreshPassword;
 }
 
 export interface Topic {
@@ -64,6 +66,7 @@ const INVALID_TOPIC = 17;
 
 export class Cluster implements AsyncDisposable {
   readonly #base: Base;
+  readonly #closing = new AbortController();
   #brokers = new Map<number, { readonly host: string; readonly port: number }>();
   #isClosed = false;
 
@@ -75,10 +78,15 @@ export class Cluster implements AsyncDisposable {
       requestTimeout: REQUEST_MS_MAX,
       retries: 0,
       ...(tls === null ? {} : { tls, tlsServerName: tls.servername ?? brokers.some(hasName) }),
-      ...(sasl === null ? {} : { sasl: { ...sasl } satisfies SASLOptions }),
+      ...(sasl === null ? {} : { sasl: this.#loginOf(sasl) }),
     });
     // An error that no request waits for must not end the process; the next request fails with it.
     this.#base.on("client:broker:failed", () => undefined);
+  }
+
+  #loginOf({ password, ...login }: SaslSettings): SASLOptions {
+    if (typeof password === "string") return { ...login, password };
+    return { ...login, password: () => password(this.#closing.signal) };
   }
 
   /** The topics with these names; null for one that does not exist. Throws if one may not be looked at. */
@@ -175,6 +183,7 @@ export class Cluster implements AsyncDisposable {
   /** Requests that wait for an answer fail. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#isClosed = true;
+    this.#closing.abort();
     await this.#base.close().catch(() => undefined);
   }
 }

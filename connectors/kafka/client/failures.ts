@@ -1,4 +1,5 @@
 /** What went wrong between this client and the brokers, by the protocol's own names. */
+import { MillraceError } from "../../../src/core/errors.ts";
 import { protocolErrors, protocolErrorsCodesById } from "@platformatic/kafka";
 
 /** A protocol error that this client found in an answer; the library makes its own of most. */
@@ -13,6 +14,15 @@ export class KafkaFailure extends Error {
     this.apiId = apiId;
     this.about = about;
   }
+}
+
+/** The numbered error in what the library made of it: a password that could not be had. */
+export function numberedIn(error: unknown): MillraceError | undefined {
+  let found: MillraceError | undefined;
+  walk(error, 0, (one) => {
+    if (one instanceof MillraceError) found ??= one;
+  });
+  return found;
 }
 
 /** A broker answered with an error. */

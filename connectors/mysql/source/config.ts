@@ -1,7 +1,7 @@
 /** The source's own keys of the configuration, and its factory. */
 import { createHash } from "node:crypto";
 import * as z from "zod";
-import { freshPassword, passwordKeys } from "../../kit/password.ts";
+import { freshPassword, passwordKeys } from "../../../src/passwords/password.ts";
 import type { SourceContext as FactoryContext, SourceFactory } from "../../../src/core/contracts/connector.ts";
 import { type Logger, SILENT } from "../../../src/core/contracts/telemetry.ts";
 import { TableSelection } from "../../../src/core/table-selection.ts";

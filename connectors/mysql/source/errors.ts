@@ -174,7 +174,8 @@ export function sourceError(
 
 /** For a dump of the log, which is never silent for long. */
 export function silent(doing: string): MillraceError {
-  return sourceError("MR2121", "retryable", `the source has sent nothing for too long while ${doing}`);
+  const message = `the source has sent nothing for too long while ${doing}`;
+  return new MillraceError({ code: "MR2121", kind: "retryable", message, reason: "silent" });
 }
 
 export function aborted(what: string): MillraceError {

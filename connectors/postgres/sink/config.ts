@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { freshPassword, passwordKeys } from "../../kit/password.ts";
+import { freshPassword, passwordKeys } from "../../../src/passwords/password.ts";
 import { deletes, mode } from "../../kit/row-form.ts";
 import type { SinkContext, SinkFactory } from "../../../src/core/contracts/connector.ts";
 import { parsePostgresUrl, placeOfUrl } from "../client/url.ts";

@@ -59,7 +59,7 @@ function told({ losses }: LogAdmin, error: unknown): readonly Finding[] {
 
 /** Null if there is no state yet. Errors of the state are a finding of its own. */
 async function openKnown({ name, state }: Config): Promise<StateStore | null> {
-  if (state.startsWith("sqlite:") && !existsSync(state.slice("sqlite:".length))) return null;
+  if (state.url.startsWith("sqlite:") && !existsSync(state.url.slice("sqlite:".length))) return null;
   try {
     return await openState(state, { name, readOnly: true });
   } catch (error) {

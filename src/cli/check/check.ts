@@ -1,7 +1,7 @@
 import { accessSync, constants, existsSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Config, SinkConfig } from "../../config/config.ts";
-import type { Finding, TableName } from "../../core/contracts/connector.ts";
+import type { Finding, StateAddress, TableName } from "../../core/contracts/connector.ts";
 import { findMillraceError, reasonOf } from "../../core/errors.ts";
 import { namesOfTable } from "../../core/model/schema.ts";
 import { TableSelection } from "../../core/table-selection.ts";
@@ -171,12 +171,12 @@ async function checkState(config: Config): Promise<readonly Finding[]> {
   }
 }
 
-function isFile(state: string): boolean {
-  return state.startsWith("sqlite:");
+function isFile({ url }: StateAddress): boolean {
+  return url.startsWith("sqlite:");
 }
 
-function pathOf(state: string): string {
-  return state.slice("sqlite:".length);
+function pathOf({ url }: StateAddress): string {
+  return url.slice("sqlite:".length);
 }
 
 async function openOrOld({ name, state }: Config): Promise<StateStore | "old" | null> {
@@ -189,7 +189,7 @@ async function openOrOld({ name, state }: Config): Promise<StateStore | "old" | 
 }
 
 /** Null if the server has nothing under this name yet. */
-async function openOrMade(state: string, name: string): Promise<StateStore | null> {
+async function openOrMade(state: StateAddress, name: string): Promise<StateStore | null> {
   try {
     return await openState(state, { name, readOnly: true });
   } catch (error) {

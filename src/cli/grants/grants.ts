@@ -35,8 +35,9 @@ export function addGrants({ program, actionFor }: CommandLine): void {
           const { kind, connector } = config.source;
           scripts.push(...placed("source", kind, await connector.grants(signal)));
         }
-        if (!isSource && sink === null && config.state.startsWith("postgres"))
-          scripts.push(...placed("state", "postgres", stateGrants(config.state.slice(0, config.state.indexOf("#")))));
+        const { url } = config.state;
+        if (!isSource && sink === null && url.startsWith("postgres"))
+          scripts.push(...placed("state", "postgres", stateGrants(url.slice(0, url.indexOf("#")))));
         const wanted = sinks.length === 0 ? undefined : await wantedTables(config, signal);
         for (const each of sinks) scripts.push(...(await scriptsOf(each, wanted, signal)));
         session.print({ scripts }, scripts.map(text).join("\n\n"));

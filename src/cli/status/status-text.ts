@@ -91,6 +91,7 @@ function linesOf({ what, code, message, since, lastTried, meanwhile, fix }: Conc
 function sourceLine({ source }: StatusDocument): string {
   const parts = [
     `source: ${source.kind} at ${source.position ?? "-"}`,
+    ...activityOf(source),
     ...(source.lagBytes === null ? [] : [`${bytes(source.lagBytes)} not read yet`]),
     ...(source.retainedBytes === null ? [] : [`keeps ${bytes(source.retainedBytes)} of log for us`]),
     ...(source.safeBytes === null ? [] : [`gives it up after ${bytes(Math.max(0, source.safeBytes))} more`]),
@@ -100,6 +101,12 @@ function sourceLine({ source }: StatusDocument): string {
     ...(source.safeSeconds === null ? [] : [`may delete it in ${span(source.safeSeconds * 1_000)}`]),
   ];
   return parts.join(", ");
+}
+
+/** The usual is not worth a word. */
+function activityOf({ activity, blockedBy = [] }: StatusDocument["source"]): readonly string[] {
+  if (activity === "slow" || activity === "half-open") return [activity];
+  return blockedBy.length === 0 ? [] : [`blocked by ${blockedBy.join(", ")}`];
 }
 
 function copyLine({ source: { copy }, phase }: StatusDocument): string[] {
@@ -127,9 +134,11 @@ function sinkTable(sinks: readonly SinkStatus[]): string {
   return table.toString();
 }
 
-export function sinkState({ state, catchingUp, waitsFor }: SinkStatus): string {
+export function sinkState({ state, activity, catchingUp, waitsFor }: SinkStatus): string {
+  const isTold = activity === "wedged" || (activity === "slow" && !catchingUp);
   return [
     state,
+    ...(isTold ? [activity] : []),
     ...(catchingUp ? ["catching up"] : []),
     ...(waitsFor.length > 0 ? [`waits for ${waitsFor.join(", ")}`] : []),
   ].join(", ");

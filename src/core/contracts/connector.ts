@@ -122,6 +122,17 @@ export interface ChosenKey {
  */
 export type FreshPassword = (signal: AbortSignal) => Promise<string>;
 
+/** Where the state is. */
+export interface StateAddress {
+  /**
+   * `sqlite:` and an absolute path; or a Postgres URL, then `#` and the absolute path that the control socket's name is
+   * made from.
+   */
+  readonly url: string;
+  /** In place of the URL's password, for each connection. */
+  readonly freshPassword?: FreshPassword | undefined;
+}
+
 /** What gives a login all that a source or sink needs, and no more. It can be run again. */
 export interface GrantScript {
   /** Who runs it, and where: "a superuser, in database shop". Without logins. */

@@ -29,6 +29,21 @@ export interface ComparisonStatus {
   readonly failure?: StoredError | null;
 }
 
+/**
+ * What the stream from the source does. `slow`: it is behind the log although no sink holds it up. `blocked`: it waits for
+ * sinks. `half-open`: the connection stood and nothing came, so it was cut; the source is not back yet. `away`: the source
+ * does not answer, or refuses.
+ */
+export const SOURCE_ACTIVITIES = ["idle", "flowing", "slow", "blocked", "half-open", "away"] as const;
+export type SourceActivity = (typeof SOURCE_ACTIVITIES)[number];
+
+/**
+ * What a sink does. `slow`: it does not keep up. `blocked`: it waits for other sinks. `wedged`: its target takes writes and
+ * does not answer. `away`: the target can't be reached, or refuses. `stopped`: it was paused or failed, or is starting.
+ */
+export const SINK_ACTIVITIES = ["idle", "flowing", "slow", "blocked", "wedged", "away", "stopped"] as const;
+export type SinkActivity = (typeof SINK_ACTIVITIES)[number];
+
 /** The present progress of rows through the pipeline. */
 export interface PipelineStatus {
   readonly name: string;
@@ -50,6 +65,10 @@ export interface SourceStatus extends SourceCounts {
   readonly kind: string;
   /** False while the source does not answer, or its stream is broken. */
   readonly up: boolean;
+  /** Absent where no daemon runs, and from a daemon of an earlier version. */
+  readonly activity?: SourceActivity;
+  /** Sinks that the stream waits for. Absent like `activity`. */
+  readonly blockedBy?: readonly string[];
   /** Everything before it has been read. */
   readonly position: string | null;
   readonly acknowledged: string | null;
@@ -86,6 +105,8 @@ export interface SinkStatus {
   readonly name: string;
   readonly kind: string;
   readonly state: SinkState;
+  /** Absent where no daemon runs, and from a daemon of an earlier version. */
+  readonly activity?: SinkActivity;
   /** Everything before it is durable in the sink. */
   readonly position: string | null;
   readonly lagSeconds: number | null;

@@ -1,3 +1,5 @@
+import { invariant } from "../invariant.ts";
+
 /**
  * Rows as bytes. A tuple has the layout of Postgres' TupleData (protocol-logicalrep-message-formats in its manual), so
  * that rows of the WAL are used without copying; all other sources write the same layout:
@@ -25,12 +27,16 @@ export class CellMap {
   length = new Uint32Array(CELLS_MIN);
   count = 0;
 
-  /** Reads the tuple at `offset` and returns the offset after it. */
+  /**
+   * Reads the tuple at `offset` and returns the offset after it. Throws if it does not lie within `bytes`: then a source has
+   * sent bytes that are damaged.
+   */
   read(bytes: Uint8Array, offset: number): number {
     const count = (bytes[offset]! << 8) | bytes[offset + 1]!;
     if (count > this.kind.length) this.#grow(count);
     this.count = count;
     let at = offset + 2;
+    let signs = 0;
     for (let i = 0; i < count; i++) {
       const kind = bytes[at++]!;
       this.kind[i] = kind;
@@ -38,12 +44,14 @@ export class CellMap {
         const length = readInt32(bytes, at);
         this.start[i] = at + 4;
         this.length[i] = length;
+        signs |= length;
         at += 4 + length;
       } else {
         this.start[i] = at;
         this.length[i] = 0;
       }
     }
+    invariant(signs >= 0 && at <= bytes.length, "a tuple lies within its bytes");
     return at;
   }
 

@@ -26,7 +26,8 @@ const LOOKS: Readonly<Record<string, string>> = {
 };
 
 function Sink({ sink }: { readonly sink: SinkStatus }) {
-  const { name, kind, state, position, lagSeconds, lagBytes, deadLetters, error, catchingUp, waitsFor } = sink;
+  const { name, kind, state, position, lagSeconds, lagBytes, deadLetters, error, catchingUp, waitsFor, activity } =
+    sink;
   const isStopped = state === "paused" || state === "failed";
   const body = { sink: name };
   return (
@@ -36,6 +37,9 @@ function Sink({ sink }: { readonly sink: SinkStatus }) {
           <bdi>{name}</bdi> <span class="soft">{kind}</span>
         </h3>
         <span class={`pill ${LOOKS[state] ?? "warning"}`}>{catchingUp ? "catching up" : state}</span>
+        {(activity === "wedged" || (activity === "slow" && !catchingUp)) && (
+          <span class="pill warning">{activity}</span>
+        )}
       </header>
       <dl>
         <Fact name="behind" value={seconds(lagSeconds)} />

@@ -2,6 +2,8 @@ import type { StatusDocument } from "../../core/contracts/status.ts";
 import type { DaemonView } from "../../ops/dashboard/view.ts";
 import { ago, bytes, count, duration, many, rate, seconds } from "../format.ts";
 
+const STREAM_LOOKS: Readonly<Record<string, string>> = { away: "bad", "half-open": "bad" };
+
 interface TilesProps {
   readonly status: StatusDocument;
   readonly view: DaemonView;
@@ -28,6 +30,12 @@ export function Tiles({ status, view, nowMs }: TilesProps) {
         name="Latency"
         value={latest.length === 0 ? "idle" : seconds(Math.max(...latest))}
         note="commit to durable"
+      />
+      <Tile
+        name="Source"
+        value={source.activity ?? (source.up ? "up" : "away")}
+        note={(source.blockedBy ?? []).length > 0 ? `by ${(source.blockedBy ?? []).join(", ")}` : "the stream"}
+        look={STREAM_LOOKS[source.activity ?? ""] ?? ""}
       />
       <Tile
         name="Log kept"

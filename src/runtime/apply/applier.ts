@@ -53,6 +53,9 @@ export interface WorkerParts {
   readonly metrics: Metrics;
 }
 
+/** How long a write may take, unless the configuration says. */
+const ANSWER_MS_MAX = 5 * 60_000;
+
 /** How a work ended. A dropped one must be done again later. */
 export type How = "durable" | "dropped";
 
@@ -88,6 +91,7 @@ export class Applier {
     this.steps = new SinkSteps({
       ...parts,
       bonds: state.bonds,
+      answerMsMax: parts.limits.answerMsMax ?? ANSWER_MS_MAX,
       outcome: {
         incomplete: (writes, entries) => this.#incomplete.listEntries(writes, entries),
         poison: async (writes, entry, error) => {
@@ -140,7 +144,7 @@ export class Applier {
       case "notice":
         return "dropped";
       case "heartbeat":
-        await this.steps.retrying(signal, () => this.#parts.sink.verify(signal));
+        await this.steps.verify(signal);
         if (comparePositions(this.steps.reached, this.steps.held.position) > 0) {
           await this.steps.store({ position: this.steps.reached }, signal);
         }

@@ -19,6 +19,8 @@ export interface BatchLimits {
   readonly byteCountMax: number;
   /** So long after the beginning of one batch the next one begins, unless enough waits to fill it. Absent: at once. */
   readonly delayMs?: number;
+  /** A write that takes longer is given up, and its sink opened again. Absent: the runtime's default. */
+  readonly answerMsMax?: number;
 }
 
 /** What a sink takes at once: consecutive works that fit in one step, or one work of another kind. */

@@ -82,6 +82,7 @@ export class SinkRunner {
 
   /** True if the sink can only continue after somebody acts, here or at the target. */
   get needsPerson(): boolean {
+    if (this.worker.watch.isStuck) return true;
     if (this.#state !== "retrying") return this.#state === "failed";
     if (this.#errorKind === "blocked" || this.#reopened > REOPENED_MAX) return true;
     return this.#error !== null && this.#backoff.waitedMs > this.#parts.inVainMsMax;

@@ -10,12 +10,15 @@ import type { Logger, Metrics } from "../../core/contracts/telemetry.ts";
 import { CheckpointBond } from "./checkpoint-bond.ts";
 import { otherThanWritten, unclassified } from "../errors.ts";
 import { kindOf, retryStep } from "../retry.ts";
+import { StepWatch } from "../step-watch.ts";
 
 export interface SinkStepsParts {
   readonly clock: Clock;
   readonly sink: Sink;
   readonly bonds: Pick<BondStore, "obligation">;
   readonly outcome: Outcome;
+  /** See `StepWatch`. */
+  readonly answerMsMax: number;
   /** An attempt at a step begins: refusals of rows by an earlier attempt do not count any more. */
   readonly onAttempt: () => void;
   readonly logger: Logger;
@@ -29,6 +32,7 @@ export interface SinkStepsParts {
 export class SinkSteps {
   readonly #parts: SinkStepsParts;
   readonly #bond: CheckpointBond;
+  readonly watch: StepWatch;
   #progress: SinkProgress | null = null;
   #written: SinkProgress | null = null;
   #covered: Position | null = null;
@@ -37,6 +41,7 @@ export class SinkSteps {
   constructor(parts: SinkStepsParts) {
     this.#parts = parts;
     this.#bond = new CheckpointBond(parts.sink.name, parts.bonds);
+    this.watch = new StepWatch({ ...parts, name: parts.sink.name });
   }
 
   /** What the sink holds; null until `begin`. */
@@ -122,12 +127,25 @@ export class SinkSteps {
     const watched = this.#bond.watch(outcome, bound.progress.bond);
     this.#parts.onAttempt();
     try {
-      await this.#parts.sink.apply(bound, watched.outcome, signal);
+      await this.#applied(bound, watched.outcome, signal);
       return true;
     } catch (error) {
       if (!watched.isOutdated() || signal.aborted) throw error;
       return false;
     }
+  }
+
+  /** How long the others take depends on the size of a table. */
+  async #applied(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
+    const { sink } = this.#parts;
+    const apply = (until: AbortSignal) => sink.apply(step, outcome, until);
+    await (step.kind === "rows" || step.kind === "progress" ? this.watch.bounded(apply, signal) : apply(signal));
+  }
+
+  /** Looks whether the sink still holds what it did. */
+  async verify(signal: AbortSignal): Promise<void> {
+    const verify = (until: AbortSignal) => this.#parts.sink.verify(until);
+    await this.retrying(signal, () => this.watch.bounded(verify, signal));
   }
 
   /** Stores the sink's checkpoint; parts that are not given stay as they are. */

@@ -12,6 +12,7 @@ import type { NettedAhead } from "./lookahead.ts";
 import { Applier, type How, type WorkerParts } from "./applier.ts";
 import { SinkQueue, type Taken } from "./sink-queue.ts";
 import type { SinkSteps } from "./sink-steps.ts";
+import type { StepWatch } from "../step-watch.ts";
 import type { Work } from "./work.ts";
 
 /** Errors of targets, classified or not. */
@@ -40,6 +41,11 @@ export class SinkWorker {
 
   get sink(): Sink {
     return this.#parts.sink;
+  }
+
+  /** Of the write in flight. */
+  get watch(): StepWatch {
+    return this.#steps.watch;
   }
 
   /** What the sink holds; null until `begin`. */

@@ -5,6 +5,7 @@ import type { PipelineStatus, SinkStatus, SourceStatus } from "../../core/contra
 import type { SinkRunner } from "../apply/sink-runner.ts";
 import type { Pipeline } from "../pipeline.ts";
 import { isRunning } from "../snapshot/snapshots.ts";
+import { sinkActivity, sourceActivity } from "./activity.ts";
 import type { LagClock } from "./lag.ts";
 
 /** What the daemon knows of its source and itself beside the pipeline. */
@@ -25,17 +26,21 @@ export async function statusOf(
   const { source, state, gate, position, acknowledged, phase, runners, copyProgress, sourceError, goneBack } = pipeline;
   const letters = await state.deadLetters.counts();
   const nowMs = pipeline.clock.now();
+  const up = sourceError === null && health !== null && lag.isFresh(nowMs);
+  const lagSeconds = position === null ? null : lag.seconds(position.commit, nowMs);
+  const { lane, isSourceSilent: isSilent } = pipeline;
   const spell = (commit: bigint | undefined) => (commit === undefined ? null : source.positions.format(commit));
   return {
     name,
     phase,
     source: {
       kind: source.kind,
-      up: sourceError === null && health !== null && lag.isFresh(nowMs),
+      up,
+      ...sourceActivity({ up, isSilent, lane, lagSeconds }),
       position: spell(position?.commit),
       acknowledged: spell(acknowledged?.commit),
       lagBytes: bytesBetween(source.positions, position?.commit ?? null, lag.tip),
-      lagSeconds: position === null ? null : lag.seconds(position.commit, nowMs),
+      lagSeconds,
       ...healthOrNull(health),
       retainedBytesMax,
       error: sourceError,
@@ -67,11 +72,14 @@ function sinkStatus(
   const { covered } = runner.isMoved ? runner.worker : runner.standing;
   const sharesStream = runner.state === "streaming" && !runner.catchingUp;
   const isWaitedFor = goneBack?.sinks.includes(runner.name) === true;
+  const catchingUp = runner.catchingUp || isWaitedFor;
+  const waitsFor = goneBack !== null && sharesStream && !isWaitedFor ? goneBack.sinks : [];
   const snapshotting = runner.state === "streaming" && phase === "snapshot";
   return {
     name: runner.name,
     kind: runner.worker.sink.kind,
     state: snapshotting ? "snapshot" : runner.state,
+    activity: sinkActivity(runner, { catchingUp, waitsFor }, pipeline.lane),
     position: covered === null ? null : positions.format(covered.commit),
     lagSeconds: covered === null ? null : lag.seconds(covered.commit, pipeline.clock.now()),
     lagBytes: bytesBetween(positions, covered?.commit ?? null, lag.tip),
@@ -79,8 +87,8 @@ function sinkStatus(
     error: runner.error,
     needsPerson: runner.needsPerson,
     isMoved: runner.isMoved,
-    catchingUp: runner.catchingUp || isWaitedFor,
-    waitsFor: goneBack !== null && sharesStream && !isWaitedFor ? goneBack.sinks : [],
+    catchingUp,
+    waitsFor,
     ...(runner.worker.sink.engine === undefined ? {} : { deadRows: runner.worker.sink.engine.deadRows }),
   };
 }

@@ -1,5 +1,5 @@
 import { type Clock, scopeOf, timestamp } from "../../core/clock.ts";
-import { findMillraceError, isAborted } from "../../core/errors.ts";
+import { findMillraceError, isAborted, reasonOf } from "../../core/errors.ts";
 import { invariant } from "../../core/invariant.ts";
 import { comparePositions } from "../../core/model/position.ts";
 import type { ChangeStream, SchemaResolver } from "../../core/contracts/change-log.ts";
@@ -40,6 +40,7 @@ export class SourceFeed implements AsyncDisposable {
   #stream: ChangeStream | null = null;
   #error: StoredError | null = null;
   #isBlocked = false;
+  #isSilent = false;
   readonly #backoff: ReconnectBackoff;
 
   constructor(parts: SourceFeedParts) {
@@ -57,6 +58,11 @@ export class SourceFeed implements AsyncDisposable {
     return this.#error;
   }
 
+  /** True after the connection had become silent and was cut, until the stream is back. */
+  get isSilent(): boolean {
+    return this.#error !== null && this.#isSilent;
+  }
+
   /** True if an operator has to act before the stream can continue, as far as is known. */
   get needsPerson(): boolean {
     return this.#error !== null && (this.#isBlocked || this.#backoff.waitedMs > this.#parts.inVainMsMax);
@@ -70,6 +76,7 @@ export class SourceFeed implements AsyncDisposable {
       try {
         this.#stream ??= await this.#open(signal);
         this.#error = null;
+        this.#isSilent = false;
         using feeding = scopeOf(signal, asked);
         await this.#feed(this.#stream, feeding.signal);
         await this.#close();
@@ -113,6 +120,7 @@ export class SourceFeed implements AsyncDisposable {
     await this.#close();
     if (!isTriedAgain(error)) throw error;
     this.#isBlocked = kindOf(error) === "blocked";
+    this.#isSilent ||= reasonOf(error) === "silent";
     const { code, message, hint } = findMillraceError(error) ?? streamLost(error);
     this.#error = { code, message, hint: hint ?? null, at: timestamp(this.#parts.clock) };
     this.#parts.logger.warn({ error }, "the stream from the source broke; it is opened again");

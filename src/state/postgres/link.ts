@@ -3,6 +3,9 @@ import type { Client, QueryResultRow } from "pg";
 import { connect, plainClient } from "../../../connectors/postgres/client/connect.ts";
 import { OneConnection } from "../../../connectors/postgres/client/one-connection.ts";
 import { parsePostgresUrl, type PostgresAddress } from "../../../connectors/postgres/client/url.ts";
+import type { FreshPassword, StateAddress } from "../../core/contracts/connector.ts";
+import { findMillraceError } from "../../core/errors.ts";
+import { stateError } from "../errors.ts";
 import { classify } from "./errors.ts";
 
 const CONNECT_MS_MAX = 5_000;
@@ -23,8 +26,8 @@ export class Link {
   #isClosed = false;
 
   /** Relative file names in the URL start at `folder`. */
-  constructor(url: string, folder: string) {
-    const address = addressOf(url, folder);
+  constructor({ url, freshPassword }: StateAddress, folder: string) {
+    const address = { ...addressOf(url, folder), freshPassword: freshPassword && passing(freshPassword) };
     this.#connection = new OneConnection(() => open(address));
   }
 
@@ -82,6 +85,18 @@ async function open(address: PostgresAddress): Promise<Client> {
       }),
   });
   return client;
+}
+
+/** The state waits for its password as for its server: while the lease lasts. */
+function passing(ask: FreshPassword): FreshPassword {
+  return async (signal) => {
+    try {
+      return await ask(signal);
+    } catch (error) {
+      const { code, message, hint } = findMillraceError(error) ?? classify(error);
+      throw stateError(code, message, { kind: "retryable", ...(hint === undefined ? {} : { hint }), cause: error });
+    }
+  };
 }
 
 function addressOf(url: string, folder: string): PostgresAddress {

@@ -4,8 +4,6 @@
  * rows/s (bench capture).
  */
 import {
-  BEFORE_FULL,
-  BEFORE_KEY,
   BEFORE_NONE,
   NO_TUPLE,
   OP_CREATE,
@@ -18,6 +16,7 @@ import type { Position } from "../../../../src/core/model/position.ts";
 import { readInt32, tupleEnd } from "../../../../src/core/model/tuple.ts";
 import { fitsVersion, rowVersion } from "../../../../src/core/model/version.ts";
 import { readServerError } from "../../client/frames.ts";
+import { beforeKind, frameLength, XLOG_HEADER } from "./frame.ts";
 import { POSITION_BEFORE_MESSAGE } from "./record-position.ts";
 import type { Ahead } from "../catalog/lookups.ts";
 import { type Relation, Relations } from "./relations.ts";
@@ -27,8 +26,6 @@ import { completeKey, missingKeyBytes } from "./toasted-keys.ts";
 
 /** Microseconds from 1970 to 2000, the zero of Postgres' times. */
 const POSTGRES_EPOCH_US = 946_684_800_000_000n;
-/** CopyData's header, then 'w' and three 64-bit numbers. */
-const XLOG_HEADER = 5 + 25;
 /**
  * From version 18 on, the server skips the rows of a publication that does not exist, with only a warning from this
  * function. What was streamed before the warning is complete, what follows is not.
@@ -122,7 +119,7 @@ export class Decoder {
 
   /** Length of the frame at `at`, or 0 if its header is incomplete. */
   frameLength(end: number): number {
-    return end - this.at < 5 ? 0 : 1 + readInt32(this.bytes, this.at + 1);
+    return frameLength(this.bytes, this.at, end);
   }
 
   /** The relations that the frames up to `end` refer to and that are not looked up. */
@@ -152,6 +149,14 @@ export class Decoder {
 
   /** Reads whole frames up to `end`. */
   run(end: number): Stop {
+    try {
+      return this.#frames(end);
+    } catch (error) {
+      throw error instanceof RangeError ? unreadable("a message that does not fit into its frame") : error;
+    }
+  }
+
+  #frames(end: number): Stop {
     const { bytes } = this;
     for (;;) {
       const at = this.at;
@@ -233,7 +238,7 @@ export class Decoder {
       case 0x49: // Insert
         return this.#insert(at + 1);
       case 0x55: // Update
-        return this.#update(at + 1);
+        return this.#update(at + 1, end);
       case 0x44: // Delete
         return this.#delete(at + 1);
       case 0x42: // Begin
@@ -243,10 +248,10 @@ export class Decoder {
         this.#commitRead(at + 1, end);
         return true;
       case 0x52: // Relation
-        this.#relations.announce(this.bytes, at + 1);
+        this.#relations.announce(this.bytes, at + 1, end);
         return true;
       case 0x54: // Truncate
-        return this.#truncate(at + 1);
+        return this.#truncate(at + 1, end);
       case 0x4d: // Message
         this.#logicalMessage(at + 1);
         return true;
@@ -305,7 +310,7 @@ export class Decoder {
     return true;
   }
 
-  #update(at: number): boolean {
+  #update(at: number, end: number): boolean {
     const { bytes } = this;
     const relation = this.#known(bytes.readUInt32BE(at));
     if (relation === undefined) return false;
@@ -315,6 +320,7 @@ export class Decoder {
       return true;
     }
     const after = tupleEnd(bytes, at + 5) + 1;
+    if (after <= at || after > end) throw unreadable("an old tuple that does not fit into its frame");
     if (relation.table != null) {
       this.missingBytes = missingKeyBytes(relation.table, bytes, at + 5, after);
       if (this.missingBytes > 0) return false;
@@ -330,8 +336,9 @@ export class Decoder {
     return true;
   }
 
-  #truncate(at: number): boolean {
+  #truncate(at: number, end: number): boolean {
     const count = readInt32(this.bytes, at);
+    if (at + 5 + count * 4 > end) throw unreadable("a truncate that does not fit into its frame");
     // Through a root the relation is the root's own, and several tables are announced one after the other.
     this.#relations.announced = undefined;
     for (let i = 0; i < count; i++)
@@ -390,10 +397,4 @@ export class Decoder {
     });
     if (!this.inTransaction) this.#markBoundary(lsn > this.boundary ? lsn : this.boundary, this.boundaryAt);
   }
-}
-
-function beforeKind(kind: number): number {
-  if (kind === 0x4b) return BEFORE_KEY;
-  if (kind === 0x4f) return BEFORE_FULL;
-  throw unreadable(`an old tuple of kind ${kind}`);
 }

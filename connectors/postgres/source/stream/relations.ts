@@ -43,9 +43,9 @@ export class Relations {
    */
   announced: number | undefined;
 
-  /** Takes a Relation message (after its type byte) at `at`. */
-  announce(bytes: Buffer, at: number): void {
-    const message = readRelation(bytes, at);
+  /** Takes a Relation message (after its type byte) from `at` to `end`. */
+  announce(bytes: Buffer, at: number, end: number): void {
+    const message = readRelation(bytes.subarray(0, end), at);
     // Looked up again each time: a column that was dropped and added again under its name leaves the message the same.
     this.#all.set(message.oid, { message, leaf: undefined, table: undefined, ordinal: 0, blockNumber: -1 });
     this.#last = undefined;
@@ -80,7 +80,7 @@ export class Relations {
   }
 }
 
-/** Reads the body of a Relation message (after its type byte) at `at`. */
+/** Reads the body of a Relation message (after its type byte) from `at` to the end of `bytes`. */
 export function readRelation(bytes: Buffer, at: number): RelationMessage {
   const oid = bytes.readUInt32BE(at);
   const schemaEnd = bytes.indexOf(0, at + 4);
@@ -92,6 +92,7 @@ export function readRelation(bytes: Buffer, at: number): RelationMessage {
   let next = tableEnd + 4;
   for (let left = bytes.readUInt16BE(tableEnd + 2); left > 0; left--) {
     const nameEnd = bytes.indexOf(0, next + 1);
+    if (nameEnd < 0 || nameEnd + 9 > bytes.length) throw unreadable("a relation that does not fit into its frame");
     columns.push({
       inKey: (bytes[next]! & 1) === 1,
       name: bytes.toString("utf8", next + 1, nameEnd),

@@ -2,9 +2,9 @@
 import { execFile } from "node:child_process";
 import { resolve } from "node:path";
 import * as z from "zod";
-import { type ErrorCode, MillraceError } from "../../src/core/errors.ts";
-import type { FreshPassword } from "../../src/core/contracts/connector.ts";
-import { readSmallFile } from "../../src/core/small-file.ts";
+import { type ErrorCode, MillraceError } from "../core/errors.ts";
+import type { FreshPassword } from "../core/contracts/connector.ts";
+import { readSmallFile } from "../core/small-file.ts";
 import { pages } from "./errors.ts";
 
 const COMMAND_MS_MAX = 10_000;

@@ -1,0 +1,97 @@
+/** The decoders of both logs, given damaged bytes: rows or an error come out, soon, and without more memory than the bytes ask for. */
+import { crc32 } from "node:zlib";
+import { array, assert, boolean, constantFrom, integer, oneof, property, record } from "fast-check";
+import { expect, test } from "vitest";
+import { MillraceError } from "../../src/core/errors.ts";
+import { eventsOf, readRecording as readBinlog } from "../support/mysql-recording.ts";
+import { decodeLog } from "../support/mysql-rows.ts";
+import { decode, readRecording as readStream } from "../support/postgres-recording.ts";
+
+/** A decoding takes some milliseconds; a loop over a damaged count took seconds. */
+const DECODED_MS_MAX = 5_000;
+/** A frame that says that it has 1 GB, the most that a server sends, gets that room; nothing else of this size is made. */
+const GROWN_BYTES_MAX = 1.5 * 1024 ** 3;
+const HEADER_BYTES = 19;
+const SIZE_AT = 9;
+const CHECKSUM_BYTES = 4;
+
+const PLACE = integer({ min: 0, max: 2 ** 31 });
+const DAMAGE = record({
+  changes: array(record({ place: PLACE, byte: oneof(constantFrom(0, 127, 128, 255), integer({ min: 0, max: 255 })) }), {
+    minLength: 1,
+    maxLength: 4,
+  }),
+  /** Everything from there on is missing; null: nothing is. */
+  cut: oneof({ weight: 4, arbitrary: constantFrom(null) }, PLACE),
+});
+
+type Damage = Parameters<Parameters<typeof DAMAGE.map>[0]>[0];
+
+function damaged(bytes: Buffer, { changes, cut }: Damage): Buffer {
+  const copy = Buffer.from(bytes);
+  for (const { place, byte } of changes) copy[place % copy.length] = byte;
+  return cut === null ? copy : copy.subarray(0, 1 + (cut % copy.length));
+}
+
+/** A numbered error ends the stream, a broken invariant suspends the table; anything else is a fault of the decoder. */
+function withstands(work: () => unknown): void {
+  const begunMs = performance.now();
+  try {
+    work();
+  } catch (error) {
+    const isBroken = error instanceof Error && error.message.startsWith("invariant broken:");
+    if (!isBroken && !(error instanceof MillraceError)) throw error;
+  }
+  expect(performance.now() - begunMs).toBeLessThan(DECODED_MS_MAX);
+}
+
+function heldBytes(): number {
+  const { heapUsed, arrayBuffers } = process.memoryUsage();
+  return heapUsed + arrayBuffers;
+}
+
+test("pgoutput", async () => {
+  const { from, bytes: base64 } = await readStream();
+  const bytes = Buffer.from(base64, "base64");
+  const before = heldBytes();
+  assert(
+    property(DAMAGE, (damage) => withstands(() => decode(damaged(bytes, damage), BigInt(from), [300]))),
+    { numRuns: 200 },
+  );
+  expect(heldBytes() - before).toBeLessThan(GROWN_BYTES_MAX);
+});
+
+test.each(["mysql", "mariadb"] as const)("the binary log of %s, with checksums that fit and others", (flavour) => {
+  const { schema, ...recording } = readBinlog(flavour);
+  const events = eventsOf({ schema, ...recording });
+  const before = heldBytes();
+  assert(
+    property(PLACE, DAMAGE, boolean(), (place, damage, fits) => {
+      const at = place % events.length;
+      const event = damaged(events[at]!, damage);
+      if (fits && event.length >= HEADER_BYTES + CHECKSUM_BYTES) {
+        const end = event.length - CHECKSUM_BYTES;
+        event.writeUInt32LE(event.length, SIZE_AT);
+        event.writeUInt32LE(crc32(event.subarray(0, end)), end);
+      }
+      withstands(() => decodeLog(events.with(at, event), { schema }));
+    }),
+    { numRuns: 1_000 },
+  );
+  expect(heldBytes() - before).toBeLessThan(GROWN_BYTES_MAX);
+});
+
+test("pgoutput: no room is made for a frame that is larger than any of a server's", async () => {
+  const { from } = await readStream();
+  const frame = Buffer.from([0x64, 0x7f, 0xff, 0xff, 0xff, 0x77, 0, 0]);
+  expect(() => decode(frame, BigInt(from), [8])).toThrow("a frame of more than 1 GB");
+});
+
+test("pgoutput: a relation with more columns than its frame has room for is refused", async () => {
+  const { from, bytes: base64 } = await readStream();
+  const bytes = Buffer.from(base64, "base64");
+  const relation = bytes.indexOf("public\0f\0") + "public\0f\0".length + 1;
+  const wider = Buffer.from(bytes);
+  wider.writeUInt16BE(60_000, relation);
+  expect(() => decode(wider, BigInt(from), [300])).toThrow("a relation that does not fit into its frame");
+});
