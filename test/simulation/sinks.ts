@@ -186,8 +186,10 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
     const refused = new Set<string>();
     for (const writes of step.kind === "rows" ? step.tables : []) {
       for (let i = 0; i < writes.count; i++) {
+        // It has no row after the change.
+        if (writes.action[i] === DELETE) continue;
         const key = this.#keyOf(writes, i);
-        if (writes.action[i] === DELETE || !this.#target.refuses([key])) continue;
+        if (!this.#target.refuses([key])) continue;
         this.#target.watch.refused(this.#target, writes.table.id, key);
         refused.add(`${writes.table.id}/${i}`);
         await outcome.poison(writes, i, refusal());
