@@ -51,7 +51,8 @@ export class CellMap {
         this.length[i] = 0;
       }
     }
-    invariant(signs >= 0 && at <= bytes.length, "a tuple lies within its bytes");
+    // A place that is none has no cells.
+    invariant(signs >= 0 && (at <= bytes.length || count === 0), "a tuple lies within its bytes");
     return at;
   }
 
