@@ -12,6 +12,7 @@ import type { ColumnType } from "../../../src/core/model/types.ts";
 import { duckdbExtensions } from "../../../scripts/services/duckdb-extensions.ts";
 import { landed } from "../duckdb-landing.ts";
 import { temporaryFolder } from "../temporary-folder.ts";
+import { eventually } from "../waiting.ts";
 import { type Kept, liveRows } from "./live-rows.ts";
 import { sinkRow } from "./postgres.ts";
 import { rowId, type SinkReader, type SinkRow, VERSION } from "./reader.ts";
@@ -44,11 +45,8 @@ export async function lakeReader({ catalog, schema, kept }: LakeSinkAddress): Pr
   for (const name of ["ducklake", "sqlite_scanner"]) {
     await connection.run(`LOAD '${extensions}/${name}.duckdb_extension'`);
   }
-  const attach = `ATTACH 'ducklake:sqlite:${catalog}' AS lake (READ_ONLY, META_BUSY_TIMEOUT 5000); USE lake`;
-  await connection.run(attach);
-  // Maintenance may remove where the catalogue kept rows: who has attached it before does not look again.
-  const attachAgain = async () => void (await connection.run(`USE memory; DETACH lake; ${attach}`));
-  return readerOver({ instance, connection, attachAgain }, schema, kept, () => undefined);
+  await connection.run(`ATTACH 'ducklake:sqlite:${catalog}' AS lake (READ_ONLY, META_BUSY_TIMEOUT 5000); USE lake`);
+  return readerOver({ instance, connection }, schema, kept, () => undefined);
 }
 
 export async function duckdbReader({ path, schema, kept }: DuckdbSinkAddress): Promise<SinkReader> {
@@ -58,21 +56,15 @@ export async function duckdbReader({ path, schema, kept }: DuckdbSinkAddress): P
     if (files.length > 0) await run("cp", ["--", ...files, folder.path]);
     const instance = await DuckDBInstance.create(folder.file(basename(path)), { memory_limit: "512MB", threads: "2" });
     const connection = await instance.connect();
-    return await readerOver({ instance, connection, attachAgain: null }, schema, kept, () => folder[Symbol.dispose]());
+    return await readerOver({ instance, connection }, schema, kept, () => folder[Symbol.dispose]());
   } catch (error) {
     folder[Symbol.dispose]();
     throw error;
   }
 }
 
-interface Engine {
-  readonly instance: DuckDBInstance;
-  readonly connection: DuckDBConnection;
-  readonly attachAgain: (() => Promise<void>) | null;
-}
-
 async function readerOver(
-  { instance, connection, attachAgain }: Engine,
+  { instance, connection }: { readonly instance: DuckDBInstance; readonly connection: DuckDBConnection },
   schema: string | undefined,
   kept: Kept | undefined,
   released: () => void,
@@ -82,7 +74,7 @@ async function readerOver(
     mayRepeat: false,
     expected: (column, text) => landingOf(column, text),
     idOf: (_key, landedKey) => rowId(landedKey),
-    rows: (table) => readRows({ connection, attachAgain }, schema ?? table.schema, table, kept),
+    rows: (table) => readRows(connection, schema ?? table.schema, table, kept),
     async [Symbol.asyncDispose]() {
       connection.disconnectSync();
       instance.closeSync();
@@ -99,7 +91,7 @@ function landingOf(column: SourceColumn, text: string): string {
 }
 
 async function* readRows(
-  { connection, attachAgain }: Omit<Engine, "instance">,
+  connection: DuckDBConnection,
   schema: string,
   table: SourceTable,
   kept?: Kept,
@@ -116,13 +108,8 @@ async function* readRows(
   const from = liveRows(`${quoted(schema)}.${quoted(table.table)}`, keys, kept);
   const others = surplus.map((name) => `${quoted(name)}::VARCHAR`);
   const list = [`${VERSION}::VARCHAR`, exact, ...cells, ...others].join(", ");
-  // Upkeep moves rows of a lake from its catalogue into files: who reads in that moment is told, and asks again.
-  const sql = `SELECT ${list} FROM ${from}`;
-  const result = await connection.stream(sql).catch(async (error: unknown) => {
-    if (attachAgain === null || !/Failed to read inlined data/.test(String(error))) throw error;
-    await attachAgain();
-    return await connection.stream(sql);
-  });
+  // Who reads a lake in the moment in which maintenance moves its rows is told, and asks again.
+  const result = await eventually(() => connection.stream(`SELECT ${list} FROM ${from}`), { withinMs: 1_000 });
   for await (const rows of result.yieldRowsJson()) {
     yield rows.map(([version, beside, ...values]) => {
       const kept = new Map<string, unknown>(Object.entries(parsedObject(beside)));
