@@ -1,5 +1,5 @@
 /** One of the processes that share the tables: it has a daemon for each share that the group gives it. */
-import { type Clock, abortOf, scopeOf, type Scope } from "../core/clock.ts";
+import { abortOf, scopeOf, type Scope } from "../core/clock.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import type { Group, GroupMember } from "../core/sharing/group.ts";
 
@@ -13,7 +13,6 @@ export interface SupervisorParts {
   readonly group: Group;
   /** Runs the daemon of a share until aborted; resolves when it has ended. */
   readonly keepRunning: (share: number, signal: AbortSignal) => Promise<void>;
-  readonly clock: Clock;
   readonly logger: Logger;
 }
 

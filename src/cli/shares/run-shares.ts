@@ -22,11 +22,10 @@ export async function runShares(session: Session, signal: AbortSignal): Promise<
   await expectSameDivision(session, 1);
   const group = await source.connector.group(shares.division);
   const { log: logger } = session;
-  const parts = { clock: systemClock, logger };
   const keepRunning = async (number: number, until: AbortSignal): Promise<void> =>
-    await keepShareRunning({ ...parts, number, start: () => startShare(session, number) }, until);
+    await keepShareRunning({ clock: systemClock, logger, number, start: () => startShare(session, number) }, until);
   logger.info({ name: shares.name, shares: shares.division.count }, "millrace shares tables with others of this name");
-  await supervise({ ...parts, group, keepRunning }, signal);
+  await supervise({ group, keepRunning, logger }, signal);
   logger.info({}, "millrace has stopped");
 }
 
