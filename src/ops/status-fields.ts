@@ -68,6 +68,10 @@ const SOURCE: Fields<SourceStatus> = {
   lagSeconds: [{ orNull: "seconds" }, "age of the log that is read now; it grows while the source is away"],
   retainedBytes: [{ orNull: "bytes" }, "log that the source keeps for this daemon"],
   retainedBytesMax: [{ orNull: "bytes" }, "how much it may keep: `retention.bytes`; null: no limit"],
+  readsPaused: [
+    "boolean",
+    "true while reads beside the stream wait, because it keeps more than that and `retention.policy` is `pauseSource`; absent where no daemon runs",
+  ],
   safeBytes: [
     { orNull: "bytes" },
     "how much more log may be written before the source drops what it keeps; null: it never does",
