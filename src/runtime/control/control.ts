@@ -76,7 +76,10 @@ export class Control {
     if (this.#retention === null || reached === null) return;
     const isHeld = holdsReads(this.#retention, retainedBytes, readHold.isOn);
     if (readHold.set(isHeld)) {
-      this.#logger.warn({ retainedBytes }, isHeld ? "reads beside the stream are paused" : "reads beside the stream go on");
+      this.#logger.warn(
+        { retainedBytes },
+        isHeld ? "reads beside the stream are paused" : "reads beside the stream go on",
+      );
     }
     const bytesBehind = ({ commit }: Position): number => bytesBetween(source.positions, commit, tip) ?? 0;
     keepWithin(this.#retention, { retainedBytes, reached, bytesBehind }, runners, this.#logger);
