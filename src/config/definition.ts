@@ -74,7 +74,7 @@ export const sinkDefinition = z.object({
       timeout: duration(1_000, 86_400_000)
         .optional()
         .describe(
-          "A write of rows that takes longer is given up: the sink's connection is cut and opened again. Default: 5m.",
+          "A write of rows, or an opening, that takes longer is given up, and work on a whole table after twelve times as long: the sink's connection is cut and opened again. Default: 5m.",
         ),
     })
     .prefault({})

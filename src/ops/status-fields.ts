@@ -101,7 +101,7 @@ const SINK: Fields<SinkStatus> = {
   state: ["text", "`starting`, `snapshot`, `streaming`, `retrying`, `paused`, `failed` or `stopped`"],
   activity: [
     "text",
-    "what it does: `idle`, `flowing`, `slow` (it does not keep up), `blocked` (it waits for other sinks), `wedged` (its target takes writes and does not answer), `away` (the target can't be reached, or refuses), `stopped`; absent where no daemon runs",
+    "what it does: `idle`, `flowing`, `slow` (it does not keep up), `blocked` (it waits for other sinks), `wedged` (its target takes connections and does not answer), `away` (the target can't be reached, or refuses), `stopped`; absent where no daemon runs",
   ],
   position: [{ orNull: "position" }, "everything before it is durable in the sink"],
   lagSeconds: [{ orNull: "seconds" }, "how far the sink is behind the source in time"],

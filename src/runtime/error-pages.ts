@@ -54,11 +54,12 @@ export const pages = {
       "Name it as `schema.table`. `millrace status` counts the captured tables and names those that were left out.",
   },
   MR1335: {
-    title: "A sink's write gets no answer",
+    title: "A sink gives no answer",
     cause:
-      "A write of rows took longer than the sink's `batch.timeout` (five minutes, if the config does not say). Its target " +
+      "A write of rows, or the opening of the sink, took longer than the sink's `batch.timeout` (five minutes, if the config does not say), " +
+      "or a sweep, a truncate or a change of shape, which take longer with the size of the table, twelve times as long. Its target " +
       "accepted the connection and does not answer: its process is stopped, its machine or a firewall swallows what is sent, or it is far " +
-      "too slow. Millrace cuts the connection, opens the sink again, and gives the next write twice the time. The other sinks go on.",
+      "too slow. Millrace cuts the connection, opens the sink again, and gives the next attempt twice the time. The other sinks go on.",
     remedy:
       "Look at the target: whether its server works, waits for a lock, or lacks memory or disk. If it is healthy and only slow, " +
       "make its batches smaller (`batch.rows`, `batch.bytes`) or the time longer (`batch.timeout`).",

@@ -276,12 +276,27 @@ export function dividedBefore(name: string, before: string | null, now: string |
   });
 }
 
+/** What a sink does; `table`: the sweep or truncate of a whole table, or its new shape. */
+export type SinkTask = "write" | "table" | "opening";
+
+export interface Unanswered {
+  readonly sink: string;
+  readonly task: SinkTask;
+  readonly ms: number;
+}
+
+const UNANSWERED: Readonly<Record<SinkTask, string>> = {
+  write: "a write to",
+  table: "work on a whole table of",
+  opening: "the opening of",
+};
+
 /** The sink is opened again, which makes another connection. */
-export function noAnswer(sink: string, ms: number, cause: unknown): MillraceError {
+export function noAnswer({ sink, task, ms }: Unanswered, cause: unknown): MillraceError {
   return new MillraceError({
     code: "MR1335",
     kind: "reopen",
-    message: `a write to sink ${sink} got no answer for ${ms / 1000} s: its connection was cut`,
+    message: `${UNANSWERED[task]} sink ${sink} got no answer for ${ms / 1000} s: its connection was cut`,
     hint: pages.MR1335.remedy,
     cause,
   });

@@ -73,3 +73,36 @@ test("a stream that no sink takes is blocked by the sink whose server is stopped
     expect((await pipeline.installation.status()).source).toMatchObject({ activity: "idle", blockedBy: [] });
   });
 });
+
+test("an opening, a truncate and a new shape that get no answer are given up too, and the sink comes back", async () => {
+  await using pipeline = await RunningPipeline.start(PREPARE, {
+    kinds: ["postgres"],
+    isProxied: true,
+    configure: ({ sinks, ...config }) => ({
+      ...config,
+      sinks: { postgres: { ...sinks["postgres"], batch: { timeout: "1s" } } },
+    }),
+  });
+  await pipeline.settled();
+  const { sinks } = pipeline;
+  const proxy = sinks.proxies.get("postgres")!;
+  proxy.stall("toClient");
+  proxy.cut();
+  await eventually(async () => expect(pipeline.daemon.said).toContain("the opening of sink postgres got no answer"));
+  expect(await sinkOf(pipeline, "postgres")).toMatchObject({ state: "retrying", activity: "wedged" });
+  await proxy.resume();
+  await pipeline.settled();
+
+  await using locker = await sinks.target!.connect();
+  for (const change of ["truncate item", "alter table item add column more int; insert into item values (1, 2, 3)"]) {
+    await locker.query("begin; lock table public.item in access exclusive mode");
+    const from = pipeline.daemon.said.length;
+    await pipeline.run(change);
+    await eventually(
+      async () => expect(pipeline.daemon.said.slice(from)).toContain("work on a whole table of sink postgres"),
+      { withinMs: 40_000 },
+    );
+    await locker.query("rollback");
+    await pipeline.expectEqual(["item"]);
+  }
+});

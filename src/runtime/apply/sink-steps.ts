@@ -4,6 +4,7 @@ import { MillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import { invariant } from "../../core/invariant.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
+import type { TableVersion } from "../../core/model/schema.ts";
 import type { Outcome, Sink } from "../../core/contracts/sink.ts";
 import type { BondStore, SinkEntry } from "../../core/contracts/state-store.ts";
 import type { Logger, Metrics } from "../../core/contracts/telemetry.ts";
@@ -73,7 +74,11 @@ export class SinkSteps {
 
   async open(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
     this.#lease = lease;
-    return await this.#parts.sink.open(lease, signal);
+    return await this.#open(signal);
+  }
+
+  async #open(signal: AbortSignal): Promise<SinkProgress | null> {
+    return await this.watch.bounded("opening", (until) => this.#parts.sink.open(this.#lease, until), signal);
   }
 
   /** The entry that the checkpoints name from here on. After `open`, before anything is stored. */
@@ -90,7 +95,9 @@ export class SinkSteps {
   /** Stores a checkpoint that claims less than the sink's own. Before `begin`. */
   async note(progress: SinkProgress, signal: AbortSignal): Promise<void> {
     const bound = await this.#bond.next(progress);
-    await this.#parts.sink.apply({ kind: "progress", progress: bound }, this.#parts.outcome, signal);
+    const { sink, outcome } = this.#parts;
+    const step = { kind: "progress", progress: bound } as const;
+    await this.watch.bounded("write", (until) => sink.apply(step, outcome, until), signal);
     this.#bond.written(bound);
   }
 
@@ -135,17 +142,22 @@ export class SinkSteps {
     }
   }
 
-  /** How long the others take depends on the size of a table. */
   async #applied(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
     const { sink } = this.#parts;
-    const apply = (until: AbortSignal) => sink.apply(step, outcome, until);
-    await (step.kind === "rows" || step.kind === "progress" ? this.watch.bounded(apply, signal) : apply(signal));
+    const task = step.kind === "rows" || step.kind === "progress" ? "write" : "table";
+    await this.watch.bounded(task, (until) => sink.apply(step, outcome, until), signal);
+  }
+
+  /** Prepares the targets of these tables for rows of their shapes. */
+  async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+    const { sink } = this.#parts;
+    await this.retrying(signal, () => this.watch.bounded("table", (until) => sink.prepare(tables, until), signal));
   }
 
   /** Looks whether the sink still holds what it did. */
   async verify(signal: AbortSignal): Promise<void> {
     const verify = (until: AbortSignal) => this.#parts.sink.verify(until);
-    await this.retrying(signal, () => this.watch.bounded(verify, signal));
+    await this.retrying(signal, () => this.watch.bounded("write", verify, signal));
   }
 
   /** Stores the sink's checkpoint; parts that are not given stay as they are. */
@@ -164,7 +176,7 @@ export class SinkSteps {
    */
   async #opened(signal: AbortSignal, attempted?: Position): Promise<SinkProgress | null> {
     const { sink } = this.#parts;
-    const held = await sink.open(this.#lease, signal);
+    const held = await this.#open(signal);
     const ours = [this.#written?.position, attempted].filter((position) => position !== undefined);
     const isOurs = held !== null && ours.some((position) => comparePositions(held.position, position) === 0);
     if (this.#written !== null && !isOurs) throw otherThanWritten(sink.name);

@@ -90,23 +90,23 @@ export class FollowedShapes {
   }
 
   async #make(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
-    const { sink, steps, onWork } = this.#parts;
+    const { steps, onWork } = this.#parts;
     for (const { id, fingerprint } of tables) this.#tried.set(id, fingerprint);
     if (tables.length > 1) {
       try {
-        await steps.retrying(signal, () => sink.prepare(tables, signal));
+        await steps.prepare(tables, signal);
         for (const table of tables) this.#noteMade(table);
         return;
       } catch (error) {
         signal.throwIfAborted();
         const known = findMillraceError(error);
-        if (known?.kind === "fatal" && known.table !== undefined) throw error;
+        if (known?.kind === "reopen" || (known?.kind === "fatal" && known.table !== undefined)) throw error;
         // The following calls for one table each show which table fails.
       }
     }
     for (const table of tables) {
       onWork(table.id);
-      await steps.retrying(signal, () => sink.prepare([table], signal));
+      await steps.prepare([table], signal);
       this.#noteMade(table);
     }
   }

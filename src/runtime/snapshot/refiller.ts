@@ -165,14 +165,15 @@ export class Refiller {
     const changes = this.#changes;
     const isToCheck = this.#seen < changes || this.#isIdle;
     const listed = isToCheck ? await this.#listLacking() : await this.#ledger.list();
-    const { open: left, keyCount } = await this.#backlog.withoutVoid(listed);
-    this.#unfinished = keyCount + left.length;
-    const open = this.#parts.readHold.isOn ? [] : left;
+    const unfinished = await this.#backlog.withoutVoid(listed);
+    const { open, keyCount } = unfinished;
+    this.#unfinished = keyCount + open.length;
     // Invariant: before this, the changes are counted; otherwise a `wait` would end in between.
     this.#seen = changes;
-    this.#ledger.noteAhead(left);
-    if (!this.failing.isEmpty) this.#reader.tryRefused(await this.#backlog.failing(open), signal);
-    return await this.#first(await this.#backlog.inTurn({ open, keyCount }, this.#inFlight.busy), signal);
+    this.#ledger.noteAhead(open);
+    const now = this.#parts.readHold.isOn ? { open: [], keyCount } : unfinished;
+    if (!this.failing.isEmpty) this.#reader.tryRefused(await this.#backlog.failing(now.open), signal);
+    return await this.#first(await this.#backlog.inTurn(now, this.#inFlight.busy), signal);
   }
 
   /** Does the first work that is possible. A failure does not stop the others; its error is thrown only if all fail. */
