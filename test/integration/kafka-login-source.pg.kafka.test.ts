@@ -25,7 +25,7 @@ async function expectFollowed(shared: SharedTables): Promise<void> {
   await shared.expectEqual(TABLES);
 }
 
-test("with a login and the ACLs that `check` prints, the shares follow the log", async () => {
+test("with a login and the ACLs that `check` prints, the shares follow the log", { tags: "long" }, async () => {
   await using shared = await SharedTables.start(MADE, {
     kinds: ["postgres"],
     shares: 2,
