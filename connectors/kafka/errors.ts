@@ -174,9 +174,13 @@ export const pages = {
       "Update this daemon first, then the capturing one. If another program writes there, choose another `prefix`.",
   },
   MR3524: {
-    title: "A daemon behind Kafka can't do this",
-    cause: "A read with a condition in SQL (`--where`) is not passed on to the capturing daemon's database.",
-    remedy: "Read the whole table: `millrace snapshot start --tables TABLE`.",
+    title: "The capturing daemon takes no conditions",
+    cause:
+      "A daemon behind Kafka asks for rows with a condition (`snapshot start --where`), and the capturing daemon does not run it. A " +
+      "condition is SQL, and whoever may write to the topic of requests could run expressions in the database, so it has to be allowed there.",
+    remedy:
+      "Set `conditions: true` for the sink with `format: log` of the capturing daemon, if only its own daemons may write to its " +
+      "topic of requests. Or read the whole table: `millrace snapshot start --tables TABLE`.",
   },
   MR3530: {
     title: "The schema registry can't be used now",

@@ -19,8 +19,10 @@ import {
   type AskedTable,
   BEGUN,
   type Call,
+  isRowCall,
   readRequest,
   type Request,
+  type RowCall,
   type Said,
   saidError,
   writeAnswer,
@@ -64,7 +66,7 @@ export async function serve(
     const writer = await TransactionalWriter.open(cluster, { clock, id, compression }, until);
     const place = { ...topics.get(names.requests), partition: 0 };
     const { end } = await extentOf(cluster, place, until);
-    const answering = new Answering(relayed, clock);
+    const answering = new Answering(relayed, clock, settings.takesConditions);
     const turn = new Turn();
     const open = new Set<Promise<void>>();
     const write = async (key: string, message: Buffer): Promise<void> => {
@@ -101,18 +103,20 @@ export async function serve(
 class Answering {
   readonly #relayed: RelayedSource;
   readonly #clock: Clock;
+  readonly #takesConditions: boolean;
   /** By token: resolves when the transactions have ended. */
   readonly #settling = new Map<string, Promise<void>>();
 
-  constructor(relayed: RelayedSource, clock: Clock) {
+  constructor(relayed: RelayedSource, clock: Clock, takesConditions: boolean) {
     this.#relayed = relayed;
     this.#clock = clock;
+    this.#takesConditions = takesConditions;
   }
 
   /** Rejects only when it is stopped. */
   async answer(call: Call, signal: AbortSignal): Promise<Buffer> {
     try {
-      if (call.kind === "range" || call.kind === "keys") return await this.#rows(call, signal);
+      if (isRowCall(call)) return await this.#rows(call, signal);
       return writeAnswer(await this.#said(call, signal), null);
     } catch (error) {
       signal.throwIfAborted();
@@ -120,7 +124,7 @@ class Answering {
     }
   }
 
-  async #said(call: Exclude<Call, { readonly kind: "range" | "keys" }>, signal: AbortSignal): Promise<Said> {
+  async #said(call: Exclude<Call, RowCall>, signal: AbortSignal): Promise<Said> {
     const { source } = this.#relayed;
     const { watermarks } = source;
     switch (call.kind) {
@@ -177,14 +181,19 @@ class Answering {
     return isSettled;
   }
 
-  async #rows(call: Extract<Call, { readonly kind: "range" | "keys" }>, signal: AbortSignal): Promise<Buffer> {
+  async #rows(call: RowCall, signal: AbortSignal): Promise<Buffer> {
     const table = this.#expectTable(call.table);
     const { rows } = this.#relayed.source;
-    const chunk =
-      call.kind === "keys"
-        ? await rows.readKeys(table, call.keys, signal)
-        : await rows.readRange(table, { after: call.after, where: null, ...scanLimit(call.scanRowCountMax) }, signal);
-    return written(chunk);
+    if (call.kind === "keys") return written(await rows.readKeys(table, call.keys, signal));
+    const where = call.kind === "matching" ? this.#allowed(call.where) : null;
+    const { after, scanRowCountMax } = call;
+    return written(await rows.readRange(table, { after, where, ...scanLimit(scanRowCountMax) }, signal));
+  }
+
+  /** A condition is SQL: the source runs it with the rights of this daemon's user. */
+  #allowed(where: string): string {
+    if (this.#takesConditions) return where;
+    throw kafkaError("MR3524", "blocked", "its sink with `format: log` takes no conditions (`conditions: true`)");
   }
 
   #expectTable({ id, fingerprint }: AskedTable): TableVersion {

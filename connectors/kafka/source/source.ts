@@ -7,7 +7,7 @@ import { Frame } from "../../../src/core/model/frame.ts";
 import { namesOfTable, type TableVersion } from "../../../src/core/model/schema.ts";
 import { extentOf } from "../client/reading.ts";
 import { connect } from "../connect.ts";
-import { classify, kafkaError } from "../errors.ts";
+import { classify } from "../errors.ts";
 import { type Answer, type AskedTable, type Call, readTables } from "../log/answers.ts";
 import { logAdmin } from "./admin.ts";
 import { Calls } from "./calls.ts";
@@ -82,12 +82,12 @@ function keyElsewhere({ id }: CapturedTables["tables"][number]): RefusedTable {
 function rowReads(calls: Calls): RowReads {
   return {
     readRange: async (table, { after, where, scanRowCountMax: limit }: RowRange, signal) => {
-      if (where !== null) {
-        const message = `table ${table.id}: a condition is not passed on to the capturing daemon's database`;
-        throw kafkaError("MR3524", "blocked", message);
-      }
-      const from = after === null ? null : [...after];
-      const call: Call = { kind: "range", table: asked(table), after: from, scanRowCountMax: limit ?? null };
+      const range = {
+        table: asked(table),
+        after: after === null ? null : [...after],
+        scanRowCountMax: limit ?? null,
+      };
+      const call: Call = where === null ? { kind: "range", ...range } : { kind: "matching", ...range, where };
       return await read(calls, table, call, signal);
     },
     readKeys: (table, keys: readonly KeyText[], signal) =>
