@@ -152,11 +152,11 @@ export const pages = {
   MR3521: {
     title: "The log in Kafka is another one",
     cause:
-      "The log's topic was deleted and made again, or the capturing daemon began a new epoch (a failover, a new start), whose " +
-      "positions have no meaning in the former log.",
+      "The log's topic was deleted and made again; or the capturing daemon began a new epoch (`recover`, a failover, a new start), " +
+      "whose positions have no meaning in the former one.",
     remedy:
-      "`millrace recover` on this daemon, as soon as the capturing daemon runs: it goes on in the new log, compares its sinks " +
-      "with the source and reads what differs.",
+      "A new epoch: let this daemon run. As soon as the capturing daemon answers, it goes on there by itself, compares its sinks " +
+      "with the source and reads what differs. A topic that is another one: `millrace recover` on this daemon does the same.",
   },
   MR3522: {
     title: "The capturing daemon does not answer, or can't do what was asked",

@@ -59,6 +59,8 @@ export type Said =
   | {
       readonly error?: undefined;
       readonly position?: string;
+      /** The epoch of `position`. */
+      readonly epoch?: number;
       readonly isSettled?: boolean;
       readonly tables?: WrittenTables;
       readonly snapshot?: string | null;

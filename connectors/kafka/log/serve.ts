@@ -131,11 +131,11 @@ class Answering {
       case "tables":
         return await this.#tables(signal);
       case "tip":
-        return { position: String(await this.#moved(source.log.tip(signal), signal)) };
+        return await this.#moved(source.log.tip(signal), signal);
       case "health":
         return { position: String((await source.admin.health(signal)).tip) };
       case "renew":
-        return { position: String(await this.#moved(watermarks.renew(signal), signal)) };
+        return await this.#moved(watermarks.renew(signal), signal);
       case "mark":
         await watermarks.mark(call.content, signal);
         return {};
@@ -151,10 +151,11 @@ class Answering {
   }
 
   /** Readers wait until the log has passed the position: in an idle log nothing else would bring them there. */
-  async #moved(position: Promise<bigint>, signal: AbortSignal): Promise<bigint> {
-    const reached = await position;
-    await this.#relayed.source.watermarks.mark(MOVE_ON, signal);
-    return reached;
+  async #moved(position: Promise<bigint>, signal: AbortSignal): Promise<Said> {
+    const { source, epoch } = this.#relayed;
+    const reached = String(await position);
+    await source.watermarks.mark(MOVE_ON, signal);
+    return { position: reached, epoch: epoch() };
   }
 
   async #tables(signal: AbortSignal): Promise<Said> {
