@@ -1,5 +1,5 @@
 import { Comparing, openReports } from "./comparing.ts";
-import type { Config, SinkConfig } from "./config/config.ts";
+import type { Config, OtlpConfig, SinkConfig } from "./config/config.ts";
 import { scopeOf, systemClock } from "./core/clock.ts";
 import { contextOf, type EnvelopeContext } from "./core/model/envelope.ts";
 import type { Sink } from "./core/contracts/sink.ts";
@@ -29,8 +29,8 @@ import { openState } from "./state/open.ts";
 import { patient } from "./state/patient.ts";
 import { redacting } from "./state/redacting.ts";
 import { awaitLease, forgetRemovedSinks, keepLease, releaseLease, takeLease, throughMoves } from "./tenure.ts";
-import { serve } from "./serving.ts";
-import { PRODUCER } from "./version.ts";
+import { levelsOf, serve, type ServedParts } from "./serving.ts";
+import { PRODUCER, VERSION } from "./version.ts";
 
 export interface DaemonOptions {
   /** Bring every sink to the position that the source has now, then stop. */
@@ -167,6 +167,7 @@ async function runWithLease(
       control.run(until),
       history.run(until),
       ...(notifier === null ? [] : [notifier.run(until)]),
+      ...(config.otlp === null ? [] : [sendMetrics(config.otlp, config.name, parts, until)]),
       keepLease({ state, clock }, lease, until),
       repairDifferences({ clock, reconciler, refills: state.refills, logger }, until),
       once ? caughtUp() : comparing.planned(),
@@ -180,6 +181,13 @@ async function runWithLease(
     await closeAll(source, sinks, logger);
     logger.info({}, "millrace has stopped");
   }
+}
+
+async function sendMetrics(to: OtlpConfig, name: string, parts: ServedParts, signal: AbortSignal): Promise<never> {
+  const { metrics, logger } = parts;
+  const { pushMetrics } = await import("./ops/otlp/otlp-push.ts");
+  const collect = async () => await metrics.measured(await levelsOf(parts));
+  return await pushMetrics({ ...to, clock, name, version: VERSION, collect, logger }, signal);
 }
 
 interface Notified {

@@ -27,7 +27,7 @@ interface Served extends AsyncDisposable {
   readonly address: string | null;
 }
 
-interface ServedParts {
+export interface ServedParts {
   readonly control: Control;
   readonly comparing: Comparing;
   readonly state: Pick<StateStore, "audit" | "deadLetters" | "reports" | "sinks">;
@@ -146,7 +146,7 @@ function listenFailed(listen: Config["admin"]["listen"], cause: unknown): Millra
   });
 }
 
-async function levelsOf({ control, comparing, history, stateError }: ServedParts): Promise<Levels> {
+export async function levelsOf({ control, comparing, history, stateError }: ServedParts): Promise<Levels> {
   const status = await control.status();
   const tables = tableLevels({
     status,

@@ -50,6 +50,8 @@ export const versions = {
   /** The browser that reports are looked at with; Debian keeps the newest in each of its releases. In no container. */
   chromium: { suite: "own" },
   prometheus: { suite: "own" },
+  /** Receives OTLP, in a test; Debian's Prometheus is built without it. Runs in no container. */
+  victoriaMetrics: { version: "1.102.0" },
   /** Puts the manifests under deploy/kubernetes together, in a test. Runs in no container. */
   kustomize: { version: "5.8.1" },
   /** log4j beside OpenSearch, whose jars leave the choice open. */

@@ -22,6 +22,8 @@ export interface Config {
   readonly retention: RetentionConfig | null;
   /** Null: nobody is told. */
   readonly notify: NotifyConfig | null;
+  /** Null: metrics are not sent by OTLP. */
+  readonly otlp: OtlpConfig | null;
   readonly admin: AdminConfig;
   /** Null: one daemon has all tables. */
   readonly shares: SharesConfig | null;
@@ -35,6 +37,12 @@ export interface SharesConfig {
   readonly name: string;
   /** The share that this configuration is of; null: all of them, for which no daemon runs. */
   readonly number: number | null;
+}
+
+export interface OtlpConfig {
+  readonly endpoint: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly intervalMs: number;
 }
 
 export interface RetentionConfig {

@@ -213,6 +213,22 @@ const notify = z.strictObject({
   after: duration(0, 86_400_000).default(30_000).describe("What lasts shorter is not told."),
 });
 
+const telemetry = z.strictObject({
+  otlp: z
+    .strictObject({
+      endpoint: z
+        .string()
+        .refine(isHttpUrl, { error: "expected https://… or http://…" })
+        .describe("Where OTLP over HTTP is served; /v1/metrics is added."),
+      headers: z
+        .record(z.string().regex(/^[A-Za-z0-9-]+$/, { error: "expected the name of a header" }), z.string())
+        .default({})
+        .describe("Sent with each request, such as authorization."),
+      interval: duration(5_000, 3_600_000).default(30_000).describe("How often metrics are sent."),
+    })
+    .describe("An OpenTelemetry receiver that is sent what /metrics serves."),
+});
+
 const KEPT_BYTES_MAX = 100 * 1024 ** 4;
 
 const retention = z.strictObject({
@@ -265,6 +281,7 @@ export const topDefinition = z.strictObject({
   reconcile: reconcile.prefault({}).describe("Comparing the sinks with the source."),
   retention: retention.optional().describe("The log that the source keeps while a sink does not take rows."),
   notify: notify.optional().describe("Telling a webhook what is not well."),
+  telemetry: telemetry.optional().describe("Sending metrics to an OpenTelemetry receiver."),
   admin: admin.prefault({}).describe("Health, metrics, API and dashboard over HTTP."),
 });
 

@@ -4,6 +4,7 @@ import type {
   AdminConfig,
   Config,
   NotifyConfig,
+  OtlpConfig,
   RetentionConfig,
   ReconcileConfig,
   SharesConfig,
@@ -119,6 +120,7 @@ class Loading {
       reconcile: this.#reconcile(top.reconcile),
       retention: retentionOf(top.retention),
       notify: notifyOf(top.notify),
+      otlp: otlpOf(top.telemetry),
       admin: { ...admin, listen: addressOfShare(admin.listen, shares) },
       shares,
       exposure: exposureOf(path, this.#holdsSecret),
@@ -327,6 +329,12 @@ class Loading {
 
 function retentionOf(given: z.output<typeof topDefinition>["retention"]): RetentionConfig | null {
   return given === undefined ? null : { byteCountMax: given.bytes, policy: given.policy };
+}
+
+function otlpOf(given: z.output<typeof topDefinition>["telemetry"]): OtlpConfig | null {
+  if (given === undefined) return null;
+  const { endpoint, headers, interval } = given.otlp;
+  return { endpoint, headers, intervalMs: interval };
 }
 
 function notifyOf(given: z.output<typeof topDefinition>["notify"]): NotifyConfig | null {

@@ -1,6 +1,7 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
 import { SOURCE_COUNTERS, type SourceCounter, type SourceCounts } from "../core/contracts/source-counters.ts";
 import { ActivityGauges, type ActivityLevels } from "./activity-gauges.ts";
+import type { Measured } from "./otlp/metric-data.ts";
 import { type TableLevels, TableGauges } from "./table-gauges.ts";
 import { SINK_STATES, type Metrics, type SinkState } from "../core/contracts/telemetry.ts";
 
@@ -129,11 +130,23 @@ export class PrometheusMetrics implements Metrics {
     this.#errors.inc({ sink, kind });
   }
 
-  /** All metrics in Prometheus' text format; an unknown value has no sample. */
-  async text(levels: Levels): Promise<string> {
+  /** All metrics with their samples; an unknown value is NaN. */
+  async measured(levels: Levels): Promise<readonly Measured[]> {
+    this.#set(levels);
+    const metrics = await this.#registry.getMetricsAsJSON();
+    // prom-client's types say that it is a number.
+    return metrics.map((metric) => ({ ...metric, type: String(metric.type) }));
+  }
+
+  #set(levels: Levels): void {
     this.#levels.set(levels);
     this.#tables.set(levels.tables);
     this.#activities.set(levels.activities);
+  }
+
+  /** All metrics in Prometheus' text format; an unknown value has no sample. */
+  async text(levels: Levels): Promise<string> {
+    this.#set(levels);
     return (await this.#registry.metrics()).replaceAll(/^[^#\n]+ Nan\n/gm, "");
   }
 }

@@ -30,6 +30,7 @@ export interface PipelineConfig {
   readonly tables?: object;
   readonly reconcile?: object;
   readonly notify?: object;
+  readonly telemetry?: object;
   readonly maskKey?: string;
   readonly admin?: object;
 }

@@ -211,6 +211,17 @@ reconcile:
   });
 });
 
+describe("an OpenTelemetry receiver", () => {
+  test("has its headers as secrets, and an interval", async () => {
+    const { config, secrets } = await load(
+      `${BASE}telemetry: { otlp: { endpoint: "http://otel.example:4318", headers: { x-tenant: "very-hidden-7f3a" } } }\n`,
+    );
+    const headers = { "x-tenant": "very-hidden-7f3a" };
+    expect(config?.otlp).toEqual({ endpoint: "http://otel.example:4318", headers, intervalMs: 30_000 });
+    expect(secrets.redact("x-tenant: very-hidden-7f3a to otel.example")).not.toContain("7f3a");
+  });
+});
+
 describe("bad input", () => {
   test.each<[what: string, text: string, expected: string | string[]]>([
     [

@@ -88,7 +88,17 @@ const RULES: readonly Rule[] = [
   {
     files: /^src\/ops\//,
     may: coreAndOwnFolder,
-    packages: ["pino", "prom-client", "fastify", "zod", "cockatiel"],
+    packages: [
+      "pino",
+      "prom-client",
+      "fastify",
+      "zod",
+      "cockatiel",
+      "@opentelemetry/api",
+      "@opentelemetry/exporter-metrics-otlp-proto",
+      "@opentelemetry/resources",
+      "@opentelemetry/sdk-metrics",
+    ],
     sentence: "ops sees core and itself",
   },
   {

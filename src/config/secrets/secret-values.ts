@@ -7,7 +7,7 @@ const SECRET_URLS = new Set(["webhook"]);
 export function holdsSecret(path: readonly string[], text: string): boolean {
   const literal = text.replaceAll(/\$\{[^}]*\}/g, "");
   const key = keyOf(path);
-  if (isSecretName(key) || SECRET_URLS.has(key)) return literal !== "";
+  if (isSecretName(key) || SECRET_URLS.has(key) || path.at(-2) === "headers") return literal !== "";
   return urlSecrets(literal).some((secret) => secret !== "");
 }
 
@@ -22,7 +22,7 @@ export function registerSecrets(
   inserted: readonly string[],
 ): void {
   const key = keyOf(path);
-  if (isSecretName(key)) secrets.add(text);
+  if (isSecretName(key) || path.at(-2) === "headers") secrets.add(text);
   if (SECRET_URLS.has(key) && URL.canParse(text)) addWhole(secrets, new URL(text));
   if (text.includes("://")) {
     secrets.addFromUrl(text);

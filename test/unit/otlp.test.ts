@@ -1,0 +1,117 @@
+/** What an OpenTelemetry receiver is sent: the numbers of `/metrics`, under their names, again and again. */
+import { once } from "node:events";
+import { createServer, type IncomingHttpHeaders, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import * as api from "@opentelemetry/api";
+import * as sdk from "@opentelemetry/sdk-metrics";
+import { expect, test } from "vitest";
+import { systemClock } from "../../src/core/clock.ts";
+import type { Logger } from "../../src/core/contracts/telemetry.ts";
+import { metricData } from "../../src/ops/otlp/metric-data.ts";
+import { pushMetrics } from "../../src/ops/otlp/otlp-push.ts";
+import { quietLog } from "../support/quiet-log.ts";
+import { eventually } from "../support/waiting.ts";
+
+const TIMES = { startMs: 1_000, nowMs: 2_500 };
+const CONSTANTS = { api, sdk };
+
+test("counters are sums, gauges without unknown values are gauges, buckets count alone", () => {
+  const bucket = (le: number | string, value: number) => ({ metricName: "h_bucket", value, labels: { le, sink: "w" } });
+  const values = [
+    bucket(1, 2),
+    bucket(5, 2),
+    bucket("+Inf", 3),
+    { metricName: "h_sum", value: 9.5, labels: { sink: "w" } },
+    { metricName: "h_count", value: 3, labels: { sink: "w" } },
+  ];
+  const metrics = metricData(
+    [
+      { name: "c_total", help: "c", type: "counter", values: [{ value: 7, labels: { table: 'ä"\n' } }] },
+      {
+        name: "g",
+        help: "g",
+        type: "gauge",
+        values: [
+          { value: Number.NaN, labels: {} },
+          { value: -1, labels: {} },
+        ],
+      },
+      { name: "unknown", help: "g", type: "gauge", values: [{ value: Number.NaN, labels: {} }] },
+      { name: "h", help: "h", type: "histogram", values },
+    ],
+    TIMES,
+    CONSTANTS,
+  );
+  const times = { startTime: [1, 0], endTime: [2, 500_000_000] };
+  expect(metrics).toMatchObject([
+    {
+      descriptor: { name: "c_total", description: "c" },
+      isMonotonic: true,
+      dataPoints: [{ ...times, value: 7, attributes: { table: 'ä"\n' } }],
+    },
+    { descriptor: { name: "g" }, dataPoints: [{ value: -1 }] },
+    {
+      descriptor: { name: "h" },
+      dataPoints: [
+        {
+          attributes: { sink: "w" },
+          value: { buckets: { boundaries: [1, 5], counts: [2, 0, 1] }, sum: 9.5, count: 3 },
+        },
+      ],
+    },
+  ]);
+});
+
+test("headers go with each request; a receiver that refuses is told once, and is sent to again", async () => {
+  const seen: { readonly url: string | undefined; readonly headers: IncomingHttpHeaders; readonly bytes: number }[] =
+    [];
+  let status = 400;
+  const server = createServer((request, answer: ServerResponse) => {
+    let bytes = 0;
+    request.on("data", (chunk: Buffer) => (bytes += chunk.length));
+    request.on("end", () => {
+      seen.push({ url: request.url, headers: request.headers, bytes });
+      answer.writeHead(status).end();
+    });
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- a TCP server's address
+  const { port } = server.address() as AddressInfo;
+  const said: string[] = [];
+  const logger: Logger = {
+    ...quietLog,
+    warn: (_fields, text) => void said.push(text),
+    info: (_f, text) => void said.push(text),
+  };
+  const stop = new AbortController();
+  const pushing = pushMetrics(
+    {
+      endpoint: `http://127.0.0.1:${port}/below/`,
+      headers: { authorization: "Bearer x", "x-scope": "shop" },
+      intervalMs: 20,
+      clock: systemClock,
+      name: "shop",
+      version: "1",
+      collect: async () => [{ name: "g", help: "g", type: "gauge", values: [{ value: 1, labels: {} }] }],
+      logger,
+    },
+    stop.signal,
+  );
+  try {
+    await eventually(() => seen.length >= 3);
+    expect(seen[0]).toMatchObject({
+      url: "/below/v1/metrics",
+      headers: { authorization: "Bearer x", "x-scope": "shop", "content-type": "application/x-protobuf" },
+    });
+    expect(seen[0]!.bytes).toBeGreaterThan(50);
+    expect(said).toHaveLength(1);
+    status = 200;
+    await eventually(() => said.length === 2);
+    expect(said[1]).toBe("telemetry.otlp takes metrics again");
+  } finally {
+    stop.abort();
+    await expect(pushing).rejects.toMatchObject({ name: "AbortError" });
+    server.close();
+  }
+});
