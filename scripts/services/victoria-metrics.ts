@@ -40,7 +40,7 @@ export async function victoriaMetrics(): Promise<RunningService> {
     },
     stopSteps: [{ signal: "SIGTERM", waitMs: 10_000 }],
     endSteps: [],
-    prepare: async () => void (await mkdir(dataDir)),
+    prepare: async () => await mkdir(dataDir),
     ready: (signal) => waitUntilReady(() => answers(url), signal),
   });
 }

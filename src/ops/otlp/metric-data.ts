@@ -1,6 +1,6 @@
 /** The numbers that `/metrics` serves, in the form that OpenTelemetry's exporters take. */
-import type { HrTime } from "@opentelemetry/api";
-import type { DataPoint, Histogram, MetricData } from "@opentelemetry/sdk-metrics";
+import type * as api from "@opentelemetry/api";
+import type * as sdk from "@opentelemetry/sdk-metrics";
 
 /** A sample of the registry; a histogram's are told apart by `metricName`. */
 export interface Sample {
@@ -19,40 +19,43 @@ export interface Measured {
 
 /** The constants of OpenTelemetry's packages, which are loaded only when they are needed. */
 export interface Constants {
-  readonly api: Pick<typeof import("@opentelemetry/api"), "ValueType">;
-  readonly sdk: Pick<typeof import("@opentelemetry/sdk-metrics"), "AggregationTemporality" | "DataPointType">;
+  readonly api: Pick<typeof api, "ValueType">;
+  readonly sdk: Pick<typeof sdk, "AggregationTemporality" | "DataPointType">;
 }
 
 interface Times {
-  readonly startTime: HrTime;
-  readonly endTime: HrTime;
+  readonly startTime: api.HrTime;
+  readonly endTime: api.HrTime;
 }
 
 /** Without unknown values. Counters count since `startTime`. */
 export function metricData(
   metrics: readonly Measured[],
   { startMs, nowMs }: { readonly startMs: number; readonly nowMs: number },
-  { api, sdk }: Constants,
-): MetricData[] {
+  constants: Constants,
+): sdk.MetricData[] {
   const times = { startTime: hrTime(startMs), endTime: hrTime(nowMs) };
-  return metrics.flatMap(({ name, help, type, values }): MetricData[] => {
-    const descriptor = { name, description: help, unit: "", valueType: api.ValueType.DOUBLE };
-    const shared = { descriptor, aggregationTemporality: sdk.AggregationTemporality.CUMULATIVE };
+  return metrics.flatMap(({ name, help, type, values }): sdk.MetricData[] => {
+    const descriptor = { name, description: help, unit: "", valueType: constants.api.ValueType.DOUBLE };
+    const shared = { descriptor, aggregationTemporality: constants.sdk.AggregationTemporality.CUMULATIVE };
     if (type === "histogram") {
       const dataPoints = histogramPoints(name, values, times);
-      return dataPoints.length === 0 ? [] : [{ ...shared, dataPointType: sdk.DataPointType.HISTOGRAM, dataPoints }];
+      return dataPoints.length === 0
+        ? []
+        : [{ ...shared, dataPointType: constants.sdk.DataPointType.HISTOGRAM, dataPoints }];
     }
     const dataPoints = values
       .filter(({ value }) => !Number.isNaN(value))
       .map(({ value, labels }) => ({ ...times, attributes: { ...labels }, value }));
     if (dataPoints.length === 0) return [];
-    if (type === "counter") return [{ ...shared, dataPointType: sdk.DataPointType.SUM, isMonotonic: true, dataPoints }];
-    return [{ ...shared, dataPointType: sdk.DataPointType.GAUGE, dataPoints }];
+    if (type === "counter")
+      return [{ ...shared, dataPointType: constants.sdk.DataPointType.SUM, isMonotonic: true, dataPoints }];
+    return [{ ...shared, dataPointType: constants.sdk.DataPointType.GAUGE, dataPoints }];
   });
 }
 
 /** The registry counts a bucket with all those below it; OpenTelemetry counts each bucket alone. */
-function histogramPoints(name: string, values: readonly Sample[], times: Times): DataPoint<Histogram>[] {
+function histogramPoints(name: string, values: readonly Sample[], times: Times): sdk.DataPoint<sdk.Histogram>[] {
   const series = Map.groupBy(values, ({ labels: { le: _bound, ...others } }) => JSON.stringify(others));
   return [...series.values()].map((samples) => {
     const { le: _bound, ...attributes } = samples[0]!.labels;
@@ -65,7 +68,7 @@ function histogramPoints(name: string, values: readonly Sample[], times: Times):
   });
 }
 
-function hrTime(ms: number): HrTime {
+function hrTime(ms: number): api.HrTime {
   const seconds = Math.floor(ms / 1000);
   return [seconds, Math.round((ms - seconds * 1000) * 1e6)];
 }

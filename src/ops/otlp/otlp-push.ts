@@ -53,8 +53,10 @@ export async function pushMetrics(parts: OtlpParts, signal: AbortSignal): Promis
 /** Null: the receiver took them. */
 async function send(exporter: PushMetricExporter, metrics: Parameters<PushMetricExporter["export"]>[0]) {
   return await new Promise<Error | null>((resolve) => {
-    // Code 0 is success.
-    exporter.export(metrics, ({ code, error }) => resolve(code === 0 ? null : (error ?? new Error("refused"))));
+    exporter.export(metrics, ({ code, error }) => {
+      const failed: number = code;
+      resolve(failed === 0 ? null : (error ?? new Error("refused")));
+    });
   });
 }
 
