@@ -40,6 +40,11 @@ const QUOTED = {
   output_format_json_quote_denormals: 1,
 } as const;
 
+interface Insert {
+  readonly sql: string;
+  readonly bytes: Buffer;
+}
+
 export class Client implements AsyncDisposable {
   readonly #client: ClickHouseClient;
   readonly #agent: HttpAgent;
@@ -91,14 +96,18 @@ export class Client implements AsyncDisposable {
     for await (const chunk of stream) yield Buffer.isBuffer(chunk) ? chunk : Buffer.from(String(chunk));
   }
 
-  /** Inserts rows, if there are any; `sql` names the format. The rows are made while the server reads. */
-  async insert(sql: string, rows: AsyncGenerator<Buffer>, signal: AbortSignal): Promise<void> {
+  /**
+   * Inserts rows; `sql` names the format, `bytes` come first. The rows are made while the server reads. False: there are
+   * none.
+   */
+  async insert({ sql, bytes }: Insert, rows: AsyncGenerator<Buffer>, signal: AbortSignal): Promise<boolean> {
     const first = await rows.next();
-    if (first.done === true) return;
-    const values = Readable.from(all(first.value, rows), { objectMode: false });
+    if (first.done === true) return false;
+    const values = Readable.from(all([bytes, first.value], rows), { objectMode: false });
     try {
       const { stream } = await this.#client.exec({ query: sql, values, abort_signal: signal });
       for await (const _ of stream);
+      return true;
     } catch (error) {
       // The client tells only that the body ended; why it ended is the body's error.
       throw values.errored ?? error;
@@ -123,7 +132,7 @@ function textOf(value: unknown): string | null {
   return typeof value === "string" ? value : JSON.stringify(value);
 }
 
-async function* all(first: Buffer, rest: AsyncGenerator<Buffer>): AsyncGenerator<Buffer> {
-  yield first;
+async function* all(first: readonly Buffer[], rest: AsyncGenerator<Buffer>): AsyncGenerator<Buffer> {
+  yield* first;
   yield* rest;
 }

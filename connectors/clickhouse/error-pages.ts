@@ -97,8 +97,9 @@ export const pages = {
   },
   MR4114: {
     title: "A table is gone from ClickHouse",
-    cause: "Somebody dropped or replaced a table that Millrace writes to. Millrace creates it and fills it again.",
-    remedy: "Nothing. A history stops instead (MR1301), because its past can't be read again.",
+    cause:
+      "Somebody dropped, renamed, replaced or emptied a table that Millrace writes to, or dropped or renamed a column of it. Millrace creates what is missing and fills the table again.",
+    remedy: "Nothing. A history stops instead (MR1315), because its past can't be read again.",
   },
   MR4115: {
     title: "TLS to ClickHouse failed",

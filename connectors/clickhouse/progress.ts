@@ -46,13 +46,18 @@ export class ProgressRow {
   /** Stores our lease, unless a higher one is stored. */
   async takeOver(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
     await this.#create(signal);
-    for (;;) {
+    let before: Stored | null = null;
+    for (let refusals = 0; ;) {
       const stored = await this.#read(signal);
       if (stored !== null && stored.lease > lease) throw takenOver(stored.lease, lease);
-      // After `forget`, the server may remember the lower revisions of the row before.
-      const first = { revision: BigInt(Date.now()) * 1_000n, position: "", tables: "{}", bond: "" };
-      const next = { ...(stored ?? first), writer: this.#writer, lease };
-      if (await this.#put({ ...next, revision: next.revision + 1n }, signal)) return parsed(next);
+      // Nobody wrote and yet the server refused: it remembers what followed this row before it was put back.
+      refusals = stored !== null && before !== null && isSame(stored, before) ? refusals + 1 : 0;
+      before = stored;
+      // Millrace writes more slowly, so this is above all that the server remembers of earlier rows.
+      const soon = BigInt(Date.now()) * 1_000n;
+      const { revision, ...held } = stored ?? { revision: soon, position: "", tables: "{}", bond: "" };
+      const next = { ...held, writer: this.#writer, lease, revision: revision >= soon ? revision + 1n : soon };
+      if (await this.#put(next, `${revision} ${refusals}`, signal)) return parsed(next);
     }
   }
 
@@ -85,7 +90,7 @@ export class ProgressRow {
     invariant(held !== null, "a sink is opened before it is used");
     const texts = checkpointTexts(progress);
     const next = { ...held, ...texts, position: serializePosition(progress.position), revision: held.revision + 1n };
-    if (await this.#put(next, signal)) return;
+    if (await this.#put(next, `${held.revision} 0`, signal)) return;
     const stored = await this.#read(signal);
     throw takenOver(stored?.lease ?? held.lease, held.lease);
   }
@@ -99,17 +104,17 @@ export class ProgressRow {
   }
 
   /**
-   * False if another process wrote this revision. The server takes only the first insert with one token, so of two
-   * writers one finds the other's row.
+   * `after`: the revision before, and how often it was refused. False if it is refused: the server takes only the first
+   * insert with one token, so of two writers one finds the other's row.
    */
-  async #put(next: Stored, signal: AbortSignal): Promise<boolean> {
+  async #put(next: Stored, after: string, signal: AbortSignal): Promise<boolean> {
     this.#inDoubt = next;
     const { revision, writer, lease, position, tables, bond } = next;
     const values = [this.#sink, String(revision), writer, String(lease), position, tables, bond].map(quoteLiteral);
     await this.#client.run(
       `INSERT INTO ${TABLE} (sink, revision, writer, lease, position, tables, bond) VALUES (${values.join(", ")})`,
       signal,
-      { insert_deduplicate: 1, insert_deduplication_token: `${this.#sink} ${revision}` },
+      { insert_deduplicate: 1, insert_deduplication_token: `${this.#sink} after ${after}` },
     );
     const stored = await this.#read(signal);
     if (stored === null || !isSame(stored, next)) return false;

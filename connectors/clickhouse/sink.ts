@@ -54,7 +54,7 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
   readonly name: string;
   readonly #settings: ClickhouseSinkSettings;
   readonly #targets: Targets;
-  readonly #writer = new StepWriter();
+  readonly #writer = new StepWriter((layout) => this.#targets.filled(layout));
   readonly #closing = new AbortController();
   #client: Client | null = null;
   #progress: ProgressRow | null = null;
@@ -150,13 +150,14 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
   }
 
   async #expectTables(client: Client, signal: AbortSignal): Promise<void> {
-    const lostTables = await this.#targets.lost(client, signal);
-    if (lostTables.length === 0) return;
+    const lost = await this.#targets.lost(client, signal);
+    const [first] = lost;
+    if (first === undefined) return;
     throw clickhouseError({
       code: "MR4114",
       kind: "reopen",
-      message: `the table of ${lostTables[0]!} is gone from ClickHouse`,
-      lostTables,
+      message: `the table of ${first.tableId} was ${first.what} in ClickHouse, by somebody else`,
+      lostTables: lost.map(({ tableId }) => tableId),
     });
   }
 

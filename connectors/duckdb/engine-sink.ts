@@ -159,13 +159,9 @@ export abstract class EngineSink<S extends Store>
   /** Existing tables get the form that the options request now, even if no rows arrive. */
   async missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
     return await this.#work("looking for tables", signal, async () => {
-      const there = await this.#tablesThere();
-      // A missing table that is reported here must not be reported again by `verify`.
-      this.targets.forget([...this.targets.owners.keys()].filter((target) => !there.has(target)));
       const { connection, store } = this.opened();
       const changing = (changed: readonly TableVersion[]) => this.changing(changed);
-      await this.targets.convert({ connection, store, changing }, tables);
-      return tables.filter((table) => !there.has(this.target(table)));
+      return await this.targets.missing({ connection, store, changing }, tables);
     });
   }
 

@@ -27,6 +27,7 @@ import { tablePaused } from "./errors.ts";
 import { findLog, startingPoint } from "./start.ts";
 import type { GoneBack } from "./stream/rewind.ts";
 import type { Lane } from "./stream/lane.ts";
+import { ReadHold } from "./stream/read-hold.ts";
 import { type Phase, Streaming } from "./streaming.ts";
 
 export interface SinkSetup extends TableTaker {
@@ -76,6 +77,8 @@ export class Pipeline {
   /** Notified when something changes that a `wait` may wait for: a sink has made progress, or its state has changed. */
   readonly news = new News();
   readonly #parts: PipelineParts;
+  /** On while the source keeps more log than it may. */
+  readonly readHold = new ReadHold();
   readonly suspended: SuspendedTables;
   readonly #tables: SinkTables;
   #stored: SourceRecord | null = null;
@@ -296,6 +299,7 @@ export class Pipeline {
     this.#streaming = new Streaming({
       ...this.#parts,
       news: this.news,
+      readHold: this.readHold,
       gate,
       suspended,
       tables: this.#tables,

@@ -1,5 +1,6 @@
 /** A lake as the conformance suite and the tests of the sink look at it: through SQL of their own. */
 import { rmSync } from "node:fs";
+import { DuckDBInstance } from "@duckdb/node-api";
 import { duckdbExtensions } from "../../scripts/services/duckdb-extensions.ts";
 import { Lake } from "../../connectors/duckdb/lake/lake.ts";
 import { type CatalogKind, placeOf } from "../../connectors/duckdb/lake/place.ts";
@@ -17,6 +18,18 @@ export interface LakeTarget extends SinkTarget {
   makeSink(other?: string | TargetForm): LakeSink;
   /** Runs SQL on the lake, also while a sink has it open. */
   readonly query: RunSql;
+}
+
+/** Runs SQL in a lake whose catalogue is this SQLite file, as another program. */
+export async function runInLake(catalog: string, sql: string): Promise<void> {
+  const instance = await DuckDBInstance.create(":memory:", { allow_unsigned_extensions: "true", threads: "2" });
+  const connection = await instance.connect();
+  for (const name of ["ducklake", "sqlite_scanner"]) {
+    await connection.run(`LOAD '${EXTENSIONS}/${name}.duckdb_extension'`);
+  }
+  await connection.run(`ATTACH 'ducklake:sqlite:${catalog}' AS lake (META_BUSY_TIMEOUT 5000); USE lake; ${sql}`);
+  connection.disconnectSync();
+  instance.closeSync();
 }
 
 export async function lakeTarget(kind: CatalogKind, form: TargetForm = DEFAULT_FORM): Promise<LakeTarget> {

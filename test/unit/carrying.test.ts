@@ -1,7 +1,7 @@
 /** When rows that did not move are certain after changes of their table's shape, and when they are not. */
 import { expect, test } from "vitest";
 import { carriesRows, followsByNote, mayCarry } from "../../src/core/targets/carrying.ts";
-import { noteOf } from "../../src/core/targets/following.ts";
+import { lostColumns, noteOf } from "../../src/core/targets/following.ts";
 import type { Column, Ruled, TableVersion } from "../../src/core/model/schema.ts";
 
 /** `name:identity`, and the type where it is no int; the first is the key. */
@@ -78,4 +78,20 @@ test("a target goes along where its note is what the shape of before left, and n
   expect(goes(["id", "a"], noteOf(before, [{ name: "id", identity: 1, type: "integer" }]))).toBe(false);
   expect(goes(["id", "a"], undefined, shape(2, "id:1 z:2:text"))).toBe(false);
   expect(followsByNote(["id", "a"], null, before.columns, now, wanted(now))).toBe(false);
+});
+
+test.for<readonly [what: string, found: readonly string[], now: string, lost: readonly string[]]>([
+  ["nothing", ["id", "a"], "id:1 a:2", []],
+  ["a column that somebody dropped", ["id"], "id:1 a:2", ["a"]],
+  ["one that is also renamed at the source", ["id"], "id:1 z:2", ["a"]],
+  ["one that the source dropped too", ["id"], "id:1", []],
+  ["one whose name another column has by now", ["id"], "id:1 a:3", []],
+  ["one of a source without identities", ["id"], "id:0 a:0", ["a"]],
+  ["none of another table", ["id"], "id:1 a:2 other", []],
+])("values that a target lost: %s", ([, found, now, lost]) => {
+  const noted = shape(1, "id:1 a:2");
+  const wanted = noted.columns.map(({ name, identity }) => ({ name, identity, type: "integer" }));
+  const isOther = now.endsWith(" other");
+  const table = shape(2, now.replace(" other", ""), isOther ? { relation: 8 } : {});
+  expect(lostColumns(found, noteOf(noted, wanted), table)).toEqual(lost);
 });

@@ -51,20 +51,6 @@ export async function lookUpTargets(
   return found;
 }
 
-/** By `sqlNameOf`, what tells existing tables from others of the same name. */
-export async function uuidsOf(
-  client: Client,
-  targets: readonly TargetName[],
-  signal: AbortSignal,
-): Promise<ReadonlyMap<string, string>> {
-  const found = new Map<string, string>();
-  for (const names of listsOf(targets)) {
-    const sql = `SELECT database, name, toString(uuid) FROM system.tables WHERE (database, name) IN (${names})`;
-    for (const row of await client.rows(sql, signal)) found.set(nameOf(row), row[2] ?? "");
-  }
-  return found;
-}
-
 function* listsOf(targets: readonly TargetName[]): Generator<string> {
   for (let from = 0; from < targets.length; from += NAMES_MAX) {
     const names = targets.slice(from, from + NAMES_MAX);

@@ -5,13 +5,15 @@ import { aboutTable, findMillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
+import { lostColumns } from "../../../src/core/targets/following.ts";
 import type { Client } from "../client.ts";
 import { classify, clickhouseError, OF_ONE_TABLE } from "../errors.ts";
 import { OWN_PREFIX, quoteIdentifier, sqlNameOf, targetOf, viewOf } from "../names.ts";
-import { type ExistingTarget, lookUpTargets, uuidsOf } from "./existing.ts";
+import { type ExistingTarget, lookUpTargets } from "./existing.ts";
 import { carriesTarget, expectMode, followTable } from "./follow.ts";
 import type { Placement, TargetForm } from "./form.ts";
 import { layoutOf, type TableLayout } from "./layout.ts";
+import { type Lost, Presence } from "./presence.ts";
 import { createSql, onCluster } from "./statements.ts";
 import { isOurView, viewFor } from "./view.ts";
 
@@ -23,17 +25,10 @@ export interface TargetsOptions {
   readonly logger: Logger;
 }
 
-/** A target that was prepared, as it must be found again. */
-interface Owned {
-  readonly tableId: string;
-  readonly uuid: string;
-}
-
 export class Targets {
   readonly #options: TargetsOptions;
   readonly #layouts = new WeakMap<TableVersion, TableLayout>();
-  /** By name in SQL. */
-  readonly #owned = new Map<string, Owned>();
+  readonly #presence = new Presence();
   readonly #databases = new Set<string>();
 
   constructor(options: TargetsOptions) {
@@ -60,7 +55,7 @@ export class Targets {
 
   /** Targets are looked up again at their next preparation. */
   forget(): void {
-    this.#owned.clear();
+    this.#presence.clear();
     this.#databases.clear();
   }
 
@@ -85,14 +80,7 @@ export class Targets {
         failures.push(error);
       }
     }
-    const uuids = await uuidsOf(
-      client,
-      prepared.map(({ target }) => target),
-      signal,
-    );
-    for (const { sqlName, table } of prepared) {
-      this.#owned.set(sqlName, { tableId: table.id, uuid: uuids.get(sqlName) ?? "" });
-    }
+    await this.#presence.add(client, prepared, signal);
     if (failures.length > 0) throw failures[0];
   }
 
@@ -146,7 +134,10 @@ export class Targets {
     await client.run(sql, signal);
   }
 
-  /** Existing targets get the form that the options request now. Returns the tables whose target is missing. */
+  /**
+   * Existing targets get the form that the options request now. Returns the tables whose target is missing, or lost
+   * columns.
+   */
   async missing(
     client: Client,
     tables: readonly TableVersion[],
@@ -156,9 +147,9 @@ export class Targets {
     const missing: TableVersion[] = [];
     for (const table of tables) {
       const existing = there.get(this.key(table));
-      if (existing === undefined || existing.isView) {
+      if (existing === undefined || existing.isView || isRobbed(table, existing)) {
         // What is reported here must not be reported again by `lost`.
-        this.#owned.delete(this.key(table));
+        this.#presence.forget(this.key(table));
         missing.push(table);
       } else if (existing.form !== null) {
         expectMode(this.key(table), existing.form.mode, this.#options.form.mode);
@@ -169,12 +160,14 @@ export class Targets {
     return missing;
   }
 
-  /** Ids of prepared tables whose target was dropped or replaced. */
-  async lost(client: Client, signal: AbortSignal): Promise<readonly string[]> {
-    if (this.#owned.size === 0) return [];
-    const rows = await client.rows("SELECT toString(uuid) FROM system.tables WHERE engine LIKE '%MergeTree'", signal);
-    const there = new Set(rows.map(([uuid]) => uuid ?? ""));
-    return [...this.#owned.values()].filter(({ uuid }) => !there.has(uuid)).map(({ tableId }) => tableId);
+  /** Rows were written there. */
+  filled(layout: TableLayout): void {
+    this.#presence.filled(layout);
+  }
+
+  /** Prepared tables that lost what was written to them. */
+  async lost(client: Client, signal: AbortSignal): Promise<readonly Lost[]> {
+    return await this.#presence.lost(client, signal);
   }
 
   /** See `Sink.carries`. */
@@ -197,6 +190,10 @@ export class Targets {
     });
     return await lookUpTargets(client, names, signal);
   }
+}
+
+function isRobbed(table: TableVersion, { columns, form, note }: ExistingTarget): boolean {
+  return form !== null && lostColumns([...columns.keys()], note, table).length > 0;
 }
 
 function refuseOwnColumns(table: TableVersion): void {

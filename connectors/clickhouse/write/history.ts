@@ -31,12 +31,6 @@ const [VERSION, OFFSET, OP, UNCHANGED, SEEN, TIME, EXACT] = [
 /** A truncate without a record of the log follows the rows that were read under its version. */
 const TRUNCATE_OFFSET = READ_OFFSET + 1;
 
-export function historyInsertSql({ sqlName, columns }: TableLayout): string {
-  const names = columns.map(({ name }) => quoteIdentifier(name));
-  const own = [OP, OFFSET, UNCHANGED, SEEN, VERSION, TIME, EXACT];
-  return `INSERT INTO ${sqlName} (${[...names, ...own].join(", ")}) FORMAT RowBinary`;
-}
-
 /**
  * For each wanted change, by its index: the latest row of its key up to the change. `wanted`: tuples of index, key,
  * version and offset.

@@ -2,7 +2,6 @@
 import { DELETE, PATCH, type TableWrites } from "../../../src/core/model/batch.ts";
 import { judgeBase } from "../../../src/core/targets/base-lookup.ts";
 import type { Client } from "../client.ts";
-import { COMMIT_TIME_COLUMN, DELETED_COLUMN, EXACT_COLUMN, quoteIdentifier, VERSION_COLUMN } from "../names.ts";
 import type { TableLayout } from "../tables/layout.ts";
 import { type Base, inParts, readBases } from "./bases.ts";
 import type { RowWriter } from "./row-writer.ts";
@@ -26,12 +25,6 @@ export class Left {
   readonly incomplete: number[] = [];
   /** Entries whose key does not fit. */
   readonly unfit: number[] = [];
-}
-
-export function mirrorInsertSql({ sqlName, columns }: TableLayout): string {
-  const own = [VERSION_COLUMN, COMMIT_TIME_COLUMN, DELETED_COLUMN, EXACT_COLUMN];
-  const names = [...columns.map(({ name }) => name), ...own].map(quoteIdentifier);
-  return `INSERT INTO ${sqlName} (${names.join(", ")}) FORMAT RowBinary`;
 }
 
 /** Every column is as it was in the row that a target's rows follow. */

@@ -4,9 +4,10 @@ import type { Outcome } from "../../../src/core/contracts/sink.ts";
 import type { Client } from "../client.ts";
 import { clickhouseError } from "../errors.ts";
 import type { TableLayout } from "../tables/layout.ts";
-import { historyInsertSql, historySweepSql, historyTruncateSql } from "./history.ts";
+import { historySweepSql, historyTruncateSql } from "./history.ts";
 import { historyRows } from "./history-rows.ts";
-import { Left, mirrorInsertSql, mirrorRows } from "./mirror.ts";
+import { insertHead } from "./insert-head.ts";
+import { Left, mirrorRows } from "./mirror.ts";
 import { removeSql } from "./removal.ts";
 import { RowWriter } from "./row-writer.ts";
 
@@ -14,7 +15,13 @@ import { RowWriter } from "./row-writer.ts";
 const POISON_COUNT_MAX = 1_000;
 
 export class StepWriter {
+  readonly #onFilled: (layout: TableLayout) => void;
   #writer = new RowWriter();
+
+  /** `onFilled`: a table got rows. */
+  constructor(onFilled: (layout: TableLayout) => void) {
+    this.#onFilled = onFilled;
+  }
 
   /** `layouts`: of `tablesOf(step)`. */
   async write(
@@ -67,7 +74,7 @@ export class StepWriter {
     const work = { client, writer: this.#writer, layout, writes, left, signal };
     const rows = isHistory ? historyRows(work) : mirrorRows(work);
     try {
-      await client.insert(isHistory ? historyInsertSql(layout) : mirrorInsertSql(layout), rows, signal);
+      if (await client.insert(insertHead(layout), rows, signal)) this.#onFilled(layout);
       this.#writer.giveBack();
     } catch (error) {
       // Rows of the failed insert may still be rendered, until what they wait for comes.

@@ -4,6 +4,7 @@ import { aboutTable, findMillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
+import { lostColumns } from "../../../src/core/targets/following.ts";
 import { carriesTarget, createStatements, followTarget, preparedAlready, type PreparedTarget } from "./ddl.ts";
 import { classify, duckdbError, OF_ONE_TABLE } from "../errors.ts";
 import { type ExistingTarget, lookUpTargets } from "./existing.ts";
@@ -11,7 +12,6 @@ import { conversion, type TargetForm } from "./form.ts";
 import { fold, targetKey, targetOf, VERSION_COLUMN } from "../names.ts";
 import type { Store } from "../store.ts";
 import { type TableLayout, layoutOf } from "../write/layout.ts";
-import { readTextRows } from "../write/text-rows.ts";
 import { inTransaction } from "../write/transaction.ts";
 
 export interface TargetsOptions {
@@ -149,21 +149,33 @@ export class Targets {
     });
   }
 
-  /** Existing tables get the form that the options request now, even if no rows arrive. */
-  async convert({ connection, store, changing }: TargetStore, tables: readonly TableVersion[]): Promise<void> {
+  /**
+   * Existing tables get the form that the options request now, even if no rows arrive. Returns the tables whose target
+   * is missing, or lost columns.
+   */
+  async missing(
+    { connection, store, changing }: TargetStore,
+    tables: readonly TableVersion[],
+  ): Promise<readonly TableVersion[]> {
     const { schema, form } = this.#options;
-    const columns = await columnNames(connection, store.catalogue);
+    const targets = tables.map((table) => targetOf(table, schema));
+    const there = await lookUpTargets(connection, store.catalogue, targets);
+    const missing: TableVersion[] = [];
     for (const table of tables) {
-      const found = columns.get(this.key(table));
-      if (found?.has(VERSION_COLUMN) !== true) continue;
+      const found = there.get(this.key(table));
+      if (found === undefined || found.isView || isRobbed(table, found)) missing.push(table);
+      if (found?.columns.has(VERSION_COLUMN) !== true) continue;
       const { sqlName } = layoutOf(table, targetOf(table, schema), store.catalogue, form);
-      const statements = conversion(sqlName, form, found);
+      const statements = conversion(sqlName, form, found.columns);
       if (statements.length === 0) continue;
       await store.exclusively(async () => {
         changing([table]);
         for (const sql of statements) await connection.run(sql);
       });
     }
+    // What is reported here must not be reported again by `verify`.
+    this.forget(missing.map((table) => this.key(table)));
+    return missing;
   }
 
   /** See `Sink.carries`. */
@@ -235,16 +247,7 @@ function refuseOwnColumns(table: TableVersion): void {
   });
 }
 
-/** Folded, by target key. */
-async function columnNames(
-  connection: DuckDBConnection,
-  catalogue: string,
-): Promise<ReadonlyMap<string, ReadonlySet<string>>> {
-  const rows = await readTextRows(
-    connection,
-    "SELECT schema_name, table_name, column_name FROM duckdb_columns() WHERE database_name = $1",
-    [catalogue],
-  );
-  const byTarget = Map.groupBy(rows, ([schema = "", table = ""]) => targetKey({ schema, table }));
-  return new Map([...byTarget].map(([key, columns]) => [key, new Set(columns.map(([, , name = ""]) => fold(name)))]));
+function isRobbed(table: TableVersion, { columns, note }: ExistingTarget): boolean {
+  const names = [...columns.values()].map(({ name }) => name);
+  return columns.has(VERSION_COLUMN) && lostColumns(names, note, table).length > 0;
 }

@@ -37,9 +37,9 @@ const GONE: Rule = {
 };
 const CHANGED: Rule = {
   code: "MR3110",
-  kind: "fatal",
+  kind: "reopen",
   what: "a column is missing in the target",
-  hint: "Somebody dropped or renamed it. Drop its table, then run `millrace resume --sink NAME`: Millrace creates and fills it again.",
+  hint: "Somebody dropped or renamed it. Millrace adds it and fills the table again. If the error stays, a trigger on the table needs the column.",
 };
 const POISON: Rule = { code: "MR3111", kind: "poison", what: "the target refuses a row for its content" };
 const RESOURCES: Rule = {
@@ -323,11 +323,10 @@ export const pages: ErrorPages = {
   MR3110: {
     title: "Target was emptied or replaced",
     cause:
-      "Millrace's progress, a table or a column that it wrote is no longer in the target. Millrace creates and fills " +
-      "a dropped or emptied table again while the others go on; a history stops with MR1315. Without the progress the sink stops with " +
+      "Millrace's progress, a table or a column that it wrote is no longer in the target. Millrace creates what is missing and fills " +
+      "the table again while the others go on; a history stops with MR1315. Without the progress the sink stops with " +
       "MR1301, or is filled again (`onLost: resync`).",
-    remedy:
-      "Nothing for a table. For a column drop its table, then run `millrace resume --sink NAME`: Millrace fills it again.",
+    remedy: "Nothing for a table or a column.",
   },
   MR3111: {
     title: "Row refused",

@@ -114,6 +114,22 @@ export function follow(
   };
 }
 
+/**
+ * Columns that the table still has and the target no longer has, although it was given them: somebody dropped or renamed
+ * them there, so their values are lost.
+ */
+export function lostColumns(found: readonly string[], note: TargetNote | null, table: TableVersion): readonly string[] {
+  if (note === null || note.relation !== table.relation) return [];
+  const there = new Set(found);
+  const isWanted = (name: string, identity: number): boolean =>
+    table.columns.some((column) =>
+      identity > 0 && column.identity > 0 ? column.identity === identity : column.name === name,
+    );
+  return Object.entries(note.columns)
+    .filter(([name, [identity]]) => !there.has(name) && isWanted(name, identity))
+    .map(([name]) => name);
+}
+
 /** Renames in an order in which none takes a name that another column still has. */
 export function renamesOf(following: Following, wanted: readonly WantedColumn[]): readonly Rename[] {
   const aside: Rename[] = [];

@@ -45,15 +45,18 @@ export function conversion(quoted: string, form: TargetForm, found: FoundForm): 
 
 export const deletedDefinition = `${DELETED_COLUMN} boolean NOT NULL DEFAULT false`;
 
-/**
- * Finds the existing ones of these tables: their ordinals, whether they are ours, and whether they have the columns of
- * a form.
- */
+/** Finds the existing ones of these tables: their ordinals, their columns' names as JSON, and their comments. */
 export function lookAtForms(quotedNames: readonly string[]): string {
   const names = quotedNames.map((name, i) => `(${i}, ${quoteLiteral(name)})`).join(", ");
-  const has = (column: string) =>
-    `EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = r AND a.attname = '${column}' AND NOT a.attisdropped)`;
-  return `SELECT i, ${[VERSION_COLUMN, DELETED_COLUMN, OP_COLUMN].map(has).join(", ")} FROM (VALUES ${names}) AS v (i, name), to_regclass(name) AS r WHERE r IS NOT NULL ORDER BY i`;
+  const columns =
+    "(SELECT json_agg(a.attname) FROM pg_attribute a WHERE a.attrelid = r AND a.attnum > 0 AND NOT a.attisdropped)";
+  return `SELECT i, ${columns}, obj_description(r, 'pg_class') FROM (VALUES ${names}) AS v (i, name), to_regclass(name) AS r WHERE r IS NOT NULL ORDER BY i`;
+}
+
+/** The columns of a row of `lookAtForms`. */
+export function columnsIn(json: string | null | undefined): ReadonlySet<string> {
+  const names: unknown = JSON.parse(json ?? "[]");
+  return new Set(Array.isArray(names) ? names.map(String) : []);
 }
 
 function otherMode(quoted: string, isHistory: boolean) {

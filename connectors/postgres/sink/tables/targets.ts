@@ -2,11 +2,20 @@ import type { TableName } from "../../../../src/core/contracts/connector.ts";
 import { aboutTable } from "../../../../src/core/errors.ts";
 import { invariant } from "../../../../src/core/invariant.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
+import { decodeNote, lostColumns } from "../../../../src/core/targets/following.ts";
 import { quoteTable } from "../../quote.ts";
 import { OF_ONE_TABLE, sinkError, targetsMeet, withoutRow } from "../errors.ts";
 import type { Session } from "../session.ts";
 import { carriesTable, prepareTable, type WantedTarget } from "./ddl.ts";
-import { conversion, lookAtForms, type TargetForm } from "./form.ts";
+import {
+  columnsIn,
+  conversion,
+  DELETED_COLUMN,
+  lookAtForms,
+  OP_COLUMN,
+  type TargetForm,
+  VERSION_COLUMN,
+} from "./form.ts";
 import { type TargetName, targetName } from "./names.ts";
 import type { TargetTable } from "./target-table.ts";
 
@@ -74,8 +83,8 @@ export class Targets {
   }
 
   /**
-   * Which of these tables are missing. `convert` gives the others the form that the options request now, even if no
-   * rows arrive.
+   * Which of these tables are missing, or lost columns. `convert` gives the others the form that the options request now,
+   * even if no rows arrive.
    */
   async missing(
     session: Session,
@@ -85,13 +94,19 @@ export class Targets {
   ): Promise<readonly TableVersion[]> {
     const quoted = tables.map((table) => this.quoted(table));
     const { rows } = await session.query(lookAtForms(quoted), signal);
-    for (const [i, isOurs, hasDeleted, hasOp] of rows) {
-      if (isOurs !== "t") continue;
-      const found = { hasDeleted: hasDeleted === "t", hasOp: hasOp === "t" };
-      const converting = conversion(quoted[Number(i)]!, this.#options.form, found);
+    const there = new Set<number>();
+    for (const [i, names, comment] of rows) {
+      const columns = columnsIn(names);
+      const ordinal = Number(i);
+      const isOurs = columns.has(VERSION_COLUMN);
+      if (!isOurs || lostColumns([...columns], decodeNote(comment ?? null), tables[ordinal]!).length === 0) {
+        there.add(ordinal);
+      }
+      if (!isOurs) continue;
+      const found = { hasDeleted: columns.has(DELETED_COLUMN), hasOp: columns.has(OP_COLUMN) };
+      const converting = conversion(quoted[ordinal]!, this.#options.form, found);
       if (converting.length > 0) await convert(converting);
     }
-    const there = new Set(rows.map(([i]) => Number(i)));
     return tables.filter((_, i) => !there.has(i));
   }
 

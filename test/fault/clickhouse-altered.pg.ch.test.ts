@@ -1,0 +1,80 @@
+/** Somebody changes a ClickHouse sink's tables by hand: they are filled again, or a number says what is owed. */
+import { expect, test } from "vitest";
+import { askClickhouse, nameIn } from "../support/clickhouse-values.ts";
+import { RunningPipeline } from "../support/running-pipeline.ts";
+import { clickhouseUrl } from "../support/services.ts";
+import { sinkOf } from "../support/sink-loss.ts";
+import { eventually } from "../support/waiting.ts";
+
+const PREPARE = `create table kept (id int primary key, body text, n int);
+  insert into kept select g, repeat('k', g), g from generate_series(1, 100) g;
+  create table moving (id int primary key)`;
+const NOTICED = { withinMs: 60_000, everyMs: 250 };
+const SINK = "clickhouse";
+
+async function byHand({ sinks }: RunningPipeline, ...statements: readonly string[]): Promise<void> {
+  const [database = ""] = sinks.databases;
+  for (const sql of statements) {
+    await askClickhouse(
+      clickhouseUrl(),
+      sql.replaceAll(/\bkept\w*/g, (table) => nameIn(database, table)),
+    );
+  }
+}
+
+/** No row of the table moves meanwhile. */
+async function becomesEqual({ sinks, source, installation }: RunningPipeline): Promise<void> {
+  await eventually(
+    async () => expect(await sinks.differences(source.url, installation.folder, ["kept"])).toEqual([]),
+    NOTICED,
+  );
+}
+
+/** Statements after which the table does not hold what was written to it. */
+const CHANGES = {
+  renamed: ["RENAME TABLE kept TO kept_away"],
+  "replaced by an empty one like it": ["CREATE TABLE kept_new AS kept", "EXCHANGE TABLES kept_new AND kept"],
+  emptied: ["TRUNCATE TABLE kept"],
+  "without one of its columns": ["ALTER TABLE kept DROP COLUMN body"],
+  "with a column under another name": ["ALTER TABLE kept RENAME COLUMN body TO corpus"],
+} as const;
+
+test("a table that moves no row is filled again when somebody renames, replaces, empties or alters it", async () => {
+  await using pipeline = await RunningPipeline.start(PREPARE, { kinds: [SINK] });
+  await pipeline.settled();
+  for (const statements of Object.values(CHANGES)) {
+    await byHand(pipeline, ...statements);
+    await becomesEqual(pipeline);
+  }
+  expect(await sinkOf(pipeline, SINK)).toMatchObject({ needsPerson: false });
+});
+
+test("a column that somebody gave another type of the same width takes no row, and the table is suspended by number", async () => {
+  await using pipeline = await RunningPipeline.start(PREPARE, { kinds: [SINK] });
+  await pipeline.settled();
+  await byHand(pipeline, "ALTER TABLE kept MODIFY COLUMN n Nullable(Float32)");
+  await pipeline.run("update kept set n = 1000 where id = 1");
+  await eventually(async () => {
+    const { concerns = [] } = await pipeline.installation.status();
+    expect(JSON.stringify(concerns)).toContain("MR4106");
+  }, NOTICED);
+  const [database = ""] = pipeline.sinks.databases;
+  const stored = await askClickhouse(clickhouseUrl(), `SELECT n FROM ${nameIn(database, "kept_current")} WHERE id = 1`);
+  expect(stored).toEqual([["1"]]);
+});
+
+test("a history that somebody empties, or robs of a column, stops by number", async () => {
+  await using pipeline = await RunningPipeline.start(PREPARE, { kinds: ["clickhouse-history"] });
+  await pipeline.settled();
+  await byHand(pipeline, "ALTER TABLE kept DROP COLUMN body");
+  const stops = async (): Promise<void> =>
+    await eventually(async () => {
+      const { state, error } = await sinkOf(pipeline, "clickhouse-history");
+      expect({ state, code: error?.code }).toEqual({ state: "failed", code: "MR1315" });
+    }, NOTICED);
+  await stops();
+  await pipeline.installation.command("snapshot", "start", "--sink", "clickhouse-history");
+  await becomesEqual(pipeline);
+  await byHand(pipeline, "TRUNCATE TABLE kept");
+  await stops();
+});
