@@ -8,7 +8,7 @@ import { sourceConformance } from "./source.ts";
 for (const flavour of mysqlFlavours) {
   sourceConformance({
     name: `kafka, of ${flavour}`,
-    without: ["copy", "conditions"],
+    without: ["copy"],
     async stage({ skip }: TestContext) {
       skip(!isLongForm(), "it is part of the long form");
       const database = await freshMysqlDatabase(mysqlUrl(flavour));

@@ -7,7 +7,7 @@ import { sourceConformance } from "./source.ts";
 
 sourceConformance({
   name: "kafka, of Postgres",
-  without: ["copy", "conditions"],
+  without: ["copy"],
   async stage({ skip }: TestContext) {
     skip(!isLongForm(), "it is part of the long form");
     const database = await freshDatabase();

@@ -121,3 +121,30 @@ test(
     await expectCrossed(through);
   },
 );
+
+test(
+  "a log that begins again in an earlier epoch stops the applying side, and recover goes on in it",
+  { tags: "long" },
+  async () => {
+    await using through = await start();
+    const { applying, capture } = through;
+    await loseSlot(through, UNSEEN);
+    await expectCrossed(through);
+    await through.capturing.stop();
+    await applying.run("update item set n = 31 where id < 20");
+    const torn = await capture.command("teardown", "--sink-metadata", "--yes");
+    expect(torn, torn.stderr).toMatchObject({ exitCode: 0 });
+    through.capturing = capture.run();
+    await through.capturing.streaming();
+    await applying.run("update item set n = 32 where id < 10");
+    const { exitCode, stderr } = await applying.daemon.ended;
+    expect({ exitCode, stderr }).toEqual({ exitCode: 1, stderr: expect.stringContaining("MR3521") });
+    const again = await applying.installation.run().ended;
+    expect(again).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("MR3521") });
+    const recovered = await applying.installation.command("recover", "--yes");
+    expect(recovered, recovered.stderr).toMatchObject({ exitCode: 0 });
+    applying.daemon = applying.installation.run();
+    await applying.daemon.streaming();
+    await expectCrossed(through);
+  },
+);

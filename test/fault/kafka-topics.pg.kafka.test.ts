@@ -1,7 +1,13 @@
 /** Topics of a Kafka sink that others delete, make again, widen or narrow: the sink says so, and what it can do by itself it does. */
+import { Producer, stringSerializers } from "@platformatic/kafka";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { definition, factory } from "../../connectors/kafka/config.ts";
+import { timeout } from "../conformance/stage.ts";
+import { KafkaTopics } from "../support/kafka-topics.ts";
+import { quietLog } from "../support/quiet-log.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
 import { change, filledByItself, PREPARE, running, sinkOf, start, TABLES } from "../support/sink-loss.ts";
+import { kafkaBroker } from "../support/services.ts";
 import { eventually } from "../support/waiting.ts";
 
 const MESSAGE_BYTES_MAX = 60_000;
@@ -146,4 +152,32 @@ test("without `topics.create` a missing topic is named, and the sink goes on whe
     withinMs: 60_000,
   });
   await bound.expectEqual(TABLES);
+});
+
+test("a checkpoint topic that was deleted within a transaction, and has nothing but its end, is an empty one", async () => {
+  await using topics = new KafkaTopics(kafkaBroker());
+  const { broker, prefix, admin } = topics;
+  const topic = `${prefix}shop._checkpoint.stream`;
+  await admin.createTopics({ topics: [topic], partitions: 1, replicas: 1 });
+  const producer = new Producer({
+    clientId: "test",
+    bootstrapBrokers: [broker],
+    idempotent: true,
+    transactionalId: `${prefix}given-up`,
+    serializers: stringSerializers,
+  });
+  try {
+    const transaction = await producer.beginTransaction();
+    await transaction.send({ messages: [{ topic, key: "position", value: "no checkpoint" }] });
+    await transaction.abort();
+  } finally {
+    await producer.close();
+  }
+  const options = definition.parse({ brokers: [broker], prefix });
+  const sink = await factory.create({ name: "stream", daemon: "shop", folder: "/", options }, quietLog);
+  try {
+    expect(await sink.open(1, timeout())).toBeNull();
+  } finally {
+    await sink.close();
+  }
 });

@@ -15,7 +15,7 @@ export interface Captured extends AsyncDisposable {
 export function captured(name: string, source: object, database: AsyncDisposable): Captured {
   const topics = new KafkaTopics(kafkaBroker());
   const { broker, prefix } = topics;
-  const log = { kind: "kafka", brokers: [broker], prefix, format: "log" };
+  const log = { kind: "kafka", brokers: [broker], prefix, format: "log", conditions: true };
   const capture = new Installation({ name, source: { heartbeat: "500ms", ...source }, sinks: { log } });
   const capturing = capture.run();
   const options = { brokers: [broker], prefix, tls: false, from: name };

@@ -17,6 +17,8 @@ export interface MysqlPipelineOptions {
   readonly rules?: Readonly<Record<string, object>>;
   readonly maskKey?: string;
   readonly untilStreaming?: boolean;
+  /** Starts what lies between the database and the daemon; returns the daemon's own source. */
+  readonly through?: (name: string, url: string) => Promise<object>;
   /** Of the first daemon. */
   readonly environment?: Readonly<Record<string, string>>;
 }
@@ -55,19 +57,21 @@ export class MysqlPipeline implements AsyncDisposable {
     const source = await freshMysqlDatabase(server);
     const sinks = await SinkSet.create(options.kinds);
     const url = withDatabase(server, source.name);
-    const installation = new Installation({
-      name: source.name,
-      source: { kind: "mysql", url, heartbeat: "500ms", ...options.source },
-      sinks: sinks.config,
-      tables: rulesIn(source.name, options.rules ?? {}),
-      ...(options.maskKey === undefined ? {} : { maskKey: options.maskKey }),
-    });
+    let own: object = { kind: "mysql", url, heartbeat: "500ms" };
     try {
       for (const sql of prepare) await source.connection.query(sql);
+      if (options.through !== undefined) own = await options.through(source.name, url);
     } catch (error) {
       await source[Symbol.asyncDispose]();
       throw error;
     }
+    const installation = new Installation({
+      name: options.through === undefined ? source.name : `${source.name}_a`,
+      source: { ...own, ...options.source },
+      sinks: sinks.config,
+      tables: rulesIn(source.name, options.rules ?? {}),
+      ...(options.maskKey === undefined ? {} : { maskKey: options.maskKey }),
+    });
     const pipeline = new MysqlPipeline(source, url, sinks, installation, options.environment);
     try {
       if (options.untilStreaming ?? true) await pipeline.daemon.streaming();

@@ -96,7 +96,8 @@ async function expectThere(
       if (byteCount > WALKED_BYTES_MAX) break;
     }
     const end = await lastOf(cluster, place, { from, until: stable }, signal);
-    if (end === null || followed.isEarlier(end)) return identity;
+    if (end === null) return identity;
+    if (followed.isEarlier(end)) throw followed.wentBack(end);
     if (followed.isLater(end)) return followed.readingOn(identity, end);
     if (end.until.commit >= held.reached.commit) return identity;
     throw kafkaError(

@@ -1,6 +1,6 @@
 import type { Clock } from "../../../src/core/clock.ts";
 import { LogMoved } from "../../../src/core/contracts/log-admin.ts";
-import type { ErrorCode } from "../../../src/core/errors.ts";
+import type { ErrorCode, MillraceError } from "../../../src/core/errors.ts";
 import { News } from "../../../src/core/news.ts";
 import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
 import type { Frame } from "../../../src/core/model/frame.ts";
@@ -101,6 +101,12 @@ export class Followed {
   /** True for a frame of a later epoch: the next start goes on there. */
   isLater({ from, until }: Pick<Frame, "from" | "until">): boolean {
     return this.#epoch !== 0 && Math.max(from.epoch, until.epoch) > this.#epoch;
+  }
+
+  /** For a frame of an earlier epoch behind frames of this one. */
+  wentBack({ until }: Pick<Frame, "until">): MillraceError {
+    const message = `the log in Kafka is another one: it goes on in epoch ${until.epoch}, which is before epoch ${this.#epoch}`;
+    return kafkaError("MR3521", "fatal", message);
   }
 
   /** Throws for a position of another epoch: this daemon has not come there yet, and it means nothing before. */

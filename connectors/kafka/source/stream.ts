@@ -26,12 +26,14 @@ export class FrameStream implements ChangeStream {
   /** By table id, the version in which it was shown last; null: it is left out. */
   readonly #shown = new Map<string, { readonly fingerprint: string; readonly table: TableVersion | null }>();
   readonly #walk: Walk;
+  /** Whether it has come to its own epoch: no earlier one can follow. */
+  #isInEpoch: boolean;
 
   private constructor(
     context: SourceContext,
     followed: Followed,
     options: StreamOptions,
-    { cluster, name, frames, from }: Opened,
+    { cluster, name, frames, from, isInEpoch }: Opened,
   ) {
     this.#context = context;
     this.#followed = followed;
@@ -40,6 +42,7 @@ export class FrameStream implements ChangeStream {
     this.#name = name;
     this.#frames = frames(this.#over.signal);
     this.#walk = new Walk(from);
+    this.#isInEpoch = isInEpoch;
   }
 
   static async open(
@@ -63,7 +66,13 @@ export class FrameStream implements ChangeStream {
         !followed.isEarlier(frame) && !followed.isLater(frame) && frame.from.commit <= from.commit;
       const start = isThere ? known : await offsetBefore(cluster, place, all, isBefore, signal);
       const frames = (until: AbortSignal) => framesFrom(cluster, place, { from: start, until: null }, until);
-      return new FrameStream(context, followed, options, { cluster, name: place.name, frames, from });
+      return new FrameStream(context, followed, options, {
+        cluster,
+        name: place.name,
+        frames,
+        from,
+        isInEpoch: isThere,
+      });
     } catch (error) {
       await cluster[Symbol.asyncDispose]();
       throw classify(error, signal);
@@ -93,7 +102,11 @@ export class FrameStream implements ChangeStream {
 
   /** Null: it has nothing new. */
   async #blockOf({ frame, last }: Framed, signal: AbortSignal): Promise<Block | null> {
-    if (this.#followed.isEarlier(frame)) return null;
+    if (this.#followed.isEarlier(frame)) {
+      if (this.#isInEpoch) throw this.#followed.wentBack(frame);
+      return null;
+    }
+    this.#isInEpoch = true;
     if (this.#followed.isLater(frame)) {
       return await this.#followed.moved(this.#walk.at, frame, this.#context.clock, signal);
     }
@@ -150,4 +163,5 @@ interface Opened {
   readonly name: string;
   readonly frames: (until: AbortSignal) => AsyncGenerator<Framed>;
   readonly from: Position;
+  readonly isInEpoch: boolean;
 }
