@@ -24,6 +24,7 @@ export function pipelineLevels(
     activities: {
       source: source.activity ?? null,
       blockedBy: source.blockedBy ?? [],
+      readsPaused: source.readsPaused ?? false,
       sinks: status.sinks.map(({ name, activity = null }) => ({ sink: name, activity })),
     },
     schemas,

@@ -18,6 +18,7 @@ export async function relay({ clock, sinks, pipeline, logger }: RelayingParts, s
   const { gate, news, source } = pipeline;
   const relayed: RelayedSource = {
     source,
+    epoch: () => pipeline.epoch,
     look: async (until) => {
       for (let told = news.count; !(await pipeline.look(until)); told = news.count) {
         await news.after(told, clock, AGAIN_MS, until);

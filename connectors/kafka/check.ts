@@ -1,11 +1,12 @@
-import type { Finding, GrantScript, TableName } from "../../src/core/contracts/connector.ts";
-import { shellWord } from "../kit/shell-word.ts";
+import type { Finding, TableName } from "../../src/core/contracts/connector.ts";
+import { aclFinding } from "./acls/script.ts";
+import { sinkAcls } from "./acls/sink-acls.ts";
 import type { Cluster } from "./client/cluster.ts";
 import { apiIdsOf } from "./client/failures.ts";
 import { createTopic } from "./client/topic-settings.ts";
 import { connect } from "./connect.ts";
 import { classify } from "./errors.ts";
-import { answersId, callTopics, logTopic, ownTopic, topicOf, transactionTopic } from "./names.ts";
+import { callTopics, logTopic, ownTopic, topicOf, transactionTopic } from "./names.ts";
 import { RegistryClient } from "./registry/client.ts";
 import type { KafkaSinkSettings } from "./settings.ts";
 import { failed, ok } from "../kit/findings.ts";
@@ -26,7 +27,7 @@ export async function check(
       await features(cluster, signal),
       await topicsFinding(cluster, settings, brokers, tables, signal),
       ...(await registryFindings(settings, signal)),
-      acls(settings),
+      aclFinding("sink", sinkAcls(settings)),
     ];
   } catch (error) {
     return [failed("kafka.connect", classify(error, signal))];
@@ -96,43 +97,4 @@ function topicsOf(
   if (!naming.isDebezium) own.push(ownTopic("schemas", naming));
   if (transactions) own.push(transactionTopic(naming));
   return [...own, ...new Set(tables.map((table) => topicOf(table, naming)))];
-}
-
-/** What the user needs where the cluster has an authorizer, for kafka-acls.sh. */
-function aclLines(settings: KafkaSinkSettings): readonly string[] {
-  const { naming, name, rules, cluster, isLog } = settings;
-  const user = cluster().sasl?.username ?? "USER";
-  const data = naming.single === undefined ? `${naming.prefix}${naming.daemon}.` : `${naming.prefix}${naming.single}`;
-  // Debezium's name of the topic of transactions begins as those of tables do.
-  const others = naming.isDebezium ? `${naming.prefix}${naming.daemon}.` : ownTopic("", naming);
-  const create = rules.create ? " --operation Create" : "";
-  const to = `--add --allow-principal 'User:${user}'`;
-  return [
-    `${to} --operation Write --operation Describe --operation DescribeConfigs${create} --resource-pattern-type prefixed --topic '${data}'`,
-    ...(naming.single === undefined
-      ? []
-      : [`${to} --operation Write --operation Describe${create} --resource-pattern-type prefixed --topic '${others}'`]),
-    `${to} --operation Read --topic '${ownTopic(`checkpoint.${name}`, naming)}'`,
-    `${to} --operation Write --operation Describe --transactional-id 'millrace-${naming.prefix}${naming.daemon}-${name}'`,
-    ...(isLog
-      ? [
-          `${to} --operation Read --topic '${callTopics(naming).requests}'`,
-          `${to} --operation Write --operation Describe --transactional-id '${answersId(settings)}'`,
-        ]
-      : []),
-  ];
-}
-
-function acls(settings: KafkaSinkSettings): Finding {
-  return ok("kafka.acls", `with an authorizer the sink needs, by kafka-acls.sh: ${aclLines(settings).join("; ")}`);
-}
-
-/** Scripts for `millrace grants`. Asks no broker. */
-export function grants(settings: KafkaSinkSettings): readonly GrantScript[] {
-  const to = `kafka-acls.sh --bootstrap-server ${shellWord(settings.cluster().brokers[0] ?? "")}`;
-  const script = [
-    "# Only for a cluster with an authorizer. Further options of the login: --command-config FILE",
-    ...aclLines(settings).map((line) => `${to} ${line}`),
-  ];
-  return [{ by: "an administrator of the cluster", language: "sh", script: script.join("\n") }];
 }

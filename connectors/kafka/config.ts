@@ -83,11 +83,18 @@ export const definition = z
       .describe(
         "Whether the topic `<name>._transactions` tells which transactions are complete, and how many changes they have.",
       ),
+    conditions: z
+      .boolean()
+      .default(false)
+      .describe(
+        "With `format: log`: whether daemons that follow the log may read with conditions (`snapshot start --where`). A condition is SQL that this daemon's user runs in the source, for everybody who may write to the topic of requests.",
+      ),
     compression: z.enum(["none", "gzip", "zstd"]).default("none").describe("How batches of records are compressed."),
     topics: topics.prefault({}).describe("How topics are created."),
   })
-  .superRefine(({ encoding, format, registry: given }, issues) => {
+  .superRefine(({ encoding, format, conditions, registry: given }, issues) => {
     const refuse = (key: string, message: string): void => issues.addIssue({ code: "custom", path: [key], message });
+    if (conditions && format !== "log") refuse("conditions", "is for `format: log` alone");
     if (encoding === "json") {
       if (given !== undefined)
         refuse("registry", "has no use with `encoding: json`; set `encoding: avro` or `json-schema`");
@@ -113,8 +120,10 @@ export const factory: SinkFactory<KafkaOptions> = {
     return await check(await settingsOf(context), signal, tables);
   },
   grants: async (context) => {
-    const { grants } = await import("./check.ts");
-    return grants(await settingsOf(context));
+    const { aclScripts } = await import("./acls/script.ts");
+    const { sinkAcls } = await import("./acls/sink-acls.ts");
+    const settings = await settingsOf(context);
+    return aclScripts(settings.cluster(), sinkAcls(settings));
   },
   places: ({ daemon, options }) => {
     const { brokers, prefix, topic, format } = options;
@@ -151,6 +160,7 @@ async function settingsOf(context: SinkContext<KafkaOptions>): Promise<KafkaSink
     format: await formatOf(context, registry),
     registry,
     isLog: options.format === "log",
+    takesConditions: options.conditions,
   };
 }
 

@@ -152,11 +152,11 @@ export const pages = {
   MR3521: {
     title: "The log in Kafka is another one",
     cause:
-      "The log's topic was deleted and made again, or the capturing daemon began a new epoch (a failover, a new start), whose " +
-      "positions have no meaning in the former log.",
+      "The log's topic was deleted and made again; or the capturing daemon began a new epoch (`recover`, a failover, a new start), " +
+      "whose positions have no meaning in the former one.",
     remedy:
-      "`millrace recover` on this daemon, as soon as the capturing daemon runs: it goes on in the new log, compares its sinks " +
-      "with the source and reads what differs.",
+      "A new epoch: let this daemon run. As soon as the capturing daemon answers, it goes on there by itself, compares its sinks " +
+      "with the source and reads what differs. A topic that is another one: `millrace recover` on this daemon does the same.",
   },
   MR3522: {
     title: "The capturing daemon does not answer, or can't do what was asked",
@@ -174,9 +174,13 @@ export const pages = {
       "Update this daemon first, then the capturing one. If another program writes there, choose another `prefix`.",
   },
   MR3524: {
-    title: "A daemon behind Kafka can't do this",
-    cause: "A read with a condition in SQL (`--where`) is not passed on to the capturing daemon's database.",
-    remedy: "Read the whole table: `millrace snapshot start --tables TABLE`.",
+    title: "The capturing daemon takes no conditions",
+    cause:
+      "A daemon behind Kafka asks for rows with a condition (`snapshot start --where`), and the capturing daemon does not run it. A " +
+      "condition is SQL, and whoever may write to the topic of requests could run expressions in the database, so it has to be allowed there.",
+    remedy:
+      "Set `conditions: true` for the sink with `format: log` of the capturing daemon, if only its own daemons may write to its " +
+      "topic of requests. Or read the whole table: `millrace snapshot start --tables TABLE`.",
   },
   MR3530: {
     title: "The schema registry can't be used now",

@@ -23,4 +23,6 @@ export interface KafkaSinkSettings {
   readonly registry: RegistrySettings | null;
   /** Whether it writes the log itself, for other Millrace processes. */
   readonly isLog: boolean;
+  /** Whether those processes may read with conditions in SQL. */
+  readonly takesConditions: boolean;
 }

@@ -12,6 +12,7 @@ const ADVICE: Readonly<Record<string, Advice>> = {
   millrace_source_up: { unit: "0 or 1", alert: "`== 0` for 5 minutes: nothing new arrives" },
   millrace_source_needs_person: { unit: "0 or 1", alert: "`== 1`: `millrace status` says what to do" },
   millrace_source_activity: { unit: "0 or 1", alert: '`{activity="half-open"} == 1` for 10 minutes' },
+  millrace_source_reads_paused: { unit: "0 or 1", alert: "none; `retention.bytes` is reached" },
   millrace_source_blocked_by: { unit: "1", alert: "`== 1` for an hour: the sink is too slow for the load" },
   millrace_sink_activity: { unit: "0 or 1", alert: '`{activity="wedged"} == 1` for 10 minutes: the target hangs' },
   millrace_source_lag_bytes: { unit: "bytes", alert: "it grows for an hour: the daemon can't keep up with the log" },

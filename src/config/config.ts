@@ -39,7 +39,7 @@ export interface SharesConfig {
 
 export interface RetentionConfig {
   readonly byteCountMax: number;
-  readonly policy: "alarm" | "dropSink";
+  readonly policy: "alarm" | "pauseSource" | "dropSink";
 }
 
 export interface Exposure {

@@ -218,10 +218,10 @@ const KEPT_BYTES_MAX = 100 * 1024 ** 4;
 const retention = z.strictObject({
   bytes: size(1024 ** 2, KEPT_BYTES_MAX).describe("How much log the source may keep for this daemon."),
   policy: z
-    .enum(["alarm", "dropSink"])
+    .enum(["alarm", "pauseSource", "dropSink"])
     .default("alarm")
     .describe(
-      "What happens beyond that: alarm tells it; dropSink also gives up the place of each sink that is so far behind, which is filled again later.",
+      "What happens beyond that: alarm tells it; pauseSource also pauses what reads tables of the source beside the stream, until less is kept; dropSink also gives up the place of each sink that is so far behind, which is filled again later.",
     ),
 });
 

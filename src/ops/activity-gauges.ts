@@ -10,6 +10,7 @@ import {
 export interface ActivityLevels {
   readonly source: SourceActivity | null;
   readonly blockedBy: readonly string[];
+  readonly readsPaused: boolean;
   readonly sinks: readonly { readonly sink: string; readonly activity: SinkActivity | null }[];
 }
 
@@ -17,6 +18,7 @@ export class ActivityGauges {
   readonly #source: Gauge<"activity">;
   readonly #blockedBy: Gauge<"sink">;
   readonly #sinks: Gauge<"sink" | "activity">;
+  readonly #readsPaused: Gauge;
 
   constructor(registers: Registry[]) {
     this.#source = new Gauge({
@@ -31,6 +33,11 @@ export class ActivityGauges {
       labelNames: ["sink"],
       registers,
     });
+    this.#readsPaused = new Gauge({
+      name: "millrace_source_reads_paused",
+      help: "1 while reads beside the stream wait because the source keeps too much log.",
+      registers,
+    });
     this.#sinks = new Gauge({
       name: "millrace_sink_activity",
       help: "1 for what the sink does, 0 for the others.",
@@ -39,7 +46,8 @@ export class ActivityGauges {
     });
   }
 
-  set({ source, blockedBy, sinks }: ActivityLevels): void {
+  set({ source, blockedBy, readsPaused, sinks }: ActivityLevels): void {
+    this.#readsPaused.set(readsPaused ? 1 : 0);
     for (const gauge of [this.#source, this.#blockedBy, this.#sinks]) gauge.reset();
     if (source !== null)
       for (const activity of SOURCE_ACTIVITIES) this.#source.set({ activity }, activity === source ? 1 : 0);

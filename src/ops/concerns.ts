@@ -88,6 +88,11 @@ function* ofSource({ source, phase }: Status): Generator<Concern> {
     const fix = "look for the sink that is furthest behind; if none is, for a long transaction at the source";
     yield concern({ kind: "source.keeps-too-much", level: "act", what, fix });
   }
+  if (source.readsPaused === true) {
+    const what = "reads beside the stream are paused: new tables, snapshots and comparisons wait";
+    const meanwhile = "they go on by themselves when the source keeps less log";
+    yield concern({ kind: "source.reads-paused", level: "watch", what, meanwhile });
+  }
   if (goneBack !== null) {
     const { sinks, until } = goneBack;
     const what = `the stream went back for ${sinks.join(", ")}; the other sinks wait until it is at ${until} again`;

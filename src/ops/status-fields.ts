@@ -33,7 +33,10 @@ type PlainForm<T> = T extends string
           : { readonly object: Fields<T> };
 
 type FormOf<T> = null extends T ? { readonly orNull: PlainForm<NonNullable<T>> } : PlainForm<NonNullable<T>>;
-type Fields<T> = { readonly [Name in keyof T]-?: readonly [FormOf<Exclude<T[Name], undefined>>, string] };
+/** Of a union: the names of all of its members. */
+type NameOf<T> = T extends unknown ? keyof T : never;
+type ValueOf<T, Name> = T extends unknown ? (Name extends keyof T ? Exclude<T[Name], undefined> : never) : never;
+type Fields<T> = { readonly [Name in NameOf<T>]-?: readonly [FormOf<ValueOf<T, Name>>, string] };
 
 const ERROR: Fields<StoredError> = {
   code: ["text", "the number, `MR` and four digits; `millrace explain` shows its page"],
@@ -68,6 +71,10 @@ const SOURCE: Fields<SourceStatus> = {
   lagSeconds: [{ orNull: "seconds" }, "age of the log that is read now; it grows while the source is away"],
   retainedBytes: [{ orNull: "bytes" }, "log that the source keeps for this daemon"],
   retainedBytesMax: [{ orNull: "bytes" }, "how much it may keep: `retention.bytes`; null: no limit"],
+  readsPaused: [
+    "boolean",
+    "true while reads beside the stream wait, because it keeps more than that and `retention.policy` is `pauseSource`; absent where no daemon runs",
+  ],
   safeBytes: [
     { orNull: "bytes" },
     "how much more log may be written before the source drops what it keeps; null: it never does",
@@ -170,7 +177,12 @@ const SNAPSHOT: Fields<SnapshotStatus> = {
   tableId: ["text", "`schema.table`"],
   sink: ["text", "the sink that gets the rows"],
   scope: [
-    { object: { kind: ["text", "`table`, `differences` (only rows that differ) or `where` (rows of a condition)"] } },
+    {
+      object: {
+        kind: ["text", "`table`, `differences` (only rows that differ) or `where` (rows of a condition)"],
+        where: ["text", "the condition; absent for the other kinds"],
+      },
+    },
     "which rows are read",
   ],
   reason: ["text", "why they are read"],

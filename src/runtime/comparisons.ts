@@ -16,6 +16,7 @@ import type { Refill, StateStore } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { rowVersion } from "../core/model/version.ts";
 import type { ClosedWell, Lane } from "./stream/lane.ts";
+import type { ReadHold } from "./stream/read-hold.ts";
 import { ChunkReader } from "./snapshot/refill-chunks.ts";
 import { runnerOf, type SinkRunner } from "./apply/sink-runner.ts";
 import type { SinkTables } from "./schema/sink-tables.ts";
@@ -29,6 +30,7 @@ import { Receipts } from "./apply/work.ts";
 export interface ComparisonParts {
   readonly clock: Clock;
   readonly lane: Lane;
+  readonly readHold: ReadHold;
   readonly source: Pick<Source, "log" | "positions" | "rows" | "watermarks">;
   readonly state: StateStore;
   readonly gate: TableGate;
@@ -128,7 +130,7 @@ export class Comparisons implements ComparePort {
   }
 
   async at(place: ComparePlace, signal: AbortSignal): Promise<ComparedPlace> {
-    const { clock, source } = this.#parts;
+    const { clock, source, readHold } = this.#parts;
     const { table, rows } = place;
     const ways = new Map<string, Way>();
     const { signal: until, end } = scopeOf(signal);
@@ -136,6 +138,7 @@ export class Comparisons implements ComparePort {
     let handedAt: string | null = null;
     let [beganMs, readAtMs] = [0, 0];
     let heldBytes = 0;
+    await readHold.over(clock, signal);
     await this.#turns.take(signal);
     const endTurn = once(() => this.#turns.give());
     const read = async () => {

@@ -27,6 +27,7 @@ import { tablePaused } from "./errors.ts";
 import { findLog, startingPoint } from "./start.ts";
 import type { GoneBack } from "./stream/rewind.ts";
 import type { Lane } from "./stream/lane.ts";
+import { ReadHold } from "./stream/read-hold.ts";
 import { type Phase, Streaming } from "./streaming.ts";
 
 export interface SinkSetup extends TableTaker {
@@ -76,6 +77,8 @@ export class Pipeline {
   /** Notified when something changes that a `wait` may wait for: a sink has made progress, or its state has changed. */
   readonly news = new News();
   readonly #parts: PipelineParts;
+  /** On while the source keeps more log than it may. */
+  readonly readHold = new ReadHold();
   readonly suspended: SuspendedTables;
   readonly #tables: SinkTables;
   #stored: SourceRecord | null = null;
@@ -228,6 +231,11 @@ export class Pipeline {
     });
   }
 
+  /** Of the log that it follows; 0 before it has found that. */
+  get epoch(): number {
+    return this.#stored?.epoch ?? 0;
+  }
+
   /** The captured tables that a sink takes. */
   tablesOf(sink: string): readonly string[] {
     return this.gate.tables.filter((table) => this.#tables.takes(sink, table)).map(({ id }) => id);
@@ -280,7 +288,8 @@ export class Pipeline {
     await this.#dropUnwanted();
     const { clock, source, state, snapshot } = this.#parts;
     const { runners } = this;
-    const log = await findLog({ clock, admin: source.admin, state, runners, snapshot }, signal);
+    const tablesOf = (sink: string) => this.tablesOf(sink);
+    const log = await findLog({ clock, admin: source.admin, state, runners, snapshot, tablesOf }, signal);
     this.#stored = log.stored;
     if (log.copy === null) await this.#granted(signal);
     const from = await startingPoint({ clock, runners }, log.stored, signal);
@@ -290,6 +299,7 @@ export class Pipeline {
     this.#streaming = new Streaming({
       ...this.#parts,
       news: this.news,
+      readHold: this.readHold,
       gate,
       suspended,
       tables: this.#tables,
@@ -324,13 +334,13 @@ export class Pipeline {
   }
 
   /**
-   * Drops an unfinished snapshot of a table that its sink does not take any more. Invariant: before the table's changes are
+   * Drops an unfinished snapshot of a table that its sink does not take any more, or of which it can hold no rows. Invariant: before the table's changes are
    * skipped, so that the snapshot can't continue later from its old key.
    */
   async #dropUnwanted(): Promise<void> {
     for (const { id, tableId, sink } of await this.state.refills.list()) {
       const table = this.gate.newest(tableId);
-      if (table !== undefined && !this.#tables.takes(sink, table)) await this.state.refills.cancel(id, true);
+      if (table !== undefined && !this.#tables.holds(sink, table)) await this.state.refills.cancel(id, true);
     }
   }
 

@@ -2,11 +2,13 @@ import type { Clock } from "../core/clock.ts";
 import { failpoint } from "../core/failpoint.ts";
 import { invariant } from "../core/invariant.ts";
 import { earliest, type Position } from "../core/model/position.ts";
+import type { TableGenerations } from "../core/contracts/catalog.ts";
 import type { Crossing, FirstCopy, LogAdmin } from "../core/contracts/log-admin.ts";
 import type { LogIdentity } from "../core/contracts/positions.ts";
-import type { SinkReset, SourceRecord, StateStore } from "../core/contracts/state-store.ts";
+import type { SinkRecord, SinkReset, SourceRecord, StateStore } from "../core/contracts/state-store.ts";
 import { isTriedAgain } from "./retry.ts";
 import type { SinkRunner } from "./apply/sink-runner.ts";
+import { listComparisons } from "./beyond-gap.ts";
 import { knownPlace } from "./apply/standing.ts";
 import { withTimeout } from "../core/with-timeout.ts";
 
@@ -19,6 +21,8 @@ export interface LogParts {
   readonly state: StateStore;
   readonly runners: readonly SinkRunner[];
   readonly snapshot: "initial" | "none";
+  /** Ids of the captured tables that a sink takes. */
+  readonly tablesOf: (sink: string) => readonly string[];
 }
 
 /** The log as the state has it. A first start creates the log, and may also bring a copy of the rows as of its beginning. */
@@ -42,11 +46,12 @@ export async function findLog(parts: LogParts, signal: AbortSignal): Promise<Fou
  * reached now, the stream asks it later.
  */
 async function cross(
-  { admin, state }: LogParts,
+  parts: LogParts,
   { epoch }: SourceRecord,
   identity: LogIdentity,
   signal: AbortSignal,
 ): Promise<void> {
+  const { admin, state } = parts;
   const records = await state.sinks.all();
   const places = records.flatMap((record) => knownPlace(record)?.commit ?? []);
   let crossing: Crossing | null;
@@ -58,6 +63,12 @@ async function cross(
   }
   if (crossing === null) return;
   const at = (commit: bigint): Position => ({ epoch: epoch + 1, commit, index: 0 });
+  if (crossing.compared !== undefined) {
+    const resets = await overGap(parts, records, at(crossing.end), crossing.compared);
+    failpoint("start.gap-listed");
+    await state.source.crossed(crossing.identity, at(crossing.from), resets);
+    return;
+  }
   const generations = Object.fromEntries(
     Array.from(crossing.generations, ([id, { before, now }]): [string, [string, string]] => [id, [before, now]]),
   );
@@ -75,6 +86,22 @@ async function cross(
     });
   }
   await state.source.crossed(crossing.identity, at(crossing.from), resets);
+}
+
+/** Every sink continues at `to`, and its tables are compared. One that is to be filled whatever it holds is filled there. */
+async function overGap(
+  { state, runners, tablesOf }: LogParts,
+  records: readonly SinkRecord[],
+  to: Position,
+  generations: TableGenerations,
+): Promise<ReadonlyMap<string, SinkReset>> {
+  const resets = new Map<string, SinkReset>();
+  for (const { name } of runners) {
+    const isAnew = records.find((record) => record.name === name)?.reset?.anew === true;
+    const keeps = isAnew ? undefined : await listComparisons(state.refills, name, tablesOf(name), generations);
+    resets.set(name, { to, anew: isAnew, ...(keeps === undefined ? {} : { keeps }) });
+  }
+  return resets;
 }
 
 /** First start: it announces what it is about to create, creates it, and records it, in this order. */

@@ -26,6 +26,7 @@ import { type CatchUpParts, SECOND_STREAM_TRIES_MAX } from "./stream/catch-up.ts
 import { heartbeat } from "./stream/heartbeat.ts";
 import { Lane } from "./stream/lane.ts";
 import { parkSlowSinks } from "./stream/parking.ts";
+import type { ReadHold } from "./stream/read-hold.ts";
 import { Rewind } from "./stream/rewind.ts";
 import { SourceFeed } from "./stream/source-feed.ts";
 import { forgetVisible, noteEarlierDeliveries } from "./stream/visibility.ts";
@@ -53,6 +54,7 @@ export interface StreamingParts {
   readonly heartbeatMs: number;
   readonly secondStreamTriesMax?: number | undefined;
   readonly inVainMsMax: number;
+  readonly readHold: ReadHold;
   readonly gate: TableGate;
   readonly suspended: SuspendedTables;
   readonly tables: SinkTables;
@@ -86,18 +88,20 @@ export class Streaming {
   constructor(parts: StreamingParts) {
     this.#parts = parts;
     const { clock, news, source, state, gate, runners, suspended, tables, inVainMsMax, heartbeatMs, logger } = parts;
+    const { readHold } = parts;
     const lane = (this.lane = new Lane(parts.from, source.watermarks.markPrefix, news));
     const shared = { clock, news, source, state, gate, lane, logger };
     const standings = () => runners.map(({ standing }) => standing);
     this.rewind = new Rewind(clock, lane);
     this.refiller = new Refiller({
       ...shared,
+      readHold,
       completeness: (table) => tables.completeness(table),
       lacking: (worker) => this.#lacking(worker),
       isSuspended: (sink, tableId) => suspended.has(sink, tableId),
     });
     const onPendingKeys = () => this.refiller.notify();
-    this.comparisons = new Comparisons({ ...shared, takers: tables, runners, suspended, onPendingKeys });
+    this.comparisons = new Comparisons({ ...shared, readHold, takers: tables, runners, suspended, onPendingKeys });
     this.watch = new CatalogWatch({
       ...shared,
       isHeld: (id, generation) => tables.isHeld(id, generation, standings()),

@@ -1,4 +1,8 @@
-/** The promises of a sink of files, where they lie in a bucket. */
+/**
+ * The promises of a sink of files, where they lie in a bucket.
+ *
+ * @module-tag long
+ */
 import { definition, factory } from "../../connectors/files/config.ts";
 import { FilesReader } from "../support/files-reader.ts";
 import { quietLog } from "../support/quiet-log.ts";

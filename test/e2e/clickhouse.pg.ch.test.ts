@@ -17,7 +17,7 @@ test("every type lands exactly, or as the table of types says", async () => {
   await roundTrip([...edgeValues, ...furtherValues], `${EDGE_TYPES}; ${FURTHER_TYPES}`, ["clickhouse"]);
 });
 
-test("under load, read again and killed: the live rows of every form equal the source", async () => {
+test("under load, read again and killed: the live rows of every form equal the source", { tags: "long" }, async () => {
   await using pipeline = await RunningPipeline.start(
     async (source) => {
       await using workload = new Workload(source.url, 5);

@@ -9,7 +9,7 @@ import { roundTrip } from "../support/postgres-round-trip.ts";
 import { driftOf, reconcile } from "../support/reconciled.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
 
-test("all types, in a mirror and in a history", async () => {
+test("all types, in a mirror and in a history", { tags: "long" }, async () => {
   const kinds = ["ducklake", "ducklake-history"] as const;
   await roundTrip([...edgeValues, ...furtherValues], `${EDGE_TYPES}; ${FURTHER_TYPES}`, kinds);
 });

@@ -1,11 +1,10 @@
 /** The demo from MySQL and MariaDB, with little data, on the servers of this test run. */
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { startDemo } from "../support/demo-process.ts";
 import { freshMysqlDatabase, mysqlFlavours, mysqlUrl } from "../support/services.ts";
 
-test.each(mysqlFlavours)(
-  "from %s every table in every sink is equal after a SIGKILL, and its database is gone",
-  async (flavour) => {
+describe.each(mysqlFlavours)("%s", (flavour) => {
+  test("every table in every sink is equal after a SIGKILL, and its database is gone", async () => {
     const server = { [`MILLRACE_TEST_${flavour.toUpperCase()}_URL`]: mysqlUrl(flavour) };
     const demo = startDemo(["--source", flavour, "--seconds", "6", "--rows", "2000"], server);
     const exitCode = await demo.exitCode;
@@ -14,5 +13,5 @@ test.each(mysqlFlavours)(
     expect(demo.said()).toMatch(/32 of 32 equal, after one SIGKILL/);
     await using beside = await freshMysqlDatabase(mysqlUrl(flavour));
     expect(await beside.texts("show databases like 'shop\\_%'")).toEqual([]);
-  },
-);
+  });
+});

@@ -165,7 +165,7 @@ describe("the sinks equal the source after a reset", () => {
   });
 });
 
-test("a reset that is killed wherever it is being applied is done at last", async () => {
+test("a reset that is killed wherever it is being applied is done at last", { tags: "long" }, async () => {
   await using pipeline = await held(["postgres", "redis"]);
   await moveWhilePaused(pipeline, "redis");
   await pipeline.daemon.stop();

@@ -5,7 +5,7 @@ import { RunningPipeline } from "../support/running-pipeline.ts";
 const QUERY =
   "select count(distinct a.body || b.body) from public.wide a join public.wide b on a.n % 50 = b.n % 50 where a.id < 4000";
 
-test("large joins cost the sink no row, no reopening and no process", async () => {
+test("large joins cost the sink no row, no reopening and no process", { tags: "long" }, async () => {
   await using pipeline = await RunningPipeline.start(
     "create table wide (id int primary key, n int, body text); insert into wide select g, g, repeat(md5(g::text), 20) from generate_series(1, 40000) g",
     {

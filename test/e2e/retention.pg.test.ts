@@ -1,4 +1,4 @@
-/** Log that the source keeps for a sink that does not take rows: beyond a limit its place is given up, and nothing is lost. */
+/** Log that the source keeps for a sink that does not take rows, beyond the limit of `retention.bytes`: nothing is lost. */
 import { expect, test } from "vitest";
 import { RunningPipeline } from "../support/running-pipeline.ts";
 import { sinkOf } from "../support/sink-loss.ts";
@@ -71,4 +71,48 @@ test("is given up for a paused mirror, which is filled again; a history keeps it
   expect(await installation.command("resume", "--sink", "postgres-history")).toMatchObject({ exitCode: 0 });
   await pipeline.settled();
   await pipeline.expectEqual(TABLES);
+});
+
+test("reads beside the stream wait while the source keeps too much, and go on by themselves; the stream flows", async () => {
+  await using pipeline = await RunningPipeline.start(
+    `create table item (id int primary key, n int not null, body text);
+     insert into item select g, 0, 'b' from generate_series(1, 1000) g`,
+    {
+      kinds: ["postgres", "duckdb"],
+      configure: (config) => ({ ...config, retention: { bytes: `${LIMIT_BYTES}B`, policy: "pauseSource" } }),
+    },
+  );
+  await pipeline.settled();
+  const { installation, sinks } = pipeline;
+  const paused = async () => (await installation.status()).source.readsPaused;
+  expect(await paused()).toBe(false);
+  expect(await installation.command("pause", "--sink", "duckdb")).toMatchObject({ exitCode: 0 });
+  await writes(pipeline, 4);
+  await eventually(async () => expect(await paused()).toBe(true), { withinMs: 30_000 });
+
+  const lastRead = await pipeline.lastRead();
+  // A table with rows that no log shows, a snapshot, and a comparison.
+  await pipeline.run("create table late (id int primary key); insert into late select generate_series(1, 10)");
+  await pipeline.readAgain("public.item");
+  const compared = installation.command("reconcile", "--sink", "postgres");
+  // The stream itself reaches the sink, more than once.
+  for (const n of [-1, -2]) {
+    await pipeline.run(`update item set n = ${n} where id = 1`);
+    await eventually(async () => {
+      const { rows } = await sinks.target!.query<{ n: number }>("select n from public.item where id = 1");
+      expect(rows[0]!.n).toBe(n);
+    });
+  }
+  const status = await installation.status();
+  expect(await pipeline.readers(lastRead)).toEqual({});
+  expect(status.refills).toBeGreaterThan(1);
+  expect(status.concerns).toContainEqual(expect.objectContaining({ kind: "source.reads-paused", level: "watch" }));
+  const waited = await installation.command("wait", "--timeout", "1s");
+  expect(waited.exitCode).toBe(5);
+  expect(waited.stdout + waited.stderr).toContain("paused: the source keeps too much log");
+
+  expect(await installation.command("resume", "--sink", "duckdb")).toMatchObject({ exitCode: 0 });
+  await eventually(async () => expect(await paused()).toBe(false), { withinMs: 60_000 });
+  await pipeline.expectEqual([...TABLES, "late"]);
+  expect(await compared).toMatchObject({ exitCode: 0 });
 });

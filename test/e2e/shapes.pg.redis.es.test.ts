@@ -244,7 +244,7 @@ test("changes that have to wait, and columns that go with the source's", async (
   await waiting.expectEqual(names);
 });
 
-test("a table that was dropped while its change waited stands in nobody's way", async () => {
+test("a table that was dropped while its change waited stands in nobody's way", { tags: "long" }, async () => {
   await using waiting = await RunningPipeline.start(
     "create table held (id int primary key); create table other (id int primary key)",
     {
@@ -288,63 +288,67 @@ test("a table that loses its key is suspended; the others go on, and it is reins
   expect((await pipeline.installation.status()).tables.aside).toEqual([]);
 });
 
-test("tables that change while the slot is made, and while the first copy is on its way", async () => {
-  let blocker: (Client & AsyncDisposable) | undefined;
-  let writer: (Client & AsyncDisposable) | undefined;
-  await using copying = await RunningPipeline.start(
-    async (source) => {
-      await source.query(`create table rewritten (id int primary key, n int, body text);
+test(
+  "tables that change while the slot is made, and while the first copy is on its way",
+  { tags: "long" },
+  async () => {
+    let blocker: (Client & AsyncDisposable) | undefined;
+    let writer: (Client & AsyncDisposable) | undefined;
+    await using copying = await RunningPipeline.start(
+      async (source) => {
+        await source.query(`create table rewritten (id int primary key, n int, body text);
         insert into rewritten select g, g, 'old' from generate_series(1, 100) g;
         create table retyped (id int primary key, n int); insert into retyped select g, g from generate_series(1, 100) g;
         create table before (id int primary key, n int); insert into before select g, g from generate_series(1, 100) g;
         create table other (id int primary key); insert into other select generate_series(1, 100)`);
-      writer = await source.connect();
-      blocker = await source.connect();
-      // The slot waits for this transaction.
-      await writer.query("begin; insert into other values (1000)");
-    },
-    { untilStreaming: false },
-  );
-  const { source } = copying;
-  await eventually(
-    async () => {
-      const { rows } = await source.query("select from pg_replication_slots where database = current_database()");
-      return rows.length > 0;
-    },
-    { withinMs: 30_000 },
-  );
-  await using held = blocker!;
-  await using writing = writer!;
-  await source.query("alter table before alter n type bigint, add column made timestamptz default clock_timestamp()");
-  await writing.query("commit");
-  const made =
-    "select from pg_replication_slots where database = current_database() and confirmed_flush_lsn is not null";
-  await eventually(async () => (await source.query(made)).rows.length > 0, { everyMs: 2 });
-  await held.query("begin; lock table rewritten, retyped in access exclusive mode");
-  const waits =
-    "select from pg_locks where not granted and database = (select oid from pg_database where datname = current_database())";
-  await eventually(async () => (await source.query(waits)).rows.length > 0);
-  await held.query(
-    "alter table rewritten add column made timestamptz default clock_timestamp(); update rewritten set body = 'new' where id < 10",
-  );
-  await held.query("alter table retyped alter n type bigint; insert into retyped values (1000, 5000000000)");
-  await held.query("commit");
-  await source.query("insert into rewritten (id, n, body) values (101, 1, 'later')");
-  await copying.daemon.streaming();
-  const { folder } = copying.installation;
-  await eventually(
-    async () => {
-      const differences = await copying.sinks.differences(source.url, folder, [
-        "before",
-        "rewritten",
-        "retyped",
-        "other",
-      ]);
-      expect(differences).toEqual([]);
-    },
-    { withinMs: 20_000 },
-  );
-});
+        writer = await source.connect();
+        blocker = await source.connect();
+        // The slot waits for this transaction.
+        await writer.query("begin; insert into other values (1000)");
+      },
+      { untilStreaming: false },
+    );
+    const { source } = copying;
+    await eventually(
+      async () => {
+        const { rows } = await source.query("select from pg_replication_slots where database = current_database()");
+        return rows.length > 0;
+      },
+      { withinMs: 30_000 },
+    );
+    await using held = blocker!;
+    await using writing = writer!;
+    await source.query("alter table before alter n type bigint, add column made timestamptz default clock_timestamp()");
+    await writing.query("commit");
+    const made =
+      "select from pg_replication_slots where database = current_database() and confirmed_flush_lsn is not null";
+    await eventually(async () => (await source.query(made)).rows.length > 0, { everyMs: 2 });
+    await held.query("begin; lock table rewritten, retyped in access exclusive mode");
+    const waits =
+      "select from pg_locks where not granted and database = (select oid from pg_database where datname = current_database())";
+    await eventually(async () => (await source.query(waits)).rows.length > 0);
+    await held.query(
+      "alter table rewritten add column made timestamptz default clock_timestamp(); update rewritten set body = 'new' where id < 10",
+    );
+    await held.query("alter table retyped alter n type bigint; insert into retyped values (1000, 5000000000)");
+    await held.query("commit");
+    await source.query("insert into rewritten (id, n, body) values (101, 1, 'later')");
+    await copying.daemon.streaming();
+    const { folder } = copying.installation;
+    await eventually(
+      async () => {
+        const differences = await copying.sinks.differences(source.url, folder, [
+          "before",
+          "rewritten",
+          "retyped",
+          "other",
+        ]);
+        expect(differences).toEqual([]);
+      },
+      { withinMs: 20_000 },
+    );
+  },
+);
 
 test("rows that wait to be read under a table's former key stand in nobody's way", async () => {
   await using pipeline = await RunningPipeline.start(

@@ -1,5 +1,5 @@
 /** Columns whose names come back, and what one sink can't follow: one table of it stands, all else goes on. */
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { MysqlPipeline } from "../support/mysql-pipeline.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
 import { mysqlFlavours } from "../support/services.ts";
@@ -34,9 +34,8 @@ test(
   },
 );
 
-test.each(mysqlFlavours)(
-  "on %s a table comes back under its name with a column's name in another type",
-  async (flavour) => {
+describe.each(mysqlFlavours)("%s", (flavour) => {
+  test("a table comes back under its name with a column's name in another type", async () => {
     await using pipeline = await MysqlPipeline.start(
       flavour,
       ["create table t (id int primary key, a decimal(7,3))", "insert into t values (1, 1.125)"],
@@ -51,12 +50,9 @@ test.each(mysqlFlavours)(
       );
       await pipeline.expectEqual("t");
     }
-  },
-);
+  });
 
-test.each(mysqlFlavours)(
-  "on %s a row whose key has a date that does not exist is a dead letter of each sink; its table goes on",
-  async (flavour) => {
+  test("a row whose key has a date that does not exist is a dead letter of each sink; its table goes on", async () => {
     const zeros = (n: number): string => `('0000-00-00', ${n}, 0), ('2024-00-02', ${n}, 0), ('2023-02-31', ${n}, 0)`;
     await using pipeline = await MysqlPipeline.start(
       flavour,
@@ -130,8 +126,8 @@ test.each(mysqlFlavours)(
     await pipeline.run("delete from t where v = 0 and (d < '2000-01-01' or n = 2)", "delete from t where n = 4");
     await pipeline.expectEqual("t");
     expect(await letters()).toEqual([]);
-  },
-);
+  });
+});
 
 test("what a target does not allow suspends one table of one sink, by name and number, until it is read again", async () => {
   await using pipeline = await RunningPipeline.start(

@@ -8,7 +8,7 @@ import { FURTHER_TYPES, furtherValues } from "../support/postgres-further-values
 import { roundTrip } from "../support/postgres-round-trip.ts";
 import { SINK_KINDS } from "../support/sink-set.ts";
 
-test("all types, carried as text where one of them has no other form", async () => {
+test("all types, carried as text where one of them has no other form", { tags: "long" }, async () => {
   await roundTrip([...edgeValues, ...furtherValues], `${EDGE_TYPES}; ${FURTHER_TYPES}`, SINK_KINDS);
 });
 

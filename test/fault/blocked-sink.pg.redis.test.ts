@@ -2,6 +2,7 @@
 import { Redis } from "ioredis";
 import { describe, expect, test } from "vitest";
 import { RunningPipeline } from "../support/running-pipeline.ts";
+import { isLongForm } from "../support/service-suffixes.ts";
 import { redisUrl } from "../support/services.ts";
 import { change, PREPARE, sinkOf, TABLES } from "../support/sink-loss.ts";
 import type { SinkKind } from "../support/sink-set.ts";
@@ -62,7 +63,8 @@ const blockings: Readonly<Record<"redis" | "postgres", Blocking>> = {
 };
 
 describe.each(["redis", "postgres"] as const)("%s", (kind) => {
-  test("whose login is refused for a while goes on by itself", async () => {
+  test("whose login is refused for a while goes on by itself", async ({ skip }) => {
+    skip(!isLongForm() && kind !== "redis", "it is part of the long form");
     const other: SinkKind = kind === "postgres" ? "duckdb" : "postgres";
     await using pipeline = await RunningPipeline.start(PREPARE, { kinds: [kind, other] });
     const { url, take, give, code } = blockings[kind];

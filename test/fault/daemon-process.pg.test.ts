@@ -37,21 +37,25 @@ test.concurrent("SIGTERM under load ends it in order within 10 s, and the next s
   await pipeline.expectEqual(WORKLOAD_TABLES);
 });
 
-test.concurrent("frozen for longer than its lease, it goes on by itself when nobody took over", async () => {
-  await using source = await freshDatabase();
-  await using load = new Workload(source.url, testSeed());
-  await load.createTables(100);
-  await using pipeline = await pipelineOn(source);
-  load.start(50);
-  await changes(load, 20);
-  pipeline.daemon.signal("SIGSTOP");
-  await pastLease();
-  pipeline.daemon.signal("SIGCONT");
-  await changes(load, 20);
-  await load.stop();
-  await pipeline.expectEqual(WORKLOAD_TABLES);
-  expect(pipeline.daemon.exited).toBe(false);
-});
+test.concurrent(
+  "frozen for longer than its lease, it goes on by itself when nobody took over",
+  { tags: "long" },
+  async () => {
+    await using source = await freshDatabase();
+    await using load = new Workload(source.url, testSeed());
+    await load.createTables(100);
+    await using pipeline = await pipelineOn(source);
+    load.start(50);
+    await changes(load, 20);
+    pipeline.daemon.signal("SIGSTOP");
+    await pastLease();
+    pipeline.daemon.signal("SIGCONT");
+    await changes(load, 20);
+    await load.stop();
+    await pipeline.expectEqual(WORKLOAD_TABLES);
+    expect(pipeline.daemon.exited).toBe(false);
+  },
+);
 
 test.concurrent("frozen for longer than its lease, it stops with MR1210 when another daemon took over", async () => {
   await using source = await freshDatabase();
@@ -113,30 +117,34 @@ test.concurrent("a second daemon of the same name exits 4 and names the holder; 
   await pipeline.expectEqual(["t"]);
 });
 
-test.concurrent("of commits that follow each other without a gap none is skipped, whichever was the last one done", async () => {
-  await using source = await freshDatabase();
-  await using pipeline = await RunningPipeline.start("create table t (id serial primary key, writer int)", {
-    source: kept(source),
-    kinds: ["postgres"],
-    // Each commit by itself, so that the daemon can die between any two.
-    configure: (config) => ({ ...config, sinks: { postgres: { ...config.sinks["postgres"], batch: { rows: 1 } } } }),
-  });
-  await using sessions = new AsyncDisposableStack();
-  const writers = await Promise.all(
-    Array.from({ length: ADJACENT_COUNT }, async () => sessions.use(await source.connect())),
-  );
-  await pipeline.daemon.stop();
-  for (const point of ["sink.applied", "ack.stored"]) {
-    for (let count = 1; count <= ADJACENT_COUNT; count += point === "ack.stored" ? ADJACENT_COUNT / 2 : 1) {
-      await Promise.all(writers.map((writer, i) => writer.query(`begin; insert into t (writer) values (${i})`)));
-      await Promise.all(writers.map((writer) => writer.query("commit")));
-      const { signal } = await pipeline.installation.run({ MILLRACE_FAILPOINTS: `${point}=kill@${count}` }).ended;
-      expect(signal).toBe("SIGKILL");
+test.concurrent(
+  "of commits that follow each other without a gap none is skipped, whichever was the last one done",
+  { tags: "long" },
+  async () => {
+    await using source = await freshDatabase();
+    await using pipeline = await RunningPipeline.start("create table t (id serial primary key, writer int)", {
+      source: kept(source),
+      kinds: ["postgres"],
+      // Each commit by itself, so that the daemon can die between any two.
+      configure: (config) => ({ ...config, sinks: { postgres: { ...config.sinks["postgres"], batch: { rows: 1 } } } }),
+    });
+    await using sessions = new AsyncDisposableStack();
+    const writers = await Promise.all(
+      Array.from({ length: ADJACENT_COUNT }, async () => sessions.use(await source.connect())),
+    );
+    await pipeline.daemon.stop();
+    for (const point of ["sink.applied", "ack.stored"]) {
+      for (let count = 1; count <= ADJACENT_COUNT; count += point === "ack.stored" ? ADJACENT_COUNT / 2 : 1) {
+        await Promise.all(writers.map((writer, i) => writer.query(`begin; insert into t (writer) values (${i})`)));
+        await Promise.all(writers.map((writer) => writer.query("commit")));
+        const { signal } = await pipeline.installation.run({ MILLRACE_FAILPOINTS: `${point}=kill@${count}` }).ended;
+        expect(signal).toBe("SIGKILL");
+      }
     }
-  }
-  await pipeline.start();
-  await pipeline.expectEqual(["t"]);
-});
+    await pipeline.start();
+    await pipeline.expectEqual(["t"]);
+  },
+);
 
 /** The database outlives the pipeline's own. */
 function kept(source: FreshDatabase): FreshDatabase {

@@ -7,7 +7,7 @@ import { Random, testSeed } from "../support/random.ts";
 const POINTS = ["duckdb.target-made", "duckdb.rows-written", "ducklake.committed", "ducklake.maintaining"] as const;
 const KILLED = { withinMs: 120_000, everyMs: 1_000 };
 
-test("killed at the failpoints of a lake, mirror and history equal the source", async () => {
+test("killed at the failpoints of a lake, mirror and history equal the source", { tags: "long" }, async () => {
   const random = new Random(testSeed());
   await using load = await Load.create(random.seed, 300);
   await using victim = await Victim.create(load, "lake", ["ducklake", "ducklake-history"]);

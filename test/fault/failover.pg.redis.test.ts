@@ -189,7 +189,7 @@ describe.concurrent("a promoted standby that lacks something is no way to go on"
     expect(rows).toEqual([]);
   });
 
-  test("it keeps no slots", async () => {
+  test("it keeps no slots", { tags: "long" }, async () => {
     await using scene = await Scene.set(15, { syncSlots: false });
     const { pair, load, victim } = scene;
     const daemon = victim.run();

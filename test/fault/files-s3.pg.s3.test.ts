@@ -16,7 +16,7 @@ const FAILPOINTS: Readonly<Record<string, number>> = {
   "sink.applied": 20,
 };
 
-test("killed at its failpoints, each change is in the files once", async () => {
+test("killed at its failpoints, each change is in the files once", { tags: "long" }, async () => {
   using folder = temporaryFolder();
   await killedAtEach(FAILPOINTS, "files-s3", async ({ sinks }) => {
     await mirrorBucket(sinks.bucket!, folder.path);

@@ -143,6 +143,7 @@ const ELSEWHERE = [
   "reset.settled",
   "publication.leaving",
   "publication.left",
+  "start.gap-listed",
   "recover.created",
   "recover.listed",
   "postgres-sink.part-written",

@@ -8,7 +8,7 @@ import { isLongForm } from "../support/service-suffixes.ts";
 import { SINK_KINDS } from "../support/sink-set.ts";
 import { WORKLOAD_KEYS } from "../support/workload.ts";
 
-const CYCLE_COUNT = isLongForm() ? 100 : 5;
+const CYCLE_COUNT = isLongForm() ? 100 : 3;
 /** Some die while they start, the others at some moment after they began to stream. */
 const DIES_STARTING = 0.3;
 const START_MS_MAX = 2_500;

@@ -252,7 +252,7 @@ const WHEN: Readonly<Record<string, Round["when"]>> = {
   still: "down",
 };
 
-test("killed in the middle of changes of several kinds", async () => {
+test("killed in the middle of changes of several kinds", { tags: "long" }, async () => {
   await killInEach(ROUNDS);
 });
 

@@ -95,14 +95,16 @@ describe.concurrent.each(Object.entries(tableLost))("%s: one table dropped there
 
   // The daemon holds a DuckDB file for itself.
   if (kind !== "duckdb") {
-    test("under the running daemon is made and filled again by itself", async () => {
+    test("under the running daemon is made and filled again by itself", async ({ skip }) => {
+      skip(!isLongForm() && kind !== "elasticsearch", "it is part of the long form");
       await using pipeline = await running(kind);
       await lose(pipeline);
       await filledByItself(pipeline, kind, /MR3[13]\d\d/);
     });
   }
 
-  test("while the daemon is down is filled again by itself", async () => {
+  test("while the daemon is down is filled again by itself", async ({ skip }) => {
+    skip(!isLongForm() && kind === "elasticsearch", "it is part of the long form");
     await using pipeline = await running(kind);
     await pipeline.daemon.stop();
     await lose(pipeline);
@@ -143,20 +145,24 @@ test.concurrent("a table emptied by hand in a warehouse is read again by itself,
   await failsAlone(pipeline, "postgres-history", /MR1315/);
 });
 
-test.concurrent("a DuckDB file put back to an older copy, beyond the log: the sink fails alone, and a snapshot fills it", async () => {
-  await using pipeline = await running("duckdb");
-  const file = join(pipeline.installation.folder, "warehouse.duckdb");
-  await pipeline.daemon.stop();
-  copyDuckdbFile(file, `${file}.old`);
-  await start(pipeline);
-  await change(pipeline, "after the copy");
-  await pipeline.settled();
-  await pipeline.daemon.stop();
-  copyDuckdbFile(`${file}.old`, file);
-  await start(pipeline);
-  await failsAlone(pipeline, "duckdb", /MR1301/);
-  await filledBySnapshot(pipeline, "duckdb");
-});
+test.concurrent(
+  "a DuckDB file put back to an older copy, beyond the log: the sink fails alone, and a snapshot fills it",
+  { tags: "long" },
+  async () => {
+    await using pipeline = await running("duckdb");
+    const file = join(pipeline.installation.folder, "warehouse.duckdb");
+    await pipeline.daemon.stop();
+    copyDuckdbFile(file, `${file}.old`);
+    await start(pipeline);
+    await change(pipeline, "after the copy");
+    await pipeline.settled();
+    await pipeline.daemon.stop();
+    copyDuckdbFile(`${file}.old`, file);
+    await start(pipeline);
+    await failsAlone(pipeline, "duckdb", /MR1301/);
+    await filledBySnapshot(pipeline, "duckdb");
+  },
+);
 
 test.concurrent("a sink put back to an older copy that the log still reaches goes on from there by itself", async () => {
   await using pipeline = await RunningPipeline.start(PREPARE, { kinds: ["duckdb", "postgres"] });

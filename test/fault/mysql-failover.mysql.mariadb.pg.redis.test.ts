@@ -143,7 +143,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     },
   );
 
-  test("goes on after a kill, whatever the sinks had got meanwhile", async () => {
+  test("goes on after a kill, whatever the sinks had got meanwhile", { tags: "long" }, async () => {
     await using hosts = await MysqlHosts.start(flavour);
     await using pipeline = await MysqlPipeline.start(flavour, PREPARED, { kinds: KINDS, url: hosts.url });
     const before = new Writer(flavour, hosts.source.url, pipeline.source.name);

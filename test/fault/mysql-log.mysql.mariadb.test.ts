@@ -15,7 +15,7 @@ const TABLE = "create table t (id int primary key, v varchar(100))";
 const reset = (flavour: MysqlFlavour): string => (flavour === "mysql" ? "reset binary logs and gtids" : "reset master");
 
 describe.each(mysqlFlavours)("%s", (flavour) => {
-  test("goes on after kills of the daemon and of its reader, through file after file", async () => {
+  test("goes on after kills of the daemon and of its reader, through file after file", { tags: "long" }, async () => {
     await using pipeline = await MysqlPipeline.start(flavour, [TABLE], { kinds: KINDS });
     let next = 0;
     const load = async (count: number): Promise<void> => {

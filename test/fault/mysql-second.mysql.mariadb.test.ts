@@ -36,7 +36,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     expect(pipeline.complaints()).toEqual([]);
   });
 
-  test("a stranger is refused before it touches its sink, with a state of before too", async () => {
+  test("a stranger is refused before it touches its sink, with a state of before too", { tags: "long" }, async () => {
     await using pipeline = await MysqlPipeline.start(flavour, [TABLE], { kinds: KINDS });
     await pipeline.daemon.stop();
     await using second = elsewhere(pipeline);

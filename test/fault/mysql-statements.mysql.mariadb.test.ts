@@ -107,26 +107,30 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
   });
 });
 
-test("MariaDB: of a statement of 80 MB that is packed in the log its beginning is enough", async () => {
-  await using server = await ownMysql("mariadb", {
-    settings: { "log-bin-compress": "ON", "max-allowed-packet": 256 * 1024 * 1024 },
-  });
-  await using pipeline = await MysqlPipeline.start(
-    "mariadb",
-    ["create table t (id int primary key, v longtext)", "create table other (id int primary key, v longtext)"],
-    { kinds: KINDS, url: server.url, untilStreaming: false },
-  );
-  await pipeline.daemon.stop();
-  pipeline.configure({ tables: [`${pipeline.source.name}.t`] });
-  await pipeline.start();
-  for (const fill of ["x", "0123456789abcdef"]) {
-    await pipeline.run(
-      AS_STATEMENTS,
-      `insert into other values (${fill.length}, '${fill.repeat(80_000_000 / fill.length)}')`,
+test(
+  "MariaDB: of a statement of 80 MB that is packed in the log its beginning is enough",
+  { tags: "long" },
+  async () => {
+    await using server = await ownMysql("mariadb", {
+      settings: { "log-bin-compress": "ON", "max-allowed-packet": 256 * 1024 * 1024 },
+    });
+    await using pipeline = await MysqlPipeline.start(
+      "mariadb",
+      ["create table t (id int primary key, v longtext)", "create table other (id int primary key, v longtext)"],
+      { kinds: KINDS, url: server.url, untilStreaming: false },
     );
-    await pipeline.run("set session binlog_format = 'ROW'", `insert into t values (${fill.length}, 'behind it')`);
-  }
-  await pipeline.expectEqual("t");
-  await inCharset(pipeline.url, "utf8mb4", AS_STATEMENTS, `insert into t values (3, '${"x".repeat(80_000_000)}')`);
-  await expectRefused(pipeline);
-});
+    await pipeline.daemon.stop();
+    pipeline.configure({ tables: [`${pipeline.source.name}.t`] });
+    await pipeline.start();
+    for (const fill of ["x", "0123456789abcdef"]) {
+      await pipeline.run(
+        AS_STATEMENTS,
+        `insert into other values (${fill.length}, '${fill.repeat(80_000_000 / fill.length)}')`,
+      );
+      await pipeline.run("set session binlog_format = 'ROW'", `insert into t values (${fill.length}, 'behind it')`);
+    }
+    await pipeline.expectEqual("t");
+    await inCharset(pipeline.url, "utf8mb4", AS_STATEMENTS, `insert into t values (3, '${"x".repeat(80_000_000)}')`);
+    await expectRefused(pipeline);
+  },
+);

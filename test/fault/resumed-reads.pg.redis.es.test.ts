@@ -85,33 +85,41 @@ async function rowsGiven({ source }: RunningPipeline): Promise<number> {
   return Number(rows[0]?.count);
 }
 
-test.concurrent("a snapshot asked for is read about once, however often the daemon is killed, and makes a damaged sink equal", async () => {
-  await onSlowLine(`${WIDE}; ${FILL}; analyze wide`, { kinds: ["postgres", "duckdb"] }, async ({ pipeline, proxy }) => {
-    await pipeline.settled();
-    await damage(pipeline);
-    proxy.limit(BYTES_PER_SECOND);
-    const before = await rowsGiven(pipeline);
-    await pipeline.readAgain("public.wide");
-    for (const share of [0.25, 0.5, 0.75]) await killAt(pipeline, ROW_COUNT * share);
-    await pipeline.settled(READ_WITHIN_MS);
-    const given = (await rowsGiven(pipeline)) - before;
-    expect(given).toBeGreaterThanOrEqual(ROW_COUNT);
-    // Begun again each time it would be two and a half passes.
-    expect(given).toBeLessThan(ROW_COUNT * 2.2);
-    const done = await snapshots(pipeline);
-    expect(done.map(({ sink }) => sink).toSorted()).toEqual(["duckdb", "postgres"]);
-    for (const { state, rowsDone, resumedCount, restartedCount } of done) {
-      expect({ state, rowsDone, restartedCount }).toEqual({
-        state: "done",
-        rowsDone: ROW_COUNT,
-        restartedCount: 0,
-      });
-      // The state is told once a second: a kill before that leaves no trace.
-      expect(resumedCount).toBeGreaterThan(0);
-    }
-    await pipeline.expectEqual(["wide"]);
-  });
-});
+test.concurrent(
+  "a snapshot asked for is read about once, however often the daemon is killed, and makes a damaged sink equal",
+  { tags: "long" },
+  async () => {
+    await onSlowLine(
+      `${WIDE}; ${FILL}; analyze wide`,
+      { kinds: ["postgres", "duckdb"] },
+      async ({ pipeline, proxy }) => {
+        await pipeline.settled();
+        await damage(pipeline);
+        proxy.limit(BYTES_PER_SECOND);
+        const before = await rowsGiven(pipeline);
+        await pipeline.readAgain("public.wide");
+        for (const share of [0.25, 0.5, 0.75]) await killAt(pipeline, ROW_COUNT * share);
+        await pipeline.settled(READ_WITHIN_MS);
+        const given = (await rowsGiven(pipeline)) - before;
+        expect(given).toBeGreaterThanOrEqual(ROW_COUNT);
+        // Begun again each time it would be two and a half passes.
+        expect(given).toBeLessThan(ROW_COUNT * 2.2);
+        const done = await snapshots(pipeline);
+        expect(done.map(({ sink }) => sink).toSorted()).toEqual(["duckdb", "postgres"]);
+        for (const { state, rowsDone, resumedCount, restartedCount } of done) {
+          expect({ state, rowsDone, restartedCount }).toEqual({
+            state: "done",
+            rowsDone: ROW_COUNT,
+            restartedCount: 0,
+          });
+          // The state is told once a second: a kill before that leaves no trace.
+          expect(resumedCount).toBeGreaterThan(0);
+        }
+        await pipeline.expectEqual(["wide"]);
+      },
+    );
+  },
+);
 
 /** Statements anywhere among the keys, below and above the place where the daemon is killed. */
 const WRITES: readonly ((n: number) => string)[] = [

@@ -25,24 +25,32 @@ async function expectFollowed(shared: SharedTables): Promise<void> {
   await shared.expectEqual(TABLES);
 }
 
-test("with a login and the ACLs that `check` prints, the shares follow the log", async () => {
-  await using shared = await SharedTables.start(MADE, {
-    kinds: ["postgres"],
-    shares: 2,
-    broker: `127.0.0.1:${guarded.broker.port}`,
-    source: {
-      brokers: [`127.0.0.1:${guarded.port("login")}`],
-      sasl: { mechanism: "PLAIN", username: "plain", password: KAFKA_PASSWORD },
-    },
-  });
-  const { stdout } = await shared.through.applying.installation.command("check", "--share", "1", "--json");
-  const { findings }: { findings: readonly Finding[] } = JSON.parse(stdout);
-  await guarded.admin.createAcls({
-    creations: [...printedAcls(findings.find(({ id }) => id === "kafka.acls")!.what)],
-  });
-  await expectFollowed(shared);
-  expect(shared.said() + stdout).not.toContain(KAFKA_PASSWORD);
-});
+test(
+  "with a login and the ACLs that `grants` prints, which are those of `check`, the shares follow the log",
+  { tags: "long" },
+  async () => {
+    await using shared = await SharedTables.start(MADE, {
+      kinds: ["postgres"],
+      shares: 2,
+      broker: `127.0.0.1:${guarded.broker.port}`,
+      source: {
+        brokers: [`127.0.0.1:${guarded.port("login")}`],
+        sasl: { mechanism: "PLAIN", username: "plain", password: KAFKA_PASSWORD },
+      },
+    });
+    const { installation } = shared.through.applying;
+    const checked = await installation.command("check", "--share", "1", "--json");
+    const { findings }: { findings: readonly Finding[] } = JSON.parse(checked.stdout);
+    const granted = await installation.command("grants", "--source", "--json");
+    expect(granted, granted.stderr).toMatchObject({ exitCode: 0 });
+    const { scripts }: { scripts: readonly { script: string }[] } = JSON.parse(granted.stdout);
+    const acls = printedAcls(scripts[0]!.script);
+    expect(acls).toEqual(printedAcls(findings.find(({ id }) => id === "kafka.acls")!.what));
+    await guarded.admin.createAcls({ creations: [...acls] });
+    await expectFollowed(shared);
+    expect(shared.said() + checked.stdout + granted.stdout).not.toContain(KAFKA_PASSWORD);
+  },
+);
 
 test("over TLS with a certificate of the client's, the shares follow the log", { tags: "long" }, async () => {
   const { own, client } = guarded;

@@ -9,6 +9,7 @@ import { onTestFailed, TestRunner } from "vitest";
 import { stringify } from "yaml";
 import { DaemonClient } from "../../src/cli/daemon-client.ts";
 import type { StatusDocument } from "../../src/core/contracts/status.ts";
+import { expectDocumented } from "./documented.ts";
 import { Administrator, isLeastMode, withPlainRoles } from "./least-mode.ts";
 import { PROGRAM } from "./program.ts";
 import { eventually, patient } from "./waiting.ts";
@@ -97,7 +98,9 @@ export class Installation implements AsyncDisposable {
   async ask<Answer>(method: "GET" | "POST", path: string, body?: object): Promise<Answer | undefined> {
     // What is asked for may be of a table that was made just now.
     if (method === "POST") await this.#administrator?.look();
-    return await this.#client.ask<Answer>(method, path, body, patient(ANSWER_MS_MAX));
+    const answer = await this.#client.ask<Answer>(method, path, body, patient(ANSWER_MS_MAX));
+    if (answer !== undefined) expectDocumented(method, path, answer);
+    return answer;
   }
 
   /** What the daemon says, as soon as it listens. Where none runs, what the command reads in the state. */

@@ -1,4 +1,4 @@
-/** Options of kafka-acls.sh, as `check` prints them, as the requests that it would make of them. */
+/** Options of kafka-acls.sh, as `check` and `grants` print them, as the requests that it would make of them. */
 import { parseArgs } from "node:util";
 import {
   type Acl,
@@ -10,8 +10,9 @@ import {
 } from "@platformatic/kafka";
 
 export function printedAcls(text: string): readonly Acl[] {
-  const lines = text.slice(text.indexOf("--add")).split("; ");
-  return lines.flatMap((line) => {
+  const lines = text.split(/; |\n/).filter((line) => line.includes("--add"));
+  return lines.flatMap((whole) => {
+    const line = whole.slice(whole.indexOf("--add"));
     const args = line.split(" ").map((word) => word.replaceAll("'", ""));
     const { values } = parseArgs({
       args,

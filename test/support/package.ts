@@ -16,17 +16,24 @@ export interface InstalledPackage {
 
 /** Packs the compiled checkout and installs the tarball for all users, below `folder`. */
 export async function installPackage(folder: string): Promise<InstalledPackage> {
-  // The run of tests has compiled it.
-  await npm("pack", "--ignore-scripts", "--pack-destination", folder);
-  const tarball = readdirSync(folder).find((file) => file.endsWith(".tgz")) ?? "";
+  const tarball = await packPackage(folder);
   const prefix = join(folder, "prefix");
-  await npm("install", "--global", "--prefix", prefix, "--prefer-offline", "--no-audit", join(folder, tarball));
+  await npm("install", "--global", "--prefix", prefix, "--prefer-offline", "--no-audit", tarball);
   return { program: join(prefix, "bin/millrace"), folder: join(prefix, "lib/node_modules/millrace") };
 }
 
-/** What npm has put into the environment of the tests would be settings of this one too. */
+/** Packs the compiled checkout: the run of tests has compiled it. Returns the tarball's path in `folder`. */
+export async function packPackage(folder: string): Promise<string> {
+  await npm("pack", "--ignore-scripts", "--pack-destination", folder);
+  return join(folder, readdirSync(folder).find((file) => file.endsWith(".tgz")) ?? "");
+}
+
 async function npm(...args: readonly string[]): Promise<void> {
+  await run("npm", [...args], { cwd: ROOT, env: ownEnvironment() });
+}
+
+/** What npm has put into the environment of the tests would be settings of a further npm too. */
+export function ownEnvironment(): NodeJS.ProcessEnv {
   const own = Object.entries(process.env).filter(([name]) => !/^npm_(?!config_(cache|registry)$)/i.test(name));
-  const PATH = `${dirname(process.execPath)}:${process.env["PATH"]}`;
-  await run("npm", [...args], { cwd: ROOT, env: { ...Object.fromEntries(own), PATH } });
+  return { ...Object.fromEntries(own), PATH: `${dirname(process.execPath)}:${process.env["PATH"]}` };
 }

@@ -25,10 +25,16 @@ export class ThroughKafka implements AsyncDisposable {
   /** The applying side; its `source` is the database. */
   readonly applying: RunningPipeline;
   readonly #captureConfig: InstallationConfig;
+  readonly #log: object;
 
   private constructor(
     topics: KafkaTopics,
-    capture: { readonly installation: Installation; readonly daemon: Daemon; readonly config: InstallationConfig },
+    capture: {
+      readonly installation: Installation;
+      readonly daemon: Daemon;
+      readonly config: InstallationConfig;
+      readonly log: object;
+    },
     applying: RunningPipeline,
   ) {
     this.topics = topics;
@@ -36,6 +42,7 @@ export class ThroughKafka implements AsyncDisposable {
     this.capturing = capture.daemon;
     this.applying = applying;
     this.#captureConfig = capture.config;
+    this.#log = capture.log;
   }
 
   /** `prepare` makes what the database holds before the daemons start. */
@@ -49,10 +56,11 @@ export class ThroughKafka implements AsyncDisposable {
     let capture: Installation | undefined;
     try {
       await (typeof prepare === "string" ? database.query(prepare) : prepare(database));
+      const log = { kind: "kafka", brokers: [broker], prefix, format: "log" };
       const config: InstallationConfig = {
         name: database.name,
         source: { kind: "postgres", url: database.url, heartbeat: HEARTBEAT },
-        sinks: { log: { kind: "kafka", brokers: [broker], prefix, format: "log" } },
+        sinks: { log },
         ...options.capture,
       };
       capture = new Installation(config);
@@ -71,7 +79,7 @@ export class ThroughKafka implements AsyncDisposable {
           ...(state === undefined ? {} : { state }),
         }),
       });
-      return new ThroughKafka(topics, { installation: capture, daemon: capturing, config }, applying);
+      return new ThroughKafka(topics, { installation: capture, daemon: capturing, config, log }, applying);
     } catch (error) {
       await capture?.[Symbol.asyncDispose]();
       await database[Symbol.asyncDispose]();
@@ -84,10 +92,10 @@ export class ThroughKafka implements AsyncDisposable {
     return this.applying.source;
   }
 
-  /** Starts the capturing daemon again, with further keys of its configuration. */
-  async captureAgain(further: Partial<InstallationConfig>): Promise<void> {
+  /** Starts the capturing daemon again, with further keys of its configuration and of its sink. */
+  async captureAgain(further: Partial<InstallationConfig>, log: object = {}): Promise<void> {
     await this.capturing.stop();
-    this.capture.configure({ ...this.#captureConfig, ...further });
+    this.capture.configure({ ...this.#captureConfig, sinks: { log: { ...this.#log, ...log } }, ...further });
     this.capturing = this.capture.run();
     await this.capturing.streaming();
   }

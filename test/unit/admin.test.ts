@@ -244,6 +244,14 @@ describe("over TCP", () => {
     expect(local.told).toEqual(["snapshot where id = 1"]);
   });
 
+  test("the number of a read is a number", async () => {
+    const { app } = served();
+    const cancel = async (id: string) => await app.inject({ method: "DELETE", url: `/api/v1/snapshots/${id}` });
+    expect((await cancel("7")).json()).toEqual({ cancelled: false });
+    for (const id of ["null", "0", "-1", "1e3", "7,7", "99999999999999999"])
+      expect([id, (await cancel(id)).statusCode]).toEqual([id, 400]);
+  });
+
   test("openapi.json names what is served, all of it and nothing else", async () => {
     const { app } = served(OPEN);
     const document = (await app.inject("/api/v1/openapi.json")).json<{ paths: Record<string, object> }>();

@@ -71,7 +71,7 @@ const NOTHING_KNOWN: Levels = {
   schemas: [],
   drift: [],
   lastEqualSeconds: null,
-  activities: { source: null, blockedBy: [], sinks: [] },
+  activities: { source: null, blockedBy: [], readsPaused: false, sinks: [] },
   tables: {
     stateUp: false,
     safeBytes: null,

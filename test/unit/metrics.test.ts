@@ -36,6 +36,7 @@ const levels: Levels = {
   activities: {
     source: "blocked",
     blockedBy: ["warehouse"],
+    readsPaused: true,
     sinks: [
       { sink: "warehouse", activity: "wedged" },
       { sink: "cache", activity: null },

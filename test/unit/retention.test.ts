@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import type { HistoryPoint } from "../../src/ops/dashboard/view.ts";
 import { retentionSeconds } from "../../src/ops/retention.ts";
+import { holdsReads } from "../../src/runtime/stream/kept-log.ts";
 
 /** Points of every 5 s, of a log that grows by so many bytes a second. */
 function growing(bytesPerSecond: number, seconds: number): HistoryPoint[] {
@@ -25,4 +26,15 @@ test.each([
   ["the shorter of both", { safeBytes: 36_000, safeSeconds: 90 }, growing(10, 600), 90],
 ])("%s", (_what, left, points, seconds) => {
   expect(retentionSeconds(left, points)).toBe(seconds);
+});
+
+test.each([
+  ["pauseSource", 1000, false, true],
+  ["pauseSource", 999, false, false],
+  ["pauseSource", 900, true, true],
+  ["pauseSource", 899, true, false],
+  ["alarm", 5000, false, false],
+  ["dropSink", 5000, true, false],
+] as const)("%s at %i bytes of 1000, reads paused: %s, pauses them: %s", (policy, bytes, isOn, isHeld) => {
+  expect(holdsReads({ byteCountMax: 1000, policy }, bytes, isOn)).toBe(isHeld);
 });

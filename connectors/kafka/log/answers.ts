@@ -19,16 +19,30 @@ const CALL = z.discriminatedUnion("kind", [
     after: KEY.nullable(),
     scanRowCountMax: z.int().positive().nullable(),
   }),
+  /** A kind of its own: a version that does not know conditions must not read all rows instead. */
+  z.object({
+    kind: z.literal("matching"),
+    table: TABLE,
+    after: KEY.nullable(),
+    where: z.string(),
+    scanRowCountMax: z.int().positive().nullable(),
+  }),
   z.object({ kind: z.literal("keys"), table: TABLE, keys: z.array(KEY) }),
 ]);
 const REQUEST = z.object({ id: z.string(), call: CALL });
 
 export type AskedTable = Readonly<z.output<typeof TABLE>>;
 export type Call = z.output<typeof CALL>;
+/** A call whose answer has rows. */
+export type RowCall = Extract<Call, { readonly kind: "range" | "matching" | "keys" }>;
 export type Request = Readonly<z.output<typeof REQUEST>>;
 
 /** The key of what the capturing daemon writes when it begins to answer: what was asked before is lost. */
 export const BEGUN = "begun";
+
+export function isRowCall(call: Call): call is RowCall {
+  return call.kind === "range" || call.kind === "matching" || call.kind === "keys";
+}
 
 /** Null: something else wrote it, or a later version did. */
 export function readRequest(value: Buffer | null): Request | null {
@@ -45,6 +59,8 @@ export type Said =
   | {
       readonly error?: undefined;
       readonly position?: string;
+      /** The epoch of `position`. */
+      readonly epoch?: number;
       readonly isSettled?: boolean;
       readonly tables?: WrittenTables;
       readonly snapshot?: string | null;

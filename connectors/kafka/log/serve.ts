@@ -19,8 +19,10 @@ import {
   type AskedTable,
   BEGUN,
   type Call,
+  isRowCall,
   readRequest,
   type Request,
+  type RowCall,
   type Said,
   saidError,
   writeAnswer,
@@ -64,7 +66,7 @@ export async function serve(
     const writer = await TransactionalWriter.open(cluster, { clock, id, compression }, until);
     const place = { ...topics.get(names.requests), partition: 0 };
     const { end } = await extentOf(cluster, place, until);
-    const answering = new Answering(relayed, clock);
+    const answering = new Answering(relayed, clock, settings.takesConditions);
     const turn = new Turn();
     const open = new Set<Promise<void>>();
     const write = async (key: string, message: Buffer): Promise<void> => {
@@ -101,18 +103,20 @@ export async function serve(
 class Answering {
   readonly #relayed: RelayedSource;
   readonly #clock: Clock;
+  readonly #takesConditions: boolean;
   /** By token: resolves when the transactions have ended. */
   readonly #settling = new Map<string, Promise<void>>();
 
-  constructor(relayed: RelayedSource, clock: Clock) {
+  constructor(relayed: RelayedSource, clock: Clock, takesConditions: boolean) {
     this.#relayed = relayed;
     this.#clock = clock;
+    this.#takesConditions = takesConditions;
   }
 
   /** Rejects only when it is stopped. */
   async answer(call: Call, signal: AbortSignal): Promise<Buffer> {
     try {
-      if (call.kind === "range" || call.kind === "keys") return await this.#rows(call, signal);
+      if (isRowCall(call)) return await this.#rows(call, signal);
       return writeAnswer(await this.#said(call, signal), null);
     } catch (error) {
       signal.throwIfAborted();
@@ -120,18 +124,18 @@ class Answering {
     }
   }
 
-  async #said(call: Exclude<Call, { readonly kind: "range" | "keys" }>, signal: AbortSignal): Promise<Said> {
+  async #said(call: Exclude<Call, RowCall>, signal: AbortSignal): Promise<Said> {
     const { source } = this.#relayed;
     const { watermarks } = source;
     switch (call.kind) {
       case "tables":
         return await this.#tables(signal);
       case "tip":
-        return { position: String(await this.#moved(source.log.tip(signal), signal)) };
+        return await this.#moved(source.log.tip(signal), signal);
       case "health":
         return { position: String((await source.admin.health(signal)).tip) };
       case "renew":
-        return { position: String(await this.#moved(watermarks.renew(signal), signal)) };
+        return await this.#moved(watermarks.renew(signal), signal);
       case "mark":
         await watermarks.mark(call.content, signal);
         return {};
@@ -147,10 +151,11 @@ class Answering {
   }
 
   /** Readers wait until the log has passed the position: in an idle log nothing else would bring them there. */
-  async #moved(position: Promise<bigint>, signal: AbortSignal): Promise<bigint> {
-    const reached = await position;
-    await this.#relayed.source.watermarks.mark(MOVE_ON, signal);
-    return reached;
+  async #moved(position: Promise<bigint>, signal: AbortSignal): Promise<Said> {
+    const { source, epoch } = this.#relayed;
+    const reached = String(await position);
+    await source.watermarks.mark(MOVE_ON, signal);
+    return { position: reached, epoch: epoch() };
   }
 
   async #tables(signal: AbortSignal): Promise<Said> {
@@ -177,14 +182,19 @@ class Answering {
     return isSettled;
   }
 
-  async #rows(call: Extract<Call, { readonly kind: "range" | "keys" }>, signal: AbortSignal): Promise<Buffer> {
+  async #rows(call: RowCall, signal: AbortSignal): Promise<Buffer> {
     const table = this.#expectTable(call.table);
     const { rows } = this.#relayed.source;
-    const chunk =
-      call.kind === "keys"
-        ? await rows.readKeys(table, call.keys, signal)
-        : await rows.readRange(table, { after: call.after, where: null, ...scanLimit(call.scanRowCountMax) }, signal);
-    return written(chunk);
+    if (call.kind === "keys") return written(await rows.readKeys(table, call.keys, signal));
+    const where = call.kind === "matching" ? this.#allowed(call.where) : null;
+    const { after, scanRowCountMax } = call;
+    return written(await rows.readRange(table, { after, where, ...scanLimit(scanRowCountMax) }, signal));
+  }
+
+  /** A condition is SQL: the source runs it with the rights of this daemon's user. */
+  #allowed(where: string): string {
+    if (this.#takesConditions) return where;
+    throw kafkaError("MR3524", "blocked", "its sink with `format: log` takes no conditions (`conditions: true`)");
   }
 
   #expectTable({ id, fingerprint }: AskedTable): TableVersion {

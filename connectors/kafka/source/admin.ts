@@ -7,6 +7,7 @@ import { connect } from "../connect.ts";
 import { classify, kafkaError } from "../errors.ts";
 import type { Calls } from "./calls.ts";
 import type { SourceContext } from "./context.ts";
+import { crossEpoch } from "./crossing.ts";
 import { type Followed, LOSSES } from "./followed.ts";
 import { findLog, type Framed, framesFrom, lastOf } from "./log-topic.ts";
 import { Walk } from "./walk.ts";
@@ -23,9 +24,9 @@ export function logAdmin(context: SourceContext, calls: Calls, followed: Followe
     create: (request, signal) => create(context, { calls, followed }, request, signal),
     resume: async (identity, held, signal) => {
       followed.recall(identity);
-      await expectThere(context, { followed, identity, held }, signal);
-      return identity;
+      return await expectThere(context, { followed, identity, held }, signal);
     },
+    cross: (identity, places, signal) => crossEpoch(context, { calls, followed }, identity, places, signal),
     remember: (places) => followed.remember(places),
     health: async (signal) => {
       const { said } = await calls.ask({ kind: "health" }, signal);
@@ -71,14 +72,14 @@ interface Expected {
 }
 
 /**
- * Where this daemon stopped, the frames must go on without a gap, and the last one shows whether another epoch began or the
- * log lost its end. A gap further on is met by the stream, which then stops there.
+ * Where this daemon stopped, the frames must go on without a gap, and the last one shows whether the log lost its end. A gap
+ * further on is met by the stream, which then stops there. Returns the identity to store.
  */
 async function expectThere(
   context: SourceContext,
   { followed, identity, held }: Expected,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<LogIdentity> {
   const [offset, position] = [BigInt(identity["offset"] ?? 0), BigInt(identity["position"] ?? 0)];
   try {
     await using cluster = await connect(context.cluster, signal);
@@ -89,13 +90,15 @@ async function expectThere(
     const walk = new Walk({ epoch: held.from.epoch, commit: position, index: 0 });
     let byteCount = 0;
     for await (const { frame, message } of framesFrom(cluster, place, { from, until: stable }, signal)) {
+      if (followed.isLater(frame)) break;
       if (!followed.isEarlier(frame)) walk.step(frame, place.name);
       byteCount += message.length;
       if (byteCount > WALKED_BYTES_MAX) break;
     }
     const end = await lastOf(cluster, place, { from, until: stable }, signal);
-    if (end === null || followed.isEarlier(end)) return;
-    if (end.until.commit >= held.reached.commit) return;
+    if (end === null || followed.isEarlier(end)) return identity;
+    if (followed.isLater(end)) return followed.readingOn(identity, end);
+    if (end.until.commit >= held.reached.commit) return identity;
     throw kafkaError(
       "MR3521",
       "fatal",

@@ -10,7 +10,7 @@ import { RecordBatch } from "../client/record-batch.ts";
 import { TransactionalWriter } from "../client/transactions.ts";
 import { connect } from "../connect.ts";
 import { classify, kafkaError } from "../errors.ts";
-import { type Answer, BEGUN, type Call, readAnswer, type Request } from "../log/answers.ts";
+import { type Answer, BEGUN, type Call, isRowCall, readAnswer, type Request } from "../log/answers.ts";
 import { Assembly } from "../log/parts.ts";
 import { callTopics } from "../names.ts";
 import type { SourceContext } from "./context.ts";
@@ -56,7 +56,7 @@ export class Calls {
       const late = (): never => {
         throw notAnswered(this.#context);
       };
-      const timeoutMs = call.kind === "range" || call.kind === "keys" ? ROWS_MS_MAX : ANSWER_MS_MAX;
+      const timeoutMs = isRowCall(call) ? ROWS_MS_MAX : ANSWER_MS_MAX;
       const limits = { clock, signal, timeoutMs, late };
       return readAnswer(await withTimeout(asked.answered.promise, limits));
     } finally {

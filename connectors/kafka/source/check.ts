@@ -1,8 +1,8 @@
 import type { Finding } from "../../../src/core/contracts/connector.ts";
 import { connect } from "../connect.ts";
 import { classify } from "../errors.ts";
-import { shareName } from "../../../src/core/sharing/share.ts";
-import { callTopics, groupId, logTopic } from "../names.ts";
+import { aclFinding } from "../acls/script.ts";
+import { sourceAcls } from "../acls/source-acls.ts";
 import type { SourceContext } from "./context.ts";
 import { findLog } from "./log-topic.ts";
 import { kafkaSource } from "./source.ts";
@@ -12,7 +12,7 @@ import { failed, ok } from "../../kit/findings.ts";
 export async function check(context: SourceContext, signal: AbortSignal): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
   // What lacks may be one of them.
-  const acls = ok("kafka.acls", aclsOf(context));
+  const acls = aclFinding("source", sourceAcls(context));
   try {
     await using cluster = await connect(context.cluster, signal);
     const { name } = await findLog(cluster, context, signal);
@@ -30,18 +30,4 @@ export async function check(context: SourceContext, signal: AbortSignal): Promis
     await source.close();
   }
   return [...findings, acls];
-}
-
-function aclsOf({ naming, daemon, owner, share, cluster }: SourceContext): string {
-  const user = `--add --allow-principal 'User:${cluster().sasl?.username ?? "USER"}'`;
-  const { requests, answers } = callTopics(naming);
-  const asking = share === null ? `${daemon}-` : shareName(owner, "");
-  const id = `millrace-${naming.prefix}${naming.daemon}-requests-${asking}`;
-  const lines = [
-    `${user} --operation Read --operation Describe --topic '${logTopic(naming)}' --topic '${answers}'`,
-    `${user} --operation Write --operation Describe --topic '${requests}'`,
-    `${user} --operation Write --operation Describe --resource-pattern-type prefixed --transactional-id '${id}'`,
-    ...(share === null ? [] : [`${user} --operation Read --group '${groupId(naming, owner)}'`]),
-  ];
-  return `with an authorizer the source needs, by kafka-acls.sh: ${lines.join("; ")}`;
 }

@@ -39,6 +39,12 @@ export const sourceFactory: SourceFactory<KafkaSourceOptions> = {
     const { check } = await import("./check.ts");
     return await check(contextOf(context), signal);
   },
+  grants: async (context) => {
+    const { aclScripts } = await import("../acls/script.ts");
+    const { sourceAcls } = await import("../acls/source-acls.ts");
+    const own = contextOf(context);
+    return aclScripts(own.cluster(), sourceAcls(own));
+  },
   shareCount: ({ shares }) => shares,
   group: async (context, division) => {
     const { ShareGroup } = await import("../sharing/share-group.ts");
@@ -59,6 +65,7 @@ function contextOf(context: FactoryContext<KafkaSourceOptions>): SourceContext {
     captures: (name) => isShared(name) && (share === undefined || isInShare(name, share)),
     isShared,
     share: share ?? null,
+    isDivided: options.shares !== undefined,
     owner,
     chosenKey: chosenKey ?? (() => null),
   };

@@ -19,5 +19,7 @@ export interface SourceContext {
   readonly isShared: (table: TableName) => boolean;
   /** The part of the tables that this daemon has; null: all of them. */
   readonly share: Share | null;
+  /** Whether the tables have shares. */
+  readonly isDivided: boolean;
   readonly chosenKey: (table: TableName) => ChosenKey | null;
 }

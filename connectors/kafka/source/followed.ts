@@ -1,9 +1,13 @@
-import type { ErrorCode, MillraceError } from "../../../src/core/errors.ts";
+import type { Clock } from "../../../src/core/clock.ts";
+import { LogMoved } from "../../../src/core/contracts/log-admin.ts";
+import type { ErrorCode } from "../../../src/core/errors.ts";
+import { News } from "../../../src/core/news.ts";
 import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
 import type { Frame } from "../../../src/core/model/frame.ts";
 import { DIVISION, divisionText, type Share } from "../../../src/core/sharing/share.ts";
 import type { Position } from "../../../src/core/model/position.ts";
-import { kafkaError } from "../errors.ts";
+import type { Answer } from "../log/answers.ts";
+import { kafkaError, pages } from "../errors.ts";
 
 /** Numbers of the errors that say that the log does not go on where this daemon stopped. */
 export const LOSSES: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["MR3520", "MR3521"]);
@@ -14,8 +18,14 @@ interface LogPlace {
   readonly offset: bigint;
 }
 
+/** The key of a log's stored identity under which a daemon notes that it reads its epoch to the end, before a later one. */
+const READ_ON = "readOnBefore";
+
 /** How many places are remembered. Beyond it every second one is forgotten: a stream may begin earlier than it must. */
 const PLACES_MAX = 10_000;
+
+/** How long a stream waits at the end of its epoch for sinks to make durable what it has brought. */
+const DURABLE_MS_MAX = 20_000;
 
 /** The prefix of marks, as a stream shows them. */
 export const MARK_PREFIX = "millrace/log";
@@ -30,6 +40,11 @@ export class Followed {
   #epoch = 0;
   /** Ascending. */
   #places: LogPlace[] = [];
+  /** The later epoch that the log had when this daemon went on in its own one; null: none. */
+  #readOnBefore: number | null = null;
+  /** Every sink holds what is before it. */
+  #acknowledged = 0n;
+  readonly #news = new News();
 
   constructor(reader: string, share: Share | null) {
     this.#reader = `${reader}/`;
@@ -55,6 +70,7 @@ export class Followed {
     if (isSame && this.#places.length > 0) return;
     this.#topicId = topic;
     this.#epoch = Number(epoch);
+    this.#readOnBefore = identity[READ_ON] === undefined ? null : Number(identity[READ_ON]);
     this.#places = [{ position: BigInt(position), offset: BigInt(offset) }];
   }
 
@@ -63,17 +79,65 @@ export class Followed {
     if (this.#topicId === null && last !== null) this.#epoch = last.until.epoch;
   }
 
+  /** Of the capturing daemon, as far as this one has come; 0: unknown. */
+  get epoch(): number {
+    return this.#epoch;
+  }
+
+  isTopic(topicId: string): boolean {
+    return this.#topicId === null || topicId === this.#topicId;
+  }
+
   expectSame(topicId: string): void {
-    if (this.#topicId !== null && topicId !== this.#topicId) throw another("its topic was deleted and made again");
+    if (this.isTopic(topicId)) return;
+    throw kafkaError("MR3521", "fatal", "the log in Kafka is another one: its topic was deleted and made again");
   }
 
   /** True for a frame of an earlier epoch, which this daemon never has to read. */
-  isEarlier({ from, until }: Pick<Frame, "from" | "until">): boolean {
-    if (until.epoch < this.#epoch || this.#epoch === 0) return true;
-    if (from.epoch !== this.#epoch || until.epoch !== this.#epoch) {
-      throw another(`the capturing daemon is in epoch ${until.epoch}, and this log is of epoch ${this.#epoch}`);
+  isEarlier({ until }: Pick<Frame, "until">): boolean {
+    return until.epoch < this.#epoch || this.#epoch === 0;
+  }
+
+  /** True for a frame of a later epoch: the next start goes on there. */
+  isLater({ from, until }: Pick<Frame, "from" | "until">): boolean {
+    return this.#epoch !== 0 && Math.max(from.epoch, until.epoch) > this.#epoch;
+  }
+
+  /** Throws for a position of another epoch: this daemon has not come there yet, and it means nothing before. */
+  positionIn({ said: { position = "", epoch } }: Answer): bigint {
+    if (epoch === undefined || this.#epoch === 0 || epoch === this.#epoch) return BigInt(position);
+    throw kafkaError("MR3522", "retryable", otherEpoch(epoch, this.#epoch));
+  }
+
+  /** Whether this daemon has read its own epoch although the log had this one already. */
+  hasReadOn(epoch: number): boolean {
+    return this.#readOnBefore === epoch;
+  }
+
+  /** The identity to store. `last`: the log's last frame. */
+  readingOn(identity: LogIdentity, last: Frame): LogIdentity {
+    if (!this.isLater(last)) return identity;
+    this.#readOnBefore = last.until.epoch;
+    return { ...identity, [READ_ON]: String(last.until.epoch) };
+  }
+
+  acknowledged(commit: bigint): void {
+    if (commit <= this.#acknowledged) return;
+    this.#acknowledged = commit;
+    this.#news.tell();
+  }
+
+  /** Rejects when every sink holds what is before the position, at which another epoch follows, or after a while. */
+  async moved({ commit }: Position, frame: Frame, clock: Clock, signal: AbortSignal): Promise<never> {
+    const untilMs = clock.elapsed() + DURABLE_MS_MAX;
+    for (let told = this.#news.count; this.#acknowledged < commit; told = this.#news.count) {
+      const leftMs = untilMs - clock.elapsed();
+      if (leftMs <= 0) break;
+      await this.#news.after(told, clock, leftMs, signal);
     }
-    return false;
+    const { remedy: hint } = pages.MR3521;
+    const message = otherEpoch(frame.until.epoch, this.#epoch);
+    throw new LogMoved({ code: "MR3521", kind: "fatal", message, hint });
   }
 
   /** The offset at which a stream from this position can begin; null: unknown. */
@@ -103,7 +167,12 @@ export class Followed {
 
   identityOf(topic: string, epoch: number, { position, offset }: LogPlace): LogIdentity {
     const place = { topic, epoch: String(epoch), position: String(position), offset: String(offset) };
-    return this.#share === null ? place : { ...place, [DIVISION]: divisionText(this.#share.of) };
+    const readOn = this.#readOnBefore;
+    return {
+      ...place,
+      ...(this.#share === null ? {} : { [DIVISION]: divisionText(this.#share.of) }),
+      ...(readOn === null || readOn <= epoch ? {} : { [READ_ON]: String(readOn) }),
+    };
   }
 
   #placeBefore(commit: bigint): LogPlace | undefined {
@@ -111,6 +180,6 @@ export class Followed {
   }
 }
 
-function another(why: string): MillraceError {
-  return kafkaError("MR3521", "fatal", `the log in Kafka is another one: ${why}`);
+function otherEpoch(now: number, read: number): string {
+  return `the capturing daemon is in epoch ${now}, and this daemon reads what it wrote in epoch ${read}`;
 }

@@ -57,6 +57,36 @@ export async function lastOf(
   return null;
 }
 
+/** The first frame in a range of offsets; null: there is none. */
+export async function firstOf(
+  cluster: Cluster,
+  place: Place,
+  range: Range,
+  signal: AbortSignal,
+): Promise<Frame | null> {
+  for await (const { frame } of framesFrom(cluster, place, range, signal)) return frame;
+  return null;
+}
+
+/** The first frame of a later epoch, and the frame before it if that is there; null: there is no such frame. */
+export async function firstAfterEpoch(
+  cluster: Cluster,
+  place: Place,
+  { from, until }: Range,
+  epoch: number,
+  signal: AbortSignal,
+): Promise<{ readonly found: Framed; readonly before: Frame | null } | null> {
+  for (const near of backwards(from, until)) {
+    let before: Frame | null = null;
+    for await (const found of framesFrom(cluster, place, { from: near, until }, signal)) {
+      if (found.frame.until.epoch <= epoch) before = found.frame;
+      else if (before !== null || near === from) return { found, before };
+      else break;
+    }
+  }
+  return null;
+}
+
 /** The offset of a frame that begins at or before the position; without one, the range's first. */
 export async function offsetBefore(
   cluster: Cluster,

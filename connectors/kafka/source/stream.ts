@@ -59,7 +59,8 @@ export class FrameStream implements ChangeStream {
       const known = followed.offsetBefore(from.commit);
       // An offset that the topic no longer has, or not yet: whatever is missing shows as a gap between the positions.
       const isThere = known !== null && known >= first && known <= stable;
-      const isBefore = (frame: Frame) => !followed.isEarlier(frame) && frame.from.commit <= from.commit;
+      const isBefore = (frame: Frame) =>
+        !followed.isEarlier(frame) && !followed.isLater(frame) && frame.from.commit <= from.commit;
       const start = isThere ? known : await offsetBefore(cluster, place, all, isBefore, signal);
       const frames = (until: AbortSignal) => framesFrom(cluster, place, { from: start, until: null }, until);
       return new FrameStream(context, followed, options, { cluster, name: place.name, frames, from });
@@ -77,7 +78,7 @@ export class FrameStream implements ChangeStream {
         signal.throwIfAborted();
         const { value, done } = await this.#frames.next();
         if (done === true) throw kafkaError("MR3501", "aborted", "the stream is closed");
-        const block = await this.#blockOf(value);
+        const block = await this.#blockOf(value, signal);
         if (block !== null) return block;
       }
     } catch (error) {
@@ -91,8 +92,11 @@ export class FrameStream implements ChangeStream {
   }
 
   /** Null: it has nothing new. */
-  async #blockOf({ frame, last }: Framed): Promise<Block | null> {
+  async #blockOf({ frame, last }: Framed, signal: AbortSignal): Promise<Block | null> {
     if (this.#followed.isEarlier(frame)) return null;
+    if (this.#followed.isLater(frame)) {
+      return await this.#followed.moved(this.#walk.at, frame, this.#context.clock, signal);
+    }
     const step = this.#walk.step(frame, this.#name);
     if (step === null) return null;
     const { since, until } = step;
@@ -131,7 +135,9 @@ export class FrameStream implements ChangeStream {
   }
 
   /** Kafka keeps the log for as long as the topic says. */
-  acknowledge(): void {}
+  acknowledge(commit: bigint): void {
+    this.#followed.acknowledged(commit);
+  }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#over.end();

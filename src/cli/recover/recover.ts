@@ -9,7 +9,8 @@ import type { SinkReset, SourceRecord, StartedRecord, StateStore } from "../../c
 import { TableSelection } from "../../core/table-selection.ts";
 import { openSource, pinsOf } from "../../open-source.ts";
 import { keepHeapSmall } from "../../ops/heap.ts";
-import { askAgain } from "../../runtime/snapshot/snapshots.ts";
+import type { TableGenerations } from "../../core/contracts/catalog.ts";
+import { listComparisons } from "../../runtime/beyond-gap.ts";
 import { knownPlace } from "../../runtime/apply/standing.ts";
 import { alone } from "../alone.ts";
 import { auditedHere } from "../audit.ts";
@@ -25,7 +26,6 @@ import type { Session } from "../session.ts";
 
 /** Time for the source to say where its log ends. */
 const ANSWER_MS_MAX = 30_000;
-const REASON = "the log between was lost";
 
 export function addRecover({ program, action }: CommandLine): void {
   program
@@ -174,8 +174,7 @@ async function startNewLog(
     const { generations } = await source.catalog.tables(signal);
     const { listed, tables, keeps } = await list(config, state, chosen, generations);
     failpoint("recover.listed");
-    const reset: SinkReset = { to: log.position, anew: false, keeps };
-    await state.source.crossed(log.identity, log.position, new Map(chosen.map((name) => [name, reset])));
+    await state.source.crossed(log.identity, log.position, movedTo(log.position, keeps));
     return begun({ ...plan, tables, listed, position: source.positions.format(log.position.commit) });
   } finally {
     await source.close();
@@ -194,8 +193,12 @@ async function skipToEnd(
   const { generations } = await source.catalog.tables(signal);
   const to: Position = { epoch, commit: await source.log.tip(signal), index: 0 };
   const { listed, tables, keeps } = await list(config, state, chosen, generations);
-  await state.source.reset(new Map(chosen.map((name): [string, SinkReset] => [name, { to, anew: false, keeps }])));
+  await state.source.reset(movedTo(to, keeps));
   return begun({ ...plan, tables, listed, position: source.positions.format(to.commit) });
+}
+
+function movedTo(to: Position, keeps: Listed["keeps"]): ReadonlyMap<string, SinkReset> {
+  return new Map(Array.from(keeps, ([name, kept]) => [name, { to, anew: false, keeps: kept }]));
 }
 
 async function holdings(
@@ -212,26 +215,27 @@ async function holdings(
   });
 }
 
-/**
- * Lists the comparison of each table that a sink takes, whatever the sink holds of it. Invariant: a sink keeps no rows
- * that are not compared; a table that the state does not know is read as a whole.
- */
+interface Listed extends Pick<Recovery, "listed" | "tables"> {
+  /** By the sinks' names. */
+  readonly keeps: ReadonlyMap<string, NonNullable<SinkReset["keeps"]>>;
+}
+
+/** Lists the comparison of each table that a sink takes. A table that the state does not know is read as a whole. */
 async function list(
   config: RecoverConfig,
   state: StateStore,
   chosen: readonly string[],
-  generations: ReadonlyMap<string, string>,
-): Promise<Pick<Recovery, "listed" | "tables"> & { readonly keeps: NonNullable<SinkReset["keeps"]> }> {
+  generations: TableGenerations,
+): Promise<Listed> {
   const known = (await state.schemas.list()).filter(({ id }) => generations.has(id));
+  const keeps = new Map<string, NonNullable<SinkReset["keeps"]>>();
   for (const { name, tables } of config.sinks) {
     if (!chosen.includes(name)) continue;
     const selection = new TableSelection(tables);
     const ids = known.filter(({ schema, table }) => selection.matches(schema, table)).map(({ id }) => id);
-    const request = { sink: name, scope: { kind: "differences" }, reason: REASON, needed: true } as const;
-    await askAgain(state.refills, { ...request, tableIds: ids });
+    keeps.set(name, await listComparisons(state.refills, name, ids, generations));
   }
   const open = (await state.refills.list()).filter(({ scope }) => scope.kind === "differences");
-  const keeps = Object.fromEntries(known.map(({ id }) => [id, generations.get(id)!]));
   return { listed: open.map(({ id }) => id), tables: known.map(({ id }) => id), keeps };
 }
 
@@ -250,7 +254,8 @@ async function repairListed(
     missing = ["a daemon was started meanwhile and does the rest"];
   }
   const ended = await readState(config, ({ refills }) => refills.list(true));
-  const ours = ended.filter(({ id }) => listed.includes(id));
+  // The daemon drops the comparisons of a sink that holds no rows.
+  const ours = ended.filter(({ id, state }) => listed.includes(id) && state !== "cancelled");
   const mended = ours.flatMap(({ tableId, sink, rowsDone, state }) =>
     state === "done" ? [{ table: tableId, sink, rows: rowsDone }] : [],
   );

@@ -115,6 +115,11 @@ export interface Crossing {
   readonly end: bigint;
   /** By table id, the generation before and now; without tables for which that is uncertain. */
   readonly generations: ReadonlyMap<string, { readonly before: string; readonly now: string }>;
+  /**
+   * Present if changes may be missing between the two logs: every sink continues at `end`, keeps its rows of the tables that
+   * exist now (these are their generations), and is compared.
+   */
+  readonly compared?: TableGenerations;
 }
 
 /** The source has another log than the stored one: a new start asks `cross` whether the stream can continue in it. */

@@ -35,6 +35,8 @@ export interface SourceRelay {
 }
 
 export interface RelayedSource {
+  /** Of the positions that its log has now. */
+  readonly epoch: () => number;
   readonly source: Pick<Source, "log" | "admin" | "catalog" | "rows" | "watermarks">;
   /** Makes the source publish what it captures, and resolves when the tables that exist at the call are known. */
   readonly look: (signal: AbortSignal) => Promise<void>;

@@ -77,6 +77,8 @@ export interface SourceStatus extends SourceCounts {
   readonly retainedBytes: number | null;
   /** `retention.bytes`; null: no limit. Absent from a daemon of an earlier version. */
   readonly retainedBytesMax?: number | null;
+  /** True while `retention.policy: pauseSource` pauses reads beside the stream. Absent where no daemon runs, and like above. */
+  readonly readsPaused?: boolean;
   /** How many more bytes of log before the source drops what it keeps for us; null: it never does. */
   readonly safeBytes: number | null;
   /** Seconds until the source may drop log that a sink still needs; null: not by time. */

@@ -7,6 +7,7 @@ import { dashboardPage, PAGE_PATH } from "../dashboard/page.ts";
 import {
   AUDIT,
   DISCARD,
+  NUMBERED,
   QUERY,
   RECONCILE,
   REPLAY,
@@ -200,7 +201,8 @@ function addActions(app: FastifyInstance, port: AdminPort, entrance: Entrance): 
     const start = async () => ({ tables: await port.startSnapshot({ sinks, tables, where }) });
     return await port.audited(order, start, (started) => started);
   });
-  app.delete<{ Params: { id: string } }>("/api/v1/snapshots/:id", async (request) => {
+  const numbered = { schema: { params: NUMBERED } };
+  app.delete<{ Params: { id: string } }>("/api/v1/snapshots/:id", numbered, async (request) => {
     const id = Number(request.params.id);
     const cancel = async () => ({ cancelled: await port.cancelSnapshot(id) });
     return await port.audited(orderOf(request, "snapshot cancel", { id }), cancel, (done) => done);

@@ -54,6 +54,9 @@ export const AUDIT = z.object({
   limit: z.coerce.number().int().min(1).max(5_000).default(100).describe("The newest so many."),
 });
 
+/** The number of a read, in a path. */
+export const NUMBERED = z.object({ id: z.string().regex(/^[1-9]\d{0,14}$/, { error: "expected a number" }) });
+
 /** fastify's validator for a zod schema; its error names the field, never the value. */
 export function validatorOf({ schema }: { readonly schema: z.ZodType }) {
   return (given: unknown): { readonly value: unknown } | { readonly error: Error } => {

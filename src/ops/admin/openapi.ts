@@ -92,7 +92,7 @@ function actions(): object {
     "/api/v1/snapshots/{id}": {
       delete: {
         summary: "Cancels an unfinished one.",
-        parameters: [{ name: "id", in: "path", required: true, schema: { type: "integer" } }],
+        parameters: [{ name: "id", in: "path", required: true, schema: { type: "integer", minimum: 1 } }],
         responses: { 200: json({ type: "object", properties: { cancelled: BOOLEAN } }), default: REFUSED },
       },
     },

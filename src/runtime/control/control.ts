@@ -10,7 +10,7 @@ import { LagClock } from "./lag.ts";
 import { bytesBetween, statusOf } from "./status.ts";
 import { encodeMark } from "../stream/marks.ts";
 import type { Pipeline } from "../pipeline.ts";
-import { keepWithin, type KeptLogPolicy } from "../stream/kept-log.ts";
+import { holdsReads, keepWithin, type KeptLogPolicy } from "../stream/kept-log.ts";
 import type { SinkRunner } from "../apply/sink-runner.ts";
 import { cancelRefill, tryCondition } from "../snapshot/snapshots.ts";
 
@@ -72,8 +72,15 @@ export class Control {
   }
 
   #keepLog({ retainedBytes, tip }: LogHealth): void {
-    const { position: reached, runners, source } = this.#pipeline;
+    const { position: reached, runners, source, readHold } = this.#pipeline;
     if (this.#retention === null || reached === null) return;
+    const isHeld = holdsReads(this.#retention, retainedBytes, readHold.isOn);
+    if (readHold.set(isHeld)) {
+      this.#logger.warn(
+        { retainedBytes },
+        isHeld ? "reads beside the stream are paused" : "reads beside the stream go on",
+      );
+    }
     const bytesBehind = ({ commit }: Position): number => bytesBetween(source.positions, commit, tip) ?? 0;
     keepWithin(this.#retention, { retainedBytes, reached, bytesBehind }, runners, this.#logger);
   }
@@ -306,7 +313,7 @@ export class Control {
       missing.push(`table ${table} can't be read: ${error.code} ${error.message}`);
     if (unfinishedRefills > 0)
       missing.push(
-        `${unfinishedRefills} ${unfinishedRefills === 1 ? "read beside the stream is" : "reads beside the stream are"} not finished`,
+        `${unfinishedRefills} ${unfinishedRefills === 1 ? "read beside the stream is" : "reads beside the stream are"} not finished${this.#pipeline.readHold.isOn ? ", and paused: the source keeps too much log" : ""}`,
       );
     return missing;
   }

@@ -43,6 +43,7 @@ export async function statusOf(
       lagSeconds,
       ...healthOrNull(health),
       retainedBytesMax,
+      readsPaused: pipeline.readHold.isOn,
       error: sourceError,
       needsPerson: pipeline.sourceNeedsPerson,
       goneBack: goneBack === null ? null : { ...goneBack, until: source.positions.format(goneBack.until.commit) },

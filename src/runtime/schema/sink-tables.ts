@@ -40,9 +40,12 @@ export class SinkTables {
 
   /** The same for a sink that holds rows, and so also needs those that do not come from the log. */
   fills(sink: string, table: TableShape): boolean {
-    return (
-      this.flows(sink, table) && this.#takers.some((taker) => taker.sink.name === sink && taker.sink.form !== "log")
-    );
+    return this.holds(sink, table) && !this.#suspended.has(sink, table.id);
+  }
+
+  /** Whether the sink takes the table and holds rows. */
+  holds(sink: string, table: TableShape): boolean {
+    return this.#takers.some((taker) => taker.sink.name === sink && taker.sink.form !== "log" && taker.takes(table));
   }
 
   /** Ids of the tables that the sink takes and does not hold completely; `held`: its complete copies. */

@@ -11,6 +11,7 @@ import { Backlog } from "./backlog.ts";
 import { entry } from "../entry.ts";
 import type { FailingReads } from "./failing-reads.ts";
 import type { Lane } from "../stream/lane.ts";
+import type { ReadHold } from "../stream/read-hold.ts";
 import { type Asked, fittingKeys, type KeyReading, type RangeReading, type Reading } from "./readings.ts";
 import { ChunkReader } from "./refill-chunks.ts";
 import { RefillLedger } from "./refill-ledger.ts";
@@ -27,6 +28,7 @@ export interface RefillerParts {
   /** Notified when the stream has made progress, and when the list of reads changes. */
   readonly news: News;
   readonly lane: Lane;
+  readonly readHold: ReadHold;
   readonly source: Pick<Source, "log" | "rows" | "watermarks">;
   readonly state: StateStore;
   readonly gate: Pick<TableGate, "table" | "tables" | "columnFacts" | "isGone" | "suspend">;
@@ -163,14 +165,14 @@ export class Refiller {
     const changes = this.#changes;
     const isToCheck = this.#seen < changes || this.#isIdle;
     const listed = isToCheck ? await this.#listLacking() : await this.#ledger.list();
-    const unfinished = await this.#backlog.withoutVoid(listed);
-    const { open, keyCount } = unfinished;
-    this.#unfinished = keyCount + open.length;
+    const { open: left, keyCount } = await this.#backlog.withoutVoid(listed);
+    this.#unfinished = keyCount + left.length;
+    const open = this.#parts.readHold.isOn ? [] : left;
     // Invariant: before this, the changes are counted; otherwise a `wait` would end in between.
     this.#seen = changes;
-    this.#ledger.noteAhead(open);
+    this.#ledger.noteAhead(left);
     if (!this.failing.isEmpty) this.#reader.tryRefused(await this.#backlog.failing(open), signal);
-    return await this.#first(await this.#backlog.inTurn(unfinished, this.#inFlight.busy), signal);
+    return await this.#first(await this.#backlog.inTurn({ open, keyCount }, this.#inFlight.busy), signal);
   }
 
   /** Does the first work that is possible. A failure does not stop the others; its error is thrown only if all fail. */

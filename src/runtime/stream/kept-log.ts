@@ -5,7 +5,15 @@ import type { SinkRunner } from "../apply/sink-runner.ts";
 /** How much log the source may keep, and what happens beyond that. */
 export interface KeptLogPolicy {
   readonly byteCountMax: number;
-  readonly policy: "alarm" | "dropSink";
+  readonly policy: "alarm" | "pauseSource" | "dropSink";
+}
+
+/** Reads go on below this part of the limit, so that they do not stop and go on with each chunk. */
+const READ_AGAIN_BELOW = 0.9;
+
+/** Whether reads beside the stream wait from now on. */
+export function holdsReads({ byteCountMax, policy }: KeptLogPolicy, retainedBytes: number, isOn: boolean): boolean {
+  return policy === "pauseSource" && retainedBytes >= byteCountMax * (isOn ? READ_AGAIN_BELOW : 1);
 }
 
 export interface KeptLog {
