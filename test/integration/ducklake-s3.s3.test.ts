@@ -2,21 +2,13 @@
 import { expect, test } from "vitest";
 import { placeOf } from "../../connectors/duckdb/lake/place.ts";
 import { LakeSink } from "../../connectors/duckdb/lake/sink.ts";
+import { users } from "../conformance/sink-rows.ts";
 import { failure, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
-import { tableVersion } from "../support/blocks.ts";
 import { lakeTarget } from "../support/ducklake-target.ts";
 import { DEFAULT_FORM } from "../../connectors/duckdb/tables/form.ts";
 import { s3Gateway, type Way } from "../support/s3-gateway.ts";
 import { freshBucket } from "../support/services.ts";
 
-const users = tableVersion({
-  table: "users",
-  columns: [
-    ["id", "int4"],
-    ["name", "text"],
-  ],
-  key: ["id"],
-});
 const SECRETS = /wrong-secret|millracetestsecret/;
 /** More than the catalogue keeps itself. */
 const ROWS = 300;
@@ -26,7 +18,7 @@ test("wrong keys, no bucket, no server, a busy one and a wrong clock are told ap
   await using target = await lakeTarget("sqlite", DEFAULT_FORM, bucket);
   let way: Way = "pass";
   await using between = await s3Gateway(bucket.options.endpoint, () => way);
-  const rows = Array.from({ length: ROWS }, (_, i) => put([String(i), "a"]));
+  const rows = Array.from({ length: ROWS }, (_, i) => put([String(i), "a", null]));
   const sinkWith = (options: object, name = bucket.bucket): LakeSink => {
     const s3 = { ...bucket.options, ...options };
     const { catalog } = target.options.place;
