@@ -186,4 +186,26 @@ export const pages = {
     cause: "It is down, the network is interrupted, or it refuses the login. Millrace connects again by itself.",
     remedy: "Start it, or correct the URL in `catalog`.",
   },
+  MR3228: {
+    title: "S3 refuses the credentials of a lake",
+    cause:
+      "The keys in `s3` are wrong, have ended or may not read and write there; or there are none, and AWS' variables, profile and role give none either. The step is tried again.",
+    remedy: "Correct the keys, or grant s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket on the bucket.",
+  },
+  MR3229: {
+    title: "The bucket of a lake can't be used",
+    cause: "It does not exist, or is in another region or at another endpoint. The step is tried again.",
+    remedy:
+      "Correct `data`, `s3.region` and `s3.endpoint`. If the bucket is lost, remove the catalogue too and fill the lake again.",
+  },
+  MR3230: {
+    title: "S3 finds the machine's clock wrong",
+    cause: "S3 takes no request whose time is more than some minutes from its own. The step is tried again.",
+    remedy: "Set the machine's clock, and keep it right by NTP.",
+  },
+  MR3231: {
+    title: "The S3 that holds a lake's data can't be reached, or is busy",
+    cause: "It is down, the network is interrupted, or it asks for fewer requests. Millrace repeats the step.",
+    remedy: "Start it, or correct `s3.endpoint`.",
+  },
 } as const satisfies ErrorPages;

@@ -1,14 +1,14 @@
 import { resolve } from "node:path";
 import * as z from "zod";
 import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
-import type { FilesSettings, S3Settings } from "./settings.ts";
+import type { FilesSettings } from "./settings.ts";
+import { bucketOf, s3, S3_PATH, s3Refusal } from "../kit/bucket.ts";
 import { memoryLimit } from "../kit/duckdb.ts";
 
 const DURATION = /^(\d+)(s|m|h)$/;
 const DURATION_MS: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000 };
 const SIZE = /^(\d+)(KB|MB|GB)$/;
 const SIZE_BYTES: Readonly<Record<string, number>> = { KB: 1024, MB: 1024 ** 2, GB: 1024 ** 3 };
-const S3_PATH = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(\/.*)?$/;
 const AGE_MS_MAX = 24 * 3_600_000;
 const ROLL_BYTES_MAX = 4 * 1024 ** 3;
 
@@ -28,21 +28,6 @@ const roll = z.strictObject({
     .refine((ms) => ms >= 1_000 && ms <= AGE_MS_MAX, { error: "expected a duration from 1s to 24h" })
     .default(60_000)
     .describe("How long a change waits for its file. An idle sink looks with each `heartbeat`."),
-});
-
-const s3 = z.strictObject({
-  region: z.string().min(1).optional().describe("Default: AWS_REGION, else that of AWS' profile."),
-  endpoint: z.url().optional().describe("The server's URL, where it is not AWS."),
-  accessKeyId: z
-    .string()
-    .min(1)
-    .optional()
-    .describe("Default: as AWS' own programs find it: variables, profile, role."),
-  secretAccessKey: z.string().min(1).optional().describe("Belongs to `accessKeyId`."),
-  pathStyle: z
-    .boolean()
-    .default(false)
-    .describe("Whether the bucket is a part of the path, and not of the host's name."),
 });
 
 export const definition = z
@@ -66,13 +51,8 @@ export const definition = z
     ),
   })
   .superRefine(({ path, s3: given }, issues) => {
-    const refuse = (key: string, message: string): void => issues.addIssue({ code: "custom", path: [key], message });
-    if (/^[a-z0-9]+:\/\//i.test(path) && !S3_PATH.test(path))
-      refuse("path", "expected a folder, or s3://bucket/prefix");
-    if (given === undefined) return;
-    if (!S3_PATH.test(path)) refuse("s3", "has no use with a folder: `path` does not begin with s3://");
-    if ((given.accessKeyId === undefined) !== (given.secretAccessKey === undefined))
-      refuse("s3", "has one of `accessKeyId` and `secretAccessKey`: set both, or none");
+    const refused = s3Refusal("path", path, given);
+    if (refused !== undefined) issues.addIssue({ code: "custom", path: [refused.key], message: refused.message });
   });
 
 export type FilesOptions = z.output<typeof definition>;
@@ -101,27 +81,14 @@ function settingsOf({ name, folder, options }: SinkContext<FilesOptions>): Files
     roll: { rows: limits.rows, bytes: limits.bytes, ageMs: limits.age },
     memoryLimit,
     store: async () => {
-      const bucket = S3_PATH.exec(path);
-      if (bucket !== null) {
+      const bucket = bucketOf(path, options.s3);
+      if (bucket !== undefined) {
         const { S3Store } = await import("./store/s3.ts");
-        return new S3Store(bucketOf(bucket, options));
+        return new S3Store(bucket);
       }
       const { FolderStore } = await import("./store/folder.ts");
       return new FolderStore(resolve(folder, path));
     },
-  };
-}
-
-function bucketOf([, bucket = "", rest = ""]: RegExpExecArray, { s3: given }: FilesOptions): S3Settings {
-  const prefix = rest.replace(/^\/+|\/+$/g, "");
-  return {
-    bucket,
-    prefix: prefix === "" ? "" : `${prefix}/`,
-    region: given?.region,
-    endpoint: given?.endpoint,
-    accessKeyId: given?.accessKeyId,
-    secretAccessKey: given?.secretAccessKey,
-    pathStyle: given?.pathStyle ?? false,
   };
 }
 

@@ -3,16 +3,19 @@ import type { CatalogKind } from "../../connectors/duckdb/lake/place.ts";
 import { landed } from "../support/duckdb-landing.ts";
 import { FORMS, keptIn, refusal } from "../support/duckdb-target.ts";
 import { lakeTarget } from "../support/ducklake-target.ts";
+import type { FreshBucket } from "../support/services.ts";
 import { isLongForm } from "../support/service-suffixes.ts";
 import { type Part, sinkConformance } from "./sink.ts";
 
-/** `parts`: what the ordinary form runs, of a mirror. */
-export function lakeConformance(kind: CatalogKind, parts: readonly Part[]): void {
+/** `parts`: what the ordinary form runs, of a mirror. `bucket`: makes one for the data files. */
+export function lakeConformance(kind: CatalogKind, parts: readonly Part[], bucket?: () => Promise<FreshBucket>): void {
   for (const form of isLongForm() ? FORMS : FORMS.slice(0, 1)) {
     sinkConformance({
-      name: ["ducklake", kind, keptIn(form)].join(" ").trim(),
+      name: ["ducklake", kind, bucket === undefined ? "" : "in S3", keptIn(form)]
+        .filter((part) => part !== "")
+        .join(" "),
       form,
-      target: () => lakeTarget(kind, form),
+      target: async () => await lakeTarget(kind, form, await bucket?.()),
       landed,
       transactional: true,
       ...(isLongForm() ? {} : { only: parts }),

@@ -4,7 +4,8 @@ import type { TableName } from "../support/compare/compare.ts";
 import { MysqlPipeline } from "../support/mysql-pipeline.ts";
 import { hashedMysql, partialMysql } from "../support/rules-view.ts";
 import { mysqlFlavours } from "../support/services.ts";
-import { KEPT_KINDS, SINK_KINDS } from "../support/sink-set.ts";
+import { isLongForm } from "../support/service-suffixes.ts";
+import { KEPT_KINDS, LAKE_KINDS, SINK_KINDS } from "../support/sink-set.ts";
 
 const KEY = "a-key-of-the-tests-0123456789";
 
@@ -67,7 +68,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
   });
 
   beforeAll(async () => {
-    const kinds = [...SINK_KINDS, ...KEPT_KINDS];
+    const kinds = [...SINK_KINDS, ...KEPT_KINDS, ...(isLongForm() ? LAKE_KINDS : [])];
     pipeline = await MysqlPipeline.start(flavour, MADE, { kinds, rules: RULES, maskKey: KEY });
   });
   afterAll(async () => {

@@ -43,7 +43,7 @@ test("a server that is down and a login that is refused are told apart, without 
     const url = new URL(options.place.catalog);
     change(url);
     url.password = "hush-hush";
-    const sink = new LakeSink({ ...options, place: placeOf(url.href, options.place.data, "/") });
+    const sink = new LakeSink({ ...options, place: placeOf({ catalog: url.href, data: options.place.data }, "/") });
     const error = await failure(sink.open(1, timeout()));
     await sink.close();
     expect(`${error.message} ${error.hint} ${String(error.cause)} ${error.stack}`).not.toContain("hush-hush");

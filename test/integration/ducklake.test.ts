@@ -212,7 +212,7 @@ test("what is in the way is named", async () => {
       await sink.close();
     }
   };
-  const place = (catalog: string, data = folder.file("data")) => ({ place: placeOf(catalog, data, "/") });
+  const place = (catalog: string, data = folder.file("data")) => ({ place: placeOf({ catalog, data }, "/") });
   expect(await opening({ extensions: folder.path })).toMatchObject({ code: "MR3224", kind: "blocked" });
   expect(await opening(place(`sqlite:${folder.file("no/lake.db")}`))).toMatchObject({
     code: "MR3203",
@@ -223,7 +223,7 @@ test("what is in the way is named", async () => {
   const sink = target.makeSink();
   await sink.open(1, timeout());
   await sink.close();
-  const elsewhere = placeOf(`sqlite:${options.place.catalog}`, folder.file("elsewhere"), "/");
+  const elsewhere = placeOf({ catalog: `sqlite:${options.place.catalog}`, data: folder.file("elsewhere") }, "/");
   expect(await opening({ place: elsewhere })).toMatchObject({ code: "MR3225", kind: "fatal" });
 });
 

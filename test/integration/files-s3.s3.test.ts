@@ -1,15 +1,15 @@
 /** The store of a files sink in a bucket: what it does when S3 refuses, is away, answers late, or loses an answer. */
-import { createServer, request as httpRequest, type Server } from "node:http";
 import { writeFileSync } from "node:fs";
 import { CreateMultipartUploadCommand, ListMultipartUploadsCommand } from "@aws-sdk/client-s3";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { definition, factory } from "../../connectors/files/config.ts";
-import type { S3Settings } from "../../connectors/files/settings.ts";
+import type { BucketSettings } from "../../connectors/kit/bucket.ts";
 import { S3Store } from "../../connectors/files/store/s3.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
 import { tableVersion } from "../support/blocks.ts";
 import { fieldsOf, plainOf, readJson } from "../support/json-text.ts";
 import { quietLog } from "../support/quiet-log.ts";
+import { s3Gateway } from "../support/s3-gateway.ts";
 import { type FreshBucket, freshBucket, removeBucket, s3Client } from "../support/services.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { failure, progressAt, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
@@ -23,7 +23,7 @@ const users = tableVersion({
   key: ["id"],
 });
 
-function storeIn({ bucket, options }: FreshBucket, other: Partial<S3Settings> = {}): S3Store {
+function storeIn({ bucket, options }: FreshBucket, other: Partial<BucketSettings> = {}): S3Store {
   return new S3Store({ bucket, prefix: "changes/", ...options, ...other });
 }
 
@@ -90,62 +90,35 @@ test("a bucket that goes away is noticed, with an error that names it", async ()
   await sink.close();
 });
 
-/** Passes requests on; `decide` may answer in the server's place, or drop the answer. */
-async function gateway(endpoint: string, decide: (method: string, path: string) => "pass" | "busy" | "lose" | "late") {
-  const target = new URL(endpoint);
-  const server: Server = createServer((incoming, outgoing) => {
-    const way = decide(incoming.method ?? "", incoming.url ?? "");
-    if (way === "busy") {
-      incoming.resume();
-      outgoing.writeHead(503, { "content-type": "application/xml" });
-      outgoing.end("<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>");
-      return;
-    }
-    const passed = httpRequest(
-      {
-        host: target.hostname,
-        port: target.port,
-        method: incoming.method,
-        path: incoming.url,
-        headers: incoming.headers,
-      },
-      (answer) => {
-        if (way === "lose") {
-          answer.resume();
-          answer.once("end", () => incoming.socket.destroy());
-          return;
-        }
-        setTimeout(
-          () => {
-            outgoing.writeHead(answer.statusCode ?? 500, answer.headers);
-            answer.pipe(outgoing);
-          },
-          way === "late" ? 300 : 0,
-        );
-      },
-    );
-    passed.once("error", () => incoming.socket.destroy());
-    incoming.pipe(passed);
-  });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const address = server.address();
-  if (address === null || typeof address === "string") throw new Error("the gateway has no port");
-  return {
-    // The host is a part of the signature.
-    url: `http://127.0.0.1:${address.port}`,
-    async [Symbol.asyncDispose]() {
-      server.closeAllConnections();
-      await new Promise((resolve) => server.close(resolve));
-    },
-  };
-}
+test("a clock that is an hour wrong is put right by the server's; where that does not help, the error says so and nothing is lost", async () => {
+  await using bucket = await freshBucket();
+  vi.useFakeTimers({ toFake: ["Date"], now: Date.now() - 3_600_000 });
+  try {
+    await using store = storeIn(bucket);
+    expect(await store.create("_millrace/at", [Buffer.from("another time")], timeout())).toBe(true);
+  } finally {
+    vi.useRealTimers();
+  }
+  let isWrong = false;
+  await using between = await s3Gateway(bucket.options.endpoint, () => (isWrong ? "skewed" : "pass"));
+  const sink = await sinkIn(bucket, { endpoint: between.url });
+  await sink.open(1, timeout());
+  isWrong = true;
+  const error = await failure(sink.apply(step(10n, "1"), new Reports(), timeout()));
+  expect({ code: error.code, kind: error.kind }).toEqual({ code: "MR4213", kind: "blocked" });
+  isWrong = false;
+  await sink.open(1, timeout());
+  await sink.apply(step(10n, "1"), new Reports(), timeout());
+  await sink.close();
+  expect(await dataKeys(bucket)).toHaveLength(1);
+});
 
 const CHANGES = 8;
 
 test("a busy, slow server that loses answers: each change is in the files once", async () => {
   await using bucket = await freshBucket();
   let count = 0;
-  await using between = await gateway(bucket.options.endpoint, (method) => {
+  await using between = await s3Gateway(bucket.options.endpoint, (method) => {
     count++;
     if (count % 7 === 0) return "busy";
     if (method === "PUT" && count % 5 === 0) return "lose";

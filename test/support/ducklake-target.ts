@@ -7,8 +7,9 @@ import { type CatalogKind, placeOf } from "../../connectors/duckdb/lake/place.ts
 import { LakeSink, type LakeSinkOptions } from "../../connectors/duckdb/lake/sink.ts";
 import { DEFAULT_FORM, type TargetForm } from "../../connectors/duckdb/tables/form.ts";
 import type { SinkTarget } from "../conformance/sink.ts";
-import { freshDatabase } from "./services.ts";
+import { emptyBucket, type FreshBucket, freshDatabase } from "./services.ts";
 import { onStore, quote, readerOf, type RunSql } from "./duckdb-target.ts";
+import { eventually } from "./waiting.ts";
 import { temporaryFolder } from "./temporary-folder.ts";
 
 const EXTENSIONS = await duckdbExtensions();
@@ -20,22 +21,32 @@ export interface LakeTarget extends SinkTarget {
   readonly query: RunSql;
 }
 
-/** Runs SQL in a lake whose catalogue is this SQLite file, as another program. */
-export async function runInLake(catalog: string, sql: string): Promise<void> {
+/** Runs statements in a lake whose catalogue is this SQLite file, as another program, while the daemon may have it open. */
+export async function runInLake(catalog: string, ...statements: readonly string[]): Promise<void> {
   const instance = await DuckDBInstance.create(":memory:", { allow_unsigned_extensions: "true", threads: "2" });
   const connection = await instance.connect();
   for (const name of ["ducklake", "sqlite_scanner"]) {
     await connection.run(`LOAD '${EXTENSIONS}/${name}.duckdb_extension'`);
   }
-  await connection.run(`ATTACH 'ducklake:sqlite:${catalog}' AS lake (META_BUSY_TIMEOUT 5000); USE lake; ${sql}`);
+  await connection.run(`ATTACH 'ducklake:sqlite:${catalog}' AS lake (META_BUSY_TIMEOUT 5000); USE lake`);
+  // Of two writers at the same moment one is refused.
+  for (const sql of statements) await eventually(async () => void (await connection.run(sql)));
   connection.disconnectSync();
   instance.closeSync();
 }
 
-export async function lakeTarget(kind: CatalogKind, form: TargetForm = DEFAULT_FORM): Promise<LakeTarget> {
+/** `bucket`: where the data files are. Default: a folder. */
+export async function lakeTarget(
+  kind: CatalogKind,
+  form: TargetForm = DEFAULT_FORM,
+  bucket?: FreshBucket,
+): Promise<LakeTarget> {
   const folder = temporaryFolder();
   const database = kind === "postgres" ? await freshDatabase() : null;
-  const place = placeOf(database?.url ?? `${kind}:${folder.file("lake.db")}`, folder.file("data"), "/");
+  const catalog = database?.url ?? `${kind}:${folder.file("lake.db")}`;
+  const data =
+    bucket === undefined ? { data: folder.file("data") } : { data: `s3://${bucket.bucket}/lake`, s3: bucket.options };
+  const place = placeOf({ catalog, ...data }, "/");
   const options = { place, extensions: EXTENSIONS, memoryLimit: "256MB", threads: 2, maintenance: null };
   const query: RunSql = (sql) => onStore(Lake.acquire(options), sql);
   const nameIn = (table: { schema: string; table: string }) => `lake.${quote(table.schema)}.${quote(table.table)}`;
@@ -48,6 +59,7 @@ export async function lakeTarget(kind: CatalogKind, form: TargetForm = DEFAULT_F
     },
     ...readerOf(query, "lake", form),
     async wipe() {
+      if (bucket !== undefined) await emptyBucket(bucket);
       if (database !== null) {
         await database.query("drop schema public cascade; create schema public");
         return;
@@ -75,6 +87,7 @@ export async function lakeTarget(kind: CatalogKind, form: TargetForm = DEFAULT_F
     },
     async [Symbol.asyncDispose]() {
       folder[Symbol.dispose]();
+      await bucket?.[Symbol.asyncDispose]();
       await database?.[Symbol.asyncDispose]();
     },
   };

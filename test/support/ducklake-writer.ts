@@ -13,7 +13,7 @@ async function write(catalog: string, data: string, lease: number): Promise<void
   const { signal } = new AbortController();
   const sink = new LakeSink({
     name: "lake",
-    place: placeOf(catalog, data, "/"),
+    place: placeOf({ catalog, data }, "/"),
     extensions: await duckdbExtensions(),
     memoryLimit: "256MB",
     threads: 2,

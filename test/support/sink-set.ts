@@ -34,8 +34,8 @@ export const COLUMN_KINDS = ["clickhouse", "clickhouse-soft", "clickhouse-histor
 export type PlainKind = (typeof SINK_KINDS)[number];
 /** A log of changes: what a test compares are the rows that they leave. */
 export const LOG_KINDS = ["files"] as const;
-/** The same in a bucket. */
-export const BUCKET_KINDS = ["files-s3"] as const;
+/** The same, and a lake, in a bucket. */
+export const BUCKET_KINDS = ["files-s3", "ducklake-s3"] as const;
 export type SinkKind =
   | PlainKind
   | (typeof KEPT_KINDS)[number]
@@ -193,6 +193,15 @@ export class SinkSet implements AsyncDisposable {
         const path = `s3://${bucket.bucket}/changes`;
         this.config[kind] = { kind: "files", path, s3: bucket.options, roll: { rows: 400, age: "1s" } };
         this.#addresses.push(() => ({ kind: "files", bucket, path: "changes" }));
+        return;
+      }
+      case "ducklake-s3": {
+        const bucket = (this.bucket = await freshBucket());
+        this.#owned.push(bucket);
+        const files = { catalog: `sqlite:./${kind}.db`, data: `s3://${bucket.bucket}/lake`, s3: bucket.options };
+        const maintenance = { every: "10s", keepSnapshots: "20s" };
+        this.config[kind] = { kind: "ducklake", ...files, maintenance, extensions: await duckdbExtensions() };
+        this.#addresses.push((folder) => ({ kind: "ducklake", catalog: join(folder, `${kind}.db`), bucket }));
         return;
       }
       case "kafka": {

@@ -22,7 +22,7 @@ const DRIVERS: Readonly<Record<string, readonly string[]>> = {
   postgres: ["pg", "pg-logical-replication"],
   mysql: ["mysql2"],
   clickhouse: ["@clickhouse/client"],
-  duckdb: ["@duckdb/node-api"],
+  duckdb: ["@duckdb/node-api", "@aws-sdk/client-s3"],
   elasticsearch: ["@elastic/transport"],
   redis: ["ioredis"],
   kafka: ["@platformatic/kafka", "undici"],

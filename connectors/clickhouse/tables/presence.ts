@@ -11,7 +11,7 @@ import type { TableLayout } from "./layout.ts";
 
 interface Facts {
   readonly uuid: string;
-  /** When its definition changed last. */
+  /** When its definition changed last, in whole seconds. "": so lately that it may change again in the same second. */
   readonly defined: string;
   /** Deleted rows count too: this sink removes no row. */
   readonly hasRows: boolean;
@@ -76,7 +76,7 @@ export class Presence {
       if (now?.uuid !== before.uuid) lost.push({ tableId, what: "dropped, renamed or replaced" });
       else if (before.hasRows && !now.hasRows && !now.expires) lost.push({ tableId, what: "emptied" });
       else {
-        if (now.defined !== before.defined) altered.push(layout);
+        if (now.defined === "" || now.defined !== before.defined) altered.push(layout);
         this.#known.set(layout.sqlName, { layout, facts: now });
       }
     }
@@ -105,7 +105,7 @@ async function lookUpFacts(
 ): Promise<ReadonlyMap<string, Facts>> {
   const databases = [...new Set(targets.map(({ database }) => quoteLiteral(database)))];
   const rows = await client.rows(
-    "SELECT database, name, toString(uuid), toString(metadata_modification_time), " +
+    "SELECT database, name, toString(uuid), if(metadata_modification_time < now() - 1, toString(metadata_modification_time), ''), " +
       "total_rows > 0, position(engine_full, ' TTL ') > 0 FROM system.tables " +
       `WHERE database IN (${databases.join(", ")}) AND engine LIKE '%MergeTree'`,
     signal,

@@ -4,7 +4,8 @@ import { deletes, mode } from "../../kit/row-form.ts";
 import type { SinkContext, SinkFactory } from "../../../src/core/contracts/connector.ts";
 import { memoryLimit, threads } from "../memory-keys.ts";
 import { DURATION, parseDurationMs } from "../../../src/core/values/quantities.ts";
-import { CATALOG, DATA, placeOf, shownCatalog } from "./place.ts";
+import { s3, s3Refusal } from "../../kit/bucket.ts";
+import { CATALOG, placeOf, shownCatalog } from "./place.ts";
 import type { LakeSinkOptions } from "./sink.ts";
 
 const DAY_MS = 86_400_000;
@@ -19,7 +20,7 @@ function duration(atLeastMs: number, atMostMs: number) {
     });
 }
 
-export const definition = z.object({
+const fields = z.object({
   catalog: z
     .string()
     .regex(CATALOG, {
@@ -28,7 +29,8 @@ export const definition = z.object({
     .describe(
       "Where the lake's catalogue is: sqlite:FILE, postgres://… (parameters as for psql), or duckdb:FILE, which no other process can read meanwhile.",
     ),
-  data: z.string().regex(DATA, { error: "expected a folder" }).describe("The folder of the lake's data files."),
+  data: z.string().min(1).describe("The folder of the lake's data files, or `s3://bucket/prefix`."),
+  s3: s3.optional().describe("Of the bucket, for `data` that begin with s3://."),
   schema: z.string().min(1).optional().describe("Put all tables into this schema. Default: the source's schemas."),
   deletes,
   mode,
@@ -53,13 +55,18 @@ export const definition = z.object({
     .describe("A folder with DuckDB's extensions (NAME.duckdb_extension). Default: DuckDB fetches them once."),
 });
 
+export const definition = fields.superRefine(({ data, s3: given }, issues) => {
+  const refused = s3Refusal("data", data, given);
+  if (refused !== undefined) issues.addIssue({ code: "custom", path: [refused.key], message: refused.message });
+});
+
 export type Options = z.infer<typeof definition>;
 
 function sinkOptions({ name, folder, options, dropsColumns }: SinkContext<Options>): LakeSinkOptions {
-  const { catalog, data, extensions, memoryLimit, threads, schema, deletes, mode, maintenance } = options;
+  const { extensions, memoryLimit, threads, schema, deletes, mode, maintenance } = options;
   return {
     name,
-    place: placeOf(catalog, data, folder),
+    place: placeOf(options, folder),
     extensions: extensions === undefined ? undefined : resolve(folder, extensions),
     memoryLimit,
     threads,

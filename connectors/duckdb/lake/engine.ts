@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
 import { classify, driverKind, duckdbError } from "../errors.ts";
 import { quoteIdentifier, quoteLiteral } from "../names.ts";
+import { openBucket } from "./bucket.ts";
 import type { LakePlace } from "./place.ts";
 
 /** The name under which the lake is attached. */
@@ -45,6 +46,7 @@ export async function startEngine(settings: LakeSettings, access: Access): Promi
     const connection = await instance.connect();
     try {
       for (const name of extensionsFor(place)) await loadExtension(connection, name, extensions);
+      if (place.bucket !== null) await openBucket(connection, place.bucket);
       await connection.run(attachSql(place, access));
     } finally {
       connection.disconnectSync();
@@ -66,10 +68,11 @@ export function isNoLake(error: unknown): boolean {
   );
 }
 
-function extensionsFor({ kind }: LakePlace): readonly string[] {
+function extensionsFor({ kind, bucket }: LakePlace): readonly string[] {
   const names = ["ducklake"];
   if (kind === "sqlite") names.push("sqlite_scanner");
   if (kind === "postgres") names.push("postgres_scanner");
+  if (bucket !== null) names.push("httpfs");
   return names;
 }
 

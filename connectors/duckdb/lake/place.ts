@@ -1,6 +1,7 @@
 /** Where a lake's catalogue and data are. */
 import { existsSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
+import { bucketOf, type BucketSettings, type S3Options } from "../../kit/bucket.ts";
 
 export type CatalogKind = "sqlite" | "duckdb" | "postgres";
 
@@ -8,20 +9,30 @@ export interface LakePlace {
   readonly kind: CatalogKind;
   /** A file's absolute path, or the URL of a database. */
   readonly catalog: string;
-  /** An absolute path; ends with a slash. */
+  /** An absolute path, or `s3://bucket/prefix`; ends with a slash. */
   readonly data: string;
+  /** Null: the data are in a folder. */
+  readonly bucket: BucketSettings | null;
 }
 
 export const CATALOG = /^(?:(?:sqlite|duckdb):.|postgres(?:ql)?:\/\/.)/;
-export const DATA = /^(?!\w+:\/\/)./;
 
-export function placeOf(catalog: string, data: string, folder: string): LakePlace {
+export interface WrittenPlace {
+  readonly catalog: string;
+  readonly data: string;
+  readonly s3?: S3Options | undefined;
+}
+
+/** `folder`: paths are relative to it. */
+export function placeOf({ catalog, data, s3 }: WrittenPlace, folder: string): LakePlace {
   const kind = catalog.slice(0, catalog.indexOf(":"));
+  const bucket = bucketOf(data, s3);
   const isFile = kind === "sqlite" || kind === "duckdb";
   return {
     kind: isFile ? kind : "postgres",
     catalog: isFile ? realPath(resolve(folder, catalog.slice(kind.length + 1))) : catalog,
-    data: withSlash(resolve(folder, data)),
+    data: bucket === undefined ? withSlash(resolve(folder, data)) : `s3://${bucket.bucket}/${bucket.prefix}`,
+    bucket: bucket ?? null,
   };
 }
 

@@ -4,7 +4,48 @@ import type { Rule } from "../rule.ts";
 const POSTGRES =
   /Unable to connect to Postgres|Failed to (?:execute|prepare|copy) .*Postgres|server closed the connection|terminating connection|connection to server/i;
 
+/** S3's answers, as DuckDB prints them: their codes are what tells them apart. */
+const S3_RULES: readonly Rule[] = [
+  {
+    text: /HTTP Error[^]*(?:RequestTimeTooSkewed|RequestExpired)/,
+    code: "MR3230",
+    kind: "blocked",
+    says: (doing) => `S3 finds this machine's clock wrong (${doing})`,
+    hint: "set the clock, and keep it by NTP",
+  },
+  {
+    text: /HTTP Error[^]*(?:NoSuchBucket|PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraint|HTTP (?:code )?301)/,
+    code: "MR3229",
+    kind: "blocked",
+    says: (doing) => `the bucket of the lake's data can't be used (${doing})`,
+    hint: "see whether it exists, and that `s3.region` and `s3.endpoint` are right",
+  },
+  {
+    text: /HTTP Error[^]*(?:SignatureDoesNotMatch|InvalidAccessKeyId|XAdminUserNotFound|AccessDenied|ExpiredToken|InvalidToken|HTTP (?:code )?40[13])/,
+    code: "MR3228",
+    kind: "blocked",
+    says: (doing) => `S3 refuses the credentials of the lake (${doing})`,
+    hint: "correct `s3.accessKeyId` and `s3.secretAccessKey`, or give the user s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket",
+  },
+  {
+    text: / error for HTTP [A-Z]+ to |HTTP Error[^]*(?:SlowDown|HTTP (?:code )?(?:5\d\d|429))/,
+    code: "MR3231",
+    kind: "retryable",
+    reason: "lost",
+    says: (doing) => `the S3 that holds the lake's data can't be reached, or is busy (${doing})`,
+    hint: "see whether it runs, and `s3.endpoint`",
+  },
+  {
+    text: /CredentialsProviderError|Could not load credentials|Region is missing/,
+    code: "MR3228",
+    kind: "blocked",
+    says: (doing) => `no credentials or region for the lake's bucket were found (${doing})`,
+    hint: "set `s3.accessKeyId`, `s3.secretAccessKey` and `s3.region`, or AWS' own variables, profile or role",
+  },
+];
+
 export const LAKE_RULES: readonly Rule[] = [
+  ...S3_RULES,
   {
     text: /DATA_PATH parameter .* does not match/,
     code: "MR3225",
@@ -13,11 +54,11 @@ export const LAKE_RULES: readonly Rule[] = [
     hint: "set `data` to the folder with which the lake was made",
   },
   {
-    text: /\.parquet"?: No such file|\.parquet.*does not exist/,
+    text: /\.parquet"?: No such file|\.parquet.*does not exist|HTTP Error[^]*\.parquet[^]*(?:NoSuchKey|HTTP (?:code )?404)/,
     code: "MR3226",
     kind: "blocked",
     says: (doing) => `a data file of the lake is missing (${doing})`,
-    hint: "put the folder `data` back, or fill a new lake: millrace snapshot start --sink NAME",
+    hint: "put the files in `data` back, or fill a new lake: millrace snapshot start --sink NAME",
   },
   {
     text: /Unable to connect to Postgres[^]*(?:authentication failed|no pg_hba|role "|database ")/,

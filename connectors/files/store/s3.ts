@@ -15,7 +15,7 @@ import {
   UploadPartCommand,
 } from "@aws-sdk/client-s3";
 import { filesError } from "../errors.ts";
-import type { S3Settings } from "../settings.ts";
+import type { BucketSettings } from "../../kit/bucket.ts";
 import { answerOf, classifyS3 } from "./s3-faults.ts";
 import type { Store } from "./store.ts";
 
@@ -34,7 +34,7 @@ export class S3Store implements Store {
   readonly #prefix: string;
   #scratch: string | null = null;
 
-  constructor({ bucket, prefix, region, endpoint, accessKeyId, secretAccessKey, pathStyle }: S3Settings) {
+  constructor({ bucket, prefix, region, endpoint, accessKeyId, secretAccessKey, pathStyle }: BucketSettings) {
     this.place = `s3://${bucket}/${prefix}`;
     this.#bucket = bucket;
     this.#prefix = prefix;

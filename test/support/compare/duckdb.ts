@@ -11,6 +11,7 @@ import { type DuckDBConnection, DuckDBInstance, type Json } from "@duckdb/node-a
 import type { ColumnType } from "../../../src/core/model/types.ts";
 import { duckdbExtensions } from "../../../scripts/services/duckdb-extensions.ts";
 import { landed } from "../duckdb-landing.ts";
+import type { FreshBucket } from "../services.ts";
 import { temporaryFolder } from "../temporary-folder.ts";
 import { eventually } from "../waiting.ts";
 import { type Kept, liveRows } from "./live-rows.ts";
@@ -36,14 +37,21 @@ export interface LakeSinkAddress {
   readonly catalog: string;
   readonly schema?: string;
   readonly kept?: Kept;
+  /** Where the data files are, if not in a folder. */
+  readonly bucket?: FreshBucket;
 }
 
-export async function lakeReader({ catalog, schema, kept }: LakeSinkAddress): Promise<SinkReader> {
+export async function lakeReader({ catalog, schema, kept, bucket }: LakeSinkAddress): Promise<SinkReader> {
   const instance = await DuckDBInstance.create(":memory:", { allow_unsigned_extensions: "true", threads: "2" });
   const connection = await instance.connect();
   const extensions = await duckdbExtensions();
-  for (const name of ["ducklake", "sqlite_scanner"]) {
+  for (const name of ["ducklake", "sqlite_scanner", "httpfs"]) {
     await connection.run(`LOAD '${extensions}/${name}.duckdb_extension'`);
+  }
+  if (bucket !== undefined) {
+    const { endpoint, region, accessKeyId, secretAccessKey } = bucket.options;
+    const login = `KEY_ID '${accessKeyId}', SECRET '${secretAccessKey}', REGION '${region}', ENDPOINT '${new URL(endpoint).host}'`;
+    await connection.run(`CREATE TEMPORARY SECRET (TYPE s3, ${login}, URL_STYLE 'path', USE_SSL false)`);
   }
   await connection.run(`ATTACH 'ducklake:sqlite:${catalog}' AS lake (READ_ONLY, META_BUSY_TIMEOUT 5000); USE lake`);
   return readerOver({ instance, connection }, schema, kept, () => undefined);

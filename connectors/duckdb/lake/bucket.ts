@@ -1,0 +1,52 @@
+/** How DuckDB reaches the bucket in which a lake's data files are. */
+import type { DuckDBConnection } from "@duckdb/node-api";
+import type { BucketSettings } from "../../kit/bucket.ts";
+import { quoteLiteral } from "../names.ts";
+
+/** What DuckDB holds in memory of each file that it uploads is a ten-thousandth of this. */
+const FILE_MAX = "50GB";
+
+interface Login {
+  readonly accessKeyId: string;
+  readonly secretAccessKey: string;
+  readonly sessionToken?: string | undefined;
+}
+
+/** Gives the engine the bucket's login, for this bucket only. The extension `httpfs` is loaded. */
+export async function openBucket(connection: DuckDBConnection, settings: BucketSettings): Promise<void> {
+  const { bucket, endpoint, pathStyle } = settings;
+  const { login, region } = await found(settings);
+  const server = endpoint === undefined ? undefined : new URL(endpoint);
+  const options: Readonly<Record<string, string | undefined>> = {
+    SCOPE: `s3://${bucket}/`,
+    KEY_ID: login.accessKeyId,
+    SECRET: login.secretAccessKey,
+    SESSION_TOKEN: login.sessionToken,
+    REGION: region,
+    ENDPOINT: server === undefined ? undefined : server.host + server.pathname.replace(/\/+$/, ""),
+    URL_STYLE: pathStyle ? "path" : "vhost",
+    USE_SSL: String(server?.protocol !== "http:"),
+  };
+  const list = Object.entries(options).flatMap(([name, value]) =>
+    value === undefined ? [] : [`${name} ${quoteLiteral(value)}`],
+  );
+  await connection.run(`SET GLOBAL s3_uploader_max_filesize = ${quoteLiteral(FILE_MAX)}`);
+  await connection.run(`CREATE OR REPLACE TEMPORARY SECRET millrace (TYPE s3, ${list.join(", ")})`);
+}
+
+/** What the options do not say is looked for where AWS' own programs look. Temporary logins are asked for at each opening. */
+async function found({
+  accessKeyId,
+  secretAccessKey,
+  region,
+}: BucketSettings): Promise<{ readonly login: Login; readonly region: string }> {
+  const given = accessKeyId === undefined || secretAccessKey === undefined ? null : { accessKeyId, secretAccessKey };
+  if (given !== null && region !== undefined) return { login: given, region };
+  const { S3Client } = await import("@aws-sdk/client-s3");
+  const client = new S3Client(region === undefined ? {} : { region });
+  try {
+    return { login: given ?? (await client.config.credentials()), region: await client.config.region() };
+  } finally {
+    client.destroy();
+  }
+}

@@ -1,0 +1,66 @@
+/** The options of a bucket in S3, for every sink that writes there. */
+import * as z from "zod";
+
+export const S3_PATH = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(\/.*)?$/;
+
+export const s3 = z.strictObject({
+  region: z.string().min(1).optional().describe("Default: AWS_REGION, else that of AWS' profile."),
+  endpoint: z.url().optional().describe("The server's URL, where it is not AWS."),
+  accessKeyId: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("Default: as AWS' own programs find it: variables, profile, role."),
+  secretAccessKey: z.string().min(1).optional().describe("Belongs to `accessKeyId`."),
+  pathStyle: z
+    .boolean()
+    .default(false)
+    .describe("Whether the bucket is a part of the path, and not of the host's name."),
+});
+
+export type S3Options = z.output<typeof s3>;
+
+/** Of a bucket, as S3's clients name them; what is not given comes from the environment, as with the AWS command line. */
+export interface BucketSettings {
+  readonly bucket: string;
+  /** Empty, or it ends with a slash. */
+  readonly prefix: string;
+  readonly region: string | undefined;
+  readonly endpoint: string | undefined;
+  readonly accessKeyId: string | undefined;
+  readonly secretAccessKey: string | undefined;
+  readonly pathStyle: boolean;
+}
+
+/** What is wrong with the options, given the path in `key`; undefined: nothing. */
+export function s3Refusal(
+  key: string,
+  path: string,
+  given: S3Options | undefined,
+): { readonly key: string; readonly message: string } | undefined {
+  if (/^[a-z0-9]+:\/\//i.test(path) && !S3_PATH.test(path))
+    return { key, message: "expected a folder, or s3://bucket/prefix" };
+  if (given === undefined) return undefined;
+  if (!S3_PATH.test(path))
+    return { key: "s3", message: `has no use with a folder: \`${key}\` does not begin with s3://` };
+  if ((given.accessKeyId === undefined) !== (given.secretAccessKey === undefined))
+    return { key: "s3", message: "has one of `accessKeyId` and `secretAccessKey`: set both, or none" };
+  return undefined;
+}
+
+/** Undefined: the path is a folder. */
+export function bucketOf(path: string, given: S3Options | undefined): BucketSettings | undefined {
+  const found = S3_PATH.exec(path);
+  if (found === null) return undefined;
+  const [, bucket = "", rest = ""] = found;
+  const prefix = rest.replace(/^\/+|\/+$/g, "");
+  return {
+    bucket,
+    prefix: prefix === "" ? "" : `${prefix}/`,
+    region: given?.region,
+    endpoint: given?.endpoint,
+    accessKeyId: given?.accessKeyId,
+    secretAccessKey: given?.secretAccessKey,
+    pathStyle: given?.pathStyle ?? false,
+  };
+}

@@ -1,0 +1,58 @@
+/** A lake in a bucket that S3 does not give: each cause has a number of its own, nothing is lost, and no secret is told. */
+import { expect, test } from "vitest";
+import { placeOf } from "../../connectors/duckdb/lake/place.ts";
+import { LakeSink } from "../../connectors/duckdb/lake/sink.ts";
+import { users } from "../conformance/sink-rows.ts";
+import { failure, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
+import { lakeTarget } from "../support/ducklake-target.ts";
+import { DEFAULT_FORM } from "../../connectors/duckdb/tables/form.ts";
+import { s3Gateway, type Way } from "../support/s3-gateway.ts";
+import { freshBucket } from "../support/services.ts";
+
+const SECRETS = /wrong-secret|millracetestsecret/;
+/** More than the catalogue keeps itself. */
+const ROWS = 300;
+
+test("wrong keys, no bucket, no server, a busy one and a wrong clock are told apart, and the step is done afterwards", async () => {
+  const bucket = await freshBucket();
+  await using target = await lakeTarget("sqlite", DEFAULT_FORM, bucket);
+  let way: Way = "pass";
+  await using between = await s3Gateway(bucket.options.endpoint, () => way);
+  const rows = Array.from({ length: ROWS }, (_, i) => put([String(i), "a", null]));
+  const sinkWith = (options: object, name = bucket.bucket): LakeSink => {
+    const s3 = { ...bucket.options, ...options };
+    const { catalog } = target.options.place;
+    const place = placeOf({ catalog: `sqlite:${catalog}`, data: `s3://${name}/lake`, s3 }, "/");
+    return new LakeSink({ ...target.options, place });
+  };
+  let lease = 1;
+  const apply = async (sink: LakeSink): Promise<void> => {
+    try {
+      await sink.open(lease++, timeout());
+      await sink.prepare([users], timeout());
+      await sink.apply(rowsStep(10n, [users, rows]), new Reports(), timeout());
+    } finally {
+      await sink.close();
+    }
+  };
+  const cases = [
+    ["pass", { secretAccessKey: "wrong-secret" }, "MR3228", "blocked"],
+    ["pass", { accessKeyId: "nobody" }, "MR3228", "blocked"],
+    ["pass", { endpoint: "http://127.0.0.1:1" }, "MR3231", "retryable"],
+    ["busy", { endpoint: between.url }, "MR3231", "retryable"],
+    ["skewed", { endpoint: between.url }, "MR3230", "blocked"],
+  ] as const;
+  for (const [now, options, code, kind] of cases) {
+    way = now;
+    const found = await failure(apply(sinkWith(options)));
+    expect({ options, code: found.code, kind: found.kind }).toEqual({ options, code, kind });
+    for (const text of [found.message, found.hint, String(found.cause)]) expect(text).not.toMatch(SECRETS);
+  }
+  way = "pass";
+  const sink = sinkWith({ endpoint: between.url });
+  expect(await sink.look(timeout())).toBeNull();
+  await apply(sink);
+  expect(await target.readRows(users)).toHaveLength(ROWS);
+  const held = await target.makeSink().look(timeout());
+  expect(held?.position.commit).toBe(11n);
+});
