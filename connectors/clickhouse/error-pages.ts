@@ -121,4 +121,11 @@ export const pages = {
     remedy:
       "Use ClickHouse 24.8 or newer; `millrace check` tells the version. With `cluster`: the cluster must exist on the server (`system.clusters`), with the macros {shard} and {replica}.",
   },
+  MR4118: {
+    title: "Table taken over by another daemon",
+    cause:
+      "Another daemon, or another sink, has prepared the same table since. Two that write to one table hide each other's rows, so the one that came first suspends the table in this sink. The other tables go on.",
+    remedy:
+      "Decide who writes the table. For the other one set another `schema` in the sink, or exclude the table in the sink's `tables`; or stop that daemon. Then run `millrace snapshot start --tables TABLE --sink SINK` here: the table is read again, and is this daemon's.",
+  },
 } as const;

@@ -17,6 +17,7 @@ export const OF_ONE_TABLE: ReadonlySet<string> = new Set<ClickhouseErrorCode>([
   "MR4108",
   "MR4109",
   "MR4117",
+  "MR4118",
 ]);
 
 type Meaning = readonly [code: ClickhouseErrorCode, kind: ErrorKind, what: string];
@@ -97,6 +98,15 @@ interface Parts {
 
 export function clickhouseError(parts: Parts): MillraceError {
   return new MillraceError({ hint: pages[parts.code].remedy, ...parts });
+}
+
+export function takenOver(table: string, sqlName: string, successor: string): MillraceError {
+  return clickhouseError({
+    code: "MR4118",
+    kind: "fatal",
+    message: `${sqlName} belongs to ${successor} now (daemon and sink), which has prepared it since`,
+    table,
+  });
 }
 
 export function stopped(cause?: unknown): MillraceError {

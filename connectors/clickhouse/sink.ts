@@ -15,7 +15,7 @@ import type { Logger } from "../../src/core/contracts/telemetry.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { Client, type ClientSettings } from "./client.ts";
-import { classify, clickhouseError, isGone, stopped } from "./errors.ts";
+import { classify, clickhouseError, isGone, stopped, takenOver } from "./errors.ts";
 import { ClickhouseInspection } from "./inspect/inspect.ts";
 import { ProgressRow } from "./progress.ts";
 import type { Placement, TargetForm } from "./tables/form.ts";
@@ -64,7 +64,7 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
     this.form = settings.form.mode;
     this.#settings = settings;
     const { schema, form, placement, dropsColumns } = settings;
-    this.#targets = new Targets({ schema, form, placement, dropsColumns, logger });
+    this.#targets = new Targets({ owner: ownerOf(settings), schema, form, placement, dropsColumns, logger });
   }
 
   target(table: TableVersion): string {
@@ -89,6 +89,12 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
   async missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
     return await this.#work("looking for tables", signal, (client, until) =>
       this.#targets.missing(client, tables, until),
+    );
+  }
+
+  async foreign(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
+    return await this.#work("looking for tables", signal, (client, until) =>
+      this.#targets.foreign(client, tables, until),
     );
   }
 
@@ -151,13 +157,18 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
 
   async #expectTables(client: Client, signal: AbortSignal): Promise<void> {
     const lost = await this.#targets.lost(client, signal);
+    const taken = lost.find((one) => one.what === "taken over");
+    if (taken !== undefined) {
+      this.#targets.leave(taken.layout);
+      throw takenOver(taken.layout.table.id, taken.layout.sqlName, taken.successor);
+    }
     const [first] = lost;
     if (first === undefined) return;
     throw clickhouseError({
       code: "MR4114",
       kind: "reopen",
-      message: `the table of ${first.tableId} was ${first.what} in ClickHouse, by somebody else`,
-      lostTables: lost.map(({ tableId }) => tableId),
+      message: `the table of ${first.layout.table.id} was ${first.what} in ClickHouse, by somebody else`,
+      lostTables: lost.map(({ layout }) => layout.table.id),
     });
   }
 
@@ -193,8 +204,7 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
   }
 
   #stored(client: Client): ProgressRow {
-    const { daemon, name, placement } = this.#settings;
-    return new ProgressRow(client, `${daemon}/${name}`, placement);
+    return new ProgressRow(client, ownerOf(this.#settings), this.#settings.placement);
   }
 
   #opened(): ProgressRow {
@@ -215,4 +225,9 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
       throw classify(error, doing, until);
     }
   }
+}
+
+/** The name of the sink's checkpoint, and of who writes a table. */
+function ownerOf({ daemon, name }: ClickhouseSinkSettings): string {
+  return `${daemon}/${name}`;
 }

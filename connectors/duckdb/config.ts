@@ -17,9 +17,11 @@ export const definition = z.object({
 
 export type Options = z.infer<typeof definition>;
 
-function sinkOptions({ name, folder, options, dropsColumns }: SinkContext<Options>): DuckdbSinkOptions {
+function sinkOptions({ name, daemon, folder, options, dropsColumns }: SinkContext<Options>): DuckdbSinkOptions {
   const { path, memoryLimit, threads, schema, deletes, mode } = options;
-  return { name, path: resolve(folder, path), memoryLimit, threads, schema, form: { deletes, mode }, dropsColumns };
+  const owner = `${daemon}/${name}`;
+  const form = { deletes, mode };
+  return { name, owner, path: resolve(folder, path), memoryLimit, threads, schema, form, dropsColumns };
 }
 
 /** The real path of a file that may not exist yet, and whose folder may be a link. */

@@ -15,7 +15,7 @@ import type {
   TargetRows,
 } from "../../src/core/contracts/sink.ts";
 import type { PreparedTarget } from "./tables/ddl.ts";
-import { classify, duckdbError, isInvalidated, stopped } from "./errors.ts";
+import { classify, duckdbError, isInvalidated, stopped, takenOver } from "./errors.ts";
 import type { TargetForm } from "./tables/form.ts";
 import { targetKey } from "./names.ts";
 import type { TableLayout } from "./write/layout.ts";
@@ -26,7 +26,7 @@ import { Targets } from "./tables/targets.ts";
 import { expelSql, highestVersion, versionedTables } from "./tables/versioned-rows.ts";
 import { readTextRows } from "./write/text-rows.ts";
 import { inTransaction } from "./write/transaction.ts";
-import { tablesIn } from "./tables/existing.ts";
+import { type NotedTable, tablesIn } from "./tables/existing.ts";
 
 /**
  * An upsert reads whole columns of each group of 2,048 rows that it touches: the larger a step, the less a row costs
@@ -36,6 +36,8 @@ const BATCH = { rowCountMax: 100_000, byteCountMax: 8 * 1024 * 1024 } as const;
 
 export interface EngineSinkOptions {
   readonly name: string;
+  /** See TargetNote. */
+  readonly owner?: string | undefined;
   /** The schema for all tables; undefined: the source's schemas. */
   readonly schema: string | undefined;
   /** See SinkContext. */
@@ -72,12 +74,12 @@ export abstract class EngineSink<S extends Store>
   #closed = false;
   #inFlight: Promise<unknown> = Promise.resolve();
 
-  constructor({ name, schema, dropsColumns }: EngineSinkOptions, form: TargetForm) {
+  constructor({ name, owner, schema, dropsColumns }: EngineSinkOptions, form: TargetForm) {
     this.name = name;
     this.targetForm = form;
     this.form = form.mode;
     const onPrepared = (layout: TableLayout, { hasExact }: PreparedTarget) => this.#steps.hasExact(layout, hasExact);
-    this.targets = new Targets({ name, schema, form, dropsColumns, onPrepared });
+    this.targets = new Targets({ name, owner, schema, form, dropsColumns, onPrepared });
   }
 
   /** Deleted rows that still occupy space in the target. */
@@ -165,6 +167,13 @@ export abstract class EngineSink<S extends Store>
     });
   }
 
+  async foreign(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
+    return await this.#work("looking for tables", signal, async () => {
+      const { connection, store } = this.opened();
+      return await this.targets.foreign(connection, store.catalogue, tables);
+    });
+  }
+
   async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     const doing = tables.length === 1 ? `preparing ${tables[0]!.id}` : `preparing ${tables.length} tables`;
     await this.#work(doing, signal, async () => {
@@ -243,7 +252,13 @@ export abstract class EngineSink<S extends Store>
       this.opened().store.verifyPlace();
       const there = await this.#tablesThere();
       for (const [target, tableId] of this.targets.owners) {
-        if (there.has(target)) continue;
+        const found = there.get(target);
+        const successor = found === undefined ? null : this.targets.successor(found);
+        if (successor !== null) {
+          this.targets.forget([target]);
+          throw takenOver(tableId, successor);
+        }
+        if (found !== undefined) continue;
         throw duckdbError({
           code: "MR3214",
           kind: "reopen",
@@ -290,10 +305,10 @@ export abstract class EngineSink<S extends Store>
     return new ProgressRow(this.name, store.catalogue, this.targetForm);
   }
 
-  /** Target keys of all tables there. */
-  async #tablesThere(): Promise<ReadonlySet<string>> {
+  /** By target key: all tables there. */
+  async #tablesThere(): Promise<ReadonlyMap<string, NotedTable>> {
     const { connection, store } = this.opened();
-    return new Set((await tablesIn(connection, store.catalogue)).map(targetKey));
+    return new Map((await tablesIn(connection, store.catalogue)).map((table) => [targetKey(table.name), table]));
   }
 
   async #connect(): Promise<void> {

@@ -29,7 +29,8 @@ export const pages = {
     cause:
       "The progress in the file is not what this process wrote last, or carries a higher lease number: another daemon " +
       "has opened the sink since. Nothing was written.",
-    remedy: "Nothing has to be repaired. Make sure that one daemon runs for this configuration, and start it again.",
+    remedy:
+      "Nothing has to be repaired. Make sure that one daemon runs for this configuration, and start it again. Two daemons that write other tables of one lake need other names for their sinks.",
   },
   MR3205: {
     title: "Millrace did not create the table with the target's name",
@@ -207,5 +208,12 @@ export const pages = {
     title: "The S3 that holds a lake's data can't be reached, or is busy",
     cause: "It is down, the network is interrupted, or it asks for fewer requests. Millrace repeats the step.",
     remedy: "Start it, or correct `s3.endpoint`.",
+  },
+  MR3232: {
+    title: "Table of a lake taken over by another daemon",
+    cause:
+      "Another daemon, or another sink, has prepared the same table since. Two that write to one table remove and hide each other's rows, so the one that came first suspends the table in this sink. The other tables go on.",
+    remedy:
+      "Decide who writes the table. For the other one set another `schema` in the sink, or exclude the table in the sink's `tables`; or stop that daemon. Then run `millrace snapshot start --tables TABLE --sink SINK` here: the table is read again, and is this daemon's.",
   },
 } as const satisfies ErrorPages;

@@ -1,6 +1,7 @@
 import { type ErrorKind, type ErrorReason, findMillraceError, MillraceError } from "../../src/core/errors.ts";
 import { LAKE_RULES } from "./lake/rules.ts";
 import type { DuckdbErrorCode, Rule } from "./rule.ts";
+import { pages } from "./error-pages.ts";
 
 export { area, pages } from "./error-pages.ts";
 
@@ -44,6 +45,16 @@ export function stopped(): MillraceError {
   return duckdbError({ code: "MR3215", kind: "aborted", message: STOPPED });
 }
 
+export function takenOver(table: string, successor: string): MillraceError {
+  return duckdbError({
+    code: "MR3232",
+    kind: "fatal",
+    message: `the target of ${table} belongs to ${successor} now (daemon and sink), which has prepared it since`,
+    hint: pages.MR3232.remedy,
+    table,
+  });
+}
+
 /** Failures of one table while it is prepared: they do not concern the sink's other tables. */
 export const OF_ONE_TABLE: ReadonlySet<string> = new Set<DuckdbErrorCode>([
   "MR3205",
@@ -53,6 +64,7 @@ export const OF_ONE_TABLE: ReadonlySet<string> = new Set<DuckdbErrorCode>([
   "MR3209",
   "MR3214",
   "MR3222",
+  "MR3232",
 ]);
 
 /** DuckDB's messages contain cell values and staged rows, so only the kind of error is kept as the cause. */

@@ -22,6 +22,7 @@ function layout(parts: Partial<TableLayout> = {}): TableLayout {
     form: { deletes: "hard", mode: "mirror" },
     placement: { cluster: undefined, fsync: false },
     dropsColumns: false,
+    owner: "shop/warehouse",
     ...parts,
   });
 }

@@ -140,7 +140,7 @@ test.each([
 describe("how a target goes on", () => {
   const wantedOf = (table: TableVersion) =>
     table.columns.map(({ name, identity, native }) => ({ name, identity, type: native }));
-  const note = noteOf(OLD, wantedOf(OLD));
+  const note = noteOf(OLD, wantedOf(OLD), undefined);
   const following = (to: TableVersion, found = ["id", "a", "b"], noted: typeof note | null = note) =>
     follow(found, noted, to, wantedOf(to), (_, i) => to.columns[i]!.native === "text");
 

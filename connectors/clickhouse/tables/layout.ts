@@ -24,9 +24,11 @@ export interface TableLayout {
   readonly key: readonly LayoutColumn[];
   /** Whether the target drops columns that the table no longer has. */
   readonly dropsColumns: boolean;
+  /** See TargetNote. */
+  readonly owner: string;
 }
 
-export type LayoutParts = Pick<TableLayout, "target" | "form" | "placement" | "dropsColumns">;
+export type LayoutParts = Pick<TableLayout, "target" | "form" | "placement" | "dropsColumns" | "owner">;
 
 export function layoutOf(table: TableVersion, parts: LayoutParts): TableLayout {
   const columns = table.columns.map((source, i): LayoutColumn => {

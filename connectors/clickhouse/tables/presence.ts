@@ -1,9 +1,9 @@
 /**
  * Checks that written tables still are what they were. A dropped, renamed or replaced table has another UUID under its
  * name, or none; one that somebody emptied has no rows, although this sink removes none; one that somebody altered has
- * another time of its definition.
+ * another time of its definition. Another daemon that takes a table over alters it, because it writes its name there.
  */
-import { lostColumns } from "../../../src/core/targets/following.ts";
+import { lostColumns, successorOf } from "../../../src/core/targets/following.ts";
 import type { Client } from "../client.ts";
 import { quoteLiteral, sqlNameOf, type TargetName } from "../names.ts";
 import { lookUpTargets } from "./existing.ts";
@@ -25,10 +25,9 @@ interface Known {
 }
 
 /** A table that is no longer what it was. */
-export interface Lost {
-  readonly tableId: string;
-  readonly what: "dropped, renamed or replaced" | "emptied" | "robbed of columns";
-}
+export type Lost =
+  | { readonly layout: TableLayout; readonly what: "dropped, renamed or replaced" | "emptied" | "robbed of columns" }
+  | { readonly layout: TableLayout; readonly what: "taken over"; readonly successor: string };
 
 export class Presence {
   /** By name in SQL. */
@@ -62,39 +61,44 @@ export class Presence {
     this.#known.clear();
   }
 
-  /** Prepared tables that lost what was written to them. */
+  /** Prepared tables that lost what was written to them, or that another daemon writes now. */
   async lost(client: Client, signal: AbortSignal): Promise<readonly Lost[]> {
     const all = [...this.#known.values()];
     if (all.length === 0) return [];
     const targets = all.map(({ layout }) => layout.target);
     const there = await lookUpFacts(client, targets, signal);
     const lost: Lost[] = [];
-    const altered: TableLayout[] = [];
+    const suspects: TableLayout[] = [];
     for (const { layout, facts: before } of all) {
-      const tableId = layout.table.id;
       const now = there.get(layout.sqlName);
-      if (now?.uuid !== before.uuid) lost.push({ tableId, what: "dropped, renamed or replaced" });
-      else if (before.hasRows && !now.hasRows && !now.expires) lost.push({ tableId, what: "emptied" });
-      else {
-        if (now.defined === "" || now.defined !== before.defined) altered.push(layout);
-        this.#known.set(layout.sqlName, { layout, facts: now });
-      }
+      if (now?.uuid !== before.uuid) lost.push({ layout, what: "dropped, renamed or replaced" });
+      else if (before.hasRows && !now.hasRows && !now.expires) lost.push({ layout, what: "emptied" });
+      else if (now.defined === "" || now.defined !== before.defined) suspects.push(layout);
     }
-    return [...lost, ...(await robbed(client, altered, signal))];
+    lost.push(...(await altered(client, suspects, signal)));
+    const names = new Set(lost.map(({ layout }) => layout.sqlName));
+    for (const { layout } of all) {
+      const facts = there.get(layout.sqlName);
+      if (facts !== undefined && !names.has(layout.sqlName)) this.#known.set(layout.sqlName, { layout, facts });
+    }
+    return lost;
   }
 }
 
-async function robbed(client: Client, layouts: readonly TableLayout[], signal: AbortSignal): Promise<readonly Lost[]> {
+async function altered(client: Client, layouts: readonly TableLayout[], signal: AbortSignal): Promise<readonly Lost[]> {
   const there = await lookUpTargets(
     client,
     layouts.map(({ target }) => target),
     signal,
   );
-  const isRobbed = ({ sqlName, table }: TableLayout): boolean => {
-    const existing = there.get(sqlName);
-    return existing !== undefined && lostColumns([...existing.columns.keys()], existing.note, table).length > 0;
-  };
-  return layouts.filter(isRobbed).map(({ table }) => ({ tableId: table.id, what: "robbed of columns" }));
+  return layouts.flatMap((layout): Lost[] => {
+    const existing = there.get(layout.sqlName);
+    if (existing === undefined) return [];
+    const successor = successorOf(layout.owner, existing.note);
+    if (successor !== null) return [{ layout, what: "taken over", successor }];
+    const isRobbed = lostColumns([...existing.columns.keys()], existing.note, layout.table).length > 0;
+    return isRobbed ? [{ layout, what: "robbed of columns" }] : [];
+  });
 }
 
 /** By `sqlNameOf`. A query of all tables in these databases is shorter than one of many names. */

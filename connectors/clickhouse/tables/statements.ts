@@ -75,5 +75,5 @@ export function wantedColumns(layout: TableLayout): readonly WantedColumn[] {
 }
 
 export function noteText(layout: TableLayout): string {
-  return encodeNote(noteOf(layout.table, wantedColumns(layout)));
+  return encodeNote(noteOf(layout.table, wantedColumns(layout), layout.owner));
 }

@@ -5,10 +5,10 @@ import { aboutTable, findMillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
-import { lostColumns } from "../../../src/core/targets/following.ts";
+import { lostColumns, successorOf } from "../../../src/core/targets/following.ts";
 import type { Client } from "../client.ts";
 import { classify, clickhouseError, OF_ONE_TABLE } from "../errors.ts";
-import { OWN_PREFIX, quoteIdentifier, sqlNameOf, targetOf, viewOf } from "../names.ts";
+import { OWN_PREFIX, quoteIdentifier, sqlNameOf, type TargetName, targetOf, viewOf } from "../names.ts";
 import { type ExistingTarget, lookUpTargets } from "./existing.ts";
 import { carriesTarget, expectMode, followTable } from "./follow.ts";
 import type { Placement, TargetForm } from "./form.ts";
@@ -18,6 +18,8 @@ import { createSql, onCluster } from "./statements.ts";
 import { isOurView, viewFor } from "./view.ts";
 
 export interface TargetsOptions {
+  /** See TargetNote. */
+  readonly owner: string;
   readonly schema: string | undefined;
   readonly form: TargetForm;
   readonly placement: Placement;
@@ -48,9 +50,9 @@ export class Targets {
 
   /** For a version that need not be prepared. */
   layoutFor(table: TableVersion): TableLayout {
-    const { schema, form, placement, dropsColumns } = this.#options;
+    const { owner, schema, form, placement, dropsColumns } = this.#options;
     const target = targetOf(table, schema);
-    return layoutOf(table, { target, form, placement, dropsColumns: dropsColumns?.(table) ?? false });
+    return layoutOf(table, { target, form, placement, owner, dropsColumns: dropsColumns?.(table) ?? false });
   }
 
   /** Targets are looked up again at their next preparation. */
@@ -135,8 +137,8 @@ export class Targets {
   }
 
   /**
-   * Existing targets get the form that the options request now. Returns the tables whose target is missing, or lost
-   * columns.
+   * Existing targets get the form that the options request now. Returns the tables whose target is missing, lost columns,
+   * or was taken over by another daemon.
    */
   async missing(
     client: Client,
@@ -147,7 +149,7 @@ export class Targets {
     const missing: TableVersion[] = [];
     for (const table of tables) {
       const existing = there.get(this.key(table));
-      if (existing === undefined || existing.isView || isRobbed(table, existing)) {
+      if (existing === undefined || existing.isView || this.#isRobbed(table, existing)) {
         // What is reported here must not be reported again by `lost`.
         this.#presence.forget(this.key(table));
         missing.push(table);
@@ -160,12 +162,31 @@ export class Targets {
     return missing;
   }
 
+  /** See TargetPresence. */
+  async foreign(
+    client: Client,
+    tables: readonly TableVersion[],
+    signal: AbortSignal,
+  ): Promise<readonly TableVersion[]> {
+    const there = await this.#lookUp(client, tables, signal);
+    return tables.filter((table) => {
+      const target = this.#nameOf(table);
+      const note = target === null ? undefined : there.get(sqlNameOf(target))?.note;
+      return successorOf(this.#options.owner, note ?? null) !== null;
+    });
+  }
+
   /** Rows were written there. */
   filled(layout: TableLayout): void {
     this.#presence.filled(layout);
   }
 
-  /** Prepared tables that lost what was written to them. */
+  /** The table is left to whoever writes it now. */
+  leave(layout: TableLayout): void {
+    this.#presence.forget(layout.sqlName);
+  }
+
+  /** See Presence. */
   async lost(client: Client, signal: AbortSignal): Promise<readonly Lost[]> {
     return await this.#presence.lost(client, signal);
   }
@@ -177,23 +198,28 @@ export class Targets {
     return await carriesTarget(client, [this.layoutFor(from), this.layoutFor(to)], existing, signal);
   }
 
+  #isRobbed(table: TableVersion, { columns, form, note }: ExistingTarget): boolean {
+    if (form === null) return false;
+    return successorOf(this.#options.owner, note) !== null || lostColumns([...columns.keys()], note, table).length > 0;
+  }
+
   /** Tables that exist, with their views. */
   async #lookUp(client: Client, tables: readonly TableVersion[], signal: AbortSignal) {
     const names = tables.flatMap((table) => {
-      try {
-        const target = targetOf(table, this.#options.schema);
-        return [target, viewOf(target)];
-      } catch {
-        // Its own preparation says so.
-        return [];
-      }
+      const target = this.#nameOf(table);
+      return target === null ? [] : [target, viewOf(target)];
     });
     return await lookUpTargets(client, names, signal);
   }
-}
 
-function isRobbed(table: TableVersion, { columns, form, note }: ExistingTarget): boolean {
-  return form !== null && lostColumns([...columns.keys()], note, table).length > 0;
+  /** Null: it can't have that name, as its own preparation says. */
+  #nameOf(table: TableVersion): TargetName | null {
+    try {
+      return targetOf(table, this.#options.schema);
+    } catch {
+      return null;
+    }
+  }
 }
 
 function refuseOwnColumns(table: TableVersion): void {

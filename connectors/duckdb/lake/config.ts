@@ -62,10 +62,11 @@ export const definition = fields.superRefine(({ data, s3: given }, issues) => {
 
 export type Options = z.infer<typeof definition>;
 
-function sinkOptions({ name, folder, options, dropsColumns }: SinkContext<Options>): LakeSinkOptions {
+function sinkOptions({ name, daemon, folder, options, dropsColumns }: SinkContext<Options>): LakeSinkOptions {
   const { extensions, memoryLimit, threads, schema, deletes, mode, maintenance } = options;
   return {
     name,
+    owner: `${daemon}/${name}`,
     place: placeOf(options, folder),
     extensions: extensions === undefined ? undefined : resolve(folder, extensions),
     memoryLimit,

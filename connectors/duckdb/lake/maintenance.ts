@@ -77,7 +77,7 @@ export class Maintenance {
       try {
         await lake.exclusively(() => writeOut(connection));
         await this.#inTurns(connection, [expire(settings.keepSnapshotsMs)]);
-        for (const table of await tablesIn(connection, LAKE))
+        for (const { name: table } of await tablesIn(connection, LAKE))
           await this.#inTurns(connection, await joinStatements(connection, table));
         await this.#inTurns(connection, [CLEAN_UP]);
       } finally {

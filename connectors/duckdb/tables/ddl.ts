@@ -60,7 +60,7 @@ export async function followTarget(
 }
 
 function noteText(layout: TableLayout): string {
-  return encodeNote(noteOf(layout.table, wantedColumns(layout)));
+  return encodeNote(noteOf(layout.table, wantedColumns(layout), layout.owner));
 }
 
 function commentSql(layout: TableLayout): string {

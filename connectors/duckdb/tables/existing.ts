@@ -84,12 +84,20 @@ export async function lookUpTargets(
   );
 }
 
-/** The names of all tables of a catalogue. */
-export async function tablesIn(connection: DuckDBConnection, catalogue: string): Promise<readonly TargetName[]> {
+export interface NotedTable {
+  readonly name: TargetName;
+  readonly note: TargetNote | null;
+}
+
+/** All tables of a catalogue. */
+export async function tablesIn(connection: DuckDBConnection, catalogue: string): Promise<readonly NotedTable[]> {
   const rows = await readTextRows(
     connection,
-    "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = $1",
+    "SELECT schema_name, table_name, comment FROM duckdb_tables() WHERE database_name = $1",
     [catalogue],
   );
-  return rows.map(([schema = "", table = ""]) => ({ schema, table }));
+  return rows.map(([schema = "", table = "", comment = ""]) => ({
+    name: { schema, table },
+    note: decodeNote(comment),
+  }));
 }

@@ -1,7 +1,7 @@
 import type { DuckDBConnection } from "@duckdb/node-api";
 import type { SinkProgress } from "../../../src/core/model/batch.ts";
 import { checkpointTexts, parseCheckpoint } from "../../../src/core/checkpoint/checkpoint-text.ts";
-import { duckdbError } from "../errors.ts";
+import { duckdbError, pages } from "../errors.ts";
 import { META_SCHEMA, quoteLiteral, quoteName } from "../names.ts";
 import { readTextRows } from "../write/text-rows.ts";
 
@@ -44,7 +44,7 @@ export class ProgressRow {
         code: "MR3204",
         kind: "fatal",
         message: `sink ${this.#sink} belongs to another process (lease ${found}, ours is ${lease})`,
-        hint: "let one daemon run for this configuration",
+        hint: pages.MR3204.remedy,
       });
     }
     await connection.run(
@@ -104,7 +104,7 @@ export class ProgressRow {
       code: "MR3204",
       kind: "fatal",
       message: `sink ${this.#sink} was taken over by another process, or its progress was changed`,
-      hint: "let one daemon run for this configuration, and start it again",
+      hint: pages.MR3204.remedy,
     });
   }
 

@@ -4,12 +4,12 @@ import { aboutTable, findMillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
-import { lostColumns } from "../../../src/core/targets/following.ts";
+import { lostColumns, successorOf } from "../../../src/core/targets/following.ts";
 import { carriesTarget, createStatements, followTarget, preparedAlready, type PreparedTarget } from "./ddl.ts";
 import { classify, duckdbError, OF_ONE_TABLE } from "../errors.ts";
 import { type ExistingTarget, lookUpTargets } from "./existing.ts";
 import { conversion, type TargetForm } from "./form.ts";
-import { fold, targetKey, targetOf, VERSION_COLUMN } from "../names.ts";
+import { fold, targetKey, type TargetName, targetOf, VERSION_COLUMN } from "../names.ts";
 import type { Store } from "../store.ts";
 import { type TableLayout, layoutOf } from "../write/layout.ts";
 import { inTransaction } from "../write/transaction.ts";
@@ -17,6 +17,8 @@ import { inTransaction } from "../write/transaction.ts";
 export interface TargetsOptions {
   /** The sink's name. */
   readonly name: string;
+  /** See TargetNote. */
+  readonly owner: string | undefined;
   readonly schema: string | undefined;
   readonly form: TargetForm;
   readonly dropsColumns: ((table: TableName) => boolean) | undefined;
@@ -151,7 +153,7 @@ export class Targets {
 
   /**
    * Existing tables get the form that the options request now, even if no rows arrive. Returns the tables whose target
-   * is missing, or lost columns.
+   * is missing, lost columns, or was taken over by another daemon.
    */
   async missing(
     { connection, store, changing }: TargetStore,
@@ -163,8 +165,8 @@ export class Targets {
     const missing: TableVersion[] = [];
     for (const table of tables) {
       const found = there.get(this.key(table));
-      if (found === undefined || found.isView || isRobbed(table, found)) missing.push(table);
-      if (found?.columns.has(VERSION_COLUMN) !== true) continue;
+      if (found === undefined || found.isView || this.#isRobbed(table, found)) missing.push(table);
+      if (found?.columns.has(VERSION_COLUMN) !== true || this.successor(found) !== null) continue;
       const { sqlName } = layoutOf(table, targetOf(table, schema), store.catalogue, form);
       const statements = conversion(sqlName, form, found.columns);
       if (statements.length === 0) continue;
@@ -178,6 +180,39 @@ export class Targets {
     return missing;
   }
 
+  /** See TargetPresence. */
+  async foreign(
+    connection: DuckDBConnection,
+    catalogue: string,
+    tables: readonly TableVersion[],
+  ): Promise<readonly TableVersion[]> {
+    const names = tables.map((table) => this.#nameOf(table));
+    const there = await lookUpTargets(
+      connection,
+      catalogue,
+      names.filter((name) => name !== null),
+    );
+    return tables.filter((_, i) => {
+      const name = names[i]!;
+      const found = name === null ? undefined : there.get(targetKey(name));
+      return found !== undefined && this.successor(found) !== null;
+    });
+  }
+
+  /** Null: it can't have that name, as its own preparation says. */
+  #nameOf(table: TableVersion): TargetName | null {
+    try {
+      return targetOf(table, this.#options.schema);
+    } catch {
+      return null;
+    }
+  }
+
+  /** See `successorOf`. */
+  successor({ note }: Pick<ExistingTarget, "note">): string | null {
+    return successorOf(this.#options.owner, note);
+  }
+
   /** See `Sink.carries`. */
   async carries(
     { connection, store }: Omit<TargetStore, "changing">,
@@ -188,6 +223,13 @@ export class Targets {
     return await carriesTarget(connection, this.#layoutFor(from, catalogue), this.#layoutFor(to, catalogue), catalogue);
   }
 
+  #isRobbed(table: TableVersion, existing: ExistingTarget): boolean {
+    const { columns, note } = existing;
+    if (!columns.has(VERSION_COLUMN)) return false;
+    const names = [...columns.values()].map(({ name }) => name);
+    return this.successor(existing) !== null || lostColumns(names, note, table).length > 0;
+  }
+
   #claimed(table: TableVersion, store: Store): TableLayout {
     const layout = this.#layoutFor(table, store.catalogue);
     store.claim(targetKey(layout.target), { sink: this.#options.name, tableId: table.id });
@@ -196,9 +238,10 @@ export class Targets {
   }
 
   #layoutFor(table: TableVersion, catalogue: string): TableLayout {
-    const { schema, form, dropsColumns } = this.#options;
+    const { owner, schema, form, dropsColumns } = this.#options;
     return {
       ...layoutOf(table, targetOf(table, schema), catalogue, form),
+      owner,
       dropsColumns: dropsColumns?.(table) ?? false,
     };
   }
@@ -245,9 +288,4 @@ function refuseOwnColumns(table: TableVersion): void {
     message: `column ${own.name} of ${table.id} is named like Millrace's own columns`,
     hint: "rename the column at the source, or leave the table out",
   });
-}
-
-function isRobbed(table: TableVersion, { columns, note }: ExistingTarget): boolean {
-  const names = [...columns.values()].map(({ name }) => name);
-  return columns.has(VERSION_COLUMN) && lostColumns(names, note, table).length > 0;
 }

@@ -40,6 +40,8 @@ export interface TableLayout {
   /** Columns that the table no longer has and the target keeps: they are null in written rows. */
   readonly retired: readonly string[];
   readonly form: TargetForm;
+  /** See TargetNote. */
+  readonly owner?: string | undefined;
 }
 
 export function layoutOf(

@@ -131,6 +131,7 @@ export const OF_ONE_TABLE: ReadonlySet<string> = new Set([
   "MR3117",
   "MR3119",
   "MR3120",
+  "MR3121",
 ]);
 
 export function stateOf(error: unknown): string | undefined {
@@ -225,7 +226,8 @@ function places(error: unknown): string {
 }
 
 export function stopped(doing: string): MillraceError {
-  return new MillraceError({ code: STOPPED.code, kind: STOPPED.kind, message: `${doing} ${STOPPED.what}` });
+  const { code, kind, what } = STOPPED;
+  return new MillraceError({ code, kind, message: `${doing} ${what}` });
 }
 
 export function targetsMeet(table: string, owner: string, quoted: string): MillraceError {
@@ -238,10 +240,17 @@ export function targetsMeet(table: string, owner: string, quoted: string): Millr
   });
 }
 
-/**
- * For refused content that belongs to no single row (a foreign key blocks a truncate, a constraint is checked at
- * COMMIT).
- */
+export function takenOver(table: string, quoted: string, successor: string): MillraceError {
+  return new MillraceError({
+    code: "MR3121",
+    kind: "fatal",
+    message: `${quoted} belongs to ${successor} now (daemon and sink), which has prepared it since`,
+    hint: "Leave the table to one of them: give this sink another `schema`, exclude the table, or stop the other daemon.",
+    table,
+  });
+}
+
+/** For refused content that is of no single row: a foreign key blocks a truncate, a constraint is checked at COMMIT. */
 export function withoutRow(error: MillraceError): MillraceError {
   if (error.kind !== "poison") return error;
   return fatal("MR3115", error.message, "Remove the constraint or trigger from the target, or make it harmless.");
@@ -379,5 +388,12 @@ export const pages: ErrorPages = {
       "The table in the target is a mirror and the sink's `mode` is history, or the other way round. One table can't be both; nothing was changed.",
     remedy:
       "Give the sink another `schema`, or set `mode` back. If nobody needs the table any more, drop it while Millrace is stopped: Millrace creates and fills it again.",
+  },
+  MR3121: {
+    title: "Target taken over by another daemon",
+    cause:
+      "Another daemon, or another sink, has prepared the same table of the target since. Two that write to one table remove and hide each other's rows, so the one that came first suspends the table in this sink. The other tables go on.",
+    remedy:
+      "Decide who writes the table. For the other one set another `schema` in the sink, or exclude the table in the sink's `tables`; or stop that daemon. Then run `millrace snapshot start --tables TABLE --sink SINK` here: the table is read again, and is this daemon's.",
   },
 };

@@ -97,7 +97,7 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
   /** The rows of the next step, if known. */
   #copiesAhead = new RenderedCopies();
   #prefetched: { readonly tables: readonly TableWrites[]; readonly merge: Merge } | null = null;
-  readonly #presence = new Presence();
+  readonly #presence: Presence;
   #session: Session | null = null;
   #closed = false;
   #lease = 0n;
@@ -115,7 +115,9 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
     this.#targetForm = options.form ?? DEFAULT_FORM;
     this.form = this.#targetForm.mode;
     const { schema, dropsColumns } = options;
-    this.#targets = new Targets({ schema, form: this.#targetForm, dropsColumns });
+    const owner = options.progressName;
+    this.#targets = new Targets({ owner, schema, form: this.#targetForm, dropsColumns });
+    this.#presence = new Presence(owner);
     const fence = {
       name: options.progressName,
       lease: () => this.#lease,
@@ -174,6 +176,11 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
     return this.#guarded("looking for tables", () => this.#targets.missing(session, tables, convert, signal));
   }
 
+  async foreign(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
+    const session = await this.#ready(signal);
+    return this.#guarded("looking for tables", () => this.#targets.foreign(session, tables, signal));
+  }
+
   async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     for (const table of tables) this.#targets.expectOwn(table);
     const session = await this.#ready(signal);
@@ -223,7 +230,7 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
   async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
     const session = await this.#ready(signal);
     await this.#guarded("removing rows that Millrace did not write", async () => {
-      await this.#checkFence(await session.query(`BEGIN; ${lockLease(this.#options.progressName)}`, signal));
+      this.#compare(readProgress(await session.query(`BEGIN; ${lockLease(this.#options.progressName)}`, signal)));
       for (const table of tables) await expel(session, this.target(table), version, signal);
       await session.query("COMMIT", signal);
     });
@@ -247,7 +254,7 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
   async verify(signal: AbortSignal): Promise<void> {
     const session = await this.#ready(signal);
     await this.#guarded("looking at the target", async () => {
-      await this.#checkFence(await session.query(selectFence(this.#options.progressName), signal));
+      this.#compare(readProgress(await session.query(selectFence(this.#options.progressName), signal)));
       await this.#presence.check(session, signal);
     });
   }
@@ -353,14 +360,7 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
   /** Begins a transaction that changes tables, after the fence. */
   async #fencedDdl(session: Session, signal: AbortSignal): Promise<void> {
     const sql = `BEGIN; ${LOCK_DDL}; ${lockLease(this.#options.progressName)}`;
-    await this.#checkFence(await session.query(sql, signal));
-  }
-
-  async #checkFence(answer: {
-    readonly rows: readonly (readonly (string | null)[])[];
-    readonly tags: readonly string[];
-  }) {
-    this.#compare(readProgress(answer));
+    this.#compare(readProgress(await session.query(sql, signal)));
   }
 
   #compare(found: StoredProgress | null): void {

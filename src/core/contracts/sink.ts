@@ -124,6 +124,13 @@ export interface TargetPresence {
    * In `open` a sink may also remove complete tables from its progress by itself.
    */
   missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]>;
+
+  /**
+   * The targets of which of these tables another daemon, or another sink, prepared last. Called after `open` and before
+   * `prepare`, after which they are this sink's: their rows of later versions are removed, and they are read again.
+   * Without it two daemons that write one target hide each other's rows.
+   */
+  foreign?(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]>;
 }
 
 /**

@@ -13,6 +13,8 @@ export interface TargetNote {
   readonly key: readonly string[];
   /** By name: `Column.identity`, and the type as the sink requested it. */
   readonly columns: Readonly<Record<string, readonly [identity: number, type: string]>>;
+  /** Who writes to it, `<daemon>/<sink>`. Absent: a version that did not note it. */
+  readonly owner?: string | undefined;
 }
 
 /** A column as the target should have it. */
@@ -34,11 +36,12 @@ export interface Following {
 
 const MARK = "millrace ";
 
-export function noteOf(table: TableVersion, columns: readonly WantedColumn[]): TargetNote {
+export function noteOf(table: TableVersion, columns: readonly WantedColumn[], owner: string | undefined): TargetNote {
   return {
     relation: table.relation,
     key: table.key.map((ordinal) => columns[ordinal]!.name),
     columns: Object.fromEntries(columns.map(({ name, identity, type }) => [name, [identity, type]])),
+    ...(owner === undefined ? {} : { owner }),
   };
 }
 
@@ -58,6 +61,15 @@ export function decodeNote(text: string | null): TargetNote | null {
   }
 }
 
+/**
+ * Another daemon or sink that has taken over the target since `owner` prepared it; null: nobody. Two that write to one table
+ * hide each other's rows, because the versions of their rows come from different logs.
+ */
+export function successorOf(owner: string | undefined, note: TargetNote | null): string | null {
+  const noted = note?.owner;
+  return owner === undefined || noted === undefined || noted === owner ? null : noted;
+}
+
 function isNote(value: unknown): value is TargetNote {
   if (typeof value !== "object" || value === null) return false;
   if (!("relation" in value && "key" in value && "columns" in value)) return false;
@@ -68,7 +80,8 @@ function isNote(value: unknown): value is TargetNote {
     Array.isArray(key) &&
     typeof columns === "object" &&
     columns !== null &&
-    Object.values(columns).every(isColumn)
+    Object.values(columns).every(isColumn) &&
+    (!("owner" in value) || typeof value.owner === "string")
   );
 }
 

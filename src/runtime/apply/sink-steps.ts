@@ -5,6 +5,7 @@ import { failpoint } from "../../core/failpoint.ts";
 import { invariant } from "../../core/invariant.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
+import { rowVersion } from "../../core/model/version.ts";
 import type { Outcome, Sink } from "../../core/contracts/sink.ts";
 import type { BondStore, SinkEntry } from "../../core/contracts/state-store.ts";
 import type { Logger, Metrics } from "../../core/contracts/telemetry.ts";
@@ -148,10 +149,31 @@ export class SinkSteps {
     await this.watch.bounded(task, (until) => sink.apply(step, outcome, until), signal);
   }
 
+  /** Those of these tables whose targets another daemon has prepared since. */
+  async foreign(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
+    const { presence } = this.#parts.sink;
+    if (presence?.foreign === undefined) return [];
+    let found: readonly TableVersion[] = [];
+    const look = async (until: AbortSignal) => void (found = (await presence.foreign?.(tables, until)) ?? []);
+    await this.#bounded(look, signal);
+    return found;
+  }
+
+  /** Removes rows of these tables that no step of this sink can have written. */
+  async expel(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+    const { rows } = this.#parts.sink;
+    const { epoch, commit } = this.held.position;
+    await this.#bounded(async (until) => await rows?.expel(tables, rowVersion(epoch, commit), until), signal);
+  }
+
   /** Prepares the targets of these tables for rows of their shapes. */
   async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     const { sink } = this.#parts;
-    await this.retrying(signal, () => this.watch.bounded("table", (until) => sink.prepare(tables, until), signal));
+    await this.#bounded((until) => sink.prepare(tables, until), signal);
+  }
+
+  async #bounded(work: (until: AbortSignal) => Promise<void>, signal: AbortSignal): Promise<void> {
+    await this.retrying(signal, () => this.watch.bounded("table", work, signal));
   }
 
   /** Looks whether the sink still holds what it did. */

@@ -68,14 +68,17 @@ export class FollowedShapes {
     const { steps, onVoid, onWork } = this.#parts;
     const changed = tables.filter((table) => this.#prepared.get(table.id) !== table);
     if (changed.length === 0) return;
+    const foreign = await steps.foreign(changed, signal);
     const voided = new Set<string>();
     for (const table of changed) {
       const held = steps.held.tables[table.id];
-      const isVoid = held !== undefined && !isOfShape(held, table);
+      const isForeign = foreign.includes(table);
+      const isVoid = held !== undefined && (isForeign || !isOfShape(held, table));
       if (isVoid) voided.add(table.id);
       if (isVoid || held === undefined) {
         onWork(table.id);
-        await steps.retrying(signal, () => this.#carried.follow(table, isVoid ? held : null, signal));
+        const left = isVoid && !isForeign ? held : null;
+        await steps.retrying(signal, () => this.#carried.follow(table, left, signal));
       }
     }
     onWork(null);
@@ -86,6 +89,8 @@ export class FollowedShapes {
       for (const id of voided) onVoid(id);
       for (const table of changed) if (voided.has(table.id)) failpoint("sink.voided", table);
     }
+    // Rows of a later version would win against all that is read now.
+    if (foreign.length > 0) await steps.expel(foreign, signal);
     await this.#make(changed, signal);
   }
 

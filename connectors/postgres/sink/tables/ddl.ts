@@ -24,6 +24,8 @@ export interface WantedTarget {
   readonly name: TargetName;
   readonly form: TargetForm;
   readonly dropsColumns: boolean;
+  /** See TargetNote. */
+  readonly owner: string;
 }
 
 /** Runs inside the caller's transaction, which holds the fence. `ordinal`: see TargetTable. */
@@ -40,7 +42,7 @@ export async function prepareTable(
   const found = await findTable(session, name, signal);
   if (found === null) await createTable(session, target, types, signal);
   const retired = found === null ? [] : await followTable(session, { ...target, types, wanted, found }, signal);
-  const note = encodeNote(noteOf(version, wanted));
+  const note = encodeNote(noteOf(version, wanted, target.owner));
   if (found?.note == null || encodeNote(found.note) !== note) await noteShape(session, name, note, signal);
   failpoint("postgres-sink.table-made", version);
   return new TargetTable({ version, name, ordinal, types, forms: cellForms(version, catalog), retired, form });

@@ -1,11 +1,13 @@
 /**
  * Checks that written tables still exist. A dropped table is missing; one that was dropped and created again has
- * another oid; one that somebody truncated has another file and no rows, although we deleted none.
+ * another oid; one that somebody truncated has another file and no rows, although we deleted none. One that another daemon
+ * prepared since has its name in the note.
  */
 import { type Step, type TableWrites, tablesOf } from "../../../../src/core/model/batch.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
+import { decodeNote, successorOf } from "../../../../src/core/targets/following.ts";
 import { quoteLiteral } from "../../quote.ts";
-import { reopening } from "../errors.ts";
+import { reopening, takenOver } from "../errors.ts";
 import type { Session } from "../session.ts";
 import type { TargetTable } from "./target-table.ts";
 
@@ -23,7 +25,13 @@ interface Known {
 }
 
 export class Presence {
+  readonly #owner: string;
   readonly #known = new Map<string, Known>();
+
+  /** `owner`: see TargetNote. */
+  constructor(owner: string) {
+    this.#owner = owner;
+  }
 
   async add(session: Session, tables: readonly TargetTable[], signal: AbortSignal): Promise<void> {
     const filled = tables.map(({ quoted }) => `SELECT EXISTS (SELECT FROM ${quoted})`);
@@ -58,7 +66,7 @@ export class Presence {
     const all = [...this.#known.values()];
     const { rows } = await session.query(look(all.map((known) => known.table)), signal);
     for (const [i, known] of all.entries()) {
-      const [, oid, file] = rows[i]!;
+      const [, oid, file, comment] = rows[i]!;
       const { suspect } = known;
       if (suspect && oid !== known.oid) {
         this.#known.delete(known.table.quoted);
@@ -66,6 +74,11 @@ export class Presence {
       }
       known.suspect = false;
       if (oid !== known.oid) throw gone(known.table, oid === null ? "was dropped" : "was dropped and made again");
+      const successor = successorOf(this.#owner, decodeNote(comment ?? null));
+      if (successor !== null) {
+        this.#known.delete(known.table.quoted);
+        throw takenOver(known.table.version.id, known.table.quoted, successor);
+      }
       if (file === known.file && known.filled) continue;
       const found = await session.query(`SELECT 1 FROM ${known.table.quoted} LIMIT 1`, signal);
       const moved = file !== known.file;
@@ -78,7 +91,7 @@ export class Presence {
 
 function look(tables: readonly TargetTable[]): string {
   const names = tables.map((table, i) => `(${i}, to_regclass(${quoteLiteral(table.quoted)}))`);
-  return `SELECT i, r::oid, pg_relation_filenode(r) FROM (VALUES ${names.join(", ")}) AS v (i, r) ORDER BY i`;
+  return `SELECT i, r::oid, pg_relation_filenode(r), obj_description(r, 'pg_class') FROM (VALUES ${names.join(", ")}) AS v (i, r) ORDER BY i`;
 }
 
 function gone(table: TargetTable, what: string) {

@@ -2,7 +2,7 @@ import type { TableName } from "../../../../src/core/contracts/connector.ts";
 import { aboutTable } from "../../../../src/core/errors.ts";
 import { invariant } from "../../../../src/core/invariant.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
-import { decodeNote, lostColumns } from "../../../../src/core/targets/following.ts";
+import { decodeNote, lostColumns, successorOf } from "../../../../src/core/targets/following.ts";
 import { quoteTable } from "../../quote.ts";
 import { OF_ONE_TABLE, sinkError, targetsMeet, withoutRow } from "../errors.ts";
 import type { Session } from "../session.ts";
@@ -20,6 +20,8 @@ import { type TargetName, targetName } from "./names.ts";
 import type { TargetTable } from "./target-table.ts";
 
 export interface TargetsOptions {
+  /** See TargetNote. */
+  readonly owner: string;
   /** Puts all tables in this schema. */
   readonly schema: string | undefined;
   readonly form: TargetForm;
@@ -83,7 +85,7 @@ export class Targets {
   }
 
   /**
-   * Which of these tables are missing, or lost columns. `convert` gives the others the form that the options request now,
+   * Which of these tables are missing, lost columns, or were taken over by another daemon. `convert` gives the others the form that the options request now,
    * even if no rows arrive.
    */
   async missing(
@@ -99,10 +101,10 @@ export class Targets {
       const columns = columnsIn(names);
       const ordinal = Number(i);
       const isOurs = columns.has(VERSION_COLUMN);
-      if (!isOurs || lostColumns([...columns], decodeNote(comment ?? null), tables[ordinal]!).length === 0) {
-        there.add(ordinal);
-      }
-      if (!isOurs) continue;
+      const note = decodeNote(comment ?? null);
+      const isAsLeft = successorOf(this.#options.owner, note) === null;
+      if (!isOurs || (isAsLeft && lostColumns([...columns], note, tables[ordinal]!).length === 0)) there.add(ordinal);
+      if (!isOurs || !isAsLeft) continue;
       const found = { hasDeleted: columns.has(DELETED_COLUMN), hasOp: columns.has(OP_COLUMN) };
       const converting = conversion(quoted[ordinal]!, this.#options.form, found);
       if (converting.length > 0) await convert(converting);
@@ -110,8 +112,19 @@ export class Targets {
     return tables.filter((_, i) => !there.has(i));
   }
 
+  /** See TargetPresence. */
+  async foreign(
+    session: Session,
+    tables: readonly TableVersion[],
+    signal: AbortSignal,
+  ): Promise<readonly TableVersion[]> {
+    const { rows } = await session.query(lookAtForms(tables.map((table) => this.quoted(table))), signal);
+    const notes = new Map(rows.map(([i, , comment]) => [Number(i), decodeNote(comment ?? null)]));
+    return tables.filter((_, i) => successorOf(this.#options.owner, notes.get(i) ?? null) !== null);
+  }
+
   #wanted(version: TableVersion): WantedTarget {
-    const { form, dropsColumns } = this.#options;
-    return { version, name: this.nameOf(version), form, dropsColumns: dropsColumns?.(version) ?? false };
+    const { form, owner, dropsColumns } = this.#options;
+    return { version, name: this.nameOf(version), form, owner, dropsColumns: dropsColumns?.(version) ?? false };
   }
 }
