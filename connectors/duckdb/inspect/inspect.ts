@@ -14,6 +14,7 @@ import type { ColumnType } from "../../../src/core/model/types.ts";
 import { Database, type DatabaseSettings } from "../file/database.ts";
 import { classify, stopped } from "../errors.ts";
 import { expectedText, sourceText } from "./expected.ts";
+import { interrupting } from "./interrupting.ts";
 import type { TargetForm } from "../tables/form.ts";
 import {
   columnNames,
@@ -121,8 +122,7 @@ export class DuckdbInspection implements Inspection {
 
   async *keys(table: TableVersion, signal: AbortSignal): AsyncGenerator<readonly ListedKey[]> {
     const connection = await this.#store.connect();
-    const interrupt = (): void => connection.interrupt();
-    signal.addEventListener("abort", interrupt);
+    using _ = interrupting(connection, signal);
     try {
       const found = await this.#find(connection, table);
       if (found === null) return;
@@ -140,7 +140,6 @@ export class DuckdbInspection implements Inspection {
       if (signal.aborted) throw stopped();
       throw classify(error, `listing keys of ${table.id}`);
     } finally {
-      signal.removeEventListener("abort", interrupt);
       connection.disconnectSync();
     }
   }
@@ -154,8 +153,7 @@ export class DuckdbInspection implements Inspection {
 
   async #guarded<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
     if (signal.aborted) throw stopped();
-    const interrupt = (): void => this.#connection.interrupt();
-    signal.addEventListener("abort", interrupt);
+    using _ = interrupting(this.#connection, signal);
     const reading = work();
     this.#reading.add(reading);
     try {
@@ -165,7 +163,6 @@ export class DuckdbInspection implements Inspection {
       throw classify(error, "reading rows to compare");
     } finally {
       this.#reading.delete(reading);
-      signal.removeEventListener("abort", interrupt);
     }
   }
 

@@ -8,6 +8,7 @@ import {
 import { MillraceError } from "../../../src/core/errors.ts";
 import type { QueryRequest, QueryResult } from "../../../src/core/contracts/sink.ts";
 import { driverKind, duckdbError, stopped } from "../errors.ts";
+import { interrupting } from "./interrupting.ts";
 
 const READING = new Set<number>([StatementType.SELECT, StatementType.EXPLAIN]);
 
@@ -32,8 +33,7 @@ export async function runQuery(
 ): Promise<QueryResult> {
   if (signal.aborted) throw stopped();
   const connection = await connect();
-  const interrupt = (): void => connection.interrupt();
-  signal.addEventListener("abort", interrupt);
+  using _ = interrupting(connection, signal);
   try {
     await connection.run("BEGIN TRANSACTION READ ONLY");
     const statements = await connection.extractStatements(sql);
@@ -63,7 +63,6 @@ export async function runQuery(
       hint: "correct the SQL",
     });
   } finally {
-    signal.removeEventListener("abort", interrupt);
     connection.disconnectSync();
   }
 }
