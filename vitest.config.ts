@@ -1,5 +1,5 @@
 import { defineConfig } from "vitest/config";
-import { ALONE, isLongForm, LONG } from "./test/support/service-suffixes.ts";
+import { ALONE, HEAVY, isLongForm, LONG } from "./test/support/service-suffixes.ts";
 
 /** Daemons against real servers, once more as roles that have no more than what `check` prints: see least-mode.ts. */
 const least = {
@@ -64,7 +64,13 @@ export default defineConfig({
       },
       ...(isLongForm() ? [least] : []),
     ],
-    tags: [{ name: LONG, description: "runs in the long form alone: npm run test:long" }],
+    tags: [
+      { name: LONG, description: "runs in the long form alone: npm run test:long" },
+      {
+        name: HEAVY,
+        description: "takes seconds of processor time: a run of all tests takes a third of these, in turn",
+      },
+    ],
     runner: "test/support/service-runner.ts",
     // Of tests that mostly wait.
     maxConcurrency: 4,

@@ -1,15 +1,17 @@
 /**
  * `npm test [-- pattern…]` runs the tests with vitest's own output. Then it lists the slowest files, every skipped test
- * with its reason, in CI every test that passed only at the second try, and every failed test with its error. It ends
+ * with its reason (of the heavy ones it takes a third, in turn), in CI every test that passed only at the second try, and every failed test with its error. It ends
  * with one plain line, `N passed, N failed`. `--long` adds the variants of servers, the long test cases, and the older
  * lines of Postgres for the tests that depend on them.
  */
+import { randomInt } from "node:crypto";
 import { relative } from "node:path";
 import { inspect } from "node:util";
 import { createVitest, type TestCase, type TestModule, type Vitest } from "vitest/node";
 import { isMariadbChosen, mariadbLines } from "./services/mariadb-version.ts";
 import { postgresLines } from "./services/postgres-version.ts";
 import type { ProvidedServices } from "../test/support/global-setup.ts";
+import { TURN_COUNT, TURN_VARIABLE } from "../test/support/service-suffixes.ts";
 
 interface Outcome {
   passed: number;
@@ -47,7 +49,9 @@ const MARIADB_FACING = ["mysql.mariadb"];
 const { patterns, isLong } = readArguments(process.argv.slice(2));
 const outcome: Outcome = { passed: 0, failed: 0, skipped: [], broken: [], flaky: [], files: [] };
 const missing = new Set<string>();
-await run("", patterns, { MILLRACE_TEST_LONG: isLong ? "1" : undefined });
+const turn = isLong || patterns.length > 0 ? undefined : chosenTurn();
+if (turn !== undefined) process.stdout.write(`heavy tests: turn ${turn} of ${TURN_COUNT}; ${TURN_VARIABLE} chooses\n`);
+await run("", patterns, { MILLRACE_TEST_LONG: isLong ? "1" : undefined, [TURN_VARIABLE]: turn });
 const hasChosen = (process.env["MILLRACE_TEST_POSTGRES_VERSION"] ?? "") !== "";
 if (isLong && patterns.length === 0 && !hasChosen) {
   for (const { major } of postgresLines.slice(1)) {
@@ -89,6 +93,12 @@ async function run(
   collect(vitest, label);
   for (const reason of missingServices(vitest)) missing.add(`${label}${reason}`);
   await vitest.close();
+}
+
+/** Any of them, so that a few runs have tried all tests. */
+function chosenTurn(): string {
+  const given = process.env[TURN_VARIABLE] ?? "";
+  return given === "" ? String(randomInt(TURN_COUNT) + 1) : given;
 }
 
 function readArguments(args: readonly string[]): { patterns: string[]; isLong: boolean } {

@@ -1,4 +1,7 @@
-/** The alert rules of deploy/: a real Prometheus scrapes a real daemon, is quiet while all is well, and fires. */
+/**
+ * The alert rules of deploy/: a real Prometheus scrapes a real daemon, is quiet while all is well, and fires.
+ * @module-tag heavy
+ */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";

@@ -1,4 +1,7 @@
-/** The way out of every gap: with the state file moved away, everything is read again into every sink, over what it holds. */
+/**
+ * The way out of every gap: with the state file moved away, everything is read again into every sink, over what it holds.
+ * @module-tag heavy
+ */
 import { renameSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";

@@ -1,4 +1,7 @@
-/** Rows of a time that the source does not know any more: their versions lie beyond its log. */
+/**
+ * Rows of a time that the source does not know any more: their versions lie beyond its log.
+ * @module-tag heavy
+ */
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { TombstoneKeys } from "../../connectors/redis/keys.ts";

@@ -1,4 +1,7 @@
-/** Changes of a table's shape for which no sink has to read the table again, and those for which some have to. */
+/**
+ * Changes of a table's shape for which no sink has to read the table again, and those for which some have to.
+ * @module-tag heavy
+ */
 import { expect, test } from "vitest";
 import { RunningPipeline } from "../support/running-pipeline.ts";
 import type { FreshDatabase } from "../support/services.ts";

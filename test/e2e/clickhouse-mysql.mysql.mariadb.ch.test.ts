@@ -1,4 +1,7 @@
-/** From MySQL and MariaDB into ClickHouse: every type with its edge values, and rows that come, change and go. */
+/**
+ * From MySQL and MariaDB into ClickHouse: every type with its edge values, and rows that come, change and go.
+ * @module-tag heavy
+ */
 import { describe, test } from "vitest";
 import { everyTypeLands } from "../support/mysql-matrix.ts";
 import { MysqlPipeline } from "../support/mysql-pipeline.ts";

@@ -1,4 +1,7 @@
-/** From Postgres into ClickHouse: every type, the workload in every form, shapes, planted faults. */
+/**
+ * From Postgres into ClickHouse: every type, the workload in every form, shapes, planted faults.
+ * @module-tag heavy
+ */
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { askClickhouse, nameIn } from "../support/clickhouse-values.ts";

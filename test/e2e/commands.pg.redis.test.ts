@@ -1,4 +1,7 @@
-/** The commands as an operator uses them, against a real daemon: the README's table of them is true. */
+/**
+ * The commands as an operator uses them, against a real daemon: the README's table of them is true.
+ * @module-tag heavy
+ */
 import { userInfo } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";

@@ -1,4 +1,7 @@
-/** The comparison that the end-to-end tests trust: nothing is found in sinks that are right, and every damage in others. */
+/**
+ * The comparison that the end-to-end tests trust: nothing is found in sinks that are right, and every damage in others.
+ * @module-tag heavy
+ */
 import { writeFileSync } from "node:fs";
 import { DuckDBInstance } from "@duckdb/node-api";
 import { Redis } from "ioredis";

@@ -1,4 +1,7 @@
-/** Rows that are read, first or again, while others write: the first copy and chunks give what the source has. */
+/**
+ * Rows that are read, first or again, while others write: the first copy and chunks give what the source has.
+ * @module-tag heavy
+ */
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { Random, testSeed } from "../support/random.ts";

@@ -1,4 +1,7 @@
-/** `npm run demo` as people run it, with little data, on the servers of this test run. */
+/**
+ * `npm run demo` as people run it, with little data, on the servers of this test run.
+ * @module-tag heavy
+ */
 import { existsSync } from "node:fs";
 import { Redis } from "ioredis";
 import { Client } from "pg";

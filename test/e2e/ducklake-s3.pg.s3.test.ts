@@ -1,4 +1,7 @@
-/** Postgres into a lake whose data files are in a bucket. */
+/**
+ * Postgres into a lake whose data files are in a bucket.
+ * @module-tag heavy
+ */
 import { expect, test } from "vitest";
 import { RunningPipeline } from "../support/running-pipeline.ts";
 import { removeBucket } from "../support/services.ts";

@@ -1,4 +1,7 @@
-/** Postgres into a lake by the real command line: types, queries, and reconciliation beside other writers of the lake. */
+/**
+ * Postgres into a lake by the real command line: types, queries, and reconciliation beside other writers of the lake.
+ * @module-tag heavy
+ */
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { runInLake } from "../support/ducklake-target.ts";

@@ -1,4 +1,7 @@
-/** The daemon from Postgres to files: what the SQL of docs/warehouses makes of them is the source. */
+/**
+ * The daemon from Postgres to files: what the SQL of docs/warehouses makes of them is the source.
+ * @module-tag heavy
+ */
 import { afterAll, beforeAll, test } from "vitest";
 import { EDGE_TYPES, edgeValues } from "../support/postgres-edge-values.ts";
 import { FURTHER_TYPES, furtherValues } from "../support/postgres-further-values.ts";

@@ -1,4 +1,7 @@
-/** Passwords that change while the daemon runs: it asks for them at each new connection. */
+/**
+ * Passwords that change while the daemon runs: it asks for them at each new connection.
+ * @module-tag heavy
+ */
 import { renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { randomUUID } from "node:crypto";

@@ -1,4 +1,7 @@
-/** What `grants` prints for MySQL and MariaDB, run as it is, is all that the daemon needs. */
+/**
+ * What `grants` prints for MySQL and MariaDB, run as it is, is all that the daemon needs.
+ * @module-tag heavy
+ */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { randomUUID } from "node:crypto";

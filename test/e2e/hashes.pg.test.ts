@@ -1,4 +1,7 @@
-/** `mask: hash`: one value has one hash, whatever its type, its table, the way it came and the run of the daemon. */
+/**
+ * `mask: hash`: one value has one hash, whatever its type, its table, the way it came and the run of the daemon.
+ * @module-tag heavy
+ */
 import { createHmac } from "node:crypto";
 import { expect, test } from "vitest";
 import { RunningPipeline } from "../support/running-pipeline.ts";

@@ -1,4 +1,7 @@
-/** `schemaChange: ignore`: sinks keep the shape that they have, and rows go on flowing. */
+/**
+ * `schemaChange: ignore`: sinks keep the shape that they have, and rows go on flowing.
+ * @module-tag heavy
+ */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { TableName } from "../support/compare/compare.ts";
 import { type PipelineConfig, RunningPipeline } from "../support/running-pipeline.ts";

@@ -1,4 +1,7 @@
-/** What operators do with a Kafka sink: the topics equal the source afterwards. */
+/**
+ * What operators do with a Kafka sink: the topics equal the source afterwards.
+ * @module-tag heavy
+ */
 import { expect, test } from "vitest";
 import type { Checked } from "../support/administer.ts";
 import type { CommandResult } from "../support/daemon-process.ts";

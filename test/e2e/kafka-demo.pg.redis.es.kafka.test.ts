@@ -1,4 +1,7 @@
-/** `npm run demo -- --through kafka`: one daemon captures, two apply, one of these is killed. */
+/**
+ * `npm run demo -- --through kafka`: one daemon captures, two apply, one of these is killed.
+ * @module-tag heavy
+ */
 import { expect, test } from "vitest";
 import { startDemo } from "../support/demo-process.ts";
 import { KafkaTopics } from "../support/kafka-topics.ts";

@@ -1,4 +1,7 @@
-/** One daemon captures into a log in Kafka, another one applies from it: its sinks equal the source. */
+/**
+ * One daemon captures into a log in Kafka, another one applies from it: its sinks equal the source.
+ * @module-tag heavy
+ */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { ThroughKafka } from "../support/through-kafka.ts";
 import { eventually } from "../support/waiting.ts";

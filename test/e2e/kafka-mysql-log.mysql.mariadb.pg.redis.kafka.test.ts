@@ -1,4 +1,7 @@
-/** MySQL and MariaDB behind a log in Kafka: every type lands as it does without Kafka, and a hostile load ends equal. */
+/**
+ * MySQL and MariaDB behind a log in Kafka: every type lands as it does without Kafka, and a hostile load ends equal.
+ * @module-tag heavy
+ */
 import { Redis } from "ioredis";
 import { describe, expect, test } from "vitest";
 import { Installation } from "../support/daemon-process.ts";

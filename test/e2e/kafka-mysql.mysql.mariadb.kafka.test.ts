@@ -1,4 +1,7 @@
-/** The daemon from MySQL or MariaDB to Kafka: what a reader of the topics makes of them is the source. */
+/**
+ * The daemon from MySQL or MariaDB to Kafka: what a reader of the topics makes of them is the source.
+ * @module-tag heavy
+ */
 import { describe, expect, test } from "vitest";
 import { MysqlPipeline } from "../support/mysql-pipeline.ts";
 import { mysqlFlavours } from "../support/services.ts";

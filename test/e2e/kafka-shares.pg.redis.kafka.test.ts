@@ -1,4 +1,7 @@
-/** Processes with one configuration share the tables of a log: what operators see of it, and do to it. */
+/**
+ * Processes with one configuration share the tables of a log: what operators see of it, and do to it.
+ * @module-tag heavy
+ */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { childrenOf, isRunning, SharedTables } from "../support/shared-tables.ts";
 import { eventually } from "../support/waiting.ts";

@@ -1,4 +1,7 @@
-/** Soft deletes and histories, from the configuration to the warehouses, beside mirrors of the same source. */
+/**
+ * Soft deletes and histories, from the configuration to the warehouses, beside mirrors of the same source.
+ * @module-tag heavy
+ */
 import { expect, test } from "vitest";
 import { historyFaults, keepLog } from "../support/compare/history.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";

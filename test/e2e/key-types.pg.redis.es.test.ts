@@ -1,4 +1,7 @@
-/** Values of every type that can be a key, as keys: copied, changed, completed from the source, deleted. */
+/**
+ * Values of every type that can be a key, as keys: copied, changed, completed from the source, deleted.
+ * @module-tag heavy
+ */
 import { expect, test } from "vitest";
 import { EDGE_TYPES, edgeValues } from "../support/postgres-edge-values.ts";
 import { FURTHER_TYPES, furtherValues } from "../support/postgres-further-values.ts";

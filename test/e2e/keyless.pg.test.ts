@@ -1,4 +1,7 @@
-/** Tables that lose their key and get it back: what the log shows of them in between reaches no sink, and stops none. */
+/**
+ * Tables that lose their key and get it back: what the log shows of them in between reaches no sink, and stops none.
+ * @module-tag heavy
+ */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { RunningPipeline } from "../support/running-pipeline.ts";
 import { eventually } from "../support/waiting.ts";

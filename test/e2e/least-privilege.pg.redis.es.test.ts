@@ -1,4 +1,7 @@
-/** What `check` prints is enough, in one round: roles that may log in and nothing else come to a running daemon by it. */
+/**
+ * What `check` prints is enough, in one round: roles that may log in and nothing else come to a running daemon by it.
+ * @module-tag heavy
+ */
 import { expect, test } from "vitest";
 import { Installation } from "../support/daemon-process.ts";
 import { administer } from "../support/administer.ts";

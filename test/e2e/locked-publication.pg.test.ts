@@ -8,7 +8,7 @@ import { eventually } from "../support/waiting.ts";
 const KINDS: readonly SinkKind[] = ["postgres"];
 const AT_ONCE_MS = 5_000;
 
-test("one new table that is locked keeps no other table's rows away", async () => {
+test("one new table that is locked keeps no other table's rows away", { tags: "heavy" }, async () => {
   await using pipeline = await RunningPipeline.start("create table hot (id int primary key)", { kinds: KINDS });
   await pipeline.settled();
   await pipeline.run("create table held (id int primary key); insert into held values (1)");

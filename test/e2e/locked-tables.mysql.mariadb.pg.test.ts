@@ -1,4 +1,7 @@
-/** A table that somebody has locked is named by `status` and read when it can be; the others are read meanwhile. */
+/**
+ * A table that somebody has locked is named by `status` and read when it can be; the others are read meanwhile.
+ * @module-tag heavy
+ */
 import { describe, expect, test } from "vitest";
 import type { SnapshotStatus, StatusDocument } from "../../src/core/contracts/status.ts";
 import { openMysqlDatabase } from "../support/mysql-database.ts";

@@ -1,4 +1,7 @@
-/** The commands on a source of MySQL or MariaDB: they say its words. */
+/**
+ * The commands on a source of MySQL or MariaDB: they say its words.
+ * @module-tag heavy
+ */
 import { describe, expect, test } from "vitest";
 import { MysqlPipeline } from "../support/mysql-pipeline.ts";
 import { isMysqlFrom, mysqlFlavours, ownMysql } from "../support/services.ts";

@@ -1,4 +1,7 @@
-/** The demo from MySQL and MariaDB, with little data, on the servers of this test run. */
+/**
+ * The demo from MySQL and MariaDB, with little data, on the servers of this test run.
+ * @module-tag heavy
+ */
 import { describe, expect, test } from "vitest";
 import { startDemo } from "../support/demo-process.ts";
 import { freshMysqlDatabase, mysqlFlavours, mysqlUrl } from "../support/services.ts";

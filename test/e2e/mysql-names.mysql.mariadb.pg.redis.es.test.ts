@@ -1,4 +1,7 @@
-/** Names and texts of MySQL and MariaDB that are somebody else's syntax somewhere: they are data in every sink. */
+/**
+ * Names and texts of MySQL and MariaDB that are somebody else's syntax somewhere: they are data in every sink.
+ * @module-tag heavy
+ */
 import { describe, expect, test } from "vitest";
 import type { TableName } from "../support/compare/compare.ts";
 import { MysqlPipeline } from "../support/mysql-pipeline.ts";

@@ -1,4 +1,7 @@
-/** MySQL and MariaDB: NUL in texts. It is kept where a sink has it; Postgres shows its picture in its place. */
+/**
+ * MySQL and MariaDB: NUL in texts. It is kept where a sink has it; Postgres shows its picture in its place.
+ * @module-tag heavy
+ */
 import { Redis } from "ioredis";
 import { describe, expect, test } from "vitest";
 import { MysqlPipeline } from "../support/mysql-pipeline.ts";

@@ -41,66 +41,75 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     expect(found, found.stderr).toMatchObject({ exitCode: 0, stdout: expect.stringMatching(/"?2"?/) });
   });
 
-  test("a change that waits for approval, a paused sink, a table read again, and another machine", async () => {
-    await using pipeline = await MysqlPipeline.start(
-      flavour,
-      [
-        "create table waits (id int primary key, a varchar(20))",
-        "create table flows (id int primary key, a varchar(20))",
-        "insert into waits values (1, 'x')",
-        "insert into flows values (1, 'x'), (2, 'y')",
-      ],
-      { kinds: ["postgres", "redis"], rules: { waits: { schemaChange: "pause" } } },
-    );
-    const { installation, source } = pipeline;
-    const waits = `${source.name}.waits`;
-    const command = async (exitCode: number, ...args: readonly string[]): Promise<CommandResult> => {
-      const result = await installation.command(...args);
-      expect(result, `${args.join(" ")}\n${result.stdout}\n${result.stderr}`).toMatchObject({ exitCode });
-      return result;
-    };
-    await pipeline.settled();
+  test(
+    "a change that waits for approval, a paused sink, a table read again, and another machine",
+    { tags: "heavy" },
+    async () => {
+      await using pipeline = await MysqlPipeline.start(
+        flavour,
+        [
+          "create table waits (id int primary key, a varchar(20))",
+          "create table flows (id int primary key, a varchar(20))",
+          "insert into waits values (1, 'x')",
+          "insert into flows values (1, 'x'), (2, 'y')",
+        ],
+        { kinds: ["postgres", "redis"], rules: { waits: { schemaChange: "pause" } } },
+      );
+      const { installation, source } = pipeline;
+      const waits = `${source.name}.waits`;
+      const command = async (exitCode: number, ...args: readonly string[]): Promise<CommandResult> => {
+        const result = await installation.command(...args);
+        expect(result, `${args.join(" ")}\n${result.stdout}\n${result.stderr}`).toMatchObject({ exitCode });
+        return result;
+      };
+      await pipeline.settled();
 
-    await pipeline.run("alter table waits add column c int", "insert into waits values (2, 'y', 3)");
-    await eventually(async () => {
-      const { aside } = (await installation.status()).tables;
-      expect(aside.map(({ table, error }) => [table, error.code])).toEqual([[waits, "MR1303"]]);
-    });
-    expect((await command(0, "schema", "list")).stdout).toContain('column added: "c"');
-    expect((await command(0, "schema", "diff", waits, "1", "2")).stdout).toMatch(/column added: "c"[^]*backward|full/);
-    await command(0, "schema", "approve", waits);
-    await eventually(async () => expect((await installation.status()).tables.aside).toEqual([]));
-    await pipeline.expectEqual("waits", "flows");
+      await pipeline.run("alter table waits add column c int", "insert into waits values (2, 'y', 3)");
+      await eventually(async () => {
+        const { aside } = (await installation.status()).tables;
+        expect(aside.map(({ table, error }) => [table, error.code])).toEqual([[waits, "MR1303"]]);
+      });
+      expect((await command(0, "schema", "list")).stdout).toContain('column added: "c"');
+      expect((await command(0, "schema", "diff", waits, "1", "2")).stdout).toMatch(
+        /column added: "c"[^]*backward|full/,
+      );
+      await command(0, "schema", "approve", waits);
+      await eventually(async () => expect((await installation.status()).tables.aside).toEqual([]));
+      await pipeline.expectEqual("waits", "flows");
 
-    await command(0, "pause", "--sink", "redis");
-    await pipeline.run("update flows set a = 'z'", "insert into waits values (3, 'z', 4)");
-    const place = (await installation.status()).source.position;
-    expect(place).toMatch(/^[\w.-]+:\d+$/);
-    await command(0, "resume", "--sink", "redis");
-    await command(0, "snapshot", "start", "--tables", `${source.name}.flows`);
-    await pipeline.expectEqual("waits", "flows");
+      await command(0, "pause", "--sink", "redis");
+      await pipeline.run("update flows set a = 'z'", "insert into waits values (3, 'z', 4)");
+      const place = (await installation.status()).source.position;
+      expect(place).toMatch(/^[\w.-]+:\d+$/);
+      await command(0, "resume", "--sink", "redis");
+      await command(0, "snapshot", "start", "--tables", `${source.name}.flows`);
+      await pipeline.expectEqual("waits", "flows");
 
-    await pipeline.daemon.stop();
-    const read = (await command(0, "snapshot", "list")).stdout;
-    await command(0, "offsets", "export", "offsets.json");
-    await pipeline.run("update flows set a = 'later' where id = 2", "delete from waits where id = 1");
-    await using elsewhere = new Installation({
-      name: source.name,
-      source: { kind: "mysql", url: pipeline.url, heartbeat: "500ms" },
-      sinks: pipeline.sinks.config,
-      tables: { [waits]: { schemaChange: "pause" } },
-    });
-    const file = join(installation.folder, "offsets.json");
-    const plan = await elsewhere.command("offsets", "import", file);
-    expect(plan, plan.stderr).toMatchObject({ exitCode: 4, stdout: expect.stringContaining("there is no state yet") });
-    const imported = await elsewhere.command("offsets", "import", file, "--yes");
-    expect(imported, imported.stderr).toMatchObject({ exitCode: 0 });
-    const daemon = elsewhere.run();
-    await daemon.streaming();
-    expect(await elsewhere.command("wait")).toMatchObject({ exitCode: 0 });
-    const tables = ["waits", "flows"].map((table) => ({ schema: source.name, table }));
-    expect(await pipeline.sinks.differences(pipeline.url, elsewhere.folder, tables)).toEqual([]);
-    // It went on in the log: nothing was read again.
-    expect((await elsewhere.command("snapshot", "list")).stdout).toBe(read);
-  });
+      await pipeline.daemon.stop();
+      const read = (await command(0, "snapshot", "list")).stdout;
+      await command(0, "offsets", "export", "offsets.json");
+      await pipeline.run("update flows set a = 'later' where id = 2", "delete from waits where id = 1");
+      await using elsewhere = new Installation({
+        name: source.name,
+        source: { kind: "mysql", url: pipeline.url, heartbeat: "500ms" },
+        sinks: pipeline.sinks.config,
+        tables: { [waits]: { schemaChange: "pause" } },
+      });
+      const file = join(installation.folder, "offsets.json");
+      const plan = await elsewhere.command("offsets", "import", file);
+      expect(plan, plan.stderr).toMatchObject({
+        exitCode: 4,
+        stdout: expect.stringContaining("there is no state yet"),
+      });
+      const imported = await elsewhere.command("offsets", "import", file, "--yes");
+      expect(imported, imported.stderr).toMatchObject({ exitCode: 0 });
+      const daemon = elsewhere.run();
+      await daemon.streaming();
+      expect(await elsewhere.command("wait")).toMatchObject({ exitCode: 0 });
+      const tables = ["waits", "flows"].map((table) => ({ schema: source.name, table }));
+      expect(await pipeline.sinks.differences(pipeline.url, elsewhere.folder, tables)).toEqual([]);
+      // It went on in the log: nothing was read again.
+      expect((await elsewhere.command("snapshot", "list")).stdout).toBe(read);
+    },
+  );
 });

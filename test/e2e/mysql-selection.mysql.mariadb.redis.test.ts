@@ -1,4 +1,7 @@
-/** MySQL and MariaDB: tables that the configuration leaves out for a while. */
+/**
+ * MySQL and MariaDB: tables that the configuration leaves out for a while.
+ * @module-tag heavy
+ */
 import { describe, test } from "vitest";
 import { MysqlPipeline } from "../support/mysql-pipeline.ts";
 import { mysqlFlavours } from "../support/services.ts";

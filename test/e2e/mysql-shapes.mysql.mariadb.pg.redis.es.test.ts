@@ -1,4 +1,7 @@
-/** Tables of MySQL and MariaDB that change their shape, their name, or come and go, while rows flow. */
+/**
+ * Tables of MySQL and MariaDB that change their shape, their name, or come and go, while rows flow.
+ * @module-tag heavy
+ */
 import { describe, expect, test } from "vitest";
 import { MysqlPipeline } from "../support/mysql-pipeline.ts";
 import { mysqlFlavours } from "../support/services.ts";

@@ -84,7 +84,7 @@ describe.each(mysqlFlavours)("%s that takes TLS alone", (flavour) => {
     await captured(urlOf(server, { "ssl-mode": mode, ...trusted }), write);
   });
 
-  test("the name counts with VERIFY_IDENTITY alone", async () => {
+  test("the name counts with VERIFY_IDENTITY alone", { tags: "heavy" }, async () => {
     const trusted = { "ssl-ca": named.certificatePath };
     await captured(urlOf(server, trusted, "127.0.0.1"), write);
     const result = await refused(urlOf(server, { "ssl-mode": "VERIFY_IDENTITY", ...trusted }, "127.0.0.1"));
@@ -92,7 +92,7 @@ describe.each(mysqlFlavours)("%s that takes TLS alone", (flavour) => {
     expect(result.said).toMatch(/another name.* -> .*ssl-mode=VERIFY_CA/);
   });
 
-  test.each(["VERIFY_CA", "VERIFY_IDENTITY"])("another authority, ssl-mode=%s", async (mode) => {
+  test.each(["VERIFY_CA", "VERIFY_IDENTITY"])("another authority, ssl-mode=%s", { tags: "heavy" }, async (mode) => {
     const result = await refused(urlOf(server, { "ssl-mode": mode, "ssl-ca": other.certificatePath }));
     expect(result).toMatchObject({ exitCode: 75, code: "MR2112" });
     expect(result.said).toMatch(/not signed by an authority.* -> .*ssl-ca/);

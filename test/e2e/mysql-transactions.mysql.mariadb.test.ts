@@ -55,47 +55,52 @@ class Xa implements AsyncDisposable {
 }
 
 describe.each(mysqlFlavours)("%s", (flavour) => {
-  test("what is rolled back never reaches a sink, and tables without transactions keep theirs", async () => {
-    await using pipeline = await MysqlPipeline.start(flavour, TABLES, { kinds: KINDS });
-    // Without GTIDs' restrictions only: MariaDB then logs what was rolled back, and that it was.
-    const plain = (id: number): string[] => (flavour === "mysql" ? [] : [`insert into plain values (${id}, 'stays')`]);
-    await pipeline.run(
-      "begin",
-      "insert into t values (1, 'keep')",
-      "savepoint `A b`",
-      "insert into t values (2, 'gone')",
-      ...plain(2),
-      "update t set v = 'gone' where id = 1",
-      "savepoint inner_one",
-      "insert into t values (3, 'gone')",
-      "rollback to inner_one",
-      "insert into t values (4, 'gone')",
-      "rollback to `a B`",
-      "insert into t values (2, 'keep')",
-      "commit",
-      "begin",
-      "insert into t values (5, 'gone')",
-      ...plain(5),
-      "create temporary table passing (id int)",
-      "rollback",
-      "insert into t values (20, 'wide'), (21, 'wide')",
-      WIDE,
-      "begin",
-      "insert into t values (22, 'keep', null)",
-      "savepoint large",
-      FILL,
-      ...plain(20),
-      "rollback to large",
-      "delete from t where id = 21",
-      "commit",
-      "begin",
-      FILL,
-      ...plain(21),
-      "savepoint first",
-      "rollback",
-    );
-    await pipeline.expectEqual("t", "plain");
-  });
+  test(
+    "what is rolled back never reaches a sink, and tables without transactions keep theirs",
+    { tags: "heavy" },
+    async () => {
+      await using pipeline = await MysqlPipeline.start(flavour, TABLES, { kinds: KINDS });
+      // Without GTIDs' restrictions only: MariaDB then logs what was rolled back, and that it was.
+      const plain = (id: number): string[] =>
+        flavour === "mysql" ? [] : [`insert into plain values (${id}, 'stays')`];
+      await pipeline.run(
+        "begin",
+        "insert into t values (1, 'keep')",
+        "savepoint `A b`",
+        "insert into t values (2, 'gone')",
+        ...plain(2),
+        "update t set v = 'gone' where id = 1",
+        "savepoint inner_one",
+        "insert into t values (3, 'gone')",
+        "rollback to inner_one",
+        "insert into t values (4, 'gone')",
+        "rollback to `a B`",
+        "insert into t values (2, 'keep')",
+        "commit",
+        "begin",
+        "insert into t values (5, 'gone')",
+        ...plain(5),
+        "create temporary table passing (id int)",
+        "rollback",
+        "insert into t values (20, 'wide'), (21, 'wide')",
+        WIDE,
+        "begin",
+        "insert into t values (22, 'keep', null)",
+        "savepoint large",
+        FILL,
+        ...plain(20),
+        "rollback to large",
+        "delete from t where id = 21",
+        "commit",
+        "begin",
+        FILL,
+        ...plain(21),
+        "savepoint first",
+        "rollback",
+      );
+      await pipeline.expectEqual("t", "plain");
+    },
+  );
 
   test("a prepared transaction counts when it is committed, and not where it is rolled back", async () => {
     await using pipeline = await MysqlPipeline.start(flavour, TABLES, { kinds: KINDS });
@@ -123,22 +128,26 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await pipeline.expectEqual("t", "other");
   });
 
-  test("one that is larger than what is kept stops the stream, and none of it reaches a sink", async () => {
-    await using pipeline = await MysqlPipeline.start(
-      flavour,
-      ["create table wide (id int primary key, v longtext)", "insert into wide values (1, 'x')"],
-      { kinds: KINDS },
-    );
-    await using large = new Xa(pipeline);
-    const half = "repeat('x', 7000000)";
-    await large.prepare(`insert into wide values (2, ${half})`, `insert into wide values (3, ${half})`);
-    await pipeline.daemon.ended;
-    expect(pipeline.daemon.said).toContain("MR2123");
-    const sql = `select id from "${pipeline.source.name}".wide`;
-    const { stdout } = await pipeline.installation.command("query", sql, "--json");
-    expect(JSON.parse(stdout)).toMatchObject({ rows: [{ id: 1 }] });
-    expect(await pipeline.refusal()).toMatchObject({ exitCode: 1, code: "MR2123" });
-  });
+  test(
+    "one that is larger than what is kept stops the stream, and none of it reaches a sink",
+    { tags: "heavy" },
+    async () => {
+      await using pipeline = await MysqlPipeline.start(
+        flavour,
+        ["create table wide (id int primary key, v longtext)", "insert into wide values (1, 'x')"],
+        { kinds: KINDS },
+      );
+      await using large = new Xa(pipeline);
+      const half = "repeat('x', 7000000)";
+      await large.prepare(`insert into wide values (2, ${half})`, `insert into wide values (3, ${half})`);
+      await pipeline.daemon.ended;
+      expect(pipeline.daemon.said).toContain("MR2123");
+      const sql = `select id from "${pipeline.source.name}".wide`;
+      const { stdout } = await pipeline.installation.command("query", sql, "--json");
+      expect(JSON.parse(stdout)).toMatchObject({ rows: [{ id: 1 }] });
+      expect(await pipeline.refusal()).toMatchObject({ exitCode: 1, code: "MR2123" });
+    },
+  );
 
   test(
     "one that was prepared before the copy, or before a kill, has its rows when it is committed",

@@ -11,7 +11,7 @@ const ROWS = (first: number): string =>
 const KINDS = ["nulls", "epochs", "texts"] as const;
 
 describe.each(mysqlFlavours)("%s", (flavour) => {
-  test("dates that do not exist become what the table's rule says, and are counted", async () => {
+  test("dates that do not exist become what the table's rule says, and are counted", { tags: "heavy" }, async () => {
     await using pipeline = await MysqlPipeline.start(
       flavour,
       [

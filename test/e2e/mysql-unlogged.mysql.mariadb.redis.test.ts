@@ -1,4 +1,7 @@
-/** Statements of MySQL and MariaDB that change rows and log none: the tables are read again, also where no catalogue tells. */
+/**
+ * Statements of MySQL and MariaDB that change rows and log none: the tables are read again, also where no catalogue tells.
+ * @module-tag heavy
+ */
 import { describe, expect, test } from "vitest";
 import { MysqlPipeline } from "../support/mysql-pipeline.ts";
 import { type MysqlFlavour, mysqlFlavours } from "../support/services.ts";

@@ -1,4 +1,7 @@
-/** MySQL and MariaDB: statements of others that wait for locks hold nothing of ours up. */
+/**
+ * MySQL and MariaDB: statements of others that wait for locks hold nothing of ours up.
+ * @module-tag heavy
+ */
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { MysqlPipeline } from "../support/mysql-pipeline.ts";

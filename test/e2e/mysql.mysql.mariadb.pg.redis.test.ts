@@ -1,4 +1,7 @@
-/** MySQL and MariaDB, from the log to every kind of sink. */
+/**
+ * MySQL and MariaDB, from the log to every kind of sink.
+ * @module-tag heavy
+ */
 import { describe, expect, test } from "vitest";
 import { MysqlPipeline } from "../support/mysql-pipeline.ts";
 import { mysqlFlavours } from "../support/services.ts";

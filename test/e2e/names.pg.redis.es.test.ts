@@ -1,4 +1,7 @@
-/** Names and texts that are somebody else's syntax somewhere: they are data in every sink. */
+/**
+ * Names and texts that are somebody else's syntax somewhere: they are data in every sink.
+ * @module-tag heavy
+ */
 import { expect, test } from "vitest";
 import { tableId } from "../../src/core/model/schema.ts";
 import type { TableName } from "../support/compare/compare.ts";

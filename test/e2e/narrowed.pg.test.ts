@@ -43,7 +43,7 @@ const NARROWINGS: readonly Narrowing[] = [
   },
 ];
 
-test.for([...NARROWINGS])("narrowed $what while the daemon is down", async (narrowing, context) => {
+test.for([...NARROWINGS])("narrowed $what while the daemon is down", { tags: "heavy" }, async (narrowing, context) => {
   needsPostgres(narrowing.major ?? 14, context);
   await using pipeline = await started(narrowing);
   await pipeline.daemon.stop();
@@ -59,7 +59,7 @@ test.for([...NARROWINGS])("narrowed $what between two looks", async (narrowing, 
   await pipeline.expectEqual(["t", { schema: "other", table: "u" }]);
 });
 
-test("a list of columns that comes and goes has the table read again", async (context) => {
+test("a list of columns that comes and goes has the table read again", { tags: "heavy" }, async (context) => {
   needsPostgres(15, context);
   await using pipeline = await started(NARROWINGS[0]!);
   const name = publicationOf(pipeline.source);

@@ -1,4 +1,7 @@
-/** Comparisons that come by themselves, what is kept of them, and who is told. */
+/**
+ * Comparisons that come by themselves, what is kept of them, and who is told.
+ * @module-tag heavy
+ */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";

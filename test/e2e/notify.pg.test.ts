@@ -1,4 +1,7 @@
-/** Whoever is to be woken is told what is not well, once, and when it is well again: over refusals and a SIGKILL. */
+/**
+ * Whoever is to be woken is told what is not well, once, and when it is well again: over refusals and a SIGKILL.
+ * @module-tag heavy
+ */
 import { Webhook } from "standardwebhooks";
 import { expect, test } from "vitest";
 import type { Concern } from "../../src/core/concerns/concern.ts";

@@ -1,4 +1,7 @@
-/** `offsets`: operators put sinks elsewhere in the log, and every sink equals the source afterwards. */
+/**
+ * `offsets`: operators put sinks elsewhere in the log, and every sink equals the source afterwards.
+ * @module-tag heavy
+ */
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";

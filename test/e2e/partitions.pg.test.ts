@@ -40,7 +40,7 @@ const HAPPENINGS: Readonly<Record<string, readonly string[]>> = {
   ],
 };
 
-test.for(Object.entries(HAPPENINGS))("%s, while the daemon is down", async ([, statements]) => {
+test.for(Object.entries(HAPPENINGS))("%s, while the daemon is down", { tags: "heavy" }, async ([, statements]) => {
   await using pipeline = await started();
   await pipeline.daemon.stop();
   for (const sql of statements) await pipeline.run(sql);

@@ -1,4 +1,7 @@
-/** `state: postgres://…`: the same daemon, its state on a server. */
+/**
+ * `state: postgres://…`: the same daemon, its state on a server.
+ * @module-tag heavy
+ */
 import { expect, test } from "vitest";
 import { Installation } from "../support/daemon-process.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";

@@ -1,4 +1,7 @@
-/** `reconcile` and keys that only one side can hold: MySQL's odd ones are no drift, and a foreign one stops no table. */
+/**
+ * `reconcile` and keys that only one side can hold: MySQL's odd ones are no drift, and a foreign one stops no table.
+ * @module-tag heavy
+ */
 import { describe, expect, test } from "vitest";
 import { MysqlPipeline } from "../support/mysql-pipeline.ts";
 import { driftOf, reconcile } from "../support/reconciled.ts";

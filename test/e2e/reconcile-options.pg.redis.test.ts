@@ -1,4 +1,7 @@
-/** `reconcile`: what its options change of what it says, and does. */
+/**
+ * `reconcile`: what its options change of what it says, and does.
+ * @module-tag heavy
+ */
 import { expect, test } from "vitest";
 import type { ReconcileStatus } from "../../src/core/contracts/reconciliation.ts";
 import { partOf } from "../../src/reconcile/rows/rotation.ts";

@@ -1,4 +1,7 @@
-/** `reconcile` with MySQL and MariaDB as the source. */
+/**
+ * `reconcile` with MySQL and MariaDB as the source.
+ * @module-tag heavy
+ */
 import { createConnection } from "mysql2/promise";
 import { describe, expect, test } from "vitest";
 import { MysqlPipeline } from "../support/mysql-pipeline.ts";

@@ -1,4 +1,7 @@
-/** `reconcile`: what the sinks hold beside the source, while both are live, by the real command line. */
+/**
+ * `reconcile`: what the sinks hold beside the source, while both are live, by the real command line.
+ * @module-tag heavy
+ */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";

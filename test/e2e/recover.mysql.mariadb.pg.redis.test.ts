@@ -1,4 +1,7 @@
-/** `recover` from MySQL and MariaDB: the binary log was purged, or begun anew. */
+/**
+ * `recover` from MySQL and MariaDB: the binary log was purged, or begun anew.
+ * @module-tag heavy
+ */
 import { cpSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";

@@ -1,4 +1,7 @@
-/** `recover`: after a lost slot the sinks are brought right by reading what differs. */
+/**
+ * `recover`: after a lost slot the sinks are brought right by reading what differs.
+ * @module-tag heavy
+ */
 import { cpSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";

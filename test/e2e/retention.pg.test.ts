@@ -1,4 +1,7 @@
-/** Log that the source keeps for a sink that does not take rows, beyond the limit of `retention.bytes`: nothing is lost. */
+/**
+ * Log that the source keeps for a sink that does not take rows, beyond the limit of `retention.bytes`: nothing is lost.
+ * @module-tag heavy
+ */
 import { expect, test } from "vitest";
 import { RunningPipeline } from "../support/running-pipeline.ts";
 import { sinkOf } from "../support/sink-loss.ts";

@@ -1,4 +1,7 @@
-/** Tables that leave the configuration, of the source or of one sink, and come back to it: no change is missed. */
+/**
+ * Tables that leave the configuration, of the source or of one sink, and come back to it: no change is missed.
+ * @module-tag heavy
+ */
 import { test } from "vitest";
 import { type PipelineConfig, RunningPipeline } from "../support/running-pipeline.ts";
 

@@ -1,4 +1,7 @@
-/** Tables whose shape changes: the sinks follow; what can't be followed is suspended alone. */
+/**
+ * Tables whose shape changes: the sinks follow; what can't be followed is suspended alone.
+ * @module-tag heavy
+ */
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import type { Client } from "pg";

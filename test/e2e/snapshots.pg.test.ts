@@ -1,4 +1,7 @@
-/** `millrace snapshot`: tables, or parts of them, read again beside the stream, as operators ask for it. */
+/**
+ * `millrace snapshot`: tables, or parts of them, read again beside the stream, as operators ask for it.
+ * @module-tag heavy
+ */
 import { expect, test } from "vitest";
 import type { SnapshotStatus } from "../../src/core/contracts/status.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";

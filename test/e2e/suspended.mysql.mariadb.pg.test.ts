@@ -1,4 +1,7 @@
-/** Columns whose names come back, and what one sink can't follow: one table of it stands, all else goes on. */
+/**
+ * Columns whose names come back, and what one sink can't follow: one table of it stands, all else goes on.
+ * @module-tag heavy
+ */
 import { describe, expect, test } from "vitest";
 import { MysqlPipeline } from "../support/mysql-pipeline.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";

@@ -1,4 +1,7 @@
-/** `teardown`: what Millrace made goes, what it found stays. */
+/**
+ * `teardown`: what Millrace made goes, what it found stays.
+ * @module-tag heavy
+ */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";

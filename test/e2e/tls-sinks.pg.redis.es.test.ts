@@ -1,4 +1,7 @@
-/** The daemon with a search and a cache sink that take nothing but TLS, their authority beside the configuration. */
+/**
+ * The daemon with a search and a cache sink that take nothing but TLS, their authority beside the configuration.
+ * @module-tag heavy
+ */
 import { copyFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Redis } from "ioredis";

@@ -184,7 +184,7 @@ describe("a server that takes TLS alone", () => {
     for (const said of [result.said, result.sink]) expect(said).toMatch(/without TLS.* -> .*sslmode=require/);
   });
 
-  test("the state's server is reached as a source is, from any folder", async () => {
+  test("the state's server is reached as a source is, from any folder", { tags: "heavy" }, async () => {
     const { certificatePath, keyPath } = named;
     await using installation = new Installation({ name: "shop" });
     await mkdir(join(installation.folder, "tls"));
@@ -225,7 +225,7 @@ describe("a server that takes TLS alone", () => {
   });
 });
 
-test("a certificate that has expired", async () => {
+test("a certificate that has expired", { tags: "heavy" }, async () => {
   await using expired = await selfSigned(["localhost"], Date.now() - DAY_MS);
   await using site = await Site.create(expired, ["hostssl all all 127.0.0.1/32 trust"]);
   const result = await refused(site, { sslmode: "verify-full", sslrootcert: expired.certificatePath });
@@ -233,14 +233,14 @@ test("a certificate that has expired", async () => {
   for (const said of [result.said, result.sink]) expect(said).toMatch(/has expired.* -> Renew/);
 });
 
-test("a server without TLS", async () => {
+test("a server without TLS", { tags: "heavy" }, async () => {
   await using site = await Site.create(undefined, ["host all all 127.0.0.1/32 trust"]);
   const result = await refused(site, { sslmode: "require" });
   expect(result).toMatchObject({ exitCode: 75, code: "MR2003" });
   for (const said of [result.said, result.sink]) expect(said).toMatch(/does not speak TLS.* -> Set ssl = on/);
 });
 
-test("client certificates", async () => {
+test("client certificates", { tags: "heavy" }, async () => {
   await using named = await selfSigned(["localhost"]);
   await using client = await selfSigned(["client"]);
   await using stranger = await selfSigned(["client"]);

@@ -107,7 +107,7 @@ const changesOf = (a: number): readonly string[] => [
   `delete from note where id = ${a + 1003}`,
 ];
 
-test("rows that a sink lost are completed from the source", async () => {
+test("rows that a sink lost are completed from the source", { tags: "heavy" }, async () => {
   const lost = [...rows("note", [21, 22, 23, 24]), ...rows("moving", [21, 22])];
   await loseWhileRunning(pipeline, lost);
   for (const change of changesOf(21)) await pipeline.run(change);

@@ -1,4 +1,7 @@
-/** Statements that change no row and no shape of what is captured never stop the stream, nor set anything aside. */
+/**
+ * Statements that change no row and no shape of what is captured never stop the stream, nor set anything aside.
+ * @module-tag heavy
+ */
 import { setTimeout as sleep } from "node:timers/promises";
 import { DatabaseError } from "pg";
 import { expect, test } from "vitest";

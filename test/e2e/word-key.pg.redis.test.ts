@@ -67,7 +67,7 @@ async function move(name: string, from: number): Promise<void> {
   await pipeline.run(`insert into ${name} values (${from + 4000}, ${m(6)}, 8, ${LONG.replaceAll("|| g ", "")})`);
 }
 
-test("rows that the key tells apart, and others in the first copy", async () => {
+test("rows that the key tells apart, and others in the first copy", { tags: "heavy" }, async () => {
   await eventually(
     async () => {
       expect(await aside()).toEqual({ "public.twice": "MR1313", "public.without": "MR1313" });

@@ -1,4 +1,7 @@
-/** Somebody drops or renames columns in a warehouse by hand: their values are read again, or a history stops by number. */
+/**
+ * Somebody drops or renames columns in a warehouse by hand: their values are read again, or a history stops by number.
+ * @module-tag heavy
+ */
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { runInFile } from "../support/duckdb-file.ts";

@@ -1,4 +1,7 @@
-/** What a sink needs from outside is taken away and given back: it waits for that, says so, and goes on by itself. */
+/**
+ * What a sink needs from outside is taken away and given back: it waits for that, says so, and goes on by itself.
+ * @module-tag heavy
+ */
 import { Redis } from "ioredis";
 import { describe, expect, test } from "vitest";
 import { RunningPipeline } from "../support/running-pipeline.ts";

@@ -1,4 +1,7 @@
-/** Somebody changes a ClickHouse sink's tables by hand: they are filled again, or a number says what is owed. */
+/**
+ * Somebody changes a ClickHouse sink's tables by hand: they are filled again, or a number says what is owed.
+ * @module-tag heavy
+ */
 import { expect, test } from "vitest";
 import { askClickhouse, nameIn } from "../support/clickhouse-values.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";

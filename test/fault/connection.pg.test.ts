@@ -1,4 +1,7 @@
-/** The connection to the source breaks in every way: the daemon comes back by itself, and nothing is lost. */
+/**
+ * The connection to the source breaks in every way: the daemon comes back by itself, and nothing is lost.
+ * @module-tag heavy
+ */
 import { expect, test } from "vitest";
 import type { FreshDatabase } from "../support/fresh-database.ts";
 import { tcpProxy } from "../support/proxy.ts";

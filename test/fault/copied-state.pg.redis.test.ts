@@ -1,4 +1,7 @@
-/** A copy of a state folder that is started beside the daemon that goes on with the state itself. */
+/**
+ * A copy of a state folder that is started beside the daemon that goes on with the state itself.
+ * @module-tag heavy
+ */
 import { cpSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";

@@ -1,4 +1,7 @@
-/** The daemon as a process: stopped by a signal, frozen for longer than its lease, started twice, killed between commits. */
+/**
+ * The daemon as a process: stopped by a signal, frozen for longer than its lease, started twice, killed between commits.
+ * @module-tag heavy
+ */
 import { expect, test } from "vitest";
 import type { StatusDocument } from "../../src/core/contracts/status.ts";
 import type { Daemon } from "../support/daemon-process.ts";

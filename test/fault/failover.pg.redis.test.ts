@@ -1,6 +1,7 @@
 /**
  * The primary dies and its standby takes over (Postgres 17 and newer: failover slots). What was set up as docs/failover.md
  * says goes on by itself and ends equal; what was not ends with a numbered error, never with a gap.
+ * @module-tag heavy
  */
 import { beforeEach, describe, expect, test } from "vitest";
 import type { Daemon } from "../support/daemon-process.ts";

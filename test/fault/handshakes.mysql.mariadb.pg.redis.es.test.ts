@@ -55,7 +55,7 @@ async function expectRetried(proxy: CuttingProxy, open: (port: number) => Promis
   expect(failureCount).toBeGreaterThan(2);
 }
 
-test.each(["mysql", "mariadb"] as const)("%s", async (flavour) => {
+test.each(["mysql", "mariadb"] as const)("%s", { tags: "heavy" }, async (flavour) => {
   const settings = { "ssl-cert": certificate.certificatePath, "ssl-key": certificate.keyPath };
   await using server = await ownMysql(flavour, { settings });
   await using proxy = await cuttingProxy(server.url);

@@ -1,4 +1,7 @@
-/** The capturing daemon goes on in a new epoch: the applying side crosses by itself, and its sinks equal the source. */
+/**
+ * The capturing daemon goes on in a new epoch: the applying side crosses by itself, and its sinks equal the source.
+ * @module-tag heavy
+ */
 import { expect, test } from "vitest";
 import type { SinkKind } from "../support/sink-set.ts";
 import { ThroughKafka } from "../support/through-kafka.ts";

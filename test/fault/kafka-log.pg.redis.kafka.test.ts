@@ -1,4 +1,7 @@
-/** A log in Kafka between two daemons that are killed, and a log that is lost: the applying side's sinks equal the source. */
+/**
+ * A log in Kafka between two daemons that are killed, and a log that is lost: the applying side's sinks equal the source.
+ * @module-tag heavy
+ */
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { Random, testSeed } from "../support/random.ts";

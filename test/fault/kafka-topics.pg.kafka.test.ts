@@ -1,4 +1,7 @@
-/** Topics of a Kafka sink that others delete, make again, widen or narrow: the sink says so, and what it can do by itself it does. */
+/**
+ * Topics of a Kafka sink that others delete, make again, widen or narrow: the sink says so, and what it can do by itself it does.
+ * @module-tag heavy
+ */
 import { Producer, stringSerializers } from "@platformatic/kafka";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { definition, factory } from "../../connectors/kafka/config.ts";

@@ -1,4 +1,7 @@
-/** Daemons and brokers are killed and stopped under load: the topics equal the source, and tell each change once, in order. */
+/**
+ * Daemons and brokers are killed and stopped under load: the topics equal the source, and tell each change once, in order.
+ * @module-tag heavy
+ */
 import { cpSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";

@@ -1,4 +1,7 @@
-/** The daemon is killed at every named failpoint, under load: it comes back by itself, nothing lost, nothing twice. */
+/**
+ * The daemon is killed at every named failpoint, under load: it comes back by itself, nothing lost, nothing twice.
+ * @module-tag heavy
+ */
 import { globSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";

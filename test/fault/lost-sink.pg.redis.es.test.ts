@@ -1,4 +1,7 @@
-/** A sink is emptied, set back, taken out or put in: it is filled, goes on, or fails alone with a number; never short. */
+/**
+ * A sink is emptied, set back, taken out or put in: it is filled, goes on, or fails alone with a number; never short.
+ * @module-tag heavy
+ */
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";

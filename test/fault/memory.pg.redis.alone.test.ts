@@ -1,4 +1,7 @@
-/** What is large at the source passes through a daemon that stays small. */
+/**
+ * What is large at the source passes through a daemon that stays small.
+ * @module-tag heavy
+ */
 import { expect, test } from "vitest";
 import { residentWatch } from "../support/resident-watch.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";

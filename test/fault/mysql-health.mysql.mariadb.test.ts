@@ -1,4 +1,7 @@
-/** How long the server keeps what is still needed, as `status` tells it. */
+/**
+ * How long the server keeps what is still needed, as `status` tells it.
+ * @module-tag heavy
+ */
 import { describe, expect, test } from "vitest";
 import { MysqlPipeline } from "../support/mysql-pipeline.ts";
 import { mysqlFlavours, ownMysql } from "../support/services.ts";

@@ -1,4 +1,7 @@
-/** The daemon on MySQL and MariaDB is killed at named places and at random, under load: nothing lost, nothing twice. */
+/**
+ * The daemon on MySQL and MariaDB is killed at named places and at random, under load: nothing lost, nothing twice.
+ * @module-tag heavy
+ */
 import { setTimeout as sleep } from "node:timers/promises";
 import { createConnection } from "mysql2/promise";
 import { describe, expect, test } from "vitest";

@@ -1,4 +1,7 @@
-/** MySQL and MariaDB: what ends a stream, what it goes on after, and what it must stop at. */
+/**
+ * MySQL and MariaDB: what ends a stream, what it goes on after, and what it must stop at.
+ * @module-tag heavy
+ */
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { readDump } from "../../connectors/mysql/source/log/dump.ts";

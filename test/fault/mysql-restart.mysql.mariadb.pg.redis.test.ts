@@ -1,4 +1,7 @@
-/** The source's server ends and comes back, again and again: the daemon goes on by itself, with all that was committed. */
+/**
+ * The source's server ends and comes back, again and again: the daemon goes on by itself, with all that was committed.
+ * @module-tag heavy
+ */
 import { createConnection } from "mysql2/promise";
 import { describe, expect, test } from "vitest";
 import { MysqlPipeline } from "../support/mysql-pipeline.ts";

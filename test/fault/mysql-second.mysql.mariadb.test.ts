@@ -1,4 +1,7 @@
-/** MySQL and MariaDB: two daemons of one name or server id on one source, and sessions that outlive their daemon. */
+/**
+ * MySQL and MariaDB: two daemons of one name or server id on one source, and sessions that outlive their daemon.
+ * @module-tag heavy
+ */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";

@@ -21,44 +21,48 @@ async function expectToWait({ installation }: MysqlPipeline, code: string): Prom
 }
 
 describe.each(mysqlFlavours)("%s", (flavour) => {
-  test("a role with a password and the least that is needed; without one of it the message names it", async () => {
-    await using server = await ownMysql(flavour);
-    await using pipeline = await MysqlPipeline.start(flavour, TABLES, { kinds: KINDS, url: server.url });
-    await pipeline.daemon.stop();
-    const { name } = pipeline.source;
-    await pipeline.run(
-      "create user plain@'%' identified by 'se:cr/et'",
-      `grant replication slave, ${monitor(flavour)} on *.* to plain@'%'`,
-      `grant select on ${name}.* to plain@'%'`,
-    );
-    const url = new URL(pipeline.url);
-    url.username = "plain";
-    url.password = encodeURIComponent("se:cr/et");
-    pipeline.configure({ url: url.href });
-    await pipeline.start();
-    await pipeline.run("insert into t values (3, 'c')");
-    await pipeline.expectEqual("t");
-    expect((await pipeline.installation.command("check")).exitCode).toBe(0);
-    await pipeline.daemon.stop();
+  test(
+    "a role with a password and the least that is needed; without one of it the message names it",
+    { tags: "heavy" },
+    async () => {
+      await using server = await ownMysql(flavour);
+      await using pipeline = await MysqlPipeline.start(flavour, TABLES, { kinds: KINDS, url: server.url });
+      await pipeline.daemon.stop();
+      const { name } = pipeline.source;
+      await pipeline.run(
+        "create user plain@'%' identified by 'se:cr/et'",
+        `grant replication slave, ${monitor(flavour)} on *.* to plain@'%'`,
+        `grant select on ${name}.* to plain@'%'`,
+      );
+      const url = new URL(pipeline.url);
+      url.username = "plain";
+      url.password = encodeURIComponent("se:cr/et");
+      pipeline.configure({ url: url.href });
+      await pipeline.start();
+      await pipeline.run("insert into t values (3, 'c')");
+      await pipeline.expectEqual("t");
+      expect((await pipeline.installation.command("check")).exitCode).toBe(0);
+      await pipeline.daemon.stop();
 
-    await pipeline.run("revoke replication slave on *.* from plain@'%'");
-    const checked = await pipeline.installation.command("check");
-    expect(checked).toMatchObject({
-      exitCode: 1,
-      stdout: expect.stringContaining("GRANT REPLICATION SLAVE ON *.* TO 'plain'@'%';"),
-    });
-    await expectToWait(pipeline, "MR2113");
-    await pipeline.run("grant replication slave on *.* to plain@'%'", `revoke select on ${name}.* from plain@'%'`);
-    expect(await pipeline.installation.command("check")).toMatchObject({
-      exitCode: 1,
-      stdout: expect.stringContaining(`GRANT SELECT ON \`${name}\`.* TO 'plain'@'%';`),
-    });
-    await expectToWait(pipeline, "MR2113");
+      await pipeline.run("revoke replication slave on *.* from plain@'%'");
+      const checked = await pipeline.installation.command("check");
+      expect(checked).toMatchObject({
+        exitCode: 1,
+        stdout: expect.stringContaining("GRANT REPLICATION SLAVE ON *.* TO 'plain'@'%';"),
+      });
+      await expectToWait(pipeline, "MR2113");
+      await pipeline.run("grant replication slave on *.* to plain@'%'", `revoke select on ${name}.* from plain@'%'`);
+      expect(await pipeline.installation.command("check")).toMatchObject({
+        exitCode: 1,
+        stdout: expect.stringContaining(`GRANT SELECT ON \`${name}\`.* TO 'plain'@'%';`),
+      });
+      await expectToWait(pipeline, "MR2113");
 
-    url.password = "wrong";
-    pipeline.configure({ url: url.href });
-    await expectToWait(pipeline, "MR2111");
-  });
+      url.password = "wrong";
+      pipeline.configure({ url: url.href });
+      await expectToWait(pipeline, "MR2111");
+    },
+  );
 
   test("settings under which rows can't be read are refused; a server id must be free", async () => {
     await using server = await ownMysql(flavour);

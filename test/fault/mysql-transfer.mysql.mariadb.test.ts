@@ -1,4 +1,7 @@
-/** MySQL and MariaDB: logs without checksums, events that take long to arrive, and servers that fall silent. */
+/**
+ * MySQL and MariaDB: logs without checksums, events that take long to arrive, and servers that fall silent.
+ * @module-tag heavy
+ */
 import { describe, expect, test } from "vitest";
 import { openSession } from "../../connectors/mysql/source/database.ts";
 import { readDump } from "../../connectors/mysql/source/log/dump.ts";

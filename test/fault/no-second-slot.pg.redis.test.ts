@@ -1,6 +1,7 @@
 /**
  * No slot, or no WAL sender, is left for a sink that lies behind: the one stream goes back for it, the others wait, and
  * `status` says so. Where one becomes free in time nobody waits.
+ * @module-tag heavy
  */
 import { expect, test } from "vitest";
 import { allStream, ParkingScene, sinkOf } from "../support/parking-scene.ts";

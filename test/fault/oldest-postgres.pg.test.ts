@@ -1,4 +1,7 @@
-/** The oldest Postgres that is captured from, in every run: copy, stream, types and kills. The long form runs all others. */
+/**
+ * The oldest Postgres that is captured from, in every run: copy, stream, types and kills. The long form runs all others.
+ * @module-tag heavy
+ */
 import { expect, test, type TestContext } from "vitest";
 import type { RunningPostgres } from "../../scripts/services/postgres.ts";
 import { ServiceUnavailableError } from "../../scripts/services/service.ts";

@@ -83,6 +83,7 @@ const TROUBLES: Readonly<Record<string, Trouble>> = {
 
 test.for(Object.entries(TROUBLES))(
   "elasticsearch: a table %s is suspended while the others go on",
+  { tags: "heavy" },
   async ([what, { settings, mended, sql }], { skip }) => {
     skip(!isLongForm() && what.startsWith("changed"), "it is part of the long form");
     await using pipeline = await RunningPipeline.start(PREPARED, { kinds: ["elasticsearch"] });

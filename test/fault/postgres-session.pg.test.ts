@@ -1,6 +1,7 @@
 /**
  * The stream under pressure and when the connection breaks. On a server of its own: one of its processes that can't send
  * keeps whoever drops a database, or makes a slot, waiting as long, in all databases.
+ * @module-tag heavy
  */
 import { firstVersion } from "../support/blocks.ts";
 import { readFile } from "node:fs/promises";

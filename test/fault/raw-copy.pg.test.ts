@@ -97,34 +97,42 @@ test.for(["postgres-sink.part-written=kill@2", "postgres-sink.part-committed=kil
   killedAt,
 );
 
-test("if the sessions to the target are cut, the part is tried again, and nothing is missing or twice", async () => {
-  await using place = await scene({ isProxied: true });
-  const proxy = place.sinks.proxies.get("postgres")!;
-  proxy.limit(1_500_000);
-  const daemon = place.installation.run();
-  await eventually(() => proxy.counters.bytesToServer > 3_000_000);
-  proxy.cut();
-  await place.change();
-  await eventually(() => daemon.said.includes("is retried") || daemon.said.includes("could not be copied undecoded"));
-  await proxy.resume();
-  await daemon.streaming();
-  await daemon.stop();
-  await goesOn(place);
-});
+test(
+  "if the sessions to the target are cut, the part is tried again, and nothing is missing or twice",
+  { tags: "heavy" },
+  async () => {
+    await using place = await scene({ isProxied: true });
+    const proxy = place.sinks.proxies.get("postgres")!;
+    proxy.limit(1_500_000);
+    const daemon = place.installation.run();
+    await eventually(() => proxy.counters.bytesToServer > 3_000_000);
+    proxy.cut();
+    await place.change();
+    await eventually(() => daemon.said.includes("is retried") || daemon.said.includes("could not be copied undecoded"));
+    await proxy.resume();
+    await daemon.streaming();
+    await daemon.stop();
+    await goesOn(place);
+  },
+);
 
-test("if the sessions to the source are cut, the snapshot with them, the tables are read beside the stream", async () => {
-  const first = await freshDatabase();
-  await using proxy = await tcpProxy(first.url);
-  await first[Symbol.asyncDispose]();
-  await using place = await scene({ url: (url) => proxy.url(url) });
-  proxy.limit(1_500_000);
-  const daemon = place.installation.run();
-  await eventually(() => proxy.counters.bytesToClient > 3_000_000);
-  proxy.cut();
-  await place.change();
-  await proxy.resume();
-  await daemon.streaming();
-  expect(undecodedTables({ daemon })).not.toContain("public.big");
-  await daemon.stop();
-  await goesOn(place);
-});
+test(
+  "if the sessions to the source are cut, the snapshot with them, the tables are read beside the stream",
+  { tags: "heavy" },
+  async () => {
+    const first = await freshDatabase();
+    await using proxy = await tcpProxy(first.url);
+    await first[Symbol.asyncDispose]();
+    await using place = await scene({ url: (url) => proxy.url(url) });
+    proxy.limit(1_500_000);
+    const daemon = place.installation.run();
+    await eventually(() => proxy.counters.bytesToClient > 3_000_000);
+    proxy.cut();
+    await place.change();
+    await proxy.resume();
+    await daemon.streaming();
+    expect(undecodedTables({ daemon })).not.toContain("public.big");
+    await daemon.stop();
+    await goesOn(place);
+  },
+);

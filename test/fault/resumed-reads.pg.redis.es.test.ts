@@ -1,6 +1,7 @@
 /**
  * Tables that are read beside the stream while the daemon is killed: what is durable in a sink is not read again, what is
  * not is, and every sink equals the source at the end.
+ * @module-tag heavy
  */
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";

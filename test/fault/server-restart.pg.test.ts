@@ -1,4 +1,7 @@
-/** The source's server ends and comes back: the daemon goes on by itself, with all that was committed. */
+/**
+ * The source's server ends and comes back: the daemon goes on by itself, with all that was committed.
+ * @module-tag heavy
+ */
 import { Client } from "pg";
 import { test } from "vitest";
 import { createFreshDatabase } from "../support/fresh-database.ts";

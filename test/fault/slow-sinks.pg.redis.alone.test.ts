@@ -1,4 +1,7 @@
-/** A sink that is away, slow or failing: the others stay as fast as they were, and it joins them again by itself. */
+/**
+ * A sink that is away, slow or failing: the others stay as fast as they were, and it joins them again by itself.
+ * @module-tag heavy
+ */
 import { expect, test } from "vitest";
 import type { StatusDocument } from "../../src/core/contracts/status.ts";
 import { LatencyProbe, PROBE_TABLE } from "../support/latency.ts";

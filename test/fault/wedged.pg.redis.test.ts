@@ -1,4 +1,7 @@
-/** Parts that hang are told apart, in `status` and by what is done: only the broken one is begun again. */
+/**
+ * Parts that hang are told apart, in `status` and by what is done: only the broken one is begun again.
+ * @module-tag heavy
+ */
 import { expect, test } from "vitest";
 import { RunningPipeline } from "../support/running-pipeline.ts";
 import { freshKeyPrefix, ownRedis } from "../support/services.ts";

@@ -1,3 +1,4 @@
+/** @module-tag heavy */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { statSync } from "node:fs";

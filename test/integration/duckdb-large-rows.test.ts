@@ -1,4 +1,7 @@
-/** Rows that are large beside DuckDB's memory go through at once, whatever lies about them. */
+/**
+ * Rows that are large beside DuckDB's memory go through at once, whatever lies about them.
+ * @module-tag heavy
+ */
 import { expect, test } from "vitest";
 import { DuckdbSink } from "../../connectors/duckdb/sink.ts";
 import { Database } from "../../connectors/duckdb/file/database.ts";

@@ -209,7 +209,7 @@ test.concurrent.for([
   { deletes: "hard", key: "two columns", table: items, isLong: true },
 ] as const)(
   "rows that are changed, removed and made again while their table is rewritten are as they were written (deletes: $deletes, key: $key)",
-  { timeout: 2 * WITHIN_MS },
+  { tags: "heavy", timeout: 2 * WITHIN_MS },
   async ({ deletes, table, isLong }, { skip }) => {
     skip(isLong && !isLongForm(), "it is part of the long form");
     await using worn = await Worn.create(WORN, { ...DEFAULT_FORM, deletes }, table);

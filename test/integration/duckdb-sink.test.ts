@@ -204,35 +204,39 @@ test("a hint that rows are new, wrong in the middle of many, costs nothing but t
   expect(count).toEqual([1000, 1]);
 });
 
-test("a step of several megabytes over rows that are there sets none back and keeps what does not fit", async () => {
-  await using stage = await Stage.of(harness, mixed);
-  const idCount = 5_000;
-  const [newer, poison, last] = [7, 3_000, idCount - 1];
-  const row = (id: number, note: string, like: readonly string[] = plain): string[] => [
-    `${id}`,
-    ...like.slice(0, -1),
-    `${note} ${"x".repeat(1_000)}`,
-  ];
-  const ids = Array.from({ length: idCount }, (_, id) => id);
-  // The odd ids are new.
-  await stage.write(
-    mixed,
-    10n,
-    ids.filter((id) => id % 2 === 0).map((id) => put(row(id, "old"))),
-  );
-  await stage.write(mixed, 30n, [put(row(newer, "newer"))]);
-  const changed = ids.map((id) => row(id, "changed", id === last ? odd : plain));
-  const refused = row(poison, "refused").with(1, "12345678901.00");
-  const reports = await stage.write(
-    mixed,
-    20n,
-    ids.map((id) => put(id === poison ? refused : changed[id]!)),
-  );
-  expect(reports.poisons.map(({ entry }) => entry)).toEqual([poison]);
-  changed[newer] = row(newer, "newer");
-  changed[poison] = row(poison, "old");
-  await stage.expectRows(mixed, changed);
-});
+test(
+  "a step of several megabytes over rows that are there sets none back and keeps what does not fit",
+  { tags: "heavy" },
+  async () => {
+    await using stage = await Stage.of(harness, mixed);
+    const idCount = 5_000;
+    const [newer, poison, last] = [7, 3_000, idCount - 1];
+    const row = (id: number, note: string, like: readonly string[] = plain): string[] => [
+      `${id}`,
+      ...like.slice(0, -1),
+      `${note} ${"x".repeat(1_000)}`,
+    ];
+    const ids = Array.from({ length: idCount }, (_, id) => id);
+    // The odd ids are new.
+    await stage.write(
+      mixed,
+      10n,
+      ids.filter((id) => id % 2 === 0).map((id) => put(row(id, "old"))),
+    );
+    await stage.write(mixed, 30n, [put(row(newer, "newer"))]);
+    const changed = ids.map((id) => row(id, "changed", id === last ? odd : plain));
+    const refused = row(poison, "refused").with(1, "12345678901.00");
+    const reports = await stage.write(
+      mixed,
+      20n,
+      ids.map((id) => put(id === poison ? refused : changed[id]!)),
+    );
+    expect(reports.poisons.map(({ entry }) => entry)).toEqual([poison]);
+    changed[newer] = row(newer, "newer");
+    changed[poison] = row(poison, "old");
+    await stage.expectRows(mixed, changed);
+  },
+);
 
 test(
   "a table that refuses every row stops the sink instead of filling the dead letters",
@@ -345,88 +349,92 @@ test("any text and any number arrives as it was sent", async () => {
   }
 });
 
-test("one or two rows, written by their values, land as many do: any text, and what no column can hold", async () => {
-  const table = tableVersion({
-    table: "few",
-    columns: [
-      ["id", "text"],
-      ["t", "text"],
-      ["f", "double precision"],
-      ["b", "bytea"],
-      ["n", "numeric(12,2)"],
-      ["at", "timestamp with time zone"],
-      ["day", "date"],
-      ["doc", "json"],
-    ],
-    key: ["id"],
-  });
-  const text = fc.string({
-    unit: fc.constantFrom("a", "'", '"', ",", "\n", "\0", "\\", "é", "\u{1f600}", "$"),
-    maxLength: 12,
-  });
-  const cells = fc.tuple(
-    text,
-    fc.double().map(String),
-    fc.uint8Array({ maxLength: 9 }).map((bytes) => `\\x${Buffer.from(bytes).toString("hex")}`),
-    fc.constantFrom("1.50", "-0.01", "NaN", "Infinity"),
-    fc.constantFrom(
-      "2026-11-20 06:43:15.123456+00",
-      "0044-03-15 10:00:00+00 BC",
-      "294276-12-31 23:59:59.999999+00",
-      "infinity",
-    ),
-    fc.constantFrom("2026-11-20", "0044-03-15 BC", "-infinity"),
-    fc.constantFrom("{}", '["\\ud800"]', ' {"a": 1.10}'),
-  );
-  const keys = ["a'b", 'c"d,', "\0", "é\n"];
-  const change = fc.record({
-    key: fc.constantFrom(...keys),
-    action: fc.constantFrom("put", "fresh", "patch", "remove"),
-    values: cells.map((values) => values.map((value, i) => (i === 0 && value === "" ? null : value))),
-  });
-  await using stage = await Stage.of(harness, table);
-  const model = new Map<string, readonly (string | null)[]>();
-  let at = 0n;
-  const writeOf = ({
-    key,
-    action,
-    values,
-  }: {
-    key: string;
-    action: string;
-    values: readonly (string | null)[];
-  }): Write => {
-    const old = model.get(key);
-    if (action === "remove") {
-      model.delete(key);
-      return remove([key, ...values.map(() => null)]);
-    }
-    const isPatch = action === "patch" && old !== undefined;
-    const next = [key, ...values];
-    if (isPatch) next[1] = old[1]!;
-    model.set(key, next);
-    if (isPatch) return patch([key, UNCHANGED, ...next.slice(2)]);
-    return put(next, { fresh: action === "fresh" && old === undefined });
-  };
-  await fc.assert(
-    fc.asyncProperty(
-      fc.uniqueArray(change, { minLength: 1, maxLength: 2, selector: ({ key }) => key }),
-      async (changes) => {
-        at += 10n;
-        await stage.write(table, at, changes.map(writeOf));
-        // Older ones change nothing.
-        const { key } = changes[0]!;
-        const older = ["old", "1", "\\x", "1.00", null, null, null];
-        const isThere = model.has(key);
-        if (isThere)
-          await stage.write(table, at + 1n, [put([key, ...older], { at: at - 5n }), remove(["none", ...older])]);
-        if (isThere) await stage.write(table, at + 2n, [remove([key, ...older], { at: at - 5n })]);
-        await stage.expectRows(table, [...model.values()]);
-      },
-    ),
-    { numRuns: 150 },
-  );
-});
+test(
+  "one or two rows, written by their values, land as many do: any text, and what no column can hold",
+  { tags: "heavy" },
+  async () => {
+    const table = tableVersion({
+      table: "few",
+      columns: [
+        ["id", "text"],
+        ["t", "text"],
+        ["f", "double precision"],
+        ["b", "bytea"],
+        ["n", "numeric(12,2)"],
+        ["at", "timestamp with time zone"],
+        ["day", "date"],
+        ["doc", "json"],
+      ],
+      key: ["id"],
+    });
+    const text = fc.string({
+      unit: fc.constantFrom("a", "'", '"', ",", "\n", "\0", "\\", "é", "\u{1f600}", "$"),
+      maxLength: 12,
+    });
+    const cells = fc.tuple(
+      text,
+      fc.double().map(String),
+      fc.uint8Array({ maxLength: 9 }).map((bytes) => `\\x${Buffer.from(bytes).toString("hex")}`),
+      fc.constantFrom("1.50", "-0.01", "NaN", "Infinity"),
+      fc.constantFrom(
+        "2026-11-20 06:43:15.123456+00",
+        "0044-03-15 10:00:00+00 BC",
+        "294276-12-31 23:59:59.999999+00",
+        "infinity",
+      ),
+      fc.constantFrom("2026-11-20", "0044-03-15 BC", "-infinity"),
+      fc.constantFrom("{}", '["\\ud800"]', ' {"a": 1.10}'),
+    );
+    const keys = ["a'b", 'c"d,', "\0", "é\n"];
+    const change = fc.record({
+      key: fc.constantFrom(...keys),
+      action: fc.constantFrom("put", "fresh", "patch", "remove"),
+      values: cells.map((values) => values.map((value, i) => (i === 0 && value === "" ? null : value))),
+    });
+    await using stage = await Stage.of(harness, table);
+    const model = new Map<string, readonly (string | null)[]>();
+    let at = 0n;
+    const writeOf = ({
+      key,
+      action,
+      values,
+    }: {
+      key: string;
+      action: string;
+      values: readonly (string | null)[];
+    }): Write => {
+      const old = model.get(key);
+      if (action === "remove") {
+        model.delete(key);
+        return remove([key, ...values.map(() => null)]);
+      }
+      const isPatch = action === "patch" && old !== undefined;
+      const next = [key, ...values];
+      if (isPatch) next[1] = old[1]!;
+      model.set(key, next);
+      if (isPatch) return patch([key, UNCHANGED, ...next.slice(2)]);
+      return put(next, { fresh: action === "fresh" && old === undefined });
+    };
+    await fc.assert(
+      fc.asyncProperty(
+        fc.uniqueArray(change, { minLength: 1, maxLength: 2, selector: ({ key }) => key }),
+        async (changes) => {
+          at += 10n;
+          await stage.write(table, at, changes.map(writeOf));
+          // Older ones change nothing.
+          const { key } = changes[0]!;
+          const older = ["old", "1", "\\x", "1.00", null, null, null];
+          const isThere = model.has(key);
+          if (isThere)
+            await stage.write(table, at + 1n, [put([key, ...older], { at: at - 5n }), remove(["none", ...older])]);
+          if (isThere) await stage.write(table, at + 2n, [remove([key, ...older], { at: at - 5n })]);
+          await stage.expectRows(table, [...model.values()]);
+        },
+      ),
+      { numRuns: 150 },
+    );
+  },
+);
 
 test("a truncate or sweep of one table keeps its version rule", async () => {
   const table = tableVersion({ table: "swept", columns: [["id", "int8"]], key: ["id"] });

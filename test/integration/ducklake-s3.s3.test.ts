@@ -1,4 +1,7 @@
-/** A lake in a bucket that S3 does not give: each cause has a number of its own, nothing is lost, and no secret is told. */
+/**
+ * A lake in a bucket that S3 does not give: each cause has a number of its own, nothing is lost, and no secret is told.
+ * @module-tag heavy
+ */
 import { expect, test } from "vitest";
 import { placeOf } from "../../connectors/duckdb/lake/place.ts";
 import { LakeSink } from "../../connectors/duckdb/lake/sink.ts";

@@ -41,27 +41,31 @@ const wider = tableVersion({
   key: ["id"],
 });
 
-test("a writer that is killed at any moment leaves rows and progress that belong together", async () => {
-  await using target = await lakeTarget("sqlite");
-  let reached = 0;
-  for (let kill = 1; kill <= KILLS; kill++) {
-    await using writer = new Writer(target, kill);
-    await writer.next();
-    // Anywhere in the next steps: the moment is what the test is about, nothing waits for it.
-    await delay(Math.random() * KILL_WITHIN_MS);
-    await writer.kill();
-    const sink = target.makeSink();
-    const held = await sink.open(kill, timeout());
-    const n = Number(held?.position.commit);
-    expect(n).toBeGreaterThan(reached);
-    reached = n;
-    const rows = await target.readRows(steps);
-    expect(rows.map(({ cells }) => cells.join(" ")).toSorted()).toEqual(expectedAfter(n).toSorted());
-    await sink.close();
-  }
-});
+test(
+  "a writer that is killed at any moment leaves rows and progress that belong together",
+  { tags: "heavy" },
+  async () => {
+    await using target = await lakeTarget("sqlite");
+    let reached = 0;
+    for (let kill = 1; kill <= KILLS; kill++) {
+      await using writer = new Writer(target, kill);
+      await writer.next();
+      // Anywhere in the next steps: the moment is what the test is about, nothing waits for it.
+      await delay(Math.random() * KILL_WITHIN_MS);
+      await writer.kill();
+      const sink = target.makeSink();
+      const held = await sink.open(kill, timeout());
+      const n = Number(held?.position.commit);
+      expect(n).toBeGreaterThan(reached);
+      reached = n;
+      const rows = await target.readRows(steps);
+      expect(rows.map(({ cells }) => cells.join(" ")).toSorted()).toEqual(expectedAfter(n).toSorted());
+      await sink.close();
+    }
+  },
+);
 
-test("other processes read whole transactions while one writes", async () => {
+test("other processes read whole transactions while one writes", { tags: "heavy" }, async () => {
   await using target = await lakeTarget("sqlite");
   await using writer = new Writer(target, 1);
   let n = Number(await writer.next());
@@ -85,7 +89,7 @@ test("other processes read whole transactions while one writes", async () => {
   }
 });
 
-test("a writer in another process that is taken over writes no more", async () => {
+test("a writer in another process that is taken over writes no more", { tags: "heavy" }, async () => {
   await using target = await lakeTarget("sqlite");
   await using writer = new Writer(target, 1);
   await writer.next();
@@ -100,7 +104,7 @@ test("a writer in another process that is taken over writes no more", async () =
   await sink.close();
 });
 
-test("upkeep joins small files and ends old snapshots; rows stay", async () => {
+test("upkeep joins small files and ends old snapshots; rows stay", { tags: "heavy" }, async () => {
   await using target = await lakeTarget("sqlite");
   const maintenance = { everyMs: 500, keepSnapshotsMs: 0 };
   const sink = new LakeSink({ ...target.options, maintenance });

@@ -1,4 +1,7 @@
-/** The formats of Debezium against Debezium itself: the same database, captured by its connector and by Millrace. */
+/**
+ * The formats of Debezium against Debezium itself: the same database, captured by its connector and by Millrace.
+ * @module-tag heavy
+ */
 import { test } from "vitest";
 import { expectSame, type Scene } from "../support/debezium/scene.ts";
 import { OWN_TYPES, TOLD_TYPES } from "../support/debezium/postgres-types.ts";

@@ -164,7 +164,7 @@ describe("an authorizer", () => {
     return printedAcls(found.find(({ id }) => id === "kafka.acls")!.what);
   }
 
-  test("with the ACLs that `check` prints a daemon runs", async () => {
+  test("with the ACLs that `check` prints a daemon runs", { tags: "heavy" }, async () => {
     await using pipeline = await RunningPipeline.start(
       "create table users (id int primary key, n int); insert into users select g, 0 from generate_series(1, 50) g",
       {

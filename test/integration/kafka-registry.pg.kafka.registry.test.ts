@@ -1,4 +1,7 @@
-/** Records in Avro and JSON Schema, with a real registry: they say what the JSON records say, and other programs can read them. */
+/**
+ * Records in Avro and JSON Schema, with a real registry: they say what the JSON records say, and other programs can read them.
+ * @module-tag heavy
+ */
 import { expect, test } from "vitest";
 import { RegistryReader, toldJson } from "../support/avro-records.ts";
 import { OWN_TYPES, TOLD_TYPES } from "../support/debezium/postgres-types.ts";

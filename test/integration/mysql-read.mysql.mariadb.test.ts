@@ -1,4 +1,7 @@
-/** Rows read beside the stream. */
+/**
+ * Rows read beside the stream.
+ * @module-tag heavy
+ */
 import { firstVersion } from "../support/blocks.ts";
 import { expect, test } from "vitest";
 import { sourceFactory } from "../../connectors/mysql/source/config.ts";

@@ -1,4 +1,7 @@
-/** The package as it is published: packed, installed with npm into an empty prefix, and run from there. */
+/**
+ * The package as it is published: packed, installed with npm into an empty prefix, and run from there.
+ * @module-tag heavy
+ */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import {

@@ -1,4 +1,7 @@
-/** How the source is reached: TLS by sslmode, logins, poolers, and what is said when it can't be. */
+/**
+ * How the source is reached: TLS by sslmode, logins, poolers, and what is said when it can't be.
+ * @module-tag heavy
+ */
 import { createServer } from "node:net";
 import { expect, test } from "vitest";
 import { findMillraceError } from "../../src/core/errors.ts";

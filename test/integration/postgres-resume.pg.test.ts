@@ -1,4 +1,7 @@
-/** Where a stream goes on: nothing skipped, nothing doubled. */
+/**
+ * Where a stream goes on: nothing skipped, nothing doubled.
+ * @module-tag heavy
+ */
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { comparePositions, type Position } from "../../src/core/model/position.ts";

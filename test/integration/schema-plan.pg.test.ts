@@ -1,4 +1,7 @@
-/** What a migration does to each sink, said before it runs; nothing of it stays. No sink is asked. */
+/**
+ * What a migration does to each sink, said before it runs; nothing of it stays. No sink is asked.
+ * @module-tag heavy
+ */
 import { writeFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { stringify } from "yaml";

@@ -62,7 +62,7 @@ test("npm test ends in one plain line, and fails where nothing ran", async () =>
   expect((await run("scripts/test.ts", ["--lnog"], {})).code).toBe(2);
 });
 
-test("npm test names what a missing server skipped, and in CI fails instead", async () => {
+test("npm test names what a missing server skipped, and in CI fails instead", { tags: "heavy" }, async () => {
   const empty = await mkdtemp(join(tmpdir(), "millrace-empty-"));
   const without = { PATH: "/nonexistent", MILLRACE_CACHE: empty, MILLRACE_CONTAINERS: "off" };
   try {

@@ -1,4 +1,7 @@
-/** Single faults of every kind, planted at random in every sink: `reconcile` finds each with its key and columns, and nothing else. */
+/**
+ * Single faults of every kind, planted at random in every sink: `reconcile` finds each with its key and columns, and nothing else.
+ * @module-tag heavy
+ */
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { runInFile } from "../support/duckdb-file.ts";

@@ -1,8 +1,8 @@
 /**
- * Vitest's runner, with four rules more. Where a server that a file's name asks for is not there, its tests are skipped
+ * Vitest's runner, with five rules more. Where a server that a file's name asks for is not there, its tests are skipped
  * with the reason as their note; in CI they run, and fail at the first use of the server with the same reason. In the short
- * form tests with the tag "long" are skipped, and daemons are tested on MySQL and MariaDB in turn. And a file whose tests
- * leave something open fails.
+ * form tests with the tag "long" are skipped, and daemons are tested on MySQL and MariaDB in turn. Heavy
+ * tests are left to other turns. And a file whose tests leave something open fails.
  */
 import {
   inject,
@@ -13,7 +13,7 @@ import {
   type RunnerTestSuite,
 } from "vitest";
 import { countOpen, expectNothingLeftOpen, type OpenCounts } from "./left-open.ts";
-import { isInTurn, isLongForm, LONG, servicesNeededBy } from "./service-suffixes.ts";
+import { HEAVY, heavyTurn, isInTurn, isLongForm, LONG, servicesNeededBy, TURN_COUNT } from "./service-suffixes.ts";
 import { mysqlFlavours } from "./services.ts";
 
 export default class ServiceRunner extends TestRunner {
@@ -27,6 +27,9 @@ export default class ServiceRunner extends TestRunner {
     for (const file of files) {
       if (isInTurn(file.filepath)) takeTurns(file);
       if (!isLongForm()) skipLong(file);
+      const turn = heavyTurn();
+      if (turn !== null) leaveToOtherTurns(file, turn);
+      dropUselessHooks(file);
       const reason = process.env["CI"] === "true" ? undefined : missingFor(file.filepath);
       if (reason !== undefined) skipTests(file, reason);
       // The first of these hooks runs last, after those of the file itself have closed what they opened.
@@ -66,12 +69,26 @@ function skipTests(suite: RunnerTestSuite, reason: string): void {
   }
 }
 
-/** Where no test is left, the hooks of the suite have nothing to prepare. */
-function skipLong(suite: RunnerTestSuite): void {
-  for (const task of suite.tasks) {
-    if (task.type === "suite") skipLong(task);
-    else if (task.tags?.includes(LONG) === true) skipTest(task, "it is part of the long form");
+function skipLong(file: RunnerTestFile): void {
+  for (const test of tagged(file, LONG)) skipTest(test, "it is part of the long form");
+}
+
+/** The tests of a file go round, beginning at another turn in each file. */
+function leaveToOtherTurns(file: RunnerTestFile, turn: number): void {
+  const heavy = tagged(file, HEAVY).filter(({ mode }) => mode !== "skip");
+  for (const [i, test] of heavy.entries()) {
+    const own = ((file.name.length + i) % TURN_COUNT) + 1;
+    if (own !== turn) skipTest(test, `heavy: turn ${own} of ${TURN_COUNT}`);
   }
+}
+
+function tagged(file: RunnerTestFile, tag: string): readonly RunnerTestCase[] {
+  return testsIn(file).filter(({ tags }) => tags?.includes(tag) === true);
+}
+
+/** Where no test is left, the hooks of the suite have nothing to prepare. */
+function dropUselessHooks(suite: RunnerTestSuite): void {
+  for (const task of suite.tasks) if (task.type === "suite") dropUselessHooks(task);
   if (!testsIn(suite).every((test) => test.mode === "skip")) return;
   for (const list of Object.values(TestRunner.getSuiteHooks(suite))) list.length = 0;
 }

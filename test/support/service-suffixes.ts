@@ -30,6 +30,20 @@ export const ALONE = "alone";
 /** The tag of tests, suites and (`@module-tag long`) whole files that run in the long form alone. */
 export const LONG = "long";
 
+/**
+ * The tag of tests that take seconds of processor time. A run of all tests takes a third of them, in turn; the long form, and
+ * whoever names files, runs all.
+ */
+export const HEAVY = "heavy";
+export const TURN_COUNT = 3;
+export const TURN_VARIABLE = "MILLRACE_TEST_TURN";
+
+/** Which third of the heavy tests this run takes, from 1 on; null: all. */
+export function heavyTurn(): number | null {
+  const given = process.env[TURN_VARIABLE];
+  return given === undefined || given === "" ? null : Number(given);
+}
+
 export function isLongForm(): boolean {
   return process.env["MILLRACE_TEST_LONG"] === "1";
 }
