@@ -2,7 +2,7 @@
 import { hasLeft } from "../core/contracts/reconciliation.ts";
 import type { StoredError } from "../core/contracts/state-store.ts";
 import type { Concern } from "../core/concerns/concern.ts";
-import { type SinkStatus, type StatusDocument, TABLE_PAUSED } from "../core/contracts/status.ts";
+import { type SinkStatus, type SourceStatus, type StatusDocument, TABLE_PAUSED } from "../core/contracts/status.ts";
 import { bytes, count, seconds } from "./figures.ts";
 
 /** A streaming sink is mentioned when it is this far behind. */
@@ -82,6 +82,12 @@ function* ofSource({ source, phase }: Status): Generator<Concern> {
     const what = "the source does not tell its position now; lags and what it keeps are not known";
     yield concern({ kind: "source.silent", level, what });
   }
+  if (isBehind(source)) {
+    const what = `the stream is ${behind(source)} behind the log, and no sink holds it up`;
+    const fix =
+      "look at the load of the source and of this machine; behind Kafka, at the daemon that captures: millrace status, there";
+    yield concern({ kind: "source.behind", level: "watch", what, fix });
+  }
   const { retainedBytes, retainedBytesMax = null } = source;
   if (retainedBytes !== null && retainedBytesMax !== null && retainedBytes >= retainedBytesMax) {
     const what = `the source keeps ${bytes(retainedBytes)} of log for Millrace; retention.bytes is ${bytes(retainedBytesMax)}`;
@@ -127,10 +133,10 @@ function* ofSink(status: Status, sink: SinkStatus): Generator<Concern> {
     yield concern({ ...of, kind: "sink.failing", level: "act", what, fix: `millrace resume --sink ${name}` });
   } else if (daemon !== null && catchingUp) {
     const others = sinks.some(({ waitsFor }) => waitsFor.includes(name)) ? "wait for it" : "are not held up";
-    const what = `sink ${name} catches up, ${behind(sink)}; the others ${others}`;
+    const what = `sink ${name} catches up, ${behind(sink)} of log behind; the others ${others}`;
     yield concern({ ...of, kind: "sink.catching-up", level: "watch", what });
-  } else if (state === "streaming" && (lagSeconds ?? 0) > SLOW_SECONDS) {
-    const what = `sink ${name} is slow, ${behind(sink)}`;
+  } else if (state === "streaming" && (lagSeconds ?? 0) > SLOW_SECONDS && !hasAll(sink, source)) {
+    const what = `sink ${name} is slow, ${behind(sink)} of log behind`;
     const fix = "check the load of that server: it writes rows more slowly than they arrive";
     yield concern({ ...of, kind: "sink.slow", level: "watch", what, fix });
   }
@@ -152,7 +158,7 @@ function sinkFailure(sink: SinkStatus, error: StoredError, isRunning: boolean): 
     return { level, what: `sink ${name} does not take rows`, ...retried(error), meanwhile: GIVEN_UP };
   const meanwhile = waits ? "it waits for you, and goes on by itself once that is done" : "it catches up by itself";
   // There is no lag to show for a sink that was never reached.
-  const lag = sink.lagSeconds === null && sink.lagBytes === null ? "" : `, ${behind(sink)}`;
+  const lag = sink.lagSeconds === null && sink.lagBytes === null ? "" : `, ${behind(sink)} of log behind`;
   return { level, what: `sink ${name} does not take rows${lag}`, ...retried(error), meanwhile };
 }
 
@@ -216,6 +222,16 @@ function* ofReceiver({ notify }: Status): Generator<Concern> {
   if (error !== null) yield concern({ kind: "webhook.failing", level: "act", what, ...retried(error) });
 }
 
-function behind({ lagSeconds, lagBytes }: SinkStatus): string {
-  return `${seconds(lagSeconds)} and ${bytes(lagBytes)} of log behind`;
+/** The log has more than the stream has read, for a reason of neither the connection nor a sink. */
+function isBehind({ activity, lagSeconds }: SourceStatus): boolean {
+  return activity === "slow" && (lagSeconds ?? 0) > SLOW_SECONDS;
+}
+
+/** The sink has written all that the stream has read. */
+function hasAll(sink: SinkStatus, source: SourceStatus): boolean {
+  return isBehind(source) && sink.activity === "idle";
+}
+
+function behind({ lagSeconds, lagBytes }: Pick<SinkStatus, "lagSeconds" | "lagBytes">): string {
+  return `${seconds(lagSeconds)} and ${bytes(lagBytes)}`;
 }

@@ -94,6 +94,15 @@ test("a sink that is slow, and one that catches up, are told apart", () => {
   expect(said).not.toContain("search");
 });
 
+test("where the stream is behind, no sink is blamed that has all of it", () => {
+  const lag = { lagSeconds: 95, lagBytes: 3 * 1024 ** 2 };
+  const sinks = [sinkStatus("cache", { ...lag, activity: "idle" }), sinkStatus("search", { ...lag, activity: "slow" })];
+  const said = attention(text({ sinks, source: { activity: "slow", ...lag } }));
+  expect(said).toContain("! the stream is 95 s and 3.0 MB behind the log, and no sink holds it up");
+  expect(said).toContain("sink search is slow, 95 s and 3.0 MB of log behind");
+  expect(said).not.toContain("cache");
+});
+
 test("a paused sink: what it costs and the command that ends it", () => {
   const said = attention(
     text({ sinks: [sinkStatus("cache", { state: "paused" })], source: { retainedBytes: 3 * 1024 ** 3 } }),
