@@ -104,6 +104,10 @@ test.concurrent("a login that is refused is waited for, while it runs and at a s
   await may("nologin");
   await pipeline.run("insert into t values (2, 'b')");
   await shown(pipeline, isRefused);
+  expect(await pipeline.installation.command("wait", "--timeout", "1s")).toMatchObject({
+    exitCode: 5,
+    stdout: expect.stringContaining("MR2002"),
+  });
   await may("login");
   await pipeline.expectEqual(["t"]);
 

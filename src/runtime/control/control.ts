@@ -1,7 +1,13 @@
 import { deadline, timestamp } from "../../core/clock.ts";
+import { findMillraceError, type MillraceError } from "../../core/errors.ts";
 import type { LogHealth } from "../../core/contracts/log-admin.ts";
 import type { Position } from "../../core/model/position.ts";
-import { type DeadLetter, isStubborn, type SuspendedTable } from "../../core/contracts/state-store.ts";
+import {
+  type DeadLetter,
+  isStubborn,
+  type StoredError,
+  type SuspendedTable,
+} from "../../core/contracts/state-store.ts";
 import { type PipelineStatus, type SnapshotStatus, TABLE_PAUSED } from "../../core/contracts/status.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { chosenLetters, DISCARD, type LetterChoice, replay, type Replayed } from "./replay.ts";
@@ -12,6 +18,7 @@ import { encodeMark } from "../stream/marks.ts";
 import type { Pipeline } from "../pipeline.ts";
 import { holdsReads, keepWithin, type KeptLogPolicy } from "../stream/kept-log.ts";
 import type { SinkRunner } from "../apply/sink-runner.ts";
+import { isTriedAgain } from "../retry.ts";
 import { cancelRefill, tryCondition } from "../snapshot/snapshots.ts";
 
 export interface SnapshotRequest {
@@ -246,17 +253,16 @@ export class Control {
 
   /** Resolves when everything committed before the call is durable in every sink, re-reads included. */
   async wait(timeoutMs: number, signal: AbortSignal): Promise<WaitResult> {
-    const { clock, news, source } = this.#pipeline;
+    const { clock, news } = this.#pipeline;
     using limit = deadline(clock, Math.ceil(timeoutMs), signal);
     const until = limit.signal;
-    let missing: readonly string[] = ["the source did not tell its tables and position"];
+    let missing: readonly string[] | null = null;
     try {
       for (let told = news.count; !(await this.#pipeline.look(until)); told = news.count) {
         missing = [`the daemon is ${this.#pipeline.phase}`];
         await news.after(told, clock, WAIT_LOOK_MS, until);
       }
-      const tip = await source.log.tip(until);
-      await source.watermarks.mark(encodeMark({ edge: null }), until);
+      const tip = await this.#markedTip(until, (error) => (missing = [silent(error)]));
       for (;;) {
         const told = news.count;
         missing = this.missing(tip);
@@ -266,7 +272,25 @@ export class Control {
     } catch (error) {
       if (!until.aborted) throw error;
       signal.throwIfAborted();
-      return { reached: false, missing };
+      return { reached: false, missing: missing ?? [silent(this.#pipeline.sourceError)] };
+    }
+  }
+
+  /** Where the source is, with a mark behind it. A source that is away, or refuses, is asked again. */
+  async #markedTip(signal: AbortSignal, onFailure: (error: MillraceError) => void): Promise<bigint> {
+    const { clock, news, source } = this.#pipeline;
+    for (;;) {
+      const told = news.count;
+      try {
+        const tip = await source.log.tip(signal);
+        await source.watermarks.mark(encodeMark({ edge: null }), signal);
+        return tip;
+      } catch (error) {
+        const known = findMillraceError(error);
+        if (signal.aborted || known === undefined || !isTriedAgain(known)) throw error;
+        onFailure(known);
+      }
+      await news.after(told, clock, WAIT_LOOK_MS, signal);
     }
   }
 
@@ -358,4 +382,9 @@ export class Control {
 
 function isNotPaused({ error }: SuspendedTable): boolean {
   return error.code !== TABLE_PAUSED;
+}
+
+function silent(error: Pick<StoredError, "code" | "message"> | null): string {
+  const what = "the source did not tell its tables and position";
+  return error === null ? what : `${what}: ${error.code} ${error.message}`;
 }
