@@ -1,4 +1,7 @@
-/** The dashboard of a real daemon, in a real browser: it shows what is, and its buttons do what they say. */
+/**
+ * The dashboard of a real daemon, in a real browser: it shows what is, and its buttons do what they say.
+ * @module-tag heavy
+ */
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -87,43 +90,39 @@ test("without a token it asks for one; a wrong one is refused, a viewer's shows 
   await page.getByLabel("Token").waitFor(PATIENCE);
 });
 
-test(
-  "a sink is paused and goes on, a table is read again, and each action is in the audit log",
-  { tags: "heavy" },
-  async () => {
-    await using seen = await browser.open(ACTS);
-    const { page } = seen;
-    const cache = page.getByRole("article", { name: /^cache/ });
-    await cache.getByText("streaming").waitFor(PATIENCE);
-    await act(page, "Pause sink cache", true);
-    await cache.getByText("paused").waitFor(PATIENCE);
-    await page.getByText("Sink cache is paused; the source keeps its log for it").waitFor(PATIENCE);
-    await act(page, "Resume sink cache", false);
-    await cache.getByText("streaming").waitFor(PATIENCE);
-    await act(page, "Pause table public.products", true);
-    const products = part(page, "tables").getByRole("row", { name: /public\.products/ });
-    await products.getByText(/^paused in /).waitFor(PATIENCE);
-    await act(page, "Resume table public.products", false);
-    await products.getByText("followed").waitFor(PATIENCE);
-    await act(page, "Resync table public.products", true);
-    await page.getByRole("status").getByText("Table public.products is read again.").waitFor(PATIENCE);
-    await act(page, "Resync sink cache", true);
-    await page.getByRole("status").getByText("Every table is read again for sink cache.").waitFor(PATIENCE);
-    await pipeline.settled();
-    const rows = part(page, "actions").locator("tbody tr");
-    await eventually(async () => {
-      const told = await Promise.all((await rows.all()).map((row) => row.innerText()));
-      expect(told.map((text) => text.replaceAll(/\s+/g, " ").replace(/^\S+ /, ""))).toEqual([
-        "carol HTTP from 127.0.0.1 snapshot start cache done",
-        "carol HTTP from 127.0.0.1 snapshot start public.products done",
-        "carol HTTP from 127.0.0.1 resume public.products done",
-        "carol HTTP from 127.0.0.1 pause public.products done",
-        "carol HTTP from 127.0.0.1 resume cache done",
-        "carol HTTP from 127.0.0.1 pause cache done",
-      ]);
-    });
-  },
-);
+test("a sink is paused and goes on, a table is read again, and each action is in the audit log", async () => {
+  await using seen = await browser.open(ACTS);
+  const { page } = seen;
+  const cache = page.getByRole("article", { name: /^cache/ });
+  await cache.getByText("streaming").waitFor(PATIENCE);
+  await act(page, "Pause sink cache", true);
+  await cache.getByText("paused").waitFor(PATIENCE);
+  await page.getByText("Sink cache is paused; the source keeps its log for it").waitFor(PATIENCE);
+  await act(page, "Resume sink cache", false);
+  await cache.getByText("streaming").waitFor(PATIENCE);
+  await act(page, "Pause table public.products", true);
+  const products = part(page, "tables").getByRole("row", { name: /public\.products/ });
+  await products.getByText(/^paused in /).waitFor(PATIENCE);
+  await act(page, "Resume table public.products", false);
+  await products.getByText("followed").waitFor(PATIENCE);
+  await act(page, "Resync table public.products", true);
+  await page.getByRole("status").getByText("Table public.products is read again.").waitFor(PATIENCE);
+  await act(page, "Resync sink cache", true);
+  await page.getByRole("status").getByText("Every table is read again for sink cache.").waitFor(PATIENCE);
+  await pipeline.settled();
+  const rows = part(page, "actions").locator("tbody tr");
+  await eventually(async () => {
+    const told = await Promise.all((await rows.all()).map((row) => row.innerText()));
+    expect(told.map((text) => text.replaceAll(/\s+/g, " ").replace(/^\S+ /, ""))).toEqual([
+      "carol HTTP from 127.0.0.1 snapshot start cache done",
+      "carol HTTP from 127.0.0.1 snapshot start public.products done",
+      "carol HTTP from 127.0.0.1 resume public.products done",
+      "carol HTTP from 127.0.0.1 pause public.products done",
+      "carol HTTP from 127.0.0.1 resume cache done",
+      "carol HTTP from 127.0.0.1 pause cache done",
+    ]);
+  });
+});
 
 test("dead letters are replayed and discarded", async () => {
   await pipeline.run("update orders set amount = 5000 where id in (1, 2)");
@@ -213,7 +212,6 @@ test("charts are for the keyboard too, and a question is closed by Escape", asyn
 
 test.each(Object.entries(WIDTHS))(
   "on a %s nothing is cut off and axe finds nothing, in light and in dark",
-  { tags: "heavy" },
   async (_name, width) => {
     await pipeline.installation.command("reconcile");
     for (const colorScheme of ["light", "dark"] as const) {

@@ -1,4 +1,7 @@
-/** What happens to keys: they change, come back, swap, are truncated between, and are equal in other bytes. */
+/**
+ * What happens to keys: they change, come back, swap, are truncated between, and are equal in other bytes.
+ * @module-tag heavy
+ */
 import { afterAll, beforeAll, test } from "vitest";
 import { RunningPipeline } from "../support/running-pipeline.ts";
 import { eventually } from "../support/waiting.ts";
@@ -83,7 +86,7 @@ test("rows that swap their keys under a deferred constraint", async () => {
   await pipeline.expectEqual(["seat", "spot"]);
 });
 
-test("truncates between rows: several tables, by cascade, with identities restarted", { tags: "heavy" }, async () => {
+test("truncates between rows: several tables, by cascade, with identities restarted", async () => {
   await pipeline.run(`begin; insert into other values (11, 1); truncate other, serial restart identity; insert into other values (11, 2);
     insert into serial (n) values (100), (101); commit`);
   await pipeline.run(
@@ -116,53 +119,45 @@ const RESPELT = [
   ["by_pair", "b", (n: number) => `${n}.0`, (n: number) => `${n}.00`],
 ] as const;
 
-test(
-  "a key spelt in other bytes is the same row at the source and one row in each sink",
-  { tags: "heavy" },
-  async () => {
-    for (const [table, column, old, respelt] of RESPELT) {
-      const insert = (n: number, key: string) =>
-        `insert into ${table} select ${table === "by_pair" ? `${n}.0, ` : ""}${key}, 9, 'new'`;
-      await pipeline.run(`update ${table} set ${column} = ${respelt(1)} where ${column} = ${old(1)}`);
-      await pipeline.run(`update ${table} set ${column} = ${respelt(2)}, n = 1 where ${column} = ${old(2)};
+test("a key spelt in other bytes is the same row at the source and one row in each sink", async () => {
+  for (const [table, column, old, respelt] of RESPELT) {
+    const insert = (n: number, key: string) =>
+      `insert into ${table} select ${table === "by_pair" ? `${n}.0, ` : ""}${key}, 9, 'new'`;
+    await pipeline.run(`update ${table} set ${column} = ${respelt(1)} where ${column} = ${old(1)}`);
+    await pipeline.run(`update ${table} set ${column} = ${respelt(2)}, n = 1 where ${column} = ${old(2)};
       update ${table} set n = 2 where ${column} = ${old(2)}`);
-      await pipeline.run(`begin; delete from ${table} where ${column} = ${old(3)}; ${insert(3, respelt(3))}; commit`);
-      await pipeline.run(`begin; update ${table} set ${column} = ${respelt(4)} where ${column} = ${old(4)};
+    await pipeline.run(`begin; delete from ${table} where ${column} = ${old(3)}; ${insert(3, respelt(3))}; commit`);
+    await pipeline.run(`begin; update ${table} set ${column} = ${respelt(4)} where ${column} = ${old(4)};
       update ${table} set ${column} = ${old(4)} where ${column} = ${old(4)}; commit`);
-      await pipeline.run(`begin; update ${table} set ${column} = ${respelt(5)} where ${column} = ${old(5)};
+    await pipeline.run(`begin; update ${table} set ${column} = ${respelt(5)} where ${column} = ${old(5)};
       delete from ${table} where ${column} = ${old(5)}; commit`);
-      await pipeline.run(`delete from ${table} where ${column} = ${old(6)}`);
-      await pipeline.run(insert(6, respelt(6)));
-      for (let n = 7; n < 12; n++)
-        await pipeline.run(`update ${table} set ${column} = ${respelt(n)} where ${column} = ${old(n)}`);
-    }
-    await pipeline.run("update by_float set k = '-0' where k = 0");
-    await pipeline.expectEqual([...RESPELT.map(([table]) => table), "by_float"]);
-    await pipeline.run("update by_float set k = 0, n = 5 where k = 0");
-    for (const [table] of RESPELT) await pipeline.run(`update ${table} set n = n + 1`);
-    await pipeline.expectEqual([...RESPELT.map(([table]) => table), "by_float"]);
-  },
-);
+    await pipeline.run(`delete from ${table} where ${column} = ${old(6)}`);
+    await pipeline.run(insert(6, respelt(6)));
+    for (let n = 7; n < 12; n++)
+      await pipeline.run(`update ${table} set ${column} = ${respelt(n)} where ${column} = ${old(n)}`);
+  }
+  await pipeline.run("update by_float set k = '-0' where k = 0");
+  await pipeline.expectEqual([...RESPELT.map(([table]) => table), "by_float"]);
+  await pipeline.run("update by_float set k = 0, n = 5 where k = 0");
+  for (const [table] of RESPELT) await pipeline.run(`update ${table} set n = n + 1`);
+  await pipeline.expectEqual([...RESPELT.map(([table]) => table), "by_float"]);
+});
 
-test(
-  "of an insert and a delete whose records lie in the other order than their commits, the later commit wins",
-  { tags: "heavy" },
-  async () => {
-    // The index that is looked at first is the one made first: an insert waits there with its row already in the log.
-    await pipeline.run(`create table crossed (id int not null, other int unique, label text);
+test("of an insert and a delete whose records lie in the other order than their commits, the later commit wins", async () => {
+  // The index that is looked at first is the one made first: an insert waits there with its row already in the log.
+  await pipeline.run(`create table crossed (id int not null, other int unique, label text);
     alter table crossed add primary key (id); insert into crossed select g, g, 'old' from generate_series(1, 20) g`);
-    await pipeline.run(
-      "create table loose (id int primary key deferrable initially deferred, label text); alter table loose replica identity full; insert into loose select g, 'old' from generate_series(1, 20) g",
-    );
-    await pipeline.settled();
-    for (let id = 1; id <= 8; id++) await crossed(id, id % 2 === 0);
-    await pipeline.expectEqual(["crossed", "loose"]);
-    await pipeline.installation.ask("POST", "/api/v1/pause", {});
-    for (let id = 9; id <= 12; id++) await crossed(id, false);
-    await pipeline.installation.ask("POST", "/api/v1/resume", {});
-    await pipeline.expectEqual(["crossed", "loose"]);
-  },
-);
+  await pipeline.run(
+    "create table loose (id int primary key deferrable initially deferred, label text); alter table loose replica identity full; insert into loose select g, 'old' from generate_series(1, 20) g",
+  );
+  await pipeline.settled();
+  for (let id = 1; id <= 8; id++) await crossed(id, id % 2 === 0);
+  await pipeline.expectEqual(["crossed", "loose"]);
+  await pipeline.installation.ask("POST", "/api/v1/pause", {});
+  for (let id = 9; id <= 12; id++) await crossed(id, false);
+  await pipeline.installation.ask("POST", "/api/v1/resume", {});
+  await pipeline.expectEqual(["crossed", "loose"]);
+});
 
 /** `apart`: the delete reaches the sinks before the insert commits. */
 async function crossed(id: number, apart: boolean): Promise<void> {

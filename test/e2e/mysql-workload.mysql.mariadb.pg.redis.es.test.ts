@@ -1,4 +1,7 @@
-/** MySQL and MariaDB into every kind of sink, in each of its forms: what happens to keys, in transactions, and under rules. */
+/**
+ * MySQL and MariaDB into every kind of sink, in each of its forms: what happens to keys, in transactions, and under rules.
+ * @module-tag heavy
+ */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { TableName } from "../support/compare/compare.ts";
 import { MysqlPipeline } from "../support/mysql-pipeline.ts";
@@ -161,46 +164,42 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await pipeline.expectEqual("item");
   });
 
-  test(
-    "rules: masks, dropped and renamed columns, filters, another key, shapes that are ignored",
-    { tags: "heavy" },
-    async () => {
-      const ruled = named("person", { key: ["id"], shownBy: "person_ruled" });
-      await pipeline.expectEqual(ruled, named("visit", { key: ["no"] }), "kept");
-      await run(
-        people(151, 200),
-        "update person set status = 'open', amount = 1 where id % 6 = 0",
-        "update person set status = 'test' where id % 8 = 0",
-      );
-      await run(
-        "update person set amount = 5000 where id % 7 = 0",
-        "update person set id = id + 1000 where id between 20 and 60 order by id desc",
-      );
-      await together(
-        "update person set id = 5000, status = 'test' where id = 82",
-        "update person set id = 82 where id = 83",
-        "update person set id = 83, status = 'open' where id = 5000",
-      );
-      await run("delete from person where id % 13 = 0", "update person set note = 'other' where id % 5 = 1");
-      await run(
-        "update visit set tenant = tenant + 10 where id % 4 = 0",
-        "update visit set no = no + 5000 where id % 5 = 0",
-        "delete from visit where id % 7 = 0",
-      );
-      await pipeline.readAgain("person", "visit");
-      await pipeline.expectEqual(ruled, named("visit", { key: ["no"] }));
-      await run(
-        "alter table kept add column c int default 5",
-        "insert into kept values (11, 'x', 11, 11)",
-        "update kept set b = b + 1 where id < 4",
-      );
-      await run("create view kept_as_before as select id, a, b from kept");
-      await pipeline.expectEqual(named("kept", { key: ["id"], shownBy: "kept_as_before" }));
-      const { stdout } = await pipeline.installation.command("schema", "list", "--json");
-      const { tables }: { tables: { table: string; version: number; ignored: boolean }[] } = JSON.parse(stdout);
-      expect(tables).toContainEqual(
-        expect.objectContaining({ table: `${pipeline.source.name}.kept`, version: 1, ignored: true }),
-      );
-    },
-  );
+  test("rules: masks, dropped and renamed columns, filters, another key, shapes that are ignored", async () => {
+    const ruled = named("person", { key: ["id"], shownBy: "person_ruled" });
+    await pipeline.expectEqual(ruled, named("visit", { key: ["no"] }), "kept");
+    await run(
+      people(151, 200),
+      "update person set status = 'open', amount = 1 where id % 6 = 0",
+      "update person set status = 'test' where id % 8 = 0",
+    );
+    await run(
+      "update person set amount = 5000 where id % 7 = 0",
+      "update person set id = id + 1000 where id between 20 and 60 order by id desc",
+    );
+    await together(
+      "update person set id = 5000, status = 'test' where id = 82",
+      "update person set id = 82 where id = 83",
+      "update person set id = 83, status = 'open' where id = 5000",
+    );
+    await run("delete from person where id % 13 = 0", "update person set note = 'other' where id % 5 = 1");
+    await run(
+      "update visit set tenant = tenant + 10 where id % 4 = 0",
+      "update visit set no = no + 5000 where id % 5 = 0",
+      "delete from visit where id % 7 = 0",
+    );
+    await pipeline.readAgain("person", "visit");
+    await pipeline.expectEqual(ruled, named("visit", { key: ["no"] }));
+    await run(
+      "alter table kept add column c int default 5",
+      "insert into kept values (11, 'x', 11, 11)",
+      "update kept set b = b + 1 where id < 4",
+    );
+    await run("create view kept_as_before as select id, a, b from kept");
+    await pipeline.expectEqual(named("kept", { key: ["id"], shownBy: "kept_as_before" }));
+    const { stdout } = await pipeline.installation.command("schema", "list", "--json");
+    const { tables }: { tables: { table: string; version: number; ignored: boolean }[] } = JSON.parse(stdout);
+    expect(tables).toContainEqual(
+      expect.objectContaining({ table: `${pipeline.source.name}.kept`, version: 1, ignored: true }),
+    );
+  });
 });

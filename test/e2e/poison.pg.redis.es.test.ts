@@ -1,4 +1,7 @@
-/** Rows that a sink can't take are kept as dead letters, are told, and stand in nobody's way. */
+/**
+ * Rows that a sink can't take are kept as dead letters, are told, and stand in nobody's way.
+ * @module-tag heavy
+ */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type PipelineConfig, RunningPipeline } from "../support/running-pipeline.ts";
 import { eventually } from "../support/waiting.ts";
@@ -125,62 +128,58 @@ test("a later good change of the key, its deletion too, makes the letter superse
   expect((await letters("--all")).map(({ state }) => state)).toEqual(Array.from({ length: 5 }, () => "superseded"));
 });
 
-test(
-  "replayed letters bring the rows as they are now, are refused again, or are given up",
-  { tags: "heavy" },
-  async () => {
-    const dlq = async (...args: readonly string[]) => {
-      const { stdout, exitCode } = await pipeline.installation.command("dlq", ...args, "--json");
-      const answer: Record<string, unknown> = JSON.parse(stdout);
-      return { exitCode, answer };
-    };
-    for (const id of [9, 10, 11]) await occupy(id);
-    await pipeline.run("update item set n = 90 where id in (9, 10, 11)");
-    await pipeline.settled();
-    const before = await letters("--sink", "redis");
-    expect(before.map(({ key, attempts }) => [key, attempts])).toEqual([
-      ["9", 1],
-      ["10", 1],
-      ["11", 1],
-    ]);
+test("replayed letters bring the rows as they are now, are refused again, or are given up", async () => {
+  const dlq = async (...args: readonly string[]) => {
+    const { stdout, exitCode } = await pipeline.installation.command("dlq", ...args, "--json");
+    const answer: Record<string, unknown> = JSON.parse(stdout);
+    return { exitCode, answer };
+  };
+  for (const id of [9, 10, 11]) await occupy(id);
+  await pipeline.run("update item set n = 90 where id in (9, 10, 11)");
+  await pipeline.settled();
+  const before = await letters("--sink", "redis");
+  expect(before.map(({ key, attempts }) => [key, attempts])).toEqual([
+    ["9", 1],
+    ["10", 1],
+    ["11", 1],
+  ]);
 
-    await release(9);
-    const first = await dlq("replay", "--all", "--sink", "redis");
-    expect(first).toMatchObject({ exitCode: 1, answer: { replayed: 1, superseded: 0, failed: 2 } });
-    const left = await letters("--sink", "redis");
-    expect(left.map(({ key, attempts }) => [key, attempts])).toEqual([
-      ["10", 2],
-      ["11", 2],
-    ]);
-    expect(first.answer["waiting"]).toEqual(left.map(({ id }) => id));
-    expect((await letters("--all", "--sink", "redis")).find(({ id }) => id === before[0]!.id)?.state).toBe("replayed");
-    expect((await dlq("replay", String(before[1]!.id))).answer).toMatchObject({ error: { code: "MR1115" } });
+  await release(9);
+  const first = await dlq("replay", "--all", "--sink", "redis");
+  expect(first).toMatchObject({ exitCode: 1, answer: { replayed: 1, superseded: 0, failed: 2 } });
+  const left = await letters("--sink", "redis");
+  expect(left.map(({ key, attempts }) => [key, attempts])).toEqual([
+    ["10", 2],
+    ["11", 2],
+  ]);
+  expect(first.answer["waiting"]).toEqual(left.map(({ id }) => id));
+  expect((await letters("--all", "--sink", "redis")).find(({ id }) => id === before[0]!.id)?.state).toBe("replayed");
+  expect((await dlq("replay", String(before[1]!.id))).answer).toMatchObject({ error: { code: "MR1115" } });
 
-    // Without a daemon the row comes with the next start.
-    await pipeline.daemon.stop();
-    await release(10);
-    expect(await dlq("replay", String(left[0]!.id))).toMatchObject({ exitCode: 0, answer: { listed: 1 } });
-    await pipeline.start();
-    await pipeline.settled();
-    expect(await counts()).toMatchObject({ redis: 1 });
-    expect(await dlq("replay", String(left[0]!.id))).toMatchObject({
-      exitCode: 0,
-      answer: { superseded: 1, failed: 0 },
-    });
-    expect((await letters("--sink", "redis")).map(({ key }) => key)).toEqual(["11"]);
+  // Without a daemon the row comes with the next start.
+  await pipeline.daemon.stop();
+  await release(10);
+  expect(await dlq("replay", String(left[0]!.id))).toMatchObject({ exitCode: 0, answer: { listed: 1 } });
+  await pipeline.start();
+  await pipeline.settled();
+  expect(await counts()).toMatchObject({ redis: 1 });
+  expect(await dlq("replay", String(left[0]!.id))).toMatchObject({
+    exitCode: 0,
+    answer: { superseded: 1, failed: 0 },
+  });
+  expect((await letters("--sink", "redis")).map(({ key }) => key)).toEqual(["11"]);
 
-    expect(await dlq("discard", "--all")).toMatchObject({ exitCode: 4, answer: { applied: false, discarded: 0 } });
-    expect(await dlq("discard")).toMatchObject({ exitCode: 2, answer: { error: { code: "MR1110" } } });
-    expect(await dlq("discard", "--all", "--yes")).toMatchObject({
-      exitCode: 0,
-      answer: { applied: true, discarded: 1 },
-    });
-    expect(await counts()).toMatchObject({ redis: 0 });
-    await release(11);
-    await pipeline.run("update item set n = 91 where id = 11");
-    await pipeline.expectEqual(["item"]);
-  },
-);
+  expect(await dlq("discard", "--all")).toMatchObject({ exitCode: 4, answer: { applied: false, discarded: 0 } });
+  expect(await dlq("discard")).toMatchObject({ exitCode: 2, answer: { error: { code: "MR1110" } } });
+  expect(await dlq("discard", "--all", "--yes")).toMatchObject({
+    exitCode: 0,
+    answer: { applied: true, discarded: 1 },
+  });
+  expect(await counts()).toMatchObject({ redis: 0 });
+  await release(11);
+  await pipeline.run("update item set n = 91 where id = 11");
+  await pipeline.expectEqual(["item"]);
+});
 
 test("with onPoison: pause the sink stops at the row, alone, and goes on when the target is mended", async () => {
   await pipeline.daemon.stop();

@@ -1,4 +1,7 @@
-/** Rules per table: masks, dropped and renamed columns, row filters. What they hide is nowhere; the rest is equal. */
+/**
+ * Rules per table: masks, dropped and renamed columns, row filters. What they hide is nowhere; the rest is equal.
+ * @module-tag heavy
+ */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -187,7 +190,7 @@ test("keys that change, into and out of what is wanted", async () => {
   await pipeline.expectEqual(TABLES);
 });
 
-test("old rows in the log are as little seen", { tags: "heavy" }, async () => {
+test("old rows in the log are as little seen", async () => {
   await pipeline.run("alter table person replica identity full");
   await pipeline.run(
     "update person set n = 7 where id % 2 = 0; update person set id = id + 3000 where id between 90 and 95",
@@ -199,7 +202,7 @@ test("old rows in the log are as little seen", { tags: "heavy" }, async () => {
   expect(await leaks()).toEqual([]);
 });
 
-test("tail and dead letters show what sinks would get", { tags: "heavy" }, async () => {
+test("tail and dead letters show what sinks would get", async () => {
   await pipeline.sinks.target!.query("alter table public.person add constraint small check (n < 1000)");
   const tailing = pipeline.installation.command("tail", "--limit", "5", "--tables", "public.person");
   await eventually(async () => {
@@ -222,98 +225,94 @@ test("tail and dead letters show what sinks would get", { tags: "heavy" }, async
   await pipeline.expectEqual(TABLES);
 });
 
-test(
-  "old rows, deleted keys, refused rows and their errors hide as much, wherever they are looked at",
-  { tags: "heavy" },
-  async () => {
-    const { installation, source } = pipeline;
-    await pipeline.daemon.stop();
-    pipeline.daemon = installation.run({}, "--log-level", "debug");
-    await pipeline.daemon.streaming();
-    await pipeline.run(
-      `alter table person replica identity full; update person set notes_public = '${SHOWN}' where id < 30`,
-    );
-    await pipeline.settled();
-    // What is not yet in the cache can be read again.
-    await installation.ask("POST", "/api/v1/pause", { sink: "redis" });
-    const { rows: from } = await source.query<{ lsn: string }>("select pg_current_wal_lsn()::text as lsn");
-    await pipeline.sinks.target!.query(`create function public.refuse() returns trigger language plpgsql as $$ begin
+test("old rows, deleted keys, refused rows and their errors hide as much, wherever they are looked at", async () => {
+  const { installation, source } = pipeline;
+  await pipeline.daemon.stop();
+  pipeline.daemon = installation.run({}, "--log-level", "debug");
+  await pipeline.daemon.streaming();
+  await pipeline.run(
+    `alter table person replica identity full; update person set notes_public = '${SHOWN}' where id < 30`,
+  );
+  await pipeline.settled();
+  // What is not yet in the cache can be read again.
+  await installation.ask("POST", "/api/v1/pause", { sink: "redis" });
+  const { rows: from } = await source.query<{ lsn: string }>("select pg_current_wal_lsn()::text as lsn");
+  await pipeline.sinks.target!.query(`create function public.refuse() returns trigger language plpgsql as $$ begin
       if new.n = 2000 then raise exception 'refused: %', new using detail = new::text; end if; return new; end $$;
     create trigger refuse before insert or update on public.person for each row execute function public.refuse()`);
-    await pipeline.run(
-      "update person set n = 1001, mail = 'another' || mail, tax_number = tax_number + 1 where id in (2, 4)",
-    );
-    await pipeline.run("update person set n = 2000, phone = phone || '0' where id = 5");
-    await pipeline.run("update person set id = id + 9000, n = 1002, secret = secret || 'x' where id in (7, 8)");
-    await pipeline.run(
-      `${rows(9100, 9104, "'open'")}; update person set n = 2000, notes_public = '${SHOWN}' where id = 9101`,
-    );
-    await pipeline.run("delete from person where id in (10, 9102); delete from account where no = 3");
-    using cache = pipeline.cache();
-    await cache
-      .multi()
-      .del(`${pipeline.sinks.keyPrefix}public:person:11`)
-      .rpush(`${pipeline.sinks.keyPrefix}public:person:11`, "x")
-      .exec();
-    await pipeline.run("update person set n = 12, born = '1990-01-01' where id = 11");
-    await eventually(async () => {
-      const { sinks } = await installation.status();
-      expect(sinks.find(({ name }) => name === "postgres")?.deadLetters).toBeGreaterThanOrEqual(5);
-    });
+  await pipeline.run(
+    "update person set n = 1001, mail = 'another' || mail, tax_number = tax_number + 1 where id in (2, 4)",
+  );
+  await pipeline.run("update person set n = 2000, phone = phone || '0' where id = 5");
+  await pipeline.run("update person set id = id + 9000, n = 1002, secret = secret || 'x' where id in (7, 8)");
+  await pipeline.run(
+    `${rows(9100, 9104, "'open'")}; update person set n = 2000, notes_public = '${SHOWN}' where id = 9101`,
+  );
+  await pipeline.run("delete from person where id in (10, 9102); delete from account where no = 3");
+  using cache = pipeline.cache();
+  await cache
+    .multi()
+    .del(`${pipeline.sinks.keyPrefix}public:person:11`)
+    .rpush(`${pipeline.sinks.keyPrefix}public:person:11`, "x")
+    .exec();
+  await pipeline.run("update person set n = 12, born = '1990-01-01' where id = 11");
+  await eventually(async () => {
+    const { sinks } = await installation.status();
+    expect(sinks.find(({ name }) => name === "postgres")?.deadLetters).toBeGreaterThanOrEqual(5);
+  });
 
-    const said: Place[] = [];
-    const say = async (...args: readonly string[]) => {
-      const { stdout, stderr } = await installation.command(...args);
-      said.push([args.join(" "), stdout + stderr]);
-      return stdout;
-    };
-    const tailed = await say("tail", "--from", from[0]!.lsn, "--limit", "12", "--log-level", "debug");
-    const envelopes = tailed
-      .trim()
-      .split("\n")
-      .map((line): { op: string; before: object | null } => JSON.parse(line));
-    expect(new Set(envelopes.map(({ op }) => op))).toEqual(new Set(["c", "u", "d"]));
-    expect(envelopes.filter(({ before }) => before !== null && "mail" in before).length).toBeGreaterThan(5);
-    await installation.ask("POST", "/api/v1/resume", { sink: "redis" });
-    await pipeline.settled();
-    const { letters }: { letters: readonly { id: number; sink: string }[] } = JSON.parse(
-      await say("dlq", "list", "--json", "--all"),
-    );
-    expect(new Set(letters.map(({ sink }) => sink))).toEqual(new Set(["postgres", "redis"]));
-    for (const name of ["postgres", "redis"]) {
-      await say("dlq", "show", String(letters.findLast(({ sink }) => sink === name)?.id));
-    }
-    for (const command of ["dlq list", "status --tables"]) await say(...command.split(" "));
+  const said: Place[] = [];
+  const say = async (...args: readonly string[]) => {
+    const { stdout, stderr } = await installation.command(...args);
+    said.push([args.join(" "), stdout + stderr]);
+    return stdout;
+  };
+  const tailed = await say("tail", "--from", from[0]!.lsn, "--limit", "12", "--log-level", "debug");
+  const envelopes = tailed
+    .trim()
+    .split("\n")
+    .map((line): { op: string; before: object | null } => JSON.parse(line));
+  expect(new Set(envelopes.map(({ op }) => op))).toEqual(new Set(["c", "u", "d"]));
+  expect(envelopes.filter(({ before }) => before !== null && "mail" in before).length).toBeGreaterThan(5);
+  await installation.ask("POST", "/api/v1/resume", { sink: "redis" });
+  await pipeline.settled();
+  const { letters }: { letters: readonly { id: number; sink: string }[] } = JSON.parse(
+    await say("dlq", "list", "--json", "--all"),
+  );
+  expect(new Set(letters.map(({ sink }) => sink))).toEqual(new Set(["postgres", "redis"]));
+  for (const name of ["postgres", "redis"]) {
+    await say("dlq", "show", String(letters.findLast(({ sink }) => sink === name)?.id));
+  }
+  for (const command of ["dlq list", "status --tables"]) await say(...command.split(" "));
 
-    const all = [...said, ...(await places())];
-    expect(having(HIDDEN, all)).toEqual([]);
-    const shown = having(new RegExp(SHOWN), all);
-    for (const place of [
-      /^tail/,
-      /^dlq show/,
-      /^postgres public.person/,
-      /^duckdb .*person/,
-      /^elasticsearch/,
-      /^redis .*person/,
-      /\.db/,
-    ]) {
-      expect(shown).toContainEqual(expect.stringMatching(place));
-    }
-    await pipeline.sinks.target!.query("drop function public.refuse cascade");
-    await cache.del(`${pipeline.sinks.keyPrefix}public:person:11`);
-    await pipeline.run(
-      "alter table person replica identity default; update person set n = 0 where n between 12 and 2000",
-    );
-    await pipeline.expectEqual(TABLES);
-  },
-);
+  const all = [...said, ...(await places())];
+  expect(having(HIDDEN, all)).toEqual([]);
+  const shown = having(new RegExp(SHOWN), all);
+  for (const place of [
+    /^tail/,
+    /^dlq show/,
+    /^postgres public.person/,
+    /^duckdb .*person/,
+    /^elasticsearch/,
+    /^redis .*person/,
+    /\.db/,
+  ]) {
+    expect(shown).toContainEqual(expect.stringMatching(place));
+  }
+  await pipeline.sinks.target!.query("drop function public.refuse cascade");
+  await cache.del(`${pipeline.sinks.keyPrefix}public:person:11`);
+  await pipeline.run(
+    "alter table person replica identity default; update person set n = 0 where n between 12 and 2000",
+  );
+  await pipeline.expectEqual(TABLES);
+});
 
 test("truncate", async () => {
   await pipeline.run("truncate account; insert into account values ('a@b', 1, 'y')");
   await pipeline.expectEqual(TABLES);
 });
 
-test("rules that change between two runs", { tags: "heavy" }, async () => {
+test("rules that change between two runs", async () => {
   await pipeline.daemon.stop();
   await pipeline.run(
     `create view person_other as select id, ${redactedSql("mail")} as mail, phone as telephone, tax_number, note, notes_public, born, secret, body, n

@@ -1,6 +1,7 @@
 /**
  * Tables that come, go and change while the daemon runs, and partitions, of whose coming and going the log says nothing:
  * every sink follows.
+ * @module-tag heavy
  */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { RunningPipeline } from "../support/running-pipeline.ts";
@@ -147,55 +148,47 @@ const PARTITIONED = `
   create table separate (id int, region int, body text, primary key (id, region));
   insert into separate select g, 4, 'before' from generate_series(1, 20) g`;
 
-test(
-  "partitions through their root: attached filled, detached, dropped, truncated by their own name",
-  { tags: "heavy" },
-  async () => {
-    await pipeline.run(PARTITIONED);
-    await pipeline.expectEqual(["part", "separate"]);
-    await pipeline.run(
-      "update part set region = 2 where id = 6; delete from part where id = 9; update part set body = 'u' where region = 3",
-    );
-    await pipeline.expectEqual(["part"]);
+test("partitions through their root: attached filled, detached, dropped, truncated by their own name", async () => {
+  await pipeline.run(PARTITIONED);
+  await pipeline.expectEqual(["part", "separate"]);
+  await pipeline.run(
+    "update part set region = 2 where id = 6; delete from part where id = 9; update part set body = 'u' where region = 3",
+  );
+  await pipeline.expectEqual(["part"]);
 
-    await pipeline.run("alter table part attach partition separate for values in (4)");
-    await pipeline.run(
-      "update part set body = 'after' where id = 3 and region = 4; insert into part values (500, 4, 'new')",
-    );
-    await pipeline.expectEqual(["part"]);
+  await pipeline.run("alter table part attach partition separate for values in (4)");
+  await pipeline.run(
+    "update part set body = 'after' where id = 3 and region = 4; insert into part values (500, 4, 'new')",
+  );
+  await pipeline.expectEqual(["part"]);
 
-    await pipeline.run("truncate part_2; insert into part values (501, 2, 'after the truncate')");
-    await pipeline.expectEqual(["part"]);
+  await pipeline.run("truncate part_2; insert into part values (501, 2, 'after the truncate')");
+  await pipeline.expectEqual(["part"]);
 
-    await pipeline.run("alter table part detach partition part_1; update part_1 set body = 'alone'");
-    await pipeline.expectEqual(["part", "part_1"]);
-    await pipeline.run("drop table part_3_low");
-    await pipeline.expectEqual(["part"]);
-    await pipeline.run("truncate part_3; alter table part attach partition part_1 for values in (1)");
-    await pipeline.expectEqual(["part"]);
-    await pipeline.run("vacuum full separate");
-    await pipeline.run("truncate part");
-    await pipeline.run("insert into part select g, 4, 'last' from generate_series(1, 5) g");
-    await pipeline.expectEqual(["part"]);
-  },
-);
+  await pipeline.run("alter table part detach partition part_1; update part_1 set body = 'alone'");
+  await pipeline.expectEqual(["part", "part_1"]);
+  await pipeline.run("drop table part_3_low");
+  await pipeline.expectEqual(["part"]);
+  await pipeline.run("truncate part_3; alter table part attach partition part_1 for values in (1)");
+  await pipeline.expectEqual(["part"]);
+  await pipeline.run("vacuum full separate");
+  await pipeline.run("truncate part");
+  await pipeline.run("insert into part select g, 4, 'last' from generate_series(1, 5) g");
+  await pipeline.expectEqual(["part"]);
+});
 
-test(
-  "a partition that changes while the daemon is down, or that dies before it has read, is followed at the next start",
-  { tags: "heavy" },
-  async () => {
-    await pipeline.run("insert into part select g, 1 + g % 2, 'again' from generate_series(1, 100) g");
-    await pipeline.settled();
-    await pipeline.daemon.stop();
-    await pipeline.run("truncate part_1");
-    await pipeline.start();
-    await pipeline.expectEqual(["part"]);
-    await pipeline.daemon.stop();
-    pipeline.daemon = pipeline.installation.run({ MILLRACE_FAILPOINTS: "refill.chunk-read=kill" });
-    await pipeline.daemon.streaming();
-    await pipeline.run("truncate part_2");
-    await pipeline.daemon.ended;
-    await pipeline.start();
-    await pipeline.expectEqual(["part"]);
-  },
-);
+test("a partition that changes while the daemon is down, or that dies before it has read, is followed at the next start", async () => {
+  await pipeline.run("insert into part select g, 1 + g % 2, 'again' from generate_series(1, 100) g");
+  await pipeline.settled();
+  await pipeline.daemon.stop();
+  await pipeline.run("truncate part_1");
+  await pipeline.start();
+  await pipeline.expectEqual(["part"]);
+  await pipeline.daemon.stop();
+  pipeline.daemon = pipeline.installation.run({ MILLRACE_FAILPOINTS: "refill.chunk-read=kill" });
+  await pipeline.daemon.streaming();
+  await pipeline.run("truncate part_2");
+  await pipeline.daemon.ended;
+  await pipeline.start();
+  await pipeline.expectEqual(["part"]);
+});

@@ -1,4 +1,7 @@
-/** Long values that an update leaves alone are not in the log; they must never be lost in a sink, nor become null. */
+/**
+ * Long values that an update leaves alone are not in the log; they must never be lost in a sink, nor become null.
+ * @module-tag heavy
+ */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { loseFromFile, loseWhileRunning, type LostRow } from "../support/lost-rows.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
@@ -107,7 +110,7 @@ const changesOf = (a: number): readonly string[] => [
   `delete from note where id = ${a + 1003}`,
 ];
 
-test("rows that a sink lost are completed from the source", { tags: "heavy" }, async () => {
+test("rows that a sink lost are completed from the source", async () => {
   const lost = [...rows("note", [21, 22, 23, 24]), ...rows("moving", [21, 22])];
   await loseWhileRunning(pipeline, lost);
   for (const change of changesOf(21)) await pipeline.run(change);

@@ -1,4 +1,7 @@
-/** `key` at the operator's word, without a constraint that keeps rows apart: rows as they are, and what is met of others. */
+/**
+ * `key` at the operator's word, without a constraint that keeps rows apart: rows as they are, and what is met of others.
+ * @module-tag heavy
+ */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { TableName } from "../support/compare/compare.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
@@ -67,7 +70,7 @@ async function move(name: string, from: number): Promise<void> {
   await pipeline.run(`insert into ${name} values (${from + 4000}, ${m(6)}, 8, ${LONG.replaceAll("|| g ", "")})`);
 }
 
-test("rows that the key tells apart, and others in the first copy", { tags: "heavy" }, async () => {
+test("rows that the key tells apart, and others in the first copy", async () => {
   await eventually(
     async () => {
       expect(await aside()).toEqual({ "public.twice": "MR1313", "public.without": "MR1313" });

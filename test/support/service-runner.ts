@@ -13,7 +13,16 @@ import {
   type RunnerTestSuite,
 } from "vitest";
 import { countOpen, expectNothingLeftOpen, type OpenCounts } from "./left-open.ts";
-import { HEAVY, heavyTurn, isInTurn, isLongForm, LONG, servicesNeededBy, TURN_COUNT } from "./service-suffixes.ts";
+import {
+  HEAVY,
+  heavyTurn,
+  isInTurn,
+  isLongForm,
+  LONG,
+  servicesNeededBy,
+  TURN_COUNT,
+  turnOf,
+} from "./service-suffixes.ts";
 import { mysqlFlavours } from "./services.ts";
 
 export default class ServiceRunner extends TestRunner {
@@ -73,12 +82,12 @@ function skipLong(file: RunnerTestFile): void {
   for (const test of tagged(file, LONG)) skipTest(test, "it is part of the long form");
 }
 
-/** The tests of a file go round, beginning at another turn in each file. */
+/** The heavy tests of a file stay together: many go on from what the one before them has left. */
 function leaveToOtherTurns(file: RunnerTestFile, turn: number): void {
-  const heavy = tagged(file, HEAVY).filter(({ mode }) => mode !== "skip");
-  for (const [i, test] of heavy.entries()) {
-    const own = ((file.name.length + i) % TURN_COUNT) + 1;
-    if (own !== turn) skipTest(test, `heavy: turn ${own} of ${TURN_COUNT}`);
+  const own = turnOf(file.name);
+  if (own === turn) return;
+  for (const test of tagged(file, HEAVY)) {
+    if (test.mode !== "skip") skipTest(test, `heavy: turn ${own} of ${TURN_COUNT}`);
   }
 }
 

@@ -38,6 +38,13 @@ export const HEAVY = "heavy";
 export const TURN_COUNT = 3;
 export const TURN_VARIABLE = "MILLRACE_TEST_TURN";
 
+/** The turn that takes the heavy tests of a file; `name` is its path in this repository. */
+export function turnOf(name: string): number {
+  let sum = 0;
+  for (let i = 0; i < name.length; i++) sum += name.charCodeAt(i);
+  return (sum % TURN_COUNT) + 1;
+}
+
 /** Which third of the heavy tests this run takes, from 1 on; null: all. */
 export function heavyTurn(): number | null {
   const given = process.env[TURN_VARIABLE];
