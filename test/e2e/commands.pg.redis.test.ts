@@ -205,38 +205,37 @@ test("a pause survives a restart, and health, readiness and metrics tell of it",
   expect((await second.stop()).exitCode).toBe(0);
 });
 
-// Somebody else's publication goes on to carry it, and the log then tells of the lost key: another case.
-test.skipIf(isLeastMode)(
-  "a table that loses its key while no row moves in it is suspended, named by wait, status and run --once",
-  async () => {
-    await using at = await place();
-    const { installation, source } = at;
-    await source.query("create table quiet (id int primary key); insert into quiet values (1)");
-    const daemon = installation.run();
-    await daemon.streaming();
-    expect(await installation.command("wait")).toMatchObject({ exitCode: 0 });
-    await source.query("alter table quiet drop constraint quiet_pkey");
-    await eventually(async () => {
-      const { tables } = json(await installation.command("status", "--json"));
-      expect(tables).toMatchObject({ aside: [{ table: "public.quiet", error: { code: "MR1309" } }] });
-    });
-    await source.query("insert into quiet values (2)");
-    const late = await installation.command("wait", "--timeout", "3s");
-    expect(late).toMatchObject({ exitCode: 5, stdout: expect.stringContaining("public.quiet") });
-    const seen = await installation.command("status", "--exit-code");
-    expect(seen.exitCode).toBe(3);
-    expect(seen.stdout).toMatch(/! table public\.quiet is suspended[^]*-> ALTER TABLE/);
-    expect((await daemon.stop()).exitCode).toBe(0);
-    const once = await installation.command("run", "--once");
-    expect(once).toMatchObject({ exitCode: 1, stdout: expect.stringContaining("public.quiet") });
+test("a table that loses its key while no row moves in it is suspended, named by wait, status and run --once", async ({
+  skip,
+}) => {
+  skip(isLeastMode, "somebody else's publication still has the table, and the log tells of the lost key");
+  await using at = await place();
+  const { installation, source } = at;
+  await source.query("create table quiet (id int primary key); insert into quiet values (1)");
+  const daemon = installation.run();
+  await daemon.streaming();
+  expect(await installation.command("wait")).toMatchObject({ exitCode: 0 });
+  await source.query("alter table quiet drop constraint quiet_pkey");
+  await eventually(async () => {
+    const { tables } = json(await installation.command("status", "--json"));
+    expect(tables).toMatchObject({ aside: [{ table: "public.quiet", error: { code: "MR1309" } }] });
+  });
+  await source.query("insert into quiet values (2)");
+  const late = await installation.command("wait", "--timeout", "3s");
+  expect(late).toMatchObject({ exitCode: 5, stdout: expect.stringContaining("public.quiet") });
+  const seen = await installation.command("status", "--exit-code");
+  expect(seen.exitCode).toBe(3);
+  expect(seen.stdout).toMatch(/! table public\.quiet is suspended[^]*-> ALTER TABLE/);
+  expect((await daemon.stop()).exitCode).toBe(0);
+  const once = await installation.command("run", "--once");
+  expect(once).toMatchObject({ exitCode: 1, stdout: expect.stringContaining("public.quiet") });
 
-    await source.query("alter table quiet add primary key (id)");
-    await expectCaughtUp(at);
-    const redis = new Redis(redisUrl());
-    expect(await redis.hget(`${at.prefix}public:quiet:2`, "id")).toBe("2");
-    redis.disconnect();
-  },
-);
+  await source.query("alter table quiet add primary key (id)");
+  await expectCaughtUp(at);
+  const redis = new Redis(redisUrl());
+  expect(await redis.hget(`${at.prefix}public:quiet:2`, "id")).toBe("2");
+  redis.disconnect();
+});
 
 test(
   "a table that lost its key and has it again is let in by itself, whether its log shows rows without key or not",

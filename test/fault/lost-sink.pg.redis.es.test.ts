@@ -49,21 +49,21 @@ const tableLost: Readonly<Partial<Record<PlainKind, Emptying>>> = {
 const RESYNCED: ReadonlySet<SinkKind> = new Set(["redis", "elasticsearch"]);
 
 describe.concurrent.each(SINK_KINDS)("%s", (kind) => {
-  test.skipIf(RESYNCED.has(kind))(
-    "emptied, while the daemon is down and while it runs: it fails alone, by number, and a snapshot fills it",
-    async ({ skip }) => {
-      skip(!isLongForm() && kind !== "duckdb", "it is part of the long form");
-      await using pipeline = await running(kind);
-      await pipeline.daemon.stop();
-      await emptied[kind](pipeline);
-      await start(pipeline);
-      await failsAlone(pipeline, kind, /MR1301/);
-      await filledBySnapshot(pipeline, kind);
-      await emptied[kind](pipeline);
-      await failsAlone(pipeline, kind, /MR1301/);
-      await filledBySnapshot(pipeline, kind);
-    },
-  );
+  test("emptied, while the daemon is down and while it runs: it fails alone, by number, and a snapshot fills it", async ({
+    skip,
+  }) => {
+    skip(RESYNCED.has(kind), "it is filled again by itself: another test's promise");
+    skip(!isLongForm() && kind !== "duckdb", "it is part of the long form");
+    await using pipeline = await running(kind);
+    await pipeline.daemon.stop();
+    await emptied[kind](pipeline);
+    await start(pipeline);
+    await failsAlone(pipeline, kind, /MR1301/);
+    await filledBySnapshot(pipeline, kind);
+    await emptied[kind](pipeline);
+    await failsAlone(pipeline, kind, /MR1301/);
+    await filledBySnapshot(pipeline, kind);
+  });
 
   test("emptied under `onLost: resync`, while the daemon is down and while it runs: it is filled again by itself", async ({
     skip,
