@@ -8,9 +8,9 @@ import type { Plan } from "./happenings.ts";
 import { runPlan, runSeed } from "./runner.ts";
 
 const FIXED = [
-  ["full", 500],
-  ["small", 17_000],
-  ["dense", 2_500],
+  ["full", 400],
+  ["small", 18_400],
+  ["dense", 1_200],
 ] as const;
 const RANDOM_COUNT = 20_000;
 const TRACED_COUNT = 20;
