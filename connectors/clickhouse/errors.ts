@@ -1,5 +1,11 @@
 import { ClickHouseError } from "@clickhouse/client";
-import { type ErrorKind, type ErrorReason, findMillraceError, isAborted, MillraceError } from "../../src/core/errors.ts";
+import {
+  type ErrorKind,
+  type ErrorReason,
+  findMillraceError,
+  isAborted,
+  MillraceError,
+} from "../../src/core/errors.ts";
 import { systemErrorCode } from "../../src/core/system-errors.ts";
 import { codeOf, tlsFailure } from "../../src/tls/failure.ts";
 import { UnusableTls } from "../../src/tls/options.ts";
