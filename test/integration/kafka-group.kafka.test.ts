@@ -1,6 +1,7 @@
 /** The group of the processes that share tables, with a real broker. */
 import { randomUUID } from "node:crypto";
 import { expect, test } from "vitest";
+import { accessTo } from "../../connectors/kafka/connection.ts";
 import { ShareGroup } from "../../connectors/kafka/sharing/share-group.ts";
 import { systemClock } from "../../src/core/clock.ts";
 import { kafkaBroker } from "../support/services.ts";
@@ -42,7 +43,7 @@ class Member {
 }
 
 function groupOf(id: string, count: number): ShareGroup {
-  const cluster = () => ({ brokers: [kafkaBroker()], clientId: "test", tls: null, sasl: null });
+  const cluster = accessTo(() => ({ brokers: [kafkaBroker()], clientId: "test", tls: null, sasl: null }));
   return new ShareGroup({ clock: systemClock, cluster, id, division: { count, by: "id" } });
 }
 

@@ -1,11 +1,10 @@
 /** The processes that apply the shares of one configuration, as a group of Kafka. */
-import { type Clock, pause } from "../../../src/core/clock.ts";
+import { type Clock, deadline, pause } from "../../../src/core/clock.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
 import { assign, type Claim, type Group, type GroupMember } from "../../../src/core/sharing/group.ts";
 import { type Division, divisionText } from "../../../src/core/sharing/share.ts";
-import type { ClusterSettings } from "../client/cluster.ts";
+import type { ClusterAccess } from "../client/cluster.ts";
 import { apiIdsOf } from "../client/failures.ts";
-import { connect } from "../connect.ts";
 import { classify, kafkaError } from "../errors.ts";
 import { Membership, type Told } from "./membership.ts";
 
@@ -16,7 +15,7 @@ const JOIN_AGAIN = new Set(["REBALANCE_IN_PROGRESS", "ILLEGAL_GENERATION"]);
 
 export interface ShareGroupSettings {
   readonly clock: Clock;
-  readonly cluster: () => ClusterSettings;
+  readonly cluster: Pick<ClusterAccess, "connect">;
   readonly id: string;
   readonly division: Division;
 }
@@ -49,8 +48,8 @@ export class ShareGroup implements Group {
 
   /** Over one connection. */
   async #take(member: GroupMember, heard: () => void, signal: AbortSignal): Promise<void> {
-    const { clock, cluster: settings, id, division } = this.#settings;
-    await using cluster = await connect(settings, signal);
+    const { clock, cluster: access, id, division } = this.#settings;
+    await using cluster = await access.connect(signal);
     const group = { id, protocol: `shares ${divisionText(division)}` };
     const membership = await Membership.at(cluster, group, this.#memberId, signal);
     try {
@@ -96,7 +95,8 @@ export class ShareGroup implements Group {
 
   /** Without it the others wait until the session is over. */
   async #leave(membership: Membership): Promise<void> {
-    await membership.leave(AbortSignal.timeout(LEAVE_MS_MAX)).catch(() => undefined);
+    using limit = deadline(this.#settings.clock, LEAVE_MS_MAX);
+    await membership.leave(limit.signal).catch(() => undefined);
   }
 
   #meaning(error: unknown, signal: AbortSignal): MillraceError {
