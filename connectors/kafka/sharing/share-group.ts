@@ -10,8 +10,6 @@ import { Membership, type Told } from "./membership.ts";
 
 const HEARTBEAT_MS = 1_000;
 const LEAVE_MS_MAX = 3_000;
-/** The members are to join again: one came or went. */
-const JOIN_AGAIN = new Set(["REBALANCE_IN_PROGRESS", "ILLEGAL_GENERATION"]);
 
 export interface ShareGroupSettings {
   readonly clock: Clock;
@@ -56,34 +54,23 @@ export class ShareGroup implements Group {
       for (;;) {
         const claimed = member.held();
         const given = await membership.join(textOf({ shares: claimed }), (told) => this.#lead(told), signal);
-        this.#memberId = membership.memberId;
         heard();
+        if (given === null) continue;
         member.assign(sharesIn(given));
         const isAsClaimed = (): boolean => claimed.every((share) => member.held().includes(share));
         while (isAsClaimed()) {
           await clock.sleep(HEARTBEAT_MS, signal);
-          const isCalled = await this.#isCalled(membership, signal);
+          const isStill = await membership.heartbeat(signal);
           heard();
-          if (isCalled) break;
+          if (!isStill) break;
         }
       }
     } catch (error) {
-      // It was silent for too long.
-      if (apiIdsOf(error).includes("UNKNOWN_MEMBER_ID")) this.#memberId = "";
+      // It was silent for too long. Else the others would wait for it in vain if it came back as a stranger.
+      this.#memberId = apiIdsOf(error).includes("UNKNOWN_MEMBER_ID") ? "" : membership.memberId;
       throw error;
     } finally {
       if (signal.aborted) await this.#leave(membership);
-    }
-  }
-
-  /** Whether the members are to join again. */
-  async #isCalled(membership: Membership, signal: AbortSignal): Promise<boolean> {
-    try {
-      await membership.heartbeat(signal);
-      return false;
-    } catch (error) {
-      if (apiIdsOf(error).some((one) => JOIN_AGAIN.has(one))) return true;
-      throw error;
     }
   }
 

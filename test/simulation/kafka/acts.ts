@@ -120,7 +120,7 @@ export class KafkaActs {
 
   #again(downMs: number | null): void {
     const world = this.#world;
-    if (downMs !== null) world.scheduler.after(downMs, () => world.isStormy && world.machines.start());
+    if (downMs !== null) world.scheduler.after(downMs, () => world.machines.start());
   }
 
   /** What every share has stored that its sinks have; one that has stored nothing yet begins at the end. */

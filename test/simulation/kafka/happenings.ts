@@ -22,6 +22,8 @@ export interface KafkaPlan {
   readonly sinks: readonly ("transactional" | "by-row")[];
   /** The largest batch of a topic: of a small one each frame is in many parts. */
   readonly batchBytesMax: number;
+  /** What happens begins while everything is being started; else when all shares stream. */
+  readonly isCold: boolean;
   readonly happenings: readonly KafkaHappening[];
 }
 

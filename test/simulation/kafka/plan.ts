@@ -57,6 +57,7 @@ function small(seed: number, random: Random): KafkaPlan {
     areApart: random.chance(0.5),
     sinks: random.chance(0.85) ? [sink(random)] : [sink(random), sink(random)],
     batchBytesMax: random.chance(0.3) ? SMALL_BATCH_BYTES : BATCH_BYTES,
+    isCold: random.chance(0.15),
     happenings: happenings.toSorted((a, b) => a.atMs - b.atMs),
   };
 }
@@ -79,6 +80,7 @@ function wide(seed: number, random: Random, partitions: number): KafkaPlan {
     areApart: random.chance(0.5),
     sinks: [sink(random)],
     batchBytesMax: BATCH_BYTES,
+    isCold: random.chance(0.15),
     happenings: happenings.toSorted((a, b) => a.atMs - b.atMs),
   };
 }

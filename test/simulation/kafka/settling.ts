@@ -29,8 +29,8 @@ export async function settle(world: KafkaWorld): Promise<void> {
   const settling = async (): Promise<void> => {
     while (world.holds > 0) await world.sleep(20);
     world.startCapture();
-    if (machines.running.length === 0) machines.start();
     for (;;) {
+      if (machines.running.length === 0) machines.start();
       missing = await missingOf(world, world.capture, "the capturing daemon");
       if (missing.length === 0) {
         const each = await Promise.all(

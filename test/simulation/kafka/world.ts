@@ -21,7 +21,8 @@ import { COLUMNS, type Result, SINK_MS, SOURCE_MS } from "../world.ts";
 import { KafkaActs } from "./acts.ts";
 import { Broker } from "./broker.ts";
 import type { KafkaPlan } from "./happenings.ts";
-import { LogChecks } from "./log-checks.ts";
+import { logTopic } from "../../../connectors/kafka/names.ts";
+import { LogChecks, NAMING } from "./log-checks.ts";
 import { Machines } from "./machines.ts";
 import { captureSinks, shareSource } from "./parts.ts";
 import { settle } from "./settling.ts";
@@ -31,6 +32,7 @@ import { TopicReader } from "./topic-reader.ts";
 const RESTART_MS = 100;
 /** How often what is stored is looked at. */
 const LOOK_MS = 25;
+const STARTS_WITHIN_MS = 60_000;
 
 /** What a share has, whoever runs it. */
 export interface ShareSite extends Site {
@@ -181,10 +183,14 @@ export class KafkaWorld {
     let failure: string | null = null;
     try {
       this.startCapture();
-      for (let i = 0; i < plan.processes; i++) this.machines.start();
+      const begin = (): void => {
+        for (let i = 0; i < plan.processes; i++) this.machines.start();
+      };
+      if (plan.isCold) begin();
+      else await this.#warmUp(begin);
       for (const happening of plan.happenings) scheduler.after(happening.atMs, () => acts.happen(happening));
       this.#look();
-      await scheduler.run(() => checks.violation !== null, plan.lastsMs + 100);
+      await scheduler.run(() => checks.violation !== null, scheduler.nowMs + plan.lastsMs + 100);
       checks.throwViolation();
       await settle(this);
     } catch (error) {
@@ -198,6 +204,20 @@ export class KafkaWorld {
     }
     this.say(() => failure ?? "everything holds");
     return { failure, trace: this.#trace ?? [], virtualMs: scheduler.nowMs, events: scheduler.eventCount };
+  }
+
+  /** Until all shares stream. */
+  async #warmUp(begin: () => void): Promise<void> {
+    const { scheduler, checks, broker, shares, machines } = this;
+    const isDone = (): boolean => checks.violation !== null;
+    const isFollowed = (): boolean => broker.topic(logTopic(NAMING)) !== null;
+    await scheduler.run(() => isDone() || isFollowed(), scheduler.nowMs + STARTS_WITHIN_MS);
+    begin();
+    const stream = (): boolean =>
+      shares.every(({ number }) => machines.daemonOf(number)?.running?.pipeline.position != null);
+    const ended = await scheduler.run(() => isDone() || stream(), scheduler.nowMs + STARTS_WITHIN_MS);
+    checks.throwViolation();
+    if (ended !== "done") throw new Violation("the shares do not start");
   }
 
   /** Again and again, while faults go on. */
