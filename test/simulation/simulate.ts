@@ -2,8 +2,9 @@
  * `npm run simulate -- [--seeds N] [--from N] [--minutes N] [--size NAME] [--jobs N] [--seed N [--trace]] [--case FILE]`: the
  * runtime on virtual time, one run per seed. Prints each seed that fails, with the shortest list of events that fails in the
  * same way. `--size small`, the default: little happens in each run; `dense`: things happen while others last; `full`: much
- * happens for a second. `--jobs`: so many processes; left out: one for each core. `--mutant NAME`: with a planted fault.
- * `--mutants`: looks for each planted fault, in small plans, then in dense and full ones, and says what it took.
+ * happens for a second. `--through kafka`: one daemon captures into Kafka, and processes share its tables; with `--partitions N`
+ * the tables' topics have so many, and few keys have most of the changes. `--jobs`: so many processes; left out: one for each core. `--mutant NAME`: with a planted fault.
+ * `--mutants`: looks for each planted fault, in small plans, then in dense and full ones, those of Kafka in its own, and says what it took.
  */
 import { readFileSync } from "node:fs";
 import { enableCompileCache } from "node:module";

@@ -32,7 +32,8 @@ import { TopicReader } from "./topic-reader.ts";
 const RESTART_MS = 100;
 /** How often what is stored is looked at. */
 const LOOK_MS = 25;
-const STARTS_WITHIN_MS = 60_000;
+/** In good weather; less than a group waits for a member that is gone. */
+const STARTS_WITHIN_MS = 8_000;
 
 /** What a share has, whoever runs it. */
 export interface ShareSite extends Site {
