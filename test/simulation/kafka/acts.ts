@@ -55,8 +55,10 @@ export class KafkaActs {
         capture.process.standStill(happening.forMs);
         if (happening.forMs < TAKEN_OVER_MS) return;
         await world.sleep(TAKEN_OVER_MS);
-        if (world.isStormy && world.capture === capture) world.replaceCapture();
-        return;
+        if (!world.isStormy || world.capture !== capture) return;
+        // The server has given up who is silent for so long.
+        if (server.reader === capture.process) server.reader = null;
+        return world.replaceCapture();
       }
       case "capture recovers":
         return await world.whileCaptureStopped(0, () => this.#recover());
