@@ -8,7 +8,7 @@ export type TransactionAct = Extract<Happening, { what: "transaction" }>;
 interface Place {
   readonly scheduler: Scheduler;
   readonly server: { readonly database: Database };
-  say(text: () => string): void;
+  readonly say: (text: () => string) => void;
 }
 
 export function transact(
