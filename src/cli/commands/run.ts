@@ -38,7 +38,7 @@ async function runOnce(session: Session): Promise<ExitCode> {
 async function runOne(session: Session, signal: AbortSignal): Promise<void> {
   const config = await session.config();
   await expectSameDivision(session, config.shares?.number ?? null);
-  const supervised = underSupervisor({ clock: systemClock, logger: session.log }, signal);
+  const supervised = underSupervisor({ process, clock: systemClock, logger: session.log }, signal);
   const { runDaemon } = await import("../../daemon.ts");
   const awaitsLease = supervised !== null;
   await runDaemon(config, { once: false, awaitsLease, ...session.daemon }, supervised?.signal ?? signal);
