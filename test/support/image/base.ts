@@ -12,10 +12,10 @@ const DEBIAN: DebianRecipe = {
   what: "Debian's base",
   version: "of this release",
   suite: "own",
-  packages: [
-    ...["base-files", "base-passwd", "bash", "coreutils", "dash", "debianutils", "diffutils", "findutils", "grep"],
-    ...["gzip", "hostname", "libc-bin", "libstdc++6", "mawk", "sed", "tar", "util-linux"],
-  ],
+  packages: (
+    "base-files base-passwd bash coreutils dash debianutils diffutils findutils grep gzip hostname libc-bin libstdc++6 " +
+    "mawk sed tar util-linux"
+  ).split(" "),
   megabytes: 30,
 };
 const FOLDERS = ["tmp", "var/tmp", "root", "home/node", "proc", "sys", "dev", "usr/local/bin"];

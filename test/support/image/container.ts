@@ -100,13 +100,14 @@ export class RunningContainer implements AsyncDisposable {
   readonly #child: ChildProcess;
   readonly #config: ImageConfig;
   readonly #environment: readonly string[];
-  readonly #result: Promise<CliResult>;
+  /** When it has ended. */
+  readonly result: Promise<CliResult>;
 
   constructor(child: ChildProcess, config: ImageConfig, environment: readonly string[]) {
     this.#child = child;
     this.#config = config;
     this.#environment = environment;
-    this.#result = ended(child);
+    this.result = ended(child);
   }
 
   /** `docker exec`: also inside its namespaces, as its user. */
@@ -135,13 +136,17 @@ export class RunningContainer implements AsyncDisposable {
   /** `docker stop` and `docker kill`. */
   async end(signal: "SIGTERM" | "SIGKILL"): Promise<CliResult> {
     process.kill(await this.#first(), signal);
-    return await this.#result;
+    return await this.result;
   }
 
   /** The process that is 1 inside, by its number outside: the only child of `unshare`. */
-  #first(): Promise<number> {
-    const { pid } = this.#child;
-    return eventually(() => {
+  async #first(): Promise<number> {
+    const { pid, exitCode, signalCode } = this.#child;
+    if (exitCode !== null || signalCode !== null) {
+      const { stdout, stderr } = await this.result;
+      throw new Error(`the container has ended with ${exitCode ?? signalCode}:\n${stdout}${stderr}`);
+    }
+    return await eventually(() => {
       const found = /^\d+/.exec(readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8"));
       if (found === null) throw new Error("the container has no process");
       return Number(found[0]);
@@ -150,7 +155,7 @@ export class RunningContainer implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#child.kill("SIGKILL");
-    await this.#result;
+    await this.result;
   }
 }
 
