@@ -54,6 +54,8 @@ export const versions = {
   victoriaMetrics: { version: "1.102.0" },
   /** Puts the manifests under deploy/kubernetes together, in a test. Runs in no container. */
   kustomize: { version: "5.8.1" },
+  /** In the base of the image that a test builds; Node 24 comes with this line of it. */
+  npm: { version: "11.19.1" },
   /** log4j beside OpenSearch, whose jars leave the choice open. */
   log4j: "2.25.4",
   /** A peer of the benchmark of capture, and what it logs with. */
