@@ -19,7 +19,9 @@ type Meeting = (random: Random, plan: Plan) => Plan;
 export function withMeeting(plan: Plan): Plan {
   const random = new Random(plan.seed ^ 0x3ee7);
   const met = random.chance(SHARE) ? random.pick(MEETINGS)(random, plan) : plan;
-  return met.sinks[0] === "stream" && random.chance(SHARE) ? pastARead(random, met) : met;
+  if (met.sinks[0] !== "stream") return met;
+  const moved = random.chance(SHARE) ? pastARead(random, met) : met;
+  return random.chance(SHARE) ? replayedOverARead(random, moved) : moved;
 }
 
 const MEETINGS: readonly Meeting[] = [
@@ -113,6 +115,23 @@ function pastARead(random: Random, plan: Plan): Plan {
   });
   const happenings = [{ atMs, what: "empty", sink: 0 } as const, transaction(atMs + 1, free), ...moves];
   return withAll({ ...plan, rows: KEYS * 2, chunkRows: 1 }, happenings);
+}
+
+/** The log is repeated from its beginning while a stream that was emptied is filled row by row, and rows move. */
+function replayedOverARead(random: Random, plan: Plan): Plan {
+  const table = random.below(plan.tables);
+  const atMs = 60 + random.below(100);
+  const writes = Array.from({ length: 8 }, () => {
+    const op = random.pick(["update", "move", "move", "insert"] as const);
+    const operation = { op, table, key: random.below(KEYS + 2), target: random.below(KEYS + 2) };
+    return transaction(atMs + 100 + random.below(350), [operation]);
+  });
+  const resetMs = atMs + 250 + random.below(250);
+  return withAll({ ...plan, rows: KEYS, chunkRows: 1 }, [
+    { atMs, what: "empty", sink: 0 },
+    ...writes,
+    { atMs: resetMs, what: "reset", sink: 0, to: "earliest" },
+  ]);
 }
 
 function write(random: Random, atMs: number, table: number): Happening {
