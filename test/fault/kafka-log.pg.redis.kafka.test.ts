@@ -111,28 +111,6 @@ test(
   },
 );
 
-test("a place in the middle of a large transaction, which lies in many frames, is none to begin at", async () => {
-  await using through = await ThroughKafka.start(ITEMS, { kinds: ["postgres"] });
-  const { applying } = through;
-  await applying.expectEqual(["item"]);
-  await applying.daemon.stop();
-  await through.captureAgain({}, { batch: { rows: 20 } });
-  let isOver = false;
-  const writing = (async () => {
-    while (!isOver) await applying.run("update item set n = n + 1");
-  })();
-  try {
-    const recovered = await applying.installation.command("recover", "--anyway", "--yes");
-    expect(recovered, recovered.stderr).toMatchObject({ exitCode: 0 });
-  } finally {
-    isOver = true;
-    await writing;
-  }
-  applying.daemon = applying.installation.run();
-  await applying.daemon.streaming();
-  await applying.expectEqual(["item"]);
-});
-
 test(
   "changes that rules left out of the log while the applying side was away, and of which no row tells, are read",
   { tags: "long" },
