@@ -3,7 +3,8 @@
  * beforehand, in transactions of as many records, with the library's own producer, into another topic of the same broker.
  */
 import { compatibilityPartitioner, type MessageToProduce, Producer } from "@platformatic/kafka";
-import { Cluster } from "../connectors/kafka/client/cluster.ts";
+import type { Cluster } from "../connectors/kafka/client/cluster.ts";
+import { LibraryCluster } from "../connectors/kafka/client/library-cluster.ts";
 import { extentOf, readCommitted } from "../connectors/kafka/client/reading.ts";
 import { createTopic } from "../connectors/kafka/client/topic-settings.ts";
 import { kafka } from "../scripts/services/kafka.ts";
@@ -41,7 +42,7 @@ class KafkaTarget implements LoadTarget {
   constructor({ url, pid }: RunningService) {
     this.serverPid = pid;
     this.#broker = new URL(url).host;
-    this.#cluster = new Cluster({ brokers: [this.#broker], clientId: "bench", tls: null, sasl: null });
+    this.#cluster = new LibraryCluster({ brokers: [this.#broker], clientId: "bench", tls: null, sasl: null });
   }
 
   sink(): object {

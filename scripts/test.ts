@@ -130,9 +130,23 @@ function fail(name: string, errors: readonly { readonly message: string }[]): vo
   outcome.broken.push({ name, error: messageOf(first) });
 }
 
+interface ToldError {
+  readonly message?: string;
+  readonly diff?: string;
+  /** Of a SuppressedError, whose own message is empty: what the test threw, and what its disposal threw then. */
+  readonly suppressed?: ToldError;
+  readonly error?: ToldError;
+}
+
 /** Includes the difference, which an assertion's message shortens. */
-function messageOf(error: { readonly message?: string; readonly diff?: string } | undefined): string {
-  return [error?.message, error?.diff].join("\n").slice(0, ERROR_CHARACTERS_MAX);
+function messageOf(error: ToldError | undefined): string {
+  return partsOf(error).join("\n").slice(0, ERROR_CHARACTERS_MAX);
+}
+
+function partsOf(error: ToldError | undefined): readonly string[] {
+  if (error === undefined) return [];
+  const { suppressed, error: later, message = "", diff = "" } = error;
+  return [...partsOf(suppressed), ...partsOf(later), message, diff].filter((part) => part !== "");
 }
 
 function count(found: Outcome, module: TestModule, test: TestCase, label: string): void {

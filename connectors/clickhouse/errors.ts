@@ -1,5 +1,11 @@
 import { ClickHouseError } from "@clickhouse/client";
-import { type ErrorKind, findMillraceError, isAborted, MillraceError } from "../../src/core/errors.ts";
+import {
+  type ErrorKind,
+  type ErrorReason,
+  findMillraceError,
+  isAborted,
+  MillraceError,
+} from "../../src/core/errors.ts";
 import { systemErrorCode } from "../../src/core/system-errors.ts";
 import { codeOf, tlsFailure } from "../../src/tls/failure.ts";
 import { UnusableTls } from "../../src/tls/options.ts";
@@ -94,6 +100,7 @@ interface Parts {
   readonly lostTables?: readonly string[];
   readonly cause?: unknown;
   readonly table?: string;
+  readonly reason?: ErrorReason;
 }
 
 export function clickhouseError(parts: Parts): MillraceError {
@@ -106,6 +113,7 @@ export function takenOver(table: string, sqlName: string, successor: string): Mi
     kind: "fatal",
     message: `${sqlName} belongs to ${successor} now (daemon and sink), which has prepared it since`,
     table,
+    reason: "taken",
   });
 }
 

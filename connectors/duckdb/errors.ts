@@ -52,6 +52,7 @@ export function takenOver(table: string, successor: string): MillraceError {
     message: `the target of ${table} belongs to ${successor} now (daemon and sink), which has prepared it since`,
     hint: pages.MR3232.remedy,
     table,
+    reason: "taken",
   });
 }
 

@@ -32,13 +32,17 @@ export interface DuckType {
 
 const DECIMAL_DIGITS_MAX = 38;
 
-/** The mapping; README.md shows it as a table. A key column is never a list: DuckDB can't index lists. */
-export function duckType({ type, native }: Column, isKey: boolean): DuckType {
+/**
+ * The mapping; README.md shows it as a table. A key column is never a list: DuckDB can't index lists. In a lake the elements of
+ * a list are never JSON: DuckLake can't read such lists back out of its catalogue, where small changes go first.
+ */
+export function duckType({ type, native }: Column, isKey: boolean, isLake: boolean): DuckType {
   // In a key, both zeros are equal, in Postgres too.
   if (type.kind === "float" && isKey) return plain(floatName(type.bits));
   if (type.kind !== "array") return scalarType(type);
   // box[] separates its elements by semicolons, all other types by commas.
-  return isKey || native === "box[]" ? text("VARCHAR", TEXT) : listType(type.of);
+  if (isKey || native === "box[]") return text("VARCHAR", TEXT);
+  return listType(isLake && type.of.kind === "json" ? { kind: "text" } : type.of);
 }
 
 function scalarType(type: Exclude<ColumnType, { kind: "array" }>): DuckType {

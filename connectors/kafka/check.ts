@@ -4,7 +4,6 @@ import { sinkAcls } from "./acls/sink-acls.ts";
 import type { Cluster } from "./client/cluster.ts";
 import { apiIdsOf } from "./client/failures.ts";
 import { createTopic } from "./client/topic-settings.ts";
-import { connect } from "./connect.ts";
 import { classify } from "./errors.ts";
 import { callTopics, logTopic, ownTopic, topicOf, transactionTopic } from "./names.ts";
 import { RegistryClient } from "./registry/client.ts";
@@ -20,7 +19,7 @@ export async function check(
   tables: readonly TableName[] = [],
 ): Promise<readonly Finding[]> {
   try {
-    await using cluster = await connect(settings.cluster, signal);
+    await using cluster = await settings.cluster.connect(signal);
     const brokers = await cluster.brokerCount(signal);
     return [
       ok("kafka.connect", `connected to a Kafka cluster of ${brokers} broker${brokers === 1 ? "" : "s"}`),
@@ -36,8 +35,8 @@ export async function check(
 
 async function features(cluster: Cluster, signal: AbortSignal): Promise<Finding> {
   try {
-    for (const name of ["InitProducerId", "AddPartitionsToTxn", "EndTxn"]) await cluster.api(name, signal);
-    const { version } = await cluster.api("Produce", signal);
+    for (const name of ["InitProducerId", "AddPartitionsToTxn", "EndTxn"]) await cluster.version(name, signal);
+    const version = await cluster.version("Produce", signal);
     if (version >= 9) return ok("kafka.transactions", "the brokers speak what transactions need");
     return { ...ok("kafka.transactions", "the brokers are too old"), level: "error", fix: "Use Kafka 2.5 or newer." };
   } catch (error) {

@@ -1,6 +1,6 @@
 import * as z from "zod";
 import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
-import { clusterOf, connectionKeys } from "./connection.ts";
+import { accessTo, clusterOf, connectionKeys } from "./connection.ts";
 import { isTopicText, logTopic, type TopicNaming } from "./names.ts";
 import type { Format } from "./formats/format.ts";
 import type { DescribedFormat } from "./formats/registered/registered-format.ts";
@@ -123,7 +123,7 @@ export const factory: SinkFactory<KafkaOptions> = {
     const { aclScripts } = await import("./acls/script.ts");
     const { sinkAcls } = await import("./acls/sink-acls.ts");
     const settings = await settingsOf(context);
-    return aclScripts(settings.cluster(), sinkAcls(settings));
+    return aclScripts(settings.cluster.settings(), sinkAcls(settings));
   },
   places: ({ daemon, options }) => {
     const { brokers, prefix, topic, format } = options;
@@ -146,7 +146,7 @@ async function settingsOf(context: SinkContext<KafkaOptions>): Promise<KafkaSink
   const registry = registryOf(folder, options.registry);
   return {
     name,
-    cluster: () => clusterOf(options, folder, `millrace-${daemon}-${name}`),
+    cluster: accessTo(() => clusterOf(options, folder, `millrace-${daemon}-${name}`)),
     naming: namingOf(context),
     rules: {
       create: made.create,

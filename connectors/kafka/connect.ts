@@ -1,8 +1,9 @@
 /** Connects to a cluster, and finds out why it can't: brokers often end a connection without a word. */
 import type { MillraceError } from "../../src/core/errors.ts";
 import { certificateFailures, tlsFailure, type TlsFailure, tryHandshake } from "../../src/tls/failure.ts";
-import { Cluster, type ClusterSettings } from "./client/cluster.ts";
+import type { Cluster, ClusterSettings } from "./client/cluster.ts";
 import { apiIdsOf, codesOf } from "./client/failures.ts";
+import { LibraryCluster } from "./client/library-cluster.ts";
 import { classify, kafkaError, tlsError } from "./errors.ts";
 
 const NO_TLS: TlsFailure = {
@@ -31,7 +32,7 @@ export async function connect(settings: () => ClusterSettings, signal: AbortSign
   } catch (error) {
     throw classify(error, signal);
   }
-  const cluster = new Cluster(made);
+  const cluster = new LibraryCluster(made);
   try {
     await cluster.brokerCount(signal);
     return cluster;

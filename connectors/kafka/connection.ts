@@ -3,7 +3,7 @@ import * as z from "zod";
 import { tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
 import { tlsOptions } from "../../src/tls/options.ts";
 import { freshPassword, passwordKeys } from "../../src/passwords/password.ts";
-import type { ClusterSettings, SaslSettings } from "./client/cluster.ts";
+import type { ClusterAccess, ClusterSettings, SaslSettings } from "./client/cluster.ts";
 import { isTopicText } from "./names.ts";
 
 const login = z.strictObject({
@@ -54,6 +54,13 @@ export function clusterOf(
     tls: tls === false ? null : tlsOptions(tlsSettings(tls === true ? {} : tls, folder), true),
     sasl: given === undefined ? null : loginOf(given, folder),
   };
+}
+
+/** The client is loaded with the first connection. */
+export function accessTo(settings: () => ClusterSettings): ClusterAccess {
+  const connect: ClusterAccess["connect"] = async (signal) =>
+    await (await import("./connect.ts")).connect(settings, signal);
+  return { settings, connect };
 }
 
 function loginOf(given: z.output<typeof login>, folder: string): SaslSettings {

@@ -1,4 +1,4 @@
-import type { ClusterSettings } from "./client/cluster.ts";
+import type { ClusterAccess } from "./client/cluster.ts";
 import type { Compression } from "./client/record-batch.ts";
 import type { Format } from "./formats/format.ts";
 import type { TopicNaming } from "./names.ts";
@@ -8,8 +8,7 @@ import type { TopicRules } from "./topics.ts";
 /** What a sink is told of its cluster, its topics and its records. */
 export interface KafkaSinkSettings {
   readonly name: string;
-  /** Made when the sink connects: a file for TLS may have changed. */
-  readonly cluster: () => ClusterSettings;
+  readonly cluster: ClusterAccess;
   readonly naming: TopicNaming;
   readonly rules: TopicRules;
   readonly compression: Compression;

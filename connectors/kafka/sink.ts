@@ -17,7 +17,6 @@ import {
   readCheckpoint,
 } from "./checkpoint.ts";
 import type { Cluster } from "./client/cluster.ts";
-import { connect } from "./connect.ts";
 import { extentOf } from "./client/reading.ts";
 import { TransactionalWriter } from "./client/transactions.ts";
 import {
@@ -107,7 +106,7 @@ export class KafkaSink implements Sink, TargetPresence {
     this.#refusal = null;
     this.#lease = lease;
     const { rules, compression, naming, isLog } = this.#settings;
-    const cluster = await connect(this.#settings.cluster, signal);
+    const cluster = await this.#settings.cluster.connect(signal);
     try {
       const topics = new Topics(cluster, rules, (ms, until) => this.#clock.sleep(ms, until));
       const place = this.#checkpointTopic;
@@ -140,7 +139,7 @@ export class KafkaSink implements Sink, TargetPresence {
   async look(signal: AbortSignal): Promise<SinkProgress | null> {
     this.#expectUsable(signal);
     try {
-      await using cluster = await connect(this.#settings.cluster, signal);
+      await using cluster = await this.#settings.cluster.connect(signal);
       return progressOf(await readCheckpoint(cluster, this.#checkpointTopic, signal));
     } catch (error) {
       throw classify(error, signal);
@@ -289,7 +288,7 @@ export class KafkaSink implements Sink, TargetPresence {
     this.#failure = known;
     if (known.kind === "aborted" || !isFenced(error)) return known;
     try {
-      await using cluster = await connect(this.#settings.cluster, signal);
+      await using cluster = await this.#settings.cluster.connect(signal);
       this.#expectOurs(await readCheckpoint(cluster, this.#checkpointTopic, signal));
     } catch (other) {
       const refusal = classify(other, signal);

@@ -64,7 +64,8 @@ export type ErrorReason =
   | StateReason
   | "silent" // the connection stands, and nothing comes over it
   | "behind" // a sink holds less than before, and the log does not reach back that far
-  | "partial"; // a part of a target is missing now
+  | "partial" // a part of a target is missing now
+  | "taken"; // another daemon, or another sink, writes the table now
 
 /** The page of a code in docs/errors.md. Every folder that raises errors lists its pages in its errors.ts. */
 export interface ErrorPage {

@@ -151,10 +151,10 @@ export const pages = {
   MR1315: {
     title: "A history is gone from its sink",
     cause:
-      "A table in which the sink keeps a history (`mode: history`) was dropped or emptied there. The rows that the source has " +
+      "A table in which the sink keeps a history (`mode: history`) was dropped or emptied there, or the sink got another `schema`. The rows that the source has " +
       "now could be read again, but not the earlier ones. The sink stops, so that an incomplete history is not taken for a complete one.",
     remedy:
-      "Put the table back from a backup, then `millrace resume --sink NAME`. Or start a new history with the present rows: " +
+      "Put the table back from a backup, or the former `schema` into the configuration, then `millrace resume --sink NAME`. Or start a new history with the present rows: " +
       "`millrace snapshot start --sink NAME`.",
   },
   MR1317: {

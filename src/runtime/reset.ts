@@ -42,7 +42,7 @@ export async function applyReset(
   }
   if (keeps !== undefined && own !== null) {
     const tables = kept(own.tables, keeps);
-    await storeReset({ worker, state }, { position: to, tables }, signal);
+    await storeReset({ worker, state }, { ...own, position: to, tables }, signal);
     logger.info({ tables: Object.keys(tables).length }, "the sink begins at a new position; its rows are compared");
     return;
   }
@@ -69,7 +69,7 @@ export async function applyReset(
   // No batch of this sink was beyond `to`, so none of our rows has a later version, unless it is of a later epoch.
   if (anew || isOfLaterEpoch) await worker.expel(tables, rowVersion(to.epoch, to.commit), signal);
   failpoint("reset.expelled");
-  const progress: SinkProgress = { position: to, tables: isReplay ? own.tables : {} };
+  const progress: SinkProgress = isReplay ? { ...own, position: to } : { position: to, tables: {} };
   await storeReset({ worker, state }, progress, signal);
   logger.info({ anew, isReplay }, "the sink begins where its offset was reset to");
 }

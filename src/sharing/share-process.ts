@@ -1,5 +1,6 @@
 /** The daemon of one share as a process of its own: whatever happens to it, the other shares go on. */
 import type { ChildProcess } from "node:child_process";
+import type { EventEmitter } from "node:events";
 import { once } from "node:events";
 import { type Clock, pause, scopeOf } from "../core/clock.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
@@ -14,10 +15,16 @@ const PAUSE_MS_MAX = 60_000;
 /** A daemon that has run for so long did not fail at its start. */
 const STEADY_MS = 60_000;
 
+/** What is asked of the process. */
+export interface ShareChild extends EventEmitter, Pick<ChildProcess, "pid" | "exitCode" | "signalCode"> {
+  kill(signal: "SIGTERM" | "SIGKILL"): unknown;
+  send(message: string, sent: () => void): unknown;
+}
+
 export interface ShareProcessParts {
   readonly number: number;
   /** Starts it, with a channel. */
-  readonly start: () => ChildProcess;
+  readonly start: () => ShareChild;
   readonly clock: Clock;
   readonly logger: Logger;
 }

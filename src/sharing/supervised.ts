@@ -6,13 +6,23 @@ import { untilSilent } from "./pulse.ts";
 /** As long as the group waits for a member: then others are given its shares. */
 const SILENT_SECONDS_MAX = 10;
 
+/** A process, as far as whoever started it has to do with it. */
+export interface Supervisable {
+  /** Undefined: nobody listens. */
+  readonly send?: ((message: string, sent: () => void) => unknown) | undefined;
+  on(event: "message", heard: () => void): unknown;
+  off(event: "message", heard: () => void): unknown;
+  once(event: "disconnect", work: () => void): unknown;
+}
+
 interface SupervisedParts {
+  readonly process: Supervisable;
   readonly clock: Clock;
   readonly logger: Logger;
 }
 
 /** Aborted with `signal`, and when the supervisor is gone or silent. Null: no supervisor has started this process. */
-export function underSupervisor({ clock, logger }: SupervisedParts, signal: AbortSignal): Scope | null {
+export function underSupervisor({ process, clock, logger }: SupervisedParts, signal: AbortSignal): Scope | null {
   if (process.send === undefined) return null;
   const scope = scopeOf(signal);
   const end = (why: string): void => {

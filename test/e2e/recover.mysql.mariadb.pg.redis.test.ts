@@ -44,8 +44,12 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
         expect((await pipeline.source.texts("show binary logs")).at(0)?.[0]).toBe(last);
       });
     } else await run(server.url, flavour === "mysql" ? "reset binary logs and gtids" : "reset master");
-    const code = how === "purged" ? "MR2116" : "MR2117";
-    expect(await pipeline.refusal()).toEqual({ exitCode: 1, code });
+    const { exitCode: refused, code } = await pipeline.refusal();
+    // A first file made within the same second, which is all that its time stamp tells, is only too short.
+    expect({ refused, code }).toEqual({
+      refused: 1,
+      code: expect.stringMatching(how === "purged" ? /^MR2116$/ : /^MR211[78]$/),
+    });
     const { exitCode, stdout, stderr } = await installation.command("recover", "--yes", "--json");
     expect({ exitCode, stderr: exitCode === 0 ? "" : stderr }).toEqual({ exitCode: 0, stderr: "" });
     const found: { mended: { table: string; sink: string; rows: number }[] } = JSON.parse(stdout);

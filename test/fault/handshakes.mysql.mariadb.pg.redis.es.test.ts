@@ -10,6 +10,8 @@ import { connect } from "../../connectors/postgres/client/connect.ts";
 import { parsePostgresUrl } from "../../connectors/postgres/client/url.ts";
 import { sinkError } from "../../connectors/postgres/sink/errors.ts";
 import { classify } from "../../connectors/postgres/source/errors.ts";
+import { identifySystem } from "../../connectors/postgres/source/log/server.ts";
+import { connectReplication } from "../../connectors/postgres/source/stream/transport.ts";
 import * as cache from "../../connectors/redis/config.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
 import { classify as ofState } from "../../src/state/postgres/errors.ts";
@@ -82,6 +84,26 @@ test("postgres", async () => {
         throw numbered.find(({ kind }) => kind !== "retryable") ?? numbered[0]!;
       }
     });
+  }
+});
+
+/** ErrorResponse, as a backend sends it whose postmaster was killed. */
+const FAREWELL = Buffer.from("E\0\0\0\x24SFATAL\0VFATAL\0C57P01\0Mfarewell\0\0", "latin1");
+
+test("a postgres that ends in the piece in which it lets in", async () => {
+  await using server = await ownPostgres();
+  await using proxy = await cuttingProxy(server.url);
+  const address = parsePostgresUrl(`postgres://postgres@localhost:${proxy.port}/postgres?sslmode=disable`);
+  let isLetIn = false;
+  for (let messageCount = 0; !isLetIn; messageCount++) {
+    proxy.cutAfter(messageCount, { farewell: FAREWELL });
+    try {
+      const connection = await connectReplication(address, AbortSignal.timeout(10_000));
+      isLetIn = true;
+      await identifySystem(connection, AbortSignal.timeout(10_000));
+    } catch (error) {
+      expect(classify(error, "connecting")).toMatchObject({ kind: "retryable" });
+    }
   }
 });
 

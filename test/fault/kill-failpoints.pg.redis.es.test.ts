@@ -245,5 +245,6 @@ async function expectAllWell(load: Load, victim: Victim): Promise<void> {
   await load.stop();
   const { faults, effectCount } = await victim.verdict(last);
   expect(faults).toEqual([]);
-  expect(effectCount).toBeGreaterThan(50);
+  // Kills at few failpoints are soon over.
+  expect(effectCount).toBeGreaterThan(10);
 }

@@ -138,6 +138,26 @@ test.concurrent(
   },
 );
 
+test.concurrent("a schema that a sink had before has rows from then: its tables are read again, and a history does not go on", async () => {
+  const kinds = ["postgres", "duckdb", "postgres-history"] as const;
+  await using pipeline = await RunningPipeline.start(PREPARE, { kinds });
+  await change(pipeline, "at first");
+  await pipeline.expectEqual(TABLES);
+  const own = pipeline.sinks.config;
+  const { "postgres-history": history, ...mirrors } = own;
+  const others = Object.entries(mirrors).map(([name, sink]) => [name, { ...sink, schema: "other" }]);
+  await restartWith(pipeline, { ...Object.fromEntries(others), "postgres-history": history });
+  await pipeline.run("delete from kept where id = 1");
+  await change(pipeline, "elsewhere");
+  await pipeline.settled();
+  await restartWith(pipeline, own);
+  await pipeline.expectEqual(TABLES);
+  await restartWith(pipeline, { ...own, "postgres-history": { ...history, schema: "other" } });
+  await failsAlone(pipeline, "postgres-history", /MR1315/);
+  await restartWith(pipeline, own);
+  await pipeline.expectEqual(TABLES);
+});
+
 test.concurrent("a table emptied by hand in a warehouse is read again by itself, and a history that is dropped stops its sink", async () => {
   await using pipeline = await RunningPipeline.start(PREPARE, { kinds: ["postgres", "postgres-history"] });
   await change(pipeline, "at first");

@@ -21,7 +21,9 @@ const GROWTH_FILES_MAX = 5;
 /** Beside the servers and Prometheus on the same cores. */
 const DELAY_SECONDS_MAX = 0.5;
 
-test(`${MINUTES} minutes under load: no growth, no alert, no drift, nothing lost`, async () => {
+const timeout = (MINUTES + 15) * 60_000;
+
+test(`${MINUTES} minutes under load: no growth, no alert, no drift, nothing lost`, { timeout }, async () => {
   const scraped = await scrapedDaemon();
   await using pipeline = await RunningPipeline.start(
     async (source) => {

@@ -44,6 +44,20 @@ test("a table that a second daemon takes over is suspended in the first by numbe
     expect(await first.sinks.differences(first.source.url, folder, ["own"])).toEqual([]);
     expect(await first.sinks.differences(source.url, folder, ["item"])).toEqual([]);
   }, NOTICED);
+
+  // Another shape at its source is no reason to take it back.
+  await first.run("alter table item add column more int default 5");
+  await eventually(async () => {
+    const { stdout } = await first.installation.command("schema", "show", "public.item", "2");
+    expect(stdout).toContain("more");
+  }, NOTICED);
+  expect(await first.installation.command("wait", "--timeout", "4s")).toMatchObject({
+    exitCode: 5,
+    stdout: expect.stringContaining("MR3121"),
+  });
+  expect((await installation.status()).tables.suspended).toEqual([]);
+  expect(await first.sinks.differences(source.url, folder, ["item"])).toEqual([]);
+
   await second.stop();
   expect(await first.installation.command("snapshot", "start", "--tables", "public.item")).toMatchObject({
     exitCode: 0,

@@ -1,6 +1,9 @@
 /** The group of the processes that share tables, with a real broker. */
 import { randomUUID } from "node:crypto";
 import { expect, test } from "vitest";
+import { accessTo } from "../../connectors/kafka/connection.ts";
+import { coordinatorOf } from "../../connectors/kafka/client/coordinator.ts";
+import type { ClusterAccess } from "../../connectors/kafka/client/cluster.ts";
 import { ShareGroup } from "../../connectors/kafka/sharing/share-group.ts";
 import { systemClock } from "../../src/core/clock.ts";
 import { kafkaBroker } from "../support/services.ts";
@@ -41,8 +44,11 @@ class Member {
   }
 }
 
-function groupOf(id: string, count: number): ShareGroup {
-  const cluster = () => ({ brokers: [kafkaBroker()], clientId: "test", tls: null, sasl: null });
+function access(): ClusterAccess {
+  return accessTo(() => ({ brokers: [kafkaBroker()], clientId: "test", tls: null, sasl: null }));
+}
+
+function groupOf(id: string, count: number, cluster = access()): ShareGroup {
   return new ShareGroup({ clock: systemClock, cluster, id, division: { count, by: "id" } });
 }
 
@@ -64,3 +70,53 @@ test("members share out what there is; nobody gets a share before the one who ha
   await eventually(() => expect(second.held.size).toBe(4));
   await second.leave();
 });
+
+/** Its members are slow between joining and asking what they are given: the first time until `go`. */
+function slowToSync(go: Promise<void>): { readonly cluster: ClusterAccess; readonly isThere: Promise<void> } {
+  const { settings, connect } = access();
+  const there = Promise.withResolvers<void>();
+  const slow = async (signal: AbortSignal): ReturnType<ClusterAccess["connect"]> => {
+    const cluster = await connect(signal);
+    const request = cluster.request.bind(cluster);
+    cluster.request = async (name, ...parts) => {
+      if (name === "SyncGroup") {
+        there.resolve();
+        await go;
+      }
+      return await request(name, ...parts);
+    };
+    return cluster;
+  };
+  return { cluster: { settings, connect: slow }, isThere: there.promise };
+}
+
+test("a member that another one overtakes between joining and its answer stays the member that it is", async () => {
+  const id = `test-${randomUUID()}`;
+  const went = Promise.withResolvers<void>();
+  const { cluster, isThere } = slowToSync(went.promise);
+  const first = new Member(groupOf(id, 2, cluster));
+  await isThere;
+  const { cluster: others, isThere: othersJoined } = slowToSync(Promise.resolve());
+  const second = new Member(groupOf(id, 2, others));
+  // By then the broker has the second one's question, and answers the first one that it is to join again.
+  await Promise.race([othersJoined, eventually(async () => expect(await stateOf(id)).toBe("PreparingRebalance"))]);
+  went.resolve();
+  // A session, after which the others would go on without a member that is gone, takes 10 seconds.
+  await eventually(() => expect([first.held.size, second.held.size]).toEqual([1, 1]), { withinMs: 6_000 });
+  expect(first.errors).toEqual([]);
+  await first.leave();
+  await second.leave();
+});
+
+/** As the broker says it. */
+async function stateOf(id: string): Promise<string> {
+  const { signal } = new AbortController();
+  await using cluster = await access().connect(signal);
+  const coordinator = await coordinatorOf(cluster, "group", id, signal);
+  const { groups } = await cluster.request<Described>("DescribeGroups", coordinator, signal, [id], false);
+  return groups[0]?.groupState ?? "";
+}
+
+interface Described {
+  readonly groups: readonly { readonly groupState: string }[];
+}

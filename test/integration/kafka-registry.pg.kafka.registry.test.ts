@@ -4,6 +4,7 @@
  */
 import { expect, test } from "vitest";
 import { RegistryReader, toldJson } from "../support/avro-records.ts";
+import { readByConfluent } from "../support/confluent-records.ts";
 import { OWN_TYPES, TOLD_TYPES } from "../support/debezium/postgres-types.ts";
 import { KafkaTopics } from "../support/kafka-topics.ts";
 import { type PipelineConfig, RunningPipeline } from "../support/running-pipeline.ts";
@@ -76,6 +77,13 @@ test("records of every type say the same in each encoding", async () => {
     const named = (told: unknown, sink: string): unknown =>
       JSON.parse(rename(JSON.stringify(told)).replaceAll(`${sink}-`, ""));
     const read = { avro: reader.avro.bind(reader), described: reader.json.bind(reader) };
+    const brokerAndRegistry = { broker: topics.broker, registry: registry.url };
+    const byConfluent = await readByConfluent({ ...brokerAndRegistry, encoding: "avro", topics: [of("avro")] });
+    const alike = byConfluent.map(({ key, value }) => [key, timeless(value)]);
+    expect.soft(named(alike, "avro"), `avro ${table}, by Confluent's deserialiser`).toEqual(named(expected, "plain"));
+    // Each is compared with its schema.
+    const compared = await readByConfluent({ ...brokerAndRegistry, encoding: "json", topics: [of("described")] });
+    expect.soft(compared).toHaveLength(expected.length);
     for (const [sink, decode] of Object.entries(read)) {
       const records = await topics.readRaw(of(sink));
       const found = [];

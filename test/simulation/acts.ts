@@ -1,12 +1,13 @@
 /** Does what a plan says. */
 import { compareAndRepair, spoil } from "./comparing.ts";
 import { Daemon } from "./daemon.ts";
-import { fairWeather, type Weather } from "./network.ts";
+import { fairWeather, worsen } from "./network.ts";
 import { Operators } from "./operators.ts";
 import type { Row } from "./database.ts";
-import type { Happening, WeatherKind } from "./happenings.ts";
+import type { Happening } from "./happenings.ts";
 import { refusesNone, type Target, type TargetCopy } from "./targets.ts";
 import { briefly, wholly } from "./tracing.ts";
+import { transact } from "./transacting.ts";
 import { COLUMNS, SINK_MS, SOURCE_MS, type World } from "./world.ts";
 
 /** Places of one host are none of another. */
@@ -35,7 +36,7 @@ export class Acts {
     const { operators } = this;
     switch (happening.what) {
       case "transaction":
-        return this.#transaction(happening);
+        return transact(world, happening);
       case "crash": {
         if (daemon === null) return;
         daemon.process.killAfter(happening.afterCalls);
@@ -47,7 +48,7 @@ export class Acts {
       case "weather": {
         const { place, kind, forMs } = happening;
         const weather = place === "source" ? server.weather : this.#target(place).weather;
-        change(weather, kind);
+        worsen(weather, kind);
         const usualMs = place === "source" ? SOURCE_MS : SINK_MS;
         scheduler.after(forMs, () => Object.assign(weather, fairWeather(usualMs)));
         return;
@@ -301,49 +302,5 @@ export class Acts {
     );
     target.put(copy);
     this.#world.checks.restart(target);
-  }
-
-  #transaction({
-    operations,
-    commitsAfterMs,
-    shownAfterMs,
-    isRolledBack,
-  }: Extract<Happening, { what: "transaction" }>): void {
-    const world = this.#world;
-    const { scheduler, server } = world;
-    const { database } = server;
-    const xid = database.begin(operations);
-    if (xid === null) return;
-    scheduler.after(commitsAfterMs, () => {
-      if (isRolledBack) return database.rollback(xid);
-      const commit = database.commit(xid);
-      world.say(() => `source: transaction ${xid} commits at ${commit}: ${database.describe(xid)}`);
-      scheduler.after(shownAfterMs, () => {
-        if (shownAfterMs > 0) world.say(() => `source: transaction ${xid} is visible`);
-        database.show(xid);
-      });
-    });
-  }
-}
-
-function change(weather: Weather, kind: WeatherKind): void {
-  switch (kind) {
-    case "failures":
-      weather.failures = 0.3;
-      return;
-    case "lost answers":
-      weather.lostAnswers = 0.3;
-      return;
-    case "hanging":
-      weather.hanging = 0.1;
-      return;
-    case "down":
-      weather.isDown = true;
-      return;
-    case "slow":
-      weather.slowestMs = 300;
-      return;
-    default:
-      kind satisfies never;
   }
 }

@@ -124,12 +124,14 @@ function rowReads(like: RowReads, { process, server }: Client, host: KnownHost):
     readRange: async (table, { after, where }, signal) => {
       await allVisible(signal);
       host.expect();
-      return { ...(await like.readRange(table, { after, where }, signal)), sees };
+      const { block, last } = await like.readRange(table, { after, where }, signal);
+      return { block, last, sees };
     },
     readKeys: async (table, keys, signal) => {
       await allVisible(signal);
       host.expect();
-      return { ...(await like.readKeys(table, keys, signal)), sees };
+      const { block, last } = await like.readKeys(table, keys, signal);
+      return { block, last, sees };
     },
   };
 }

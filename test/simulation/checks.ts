@@ -4,7 +4,6 @@ import type { DeadLetter } from "../../src/core/contracts/state-store.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import { comparePositions, type Position, serializePosition } from "../../src/core/model/position.ts";
 import type { Row, Table } from "./database.ts";
-import type { Plan } from "./happenings.ts";
 import type { KeptColumn } from "./ruling.ts";
 import type { Target, TargetWatch } from "./targets.ts";
 
@@ -37,7 +36,12 @@ const REPLAYS: ReadonlySet<string> = new Set([
   "sink restored",
 ]);
 
-function mayReplay({ happenings }: Plan): boolean {
+/** What is planned to happen. */
+interface Planned {
+  readonly happenings: readonly { readonly what: string }[];
+}
+
+function mayReplay({ happenings }: Planned): boolean {
   return happenings.some(({ what }) => REPLAYS.has(what));
 }
 
@@ -63,7 +67,7 @@ export class Checks implements TargetWatch {
   readonly #commitsOf: (count: number) => readonly bigint[];
   readonly #replays: boolean;
 
-  constructor(plan: Plan, commitsOf: (count: number) => readonly bigint[]) {
+  constructor(plan: Planned, commitsOf: (count: number) => readonly bigint[]) {
     this.#commitsOf = commitsOf;
     this.#replays = mayReplay(plan);
   }
@@ -127,7 +131,7 @@ export class Checks implements TargetWatch {
   }
 
   /** A daemon may end by itself only for what was done to it. */
-  ended({ code, message }: MillraceError, { happenings }: Plan): void {
+  ended({ code, message }: MillraceError, { happenings }: Planned): void {
     const causes = ENDS[code] ?? [];
     if (!happenings.some(({ what }) => causes.includes(what))) this.fail(`the daemon ended: ${code} ${message}`);
   }

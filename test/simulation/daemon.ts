@@ -1,6 +1,7 @@
 /** One simulated daemon: the product's own composition of a running source, without its admin interface, files and signals. */
 import { scopeOf } from "../../src/core/clock.ts";
 import { type Logger, SILENT } from "../../src/core/contracts/telemetry.ts";
+import type { Sink } from "../../src/core/contracts/sink.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import { pinsOf } from "../../src/open-source.ts";
 import { Reconciler } from "../../src/reconcile/reconciler.ts";
@@ -8,11 +9,15 @@ import { repairDifferences } from "../../src/reconcile/recovery.ts";
 import { Control } from "../../src/runtime/control/control.ts";
 import { Pipeline } from "../../src/runtime/pipeline.ts";
 import { policyOf } from "../../src/rules/definition.ts";
+import { relay } from "../../src/relaying.ts";
+import type { Rules } from "../../src/rules/definition.ts";
+import type { Pins } from "../../src/rules/pins.ts";
+import type { RuledSource } from "../../src/rules/with-rules.ts";
 import { patient } from "../../src/state/patient.ts";
-import { forgetRemovedSinks, keepLease, releaseLease, takeLease, throughMoves } from "../../src/tenure.ts";
+import { awaitLease, forgetRemovedSinks, keepLease, releaseLease, takeLease, throughMoves } from "../../src/tenure.ts";
 import { noMetrics } from "../support/scripted.ts";
+import type { MemoryState } from "./memory-state.ts";
 import type { SimulatedProcess } from "./scheduler.ts";
-import type { World } from "./world.ts";
 
 export const HEARTBEAT_MS = 400;
 const LIMITS = { rowCountMax: 6, byteCountMax: 1 << 20 };
@@ -29,9 +34,22 @@ export interface Running {
   readonly signal: AbortSignal;
 }
 
+/** Where a daemon runs, and with what. */
+export interface Site {
+  readonly state: Pick<MemoryState, "open">;
+  readonly configuredRules: Rules;
+  /** It waits while another daemon has the lease; left out: it ends. */
+  readonly awaitsLease?: boolean;
+  loggerOf(process: SimulatedProcess): Logger;
+  /** For this process: whether a holder of the lease certainly runs no more. */
+  isGone(holder: string, process: SimulatedProcess): boolean;
+  sourceFor(process: SimulatedProcess, pins: Pins): RuledSource;
+  sinksFor(process: SimulatedProcess): readonly Sink[];
+}
+
 export class Daemon {
   readonly process: SimulatedProcess;
-  readonly #world: World;
+  readonly #site: Site;
   readonly #stopping = new AbortController();
   readonly #logger: Logger;
   running: Running | null = null;
@@ -40,10 +58,10 @@ export class Daemon {
   hasEnded = false;
   readonly ended: Promise<void>;
 
-  constructor(process: SimulatedProcess, world: World) {
+  constructor(process: SimulatedProcess, site: Site) {
     this.process = process;
-    this.#world = world;
-    this.#logger = world.loggerOf(process);
+    this.#site = site;
+    this.#logger = site.loggerOf(process);
     this.ended = this.#run(this.#stopping.signal).then(
       () => void (this.hasEnded = true),
       (error: unknown) => {
@@ -65,9 +83,10 @@ export class Daemon {
     const { process } = this;
     const { clock } = process;
     const logger = this.#logger;
-    const { store: state } = patient({ store: this.#world.state.open(process), clock, logger }, signal);
-    const isGone = (holder: string): boolean => this.#world.isGone(holder);
-    const lease = await takeLease({ state, clock, holder: process.name, isGone });
+    const { store: state } = patient({ store: this.#site.state.open(process), clock, logger }, signal);
+    const isGone = (holder: string): boolean => this.#site.isGone(holder, process);
+    const parts = { state, clock, holder: process.name, isGone };
+    const lease = await (this.#site.awaitsLease === true ? awaitLease(parts, logger, signal) : takeLease(parts));
     try {
       await throughMoves({ clock, logger }, () => this.#withLease(state, lease, signal), signal);
     } finally {
@@ -78,9 +97,9 @@ export class Daemon {
   async #withLease(state: StateStore, lease: number, signal: AbortSignal): Promise<void> {
     const { clock } = this.process;
     const logger = this.#logger;
-    const rules = this.#world.configuredRules;
-    const source = this.#world.sourceFor(this.process, await pinsOf({ rules }, state));
-    const sinks = this.#world.sinksFor(this.process);
+    const rules = this.#site.configuredRules;
+    const source = this.#site.sourceFor(this.process, await pinsOf({ rules }, state));
+    const sinks = this.#site.sinksFor(this.process);
     await forgetRemovedSinks(
       state,
       sinks.map(({ name }) => name),
@@ -116,6 +135,7 @@ export class Daemon {
     const { signal: until, end } = scopeOf(signal);
     this.running = { pipeline, control, reconciler, signal: until };
     const run = pipeline.run(until);
+    const relaying = relay({ clock, sinks, pipeline, logger }, until);
     try {
       await Promise.race([
         run,
@@ -128,8 +148,8 @@ export class Daemon {
     } finally {
       this.running = null;
       end();
-      await Promise.allSettled([run]);
-      await source.close();
+      await Promise.allSettled([run, relaying]);
+      await Promise.allSettled([source.close(), ...sinks.map((sink) => sink.close())]);
     }
   }
 }

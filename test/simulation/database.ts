@@ -61,6 +61,8 @@ export interface DatabaseCopy {
 }
 
 export interface Snapshot {
+  /** As Postgres writes it. */
+  readonly snapshot: string;
   readonly sees: (xid: number) => boolean;
 }
 
@@ -121,7 +123,9 @@ export class Database {
   snapshot(): Snapshot {
     const unseen = new Set(this.openXids);
     const next = this.#xid;
-    return { sees: (xid) => xid <= next && !unseen.has(xid) };
+    const open = [...unseen].toSorted((a, b) => a - b);
+    const snapshot = `${open[0] ?? next + 1}:${next + 1}:${open.join(",")}`;
+    return { snapshot, sees: (xid) => xid <= next && !unseen.has(xid) };
   }
 
   /** Rows as the log has left them, whoever sees that. */

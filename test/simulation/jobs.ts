@@ -2,6 +2,7 @@
 import { fork } from "node:child_process";
 import { join } from "node:path";
 import { type Mutant, mutants } from "./mutants.ts";
+import { KAFKA } from "./plans.ts";
 
 export interface Tally {
   readonly failures: number;
@@ -49,12 +50,12 @@ export async function inProcesses(options: JobOptions): Promise<boolean> {
 
 /** Each in plans of the first size, then of the others. False where one was not found. */
 export async function findMutants(options: JobOptions, sizes: readonly string[]): Promise<boolean> {
-  const all = mutants();
+  const all = mutants().filter((mutant) => fitting(mutant, sizes).length > 0);
   const waiting = [...all];
   let missed = 0;
   const hunt = async (): Promise<void> => {
     for (let mutant = waiting.shift(); mutant !== undefined; mutant = waiting.shift()) {
-      const { found, text } = await find(mutant, options, sizes);
+      const { found, text } = await find(mutant, options, fitting(mutant, sizes));
       if (!found) missed++;
       process.stdout.write(text);
     }
@@ -62,6 +63,12 @@ export async function findMutants(options: JobOptions, sizes: readonly string[])
   await Promise.all(Array.from({ length: Number(options.jobs) }, hunt));
   process.stdout.write(`${all.length} planted faults, ${missed} not found\n`);
   return missed === 0;
+}
+
+/** What only Kafka has is looked for only there. */
+function fitting({ changes }: Mutant, sizes: readonly string[]): readonly string[] {
+  const isOfKafka = [...changes.keys()].every((file) => file.startsWith("connectors/kafka/"));
+  return sizes.filter((size) => size.startsWith(KAFKA) === isOfKafka);
 }
 
 async function find(

@@ -115,7 +115,10 @@ class GuardedPart {
     if (this.#state.isFull && !isRead)
       return Promise.reject(stateError("MR1209", "the disk is full", { kind: "retryable", reason: "passing" }));
     const answer = method.apply(this.#part, given);
-    return this.#process.passes() ? answer : never();
+    if (this.#process.passes()) return answer;
+    // Nobody is there any more whom a refusal could be told.
+    answer.catch(() => undefined);
+    return never();
   }
 }
 

@@ -1,4 +1,5 @@
 /** What lies between a process and the servers that it talks to: time passes, answers get lost, connections break. */
+import type { WeatherKind } from "./happenings.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import { never, type SimulatedProcess } from "./scheduler.ts";
 
@@ -19,6 +20,28 @@ export interface Weather {
 /** `slowestMs`: on a good day. */
 export function fairWeather(slowestMs: number): Weather {
   return { isDown: false, failures: 0, lostAnswers: 0, hanging: 0, slowestMs };
+}
+
+export function worsen(weather: Weather, kind: WeatherKind): void {
+  switch (kind) {
+    case "failures":
+      weather.failures = 0.3;
+      return;
+    case "lost answers":
+      weather.lostAnswers = 0.3;
+      return;
+    case "hanging":
+      weather.hanging = 0.1;
+      return;
+    case "down":
+      weather.isDown = true;
+      return;
+    case "slow":
+      weather.slowestMs = 300;
+      return;
+    default:
+      kind satisfies never;
+  }
 }
 
 /** When a client takes a connection for broken. */

@@ -186,7 +186,7 @@ function rowReads({ process, server, connection }: Client): RowReads {
   const read = (table: TableVersion, signal: AbortSignal, isWanted: (row: Row) => boolean) =>
     connection.call(
       "read",
-      () => ({ rows: [...tableOf(database, table).rows.values()].filter(isWanted), sees: database.snapshot().sees }),
+      () => ({ rows: [...tableOf(database, table).rows.values()].filter(isWanted), ...database.snapshot() }),
       signal,
     );
   /** Made here, as an answer that was lost holds no memory. */
@@ -195,7 +195,7 @@ function rowReads({ process, server, connection }: Client): RowReads {
   return {
     readRange: async (table, { after, where }, signal) => {
       const { chunkRows } = server;
-      const { rows, sees } = await read(table, signal, (row) => {
+      const { rows, ...seen } = await read(table, signal, (row) => {
         return (
           (after === null || Number(row[0]) > Number(after[0])) && (where === null || !where.includes("AND 1 = 0"))
         );
@@ -203,12 +203,12 @@ function rowReads({ process, server, connection }: Client): RowReads {
       const sorted = rows.toSorted((a, b) => Number(a[0]) - Number(b[0]));
       const chunk = sorted.slice(0, chunkRows);
       const last = sorted.length > chunkRows ? [chunk.at(-1)![0]!] : null;
-      return { block: blockOf(table, chunk), last, sees };
+      return { block: blockOf(table, chunk), last, ...seen };
     },
     readKeys: async (table, keys, signal) => {
       const wanted = new Set(keys.map(([key]) => key));
-      const { rows, sees } = await read(table, signal, (row) => wanted.has(row[0]!));
-      return { block: blockOf(table, rows), last: null, sees };
+      const { rows, ...seen } = await read(table, signal, (row) => wanted.has(row[0]!));
+      return { block: blockOf(table, rows), last: null, ...seen };
     },
   };
 }

@@ -1,11 +1,12 @@
 /** Runs plans one after the other, in one process: what is expensive to make is made once. */
 import { MemoryState } from "./memory-state.ts";
-import type { Plan } from "./happenings.ts";
-import { planOf, type SizeName } from "./plan.ts";
+import { KafkaWorld } from "./kafka/world.ts";
+import { type AnyPlan, isThroughKafka, planNamed } from "./plans.ts";
 import { wholly } from "./tracing.ts";
 import { type Result, World } from "./world.ts";
 
-let shared: MemoryState | null = null;
+/** One for each daemon that has a state of its own. */
+const shared: MemoryState[] = [];
 let unhandled: unknown = null;
 
 /** Errors that nobody catches end a process: here, the run. */
@@ -13,15 +14,17 @@ process.on("unhandledRejection", (error) => {
   unhandled ??= error;
 });
 
-export async function runPlan(plan: Plan, isTraced = false): Promise<Result> {
-  shared ??= new MemoryState();
+export async function runPlan(plan: AnyPlan, isTraced = false): Promise<Result> {
+  const states = isThroughKafka(plan) ? plan.shares + 1 : 1;
+  while (shared.length < states) shared.push(new MemoryState());
   unhandled = null;
   // Most of what an error costs; each signal that is aborted makes one.
   const { stackTraceLimit } = Error;
   if (!isTraced) Error.stackTraceLimit = 0;
   let result: Result;
   try {
-    result = await new World(plan, shared, isTraced).run();
+    const world = isThroughKafka(plan) ? new KafkaWorld(plan, shared, isTraced) : new World(plan, shared[0]!, isTraced);
+    result = await world.run();
   } finally {
     Error.stackTraceLimit = stackTraceLimit;
   }
@@ -32,6 +35,6 @@ export async function runPlan(plan: Plan, isTraced = false): Promise<Result> {
   return { ...result, failure: `nobody caught ${wholly(stray)}` };
 }
 
-export async function runSeed(seed: number, size: SizeName, isTraced = false): Promise<Result> {
-  return await runPlan(planOf(seed, size), isTraced);
+export async function runSeed(seed: number, kind: string, isTraced = false): Promise<Result> {
+  return await runPlan(planNamed(seed, kind), isTraced);
 }

@@ -2,8 +2,9 @@
  * `npm run simulate -- [--seeds N] [--from N] [--minutes N] [--size NAME] [--jobs N] [--seed N [--trace]] [--case FILE]`: the
  * runtime on virtual time, one run per seed. Prints each seed that fails, with the shortest list of events that fails in the
  * same way. `--size small`, the default: little happens in each run; `dense`: things happen while others last; `full`: much
- * happens for a second. `--jobs`: so many processes; left out: one for each core. `--mutant NAME`: with a planted fault.
- * `--mutants`: looks for each planted fault, in small plans, then in dense and full ones, and says what it took.
+ * happens for a second. `--through kafka`: one daemon captures into Kafka, and processes share its tables; with `--partitions N`
+ * the tables' topics have so many, and few keys have most of the changes. `--jobs`: so many processes; left out: one for each core. `--mutant NAME`: with a planted fault.
+ * `--mutants`: looks for each planted fault, in small plans, then in dense and full ones, those of Kafka in its own, and says what it took.
  */
 import { readFileSync } from "node:fs";
 import { enableCompileCache } from "node:module";
@@ -11,8 +12,7 @@ import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { findMutants, inProcesses, report } from "./jobs.ts";
 import { plant } from "./mutants.ts";
-import type { Plan } from "./happenings.ts";
-import { isSizeName, planOf, SIZE_NAMES, type SizeName } from "./plan.ts";
+import { type AnyPlan, isKind, KAFKA, KINDS, planNamed } from "./plans.ts";
 
 const { values } = parseArgs({
   options: {
@@ -25,6 +25,8 @@ const { values } = parseArgs({
     seed: { type: "string" },
     case: { type: "string" },
     size: { type: "string" },
+    through: { type: "string" },
+    partitions: { type: "string" },
     jobs: { type: "string", default: String(availableParallelism()) },
     trace: { type: "boolean", default: false },
     "failures-max": { type: "string", default: "3" },
@@ -36,8 +38,9 @@ const { values } = parseArgs({
 
 const MUTANT_SEEDS = "20000";
 
-const sizes = values.size === undefined ? (["small", "dense", "full"] as const) : [sizeNamed(values.size)];
-const [size] = sizes;
+const chosen = kindOf(values);
+const sizes = chosen === null ? ["small", "dense", "full", KAFKA] : [chosen];
+const size = chosen ?? "small";
 const options = { ...values, size, seeds: values.seeds ?? "1000" };
 const isOne = values.seed !== undefined || values.case !== undefined;
 // Millions of errors are thrown and caught here; where they come from is asked of one seed.
@@ -57,18 +60,32 @@ const { storyOf } = await import("./story.ts");
 process.exitCode = (await (isOne ? one() : many())) ? 0 : 1;
 process.disconnect?.();
 
-function sizeNamed(name: string): SizeName {
-  if (!isSizeName(name)) throw new Error(`--size takes ${SIZE_NAMES.join(", ")}`);
+interface Chosen {
+  readonly size?: string | undefined;
+  readonly through?: string | undefined;
+  readonly partitions?: string | undefined;
+}
+
+/** Null: none is chosen. */
+function kindOf({ size: named, through, partitions }: Chosen): string | null {
+  if (through !== undefined && through !== KAFKA) throw new Error(`--through takes ${KAFKA}`);
+  if (partitions !== undefined) return kindNamed(`${KAFKA}-${partitions}`);
+  if (through !== undefined) return through;
+  return named === undefined ? null : kindNamed(named);
+}
+
+function kindNamed(name: string): string {
+  if (!isKind(name)) throw new Error(`--size takes ${KINDS.join(", ")}`);
   return name;
 }
 
 /** Whether everything holds. */
 async function one(): Promise<boolean> {
-  const plan: Plan =
+  const plan: AnyPlan =
     values.case === undefined
-      ? planOf(Number(values.seed), size)
+      ? planNamed(Number(values.seed), size)
       : // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- written by this program
-        (JSON.parse(readFileSync(values.case, "utf8")) as Plan);
+        (JSON.parse(readFileSync(values.case, "utf8")) as AnyPlan);
   const { failure, trace } = await runPlan(plan, values.trace);
   if (values.trace) process.stdout.write(`${trace.join("\n")}\n`);
   if (failure === null) process.stdout.write(`seed ${plan.seed}: everything holds\n`);
@@ -90,14 +107,14 @@ async function many(): Promise<boolean> {
     if (failure === null) continue;
     failures++;
     if (values.quick) process.stdout.write(`seed ${seed} fails: ${failure}\n`);
-    else await tell(planOf(seed, size), failure);
+    else await tell(planNamed(seed, size), failure);
   }
   const { user, system } = process.cpuUsage();
   report({ failures, runs, seconds: (performance.now() - beganMs) / 1000, coreSeconds: (user + system) / 1e6 });
   return failures === 0;
 }
 
-async function tell(plan: Plan, failure: string): Promise<void> {
+async function tell(plan: AnyPlan, failure: string): Promise<void> {
   process.stdout.write(`seed ${plan.seed} fails: ${failure}\n`);
   const smallest = await shrink(plan, failure);
   process.stdout.write(`${await storyOf(smallest)}\nas a case:\n${JSON.stringify(smallest)}\n`);

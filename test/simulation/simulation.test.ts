@@ -4,24 +4,34 @@ import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { mutants, mutated } from "./mutants.ts";
-import type { Plan } from "./happenings.ts";
+import type { AnyPlan } from "./plans.ts";
 import { runPlan, runSeed } from "./runner.ts";
 
 const FIXED = [
-  ["full", 500],
-  ["small", 17_000],
-  ["dense", 2_500],
+  ["full", 400],
+  ["small", 18_400],
+  ["dense", 1_200],
+  ["kafka", 120],
+  ["kafka-10", 6],
 ] as const;
 const RANDOM_COUNT = 20_000;
 const TRACED_COUNT = 20;
 /** Found within some seeds; the others by `npm run simulate -- --mutants`. */
-const QUICK = ["acknowledges-early", "added-rows-are-overlooked", "applies-twice", "forgets-a-listed-key"];
+const QUICK = [
+  ["acknowledges-early", "small"],
+  ["added-rows-are-overlooked", "small"],
+  ["applies-twice", "small"],
+  ["forgets-a-listed-key", "small"],
+  ["barrier-on-all-but-one", "kafka"],
+] as const;
+/** Of each size. */
+const TRACED = ["full", "kafka"] as const;
 
-test("one seed is one run, to the last byte of its trace", async () => {
+test.each(TRACED)("one seed of %s plans is one run, to the last byte of its trace", async (size) => {
   let lineCount = 0;
   for (let seed = 1; seed <= TRACED_COUNT; seed++) {
-    const first = await runSeed(seed, "full", true);
-    const again = await runSeed(seed, "full", true);
+    const first = await runSeed(seed, size, true);
+    const again = await runSeed(seed, size, true);
     expect(again.trace).toEqual(first.trace);
     lineCount += first.trace.length;
   }
@@ -32,18 +42,27 @@ test.each(FIXED)("the fixed seeds of %s plans hold", async (size, count) => {
   expect(await simulate("--size", size, "--seeds", String(count))).toMatchObject({ code: 0 });
 });
 
-test("seeds that nobody has tried hold, and are printed", { timeout: 1_200_000, tags: "long" }, async () => {
-  const from = 1_000_000 + Math.floor(Math.random() * 1_000_000_000);
-  const range = ["--size", "full", "--from", String(from), "--seeds", String(RANDOM_COUNT)];
-  process.stdout.write(`npm run simulate -- ${range.join(" ")}\n`);
-  expect(await simulate(...range)).toMatchObject({ code: 0 });
-});
+test.each([
+  ["full", RANDOM_COUNT],
+  ["kafka", RANDOM_COUNT / 10],
+  ["kafka-100", 100],
+  ["kafka-1000", 20],
+])(
+  "seeds of %s plans that nobody has tried hold, and are printed",
+  { timeout: 1_200_000, tags: "long" },
+  async (size, count) => {
+    const from = 1_000_000 + Math.floor(Math.random() * 1_000_000_000);
+    const range = ["--size", size, "--from", String(from), "--seeds", String(count)];
+    process.stdout.write(`npm run simulate -- ${range.join(" ")}\n`);
+    expect(await simulate(...range)).toMatchObject({ code: 0 });
+  },
+);
 
 const cases = globSync("cases/*.json", { cwd: import.meta.dirname });
 
 test.each(cases)("%s, which failed once, holds", async (file) => {
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- written by the simulation
-  const plan = JSON.parse(readFileSync(join(import.meta.dirname, file), "utf8")) as Plan;
+  const plan = JSON.parse(readFileSync(join(import.meta.dirname, file), "utf8")) as AnyPlan;
   expect(await runPlan(plan)).toMatchObject({ failure: null });
 });
 
@@ -56,8 +75,18 @@ test("each planted fault fits the sources that it is of", () => {
   }
 });
 
-test.each(QUICK)("the planted fault %s is found", async (name) => {
-  const { code, said } = await simulate("--mutant", name, "--seeds", "1000", "--failures-max", "1", "--quick");
+test.each(QUICK)("the planted fault %s is found", async (name, size) => {
+  const { code, said } = await simulate(
+    "--mutant",
+    name,
+    "--size",
+    size,
+    "--seeds",
+    "1000",
+    "--failures-max",
+    "1",
+    "--quick",
+  );
   expect({ code, said }).toMatchObject({ code: 1, said: expect.stringMatching(/^seed \d+ fails/) });
 });
 

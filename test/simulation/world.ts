@@ -130,9 +130,9 @@ export class World {
     return this.configured.filter(({ traits }) => pipeline?.runner(traits.name)?.error?.code !== "MR1317");
   }
 
-  say(text: () => string): void {
+  readonly say = (text: () => string): void => {
     this.#trace?.push(`${this.scheduler.nowMs.toFixed(3)} ${text()}`);
-  }
+  };
 
   loggerOf(process: SimulatedProcess): Logger {
     return this.#trace === null ? SILENT : tracing(process.name, (text) => this.say(() => text));

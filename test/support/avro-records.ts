@@ -125,6 +125,11 @@ function toldNumber(value: number): string {
   return Number.isSafeInteger(value) ? String(BigInt(value)) : String(value);
 }
 
+/** A number that may be of 32 bits: the shortest decimal that it is. */
+export function toldFloat(value: number): string {
+  return toldNumber(Math.fround(value) === value ? ofFloat(value) : value);
+}
+
 /** The shortest decimal that is this float of 32 bits. */
 function ofFloat(value: number): number {
   if (value === 0) return value;

@@ -2,16 +2,19 @@
 import { createConnection, createServer, type Socket } from "node:net";
 import { reset } from "./proxy-flow.ts";
 
+/** `farewell`: closed; these bytes come in one piece with the last ones of the server. */
+export type Cut = "close" | "reset" | { readonly farewell: Buffer };
+
 export interface CuttingProxy extends AsyncDisposable {
   readonly port: number;
   /** New connections end behind this many messages of both sides together. */
-  cutAfter(messageCount: number, how: "close" | "reset"): void;
+  cutAfter(messageCount: number, how: Cut): void;
 }
 
 /** What comes in one piece counts as a message. */
 export async function cuttingProxy(target: string): Promise<CuttingProxy> {
   const { hostname, port } = new URL(target);
-  let rule: { readonly messageCount: number; readonly how: "close" | "reset" } = { messageCount: 0, how: "close" };
+  let rule: { readonly messageCount: number; readonly how: Cut } = { messageCount: 0, how: "close" };
   const open = new Set<Socket>();
   const listener = createServer((client) => {
     const { how, messageCount } = rule;
@@ -25,7 +28,8 @@ export async function cuttingProxy(target: string): Promise<CuttingProxy> {
     const forward = (to: Socket) => (bytes: Buffer) => {
       if (left <= 0) return;
       left--;
-      to.write(bytes, left === 0 ? end : undefined);
+      const isFarewell = left === 0 && to === client && typeof how === "object";
+      to.write(isFarewell ? Buffer.concat([bytes, how.farewell]) : bytes, left === 0 ? end : undefined);
     };
     for (const socket of [client, server]) {
       open.add(socket);

@@ -5,8 +5,10 @@ import { complete } from "../support/complete.ts";
 const bond = { state: "ab", session: "cd", step: 7, obligation: 3 };
 const tables = complete({ "public.t": "f/1", bond: "no bond but a table", tables: "too" });
 
-test("tables and bond come back as they were", () => {
-  for (const content of [{ tables, bond }, { tables }, { tables: complete({}) }, { tables: complete({}), bond }]) {
+test("tables, their place and bond come back as they were", () => {
+  const place = '"schema"."table"';
+  const contents = [{ tables, bond }, { tables }, { tables: complete({}) }, { tables: complete({}), bond }];
+  for (const content of [...contents, ...contents.map((one) => ({ ...one, place }))]) {
     const texts = checkpointTexts(content);
     expect(parseCheckpoint(texts.tables, texts.bond)).toEqual(content);
   }

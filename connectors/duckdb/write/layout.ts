@@ -53,7 +53,7 @@ export function layoutOf(
   const names = columnNames(table.columns, form);
   const columns = table.columns.map((source, i): LayoutColumn => {
     const isKey = table.key.includes(i);
-    const duck = duckType(source, isKey);
+    const duck = duckType(source, isKey, form.isLake === true);
     const name = names[i]!;
     const mayNotFit = [DECIMAL, FLOAT, TIMESTAMP, JSON_TEXT, LIST].some((form) => form === duck.form);
     return { source, name, duck, isKey, mayNotFit, exactField: Buffer.from(`${JSON.stringify(name)}:`) };

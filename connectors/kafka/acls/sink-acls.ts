@@ -9,7 +9,7 @@ export function sinkAcls(settings: KafkaSinkSettings): readonly string[] {
   // Debezium's name of the topic of transactions begins as those of tables do.
   const others = naming.isDebezium ? `${naming.prefix}${naming.daemon}.` : ownTopic("", naming);
   const create = rules.create ? " --operation Create" : "";
-  const to = givenTo(cluster());
+  const to = givenTo(cluster.settings());
   return [
     `${to} --operation Write --operation Describe --operation DescribeConfigs${create} --resource-pattern-type prefixed --topic '${data}'`,
     ...(naming.single === undefined

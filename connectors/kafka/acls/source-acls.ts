@@ -5,7 +5,7 @@ import { givenTo } from "./script.ts";
 
 /** What the user needs who follows a log. */
 export function sourceAcls({ naming, daemon, owner, isDivided, cluster }: SourceContext): readonly string[] {
-  const user = givenTo(cluster());
+  const user = givenTo(cluster.settings());
   const { requests, answers } = callTopics(naming);
   const asking = isDivided ? shareName(owner, "") : `${daemon}-`;
   const id = `millrace-${naming.prefix}${naming.daemon}-requests-${asking}`;

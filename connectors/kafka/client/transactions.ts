@@ -2,26 +2,17 @@
  * The one writer under a transactional id: https://kafka.apache.org/protocol, KIP-98. Each call is one request or a few; a
  * writer whose call has failed is not used again.
  */
-import { produceV10, produceV11, produceV9, Writer } from "@platformatic/kafka";
 import type { Clock } from "../../../src/core/clock.ts";
-import type { Cluster, Topic } from "./cluster.ts";
+import type { Cluster, SentBatch, Topic } from "./cluster.ts";
 import { coordinatorOf } from "./coordinator.ts";
 import { about, apiIdsOf, failureOf } from "./failures.ts";
 import type { Compression, ProducerIdentity, RecordBatch } from "./record-batch.ts";
 
 /** How long a transaction may last before the broker aborts it: the limit of a broker's default settings is 15 minutes. */
 const TRANSACTION_MS_MAX = 60_000;
-const PRODUCE_MS_MAX = 30_000;
 /** Requests to one broker that wait for their answers; a broker keeps the order of five. */
 const IN_FLIGHT_MAX = 5;
 const REQUEST_BYTES = 4 * 1024 * 1024;
-const ALL_REPLICAS = -1;
-const PRODUCE = 0;
-const PARSERS = new Map([
-  [9, produceV9.parseResponse],
-  [10, produceV10.parseResponse],
-  [11, produceV11.parseResponse],
-]);
 /** The broker still writes the end of the transaction before: a matter of milliseconds. */
 const STILL_ENDING = new Set(["CONCURRENT_TRANSACTIONS", "COORDINATOR_LOAD_IN_PROGRESS"]);
 /** A cluster makes the topic of all transactions when the first one begins. */
@@ -35,12 +26,6 @@ export interface TopicBatches {
   readonly topic: Topic;
   /** Several for one partition are sent in their order. */
   readonly batches: readonly { readonly partition: number; readonly batch: RecordBatch }[];
-}
-
-interface ToSend {
-  readonly name: string;
-  readonly partition: number;
-  readonly bytes: Buffer;
 }
 
 export class TransactionalWriter {
@@ -87,7 +72,7 @@ export class TransactionalWriter {
   /** All of it in one transaction. When this resolves, readers of committed records see it; when it rejects, they may. */
   async write(topics: readonly TopicBatches[], signal: AbortSignal): Promise<void> {
     await this.#announce(topics, signal);
-    const byLeader = new Map<number, ToSend[]>();
+    const byLeader = new Map<number, SentBatch[]>();
     for (const { name, topic, batches } of topics) {
       for (const { partition, batch } of batches) {
         const bytes = batch.finish(this.#producer, this.#sequence(topic, partition, batch.count), this.#compression);
@@ -129,18 +114,12 @@ export class TransactionalWriter {
   }
 
   /** A request has at most one batch for each partition. Batches of a partition go in their order. */
-  async #produce(leader: number, sent: readonly ToSend[], signal: AbortSignal): Promise<void> {
-    const { version } = await this.#cluster.api("Produce", signal);
-    const parse = PARSERS.get(version);
-    if (parse === undefined) throw failureOf("UNSUPPORTED_VERSION", "Produce");
-    const connection = await this.#cluster.connection(leader, signal);
+  async #produce(leader: number, sent: readonly SentBatch[], signal: AbortSignal): Promise<void> {
+    const send = await this.#cluster.sender(leader, signal);
     const flying = new Set<Promise<unknown>>();
-    for (const request of inRequests(sent)) {
+    for (const batches of inRequests(sent)) {
       if (flying.size >= IN_FLIGHT_MAX) await Promise.race(flying);
-      const answered = this.#cluster.answered<unknown>(
-        (done) => connection.send(PRODUCE, version, () => this.#request(request), parse, true, true, done),
-        signal,
-      );
+      const answered = send(this.#id, batches);
       flying.add(answered);
       answered.then(
         () => flying.delete(answered),
@@ -148,23 +127,6 @@ export class TransactionalWriter {
       );
     }
     await Promise.all(flying);
-  }
-
-  #request(batches: readonly ToSend[]): Writer {
-    const byTopic = Map.groupBy(batches, ({ name }) => name);
-    return Writer.create()
-      .appendString(this.#id)
-      .appendInt16(ALL_REPLICAS)
-      .appendInt32(PRODUCE_MS_MAX)
-      .appendArray([...byTopic], (w, [name, ofTopic]) => {
-        w.appendString(name).appendArray([...ofTopic], (inner, { partition, bytes }) => {
-          inner
-            .appendInt32(partition)
-            .appendUnsignedVarInt(bytes.length + 1)
-            .append(bytes);
-        });
-      })
-      .appendTaggedFields();
   }
 }
 
@@ -185,11 +147,11 @@ async function whileBusy<T>(
   }
 }
 
-function* inRequests(batches: readonly ToSend[]): Generator<readonly ToSend[]> {
+function* inRequests(batches: readonly SentBatch[]): Generator<readonly SentBatch[]> {
   let rest = batches;
   while (rest.length > 0) {
-    const request: ToSend[] = [];
-    const later: ToSend[] = [];
+    const request: SentBatch[] = [];
+    const later: SentBatch[] = [];
     const taken = new Set<string>();
     let byteCount = 0;
     for (const one of rest) {

@@ -9,7 +9,6 @@ import { withTimeout } from "../../../src/core/with-timeout.ts";
 import { Turn } from "../../../src/core/turn.ts";
 import { TransactionalWriter } from "../client/transactions.ts";
 import { extentOf, readAny } from "../client/reading.ts";
-import { connect } from "../connect.ts";
 import { classify, kafkaError } from "../errors.ts";
 import { answersId, callTopics } from "../names.ts";
 import type { KafkaSinkSettings } from "../settings.ts";
@@ -56,9 +55,9 @@ export async function serve(
   const until = scope.signal;
   let failure: unknown;
   try {
-    await using cluster = await connect(settings.cluster, until);
+    await using cluster = await settings.cluster.connect(until);
     // A broker answers the requests of a connection one after the other, and the one for questions waits for them.
-    await using listening = await connect(settings.cluster, until);
+    await using listening = await settings.cluster.connect(until);
     const names = callTopics(naming);
     const topics = new Topics(cluster, rules, (ms, stop) => clock.sleep(ms, stop));
     await topics.prepare([names.requests, names.answers], until, { partitions: 1, settings: CALL_SETTINGS });

@@ -11,6 +11,7 @@ const SESSION_MS = 10_000;
 /** How long the others wait, after one has come or gone, for a member that does not join again. */
 const REBALANCE_MS_MAX = 10_000;
 const TYPE = "millrace";
+const JOIN_AGAIN = new Set(["REBALANCE_IN_PROGRESS", "ILLEGAL_GENERATION"]);
 
 export interface GroupName {
   readonly id: string;
@@ -54,9 +55,13 @@ export class Membership {
 
   /**
    * Joins, or joins again, as soon as all others have. The one that leads says for all what each is given; the result is what
-   * this one is given.
+   * this one is given. Null: another one came or went meanwhile, and all are to join again.
    */
-  async join(told: Buffer, lead: (told: Told) => ReadonlyMap<string, Buffer>, signal: AbortSignal): Promise<Buffer> {
+  async join(
+    told: Buffer,
+    lead: (told: Told) => ReadonlyMap<string, Buffer>,
+    signal: AbortSignal,
+  ): Promise<Buffer | null> {
     const { generationId, memberId, leader, members } = await this.#joined(told, signal);
     this.#memberId = memberId;
     this.#generation = generationId;
@@ -66,7 +71,8 @@ export class Membership {
       : new Map<string, Buffer>();
     const assignments = [...given].map(([id, assignment]) => ({ memberId: id, assignment }));
     const parts = [this.#group.id, generationId, memberId, null, TYPE, this.#group.protocol, assignments];
-    return (await this.#request<{ readonly assignment: Buffer }>("SyncGroup", signal, parts)).assignment;
+    const synced = this.#unlessCalled(this.#request<{ readonly assignment: Buffer }>("SyncGroup", signal, parts));
+    return (await synced)?.assignment ?? null;
   }
 
   async #joined(told: Buffer, signal: AbortSignal): Promise<Joined> {
@@ -93,9 +99,20 @@ export class Membership {
     }
   }
 
-  /** Rejects with REBALANCE_IN_PROGRESS when the members are to join again. */
-  async heartbeat(signal: AbortSignal): Promise<void> {
-    await this.#request("Heartbeat", signal, [this.#group.id, this.#generation, this.#memberId, null]);
+  /** False when the members are to join again: one came or went. */
+  async heartbeat(signal: AbortSignal): Promise<boolean> {
+    const parts = [this.#group.id, this.#generation, this.#memberId, null];
+    return (await this.#unlessCalled(this.#request<object>("Heartbeat", signal, parts))) !== null;
+  }
+
+  /** Null: the members are to join again. */
+  async #unlessCalled<T>(request: Promise<T>): Promise<T | null> {
+    try {
+      return await request;
+    } catch (error) {
+      if (apiIdsOf(error).some((one) => JOIN_AGAIN.has(one))) return null;
+      throw error;
+    }
   }
 
   /** Its part is free at once. */

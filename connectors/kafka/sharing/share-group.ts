@@ -1,22 +1,19 @@
 /** The processes that apply the shares of one configuration, as a group of Kafka. */
-import { type Clock, pause } from "../../../src/core/clock.ts";
+import { type Clock, deadline, pause } from "../../../src/core/clock.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
 import { assign, type Claim, type Group, type GroupMember } from "../../../src/core/sharing/group.ts";
 import { type Division, divisionText } from "../../../src/core/sharing/share.ts";
-import type { ClusterSettings } from "../client/cluster.ts";
+import type { ClusterAccess } from "../client/cluster.ts";
 import { apiIdsOf } from "../client/failures.ts";
-import { connect } from "../connect.ts";
 import { classify, kafkaError } from "../errors.ts";
 import { Membership, type Told } from "./membership.ts";
 
 const HEARTBEAT_MS = 1_000;
 const LEAVE_MS_MAX = 3_000;
-/** The members are to join again: one came or went. */
-const JOIN_AGAIN = new Set(["REBALANCE_IN_PROGRESS", "ILLEGAL_GENERATION"]);
 
 export interface ShareGroupSettings {
   readonly clock: Clock;
-  readonly cluster: () => ClusterSettings;
+  readonly cluster: Pick<ClusterAccess, "connect">;
   readonly id: string;
   readonly division: Division;
 }
@@ -49,42 +46,31 @@ export class ShareGroup implements Group {
 
   /** Over one connection. */
   async #take(member: GroupMember, heard: () => void, signal: AbortSignal): Promise<void> {
-    const { clock, cluster: settings, id, division } = this.#settings;
-    await using cluster = await connect(settings, signal);
+    const { clock, cluster: access, id, division } = this.#settings;
+    await using cluster = await access.connect(signal);
     const group = { id, protocol: `shares ${divisionText(division)}` };
     const membership = await Membership.at(cluster, group, this.#memberId, signal);
     try {
       for (;;) {
         const claimed = member.held();
         const given = await membership.join(textOf({ shares: claimed }), (told) => this.#lead(told), signal);
-        this.#memberId = membership.memberId;
         heard();
+        if (given === null) continue;
         member.assign(sharesIn(given));
         const isAsClaimed = (): boolean => claimed.every((share) => member.held().includes(share));
         while (isAsClaimed()) {
           await clock.sleep(HEARTBEAT_MS, signal);
-          const isCalled = await this.#isCalled(membership, signal);
+          const isStill = await membership.heartbeat(signal);
           heard();
-          if (isCalled) break;
+          if (!isStill) break;
         }
       }
     } catch (error) {
-      // It was silent for too long.
-      if (apiIdsOf(error).includes("UNKNOWN_MEMBER_ID")) this.#memberId = "";
+      // It was silent for too long. Else the others would wait for it in vain if it came back as a stranger.
+      this.#memberId = apiIdsOf(error).includes("UNKNOWN_MEMBER_ID") ? "" : membership.memberId;
       throw error;
     } finally {
       if (signal.aborted) await this.#leave(membership);
-    }
-  }
-
-  /** Whether the members are to join again. */
-  async #isCalled(membership: Membership, signal: AbortSignal): Promise<boolean> {
-    try {
-      await membership.heartbeat(signal);
-      return false;
-    } catch (error) {
-      if (apiIdsOf(error).some((one) => JOIN_AGAIN.has(one))) return true;
-      throw error;
     }
   }
 
@@ -96,7 +82,8 @@ export class ShareGroup implements Group {
 
   /** Without it the others wait until the session is over. */
   async #leave(membership: Membership): Promise<void> {
-    await membership.leave(AbortSignal.timeout(LEAVE_MS_MAX)).catch(() => undefined);
+    using limit = deadline(this.#settings.clock, LEAVE_MS_MAX);
+    await membership.leave(limit.signal).catch(() => undefined);
   }
 
   #meaning(error: unknown, signal: AbortSignal): MillraceError {

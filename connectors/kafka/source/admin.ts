@@ -3,7 +3,6 @@ import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
 import { withTimeout } from "../../../src/core/with-timeout.ts";
 import { scopeOf } from "../../../src/core/clock.ts";
 import { extentOf } from "../client/reading.ts";
-import { connect } from "../connect.ts";
 import { classify, kafkaError } from "../errors.ts";
 import type { Calls } from "./calls.ts";
 import type { SourceContext } from "./context.ts";
@@ -44,7 +43,7 @@ async function create(
 ): Promise<CreatedLog> {
   using scope = scopeOf(signal);
   try {
-    await using cluster = await connect(context.cluster, scope.signal);
+    await using cluster = await context.cluster.connect(scope.signal);
     const place = await findLog(cluster, context, scope.signal);
     const { stable } = await extentOf(cluster, place, scope.signal);
     await calls.ask({ kind: "mark", content: "begin" }, scope.signal);
@@ -82,7 +81,7 @@ async function expectThere(
 ): Promise<LogIdentity> {
   const [offset, position] = [BigInt(identity["offset"] ?? 0), BigInt(identity["position"] ?? 0)];
   try {
-    await using cluster = await connect(context.cluster, signal);
+    await using cluster = await context.cluster.connect(signal);
     const place = await findLog(cluster, context, signal);
     followed.expectSame(place.topic.id);
     const { first, stable } = await extentOf(cluster, place, signal);

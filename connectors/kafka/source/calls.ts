@@ -8,7 +8,6 @@ import type { Cluster, Topic } from "../client/cluster.ts";
 import { extentOf, type Place, readAny } from "../client/reading.ts";
 import { RecordBatch } from "../client/record-batch.ts";
 import { TransactionalWriter } from "../client/transactions.ts";
-import { connect } from "../connect.ts";
 import { classify, kafkaError } from "../errors.ts";
 import { type Answer, BEGUN, type Call, isRowCall, readAnswer, type Request } from "../log/answers.ts";
 import { Assembly } from "../log/parts.ts";
@@ -92,12 +91,12 @@ export class Calls {
   }
 
   async #open(): Promise<Link> {
-    const { clock, naming, daemon, cluster: settings } = this.#context;
+    const { clock, naming, daemon, cluster: access } = this.#context;
     const { signal } = this.#over;
     await using opening = new AsyncDisposableStack();
-    const cluster = opening.use(await connect(settings, signal));
+    const cluster = opening.use(await access.connect(signal));
     // A broker answers the requests of a connection one after the other, and the one for answers waits for them.
-    const listening = opening.use(await connect(settings, signal));
+    const listening = opening.use(await access.connect(signal));
     const names = callTopics(naming);
     const found = await cluster.topics([names.requests, names.answers], signal);
     const [requests, answers] = [found.get(names.requests), found.get(names.answers)];

@@ -1,5 +1,4 @@
 import type { Finding } from "../../../src/core/contracts/connector.ts";
-import { connect } from "../connect.ts";
 import { classify } from "../errors.ts";
 import { aclFinding } from "../acls/script.ts";
 import { sourceAcls } from "../acls/source-acls.ts";
@@ -14,7 +13,7 @@ export async function check(context: SourceContext, signal: AbortSignal): Promis
   // What lacks may be one of them.
   const acls = aclFinding("source", sourceAcls(context));
   try {
-    await using cluster = await connect(context.cluster, signal);
+    await using cluster = await context.cluster.connect(signal);
     const { name } = await findLog(cluster, context, signal);
     findings.push(ok("kafka.log", `the log is there: topic ${name}`));
   } catch (error) {

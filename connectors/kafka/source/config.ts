@@ -8,7 +8,7 @@ import type {
 } from "../../../src/core/contracts/connector.ts";
 import { TableSelection } from "../../../src/core/table-selection.ts";
 import { isInShare, SHARE_COUNT_MAX } from "../../../src/core/sharing/share.ts";
-import { clusterOf, connectionKeys } from "../connection.ts";
+import { accessTo, clusterOf, connectionKeys } from "../connection.ts";
 import { groupId } from "../names.ts";
 import type { SourceContext } from "./context.ts";
 
@@ -43,7 +43,7 @@ export const sourceFactory: SourceFactory<KafkaSourceOptions> = {
     const { aclScripts } = await import("../acls/script.ts");
     const { sourceAcls } = await import("../acls/source-acls.ts");
     const own = contextOf(context);
-    return aclScripts(own.cluster(), sourceAcls(own));
+    return aclScripts(own.cluster.settings(), sourceAcls(own));
   },
   shareCount: ({ shares }) => shares,
   group: async (context, division) => {
@@ -60,7 +60,7 @@ function contextOf(context: FactoryContext<KafkaSourceOptions>): SourceContext {
   return {
     clock: systemClock,
     daemon,
-    cluster: () => clusterOf(options, folder, `millrace-${daemon}`),
+    cluster: accessTo(() => clusterOf(options, folder, `millrace-${daemon}`)),
     naming: { prefix: options.prefix, daemon: options.from },
     captures: (name) => isShared(name) && (share === undefined || isInShare(name, share)),
     isShared,

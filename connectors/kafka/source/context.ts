@@ -1,7 +1,7 @@
 import type { ChosenKey, TableName } from "../../../src/core/contracts/connector.ts";
 import type { Share } from "../../../src/core/sharing/share.ts";
 import type { Clock } from "../../../src/core/clock.ts";
-import type { ClusterSettings } from "../client/cluster.ts";
+import type { ClusterAccess } from "../client/cluster.ts";
 import type { TopicNaming } from "../names.ts";
 
 /** What all parts of the source share. */
@@ -11,7 +11,7 @@ export interface SourceContext {
   readonly daemon: string;
   /** The `name` in the file, which the daemons of all shares have in common. */
   readonly owner: string;
-  readonly cluster: () => ClusterSettings;
+  readonly cluster: ClusterAccess;
   /** Of the capturing daemon's topics. */
   readonly naming: Pick<TopicNaming, "prefix" | "daemon">;
   readonly captures: (table: TableName) => boolean;

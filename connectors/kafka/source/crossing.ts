@@ -3,7 +3,6 @@ import type { Crossing } from "../../../src/core/contracts/log-admin.ts";
 import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
 import type { Cluster } from "../client/cluster.ts";
 import { extentOf, type Place } from "../client/reading.ts";
-import { connect } from "../connect.ts";
 import { classify } from "../errors.ts";
 import type { Calls } from "./calls.ts";
 import type { SourceContext } from "./context.ts";
@@ -25,7 +24,7 @@ export async function crossEpoch(
 ): Promise<Crossing | null> {
   followed.recall(identity);
   try {
-    await using cluster = await connect(context.cluster, signal);
+    await using cluster = await context.cluster.connect(signal);
     const place = await findLog(cluster, context, signal);
     if (!followed.isTopic(place.topic.id)) return null;
     const { first, stable } = await extentOf(cluster, place, signal);

@@ -5,7 +5,6 @@ import { EVERYTHING_VISIBLE, snapshotSees, type Watermarks } from "../../../src/
 import { Frame } from "../../../src/core/model/frame.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { extentOf } from "../client/reading.ts";
-import { connect } from "../connect.ts";
 import { classify } from "../errors.ts";
 import type { AskedTable, Call } from "../log/answers.ts";
 import { logAdmin } from "./admin.ts";
@@ -46,7 +45,7 @@ const POSITIONS: Positions = { format: String, parse: BigInt, distance: distance
 
 async function earliest(context: SourceContext, followed: Followed, signal: AbortSignal): Promise<bigint | null> {
   try {
-    await using cluster = await connect(context.cluster, signal);
+    await using cluster = await context.cluster.connect(signal);
     const place = await findLog(cluster, context, signal);
     const { first: from, stable: until } = await extentOf(cluster, place, signal);
     followed.adopt(await lastOf(cluster, place, { from, until }, signal));

@@ -7,7 +7,6 @@ import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { scopeOf } from "../../../src/core/clock.ts";
 import type { Cluster } from "../client/cluster.ts";
 import { extentOf } from "../client/reading.ts";
-import { connect } from "../connect.ts";
 import { classify, kafkaError } from "../errors.ts";
 import { Walk } from "./walk.ts";
 import type { SourceContext } from "./context.ts";
@@ -52,7 +51,7 @@ export class FrameStream implements ChangeStream {
     options: StreamOptions,
     signal: AbortSignal,
   ): Promise<FrameStream> {
-    const cluster = await connect(context.cluster, signal);
+    const cluster = await context.cluster.connect(signal);
     try {
       const place = await findLog(cluster, context, signal);
       followed.expectSame(place.topic.id);

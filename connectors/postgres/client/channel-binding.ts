@@ -1,6 +1,4 @@
-import type { ConnectionOptions } from "node:tls";
-import type { Socket } from "node:net";
-import { Connection } from "pg";
+import type { Connection } from "pg";
 import { Failure } from "./failure.ts";
 
 const BOUND = "SCRAM-SHA-256-PLUS";
@@ -12,18 +10,11 @@ interface LoginSide {
 }
 
 /**
- * A connection for `channel_binding=require` with libpq's meaning: it reveals nothing about the password and accepts no
- * login, except by SCRAM bound to this TLS session. The driver alone binds if the server offers it, and answers every
+ * Makes it a connection for `channel_binding=require` with libpq's meaning: it reveals nothing about the password and accepts
+ * no login, except by SCRAM bound to this TLS session. The driver alone binds if the server offers it, and answers every
  * other request too.
  */
-export function boundConnection(socket: Socket, ssl: false | ConnectionOptions, isDirectTls: boolean): object {
-  const connection = new Connection({
-    stream: () => socket,
-    ssl,
-    sslNegotiation: isDirectTls ? "direct" : "postgres",
-    keepAlive: true,
-    keepAliveInitialDelayMillis: 30_000,
-  } as object);
+export function requireBinding(connection: Connection): void {
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the driver's own methods (pg/lib/connection.js)
   const login = connection as unknown as LoginSide;
   const send = login.sendSASLInitialResponseMessage.bind(connection);
@@ -38,7 +29,6 @@ export function boundConnection(socket: Socket, ssl: false | ConnectionOptions, 
   connection.prependListener("authenticationOk", () => {
     if (!isBound) refuse("accepts a login that is not bound");
   });
-  return connection;
 }
 
 function notBound(what: string): Error {

@@ -1,8 +1,8 @@
-import { boundConnection } from "./channel-binding.ts";
 import { Socket, type SocketConstructorOpts } from "node:net";
 import { Duplex } from "node:stream";
 import type { ConnectionOptions } from "node:tls";
-import { Client, type ClientConfig } from "pg";
+import { Client, type ClientConfig, Connection } from "pg";
+import { requireBinding } from "./channel-binding.ts";
 import { Failure, failureOf } from "./failure.ts";
 import { NO_TLS } from "./tls-failures.ts";
 import type { PostgresAddress } from "./url.ts";
@@ -39,6 +39,8 @@ const SESSION_SETTINGS: readonly (readonly [string, string])[] = [
   ["client_min_messages", "warning"],
   ["jit", "off"],
 ];
+
+const KEEP_ALIVE_MS = 30_000;
 
 /** Creates a connected client from a configuration. It must add the caller's error listener before it connects. */
 export type ClientMaker = (config: ClientConfig) => Promise<Client>;
@@ -108,7 +110,7 @@ export async function plainClient(config: ClientConfig): Promise<Client> {
 
 function clientConfig(address: PostgresAddress, ssl: false | ConnectionOptions, socket: Socket): ClientConfig {
   const settings = SESSION_SETTINGS.map(([name, value]) => `-c ${name}=${value}`).join(" ");
-  return {
+  const config: ClientConfig & { readonly connection: Connection } = {
     host: address.host,
     port: address.port,
     user: address.user,
@@ -121,9 +123,44 @@ function clientConfig(address: PostgresAddress, ssl: false | ConnectionOptions, 
     options: address.options === undefined ? settings : `${address.options} ${settings}`,
     connectionTimeoutMillis: address.connectTimeoutMs,
     keepAlive: true,
-    keepAliveInitialDelayMillis: 30_000,
+    keepAliveInitialDelayMillis: KEEP_ALIVE_MS,
     stream: () => socket,
-    ...(address.channelBinding ? { connection: boundConnection(socket, ssl, address.directTls) } : {}),
+    connection: loginConnection(address, ssl, socket),
+  };
+  return config;
+}
+
+/** The driver's own, as it would make it from the other settings. */
+function loginConnection(address: PostgresAddress, ssl: false | ConnectionOptions, socket: Socket): Connection {
+  const connection = new Connection({
+    stream: () => socket,
+    ssl,
+    sslNegotiation: address.directTls && ssl !== false ? "direct" : "postgres",
+    keepAlive: true,
+    keepAliveInitialDelayMillis: KEEP_ALIVE_MS,
+  } as object);
+  if (address.channelBinding) requireBinding(connection);
+  holdFarewell(connection);
+  return connection;
+}
+
+/**
+ * A backend whose server goes down may end the session in the piece of bytes that ends the login. The driver reports it
+ * before whoever waits for the login runs again, and an error that nobody listens for would end the process: it waits.
+ */
+function holdFarewell(connection: Connection): void {
+  const emit = connection.emit.bind(connection);
+  let isLetIn = false;
+  connection.emit = (name, ...given) => {
+    if (name === "errorMessage" && isLetIn) {
+      queueMicrotask(() => emit(name, ...given));
+      return true;
+    }
+    if (name === "readyForQuery") {
+      isLetIn = true;
+      queueMicrotask(() => void (connection.emit = emit));
+    }
+    return emit(name, ...given);
   };
 }
 

@@ -246,6 +246,7 @@ export function takenOver(table: string, quoted: string, successor: string): Mil
     kind: "fatal",
     message: `${quoted} belongs to ${successor} now (daemon and sink), which has prepared it since`,
     hint: "Leave the table to one of them: give this sink another `schema`, exclude the table, or stop the other daemon.",
+    reason: "taken",
     table,
   });
 }

@@ -37,7 +37,7 @@ async function runOnce(session: Session): Promise<ExitCode> {
 
 async function runOne(session: Session, signal: AbortSignal): Promise<void> {
   const config = await session.config();
-  const supervised = underSupervisor({ clock: systemClock, logger: session.log }, signal);
+  const supervised = underSupervisor({ process, clock: systemClock, logger: session.log }, signal);
   await expectSameDivision(session, supervised === null ? null : session.options.share);
   const { runDaemon } = await import("../../daemon.ts");
   const awaitsLease = supervised !== null;

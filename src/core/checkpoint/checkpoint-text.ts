@@ -1,14 +1,14 @@
 /**
- * The texts that sinks store beside the position of their checkpoint: complete tables, and the bond with the state. The
- * bond changes with each step. The tables rarely change and may be thousands, so a sink writes them only after a
- * change.
+ * The texts that sinks store beside the position of their checkpoint: complete tables with the place where they lie, and
+ * the bond with the state. The bond changes with each step. The tables rarely change and may be thousands, so a sink writes
+ * them only after a change.
  */
 import type { SinkProgress } from "../model/batch.ts";
 import { isRecord } from "./stored-json.ts";
 import { type CompleteTables, isCompleteTables } from "./completeness.ts";
 import { parseBond, serializeBond } from "./bond.ts";
 
-export type CheckpointContent = Pick<SinkProgress, "tables" | "bond">;
+export type CheckpointContent = Pick<SinkProgress, "tables" | "place" | "bond">;
 
 export interface CheckpointTexts {
   readonly tables: string;
@@ -16,25 +16,32 @@ export interface CheckpointTexts {
   readonly bond: string;
 }
 
-const known = new WeakMap<CheckpointContent["tables"], string>();
+const known = new WeakMap<CheckpointContent["tables"], { readonly place: string | undefined; readonly text: string }>();
 
-export function checkpointTexts({ tables, bond }: CheckpointContent): CheckpointTexts {
-  let text = known.get(tables);
-  if (text === undefined) known.set(tables, (text = JSON.stringify(tables)));
-  return { tables: text, bond: bond === undefined ? "" : serializeBond(bond) };
+export function checkpointTexts({ tables, place, bond }: CheckpointContent): CheckpointTexts {
+  let found = known.get(tables);
+  if (found === undefined || found.place !== place) {
+    found = { place, text: JSON.stringify(place === undefined ? tables : { place, tables }) };
+    known.set(tables, found);
+  }
+  return { tables: found.text, bond: bond === undefined ? "" : serializeBond(bond) };
 }
 
 /**
- * `bond`: "" or null if none is stored. Versions before 0.2 wrote no bond, or wrote it into the text of the tables;
- * there `bond` and `tables` are keys.
+ * `bond`: "" or null if none is stored. Earlier versions wrote no place, and no bond or one in the text of the tables. No
+ * table's id is a key of ours.
  */
-export function parseCheckpoint(tables: string, bond: string | null | undefined): CheckpointContent {
-  const value: unknown = JSON.parse(tables);
+export function parseCheckpoint(tablesText: string, bondText: string | null | undefined): CheckpointContent {
+  const value: unknown = JSON.parse(tablesText);
   if (!isRecord(value)) throw notContent();
-  const { bond: oldBond, tables: inner } = value;
-  if (typeof oldBond === "string" && isRecord(inner))
-    return { tables: tablesOf(inner), bond: parseBond(bond || oldBond) };
-  return bond ? { tables: tablesOf(value), bond: parseBond(bond) } : { tables: tablesOf(value) };
+  const { bond: oldBond, place, tables: inner } = value;
+  if (!isRecord(inner)) return { tables: tablesOf(value), ...bonded(bondText) };
+  const bond = bonded(bondText || (typeof oldBond === "string" ? oldBond : ""));
+  return { tables: tablesOf(inner), ...(typeof place === "string" ? { place } : {}), ...bond };
+}
+
+function bonded(text: string | null | undefined): Pick<CheckpointContent, "bond"> {
+  return text ? { bond: parseBond(text) } : {};
 }
 
 function tablesOf(value: Record<string, unknown>): CompleteTables {

@@ -229,7 +229,7 @@ export interface SuspendedTable {
   readonly sink: string;
   readonly tableId: string;
   readonly error: StoredError;
-  /** Fingerprint of the shape that the sink could not follow or write; absent: unknown. */
+  /** Fingerprint of the shape that the sink could not follow or write. Absent: no other shape makes a difference. */
   readonly shape?: string;
 }
 

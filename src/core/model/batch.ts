@@ -49,6 +49,8 @@ export interface SinkProgress {
   readonly position: Position;
   /** The tables of which the sink holds a complete copy, and what the copy is of. */
   readonly tables: CompleteTables;
+  /** The target that the sink's options gave to one certain table; absent if a version that did not store it wrote this. */
+  readonly place?: string;
   /** The state under which this was written; absent if a version without bonds wrote it. */
   readonly bond?: Bond;
 }

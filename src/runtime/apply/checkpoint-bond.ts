@@ -1,8 +1,9 @@
 import type { SinkProgress } from "../../core/model/batch.ts";
 import type { Bond } from "../../core/checkpoint/bond.ts";
 import { MillraceError } from "../../core/errors.ts";
-import type { Outcome } from "../../core/contracts/sink.ts";
+import type { Outcome, Sink } from "../../core/contracts/sink.ts";
 import type { BondStore, SinkEntry } from "../../core/contracts/state-store.ts";
+import { placeOf } from "./standing.ts";
 
 /**
  * Binds each checkpoint of one sink to the state. Invariant: a checkpoint counts every obligation from before its position.
@@ -11,11 +12,13 @@ import type { BondStore, SinkEntry } from "../../core/contracts/state-store.ts";
  */
 export class CheckpointBond {
   readonly #sink: string;
+  readonly #place: string;
   readonly #bonds: Pick<BondStore, "obligation">;
   #entry: SinkEntry | null = null;
 
-  constructor(sink: string, bonds: Pick<BondStore, "obligation">) {
-    this.#sink = sink;
+  constructor(sink: Pick<Sink, "name" | "target">, bonds: Pick<BondStore, "obligation">) {
+    this.#sink = sink.name;
+    this.#place = placeOf(sink);
     this.#bonds = bonds;
   }
 
@@ -24,11 +27,12 @@ export class CheckpointBond {
     this.#entry = entry;
   }
 
-  /** Adds the bond of the sink's next checkpoint; adds none before `enter`. */
+  /** Adds the bond of the sink's next checkpoint, and its place where it has none; adds neither before `enter`. */
   async next(progress: SinkProgress): Promise<SinkProgress> {
     if (this.#entry === null) return progress;
     const { state, session, step } = this.#entry;
-    return { ...progress, bond: { state, session, step: step + 1, obligation: await this.#obligation() } };
+    const place = progress.place ?? this.#place;
+    return { ...progress, place, bond: { state, session, step: step + 1, obligation: await this.#obligation() } };
   }
 
   /** The checkpoint is durable in the sink. */

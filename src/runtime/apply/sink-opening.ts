@@ -14,7 +14,7 @@ import type { CatchUpParts } from "../stream/catch-up.ts";
 import { historyLost, sinkHoldsLater } from "../errors.ts";
 import { applyReset } from "../reset.ts";
 import type { SinkWorker } from "./sink-worker.ts";
-import { owedBy, type Standing, standingOf } from "./standing.ts";
+import { owedBy, placeOf, type Standing, standingOf } from "./standing.ts";
 
 export interface OpeningParts {
   readonly clock: Clock;
@@ -174,7 +174,7 @@ export class SinkOpening {
   }
 
   /**
-   * A table that is missing in the target (dropped or renamed meanwhile) is not complete, nor is a table of `lost`, nor one
+   * A table that is missing in the target (dropped or renamed meanwhile, or the sink's options name another place) is not complete, nor is a table of `lost`, nor one
    * whose changes may pass by. Invariant: this is durable before the target can be created again, and before the sink
    * passes such a change.
    */
@@ -188,19 +188,26 @@ export class SinkOpening {
     const copies = [...Object.entries(progress.tables), ...(await parts())];
     const copied = new Set(copies.map(([id]) => id));
     const there = tables().filter(({ id }) => copied.has(id));
+    // Under another place there may be tables from an earlier time at which that one was in force.
+    const isMoved = (progress.place ?? placeOf(sink)) !== placeOf(sink);
     const absent = ((await sink.presence?.missing(there, signal)) ?? []).map(({ id }) => id);
-    const missing = new Set([...absent, ...lost]);
+    const missing = new Set([...(isMoved ? copied : absent), ...lost]);
     const histories = sink.form === "history" ? [...missing].filter((id) => progress.tables[id] !== undefined) : [];
     if (histories.length > 0) throw historyLost(sink.name, histories);
     const invalid = new Set([...missing, ...(await passedBy(copies))]);
     await rejoin(isBound ? (progress.bond?.step ?? null) : null, invalid);
     if (missing.size > 0) {
-      logger.warn({ sink: sink.name, tables: [...missing] }, "tables are missing in the target: they are read again");
+      logger.warn(
+        { sink: sink.name, tables: [...missing] },
+        isMoved
+          ? "the sink's tables have other names or another schema now: they are read again"
+          : "tables are missing in the target: they are read again",
+      );
       await this.#ask([...missing].filter((id) => progress.tables[id] !== undefined));
     }
     const kept = withoutTables(progress.tables, invalid);
-    if (kept === progress.tables) return progress;
-    const held = { ...progress, tables: kept };
+    if (kept === progress.tables && !isMoved) return progress;
+    const held = { ...progress, place: placeOf(sink), tables: kept };
     await worker.note(held, signal);
     return held;
   }

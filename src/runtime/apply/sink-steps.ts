@@ -42,7 +42,7 @@ export class SinkSteps {
 
   constructor(parts: SinkStepsParts) {
     this.#parts = parts;
-    this.#bond = new CheckpointBond(parts.sink.name, parts.bonds);
+    this.#bond = new CheckpointBond(parts.sink, parts.bonds);
     this.watch = new StepWatch({ ...parts, name: parts.sink.name });
   }
 

@@ -72,6 +72,14 @@ export async function owedBy(
   return complete.filter((id) => undone.has(id));
 }
 
+/**
+ * What the sink's options call a certain table. With another place all of its tables lie elsewhere, and what the checkpoint
+ * says of them does not hold there.
+ */
+export function placeOf(sink: Pick<Sink, "target">): string {
+  return sink.target({ schema: "schema", table: "table" });
+}
+
 /** What happens to a sink that has lost its data. A history can't be read again. */
 export function onLostOf({ form, onLost }: Pick<Sink, "form" | "onLost">, configured?: OnLost): OnLost {
   return form === "history" ? "fail" : (configured ?? onLost);

@@ -54,13 +54,15 @@ export class SuspendedTables {
 
   /**
    * Invariant: durable before the sink skips a change of the table. Next, and at its next start before anything else, the
-   * sink removes the table from its complete ones.
+   * sink removes the table from its complete ones. `shape`: the refused one; another one is tried by itself, unless somebody
+   * else has the target, who would lose it.
    */
-  async suspend(sink: string, tableId: string, { code, message, hint }: MillraceError, shape?: string): Promise<void> {
+  async suspend(sink: string, tableId: string, failure: MillraceError, shape?: string): Promise<void> {
+    const { code, message, hint, reason } = failure;
     const before = this.#find(sink, tableId)?.table.error;
     const isSame = before?.code === code && before.message === message;
     const error = { code, message, hint: hint ?? null, at: isSame ? before.at : timestamp(this.#clock) };
-    const table = { sink, tableId, error, ...(shape === undefined ? {} : { shape }) };
+    const table = { sink, tableId, error, ...(shape === undefined || reason === "taken" ? {} : { shape }) };
     await this.#store.suspend(table);
     this.#of(sink).set(tableId, { table, isTried: false, dueMs: this.#dueMs(table) });
     if (isSame) this.#logger.warn({ sink, table: tableId, code }, `${message}; the table stays suspended in this sink`);

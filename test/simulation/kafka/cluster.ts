@@ -1,0 +1,120 @@
+/** The brokers, as a client of one process sees them. */
+import type {
+  Cluster,
+  ClusterAccess,
+  SendBatches,
+  SentBatch,
+  Topic,
+} from "../../../connectors/kafka/client/cluster.ts";
+import { failureOf, RefusedRequest } from "../../../connectors/kafka/client/failures.ts";
+import { type Scope, scopeOf } from "../../../src/core/clock.ts";
+import { SILENCE_MS } from "../network.ts";
+import { aborted, never, type SimulatedProcess } from "../scheduler.ts";
+import type { Broker } from "./broker.ts";
+
+const PRODUCE_VERSION = 11;
+
+/** As `connect` of the product: it has spoken to a broker before anybody uses it. */
+export function accessTo(process: SimulatedProcess, broker: Broker): ClusterAccess {
+  return {
+    settings: () => ({ brokers: ["broker:9092"], clientId: process.name, tls: null, sasl: null }),
+    connect: async (signal) => {
+      const cluster = new SimulatedCluster(process, broker);
+      await cluster.brokerCount(signal);
+      return cluster;
+    },
+  };
+}
+
+class SimulatedCluster implements Cluster {
+  readonly #process: SimulatedProcess;
+  readonly #broker: Broker;
+  readonly #over: Scope = scopeOf();
+
+  constructor(process: SimulatedProcess, broker: Broker) {
+    this.#process = process;
+    this.#broker = broker;
+  }
+
+  async topics(names: readonly string[], signal: AbortSignal): Promise<ReadonlyMap<string, Topic | null>> {
+    return await this.#call("Metadata", () => new Map(names.map((name) => [name, this.#broker.topic(name)])), signal);
+  }
+
+  async controller(signal: AbortSignal): Promise<number> {
+    return await this.#call("Metadata", () => 1, signal);
+  }
+
+  async brokerCount(signal: AbortSignal): Promise<number> {
+    return await this.#call("Metadata", () => this.#broker.brokerCount, signal);
+  }
+
+  async version(): Promise<number> {
+    return PRODUCE_VERSION;
+  }
+
+  async request<T>(name: string, _node: number | null, signal: AbortSignal, ...parts: readonly unknown[]): Promise<T> {
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- whoever asks knows the answer's form
+    return await this.#call(name, () => this.#broker.answer(name, parts) as T | Promise<T>, signal);
+  }
+
+  /** On one connection: what follows on a failure is lost too. */
+  async sender(_node: number, signal: AbortSignal): Promise<SendBatches> {
+    let before = Promise.resolve();
+    return async (id: string, batches: readonly SentBatch[]) => {
+      const sent = before.then(() => this.#call("Produce", () => this.#broker.produce(id, batches), signal));
+      before = sent;
+      await sent;
+    };
+  }
+
+  /** `effect` happens at the broker, at one moment; it may answer later. */
+  async #call<T>(name: string, effect: () => T | Promise<T>, signal: AbortSignal): Promise<T> {
+    const process = this.#process;
+    const over = this.#over.signal;
+    if (!process.passes()) return await never();
+    const { random } = process.scheduler;
+    const { failures, hanging, isDown, lostAnswers, slowestMs } = this.#broker.weather;
+    const chance = failures + hanging + lostAnswers > 0 ? random.next() : 1;
+    await process.sleep(random.next() * slowestMs, signal, over);
+    if (isDown || chance < failures) throw broken(name);
+    if (chance < failures + hanging) {
+      await process.sleep(SILENCE_MS, signal, over);
+      throw failureOf("REQUEST_TIMED_OUT", name);
+    }
+    let answer: T | Promise<T>;
+    try {
+      answer = effect();
+      if (answer instanceof Promise) {
+        answer = await untilAborted(answer, signal, over);
+        await process.sleep(random.next(), signal, over);
+      }
+    } catch (error) {
+      throw error instanceof Error && "apiId" in error ? new RefusedRequest(name, error) : error;
+    }
+    if (!process.passes()) return await never();
+    if (this.#broker.weather.isDown || chance < failures + hanging + lostAnswers) throw broken(name);
+    return answer;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#over.end();
+  }
+}
+
+function broken(name: string): Error {
+  return Object.assign(new Error(`${name}: the connection broke`), { code: "ECONNRESET" });
+}
+
+async function untilAborted<T>(work: Promise<T>, ...signals: readonly AbortSignal[]): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const onAbort = (): void => reject(aborted(signals.find((one) => one.aborted)!));
+  for (const one of signals) one.addEventListener("abort", onAbort);
+  if (signals.some((one) => one.aborted)) onAbort();
+  work.catch(() => undefined);
+  promise.catch(() => undefined);
+  try {
+    return await Promise.race([work, promise]);
+  } finally {
+    for (const one of signals) one.removeEventListener("abort", onAbort);
+  }
+}

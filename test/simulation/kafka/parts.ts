@@ -1,0 +1,58 @@
+/** The product's own connectors over the simulated brokers. */
+import { MillraceFormat } from "../../../connectors/kafka/formats/millrace.ts";
+import { groupId } from "../../../connectors/kafka/names.ts";
+import type { KafkaSinkSettings } from "../../../connectors/kafka/settings.ts";
+import { ShareGroup } from "../../../connectors/kafka/sharing/share-group.ts";
+import { KafkaSink } from "../../../connectors/kafka/sink.ts";
+import { kafkaSource } from "../../../connectors/kafka/source/source.ts";
+import type { Sink } from "../../../src/core/contracts/sink.ts";
+import type { Source } from "../../../src/core/contracts/source.ts";
+import type { Group } from "../../../src/core/sharing/group.ts";
+import { type Division, isInShare, shareName } from "../../../src/core/sharing/share.ts";
+import type { SimulatedProcess } from "../scheduler.ts";
+import type { Broker } from "./broker.ts";
+import { accessTo } from "./cluster.ts";
+import { NAMING } from "./log-checks.ts";
+
+/** The `name` of the processes that share the tables. */
+const OWNER = "apply";
+
+/** The sinks of the daemon that captures. `partitions`: of the tables' topics; 0: there are none. */
+export function captureSinks(process: SimulatedProcess, broker: Broker, partitions: number): readonly Sink[] {
+  const common = {
+    cluster: accessTo(process, broker),
+    naming: NAMING,
+    rules: { create: true, partitions, replication: -1, settings: {} },
+    compression: "none",
+    tombstones: true,
+    transactions: partitions % 2 === 1,
+    registry: null,
+    takesConditions: false,
+  } as const satisfies Partial<KafkaSinkSettings>;
+  const log = new KafkaSink({ ...common, name: "log", format: null, isLog: true }, process.clock);
+  if (partitions === 0) return [log];
+  const origin = { sourceKind: "simulated", database: "simulated", producer: "millrace/simulated" };
+  const format = new MillraceFormat({ ...origin, name: NAMING.daemon, formatPosition: String });
+  return [log, new KafkaSink({ ...common, name: "topics", format, isLog: false }, process.clock)];
+}
+
+export function shareSource(process: SimulatedProcess, broker: Broker, number: number, of: Division): Source {
+  const share = { number, of };
+  return kafkaSource({
+    clock: process.clock,
+    daemon: shareName(OWNER, number),
+    owner: OWNER,
+    cluster: accessTo(process, broker),
+    naming: NAMING,
+    captures: (table) => isInShare(table, share),
+    isShared: () => true,
+    share,
+    isDivided: true,
+    chosenKey: () => null,
+  });
+}
+
+export function groupOf(process: SimulatedProcess, broker: Broker, division: Division): Group {
+  const id = groupId(NAMING, OWNER);
+  return new ShareGroup({ clock: process.clock, cluster: accessTo(process, broker), id, division });
+}

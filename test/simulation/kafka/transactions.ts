@@ -1,0 +1,128 @@
+/** The coordinator of transactions: who may write under which id, and how a transaction ends, partition by partition. */
+import { failureOf } from "../../../connectors/kafka/client/failures.ts";
+import type { Scheduler } from "../scheduler.ts";
+import type { PartitionLog, StoredRecord } from "./partition-log.ts";
+
+/** The longest that a marker takes to each partition. */
+const MARKER_MS = 4;
+
+export interface WrittenRecord extends Pick<StoredRecord, "key" | "value"> {
+  readonly topic: string;
+  readonly partition: number;
+}
+
+interface Partition {
+  readonly name: string;
+  readonly partition: number;
+  readonly log: PartitionLog;
+}
+
+interface Transaction {
+  readonly partitions: Map<string, Partition>;
+  readonly records: WrittenRecord[];
+  /** Markers on their way; null: it goes on. */
+  ending: number | null;
+}
+
+interface Producer {
+  readonly producerId: bigint;
+  producerEpoch: number;
+  transaction: Transaction | null;
+}
+
+export interface Identity {
+  readonly producerId: bigint;
+  readonly producerEpoch: number;
+}
+
+export class Transactions {
+  readonly #scheduler: Scheduler;
+  readonly #onCommitted: (records: readonly WrittenRecord[]) => void;
+  readonly #producers = new Map<string, Producer>();
+
+  constructor(scheduler: Scheduler, onCommitted: (records: readonly WrittenRecord[]) => void) {
+    this.#scheduler = scheduler;
+    this.#onCommitted = onCommitted;
+  }
+
+  /** Whoever wrote under this id before can write no more. */
+  begin(id: string): Identity {
+    let producer = this.#producers.get(id);
+    if (producer === undefined) {
+      producer = { producerId: BigInt(this.#producers.size + 1), producerEpoch: -1, transaction: null };
+      this.#producers.set(id, producer);
+    }
+    const { transaction } = producer;
+    producer.producerEpoch++;
+    if (transaction !== null) {
+      if (transaction.ending === null) this.#finish(producer, transaction, false);
+      throw failureOf("CONCURRENT_TRANSACTIONS", id);
+    }
+    return { producerId: producer.producerId, producerEpoch: producer.producerEpoch };
+  }
+
+  add(id: string, identity: Identity, partitions: readonly Partition[], timeoutMs: number): void {
+    const producer = this.#known(id, identity);
+    if (producer.transaction?.ending != null) throw failureOf("CONCURRENT_TRANSACTIONS", id);
+    const transaction = (producer.transaction ??= this.#open(producer, timeoutMs));
+    for (const one of partitions) transaction.partitions.set(`${one.name} ${one.partition}`, one);
+  }
+
+  #open(producer: Producer, timeoutMs: number): Transaction {
+    const transaction: Transaction = { partitions: new Map(), records: [], ending: null };
+    this.#scheduler.after(timeoutMs, () => {
+      if (producer.transaction !== transaction || transaction.ending !== null) return;
+      producer.producerEpoch++;
+      this.#finish(producer, transaction, false);
+    });
+    return transaction;
+  }
+
+  write(id: string, name: string, partition: number, bytes: Buffer): void {
+    // Where a batch says who wrote it.
+    const identity = { producerId: bytes.readBigInt64BE(43), producerEpoch: bytes.readInt16BE(51) };
+    const { transaction } = this.#known(id, identity);
+    const place = transaction?.partitions.get(`${name} ${partition}`);
+    if (transaction === null || transaction.ending !== null || place === undefined)
+      throw failureOf("INVALID_TXN_STATE", name);
+    const stored = place.log.append(bytes);
+    for (const { key, value } of stored?.records ?? [])
+      transaction.records.push({ topic: name, partition, key, value });
+  }
+
+  end(id: string, identity: Identity, isCommitted: boolean): void {
+    const producer = this.#known(id, identity);
+    const { transaction } = producer;
+    if (transaction === null) throw failureOf("INVALID_TXN_STATE", id);
+    if (transaction.ending === null) this.#finish(producer, transaction, isCommitted);
+  }
+
+  /** From here on its outcome is certain; readers see it partition by partition. */
+  #finish(producer: Producer, transaction: Transaction, isCommitted: boolean): void {
+    transaction.ending = transaction.partitions.size;
+    if (isCommitted) this.#onCommitted(transaction.records);
+    const done = (): void => {
+      if (--transaction.ending! <= 0) producer.transaction = null;
+    };
+    const { random } = this.#scheduler;
+    // Many partitions get theirs together.
+    const groups = Math.min(transaction.partitions.size, 8);
+    const all = [...transaction.partitions.values()];
+    for (let group = 0; group < groups; group++) {
+      this.#scheduler.after(random.next() * MARKER_MS, () => {
+        for (let i = group; i < all.length; i += groups) {
+          all[i]!.log.mark(producer.producerId, isCommitted);
+          done();
+        }
+      });
+    }
+    if (groups === 0) producer.transaction = null;
+  }
+
+  #known(id: string, { producerId, producerEpoch }: Identity): Producer {
+    const producer = this.#producers.get(id);
+    if (producer?.producerId !== producerId) throw failureOf("INVALID_PRODUCER_ID_MAPPING", id);
+    if (producer.producerEpoch !== producerEpoch) throw failureOf("INVALID_PRODUCER_EPOCH", id);
+    return producer;
+  }
+}
