@@ -128,6 +128,15 @@ export const pages: ErrorPages = {
       "`millrace schema check --against` was given a file that can't be read, or that `millrace schema export` did not write.",
     remedy: "Write it again: `millrace schema export FILE`, with the config of the source to compare with.",
   },
+  MR1143: {
+    title: "A history does not go over to other shares",
+    cause:
+      "`millrace recover --shares` puts every share to the end of the log and compares the sinks with the source. A history can't " +
+      "be compared: it would lack the changes before that place.",
+    remedy:
+      "Keep the number of shares. Or put the history into a configuration of its own, without shares; or take the sink out of " +
+      "this one, and accept that its history ends here.",
+  },
   MR1140: {
     title: "The file can't be imported",
     cause:

@@ -70,6 +70,11 @@ export class Session {
     const count = whole.shares?.division.count ?? null;
     if (count === null) throw cliError("MR1110", "--share: `source.shares` of this configuration is not set");
     if (share > count) throw cliError("MR1110", `--share: the shares are 1 to ${count}`);
+    return await this.configOf(share);
+  }
+
+  /** Of the daemon of a share, also one beyond the number of shares; null: of the daemon that had all tables. */
+  async configOf(share: number | null): Promise<Config> {
     return await this.#load(share);
   }
 

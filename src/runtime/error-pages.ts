@@ -220,7 +220,8 @@ export const pages = {
       "`source.shares` was changed, set or removed, or a sink's `schema` was, and the states still have positions from before. " +
       "Tables would move from one share to another, and two daemons would count them as theirs.",
     remedy:
-      "Take the former value back. Or stop all processes, run `millrace teardown --sink-metadata --yes` with the former value, " +
-      "and start with the new one: all tables are read again.",
+      "Take the former value back. Or stop all processes, and run `millrace recover --shares --yes` with the new one: it moves the " +
+      "tables, and `millrace run` compares them or reads them again. From shares to none: `millrace teardown --sink-metadata --yes` " +
+      "with the former value, then start.",
   },
 } as const satisfies ErrorPages;

@@ -13,42 +13,62 @@ export interface Divided {
   readonly division: string | null;
 }
 
-/**
- * Throws if a daemon of this name, or of one of its shares, has kept a position under another division. `number`: the share
- * that is to run; null: all tables.
- */
-export async function expectDivision({ name, state, division }: Divided, number: number | null): Promise<void> {
-  const keptBy = async (share: number | null): Promise<string | null | undefined> =>
-    await keptDivision(
-      { ...state, url: pathOfShare(state.url, share) },
-      share === null ? name : shareName(name, share),
-    );
-  const own = await keptBy(number);
-  if (own === division) return;
-  if (own !== undefined) throw dividedBefore(name, own, division);
-  // Nothing is kept yet: what the others have kept decides.
-  const others = [null, ...Array.from({ length: SHARE_COUNT_MAX }, (_, i) => i + 1)].filter((one) => one !== number);
-  for (const other of others) {
-    const kept = await keptBy(other);
-    // A daemon of its own may be named like a share.
-    const isOfThis = kept !== undefined && (kept !== null || other === null);
-    if (isOfThis && kept !== division) throw dividedBefore(name, kept, division);
-  }
+/** What a daemon of this name, or of one of its shares, has kept. */
+export interface Kept {
+  /** Of the share; null: the daemon of all tables. */
+  readonly number: number | null;
+  readonly division: string | null;
+  /** Its first start has ended. */
+  readonly isStarted: boolean;
 }
 
-/** Undefined: it has no position. */
-async function keptDivision(address: StateAddress, name: string): Promise<string | null | undefined> {
+/**
+ * Throws if a daemon of this name, or of one of its shares, has kept a position under another division: all of them are
+ * looked at, because a move to this division may have ended half-way.
+ */
+export async function expectDivision(divided: Divided): Promise<void> {
+  const { name, division } = divided;
+  const other = (await keptOf(divided)).find((kept) => kept.isStarted && kept.division !== division);
+  if (other !== undefined) throw dividedBefore(name, other.division, division);
+}
+
+/** The same for one share that a process starts which has looked at all. */
+export async function expectOwnDivision(divided: Divided, number: number): Promise<void> {
+  const own = await keptBy(divided, number);
+  if (own?.isStarted !== true) return await expectDivision(divided);
+  if (own.division !== divided.division) throw dividedBefore(divided.name, own.division, divided.division);
+}
+
+/** In the order of the shares. */
+export async function keptOf(divided: Omit<Divided, "division">): Promise<readonly Kept[]> {
+  const found: Kept[] = [];
+  for (const number of [null, ...Array.from({ length: SHARE_COUNT_MAX }, (_, i) => i + 1)]) {
+    const kept = await keptBy(divided, number);
+    // A daemon of its own may be named like a share.
+    const isOfThis = kept !== null && (number === null || !kept.isStarted || kept.division !== null);
+    if (isOfThis) found.push(kept);
+  }
+  return found;
+}
+
+/** Null: there is no state, or nothing was begun in it. */
+async function keptBy({ name, state }: Omit<Divided, "division">, number: number | null): Promise<Kept | null> {
   try {
-    const state = await openState(address, { name, readOnly: true });
+    const address = { ...state, url: pathOfShare(state.url, number) };
+    const opened = await openState(address, {
+      name: number === null ? name : shareName(name, number),
+      readOnly: true,
+    });
     try {
-      const identity = (await state.source.get())?.identity;
-      return identity == null ? undefined : (identity[DIVISION] ?? null);
+      const record = await opened.source.get();
+      if (record === null) return null;
+      return { number, division: record.identity?.[DIVISION] ?? null, isStarted: record.identity != null };
     } finally {
-      await state.close();
+      await opened.close();
     }
   } catch (error) {
     // A state of an earlier version is brought up to date at its start.
-    if (reasonOf(error) === "absent" || reasonOf(error) === "older") return undefined;
+    if (reasonOf(error) === "absent" || reasonOf(error) === "older") return null;
     throw error;
   }
 }

@@ -1,5 +1,5 @@
 /** What people do: the product's own commands, without their files and without arguments. */
-import { recoverIn, type RecoverConfig } from "../../src/cli/recover/recover.ts";
+import { recoverIn, type RecoverConfig } from "../../src/cli/recover/recover-in.ts";
 import { resetIn } from "../../src/cli/offsets/offset-reset.ts";
 import { expectReachable } from "../../src/cli/offsets/import-reach.ts";
 import { findMillraceError, isAborted } from "../../src/core/errors.ts";

@@ -13,7 +13,7 @@ import { Walk } from "./walk.ts";
 
 /** A start looks at so much behind the place where it goes on. */
 const WALKED_BYTES_MAX = 64 * 1024 * 1024;
-/** How long a first start waits for what it asked the capturing daemon to write. */
+/** How long a first start waits for each frame until the capturing daemon has written one to begin at. */
 const FIRST_FRAME_MS_MAX = 60_000;
 
 /** Nothing is created: the capturing daemon writes the log, and Kafka keeps it. */
@@ -34,7 +34,10 @@ export function logAdmin(context: SourceContext, calls: Calls, followed: Followe
   };
 }
 
-/** Begins at the log's present end, which the next frame tells. The rows from before are read through the capturing daemon. */
+/**
+ * Begins at the log's present end, which the next frame tells that begins between two transactions. The rows from before are
+ * read through the capturing daemon.
+ */
 async function create(
   context: SourceContext,
   { calls, followed }: { readonly calls: Calls; readonly followed: Followed },
@@ -52,7 +55,11 @@ async function create(
       throw kafkaError("MR3522", "retryable", `daemon ${context.naming.daemon} has written nothing to ${place.name}`);
     };
     const limits = { clock: context.clock, signal, timeoutMs: FIRST_FRAME_MS_MAX, late };
-    const { frame, first } = await withTimeout(firstOf(frames), limits);
+    let begins: Framed;
+    // A place in the middle of a transaction is none to begin at: an identity knows only whole ones.
+    do begins = await withTimeout(firstOf(frames), limits);
+    while (begins.frame.from.index > 0);
+    const { frame, first } = begins;
     const begun = { position: frame.from.commit, offset: first };
     const identity = followed.identityOf(place.topic.id, frame.from.epoch, begun);
     followed.recall(identity);

@@ -18,6 +18,7 @@ export async function tablesFrom(
     ...found,
     tables: taken.filter((table) => chosenKey(table) === null),
     ...(share === null ? {} : { elsewhere: found.tables.filter((table) => isShared(table) && !captures(table)) }),
+    generations: new Map([...found.generations].filter(([id]) => captures(namesOfTable(id)))),
     refused: [...found.refused.filter(({ id }) => captures(namesOfTable(id))), ...rekeyed.map(keyElsewhere)],
   };
 }

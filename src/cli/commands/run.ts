@@ -28,7 +28,7 @@ export function addRun({ program, actionFor }: CommandLine): void {
 
 async function runOnce(session: Session): Promise<ExitCode> {
   const config = await session.config();
-  await expectSameDivision(session, config.shares?.number ?? null);
+  await expectSameDivision(session);
   const { missing } = await runHere(config, { once: true, ...session.daemon });
   const text = missing.length === 0 ? "every sink is at the source's position" : missing.join("\n");
   session.print({ reached: missing.length === 0, missing }, text);
@@ -37,8 +37,8 @@ async function runOnce(session: Session): Promise<ExitCode> {
 
 async function runOne(session: Session, signal: AbortSignal): Promise<void> {
   const config = await session.config();
-  await expectSameDivision(session, config.shares?.number ?? null);
   const supervised = underSupervisor({ process, clock: systemClock, logger: session.log }, signal);
+  await expectSameDivision(session, supervised === null ? null : session.options.share);
   const { runDaemon } = await import("../../daemon.ts");
   const awaitsLease = supervised !== null;
   await runDaemon(config, { once: false, awaitsLease, ...session.daemon }, supervised?.signal ?? signal);

@@ -1,33 +1,20 @@
 import Table from "cli-table3";
 import type { Config } from "../../config/config.ts";
-import { findMillraceError, reasonOf } from "../../core/errors.ts";
-import { failpoint } from "../../core/failpoint.ts";
-import type { Position } from "../../core/model/position.ts";
-import type { LogIdentity, Positions } from "../../core/contracts/positions.ts";
-import type { Source } from "../../core/contracts/source.ts";
-import type { SinkReset, SourceRecord, StartedRecord, StateStore } from "../../core/contracts/state-store.ts";
-import { TableSelection } from "../../core/table-selection.ts";
-import { openSource, pinsOf } from "../../open-source.ts";
+import { reasonOf } from "../../core/errors.ts";
 import { keepHeapSmall } from "../../ops/heap.ts";
-import type { TableGenerations } from "../../core/contracts/catalog.ts";
-import { listComparisons } from "../../runtime/beyond-gap.ts";
-import { knownPlace } from "../../runtime/apply/standing.ts";
 import { alone } from "../alone.ts";
 import { auditedHere } from "../audit.ts";
-import { askLog } from "../check/ask-log.ts";
-import { chosenSinks } from "../arguments.ts";
 import type { CommandLine } from "../command-line.ts";
 import { cliError } from "../errors.ts";
 import { EXIT, type ExitCode } from "../exit-codes.ts";
-import { aheadOf, heldBySinks, newEpoch } from "./held-epochs.ts";
 import { readState } from "../read-state.ts";
 import { runHere } from "../commands/run.ts";
 import type { Session } from "../session.ts";
+import { inEachShare } from "../shares/each-share.ts";
+import { moveShares } from "../shares/move-shares.ts";
+import { recoverIn, type Recovery, type RecoverRequest } from "./recover-in.ts";
 
-/** Time for the source to say where its log ends. */
-const ANSWER_MS_MAX = 30_000;
-
-export function addRecover({ program, action }: CommandLine): void {
+export function addRecover({ program, actionFor }: CommandLine): void {
   program
     .command("recover")
     .description(
@@ -35,51 +22,31 @@ export function addRecover({ program, action }: CommandLine): void {
     )
     .option("--sink <name>", "this sink only; the log itself must not be lost")
     .option("--anyway", "begin at a new position even if the log is not lost")
+    .option("--shares", "go over to the number of shares that the configuration has now")
     .option("--yes", "do it")
     .action(
-      action(async (session, options) => {
-        const config = await session.config();
+      actionFor("none", async (session, options) => {
+        const isConfirmed = options["yes"] === true;
         const sink = typeof options["sink"] === "string" ? options["sink"] : null;
-        const request = { sink, isForced: options["anyway"] === true, isConfirmed: options["yes"] === true };
-        const begun = await begin(session, config, request);
-        const recovery = begun.applied ? { ...begun, ...(await repairListed(session, config, begun.listed)) } : begun;
-        session.print(documentOf(recovery), textOf(recovery));
-        return exitOf(recovery);
+        const isForced = options["anyway"] === true;
+        if (options["shares"] === true) {
+          if (sink !== null || isForced) throw cliError("MR1110", "--shares goes with --yes alone");
+          return await moveShares(session, isConfirmed);
+        }
+        const work = async (one: Session): Promise<ExitCode> => await recover(one, { sink, isForced, isConfirmed });
+        const { shares } = await session.whole();
+        const isOfAll = shares !== null && session.options.share === null;
+        return isOfAll ? await inEachShare(session, shares, { work }) : await work(session);
       }),
     );
 }
 
-export interface RecoverRequest {
-  readonly sink: string | null;
-  readonly isForced: boolean;
-  readonly isConfirmed: boolean;
-}
-
-export interface Recovery {
-  readonly applied: boolean;
-  /** Why the stream can't continue in the log; null if it can. */
-  readonly lost: { readonly code: string; readonly message: string } | null;
-  readonly epoch: number;
-  /** The sinks' new position; null if nothing has been created. */
-  readonly position: string | null;
-  readonly sinks: readonly { readonly name: string; readonly holds: string | null }[];
-  /** Ids of the tables that are compared. */
-  readonly tables: readonly string[];
-  /** The numbers of the listed comparisons. */
-  readonly listed: readonly number[];
-  readonly mended: readonly Mended[];
-  /** What is still to do, if the command ended early. */
-  readonly missing: readonly string[];
-}
-
-/** The part of a configuration that a recovery uses. */
-export type RecoverConfig = Pick<Config, "rules" | "sinks" | "source">;
-
-interface Mended {
-  readonly table: string;
-  readonly sink: string;
-  /** Rows that differed and were read again. */
-  readonly rows: number;
+async function recover(session: Session, request: RecoverRequest): Promise<ExitCode> {
+  const config = await session.config();
+  const begun = await begin(session, config, request);
+  const recovery = begun.applied ? { ...begun, ...(await repairListed(session, config, begun.listed)) } : begun;
+  session.print(documentOf(recovery), textOf(recovery));
+  return exitOf(recovery);
 }
 
 async function begin(session: Session, config: Config, request: RecoverRequest): Promise<Recovery> {
@@ -94,149 +61,6 @@ async function begin(session: Session, config: Config, request: RecoverRequest):
       tables: tables.length,
     }));
   });
-}
-
-/** All of a recovery except the comparing, which a daemon does. The caller holds the lease. */
-export async function recoverIn(
-  session: Pick<Session, "log">,
-  config: RecoverConfig,
-  state: StateStore,
-  request: RecoverRequest,
-): Promise<Recovery> {
-  const { sink } = request;
-  const chosen = chosenSinks(config, sink);
-  const record = await state.source.get();
-  if (record?.identity == null)
-    throw cliError("MR1120", "the first start has not finished: there is nothing to recover");
-  const source = await openSource(config, await pinsOf(config, state), session.log);
-  try {
-    const loss = await lossOf(source, state, config, { ...record, identity: record.identity });
-    const concerned = config.sinks.filter(({ name }) => chosen.includes(name));
-    const isAnew = loss !== null || request.isForced;
-    const held = isAnew ? [] : await heldBySinks(session, concerned, state, false);
-    const lost = loss ?? aheadOf(held, record.epoch, await source.log.tip(AbortSignal.timeout(ANSWER_MS_MAX)));
-    if (sink !== null && (lost !== null || request.isForced)) {
-      const why = lost === null ? "--anyway begins another log" : `the log is lost: ${lost.message}`;
-      throw cliError("MR1127", `--sink ${sink}: every sink needs a new position: ${why}`);
-    }
-    if (lost !== null || request.isForced)
-      return await startNewLog(session.log, { config, state, record, chosen, request }, lost);
-    return await skipToEnd(source, { config, state, record, chosen: sink === null ? [] : chosen, request });
-  } finally {
-    await source.close();
-  }
-}
-
-/** Why a start could not continue in the log. */
-async function lossOf(
-  source: Source,
-  state: StateStore,
-  config: RecoverConfig,
-  record: StartedRecord,
-): Promise<Recovery["lost"]> {
-  try {
-    await askLog(source, state, config.sinks, record, new AbortController().signal);
-    return null;
-  } catch (error) {
-    const known = findMillraceError(error);
-    if (known === undefined || !source.admin.losses.has(known.code)) throw error;
-    return { code: known.code, message: known.message };
-  }
-}
-
-interface Recovering {
-  readonly config: RecoverConfig;
-  readonly state: StateStore;
-  readonly record: SourceRecord;
-  /** The sinks that get a new position. */
-  readonly chosen: readonly string[];
-  readonly request: RecoverRequest;
-}
-
-/**
- * Starts another log, in a new epoch. Lists the comparisons before it moves the sinks' positions: after a crash in
- * between, the former log still counts as the lost one.
- */
-async function startNewLog(
-  logger: Session["log"],
-  { config, state, record: { epoch: before, identity }, chosen, request: { isConfirmed, isForced } }: Recovering,
-  lost: Recovery["lost"],
-): Promise<Recovery> {
-  const epoch = newEpoch(await heldBySinks({ log: logger }, config.sinks, state, isForced), before);
-  const { signal } = new AbortController();
-  // This source must know nothing of the former log.
-  const source = await openSource(config, await pinsOf(config, state), logger);
-  try {
-    const plan = { lost, epoch, sinks: await holdings(source.positions, state, identity, chosen) };
-    if (!isConfirmed) return planned({ ...plan, tables: (await state.schemas.list()).map(({ id }) => id) });
-    const log = await source.admin.create({ epoch, wantCopy: false, resumeIntent: true }, signal);
-    failpoint("recover.created");
-    const { generations } = await source.catalog.tables(signal);
-    const { listed, tables, keeps } = await list(config, state, chosen, generations);
-    failpoint("recover.listed");
-    await state.source.crossed(log.identity, log.position, movedTo(log.position, keeps));
-    return begun({ ...plan, tables, listed, position: source.positions.format(log.position.commit) });
-  } finally {
-    await source.close();
-  }
-}
-
-/** The log is good: puts the sinks to its end. Comparing finds what they lack. */
-async function skipToEnd(
-  source: Source,
-  { config, state, record: { epoch, identity }, chosen, request: { isConfirmed } }: Recovering,
-): Promise<Recovery> {
-  const { signal } = new AbortController();
-  const plan = { lost: null, epoch, sinks: await holdings(source.positions, state, identity, chosen) };
-  if (chosen.length === 0) return planned({ ...plan, tables: [] });
-  if (!isConfirmed) return planned({ ...plan, tables: (await state.schemas.list()).map(({ id }) => id) });
-  const { generations } = await source.catalog.tables(signal);
-  const to: Position = { epoch, commit: await source.log.tip(signal), index: 0 };
-  const { listed, tables, keeps } = await list(config, state, chosen, generations);
-  await state.source.reset(movedTo(to, keeps));
-  return begun({ ...plan, tables, listed, position: source.positions.format(to.commit) });
-}
-
-function movedTo(to: Position, keeps: Listed["keeps"]): ReadonlyMap<string, SinkReset> {
-  return new Map(Array.from(keeps, ([name, kept]) => [name, { to, anew: false, keeps: kept }]));
-}
-
-async function holdings(
-  positions: Positions,
-  state: StateStore,
-  identity: LogIdentity | null,
-  chosen: readonly string[],
-): Promise<Recovery["sinks"]> {
-  if (identity !== null) positions.recall?.(identity);
-  const records = new Map((await state.sinks.all()).map((record) => [record.name, record]));
-  return chosen.map((name) => {
-    const place = knownPlace(records.get(name) ?? null);
-    return { name, holds: place === null ? null : positions.format(place.commit) };
-  });
-}
-
-interface Listed extends Pick<Recovery, "listed" | "tables"> {
-  /** By the sinks' names. */
-  readonly keeps: ReadonlyMap<string, NonNullable<SinkReset["keeps"]>>;
-}
-
-/** Lists the comparison of each table that a sink takes. A table that the state does not know is read as a whole. */
-async function list(
-  config: RecoverConfig,
-  state: StateStore,
-  chosen: readonly string[],
-  generations: TableGenerations,
-): Promise<Listed> {
-  const known = (await state.schemas.list()).filter(({ id }) => generations.has(id));
-  const keeps = new Map<string, NonNullable<SinkReset["keeps"]>>();
-  for (const { name, tables } of config.sinks) {
-    if (!chosen.includes(name)) continue;
-    const selection = new TableSelection(tables);
-    const ids = known.filter(({ schema, table }) => selection.matches(schema, table)).map(({ id }) => id);
-    keeps.set(name, await listComparisons(state.refills, name, ids, generations));
-  }
-  const open = (await state.refills.list()).filter(({ scope }) => scope.kind === "differences");
-  return { listed: open.map(({ id }) => id), tables: known.map(({ id }) => id), keeps };
 }
 
 /** Without a daemon: runs until everything listed is repaired. A daemon that starts meanwhile does the rest. */
@@ -261,16 +85,6 @@ async function repairListed(
   );
   const isInterrupted = missing.length === 0 && mended.length < ours.length;
   return { mended, missing: isInterrupted ? ["not every table has been compared"] : missing };
-}
-
-type Plan = Pick<Recovery, "lost" | "epoch" | "sinks" | "tables">;
-
-function planned(plan: Plan): Recovery {
-  return { ...plan, applied: false, position: null, listed: [], mended: [], missing: [] };
-}
-
-function begun(plan: Plan & Pick<Recovery, "listed" | "position">): Recovery {
-  return { ...plan, applied: true, mended: [], missing: [] };
 }
 
 function documentOf({ applied, epoch, lost, mended, missing, position, sinks, tables }: Recovery): object {

@@ -2,24 +2,24 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { systemClock } from "../../core/clock.ts";
 import { divisionText } from "../../core/sharing/share.ts";
-import { expectDivision } from "../../sharing/divided-before.ts";
+import { expectDivision, expectOwnDivision } from "../../sharing/divided-before.ts";
 import { keepShareRunning } from "../../sharing/share-process.ts";
 import { supervise } from "../../sharing/supervisor.ts";
 import type { Session } from "../session.ts";
 
-/** Throws if the tables were divided in another way before. */
-export async function expectSameDivision(session: Session, number: number | null): Promise<void> {
+/** Throws if the tables were divided in another way before. `number`: of the share that another process has started here. */
+export async function expectSameDivision(session: Session, number: number | null = null): Promise<void> {
   const { name, state, shares, source } = await session.whole();
   if (source.connector.group === undefined) return;
-  const division = shares === null ? null : divisionText(shares.division);
-  await expectDivision({ name, state, division }, number);
+  const divided = { name, state, division: shares === null ? null : divisionText(shares.division) };
+  await (number === null ? expectDivision(divided) : expectOwnDivision(divided, number));
 }
 
 /** Until aborted. */
 export async function runShares(session: Session, signal: AbortSignal): Promise<void> {
   const { shares, source } = await session.whole();
   if (shares === null || source.connector.group === undefined) return;
-  await expectSameDivision(session, 1);
+  await expectSameDivision(session);
   const group = await source.connector.group(shares.division);
   const { log: logger } = session;
   const keepRunning = async (number: number, until: AbortSignal): Promise<void> =>

@@ -1,5 +1,5 @@
 /** Does what a plan with Kafka says. */
-import { recoverIn, type RecoverConfig } from "../../../src/cli/recover/recover.ts";
+import { recoverIn, type RecoverConfig } from "../../../src/cli/recover/recover-in.ts";
 import { findMillraceError, isAborted } from "../../../src/core/errors.ts";
 import { logTopic } from "../../../connectors/kafka/names.ts";
 import { releaseLease, takeLease } from "../../../src/tenure.ts";
