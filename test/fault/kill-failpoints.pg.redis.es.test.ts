@@ -149,6 +149,7 @@ const ELSEWHERE = [
   "start.gap-listed",
   "recover.created",
   "recover.listed",
+  "shares.moved",
   "postgres-sink.part-written",
   "postgres-sink.part-committed",
   "sink.table-suspended",
