@@ -48,7 +48,7 @@ async function scene(
       expect(differences).toEqual([]);
     },
     async completeTables() {
-      const sql = "select jsonb_object_keys(coalesce(tables, '{}')) as id from _millrace.progress";
+      const sql = "select jsonb_object_keys(coalesce(tables -> 'tables', '{}')) as id from _millrace.progress";
       const { rows } = await sinks.target!.query<{ id: string }>(sql);
       return rows.map(({ id }) => id);
     },
