@@ -58,8 +58,9 @@ export class FilesSink implements Sink {
     this.#parquet = new ParquetMaker(settings.memoryLimit);
   }
 
+  /** What a reader of the table takes. Of a reader of one format, files of another one are none of the table's. */
   target(table: Pick<TableVersion, "schema" | "table">): string {
-    return folderOf(table);
+    return `${folderOf(table)}/*/*.${this.#settings.format}`;
   }
 
   async open(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {

@@ -2,12 +2,15 @@
  * The daemon from Postgres to files: what the SQL of docs/warehouses makes of them is the source.
  * @module-tag heavy
  */
-import { afterAll, beforeAll, test } from "vitest";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { connectedDuckdb } from "../support/files-reader.ts";
 import { EDGE_TYPES, edgeValues } from "../support/postgres-edge-values.ts";
 import { FURTHER_TYPES, furtherValues } from "../support/postgres-further-values.ts";
 import { roundTrip } from "../support/postgres-round-trip.ts";
 import { testSeed } from "../support/random.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
+import { restartWith } from "../support/sink-loss.ts";
 import { LOG_KINDS } from "../support/sink-set.ts";
 import { eventually } from "../support/waiting.ts";
 import { Workload, WORKLOAD_TABLES } from "../support/workload.ts";
@@ -55,6 +58,37 @@ test("a workload with changes of keys and shapes: the merged files equal the sou
   await pipeline.run("truncate late; insert into late values (1, 1, 'again')");
   await pipeline.expectEqual([...WORKLOAD_TABLES, "late"]);
 });
+
+test("another format is another place: each format's files alone are whole, also when the first one comes back", async () => {
+  await using pipeline = await RunningPipeline.start(
+    async (source) => {
+      await source.query("create table kept (id int primary key, v text)");
+      await source.query("insert into kept select g, 'first' from generate_series(1, 10) g");
+    },
+    { kinds: LOG_KINDS },
+  );
+  await pipeline.expectEqual(["kept"]);
+  await restartWith(pipeline, { files: { ...pipeline.sinks.config["files"], format: "ndjson" } });
+  await pipeline.run("update kept set v = 'second' where id <= 3; delete from kept where id = 4");
+  await pipeline.settled();
+  await pipeline.daemon.stop();
+  expect(await inNdjson(pipeline)).toEqual([["9", "3"]]);
+  await restartWith(pipeline, pipeline.sinks.config);
+  await pipeline.run("update kept set v = 'third' where id <= 2");
+  await pipeline.expectEqual(["kept"]);
+});
+
+/** How many rows of `kept` the NDJSON files leave, and of these how many are `second`. */
+async function inNdjson({ installation }: RunningPipeline): Promise<readonly (readonly unknown[])[]> {
+  const files = join(installation.folder, "changes/public.kept/*/*.ndjson").replaceAll("'", "''");
+  using duckdb = await connectedDuckdb();
+  const result = await duckdb.connection.runAndReadAll(
+    `SELECT count(*), count(*) FILTER (v = 'second') FROM (
+       SELECT last(_millrace_op ORDER BY _millrace_sequence) AS op, last(v ORDER BY _millrace_sequence) AS v
+       FROM read_ndjson('${files}') WHERE id IS NOT NULL GROUP BY id) WHERE op <> 'd'`,
+  );
+  return result.getRowsJson();
+}
 
 test("all types land as the README has them", async () => {
   await roundTrip([...edgeValues, ...furtherValues], `${EDGE_TYPES}; ${FURTHER_TYPES}`, LOG_KINDS);
