@@ -157,6 +157,7 @@ async function settingsOf(context: SinkContext<KafkaOptions>): Promise<KafkaSink
     compression,
     tombstones,
     transactions,
+    form: formOf(options),
     format: await formatOf(context, registry),
     registry,
     isLog: options.format === "log",
@@ -175,6 +176,12 @@ function unfitKeys({ options: { format, topic }, tables = [], origin }: SinkCont
 
 function namingOf({ daemon, options: { prefix, topic, format } }: SinkContext<KafkaOptions>): TopicNaming {
   return { prefix, daemon, single: topic, isDebezium: format !== "millrace" && format !== "log" };
+}
+
+function formOf({ format, encoding, schemas, decimals }: KafkaOptions): string {
+  if (!format.startsWith("debezium")) return format;
+  const written = encoding === "json" ? `encoding: json, schemas: ${schemas}` : `encoding: ${encoding}`;
+  return `${format}, ${written}, decimals: ${decimals}`;
 }
 
 async function formatOf(context: SinkContext<KafkaOptions>, registry: RegistrySettings | null): Promise<Format | null> {

@@ -139,6 +139,16 @@ export const pages = {
       "behind Kafka does not know.",
     remedy: "Leave the key out that the message names, or write the topics from the capturing daemon.",
   },
+  MR3517: {
+    title: "The sink's topics hold records of another form",
+    cause:
+      "`format`, `encoding`, `schemas` or `decimals` of a Kafka sink is another one than that of the records in its topics. " +
+      "Readers take one form, and a row that never changes again would keep its old one. Nothing was written.",
+    remedy:
+      "Give the sink another `prefix`: its tables are read again into topics of their own, and readers change over when they " +
+      "like. Or set the keys back. If nobody reads the topics any more, delete them while Millrace is stopped, also that of the " +
+      "sink's checkpoint.",
+  },
   MR3520: {
     title: "The log in Kafka no longer has what this daemon needs",
     cause:

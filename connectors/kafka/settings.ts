@@ -16,6 +16,8 @@ export interface KafkaSinkSettings {
   readonly tombstones: boolean;
   /** Whether a topic of its own tells the ends of transactions. */
   readonly transactions: boolean;
+  /** How records look, in the words of the configuration. Records of two forms do not go into one topic. */
+  readonly form: string;
   /** Null: nothing is going to be written, or the log itself is. */
   readonly format: Format | null;
   /** Null: records do not need one. */

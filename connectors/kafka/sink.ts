@@ -105,7 +105,7 @@ export class KafkaSink implements Sink, TargetPresence {
     await this.#release();
     this.#refusal = null;
     this.#lease = lease;
-    const { rules, compression, naming, isLog } = this.#settings;
+    const { rules, compression, naming, isLog, form } = this.#settings;
     const cluster = await this.#settings.cluster.connect(signal);
     try {
       const topics = new Topics(cluster, rules, (ms, until) => this.#clock.sleep(ms, until));
@@ -113,7 +113,9 @@ export class KafkaSink implements Sink, TargetPresence {
       await topics.prepare([place], signal, { ...ONE_PARTITION, settings: CHECKPOINT_SETTINGS });
       // Before anybody follows the log: a topic that is made later would be another one.
       if (isLog) await topics.prepare([logTopic(naming)], signal, { partitions: 1 });
-      this.#expectOurs(await readCheckpoint(cluster, place, signal));
+      const before = await readCheckpoint(cluster, place, signal);
+      this.#expectOurs(before);
+      this.#expectForm(before);
       const id = `millrace-${naming.prefix}${naming.daemon}-${this.name}`;
       const writer = await TransactionalWriter.open(cluster, { clock: this.#clock, id, compression }, signal);
       failpoint("kafka.fenced");
@@ -126,7 +128,7 @@ export class KafkaSink implements Sink, TargetPresence {
       this.#transaction = new OpenTransaction(found.open);
       this.#newSchemas.clear();
       this.#topics = found.topics;
-      await this.#write({ ...found, lease }, this.#noRecords(), signal);
+      await this.#write({ ...found, lease, form }, this.#noRecords(), signal);
       this.#failure = null;
       return progressOf(found);
     } catch (error) {
@@ -177,10 +179,11 @@ export class KafkaSink implements Sink, TargetPresence {
       this.#addSchemas(records, topics);
       await changes.add(step, to, outcome);
       if (transaction.isOpen && isWhole(transaction.version, step.progress.position)) changes.end(to);
+      const { form } = this.#settings;
       const { tables, bond } = checkpointTexts(step.progress);
       const position = serializePosition(step.progress.position);
       outcome.waiting?.();
-      const next = { lease: this.#lease, position, tables, bond, open: transaction.text, topics: this.#topics };
+      const next = { lease: this.#lease, position, tables, bond, open: transaction.text, topics: this.#topics, form };
       await this.#write(next, records, signal);
       this.#transaction = transaction;
       this.#newSchemas.clear();
@@ -296,6 +299,13 @@ export class KafkaSink implements Sink, TargetPresence {
       return refusal;
     }
     return kafkaError("MR3504", "retryable", "Kafka has aborted the transaction, which took too long", error);
+  }
+
+  /** A reader takes records of one form, and compaction keeps the newest of each key, whatever its form. */
+  #expectForm({ form: before }: Checkpoint): void {
+    const { form } = this.#settings;
+    if (before === "" || before === form) return;
+    throw kafkaError("MR3517", "fatal", `the topics hold \`${before}\`, and the sink is to write \`${form}\``);
   }
 
   #expectOurs({ lease }: Checkpoint): void {

@@ -9,7 +9,17 @@ import { timeout } from "../conformance/stage.ts";
 import { KafkaTopics } from "../support/kafka-topics.ts";
 import { quietLog } from "../support/quiet-log.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
-import { change, filledByItself, PREPARE, running, sinkOf, start, TABLES } from "../support/sink-loss.ts";
+import {
+  change,
+  failsAlone,
+  filledByItself,
+  PREPARE,
+  restartWith,
+  running,
+  sinkOf,
+  start,
+  TABLES,
+} from "../support/sink-loss.ts";
 import { kafkaBroker } from "../support/services.ts";
 import { eventually } from "../support/waiting.ts";
 
@@ -110,6 +120,29 @@ test("a row that is larger than its topic takes becomes a dead letter, and nothi
   await pipeline.run("delete from kept where id = 9002");
   await eventually(async () => expect(await sinkOf(pipeline, "kafka")).toMatchObject({ deadLetters: 0 }));
   await pipeline.expectEqual(["kept"]);
+});
+
+test("another form of records is refused before it writes any; set back, the sink goes on; with another prefix it is filled", async () => {
+  const topics = pipeline.sinks.topics!;
+  const other = `${topics.prefix}other.`;
+  const { config } = pipeline.sinks;
+  const before = { ...config["kafka"], ...OPTIONS };
+  const restarted = (kafka: object): Promise<void> => restartWith(pipeline, { ...config, kafka });
+  const records = async () => (await topics.read(topicOf("moving"))).length;
+  await pipeline.settled();
+  const count = await records();
+  await restarted({ ...before, format: "debezium" });
+  await failsAlone(pipeline, "kafka", /MR3517/);
+  expect(await records()).toBe(count);
+  await restarted({ ...before, format: "debezium", prefix: other });
+  await pipeline.settled();
+  const [first] = await topics.read(`${other}${pipeline.source.name}.public.moving`);
+  expect(first!.value).toContain('"schema":');
+  await restarted(before);
+  await topics.remove((await topics.names()).filter((name) => name.startsWith(other)));
+  await change(pipeline, "in the first form again");
+  await pipeline.expectEqual(TABLES);
+  expect((await pipeline.installation.status()).concerns).toEqual([]);
 });
 
 test("without `topics.create` a missing topic is named, and the sink goes on when it is there", async () => {

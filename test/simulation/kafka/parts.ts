@@ -29,11 +29,11 @@ export function captureSinks(process: SimulatedProcess, broker: Broker, partitio
     registry: null,
     takesConditions: false,
   } as const satisfies Partial<KafkaSinkSettings>;
-  const log = new KafkaSink({ ...common, name: "log", format: null, isLog: true }, process.clock);
+  const log = new KafkaSink({ ...common, name: "log", form: "log", format: null, isLog: true }, process.clock);
   if (partitions === 0) return [log];
   const origin = { sourceKind: "simulated", database: "simulated", producer: "millrace/simulated" };
   const format = new MillraceFormat({ ...origin, name: NAMING.daemon, formatPosition: String });
-  return [log, new KafkaSink({ ...common, name: "topics", format, isLog: false }, process.clock)];
+  return [log, new KafkaSink({ ...common, name: "topics", form: "millrace", format, isLog: false }, process.clock)];
 }
 
 export function shareSource(process: SimulatedProcess, broker: Broker, number: number, of: Division): Source {
