@@ -113,9 +113,7 @@ export class KafkaSink implements Sink, TargetPresence {
       await topics.prepare([place], signal, { ...ONE_PARTITION, settings: CHECKPOINT_SETTINGS });
       // Before anybody follows the log: a topic that is made later would be another one.
       if (isLog) await topics.prepare([logTopic(naming)], signal, { partitions: 1 });
-      const before = await readCheckpoint(cluster, place, signal);
-      this.#expectOurs(before);
-      this.#expectForm(before);
+      this.#expectOurs(await readCheckpoint(cluster, place, signal));
       const id = `millrace-${naming.prefix}${naming.daemon}-${this.name}`;
       const writer = await TransactionalWriter.open(cluster, { clock: this.#clock, id, compression }, signal);
       failpoint("kafka.fenced");
@@ -123,6 +121,7 @@ export class KafkaSink implements Sink, TargetPresence {
       if (stable < end) throw kafkaError("MR3504", "retryable", `a transaction of another program is open in ${place}`);
       const found = await readCheckpoint(cluster, place, signal);
       this.#expectOurs(found);
+      this.#expectForm(found);
       this.#opened = { cluster, topics, writer, checkpoint: new CheckpointWriter() };
       this.#last = found;
       this.#transaction = new OpenTransaction(found.open);
