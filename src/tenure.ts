@@ -35,7 +35,8 @@ export async function awaitLease(parts: LeaseParts, logger: Logger, signal: Abor
   for (let isTold = false; ; isTold = true) {
     const { taken, lease } = await parts.state.lease.acquire(parts.holder, LEASE_MS, parts.isGone);
     if (taken) return lease.number;
-    if (!isTold) logger.info({ holder: lease.holder }, "another process has the lease; this one waits for it");
+    if (!isTold)
+      logger.info({ holder: lease.holder }, "another process has the lease; this one takes over when it ends");
     await parts.clock.sleep(LEASE_LOOK_MS, signal);
   }
 }

@@ -3,6 +3,7 @@
  * @module-tag heavy
  */
 import { afterAll, beforeAll, expect, test } from "vitest";
+import type { Daemon } from "../support/daemon-process.ts";
 import { ThroughKafka } from "../support/through-kafka.ts";
 import { eventually } from "../support/waiting.ts";
 
@@ -37,6 +38,28 @@ test("the rows from before, changes of every kind, and a new shape", async () =>
   await applying.run("alter table orders add column extra int default 7; update orders set extra = 8 where id < 40");
   await applying.run("create table late (id int primary key, n int); insert into late values (1, 1), (2, 2)");
   await applying.expectEqual([...TABLES, "late"]);
+});
+
+test("further processes with the same configuration wait, and one of them takes over when the first ends", async () => {
+  const { applying } = through;
+  const { installation } = applying;
+  const waiting = [installation.run(), installation.run()];
+  await eventually(() => waiting.every(({ said }) => said.includes("takes over when it ends")));
+  expect(await installation.command("run", "--once")).toMatchObject({ exitCode: 4 });
+  const taken = async (from: Daemon[]): Promise<Daemon> => {
+    const runs = ({ said }: Daemon): boolean => said.includes("millrace is running");
+    await eventually(() => from.some(runs));
+    const [next] = from.splice(from.findIndex(runs), 1);
+    return next!;
+  };
+  await applying.daemon.kill();
+  await applying.run("update orders set n = n + 1 where id between 100 and 150");
+  applying.daemon = await taken(waiting);
+  await applying.expectEqual(TABLES);
+  await applying.daemon.stop();
+  await applying.run("update orders set n = n + 1 where id between 140 and 200");
+  applying.daemon = await taken(waiting);
+  await applying.expectEqual(TABLES);
 });
 
 async function command(exitCode: number, ...args: readonly string[]): Promise<string> {

@@ -40,7 +40,8 @@ async function runOne(session: Session, signal: AbortSignal): Promise<void> {
   const supervised = underSupervisor({ process, clock: systemClock, logger: session.log }, signal);
   await expectSameDivision(session, supervised === null ? null : session.options.share);
   const { runDaemon } = await import("../../daemon.ts");
-  const awaitsLease = supervised !== null;
+  // Where processes can share the tables, one more than there are shares is ready to take over.
+  const awaitsLease = supervised !== null || config.source.connector.group !== undefined;
   await runDaemon(config, { once: false, awaitsLease, ...session.daemon }, supervised?.signal ?? signal);
 }
 
