@@ -225,6 +225,7 @@ async function setUp(
       ...(config.batch.answerMsMax === null ? {} : { answerMsMax: config.batch.answerMsMax }),
     },
     onPoison: config.onPoison,
+    deadLettersMax: config.deadLettersMax,
     ...(config.onLost === undefined ? {} : { onLost: config.onLost }),
     takes: ({ schema, table }) => captured.matches(schema, table) && selection.matches(schema, table),
   };

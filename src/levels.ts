@@ -25,6 +25,7 @@ export function pipelineLevels(
       source: source.activity ?? null,
       blockedBy: source.blockedBy ?? [],
       readsPaused: source.readsPaused ?? false,
+      logState: source.log?.state ?? null,
       sinks: status.sinks.map(({ name, activity = null }) => ({ sink: name, activity })),
     },
     schemas,

@@ -1,6 +1,6 @@
 import { type Definition, PrometheusMetrics } from "../../src/ops/metrics.ts";
 import { SINK_ACTIVITIES, SOURCE_ACTIVITIES } from "../../src/core/contracts/status.ts";
-import { SINK_STATES } from "../../src/core/contracts/telemetry.ts";
+import { LATENCY_PARTS, SINK_STATES } from "../../src/core/contracts/telemetry.ts";
 
 /** Facts about a metric that the code does not have: its unit, and when to alert on it. */
 interface Advice {
@@ -19,6 +19,15 @@ const ADVICE: Readonly<Record<string, Advice>> = {
   millrace_source_lag_seconds: { unit: "seconds", alert: "`> 60`" },
   millrace_slot_retained_bytes: { unit: "bytes", alert: "above a third of what the server's disk can spare" },
   millrace_source_zero_dates: { unit: "values", alert: "none; look at it once, then choose `zeroDates`" },
+  millrace_slot_unconfirmed_bytes: { unit: "bytes", alert: "none; the sink that is furthest behind determines it" },
+  millrace_source_oldest_transaction_seconds: {
+    unit: "seconds",
+    alert: "`> 3600`: `millrace status` names the process",
+  },
+  millrace_slot_spilled_transactions: { unit: "transactions", alert: "none; `increase()` tells of large ones" },
+  millrace_slot_spilled_bytes: { unit: "bytes", alert: "none; if it grows fast, raise `logical_decoding_work_mem`" },
+  millrace_slot_state: { unit: "0 or 1", alert: '`{state=~"unreserved|lost"} == 1`' },
+  millrace_latency_part_seconds: { unit: "seconds", alert: "none; it says which part a rise comes from" },
   millrace_tables_suspended: { unit: "tables", alert: "`> 0`: `millrace status` says what to do" },
   millrace_tables_unreadable: { unit: "tables", alert: "`> 0` for 10 minutes: a lock or a privilege" },
   millrace_state_up: { unit: "0 or 1", alert: "`== 0` for a minute: a full disk, or the state's server is away" },
@@ -59,6 +68,8 @@ const LABELS = `| label | values |
 | \`table\` | \`schema.table\` as in the source |
 | \`op\` | \`put\` (a whole row), \`patch\` (some of its columns), \`delete\`, \`truncate\` |
 | \`state\` | ${SINK_STATES.map((state) => `\`${state}\``).join(", ")} |
+| \`state\` of \`millrace_slot_state\` | Postgres' wal_status: \`reserved\`, \`extended\`, \`unreserved\`, \`lost\` |
+| \`part\` | ${LATENCY_PARTS.map((part) => `\`${part}\``).join(", ")} |
 | \`activity\` of \`millrace_source_activity\` | ${SOURCE_ACTIVITIES.map((one) => `\`${one}\``).join(", ")} |
 | \`activity\` of \`millrace_sink_activity\` | ${SINK_ACTIVITIES.map((one) => `\`${one}\``).join(", ")} |
 | \`kind\` of \`millrace_sink_errors_total\` | \`retryable\`, \`blocked\`, \`reopen\`, \`fatal\`, \`poison\` |

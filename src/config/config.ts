@@ -70,6 +70,7 @@ export interface SinkConfig {
   /** Empty: all tables of the source. */
   readonly tables: readonly string[];
   readonly onPoison: "deadLetter" | "pause";
+  readonly deadLettersMax: number;
   /** Undefined: the default of this kind of sink. */
   readonly onLost: OnLost | undefined;
   readonly batch: {

@@ -56,6 +56,14 @@ export const sinkDefinition = z.object({
     .enum(["deadLetter", "pause"])
     .default("deadLetter")
     .describe("What to do with a row that the target refuses: store it as a dead letter and go on, or pause the sink."),
+  deadLettersMax: z
+    .int()
+    .min(1)
+    .max(100_000)
+    .default(1_000)
+    .describe(
+      "How many rows of one table may wait as dead letters; with one more, the table is suspended in this sink.",
+    ),
   onLost: z
     .enum(["resync", "fail"])
     .optional()

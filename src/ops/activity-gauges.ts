@@ -11,6 +11,8 @@ export interface ActivityLevels {
   readonly source: SourceActivity | null;
   readonly blockedBy: readonly string[];
   readonly readsPaused: boolean;
+  /** The source's word for how safe the log is that it keeps. */
+  readonly logState: string | null;
   readonly sinks: readonly { readonly sink: string; readonly activity: SinkActivity | null }[];
 }
 
@@ -19,6 +21,7 @@ export class ActivityGauges {
   readonly #blockedBy: Gauge<"sink">;
   readonly #sinks: Gauge<"sink" | "activity">;
   readonly #readsPaused: Gauge;
+  readonly #logState: Gauge<"state">;
 
   constructor(registers: Registry[]) {
     this.#source = new Gauge({
@@ -38,6 +41,12 @@ export class ActivityGauges {
       help: "1 while reads beside the stream wait because the source keeps too much log.",
       registers,
     });
+    this.#logState = new Gauge({
+      name: "millrace_slot_state",
+      help: "1 for what the server says of the log that it keeps for this daemon.",
+      labelNames: ["state"],
+      registers,
+    });
     this.#sinks = new Gauge({
       name: "millrace_sink_activity",
       help: "1 for what the sink does, 0 for the others.",
@@ -46,9 +55,10 @@ export class ActivityGauges {
     });
   }
 
-  set({ source, blockedBy, readsPaused, sinks }: ActivityLevels): void {
+  set({ source, blockedBy, readsPaused, logState, sinks }: ActivityLevels): void {
     this.#readsPaused.set(readsPaused ? 1 : 0);
-    for (const gauge of [this.#source, this.#blockedBy, this.#sinks]) gauge.reset();
+    for (const gauge of [this.#source, this.#blockedBy, this.#sinks, this.#logState]) gauge.reset();
+    if (logState !== null) this.#logState.set({ state: logState }, 1);
     if (source !== null)
       for (const activity of SOURCE_ACTIVITIES) this.#source.set({ activity }, activity === source ? 1 : 0);
     for (const sink of blockedBy) this.#blockedBy.set({ sink }, 1);

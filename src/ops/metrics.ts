@@ -3,7 +3,13 @@ import { SOURCE_COUNTERS, type SourceCounter, type SourceCounts } from "../core/
 import { ActivityGauges, type ActivityLevels } from "./activity-gauges.ts";
 import type { Measured } from "./otlp/metric-data.ts";
 import { type TableLevels, TableGauges } from "./table-gauges.ts";
-import { SINK_STATES, type Metrics, type SinkState } from "../core/contracts/telemetry.ts";
+import {
+  LATENCY_PARTS,
+  type LatencyParts,
+  SINK_STATES,
+  type Metrics,
+  type SinkState,
+} from "../core/contracts/telemetry.ts";
 
 /** From one millisecond (an idle pipeline) to one minute, after which somebody should look. */
 const SECONDS_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
@@ -68,6 +74,7 @@ export class PrometheusMetrics implements Metrics {
   readonly #levels: LevelGauges;
   readonly #tables: TableGauges;
   readonly #activities: ActivityGauges;
+  readonly #parts: Histogram<"sink" | "part">;
 
   constructor() {
     const registers = [this.#registry];
@@ -98,6 +105,13 @@ export class PrometheusMetrics implements Metrics {
       buckets: SECONDS_BUCKETS,
       registers,
     });
+    this.#parts = new Histogram({
+      name: "millrace_latency_part_seconds",
+      help: "The parts of that time: source (until Millrace has the transaction), internal (until the write begins), sink (the write).",
+      labelNames: ["sink", "part"],
+      buckets: SECONDS_BUCKETS,
+      registers,
+    });
     this.#levels = new LevelGauges(registers);
     this.#tables = new TableGauges(registers);
     this.#activities = new ActivityGauges(registers);
@@ -122,8 +136,10 @@ export class PrometheusMetrics implements Metrics {
     this.#apply.observe({ sink }, seconds);
   }
 
-  commitToApply(sink: string, seconds: number): void {
+  commitToApply(sink: string, seconds: number, parts: LatencyParts | null): void {
     this.#commitToApply.observe({ sink }, seconds);
+    if (parts === null) return;
+    for (const part of LATENCY_PARTS) this.#parts.observe({ sink, part }, parts[part]);
   }
 
   sinkError(sink: string, kind: string): void {
@@ -266,7 +282,7 @@ class LevelGauges {
     this.#sourceLagBytes.set(levels.sourceLagBytes ?? Number.NaN);
     this.#sourceLagSeconds.set(levels.sourceLagSeconds ?? Number.NaN);
     this.#slotRetainedBytes.set(levels.slotRetainedBytes ?? Number.NaN);
-    for (const [name, gauge] of this.#counters) gauge.set(levels.counts[name] ?? 0);
+    for (const [name, gauge] of this.#counters) gauge.set(levels.counts[name] ?? Number.NaN);
     this.#lastEqual.set(levels.lastEqualSeconds ?? Number.NaN);
     this.#drift.reset();
     for (const { table, sink, kind, rows } of levels.drift) this.#drift.set({ table, sink, kind }, rows);

@@ -7,6 +7,7 @@ import type { StoredError } from "../core/contracts/state-store.ts";
 import type { Concern } from "../core/concerns/concern.ts";
 import type {
   GoneBackStatus,
+  KeptLogStatus,
   SinkStatus,
   SnapshotStatus,
   SourceStatus,
@@ -57,6 +58,12 @@ const GONE_BACK: Fields<GoneBackStatus> = {
   error: [{ object: ERROR }, "why they have no stream of their own"],
 };
 
+const KEPT_LOG: Fields<KeptLogStatus> = {
+  from: [{ orNull: "position" }, "the server keeps its log from here on (restart_lsn)"],
+  confirmed: [{ orNull: "position" }, "what it has as confirmed by this daemon (confirmed_flush_lsn)"],
+  state: ["text", "how safe that log is (wal_status): `reserved`, `extended`, `unreserved` or `lost`"],
+};
+
 const SOURCE: Fields<SourceStatus> = {
   kind: ["text", "`postgres` or `mysql` (MariaDB too)"],
   up: ["boolean", "false while the source does not answer, or its stream is broken"],
@@ -83,12 +90,26 @@ const SOURCE: Fields<SourceStatus> = {
     { orNull: "seconds" },
     "MySQL and MariaDB: after this time the server may delete what a sink still needs; null: not by time",
   ],
+  log: [
+    { orNull: { object: KEPT_LOG } },
+    "Postgres: the place of the slot; null: the source keeps its log for nobody in particular; absent where no daemon runs",
+  ],
   warnings: ["list of text", "dangers to the log that a sink still needs: somebody has to act"],
   hints: ["list of text", "what may become a danger, such as a long open transaction"],
   zeroDates: [
     { orNull: "count" },
     "MySQL and MariaDB: dates that do not exist, counted since the start; null: unknown",
   ],
+  unconfirmedBytes: [{ orNull: "bytes" }, "Postgres: log behind the position that the slot has as confirmed"],
+  oldestTransactionSeconds: [
+    { orNull: "seconds" },
+    "Postgres: how long the oldest open transaction that writes has lasted; 0: there is none",
+  ],
+  spilledTransactions: [
+    { orNull: "count" },
+    "Postgres: transactions that the server wrote to its disk while it decoded them",
+  ],
+  spilledBytes: [{ orNull: "bytes" }, "Postgres: bytes that it wrote so"],
   error: [{ orNull: { object: ERROR } }, "why the stream does not flow"],
   needsPerson: ["boolean", "true if the stream waits for somebody to act"],
   goneBack: [{ orNull: { object: GONE_BACK } }, "the stream went back for sinks that can't have a stream of their own"],

@@ -214,6 +214,18 @@ export const pages = {
       "Correct the row at the source, or choose `zeroDates: text` for its table, which is then read again with its dates as " +
       "texts. `millrace dlq list` names the rows.",
   },
+  MR1328: {
+    title: "A sink refuses too many rows of a table",
+    cause:
+      "So many rows of the table wait as dead letters of the sink as `deadLettersMax` allows (1,000, if the config does not say), and the " +
+      "target refused another one. So many rows point to the table, not to the rows: a constraint or a trigger that somebody added to the " +
+      "target, or a column that is too small. The table is suspended in this sink, so that neither its letters nor the tries grow without " +
+      "an end; everything else goes on. A history, which could not make up for what passes by meanwhile, stops as a whole.",
+    remedy:
+      "`millrace dlq list` counts the letters by cause, and `millrace dlq show ID --show-values` shows a row. Correct the target, then " +
+      "`millrace snapshot start --tables TABLE --sink NAME`: the rows are read again, and their letters end. For a history: " +
+      "`millrace dlq discard`, then `millrace resume --sink NAME`.",
+  },
   MR1330: {
     title: "The tables were shared in another way before",
     cause:

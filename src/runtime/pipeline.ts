@@ -10,7 +10,7 @@ import { contextOf } from "../core/model/envelope.ts";
 import { News } from "../core/news.ts";
 import type { TableVersion } from "../core/model/schema.ts";
 import { DEFAULT_POLICY, type SchemaPolicy } from "../core/model/schema-policy.ts";
-import { DeadLetterBox } from "./apply/dead-letters.ts";
+import { DEAD_LETTERS_MAX, DeadLetterBox } from "./apply/dead-letters.ts";
 import type { BatchLimits } from "./apply/sink-queue.ts";
 import { runnerOf, SinkRunner } from "./apply/sink-runner.ts";
 import { SinkWorker } from "./apply/sink-worker.ts";
@@ -33,6 +33,8 @@ import { type Phase, Streaming } from "./streaming.ts";
 export interface SinkSetup extends TableTaker {
   readonly limits: BatchLimits;
   readonly onPoison: "pause" | "deadLetter";
+  /** Rows of a table that may wait as dead letters; absent: the default. */
+  readonly deadLettersMax?: number;
   /** Default: the sink's own. A lost history can't be read again. */
   readonly onLost?: OnLost;
 }
@@ -345,10 +347,11 @@ export class Pipeline {
   }
 
   #runnerFor(setup: SinkSetup): SinkRunner {
-    const { sink, limits, onPoison, takes } = setup;
+    const { sink, limits, onPoison, deadLettersMax = DEAD_LETTERS_MAX, takes } = setup;
     const { clock, name, producer, source, state, lease, logger: parent, metrics } = this.#parts;
     const logger = parent.child({ sink: sink.name });
     const context = contextOf({ name, producer }, source);
+    const refusals = { policy: onPoison, countMax: deadLettersMax, isHistory: sink.form === "history" };
     const leavesOut = (tableId: string): boolean => {
       const table = this.gate.newest(tableId);
       return this.suspended.has(sink.name, tableId) || (table !== undefined && !takes(table));
@@ -361,7 +364,7 @@ export class Pipeline {
       wants: (table) => this.#tables.flows(sink.name, table) && this.gate.flows(table),
       leavesOut,
       ruled: () => [...this.gate.every].filter((table) => table.ruled !== undefined),
-      deadLetters: new DeadLetterBox(sink.name, state.deadLetters, onPoison, context, logger),
+      deadLetters: new DeadLetterBox(sink.name, state.deadLetters, refusals, context, logger),
       willRead: (tableId) => this.#streaming?.refiller.ledger.willRead(sink.name, tableId) ?? false,
       isVoid: (tableId) => this.gate.isGone(tableId) || this.suspended.has(sink.name, tableId),
       onPendingKeys: () => this.#notify(),

@@ -45,6 +45,15 @@ async function release(id: number): Promise<void> {
   await cache.del(`${pipeline.sinks.keyPrefix}public:item:${id}`);
 }
 
+function withSinks(keys: object): PipelineConfig {
+  const sinks = Object.entries(pipeline.sinks.config);
+  return {
+    name: pipeline.source.name,
+    source: { kind: "postgres", url: pipeline.source.url, heartbeat: "500ms" },
+    sinks: Object.fromEntries(sinks.map(([name, sink]) => [name, { ...sink, ...keys }])),
+  };
+}
+
 beforeAll(async () => {
   pipeline = await RunningPipeline.start(
     `create table item (id int primary key, n int, doc json, body text);
@@ -85,14 +94,16 @@ test("refused rows become dead letters with their envelopes, and the rows around
     expect(code).toMatch(/^MR3\d\d\d$/);
     expect(reason).not.toContain("secret-canary");
   }
-  const shown = await pipeline.installation.command(
-    "dlq",
-    "show",
-    "--json",
-    String(found.find(({ key }) => key === "2")?.id),
-  );
-  const letter: Letter = JSON.parse(shown.stdout);
+  const show = async (...args: readonly string[]): Promise<string> => {
+    const id = String(found.find(({ key }) => key === "2")?.id);
+    return (await pipeline.installation.command("dlq", "show", id, ...args)).stdout;
+  };
+  const letter: Letter = JSON.parse(await show("--json", "--show-values"));
   expect(letter.envelope).toMatchObject({ op: "u", key: { id: 2 }, after: { id: 2, n: 5000, body: "x" } });
+  const hidden: Letter = JSON.parse(await show("--json"));
+  expect(Object.keys(hidden.envelope!)).not.toEqual(expect.arrayContaining(["after"]));
+  expect(hidden.envelope).toMatchObject({ op: "u", key: { id: 2 } });
+  expect(await show()).not.toContain("5000");
 
   // What else came is there; what was refused is as it was, or is not.
   await release(5);
@@ -181,15 +192,39 @@ test("replayed letters bring the rows as they are now, are refused again, or are
   await pipeline.expectEqual(["item"]);
 });
 
+test("a table of which too many rows are refused is suspended in that sink alone, and is whole again after a read", async () => {
+  await pipeline.daemon.stop();
+  pipeline.installation.configure(withSinks({ deadLettersMax: 3 }));
+  await pipeline.start();
+  await pipeline.run(`alter table item add column wide bigint;
+    insert into item select g, 3000, '{}', 'many', 9007199254740993 from generate_series(600, 640) g`);
+  await pipeline.run("insert into measured values (7.5, 7)");
+  await eventually(async () => {
+    const { tables, sinks } = await pipeline.installation.status();
+    const [table] = tables.suspended;
+    expect(table).toMatchObject({ table: "public.item", sink: "postgres", error: { code: "MR1328" } });
+    expect(sinks.find(({ name }) => name === "postgres")).toMatchObject({ state: "streaming", deadLetters: 3 });
+  });
+  const { stdout } = await pipeline.installation.command("dlq", "list", "--json", "--sink", "postgres");
+  const { groups }: { groups: readonly object[] } = JSON.parse(stdout);
+  expect(groups).toMatchObject([{ sink: "postgres", table: "public.item", count: 3 }]);
+  const [first] = await letters("--sink", "postgres");
+  const whole = await pipeline.installation.command("dlq", "show", String(first!.id), "--json", "--show-values");
+  expect(whole.stdout).toContain('"wide": 9007199254740993');
+  // The letters that wait are no obstacle to the table's read.
+  await pipeline.sinks.target!.query("alter table public.item drop constraint small");
+  const resync = ["snapshot", "start", "--tables", "public.item", "--sink", "postgres"];
+  expect(await pipeline.installation.command(...resync)).toMatchObject({ exitCode: 0 });
+  await pipeline.expectEqual(["item", "measured"]);
+  expect(await counts()).toMatchObject({ postgres: 0 });
+  await pipeline.run("delete from item where id >= 600");
+  await pipeline.expectEqual(["item", "measured"]);
+  await pipeline.sinks.target!.query("alter table public.item add constraint small check (n < 1000)");
+});
+
 test("with onPoison: pause the sink stops at the row, alone, and goes on when the target is mended", async () => {
   await pipeline.daemon.stop();
-  const { config } = pipeline.sinks;
-  const paused: PipelineConfig = {
-    name: pipeline.source.name,
-    source: { kind: "postgres", url: pipeline.source.url, heartbeat: "500ms" },
-    sinks: Object.fromEntries(Object.entries(config).map(([name, sink]) => [name, { ...sink, onPoison: "pause" }])),
-  };
-  pipeline.installation.configure(paused);
+  pipeline.installation.configure(withSinks({ onPoison: "pause" }));
   await pipeline.start();
   await occupy(7);
   await pipeline.run("update item set n = 7000 where id = 4; insert into item values (500, 1, '{}', 'behind it')");

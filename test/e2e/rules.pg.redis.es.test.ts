@@ -281,7 +281,7 @@ test("old rows, deleted keys, refused rows and their errors hide as much, wherev
   );
   expect(new Set(letters.map(({ sink }) => sink))).toEqual(new Set(["postgres", "redis"]));
   for (const name of ["postgres", "redis"]) {
-    await say("dlq", "show", String(letters.findLast(({ sink }) => sink === name)?.id));
+    await say("dlq", "show", String(letters.findLast(({ sink }) => sink === name)?.id), "--show-values");
   }
   for (const command of ["dlq list", "status --tables"]) await say(...command.split(" "));
 

@@ -18,6 +18,8 @@ import { quietLog } from "./quiet-log.ts";
 import { temporaryFolder } from "./temporary-folder.ts";
 
 /** Gives out what was pushed, in order; waits when there is nothing. */
+const KEPT = { policy: "deadLetter", countMax: 1_000, isHistory: false } as const;
+
 export class ScriptedStream implements ChangeStream {
   readonly acknowledged: bigint[] = [];
   readonly #blocks: Block[] = [];
@@ -217,7 +219,7 @@ export function workerOf(sink: Sink, state: StateStore, parts: Partial<WorkerPar
     leavesOut: () => false,
     ruled: () => [],
     isVoid: () => false,
-    deadLetters: new DeadLetterBox(sink.name, state.deadLetters, "deadLetter", context, quietLog),
+    deadLetters: new DeadLetterBox(sink.name, state.deadLetters, KEPT, context, quietLog),
     willRead: () => false,
     onVoid: () => undefined,
     onRefused: async () => undefined,

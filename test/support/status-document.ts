@@ -1,4 +1,5 @@
 /** A status in which all is well, for tests that change a part of it. */
+import { NOT_COUNTED } from "../../src/core/contracts/source-counters.ts";
 import type { SinkStatus, StatusDocument } from "../../src/core/contracts/status.ts";
 
 export const sinkStatus = (name: string, change: Partial<SinkStatus> = {}): SinkStatus => ({
@@ -34,7 +35,7 @@ export function statusDocument({ source, tables, ...change }: StatusChange = {})
       lagSeconds: 0,
       retainedBytes: 2048,
       safeBytes: null,
-      zeroDates: null,
+      ...NOT_COUNTED,
       safeSeconds: null,
       warnings: [],
       error: null,

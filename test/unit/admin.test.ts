@@ -1,5 +1,6 @@
 /** The HTTP interface as scripts, supervisors and browsers use it. */
 import { describe, expect, test } from "vitest";
+import { NOT_COUNTED } from "../../src/core/contracts/source-counters.ts";
 import { Secrets } from "../../src/config/secrets/secrets.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import { createHash } from "node:crypto";
@@ -49,7 +50,7 @@ function served(entrance: Entrance = { kind: "socket" }, others: Partial<AdminPo
         lagSeconds: null,
         retainedBytes: null,
         safeBytes: null,
-        zeroDates: null,
+        ...NOT_COUNTED,
         safeSeconds: null,
         warnings: [],
         error: null,

@@ -99,6 +99,7 @@ describe("a config", () => {
           kind: "duckdb",
           tables: [],
           onPoison: "deadLetter",
+          deadLettersMax: 1_000,
           batch: { rowCountMax: null, byteCountMax: null, delayMs: null, answerMsMax: null },
         },
       ],

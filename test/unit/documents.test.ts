@@ -2,6 +2,7 @@
 import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { NOT_COUNTED } from "../../src/core/contracts/source-counters.ts";
 import { connectors } from "../../connectors/registry.ts";
 import { versions } from "../../scripts/services/versions.ts";
 import { loadConfig } from "../../src/config/load.ts";
@@ -66,12 +67,12 @@ const NOTHING_KNOWN: Levels = {
   sourceLagBytes: null,
   sourceLagSeconds: null,
   slotRetainedBytes: null,
-  counts: { zeroDates: null },
+  counts: NOT_COUNTED,
   sinks: [],
   schemas: [],
   drift: [],
   lastEqualSeconds: null,
-  activities: { source: null, blockedBy: [], readsPaused: false, sinks: [] },
+  activities: { source: null, blockedBy: [], readsPaused: false, logState: null, sinks: [] },
   tables: {
     stateUp: false,
     safeBytes: null,

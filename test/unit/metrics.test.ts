@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { NOT_COUNTED } from "../../src/core/contracts/source-counters.ts";
 import { PrometheusMetrics, type Levels } from "../../src/ops/metrics.ts";
 
 const levels: Levels = {
@@ -9,7 +10,7 @@ const levels: Levels = {
   sourceLagBytes: 4096,
   sourceLagSeconds: 0.25,
   slotRetainedBytes: null,
-  counts: { zeroDates: null },
+  counts: { ...NOT_COUNTED, spilledBytes: 512 },
   sinks: [
     {
       name: "warehouse",
@@ -37,6 +38,7 @@ const levels: Levels = {
     source: "blocked",
     blockedBy: ["warehouse"],
     readsPaused: true,
+    logState: "extended",
     sinks: [
       { sink: "warehouse", activity: "wedged" },
       { sink: "cache", activity: null },
@@ -60,7 +62,8 @@ test("the exported names, labels and values", async () => {
   metrics.rowsApplied("warehouse", "public.t", "put", 7);
   metrics.rowsApplied("warehouse", "public.t", "put", 3);
   metrics.stepApplied("warehouse", 0.004);
-  metrics.commitToApply("warehouse", 0.009);
+  metrics.commitToApply("warehouse", 0.009, { source: 0.002, internal: 0.003, sink: 0.004 });
+  metrics.commitToApply("cache", 0.009, null);
   metrics.sinkError("cache", "retryable");
   const lines = (await metrics.text(levels)).split("\n");
   expect(lines).toEqual(
@@ -69,6 +72,9 @@ test("the exported names, labels and values", async () => {
       'millrace_sink_apply_seconds_bucket{le="0.005",sink="warehouse"} 1',
       'millrace_sink_apply_seconds_bucket{le="0.0025",sink="warehouse"} 0',
       'millrace_commit_to_apply_seconds_count{sink="warehouse"} 1',
+      'millrace_latency_part_seconds_sum{sink="warehouse",part="internal"} 0.003',
+      'millrace_slot_state{state="extended"} 1',
+      "millrace_slot_spilled_bytes 512",
       'millrace_sink_errors_total{sink="cache",kind="retryable"} 1',
       "millrace_source_up 1",
       'millrace_source_activity{activity="blocked"} 1',
@@ -104,7 +110,11 @@ test("the exported names, labels and values", async () => {
       'millrace_sink_needs_person{sink="cache"} 1',
     ]),
   );
-  expect(lines.filter((line) => /^millrace_slot_retained_bytes|sink_lag_seconds\{sink="cache"/.test(line))).toEqual([]);
+  expect(
+    lines.filter((line) =>
+      /^millrace_slot_(retained|unconfirmed)_bytes|latency_part.*cache|sink_lag_seconds\{sink="cache"/.test(line),
+    ),
+  ).toEqual([]);
   // A name that ends in _total is a counter's: promtool says so of everything else.
   const gauges = lines.flatMap((line) => /^# TYPE (\S+_total) (?!counter)/.exec(line)?.[1] ?? []);
   expect(gauges).toEqual([]);

@@ -2,7 +2,8 @@ import { expect, test } from "vitest";
 import type { TableWrites } from "../../src/core/model/batch.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
-import { DeadLetterBox } from "../../src/runtime/apply/dead-letters.ts";
+import { DeadLetterBox, type DeadLetterRules } from "../../src/runtime/apply/dead-letters.ts";
+import { DISCARD } from "../../src/runtime/control/replay.ts";
 import { blockOf, tableVersion, writesOf } from "../support/blocks.ts";
 import { quietLog } from "../support/quiet-log.ts";
 import { realState } from "../support/scripted.ts";
@@ -15,7 +16,7 @@ const users = tableVersion({ table: "users", columns, key: ["id"] });
 const notes = tableVersion({ table: "notes", columns, key: ["id"] });
 const refusal = new MillraceError({ code: "MR3998", kind: "poison", message: "too long" });
 
-function boxOf(state: StateStore, policy: "pause" | "deadLetter" = "deadLetter"): DeadLetterBox {
+function boxOf(state: StateStore, rules: Partial<DeadLetterRules> = {}): DeadLetterBox {
   const context = {
     name: "shop",
     producer: "millrace/test",
@@ -23,7 +24,8 @@ function boxOf(state: StateStore, policy: "pause" | "deadLetter" = "deadLetter")
     database: "test",
     formatPosition: (commit: bigint) => String(commit),
   };
-  return new DeadLetterBox("s", state.deadLetters, policy, context, quietLog);
+  const all: DeadLetterRules = { policy: "deadLetter", countMax: 1_000, isHistory: false, ...rules };
+  return new DeadLetterBox("s", state.deadLetters, all, context, quietLog);
 }
 
 function writes(table: typeof users, ids: readonly number[], commit = 1000n): TableWrites {
@@ -86,7 +88,25 @@ test("letters of an earlier run are known", async () => {
 
 test("where the policy is to pause, the row is stored and the sink stops", async () => {
   await using opened = await realState();
-  const adding = boxOf(opened.state, "pause").add(writes(users, [1]), 0, refusal);
+  const adding = boxOf(opened.state, { policy: "pause" }).add(writes(users, [1]), 0, refusal);
   await expect(adding).rejects.toMatchObject({ code: "MR1302", kind: "fatal" });
   expect(await letters(opened.state)).toEqual([[users.id, "1", "waiting"]]);
+});
+
+test("one row too many: the table is at fault, in a history the sink; known rows and discarded letters do not count", async () => {
+  await using opened = await realState();
+  const { deadLetters } = opened.state;
+  const box = boxOf(opened.state, { countMax: 2 });
+  await box.add(writes(users, [1, 2]), 0, refusal);
+  await box.add(writes(users, [1, 2]), 1, refusal);
+  await box.add(writes(users, [2], 2000n), 0, refusal);
+  await box.add(writes(notes, [3]), 0, refusal);
+  await expect(box.add(writes(users, [3]), 0, refusal)).rejects.toMatchObject({ code: "MR1328", table: users.id });
+  expect((await deadLetters.counts()).get("s")).toBe(3);
+  const history = boxOf(opened.state, { countMax: 2, isHistory: true });
+  const stopped = history.add(writes(users, [3]), 0, refusal);
+  await expect(stopped).rejects.toMatchObject({ code: "MR1328", kind: "fatal", table: undefined });
+  const [first] = await deadLetters.list({ sink: "s", state: "waiting" });
+  await deadLetters.settle([first!.id], DISCARD);
+  await box.add(writes(users, [3]), 0, refusal);
 });

@@ -21,7 +21,7 @@ export function addDlq({ program, action, actionFor }: CommandLine): void {
   const dlq = program.command("dlq").description("dead letters: rows that a sink refused");
   dlq
     .command("list")
-    .description("the letters, newest last")
+    .description("the letters, newest last, and how many have which cause")
     .option("--sink <name>", "of this sink only")
     .option("--all", "superseded ones too")
     .action(
@@ -31,24 +31,29 @@ export function addDlq({ program, action, actionFor }: CommandLine): void {
         const letters = await readState(await session.config(), ({ deadLetters }) =>
           deadLetters.list({ ...sink, ...state }),
         );
-        session.print({ letters: letters.map(summary) }, describeAll(letters));
+        const groups = groupsOf(letters);
+        const text = letters.length === 0 ? "none" : `${describeGroups(groups)}\n\n${describeAll(letters)}`;
+        session.print({ letters: letters.map(summary), groups }, text);
         return EXIT.done;
       }),
     );
   dlq
     .command("show <id>")
     .description("one letter with its envelope")
+    .option("--show-values", "with the row's values")
     .action(
-      actionFor("one", async (session, _options, [id]) => {
+      actionFor("one", async (session, options, [id]) => {
         const number = countOf("<id>", id);
         const letter = await readState(await session.config(), ({ deadLetters }) => deadLetters.get(number));
         if (letter === null) throw cliError("MR1115", `there is no dead letter ${id}`);
-        const envelope: unknown = JSON.parse(letter.envelope);
+        const isWhole = options["showValues"] === true;
+        const envelope = isWhole ? letter.envelope : JSON.stringify(withoutValues(withDigits(letter.envelope)));
         const text = [
           ...Object.entries(summary(letter)).map(([key, value]) => `${key}: ${String(value)}`),
-          letter.envelope,
+          envelope,
+          ...(isWhole ? [] : ["--show-values shows the row's values too"]),
         ];
-        session.print({ ...summary(letter), envelope }, text.join("\n"));
+        session.print({ ...summary(letter), envelope: withDigits(envelope) }, text.join("\n"));
         return EXIT.done;
       }),
     );
@@ -178,6 +183,62 @@ function summary({ id, sink, tableId, key, op, position, code, reason, createdAt
     reason,
     createdAt,
   };
+}
+
+interface Group {
+  readonly sink: string;
+  readonly table: string;
+  readonly code: string;
+  readonly cause: string;
+  readonly count: number;
+  readonly oldest: string;
+  readonly newest: string;
+}
+
+/** Letters with the same cause, most of them first. */
+function groupsOf(letters: readonly DeadLetter[]): readonly Group[] {
+  const byCause = Map.groupBy(letters, ({ sink, tableId, code, reason }) =>
+    JSON.stringify([sink, tableId, code, reason]),
+  );
+  const groups = [...byCause.values()].map((own): Group => {
+    const { sink, tableId, code, reason } = own[0]!;
+    const times = own.map(({ createdAt }) => createdAt).toSorted();
+    return { sink, table: tableId, code, cause: reason, count: own.length, oldest: times[0]!, newest: times.at(-1)! };
+  });
+  return groups.toSorted((a, b) => b.count - a.count);
+}
+
+function describeGroups(groups: readonly Group[]): string {
+  const table = new Table({
+    head: ["rows", "sink", "table", "why", "oldest", "newest"],
+    style: { head: [], border: [], compact: true },
+  });
+  for (const { count, sink, table: id, code, cause, oldest, newest } of groups)
+    table.push([count, sink, id, `${code} ${cause}`, oldest, newest]);
+  return table.toString();
+}
+
+const VALUES: ReadonlySet<string> = new Set(["before", "after"]);
+
+/** It names the row by its key alone. */
+function withoutValues(envelope: object): object {
+  return Object.fromEntries(Object.entries(envelope).filter(([name]) => !VALUES.has(name)));
+}
+
+interface ExactJson {
+  rawJSON(text: string): object;
+  parse(text: string, revive: (key: string, value: unknown, context: { readonly source?: string }) => unknown): object;
+}
+
+// oxlint-disable-next-line typescript/no-unsafe-type-assertion -- TypeScript does not know these parts of JSON yet
+const EXACT = JSON as unknown as ExactJson;
+
+/** Numbers that a double can't hold keep all their digits when this is written as JSON again. */
+function withDigits(text: string): object {
+  if (!/\d{16}/.test(text)) return JSON.parse(text);
+  return EXACT.parse(text, (_key, value, { source }) =>
+    typeof value === "number" ? EXACT.rawJSON(source ?? String(value)) : value,
+  );
 }
 
 function describeAll(letters: readonly DeadLetter[]): string {

@@ -131,6 +131,15 @@ export interface MadeObject {
   readonly isOurs: boolean;
 }
 
+export interface KeptPlace {
+  /** It keeps its log from here on. */
+  readonly from: bigint | null;
+  /** What it has as confirmed by us. */
+  readonly confirmed: bigint | null;
+  /** How safe that log is, in the source's own word. */
+  readonly state: string;
+}
+
 export interface LogHealth {
   readonly tip: bigint;
   readonly retainedBytes: number;
@@ -142,6 +151,8 @@ export interface LogHealth {
   readonly warnings: readonly string[];
   /** What may become a danger; absent: nothing. */
   readonly hints?: readonly string[];
+  /** Where the source keeps its log for us; absent: it keeps it for nobody in particular. */
+  readonly kept?: KeptPlace;
   /** The counters that the source has; absent: none. */
   readonly counts?: Partial<SourceCounts>;
 }

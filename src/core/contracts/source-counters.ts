@@ -1,12 +1,29 @@
-/**
- * What a source may count besides its log, since it was opened. Each counter is a field of `status` with its name, and
- * a metric; both are public.
- */
+/** What a source may tell besides its log. Each is a field of `status` with its name, and a metric; both are public. */
 export const SOURCE_COUNTERS = [
   {
     name: "zeroDates",
     metric: "millrace_source_zero_dates",
     help: "MySQL and MariaDB: dates that do not exist, counted since the start; see zeroDates of the tables.",
+  },
+  {
+    name: "unconfirmedBytes",
+    metric: "millrace_slot_unconfirmed_bytes",
+    help: "Postgres: log behind the position that the slot has as confirmed.",
+  },
+  {
+    name: "oldestTransactionSeconds",
+    metric: "millrace_source_oldest_transaction_seconds",
+    help: "Postgres: how long the oldest open transaction that writes has lasted. The slot keeps the log from its beginning on.",
+  },
+  {
+    name: "spilledTransactions",
+    metric: "millrace_slot_spilled_transactions",
+    help: "Postgres: transactions that the server wrote to its disk while it decoded them (spill_txns).",
+  },
+  {
+    name: "spilledBytes",
+    metric: "millrace_slot_spilled_bytes",
+    help: "Postgres: bytes that it wrote so, because a transaction was beyond logical_decoding_work_mem (spill_bytes).",
   },
 ] as const;
 
@@ -15,4 +32,10 @@ export type SourceCounter = (typeof SOURCE_COUNTERS)[number]["name"];
 /** Null: the source does not count it, or could not be asked. */
 export type SourceCounts = Readonly<Record<SourceCounter, number | null>>;
 
-export const NOT_COUNTED: SourceCounts = { zeroDates: null };
+export const NOT_COUNTED: SourceCounts = {
+  zeroDates: null,
+  unconfirmedBytes: null,
+  oldestTransactionSeconds: null,
+  spilledTransactions: null,
+  spilledBytes: null,
+};

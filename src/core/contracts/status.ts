@@ -83,6 +83,8 @@ export interface SourceStatus extends SourceCounts {
   readonly safeBytes: number | null;
   /** Seconds until the source may drop log that a sink still needs; null: not by time. */
   readonly safeSeconds: number | null;
+  /** Where the source keeps its log for us; null: it keeps it for nobody in particular. Absent like `activity`. */
+  readonly log?: KeptLogStatus | null;
   /** Dangers to the log that a sink still needs. */
   readonly warnings: readonly string[];
   /** What may become a danger. Absent from a daemon of an earlier version. */
@@ -92,6 +94,13 @@ export interface SourceStatus extends SourceCounts {
   readonly needsPerson: boolean;
   readonly goneBack: GoneBackStatus | null;
   readonly copy: { readonly tableCount: number; readonly tablesDone: number; readonly rowsRead: number } | null;
+}
+
+export interface KeptLogStatus {
+  readonly from: string | null;
+  readonly confirmed: string | null;
+  /** The source's own word. */
+  readonly state: string;
 }
 
 /** The stream started again at the position of some sinks that can't have a stream of their own; the others wait. */

@@ -22,13 +22,18 @@ export const SILENT: Logger = {
 export const SINK_STATES = ["starting", "snapshot", "streaming", "retrying", "paused", "failed", "stopped"] as const;
 export type SinkState = (typeof SINK_STATES)[number];
 
+export const LATENCY_PARTS = ["source", "internal", "sink"] as const;
+
+/** Seconds: until Millrace has the transaction, until the write to the sink begins, until it has ended. */
+export type LatencyParts = Readonly<Record<(typeof LATENCY_PARTS)[number], number>>;
+
 /** What the runtime measures; ops/metrics has the names and units of the exported metrics. */
 export interface Metrics {
   /** Rows that a step made durable, by table and operation. */
   rowsApplied(sink: string, table: string, op: "put" | "patch" | "delete" | "truncate", count: number): void;
   /** Duration of one step in the sink, retries included. */
   stepApplied(sink: string, seconds: number): void;
-  /** Time from a transaction's commit until its rows were durable in the sink. */
-  commitToApply(sink: string, seconds: number): void;
+  /** Time from a transaction's commit until its rows were durable in the sink. Null: its rows did not come by the stream. */
+  commitToApply(sink: string, seconds: number, parts: LatencyParts | null): void;
   sinkError(sink: string, kind: string): void;
 }

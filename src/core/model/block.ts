@@ -72,6 +72,8 @@ export class Block {
   readonly truncates: TruncateRecord[] = [];
   /** Position after the last change. A block without changes only moves the position. */
   until: Position = { epoch: 1, commit: 0n, index: 0 };
+  /** When the stream handed it out, in milliseconds since 1970; 0: it did not come by a stream. Only metrics use it. */
+  arrivedMs = 0;
   /** Bytes that this block keeps alive; the byte budget counts them. */
   byteCount = 0;
   #references = 1;
@@ -126,6 +128,7 @@ export class Block {
     this.messages.length = 0;
     this.truncates.length = 0;
     this.byteCount = 0;
+    this.arrivedMs = 0;
     this.#references = 1;
   }
 

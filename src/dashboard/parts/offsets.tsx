@@ -1,8 +1,22 @@
 import type { StatusDocument } from "../../core/contracts/status.ts";
 import { bytes, duration, seconds } from "../format.ts";
 
+/** Postgres' words for log that it is not about to remove. */
+const SAFE: ReadonlySet<string> = new Set(["reserved", "extended"]);
+
 export function Offsets({ status: { source, sinks } }: { readonly status: StatusDocument }) {
-  const { kind, up, position, acknowledged, lagBytes, lagSeconds, retainedBytes, safeBytes, safeSeconds } = source;
+  const {
+    kind,
+    up,
+    position,
+    acknowledged,
+    lagBytes,
+    lagSeconds,
+    retainedBytes,
+    safeBytes,
+    safeSeconds,
+    log = null,
+  } = source;
   const left = safeSeconds === null ? (safeBytes === null ? "no limit" : bytes(safeBytes)) : duration(safeSeconds);
   return (
     <section id="offsets" aria-labelledby="offsets-title">
@@ -38,6 +52,16 @@ export function Offsets({ status: { source, sinks } }: { readonly status: Status
               <td>left: {left}</td>
               <td>kept: {bytes(retainedBytes)}</td>
             </tr>
+            {log !== null && (
+              <tr>
+                <th scope="row" class="text">
+                  source, keeps log from <span class={`pill ${SAFE.has(log.state) ? "good" : "bad"}`}>{log.state}</span>
+                </th>
+                <td class="text">{log.from ?? "–"}</td>
+                <td />
+                <td />
+              </tr>
+            )}
             {sinks.map(({ name, position: own, lagSeconds: behind, lagBytes: log }) => (
               <tr key={name}>
                 <th scope="row" class="text">

@@ -56,8 +56,9 @@ export class Activity implements Metrics {
     this.#metrics.stepApplied(sink, seconds);
   }
 
-  commitToApply(sink: string, seconds: number): void {
-    this.#metrics.commitToApply(sink, seconds);
+  commitToApply(...given: Parameters<Metrics["commitToApply"]>): void {
+    const [sink, seconds] = given;
+    this.#metrics.commitToApply(...given);
     const step = this.#stepOf(sink);
     step.latencySum += seconds;
     step.latencyCount++;

@@ -11,7 +11,7 @@ import { ambiguousKey, internalFailure } from "../errors.ts";
 import { FollowedShapes } from "../schema/followed-shapes.ts";
 import { IncompleteKeys } from "./incomplete-keys.ts";
 import type { Attempted } from "./isolation.ts";
-import { measureStep } from "./measured-steps.ts";
+import { measuredNow, measureStep } from "./measured-steps.ts";
 import { LogPassing } from "../stream/log-passing.ts";
 import { Lookahead, type NettedAhead } from "./lookahead.ts";
 import { type Netted, Netter } from "../netting/netting.ts";
@@ -321,10 +321,11 @@ export class Applier {
       progress: { ...this.shapes.completed(held, ended), position },
     } as const;
     const end = comparePositions(position, reached) > 0 ? position : reached;
+    const begunMs = measuredNow();
     await this.lookahead.during(end, (onWaiting) => this.steps.apply(step, signal, onWaiting));
     this.attempted = null;
     this.shapes.noteComplete(ended);
-    measureStep(this.#parts.metrics, this.#parts.sink.name, tables);
+    measureStep(this.#parts.metrics, this.#parts.sink.name, tables, begunMs);
     await this.#parts.deadLetters.supersede(tables);
     netted.release();
   }

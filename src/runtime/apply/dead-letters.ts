@@ -9,36 +9,37 @@ import type { KeyText } from "../../core/contracts/row-reads.ts";
 import type { DeadLetterStore } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { baseKey } from "../netting/doubtful-bases.ts";
-import { impossibleKey, pausedOnPoison } from "../errors.ts";
+import { impossibleKey, pausedOnPoison, tooManyRefused } from "../errors.ts";
 import type { UnplacedRow } from "../netting/table-net.ts";
 
 const NONE: ReadonlySet<string> = new Set();
+
+export interface DeadLetterRules {
+  readonly policy: "pause" | "deadLetter";
+  /** So many rows of one table may wait in the sink; one more, and the table is at fault. */
+  readonly countMax: number;
+  /** What passes by while a table is suspended in a history is lost to it: the sink as a whole stops. */
+  readonly isHistory: boolean;
+}
+
+export const DEAD_LETTERS_MAX = 1_000;
 
 /** Rows that one sink's target refused. Each is stored before the sink's checkpoint passes it. */
 export class DeadLetterBox {
   readonly #sink: string;
   readonly #store: DeadLetterStore;
-  readonly #policy: "pause" | "deadLetter";
+  readonly #rules: DeadLetterRules;
   readonly #context: EnvelopeContext;
   readonly #logger: Logger;
-  /**
-   * Keys with a waiting letter, by table; null until read from the store. There are few: a sink with many is paused or
-   * corrected.
-   */
+  /** Keys with a waiting letter, by table; null until read from the store. A letter that was discarded since may be in it. */
   #waiting: Map<string, Set<string>> | null = null;
   /** Keys refused by the attempt in flight, with their tables. */
   readonly #refused = new Set<string>();
 
-  constructor(
-    sink: string,
-    store: DeadLetterStore,
-    policy: "pause" | "deadLetter",
-    context: EnvelopeContext,
-    logger: Logger,
-  ) {
+  constructor(sink: string, store: DeadLetterStore, rules: DeadLetterRules, context: EnvelopeContext, logger: Logger) {
     this.#sink = sink;
     this.#store = store;
-    this.#policy = policy;
+    this.#rules = rules;
     this.#context = context;
     this.#logger = logger;
   }
@@ -62,6 +63,8 @@ export class DeadLetterBox {
   }
 
   async #add(table: TableVersion, block: Block, row: number, key: KeyText, error: MillraceError): Promise<void> {
+    const text = JSON.stringify(key);
+    if (await this.#isFull(table.id, text)) throw tooManyRefused(this.#sink, table.id, this.#rules, error);
     const envelope = new ByteWriter(4096);
     writeEnvelope(envelope, block, row, this.#context);
     await this.#store.add({
@@ -74,10 +77,18 @@ export class DeadLetterBox {
       reason: error.message,
       envelope: envelope.view().toString("utf8"),
     });
-    this.#refused.add(inTable(table.id, JSON.stringify(key)));
-    this.#waiting = null;
+    this.#refused.add(inTable(table.id, text));
+    this.#keysOf(table.id).add(text);
     this.#logger.warn({ table: table.id, error }, "a row was refused and is stored as a dead letter");
-    if (this.#policy === "pause") throw pausedOnPoison(this.#sink, table.id, error);
+    if (this.#rules.policy === "pause") throw pausedOnPoison(this.#sink, table.id, error);
+  }
+
+  /** Whether a letter more is one too many. A row that has a letter only gets another one in its place. */
+  async #isFull(tableId: string, key: string): Promise<boolean> {
+    const isTooMuch = (keys: ReadonlySet<string>) => keys.size >= this.#rules.countMax && !keys.has(key);
+    if (!isTooMuch(await this.waitingOf(tableId))) return false;
+    this.#waiting = null;
+    return isTooMuch(await this.waitingOf(tableId));
   }
 
   /** The keys of a table with a waiting letter, each as JSON. The sink holds an earlier state of these rows. */
@@ -105,6 +116,13 @@ export class DeadLetterBox {
       await this.#store.supersede(this.#sink, writes.table.id, written);
       this.#waiting = null;
     }
+  }
+
+  #keysOf(tableId: string): Set<string> {
+    const waiting = (this.#waiting ??= new Map());
+    const keys = waiting.get(tableId) ?? new Set();
+    waiting.set(tableId, keys);
+    return keys;
   }
 
   async #readWaiting(): Promise<Map<string, Set<string>>> {

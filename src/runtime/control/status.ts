@@ -1,7 +1,7 @@
 import type { LogHealth } from "../../core/contracts/log-admin.ts";
 import type { Positions } from "../../core/contracts/positions.ts";
 import { NOT_COUNTED, type SourceCounter } from "../../core/contracts/source-counters.ts";
-import type { PipelineStatus, SinkStatus, SourceStatus } from "../../core/contracts/status.ts";
+import type { KeptLogStatus, PipelineStatus, SinkStatus, SourceStatus } from "../../core/contracts/status.ts";
 import type { SinkRunner } from "../apply/sink-runner.ts";
 import type { Pipeline } from "../pipeline.ts";
 import { isRunning } from "../snapshot/snapshots.ts";
@@ -42,6 +42,7 @@ export async function statusOf(
       lagBytes: bytesBetween(source.positions, position?.commit ?? null, lag.tip),
       lagSeconds,
       ...healthOrNull(health),
+      log: keptLog(health, source.positions),
       retainedBytesMax,
       readsPaused: pipeline.readHold.isOn,
       error: sourceError,
@@ -98,6 +99,13 @@ export function bytesBetween(positions: Positions, from: bigint | null, to: bigi
   if (from === null || to === null) return null;
   if (to <= from) return 0;
   return positions.distance(from, to);
+}
+
+function keptLog(health: LogHealth | null, positions: Positions): KeptLogStatus | null {
+  if (health?.kept === undefined) return null;
+  const { from, confirmed, state } = health.kept;
+  const spell = (position: bigint | null) => (position === null ? null : positions.format(position));
+  return { from: spell(from), confirmed: spell(confirmed), state };
 }
 
 function healthOrNull(

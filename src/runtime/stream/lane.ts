@@ -7,6 +7,7 @@ import { rowVersion } from "../../core/model/version.ts";
 import { cut } from "./cut.ts";
 import { DeliveredTransactions } from "./delivered.ts";
 import { decodeMark } from "./marks.ts";
+import { measuredNow } from "../apply/measured-steps.ts";
 import type { SinkQueue } from "../apply/sink-queue.ts";
 import type { SinkWorker } from "../apply/sink-worker.ts";
 import type { Spoiled, Window, WindowRows } from "../snapshot/windows.ts";
@@ -170,6 +171,7 @@ export class Lane {
       // Room was made, and `enough` may wait for that: an idle log brings no further block.
       if (enough()) return;
       const block = await stream.next(signal);
+      block.arrivedMs = measuredNow();
       try {
         this.#dispatch(block);
       } finally {

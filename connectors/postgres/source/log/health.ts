@@ -8,7 +8,11 @@ const SAFE_BYTES_LOW = 1024 ** 3;
 
 interface HealthRow {
   readonly tip: string;
+  readonly restart: string | null;
   readonly retained: string | null;
+  readonly unconfirmed: string | null;
+  readonly spilled_count: string | null;
+  readonly spilled_bytes: string | null;
   readonly safe: string | null;
   readonly wal_status: string | null;
   readonly confirmed: string | null;
@@ -32,12 +36,15 @@ with place as (
     and a.xact_start is not null
   order by a.xact_start limit 1
 )
-select place.tip::text as tip, (place.tip - slot.restart_lsn)::int8::text as retained, slot.safe_wal_size::text as safe,
+select place.tip::text as tip, slot.restart_lsn::text as restart,
+  (place.tip - slot.confirmed_flush_lsn)::int8::text as unconfirmed,
+  spilled.spill_txns::text as spilled_count, spilled.spill_bytes::text as spilled_bytes, (place.tip - slot.restart_lsn)::int8::text as retained, slot.safe_wal_size::text as safe,
   slot.wal_status, slot.confirmed_flush_lsn::text as confirmed, to_jsonb(slot) ->> 'invalidation_reason' as invalidation,
   nullif(current_setting('idle_replication_slot_timeout', true), '0') as idle_timeout,
   oldest.pid as old_pid, oldest.seconds as old_seconds, oldest.usename as old_role,
   nullif(oldest.application_name, '') as old_application
-from place left join slot on true left join oldest on true`;
+from place left join slot on true left join oldest on true
+  left join pg_stat_replication_slots spilled on spilled.slot_name = slot.slot_name`;
 
 export async function readHealth(context: SourceContext, signal: AbortSignal): Promise<LogHealth> {
   const [row] = await context.database.rows<HealthRow>("reading the slot's state", HEALTH_SQL, [context.slot], signal);
@@ -48,8 +55,21 @@ export async function readHealth(context: SourceContext, signal: AbortSignal): P
     safeBytes: row.safe === null ? null : Number(row.safe),
     warnings: warningsOf(context, row),
     hints: hintsOf(context, row),
+    counts: {
+      unconfirmedBytes: row.unconfirmed === null ? null : Math.max(0, Number(row.unconfirmed)),
+      oldestTransactionSeconds: Math.max(0, row.old_seconds ?? 0),
+      spilledTransactions: numberOrNull(row.spilled_count),
+      spilledBytes: numberOrNull(row.spilled_bytes),
+    },
+    ...(row.wal_status === null
+      ? {}
+      : { kept: { from: lsnOrNull(row.restart), confirmed: lsnOrNull(row.confirmed), state: row.wal_status } }),
   };
 }
+
+const numberOrNull = (text: string | null): number | null => (text === null ? null : Number(text));
+
+const lsnOrNull = (text: string | null): bigint | null => (text === null ? null : parseLsn(text));
 
 function warningsOf(context: SourceContext, row: HealthRow): string[] {
   const warnings: string[] = [];
