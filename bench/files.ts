@@ -112,7 +112,14 @@ async function throughSink(folder: string, steps: readonly Step[]): Promise<void
   const { signal } = new AbortController();
   const roll = { rows: FILE_ROWS, bytes: 2 ** 32, ageMs: 3_600_000 };
   const store = () => Promise.resolve(new FolderStore(folder));
-  const sink = new FilesSink({ name: "bench", format: "parquet", roll, memoryLimit: MEMORY_LIMIT, store });
+  const sink = new FilesSink({
+    name: "bench",
+    format: "parquet",
+    roll,
+    keepMs: null,
+    memoryLimit: MEMORY_LIMIT,
+    store,
+  });
   try {
     await sink.open(1, signal);
     for (const step of steps) await sink.apply(step, NO_OUTCOME, signal);

@@ -7,9 +7,12 @@ import { memoryLimit } from "../kit/duckdb.ts";
 
 const DURATION = /^(\d+)(s|m|h)$/;
 const DURATION_MS: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000 };
+const KEEP = /^(\d+)(h|d)$/;
+const KEEP_MS: Readonly<Record<string, number>> = { h: 3_600_000, d: 24 * 3_600_000 };
 const SIZE = /^(\d+)(KB|MB|GB)$/;
 const SIZE_BYTES: Readonly<Record<string, number>> = { KB: 1024, MB: 1024 ** 2, GB: 1024 ** 3 };
 const AGE_MS_MAX = 24 * 3_600_000;
+const KEEP_MS_MAX = 10_000 * 24 * 3_600_000;
 const ROLL_BYTES_MAX = 4 * 1024 ** 3;
 
 const roll = z.strictObject({
@@ -45,6 +48,15 @@ export const definition = z
     roll: roll
       .prefault({})
       .describe("When changes become files: as soon as one of these is reached, and when the daemon stops."),
+    keep: z
+      .string()
+      .regex(KEEP, { error: "expected a duration such as 36h, 90d" })
+      .transform((text) => measured(text, KEEP, KEEP_MS))
+      .refine((ms) => ms >= 3_600_000 && ms <= KEEP_MS_MAX, { error: "expected a duration from 1h to 10000d" })
+      .optional()
+      .describe(
+        "How long files stay, with their manifests. For readers that load them into tables of their own: what is left after that is no longer complete. Without it they stay for ever.",
+      ),
     s3: s3.optional().describe("Of the bucket, for a `path` that begins with s3://."),
     memoryLimit: memoryLimit.describe(
       "Memory that DuckDB may use while it makes Parquet files. Apart from Millrace's own memory.",
@@ -74,11 +86,12 @@ export const factory: SinkFactory<FilesOptions> = {
 };
 
 function settingsOf({ name, folder, options }: SinkContext<FilesOptions>): FilesSettings {
-  const { path, format, roll: limits, memoryLimit } = options;
+  const { path, format, roll: limits, keep, memoryLimit } = options;
   return {
     name,
     format,
     roll: { rows: limits.rows, bytes: limits.bytes, ageMs: limits.age },
+    keepMs: keep ?? null,
     memoryLimit,
     store: async () => {
       const bucket = bucketOf(path, options.s3);

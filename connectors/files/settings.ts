@@ -11,6 +11,8 @@ export interface FilesSettings {
   readonly name: string;
   readonly format: "parquet" | "ndjson";
   readonly roll: RollLimits;
+  /** How long files stay; null: for ever. */
+  readonly keepMs: number | null;
   readonly memoryLimit: string;
   readonly store: () => Promise<Store>;
 }

@@ -12,6 +12,7 @@ import { findLog } from "./log/log.ts";
 import { folderOf } from "./names.ts";
 import { ParquetMaker } from "./publish/parquet.ts";
 import { Publisher } from "./publish/publisher.ts";
+import { Retention } from "./publish/retention.ts";
 import type { FilesSettings } from "./settings.ts";
 import type { Store } from "./store/store.ts";
 import { CsvRows } from "./text/csv.ts";
@@ -71,7 +72,9 @@ export class FilesSink implements Sink {
     try {
       const publisher = new Publisher(store, this.#parquet);
       const owner = { lease, writer: this.#clock.unique(8), text: this.#text, roll: this.#settings.roll };
-      const log = await ChangeLog.open({ store, publisher, clock: this.#clock, owner }, signal);
+      const { keepMs } = this.#settings;
+      const retention = keepMs === null ? null : new Retention(store, keepMs);
+      const log = await ChangeLog.open({ store, publisher, retention, clock: this.#clock, owner }, signal);
       this.#opened = { store, log };
       return progressOf(log.checkpoint);
     } catch (error) {

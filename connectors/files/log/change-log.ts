@@ -11,6 +11,7 @@ import { filesError } from "../errors.ts";
 import { logKey, MANIFESTS, numberOf } from "../names.ts";
 import { lastEntryOf } from "../publish/manifest.ts";
 import type { Publisher } from "../publish/publisher.ts";
+import type { Retention } from "../publish/retention.ts";
 import type { RollLimits } from "../settings.ts";
 import type { Store } from "../store/store.ts";
 import type { StepParts } from "../text/step-parts.ts";
@@ -30,6 +31,8 @@ interface Owner {
 interface Tools {
   readonly store: Store;
   readonly publisher: Publisher;
+  /** Null: files stay for ever. */
+  readonly retention: Retention | null;
   readonly clock: Clock;
   readonly owner: Owner;
 }
@@ -109,14 +112,16 @@ export class ChangeLog {
   }
 
   async #finish(signal: AbortSignal): Promise<void> {
-    const { publisher } = this.#tools;
+    const { publisher, retention, clock } = this.#tools;
     const { publishing, since, manifest, checkpoint, text } = this.#state;
     if (publishing) {
-      await publisher.publish({ since, until: this.#log.newest, manifest, checkpoint, text }, signal);
+      const madeMs = clock.now();
+      await publisher.publish({ since, until: this.#log.newest, manifest, checkpoint, madeMs, text }, signal);
       const partial = isInside(checkpoint);
       const done = { publishing: false, partial, manifest: manifest + 1, waiting: NOTHING_WAITS };
       await this.#append({ ...this.#state, ...done }, NO_ROWS, signal);
       failpoint("files.publication-done");
+      await retention?.expire(manifest, madeMs, signal);
     }
     await this.#log.trim(this.#state.since, signal);
   }

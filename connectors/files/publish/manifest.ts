@@ -22,6 +22,8 @@ export interface ManifestHead {
   /** The number of the last entry of the log whose changes are in the files. */
   readonly lastEntry: number;
   readonly checkpoint: Checkpoint;
+  /** When it was made, by this machine's clock. */
+  readonly madeMs: number;
 }
 
 const LAST_ENTRY = z.object({ lastEntry: z.int() });
@@ -39,7 +41,7 @@ export async function lastEntryOf(store: Store, manifest: number, signal: AbortS
  * once, of all tables. Fields are added, never changed.
  */
 export function manifestBytes(
-  { manifest, lastEntry, checkpoint: { position } }: ManifestHead,
+  { manifest, lastEntry, checkpoint: { position }, madeMs }: ManifestHead,
   files: readonly PublishedFile[],
   format: "ndjson" | "parquet",
 ): Buffer {
@@ -47,6 +49,7 @@ export function manifestBytes(
     manifest,
     lastEntry,
     format,
+    madeMs,
     position,
     wholeBelow: wholeBelow(position),
     files: files.map(({ shape, ...file }) => ({

@@ -19,6 +19,7 @@ export interface Publication {
   readonly until: number;
   readonly manifest: number;
   readonly checkpoint: Checkpoint;
+  readonly madeMs: number;
   readonly text: RowText;
 }
 
@@ -56,10 +57,10 @@ export class Publisher {
         files.push(await this.#file(group, `${publication.manifest}-${files.length}`, publication.text, signal));
         failpoint("files.file-written");
       }
-      const { manifest, checkpoint, until: lastEntry } = publication;
+      const { manifest, checkpoint, madeMs, until: lastEntry } = publication;
       const format = publication.text === "csv" ? "parquet" : "ndjson";
       failpoint("files.before-manifest");
-      const bytes = manifestBytes({ manifest, lastEntry, checkpoint }, files, format);
+      const bytes = manifestBytes({ manifest, lastEntry, checkpoint, madeMs }, files, format);
       await this.#store.create(manifestKey(manifest), [bytes], signal);
       failpoint("files.manifest-written");
     } finally {

@@ -1,4 +1,16 @@
-import { type FileHandle, link, mkdir, open, readdir, readFile, rename, rm, stat, unlink } from "node:fs/promises";
+import {
+  type FileHandle,
+  link,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  rmdir,
+  stat,
+  unlink,
+} from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { makeFolder } from "../../../src/core/folder.ts";
 import { systemErrorCode } from "../../../src/core/system-errors.ts";
@@ -90,9 +102,12 @@ export class FolderStore implements Store {
 
   async remove(key: string, signal: AbortSignal): Promise<void> {
     await this.#doing(signal, async () => {
-      await unlink(join(this.#path, key)).catch((error: unknown) => {
+      const path = join(this.#path, key);
+      await unlink(path).catch((error: unknown) => {
         if (!isMissing(error)) throw error;
       });
+      // The folder of a day of which nothing is left.
+      if (key.includes("/date=")) await rmdir(dirname(path)).catch(() => undefined);
     });
   }
 

@@ -1,0 +1,56 @@
+/** Removes what is older than `keep`: the files of the oldest manifests, and then each manifest. */
+import * as z from "zod";
+import { filesError } from "../errors.ts";
+import { manifestKey, MANIFESTS, numberOf } from "../names.ts";
+import type { Store } from "../store/store.ts";
+
+const DAY_MS = 24 * 3_600_000;
+/** A log that was kept for long before gets shorter with each set of files that is added. */
+const MANIFESTS_PER_PASS = 100;
+
+/** `madeMs` is missing in manifests of earlier versions: then the days of the files say how old they are. */
+const AGED = z.object({
+  madeMs: z.number().optional(),
+  files: z.array(z.object({ path: z.string(), date: z.string() })),
+});
+
+export class Retention {
+  readonly #store: Store;
+  readonly #keepMs: number;
+  /** The lowest number that may be there; null: it was not looked for yet. */
+  #oldest: number | null = null;
+
+  constructor(store: Store, keepMs: number) {
+    this.#store = store;
+    this.#keepMs = keepMs;
+  }
+
+  /**
+   * Up to the manifest `newest`, which stays: it says which numbers are used. A manifest goes after its files, so that one that
+   * is interrupted is removed the next time.
+   */
+  async expire(newest: number, nowMs: number, signal: AbortSignal): Promise<void> {
+    let oldest = this.#oldest ?? (await this.#first(signal)) ?? newest;
+    const end = Math.min(newest, oldest + MANIFESTS_PER_PASS);
+    for (; oldest < end; oldest++) {
+      const key = manifestKey(oldest);
+      const bytes = await this.#store.read(key, signal);
+      if (bytes === null) continue;
+      const manifest = AGED.safeParse(JSON.parse(bytes.toString("utf8")));
+      if (!manifest.success) throw filesError("MR4204", "fatal", `${key} is not a manifest of Millrace's`);
+      if (madeMs(manifest.data) > nowMs - this.#keepMs) break;
+      for (const { path } of manifest.data.files) await this.#store.remove(path, signal);
+      await this.#store.remove(key, signal);
+    }
+    this.#oldest = oldest;
+  }
+
+  async #first(signal: AbortSignal): Promise<number | undefined> {
+    return (await this.#store.list(MANIFESTS, signal)).flatMap((key) => numberOf(key, MANIFESTS) ?? []).at(0);
+  }
+}
+
+/** Without files there is nothing that a reader could miss. */
+function madeMs({ madeMs: known, files }: z.infer<typeof AGED>): number {
+  return known ?? Math.max(0, ...files.map(({ date }) => Date.parse(date) + DAY_MS));
+}
