@@ -24,7 +24,7 @@ const users = tableVersion({
   key: ["id"],
 });
 
-const MANIFEST = z.looseObject({ madeMs: z.number(), files: z.array(z.object({ path: z.string() })) });
+const MANIFEST = z.looseObject({ madeMs: z.number(), files: z.array(z.looseObject({ path: z.string() })) });
 
 function manifestIn(path: string): z.infer<typeof MANIFEST> {
   return MANIFEST.parse(JSON.parse(readFileSync(path, "utf8")));
