@@ -24,8 +24,9 @@ const CORES_OF_TWO_SESSIONS = 5;
 /** As many tables as Millrace has sessions for one (connectors/postgres/source/config.ts). */
 const TABLES = ["orders", "orders_too"] as const;
 const ROWS_PER_TRANSACTION = 10_000;
-/** Asking for the status takes processor time of daemon and source. */
+/** Asking for the status takes processor time of daemon and source. While nothing is copied the end is near. */
 const ASK_EVERY_MS = 100;
+const ASK_AT_THE_END_EVERY_MS = 10;
 const COLUMNS = "id, customer_id, status, total, currency, items, weight, paid, note, email, created_at, updated_at";
 
 interface Place {
@@ -111,7 +112,9 @@ async function byMillrace({ from, sourceUrl, targetUrl }: Place, database: strin
   await until(async () => (await from.query(copying)).rowCount !== 0);
   const before = daemon.usage().cpuSeconds;
   const startedMs = performance.now();
-  while ((await daemon.status("bench"))?.sinks[0]?.state !== "streaming") await sleep(ASK_EVERY_MS);
+  while ((await daemon.status("bench"))?.sinks[0]?.state !== "streaming") {
+    await sleep((await from.query(copying)).rowCount === 0 ? ASK_AT_THE_END_EVERY_MS : ASK_EVERY_MS);
+  }
   const seconds = (performance.now() - startedMs) / 1000;
   const usage = daemon.usage();
   await daemon.stop();

@@ -4,7 +4,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { parsePostgresUrl } from "../../connectors/postgres/client/url.ts";
 import { PostgresSink } from "../../connectors/postgres/sink/sink.ts";
 import { rangesOf } from "../../connectors/postgres/source/snapshot/raw-rows.ts";
-import type { RawTable, RawTaker, RawWork } from "../../src/core/contracts/raw/raw-copy.ts";
+import type { RawTable, RawTaker, RawWork, RawWriter } from "../../src/core/contracts/raw/raw-copy.ts";
 import type { FirstCopy } from "../../src/core/contracts/log-admin.ts";
 import { abortOf } from "../../src/core/clock.ts";
 import { abortedError, findMillraceError } from "../../src/core/errors.ts";
@@ -13,7 +13,8 @@ import { firstVersion, tableVersion } from "../support/blocks.ts";
 import { LARGE } from "../support/large-tables.ts";
 import { createLog, never, openSource } from "../support/postgres-source.ts";
 import { tcpProxy } from "../support/proxy.ts";
-import { type FreshDatabase, freshDatabase } from "../support/services.ts";
+import { createFreshDatabase } from "../support/fresh-database.ts";
+import { type FreshDatabase, freshDatabase, ownPostgres } from "../support/services.ts";
 
 const ROWS = 40_000;
 /** Some 20 MB. */
@@ -216,6 +217,31 @@ test("after another process has taken over, no part is committed, and none stand
   writer.close();
   expect(await idsIn(database)).toEqual([1]);
   await next.verify(timeout());
+});
+
+test("parts that a crash of the target takes back are missed, also by a session that is opened after it; settled parts stay", async () => {
+  // Commits that do not wait reach the disk with the next one that does.
+  await using server = await ownPostgres({ settings: { wal_writer_delay: "10s", autovacuum: "off" } });
+  await using database = await createFreshDatabase(server);
+  const sink = await opened(database.url);
+  const writePart = async (id: number): Promise<RawWriter> => {
+    const writer = await sink.raw.writer(timeout());
+    await writer.write(workOf([id]), timeout());
+    await writer.commit(timeout());
+    return writer;
+  };
+  const first = await writePart(1);
+  await first.settle(timeout());
+  first.close();
+  (await writePart(2)).close();
+  await server.kill();
+  await server.start();
+  expect(await idsIn(database)).toEqual([1]);
+  const late = await sink.raw.writer(timeout());
+  await expect(late.settle(timeout())).rejects.toMatchObject({ code: expect.stringMatching(/^MR31/) });
+  await sink.open(1, timeout());
+  (await writePart(3)).close();
+  expect(await idsIn(database)).toEqual([1, 3]);
 });
 
 test("if the answer to a commit is lost, the sink goes on behind it, whatever became of the part", async () => {

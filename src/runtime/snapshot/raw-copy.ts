@@ -57,7 +57,7 @@ export async function copyRaw(
     const open = async (): Promise<Sessions> => await openBoth(target, rows, columns, until);
     const stamp = { table, version, commitTimeUs: BigInt(clock.now()) * 1000n };
     try {
-      const lanes = { clock, open, stamp, waiting, onPart, logger };
+      const lanes = { clock, open, stamp, waiting, onPart, logger, left: rows.partCount };
       await allLanes(lanes, Math.min(sessionCountMax, rows.partCount), until);
       logger.info({ table: table.id, rows: rowCount, parts: rows.partCount }, "table copied undecoded");
       return "copied";
@@ -107,6 +107,8 @@ interface Lanes {
   /** Parts that no lane has taken. */
   readonly waiting: number[];
   readonly onPart: (rowCount: number) => void;
+  /** Parts that are not committed. */
+  left: number;
   readonly logger: Logger;
 }
 
@@ -128,7 +130,8 @@ async function allLanes(lanes: Lanes, count: number, signal: AbortSignal): Promi
 }
 
 /** Sessions that take one part after the other; after a failure they are opened again. */
-async function oneLane({ clock, open, stamp, waiting, onPart, logger }: Lanes, signal: AbortSignal): Promise<void> {
+async function oneLane(lanes: Lanes, signal: AbortSignal): Promise<void> {
+  const { clock, open, stamp, waiting, onPart, logger } = lanes;
   const held: { sessions: Sessions | null } = { sessions: null };
   const onRetry = (error: unknown): void => {
     logger.warn({ table: stamp.table.id, error }, "a part of the copy failed and is retried");
@@ -151,6 +154,7 @@ async function oneLane({ clock, open, stamp, waiting, onPart, logger }: Lanes, s
       };
       await retryStep(clock, write, onRetry, signal);
       await held.sessions?.writer.commit(signal);
+      if (--lanes.left === 0) await held.sessions?.writer.settle(signal);
       onPart(rowCount);
     }
   } finally {

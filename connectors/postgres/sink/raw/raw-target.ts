@@ -12,6 +12,9 @@ import { binaryStamp } from "../write/stamp.ts";
 import { rawColumns } from "./raw-columns.ts";
 import { StampedRows } from "./stamped-rows.ts";
 
+/** A part's commit does not wait for the disk: while it did, its sessions did nothing. `settle` waits for all. */
+const NOT_WAITING = "SET LOCAL synchronous_commit = off";
+
 /** The sink's fence: what the target holds if no other process has written. */
 export interface Fence {
   readonly name: string;
@@ -72,7 +75,7 @@ class PostgresRawWriter implements RawWriter {
     let failure: unknown;
     let rows: StampedRows | undefined;
     try {
-      const sql = `BEGIN; ${expectLease(fence.name, fence.lease())}; ${target.copyDirect(true)}`;
+      const sql = `BEGIN; ${NOT_WAITING}; ${expectLease(fence.name, fence.lease())}; ${target.copyDirect(true)}`;
       const copy = await this.#session.copyIn(sql, signal);
       // The source would read on, for nothing.
       copy.ended.catch((error: unknown) => {
@@ -91,21 +94,31 @@ class PostgresRawWriter implements RawWriter {
     }
   }
 
+  /** The target's log has one order: what was committed before is durable with it. If that is lost, the count is another. */
+  async settle(signal: AbortSignal): Promise<void> {
+    await this.#count("BEGIN; ", signal);
+  }
+
   /** Invariant 6: the part becomes visible only if this process still is the one writer. */
   async commit(signal: AbortSignal): Promise<void> {
-    const { fence } = this.#parts;
-    using _ = await this.#turn.take(signal);
-    try {
-      await this.#session.query(`${countStep(fence.name, fence.lease(), fence.steps())}; COMMIT`, signal);
-      fence.counted();
-    } catch (error) {
-      this.close();
-      throw withoutRow(sinkError(error, "committing a part of a copy"));
-    }
+    await this.#count("", signal);
     failpoint("postgres-sink.part-committed");
   }
 
   close(): void {
     this.#session.close();
+  }
+
+  async #count(begin: "BEGIN; " | "", signal: AbortSignal): Promise<void> {
+    const { fence } = this.#parts;
+    using _ = await this.#turn.take(signal);
+    try {
+      const count = countStep(fence.name, fence.lease(), fence.steps());
+      await this.#session.query(`${begin}${count}; COMMIT`, signal);
+      fence.counted();
+    } catch (error) {
+      this.close();
+      throw withoutRow(sinkError(error, "committing a part of a copy"));
+    }
   }
 }

@@ -58,9 +58,12 @@ export interface RawWriter {
    */
   write(work: RawWork, signal: AbortSignal): Promise<number>;
   /**
-   * Makes the written part durable, behind the sink's fence. After a failure it is unknown whether the part is durable.
+   * Commits the written part, behind the sink's fence; `settle` makes it durable. After a failure it is unknown whether the part
+   * is there.
    */
   commit(signal: AbortSignal): Promise<void>;
+  /** All parts that were committed, by any writer of the sink, are durable when it resolves. Fails if one of them is lost. */
+  settle(signal: AbortSignal): Promise<void>;
   /** Abandons what is not durable. */
   close(): void;
 }
