@@ -16,15 +16,21 @@ export interface LoadTarget extends AsyncDisposable {
   prepare(backlog: Backlog): Promise<void>;
   /** Whether the row of `mark` with this name is in Millrace's place. */
   hasMark(name: string, backlog: Backlog): Promise<boolean>;
-  /** Loads the work's resulting rows from memory, and returns the seconds. */
-  load(work: Work, backlog: Backlog): Promise<number>;
+  /** Loads the work's resulting rows from memory. */
+  load(work: Work, backlog: Backlog): Promise<Loaded>;
   /** Rows of `orders` in Millrace's place and in the peer's; while no daemon runs. */
   count(): Promise<{ readonly own: number; readonly peer: number }>;
 }
 
+export interface Loaded {
+  readonly seconds: number;
+  /** Processor time of the peer, and of the target's server; absent: not measured. */
+  readonly cpuSeconds?: { readonly peer: number; readonly server: number };
+}
+
 interface Round {
   readonly own: Replayed;
-  readonly peerSeconds: number;
+  readonly peer: Loaded;
 }
 
 export async function againstLoad(
@@ -45,12 +51,12 @@ export async function againstLoad(
       const mark = `end-${round}-${kind}`;
       await backlog.write(work, mark);
       const ownFirst = round % 2 === 1;
-      let peerSeconds = ownFirst ? Number.NaN : await target.load(work, backlog);
+      const before = ownFirst ? null : await target.load(work, backlog);
       const own = await backlog.replay(() => target.hasMark(mark, backlog), target.serverPid);
-      if (ownFirst) peerSeconds = await target.load(work, backlog);
-      done.push({ own, peerSeconds });
+      const peer = before ?? (await target.load(work, backlog));
+      done.push({ own, peer });
       const rate = (seconds: number): string => Math.round(rowCount / seconds).toLocaleString("en");
-      log(`${name} ${kind}: millrace ${rate(own.seconds)} rows/s, ${target.peer} ${rate(peerSeconds)}`);
+      log(`${name} ${kind}: millrace ${rate(own.seconds)} rows/s, ${target.peer} ${rate(peer.seconds)}`);
     }
   }
   const counted = await target.count();
@@ -73,8 +79,10 @@ function report(
   const hasServer = serverPid !== undefined;
   let memoryMiB = 0;
   for (const [kind, done] of rounds) {
+    const us = (seconds: readonly number[]): number => (median(seconds) * 1e6) / rowCount;
     const usPerRow = (figure: "walsenderSeconds" | "daemonSeconds" | "serverSeconds"): number =>
-      (median(done.map(({ own }) => own[figure])) * 1e6) / rowCount;
+      us(done.map(({ own }) => own[figure]));
+    const peerCpu = done.flatMap(({ peer: { cpuSeconds } }) => cpuSeconds ?? []);
     lines.push({
       work: kind,
       who: "millrace",
@@ -88,9 +96,17 @@ function report(
     lines.push({
       work: kind,
       who: peer,
-      figures: { "rows/s": median(done.map(({ peerSeconds }) => rowCount / peerSeconds)) },
+      figures: {
+        "rows/s": median(done.map((round) => rowCount / round.peer.seconds)),
+        ...(peerCpu.length === 0
+          ? {}
+          : {
+              "client µs/row": us(peerCpu.map((cpu) => cpu.peer)),
+              "server µs/row": us(peerCpu.map((cpu) => cpu.server)),
+            }),
+      },
     });
-    const value = median(done.map(({ own, peerSeconds }) => peerSeconds / own.seconds));
+    const value = median(done.map((round) => round.peer.seconds / round.own.seconds));
     ratios.push({ what: `${kind}, millrace / ${peer}`, value, target: wanted, atLeast: true });
     memoryMiB = Math.max(memoryMiB, ...done.map(({ own }) => own.memoryMiB));
   }

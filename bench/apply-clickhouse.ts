@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type ClickHouseClient, ClickHouseLogLevel, createClient } from "@clickhouse/client";
 import { clickhouse } from "../scripts/services/clickhouse.ts";
 import type { RunningService } from "../scripts/services/service.ts";
-import { againstLoad, type LoadTarget } from "./against-load.ts";
+import { againstLoad, type Loaded, type LoadTarget } from "./against-load.ts";
 import type { Backlog, Work } from "./backlog.ts";
 import { rowsOf } from "./orders.ts";
 import type { BenchOptions, BenchReport } from "./report.ts";
@@ -61,7 +61,7 @@ class ClickhouseTarget implements LoadTarget {
     return (await this.#count(`public.mark WHERE name = '${name}'`)) > 0;
   }
 
-  async load(work: Work, { source }: Backlog): Promise<number> {
+  async load(work: Work, { source }: Backlog): Promise<Loaded> {
     const batches: object[][] = [[]];
     const version = { _millrace_version: this.#version++ };
     for await (const row of rowsOf(source, work)) {
@@ -77,7 +77,7 @@ class ClickhouseTarget implements LoadTarget {
         clickhouse_settings: { async_insert: 0, date_time_input_format: "best_effort" },
       });
     }
-    return (performance.now() - startedMs) / 1000;
+    return { seconds: (performance.now() - startedMs) / 1000 };
   }
 
   async count(): Promise<{ own: number; peer: number }> {

@@ -21,7 +21,7 @@ import {
   VARCHAR,
 } from "@duckdb/node-api";
 import { parseLsn } from "../connectors/postgres/source/log/lsn.ts";
-import { againstLoad, type LoadTarget } from "./against-load.ts";
+import { againstLoad, type Loaded, type LoadTarget } from "./against-load.ts";
 import type { Backlog, Work } from "./backlog.ts";
 import { rowsOf } from "./orders.ts";
 import type { BenchOptions, BenchReport } from "./report.ts";
@@ -111,7 +111,7 @@ export class DuckdbTarget implements LoadTarget {
     return false;
   }
 
-  async load(work: Work, { source }: Backlog): Promise<number> {
+  async load(work: Work, { source }: Backlog): Promise<Loaded> {
     const connection = this.#connection!;
     const chunks: DuckDBValue[][][] = [];
     let rows: (readonly Text[])[] = [];
@@ -139,7 +139,7 @@ export class DuckdbTarget implements LoadTarget {
       await connection.run("delete from stage");
       await connection.run("commit");
     }
-    return (performance.now() - startedMs) / 1000;
+    return { seconds: (performance.now() - startedMs) / 1000 };
   }
 
   async count(): Promise<{ own: number; peer: number }> {

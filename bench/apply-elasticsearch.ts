@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fieldOf, parsed, SearchClient, type Answer } from "../connectors/elasticsearch/http.ts";
 import { elasticsearch } from "../scripts/services/elasticsearch.ts";
 import type { RunningService } from "../scripts/services/service.ts";
-import { againstLoad, type LoadTarget } from "./against-load.ts";
+import { againstLoad, type Loaded, type LoadTarget } from "./against-load.ts";
 import type { Backlog, Work } from "./backlog.ts";
 import { rowsOf } from "./orders.ts";
 import type { BenchOptions, BenchReport } from "./report.ts";
@@ -64,7 +64,7 @@ class SearchTarget implements LoadTarget {
     return status === 200;
   }
 
-  async load(work: Work, { source }: Backlog): Promise<number> {
+  async load(work: Work, { source }: Backlog): Promise<Loaded> {
     const bodies: Buffer[] = [];
     let lines: string[] = [];
     let length = 0;
@@ -83,7 +83,7 @@ class SearchTarget implements LoadTarget {
       for (let body = bodies.shift(); body !== undefined; body = bodies.shift()) await this.#bulk(body);
     };
     await Promise.all(Array.from({ length: UNDER_WAY }, send));
-    return (performance.now() - startedMs) / 1000;
+    return { seconds: (performance.now() - startedMs) / 1000 };
   }
 
   async #bulk(body: Buffer): Promise<void> {

@@ -7,7 +7,7 @@ import { connect } from "node:net";
 import { Redis } from "ioredis";
 import { redis } from "../scripts/services/redis.ts";
 import type { RunningService } from "../scripts/services/service.ts";
-import { againstLoad, type LoadTarget } from "./against-load.ts";
+import { againstLoad, type Loaded, type LoadTarget } from "./against-load.ts";
 import type { Backlog, Work } from "./backlog.ts";
 import { rowsOf } from "./orders.ts";
 import type { BenchOptions, BenchReport } from "./report.ts";
@@ -54,7 +54,7 @@ class RedisTarget implements LoadTarget {
     return (await this.#client.exists(`public:mark:${name}`)) === 1;
   }
 
-  async load(work: Work, { source }: Backlog): Promise<number> {
+  async load(work: Work, { source }: Backlog): Promise<Loaded> {
     const chunks: Buffer[] = [];
     let parts: string[] = [];
     let length = 0;
@@ -68,7 +68,7 @@ class RedisTarget implements LoadTarget {
       length = 0;
     }
     chunks.push(Buffer.from(parts.join("")));
-    return await this.#send(chunks, work.rowCount);
+    return { seconds: await this.#send(chunks, work.rowCount) };
   }
 
   async #send(chunks: readonly Buffer[], replyCount: number): Promise<number> {

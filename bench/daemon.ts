@@ -63,6 +63,13 @@ export class MeasuredDaemon implements AsyncDisposable {
     return new DaemonClient({ url: `sqlite:${join(this.folder, ".millrace", `${name}.db`)}` });
   }
 
+  /** Of the running daemon. */
+  get pid(): number {
+    const pid = this.#child?.pid;
+    if (pid === undefined) throw new Error("no daemon runs");
+    return pid;
+  }
+
   get running(): boolean {
     return this.#child !== null;
   }

@@ -11,6 +11,9 @@ const STORED = z.object({
 export class OpenTransaction {
   #version: bigint | null = null;
   #counts = new Map<string, number>();
+  /** The table of the last change, and how many of it are not in `#counts` yet. */
+  #lastId = "";
+  #lastCount = 0;
   #total = 0;
   /** Its name in the format's records, and when it was committed. */
   id = "";
@@ -38,6 +41,7 @@ export class OpenTransaction {
 
   /** Changes of each table, by its id. */
   get counts(): ReadonlyMap<string, number> {
+    this.#settle();
     return this.#counts;
   }
 
@@ -49,25 +53,36 @@ export class OpenTransaction {
   get text(): string {
     if (this.#version === null) return "";
     const { id, timeMs } = this;
-    return JSON.stringify({ version: String(this.#version), counts: Object.fromEntries(this.#counts), id, timeMs });
+    return JSON.stringify({ version: String(this.#version), counts: Object.fromEntries(this.counts), id, timeMs });
   }
 
   add(version: bigint, tableId: string): void {
     this.#version = version;
     this.#total++;
-    this.#counts.set(tableId, (this.#counts.get(tableId) ?? 0) + 1);
+    if (tableId !== this.#lastId) {
+      this.#settle();
+      this.#lastId = tableId;
+    }
+    this.#lastCount++;
+  }
+
+  #settle(): void {
+    if (this.#lastCount === 0) return;
+    this.#counts.set(this.#lastId, (this.#counts.get(this.#lastId) ?? 0) + this.#lastCount);
+    this.#lastCount = 0;
   }
 
   end(): void {
     this.#version = null;
     this.#counts = new Map();
+    this.#lastCount = 0;
     this.#total = 0;
   }
 
   copy(): OpenTransaction {
     const copied = new OpenTransaction("");
     copied.#version = this.#version;
-    copied.#counts = new Map(this.#counts);
+    copied.#counts = new Map(this.counts);
     copied.#total = this.#total;
     copied.id = this.id;
     copied.timeMs = this.timeMs;

@@ -168,12 +168,18 @@ export class KafkaSink implements Sink, TargetPresence {
   }
 
   async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
-    const { topics } = this.#ours(signal);
+    const { topics, writer } = this.#ours(signal);
     const changes = this.#written;
     const nowMs = this.#clock.now();
     const records = new StepRecords(this.#buffers, nowMs);
     const transaction = this.#transaction.copy();
-    const to: StepTarget = { records, topics, transaction, nowMs };
+    const flush = async (): Promise<void> => {
+      const { batches, release } = records.part();
+      await writer.send(batches, release, signal);
+      // What was sent leaves the process in later turns of the event loop.
+      await new Promise<void>((resolve) => this.#clock.later(resolve));
+    };
+    const to: StepTarget = { records, topics, transaction, nowMs, flush };
     try {
       this.#addSchemas(records, topics);
       await changes.add(step, to, outcome);
@@ -188,8 +194,6 @@ export class KafkaSink implements Sink, TargetPresence {
       this.#newSchemas.clear();
     } catch (error) {
       throw await this.#failed(isUnknownTopic(error) ? topicsLost() : error, signal);
-    } finally {
-      this.#buffers.release();
     }
   }
 
@@ -278,7 +282,9 @@ export class KafkaSink implements Sink, TargetPresence {
     const place = topics.get(this.#checkpointTopic);
     for (const { key, value } of checkpoint.records(next)) records.own(place, key, value);
     failpoint("kafka.before-transaction");
-    await writer.write(records.batches, signal);
+    const { batches, release } = records.part();
+    await writer.send(batches, release, signal);
+    await writer.commit(signal);
     failpoint("kafka.after-transaction");
     this.#last = next;
   }

@@ -3,7 +3,8 @@ import { ByteWriter } from "../../src/core/bytes.ts";
 import type { Outcome } from "../../src/core/contracts/sink.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import { DELETE, type Step, type TableWrites, type TruncateInLog } from "../../src/core/model/batch.ts";
-import { inCommitOrder, type RowsStep, transactionOf } from "../kit/ordered-changes.ts";
+import { CommitWalk, type RowsStep } from "../kit/ordered-changes.ts";
+import { type Block, OP_READ } from "../../src/core/model/block.ts";
 import { kafkaError } from "./errors.ts";
 import { type Barrier, type Format, Inexpressible, type Place } from "./formats/format.ts";
 import { topicOf, transactionTopic } from "./names.ts";
@@ -20,7 +21,13 @@ export interface StepTarget {
   readonly topics: Topics;
   readonly transaction: OpenTransaction;
   readonly nowMs: number;
+  /** Sends what `records` has, as a part of the step's transaction. */
+  readonly flush: () => Promise<void>;
 }
+
+/** The broker stores a part of so many bytes while the next one is made; and looks at them after so many changes. */
+const PART_BYTES = 2 * 1024 * 1024;
+const LOOK_EVERY = 256;
 
 /** What the log says of a change's transaction. */
 type InLog = Omit<TruncateInLog, "index">;
@@ -30,6 +37,7 @@ export class StepChanges {
   readonly #format: Format;
   readonly #key = new ByteWriter(4 * 1024);
   readonly #value = new ByteWriter();
+  readonly #origin = new Origin();
   readonly #place: Place = { nowMs: 0, isMoved: false, transaction: null };
 
   constructor(settings: ChangeSettings, format: Format) {
@@ -62,15 +70,20 @@ export class StepChanges {
   async #addRows(step: RowsStep, to: StepTarget, outcome: Outcome): Promise<void> {
     const usable = new Map(step.tables.map(({ table }) => [table, this.#usable(table, to)]));
     const refused: { readonly writes: TableWrites; readonly entry: number; readonly error: MillraceError }[] = [];
-    inCommitOrder(step, (writes, entry, isMoved) => {
-      const version = transactionOf(writes, entry);
+    const origin = this.#origin;
+    origin.begin();
+    const walk = new CommitWalk(step);
+    const visit = (writes: TableWrites, entry: number, isMoved: boolean): void => {
+      origin.look(writes, entry);
+      const version = origin.isRead ? null : origin.version;
       this.#between(version, to);
       this.#place.isMoved = isMoved;
       this.#place.transaction = null;
-      if (version !== null) this.#count(version, writes.table.id, logOf(writes, entry), to);
+      if (version !== null) this.#count(version, writes.table.id, origin.log, to);
       const error = this.#change(writes, entry, usable.get(writes.table)!, to);
       if (error !== null) refused.push({ writes, entry, error });
-    });
+    };
+    while (walk.visit(LOOK_EVERY, visit)) if (to.records.byteCount >= PART_BYTES) await to.flush();
     for (const { writes, entry, error } of refused) await outcome.poison(writes, entry, error);
   }
 
@@ -120,7 +133,7 @@ export class StepChanges {
       return kafkaError("MR3515", "poison", what);
     }
     const headers = format.headers(writes, entry);
-    const timeMs = Number(logOf(writes, entry).commitTimeUs / 1000n);
+    const { timeMs } = this.#origin;
     if (!records.add(usable, key.view(), value.view(), headers, timeMs)) {
       const what = `a row of ${writes.table.id} is larger than max.message.bytes of its topic`;
       return kafkaError("MR3508", "poison", what);
@@ -137,8 +150,37 @@ export class StepChanges {
   }
 }
 
-function logOf({ blocks, block, row }: TableWrites, entry: number): InLog {
-  const { transactions, tx } = blocks[block[entry]!]!;
-  const of = tx[row[entry]!]!;
-  return { commitTimeUs: transactions.commitTimeUs[of]!, xid: transactions.xid[of]!, origin: transactions.origins[of] };
+/** Of a change: the changes of a transaction follow each other, and its large integers cost more than all else of a row. */
+class Origin {
+  #block: Block | null = null;
+  #tx = 0;
+  #isOfNone = false;
+  version = 0n;
+  timeMs = 0;
+  log: InLog = { commitTimeUs: 0n, xid: 0, origin: undefined };
+  /** The row was read, and is of no transaction. */
+  isRead = false;
+
+  /** Another step may have the same blocks, with others in them. */
+  begin(): void {
+    this.#block = null;
+  }
+
+  look({ blocks, block, row }: TableWrites, entry: number): void {
+    const of = blocks[block[entry]!]!;
+    const tx = of.tx[row[entry]!]!;
+    if (of !== this.#block || tx !== this.#tx) this.#take(of, tx);
+    this.isRead = this.#isOfNone || of.op[row[entry]!] === OP_READ;
+  }
+
+  #take(block: Block, tx: number): void {
+    const { transactions } = block;
+    this.#block = block;
+    this.#tx = tx;
+    this.#isOfNone = transactions.commit[tx] === 0n;
+    this.version = transactions.version[tx]!;
+    const commitTimeUs = transactions.commitTimeUs[tx]!;
+    this.timeMs = Number(commitTimeUs / 1000n);
+    this.log = { commitTimeUs, xid: transactions.xid[tx]!, origin: transactions.origins[tx] };
+  }
 }

@@ -8,10 +8,11 @@ import type { UsableTopic } from "./topics.ts";
 
 /** Larger than what a record has beside key, value and headers. */
 const RECORD_EXTRA_BYTES = 64;
-/** A buffer that a large step made larger than this is not kept, nor more than so many. */
-const KEPT_BYTES_MAX = 1024 * 1024;
+/** So many buffers are kept, none that a large record made larger than a batch. */
 const KEPT_COUNT_MAX = 32;
 const FIRST_BYTES = 16 * 1024;
+/** Somewhat more than a batch may have by Kafka's default. */
+const KEPT_BYTES_MAX = 1024 * 1024 + 64 * 1024;
 
 interface InTopic {
   readonly usable: UsableTopic;
@@ -22,31 +23,50 @@ interface InTopic {
 /** Memory that steps share. */
 export class RecordBuffers {
   readonly #free: ByteWriter[] = [];
-  readonly #used: ByteWriter[] = [];
 
   take(): ByteWriter {
-    const taken = this.#free.pop() ?? new ByteWriter(FIRST_BYTES);
-    this.#used.push(taken);
-    return taken;
+    return this.#free.pop() ?? new ByteWriter(FIRST_BYTES, KEPT_BYTES_MAX);
   }
 
-  /** The step's records were sent, or given up. */
-  release(): void {
-    for (const one of this.#used) {
+  give(buffers: readonly ByteWriter[]): void {
+    for (const one of buffers) {
       if (this.#free.length < KEPT_COUNT_MAX && one.bytes.length <= KEPT_BYTES_MAX) this.#free.push(one);
     }
-    this.#used.length = 0;
   }
+}
+
+/** Records that are sent together. */
+export interface RecordsPart {
+  readonly batches: readonly TopicBatches[];
+  /** The brokers have them. */
+  readonly release: () => void;
 }
 
 export class StepRecords {
   readonly #buffers: RecordBuffers;
   readonly #timeMs: number;
-  readonly #topics = new Map<string, InTopic>();
+  #topics = new Map<string, InTopic>();
+  #used: ByteWriter[] = [];
+  #byteCount = 0;
 
   constructor(buffers: RecordBuffers, timeMs: number) {
     this.#buffers = buffers;
     this.#timeMs = timeMs;
+  }
+
+  /** About as much as `part` would take. */
+  get byteCount(): number {
+    return this.#byteCount;
+  }
+
+  /** Takes what was added since the last part. */
+  part(): RecordsPart {
+    const batches = this.#batches;
+    const used = this.#used;
+    this.#topics = new Map();
+    this.#used = [];
+    this.#byteCount = 0;
+    return { batches, release: () => this.#buffers.give(used) };
   }
 
   /** False if the record is too large for its topic. */
@@ -64,7 +84,7 @@ export class StepRecords {
     for (let partition = 0; partition < count; partition++) this.#put(usable, partition, key, value, headers, timeMs);
   }
 
-  get batches(): readonly TopicBatches[] {
+  get #batches(): readonly TopicBatches[] {
     return [...this.#topics.values()].map(({ usable: { name, topic }, partitions }) => ({
       name,
       topic,
@@ -86,9 +106,12 @@ export class StepRecords {
     const batches = this.#batchesOf(usable, partition);
     let batch = batches.at(-1);
     if (batch === undefined || batch.byteCount + byteCount > usable.batchBytesMax) {
-      batch = new RecordBatch(this.#buffers.take());
+      const buffer = this.#buffers.take();
+      this.#used.push(buffer);
+      batch = new RecordBatch(buffer);
       batches.push(batch);
     }
+    this.#byteCount += byteCount;
     batch.add(key, value, headers, timeMs);
     return true;
   }

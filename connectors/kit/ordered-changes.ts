@@ -6,22 +6,46 @@ import { isRead } from "../../src/core/targets/history.ts";
 
 export type RowsStep = Extract<Step, { readonly kind: "rows" }>;
 
+type Visit = (writes: TableWrites, entry: number, isMoved: boolean) => void;
+
 /** A change of the key is a delete under the old key, and then what comes under the new one: both `isMoved`. */
-export function inCommitOrder(
-  { tables, order }: RowsStep,
-  visit: (writes: TableWrites, entry: number, isMoved: boolean) => void,
-): void {
-  const next = new Uint32Array(tables.length);
-  let isVisited = false;
-  for (const table of order ?? []) {
-    const writes = tables[table]!;
-    const entry = next[table]!++;
-    if (isVisited) isVisited = false;
-    else if (isMove(writes, entry)) {
-      visit(writes, entry + 1, true);
-      visit(writes, entry, true);
-      isVisited = true;
-    } else visit(writes, entry, false);
+export function inCommitOrder(step: RowsStep, visit: Visit): void {
+  new CommitWalk(step).visit(Number.POSITIVE_INFINITY, visit);
+}
+
+/** The same in parts. */
+export class CommitWalk {
+  readonly #tables: RowsStep["tables"];
+  readonly #order: Uint16Array;
+  /** By table, its next entry. */
+  readonly #next: Uint32Array;
+  #at = 0;
+  #isVisited = false;
+
+  constructor({ tables, order = new Uint16Array() }: RowsStep) {
+    this.#tables = tables;
+    this.#order = order;
+    this.#next = new Uint32Array(tables.length);
+  }
+
+  /** Visits about so many entries more; false: these were the last. */
+  visit(count: number, visit: Visit): boolean {
+    const tables = this.#tables;
+    const order = this.#order;
+    const next = this.#next;
+    const end = Math.min(this.#at + count, order.length);
+    for (let i = this.#at; i < end; i++) {
+      const writes = tables[order[i]!]!;
+      const entry = next[order[i]!]!++;
+      if (this.#isVisited) this.#isVisited = false;
+      else if (isMove(writes, entry)) {
+        visit(writes, entry + 1, true);
+        visit(writes, entry, true);
+        this.#isVisited = true;
+      } else visit(writes, entry, false);
+    }
+    this.#at = end;
+    return end < order.length;
   }
 }
 

@@ -2,9 +2,12 @@
 export class ByteWriter {
   bytes: Buffer;
   length = 0;
+  readonly #doubledMax: number;
 
-  constructor(capacity = 64 * 1024) {
+  /** `doubledMax`: up to this capacity it grows to the double; beyond, only to what is needed. */
+  constructor(capacity = 64 * 1024, doubledMax = Number.POSITIVE_INFINITY) {
     this.bytes = Buffer.allocUnsafeSlow(capacity);
+    this.#doubledMax = doubledMax;
   }
 
   /** Makes room for `count` more bytes; call it once per cell, then write through `bytes` and `length`. */
@@ -48,7 +51,7 @@ export class ByteWriter {
   }
 
   #grow(needed: number): void {
-    const bytes = Buffer.allocUnsafeSlow(Math.max(needed, this.bytes.length * 2));
+    const bytes = Buffer.allocUnsafeSlow(Math.max(needed, Math.min(this.bytes.length * 2, this.#doubledMax)));
     bytes.set(this.bytes.subarray(0, this.length));
     this.bytes = bytes;
   }

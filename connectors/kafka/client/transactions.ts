@@ -10,8 +10,11 @@ import type { Compression, ProducerIdentity, RecordBatch } from "./record-batch.
 
 /** How long a transaction may last before the broker aborts it: the limit of a broker's default settings is 15 minutes. */
 const TRANSACTION_MS_MAX = 60_000;
-/** Requests to one broker that wait for their answers; a broker keeps the order of five. */
-const IN_FLIGHT_MAX = 5;
+/**
+ * Requests to one broker that wait for their answers: it works on one, and the next is there when it has done so. Their
+ * memory is in use until then.
+ */
+const IN_FLIGHT_MAX = 2;
 const REQUEST_BYTES = 4 * 1024 * 1024;
 /** The broker still writes the end of the transaction before: a matter of milliseconds. */
 const STILL_ENDING = new Set(["CONCURRENT_TRANSACTIONS", "COORDINATOR_LOAD_IN_PROGRESS"]);
@@ -37,6 +40,10 @@ export class TransactionalWriter {
   readonly #compression: Compression;
   /** By topic id, the next sequence number of each partition. */
   readonly #sequences = new Map<string, Int32Array>();
+  /** By topic id, the partitions of the open transaction. */
+  readonly #announced = new Map<string, ReadonlySet<number>>();
+  /** By broker, the requests without an answer, and those that failed. */
+  readonly #flying = new Map<number, Set<Promise<void>>>();
 
   private constructor(
     cluster: Cluster,
@@ -69,8 +76,14 @@ export class TransactionalWriter {
     });
   }
 
-  /** All of it in one transaction. When this resolves, readers of committed records see it; when it rejects, they may. */
+  /** All of it in one transaction: see `commit`. */
   async write(topics: readonly TopicBatches[], signal: AbortSignal): Promise<void> {
+    await this.send(topics, () => undefined, signal);
+    await this.commit(signal);
+  }
+
+  /** A part of a transaction, which begins with the first one. `onStored`: the brokers have it. */
+  async send(topics: readonly TopicBatches[], onStored: () => void, signal: AbortSignal): Promise<void> {
     await this.#announce(topics, signal);
     const byLeader = new Map<number, SentBatch[]>();
     for (const { name, topic, batches } of topics) {
@@ -83,17 +96,27 @@ export class TransactionalWriter {
         else ofLeader.push({ name, partition, bytes });
       }
     }
-    await Promise.all([...byLeader].map(([leader, sent]) => this.#produce(leader, sent, signal)));
+    const sent = await Promise.all([...byLeader].map(([leader, of]) => this.#produce(leader, of, signal)));
+    Promise.all(sent.flat()).then(onStored, () => undefined);
+  }
+
+  /** Ends the transaction. When this resolves, readers of committed records see it; when it rejects, they may. */
+  async commit(signal: AbortSignal): Promise<void> {
+    await Promise.all([...this.#flying.values()].flatMap((flying) => [...flying]));
     const { producerId, producerEpoch } = this.#producer;
     const end = [this.#id, producerId, producerEpoch, true];
     await about(this.#id, this.#cluster.request("EndTxn", this.#coordinator, signal, ...end));
+    this.#announced.clear();
   }
 
   async #announce(topics: readonly TopicBatches[], signal: AbortSignal): Promise<void> {
-    const announced = topics.map(({ name, batches }) => ({
-      name,
-      partitions: [...new Set(batches.map(({ partition }) => partition))],
-    }));
+    const announced = topics.flatMap(({ name, topic, batches }) => {
+      const known = this.#announced.get(topic.id) ?? new Set();
+      const partitions = [...new Set(batches.map(({ partition }) => partition))].filter((one) => !known.has(one));
+      this.#announced.set(topic.id, new Set([...known, ...partitions]));
+      return partitions.length === 0 ? [] : [{ name, partitions }];
+    });
+    if (announced.length === 0) return;
     const transaction = { transactionalId: this.#id, ...this.#producer, verifyOnly: false, topics: announced };
     await whileBusy(this.#clock, signal, STILL_ENDING, () =>
       this.#cluster.request("AddPartitionsToTxn", this.#coordinator, signal, [transaction]),
@@ -113,20 +136,26 @@ export class TransactionalWriter {
     return sequence;
   }
 
-  /** A request has at most one batch for each partition. Batches of a partition go in their order. */
-  async #produce(leader: number, sent: readonly SentBatch[], signal: AbortSignal): Promise<void> {
+  /**
+   * A request has at most one batch for each partition. Batches of a partition go in their order. Resolves when the last
+   * request has left, to the requests.
+   */
+  async #produce(leader: number, sent: readonly SentBatch[], signal: AbortSignal): Promise<readonly Promise<void>[]> {
     const send = await this.#cluster.sender(leader, signal);
-    const flying = new Set<Promise<unknown>>();
+    const flying = this.#flying.get(leader) ?? new Set();
+    this.#flying.set(leader, flying);
+    const all: Promise<void>[] = [];
     for (const batches of inRequests(sent)) {
-      if (flying.size >= IN_FLIGHT_MAX) await Promise.race(flying);
+      while (flying.size >= IN_FLIGHT_MAX) await Promise.race(flying);
       const answered = send(this.#id, batches);
+      all.push(answered);
       flying.add(answered);
       answered.then(
         () => flying.delete(answered),
         () => undefined,
       );
     }
-    await Promise.all(flying);
+    return all;
   }
 }
 

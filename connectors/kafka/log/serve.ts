@@ -73,7 +73,7 @@ export async function serve(
       const records = new StepRecords(new RecordBuffers(), clock.now());
       const usable = topics.get(names.answers);
       for (const part of partsOf(message, usable.batchBytesMax)) records.own(usable, Buffer.from(key), part);
-      await writer.write(records.batches, until);
+      await writer.write(records.part().batches, until);
     };
     const one = async ({ id: key, call }: Request): Promise<void> => {
       await write(key, await answering.answer(call, until));

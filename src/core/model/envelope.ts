@@ -92,15 +92,33 @@ function write(out: ByteWriter, block: Block, row: number, op: number, after: nu
   const unchangedCount = writeTuple(out, table, names, block.bytes, after, false);
   append(out, UNCHANGED);
   if (unchangedCount > 0) writeUnchanged(out, names);
+  const position = context.recordPosition?.(block, row);
+  if (position === undefined && op !== OP_READ && texts.tail !== null && texts.names === names) append(out, texts.tail);
+  else writeTail(out, texts, names, op === OP_READ ? SNAPSHOT : NO_SNAPSHOT, position, context);
+  out.ascii(String(block.index[row]!));
+  append(out, texts.end);
+}
+
+/** What is between the row and its index. The second change of a table in a transaction keeps it for those that follow. */
+function writeTail(
+  out: ByteWriter,
+  texts: TransactionTexts,
+  names: TableNames,
+  snapshot: Buffer,
+  position: bigint | undefined,
+  context: EnvelopeContext,
+): void {
+  const at = out.length;
   append(out, texts.version);
   append(out, names.schema);
   append(out, texts.origin);
   append(out, names.source);
-  append(out, op === OP_READ ? SNAPSHOT : NO_SNAPSHOT);
-  writePosition(out, "lsn", context.recordPosition?.(block, row), context);
+  append(out, snapshot);
+  writePosition(out, "lsn", position, context);
   append(out, texts.transaction);
-  out.ascii(String(block.index[row]!));
-  append(out, texts.end);
+  const isCommon = position === undefined && snapshot === NO_SNAPSHOT;
+  texts.tail = isCommon && texts.names === names ? Buffer.from(out.bytes.subarray(at, out.length)) : null;
+  texts.names = names;
 }
 
 function append(out: ByteWriter, bytes: Uint8Array): void {
@@ -123,6 +141,9 @@ interface TransactionTexts {
   /** Up to the index. */
   readonly transaction: Buffer;
   readonly end: Buffer;
+  /** Of the last change, and what `writeTail` keeps for its table. */
+  names: TableNames | null;
+  tail: Buffer | null;
 }
 
 interface TransactionKey {
@@ -184,6 +205,8 @@ function transactionTexts(block: Block, tx: number, context: EnvelopeContext): T
       writeCommitTime(out, transactions.commitTimeUs[tx]!);
       writeEnd(out, context);
     }),
+    names: null,
+    tail: null,
   };
 }
 
