@@ -3,6 +3,7 @@ import { expect } from "vitest";
 import { RunningPipeline } from "./running-pipeline.ts";
 import type { FreshDatabase } from "./services.ts";
 import type { SinkKind } from "./sink-set.ts";
+import { ThroughKafka } from "./through-kafka.ts";
 
 export type Values = readonly (readonly [native: string, values: readonly string[], ...rest: unknown[]])[];
 
@@ -39,13 +40,26 @@ async function fill(database: FreshDatabase, name: string, values: Values, isUpd
 
 /** `types`: statements that make the types of these values. */
 export async function roundTrip(values: Values, types: string, kinds: readonly SinkKind[]): Promise<void> {
-  const prepare = async (source: FreshDatabase): Promise<void> => {
+  await using pipeline = await RunningPipeline.start(beforehand(values, types), { kinds });
+  await pass(pipeline, values, kinds);
+}
+
+/** The same for sinks of a daemon that follows a log in Kafka. */
+export async function roundTripThroughKafka(values: Values, types: string, kinds: readonly SinkKind[]): Promise<void> {
+  await using through = await ThroughKafka.start(beforehand(values, types), { kinds });
+  await pass(through.applying, values, kinds);
+}
+
+function beforehand(values: Values, types: string): (source: FreshDatabase) => Promise<void> {
+  return async (source) => {
     await source.query(types);
     for (const name of ["copied", "inserted", "updated"]) await makeTable(source, name, values);
     await fill(source, "copied", values);
     await setDefaults(source);
   };
-  await using pipeline = await RunningPipeline.start(prepare, { kinds });
+}
+
+async function pass(pipeline: RunningPipeline, values: Values, kinds: readonly SinkKind[]): Promise<void> {
   const { source } = pipeline;
   await pipeline.expectEqual(["copied"]);
 
