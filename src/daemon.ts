@@ -1,6 +1,6 @@
 import { Comparing, openReports } from "./comparing.ts";
 import type { Config, OtlpConfig, SinkConfig } from "./config/config.ts";
-import { scopeOf, systemClock } from "./core/clock.ts";
+import { scopeOf, systemClock, timestamp } from "./core/clock.ts";
 import { contextOf, type EnvelopeContext } from "./core/model/envelope.ts";
 import type { Sink } from "./core/contracts/sink.ts";
 import type { Source } from "./core/contracts/source.ts";
@@ -8,7 +8,7 @@ import type { StatusDocument } from "./core/contracts/status.ts";
 import type { StateStore, StoredError } from "./core/contracts/state-store.ts";
 import type { NoticeStore } from "./core/concerns/concern.ts";
 import type { ReconcileDocument, ReconcileRequest } from "./core/contracts/reconciliation.ts";
-import { isAborted } from "./core/errors.ts";
+import { findMillraceError, isAborted } from "./core/errors.ts";
 import { TableSelection } from "./core/table-selection.ts";
 import type { Logger } from "./core/contracts/telemetry.ts";
 import { holderName, isGone } from "./holder.ts";
@@ -74,11 +74,15 @@ export async function runDaemon(config: Config, options: DaemonOptions, signal: 
     const { awaitsLease = false, logger } = options;
     const lease = await (awaitsLease ? awaitLease(parts, logger, signal) : takeLease(parts));
     try {
+      await state.ending.set(null);
       return await throughMoves(
         { clock, logger: options.logger },
         () => runWithLease(config, options, { state, lease, folder, stateError: waiting.error }, signal),
         signal,
       );
+    } catch (error) {
+      await storeEnding(redacting(opened, options.redact), error, signal);
+      throw error;
     } finally {
       await releaseLease(state, lease, options.logger);
     }
@@ -88,6 +92,14 @@ export async function runDaemon(config: Config, options: DaemonOptions, signal: 
   } finally {
     await state.close();
   }
+}
+
+/** For `status`. A state that can't be written is no reason to wait: the log has the error too. */
+async function storeEnding({ ending }: StateStore, error: unknown, signal: AbortSignal): Promise<void> {
+  const known = findMillraceError(error);
+  if (signal.aborted || known === undefined) return;
+  const { code, message, hint = null } = known;
+  await ending.set({ code, message, hint, at: timestamp(clock) }).catch(() => undefined);
 }
 
 interface Held {

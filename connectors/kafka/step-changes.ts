@@ -84,7 +84,7 @@ export class StepChanges {
       if (error !== null) refused.push({ writes, entry, error });
     };
     while (walk.visit(LOOK_EVERY, visit)) if (to.records.byteCount >= PART_BYTES) await to.flush();
-    for (const { writes, entry, error } of refused) await outcome.poison(writes, entry, error);
+    await outcome.poison(refused);
   }
 
   #usable(table: Parameters<typeof topicOf>[0], { topics }: StepTarget): UsableTopic {

@@ -57,10 +57,13 @@ function retried(error: StoredError) {
   return { ...failure(error), since: null, lastTried: error.at };
 }
 
-function* ofDaemon({ daemon, heldBy, state }: Status): Generator<Concern> {
+function* ofDaemon({ daemon, heldBy, ended, state }: Status): Generator<Concern> {
   if (heldBy !== undefined) {
     const what = `the lease is held by ${heldBy}`;
     yield concern({ kind: "daemon.elsewhere", level: "watch", what, fix: "millrace status, there" });
+  } else if (ended !== undefined) {
+    const what = "nothing is copied, because the daemon has ended";
+    yield concern({ kind: "daemon.ended", level: "act", what, ...failure(ended) });
   } else if (daemon === null) {
     const what = "nothing is copied while no daemon runs, and the source keeps its log until one does";
     yield concern({ kind: "daemon.absent", level: "act", what, fix: "millrace run (its log says why it ended)" });
@@ -71,7 +74,7 @@ function* ofDaemon({ daemon, heldBy, state }: Status): Generator<Concern> {
   }
 }
 
-function* ofSource({ source, phase }: Status): Generator<Concern> {
+function* ofSource({ source, phase, sinks }: Status): Generator<Concern> {
   const { error, up, goneBack, warnings, hints = [] } = source;
   const level = source.needsPerson ? "act" : "watch";
   if (error !== null) {
@@ -91,7 +94,11 @@ function* ofSource({ source, phase }: Status): Generator<Concern> {
   const { retainedBytes, retainedBytesMax = null } = source;
   if (retainedBytes !== null && retainedBytesMax !== null && retainedBytes >= retainedBytesMax) {
     const what = `the source keeps ${bytes(retainedBytes)} of log for Millrace; retention.bytes is ${bytes(retainedBytesMax)}`;
-    const fix = "look for the sink that is furthest behind; if none is, for a long transaction at the source";
+    const [last] = sinks.toSorted((a, b) => (b.lagBytes ?? 0) - (a.lagBytes ?? 0));
+    const isFar = last !== undefined && (last.lagBytes ?? 0) >= retainedBytes / 2;
+    const fix = isFar
+      ? `bring sink ${last.name} back, which is ${bytes(last.lagBytes)} behind`
+      : "look for a long transaction at the source; no sink is far behind";
     yield concern({ kind: "source.keeps-too-much", level: "act", what, fix });
   }
   if (source.readsPaused === true) {

@@ -263,6 +263,7 @@ export const STATUS_FIELDS: Fields<StatusDocument> = {
     "null: none runs here, and the document shows what the state knew last",
   ],
   heldBy: ["text", "who holds the lease while no daemon listens here: one on another host, or one that starts"],
+  ended: [{ object: ERROR }, "why the last daemon ended; absent if it was stopped or killed, or if one runs"],
   state: [
     { object: { error: [{ orNull: { object: ERROR } }, "why the state can't be written now"] } },
     "the state store",

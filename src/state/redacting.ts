@@ -5,7 +5,7 @@ export function redacting(store: StateStore, redact: (json: string) => string): 
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the same document with other texts
   const shown = <T>(value: T): T => JSON.parse(redact(JSON.stringify(value))) as T;
   const shownError = (error: StoredError): StoredError => shown(error);
-  const { sinks, schemas, suspensions, deadLetters } = store;
+  const { sinks, schemas, suspensions, deadLetters, ending } = store;
   return {
     ...store,
     sinks: replacing(sinks, {
@@ -15,6 +15,7 @@ export function redacting(store: StateStore, redact: (json: string) => string): 
     suspensions: replacing(suspensions, {
       suspend: (table) => suspensions.suspend({ ...table, error: shownError(table.error) }),
     }),
+    ending: replacing(ending, { set: (error) => ending.set(error === null ? null : shownError(error)) }),
     deadLetters: replacing(deadLetters, {
       add: (letter) => deadLetters.add({ ...letter, reason: shown({ reason: letter.reason }).reason }),
     }),

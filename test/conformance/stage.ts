@@ -4,7 +4,7 @@ import { DELETE, PATCH, PUT, type SinkProgress, type Step, type TableWrites } fr
 import type { MillraceError } from "../../src/core/errors.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import type { Outcome, Sink } from "../../src/core/contracts/sink.ts";
+import type { Outcome, Sink, RefusedEntry } from "../../src/core/contracts/sink.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
 import { blockOf, type Cell, type Change, type Entry, UNCHANGED, writesOf } from "../support/blocks.ts";
 import { formOf, type SinkHarness, type SinkTarget } from "./sink.ts";
@@ -95,8 +95,8 @@ export class Reports implements Outcome {
     this.incompletes.push({ table: writes.table.table, entries: [...entries] });
   }
 
-  async poison(writes: TableWrites, entry: number, error: MillraceError): Promise<void> {
-    this.poisons.push({ table: writes.table.table, entry, error });
+  async poison(refused: readonly RefusedEntry[]): Promise<void> {
+    for (const { writes, entry, error } of refused) this.poisons.push({ table: writes.table.table, entry, error });
   }
 
   /** Entries reported incomplete, whatever calls they came in. */

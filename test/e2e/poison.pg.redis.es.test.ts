@@ -192,6 +192,18 @@ test("replayed letters bring the rows as they are now, are refused again, or are
   await pipeline.expectEqual(["item"]);
 });
 
+test("hundreds of refused rows in one batch are found in seconds", async () => {
+  await pipeline.run("insert into item select g, 1, '{}', 'many' from generate_series(1000, 1699) g");
+  await pipeline.settled();
+  const begunMs = performance.now();
+  await pipeline.run("update item set n = 3000 where id >= 1000");
+  await pipeline.settled();
+  expect(performance.now() - begunMs).toBeLessThan(25_000);
+  expect(await counts()).toMatchObject({ postgres: 700 });
+  await pipeline.run("delete from item where id >= 1000");
+  await pipeline.expectEqual(["item"]);
+});
+
 test("a table of which too many rows are refused is suspended in that sink alone, and is whole again after a read", async () => {
   await pipeline.daemon.stop();
   pipeline.installation.configure(withSinks({ deadLettersMax: 3 }));

@@ -67,6 +67,7 @@ test("is given up for a paused mirror, which is filled again; a history keeps it
     async () => {
       const { stdout } = await installation.command("status", "--json");
       expect(stdout).toContain("source.keeps-too-much");
+      expect(stdout).toContain("bring sink postgres-history back");
     },
     { withinMs: 30_000 },
   );

@@ -141,6 +141,9 @@ describe.concurrent("while the daemon runs", () => {
     }
     expect({ exited: pipeline.daemon.exited, said: pipeline.complaints() }).toMatchObject({ exited: true });
     expectEnded(await pipeline.daemon.ended, code);
+    const { stdout, exitCode } = await pipeline.installation.command("status", "--exit-code");
+    expect({ exitCode, stdout }).toMatchObject({ exitCode: 1, stdout: expect.stringMatching(code) });
+    expect(stdout).toMatch(/the daemon has ended[^]*-> .*millrace recover/);
     // Nor does it go on after another start.
     expectEnded(await pipeline.installation.run().ended, code);
   });

@@ -192,7 +192,7 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
         if (!this.#target.refuses([key])) continue;
         this.#target.watch.refused(this.#target, writes.table.id, key);
         refused.add(`${writes.table.id}/${i}`);
-        await outcome.poison(writes, i, refusal());
+        await outcome.poison([{ writes, entry: i, error: refusal() }]);
       }
     }
     return refused;
@@ -281,7 +281,7 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
         if (put === null) missing.push(i);
         else if (put.row !== null && this.#target.refuses(put.row)) {
           this.#target.watch.refused(this.#target, writes.table.id, put.key);
-          await outcome.poison(writes, i, refusal());
+          await outcome.poison([{ writes, entry: i, error: refusal() }]);
         } else all.push({ table: writes.table, put });
       }
       if (missing.length === 0) continue;

@@ -50,7 +50,7 @@ export function expectedAfter(n: number): string[] {
 
 export const refuse: Outcome = {
   incomplete: () => Promise.reject(new Error("no row may be incomplete here")),
-  poison: (_writes, _entry, error) => Promise.reject(error),
+  poison: ([refused]) => Promise.reject(refused!.error),
 };
 
 async function write(path: string, lease: number): Promise<void> {

@@ -141,7 +141,7 @@ export class ScriptedSink implements Sink, StepPrefetch {
         const missing = model.missing(writes);
         if (missing.length > 0) await outcome.incomplete(writes, missing);
         const refused = Array.from({ length: writes.count }, (_, i) => i).filter((i) => this.refuses(writes, i));
-        for (const entry of refused) await outcome.poison(writes, entry, refusal());
+        await outcome.poison(refused.map((entry) => ({ writes, entry, error: refusal() })));
         model.apply(writes, Infinity, new Set(refused));
         model.pending.clear();
       }

@@ -160,6 +160,13 @@ test("without a daemon: that nothing is copied, and how it is started", () => {
   expect(attention(written)).toContain("-> millrace run");
 });
 
+test("without a daemon that ended over an error: the error, and what to do", () => {
+  const ended = error("MR2010", "the slot does not exist", "millrace recover");
+  const written = text({ daemon: null, phase: "stopped", ended });
+  expect(attention(written)).toContain("the daemon has ended: MR2010 the slot does not exist");
+  expect(attention(written)).toContain("-> millrace recover");
+});
+
 test("a stream that went back for a sink: who waits, for whom, and why", () => {
   const goneBack = { sinks: ["cache"], until: "0/99", error: error("MR2030", "no second slot", "Raise the limit.") };
   const waiting = sinkStatus("warehouse", { waitsFor: ["cache"] });

@@ -87,7 +87,7 @@ export class StepWriter {
         left.incomplete.toSorted((a, b) => a - b),
       );
     if (left.unfit.length > POISON_COUNT_MAX) throw tooMany(layout);
-    for (const entry of left.unfit) await outcome.poison(writes, entry, doesNotFit(layout));
+    await outcome.poison(left.unfit.map((entry) => ({ writes, entry, error: doesNotFit(layout) })));
   }
 }
 

@@ -1,4 +1,4 @@
-import type { TableWrites } from "../../../src/core/model/batch.ts";
+import type { RefusedEntry } from "../../../src/core/contracts/sink.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
 import { duckdbError, isDataError, rowRefused } from "../errors.ts";
 import { appendEntries } from "./history.ts";
@@ -9,20 +9,14 @@ import { staging } from "./stage.ts";
 /** More refused rows in one step point to a wrong mapping of the table, not to single rows. */
 const POISON_COUNT_MAX = 1_000;
 
-export interface Poison {
-  readonly writes: TableWrites;
-  readonly entry: number;
-  readonly error: MillraceError;
-}
-
 /** Finds the rows that DuckDB refuses, by halving; every trial is rolled back. */
 export async function findPoison(
   newTools: () => WriteTools,
   layout: TableLayout,
   refused: EntriesRefused,
-): Promise<Poison[]> {
+): Promise<RefusedEntry[]> {
   const { writes, pass } = refused;
-  const found: Poison[] = [];
+  const found: RefusedEntry[] = [];
 
   async function trial(entries: readonly number[]): Promise<unknown> {
     // A trial's changes to the table are rolled back with its transaction.

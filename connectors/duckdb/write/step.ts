@@ -99,7 +99,7 @@ export class StepWriter {
           const layout = this.#layoutOf(writes.table);
           const write = layout.form.mode === "history" ? appendTable : writeTable;
           const left = await write(tools, layout, writes, without.get(writes) ?? NONE);
-          for (const entry of left.unfit) await outcome.poison(writes, entry, keyDoesNotFit(layout));
+          await outcome.poison(left.unfit.map((entry) => ({ writes, entry, error: keyDoesNotFit(layout) })));
           if (left.incomplete.length > 0) await outcome.incomplete(writes, left.incomplete);
         }
         break;
@@ -125,10 +125,8 @@ export class StepWriter {
     const newTools = (): WriteTools => this.#tools(parts, { trust: false, isFrugal: true }, new Set());
     const poison = await findPoison(newTools, this.#layoutOf(writes.table), refused);
     const left = without.get(writes) ?? new Set<number>();
-    for (const { entry, error } of poison) {
-      await parts.outcome.poison(writes, entry, error);
-      left.add(entry);
-    }
+    await parts.outcome.poison(poison);
+    for (const { entry } of poison) left.add(entry);
     without.set(writes, left);
   }
 

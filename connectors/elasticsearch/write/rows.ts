@@ -1,6 +1,6 @@
 import { DELETE, PATCH, type TableWrites } from "../../../src/core/model/batch.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
-import type { Outcome } from "../../../src/core/contracts/sink.ts";
+import type { Outcome, RefusedEntry } from "../../../src/core/contracts/sink.ts";
 import { type BaseLookup, type BaseRequest, readBases } from "./base-documents.ts";
 import { BulkBody } from "./bulk-body.ts";
 import { type Refusal, sendBulk } from "./bulk.ts";
@@ -42,7 +42,7 @@ export class RowsStep {
   readonly #signal: AbortSignal;
   readonly #inFlight: Promise<void>[] = [];
   readonly #incomplete = new Map<TableWrites, number[]>();
-  readonly #poison: { readonly writes: TableWrites; readonly entry: number; readonly error: MillraceError }[] = [];
+  readonly #poison: RefusedEntry[] = [];
   #body: BulkBody;
 
   constructor(
@@ -186,7 +186,7 @@ export class RowsStep {
   }
 
   async #report(outcome: Outcome): Promise<void> {
-    for (const { writes, entry, error } of this.#poison) await outcome.poison(writes, entry, error);
+    await outcome.poison(this.#poison);
     for (const [writes, entries] of this.#incomplete) await outcome.incomplete(writes, entries);
   }
 }

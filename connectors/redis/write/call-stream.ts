@@ -1,6 +1,6 @@
 import type { TableWrites } from "../../../src/core/model/batch.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
-import type { Outcome } from "../../../src/core/contracts/sink.ts";
+import type { Outcome, RefusedEntry } from "../../../src/core/contracts/sink.ts";
 import { type Connection, listOf, type Reply } from "../connection.ts";
 import { redisError } from "../errors.ts";
 import type { TombstoneKeys } from "../keys.ts";
@@ -154,15 +154,17 @@ export class CallStream {
 
   async #reportLeft(outcome: Outcome): Promise<void> {
     const incomplete = new Map<TableWrites, number[]>();
+    const refused: RefusedEntry[] = [];
     for (const { writes, entry, result } of this.#left.splice(0)) {
       if (result === RESULT_INCOMPLETE) {
         const entries = incomplete.get(writes);
         if (entries === undefined) incomplete.set(writes, [entry]);
         else entries.push(entry);
       } else {
-        await outcome.poison(writes, entry, poisonError(writes, result));
+        refused.push({ writes, entry, error: poisonError(writes, result) });
       }
     }
+    await outcome.poison(refused);
     for (const [writes, entries] of incomplete) await outcome.incomplete(writes, entries);
   }
 }

@@ -79,6 +79,7 @@ async function storedStatus(config: Config): Promise<StatusDocument> {
     const suspended = (await state.suspensions.list()).map(({ tableId, ...rest }) => ({ table: tableId, ...rest }));
     const open = await state.refills.list();
     const heldBy = await liveHolder(state);
+    const ended = heldBy === null ? await state.ending.get() : null;
     const stored: StatusDocument = {
       name: config.name,
       phase: "stopped",
@@ -113,6 +114,7 @@ async function storedStatus(config: Config): Promise<StatusDocument> {
       daemon: null,
       state: { error: null },
       ...(heldBy === null ? {} : { heldBy }),
+      ...(ended === null ? {} : { ended }),
     };
     return { ...stored, concerns: concernsOf(stored) };
   } finally {

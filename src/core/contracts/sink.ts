@@ -221,11 +221,20 @@ export interface QueryResult {
 /**
  * A sink reports about a step here. If a method returns a promise, await it: when it resolves the report is durable.
  */
+export interface RefusedEntry {
+  readonly writes: TableWrites;
+  readonly entry: number;
+  readonly error: MillraceError;
+}
+
 export interface Outcome {
   /** Entries whose base row is missing in the sink; their keys will be read from the source. */
   incomplete(writes: TableWrites, entries: readonly number[]): Promise<void>;
-  /** An entry whose content the target refuses. */
-  poison(writes: TableWrites, entry: number, error: MillraceError): Promise<void>;
+  /**
+   * Entries whose content the target refuses, as many at once as are known: a report of more than the step's checkpoint
+   * counts ends the step, which is then applied again.
+   */
+  poison(refused: readonly RefusedEntry[]): Promise<void>;
   /**
    * The step only waits for the target now: there is time for preparing the next one (`prefetchRows`). A sink may call it any
    * number of times, or never.

@@ -26,6 +26,7 @@ export interface StateStore {
   readonly comparisons: ComparisonStore;
   readonly audit: AuditStore;
   readonly notices: NoticeStore;
+  readonly ending: EndingStore;
   /** The whole content as of one moment: what another machine needs to continue. */
   dump(): Promise<StateDump>;
   /** Replaces the whole content by a dump. Only for the holder of the lease, who then releases it. */
@@ -44,6 +45,12 @@ export interface StateDump {
 }
 
 export type StateRow = Readonly<Record<string, string | number | null>>;
+
+/** Why the last daemon ended, until the next one starts. Null: it was stopped, or killed. */
+export interface EndingStore {
+  get(): Promise<StoredError | null>;
+  set(error: StoredError | null): Promise<void>;
+}
 
 export interface Lease {
   /** Grows with every acquisition: the fencing number that sinks compare. */

@@ -59,6 +59,8 @@ export interface PipelineStatus {
   readonly daemon: { readonly pid: number; readonly startedAt: string } | null;
   /** Who holds the lease of the state while no daemon listens here: a daemon on another host, or one that starts. */
   readonly heldBy?: string;
+  /** The error over which the last daemon ended; absent: it was stopped, or killed, or one runs. */
+  readonly ended?: StoredError;
 }
 
 export interface SourceStatus extends SourceCounts {

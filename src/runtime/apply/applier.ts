@@ -94,9 +94,11 @@ export class Applier {
       answerMsMax: parts.limits.answerMsMax ?? ANSWER_MS_MAX,
       outcome: {
         incomplete: (writes, entries) => this.#incomplete.listEntries(writes, entries),
-        poison: async (writes, entry, error) => {
-          await deadLetters.add(writes, entry, error);
-          await this.#incomplete.listAfter(writes, entry);
+        poison: async (refused) => {
+          for (const { writes, entry, error } of refused) {
+            await deadLetters.add(writes, entry, error);
+            await this.#incomplete.listAfter(writes, entry);
+          }
         },
       },
       onAttempt: () => deadLetters.beginAttempt(),

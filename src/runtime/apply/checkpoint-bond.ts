@@ -59,8 +59,9 @@ export class CheckpointBond {
           await outcome.incomplete(writes, entries);
           await look();
         },
-        poison: async (writes, entry, error) => {
-          await outcome.poison(writes, entry, error);
+        poison: async (refused) => {
+          if (refused.length === 0) return;
+          await outcome.poison(refused);
           await look();
         },
       },

@@ -72,6 +72,7 @@ export class PostgresState implements LeaseStore {
       comparisons: wrapped(local.comparisons),
       audit: wrapped(local.audit),
       notices: wrapped(local.notices),
+      ending: wrapped(local.ending),
       dump: () => this.#dump(),
       restore: (dump) => this.#restore(dump),
       remove: () => this.#remove(),

@@ -6,6 +6,7 @@ import { makeFolder } from "../../core/folder.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";
 import { stateError } from "../errors.ts";
 import { SqliteAudit } from "./stores/audit.ts";
+import { SqliteEnding } from "./stores/ending.ts";
 import { SqliteNotices } from "./stores/notices.ts";
 import { SqliteBonds } from "./stores/bonds.ts";
 import { SqliteComparisons } from "./stores/comparisons.ts";
@@ -73,6 +74,7 @@ export function assemble(connection: Connection): StateStore {
     comparisons: new SqliteComparisons(connection),
     audit: new SqliteAudit(connection),
     notices: new SqliteNotices(connection),
+    ending: new SqliteEnding(connection),
     dump: async () => connection.dump(),
     restore: async (dump) => connection.restore(dump),
     remove: async () => connection.remove(),

@@ -44,7 +44,7 @@ export async function applyCarefully(
   }
   await inTurn((step, found) => change(step, found, call));
   for (const [i, { writes }] of tables.entries()) {
-    for (const [entry, error] of refused[i]!) await outcome.poison(writes, entry, error);
+    await outcome.poison(Array.from(refused[i]!, ([entry, error]) => ({ writes, entry, error })));
   }
   await session.query("COMMIT", signal);
 }
@@ -123,7 +123,7 @@ async function halve(
       continue;
     } catch (error) {
       if (!isPoison(error)) throw error;
-      await session.query("ROLLBACK TO SAVEPOINT part", signal);
+      await session.query(`ROLLBACK TO SAVEPOINT part; ${RELEASE}`, signal);
       if (range.to - range.from === 1) {
         refuse(step, range.from, refused, error);
         continue;
