@@ -28,6 +28,15 @@ test("each alert has its page, which shows its expression; and no page is of ano
   expect(pages.toSorted()).toEqual(alerts.map(({ alert }) => alert).toSorted());
 });
 
+test("the formula is of this package", () => {
+  const { version, license } = z
+    .object({ version: z.string(), license: z.string() })
+    .parse(parse(text("package.json")));
+  const formula = text("deploy/homebrew/millrace.rb");
+  expect(formula).toContain(`/millrace-${version}.tgz"`);
+  expect(formula).toContain(`license "${license}"`);
+});
+
 test.each([RULES, "deploy/grafana/millrace.json"])("%s names metrics that a scrape has", (path) => {
   const known = new Set(
     new PrometheusMetrics().definitions.flatMap(({ name, type }) =>
