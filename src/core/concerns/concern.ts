@@ -26,3 +26,17 @@ export interface NoticeStore {
   list(): Promise<readonly Concern[]>;
   replace(concerns: readonly Concern[]): Promise<void>;
 }
+
+/** The error over which a daemon ended. */
+export interface Ending {
+  readonly code: string;
+  readonly message: string;
+  readonly hint: string | null;
+  readonly at: string;
+}
+
+/** Why the last daemon ended, until the next one starts. Null: it was stopped, or killed. */
+export interface EndingStore {
+  get(): Promise<Ending | null>;
+  set(ending: Ending | null): Promise<void>;
+}

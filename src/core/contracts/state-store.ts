@@ -1,5 +1,5 @@
 import type { AuditStore } from "../audit/audit-store.ts";
-import type { NoticeStore } from "../concerns/concern.ts";
+import type { EndingStore, NoticeStore } from "../concerns/concern.ts";
 import type { Completeness, CompleteTables } from "../checkpoint/completeness.ts";
 import type { Accord, Bond } from "../checkpoint/bond.ts";
 import type { Position } from "../model/position.ts";
@@ -45,12 +45,6 @@ export interface StateDump {
 }
 
 export type StateRow = Readonly<Record<string, string | number | null>>;
-
-/** Why the last daemon ended, until the next one starts. Null: it was stopped, or killed. */
-export interface EndingStore {
-  get(): Promise<StoredError | null>;
-  set(error: StoredError | null): Promise<void>;
-}
 
 export interface Lease {
   /** Grows with every acquisition: the fencing number that sinks compare. */

@@ -1,6 +1,6 @@
 import type { StatementSync } from "node:sqlite";
 import { isRecord } from "../../../core/checkpoint/stored-json.ts";
-import type { EndingStore, StoredError } from "../../../core/contracts/state-store.ts";
+import type { Ending, EndingStore } from "../../../core/concerns/concern.ts";
 import type { Connection } from "../connection.ts";
 import { stored } from "../row.ts";
 
@@ -17,12 +17,12 @@ export class SqliteEnding implements EndingStore {
     this.#insert = connection.prepare("INSERT INTO ending (one, error) VALUES (1, :error)");
   }
 
-  async get(): Promise<StoredError | null> {
+  async get(): Promise<Ending | null> {
     const row = this.#connection.read(() => this.#get.get());
-    return row === undefined ? null : stored(row, "error", isStoredError);
+    return row === undefined ? null : stored(row, "error", isEnding);
   }
 
-  async set(error: StoredError | null): Promise<void> {
+  async set(error: Ending | null): Promise<void> {
     this.#connection.write(() => {
       this.#clear.run();
       if (error !== null) this.#insert.run({ error: JSON.stringify(error) });
@@ -30,6 +30,6 @@ export class SqliteEnding implements EndingStore {
   }
 }
 
-function isStoredError(value: unknown): value is StoredError {
+function isEnding(value: unknown): value is Ending {
   return isRecord(value) && typeof value["code"] === "string" && typeof value["message"] === "string";
 }
