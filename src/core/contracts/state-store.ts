@@ -103,10 +103,7 @@ export interface SourceStore {
     covered: ReadonlyMap<string, Position>,
     written?: readonly WrittenProgress[],
   ): Promise<void>;
-  /**
-   * The stream continues in another log, from `origin`, in a new epoch: stored with each sink's start in it, in one
-   * transaction.
-   */
+  /** The stream continues in another log, from `origin`, in a new epoch: stored at once with each sink's start in it. */
   crossed(identity: LogIdentity, origin: Position, resets: ReadonlyMap<string, SinkReset>): Promise<void>;
   /**
    * Moves sinks to other positions; each applies that before it continues. From here on the source keeps its log from
