@@ -1,4 +1,4 @@
-/** The time limit of a query: it holds at whatever moment it ends. */
+/** A query ends with all of its rows, or with an error: also when its time ends, or a row fails, half-way. */
 import { DuckDBInstance } from "@duckdb/node-api";
 import { expect, test } from "vitest";
 import { runQuery } from "../../connectors/duckdb/inspect/query.ts";
@@ -21,5 +21,14 @@ test("a query whose time ends between two statements is stopped", { timeout: 20_
   };
   const request = { sql: ENDLESS, rowCountMax: 10, byteCountMax: 1_000 };
   await expect(runQuery(connect, request, limit.signal)).rejects.toMatchObject({ kind: "aborted" });
+  instance.closeSync();
+});
+
+test("a query of which a later row fails is no complete answer", async () => {
+  const instance = await DuckDBInstance.create(":memory:");
+  const sql = "select case when i = 300000 then error('late') else 0 end from range(600000) r (i)";
+  const request = { sql, rowCountMax: 1_000_000, byteCountMax: 100_000_000 };
+  const connect = async () => await instance.connect();
+  await expect(runQuery(connect, request, new AbortController().signal)).rejects.toMatchObject({ code: "MR3219" });
   instance.closeSync();
 });

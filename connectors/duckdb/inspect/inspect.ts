@@ -13,6 +13,7 @@ import type { KeyText } from "../../../src/core/contracts/row-reads.ts";
 import type { ColumnType } from "../../../src/core/model/types.ts";
 import { Database, type DatabaseSettings } from "../file/database.ts";
 import { classify, stopped } from "../errors.ts";
+import { expectComplete } from "./expect-complete.ts";
 import { expectedText, sourceText } from "./expected.ts";
 import { interrupting } from "./interrupting.ts";
 import type { TargetForm } from "../tables/form.ts";
@@ -115,7 +116,9 @@ export class DuckdbInspection implements Inspection {
       const reading = this.#connection.stream(query);
       // DuckDB's threads work meanwhile.
       const lines = new MetLines(asked);
-      for await (const rows of (await reading).yieldRows()) for (const [line] of rows) lines.meet(line);
+      const result = await reading;
+      for await (const rows of result.yieldRows()) for (const [line] of rows) lines.meet(line);
+      expectComplete(result);
       return lines.equal;
     });
   }
@@ -135,6 +138,7 @@ export class DuckdbInspection implements Inspection {
         yield piece;
         piece = [];
       }
+      expectComplete(result);
       yield piece;
     } catch (error) {
       if (signal.aborted) throw stopped();

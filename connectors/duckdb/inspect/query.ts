@@ -8,6 +8,7 @@ import {
 import { MillraceError } from "../../../src/core/errors.ts";
 import type { QueryRequest, QueryResult } from "../../../src/core/contracts/sink.ts";
 import { driverKind, duckdbError, stopped } from "../errors.ts";
+import { expectComplete } from "./expect-complete.ts";
 import { interrupting } from "./interrupting.ts";
 
 const READING = new Set<number>([StatementType.SELECT, StatementType.EXPLAIN]);
@@ -51,6 +52,7 @@ export async function runQuery(
         rows.push(row);
       }
     }
+    expectComplete(result);
     return { columns, rows, truncated: false };
   } catch (error) {
     if (signal.aborted) throw stopped();
