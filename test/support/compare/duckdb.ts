@@ -8,6 +8,7 @@ import { existsSync } from "node:fs";
 import { basename } from "node:path";
 import { promisify } from "node:util";
 import { type DuckDBConnection, DuckDBInstance, type Json } from "@duckdb/node-api";
+import { expectComplete } from "../../../connectors/duckdb/inspect/expect-complete.ts";
 import type { ColumnType } from "../../../src/core/model/types.ts";
 import { duckdbExtensions } from "../../../scripts/services/duckdb-extensions.ts";
 import { landed } from "../duckdb-landing.ts";
@@ -131,6 +132,7 @@ async function* readRows(
       return sinkRow(table, [asText(version), ...shown], surplus);
     });
   }
+  expectComplete(result);
 }
 
 async function columnsOf(connection: DuckDBConnection, schema: string, table: string): Promise<Set<string>> {

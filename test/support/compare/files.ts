@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { createHash } from "node:crypto";
 import { expect } from "vitest";
 import type { DuckDBConnection } from "@duckdb/node-api";
+import { expectComplete } from "../../../connectors/duckdb/inspect/expect-complete.ts";
 import type { ColumnType } from "../../../src/core/model/types.ts";
 import { parquetLanding } from "../files-landing.ts";
 import { mergeSql } from "../files-merge.ts";
@@ -89,6 +90,7 @@ async function* rows(connection: DuckDBConnection, folder: string, table: Source
       return { id, cells, flaws: versionFlaws(version) };
     });
   }
+  expectComplete(result);
 }
 
 function spelt({ kind, ...of }: ColumnType, text: string): string {
