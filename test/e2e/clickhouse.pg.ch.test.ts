@@ -97,3 +97,19 @@ test("columns come, go and change, tables are renamed and truncated, and the vie
     expect(rows).toEqual([["2"]]);
   }
 });
+
+test("the view shows a column in the type that it has now", async () => {
+  await using pipeline = await RunningPipeline.start(
+    "create table item (id int primary key, n int, v int); insert into item values (1, 1, 1)",
+    { kinds: ["clickhouse"] },
+  );
+  const [schema = ""] = pipeline.sinks.databases;
+  const shown = async () => {
+    await pipeline.settled();
+    return await askClickhouse(clickhouseUrl(), `SELECT n, v FROM ${nameIn(schema, "item_current")}`);
+  };
+  expect(await shown()).toEqual([["1", "1"]]);
+  await pipeline.run("alter table item alter n type bigint, alter v type text using 'v' || v");
+  await pipeline.run("update item set n = 5000000000");
+  expect(await shown()).toEqual([["5000000000", "v1"]]);
+});

@@ -31,7 +31,9 @@ export function viewFor(layout: TableLayout): View {
   const own = [VERSION_COLUMN, COMMIT_TIME_COLUMN, EXACT_COLUMN];
   const names = [...layout.columns.map(({ name }) => name), ...own].map(quoteIdentifier).join(", ");
   const select = `SELECT ${names} FROM ${liveRows(layout)}`;
-  const comment = `${MARK}${createHash("sha256").update(select).digest("hex").slice(0, 16)}`;
+  // A view keeps the types that its columns had when it was made, and casts what it reads to them.
+  const types = layout.columns.map(({ type }) => type.name).join();
+  const comment = `${MARK}${createHash("sha256").update(`${select} ${types}`).digest("hex").slice(0, 16)}`;
   const name = sqlNameOf(viewOf(layout.target));
   return {
     comment,
