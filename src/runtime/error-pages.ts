@@ -64,6 +64,13 @@ export const pages = {
       "Look at the target: whether its server works, waits for a lock, or lacks memory or disk. If it is healthy and only slow, " +
       "make its batches smaller (`batch.rows`, `batch.bytes`) or the time longer (`batch.timeout`).",
   },
+  MR1336: {
+    title: "A table is gone from the target",
+    cause:
+      "The sink held the table completely, and its target lacks it now: somebody dropped or renamed it while the daemon ran. " +
+      "The sink is opened again, makes the table, and reads its rows again; a history stops (MR1315), because its past can't be read.",
+    remedy: "Nothing, if the table was dropped by mistake or to have it filled again. Otherwise find out who drops it.",
+  },
   MR1326: {
     title: "An operator has paused a table",
     cause:

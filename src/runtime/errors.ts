@@ -294,6 +294,17 @@ export function dividedBefore(name: string, before: string | null, now: string |
   });
 }
 
+/** The sink is opened again, and the tables are made and filled again. */
+export function targetsGone(sink: string, lostTables: readonly string[]): MillraceError {
+  return new MillraceError({
+    code: "MR1336",
+    kind: "reopen",
+    message: `sink ${sink} lacks tables that it held: ${lostTables.join(", ")}`,
+    hint: pages.MR1336.remedy,
+    lostTables,
+  });
+}
+
 /** What a sink does; `table`: the sweep or truncate of a whole table, or its new shape. */
 export type SinkTask = "write" | "table" | "opening";
 

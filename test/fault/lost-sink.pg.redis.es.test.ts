@@ -106,6 +106,18 @@ describe.concurrent.each(Object.entries(tableLost))("%s: one table dropped there
     });
   }
 
+  if (kind !== "duckdb") {
+    test("before the running daemon has written to it is filled again with its next change", async ({ skip }) => {
+      skip(!isLongForm() && kind === "elasticsearch", "it is part of the long form");
+      await using pipeline = await running(kind);
+      await pipeline.daemon.stop();
+      await start(pipeline);
+      await lose(pipeline);
+      await pipeline.run("update kept set body = 'changed' where id = 7");
+      await pipeline.expectEqual(TABLES);
+    });
+  }
+
   test("while the daemon is down is filled again by itself", async ({ skip }) => {
     skip(!isLongForm() && kind === "elasticsearch", "it is part of the long form");
     await using pipeline = await running(kind);

@@ -159,6 +159,15 @@ export class SinkSteps {
     return found;
   }
 
+  /** Those of these tables that the target lacks. */
+  async missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
+    const { presence } = this.#parts.sink;
+    if (presence === undefined || tables.length === 0) return [];
+    let found: readonly TableVersion[] = [];
+    await this.#bounded(async (until) => void (found = await presence.missing(tables, until)), signal);
+    return found;
+  }
+
   /** Removes rows of these tables that no step of this sink can have written. */
   async expel(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     const { rows } = this.#parts.sink;

@@ -6,6 +6,7 @@ import type { Sink } from "../../core/contracts/sink.ts";
 import type { SchemaStore } from "../../core/contracts/state-store.ts";
 import { CarriedCopies } from "./carried-copies.ts";
 import { isOfShape, withoutTables } from "../../core/checkpoint/completeness.ts";
+import { targetsGone } from "../errors.ts";
 import type { SinkSteps } from "../apply/sink-steps.ts";
 import type { CarryWork, CompleteEnd } from "../apply/work.ts";
 
@@ -69,6 +70,10 @@ export class FollowedShapes {
     const changed = tables.filter((table) => this.#prepared.get(table.id) !== table);
     if (changed.length === 0) return;
     const foreign = await steps.foreign(changed, signal);
+    await this.#expectThere(
+      changed.filter((table) => !foreign.includes(table)),
+      signal,
+    );
     const voided = new Set<string>();
     for (const table of changed) {
       const held = steps.held.tables[table.id];
@@ -92,6 +97,21 @@ export class FollowedShapes {
     // Rows of a later version would win against all that is read now.
     if (foreign.length > 0) await steps.expel(foreign, signal);
     await this.#make(changed, signal);
+  }
+
+  /** Invariant: a target that is made again is empty, so the sink has not kept the table as complete. */
+  async #expectThere(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+    const { sink, steps } = this.#parts;
+    const held = tables.filter((table) => {
+      const complete = steps.held.tables[table.id];
+      return complete !== undefined && isOfShape(complete, table);
+    });
+    const missing = await steps.missing(held, signal);
+    if (missing.length > 0)
+      throw targetsGone(
+        sink.name,
+        missing.map(({ id }) => id),
+      );
   }
 
   async #make(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
