@@ -73,8 +73,8 @@ test("commands speak of all shares, and of one where it is chosen", async () => 
   await shared.expectEqual(NAMES);
   expect(await json(0, "offsets", "show")).toHaveLength(2);
   expect(await json(0, "dlq", "list")).toEqual([
-    { share: 1, letters: [] },
-    { share: 2, letters: [] },
+    { share: 1, letters: [], groups: [] },
+    { share: 2, letters: [], groups: [] },
   ]);
   expect(await json(0, "check")).toMatchObject([{ ok: true }, { ok: true }]);
 });
