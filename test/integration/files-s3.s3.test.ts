@@ -6,22 +6,13 @@ import { definition, factory } from "../../connectors/files/config.ts";
 import type { BucketSettings } from "../../connectors/kit/bucket.ts";
 import { S3Store } from "../../connectors/files/store/s3.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
-import { tableVersion } from "../support/blocks.ts";
+import { DAY_MS, filesSample, foundIn, HOUR_MS, START_MS, userStep } from "../support/files-sample.ts";
 import { fieldsOf, plainOf, readJson } from "../support/json-text.ts";
 import { quietLog } from "../support/quiet-log.ts";
 import { s3Gateway } from "../support/s3-gateway.ts";
-import { type FreshBucket, freshBucket, removeBucket, s3Client } from "../support/services.ts";
+import { type FreshBucket, freshBucket, mirrorBucket, removeBucket, s3Client } from "../support/services.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
-import { failure, progressAt, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
-
-const users = tableVersion({
-  table: "users",
-  columns: [
-    ["id", "int4"],
-    ["name", "text"],
-  ],
-  key: ["id"],
-});
+import { failure, progressAt, Reports, timeout } from "../conformance/stage.ts";
 
 function storeIn({ bucket, options }: FreshBucket, other: Partial<BucketSettings> = {}): S3Store {
   return new S3Store({ bucket, prefix: "changes/", ...options, ...other });
@@ -36,11 +27,6 @@ async function sinkIn({ bucket, options }: FreshBucket, other: object = {}): Pro
   });
   return await factory.create({ name: "bronze", daemon: "shop", folder: "/", options: parsed }, quietLog);
 }
-
-const step = (at: bigint, id: string) => ({
-  ...rowsStep(at, [users, [put([id, "a"])]]),
-  order: Uint16Array.of(0),
-});
 
 async function dataKeys(bucket: FreshBucket): Promise<readonly string[]> {
   await using store = storeIn(bucket);
@@ -79,13 +65,40 @@ test("a file of several parts is there whole, and uploads that a killed process 
   expect(Uploads).toEqual([]);
 });
 
+test("objects go when they are older than `keep`, each with its manifest; a pass that S3 breaks off goes on the next time", async () => {
+  await using bucket = await freshBucket();
+  let isRemoving = true;
+  await using between = await s3Gateway(bucket.options.endpoint, (method) =>
+    method === "DELETE" && !isRemoving ? "busy" : "pass",
+  );
+  const store = async () => storeIn(bucket, { endpoint: between.url });
+  const found = async () => {
+    using folder = temporaryFolder();
+    await mirrorBucket(bucket, folder.path);
+    return foundIn(folder.file("changes"));
+  };
+  const { sink, write } = await filesSample(store, 1);
+  for (let hour = 0; hour < 24; hour += 6) await write(BigInt(100 + hour), START_MS + hour * HOUR_MS);
+  expect(await found()).toEqual({ manifests: [1, 2, 3, 4], areFilesThese: true });
+  await write(200n, START_MS + 30 * HOUR_MS);
+  expect(await found()).toEqual({ manifests: [3, 4, 5], areFilesThese: true });
+  isRemoving = false;
+  await failure(write(300n, START_MS + 100 * DAY_MS));
+  await sink.close();
+  isRemoving = true;
+  const again = await filesSample(store, 2);
+  await again.write(400n, START_MS + 100 * DAY_MS);
+  await again.sink.close();
+  expect(await found()).toEqual({ manifests: [6, 7], areFilesThese: true });
+});
+
 test("a bucket that goes away is noticed, with an error that names it", async () => {
   await using bucket = await freshBucket();
   const sink = await sinkIn(bucket);
   await sink.open(1, timeout());
-  await sink.apply(step(10n, "1"), new Reports(), timeout());
+  await sink.apply(userStep(10n, "1"), new Reports(), timeout());
   await removeBucket(bucket.bucket, bucket.options);
-  expect((await failure(sink.apply(step(20n, "2"), new Reports(), timeout()))).code).toBe("MR4212");
+  expect((await failure(sink.apply(userStep(20n, "2"), new Reports(), timeout()))).code).toBe("MR4212");
   expect((await failure(sink.open(2, timeout()))).code).toBe("MR4212");
   await sink.close();
 });
@@ -104,11 +117,11 @@ test("a clock that is an hour wrong is put right by the server's; where that doe
   const sink = await sinkIn(bucket, { endpoint: between.url });
   await sink.open(1, timeout());
   isWrong = true;
-  const error = await failure(sink.apply(step(10n, "1"), new Reports(), timeout()));
+  const error = await failure(sink.apply(userStep(10n, "1"), new Reports(), timeout()));
   expect({ code: error.code, kind: error.kind }).toEqual({ code: "MR4213", kind: "blocked" });
   isWrong = false;
   await sink.open(1, timeout());
-  await sink.apply(step(10n, "1"), new Reports(), timeout());
+  await sink.apply(userStep(10n, "1"), new Reports(), timeout());
   await sink.close();
   expect(await dataKeys(bucket)).toHaveLength(1);
 });
@@ -133,7 +146,7 @@ test(
       const at = BigInt(i * 10);
       while (held === null || held.position.commit !== at + 1n) {
         try {
-          await sink.apply(step(at, String(i)), new Reports(), timeout());
+          await sink.apply(userStep(at, String(i)), new Reports(), timeout());
           held = progressAt(at + 1n);
         } catch {
           // As the runtime does: it opens the sink again, and looks whether the step is done.

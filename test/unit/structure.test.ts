@@ -32,6 +32,19 @@ test("no file is imported by what it imports, types included", () => {
   expect(circles(new Map(files.map((file) => [file, importsOf(file)])))).toEqual([]);
 });
 
+test("streamed results of DuckDB are read whole, or fail", () => {
+  const streaming = globSync("{src,connectors,test}/**/*.ts", { cwd: root })
+    .map((file) => [file, readFileSync(join(root, file), "utf8")] as const)
+    .filter(([, text]) => /\.yield(?:Converted)?Row/.test(text) && text.includes("@duckdb/node-api"));
+  expect(streaming.length).toBeGreaterThan(2);
+  for (const [file, text] of streaming) {
+    const direct = text
+      .split("\n")
+      .filter((line) => /\.yield(?:Converted)?Row/.test(line) && !/wholeResult\(/.test(line));
+    expect(direct, `${file} reads a streamed result without wholeResult`).toEqual([]);
+  }
+});
+
 test("a circle would be found", () => {
   const graph = new Map([
     ["a", ["b"]],

@@ -13,7 +13,6 @@ import type { KeyText } from "../../../src/core/contracts/row-reads.ts";
 import type { ColumnType } from "../../../src/core/model/types.ts";
 import { Database, type DatabaseSettings } from "../file/database.ts";
 import { classify, stopped } from "../errors.ts";
-import { expectComplete } from "./expect-complete.ts";
 import { expectedText, sourceText } from "./expected.ts";
 import { interrupting } from "./interrupting.ts";
 import type { TargetForm } from "../tables/form.ts";
@@ -31,6 +30,7 @@ import {
 } from "../names.ts";
 import type { Store } from "../store.ts";
 import { type LineTable, linesQuery, MetLines } from "./row-lines.ts";
+import { wholeResult } from "./whole-result.ts";
 import { readTextRows } from "../write/text-rows.ts";
 
 /** The present form of a table in the file. */
@@ -117,8 +117,9 @@ export class DuckdbInspection implements Inspection {
       // DuckDB's threads work meanwhile.
       const lines = new MetLines(asked);
       const result = await reading;
-      for await (const rows of result.yieldRows()) for (const [line] of rows) lines.meet(line);
-      expectComplete(result);
+      for await (const rows of wholeResult(result, (it) => it.yieldRows())) {
+        for (const [line] of rows) lines.meet(line);
+      }
       return lines.equal;
     });
   }
@@ -132,13 +133,12 @@ export class DuckdbInspection implements Inspection {
       const list = table.key.map((ordinal) => found.cells[ordinal]!).join(", ");
       const result = await connection.stream(`SELECT ${list} FROM ${this.#live(found, found.sqlName)}`);
       let piece: ListedKey[] = [];
-      for await (const rows of result.yieldRowsJson()) {
+      for await (const rows of wholeResult(result, (it) => it.yieldRowsJson())) {
         for (const row of rows) piece.push(listedKey(table, row));
         if (piece.length < KEYS_PER_PIECE) continue;
         yield piece;
         piece = [];
       }
-      expectComplete(result);
       yield piece;
     } catch (error) {
       if (signal.aborted) throw stopped();

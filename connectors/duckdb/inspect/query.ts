@@ -8,8 +8,8 @@ import {
 import { MillraceError } from "../../../src/core/errors.ts";
 import type { QueryRequest, QueryResult } from "../../../src/core/contracts/sink.ts";
 import { driverKind, duckdbError, stopped } from "../errors.ts";
-import { expectComplete } from "./expect-complete.ts";
 import { interrupting } from "./interrupting.ts";
+import { wholeResult } from "./whole-result.ts";
 
 const READING = new Set<number>([StatementType.SELECT, StatementType.EXPLAIN]);
 
@@ -45,14 +45,13 @@ export async function runQuery(
     const columns = result.columnNames().map((name, i) => ({ name, type: String(result.columnType(i)) }));
     const rows: unknown[][] = [];
     let byteCount = 0;
-    for await (const chunk of result.yieldConvertedRows(jsonOf)) {
+    for await (const chunk of wholeResult(result, (it) => it.yieldConvertedRows(jsonOf))) {
       for (const row of chunk) {
         byteCount += JSON.stringify(row).length;
         if (rows.length === rowCountMax || byteCount > byteCountMax) return { columns, rows, truncated: true };
         rows.push(row);
       }
     }
-    expectComplete(result);
     return { columns, rows, truncated: false };
   } catch (error) {
     if (signal.aborted) throw stopped();

@@ -8,7 +8,7 @@ import { existsSync } from "node:fs";
 import { basename } from "node:path";
 import { promisify } from "node:util";
 import { type DuckDBConnection, DuckDBInstance, type Json } from "@duckdb/node-api";
-import { expectComplete } from "../../../connectors/duckdb/inspect/expect-complete.ts";
+import { wholeResult } from "../../../connectors/duckdb/inspect/whole-result.ts";
 import type { ColumnType } from "../../../src/core/model/types.ts";
 import { duckdbExtensions } from "../../../scripts/services/duckdb-extensions.ts";
 import { landed } from "../duckdb-landing.ts";
@@ -119,7 +119,7 @@ async function* readRows(
   const list = [`${VERSION}::VARCHAR`, exact, ...cells, ...others].join(", ");
   // Who reads a lake in the moment in which maintenance moves its rows is told, and asks again.
   const result = await eventually(() => connection.stream(`SELECT ${list} FROM ${from}`), { withinMs: 1_000 });
-  for await (const rows of result.yieldRowsJson()) {
+  for await (const rows of wholeResult(result, (it) => it.yieldRowsJson())) {
     yield rows.map(([version, beside, ...values]) => {
       const kept = new Map<string, unknown>(Object.entries(parsedObject(beside)));
       const shown = values.map((value, i) => {
@@ -132,7 +132,6 @@ async function* readRows(
       return sinkRow(table, [asText(version), ...shown], surplus);
     });
   }
-  expectComplete(result);
 }
 
 async function columnsOf(connection: DuckDBConnection, schema: string, table: string): Promise<Set<string>> {

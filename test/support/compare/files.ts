@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { createHash } from "node:crypto";
 import { expect } from "vitest";
 import type { DuckDBConnection } from "@duckdb/node-api";
-import { expectComplete } from "../../../connectors/duckdb/inspect/expect-complete.ts";
+import { wholeResult } from "../../../connectors/duckdb/inspect/whole-result.ts";
 import type { ColumnType } from "../../../src/core/model/types.ts";
 import { parquetLanding } from "../files-landing.ts";
 import { mergeSql } from "../files-merge.ts";
@@ -77,7 +77,7 @@ async function* rows(connection: DuckDBConnection, folder: string, table: Source
   const result = await connection.stream(
     `SELECT _millrace_version::VARCHAR, ${columns.map((name) => `hex(${quoted(name)})`).join(", ")} FROM (${sql})`,
   );
-  for await (const found of result.yieldRowsJson()) {
+  for await (const found of wholeResult(result, (it) => it.yieldRowsJson())) {
     yield found.map(([version, ...values]) => {
       const held = new Map(columns.map((name, i) => [name, values[i] ?? null]));
       const cells = names.map((name, i) => {
@@ -90,7 +90,6 @@ async function* rows(connection: DuckDBConnection, folder: string, table: Source
       return { id, cells, flaws: versionFlaws(version) };
     });
   }
-  expectComplete(result);
 }
 
 function spelt({ kind, ...of }: ColumnType, text: string): string {
