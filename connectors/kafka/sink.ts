@@ -178,6 +178,7 @@ export class KafkaSink implements Sink, TargetPresence {
       await writer.send(batches, release, signal);
       // What was sent leaves the process in later turns of the event loop.
       await new Promise<void>((resolve) => this.#clock.later(resolve));
+      failpoint("kafka.part-sent");
     };
     const to: StepTarget = { records, topics, transaction, nowMs, flush };
     try {

@@ -20,13 +20,13 @@ export class ByteWriter {
     this.bytes[this.length++] = value;
   }
 
-  /** Copies a range. Short ranges go byte by byte: a loop beats the call below some 40 bytes. */
+  /** Copies a range. Short ranges go byte by byte: a loop beats the call below some 40 bytes. A whole buffer needs no view. */
   copy(from: Uint8Array, start: number, count: number): void {
     this.reserve(count);
     const to = this.bytes;
     let at = this.length;
     if (count <= 40) for (let i = start, end = start + count; i < end; i++) to[at++] = from[i]!;
-    else to.set(from.subarray(start, start + count), at);
+    else to.set(count === from.length ? from : from.subarray(start, start + count), at);
     this.length += count;
   }
 

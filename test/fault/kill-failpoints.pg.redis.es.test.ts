@@ -133,6 +133,7 @@ const ELSEWHERE = [
   "files.publication-done",
   "files.publication-stored",
   "kafka.fenced",
+  "kafka.part-sent",
   "kafka.before-transaction",
   "kafka.after-transaction",
   "rewind.moved",

@@ -12,9 +12,10 @@ import {
   kGetConnection,
   type SASLOptions,
 } from "@platformatic/kafka";
-import { isIP } from "node:net";
+import { isIP, type Socket } from "node:net";
 import { systemClock } from "../../../src/core/clock.ts";
 import { withTimeout } from "../../../src/core/with-timeout.ts";
+import { Attachments } from "./attached.ts";
 import type { Cluster, ClusterSettings, SaslSettings, SendBatches, Topic } from "./cluster.ts";
 import { apiIdsOf, failureOf, RefusedRequest } from "./failures.ts";
 import { PRODUCE, produceAnswer, produceRequest } from "./produce.ts";
@@ -44,6 +45,7 @@ export class LibraryCluster implements Cluster {
   readonly #base: Base;
   readonly #closing = new AbortController();
   #brokers = new Map<number, { readonly host: string; readonly port: number }>();
+  readonly #attached = new WeakMap<Socket, Attachments>();
   #isClosed = false;
 
   constructor({ brokers, clientId, tls, sasl }: ClusterSettings) {
@@ -119,13 +121,21 @@ export class LibraryCluster implements Cluster {
     const { version } = await this.#api("Produce", signal);
     const parse = produceAnswer(version);
     const connection = await this.#connection(node, signal);
+    const attached = this.#attachedTo(connection.socket);
     return async (transactionalId, batches) => {
-      const request = () => produceRequest(transactionalId, batches);
+      const request = () => attached.add(produceRequest(transactionalId, batches).buffers);
       await this.#answered<unknown>(
         (done) => connection.send(PRODUCE, version, request, parse, true, true, done),
         signal,
       );
     };
+  }
+
+  /** A connection that was lost and made again has another socket. */
+  #attachedTo(socket: Socket): Attachments {
+    let known = this.#attached.get(socket);
+    if (known === undefined) this.#attached.set(socket, (known = new Attachments(socket, PRODUCE)));
+    return known;
   }
 
   async #api(name: string, signal: AbortSignal): Promise<API<unknown[], unknown>> {

@@ -19,6 +19,7 @@ const CRC_AT = 17;
 const ATTRIBUTES_AT = 21;
 const LENGTH_COUNTS_FROM = 12;
 const TRANSACTIONAL = 0x10;
+const INT_MAX = 0x7fff_ffff;
 const COMPRESSIONS = { none: 0, gzip: 1, zstd: 4 } as const satisfies Record<Compression, number>;
 /** Fast, and a third of the bytes for JSON. */
 const GZIP_LEVEL = 1;
@@ -115,18 +116,22 @@ function writeBytes(out: ByteWriter, bytes: Uint8Array | null): void {
   out.copy(bytes, 0, bytes.length);
 }
 
-/** Zigzag, seven bits a byte; for values of 53 bits. */
+/** Seven bits a byte; for values of 53 bits, of which almost all have fewer than 31. */
 function writeSigned(out: ByteWriter, value: number): void {
-  let rest = value < 0 ? -value * 2 - 1 : value * 2;
-  while (rest > 0x7f) {
-    out.byte((rest % 128) | 0x80);
-    rest = Math.floor(rest / 128);
-  }
+  let rest = zigzag(value);
+  for (; rest > INT_MAX; rest = Math.floor(rest / 128)) out.byte((rest % 128) | 0x80);
+  for (; rest > 0x7f; rest >>= 7) out.byte((rest & 0x7f) | 0x80);
   out.byte(rest);
 }
 
 function signedLength(value: number): number {
   let length = 1;
-  for (let rest = value < 0 ? -value * 2 - 1 : value * 2; rest > 0x7f; rest = Math.floor(rest / 128)) length++;
+  let rest = zigzag(value);
+  for (; rest > INT_MAX; rest = Math.floor(rest / 128)) length++;
+  for (; rest > 0x7f; rest >>= 7) length++;
   return length;
+}
+
+function zigzag(value: number): number {
+  return value < 0 ? -value * 2 - 1 : value * 2;
 }
