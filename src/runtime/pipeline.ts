@@ -323,15 +323,8 @@ export class Pipeline {
   }
 
   async #granted(signal: AbortSignal): Promise<void> {
-    const { clock, source, state, sinks, logger } = this.#parts;
-    const parts = {
-      clock,
-      source,
-      state,
-      sinks: sinks.map(({ sink }) => sink),
-      inVainMsMax: this.#inVainMsMax,
-      logger,
-    };
+    const sinks = this.#parts.sinks.map(({ sink }) => sink);
+    const parts = { ...this.#parts, sinks, inVainMsMax: this.#inVainMsMax };
     await untilGranted(parts, (withheld) => (this.#withheld = withheld), signal);
   }
 
@@ -356,6 +349,7 @@ export class Pipeline {
       const table = this.gate.newest(tableId);
       return this.suspended.has(sink.name, tableId) || (table !== undefined && !takes(table));
     };
+    const tables = () => this.gate.tables.filter((table) => this.#tables.fills(sink.name, table));
     const worker = new SinkWorker({
       clock,
       sink,
@@ -364,6 +358,7 @@ export class Pipeline {
       wants: (table) => this.#tables.flows(sink.name, table) && this.gate.flows(table),
       leavesOut,
       ruled: () => [...this.gate.every].filter((table) => table.ruled !== undefined),
+      tables,
       deadLetters: new DeadLetterBox(sink.name, state.deadLetters, refusals, context, logger),
       willRead: (tableId) => this.#streaming?.refiller.ledger.willRead(sink.name, tableId) ?? false,
       isVoid: (tableId) => this.gate.isGone(tableId) || this.suspended.has(sink.name, tableId),
@@ -384,7 +379,7 @@ export class Pipeline {
       onLost: onLostOf(sink, setup.onLost),
       readsByItself: this.#parts.snapshot === "initial",
       acknowledged: () => this.#streaming?.acknowledger.givenUp ?? this.acknowledged,
-      tables: () => this.gate.tables.filter((table) => this.#tables.fills(sink.name, table)),
+      tables,
       parts: async () => (await this.#streaming?.refiller.ledger.partsOf(sink.name)) ?? [],
       passedBy: async (copies) => {
         const leftOut = copies.map(([id]) => id).filter((id) => leavesOut(id));

@@ -218,6 +218,7 @@ export function workerOf(sink: Sink, state: StateStore, parts: Partial<WorkerPar
     wants: () => true,
     leavesOut: () => false,
     ruled: () => [],
+    tables: () => [],
     isVoid: () => false,
     deadLetters: new DeadLetterBox(sink.name, state.deadLetters, KEPT, context, quietLog),
     willRead: () => false,

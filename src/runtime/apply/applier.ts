@@ -35,6 +35,8 @@ export interface WorkerParts {
   readonly leavesOut: (tableId: string) => boolean;
   /** The newest version of each table that has rules. */
   readonly ruled: () => readonly TableVersion[];
+  /** The newest version of each table that flows and whose rows the sink takes. */
+  readonly tables: () => readonly TableVersion[];
   readonly deadLetters: DeadLetterBox;
   /** Whether the sink is going to get a whole copy of the table, and nothing of it was read yet. */
   readonly willRead: (tableId: string) => boolean;
@@ -147,6 +149,7 @@ export class Applier {
         return "dropped";
       case "heartbeat":
         await this.steps.verify(signal);
+        await this.shapes.verify(this.#parts.tables(), signal);
         if (comparePositions(this.steps.reached, this.steps.held.position) > 0) {
           await this.steps.store({ position: this.steps.reached }, signal);
         }

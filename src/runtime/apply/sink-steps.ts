@@ -6,7 +6,7 @@ import { invariant } from "../../core/invariant.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import { rowVersion } from "../../core/model/version.ts";
-import type { Outcome, Sink } from "../../core/contracts/sink.ts";
+import type { Outcome, Sink, TargetPresence } from "../../core/contracts/sink.ts";
 import type { BondStore, SinkEntry } from "../../core/contracts/state-store.ts";
 import type { Logger, Metrics } from "../../core/contracts/telemetry.ts";
 import { CheckpointBond } from "./checkpoint-bond.ts";
@@ -151,20 +151,23 @@ export class SinkSteps {
 
   /** Those of these tables whose targets another daemon has prepared since. */
   async foreign(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
-    const { presence } = this.#parts.sink;
-    if (presence?.foreign === undefined) return [];
-    let found: readonly TableVersion[] = [];
-    const look = async (until: AbortSignal) => void (found = (await presence.foreign?.(tables, until)) ?? []);
-    await this.#bounded(look, signal);
-    return found;
+    return await this.#asked((presence, until) => presence.foreign?.(tables, until), signal);
   }
 
   /** Those of these tables that the target lacks. */
   async missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
+    return tables.length === 0 ? [] : await this.#asked((presence, until) => presence.missing(tables, until), signal);
+  }
+
+  /** Of a sink that can't tell: nothing. */
+  async #asked(
+    ask: (presence: TargetPresence, until: AbortSignal) => Promise<readonly TableVersion[]> | undefined,
+    signal: AbortSignal,
+  ): Promise<readonly TableVersion[]> {
     const { presence } = this.#parts.sink;
-    if (presence === undefined || tables.length === 0) return [];
+    if (presence === undefined) return [];
     let found: readonly TableVersion[] = [];
-    await this.#bounded(async (until) => void (found = await presence.missing(tables, until)), signal);
+    await this.#bounded(async (until) => void (found = (await ask(presence, until)) ?? []), signal);
     return found;
   }
 

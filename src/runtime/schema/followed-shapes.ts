@@ -99,6 +99,14 @@ export class FollowedShapes {
     await this.#make(changed, signal);
   }
 
+  /** Looks whether the targets of complete tables are there that the sink, not having written to them, does not look for. */
+  async verify(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+    await this.#expectThere(
+      tables.filter(({ id }) => !this.#prepared.has(id)),
+      signal,
+    );
+  }
+
   /** Invariant: a target that is made again is empty, so the sink has not kept the table as complete. */
   async #expectThere(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     const { sink, steps } = this.#parts;
