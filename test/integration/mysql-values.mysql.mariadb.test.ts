@@ -81,6 +81,19 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     expect(other).toEqual([]);
   });
 
+  test("a number keeps the digits that its column no longer prints", async () => {
+    await using database = await freshMysqlDatabase(mysqlUrl(flavour));
+    const { connection } = database;
+    await connection.query("create table every (id int primary key, c0 double, c1 float)");
+    await connection.query("insert into every values (1, 1.23456, 1.23456), (2, -123456789.98765, 0.1), (3, 0, 0)");
+    await connection.query("alter table every modify c0 double(20,1), modify c1 float(7,1)");
+    const from = await endOfLog(mysqlUrl(flavour));
+    await connection.query("update every set id = id + 10");
+    const { rows, maps } = decodeLog(await readLog(mysqlUrl(flavour), from), { schema: database.name });
+    const selected = await selectedCells(connection, maps[0]!.plan!, 2);
+    expect(selected.map(([, ...cells]) => cells)).toEqual(rows.map(({ afterCells: [, ...cells] }) => cells));
+  });
+
   test("random numbers and times are what the server says that they are", async () => {
     const random = new Random(testSeed());
     const digits = (count: number): string => Array.from({ length: count }, () => random.below(10)).join("");

@@ -18,8 +18,8 @@ const floats = new DataView(new ArrayBuffer(8));
 
 /** The expression for column `i`; `quoted` is its name in the server's quotes. */
 export function sqlExpression(rows: RowPlan, i: number, quoted: string): string {
-  // A float is printed with only six digits.
-  if (rows.code[i] === plan.AS_FLOAT) return `cast(${quoted} as double)`;
+  // A float is printed with only six digits, and DOUBLE(M,D) with D decimals although it may hold more.
+  if (rows.code[i] === plan.AS_FLOAT || rows.code[i] === plan.AS_DOUBLE) return `cast(${quoted} as double)`;
   // MariaDB's addresses and UUIDs are bytes in the log and texts in an answer; for BINARY(n) this changes nothing.
   return rows.code[i] === plan.AS_PADDED ? `cast(${quoted} as binary(${rows.b[i]}))` : quoted;
 }
