@@ -88,6 +88,7 @@ async function contextOf(context: FactoryContext<MysqlSourceOptions>, logger: Lo
     landmark: undefined,
     files: [],
     withoutIds: new Set(),
+    keyless: new Map(),
     closed: undefined,
     acknowledged: 0n,
   };

@@ -45,6 +45,8 @@ export interface SourceContext {
   files: readonly LogFileSize[];
   /** Views of InnoDB's tables that this server or user does not have. */
   readonly withoutIds: Set<string>;
+  /** The generations of tables that are known to have no key, by schema and table with a zero between. */
+  readonly keyless: Map<string, string>;
   /** When the oldest file that is still needed was last written, in seconds since 1970. */
   closed: { readonly file: number; readonly at: number } | undefined;
   /** The source may forget everything before it. */

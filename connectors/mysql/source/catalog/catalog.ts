@@ -1,4 +1,6 @@
 /** The tables as information_schema has them. */
+import { isDeepStrictEqual } from "node:util";
+import type { TableName } from "../../../../src/core/contracts/connector.ts";
 import { findMillraceError } from "../../../../src/core/errors.ts";
 import type { SourceContext } from "../context.ts";
 import { errorNumber } from "../errors.ts";
@@ -41,10 +43,54 @@ export interface CatalogTable {
 
 const SYSTEM = "('mysql','sys','information_schema','performance_schema')";
 
-/** One table, or all of the user's. */
+const READINGS_MAX = 4;
+
+export interface CatalogContext extends Pick<SourceContext, "keyless" | "withoutIds"> {
+  readonly database: Pick<SourceContext["database"], "rows">;
+}
+
+/**
+ * One table, or all of the user's. The views are read one after another, so a table that is altered, dropped or created
+ * meanwhile may seem to have no key, or a key over columns that it does not have. It counts as keyless if two readings in
+ * a row say so. A table that no reading shows whole is left out, as one that is gone.
+ */
 export async function readCatalog(
-  context: SourceContext,
-  only: { readonly schema: string; readonly table: string } | null,
+  context: CatalogContext,
+  only: TableName | null,
+  signal: AbortSignal,
+): Promise<readonly CatalogTable[]> {
+  let tables = await readViews(context, only, signal);
+  for (let i = 1; i < READINGS_MAX; i++) {
+    const doubtful = new Map(tables.filter((table) => isDoubtful(table, context)).map((table) => [idOf(table), table]));
+    if (doubtful.size === 0) break;
+    tables = await readViews(context, only, signal);
+    for (const table of tables)
+      if (isDeepStrictEqual(doubtful.get(idOf(table)), table)) context.keyless.set(idOf(table), table.generation);
+  }
+  return tables.filter((table) => !isTorn(table));
+}
+
+function isDoubtful(table: CatalogTable, { keyless }: CatalogContext): boolean {
+  const isKeyless = table.primary === undefined && table.uniques.length === 0;
+  if (!isKeyless) keyless.delete(idOf(table));
+  return isTorn(table) || (table.type === BASE && isKeyless && keyless.get(idOf(table)) !== table.generation);
+}
+
+function isTorn({ type, columns, primary, uniques }: CatalogTable): boolean {
+  const names = new Set(columns.map(({ name }) => name));
+  const keys = primary === undefined ? uniques : [primary, ...uniques];
+  return type === BASE && (names.size === 0 || keys.some((key) => !key.columns.every((name) => names.has(name))));
+}
+
+function idOf({ schema, table }: TableName): string {
+  return `${schema}\0${table}`;
+}
+
+const BASE = "BASE TABLE";
+
+async function readViews(
+  context: CatalogContext,
+  only: TableName | null,
   signal: AbortSignal,
 ): Promise<readonly CatalogTable[]> {
   const { database } = context;
@@ -73,7 +119,7 @@ export async function readCatalog(
   const columnsOf = grouped(columns);
   const indexesOf = grouped(indexes);
   return tables.map(([schema, table, type, engine, created]) => {
-    const id = `${schema}\0${table}`;
+    const id = idOf({ schema: schema ?? "", table: table ?? "" });
     const own = (columnsOf.get(id) ?? []).map((row) => columnOf(row, checked.has(`${id}\0${row[2]}`)));
     const keys = keysOf(indexesOf.get(id) ?? []);
     const others = keys
@@ -110,7 +156,7 @@ const UNKNOWN_TABLE = 1109;
  * swapped. Without the privilege PROCESS, for other engines, or in a shared tablespace of MySQL, there is only the time of
  * creation, in seconds.
  */
-async function tableIds(context: SourceContext, signal: AbortSignal): Promise<ReadonlyMap<string, string>> {
+async function tableIds(context: CatalogContext, signal: AbortSignal): Promise<ReadonlyMap<string, string>> {
   for (const { view, sql } of IDS) {
     if (context.withoutIds.has(view)) continue;
     try {
@@ -131,8 +177,8 @@ const JSON_CHECK = /^json_valid\(`((?:[^`]|``)+)`\)$/i;
 
 /** MariaDB's columns with a check for JSON, as schema, table and name with zeros between them. */
 async function jsonColumns(
-  { database, withoutIds }: SourceContext,
-  only: { readonly schema: string; readonly table: string } | null,
+  { database, withoutIds }: CatalogContext,
+  only: TableName | null,
   signal: AbortSignal,
 ): Promise<ReadonlySet<string>> {
   if (withoutIds.has(CHECKS)) return new Set();
