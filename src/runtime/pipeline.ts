@@ -357,7 +357,7 @@ export class Pipeline {
       limits,
       wants: (table) => this.#tables.flows(sink.name, table) && this.gate.flows(table),
       leavesOut,
-      ruled: () => [...this.gate.every].filter((table) => table.ruled !== undefined),
+      known: () => this.gate.every,
       tables,
       deadLetters: new DeadLetterBox(sink.name, state.deadLetters, refusals, context, logger),
       willRead: (tableId) => this.#streaming?.refiller.ledger.willRead(sink.name, tableId) ?? false,

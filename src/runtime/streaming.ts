@@ -315,11 +315,12 @@ export class Streaming {
    */
   async #readUnlogged(tableId: string, only: string | null): Promise<void> {
     const { gate, runners, tables } = this.#parts;
-    const table = gate.table(tableId);
+    // A table that is gone may come back as it was: the configuration that left it out was another process's.
+    const table = gate.known.find(({ id }) => id === tableId);
     if (table !== undefined) this.#passLoss(tableId, only);
     if (table === undefined || this.#parts.snapshot === "none") return;
     this.lane.spoil(tableId);
-    gate.doubt(tableId);
+    if (!gate.isGone(tableId)) gate.doubt(tableId);
     this.watch.wake();
     const takers = runners.map(({ name }) => name).filter((name) => tables.fills(name, table));
     const sinks = only === null ? takers : takers.filter((name) => name === only);

@@ -217,7 +217,7 @@ export function workerOf(sink: Sink, state: StateStore, parts: Partial<WorkerPar
     limits: { rowCountMax: 10_000, byteCountMax: 8 * 1024 * 1024 },
     wants: () => true,
     leavesOut: () => false,
-    ruled: () => [],
+    known: () => [],
     tables: () => [],
     isVoid: () => false,
     deadLetters: new DeadLetterBox(sink.name, state.deadLetters, KEPT, context, quietLog),

@@ -1,7 +1,6 @@
 /** The topic of the log, read as frames. */
 import { Frame, UnreadableFrame } from "../../../src/core/model/frame.ts";
 import type { Cluster } from "../client/cluster.ts";
-import { failureOf } from "../client/failures.ts";
 import { type Place, readCommitted } from "../client/reading.ts";
 import { kafkaError } from "../errors.ts";
 import { Assembly, type Whole } from "../log/parts.ts";
@@ -19,7 +18,8 @@ export interface Framed extends Whole {
 export async function findLog(cluster: Cluster, { naming }: SourceContext, signal: AbortSignal): Promise<Place> {
   const name = logTopic(naming);
   const topic = (await cluster.topics([name], signal)).get(name);
-  if (topic == null) throw failureOf("UNKNOWN_TOPIC_OR_PARTITION", name);
+  if (topic == null)
+    throw kafkaError("MR3522", "blocked", `topic ${name} is not there: daemon ${naming.daemon} has no log yet`);
   return { name, topic, partition: 0 };
 }
 

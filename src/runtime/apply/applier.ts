@@ -33,8 +33,8 @@ export interface WorkerParts {
   readonly wants: (table: TableVersion) => boolean;
   /** Whether the sink skips the table's changes, because of the configuration or because the table is suspended in it. */
   readonly leavesOut: (tableId: string) => boolean;
-  /** The newest version of each table that has rules. */
-  readonly ruled: () => readonly TableVersion[];
+  /** The newest version of each table that was ever known. */
+  readonly known: () => Iterable<TableVersion>;
   /** The newest version of each table that flows and whose rows the sink takes. */
   readonly tables: () => readonly TableVersion[];
   readonly deadLetters: DeadLetterBox;
@@ -146,7 +146,9 @@ export class Applier {
         if (!this.#takes(taken.table)) return "dropped";
         return (await this.shapes.carry(taken, signal)) ? "durable" : "dropped";
       case "notice":
-        return "dropped";
+        if (taken.entry.kind === "mark") return "dropped";
+        await this.#skip([{ id: taken.entry.tableId }], signal);
+        break;
       case "heartbeat":
         await this.steps.verify(signal);
         await this.shapes.verify(this.#parts.tables(), signal);
@@ -336,7 +338,7 @@ export class Applier {
   }
 
   /** Invariant: the sink forgets that it holds a table before it passes a change of the table that it skips. */
-  async #skip(skipped: Iterable<TableVersion>, signal: AbortSignal): Promise<void> {
+  async #skip(skipped: Iterable<Pick<TableVersion, "id">>, signal: AbortSignal): Promise<void> {
     const ids = new Set(Array.from(skipped, ({ id }) => id).filter((id) => this.#isComplete(id)));
     if (ids.size === 0) return;
     await this.steps.store({ tables: withoutTables(this.steps.held.tables, ids) }, signal);

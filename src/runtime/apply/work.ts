@@ -115,7 +115,7 @@ export interface CarryWork {
   readonly receipt: Receipt;
 }
 
-/** What the log shows besides changes, for a sink of form `log`. */
+/** What the log shows besides changes. Marks are for sinks of form `log`. */
 export interface NoticeWork {
   readonly kind: "notice";
   readonly entry: Extract<LogEntry, { readonly kind: "mark" | "lost" }>;
@@ -178,7 +178,7 @@ export class Receipts {
   }
 }
 
-/** For sinks of form `log`: rows of the table changed, and the log does not show how. */
+/** Rows of the table changed, and the log does not show how: readers of a sink of form `log` must know, another sink lacks them. */
 export function lossOf(tableId: string): NoticeWork {
   return { kind: "notice", entry: { kind: "lost", tableId }, until: null };
 }

@@ -1,6 +1,7 @@
 import type { Refill, StateStore } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import type { FailingReads } from "./failing-reads.ts";
+import { lossOf } from "../apply/work.ts";
 import type { Lane } from "../stream/lane.ts";
 import { keyReadings, rangeReadings, type Reading } from "./readings.ts";
 import type { TableGate } from "../schema/table-gate.ts";
@@ -61,7 +62,8 @@ export class Backlog {
 
   /**
    * Ends reads that have become pointless. A table that was dropped can't be read. A table that is suspended in the sink is
-   * read as a whole when it is reinstated.
+   * read as a whole when it is reinstated. Invariant: the sink no longer holds a table that is gone before its read ends,
+   * so a table that comes back as it was is read.
    */
   async withoutVoid(open: readonly Refill[]): Promise<Unfinished> {
     const { state, gate, isSuspended, logger } = this.#parts;
@@ -69,7 +71,7 @@ export class Backlog {
     for (const refill of open) {
       const { id, tableId, sink } = refill;
       const isGone = gate.isGone(tableId);
-      if (!isGone && !isSuspended(sink, tableId)) {
+      if ((!isGone && !isSuspended(sink, tableId)) || (isGone && this.#isHeld(sink, tableId))) {
         left.push(refill);
         continue;
       }
@@ -84,6 +86,16 @@ export class Backlog {
     if (gone.length === 0) return { open: left, keyCount };
     await state.refills.removeKeys(gone.map(({ id }) => id));
     return { open: left, keyCount: await state.refills.countKeys() };
+  }
+
+  /** Whether the sink counts the table as complete, or may do so; then it is told that it lacks rows. */
+  #isHeld(sink: string, tableId: string): boolean {
+    const { lane } = this.#parts;
+    const worker = [...lane.sinks].find(({ name }) => name === sink);
+    if (worker === undefined) return true;
+    if (worker.progress?.tables[tableId] === undefined) return false;
+    lane.push(worker, lossOf(tableId));
+    return true;
   }
 
   get #attached(): readonly string[] {

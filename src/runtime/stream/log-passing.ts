@@ -13,8 +13,10 @@ export interface LogPassingParts {
   readonly steps: SinkSteps;
   /** Whether the table's changes are passed on. */
   readonly wants: (table: TableVersion) => boolean;
-  /** The newest version of each table that has rules. */
-  readonly ruled: () => readonly TableVersion[];
+  /** Whether the configuration leaves the table's changes out. */
+  readonly leavesOut: (tableId: string) => boolean;
+  /** The newest version of each table that was ever known. */
+  readonly known: () => Iterable<TableVersion>;
 }
 
 /**
@@ -23,7 +25,10 @@ export interface LogPassingParts {
  */
 export class LogPassing {
   readonly #parts: LogPassingParts;
-  /** Rules change between two processes: the first step of each says which are in force. */
+  /**
+   * The configuration changes between two processes: the first step of each says which rules are in force, and which tables
+   * are left out. The source may show nothing of these.
+   */
   #hasTold = false;
 
   constructor(parts: LogPassingParts) {
@@ -102,12 +107,19 @@ export class LogPassing {
   }
 
   async #pass(entries: readonly LogEntry[], until: Position, signal: AbortSignal): Promise<void> {
-    const { steps, ruled } = this.#parts;
+    const { steps } = this.#parts;
     const { held } = steps;
-    const shapes = this.#hasTold ? [] : ruled().map((table): LogEntry => ({ kind: "shape", table }));
-    const log = { from: held.position, entries: [...shapes, ...entries] };
+    const log = { from: held.position, entries: this.#hasTold ? entries : [...this.#configured(), ...entries] };
     await steps.apply({ kind: "progress", log, progress: { ...held, position: until } }, signal);
     this.#hasTold = true;
+  }
+
+  #configured(): readonly LogEntry[] {
+    const { known, leavesOut } = this.#parts;
+    const tables = [...known()];
+    const ruled = tables.filter((table) => table.ruled !== undefined);
+    const leftOut = tables.map(({ id }) => id).filter((id) => leavesOut(id));
+    return [...ruled.map((table): LogEntry => ({ kind: "shape", table })), ...lossesOf(leftOut)];
   }
 }
 
