@@ -72,7 +72,8 @@ export function writeDeleteEnvelope(out: ByteWriter, block: Block, row: number, 
 
 /** The key's columns as an object. `offset`: of a tuple that holds them. */
 export function writeKeyObject(out: ByteWriter, table: TableVersion, bytes: Uint8Array, offset: number): void {
-  writeTuple(out, table, namesOf(table), bytes, offset, true);
+  cells.read(bytes, offset);
+  writeCells(out, table, namesOf(table), bytes, true);
 }
 
 function write(out: ByteWriter, block: Block, row: number, op: number, after: number, context: EnvelopeContext): void {
@@ -84,12 +85,23 @@ function write(out: ByteWriter, block: Block, row: number, op: number, after: nu
   append(out, texts.start);
   out.ascii(String(block.index[row]!));
   append(out, OPS[op]!);
-  writeTuple(out, table, names, block.bytes, after === NO_TUPLE ? before : after, true);
-  append(out, BEFORE);
-  const shown = beforeKind === BEFORE_NONE ? NO_TUPLE : before;
-  writeTuple(out, table, names, block.bytes, shown, beforeKind !== BEFORE_FULL);
+  const known = after === NO_TUPLE ? before : after;
+  if (known === NO_TUPLE) out.ascii("null");
+  else {
+    cells.read(block.bytes, known);
+    writeCells(out, table, names, block.bytes, true);
+  }
+  if (beforeKind === BEFORE_NONE) append(out, NO_BEFORE);
+  else {
+    append(out, BEFORE);
+    cells.read(block.bytes, before);
+    writeCells(out, table, names, block.bytes, beforeKind !== BEFORE_FULL);
+    if (after !== NO_TUPLE) cells.read(block.bytes, after);
+  }
   append(out, AFTER);
-  const unchangedCount = writeTuple(out, table, names, block.bytes, after, false);
+  let unchangedCount = 0;
+  if (after === NO_TUPLE) out.ascii("null");
+  else unchangedCount = writeCells(out, table, names, block.bytes, false);
   append(out, UNCHANGED);
   if (unchangedCount > 0) writeUnchanged(out, names);
   const position = context.recordPosition?.(block, row);
@@ -127,6 +139,7 @@ function append(out: ByteWriter, bytes: Uint8Array): void {
 
 const OPS = OP_LETTERS.map((letter) => Buffer.from(`","op":"${letter}","key":`));
 const BEFORE = Buffer.from(',"before":');
+const NO_BEFORE = Buffer.from(',"before":null');
 const AFTER = Buffer.from(',"after":');
 const UNCHANGED = Buffer.from(',"unchanged":[');
 const SNAPSHOT = Buffer.from(',"snapshot":true');
@@ -293,20 +306,14 @@ function writeCommitTime(out: ByteWriter, commitTimeUs: bigint): void {
   out.byte(0x22);
 }
 
-/** The tuple as an object of its known columns, or null. Returns how many cells are not known. */
-function writeTuple(
+/** The tuple that `cells` maps, as an object of its known columns. Returns how many cells are not known. */
+function writeCells(
   out: ByteWriter,
   table: TableVersion,
   names: TableNames,
   bytes: Uint8Array,
-  offset: number,
   keyOnly: boolean,
 ): number {
-  if (offset === NO_TUPLE) {
-    out.ascii("null");
-    return 0;
-  }
-  cells.read(bytes, offset);
   out.byte(0x7b);
   let isFirst = true;
   let unchangedCount = 0;
@@ -318,9 +325,10 @@ function writeTuple(
       unchangedCount++;
       continue;
     }
-    if (!isFirst) out.byte(0x2c);
+    const name = names.columns[i]!;
+    const skipped = isFirst ? 1 : 0;
+    out.copy(name, skipped, name.length - skipped);
     isFirst = false;
-    append(out, names.columns[i]!);
     writeJson(out, table.columns[i]!.type, kind, bytes, cells.start[i]!, cells.length[i]!);
   }
   out.byte(0x7d);
@@ -334,14 +342,14 @@ function writeUnchanged(out: ByteWriter, names: TableNames): void {
     if (cells.kind[i] !== CELL_UNCHANGED) continue;
     if (!isFirst) out.byte(0x2c);
     isFirst = false;
-    // Without the colon.
-    out.copy(names.columns[i]!, 0, names.columns[i]!.length - 1);
+    // Without comma and colon.
+    out.copy(names.columns[i]!, 1, names.columns[i]!.length - 2);
   }
 }
 
 /** What is the same in every envelope of a table, as bytes. */
 interface TableNames {
-  /** `"name":` of each column. */
+  /** `,"name":` of each column. */
   readonly columns: readonly Buffer[];
   readonly schema: Buffer;
   readonly source: Buffer;
@@ -354,7 +362,7 @@ function namesOf(table: TableVersion): TableNames {
   if (known !== undefined) return known;
   const { id: subject, version, fingerprint } = table;
   const names = {
-    columns: table.columns.map(({ name }) => Buffer.from(`${JSON.stringify(name)}:`)),
+    columns: table.columns.map(({ name }) => Buffer.from(`,${JSON.stringify(name)}:`)),
     schema: Buffer.from(JSON.stringify({ subject, version, fingerprint })),
     source: Buffer.from(`,"schema":${JSON.stringify(table.schema)},"table":${JSON.stringify(table.table)}`),
   };
