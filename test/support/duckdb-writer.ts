@@ -50,7 +50,9 @@ export function expectedAfter(n: number): string[] {
 
 export const refuse: Outcome = {
   incomplete: () => Promise.reject(new Error("no row may be incomplete here")),
-  poison: ([refused]) => Promise.reject(refused!.error),
+  poison: async ([refused]) => {
+    if (refused !== undefined) throw refused.error;
+  },
 };
 
 async function write(path: string, lease: number): Promise<void> {
