@@ -126,7 +126,7 @@ const REPLIES: Readonly<Record<string, readonly [code: ErrorCode, kind: ErrorKin
   NOAUTH: ["MR3402", "blocked", "Redis wants a password and the config has none"],
   WRONGPASS: ["MR3402", "blocked", "Redis refuses user or password"],
   NOPERM: ["MR3403", "blocked", "the Redis user lacks a permission"],
-  OOM: ["MR3404", "retryable", "Redis is over its maxmemory and refuses writes"],
+  OOM: ["MR3404", "blocked", "Redis is over its maxmemory and refuses writes"],
   READONLY: ["MR3404", "retryable", "Redis is a replica and refuses writes"],
   LOADING: ["MR3404", "retryable", "Redis is loading its data"],
   MISCONF: ["MR3404", "blocked", "Redis can't save to disk and refuses writes"],

@@ -44,3 +44,21 @@ test("a column dropped under the running daemon is filled again with the table's
   await pipeline.run("update kept set n = 0 where id = 1");
   await pipeline.expectEqual(["kept"]);
 });
+
+test("a view on a column whose type changes at the source suspends the table by number, and names the view", async () => {
+  await using pipeline = await RunningPipeline.start(PREPARE, { kinds: ["postgres"] });
+  await pipeline.settled();
+  const target = pipeline.sinks.target!;
+  await target.query("create view totals as select sum(n) from public.kept");
+  await pipeline.run("alter table kept alter n type bigint");
+  await pipeline.run("update kept set n = 0 where id = 1");
+  await eventually(async () => {
+    const { tables } = await pipeline.installation.status();
+    expect(tables.suspended).toMatchObject([
+      { table: "public.kept", error: { code: "MR3122", message: expect.stringMatching(/view (public\.)?totals/) } },
+    ]);
+  }, NOTICED);
+  await target.query("drop view totals");
+  await pipeline.installation.command("snapshot", "start", "--tables", "public.kept");
+  await pipeline.expectEqual(["kept"]);
+});

@@ -7,9 +7,13 @@ import { reachable, unreachable } from "./offset-place.ts";
 import { askSink } from "../opened-sink.ts";
 import type { Session } from "../session.ts";
 
+const ANOTHER_EXPORT =
+  "Export again from the state that the sinks were written with last. Or start without a state: a new epoch begins then, and all tables are read again.";
+
 /**
- * Throws if the source has dropped log that a sink lacks. A sink that went on after the export reports its own
- * position; for one that does not answer the position in the export counts.
+ * Throws if the source has dropped log that a sink lacks, or if a sink has a later epoch than the export. A sink that
+ * went on after the export reports its own position; for one that does not answer the position in the export counts. If
+ * no sink has a position, the daemon starts at the source's.
  */
 export async function expectReachable(
   session: Pick<Session, "log">,
@@ -19,6 +23,9 @@ export async function expectReachable(
 ): Promise<void> {
   const { signal } = new AbortController();
   const range = await reachable(source.log, signal);
+  const record = dump.relations["source"]?.[0];
+  const acknowledged = placeIn(record, "acknowledged") ?? placeIn(record, "origin");
+  let place: Position | null = null;
   for (const sink of config.sinks) {
     const { name } = sink;
     const row = dump.relations["sink"]?.find((one) => one["name"] === name);
@@ -27,11 +34,28 @@ export async function expectReachable(
     if (row === undefined || written === null) continue;
     const covered = placeIn(row, "covered") ?? written;
     const own = await heldBy(session, sink);
-    const isAsExported = own === null || comparePositions(own, written) === 0;
-    const place = isAsExported ? covered : own;
-    if (place.commit < range.first) {
-      throw unreachable(source.positions, `sink ${name} at ${source.positions.format(place.commit)}`, range);
+    if (own !== null && acknowledged !== null && own.epoch > acknowledged.epoch) {
+      const later = `sink ${name} is in epoch ${own.epoch}: epoch ${acknowledged.epoch} of the export`;
+      throw unreachable(source.positions, later, range, ANOTHER_EXPORT);
     }
+    const isAsExported = own === null || comparePositions(own, written) === 0;
+    place = isAsExported ? covered : own;
+    if (place.commit < range.first) {
+      throw unreachable(
+        source.positions,
+        `sink ${name} at ${source.positions.format(place.commit)}`,
+        range,
+        ANOTHER_EXPORT,
+      );
+    }
+  }
+  if (place === null && acknowledged !== null && acknowledged.commit < range.first) {
+    throw unreachable(
+      source.positions,
+      `position ${source.positions.format(acknowledged.commit)}`,
+      range,
+      ANOTHER_EXPORT,
+    );
   }
 }
 

@@ -128,9 +128,15 @@ function unregistered(): SchemaResolver {
   };
 }
 
-export function unreachable(positions: Positions, what: string, { first, end }: Reachable): Error {
+const ANOTHER_PLACE =
+  "name a position or a time in between, earliest, latest, or snapshot to read the rows as they are now";
+
+export function unreachable(
+  positions: Positions,
+  what: string,
+  { first, end }: Reachable,
+  hint = ANOTHER_PLACE,
+): Error {
   const [from, to] = [first, end].map((position) => positions.format(position));
-  return cliError("MR1118", `${what} can't be reached: the log can be read from ${from} to ${to}`, {
-    hint: "name a position or a time in between, earliest, latest, or snapshot to read the rows as they are now",
-  });
+  return cliError("MR1118", `${what} can't be reached: the log can be read from ${from} to ${to}`, { hint });
 }
