@@ -33,6 +33,7 @@ export interface Proof {
   readonly at: string;
   readonly rows: number;
   readonly sourceRows: number;
+  readonly sinkRows: number;
   /** The newest comparison that found no difference; null: none that is still kept. */
   readonly equalAt: string | null;
 }
@@ -104,11 +105,11 @@ export class Comparing {
   }
 
   #prove({ finishedAt, tables }: ReconcileDocument): void {
-    for (const { table, sink, missing, extra, different, repaired, sourceRows } of tables) {
+    for (const { table, sink, missing, extra, different, repaired, sourceRows, sinkRows } of tables) {
       const rows = Math.max(0, missing + extra + different - repaired);
       const key = JSON.stringify([table, sink]);
       const equalAt = rows === 0 ? finishedAt : (this.#proofs.get(key)?.equalAt ?? null);
-      this.#proofs.set(key, { table, sink, at: finishedAt, rows, equalAt, sourceRows });
+      this.#proofs.set(key, { table, sink, at: finishedAt, rows, equalAt, sourceRows, sinkRows });
     }
   }
 

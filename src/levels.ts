@@ -1,11 +1,11 @@
 /** What the metrics show at a scrape, from the status and from past comparisons. */
 import type { Proof } from "./comparing.ts";
-import type { PipelineStatus, SnapshotStatus } from "./core/contracts/status.ts";
+import type { PipelineStatus, ReadProgress, SnapshotStatus } from "./core/contracts/status.ts";
 import type { StoredError } from "./core/contracts/state-store.ts";
 import type { HistoryPoint } from "./ops/dashboard/view.ts";
 import type { Levels } from "./ops/metrics.ts";
 import { retentionSeconds } from "./ops/retention.ts";
-import { EVERY_SINK, type TableLevels } from "./ops/table-gauges.ts";
+import { EVERY_SINK, EVERY_TABLE, type TableLevels } from "./ops/table-gauges.ts";
 
 export function pipelineLevels(
   status: PipelineStatus,
@@ -84,6 +84,10 @@ export function tableLevels(parts: TableParts): TableLevels {
       });
     }),
     proofAges: known.map(({ table, sink, equalAt }) => ({ table, sink, seconds: ages(equalAt) })),
+    progress: [
+      ...(source.copy == null ? [] : progressOf({ ...source.copy, sink: EVERY_SINK, table: EVERY_TABLE })),
+      ...status.snapshots.flatMap(({ tableId: table, ...read }) => progressOf({ ...read, table })),
+    ],
     readRows: [...Map.groupBy(reads, ({ sink, tableId }) => JSON.stringify([sink, tableId])).values()].flatMap(
       (all) => {
         const [{ sink, tableId } = { sink: "", tableId: "" }] = all;
@@ -91,4 +95,11 @@ export function tableLevels(parts: TableParts): TableLevels {
       },
     ),
   };
+}
+
+type OfRead = Partial<ReadProgress> & { readonly sink: string; readonly table: string };
+
+/** Nothing where the source has no statistics of the table. */
+function progressOf({ sink, table, share = null, secondsLeft = null }: OfRead): TableLevels["progress"] {
+  return share === null ? [] : [{ sink, table, share, secondsLeft }];
 }

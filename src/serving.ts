@@ -17,11 +17,13 @@ import { RateLimit } from "./ops/admin/rate-limit.ts";
 import { controlSocketPath } from "./ops/control-socket.ts";
 import type { Activity } from "./ops/dashboard/activity.ts";
 import { type History, STEP_SECONDS } from "./ops/dashboard/history.ts";
-import { lettersOf, readsOf, tablesOf } from "./ops/dashboard/view.ts";
+import { type DaemonView, letterGroupsOf, lettersOf, readsOf, tablesOf } from "./ops/dashboard/view.ts";
 import type { Levels, PrometheusMetrics } from "./ops/metrics.ts";
 import { retentionSeconds } from "./ops/retention.ts";
 import type { Control } from "./runtime/control/control.ts";
 import { VERSION } from "./version.ts";
+
+type View = Omit<DaemonView, "role">;
 
 interface Served extends AsyncDisposable {
   readonly address: string | null;
@@ -78,7 +80,7 @@ export async function serve(config: Config, parts: ServedParts, signal: AbortSig
 }
 
 function portOf(parts: ServedParts, signal: AbortSignal): AdminPort {
-  const { control, comparing, state, metrics, activity, history, stateError, redact } = parts;
+  const { control, state, metrics, stateError, redact } = parts;
   return {
     version: VERSION,
     status: parts.status,
@@ -96,14 +98,7 @@ function portOf(parts: ServedParts, signal: AbortSignal): AdminPort {
     replayLetters: (choice, timeoutMs) => control.replayLetters(choice, timeoutMs, signal),
     discardLetters: (choice) => control.discardLetters(choice),
     reports: () => state.reports.list(),
-    view: async (since) => ({
-      history: history.points.filter(({ at }) => at > since),
-      stepSeconds: STEP_SECONDS,
-      retentionSeconds: retentionSeconds((await control.status()).source, history.points),
-      tables: tablesOf(control.schemas, [...activity.tables], comparing.proofs),
-      reads: readsOf(await control.snapshots()),
-      deadLetters: lettersOf(await state.deadLetters.list({ state: "waiting" })),
-    }),
+    view: async (since) => await viewOf(parts, since),
     audit: (limit) => state.audit.list(limit),
     audited: (order, work, resultOf) =>
       audited(state.audit, order, work, {
@@ -111,6 +106,25 @@ function portOf(parts: ServedParts, signal: AbortSignal): AdminPort {
         ...(resultOf === undefined ? {} : { resultOf }),
       }),
     redact,
+  };
+}
+
+async function viewOf({ control, comparing, state, activity, history }: ServedParts, since: string): Promise<View> {
+  const letters = await state.deadLetters.list({ state: "waiting" });
+  return {
+    history: history.points.filter(({ at }) => at > since),
+    stepSeconds: STEP_SECONDS,
+    retentionSeconds: retentionSeconds((await control.status()).source, history.points),
+    tables: tablesOf({
+      schemas: control.schemas,
+      taken: control.taken,
+      estimates: control.rowEstimates,
+      activities: [...activity.tables],
+      proofs: comparing.proofs,
+    }),
+    reads: readsOf(await control.snapshots()),
+    deadLetters: lettersOf(letters),
+    letterGroups: letterGroupsOf(letters),
   };
 }
 

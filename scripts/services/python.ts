@@ -21,7 +21,7 @@ export interface PythonResult {
 export async function python(wanted: PythonPackage, args: readonly string[], cwd: string): Promise<PythonResult> {
   const child = spawn("python3", args, {
     cwd,
-    env: { ...process.env, PYTHONPATH: await installed(wanted) },
+    env: { ...process.env, PYTHONPATH: await pythonFolder(wanted) },
     stdio: ["ignore", "pipe", "pipe"],
   });
   let stdout = "";
@@ -33,7 +33,7 @@ export async function python(wanted: PythonPackage, args: readonly string[], cwd
 }
 
 /** Python's folder with it. */
-async function installed({ name, version, extras = [] }: PythonPackage): Promise<string> {
+export async function pythonFolder({ name, version, extras = [] }: PythonPackage): Promise<string> {
   const parts = extras.length === 0 ? "" : `[${extras.join(",")}]`;
   return await cached([name, ...extras, version].join("-"), async (folder) => {
     const options = ["--quiet", "--only-binary", ":all:", "--target", folder];

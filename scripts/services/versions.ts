@@ -54,6 +54,8 @@ export const versions = {
   victoriaMetrics: { version: "1.102.0" },
   /** Puts the manifests under deploy/kubernetes together, in a test. Runs in no container. */
   kustomize: { version: "5.8.1" },
+  /** Validates them, and the Python package whose schemas it does that by. Runs in no container. */
+  kubeconform: { version: "0.7.0", schemas: "1.37.0" },
   /** In the base of the image that a test builds; Node 24 comes with this line of it. */
   npm: { version: "11.19.1" },
   /** log4j beside OpenSearch, whose jars leave the choice open. */

@@ -145,8 +145,8 @@ function Body({ live, hint }: { readonly live: Live; readonly hint: string | nul
       <Charts points={view.history} nowMs={nowMs} />
       <Sinks status={status} />
       <Tables status={status} tables={view.tables} nowMs={nowMs} />
-      <Reads status={status} reads={view.reads} tables={view.tables} nowMs={nowMs} />
-      <Letters letters={view.deadLetters} nowMs={nowMs} />
+      <Reads status={status} reads={view.reads} nowMs={nowMs} />
+      <Letters groups={view.letterGroups} letters={view.deadLetters} nowMs={nowMs} />
       <Proof status={status} reports={reports} nowMs={nowMs} />
       <Offsets status={status} />
       <Actions entries={actions} nowMs={nowMs} />

@@ -9,6 +9,7 @@ import type {
   GoneBackStatus,
   KeptLogStatus,
   SinkStatus,
+  ReadProgress,
   SnapshotStatus,
   SourceStatus,
   StatusDocument,
@@ -46,10 +47,17 @@ const ERROR: Fields<StoredError> = {
   at: ["time", "time of the last attempt"],
 };
 
+const PROGRESS: Fields<ReadProgress> = {
+  rowsEstimated: [{ orNull: "rows" }, "how many there are by the source's statistics"],
+  share: [{ orNull: "number" }, "estimate: the part that is read, from 0 to 1"],
+  secondsLeft: [{ orNull: "seconds" }, "estimate: until the end, at the pace so far"],
+};
+
 const COPY: Fields<NonNullable<SourceStatus["copy"]>> = {
   tableCount: ["tables", "to be copied"],
   tablesDone: ["tables", "copied completely"],
   rowsRead: ["rows", "read so far"],
+  ...PROGRESS,
 };
 
 const GONE_BACK: Fields<GoneBackStatus> = {
@@ -211,6 +219,7 @@ const SNAPSHOT: Fields<SnapshotStatus> = {
   state: ["text", "`waiting`, `running`, `done` or `cancelled`"],
   error: [{ orNull: { object: ERROR } }, "why it makes no progress now; it is tried again"],
   rowsDone: ["rows", "read so far"],
+  ...PROGRESS,
   chunksDone: ["count", "chunks read so far"],
   resumedCount: ["count", "how often a new daemon continued it"],
   restartedCount: ["count", "how often it started again from the first key"],

@@ -16,11 +16,15 @@ export interface TableLevels {
   readonly unreadable: readonly OfTable[];
   readonly freshness: readonly (OfTable & { readonly seconds: number })[];
   readonly proofAges: readonly (OfTable & { readonly seconds: number })[];
+  /** Of reads that run now, where it can be estimated. */
+  readonly progress: readonly (OfTable & { readonly share: number; readonly secondsLeft: number | null })[];
   readonly readRows: readonly (OfTable & { readonly rows: number })[];
 }
 
 /** In place of a sink's name: all sinks. No sink can have this name. */
 export const EVERY_SINK = "*";
+/** Likewise: the first copy reads all tables. */
+export const EVERY_TABLE = "*";
 
 /** A table that comes or goes must do so in the scrape: each is set anew. */
 export class TableGauges {
@@ -32,6 +36,8 @@ export class TableGauges {
   readonly #unreadable: Gauge<"table" | "sink">;
   readonly #freshness: Gauge<"table" | "sink">;
   readonly #proofAge: Gauge<"table" | "sink">;
+  readonly #share: Gauge<"table" | "sink">;
+  readonly #secondsLeft: Gauge<"table" | "sink">;
   readonly #readRows: Counter<"table" | "sink">;
 
   constructor(registers: Registry[]) {
@@ -67,6 +73,14 @@ export class TableGauges {
       "millrace_proof_age_seconds",
       "Time since a comparison last found the table in the sink equal to the source.",
     );
+    this.#share = perTable(
+      "millrace_snapshot_share",
+      "Estimate: part of the table that is read, from 0 to 1; table and sink * for the first copy.",
+    );
+    this.#secondsLeft = perTable(
+      "millrace_snapshot_remaining_seconds",
+      "Estimate: time until the read of the table ends; table and sink * for the first copy.",
+    );
     this.#readRows = new Counter({
       name: "millrace_snapshot_rows_total",
       help: "Rows of the table that were read beside the stream for the sink.",
@@ -80,12 +94,16 @@ export class TableGauges {
     this.#safeBytes.set(levels.safeBytes ?? Number.NaN);
     this.#retention.set(levels.retentionSeconds ?? Number.NaN);
     this.#unfinished.set(levels.unfinishedReads);
-    for (const gauge of [this.#suspended, this.#unreadable, this.#freshness, this.#proofAge, this.#readRows])
-      gauge.reset();
+    const ofTables = [this.#suspended, this.#unreadable, this.#freshness, this.#proofAge, this.#readRows];
+    for (const gauge of [...ofTables, this.#share, this.#secondsLeft]) gauge.reset();
     for (const { sink, table } of levels.suspended) this.#suspended.set({ sink, table }, 1);
     for (const { sink, table } of levels.unreadable) this.#unreadable.set({ sink, table }, 1);
     for (const { sink, table, seconds } of levels.freshness) this.#freshness.set({ sink, table }, seconds);
     for (const { sink, table, seconds } of levels.proofAges) this.#proofAge.set({ sink, table }, seconds);
+    for (const { sink, table, share, secondsLeft } of levels.progress) {
+      this.#share.set({ sink, table }, share);
+      if (secondsLeft !== null) this.#secondsLeft.set({ sink, table }, secondsLeft);
+    }
     for (const { sink, table, rows } of levels.readRows) this.#readRows.inc({ sink, table }, rows);
   }
 }

@@ -4,6 +4,7 @@
  */
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { Locator } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { freePort } from "../../scripts/services/port.ts";
 import {
@@ -101,12 +102,25 @@ test("a sink is paused and goes on, a table is read again, and each action is in
   await act(page, "Resume sink cache", false);
   await cache.getByText("streaming").waitFor(PATIENCE);
   await act(page, "Pause table public.products", true);
-  const products = part(page, "tables").getByRole("row", { name: /public\.products/ });
+  const products = part(page, "tables").getByRole("row", { name: /^public\.products/ });
   await products.getByText(/^paused in /).waitFor(PATIENCE);
   await act(page, "Resume table public.products", false);
   await products.getByText("followed").waitFor(PATIENCE);
   await act(page, "Resync table public.products", true);
   await page.getByRole("status").getByText("Table public.products is read again.").waitFor(PATIENCE);
+  // A table in one sink alone.
+  await page.getByRole("button", { name: "public.products", exact: true }).click();
+  const inCache = part(page, "tables").getByRole("row", { name: /^→ cache/ });
+  const inWarehouse = part(page, "tables").getByRole("row", { name: /^→ warehouse/ });
+  await act(page, "Pause table public.products in sink cache", true);
+  await inCache.getByText("paused").waitFor(PATIENCE);
+  await products.getByText("paused in cache").waitFor(PATIENCE);
+  await inWarehouse.getByText("followed").waitFor(PATIENCE);
+  await act(page, "Resume table public.products in sink cache", false);
+  await inCache.getByText("followed").waitFor(PATIENCE);
+  await act(page, "Resync table public.products in sink warehouse", true);
+  await page.getByRole("status").getByText("Table public.products in sink warehouse is read again.").waitFor(PATIENCE);
+  expect(await axeFindings(page)).toEqual([]);
   await act(page, "Resync sink cache", true);
   await page.getByRole("status").getByText("Every table is read again for sink cache.").waitFor(PATIENCE);
   await pipeline.settled();
@@ -115,6 +129,9 @@ test("a sink is paused and goes on, a table is read again, and each action is in
     const told = await Promise.all((await rows.all()).map((row) => row.innerText()));
     expect(told.map((text) => text.replaceAll(/\s+/g, " ").replace(/^\S+ /, ""))).toEqual([
       "carol HTTP from 127.0.0.1 snapshot start cache done",
+      "carol HTTP from 127.0.0.1 snapshot start warehouse, public.products done",
+      "carol HTTP from 127.0.0.1 resume cache, public.products done",
+      "carol HTTP from 127.0.0.1 pause cache, public.products done",
       "carol HTTP from 127.0.0.1 snapshot start public.products done",
       "carol HTTP from 127.0.0.1 resume public.products done",
       "carol HTTP from 127.0.0.1 pause public.products done",
@@ -124,30 +141,91 @@ test("a sink is paused and goes on, a table is read again, and each action is in
   });
 });
 
-test("dead letters are replayed and discarded", async () => {
+test("dead letters are grouped by cause, and replayed and discarded one by one or as a group", async () => {
+  await pipeline.sinks.target!.query("alter table public.customers add constraint known check (city <> 'Nowhere')");
   await pipeline.run("update orders set amount = 5000 where id in (1, 2)");
+  await pipeline.run("update customers set city = 'Nowhere' where id between 1 and 5");
   await pipeline.settled();
   await using seen = await browser.open(ACTS);
   const { page } = seen;
-  const letters = part(page, "letters").locator("tbody tr");
+  const groups = part(page, "letters").locator("tbody tr:not(.inner)");
+  const letters = part(page, "letters").locator("tbody tr.inner");
+  await groups.nth(1).waitFor(PATIENCE);
+  const cellsOf = async (at: number) => await groups.nth(at).getByRole("cell").allInnerTexts();
+  expect((await cellsOf(0)).slice(0, 3)).toEqual(["public.customers", "warehouse", "5"]);
+  expect((await cellsOf(1)).slice(0, 3)).toEqual(["public.orders", "warehouse", "2"]);
+  await act(page, await labelOf(groups.nth(0), "Discard"), true);
+  await page.getByRole("status").getByText("5 letters were discarded.").waitFor(PATIENCE);
+  await groups.nth(1).waitFor({ ...PATIENCE, state: "detached" });
+  await groups.nth(0).getByRole("button").first().click();
   await letters.nth(1).waitFor(PATIENCE);
-  expect(await letters.allInnerTexts()).toEqual(Array(2).fill(expect.stringContaining("public.orders")));
-  const ids = await Promise.all((await letters.all()).map((row) => row.locator("td").first().innerText()));
-  await pipeline.run("update orders set note = 'again' where id = 3");
-  await act(page, `Discard letter ${ids[0]}`, true);
+  expect(await axeFindings(page)).toEqual([]);
+  await act(page, await labelOf(letters.nth(0), "Discard"), true);
   await letters.nth(1).waitFor({ ...PATIENCE, state: "detached" });
-  await pipeline.sinks.target!.query("alter table public.orders drop constraint small");
-  await act(page, `Replay letter ${ids[1]}`, false);
+  await pipeline.sinks.target!.query(
+    "alter table public.orders drop constraint small; alter table public.customers drop constraint known",
+  );
+  await act(page, await labelOf(letters.nth(0), "Replay"), false);
   await page.getByText("No row was refused.").waitFor(PATIENCE);
-  await pipeline.run("update orders set amount = 1 where id in (1, 2)");
+  await pipeline.run(
+    "update orders set amount = 1 where id in (1, 2); update customers set city = 'Basel' where id < 6",
+  );
   await pipeline.settled();
+});
+
+test("rows that were refused are replayed as a group", async () => {
+  await pipeline.sinks.target!.query("alter table public.orders add constraint small check (amount < 1000)");
+  await pipeline.run("update orders set amount = 5000 where id in (11, 12, 13)");
+  await pipeline.settled();
+  await using seen = await browser.open(ACTS);
+  const { page } = seen;
+  const group = part(page, "letters").locator("tbody tr:not(.inner)").first();
+  await group.waitFor(PATIENCE);
+  await pipeline.sinks.target!.query("alter table public.orders drop constraint small");
+  await act(page, await labelOf(group, "Replay"), false);
+  await page.getByRole("status").getByText("3 letters were read again.").waitFor(PATIENCE);
+  await page.getByText("No row was refused.").waitFor(PATIENCE);
+});
+
+test("a read shows from its start how many rows there are, and the metrics say the same", async () => {
+  const locker = await pipeline.sinks.target!.connect();
+  try {
+    await locker.query("begin; lock table public.orders in access exclusive mode");
+    await using seen = await browser.open(ACTS);
+    const { page } = seen;
+    const cells = part(page, "tables")
+      .getByRole("row", { name: /^public\.orders/ })
+      .getByRole("cell");
+    await eventually(async () => expect(await cells.nth(3).innerText()).toMatch(/^≈ 8,\d{3}$/));
+    await page.getByRole("button", { name: "public.orders", exact: true }).click();
+    await act(page, "Resync table public.orders in sink warehouse", true);
+    const read = part(page, "reads").locator(".read", { hasText: "public.orders → warehouse" });
+    await read.getByText(/of about 8,\d{3} rows/).waitFor(PATIENCE);
+    await locker.query("rollback");
+  } finally {
+    await locker.end();
+  }
+  await pipeline.settled();
+  const text = await metrics();
+  expect(text).toContain("# TYPE millrace_snapshot_share gauge");
+  expect(text).toContain("# TYPE millrace_snapshot_remaining_seconds gauge");
+  await pipeline.installation.command("reconcile");
+  await using seen = await browser.open(ACTS);
+  const { page } = seen;
+  await page.getByRole("button", { name: "public.orders", exact: true }).click();
+  await part(page, "tables")
+    .getByRole("row", { name: /^→ cache.*= 8,000/ })
+    .waitFor(PATIENCE);
+  await part(page, "tables")
+    .getByRole("row", { name: /^public\.orders.*= 8,000/ })
+    .waitFor(PATIENCE);
 });
 
 test("a suspended table says what to do, and is followed again; a read that waits is cancelled", async () => {
   await pipeline.source.query("alter table quiet drop constraint quiet_pkey");
   await using seen = await browser.open(ACTS);
   const { page } = seen;
-  const row = part(page, "tables").getByRole("row", { name: /public\.quiet/ });
+  const row = part(page, "tables").getByRole("row", { name: /^public\.quiet/ });
   await row.getByText("suspended").waitFor(PATIENCE);
   await page.getByText(/Table public\.quiet is suspended/).waitFor(PATIENCE);
   await pipeline.source.query("alter table quiet add primary key (id)");
@@ -237,6 +315,17 @@ test("the pictures of the documents", async ({ skip }) => {
     }
   }
 });
+
+async function metrics(): Promise<string> {
+  const answer = await fetch(`${url}/metrics`, { headers: { authorization: `Bearer ${LOOKS}` } });
+  return await answer.text();
+}
+
+/** The whole name of the button in this row. */
+async function labelOf(row: Locator, label: string): Promise<string> {
+  const name = await row.getByRole("button", { name: new RegExp(`^${label} `) }).getAttribute("aria-label");
+  return name ?? "none";
+}
 
 async function shown(width: number, colorScheme: "light" | "dark"): Promise<Seen> {
   const seen = await browser.open(ACTS, {

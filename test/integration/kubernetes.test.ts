@@ -8,6 +8,7 @@ import { expect, test } from "vitest";
 import { parseAllDocuments } from "yaml";
 import { command } from "../../scripts/services/command.ts";
 import { builtByGo } from "../../scripts/services/go-program.ts";
+import { kubeconform } from "../../scripts/services/kubeconform.ts";
 import { versions } from "../../scripts/services/versions.ts";
 import { runCli } from "../support/cli.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
@@ -49,6 +50,16 @@ test("the manifests are built, each is valid, and they fit together", { tags: "l
     }
   }
   expect(service.spec!.selector).toEqual(daemon.template.metadata!.labels);
+});
+
+test.each(["1.25.0", "1.37.0"])("kubeconform takes them for Kubernetes %s", { tags: "long" }, async (kubernetes) => {
+  using folder = temporaryFolder();
+  const file = folder.file("built.yaml");
+  const built = await command(await builtByGo(KUSTOMIZE), ["build", FOLDER]);
+  writeFileSync(file, built);
+  expect(await kubeconform(file, kubernetes)).toMatch(/ 4 resources .* Valid: 4, Invalid: 0, Errors: 0, Skipped: 0/);
+  writeFileSync(file, built.replace("serviceName:", "serviceNam:"));
+  await expect(kubeconform(file, kubernetes)).rejects.toThrow();
 });
 
 test("the configuration in them is one that Millrace takes", async () => {

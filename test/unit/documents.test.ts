@@ -82,6 +82,7 @@ const NOTHING_KNOWN: Levels = {
     unreadable: [],
     freshness: [],
     proofAges: [],
+    progress: [],
     readRows: [],
   },
 };

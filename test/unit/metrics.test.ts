@@ -53,6 +53,10 @@ const levels: Levels = {
     unreadable: [{ table: "public.u", sink: "cache" }],
     freshness: [{ table: "public.t", sink: "warehouse", seconds: 61 }],
     proofAges: [{ table: "public.t", sink: "warehouse", seconds: 3600 }],
+    progress: [
+      { table: "public.u", sink: "cache", share: 0.25, secondsLeft: 30 },
+      { table: "*", sink: "*", share: 0.5, secondsLeft: null },
+    ],
     readRows: [{ table: "public.u", sink: "cache", rows: 50 }],
   },
 };
@@ -89,6 +93,9 @@ test("the exported names, labels and values", async () => {
       'millrace_table_unreadable{sink="cache",table="public.u"} 1',
       'millrace_freshness_seconds{sink="warehouse",table="public.t"} 61',
       'millrace_proof_age_seconds{sink="warehouse",table="public.t"} 3600',
+      'millrace_snapshot_share{sink="cache",table="public.u"} 0.25',
+      'millrace_snapshot_remaining_seconds{sink="cache",table="public.u"} 30',
+      'millrace_snapshot_share{sink="*",table="*"} 0.5',
       'millrace_snapshot_rows_total{sink="cache",table="public.u"} 50',
       "millrace_source_needs_person 1",
       "millrace_tables_suspended 2",
@@ -124,7 +131,8 @@ test("the exported names, labels and values", async () => {
 test("a sink that left the configuration leaves the scrape", async () => {
   const metrics = new PrometheusMetrics();
   await metrics.text(levels);
-  const tables = { ...levels.tables, suspended: [], unreadable: [], freshness: [], proofAges: [], readRows: [] };
+  const none = { suspended: [], unreadable: [], freshness: [], proofAges: [], progress: [], readRows: [] };
+  const tables = { ...levels.tables, ...none };
   const text = await metrics.text({ ...levels, tables, sinks: levels.sinks.slice(0, 1) });
   expect(text).toContain('millrace_sink_state{sink="warehouse"');
   expect(text).not.toContain('sink="cache"');

@@ -5,6 +5,7 @@ import type { LogAdmin } from "../../../src/core/contracts/log-admin.ts";
 import type { Positions } from "../../../src/core/contracts/positions.ts";
 import type { Source } from "../../../src/core/contracts/source.ts";
 import type { Watermarks } from "../../../src/core/contracts/watermarks.ts";
+import { rowEstimates } from "./catalog/estimates.ts";
 import { selectTables } from "./catalog/selection.ts";
 import { lookUp, named } from "./catalog/stream-tables.ts";
 import { expectUnclaimed } from "./claim.ts";
@@ -28,7 +29,7 @@ export function mysqlSource(context: SourceContext): Source {
     positions: positions(context),
     log: changeLog(context, server, known),
     admin: logAdmin(context, known),
-    catalog: catalog(context, known),
+    catalog: catalog(context, server, known),
     rows: {
       readRange: async (table, range, signal) =>
         await readRange({ context, facts: await server.facts(signal) }, table, range, signal),
@@ -97,7 +98,7 @@ function logAdmin(context: SourceContext, known: KnownLog): LogAdmin {
   };
 }
 
-function catalog(context: SourceContext, known: KnownLog): Catalog {
+function catalog(context: SourceContext, server: AnsweringServer, known: KnownLog): Catalog {
   return {
     tables: async (signal) => {
       const tip = await readTip(context, signal);
@@ -111,6 +112,7 @@ function catalog(context: SourceContext, known: KnownLog): Catalog {
       const identity = known.come();
       if (identity !== null) await onChange(identity);
     },
+    estimates: async (tables, signal) => await rowEstimates(context, await server.facts(signal), tables, signal),
   };
 }
 

@@ -5,6 +5,7 @@ import { distanceInBytes, type Positions } from "../../../src/core/contracts/pos
 import type { Source } from "../../../src/core/contracts/source.ts";
 import type { Watermarks } from "../../../src/core/contracts/watermarks.ts";
 import { hasBinaryForm } from "../../../src/core/model/types.ts";
+import { rowEstimates } from "./catalog/estimates.ts";
 import { PublishedTables } from "./catalog/published-tables.ts";
 import { selectTables } from "./catalog/selection.ts";
 import type { SourceContext } from "./context.ts";
@@ -31,6 +32,7 @@ export function postgresSource(context: SourceContext): Source {
     catalog: {
       tables: (signal) => published.tables(signal),
       publish: (onChange, signal) => published.publish(onChange, signal),
+      estimates: (tables, signal) => rowEstimates(context, tables, signal),
     },
     rows: {
       readRange: (table, range, signal) => readRange(context, table, range, signal),

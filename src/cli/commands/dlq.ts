@@ -1,3 +1,4 @@
+import { groupsOf, type LetterGroup } from "../../ops/letter-groups.ts";
 import Table from "cli-table3";
 import type { Command } from "commander";
 import type { Config } from "../../config/config.ts";
@@ -31,7 +32,7 @@ export function addDlq({ program, action, actionFor }: CommandLine): void {
         const letters = await readState(await session.config(), ({ deadLetters }) =>
           deadLetters.list({ ...sink, ...state }),
         );
-        const groups = groupsOf(letters);
+        const groups = groupsOf(letters).map(({ ids: _, ...group }) => group);
         const text = letters.length === 0 ? "none" : `${describeGroups(groups)}\n\n${describeAll(letters)}`;
         session.print({ letters: letters.map(summary), groups }, text);
         return EXIT.done;
@@ -185,30 +186,7 @@ function summary({ id, sink, tableId, key, op, position, code, reason, createdAt
   };
 }
 
-interface Group {
-  readonly sink: string;
-  readonly table: string;
-  readonly code: string;
-  readonly cause: string;
-  readonly count: number;
-  readonly oldest: string;
-  readonly newest: string;
-}
-
-/** Letters with the same cause, most of them first. */
-function groupsOf(letters: readonly DeadLetter[]): readonly Group[] {
-  const byCause = Map.groupBy(letters, ({ sink, tableId, code, reason }) =>
-    JSON.stringify([sink, tableId, code, reason]),
-  );
-  const groups = [...byCause.values()].map((own): Group => {
-    const { sink, tableId, code, reason } = own[0]!;
-    const times = own.map(({ createdAt }) => createdAt).toSorted();
-    return { sink, table: tableId, code, cause: reason, count: own.length, oldest: times[0]!, newest: times.at(-1)! };
-  });
-  return groups.toSorted((a, b) => b.count - a.count);
-}
-
-function describeGroups(groups: readonly Group[]): string {
+function describeGroups(groups: readonly LetterGroup[]): string {
   const table = new Table({
     head: ["rows", "sink", "table", "why", "oldest", "newest"],
     style: { head: [], border: [], compact: true },

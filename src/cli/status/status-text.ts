@@ -5,7 +5,7 @@
 import Table from "cli-table3";
 import type { ReportSummary } from "../../core/contracts/reconciliation.ts";
 import type { Concern } from "../../core/concerns/concern.ts";
-import type { SinkStatus, SnapshotStatus, StatusDocument } from "../../core/contracts/status.ts";
+import type { ReadProgress, SinkStatus, SnapshotStatus, StatusDocument } from "../../core/contracts/status.ts";
 import { concernsOf } from "../../ops/concerns.ts";
 import { bytes, count, seconds, span } from "../../ops/figures.ts";
 
@@ -112,7 +112,9 @@ function activityOf({ activity, blockedBy = [] }: StatusDocument["source"]): rea
 function copyLine({ source: { copy }, phase }: StatusDocument): string[] {
   if (copy === null || phase !== "snapshot") return [];
   const rows = copy.rowsRead.toLocaleString("en-US");
-  return [`first copy: ${copy.tablesDone} of ${count(copy.tableCount, "table")} done, ${rows} rows read`];
+  return [
+    `first copy: ${copy.tablesDone} of ${count(copy.tableCount, "table")} done, ${rows} rows read${progressText(copy)}`,
+  ];
 }
 
 function sinkTable(sinks: readonly SinkStatus[]): string {
@@ -187,10 +189,18 @@ function timeText(time: string): string {
   return `${time.slice(0, 16).replace("T", " ")} UTC`;
 }
 
-function readingLine({ tableId, sink, rowsDone, startedAt, resumedCount }: SnapshotStatus, nowMs: number): string {
+function readingLine(snapshot: SnapshotStatus, nowMs: number): string {
+  const { tableId, sink, rowsDone, startedAt, resumedCount } = snapshot;
   const since = startedAt === null ? "" : ` in ${span(nowMs - Date.parse(startedAt))}`;
   const resumed = resumedCount === 0 ? "" : `, resumed ${count(resumedCount, "time")}`;
-  return `  ${tableId} for ${sink}: ${count(rowsDone, "row")} read${since}${resumed}`;
+  return `  ${tableId} for ${sink}: ${count(rowsDone, "row")} read${since}${progressText(snapshot)}${resumed}`;
+}
+
+/** By the source's statistics. */
+function progressText({ share = null, secondsLeft = null }: Partial<ReadProgress>): string {
+  if (share === null) return "";
+  const left = secondsLeft === null ? "" : `, about ${span(secondsLeft * 1_000)} left`;
+  return `, about ${Math.floor(share * 100)}%${left}`;
 }
 
 function indented(text: string): string {

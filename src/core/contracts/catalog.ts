@@ -15,7 +15,14 @@ export interface Catalog {
    * gets the new identity to store, as soon as it changes, and is awaited.
    */
   readonly publish: (onChange: (identity: LogIdentity) => Promise<void>, signal: AbortSignal) => Promise<void>;
+  /**
+   * How many rows these tables have by the server's own statistics, by table id; nothing is counted. A table of which it
+   * has none is left out. Absent: the source has no statistics.
+   */
+  readonly estimates?: (tables: readonly NamedTable[], signal: AbortSignal) => Promise<ReadonlyMap<string, number>>;
 }
+
+export type NamedTable = Pick<TableShape, "id" | "schema" | "table">;
 
 export type TableShape = Omit<TableVersion, "version" | "since">;
 

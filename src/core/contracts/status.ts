@@ -95,7 +95,24 @@ export interface SourceStatus extends SourceCounts {
   /** True if the stream waits for somebody to act. */
   readonly needsPerson: boolean;
   readonly goneBack: GoneBackStatus | null;
-  readonly copy: { readonly tableCount: number; readonly tablesDone: number; readonly rowsRead: number } | null;
+  readonly copy: CopyStatus | null;
+}
+
+/** How far rows are read, by the source's statistics of its tables. */
+export interface ReadProgress {
+  /** How many rows there are; null: the source has no statistics of them. */
+  readonly rowsEstimated: number | null;
+  /** From 0 to 1, below 1 until the end; null: not known. */
+  readonly share: number | null;
+  /** Until the end, at the pace so far; null: not known. */
+  readonly secondsLeft: number | null;
+}
+
+/** The progress is absent where no daemon runs, and from a daemon of an earlier version. */
+export interface CopyStatus extends Partial<ReadProgress> {
+  readonly tableCount: number;
+  readonly tablesDone: number;
+  readonly rowsRead: number;
 }
 
 export interface KeptLogStatus {
@@ -141,24 +158,28 @@ export interface SinkStatus {
 }
 
 /**
- * A table, or a part of it, that is read beside the stream for one sink. Without keys: they are values of the source.
+ * A table, or a part of it, that is read beside the stream for one sink. Without keys: they are values of the source. The
+ * progress is that of a whole table while it is read; absent where no daemon runs, and from a daemon of an earlier version.
  */
-export interface SnapshotStatus extends Pick<
-  Refill,
-  | "id"
-  | "tableId"
-  | "sink"
-  | "scope"
-  | "reason"
-  | "needed"
-  | "state"
-  | "rowsDone"
-  | "chunksDone"
-  | "resumedCount"
-  | "createdAt"
-  | "startedAt"
-  | "endedAt"
-> {
+export interface SnapshotStatus
+  extends
+    Partial<ReadProgress>,
+    Pick<
+      Refill,
+      | "id"
+      | "tableId"
+      | "sink"
+      | "scope"
+      | "reason"
+      | "needed"
+      | "state"
+      | "rowsDone"
+      | "chunksDone"
+      | "resumedCount"
+      | "createdAt"
+      | "startedAt"
+      | "endedAt"
+    > {
   /** Why it makes no progress now; it is tried again. */
   readonly error: StoredError | null;
   /** How often it started again from the first key. */

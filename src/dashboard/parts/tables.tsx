@@ -1,8 +1,8 @@
 import { useState } from "preact/hooks";
 import { type StatusDocument, TABLE_PAUSED } from "../../core/contracts/status.ts";
-import type { ProofView, TableView } from "../../ops/dashboard/view.ts";
-import { Act } from "../act.tsx";
-import { ago, count, many } from "../format.ts";
+import type { TableView } from "../../ops/dashboard/view.ts";
+import { many } from "../format.ts";
+import { FOLLOWED, TableRow, type TableState } from "./table-row.tsx";
 
 interface TablesProps {
   readonly status: StatusDocument;
@@ -47,7 +47,7 @@ export function Tables({ status, tables, nowMs }: TablesProps) {
               </th>
               <th scope="col">shape</th>
               <th scope="col">columns</th>
-              <th scope="col">rows since start</th>
+              <th scope="col">rows</th>
               <th scope="col">last change</th>
               <th scope="col">compared</th>
               <th scope="col">
@@ -57,10 +57,15 @@ export function Tables({ status, tables, nowMs }: TablesProps) {
           </thead>
           <tbody>
             {found.slice(0, SHOWN_MAX).map((table) => (
-              <Row key={table.table} table={table} state={states.get(table.table) ?? null} nowMs={nowMs} />
+              <TableRow key={table.table} table={table} state={states.get(table.table) ?? FOLLOWED} nowMs={nowMs} />
             ))}
           </tbody>
         </table>
+        {tables.length > 0 && (
+          <p class="soft">
+            Rows: ≈ estimated by the source's statistics, = counted by the last comparison. A table opens to its sinks.
+          </p>
+        )}
         {found.length === 0 && (
           <p class="soft">{wanted === "" ? "No table is captured yet." : "No table has this name."}</p>
         )}
@@ -86,101 +91,27 @@ export function Tables({ status, tables, nowMs }: TablesProps) {
   );
 }
 
-interface RowProps {
-  readonly table: TableView;
-  readonly state: string | null;
-  readonly nowMs: number;
-}
-
-function Row({ table: { table, version, columns, rows, changedAt, proofs }, state, nowMs }: RowProps) {
-  return (
-    <tr>
-      <th scope="row" class="text">
-        <bdi>{table}</bdi>
-      </th>
-      <td class="text">
-        <span class={`pill ${lookOf(state)}`}>{state ?? "followed"}</span>
-      </td>
-      <td>{version === 0 ? "–" : `v${version}`}</td>
-      <td>{columns === 0 ? "–" : columns}</td>
-      <td>{count(rows)}</td>
-      <td>{changedAt === null ? "–" : ago(changedAt, nowMs)}</td>
-      <td>{proofText(proofs, nowMs)}</td>
-      <td>
-        {isPaused(state) ? (
-          <Act
-            label="Resume"
-            of={`table ${table}`}
-            look="main"
-            order={{
-              method: "POST",
-              path: "/api/v1/resume",
-              body: { tables: [table] },
-              done: `Table ${table} goes on.`,
-            }}
-          />
-        ) : (
-          <Act
-            label="Pause"
-            of={`table ${table}`}
-            confirm={`Pause table ${table} in every sink? Its changes are skipped, and its rows are read again when it goes on.`}
-            order={{
-              method: "POST",
-              path: "/api/v1/pause",
-              body: { tables: [table] },
-              done: `Table ${table} is paused.`,
-            }}
-          />
-        )}{" "}
-        <Act
-          label="Resync"
-          of={`table ${table}`}
-          confirm={`Read table ${table} again for every sink? A suspended table is followed again.`}
-          order={{
-            method: "POST",
-            path: "/api/v1/snapshots",
-            body: { tables: [table] },
-            done: `Table ${table} is read again.`,
-          }}
-        />
-      </td>
-    </tr>
-  );
-}
-
-const PAUSED = "paused in ";
-
-function isPaused(state: string | null): boolean {
-  return state?.startsWith(PAUSED) === true;
-}
-
-function lookOf(state: string | null): "good" | "warning" | "bad" {
-  if (state === null) return "good";
-  return isPaused(state) ? "warning" : "bad";
-}
-
-function proofText(proofs: readonly ProofView[], nowMs: number): string {
-  const differing = proofs.reduce((sum, { rows }) => sum + rows, 0);
-  if (differing > 0) return many(differing, "row differs", "rows differ");
-  const oldest = proofs.map(({ at }) => at).toSorted()[0];
-  return oldest === undefined ? "–" : `equal, ${ago(oldest, nowMs)}`;
-}
-
 /** A suspended table that is not among the captured ones. */
 function unknown(table: string): TableView {
-  return { table, version: 0, columns: 0, changedAt: null, rows: 0, sinks: [], proofs: [] };
+  return { table, version: 0, columns: 0, rowsEstimated: null, changedAt: null, sinks: [] };
 }
 
-function statesOf({ tables }: StatusDocument): ReadonlyMap<string, string> {
+function statesOf({ tables }: StatusDocument): ReadonlyMap<string, TableState> {
+  const inSinks = Array.from(
+    Map.groupBy(tables.suspended, ({ table }) => table),
+    ([table, found]): readonly [string, TableState] => {
+      const isPaused = found.every(({ error }) => error.code === TABLE_PAUSED);
+      const bySink = new Map(
+        found.map(({ sink, error }) => [sink, error.code === TABLE_PAUSED ? "paused" : "suspended"] as const),
+      );
+      const text = `${isPaused ? "paused" : "suspended"} in ${[...bySink.keys()].join(", ")}`;
+      return [table, { text, look: isPaused ? "warning" : "bad", bySink }];
+    },
+  );
+  const whole = (text: string): TableState => ({ text, look: "bad", bySink: new Map() });
   return new Map([
-    ...tables.unreadable.map(({ table }) => [table, "can't be read"] as const),
-    ...Array.from(
-      Map.groupBy(tables.suspended, ({ table }) => table),
-      ([table, found]) => {
-        const how = found.every(({ error }) => error.code === TABLE_PAUSED) ? PAUSED : "suspended in ";
-        return [table, how + found.map(({ sink }) => sink).join(", ")] as const;
-      },
-    ),
-    ...tables.aside.map(({ table }) => [table, "suspended"] as const),
+    ...tables.unreadable.map(({ table }) => [table, whole("can't be read")] as const),
+    ...inSinks,
+    ...tables.aside.map(({ table }) => [table, whole("suspended")] as const),
   ]);
 }

@@ -61,9 +61,9 @@ function keptNote(safeBytes: number | null, retentionSeconds: number | null): st
 
 /** The oldest of the newest comparisons; null: a table in a sink was never compared. */
 function proofOf({ tables }: DaemonView, sinkCount: number): string | null {
-  const all = tables.flatMap(({ proofs }) => proofs.map(({ at }) => at));
-  if (sinkCount === 0 || all.length === 0 || tables.some(({ proofs }) => proofs.length === 0)) return null;
-  return all.toSorted()[0] ?? null;
+  const all = tables.flatMap(({ sinks }) => sinks.map(({ proof }) => proof?.at ?? null));
+  const known = all.filter((at) => at !== null);
+  return sinkCount === 0 || known.length < all.length ? null : (known.toSorted()[0] ?? null);
 }
 
 interface TileProps {

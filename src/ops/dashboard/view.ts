@@ -1,5 +1,6 @@
 import type { DeadLetter } from "../../core/contracts/state-store.ts";
 import type { SnapshotStatus } from "../../core/contracts/status.ts";
+import { groupsOf, type LetterGroup } from "../letter-groups.ts";
 import type { TableActivity } from "./activity.ts";
 
 /** What the dashboard shows beside the status. It holds no keys and no values of rows. */
@@ -16,6 +17,8 @@ export interface DaemonView {
   readonly reads: readonly SnapshotStatus[];
   /** The newest waiting ones. */
   readonly deadLetters: readonly LetterView[];
+  /** All waiting ones by sink, table and cause, the largest group first. */
+  readonly letterGroups: readonly LetterGroupView[];
 }
 
 /** The mean or the newest value of one step. */
@@ -45,21 +48,30 @@ export interface TableView {
   /** Version of its shape. */
   readonly version: number;
   readonly columns: number;
+  /** How many rows it has by the source's statistics; null: there are none. */
+  readonly rowsEstimated: number | null;
   /** When this daemon last applied a change of it; null: not since it started. */
   readonly changedAt: string | null;
-  /** Rows that became durable since the daemon's start, all sinks together. */
+  /** The sinks that take it. */
+  readonly sinks: readonly TableSinkView[];
+}
+
+export interface TableSinkView {
+  readonly sink: string;
+  readonly changedAt: string | null;
+  /** Rows that became durable since the daemon's start. */
   readonly rows: number;
-  readonly sinks: readonly { readonly sink: string; readonly changedAt: string; readonly rows: number }[];
-  /** The newest complete comparison with each sink. */
-  readonly proofs: readonly ProofView[];
+  /** The newest complete comparison; null: none is kept. */
+  readonly proof: ProofView | null;
 }
 
 export interface ProofView {
-  readonly sink: string;
   readonly at: string;
   /** Rows that differ. */
   readonly rows: number;
+  /** Counted by the comparison. */
   readonly sourceRows: number;
+  readonly sinkRows: number;
 }
 
 export interface LetterView {
@@ -73,29 +85,40 @@ export interface LetterView {
   readonly attempts: number;
 }
 
-type Schemas = readonly { readonly table: string; readonly version: number; readonly columns: number }[];
-type Proofs = readonly (ProofView & { readonly table: string })[];
+/** What is known of the captured tables. */
+export interface TableFacts {
+  readonly schemas: readonly { readonly table: string; readonly version: number; readonly columns: number }[];
+  /** The tables that each sink takes. */
+  readonly taken: readonly { readonly sink: string; readonly tables: readonly string[] }[];
+  readonly estimates: ReadonlyMap<string, number>;
+  readonly activities: readonly Readonly<TableActivity>[];
+  readonly proofs: readonly (ProofView & { readonly table: string; readonly sink: string })[];
+}
 
-export function tablesOf(
-  schemas: Schemas,
-  activities: readonly Readonly<TableActivity>[],
-  proofs: Proofs,
-): readonly TableView[] {
-  const done = Map.groupBy(activities, ({ table }) => table);
-  const proven = Map.groupBy(proofs, ({ table }) => table);
+export function tablesOf({ schemas, taken, estimates, activities, proofs }: TableFacts): readonly TableView[] {
+  const takers = Map.groupBy(
+    taken.flatMap(({ sink, tables }) => tables.map((table) => ({ sink, table }))),
+    ({ table }) => table,
+  );
+  const placeOf = ({ sink, table }: { readonly sink: string; readonly table: string }) => `${sink} ${table}`;
+  const done = new Map(activities.map((activity) => [placeOf(activity), activity]));
+  const proven = new Map(proofs.map((proof) => [placeOf(proof), proof]));
   return schemas.map(({ table, version, columns }) => {
-    const own = done.get(table) ?? [];
-    const newestMs = Math.max(...own.map(({ changedMs }) => changedMs));
-    return {
-      table,
-      version,
-      columns,
-      changedAt: own.length === 0 ? null : new Date(newestMs).toISOString(),
-      rows: own.reduce((sum, { rows }) => sum + rows, 0),
-      sinks: own.map(({ sink, rows, changedMs }) => ({ sink, rows, changedAt: new Date(changedMs).toISOString() })),
-      proofs: (proven.get(table) ?? []).map(({ sink, at, rows, sourceRows }) => ({ sink, at, rows, sourceRows })),
-    };
+    const sinks = (takers.get(table) ?? []).map((place): TableSinkView => {
+      const { rows = 0, changedMs = null } = done.get(placeOf(place)) ?? {};
+      const changedAt = changedMs === null ? null : new Date(changedMs).toISOString();
+      return { sink: place.sink, changedAt, rows, proof: proofOf(proven.get(placeOf(place))) };
+    });
+    const newest = sinks.flatMap(({ changedAt }) => changedAt ?? []).toSorted();
+    const rowsEstimated = estimates.get(table) ?? null;
+    return { table, version, columns, rowsEstimated, changedAt: newest.at(-1) ?? null, sinks };
   });
+}
+
+function proofOf(proof: ProofView | undefined): ProofView | null {
+  if (proof === undefined) return null;
+  const { at, rows, sourceRows, sinkRows } = proof;
+  return { at, rows, sourceRows, sinkRows };
 }
 
 const READS_MAX = 100;
@@ -104,7 +127,15 @@ export function readsOf(snapshots: readonly SnapshotStatus[]): readonly Snapshot
   return snapshots.filter(({ state }) => state === "waiting" || state === "running").slice(0, READS_MAX);
 }
 
+export interface LetterGroupView extends LetterGroup {
+  /** Numbers of the oldest ones: an action on the group means these. */
+  readonly ids: readonly number[];
+}
+
 const LETTERS_MAX = 200;
+const GROUPS_MAX = 100;
+/** Of all groups together: the page asks every two seconds. */
+const IDS_MAX = 2_000;
 
 /** Without key and envelope: they are values of the source. */
 export function lettersOf(letters: readonly DeadLetter[]): readonly LetterView[] {
@@ -121,4 +152,10 @@ export function lettersOf(letters: readonly DeadLetter[]): readonly LetterView[]
       at: createdAt,
       attempts,
     }));
+}
+
+export function letterGroupsOf(letters: readonly DeadLetter[]): readonly LetterGroupView[] {
+  const groups = groupsOf(letters).slice(0, GROUPS_MAX);
+  const idCountMax = Math.floor(IDS_MAX / Math.max(1, groups.length));
+  return groups.map((group) => ({ ...group, ids: group.ids.slice(0, idCountMax) }));
 }

@@ -12,6 +12,7 @@ import { type PipelineStatus, type SnapshotStatus, TABLE_PAUSED } from "../../co
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { chosenLetters, DISCARD, type LetterChoice, replay, type Replayed } from "./replay.ts";
 import { historyNotPaused, notAsked, noSuchLetter, noSuchSink, noSuchTable, tooManyQueries } from "../errors.ts";
+import { Estimates } from "./estimates.ts";
 import { LagClock } from "./lag.ts";
 import { bytesBetween, statusOf } from "./status.ts";
 import { encodeMark } from "../stream/marks.ts";
@@ -47,6 +48,7 @@ export class Control {
   readonly #pipeline: Pipeline;
   readonly #logger: Logger;
   readonly #lag = new LagClock();
+  readonly #estimates: Estimates;
   readonly #startedAt: string;
   readonly #retention: KeptLogPolicy | null;
   #health: LogHealth | null = null;
@@ -58,11 +60,17 @@ export class Control {
     this.#name = name;
     this.#pipeline = pipeline;
     this.#logger = logger;
+    this.#estimates = new Estimates(pipeline.clock, logger);
     this.#startedAt = timestamp(pipeline.clock);
   }
 
-  /** Looks at the source regularly, so that lag is known in seconds. */
+  /** Looks at the source regularly. */
   async run(signal: AbortSignal): Promise<never> {
+    return await Promise.race([this.#sample(signal), this.#estimates.run(this.#pipeline, signal)]);
+  }
+
+  /** So that lag is known in seconds. */
+  async #sample(signal: AbortSignal): Promise<never> {
     for (;;) {
       try {
         const nowMs = this.#pipeline.clock.now();
@@ -98,6 +106,7 @@ export class Control {
       startedAt: this.#startedAt,
       health: this.#health,
       lag: this.#lag,
+      estimates: this.#estimates,
       retainedBytesMax: this.#retention?.byteCountMax ?? null,
     });
   }
@@ -116,6 +125,11 @@ export class Control {
       version,
       columns: columns.length,
     }));
+  }
+
+  /** How many rows tables have by the source's statistics, by table id. */
+  get rowEstimates(): ReadonlyMap<string, number> {
+    return this.#estimates.counts;
   }
 
   /** The tables that each sink takes. */
@@ -221,7 +235,7 @@ export class Control {
   }
 
   async snapshots(): Promise<readonly SnapshotStatus[]> {
-    return await this.#pipeline.snapshots(true);
+    return this.#estimates.ofReads(await this.#pipeline.snapshots(true));
   }
 
   /** False if there is no unfinished snapshot with this number. */

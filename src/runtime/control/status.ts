@@ -5,6 +5,7 @@ import type { KeptLogStatus, PipelineStatus, SinkStatus, SourceStatus } from "..
 import type { SinkRunner } from "../apply/sink-runner.ts";
 import type { Pipeline } from "../pipeline.ts";
 import { isRunning } from "../snapshot/snapshots.ts";
+import type { Estimates } from "./estimates.ts";
 import { sinkActivity, sourceActivity } from "./activity.ts";
 import type { LagClock } from "./lag.ts";
 
@@ -15,13 +16,14 @@ export interface Looked {
   /** Null: the source did not tell at the last look. */
   readonly health: LogHealth | null;
   readonly lag: LagClock;
+  readonly estimates: Estimates;
   /** How much log the source may keep; null: any amount. */
   readonly retainedBytesMax: number | null;
 }
 
 export async function statusOf(
   pipeline: Pipeline,
-  { name, startedAt, health, lag, retainedBytesMax }: Looked,
+  { name, startedAt, health, lag, estimates, retainedBytesMax }: Looked,
 ): Promise<PipelineStatus> {
   const { source, state, gate, position, acknowledged, phase, runners, copyProgress, sourceError, goneBack } = pipeline;
   const letters = await state.deadLetters.counts();
@@ -48,7 +50,7 @@ export async function statusOf(
       error: sourceError,
       needsPerson: pipeline.sourceNeedsPerson,
       goneBack: goneBack === null ? null : { ...goneBack, until: source.positions.format(goneBack.until.commit) },
-      copy: copyProgress,
+      copy: estimates.ofCopy(copyProgress),
     },
     sinks: runners.map((runner) => sinkStatus(runner, { pipeline, lag, deadLetters: letters.get(runner.name) ?? 0 })),
     tables: {
@@ -59,7 +61,7 @@ export async function statusOf(
       suspended: pipeline.suspendedTables.map(({ tableId, ...rest }) => ({ table: tableId, ...rest })),
     },
     refills: pipeline.unfinishedRefills,
-    snapshots: (await pipeline.snapshots(false)).filter(isRunning),
+    snapshots: estimates.ofReads(await pipeline.snapshots(false)).filter(isRunning),
     daemon: { pid: process.pid, startedAt: startedAt },
   };
 }

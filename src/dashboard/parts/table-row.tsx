@@ -1,0 +1,163 @@
+import { useState } from "preact/hooks";
+import type { ProofView, TableSinkView, TableView } from "../../ops/dashboard/view.ts";
+import { Act } from "../act.tsx";
+import { ago, count, many } from "../format.ts";
+
+type SinkState = "paused" | "suspended";
+
+export interface TableState {
+  readonly text: string;
+  readonly look: "good" | "warning" | "bad";
+  /** The sinks that skip its changes. */
+  readonly bySink: ReadonlyMap<string, SinkState>;
+}
+
+export const FOLLOWED: TableState = { text: "followed", look: "good", bySink: new Map() };
+
+interface RowProps {
+  readonly table: TableView;
+  readonly state: TableState;
+  readonly nowMs: number;
+}
+
+/** A table; when it is open, each of its sinks. */
+export function TableRow({ table: view, state, nowMs }: RowProps) {
+  const { table, version, columns, rowsEstimated, changedAt, sinks } = view;
+  const [isOpen, setOpen] = useState(false);
+  const proofs = sinks.flatMap(({ proof }) => proof ?? []);
+  return (
+    <>
+      <tr>
+        <th scope="row" class="text">
+          {sinks.length === 0 ? (
+            <bdi>{table}</bdi>
+          ) : (
+            <button type="button" class="open" aria-expanded={isOpen} onClick={() => setOpen(!isOpen)}>
+              <bdi>{table}</bdi>
+            </button>
+          )}
+        </th>
+        <td class="text">
+          <span class={`pill ${state.look}`}>{state.text}</span>
+        </td>
+        <td>{version === 0 ? "–" : `v${version}`}</td>
+        <td>{columns === 0 ? "–" : columns}</td>
+        <td>{rowsText(rowsEstimated, proofs, nowMs)}</td>
+        <td>{changedAt === null ? "–" : ago(changedAt, nowMs)}</td>
+        <td>{proofText(proofs, nowMs)}</td>
+        <td>
+          <Actions table={table} sink={null} isPaused={isAllPaused(state)} />
+        </td>
+      </tr>
+      {isOpen &&
+        sinks.map((sink) => (
+          <SinkRow
+            key={sink.sink}
+            table={table}
+            sink={sink}
+            state={state.bySink.get(sink.sink) ?? null}
+            nowMs={nowMs}
+          />
+        ))}
+    </>
+  );
+}
+
+interface SinkRowProps {
+  readonly table: string;
+  readonly sink: TableSinkView;
+  readonly state: SinkState | null;
+  readonly nowMs: number;
+}
+
+function SinkRow({ table, sink: { sink, rows, changedAt, proof }, state, nowMs }: SinkRowProps) {
+  return (
+    <tr class="inner">
+      <th scope="row" class="text">
+        → <bdi>{sink}</bdi>
+      </th>
+      <td class="text">
+        <span class={`pill ${state === null ? "good" : state === "paused" ? "warning" : "bad"}`}>
+          {state ?? "followed"}
+        </span>
+      </td>
+      <td colSpan={2} class="soft">
+        {many(rows, "row")} written
+      </td>
+      <td title={proof === null ? undefined : `counted ${ago(proof.at, nowMs)}`}>
+        {proof === null ? "–" : `= ${count(proof.sinkRows)}`}
+      </td>
+      <td>{changedAt === null ? "–" : ago(changedAt, nowMs)}</td>
+      <td>{proofText(proof === null ? [] : [proof], nowMs)}</td>
+      <td>
+        <Actions table={table} sink={sink} isPaused={state === "paused"} />
+      </td>
+    </tr>
+  );
+}
+
+interface ActionsProps {
+  readonly table: string;
+  /** Null: every sink. */
+  readonly sink: string | null;
+  readonly isPaused: boolean;
+}
+
+function Actions({ table, sink, isPaused }: ActionsProps) {
+  const of = sink === null ? `table ${table}` : `table ${table} in sink ${sink}`;
+  const where = sink === null ? "every sink" : `sink ${sink}`;
+  const done = sink === null ? `Table ${table}` : `Table ${table} in sink ${sink}`;
+  const body = { ...(sink === null ? {} : { sink }), tables: [table] };
+  return (
+    <span class="buttons">
+      {isPaused ? (
+        <Act
+          label="Resume"
+          of={of}
+          look="main"
+          order={{ method: "POST", path: "/api/v1/resume", body, done: `${done} goes on.` }}
+        />
+      ) : (
+        <Act
+          label="Pause"
+          of={of}
+          confirm={`Pause table ${table} in ${where}? Its changes are skipped, and its rows are read again when it goes on.`}
+          order={{ method: "POST", path: "/api/v1/pause", body, done: `${done} is paused.` }}
+        />
+      )}
+      <Act
+        label="Resync"
+        of={of}
+        confirm={`Read table ${table} again for ${where}? A suspended table is followed again.`}
+        order={{
+          method: "POST",
+          path: "/api/v1/snapshots",
+          body: { tables: [table], ...(sink === null ? {} : { sinks: [sink] }) },
+          done: `${done} is read again.`,
+        }}
+      />
+    </span>
+  );
+}
+
+function isAllPaused({ look, bySink }: TableState): boolean {
+  return look === "warning" && bySink.size > 0;
+}
+
+/** The newest count, if it is as fresh as an estimate could be; else the estimate. */
+const COUNT_MS_MAX = 60_000;
+
+function rowsText(estimated: number | null, proofs: readonly ProofView[], nowMs: number) {
+  const newest = proofs.toSorted((a, b) => b.at.localeCompare(a.at))[0];
+  const isFresh = newest !== undefined && nowMs - Date.parse(newest.at) < COUNT_MS_MAX;
+  if (newest !== undefined && (isFresh || estimated === null))
+    return <span title={`counted at the source ${ago(newest.at, nowMs)}`}>= {count(newest.sourceRows)}</span>;
+  return estimated === null ? "–" : <span title="estimated by the source's statistics">≈ {count(estimated)}</span>;
+}
+
+function proofText(proofs: readonly ProofView[], nowMs: number): string {
+  const differing = proofs.reduce((sum, { rows }) => sum + rows, 0);
+  if (differing > 0) return many(differing, "row differs", "rows differ");
+  const oldest = proofs.map(({ at }) => at).toSorted()[0];
+  return oldest === undefined ? "–" : `equal, ${ago(oldest, nowMs)}`;
+}

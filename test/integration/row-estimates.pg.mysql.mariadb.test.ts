@@ -1,0 +1,69 @@
+/** How many rows a table has by the server's statistics. A look at them waits for no lock. */
+import { expect, test } from "vitest";
+import { sourceFactory } from "../../connectors/mysql/source/config.ts";
+import type { Source } from "../../src/core/contracts/source.ts";
+import { tableId } from "../../src/core/model/schema.ts";
+import { never, openSource } from "../support/postgres-source.ts";
+import { quietLog } from "../support/quiet-log.ts";
+import { freshDatabase, freshMysqlDatabase, mysqlFlavours, mysqlUrl } from "../support/services.ts";
+import { eventually } from "../support/waiting.ts";
+
+async function estimates({ catalog }: Source, schema: string, tables: readonly string[]): Promise<object> {
+  const named = tables.map((table) => ({ id: tableId(schema, table), schema, table }));
+  return Object.fromEntries((await catalog.estimates!(named, never)) as Iterable<readonly [string, number]>);
+}
+
+test("Postgres: rows of a table that was never analysed, of all partitions, and of a locked table", async () => {
+  await using database = await freshDatabase();
+  await using source = await openSource(database);
+  await database.query(
+    `create table plain (id int primary key) with (autovacuum_enabled = false);
+     create table parted (id int primary key) partition by range (id);
+     create table low partition of parted for values from (0) to (100) with (autovacuum_enabled = false);
+     create table high partition of parted for values from (100) to (1000) partition by range (id);
+     create table higher partition of high for values from (100) to (1000) with (autovacuum_enabled = false);
+     create table other (id int primary key) with (autovacuum_enabled = false)`,
+  );
+  const asked = ["plain", "parted", "other", "gone"];
+  expect(await estimates(source, "public", asked)).toEqual({});
+  await database.query(
+    "insert into plain select generate_series(1, 3000); insert into parted select generate_series(0, 499)",
+  );
+  await eventually(async () =>
+    expect(await estimates(source, "public", asked)).toEqual({ "public.plain": 3000, "public.parted": 500 }),
+  );
+  await database.query("analyze other");
+  expect(await estimates(source, "public", asked)).toMatchObject({ "public.other": 0 });
+  const locker = await database.connect();
+  try {
+    await locker.query("begin; lock table plain, parted in access exclusive mode");
+    expect(await estimates(source, "public", asked)).toMatchObject({ "public.plain": 3000, "public.parted": 500 });
+  } finally {
+    await locker.end();
+  }
+});
+
+test.each(mysqlFlavours)("%s: rows by the engine's statistics, now and not as of yesterday", async (flavour) => {
+  await using database = await freshMysqlDatabase(mysqlUrl(flavour));
+  const { name, connection } = database;
+  const url = new URL(mysqlUrl(flavour));
+  url.pathname = `/${name}`;
+  const source = await sourceFactory.create(
+    { daemon: name, folder: ".", tables: [`${name}.*`], options: { url: url.href } },
+    quietLog,
+  );
+  try {
+    await connection.query("create table plain (id int primary key auto_increment, t int)");
+    await connection.query("insert into plain (t) values (1)");
+    for (let i = 0; i < 10; i++) await connection.query("insert into plain (t) select t from plain");
+    expect(Object.keys(await estimates(source, name, ["plain", "gone"]))).toEqual([`${name}.plain`]);
+    await connection.query("analyze table plain");
+    expect(await estimates(source, name, ["plain"])).toEqual({ [`${name}.plain`]: 1024 });
+    await connection.query("insert into plain (t) select t from plain");
+    await connection.query("analyze table plain");
+    await connection.query("lock tables plain write");
+    expect(await estimates(source, name, ["plain"])).toEqual({ [`${name}.plain`]: 2048 });
+  } finally {
+    await source.close();
+  }
+});
