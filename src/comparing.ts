@@ -53,8 +53,8 @@ export class Comparing {
 
   constructor(config: Config, { clock, news, port, lag, kept, ...parts }: ComparingParts, signal: AbortSignal) {
     const { name, rules } = config;
-    const { webhook: url, schedule } = config.reconcile;
-    const tell = url === null ? null : webhook({ url, key: null, redact: parts.redact });
+    const { webhook: url, webhookTls: tls, schedule } = config.reconcile;
+    const tell = url === null ? null : webhook({ url, tls, key: null, redact: parts.redact });
     const reporting = new Reporting({ ...parts, tell }, signal);
     this.#reporting = reporting;
     this.#reports = parts.reports;

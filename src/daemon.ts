@@ -211,8 +211,8 @@ interface Notified {
 
 function notifierOf({ name, notify }: Config, { status, notices, redact, logger }: Notified): Notifier | null {
   if (notify === null) return null;
-  const { webhook: url, key, level, afterMs } = notify;
-  const send = webhook({ url, key, redact });
+  const { webhook: url, tls, key, level, afterMs } = notify;
+  const send = webhook({ url, tls, key, redact });
   const concerns = async () => (await status()).concerns ?? [];
   return new Notifier({ clock, name, level, afterMs, concerns, notices, send, logger });
 }

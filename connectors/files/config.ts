@@ -94,7 +94,7 @@ function settingsOf({ name, folder, options }: SinkContext<FilesOptions>): Files
     keepMs: keep ?? null,
     memoryLimit,
     store: async () => {
-      const bucket = bucketOf(path, options.s3);
+      const bucket = bucketOf(path, options.s3, folder);
       if (bucket !== undefined) {
         const { S3Store } = await import("./store/s3.ts");
         return new S3Store(bucket);

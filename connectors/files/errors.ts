@@ -82,6 +82,15 @@ export const pages = {
     cause: "The server answered with an error that no other number is for. The message has its code.",
     remedy: "Look the code up in the documentation of the server. The sink tries again at growing intervals.",
   },
+  MR4217: {
+    title: "TLS to S3 failed",
+    cause:
+      "The certificate of `s3.endpoint` could not be verified (authority, name or dates), or the server does not speak TLS there; or the file of " +
+      "`s3.ca` can't be read, or is given for an http:// endpoint. The message says which. Nothing is lost.",
+    remedy:
+      "Name the PEM file of the authority that signed the server's certificate in `s3.ca`; renew a certificate that has expired; use http:// " +
+      "only where the network is trusted. The sink tries again at growing intervals.",
+  },
   MR4216: {
     title: "The server has no conditional writes",
     cause:

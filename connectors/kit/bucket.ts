@@ -1,4 +1,5 @@
 /** The options of a bucket in S3, for every sink that writes there. */
+import { resolve } from "node:path";
 import * as z from "zod";
 
 export const S3_PATH = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(\/.*)?$/;
@@ -16,6 +17,12 @@ export const s3 = z.strictObject({
     .boolean()
     .default(false)
     .describe("Whether the bucket is a part of the path, and not of the host's name."),
+  ca: z
+    .string()
+    .optional()
+    .describe(
+      "PEM file with the certificate authority of an https:// `endpoint`, in place of those that are trusted anyway.",
+    ),
 });
 
 export type S3Options = z.output<typeof s3>;
@@ -30,6 +37,8 @@ export interface BucketSettings {
   readonly accessKeyId: string | undefined;
   readonly secretAccessKey: string | undefined;
   readonly pathStyle: boolean;
+  /** An absolute path. */
+  readonly ca: string | undefined;
 }
 
 /** What is wrong with the options, given the path in `key`; undefined: nothing. */
@@ -48,8 +57,8 @@ export function s3Refusal(
   return undefined;
 }
 
-/** Undefined: the path is a folder. */
-export function bucketOf(path: string, given: S3Options | undefined): BucketSettings | undefined {
+/** Undefined: the path is a folder. `ca` is relative to the configuration's folder. */
+export function bucketOf(path: string, given: S3Options | undefined, folder: string): BucketSettings | undefined {
   const found = S3_PATH.exec(path);
   if (found === null) return undefined;
   const [, bucket = "", rest = ""] = found;
@@ -62,5 +71,6 @@ export function bucketOf(path: string, given: S3Options | undefined): BucketSett
     accessKeyId: given?.accessKeyId,
     secretAccessKey: given?.secretAccessKey,
     pathStyle: given?.pathStyle ?? false,
+    ca: given?.ca === undefined ? undefined : resolve(folder, given.ca),
   };
 }

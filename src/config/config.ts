@@ -1,3 +1,4 @@
+import type { TlsSettings } from "../tls/options.ts";
 import type { OnLost, Sink } from "../core/contracts/sink.ts";
 import type { Source } from "../core/contracts/source.ts";
 import type { StateAddress } from "../core/contracts/connector.ts";
@@ -42,6 +43,7 @@ export interface SharesConfig {
 export interface OtlpConfig {
   readonly endpoint: string;
   readonly headers: Readonly<Record<string, string>>;
+  readonly tls: TlsSettings;
   readonly intervalMs: number;
 }
 
@@ -87,10 +89,12 @@ export interface ReconcileConfig {
   readonly schedule: Schedule | null;
   readonly reports: ReportsFolder | null;
   readonly webhook: string | null;
+  readonly webhookTls: TlsSettings;
 }
 
 export interface NotifyConfig {
   readonly webhook: string;
+  readonly tls: TlsSettings;
   /** The bytes that sign each message; null: none is signed. */
   readonly key: Buffer | null;
   readonly level: "act" | "watch";

@@ -1,3 +1,4 @@
+import { tlsKeys } from "../tls/keys.ts";
 import { createHash } from "node:crypto";
 import * as z from "zod";
 import { TABLE_GLOB } from "../core/table-selection.ts";
@@ -202,6 +203,10 @@ const reconcile = z.strictObject({
     .refine(isHttpUrl, { error: "expected https://… or http://…" })
     .optional()
     .describe("A URL that is sent a short JSON when more rows differ than a table's reconcile.maxDrift allows."),
+  ca: z
+    .string()
+    .optional()
+    .describe("PEM file with the certificate authority of the webhook's server, in place of those that Node trusts."),
 });
 
 const notify = z.strictObject({
@@ -219,6 +224,7 @@ const notify = z.strictObject({
     .default("act")
     .describe("act: what waits for a person; watch: also what Millrace deals with by itself."),
   after: duration(0, 86_400_000).default(30_000).describe("What lasts shorter is not told."),
+  ...tlsKeys("the webhook's"),
 });
 
 const telemetry = z.strictObject({
@@ -233,6 +239,7 @@ const telemetry = z.strictObject({
         .default({})
         .describe("Sent with each request, such as authorization."),
       interval: duration(5_000, 3_600_000).default(30_000).describe("How often metrics are sent."),
+      ...tlsKeys("an https://"),
     })
     .describe("An OpenTelemetry receiver that is sent what /metrics serves."),
 });

@@ -1,4 +1,5 @@
 import { dirname, join, resolve } from "node:path";
+import { tlsSettings } from "../tls/keys.ts";
 import type * as z from "zod";
 import type {
   AdminConfig,
@@ -119,8 +120,8 @@ class Loading {
       rules,
       reconcile: this.#reconcile(top.reconcile),
       retention: retentionOf(top.retention),
-      notify: notifyOf(top.notify),
-      otlp: otlpOf(top.telemetry),
+      notify: notifyOf(top.notify, this.#folder),
+      otlp: otlpOf(top.telemetry, this.#folder),
       admin: { ...admin, listen: addressOfShare(admin.listen, shares) },
       shares,
       exposure: exposureOf(path, this.#holdsSecret),
@@ -281,7 +282,7 @@ class Loading {
   }
 
   #reconcile(given: z.output<typeof topDefinition>["reconcile"]): ReconcileConfig {
-    const { schedule, timeZone, mode, repair, patience, reports, webhook } = given;
+    const { schedule, timeZone, mode, repair, patience, reports, webhook, ca } = given;
     const place = this.#yaml.locate(["reconcile", "reports"], "value");
     return {
       schedule:
@@ -290,6 +291,7 @@ class Loading {
           : { cron: schedule, timeZone: timeZone ?? null, mode, repairs: repair, patienceMs: patience },
       reports: reports === undefined ? null : { path: resolve(this.#folder, reports), ...place },
       webhook: webhook ?? null,
+      webhookTls: tlsSettings({ ca }, this.#folder),
     };
   }
 
@@ -331,17 +333,17 @@ function retentionOf(given: z.output<typeof topDefinition>["retention"]): Retent
   return given === undefined ? null : { byteCountMax: given.bytes, policy: given.policy };
 }
 
-function otlpOf(given: z.output<typeof topDefinition>["telemetry"]): OtlpConfig | null {
+function otlpOf(given: z.output<typeof topDefinition>["telemetry"], folder: string): OtlpConfig | null {
   if (given === undefined) return null;
   const { endpoint, headers, interval } = given.otlp;
-  return { endpoint, headers, intervalMs: interval };
+  return { endpoint, headers, tls: tlsSettings(given.otlp, folder), intervalMs: interval };
 }
 
-function notifyOf(given: z.output<typeof topDefinition>["notify"]): NotifyConfig | null {
+function notifyOf(given: z.output<typeof topDefinition>["notify"], folder: string): NotifyConfig | null {
   if (given === undefined) return null;
   const { webhook, secret, level, after } = given;
   const key = secret === undefined ? null : Buffer.from(secret.slice("whsec_".length), "base64");
-  return { webhook, key, level, afterMs: after };
+  return { webhook, tls: tlsSettings(given, folder), key, level, afterMs: after };
 }
 
 function partOf(input: unknown, key: string): object | undefined {

@@ -37,9 +37,9 @@ export const pages = {
   MR1158: {
     title: "The webhook did not accept the message",
     cause:
-      "The URL of `reconcile.webhook` or `notify.webhook` could not be reached for about two minutes, or answered with a status other than 2xx. Nothing else is affected: the report of a comparison is kept, and what is not well is told later.",
+      "The URL of `reconcile.webhook` or `notify.webhook` could not be reached for about two minutes, answered with a status other than 2xx, or its certificate could not be verified. Nothing else is affected: the report of a comparison is kept, and what is not well is told later.",
     remedy:
-      "Check the URL and the server behind it. `millrace report list` shows the report, `millrace status` what is not well.",
+      "Check the URL and the server behind it; with an authority of your own name its PEM file in `ca`. `millrace report list` shows the report, `millrace status` what is not well.",
   },
   MR1159: {
     title: "Without tokens the admin address is read-only",
@@ -60,6 +60,13 @@ export const pages = {
     cause:
       "One address sent more than 400 requests at once, or more than 20 a second for a while. A request with a wrong token counts as 21.",
     remedy: "Wait for the seconds that `Retry-After` says, and ask less often. `/healthz` and `/readyz` have no limit.",
+  },
+  MR1164: {
+    title: "The OpenTelemetry receiver does not take metrics",
+    cause:
+      "The address of `telemetry.otlp.endpoint` can't be reached, does not answer in time, refuses, or its certificate could not be verified. Nothing else is affected: metrics of that time are missing at the receiver.",
+    remedy:
+      "Check `endpoint` and `headers`, and the receiver. With an authority of your own name its PEM file in `ca`. Millrace sends again at each interval.",
   },
   MR1154: {
     title: "The daemon can't listen on the admin address",

@@ -1,5 +1,8 @@
 import { createHmac } from "node:crypto";
+import type { buildConnector, Dispatcher } from "undici";
 import { isAborted, MillraceError } from "../core/errors.ts";
+import { codeOf, type TlsFailure, tlsFailure } from "../tls/failure.ts";
+import { NO_TLS_KEYS, tlsOptions, type TlsSettings, UnusableTls } from "../tls/options.ts";
 import { pages } from "./errors.ts";
 
 const ANSWER_MS_MAX = 10_000;
@@ -16,6 +19,8 @@ export interface WebhookOptions {
   readonly url: string;
   /** The bytes of the key that signs. Null: messages are not signed. */
   readonly key: Buffer | null;
+  /** Of an https:// URL. The files are read for each message, so they may be replaced. */
+  readonly tls?: TlsSettings;
   /** Removes secrets from the texts of a JSON document. */
   readonly redact: (json: string) => string;
 }
@@ -27,6 +32,7 @@ export interface WebhookOptions {
 export function webhook({
   url,
   key,
+  tls = NO_TLS_KEYS,
   redact,
 }: WebhookOptions): (message: Message, signal: AbortSignal) => Promise<void> {
   const { address, headers: common } = requestOf(url);
@@ -37,7 +43,10 @@ export function webhook({
       handleWhen((error) => error instanceof MillraceError && error.kind === "retryable"),
       { maxAttempts: ATTEMPTS_MAX, backoff: new ExponentialBackoff({ initialDelay: 250, maxDelay: 60_000 }) },
     );
-    await passing.execute(() => post(address, stamped(common, key, { id: message.id, body }), body, signal), signal);
+    await passing.execute(
+      () => post(address, { headers: stamped(common, key, { id: message.id, body }), body, tls }, signal),
+      signal,
+    );
   };
 }
 
@@ -58,19 +67,48 @@ function stamped(
   return headers;
 }
 
-async function post(address: URL, headers: Headers, body: string, signal: AbortSignal): Promise<void> {
+interface Posted {
+  readonly headers: Headers;
+  readonly body: string;
+  readonly tls: TlsSettings;
+}
+
+async function post(address: URL, { headers, body, tls }: Posted, signal: AbortSignal): Promise<void> {
   let status: number;
+  const agent = await agentFor(address, tls);
   try {
     const limit = AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS_MAX)]);
-    // A redirect could lead to another service, and the secret would go there too.
-    const answer = await fetch(address, { method: "POST", headers, body, redirect: "manual", signal: limit });
-    ({ status } = answer);
-    await answer.body?.cancel();
+    const { request } = await import("undici");
+    // Redirects are not followed: one could lead to another service, and the secret would go there too.
+    const answer = await request(address, {
+      method: "POST",
+      headers: Object.fromEntries(headers),
+      body,
+      signal: limit,
+      dispatcher: agent,
+    });
+    status = answer.statusCode;
+    await answer.body.dump();
   } catch (error) {
     if (signal.aborted && isAborted(error)) throw error;
+    const failure = tlsFailure(codeOf(error));
+    if (failure !== undefined) throw untrusted(failure);
     throw refused("it can't be reached", true, error);
+  } finally {
+    await agent.destroy();
   }
   if (status < 200 || status > 299) throw refused(`it answers with status ${status}`, isPassing(status));
+}
+
+async function agentFor(address: URL, tls: TlsSettings): Promise<Dispatcher> {
+  const { Agent } = await import("undici");
+  try {
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- Node's options of TLS, without an address
+    const connect = tlsOptions(tls, address.protocol === "https:") as buildConnector.BuildOptions;
+    return new Agent({ connect });
+  } catch (error) {
+    throw error instanceof UnusableTls ? untrusted(error) : error;
+  }
 }
 
 function isPassing(status: number): boolean {
@@ -97,5 +135,15 @@ function refused(why: string, isPassing: boolean, cause?: unknown): MillraceErro
     message: `the webhook did not take the message: ${why}`,
     hint: pages.MR1158.remedy,
     cause,
+  });
+}
+
+/** Another attempt would fail too. */
+function untrusted({ what, fix }: TlsFailure): MillraceError {
+  return new MillraceError({
+    code: "MR1158",
+    kind: "fatal",
+    message: `the webhook did not take the message: TLS failed: ${what}`,
+    hint: fix,
   });
 }

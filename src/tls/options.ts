@@ -18,6 +18,13 @@ export interface TlsSettings {
   readonly serverName: string | undefined;
 }
 
+export const NO_TLS_KEYS: TlsSettings = {
+  ca: undefined,
+  cert: undefined,
+  certKey: undefined,
+  serverName: undefined,
+};
+
 /** The keys, or the files that they name, can't be used. The message names the keys, never the contents. */
 export class UnusableTls extends Error implements TlsFailure {
   readonly what: string;

@@ -11,11 +11,13 @@ import { fieldsOf, plainOf, readJson } from "../support/json-text.ts";
 import { quietLog } from "../support/quiet-log.ts";
 import { s3Gateway } from "../support/s3-gateway.ts";
 import { type FreshBucket, freshBucket, mirrorBucket, removeBucket, s3Client } from "../support/services.ts";
+import { selfSigned } from "../support/certificate.ts";
+import { tlsFront } from "../support/tls-front.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { failure, progressAt, Reports, timeout } from "../conformance/stage.ts";
 
 function storeIn({ bucket, options }: FreshBucket, other: Partial<BucketSettings> = {}): S3Store {
-  return new S3Store({ bucket, prefix: "changes/", ...options, ...other });
+  return new S3Store({ bucket, prefix: "changes/", ca: undefined, ...options, ...other });
 }
 
 async function sinkIn({ bucket, options }: FreshBucket, other: object = {}): Promise<Sink> {
@@ -177,3 +179,31 @@ async function reopened(sink: Sink) {
     }
   }
 }
+
+test("TLS: an authority of one's own is trusted by `s3.ca`, another is refused, and so is a file that holds none", async () => {
+  await using bucket = await freshBucket();
+  await using own = await selfSigned(["localhost"]);
+  await using other = await selfSigned(["localhost"]);
+  await using front = await tlsFront(bucket.options.endpoint, own);
+  const opened = async (options: object): Promise<void> => {
+    const sink = await sinkIn(bucket, options);
+    try {
+      await sink.open(1, timeout());
+    } finally {
+      await sink.close();
+    }
+  };
+  await opened({ endpoint: front.url, ca: own.certificatePath });
+  const refused = [
+    [{ endpoint: front.url }, /not signed by an authority that is trusted/],
+    [{ endpoint: front.url, ca: other.certificatePath }, /not signed by an authority that is trusted/],
+    [{ endpoint: front.url, ca: other.keyPath }, /`ca` names holds no certificate/],
+    [{ ca: own.certificatePath }, /`ca` is given, but/],
+    [{ endpoint: bucket.options.endpoint.replace("http:", "https:") }, /does not speak TLS/],
+  ] as const;
+  for (const [options, said] of refused) {
+    const error = await failure(opened(options));
+    expect(error).toMatchObject({ code: "MR4217", kind: "blocked", message: expect.stringMatching(said) });
+    expect(error.hint).toMatch(/`s3\.ca`/);
+  }
+});

@@ -1,5 +1,6 @@
 /** What an OpenTelemetry receiver is sent: the numbers of `/metrics`, under their names, again and again. */
 import { once } from "node:events";
+import { copyFile } from "node:fs/promises";
 import { createServer, type IncomingHttpHeaders, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import * as api from "@opentelemetry/api";
@@ -9,6 +10,10 @@ import { systemClock } from "../../src/core/clock.ts";
 import type { Logger } from "../../src/core/contracts/telemetry.ts";
 import { metricData } from "../../src/ops/otlp/metric-data.ts";
 import { pushMetrics } from "../../src/ops/otlp/otlp-push.ts";
+import { NO_TLS_KEYS } from "../../src/tls/options.ts";
+import { selfSigned } from "../support/certificate.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+import { tlsFront } from "../support/tls-front.ts";
 import { quietLog } from "../support/quiet-log.ts";
 import { eventually } from "../support/waiting.ts";
 
@@ -89,6 +94,7 @@ test("headers go with each request; a receiver that refuses is told once, and is
     {
       endpoint: `http://127.0.0.1:${port}/below/`,
       headers: { authorization: "Bearer x", "x-scope": "shop" },
+      tls: NO_TLS_KEYS,
       intervalMs: 20,
       clock: systemClock,
       name: "shop",
@@ -108,6 +114,56 @@ test("headers go with each request; a receiver that refuses is told once, and is
     expect(said).toHaveLength(1);
     status = 200;
     await eventually(() => said.length === 2);
+    expect(said[1]).toBe("telemetry.otlp takes metrics again");
+  } finally {
+    stop.abort();
+    await expect(pushing).rejects.toMatchObject({ name: "AbortError" });
+    server.close();
+  }
+});
+
+test("TLS: an authority of one's own and a client certificate are trusted; any other is told by number, and files are read again", async () => {
+  let count = 0;
+  const server = createServer((request, answer: ServerResponse) => {
+    request.resume().on("end", () => void (count++, answer.writeHead(200).end()));
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- a TCP server's address
+  const { port } = server.address() as AddressInfo;
+  await using own = await selfSigned(["localhost"]);
+  await using client = await selfSigned(["client"]);
+  await using front = await tlsFront(`http://127.0.0.1:${port}`, own, client);
+  using folder = temporaryFolder();
+  const ca = folder.file("ca.pem");
+  const said: string[] = [];
+  const logger: Logger = {
+    ...quietLog,
+    warn: (fields, text) => void said.push(`${text}: ${JSON.stringify(fields)}`),
+    info: (_fields, text) => void said.push(text),
+  };
+  const stop = new AbortController();
+  await copyFile(client.certificatePath, ca);
+  const pushing = pushMetrics(
+    {
+      endpoint: front.url,
+      headers: {},
+      tls: { ca, cert: client.certificatePath, certKey: client.keyPath, serverName: undefined },
+      intervalMs: 20,
+      clock: systemClock,
+      name: "shop",
+      version: "1",
+      collect: async () => [{ name: "g", help: "g", type: "gauge", values: [{ value: 1, labels: {} }] }],
+      logger,
+    },
+    stop.signal,
+  );
+  try {
+    await eventually(() => said.length === 1);
+    expect(said[0]).toMatch(/MR1164.*not signed by an authority that is trusted/);
+    expect(count).toBe(0);
+    await copyFile(own.certificatePath, ca);
+    await eventually(() => count > 1);
     expect(said[1]).toBe("telemetry.otlp takes metrics again");
   } finally {
     stop.abort();

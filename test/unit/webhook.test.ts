@@ -1,6 +1,9 @@
 import { Webhook } from "standardwebhooks";
 import { expect, test } from "vitest";
 import { webhook } from "../../src/ops/webhook.ts";
+import { NO_TLS_KEYS, type TlsSettings } from "../../src/tls/options.ts";
+import { selfSigned } from "../support/certificate.ts";
+import { tlsFront } from "../support/tls-front.ts";
 import { listener } from "../support/listener.ts";
 
 const NEVER = new AbortController().signal;
@@ -47,4 +50,30 @@ test("whoever stops does not wait for one who does not answer", async () => {
   const sent = webhook({ ...PLAIN, url: listening.url })(MESSAGE, stopping.signal);
   stopping.abort();
   await expect(sent).rejects.toThrow();
+});
+
+test("TLS: an authority of one's own, and a client certificate; an unknown authority is refused at once", async () => {
+  await using listening = await listener();
+  await using own = await selfSigned(["localhost"]);
+  await using client = await selfSigned(["client"]);
+  await using front = await tlsFront(listening.url, own);
+  await using strict = await tlsFront(listening.url, own, client);
+  const sent = (url: string, keys: Partial<TlsSettings>) =>
+    webhook({ ...PLAIN, url, tls: { ...NO_TLS_KEYS, ...keys } })(MESSAGE, NEVER);
+  const ca = own.certificatePath;
+  await sent(front.url, { ca });
+  await sent(strict.url, { ca, cert: client.certificatePath, certKey: client.keyPath });
+  expect(listening.heard).toHaveLength(2);
+  const refused = [
+    [front.url, {}, /not signed by an authority that is trusted/],
+    [front.url, { ca: client.certificatePath }, /not signed by an authority that is trusted/],
+    [strict.url, { ca }, /wants a client certificate/],
+    [front.url, { ca: "/nowhere.pem" }, /`ca` names can't be read/],
+    [listening.url, { ca }, /does not ask for TLS/],
+  ] as const;
+  for (const [url, keys, said] of refused) {
+    const error = { code: "MR1158", kind: "fatal", message: expect.stringMatching(said) };
+    await expect(sent(url, keys)).rejects.toMatchObject(error);
+  }
+  expect(listening.heard).toHaveLength(2);
 });

@@ -14,7 +14,7 @@ interface Login {
 
 /** Gives the engine the bucket's login, for this bucket only. The extension `httpfs` is loaded. */
 export async function openBucket(connection: DuckDBConnection, settings: BucketSettings): Promise<void> {
-  const { bucket, endpoint, pathStyle } = settings;
+  const { bucket, endpoint, pathStyle, ca } = settings;
   const { login, region } = await found(settings);
   const server = endpoint === undefined ? undefined : new URL(endpoint);
   const options: Readonly<Record<string, string | undefined>> = {
@@ -31,6 +31,8 @@ export async function openBucket(connection: DuckDBConnection, settings: BucketS
     value === undefined ? [] : [`${name} ${quoteLiteral(value)}`],
   );
   await connection.run(`SET GLOBAL s3_uploader_max_filesize = ${quoteLiteral(FILE_MAX)}`);
+  await connection.run("SET GLOBAL enable_server_cert_verification = true");
+  if (ca !== undefined) await connection.run(`SET GLOBAL ca_cert_file = ${quoteLiteral(ca)}`);
   await connection.run(`CREATE OR REPLACE TEMPORARY SECRET millrace (TYPE s3, ${list.join(", ")})`);
 }
 

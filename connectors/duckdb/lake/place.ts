@@ -26,7 +26,7 @@ export interface WrittenPlace {
 /** `folder`: paths are relative to it. */
 export function placeOf({ catalog, data, s3 }: WrittenPlace, folder: string): LakePlace {
   const kind = catalog.slice(0, catalog.indexOf(":"));
-  const bucket = bucketOf(data, s3);
+  const bucket = bucketOf(data, s3, folder);
   const isFile = kind === "sqlite" || kind === "duckdb";
   return {
     kind: isFile ? kind : "postgres",

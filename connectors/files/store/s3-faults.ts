@@ -1,5 +1,8 @@
+import type { ConnectionOptions } from "node:tls";
 import { isAborted, type MillraceError } from "../../../src/core/errors.ts";
 import { systemErrorCode } from "../../../src/core/system-errors.ts";
+import { codeOf, tlsFailure } from "../../../src/tls/failure.ts";
+import { NO_TLS_KEYS, tlsOptions, UnusableTls } from "../../../src/tls/options.ts";
 import { filesError } from "../errors.ts";
 
 const LOGIN = new Set([
@@ -46,9 +49,21 @@ export function answerOf(error: unknown): Answer | null {
   return isRecord || NO_ANSWER.has(error.name) ? { name: error.name, status: null } : null;
 }
 
+/** The authorities of `s3.ca`. */
+export function trusted(ca: string, isEncrypted: boolean, place: string): ConnectionOptions {
+  try {
+    return tlsOptions({ ...NO_TLS_KEYS, ca }, isEncrypted);
+  } catch (error) {
+    if (!(error instanceof UnusableTls)) throw error;
+    throw filesError("MR4217", "blocked", `${place}: ${error.what}`, error.cause);
+  }
+}
+
 /** By the code of the answer, never by its text. */
 export function classifyS3(error: unknown, place: string, signal: AbortSignal): unknown {
   if (isAborted(error) || signal.aborted) return error;
+  const tls = tlsFailure(codeOf(error));
+  if (tls !== undefined) return filesError("MR4217", "blocked", `${place}: TLS to S3 failed: ${tls.what}`);
   const answer = answerOf(error);
   return answer === null ? error : faultOf(answer, place, error);
 }

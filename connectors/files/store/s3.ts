@@ -16,7 +16,7 @@ import {
 } from "@aws-sdk/client-s3";
 import { filesError } from "../errors.ts";
 import type { BucketSettings } from "../../kit/bucket.ts";
-import { answerOf, classifyS3 } from "./s3-faults.ts";
+import { answerOf, classifyS3, trusted } from "./s3-faults.ts";
 import type { Store } from "./store.ts";
 
 /** S3 takes up to 10,000 parts of 5 MB or more. */
@@ -34,11 +34,12 @@ export class S3Store implements Store {
   readonly #prefix: string;
   #scratch: string | null = null;
 
-  constructor({ bucket, prefix, region, endpoint, accessKeyId, secretAccessKey, pathStyle }: BucketSettings) {
+  constructor({ bucket, prefix, region, endpoint, accessKeyId, secretAccessKey, pathStyle, ca }: BucketSettings) {
     this.place = `s3://${bucket}/${prefix}`;
     this.#bucket = bucket;
     this.#prefix = prefix;
     const isKeyGiven = accessKeyId !== undefined && secretAccessKey !== undefined;
+    const isEncrypted = endpoint === undefined || new URL(endpoint).protocol === "https:";
     this.#client = new S3Client({
       ...(region === undefined ? {} : { region }),
       ...(endpoint === undefined ? {} : { endpoint }),
@@ -49,6 +50,7 @@ export class S3Store implements Store {
       requestChecksumCalculation: "WHEN_REQUIRED",
       responseChecksumValidation: "WHEN_REQUIRED",
       requestHandler: {
+        ...(ca === undefined ? {} : { httpsAgent: { ...trusted(ca, isEncrypted, this.place), keepAlive: true } }),
         connectionTimeout: CONNECT_MS_MAX,
         requestTimeout: REQUEST_MS_MAX,
         throwOnRequestTimeout: true,

@@ -1,7 +1,8 @@
-/** Search and cache sinks over TLS, before real servers: what is trusted, and what is said where TLS fails. */
+/** Sinks over TLS, before real servers: what is trusted, and what is said where TLS fails. */
 import { copyFile, writeFile } from "node:fs/promises";
 import { inspect } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import * as columns from "../../connectors/clickhouse/config.ts";
 import * as search from "../../connectors/elasticsearch/config.ts";
 import * as cache from "../../connectors/redis/config.ts";
 import type { Finding } from "../../src/core/contracts/connector.ts";
@@ -9,7 +10,14 @@ import type { Sink } from "../../src/core/contracts/sink.ts";
 import { failure, timeout } from "../conformance/stage.ts";
 import { type Certificate, selfSigned } from "../support/certificate.ts";
 import { quietLog } from "../support/quiet-log.ts";
-import { elasticsearchUrl, freshIndexPrefix, freshKeyPrefix, redisUrl } from "../support/services.ts";
+import {
+  clickhouseUrl,
+  elasticsearchUrl,
+  freshColumns,
+  freshIndexPrefix,
+  freshKeyPrefix,
+  redisUrl,
+} from "../support/services.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { tlsFront } from "../support/tls-front.ts";
 
@@ -43,6 +51,17 @@ const kinds: readonly Kind[] = [
       await search.factory.create(contextOf(search.definition.parse({ replicas: 0, ...options }), folder), quietLog),
     check: async (options, folder) =>
       await search.factory.check(contextOf(search.definition.parse(options), folder), timeout()),
+  },
+  {
+    name: "clickhouse",
+    schemes: ["http", "https"],
+    server: clickhouseUrl,
+    freshPrefix: () => freshColumns(),
+    codes: ["MR4115", "MR4116"],
+    create: async ({ prefix: schema, ...options }, folder) =>
+      await columns.factory.create(contextOf(columns.definition.parse({ schema, ...options }), folder), quietLog),
+    check: async (options, folder) =>
+      await columns.factory.check(contextOf(columns.definition.parse(options), folder), timeout()),
   },
   {
     name: "redis",
