@@ -1,11 +1,12 @@
 import { globSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import type { ErrorArea, ErrorPage, ErrorPages } from "../../src/core/errors.ts";
+import { howToSee, type Raised, raisedIn } from "./how-to-see.ts";
+import type { ErrorArea, ErrorCode, ErrorPage, ErrorPages } from "../../src/core/errors.ts";
 
 /** A code, its page and the file that defines it. */
 export interface DefinedPage {
-  readonly code: string;
+  readonly code: ErrorCode;
   readonly page: ErrorPage;
   readonly file: string;
 }
@@ -42,7 +43,7 @@ async function errorsFiles(root: string): Promise<readonly ErrorsFile[]> {
 
 function pagesOf(files: readonly ErrorsFile[]): readonly DefinedPage[] {
   const found = files.flatMap(({ file, pages = {} }) =>
-    Object.entries(pages).map(([code, page]) => ({ code, page, file })),
+    Object.entries(pages).map(([code, page]) => ({ code: codeOf(code), page, file })),
   );
   return found.toSorted((a, b) => a.code.localeCompare(b.code));
 }
@@ -50,6 +51,7 @@ function pagesOf(files: readonly ErrorsFile[]): readonly DefinedPage[] {
 export async function errorPagesDocument(root: string): Promise<string> {
   const files = await errorsFiles(root);
   const pages = pagesOf(files);
+  const raised = raisedIn(root);
   const areas = [...AREAS, ...files.flatMap(({ area = [] }) => area)].toSorted((a, b) => a.from - b.from);
   const sections = areas.map((area, i) => {
     const until = areas[i + 1]?.from ?? 10_000;
@@ -57,7 +59,9 @@ export async function errorPagesDocument(root: string): Promise<string> {
       const number = Number(code.slice(2));
       return number >= area.from && number < until;
     });
-    return inArea.length === 0 ? "" : [`## ${area.title}\n`, ...inArea.map(section)].join("\n");
+    return inArea.length === 0
+      ? ""
+      : [`## ${area.title}\n`, ...inArea.map((defined) => section(defined, raised))].join("\n");
   });
   const head = `# Error codes
 
@@ -69,6 +73,13 @@ the message and a hint; \`--json\` gives it as \`error.code\`.
   return [head, ...sections.filter((text) => text !== "")].join("\n");
 }
 
-function section({ code, page }: DefinedPage): string {
-  return `### ${code}\n\n**${page.title}**\n\n${page.cause}\n\n*What to do:* ${page.remedy}\n`;
+function section({ code, page }: DefinedPage, raised: ReadonlyMap<string, Raised>): string {
+  const seen = howToSee(code, raised.get(code));
+  return `### ${code}\n\n**${page.title}**\n\n${page.cause}\n\n*How to see it:* ${seen}\n\n*What to do:* ${page.remedy}\n`;
+}
+
+/** The types of `pages` say that each of its keys is one. */
+function codeOf(key: string): ErrorCode {
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- see above
+  return key as ErrorCode;
 }

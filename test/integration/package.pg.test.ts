@@ -47,8 +47,24 @@ test("it carries JavaScript, what that reads and what it runs on, no Node and no
     /\.\w+$/.test(path),
   );
   const kinds =
-    /^(LICENSE|README\.md|package\.json|millrace\.schema\.json|docs\/errors\.md|bin\/.+\.js|dist\/.+\.js|dist\/dashboard\.html|migrations\/.+\.sql)$/;
+    /^(LICENSE|README\.md|package\.json|millrace\.schema\.json|docs\/errors\.md|bin\/.+\.js|dist\/.+\.js|dist\/dashboard\.html|dist\/sbom\.cdx\.json|migrations\/.+\.sql)$/;
   expect(own.filter((path) => !kinds.test(path))).toEqual([]);
+});
+
+test("its SBOM lists what it runs on, in the versions that are installed with it, and nothing that only builds it", () => {
+  const { bomFormat, metadata, components } = JSON.parse(
+    readFileSync(join(installed.folder, "dist/sbom.cdx.json"), "utf8"),
+  );
+  expect({ bomFormat, name: metadata.component.name }).toEqual({ bomFormat: "CycloneDX", name: "millrace" });
+  const listed = new Map<string, string>(
+    components.map(({ group, name, version }: { group?: string; name: string; version: string }) => [
+      group === undefined ? name : `${group}/${name}`,
+      version,
+    ]),
+  );
+  const { dependencies } = JSON.parse(readFileSync(join(installed.folder, "package.json"), "utf8"));
+  expect([...listed]).toEqual(expect.arrayContaining(Object.entries(dependencies)));
+  for (const builder of ["vitest", "typescript", "playwright-core"]) expect(listed.has(builder)).toBe(false);
 });
 
 test("it is a command, not a module", async () => {

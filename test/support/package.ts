@@ -22,8 +22,9 @@ export async function installPackage(folder: string): Promise<InstalledPackage> 
   return { program: join(prefix, "bin/millrace"), folder: join(prefix, "lib/node_modules/millrace") };
 }
 
-/** Packs the compiled checkout: the run of tests has compiled it. Returns the tarball's path in `folder`. */
+/** Packs the compiled checkout: the run of tests has compiled it, so only the rest of `prepack` runs. Returns the tarball's path in `folder`. */
 export async function packPackage(folder: string): Promise<string> {
+  await npm("run", "--silent", "sbom");
   await npm("pack", "--ignore-scripts", "--pack-destination", folder);
   return join(folder, readdirSync(folder).find((file) => file.endsWith(".tgz")) ?? "");
 }

@@ -1,9 +1,9 @@
 import { globSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { expect, test } from "vitest";
 import { configSchemaDocument } from "../../scripts/generated/config-schema.ts";
 import { definedPages, errorPagesDocument } from "../../scripts/generated/error-pages.ts";
-import { pageOf } from "../../src/cli/commands/explain.ts";
+import { pageOf, pages } from "../../src/cli/commands/explain.ts";
 
 const root = join(import.meta.dirname, "../..");
 const read = (file: string) => readFileSync(join(root, file), "utf8");
@@ -11,7 +11,7 @@ const read = (file: string) => readFileSync(join(root, file), "utf8");
 test("every error code that the sources use has a page, and no code has two", async () => {
   const codes = (await definedPages(root)).map(({ code }) => code);
   expect(codes.filter((code, i) => codes.indexOf(code) !== i)).toEqual([]);
-  const known = new Set(codes);
+  const known = new Set<string>(codes);
   const used = globSync("{src,connectors}/**/*.ts", { cwd: root }).flatMap((file) =>
     [...read(file).matchAll(/\bMR\d{4}\b/g)].map(([code]) => `${code} in ${file}`),
   );
@@ -27,7 +27,21 @@ test("a page says what happened and what to do", async () => {
 });
 
 test("`explain` finds the page of every code", async () => {
-  for (const { code, page } of await definedPages(root)) expect(pageOf(code)).toEqual({ code, ...page });
+  for (const { code, page } of await definedPages(root))
+    expect(pageOf(code)).toEqual({ code, ...page, see: expect.stringMatching(/\S{3}/) });
+});
+
+test("where an error shows itself follows from where and how it is raised", async () => {
+  const seen = (code: string) => pageOf(code).see;
+  expect(seen("MR1004")).toMatch(/exit code 2/);
+  expect(seen("MR1112")).toMatch(/exit code 4/);
+  expect(seen("MR2003")).toMatch(/of the source/);
+  expect(seen("MR3111")).toMatch(/dlq list/);
+  expect(seen("MR4115")).toMatch(/MillraceSinkNeedsPerson/);
+  const runbooks = new Set(globSync("docs/runbooks/*.md", { cwd: root }).map((file) => basename(file, ".md")));
+  const named = pages().flatMap(({ see }) => see.match(/Millrace[A-Z]\w+/g) ?? []);
+  expect(named.length).toBeGreaterThan(100);
+  expect(named.filter((alert) => !runbooks.has(alert))).toEqual([]);
 });
 
 test("docs/errors.md and millrace.schema.json are fresh (node scripts/generate.ts)", async () => {

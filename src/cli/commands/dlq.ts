@@ -32,7 +32,7 @@ export function addDlq({ program, action, actionFor }: CommandLine): void {
         const letters = await readState(await session.config(), ({ deadLetters }) =>
           deadLetters.list({ ...sink, ...state }),
         );
-        const groups = groupsOf(letters).map(({ ids: _, ...group }) => group);
+        const groups = groupsOf(letters);
         const text = letters.length === 0 ? "none" : `${describeGroups(groups)}\n\n${describeAll(letters)}`;
         session.print({ letters: letters.map(summary), groups }, text);
         return EXIT.done;

@@ -8,11 +8,12 @@ interface Page {
   readonly code: string;
   readonly title: string;
   readonly cause: string;
+  readonly see: string;
   readonly remedy: string;
 }
 
 /** The format that scripts/generate.ts writes. */
-const PAGE = /^### (MR\d{4})\n\n\*\*(.+)\*\*\n\n(.+)\n\n\*What to do:\* (.+)$/gm;
+const PAGE = /^### (MR\d{4})\n\n\*\*(.+)\*\*\n\n(.+)\n\n\*How to see it:\* (.+)\n\n\*What to do:\* (.+)$/gm;
 
 export function addExplain({ program, actionFor }: CommandLine): void {
   program
@@ -21,7 +22,10 @@ export function addExplain({ program, actionFor }: CommandLine): void {
     .action(
       actionFor("none", async (session, _options, [code = ""]) => {
         const page = pageOf(code);
-        session.print(page, `${page.code}: ${page.title}\n\n${page.cause}\n\nWhat to do: ${page.remedy}`);
+        session.print(
+          page,
+          `${page.code}: ${page.title}\n\n${page.cause}\n\nHow to see it: ${page.see}\n\nWhat to do: ${page.remedy}`,
+        );
         return EXIT.done;
       }),
     );
@@ -38,5 +42,7 @@ export function pageOf(given: string): Page {
 
 export function pages(): readonly Page[] {
   const found = readFileSync(installed("docs/errors.md"), "utf8").matchAll(PAGE);
-  return [...found].map(([, code = "", title = "", cause = "", remedy = ""]) => ({ code, title, cause, remedy }));
+  return [...found].map(([, code = "", title = "", cause = "", see = "", remedy = ""]) => {
+    return { code, title, cause, see, remedy };
+  });
 }
