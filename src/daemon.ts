@@ -237,7 +237,7 @@ async function setUp(
       ...(config.batch.answerMsMax === null ? {} : { answerMsMax: config.batch.answerMsMax }),
     },
     onPoison: config.onPoison,
-    deadLettersMax: config.deadLettersMax,
+    deadLetters: { countMax: config.deadLettersMax, shareMax: config.deadLettersShare },
     ...(config.onLost === undefined ? {} : { onLost: config.onLost }),
     takes: ({ schema, table }) => captured.matches(schema, table) && selection.matches(schema, table),
   };

@@ -73,6 +73,8 @@ export interface SinkConfig {
   readonly tables: readonly string[];
   readonly onPoison: "deadLetter" | "pause";
   readonly deadLettersMax: number;
+  /** Null: any part of the rows may be refused. */
+  readonly deadLettersShare: number | null;
   /** Undefined: the default of this kind of sink. */
   readonly onLost: OnLost | undefined;
   readonly batch: {

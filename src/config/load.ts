@@ -239,9 +239,9 @@ class Loading {
       answerMsMax: timeout ?? null,
     };
     const dropsColumns = (table: TableName): boolean => policyOf(rules, table).droppedColumns === "drop";
-    const { kind: sinkKind, tables = [], onPoison, deadLettersMax, onLost } = common;
+    const { kind: sinkKind, tables = [], onPoison, deadLettersMax, deadLettersShare = null, onLost } = common;
     const connector = bind({ name, ...daemon, folder: this.#folder, tables, dropsColumns });
-    return { name, kind: sinkKind, tables, onPoison, deadLettersMax, onLost, batch, connector };
+    return { name, kind: sinkKind, tables, onPoison, deadLettersMax, deadLettersShare, onLost, batch, connector };
   }
 
   /** The kind, if it exists. */

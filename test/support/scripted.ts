@@ -18,7 +18,7 @@ import { quietLog } from "./quiet-log.ts";
 import { temporaryFolder } from "./temporary-folder.ts";
 
 /** Gives out what was pushed, in order; waits when there is nothing. */
-const KEPT = { policy: "deadLetter", countMax: 1_000, isHistory: false } as const;
+const KEPT = { policy: "deadLetter", countMax: 1_000, shareMax: null, clock: systemClock, isHistory: false } as const;
 
 export class ScriptedStream implements ChangeStream {
   readonly acknowledged: bigint[] = [];
@@ -189,9 +189,9 @@ export interface OpenedState extends AsyncDisposable {
 }
 
 /** The real store, in a folder of its own, with an announced source. */
-export async function realState(): Promise<OpenedState> {
+export async function realState(options: Parameters<typeof openState>[1] = {}): Promise<OpenedState> {
   const folder = temporaryFolder();
-  const state = await openState(`sqlite:${folder.file("state.db")}`);
+  const state = await openState(`sqlite:${folder.file("state.db")}`, options);
   await state.source.announce(1);
   return {
     state,

@@ -100,6 +100,7 @@ describe("a config", () => {
           tables: [],
           onPoison: "deadLetter",
           deadLettersMax: 1_000,
+          deadLettersShare: null,
           batch: { rowCountMax: null, byteCountMax: null, delayMs: null, answerMsMax: null },
         },
       ],

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { systemClock } from "../../src/core/clock.ts";
 import type { TableWrites } from "../../src/core/model/batch.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
@@ -24,7 +25,14 @@ function boxOf(state: StateStore, rules: Partial<DeadLetterRules> = {}): DeadLet
     database: "test",
     formatPosition: (commit: bigint) => String(commit),
   };
-  const all: DeadLetterRules = { policy: "deadLetter", countMax: 1_000, isHistory: false, ...rules };
+  const all: DeadLetterRules = {
+    policy: "deadLetter",
+    countMax: 1_000,
+    shareMax: null,
+    clock: systemClock,
+    isHistory: false,
+    ...rules,
+  };
   return new DeadLetterBox("s", state.deadLetters, all, context, quietLog);
 }
 
@@ -109,4 +117,58 @@ test("one row too many: the table is at fault, in a history the sink; known rows
   const [first] = await deadLetters.list({ sink: "s", state: "waiting" });
   await deadLetters.settle([first!.id], DISCARD);
   await box.add(writes(users, [3]), 0, refusal);
+});
+
+test("too large a part of a table's rows within a minute: the table is at fault when the step is stored", async () => {
+  await using opened = await realState();
+  let nowMs = 0;
+  const box = boxOf(opened.state, { shareMax: 0.5, clock: { now: () => nowMs } });
+  let next = 0;
+  const step = async (table: typeof users, count: number, refused: number): Promise<void> => {
+    const all = writes(
+      table,
+      Array.from({ length: count }, () => next++),
+    );
+    box.beginAttempt();
+    for (let i = 0; i < refused; i++) await box.add(all, i, refusal);
+    await box.supersede([all]);
+  };
+  // Few rows, half of them, and rows of different minutes and tables are no fault of the table.
+  await step(users, 19, 19);
+  nowMs = 60_000;
+  await step(users, 40, 20);
+  await step(notes, 10, 10);
+  await expect(step(users, 10, 10)).rejects.toMatchObject({
+    code: "MR1328",
+    table: users.id,
+    message: expect.stringContaining("refused 30 of 50 rows"),
+  });
+  expect((await opened.state.deadLetters.counts()).get("s")).toBe(59);
+  // It begins again.
+  await step(users, 10, 10);
+});
+
+test("letters that have ended go after thirty days; those that wait stay", async () => {
+  let nowMs = Date.parse("2026-01-01T00:00:00Z");
+  await using opened = await realState({ clock: { ...systemClock, now: () => nowMs } });
+  const { deadLetters } = opened.state;
+  const box = boxOf(opened.state);
+  await box.add(writes(users, [1, 2, 3]), 0, refusal);
+  await box.add(writes(users, [1, 2, 3]), 1, refusal);
+  const [first] = await deadLetters.list();
+  await deadLetters.settle([first!.id], DISCARD);
+  nowMs += 30 * 86_400_000;
+  await box.add(writes(users, [1, 2, 3]), 2, refusal);
+  expect(await letters(opened.state)).toEqual([
+    [users.id, "1", "discarded"],
+    [users.id, "2", "waiting"],
+    [users.id, "3", "waiting"],
+  ]);
+  nowMs += 1;
+  await box.add(writes(notes, [1]), 0, refusal);
+  expect(await letters(opened.state)).toEqual([
+    [users.id, "2", "waiting"],
+    [users.id, "3", "waiting"],
+    [notes.id, "1", "waiting"],
+  ]);
 });

@@ -7,8 +7,12 @@ import { ObligationCount } from "./obligations.ts";
 import type { Connection } from "../connection.ts";
 import { integer, isTexts, stored, text, oneOf, type Row } from "../row.ts";
 
-/** Only the newest settled letters are kept, for the record. Waiting letters are never removed. */
+/**
+ * Only the newest settled letters are kept, for the record, and none for longer than a month: they hold values of rows.
+ * Waiting letters are never removed.
+ */
 const SETTLED_COUNT_MAX = 10_000;
+const SETTLED_MS_MAX = 30 * 86_400_000;
 
 const COLUMNS = "id, sink, table_id, key, op, position, code, reason, envelope, created_at, attempts, state";
 const SAME_KEY = "sink = :sink AND table_id = :table AND key = :key AND state = 'waiting'";
@@ -37,8 +41,8 @@ export class SqliteDeadLetters implements DeadLetterStore {
     );
     this.#settle = connection.prepare("UPDATE dead_letter SET state = :to WHERE id = :id AND state = :from");
     this.#prune = connection.prepare(
-      `DELETE FROM dead_letter WHERE state <> 'waiting' AND id <= (
-         SELECT id FROM dead_letter WHERE state <> 'waiting' ORDER BY id DESC LIMIT 1 OFFSET :keep)`,
+      `DELETE FROM dead_letter WHERE state <> 'waiting' AND (created_at < :since OR id <= (
+         SELECT id FROM dead_letter WHERE state <> 'waiting' ORDER BY id DESC LIMIT 1 OFFSET :keep))`,
     );
     this.#list = connection.prepare(
       `SELECT ${COLUMNS} FROM dead_letter
@@ -63,8 +67,13 @@ export class SqliteDeadLetters implements DeadLetterStore {
       if (replaced === undefined) this.#obligations.added(sink);
       const attempts = attemptsAfter(replaced, position, op);
       this.#insert.run({ sink, table, key: encodedKey, op, position, code, reason, envelope, created, attempts });
-      this.#prune.run({ keep: SETTLED_COUNT_MAX });
+      this.#pruneSettled();
     });
+  }
+
+  #pruneSettled(): void {
+    const since = new Date(this.#connection.clock.now() - SETTLED_MS_MAX).toISOString();
+    this.#prune.run({ keep: SETTLED_COUNT_MAX, since });
   }
 
   async list(filter: { readonly sink?: string; readonly state?: DeadLetter["state"] } = {}) {
@@ -98,9 +107,11 @@ export class SqliteDeadLetters implements DeadLetterStore {
 
   async settle(ids: readonly number[], { from, to }: LetterChange): Promise<number> {
     if (ids.length === 0) return 0;
-    return this.#connection.write(() =>
-      ids.reduce((n, id) => n + Number(this.#settle.run({ id, from, to }).changes), 0),
-    );
+    return this.#connection.write(() => {
+      const count = ids.reduce((n, id) => n + Number(this.#settle.run({ id, from, to }).changes), 0);
+      this.#pruneSettled();
+      return count;
+    });
   }
 }
 
