@@ -1,7 +1,7 @@
 import { createHmac } from "node:crypto";
 import type { buildConnector, Dispatcher } from "undici";
 import { isAborted, MillraceError } from "../core/errors.ts";
-import { codeOf, type TlsFailure, tlsFailure } from "../tls/failure.ts";
+import { codeOf, type TlsFailure, tlsFailure, tryHandshake } from "../tls/failure.ts";
 import { NO_TLS_KEYS, tlsOptions, type TlsSettings, UnusableTls } from "../tls/options.ts";
 import { pages } from "./errors.ts";
 
@@ -91,13 +91,21 @@ async function post(address: URL, { headers, body, tls }: Posted, signal: AbortS
     await answer.body.dump();
   } catch (error) {
     if (signal.aborted && isAborted(error)) throw error;
-    const failure = tlsFailure(codeOf(error));
+    const failure = tlsFailure(codeOf(error)) ?? (await refusedHandshake(address, tls, signal));
     if (failure !== undefined) throw untrusted(failure);
     throw refused("it can't be reached", true, error);
   } finally {
     await agent.destroy();
   }
   if (status < 200 || status > 299) throw refused(`it answers with status ${status}`, isPassing(status));
+}
+
+/** A refusal of the client's certificate comes after the handshake, and looks like a hang-up. */
+async function refusedHandshake({ protocol, hostname, port }: URL, tls: TlsSettings, signal: AbortSignal) {
+  if (protocol !== "https:") return undefined;
+  const address = { host: hostname.replace(/^\[|\]$/g, ""), port: Number(port || 443) };
+  const { code } = await tryHandshake(address, tlsOptions(tls, true), signal);
+  return tlsFailure(code ?? "");
 }
 
 async function agentFor(address: URL, tls: TlsSettings): Promise<Dispatcher> {

@@ -156,5 +156,8 @@ export async function tryHandshake(
 }
 
 export function codeOf(error: unknown): string {
-  return error instanceof Error && "code" in error ? String(error.code) : "unknown";
+  if (!(error instanceof Error && "code" in error)) return "unknown";
+  const code = String(error.code);
+  // A server that does not speak TLS: only the sentence says so.
+  return code === "EPROTO" ? (tlsCodeOf(error.message) ?? code) : code;
 }

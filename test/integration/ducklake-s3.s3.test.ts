@@ -81,7 +81,7 @@ test("TLS: an authority of one's own is trusted by `s3.ca`, and without it nothi
       await sink.close();
     }
   };
-  expect(await failure(apply({}, 1))).toMatchObject({ code: "MR3234", kind: "blocked" });
+  expect(await failure(apply({}, 1))).toMatchObject({ code: "MR3233", kind: "blocked" });
   await apply({ ca: own.certificatePath }, 2);
   expect(await target.readRows(users)).toHaveLength(ROWS);
 });

@@ -1,3 +1,4 @@
+import { NO_TLS_KEYS } from "../../src/tls/options.ts";
 import { createHash } from "node:crypto";
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -177,7 +178,7 @@ admin: { listen: false }
 describe("comparing the sinks", () => {
   test("happens on demand, without reports, unless the file says otherwise", async () => {
     const { config } = await load(BASE);
-    expect(config?.reconcile).toEqual({ schedule: null, reports: null, webhook: null });
+    expect(config?.reconcile).toEqual({ schedule: null, reports: null, webhook: null, webhookTls: NO_TLS_KEYS });
     expect(driftMaxOf(config!.rules, "public.a")).toBe(0);
   });
 
@@ -203,6 +204,7 @@ reconcile:
       },
       reports: { path: join(folder, "reports"), line: 15, column: 12 },
       webhook: "https://user:pw@hooks.example/services/T0/very-secret?key=a1b2",
+      webhookTls: NO_TLS_KEYS,
     });
     expect(["public.a", "public.b", "other.a"].map((table) => driftMaxOf(config!.rules, table))).toEqual([5, 0, 0]);
     const said = secrets.redact(
@@ -216,10 +218,15 @@ reconcile:
 describe("an OpenTelemetry receiver", () => {
   test("has its headers as secrets, and an interval", async () => {
     const { config, secrets } = await load(
-      `${BASE}telemetry: { otlp: { endpoint: "http://otel.example:4318", headers: { x-tenant: "very-hidden-7f3a" } } }\n`,
+      `${BASE}telemetry: { otlp: { endpoint: "http://otel.example:4318", ca: ./ca.pem, headers: { x-tenant: "very-hidden-7f3a" } } }\n`,
     );
     const headers = { "x-tenant": "very-hidden-7f3a" };
-    expect(config?.otlp).toEqual({ endpoint: "http://otel.example:4318", headers, intervalMs: 30_000 });
+    expect(config?.otlp).toEqual({
+      endpoint: "http://otel.example:4318",
+      headers,
+      tls: { ...NO_TLS_KEYS, ca: join(folder, "ca.pem") },
+      intervalMs: 30_000,
+    });
     expect(secrets.redact("x-tenant: very-hidden-7f3a to otel.example")).not.toContain("7f3a");
   });
 });

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { copyFile } from "node:fs/promises";
 import { createServer, type IncomingHttpHeaders, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import { inspect } from "node:util";
 import * as api from "@opentelemetry/api";
 import * as sdk from "@opentelemetry/sdk-metrics";
 import { expect, test } from "vitest";
@@ -139,7 +140,7 @@ test("TLS: an authority of one's own and a client certificate are trusted; any o
   const said: string[] = [];
   const logger: Logger = {
     ...quietLog,
-    warn: (fields, text) => void said.push(`${text}: ${JSON.stringify(fields)}`),
+    warn: (fields, text) => void said.push(`${text}: ${inspect(fields)}`),
     info: (_fields, text) => void said.push(text),
   };
   const stop = new AbortController();
@@ -160,7 +161,8 @@ test("TLS: an authority of one's own and a client certificate are trusted; any o
   );
   try {
     await eventually(() => said.length === 1);
-    expect(said[0]).toMatch(/MR1164.*not signed by an authority that is trusted/);
+    expect(said[0]).toContain("MR1164");
+    expect(said[0]).toContain("not signed by an authority that is trusted");
     expect(count).toBe(0);
     await copyFile(own.certificatePath, ca);
     await eventually(() => count > 1);

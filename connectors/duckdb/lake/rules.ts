@@ -28,6 +28,13 @@ const S3_RULES: readonly Rule[] = [
     hint: "correct `s3.accessKeyId` and `s3.secretAccessKey`, or give the user s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket",
   },
   {
+    text: /(?:SSL|certificate)[^]* error for HTTP [A-Z]+ to | error for HTTP [A-Z]+ to [^]*(?:SSL|certificate)/i,
+    code: "MR3233",
+    kind: "blocked",
+    says: (doing) => `TLS with the S3 that holds the lake's data failed (${doing})`,
+    hint: "name the PEM file of the authority that signed the server's certificate in `s3.ca`",
+  },
+  {
     text: / error for HTTP [A-Z]+ to |HTTP Error[^]*(?:SlowDown|HTTP (?:code )?(?:5\d\d|429))/,
     code: "MR3231",
     kind: "retryable",

@@ -49,7 +49,11 @@ export function Tiles({ status, view, nowMs }: TilesProps) {
         note={letters === 0 ? "none waits" : "wait for you"}
         look={letters > 0 ? "bad" : ""}
       />
-      <Tile name="Proof" value={proven === null ? "none" : ago(proven, nowMs)} note="oldest comparison" />
+      <Tile
+        name="Proof"
+        value={proven === null ? "none" : ago(proven, nowMs).replace(/ ago$/, "")}
+        note="age of the oldest comparison"
+      />
     </section>
   );
 }
