@@ -217,7 +217,7 @@ reconcile:
 
 describe("an OpenTelemetry receiver", () => {
   test("has its headers as secrets, and an interval", async () => {
-    const { config, secrets } = await load(
+    const { config, secrets, folder } = await load(
       `${BASE}telemetry: { otlp: { endpoint: "http://otel.example:4318", ca: ./ca.pem, headers: { x-tenant: "very-hidden-7f3a" } } }\n`,
     );
     const headers = { "x-tenant": "very-hidden-7f3a" };
