@@ -314,12 +314,6 @@ test("the pictures of the documents", async ({ skip }) => {
       await seen.page.screenshot({
         path: join(folder, `dashboard-${name}-${colorScheme}.png`),
       });
-      if (name === "phone") continue;
-      const { page } = seen;
-      await page.getByRole("button", { name: "public.orders", exact: true }).click();
-      await part(page, "letters").locator("button.open").first().click();
-      await page.evaluate(`document.querySelector("#tables").scrollIntoView({ behavior: "instant" })`);
-      await page.screenshot({ path: join(folder, `dashboard-tables-${colorScheme}.png`) });
     }
   }
 });
