@@ -118,7 +118,7 @@ async function viewOf({ control, comparing, state, activity, history }: ServedPa
     tables: tablesOf({
       schemas: control.schemas,
       taken: control.taken,
-      estimates: control.rowEstimates,
+      estimates: control.estimates.counts,
       activities: [...activity.tables],
       proofs: comparing.proofs,
     }),

@@ -67,7 +67,7 @@ describe("results and failures", () => {
     using folder = temporaryFolder();
     const { exitCode, stdout } = await runCli(["explain", given], { folder: folder.path });
     expect(exitCode).toBe(0);
-    expect(stdout).toMatch(/^MR1203: .+\n\n.+\n\nWhat to do: .+\n$/);
+    expect(stdout).toMatch(/^MR1203: .+\n\n.+\n\nHow to see it: .+\n\nWhat to do: .+\n$/);
   });
 
   test.each(["MR9999", "12", "all"])("explain %s is exit 2: there is none of that number", async (given) => {

@@ -81,14 +81,15 @@ const RULES: readonly Rule[] = [
   },
   {
     files: /^src\/config\//,
-    may: () => /^src\/(core|config|rules|passwords)\//,
+    may: () => /^src\/(core|config|rules|passwords|tls)\//,
     packages: ["zod", "yaml", "fastest-levenshtein", "croner"],
-    sentence: "config sees core, the rules, passwords and itself; connectors are given to it",
+    sentence: "config sees core, the rules, passwords, tls and itself; connectors are given to it",
   },
   {
     files: /^src\/ops\//,
-    may: coreAndOwnFolder,
+    may: () => /^src\/(core|ops|tls)\//,
     packages: [
+      "undici",
       "pino",
       "prom-client",
       "fastify",
@@ -99,7 +100,7 @@ const RULES: readonly Rule[] = [
       "@opentelemetry/resources",
       "@opentelemetry/sdk-metrics",
     ],
-    sentence: "ops sees core and itself",
+    sentence: "ops sees core, tls and itself",
   },
   {
     files: /^src\/dashboard\//,

@@ -1,4 +1,4 @@
-import { groupsOf, type LetterGroup } from "../../ops/letter-groups.ts";
+import { groupsOf, type LetterGroup } from "../../ops/dashboard/letter-groups.ts";
 import Table from "cli-table3";
 import type { Command } from "commander";
 import type { Config } from "../../config/config.ts";

@@ -1,6 +1,6 @@
 import type { DeadLetter } from "../../core/contracts/state-store.ts";
 import type { SnapshotStatus } from "../../core/contracts/status.ts";
-import { groupsOf, type LetterGroup } from "../letter-groups.ts";
+import { groupsOf, type LetterGroup } from "./letter-groups.ts";
 import type { TableActivity } from "./activity.ts";
 
 /** What the dashboard shows beside the status. It holds no keys and no values of rows. */

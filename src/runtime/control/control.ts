@@ -48,7 +48,7 @@ export class Control {
   readonly #pipeline: Pipeline;
   readonly #logger: Logger;
   readonly #lag = new LagClock();
-  readonly #estimates: Estimates;
+  readonly estimates: Estimates;
   readonly #startedAt: string;
   readonly #retention: KeptLogPolicy | null;
   #health: LogHealth | null = null;
@@ -60,13 +60,13 @@ export class Control {
     this.#name = name;
     this.#pipeline = pipeline;
     this.#logger = logger;
-    this.#estimates = new Estimates(pipeline.clock, logger);
+    this.estimates = new Estimates(pipeline.clock, logger);
     this.#startedAt = timestamp(pipeline.clock);
   }
 
   /** Looks at the source regularly. */
   async run(signal: AbortSignal): Promise<never> {
-    return await Promise.race([this.#sample(signal), this.#estimates.run(this.#pipeline, signal)]);
+    return await Promise.race([this.#sample(signal), this.estimates.run(this.#pipeline, signal)]);
   }
 
   /** So that lag is known in seconds. */
@@ -106,7 +106,7 @@ export class Control {
       startedAt: this.#startedAt,
       health: this.#health,
       lag: this.#lag,
-      estimates: this.#estimates,
+      estimates: this.estimates,
       retainedBytesMax: this.#retention?.byteCountMax ?? null,
     });
   }
@@ -125,11 +125,6 @@ export class Control {
       version,
       columns: columns.length,
     }));
-  }
-
-  /** How many rows tables have by the source's statistics, by table id. */
-  get rowEstimates(): ReadonlyMap<string, number> {
-    return this.#estimates.counts;
   }
 
   /** The tables that each sink takes. */
@@ -235,7 +230,7 @@ export class Control {
   }
 
   async snapshots(): Promise<readonly SnapshotStatus[]> {
-    return this.#estimates.ofReads(await this.#pipeline.snapshots(true));
+    return this.estimates.ofReads(await this.#pipeline.snapshots(true));
   }
 
   /** False if there is no unfinished snapshot with this number. */

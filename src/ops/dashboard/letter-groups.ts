@@ -1,4 +1,4 @@
-import type { DeadLetter } from "../core/contracts/state-store.ts";
+import type { DeadLetter } from "../../core/contracts/state-store.ts";
 
 export interface LetterGroup {
   readonly sink: string;
