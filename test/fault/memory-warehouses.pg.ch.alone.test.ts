@@ -1,5 +1,5 @@
 /**
- * What is large at the source passes through a daemon that stays small, into ClickHouse and into files.
+ * What is large at the source passes through a daemon that stays small, into ClickHouse, a lake and files.
  * @module-tag heavy
  */
 import { expect, test } from "vitest";
@@ -15,6 +15,7 @@ const PARQUET_BYTES = 256 * MB;
 
 test.for([
   ["clickhouse", 256 * MB, 500 * MB],
+  ["ducklake", 256 * MB + PARQUET_BYTES, 500 * MB + PARQUET_BYTES],
   ["files", 256 * MB + PARQUET_BYTES, 500 * MB + PARQUET_BYTES],
 ] as const)(
   `%s: a transaction of ${ROW_COUNT} rows, and a row of 50 MB among small ones`,

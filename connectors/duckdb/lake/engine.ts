@@ -11,8 +11,13 @@ import type { LakePlace } from "./place.ts";
 /** The name under which the lake is attached. */
 export const LAKE = "lake";
 
-/** Changes of fewer rows are kept in the catalogue, so that small commits make no small files. */
+/** Changes of up to so many rows are kept in the catalogue, so that small commits make no small files. */
 const INLINED_ROWS = 100;
+/**
+ * Larger rows make a file: on their way into the catalogue DuckLake takes twenty times their size from the process, which no
+ * limit counts (a row of 50 MB: 1 GB).
+ */
+export const INLINED_ROW_BYTES_MAX = 32 * 1024;
 /** How long a writer of the catalogue's file waits for another one. */
 const BUSY_MS = 5_000;
 
@@ -48,6 +53,7 @@ export async function startEngine(settings: LakeSettings, access: Access): Promi
       for (const name of extensionsFor(place)) await loadExtension(connection, name, extensions);
       if (place.bucket !== null) await openBucket(connection, place.bucket);
       await connection.run(attachSql(place, access));
+      await setInlining(connection, true);
     } finally {
       connection.disconnectSync();
     }
@@ -56,6 +62,11 @@ export async function startEngine(settings: LakeSettings, access: Access): Promi
     instance.closeSync();
     throw error;
   }
+}
+
+/** Whether changes of few rows go into the catalogue, from the next statement on, of all connections. */
+export async function setInlining(connection: DuckDBConnection, isOn: boolean): Promise<void> {
+  await connection.run(`SET GLOBAL ducklake_default_data_inlining_row_limit = ${isOn ? INLINED_ROWS : 0}`);
 }
 
 /** The catalogue is there, and holds no lake yet. */
@@ -106,7 +117,7 @@ function missingExtension(name: string, file: string): Error {
 }
 
 function attachSql({ kind, catalog, data }: LakePlace, access: Access): string {
-  const options = [`DATA_PATH ${quoteLiteral(data)}`, `DATA_INLINING_ROW_LIMIT ${INLINED_ROWS}`];
+  const options = [`DATA_PATH ${quoteLiteral(data)}`];
   if (access === "read") options.push("READ_ONLY", "CREATE_IF_NOT_EXISTS false");
   if (kind === "sqlite") options.push(`META_BUSY_TIMEOUT ${BUSY_MS}`);
   if (kind === "sqlite" && access === "write") options.push("META_JOURNAL_MODE 'WAL'");

@@ -7,7 +7,15 @@ import { expectJoinable, Writers } from "../joining.ts";
 import { MemoryLimit } from "../write/memory.ts";
 import { StageFile } from "../write/stage-file.ts";
 import type { Store, Writer } from "../store.ts";
-import { type Access, isNoLake, LAKE, type LakeSettings, startEngine } from "./engine.ts";
+import {
+  type Access,
+  INLINED_ROW_BYTES_MAX,
+  isNoLake,
+  LAKE,
+  type LakeSettings,
+  setInlining,
+  startEngine,
+} from "./engine.ts";
 import { inodeOf, type LakePlace, shownCatalog } from "./place.ts";
 
 /**
@@ -25,6 +33,7 @@ export class Lake implements Store {
   readonly #writers = new Writers();
   readonly #inode: string;
   #users = 0;
+  #isInlining = true;
 
   private constructor(settings: LakeSettings, instance: DuckDBInstance) {
     this.settings = settings;
@@ -83,6 +92,7 @@ export class Lake implements Store {
   }
 
   async makeRoom(connection: DuckDBConnection, rowBytes: number): Promise<void> {
+    if (rowBytes > INLINED_ROW_BYTES_MAX) await this.#inline(connection, false);
     await this.#memory.makeRoom(connection, rowBytes);
   }
 
@@ -97,7 +107,15 @@ export class Lake implements Store {
 
   /** Called after a step. */
   async giveBack(connection: DuckDBConnection): Promise<void> {
-    if (!this.broken) await this.#memory.giveBack(connection, async () => undefined);
+    if (this.broken) return;
+    await this.#inline(connection, true);
+    await this.#memory.giveBack(connection, async () => undefined);
+  }
+
+  async #inline(connection: DuckDBConnection, isOn: boolean): Promise<void> {
+    if (this.#isInlining === isOn) return;
+    await setInlining(connection, isOn);
+    this.#isInlining = isOn;
   }
 
   verifyPlace(): void {

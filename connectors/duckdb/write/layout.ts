@@ -11,7 +11,7 @@ import {
   type TargetName,
   VERSION_COLUMN,
 } from "../names.ts";
-import { DECIMAL, duckType, type DuckType, FLOAT, JSON_TEXT, LIST, TIMESTAMP } from "../types.ts";
+import { DECIMAL, duckType, type DuckType, FLOAT, HEX, JSON_TEXT, LIST, TEXT, TIMESTAMP } from "../types.ts";
 
 export interface LayoutColumn {
   readonly source: Column;
@@ -356,6 +356,16 @@ export function completeSql(layout: TableLayout, withExact: boolean): string {
     `staged.commit_us, ${exact} AS exact FROM ${PATCHES} AS staged JOIN ${layout.sqlName} AS millrace_row ` +
     `ON ${matches.join(" AND ")} WHERE (NOT staged.moved OR millrace_row.${version} <= staged.version)${andLive(layout)}`
   );
+}
+
+/** The size of the largest completed row; values of fixed size don't count. */
+export function completedBytesSql(layout: TableLayout): string {
+  const sizes = layout.columns.flatMap(({ duck }, i) => {
+    if (duck.form === LIST) return [`coalesce(strlen(${field(i)}::VARCHAR), 0)`];
+    if (duck.form === HEX) return [`coalesce(octet_length(${field(i)}), 0)`];
+    return duck.form === TEXT || duck.form === JSON_TEXT ? [`coalesce(strlen(${field(i)}), 0)`] : [];
+  });
+  return `SELECT coalesce(max(${["0", ...sizes].join(" + ")}), 0)::VARCHAR FROM ${COMPLETED}`;
 }
 
 /** Exact texts of the base row stay if the change does not set them. */

@@ -3,6 +3,7 @@ import type { TableWrites } from "../../../src/core/model/batch.ts";
 import { addExactSql } from "../tables/ddl.ts";
 import { isDataError } from "../errors.ts";
 import {
+  completedBytesSql,
   completeSql,
   deleteSql,
   INCOMPLETE_SQL,
@@ -235,6 +236,10 @@ async function completePatches(tools: WriteTools, work: Staging): Promise<number
   });
   await addExactIfNeeded(tools, work);
   await connection.run(completeSql(work.layout, tools.exact.has(work.layout)));
+  if (work.layout.form.isLake === true) {
+    const [largest = []] = await readTextRows(connection, completedBytesSql(work.layout));
+    await tools.makeRoom(Number(largest[0]));
+  }
   const rows = await readTextRows(connection, INCOMPLETE_SQL);
   return rows.map(([entry]) => Number(entry));
 }
