@@ -10,6 +10,8 @@ import { failure, put, Reports, rowsStep, timeout } from "../conformance/stage.t
 import { lakeTarget } from "../support/ducklake-target.ts";
 import { DEFAULT_FORM } from "../../connectors/duckdb/tables/form.ts";
 import { s3Gateway, type Way } from "../support/s3-gateway.ts";
+import { selfSigned } from "../support/certificate.ts";
+import { tlsFront } from "../support/tls-front.ts";
 import { freshBucket } from "../support/services.ts";
 
 const SECRETS = /wrong-secret|millracetestsecret/;
@@ -58,4 +60,28 @@ test("wrong keys, no bucket, no server, a busy one and a wrong clock are told ap
   expect(await target.readRows(users)).toHaveLength(ROWS);
   const held = await target.makeSink().look(timeout());
   expect(held?.position.commit).toBe(11n);
+});
+
+test("TLS: an authority of one's own is trusted by `s3.ca`, and without it nothing is written", async () => {
+  await using bucket = await freshBucket();
+  await using own = await selfSigned(["localhost"]);
+  await using front = await tlsFront(bucket.options.endpoint, own);
+  await using target = await lakeTarget("sqlite", DEFAULT_FORM, bucket);
+  const apply = async (options: object, lease: number): Promise<void> => {
+    const { catalog } = target.options.place;
+    const s3 = { ...bucket.options, endpoint: front.url, ...options };
+    const place = placeOf({ catalog: `sqlite:${catalog}`, data: `s3://${bucket.bucket}/lake`, s3 }, "/");
+    const sink = new LakeSink({ ...target.options, place });
+    const rows = Array.from({ length: ROWS }, (_, i) => put([String(i), "a", null]));
+    try {
+      await sink.open(lease, timeout());
+      await sink.prepare([users], timeout());
+      await sink.apply(rowsStep(10n, [users, rows]), new Reports(), timeout());
+    } finally {
+      await sink.close();
+    }
+  };
+  expect(await failure(apply({}, 1))).toMatchObject({ code: "MR3233", kind: "blocked" });
+  await apply({ ca: own.certificatePath }, 2);
+  expect(await target.readRows(users)).toHaveLength(ROWS);
 });

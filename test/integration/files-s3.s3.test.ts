@@ -199,6 +199,7 @@ test("TLS: an authority of one's own is trusted by `s3.ca`, another is refused, 
     [{ endpoint: front.url, ca: other.certificatePath }, /not signed by an authority that is trusted/],
     [{ endpoint: front.url, ca: other.keyPath }, /`ca` names holds no certificate/],
     [{ ca: own.certificatePath }, /`ca` is given, but/],
+    [{ endpoint: bucket.options.endpoint.replace("http:", "https:") }, /does not speak TLS/],
   ] as const;
   for (const [options, said] of refused) {
     const error = await failure(opened(options));

@@ -168,7 +168,6 @@ describe.each(kinds)("$name", (kind) => {
       const alone = /speaks TLS alone on this port -> Use https:\/\/ or rediss/;
       await refused(handshake, { url: at(front.url, plain) }, alone);
     }
-    if (kind.name === "clickhouse") return;
     await refused(handshake, { url: at(kind.server()) }, /does not speak TLS on this port -> .*scheme/);
   });
 
