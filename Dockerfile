@@ -12,10 +12,13 @@ RUN tar -xzf /tmp/millrace-*.tgz --strip-components=1 \
  && npm pkg delete devDependencies workspaces \
  && npm sbom --sbom-format cyclonedx --sbom-type application > sbom.cdx.json
 
+# The slim image has no authorities, and DuckDB trusts only those of this file: Node's own are put there.
 FROM node:24-slim
 COPY --from=build /opt/millrace /opt/millrace
 RUN ln -s /opt/millrace/bin/millrace.js /usr/local/bin/millrace \
- && install -d -o node -g node /var/lib/millrace
+ && install -d -o node -g node /var/lib/millrace \
+ && install -d /etc/ssl/certs \
+ && node -e "fs.writeFileSync('/etc/ssl/certs/ca-certificates.crt', tls.rootCertificates.join('\n') + '\n')"
 ENV NODE_ENV=production MILLRACE_CONFIG=/etc/millrace/millrace.yaml
 USER node
 WORKDIR /var/lib/millrace

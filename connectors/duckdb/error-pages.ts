@@ -206,15 +206,16 @@ export const pages = {
   },
   MR3231: {
     title: "The S3 that holds a lake's data can't be reached, or is busy",
-    cause: "It is down, the network is interrupted, or it asks for fewer requests. Millrace repeats the step.",
+    cause:
+      "It is down, the network is interrupted, it does not speak TLS at an https:// endpoint, or it asks for fewer requests. Millrace repeats the step.",
     remedy: "Start it, or correct `s3.endpoint`.",
   },
   MR3233: {
     title: "TLS with the S3 of a lake failed",
     cause:
-      "The certificate of the server in `s3.endpoint` could not be verified (authority, name or dates), the file of `s3.ca` can't be read, or the server does not speak TLS there. Nothing is lost.",
+      "The certificate of the server in `s3.endpoint` could not be verified (authority, name or dates); or the file of `s3.ca` can't be read, or is given for an http:// endpoint. Nothing is lost.",
     remedy:
-      "Name the PEM file of the authority that signed the server's certificate in `s3.ca`. The sink tries again at growing intervals.",
+      "Name the PEM file of the authority that signed the server's certificate in `s3.ca`; renew a certificate that has expired; let it name the host of `s3.endpoint`. The sink tries again at growing intervals.",
   },
   MR3232: {
     title: "Table of a lake taken over by another daemon",

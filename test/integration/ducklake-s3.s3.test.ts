@@ -17,6 +17,7 @@ import { freshBucket } from "../support/services.ts";
 const SECRETS = /wrong-secret|millracetestsecret/;
 /** More than the catalogue keeps itself. */
 const ROWS = 300;
+const DAY_MS = 86_400_000;
 
 test("wrong keys, no bucket, no server, a busy one and a wrong clock are told apart, and the step is done afterwards", async () => {
   const bucket = await freshBucket();
@@ -62,26 +63,49 @@ test("wrong keys, no bucket, no server, a busy one and a wrong clock are told ap
   expect(held?.position.commit).toBe(11n);
 });
 
-test("TLS: an authority of one's own is trusted by `s3.ca`, and without it nothing is written", async () => {
+test("TLS: an authority of one's own is trusted by `s3.ca`; whatever is not trusted gets no row", async () => {
   await using bucket = await freshBucket();
   await using own = await selfSigned(["localhost"]);
+  await using other = await selfSigned(["localhost"]);
+  await using elsewhere = await selfSigned(["elsewhere.test"]);
+  await using expired = await selfSigned(["localhost"], Date.now() - DAY_MS);
   await using front = await tlsFront(bucket.options.endpoint, own);
+  await using misnamed = await tlsFront(bucket.options.endpoint, elsewhere);
+  await using outdated = await tlsFront(bucket.options.endpoint, expired);
   await using target = await lakeTarget("sqlite", DEFAULT_FORM, bucket);
-  const apply = async (options: object, lease: number): Promise<void> => {
+  let lease = 1;
+  const apply = async (options: object, schema?: string): Promise<void> => {
     const { catalog } = target.options.place;
     const s3 = { ...bucket.options, endpoint: front.url, ...options };
     const place = placeOf({ catalog: `sqlite:${catalog}`, data: `s3://${bucket.bucket}/lake`, s3 }, "/");
-    const sink = new LakeSink({ ...target.options, place });
+    const sink = new LakeSink({ ...target.options, place, schema });
     const rows = Array.from({ length: ROWS }, (_, i) => put([String(i), "a", null]));
     try {
-      await sink.open(lease, timeout());
+      await sink.open(lease++, timeout());
       await sink.prepare([users], timeout());
       await sink.apply(rowsStep(10n, [users, rows]), new Reports(), timeout());
     } finally {
       await sink.close();
     }
   };
-  expect(await failure(apply({}, 1))).toMatchObject({ code: "MR3233", kind: "blocked" });
-  await apply({ ca: own.certificatePath }, 2);
+  const untrusted = /certificate of the S3 that holds the lake's data is not trusted/;
+  const refused = [
+    [{}, untrusted],
+    [{ ca: other.certificatePath }, untrusted],
+    [{ endpoint: misnamed.url, ca: elsewhere.certificatePath }, untrusted],
+    [{ endpoint: outdated.url, ca: expired.certificatePath }, untrusted],
+    [{ ca: "/nowhere/ca.pem" }, /`ca` names can't be read \(ENOENT\): \/nowhere\/ca.pem/],
+    [{ ca: own.keyPath }, /`ca` names holds no certificate/],
+    [{ endpoint: bucket.options.endpoint, ca: own.certificatePath }, /`ca` is given, but/],
+  ] as const;
+  for (const [options, said] of refused) {
+    const error = await failure(apply(options));
+    expect(error).toMatchObject({ code: "MR3233", kind: "blocked", message: expect.stringMatching(said) });
+    expect(error.hint).toMatch(/`s3\.ca`/);
+  }
+  const lost = ["https://localhost:1", bucket.options.endpoint.replace("http:", "https:")];
+  for (const endpoint of lost)
+    expect(await failure(apply({ endpoint }, "ssl_certificates"))).toMatchObject({ code: "MR3231", kind: "retryable" });
+  await apply({ ca: own.certificatePath });
   expect(await target.readRows(users)).toHaveLength(ROWS);
 });

@@ -1,4 +1,5 @@
 /** What DuckLake says of the catalogue and the files of a lake. */
+import { pages } from "../error-pages.ts";
 import type { Rule } from "../rule.ts";
 
 const POSTGRES =
@@ -28,11 +29,12 @@ const S3_RULES: readonly Rule[] = [
     hint: "correct `s3.accessKeyId` and `s3.secretAccessKey`, or give the user s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket",
   },
   {
-    text: /(?:SSL|certificate)[^]* error for HTTP [A-Z]+ to | error for HTTP [A-Z]+ to [^]*(?:SSL|certificate)/i,
+    // Of both HTTP clients of DuckDB. A handshake that merely ends, as with a server that speaks no TLS, is not told apart from a lost connection.
+    text: /SSL (?:peer certificate|CA cert|server|certificate loading)[^'"\n]* error for HTTP [A-Z]+ to /,
     code: "MR3233",
     kind: "blocked",
-    says: (doing) => `TLS with the S3 that holds the lake's data failed (${doing})`,
-    hint: "name the PEM file of the authority that signed the server's certificate in `s3.ca`",
+    says: (doing) => `the certificate of the S3 that holds the lake's data is not trusted (${doing})`,
+    hint: pages.MR3233.remedy,
   },
   {
     text: / error for HTTP [A-Z]+ to |HTTP Error[^]*(?:SlowDown|HTTP (?:code )?(?:5\d\d|429))/,
