@@ -772,6 +772,18 @@ describe("what fails in vain for long, and may pass", () => {
     await eventually(() => expect(runner.needsPerson).toBe(true), { withinMs: 15_000 });
     expect(runner.state).toBe("retrying");
     expect(scene.pipeline.runner("good")!.needsPerson).toBe(false);
+    // It is opened again, log that has nothing for the sink covers it, and what it failed to write fails again.
+    const { clock } = scene.pipeline;
+    const untilMs = clock.elapsed() + 8_000;
+    const shown = new Set<string>();
+    await eventually(
+      () => {
+        if (!runner.worker.idle) shown.add(`${runner.error?.code} ${runner.needsPerson}`);
+        expect(clock.elapsed()).toBeGreaterThan(untilMs);
+      },
+      { withinMs: 15_000, everyMs: 5 },
+    );
+    expect([...shown]).toEqual(["MR3999 true"]);
     bad.before = () => undefined;
     await same(source, bad, [users]);
     await eventually(() => expect(runner.needsPerson).toBe(false));

@@ -17,6 +17,8 @@ import { isBeyondLog, type Standing } from "./standing.ts";
 const NOWHERE = { written: null, covered: null } as const;
 /** After this many reopenings in a row without progress, an operator has to act. */
 const REOPENED_MAX = 3;
+/** An attempt that lasted this long is no repetition of the failure before it. */
+const PROVEN_MS = 60_000;
 /** How often an attempt that fails like the one before is logged. */
 const REPEATED_MS = 30_000;
 
@@ -53,8 +55,10 @@ export class SinkRunner {
   #begun: Promise<Standing | null> | null = null;
   /** The present attempt, or wait. */
   #work = scopeOf();
-  /** The sink's position when it last began. */
-  #began: Position | null = null;
+  /** What the sink had done when it last began. */
+  #began: { readonly covered: Position; readonly writeCount: number; readonly atMs: number } | null = null;
+  /** Why the last attempt failed that could open the sink. */
+  #inVain: StoredError | null = null;
   #onJoined: () => void = () => undefined;
   /** Resolves when the first attempt to join the lane has ended, with or without success. */
   readonly joined = new Promise<void>((resolve) => {
@@ -77,15 +81,30 @@ export class SinkRunner {
   }
 
   get error(): StoredError | null {
-    return this.#error;
+    return this.#error ?? (this.isUnproven ? this.#inVain : null);
+  }
+
+  /** The sink could be opened again, and has not yet written what it failed to write before. */
+  get isUnproven(): boolean {
+    const mayStream = this.#state === "streaming" || this.#state === "retrying";
+    if (!mayStream || this.#inVain === null || this.worker.idle) return false;
+    return !this.#hasWritten && !this.#lasts;
+  }
+
+  get #hasWritten(): boolean {
+    return this.#began !== null && this.worker.writeCount > this.#began.writeCount;
+  }
+
+  get #lasts(): boolean {
+    return this.#began !== null && this.#parts.clock.elapsed() - this.#began.atMs > PROVEN_MS;
   }
 
   /** True if the sink can only continue after somebody acts, here or at the target. */
   get needsPerson(): boolean {
     if (this.worker.watch.isStuck) return true;
-    if (this.#state !== "retrying") return this.#state === "failed";
+    if (this.#state !== "retrying" && !this.isUnproven) return this.#state === "failed";
     if (this.#errorKind === "blocked" || this.#reopened > REOPENED_MAX) return true;
-    return this.#error !== null && this.#backoff.waitedMs > this.#parts.inVainMsMax;
+    return this.error !== null && this.#backoff.waitedMs > this.#parts.inVainMsMax;
   }
 
   /** True while the sink has its own stream because it could not keep up, or was away. */
@@ -162,6 +181,7 @@ export class SinkRunner {
     await this.#parts.state.sinks.setPaused(this.name, false);
     const streams = !this.#paused && this.#state === "streaming";
     await this.#setError(null);
+    this.#inVain = null;
     this.#paused = false;
     if (!streams) this.#work.end();
   }
@@ -228,6 +248,7 @@ export class SinkRunner {
         if (!interrupted.aborted && (await this.#failed(error)) === "retrying") {
           const isAway = !this.#wasOpened && this.#errorKind === "retryable";
           waitMs = (isAway ? probing : this.#backoff).next();
+          if (this.#wasOpened) this.#inVain = this.#errorKind === "reopen" ? null : this.#error;
         } else if (interrupted.aborted) waitMs = 0;
       }
       this.#leave(main);
@@ -238,10 +259,14 @@ export class SinkRunner {
     this.#become("stopped");
   }
 
-  /** Whether the sink made progress since it began; if not, the next attempt waits longer than the last. */
+  /**
+   * Whether the sink made progress since it began; if not, the next attempt waits longer than the last. A sink that can
+   * write nothing is also covered by log that has nothing for it.
+   */
   get #hasMoved(): boolean {
     const { covered } = this.worker;
-    return this.#began !== null && covered !== null && comparePositions(covered, this.#began) > 0;
+    if (this.#began === null || covered === null || comparePositions(covered, this.#began.covered) <= 0) return false;
+    return this.#hasWritten || this.#lasts;
   }
 
   async #stream(main: CatchUpParts, signal: AbortSignal): Promise<void> {
@@ -271,7 +296,9 @@ export class SinkRunner {
     }
     signal.throwIfAborted();
     this.#isMoved = false;
-    this.#began = worker.covered;
+    const { covered, writeCount } = worker;
+    invariant(covered !== null, "a sink that began has a position");
+    this.#began = { covered, writeCount, atMs: this.#parts.clock.elapsed() };
     const { signal: workSignal, end } = scopeOf(signal);
     const run = worker.run(workSignal);
     const join = this.#join(main, workSignal);

@@ -38,6 +38,7 @@ export class SinkSteps {
   #progress: SinkProgress | null = null;
   #written: SinkProgress | null = null;
   #covered: Position | null = null;
+  #writeCount = 0;
   #lease = 0;
 
   constructor(parts: SinkStepsParts) {
@@ -60,6 +61,11 @@ export class SinkSteps {
   /** What the sink itself has made durable; null for a new sink until its first step. */
   get written(): SinkProgress | null {
     return this.#written;
+  }
+
+  /** Steps done that brought more than a checkpoint. */
+  get writeCount(): number {
+    return this.#writeCount;
   }
 
   /** Everything before it is done for this sink; null until `begin`. */
@@ -122,6 +128,7 @@ export class SinkSteps {
     this.#bond.written(bound.progress);
     this.#progress = bound.progress;
     this.#written = bound.progress;
+    if (step.kind !== "progress" || step.log !== undefined) this.#writeCount++;
     this.cover(bound.progress.position);
     metrics.stepApplied(sink.name, (clock.elapsed() - startedMs) / 1000);
   }

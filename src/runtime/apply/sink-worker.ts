@@ -58,6 +58,10 @@ export class SinkWorker {
     return this.#steps.written;
   }
 
+  get writeCount(): number {
+    return this.#steps.writeCount;
+  }
+
   /** The step of the sink's last checkpoint; null if there is none, or it is not bound to the state. */
   get step(): number | null {
     return this.written?.bond?.step ?? null;

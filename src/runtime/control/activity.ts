@@ -39,7 +39,7 @@ function blockers(lane: Lane | null): readonly string[] {
 }
 
 export function sinkActivity(
-  { state, worker }: SinkRunner,
+  { state, worker }: Pick<SinkRunner, "state" | "worker">,
   { catchingUp, waitsFor }: Pick<SinkStatus, "catchingUp" | "waitsFor">,
   lane: Lane | null,
 ): SinkActivity {

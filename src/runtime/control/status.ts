@@ -74,16 +74,17 @@ function sinkStatus(
   const { positions } = pipeline.source;
   // Until a moved sink has begun at its new place, it holds what it held before.
   const { covered } = runner.isMoved ? runner.worker : runner.standing;
-  const sharesStream = runner.state === "streaming" && !runner.catchingUp;
+  const state = runner.isUnproven ? "retrying" : runner.state;
+  const sharesStream = state === "streaming" && !runner.catchingUp;
   const isWaitedFor = goneBack?.sinks.includes(runner.name) === true;
   const catchingUp = runner.catchingUp || isWaitedFor;
   const waitsFor = goneBack !== null && sharesStream && !isWaitedFor ? goneBack.sinks : [];
-  const snapshotting = runner.state === "streaming" && phase === "snapshot";
+  const snapshotting = state === "streaming" && phase === "snapshot";
   return {
     name: runner.name,
     kind: runner.worker.sink.kind,
-    state: snapshotting ? "snapshot" : runner.state,
-    activity: sinkActivity(runner, { catchingUp, waitsFor }, pipeline.lane),
+    state: snapshotting ? "snapshot" : state,
+    activity: sinkActivity({ state, worker: runner.worker }, { catchingUp, waitsFor }, pipeline.lane),
     position: covered === null ? null : positions.format(covered.commit),
     lagSeconds: covered === null ? null : lag.seconds(covered.commit, pipeline.clock.now()),
     lagBytes: bytesBetween(positions, covered?.commit ?? null, lag.tip),
