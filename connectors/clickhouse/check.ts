@@ -1,7 +1,7 @@
 import type { Finding, TableName } from "../../src/core/contracts/connector.ts";
 import { failed, ok } from "../kit/findings.ts";
 import { Client } from "./client.ts";
-import { classify } from "./errors.ts";
+import { explain } from "./errors.ts";
 import { databasesOf, PRIVILEGES } from "./grants.ts";
 import { META_DATABASE, quoteIdentifier, targetOf } from "./names.ts";
 import type { ClickhouseSinkSettings } from "./sink.ts";
@@ -29,7 +29,7 @@ export async function check(
       findings.push(await checkCluster(client, id, settings.placement.cluster, signal));
     }
   } catch (error) {
-    findings.push(failed(`${id}.connect`, classify(error, "connecting", until)));
+    findings.push(failed(`${id}.connect`, await explain(error, "connecting", { url: settings.url, signal: until })));
   }
   return findings;
 }

@@ -7,7 +7,7 @@ import {
   MillraceError,
 } from "../../src/core/errors.ts";
 import { systemErrorCode } from "../../src/core/system-errors.ts";
-import { codeOf, tlsFailure } from "../../src/tls/failure.ts";
+import { codeOf, TLS_ALONE, tlsFailure, type TlsFailure, tryHandshake } from "../../src/tls/failure.ts";
 import { UnusableTls } from "../../src/tls/options.ts";
 import { pages } from "./error-pages.ts";
 
@@ -121,6 +121,9 @@ export function stopped(cause?: unknown): MillraceError {
   return clickhouseError({ code: "MR4101", kind: "aborted", message: "the work on ClickHouse was stopped", cause });
 }
 
+/** A server of TLS closes the connection of a plain request, or answers with an alert, which is no HTTP. */
+const HUNG_UP = /^(?:ECONNRESET|EPIPE|HPE_\w+)$/;
+
 /** The meaning of a failure for the runtime; `doing`: what was tried, without values. */
 export function classify(error: unknown, doing: string, signal: AbortSignal): MillraceError {
   const known = findMillraceError(error);
@@ -132,10 +135,7 @@ export function classify(error: unknown, doing: string, signal: AbortSignal): Mi
   }
   if (error instanceof ClickHouseError) return ofServer(error, doing);
   const tls = tlsFailure(codeOf(error));
-  if (tls !== undefined) {
-    const { what, fix: hint } = tls;
-    return clickhouseError({ code: "MR4115", kind: "blocked", message: `TLS to ClickHouse failed: ${what}`, hint });
-  }
+  if (tls !== undefined) return tlsError(tls);
   const code = systemErrorCode(error);
   return clickhouseError({
     code: "MR4101",
@@ -143,6 +143,25 @@ export function classify(error: unknown, doing: string, signal: AbortSignal): Mi
     message: `${doing}: the connection to ClickHouse failed${code === undefined ? "" : `: ${code}`}`,
     cause: code === undefined ? error : undefined,
   });
+}
+
+/** As `classify`; of a server that hangs up on plain text it is found out whether it speaks TLS. */
+export async function explain(
+  error: unknown,
+  doing: string,
+  { url, signal }: { readonly url: string; readonly signal: AbortSignal },
+): Promise<MillraceError> {
+  const { protocol, hostname, port } = new URL(url);
+  if (protocol === "http:" && HUNG_UP.test(codeOf(error)) && !signal.aborted) {
+    const address = { host: hostname.replace(/^\[|\]$/g, ""), port: Number(port || 80) };
+    const { spoke } = await tryHandshake(address, { rejectUnauthorized: false }, signal);
+    if (spoke) return tlsError(TLS_ALONE);
+  }
+  return classify(error, doing, signal);
+}
+
+function tlsError({ what, fix: hint }: TlsFailure): MillraceError {
+  return clickhouseError({ code: "MR4115", kind: "blocked", message: `TLS to ClickHouse failed: ${what}`, hint });
 }
 
 function ofServer(error: ClickHouseError, doing: string): MillraceError {

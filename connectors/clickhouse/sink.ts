@@ -15,7 +15,7 @@ import type { Logger } from "../../src/core/contracts/telemetry.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { Client, type ClientSettings } from "./client.ts";
-import { classify, clickhouseError, isGone, stopped, takenOver } from "./errors.ts";
+import { clickhouseError, explain, isGone, stopped, takenOver } from "./errors.ts";
 import { ClickhouseInspection } from "./inspect/inspect.ts";
 import { ProgressRow } from "./progress.ts";
 import type { Placement, TargetForm } from "./tables/form.ts";
@@ -222,7 +222,7 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
       if (until.aborted) throw stopped();
       return await work(await this.#connected(until), until);
     } catch (error) {
-      throw classify(error, doing, until);
+      throw await explain(error, doing, { url: this.#settings.url, signal: until });
     }
   }
 }

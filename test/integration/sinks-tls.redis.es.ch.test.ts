@@ -163,11 +163,8 @@ describe.each(kinds)("$name", (kind) => {
 
   test("plain text to a TLS port, and TLS to a plain one", async () => {
     await using front = await tlsFront(kind.server(), named);
-    // ClickHouse's port for plain text may be anything: a hang-up is tried again.
-    if (kind.name !== "clickhouse") {
-      const alone = /speaks TLS alone on this port -> Use https:\/\/ or rediss/;
-      await refused(handshake, { url: at(front.url, plain) }, alone);
-    }
+    const alone = /speaks TLS alone on this port -> Use https:\/\/ or rediss/;
+    await refused(handshake, { url: at(front.url, plain) }, alone);
     await refused(handshake, { url: at(kind.server()) }, /does not speak TLS on this port -> .*scheme/);
   });
 
