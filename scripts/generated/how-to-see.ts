@@ -94,9 +94,8 @@ const SPECIAL: Readonly<Record<string, string>> = {
   MR1217: STATE,
   MR1303: SUSPENDED_EVERYWHERE.replace("as suspended", "as waiting for approval, suspended"),
   MR1309: SUSPENDED_EVERYWHERE,
+  MR1312: SUSPENDED_EVERYWHERE,
   MR1313: SUSPENDED_EVERYWHERE,
-  MR1312:
-    "`millrace status` shows it as the error of the source while the daemon waits; `/readyz` says that the daemon is starting. `millrace check` names table and privilege.",
   MR1314: `${SUSPENDED_IN_SINK} The log has the stack.`,
   MR1324: SUSPENDED_IN_SINK,
   MR1326: `${SUSPENDED_IN_SINK} \`millrace audit list\` says who paused it.`,

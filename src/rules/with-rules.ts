@@ -1,5 +1,5 @@
 /** A source with rules: its streams, chunks, initial snapshot and catalogue have the rules applied. */
-import type { CapturedTables, TableShape } from "../core/contracts/catalog.ts";
+import type { CapturedTables, NamedTable, TableShape } from "../core/contracts/catalog.ts";
 import type { ChangeLog } from "../core/contracts/change-log.ts";
 import type { FirstCopy, LogAdmin } from "../core/contracts/log-admin.ts";
 import type { Positions } from "../core/contracts/positions.ts";
@@ -33,8 +33,8 @@ export function withRules(source: Source, rules: Rules, pins: Pins = NO_PINS): R
   const tables = new RuledTables(book);
   const blocks = new RuledBlocks(new Masker(rules.maskKey), (table) => tables.ofSource(table));
   const hasRules = rules.tables.length > 0;
-  const look = async (signal: AbortSignal): Promise<CapturedTables> => {
-    const captured = await source.catalog.tables(signal);
+  const look = async (signal: AbortSignal, known?: Iterable<NamedTable>): Promise<CapturedTables> => {
+    const captured = await source.catalog.tables(signal, known);
     tables.look(captured);
     return captured;
   };
@@ -51,7 +51,7 @@ export function withRules(source: Source, rules: Rules, pins: Pins = NO_PINS): R
     positions: ruledPositions(source.positions, blocks),
     log: hasRules ? ruledLog(source.log, { tables, blocks, check }) : source.log,
     admin: ruledAdmin(source.admin, { tables, blocks, check }),
-    catalog: { ...source.catalog, tables: async (signal) => tables.captured(await look(signal)) },
+    catalog: { ...source.catalog, tables: async (signal, known) => tables.captured(await look(signal, known)) },
     rows: ruledRows(source.rows, tables, blocks),
     revised: (table) => tables.revised(table),
   };

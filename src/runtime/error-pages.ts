@@ -134,7 +134,7 @@ export const pages = {
       "and created it again. The table is suspended, everything else continues.",
     remedy:
       "Run what the message's hint, or `millrace check`, prints. Millrace then reads the table again and captures it, without a command " +
-      "from you.",
+      "from you. MySQL and MariaDB do not tell whether a table that the user may not read was dropped since: then leave it out by `tables`.",
   },
   MR1313: {
     title: "A key that does not tell its rows apart",

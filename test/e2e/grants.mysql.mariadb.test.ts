@@ -7,7 +7,9 @@ import { join } from "node:path";
 import { randomUUID } from "node:crypto";
 import { expect, test } from "vitest";
 import { Installation } from "../support/daemon-process.ts";
+import { MysqlPipeline } from "../support/mysql-pipeline.ts";
 import { freshMysqlDatabase, mysqlFlavours, mysqlUrl } from "../support/services.ts";
+import { eventually } from "../support/waiting.ts";
 
 test.each(mysqlFlavours)("%s: a user that is made by the script copies and follows", async (flavour) => {
   await using database = await freshMysqlDatabase(mysqlUrl(flavour));
@@ -57,5 +59,62 @@ test.each(mysqlFlavours)("%s: a user that is made by the script copies and follo
     expect(asked.stdout).toMatch(/0 .* new/s);
   } finally {
     await database.connection.query(`drop user if exists '${user}'@'%'`);
+  }
+});
+
+test.each(mysqlFlavours)("%s: a table that may not be read any more is named until it may", async (flavour) => {
+  const user = `reader_${randomUUID().slice(0, 8)}`;
+  const monitor = flavour === "mariadb" ? "binlog monitor" : "replication client";
+  await using pipeline = await MysqlPipeline.start(
+    flavour,
+    ["a", "z", "w"].flatMap((name) => [
+      `create table ${name} (id int primary key)`,
+      `insert into ${name} values (1), (2)`,
+    ]),
+    {
+      kinds: ["duckdb"],
+      through: async (name, own) => {
+        await using other = await freshMysqlDatabase(mysqlUrl(flavour));
+        await other.connection.query(`create user '${user}'@'%' identified by 'secret'`);
+        await other.connection.query(`grant replication slave, ${monitor} on *.* to '${user}'@'%'`);
+        for (const table of ["a", "z", "w"])
+          await other.connection.query(`grant select on ${name}.${table} to '${user}'@'%'`);
+        const url = new URL(own);
+        url.username = user;
+        url.password = "secret";
+        return { kind: "mysql", url: url.href, heartbeat: "500ms", tables: [`${name}.*`] };
+      },
+    },
+  );
+  const { installation, source } = pipeline;
+  const id = `${source.name}.z`;
+  const grant = `GRANT SELECT ON \`${source.name}\`.\`z\` TO '${user}'@'%';`;
+  const aside = async () => (await installation.status()).tables.aside;
+  const named = [{ table: id, error: { code: "MR1312", hint: expect.stringContaining(grant) } }];
+  try {
+    await pipeline.expectEqual("a", "z", "w");
+    // A table that is dropped lacks nothing.
+    await pipeline.run("drop table w", `revoke select on z from '${user}'@'%'`, "insert into z values (5)");
+    await pipeline.run("insert into a values (5)");
+    await eventually(async () => (await aside()).length > 0);
+    expect(await aside()).toMatchObject(named);
+    expect(await installation.command("status", "--exit-code")).toMatchObject({
+      exitCode: 3,
+      stdout: expect.stringContaining(grant),
+    });
+    expect(await installation.command("reconcile")).toMatchObject({
+      stdout: expect.stringMatching(
+        /known: .*z is suspended: MR1312 .* may not read it\nwhat was compared is equal: 1 table is suspended/,
+      ),
+    });
+    await pipeline.daemon.stop();
+    await pipeline.start();
+    await eventually(async () => (await aside()).length > 0);
+    expect(await aside()).toMatchObject(named);
+    await pipeline.run(grant, "delete from z where id = 1");
+    await eventually(async () => (await aside()).length === 0);
+    await pipeline.expectEqual("a", "z");
+  } finally {
+    await source.connection.query(`drop user if exists '${user}'@'%'`);
   }
 });

@@ -4,6 +4,7 @@ import { findMillraceError } from "../../../src/core/errors.ts";
 import type { SourceContext } from "./context.ts";
 import { classify } from "./errors.ts";
 import { readFiles, readTip } from "./log/log-state.ts";
+import { currentUser } from "./catalog/hidden.ts";
 import { selectTables } from "./catalog/selection.ts";
 import { checkServer, expirySeconds, readServer, type ServerFacts, unfitSettings } from "./server.ts";
 import { zoneColumns } from "./catalog/zone-columns.ts";
@@ -83,11 +84,7 @@ async function collect(findings: Finding[], id: string, work: () => Promise<void
 async function grants(context: SourceContext, facts: ServerFacts, signal: AbortSignal): Promise<readonly Finding[]> {
   const rows = await context.database.rows("reading the user's grants", "SHOW GRANTS", signal);
   const text = rows.map(([line]) => line ?? "").join("\n");
-  const [who] = (await context.database.rows("asking who we are", "SELECT CURRENT_USER()", signal)).at(0) ?? [];
-  const user = (who ?? "")
-    .split("@")
-    .map((part) => `'${part}'`)
-    .join("@");
+  const user = await currentUser(context, signal);
   const wanted: readonly (readonly [RegExp, string])[] = [
     [/REPLICATION SLAVE\b/i, "REPLICATION SLAVE"],
     facts.flavour === "mariadb"

@@ -89,6 +89,7 @@ async function contextOf(context: FactoryContext<MysqlSourceOptions>, logger: Lo
     files: [],
     withoutIds: new Set(),
     keyless: new Map(),
+    dropped: new Set(),
     closed: undefined,
     acknowledged: 0n,
   };

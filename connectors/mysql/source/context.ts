@@ -47,6 +47,8 @@ export interface SourceContext {
   readonly withoutIds: Set<string>;
   /** The generations of tables that are known to have no key, by schema and table with a zero between. */
   readonly keyless: Map<string, string>;
+  /** Ids of tables that the server has said not to have. */
+  readonly dropped: Set<string>;
   /** When the oldest file that is still needed was last written, in seconds since 1970. */
   closed: { readonly file: number; readonly at: number } | undefined;
   /** The source may forget everything before it. */

@@ -141,7 +141,7 @@ export class CatalogWatch {
     };
     await source.catalog.publish((identity) => state.source.identify(identity), signal);
     const lookedAt = gate.changing;
-    const captured = await source.catalog.tables(signal);
+    const captured = await source.catalog.tables(signal, gate.every);
     // Invariant: a table is read only after all transactions have ended that may have written to it while it was
     // unpublished. That may take long, and nothing else waits for it.
     const open = this.#unsettled(captured);

@@ -1,10 +1,11 @@
 /** Which of the catalogue's tables are captured, and why others can't be. */
-import type { CapturedTables, TableShape } from "../../../../src/core/contracts/catalog.ts";
+import type { CapturedTables, NamedTable, TableShape } from "../../../../src/core/contracts/catalog.ts";
 import { tableId } from "../../../../src/core/model/schema.ts";
 import { quoteName, quoteTable } from "../../quote.ts";
 import { type CatalogTable, readCatalog } from "./catalog.ts";
 import type { SourceContext } from "../context.ts";
 import { sourceError } from "../errors.ts";
+import { hiddenTables } from "./hidden.ts";
 import { findKey, type FoundKey } from "./keys.ts";
 import { catalogShape } from "./shapes.ts";
 
@@ -24,12 +25,13 @@ export interface SelectedTables extends CapturedTables {
 
 /**
  * With `strict`, as at a start, a table that is named literally and can't be captured is an error. While the daemon runs it
- * is refused like others, so that one table does not stop all.
+ * is refused like others, so that one table does not stop all. `known`: see `Catalog`.
  */
 export async function selectTables(
   context: SourceContext,
   strict: boolean,
   signal: AbortSignal,
+  known: Iterable<NamedTable> = [],
 ): Promise<SelectedTables> {
   const catalog = await readCatalog(context, null, signal);
   context.spelling.learn(catalog);
@@ -58,8 +60,10 @@ export async function selectTables(
     const id = tableId(table.schema, table.table);
     refused.push({ id, reason, fix, ...(chosenKey === undefined ? {} : { chosenKey }) });
   }
-  const known = new Set(catalog.map(({ schema, table }) => `${schema}.${table}`));
-  const missing = context.literals.filter((literal) => !known.has(literal));
+  const shown = new Set(catalog.map(({ schema, table }) => tableId(schema, table)));
+  refused.push(...(await hiddenTables(context, known, shown, signal)));
+  const named = new Set(catalog.map(({ schema, table }) => `${schema}.${table}`));
+  const missing = context.literals.filter((literal) => !named.has(literal));
   if (strict && missing[0] !== undefined)
     throw sourceError(
       "MR2115",

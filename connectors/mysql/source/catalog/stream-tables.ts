@@ -25,6 +25,7 @@ export async function lookUp(
   const [live] = await readCatalog(context, { schema, table }, signal);
   const shape = mappedShape(map, live, context);
   if (!options.temporary) context.shapes.shown(shape, position.commit);
+  context.dropped.delete(shape.id);
   const isUnfit = shape.key.length === 0 || (live !== undefined && isLeftOut(live, context));
   if (isUnfit && options.isKnown?.(shape.id) === false) return null;
   return await resolved(options, shape, position);
