@@ -125,6 +125,7 @@ export const factory: SinkFactory<KafkaOptions> = {
     const settings = await settingsOf(context);
     return aclScripts(settings.cluster.settings(), sinkAcls(settings));
   },
+  isLog: ({ format }) => format === "log",
   places: ({ daemon, options }) => {
     const { brokers, prefix, topic, format } = options;
     if (format === "log")

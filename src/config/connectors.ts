@@ -63,6 +63,8 @@ export interface Bound<Made> {
   /** Only for a sink that can be queried; see SinkFactory. */
   readonly query?: (request: QueryRequest, copy: string | null, signal: AbortSignal) => Promise<QueryResult>;
   /** See SinkFactory. */
+  readonly isLog?: boolean;
+  /** See SinkFactory. */
   readonly isQueriedInPlace?: boolean;
 }
 
@@ -93,6 +95,7 @@ export function sinkConnector<Options>({ definition, factory }: SinkModule<Optio
       at: (url) => bind({ ...options, url }, base),
       places: () => factory.places?.(context) ?? [],
       ...(factory.divides === undefined ? {} : { divides: factory.divides(options) }),
+      ...(factory.isLog === undefined ? {} : { isLog: factory.isLog(options) }),
       ...(factory.isQueriedInPlace === undefined ? {} : { isQueriedInPlace: factory.isQueriedInPlace }),
       ...(factory.query === undefined
         ? {}

@@ -14,6 +14,7 @@ import { Followed, MARK_PREFIX } from "./followed.ts";
 import { findLog, framesFrom, lastOf, unreadable } from "./log-topic.ts";
 import { tablesFrom } from "./tables.ts";
 import { FrameStream } from "./stream.ts";
+import { Walk } from "./walk.ts";
 
 /** The capturing daemon's source at one remove: the log brings the changes, everything else is asked for. */
 export function kafkaSource(context: SourceContext): Source {
@@ -43,16 +44,27 @@ export function kafkaSource(context: SourceContext): Source {
 /** As the capturing source counts them; its own spelling is not known here. */
 const POSITIONS: Positions = { format: String, parse: BigInt, distance: distanceInBytes };
 
+/** Behind the last gap, which only the frames themselves show: reads the log to its end. */
 async function earliest(context: SourceContext, followed: Followed, signal: AbortSignal): Promise<bigint | null> {
   try {
     await using cluster = await context.cluster.connect(signal);
     const place = await findLog(cluster, context, signal);
     const { first: from, stable: until } = await extentOf(cluster, place, signal);
     followed.adopt(await lastOf(cluster, place, { from, until }, signal));
+    let walk: Walk | null = null;
+    let begin: bigint | null = null;
     for await (const { frame } of framesFrom(cluster, place, { from, until }, signal)) {
-      if (!followed.isEarlier(frame)) return followed.isLater(frame) ? null : frame.from.commit;
+      if (followed.isEarlier(frame)) continue;
+      if (followed.isLater(frame)) break;
+      if (walk === null || walk.lacksBefore(frame)) {
+        // A place in the middle of a transaction is none to begin at.
+        const isWhole: boolean = frame.from.index === 0;
+        walk = isWhole ? new Walk(frame.from) : null;
+        begin = isWhole ? frame.from.commit : null;
+      }
+      walk?.step(frame, place.name);
     }
-    return null;
+    return begin;
   } catch (error) {
     throw classify(error, signal);
   }

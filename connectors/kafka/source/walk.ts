@@ -25,13 +25,17 @@ export class Walk {
   ): { readonly since: Position | null; readonly until: Position } | null {
     const since = this.#at;
     const { epoch } = since;
-    const from = { ...frame.from, epoch };
     const until = { ...frame.until, epoch };
     if (comparePositions(until, since) < 0) return null;
-    if (comparePositions(from, since) > 0) {
+    if (this.lacksBefore(frame)) {
       throw kafkaError("MR3520", "fatal", `topic ${topic} does not have the changes that follow those already read`);
     }
     this.#at = until;
-    return { since: comparePositions(from, since) < 0 ? since : null, until };
+    return { since: comparePositions({ ...frame.from, epoch }, since) < 0 ? since : null, until };
+  }
+
+  /** Whether changes between here and the frame are in no frame before it. */
+  lacksBefore({ from }: Pick<Frame, "from">): boolean {
+    return comparePositions({ ...from, epoch: this.#at.epoch }, this.#at) > 0;
   }
 }

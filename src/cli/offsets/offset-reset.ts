@@ -25,9 +25,9 @@ export interface SinkPlan {
   readonly position: string;
   /**
    * replay: the sink gets the log again; skip: its tables are read again; anew: the same, also over rows changed by
-   * hand.
+   * hand; gap: the sink writes a log of its own, which lacks what is skipped.
    */
-  readonly effect: "none" | "replay" | "skip" | "anew";
+  readonly effect: "none" | "replay" | "skip" | "anew" | "gap";
   /** Bytes of log that are read again or skipped. */
   readonly bytes: number;
   /** The tables that are read again from the source. */
@@ -102,8 +102,9 @@ async function planOf(
 ): Promise<SinkPlan> {
   const record = await state.sinks.get(name);
   const held = knownPlace(record);
-  const effect = anew ? "anew" : effectOf(held, position);
-  const taken = config.sinks.find((sink) => sink.name === name)?.tables ?? [];
+  const { tables: taken = [], connector } = config.sinks.find((sink) => sink.name === name) ?? {};
+  const ofRows = anew ? "anew" : effectOf(held, position);
+  const effect = connector?.isLog === true && (ofRows === "skip" || ofRows === "anew") ? "gap" : ofRows;
   const selection = new TableSelection(taken);
   const known = effect === "anew" || effect === "skip" ? await state.schemas.list() : [];
   return {
@@ -144,6 +145,11 @@ function effectText({ effect, bytes, tables }: SinkPlan): string {
       return `${bytes} bytes of log are applied again; newer rows are not set back for good; then the tables are compared`;
     case "skip":
       return `${bytes} bytes of log are skipped; these tables are read again beside the stream instead: ${listed}`;
+    case "gap":
+      return (
+        `${bytes} bytes of log are skipped, and nothing is read again: daemons that follow this sink's log stop there ` +
+        "with MR3520, and each needs `millrace recover`"
+      );
     case "anew":
       return `filled again beside the stream, and rows that do not come from the log are removed: ${listed}; ${bytes} bytes of log are skipped`;
     default:

@@ -45,6 +45,8 @@ export interface SinkFactory<Options> {
    * daemon has the target for itself.
    */
   divides?(options: Options): Division["by"];
+  /** Whether a sink with these options has form `log`: nothing is ever read again into it. Absent: no sink of this kind. */
+  isLog?(options: Options): boolean;
   /** Whether `query` can read the target itself while a daemon writes to it, and so needs no copy. */
   readonly isQueriedInPlace?: boolean;
 }
