@@ -244,6 +244,8 @@ export const pages = {
 
 type Code = keyof typeof pages & ErrorCode;
 
+const FENCING = "another writer came under this transactional id, or a transaction took too long";
+
 /**
  * Meanings of the protocol's errors here: https://kafka.apache.org/protocol#protocol_error_codes. What is not listed is
  * retryable if the protocol says so.
@@ -277,6 +279,9 @@ const MEANINGS: Readonly<Record<string, readonly [code: Code, kind: ErrorKind, w
   CORRUPT_MESSAGE: ["MR3511", "fatal", "the checkpoint topic holds records that are not Millrace's"],
   INVALID_TRANSACTION_TIMEOUT: ["MR3510", "fatal", "`transaction.max.timeout.ms` of the brokers is below a minute"],
   INVALID_RECORD: ["MR3509", "fatal", "a topic does not take the record"],
+  PRODUCER_FENCED: ["MR3505", "retryable", FENCING],
+  INVALID_PRODUCER_EPOCH: ["MR3505", "retryable", FENCING],
+  TRANSACTION_COORDINATOR_FENCED: ["MR3505", "retryable", FENCING],
 };
 
 /** Another writer came under the same transactional id, or the transaction took too long. */
