@@ -78,12 +78,12 @@ export const pages: ErrorPages = {
     remedy: "If it lasts: more heap or nodes, or a smaller `batch`.",
   },
   MR3310: {
-    title: "An index is blocked for writes",
+    title: "An index is closed, or blocked for writes",
     cause:
-      "Somebody set a block, or the disk passed the flood-stage watermark. If somebody blocked one index, its " +
+      "Somebody closed it or set a block, or the disk passed the flood-stage watermark. If somebody did it to one index, its " +
       "table is suspended (MR1324) and tried again; for the watermark Millrace repeats the step until the block is lifted.",
     remedy:
-      "Free disk space (the engine lifts its own block then), or remove the block: " +
+      "Closed: POST <index>/_open. Blocked: free disk space (the engine lifts its own block then), or remove the block: " +
       'PUT <index>/_settings {"index.blocks.write": null, "index.blocks.read_only_allow_delete": null}.',
   },
   MR3311: {
@@ -132,6 +132,7 @@ export interface EngineError {
 }
 
 const BLOCKED = /^(cluster_block_exception|index_read_only_exception)$/;
+const CLOSED = "index_closed_exception";
 const OVERLOADED =
   /^(circuit_breaking_exception|es_rejected_execution_exception|opensearch_rejected_execution_exception|rejected_execution_exception|process_cluster_event_timeout_exception)$/;
 
@@ -150,6 +151,8 @@ export function classifyEngine(error: EngineError, what: string, table?: string)
   const detail = `${what} failed with ${status}${type === "" ? "" : ` ${type}`}`;
   const isBlocked = status !== 503 && (BLOCKED.test(type) || BLOCKED.test(rootType));
   if (isBlocked) return engineFailure("MR3310", "blocked", `${detail}: an index is blocked`, status !== 429, table);
+  if (type === CLOSED || rootType === CLOSED)
+    return engineFailure("MR3310", "blocked", `${detail}: an index is closed`, true, table);
   if (status === 429 || OVERLOADED.test(type) || OVERLOADED.test(rootType)) {
     return searchError("MR3309", "retryable", `${detail}: the search engine is overloaded`);
   }

@@ -207,7 +207,8 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     await searchCall(url(), "POST", `/${prefix}public.users-000001/_close`);
     const step = rowsStep(20n, [users, [put(["1", "b", null]), put(["2", "b", null])]]);
     const reports = new Reports();
-    expect((await failure(sink.apply(step, reports, timeout()))).kind).toBe("retryable");
+    const { code, kind, table, message } = await failure(sink.apply(step, reports, timeout()));
+    expect([code, kind, table, message]).toEqual(["MR3310", "blocked", users.id, expect.stringContaining("is closed")]);
     expect(reports.poisons).toEqual([]);
     await searchCall(url(), "POST", `/${prefix}public.users-000001/_open`);
     await apply(sink, step);
