@@ -111,6 +111,15 @@ export const pages: ErrorPages = {
       "not belong together; or keys for TLS are given for a plain redis:// address.",
     remedy: "The message says which; correct the path, the file, its permissions or the scheme of `url`.",
   },
+  MR3414: {
+    title: "Another program has overwritten the sink's progress",
+    cause:
+      "The progress key (the message names it) holds a value of another kind, or fields that Millrace did not write. How far " +
+      "the cache has come is unknown, so the sink stops and writes nothing.",
+    remedy:
+      "Remove the key (`redis-cli DEL KEY`) and start Millrace again: the cache is filled again; with `onLost: fail` the " +
+      "sink stops with MR1301, which says how to fill it. Give other programs keys of their own, or the sink a `prefix`.",
+  },
   MR3411: {
     title: "Replicas did not confirm in time",
     cause: "`waitReplicas` is set and fewer replicas than that acknowledged the step. It is repeated.",

@@ -3,7 +3,7 @@ import { parseCheckpoint } from "../../src/core/checkpoint/checkpoint-text.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import { comparePositions, parsePosition } from "../../src/core/model/position.ts";
 import { type Commands, listOf, textOf } from "./connection.ts";
-import { redisError } from "./errors.ts";
+import { redisError, replyCode } from "./errors.ts";
 
 /** The hash of the progress key; "" and null for missing fields. */
 export interface StoredProgress {
@@ -15,8 +15,12 @@ export interface StoredProgress {
 }
 
 export async function readProgress(connection: Commands, key: Buffer): Promise<StoredProgress> {
-  const reply = await connection.command("hmget", key, "lease", "position", "tables", "format", "bond");
+  const asked = connection.command("hmget", key, "lease", "position", "tables", "format", "bond");
+  const reply = await asked.catch((error: unknown) => {
+    throw isOfOtherKind(error) ? overwritten(key, error) : error;
+  });
   const [lease, position, tables, format, bond] = (listOf(reply) ?? []).map(textOf);
+  if (!/^\d*$/.test(lease ?? "") || !/^(\d+\/\d+\/\d+)?$/.test(position ?? "")) throw overwritten(key);
   return {
     lease: lease ?? null,
     position: position ?? "",
@@ -24,6 +28,15 @@ export async function readProgress(connection: Commands, key: Buffer): Promise<S
     format: format ?? "",
     bond: bond ?? "",
   };
+}
+
+export function isOfOtherKind(error: unknown): boolean {
+  return error instanceof Error && replyCode(error.message) === "WRONGTYPE";
+}
+
+export function overwritten(key: Buffer, cause?: unknown): MillraceError {
+  const message = `key ${key.toString()} does not hold the sink's progress: another program has overwritten it`;
+  return redisError("MR3414", "fatal", message, cause);
 }
 
 /** Lease numbers count acquisitions, so a double is exact. */
@@ -36,6 +49,7 @@ return false
 
 /** Stores our lease unless a higher one is stored. */
 export async function takeOver(connection: Commands, key: Buffer, lease: number): Promise<void> {
+  await readProgress(connection, key);
   const holder = textOf(await connection.command("eval", TAKE_OVER, "1", key, String(lease)));
   if (holder !== null) throw takenOver(holder, String(lease));
 }
@@ -44,10 +58,14 @@ export async function takeOver(connection: Commands, key: Buffer, lease: number)
  * The sink's progress. Rows in another format can't be bases, and readers will not find them: then no table counts as
  * complete, and each is read again.
  */
-export function parseProgress(stored: StoredProgress, format: string): SinkProgress | null {
+export function parseProgress(stored: StoredProgress, format: string, key: Buffer): SinkProgress | null {
   if (stored.position === "") return null;
-  const progress = { position: parsePosition(stored.position), ...parseCheckpoint(stored.tables, stored.bond) };
-  return stored.format === format ? progress : { ...progress, tables: {} };
+  try {
+    const progress = { position: parsePosition(stored.position), ...parseCheckpoint(stored.tables, stored.bond) };
+    return stored.format === format ? progress : { ...progress, tables: {} };
+  } catch (error) {
+    throw overwritten(key, error);
+  }
 }
 
 /** Why the stored progress is not what this process wrote last. */

@@ -3,6 +3,7 @@ import * as z from "zod";
 import { type ShapeNote, shapeNote } from "../../src/core/targets/base-floors.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { type Commands, textOf } from "./connection.ts";
+import { overwritten } from "./progress.ts";
 
 export interface RowShape extends ShapeNote {
   /** Columns that the table had: older hashes may still have their fields. */
@@ -36,12 +37,20 @@ export async function followShape(
 ): Promise<RowShape | null> {
   const field = `shape:${table.id}`;
   const stored = textOf(await connection.command("hget", progressKey, field));
-  const noted = stored === null ? null : SHAPE.parse(JSON.parse(stored));
+  const noted = stored === null ? null : storedShape(stored, progressKey);
   const shape = nextShape(noted, table, since);
   const text = JSON.stringify(shape);
   if (text === stored) return shape;
   const answer = await connection.command("eval", STORE, "1", progressKey, lease, field, text);
   return answer === 1 ? shape : null;
+}
+
+function storedShape(text: string, progressKey: Buffer): RowShape {
+  try {
+    return SHAPE.parse(JSON.parse(text));
+  } catch (error) {
+    throw overwritten(progressKey, error);
+  }
 }
 
 function nextShape(noted: RowShape | null, table: TableVersion, since: bigint): RowShape {

@@ -22,7 +22,7 @@ import { expel } from "./foreign.ts";
 import { highestVersion } from "./highest-version.ts";
 import { RedisInspection } from "./inspect.ts";
 import { progressKey, TombstoneKeys } from "./keys.ts";
-import { fenceError, parseProgress, readProgress, type StoredProgress, takeOver } from "./progress.ts";
+import { fenceError, isOfOtherKind, parseProgress, readProgress, type StoredProgress, takeOver } from "./progress.ts";
 import type { Packing } from "./write/packed-row.ts";
 import { findPacking } from "./write/packing.ts";
 import { type Removal, removeUpTo } from "./write/removal.ts";
@@ -107,13 +107,14 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
           "the format of rows changed: all rows are read again",
         );
       }
-      return parseProgress(stored, this.#settings.format);
+      return parseProgress(stored, this.#settings.format, this.#progressKey);
     });
   }
 
   async look(signal: AbortSignal): Promise<SinkProgress | null> {
+    const { format } = this.#settings;
     return this.#guarded(signal, async (connection) =>
-      parseProgress(await readProgress(connection, this.#progressKey), this.#settings.format),
+      parseProgress(await readProgress(connection, this.#progressKey), format, this.#progressKey),
     );
   }
 
@@ -278,12 +279,22 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
         this.#connection = await Connection.open(this.#settings, signal);
       }
       signal.addEventListener("abort", stop);
-      return await work(this.#connection);
+      return await this.#attributed(this.#connection, work);
     } catch (error) {
       await this.#drop();
       throw error instanceof ReportFailure ? error.cause : classify(error, signal);
     } finally {
       signal.removeEventListener("abort", stop);
+    }
+  }
+
+  /** Where a key of another kind is met in the midst of work, the progress key tells whether it is that one. */
+  async #attributed<T>(connection: Connection, work: (connection: Connection) => Promise<T>): Promise<T> {
+    try {
+      return await work(connection);
+    } catch (error) {
+      if (isOfOtherKind(error)) await readProgress(connection, this.#progressKey);
+      throw error;
     }
   }
 

@@ -180,6 +180,36 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
     expect(await client.hget(`${keys.prefix}public:users:1`, "name")).toBe("a");
   });
 
+  test("a progress key that another program has overwritten stops the sink, by name", async () => {
+    await using keys = freshKeyPrefix(url());
+    const key = `${keys.prefix}_millrace:shop.cache`;
+    const writes: Record<string, () => Promise<unknown>> = {
+      text: () => client.set(key, "garbage"),
+      list: async () => await client.multi().del(key).lpush(key, "garbage").exec(),
+      lease: () => client.hset(key, "lease", "garbage"),
+      position: () => client.hset(key, "position", "garbage"),
+      tables: () => client.hset(key, "tables", "garbage"),
+    };
+    for (const [what, overwrite] of Object.entries(writes)) {
+      await client.del(key);
+      await using sink = await opened(keys.prefix);
+      const write = async (at: bigint): Promise<unknown> =>
+        await apply(sink, rowsStep(at, [users, [put(["1", what, null])]]));
+      await write(10n);
+      await overwrite();
+      const attempts = [() => opened(keys.prefix, {}, 2), ...(what === "tables" ? [] : [() => write(20n)])];
+      for (const attempt of attempts) {
+        const { code, kind, message } = await failure(attempt());
+        expect({ what, code, kind, message }).toEqual({
+          what,
+          code: "MR3414",
+          kind: "fatal",
+          message: expect.stringContaining(key),
+        });
+      }
+    }
+  });
+
   test("another format means that every table is read again, and rows change over", async () => {
     await using keys = freshKeyPrefix(url());
     const progress = progressAt(11n, { "public.users": "rules" });
