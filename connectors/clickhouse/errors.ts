@@ -7,7 +7,7 @@ import {
   MillraceError,
 } from "../../src/core/errors.ts";
 import { systemErrorCode } from "../../src/core/system-errors.ts";
-import { codeOf, TLS_ALONE, tlsFailure, type TlsFailure, tryHandshake } from "../../src/tls/failure.ts";
+import { addressOf, codeOf, TLS_ALONE, tlsFailure, type TlsFailure, tryHandshake } from "../../src/tls/failure.ts";
 import { UnusableTls } from "../../src/tls/options.ts";
 import { pages } from "./error-pages.ts";
 
@@ -151,10 +151,9 @@ export async function explain(
   doing: string,
   { url, signal }: { readonly url: string; readonly signal: AbortSignal },
 ): Promise<MillraceError> {
-  const { protocol, hostname, port } = new URL(url);
-  if (protocol === "http:" && HUNG_UP.test(codeOf(error)) && !signal.aborted) {
-    const address = { host: hostname.replace(/^\[|\]$/g, ""), port: Number(port || 80) };
-    const { spoke } = await tryHandshake(address, { rejectUnauthorized: false }, signal);
+  const server = new URL(url);
+  if (server.protocol === "http:" && HUNG_UP.test(codeOf(error)) && !signal.aborted) {
+    const { spoke } = await tryHandshake(addressOf(server), { rejectUnauthorized: false }, signal);
     if (spoke) return tlsError(TLS_ALONE);
   }
   return classify(error, doing, signal);

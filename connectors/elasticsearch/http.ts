@@ -1,6 +1,6 @@
 import type { ConnectionOptions } from "node:tls";
 import { Transport, UndiciConnection, WeightedConnectionPool } from "@elastic/transport";
-import { TLS_ALONE, tlsFailure, type TlsFailure, tryHandshake } from "../../src/tls/failure.ts";
+import { addressOf, TLS_ALONE, tlsFailure, type TlsFailure, tryHandshake } from "../../src/tls/failure.ts";
 import type { FreshPassword } from "../../src/core/contracts/connector.ts";
 import { tlsOptions, type TlsSettings } from "../../src/tls/options.ts";
 import { classifyConnection, type EngineError, isHangUp, tlsError } from "./errors.ts";
@@ -107,11 +107,10 @@ export class SearchClient implements AsyncDisposable {
 
   /** Called if a server closed the connection before it ever answered: the transport does not say why. */
   async #handshakeFailure(signal: AbortSignal): Promise<TlsFailure | undefined> {
-    for (const { protocol, hostname, port } of this.#urls) {
-      const encrypted = protocol === "https:";
-      const address = { host: hostname.replace(/^\[|\]$/g, ""), port: Number(port || (encrypted ? 443 : 80)) };
+    for (const url of this.#urls) {
+      const encrypted = url.protocol === "https:";
       const options = encrypted ? this.#tls : { rejectUnauthorized: false };
-      const { spoke, code } = await tryHandshake(address, options, signal);
+      const { spoke, code } = await tryHandshake(addressOf(url), options, signal);
       const failure = encrypted ? tlsFailure(code ?? "") : spoke ? TLS_ALONE : undefined;
       if (failure !== undefined) return failure;
     }

@@ -1,7 +1,7 @@
 import { createHmac } from "node:crypto";
 import type { buildConnector, Dispatcher } from "undici";
 import { isAborted, MillraceError } from "../core/errors.ts";
-import { codeOf, type TlsFailure, tlsFailure, tryHandshake } from "../tls/failure.ts";
+import { addressOf, codeOf, type TlsFailure, tlsFailure, tryHandshake } from "../tls/failure.ts";
 import { NO_TLS_KEYS, tlsOptions, type TlsSettings, UnusableTls } from "../tls/options.ts";
 import { pages } from "./errors.ts";
 
@@ -101,10 +101,9 @@ async function post(address: URL, { headers, body, tls }: Posted, signal: AbortS
 }
 
 /** A refusal of the client's certificate comes after the handshake, and looks like a hang-up. */
-async function refusedHandshake({ protocol, hostname, port }: URL, tls: TlsSettings, signal: AbortSignal) {
-  if (protocol !== "https:") return undefined;
-  const address = { host: hostname.replace(/^\[|\]$/g, ""), port: Number(port || 443) };
-  const { code } = await tryHandshake(address, tlsOptions(tls, true), signal);
+async function refusedHandshake(url: URL, tls: TlsSettings, signal: AbortSignal) {
+  if (url.protocol !== "https:") return undefined;
+  const { code } = await tryHandshake(addressOf(url), tlsOptions(tls, true), signal);
   return tlsFailure(code ?? "");
 }
 

@@ -288,12 +288,8 @@ export class Streaming {
       const table = await gate.resolve(shape, lane.position);
       if (gate.flows(table)) tables.push(table);
     }
-    const progress = (this.#copyProgress = {
-      tableIds: tables.map(({ id }) => id),
-      tableCount: tables.length,
-      tablesDone: 0,
-      rowsRead: 0,
-    });
+    const tableIds = tables.map(({ id }) => id);
+    const progress = (this.#copyProgress = { tableIds, tablesDone: 0, rowsRead: 0 });
     const joined = Promise.all(runners.map((runner) => runner.joined));
     await withTimeout(joined, { clock, signal, timeoutMs: OPENING_MS_MAX, late: () => null });
     const version = baseVersion(lane.position.epoch);

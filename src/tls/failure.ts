@@ -122,9 +122,20 @@ export interface Handshake {
   readonly code: string | undefined;
 }
 
+export interface Address {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** Where the server of an http:// or https:// URL listens. */
+export function addressOf({ protocol, hostname, port }: URL): Address {
+  const usual = protocol === "https:" ? 443 : 80;
+  return { host: hostname.replace(/^\[|\]$/g, ""), port: Number(port || usual) };
+}
+
 /** Makes a separate connection and sends nothing. Used after a connection that ended without a reason. */
 export async function tryHandshake(
-  address: { readonly host: string; readonly port: number },
+  address: Address,
   options: ConnectionOptions,
   signal: AbortSignal,
 ): Promise<Handshake> {

@@ -107,24 +107,24 @@ describe.concurrent.each(Object.entries(tableLost))("%s: one table dropped there
   }
 
   if (kind !== "duckdb") {
-    test("before the running daemon has written to it is filled again with its next change", async ({ skip }) => {
-      skip(!isLongForm() && kind === "elasticsearch", "it is part of the long form");
-      await using pipeline = await running(kind);
-      await pipeline.daemon.stop();
-      await start(pipeline);
-      await lose(pipeline);
-      await pipeline.run("update kept set body = 'changed' where id = 7");
-      await pipeline.expectEqual(TABLES);
-    });
-
-    test("before the running daemon has written to it is filled again without a change", async ({ skip }) => {
-      skip(!isLongForm() && kind === "elasticsearch", "it is part of the long form");
-      await using pipeline = await running(kind);
-      await pipeline.daemon.stop();
-      await start(pipeline);
-      await lose(pipeline);
-      await filledByItself(pipeline, kind, /MR(1336|3[13]\d\d)/);
-    });
+    const filled = {
+      "with its next change": async (pipeline: RunningPipeline) => {
+        await pipeline.run("update kept set body = 'changed' where id = 7");
+        await pipeline.expectEqual(TABLES);
+      },
+      "without a change": (pipeline: RunningPipeline) => filledByItself(pipeline, kind, /MR(1336|3[13]\d\d)/),
+    };
+    test.for(Object.entries(filled))(
+      "before the running daemon has written to it is filled again %s",
+      async ([, expectFilled], { skip }) => {
+        skip(!isLongForm() && kind === "elasticsearch", "it is part of the long form");
+        await using pipeline = await running(kind);
+        await pipeline.daemon.stop();
+        await start(pipeline);
+        await lose(pipeline);
+        await expectFilled(pipeline);
+      },
+    );
   }
 
   test("while the daemon is down is filled again by itself", async ({ skip }) => {

@@ -24,7 +24,6 @@ test("wrong keys, no bucket, no server, a busy one and a wrong clock are told ap
   await using target = await lakeTarget("sqlite", DEFAULT_FORM, bucket);
   let way: Way = "pass";
   await using between = await s3Gateway(bucket.options.endpoint, () => way);
-  const rows = Array.from({ length: ROWS }, (_, i) => put([String(i), "a", null]));
   const sinkWith = (options: object, name = bucket.bucket): LakeSink => {
     const s3 = { ...bucket.options, ...options };
     const { catalog } = target.options.place;
@@ -32,15 +31,7 @@ test("wrong keys, no bucket, no server, a busy one and a wrong clock are told ap
     return new LakeSink({ ...target.options, place });
   };
   let lease = 1;
-  const apply = async (sink: LakeSink): Promise<void> => {
-    try {
-      await sink.open(lease++, timeout());
-      await sink.prepare([users], timeout());
-      await sink.apply(rowsStep(10n, [users, rows]), new Reports(), timeout());
-    } finally {
-      await sink.close();
-    }
-  };
+  const apply = (sink: LakeSink): Promise<void> => fill(sink, lease++);
   const cases = [
     ["pass", { secretAccessKey: "wrong-secret" }, "MR3228", "blocked"],
     ["pass", { accessKeyId: "nobody" }, "MR3228", "blocked"],
@@ -78,15 +69,7 @@ test("TLS: an authority of one's own is trusted by `s3.ca`; whatever is not trus
     const { catalog } = target.options.place;
     const s3 = { ...bucket.options, endpoint: front.url, ...options };
     const place = placeOf({ catalog: `sqlite:${catalog}`, data: `s3://${bucket.bucket}/lake`, s3 }, "/");
-    const sink = new LakeSink({ ...target.options, place, schema });
-    const rows = Array.from({ length: ROWS }, (_, i) => put([String(i), "a", null]));
-    try {
-      await sink.open(lease++, timeout());
-      await sink.prepare([users], timeout());
-      await sink.apply(rowsStep(10n, [users, rows]), new Reports(), timeout());
-    } finally {
-      await sink.close();
-    }
+    await fill(new LakeSink({ ...target.options, place, schema }), lease++);
   };
   const untrusted = /certificate of the S3 that holds the lake's data is not trusted/;
   const refused = [
@@ -109,3 +92,14 @@ test("TLS: an authority of one's own is trusted by `s3.ca`; whatever is not trus
   await apply({ ca: own.certificatePath });
   expect(await target.readRows(users)).toHaveLength(ROWS);
 });
+
+async function fill(sink: LakeSink, lease: number): Promise<void> {
+  const rows = Array.from({ length: ROWS }, (_, i) => put([String(i), "a", null]));
+  try {
+    await sink.open(lease, timeout());
+    await sink.prepare([users], timeout());
+    await sink.apply(rowsStep(10n, [users, rows]), new Reports(), timeout());
+  } finally {
+    await sink.close();
+  }
+}

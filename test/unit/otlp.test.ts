@@ -9,7 +9,7 @@ import * as sdk from "@opentelemetry/sdk-metrics";
 import { expect, test } from "vitest";
 import { systemClock } from "../../src/core/clock.ts";
 import type { Logger } from "../../src/core/contracts/telemetry.ts";
-import { metricData } from "../../src/ops/otlp/metric-data.ts";
+import { type Measured, metricData } from "../../src/ops/otlp/metric-data.ts";
 import { pushMetrics } from "../../src/ops/otlp/otlp-push.ts";
 import { NO_TLS_KEYS } from "../../src/tls/options.ts";
 import { selfSigned } from "../support/certificate.ts";
@@ -68,6 +68,16 @@ test("counters are sums, gauges without unknown values are gauges, buckets count
   ]);
 });
 
+const ONE_GAUGE = {
+  intervalMs: 20,
+  clock: systemClock,
+  name: "shop",
+  version: "1",
+  collect: async (): Promise<readonly Measured[]> => [
+    { name: "g", help: "g", type: "gauge", values: [{ value: 1, labels: {} }] },
+  ],
+};
+
 test("headers go with each request; a receiver that refuses is told once, and is sent to again", async () => {
   const seen: { readonly url: string | undefined; readonly headers: IncomingHttpHeaders; readonly bytes: number }[] =
     [];
@@ -96,11 +106,7 @@ test("headers go with each request; a receiver that refuses is told once, and is
       endpoint: `http://127.0.0.1:${port}/below/`,
       headers: { authorization: "Bearer x", "x-scope": "shop" },
       tls: NO_TLS_KEYS,
-      intervalMs: 20,
-      clock: systemClock,
-      name: "shop",
-      version: "1",
-      collect: async () => [{ name: "g", help: "g", type: "gauge", values: [{ value: 1, labels: {} }] }],
+      ...ONE_GAUGE,
       logger,
     },
     stop.signal,
@@ -150,11 +156,7 @@ test("TLS: an authority of one's own and a client certificate are trusted; any o
       endpoint: front.url,
       headers: {},
       tls: { ca, cert: client.certificatePath, certKey: client.keyPath, serverName: undefined },
-      intervalMs: 20,
-      clock: systemClock,
-      name: "shop",
-      version: "1",
-      collect: async () => [{ name: "g", help: "g", type: "gauge", values: [{ value: 1, labels: {} }] }],
+      ...ONE_GAUGE,
       logger,
     },
     stop.signal,

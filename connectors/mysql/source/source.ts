@@ -100,9 +100,9 @@ function logAdmin(context: SourceContext, known: KnownLog): LogAdmin {
 
 function catalog(context: SourceContext, server: AnsweringServer, known: KnownLog): Catalog {
   return {
-    tables: async (signal, known) => {
+    tables: async (signal, before) => {
       const tip = await readTip(context, signal);
-      const captured = await selectTables(context, false, signal, known);
+      const captured = await selectTables(context, false, signal, before);
       context.read.looked(captured.generations, tip);
       context.shapes.looked(tip, await readTip(context, signal), captured.described);
       return captured;

@@ -23,9 +23,11 @@ export async function expectReachable(
 ): Promise<void> {
   const { signal } = new AbortController();
   const range = await reachable(source.log, signal);
+  const beyond = (what: string): Error => unreachable(source.positions, what, range, ANOTHER_EXPORT);
+  const at = ({ commit }: Position): string => source.positions.format(commit);
   const record = dump.relations["source"]?.[0];
   const acknowledged = placeIn(record, "acknowledged") ?? placeIn(record, "origin");
-  let place: Position | null = null;
+  let isAnyPlaced = false;
   for (const sink of config.sinks) {
     const { name } = sink;
     const row = dump.relations["sink"]?.find((one) => one["name"] === name);
@@ -35,28 +37,15 @@ export async function expectReachable(
     const covered = placeIn(row, "covered") ?? written;
     const own = await heldBy(session, sink);
     if (own !== null && acknowledged !== null && own.epoch > acknowledged.epoch) {
-      const later = `sink ${name} is in epoch ${own.epoch}: epoch ${acknowledged.epoch} of the export`;
-      throw unreachable(source.positions, later, range, ANOTHER_EXPORT);
+      throw beyond(`sink ${name} is in epoch ${own.epoch}: epoch ${acknowledged.epoch} of the export`);
     }
     const isAsExported = own === null || comparePositions(own, written) === 0;
-    place = isAsExported ? covered : own;
-    if (place.commit < range.first) {
-      throw unreachable(
-        source.positions,
-        `sink ${name} at ${source.positions.format(place.commit)}`,
-        range,
-        ANOTHER_EXPORT,
-      );
-    }
+    const place = isAsExported ? covered : own;
+    if (place.commit < range.first) throw beyond(`sink ${name} at ${at(place)}`);
+    isAnyPlaced = true;
   }
-  if (place === null && acknowledged !== null && acknowledged.commit < range.first) {
-    throw unreachable(
-      source.positions,
-      `position ${source.positions.format(acknowledged.commit)}`,
-      range,
-      ANOTHER_EXPORT,
-    );
-  }
+  if (!isAnyPlaced && acknowledged !== null && acknowledged.commit < range.first)
+    throw beyond(`position ${at(acknowledged)}`);
 }
 
 async function heldBy({ log }: Pick<Session, "log">, sink: SinkConfig): Promise<Position | null> {

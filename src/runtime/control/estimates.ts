@@ -84,7 +84,8 @@ export class Estimates {
 
   ofCopy(copy: CopyProgress | null): CopyStatus | null {
     if (copy === null) return null;
-    const { tableIds, tableCount, tablesDone, rowsRead } = copy;
+    const { tableIds, tablesDone, rowsRead } = copy;
+    const tableCount = tableIds.length;
     const counts = tableIds.map((id) => this.#counts.get(id));
     const rows = counts.reduce<number | undefined>((sum, count) => (count === undefined ? count : sum! + count), 0);
     const isOver = tablesDone === tableCount;

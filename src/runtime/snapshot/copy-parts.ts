@@ -30,7 +30,6 @@ export interface FirstCopyParts {
 /** Progress of the initial snapshot, for `status`. */
 export interface CopyProgress {
   readonly tableIds: readonly string[];
-  readonly tableCount: number;
   tablesDone: number;
   rowsRead: number;
 }
