@@ -146,13 +146,13 @@ test("what a target does not allow suspends one table of one sink, by name and n
   await pipeline.run("insert into other values (2, 2)");
   const suspended = async () => (await installation.status()).tables.suspended;
   await eventually(async () => (await suspended()).length === 1);
-  const named = { table: "public.t", sink: "postgres", error: { code: "MR3115" } };
+  const named = { table: "public.t", sink: "postgres", error: { code: "MR3122" } };
   expect(await suspended()).toMatchObject([named]);
   await pipeline.run("insert into t values (4, 'four'); insert into other values (3, 3)");
   const waited = await installation.command("wait", "--timeout", "5s");
   expect(waited).toMatchObject({ exitCode: 5 });
   expect(waited.stdout.trim().split("\n").slice(1)).toEqual([
-    expect.stringMatching(/public\.t is suspended in sink postgres: MR3115/),
+    expect.stringMatching(/public\.t is suspended in sink postgres: MR3122/),
   ]);
   const { sinks } = await installation.status();
   expect(sinks.map(({ state, error }) => [state, error])).toEqual([
