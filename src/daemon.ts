@@ -10,7 +10,7 @@ import type { NoticeStore } from "./core/concerns/concern.ts";
 import type { ReconcileDocument, ReconcileRequest } from "./core/contracts/reconciliation.ts";
 import { findMillraceError, isAborted } from "./core/errors.ts";
 import { TableSelection } from "./core/table-selection.ts";
-import type { Logger } from "./core/contracts/telemetry.ts";
+import type { Logger, Metrics } from "./core/contracts/telemetry.ts";
 import { holderName, isGone } from "./holder.ts";
 import { openSource, pinsOf } from "./open-source.ts";
 import { Activity } from "./ops/dashboard/activity.ts";
@@ -19,6 +19,7 @@ import { concernsOf } from "./ops/concerns.ts";
 import { Notifier } from "./ops/notifier.ts";
 import { webhook } from "./ops/webhook.ts";
 import { PrometheusMetrics } from "./ops/metrics.ts";
+import { TracedSteps } from "./ops/otlp/traced-steps.ts";
 import { repairDifferences } from "./reconcile/recovery.ts";
 import type { ReportFolder } from "./reconcile/report/report-folder.ts";
 import { policyOf } from "./rules/definition.ts";
@@ -121,7 +122,8 @@ async function runWithLease(
   const ruled = await openSource(config, await pinsOf(config, state), logger);
   const source = wrap.source?.(ruled) ?? ruled;
   const metrics = new PrometheusMetrics();
-  const activity = new Activity(clock, metrics);
+  const traced = tracedSteps(config.otlp, metrics);
+  const activity = new Activity(clock, traced ?? metrics);
   const origin = contextOf({ name: config.name, producer: PRODUCER }, source);
   const sinks = await Promise.all(config.sinks.map((sink) => setUp(config.source, sink, origin, logger, wrap.sink)));
   await forgetRemovedSinks(
@@ -179,7 +181,7 @@ async function runWithLease(
       control.run(until),
       history.run(until),
       ...(notifier === null ? [] : [notifier.run(until)]),
-      ...(config.otlp === null ? [] : [sendMetrics(config.otlp, config.name, parts, until)]),
+      ...(config.otlp === null ? [] : [sendTelemetry(config.otlp, { ...parts, name: config.name, traced }, until)]),
       keepLease({ state, clock }, lease, until),
       repairDifferences({ clock, reconciler, refills: state.refills, logger }, until),
       once ? caughtUp() : comparing.planned(),
@@ -195,11 +197,21 @@ async function runWithLease(
   }
 }
 
-async function sendMetrics(to: OtlpConfig, name: string, parts: ServedParts, signal: AbortSignal): Promise<never> {
-  const { metrics, logger } = parts;
-  const { pushMetrics } = await import("./ops/otlp/otlp-push.ts");
+function tracedSteps(to: OtlpConfig | null, metrics: Metrics): TracedSteps | null {
+  return to === null || to.traces === null ? null : new TracedSteps(clock, metrics, to.traces);
+}
+
+interface Told extends ServedParts {
+  readonly name: string;
+  readonly traced: TracedSteps | null;
+}
+
+async function sendTelemetry(to: OtlpConfig, parts: Told, signal: AbortSignal): Promise<never> {
+  const { name, metrics, traced, logger } = parts;
+  const { pushTelemetry } = await import("./ops/otlp/otlp-push.ts");
   const collect = async () => await metrics.measured(await levelsOf(parts));
-  return await pushMetrics({ ...to, clock, name, version: VERSION, collect, logger }, signal);
+  const takeSteps = traced === null ? null : () => traced.take();
+  return await pushTelemetry({ ...to, clock, name, version: VERSION, collect, takeSteps, logger }, signal);
 }
 
 interface Notified {

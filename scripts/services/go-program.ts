@@ -10,6 +10,8 @@ export interface GoProgram {
   readonly path: string;
   /** Without `v`. */
   readonly version: string;
+  /** Its go.mod replaces modules, which `go install` refuses; as a dependency it is built without the replacements. */
+  readonly replaces?: true;
 }
 
 export async function goAvailability({
@@ -24,9 +26,16 @@ export async function goAvailability({
 
 /** Where the program is; the first call builds it, which takes minutes. */
 export async function builtByGo(program: GoProgram): Promise<string> {
-  const { name, path, version } = program;
+  const { name, path, version, replaces = false } = program;
   const folder = await cached(cacheName(program), async (dir) => {
-    await command("go", ["install", `${path}@v${version}`], { env: { GOBIN: dir, GOFLAGS: "-p=1" } });
+    const options = { cwd: dir, env: { GOBIN: dir, GOFLAGS: "-p=1" } };
+    const module = `${path}@v${version}`;
+    const steps = [
+      ["mod", "init", "program"],
+      ["get", module],
+      ["build", "-o", name, path],
+    ];
+    for (const args of replaces ? steps : [["install", module]]) await command("go", args, options);
   });
   return join(folder, name);
 }

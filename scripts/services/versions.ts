@@ -52,6 +52,8 @@ export const versions = {
   prometheus: { suite: "own" },
   /** Receives OTLP, in a test; Debian's Prometheus is built without it. Runs in no container. */
   victoriaMetrics: { version: "1.102.0" },
+  /** Receives traces by OTLP, in a test. Runs in no container. */
+  jaeger: { version: "1.76.0" },
   /** Puts the manifests under deploy/kubernetes together, in a test. Runs in no container. */
   kustomize: { version: "5.8.1" },
   /** Validates them, and the Python package whose schemas it does that by. Runs in no container. */

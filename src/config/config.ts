@@ -45,6 +45,8 @@ export interface OtlpConfig {
   readonly headers: Readonly<Record<string, string>>;
   readonly tls: TlsSettings;
   readonly intervalMs: number;
+  /** Null: none are sent. */
+  readonly traces: { readonly share: number; readonly slowMs: number } | null;
 }
 
 export interface RetentionConfig {

@@ -241,15 +241,29 @@ const telemetry = z.strictObject({
       endpoint: z
         .string()
         .refine(isHttpUrl, { error: "expected https://… or http://…" })
-        .describe("Where OTLP over HTTP is served; /v1/metrics is added."),
+        .describe("Where OTLP over HTTP is served; /v1/metrics and /v1/traces are added."),
       headers: z
         .record(z.string().regex(/^[A-Za-z0-9-]+$/, { error: "expected the name of a header" }), z.string())
         .default({})
         .describe("Sent with each request, such as authorization."),
-      interval: duration(5_000, 3_600_000).default(30_000).describe("How often metrics are sent."),
+      interval: duration(5_000, 3_600_000).default(30_000).describe("How often metrics are sent, and traces."),
+      traces: z
+        .strictObject({
+          share: z
+            .number()
+            .min(0)
+            .max(1)
+            .default(0.01)
+            .describe("Of the steps that are not slow, how many are sent: 0.01 is every hundredth."),
+          slowerThan: duration(0, 3_600_000)
+            .default(1_000)
+            .describe("A step whose newest row took this long from its commit to the sink is sent in any case."),
+        })
+        .optional()
+        .describe("Traces too: one for each chosen step of a sink."),
       ...tlsKeys("an https://"),
     })
-    .describe("An OpenTelemetry receiver that is sent what /metrics serves."),
+    .describe("An OpenTelemetry receiver that is sent what /metrics serves, and traces."),
 });
 
 const KEPT_BYTES_MAX = 100 * 1024 ** 4;
@@ -304,7 +318,7 @@ export const topDefinition = z.strictObject({
   reconcile: reconcile.prefault({}).describe("Comparing the sinks with the source."),
   retention: retention.optional().describe("The log that the source keeps while a sink does not take rows."),
   notify: notify.optional().describe("Telling a webhook what is not well."),
-  telemetry: telemetry.optional().describe("Sending metrics to an OpenTelemetry receiver."),
+  telemetry: telemetry.optional().describe("Sending metrics and traces to an OpenTelemetry receiver."),
   admin: admin.prefault({}).describe("Health, metrics, API and dashboard over HTTP."),
 });
 

@@ -335,8 +335,14 @@ function retentionOf(given: z.output<typeof topDefinition>["retention"]): Retent
 
 function otlpOf(given: z.output<typeof topDefinition>["telemetry"], folder: string): OtlpConfig | null {
   if (given === undefined) return null;
-  const { endpoint, headers, interval } = given.otlp;
-  return { endpoint, headers, tls: tlsSettings(given.otlp, folder), intervalMs: interval };
+  const { endpoint, headers, interval, traces } = given.otlp;
+  return {
+    endpoint,
+    headers,
+    tls: tlsSettings(given.otlp, folder),
+    intervalMs: interval,
+    traces: traces === undefined ? null : { share: traces.share, slowMs: traces.slowerThan },
+  };
 }
 
 function notifyOf(given: z.output<typeof topDefinition>["notify"], folder: string): NotifyConfig | null {

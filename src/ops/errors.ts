@@ -62,9 +62,9 @@ export const pages = {
     remedy: "Wait for the seconds that `Retry-After` says, and ask less often. `/healthz` and `/readyz` have no limit.",
   },
   MR1164: {
-    title: "The OpenTelemetry receiver does not take metrics",
+    title: "The OpenTelemetry receiver does not take metrics or traces",
     cause:
-      "The address of `telemetry.otlp.endpoint` can't be reached, does not answer in time, refuses, or its certificate could not be verified. Nothing else is affected: metrics of that time are missing at the receiver.",
+      "The address of `telemetry.otlp.endpoint` can't be reached, does not answer in time, refuses, or its certificate could not be verified. Nothing else is affected: metrics and traces of that time are missing at the receiver.",
     remedy:
       "Check `endpoint` and `headers`, and the receiver. With an authority of your own name its PEM file in `ca`. Millrace sends again at each interval.",
   },

@@ -1,9 +1,10 @@
 /**
- * `telemetry.otlp` into a real receiver. Its first start builds it, which takes minutes.
+ * `telemetry.otlp` into real receivers. Their first starts build them, which takes minutes.
  * @module-tag long
  */
 import { expect, test } from "vitest";
 import * as z from "zod";
+import { jaeger } from "../../scripts/services/jaeger.ts";
 import { freePort } from "../../scripts/services/port.ts";
 import { victoriaMetrics } from "../../scripts/services/victoria-metrics.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
@@ -55,4 +56,55 @@ test("a receiver gets the numbers of /metrics under their names, and the daemon 
   });
   await pipeline.run("insert into item values (21)");
   await pipeline.expectEqual(["item"]);
+});
+
+const TRACES = z.object({
+  data: z.array(
+    z.object({
+      spans: z.array(
+        z.object({
+          operationName: z.string(),
+          spanID: z.string(),
+          references: z.array(z.object({ refType: z.string(), spanID: z.string() })),
+          startTime: z.number(),
+          duration: z.number(),
+          tags: z.array(z.object({ key: z.string(), value: z.unknown() })),
+        }),
+      ),
+      processes: z.record(z.string(), z.object({ serviceName: z.string() })),
+    }),
+  ),
+});
+
+test("a receiver of traces alone gets each step, with the parts of its time; that it takes no metrics stops nothing", async () => {
+  await using server = await jaeger();
+  const otlp = { endpoint: server.otlpUrl, interval: "5s", traces: { share: 1 } };
+  await using pipeline = await RunningPipeline.start("create table item (id int primary key)", {
+    kinds: ["postgres"],
+    configure: (config) => ({ ...config, telemetry: { otlp } }),
+  });
+  await pipeline.settled();
+  await pipeline.run("insert into item values (1), (2), (3)");
+  await pipeline.expectEqual(["item"]);
+  const traces = async () => {
+    const answer = await fetch(`${server.url}/api/traces?service=millrace`);
+    return TRACES.parse(await answer.json()).data;
+  };
+  await eventually(async () => (await traces()).length === 1, { withinMs: 60_000, everyMs: 500 });
+  const [trace] = await traces();
+  expect(Object.values(trace!.processes)).toMatchObject([{ serviceName: "millrace" }]);
+  const spans = new Map(trace!.spans.map((span) => [span.operationName, span]));
+  const { spanID, startTime, duration, tags } = spans.get("apply")!;
+  expect(Object.fromEntries(tags.map(({ key, value }) => [key, value]))).toMatchObject({
+    "millrace.sink": "postgres",
+    "millrace.rows": 3,
+    "millrace.tables": '["public.item"]',
+  });
+  const parts = ["capture", "queue", "write"].map((name) => spans.get(name)!);
+  expect(parts.map(({ references }) => references)).toMatchObject(parts.map(() => [{ refType: "CHILD_OF", spanID }]));
+  // Microseconds; each is rounded.
+  const sum = parts.reduce((all, part) => all + part.duration, 0);
+  expect(Math.abs(sum - duration)).toBeLessThan(5);
+  expect(parts.every((part) => part.startTime >= startTime && part.startTime <= startTime + duration + 5)).toBe(true);
+  expect(pipeline.daemon.said).toContain("metrics could not be sent to telemetry.otlp");
 });

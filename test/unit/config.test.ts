@@ -226,8 +226,17 @@ describe("an OpenTelemetry receiver", () => {
       headers,
       tls: { ...NO_TLS_KEYS, ca: join(folder, "ca.pem") },
       intervalMs: 30_000,
+      traces: null,
     });
     expect(secrets.redact("x-tenant: very-hidden-7f3a to otel.example")).not.toContain("7f3a");
+  });
+
+  test.each([
+    ["{}", { share: 0.01, slowMs: 1_000 }],
+    ["{ share: 1, slowerThan: 250ms }", { share: 1, slowMs: 250 }],
+  ])("is sent traces where it shall be: %s", async (traces, expected) => {
+    const { config } = await load(`${BASE}telemetry: { otlp: { endpoint: "http://otel:4318", traces: ${traces} } }\n`);
+    expect(config?.otlp?.traces).toEqual(expected);
   });
 });
 

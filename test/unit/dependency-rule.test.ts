@@ -97,6 +97,7 @@ const RULES: readonly Rule[] = [
       "cockatiel",
       "@opentelemetry/api",
       "@opentelemetry/exporter-metrics-otlp-proto",
+      "@opentelemetry/exporter-trace-otlp-proto",
       "@opentelemetry/resources",
       "@opentelemetry/sdk-metrics",
     ],

@@ -5,14 +5,18 @@ import { createServer, type IncomingHttpHeaders, type ServerResponse } from "nod
 import type { AddressInfo } from "node:net";
 import { inspect } from "node:util";
 import * as api from "@opentelemetry/api";
+import { resourceFromAttributes } from "@opentelemetry/resources";
 import * as sdk from "@opentelemetry/sdk-metrics";
 import { expect, test } from "vitest";
 import { systemClock } from "../../src/core/clock.ts";
 import type { Logger } from "../../src/core/contracts/telemetry.ts";
 import { type Measured, metricData } from "../../src/ops/otlp/metric-data.ts";
-import { pushMetrics } from "../../src/ops/otlp/otlp-push.ts";
+import { spanData } from "../../src/ops/otlp/span-data.ts";
+import { STEPS_MAX, TracedSteps } from "../../src/ops/otlp/traced-steps.ts";
+import { pushTelemetry } from "../../src/ops/otlp/otlp-push.ts";
 import { NO_TLS_KEYS } from "../../src/tls/options.ts";
 import { selfSigned } from "../support/certificate.ts";
+import { noMetrics } from "../support/scripted.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { tlsFront } from "../support/tls-front.ts";
 import { quietLog } from "../support/quiet-log.ts";
@@ -76,7 +80,58 @@ const ONE_GAUGE = {
   collect: async (): Promise<readonly Measured[]> => [
     { name: "g", help: "g", type: "gauge", values: [{ value: 1, labels: {} }] },
   ],
+  takeSteps: null,
 };
+
+const PARTS = { source: 0.25, internal: 0.5, sink: 1.25 };
+
+test("a step is a trace: the whole, and a part for each stretch of its time, one behind the other", () => {
+  const step = { sink: "w", rowCount: 3, tables: ["public.a", 'b"\n'], endMs: 10_000, parts: PARTS };
+  const origin = { resource: resourceFromAttributes({}), instrumentationScope: { name: "millrace", version: "1" } };
+  const spans = spanData([step, step], origin, api);
+  const [whole] = spans;
+  const { traceId, spanId } = whole!.spanContext();
+  const seen = spans.slice(0, 4).map((span) => {
+    expect(span.spanContext().traceId).toBe(traceId);
+    return [span.name, span.startTime, span.endTime, span.duration, span.parentSpanContext?.spanId];
+  });
+  expect(seen).toEqual([
+    ["apply", [8, 0], [10, 0], [2, 0], undefined],
+    ["capture", [8, 0], [8, 250_000_000], [0, 250_000_000], spanId],
+    ["queue", [8, 250_000_000], [8, 750_000_000], [0, 500_000_000], spanId],
+    ["write", [8, 750_000_000], [10, 0], [1, 250_000_000], spanId],
+  ]);
+  expect(whole!.attributes).toEqual({ "millrace.sink": "w", "millrace.rows": 3, "millrace.tables": step.tables });
+  const ids = new Set(spans.map((span) => span.spanContext().spanId));
+  expect(ids.size).toBe(8);
+  expect(new Set(spans.map((span) => span.spanContext().traceId)).size).toBe(2);
+});
+
+test("slow steps are kept all, and of the others an even share; no more than a send may have", () => {
+  const counted: string[] = [];
+  const metrics = { ...noMetrics, rowsApplied: (sink: string, table: string) => void counted.push(sink + table) };
+  const steps = new TracedSteps({ now: () => 7 }, metrics, { share: 0.25, slowMs: 2_000 });
+  const step = (seconds: number, sink = "w"): void => {
+    steps.rowsApplied(sink, "a", "put", 2);
+    steps.rowsApplied(sink, "b", "delete", 1);
+    steps.commitToApply(sink, seconds, PARTS);
+  };
+  for (let i = 0; i < 8; i++) step(1.999);
+  expect(steps.take()).toEqual(
+    [0, 1].map(() => ({ sink: "w", rowCount: 3, tables: ["a", "b"], endMs: 7, parts: PARTS })),
+  );
+  expect(counted).toHaveLength(16);
+  step(2);
+  step(2, "other");
+  expect(steps.take().map(({ sink }) => sink)).toEqual(["w", "other"]);
+  // Rows that did not come by the stream have no parts.
+  steps.rowsApplied("w", "a", "put", 2);
+  steps.commitToApply("w", 5, null);
+  expect(steps.take()).toEqual([]);
+  for (let i = 0; i <= STEPS_MAX; i++) step(3);
+  expect(steps.take()).toHaveLength(STEPS_MAX);
+  expect(steps.take()).toEqual([]);
+});
 
 test("headers go with each request; a receiver that refuses is told once, and is sent to again", async () => {
   const seen: { readonly url: string | undefined; readonly headers: IncomingHttpHeaders; readonly bytes: number }[] =
@@ -101,27 +156,32 @@ test("headers go with each request; a receiver that refuses is told once, and is
     info: (_f, text) => void said.push(text),
   };
   const stop = new AbortController();
-  const pushing = pushMetrics(
+  const pushing = pushTelemetry(
     {
       endpoint: `http://127.0.0.1:${port}/below/`,
       headers: { authorization: "Bearer x", "x-scope": "shop" },
       tls: NO_TLS_KEYS,
       ...ONE_GAUGE,
+      takeSteps: () => [{ sink: "w", rowCount: 1, tables: ["t"], endMs: 1, parts: PARTS }],
       logger,
     },
     stop.signal,
   );
   try {
-    await eventually(() => seen.length >= 3);
+    await eventually(() => seen.length >= 6);
+    seen.sort((a, b) => String(a.url).localeCompare(String(b.url)));
+    expect(seen.at(-1)).toMatchObject({ url: "/below/v1/traces", headers: { authorization: "Bearer x" } });
     expect(seen[0]).toMatchObject({
       url: "/below/v1/metrics",
       headers: { authorization: "Bearer x", "x-scope": "shop", "content-type": "application/x-protobuf" },
     });
     expect(seen[0]!.bytes).toBeGreaterThan(50);
-    expect(said).toHaveLength(1);
+    const away = (what: string) => `${what} could not be sent to telemetry.otlp; they are sent on`;
+    expect(said.toSorted()).toEqual([away("metrics"), away("traces")]);
     status = 200;
-    await eventually(() => said.length === 2);
-    expect(said[1]).toBe("telemetry.otlp takes metrics again");
+    await eventually(() => said.length === 4);
+    const back = (what: string) => `telemetry.otlp takes ${what} again`;
+    expect(said.slice(2).toSorted()).toEqual([back("metrics"), back("traces")]);
   } finally {
     stop.abort();
     await expect(pushing).rejects.toMatchObject({ name: "AbortError" });
@@ -151,7 +211,7 @@ test("TLS: an authority of one's own and a client certificate are trusted; any o
   };
   const stop = new AbortController();
   await copyFile(client.certificatePath, ca);
-  const pushing = pushMetrics(
+  const pushing = pushTelemetry(
     {
       endpoint: front.url,
       headers: {},

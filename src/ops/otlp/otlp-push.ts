@@ -1,11 +1,13 @@
-import type { PushMetricExporter } from "@opentelemetry/sdk-metrics";
+import type { ResourceMetrics } from "@opentelemetry/sdk-metrics";
 import type { Clock } from "../../core/clock.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { MillraceError } from "../../core/errors.ts";
 import { codeOf, tlsFailure } from "../../tls/failure.ts";
 import { tlsOptions, type TlsSettings, UnusableTls } from "../../tls/options.ts";
 import { pages } from "../errors.ts";
-import { type Constants, type Measured, metricData } from "./metric-data.ts";
+import { type Measured, metricData } from "./metric-data.ts";
+import { type ReadableSpan, spanData } from "./span-data.ts";
+import type { TracedStep } from "./traced-steps.ts";
 
 /** Below the shortest interval, so that no push waits for another one. */
 const ANSWER_MS_MAX = 4_000;
@@ -22,38 +24,52 @@ export interface OtlpParts {
   readonly version: string;
   /** What `/metrics` would serve now. */
   readonly collect: () => Promise<readonly Measured[]>;
+  /** The steps since the last call; null: traces are not sent. */
+  readonly takeSteps: (() => readonly TracedStep[]) | null;
   readonly logger: Logger;
 }
 
+/** What is sent to one path below the endpoint. */
+interface Pushed<T> {
+  readonly what: "metrics" | "traces";
+  readonly open: () => Exporter<T>;
+  /** Null: there is nothing to send. */
+  readonly take: () => Promise<T | null>;
+}
+
+interface Exporter<T> {
+  export(data: T, done: (result: { readonly code: number; readonly error?: Error }) => void): void;
+  shutdown(): Promise<void>;
+}
+
 /**
- * Sends the numbers of `/metrics` to an OpenTelemetry receiver, again and again. A receiver that is away changes nothing for
- * the daemon: what it misses is lost, except that counters go on counting.
+ * Sends the numbers of `/metrics`, and traces of steps, to an OpenTelemetry receiver, again and again. A receiver that is away
+ * changes nothing for the daemon: what it misses is lost, except that counters go on counting.
  */
-export async function pushMetrics(parts: OtlpParts, signal: AbortSignal): Promise<never> {
-  const { clock, version, intervalMs, collect, logger } = parts;
-  const { constants, exporterFor, resource } = await loaded(parts);
-  const startMs = clock.now() - process.uptime() * 1000;
-  let exporter: PushMetricExporter | null = null;
+export async function pushTelemetry(parts: OtlpParts, signal: AbortSignal): Promise<never> {
+  const { metrics, traces } = await loaded(parts);
+  return await Promise.race([push(metrics, parts, signal), ...(traces === null ? [] : [push(traces, parts, signal)])]);
+}
+
+async function push<T>(
+  { what, open, take }: Pushed<T>,
+  { clock, intervalMs, logger }: OtlpParts,
+  signal: AbortSignal,
+): Promise<never> {
+  let exporter: Exporter<T> | null = null;
   let isAway = false;
   try {
     for (;;) {
-      const times = { startMs, nowMs: clock.now() };
-      const error = await collect()
-        .then((measured) => metricData(measured, times, constants))
-        .then((metrics) =>
-          send((exporter ??= exporterFor()), {
-            resource,
-            scopeMetrics: [{ scope: { name: "millrace", version }, metrics }],
-          }),
-        )
+      const error = await take()
+        .then((data) => (data === null ? null : send((exporter ??= open()), data)))
         .catch((thrown: unknown) => thrown);
       // The next attempt reads the files of certificates again.
       if (error !== null) await shutDown(exporter);
       if (error !== null) exporter = null;
       signal.throwIfAborted();
       if (error !== null && !isAway)
-        logger.warn({ error: numbered(error) }, "metrics could not be sent to telemetry.otlp; they are sent on");
-      if (error === null && isAway) logger.info({}, "telemetry.otlp takes metrics again");
+        logger.warn({ error: numbered(what, error) }, `${what} could not be sent to telemetry.otlp; they are sent on`);
+      if (error === null && isAway) logger.info({}, `telemetry.otlp takes ${what} again`);
       isAway = error !== null;
       await clock.sleep(intervalMs, signal);
     }
@@ -62,50 +78,69 @@ export async function pushMetrics(parts: OtlpParts, signal: AbortSignal): Promis
   }
 }
 
-async function shutDown(exporter: PushMetricExporter | null): Promise<void> {
+async function shutDown(exporter: Exporter<never> | null): Promise<void> {
   await exporter?.shutdown().catch(() => undefined);
 }
 
-function numbered(error: unknown): MillraceError {
+function numbered(what: string, error: unknown): MillraceError {
   const tls = error instanceof UnusableTls ? error : tlsFailure(codeOf(error));
   const status = error instanceof Error && "code" in error ? ` (${String(error.code)})` : "";
   return new MillraceError({
     code: "MR1164",
     kind: "retryable",
-    message: `telemetry.otlp did not take metrics${tls === undefined ? status : `: TLS failed: ${tls.what}`}`,
+    message: `telemetry.otlp did not take ${what}${tls === undefined ? status : `: TLS failed: ${tls.what}`}`,
     hint: tls?.fix ?? pages.MR1164.remedy,
     cause: tls === undefined ? error : undefined,
   });
 }
 
 /** Null: the receiver took them. */
-async function send(exporter: PushMetricExporter, metrics: Parameters<PushMetricExporter["export"]>[0]) {
+async function send<T>(exporter: Exporter<T>, data: T): Promise<Error | null> {
   return await new Promise<Error | null>((resolve) => {
-    exporter.export(metrics, ({ code, error }) => {
-      const failed: number = code;
-      resolve(failed === 0 ? null : (error ?? new Error("refused")));
+    exporter.export(data, ({ code, error }) => {
+      resolve(code === 0 ? null : (error ?? new Error("refused")));
     });
   });
 }
 
 /** These packages take half a second of processor time and 27 MB of memory, so only a daemon that needs them loads them. */
-async function loaded({ endpoint, headers, tls, name, version }: OtlpParts) {
+async function loaded(parts: OtlpParts) {
+  const { endpoint, headers, tls, name, version, clock, collect, takeSteps } = parts;
   const [api, sdk, { OTLPMetricExporter }, { resourceFromAttributes }] = await Promise.all([
     import("@opentelemetry/api"),
     import("@opentelemetry/sdk-metrics"),
     import("@opentelemetry/exporter-metrics-otlp-proto"),
     import("@opentelemetry/resources"),
   ]);
-  const constants: Constants = { api, sdk };
-  const url = `${endpoint.replace(/\/+$/, "")}/v1/metrics`;
-  const exporterFor = (): PushMetricExporter => {
+  const optionsFor = (path: string) => {
+    const url = `${endpoint.replace(/\/+$/, "")}/v1/${path}`;
     const httpAgentOptions = { keepAlive: true, ...tlsOptions(tls, url.startsWith("https:")) };
-    return new OTLPMetricExporter({ url, headers: { ...headers }, timeoutMillis: ANSWER_MS_MAX, httpAgentOptions });
+    return { url, headers: { ...headers }, timeoutMillis: ANSWER_MS_MAX, httpAgentOptions };
   };
   const resource = resourceFromAttributes({
     "service.name": "millrace",
     "service.version": version,
     "service.instance.id": name,
   });
-  return { constants, exporterFor, resource };
+  const scope = { name: "millrace", version };
+  const startMs = clock.now() - process.uptime() * 1000;
+  const metrics: Pushed<ResourceMetrics> = {
+    what: "metrics",
+    open: () => new OTLPMetricExporter(optionsFor("metrics")),
+    take: async () => {
+      const times = { startMs, nowMs: clock.now() };
+      return { resource, scopeMetrics: [{ scope, metrics: metricData(await collect(), times, { api, sdk }) }] };
+    },
+  };
+  if (takeSteps === null) return { metrics, traces: null };
+  const { OTLPTraceExporter } = await import("@opentelemetry/exporter-trace-otlp-proto");
+  const traces: Pushed<ReadableSpan[]> = {
+    what: "traces",
+    open: () => new OTLPTraceExporter(optionsFor("traces")),
+    take: async () => {
+      const spans = spanData(takeSteps(), { resource, instrumentationScope: scope }, api);
+      return await Promise.resolve(spans.length === 0 ? null : spans);
+    },
+  };
+  return { metrics, traces };
 }
