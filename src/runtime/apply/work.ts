@@ -121,6 +121,7 @@ export interface NoticeWork {
   readonly entry: Extract<LogEntry, { readonly kind: "mark" | "lost" }>;
   /** Its position in the log; null: wherever the sink is. */
   readonly until: Position | null;
+  readonly receipt?: Receipt;
 }
 
 /** Checks whether the sink still holds its data, and stores a covered position that is ahead of the stored one. */
@@ -179,6 +180,11 @@ export class Receipts {
 }
 
 /** Rows of the table changed, and the log does not show how: readers of a sink of form `log` must know, another sink lacks them. */
-export function lossOf(tableId: string): NoticeWork {
-  return { kind: "notice", entry: { kind: "lost", tableId }, until: null };
+export function lossOf(tableId: string, receipt?: Receipt): NoticeWork {
+  return {
+    kind: "notice",
+    entry: { kind: "lost", tableId },
+    until: null,
+    ...(receipt === undefined ? {} : { receipt }),
+  };
 }

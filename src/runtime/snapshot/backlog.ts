@@ -2,6 +2,7 @@ import type { Refill, StateStore } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import type { FailingReads } from "./failing-reads.ts";
 import { lossOf } from "../apply/work.ts";
+import type { SinkWorker } from "../apply/sink-worker.ts";
 import type { Lane } from "../stream/lane.ts";
 import { keyReadings, rangeReadings, type Reading } from "./readings.ts";
 import type { TableGate } from "../schema/table-gate.ts";
@@ -27,6 +28,8 @@ export class Backlog {
   readonly #parts: BacklogParts;
   readonly #failing: FailingReads;
   #keysFirst = false;
+  /** By sink, tables of which it was told that they are gone, and has not taken note yet. */
+  readonly #told = new Map<string, Set<string>>();
 
   constructor(parts: BacklogParts, failing: FailingReads) {
     this.#parts = parts;
@@ -71,7 +74,7 @@ export class Backlog {
     for (const refill of open) {
       const { id, tableId, sink } = refill;
       const isGone = gate.isGone(tableId);
-      if ((!isGone && !isSuspended(sink, tableId)) || (isGone && this.#isHeld(sink, tableId))) {
+      if ((!isGone && !isSuspended(sink, tableId)) || (isGone && this.#mayHold(sink, tableId))) {
         left.push(refill);
         continue;
       }
@@ -88,14 +91,24 @@ export class Backlog {
     return { open: left, keyCount: await state.refills.countKeys() };
   }
 
-  /** Whether the sink counts the table as complete, or may do so; then it is told that it lacks rows. */
-  #isHeld(sink: string, tableId: string): boolean {
+  /** Whether the sink counts a table that is gone as complete, or may do so. Then it is told that it lacks rows. */
+  #mayHold(sink: string, tableId: string): boolean {
     const { lane } = this.#parts;
     const worker = [...lane.sinks].find(({ name }) => name === sink);
     if (worker === undefined) return true;
     if (worker.progress?.tables[tableId] === undefined) return false;
-    lane.push(worker, lossOf(tableId));
+    this.#tell(worker, tableId);
     return true;
+  }
+
+  /** Once, until the sink has taken note or what waited for it was dropped: it may take nothing for a long time. */
+  #tell(worker: SinkWorker, tableId: string): void {
+    const told = this.#told.get(worker.name) ?? new Set();
+    this.#told.set(worker.name, told);
+    if (told.has(tableId)) return;
+    told.add(tableId);
+    const ended = (): void => void told.delete(tableId);
+    this.#parts.lane.push(worker, lossOf(tableId, { durable: ended, dropped: ended }));
   }
 
   get #attached(): readonly string[] {

@@ -1,0 +1,58 @@
+import { expect, test } from "vitest";
+import { systemClock } from "../../src/core/clock.ts";
+import type { Position } from "../../src/core/model/position.ts";
+import { Lane } from "../../src/runtime/stream/lane.ts";
+import { Backlog } from "../../src/runtime/snapshot/backlog.ts";
+import { FailingReads } from "../../src/runtime/snapshot/failing-reads.ts";
+import { tableVersion } from "../support/blocks.ts";
+import { complete } from "../support/complete.ts";
+import { quietLog } from "../support/quiet-log.ts";
+import { realState, ScriptedSink, workerOf } from "../support/scripted.ts";
+
+const START: Position = { epoch: 1, commit: 100n, index: 0 };
+const users = tableVersion({ table: "users", columns: [["id", "int4"]], key: ["id"] });
+
+/** A sink that holds a table which is gone at the source, and whose read the state lists. */
+async function stage() {
+  const opened = await realState();
+  const { state } = opened;
+  const worker = workerOf(new ScriptedSink(), state);
+  worker.begin({ position: START, tables: complete({ [users.id]: `${users.fingerprint}/1` }) }, START, false);
+  const lane = new Lane(START, "m");
+  lane.attach(worker);
+  await state.refills.add({
+    tableId: users.id,
+    sink: worker.name,
+    scope: { kind: "table" },
+    reason: "schema",
+    needed: true,
+  });
+  const gate = { tables: [], isGone: () => true };
+  const parts = { lane, state, gate, isSuspended: () => false, logger: quietLog };
+  const backlog = new Backlog(parts, new FailingReads(systemClock));
+  const round = async () => (await backlog.withoutVoid(await state.refills.list())).open.length;
+  return { worker, lane, round, [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose]() };
+}
+
+test("a sink that takes nothing is told once that a table is gone, however often it is looked at", async () => {
+  await using scene = await stage();
+  for (let i = 0; i < 10; i++) expect(await scene.round()).toBe(1);
+  expect(scene.worker.queue.length).toBe(1);
+  // What waited for it is dropped with its place on the lane.
+  scene.lane.detach(scene.worker);
+  scene.lane.attach(scene.worker);
+  expect(scene.worker.queue.length).toBe(0);
+  for (let i = 0; i < 10; i++) expect(await scene.round()).toBe(1);
+  expect(scene.worker.queue.length).toBe(1);
+});
+
+test("when the sink has taken note, the read is void", async () => {
+  await using scene = await stage();
+  expect(await scene.round()).toBe(1);
+  const stop = new AbortController();
+  const run = scene.worker.run(stop.signal);
+  await expect.poll(() => scene.worker.progress?.tables[users.id]).toBeUndefined();
+  expect(await scene.round()).toBe(0);
+  stop.abort();
+  await expect(run).rejects.toThrow();
+});
