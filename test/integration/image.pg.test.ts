@@ -35,6 +35,9 @@ test("it holds the packed program, its packages and their list, and nothing of t
   for (const left of ["src", "test", "package-lock.json", "node_modules/typescript", "node_modules/vitest"])
     expect(existsSync(own(left)), left).toBe(false);
   expect(existsSync(join(root, "build"))).toBe(false);
+  // What OpenSSL and DuckDB read; the slim base has none.
+  const authorities = readFileSync(join(root, "etc/ssl/certs/ca-certificates.crt"), "utf8");
+  expect(authorities.split("-----BEGIN CERTIFICATE-----").length).toBeGreaterThan(100);
   expect(config).toMatchObject({ User: "node", WorkingDir: "/var/lib/millrace", Cmd: ["run"] });
   const volume = statSync(join(root, "var/lib/millrace"));
   expect([Object.keys(config.Volumes), volume.uid, volume.gid]).toEqual([["/var/lib/millrace"], 1000, 1000]);
