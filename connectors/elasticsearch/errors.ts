@@ -68,9 +68,11 @@ export const pages: ErrorPages = {
   },
   MR3308: {
     title: "A document is too large for the search engine",
-    cause: "One document alone is over the engine's `http.max_content_length` (100 MB by default).",
+    cause:
+      "One document alone is over the engine's `http.max_content_length` (100 MB by default), or over what the engine admits " +
+      "at once: `indexing_pressure.memory.limit`, a tenth of its heap by default.",
     remedy:
-      "Raise the limit or leave the large column out (`drop: true`), and read the table again: `millrace snapshot start --tables TABLE --sink NAME`.",
+      "Raise the limit (or the heap), or leave the large column out (`drop: true`), and read the table again: `millrace snapshot start --tables TABLE --sink NAME`.",
   },
   MR3309: {
     title: "The search engine is overloaded",
@@ -205,10 +207,11 @@ export function isHangUp(error: unknown): boolean {
 export function classifyConnection(error: unknown, signal: AbortSignal): MillraceError {
   if (error instanceof MillraceError) return error;
   if (error instanceof UnusableTls) return failed("MR3313", "blocked", error.what, error.fix, error.cause);
-  if (signal.aborted || isAborted(error)) {
-    return searchError("MR3301", "aborted", "the work on the search engine was stopped", error);
-  }
+  // The transport's error holds the whole request with its body and its credentials.
   const text = error instanceof Error ? error.message : "";
+  if (signal.aborted || isAborted(error)) {
+    return searchError("MR3301", "aborted", "the work on the search engine was stopped", new Error(text));
+  }
   const failure = tlsFailure(tlsCodeOf(text) ?? "");
   if (failure !== undefined) return tlsError(failure, new Error(text));
   const reason = systemErrorCodeIn(text) ?? (/timed out/i.test(text) ? "ETIMEDOUT" : undefined);

@@ -65,6 +65,8 @@ export class SearchClient implements AsyncDisposable {
       compression: false,
       requestTimeout: REQUEST_TIMEOUT_MS,
       openTelemetry: { enabled: false },
+      // Its errors carry the request. To redact them it would list the body byte by byte: gigabytes for a large row.
+      redaction: { type: "off" },
       enableMetaHeader: false,
     });
   }

@@ -2,6 +2,7 @@
 import { once } from "node:events";
 import { createServer, type IncomingMessage, request, type ServerResponse } from "node:http";
 import { inspect } from "node:util";
+import { getHeapStatistics } from "node:v8";
 import { expect, test } from "vitest";
 import { check } from "../../connectors/elasticsearch/check.ts";
 import { definition, factory } from "../../connectors/elasticsearch/config.ts";
@@ -28,15 +29,21 @@ interface Gateway extends AsyncDisposable {
   refuse: (request: IncomingMessage, size: number) => number | null;
   /** What is passed on in place of a body, of the same length. */
   alter: (body: string) => string;
+  /** Of the bodies that were under way at once. */
+  readonly mostBytes: number;
 }
 
 async function gateway(): Promise<Gateway> {
   const { hostname, port } = new URL(elasticsearchUrl());
+  let bytesUnderWay = 0;
+  let mostBytes = 0;
   const rules: Pick<Gateway, "refuse" | "alter"> = { refuse: () => null, alter: (body) => body };
   const answer = async (incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> => {
     const chunks: Buffer[] = [];
     for await (const chunk of incoming) chunks.push(Buffer.from(chunk));
     const body = Buffer.concat(chunks);
+    mostBytes = Math.max(mostBytes, (bytesUnderWay += body.length));
+    outgoing.once("close", () => (bytesUnderWay -= body.length));
     const status = rules.refuse(incoming, body.length);
     if (status !== null) {
       outgoing.writeHead(status, { "content-type": "text/html" }).end("<html>no</html>");
@@ -56,13 +63,14 @@ async function gateway(): Promise<Gateway> {
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const address = server.address();
   if (address === null || typeof address === "string") throw new Error("the gateway has no port");
-  return Object.assign(rules, {
+  const opened = {
     host: `127.0.0.1:${address.port}`,
     async [Symbol.asyncDispose]() {
       server.closeAllConnections();
       await new Promise<void>((resolve) => server.close(() => resolve()));
     },
-  });
+  };
+  return Object.defineProperty(Object.assign(rules, opened, { mostBytes }), "mostBytes", { get: () => mostBytes });
 }
 
 async function sinkOn(options: object): Promise<Sink & AsyncDisposable> {
@@ -150,6 +158,39 @@ test.each([
   gate.refuse = () => null;
   await sink.apply(step, new Reports(), timeout());
   expect(await readDocuments(elasticsearchUrl(), prefix, notes)).toHaveLength(1);
+});
+
+test("large documents of one step go one by one, and one that the engine never admits is poison", async () => {
+  await using indices = freshIndexPrefix();
+  await using gate = await gateway();
+  const { prefix } = indices;
+  await using sink = await sinkOn({ url: `http://${gate.host}`, prefix });
+  await sink.open(1, timeout());
+  await sink.prepare([notes], timeout());
+  const rows = [30, 30, 60, 30].map((megabytes, i) => put([`${i}`, "x".repeat(megabytes * 1_000_000)]));
+  const reports = new Reports();
+  await sink.apply(rowsStep(10n, [notes, rows]), reports, timeout());
+  expect(reports.poisons.map(({ entry, error }) => [entry, error.code])).toEqual([[2, "MR3308"]]);
+  expect(gate.mostBytes).toBeLessThan(61_000_000);
+  expect(
+    (await readDocuments(elasticsearchUrl(), prefix, notes)).map(({ cells }) => String(cells[0])).toSorted(),
+  ).toEqual(["0", "1", "3"]);
+});
+
+test("a large document whose answer is lost costs little memory", async () => {
+  await using indices = freshIndexPrefix();
+  await using gate = await gateway();
+  await using sink = await sinkOn({ url: `http://${gate.host}`, prefix: indices.prefix });
+  await sink.open(1, timeout());
+  await sink.prepare([notes], timeout());
+  gate.refuse = ({ url }) => {
+    if (url?.startsWith("/_bulk") === true) throw new Error("the gateway ends the connection");
+    return null;
+  };
+  const before = getHeapStatistics().total_heap_size;
+  const step = rowsStep(10n, [notes, [put(["1", "x".repeat(4_000_000)])]]);
+  expect((await failure(sink.apply(step, new Reports(), timeout()))).code).toBe("MR3301");
+  expect(getHeapStatistics().total_heap_size - before).toBeLessThan(100_000_000);
 });
 
 test("of several nodes one that is down does not stop the sink", async () => {

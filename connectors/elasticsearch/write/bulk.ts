@@ -32,8 +32,9 @@ async function sendItems(
 ): Promise<Refusal[]> {
   if (from === to) return [];
   const answer = await post(client, body.slice(from, to), signal);
-  if (answer.status === 413) {
-    if (to - from === 1) return [{ item: from, tooLarge: true, reason: "http.max_content_length" }];
+  const limit = limitOf(answer);
+  if (limit !== null) {
+    if (to - from === 1) return [{ item: from, tooLarge: true, reason: limit }];
     const middle = (from + to) >> 1;
     const first = await sendItems(client, body, from, middle, signal);
     return [...first, ...(await sendItems(client, body, middle, to, signal))];
@@ -46,6 +47,17 @@ async function sendItems(
   }
   return refusals;
 }
+
+/** The engine's limit that a body is over whatever else the engine does; null if it is not. */
+function limitOf({ status, body }: Answer): string | null {
+  if (status === 413) return "http.max_content_length";
+  if (status !== 429) return null;
+  const [, size, sizeMax] = OVER_MEMORY.exec(String(fieldOf(fieldOf(parsed(body), "error"), "reason"))) ?? [];
+  return Number(size) > Number(sizeMax) ? "indexing_pressure.memory.limit" : null;
+}
+
+/** The same type as for an overload; only the figures distinguish it. */
+const OVER_MEMORY = /\bcoordinating_operation_bytes=(\d+), max_coordinating\w*_bytes=(\d+)/;
 
 function post(client: SearchClient, bytes: Buffer, signal: AbortSignal): Promise<Answer> {
   return client.request({ method: "POST", path: "/_bulk", query: QUERY, body: bytes, isBulk: true }, signal);

@@ -10,6 +10,8 @@ import type { SearchTable } from "../indices/tables.ts";
 
 /** How many bodies are in flight while the next one is written. */
 const BODIES_IN_FLIGHT = 2;
+/** A body of more bytes has one large document. It goes alone: the engines admit a tenth of their heap at once. */
+const BYTES_IN_FLIGHT_MAX = 8 * 1024 * 1024;
 /** How many base documents to read at once: at first this number, then by their measured size. */
 const BASES_FIRST = 8;
 const BASES_MAX = 500;
@@ -41,6 +43,7 @@ export class RowsStep {
   readonly #targets: readonly SearchTable[];
   readonly #signal: AbortSignal;
   readonly #inFlight: Promise<void>[] = [];
+  #bytesInFlight = 0;
   readonly #incomplete = new Map<TableWrites, number[]>();
   readonly #poison: RefusedEntry[] = [];
   #body: BulkBody;
@@ -164,8 +167,12 @@ export class RowsStep {
     const body = this.#body;
     if (body.count === 0) return;
     this.#signal.throwIfAborted();
-    if (this.#inFlight.length >= BODIES_IN_FLIGHT) await this.#inFlight.shift();
-    const sent = this.#send(body);
+    const byteCount = body.out.length;
+    const isTooMuch = (): boolean => this.#bytesInFlight + byteCount > BYTES_IN_FLIGHT_MAX;
+    while (this.#inFlight.length > 0 && (this.#inFlight.length >= BODIES_IN_FLIGHT || isTooMuch()))
+      await this.#inFlight.shift();
+    this.#bytesInFlight += byteCount;
+    const sent = this.#send(body).finally(() => (this.#bytesInFlight -= byteCount));
     // Awaited later; until then the handler marks a failure as handled.
     sent.catch(() => {});
     this.#inFlight.push(sent);
