@@ -153,6 +153,7 @@ const ELSEWHERE = [
   "shares.moved",
   "postgres-sink.part-written",
   "postgres-sink.part-committed",
+  "postgres-sink.key-made",
   "sink.table-suspended",
   "duckdb.rows-copied",
   "duckdb.rewritten",

@@ -23,6 +23,8 @@ interface Scene extends AsyncDisposable {
   readonly expectEqual: () => Promise<void>;
   readonly completeTables: () => Promise<readonly string[]>;
   readonly countOf: (table: string) => Promise<number>;
+  /** The tables of the target that have their primary key. */
+  readonly keyed: () => Promise<readonly string[]>;
 }
 
 async function scene(
@@ -56,6 +58,12 @@ async function scene(
       const { rows } = await sinks.target!.query<{ n: number }>(`select count(*)::int as n from ${table}`);
       return rows[0]!.n;
     },
+    async keyed() {
+      const sql =
+        "select conrelid::regclass::text as name from pg_constraint where contype = 'p' and conrelid::regclass::text = any($1) order by 1";
+      const { rows } = await sinks.target!.query<{ name: string }>(sql, [NAMES]);
+      return rows.map(({ name }) => name);
+    },
     async [Symbol.asyncDispose]() {
       await installation[Symbol.asyncDispose]();
       await sinks[Symbol.asyncDispose]();
@@ -65,13 +73,14 @@ async function scene(
 }
 
 /** Runs the daemon to the end of all that it has to do. */
-async function goesOn({ installation, change, expectEqual }: Scene): Promise<void> {
+async function goesOn({ installation, change, expectEqual, keyed }: Scene): Promise<void> {
   const daemon = installation.run();
   await daemon.streaming();
   await change();
   expect(await installation.command("wait", "--timeout", "60s")).toMatchObject({ exitCode: 0 });
   await daemon.stop();
   await expectEqual();
+  expect(await keyed()).toEqual(NAMES);
 }
 
 async function killedAt(entry: string): Promise<void> {
@@ -87,9 +96,10 @@ async function killedAt(entry: string): Promise<void> {
   await goesOn(place);
 }
 
-test("killed when some parts are durable, it calls no part of a table the whole", async () => {
-  await killedAt("postgres-sink.part-committed=kill");
-});
+test.for(["postgres-sink.part-committed=kill", "postgres-sink.key-made=kill"])(
+  "killed at %s, when some parts are durable, it calls no part of a table the whole",
+  killedAt,
+);
 
 test.for(["postgres-sink.part-written=kill@2", "postgres-sink.part-committed=kill@3", "copy.table-complete=kill"])(
   "killed at %s, it goes on with what is complete, and reads the rest again",

@@ -190,6 +190,69 @@ test("several sessions write parts of one table, with rows of any size; each par
   await sink.verify(timeout());
 });
 
+/** The target's indexes and comment. */
+async function keyIn(database: FreshDatabase): Promise<{ readonly indexes: readonly string[]; readonly note: string }> {
+  const { rows } = await database.query<{ indexes: string[]; note: string }>(
+    `select array(select indexdef from pg_indexes where tablename = 'people' order by 1) as indexes,
+       obj_description('people'::regclass) as note`,
+  );
+  return rows[0]!;
+}
+
+async function writeAll(sink: PostgresSink, ids: readonly number[]): Promise<void> {
+  const writer = await sink.raw.writer(timeout());
+  await writer.write(workOf(ids), timeout());
+  await writer.commit(timeout());
+  writer.close();
+}
+
+test("a new table has no index while it is copied, and its primary key when it is finished", async () => {
+  await using database = await freshDatabase();
+  const sink = await opened(database.url);
+  const before = await keyIn(database);
+  expect(before.indexes).toEqual([expect.stringContaining("UNIQUE INDEX people_pkey")]);
+  await sink.raw.begin(people, timeout());
+  await writeAll(sink, [1, 2]);
+  expect(await keyIn(database)).toMatchObject({ indexes: [], note: expect.stringContaining('"keyless":true') });
+  await sink.raw.finish(people, timeout());
+  expect(await keyIn(database)).toEqual(before);
+  const { rows } = await database.query("select contype from pg_constraint where conname = 'people_pkey'");
+  expect(rows).toEqual([{ contype: "p" }]);
+  await sink.verify(timeout());
+});
+
+test("a copy that was not finished: whoever prepares the table next gives it its key", async () => {
+  await using database = await freshDatabase();
+  const sink = await opened(database.url);
+  const before = await keyIn(database);
+  await sink.raw.begin(people, timeout());
+  await writeAll(sink, [1, 2]);
+  await opened(database.url, 2);
+  expect(await keyIn(database)).toEqual(before);
+  expect(await idsIn(database)).toEqual([1, 2]);
+  // With the lease gone, this one can't finish.
+  await expect(sink.raw.finish(people, timeout())).rejects.toMatchObject({ code: "MR3109" });
+  expect(await keyIn(database)).toEqual(before);
+});
+
+test.for([
+  ["it was there before", "select 1", "reopened"],
+  ["it has rows", "insert into people values (9, 'x', 1)", "new"],
+  ["something depends on its key", "create table child (id int references people)", "new"],
+  ["a view does", "create view people_of as select id, email from people group by id", "new"],
+] as const)("a table keeps its key during a copy if %s", async ([, sql, which]) => {
+  await using database = await freshDatabase();
+  let sink = await opened(database.url);
+  if (which === "reopened") sink = await opened(database.url, 2);
+  const before = await keyIn(database);
+  await database.query(sql);
+  await sink.raw.begin(people, timeout());
+  expect(await keyIn(database)).toEqual(before);
+  await writeAll(sink, [1, 2]);
+  await sink.raw.finish(people, timeout());
+  expect(await keyIn(database)).toEqual(before);
+});
+
 test("a part with a row that exists fails, and leaves nothing", async () => {
   await using database = await freshDatabase();
   const sink = await opened(database.url);
@@ -219,7 +282,7 @@ test("after another process has taken over, no part is committed, and none stand
   await next.verify(timeout());
 });
 
-test("parts that a crash of the target takes back are missed, also by a session that is opened after it; settled parts stay", async () => {
+test("parts that a crash of the target takes back are missed, also by a session that is opened after it; those of a finished copy stay", async () => {
   // Commits that do not wait reach the disk with the next one that does.
   await using server = await ownPostgres({ settings: { wal_writer_delay: "10s", autovacuum: "off" } });
   await using database = await createFreshDatabase(server);
@@ -230,15 +293,13 @@ test("parts that a crash of the target takes back are missed, also by a session 
     await writer.commit(timeout());
     return writer;
   };
-  const first = await writePart(1);
-  await first.settle(timeout());
-  first.close();
+  (await writePart(1)).close();
+  await sink.raw.finish(people, timeout());
   (await writePart(2)).close();
   await server.kill();
   await server.start();
   expect(await idsIn(database)).toEqual([1]);
-  const late = await sink.raw.writer(timeout());
-  await expect(late.settle(timeout())).rejects.toMatchObject({ code: expect.stringMatching(/^MR31/) });
+  await expect(sink.raw.finish(people, timeout())).rejects.toMatchObject({ code: expect.stringMatching(/^MR31/) });
   await sink.open(1, timeout());
   (await writePart(3)).close();
   expect(await idsIn(database)).toEqual([1, 3]);

@@ -15,19 +15,17 @@ import type {
   TargetRows,
 } from "../../../src/core/contracts/sink.ts";
 import type { PostgresAddress } from "../client/url.ts";
-import { applyRows, prepareRows } from "./write/apply.ts";
+import { applyRows, applyWhole, prepareRows } from "./write/apply.ts";
 import { RenderedCopies } from "./write/copies.ts";
 import { sinkError, stopped, withoutRow } from "./errors.ts";
 import { DEFAULT_FORM, type TargetForm } from "./tables/form.ts";
 import { PostgresInspection } from "./inspect.ts";
 import {
-  advance as advanceStatement,
   advanceTo,
   CREATE_METADATA,
   endPredecessor,
   enterSession,
   FenceBroken,
-  behindFence,
   fenceError,
   LOCK_DDL,
   FIND_METADATA,
@@ -41,7 +39,7 @@ import {
   type StoredProgress,
   takeLease,
 } from "./progress.ts";
-import { RawTarget } from "./raw/raw-target.ts";
+import { type Fenced, RawTarget } from "./raw/raw-target.ts";
 import { Session } from "./session.ts";
 import { Presence } from "./tables/presence.ts";
 import type { TableStep } from "./write/small.ts";
@@ -124,7 +122,12 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
       steps: () => this.#steps,
       counted: () => void this.#steps++,
     };
-    this.raw = new RawTarget({ targets: this.#targets, fence, open: (signal) => this.#openBeside(signal) });
+    this.raw = new RawTarget({
+      targets: this.#targets,
+      fence,
+      open: (signal) => this.#openBeside(signal),
+      fenced: (...work) => this.#fenced(...work),
+    });
   }
 
   target(table: TableVersion): string {
@@ -183,16 +186,15 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
 
   async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     for (const table of tables) this.#targets.expectOwn(table);
-    const session = await this.#ready(signal);
     const doing = tables.length === 1 ? `preparing ${tables[0]!.id}` : `preparing ${tables.length} tables`;
-    await this.#guarded(doing, async () => {
-      await this.#fencedDdl(session, signal);
+    const prepare = async (session: Session): Promise<void> => {
       const made: TargetTable[] = [];
       for (const table of tables) made.push(await this.#targets.make(session, table, signal));
       await session.query("COMMIT", signal);
       for (const target of made) this.#targets.note(target);
       await this.#presence.add(session, made, signal);
-    });
+    };
+    await this.#fenced(doing, prepare, signal);
   }
 
   async carries(from: TableVersion, to: TableVersion, signal: AbortSignal): Promise<boolean> {
@@ -228,12 +230,11 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
   }
 
   async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
-    const session = await this.#ready(signal);
-    await this.#guarded("removing rows that Millrace did not write", async () => {
-      this.#compare(readProgress(await session.query(`BEGIN; ${lockLease(this.#options.progressName)}`, signal)));
+    const remove = async (session: Session): Promise<void> => {
       for (const table of tables) await expel(session, this.target(table), version, signal);
       await session.query("COMMIT", signal);
-    });
+    };
+    await this.#fenced("removing rows that Millrace did not write", remove, signal);
   }
 
   async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
@@ -274,43 +275,19 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
   }
 
   async #write(step: Step, call: StepCall): Promise<void> {
-    const { session, advance, signal } = call;
-    switch (step.kind) {
-      case "rows": {
-        const staged = this.#prefetched?.tables === step.tables ? this.#prefetched : null;
-        if (staged !== null) {
-          this.#prefetched = null;
-          [this.#copies, this.#copiesAhead] = [this.#copiesAhead, this.#copies];
-        }
-        const rows = { tables: this.#tableSteps(step.tables), copies: this.#copies, merge: staged?.merge ?? null };
-        return applyRows(rows, call);
-      }
-      case "truncate": {
-        const table = this.#targets.get(step.table);
-        const sql =
-          table.history?.truncate(step.version, step.record) ??
-          table.truncateTo(step.version, step.record?.commitTimeUs);
-        await behindFence(session.query(`${advanceStatement(advance)}; ${sql}`, signal));
-        return;
-      }
-      case "sweep": {
-        const sql = step.sweeps.map(({ table, below }) => {
-          const target = this.#targets.get(table);
-          return target.history?.sweep(below) ?? target.sweepBelow(below);
-        });
-        await behindFence(session.query([advanceStatement(advance), ...sql].join("; "), signal));
-        return;
-      }
-      case "progress":
-        await behindFence(session.query(advanceStatement(advance), signal));
-        return;
-      default:
-        step satisfies never;
+    if (step.kind !== "rows") return await applyWhole(step, this.#targets, call);
+    const staged = this.#prefetched?.tables === step.tables ? this.#prefetched : null;
+    if (staged !== null) {
+      this.#prefetched = null;
+      [this.#copies, this.#copiesAhead] = [this.#copiesAhead, this.#copies];
     }
+    const rows = { tables: this.#tableSteps(step.tables), copies: this.#copies, merge: staged?.merge ?? null };
+    return await applyRows(rows, call);
   }
 
   #tableSteps(tables: readonly TableWrites[]): readonly TableStep[] {
-    return tables.flatMap((writes) => (writes.count > 0 ? [{ table: this.#targets.get(writes.table), writes }] : []));
+    const filled = tables.filter(({ count }) => count > 0);
+    return filled.map((writes) => ({ table: this.#targets.get(writes.table), writes }));
   }
 
   async #connect(signal: AbortSignal): Promise<Session> {
@@ -355,6 +332,14 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
       this.#compare(found);
     });
     return session;
+  }
+
+  async #fenced(...[doing, work, signal]: Parameters<Fenced>): Promise<void> {
+    const session = await this.#ready(signal);
+    await this.#guarded(doing, async () => {
+      await this.#fencedDdl(session, signal);
+      await work(session);
+    });
   }
 
   /** Begins a transaction that changes tables, after the fence. */

@@ -15,6 +15,8 @@ export interface TargetNote {
   readonly columns: Readonly<Record<string, readonly [identity: number, type: string]>>;
   /** Who writes to it, `<daemon>/<sink>`. Absent: a version that did not note it. */
   readonly owner?: string | undefined;
+  /** The target has not got its key yet: it is made when the rows of a first copy are there. */
+  readonly keyless?: true | undefined;
 }
 
 /** A column as the target should have it. */

@@ -57,8 +57,13 @@ export async function copyRaw(
     const open = async (): Promise<Sessions> => await openBoth(target, rows, columns, until);
     const stamp = { table, version, commitTimeUs: BigInt(clock.now()) * 1000n };
     try {
-      const lanes = { clock, open, stamp, waiting, onPart, logger, left: rows.partCount };
+      const lanes = { clock, open, stamp, waiting, onPart, logger };
+      await target.begin(table, until);
       await allLanes(lanes, Math.min(sessionCountMax, rows.partCount), until);
+      const onRetry = (error: unknown): void => {
+        logger.warn({ table: table.id, error }, "the end of the copy failed and is retried");
+      };
+      await retryStep(clock, () => target.finish(table, until), onRetry, until);
       logger.info({ table: table.id, rows: rowCount, parts: rows.partCount }, "table copied undecoded");
       return "copied";
     } catch (error) {
@@ -107,8 +112,6 @@ interface Lanes {
   /** Parts that no lane has taken. */
   readonly waiting: number[];
   readonly onPart: (rowCount: number) => void;
-  /** Parts that are not committed. */
-  left: number;
   readonly logger: Logger;
 }
 
@@ -154,7 +157,6 @@ async function oneLane(lanes: Lanes, signal: AbortSignal): Promise<void> {
       };
       await retryStep(clock, write, onRetry, signal);
       await held.sessions?.writer.commit(signal);
-      if (--lanes.left === 0) await held.sessions?.writer.settle(signal);
       onPart(rowCount);
     }
   } finally {

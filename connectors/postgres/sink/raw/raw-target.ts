@@ -9,10 +9,11 @@ import { countStep, expectLease, markWriter } from "../progress.ts";
 import type { Session } from "../session.ts";
 import type { Targets } from "../tables/targets.ts";
 import { binaryStamp } from "../write/stamp.ts";
+import { makeKey, type OwedKey, takeKey } from "./late-key.ts";
 import { rawColumns } from "./raw-columns.ts";
 import { StampedRows } from "./stamped-rows.ts";
 
-/** A part's commit does not wait for the disk: while it did, its sessions did nothing. `settle` waits for all. */
+/** A part's commit does not wait for the disk: while it did, its sessions did nothing. `finish` waits for all. */
 const NOT_WAITING = "SET LOCAL synchronous_commit = off";
 
 /** The sink's fence: what the target holds if no other process has written. */
@@ -28,13 +29,18 @@ export interface RawTargetParts {
   readonly targets: Targets;
   readonly fence: Fence;
   open(signal: AbortSignal): Promise<Session>;
+  readonly fenced: Fenced;
 }
+
+/** Work of the sink's own session in a transaction that holds the fence. If it fails it is rolled back. */
+export type Fenced = (doing: string, work: (session: Session) => Promise<void>, signal: AbortSignal) => Promise<void>;
 
 export class RawTarget implements TargetRawRows {
   readonly form = RAW_FORM;
   readonly #parts: RawTargetParts;
   /** The fence counts one step after the other. */
   readonly #turn = new Turn();
+  readonly #owed = new WeakMap<TableVersion, OwedKey>();
 
   constructor(parts: RawTargetParts) {
     this.#parts = parts;
@@ -43,6 +49,30 @@ export class RawTarget implements TargetRawRows {
   columns(table: TableVersion): readonly RawColumn[] | null {
     const target = this.#parts.targets.get(table);
     return target.history === null ? rawColumns(table, target.forms) : null;
+  }
+
+  async begin(table: TableVersion, signal: AbortSignal): Promise<void> {
+    const { targets, fenced } = this.#parts;
+    const take = async (session: Session): Promise<void> => {
+      const owed = await takeKey(session, targets.get(table), signal);
+      await session.query("COMMIT", signal);
+      if (owed !== null) this.#owed.set(table, owed);
+    };
+    await fenced(`beginning the copy of ${table.id}`, take, signal);
+  }
+
+  /** The target's log has one order: what was committed before is durable with it. If that is lost, the count is another. */
+  async finish(table: TableVersion, signal: AbortSignal): Promise<void> {
+    const { targets, fence, fenced } = this.#parts;
+    const owed = this.#owed.get(table);
+    const end = async (session: Session): Promise<void> => {
+      if (owed !== undefined) await session.query(makeKey(targets.get(table), owed), signal);
+      failpoint("postgres-sink.key-made");
+      await session.query(`${countStep(fence.name, fence.lease(), fence.steps())}; COMMIT`, signal);
+      fence.counted();
+    };
+    await fenced(`ending the copy of ${table.id}`, end, signal);
+    this.#owed.delete(table);
   }
 
   async writer(signal: AbortSignal): Promise<RawWriter> {
@@ -94,31 +124,22 @@ class PostgresRawWriter implements RawWriter {
     }
   }
 
-  /** The target's log has one order: what was committed before is durable with it. If that is lost, the count is another. */
-  async settle(signal: AbortSignal): Promise<void> {
-    await this.#count("BEGIN; ", signal);
-  }
-
   /** Invariant 6: the part becomes visible only if this process still is the one writer. */
   async commit(signal: AbortSignal): Promise<void> {
-    await this.#count("", signal);
-    failpoint("postgres-sink.part-committed");
-  }
-
-  close(): void {
-    this.#session.close();
-  }
-
-  async #count(begin: "BEGIN; " | "", signal: AbortSignal): Promise<void> {
     const { fence } = this.#parts;
     using _ = await this.#turn.take(signal);
     try {
       const count = countStep(fence.name, fence.lease(), fence.steps());
-      await this.#session.query(`${begin}${count}; COMMIT`, signal);
+      await this.#session.query(`${count}; COMMIT`, signal);
       fence.counted();
     } catch (error) {
       this.close();
       throw withoutRow(sinkError(error, "committing a part of a copy"));
     }
+    failpoint("postgres-sink.part-committed");
+  }
+
+  close(): void {
+    this.#session.close();
   }
 }

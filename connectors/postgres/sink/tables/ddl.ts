@@ -45,7 +45,8 @@ export async function prepareTable(
   const note = encodeNote(noteOf(version, wanted, target.owner));
   if (found?.note == null || encodeNote(found.note) !== note) await noteShape(session, name, note, signal);
   failpoint("postgres-sink.table-made", version);
-  return new TargetTable({ version, name, ordinal, types, forms: cellForms(version, catalog), retired, form });
+  const forms = cellForms(version, catalog);
+  return new TargetTable({ version, name, ordinal, types, forms, retired, form, isNew: found === null });
 }
 
 /** See `Sink.carries`. */

@@ -128,7 +128,7 @@ export async function dropColumn(
 
 interface KeyChange {
   readonly columns: readonly string[];
-  /** The table has another key than when the target was created. */
+  /** The table has another key than when the target was created, or the target has not got its key yet. */
   readonly isNew: boolean;
   /** The target no longer has the key with which it was created. */
   readonly isLost: boolean;
@@ -148,7 +148,7 @@ function keyChange({ version, wanted, found, form }: FollowParts, { from }: Foll
     const own = columns.filter((column) => column.startsWith(OWN));
     return sameNames(own, change) && isKey(columns.filter((column) => !column.startsWith(OWN)));
   });
-  const isNew = !isThere && found.note !== null && !isKey(found.note.key);
+  const isNew = !isThere && found.note !== null && (found.note.keyless === true || !isKey(found.note.key));
   return { columns, isNew, isLost: !isThere && !isNew };
 }
 

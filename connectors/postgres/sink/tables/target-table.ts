@@ -26,12 +26,15 @@ export interface TargetTableParts {
   /** Columns of the target that the table no longer has. */
   readonly retired: readonly string[];
   readonly form: TargetForm;
+  /** It was not there before. */
+  readonly isNew: boolean;
 }
 
 export class TargetTable {
   readonly version: TableVersion;
   readonly name: TargetName;
   readonly quoted: string;
+  readonly isNew: boolean;
   /** Distinguishes this version's statements and staging table from others in this process. */
   readonly ordinal: number;
   readonly columnCount: number;
@@ -57,11 +60,12 @@ export class TargetTable {
   /** Whether deleted rows are marked instead of removed. */
   readonly #soft: boolean;
 
-  constructor({ version, name, ordinal, types, forms, retired, form }: TargetTableParts) {
+  constructor({ version, name, ordinal, types, forms, retired, form, isNew }: TargetTableParts) {
     this.#soft = form.deletes === "soft";
     this.version = version;
     this.name = name;
     this.quoted = quoteTable(name.schema, name.table);
+    this.isNew = isNew;
     this.ordinal = ordinal;
     this.columnCount = version.columns.length;
     this.columnTypes = version.columns.map((column) => column.type);

@@ -1,10 +1,12 @@
 /** Chooses how to write a step of rows, and what to try when the target refuses it. */
+import type { Step } from "../../../../src/core/model/batch.ts";
 import { applyCarefully } from "./careful.ts";
 import { isRefused, stateOf } from "../errors.ts";
 import { applyAppended } from "./history.ts";
 import type { RenderedCopies } from "./copies.ts";
 import { type Approach, applyMerged, type Merge, prepareMerge, type RowsStep, type StepCall } from "./merge.ts";
-import { FenceBroken } from "../progress.ts";
+import { advance as advanceStatement, behindFence, FenceBroken } from "../progress.ts";
+import type { Targets } from "../tables/targets.ts";
 import { applySmall, isSmall, NO_BASE, type TableStep } from "./small.ts";
 
 const UNIQUE_VIOLATION = "23505";
@@ -56,4 +58,35 @@ function nextApproach(state: string, approach: Approach, small: boolean): Approa
   // COPY met an existing key; otherwise a second unique index refused a row.
   if (approach.direct && !small) return { ...approach, direct: false };
   return approach.displace ? null : { direct: false, distinct: approach.distinct, displace: true };
+}
+
+/** A step without rows: it changes whole tables, or the checkpoint alone. */
+export async function applyWhole(
+  step: Exclude<Step, { readonly kind: "rows" }>,
+  targets: Pick<Targets, "get">,
+  { session, advance, signal }: StepCall,
+): Promise<void> {
+  await behindFence(session.query([advanceStatement(advance), ...wholeStatements(step, targets)].join("; "), signal));
+}
+
+function wholeStatements(
+  step: Exclude<Step, { readonly kind: "rows" }>,
+  targets: Pick<Targets, "get">,
+): readonly string[] {
+  switch (step.kind) {
+    case "truncate": {
+      const { version, record } = step;
+      const table = targets.get(step.table);
+      return [table.history?.truncate(version, record) ?? table.truncateTo(version, record?.commitTimeUs)];
+    }
+    case "sweep":
+      return step.sweeps.map(({ table, below }) => {
+        const target = targets.get(table);
+        return target.history?.sweep(below) ?? target.sweepBelow(below);
+      });
+    case "progress":
+      return [];
+    default:
+      return step satisfies never;
+  }
 }

@@ -47,23 +47,28 @@ export interface TargetRawRows {
   readonly form: string;
   /** How each column must come; null: the rows must be decoded. After `prepare`. */
   columns(table: TableVersion): readonly RawColumn[] | null;
+  /** Makes the target ready for the first part. */
+  begin(table: TableVersion, signal: AbortSignal): Promise<void>;
   /** A session beside the others. Several may write at once, also into one table. */
   writer(signal: AbortSignal): Promise<RawWriter>;
+  /**
+   * After the last part: when it resolves, all parts that were committed, by any writer of the sink, are durable, and the
+   * target is as `prepare` made it. Fails if one of them is lost.
+   */
+  finish(table: TableVersion, signal: AbortSignal): Promise<void>;
 }
 
 export interface RawWriter {
   /**
-   * Writes the rows of one part, which are not durable yet, and returns how many there are. Fails if the target has a
-   * row with one of their keys. After a failure nothing of the part is left, and only `close` may be called.
+   * Writes the rows of one part, which are not durable yet, and returns how many there are. It, or `finish`, fails if the
+   * target has a row with one of their keys. After a failure nothing of the part is left, and only `close` may be called.
    */
   write(work: RawWork, signal: AbortSignal): Promise<number>;
   /**
-   * Commits the written part, behind the sink's fence; `settle` makes it durable. After a failure it is unknown whether the part
+   * Commits the written part, behind the sink's fence; `finish` makes it durable. After a failure it is unknown whether the part
    * is there.
    */
   commit(signal: AbortSignal): Promise<void>;
-  /** All parts that were committed, by any writer of the sink, are durable when it resolves. Fails if one of them is lost. */
-  settle(signal: AbortSignal): Promise<void>;
   /** Abandons what is not durable. */
   close(): void;
 }
