@@ -8,6 +8,10 @@ export const PASS_BY =
 const UPDATE =
   "Look whether a newer Millrace reads it; its CHANGELOG names the server versions that it was tested with.";
 
+/** The way out if only rows of one table can't be read. */
+const READ_AGAIN = "`millrace snapshot start --tables TABLE` reads the table again, and it flows.";
+const SUSPENDED = "Millrace suspends the table in all sinks; the others go on.";
+
 export const area: ErrorArea = { from: 2100, title: "MySQL and MariaDB as sources" };
 
 /** What docs/errors.md says of the codes of MySQL and MariaDB as sources. */
@@ -30,22 +34,22 @@ export const pages: ErrorPages = {
     title: "Log names no columns",
     cause:
       "A table's rows were written while `binlog_row_metadata` was not FULL, so that the log does not tell what its " +
-      "columns are called.",
+      `columns are called. ${SUSPENDED}`,
     remedy:
       "SET PERSIST binlog_row_metadata = FULL (MariaDB: SET GLOBAL, and the configuration file), and end sessions that were open before. Then " +
-      PASS_BY,
+      READ_AGAIN,
   },
   MR2104: {
     title: "Row images lack columns",
     cause:
       "A session wrote rows with `binlog_row_image` other than FULL, so that values are missing in the log which nothing " +
-      "can bring back.",
-    remedy: "Find the program that sets `binlog_row_image` in its session, and correct it. Then " + PASS_BY,
+      `can bring back. ${SUSPENDED}`,
+    remedy: "Find the program that sets `binlog_row_image` in its session, and correct it. Then " + READ_AGAIN,
   },
   MR2105: {
     title: "Column type is unknown",
-    cause: "A captured table has a column of a type that this version can't read from the log.",
-    remedy: `Leave the table out by \`tables\`, or change the column's type. ${UPDATE}`,
+    cause: `A captured table has a column of a type that this version can't read from the log. ${SUSPENDED}`,
+    remedy: `Leave the table out by \`tables\`, or change the column's type; then ${READ_AGAIN} ${UPDATE}`,
   },
   MR2106: {
     title: "Collation is unknown",

@@ -3,6 +3,7 @@ import { completeFor } from "../core/checkpoint/completeness.ts";
 import type { FirstCopy } from "../core/contracts/log-admin.ts";
 import type { Source } from "../core/contracts/source.ts";
 import type { Refill, StateStore, SuspendedTable } from "../core/contracts/state-store.ts";
+import type { MillraceError } from "../core/errors.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import type { Position } from "../core/model/position.ts";
 import type { TableVersion } from "../core/model/schema.ts";
@@ -69,6 +70,7 @@ export interface StreamingParts {
 
 interface SchemaCalls extends Pick<CatchUpParts, "resolve" | "isKnown"> {
   readonly onUnloggedRows: (tableId: string, sink?: string) => Promise<void>;
+  readonly onUnreadableRows: (tableId: string, error: MillraceError, sink?: string) => Promise<void>;
 }
 
 /** A source that is being followed, from the first block to the last acknowledgement. All of its parts exist and run. */
@@ -141,6 +143,7 @@ export class Streaming {
       resolve: gate.resolve,
       isKnown: (id) => gate.newest(id) !== undefined,
       onUnloggedRows: (id: string, sink?: string) => this.#readUnlogged(id, sink ?? null),
+      onUnreadableRows: (id: string, error: MillraceError, sink?: string) => this.#passBy(id, error, sink ?? null),
     };
   }
 
@@ -327,6 +330,18 @@ export class Streaming {
     const sinks = only === null ? takers : takers.filter((name) => name === only);
     const request = { tableIds: [tableId], scope: { kind: "table" }, reason: UNLOGGED, needed: true } as const;
     await Promise.all(sinks.map((sink) => this.refiller.again({ ...request, sink })));
+  }
+
+  /**
+   * Suspends the table in all sinks. Invariant: a sink forgets that it holds the table before it passes a change that it does
+   * not get. One that is behind meets again what was passed by, and then reads the table.
+   */
+  async #passBy(tableId: string, error: MillraceError, only: string | null): Promise<void> {
+    const { gate, runners } = this.#parts;
+    const behind = only === null ? undefined : runnerOf(runners, only)?.worker;
+    if (only === null) this.lane.lose(tableId, true);
+    else behind?.queue.push(lossOf(tableId));
+    if (only === null && !gate.suspended.has(tableId)) await gate.suspend(tableId, error);
   }
 
   /** Tells it the sinks that get the log itself, in the stream that shows it. */

@@ -69,6 +69,7 @@ export function decodeLog(events: readonly Buffer[], options: DecodeOptions): De
     }
     if (took !== TOOK_TABLE_NEEDED) return true;
     const map = decoder.needed!;
+    if (map.fault !== undefined) throw map.fault;
     map.version = map.schema === options.schema ? versionOf(map, zeroDates) : null;
     if (map.version !== null) maps.push(map);
     return false;

@@ -89,6 +89,7 @@ async function stage(parts: Partial<WorkerParts> = {}, onLost: OnLost = "fail") 
     resolve: () => Promise.reject(new Error("no shapes here")),
     isKnown: () => false,
     onUnloggedRows: async () => undefined,
+    onUnreadableRows: async () => undefined,
     byteCountMax: 1 << 20,
   };
   const stopping = new AbortController();

@@ -38,6 +38,11 @@ export interface StreamOptions {
   readonly isKnown?: (tableId: string) => boolean;
   /** Called, and awaited, when the log shows that rows of a table changed whose changes are not in the log. */
   readonly onUnloggedRows?: (tableId: string) => Promise<void>;
+  /**
+   * Called, and awaited, when the log has rows of a table in a form that can't be read. The stream then passes them by. If this
+   * function is missing, the stream fails.
+   */
+  readonly onUnreadableRows?: (tableId: string, error: MillraceError) => Promise<void>;
 }
 
 /**

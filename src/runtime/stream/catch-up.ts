@@ -1,5 +1,5 @@
 import type { Clock } from "../../core/clock.ts";
-import { findMillraceError } from "../../core/errors.ts";
+import { findMillraceError, type MillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import { invariant } from "../../core/invariant.ts";
 import { comparePositions } from "../../core/model/position.ts";
@@ -28,6 +28,8 @@ export interface CatchUpParts {
   readonly isKnown: (tableId: string) => boolean;
   /** `StreamOptions.onUnloggedRows`, of the stream of one sink. */
   readonly onUnloggedRows: (tableId: string, sink: string) => Promise<void>;
+  /** `StreamOptions.onUnreadableRows`, likewise. */
+  readonly onUnreadableRows: (tableId: string, error: MillraceError, sink: string) => Promise<void>;
   readonly secondStreamTriesMax: number;
   /** Bytes that this stream may hold, besides those of the main one. */
   readonly byteCountMax: number;
@@ -72,7 +74,9 @@ async function catchUp(worker: SinkWorker, parts: CatchUpParts, signal: AbortSig
   const onUnloggedRows = (tableId: string) => parts.onUnloggedRows(tableId, worker.name);
   const from = worker.covered;
   invariant(from !== null, "a sink catches up from a known position");
-  const options = { temporary: true, resolve, isKnown, onUnloggedRows, byteCountMax };
+  const onUnreadableRows = (tableId: string, error: MillraceError) =>
+    parts.onUnreadableRows(tableId, error, worker.name);
+  const options = { temporary: true, resolve, isKnown, onUnloggedRows, onUnreadableRows, byteCountMax };
   await using stream = await source.log.stream(from, options, signal);
   failpoint("catch-up.opened");
   const own = new Lane(from, source.watermarks.markPrefix);

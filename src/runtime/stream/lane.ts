@@ -139,9 +139,12 @@ export class Lane {
     return [...this.#sinks].flatMap(([{ sink }, queue]) => (sink.form === "log" ? [queue] : []));
   }
 
-  /** Rows of the table changed whose changes are not in the log. Pushed before the position at which it shows. */
-  lose(tableId: string): void {
-    for (const queue of this.#logs) queue.push(lossOf(tableId));
+  /**
+   * Rows of the table changed whose changes are not in the log, or can't be read. Pushed before the position at which it
+   * shows; `isPassedBy`: into all queues, so that the sinks forget that they hold the table.
+   */
+  lose(tableId: string, isPassedBy = false): void {
+    for (const queue of isPassedBy ? this.#sinks.values() : this.#logs) queue.push(lossOf(tableId));
   }
 
   get #expected(): readonly Expected[] {

@@ -1,5 +1,5 @@
 import { type Clock, scopeOf, timestamp } from "../../core/clock.ts";
-import { findMillraceError, isAborted, reasonOf } from "../../core/errors.ts";
+import { findMillraceError, isAborted, type MillraceError, reasonOf } from "../../core/errors.ts";
 import { invariant } from "../../core/invariant.ts";
 import { comparePositions } from "../../core/model/position.ts";
 import type { ChangeStream, SchemaResolver } from "../../core/contracts/change-log.ts";
@@ -23,6 +23,8 @@ export interface SourceFeedParts {
   readonly isKnown: (tableId: string) => boolean;
   /** `StreamOptions.onUnloggedRows` */
   readonly onUnloggedRows: (tableId: string) => Promise<void>;
+  /** `StreamOptions.onUnreadableRows` */
+  readonly onUnreadableRows: (tableId: string, error: MillraceError) => Promise<void>;
   /** The sinks' positions; the lane is at the lowest. */
   readonly held: () => HeldPositions;
   /** How long it may be reopened without success before an operator has to act. */
@@ -103,11 +105,12 @@ export class SourceFeed implements AsyncDisposable {
   }
 
   async #open(signal: AbortSignal): Promise<ChangeStream> {
-    const { source, state, lane, resolve, isKnown, held, onUnloggedRows } = this.#parts;
+    const { source, state, lane, resolve, isKnown, held, onUnloggedRows, onUnreadableRows } = this.#parts;
     const identity = (await state.source.get())?.identity;
     invariant(identity != null, "a running source has an identity");
     await state.source.identify(await source.admin.resume(identity, held(), signal));
-    return await source.log.stream(lane.position, { temporary: false, resolve, isKnown, onUnloggedRows }, signal);
+    const options = { temporary: false, resolve, isKnown, onUnloggedRows, onUnreadableRows };
+    return await source.log.stream(lane.position, options, signal);
   }
 
   async #close(): Promise<void> {

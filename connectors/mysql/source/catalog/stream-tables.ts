@@ -1,9 +1,9 @@
 /** Looks up, for a stream, the versions of tables that the log names. */
 import type { TableShape } from "../../../../src/core/contracts/catalog.ts";
 import type { StreamOptions } from "../../../../src/core/contracts/change-log.ts";
-import { findMillraceError } from "../../../../src/core/errors.ts";
+import { type ErrorCode, findMillraceError, type MillraceError } from "../../../../src/core/errors.ts";
 import type { Position } from "../../../../src/core/model/position.ts";
-import type { TableVersion } from "../../../../src/core/model/schema.ts";
+import { tableId, type TableVersion } from "../../../../src/core/model/schema.ts";
 import type { SourceContext } from "../context.ts";
 import type { TableMap } from "../rows/table-map.ts";
 import type { StatementTarget } from "../statements/statements.ts";
@@ -11,7 +11,10 @@ import { readCatalog } from "./catalog.ts";
 import { isLeftOut } from "./selection.ts";
 import { followedShape, mappedShape } from "./shapes.ts";
 
-/** The version of a table whose rows follow; null: not captured. */
+/** Failures that come from the rows of one table, and not from the log. */
+const OF_ONE_TABLE: ReadonlySet<ErrorCode> = new Set(["MR2103", "MR2104", "MR2105", "MR2106"]);
+
+/** The version of a table whose rows follow; null: not captured, or to be passed by because they can't be read. */
 export async function lookUp(
   context: SourceContext,
   map: TableMap,
@@ -20,6 +23,26 @@ export async function lookUp(
 ): Promise<TableVersion | null> {
   const { schema, table } = map;
   if (!context.captures(schema, table)) return null;
+  try {
+    if (map.fault !== undefined) throw map.fault;
+    return await versionOf(context, map, options, position);
+  } catch (error) {
+    const known: MillraceError | undefined = findMillraceError(error);
+    if (known === undefined || !OF_ONE_TABLE.has(known.code) || options.onUnreadableRows === undefined) throw error;
+    await options.onUnreadableRows(tableId(schema, table), known);
+    // Later rows under the same map are rows that the sinks lack, too.
+    map.fault = known;
+    return null;
+  }
+}
+
+async function versionOf(
+  context: SourceContext,
+  map: TableMap,
+  options: StreamOptions,
+  position: Position,
+): Promise<TableVersion | null> {
+  const { schema, table } = map;
   // The connection's own time limits end it.
   const { signal } = new AbortController();
   const [live] = await readCatalog(context, { schema, table }, signal);

@@ -19,7 +19,7 @@ import * as code from "../log/events.ts";
 import { type LogFormat, readFormat } from "../log/format.ts";
 import { readUint32, readUint48 } from "../log/little-endian.ts";
 import { type Payload, readPayload, readSpooledPayload, unpack, unpackInParts } from "../log/payload.ts";
-import { type RowOptions, Rows, RowTarget } from "./rows.ts";
+import { PartialImages, type RowOptions, Rows, RowTarget } from "./rows.ts";
 import type { SpooledEvent } from "../log/spool.ts";
 import { type TableMap, TableMaps } from "./table-map.ts";
 
@@ -173,12 +173,27 @@ export class Decoder {
     }
     const map = this.maps.find(tableId);
     if (map === undefined) throw damaged("rows of a table that the statement did not name");
-    if (map.version === undefined) {
-      this.needed = map;
-      return TOOK_TABLE_NEEDED;
+    if (map.version === undefined) return this.#need(map);
+    try {
+      if (this.#rows.append(this.header.type, bytes, start, end, map)) this.maps.endStatement();
+    } catch (error) {
+      // Found before the first row was appended.
+      if (!(error instanceof PartialImages)) throw error;
+      map.fault = error.known;
+      return this.#need(map);
     }
-    if (this.#rows.append(this.header.type, bytes, start, end, map)) this.maps.endStatement();
+    if (map.fault !== undefined) {
+      // Only these rows were passed by.
+      map.fault = undefined;
+      map.version = undefined;
+    }
     return TOOK_NOTHING;
+  }
+
+  #need(map: TableMap): number {
+    map.version = undefined;
+    this.needed = map;
+    return TOOK_TABLE_NEEDED;
   }
 
   /** Verifies the checksum if the file has them, and returns where the event ends without it. */

@@ -11,6 +11,7 @@ import {
   OP_DELETE,
   OP_UPDATE,
 } from "../../../../src/core/model/block.ts";
+import type { MillraceError } from "../../../../src/core/errors.ts";
 import type { ByteWriter } from "../../../../src/core/bytes.ts";
 import { invariant } from "../../../../src/core/invariant.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
@@ -77,6 +78,16 @@ export class RowTarget {
     this.block.tables.push(table);
     this.#ordinals.set(table, ordinal);
     return ordinal;
+  }
+}
+
+/** None of the event's rows was appended. */
+export class PartialImages extends Error {
+  readonly known: MillraceError;
+
+  constructor(known: MillraceError) {
+    super(known.message, { cause: known });
+    this.known = known;
   }
 }
 
@@ -196,11 +207,8 @@ export class Rows {
   #refusePartial(map: TableMap, kind: number, present: ImageColumns): void {
     if (present.isWhole) return;
     const what = kind === OP_CREATE ? "a new row" : kind === OP_DELETE ? "a deleted row" : "the old row of an update";
-    throw fatal(
-      "MR2104",
-      `${what} of ${map.schema}.${map.table} has ${present.count} of its ${map.types.length} columns in the log`,
-      pages.MR2104?.remedy ?? "",
-    );
+    const found = `${what} of ${map.schema}.${map.table} has ${present.count} of its ${map.types.length} columns`;
+    throw new PartialImages(fatal("MR2104", `${found} in the log`, pages.MR2104?.remedy ?? ""));
   }
 }
 

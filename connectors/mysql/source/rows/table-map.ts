@@ -2,6 +2,7 @@
  * TABLE_MAP events: the table of the following rows, and its columns. One comes before the rows of every statement; equal
  * ones share one object.
  */
+import type { MillraceError } from "../../../../src/core/errors.ts";
 import type { Charset } from "../values/charsets.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { damaged } from "../../errors.ts";
@@ -50,6 +51,8 @@ export interface TableMap {
   version: TableVersion | null | undefined;
   /** How its rows become tuples; made for the first row. */
   plan: RowPlan | undefined;
+  /** Why its next rows can't be read; their version is null. */
+  fault: MillraceError | undefined;
 }
 
 interface Kept {
@@ -137,6 +140,7 @@ function readTableMap(cursor: Cursor, flavour: Flavour): TableMap {
     metadata,
     version: undefined,
     plan: undefined,
+    fault: undefined,
   };
 }
 
