@@ -65,7 +65,7 @@ async function laneWith(count: number) {
 function drained(queue: SinkQueue): string[] {
   const seen: string[] = [];
   while (queue.length > 0) {
-    const taken = queue.take({ rowCountMax: 0, byteCountMax: 0 });
+    const taken = queue.take({ rowCountMax: 2, byteCountMax: 1 << 20 });
     if (taken.kind !== "rows") seen.push(taken.kind);
     else for (const { from, to } of taken.works) seen.push(`${from}-${to}`);
     queue.done(taken, "durable");

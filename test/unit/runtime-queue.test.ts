@@ -107,6 +107,38 @@ describe("queue", () => {
     expect(queue.length).toBe(0);
   });
 
+  test.each([
+    ["rows", { ...LIMITS, rowCountMax: 3 }],
+    ["bytes", { ...LIMITS, byteCountMax: 700 }],
+  ])("a block with more %s than a batch may have is divided; it is durable when all of it is", (_, limits) => {
+    const counted = new Counted();
+    const queue = new SinkQueue();
+    const changes = Array.from({ length: 10 }, (__, i) => row(first, i));
+    queue.push(counted.rows(changes, true));
+    const rows: number[] = [];
+    while (queue.length > 0) {
+      const taken = queue.take(limits);
+      if (taken.kind !== "rows") throw new Error("rows were pushed");
+      for (const { from, to } of taken.works) {
+        expect(to - from).toBeLessThanOrEqual(3);
+        for (let at = from; at < to; at++) rows.push(at);
+      }
+      expect([counted.receipts, counted.released]).toEqual([[], 0]);
+      queue.done(taken, "durable");
+    }
+    expect(rows).toEqual(changes.map((__, i) => i));
+    expect([counted.receipts, counted.released, queue.heldBytes]).toEqual([["durable"], 1, 0]);
+  });
+
+  test("a divided block of which a part is dropped is dropped", () => {
+    const counted = new Counted();
+    const queue = new SinkQueue();
+    queue.push(counted.rows([row(first, 1), row(first, 2)], true));
+    queue.done(queue.take({ ...LIMITS, rowCountMax: 1 }), "durable");
+    queue.clear();
+    expect([counted.receipts, counted.released, queue.heldBytes]).toEqual([["dropped"], 1, 0]);
+  });
+
   test("a batch never shows a table under two versions", () => {
     const counted = new Counted();
     const queue = new SinkQueue();
@@ -137,7 +169,17 @@ describe("queue", () => {
   });
 
   test("whatever happens to works, bytes come back to zero, blocks are let go once and receipts are given once", () => {
-    const action = fc.constantFrom("rows", "copied", "chunk", "take", "durable", "dropped", "clear", "append");
+    const action = fc.constantFrom(
+      "rows",
+      "copied",
+      "chunk",
+      "take",
+      "divide",
+      "durable",
+      "dropped",
+      "clear",
+      "append",
+    );
     fc.assert(
       fc.property(fc.array(action, { maxLength: 60, size: "max" }), (actions) => {
         const counted = new Counted();
@@ -151,9 +193,11 @@ describe("queue", () => {
         };
         for (const what of actions) {
           if (what === "rows") queue.push(counted.rows([row(first, 1), row(first, 2)]));
-          else if (what === "copied") aside.push(counted.rows([row(first, 1)], true));
+          else if (what === "copied") aside.push(counted.rows([row(first, 1), row(first, 2), row(first, 3)], true));
           else if (what === "chunk") queue.push(counted.chunk());
           else if (what === "take" && taken === null && queue.length > 0) taken = queue.take(LIMITS);
+          else if (what === "divide" && taken === null && queue.length > 0)
+            taken = queue.take({ ...LIMITS, rowCountMax: 1 });
           else if (what === "durable" || what === "dropped") end(what);
           else if (what === "clear") queue.clear();
           else if (what === "append") queue.append(aside);

@@ -6,6 +6,7 @@ import { comparePositions } from "../../core/model/position.ts";
 import {
   type ChunkWork,
   type CompleteWork,
+  dividedReceipt,
   heldBytes,
   letGo,
   type RowsWork,
@@ -110,7 +111,7 @@ export class SinkQueue {
    */
   take(limits: BatchLimits): Taken {
     const first = this.#works[this.#head]!;
-    if (first.kind === "rows") return this.#takeBatch(first, limits);
+    if (first.kind === "rows") return this.#takeBatch(this.#divided(first, limits), limits);
     if (first.kind === "chunk") return { kind: "chunks", works: this.#takeChunks(first, limits) };
     if (first.kind === "sweep" || first.kind === "complete") return { kind: "ends", works: this.#takeEnds() };
     this.#next();
@@ -125,7 +126,21 @@ export class SinkQueue {
   /** The same if the next work has rows; otherwise null, and nothing is taken. */
   takeRows(limits: BatchLimits): TakenRows | null {
     const first = this.#works[this.#head];
-    return first?.kind === "rows" ? this.#takeBatch(first, limits) : null;
+    return first?.kind === "rows" ? this.#takeBatch(this.#divided(first, limits), limits) : null;
+  }
+
+  /** The next work, or the first of those in its place, if it has more than a batch may have: a block knows no limits. */
+  #divided(work: RowsWork, { rowCountMax, byteCountMax }: BatchLimits): RowsWork {
+    const rowCount = work.to - work.from;
+    const count = Math.min(rowCount, Math.ceil(Math.max(rowCount / rowCountMax, heldBytes(work) / byteCountMax)));
+    if (count <= 1) return work;
+    const pieces = inPieces(work, Math.ceil(rowCount / count));
+    let byteCount = -heldBytes(work);
+    for (const piece of pieces) byteCount += heldBytes(piece);
+    this.#heldBytes += byteCount;
+    this.#waitingBytes += byteCount;
+    this.#works.splice(this.#head, 1, ...pieces);
+    return pieces[0]!;
   }
 
   #takeBatch(first: RowsWork, limits: BatchLimits): TakenRows {
@@ -234,6 +249,17 @@ export class SinkQueue {
 function worksOf(taken: Taken): readonly Work[] {
   if (taken.kind === "rows") return taken.complete.length === 0 ? taken.works : [...taken.works, ...taken.complete];
   return taken.kind === "chunks" || taken.kind === "ends" ? taken.works : [taken];
+}
+
+function inPieces(work: RowsWork, rowCount: number): RowsWork[] {
+  const { block, from, to, receipt } = work;
+  const count = Math.ceil((to - from) / rowCount);
+  const own = receipt === undefined ? {} : { receipt: dividedReceipt(receipt, count) };
+  return Array.from({ length: count }, (_, i) => {
+    const start = from + i * rowCount;
+    if (i > 0) block.retain();
+    return { kind: "rows", block, from: start, to: Math.min(to, start + rowCount), ...own };
+  });
 }
 
 function rowsOf(work: Work): number {

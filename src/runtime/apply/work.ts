@@ -154,6 +154,17 @@ export function letGo(work: Work): void {
   if (work.kind === "rows" || work.kind === "chunk" || work.kind === "compare") work.block.release();
 }
 
+/** One receipt for `count` works in the place of one: they are durable if each of them is. */
+export function dividedReceipt(receipt: Receipt, count: number): Receipt {
+  let open = count;
+  let areDurable = true;
+  const end = (isDurable: boolean): void => {
+    areDurable &&= isDurable;
+    if (--open === 0) receipt[areDurable ? "durable" : "dropped"]();
+  };
+  return { durable: () => end(true), dropped: () => end(false) };
+}
+
 /** Resolves when all expected works have ended: true if all are durable, false if one was dropped. */
 export class Receipts {
   #open = 0;
