@@ -4,7 +4,7 @@ import { Database } from "../../connectors/postgres/source/database.ts";
 import { readPublication } from "../../connectors/postgres/source/log/publication.ts";
 import { parsePostgresUrl } from "../../connectors/postgres/client/url.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
-import { freshDatabase, postgresMajor } from "../support/services.ts";
+import { freshDatabase, needsPostgres, postgresMajor } from "../support/services.ts";
 import { eventually } from "../support/waiting.ts";
 
 const TABLES = `
@@ -99,4 +99,32 @@ test("a table that somebody has locked for long keeps nobody from starting, nor 
   });
   await migration.query("commit");
   await pipeline.expectEqual(["locked", "open"]);
+});
+
+test("columns that a column list leaves out are named, and the named statement brings them back", async (context) => {
+  needsPostgres(15, context);
+  await using pipeline = await RunningPipeline.start(
+    `create table t (id int primary key, a int, b text); insert into t values (1, 1, 'one'), (2, 2, 'two');
+     create table listed (id int primary key, c int, "d d" int)`,
+    { kinds: ["postgres"] },
+  );
+  const { source, installation } = pipeline;
+  await pipeline.expectEqual(["t", "listed"]);
+  const name = `millrace_${source.name}`;
+  await source.query(`alter publication ${name} set table only t (id, a), only listed (id, "d d")`);
+  await source.query("update t set a = 3, b = 'three' where id = 1");
+  const named = `the column lists of the publication ${name} leave out columns, which no sink gets: public.listed (c), public.t (b)`;
+  await eventually(async () => {
+    const { concerns = [] } = await installation.status();
+    expect(concerns).toMatchObject([{ kind: "source.hint", what: expect.stringContaining(named) }]);
+  });
+  const { stdout } = await installation.command("check", "--json");
+  const [found] = JSON.parse(stdout).findings.filter(({ what }: { what: string }) => what === named);
+  expect(found).toMatchObject({
+    level: "warning",
+    fix: `If the sinks shall have them: ALTER PUBLICATION "${name}" SET TABLE ONLY "public"."listed", ONLY "public"."t";`,
+  });
+  await source.query(found.fix.slice(found.fix.indexOf("ALTER")));
+  await eventually(async () => expect((await installation.status()).concerns).toEqual([]));
+  await pipeline.expectEqual(["t", "listed"]);
 });

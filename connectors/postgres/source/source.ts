@@ -1,4 +1,5 @@
 /** Postgres as a source: its capabilities, each put together from the parts that do the work. */
+import type { LeftOut } from "./catalog/listed-columns.ts";
 import type { ChangeLog } from "../../../src/core/contracts/change-log.ts";
 import type { LogAdmin } from "../../../src/core/contracts/log-admin.ts";
 import { distanceInBytes, type Positions } from "../../../src/core/contracts/positions.ts";
@@ -74,9 +75,15 @@ function logAdmin(context: SourceContext, published: PublishedTables): LogAdmin 
     resume: (identity, held, signal) => published.resume(identity, held, signal),
     made: (identity, signal) => madeBy(context, identity, signal),
     remove: (identity, signal) => removeOurs(context, identity, signal),
-    health: (signal) => readHealth(context, signal),
+    health: async (signal) => {
+      const health = await readHealth(context, signal);
+      const { leftOut } = published;
+      return leftOut === null ? health : { ...health, hints: [...(health.hints ?? []), hintOf(leftOut)] };
+    },
   };
 }
+
+const hintOf = ({ what, fix }: LeftOut): string => `${what}. ${fix}`;
 
 function watermarks(context: SourceContext): Watermarks {
   const prefix = markPrefix(context);

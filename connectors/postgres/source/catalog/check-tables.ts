@@ -7,6 +7,7 @@ import { tableId } from "../../../../src/core/model/schema.ts";
 import { quoteIdentifier } from "../../quote.ts";
 import type { CatalogTable } from "./catalog.ts";
 import type { SourceContext } from "../context.ts";
+import { leftOutByLists } from "./listed-columns.ts";
 import { grantsFor } from "./privileges.ts";
 import {
   addStatement,
@@ -38,6 +39,8 @@ export function tableFindings(context: SourceContext, selected: Selected): reado
     findings.push({ id: "postgres.table", level: "error", what: `the table ${name} does not exist`, fix: MISSING_FIX });
   if (lacking.length > 0) findings.push(grantFinding(context, selected));
   findings.push(...ownRowsFindings(selected), ...generatedFindings(context, selected));
+  const narrowed = leftOutByLists(context.publication, selected);
+  if (narrowed !== null) findings.push({ id: PUBLICATION, level: "warning", ...narrowed });
   if (extensions.length > 0) {
     const what = `${namesOf(extensions)} ${extensions.length === 1 ? "is" : "are"} left out: made by an extension, and not named in \`tables\``;
     findings.push({ id: "postgres.table", level: "ok", what, fix: null });

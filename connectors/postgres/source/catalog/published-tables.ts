@@ -21,6 +21,7 @@ import { createLog, resumeLog } from "../start.ts";
 import type { CatalogTable } from "./catalog.ts";
 import { SeenColumns } from "./column-facts.ts";
 import { Generations } from "./generations.ts";
+import { type LeftOut, leftOutByLists } from "./listed-columns.ts";
 import { type Candidate, selectTables, type Selected } from "./selection.ts";
 import { ShownLeaves } from "./shown-leaves.ts";
 
@@ -38,6 +39,8 @@ export class PublishedTables {
   readonly leaves = new ShownLeaves();
   /** Oids of tables that were locked at the last attempt to publish them. */
   #locked: ReadonlySet<number> = new Set();
+  /** Columns that the last look did not find in the publication. */
+  leftOut: LeftOut | null = null;
   /** Of the first stream. */
   onUnloggedRows: StreamOptions["onUnloggedRows"];
 
@@ -68,7 +71,9 @@ export class PublishedTables {
   }
 
   async tables(signal: AbortSignal): Promise<CapturedTables> {
-    const { captured, refused, catalog, publication } = await selectTables(this.#context, false, signal);
+    const selected = await selectTables(this.#context, false, signal);
+    const { captured, refused, catalog, publication } = selected;
+    this.leftOut = leftOutByLists(this.#context.publication, selected);
     const generations = this.#generations.look(captured, catalog, publication);
     for (const id of this.leaves.look(captured, catalog)) await this.onUnloggedRows?.(id);
     const unpublished = captured.filter(({ shape }) => this.#identity !== undefined && !generations.has(shape.id));

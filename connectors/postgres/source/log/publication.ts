@@ -193,7 +193,7 @@ export function checkViaRoot(context: SourceContext, current: Publication, table
 }
 
 /** ONLY: a child by inheritance is a separate table. */
-function member(table: CatalogTable): string {
+export function member(table: CatalogTable): string {
   return `${table.kind === "r" ? "ONLY " : ""}${quoteTable(table.schema, table.table)}`;
 }
 
