@@ -1,5 +1,6 @@
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { TombstoneKeys } from "../../connectors/redis/keys.ts";
 import { definition, factory } from "../../connectors/redis/config.ts";
 import { type Step, tablesOf } from "../../src/core/model/batch.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
@@ -242,6 +243,21 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
     expect(reports.poisons[0]?.error.message).not.toContain("secret");
     expect(await client.hget(`${keys.prefix}public:users:3`, "name")).toBe("secret");
     expect(await client.lrange(`${keys.prefix}public:users:2`, 0, -1)).toEqual(["not ours"]);
+  });
+
+  test("what another program has put in a tombstone's place stops no row", async () => {
+    await using keys = freshKeyPrefix(url());
+    await using sink = await opened(keys.prefix);
+    const ids = ["1", "2", "3"];
+    await apply(sink, rowsStep(10n, [users, ids.map((id) => remove([id, null, null]))]));
+    const tombstones = new TombstoneKeys(keys.prefix);
+    const [list, long, short] = ids.map((id) => tombstones.of(`${keys.prefix}public:users:${id}`));
+    await client.multi().del(list!).rpush(list!, "not ours").set(long!, "9".repeat(30)).set(short!, "ours?").exec();
+    const reports = await apply(sink, rowsStep(20n, [users, ids.map((id) => put([id, "a", null]))]));
+    expect(reports.poisons).toEqual([]);
+    for (const id of ids) expect(await client.hget(`${keys.prefix}public:users:${id}`, "name")).toBe("a");
+    await apply(sink, rowsStep(30n, [users, [remove(["1", null, null])]]));
+    expect(await client.get(list!)).toBe(String(rowVersion(1, 30n)));
   });
 
   test("truncate and sweep take a table's own rows, whatever its name matches", async () => {

@@ -96,7 +96,10 @@ end
 local buried
 local function deleted(i)
   if buried == nil then buried = call('EXISTS', unpack(KEYS, n + 1, 2 * n)) > 0 end
-  return buried and call('GET', KEYS[n + i])
+  if not buried then return nil end
+  local version = redis.pcall('GET', KEYS[n + i])
+  -- Another program's value is no tombstone; a removal overwrites it.
+  return type(version) == 'string' and #version < 20 and string.match(version, '^%d+$')
 end
 
 local function packedVersion(row)
