@@ -164,7 +164,11 @@ test("letters that have ended go after thirty days; those that wait stay", async
     [users.id, "2", "waiting"],
     [users.id, "3", "waiting"],
   ]);
+  // It looks for them once an hour, or every 500 letters.
   nowMs += 1;
+  await box.add(writes(users, [1, 2, 3]), 2, refusal);
+  expect(await letters(opened.state)).toHaveLength(3);
+  nowMs += 3_600_000;
   await box.add(writes(notes, [1]), 0, refusal);
   expect(await letters(opened.state)).toEqual([
     [users.id, "2", "waiting"],

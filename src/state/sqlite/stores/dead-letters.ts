@@ -13,6 +13,9 @@ import { integer, isTexts, stored, text, oneOf, type Row } from "../row.ts";
  */
 const SETTLED_COUNT_MAX = 10_000;
 const SETTLED_MS_MAX = 30 * 86_400_000;
+/** To look for those costs the more, the more there are. */
+const PRUNED_EVERY_LETTERS = 500;
+const PRUNED_EVERY_MS = 3_600_000;
 
 const COLUMNS = "id, sink, table_id, key, op, position, code, reason, envelope, created_at, attempts, state";
 const SAME_KEY = "sink = :sink AND table_id = :table AND key = :key AND state = 'waiting'";
@@ -30,6 +33,8 @@ export class SqliteDeadLetters implements DeadLetterStore {
   readonly #forget: StatementSync;
   readonly #settle: StatementSync;
   readonly #obligations: ObligationCount;
+  #prunedMs = -Infinity;
+  #unprunedCount = 0;
 
   constructor(connection: Connection) {
     this.#connection = connection;
@@ -67,12 +72,18 @@ export class SqliteDeadLetters implements DeadLetterStore {
       if (replaced === undefined) this.#obligations.added(sink);
       const attempts = attemptsAfter(replaced, position, op);
       this.#insert.run({ sink, table, key: encodedKey, op, position, code, reason, envelope, created, attempts });
-      this.#pruneSettled();
+      this.#pruneSettled(1);
     });
   }
 
-  #pruneSettled(): void {
-    const since = new Date(this.#connection.clock.now() - SETTLED_MS_MAX).toISOString();
+  /** After `count` letters more. */
+  #pruneSettled(count: number): void {
+    const nowMs = this.#connection.clock.now();
+    this.#unprunedCount += count;
+    if (this.#unprunedCount < PRUNED_EVERY_LETTERS && nowMs - this.#prunedMs < PRUNED_EVERY_MS) return;
+    this.#prunedMs = nowMs;
+    this.#unprunedCount = 0;
+    const since = new Date(nowMs - SETTLED_MS_MAX).toISOString();
     this.#prune.run({ keep: SETTLED_COUNT_MAX, since });
   }
 
@@ -102,6 +113,7 @@ export class SqliteDeadLetters implements DeadLetterStore {
     if (waiting.length === 0) return;
     this.#connection.write(() => {
       for (const p of waiting) this.#supersede.run(p);
+      this.#pruneSettled(waiting.length);
     });
   }
 
@@ -109,7 +121,7 @@ export class SqliteDeadLetters implements DeadLetterStore {
     if (ids.length === 0) return 0;
     return this.#connection.write(() => {
       const count = ids.reduce((n, id) => n + Number(this.#settle.run({ id, from, to }).changes), 0);
-      this.#pruneSettled();
+      this.#pruneSettled(count);
       return count;
     });
   }
