@@ -119,7 +119,8 @@ test("columns that a column list leaves out are named, and the named statement b
     expect(concerns).toMatchObject([{ kind: "source.hint", what: expect.stringContaining(named) }]);
   });
   const { stdout } = await installation.command("check", "--json");
-  const [found] = JSON.parse(stdout).findings.filter(({ what }: { what: string }) => what === named);
+  const { findings }: { findings: { what: string; fix: string }[] } = JSON.parse(stdout);
+  const found = findings.find(({ what }) => what === named)!;
   expect(found).toMatchObject({
     level: "warning",
     fix: `If the sinks shall have them: ALTER PUBLICATION "${name}" SET TABLE ONLY "public"."listed", ONLY "public"."t";`,
