@@ -8,7 +8,7 @@ import { randomUUID } from "node:crypto";
 import { expect, test } from "vitest";
 import { Installation } from "../support/daemon-process.ts";
 import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { freshMysqlDatabase, mysqlFlavours, mysqlUrl } from "../support/services.ts";
+import { freshMysqlDatabase, type MysqlFlavour, mysqlFlavours, mysqlUrl } from "../support/services.ts";
 import { eventually } from "../support/waiting.ts";
 
 test.each(mysqlFlavours)("%s: a user that is made by the script copies and follows", async (flavour) => {
@@ -62,10 +62,10 @@ test.each(mysqlFlavours)("%s: a user that is made by the script copies and follo
   }
 });
 
-test.each(mysqlFlavours)("%s: a table that may not be read any more is named until it may", async (flavour) => {
-  const user = `reader_${randomUUID().slice(0, 8)}`;
+/** `readable`: what the user may read of the database: names of tables, or `*`. */
+async function pipelineOf(flavour: MysqlFlavour, user: string, readable: readonly string[]): Promise<MysqlPipeline> {
   const monitor = flavour === "mariadb" ? "binlog monitor" : "replication client";
-  await using pipeline = await MysqlPipeline.start(
+  return await MysqlPipeline.start(
     flavour,
     ["a", "z", "w"].flatMap((name) => [
       `create table ${name} (id int primary key)`,
@@ -77,8 +77,7 @@ test.each(mysqlFlavours)("%s: a table that may not be read any more is named unt
         await using other = await freshMysqlDatabase(mysqlUrl(flavour));
         await other.connection.query(`create user '${user}'@'%' identified by 'secret'`);
         await other.connection.query(`grant replication slave, ${monitor} on *.* to '${user}'@'%'`);
-        for (const table of ["a", "z", "w"])
-          await other.connection.query(`grant select on ${name}.${table} to '${user}'@'%'`);
+        for (const table of readable) await other.connection.query(`grant select on ${name}.${table} to '${user}'@'%'`);
         const url = new URL(own);
         url.username = user;
         url.password = "secret";
@@ -86,6 +85,29 @@ test.each(mysqlFlavours)("%s: a table that may not be read any more is named unt
       },
     },
   );
+}
+
+test.each(mysqlFlavours)("%s: a database that may not be read any more is named until it may", async (flavour) => {
+  const user = `reader_${randomUUID().slice(0, 8)}`;
+  await using pipeline = await pipelineOf(flavour, user, ["*"]);
+  const { name, connection } = pipeline.source;
+  const suspended = async () => (await pipeline.installation.status()).tables.aside.map(({ error }) => error.code);
+  try {
+    await pipeline.expectEqual("a", "z", "w");
+    // The daemon's sessions stay as they are.
+    await pipeline.run(`revoke select on ${name}.* from '${user}'@'%'`);
+    await eventually(async () => expect(await suspended()).toEqual(["MR1312", "MR1312", "MR1312"]));
+    await pipeline.run("insert into a values (5)", `grant select on ${name}.* to '${user}'@'%'`);
+    await eventually(async () => expect(await suspended()).toEqual([]));
+    await pipeline.expectEqual("a", "z", "w");
+  } finally {
+    await connection.query(`drop user if exists '${user}'@'%'`);
+  }
+});
+
+test.each(mysqlFlavours)("%s: a table that may not be read any more is named until it may", async (flavour) => {
+  const user = `reader_${randomUUID().slice(0, 8)}`;
+  await using pipeline = await pipelineOf(flavour, user, ["a", "z", "w"]);
   const { installation, source } = pipeline;
   const id = `${source.name}.z`;
   const grant = `GRANT SELECT ON \`${source.name}\`.\`z\` TO '${user}'@'%';`;

@@ -245,7 +245,7 @@ test("a table of which too large a share is refused is suspended in that sink al
   expect(await counts()).toMatchObject({ postgres: 25 });
   expect((await pipeline.installation.status()).tables.suspended).toEqual([]);
 
-  await pipeline.run(insert(1100, 1199, 3000), "insert into measured values (8.5, 8)");
+  await pipeline.run(`${insert(1100, 1199, 3000)}; insert into measured values (8.5, 8)`);
   await eventually(async () => {
     const { tables, sinks } = await pipeline.installation.status();
     expect(tables.suspended).toMatchObject([{ table: "public.item", sink: "postgres", error: { code: "MR1328" } }]);

@@ -94,9 +94,21 @@ export class Database {
       const session = await known.catch(() => undefined);
       if (session?.isBroken === false) return session;
     }
-    const connecting = openSession(this.#target, signal);
+    const connecting = this.#open(signal);
     this.#connecting = connecting;
     return await connecting;
+  }
+
+  /** Outside of the URL's database: a server looks at a user's privileges on a session's own database only as it enters it. */
+  async #open(signal: AbortSignal): Promise<Session> {
+    const session = await openSession(this.#target, signal);
+    try {
+      await answered(session.query("USE information_schema"), "preparing a connection", signal);
+      return session;
+    } catch (error) {
+      session.destroy();
+      throw error;
+    }
   }
 
   /** Closes the connection; the next use opens another. */
