@@ -29,7 +29,7 @@ const fields = z.object({
     .describe(
       "Where the lake's catalogue is: sqlite:FILE, postgres://… (parameters as for psql), or duckdb:FILE, which no other process can read meanwhile.",
     ),
-  data: z.string().min(1).describe("The folder of the lake's data files, or `s3://bucket/prefix`."),
+  data: z.string().min(1).describe("The folder of the lake's data files, of this lake alone, or `s3://bucket/prefix`."),
   s3: s3.optional().describe("Of the bucket, for `data` that begin with s3://."),
   schema: z.string().min(1).optional().describe("Put all tables into this schema. Default: the source's schemas."),
   deletes,

@@ -51,6 +51,8 @@ export async function startEngine(settings: LakeSettings, access: Access): Promi
     const connection = await instance.connect();
     try {
       for (const name of extensionsFor(place)) await loadExtension(connection, name, extensions);
+      // DuckLake compares times in connections of its own.
+      await connection.run("SET GLOBAL TimeZone = 'UTC'");
       if (place.bucket !== null) await openBucket(connection, place.bucket);
       await connection.run(attachSql(place, access));
       await setInlining(connection, true);

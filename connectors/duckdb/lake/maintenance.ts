@@ -7,10 +7,14 @@ import { META_SCHEMA, quoteIdentifier, quoteLiteral, type TargetName } from "../
 import { readTextRows } from "../write/text-rows.ts";
 import { LAKE } from "./engine.ts";
 import type { Lake } from "./lake.ts";
+import { findOrphans, KEEP_NAMED, markData, ownerOfData, scheduleOrphans } from "./orphans.ts";
 import { tablesIn } from "../tables/existing.ts";
 
-/** A reader of a snapshot that has ended may still read its files. */
-const READING_SECONDS = 60 * 60;
+/**
+ * A reader of a snapshot that has ended may still read its files. With a catalogue in SQLite, DuckLake compares days alone: at
+ * least one day passes.
+ */
+const READING = "2 days";
 /** A file is written again if this share of its rows is gone. */
 const GONE_SHARE = 0.3;
 /** If a table has more small files with deleted rows than this, all of its files with deleted rows are. */
@@ -26,7 +30,8 @@ export interface MaintenanceSettings {
 export interface Maintained {
   readonly sink: string;
   readonly lake: Lake;
-  readonly settings: MaintenanceSettings;
+  /** Null: whoever looks after the lake does it in another way. */
+  readonly settings: MaintenanceSettings | null;
   readonly logger: Logger;
 }
 
@@ -40,6 +45,7 @@ export class Maintenance {
 
   constructor(parts: Maintained) {
     this.#parts = parts;
+    this.#running = this.#mark();
     this.#plan();
   }
 
@@ -60,30 +66,62 @@ export class Maintenance {
     }
   }
 
+  async #connected(work: (connection: DuckDBConnection) => Promise<void>): Promise<void> {
+    const connection = await this.#parts.lake.connect();
+    this.#connection = connection;
+    try {
+      if (!this.#isClosed) await work(connection);
+    } finally {
+      this.#connection = null;
+      connection.disconnectSync();
+    }
+  }
+
+  /** Beside the stream: a bucket may answer late. Where it can't be reached, the next opening tries again. */
+  async #mark(): Promise<void> {
+    const { sink, lake, logger } = this.#parts;
+    try {
+      await this.#connected((connection) => markData(connection, lake.settings.place));
+    } catch (error) {
+      if (!this.#isClosed) logger.debug({ sink, code: classify(error, "marking").code }, "the data are not marked yet");
+    }
+  }
+
+  async #orphans(connection: DuckDBConnection): Promise<void> {
+    const { sink, lake, logger } = this.#parts;
+    if (this.#isClosed || lake.broken) return;
+    const { place } = lake.settings;
+    await markData(connection, place);
+    const owner = await ownerOfData(connection, place);
+    if (owner === "several lakes")
+      logger.warn({ sink }, "another lake has its data in this folder: files that killed processes left stay there");
+    if (owner !== "this lake") return;
+    const orphans = await findOrphans(connection);
+    const count = await lake.exclusively(() => scheduleOrphans(connection, place, orphans));
+    if (count > 0) logger.info({ sink, files: count }, "files that a killed process left are going to be removed");
+  }
+
   #plan(): void {
-    if (this.#isClosed) return;
+    const { settings } = this.#parts;
+    if (this.#isClosed || settings === null) return;
     this.#timer = setTimeout(() => {
-      this.#running = this.#run();
-    }, this.#parts.settings.everyMs);
+      this.#running = this.#running.then(() => this.#run(settings));
+    }, settings.everyMs);
     this.#timer.unref();
   }
 
-  async #run(): Promise<void> {
-    const { sink, lake, logger, settings } = this.#parts;
+  async #run(settings: MaintenanceSettings): Promise<void> {
+    const { sink, lake, logger } = this.#parts;
     try {
       const startedMs = performance.now();
-      const connection = await lake.connect();
-      this.#connection = connection;
-      try {
+      await this.#connected(async (connection) => {
         await lake.exclusively(() => writeOut(connection));
-        await this.#inTurns(connection, [expire(settings.keepSnapshotsMs)]);
+        await this.#inTurns(connection, await expireStatements(connection, settings.keepSnapshotsMs));
         for (const { name: table } of await tablesIn(connection, LAKE))
           await this.#inTurns(connection, await joinStatements(connection, table));
         await this.#inTurns(connection, [CLEAN_UP]);
-      } finally {
-        this.#connection = null;
-        connection.disconnectSync();
-      }
+        await this.#orphans(connection);
+      });
       logger.info({ sink, ms: Math.round(performance.now() - startedMs) }, "the lake's files were joined");
     } catch (error) {
       if (this.#isClosed) return;
@@ -95,15 +133,21 @@ export class Maintenance {
   }
 }
 
-const before = (seconds: number): string => `older_than => now() - INTERVAL '${seconds} seconds'`;
-
 /** A table that is only made and dropped. */
 const MARK = `${LAKE}.${quoteIdentifier(META_SCHEMA)}.shapes_changed`;
 
-const CLEAN_UP = `CALL ducklake_cleanup_old_files('${LAKE}', ${before(READING_SECONDS)})`;
+const CLEAN_UP = `${KEEP_NAMED}; CALL ducklake_cleanup_old_files('${LAKE}', older_than => now() - INTERVAL '${READING}')`;
 
-const expire = (keepSnapshotsMs: number): string =>
-  `CALL ducklake_expire_snapshots('${LAKE}', ${before(Math.round(keepSnapshotsMs / 1000))})`;
+/** By number: DuckLake's own \`older_than\` ends all snapshots of a day if the catalogue is in SQLite, where it compares texts. */
+async function expireStatements(connection: DuckDBConnection, keepMs: number): Promise<readonly string[]> {
+  const snapshots = `__ducklake_metadata_${LAKE}.ducklake_snapshot`;
+  const [[ids = ""] = []] = await readTextRows(
+    connection,
+    `SELECT string_agg(snapshot_id::VARCHAR, ', ') FROM ${snapshots} WHERE snapshot_time::TIMESTAMPTZ < ` +
+      `now() - INTERVAL '${Math.round(keepMs / 1000)} seconds' AND snapshot_id < (SELECT max(snapshot_id) FROM ${snapshots})`,
+  );
+  return ids === "" ? [] : [`CALL ducklake_expire_snapshots('${LAKE}', versions => [${ids}])`];
+}
 
 /** Of tables that had another shape, the catalogue keeps rows in several places. */
 const HAS_FORMER_PLACES =

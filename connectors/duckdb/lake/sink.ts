@@ -47,7 +47,6 @@ export class LakeSink extends EngineSink<Lake> {
 
   protected override async joined({ store }: Opened<Lake>): Promise<void> {
     const { name, maintenance, logger = SILENT } = this.#options;
-    if (maintenance === null) return;
     this.#maintenance = new Maintenance({ sink: name, lake: store, settings: maintenance, logger });
   }
 
