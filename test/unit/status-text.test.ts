@@ -103,6 +103,14 @@ test("where the stream is behind, no sink is blamed that has all of it", () => {
   expect(said).not.toContain("cache");
 });
 
+test("a paused table: since when, and the command that ends it", () => {
+  const paused = { table: "public.busy", sink: "cache", error: error("MR1326", "an operator has paused it", null) };
+  expect(attention(text({ tables: { suspended: [paused] } }))).toBe(
+    "  ! table public.busy is paused in sink cache; its changes are skipped: MR1326 (12 min ago)\n" +
+      "    -> millrace resume --tables public.busy --sink cache",
+  );
+});
+
 test("a paused sink: what it costs and the command that ends it", () => {
   const said = attention(
     text({ sinks: [sinkStatus("cache", { state: "paused" })], source: { retainedBytes: 3 * 1024 ** 3 } }),

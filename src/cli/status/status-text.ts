@@ -84,7 +84,7 @@ function linesOf({ what, code, message, since, lastTried, meanwhile, fix }: Conc
     ...(lastTried === null ? [] : [`last tried ${ago(lastTried)} ago`]),
   ].join(", ");
   const more = [times, meanwhile ?? ""].filter((part) => part !== "").join("; ");
-  const text = `${what}${code === null ? "" : `: ${code} ${message}`}${more === "" ? "" : ` (${more})`}`;
+  const text = `${what}${code === null ? "" : `: ${[code, message ?? []].flat().join(" ")}`}${more === "" ? "" : ` (${more})`}`;
   return [`  ! ${indented(text)}`, ...(fix === null ? [] : [`    -> ${indented(fix)}`])];
 }
 
