@@ -192,6 +192,34 @@ test("a program that attached the lake before a table got another shape reads on
   await sink.close();
 });
 
+test("few rows go into the catalogue, new ones too, and no older row replaces one; more make a file", async () => {
+  await using target = await lakeTarget("sqlite");
+  const sink = target.makeSink();
+  await sink.open(1, timeout());
+  await sink.prepare([items], timeout());
+  const files = async () =>
+    Number(
+      (
+        await target.query("select count(*)::integer from ducklake_list_files('lake', 'items', schema => 'public')")
+      )[0]?.[0],
+    );
+  const rows = (from: number, count: number, v: string) =>
+    Array.from({ length: count }, (_, i) => put([`${from + i}`, v]));
+  await sink.apply(rowsStep(10n, [items, rows(0, 1, "a")]), new Reports(), timeout());
+  await sink.apply(rowsStep(20n, [items, rows(0, 10, "b")]), new Reports(), timeout());
+  await sink.apply(rowsStep(5n, [items, rows(0, 3, "older")]), new Reports(), timeout());
+  expect(await files()).toBe(0);
+  await sink.apply(rowsStep(30n, [items, rows(10, 101, "b")]), new Reports(), timeout());
+  expect(await files()).toBe(1);
+  await sink.apply(rowsStep(40n, [items, rows(10, 100, "c")]), new Reports(), timeout());
+  expect(await files()).toBe(1);
+  expect(await target.query("select v, count(*)::integer from lake.public.items group by v order by v")).toEqual([
+    ["b", 11],
+    ["c", 100],
+  ]);
+  await sink.close();
+});
+
 test("readers can go back in time", async () => {
   await using target = await lakeTarget("sqlite");
   const sink = target.makeSink();

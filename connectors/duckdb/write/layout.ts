@@ -122,6 +122,17 @@ export function putSql(layout: TableLayout, file: StagedFile, withExact: boolean
   return upsert(layout, selectStaged(layout, file, withExact), withExact);
 }
 
+/** The same rows of a lake, so that also new ones go into its catalogue: an upsert makes a file for a single one. */
+export function putFewSql(layout: TableLayout, file: StagedFile, withExact: boolean): string {
+  const select = selectStaged(layout, file, withExact);
+  return `${updateMatching(layout, select, withExact)}; ${insertMissing(layout, select, withExact)}`;
+}
+
+function insertMissing(layout: TableLayout, select: string, withExact: boolean): string {
+  const keyed = { sqlName: layout.sqlName, columns: columnsOf(layout, withExact), key: keyNames(layout) };
+  return insertNew(layout.form, keyed, select);
+}
+
 /**
  * The same rows by a delete and an insert. An upsert reads the columns that it sets in all neighbouring rows; this
  * reads only keys and versions.
@@ -135,9 +146,7 @@ export function displaceSql(layout: TableLayout, file: StagedFile, withExact: bo
   const matches = layout.key.map(({ name }, i) => `millrace_row.${quoteIdentifier(name)} = staged.k${i}`);
   const guard = `millrace_row.${quoteIdentifier(VERSION_COLUMN)} <= staged.version`;
   const displace = `DELETE FROM ${layout.sqlName} AS millrace_row USING ${staged} WHERE ${[...matches, guard].join(" AND ")}`;
-  const columns = columnsOf(layout, withExact);
-  const keyed = { sqlName: layout.sqlName, columns, key: layout.key.map(({ name }) => quoteIdentifier(name)) };
-  return `${displace}; ${insertNew(layout.form, keyed, selectStaged(layout, file, withExact))}`;
+  return `${displace}; ${insertMissing(layout, selectStaged(layout, file, withExact), withExact)}`;
 }
 
 function selectStaged(layout: TableLayout, file: StagedFile, withExact: boolean): string {
@@ -177,7 +186,7 @@ export function updateSql(layout: TableLayout, file: StagedFile, withExact: bool
   }
   return (
     `INSERT INTO ${layout.sqlName} AS millrace_row (${names.join(", ")}) SELECT ${values.join(", ")} ` +
-    `FROM ${readCsv(file, [...cellFields(layout), ...TAIL])} ${conflictOf(layout)} DO UPDATE SET ${sets.join(", ")} ${GUARD}`
+    `FROM ${readCsv(file, [...cellFields(layout), ...TAIL])} ON CONFLICT (${keyNames(layout).join(", ")}) DO UPDATE SET ${sets.join(", ")} ${GUARD}`
   );
 }
 
@@ -225,21 +234,29 @@ function columnsOf(layout: TableLayout, withExact: boolean): string[] {
 
 /** Writes the rows of `select`, in the order of `insert`'s columns, that are not older than those in the table. */
 function upsert(layout: TableLayout, select: string, withExact: boolean): string {
-  const notKey = layout.columns.filter(({ isKey }) => !isKey).map(({ name }) => name);
-  const others = [...notKey, ...metaColumns(withExact)].map(quoteIdentifier);
-  const sets = [...others.map((name) => `${name} = excluded.${name}`), ...alsoSets(layout)];
   if (layout.form.isLake !== true) {
-    return `${insert(layout, withExact)} ${select} ${conflictOf(layout)} DO UPDATE SET ${sets.join(", ")} ${GUARD}`;
+    const sets = setsOf(layout, withExact).join(", ");
+    return `${insert(layout, withExact)} ${select} ON CONFLICT (${keyNames(layout).join(", ")}) DO UPDATE SET ${sets} ${GUARD}`;
   }
   const columns = columnsOf(layout, withExact);
-  const matches = layout.key
-    .map(({ name }) => quoteIdentifier(name))
-    .map((key) => `millrace_row.${key} = excluded.${key}`);
   return (
-    `MERGE INTO ${layout.sqlName} AS millrace_row USING (${select}) AS excluded (${columns.join(", ")}) ` +
-    `ON ${matches.join(" AND ")} WHEN MATCHED AND ${IS_NOT_OLDER} THEN UPDATE SET ${sets.join(", ")} ` +
+    `${updateMatching(layout, select, withExact)} ` +
     `WHEN NOT MATCHED THEN INSERT (${columns.join(", ")}) VALUES (${columns.map((name) => `excluded.${name}`).join(", ")})`
   );
+}
+
+function updateMatching(layout: TableLayout, select: string, withExact: boolean): string {
+  const matches = keyNames(layout).map((key) => `millrace_row.${key} = excluded.${key}`);
+  return (
+    `MERGE INTO ${layout.sqlName} AS millrace_row USING (${select}) AS excluded (${columnsOf(layout, withExact).join(", ")}) ` +
+    `ON ${matches.join(" AND ")} WHEN MATCHED AND ${IS_NOT_OLDER} THEN UPDATE SET ${setsOf(layout, withExact).join(", ")}`
+  );
+}
+
+function setsOf(layout: TableLayout, withExact: boolean): string[] {
+  const notKey = layout.columns.filter(({ isKey }) => !isKey).map(({ name }) => name);
+  const others = [...notKey, ...metaColumns(withExact)].map(quoteIdentifier);
+  return [...others.map((name) => `${name} = excluded.${name}`), ...alsoSets(layout)];
 }
 
 /** A table whose rows `key` identifies; all names are quoted. */
@@ -266,9 +283,7 @@ export function alsoSets(layout: TableLayout): string[] {
   return [...unmarked(layout), ...layout.retired.map((name) => `${quoteIdentifier(name)} = NULL`)];
 }
 
-function conflictOf(layout: TableLayout): string {
-  return `ON CONFLICT (${layout.key.map(({ name }) => quoteIdentifier(name)).join(", ")})`;
-}
+const keyNames = (layout: TableLayout): string[] => layout.key.map(({ name }) => quoteIdentifier(name));
 
 const DELETED = quoteIdentifier(DELETED_COLUMN);
 

@@ -12,6 +12,7 @@ import {
   displaceSql,
   type TableLayout,
   putCompletedSql,
+  putFewSql,
   putSql,
   putStagedSql,
   ROW_BYTES_DEFAULT,
@@ -29,6 +30,12 @@ import { readTextRows } from "./text-rows.ts";
 export const STAGE_BYTES_MAX = 8 * 1024 * 1024;
 /** DuckDB starts with this much while the rest is rendered. */
 const FIRST_BYTES_MAX = 1024 * 1024;
+
+/**
+ * So many new rows go into a lake's catalogue rather than a file. Each later commit reads both: 10,000 rows in the catalogue
+ * cost it 16 ms of processor time, 100 files of 100 rows 2 ms.
+ */
+const LAKE_FEW_ROWS = 10;
 
 /** Each delete statement reads the keys of the whole table. */
 function bytesOfTurn(pass: Pass, turn: number): number {
@@ -167,6 +174,8 @@ function statement(tools: WriteTools, work: Staging, file: StagedFile, puts: Sta
   if (pass === "insert") return insertSql(layout, file, tools.exact.has(layout));
   if (tools.isFrugal || file.rowBytesMax > ROW_BYTES_DEFAULT) return displaceSql(layout, file, tools.exact.has(layout));
   const isOnly = !puts.any && work.next === work.entries.length;
+  if (isOnly && layout.form.isLake === true && work.entries.length <= LAKE_FEW_ROWS)
+    return putFewSql(layout, file, tools.exact.has(layout));
   if (isOnly) return putSql(layout, file, tools.exact.has(layout));
   const sql = stagePutsSql(layout, file, puts.any);
   puts.any = true;
