@@ -47,6 +47,19 @@ const wider = tableVersion({
   version: 2,
 });
 
+const named = tableVersion({
+  schema: "sch\"e.ma's",
+  table: `sel"ect." ${"x".repeat(120)} ☃ $1`,
+  columns: [
+    ['i"d', "int8"],
+    ["select", "text"],
+    ["a.b' ", "numeric(12,2)"],
+    ["Body", "text"],
+    ["bODY", "text[]"],
+  ],
+  key: ['i"d', "select"],
+});
+
 /** What the sink has said, last word last. */
 class Told implements Logger {
   readonly lines: { readonly fields: object; readonly message: string }[] = [];
@@ -202,6 +215,22 @@ class Worn implements AsyncDisposable {
 const keyOf = (id: number): string => `${id} ${codeOf(id)}`;
 /** Some that a file of rows has to quote, and some with more than one line. */
 const codeOf = (id: number): string => (id % 7 === 0 ? `two\nlines, "${id}"` : `c${id % 3}`);
+
+test("a table is rewritten whatever its names are", async () => {
+  await using worn = await Worn.create(WORN, DEFAULT_FORM, named);
+  await eventually(
+    async () => {
+      await worn.stage.sink.verify(timeout());
+      expect(worn.told.with("was rewritten")).toHaveLength(1);
+    },
+    { withinMs: WITHIN_MS },
+  );
+  expect(worn.told.with("abandoned")).toEqual([]);
+  expect(worn.stage.sink.engine?.deadRows).toBeLessThan(2 * WORN.deadMin);
+  await worn.stage.restart(named);
+  await worn.writeAny();
+  await worn.stage.expectRows(named, [...worn.rows.values()]);
+});
 
 test.concurrent.for([
   { deletes: "soft", key: "two columns", table: items, isLong: false },

@@ -5,7 +5,7 @@
  */
 import type { DuckDBConnection } from "@duckdb/node-api";
 import { PUT, type Step, tablesOf } from "../../../src/core/model/batch.ts";
-import { quoteLiteral, quoteName, type TargetName, VERSION_COLUMN } from "../names.ts";
+import { quoteLiteral, quoteName, type TargetName } from "../names.ts";
 import { readTextRows } from "../write/text-rows.ts";
 
 /** Fewer dead rows are not worth the work. */
@@ -71,17 +71,30 @@ export class DeadRows {
 export async function countRows(
   connection: DuckDBConnection,
   catalogue: string,
-  target: TargetName,
+  { schema, table }: TargetName,
 ): Promise<RowCounts> {
-  const sqlName = quoteName(catalogue, target.schema, target.table);
-  const [row = []] = await readTextRows(
+  const sqlName = quoteName(catalogue, schema, table);
+  // The size that DuckDB estimates has the dead rows too.
+  const [[lives, stored] = []] = await readTextRows(
     connection,
-    `SELECT (SELECT count(*) FROM ${sqlName})::VARCHAR, ` +
-      `coalesce(sum(count) FILTER (WHERE column_name = '${VERSION_COLUMN}' AND segment_type <> 'VALIDITY'), 0)::VARCHAR, ` +
-      `count(DISTINCT block_id) FILTER (WHERE persistent)::VARCHAR FROM pragma_storage_info(${quoteLiteral(sqlName)})`,
+    `SELECT (SELECT count(*) FROM ${sqlName})::VARCHAR, coalesce(sum(estimated_size), 0)::VARCHAR FROM duckdb_tables() ` +
+      "WHERE database_name = $1 AND schema_name = $2 AND table_name = $3",
+    [catalogue, schema, table],
   );
-  const [live, stored, blocks] = [Number(row[0]), Number(row[1]), Number(row[2])];
-  return { live, dead: Math.max(0, stored - live), byteCount: blocks * BLOCK_BYTES };
+  const live = Number(lives);
+  const byteCount = sqlName.includes('""')
+    ? (await readRoom(connection, catalogue)).usedBytes
+    : await tableBytes(connection, sqlName);
+  return { live, dead: Math.max(0, Number(stored) - live), byteCount };
+}
+
+/** This function of DuckDB's finds no table with a quotation mark in its name: for those the whole file counts. */
+async function tableBytes(connection: DuckDBConnection, sqlName: string): Promise<number> {
+  const [[blocks] = []] = await readTextRows(
+    connection,
+    `SELECT count(DISTINCT block_id) FILTER (WHERE persistent)::VARCHAR FROM pragma_storage_info(${quoteLiteral(sqlName)})`,
+  );
+  return Number(blocks) * BLOCK_BYTES;
 }
 
 /** The file's used blocks, and the free ones that DuckDB fills before the file grows. */
