@@ -172,7 +172,8 @@ export const pages = {
     title: "The capturing daemon does not answer, or can't do what was asked",
     cause:
       "A daemon whose source is `kind: kafka` asks the capturing daemon for rows, marks and tables. That one does not run, has no " +
-      "sink with `format: log`, or failed; then the message says with which error. Changes are applied meanwhile.",
+      "sink with `format: log`, or failed; then the message says with which error. Changes are applied meanwhile; " +
+      "a first start waits until it answers.",
     remedy:
       "Start the daemon that `source.from` names, and look at its `millrace status`. `source.from`, `source.prefix` and " +
       "`source.brokers` must be those of its sink.",

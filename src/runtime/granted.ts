@@ -1,5 +1,5 @@
 import { type Clock, timestamp } from "../core/clock.ts";
-import { findMillraceError } from "../core/errors.ts";
+import { type ErrorCode, findMillraceError, type MillraceError } from "../core/errors.ts";
 import { invariant } from "../core/invariant.ts";
 import type { Sink } from "../core/contracts/sink.ts";
 import type { ChangeLog } from "../core/contracts/change-log.ts";
@@ -8,17 +8,7 @@ import { hasIdentity, type StartedRecord, type StateStore, type StoredError } fr
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { streamLost } from "./errors.ts";
 import { foresee, heldForeseen } from "./foreseen.ts";
-import { isTriedAgain, kindOf, ReconnectBackoff } from "./retry.ts";
-
-export interface GrantParts {
-  readonly clock: Clock;
-  readonly source: Pick<Source, "admin" | "log">;
-  readonly state: StateStore;
-  readonly sinks: readonly Sink[];
-  /** See `PipelineParts`. */
-  readonly inVainMsMax: number;
-  readonly logger: Logger;
-}
+import { isTriedAgain, kindOf, PROBE_MS_MAX, ReconnectBackoff } from "./retry.ts";
 
 /** Why the source does not let a start continue yet. */
 export interface Withheld {
@@ -26,26 +16,68 @@ export interface Withheld {
   readonly needsPerson: boolean;
 }
 
+/** A start that waits, and who is told. */
+export interface Waiting {
+  readonly clock: Clock;
+  /** See `PipelineParts`. */
+  readonly inVainMsMax: number;
+  readonly logger: Logger;
+  /** Null: it goes on. */
+  readonly onWithheld: (withheld: Withheld | null) => void;
+}
+
+export interface GrantParts extends Waiting {
+  readonly source: Pick<Source, "admin" | "log">;
+  readonly state: StateStore;
+  readonly sinks: readonly Sink[];
+}
+
+/** Works until it succeeds or fails with another error than those that are waited for. */
+export async function whenAnswered<T>(
+  { clock, inVainMsMax, logger, onWithheld }: Waiting,
+  awaited: ReadonlySet<ErrorCode> | undefined,
+  work: (isAgain: boolean) => Promise<T>,
+  signal: AbortSignal,
+): Promise<T> {
+  // The one who is awaited may be started at any moment, together with this daemon.
+  const backoff = new ReconnectBackoff(clock, PROBE_MS_MAX);
+  const sinceMs = clock.elapsed();
+  let said = "";
+  for (let isAgain = false; ; isAgain = true) {
+    try {
+      const done = await work(isAgain);
+      onWithheld(null);
+      return done;
+    } catch (error) {
+      const known = findMillraceError(error);
+      if (signal.aborted || known === undefined || awaited?.has(known.code) !== true) throw error;
+      if (known.message !== said) logger.warn({ error }, "the first start waits for an answer");
+      said = known.message;
+      onWithheld(asWithheld(known, clock, clock.elapsed() - sinceMs > inVainMsMax));
+    }
+    await clock.sleep(backoff.next(), signal);
+  }
+}
+
+function asWithheld({ code, message, hint }: MillraceError, clock: Clock, needsPerson: boolean): Withheld {
+  return { error: { code, message, hint: hint ?? null, at: timestamp(clock) }, needsPerson };
+}
+
 /**
  * Waits until no other process reads the source's log, and the source lets this daemon continue in it. Invariant: this
  * happens before any sink is touched. Opening a sink takes it over, and this process may be one that was started on a copy
  * of the state, beside the daemon that owns it. If the source can't be reached now, the stream asks it later.
  */
-export async function untilGranted(
-  parts: GrantParts,
-  onWithheld: (withheld: Withheld | null) => void,
-  signal: AbortSignal,
-): Promise<void> {
-  const { clock, source, inVainMsMax, logger } = parts;
+export async function untilGranted(parts: GrantParts, signal: AbortSignal): Promise<void> {
+  const { clock, source, inVainMsMax, logger, onWithheld } = parts;
   const backoff = new ReconnectBackoff(clock);
   for (;;) {
     const error = await withheld(parts, signal);
     if (error === null || !(await answers(source.log, signal))) break;
     logger.warn({ error }, "another process reads the source's log; no sink is touched");
     const waitMs = backoff.next();
-    const { code, message, hint } = findMillraceError(error) ?? streamLost(error);
     const needsPerson = kindOf(error) === "blocked" || backoff.waitedMs > inVainMsMax;
-    onWithheld({ error: { code, message, hint: hint ?? null, at: timestamp(clock) }, needsPerson });
+    onWithheld(asWithheld(findMillraceError(error) ?? streamLost(error), clock, needsPerson));
     await clock.sleep(waitMs, signal);
   }
   onWithheld(null);

@@ -16,7 +16,7 @@ import { runnerOf, SinkRunner } from "./apply/sink-runner.ts";
 import { SinkWorker } from "./apply/sink-worker.ts";
 import { onLostOf } from "./apply/standing.ts";
 import type { Comparisons } from "./comparisons.ts";
-import { untilGranted, type Withheld } from "./granted.ts";
+import { untilGranted, type Waiting, type Withheld } from "./granted.ts";
 import { IN_VAIN_MS_MAX } from "./retry.ts";
 import { SinkTables, type TableTaker } from "./schema/sink-tables.ts";
 import { SuspendedTables } from "./schema/suspended-tables.ts";
@@ -291,7 +291,8 @@ export class Pipeline {
     const { clock, source, state, snapshot } = this.#parts;
     const { runners } = this;
     const tablesOf = (sink: string) => this.tablesOf(sink);
-    const log = await findLog({ clock, admin: source.admin, state, runners, snapshot, tablesOf }, signal);
+    const waiting = this.#waiting;
+    const log = await findLog({ clock, admin: source.admin, state, runners, snapshot, tablesOf, waiting }, signal);
     this.#stored = log.stored;
     if (log.copy === null) await this.#granted(signal);
     const from = await startingPoint({ clock, runners }, log.stored, signal);
@@ -322,10 +323,14 @@ export class Pipeline {
     return this.#parts.inVainMsMax ?? IN_VAIN_MS_MAX;
   }
 
+  get #waiting(): Waiting {
+    const onWithheld = (withheld: Withheld | null): void => void (this.#withheld = withheld);
+    return { ...this.#parts, inVainMsMax: this.#inVainMsMax, onWithheld };
+  }
+
   async #granted(signal: AbortSignal): Promise<void> {
     const sinks = this.#parts.sinks.map(({ sink }) => sink);
-    const parts = { ...this.#parts, sinks, inVainMsMax: this.#inVainMsMax };
-    await untilGranted(parts, (withheld) => (this.#withheld = withheld), signal);
+    await untilGranted({ ...this.#parts, ...this.#waiting, sinks }, signal);
   }
 
   /**

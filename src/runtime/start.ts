@@ -3,13 +3,14 @@ import { failpoint } from "../core/failpoint.ts";
 import { invariant } from "../core/invariant.ts";
 import { earliest, type Position } from "../core/model/position.ts";
 import type { TableGenerations } from "../core/contracts/catalog.ts";
-import type { Crossing, FirstCopy, LogAdmin } from "../core/contracts/log-admin.ts";
+import type { CreatedLog, Crossing, FirstCopy, LogAdmin } from "../core/contracts/log-admin.ts";
 import type { LogIdentity } from "../core/contracts/positions.ts";
 import type { SinkRecord, SinkReset, SourceRecord, StateStore } from "../core/contracts/state-store.ts";
 import { isTriedAgain } from "./retry.ts";
 import type { SinkRunner } from "./apply/sink-runner.ts";
 import { listComparisons } from "./beyond-gap.ts";
 import { knownPlace } from "./apply/standing.ts";
+import { type Waiting, whenAnswered } from "./granted.ts";
 import { withTimeout } from "../core/with-timeout.ts";
 
 /** How long a start waits for sinks to answer before it continues with those that did. */
@@ -23,6 +24,7 @@ export interface LogParts {
   readonly snapshot: "initial" | "none";
   /** Ids of the captured tables that a sink takes. */
   readonly tablesOf: (sink: string) => readonly string[];
+  readonly waiting: Waiting;
 }
 
 /** The log as the state has it. A first start creates the log, and may also bring a copy of the rows as of its beginning. */
@@ -106,7 +108,7 @@ async function overGap(
 
 /** First start: it announces what it is about to create, creates it, and records it, in this order. */
 async function create(
-  { clock, admin, state, runners, snapshot }: LogParts,
+  { clock, admin, state, runners, snapshot, waiting }: LogParts,
   record: SourceRecord | null,
   signal: AbortSignal,
 ): Promise<FirstCopy | null> {
@@ -115,7 +117,9 @@ async function create(
   const epoch = await epochOver(clock, runners, record?.epoch ?? null, signal);
   if (record === null) await state.source.announce(epoch);
   failpoint("source.announced");
-  const log = await admin.create({ epoch, wantCopy: snapshot === "initial", resumeIntent: record !== null }, signal);
+  const make = (isAgain: boolean): Promise<CreatedLog> =>
+    admin.create({ epoch, wantCopy: snapshot === "initial", resumeIntent: isAgain || record !== null }, signal);
+  const log = await whenAnswered(waiting, admin.awaited, make, signal);
   failpoint("source.created");
   await state.source.created(log.identity, log.position);
   return log.copy;

@@ -7,7 +7,7 @@ import { classify, kafkaError } from "../errors.ts";
 import type { Calls } from "./calls.ts";
 import type { SourceContext } from "./context.ts";
 import { crossEpoch } from "./crossing.ts";
-import { type Followed, LOSSES } from "./followed.ts";
+import { AWAITED, type Followed, LOSSES } from "./followed.ts";
 import { findLog, type Framed, framesFrom, lastOf } from "./log-topic.ts";
 import { Walk } from "./walk.ts";
 
@@ -20,6 +20,7 @@ const FIRST_FRAME_MS_MAX = 60_000;
 export function logAdmin(context: SourceContext, calls: Calls, followed: Followed): LogAdmin {
   return {
     losses: LOSSES,
+    awaited: AWAITED,
     create: (request, signal) => create(context, { calls, followed }, request, signal),
     resume: async (identity, held, signal) => {
       followed.recall(identity);
