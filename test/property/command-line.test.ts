@@ -8,6 +8,7 @@ import { type Arbitrary, array, assert, asyncProperty, boolean, constantFrom, on
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { cli, everyCommand } from "../../src/cli/cli.ts";
 import { EXIT } from "../../src/cli/exit-codes.ts";
+import { openState } from "../../src/state/open.ts";
 import { isLongForm } from "../support/service-suffixes.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 
@@ -139,4 +140,14 @@ test("no verb shows a stack or hangs, and each failure has a number that is not 
     }),
     { numRuns: RUN_COUNT },
   );
+});
+
+test("a path that no file can have is told by number, also where there is a state to export", async () => {
+  const state = await openState("sqlite:.millrace/shop.db", { create: true });
+  await state.source.announce(1);
+  await state.close();
+  for (const forced of [[], ["--force"]]) {
+    const line = ["offsets", "export", "\u0000.json", ...forced, "-c", "whole.yaml"];
+    expect(await outcomeOf(line)).toMatchObject({ code: EXIT.failed, output: expect.stringContaining("MR1113") });
+  }
 });

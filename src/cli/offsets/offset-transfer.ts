@@ -1,6 +1,6 @@
 /** `offsets export` and `offsets import` move a daemon to another machine. */
 import { createHash } from "node:crypto";
-import { lstatSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, lstatSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import * as z from "zod";
 import type { Config } from "../../config/config.ts";
 import { findMillraceError, reasonOf } from "../../core/errors.ts";
@@ -90,16 +90,25 @@ function write(file: string, text: string, isForced: boolean): void {
     renameSync(early, file);
   } catch (error) {
     if (findMillraceError(error) !== undefined) throw error;
-    const reason = error instanceof Error && "code" in error ? String(error.code) : "unknown error";
-    throw cliError("MR1113", `${file} can't be written (${reason})`, { cause: error });
+    throw notWritten(file, error);
   } finally {
-    rmSync(early, { force: true });
+    if (existsSync(early)) rmSync(early);
   }
 }
 
 function refuseExisting(file: string): void {
-  if (lstatSync(file, { throwIfNoEntry: false }) !== undefined)
-    throw cliError("MR1132", `${file} exists already; nothing was written`);
+  let isThere: boolean;
+  try {
+    isThere = lstatSync(file, { throwIfNoEntry: false }) !== undefined;
+  } catch (error) {
+    throw notWritten(file, error);
+  }
+  if (isThere) throw cliError("MR1132", `${file} exists already; nothing was written`);
+}
+
+function notWritten(file: string, error: unknown): Error {
+  const reason = error instanceof Error && "code" in error ? String(error.code) : "unknown error";
+  return cliError("MR1113", `${file} can't be written (${reason})`, { cause: error });
 }
 
 export async function importOffsets(session: Session, file: string, isConfirmed: boolean): Promise<ImportPlan> {
