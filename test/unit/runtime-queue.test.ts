@@ -18,6 +18,21 @@ function row(table: TableVersion, id: number): Change {
   return { table, op: "c", after: table === second ? [String(id), null] : [String(id)] };
 }
 
+test("a queue knows of a large work until it has ended, in whatever pieces it is taken", () => {
+  const queue = new SinkQueue();
+  const large = blockOf([row(first, 1), row(first, 2)]);
+  large.byteCount = 50 * 1024 * 1024;
+  queue.push({ kind: "rows", block: blockOf([row(first, 3)]), from: 0, to: 1 });
+  expect(queue.hasLarge).toBe(false);
+  queue.push({ kind: "rows", block: large, from: 0, to: 2 });
+  expect(queue.hasLarge).toBe(true);
+  for (const left of [true, true, false]) {
+    queue.done(queue.take(LIMITS), "durable");
+    expect(queue.hasLarge).toBe(left);
+  }
+  expect([queue.length, queue.heldBytes]).toEqual([0, 0]);
+});
+
 describe("cut", () => {
   const changes = fc.array(
     fc.constantFrom<"first" | "second" | "other" | "truncate">("first", "second", "other", "truncate"),

@@ -62,6 +62,8 @@ export class SinkQueue {
   #heldBytes = 0;
   #waitingRows = 0;
   #waitingBytes = 0;
+  /** Of works that are large by themselves, waiting or taken. */
+  #largeCount = 0;
   #wake: (() => void) | null = null;
   /**
    * Called after works have ended: the producer may continue. V8 places a closure that is written right where it is assigned
@@ -74,6 +76,11 @@ export class SinkQueue {
     return this.#heldBytes;
   }
 
+  /** Whether one work alone holds as much as many others together. */
+  get hasLarge(): boolean {
+    return this.#largeCount > 0;
+  }
+
   get length(): number {
     return this.#works.length - this.#head;
   }
@@ -81,6 +88,7 @@ export class SinkQueue {
   push(work: Work): void {
     this.#works.push(work);
     const byteCount = heldBytes(work);
+    this.#largeCount += largeOf(work);
     this.#heldBytes += byteCount;
     this.#waitingBytes += byteCount;
     this.#waitingRows += rowsOf(work);
@@ -136,7 +144,11 @@ export class SinkQueue {
     if (count <= 1) return work;
     const pieces = inPieces(work, Math.ceil(rowCount / count));
     let byteCount = -heldBytes(work);
-    for (const piece of pieces) byteCount += heldBytes(piece);
+    this.#largeCount -= largeOf(work);
+    for (const piece of pieces) {
+      byteCount += heldBytes(piece);
+      this.#largeCount += largeOf(piece);
+    }
     this.#heldBytes += byteCount;
     this.#waitingBytes += byteCount;
     this.#works.splice(this.#head, 1, ...pieces);
@@ -222,10 +234,12 @@ export class SinkQueue {
   append(other: SinkQueue): void {
     while (other.length > 0) this.push(other.#next());
     other.#heldBytes = 0;
+    other.#largeCount = 0;
   }
 
   #end(work: Work, how: "durable" | "dropped"): void {
     this.#heldBytes -= heldBytes(work);
+    this.#largeCount -= largeOf(work);
     letGo(work);
     giveReceipt(work, how);
   }
@@ -260,6 +274,13 @@ function inPieces(work: RowsWork, rowCount: number): RowsWork[] {
     if (i > 0) block.retain();
     return { kind: "rows", block, from: start, to: Math.min(to, start + rowCount), ...own };
   });
+}
+
+/** Only a row of about this size, or a chunk of several large ones, makes such a work. */
+const LARGE_BYTES = 12 * 1024 * 1024;
+
+function largeOf(work: Work): number {
+  return heldBytes(work) >= LARGE_BYTES ? 1 : 0;
 }
 
 function rowsOf(work: Work): number {

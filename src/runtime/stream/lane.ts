@@ -94,6 +94,11 @@ export class Lane {
     return this.heldBytes(worker) >= CROWDED_BYTES;
   }
 
+  /** Whether what waits for the sink has a large row: detached, the sink would be given that row again. */
+  holdsLarge(worker: SinkWorker): boolean {
+    return this.#sinks.get(worker)?.hasLarge ?? false;
+  }
+
   has(worker: SinkWorker): boolean {
     return this.#sinks.get(worker) === worker.queue;
   }

@@ -13,7 +13,10 @@ const HALF_MS_MAX = 10_000;
 /** A sink that holds nearly all of it stops the others: it is detached soon. */
 const NEARLY_ALL = 0.75;
 
-/** A sink that the others already wait for is known to be slow: it is detached only if it makes no progress at all. */
+/**
+ * A sink that the others already wait for is known to be slow, and a large row takes its time in each sink: such a sink is
+ * detached only if it makes no progress at all.
+ */
 const STALLED_MS_MAX = 60_000;
 
 interface Held {
@@ -60,7 +63,7 @@ function look({ clock, lane, isWaitedFor, park }: ParkingParts, slow: Map<SinkWo
       continue;
     }
     const nowMs = clock.elapsed();
-    const isWaited = isWaitedFor(worker);
+    const isWaited = isWaitedFor(worker) || lane.holdsLarge(worker);
     const before = slow.get(worker);
     const hasMoved = isWaited && before?.covered !== worker.covered;
     const held = before === undefined || hasMoved ? { sinceMs: nowMs, covered: worker.covered } : before;
