@@ -143,7 +143,7 @@ test("no verb shows a stack or hangs, and each failure has a number that is not 
 });
 
 test("a path that no file can have is told by number, also where there is a state to export", async () => {
-  const state = await openState("sqlite:.millrace/shop.db", { create: true });
+  const state = await openState("sqlite:.millrace/shop.db");
   await state.source.announce(1);
   await state.close();
   for (const forced of [[], ["--force"]]) {
