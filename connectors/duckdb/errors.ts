@@ -94,7 +94,11 @@ export function driverKind(error: unknown): string {
 }
 
 export function isDataError(error: unknown): boolean {
-  return findMillraceError(error) === undefined && DATA_KINDS.has(driverKind(error));
+  return (
+    findMillraceError(error) === undefined &&
+    DATA_KINDS.has(driverKind(error)) &&
+    !LAKE_RULES.some((rule) => fits(rule, error))
+  );
 }
 
 /** True if the statement needed more than `memory_limit`. */

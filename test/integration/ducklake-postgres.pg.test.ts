@@ -1,11 +1,14 @@
 /** A lake whose catalogue is in Postgres: connections that break, logins that are refused. */
 import { expect, test } from "vitest";
+import { queryLake } from "../../connectors/duckdb/lake/query.ts";
 import { LakeSink } from "../../connectors/duckdb/lake/sink.ts";
 import { placeOf } from "../../connectors/duckdb/lake/place.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
 import { failure, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
 import { tableVersion } from "../support/blocks.ts";
 import { lakeTarget } from "../support/ducklake-target.ts";
+
+const SHAPES = 15;
 
 const items = tableVersion({
   table: "items",
@@ -35,6 +38,43 @@ test("a broken connection costs no row: the step succeeds, at the latest once th
   expect(rows.map(({ cells }) => cells.join(" ")).toSorted()).toEqual(["1 b", "2 b"]);
   await sink.close();
 });
+
+test(
+  "queries and comparisons never end the process while maintenance removes places of former shapes",
+  { tags: "heavy" },
+  async () => {
+    await using target = await lakeTarget("postgres");
+    const sink = target.makeSink();
+    await sink.open(1, timeout());
+    await sink.prepare([items], timeout());
+    const over = new AbortController();
+    const repeated = async (work: () => Promise<void>) => {
+      let count = 0;
+      for (; !over.signal.aborted; count++) await work();
+      return count;
+    };
+    const asked = repeated(async () => {
+      const sql = "select count(*) < 100 from lake.public.items";
+      const { rows } = await queryLake(target.options, { sql, rowCountMax: 10, byteCountMax: 1_000 }, timeout());
+      expect(rows).toEqual([[true]]);
+    });
+    const compared = repeated(async () => {
+      await using inspection = await sink.inspect();
+      // It may have lost its engine, and then says so.
+      const read = inspection.rows(items, [["1"]], timeout());
+      await read.catch((error: unknown) => expect(findMillraceError(error)?.kind).toBe("retryable"));
+    });
+    for (let i = 1; i <= SHAPES; i++) {
+      await sink.apply(rowsStep(BigInt(i), [items, [put([`${i}`, "a"])]]), new Reports(), timeout());
+      await target.query(`alter table lake.public.items add column c${i} integer`);
+      if (i % 3 === 0) await target.query("call ducklake_flush_inlined_data('lake')");
+    }
+    over.abort();
+    for (const count of await Promise.all([asked, compared])) expect(count).toBeGreaterThan(3);
+    expect(await target.readRows(items)).toHaveLength(SHAPES);
+    await sink.close();
+  },
+);
 
 test("a server that is down and a login that is refused are told apart, without the password", async () => {
   await using target = await lakeTarget("postgres");

@@ -4,9 +4,11 @@ import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { startEngine } from "../../connectors/duckdb/lake/engine.ts";
+import { Lake } from "../../connectors/duckdb/lake/lake.ts";
 import { queryLake } from "../../connectors/duckdb/lake/query.ts";
 import { placeOf } from "../../connectors/duckdb/lake/place.ts";
 import { LakeSink } from "../../connectors/duckdb/lake/sink.ts";
+import { lookUpTargets } from "../../connectors/duckdb/tables/existing.ts";
 import { SILENT } from "../../src/core/contracts/telemetry.ts";
 import { failure, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
 import { tableVersion } from "../support/blocks.ts";
@@ -286,6 +288,30 @@ test("what is in the way is named", async () => {
   await sink.close();
   const elsewhere = placeOf({ catalog: `sqlite:${options.place.catalog}`, data: folder.file("elsewhere") }, "/");
   expect(await opening({ place: elsewhere })).toMatchObject({ code: "MR3225", kind: "fatal" });
+});
+
+test("a table is seen as it was at one moment, while others change shapes", async () => {
+  await using target = await lakeTarget("sqlite");
+  const sink = target.makeSink();
+  await sink.open(1, timeout());
+  await sink.prepare([items], timeout());
+  const lake = await Lake.acquire(target.options);
+  const connection = await lake.connect();
+  const read = connection.runAndReadAll.bind(connection);
+  let asked = 0;
+  connection.runAndReadAll = async (...parts) => {
+    const answer = await read(...parts);
+    await target.query(`create table lake.public.other${asked++} (id integer)`);
+    return answer;
+  };
+  const there = await lookUpTargets(connection, lake.catalogue, [{ schema: "public", table: "items" }]);
+  expect(asked).toBeGreaterThan(1);
+  expect([...there.values()].map(({ columns }) => [...columns.keys()])).toEqual([
+    ["id", "v", "_millrace_version", "_millrace_commit_time"],
+  ]);
+  connection.disconnectSync();
+  await lake.release();
+  await sink.close();
 });
 
 test("data files that are gone are told", async () => {

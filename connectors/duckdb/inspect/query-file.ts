@@ -19,7 +19,7 @@ export async function queryFile(
     return await runQuery(
       async () => {
         const connection = await instance.connect();
-        await connection.run("SET TimeZone = 'UTC'");
+        await connection.run("SET TimeZone = 'UTC'; BEGIN TRANSACTION READ ONLY");
         return connection;
       },
       request,

@@ -24,8 +24,8 @@ const jsonOf: DuckDBValueConverter<Json> = (value, type, nested) => {
 };
 
 /**
- * Runs one reading statement in a read-only transaction, so that DuckDB itself refuses a hidden write, like EXPLAIN
- * ANALYZE INSERT. No statement of this process can access other files, see database.ts.
+ * Runs one reading statement. The connection lets nothing be written, so that DuckDB itself refuses a hidden write, like
+ * EXPLAIN ANALYZE INSERT. No statement of this process can access other files, see database.ts.
  */
 export async function runQuery(
   connect: () => Promise<DuckDBConnection>,
@@ -36,7 +36,6 @@ export async function runQuery(
   const connection = await connect();
   using _ = interrupting(connection, signal);
   try {
-    await connection.run("BEGIN TRANSACTION READ ONLY");
     const statements = await connection.extractStatements(sql);
     if (statements.count !== 1) throw notReading();
     const statement = await statements.prepare(0);

@@ -63,13 +63,24 @@ export class Lake implements Store {
     if (kind !== "postgres" && !existsSync(catalog)) return null;
     if (opened.has(keyOf(settings.place))) return await Lake.acquire(settings);
     try {
-      const lake = await Lake.#open(settings, "read");
-      lake.#users++;
-      return lake;
+      return await Lake.#apart(settings);
     } catch (error) {
       if (isNoLake(error)) return null;
       throw classify(error, "opening the lake");
     }
+  }
+
+  /** For reading, in an engine of its own. */
+  static async acquireApart(settings: LakeSettings): Promise<Lake> {
+    return await Lake.#apart(settings).catch((error: unknown) => {
+      throw classify(error, "opening the lake");
+    });
+  }
+
+  static async #apart(settings: LakeSettings): Promise<Lake> {
+    const lake = await Lake.#open(settings, "read");
+    lake.#users++;
+    return lake;
   }
 
   static async #open(settings: LakeSettings, access: Access): Promise<Lake> {

@@ -5,12 +5,8 @@ import { runQuery } from "../inspect/query.ts";
 import { quoteIdentifier, quoteLiteral } from "../names.ts";
 import { isNoLake, LAKE, type LakeSettings, startEngine } from "./engine.ts";
 import { shownCatalog } from "./place.ts";
+import { MOVED } from "./rules.ts";
 
-/**
- * What an engine says that has seen the catalogue before maintenance moved rows from it into files, and removed the table of
- * a former shape in which they lay. It does not look again by itself.
- */
-const MOVED = /Failed to read inlined data/;
 const TRIES_MAX = 5;
 
 /** Runs a query in an engine of its own, beside the daemon's. The statement can access no files but the lake's. */
@@ -43,6 +39,7 @@ async function queryOnce(settings: LakeSettings, request: QueryRequest, signal: 
     }
     await setting.run("SET enable_external_access = false");
     setting.disconnectSync();
+    // In no transaction: where DuckDB gives up an instance, an open one of a lake takes the process with it.
     const connect = async () => {
       const connection = await instance.connect();
       await connection.run(`SET TimeZone = 'UTC'; USE ${quoteIdentifier(LAKE)}`);

@@ -5,6 +5,13 @@ import type { Rule } from "../rule.ts";
 const POSTGRES =
   /Unable to connect to Postgres|Failed to (?:execute|prepare|copy) .*Postgres|server closed the connection|terminating connection|connection to server/i;
 
+/**
+ * What an engine says that has seen the catalogue before maintenance moved rows from it into files, and removed the table of
+ * a former shape in which they lay. With a catalogue in Postgres it may give up the instance over it.
+ */
+export const MOVED =
+  /Failed to read inlined data|from an unsuccessful query result|Current transaction is aborted|access index 0 within vector of size 0/;
+
 /** S3's answers, as DuckDB prints them: their codes are what tells them apart. */
 const S3_RULES: readonly Rule[] = [
   {
@@ -85,7 +92,9 @@ export const LAKE_RULES: readonly Rule[] = [
     hint: "see whether it runs",
   },
   {
-    text: /database is locked|Failed to commit DuckLake transaction|Transaction conflict - attempting/,
+    text: new RegExp(
+      `database is locked|Failed to commit DuckLake transaction|Transaction conflict - attempting|${MOVED.source}`,
+    ),
     code: "MR3220",
     kind: "retryable",
     says: (doing) => `another writer changed the lake while ${doing}`,

@@ -32,9 +32,11 @@ export class LakeSink extends EngineSink<Lake> {
     return 0;
   }
 
+  /** A reader of a catalogue in Postgres can lose its engine: see MOVED. The sink's own must not go with it. */
   override async inspect(): Promise<Inspection> {
-    const { schema } = this.#options;
-    return await DuckdbInspection.over(await this.acquire(), { schema, form: this.targetForm });
+    const { schema, place } = this.#options;
+    const lake = await (place.kind === "postgres" ? Lake.acquireApart(this.#options) : this.acquire());
+    return await DuckdbInspection.over(lake, { schema, form: this.targetForm });
   }
 
   protected override async acquire(): Promise<Lake> {

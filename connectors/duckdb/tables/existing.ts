@@ -6,6 +6,7 @@ import type { DuckDBConnection } from "@duckdb/node-api";
 import { decodeNote, type TargetNote } from "../../../src/core/targets/following.ts";
 import { fold, quoteLiteral, type TargetName, targetKey } from "../names.ts";
 import { readTextRows } from "../write/text-rows.ts";
+import { inTransaction } from "../write/transaction.ts";
 
 export interface ExistingColumn {
   /** In its original spelling. */
@@ -26,13 +27,26 @@ export interface ExistingTarget {
 /** For more targets all names are read: a longer list costs more than it saves. */
 const NAMES_MAX = 100;
 
-/** By target key; missing targets are left out. */
+/** By target key; missing targets are left out. Outside of a transaction. */
 export async function lookUpTargets(
   connection: DuckDBConnection,
   catalogue: string,
   targets: readonly TargetName[],
 ): Promise<ReadonlyMap<string, ExistingTarget>> {
   if (targets.length === 0) return new Map();
+  // At one moment: others may change shapes in a lake, after which its tables have other ids.
+  return await inTransaction(
+    connection,
+    () => connection.run("BEGIN TRANSACTION"),
+    () => lookedUp(connection, catalogue, targets),
+  );
+}
+
+async function lookedUp(
+  connection: DuckDBConnection,
+  catalogue: string,
+  targets: readonly TargetName[],
+): Promise<ReadonlyMap<string, ExistingTarget>> {
   const wanted = new Set(targets.map(targetKey));
   // lower() folds more letters than DuckDB's comparison of names does; extra matches are removed here.
   const names = targets.map(({ table }) => `lower(${quoteLiteral(table)})`);
