@@ -62,7 +62,7 @@ export abstract class EngineSink<S extends Store>
   readonly evolution = this;
   readonly comparison = this;
   readonly engine = this;
-  readonly batch = BATCH;
+  readonly batch: NonNullable<Sink["batch"]> = BATCH;
   readonly form: SinkForm;
   readonly name: string;
   protected readonly targets: Targets;

@@ -23,6 +23,7 @@ import { firstCopy } from "./snapshot/first-copy.ts";
 import { Refiller } from "./snapshot/refiller.ts";
 import { type FoundLog, OPENING_MS_MAX } from "./start.ts";
 import { Acknowledger } from "./stream/acknowledger.ts";
+import { bytesFor, MAIN_BATCHES } from "./stream/byte-budget.ts";
 import { type CatchUpParts, SECOND_STREAM_TRIES_MAX } from "./stream/catch-up.ts";
 import { heartbeat } from "./stream/heartbeat.ts";
 import { Lane } from "./stream/lane.ts";
@@ -38,8 +39,6 @@ const JOINING_MS_MAX = 2_000;
 const TRIED_AGAIN = "tried again after the sink could not write the table";
 /** How often it checks whether a table that is suspended in a sink can be tried again. */
 const SUSPENDED_LOOK_MS = 500;
-/** The byte budget of a stream that serves one sink only. */
-const CATCH_UP_BYTES_MAX = 16 * 1024 * 1024;
 /** Why a table is read again. */
 const UNLOGGED = "rows changed without a trace in the log";
 
@@ -91,7 +90,11 @@ export class Streaming {
     this.#parts = parts;
     const { clock, news, source, state, gate, runners, suspended, tables, inVainMsMax, heartbeatMs, logger } = parts;
     const { readHold } = parts;
-    const lane = (this.lane = new Lane(parts.from, source.watermarks.markPrefix, news));
+    const byteBudget = bytesFor(
+      MAIN_BATCHES,
+      runners.map(({ worker }) => worker.limits),
+    );
+    const lane = (this.lane = new Lane(parts.from, source.watermarks.markPrefix, news, byteBudget));
     const shared = { clock, news, source, state, gate, lane, logger };
     const standings = () => runners.map(({ standing }) => standing);
     this.rewind = new Rewind(clock, lane);
@@ -160,7 +163,6 @@ export class Streaming {
       rewind,
       ...this.#schemaCalls,
       secondStreamTriesMax: this.#parts.secondStreamTriesMax ?? SECOND_STREAM_TRIES_MAX,
-      byteCountMax: CATCH_UP_BYTES_MAX,
     };
     const sinks = runners.map((runner) => runner.run(main, until));
     try {

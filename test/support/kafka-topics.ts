@@ -1,6 +1,8 @@
 /** Topics, read without the sink's own code: the library parses the records. */
 import { Admin, Consumer, FetchIsolationLevels, Producer, stringSerializers } from "@platformatic/kafka";
 import { randomUUID } from "node:crypto";
+import { systemClock } from "../../src/core/clock.ts";
+import { withTimeout } from "../../src/core/with-timeout.ts";
 
 export interface ReadRecord {
   readonly topic: string;
@@ -20,6 +22,9 @@ export interface RawRecord extends Omit<ReadRecord, "key" | "value"> {
 const TRANSACTIONAL = 0x10;
 const CONTROL = 0x20;
 const ABORTED = 0;
+const NEVER = new AbortController().signal;
+/** The library tells nobody when a connection ends with a fetch under way. */
+const ANSWER = { timeoutMs: 10_000, late: (): null => null };
 
 /** Topics of a broker, for reading. */
 export class TopicReader implements AsyncDisposable {
@@ -58,7 +63,7 @@ export class TopicReader implements AsyncDisposable {
       const end = ends.get(topic)![partition]!;
       let next = 0n;
       while (next < end) {
-        const { responses } = await this.#consumer.fetch({
+        const fetching = this.#consumer.fetch({
           node: leader,
           maxWaitTime: 100,
           minBytes: 1,
@@ -79,7 +84,10 @@ export class TopicReader implements AsyncDisposable {
             },
           ],
         });
-        const fetched = responses[0]!.partitions[0]!;
+        const answer = await withTimeout(fetching, { clock: systemClock, signal: NEVER, ...ANSWER });
+        // Asked again, the library takes another connection.
+        if (answer === null) continue;
+        const fetched = answer.responses[0]!.partitions[0]!;
         const aborted = (fetched.abortedTransactions ?? []).map((one) => ({ ...one, isOver: false }));
         for (const batch of fetched.records ?? []) {
           next = batch.firstOffset + BigInt(batch.lastOffsetDelta) + 1n;

@@ -69,7 +69,12 @@ export class ScriptedSource implements Source {
   readonly #rows = new Map<string, Map<string, Row>>();
   readonly #log: LogEntry[] = [];
   #commit = 1000n;
-  readonly streams: { readonly stream: ScriptedStream; readonly temporary: boolean; readonly from: Position }[] = [];
+  readonly streams: {
+    readonly stream: ScriptedStream;
+    readonly temporary: boolean;
+    readonly from: Position;
+    readonly byteCountMax: number;
+  }[] = [];
   readonly resumedFrom: Position[] = [];
   /** Rows per chunk. */
   chunkSize = 1000;
@@ -153,7 +158,8 @@ export class ScriptedSource implements Source {
   async #stream(from: Position, options: StreamOptions): Promise<ChangeStream> {
     if (options.temporary && this.refusesSecond) throw noSecondStream();
     const stream = new ScriptedStream();
-    this.streams.push({ stream, temporary: options.temporary, from });
+    const { temporary, byteCountMax = 0 } = options;
+    this.streams.push({ stream, from, temporary, byteCountMax });
     for (const entry of this.#log) if (entry.commit >= from.commit) stream.push(entry.make());
     return stream;
   }

@@ -91,6 +91,34 @@ async function same(source: ScriptedSource, sink: ScriptedSink, tables: readonly
 const refused = (table: TableVersion) =>
   new MillraceError({ code: "MR3999", kind: "fatal", message: "no", hint: "change it", table: table.id });
 
+test.each([
+  ["of the largest batch, where one is large", 16, { main: [48], second: [32] }],
+  ["of 8 MiB, where all are small", 1, { main: [24], second: [16] }],
+])("the stream may hold three times, a second one twice the size %s", async (_, batchMiB, wanted) => {
+  await using opened = await realState();
+  const source = new ScriptedSource([users]);
+  const limits = (mib: number) => ({ rowCountMax: 1000, byteCountMax: mib * 1024 ** 2 });
+  const [large, small] = [new ScriptedSink("large"), new ScriptedSink("small")];
+  const setup = (sink: ScriptedSink, mib: number) =>
+    ({ sink, limits: limits(mib), onPoison: "deadLetter", takes: () => true }) as const;
+  const scene = start(source, opened.state, [], { sinks: [setup(large, batchMiB), setup(small, 1)] });
+  source.commit(put(users, 1));
+  await same(source, large, [users]);
+  // A sink that was away catches up by a second stream.
+  const runner = scene.pipeline.runners.find(({ name }) => name === "large")!;
+  await runner.pause();
+  source.commit(put(users, 2));
+  await same(source, small, [users]);
+  await runner.resume();
+  await same(source, large, [users]);
+  await scene.stop();
+  const held = (isSecond: boolean) =>
+    source.streams
+      .filter(({ temporary }) => temporary === isSecond)
+      .map(({ byteCountMax }) => byteCountMax / 1024 ** 2);
+  expect({ main: held(false), second: held(true) }).toEqual(wanted);
+});
+
 test("a stream is given the changes of all tables in commit order", async () => {
   await using opened = await realState();
   const source = new ScriptedSource([users, notes]);

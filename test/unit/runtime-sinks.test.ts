@@ -90,7 +90,6 @@ async function stage(parts: Partial<WorkerParts> = {}, onLost: OnLost = "fail") 
     isKnown: () => false,
     onUnloggedRows: async () => undefined,
     onUnreadableRows: async () => undefined,
-    byteCountMax: 1 << 20,
   };
   const stopping = new AbortController();
   const feeding = lane.run(stream, stopping.signal).catch(() => undefined);

@@ -37,8 +37,12 @@ const FIRST_BYTES_MAX = 1024 * 1024;
  */
 const LAKE_FEW_ROWS = 10;
 
+/** In a lake several pieces would be staged once more, in a table, because only one statement may look for their keys. */
+const LAKE_BYTES_MAX = 4 * STAGE_BYTES_MAX;
+
 /** Each delete statement reads the keys of the whole table. */
-function bytesOfTurn(pass: Pass, turn: number): number {
+function bytesOfTurn({ pass, layout }: Staging, turn: number): number {
+  if (layout.form.isLake === true) return LAKE_BYTES_MAX;
   return pass === "delete" ? STAGE_BYTES_MAX : Math.min(STAGE_BYTES_MAX, FIRST_BYTES_MAX * 4 ** turn);
 }
 
@@ -141,7 +145,7 @@ export async function runPass(tools: WriteTools, whole: Staging): Promise<void> 
       tools.signal.throwIfAborted();
       const file = tools.files[turn % 2 === 0 ? 0 : 1];
       const from = work.next;
-      await tools.stage.fill(file, work, bytesOfTurn(work.pass, turn));
+      await tools.stage.fill(file, work, bytesOfTurn(work, turn));
       const staged = work.entries.slice(from, work.next);
       await running;
       if (file.byteCount === 0) continue;

@@ -10,7 +10,7 @@ import { cannotWrite } from "../errors.ts";
 import { Isolation } from "./isolation.ts";
 import type { NettedAhead } from "./lookahead.ts";
 import { Applier, type How, type WorkerParts } from "./applier.ts";
-import { SinkQueue, type Taken } from "./sink-queue.ts";
+import { type BatchLimits, SinkQueue, type Taken } from "./sink-queue.ts";
 import type { SinkSteps } from "./sink-steps.ts";
 import type { StepWatch } from "../step-watch.ts";
 import type { Work } from "./work.ts";
@@ -56,6 +56,10 @@ export class SinkWorker {
   /** What the sink itself has made durable; null for a new sink until its first step. */
   get written(): SinkProgress | null {
     return this.#steps.written;
+  }
+
+  get limits(): BatchLimits {
+    return this.#parts.limits;
   }
 
   get writeCount(): number {

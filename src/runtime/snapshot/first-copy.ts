@@ -4,13 +4,12 @@ import type { TableVersion } from "../../core/model/schema.ts";
 import { kindOf } from "../retry.ts";
 import type { SinkWorker } from "../apply/sink-worker.ts";
 import { Receipts } from "../apply/work.ts";
+import { ASIDE_BATCHES, bytesFor } from "../stream/byte-budget.ts";
 import { type CopyProgress, endsOf, type FirstCopyParts } from "./copy-parts.ts";
 import { copyRaw } from "./raw-copy.ts";
 
 /** Tables read at the same time. */
 const PARALLEL_TABLES = 2;
-/** When a sink's queue holds this much, the read waits for the sink. */
-const QUEUED_BYTES_MAX = 16 * 1024 * 1024;
 /** A notification tells when a queue has room; this is how often it is checked anyway. */
 const FULL_LOOK_MS = 1_000;
 
@@ -85,11 +84,15 @@ async function readTable(
     if (failed.size === workers.length) return;
     for (;;) {
       const told = news.count;
-      if (workers.every((worker) => failed.has(worker) || worker.queue.heldBytes <= QUEUED_BYTES_MAX)) break;
+      if (workers.every((worker) => failed.has(worker) || hasRoom(worker))) break;
       await news.after(told, clock, FULL_LOOK_MS, signal);
     }
   }
   logger.info({ table: table.id, rows: rowCount }, "table read");
+}
+
+function hasRoom({ queue, limits }: SinkWorker): boolean {
+  return queue.heldBytes <= bytesFor(ASIDE_BATCHES, [limits]);
 }
 
 /**

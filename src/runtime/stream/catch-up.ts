@@ -9,6 +9,7 @@ import { Lane } from "./lane.ts";
 import { encodeMark } from "./marks.ts";
 import { ReconnectBackoff } from "../retry.ts";
 import type { Rewind } from "./rewind.ts";
+import { ASIDE_BATCHES, bytesFor } from "./byte-budget.ts";
 import { SinkQueue } from "../apply/sink-queue.ts";
 import type { SinkWorker } from "../apply/sink-worker.ts";
 
@@ -31,8 +32,6 @@ export interface CatchUpParts {
   /** `StreamOptions.onUnreadableRows`, likewise. */
   readonly onUnreadableRows: (tableId: string, error: MillraceError, sink: string) => Promise<void>;
   readonly secondStreamTriesMax: number;
-  /** Bytes that this stream may hold, besides those of the main one. */
-  readonly byteCountMax: number;
 }
 
 /**
@@ -70,7 +69,9 @@ export async function rejoin(
  * began; changes that both streams carried are skipped by position.
  */
 async function catchUp(worker: SinkWorker, parts: CatchUpParts, signal: AbortSignal): Promise<void> {
-  const { source, main, resolve, isKnown, byteCountMax } = parts;
+  const { source, main, resolve, isKnown } = parts;
+  /** Besides those of the main stream. */
+  const byteCountMax = bytesFor(ASIDE_BATCHES, [worker.limits]);
   const onUnloggedRows = (tableId: string) => parts.onUnloggedRows(tableId, worker.name);
   const from = worker.covered;
   invariant(from !== null, "a sink catches up from a known position");

@@ -4,6 +4,7 @@ import type { Position } from "../../core/model/position.ts";
 import { News } from "../../core/news.ts";
 import type { ChangeStream } from "../../core/contracts/change-log.ts";
 import { rowVersion } from "../../core/model/version.ts";
+import { bytesFor, MAIN_BATCHES } from "./byte-budget.ts";
 import { cut } from "./cut.ts";
 import { DeliveredTransactions } from "./delivered.ts";
 import { decodeMark } from "./marks.ts";
@@ -16,10 +17,8 @@ import { letGo, giveReceipt, lossOf, type Work } from "../apply/work.ts";
 /** Works that may wait in every sink's queue before the lane stops reading the stream. */
 const WAITING_WORKS_MAX = 2;
 
-/** Bytes that all queues together may hold before the stream stops reading (the stream's own bound). */
-export const BYTE_BUDGET = 24 * 1024 * 1024;
-/** A sink for which this much waits is crowded. */
-const CROWDED_BYTES = BYTE_BUDGET / 2;
+/** A sink for which this part of the budget waits is crowded. */
+const CROWDED = 0.5;
 
 /** How a window ended at its high watermark: with rows to apply (perhaps none), or with the reason why not. */
 export type Closed = ClosedWell | { readonly spoiled: Spoiled };
@@ -45,6 +44,8 @@ export class Lane {
   #position: Position;
   readonly #markPrefix: string;
   readonly #news: News;
+  /** Bytes that all queues together may hold before the stream stops reading (the stream's own bound). */
+  readonly byteBudget: number;
   readonly #sinks = new Map<SinkWorker, SinkQueue>();
   /** By the id in their marks; several windows may share one. */
   readonly #windows = new Map<string, Expected[]>();
@@ -54,10 +55,16 @@ export class Lane {
   #roomMade: (() => void) | null = null;
 
   /** `news` is notified when the lane has made progress. */
-  constructor(position: Position, markPrefix: string, news: News = new News()) {
+  constructor(
+    position: Position,
+    markPrefix: string,
+    news: News = new News(),
+    byteBudget: number = bytesFor(MAIN_BATCHES, []),
+  ) {
     this.#position = position;
     this.#markPrefix = markPrefix;
     this.#news = news;
+    this.byteBudget = byteBudget;
   }
 
   /** Everything before it was given to the attached sinks. */
@@ -91,7 +98,7 @@ export class Lane {
   }
 
   isCrowded(worker: SinkWorker): boolean {
-    return this.heldBytes(worker) >= CROWDED_BYTES;
+    return this.heldBytes(worker) >= this.byteBudget * CROWDED;
   }
 
   /** Whether what waits for the sink has a large row: detached, the sink would be given that row again. */

@@ -1,7 +1,7 @@
 import type { Clock } from "../../core/clock.ts";
 import type { Position } from "../../core/model/position.ts";
 import type { News } from "../../core/news.ts";
-import { BYTE_BUDGET, type Lane } from "./lane.ts";
+import type { Lane } from "./lane.ts";
 import type { SinkWorker } from "../apply/sink-worker.ts";
 
 /** The pause between two looks is at least this long, and a sink holds nearly all for at least this long. */
@@ -68,7 +68,7 @@ function look({ clock, lane, isWaitedFor, park }: ParkingParts, slow: Map<SinkWo
     const hasMoved = isWaited && before?.covered !== worker.covered;
     const held = before === undefined || hasMoved ? { sinceMs: nowMs, covered: worker.covered } : before;
     slow.set(worker, held);
-    const limitMs = isWaited ? STALLED_MS_MAX : heldBytes < BYTE_BUDGET * NEARLY_ALL ? HALF_MS_MAX : REST_MS;
+    const limitMs = isWaited ? STALLED_MS_MAX : heldBytes < lane.byteBudget * NEARLY_ALL ? HALF_MS_MAX : REST_MS;
     const leftMs = held.sinceMs + limitMs - nowMs;
     if (leftMs > 0) {
       dueMs = Math.min(dueMs, leftMs);

@@ -109,7 +109,8 @@ export class SourceFeed implements AsyncDisposable {
     const identity = (await state.source.get())?.identity;
     invariant(identity != null, "a running source has an identity");
     await state.source.identify(await source.admin.resume(identity, held(), signal));
-    const options = { temporary: false, resolve, isKnown, onUnloggedRows, onUnreadableRows };
+    const byteCountMax = lane.byteBudget;
+    const options = { temporary: false, resolve, isKnown, onUnloggedRows, onUnreadableRows, byteCountMax };
     return await source.log.stream(lane.position, options, signal);
   }
 
