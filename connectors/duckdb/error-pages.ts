@@ -94,7 +94,8 @@ export const pages = {
   MR3213: {
     title: "The file, or the folder for temporary files, can't be written",
     cause: "The disk is full, or it reported an error. Millrace repeats the step.",
-    remedy: "Make room on the disk of `path`, and in the folder for temporary files.",
+    remedy:
+      "Make room on the disk of `path` (of `catalog` and `data` in a lake), and in the folder for temporary files.",
   },
   MR3214: {
     title: "The DuckDB file was removed or replaced",

@@ -152,15 +152,15 @@ const UNKNOWN: Rule = { code: "MR3219", kind: "retryable", says: (doing, _, kind
 
 /** The first that fits counts. Lock, missing file, foreign file and full disk are all an "IO Error". */
 const RULES: readonly Rule[] = [
-  ...LAKE_RULES,
   {
-    // At a commit, in a checkpoint, or after a failed one.
-    text: /No space left on device|Disk quota exceeded|File too large/,
+    // At a commit, in a checkpoint, or after a failed one; SQLite's own two sentences about the catalogue of a lake.
+    text: /No space left on device|Disk quota exceeded|File too large|database or disk is full|disk I\/O error/,
     code: "MR3213",
     kind: "blocked",
-    says: (doing) => `the disk is full (${doing})`,
-    hint: "make room on the disk of the DuckDB file, and in the folder for temporary files",
+    says: (doing, text) => `the disk ${text.includes("I/O") ? "fails, or is full" : "is full"} (${doing})`,
+    hint: "make room on the disk of the target, and in the folder for temporary files",
   },
+  ...LAKE_RULES,
   MEMORY,
   INVALIDATED,
   { kinds: ["INTERRUPT Error"], code: "MR3215", kind: "aborted", says: () => STOPPED },

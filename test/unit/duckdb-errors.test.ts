@@ -16,6 +16,18 @@ test.each([
   ["a write on a full disk", `IO Error: ${FULL}`, "MR3213", false],
   ["a quota", 'IO Error: Could not write file "/data/x.duckdb": Disk quota exceeded', "MR3213", false],
   [
+    "a commit of a lake on a full disk",
+    'TransactionContext Error: Failed to commit: Failed to commit DuckLake transaction.\nFailed to commit: Failed to execute query "COMMIT": database or disk is full',
+    "MR3213",
+    false,
+  ],
+  [
+    "a lake that is opened on a full disk",
+    'Invalid Error: Failed to probe DuckLake metadata: Failed to execute query "PRAGMA journal_mode=WAL": disk I/O error',
+    "MR3213",
+    false,
+  ],
+  [
     "a commit without memory",
     "TransactionContext Error: Failed to commit: could not allocate block of size 256.0 KiB (120.0 MiB/122.0 MiB used)",
     "MR3212",

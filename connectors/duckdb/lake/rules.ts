@@ -74,7 +74,7 @@ export const LAKE_RULES: readonly Rule[] = [
     code: "MR3226",
     kind: "blocked",
     says: (doing) => `a data file of the lake is missing (${doing})`,
-    hint: "put the files in `data` back, or fill a new lake: millrace snapshot start --sink NAME",
+    hint: pages.MR3226.remedy,
   },
   {
     text: /Unable to connect to Postgres[^]*(?:authentication failed|no pg_hba|role "|database ")/,
