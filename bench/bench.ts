@@ -24,6 +24,7 @@ const benches: Readonly<Record<string, () => Promise<Bench>>> = {
   kafka: async () => (await import("./kafka.ts")).run,
   "apply-kafka": async () => (await import("./apply-kafka.ts")).run,
   copy: async () => (await import("./copy.ts")).run,
+  "copy-mysql": async () => (await import("./copy-mysql.ts")).run,
   reconcile: async () => (await import("./reconcile.ts")).run,
   latency: async () => (await import("./latency.ts")).run,
   "latency-kafka": async () => (await import("./latency-kafka.ts")).run,

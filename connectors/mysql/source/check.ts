@@ -38,7 +38,11 @@ export async function check(context: SourceContext, signal: AbortSignal): Promis
     await readFiles(context, signal);
     findings.push(ok("log", `the log ends at ${context.names.format(tip)}`));
   });
-  findings.push(...(await grants(context, facts, signal)), expiry(facts));
+  findings.push(
+    ...(await grants(context, facts, signal)),
+    expiry(facts),
+    ...(await connections(context, facts, signal)),
+  );
   findings.push(...(await tables(context, signal)), ...(await cascades(context, facts, signal)));
   findings.push(...(await zoneColumns(context, signal)));
   return findings;
@@ -100,6 +104,35 @@ async function grants(context: SourceContext, facts: ServerFacts, signal: AbortS
     what: `MR2113 ${user} lacks ${name}`,
     fix: `GRANT ${name} ON *.* TO ${user};`,
   }));
+}
+
+/** As many tables as the runtime reads at once in an initial snapshot. */
+const TABLES_AT_ONCE = 2;
+/** For the log and for the catalogue. */
+const OTHER_CONNECTIONS = 2;
+
+/** A user's limit of connections below what an initial snapshot may use. */
+async function connections(
+  context: SourceContext,
+  { flavour, hasGtids }: ServerFacts,
+  signal: AbortSignal,
+): Promise<readonly Finding[]> {
+  const { copySessions, database } = context;
+  const isLocking = flavour === "mysql" && !hasGtids;
+  const wanted = TABLES_AT_ONCE * (copySessions + (isLocking ? 1 : 0)) + OTHER_CONNECTIONS;
+  const sql = "SELECT @@SESSION.max_user_connections";
+  const [row] = await database.rows("reading the user's limits", sql, signal);
+  const limit = Number(row?.[0] ?? 0);
+  // 0: the user may have as many as the server.
+  if (limit === 0 || limit >= wanted) return [];
+  return [
+    {
+      id: "connections",
+      level: "warning",
+      what: `the user may have ${limit} connections; an initial snapshot reads large tables with up to ${wanted}, and here with fewer`,
+      fix: `ALTER USER ${await currentUser(context, signal)} WITH MAX_USER_CONNECTIONS ${wanted}; or lower \`source.copySessions\`.`,
+    },
+  ];
 }
 
 function expiry(facts: ServerFacts): Finding {

@@ -16,6 +16,8 @@ import { LoggedShapes } from "./catalog/logged-shapes.ts";
 import { Spelling } from "./statements/spelling.ts";
 
 const SERVER_ID_MAX = 0xffff_ffff;
+const COPY_SESSIONS = 2;
+const COPY_SESSIONS_MAX = 32;
 
 export const sourceDefinition = z.object({
   url: z
@@ -31,6 +33,12 @@ export const sourceDefinition = z.object({
     .max(SERVER_ID_MAX)
     .optional()
     .describe("The server_id under which the log is read: no replica may have it. Default: made of the name."),
+  copySessions: z
+    .int()
+    .min(1)
+    .max(COPY_SESSIONS_MAX)
+    .optional()
+    .describe("Sessions that read one large table at once in the initial snapshot. Default: 2."),
 });
 
 export type MysqlSourceOptions = z.output<typeof sourceDefinition>;
@@ -70,6 +78,7 @@ async function contextOf(context: FactoryContext<MysqlSourceOptions>, logger: Lo
     host,
     database: new Database({ address, host }),
     serverId: options.serverId ?? serverIdOf(daemon),
+    copySessions: options.copySessions ?? COPY_SESSIONS,
     names: new LogNames("binlog"),
     spelling: new Spelling(),
     marks,

@@ -21,6 +21,8 @@ export interface SourceContext {
   readonly host: Host;
   readonly database: Database;
   readonly serverId: number;
+  /** How many sessions read a large table of the initial snapshot. */
+  readonly copySessions: number;
   readonly names: LogNames;
   readonly spelling: Spelling;
   readonly marks: Marks;

@@ -199,6 +199,13 @@ export function isNoKey(error: unknown): boolean {
   return NO_KEY.has(errorNumber(findMillraceError(error)?.cause ?? error) ?? 0);
 }
 
+/** The server has as many connections as it takes, of all users or of ours. */
+const TOO_MANY_SESSIONS = new Set([1040, 1203, 1226]);
+
+export function isTooManySessions(error: unknown): boolean {
+  return TOO_MANY_SESSIONS.has(errorNumber(findMillraceError(error)?.cause ?? error) ?? 0);
+}
+
 interface Rule {
   readonly code: ErrorCode;
   readonly kind: ErrorKind;
@@ -256,8 +263,10 @@ const RULES: Readonly<Record<number, Rule>> = {
   1160: PASSING,
   1161: PASSING,
   1184: PASSING,
+  1203: PASSING, // too many connections of the user
   1205: WAITED, // a lock
   1213: PASSING, // deadlock
+  1226: PASSING, // the user's limit of connections, or of queries in an hour
   1227: PRIVILEGE,
   1251: LOGIN, // the client's way to log in
   1317: PASSING, // interrupted

@@ -14,7 +14,7 @@ import type { SourceContext } from "../context.ts";
 import { answered } from "../database.ts";
 import type { Session } from "../driver.ts";
 import { classify, isNoKey } from "../errors.ts";
-import { beginReading, checkShape } from "./reading.ts";
+import { type At, beginReading, checkShape } from "./reading.ts";
 import { RowBlock } from "./row-blocks.ts";
 import type { ServerFacts } from "../server.ts";
 import { type DateChoice, selectList, selectPlan } from "./select-plan.ts";
@@ -29,19 +29,13 @@ const NOWHERE = { epoch: 1, commit: 0n, index: 0 };
 /** The snapshot was taken when everything before the low mark was visible. */
 const { sees } = EVERYTHING_VISIBLE;
 
-/** Where rows are read. */
-interface At {
-  readonly context: SourceContext;
-  readonly facts: ServerFacts;
-}
-
 export async function readRange(
   { context, facts }: At,
   table: TableVersion,
   { after, where, scanRowCountMax = SCAN_ROW_COUNT_MAX }: RowRange,
   signal: AbortSignal,
 ): Promise<Chunk> {
-  const session = await beginReading(context, facts, table, signal);
+  const session = await beginReading({ context, facts }, table, signal);
   try {
     const rows = new RowBlock(table, 1, context);
     const pace = new ChunkPace();
@@ -96,7 +90,7 @@ export async function readKeys(
   keys: readonly KeyText[],
   signal: AbortSignal,
 ): Promise<Chunk> {
-  const session = await beginReading(context, facts, table, signal);
+  const session = await beginReading({ context, facts }, table, signal);
   try {
     const rows = new RowBlock(table, 1, context);
     const all = selectAll(table, context);

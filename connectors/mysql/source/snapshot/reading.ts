@@ -1,12 +1,13 @@
 /** A transaction whose snapshot sees everything that was in the log when it began, without a lock on the whole server. */
 import { setTimeout as sleep } from "node:timers/promises";
+import { invariant } from "../../../../src/core/invariant.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { quoteTable } from "../../quote.ts";
 import { readCatalog } from "../catalog/catalog.ts";
 import type { SourceContext } from "../context.ts";
 import { openSession, answered } from "../database.ts";
 import type { Session } from "../driver.ts";
-import { classify, sourceError } from "../errors.ts";
+import { classify, isTooManySessions, sourceError } from "../errors.ts";
 import { readTip } from "../log/log-state.ts";
 import { packPlace } from "../log/position.ts";
 import type { ServerFacts } from "../server.ts";
@@ -19,24 +20,61 @@ const VISIBLE_MS_MAX = 10_000;
 const AGAIN_MS = 2;
 const BEGIN = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
 
+/** Where rows are read. */
+export interface At {
+  readonly context: SourceContext;
+  readonly facts: ServerFacts;
+}
+
 /** A session inside such a transaction; the caller must destroy it. */
-export async function beginReading(
-  context: SourceContext,
-  facts: ServerFacts,
+export async function beginReading(at: At, table: TableVersion, signal: AbortSignal): Promise<Session> {
+  const [session] = await beginReadings(at, table, 1, signal);
+  invariant(session !== undefined, "a session is open");
+  return session;
+}
+
+/**
+ * Up to so many sessions, at least one, each inside a transaction of its own: their snapshots may differ, except if it takes a
+ * lock to begin. The caller must destroy them.
+ */
+export async function beginReadings(
+  { context, facts }: At,
   table: TableVersion,
+  countMax: number,
   signal: AbortSignal,
-): Promise<Session> {
+): Promise<readonly Session[]> {
   const doing = `taking a snapshot for ${table.id}`;
-  const session = await openSession(context, signal);
+  const failed = new AbortController();
+  const until = AbortSignal.any([signal, failed.signal]);
+  const sessions = await openSessions(context, countMax, until);
+  const each = async (begin: (session: Session) => Promise<void>): Promise<void> => {
+    await Promise.all(sessions.map(begin));
+  };
   try {
-    if (facts.flavour === "mariadb") await beginMariadb(context, session, doing, signal);
-    else if (facts.hasGtids) await beginByNames(session, doing, signal);
-    else await beginLocked(context, session, table, signal);
-    return session;
+    if (facts.flavour === "mariadb") await each((session) => beginMariadb(context, session, doing, until));
+    else if (facts.hasGtids) await each((session) => beginByNames(session, doing, until));
+    else await beginLocked(context, sessions, table, until);
+    return sessions;
   } catch (error) {
-    session.destroy();
+    failed.abort();
+    for (const session of sessions) session.destroy();
     throw classify(error, doing);
   }
+}
+
+/** Fewer than `countMax`, if the server lets its user have no more. */
+async function openSessions(
+  context: SourceContext,
+  countMax: number,
+  signal: AbortSignal,
+): Promise<readonly Session[]> {
+  const opening = await Promise.allSettled(Array.from({ length: countMax }, () => openSession(context, signal)));
+  const sessions = opening.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
+  const failures = opening.flatMap((one) => (one.status === "rejected" ? [one.reason as unknown] : []));
+  const failure = sessions.length === 0 ? failures[0] : failures.find((error) => !isTooManySessions(error));
+  if (failure === undefined) return sessions;
+  for (const session of sessions) session.destroy();
+  throw failure;
 }
 
 /** MariaDB shows the snapshot's position in the log. */
@@ -95,7 +133,7 @@ async function ownedNames(session: Session, doing: string, signal: AbortSignal):
 /** Without GTIDs only the table itself shows that no session is about to commit to it: by a brief lock. */
 async function beginLocked(
   context: SourceContext,
-  session: Session,
+  sessions: readonly Session[],
   table: TableVersion,
   signal: AbortSignal,
 ): Promise<void> {
@@ -103,7 +141,7 @@ async function beginLocked(
   const locking = await openSession(context, signal);
   try {
     await answered(locking.query(`LOCK TABLES ${quoteTable(table.schema, table.table)} READ`), doing, signal);
-    await answered(session.query(BEGIN), doing, signal);
+    await Promise.all(sessions.map((session) => answered(session.query(BEGIN), doing, signal)));
   } finally {
     locking.destroy();
   }

@@ -8,14 +8,21 @@ import type { CapturedTables, TableGenerations, TableShape } from "../../../../s
 import type { FirstCopy } from "../../../../src/core/contracts/log-admin.ts";
 import { selectAll } from "./chunks.ts";
 import type { SourceContext } from "../context.ts";
+import type { Session } from "../driver.ts";
 import { aborted, classify } from "../errors.ts";
-import { beginReading, checkShape } from "./reading.ts";
+import { cutColumnOf, cutTable, type Parts } from "./cut-table.ts";
+import { FilledBlocks } from "./filled-blocks.ts";
+import { beginReadings, checkShape } from "./reading.ts";
 import { BLOCK_BYTES, RowBlock } from "./row-blocks.ts";
 import type { ServerFacts } from "../server.ts";
 import { textQuery } from "./text-query.ts";
 
-/** Blocks that may wait for the reader before the socket is not read any more. */
-const QUEUE_COUNT_MAX = 2;
+/** A table, the sessions that read it, and its parts. */
+interface Reading {
+  readonly table: TableVersion;
+  readonly sessions: readonly Session[];
+  readonly parts: Parts;
+}
 
 export class SnapshotCopy implements FirstCopy {
   readonly tables: readonly TableShape[];
@@ -34,67 +41,62 @@ export class SnapshotCopy implements FirstCopy {
   }
 
   async *read(table: TableVersion, signal: AbortSignal): AsyncGenerator<Block> {
-    const until = this.#until(signal);
-    const session = await beginReading(this.#context, this.#facts, table, until);
-    const end = { epoch: this.#epoch, commit: 0n, index: 0 };
-    const queue: Block[] = [];
-    let filling = new RowBlock(table, this.#epoch, this.#context);
-    let wake = Promise.withResolvers<void>();
-    let isDone = false;
-    let failure: unknown;
-    const stop = (): void => {
-      failure ??= aborted(`copying ${table.id}`);
-      session.destroy();
-      wake.resolve();
-    };
+    const at = { context: this.#context, facts: this.#facts };
+    const until = AbortSignal.any([signal, this.#closed.signal]);
+    const column = await cutColumnOf(at, table, until);
+    const sessions = await beginReadings(at, table, column === null ? 1 : this.#context.copySessions, until);
+    using blocks = new FilledBlocks(sessions);
+    const stop = (): void => blocks.fail(aborted(`copying ${table.id}`));
     until.addEventListener("abort", stop, { once: true });
-    const onRow = (bytes: Buffer, start: number, stopAt: number): void => {
-      filling.append(bytes, start, stopAt);
-      if (filling.byteCount < BLOCK_BYTES) return;
-      queue.push(filling.finish(end));
-      filling = new RowBlock(table, this.#epoch, this.#context);
-      if (queue.length >= QUEUE_COUNT_MAX) session.pause();
-      wake.resolve();
-    };
-    const running = textQuery(session, selectAll(table, this.#context), onRow)
-      .catch((error: unknown) => {
-        failure ??= classify(error, `copying ${table.id}`);
-      })
-      .finally(() => {
-        isDone = true;
-        wake.resolve();
-      });
     try {
+      const parts = column === null ? [""] : await cutTable(at, { table, column, sessions }, until);
+      if (column !== null) {
+        const counts = { sessions: sessions.length, ranges: parts.length };
+        this.#context.logger.info({ table: table.id, ...counts }, "the table is read in ranges of its key");
+      }
+      void this.#fill(blocks, { table, sessions, parts });
       let isChecked = false;
       for (;;) {
-        const block = queue.shift();
-        if (block !== undefined) {
-          if (!isChecked) await checkShape(this.#context, table, until);
-          isChecked = true;
-          if (queue.length < QUEUE_COUNT_MAX) session.resume();
-          yield block;
-          continue;
-        }
-        if (failure !== undefined) throw failure;
-        if (isDone) break;
-        await wake.promise;
-        wake = Promise.withResolvers<void>();
+        const isMore = await blocks.some();
+        // By now each session's transaction locks it.
+        if (!isChecked) await checkShape(this.#context, table, until);
+        isChecked = true;
+        const block = isMore ? blocks.take() : undefined;
+        if (block === undefined) break;
+        yield block;
       }
-      await running;
-      if (!isChecked) await checkShape(this.#context, table, until);
-      if (filling.count > 0) yield filling.finish(end);
     } finally {
       until.removeEventListener("abort", stop);
-      session.destroy();
-      for (const block of queue) block.release();
+    }
+  }
+
+  /** Each session reads parts until none is left. */
+  async #fill(blocks: FilledBlocks, { table, sessions, parts }: Reading): Promise<void> {
+    const end = { epoch: this.#epoch, commit: 0n, index: 0 };
+    const select = selectAll(table, this.#context);
+    const waiting = [...parts];
+    const one = async (session: Session): Promise<void> => {
+      let filling = new RowBlock(table, this.#epoch, this.#context);
+      const onRow = (bytes: Buffer, start: number, stopAt: number): void => {
+        filling.append(bytes, start, stopAt);
+        if (filling.byteCount < BLOCK_BYTES) return;
+        const full = filling;
+        filling = new RowBlock(table, this.#epoch, this.#context);
+        blocks.push(full.finish(end), session);
+      };
+      for (let part = waiting.shift(); part !== undefined; part = waiting.shift())
+        await textQuery(session, `${select}${part}`, onRow);
+      if (filling.count > 0) blocks.push(filling.finish(end), session);
+    };
+    try {
+      await Promise.all(sessions.map(one));
+      blocks.complete();
+    } catch (error) {
+      blocks.fail(classify(error, `copying ${table.id}`));
     }
   }
 
   async close(): Promise<void> {
     this.#closed.abort();
-  }
-
-  #until(signal: AbortSignal): AbortSignal {
-    return AbortSignal.any([signal, this.#closed.signal]);
   }
 }
