@@ -3,11 +3,18 @@
 /** A chunk ends at whichever limit comes first. */
 const READ_MS = 350;
 const CHUNK_BYTES = 8 * 1024 * 1024;
+/** What was requested is given up at this size: its rows are larger than those before them. */
+const CUT_BYTES = 2 * CHUNK_BYTES;
 export const CHUNK_ROWS_MAX = 200_000;
 /** How many rows to request at once: few at first, because rows may be large, then as many as the time allows. */
 const FETCH_ROWS_MIN = 64;
 const FETCH_ROWS_MAX = 16_384;
 const FETCH_MS = 60;
+
+/** Whether a row that has just arrived must be the last one of the chunk, even if more rows were requested. */
+export function isTooMuch({ byteCount }: { readonly byteCount: number }): boolean {
+  return byteCount >= CUT_BYTES;
+}
 
 /** The pace of one chunk, from its first row on. */
 export class ChunkPace {

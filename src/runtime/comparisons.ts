@@ -188,7 +188,7 @@ export class Comparisons implements ComparePort {
         else outcomes.set(sink, { kind: all ? "compared" : "again" });
       });
       await Promise.all(ended);
-      return { last, at: handedAt, aside: passed.aside, outcomes };
+      return { last, at: handedAt, byteCount: heldBytes, aside: passed.aside, outcomes };
     } catch (error) {
       signal.throwIfAborted();
       return nowhere(place, await this.#withoutSource({ kind: "failed", error }, signal));
@@ -276,7 +276,7 @@ function slicesOf(from: number, to: number): readonly { readonly from: number; r
 
 function nowhere({ sinks }: ComparePlace, outcome: CompareOutcome): ComparedPlace {
   const outcomes = new Map(sinks.map((sink) => [sink, outcome]));
-  return { last: null, at: null, aside: [], outcomes };
+  return { last: null, at: null, byteCount: 0, aside: [], outcomes };
 }
 
 /** The promise's value, or `late` when `placeOf` has stayed the same for too long. */

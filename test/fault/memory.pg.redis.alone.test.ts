@@ -80,6 +80,27 @@ test("a row of 50 MB among small ones, within 500 MB; afterwards the memory is g
   );
 });
 
+test("many rows of 5 MB are read beside the stream, and compared while a sink lacks them, within 500 MB", async () => {
+  await using pipeline = await RunningPipeline.start(
+    `create table wide (id int primary key, body text); alter table wide alter body set storage external;
+     insert into wide select g, repeat('y', 5000000) from generate_series(1, 60) g`,
+    { kinds: ["postgres"] },
+  );
+  await pipeline.settled(90_000);
+  await using watch = residentWatch(pipeline.daemon);
+  const { installation } = pipeline;
+  expect(await installation.command("snapshot", "start", "--tables", "public.wide")).toMatchObject({ exitCode: 0 });
+  expect(await installation.command("wait", "--timeout", "90s")).toMatchObject({ exitCode: 0 });
+  report("rows of 5 MB, read beside the stream", watch.mostBytes);
+  await pipeline.sinks.target!.query("delete from public.wide");
+  const compared = await installation.command("reconcile", "--repair");
+  report("rows of 5 MB, compared", watch.mostBytes);
+  expect(compared).toMatchObject({ exitCode: 3 });
+  await pipeline.settled(90_000);
+  await pipeline.expectEqual(["wide"]);
+  expect(watch.mostBytes).toBeLessThan(RESIDENT_BYTES_MAX_LARGE_ROW);
+});
+
 function report(what: string, bytes: number): void {
   process.stdout.write(`${what}: at most ${Math.round(bytes / MB)} MB resident\n`);
 }

@@ -5,47 +5,78 @@
 import { firstVersion } from "../support/blocks.ts";
 import { expect, test } from "vitest";
 import { sourceFactory } from "../../connectors/mysql/source/config.ts";
-import type { Chunk, KeyText } from "../../src/core/contracts/row-reads.ts";
+import type { KeyText, RowRange } from "../../src/core/contracts/row-reads.ts";
 import { quietLog } from "../support/quiet-log.ts";
-import { freshMysqlDatabase, mysqlFlavours, mysqlUrl } from "../support/services.ts";
+import type { Source } from "../../src/core/contracts/source.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
+import { freshMysqlDatabase, type MysqlFlavour, mysqlFlavours, mysqlUrl } from "../support/services.ts";
 
 const signal = AbortSignal.timeout(100_000);
 const row = (i: number): string => `(${i % 10}, 'b${i}', ${i % 70 === 0 ? "'wanted'" : "null"})`;
 
+interface Opened extends AsyncDisposable {
+  readonly source: Source;
+  readonly table: TableVersion;
+}
+
+/** The only table of a new database, made by these statements. */
+async function opened(flavour: MysqlFlavour, ...statements: readonly string[]): Promise<Opened> {
+  const database = await freshMysqlDatabase(mysqlUrl(flavour));
+  for (const sql of statements) await database.connection.query(sql);
+  const url = new URL(mysqlUrl(flavour));
+  url.pathname = `/${database.name}`;
+  const settings = { daemon: "d", folder: ".", tables: [`${database.name}.*`], options: { url: url.href } };
+  const source = await sourceFactory.create(settings, quietLog);
+  await source.admin.create({ epoch: 1, wantCopy: false, resumeIntent: false }, signal);
+  const { tables } = await source.catalog.tables(signal);
+  return {
+    source,
+    table: firstVersion(tables[0]!),
+    async [Symbol.asyncDispose]() {
+      await source.close();
+      await database[Symbol.asyncDispose]();
+    },
+  };
+}
+
+async function chunksOf({ source, table }: Opened, range: Omit<RowRange, "after">) {
+  const chunks: { rowCount: number; byteCount: number; last: KeyText | null }[] = [];
+  do {
+    const after = chunks.at(-1)?.last ?? null;
+    const { block, last } = await source.rows.readRange(table, { ...range, after }, signal);
+    chunks.push({ rowCount: block?.count ?? 0, byteCount: block?.byteCount ?? 0, last });
+    block?.release();
+  } while (chunks.at(-1)!.last !== null);
+  return chunks;
+}
+
 test.each(mysqlFlavours)(
   "%s: under a condition that no index serves a chunk ends after so many rows",
   async (flavour) => {
-    await using database = await freshMysqlDatabase(mysqlUrl(flavour));
-    const { name, connection } = database;
-    await connection.query("create table t (a int, b varchar(20), note varchar(20), primary key (a, b))");
-    await connection.query(`insert into t values ${Array.from({ length: 700 }, (_, i) => row(i)).join(", ")}`);
-    const url = new URL(mysqlUrl(flavour));
-    url.pathname = `/${name}`;
-    const source = await sourceFactory.create(
-      { daemon: "d", folder: ".", tables: [`${name}.*`], options: { url: url.href } },
-      quietLog,
+    await using scene = await opened(
+      flavour,
+      "create table t (a int, b varchar(20), note varchar(20), primary key (a, b))",
+      `insert into t values ${Array.from({ length: 700 }, (_, i) => row(i)).join(", ")}`,
     );
-    try {
-      await source.admin.create({ epoch: 1, wantCopy: false, resumeIntent: false }, signal);
-      const { tables } = await source.catalog.tables(signal);
-      const table = firstVersion(tables[0]!);
-      let after: KeyText | null = null;
-      let [rowCount, chunkCount] = [0, 0];
-      do {
-        const chunk: Chunk = await source.rows.readRange(
-          table,
-          { after, where: "note = 'wanted'", scanRowCountMax: 50 },
-          signal,
-        );
-        rowCount += chunk.block?.count ?? 0;
-        chunk.block?.release();
-        chunkCount++;
-        after = chunk.last;
-      } while (after !== null);
-      expect(rowCount).toBe(10);
-      expect(chunkCount).toBeGreaterThanOrEqual(14);
-    } finally {
-      await source.close();
-    }
+    const chunks = await chunksOf(scene, { where: "note = 'wanted'", scanRowCountMax: 50 });
+    expect(chunks.reduce((sum, { rowCount }) => sum + rowCount, 0)).toBe(10);
+    expect(chunks.length).toBeGreaterThanOrEqual(14);
   },
 );
+
+test.each(mysqlFlavours)("%s: a chunk ends when large rows follow small ones", async (flavour) => {
+  await using scene = await opened(
+    flavour,
+    "create table t (id int primary key, body longtext)",
+    `insert into t values ${Array.from({ length: 150 }, (_, i) => `(${i + 1}, 'small')`).join(", ")}`,
+    "update t set body = repeat('x', 1000000) where id > 70",
+  );
+  const chunks = await chunksOf(scene, { where: null });
+  let rowCount = 0;
+  for (const chunk of chunks) {
+    rowCount += chunk.rowCount;
+    if (chunk.last !== null) expect(chunk.last).toEqual([String(rowCount)]);
+    expect(chunk.byteCount).toBeLessThan(18_000_000);
+  }
+  expect(rowCount).toBe(150);
+});

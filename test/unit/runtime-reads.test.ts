@@ -163,6 +163,39 @@ test("listed keys of a table that can't be read do not stand before those of ano
   expect(pipeline.unreadable).toEqual([]);
 });
 
+test("large rows are looked up few at once, small ones soon by the hundred", async () => {
+  await using opened = await realState();
+  const { refills } = opened.state;
+  await using scene = await Scene.start(opened.state, ["a"]);
+  const { source } = scene;
+  const many = Array.from({ length: 600 }, (_, i): Row => [String(i), "n"]);
+  const large = Array.from({ length: 30 }, (_, i): Row => [String(i), "n".repeat(2_000_000)]);
+  source.fill(free, many);
+  source.fill(held, large);
+  const counts = new Map<string, number[]>([
+    [free.id, []],
+    [held.id, []],
+  ]);
+  const { readKeys } = source.rows;
+  source.rows = {
+    ...source.rows,
+    readKeys: async (table, keys, signal) => {
+      counts.get(table.id)!.push(keys.length);
+      return await readKeys(table, keys, signal);
+    },
+  };
+  for (const [table, listed] of [
+    [free, many],
+    [held, large],
+  ] as const) {
+    const keys = listed.map(([id]) => [id!]);
+    await refills.addKeys("a", table.id, keys);
+  }
+  await eventually(async () => expect(await refills.countKeys()).toBe(0));
+  expect(counts.get(free.id)).toEqual([8, 64, 512, 16]);
+  expect(counts.get(held.id)).toEqual([8, 4, 4, 4, 4, 4, 2]);
+});
+
 test("a part whose condition is wrong keeps its table from nobody", async () => {
   await using opened = await realState();
   await using scene = await Scene.start(opened.state, ["a"]);

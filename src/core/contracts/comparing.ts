@@ -117,6 +117,8 @@ export interface SentRows {
 export interface ComparedPlace extends SentRows {
   /** The position in the source's format; null if the rows never got one. */
   readonly at: string | null;
+  /** Of the rows that were read. */
+  readonly byteCount: number;
   /** Keys that the stream carried meanwhile: the source's rows under them at this position are unknown. */
   readonly aside: readonly KeyText[];
   readonly outcomes: ReadonlyMap<string, CompareOutcome>;

@@ -29,6 +29,27 @@ export interface RowRange {
 /** How many rows one chunk examines under a condition: without an index the matching rows may be far apart. */
 export const SCAN_ROW_COUNT_MAX = 50_000;
 
+const KEYS_FIRST = 8;
+const KEYS_MAX = 1_000;
+/** Rows are looked up at once until they have about this many bytes. */
+const KEYS_BYTES = 8 * 1024 * 1024;
+const KEYS_GROWTH = 8;
+
+/** How many keys of a table to look up at once: few at first, because its rows may be large. */
+export class KeyPace {
+  #count = KEYS_FIRST;
+
+  get count(): number {
+    return this.#count;
+  }
+
+  /** So many keys were looked up, and their rows have so many bytes. */
+  looked(keyCount: number, byteCount: number): void {
+    const fitting = byteCount === 0 ? KEYS_MAX : Math.floor((KEYS_BYTES * keyCount) / byteCount);
+    this.#count = Math.max(1, Math.min(fitting, this.#count * KEYS_GROWTH, KEYS_MAX));
+  }
+}
+
 export interface Chunk {
   /** Rows as OP_READ, or null if there are none. */
   readonly block: Block | null;

@@ -8,7 +8,7 @@ import type {
 } from "../../core/contracts/comparing.ts";
 import { findMillraceError } from "../../core/errors.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
-import type { KeyText } from "../../core/contracts/row-reads.ts";
+import { KeyPace, type KeyText } from "../../core/contracts/row-reads.ts";
 import { NotComparableError, SourceAwayError } from "../errors.ts";
 import { Findings } from "./findings.ts";
 import { type KeptTable, withoutValues } from "./kept-table.ts";
@@ -39,7 +39,6 @@ export interface TableComparisonParts {
   readonly lag: (sink: string) => Promise<string>;
 }
 
-const KEYS_PER_LOOK = 1_000;
 /** Limit of keys that wait for a second look: above it they get that look before more rows are read. */
 const SUSPECTS_MAX = 20_000;
 /** With more differences or suspects than this, a resumed comparison restarts the table. */
@@ -57,6 +56,7 @@ export class TableComparison {
   readonly sink: string;
   readonly #parts: TableComparisonParts;
   readonly #suspects: Suspects;
+  readonly #keyPace = new KeyPace();
   #buckets = new KeyBuckets();
   #cursor: KeyText | null = null;
   #isWalked = false;
@@ -246,16 +246,17 @@ export class TableComparison {
   async settle(signal: AbortSignal): Promise<void> {
     const { clock, port, table, sink, patienceMs } = this.#parts;
     while (this.#suspects.size > 0) {
-      const batch = this.#suspects.next(KEYS_PER_LOOK);
+      const batch = this.#suspects.next(this.#keyPace.count);
       const keys = batch.map(([, { key }]) => key);
       // Invariant: a sink that awaits a row before or after the look may lack a part of it during the look.
       const before = await port.awaited(sink, table.id, keys);
       const look = new Look("settle");
       const compare = (_: string, slice: ComparedSlice, compared: AbortSignal) => this.compare(look, slice, compared);
       const request = { table, sinks: [sink], rows: { kind: "keys", keys }, patienceMs, compare } as const;
-      const { at, outcomes } = await port.at(request, signal);
+      const { at, byteCount, outcomes } = await port.at(request, signal);
       this.#expectTable();
       if (!(await this.#counts(outcomes.get(sink), signal))) continue;
+      this.#keyPace.looked(keys.length, byteCount);
       const after = await port.awaited(sink, table.id, keys);
       const refused = await this.#refusedIds(look);
       const isAwaited = (i: number): boolean => before.has(i) || after.has(i);

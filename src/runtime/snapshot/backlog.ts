@@ -1,4 +1,5 @@
-import type { Refill, StateStore } from "../../core/contracts/state-store.ts";
+import type { PendingKey, Refill, StateStore } from "../../core/contracts/state-store.ts";
+import { KeyPace } from "../../core/contracts/row-reads.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import type { FailingReads } from "./failing-reads.ts";
 import { lossOf } from "../apply/work.ts";
@@ -21,13 +22,15 @@ export interface Unfinished {
   readonly keyCount: number;
 }
 
-const KEYS_PER_CHUNK_MAX = 1_000;
+const KEYS_LISTED_MAX = 1_000;
 
 /** The reads that the state lists, in the order in which they run. */
 export class Backlog {
   readonly #parts: BacklogParts;
   readonly #failing: FailingReads;
   #keysFirst = false;
+  /** By table id, since keys are listed. */
+  readonly #keyPaces = new Map<string, KeyPace>();
   /** By sink, tables of which it was told that they are gone, and has not taken note yet. */
   readonly #told = new Map<string, Set<string>>();
 
@@ -43,7 +46,8 @@ export class Backlog {
     const held = this.#failing.tablesOfKeys(true);
     const tableIds = this.#tableIds.filter((id) => !held.has(id));
     const { refills } = this.#parts.state;
-    const keys = keyCount === 0 ? [] : keyReadings(await refills.keys(sinks, tableIds, KEYS_PER_CHUNK_MAX));
+    if (keyCount === 0) this.#keyPaces.clear();
+    const keys = keyCount === 0 ? [] : this.#keyReadings(await refills.keys(sinks, tableIds, KEYS_LISTED_MAX));
     const ranges = rangeReadings(open.filter(({ sink }) => sinks.includes(sink)));
     // Key lookups and tables take turns: while a table is read, rows that move may list new keys as fast as keys are read.
     this.#keysFirst = !this.#keysFirst;
@@ -59,8 +63,19 @@ export class Backlog {
     const readings: Reading[] = rangeReadings(flowing);
     const failing = this.#failing.tablesOfKeys(false);
     for (const id of tableIds.filter((tableId) => failing.has(tableId)))
-      readings.push(...keyReadings(await this.#parts.state.refills.keys(sinks, [id], KEYS_PER_CHUNK_MAX)));
+      readings.push(...this.#keyReadings(await this.#parts.state.refills.keys(sinks, [id], KEYS_LISTED_MAX)));
     return readings;
+  }
+
+  /** How many listed keys of a table are looked up at once. */
+  keyPace(tableId: string): KeyPace {
+    const pace = this.#keyPaces.get(tableId) ?? new KeyPace();
+    this.#keyPaces.set(tableId, pace);
+    return pace;
+  }
+
+  #keyReadings(keys: readonly PendingKey[]): readonly Reading[] {
+    return keyReadings(keys, (tableId) => this.keyPace(tableId).count);
   }
 
   /**
@@ -84,7 +99,7 @@ export class Backlog {
     }
     // Looked at in every round, and mostly no key is listed.
     const keyCount = await state.refills.countKeys();
-    const keys = keyCount === 0 ? [] : await state.refills.keys(this.#attached, null, KEYS_PER_CHUNK_MAX);
+    const keys = keyCount === 0 ? [] : await state.refills.keys(this.#attached, null, KEYS_LISTED_MAX);
     const gone = keys.filter(({ tableId, sink }) => gate.isGone(tableId) || isSuspended(sink, tableId));
     if (gone.length === 0) return { open: left, keyCount };
     await state.refills.removeKeys(gone.map(({ id }) => id));

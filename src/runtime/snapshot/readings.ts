@@ -25,11 +25,12 @@ export interface RangeReading {
 
 export type Reading = KeyReading | RangeReading;
 
-export function keyReadings(keys: readonly PendingKey[]): KeyReading[] {
+/** `countOf`: how many rows of a table to look up at once. */
+export function keyReadings(keys: readonly PendingKey[], countOf: (tableId: string) => number): KeyReading[] {
   const groups = Map.groupBy(keys, ({ sink, tableId }) => entry(sink, tableId));
   return [...groups.values()].map((group) => {
     const { tableId, sink } = group[0]!;
-    return { kind: "keys", tableId, sinks: [sink], keys: group };
+    return { kind: "keys", tableId, sinks: [sink], keys: group.slice(0, countOf(tableId)) };
   });
 }
 

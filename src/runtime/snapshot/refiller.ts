@@ -3,7 +3,7 @@ import { type Clock, pause } from "../../core/clock.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import { News } from "../../core/news.ts";
-import type { KeyText } from "../../core/contracts/row-reads.ts";
+import type { Chunk, KeyText } from "../../core/contracts/row-reads.ts";
 import type { Source } from "../../core/contracts/source.ts";
 import type { Refill, RefillProgress, StateStore } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
@@ -209,7 +209,11 @@ export class Refiller {
     const { fitting, texts, others } = fittingKeys(reading.keys, table);
     if (others.length > 0) await refills.removeKeys(others.map((pending) => pending.id));
     if (fitting.length === 0) return true;
-    const read = (asked: Asked) => this.#reader.read(table, reading, asked);
+    const read = async (asked: Asked): Promise<Chunk> => {
+      const chunk = await this.#reader.read(table, reading, asked);
+      this.#backlog.keyPace(table.id).looked(texts.length, chunk.block?.byteCount ?? 0);
+      return chunk;
+    };
     const [handed] = await this.#chunks.read([{ table, workers: [worker], keys: texts, read }], signal);
     const done = async (): Promise<void> => {
       failpoint("refill.keys-durable");

@@ -8,7 +8,7 @@ import {
   SCAN_ROW_COUNT_MAX,
 } from "../../../../src/core/contracts/row-reads.ts";
 import { EVERYTHING_VISIBLE } from "../../../../src/core/contracts/watermarks.ts";
-import { ChunkPace } from "../../../kit/chunk-pace.ts";
+import { ChunkPace, isTooMuch } from "../../../kit/chunk-pace.ts";
 import { quoteName, quoteTable, quoteText } from "../../quote.ts";
 import type { SourceContext } from "../context.ts";
 import { answered } from "../database.ts";
@@ -18,7 +18,7 @@ import { type At, beginReading, checkShape } from "./reading.ts";
 import { RowBlock } from "./row-blocks.ts";
 import type { ServerFacts } from "../server.ts";
 import { type DateChoice, selectList, selectPlan } from "./select-plan.ts";
-import { textQuery } from "./text-query.ts";
+import { type OnRow, textQuery } from "./text-query.ts";
 
 /** The server ends a statement after this time, in case its client no longer exists. */
 const STATEMENT_SECONDS_MAX = 300;
@@ -49,12 +49,12 @@ export async function readRange(
       const wanted = pace.ask();
       const sql = rangeSql(selectAll(table, context), table, from, upTo, wanted);
       // With a filter the first row may take some time.
-      await select(session, rows, where === null ? bounded(sql, facts) : sql, signal);
+      const isWhole = await selectSome(session, rows, where === null ? bounded(sql, facts) : sql, signal);
       if (from === after) await checkShape(context, table, signal);
-      isFinished = rows.count - before < wanted;
+      isFinished = isWhole && rows.count - before < wanted;
       if (isFinished) break;
       from = rows.lastKey();
-      if (!pace.goesOn(rows)) break;
+      if (!isWhole || !pace.goesOn(rows)) break;
     }
     return { block: rows.count === 0 ? null : rows.finish(NOWHERE), last: isFinished ? end : from, sees };
   } finally {
@@ -107,10 +107,30 @@ export async function readKeys(
 }
 
 async function select(session: Session, rows: RowBlock, sql: string, signal: AbortSignal): Promise<void> {
-  const doing = `reading ${rows.table.id}`;
+  const reading = textQuery(session, sql, (bytes, start, end) => rows.append(bytes, start, end));
+  await arrived(reading, rows.table, signal);
+}
+
+/** False: the rows that came were too much, and others would follow. The session can't be used any more. */
+async function selectSome(session: Session, rows: RowBlock, sql: string, signal: AbortSignal): Promise<boolean> {
+  const enough = Promise.withResolvers<boolean>();
+  let isCut = false;
+  const onRow: OnRow = (bytes, start, end) => {
+    if (isCut) return;
+    rows.append(bytes, start, end);
+    if (!isTooMuch(rows)) return;
+    isCut = true;
+    session.pause();
+    enough.resolve(false);
+  };
+  const reading = textQuery(session, sql, onRow).then(() => !isCut);
+  return await arrived(Promise.race([reading, enough.promise]), rows.table, signal);
+}
+
+async function arrived<T>(reading: Promise<T>, table: TableVersion, signal: AbortSignal): Promise<T> {
+  const doing = `reading ${table.id}`;
   try {
-    const reading = textQuery(session, sql, (bytes, start, end) => rows.append(bytes, start, end));
-    await answered(reading, doing, signal);
+    return await answered(reading, doing, signal);
   } catch (error) {
     throw classify(error, doing);
   }

@@ -9,8 +9,7 @@ import {
   SCAN_ROW_COUNT_MAX,
 } from "../../../../src/core/contracts/row-reads.ts";
 import { CELL_TEXT } from "../../../../src/core/model/tuple.ts";
-import { CHUNK_ROWS_MAX, ChunkPace } from "../../../kit/chunk-pace.ts";
-import { invariant } from "../../../../src/core/invariant.ts";
+import { CHUNK_ROWS_MAX, ChunkPace, isTooMuch } from "../../../kit/chunk-pace.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable, quoteTextArray } from "../../quote.ts";
 import { isNoKey } from "../errors.ts";
 import { BUILT_IN, findTable, type LiveColumn, type LiveTable } from "../catalog/columns.ts";
@@ -18,7 +17,7 @@ import type { SourceContext } from "../context.ts";
 import { RowBlock } from "./row-blocks.ts";
 import { expectApart, expectNoNulls, expectOne } from "../catalog/unguarded-keys.ts";
 import { snapshotSees } from "../../../../src/core/contracts/watermarks.ts";
-import { onlyCell, textRow, Wire, type TextRow } from "./wire.ts";
+import { onlyCell, type RowReader, Wire } from "./wire.ts";
 
 const LOCK_TIMEOUT = "5s";
 /** The server ends a statement after this time, in case its client no longer exists. */
@@ -56,7 +55,7 @@ export async function readRange(
   // `where` comes from an operator: it must not end this transaction, which is read-only.
   await wire.single(`reading ${table.id}`, `DECLARE chunk NO SCROLL CURSOR FOR ${query}`, signal);
   const rows = new RowBlock(table, textKinds(table), 1, true);
-  const { finished, last } = await fetchChunk(wire, table, rows, signal);
+  const { finished, last } = await fetchChunk(wire, rows, signal);
   return { block: blockOf(table, rows), last: finished ? end : last, ...seen };
 }
 
@@ -164,32 +163,35 @@ interface Fetched {
   readonly last: KeyText | null;
 }
 
-async function fetchChunk(wire: Wire, table: TableVersion, rows: RowBlock, signal: AbortSignal): Promise<Fetched> {
+async function fetchChunk(wire: Wire, rows: RowBlock, signal: AbortSignal): Promise<Fetched> {
   const pace = new ChunkPace();
-  let last: TextRow | undefined;
   for (;;) {
     const before = rows.count;
-    // Only the last row's key is needed as text; it comes from the last frame.
-    let frame: Buffer | undefined;
     const wanted = pace.ask();
-    await wire.run(
-      `reading ${table.id}`,
-      `FETCH ${wanted} FROM chunk`,
-      (bytes, start, end) => {
-        rows.append(bytes, start, end);
-        if (rows.count - before === wanted) frame = Buffer.from(bytes.subarray(start, end));
-        return true;
-      },
-      signal,
-    );
+    const isWhole = await fetchRows(wire, rows, wanted, signal);
     const got = rows.count - before;
-    if (frame !== undefined) last = textRow(frame, 0);
-    if (got < wanted && rows.count < CHUNK_ROWS_MAX) return { finished: true, last: null };
-    if (!pace.goesOn(rows)) break;
+    if (isWhole && got < wanted && rows.count < CHUNK_ROWS_MAX) return { finished: true, last: null };
+    if (!isWhole || !pace.goesOn(rows)) return { finished: false, last: rows.lastKey() };
   }
-  invariant(last !== undefined, "a chunk that goes on has a last row");
-  const cells = last;
-  return { finished: false, last: table.key.map((ordinal) => cells[ordinal] ?? "") };
+}
+
+/** False: the rows that came were too much, and the session was closed over the others. */
+async function fetchRows(wire: Wire, rows: RowBlock, count: number, signal: AbortSignal): Promise<boolean> {
+  const enough = new AbortController();
+  const onRow: RowReader = (bytes, start, end) => {
+    rows.append(bytes, start, end);
+    if (isTooMuch(rows)) enough.abort();
+    return true;
+  };
+  try {
+    const until = AbortSignal.any([signal, enough.signal]);
+    await wire.run(`reading ${rows.table.id}`, `FETCH ${count} FROM chunk`, onRow, until);
+    return true;
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!enough.signal.aborted) throw error;
+    return false;
+  }
 }
 
 function textKinds(table: TableVersion): Uint8Array {

@@ -5,6 +5,8 @@ import type { Position } from "../../../../src/core/model/position.ts";
 import { addRead, finishRead, readBlock } from "../../../../src/core/model/read-block.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { CELL_NULL, readInt32 } from "../../../../src/core/model/tuple.ts";
+import { keyText } from "../../../../src/core/model/row-id.ts";
+import type { KeyText } from "../../../../src/core/contracts/row-reads.ts";
 
 export const BLOCK_BYTES = 1024 * 1024;
 const FREE_COUNT_MAX = 4;
@@ -26,9 +28,11 @@ export class RowBlock {
   readonly #out: ByteWriter;
   readonly #block: Block;
   readonly #kinds: Uint8Array;
+  readonly table: TableVersion;
 
   /** `kinds`: the form of each column's values, CELL_TEXT or CELL_BINARY. `isChunk`: it may grow beyond BLOCK_BYTES. */
   constructor(table: TableVersion, kinds: Uint8Array, epoch: number, isChunk = false) {
+    this.table = table;
     this.#kinds = kinds;
     this.#out = (isChunk ? large.pop() : undefined) ?? free.pop() ?? new ByteWriter(BLOCK_BYTES + BLOCK_BYTES / 8);
     this.#out.reset();
@@ -78,6 +82,11 @@ export class RowBlock {
     }
     out.length = write;
     addRead(this.#block, offset);
+  }
+
+  /** The key of the last row. */
+  lastKey(): KeyText {
+    return keyText(this.table, this.#out.bytes, this.#block.after[this.#block.count - 1]!);
   }
 
   /** Returns the block, which belongs to the caller from now on. */
