@@ -12,7 +12,7 @@ import type { SinkProgress } from "../../src/core/model/batch.ts";
 import { parsePosition } from "../../src/core/model/position.ts";
 import type { Cluster } from "./client/cluster.ts";
 import { failureOf } from "./client/failures.ts";
-import { expectReadable, extentOf, readCommitted } from "./client/reading.ts";
+import { type CommittedRecord, expectReadable, extentOf, readCommitted } from "./client/reading.ts";
 
 const POSITION = z.object({ lease: z.int(), position: z.string(), bond: z.string(), open: z.string() });
 const TABLES = z.object({ tables: z.string(), topics: z.record(z.string(), z.string()), form: z.string().default("") });
@@ -55,7 +55,7 @@ const TABLES_KEY = Buffer.from("tables");
 /** So many records of the position may follow one of the tables. */
 const TABLES_EVERY = 500;
 /** Each step takes an offset for its record and one for its transaction's end. */
-const NEAR_THE_END = BigInt(TABLES_EVERY * 2 + 100);
+export const NEAR_THE_END = BigInt(TABLES_EVERY * 2 + 100);
 
 export interface CheckpointRecord {
   readonly key: Buffer;
@@ -105,6 +105,11 @@ export async function readCheckpoint(cluster: Cluster, name: string, signal: Abo
   // that was deleted.
   await expectReadable(cluster, place, first, signal);
   return NO_CHECKPOINT;
+}
+
+/** Whether records that were written in one transaction are all that a step writes to this topic. */
+export function isWholeCheckpoint(records: readonly Pick<CommittedRecord, "key">[]): boolean {
+  return records.some(({ key }) => key?.equals(POSITION_KEY) === true);
 }
 
 export function progressOf({ position, tables, bond }: Checkpoint): SinkProgress | null {

@@ -8,6 +8,7 @@ import {
 } from "../../src/core/errors.ts";
 import { tlsFailure, type TlsFailure } from "../../src/tls/failure.ts";
 import { UnusableTls } from "../../src/tls/options.ts";
+import { pages as logPages } from "./log/errors.ts";
 import { aboutOf, apiIdsOf, codesOf, mayPass, numberedIn, requestOf } from "./client/failures.ts";
 
 export const area: ErrorArea = { from: 3500, title: "Kafka" };
@@ -149,49 +150,14 @@ export const pages = {
       "like. Or set the keys back. If nobody reads the topics any more, delete them while Millrace is stopped, also that of the " +
       "sink's checkpoint.",
   },
-  MR3520: {
-    title: "The log in Kafka no longer has what this daemon needs",
+  MR3518: {
+    title: "A transaction of another program is open in a topic of the sink",
     cause:
-      "Retention has deleted a part of the log's topic that this daemon had not read, or the capturing daemon's sink went on " +
-      "elsewhere: it lost its checkpoint, or its offset was moved. The changes in between are not in the log, and the daemon " +
-      "does not go on over the gap.",
+      "Readers of committed records wait at a transaction until it ends, and so does the sink in its checkpoint's topic. " +
+      "Transactions of its own that were left open, by a broker that was killed, the sink ends by itself; this one has another producer.",
     remedy:
-      "`millrace recover` on this daemon: it goes on at the log's present end, compares its sinks with the source and reads what " +
-      "differs. Raise `retention.ms` of the topic above the longest time that a daemon may be down.",
-  },
-  MR3521: {
-    title: "The log in Kafka is another one",
-    cause:
-      "The log's topic was deleted and made again; or the capturing daemon began a new epoch (`recover`, a failover, a new start), " +
-      "whose positions have no meaning in the former one.",
-    remedy:
-      "A new epoch: let this daemon run. As soon as the capturing daemon answers, it goes on there by itself, compares its sinks " +
-      "with the source and reads what differs. A topic that is another one: `millrace recover` on this daemon does the same.",
-  },
-  MR3522: {
-    title: "The capturing daemon does not answer, or can't do what was asked",
-    cause:
-      "A daemon whose source is `kind: kafka` asks the capturing daemon for rows, marks and tables. That one does not run, has no " +
-      "sink with `format: log`, or failed; then the message says with which error. Changes are applied meanwhile; " +
-      "a first start waits until it answers.",
-    remedy:
-      "Start the daemon that `source.from` names, and look at its `millrace status`. `source.from`, `source.prefix` and " +
-      "`source.brokers` must be those of its sink.",
-  },
-  MR3523: {
-    title: "The log in Kafka can't be read",
-    cause: "Its records are not those of this version: a later version of Millrace wrote them, or another program did.",
-    remedy:
-      "Update this daemon first, then the capturing one. If another program writes there, choose another `prefix`.",
-  },
-  MR3524: {
-    title: "The capturing daemon takes no conditions",
-    cause:
-      "A daemon behind Kafka asks for rows with a condition (`snapshot start --where`), and the capturing daemon does not run it. A " +
-      "condition is SQL, and whoever may write to the topic of requests could run expressions in the database, so it has to be allowed there.",
-    remedy:
-      "Set `conditions: true` for the sink with `format: log` of the capturing daemon, if only its own daemons may write to its " +
-      "topic of requests. Or read the whole table: `millrace snapshot start --tables TABLE`.",
+      "The message has the producer, and the command that aborts its transaction; the sink then goes on by itself. Find out which " +
+      "program writes to Millrace's topics, and stop it.",
   },
   MR3530: {
     title: "The schema registry can't be used now",
@@ -243,7 +209,10 @@ export const pages = {
   },
 } satisfies ErrorPages;
 
-type Code = keyof typeof pages & ErrorCode;
+/** With those of the log. */
+const ALL = { ...pages, ...logPages };
+
+type Code = keyof typeof ALL & ErrorCode;
 
 const FENCING = "another writer came under this transactional id, or a transaction took too long";
 
@@ -354,7 +323,7 @@ function named(error: unknown, apiId: string): string {
 }
 
 export function kafkaError(code: Code, kind: ErrorKind, message: string, cause?: unknown): MillraceError {
-  return failed(code, kind, message, pages[code].remedy, cause);
+  return failed(code, kind, message, ALL[code].remedy, cause);
 }
 
 export function tlsError({ what, fix }: TlsFailure, cause: unknown): MillraceError {
@@ -363,7 +332,7 @@ export function tlsError({ what, fix }: TlsFailure, cause: unknown): MillraceErr
 
 /** About one table: only that one is suspended. */
 export function tableError(code: Code, table: string, message: string): MillraceError {
-  return new MillraceError({ code, kind: "fatal", message, hint: pages[code].remedy, table });
+  return new MillraceError({ code, kind: "fatal", message, hint: ALL[code].remedy, table });
 }
 
 /** A transaction can't even be given up where a partition of it can't be written: what that was is the reason. */

@@ -17,7 +17,7 @@ import {
   readCheckpoint,
 } from "./checkpoint.ts";
 import type { Cluster } from "./client/cluster.ts";
-import { extentOf } from "./client/reading.ts";
+import type { Ending } from "./client/coordinator.ts";
 import { TransactionalWriter } from "./client/transactions.ts";
 import {
   classify,
@@ -29,6 +29,7 @@ import {
   tableError,
   topicsLost,
 } from "./errors.ts";
+import { LeftOpen } from "./left-open.ts";
 import { serve } from "./log/serve.ts";
 import { LogChanges } from "./log/log-changes.ts";
 import { logTopic, ownTopic, topicOf, transactionTopic } from "./names.ts";
@@ -44,6 +45,7 @@ interface Opened {
   readonly cluster: Cluster;
   readonly topics: Topics;
   readonly writer: TransactionalWriter;
+  readonly leftOpen: LeftOpen;
   readonly checkpoint: CheckpointWriter;
 }
 
@@ -76,6 +78,8 @@ export class KafkaSink implements Sink, TargetPresence {
   #opened: Opened | null = null;
   /** Why the last step failed. */
   #failure: MillraceError | null = null;
+  /** What the last transaction came to; null: unknown. A writer that was opened in vain leaves nobody else who knows. */
+  #ending: Ending | null = null;
   /** Another process holds the sink; until it is opened again. */
   #refusal: MillraceError | null = null;
   #lease = 0;
@@ -105,30 +109,47 @@ export class KafkaSink implements Sink, TargetPresence {
     await this.#release();
     this.#refusal = null;
     this.#lease = lease;
-    const { rules, compression, naming, isLog, form } = this.#settings;
+    const { rules, compression, naming, form } = this.#settings;
     const cluster = await this.#settings.cluster.connect(signal);
     try {
-      const topics = new Topics(cluster, rules, (ms, until) => this.#clock.sleep(ms, until));
+      const sleep = (ms: number, until: AbortSignal) => this.#clock.sleep(ms, until);
+      const topics = new Topics(cluster, rules, sleep);
       const place = this.#checkpointTopic;
       await topics.prepare([place], signal, { ...ONE_PARTITION, settings: CHECKPOINT_SETTINGS });
       // Before anybody follows the log: a topic that is made later would be another one.
-      if (isLog) await topics.prepare([logTopic(naming)], signal, { partitions: 1 });
+      await topics.prepare(this.#logTopics, signal, { partitions: 1 });
       this.#expectOurs(await readCheckpoint(cluster, place, signal));
       const id = `millrace-${naming.prefix}${naming.daemon}-${this.name}`;
-      const writer = await TransactionalWriter.open(cluster, { clock: this.#clock, id, compression }, signal);
+      const always = { ...topics.get(place), partition: 0 };
+      const writer = await TransactionalWriter.open(cluster, { clock: this.#clock, id, compression, always }, signal);
+      this.#ending = writer.before ?? this.#ending;
       failpoint("kafka.fenced");
-      const { stable, end } = await extentOf(cluster, { ...topics.get(place), partition: 0 }, signal);
-      if (stable < end) throw kafkaError("MR3504", "retryable", `a transaction of another program is open in ${place}`);
+      const address = this.#settings.cluster.settings().brokers[0]!;
+      const leftOpen = new LeftOpen({
+        cluster,
+        writer,
+        checkpoint: topics.get(place),
+        known: this.#ending,
+        sleep,
+        address,
+      });
+      await leftOpen.expectEnded(
+        [place, ...this.#logTopics].map((name) => topics.get(name)),
+        signal,
+      );
       const found = await readCheckpoint(cluster, place, signal);
       this.#expectOurs(found);
       this.#expectForm(found);
-      this.#opened = { cluster, topics, writer, checkpoint: new CheckpointWriter() };
+      // Before anything is written, which would end it in its own way.
+      await leftOpen.end(await topics.existing([...Object.keys(found.topics), ...this.#ownTopics], signal), signal);
+      this.#opened = { cluster, topics, writer, leftOpen, checkpoint: new CheckpointWriter() };
       this.#last = found;
       this.#transaction = new OpenTransaction(found.open);
       this.#newSchemas.clear();
       this.#topics = found.topics;
       await this.#write({ ...found, lease, form }, this.#noRecords(), signal);
       this.#failure = null;
+      this.#ending = null;
       return progressOf(found);
     } catch (error) {
       this.#opened = null;
@@ -148,7 +169,7 @@ export class KafkaSink implements Sink, TargetPresence {
   }
 
   async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
-    const { topics } = this.#ours(signal);
+    const { topics, leftOpen } = this.#ours(signal);
     const { naming, format } = this.#settings;
     await this.#prepareOwn(topics, signal);
     const names = new Set(tables.map((table) => topicOf(table, naming)));
@@ -164,11 +185,18 @@ export class KafkaSink implements Sink, TargetPresence {
     if (format?.schema !== undefined) for (const table of tables) this.#newSchemas.add(table);
     const places = [...names].map((name) => [name, placeOf(topics.get(name))] as const);
     const changed = places.filter(([name, place]) => this.#topics[name] !== place);
-    if (changed.length > 0) this.#topics = { ...this.#topics, ...Object.fromEntries(changed) };
+    if (changed.length === 0) return;
+    const added = changed.map(([name]) => topics.get(name));
+    try {
+      await leftOpen.abort(added, signal);
+    } catch (error) {
+      throw await this.#failed(error, signal);
+    }
+    this.#topics = { ...this.#topics, ...Object.fromEntries(changed) };
   }
 
   async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
-    const { topics, writer } = this.#ours(signal);
+    const { topics, writer, leftOpen } = this.#ours(signal);
     const changes = this.#written;
     const nowMs = this.#clock.now();
     const records = new StepRecords(this.#buffers, nowMs);
@@ -182,6 +210,8 @@ export class KafkaSink implements Sink, TargetPresence {
     };
     const to: StepTarget = { records, topics, transaction, nowMs, flush };
     try {
+      const untold = await writer.untold(signal);
+      if (untold !== null) await leftOpen.commit(untold, signal);
       this.#addSchemas(records, topics);
       await changes.add(step, to, outcome);
       if (transaction.isOpen && isWhole(transaction.version, step.progress.position)) changes.end(to);
@@ -236,6 +266,16 @@ export class KafkaSink implements Sink, TargetPresence {
   async close(): Promise<void> {
     this.#isClosed = true;
     await this.#release();
+  }
+
+  /** Whose name is not a table's; made before the first step. */
+  get #logTopics(): readonly string[] {
+    return this.#settings.isLog ? [logTopic(this.#settings.naming)] : [];
+  }
+
+  get #ownTopics(): readonly string[] {
+    const { naming, isLog } = this.#settings;
+    return isLog ? [] : [ownTopic("schemas", naming), transactionTopic(naming)];
   }
 
   get #checkpointTopic(): string {

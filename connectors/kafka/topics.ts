@@ -15,9 +15,12 @@ export interface TopicRules {
   readonly settings: Readonly<Record<string, string>>;
 }
 
-export interface UsableTopic {
+export interface NamedTopic {
   readonly name: string;
   readonly topic: Topic;
+}
+
+export interface UsableTopic extends NamedTopic {
   /** What its largest batch of records may have, in bytes. */
   readonly batchBytesMax: number;
 }
@@ -28,7 +31,12 @@ const BATCH_BYTES_MAX = 1_048_588;
 const KNOWN_TRIES_MAX = 50;
 const PAUSE_STEP_MS = 5;
 const PAUSE_MS_MAX = 200;
-const NOT_YET = new Set(["NOT_LEADER_OR_FOLLOWER", "LEADER_NOT_AVAILABLE", "UNKNOWN_TOPIC_OR_PARTITION"]);
+/** What a leader says that does not know yet that it is one. */
+export const NOT_YET: ReadonlySet<string> = new Set([
+  "NOT_LEADER_OR_FOLLOWER",
+  "LEADER_NOT_AVAILABLE",
+  "UNKNOWN_TOPIC_OR_PARTITION",
+]);
 const CREATED_AT_THE_SAME_TIME = "TOPIC_ALREADY_EXISTS";
 const MAY_NOT_LOOK = new Set(["TOPIC_AUTHORIZATION_FAILED", "CLUSTER_AUTHORIZATION_FAILED"]);
 
@@ -117,6 +125,13 @@ export class Topics {
       // When the sink is opened again, the next rows of the table meet it.
       throw kafkaError("MR3514", "reopen", otherPartitions(name, place, found));
     }
+  }
+
+  /** Those of these topics that there are, whether `prepare` was called for them or not. */
+  async existing(names: readonly string[], signal: AbortSignal): Promise<readonly NamedTopic[]> {
+    if (names.length === 0) return [];
+    const found = await this.#cluster.topics(names, signal);
+    return [...found].flatMap(([name, topic]) => (topic === null ? [] : [{ name, topic }]));
   }
 
   /** What `placeOf` says of these topics as they are now; null for one that is gone. */

@@ -46,6 +46,8 @@ export interface Cluster extends AsyncDisposable {
   version(name: string, signal: AbortSignal): Promise<number>;
   /** One request in that version. `node`: null for any broker. */
   request<T>(name: string, node: number | null, signal: AbortSignal, ...parts: readonly unknown[]): Promise<T>;
+  /** The connection to a broker: another object once it was lost and made again. */
+  linkTo(node: number, signal: AbortSignal): Promise<object>;
   /** For the batches of one transaction, to one broker. */
   sender(node: number, signal: AbortSignal): Promise<SendBatches>;
 }

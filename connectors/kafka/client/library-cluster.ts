@@ -117,6 +117,10 @@ export class LibraryCluster implements Cluster {
     return (await this.#api(name, signal)).version;
   }
 
+  async linkTo(node: number, signal: AbortSignal): Promise<object> {
+    return (await this.#connection(node, signal)).socket;
+  }
+
   async sender(node: number, signal: AbortSignal): Promise<SendBatches> {
     const { version } = await this.#api("Produce", signal);
     const parse = produceAnswer(version);
@@ -131,7 +135,6 @@ export class LibraryCluster implements Cluster {
     };
   }
 
-  /** A connection that was lost and made again has another socket. */
   #attachedTo(socket: Socket): Attachments {
     let known = this.#attached.get(socket);
     if (known === undefined) this.#attached.set(socket, (known = new Attachments(socket, PRODUCE)));

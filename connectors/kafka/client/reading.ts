@@ -1,5 +1,6 @@
 /** Reads committed records of one partition, outside of any consumer group. */
 import type { Cluster, Topic } from "./cluster.ts";
+import type { Ending } from "./coordinator.ts";
 import { about, failureOf } from "./failures.ts";
 
 export interface CommittedRecord {
@@ -12,6 +13,12 @@ export interface Place {
   readonly name: string;
   readonly topic: Topic;
   readonly partition: number;
+}
+
+/** A partition in which a transaction is open. */
+export interface OpenPlace extends Place {
+  /** The offset at which it begins. */
+  readonly since: bigint;
 }
 
 /** Which offsets a partition has. */
@@ -39,7 +46,12 @@ const ABORT = 0;
 
 interface OffsetsAnswer {
   readonly topics: readonly {
-    readonly partitions: readonly { readonly errorCode: number; readonly offset: bigint }[];
+    readonly name: string;
+    readonly partitions: readonly {
+      readonly partitionIndex: number;
+      readonly errorCode: number;
+      readonly offset: bigint;
+    }[];
   }[];
 }
 
@@ -86,16 +98,51 @@ export async function expectReadable(cluster: Cluster, place: Place, from: bigin
 
 async function offsetAt(
   cluster: Cluster,
-  { name, topic, partition }: Place,
+  place: Place,
   [isolation, timestamp]: readonly [isolation: number, timestamp: bigint],
   signal: AbortSignal,
 ): Promise<bigint> {
-  const asked = [{ name, partitions: [{ partitionIndex: partition, currentLeaderEpoch: NO_EPOCH, timestamp }] }];
+  const [offset] = await offsetsAt(cluster, [place], [isolation, timestamp], signal);
+  return offset!;
+}
+
+/** `places`: of one leader. */
+async function offsetsAt(
+  cluster: Cluster,
+  places: readonly Place[],
+  [isolation, timestamp]: readonly [isolation: number, timestamp: bigint],
+  signal: AbortSignal,
+): Promise<readonly bigint[]> {
+  const { name, topic, partition } = places[0]!;
   const leader = topic.leaders[partition]!;
+  if (leader < 0) throw failureOf("LEADER_NOT_AVAILABLE", name);
+  const asked = [...Map.groupBy(places, (place) => place.name)].map(([ofTopic, all]) => ({
+    name: ofTopic,
+    partitions: all.map((place) => ({ partitionIndex: place.partition, currentLeaderEpoch: NO_EPOCH, timestamp })),
+  }));
   const { topics } = await cluster.request<OffsetsAnswer>("ListOffsets", leader, signal, NO_REPLICA, isolation, asked);
-  const [found] = topics[0]?.partitions ?? [];
-  if (found === undefined || found.errorCode !== 0) throw failureOf(found?.errorCode ?? -1, name);
-  return found.offset;
+  const found = new Map(topics.map((one) => [one.name, new Map(one.partitions.map((of) => [of.partitionIndex, of]))]));
+  return places.map((place) => {
+    const answer = found.get(place.name)?.get(place.partition);
+    if (answer === undefined || answer.errorCode !== 0) throw failureOf(answer?.errorCode ?? -1, place.name);
+    return answer.offset;
+  });
+}
+
+/** Those in which a transaction is open, and the offset at which the first such begins. */
+export async function openIn(
+  cluster: Cluster,
+  places: readonly Place[],
+  signal: AbortSignal,
+): Promise<readonly OpenPlace[]> {
+  const byLeader = Map.groupBy(places, ({ topic, partition }) => topic.leaders[partition]!);
+  const open = [...byLeader.values()].map(async (of) => {
+    // What ends in between does not count as open.
+    const ends = await offsetsAt(cluster, of, [UNCOMMITTED, LATEST], signal);
+    const stable = await offsetsAt(cluster, of, [COMMITTED, LATEST], signal);
+    return of.flatMap((place, i) => (stable[i]! < ends[i]! ? [{ ...place, since: stable[i]! }] : []));
+  });
+  return (await Promise.all(open)).flat();
 }
 
 /**
@@ -116,6 +163,33 @@ export async function* readAny(
       if (last >= next) next = last + 1n;
     }
   }
+}
+
+/**
+ * What the last transaction of a producer came to, as far as this partition shows from offset `from` on: its mark, or, before
+ * that, its records.
+ */
+export async function lastBy(
+  cluster: Cluster,
+  place: Place,
+  { from, until, producerId }: { readonly from: bigint; readonly until: bigint; readonly producerId: bigint },
+  signal: AbortSignal,
+): Promise<Ending | readonly CommittedRecord[]> {
+  let last: Ending | CommittedRecord[] = [];
+  for (let next = from; next < until;) {
+    const { records } = await fetchFrom(cluster, place, next, signal, { isolation: UNCOMMITTED });
+    for (const batch of records ?? []) {
+      next = batch.firstOffset + BigInt(batch.lastOffsetDelta) + 1n;
+      if (batch.producerId !== producerId) continue;
+      if ((batch.attributes & CONTROL) !== 0) last = isAbort(batch) ? "aborted" : "committed";
+      else last = [...(typeof last === "string" ? [] : last), ...recordsOf(batch, from)];
+    }
+  }
+  return last;
+}
+
+function isAbort({ records }: FetchedBatch): boolean {
+  return records[0]?.key?.readInt16BE(2) === ABORT;
 }
 
 /** Those from an offset on. */
@@ -147,7 +221,7 @@ export async function* readCommitted(
       const last = batch.firstOffset + BigInt(batch.lastOffsetDelta);
       while (aborted[0] !== undefined && aborted[0].firstOffset <= last) aborting.add(aborted.shift()!.producerId);
       if ((batch.attributes & CONTROL) !== 0) {
-        if (batch.records[0]?.key?.readInt16BE(2) === ABORT) aborting.delete(batch.producerId);
+        if (isAbort(batch)) aborting.delete(batch.producerId);
       } else if ((batch.attributes & TRANSACTIONAL) === 0 || !aborting.has(batch.producerId)) {
         for (const record of recordsOf(batch, next)) if (record.offset < end) yield record;
       }

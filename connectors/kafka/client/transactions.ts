@@ -4,8 +4,9 @@
  */
 import type { Clock } from "../../../src/core/clock.ts";
 import type { Cluster, SentBatch, Topic } from "./cluster.ts";
-import { coordinatorOf } from "./coordinator.ts";
+import { coordinatorOf, type Ending, endingOf } from "./coordinator.ts";
 import { about, apiIdsOf, failureOf } from "./failures.ts";
+import type { Place } from "./reading.ts";
 import type { Compression, ProducerIdentity, RecordBatch } from "./record-batch.ts";
 
 /** How long a transaction may last before the broker aborts it: the limit of a broker's default settings is 15 minutes. */
@@ -20,6 +21,8 @@ const REQUEST_BYTES = 4 * 1024 * 1024;
 const STILL_ENDING = new Set(["CONCURRENT_TRANSACTIONS", "COORDINATOR_LOAD_IN_PROGRESS"]);
 /** A cluster makes the topic of all transactions when the first one begins. */
 const STILL_BEGINNING = new Set([...STILL_ENDING, "COORDINATOR_NOT_AVAILABLE", "NOT_COORDINATOR"]);
+/** Two requests that left together can come the other way round. */
+const STILL_ADDING = new Set([...STILL_ENDING, "INVALID_TXN_STATE"]);
 /** They take two seconds. */
 const TRIES_MAX = 65;
 
@@ -31,48 +34,128 @@ export interface TopicBatches {
   readonly batches: readonly { readonly partition: number; readonly batch: RecordBatch }[];
 }
 
+interface WriterOptions {
+  readonly clock: Clock;
+  /** The transactional id. */
+  readonly id: string;
+  readonly compression: Compression;
+  /** A partition that is in each transaction, whether it has records there or not. */
+  readonly always?: Place;
+}
+
+interface AddedTopic {
+  readonly name: string;
+  readonly partitions: readonly number[];
+}
+
+interface Begun {
+  readonly producer: ProducerIdentity;
+  readonly coordinator: number;
+  /** The connection to it. */
+  readonly link: object;
+  /** What the transaction before came to; null: the brokers do not tell. */
+  readonly before: Ending | null;
+}
+
+interface Announced {
+  readonly name: string;
+  readonly topic: Topic;
+  readonly partitions: ReadonlySet<number>;
+}
+
 export class TransactionalWriter {
   readonly #cluster: Cluster;
   readonly #clock: Clock;
   readonly #id: string;
+  readonly #begun: Begun;
   readonly #producer: ProducerIdentity;
   readonly #coordinator: number;
   readonly #compression: Compression;
+  readonly #always: Place | null;
+  /** By broker, the coordinator's and those of the partitions' leaders. */
+  readonly #links: Map<number, object>;
   /** By topic id, the next sequence number of each partition. */
   readonly #sequences = new Map<string, Int32Array>();
   /** By topic id, the partitions of the open transaction. */
-  readonly #announced = new Map<string, ReadonlySet<number>>();
+  #announced = new Map<string, Announced>();
+  /** Those of the last one. */
+  #ended: readonly Announced[] = [];
   /** By broker, the requests without an answer, and those that failed. */
   readonly #flying = new Map<number, Set<Promise<void>>>();
 
-  private constructor(
-    cluster: Cluster,
-    clock: Clock,
-    id: string,
-    coordinator: number,
-    producer: ProducerIdentity,
-    compression: Compression,
-  ) {
+  private constructor(cluster: Cluster, { clock, id, compression, always }: WriterOptions, begun: Begun) {
     this.#cluster = cluster;
+    this.#always = always ?? null;
     this.#clock = clock;
     this.#id = id;
-    this.#coordinator = coordinator;
-    this.#producer = producer;
     this.#compression = compression;
+    this.#begun = begun;
+    this.#producer = begun.producer;
+    this.#coordinator = begun.coordinator;
+    this.#links = new Map([[begun.coordinator, begun.link]]);
   }
 
   /** Afterwards no earlier writer under this id can write, and its open transaction was aborted, or committed if it was so far. */
-  static async open(
-    cluster: Cluster,
-    { clock, id, compression }: { readonly clock: Clock; readonly id: string; readonly compression: Compression },
-    signal: AbortSignal,
-  ): Promise<TransactionalWriter> {
+  static async open(cluster: Cluster, options: WriterOptions, signal: AbortSignal): Promise<TransactionalWriter> {
+    const { clock, id } = options;
     return await whileBusy(clock, signal, STILL_BEGINNING, async () => {
       const coordinator = await coordinatorOf(cluster, "transaction", id, signal);
+      const link = await cluster.linkTo(coordinator, signal);
+      // Afterwards nobody can tell any more.
+      const before = await endingOf(cluster, coordinator, id, signal);
       const asked = [id, TRANSACTION_MS_MAX, -1n, -1];
-      const begun = cluster.request<ProducerIdentity>("InitProducerId", coordinator, signal, ...asked);
-      const producer = await about(id, begun);
-      return new TransactionalWriter(cluster, clock, id, coordinator, producer, compression);
+      const answer = cluster.request<ProducerIdentity>("InitProducerId", coordinator, signal, ...asked);
+      const producer = await about(id, answer);
+      return new TransactionalWriter(cluster, options, { producer, coordinator, link, before });
+    });
+  }
+
+  get producerId(): bigint {
+    return this.#producer.producerId;
+  }
+
+  /** What the last transaction of the writer before came to; null: the brokers do not tell. */
+  get before(): Ending | null {
+    return this.#begun.before;
+  }
+
+  /**
+   * Null, unless a connection to a broker was lost since the last transaction; then the partitions of that one. It is
+   * committed, but not told where a broker was away.
+   */
+  async untold(signal: AbortSignal): Promise<readonly Place[] | null> {
+    let isCutOff = false;
+    for (const [broker, link] of this.#links) {
+      const now = await this.#cluster.linkTo(broker, signal);
+      isCutOff ||= now !== link;
+      this.#links.set(broker, now);
+    }
+    if (!isCutOff) return null;
+    return this.#ended.flatMap(({ name, topic, partitions }) =>
+      [...partitions].map((partition) => ({ name, topic, partition })),
+    );
+  }
+
+  /** Ends what was begun under this id, and is open in these partitions, also by earlier writers. */
+  async endIn(places: readonly Place[], outcome: Ending, signal: AbortSignal): Promise<void> {
+    const byTopic = Map.groupBy(places, ({ name }) => name);
+    const topics = [...byTopic].map(([name, of]) => ({ name, partitions: of.map(({ partition }) => partition) }));
+    const { producerId, producerEpoch } = this.#producer;
+    await whileBusy(this.#clock, signal, STILL_ADDING, async () => {
+      // Both leave at once: what was added is aborted if this process is killed before the end.
+      const sent = await Promise.allSettled([
+        this.#add(topics, signal),
+        this.#cluster.request(
+          "EndTxn",
+          this.#coordinator,
+          signal,
+          this.#id,
+          producerId,
+          producerEpoch,
+          outcome === "committed",
+        ),
+      ]);
+      for (const one of sent) if (one.status === "rejected") throw one.reason;
     });
   }
 
@@ -106,21 +189,29 @@ export class TransactionalWriter {
     const { producerId, producerEpoch } = this.#producer;
     const end = [this.#id, producerId, producerEpoch, true];
     await about(this.#id, this.#cluster.request("EndTxn", this.#coordinator, signal, ...end));
-    this.#announced.clear();
+    this.#ended = [...this.#announced.values()];
+    this.#announced = new Map();
   }
 
   async #announce(topics: readonly TopicBatches[], signal: AbortSignal): Promise<void> {
-    const announced = topics.flatMap(({ name, topic, batches }) => {
-      const known = this.#announced.get(topic.id) ?? new Set();
-      const partitions = [...new Set(batches.map(({ partition }) => partition))].filter((one) => !known.has(one));
-      this.#announced.set(topic.id, new Set([...known, ...partitions]));
+    const always = this.#announced.size === 0 && this.#always !== null ? [this.#always] : [];
+    const wanted = [
+      ...always.map((place) => ({ ...place, partitions: [place.partition] })),
+      ...topics.map(({ name, topic, batches }) => ({ name, topic, partitions: batches.map((of) => of.partition) })),
+    ];
+    const announced = wanted.flatMap(({ name, topic, partitions: all }) => {
+      const known = this.#announced.get(topic.id)?.partitions ?? new Set();
+      const partitions = [...new Set(all)].filter((one) => !known.has(one));
+      this.#announced.set(topic.id, { name, topic, partitions: new Set([...known, ...partitions]) });
       return partitions.length === 0 ? [] : [{ name, partitions }];
     });
     if (announced.length === 0) return;
-    const transaction = { transactionalId: this.#id, ...this.#producer, verifyOnly: false, topics: announced };
-    await whileBusy(this.#clock, signal, STILL_ENDING, () =>
-      this.#cluster.request("AddPartitionsToTxn", this.#coordinator, signal, [transaction]),
-    );
+    await whileBusy(this.#clock, signal, STILL_ENDING, () => this.#add(announced, signal));
+  }
+
+  async #add(topics: readonly AddedTopic[], signal: AbortSignal): Promise<void> {
+    const transaction = { transactionalId: this.#id, ...this.#producer, verifyOnly: false, topics };
+    await this.#cluster.request("AddPartitionsToTxn", this.#coordinator, signal, [transaction]);
   }
 
   #sequence(topic: Topic, partition: number, count: number): number {
@@ -142,6 +233,7 @@ export class TransactionalWriter {
    */
   async #produce(leader: number, sent: readonly SentBatch[], signal: AbortSignal): Promise<readonly Promise<void>[]> {
     const send = await this.#cluster.sender(leader, signal);
+    this.#links.set(leader, await this.#cluster.linkTo(leader, signal));
     const flying = this.#flying.get(leader) ?? new Set();
     this.#flying.set(leader, flying);
     const all: Promise<void>[] = [];

@@ -3,7 +3,7 @@ import * as z from "zod";
 import type { CapturedTables, ColumnFacts, RefusedTable, TableShape } from "../../../src/core/contracts/catalog.ts";
 import { AmbiguousKey, type KeyText } from "../../../src/core/contracts/row-reads.ts";
 import { findMillraceError, MillraceError } from "../../../src/core/errors.ts";
-import { pages } from "../errors.ts";
+import { pages } from "./errors.ts";
 
 const KEY = z.array(z.string());
 /** As the asking process knows it. */

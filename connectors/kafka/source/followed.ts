@@ -7,7 +7,8 @@ import type { Frame } from "../../../src/core/model/frame.ts";
 import { DIVISION, divisionText, type Share } from "../../../src/core/sharing/share.ts";
 import type { Position } from "../../../src/core/model/position.ts";
 import type { Answer } from "../log/answers.ts";
-import { kafkaError, pages } from "../errors.ts";
+import { kafkaError } from "../errors.ts";
+import { pages } from "../log/errors.ts";
 
 /** Numbers of the errors that say that the log does not go on where this daemon stopped. */
 export const LOSSES: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["MR3520", "MR3521"]);

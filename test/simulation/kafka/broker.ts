@@ -27,7 +27,7 @@ interface WantedTopic {
 
 interface AskedOffset {
   readonly name: string;
-  readonly partitions: readonly [{ readonly partitionIndex: number; readonly timestamp: bigint }];
+  readonly partitions: readonly { readonly partitionIndex: number; readonly timestamp: bigint }[];
 }
 
 interface AskedRecords {
@@ -92,7 +92,7 @@ export class Broker {
     FindCoordinator: () => ({ coordinators: [{ nodeId: 1, errorCode: 0 }] }),
     CreateTopics: (wanted) => this.#create(wanted),
     DescribeConfigs: (asked) => this.#describe(asked),
-    ListOffsets: (_replica, isolation, [asked]) => this.#offset(isolation, asked!),
+    ListOffsets: (_replica, isolation, asked) => this.#offsets(isolation, asked),
     Fetch: (waitMs, _least, _most, isolation, _session, _epoch, [asked]) => this.#fetch(waitMs, isolation, asked!),
     InitProducerId: (id) => this.#transactions.begin(id),
     AddPartitionsToTxn: ([asked]) => this.#add(asked!),
@@ -160,10 +160,16 @@ export class Broker {
     return log;
   }
 
-  #offset(isolation: number, { name, partitions: [{ partitionIndex, timestamp }] }: AskedOffset): object {
-    const log = this.#partition(name, partitionIndex);
-    const last = isolation === COMMITTED ? log.stable : log.end;
-    return { topics: [{ partitions: [{ errorCode: 0, offset: timestamp === EARLIEST ? log.first : last }] }] };
+  #offsets(isolation: number, asked: readonly AskedOffset[]): object {
+    const topics = asked.map(({ name, partitions }) => ({
+      name,
+      partitions: partitions.map(({ partitionIndex, timestamp }) => {
+        const log = this.#partition(name, partitionIndex);
+        const last = isolation === COMMITTED ? log.stable : log.end;
+        return { partitionIndex, errorCode: 0, offset: timestamp === EARLIEST ? log.first : last };
+      }),
+    }));
+    return { topics };
   }
 
   /** Waits for something to read, for as long as it was asked to. */

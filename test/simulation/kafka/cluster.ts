@@ -57,6 +57,11 @@ class SimulatedCluster implements Cluster {
     return await this.#call(name, () => this.#broker.answer(name, parts) as T | Promise<T>, signal);
   }
 
+  /** What breaks it breaks the process's work too. */
+  async linkTo(): Promise<object> {
+    return this;
+  }
+
   /** On one connection: what follows on a failure is lost too. */
   async sender(_node: number, signal: AbortSignal): Promise<SendBatches> {
     let before = Promise.resolve();
