@@ -9,6 +9,7 @@ import { queryLake } from "../../connectors/duckdb/lake/query.ts";
 import { placeOf } from "../../connectors/duckdb/lake/place.ts";
 import { LakeSink } from "../../connectors/duckdb/lake/sink.ts";
 import { lookUpTargets } from "../../connectors/duckdb/tables/existing.ts";
+import { findMillraceError } from "../../src/core/errors.ts";
 import { SILENT } from "../../src/core/contracts/telemetry.ts";
 import { failure, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
 import { tableVersion } from "../support/blocks.ts";
@@ -19,6 +20,7 @@ import { temporaryFolder } from "../support/temporary-folder.ts";
 import { eventually } from "../support/waiting.ts";
 
 const KILLS = 5;
+const MOVES = 30;
 /** Up to so long after a step the process is killed; a step takes about as long. */
 const KILL_WITHIN_MS = 250;
 
@@ -236,6 +238,41 @@ test("readers can go back in time", async () => {
   expect(await target.query("select v from lake.public.items")).toEqual([["now"]]);
   await sink.close();
 });
+
+test(
+  "a query counts each row once, or refuses, while maintenance moves rows from the catalogue into files",
+  { tags: "heavy" },
+  async () => {
+    await using target = await lakeTarget("sqlite");
+    const sink = target.makeSink();
+    await sink.open(1, timeout());
+    await sink.prepare([items], timeout());
+    const rows = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => put([`${from + i}`, "a"]));
+    await sink.apply(rowsStep(1n, [items, rows(0, 200)]), new Reports(), timeout());
+    const over = new AbortController();
+    const request = { sql: "select count(*)::integer from public.items", rowCountMax: 1, byteCountMax: 100 };
+    const asked = Array.from({ length: 3 }, async () => {
+      const found: unknown[] = [];
+      while (!over.signal.aborted) {
+        const answer = await queryLake(target.options, request, timeout()).catch((error: unknown) => {
+          expect(findMillraceError(error)?.code).toBe("MR3220");
+          return { rows: [] };
+        });
+        found.push(...answer.rows.flat());
+      }
+      return found;
+    });
+    for (let i = 2; i < MOVES; i++) {
+      await sink.apply(rowsStep(BigInt(i), [items, rows(i, i + 50)]), new Reports(), timeout());
+      await target.query("call ducklake_flush_inlined_data('lake')");
+    }
+    over.abort();
+    const found = (await Promise.all(asked)).flat();
+    found.push(...(await queryLake(target.options, request, timeout())).rows.flat());
+    expect(new Set(found)).toEqual(new Set([200]));
+    await sink.close();
+  },
+);
 
 test("a query reads, and can do nothing else", async () => {
   await using target = await lakeTarget("sqlite");

@@ -1,4 +1,5 @@
 import { existsSync } from "node:fs";
+import type { DuckDBConnection } from "@duckdb/node-api";
 import type { QueryRequest, QueryResult } from "../../../src/core/contracts/sink.ts";
 import { classify, duckdbError } from "../errors.ts";
 import { runQuery } from "../inspect/query.ts";
@@ -6,6 +7,7 @@ import { quoteIdentifier, quoteLiteral } from "../names.ts";
 import { isNoLake, LAKE, type LakeSettings, startEngine } from "./engine.ts";
 import { shownCatalog } from "./place.ts";
 import { MOVED } from "./rules.ts";
+import { readTextRows } from "../write/text-rows.ts";
 
 const TRIES_MAX = 5;
 
@@ -17,14 +19,20 @@ export async function queryLake(
 ): Promise<QueryResult> {
   for (let tries = 1; ; tries++) {
     try {
-      return await queryOnce(settings, request, signal);
+      const result = await queryOnce(settings, request, signal);
+      if (result !== "moved") return result;
+      if (tries >= TRIES_MAX) throw movedAgain();
     } catch (error) {
       if (tries >= TRIES_MAX || !(error instanceof Error) || !MOVED.test(error.message)) throw error;
     }
   }
 }
 
-async function queryOnce(settings: LakeSettings, request: QueryRequest, signal: AbortSignal): Promise<QueryResult> {
+async function queryOnce(
+  settings: LakeSettings,
+  request: QueryRequest,
+  signal: AbortSignal,
+): Promise<QueryResult | "moved"> {
   const { place } = settings;
   if (place.kind !== "postgres" && !existsSync(place.catalog)) throw noLake(settings);
   const instance = await startEngine(settings, "read").catch((error: unknown) => {
@@ -38,17 +46,48 @@ async function queryOnce(settings: LakeSettings, request: QueryRequest, signal: 
       await setting.run(`SET allowed_paths = [${files.join(", ")}]`);
     }
     await setting.run("SET enable_external_access = false");
-    setting.disconnectSync();
+    const newest = await newestSnapshot(setting);
     // In no transaction: where DuckDB gives up an instance, an open one of a lake takes the process with it.
     const connect = async () => {
       const connection = await instance.connect();
       await connection.run(`SET TimeZone = 'UTC'; USE ${quoteIdentifier(LAKE)}`);
       return connection;
     };
-    return await runQuery(connect, request, signal);
+    const result = await runQuery(connect, request, signal);
+    const isMoved = place.kind === "sqlite" && (await hasMovedSince(setting, newest));
+    setting.disconnectSync();
+    return isMoved ? "moved" : result;
   } finally {
     instance.closeSync();
   }
+}
+
+const SNAPSHOTS = `__ducklake_metadata_${LAKE}.ducklake_snapshot`;
+
+async function newestSnapshot(connection: DuckDBConnection): Promise<number> {
+  const [[id = ""] = []] = await readTextRows(connection, `SELECT max(snapshot_id)::VARCHAR FROM ${SNAPSHOTS}`);
+  return Number(id);
+}
+
+/**
+ * Each part of a query reads a catalogue in SQLite at a moment of its own. If maintenance has moved rows in between, they can be
+ * missing, or there twice.
+ */
+async function hasMovedSince(connection: DuckDBConnection, snapshot: number): Promise<boolean> {
+  const [[count = ""] = []] = await readTextRows(
+    connection,
+    `SELECT count(*)::VARCHAR FROM ${SNAPSHOTS}_changes WHERE snapshot_id > ${snapshot} AND regexp_matches(changes_made, 'flush|rewrite|merge|compact')`,
+  );
+  return Number(count) > 0;
+}
+
+function movedAgain(): Error {
+  return duckdbError({
+    code: "MR3220",
+    kind: "retryable",
+    message: "the lake's maintenance moved rows each time they were read",
+    hint: "ask again when it has ended",
+  });
 }
 
 function noLake({ place }: LakeSettings): Error {
