@@ -165,8 +165,8 @@ test("a message in parts comes together again; what began before the reader did 
       const parts = [...partsOf(message, max)];
       const assembly = new Assembly();
       const late = new Assembly();
-      const wholes = parts.map((value, i) => assembly.add({ offset: BigInt(i + 7), key: null, value }));
-      const missed = parts.slice(1).map((value, i) => late.add({ offset: BigInt(i + 8), key: null, value }));
+      const wholes = parts.map((value, i) => assembly.add({ offset: BigInt(i + 7), value }));
+      const missed = parts.slice(1).map((value, i) => late.add({ offset: BigInt(i + 8), value }));
       expect(wholes.at(-1)).toEqual({ message, first: 7n, last: BigInt(6 + parts.length) });
       expect([...wholes.slice(0, -1), ...missed].every((whole) => whole === null)).toBe(true);
     }),

@@ -5,6 +5,8 @@ import { about, failureOf } from "./failures.ts";
 
 export interface CommittedRecord {
   readonly offset: bigint;
+  /** Null: it was not written in a transaction. */
+  readonly producerId: bigint | null;
   readonly key: Buffer | null;
   readonly value: Buffer | null;
 }
@@ -193,10 +195,11 @@ function isAbort({ records }: FetchedBatch): boolean {
 }
 
 /** Those from an offset on. */
-function* recordsOf({ firstOffset, records }: FetchedBatch, from: bigint): Generator<CommittedRecord> {
-  for (const { offsetDelta, key, value } of records) {
-    const offset = firstOffset + BigInt(offsetDelta);
-    if (offset >= from) yield { offset, key, value };
+function* recordsOf(batch: FetchedBatch, from: bigint): Generator<CommittedRecord> {
+  const producerId = (batch.attributes & TRANSACTIONAL) === 0 ? null : batch.producerId;
+  for (const { offsetDelta, key, value } of batch.records) {
+    const offset = batch.firstOffset + BigInt(offsetDelta);
+    if (offset >= from) yield { offset, producerId, key, value };
   }
 }
 

@@ -32,10 +32,16 @@ export const pages = {
       "`source.brokers` must be those of its sink.",
   },
   MR3523: {
-    title: "The log in Kafka can't be read",
-    cause: "Its records are not those of this version: a later version of Millrace wrote them, or another program did.",
+    title: "A record of the log in Kafka can't be read",
+    cause:
+      "It was written as the capturing daemon writes the log, in a transaction, and is no frame of this version: a later version of " +
+      "Millrace wrote it, its content is damaged, or another program's transaction did. The daemon stops before it, for changes may be " +
+      "in it. Records that are evidently another program's (with a key, or without a transaction) do not stop it, however many there " +
+      "are: it passes over them, since each frame says where the one before ended, and `millrace status` says so.",
     remedy:
-      "Update this daemon first, then the capturing one. If another program writes there, choose another `prefix`.",
+      "If the capturing daemon has a later version, update this one. Otherwise `millrace recover` on this daemon: it goes on behind all " +
+      "such records, at the log's present end, compares its sinks with the source and reads what differs. Let only the capturing daemon " +
+      "write to the topic.",
   },
   MR3524: {
     title: "The capturing daemon takes no conditions",

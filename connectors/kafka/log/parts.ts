@@ -6,6 +6,7 @@ import type { CommittedRecord } from "../client/reading.ts";
 
 const FIRST = 1;
 const LAST = 2;
+const PART_MAX = FIRST | LAST;
 /** What a record and its batch have beside the value, and room for bytes that do not compress. */
 const EXTRA_BYTES = 4 * 1024;
 
@@ -18,6 +19,11 @@ export function* partsOf(message: Buffer, batchBytesMax: number): Generator<Buff
     yield Buffer.concat([Buffer.of(how), message.subarray(at, end)]);
     at = end;
   } while (at < message.length);
+}
+
+/** Whether a record can be a part of a message without a key. Records of other programs are rarely written in a transaction. */
+export function isPart({ key, value, producerId }: CommittedRecord): boolean {
+  return key === null && producerId !== null && (value?.[0] ?? PART_MAX + 1) <= PART_MAX;
 }
 
 /** A whole message, and the offsets of its first and its last part. */
@@ -33,7 +39,7 @@ export class Assembly {
   #first: bigint | null = null;
 
   /** Null: parts are missing yet, or the beginning of this message was deleted. */
-  add({ value, offset }: CommittedRecord): Whole | null {
+  add({ value, offset }: Pick<CommittedRecord, "value" | "offset">): Whole | null {
     const how = value?.[0] ?? 0;
     if ((how & FIRST) !== 0) {
       this.#parts = [];

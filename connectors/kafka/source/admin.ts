@@ -2,19 +2,23 @@ import type { CreatedLog, CreateRequest, HeldPositions, LogAdmin } from "../../.
 import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
 import { withTimeout } from "../../../src/core/with-timeout.ts";
 import { scopeOf } from "../../../src/core/clock.ts";
+import type { FrameReading } from "../../../src/core/model/frame.ts";
 import { extentOf } from "../client/reading.ts";
 import { classify, kafkaError } from "../errors.ts";
 import type { Calls } from "./calls.ts";
 import type { SourceContext } from "./context.ts";
 import { crossEpoch } from "./crossing.ts";
 import { AWAITED, type Followed, LOSSES } from "./followed.ts";
-import { findLog, type Framed, framesFrom, lastOf } from "./log-topic.ts";
+import { contentOf, findLog, type Framed, framesFrom, lastOf } from "./log-topic.ts";
 import { Walk } from "./walk.ts";
 
 /** A start looks at so much behind the place where it goes on. */
 const WALKED_BYTES_MAX = 64 * 1024 * 1024;
 /** How long a first start waits for each frame until the capturing daemon has written one to begin at. */
 const FIRST_FRAME_MS_MAX = 60_000;
+
+/** Whether a frame can be read. */
+const LOOKED_AT: FrameReading = { epoch: 1, since: null, markOf: () => null, tableOf: async () => null };
 
 /** Nothing is created: the capturing daemon writes the log, and Kafka keeps it. */
 export function logAdmin(context: SourceContext, calls: Calls, followed: Followed): LogAdmin {
@@ -30,7 +34,13 @@ export function logAdmin(context: SourceContext, calls: Calls, followed: Followe
     remember: (places) => followed.remember(places),
     health: async (signal) => {
       const { said } = await calls.ask({ kind: "health" }, signal);
-      return { tip: BigInt(said.position ?? ""), retainedBytes: 0, safeBytes: null, warnings: [] };
+      return {
+        tip: BigInt(said.position ?? ""),
+        retainedBytes: 0,
+        safeBytes: null,
+        warnings: [],
+        hints: followed.hints,
+      };
     },
   };
 }
@@ -96,9 +106,11 @@ async function expectThere(
     const from = offset < first || offset > stable ? first : offset;
     const walk = new Walk({ epoch: held.from.epoch, commit: position, index: 0 });
     let byteCount = 0;
-    for await (const { frame, message } of framesFrom(cluster, place, { from, until: stable }, signal)) {
+    for await (const framed of framesFrom(cluster, place, { from, until: stable }, signal)) {
+      const { frame, message } = framed;
       if (followed.isLater(frame)) break;
-      if (!followed.isEarlier(frame)) walk.step(frame, place.name);
+      if (!followed.isEarlier(frame) && walk.step(frame, place.name) !== null)
+        await contentOf(place, framed, LOOKED_AT);
       byteCount += message.length;
       if (byteCount > WALKED_BYTES_MAX) break;
     }

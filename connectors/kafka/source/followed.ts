@@ -11,7 +11,7 @@ import { kafkaError } from "../errors.ts";
 import { pages } from "../log/errors.ts";
 
 /** Numbers of the errors that say that the log does not go on where this daemon stopped. */
-export const LOSSES: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["MR3520", "MR3521"]);
+export const LOSSES: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["MR3520", "MR3521", "MR3523"]);
 
 /** Numbers of the errors that say that the capturing daemon has no log yet, or is silent. */
 export const AWAITED: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["MR3522"]);
@@ -46,6 +46,8 @@ export class Followed {
   #places: LogPlace[] = [];
   /** The later epoch that the log had when this daemon went on in its own one; null: none. */
   #readOnBefore: number | null = null;
+  /** Records of other programs that were passed over. */
+  #foreign: { readonly topic: string; readonly offset: bigint } | null = null;
   /** Every sink holds what is before it. */
   #acknowledged = 0n;
   readonly #news = new News();
@@ -129,6 +131,19 @@ export class Followed {
     if (!this.isLater(last)) return identity;
     this.#readOnBefore = last.until.epoch;
     return { ...identity, [READ_ON]: String(last.until.epoch) };
+  }
+
+  passedOver(topic: string, offset: bigint): void {
+    this.#foreign = { topic, offset };
+  }
+
+  /** What the operator should know. */
+  get hints(): readonly string[] {
+    if (this.#foreign === null) return [];
+    const { topic, offset } = this.#foreign;
+    return [
+      `topic ${topic} has records of another program, the last one seen at offset ${offset}: they are passed over; let only the capturing daemon write there`,
+    ];
   }
 
   acknowledged(commit: bigint): void {

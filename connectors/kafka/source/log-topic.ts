@@ -1,9 +1,10 @@
 /** The topic of the log, read as frames. */
-import { Frame, UnreadableFrame } from "../../../src/core/model/frame.ts";
+import { Frame, type FrameReading, type Read, UnreadableFrame } from "../../../src/core/model/frame.ts";
+import { findMillraceError } from "../../../src/core/errors.ts";
 import type { Cluster } from "../client/cluster.ts";
-import { type Place, readCommitted } from "../client/reading.ts";
+import { type CommittedRecord, type Place, readCommitted } from "../client/reading.ts";
 import { kafkaError } from "../errors.ts";
-import { Assembly, type Whole } from "../log/parts.ts";
+import { Assembly, isPart, type Whole } from "../log/parts.ts";
 import { logTopic } from "../names.ts";
 import type { SourceContext } from "./context.ts";
 
@@ -23,17 +24,89 @@ export async function findLog(cluster: Cluster, { naming }: SourceContext, signa
   return { name, topic, partition: 0 };
 }
 
-/** Every frame that begins at offset `from` or later; `until`: see `readCommitted`. */
+/**
+ * Every frame that begins at offset `from` or later; `until`: see `readCommitted`. Throws at one that can't be read. What other
+ * programs have written is passed over: a reader that goes from frame to frame lacks nothing. See `Walk`.
+ */
 export async function* framesFrom(
   cluster: Cluster,
   place: Place,
   { from, until }: { readonly from: bigint; readonly until: bigint | null },
   signal: AbortSignal,
+  onForeign: (record: CommittedRecord) => void = () => undefined,
 ): AsyncGenerator<Framed> {
-  const assembly = new Assembly();
-  for await (const record of readCommitted(cluster, place, { from, until }, signal)) {
+  const all = readCommitted(cluster, place, { from, until }, signal);
+  for await (const whole of wholesIn(all, onForeign)) yield framed(place, whole);
+}
+
+/** Those that can be read: where others lie, a reader finds a gap. */
+async function* readableIn(cluster: Cluster, place: Place, range: Range, signal: AbortSignal): AsyncGenerator<Framed> {
+  for await (const found of foundIn(cluster, place, range, signal)) if (found !== null) yield found;
+}
+
+/** Null: one that can't be read. */
+export async function* foundIn(
+  cluster: Cluster,
+  place: Place,
+  range: Range,
+  signal: AbortSignal,
+): AsyncGenerator<Framed | null> {
+  const all = readCommitted(cluster, place, range, signal);
+  for await (const whole of wholesIn(all, () => undefined)) yield readableOf(place, whole);
+}
+
+/** The parts of a frame come from one producer; records of another one may lie between them. */
+async function* wholesIn(
+  records: AsyncIterable<CommittedRecord>,
+  onForeign: (record: CommittedRecord) => void,
+): AsyncGenerator<Whole> {
+  let writer: bigint | null = null;
+  let assembly = new Assembly();
+  for await (const record of records) {
+    if (!isPart(record)) {
+      onForeign(record);
+      continue;
+    }
+    if (record.producerId !== writer) {
+      writer = record.producerId;
+      assembly = new Assembly();
+    }
     const whole = assembly.add(record);
-    if (whole !== null) yield { frame: readable(place, () => new Frame(whole.message)), ...whole };
+    if (whole !== null) yield whole;
+  }
+}
+
+function framed({ name }: Place, whole: Whole): Framed {
+  try {
+    return { frame: new Frame(whole.message), ...whole };
+  } catch (error) {
+    throw unreadable(recordIn(name, whole), error);
+  }
+}
+
+/** What a frame says. Throws at content that can't be read. */
+export async function contentOf(
+  { name }: Pick<Place, "name">,
+  { frame, ...whole }: Framed,
+  reading: FrameReading,
+): Promise<Read> {
+  try {
+    return await frame.read(reading);
+  } catch (error) {
+    throw unreadable(recordIn(name, whole), error);
+  }
+}
+
+function recordIn(topic: string, { first }: Whole): string {
+  return `the record at offset ${first} of topic ${topic}`;
+}
+
+function readableOf(place: Place, whole: Whole): Framed | null {
+  try {
+    return framed(place, whole);
+  } catch (error) {
+    if (findMillraceError(error)?.code === "MR3523") return null;
+    throw error;
   }
 }
 
@@ -51,7 +124,7 @@ export async function lastOf(
 ): Promise<Frame | null> {
   for (const near of backwards(from, until)) {
     let last: Frame | null = null;
-    for await (const { frame } of framesFrom(cluster, place, { from: near, until }, signal)) last = frame;
+    for await (const { frame } of readableIn(cluster, place, { from: near, until }, signal)) last = frame;
     if (last !== null) return last;
   }
   return null;
@@ -64,7 +137,7 @@ export async function firstOf(
   range: Range,
   signal: AbortSignal,
 ): Promise<Frame | null> {
-  for await (const { frame } of framesFrom(cluster, place, range, signal)) return frame;
+  for await (const { frame } of readableIn(cluster, place, range, signal)) return frame;
   return null;
 }
 
@@ -78,7 +151,7 @@ export async function firstAfterEpoch(
 ): Promise<{ readonly found: Framed; readonly before: Frame | null } | null> {
   for (const near of backwards(from, until)) {
     let before: Frame | null = null;
-    for await (const found of framesFrom(cluster, place, { from: near, until }, signal)) {
+    for await (const found of readableIn(cluster, place, { from: near, until }, signal)) {
       if (found.frame.until.epoch <= epoch) before = found.frame;
       else if (before !== null || near === from) return { found, before };
       else break;
@@ -87,7 +160,7 @@ export async function firstAfterEpoch(
   return null;
 }
 
-/** The offset of a frame that begins at or before the position; without one, the range's first. */
+/** The offset of the last frame that begins at or before the position; without one, the range's first. */
 export async function offsetBefore(
   cluster: Cluster,
   place: Place,
@@ -96,10 +169,12 @@ export async function offsetBefore(
   signal: AbortSignal,
 ): Promise<bigint> {
   for (const near of backwards(from, until)) {
-    for await (const { frame, first } of framesFrom(cluster, place, { from: near, until }, signal)) {
-      if (isBefore(frame)) return first;
-      break;
+    let last: bigint | null = null;
+    for await (const { frame, first } of readableIn(cluster, place, { from: near, until }, signal)) {
+      if (!isBefore(frame)) break;
+      last = first;
     }
+    if (last !== null) return last;
   }
   return from;
 }
@@ -113,16 +188,8 @@ function* backwards(from: bigint, until: bigint): Generator<bigint> {
   }
 }
 
-/** The result, or the error that says that the topic holds something else. */
-export function readable<T>({ name }: Place, read: () => T): T {
-  try {
-    return read();
-  } catch (error) {
-    throw unreadable(name, error);
-  }
-}
-
-export function unreadable(name: string, error: unknown): unknown {
+/** The error that says that a message is none of this version; another error remains. The message's own text is not told. */
+export function unreadable(what: string, error: unknown): unknown {
   const isOurs = error instanceof UnreadableFrame || error instanceof RangeError || error instanceof SyntaxError;
-  return isOurs ? kafkaError("MR3523", "fatal", `a record of topic ${name} is no frame of this version`, error) : error;
+  return isOurs ? kafkaError("MR3523", "fatal", `${what} is no frame of this version`) : error;
 }

@@ -11,7 +11,7 @@ import { logAdmin } from "./admin.ts";
 import { Calls } from "./calls.ts";
 import type { SourceContext } from "./context.ts";
 import { Followed, MARK_PREFIX } from "./followed.ts";
-import { findLog, framesFrom, lastOf, unreadable } from "./log-topic.ts";
+import { findLog, foundIn, lastOf, unreadable } from "./log-topic.ts";
 import { tablesFrom } from "./tables.ts";
 import { FrameStream } from "./stream.ts";
 import { Walk } from "./walk.ts";
@@ -44,7 +44,7 @@ export function kafkaSource(context: SourceContext): Source {
 /** As the capturing source counts them; its own spelling is not known here. */
 const POSITIONS: Positions = { format: String, parse: BigInt, distance: distanceInBytes };
 
-/** Behind the last gap, which only the frames themselves show: reads the log to its end. */
+/** Behind the last gap, and the last frame that can't be read, which only the frames themselves show: reads the log to its end. */
 async function earliest(context: SourceContext, followed: Followed, signal: AbortSignal): Promise<bigint | null> {
   try {
     await using cluster = await context.cluster.connect(signal);
@@ -53,7 +53,13 @@ async function earliest(context: SourceContext, followed: Followed, signal: Abor
     followed.adopt(await lastOf(cluster, place, { from, until }, signal));
     let walk: Walk | null = null;
     let begin: bigint | null = null;
-    for await (const { frame } of framesFrom(cluster, place, { from, until }, signal)) {
+    for await (const found of foundIn(cluster, place, { from, until }, signal)) {
+      if (found === null) {
+        walk = null;
+        begin = null;
+        continue;
+      }
+      const { frame } = found;
       if (followed.isEarlier(frame)) continue;
       if (followed.isLater(frame)) break;
       if (walk === null || walk.lacksBefore(frame)) {
@@ -95,7 +101,7 @@ async function read(calls: Calls, table: TableVersion, call: Call, signal: Abort
   try {
     return { block: (await new Frame(frame).read(reading)).block, last, ...seen };
   } catch (error) {
-    throw unreadable("of answers", error);
+    throw unreadable("an answer of the capturing daemon", error);
   }
 }
 

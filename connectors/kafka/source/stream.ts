@@ -6,11 +6,11 @@ import { comparePositions, type Position } from "../../../src/core/model/positio
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { scopeOf } from "../../../src/core/clock.ts";
 import type { Cluster } from "../client/cluster.ts";
-import { extentOf } from "../client/reading.ts";
+import { type CommittedRecord, extentOf } from "../client/reading.ts";
 import { classify, kafkaError } from "../errors.ts";
 import { Walk } from "./walk.ts";
 import type { SourceContext } from "./context.ts";
-import { type Framed, findLog, framesFrom, lastOf, offsetBefore, unreadable } from "./log-topic.ts";
+import { contentOf, type Framed, findLog, framesFrom, lastOf, offsetBefore } from "./log-topic.ts";
 import type { Followed } from "./followed.ts";
 
 /** Reads the log's frames from a position on. It goes on only where each frame begins at, or before, the end of the one before. */
@@ -64,7 +64,8 @@ export class FrameStream implements ChangeStream {
       const isBefore = (frame: Frame) =>
         !followed.isEarlier(frame) && !followed.isLater(frame) && frame.from.commit <= from.commit;
       const start = isThere ? known : await offsetBefore(cluster, place, all, isBefore, signal);
-      const frames = (until: AbortSignal) => framesFrom(cluster, place, { from: start, until: null }, until);
+      const onForeign = ({ offset }: CommittedRecord): void => followed.passedOver(place.name, offset);
+      const frames = (until: AbortSignal) => framesFrom(cluster, place, { from: start, until: null }, until, onForeign);
       return new FrameStream(context, followed, options, {
         cluster,
         name: place.name,
@@ -90,7 +91,7 @@ export class FrameStream implements ChangeStream {
         if (block !== null) return block;
       }
     } catch (error) {
-      const known = classify(unreadable(this.#name, error), signal);
+      const known = classify(error, signal);
       // When the stream is opened again, it finds out which.
       if (known.kind !== "reopen") throw known;
       throw kafkaError("MR3504", "retryable", `topic ${this.#name} is gone, or was made again`, error);
@@ -100,7 +101,8 @@ export class FrameStream implements ChangeStream {
   }
 
   /** Null: it has nothing new. */
-  async #blockOf({ frame, last }: Framed, signal: AbortSignal): Promise<Block | null> {
+  async #blockOf(framed: Framed, signal: AbortSignal): Promise<Block | null> {
+    const { frame, last } = framed;
     if (this.#followed.isEarlier(frame)) {
       if (this.#isInEpoch) throw this.#followed.wentBack(frame);
       return null;
@@ -114,7 +116,8 @@ export class FrameStream implements ChangeStream {
     const { since, until } = step;
     const tableOf = (shape: TableShape, position: Position) => this.#tableOf(shape, position);
     const { markOf } = this.#followed;
-    const { block, lost, announced } = await frame.read({ epoch: until.epoch, since, markOf, tableOf });
+    const reading = { epoch: until.epoch, since, markOf, tableOf };
+    const { block, lost, announced } = await contentOf({ name: this.#name }, framed, reading);
     // Before the stream passes the place.
     const passedBy = await this.#underOtherRules(announced, { ...frame.from, epoch: until.epoch });
     for (const id of [...lost, ...passedBy]) await this.#options.onUnloggedRows?.(id);

@@ -156,8 +156,8 @@ export class Frame {
     this.#bytes = bytes;
     if (bytes.length === 0 || bytes[this.#at++] !== FORM) throw new UnreadableFrame("an unknown form of a frame");
     const [from, until] = this.#text().split(" ");
-    this.from = parsePosition(from ?? "");
-    this.until = parsePosition(until ?? "");
+    this.from = placeIn(from);
+    this.until = placeIn(until);
   }
 
   /** Once. */
@@ -253,7 +253,7 @@ export class Frame {
 }
 
 /** What a frame says. */
-interface Read {
+export interface Read {
   /** It shares the frame's bytes. */
   readonly block: Block;
   /** Ids of tables. */
@@ -278,6 +278,14 @@ interface Transaction {
   readonly origin: TransactionOrigin | undefined;
   /** In the block; null: none of its rows is there yet. */
   ordinal: number | null;
+}
+
+function placeIn(text = ""): Position {
+  try {
+    return parsePosition(text);
+  } catch {
+    throw new UnreadableFrame("no position where one is due");
+  }
 }
 
 function addTransaction({ transactions }: Block, { commit, timeUs, xid, origin }: Transaction, epoch: number): number {

@@ -31,7 +31,7 @@ export class LogChecks {
   }
 
   #part(value: Buffer | null): void {
-    const whole = this.#assembly.add({ offset: this.#offset++, key: null, value });
+    const whole = this.#assembly.add({ offset: this.#offset++, value });
     if (whole === null) return;
     const { from, until } = new Frame(whole.message);
     const { end } = this;
