@@ -6,6 +6,7 @@ import { encodeMark, type Mark } from "../../src/runtime/stream/marks.ts";
 import { SinkQueue } from "../../src/runtime/apply/sink-queue.ts";
 import type { SinkWorker } from "../../src/runtime/apply/sink-worker.ts";
 import { Window } from "../../src/runtime/snapshot/windows.ts";
+import type { WorkerParts } from "../../src/runtime/apply/applier.ts";
 import { Receipts } from "../../src/runtime/apply/work.ts";
 import { blockOf, type BlockSpec, type Change, tableVersion } from "../support/blocks.ts";
 import { versionOf } from "../support/log-model.ts";
@@ -29,9 +30,9 @@ const mark = (at: number, what: Mark, position: bigint): LogMessage => ({
 });
 
 /** A lane with sinks that nobody works: what they get is looked at in their queues. */
-async function laneWith(count: number) {
+async function laneWith(count: number, parts: Partial<WorkerParts> = {}) {
   const opened = await realState();
-  const workers = Array.from({ length: count }, (_, i) => workerOf(new ScriptedSink(`s${i}`), opened.state));
+  const workers = Array.from({ length: count }, (_, i) => workerOf(new ScriptedSink(`s${i}`), opened.state, parts));
   const lane = new Lane(START, "m");
   const stream = new ScriptedStream();
   const stopping = new AbortController();
@@ -73,10 +74,13 @@ function drained(queue: SinkQueue): string[] {
   return seen;
 }
 
+/** Two works fill a batch. */
+const TWO_ROWS = { limits: { rowCountMax: 2, byteCountMax: 1 << 20 } };
+
 const one = (workers: readonly SinkWorker[], i = 0): SinkWorker => workers[i]!;
 
 test("every sink gets every work in the order of the log, and blocks are let go when the last is done", async () => {
-  await using scene = await laneWith(2);
+  await using scene = await laneWith(2, TWO_ROWS);
   scene.push([put(1), put(2), { table: users, op: "t" }, put(3)]);
   scene.push([put(4, { commit: 2000n })]);
   await scene.reached(1001n);
@@ -86,6 +90,20 @@ test("every sink gets every work in the order of the log, and blocks are let go 
   expect(drained(one(scene.workers).queue)).toEqual(["0-1"]);
   expect(drained(one(scene.workers, 1).queue)).toEqual(["0-2", "truncate", "3-4", "0-1"]);
   expect(scene.leaked()).toBe(0);
+});
+
+test.each([
+  ["at two blocks, which fill it", 15, 2],
+  ["at the block that fills it", 45, 5],
+  ["at sixteen blocks, however little they hold", 1_000, 16],
+])("with a batch to fill the lane rests %s", async (_, rowCountMax, waiting) => {
+  await using scene = await laneWith(1, { limits: { rowCountMax, byteCountMax: 1 << 20 } });
+  for (let block = 0; block < 20; block++) {
+    const commit = 1000n + BigInt(block);
+    scene.push(Array.from({ length: 10 }, (_row, i) => put(i, { commit })));
+  }
+  await eventually(() => scene.lane.isAtRest);
+  expect(one(scene.workers).queue.length).toBe(waiting);
 });
 
 test("a chunk stands exactly at the high mark's place, and marks that nobody waits for cut nothing", async () => {
@@ -184,7 +202,7 @@ test("a sink that leaves drops what waited for it, and what comes for it later i
 });
 
 test("the stream is asked for more only while some sink is short of work", async () => {
-  await using scene = await laneWith(2);
+  await using scene = await laneWith(2, TWO_ROWS);
   for (let i = 1; i <= 6; i++) scene.push([put(i, { commit: BigInt(i) * 1000n })]);
   await scene.reached(2001n);
   expect(scene.lane.position.commit).toBe(2001n);

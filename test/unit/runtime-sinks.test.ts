@@ -2,7 +2,7 @@ import { setImmediate as turn } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import type { Block } from "../../src/core/model/block.ts";
 import { News } from "../../src/core/news.ts";
-import { systemClock } from "../../src/core/clock.ts";
+import { abortOf, systemClock } from "../../src/core/clock.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import type { Position } from "../../src/core/model/position.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
@@ -153,6 +153,24 @@ describe("a sink's work", () => {
     expect(slept).toHaveLength(1);
   });
 
+  test("with a delay waits no longer than until a batch is full", async () => {
+    const slept: number[] = [];
+    const sleep = async (ms: number, ...signals: readonly AbortSignal[]) => {
+      slept.push(ms);
+      await abortOf(AbortSignal.any([...signals]));
+    };
+    const limits = { rowCountMax: 3, byteCountMax: 1024 ** 2, delayMs: 60_000 };
+    await using scene = await stage({ limits, clock: { ...systemClock, sleep } });
+    await scene.joined();
+    scene.stream.push(blockOf([put(1, 200n), put(2, 200n), put(3, 200n)]));
+    await scene.covered(201n);
+    scene.stream.push(blockOf([put(4, 300n)]));
+    await eventually(() => expect(slept).toHaveLength(1));
+    scene.stream.push(blockOf([put(5, 400n)]), blockOf([put(6, 500n)]));
+    await scene.covered(501n);
+    expect(ids(scene.sink)).toEqual([1, 2, 3, 4, 5, 6]);
+  });
+
   test("that was done before is passed over, also where it ends inside a block", async () => {
     await using scene = await stage();
     await scene.joined();
@@ -186,9 +204,13 @@ describe("a sink's work", () => {
     await using scene = await stage({ limits: { rowCountMax: 2, byteCountMax: 1 << 20 } });
     await scene.joined();
     const answered = gate();
-    scene.sink.before = async () => await answered.passed;
+    let begunCount = 0;
+    scene.sink.before = async () => {
+      begunCount++;
+      await answered.passed;
+    };
     scene.stream.push(blockOf([put(1, 200n)]));
-    await eventually(() => scene.worker.queue.length === 0);
+    await eventually(() => begunCount === 1);
     scene.stream.push(blockOf([put(2, 300n)]));
     await eventually(() => scene.lane.position.commit === 301n);
     await turn();

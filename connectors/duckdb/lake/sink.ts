@@ -17,7 +17,7 @@ export interface LakeSinkOptions extends LakeSettings, EngineSinkOptions {
 }
 
 /** A commit costs the same for any number of rows, makes a file, and rewrites what says which rows of older files are gone. */
-const BATCH = { rowCountMax: 200_000, byteCountMax: 16 * 1024 * 1024, delayMs: 200 } as const;
+const BATCH = { rowCountMax: 200_000, byteCountMax: 16 * 1024 * 1024, delayMs: 500 } as const;
 
 /** Mirrors tables into a lake (DuckLake), or keeps their history; effects occur exactly once. See README.md. */
 export class LakeSink extends EngineSink<Lake> {

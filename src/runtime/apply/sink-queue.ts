@@ -98,8 +98,18 @@ export class SinkQueue {
 
   /** Resolves when there is work. */
   async wait(signal: AbortSignal): Promise<void> {
+    await this.#until(() => this.length > 0, signal);
+  }
+
+  /** Resolves when a full batch waits. */
+  async waitFull(limits: BatchLimits, signal: AbortSignal): Promise<void> {
+    await this.#until(() => this.isFull(limits), signal);
+  }
+
+  /** One caller at a time. */
+  async #until(isMet: () => boolean, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
-    if (this.length > 0) return;
+    if (isMet()) return;
     await new Promise<void>((resolve, reject) => {
       const onAbort = () => settle(() => reject(abortedError(signal)));
       const settle = (then: () => void) => {
@@ -108,7 +118,9 @@ export class SinkQueue {
         then();
       };
       signal.addEventListener("abort", onAbort, { once: true });
-      const wake = (): void => settle(resolve);
+      const wake = (): void => {
+        if (isMet()) settle(resolve);
+      };
       this.#wake = wake;
     });
   }

@@ -1,4 +1,5 @@
 import { withoutTables } from "../../core/checkpoint/completeness.ts";
+import { scopeOf } from "../../core/clock.ts";
 import type { SinkProgress } from "../../core/model/batch.ts";
 import { findMillraceError, type MillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
@@ -170,7 +171,7 @@ export class SinkWorker {
       if (this.#applier.lookahead.isEmpty) {
         await this.queue.wait(signal);
         const waitMs = this.#delayMs(begunMs);
-        if (waitMs > 0) await this.#parts.clock.sleep(waitMs, signal);
+        if (waitMs > 0) await this.#filled(waitMs, signal);
       }
       begunMs = this.#parts.clock.elapsed();
       // The queue may have been cleared, and filled again from another position, since it woke this worker.
@@ -190,6 +191,17 @@ export class SinkWorker {
         this.#parts.news.tell();
       }
       this.#coverGiven();
+    }
+  }
+
+  /** Waits so long, or until a full batch waits. */
+  async #filled(ms: number, signal: AbortSignal): Promise<void> {
+    const { clock, limits } = this.#parts;
+    const { signal: waiting, end } = scopeOf(signal);
+    try {
+      await Promise.race([clock.sleep(ms, waiting), this.queue.waitFull(limits, waiting)]);
+    } finally {
+      end();
     }
   }
 

@@ -14,8 +14,10 @@ import type { SinkWorker } from "../apply/sink-worker.ts";
 import type { Spoiled, Window, WindowRows } from "../snapshot/windows.ts";
 import { letGo, giveReceipt, lossOf, type Work } from "../apply/work.ts";
 
-/** Works that may wait in every sink's queue before the lane stops reading the stream. */
-const WAITING_WORKS_MAX = 2;
+/** The lane stops reading the stream when in every sink's queue so many works wait, and enough to fill its next batch. */
+const WAITING_WORKS_MIN = 2;
+/** Then also if they do not fill it: the next ones are larger if the stream is left alone for a while. */
+const WAITING_WORKS_MAX = 16;
 
 /** A sink for which this part of the budget waits is crowded. */
 const CROWDED = 0.5;
@@ -219,7 +221,9 @@ export class Lane {
   }
 
   #hasRoom(): boolean {
-    for (const queue of this.#sinks.values()) if (queue.length < WAITING_WORKS_MAX) return true;
+    for (const [{ limits }, queue] of this.#sinks) {
+      if (queue.length < WAITING_WORKS_MIN || (queue.length < WAITING_WORKS_MAX && !queue.isFull(limits))) return true;
+    }
     return false;
   }
 
