@@ -20,7 +20,7 @@ const RECEIVE_BYTES = 128 * 1024;
 export type RowReader = (bytes: Buffer, start: number, end: number) => boolean;
 
 /** The server's answer to `query`, row by row; a text is null if the value is. */
-export type TextRow = readonly (string | null)[];
+type TextRow = readonly (string | null)[];
 
 interface Running {
   readonly doing: string;
@@ -237,7 +237,7 @@ export class Wire implements Disposable, Inlet {
 }
 
 /** The cells of a DataRow as text. */
-export function textRow(bytes: Buffer, start: number): TextRow {
+function textRow(bytes: Buffer, start: number): TextRow {
   const cells: (string | null)[] = [];
   let at = start + 2;
   for (let left = bytes.readUInt16BE(start); left > 0; left--) {
