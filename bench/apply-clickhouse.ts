@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { type ClickHouseClient, ClickHouseLogLevel, createClient } from "@clickhouse/client";
-import { clickhouse } from "../scripts/services/clickhouse.ts";
+import { clickhouse } from "../scripts/services/servers/clickhouse.ts";
 import type { RunningService } from "../scripts/services/service.ts";
 import { againstLoad, type Loaded, type LoadTarget } from "./against-load.ts";
 import type { Backlog, Work } from "./backlog.ts";

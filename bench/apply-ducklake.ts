@@ -1,7 +1,7 @@
 /** Postgres to a lake, against the same peer as apply-duckdb: DuckDB's appender and an upsert into a DuckDB file. */
 import { join } from "node:path";
 import { DuckDBInstance } from "@duckdb/node-api";
-import { duckdbExtensions } from "../scripts/services/duckdb-extensions.ts";
+import { duckdbExtensions } from "../scripts/services/packages/duckdb-extensions.ts";
 import { againstLoad } from "./against-load.ts";
 import { countIn, DuckdbTarget } from "./apply-duckdb.ts";
 import type { BenchOptions, BenchReport } from "./report.ts";

@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { fieldOf, parsed, SearchClient, type Answer } from "../connectors/elasticsearch/http.ts";
-import { elasticsearch } from "../scripts/services/elasticsearch.ts";
+import { elasticsearch } from "../scripts/services/servers/search/elasticsearch.ts";
 import type { RunningService } from "../scripts/services/service.ts";
 import { againstLoad, type Loaded, type LoadTarget } from "./against-load.ts";
 import type { Backlog, Work } from "./backlog.ts";

@@ -3,9 +3,9 @@
  * each. The sinks are paused while the log is written; the time runs from their resumption until every share has all.
  */
 import type { Client } from "pg";
-import { kafka } from "../scripts/services/kafka.ts";
-import { postgres } from "../scripts/services/postgres.ts";
-import { redis } from "../scripts/services/redis.ts";
+import { kafka } from "../scripts/services/servers/kafka.ts";
+import { postgres } from "../scripts/services/servers/postgres/postgres.ts";
+import { redis } from "../scripts/services/servers/redis.ts";
 import { shareOf } from "../src/core/sharing/share.ts";
 import { connected, createDatabases, withDatabase } from "./clients.ts";
 import { cpuSecondsOf, MeasuredDaemon } from "./daemon.ts";

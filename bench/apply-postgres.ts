@@ -3,7 +3,7 @@
  * time is per row: of the walsender, of the writer at the target (apply worker, or the daemon's backend), of the daemon.
  */
 import type { Client } from "pg";
-import { postgres, type RunningPostgres } from "../scripts/services/postgres.ts";
+import { postgres, type RunningPostgres } from "../scripts/services/servers/postgres/postgres.ts";
 import { connected, createDatabases, libpq, withDatabase } from "./clients.ts";
 import { cpuSecondsOf, MeasuredDaemon } from "./daemon.ts";
 import { insertOrders, mixOrders, ORDERS, updateOrders } from "./orders.ts";

@@ -5,7 +5,7 @@
 import { once } from "node:events";
 import { connect } from "node:net";
 import { Redis } from "ioredis";
-import { redis } from "../scripts/services/redis.ts";
+import { redis } from "../scripts/services/servers/redis.ts";
 import type { RunningService } from "../scripts/services/service.ts";
 import { againstLoad, type Loaded, type LoadTarget } from "./against-load.ts";
 import type { Backlog, Work } from "./backlog.ts";

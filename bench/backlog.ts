@@ -4,7 +4,7 @@
  */
 import type { Client } from "pg";
 import { parseLsn } from "../connectors/postgres/source/log/lsn.ts";
-import { postgres } from "../scripts/services/postgres.ts";
+import { postgres } from "../scripts/services/servers/postgres/postgres.ts";
 import { connected } from "./clients.ts";
 import { cpuSecondsOf, MeasuredDaemon } from "./daemon.ts";
 import { insertOrders, ORDERS, updateOrders } from "./orders.ts";

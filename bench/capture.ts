@@ -7,7 +7,7 @@
  */
 import { readFile } from "node:fs/promises";
 import { Client } from "pg";
-import { postgres, type RunningPostgres } from "../scripts/services/postgres.ts";
+import { postgres, type RunningPostgres } from "../scripts/services/servers/postgres/postgres.ts";
 import { Database } from "../connectors/postgres/source/database.ts";
 import { parseLsn } from "../connectors/postgres/source/log/lsn.ts";
 import { ShownLeaves } from "../connectors/postgres/source/catalog/shown-leaves.ts";

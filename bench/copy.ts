@@ -9,7 +9,7 @@ import { once } from "node:events";
 import { availableParallelism } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Client } from "pg";
-import { postgres } from "../scripts/services/postgres.ts";
+import { postgres } from "../scripts/services/servers/postgres/postgres.ts";
 import { connected, createDatabases, withDatabase } from "./clients.ts";
 import { MeasuredDaemon } from "./daemon.ts";
 import { insertOrders, ORDERS } from "./orders.ts";

@@ -4,8 +4,8 @@
  */
 import { join } from "node:path";
 import { z } from "zod";
-import { command } from "../scripts/services/command.ts";
-import { type DebeziumProgram, provideDebezium } from "../scripts/services/debezium.ts";
+import { command } from "../scripts/services/processes/command.ts";
+import { type DebeziumProgram, provideDebezium } from "../scripts/services/tools/debezium.ts";
 import { versions } from "../scripts/services/versions.ts";
 import type { BenchOptions } from "./report.ts";
 

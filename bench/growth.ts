@@ -6,7 +6,7 @@
 import { statSync } from "node:fs";
 import { join } from "node:path";
 import type { Client } from "pg";
-import { postgres } from "../scripts/services/postgres.ts";
+import { postgres } from "../scripts/services/servers/postgres/postgres.ts";
 import { connected } from "./clients.ts";
 import { MeasuredDaemon } from "./daemon.ts";
 import { insertOrders, ORDERS } from "./orders.ts";

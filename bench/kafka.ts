@@ -9,7 +9,7 @@ import { LibraryCluster } from "../connectors/kafka/client/library-cluster.ts";
 import { extentOf, type Place, readCommitted } from "../connectors/kafka/client/reading.ts";
 import { createTopic } from "../connectors/kafka/client/topic-settings.ts";
 import { partitionOf } from "../connectors/kafka/partitions.ts";
-import { kafka } from "../scripts/services/kafka.ts";
+import { kafka } from "../scripts/services/servers/kafka.ts";
 import type { RunningService } from "../scripts/services/service.ts";
 import { againstLoad, type Loaded, type LoadTarget } from "./against-load.ts";
 import type { Backlog, Work } from "./backlog.ts";

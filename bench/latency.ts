@@ -6,7 +6,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Client } from "pg";
-import { postgres } from "../scripts/services/postgres.ts";
+import { postgres } from "../scripts/services/servers/postgres/postgres.ts";
 import { connected, createDatabases, libpq, withDatabase } from "./clients.ts";
 import { MeasuredDaemon } from "./daemon.ts";
 import { type BenchOptions, type BenchReport, type Line, percentile } from "./report.ts";

@@ -6,8 +6,8 @@
 import { join } from "node:path";
 import type { Client } from "pg";
 import { parseLsn } from "../connectors/postgres/source/log/lsn.ts";
-import { postgres, type RunningPostgres } from "../scripts/services/postgres.ts";
-import { redis } from "../scripts/services/redis.ts";
+import { postgres, type RunningPostgres } from "../scripts/services/servers/postgres/postgres.ts";
+import { redis } from "../scripts/services/servers/redis.ts";
 import { connected } from "./clients.ts";
 import { MeasuredDaemon } from "./daemon.ts";
 import { MemorySamples } from "./memory-samples.ts";

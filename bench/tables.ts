@@ -7,8 +7,8 @@
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Client } from "pg";
-import { postgres } from "../scripts/services/postgres.ts";
-import { redis } from "../scripts/services/redis.ts";
+import { postgres } from "../scripts/services/servers/postgres/postgres.ts";
+import { redis } from "../scripts/services/servers/redis.ts";
 import { connected, createDatabases, libpq, withDatabase } from "./clients.ts";
 import { MeasuredDaemon } from "./daemon.ts";
 import { type BenchOptions, type BenchReport, type Line, type Ratio, percentile } from "./report.ts";

@@ -7,10 +7,10 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { brotliCompressSync, constants } from "node:zlib";
 import { createConnection } from "mysql2/promise";
-import { mariadb } from "./services/mariadb.ts";
-import { MARIADB_VERSION_VARIABLE, mariadbLines } from "./services/mariadb-version.ts";
-import { mysql } from "./services/mysql.ts";
-import { Conversions } from "./services/mysql-conversions.ts";
+import { mariadb } from "./services/servers/mysql/mariadb.ts";
+import { MARIADB_VERSION_VARIABLE, mariadbLines } from "./services/servers/mysql/mariadb-version.ts";
+import { mysql } from "./services/servers/mysql/mysql.ts";
+import { Conversions } from "./services/servers/mysql/mysql-conversions.ts";
 
 /** Character sets without a table: see charsets.ts. */
 const COMPUTED = new Set(["binary", "ascii", "utf8", "utf8mb3", "utf8mb4", "ucs2", "utf16", "utf16le", "utf32"]);

@@ -8,8 +8,8 @@ import { randomInt } from "node:crypto";
 import { relative } from "node:path";
 import { inspect } from "node:util";
 import { createVitest, type TestCase, type TestModule, type Vitest } from "vitest/node";
-import { isMariadbChosen, mariadbLines } from "./services/mariadb-version.ts";
-import { postgresLines } from "./services/postgres-version.ts";
+import { isMariadbChosen, mariadbLines } from "./services/servers/mysql/mariadb-version.ts";
+import { postgresLines } from "./services/servers/postgres/postgres-version.ts";
 import type { ProvidedServices } from "../test/support/global-setup.ts";
 import { TURN_COUNT, TURN_VARIABLE } from "../test/support/service-suffixes.ts";
 

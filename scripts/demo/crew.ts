@@ -1,7 +1,7 @@
 /** The demo's daemons: one between the shop and all sinks; or one that captures into Kafka, and two that apply from there. */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { freePort } from "../services/port.ts";
+import { freePort } from "../services/processes/port.ts";
 import type { SinkName } from "./options.ts";
 import type { Servers } from "./servers.ts";
 import { type DemoSink, sinksOf } from "./sinks.ts";

@@ -3,8 +3,8 @@ import { execFile } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { startGuarded, type GuardedService } from "../services/guarded.ts";
-import { waitUntilReady } from "../services/ready.ts";
+import { startGuarded, type GuardedService } from "../services/processes/guarded.ts";
+import { waitUntilReady } from "../services/processes/ready.ts";
 
 const MAIN = join(import.meta.dirname, "../../bin/millrace.js");
 const run = promisify(execFile);

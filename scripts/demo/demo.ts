@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { isEqual, type SinkAddress } from "../../test/support/compare/compare.ts";
-import type { GuardedService } from "../services/guarded.ts";
+import type { GuardedService } from "../services/processes/guarded.ts";
 import { createCrew, type Member } from "./crew.ts";
 import { daemonLog, millrace, startDaemon } from "./daemon.ts";
 import { Live } from "./live.ts";
@@ -216,5 +216,5 @@ try {
   process.stderr.write(`${isKnown ? error.message : String(error instanceof Error ? error.stack : error)}\n`);
 }
 await stack.disposeAsync();
-// This also ends servers that were just starting when the demo was stopped: see scripts/services/guard.ts.
+// This also ends servers that were just starting when the demo was stopped: see scripts/services/processes/guard.ts.
 process.exit(exitCode);

@@ -5,7 +5,7 @@
 import { randomUUID } from "node:crypto";
 import { Admin } from "@platformatic/kafka";
 import { Redis } from "ioredis";
-import { cacheDir } from "../services/cache.ts";
+import { cacheDir } from "../services/packages/cache.ts";
 import { definitionOf } from "../services/definitions.ts";
 import { describe, plan } from "../services/plan.ts";
 import { ServiceUnavailableError, type RunningService, type ServiceName } from "../services/service.ts";

@@ -1,16 +1,16 @@
 /** All servers by name. */
-import { chromium } from "./chromium.ts";
-import { clickhouse } from "./clickhouse.ts";
-import { elasticsearch, elasticsearch9 } from "./elasticsearch.ts";
-import { kafka } from "./kafka.ts";
-import { mariadb } from "./mariadb.ts";
-import { mysql } from "./mysql.ts";
-import { opensearch, opensearch3 } from "./opensearch.ts";
-import { postgres } from "./postgres.ts";
-import { registry } from "./registry.ts";
-import { prometheus } from "./prometheus.ts";
-import { redis, redis8, valkey } from "./redis.ts";
-import { s3 } from "./s3.ts";
+import { chromium } from "./servers/chromium.ts";
+import { clickhouse } from "./servers/clickhouse.ts";
+import { elasticsearch, elasticsearch9 } from "./servers/search/elasticsearch.ts";
+import { kafka } from "./servers/kafka.ts";
+import { mariadb } from "./servers/mysql/mariadb.ts";
+import { mysql } from "./servers/mysql/mysql.ts";
+import { opensearch, opensearch3 } from "./servers/search/opensearch.ts";
+import { postgres } from "./servers/postgres/postgres.ts";
+import { registry } from "./servers/registry.ts";
+import { prometheus } from "./servers/prometheus.ts";
+import { redis, redis8, valkey } from "./servers/redis.ts";
+import { s3 } from "./servers/s3.ts";
 import type { ServiceDefinition, ServiceName } from "./service.ts";
 
 const definitions: Readonly<Record<ServiceName, ServiceDefinition>> = {

@@ -2,7 +2,7 @@
  * The shape that every server of tests, demo and benchmarks has, and the order in which one is looked for:
  * an address in the environment, a container where an engine answers, a native server in the cache folder.
  */
-import { containerEngine } from "./container.ts";
+import { containerEngine } from "./processes/container.ts";
 
 export type ServiceName =
   | "postgres"

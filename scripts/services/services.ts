@@ -19,7 +19,7 @@ switch (verb) {
     await list();
     break;
   case "jars": {
-    const { writeJarLists } = await import("./jar-lists.ts");
+    const { writeJarLists } = await import("./packages/jar-lists.ts");
     await writeJarLists(rest);
     break;
   }

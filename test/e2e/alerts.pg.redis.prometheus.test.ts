@@ -6,7 +6,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { stringify } from "yaml";
-import { promtool } from "../../scripts/services/prometheus.ts";
+import { promtool } from "../../scripts/services/servers/prometheus.ts";
 import { ALERT_RULES, AlertWatch, scrapedDaemon } from "../support/alert-watch.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";

@@ -8,7 +8,7 @@ import { DatabaseSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Redis } from "ioredis";
 import { expect, test } from "vitest";
-import { freePort } from "../../scripts/services/port.ts";
+import { freePort } from "../../scripts/services/processes/port.ts";
 import { type CommandResult, Installation } from "../support/daemon-process.ts";
 import { isLeastMode } from "../support/least-mode.ts";
 import { freshDatabase, type FreshDatabase, freshKeyPrefix, redisUrl } from "../support/services.ts";

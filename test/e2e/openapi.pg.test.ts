@@ -4,8 +4,8 @@
  * @module-tag long
  */
 import { expect, test } from "vitest";
-import { schemathesis } from "../../scripts/services/schemathesis.ts";
-import { freePort } from "../../scripts/services/port.ts";
+import { schemathesis } from "../../scripts/services/tools/schemathesis.ts";
+import { freePort } from "../../scripts/services/processes/port.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
 
 const LOOKS = "token-that-looks-0123456789abcdef";

@@ -4,9 +4,9 @@
  */
 import { expect, test } from "vitest";
 import * as z from "zod";
-import { jaeger } from "../../scripts/services/jaeger.ts";
-import { freePort } from "../../scripts/services/port.ts";
-import { victoriaMetrics } from "../../scripts/services/victoria-metrics.ts";
+import { jaeger } from "../../scripts/services/servers/jaeger.ts";
+import { freePort } from "../../scripts/services/processes/port.ts";
+import { victoriaMetrics } from "../../scripts/services/servers/victoria-metrics.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
 import { eventually } from "../support/waiting.ts";
 

@@ -1,6 +1,6 @@
 /** What the server tells of the slot is in `status` and in the metrics, and so are the parts of the latency. */
 import { expect, test } from "vitest";
-import { freePort } from "../../scripts/services/port.ts";
+import { freePort } from "../../scripts/services/processes/port.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
 import { eventually } from "../support/waiting.ts";
 

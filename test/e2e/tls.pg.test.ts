@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { RunningPostgres } from "../../scripts/services/postgres.ts";
+import type { RunningPostgres } from "../../scripts/services/servers/postgres/postgres.ts";
 import type { Checked } from "../support/administer.ts";
 import { type Certificate, selfSigned } from "../support/certificate.ts";
 import { runCli } from "../support/cli.ts";

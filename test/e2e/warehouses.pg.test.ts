@@ -8,7 +8,7 @@ import { join } from "node:path";
 import type { DuckDBConnection } from "@duckdb/node-api";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import * as z from "zod";
-import { type Dialect, forDuckdb } from "../../scripts/services/sqlglot.ts";
+import { type Dialect, forDuckdb } from "../../scripts/services/tools/sqlglot.ts";
 import { connectedDuckdb } from "../support/files-reader.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
 

@@ -4,7 +4,7 @@
  */
 import { readFile } from "node:fs/promises";
 import { expect, test } from "vitest";
-import { newClusterId } from "../../scripts/services/kafka.ts";
+import { newClusterId } from "../../scripts/services/servers/kafka.ts";
 import type { RunningService } from "../../scripts/services/service.ts";
 import { extentOf } from "../../connectors/kafka/client/reading.ts";
 import { timeout } from "../conformance/stage.ts";

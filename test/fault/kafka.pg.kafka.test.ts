@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ConfigResourceTypes, IncrementalAlterConfigOperationTypes } from "@platformatic/kafka";
 import { expect, test } from "vitest";
-import { newClusterId } from "../../scripts/services/kafka.ts";
+import { newClusterId } from "../../scripts/services/servers/kafka.ts";
 import { type Daemon, Installation } from "../support/daemon-process.ts";
 import { Load, Victim } from "../support/fault-load.ts";
 import { streamFaults } from "../support/kafka-stream.ts";

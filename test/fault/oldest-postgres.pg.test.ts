@@ -3,7 +3,7 @@
  * @module-tag heavy
  */
 import { expect, test, type TestContext } from "vitest";
-import type { RunningPostgres } from "../../scripts/services/postgres.ts";
+import type { RunningPostgres } from "../../scripts/services/servers/postgres/postgres.ts";
 import { ServiceUnavailableError } from "../../scripts/services/service.ts";
 import { Load, Victim } from "../support/fault-load.ts";
 import { createFreshDatabase, type FreshDatabase } from "../support/fresh-database.ts";

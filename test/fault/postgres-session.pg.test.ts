@@ -6,7 +6,7 @@
 import { firstVersion } from "../support/blocks.ts";
 import { readFile } from "node:fs/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import type { RunningPostgres } from "../../scripts/services/postgres.ts";
+import type { RunningPostgres } from "../../scripts/services/servers/postgres/postgres.ts";
 import { createLog, Follower, never, openSource, registry } from "../support/postgres-source.ts";
 import { tcpProxy } from "../support/proxy.ts";
 import { freshDatabase, ownPostgres } from "../support/services.ts";

@@ -7,7 +7,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { Canary, filesBelow, publicFaceOf } from "../support/canary.ts";
 import { runCli } from "../support/cli.ts";
 import { Installation } from "../support/daemon-process.ts";
-import { freePort } from "../../scripts/services/port.ts";
+import { freePort } from "../../scripts/services/processes/port.ts";
 import {
   elasticsearchUrl,
   freshDatabase,

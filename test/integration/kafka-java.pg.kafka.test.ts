@@ -4,11 +4,11 @@
  */
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { command } from "../../scripts/services/command.ts";
-import { compileJava, provideCompiler } from "../../scripts/services/compile-java.ts";
-import { findJava, provideJava } from "../../scripts/services/java.ts";
-import { kafkaJars } from "../../scripts/services/kafka.ts";
-import { printProgress } from "../../scripts/services/progress.ts";
+import { command } from "../../scripts/services/processes/command.ts";
+import { compileJava, provideCompiler } from "../../scripts/services/packages/compile-java.ts";
+import { findJava, provideJava } from "../../scripts/services/packages/java.ts";
+import { kafkaJars } from "../../scripts/services/servers/kafka.ts";
+import { printProgress } from "../../scripts/services/packages/progress.ts";
 import { versions } from "../../scripts/services/versions.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";

@@ -20,7 +20,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { type CliResult, runCli } from "../support/cli.ts";
 import { installPackage, type InstalledPackage } from "../support/package.ts";
 import { freshDatabase } from "../support/services.ts";
-import { freePort } from "../../scripts/services/port.ts";
+import { freePort } from "../../scripts/services/processes/port.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { eventually } from "../support/waiting.ts";
 

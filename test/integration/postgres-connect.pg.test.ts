@@ -5,7 +5,7 @@
 import { createServer } from "node:net";
 import { expect, test } from "vitest";
 import { findMillraceError } from "../../src/core/errors.ts";
-import { freePort } from "../../scripts/services/port.ts";
+import { freePort } from "../../scripts/services/processes/port.ts";
 import { selfSigned } from "../support/certificate.ts";
 import { checkSource, createLog, Follower, never, openSource } from "../support/postgres-source.ts";
 import { freshDatabase, ownPostgres, type FreshDatabase } from "../support/services.ts";

@@ -160,7 +160,7 @@ test("a node of a cluster and a plain server are told apart", async () => {
 
 test("TLS with an authority of one's own", async () => {
   await using certificate = await selfSigned();
-  const { freePort } = await import("../../scripts/services/port.ts");
+  const { freePort } = await import("../../scripts/services/processes/port.ts");
   const tlsPort = await freePort();
   const { certificatePath, keyPath } = certificate;
   await using stranger = await selfSigned();

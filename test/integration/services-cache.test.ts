@@ -4,8 +4,8 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { cacheDir, cached } from "../../scripts/services/cache.ts";
-import { parseLines, parseStanzas } from "../../scripts/services/debian-sources.ts";
+import { cacheDir, cached } from "../../scripts/services/packages/cache.ts";
+import { parseLines, parseStanzas } from "../../scripts/services/packages/debian-sources.ts";
 
 let folder: string;
 

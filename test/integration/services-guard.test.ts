@@ -7,10 +7,10 @@ import { createConnection } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { startGuarded, type GuardedSpec } from "../../scripts/services/guarded.ts";
-import { freePort } from "../../scripts/services/port.ts";
-import { signalAll } from "../../scripts/services/process-tree.ts";
-import { waitUntilReady } from "../../scripts/services/ready.ts";
+import { startGuarded, type GuardedSpec } from "../../scripts/services/processes/guarded.ts";
+import { freePort } from "../../scripts/services/processes/port.ts";
+import { signalAll } from "../../scripts/services/processes/process-tree.ts";
+import { waitUntilReady } from "../../scripts/services/processes/ready.ts";
 import type { RunningService } from "../../scripts/services/service.ts";
 import { eventually } from "../support/waiting.ts";
 
@@ -118,8 +118,8 @@ test("a program that is not there is reported", async () => {
 test.for(["SIGKILL", "SIGINT"] as const)("when its owner dies by %s it is gone, with its data", async (signal) => {
   const spec = await specOf(SERVER, TERM);
   const owner = `
-    import { startGuarded } from ${JSON.stringify(new URL("../../scripts/services/guarded.ts", import.meta.url).href)};
-    import { waitUntilReady } from ${JSON.stringify(new URL("../../scripts/services/ready.ts", import.meta.url).href)};
+    import { startGuarded } from ${JSON.stringify(new URL("../../scripts/services/processes/guarded.ts", import.meta.url).href)};
+    import { waitUntilReady } from ${JSON.stringify(new URL("../../scripts/services/processes/ready.ts", import.meta.url).href)};
     import { createConnection } from "node:net";
     import { once } from "node:events";
     const spec = ${JSON.stringify(spec)};

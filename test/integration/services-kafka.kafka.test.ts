@@ -1,6 +1,6 @@
 import { createConnection } from "node:net";
 import { expect, test } from "vitest";
-import { kafka } from "../../scripts/services/kafka.ts";
+import { kafka } from "../../scripts/services/servers/kafka.ts";
 
 const API_VERSIONS = 18;
 

@@ -1,7 +1,7 @@
 import { createConnection, createServer, type Socket } from "node:net";
 import { once } from "node:events";
 import { expect, test } from "vitest";
-import { freePort } from "../../scripts/services/port.ts";
+import { freePort } from "../../scripts/services/processes/port.ts";
 import { tcpProxy, type TcpProxy } from "../support/proxy.ts";
 import { eventually } from "../support/waiting.ts";
 

@@ -4,11 +4,11 @@ import { afterEach, expect, test, vi } from "vitest";
 import { parse } from "yaml";
 import { z } from "zod";
 import { serviceNames } from "../../scripts/services/definitions.ts";
-import { readJarList } from "../../scripts/services/maven.ts";
-import { mariadbLine, mariadbLines } from "../../scripts/services/mariadb-version.ts";
-import { mysql } from "../../scripts/services/mysql.ts";
-import { mysqlLine, mysqlLines } from "../../scripts/services/mysql-version.ts";
-import { postgresLine, postgresLines } from "../../scripts/services/postgres-version.ts";
+import { readJarList } from "../../scripts/services/packages/maven.ts";
+import { mariadbLine, mariadbLines } from "../../scripts/services/servers/mysql/mariadb-version.ts";
+import { mysql } from "../../scripts/services/servers/mysql/mysql.ts";
+import { mysqlLine, mysqlLines } from "../../scripts/services/servers/mysql/mysql-version.ts";
+import { postgresLine, postgresLines } from "../../scripts/services/servers/postgres/postgres-version.ts";
 import { isFrom } from "../../scripts/services/server-line.ts";
 import { versions } from "../../scripts/services/versions.ts";
 

@@ -4,8 +4,8 @@ import { join } from "node:path";
 import { expect } from "vitest";
 import { stringify } from "yaml";
 import * as z from "zod";
-import { freePort } from "../../scripts/services/port.ts";
-import { prometheus } from "../../scripts/services/prometheus.ts";
+import { freePort } from "../../scripts/services/processes/port.ts";
+import { prometheus } from "../../scripts/services/servers/prometheus.ts";
 import type { RunningService } from "../../scripts/services/service.ts";
 import { eventually } from "./waiting.ts";
 

@@ -1,6 +1,6 @@
 /** Records of topics, read by Confluent's own client and deserialisers for Python. */
 import { join } from "node:path";
-import { python } from "../../scripts/services/python.ts";
+import { python } from "../../scripts/services/packages/python.ts";
 import { toldFloat } from "./avro-records.ts";
 
 const CLIENT = { name: "confluent-kafka", version: "2.16.1", extras: ["avro", "json"] };

@@ -1,7 +1,7 @@
 /** A lake as the conformance suite and the tests of the sink look at it: through SQL of their own. */
 import { rmSync } from "node:fs";
 import { DuckDBInstance } from "@duckdb/node-api";
-import { duckdbExtensions } from "../../scripts/services/duckdb-extensions.ts";
+import { duckdbExtensions } from "../../scripts/services/packages/duckdb-extensions.ts";
 import { Lake } from "../../connectors/duckdb/lake/lake.ts";
 import { type CatalogKind, placeOf } from "../../connectors/duckdb/lake/place.ts";
 import { LakeSink, type LakeSinkOptions } from "../../connectors/duckdb/lake/sink.ts";

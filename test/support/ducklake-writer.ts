@@ -2,7 +2,7 @@
  * A process that writes the numbered steps of duckdb-writer.ts into a lake until it is killed, or until it fails:
  * `node ducklake-writer.ts CATALOG DATA LEASE`. It prints the number of each step, and the code of the failure.
  */
-import { duckdbExtensions } from "../../scripts/services/duckdb-extensions.ts";
+import { duckdbExtensions } from "../../scripts/services/packages/duckdb-extensions.ts";
 import { placeOf } from "../../connectors/duckdb/lake/place.ts";
 import { LakeSink } from "../../connectors/duckdb/lake/sink.ts";
 import { findMillraceError } from "../../src/core/errors.ts";

@@ -1,6 +1,6 @@
 /** A primary and its standby behind one address, which leads to the primary until it is told otherwise. */
 import { Client } from "pg";
-import type { RunningPostgres } from "../../scripts/services/postgres.ts";
+import type { RunningPostgres } from "../../scripts/services/servers/postgres/postgres.ts";
 import type { FreshDatabase, PostgresAddress } from "./fresh-database.ts";
 import { tcpProxy, type TcpProxy } from "./proxy.ts";
 import { ownPostgres } from "./services.ts";

@@ -1,7 +1,7 @@
 /** A Kafka of a test's own with logins, TLS and an authorizer, each at a port of its own. */
 import { readFile, writeFile } from "node:fs/promises";
 import { Admin } from "@platformatic/kafka";
-import { freePort } from "../../scripts/services/port.ts";
+import { freePort } from "../../scripts/services/processes/port.ts";
 import type { RunningService } from "../../scripts/services/service.ts";
 import { type Certificate, selfSigned } from "./certificate.ts";
 import { ownKafka } from "./services.ts";

@@ -1,5 +1,5 @@
 /** The binary log of a server from one place to its end: the events that a decoder is given. */
-import { dumpLog, endOfLog, type LogPlace } from "../../scripts/services/mysql-dump.ts";
+import { dumpLog, endOfLog, type LogPlace } from "../../scripts/services/servers/mysql/mysql-dump.ts";
 
 export { endOfLog };
 

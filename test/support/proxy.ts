@@ -1,6 +1,6 @@
 /** A TCP proxy that a test puts between the product and a server, to break the network by name. */
 import { createConnection, createServer, type Server, type Socket } from "node:net";
-import { freePort } from "../../scripts/services/port.ts";
+import { freePort } from "../../scripts/services/processes/port.ts";
 import { Flow, reset, type FlowRules } from "./proxy-flow.ts";
 
 export type Direction = "toServer" | "toClient" | "both";

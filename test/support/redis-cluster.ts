@@ -1,6 +1,6 @@
 /** Three Redis nodes of a test's own, joined to a cluster. */
 import { Redis } from "ioredis";
-import { freePort } from "../../scripts/services/port.ts";
+import { freePort } from "../../scripts/services/processes/port.ts";
 import { ownRedis } from "./services.ts";
 import { eventually } from "./waiting.ts";
 

@@ -15,24 +15,24 @@ import {
 } from "@aws-sdk/client-s3";
 import { Redis } from "ioredis";
 import { inject, type TestContext } from "vitest";
-import { clickhouse as clickhouseServer } from "../../scripts/services/clickhouse.ts";
-import { elasticsearch as elasticsearchServer } from "../../scripts/services/elasticsearch.ts";
-import { kafka as kafkaServer, type KafkaOptions } from "../../scripts/services/kafka.ts";
-import { mariadb as mariadbServer } from "../../scripts/services/mariadb.ts";
-import { isMariadbChosen, mariadbLine } from "../../scripts/services/mariadb-version.ts";
-import { mysql as mysqlServer } from "../../scripts/services/mysql.ts";
-import { isMysqlChosen, mysqlLine } from "../../scripts/services/mysql-version.ts";
-import type { MysqlOptions } from "../../scripts/services/mysql-server.ts";
+import { clickhouse as clickhouseServer } from "../../scripts/services/servers/clickhouse.ts";
+import { elasticsearch as elasticsearchServer } from "../../scripts/services/servers/search/elasticsearch.ts";
+import { kafka as kafkaServer, type KafkaOptions } from "../../scripts/services/servers/kafka.ts";
+import { mariadb as mariadbServer } from "../../scripts/services/servers/mysql/mariadb.ts";
+import { isMariadbChosen, mariadbLine } from "../../scripts/services/servers/mysql/mariadb-version.ts";
+import { mysql as mysqlServer } from "../../scripts/services/servers/mysql/mysql.ts";
+import { isMysqlChosen, mysqlLine } from "../../scripts/services/servers/mysql/mysql-version.ts";
+import type { MysqlOptions } from "../../scripts/services/servers/mysql/mysql-server.ts";
 import {
   postgres as postgresServer,
   type PostgresOptions,
   type RunningPostgres,
-} from "../../scripts/services/postgres.ts";
-import { redis as redisServer, type RedisOptions } from "../../scripts/services/redis.ts";
-import { postgresLine } from "../../scripts/services/postgres-version.ts";
+} from "../../scripts/services/servers/postgres/postgres.ts";
+import { redis as redisServer, type RedisOptions } from "../../scripts/services/servers/redis.ts";
+import { postgresLine } from "../../scripts/services/servers/postgres/postgres-version.ts";
 import { isFrom } from "../../scripts/services/server-line.ts";
-import type { SearchEngineOptions } from "../../scripts/services/search-engine.ts";
-import { s3 as s3Server, S3_LOGIN } from "../../scripts/services/s3.ts";
+import type { SearchEngineOptions } from "../../scripts/services/servers/search/search-engine.ts";
+import { s3 as s3Server, S3_LOGIN } from "../../scripts/services/servers/s3.ts";
 import type { RunningService, ServiceName, StartOptions } from "../../scripts/services/service.ts";
 import { askClickhouse } from "./clickhouse-values.ts";
 import { createFreshDatabase, type FreshDatabase, type PostgresAddress } from "./fresh-database.ts";

@@ -1,6 +1,6 @@
 /** Several sinks of one daemon under test: what its configuration says of them, and where the comparison finds them. */
 import { join } from "node:path";
-import { duckdbExtensions } from "../../scripts/services/duckdb-extensions.ts";
+import { duckdbExtensions } from "../../scripts/services/packages/duckdb-extensions.ts";
 import { compareSink, isEqual, type SinkAddress, type TableName } from "./compare/compare.ts";
 import type { Kept } from "./compare/live-rows.ts";
 import { KafkaTopics } from "./kafka-topics.ts";

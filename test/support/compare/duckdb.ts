@@ -10,7 +10,7 @@ import { promisify } from "node:util";
 import { type DuckDBConnection, DuckDBInstance, type Json } from "@duckdb/node-api";
 import { wholeResult } from "../../../connectors/duckdb/inspect/whole-result.ts";
 import type { ColumnType } from "../../../src/core/model/types.ts";
-import { duckdbExtensions } from "../../../scripts/services/duckdb-extensions.ts";
+import { duckdbExtensions } from "../../../scripts/services/packages/duckdb-extensions.ts";
 import { landed } from "../duckdb-landing.ts";
 import type { FreshBucket } from "../services.ts";
 import { temporaryFolder } from "../temporary-folder.ts";

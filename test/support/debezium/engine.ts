@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
-import { type DebeziumProgram, provideDebezium } from "../../../scripts/services/debezium.ts";
+import { type DebeziumProgram, provideDebezium } from "../../../scripts/services/tools/debezium.ts";
 
 export interface ToldRecord {
   readonly topic: string;

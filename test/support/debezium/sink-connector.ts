@@ -4,11 +4,11 @@ import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { cached } from "../../../scripts/services/cache.ts";
-import { findJava, provideJava } from "../../../scripts/services/java.ts";
-import { fetchJars, readJarList } from "../../../scripts/services/maven.ts";
-import { freePort } from "../../../scripts/services/port.ts";
-import { printProgress } from "../../../scripts/services/progress.ts";
+import { cached } from "../../../scripts/services/packages/cache.ts";
+import { findJava, provideJava } from "../../../scripts/services/packages/java.ts";
+import { fetchJars, readJarList } from "../../../scripts/services/packages/maven.ts";
+import { freePort } from "../../../scripts/services/processes/port.ts";
+import { printProgress } from "../../../scripts/services/packages/progress.ts";
 import { versions } from "../../../scripts/services/versions.ts";
 
 const NAME = `debezium-jdbc-${versions.debeziumJdbc}`;

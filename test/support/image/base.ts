@@ -1,9 +1,9 @@
 /** An image under the name of the Dockerfile's base, made of the same parts: Debian, Node and npm. None can be pulled. */
 import { appendFile, chmod, cp, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { command } from "../../../scripts/services/command.ts";
-import { installDebian, type DebianRecipe } from "../../../scripts/services/debian.ts";
-import { printProgress } from "../../../scripts/services/progress.ts";
+import { command } from "../../../scripts/services/processes/command.ts";
+import { installDebian, type DebianRecipe } from "../../../scripts/services/packages/debian.ts";
+import { printProgress } from "../../../scripts/services/packages/progress.ts";
 import { versions } from "../../../scripts/services/versions.ts";
 import { ownEnvironment } from "../package.ts";
 import type { ImageStore } from "./buildah.ts";

@@ -1,9 +1,9 @@
 /** Buildah from Debian's packages: builds the Dockerfile with no daemon and nothing installed. It has to be root. */
 import { cp, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { command } from "../../../scripts/services/command.ts";
-import { debianAvailability, installDebian, type DebianRecipe } from "../../../scripts/services/debian.ts";
-import { printProgress } from "../../../scripts/services/progress.ts";
+import { command } from "../../../scripts/services/processes/command.ts";
+import { debianAvailability, installDebian, type DebianRecipe } from "../../../scripts/services/packages/debian.ts";
+import { printProgress } from "../../../scripts/services/packages/progress.ts";
 
 const BUILDAH: DebianRecipe = {
   what: "Buildah",

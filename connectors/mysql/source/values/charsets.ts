@@ -79,7 +79,7 @@ export function writeTextOf(out: ByteWriter, charset: Charset, bytes: Uint8Array
 
 const tables = new Map<string, Uint16Array>();
 
-/** Unpacked at first use: code points by code, in the layout that scripts/services/mysql-conversions.ts describes. */
+/** Unpacked at first use: code points by code, in the layout that scripts/services/servers/mysql/mysql-conversions.ts describes. */
 function tableOf(name: string): Uint16Array {
   const known = tables.get(name);
   if (known !== undefined) return known;
