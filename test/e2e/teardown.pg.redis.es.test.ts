@@ -46,6 +46,26 @@ test("is refused while a daemon runs, says its plan, and removes all that was ma
   expect(await installation.command("teardown", "--yes")).toMatchObject({ exitCode: 0 });
 });
 
+test("nothing is removed while one sink does not answer; the daemon can still go on where it was", async () => {
+  await using pipeline = await RunningPipeline.start(TABLE, { kinds: ["postgres", "redis"], isProxied: true });
+  const { installation, source, sinks } = pipeline;
+  await pipeline.settled();
+  const lastRead = await pipeline.lastRead();
+  await pipeline.daemon.stop();
+  await source.query("update orders set n = 2");
+  await sinks.proxies.get("redis")!.refuse();
+  const refused = await installation.command("teardown", "--sink-metadata", "--yes");
+  expect(refused).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("MR3401") });
+  expect(await left(pipeline)).toEqual(["publication", "slot"]);
+  await sinks.proxies.get("redis")!.resume();
+  await pipeline.start();
+  await pipeline.expectEqual(["orders"]);
+  expect(await pipeline.readers(lastRead)).toEqual({});
+  await pipeline.daemon.stop();
+  const done = await installation.command("teardown", "--sink-metadata", "--yes");
+  expect(done, done.stderr).toMatchObject({ exitCode: 0 });
+});
+
 test("keeps a slot and a publication that Millrace found there; a state on Postgres goes too", async () => {
   await using state = await freshDatabase();
   await using source = await freshDatabase();

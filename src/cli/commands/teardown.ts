@@ -1,8 +1,9 @@
-import type { Config } from "../../config/config.ts";
+import type { Config, SinkConfig } from "../../config/config.ts";
 import { reasonOf } from "../../core/errors.ts";
 import type { LogAdmin } from "../../core/contracts/log-admin.ts";
 import type { LogIdentity } from "../../core/contracts/positions.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";
+import type { Logger } from "../../core/contracts/telemetry.ts";
 import { alone } from "../alone.ts";
 import type { CommandLine } from "../command-line.ts";
 import { EXIT } from "../exit-codes.ts";
@@ -57,8 +58,9 @@ async function tearDown(
   try {
     const plan = await planOf(config, source.admin, record === null ? undefined : record.identity, withSinks, signal);
     if (!isConfirmed) return { ...plan, applied: false, nothingLeft: false };
+    // First: a sink may be away, and without its slot the daemon could not go on where it was.
+    if (withSinks) await forgetInSinks(session.log, config.sinks, state, signal);
     if (record !== null) await source.admin.remove?.(record.identity, signal);
-    if (withSinks) await forgetInSinks(session, config, state, signal);
     return { ...plan, applied: true, nothingLeft: false };
   } finally {
     await source.close();
@@ -89,9 +91,18 @@ async function planOf(
   };
 }
 
-async function forgetInSinks(session: Session, config: Config, state: StateStore, signal: AbortSignal): Promise<void> {
-  for (const one of config.sinks)
-    await withOpenSink(session.log, one, state, async (sink) => await sink.forget(signal));
+/** All sinks are open before the first one forgets. */
+async function forgetInSinks(
+  log: Logger,
+  [first, ...others]: readonly SinkConfig[],
+  state: StateStore,
+  signal: AbortSignal,
+): Promise<void> {
+  if (first === undefined) return;
+  await withOpenSink(log, first, state, async (sink) => {
+    await forgetInSinks(log, others, state, signal);
+    await sink.forget(signal);
+  });
 }
 
 function planText({ applied, nothingLeft, removes, keeps }: TeardownPlan): string {
