@@ -445,6 +445,34 @@ describe("a sink that was away", () => {
     expect(own.isClosed).toBe(true);
   });
 
+  test("is handed over once it has worked off what its own stream brought, though nothing more comes", async () => {
+    await using scene = await stage();
+    await scene.joined();
+    await scene.runner.pause();
+    await eventually(() => scene.runner.state === "paused");
+    const other = workerOf(new ScriptedSink("other"), scene.state);
+    other.begin({ position: at(100n), tables: {} }, at(100n), false);
+    scene.lane.attach(other);
+    // Far enough from where the sink was left.
+    scene.stream.push(idle(9_000_000n));
+    await eventually(() => scene.lane.position.commit === 9_000_000n);
+    const [writing, answered] = [gate(), gate()];
+    scene.sink.before = () => (writing.open(), answered.passed);
+    await scene.runner.resume();
+    await eventually(() => scene.streams.length === 1);
+    const own = scene.streams[0]!;
+    own.push(blockOf([put(1, 200n)]));
+    await writing.passed;
+    own.push(blockOf([put(2, 300n)]), blockOf([put(3, 400n)]), blockOf([put(4, 500n)]), idle(9_000_000n));
+    await eventually(() => scene.worker.queue.length === 3);
+    await turn();
+    answered.open();
+    await scene.joined();
+    await eventually(() => scene.sink.progress?.position.commit === 501n);
+    expect(ids(scene.sink)).toEqual([1, 2, 3, 4]);
+    expect(own.isClosed).toBe(true);
+  });
+
   test("is given what both streams carried once, also where both lie in one batch", async () => {
     await using scene = await stage();
     await scene.joined();

@@ -84,7 +84,8 @@ async function catchUp(worker: SinkWorker, parts: CatchUpParts, signal: AbortSig
   own.attach(worker);
   const collected = new SinkQueue();
   try {
-    await own.run(stream, signal, () => worker.queue.length <= 1 && main.position.commit - own.position.commit < NEAR);
+    // Near the end nothing more may come on its own stream: what the sink still has to work off must not count.
+    await own.run(stream, signal, () => own.hasRoom && main.position.commit - own.position.commit < NEAR);
     main.attach(worker, collected);
     const joint = main.position;
     failpoint("catch-up.collecting");

@@ -205,7 +205,7 @@ export class Lane {
 
   /** Waits until some sink needs work. Meanwhile more changes gather in the stream, and arrive in larger blocks. */
   async #room(signal: AbortSignal): Promise<void> {
-    while (!this.#hasRoom()) {
+    while (!this.hasRoom) {
       signal.throwIfAborted();
       await new Promise<void>((resolve) => {
         const go = () => {
@@ -220,7 +220,8 @@ export class Lane {
     signal.throwIfAborted();
   }
 
-  #hasRoom(): boolean {
+  /** Whether some sink needs work. */
+  get hasRoom(): boolean {
     for (const [{ limits }, queue] of this.#sinks) {
       if (queue.length < WAITING_WORKS_MIN || (queue.length < WAITING_WORKS_MAX && !queue.isFull(limits))) return true;
     }
