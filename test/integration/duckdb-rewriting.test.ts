@@ -25,7 +25,7 @@ import { eventually } from "../support/waiting.ts";
 
 const ROWS = 1_500;
 const WITHIN_MS = 60_000;
-const WORN = { deadMin: 500, spanMax: 50 };
+const WORN = { deadMin: 500, spanMax: 150 };
 const columns = [
   ["id", "int8"],
   ["code", "text"],
@@ -246,7 +246,7 @@ test.concurrent.for([
     let steps = 0;
     for (; worn.told.with("was rewritten").length === 0; steps++) {
       await worn.writeAny();
-      expect(worn.told.with("given up")).toEqual([]);
+      expect(worn.told.with("abandoned")).toEqual([]);
       await turn();
     }
     expect(steps).toBeGreaterThan(5);
@@ -276,7 +276,7 @@ test.concurrent.for(["widen", "truncate", "sweep"] as const)(
     await worn.writeAny();
     await worn.fill();
     await worn.expectWell();
-    expect(worn.told.with("given up")).toEqual([]);
+    expect(worn.told.with("abandoned")).toEqual([]);
   },
 );
 
