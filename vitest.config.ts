@@ -1,5 +1,5 @@
 import { defineConfig } from "vitest/config";
-import { ALONE, HEAVY, isLongForm, LONG } from "./test/support/service-suffixes.ts";
+import { ALONE, HEAVY, isLongForm, LONG } from "./test/support/run/service-suffixes.ts";
 
 /** Daemons against real servers, once more as roles that have no more than what `check` prints: see least-mode.ts. */
 const least = {
@@ -30,7 +30,7 @@ const alone = [`test/**/*.${ALONE}.test.ts`, `test/**/*.${ALONE}.*.test.ts`];
 
 export default defineConfig({
   test: {
-    globalSetup: "test/support/global-setup.ts",
+    globalSetup: "test/support/run/global-setup.ts",
     // Two cores are shared with the servers under test.
     maxWorkers: 3,
     projects: [
@@ -71,7 +71,7 @@ export default defineConfig({
         description: "takes seconds of processor time: a run of all tests takes a third of these, in turn",
       },
     ],
-    runner: "test/support/service-runner.ts",
+    runner: "test/support/run/service-runner.ts",
     // Of tests that mostly wait.
     maxConcurrency: 4,
     pool: "forks",

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { createConnection, type Connection, type RowDataPacket } from "mysql2/promise";
 import { mysql } from "../scripts/services/servers/mysql/mysql.ts";
 import { postgres } from "../scripts/services/servers/postgres/postgres.ts";
-import { tcpProxy } from "../test/support/proxy.ts";
+import { tcpProxy } from "../test/support/network/proxy.ts";
 import { connected, createDatabases, withDatabase } from "./clients.ts";
 import { MeasuredDaemon } from "./daemon.ts";
 import { type BenchOptions, type BenchReport, type Line, median, type Ratio } from "./report.ts";

@@ -5,7 +5,7 @@
 import { spawn } from "node:child_process";
 import { globSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
-import { servicesStartedFor } from "../test/support/service-suffixes.ts";
+import { servicesStartedFor } from "../test/support/run/service-suffixes.ts";
 
 interface Check {
   readonly name: string;

@@ -10,8 +10,8 @@ import { inspect } from "node:util";
 import { createVitest, type TestCase, type TestModule, type Vitest } from "vitest/node";
 import { isMariadbChosen, mariadbLines } from "./services/servers/mysql/mariadb-version.ts";
 import { postgresLines } from "./services/servers/postgres/postgres-version.ts";
-import type { ProvidedServices } from "../test/support/global-setup.ts";
-import { TURN_COUNT, TURN_VARIABLE } from "../test/support/service-suffixes.ts";
+import type { ProvidedServices } from "../test/support/run/global-setup.ts";
+import { TURN_COUNT, TURN_VARIABLE } from "../test/support/run/service-suffixes.ts";
 
 interface Outcome {
   passed: number;

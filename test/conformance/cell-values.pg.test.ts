@@ -1,8 +1,8 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { expect, test } from "vitest";
 import { hasBinaryForm } from "../../src/core/model/types.ts";
-import { postgresType } from "../support/postgres-types.ts";
-import { freshDatabase } from "../support/services.ts";
+import { postgresType } from "../support/postgres/postgres-types.ts";
+import { freshDatabase } from "../support/run/services.ts";
 import { GOLDEN_FILE } from "./cells.ts";
 import { VALUES } from "./values.ts";
 

@@ -1,7 +1,7 @@
 /** Text and binary cells of the values in values.ts. */
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import type { Cell } from "../support/blocks.ts";
+import type { Cell } from "../support/model/blocks.ts";
 import { VALUES } from "./values.ts";
 
 export const GOLDEN_FILE = fileURLToPath(new URL("../golden/cell-values.json", import.meta.url));

@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe } from "vitest";
 import type { RunningService } from "../../scripts/services/service.ts";
-import { clickhouseTarget } from "../support/clickhouse-target.ts";
-import { landed } from "../support/clickhouse-values.ts";
-import { ownClickhouse } from "../support/services.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
+import { clickhouseTarget } from "../support/warehouses/clickhouse-target.ts";
+import { landed } from "../support/warehouses/clickhouse-values.ts";
+import { ownClickhouse } from "../support/run/services.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
 import { historyTests } from "./sink-history.ts";
 import { softTests } from "./sink-soft.ts";
 import { type KeptForm, sinkConformance, type SinkHarness } from "./sink.ts";

@@ -1,5 +1,5 @@
-import { landed } from "../support/duckdb-landing.ts";
-import { duckdbTarget, FORMS, keptIn, refusal } from "../support/duckdb-target.ts";
+import { landed } from "../support/warehouses/duckdb-landing.ts";
+import { duckdbTarget, FORMS, keptIn, refusal } from "../support/warehouses/duckdb-target.ts";
 import { sinkConformance } from "./sink.ts";
 
 for (const form of FORMS) {

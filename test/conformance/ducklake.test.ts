@@ -1,4 +1,4 @@
-import { isLongForm } from "../support/service-suffixes.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
 import { lakeConformance } from "./lake.ts";
 
 lakeConformance("sqlite", ["values", "progress", "fence", "rows", "unchanged cells", "tables"]);

@@ -1,11 +1,11 @@
 import { definition, factory } from "../../connectors/elasticsearch/config.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import { tableVersion } from "../support/blocks.ts";
-import { tcpProxy } from "../support/proxy.ts";
-import { quietLog } from "../support/quiet-log.ts";
-import { documentLanding } from "../support/redis-rows.ts";
-import { aliasOf, readDocuments, searchCall } from "../support/search-rows.ts";
-import { elasticsearchUrl, freshIndexPrefix } from "../support/services.ts";
+import { tableVersion } from "../support/model/blocks.ts";
+import { tcpProxy } from "../support/network/proxy.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { documentLanding } from "../support/caches/redis-rows.ts";
+import { aliasOf, readDocuments, searchCall } from "../support/caches/search-rows.ts";
+import { elasticsearchUrl, freshIndexPrefix } from "../support/run/services.ts";
 import { type SinkTarget, sinkConformance } from "./sink.ts";
 
 const documents = tableVersion({

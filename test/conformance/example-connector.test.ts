@@ -2,10 +2,10 @@
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { definition, factory } from "../../examples/connector/config.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import { fieldsOf, plainOf, readJson, spelledJson } from "../support/json-text.ts";
-import { quietLog } from "../support/quiet-log.ts";
-import { documentLanding } from "../support/redis-rows.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
+import { fieldsOf, plainOf, readJson, spelledJson } from "../support/model/json-text.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { documentLanding } from "../support/caches/redis-rows.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 import { type SinkTarget, sinkConformance, type TargetRow } from "./sink.ts";
 
 sinkConformance({

@@ -1,8 +1,8 @@
 /** The source of docs/connectors.md: what a newcomer copies keeps the promises of every source. */
 import { DatabaseSync } from "node:sqlite";
 import { sourceDefinition, sourceFactory } from "../../examples/source/config.ts";
-import { quietLog } from "../support/quiet-log.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 import { sourceConformance } from "./source.ts";
 
 sourceConformance({

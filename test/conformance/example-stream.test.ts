@@ -1,11 +1,11 @@
 /** The stream of docs/connectors.md: what a newcomer copies keeps the promises of every stream. */
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { definition, factory } from "../../examples/stream/config.ts";
-import { fieldsOf, plainOf, readJson, spelledJson } from "../support/json-text.ts";
+import { fieldsOf, plainOf, readJson, spelledJson } from "../support/model/json-text.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import { quietLog } from "../support/quiet-log.ts";
-import { documentLanding } from "../support/redis-rows.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { documentLanding } from "../support/caches/redis-rows.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 import { rowsOfStream, type SinkTarget, sinkConformance, type StreamEntry } from "./sink.ts";
 
 sinkConformance({

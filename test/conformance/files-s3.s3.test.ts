@@ -4,11 +4,11 @@
  * @module-tag long
  */
 import { definition, factory } from "../../connectors/files/config.ts";
-import { FilesReader } from "../support/files-reader.ts";
-import { quietLog } from "../support/quiet-log.ts";
-import { documentLanding } from "../support/redis-rows.ts";
-import { emptyBucket, freshBucket, mirrorBucket } from "../support/services.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
+import { FilesReader } from "../support/warehouses/files-reader.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { documentLanding } from "../support/caches/redis-rows.ts";
+import { emptyBucket, freshBucket, mirrorBucket } from "../support/run/services.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 import { rowsOfStream, type SinkTarget, sinkConformance, type StreamEntry } from "./sink.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 

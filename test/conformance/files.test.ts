@@ -1,9 +1,9 @@
 import { definition, factory } from "../../connectors/files/config.ts";
-import { FilesReader } from "../support/files-reader.ts";
-import { parquetLanding } from "../support/files-landing.ts";
-import { quietLog } from "../support/quiet-log.ts";
-import { documentLanding } from "../support/redis-rows.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
+import { FilesReader } from "../support/warehouses/files-reader.ts";
+import { parquetLanding } from "../support/warehouses/files-landing.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { documentLanding } from "../support/caches/redis-rows.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 import { rowsOfStream, type SinkTarget, sinkConformance } from "./sink.ts";
 
 for (const format of ["ndjson", "parquet"] as const) {

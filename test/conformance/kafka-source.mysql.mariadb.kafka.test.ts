@@ -1,8 +1,8 @@
 /** The same where the captured database is MySQL or MariaDB. */
 import type { TestContext } from "vitest";
-import { captured } from "../support/captured.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
-import { freshMysqlDatabase, mysqlFlavours, mysqlUrl } from "../support/services.ts";
+import { captured } from "../support/kafka/captured.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
+import { freshMysqlDatabase, mysqlFlavours, mysqlUrl } from "../support/run/services.ts";
 import { sourceConformance } from "./source.ts";
 
 for (const flavour of mysqlFlavours) {

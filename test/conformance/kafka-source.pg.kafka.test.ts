@@ -1,8 +1,8 @@
 /** A source behind Kafka keeps what every source promises: a real daemon captures the database into the log. */
 import type { TestContext } from "vitest";
-import { captured } from "../support/captured.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
-import { freshDatabase } from "../support/services.ts";
+import { captured } from "../support/kafka/captured.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
+import { freshDatabase } from "../support/run/services.ts";
 import { sourceConformance } from "./source.ts";
 
 sourceConformance({

@@ -1,11 +1,11 @@
 import { definition, factory } from "../../connectors/kafka/config.ts";
 import type { EnvelopeContext } from "../../src/core/model/envelope.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import { fieldsOf, plainOf, readJson, spelledJson } from "../support/json-text.ts";
-import { KafkaTopics } from "../support/kafka-topics.ts";
-import { quietLog } from "../support/quiet-log.ts";
-import { documentLanding } from "../support/redis-rows.ts";
-import { kafkaBroker } from "../support/services.ts";
+import { fieldsOf, plainOf, readJson, spelledJson } from "../support/model/json-text.ts";
+import { KafkaTopics } from "../support/kafka/kafka-topics.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { documentLanding } from "../support/caches/redis-rows.ts";
+import { kafkaBroker } from "../support/run/services.ts";
 import { rowsOfStream, type SinkTarget, sinkConformance, type StreamEntry } from "./sink.ts";
 
 const origin: EnvelopeContext = {

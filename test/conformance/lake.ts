@@ -1,10 +1,10 @@
 /** The suite over a lake. A commit takes tens of milliseconds: the ordinary form of a run leaves parts of it out. */
 import type { CatalogKind } from "../../connectors/duckdb/lake/place.ts";
-import { landed } from "../support/duckdb-landing.ts";
-import { FORMS, keptIn, refusal } from "../support/duckdb-target.ts";
-import { lakeTarget } from "../support/ducklake-target.ts";
-import type { FreshBucket } from "../support/services.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
+import { landed } from "../support/warehouses/duckdb-landing.ts";
+import { FORMS, keptIn, refusal } from "../support/warehouses/duckdb-target.ts";
+import { lakeTarget } from "../support/warehouses/ducklake-target.ts";
+import type { FreshBucket } from "../support/run/services.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
 import { type Part, sinkConformance } from "./sink.ts";
 
 /** `parts`: what the ordinary form runs, of a mirror. `bucket`: makes one for the data files. */

@@ -3,8 +3,8 @@
  * MILLRACE_GOLDEN=write npx vitest run test/conformance/mysql-rows (against servers that do nothing else meanwhile)
  */
 import { expect, test } from "vitest";
-import { readRecording, record, writeRecording } from "../support/mysql-recording.ts";
-import { freshMysqlDatabase, mysqlFlavours, mysqlUrl, ownMysql } from "../support/services.ts";
+import { readRecording, record, writeRecording } from "../support/mysql/mysql-recording.ts";
+import { freshMysqlDatabase, mysqlFlavours, mysqlUrl, ownMysql } from "../support/run/services.ts";
 
 test.each(mysqlFlavours)("%s still writes its log as when the golden one was recorded", async (flavour) => {
   // MariaDB compresses events for all of a server or for none of it.

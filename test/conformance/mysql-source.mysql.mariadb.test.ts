@@ -1,6 +1,6 @@
 import { sourceFactory } from "../../connectors/mysql/source/config.ts";
-import { quietLog } from "../support/quiet-log.ts";
-import { freshMysqlDatabase, mysqlFlavours, mysqlUrl } from "../support/services.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { freshMysqlDatabase, mysqlFlavours, mysqlUrl } from "../support/run/services.ts";
 import { sourceConformance } from "./source.ts";
 
 for (const flavour of mysqlFlavours) {

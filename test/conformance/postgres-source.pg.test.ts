@@ -1,5 +1,5 @@
-import { openSource } from "../support/postgres-source.ts";
-import { freshDatabase } from "../support/services.ts";
+import { openSource } from "../support/postgres/postgres-source.ts";
+import { freshDatabase } from "../support/run/services.ts";
 import { sourceConformance } from "./source.ts";
 
 sourceConformance({

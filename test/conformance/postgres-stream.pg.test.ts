@@ -10,9 +10,9 @@ import {
   RECORDED_SETUP,
   RECORDED_WORK,
   writeRecording,
-} from "../support/postgres-recording.ts";
-import { createLog, never, openSource } from "../support/postgres-source.ts";
-import { freshDatabase } from "../support/services.ts";
+} from "../support/postgres/postgres-recording.ts";
+import { createLog, never, openSource } from "../support/postgres/postgres-source.ts";
+import { freshDatabase } from "../support/run/services.ts";
 
 test("the server still speaks as it did when the golden stream was recorded", async () => {
   await using database = await freshDatabase();

@@ -3,10 +3,10 @@ import { DEFAULT_FORM, type TargetForm } from "../../connectors/postgres/sink/ta
 import { PostgresSink } from "../../connectors/postgres/sink/sink.ts";
 import { parsePostgresUrl } from "../../connectors/postgres/client/url.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import { tableVersion } from "../support/blocks.ts";
+import { tableVersion } from "../support/model/blocks.ts";
 import { type Kept, liveRows } from "../support/compare/live-rows.ts";
-import type { FreshDatabase } from "../support/services.ts";
-import { freshDatabase } from "../support/services.ts";
+import type { FreshDatabase } from "../support/run/services.ts";
+import { freshDatabase } from "../support/run/services.ts";
 import { sinkConformance, type SinkTarget } from "./sink.ts";
 
 const SOFT: TargetForm = { deletes: "soft", mode: "mirror" };

@@ -1,9 +1,9 @@
 import { Cluster } from "ioredis";
 import { afterAll, beforeAll } from "vitest";
 import { definition, factory } from "../../connectors/redis/config.ts";
-import { quietLog } from "../support/quiet-log.ts";
-import { type RedisCluster, ownRedisCluster } from "../support/redis-cluster.ts";
-import { fieldLanding, freshClusterPrefix, readHashRows } from "../support/redis-rows.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { type RedisCluster, ownRedisCluster } from "../support/caches/redis-cluster.ts";
+import { fieldLanding, freshClusterPrefix, readHashRows } from "../support/caches/redis-rows.ts";
 import { sinkConformance } from "./sink.ts";
 
 let cluster: RedisCluster;

@@ -1,9 +1,9 @@
 import { Redis } from "ioredis";
 import { definition, factory } from "../../connectors/redis/config.ts";
-import { tcpProxy } from "../support/proxy.ts";
-import { quietLog } from "../support/quiet-log.ts";
-import { documentLanding, fieldLanding, readHashRows, readJsonRows } from "../support/redis-rows.ts";
-import { caches, freshKeyPrefix } from "../support/services.ts";
+import { tcpProxy } from "../support/network/proxy.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { documentLanding, fieldLanding, readHashRows, readJsonRows } from "../support/caches/redis-rows.ts";
+import { caches, freshKeyPrefix } from "../support/run/services.ts";
 import { type SinkTarget, sinkConformance } from "./sink.ts";
 
 type Format = "hash" | "json";

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { READ_OFFSET } from "../../src/core/targets/history.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
 import { Netter } from "../../src/runtime/netting/netting.ts";
-import { blockOf, type Change, tableVersion } from "../support/blocks.ts";
+import { blockOf, type Change, tableVersion } from "../support/model/blocks.ts";
 import type { KeptForm, SinkHarness } from "./sink.ts";
 import { users } from "./sink-rows.ts";
 import { type Cells, failure, progressAt, put, Reports, rowsStep, Stage, timeout, UNCHANGED } from "./stage.ts";

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { tableVersion } from "../support/blocks.ts";
+import { tableVersion } from "../support/model/blocks.ts";
 import type { SinkHarness } from "./sink.ts";
 import { patch, put, remove, Stage, UNCHANGED } from "./stage.ts";
 

@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { Netter } from "../../src/runtime/netting/netting.ts";
-import { blockOf, type Change } from "../support/blocks.ts";
+import { blockOf, type Change } from "../support/model/blocks.ts";
 import type { SinkHarness } from "./sink.ts";
 import { users } from "./sink-rows.ts";
 import { progressAt, Reports, Stage, UNCHANGED } from "./stage.ts";

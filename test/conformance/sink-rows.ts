@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { tableVersion } from "../support/blocks.ts";
+import { tableVersion } from "../support/model/blocks.ts";
 import { isNoMirror, type SinkHarness } from "./sink.ts";
 import type { Step } from "../../src/core/model/batch.ts";
 import { put, remove, Reports, rowsStep, Stage, timeout, type Write } from "./stage.ts";

@@ -1,11 +1,11 @@
 import { expect, test } from "vitest";
 import { rowVersion } from "../../src/core/model/version.ts";
-import { tableVersion } from "../support/blocks.ts";
+import { tableVersion } from "../support/model/blocks.ts";
 import type { SinkHarness } from "./sink.ts";
 import { users } from "./sink-rows.ts";
 import { failure, patch, progressAt, put, rowsStep, Stage, timeout, UNCHANGED } from "./stage.ts";
 import type { CompleteTables } from "../../src/core/checkpoint/completeness.ts";
-import { complete } from "../support/complete.ts";
+import { complete } from "../support/daemon/complete.ts";
 
 const widerUsers = tableVersion({
   table: "users",

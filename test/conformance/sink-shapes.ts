@@ -2,7 +2,7 @@
 import { expect, test, type TestContext } from "vitest";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
-import { type Cell, tableVersion, type TableSpec } from "../support/blocks.ts";
+import { type Cell, tableVersion, type TableSpec } from "../support/model/blocks.ts";
 import { isNoMirror, type SinkHarness } from "./sink.ts";
 import { type Cells, patch, progressAt, put, remove, Stage, timeout, UNCHANGED } from "./stage.ts";
 

@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import type { Step } from "../../src/core/model/batch.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
-import { blockOf, writesOf } from "../support/blocks.ts";
+import { blockOf, writesOf } from "../support/model/blocks.ts";
 import type { MarkedRow, KeptForm, SinkHarness } from "./sink.ts";
 import { users } from "./sink-rows.ts";
 import { type Cells, patch, progressAt, put, remove, Reports, rowsStep, Stage, UNCHANGED } from "./stage.ts";

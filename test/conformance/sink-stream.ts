@@ -5,7 +5,7 @@ import { READ_OFFSET } from "../../src/core/targets/history.ts";
 import type { KeyedTable } from "../../src/core/model/schema.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
 import { Netter } from "../../src/runtime/netting/netting.ts";
-import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/blocks.ts";
+import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import type { SinkHarness, StreamEntry } from "./sink.ts";
 import { users } from "./sink-rows.ts";
 import { failure, progressAt, Reports, Stage } from "./stage.ts";

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { hasBinaryForm } from "../../src/core/model/types.ts";
-import { type Cell, type TableSpec, tableVersion } from "../support/blocks.ts";
+import { type Cell, type TableSpec, tableVersion } from "../support/model/blocks.ts";
 import { binaryCell, enumArrayCell } from "./cells.ts";
 import type { SinkHarness } from "./sink.ts";
 import { put, Stage, type Write } from "./stage.ts";

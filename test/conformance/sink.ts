@@ -23,7 +23,7 @@
 import { describe, type TestContext } from "vitest";
 import type { Column, TableVersion } from "../../src/core/model/schema.ts";
 import type { Sink, SinkForm } from "../../src/core/contracts/sink.ts";
-import { LONG } from "../support/service-suffixes.ts";
+import { LONG } from "../support/run/service-suffixes.ts";
 import { fenceTests } from "./sink-fence.ts";
 import { historyTests } from "./sink-history.ts";
 import { nameTests } from "./sink-names.ts";

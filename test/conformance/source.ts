@@ -25,7 +25,7 @@ import { comparePositions } from "../../src/core/model/position.ts";
 import type { Source } from "../../src/core/contracts/source.ts";
 import type { KeyText } from "../../src/core/contracts/row-reads.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
-import { eventually } from "../support/waiting.ts";
+import { eventually } from "../support/run/waiting.ts";
 import {
   chunkRows,
   createLog,
@@ -35,7 +35,7 @@ import {
   registry,
   rowsOf,
   tableVersion,
-} from "../support/postgres-source.ts";
+} from "../support/postgres/postgres-source.ts";
 
 export interface SourceHarness {
   readonly name: string;

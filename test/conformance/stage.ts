@@ -6,9 +6,9 @@ import { findMillraceError } from "../../src/core/errors.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { Outcome, Sink, RefusedEntry } from "../../src/core/contracts/sink.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
-import { blockOf, type Cell, type Change, type Entry, UNCHANGED, writesOf } from "../support/blocks.ts";
+import { blockOf, type Cell, type Change, type Entry, UNCHANGED, writesOf } from "../support/model/blocks.ts";
 import { formOf, type SinkHarness, type SinkTarget } from "./sink.ts";
-import { complete } from "../support/complete.ts";
+import { complete } from "../support/daemon/complete.ts";
 
 /** Longer than any single call may take; a sink that hangs fails its test by this. */
 const CALL_TIMEOUT_MS = 60_000;

@@ -5,10 +5,10 @@ import { isLater } from "../../src/core/model/schema.ts";
 import { summaryOf } from "../../src/core/contracts/reconciliation.ts";
 import type { StateStore, StoredError } from "../../src/core/contracts/state-store.ts";
 import { baseVersion } from "../../src/core/model/version.ts";
-import { tableVersion } from "../support/blocks.ts";
-import { reportOf } from "../support/reports.ts";
+import { tableVersion } from "../support/model/blocks.ts";
+import { reportOf } from "../support/model/reports.ts";
 import { storedCompleteness } from "../../src/core/checkpoint/completeness.ts";
-import { complete } from "../support/complete.ts";
+import { complete } from "../support/daemon/complete.ts";
 
 export interface OpenStore extends AsyncDisposable {
   readonly state: StateStore;

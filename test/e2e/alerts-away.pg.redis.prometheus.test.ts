@@ -8,9 +8,9 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { Redis } from "ioredis";
 import { expect, test } from "vitest";
-import { AlertWatch, scrapedDaemon } from "../support/alert-watch.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { freshDatabase, ownPostgres, redisUrl } from "../support/services.ts";
+import { AlertWatch, scrapedDaemon } from "../support/daemon/alert-watch.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { freshDatabase, ownPostgres, redisUrl } from "../support/run/services.ts";
 
 const PREPARE =
   "create table item (id int primary key, n int); insert into item select g, g from generate_series(1, 50) g";

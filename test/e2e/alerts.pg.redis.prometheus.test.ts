@@ -7,10 +7,10 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { stringify } from "yaml";
 import { promtool } from "../../scripts/services/servers/prometheus.ts";
-import { ALERT_RULES, AlertWatch, scrapedDaemon } from "../support/alert-watch.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
-import { eventually } from "../support/waiting.ts";
+import { ALERT_RULES, AlertWatch, scrapedDaemon } from "../support/daemon/alert-watch.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 /** For each alert a series that must fire it, and one that must not. */
 const SERIES: Readonly<Record<string, readonly [series: string, bad: number, good: number]>> = {

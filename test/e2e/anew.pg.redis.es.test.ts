@@ -5,9 +5,9 @@
 import { renameSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
-import { CHOSEN_KINDS } from "../support/sink-set.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
+import { CHOSEN_KINDS } from "../support/daemon/sink-set.ts";
 
 const TABLES = ["kept", "emptied"];
 const PREPARE = `create table kept (id int primary key, body text);

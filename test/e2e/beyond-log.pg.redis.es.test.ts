@@ -5,11 +5,11 @@
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { TombstoneKeys } from "../../connectors/redis/keys.ts";
-import { runInFile } from "../support/duckdb-file.ts";
-import { driftOf, reconcile } from "../support/reconciled.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { searchCall } from "../support/search-rows.ts";
-import { elasticsearchUrl } from "../support/services.ts";
+import { runInFile } from "../support/warehouses/duckdb-file.ts";
+import { driftOf, reconcile } from "../support/daemon/reconciled.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { searchCall } from "../support/caches/search-rows.ts";
+import { elasticsearchUrl } from "../support/run/services.ts";
 
 const KINDS = ["postgres", "postgres-soft", "duckdb", "redis", "elasticsearch"] as const;
 const PREPARED = `create table item (id int primary key, name text);

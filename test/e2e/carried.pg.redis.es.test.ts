@@ -3,10 +3,10 @@
  * @module-tag heavy
  */
 import { expect, test } from "vitest";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import type { FreshDatabase } from "../support/services.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
-import { KEPT_KINDS, SINK_KINDS } from "../support/sink-set.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import type { FreshDatabase } from "../support/run/services.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
+import { KEPT_KINDS, SINK_KINDS } from "../support/daemon/sink-set.ts";
 
 const EACH = [...SINK_KINDS, ...KEPT_KINDS];
 /** The search engine is by far the slowest, and goes by what the cache goes by. */

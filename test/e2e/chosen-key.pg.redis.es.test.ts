@@ -4,9 +4,9 @@
  */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { TableName } from "../support/compare/compare.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { eventually } from "../support/waiting.ts";
-import { CHOSEN_KINDS } from "../support/sink-set.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { eventually } from "../support/run/waiting.ts";
+import { CHOSEN_KINDS } from "../support/daemon/sink-set.ts";
 
 const table = (name: string, ...key: readonly string[]): TableName => ({ schema: "public", table: name, key });
 

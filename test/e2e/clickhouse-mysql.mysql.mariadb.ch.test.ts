@@ -3,10 +3,10 @@
  * @module-tag heavy
  */
 import { describe, test } from "vitest";
-import { everyTypeLands } from "../support/mysql-matrix.ts";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { mysqlFlavours } from "../support/services.ts";
-import { COLUMN_KINDS } from "../support/sink-set.ts";
+import { everyTypeLands } from "../support/mysql/mysql-matrix.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { mysqlFlavours } from "../support/run/services.ts";
+import { COLUMN_KINDS } from "../support/daemon/sink-set.ts";
 
 describe.each(mysqlFlavours)("%s", (flavour) => {
   test("every type lands exactly, or as the table of types says: copied, and from the log", async () => {

@@ -4,15 +4,15 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
-import { askClickhouse, nameIn } from "../support/clickhouse-values.ts";
-import { EDGE_TYPES, edgeValues } from "../support/postgres-edge-values.ts";
-import { FURTHER_TYPES, furtherValues } from "../support/postgres-further-values.ts";
-import { roundTrip } from "../support/postgres-round-trip.ts";
-import { driftOf, reconcile } from "../support/reconciled.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { clickhouseUrl } from "../support/services.ts";
-import { COLUMN_KINDS } from "../support/sink-set.ts";
-import { Workload, WORKLOAD_TABLES } from "../support/workload.ts";
+import { askClickhouse, nameIn } from "../support/warehouses/clickhouse-values.ts";
+import { EDGE_TYPES, edgeValues } from "../support/postgres/postgres-edge-values.ts";
+import { FURTHER_TYPES, furtherValues } from "../support/postgres/postgres-further-values.ts";
+import { roundTrip } from "../support/postgres/postgres-round-trip.ts";
+import { driftOf, reconcile } from "../support/daemon/reconciled.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { clickhouseUrl } from "../support/run/services.ts";
+import { COLUMN_KINDS } from "../support/daemon/sink-set.ts";
+import { Workload, WORKLOAD_TABLES } from "../support/load/workload.ts";
 
 const LOAD_MS = 2_000;
 

@@ -9,10 +9,10 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Redis } from "ioredis";
 import { expect, test } from "vitest";
 import { freePort } from "../../scripts/services/processes/port.ts";
-import { type CommandResult, Installation } from "../support/daemon-process.ts";
-import { isLeastMode } from "../support/least-mode.ts";
-import { freshDatabase, type FreshDatabase, freshKeyPrefix, redisUrl } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
+import { type CommandResult, Installation } from "../support/daemon/daemon-process.ts";
+import { isLeastMode } from "../support/postgres/least-mode.ts";
+import { freshDatabase, type FreshDatabase, freshKeyPrefix, redisUrl } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 interface Place extends AsyncDisposable {
   readonly source: FreshDatabase;

@@ -6,9 +6,9 @@ import { writeFileSync } from "node:fs";
 import { DuckDBInstance } from "@duckdb/node-api";
 import { Redis } from "ioredis";
 import { expect, test } from "vitest";
-import { runCli } from "../support/cli.ts";
+import { runCli } from "../support/daemon/cli.ts";
 import { compareSink, type SinkAddress, type TableDifference } from "../support/compare/compare.ts";
-import { EDGE_TYPES, edgeValues } from "../support/postgres-edge-values.ts";
+import { EDGE_TYPES, edgeValues } from "../support/postgres/postgres-edge-values.ts";
 import {
   elasticsearchUrl,
   freshDatabase,
@@ -16,8 +16,8 @@ import {
   freshIndexPrefix,
   freshKeyPrefix,
   redisUrl,
-} from "../support/services.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
+} from "../support/run/services.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
 const tables = [
   { schema: "public", table: "edge" },

@@ -4,13 +4,13 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
-import { Random, testSeed } from "../support/random.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import type { FreshDatabase } from "../support/services.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
-import { eventually } from "../support/waiting.ts";
-import { Workload, WORKLOAD_TABLES } from "../support/workload.ts";
-import { CHOSEN_KINDS } from "../support/sink-set.ts";
+import { Random, testSeed } from "../support/run/random.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import type { FreshDatabase } from "../support/run/services.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
+import { eventually } from "../support/run/waiting.ts";
+import { Workload, WORKLOAD_TABLES } from "../support/load/workload.ts";
+import { CHOSEN_KINDS } from "../support/daemon/sink-set.ts";
 
 const ROUNDS = isLongForm() ? 20 : 2;
 

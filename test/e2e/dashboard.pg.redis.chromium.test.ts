@@ -15,9 +15,9 @@ import {
   type Seen,
   signIn,
   widthBeyond,
-} from "../support/dashboard-browser.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { eventually } from "../support/waiting.ts";
+} from "../support/daemon/dashboard-browser.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const LOOKS = "token-that-looks-0123456789abcdef";
 const ACTS = "token-that-acts-0123456789abcdefg";

@@ -6,10 +6,10 @@ import { existsSync } from "node:fs";
 import { Redis } from "ioredis";
 import { Client } from "pg";
 import { expect, test } from "vitest";
-import { type Demo, startDemo } from "../support/demo-process.ts";
-import { elasticsearchUrl, postgres, redisUrl } from "../support/services.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
-import { eventually } from "../support/waiting.ts";
+import { type Demo, startDemo } from "../support/daemon/demo-process.ts";
+import { elasticsearchUrl, postgres, redisUrl } from "../support/run/services.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 /** What a demo leaves on servers that are not its own: nothing. */
 async function leftovers(demo: Demo): Promise<object> {

@@ -3,10 +3,10 @@
  * @module-tag heavy
  */
 import { expect, test } from "vitest";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { removeBucket } from "../support/services.ts";
-import { sinkOf } from "../support/sink-loss.ts";
-import { eventually } from "../support/waiting.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { removeBucket } from "../support/run/services.ts";
+import { sinkOf } from "../support/faults/sink-loss.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const SINK = "ducklake-s3";
 /** More rows than the catalogue keeps itself. */

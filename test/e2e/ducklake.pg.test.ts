@@ -4,13 +4,13 @@
  */
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { runInLake } from "../support/ducklake-target.ts";
-import { IN_WAREHOUSES, ITEMS, STATEMENTS } from "../support/planted-items.ts";
-import { EDGE_TYPES, edgeValues } from "../support/postgres-edge-values.ts";
-import { FURTHER_TYPES, furtherValues } from "../support/postgres-further-values.ts";
-import { roundTrip } from "../support/postgres-round-trip.ts";
-import { driftOf, reconcile } from "../support/reconciled.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
+import { runInLake } from "../support/warehouses/ducklake-target.ts";
+import { IN_WAREHOUSES, ITEMS, STATEMENTS } from "../support/planted/planted-items.ts";
+import { EDGE_TYPES, edgeValues } from "../support/postgres/postgres-edge-values.ts";
+import { FURTHER_TYPES, furtherValues } from "../support/postgres/postgres-further-values.ts";
+import { roundTrip } from "../support/postgres/postgres-round-trip.ts";
+import { driftOf, reconcile } from "../support/daemon/reconciled.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
 
 test("all types, in a mirror and in a history", { tags: "long" }, async () => {
   const kinds = ["ducklake", "ducklake-history"] as const;

@@ -2,8 +2,8 @@
 import { copyFileSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { CHOSEN_KINDS } from "../support/sink-set.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { CHOSEN_KINDS } from "../support/daemon/sink-set.ts";
 
 const PREPARE = `create table item (id int primary key, name text);
   insert into item select g, 'n' || g from generate_series(1, 100) g`;

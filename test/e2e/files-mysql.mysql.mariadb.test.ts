@@ -3,9 +3,9 @@
  * @module-tag heavy
  */
 import { describe, test } from "vitest";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { mysqlFlavours } from "../support/services.ts";
-import { LOG_KINDS } from "../support/sink-set.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { mysqlFlavours } from "../support/run/services.ts";
+import { LOG_KINDS } from "../support/daemon/sink-set.ts";
 
 const MADE = [
   `create table item (id int primary key, n int, body text, price decimal(12,4), doc json, at datetime(6), raw varbinary(20),

@@ -4,16 +4,16 @@
  */
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { connectedDuckdb } from "../support/files-reader.ts";
-import { EDGE_TYPES, edgeValues } from "../support/postgres-edge-values.ts";
-import { FURTHER_TYPES, furtherValues } from "../support/postgres-further-values.ts";
-import { roundTrip } from "../support/postgres-round-trip.ts";
-import { testSeed } from "../support/random.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { restartWith } from "../support/sink-loss.ts";
-import { LOG_KINDS } from "../support/sink-set.ts";
-import { eventually } from "../support/waiting.ts";
-import { Workload, WORKLOAD_TABLES } from "../support/workload.ts";
+import { connectedDuckdb } from "../support/warehouses/files-reader.ts";
+import { EDGE_TYPES, edgeValues } from "../support/postgres/postgres-edge-values.ts";
+import { FURTHER_TYPES, furtherValues } from "../support/postgres/postgres-further-values.ts";
+import { roundTrip } from "../support/postgres/postgres-round-trip.ts";
+import { testSeed } from "../support/run/random.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { restartWith } from "../support/faults/sink-loss.ts";
+import { LOG_KINDS } from "../support/daemon/sink-set.ts";
+import { eventually } from "../support/run/waiting.ts";
+import { Workload, WORKLOAD_TABLES } from "../support/load/workload.ts";
 
 let pipeline: RunningPipeline;
 let workload: Workload;

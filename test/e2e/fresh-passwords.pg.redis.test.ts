@@ -7,9 +7,9 @@ import { join } from "node:path";
 import { randomUUID } from "node:crypto";
 import { Redis } from "ioredis";
 import { expect, test } from "vitest";
-import { Installation } from "../support/daemon-process.ts";
-import { freshDatabase, freshKeyPrefix, ownPostgres, redisUrl } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
+import { Installation } from "../support/daemon/daemon-process.ts";
+import { freshDatabase, freshKeyPrefix, ownPostgres, redisUrl } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 test("a command's password for the source, and a file's for Redis and the state, are asked for at each connection", async () => {
   await using server = await ownPostgres({

@@ -6,10 +6,10 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { randomUUID } from "node:crypto";
 import { expect, test } from "vitest";
-import { Installation } from "../support/daemon-process.ts";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { freshMysqlDatabase, type MysqlFlavour, mysqlFlavours, mysqlUrl } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
+import { Installation } from "../support/daemon/daemon-process.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { freshMysqlDatabase, type MysqlFlavour, mysqlFlavours, mysqlUrl } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 test.each(mysqlFlavours)("%s: a user that is made by the script copies and follows", async (flavour) => {
   await using database = await freshMysqlDatabase(mysqlUrl(flavour));

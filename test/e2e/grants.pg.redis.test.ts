@@ -5,8 +5,8 @@
 import { randomUUID } from "node:crypto";
 import { Redis } from "ioredis";
 import { expect, test } from "vitest";
-import { Installation } from "../support/daemon-process.ts";
-import { freshDatabase, freshKeyPrefix, redisUrl } from "../support/services.ts";
+import { Installation } from "../support/daemon/daemon-process.ts";
+import { freshDatabase, freshKeyPrefix, redisUrl } from "../support/run/services.ts";
 
 interface Script {
   readonly part: string;

@@ -4,8 +4,8 @@
  */
 import { createHmac } from "node:crypto";
 import { expect, test } from "vitest";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { eventually } from "../support/waiting.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const KEY = "a-key-of-the-tests-0123456789";
 /** Within the smallest type, and with a sign. */

@@ -5,11 +5,11 @@
  */
 import { expect, test } from "vitest";
 import type { TableName } from "../support/compare/compare.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import type { FreshDatabase } from "../support/services.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
-import { KEPT_KINDS, SINK_KINDS, CHOSEN_KINDS } from "../support/sink-set.ts";
-import { eventually } from "../support/waiting.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import type { FreshDatabase } from "../support/run/services.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
+import { KEPT_KINDS, SINK_KINDS, CHOSEN_KINDS } from "../support/daemon/sink-set.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const KINDS = isLongForm()
   ? [...SINK_KINDS, ...KEPT_KINDS.filter((kind) => kind.endsWith("soft"))]

@@ -4,10 +4,10 @@
  */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { TableName } from "../support/compare/compare.ts";
-import { type PipelineConfig, RunningPipeline } from "../support/running-pipeline.ts";
-import { redactedSql } from "../support/rules-view.ts";
-import { eventually } from "../support/waiting.ts";
-import { CHOSEN_KINDS } from "../support/sink-set.ts";
+import { type PipelineConfig, RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { redactedSql } from "../support/model/rules-view.ts";
+import { eventually } from "../support/run/waiting.ts";
+import { CHOSEN_KINDS } from "../support/daemon/sink-set.ts";
 
 /** Not compressible, and too long to stay in the row. */
 const LONG = "(select string_agg(md5(random()::text || g || i), '') from generate_series(1, 90) i)";

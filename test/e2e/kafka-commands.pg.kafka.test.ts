@@ -3,10 +3,10 @@
  * @module-tag heavy
  */
 import { expect, test } from "vitest";
-import type { Checked } from "../support/administer.ts";
-import type { CommandResult } from "../support/daemon-process.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { eventually } from "../support/waiting.ts";
+import type { Checked } from "../support/postgres/administer.ts";
+import type { CommandResult } from "../support/daemon/daemon-process.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const ORDERS = `create table orders (id int primary key, n int not null, body text);
   create table notes (id int primary key, text text);

@@ -3,9 +3,9 @@
  * @module-tag heavy
  */
 import { expect, test } from "vitest";
-import { startDemo } from "../support/demo-process.ts";
-import { KafkaTopics } from "../support/kafka-topics.ts";
-import { kafkaBroker } from "../support/services.ts";
+import { startDemo } from "../support/daemon/demo-process.ts";
+import { KafkaTopics } from "../support/kafka/kafka-topics.ts";
+import { kafkaBroker } from "../support/run/services.ts";
 
 test("every table in every sink is equal behind Kafka, and no topic is left behind", async () => {
   const broker = kafkaBroker();

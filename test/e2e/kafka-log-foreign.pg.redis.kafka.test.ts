@@ -10,8 +10,8 @@ import { TransactionalWriter } from "../../connectors/kafka/client/transactions.
 import { ByteWriter } from "../../src/core/bytes.ts";
 import { systemClock } from "../../src/core/clock.ts";
 import { timeout } from "../conformance/stage.ts";
-import { ThroughKafka } from "../support/through-kafka.ts";
-import { eventually } from "../support/waiting.ts";
+import { ThroughKafka } from "../support/kafka/through-kafka.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const ITEMS = `create table item (id int primary key, n int, body text);
   insert into item select g, 0, '' from generate_series(1, 300) g`;

@@ -3,8 +3,8 @@
  * @module-tag heavy
  */
 import { expect, test } from "vitest";
-import type { CommandResult, Installation } from "../support/daemon-process.ts";
-import { ThroughKafka } from "../support/through-kafka.ts";
+import type { CommandResult, Installation } from "../support/daemon/daemon-process.ts";
+import { ThroughKafka } from "../support/kafka/through-kafka.ts";
 
 const ITEMS = `create table item (id int primary key, n int);
   insert into item select g, 0 from generate_series(1, 300) g`;

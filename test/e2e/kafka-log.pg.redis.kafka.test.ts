@@ -3,9 +3,9 @@
  * @module-tag heavy
  */
 import { afterAll, beforeAll, expect, test } from "vitest";
-import type { Daemon } from "../support/daemon-process.ts";
-import { ThroughKafka } from "../support/through-kafka.ts";
-import { eventually } from "../support/waiting.ts";
+import type { Daemon } from "../support/daemon/daemon-process.ts";
+import { ThroughKafka } from "../support/kafka/through-kafka.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const MADE = `create table orders (id int primary key, n int not null, body text);
   create table notes (id int primary key, text text);

@@ -4,15 +4,15 @@
  */
 import { Redis } from "ioredis";
 import { describe, expect, test } from "vitest";
-import { Installation } from "../support/daemon-process.ts";
-import { KafkaTopics } from "../support/kafka-topics.ts";
-import { EDGE_TYPES } from "../support/mysql-edge-values.ts";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { CONTENDED_TABLES, Writers } from "../support/mysql-writers.ts";
-import { testSeed } from "../support/random.ts";
-import { keysUnder } from "../support/redis-rows.ts";
-import { isMysqlFrom, kafkaBroker, mysqlFlavours, type MysqlFlavour, redisUrl } from "../support/services.ts";
-import { SinkSet } from "../support/sink-set.ts";
+import { Installation } from "../support/daemon/daemon-process.ts";
+import { KafkaTopics } from "../support/kafka/kafka-topics.ts";
+import { EDGE_TYPES } from "../support/mysql/mysql-edge-values.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { CONTENDED_TABLES, Writers } from "../support/load/mysql-writers.ts";
+import { testSeed } from "../support/run/random.ts";
+import { keysUnder } from "../support/caches/redis-rows.ts";
+import { isMysqlFrom, kafkaBroker, mysqlFlavours, type MysqlFlavour, redisUrl } from "../support/run/services.ts";
+import { SinkSet } from "../support/daemon/sink-set.ts";
 
 const KINDS = ["postgres", "redis"] as const;
 

@@ -3,9 +3,9 @@
  * @module-tag heavy
  */
 import { describe, expect, test } from "vitest";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { mysqlFlavours } from "../support/services.ts";
-import { STREAM_KINDS } from "../support/sink-set.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { mysqlFlavours } from "../support/run/services.ts";
+import { STREAM_KINDS } from "../support/daemon/sink-set.ts";
 
 const numbers = (from: number, to: number): number[] => Array.from({ length: to - from + 1 }, (_, i) => from + i);
 const rows = (from: number, to: number, row: (i: number) => string): string => numbers(from, to).map(row).join(", ");

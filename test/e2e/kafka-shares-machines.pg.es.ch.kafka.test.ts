@@ -6,10 +6,10 @@
  */
 import { expect, test } from "vitest";
 import type { StatusDocument } from "../../src/core/contracts/status.ts";
-import { Installation } from "../support/daemon-process.ts";
-import { freshDatabase } from "../support/services.ts";
-import { childrenOf, SharedTables } from "../support/shared-tables.ts";
-import { eventually } from "../support/waiting.ts";
+import { Installation } from "../support/daemon/daemon-process.ts";
+import { freshDatabase } from "../support/run/services.ts";
+import { childrenOf, SharedTables } from "../support/kafka/shared-tables.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const NAMES = ["orders", "notes", "items", "people", "visits", "prices"];
 const MADE = NAMES.map(

@@ -3,8 +3,8 @@
  * @module-tag heavy
  */
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { childrenOf, isRunning, SharedTables } from "../support/shared-tables.ts";
-import { eventually } from "../support/waiting.ts";
+import { childrenOf, isRunning, SharedTables } from "../support/kafka/shared-tables.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const NAMES = ["orders", "notes", "items", "people", "visits", "prices"];
 const MADE = NAMES.map(

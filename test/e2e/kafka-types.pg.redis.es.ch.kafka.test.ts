@@ -4,11 +4,11 @@
  * @module-tag heavy
  */
 import { test } from "vitest";
-import { EDGE_TYPES, edgeValues } from "../support/postgres-edge-values.ts";
-import { FURTHER_TYPES, furtherValues } from "../support/postgres-further-values.ts";
-import { roundTripThroughKafka } from "../support/postgres-round-trip.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
-import { SINK_KINDS, type SinkKind } from "../support/sink-set.ts";
+import { EDGE_TYPES, edgeValues } from "../support/postgres/postgres-edge-values.ts";
+import { FURTHER_TYPES, furtherValues } from "../support/postgres/postgres-further-values.ts";
+import { roundTripThroughKafka } from "../support/postgres/postgres-round-trip.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
+import { SINK_KINDS, type SinkKind } from "../support/daemon/sink-set.ts";
 
 /** A type's form in a sink is that of the direct way; in the log all types have one form. */
 const KINDS: readonly SinkKind[] = isLongForm() ? [...SINK_KINDS, "clickhouse"] : ["postgres", "redis"];

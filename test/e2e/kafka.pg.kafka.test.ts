@@ -3,16 +3,16 @@
  * @module-tag heavy
  */
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { streamFaults } from "../support/kafka-stream.ts";
-import type { ReadRecord } from "../support/kafka-topics.ts";
-import { EDGE_TYPES, edgeValues } from "../support/postgres-edge-values.ts";
-import { FURTHER_TYPES, furtherValues } from "../support/postgres-further-values.ts";
-import { roundTrip } from "../support/postgres-round-trip.ts";
-import { testSeed } from "../support/random.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { STREAM_KINDS } from "../support/sink-set.ts";
-import { eventually } from "../support/waiting.ts";
-import { Workload, WORKLOAD_TABLES } from "../support/workload.ts";
+import { streamFaults } from "../support/kafka/kafka-stream.ts";
+import type { ReadRecord } from "../support/kafka/kafka-topics.ts";
+import { EDGE_TYPES, edgeValues } from "../support/postgres/postgres-edge-values.ts";
+import { FURTHER_TYPES, furtherValues } from "../support/postgres/postgres-further-values.ts";
+import { roundTrip } from "../support/postgres/postgres-round-trip.ts";
+import { testSeed } from "../support/run/random.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { STREAM_KINDS } from "../support/daemon/sink-set.ts";
+import { eventually } from "../support/run/waiting.ts";
+import { Workload, WORKLOAD_TABLES } from "../support/load/workload.ts";
 
 const PARTITIONED = `
   create table parts (id int primary key, note text, body text) partition by range (id);

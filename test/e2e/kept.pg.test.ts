@@ -4,9 +4,9 @@
  */
 import { expect, test } from "vitest";
 import { historyFaults, keepLog } from "../support/compare/history.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { KEPT_KINDS } from "../support/sink-set.ts";
-import { Workload, WORKLOAD_KEYS, WORKLOAD_TABLES } from "../support/workload.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { KEPT_KINDS } from "../support/daemon/sink-set.ts";
+import { Workload, WORKLOAD_KEYS, WORKLOAD_TABLES } from "../support/load/workload.ts";
 
 const LOAD_MS = 1_500;
 

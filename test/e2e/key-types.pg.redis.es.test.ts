@@ -3,12 +3,12 @@
  * @module-tag heavy
  */
 import { expect, test } from "vitest";
-import { EDGE_TYPES, edgeValues } from "../support/postgres-edge-values.ts";
-import { FURTHER_TYPES, furtherValues } from "../support/postgres-further-values.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
-import type { FreshDatabase } from "../support/services.ts";
-import { CHOSEN_KINDS } from "../support/sink-set.ts";
+import { EDGE_TYPES, edgeValues } from "../support/postgres/postgres-edge-values.ts";
+import { FURTHER_TYPES, furtherValues } from "../support/postgres/postgres-further-values.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
+import type { FreshDatabase } from "../support/run/services.ts";
+import { CHOSEN_KINDS } from "../support/daemon/sink-set.ts";
 
 /** A hundred indices take the search engine a minute; its ids are the cache's. */
 /** The short form has the types that come, compare or land in a way of their own. */

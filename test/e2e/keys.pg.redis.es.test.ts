@@ -3,8 +3,8 @@
  * @module-tag heavy
  */
 import { afterAll, beforeAll, test } from "vitest";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { eventually } from "../support/waiting.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 let pipeline: RunningPipeline;
 

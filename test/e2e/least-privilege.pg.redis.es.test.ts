@@ -3,12 +3,12 @@
  * @module-tag heavy
  */
 import { expect, test } from "vitest";
-import { Installation } from "../support/daemon-process.ts";
-import { administer } from "../support/administer.ts";
-import { checked, plainRole } from "../support/least-privilege.ts";
-import { freshDatabase, postgres } from "../support/services.ts";
-import { SinkSet } from "../support/sink-set.ts";
-import { eventually } from "../support/waiting.ts";
+import { Installation } from "../support/daemon/daemon-process.ts";
+import { administer } from "../support/postgres/administer.ts";
+import { checked, plainRole } from "../support/postgres/least-privilege.ts";
+import { freshDatabase, postgres } from "../support/run/services.ts";
+import { SinkSet } from "../support/daemon/sink-set.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const TABLES = `
   create table public.customers (id int primary key, name text, body text);

@@ -1,9 +1,9 @@
 /** Tables that somebody has locked while they are to be published: nobody waits for them, and they hold up nobody. */
 import type { Client } from "pg";
 import { expect, test } from "vitest";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import type { SinkKind } from "../support/sink-set.ts";
-import { eventually } from "../support/waiting.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import type { SinkKind } from "../support/daemon/sink-set.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const KINDS: readonly SinkKind[] = ["postgres"];
 const AT_ONCE_MS = 5_000;

@@ -4,12 +4,12 @@
  */
 import { describe, expect, test } from "vitest";
 import type { SnapshotStatus, StatusDocument } from "../../src/core/contracts/status.ts";
-import { openMysqlDatabase } from "../support/mysql-database.ts";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { mysqlFlavours, mysqlUrl, type MysqlFlavour } from "../support/services.ts";
-import type { SinkKind } from "../support/sink-set.ts";
-import { eventually } from "../support/waiting.ts";
+import { openMysqlDatabase } from "../support/mysql/mysql-database.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { mysqlFlavours, mysqlUrl, type MysqlFlavour } from "../support/run/services.ts";
+import type { SinkKind } from "../support/daemon/sink-set.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const KINDS: readonly SinkKind[] = ["postgres", "duckdb"];
 const ROW_COUNT = 600;

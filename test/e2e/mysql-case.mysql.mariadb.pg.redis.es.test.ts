@@ -3,9 +3,9 @@
  * @module-tag heavy
  */
 import { describe, expect, test } from "vitest";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { mysqlFlavours } from "../support/services.ts";
-import { CHOSEN_KINDS } from "../support/sink-set.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { mysqlFlavours } from "../support/run/services.ts";
+import { CHOSEN_KINDS } from "../support/daemon/sink-set.ts";
 
 describe.each(mysqlFlavours)("%s", (flavour) => {
   test("a table whose name changes its case alone goes on in every sink, however it came to it", async () => {

@@ -6,10 +6,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { createConnection } from "mysql2/promise";
 import { describe, expect, test } from "vitest";
-import { believeLarge, KEPT_STATISTICS } from "../support/mysql-large.ts";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { Random, testSeed } from "../support/random.ts";
-import { mysqlFlavours } from "../support/services.ts";
+import { believeLarge, KEPT_STATISTICS } from "../support/mysql/mysql-large.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { Random, testSeed } from "../support/run/random.ts";
+import { mysqlFlavours } from "../support/run/services.ts";
 
 /** 20 MB: more than waits anywhere between the server and a sink. */
 const ROWS = 20_000;

@@ -3,8 +3,8 @@
  * @module-tag heavy
  */
 import { describe, expect, test } from "vitest";
-import { startDemo } from "../support/demo-process.ts";
-import { freshMysqlDatabase, mysqlFlavours, mysqlUrl } from "../support/services.ts";
+import { startDemo } from "../support/daemon/demo-process.ts";
+import { freshMysqlDatabase, mysqlFlavours, mysqlUrl } from "../support/run/services.ts";
 
 describe.each(mysqlFlavours)("%s", (flavour) => {
   test("every table in every sink is equal after a SIGKILL, and its database is gone", async () => {

@@ -1,7 +1,7 @@
 /** MySQL and MariaDB: keys of text that the server takes for one although they are written in different ways. */
 import { describe, expect, test } from "vitest";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { mysqlFlavours } from "../support/services.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { mysqlFlavours } from "../support/run/services.ts";
 
 const TABLES = [
   "create table words (k varchar(20) character set utf8mb4 collate utf8mb4_general_ci primary key, n int)",

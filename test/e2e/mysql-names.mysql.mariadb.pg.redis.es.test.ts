@@ -4,9 +4,9 @@
  */
 import { describe, expect, test } from "vitest";
 import type { TableName } from "../support/compare/compare.ts";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { mysqlFlavours } from "../support/services.ts";
-import { SINK_KINDS } from "../support/sink-set.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { mysqlFlavours } from "../support/run/services.ts";
+import { SINK_KINDS } from "../support/daemon/sink-set.ts";
 
 const quoted = (name: string): string => `\`${name.replaceAll("`", "``")}\``;
 

@@ -4,9 +4,9 @@
  */
 import { Redis } from "ioredis";
 import { describe, expect, test } from "vitest";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { elasticsearchUrl, mysqlFlavours, redisUrl } from "../support/services.ts";
-import { SINK_KINDS } from "../support/sink-set.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { elasticsearchUrl, mysqlFlavours, redisUrl } from "../support/run/services.ts";
+import { SINK_KINDS } from "../support/daemon/sink-set.ts";
 
 const PICTURE = "\u2400";
 /** By id: what is in the row. */

@@ -1,8 +1,8 @@
 /** MySQL and MariaDB: the catalogue and the log say the same of a column, so that a table is not read again for its rows. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test, describe } from "vitest";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { isMysqlFrom, type MysqlFlavour, mysqlFlavours, ownMysql } from "../support/services.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { isMysqlFrom, type MysqlFlavour, mysqlFlavours, ownMysql } from "../support/run/services.ts";
 
 /** Each escaped by the catalogue, or not to be had from it. */
 const LABELS = [

@@ -2,12 +2,12 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { runCli } from "../support/cli.ts";
-import { type CommandResult, Installation } from "../support/daemon-process.ts";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { freshMysqlDatabase, mysqlFlavours, mysqlUrl } from "../support/services.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
-import { eventually } from "../support/waiting.ts";
+import { runCli } from "../support/daemon/cli.ts";
+import { type CommandResult, Installation } from "../support/daemon/daemon-process.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { freshMysqlDatabase, mysqlFlavours, mysqlUrl } from "../support/run/services.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 describe.each(mysqlFlavours)("%s", (flavour) => {
   test("init looks at the source; what it writes passes check, and runs", async () => {

@@ -3,8 +3,8 @@
  * @module-tag heavy
  */
 import { describe, test } from "vitest";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { mysqlFlavours } from "../support/services.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { mysqlFlavours } from "../support/run/services.ts";
 
 const TABLES = [
   "create table t (id int primary key, note varchar(20))",

@@ -3,8 +3,8 @@
  * @module-tag heavy
  */
 import { describe, expect, test } from "vitest";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { mysqlFlavours } from "../support/services.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { mysqlFlavours } from "../support/run/services.ts";
 
 const KINDS = ["duckdb", "postgres", "redis"] as const;
 

@@ -4,10 +4,10 @@ import { dirname } from "node:path";
 import { createConnection } from "mysql2/promise";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { RunningService } from "../../scripts/services/service.ts";
-import type { Checked } from "../support/administer.ts";
-import { type Certificate, selfSigned } from "../support/certificate.ts";
-import { Installation } from "../support/daemon-process.ts";
-import { type MysqlFlavour, mysqlFlavours, ownMysql } from "../support/services.ts";
+import type { Checked } from "../support/postgres/administer.ts";
+import { type Certificate, selfSigned } from "../support/network/certificate.ts";
+import { Installation } from "../support/daemon/daemon-process.ts";
+import { type MysqlFlavour, mysqlFlavours, ownMysql } from "../support/run/services.ts";
 
 const ROWS =
   "insert into shop.t (v) select concat('v', seq) from (select 1 as seq union all select 2 union all select 3) s";

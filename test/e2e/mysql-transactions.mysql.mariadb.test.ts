@@ -2,8 +2,8 @@
 import { randomUUID } from "node:crypto";
 import { createConnection } from "mysql2/promise";
 import { describe, expect, test } from "vitest";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { mysqlFlavours, mysqlUrl } from "../support/services.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { mysqlFlavours, mysqlUrl } from "../support/run/services.ts";
 
 const KINDS = ["duckdb"] as const;
 const TABLES = [

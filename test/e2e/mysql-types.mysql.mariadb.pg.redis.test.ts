@@ -1,8 +1,8 @@
 /** MySQL and MariaDB: values of which the log alone does not say what they are to become. */
 import { describe, expect, test } from "vitest";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { Random, testSeed } from "../support/random.ts";
-import { isMysqlFrom, mysqlFlavours } from "../support/services.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { Random, testSeed } from "../support/run/random.ts";
+import { isMysqlFrom, mysqlFlavours } from "../support/run/services.ts";
 
 const LENIENT = "set sql_mode = 'ALLOW_INVALID_DATES', time_zone = '+00:00'";
 const DATES = "id int primary key, d date not null, t datetime(2), s timestamp null";

@@ -3,8 +3,8 @@
  * @module-tag heavy
  */
 import { describe, expect, test } from "vitest";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { type MysqlFlavour, mysqlFlavours } from "../support/services.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { type MysqlFlavour, mysqlFlavours } from "../support/run/services.ts";
 
 const KINDS = ["duckdb", "redis"] as const;
 const PARTS =

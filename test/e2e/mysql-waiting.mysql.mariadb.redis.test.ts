@@ -4,8 +4,8 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { freshMysqlDatabase, mysqlFlavours, mysqlUrl } from "../support/services.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { freshMysqlDatabase, mysqlFlavours, mysqlUrl } from "../support/run/services.ts";
 
 describe.each(mysqlFlavours)("%s", (flavour) => {
   test("an ALTER in another database waits for its transaction; a start, a new table and a shape's change do not", async () => {

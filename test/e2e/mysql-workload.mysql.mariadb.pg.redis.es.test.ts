@@ -4,11 +4,11 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { TableName } from "../support/compare/compare.ts";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { hashedMysql, partialMysql } from "../support/rules-view.ts";
-import { mysqlFlavours } from "../support/services.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
-import { KEPT_KINDS, LAKE_KINDS, SINK_KINDS } from "../support/sink-set.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { hashedMysql, partialMysql } from "../support/model/rules-view.ts";
+import { mysqlFlavours } from "../support/run/services.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
+import { KEPT_KINDS, LAKE_KINDS, SINK_KINDS } from "../support/daemon/sink-set.ts";
 
 const KEY = "a-key-of-the-tests-0123456789";
 

@@ -3,8 +3,8 @@
  * @module-tag heavy
  */
 import { describe, expect, test } from "vitest";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { mysqlFlavours } from "../support/services.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { mysqlFlavours } from "../support/run/services.ts";
 
 const TABLES = [
   `create table orders (id bigint unsigned auto_increment primary key, name varchar(40) character set latin1, note text,

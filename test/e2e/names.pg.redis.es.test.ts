@@ -5,9 +5,9 @@
 import { expect, test } from "vitest";
 import { tableId } from "../../src/core/model/schema.ts";
 import type { TableName } from "../support/compare/compare.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
-import { eventually } from "../support/waiting.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`;
 

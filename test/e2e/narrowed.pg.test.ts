@@ -1,8 +1,8 @@
 /** A publication that carried less for a while, and carries all again when somebody looks. */
 import { test } from "vitest";
-import type { FreshDatabase } from "../support/fresh-database.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { needsPostgres } from "../support/services.ts";
+import type { FreshDatabase } from "../support/run/fresh-database.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { needsPostgres } from "../support/run/services.ts";
 
 const PREPARE = `
   create table t (id int primary key, note text); insert into t select n, 'first' from generate_series(1, 50) n;

@@ -7,11 +7,11 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import type { ReportSummary } from "../../src/core/contracts/reconciliation.ts";
 import type { StatusDocument } from "../../src/core/contracts/status.ts";
-import { Installation } from "../support/daemon-process.ts";
-import { listener } from "../support/listener.ts";
-import { reconcile } from "../support/reconciled.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { eventually } from "../support/waiting.ts";
+import { Installation } from "../support/daemon/daemon-process.ts";
+import { listener } from "../support/network/listener.ts";
+import { reconcile } from "../support/daemon/reconciled.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const TABLES = `create table item (id int primary key, name text); insert into item select g, 'n' || g from generate_series(1, 200) g;
   create table loose (id int primary key); insert into loose select generate_series(1, 50)`;

@@ -5,9 +5,9 @@
 import { Webhook } from "standardwebhooks";
 import { expect, test } from "vitest";
 import type { Concern } from "../../src/core/concerns/concern.ts";
-import { type Listener, listener } from "../support/listener.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { eventually } from "../support/waiting.ts";
+import { type Listener, listener } from "../support/network/listener.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const SECRET = `whsec_${Buffer.from("a secret of thirty-two bytes ....").toString("base64")}`;
 

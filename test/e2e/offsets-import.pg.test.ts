@@ -5,8 +5,8 @@
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { type CommandResult, Installation } from "../support/daemon-process.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
+import { type CommandResult, Installation } from "../support/daemon/daemon-process.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
 
 async function exported(): Promise<RunningPipeline> {
   const pipeline = await RunningPipeline.start("create table item (id int primary key, n int not null)", {

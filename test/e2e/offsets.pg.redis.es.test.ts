@@ -7,12 +7,12 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { parseLsn } from "../../connectors/postgres/source/log/lsn.ts";
 import { historyFaults, keepLog } from "../support/compare/history.ts";
-import { type CommandResult, Installation } from "../support/daemon-process.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { freshDatabase } from "../support/services.ts";
-import { spoilRows } from "../support/spoiled-rows.ts";
-import { eventually } from "../support/waiting.ts";
-import { CHOSEN_KINDS, SINK_KINDS, type SinkKind } from "../support/sink-set.ts";
+import { type CommandResult, Installation } from "../support/daemon/daemon-process.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { freshDatabase } from "../support/run/services.ts";
+import { spoilRows } from "../support/faults/spoiled-rows.ts";
+import { eventually } from "../support/run/waiting.ts";
+import { CHOSEN_KINDS, SINK_KINDS, type SinkKind } from "../support/daemon/sink-set.ts";
 
 const ORDERS = `create table orders (id int primary key, n int not null, body text);
   create table notes (id int primary key, text text);

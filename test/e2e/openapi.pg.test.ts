@@ -6,7 +6,7 @@
 import { expect, test } from "vitest";
 import { schemathesis } from "../../scripts/services/tools/schemathesis.ts";
 import { freePort } from "../../scripts/services/processes/port.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
 
 const LOOKS = "token-that-looks-0123456789abcdef";
 const ACTS = "token-that-acts-0123456789abcdefg";

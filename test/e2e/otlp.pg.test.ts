@@ -7,8 +7,8 @@ import * as z from "zod";
 import { jaeger } from "../../scripts/services/servers/jaeger.ts";
 import { freePort } from "../../scripts/services/processes/port.ts";
 import { victoriaMetrics } from "../../scripts/services/servers/victoria-metrics.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { eventually } from "../support/waiting.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const ANSWER = z.object({
   data: z.object({

@@ -1,7 +1,7 @@
 /** Partitions that come and go between two looks at the catalogue leave nothing behind in a sink. */
 import { expect, test } from "vitest";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { eventually } from "../support/waiting.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const PREPARE = `
   create table parts (id int primary key, note text) partition by range (id);

@@ -4,8 +4,8 @@
  */
 import { expect, test } from "vitest";
 import type { StatusDocument } from "../../src/core/contracts/status.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { eventually } from "../support/waiting.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const PREPARE = `create table busy (id int primary key, n int not null);
   create table calm (id int primary key, n int not null);

@@ -1,10 +1,10 @@
 /** The daemon's log as a collector reads it: entries alone, and without passwords, whatever they are and libraries say. */
 import { writeFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { ownRedis } from "../support/services.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
-import { eventually } from "../support/waiting.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { ownRedis } from "../support/run/services.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const PASSWORD = "mill";
 

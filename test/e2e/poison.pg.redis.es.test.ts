@@ -3,8 +3,8 @@
  * @module-tag heavy
  */
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type PipelineConfig, RunningPipeline } from "../support/running-pipeline.ts";
-import { eventually } from "../support/waiting.ts";
+import { type PipelineConfig, RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 /** More levels than the search engine takes. */
 const DEEP = `${"[".repeat(1_100)}${"]".repeat(1_100)}`;

@@ -3,9 +3,9 @@
  * @module-tag heavy
  */
 import { expect, test } from "vitest";
-import { Installation } from "../support/daemon-process.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { freshDatabase } from "../support/services.ts";
+import { Installation } from "../support/daemon/daemon-process.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { freshDatabase } from "../support/run/services.ts";
 
 const TABLE =
   "create table orders (id int primary key, n int); insert into orders select g, 0 from generate_series(1, 200) g";

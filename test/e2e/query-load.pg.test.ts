@@ -1,6 +1,6 @@
 /** Queries that need far more memory than the sink has, beside a writer: the sink does not notice. */
 import { expect, test } from "vitest";
-import { RunningPipeline } from "../support/running-pipeline.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
 
 const QUERY =
   "select count(distinct a.body || b.body) from public.wide a join public.wide b on a.n % 50 = b.n % 50 where a.id < 4000";

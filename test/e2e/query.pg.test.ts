@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { RunningPipeline } from "../support/running-pipeline.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
 
 test("answers beside the running daemon, after a kill and without one, and changes nothing", async () => {
   await using pipeline = await RunningPipeline.start(

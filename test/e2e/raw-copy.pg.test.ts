@@ -7,15 +7,15 @@ import { renameSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { ServiceUnavailableError } from "../../scripts/services/service.ts";
-import { createFreshDatabase } from "../support/fresh-database.ts";
-import { EDGE_TYPES, edgeValues, edgeValuesOf } from "../support/postgres-edge-values.ts";
-import type { Values } from "../support/postgres-round-trip.ts";
-import { FURTHER_TYPES, furtherValues } from "../support/postgres-further-values.ts";
-import { LARGE, undecodedTables } from "../support/large-tables.ts";
-import { Installation } from "../support/daemon-process.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { type FreshDatabase, freshDatabase, ownPostgres } from "../support/services.ts";
-import { SinkSet } from "../support/sink-set.ts";
+import { createFreshDatabase } from "../support/run/fresh-database.ts";
+import { EDGE_TYPES, edgeValues, edgeValuesOf } from "../support/postgres/postgres-edge-values.ts";
+import type { Values } from "../support/postgres/postgres-round-trip.ts";
+import { FURTHER_TYPES, furtherValues } from "../support/postgres/postgres-further-values.ts";
+import { LARGE, undecodedTables } from "../support/postgres/large-tables.ts";
+import { Installation } from "../support/daemon/daemon-process.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { type FreshDatabase, freshDatabase, ownPostgres } from "../support/run/services.ts";
+import { SinkSet } from "../support/daemon/sink-set.ts";
 
 const OLDEST = 14;
 

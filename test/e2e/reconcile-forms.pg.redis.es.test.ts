@@ -3,12 +3,12 @@ import { createHmac } from "node:crypto";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { rowIdOf } from "../../src/core/model/row-id.ts";
-import { runInFile } from "../support/duckdb-file.ts";
-import { driftOf, reconcile } from "../support/reconciled.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { searchCall } from "../support/search-rows.ts";
-import { elasticsearchUrl } from "../support/services.ts";
-import { KEPT_KINDS, SINK_KINDS } from "../support/sink-set.ts";
+import { runInFile } from "../support/warehouses/duckdb-file.ts";
+import { driftOf, reconcile } from "../support/daemon/reconciled.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { searchCall } from "../support/caches/search-rows.ts";
+import { elasticsearchUrl } from "../support/run/services.ts";
+import { KEPT_KINDS, SINK_KINDS } from "../support/daemon/sink-set.ts";
 
 const MASK_KEY = "a-key-of-the-tests-0123456789";
 const RULES = {

@@ -3,10 +3,10 @@
  * @module-tag heavy
  */
 import { describe, expect, test } from "vitest";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { driftOf, reconcile } from "../support/reconciled.ts";
-import { freshDatabase, mysqlFlavours, postgres } from "../support/services.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { driftOf, reconcile } from "../support/daemon/reconciled.ts";
+import { freshDatabase, mysqlFlavours, postgres } from "../support/run/services.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
 
 const FOREIGN = "日本";
 

@@ -5,12 +5,12 @@
 import { expect, test } from "vitest";
 import type { ReconcileStatus } from "../../src/core/contracts/reconciliation.ts";
 import { partOf } from "../../src/reconcile/rows/rotation.ts";
-import { tcpProxy } from "../support/proxy.ts";
-import { PROGRAM } from "../support/program.ts";
-import { driftOf, reconcile } from "../support/reconciled.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { freshDatabase } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
+import { tcpProxy } from "../support/network/proxy.ts";
+import { PROGRAM } from "../support/run/program.ts";
+import { driftOf, reconcile } from "../support/daemon/reconciled.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { freshDatabase } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const ROWS = `create table item (id int primary key, name text);
   insert into item select g, 'n' || g from generate_series(1, 2000) g`;

@@ -1,8 +1,8 @@
 /** What `status` and the metrics say of past comparisons, also by a daemon that did not make them. */
 import { createServer } from "node:net";
 import { expect, test } from "vitest";
-import { reconcile } from "../support/reconciled.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
+import { reconcile } from "../support/daemon/reconciled.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
 
 const SUCCESS = /^millrace_reconcile_last_success_timestamp_seconds (\d+)/m;
 const MISSING = /^millrace_reconcile_drift_rows\{table="public\.a",sink="postgres",kind="missing"\} (\d+)$/m;

@@ -4,9 +4,9 @@
  */
 import { createConnection } from "mysql2/promise";
 import { describe, expect, test } from "vitest";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { driftOf, reconcile } from "../support/reconciled.ts";
-import { mysqlFlavours } from "../support/services.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { driftOf, reconcile } from "../support/daemon/reconciled.ts";
+import { mysqlFlavours } from "../support/run/services.ts";
 
 const TABLES = [
   `create table orders (id bigint unsigned auto_increment primary key, name varchar(40) character set latin1, note text,

@@ -5,17 +5,17 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { runInFile } from "../support/duckdb-file.ts";
-import { EDGE_TYPES, edgeValues } from "../support/postgres-edge-values.ts";
-import { IN_WAREHOUSES, ITEMS, STATEMENTS } from "../support/planted-items.ts";
-import { driftOf, reconcile } from "../support/reconciled.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { searchCall } from "../support/search-rows.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
-import { elasticsearchUrl, type FreshDatabase } from "../support/services.ts";
-import { KEPT_KINDS, SINK_KINDS, type SinkKind } from "../support/sink-set.ts";
-import { eventually } from "../support/waiting.ts";
-import { Workload, WORKLOAD_TABLES } from "../support/workload.ts";
+import { runInFile } from "../support/warehouses/duckdb-file.ts";
+import { EDGE_TYPES, edgeValues } from "../support/postgres/postgres-edge-values.ts";
+import { IN_WAREHOUSES, ITEMS, STATEMENTS } from "../support/planted/planted-items.ts";
+import { driftOf, reconcile } from "../support/daemon/reconciled.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { searchCall } from "../support/caches/search-rows.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
+import { elasticsearchUrl, type FreshDatabase } from "../support/run/services.ts";
+import { KEPT_KINDS, SINK_KINDS, type SinkKind } from "../support/daemon/sink-set.ts";
+import { eventually } from "../support/run/waiting.ts";
+import { Workload, WORKLOAD_TABLES } from "../support/load/workload.ts";
 
 /** With each of them some more work for the machine: the other forms are compared without writers. */
 const UNDER_LOAD: readonly SinkKind[] = ["postgres", "duckdb-soft", "redis", "elasticsearch"];

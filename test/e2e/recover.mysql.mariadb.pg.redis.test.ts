@@ -5,10 +5,10 @@
 import { cpSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { run } from "../support/mysql-hosts.ts";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { mysqlFlavours, ownMysql } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
+import { run } from "../support/mysql/mysql-hosts.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { mysqlFlavours, ownMysql } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const PREPARED = [
   "create table t (id int primary key, v varchar(40), n int not null default 0)",

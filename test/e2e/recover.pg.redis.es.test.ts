@@ -5,10 +5,10 @@
 import { cpSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { PROGRAM } from "../support/program.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { CHOSEN_KINDS } from "../support/sink-set.ts";
+import { PROGRAM } from "../support/run/program.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { CHOSEN_KINDS } from "../support/daemon/sink-set.ts";
 
 const ROW_COUNT = 2_000;
 const PREPARED = `create table item (id int primary key, name text, body text);

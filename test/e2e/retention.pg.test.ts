@@ -3,9 +3,9 @@
  * @module-tag heavy
  */
 import { expect, test } from "vitest";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { sinkOf } from "../support/sink-loss.ts";
-import { eventually } from "../support/waiting.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { sinkOf } from "../support/faults/sink-loss.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const LIMIT_BYTES = 4 * 1024 * 1024;
 const TABLES = ["item"];

@@ -5,13 +5,13 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { filesBelow } from "../support/canary.ts";
+import { filesBelow } from "../support/daemon/canary.ts";
 import type { TableName } from "../support/compare/compare.ts";
-import { copyDuckdbFile, rowsInFile } from "../support/duckdb-file.ts";
-import { hashedSql, partialSql, redactedSql } from "../support/rules-view.ts";
-import { type PipelineConfig, RunningPipeline } from "../support/running-pipeline.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
-import { eventually } from "../support/waiting.ts";
+import { copyDuckdbFile, rowsInFile } from "../support/warehouses/duckdb-file.ts";
+import { hashedSql, partialSql, redactedSql } from "../support/model/rules-view.ts";
+import { type PipelineConfig, RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const KEY = "a-key-of-the-tests-0123456789";
 /** Not compressible, and too long to stay in the row. */

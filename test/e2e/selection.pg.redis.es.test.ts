@@ -3,7 +3,7 @@
  * @module-tag heavy
  */
 import { test } from "vitest";
-import { type PipelineConfig, RunningPipeline } from "../support/running-pipeline.ts";
+import { type PipelineConfig, RunningPipeline } from "../support/daemon/running-pipeline.ts";
 
 const PUBLICATIONS = ["made by the daemon", "of all tables, made by somebody else"];
 

@@ -6,10 +6,10 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import type { Client } from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import type { FreshDatabase } from "../support/services.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { CHOSEN_KINDS } from "../support/sink-set.ts";
-import { eventually } from "../support/waiting.ts";
+import type { FreshDatabase } from "../support/run/services.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { CHOSEN_KINDS } from "../support/daemon/sink-set.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 /** The search engine is by far the slowest; what happens while the daemon is down reaches it in kill-shapes too. */
 

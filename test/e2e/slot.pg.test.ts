@@ -1,8 +1,8 @@
 /** What the server tells of the slot is in `status` and in the metrics, and so are the parts of the latency. */
 import { expect, test } from "vitest";
 import { freePort } from "../../scripts/services/processes/port.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { eventually } from "../support/waiting.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 test("positions, spilled transactions, old transactions and the parts of the latency", async () => {
   const port = await freePort();

@@ -4,9 +4,9 @@
  */
 import { expect, test } from "vitest";
 import type { SnapshotStatus } from "../../src/core/contracts/status.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import type { SinkKind } from "../support/sink-set.ts";
-import { eventually } from "../support/waiting.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import type { SinkKind } from "../support/daemon/sink-set.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const KINDS: readonly SinkKind[] = ["postgres", "duckdb"];
 const TABLES = ["many", "few"];

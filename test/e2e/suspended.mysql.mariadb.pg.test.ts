@@ -3,10 +3,10 @@
  * @module-tag heavy
  */
 import { describe, expect, test } from "vitest";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { mysqlFlavours } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { mysqlFlavours } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const KINDS = ["postgres", "duckdb"] as const;
 

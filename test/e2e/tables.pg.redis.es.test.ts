@@ -4,9 +4,9 @@
  * @module-tag heavy
  */
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { eventually } from "../support/waiting.ts";
-import { CHOSEN_KINDS } from "../support/sink-set.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { eventually } from "../support/run/waiting.ts";
+import { CHOSEN_KINDS } from "../support/daemon/sink-set.ts";
 
 let pipeline: RunningPipeline;
 

@@ -5,9 +5,9 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { isLeastMode } from "../support/least-mode.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { freshDatabase } from "../support/services.ts";
+import { isLeastMode } from "../support/postgres/least-mode.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { freshDatabase } from "../support/run/services.ts";
 
 const TABLE = "create table orders (id int primary key, n int); insert into orders values (1, 1)";
 

@@ -7,12 +7,18 @@ import { join } from "node:path";
 import { Redis } from "ioredis";
 import { Client } from "pg";
 import { expect, test } from "vitest";
-import type { Checked } from "../support/administer.ts";
-import { selfSigned } from "../support/certificate.ts";
-import { Installation } from "../support/daemon-process.ts";
-import { elasticsearchUrl, freshDatabase, freshIndexPrefix, freshKeyPrefix, redisUrl } from "../support/services.ts";
-import { searchCall } from "../support/search-rows.ts";
-import { tlsFront } from "../support/tls-front.ts";
+import type { Checked } from "../support/postgres/administer.ts";
+import { selfSigned } from "../support/network/certificate.ts";
+import { Installation } from "../support/daemon/daemon-process.ts";
+import {
+  elasticsearchUrl,
+  freshDatabase,
+  freshIndexPrefix,
+  freshKeyPrefix,
+  redisUrl,
+} from "../support/run/services.ts";
+import { searchCall } from "../support/caches/search-rows.ts";
+import { tlsFront } from "../support/network/tls-front.ts";
 
 const ROW_COUNT = 500;
 

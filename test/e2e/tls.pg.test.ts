@@ -6,13 +6,13 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { RunningPostgres } from "../../scripts/services/servers/postgres/postgres.ts";
-import type { Checked } from "../support/administer.ts";
-import { type Certificate, selfSigned } from "../support/certificate.ts";
-import { runCli } from "../support/cli.ts";
-import { Installation } from "../support/daemon-process.ts";
-import { ownPostgres } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
+import type { Checked } from "../support/postgres/administer.ts";
+import { type Certificate, selfSigned } from "../support/network/certificate.ts";
+import { runCli } from "../support/daemon/cli.ts";
+import { Installation } from "../support/daemon/daemon-process.ts";
+import { ownPostgres } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
 
 const ROW_COUNT = 4_000;
 

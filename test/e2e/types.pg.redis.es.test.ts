@@ -4,10 +4,10 @@
  * @module-tag heavy
  */
 import { test } from "vitest";
-import { EDGE_TYPES, edgeValues } from "../support/postgres-edge-values.ts";
-import { FURTHER_TYPES, furtherValues } from "../support/postgres-further-values.ts";
-import { roundTrip } from "../support/postgres-round-trip.ts";
-import { SINK_KINDS } from "../support/sink-set.ts";
+import { EDGE_TYPES, edgeValues } from "../support/postgres/postgres-edge-values.ts";
+import { FURTHER_TYPES, furtherValues } from "../support/postgres/postgres-further-values.ts";
+import { roundTrip } from "../support/postgres/postgres-round-trip.ts";
+import { SINK_KINDS } from "../support/daemon/sink-set.ts";
 
 test("all types, carried as text where one of them has no other form", { tags: "long" }, async () => {
   await roundTrip([...edgeValues, ...furtherValues], `${EDGE_TYPES}; ${FURTHER_TYPES}`, SINK_KINDS);

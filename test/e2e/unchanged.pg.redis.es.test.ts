@@ -3,8 +3,8 @@
  * @module-tag heavy
  */
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { loseFromFile, loseWhileRunning, type LostRow } from "../support/lost-rows.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
+import { loseFromFile, loseWhileRunning, type LostRow } from "../support/faults/lost-rows.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
 
 /** Not compressible, and too long to stay in the row. */
 const LONG = "(select string_agg(md5(random()::text || g || i), '') from generate_series(1, 90) i)";

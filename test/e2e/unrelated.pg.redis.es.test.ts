@@ -5,10 +5,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { DatabaseError } from "pg";
 import { expect, test } from "vitest";
-import { type PipelineConfig, RunningPipeline } from "../support/running-pipeline.ts";
-import type { FreshDatabase } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
-import { CHOSEN_KINDS } from "../support/sink-set.ts";
+import { type PipelineConfig, RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import type { FreshDatabase } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
+import { CHOSEN_KINDS } from "../support/daemon/sink-set.ts";
 
 const TABLES = ["flowing", "by_index", "parted"];
 /** Rows have to move beside the statements, and behind them. */

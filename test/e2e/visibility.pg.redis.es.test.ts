@@ -5,11 +5,11 @@
  */
 import type { Client } from "pg";
 import { expect, test } from "vitest";
-import { createFreshDatabase } from "../support/fresh-database.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
-import { ownPostgres } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
+import { createFreshDatabase } from "../support/run/fresh-database.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
+import { ownPostgres } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 /** Commits that wait; they end with the wait. */
 async function waitingCommits(clients: readonly Client[], statements: readonly string[]): Promise<Promise<unknown>[]> {

@@ -9,8 +9,8 @@ import type { DuckDBConnection } from "@duckdb/node-api";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import * as z from "zod";
 import { type Dialect, forDuckdb } from "../../scripts/services/tools/sqlglot.ts";
-import { connectedDuckdb } from "../support/files-reader.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
+import { connectedDuckdb } from "../support/warehouses/files-reader.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
 
 const PAGES = join(import.meta.dirname, "../../docs/warehouses");
 /** Each has the columns of the pages; `plain` is never truncated or read again. */

@@ -4,8 +4,8 @@
  */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { TableName } from "../support/compare/compare.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { eventually } from "../support/waiting.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 /** Not compressible, and too long to stay in the row. */
 const LONG = "(select string_agg(md5(random()::text || g || i), '') from generate_series(1, 90) i)";

@@ -4,11 +4,11 @@
  */
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { runInFile } from "../support/duckdb-file.ts";
-import { runInLake } from "../support/ducklake-target.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { sinkOf } from "../support/sink-loss.ts";
-import { eventually } from "../support/waiting.ts";
+import { runInFile } from "../support/warehouses/duckdb-file.ts";
+import { runInLake } from "../support/warehouses/ducklake-target.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { sinkOf } from "../support/faults/sink-loss.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const PREPARE = `create table kept (id int primary key, body text, n int);
   insert into kept select g, repeat('k', g), g from generate_series(1, 100) g`;

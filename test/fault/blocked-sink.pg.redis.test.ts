@@ -4,12 +4,12 @@
  */
 import { Redis } from "ioredis";
 import { describe, expect, test } from "vitest";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
-import { redisUrl } from "../support/services.ts";
-import { change, PREPARE, sinkOf, TABLES } from "../support/sink-loss.ts";
-import type { SinkKind } from "../support/sink-set.ts";
-import { eventually } from "../support/waiting.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
+import { redisUrl } from "../support/run/services.ts";
+import { change, PREPARE, sinkOf, TABLES } from "../support/faults/sink-loss.ts";
+import type { SinkKind } from "../support/daemon/sink-set.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 interface Blocking {
   /** The sink's address for a user of its own. */

@@ -3,11 +3,11 @@
  * @module-tag heavy
  */
 import { expect, test } from "vitest";
-import { askClickhouse, nameIn } from "../support/clickhouse-values.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { clickhouseUrl } from "../support/services.ts";
-import { sinkOf } from "../support/sink-loss.ts";
-import { eventually } from "../support/waiting.ts";
+import { askClickhouse, nameIn } from "../support/warehouses/clickhouse-values.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { clickhouseUrl } from "../support/run/services.ts";
+import { sinkOf } from "../support/faults/sink-loss.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const PREPARE = `create table kept (id int primary key, body text, n int);
   insert into kept select g, repeat('k', g), g from generate_series(1, 100) g;

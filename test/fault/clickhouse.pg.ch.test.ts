@@ -4,11 +4,11 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
-import { Load, Victim } from "../support/fault-load.ts";
-import { faultsAfter, killAt } from "../support/kills.ts";
-import { Random, testSeed } from "../support/random.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
-import { COLUMN_KINDS } from "../support/sink-set.ts";
+import { Load, Victim } from "../support/faults/fault-load.ts";
+import { faultsAfter, killAt } from "../support/faults/kills.ts";
+import { Random, testSeed } from "../support/run/random.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
+import { COLUMN_KINDS } from "../support/daemon/sink-set.ts";
 
 interface Failpoint {
   /** Killed at a random passage up to this one. */

@@ -3,13 +3,13 @@
  * @module-tag heavy
  */
 import { expect, test } from "vitest";
-import type { FreshDatabase } from "../support/fresh-database.ts";
-import { tcpProxy } from "../support/proxy.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { testSeed } from "../support/random.ts";
-import { freshDatabase } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
-import { Workload, WORKLOAD_TABLES } from "../support/workload.ts";
+import type { FreshDatabase } from "../support/run/fresh-database.ts";
+import { tcpProxy } from "../support/network/proxy.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { testSeed } from "../support/run/random.ts";
+import { freshDatabase } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
+import { Workload, WORKLOAD_TABLES } from "../support/load/workload.ts";
 
 const MEMORY_BYTES_MAX = 256 * 1024 * 1024;
 /** Faults that must have ended the stream; one that is only held up may live on. */

@@ -5,10 +5,10 @@
 import { cpSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { Installation } from "../support/daemon-process.ts";
-import { type PipelineConfig, RunningPipeline } from "../support/running-pipeline.ts";
+import { Installation } from "../support/daemon/daemon-process.ts";
+import { type PipelineConfig, RunningPipeline } from "../support/daemon/running-pipeline.ts";
 import type { StatusDocument } from "../../src/core/contracts/status.ts";
-import { eventually } from "../support/waiting.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const PREPARED = `create table item (id int primary key, name text);
   insert into item select g, 'n' || g from generate_series(1, 50) g`;

@@ -4,13 +4,13 @@
  */
 import { expect, test } from "vitest";
 import type { StatusDocument } from "../../src/core/contracts/status.ts";
-import type { Daemon } from "../support/daemon-process.ts";
-import type { FreshDatabase } from "../support/fresh-database.ts";
-import { testSeed } from "../support/random.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { freshDatabase } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
-import { Workload, WORKLOAD_TABLES } from "../support/workload.ts";
+import type { Daemon } from "../support/daemon/daemon-process.ts";
+import type { FreshDatabase } from "../support/run/fresh-database.ts";
+import { testSeed } from "../support/run/random.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { freshDatabase } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
+import { Workload, WORKLOAD_TABLES } from "../support/load/workload.ts";
 
 /** A lease is held for 15 s from its last renewal. */
 const LEASE_OVER_MS = 20_000;

@@ -1,8 +1,8 @@
 /** The daemon is killed at each failpoint of a lake, under load: nothing is lost, nothing is there twice. */
 import { expect, test } from "vitest";
-import { Load, Victim } from "../support/fault-load.ts";
-import { faultsAfter, killAt } from "../support/kills.ts";
-import { Random, testSeed } from "../support/random.ts";
+import { Load, Victim } from "../support/faults/fault-load.ts";
+import { faultsAfter, killAt } from "../support/faults/kills.ts";
+import { Random, testSeed } from "../support/run/random.ts";
 
 const POINTS = ["duckdb.target-made", "duckdb.rows-written", "ducklake.committed", "ducklake.maintaining"] as const;
 const KILLED = { withinMs: 120_000, everyMs: 1_000 };

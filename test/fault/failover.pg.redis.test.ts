@@ -4,16 +4,16 @@
  * @module-tag heavy
  */
 import { beforeEach, describe, expect, test } from "vitest";
-import type { Daemon } from "../support/daemon-process.ts";
-import { FailoverPair, type PairOptions } from "../support/failover-pair.ts";
-import { Load, Victim } from "../support/fault-load.ts";
-import { createFreshDatabase } from "../support/fresh-database.ts";
-import { isLeastMode } from "../support/least-mode.ts";
-import { tcpProxy } from "../support/proxy.ts";
-import { needsPostgres, redisUrl } from "../support/services.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
-import type { SinkKind } from "../support/sink-set.ts";
-import { eventually } from "../support/waiting.ts";
+import type { Daemon } from "../support/daemon/daemon-process.ts";
+import { FailoverPair, type PairOptions } from "../support/faults/failover-pair.ts";
+import { Load, Victim } from "../support/faults/fault-load.ts";
+import { createFreshDatabase } from "../support/run/fresh-database.ts";
+import { isLeastMode } from "../support/postgres/least-mode.ts";
+import { tcpProxy } from "../support/network/proxy.ts";
+import { needsPostgres, redisUrl } from "../support/run/services.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
+import type { SinkKind } from "../support/daemon/sink-set.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const ROWS = 150;
 const PAUSE_MS = 20;

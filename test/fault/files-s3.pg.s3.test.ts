@@ -1,9 +1,9 @@
 /** Daemons are killed while they make files in a bucket: readers find each change once. */
 import { test } from "vitest";
-import { killedAtEach } from "../support/files-kills.ts";
-import { FilesReader } from "../support/files-reader.ts";
-import { mirrorBucket } from "../support/services.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
+import { killedAtEach } from "../support/faults/files-kills.ts";
+import { FilesReader } from "../support/warehouses/files-reader.ts";
+import { mirrorBucket } from "../support/run/services.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
 const FAILPOINTS: Readonly<Record<string, number>> = {
   "files.fenced": 1,

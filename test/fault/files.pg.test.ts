@@ -4,8 +4,8 @@
  */
 import { join } from "node:path";
 import { test } from "vitest";
-import { killedAtEach } from "../support/files-kills.ts";
-import { FilesReader } from "../support/files-reader.ts";
+import { killedAtEach } from "../support/faults/files-kills.ts";
+import { FilesReader } from "../support/warehouses/files-reader.ts";
 
 /** Each at a random passage up to that one; the first two are only on a first start. */
 const FAILPOINTS: Readonly<Record<string, number>> = {

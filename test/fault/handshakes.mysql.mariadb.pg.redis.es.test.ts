@@ -16,11 +16,11 @@ import * as cache from "../../connectors/redis/config.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
 import { classify as ofState } from "../../src/state/postgres/errors.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
-import { type Certificate, selfSigned } from "../support/certificate.ts";
-import { type CuttingProxy, cuttingProxy } from "../support/cutting-proxy.ts";
-import { quietLog } from "../support/quiet-log.ts";
-import { elasticsearchUrl, ownMysql, ownPostgres, redisUrl } from "../support/services.ts";
-import { tlsFront } from "../support/tls-front.ts";
+import { type Certificate, selfSigned } from "../support/network/certificate.ts";
+import { type CuttingProxy, cuttingProxy } from "../support/network/cutting-proxy.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { elasticsearchUrl, ownMysql, ownPostgres, redisUrl } from "../support/run/services.ts";
+import { tlsFront } from "../support/network/tls-front.ts";
 
 /** More than any of them has before it is at work. */
 const MESSAGE_COUNT_MAX = 24;

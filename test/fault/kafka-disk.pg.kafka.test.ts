@@ -5,11 +5,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { expect, test } from "vitest";
-import { streamFaults } from "../support/kafka-stream.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { ownKafka } from "../support/services.ts";
-import { sinkOf } from "../support/sink-loss.ts";
-import { eventually } from "../support/waiting.ts";
+import { streamFaults } from "../support/kafka/kafka-stream.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { ownKafka } from "../support/run/services.ts";
+import { sinkOf } from "../support/faults/sink-loss.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const run = promisify(execFile);
 

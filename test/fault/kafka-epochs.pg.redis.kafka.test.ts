@@ -3,10 +3,10 @@
  * @module-tag heavy
  */
 import { expect, test } from "vitest";
-import type { SinkKind } from "../support/sink-set.ts";
-import { ThroughKafka } from "../support/through-kafka.ts";
-import { setBack, watchTarget } from "../support/version-watch.ts";
-import { eventually } from "../support/waiting.ts";
+import type { SinkKind } from "../support/daemon/sink-set.ts";
+import { ThroughKafka } from "../support/kafka/through-kafka.ts";
+import { setBack, watchTarget } from "../support/load/version-watch.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const MADE = `create table item (id int primary key, n int, body text);
   insert into item select g, 0, repeat(md5(g::text), 9) from generate_series(1, 300) g;

@@ -3,11 +3,11 @@
  * @module-tag heavy
  */
 import { expect, test } from "vitest";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { Installation } from "../support/daemon-process.ts";
-import { KafkaTopics } from "../support/kafka-topics.ts";
-import { freshDatabase, kafkaBroker } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { Installation } from "../support/daemon/daemon-process.ts";
+import { KafkaTopics } from "../support/kafka/kafka-topics.ts";
+import { freshDatabase, kafkaBroker } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const ITEMS =
   "create table item (id int primary key, n int); insert into item select g, 0 from generate_series(1, 200) g";

@@ -8,9 +8,9 @@ import { newClusterId } from "../../scripts/services/servers/kafka.ts";
 import type { RunningService } from "../../scripts/services/service.ts";
 import { extentOf } from "../../connectors/kafka/client/reading.ts";
 import { timeout } from "../conformance/stage.ts";
-import { item, KEPT, note, SinkScene } from "../support/kafka-scene.ts";
-import { ownKafka } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
+import { item, KEPT, note, SinkScene } from "../support/kafka/kafka-scene.ts";
+import { ownKafka } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 /** What the broker says of such partitions. */
 const LEFT_OPEN = "Couldn't find leader endpoint for partitions";

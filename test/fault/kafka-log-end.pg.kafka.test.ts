@@ -3,7 +3,7 @@
  * @module-tag heavy
  */
 import { expect, test } from "vitest";
-import { ThroughKafka } from "../support/through-kafka.ts";
+import { ThroughKafka } from "../support/kafka/through-kafka.ts";
 
 const ITEMS = `create table item (id int primary key, n int, body text);
   insert into item select g, 0, '' from generate_series(1, 5000) g`;

@@ -4,11 +4,11 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
-import { Random, testSeed } from "../support/random.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
-import { ThroughKafka } from "../support/through-kafka.ts";
-import { eventually } from "../support/waiting.ts";
-import { Workload, WORKLOAD_TABLES } from "../support/workload.ts";
+import { Random, testSeed } from "../support/run/random.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
+import { ThroughKafka } from "../support/kafka/through-kafka.ts";
+import { eventually } from "../support/run/waiting.ts";
+import { Workload, WORKLOAD_TABLES } from "../support/load/workload.ts";
 
 /** Each at a random passage up to that one. */
 const APPLYING: Readonly<Record<string, number>> = {

@@ -4,11 +4,11 @@
  * @module-tag heavy
  */
 import { expect, test } from "vitest";
-import { PROGRAM } from "../support/program.ts";
-import { testSeed } from "../support/random.ts";
-import { SharedTables } from "../support/shared-tables.ts";
-import { CacheWatch, setBack, watchTarget } from "../support/version-watch.ts";
-import { Workload, WORKLOAD_TABLES } from "../support/workload.ts";
+import { PROGRAM } from "../support/run/program.ts";
+import { testSeed } from "../support/run/random.ts";
+import { SharedTables } from "../support/kafka/shared-tables.ts";
+import { CacheWatch, setBack, watchTarget } from "../support/load/version-watch.ts";
+import { Workload, WORKLOAD_TABLES } from "../support/load/workload.ts";
 
 const WATCHED = ["account", "pair", "seat", "small"] as const;
 

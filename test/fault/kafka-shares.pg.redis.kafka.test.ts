@@ -4,12 +4,12 @@
  * @module-tag long
  */
 import { expect, test } from "vitest";
-import { testSeed } from "../support/random.ts";
-import { childrenOf, isRunning, SharedTables } from "../support/shared-tables.ts";
-import type { FreshDatabase } from "../support/services.ts";
-import { CacheWatch, setBack, watchTarget } from "../support/version-watch.ts";
-import { eventually } from "../support/waiting.ts";
-import { Workload, WORKLOAD_TABLES } from "../support/workload.ts";
+import { testSeed } from "../support/run/random.ts";
+import { childrenOf, isRunning, SharedTables } from "../support/kafka/shared-tables.ts";
+import type { FreshDatabase } from "../support/run/services.ts";
+import { CacheWatch, setBack, watchTarget } from "../support/load/version-watch.ts";
+import { eventually } from "../support/run/waiting.ts";
+import { Workload, WORKLOAD_TABLES } from "../support/load/workload.ts";
 
 /** Of the tables whose key is `id` alone. */
 const WATCHED = ["account", "pair", "seat", "small"] as const;

@@ -6,9 +6,9 @@ import { Producer, stringSerializers } from "@platformatic/kafka";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { definition, factory } from "../../connectors/kafka/config.ts";
 import { timeout } from "../conformance/stage.ts";
-import { KafkaTopics } from "../support/kafka-topics.ts";
-import { quietLog } from "../support/quiet-log.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
+import { KafkaTopics } from "../support/kafka/kafka-topics.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
 import {
   change,
   failsAlone,
@@ -19,9 +19,9 @@ import {
   sinkOf,
   start,
   TABLES,
-} from "../support/sink-loss.ts";
-import { kafkaBroker } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
+} from "../support/faults/sink-loss.ts";
+import { kafkaBroker } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const MESSAGE_BYTES_MAX = 60_000;
 const OPTIONS = { topics: { partitions: 3, settings: { "max.message.bytes": MESSAGE_BYTES_MAX } } };

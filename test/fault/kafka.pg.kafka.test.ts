@@ -8,17 +8,17 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { ConfigResourceTypes, IncrementalAlterConfigOperationTypes } from "@platformatic/kafka";
 import { expect, test } from "vitest";
 import { newClusterId } from "../../scripts/services/servers/kafka.ts";
-import { type Daemon, Installation } from "../support/daemon-process.ts";
-import { Load, Victim } from "../support/fault-load.ts";
-import { streamFaults } from "../support/kafka-stream.ts";
-import { faultsAfter, killAt } from "../support/kills.ts";
-import { Random, testSeed } from "../support/random.ts";
-import { type PipelineConfig, RunningPipeline } from "../support/running-pipeline.ts";
-import { ownKafka } from "../support/services.ts";
-import { sinkOf } from "../support/sink-loss.ts";
-import type { SinkSet } from "../support/sink-set.ts";
-import { eventually } from "../support/waiting.ts";
-import { Workload, WORKLOAD_TABLES } from "../support/workload.ts";
+import { type Daemon, Installation } from "../support/daemon/daemon-process.ts";
+import { Load, Victim } from "../support/faults/fault-load.ts";
+import { streamFaults } from "../support/kafka/kafka-stream.ts";
+import { faultsAfter, killAt } from "../support/faults/kills.ts";
+import { Random, testSeed } from "../support/run/random.ts";
+import { type PipelineConfig, RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { ownKafka } from "../support/run/services.ts";
+import { sinkOf } from "../support/faults/sink-loss.ts";
+import type { SinkSet } from "../support/daemon/sink-set.ts";
+import { eventually } from "../support/run/waiting.ts";
+import { Workload, WORKLOAD_TABLES } from "../support/load/workload.ts";
 
 /** Each at a random passage up to that one; the first two are only on a first start. */
 const FAILPOINTS: Readonly<Record<string, number>> = {

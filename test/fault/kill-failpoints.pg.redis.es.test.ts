@@ -6,10 +6,10 @@ import { globSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { CALL_ROWS_MAX } from "../../connectors/redis/write/script-call.ts";
-import { Load, Victim } from "../support/fault-load.ts";
-import { Random, testSeed } from "../support/random.ts";
-import { CHOSEN_KINDS, type SinkKind } from "../support/sink-set.ts";
-import { eventually } from "../support/waiting.ts";
+import { Load, Victim } from "../support/faults/fault-load.ts";
+import { Random, testSeed } from "../support/run/random.ts";
+import { CHOSEN_KINDS, type SinkKind } from "../support/daemon/sink-set.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 /** What makes a running daemon pass there; null: its start or any load does. */
 type Provoke = ((place: Place) => Promise<unknown>) | null;

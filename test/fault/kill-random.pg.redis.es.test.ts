@@ -5,11 +5,11 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { historyFaults, keepLog } from "../support/compare/history.ts";
-import { Load, Victim } from "../support/fault-load.ts";
-import { Random, testSeed } from "../support/random.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
-import { SINK_KINDS } from "../support/sink-set.ts";
-import { WORKLOAD_KEYS } from "../support/workload.ts";
+import { Load, Victim } from "../support/faults/fault-load.ts";
+import { Random, testSeed } from "../support/run/random.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
+import { SINK_KINDS } from "../support/daemon/sink-set.ts";
+import { WORKLOAD_KEYS } from "../support/load/workload.ts";
 
 const CYCLE_COUNT = isLongForm() ? 100 : 3;
 /** Some die while they start, the others at some moment after they began to stream. */

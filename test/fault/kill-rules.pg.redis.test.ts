@@ -1,9 +1,9 @@
 /** The daemon is killed while a table gets another `key`, changes under it, or changes and is not followed; rows move. */
 import { expect, test } from "vitest";
 import type { TableName } from "../support/compare/compare.ts";
-import { moving } from "../support/moving-rows.ts";
-import { Random, testSeed } from "../support/random.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
+import { moving } from "../support/load/moving-rows.ts";
+import { Random, testSeed } from "../support/run/random.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
 
 const TABLES = ["chosen", "ignored"] as const;
 const IGNORED = { "public.ignored": { schemaChange: "ignore" } };

@@ -1,10 +1,10 @@
 /** The daemon is killed in the middle of each kind of change of shape, while rows move: every sink equals the source. */
 import { expect, test } from "vitest";
-import { moving } from "../support/moving-rows.ts";
-import { Random, testSeed } from "../support/random.ts";
-import { CHOSEN_KINDS } from "../support/sink-set.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import type { FreshDatabase } from "../support/services.ts";
+import { moving } from "../support/load/moving-rows.ts";
+import { Random, testSeed } from "../support/run/random.ts";
+import { CHOSEN_KINDS } from "../support/daemon/sink-set.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import type { FreshDatabase } from "../support/run/services.ts";
 
 /** What a kind of change does to `@`: (id int primary key, a text, b int, body text, n int), of 100 rows. */
 interface Kind {

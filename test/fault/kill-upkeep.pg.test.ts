@@ -1,7 +1,7 @@
 /** The daemon is killed as a sink suspends a table, and as DuckDB writes one anew: nothing is lost, nothing forgotten. */
 import { expect, test } from "vitest";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { eventually } from "../support/waiting.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 test.concurrent(
   "killed as a table is suspended in one sink: it stays so, and the others go on",

@@ -1,8 +1,8 @@
 /** The daemon is killed around rows that a `key` at the operator's word does not tell apart. */
 import { expect, test } from "vitest";
 import type { TableName } from "../support/compare/compare.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { eventually } from "../support/waiting.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 /** What comes while the daemon is away, and what mends it. */
 const MET = {

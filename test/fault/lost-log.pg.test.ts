@@ -6,12 +6,12 @@ import { execFile } from "node:child_process";
 import { rm } from "node:fs/promises";
 import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
-import type { CommandResult } from "../support/daemon-process.ts";
-import { createFreshDatabase, type FreshDatabase } from "../support/fresh-database.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { freshDatabase, needsPostgres, ownPostgres } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
+import type { CommandResult } from "../support/daemon/daemon-process.ts";
+import { createFreshDatabase, type FreshDatabase } from "../support/run/fresh-database.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { freshDatabase, needsPostgres, ownPostgres } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
 
 const PREPARE = "create table t (id int primary key, body text); insert into t values (1, 'first')";
 const ENDS_WITHIN_MS = 60_000;

@@ -6,9 +6,9 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { compareSink, isEqual } from "../support/compare/compare.ts";
-import { copyDuckdbFile, runInFile } from "../support/duckdb-file.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
+import { copyDuckdbFile, runInFile } from "../support/warehouses/duckdb-file.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
 import {
   caughtUp,
   change,
@@ -22,8 +22,8 @@ import {
   running,
   start,
   TABLES,
-} from "../support/sink-loss.ts";
-import { type PlainKind, SINK_KINDS, type SinkKind } from "../support/sink-set.ts";
+} from "../support/faults/sink-loss.ts";
+import { type PlainKind, SINK_KINDS, type SinkKind } from "../support/daemon/sink-set.ts";
 
 type Emptying = (pipeline: RunningPipeline) => Promise<unknown>;
 

@@ -3,9 +3,9 @@
  * @module-tag heavy
  */
 import { expect, test } from "vitest";
-import { residentWatch } from "../support/resident-watch.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
+import { residentWatch } from "../support/daemon/resident-watch.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
 
 const MB = 1024 * 1024;
 const ROW_COUNT = isLongForm() ? 1_000_000 : 100_000;

@@ -3,10 +3,10 @@
  * @module-tag heavy
  */
 import { expect, test } from "vitest";
-import { residentWatch } from "../support/resident-watch.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
-import { eventually } from "../support/waiting.ts";
+import { residentWatch } from "../support/daemon/resident-watch.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const MB = 1024 * 1024;
 const RESIDENT_BYTES_MAX = 256 * MB;

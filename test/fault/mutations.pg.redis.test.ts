@@ -1,13 +1,13 @@
 /** The harness itself: each planted defect is caught by it, and where there is none it finds nothing. */
 import { expect, test } from "vitest";
-import { auditEffects, COUNTED_TABLE, readEffects } from "../support/counted.ts";
-import type { Daemon } from "../support/daemon-process.ts";
-import { Load, Victim } from "../support/fault-load.ts";
-import { reconcile } from "../support/reconciled.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
-import { Random, testSeed } from "../support/random.ts";
-import { freshDatabase } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
+import { auditEffects, COUNTED_TABLE, readEffects } from "../support/model/counted.ts";
+import type { Daemon } from "../support/daemon/daemon-process.ts";
+import { Load, Victim } from "../support/faults/fault-load.ts";
+import { reconcile } from "../support/daemon/reconciled.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
+import { Random, testSeed } from "../support/run/random.ts";
+import { freshDatabase } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const KILL_COUNT = isLongForm() ? 3 : 2;
 const EVICTED_COUNT = 100;

@@ -5,10 +5,10 @@
  */
 import { createConnection } from "mysql2/promise";
 import { describe, expect, test } from "vitest";
-import { MysqlHosts, run } from "../support/mysql-hosts.ts";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { type MysqlFlavour, mysqlFlavours } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
+import { MysqlHosts, run } from "../support/mysql/mysql-hosts.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { type MysqlFlavour, mysqlFlavours } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const KINDS = ["postgres", "redis", "duckdb"] as const;
 const PREPARED = [

@@ -1,9 +1,9 @@
 /** The file that the stream has come to, as it is stored beside the host. */
 import { expect, test } from "vitest";
 import { sourceFactory } from "../../connectors/mysql/source/config.ts";
-import { MysqlHosts, run } from "../support/mysql-hosts.ts";
-import { quietLog } from "../support/quiet-log.ts";
-import { mysqlFlavours } from "../support/services.ts";
+import { MysqlHosts, run } from "../support/mysql/mysql-hosts.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { mysqlFlavours } from "../support/run/services.ts";
 
 const nothing = () => Promise.reject(new Error("no table is captured"));
 const signal = AbortSignal.timeout(100_000);

@@ -3,9 +3,9 @@
  * @module-tag heavy
  */
 import { describe, expect, test } from "vitest";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { mysqlFlavours, ownMysql } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { mysqlFlavours, ownMysql } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const KEPT_SECONDS = 1_000;
 

@@ -6,11 +6,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { createConnection } from "mysql2/promise";
 import { describe, expect, test } from "vitest";
 import type { StatusDocument } from "../../src/core/contracts/status.ts";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { CONTENDED_TABLES, KEYS, Writers } from "../support/mysql-writers.ts";
-import { Random, testSeed } from "../support/random.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
-import { mysqlFlavours } from "../support/services.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { CONTENDED_TABLES, KEYS, Writers } from "../support/load/mysql-writers.ts";
+import { Random, testSeed } from "../support/run/random.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
+import { mysqlFlavours } from "../support/run/services.ts";
 
 type Provoke = ((pipeline: MysqlPipeline, round: number) => Promise<unknown>) | null;
 

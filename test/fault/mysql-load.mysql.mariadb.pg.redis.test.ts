@@ -1,11 +1,11 @@
 /** MySQL and MariaDB under writers that contend for rows: copies, reads beside the stream and kills in the midst. */
 import { describe, expect, test } from "vitest";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { CONTENDED_TABLES, KEYS, Writers } from "../support/mysql-writers.ts";
-import { residentWatch } from "../support/resident-watch.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
-import { freshMysqlDatabase, mysqlFlavours, ownMysql } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { CONTENDED_TABLES, KEYS, Writers } from "../support/load/mysql-writers.ts";
+import { residentWatch } from "../support/daemon/resident-watch.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
+import { freshMysqlDatabase, mysqlFlavours, ownMysql } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const MB = 1024 * 1024;
 const ROW_COUNT = isLongForm() ? 2_000_000 : 300_000;

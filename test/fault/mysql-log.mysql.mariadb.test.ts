@@ -7,10 +7,10 @@ import { describe, expect, test } from "vitest";
 import { readDump } from "../../connectors/mysql/source/log/dump.ts";
 import { Host } from "../../connectors/mysql/source/transactions/host.ts";
 import { parseMysqlUrl } from "../../connectors/mysql/url.ts";
-import { run } from "../support/mysql-hosts.ts";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { freshMysqlDatabase, mysqlFlavours, mysqlUrl, ownMysql, type MysqlFlavour } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
+import { run } from "../support/mysql/mysql-hosts.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { freshMysqlDatabase, mysqlFlavours, mysqlUrl, ownMysql, type MysqlFlavour } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const KINDS = ["duckdb"] as const;
 const TABLE = "create table t (id int primary key, v varchar(100))";

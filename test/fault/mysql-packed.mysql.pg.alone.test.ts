@@ -5,11 +5,11 @@
  */
 import { randomBytes } from "node:crypto";
 import { expect, test } from "vitest";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { residentWatch } from "../support/resident-watch.ts";
-import { ownMysql } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { residentWatch } from "../support/daemon/resident-watch.ts";
+import { ownMysql } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
 
 const MB = 1024 * 1024;
 const RESIDENT_BYTES_MAX = 256 * MB;

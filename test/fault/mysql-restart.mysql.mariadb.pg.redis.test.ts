@@ -4,12 +4,12 @@
  */
 import { createConnection } from "mysql2/promise";
 import { describe, expect, test } from "vitest";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { PatientWriter, type WriterSession } from "../support/patient-writer.ts";
-import { Random, testSeed } from "../support/random.ts";
-import { endAndComeBack } from "../support/server-ends.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
-import { mysqlFlavours, ownMysql } from "../support/services.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { PatientWriter, type WriterSession } from "../support/load/patient-writer.ts";
+import { Random, testSeed } from "../support/run/random.ts";
+import { endAndComeBack } from "../support/faults/server-ends.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
+import { mysqlFlavours, ownMysql } from "../support/run/services.ts";
 
 const SHORT = ["kill", "stop"] as const;
 const LONG = ["kill", "stop", "kill", "pause", "kill", "stop", "stop", "kill"] as const;

@@ -5,10 +5,10 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { Installation } from "../support/daemon-process.ts";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { tcpProxy } from "../support/proxy.ts";
-import { mysqlFlavours, mysqlUrl } from "../support/services.ts";
+import { Installation } from "../support/daemon/daemon-process.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { tcpProxy } from "../support/network/proxy.ts";
+import { mysqlFlavours, mysqlUrl } from "../support/run/services.ts";
 
 const KINDS = ["duckdb"] as const;
 const TABLE = "create table t (id int primary key, v varchar(20))";

@@ -1,8 +1,8 @@
 /** MySQL and MariaDB: starts that must not succeed say why, and those with least privileges and other settings work. */
 import { describe, expect, test } from "vitest";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { mysqlFlavours, ownMysql, type MysqlFlavour } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { mysqlFlavours, ownMysql, type MysqlFlavour } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const KINDS = ["duckdb"] as const;
 const TABLES = ["create table t (id int primary key, v varchar(40))", "insert into t values (1, 'a'), (2, 'b')"];

@@ -5,8 +5,8 @@
 import { Readable } from "node:stream";
 import { createConnection } from "mysql2/promise";
 import { describe, expect, test } from "vitest";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { type MysqlFlavour, mysqlFlavours, ownMysql } from "../support/services.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { type MysqlFlavour, mysqlFlavours, ownMysql } from "../support/run/services.ts";
 
 const KINDS = ["duckdb"] as const;
 const PARTS = "partition by range (id) (partition low values less than (10), partition high values less than maxvalue)";

@@ -7,9 +7,9 @@ import { openSession } from "../../connectors/mysql/source/database.ts";
 import { readDump } from "../../connectors/mysql/source/log/dump.ts";
 import { Host } from "../../connectors/mysql/source/transactions/host.ts";
 import { parseMysqlUrl } from "../../connectors/mysql/url.ts";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { tcpProxy } from "../support/proxy.ts";
-import { mysqlFlavours, mysqlUrl, ownMysql } from "../support/services.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { tcpProxy } from "../support/network/proxy.ts";
+import { mysqlFlavours, mysqlUrl, ownMysql } from "../support/run/services.ts";
 
 const KINDS = ["duckdb"] as const;
 const TABLE = "create table t (id int primary key, v longtext)";

@@ -4,9 +4,9 @@
  */
 import { createConnection } from "mysql2/promise";
 import { describe, expect, test } from "vitest";
-import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { mysqlFlavours, ownMysql } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
+import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
+import { mysqlFlavours, ownMysql } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 async function inSession(url: string, ...statements: readonly string[]): Promise<void> {
   const connection = await createConnection({ uri: url });

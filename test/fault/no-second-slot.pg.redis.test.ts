@@ -4,9 +4,9 @@
  * @module-tag heavy
  */
 import { expect, test } from "vitest";
-import { allStream, ParkingScene, sinkOf } from "../support/parking-scene.ts";
-import type { SinkKind } from "../support/sink-set.ts";
-import { endReaders, giveSlotsBack, takeSlots } from "../support/slots.ts";
+import { allStream, ParkingScene, sinkOf } from "../support/faults/parking-scene.ts";
+import type { SinkKind } from "../support/daemon/sink-set.ts";
+import { endReaders, giveSlotsBack, takeSlots } from "../support/faults/slots.ts";
 
 const KINDS: readonly SinkKind[] = ["postgres", "redis", "duckdb"];
 const REFUSED = "MR2030";

@@ -5,12 +5,12 @@
 import { expect, test, type TestContext } from "vitest";
 import type { RunningPostgres } from "../../scripts/services/servers/postgres/postgres.ts";
 import { ServiceUnavailableError } from "../../scripts/services/service.ts";
-import { Load, Victim } from "../support/fault-load.ts";
-import { createFreshDatabase, type FreshDatabase } from "../support/fresh-database.ts";
-import { EDGE_TYPES, edgeValuesOf } from "../support/postgres-edge-values.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { ownPostgres } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
+import { Load, Victim } from "../support/faults/fault-load.ts";
+import { createFreshDatabase, type FreshDatabase } from "../support/run/fresh-database.ts";
+import { EDGE_TYPES, edgeValuesOf } from "../support/postgres/postgres-edge-values.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { ownPostgres } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const OLDEST = 14;
 const KILLS = 2;

@@ -1,11 +1,11 @@
 /** What a target refuses of one table holds up neither its sink nor the others, and passes by itself. */
 import { expect, test } from "vitest";
 import type { StatusDocument } from "../../src/core/contracts/status.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { searchCall } from "../support/search-rows.ts";
-import { elasticsearchUrl } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { searchCall } from "../support/caches/search-rows.ts";
+import { elasticsearchUrl } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
 
 const PREPARED = `create table held (id int primary key, name text);
   insert into held select g, 'n' || g from generate_series(1, 50) g;

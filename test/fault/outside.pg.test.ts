@@ -4,9 +4,9 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { expect, test } from "vitest";
 import type { StatusDocument } from "../../src/core/contracts/status.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { freshDatabase } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { freshDatabase } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const PREPARE = "create table t (id int primary key, body text); insert into t values (1, 'a')";
 /** Longer than a lease, and than SQLite waits for a lock. */

@@ -5,12 +5,12 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
-import { BULK_TABLE, ParkingScene } from "../support/parking-scene.ts";
-import { Random } from "../support/random.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
-import { SINK_KINDS, type SinkKind } from "../support/sink-set.ts";
-import { endReaders, giveSlotsBack, takeSlots, temporarySlots } from "../support/slots.ts";
-import { eventually } from "../support/waiting.ts";
+import { BULK_TABLE, ParkingScene } from "../support/faults/parking-scene.ts";
+import { Random } from "../support/run/random.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
+import { SINK_KINDS, type SinkKind } from "../support/daemon/sink-set.ts";
+import { endReaders, giveSlotsBack, takeSlots, temporarySlots } from "../support/faults/slots.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const STEP_COUNT = isLongForm() ? 250 : 8;
 const STEP_MS_MAX = 700;

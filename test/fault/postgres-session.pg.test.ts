@@ -3,14 +3,14 @@
  * keeps whoever drops a database, or makes a slot, waiting as long, in all databases.
  * @module-tag heavy
  */
-import { firstVersion } from "../support/blocks.ts";
+import { firstVersion } from "../support/model/blocks.ts";
 import { readFile } from "node:fs/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { RunningPostgres } from "../../scripts/services/servers/postgres/postgres.ts";
-import { createLog, Follower, never, openSource, registry } from "../support/postgres-source.ts";
-import { tcpProxy } from "../support/proxy.ts";
-import { freshDatabase, ownPostgres } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
+import { createLog, Follower, never, openSource, registry } from "../support/postgres/postgres-source.ts";
+import { tcpProxy } from "../support/network/proxy.ts";
+import { freshDatabase, ownPostgres } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const MB = 1024 * 1024;
 /** The stream's largest single read, and connections that were made through the proxy before it. */

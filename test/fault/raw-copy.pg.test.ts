@@ -1,11 +1,11 @@
 /** A raw copy of a large table that is interrupted: the sink never calls a table complete that is not, and ends equal. */
 import { expect, test } from "vitest";
-import { Installation } from "../support/daemon-process.ts";
-import { LARGE, undecodedTables } from "../support/large-tables.ts";
-import { tcpProxy } from "../support/proxy.ts";
-import { freshDatabase } from "../support/services.ts";
-import { SinkSet } from "../support/sink-set.ts";
-import { eventually } from "../support/waiting.ts";
+import { Installation } from "../support/daemon/daemon-process.ts";
+import { LARGE, undecodedTables } from "../support/postgres/large-tables.ts";
+import { tcpProxy } from "../support/network/proxy.ts";
+import { freshDatabase } from "../support/run/services.ts";
+import { SinkSet } from "../support/daemon/sink-set.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const ROWS = 1_400;
 const NEXT_ROWS = 700;

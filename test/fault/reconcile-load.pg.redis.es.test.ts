@@ -3,13 +3,13 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Redis } from "ioredis";
 import { expect, test } from "vitest";
 import type { ReconcileDocument } from "../../src/core/contracts/reconciliation.ts";
-import { auditBusyRows, BUSY_TABLE, BusyRows, busyRowsThatWentBack } from "../support/busy-rows.ts";
-import { Load, Victim } from "../support/fault-load.ts";
-import { Random, testSeed } from "../support/random.ts";
-import { driftOf, reconcile } from "../support/reconciled.ts";
-import { searchCall } from "../support/search-rows.ts";
-import { elasticsearchUrl, redisUrl } from "../support/services.ts";
-import type { SinkKind } from "../support/sink-set.ts";
+import { auditBusyRows, BUSY_TABLE, BusyRows, busyRowsThatWentBack } from "../support/load/busy-rows.ts";
+import { Load, Victim } from "../support/faults/fault-load.ts";
+import { Random, testSeed } from "../support/run/random.ts";
+import { driftOf, reconcile } from "../support/daemon/reconciled.ts";
+import { searchCall } from "../support/caches/search-rows.ts";
+import { elasticsearchUrl, redisUrl } from "../support/run/services.ts";
+import type { SinkKind } from "../support/daemon/sink-set.ts";
 
 const ROWS_PER_SECOND = 2_400;
 /** What a machine with other work to do must still reach. */

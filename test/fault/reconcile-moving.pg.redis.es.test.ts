@@ -1,11 +1,11 @@
 /** `reconcile` beside a steady load on many small tables, one of which changes as a whole all the time: it ends, and soon. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
-import { SINK_KINDS } from "../support/sink-set.ts";
-import { Random, testSeed } from "../support/random.ts";
-import { driftOf, reconcile } from "../support/reconciled.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import type { FreshDatabase } from "../support/services.ts";
+import { SINK_KINDS } from "../support/daemon/sink-set.ts";
+import { Random, testSeed } from "../support/run/random.ts";
+import { driftOf, reconcile } from "../support/daemon/reconciled.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import type { FreshDatabase } from "../support/run/services.ts";
 
 const TABLES = Array.from({ length: 16 }, (_, i) => `t${i}`);
 const HOT = "hot";

@@ -9,10 +9,10 @@ import { DatabaseSync } from "node:sqlite";
 import { describe, expect, test } from "vitest";
 import { openState } from "../../src/state/open.ts";
 import { compareSink } from "../support/compare/compare.ts";
-import { runInFile } from "../support/duckdb-file.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { eventually } from "../support/waiting.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
+import { runInFile } from "../support/warehouses/duckdb-file.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { eventually } from "../support/run/waiting.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
 
 const PREPARE = `create table kept (id int primary key, body text);
   create table moving (id int primary key, body text);

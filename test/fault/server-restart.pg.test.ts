@@ -4,12 +4,12 @@
  */
 import { Client } from "pg";
 import { test } from "vitest";
-import { createFreshDatabase } from "../support/fresh-database.ts";
-import { PatientWriter, type WriterSession } from "../support/patient-writer.ts";
-import { Random, testSeed } from "../support/random.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { endAndComeBack } from "../support/server-ends.ts";
-import { ownPostgres } from "../support/services.ts";
+import { createFreshDatabase } from "../support/run/fresh-database.ts";
+import { PatientWriter, type WriterSession } from "../support/load/patient-writer.ts";
+import { Random, testSeed } from "../support/run/random.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { endAndComeBack } from "../support/faults/server-ends.ts";
+import { ownPostgres } from "../support/run/services.ts";
 
 const ENDS = ["kill", "stop", "kill", "pause"] as const;
 const KEYS = 200;

@@ -4,10 +4,10 @@
  */
 import { expect, test } from "vitest";
 import type { StatusDocument } from "../../src/core/contracts/status.ts";
-import { LatencyProbe, PROBE_TABLE } from "../support/latency.ts";
-import { type Daemon, Installation } from "../support/daemon-process.ts";
+import { LatencyProbe, PROBE_TABLE } from "../support/load/latency.ts";
+import { type Daemon, Installation } from "../support/daemon/daemon-process.ts";
 import { compareSink, isEqual, type SinkAddress } from "../support/compare/compare.ts";
-import { tcpProxy } from "../support/proxy.ts";
+import { tcpProxy } from "../support/network/proxy.ts";
 import {
   type FreshDatabase,
   freshDatabase,
@@ -15,8 +15,8 @@ import {
   ownPostgres,
   ownRedis,
   redisUrl,
-} from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
+} from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const MEMORY_BYTES_MAX = 256 * 1024 * 1024;
 const PROBE_EVERY_MS = 8;

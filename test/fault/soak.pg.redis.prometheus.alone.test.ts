@@ -5,10 +5,10 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
-import { AlertWatch, scrapedDaemon } from "../support/alert-watch.ts";
-import { testSeed } from "../support/random.ts";
-import { type PipelineConfig, RunningPipeline } from "../support/running-pipeline.ts";
-import { Workload, WORKLOAD_TABLES } from "../support/workload.ts";
+import { AlertWatch, scrapedDaemon } from "../support/daemon/alert-watch.ts";
+import { testSeed } from "../support/run/random.ts";
+import { type PipelineConfig, RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { Workload, WORKLOAD_TABLES } from "../support/load/workload.ts";
 
 const MINUTES = Number(process.env["MILLRACE_TEST_SOAK_MINUTES"] ?? 30);
 const ROW_COUNT = 2_000;

@@ -1,9 +1,9 @@
 /** Two daemons, of two sources, that write one table of one warehouse: the newest has it, and the other says so. */
 import { expect, test } from "vitest";
-import { Installation } from "../support/daemon-process.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { freshDatabase } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
+import { Installation } from "../support/daemon/daemon-process.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { freshDatabase } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const PREPARE = `create table item (id int primary key, name text);
   create table own (id int primary key, name text);

@@ -3,10 +3,10 @@
  * @module-tag heavy
  */
 import { expect, test } from "vitest";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { freshKeyPrefix, ownRedis } from "../support/services.ts";
-import { sinkOf } from "../support/sink-loss.ts";
-import { eventually } from "../support/waiting.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { freshKeyPrefix, ownRedis } from "../support/run/services.ts";
+import { sinkOf } from "../support/faults/sink-loss.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const PREPARE =
   "create table item (id int primary key, n int); insert into item select g, 0 from generate_series(1, 50) g";

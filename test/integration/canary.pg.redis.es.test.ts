@@ -4,9 +4,9 @@ import { Redis } from "ioredis";
 import { Client } from "pg";
 import { stringify } from "yaml";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { Canary, filesBelow, publicFaceOf } from "../support/canary.ts";
-import { runCli } from "../support/cli.ts";
-import { Installation } from "../support/daemon-process.ts";
+import { Canary, filesBelow, publicFaceOf } from "../support/daemon/canary.ts";
+import { runCli } from "../support/daemon/cli.ts";
+import { Installation } from "../support/daemon/daemon-process.ts";
 import { freePort } from "../../scripts/services/processes/port.ts";
 import {
   elasticsearchUrl,
@@ -15,9 +15,9 @@ import {
   freshKeyPrefix,
   ownPostgres,
   ownRedis,
-} from "../support/services.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
-import { eventually } from "../support/waiting.ts";
+} from "../support/run/services.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const RUN_MS_MAX = 4_000;
 const canary = new Canary("Url");

@@ -1,9 +1,9 @@
 import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { openState } from "../../src/state/open.ts";
-import { runCli } from "../support/cli.ts";
-import { freshDatabase } from "../support/services.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
+import { runCli } from "../support/daemon/cli.ts";
+import { freshDatabase } from "../support/run/services.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
 interface Checked {
   readonly ok: boolean;

@@ -2,9 +2,9 @@
 import { expect, test } from "vitest";
 import { definition, factory } from "../../connectors/clickhouse/config.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
-import { askClickhouse, nameIn } from "../support/clickhouse-values.ts";
-import { quietLog } from "../support/quiet-log.ts";
-import { clickhouseUrl, freshColumns } from "../support/services.ts";
+import { askClickhouse, nameIn } from "../support/warehouses/clickhouse-values.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { clickhouseUrl, freshColumns } from "../support/run/services.ts";
 
 const TABLES = [{ schema: "public", table: "orders" }];
 const within = () => AbortSignal.timeout(30_000);

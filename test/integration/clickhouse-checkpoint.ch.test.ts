@@ -1,8 +1,8 @@
 /** A ClickHouse sink's checkpoint that somebody put back, and processes that take it over. */
 import { expect, test } from "vitest";
 import { Reports, progressAt, timeout } from "../conformance/stage.ts";
-import { clickhouseTarget } from "../support/clickhouse-target.ts";
-import { clickhouseUrl } from "../support/services.ts";
+import { clickhouseTarget } from "../support/warehouses/clickhouse-target.ts";
+import { clickhouseUrl } from "../support/run/services.ts";
 
 const COPY = "millrace.copied_progress";
 

@@ -8,9 +8,9 @@ import { DuckdbInspection } from "../../connectors/duckdb/inspect/inspect.ts";
 import { DuckdbSink } from "../../connectors/duckdb/sink.ts";
 import { findMillraceError, type MillraceError } from "../../src/core/errors.ts";
 import { failure, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
-import { tableVersion } from "../support/blocks.ts";
-import { duckdbTarget } from "../support/duckdb-target.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
+import { tableVersion } from "../support/model/blocks.ts";
+import { duckdbTarget } from "../support/warehouses/duckdb-target.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
 const items = tableVersion({
   table: "items",

@@ -5,10 +5,10 @@ import { expect, test } from "vitest";
 import { DEFAULT_FORM } from "../../connectors/duckdb/tables/form.ts";
 import { SPAN_MAX } from "../../connectors/duckdb/file/upkeep.ts";
 import { put, remove, Stage } from "../conformance/stage.ts";
-import { tableVersion } from "../support/blocks.ts";
-import { landed } from "../support/duckdb-landing.ts";
-import { type DuckdbTarget, duckdbTarget } from "../support/duckdb-target.ts";
-import { eventually } from "../support/waiting.ts";
+import { tableVersion } from "../support/model/blocks.ts";
+import { landed } from "../support/warehouses/duckdb-landing.ts";
+import { type DuckdbTarget, duckdbTarget } from "../support/warehouses/duckdb-target.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const DEAD_MIN = 1_000;
 const upkeep = { deadMin: DEAD_MIN, spanMax: SPAN_MAX };

@@ -1,10 +1,10 @@
 /** A comparison that ends while DuckDB still reads for it: DuckDB never answers on a connection that was closed meanwhile. */
 import { expect, test } from "vitest";
 import { put, Stage } from "../conformance/stage.ts";
-import { tableVersion } from "../support/blocks.ts";
-import { landed } from "../support/duckdb-landing.ts";
-import { duckdbTarget } from "../support/duckdb-target.ts";
-import { eventually } from "../support/waiting.ts";
+import { tableVersion } from "../support/model/blocks.ts";
+import { landed } from "../support/warehouses/duckdb-landing.ts";
+import { duckdbTarget } from "../support/warehouses/duckdb-target.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const ROWS = 20_000;
 const items = tableVersion({

@@ -6,11 +6,11 @@ import { fileURLToPath } from "node:url";
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { DuckdbSink } from "../../connectors/duckdb/sink.ts";
-import { duckdbTarget } from "../support/duckdb-target.ts";
-import { expectedAfter, steps } from "../support/duckdb-writer.ts";
+import { duckdbTarget } from "../support/warehouses/duckdb-target.ts";
+import { expectedAfter, steps } from "../support/warehouses/duckdb-writer.ts";
 import { failure, timeout } from "../conformance/stage.ts";
 
-const WRITER = fileURLToPath(new URL("../support/duckdb-writer.ts", import.meta.url));
+const WRITER = fileURLToPath(new URL("../support/warehouses/duckdb-writer.ts", import.meta.url));
 const KILLS = 10;
 /** Up to so long after a step the process is killed; a step takes some tens of milliseconds. */
 const KILL_WITHIN_MS = 60;

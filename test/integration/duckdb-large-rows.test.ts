@@ -6,8 +6,8 @@ import { expect, test } from "vitest";
 import { DuckdbSink } from "../../connectors/duckdb/sink.ts";
 import { Database } from "../../connectors/duckdb/file/database.ts";
 import { patch, put, Reports, rowsStep, timeout, type Write } from "../conformance/stage.ts";
-import { tableVersion, UNCHANGED } from "../support/blocks.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
+import { tableVersion, UNCHANGED } from "../support/model/blocks.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
 const LIMIT = "128MB";
 const table = tableVersion({

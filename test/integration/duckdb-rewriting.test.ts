@@ -16,12 +16,12 @@ import {
   timeout,
   type Write,
 } from "../conformance/stage.ts";
-import { tableVersion, UNCHANGED } from "../support/blocks.ts";
-import { landed } from "../support/duckdb-landing.ts";
-import { type DuckdbTarget, duckdbTarget } from "../support/duckdb-target.ts";
-import { Random, testSeed } from "../support/random.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
-import { eventually } from "../support/waiting.ts";
+import { tableVersion, UNCHANGED } from "../support/model/blocks.ts";
+import { landed } from "../support/warehouses/duckdb-landing.ts";
+import { type DuckdbTarget, duckdbTarget } from "../support/warehouses/duckdb-target.ts";
+import { Random, testSeed } from "../support/run/random.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const ROWS = 1_500;
 const WITHIN_MS = 60_000;

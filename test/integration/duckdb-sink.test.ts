@@ -8,10 +8,10 @@ import type { Sink } from "../../src/core/contracts/sink.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
 import type { SinkHarness } from "../conformance/sink.ts";
 import { failure, patch, put, remove, Reports, rowsStep, Stage, timeout, type Write } from "../conformance/stage.ts";
-import { tableVersion, UNCHANGED } from "../support/blocks.ts";
-import { landed } from "../support/duckdb-landing.ts";
-import { type DuckdbTarget, duckdbTarget } from "../support/duckdb-target.ts";
-import { eventually } from "../support/waiting.ts";
+import { tableVersion, UNCHANGED } from "../support/model/blocks.ts";
+import { landed } from "../support/warehouses/duckdb-landing.ts";
+import { type DuckdbTarget, duckdbTarget } from "../support/warehouses/duckdb-target.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const harness: SinkHarness = { name: "duckdb", target: async () => duckdbTarget(), landed, transactional: true };
 

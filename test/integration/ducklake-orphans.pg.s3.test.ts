@@ -3,16 +3,16 @@ import { readdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { DEFAULT_FORM } from "../../connectors/duckdb/tables/form.ts";
-import { freshBucket } from "../support/services.ts";
+import { freshBucket } from "../support/run/services.ts";
 import { Lake } from "../../connectors/duckdb/lake/lake.ts";
 import { findOrphans, markData, ownerOfData, scheduleOrphans } from "../../connectors/duckdb/lake/orphans.ts";
 import { LakeSink } from "../../connectors/duckdb/lake/sink.ts";
 import { SILENT } from "../../src/core/contracts/telemetry.ts";
 import { timeout } from "../conformance/stage.ts";
-import { type LakeTarget, lakeTarget } from "../support/ducklake-target.ts";
-import { Writer } from "../support/ducklake-writers.ts";
-import { expectedAfter, steps } from "../support/duckdb-writer.ts";
-import { eventually } from "../support/waiting.ts";
+import { type LakeTarget, lakeTarget } from "../support/warehouses/ducklake-target.ts";
+import { Writer } from "../support/warehouses/ducklake-writers.ts";
+import { expectedAfter, steps } from "../support/warehouses/duckdb-writer.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const META = "__ducklake_metadata_lake";
 /** The scheduled files are due. */

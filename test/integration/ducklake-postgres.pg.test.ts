@@ -5,8 +5,8 @@ import { LakeSink } from "../../connectors/duckdb/lake/sink.ts";
 import { placeOf } from "../../connectors/duckdb/lake/place.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
 import { failure, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
-import { tableVersion } from "../support/blocks.ts";
-import { lakeTarget } from "../support/ducklake-target.ts";
+import { tableVersion } from "../support/model/blocks.ts";
+import { lakeTarget } from "../support/warehouses/ducklake-target.ts";
 
 const SHAPES = 15;
 

@@ -7,12 +7,12 @@ import { placeOf } from "../../connectors/duckdb/lake/place.ts";
 import { LakeSink } from "../../connectors/duckdb/lake/sink.ts";
 import { users } from "../conformance/sink-rows.ts";
 import { failure, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
-import { lakeTarget } from "../support/ducklake-target.ts";
+import { lakeTarget } from "../support/warehouses/ducklake-target.ts";
 import { DEFAULT_FORM } from "../../connectors/duckdb/tables/form.ts";
-import { s3Gateway, type Way } from "../support/s3-gateway.ts";
-import { selfSigned } from "../support/certificate.ts";
-import { tlsFront } from "../support/tls-front.ts";
-import { freshBucket } from "../support/services.ts";
+import { s3Gateway, type Way } from "../support/network/s3-gateway.ts";
+import { selfSigned } from "../support/network/certificate.ts";
+import { tlsFront } from "../support/network/tls-front.ts";
+import { freshBucket } from "../support/run/services.ts";
 
 const SECRETS = /wrong-secret|millracetestsecret/;
 /** More than the catalogue keeps itself. */

@@ -12,12 +12,12 @@ import { lookUpTargets } from "../../connectors/duckdb/tables/existing.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
 import { SILENT } from "../../src/core/contracts/telemetry.ts";
 import { failure, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
-import { tableVersion } from "../support/blocks.ts";
-import { lakeTarget } from "../support/ducklake-target.ts";
-import { Writer } from "../support/ducklake-writers.ts";
-import { BULK_BASE, BULK_COUNT, expectedAfter, steps } from "../support/duckdb-writer.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
-import { eventually } from "../support/waiting.ts";
+import { tableVersion } from "../support/model/blocks.ts";
+import { lakeTarget } from "../support/warehouses/ducklake-target.ts";
+import { Writer } from "../support/warehouses/ducklake-writers.ts";
+import { BULK_BASE, BULK_COUNT, expectedAfter, steps } from "../support/warehouses/duckdb-writer.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const KILLS = 5;
 const MOVES = 30;

@@ -8,10 +8,10 @@ import { check } from "../../connectors/elasticsearch/check.ts";
 import { definition, factory } from "../../connectors/elasticsearch/config.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
 import { failure, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
-import { tableVersion } from "../support/blocks.ts";
-import { quietLog } from "../support/quiet-log.ts";
-import { readDocuments } from "../support/search-rows.ts";
-import { elasticsearchUrl, freshIndexPrefix } from "../support/services.ts";
+import { tableVersion } from "../support/model/blocks.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { readDocuments } from "../support/caches/search-rows.ts";
+import { elasticsearchUrl, freshIndexPrefix } from "../support/run/services.ts";
 
 const CANARY = "canary-7f3a";
 const notes = tableVersion({

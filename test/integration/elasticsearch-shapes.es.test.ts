@@ -17,10 +17,10 @@ import {
   UNCHANGED,
   type Write,
 } from "../conformance/stage.ts";
-import { tableVersion } from "../support/blocks.ts";
-import { quietLog } from "../support/quiet-log.ts";
-import { readDocuments, searchCall } from "../support/search-rows.ts";
-import { freshIndexPrefix, type FreshPrefix, searchEngines } from "../support/services.ts";
+import { tableVersion } from "../support/model/blocks.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { readDocuments, searchCall } from "../support/caches/search-rows.ts";
+import { freshIndexPrefix, type FreshPrefix, searchEngines } from "../support/run/services.ts";
 
 function users(version: number, score: string, other = "note"): TableVersion {
   const columns = [

@@ -17,11 +17,11 @@ import {
   timeout,
   UNCHANGED,
 } from "../conformance/stage.ts";
-import { tableVersion } from "../support/blocks.ts";
-import { tcpProxy } from "../support/proxy.ts";
-import { quietLog } from "../support/quiet-log.ts";
-import { readDocuments, searchCall } from "../support/search-rows.ts";
-import { freshIndexPrefix, searchEngines } from "../support/services.ts";
+import { tableVersion } from "../support/model/blocks.ts";
+import { tcpProxy } from "../support/network/proxy.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { readDocuments, searchCall } from "../support/caches/search-rows.ts";
+import { freshIndexPrefix, searchEngines } from "../support/run/services.ts";
 
 const users = tableVersion({
   table: "users",

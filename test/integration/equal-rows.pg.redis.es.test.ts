@@ -19,10 +19,10 @@ import { spelledJson } from "../../src/core/targets/expected-json.ts";
 import { addRead, finishRead, readBlock } from "../../src/core/model/read-block.ts";
 import { expectedCells, wantedRows } from "../../src/reconcile/rows/judge.ts";
 import { timeout } from "../conformance/stage.ts";
-import { tableVersion, tupleOf } from "../support/blocks.ts";
-import { runInFile } from "../support/duckdb-file.ts";
-import { searchCall } from "../support/search-rows.ts";
-import { freshDatabase, freshIndexPrefix, freshKeyPrefix, redisUrl, searchEngines } from "../support/services.ts";
+import { tableVersion, tupleOf } from "../support/model/blocks.ts";
+import { runInFile } from "../support/warehouses/duckdb-file.ts";
+import { searchCall } from "../support/caches/search-rows.ts";
+import { freshDatabase, freshIndexPrefix, freshKeyPrefix, redisUrl, searchEngines } from "../support/run/services.ts";
 
 const COUNT = 40;
 const VERSION_MAX = 900n;

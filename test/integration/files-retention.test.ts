@@ -3,8 +3,8 @@ import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { FolderStore } from "../../connectors/files/store/folder.ts";
-import { DAY_MS, filesSample, foundIn, HOUR_MS, manifestIn, START_MS } from "../support/files-sample.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
+import { DAY_MS, filesSample, foundIn, HOUR_MS, manifestIn, START_MS } from "../support/warehouses/files-sample.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
 test("files go when they are older than `keep`, each with its manifest, and the newest manifest stays", async () => {
   using folder = temporaryFolder();

@@ -6,14 +6,14 @@ import { definition, factory } from "../../connectors/files/config.ts";
 import type { BucketSettings } from "../../connectors/kit/bucket.ts";
 import { S3Store } from "../../connectors/files/store/s3.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
-import { DAY_MS, filesSample, foundIn, HOUR_MS, START_MS, userStep } from "../support/files-sample.ts";
-import { fieldsOf, plainOf, readJson } from "../support/json-text.ts";
-import { quietLog } from "../support/quiet-log.ts";
-import { s3Gateway } from "../support/s3-gateway.ts";
-import { type FreshBucket, freshBucket, mirrorBucket, removeBucket, s3Client } from "../support/services.ts";
-import { selfSigned } from "../support/certificate.ts";
-import { tlsFront } from "../support/tls-front.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
+import { DAY_MS, filesSample, foundIn, HOUR_MS, START_MS, userStep } from "../support/warehouses/files-sample.ts";
+import { fieldsOf, plainOf, readJson } from "../support/model/json-text.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { s3Gateway } from "../support/network/s3-gateway.ts";
+import { type FreshBucket, freshBucket, mirrorBucket, removeBucket, s3Client } from "../support/run/services.ts";
+import { selfSigned } from "../support/network/certificate.ts";
+import { tlsFront } from "../support/network/tls-front.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 import { failure, progressAt, Reports, timeout } from "../conformance/stage.ts";
 
 function storeIn({ bucket, options }: FreshBucket, other: Partial<BucketSettings> = {}): S3Store {

@@ -5,11 +5,11 @@ import * as clickhouse from "../../connectors/clickhouse/config.ts";
 import * as elasticsearch from "../../connectors/elasticsearch/config.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
 import { failure, timeout } from "../conformance/stage.ts";
-import { tableVersion } from "../support/blocks.ts";
-import { loginFront, type LoginFront } from "../support/login-front.ts";
-import { quietLog } from "../support/quiet-log.ts";
-import { clickhouseUrl, elasticsearchUrl, freshColumns, freshIndexPrefix } from "../support/services.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
+import { tableVersion } from "../support/model/blocks.ts";
+import { loginFront, type LoginFront } from "../support/network/login-front.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { clickhouseUrl, elasticsearchUrl, freshColumns, freshIndexPrefix } from "../support/run/services.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
 const users = tableVersion({ table: "users", columns: [["id", "int8"]], key: ["id"] });
 

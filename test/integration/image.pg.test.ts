@@ -8,9 +8,9 @@ import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { makeBase, registryMounts } from "../support/image/base.ts";
 import { ImageStore, whyNoBuildah } from "../support/image/buildah.ts";
 import { Container, type UnpackedImage, unpackImage } from "../support/image/container.ts";
-import { freshDatabase } from "../support/services.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
-import { eventually } from "../support/waiting.ts";
+import { freshDatabase } from "../support/run/services.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const IMAGE = "localhost/millrace:test";
 const place = temporaryFolder();

@@ -1,10 +1,10 @@
 /** A consumer of the format `debezium` that is not ours: Debezium's JDBC sink brings a second database to the source's state. */
 import { expect, test } from "vitest";
-import { Installation } from "../support/daemon-process.ts";
+import { Installation } from "../support/daemon/daemon-process.ts";
 import { SinkConnector } from "../support/debezium/sink-connector.ts";
-import { KafkaTopics } from "../support/kafka-topics.ts";
-import { type FreshDatabase, freshDatabase, kafkaBroker } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
+import { KafkaTopics } from "../support/kafka/kafka-topics.ts";
+import { type FreshDatabase, freshDatabase, kafkaBroker } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const EQUAL_WITHIN_MS = 60_000;
 

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { test } from "vitest";
 import { MYSQL_TYPES } from "../support/debezium/mysql-types.ts";
 import { expectSame } from "../support/debezium/scene.ts";
-import { freshMysqlDatabase, mysqlUrl } from "../support/services.ts";
+import { freshMysqlDatabase, mysqlUrl } from "../support/run/services.ts";
 
 const columns = MYSQL_TYPES.map(([type], i) => `c${i} ${type}`);
 const names = MYSQL_TYPES.map((_, i) => `c${i}`).join(", ");

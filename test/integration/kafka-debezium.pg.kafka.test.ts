@@ -5,7 +5,7 @@
 import { test } from "vitest";
 import { expectSame, type Scene } from "../support/debezium/scene.ts";
 import { OWN_TYPES, TOLD_TYPES } from "../support/debezium/postgres-types.ts";
-import { type FreshDatabase, freshDatabase } from "../support/services.ts";
+import { type FreshDatabase, freshDatabase } from "../support/run/services.ts";
 
 const quoted = (text: string): string => `'${text.replaceAll("'", "''")}'`;
 const columns = TOLD_TYPES.map(([type], i) => `c${i} ${type}`);

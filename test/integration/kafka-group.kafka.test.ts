@@ -6,8 +6,8 @@ import { coordinatorOf } from "../../connectors/kafka/client/coordinator.ts";
 import type { ClusterAccess } from "../../connectors/kafka/client/cluster.ts";
 import { ShareGroup } from "../../connectors/kafka/sharing/share-group.ts";
 import { systemClock } from "../../src/core/clock.ts";
-import { kafkaBroker } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
+import { kafkaBroker } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 /** A process: what it was given it holds, and it ends what was taken from it when `endsAtOnce`, or when told. */
 class Member {

@@ -10,8 +10,8 @@ import { findJava, provideJava } from "../../scripts/services/packages/java.ts";
 import { kafkaJars } from "../../scripts/services/servers/kafka.ts";
 import { printProgress } from "../../scripts/services/packages/progress.ts";
 import { versions } from "../../scripts/services/versions.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
 const SOURCE = fileURLToPath(new URL("../support/java/ReadCommitted.java", import.meta.url));
 

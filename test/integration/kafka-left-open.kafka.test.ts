@@ -6,9 +6,9 @@ import { KafkaSink } from "../../connectors/kafka/sink.ts";
 import type { RunningService } from "../../scripts/services/service.ts";
 import { systemClock } from "../../src/core/clock.ts";
 import { failure, timeout } from "../conformance/stage.ts";
-import { FORGETFUL } from "../support/forgetful-cluster.ts";
-import { begunBy, CHECKPOINT, item, note, SinkScene } from "../support/kafka-scene.ts";
-import { ownKafka } from "../support/services.ts";
+import { FORGETFUL } from "../support/faults/forgetful-cluster.ts";
+import { begunBy, CHECKPOINT, item, note, SinkScene } from "../support/kafka/kafka-scene.ts";
+import { ownKafka } from "../support/run/services.ts";
 
 let broker: RunningService;
 

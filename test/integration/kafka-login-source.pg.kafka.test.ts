@@ -1,10 +1,10 @@
 /** A log in Kafka behind logins, TLS and an authorizer, and the daemons that share its tables. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Finding } from "../../src/core/contracts/connector.ts";
-import { GuardedKafka, KAFKA_PASSWORD } from "../support/guarded-kafka.ts";
-import { printedAcls } from "../support/kafka-acls.ts";
-import { ThroughKafka } from "../support/through-kafka.ts";
-import { SharedTables } from "../support/shared-tables.ts";
+import { GuardedKafka, KAFKA_PASSWORD } from "../support/kafka/guarded-kafka.ts";
+import { printedAcls } from "../support/kafka/kafka-acls.ts";
+import { ThroughKafka } from "../support/kafka/through-kafka.ts";
+import { SharedTables } from "../support/kafka/shared-tables.ts";
 
 const MADE = `create table users (id int primary key, n int); insert into users select g, 0 from generate_series(1, 50) g;
   create table notes (id int primary key, n int); insert into notes select g, 0 from generate_series(1, 50) g`;

@@ -9,13 +9,13 @@ import type { Finding } from "../../src/core/contracts/connector.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import type { EnvelopeContext } from "../../src/core/model/envelope.ts";
 import { failure, timeout } from "../conformance/stage.ts";
-import { tableVersion } from "../support/blocks.ts";
-import type { Certificate } from "../support/certificate.ts";
-import { GuardedKafka, KAFKA_PASSWORD, type Listener } from "../support/guarded-kafka.ts";
-import type { Checked } from "../support/administer.ts";
-import { printedAcls } from "../support/kafka-acls.ts";
-import { quietLog } from "../support/quiet-log.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
+import { tableVersion } from "../support/model/blocks.ts";
+import type { Certificate } from "../support/network/certificate.ts";
+import { GuardedKafka, KAFKA_PASSWORD, type Listener } from "../support/kafka/guarded-kafka.ts";
+import type { Checked } from "../support/postgres/administer.ts";
+import { printedAcls } from "../support/kafka/kafka-acls.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
 
 const PASSWORD = KAFKA_PASSWORD;
 const origin: EnvelopeContext = {

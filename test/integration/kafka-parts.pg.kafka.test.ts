@@ -1,9 +1,9 @@
 /** A step whose records are sent in several parts of one transaction. */
 import { expect, test } from "vitest";
-import { streamFaults } from "../support/kafka-stream.ts";
-import type { ReadRecord } from "../support/kafka-topics.ts";
-import { Random, testSeed } from "../support/random.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
+import { streamFaults } from "../support/kafka/kafka-stream.ts";
+import type { ReadRecord } from "../support/kafka/kafka-topics.ts";
+import { Random, testSeed } from "../support/run/random.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
 
 const ROWS = 8_000;
 const CHANGES = ROWS * 1.5;

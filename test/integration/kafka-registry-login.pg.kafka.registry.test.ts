@@ -3,14 +3,14 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { definition, factory } from "../../connectors/kafka/config.ts";
 import type { Finding } from "../../src/core/contracts/connector.ts";
 import { timeout } from "../conformance/stage.ts";
-import { RegistryReader } from "../support/avro-records.ts";
-import { type Certificate, selfSigned } from "../support/certificate.ts";
-import { KafkaTopics } from "../support/kafka-topics.ts";
-import { loginFront, type LoginFront } from "../support/login-front.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { kafkaBroker, registryUrl } from "../support/services.ts";
-import { tlsFront, type TlsFront } from "../support/tls-front.ts";
-import { eventually } from "../support/waiting.ts";
+import { RegistryReader } from "../support/kafka/avro-records.ts";
+import { type Certificate, selfSigned } from "../support/network/certificate.ts";
+import { KafkaTopics } from "../support/kafka/kafka-topics.ts";
+import { loginFront, type LoginFront } from "../support/network/login-front.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { kafkaBroker, registryUrl } from "../support/run/services.ts";
+import { tlsFront, type TlsFront } from "../support/network/tls-front.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const PASSWORD = "secret-canary";
 const REFUSAL = {

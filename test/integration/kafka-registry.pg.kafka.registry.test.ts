@@ -3,13 +3,13 @@
  * @module-tag heavy
  */
 import { expect, test } from "vitest";
-import { RegistryReader, toldJson } from "../support/avro-records.ts";
-import { readByConfluent } from "../support/confluent-records.ts";
+import { RegistryReader, toldJson } from "../support/kafka/avro-records.ts";
+import { readByConfluent } from "../support/kafka/confluent-records.ts";
 import { OWN_TYPES, TOLD_TYPES } from "../support/debezium/postgres-types.ts";
-import { KafkaTopics } from "../support/kafka-topics.ts";
-import { type PipelineConfig, RunningPipeline } from "../support/running-pipeline.ts";
-import { kafkaBroker, registryUrl } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
+import { KafkaTopics } from "../support/kafka/kafka-topics.ts";
+import { type PipelineConfig, RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { kafkaBroker, registryUrl } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const quoted = (text: string): string => `'${text.replaceAll("'", "''")}'`;
 const names = TOLD_TYPES.map((_, i) => `c${i}`).join(", ");

@@ -10,8 +10,8 @@ import { command } from "../../scripts/services/processes/command.ts";
 import { builtByGo } from "../../scripts/services/packages/go-program.ts";
 import { kubeconform } from "../../scripts/services/tools/kubeconform.ts";
 import { versions } from "../../scripts/services/versions.ts";
-import { runCli } from "../support/cli.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
+import { runCli } from "../support/daemon/cli.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
 const FOLDER = "deploy/kubernetes/shop";
 const KUSTOMIZE = {

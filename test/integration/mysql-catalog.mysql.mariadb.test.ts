@@ -1,7 +1,7 @@
 /** The catalogue is read by several statements; tables change between them. */
 import { describe, expect, test } from "vitest";
 import { type CatalogTable, readCatalog } from "../../connectors/mysql/source/catalog/catalog.ts";
-import { type FreshMysqlDatabase, freshMysqlDatabase, mysqlFlavours, mysqlUrl } from "../support/services.ts";
+import { type FreshMysqlDatabase, freshMysqlDatabase, mysqlFlavours, mysqlUrl } from "../support/run/services.ts";
 
 /** Not read here: not every server has them. */
 const VIEWS = ["CHECK_CONSTRAINTS", "INNODB_TABLESPACES", "INNODB_SYS_TABLES"];

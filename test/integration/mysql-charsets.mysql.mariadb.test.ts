@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { charsetOfCollation, writeTextOf, type Charset } from "../../connectors/mysql/source/values/charsets.ts";
 import { Conversions } from "../../scripts/services/servers/mysql/mysql-conversions.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
-import { freshMysqlDatabase, mysqlFlavours, mysqlUrl } from "../support/services.ts";
+import { freshMysqlDatabase, mysqlFlavours, mysqlUrl } from "../support/run/services.ts";
 
 const out = new ByteWriter();
 

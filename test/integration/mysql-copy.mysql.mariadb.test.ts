@@ -9,11 +9,17 @@ import type { FirstCopy } from "../../src/core/contracts/log-admin.ts";
 import type { Block } from "../../src/core/model/block.ts";
 import { keyText } from "../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import { firstVersion } from "../support/blocks.ts";
-import { believeLarge, KEPT_STATISTICS } from "../support/mysql-large.ts";
-import { quietLog } from "../support/quiet-log.ts";
-import { type FreshMysqlDatabase, freshMysqlDatabase, mysqlFlavours, mysqlUrl, ownMysql } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
+import { firstVersion } from "../support/model/blocks.ts";
+import { believeLarge, KEPT_STATISTICS } from "../support/mysql/mysql-large.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import {
+  type FreshMysqlDatabase,
+  freshMysqlDatabase,
+  mysqlFlavours,
+  mysqlUrl,
+  ownMysql,
+} from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const signal = AbortSignal.timeout(100_000);
 const SESSIONS = 3;

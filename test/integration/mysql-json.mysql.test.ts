@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
-import { endOfLog, readLog } from "../support/mysql-log.ts";
-import { decodeLog } from "../support/mysql-rows.ts";
-import { Random, testSeed } from "../support/random.ts";
-import { freshMysqlDatabase, mysqlUrl } from "../support/services.ts";
+import { endOfLog, readLog } from "../support/mysql/mysql-log.ts";
+import { decodeLog } from "../support/mysql/mysql-rows.ts";
+import { Random, testSeed } from "../support/run/random.ts";
+import { freshMysqlDatabase, mysqlUrl } from "../support/run/services.ts";
 
 const url = (): string => mysqlUrl("mysql");
 

@@ -2,14 +2,14 @@
  * Rows read beside the stream.
  * @module-tag heavy
  */
-import { firstVersion } from "../support/blocks.ts";
+import { firstVersion } from "../support/model/blocks.ts";
 import { expect, test } from "vitest";
 import { sourceFactory } from "../../connectors/mysql/source/config.ts";
 import type { KeyText, RowRange } from "../../src/core/contracts/row-reads.ts";
-import { quietLog } from "../support/quiet-log.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
 import type { Source } from "../../src/core/contracts/source.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import { freshMysqlDatabase, type MysqlFlavour, mysqlFlavours, mysqlUrl } from "../support/services.ts";
+import { freshMysqlDatabase, type MysqlFlavour, mysqlFlavours, mysqlUrl } from "../support/run/services.ts";
 
 const signal = AbortSignal.timeout(100_000);
 const row = (i: number): string => `(${i % 10}, 'b${i}', ${i % 70 === 0 ? "'wanted'" : "null"})`;

@@ -10,8 +10,8 @@ import { SpooledEvent } from "../../connectors/mysql/source/log/spool.ts";
 import { RowTarget } from "../../connectors/mysql/source/rows/rows.ts";
 import { Block } from "../../src/core/model/block.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
-import { endOfLog, readLog } from "../support/mysql-log.ts";
-import { decodeLog, type Decoded, type DecodeOptions } from "../support/mysql-rows.ts";
+import { endOfLog, readLog } from "../support/mysql/mysql-log.ts";
+import { decodeLog, type Decoded, type DecodeOptions } from "../support/mysql/mysql-rows.ts";
 import {
   freshMysqlDatabase,
   mysqlFlavours,
@@ -19,7 +19,7 @@ import {
   ownMysql,
   type FreshMysqlDatabase,
   type MysqlFlavour,
-} from "../support/services.ts";
+} from "../support/run/services.ts";
 
 interface Written {
   readonly events: readonly Buffer[];

@@ -4,11 +4,17 @@ import type { RowPlan } from "../../connectors/mysql/source/rows/table-map.ts";
 import { sqlExpression, writeSqlCell } from "../../connectors/mysql/source/snapshot/sql-cells.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
 import { TupleWriter } from "../../src/core/model/tuple-writer.ts";
-import { EDGE_TYPES } from "../support/mysql-edge-values.ts";
-import { endOfLog, readLog } from "../support/mysql-log.ts";
-import { decodeLog, rawCells } from "../support/mysql-rows.ts";
-import { Random, testSeed } from "../support/random.ts";
-import { freshMysqlDatabase, isMysqlFrom, mysqlFlavours, mysqlUrl, type MysqlFlavour } from "../support/services.ts";
+import { EDGE_TYPES } from "../support/mysql/mysql-edge-values.ts";
+import { endOfLog, readLog } from "../support/mysql/mysql-log.ts";
+import { decodeLog, rawCells } from "../support/mysql/mysql-rows.ts";
+import { Random, testSeed } from "../support/run/random.ts";
+import {
+  freshMysqlDatabase,
+  isMysqlFrom,
+  mysqlFlavours,
+  mysqlUrl,
+  type MysqlFlavour,
+} from "../support/run/services.ts";
 
 const LENIENT = "set sql_mode = 'ALLOW_INVALID_DATES', time_zone = '+00:00', names utf8mb4";
 

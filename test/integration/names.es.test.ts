@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { documentField, indexName } from "../../src/core/targets/names.ts";
 import { rowIdOf } from "../../src/core/model/row-id.ts";
-import { elasticsearchUrl, freshIndexPrefix } from "../support/services.ts";
+import { elasticsearchUrl, freshIndexPrefix } from "../support/run/services.ts";
 
 async function call(method: string, path: string, body?: unknown): Promise<unknown> {
   const response = await fetch(new URL(path, elasticsearchUrl()), {

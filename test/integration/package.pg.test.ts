@@ -17,12 +17,12 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type CliResult, runCli } from "../support/cli.ts";
-import { installPackage, type InstalledPackage } from "../support/package.ts";
-import { freshDatabase } from "../support/services.ts";
+import { type CliResult, runCli } from "../support/daemon/cli.ts";
+import { installPackage, type InstalledPackage } from "../support/run/package.ts";
+import { freshDatabase } from "../support/run/services.ts";
 import { freePort } from "../../scripts/services/processes/port.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
-import { eventually } from "../support/waiting.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const prefix = temporaryFolder();
 let installed: InstalledPackage;

@@ -1,7 +1,7 @@
 /** What the stream delivers for what was written. */
 import { expect, test } from "vitest";
-import { createLog, Follower, never, openSource, registry, UNCHANGED } from "../support/postgres-source.ts";
-import { freshDatabase, needsPostgres } from "../support/services.ts";
+import { createLog, Follower, never, openSource, registry, UNCHANGED } from "../support/postgres/postgres-source.ts";
+import { freshDatabase, needsPostgres } from "../support/run/services.ts";
 
 const LONG = "x".repeat(20_000);
 

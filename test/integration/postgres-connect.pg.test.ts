@@ -6,9 +6,9 @@ import { createServer } from "node:net";
 import { expect, test } from "vitest";
 import { findMillraceError } from "../../src/core/errors.ts";
 import { freePort } from "../../scripts/services/processes/port.ts";
-import { selfSigned } from "../support/certificate.ts";
-import { checkSource, createLog, Follower, never, openSource } from "../support/postgres-source.ts";
-import { freshDatabase, ownPostgres, type FreshDatabase } from "../support/services.ts";
+import { selfSigned } from "../support/network/certificate.ts";
+import { checkSource, createLog, Follower, never, openSource } from "../support/postgres/postgres-source.ts";
+import { freshDatabase, ownPostgres, type FreshDatabase } from "../support/run/services.ts";
 
 const CANARY = "canary-3f1c-secret";
 

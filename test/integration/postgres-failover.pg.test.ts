@@ -1,8 +1,8 @@
 /** What `check` says of failovers, and that its fixes are right. */
 import { Client, type ClientConfig } from "pg";
 import { expect, test } from "vitest";
-import { checkSource, createLog, openSource } from "../support/postgres-source.ts";
-import { freshDatabase, needsPostgres } from "../support/services.ts";
+import { checkSource, createLog, openSource } from "../support/postgres/postgres-source.ts";
+import { freshDatabase, needsPostgres } from "../support/run/services.ts";
 
 const ID = "postgres.failover";
 

@@ -4,8 +4,8 @@
  */
 import { expect, test } from "vitest";
 import type { LogIdentity } from "../../src/core/contracts/positions.ts";
-import { freshDatabase } from "../support/services.ts";
-import { createLog, never, openSource } from "../support/postgres-source.ts";
+import { freshDatabase } from "../support/run/services.ts";
+import { createLog, never, openSource } from "../support/postgres/postgres-source.ts";
 
 /** What happens to a table (id int primary key, n int, t text), in one transaction where there are several statements. */
 const MEANS_NOTHING: Readonly<Record<string, readonly string[]>> = {

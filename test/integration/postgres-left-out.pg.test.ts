@@ -1,7 +1,7 @@
 /** Tables and columns that a glob leaves out, each with its reason, and what is captured of them all the same. */
 import { expect, test } from "vitest";
-import { checkSource, createLog, Follower, never, openSource, registry } from "../support/postgres-source.ts";
-import { freshDatabase, needsPostgres } from "../support/services.ts";
+import { checkSource, createLog, Follower, never, openSource, registry } from "../support/postgres/postgres-source.ts";
+import { freshDatabase, needsPostgres } from "../support/run/services.ts";
 
 test("a parent by inheritance is left out and named, unless it is named itself", async () => {
   await using database = await freshDatabase();

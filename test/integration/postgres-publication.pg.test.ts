@@ -3,9 +3,9 @@ import { expect, onTestFinished, test } from "vitest";
 import { Database } from "../../connectors/postgres/source/database.ts";
 import { readPublication } from "../../connectors/postgres/source/log/publication.ts";
 import { parsePostgresUrl } from "../../connectors/postgres/client/url.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { freshDatabase, needsPostgres, postgresMajor } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { freshDatabase, needsPostgres, postgresMajor } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const TABLES = `
   create schema other;

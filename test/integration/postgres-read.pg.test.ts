@@ -1,5 +1,5 @@
 /** Rows read beside the stream: the first copy and chunks. */
-import { firstVersion } from "../support/blocks.ts";
+import { firstVersion } from "../support/model/blocks.ts";
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, test } from "vitest";
 import type { Chunk, KeyText } from "../../src/core/contracts/row-reads.ts";
@@ -15,9 +15,9 @@ import {
   rowsOf,
   tableVersion,
   type TextCells,
-} from "../support/postgres-source.ts";
+} from "../support/postgres/postgres-source.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
-import { freshDatabase } from "../support/services.ts";
+import { freshDatabase } from "../support/run/services.ts";
 
 async function copied(copy: FirstCopy, id: string): Promise<TextCells[]> {
   const shape = copy.tables.find((table) => table.id === id)!;

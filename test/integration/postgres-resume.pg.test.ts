@@ -6,8 +6,15 @@ import { setTimeout as delay } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { comparePositions, type Position } from "../../src/core/model/position.ts";
 import type { Source } from "../../src/core/contracts/source.ts";
-import { createLog, Follower, never, openSource, registry, type PlacedRow } from "../support/postgres-source.ts";
-import { freshDatabase } from "../support/services.ts";
+import {
+  createLog,
+  Follower,
+  never,
+  openSource,
+  registry,
+  type PlacedRow,
+} from "../support/postgres/postgres-source.ts";
+import { freshDatabase } from "../support/run/services.ts";
 
 /** Commits that follow each other so closely that one record starts where the one before ends. */
 const ADJACENT_BYTES_MAX = 64n;

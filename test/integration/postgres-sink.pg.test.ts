@@ -18,10 +18,10 @@ import {
   UNCHANGED,
   type Write,
 } from "../conformance/stage.ts";
-import { tableVersion } from "../support/blocks.ts";
-import { type FreshDatabase, freshDatabase } from "../support/services.ts";
-import { tcpProxy } from "../support/proxy.ts";
-import { eventually } from "../support/waiting.ts";
+import { tableVersion } from "../support/model/blocks.ts";
+import { type FreshDatabase, freshDatabase } from "../support/run/services.ts";
+import { tcpProxy } from "../support/network/proxy.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const people = tableVersion({
   table: "people",

@@ -1,14 +1,14 @@
 /** First and later starts: what is made, adopted, refused. */
-import { firstVersion } from "../support/blocks.ts";
+import { firstVersion } from "../support/model/blocks.ts";
 import { setTimeout } from "node:timers/promises";
 import { expect, test } from "vitest";
 import type { Position } from "../../src/core/model/position.ts";
 import type { CreatedLog } from "../../src/core/contracts/log-admin.ts";
 import type { LogIdentity } from "../../src/core/contracts/positions.ts";
 import type { Source } from "../../src/core/contracts/source.ts";
-import { checkSource, createLog, Follower, never, openSource, registry } from "../support/postgres-source.ts";
-import { freshDatabase, needsPostgres, ownPostgres, type FreshDatabase } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
+import { checkSource, createLog, Follower, never, openSource, registry } from "../support/postgres/postgres-source.ts";
+import { freshDatabase, needsPostgres, ownPostgres, type FreshDatabase } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 async function started(setup = "create table t (id int primary key)") {
   const database = await freshDatabase();

@@ -7,10 +7,10 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { Redis } from "ioredis";
 import { expect, test } from "vitest";
-import { ownEnvironment, packPackage } from "../support/package.ts";
-import { type FreshDatabase, freshDatabase, redisUrl } from "../support/services.ts";
-import { type TemporaryFolder, temporaryFolder } from "../support/temporary-folder.ts";
-import { eventually } from "../support/waiting.ts";
+import { ownEnvironment, packPackage } from "../support/run/package.ts";
+import { type FreshDatabase, freshDatabase, redisUrl } from "../support/run/services.ts";
+import { type TemporaryFolder, temporaryFolder } from "../support/run/temporary-folder.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const PASSWORD = "quick start";
 /** Nothing else of the tests is in this database of the server. */

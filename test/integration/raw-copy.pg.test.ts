@@ -9,12 +9,12 @@ import type { FirstCopy } from "../../src/core/contracts/log-admin.ts";
 import { abortOf } from "../../src/core/clock.ts";
 import { abortedError, findMillraceError } from "../../src/core/errors.ts";
 import { timeout } from "../conformance/stage.ts";
-import { firstVersion, tableVersion } from "../support/blocks.ts";
-import { LARGE } from "../support/large-tables.ts";
-import { createLog, never, openSource } from "../support/postgres-source.ts";
-import { tcpProxy } from "../support/proxy.ts";
-import { createFreshDatabase } from "../support/fresh-database.ts";
-import { type FreshDatabase, freshDatabase, ownPostgres } from "../support/services.ts";
+import { firstVersion, tableVersion } from "../support/model/blocks.ts";
+import { LARGE } from "../support/postgres/large-tables.ts";
+import { createLog, never, openSource } from "../support/postgres/postgres-source.ts";
+import { tcpProxy } from "../support/network/proxy.ts";
+import { createFreshDatabase } from "../support/run/fresh-database.ts";
+import { type FreshDatabase, freshDatabase, ownPostgres } from "../support/run/services.ts";
 
 const ROWS = 40_000;
 /** Some 20 MB. */

@@ -6,11 +6,11 @@ import { definition, factory } from "../../connectors/redis/config.ts";
 import type { Finding } from "../../src/core/contracts/connector.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
 import { failure, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
-import { tableVersion } from "../support/blocks.ts";
-import { selfSigned } from "../support/certificate.ts";
-import { quietLog } from "../support/quiet-log.ts";
-import { ownRedis, redisUrl } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
+import { tableVersion } from "../support/model/blocks.ts";
+import { selfSigned } from "../support/network/certificate.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { ownRedis, redisUrl } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const CANARY = "canary-7f3a";
 const users = tableVersion({

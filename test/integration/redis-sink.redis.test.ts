@@ -17,11 +17,11 @@ import {
   timeout,
   UNCHANGED,
 } from "../conformance/stage.ts";
-import { tableVersion } from "../support/blocks.ts";
-import { tcpProxy } from "../support/proxy.ts";
-import { quietLog } from "../support/quiet-log.ts";
-import { keysUnder } from "../support/redis-rows.ts";
-import { caches, freshKeyPrefix } from "../support/services.ts";
+import { tableVersion } from "../support/model/blocks.ts";
+import { tcpProxy } from "../support/network/proxy.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { keysUnder } from "../support/caches/redis-rows.ts";
+import { caches, freshKeyPrefix } from "../support/run/services.ts";
 
 const users = tableVersion({
   table: "users",

@@ -3,8 +3,8 @@ import { type Browser, type BrowserContextOptions, chromium, type Locator, type 
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type ReconcileDocument, type ReportSummary, summaryOf } from "../../src/core/contracts/reconciliation.ts";
 import { htmlReport } from "../../src/reconcile/report/page.ts";
-import { reportOf, tableFound } from "../support/reports.ts";
-import { chromiumUrl } from "../support/services.ts";
+import { reportOf, tableFound } from "../support/model/reports.ts";
+import { chromiumUrl } from "../support/run/services.ts";
 
 const ADDRESS = "http://report.test/";
 const WIDTHS = { phone: 390, desk: 1280 };

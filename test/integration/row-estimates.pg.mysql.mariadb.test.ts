@@ -3,10 +3,10 @@ import { expect, test } from "vitest";
 import { sourceFactory } from "../../connectors/mysql/source/config.ts";
 import type { Source } from "../../src/core/contracts/source.ts";
 import { tableId } from "../../src/core/model/schema.ts";
-import { never, openSource } from "../support/postgres-source.ts";
-import { quietLog } from "../support/quiet-log.ts";
-import { freshDatabase, freshMysqlDatabase, mysqlFlavours, mysqlUrl } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
+import { never, openSource } from "../support/postgres/postgres-source.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { freshDatabase, freshMysqlDatabase, mysqlFlavours, mysqlUrl } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 async function estimates({ catalog }: Source, schema: string, tables: readonly string[]): Promise<object> {
   const named = tables.map((table) => ({ id: tableId(schema, table), schema, table }));

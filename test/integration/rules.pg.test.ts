@@ -2,9 +2,9 @@
 import { writeFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { stringify } from "yaml";
-import { runCli } from "../support/cli.ts";
-import { type FreshDatabase, freshDatabase } from "../support/services.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
+import { runCli } from "../support/daemon/cli.ts";
+import { type FreshDatabase, freshDatabase } from "../support/run/services.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
 const KEY = "a-key-of-the-tests-0123456789";
 let database: FreshDatabase;

@@ -5,9 +5,9 @@
 import { writeFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { stringify } from "yaml";
-import { runCli } from "../support/cli.ts";
-import { freshDatabase } from "../support/services.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
+import { runCli } from "../support/daemon/cli.ts";
+import { freshDatabase } from "../support/run/services.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
 const TABLES = ["added", "filled", "typed", "renamed", "dropped", "slim", "keyless", "waits", "gone", "still", "fixed"];
 

@@ -8,7 +8,7 @@ import { createInterface } from "node:readline";
 import { text } from "node:stream/consumers";
 import { Redis } from "ioredis";
 import { expect, test } from "vitest";
-import { eventually } from "../support/waiting.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 interface Ended {
   readonly code: number | null;

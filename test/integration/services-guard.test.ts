@@ -12,7 +12,7 @@ import { freePort } from "../../scripts/services/processes/port.ts";
 import { signalAll } from "../../scripts/services/processes/process-tree.ts";
 import { waitUntilReady } from "../../scripts/services/processes/ready.ts";
 import type { RunningService } from "../../scripts/services/service.ts";
-import { eventually } from "../support/waiting.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 /** Answers "yes", has a child of its own, and ignores SIGINT. */
 const SERVER = `

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { freshMysqlDatabase, mysqlFlavours, mysqlUrl, ownMysql } from "../support/services.ts";
+import { freshMysqlDatabase, mysqlFlavours, mysqlUrl, ownMysql } from "../support/run/services.ts";
 
 describe.each(mysqlFlavours)("%s", (flavour) => {
   test("writes a log of rows with whole images and metadata", async () => {

@@ -1,8 +1,8 @@
 import { Client } from "pg";
 import { expect, test } from "vitest";
-import { selfSigned } from "../support/certificate.ts";
-import { freshDatabase, needsPostgres, ownPostgres, postgres } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
+import { selfSigned } from "../support/network/certificate.ts";
+import { freshDatabase, needsPostgres, ownPostgres, postgres } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 test("a fresh database is dropped together with its slots", async () => {
   let name: string;

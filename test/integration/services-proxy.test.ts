@@ -2,8 +2,8 @@ import { createConnection, createServer, type Socket } from "node:net";
 import { once } from "node:events";
 import { expect, test } from "vitest";
 import { freePort } from "../../scripts/services/processes/port.ts";
-import { tcpProxy, type TcpProxy } from "../support/proxy.ts";
-import { eventually } from "../support/waiting.ts";
+import { tcpProxy, type TcpProxy } from "../support/network/proxy.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 interface Echo extends AsyncDisposable {
   readonly host: string;

@@ -1,6 +1,6 @@
 import { Redis } from "ioredis";
 import { describe, expect, test } from "vitest";
-import { caches, freshKeyPrefix, ownRedis, redisUrl } from "../support/services.ts";
+import { caches, freshKeyPrefix, ownRedis, redisUrl } from "../support/run/services.ts";
 
 interface Opened extends Disposable {
   readonly redis: Redis;

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
-import { freshIndexPrefix, ownElasticsearch, searchEngines } from "../support/services.ts";
+import { freshIndexPrefix, ownElasticsearch, searchEngines } from "../support/run/services.ts";
 
 const Info = z.object({ version: z.object({ number: z.string() }) });
 const Bulk = z.object({ items: z.array(z.record(z.string(), z.object({ status: z.number() }))) });

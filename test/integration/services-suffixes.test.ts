@@ -1,5 +1,5 @@
 import { afterEach, expect, test, vi } from "vitest";
-import { servicesNeededBy, servicesStartedFor } from "../support/service-suffixes.ts";
+import { servicesNeededBy, servicesStartedFor } from "../support/run/service-suffixes.ts";
 
 afterEach(() => {
   vi.unstubAllEnvs();

@@ -8,8 +8,8 @@ import * as cache from "../../connectors/redis/config.ts";
 import type { Finding } from "../../src/core/contracts/connector.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
 import { failure, timeout } from "../conformance/stage.ts";
-import { type Certificate, selfSigned } from "../support/certificate.ts";
-import { quietLog } from "../support/quiet-log.ts";
+import { type Certificate, selfSigned } from "../support/network/certificate.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
 import {
   clickhouseUrl,
   elasticsearchUrl,
@@ -17,9 +17,9 @@ import {
   freshIndexPrefix,
   freshKeyPrefix,
   redisUrl,
-} from "../support/services.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
-import { tlsFront } from "../support/tls-front.ts";
+} from "../support/run/services.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
+import { tlsFront } from "../support/network/tls-front.ts";
 
 interface Options {
   readonly url: string;

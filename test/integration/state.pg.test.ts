@@ -3,9 +3,9 @@ import { randomUUID } from "node:crypto";
 import { expect, test } from "vitest";
 import { openState } from "../../src/state/open.ts";
 import { type OpenStore, stateStoreSuite } from "../conformance/state.ts";
-import { tcpProxy } from "../support/proxy.ts";
-import { freshDatabase, type FreshDatabase } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
+import { tcpProxy } from "../support/network/proxy.ts";
+import { freshDatabase, type FreshDatabase } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const at = (commit: bigint) => ({ epoch: 1, commit, index: 0 });
 

@@ -1,9 +1,9 @@
 /** Every built-in type with its edge values: our text and JSON against what the server itself prints and sends. */
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { EDGE_TYPES, edgeValues, vectorValues } from "../support/postgres-edge-values.ts";
-import { freshDatabase, type FreshDatabase } from "../support/services.ts";
-import { type Oracle, valueOracle } from "../support/value-oracle.ts";
+import { EDGE_TYPES, edgeValues, vectorValues } from "../support/postgres/postgres-edge-values.ts";
+import { freshDatabase, type FreshDatabase } from "../support/run/services.ts";
+import { type Oracle, valueOracle } from "../support/model/value-oracle.ts";
 
 let database: FreshDatabase;
 let oracle: Oracle;

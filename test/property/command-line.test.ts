@@ -9,8 +9,8 @@ import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { cli, everyCommand } from "../../src/cli/cli.ts";
 import { EXIT } from "../../src/cli/exit-codes.ts";
 import { openState } from "../../src/state/open.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
 const ENDED_MS_MAX = 20_000;
 const RUN_COUNT = isLongForm() ? 3_000 : 300;

@@ -4,9 +4,9 @@ import { expect, test } from "vitest";
 import { NO_TUPLE } from "../../src/core/model/block.ts";
 import type { Chunk } from "../../src/core/contracts/row-reads.ts";
 import { Window } from "../../src/runtime/snapshot/windows.ts";
-import { blockOf, type Cell, type Change } from "../support/blocks.ts";
-import { blocksOf, cellsOf, type Row, versionOf } from "../support/log-model.ts";
-import { history, type Log, run, shape } from "../support/random-log.ts";
+import { blockOf, type Cell, type Change } from "../support/model/blocks.ts";
+import { blocksOf, cellsOf, type Row, versionOf } from "../support/model/log-model.ts";
+import { history, type Log, run, shape } from "../support/model/random-log.ts";
 
 const marks = fc.noBias(fc.tuple(fc.nat({ max: 20 }), fc.nat({ max: 6 }), fc.nat({ max: 10 })));
 const cuts = fc.array(fc.nat({ max: 60 }), { maxLength: 6 });

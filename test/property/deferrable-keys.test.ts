@@ -1,9 +1,9 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { Netter, type Slice } from "../../src/runtime/netting/netting.ts";
-import { type Cell, tableVersion, UNCHANGED } from "../support/blocks.ts";
-import { HistoryModel } from "../support/history-model.ts";
-import { blocksOf, keyOfRow, type LogChange, ModelSink, type Row, versionOf } from "../support/log-model.ts";
+import { type Cell, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
+import { HistoryModel } from "../support/model/history-model.ts";
+import { blocksOf, keyOfRow, type LogChange, ModelSink, type Row, versionOf } from "../support/model/log-model.ts";
 
 const seats = tableVersion({
   table: "seats",

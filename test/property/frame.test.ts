@@ -9,7 +9,7 @@ import { comparePositions, type Position } from "../../src/core/model/position.t
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { tupleEnd } from "../../src/core/model/tuple.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
-import { blockOf, type Cell, type Change, firstVersion, tableVersion, UNCHANGED } from "../support/blocks.ts";
+import { blockOf, type Cell, type Change, firstVersion, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 
 const users = tableVersion({
   table: "users",

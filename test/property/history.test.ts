@@ -2,10 +2,10 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { Netter } from "../../src/runtime/netting/netting.ts";
-import { UNCHANGED } from "../support/blocks.ts";
-import { HistoryModel } from "../support/history-model.ts";
-import { blocksOf, keyOfRow, type Row } from "../support/log-model.ts";
-import { history, type Log, run, shape } from "../support/random-log.ts";
+import { UNCHANGED } from "../support/model/blocks.ts";
+import { HistoryModel } from "../support/model/history-model.ts";
+import { blocksOf, keyOfRow, type Row } from "../support/model/log-model.ts";
+import { history, type Log, run, shape } from "../support/model/random-log.ts";
 
 const cuts = fc.array(fc.nat({ max: 60 }), { maxLength: 12 });
 

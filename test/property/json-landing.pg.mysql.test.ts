@@ -1,14 +1,14 @@
 /**
  * Which JSON texts are the same value: the product's judge (core/targets/expected-json), the tests' own reader
- * (support/json-text) and the servers' binary JSON must agree. A server says it by what it prints of two texts.
+ * (support/model/json-text) and the servers' binary JSON must agree. A server says it by what it prints of two texts.
  */
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { withoutDuplicateFields } from "../../connectors/elasticsearch/write/duplicate-fields.ts";
 import { expectedJson, normalJson } from "../../src/core/targets/expected-json.ts";
-import { jsonLanding } from "../support/json-landing.ts";
-import { readJson } from "../support/json-text.ts";
-import { freshDatabase, freshMysqlDatabase, mysqlUrl } from "../support/services.ts";
+import { jsonLanding } from "../support/model/json-landing.ts";
+import { readJson } from "../support/model/json-text.ts";
+import { freshDatabase, freshMysqlDatabase, mysqlUrl } from "../support/run/services.ts";
 
 const JSON_TYPE = { kind: "json" } as const;
 

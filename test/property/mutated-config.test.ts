@@ -6,7 +6,7 @@ import { connectors } from "../../connectors/registry.ts";
 import { ConfigError } from "../../src/config/errors.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { Secrets } from "../../src/config/secrets/secrets.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
 const LOADED_MS_MAX = 5_000;
 const EXAMPLE = readFileSync(new URL("../../examples/shop/millrace.yaml", import.meta.url), "utf8");

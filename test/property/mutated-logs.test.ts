@@ -3,9 +3,9 @@ import { crc32 } from "node:zlib";
 import { array, assert, boolean, constantFrom, integer, oneof, property, record } from "fast-check";
 import { expect, test } from "vitest";
 import { MillraceError } from "../../src/core/errors.ts";
-import { eventsOf, readRecording as readBinlog } from "../support/mysql-recording.ts";
-import { decodeLog } from "../support/mysql-rows.ts";
-import { decode, readRecording as readStream } from "../support/postgres-recording.ts";
+import { eventsOf, readRecording as readBinlog } from "../support/mysql/mysql-recording.ts";
+import { decodeLog } from "../support/mysql/mysql-rows.ts";
+import { decode, readRecording as readStream } from "../support/postgres/postgres-recording.ts";
 
 /** A decoding takes some milliseconds; a loop over a damaged count took seconds. */
 const DECODED_MS_MAX = 5_000;

@@ -2,8 +2,8 @@ import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Block } from "../../src/core/model/block.ts";
 import { Netter, type Slice } from "../../src/runtime/netting/netting.ts";
-import { blocksOf, type LogChange, ModelSink, type Row, versionOf } from "../support/log-model.ts";
-import { command, history, type Log, run, shape } from "../support/random-log.ts";
+import { blocksOf, type LogChange, ModelSink, type Row, versionOf } from "../support/model/log-model.ts";
+import { command, history, type Log, run, shape } from "../support/model/random-log.ts";
 
 const places = fc.array(fc.nat({ max: 60 }), { maxLength: 12, size: "max" });
 

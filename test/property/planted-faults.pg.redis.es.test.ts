@@ -4,13 +4,13 @@
  */
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { runInFile } from "../support/duckdb-file.ts";
-import { changeSql, type Fault, faultsFor, lineOf, sourceSql } from "../support/planted-rows.ts";
-import { faultsInSql, plantInCache, plantInIndex } from "../support/planting.ts";
-import { Random, testSeed } from "../support/random.ts";
-import { driftOf, reconcile } from "../support/reconciled.ts";
-import { RunningPipeline } from "../support/running-pipeline.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
+import { runInFile } from "../support/warehouses/duckdb-file.ts";
+import { changeSql, type Fault, faultsFor, lineOf, sourceSql } from "../support/planted/planted-rows.ts";
+import { faultsInSql, plantInCache, plantInIndex } from "../support/planted/planting.ts";
+import { Random, testSeed } from "../support/run/random.ts";
+import { driftOf, reconcile } from "../support/daemon/reconciled.ts";
+import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
 
 const ROUND_COUNT = isLongForm() ? 5 : 1;
 const ROW_COUNT = 2_000;

@@ -1,7 +1,7 @@
 /** The decoder against a recorded stream: what comes out does not depend on how the bytes arrive. */
 import { array, assert, integer, property } from "fast-check";
 import { expect, test } from "vitest";
-import { decode, readRecording } from "../support/postgres-recording.ts";
+import { decode, readRecording } from "../support/postgres/postgres-recording.ts";
 
 const { from, bytes: base64, lines } = await readRecording();
 const bytes = Buffer.from(base64, "base64");

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { ByteWriter } from "../../src/core/bytes.ts";
 import { keyText, rowIdOf, writeRowId } from "../../src/core/model/row-id.ts";
 import { CellMap } from "../../src/core/model/tuple.ts";
-import { tableVersion, tupleOf } from "../support/blocks.ts";
+import { tableVersion, tupleOf } from "../support/model/blocks.ts";
 
 const table = tableVersion({
   table: "t",

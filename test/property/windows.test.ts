@@ -4,9 +4,9 @@ import type { Block } from "../../src/core/model/block.ts";
 import type { Chunk, KeyText } from "../../src/core/contracts/row-reads.ts";
 import { Netter } from "../../src/runtime/netting/netting.ts";
 import { Window } from "../../src/runtime/snapshot/windows.ts";
-import { blockOf, type Change, tableVersion } from "../support/blocks.ts";
-import { blocksOf, ModelSink, type Row, versionOf } from "../support/log-model.ts";
-import { type Command, history, type Log, run, type Shape, shape } from "../support/random-log.ts";
+import { blockOf, type Change, tableVersion } from "../support/model/blocks.ts";
+import { blocksOf, ModelSink, type Row, versionOf } from "../support/model/log-model.ts";
+import { type Command, history, type Log, run, type Shape, shape } from "../support/model/random-log.ts";
 
 /** What becomes of one chunk: its marks' places among the transactions, and when in between it was read. */
 const marks = fc.noBias(fc.tuple(fc.nat({ max: 20 }), fc.nat({ max: 6 }), fc.nat({ max: 10 })));

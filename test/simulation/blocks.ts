@@ -1,6 +1,6 @@
 /** Blocks as a source hands them out: those that are held are counted, and one that was given back is written over. */
 import type { Block } from "../../src/core/model/block.ts";
-import { blockOf, type BlockSpec, type Change } from "../support/blocks.ts";
+import { blockOf, type BlockSpec, type Change } from "../support/model/blocks.ts";
 
 const OVERWRITTEN = 0xff;
 

@@ -15,7 +15,7 @@ import type { Pins } from "../../src/rules/pins.ts";
 import type { RuledSource } from "../../src/rules/with-rules.ts";
 import { patient } from "../../src/state/patient.ts";
 import { awaitLease, forgetRemovedSinks, keepLease, releaseLease, takeLease, throughMoves } from "../../src/tenure.ts";
-import { noMetrics } from "../support/scripted.ts";
+import { noMetrics } from "../support/model/scripted.ts";
 import type { MemoryState } from "./memory-state.ts";
 import type { SimulatedProcess } from "./scheduler.ts";
 

@@ -3,7 +3,7 @@
  * they are in the log, and lock the rows that they write. What is kept apart: what was committed, and what others see of it.
  */
 import type { TableShape } from "../../src/core/contracts/catalog.ts";
-import { type Cell, type Change, UNCHANGED } from "../support/blocks.ts";
+import { type Cell, type Change, UNCHANGED } from "../support/model/blocks.ts";
 import { shapeOf } from "./shapes.ts";
 
 /** Whole rows as text. The first cell is the key, the second counts: each write of a row has a number of its own. */

@@ -1,5 +1,5 @@
 /** Plans in which sinks keep the shapes that they have, whatever becomes of their tables at the source. */
-import { Random } from "../support/random.ts";
+import { Random } from "../support/run/random.ts";
 import type { Operation } from "./database.ts";
 import type { Happening, Plan } from "./happenings.ts";
 

@@ -3,7 +3,7 @@
  * the table that it is filled with changes, a stream that goes back beneath a read, copies of a sink put back crosswise or before
  * what was read for it, rows that move past a read.
  */
-import { Random } from "../support/random.ts";
+import { Random } from "../support/run/random.ts";
 import type { Operation } from "./database.ts";
 import type { Happening, Plan } from "./happenings.ts";
 

@@ -1,5 +1,5 @@
 /** What happens in a run, and when: made from a seed before it begins, so that parts can be left out of it afterwards. */
-import { Random } from "../support/random.ts";
+import { Random } from "../support/run/random.ts";
 import type { Op, Operation } from "./database.ts";
 import type { Happening, Plan, SinkKind } from "./happenings.ts";
 import { withIgnoredChanges } from "./ignoring.ts";

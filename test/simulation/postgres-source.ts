@@ -11,7 +11,7 @@ import type { RowReads } from "../../src/core/contracts/row-reads.ts";
 import type { Source } from "../../src/core/contracts/source.ts";
 import type { Watermarks } from "../../src/core/contracts/watermarks.ts";
 import { baseVersion } from "../../src/core/model/version.ts";
-import type { Change } from "../support/blocks.ts";
+import type { Change } from "../support/model/blocks.ts";
 import type { Database, Row, Table } from "./database.ts";
 import { Connection } from "./network.ts";
 import { forget, type Server, type Slot } from "./server.ts";

@@ -5,7 +5,7 @@ import type { Position } from "../../src/core/model/position.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { ChangeStream, StreamOptions } from "../../src/core/contracts/change-log.ts";
 import type { TableShape } from "../../src/core/contracts/catalog.ts";
-import type { Change } from "../support/blocks.ts";
+import type { Change } from "../support/model/blocks.ts";
 import { firstFrom, forget, type Server, type Slot } from "./server.ts";
 import { aborted, type SimulatedProcess } from "./scheduler.ts";
 

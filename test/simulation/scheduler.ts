@@ -1,6 +1,6 @@
 /** Virtual time: it moves only when nothing else is left to do, and chance decides who is first among many. */
 import type { Clock } from "../../src/core/clock.ts";
-import type { Random } from "../support/random.ts";
+import type { Random } from "../support/run/random.ts";
 import { Blocks } from "./blocks.ts";
 
 /** Something that happens at a time. Taken back by setting `work` to null. */

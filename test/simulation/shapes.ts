@@ -1,6 +1,6 @@
 /** Shapes of tables; each is made once, as what it costs is its fingerprint. */
 import type { TableShape } from "../../src/core/contracts/catalog.ts";
-import { tableVersion } from "../support/blocks.ts";
+import { tableVersion } from "../support/model/blocks.ts";
 
 const made = new Map<string, TableShape>();
 

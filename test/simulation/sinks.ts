@@ -15,8 +15,8 @@ import type {
   TargetRows,
 } from "../../src/core/contracts/sink.ts";
 import { epochOf } from "../../src/core/model/version.ts";
-import { UNCHANGED } from "../support/blocks.ts";
-import { cellsOf } from "../support/log-model.ts";
+import { UNCHANGED } from "../support/model/blocks.ts";
+import { cellsOf } from "../support/model/log-model.ts";
 import type { Row } from "./database.ts";
 import { TargetInspection } from "./inspection.ts";
 import { Connection } from "./network.ts";

@@ -7,7 +7,7 @@ import { type Logger, SILENT } from "../../src/core/contracts/telemetry.ts";
 import type { Rules } from "../../src/rules/definition.ts";
 import type { Pins } from "../../src/rules/pins.ts";
 import { type RuledSource, withRules } from "../../src/rules/with-rules.ts";
-import { Random } from "../support/random.ts";
+import { Random } from "../support/run/random.ts";
 import { Acts } from "./acts.ts";
 import { Checks, Violation } from "./checks.ts";
 import { Daemon } from "./daemon.ts";

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { BaseFloors, shapeNote, type ShapeNote } from "../../src/core/targets/base-floors.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import { tableVersion, tupleOf, UNCHANGED } from "../support/blocks.ts";
+import { tableVersion, tupleOf, UNCHANGED } from "../support/model/blocks.ts";
 
 /** Columns by name, with their identities. */
 function shape(columns: Readonly<Record<string, number>>, key: readonly string[] = ["id"], relation = 1): TableVersion {

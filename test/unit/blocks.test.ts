@@ -5,7 +5,7 @@ import { ByteWriter } from "../../src/core/bytes.ts";
 import { TupleWriter } from "../../src/core/model/tuple-writer.ts";
 import { CELL_BINARY, CELL_TEXT, CELL_UNCHANGED, CellMap, tupleEnd } from "../../src/core/model/tuple.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
-import { blockOf, type Cell, tableVersion, tupleOf, UNCHANGED, writesOf } from "../support/blocks.ts";
+import { blockOf, type Cell, tableVersion, tupleOf, UNCHANGED, writesOf } from "../support/model/blocks.ts";
 
 const users = tableVersion({
   table: "users",

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { checkpointTexts, parseCheckpoint } from "../../src/core/checkpoint/checkpoint-text.ts";
-import { complete } from "../support/complete.ts";
+import { complete } from "../support/daemon/complete.ts";
 
 const bond = { state: "ab", session: "cd", step: 7, obligation: 3 };
 const tables = complete({ "public.t": "f/1", bond: "no bond but a table", tables: "too" });

@@ -1,8 +1,8 @@
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { describe, expect, test } from "vitest";
-import { runCli } from "../support/cli.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
+import { runCli } from "../support/daemon/cli.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
 const VERSION: unknown = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")).version;
 

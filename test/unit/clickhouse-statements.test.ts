@@ -4,7 +4,7 @@ import { fitted, quoteIdentifier, quoteLiteral, targetOf } from "../../connector
 import { layoutOf, type TableLayout } from "../../connectors/clickhouse/tables/layout.ts";
 import { createSql } from "../../connectors/clickhouse/tables/statements.ts";
 import { viewFor } from "../../connectors/clickhouse/tables/view.ts";
-import { tableVersion } from "../support/blocks.ts";
+import { tableVersion } from "../support/model/blocks.ts";
 
 const table = tableVersion({
   table: "lines",

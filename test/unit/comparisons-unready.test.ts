@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { systemClock } from "../../src/core/clock.ts";
 import type { Refill } from "../../src/core/contracts/state-store.ts";
 import { type ComparisonParts, Comparisons } from "../../src/runtime/comparisons.ts";
-import { tableVersion } from "../support/blocks.ts";
+import { tableVersion } from "../support/model/blocks.ts";
 
 const table = tableVersion({ table: "t", columns: [["id", "integer"]], key: ["id"] });
 

@@ -3,9 +3,9 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { describe, expect, onTestFinished, test, type TestContext } from "vitest";
-import { runCli } from "../support/cli.ts";
-import { PROGRAM } from "../support/program.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
+import { runCli } from "../support/daemon/cli.ts";
+import { PROGRAM } from "../support/run/program.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
 const CONFIG = `name: shop
 source: { kind: postgres, url: "\${SHOP_URL}" }

@@ -11,7 +11,7 @@ import { loadConfig } from "../../src/config/load.ts";
 import { Secrets } from "../../src/config/secrets/secrets.ts";
 import { driftMaxOf } from "../../src/rules/definition.ts";
 import type { SinkContext, SourceContext } from "../../src/core/contracts/connector.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
 const sha256 = (token: string) => createHash("sha256").update(token).digest("hex");
 

@@ -5,8 +5,8 @@ import { expect, test } from "vitest";
 import type { Block } from "../../src/core/model/block.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
 import { type EnvelopeContext, writeEnvelope, writeMessageEnvelope } from "../../src/core/model/envelope.ts";
-import { blockOf, type Change, UNCHANGED } from "../support/blocks.ts";
-import { orders, shop, shopOrders } from "../support/orders.ts";
+import { blockOf, type Change, UNCHANGED } from "../support/model/blocks.ts";
+import { orders, shop, shopOrders } from "../support/model/orders.ts";
 
 const page = readFileSync(join(import.meta.dirname, "../../docs/envelope.md"), "utf8");
 const ofPostgres: EnvelopeContext = { ...shop, recordPosition: () => 0x1a2b3c8n };

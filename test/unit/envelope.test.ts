@@ -2,8 +2,8 @@ import { expect, test } from "vitest";
 import type { Block } from "../../src/core/model/block.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
 import { writeEnvelope, writeMessageEnvelope } from "../../src/core/model/envelope.ts";
-import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/blocks.ts";
-import { orders, shop } from "../support/orders.ts";
+import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
+import { orders, shop } from "../support/model/orders.ts";
 
 function envelope(block: Block, row = 0, used = shop): unknown {
   const out = new ByteWriter(1);

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { systemClock } from "../../src/core/clock.ts";
 import type { SnapshotStatus } from "../../src/core/contracts/status.ts";
 import { Estimates } from "../../src/runtime/control/estimates.ts";
-import { quietLog } from "../support/quiet-log.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
 
 const READ: SnapshotStatus = {
   id: 1,

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { mergeSql } from "../support/files-merge.ts";
+import { mergeSql } from "../support/warehouses/files-merge.ts";
 
 const page = join(import.meta.dirname, "../../docs/warehouses/duckdb.md");
 

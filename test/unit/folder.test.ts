@@ -2,7 +2,7 @@ import { readdirSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { makeFolder } from "../../src/core/folder.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
 test("a folder is made with those above it, and one that is there stays as it is", () => {
   using folder = temporaryFolder();

@@ -7,8 +7,8 @@ import { parseDebezium } from "../../src/cli/import/debezium-config.ts";
 import { globsOfParts } from "../../src/cli/import/list-globs.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { Secrets } from "../../src/config/secrets/secrets.ts";
-import { runCli } from "../support/cli.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
+import { runCli } from "../support/daemon/cli.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
 const POSTGRES = {
   "connector.class": "io.debezium.connector.postgresql.PostgresConnector",

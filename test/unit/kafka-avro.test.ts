@@ -6,7 +6,7 @@ import { avroWriterOf } from "../../connectors/kafka/formats/registered/avro-val
 import type { ConnectSchema } from "../../connectors/kafka/formats/registered/connect-schema.ts";
 import { JsonCursor } from "../../connectors/kafka/formats/registered/json-cursor.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
-import { toldAvro, toldJson } from "../support/avro-records.ts";
+import { toldAvro, toldJson } from "../support/kafka/avro-records.ts";
 
 function throughAvro(schema: ConnectSchema, json: string): unknown {
   const cursor = new JsonCursor();

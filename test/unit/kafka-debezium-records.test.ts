@@ -10,7 +10,7 @@ import type { EnvelopeContext } from "../../src/core/model/envelope.ts";
 import type { KeyedTable } from "../../src/core/model/schema.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
 import { Netter } from "../../src/runtime/netting/netting.ts";
-import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/blocks.ts";
+import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 
 const context: EnvelopeContext = {
   name: "shop",

@@ -10,7 +10,7 @@ import { ByteWriter } from "../../src/core/bytes.ts";
 import type { DialectName } from "../../src/core/model/dialects.ts";
 import { CELL_TEXT, CELL_UNCHANGED } from "../../src/core/model/tuple.ts";
 import type { ColumnType } from "../../src/core/model/types.ts";
-import { postgresType } from "../support/postgres-types.ts";
+import { postgresType } from "../support/postgres/postgres-types.ts";
 
 interface Told {
   readonly dialect?: DialectName;

@@ -15,9 +15,9 @@ import { RowTarget } from "../../connectors/mysql/source/rows/rows.ts";
 import { Block } from "../../src/core/model/block.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
-import { eventsOf, readRecording } from "../support/mysql-recording.ts";
-import { decodeLog } from "../support/mysql-rows.ts";
-import { mysqlFlavours } from "../support/services.ts";
+import { eventsOf, readRecording } from "../support/mysql/mysql-recording.ts";
+import { decodeLog } from "../support/mysql/mysql-rows.ts";
+import { mysqlFlavours } from "../support/run/services.ts";
 
 const TYPE_AT = 4;
 const FLAGS_AT = 17;

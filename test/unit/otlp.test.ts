@@ -15,12 +15,12 @@ import { spanData } from "../../src/ops/otlp/span-data.ts";
 import { STEPS_MAX, TracedSteps } from "../../src/ops/otlp/traced-steps.ts";
 import { pushTelemetry } from "../../src/ops/otlp/otlp-push.ts";
 import { NO_TLS_KEYS } from "../../src/tls/options.ts";
-import { selfSigned } from "../support/certificate.ts";
-import { noMetrics } from "../support/scripted.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
-import { tlsFront } from "../support/tls-front.ts";
-import { quietLog } from "../support/quiet-log.ts";
-import { eventually } from "../support/waiting.ts";
+import { selfSigned } from "../support/network/certificate.ts";
+import { noMetrics } from "../support/model/scripted.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
+import { tlsFront } from "../support/network/tls-front.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const TIMES = { startMs: 1_000, nowMs: 2_500 };
 const CONSTANTS = { api, sdk };

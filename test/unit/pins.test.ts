@@ -3,7 +3,7 @@ import { DEFAULT_POLICY } from "../../src/core/model/schema-policy.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { isBefore, kept, namedAsKept } from "../../src/rules/pins.ts";
 import { RuleBook } from "../../src/rules/rule-book.ts";
-import { tableVersion } from "../support/blocks.ts";
+import { tableVersion } from "../support/model/blocks.ts";
 
 type Spec = Omit<Parameters<typeof tableVersion>[0], "table">;
 const shape = (columns: Spec["columns"], more: Partial<Spec> = {}): TableVersion =>

@@ -5,7 +5,7 @@ import type { Config } from "../../src/config/config.ts";
 import { systemClock } from "../../src/core/clock.ts";
 import { SILENT } from "../../src/core/contracts/telemetry.ts";
 import { News } from "../../src/core/news.ts";
-import { eventually } from "../support/waiting.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 test("why the newest planned comparison failed is in status until a later one ends", async () => {
   const stop = new AbortController();

@@ -7,7 +7,7 @@ import { parsePostgresUrl } from "../../connectors/postgres/client/url.ts";
 import { sinkError } from "../../connectors/postgres/sink/errors.ts";
 import { classify } from "../../connectors/postgres/source/errors.ts";
 import { classify as ofState } from "../../src/state/postgres/errors.ts";
-import { selfSigned } from "../support/certificate.ts";
+import { selfSigned } from "../support/network/certificate.ts";
 
 test.each([
   ["postgres://u:p%40ss@h:1234/db", { user: "u", password: "p@ss", host: "h", port: 1234, database: "db" }],

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { describeReport } from "../../src/cli/reconcile/report-text.ts";
 import { markdownReport } from "../../src/reconcile/report/markdown.ts";
-import { reportOf } from "../support/reports.ts";
+import { reportOf } from "../support/model/reports.ts";
 
 const equal = reportOf({ id: "20261120T020000Z-x1" });
 

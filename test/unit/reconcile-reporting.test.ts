@@ -6,9 +6,9 @@ import type { DriftSample } from "../../src/core/contracts/reconciliation.ts";
 import { ReportFolder } from "../../src/reconcile/report/report-folder.ts";
 import { Reporting } from "../../src/reconcile/report/reporting.ts";
 import { openState } from "../../src/state/open.ts";
-import { quietLog } from "../support/quiet-log.ts";
-import { reportOf } from "../support/reports.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { reportOf } from "../support/model/reports.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
 const NEVER = new AbortController().signal;
 const sample: DriftSample[] = Array.from({ length: 500 }, (_, i) => ({

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { followSchedule } from "../../src/reconcile/schedule.ts";
-import { quietLog } from "../support/quiet-log.ts";
-import { eventually } from "../support/waiting.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 test("comes again and again, one at a time, whatever one of them throws, until it is stopped", async () => {
   const stopping = new AbortController();

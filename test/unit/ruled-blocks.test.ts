@@ -8,7 +8,7 @@ import { Masker } from "../../src/rules/masks.ts";
 import { RuleBook } from "../../src/rules/rule-book.ts";
 import { RuledBlocks } from "../../src/rules/ruled-blocks.ts";
 import { parseWhere } from "../../src/rules/where/syntax.ts";
-import { blockOf, firstVersion, tableVersion, UNCHANGED } from "../support/blocks.ts";
+import { blockOf, firstVersion, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 
 const person = tableVersion({
   table: "person",

@@ -8,7 +8,7 @@ import { Acknowledger, type SinkStanding } from "../../src/runtime/stream/acknow
 import { LagClock } from "../../src/runtime/control/lag.ts";
 import { kindOf, ReconnectBackoff, retryStep } from "../../src/runtime/retry.ts";
 import { MillraceError } from "../../src/core/errors.ts";
-import { realState, ScriptedStream } from "../support/scripted.ts";
+import { realState, ScriptedStream } from "../support/model/scripted.ts";
 
 const at = (commit: bigint | number, index = 0): Position => ({ epoch: 1, commit: BigInt(commit), index });
 

@@ -4,10 +4,10 @@ import type { Position } from "../../src/core/model/position.ts";
 import { Lane } from "../../src/runtime/stream/lane.ts";
 import { Backlog } from "../../src/runtime/snapshot/backlog.ts";
 import { FailingReads } from "../../src/runtime/snapshot/failing-reads.ts";
-import { tableVersion } from "../support/blocks.ts";
-import { complete } from "../support/complete.ts";
-import { quietLog } from "../support/quiet-log.ts";
-import { realState, ScriptedSink, workerOf } from "../support/scripted.ts";
+import { tableVersion } from "../support/model/blocks.ts";
+import { complete } from "../support/daemon/complete.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { realState, ScriptedSink, workerOf } from "../support/model/scripted.ts";
 
 const START: Position = { epoch: 1, commit: 100n, index: 0 };
 const users = tableVersion({ table: "users", columns: [["id", "int4"]], key: ["id"] });

@@ -5,9 +5,9 @@ import { MillraceError } from "../../src/core/errors.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import { DeadLetterBox, type DeadLetterRules } from "../../src/runtime/apply/dead-letters.ts";
 import { DISCARD } from "../../src/runtime/control/replay.ts";
-import { blockOf, tableVersion, writesOf } from "../support/blocks.ts";
-import { quietLog } from "../support/quiet-log.ts";
-import { realState } from "../support/scripted.ts";
+import { blockOf, tableVersion, writesOf } from "../support/model/blocks.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { realState } from "../support/model/scripted.ts";
 
 const columns = [
   ["id", "int4"],

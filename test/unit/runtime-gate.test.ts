@@ -7,9 +7,9 @@ import { DEFAULT_POLICY } from "../../src/core/model/schema-policy.ts";
 import type { TableShape } from "../../src/core/contracts/catalog.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import { TableGate } from "../../src/runtime/schema/table-gate.ts";
-import { tableVersion } from "../support/blocks.ts";
-import { quietLog } from "../support/quiet-log.ts";
-import { realState } from "../support/scripted.ts";
+import { tableVersion } from "../support/model/blocks.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { realState } from "../support/model/scripted.ts";
 
 const at = (commit: bigint): Position => ({ epoch: 1, commit, index: 0 });
 const shape = tableVersion({ table: "t", columns: [["id", "int4"]], key: ["id"] });

@@ -8,10 +8,10 @@ import type { SinkWorker } from "../../src/runtime/apply/sink-worker.ts";
 import { Window } from "../../src/runtime/snapshot/windows.ts";
 import type { WorkerParts } from "../../src/runtime/apply/applier.ts";
 import { Receipts } from "../../src/runtime/apply/work.ts";
-import { blockOf, type BlockSpec, type Change, tableVersion } from "../support/blocks.ts";
-import { versionOf } from "../support/log-model.ts";
-import { realState, ScriptedSink, ScriptedStream, workerOf } from "../support/scripted.ts";
-import { eventually } from "../support/waiting.ts";
+import { blockOf, type BlockSpec, type Change, tableVersion } from "../support/model/blocks.ts";
+import { versionOf } from "../support/model/log-model.ts";
+import { realState, ScriptedSink, ScriptedStream, workerOf } from "../support/model/scripted.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const users = tableVersion({ table: "users", columns: [["id", "int4"]], key: ["id"] });
 const START = { epoch: 1, commit: 100n, index: 0 };

@@ -2,8 +2,8 @@ import { expect, test } from "vitest";
 import { DELETE, PATCH, PUT, type TableWrites } from "../../src/core/model/batch.ts";
 import { BEFORE_FULL, BEFORE_KEY, BEFORE_NONE, NO_TUPLE } from "../../src/core/model/block.ts";
 import { type Netted, Netter } from "../../src/runtime/netting/netting.ts";
-import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/blocks.ts";
-import { cellsOf } from "../support/log-model.ts";
+import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
+import { cellsOf } from "../support/model/log-model.ts";
 
 const notes = tableVersion({
   table: "notes",

@@ -6,13 +6,13 @@ import { keyText } from "../../src/core/model/row-id.ts";
 import { inCommitOrder } from "../../connectors/kit/ordered-changes.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import { Pipeline, type PipelineParts } from "../../src/runtime/pipeline.ts";
-import { tableVersion, UNCHANGED } from "../support/blocks.ts";
-import type { Row } from "../support/log-model.ts";
-import { quietLog } from "../support/quiet-log.ts";
-import { gate, noMetrics, outage, realState, ScriptedSink } from "../support/scripted.ts";
+import { tableVersion, UNCHANGED } from "../support/model/blocks.ts";
+import type { Row } from "../support/model/log-model.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { gate, noMetrics, outage, realState, ScriptedSink } from "../support/model/scripted.ts";
 import type { CapturedTables } from "../../src/core/contracts/catalog.ts";
-import { ScriptedSource } from "../support/scripted-source.ts";
-import { eventually } from "../support/waiting.ts";
+import { ScriptedSource } from "../support/model/scripted-source.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const columns = [
   ["id", "int4"],

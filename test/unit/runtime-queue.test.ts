@@ -5,8 +5,8 @@ import type { TableVersion } from "../../src/core/model/schema.ts";
 import { cut } from "../../src/runtime/stream/cut.ts";
 import { SinkQueue, type Taken } from "../../src/runtime/apply/sink-queue.ts";
 import { type Receipt, Receipts, type Work } from "../../src/runtime/apply/work.ts";
-import { blockOf, type Change, tableVersion } from "../support/blocks.ts";
-import { inBinary } from "../support/log-model.ts";
+import { blockOf, type Change, tableVersion } from "../support/model/blocks.ts";
+import { inBinary } from "../support/model/log-model.ts";
 
 const columns = [["id", "int4"]] as const;
 const first = tableVersion({ table: "a", columns, key: ["id"] });

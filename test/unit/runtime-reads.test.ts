@@ -4,12 +4,12 @@ import { systemClock } from "../../src/core/clock.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import { Pipeline } from "../../src/runtime/pipeline.ts";
-import { tableVersion } from "../support/blocks.ts";
-import type { Row } from "../support/log-model.ts";
-import { quietLog } from "../support/quiet-log.ts";
-import { gate, noMetrics, outage, realState, ScriptedSink } from "../support/scripted.ts";
-import { ScriptedSource } from "../support/scripted-source.ts";
-import { eventually } from "../support/waiting.ts";
+import { tableVersion } from "../support/model/blocks.ts";
+import type { Row } from "../support/model/log-model.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { gate, noMetrics, outage, realState, ScriptedSink } from "../support/model/scripted.ts";
+import { ScriptedSource } from "../support/model/scripted-source.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const columns = [
   ["id", "int4"],

@@ -6,8 +6,8 @@ import { encodeMark } from "../../src/runtime/stream/marks.ts";
 import { Rewind } from "../../src/runtime/stream/rewind.ts";
 import { SinkQueue } from "../../src/runtime/apply/sink-queue.ts";
 import { Window } from "../../src/runtime/snapshot/windows.ts";
-import { blockOf } from "../support/blocks.ts";
-import { noSecondStream, realState, ScriptedSink, ScriptedStream, workerOf } from "../support/scripted.ts";
+import { blockOf } from "../support/model/blocks.ts";
+import { noSecondStream, realState, ScriptedSink, ScriptedStream, workerOf } from "../support/model/scripted.ts";
 
 const at = (commit: bigint): Position => ({ epoch: 1, commit, index: 0 });
 const never = new AbortController().signal;

@@ -13,11 +13,11 @@ import { Rewind } from "../../src/runtime/stream/rewind.ts";
 import { SinkRunner } from "../../src/runtime/apply/sink-runner.ts";
 import type { WorkerParts } from "../../src/runtime/apply/applier.ts";
 import { Receipts } from "../../src/runtime/apply/work.ts";
-import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/blocks.ts";
-import { quietLog } from "../support/quiet-log.ts";
-import { gate, outage, realState, ScriptedSink, ScriptedStream, workerOf } from "../support/scripted.ts";
-import { eventually } from "../support/waiting.ts";
-import { complete } from "../support/complete.ts";
+import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { gate, outage, realState, ScriptedSink, ScriptedStream, workerOf } from "../support/model/scripted.ts";
+import { eventually } from "../support/run/waiting.ts";
+import { complete } from "../support/daemon/complete.ts";
 
 const COLUMNS = [
   ["id", "int4"],

@@ -3,7 +3,7 @@ import { type Accord, accordOf } from "../../src/core/checkpoint/bond.ts";
 import type { Position } from "../../src/core/model/position.ts";
 import type { SinkRecord } from "../../src/core/contracts/state-store.ts";
 import { standingOf } from "../../src/runtime/apply/standing.ts";
-import { complete } from "../support/complete.ts";
+import { complete } from "../support/daemon/complete.ts";
 
 const at = (commit: bigint, index = 0): Position => ({ epoch: 1, commit, index });
 const record = (written: bigint | null, covered: bigint | null): SinkRecord => ({

@@ -2,8 +2,8 @@ import { expect, test } from "vitest";
 import { type Block, NO_TUPLE, OP_UNTOLD } from "../../src/core/model/block.ts";
 import type { KeyText } from "../../src/core/contracts/row-reads.ts";
 import { Window } from "../../src/runtime/snapshot/windows.ts";
-import { blockOf, type Cell, type Change, type TableSpec, tableVersion, UNCHANGED } from "../support/blocks.ts";
-import { cellsOf, versionOf } from "../support/log-model.ts";
+import { blockOf, type Cell, type Change, type TableSpec, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
+import { cellsOf, versionOf } from "../support/model/log-model.ts";
 
 const spec: TableSpec = {
   table: "notes",

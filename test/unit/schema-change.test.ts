@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { describeChange, isCompatible, type SchemaChange, schemaChanges } from "../../src/core/model/schema-change.ts";
 import { decodeNote, encodeNote, follow, noteOf, renamesOf } from "../../src/core/targets/following.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import { tableVersion, type TableSpec } from "../support/blocks.ts";
+import { tableVersion, type TableSpec } from "../support/model/blocks.ts";
 
 const shape = (columns: TableSpec["columns"], more: Partial<TableSpec> = {}): TableVersion =>
   tableVersion({ table: "t", key: ["id"], columns, ...more });

@@ -6,8 +6,8 @@ import { connectors } from "../../connectors/registry.ts";
 import { ConfigError } from "../../src/config/errors.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { Secrets } from "../../src/config/secrets/secrets.ts";
-import { runCli } from "../support/cli.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
+import { runCli } from "../support/daemon/cli.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
 const SOURCE = { kind: "postgres", url: "postgres://u@localhost/shop" };
 

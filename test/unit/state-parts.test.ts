@@ -1,7 +1,7 @@
 import { vi } from "vitest";
 import { openState } from "../../src/state/open.ts";
 import { type OpenStore, stateStoreSuite } from "../conformance/state.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
 stateStoreSuite(async (): Promise<OpenStore> => {
   const folder = temporaryFolder();

@@ -9,7 +9,7 @@ import type { StateDump, StateRow } from "../../src/core/contracts/state-store.t
 import { dumpOf, SEQUENCES } from "../../src/state/sqlite/dump.ts";
 import { migrate } from "../../src/state/sqlite/migrate.ts";
 import { openState } from "../../src/state/open.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
 const FORMS = readdirSync("migrations/state/sqlite").length;
 const EARLIER = Array.from({ length: FORMS - 1 }, (_, i) => i + 1);

@@ -5,8 +5,8 @@ import { DatabaseSync } from "node:sqlite";
 import { describe, expect, test } from "vitest";
 import type { Position } from "../../src/core/model/position.ts";
 import { openState } from "../../src/state/open.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
-import { complete } from "../support/complete.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
+import { complete } from "../support/daemon/complete.ts";
 
 const at = (commit: bigint, index = 0, epoch = 1): Position => ({ epoch, commit, index });
 
@@ -152,7 +152,7 @@ describe("after SIGKILL", () => {
 });
 
 async function runUntilKilled(path: string, lineCount: number) {
-  const script = new URL("../support/state-writer.ts", import.meta.url).pathname;
+  const script = new URL("../support/load/state-writer.ts", import.meta.url).pathname;
   const child = spawn(process.execPath, [script, path], { stdio: ["ignore", "pipe", "inherit"] });
   let output = "";
   child.stdout.setEncoding("utf8").on("data", (chunk: string) => {

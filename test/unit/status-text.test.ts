@@ -4,7 +4,7 @@ import { exitCodeOf } from "../../src/cli/status/status.ts";
 import { statusText } from "../../src/cli/status/status-text.ts";
 import type { ReportSummary } from "../../src/core/contracts/reconciliation.ts";
 import type { StoredError } from "../../src/core/contracts/state-store.ts";
-import { sinkStatus, type StatusChange, statusDocument } from "../support/status-document.ts";
+import { sinkStatus, type StatusChange, statusDocument } from "../support/daemon/status-document.ts";
 
 const NOW_MS = Date.parse("2026-11-20T03:12:00Z");
 const SCREEN_LINES = 40;

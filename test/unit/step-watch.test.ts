@@ -6,7 +6,7 @@ import { abortedError } from "../../src/core/errors.ts";
 import type { SinkTask } from "../../src/runtime/errors.ts";
 import { StepWatch } from "../../src/runtime/step-watch.ts";
 import { failure } from "../conformance/stage.ts";
-import { quietLog } from "../support/quiet-log.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
 
 const NEVER = new AbortController().signal;
 const watch = () => new StepWatch({ clock: systemClock, name: "cache", answerMsMax: 20, logger: quietLog });

@@ -6,7 +6,7 @@ import type { Finding } from "../../src/reconcile/rows/judge.ts";
 import { Look } from "../../src/reconcile/rows/look.ts";
 import { suspectOf } from "../../src/reconcile/rows/suspect.ts";
 import { Suspects } from "../../src/reconcile/rows/suspects.ts";
-import { tableVersion } from "../support/blocks.ts";
+import { tableVersion } from "../support/model/blocks.ts";
 
 const table = tableVersion({ table: "t", columns: [["id", "integer"]], key: ["id"] });
 const DIFFERENT: Finding = { kind: "different", columns: ["n"], why: "unknown" };

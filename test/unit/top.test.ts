@@ -3,9 +3,9 @@ import { spawn, spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { frameOf, LagHistory } from "../../src/cli/top/frame.ts";
-import { PROGRAM } from "../support/program.ts";
-import { sinkStatus, statusDocument } from "../support/status-document.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
+import { PROGRAM } from "../support/run/program.ts";
+import { sinkStatus, statusDocument } from "../support/daemon/status-document.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
 const NOW_MS = Date.parse("2026-11-20T03:12:00Z");
 

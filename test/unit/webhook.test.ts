@@ -2,9 +2,9 @@ import { Webhook } from "standardwebhooks";
 import { expect, test } from "vitest";
 import { webhook } from "../../src/ops/webhook.ts";
 import { NO_TLS_KEYS, type TlsSettings } from "../../src/tls/options.ts";
-import { selfSigned } from "../support/certificate.ts";
-import { tlsFront } from "../support/tls-front.ts";
-import { listener } from "../support/listener.ts";
+import { selfSigned } from "../support/network/certificate.ts";
+import { tlsFront } from "../support/network/tls-front.ts";
+import { listener } from "../support/network/listener.ts";
 
 const NEVER = new AbortController().signal;
 const MESSAGE = { event: "drift", id: "20261120T020000000Z-a1" };

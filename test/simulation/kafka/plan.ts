@@ -1,5 +1,5 @@
 /** Plans with Kafka, made from seeds. */
-import { Random } from "../../support/random.ts";
+import { Random } from "../../support/run/random.ts";
 import type { Op, Operation } from "../database.ts";
 import type { KafkaHappening, KafkaPlan } from "./happenings.ts";
 

@@ -5,7 +5,7 @@ import { type Logger, SILENT } from "../../../src/core/contracts/telemetry.ts";
 import { type Division, isInShare } from "../../../src/core/sharing/share.ts";
 import { NO_RULES } from "../../../src/rules/definition.ts";
 import { withRules } from "../../../src/rules/with-rules.ts";
-import { Random } from "../../support/random.ts";
+import { Random } from "../../support/run/random.ts";
 import { Checks, Violation } from "../checks.ts";
 import { Daemon, type Site } from "../daemon.ts";
 import { Database, type Table } from "../database.ts";

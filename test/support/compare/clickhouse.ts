@@ -1,5 +1,5 @@
 /** Tables in ClickHouse, over HTTP by `fetch`. */
-import { askClickhouse, landed, nameIn, readable, spelt } from "../clickhouse-values.ts";
+import { askClickhouse, landed, nameIn, readable, spelt } from "../warehouses/clickhouse-values.ts";
 import type { Kept } from "./live-rows.ts";
 import { sinkRow } from "./postgres.ts";
 import { rowId, type SinkReader, type SinkRow, VERSION } from "./reader.ts";

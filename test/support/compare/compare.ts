@@ -7,7 +7,7 @@
  * Nothing may be on its way to the sink while it is compared.
  */
 import { Client } from "pg";
-import { temporaryFolder } from "../temporary-folder.ts";
+import { temporaryFolder } from "../run/temporary-folder.ts";
 import { clickhouseReader, type ClickhouseSinkAddress } from "./clickhouse.ts";
 import { duckdbReader, type DuckdbSinkAddress, lakeReader, type LakeSinkAddress } from "./duckdb.ts";
 import { elasticsearchReader, type ElasticsearchSinkAddress } from "./elasticsearch.ts";

@@ -11,10 +11,10 @@ import { type DuckDBConnection, DuckDBInstance, type Json } from "@duckdb/node-a
 import { wholeResult } from "../../../connectors/duckdb/inspect/whole-result.ts";
 import type { ColumnType } from "../../../src/core/model/types.ts";
 import { duckdbExtensions } from "../../../scripts/services/packages/duckdb-extensions.ts";
-import { landed } from "../duckdb-landing.ts";
-import type { FreshBucket } from "../services.ts";
-import { temporaryFolder } from "../temporary-folder.ts";
-import { eventually } from "../waiting.ts";
+import { landed } from "../warehouses/duckdb-landing.ts";
+import type { FreshBucket } from "../run/services.ts";
+import { temporaryFolder } from "../run/temporary-folder.ts";
+import { eventually } from "../run/waiting.ts";
 import { type Kept, liveRows } from "./live-rows.ts";
 import { sinkRow } from "./postgres.ts";
 import { rowId, type SinkReader, type SinkRow, VERSION } from "./reader.ts";

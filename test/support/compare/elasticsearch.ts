@@ -1,7 +1,7 @@
 /** Documents of Elasticsearch or OpenSearch, through plain HTTP. */
 import { createHash } from "node:crypto";
-import { jsonLanding } from "../json-landing.ts";
-import { Digits, fieldsOf, itemsOf, type Json, plainOf, readJson, spelledJson } from "../json-text.ts";
+import { jsonLanding } from "../model/json-landing.ts";
+import { Digits, fieldsOf, itemsOf, type Json, plainOf, readJson, spelledJson } from "../model/json-text.ts";
 import { rowId, type SinkReader, type SinkRow, VERSION, versionFlaws } from "./reader.ts";
 import type { SourceColumn, SourceTable } from "./source-table.ts";
 

@@ -2,7 +2,7 @@
  * A history in a Postgres target against the log of its source, as another decoder of the server shows it: every change
  * once, in the order of the log. Rows that were read are left out, and so are the deletes that stand for a key's change.
  */
-import type { FreshDatabase } from "../fresh-database.ts";
+import type { FreshDatabase } from "../run/fresh-database.ts";
 import { quoted, type TableName } from "./source-table.ts";
 
 interface Keyed extends TableName {

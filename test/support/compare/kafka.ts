@@ -3,8 +3,8 @@
  * committed record of its partition counts, `t` and `s` take rows away, and what a record leaves unchanged is that of the
  * record before, of the former key where the key changed.
  */
-import { type ReadRecord, TopicReader } from "../kafka-topics.ts";
-import { fieldsOf, itemsOf, type Json, plainOf, readJson, spelledJson } from "../json-text.ts";
+import { type ReadRecord, TopicReader } from "../kafka/kafka-topics.ts";
+import { fieldsOf, itemsOf, type Json, plainOf, readJson, spelledJson } from "../model/json-text.ts";
 import { documentLanding } from "./elasticsearch.ts";
 import type { SinkReader, SinkRow } from "./reader.ts";
 import { displayName, type SourceTable } from "./source-table.ts";

@@ -1,7 +1,7 @@
 /** Rows as keys of one Redis or Valkey server, in both formats. */
 import { Redis } from "ioredis";
-import { landingOf } from "../json-landing.ts";
-import { fieldsOf, plainOf, readJson, spelledJson } from "../json-text.ts";
+import { landingOf } from "../model/json-landing.ts";
+import { fieldsOf, plainOf, readJson, spelledJson } from "../model/json-text.ts";
 import { documentLanding } from "./elasticsearch.ts";
 import { encodedPart, rowId, type SinkReader, type SinkRow, VERSION, versionFlaws } from "./reader.ts";
 import type { SourceColumn, SourceTable } from "./source-table.ts";

@@ -1,9 +1,9 @@
 /** One database, captured by Debezium and by a daemon with a Kafka sink: the records of both. */
 import { expect } from "vitest";
-import { Installation } from "../daemon-process.ts";
-import { KafkaTopics } from "../kafka-topics.ts";
-import { kafkaBroker } from "../services.ts";
-import { eventually } from "../waiting.ts";
+import { Installation } from "../daemon/daemon-process.ts";
+import { KafkaTopics } from "../kafka/kafka-topics.ts";
+import { kafkaBroker } from "../run/services.ts";
+import { eventually } from "../run/waiting.ts";
 import { DebeziumEngine, type ToldRecord } from "./engine.ts";
 import { sameAs } from "./same.ts";
 

@@ -5,7 +5,7 @@ import { command } from "../../../scripts/services/processes/command.ts";
 import { installDebian, type DebianRecipe } from "../../../scripts/services/packages/debian.ts";
 import { printProgress } from "../../../scripts/services/packages/progress.ts";
 import { versions } from "../../../scripts/services/versions.ts";
-import { ownEnvironment } from "../package.ts";
+import { ownEnvironment } from "../run/package.ts";
 import type { ImageStore } from "./buildah.ts";
 
 const DEBIAN: DebianRecipe = {

@@ -9,8 +9,8 @@ import { once } from "node:events";
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
-import type { CliResult } from "../cli.ts";
-import { eventually } from "../waiting.ts";
+import type { CliResult } from "../daemon/cli.ts";
+import { eventually } from "../run/waiting.ts";
 import type { ImageStore } from "./buildah.ts";
 
 const imageShape = z.object({

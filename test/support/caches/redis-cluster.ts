@@ -1,0 +1,42 @@
+/** Three Redis nodes of a test's own, joined to a cluster. */
+import { Redis } from "ioredis";
+import { freePort } from "../../../scripts/services/processes/port.ts";
+import { ownRedis } from "../run/services.ts";
+import { eventually } from "../run/waiting.ts";
+
+const SLOT_COUNT = 16_384;
+const NODE_COUNT = 3;
+
+export interface RedisCluster extends AsyncDisposable {
+  /** Of its first node. */
+  readonly url: string;
+  readonly urls: readonly string[];
+}
+
+export async function ownRedisCluster(): Promise<RedisCluster> {
+  await using stack = new AsyncDisposableStack();
+  const nodes = [];
+  for (let n = 0; n < NODE_COUNT; n++) {
+    const busPort = await freePort();
+    const settings = { "cluster-enabled": "yes", "cluster-port": String(busPort), "cluster-node-timeout": "5000" };
+    const service = stack.use(await ownRedis({ settings }));
+    const client = stack.adopt(new Redis(service.url), (redis) => redis.disconnect());
+    nodes.push({ service, client, busPort });
+  }
+  for (const [n, { client }] of nodes.entries()) {
+    const from = Math.floor((n * SLOT_COUNT) / NODE_COUNT);
+    const to = Math.floor(((n + 1) * SLOT_COUNT) / NODE_COUNT) - 1;
+    await client.call("CLUSTER", "ADDSLOTSRANGE", from, to);
+    const { hostname, port } = new URL(nodes[0]!.service.url);
+    if (n > 0) await client.call("CLUSTER", "MEET", hostname, port, nodes[0]!.busPort);
+  }
+  for (const { client } of nodes) {
+    await eventually(async () => {
+      const info = String(await client.call("CLUSTER", "INFO"));
+      return /cluster_state:ok/.test(info) && /cluster_known_nodes:3/.test(info);
+    });
+  }
+  const urls = nodes.map((node) => node.service.url);
+  const owned = stack.move();
+  return { url: urls[0]!, urls, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}

@@ -1,0 +1,56 @@
+/** A status in which all is well, for tests that change a part of it. */
+import { NOT_COUNTED } from "../../../src/core/contracts/source-counters.ts";
+import type { SinkStatus, StatusDocument } from "../../../src/core/contracts/status.ts";
+
+export const sinkStatus = (name: string, change: Partial<SinkStatus> = {}): SinkStatus => ({
+  name,
+  kind: "redis",
+  state: "streaming",
+  position: "0/1A2B3C8",
+  lagSeconds: 0,
+  lagBytes: 0,
+  deadLetters: 0,
+  error: null,
+  needsPerson: false,
+  catchingUp: false,
+  waitsFor: [],
+  ...change,
+});
+
+export type StatusChange = Partial<Omit<StatusDocument, "source" | "tables">> & {
+  readonly source?: Partial<StatusDocument["source"]>;
+  readonly tables?: Partial<StatusDocument["tables"]>;
+};
+
+export function statusDocument({ source, tables, ...change }: StatusChange = {}): StatusDocument {
+  return {
+    name: "shop",
+    phase: "streaming",
+    source: {
+      kind: "postgres",
+      up: true,
+      position: "0/1A2B3C8",
+      acknowledged: "0/1A2B3C8",
+      lagBytes: 0,
+      lagSeconds: 0,
+      retainedBytes: 2048,
+      safeBytes: null,
+      ...NOT_COUNTED,
+      safeSeconds: null,
+      warnings: [],
+      error: null,
+      needsPerson: false,
+      goneBack: null,
+      copy: null,
+      ...source,
+    },
+    sinks: [sinkStatus("warehouse"), sinkStatus("cache")],
+    tables: { captured: 2, aside: [], refused: [], unreadable: [], suspended: [], ...tables },
+    state: { error: null },
+    refills: 0,
+    snapshots: [],
+    reconcile: { next: null, last: null, drift: null, failure: null },
+    daemon: { pid: 42, startedAt: "2026-11-20T01:00:00Z" },
+    ...change,
+  };
+}

@@ -1,0 +1,35 @@
+/** A daemon under load that is killed at failpoints, and what it must be like afterwards. */
+import { setTimeout as sleep } from "node:timers/promises";
+import { expect } from "vitest";
+import type { Load, Victim } from "./fault-load.ts";
+import { eventually } from "../run/waiting.ts";
+
+interface Until {
+  readonly withinMs: number;
+  readonly everyMs: number;
+  /** Makes a running daemon pass there; done again until it does. */
+  readonly provoke?: ((round: number) => Promise<unknown>) | undefined;
+}
+
+/** `entry`: a failpoint and its passage, as the daemon reads it. */
+export async function killAt(victim: Victim, entry: string, { withinMs, everyMs, provoke }: Until): Promise<void> {
+  const daemon = victim.run({ MILLRACE_FAILPOINTS: entry });
+  const deadline = performance.now() + withinMs;
+  for (let round = 0; !daemon.exited && performance.now() < deadline; round++) {
+    await provoke?.(round);
+    await Promise.race([daemon.ended, sleep(everyMs)]);
+  }
+  expect({ entry, exited: daemon.exited }, daemon.said.slice(-2_000)).toEqual({ entry, exited: true });
+  const { signal, stderr } = await daemon.ended;
+  expect({ entry, signal }, stderr.slice(-2_000)).toEqual({ entry, signal: "SIGKILL" });
+}
+
+/** After the last kill: it starts, takes 50 more transactions, and then the load ends. Returns what is wrong. */
+export async function faultsAfter(load: Load, victim: Victim): Promise<readonly string[]> {
+  const last = victim.run();
+  await last.streaming();
+  const until = load.workload.transactionCount + 50;
+  await eventually(() => load.workload.transactionCount >= until, { withinMs: 60_000 });
+  await load.stop();
+  return (await victim.verdict(last)).faults;
+}

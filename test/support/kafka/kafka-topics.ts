@@ -1,0 +1,180 @@
+/** Topics, read without the sink's own code: the library parses the records. */
+import { Admin, Consumer, FetchIsolationLevels, Producer, stringSerializers } from "@platformatic/kafka";
+import { randomUUID } from "node:crypto";
+import { systemClock } from "../../../src/core/clock.ts";
+import { withTimeout } from "../../../src/core/with-timeout.ts";
+
+export interface ReadRecord {
+  readonly topic: string;
+  readonly partition: number;
+  readonly offset: bigint;
+  readonly key: string | null;
+  readonly value: string | null;
+  readonly headers: ReadonlyMap<string, string>;
+}
+
+/** As it is in the topic. */
+export interface RawRecord extends Omit<ReadRecord, "key" | "value"> {
+  readonly key: Buffer | null;
+  readonly value: Buffer | null;
+}
+
+const TRANSACTIONAL = 0x10;
+const CONTROL = 0x20;
+const ABORTED = 0;
+const NEVER = new AbortController().signal;
+/** The library tells nobody when a connection ends with a fetch under way. */
+const ANSWER = { timeoutMs: 10_000, late: (): null => null };
+
+/** Topics of a broker, for reading. */
+export class TopicReader implements AsyncDisposable {
+  readonly broker: string;
+  readonly admin: Admin;
+  readonly #consumer: Consumer;
+
+  constructor(broker: string) {
+    this.broker = broker;
+    const options = { clientId: "test", bootstrapBrokers: [broker], retries: 20, retryDelay: 50, metadataMaxAge: 0 };
+    this.admin = new Admin(options);
+    this.#consumer = new Consumer({ ...options, groupId: `test-${randomUUID()}` });
+  }
+
+  /** Those whose names begin with the prefix. */
+  async names(prefix: string): Promise<string[]> {
+    return (await this.admin.listTopics()).filter((name) => name.startsWith(prefix)).toSorted();
+  }
+
+  /** All committed records of a topic, partition by partition. */
+  async read(topic: string): Promise<readonly ReadRecord[]> {
+    const records = await this.readRaw(topic);
+    return records.map(({ key, value, ...rest }) => ({ ...rest, key: textOf(key), value: textOf(value) }));
+  }
+
+  async readRaw(topic: string): Promise<readonly RawRecord[]> {
+    const metadata = await this.#consumer.metadata({ topics: [topic], forceUpdate: true });
+    const { id, partitions } = metadata.topics.get(topic)!;
+    const ends = await this.#consumer.listOffsets({
+      topics: [topic],
+      // A transaction that was just committed is not visible at once: then a fetch waits for it.
+      isolationLevel: FetchIsolationLevels.READ_UNCOMMITTED,
+    });
+    const records: RawRecord[] = [];
+    for (const [partition, { leader }] of partitions.entries()) {
+      const end = ends.get(topic)![partition]!;
+      let next = 0n;
+      while (next < end) {
+        const fetching = this.#consumer.fetch({
+          node: leader,
+          maxWaitTime: 100,
+          minBytes: 1,
+          maxBytes: 50_000_000,
+          isolationLevel: FetchIsolationLevels.READ_COMMITTED,
+          topics: [
+            {
+              topicId: id,
+              partitions: [
+                {
+                  partition,
+                  currentLeaderEpoch: -1,
+                  fetchOffset: next,
+                  lastFetchedEpoch: -1,
+                  partitionMaxBytes: 50_000_000,
+                },
+              ],
+            },
+          ],
+        });
+        const answer = await withTimeout(fetching, { clock: systemClock, signal: NEVER, ...ANSWER });
+        // Asked again, the library takes another connection.
+        if (answer === null) continue;
+        const fetched = answer.responses[0]!.partitions[0]!;
+        const aborted = (fetched.abortedTransactions ?? []).map((one) => ({ ...one, isOver: false }));
+        for (const batch of fetched.records ?? []) {
+          next = batch.firstOffset + BigInt(batch.lastOffsetDelta) + 1n;
+          const own = aborted.find(
+            (one) => !one.isOver && one.producerId === batch.producerId && one.firstOffset <= batch.firstOffset,
+          );
+          if ((batch.attributes & CONTROL) !== 0) {
+            if (own !== undefined && batch.records[0]!.key!.readInt16BE(2) === ABORTED) own.isOver = true;
+            continue;
+          }
+          if ((batch.attributes & TRANSACTIONAL) !== 0 && own !== undefined) continue;
+          for (const { offsetDelta, key, value, headers } of batch.records) {
+            records.push({
+              topic,
+              partition,
+              offset: batch.firstOffset + BigInt(offsetDelta),
+              key: key ?? null,
+              value: value ?? null,
+              headers: new Map([...headers].map(([name, text]) => [String(name), String(text)])),
+            });
+          }
+        }
+      }
+    }
+    return records;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.admin.close();
+    await this.#consumer.close();
+  }
+}
+
+/** The topics of one test; they are deleted at the end. */
+export class KafkaTopics implements AsyncDisposable {
+  readonly prefix = `test-${randomUUID().slice(0, 8)}-`;
+  readonly broker: string;
+  readonly admin: Admin;
+  readonly #reader: TopicReader;
+
+  constructor(broker: string) {
+    this.broker = broker;
+    this.#reader = new TopicReader(broker);
+    this.admin = this.#reader.admin;
+  }
+
+  async names(): Promise<string[]> {
+    return await this.#reader.names(this.prefix);
+  }
+
+  async read(topic: string): Promise<readonly ReadRecord[]> {
+    return await this.#reader.read(topic);
+  }
+
+  async readRaw(topic: string): Promise<readonly RawRecord[]> {
+    return await this.#reader.readRaw(topic);
+  }
+
+  /** Adds records to the partitions that they name, as another program may. */
+  async write(records: readonly ReadRecord[]): Promise<void> {
+    const producer = new Producer({
+      clientId: "other",
+      bootstrapBrokers: [this.broker],
+      serializers: stringSerializers,
+    });
+    const messages = records.map(({ topic, partition, key, value, headers }) => ({
+      topic,
+      partition,
+      headers: new Map(headers),
+      ...(key === null ? {} : { key }),
+      ...(value === null ? {} : { value }),
+    }));
+    await producer.send({ messages });
+    await producer.close();
+  }
+
+  async remove(names?: readonly string[]): Promise<void> {
+    const topics = names ?? (await this.names());
+    if (topics.length > 0) await this.admin.deleteTopics({ topics: [...topics] });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.remove();
+    await this.#reader[Symbol.asyncDispose]();
+  }
+}
+
+function textOf(bytes: Buffer | null): string | null {
+  return bytes === null ? null : bytes.toString("utf8");
+}

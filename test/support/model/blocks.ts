@@ -1,0 +1,252 @@
+/**
+ * Tables, tuples, blocks and writes from plain values, for tests.
+ *
+ *   const users = tableVersion({ table: "users", columns: [["id", "int8"], ["name", "text"]], key: ["id"] });
+ *   const block = blockOf([
+ *     { table: users, op: "c", after: ["1", "ann"] },
+ *     { table: users, op: "u", after: ["2", UNCHANGED], before: ["1", null] },
+ *   ]);
+ */
+import { createHash } from "node:crypto";
+import { DELETE, PATCH, PUT, type SinkProgress, type Step, type TableWrites } from "../../../src/core/model/batch.ts";
+import {
+  BEFORE_FULL,
+  BEFORE_KEY,
+  BEFORE_NONE,
+  Block,
+  type LogMessage,
+  NO_TUPLE,
+  OP_LETTERS,
+} from "../../../src/core/model/block.ts";
+import { ByteWriter } from "../../../src/core/bytes.ts";
+import type { Position } from "../../../src/core/model/position.ts";
+import { type Column, isKeyed, type KeyedTable, type TableVersion, tableId } from "../../../src/core/model/schema.ts";
+import { TupleWriter } from "../../../src/core/model/tuple-writer.ts";
+import { hasUnchanged } from "../../../src/core/model/tuple.ts";
+import type { ColumnType } from "../../../src/core/model/types.ts";
+import type { TableShape } from "../../../src/core/contracts/catalog.ts";
+import { rowVersion } from "../../../src/core/model/version.ts";
+import { postgresType } from "../postgres/postgres-types.ts";
+
+/** A cell that the log did not carry. */
+export const UNCHANGED = Symbol("unchanged");
+
+/** A string is a text cell, bytes are a binary cell. */
+export type Cell = string | Uint8Array | null | typeof UNCHANGED;
+
+export interface TableSpec {
+  readonly schema?: string;
+  readonly table: string;
+  /** Name, Postgres type (`enum('a','b')` for an enum) and, where it differs from what the type tells, the canonical one. */
+  readonly columns: readonly (readonly [name: string, native: string, type?: ColumnType])[];
+  readonly key: readonly string[];
+  readonly deferrableKey?: boolean;
+  readonly version?: number;
+  readonly relation?: number;
+  /** By column name, where it is not the column's place. */
+  readonly identities?: Readonly<Record<string, number>>;
+}
+
+export function tableVersion(spec: TableSpec): KeyedTable {
+  const { schema = "public", table, deferrableKey = false, version = 1, relation = 1, identities = {} } = spec;
+  const key = spec.key.map((name) => {
+    const ordinal = spec.columns.findIndex(([column]) => column === name);
+    if (ordinal < 0) throw new Error(`no column ${name} in ${table}`);
+    return ordinal;
+  });
+  const columns = spec.columns.map(([name, native, type], i): Column => ({
+    name,
+    type: type ?? postgresType(native),
+    native,
+    nullable: !key.includes(i),
+    identity: Object.hasOwn(identities, name) ? identities[name]! : i + 1,
+  }));
+  const fingerprint = createHash("sha256")
+    .update(JSON.stringify([relation, columns, key]))
+    .digest("hex");
+  const made: TableVersion = {
+    id: tableId(schema, table),
+    schema,
+    table,
+    dialect: "postgres",
+    relation,
+    columns,
+    key,
+    deferrableKey,
+    version,
+    since: { epoch: 1, commit: BigInt(version), index: 0 },
+    fingerprint,
+  };
+  if (!isKeyed(made)) throw new Error(`${table} has no key`);
+  return made;
+}
+
+/** A shape as the first version of its table. */
+export function firstVersion(shape: TableShape): TableVersion {
+  return { ...shape, version: 1, since: { epoch: 1, commit: 0n, index: 0 } };
+}
+
+/** Writes a tuple and returns its offset. */
+export function writeTuple(writer: TupleWriter, cells: readonly Cell[]): number {
+  const offset = writer.begin(cells.length);
+  for (const cell of cells) {
+    if (cell === null) writer.null();
+    else if (cell === UNCHANGED) writer.unchanged();
+    else if (typeof cell === "string") {
+      const bytes = Buffer.from(cell);
+      writer.text(bytes, 0, bytes.length);
+    } else writer.binary(cell, 0, cell.length);
+  }
+  return offset;
+}
+
+/** One tuple alone, at offset 0. */
+export function tupleOf(cells: readonly Cell[]): Buffer {
+  const out = new ByteWriter(256);
+  writeTuple(new TupleWriter(out), cells);
+  return out.view();
+}
+
+export interface Change {
+  readonly table: TableVersion;
+  readonly op: (typeof OP_LETTERS)[number];
+  readonly after?: readonly Cell[];
+  /** As wide as the table; with `beforeKind` "key" all but the key columns are written as null. */
+  readonly before?: readonly Cell[];
+  /** Default: "full" where the table's key is deferrable, else "key". */
+  readonly beforeKind?: "key" | "full";
+  /** Commit position of the transaction. Default: the one of the change before, at first 1000n. */
+  readonly commit?: bigint;
+  /** Default: the row version of epoch and commit position. Another version begins another transaction. */
+  readonly version?: bigint;
+  readonly commitTimeUs?: bigint;
+  readonly xid?: number;
+  /** Default: counts from 0 in each transaction. */
+  readonly index?: number;
+}
+
+export interface BlockSpec {
+  readonly epoch?: number;
+  /** Default: behind the transaction of the last change. */
+  readonly until?: Position;
+  readonly messages?: readonly LogMessage[];
+  readonly onRelease?: (block: Block) => void;
+}
+
+const COMMIT_TIME_US = 1_795_000_000_000_000n;
+
+const out = new ByteWriter(1024);
+const writer = new TupleWriter(out);
+
+export function blockOf(changes: readonly Change[], spec: BlockSpec = {}): Block {
+  const epoch = spec.epoch ?? 1;
+  out.reset();
+  const block = new Block(out.bytes, 4, spec.onRelease);
+  let commit = 1000n;
+  let tx = -1;
+  let index = 0;
+  for (const change of changes) {
+    commit = change.commit ?? commit;
+    const version = change.version ?? rowVersion(epoch, commit);
+    const { transactions } = block;
+    if (tx < 0 || transactions.commit[tx] !== commit || transactions.version[tx] !== version) {
+      tx = transactions.add(commit, version, change.commitTimeUs ?? COMMIT_TIME_US, change.xid ?? 700 + tx + 1);
+      index = 0;
+    }
+    index = change.index ?? index;
+    const beforeKind = beforeKindOf(change);
+    const before = change.before === undefined ? NO_TUPLE : writeTuple(writer, beforeCells(change, beforeKind));
+    const after = change.after === undefined ? NO_TUPLE : writeTuple(writer, widthChecked(change.table, change.after));
+    block.append(
+      OP_LETTERS.indexOf(change.op),
+      tableOrdinal(block, change.table),
+      after,
+      before,
+      beforeKind,
+      tx,
+      index,
+    );
+    index++;
+  }
+  block.bytes = Buffer.from(out.view());
+  block.byteCount = out.length;
+  block.until = spec.until ?? { epoch, commit: tx < 0 ? commit : commit + 1n, index: 0 };
+  block.messages.push(...(spec.messages ?? []));
+  return block;
+}
+
+function beforeKindOf(change: Change): number {
+  if (change.before === undefined) return BEFORE_NONE;
+  const kind = change.beforeKind ?? (change.table.deferrableKey ? "full" : "key");
+  return kind === "full" ? BEFORE_FULL : BEFORE_KEY;
+}
+
+function beforeCells(change: Change, beforeKind: number): readonly Cell[] {
+  const cells = widthChecked(change.table, change.before ?? []);
+  return beforeKind === BEFORE_FULL ? cells : cells.map((cell, i) => (change.table.key.includes(i) ? cell : null));
+}
+
+function widthChecked(table: TableVersion, cells: readonly Cell[]): readonly Cell[] {
+  if (cells.length !== table.columns.length) {
+    throw new Error(`${table.id} has ${table.columns.length} columns, the tuple has ${cells.length}`);
+  }
+  return cells;
+}
+
+function tableOrdinal(block: Block, table: TableVersion): number {
+  const known = block.tables.indexOf(table);
+  return known >= 0 ? known : block.tables.push(table) - 1;
+}
+
+export interface Entry {
+  /** Default: the only block. */
+  readonly block?: number;
+  readonly row: number;
+  /** Default: told by the row: no new tuple is a delete, unchanged cells are a patch. */
+  readonly action?: typeof PUT | typeof PATCH | typeof DELETE;
+  readonly fresh?: boolean;
+  readonly moved?: boolean;
+}
+
+/** The writes of one table; by default every row of the block, so give rows of distinct keys. */
+export function writesOf(
+  table: TableVersion,
+  blocks: Block | readonly Block[],
+  entries?: readonly Entry[],
+): TableWrites {
+  const list = blocks instanceof Block ? [blocks] : blocks;
+  const chosen = entries ?? list.flatMap((block, b) => rowsOf(block, table).map((row): Entry => ({ block: b, row })));
+  const actions = chosen.map((entry) => entry.action ?? actionOf(list[entry.block ?? 0], entry.row));
+  if (!isKeyed(table)) throw new Error(`${table.id} has no key`);
+  return {
+    table,
+    blocks: list,
+    count: chosen.length,
+    action: Uint8Array.from(actions),
+    block: Uint16Array.from(chosen, (entry) => entry.block ?? 0),
+    row: Uint32Array.from(chosen, (entry) => entry.row),
+    fresh: Uint8Array.from(chosen, (entry) => Number(entry.fresh ?? false)),
+    moved: Uint8Array.from(chosen, (entry) => Number(entry.moved ?? false)),
+    deleteCount: actions.filter((action) => action === DELETE).length,
+    patchCount: actions.filter((action) => action === PATCH).length,
+  };
+}
+
+/** A step of rows whose progress is the end of the last block. */
+export function rowsStep(tables: readonly TableWrites[], progress?: SinkProgress): Step {
+  const last = tables.at(-1)?.blocks.at(-1);
+  const position = last?.until ?? { epoch: 1, commit: 0n, index: 0 };
+  return { kind: "rows", tables, progress: progress ?? { position, tables: {} } };
+}
+
+function rowsOf(block: Block, table: TableVersion): number[] {
+  const rows: number[] = [];
+  for (let row = 0; row < block.count; row++) if (block.tables[block.table[row] ?? -1] === table) rows.push(row);
+  return rows;
+}
+
+function actionOf(block: Block | undefined, row: number): number {
+  const after = block?.after[row] ?? NO_TUPLE;
+  if (block === undefined || after === NO_TUPLE) return DELETE;
+  return hasUnchanged(block.bytes, after) ? PATCH : PUT;
+}

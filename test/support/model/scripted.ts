@@ -1,0 +1,240 @@
+/** A stream and a sink that do as a test tells them, for tests of the runtime between the two. */
+import type { SinkProgress, Step, TableWrites } from "../../../src/core/model/batch.ts";
+import type { Block } from "../../../src/core/model/block.ts";
+import { systemClock } from "../../../src/core/clock.ts";
+import { abortedError, MillraceError } from "../../../src/core/errors.ts";
+import type { TableVersion } from "../../../src/core/model/schema.ts";
+import { News } from "../../../src/core/news.ts";
+import type { Outcome, Sink, SinkForm, StepPrefetch } from "../../../src/core/contracts/sink.ts";
+import { type ChangeStream, SecondStreamRefused } from "../../../src/core/contracts/change-log.ts";
+import type { StateStore } from "../../../src/core/contracts/state-store.ts";
+import type { Metrics } from "../../../src/core/contracts/telemetry.ts";
+import { DeadLetterBox } from "../../../src/runtime/apply/dead-letters.ts";
+import type { WorkerParts } from "../../../src/runtime/apply/applier.ts";
+import { SinkWorker } from "../../../src/runtime/apply/sink-worker.ts";
+import { openState } from "../../../src/state/open.ts";
+import { ModelSink, type Row } from "./log-model.ts";
+import { quietLog } from "../run/quiet-log.ts";
+import { temporaryFolder } from "../run/temporary-folder.ts";
+
+/** Gives out what was pushed, in order; waits when there is nothing. */
+const KEPT = { policy: "deadLetter", countMax: 1_000, shareMax: null, clock: systemClock, isHistory: false } as const;
+
+export class ScriptedStream implements ChangeStream {
+  readonly acknowledged: bigint[] = [];
+  readonly #blocks: Block[] = [];
+  #wake: (() => void) | null = null;
+  #failure: unknown = null;
+  isClosed = false;
+
+  push(...blocks: readonly Block[]): void {
+    this.#blocks.push(...blocks);
+    this.#wake?.();
+  }
+
+  fail(error: unknown): void {
+    this.#failure = error;
+    this.#wake?.();
+  }
+
+  async next(signal: AbortSignal): Promise<Block> {
+    for (;;) {
+      signal.throwIfAborted();
+      const block = this.#blocks.shift();
+      if (block !== undefined) return block;
+      if (this.#failure !== null) throw this.#failure;
+      await new Promise<void>((resolve, reject) => {
+        const onAbort = () => reject(abortedError(signal));
+        signal.addEventListener("abort", onAbort, { once: true });
+        this.#wake = () => {
+          signal.removeEventListener("abort", onAbort);
+          resolve();
+        };
+      });
+    }
+  }
+
+  acknowledge(commit: bigint): void {
+    this.acknowledged.push(commit);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.isClosed = true;
+  }
+}
+
+export function outage(text = "the target is away"): MillraceError {
+  return new MillraceError({ code: "MR3999", kind: "retryable", message: text });
+}
+
+function refusal(): MillraceError {
+  return new MillraceError({ code: "MR3998", kind: "poison", message: "the row is refused" });
+}
+
+export function noSecondStream(): SecondStreamRefused {
+  return new SecondStreamRefused({ code: "MR2999", kind: "retryable", message: "no second stream can be had" });
+}
+
+/** Holds rows and progress in memory, like a target that survives the process. */
+export class ScriptedSink implements Sink, StepPrefetch {
+  readonly name: string;
+  readonly kind = "scripted";
+  form: SinkForm = "mirror";
+  readonly delivery = "transactional";
+  readonly onLost = "fail";
+  readonly prefetch = this;
+  progress: SinkProgress | null = null;
+  readonly tables = new Map<string, ModelSink>();
+  readonly steps: Step[] = [];
+  /** The tables of each step that was announced while another was in flight. */
+  readonly staged: (readonly TableWrites[])[] = [];
+  opens = 0;
+  /** Called before each step; what it throws fails the step, what it awaits holds it. */
+  before: (step: Step, signal: AbortSignal) => Promise<void> | void = () => undefined;
+  /** Called when a step's rows are durable and its progress is not. */
+  between: (step: Step) => Promise<void> | void = () => undefined;
+  /** Called when a step is durable, before it is answered. */
+  after: (step: Step) => Promise<void> | void = () => undefined;
+  onOpen: () => Promise<void> | void = () => undefined;
+  /** Called before a table is made ready; what it throws fails that. */
+  preparing: (table: TableVersion) => void = () => undefined;
+  /** Entries that the target refuses for their content. */
+  refuses: (writes: TableWrites, entry: number) => boolean = () => false;
+
+  constructor(name = "scripted") {
+    this.name = name;
+  }
+
+  target(table: TableVersion): string {
+    return table.id;
+  }
+
+  async open(_lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
+    signal.throwIfAborted();
+    this.opens++;
+    await this.onOpen();
+    return this.progress;
+  }
+
+  async look(): Promise<SinkProgress | null> {
+    return this.progress;
+  }
+
+  async prepare(tables: readonly TableVersion[]): Promise<void> {
+    for (const table of tables) {
+      this.preparing(table);
+      this.#model(table);
+    }
+  }
+
+  prefetchRows(tables: readonly TableWrites[]): void {
+    this.staged.push(tables);
+  }
+
+  async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
+    outcome.waiting?.();
+    await this.before(step, signal);
+    signal.throwIfAborted();
+    if (step.kind === "rows") {
+      for (const writes of step.tables) {
+        const model = this.#model(writes.table);
+        const missing = model.missing(writes);
+        if (missing.length > 0) await outcome.incomplete(writes, missing);
+        const refused = Array.from({ length: writes.count }, (_, i) => i).filter((i) => this.refuses(writes, i));
+        await outcome.poison(refused.map((entry) => ({ writes, entry, error: refusal() })));
+        model.apply(writes, Infinity, new Set(refused));
+        model.pending.clear();
+      }
+    } else if (step.kind !== "progress") {
+      const sweeps = step.kind === "truncate" ? [{ table: step.table, below: step.version + 1n }] : step.sweeps;
+      for (const { table, below } of sweeps) {
+        const { rows } = this.#model(table);
+        for (const [key, { version }] of rows) if (version < below) rows.delete(key);
+      }
+    }
+    await this.between(step);
+    this.progress = step.progress;
+    this.steps.push(step);
+    await this.after(step);
+  }
+
+  async verify(): Promise<void> {}
+
+  async forget(): Promise<void> {
+    this.progress = null;
+  }
+
+  async close(): Promise<void> {}
+
+  rowsOf(table: TableVersion): Row[] {
+    return [...this.#model(table).rows.values()].map(({ row }) => row);
+  }
+
+  #model(table: TableVersion): ModelSink {
+    let model = this.tables.get(table.id);
+    if (model === undefined) this.tables.set(table.id, (model = new ModelSink(table)));
+    return model;
+  }
+}
+
+export const noMetrics: Metrics = {
+  rowsApplied: () => undefined,
+  stepApplied: () => undefined,
+  commitToApply: () => undefined,
+  sinkError: () => undefined,
+};
+
+export interface OpenedState extends AsyncDisposable {
+  readonly state: StateStore;
+}
+
+/** The real store, in a folder of its own, with an announced source. */
+export async function realState(options: Parameters<typeof openState>[1] = {}): Promise<OpenedState> {
+  const folder = temporaryFolder();
+  const state = await openState(`sqlite:${folder.file("state.db")}`, options);
+  await state.source.announce(1);
+  return {
+    state,
+    [Symbol.asyncDispose]: async () => {
+      await state.close();
+      folder[Symbol.dispose]();
+    },
+  };
+}
+
+export function workerOf(sink: Sink, state: StateStore, parts: Partial<WorkerParts> = {}): SinkWorker {
+  const context = {
+    name: "test",
+    producer: "millrace/test",
+    sourceKind: "scripted",
+    database: "test",
+    formatPosition: (commit: bigint) => String(commit),
+  };
+  return new SinkWorker({
+    clock: systemClock,
+    sink,
+    state,
+    limits: { rowCountMax: 10_000, byteCountMax: 8 * 1024 * 1024 },
+    wants: () => true,
+    leavesOut: () => false,
+    known: () => [],
+    tables: () => [],
+    isVoid: () => false,
+    deadLetters: new DeadLetterBox(sink.name, state.deadLetters, KEPT, context, quietLog),
+    willRead: () => false,
+    onVoid: () => undefined,
+    onRefused: async () => undefined,
+    suspend: async () => undefined,
+    onPendingKeys: () => undefined,
+    logger: quietLog,
+    metrics: noMetrics,
+    news: new News(),
+    ...parts,
+  });
+}
+
+/** A promise that a test resolves when it is time. */
+export function gate(): { readonly passed: Promise<void>; readonly open: () => void } {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  return { passed: promise, open: resolve };
+}

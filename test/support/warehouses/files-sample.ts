@@ -1,0 +1,73 @@
+/** A files sink of which each step is a file, and what readers of its folder find. */
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import * as z from "zod";
+import { FilesSink } from "../../../connectors/files/sink.ts";
+import type { Store } from "../../../connectors/files/store/store.ts";
+import { systemClock } from "../../../src/core/clock.ts";
+import { put, Reports, rowsStep, timeout } from "../../conformance/stage.ts";
+import { tableVersion } from "../model/blocks.ts";
+
+export const HOUR_MS = 3_600_000;
+export const DAY_MS = 24 * HOUR_MS;
+/** After the commits of the steps. */
+export const START_MS = Date.UTC(2026, 10, 20);
+
+export const fileUsers = tableVersion({
+  table: "users",
+  columns: [
+    ["id", "int4"],
+    ["name", "text"],
+  ],
+  key: ["id"],
+});
+
+/** A row that is written. */
+export const userStep = (at: bigint, id: string) => ({
+  ...rowsStep(at, [fileUsers, [put([id, "a"])]]),
+  order: Uint16Array.of(0),
+});
+
+export interface FilesSample {
+  readonly sink: FilesSink;
+  readonly write: (at: bigint, nowMs: number) => Promise<void>;
+}
+
+/** `keepMs`: null keeps all. */
+export async function filesSample(
+  store: () => Promise<Store>,
+  lease: number,
+  keepMs: number | null = DAY_MS,
+): Promise<FilesSample> {
+  let nowMs = START_MS;
+  const roll = { rows: 1, bytes: 1_000_000, ageMs: HOUR_MS };
+  const settings = { name: "bronze", format: "ndjson", roll, keepMs, memoryLimit: "64MB", store } as const;
+  const sink = new FilesSink(settings, { ...systemClock, now: () => nowMs });
+  await sink.open(lease, timeout());
+  return {
+    sink,
+    write: async (at, now) => {
+      nowMs = now;
+      await sink.apply(userStep(at, String(at)), new Reports(), timeout());
+    },
+  };
+}
+
+const MANIFEST = z.looseObject({ madeMs: z.number(), files: z.array(z.looseObject({ path: z.string() })) });
+
+export function manifestIn(path: string): z.infer<typeof MANIFEST> {
+  return MANIFEST.parse(JSON.parse(readFileSync(path, "utf8")));
+}
+
+/** The manifests of this folder, and whether just their files are there. */
+export function foundIn(path: string): { readonly manifests: readonly number[]; readonly areFilesThese: boolean } {
+  const folder = join(path, "_millrace/manifests");
+  const names = readdirSync(folder).toSorted();
+  const listed = names.flatMap((name) => manifestIn(join(folder, name)).files.map((file) => file.path));
+  const all = readdirSync(path, { recursive: true, encoding: "utf8" });
+  const there = all.filter((name) => name.endsWith(".ndjson") && !name.startsWith("_"));
+  return {
+    manifests: names.map((name) => Number.parseInt(name, 10)),
+    areFilesThese: there.toSorted().join() === listed.toSorted().join(),
+  };
+}
