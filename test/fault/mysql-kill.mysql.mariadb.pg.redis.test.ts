@@ -11,6 +11,7 @@ import { CONTENDED_TABLES, KEYS, Writers } from "../support/load/mysql-writers.t
 import { Random, testSeed } from "../support/run/random.ts";
 import { isLongForm } from "../support/run/service-suffixes.ts";
 import { mysqlFlavours } from "../support/run/services.ts";
+import { patient } from "../support/run/waiting.ts";
 
 type Provoke = ((pipeline: MysqlPipeline, round: number) => Promise<unknown>) | null;
 
@@ -48,7 +49,7 @@ const POINTS: readonly (readonly [name: string, passage: number, provoke: Provok
 const RANDOM_KILLS = isLongForm() ? 40 : 1;
 /** A run takes one of so many parts of the points. */
 const PARTS = isLongForm() ? 1 : 4;
-const KILLED_WITHIN_MS = 60_000;
+const KILLED_WITHIN_MS = patient(60_000);
 
 /** One row that is counted up, each time in a transaction of its own. */
 async function countUp(url: string, signal: AbortSignal): Promise<void> {
