@@ -71,6 +71,15 @@ export const pages = {
       "The sink is opened again, makes the table, and reads its rows again; a history stops (MR1315), because its past can't be read.",
     remedy: "Nothing, if the table was dropped by mistake or to have it filled again. Otherwise find out who drops it.",
   },
+  MR1337: {
+    title: "Reading tables again does not bring the sink back",
+    cause:
+      "`snapshot start` names a sink that has failed because its place does not go together with the log (MR1301, MR1311, MR1317, MR1318). " +
+      "While it has that place it takes no rows, so reading some of them would never end. Nothing was stored.",
+    remedy:
+      "`millrace snapshot start --sink NAME`, without `--tables` and `--where`, fills a mirror again. For a history or a stream " +
+      "that is ahead of the log (MR1311), stop the daemon and run `millrace recover`.",
+  },
   MR1326: {
     title: "An operator has paused a table",
     cause:
@@ -124,8 +133,8 @@ export const pages = {
       "rows in the sink for newer ones. Only this sink stops.",
     remedy:
       "If the source was exchanged by mistake, put the right one back. Otherwise stop the daemon and run `millrace recover`: " +
-      "it begins a new epoch, higher than any in the sinks, and compares every sink. Or empty this sink alone " +
-      "(drop its tables and Millrace's own, delete the file, flush its keys) and run `millrace snapshot start --sink NAME`.",
+      "it begins a new epoch, higher than any in the sinks, and compares every sink. Or fill this sink alone again, if it is a " +
+      "mirror: `millrace snapshot start --sink NAME`.",
   },
   MR1312: {
     title: "A captured table waits for a privilege",

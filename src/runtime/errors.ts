@@ -2,6 +2,7 @@ import { TABLE_PAUSED } from "../core/contracts/status.ts";
 import { MillraceError } from "../core/errors.ts";
 import type { AmbiguousKey } from "../core/contracts/row-reads.ts";
 import type { RefusedTable } from "../core/contracts/catalog.ts";
+import type { StoredError } from "../core/contracts/state-store.ts";
 
 import { pages } from "./error-pages.ts";
 
@@ -40,9 +41,11 @@ export function historyLost(sink: string, tables: readonly string[]): MillraceEr
   });
 }
 
+export const SINK_AHEAD = "MR1311";
+
 export function sinkAhead(sink: string): MillraceError {
   return new MillraceError({
-    code: "MR1311",
+    code: SINK_AHEAD,
     kind: "fatal",
     message: `sink ${sink} is at a position that the source's log does not have`,
     hint: "stop the daemon, then millrace recover: it begins a new epoch and compares every sink",
@@ -55,6 +58,15 @@ export function sinkForeign(sink: string): MillraceError {
     kind: "fatal",
     message: `sink ${sink} holds a checkpoint that was written with another state`,
     hint: `millrace offsets reset --sink ${sink} --to snapshot fills it again; it removes rows that this log can't have written`,
+  });
+}
+
+export function notReadAgain(sink: string, { code, message }: StoredError, hint: string | null): MillraceError {
+  return new MillraceError({
+    code: "MR1337",
+    kind: "fatal",
+    message: `sink ${sink} has failed, and reading this again would not bring it back: ${code} ${message}`,
+    hint: hint ?? pages.MR1337.remedy,
   });
 }
 

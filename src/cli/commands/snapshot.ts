@@ -13,6 +13,7 @@ import {
   type StoppedRequest,
   tryCondition,
 } from "../../runtime/snapshot/snapshots.ts";
+import { expectReadable } from "../../runtime/control/failed-sinks.ts";
 import { openState } from "../../state/open.ts";
 import { chosenSinks } from "../arguments.ts";
 import { auditedHere } from "../audit.ts";
@@ -20,6 +21,7 @@ import type { CommandLine } from "../command-line.ts";
 import { DaemonClient } from "../daemon-client.ts";
 import { cliError } from "../errors.ts";
 import { EXIT } from "../exit-codes.ts";
+import { withSink } from "../opened-sink.ts";
 import { readState } from "../read-state.ts";
 
 export function addSnapshot({ program, action, actionFor }: CommandLine): void {
@@ -81,9 +83,18 @@ async function start(config: Config, { tables, sink, where }: Start): Promise<re
   const body = { sinks: sink === null ? [] : [sink], tables: tables.length === 0 ? [] : ids, where };
   await new DaemonClient(config.state).tell("/api/v1/snapshots", body, async () => {
     if (where !== null) await tryOffline(config, meant, where);
+    if (sink !== null) await expectReadableOffline(config, sink, tables.length === 0 && where === null);
     await store(config, { sinks: chosen, tableIds: ids, where, isWhole: tables.length === 0 });
   });
   return ids;
+}
+
+async function expectReadableOffline(config: Config, name: string, isWhole: boolean): Promise<void> {
+  const record = await readState(config, (state) => state.sinks.get(name));
+  const sink = config.sinks.find((one) => one.name === name);
+  if (record?.error == null || sink === undefined) return;
+  const form = await withSink(SILENT, sink, async (made) => made.form);
+  expectReadable({ name, form, error: record.error }, isWhole);
 }
 
 async function tryOffline(config: Config, tables: readonly TableVersion[], where: string): Promise<void> {

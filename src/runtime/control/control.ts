@@ -12,6 +12,7 @@ import { type PipelineStatus, type SnapshotStatus, TABLE_PAUSED } from "../../co
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { chosenLetters, DISCARD, type LetterChoice, replay, type Replayed } from "./replay.ts";
 import { historyNotPaused, notAsked, noSuchLetter, noSuchSink, noSuchTable, tooManyQueries } from "../errors.ts";
+import { expectReadable, failedSink, revive } from "./failed-sinks.ts";
 import { Estimates } from "./estimates.ts";
 import { LagClock } from "./lag.ts";
 import { bytesBetween, statusOf } from "./status.ts";
@@ -209,6 +210,8 @@ export class Control {
     const ids = request.tables.length === 0 ? gate.tables.map((table) => table.id) : request.tables;
     this.#expectTables(ids);
     const read = ids.flatMap((id) => gate.table(id) ?? []);
+    const isWhole = request.tables.length === 0 && request.where === null;
+    if (request.sinks.length > 0) for (const runner of runners) expectReadable(failedSink(runner), isWhole);
     if (request.where !== null) await tryCondition(this.#pipeline.clock, source.rows, read, request.where);
     await this.#pipeline.reinstate(ids);
     const names = runners.map(({ name }) => name);
@@ -218,15 +221,9 @@ export class Control {
       this.#pipeline.refill(name, ids, request.where, "asked for by an operator"),
     );
     await Promise.all(asked);
-    for (const runner of runners) if (runner.state === "failed") await this.#revive(runner, request);
+    for (const runner of runners)
+      if (runner.state === "failed") await revive(runner, isWhole ? this.#pipeline.position : null);
     return ids;
-  }
-
-  /** Opens a failed sink again. If the operator asks for all of its rows, the sink is filled whatever it holds. */
-  async #revive(runner: SinkRunner, { tables, where }: SnapshotRequest): Promise<void> {
-    const place = this.#pipeline.position;
-    if (tables.length === 0 && where === null && place !== null) await runner.fillAgain(place);
-    else await runner.resume();
   }
 
   async snapshots(): Promise<readonly SnapshotStatus[]> {

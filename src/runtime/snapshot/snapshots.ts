@@ -4,7 +4,7 @@ import type { TableVersion } from "../../core/model/schema.ts";
 import type { RowReads } from "../../core/contracts/row-reads.ts";
 import type { Refill, RefillRequest, RefillStore, StateStore, StoredError } from "../../core/contracts/state-store.ts";
 import type { SnapshotStatus } from "../../core/contracts/status.ts";
-import { conditionRefused, snapshotNeeded } from "../errors.ts";
+import { conditionRefused, SINK_AHEAD, snapshotNeeded } from "../errors.ts";
 import { knownPlace } from "../apply/standing.ts";
 
 const ANSWER_MS_MAX = 8_000;
@@ -69,7 +69,9 @@ async function fillFailed({ sinks, source }: StateStore, name: string): Promise<
   const record = await sinks.get(name);
   if (record?.error == null) return;
   const log = await source.get();
-  const place = knownPlace(record) ?? log?.acknowledged ?? log?.origin ?? null;
+  const ofLog = log?.acknowledged ?? log?.origin ?? null;
+  // The log does not have the place of a sink that is ahead of it.
+  const place = record.error.code === SINK_AHEAD ? ofLog : (knownPlace(record) ?? ofLog);
   if (place !== null) await source.reset(new Map([[name, { to: place, anew: true }]]));
 }
 

@@ -1,0 +1,138 @@
+/** `snapshot start` for a sink that is at a position that the log does not have (MR1311). */
+import { describe, expect, test } from "vitest";
+import { systemClock } from "../../src/core/clock.ts";
+import type { Position } from "../../src/core/model/position.ts";
+import type { StateStore } from "../../src/core/contracts/state-store.ts";
+import { Control } from "../../src/runtime/control/control.ts";
+import { Pipeline } from "../../src/runtime/pipeline.ts";
+import { askWhileStopped } from "../../src/runtime/snapshot/snapshots.ts";
+import { tableVersion } from "../support/model/blocks.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { noMetrics, outage, realState, ScriptedSink } from "../support/model/scripted.ts";
+import { ScriptedSource } from "../support/model/scripted-source.ts";
+import { eventually } from "../support/run/waiting.ts";
+
+const users = tableVersion({
+  table: "users",
+  columns: [
+    ["id", "int4"],
+    ["name", "text"],
+  ],
+  key: ["id"],
+});
+const WHOLE = { sinks: ["ahead"], tables: [], where: null } as const;
+/** Of an epoch that the log has not come to. */
+const AHEAD: Position = { epoch: 7, commit: 5_000n, index: 0 };
+
+interface Scene extends AsyncDisposable {
+  readonly source: ScriptedSource;
+  readonly ahead: ScriptedSink;
+  readonly pipeline: Pipeline;
+  readonly control: Control;
+}
+
+describe("a sink that is ahead of the log", () => {
+  test("is filled again while the daemon runs", async () => {
+    await using opened = await realState();
+    await using scene = await failed(opened.state);
+    await scene.control.startSnapshot(WHOLE);
+    scene.source.commit({ table: users, op: "c", after: ["50", "new"] });
+    await same(scene);
+  });
+
+  test("is filled again at the next start", async () => {
+    await using opened = await realState();
+    const first = await failed(opened.state);
+    await first[Symbol.asyncDispose]();
+    // As in a state from before the source was exchanged.
+    await opened.state.sinks.covered("ahead", AHEAD);
+    const request = { sinks: ["ahead"], tableIds: [users.id], where: null, isWhole: true, takers: ["good", "ahead"] };
+    await askWhileStopped(opened.state, request);
+    await using second = begun(opened.state, first.source, first.ahead);
+    second.source.commit({ table: users, op: "c", after: ["50", "new"] });
+    await same(second);
+  });
+
+  test.each([
+    ["some of its tables", "mirror", { ...WHOLE, tables: [users.id] }, "millrace snapshot start --sink ahead"],
+    ["some of its rows", "mirror", { ...WHOLE, where: "id > 1" }, "millrace snapshot start --sink ahead"],
+    ["a history", "history", WHOLE, "millrace recover"],
+    ["a stream", "stream", WHOLE, "millrace recover"],
+  ] as const)("is not said to be read again if it can't be: %s", async (_, form, request, what) => {
+    await using opened = await realState();
+    await using scene = await failed(opened.state, form);
+    await expect(scene.control.startSnapshot(request)).rejects.toMatchObject({
+      code: "MR1337",
+      message: expect.stringContaining("MR1311"),
+      hint: expect.stringContaining(what),
+    });
+    expect(await opened.state.refills.list()).toEqual([]);
+  });
+});
+
+/** A daemon that has not met the sink yet chose its epoch without it. */
+async function failed(state: StateStore, form: ScriptedSink["form"] = "mirror"): Promise<Scene> {
+  const source = new ScriptedSource([users]);
+  source.fill(users, [
+    ["1", "a"],
+    ["2", "b"],
+  ]);
+  const ahead = new ScriptedSink("ahead");
+  ahead.form = form;
+  ahead.progress = { position: AHEAD, tables: {} };
+  let isBack = false;
+  ahead.onOpen = () => {
+    if (!isBack) throw outage();
+  };
+  const scene = begun(state, source, ahead);
+  await eventually(() => scene.pipeline.phase === "streaming");
+  isBack = true;
+  await eventually(() =>
+    expect(scene.pipeline.runner("ahead")).toMatchObject({ state: "failed", error: { code: "MR1311" } }),
+  );
+  return scene;
+}
+
+function begun(state: StateStore, source: ScriptedSource, ahead: ScriptedSink): Scene {
+  const pipeline = new Pipeline({
+    clock: systemClock,
+    name: "test",
+    producer: "millrace/test",
+    source,
+    state,
+    lease: 1,
+    sinks: [new ScriptedSink("good"), ahead].map((sink) => ({
+      sink,
+      limits: { rowCountMax: 1000, byteCountMax: 1 << 20 },
+      onPoison: "deadLetter",
+      takes: () => true,
+    })),
+    snapshot: "initial",
+    revised: () => null,
+    heartbeatMs: 50,
+    logger: quietLog,
+    metrics: noMetrics,
+  });
+  const stopping = new AbortController();
+  const running = pipeline.run(stopping.signal);
+  running.catch(() => undefined);
+  return {
+    source,
+    ahead,
+    pipeline,
+    control: new Control("test", pipeline, quietLog),
+    async [Symbol.asyncDispose]() {
+      stopping.abort();
+      await running;
+    },
+  };
+}
+
+async function same({ source, ahead, pipeline }: Scene): Promise<void> {
+  const sorted = (rows: Iterable<readonly (string | null | undefined | symbol)[]>) =>
+    [...rows].toSorted((a, b) => Number(a[0]) - Number(b[0]));
+  await eventually(() => {
+    expect(pipeline.runner("ahead")).toMatchObject({ state: "streaming", error: null });
+    expect(sorted(ahead.rowsOf(users))).toEqual(sorted(source.rowsOf(users).values()));
+  });
+}
