@@ -3,6 +3,7 @@ import type { SinkProgress, Step } from "../../src/core/model/batch.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import type { TableName } from "../../src/core/contracts/connector.ts";
+import type { MillraceError } from "../../src/core/errors.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type {
   Outcome,
@@ -15,7 +16,7 @@ import type {
   TargetRows,
 } from "../../src/core/contracts/sink.ts";
 import type { PreparedTarget } from "./tables/ddl.ts";
-import { classify, duckdbError, isInvalidated, stopped, takenOver } from "./errors.ts";
+import { classify, duckdbError, isInvalidated, overFiles, stopped, takenOver } from "./errors.ts";
 import type { TargetForm } from "./tables/form.ts";
 import { targetKey } from "./names.ts";
 import type { TableLayout } from "./write/layout.ts";
@@ -110,6 +111,21 @@ export abstract class EngineSink<S extends Store>
   /** Called after progress was taken over. Exclusively. */
   protected async taken(): Promise<void> {}
 
+  /** Called before the targets of these tables are prepared, or lose rows for a reset. */
+  protected async preparing(
+    _tables: readonly TableVersion[],
+    _opened: Opened<S>,
+    _purpose: "prepare" | "reset",
+  ): Promise<void> {}
+
+  /** Called while idle, to see whether the target is whole. */
+  protected async verifying(_opened: Opened<S>): Promise<void> {}
+
+  /** What a failure means for the sink, and what becomes of it. */
+  protected async meaning(error: MillraceError, _opened: Opened<S>): Promise<MillraceError> {
+    return error;
+  }
+
   /** Called before the targets of these tables change in another way than by steps. Exclusively. */
   protected changing(_tables: readonly TableVersion[]): void {}
 
@@ -179,6 +195,7 @@ export abstract class EngineSink<S extends Store>
     await this.#work(doing, signal, async () => {
       const { connection, store } = this.opened();
       store.verifyPlace();
+      await this.preparing(tables, this.opened(), "prepare");
       const changing = (changed: readonly TableVersion[]) => this.changing(changed);
       await this.targets.prepare({ connection, store, changing }, tables);
     });
@@ -210,13 +227,18 @@ export abstract class EngineSink<S extends Store>
 
   async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
     await this.#work("removing rows that Millrace did not write", signal, async () => {
-      const { connection, store } = this.opened();
+      const opened = this.opened();
+      const { connection, store } = opened;
       store.verifyPlace();
+      await this.preparing(tables, opened, "reset");
       const there = await versionedTables(connection, store.catalogue);
       const found = tables.filter((table) => there.has(this.target(table)));
       await store.exclusively(async () => {
         this.changing(found);
-        for (const table of found) await connection.run(expelSql(there.get(this.target(table))!, version));
+        for (const table of found) {
+          const sql = expelSql(there.get(this.target(table))!, version);
+          await overFiles(table.id, async () => void (await connection.run(sql)));
+        }
       });
     });
   }
@@ -250,6 +272,7 @@ export abstract class EngineSink<S extends Store>
   async verify(signal: AbortSignal): Promise<void> {
     await this.#work("looking at the target", signal, async () => {
       this.opened().store.verifyPlace();
+      await this.verifying(this.opened());
       const there = await this.#tablesThere();
       for (const [target, tableId] of this.targets.owners) {
         const found = there.get(target);
@@ -345,7 +368,7 @@ export abstract class EngineSink<S extends Store>
         const known = classify(error, doing);
         const isBroken = known.reason === "lost" || isInvalidated(error);
         if (isBroken && this.#store !== null) this.#store.broken = true;
-        throw known;
+        throw isBroken || this.#connection === null ? known : await this.meaning(known, this.opened());
       } finally {
         signal.removeEventListener("abort", interrupt);
       }

@@ -177,10 +177,15 @@ export const pages = {
     remedy: "Set `data` to the folder with which the lake was made. To move a lake, give a new one another `catalog`.",
   },
   MR3226: {
-    title: "A data file of a lake is missing",
-    cause: "Somebody removed files from the folder `data`, or its disk is not mounted.",
+    title: "A data file of a lake is missing or can't be read",
+    cause:
+      "Somebody removed files from the folder `data`, or spoiled them, or its disk is not mounted. Inserts read no file, so it shows " +
+      "when rows of the table are changed, or at the maintenance. If other files of the lake are there, only the table is concerned: " +
+      "a mirror's is created again and filled, while the others go on; with `deletes: soft` it is suspended in the sink. " +
+      "A history waits, and so does the sink if no file is there at all.",
     remedy:
-      "Put the files back. If they are lost, remove the catalogue and the folder, and fill the lake again: " +
+      "Nothing for a mirror's table. Otherwise put the files back: Millrace goes on by itself. If they are lost, drop the table in the lake, " +
+      "and Millrace creates and fills it again. If all are lost, remove the catalogue and the folder, and fill the lake again: " +
       "`millrace snapshot start --sink NAME`.",
   },
   MR3227: {

@@ -246,3 +246,15 @@ export function classify(error: unknown, doing: string): MillraceError {
   const cause = isOfNode(error) ? error : new DriverError(ofDriver);
   return new MillraceError({ code, kind, message, hint, reason, cause });
 }
+
+/** Runs work on one table. A data file of a lake that can't be read concerns the table whose file it is. */
+export async function overFiles<T>(table: string, work: () => T | Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    const known = classify(error, `working on ${table}`);
+    if (known.code !== "MR3226" || known.table !== undefined) throw error;
+    const { code, message, hint = "", kind, cause } = known;
+    throw duckdbError({ code, kind, message, hint, cause, table });
+  }
+}

@@ -22,6 +22,10 @@ export interface Store {
   claim(target: string, writer: Writer): void;
   /** Writers take turns: they share the staged files, and of two conflicting writers only one could commit. */
   exclusively<T>(work: () => Promise<T>): Promise<T>;
+  /** Runs a read whose rows others may move meanwhile. It may run several times. */
+  whole<T>(connection: DuckDBConnection, read: () => Promise<T>): Promise<T>;
+  /** SQL that gives the same rows as this, however slowly its result is read. For this connection, once. */
+  listed(connection: DuckDBConnection, sql: string, signal: AbortSignal): Promise<string>;
   /** Provides memory for writing a row of this size, until the step ends. Called between two statements. */
   makeRoom(connection: DuckDBConnection, rowBytes: number): Promise<void>;
   /** For a step that ran out of memory. */

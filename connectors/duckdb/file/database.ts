@@ -148,6 +148,14 @@ export class Database implements Store {
   /**
    * Writers take turns: they share the staged files, and of two conflicting writers DuckDB would let only one commit.
    */
+  async whole<T>(_connection: DuckDBConnection, read: () => Promise<T>): Promise<T> {
+    return await read();
+  }
+
+  async listed(_connection: DuckDBConnection, sql: string): Promise<string> {
+    return sql;
+  }
+
   async exclusively<T>(work: () => Promise<T>): Promise<T> {
     const before = this.#turn;
     const mine = Promise.withResolvers<void>();

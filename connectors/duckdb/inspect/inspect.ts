@@ -101,7 +101,8 @@ export class DuckdbInspection implements Inspection {
       const wanted = `(SELECT DISTINCT * FROM (VALUES ${keys.map(one).join(", ")})) AS k (${aliases})`;
       const there = `(SELECT t.* FROM ${wanted} JOIN ${found.sqlName} AS t ON ${match})`;
       const list = [`${VERSION_COLUMN}::VARCHAR`, `${found.exact ?? "NULL"}::VARCHAR`, ...found.cells].join(", ");
-      const reader = await this.#connection.runAndReadAll(`SELECT ${list} FROM ${this.#live(found, there)}`);
+      const sql = `SELECT ${list} FROM ${this.#live(found, there)}`;
+      const reader = await this.#store.whole(this.#connection, () => this.#connection.runAndReadAll(sql));
       return reader.getRowsJson().map((row) => storedRow(table, found.names, row));
     });
   }
@@ -113,14 +114,16 @@ export class DuckdbInspection implements Inspection {
       const spelt = (key: string): string => this.expected(table, table.key[0]!, key);
       const query = linesQuery(table, found, asked, spelt, (rows) => this.#live(found, rows));
       if (query === null) return null;
-      const reading = this.#connection.stream(query);
-      // DuckDB's threads work meanwhile.
-      const lines = new MetLines(asked);
-      const result = await reading;
-      for await (const rows of wholeResult(result, (it) => it.yieldRows())) {
-        for (const [line] of rows) lines.meet(line);
-      }
-      return lines.equal;
+      return await this.#store.whole(this.#connection, async () => {
+        const reading = this.#connection.stream(query);
+        // DuckDB's threads work meanwhile.
+        const lines = new MetLines(asked);
+        const result = await reading;
+        for await (const rows of wholeResult(result, (it) => it.yieldRows())) {
+          for (const [line] of rows) lines.meet(line);
+        }
+        return lines.equal;
+      });
     });
   }
 
@@ -131,7 +134,8 @@ export class DuckdbInspection implements Inspection {
       const found = await this.#find(connection, table);
       if (found === null) return;
       const list = table.key.map((ordinal) => found.cells[ordinal]!).join(", ");
-      const result = await connection.stream(`SELECT ${list} FROM ${this.#live(found, found.sqlName)}`);
+      const sql = `SELECT ${list} FROM ${this.#live(found, found.sqlName)}`;
+      const result = await connection.stream(await this.#store.listed(connection, sql, signal));
       let piece: ListedKey[] = [];
       for await (const rows of wholeResult(result, (it) => it.yieldRowsJson())) {
         for (const row of rows) piece.push(listedKey(table, row));

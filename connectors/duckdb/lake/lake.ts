@@ -16,6 +16,7 @@ import {
   setInlining,
   startEngine,
 } from "./engine.ts";
+import { whole } from "./moved.ts";
 import { inodeOf, type LakePlace, shownCatalog } from "./place.ts";
 
 /**
@@ -30,6 +31,7 @@ export class Lake implements Store {
   readonly #instance: DuckDBInstance;
   readonly #memory: MemoryLimit;
   readonly #turn = new Turn();
+  readonly #moves: Turn;
   readonly #writers = new Writers();
   readonly #inode: string;
   #users = 0;
@@ -40,6 +42,9 @@ export class Lake implements Store {
     this.#instance = instance;
     this.#memory = new MemoryLimit(settings.memoryLimit, this.stages);
     this.#inode = inodeOf(settings.place);
+    const key = keyOf(settings.place);
+    this.#moves = moves.get(key) ?? new Turn();
+    moves.set(key, this.#moves);
   }
 
   static async acquire(settings: LakeSettings): Promise<Lake> {
@@ -102,6 +107,23 @@ export class Lake implements Store {
     return await work();
   }
 
+  /** Like `exclusively`, for what moves rows between catalogue and files. */
+  async moving(work: () => Promise<unknown>, signal: AbortSignal): Promise<void> {
+    using _ = await this.#moves.take(signal);
+    await this.exclusively(work);
+  }
+
+  async whole<T>(connection: DuckDBConnection, read: () => Promise<T>): Promise<T> {
+    return await whole(connection, this.settings.place.kind, read);
+  }
+
+  /** At once, and while this process moves no rows: who reads the list may take long, or wait for steps. */
+  async listed(connection: DuckDBConnection, sql: string, signal: AbortSignal): Promise<string> {
+    using _ = await this.#moves.take(signal);
+    await this.whole(connection, () => connection.run(`CREATE OR REPLACE TEMP TABLE ${LISTED} AS ${sql}`));
+    return `FROM ${LISTED}`;
+  }
+
   async makeRoom(connection: DuckDBConnection, rowBytes: number): Promise<void> {
     if (rowBytes > INLINED_ROW_BYTES_MAX) await this.#inline(connection, false);
     await this.#memory.makeRoom(connection, rowBytes);
@@ -155,10 +177,15 @@ export class Lake implements Store {
   }
 }
 
+const LISTED = "temp.main.listed";
+
 const NEVER = new AbortController().signal;
 
 /** The lakes that this process has open, by catalogue. */
 const opened = new Map<string, Promise<Lake>>();
+
+/** By catalogue, for all engines of this process that have it open: who moves rows, or lists them. */
+const moves = new Map<string, Turn>();
 
 function keyOf({ kind, catalog }: LakePlace): string {
   return `${kind}:${catalog}`;

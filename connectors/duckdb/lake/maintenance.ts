@@ -1,6 +1,7 @@
 /** Keeps a lake small beside the stream: what commits leave behind is joined, and old snapshots end. */
 import type { DuckDBConnection } from "@duckdb/node-api";
 import type { Logger } from "../../../src/core/contracts/telemetry.ts";
+import type { MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import { classify } from "../errors.ts";
 import { META_SCHEMA, quoteIdentifier, quoteLiteral, type TargetName } from "../names.ts";
@@ -33,13 +34,15 @@ export interface Maintained {
   /** Null: whoever looks after the lake does it in another way. */
   readonly settings: MaintenanceSettings | null;
   readonly logger: Logger;
+  /** A data file of this table can't be read. */
+  readonly onLost: (target: TargetName, error: MillraceError) => void;
 }
 
 /** The job that runs every so often while the lake is open. If it fails, the next run tries again; no step fails. */
 export class Maintenance {
   readonly #parts: Maintained;
   #timer: NodeJS.Timeout | undefined;
-  #isClosed = false;
+  readonly #closing = new AbortController();
   #connection: DuckDBConnection | null = null;
   #running: Promise<void> = Promise.resolve();
 
@@ -49,8 +52,12 @@ export class Maintenance {
     this.#plan();
   }
 
+  get #isClosed(): boolean {
+    return this.#closing.signal.aborted;
+  }
+
   async close(): Promise<void> {
-    this.#isClosed = true;
+    this.#closing.abort();
     clearTimeout(this.#timer);
     this.#connection?.interrupt();
     await this.#running;
@@ -61,8 +68,22 @@ export class Maintenance {
     const { lake } = this.#parts;
     for (const sql of statements) {
       if (this.#isClosed || lake.broken) return;
-      await lake.exclusively(async () => void (await connection.run(sql)));
+      await lake.moving(() => connection.run(sql), this.#closing.signal);
       failpoint("ducklake.maintaining");
+    }
+  }
+
+  /** Invariant: a table whose files can't be read stops no other's. */
+  async #join(connection: DuckDBConnection, table: TargetName): Promise<void> {
+    const { sink, logger, onLost } = this.#parts;
+    try {
+      await this.#inTurns(connection, await joinStatements(connection, table));
+    } catch (error) {
+      const known = classify(error, "joining the lake's files");
+      if (this.#isClosed || known.code !== "MR3226") throw error;
+      const { code, message } = known;
+      logger.warn({ sink, table: `${table.schema}.${table.table}`, code }, message);
+      onLost(table, known);
     }
   }
 
@@ -115,10 +136,9 @@ export class Maintenance {
     try {
       const startedMs = performance.now();
       await this.#connected(async (connection) => {
-        await lake.exclusively(() => writeOut(connection));
+        await lake.moving(() => writeOut(connection), this.#closing.signal);
         await this.#inTurns(connection, await expireStatements(connection, settings.keepSnapshotsMs));
-        for (const { name: table } of await tablesIn(connection, LAKE))
-          await this.#inTurns(connection, await joinStatements(connection, table));
+        for (const { name: table } of await tablesIn(connection, LAKE)) await this.#join(connection, table);
         await this.#inTurns(connection, [CLEAN_UP]);
         await this.#orphans(connection);
       });

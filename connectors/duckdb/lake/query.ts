@@ -1,15 +1,11 @@
 import { existsSync } from "node:fs";
-import type { DuckDBConnection } from "@duckdb/node-api";
 import type { QueryRequest, QueryResult } from "../../../src/core/contracts/sink.ts";
 import { classify, duckdbError } from "../errors.ts";
 import { runQuery } from "../inspect/query.ts";
 import { quoteIdentifier, quoteLiteral } from "../names.ts";
 import { isNoLake, LAKE, type LakeSettings, startEngine } from "./engine.ts";
+import { hasMovedSince, isMoved, movedAgain, newestSnapshot, TRIES_MAX } from "./moved.ts";
 import { shownCatalog } from "./place.ts";
-import { MOVED } from "./rules.ts";
-import { readTextRows } from "../write/text-rows.ts";
-
-const TRIES_MAX = 5;
 
 /** Runs a query in an engine of its own, beside the daemon's. The statement can access no files but the lake's. */
 export async function queryLake(
@@ -23,7 +19,7 @@ export async function queryLake(
       if (result !== "moved") return result;
       if (tries >= TRIES_MAX) throw movedAgain();
     } catch (error) {
-      if (tries >= TRIES_MAX || !(error instanceof Error) || !MOVED.test(error.message)) throw error;
+      if (tries >= TRIES_MAX || !isMoved(error)) throw error;
     }
   }
 }
@@ -60,34 +56,6 @@ async function queryOnce(
   } finally {
     instance.closeSync();
   }
-}
-
-const SNAPSHOTS = `__ducklake_metadata_${LAKE}.ducklake_snapshot`;
-
-async function newestSnapshot(connection: DuckDBConnection): Promise<number> {
-  const [[id = ""] = []] = await readTextRows(connection, `SELECT max(snapshot_id)::VARCHAR FROM ${SNAPSHOTS}`);
-  return Number(id);
-}
-
-/**
- * Each part of a query reads a catalogue in SQLite at a moment of its own. If maintenance has moved rows in between, they can be
- * missing, or there twice.
- */
-async function hasMovedSince(connection: DuckDBConnection, snapshot: number): Promise<boolean> {
-  const [[count = ""] = []] = await readTextRows(
-    connection,
-    `SELECT count(*)::VARCHAR FROM ${SNAPSHOTS}_changes WHERE snapshot_id > ${snapshot} AND regexp_matches(changes_made, 'flush|rewrite|merge|compact')`,
-  );
-  return Number(count) > 0;
-}
-
-function movedAgain(): Error {
-  return duckdbError({
-    code: "MR3220",
-    kind: "retryable",
-    message: "the lake's maintenance moved rows each time they were read",
-    hint: "ask again when it has ended",
-  });
 }
 
 function noLake({ place }: LakeSettings): Error {

@@ -12,6 +12,13 @@ const POSTGRES =
 export const MOVED =
   /Failed to read inlined data|from an unsuccessful query result|Current transaction is aborted|access index 0 within vector of size 0/;
 
+/** What DuckDB says of a file that is no Parquet file, or no whole one. Anchored: further on a message can hold staged rows. */
+export const SPOILED = new RegExp(
+  "^(?:IO Error: Could not read enough bytes from file|Invalid Input Error: (?:Failed to read file|File|No magic bytes found at end of file|" +
+    `Invalid footer length provided for file)) ["'][^"'\\n]*\\.parquet["']` +
+    "|^Invalid Input Error: Parquet (?:file|footer)|^Invalid Error: (?:don't know what type|TProtocolException)",
+);
+
 /** S3's answers, as DuckDB prints them: their codes are what tells them apart. */
 const S3_RULES: readonly Rule[] = [
   {
@@ -73,7 +80,14 @@ export const LAKE_RULES: readonly Rule[] = [
     text: /\.parquet"?: No such file|\.parquet.*does not exist|HTTP Error[^]*\.parquet[^]*(?:NoSuchKey|HTTP (?:code )?404)/,
     code: "MR3226",
     kind: "blocked",
-    says: (doing) => `a data file of the lake is missing (${doing})`,
+    says: (doing, text) => `${dataFileIn(text)} of the lake is missing (${doing})`,
+    hint: pages.MR3226.remedy,
+  },
+  {
+    text: SPOILED,
+    code: "MR3226",
+    kind: "blocked",
+    says: (doing, text) => `${dataFileIn(text)} of the lake can't be read (${doing})`,
     hint: pages.MR3226.remedy,
   },
   {
@@ -114,3 +128,8 @@ export const LAKE_RULES: readonly Rule[] = [
     hint: "give another path in `catalog`",
   },
 ];
+
+function dataFileIn(text: string): string {
+  const [, path] = /([^"'\s]*\.parquet)/.exec(text) ?? [];
+  return path === undefined ? "a data file" : `the data file ${path}`;
+}

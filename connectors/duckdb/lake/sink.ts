@@ -4,9 +4,13 @@ import { failpoint } from "../../../src/core/failpoint.ts";
 import { type Logger, SILENT } from "../../../src/core/contracts/telemetry.ts";
 import { EngineSink, type EngineSinkOptions, type Opened } from "../engine-sink.ts";
 import { DuckdbInspection } from "../inspect/inspect.ts";
+import type { MillraceError } from "../../../src/core/errors.ts";
+import type { TableVersion } from "../../../src/core/model/schema.ts";
+import type { TargetName } from "../names.ts";
 import type { TargetForm } from "../tables/form.ts";
 import { isNoLake, type LakeSettings } from "./engine.ts";
 import { Lake } from "./lake.ts";
+import { TablesWithLostFiles } from "./lost-tables.ts";
 import { Maintenance, type MaintenanceSettings } from "./maintenance.ts";
 
 export interface LakeSinkOptions extends LakeSettings, EngineSinkOptions {
@@ -25,10 +29,12 @@ export class LakeSink extends EngineSink<Lake> {
   override readonly batch = BATCH;
   readonly #options: LakeSinkOptions;
   #maintenance: Maintenance | null = null;
+  readonly #lostFiles: TablesWithLostFiles;
 
   constructor(options: LakeSinkOptions) {
     super(options, { ...options.form, isLake: true });
     this.#options = options;
+    this.#lostFiles = new TablesWithLostFiles(options);
   }
 
   /** The lake's maintenance removes them with their files. */
@@ -53,7 +59,8 @@ export class LakeSink extends EngineSink<Lake> {
 
   protected override async joined({ store }: Opened<Lake>): Promise<void> {
     const { name, maintenance, logger = SILENT } = this.#options;
-    this.#maintenance = new Maintenance({ sink: name, lake: store, settings: maintenance, logger });
+    const onLost = (target: TargetName, error: MillraceError) => this.#lostFiles.heardOf(target, error);
+    this.#maintenance = new Maintenance({ sink: name, lake: store, settings: maintenance, logger, onLost });
   }
 
   protected override async leaving(): Promise<void> {
@@ -74,5 +81,21 @@ export class LakeSink extends EngineSink<Lake> {
     await write();
     failpoint("ducklake.committed");
     await store.giveBack(connection);
+  }
+
+  protected override async preparing(
+    tables: readonly TableVersion[],
+    opened: Opened<Lake>,
+    purpose: "prepare" | "reset",
+  ): Promise<void> {
+    await this.#lostFiles.preparing(tables, opened, purpose);
+  }
+
+  protected override async verifying(opened: Opened<Lake>): Promise<void> {
+    await this.#lostFiles.verify(opened);
+  }
+
+  protected override async meaning(error: MillraceError, opened: Opened<Lake>): Promise<MillraceError> {
+    return await this.#lostFiles.meaning(error, opened);
   }
 }

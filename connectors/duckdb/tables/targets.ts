@@ -6,7 +6,7 @@ import { invariant } from "../../../src/core/invariant.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { lostColumns, successorOf } from "../../../src/core/targets/following.ts";
 import { carriesTarget, createStatements, followTarget, preparedAlready, type PreparedTarget } from "./ddl.ts";
-import { classify, duckdbError, OF_ONE_TABLE } from "../errors.ts";
+import { classify, duckdbError, OF_ONE_TABLE, overFiles } from "../errors.ts";
 import { type ExistingTarget, lookUpTargets } from "./existing.ts";
 import { conversion, type TargetForm } from "./form.ts";
 import { fold, targetKey, type TargetName, targetOf, VERSION_COLUMN } from "../names.ts";
@@ -89,7 +89,7 @@ export class Targets {
     const attempt = async <T>(table: TableVersion, work: () => T | Promise<T>): Promise<T | undefined> => {
       const known = (error: unknown) => classify(error, `preparing ${table.id}`);
       try {
-        return await aboutTable(table.id, OF_ONE_TABLE, known, async () => await work());
+        return await aboutTable(table.id, OF_ONE_TABLE, known, () => overFiles(table.id, work));
       } catch (error) {
         if (findMillraceError(error)?.table === undefined) throw error;
         failures.push(error);

@@ -4,7 +4,7 @@ import type { MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { Outcome } from "../../../src/core/contracts/sink.ts";
-import { driverKind, duckdbError, isInvalidated, isOutOfMemory } from "../errors.ts";
+import { driverKind, duckdbError, isInvalidated, isOutOfMemory, overFiles } from "../errors.ts";
 import { appendTable } from "./history.ts";
 import { appendSweepSql, appendTruncateSql } from "./history-statements.ts";
 import { EntriesRefused, HintWrong, writeTable, type WriteTools } from "./merge.ts";
@@ -98,16 +98,20 @@ export class StepWriter {
         for (const writes of step.tables) {
           const layout = this.#layoutOf(writes.table);
           const write = layout.form.mode === "history" ? appendTable : writeTable;
-          const left = await write(tools, layout, writes, without.get(writes) ?? NONE);
+          const work = () => write(tools, layout, writes, without.get(writes) ?? NONE);
+          const left = await overFiles(writes.table.id, work);
           await outcome.poison(left.unfit.map((entry) => ({ writes, entry, error: keyDoesNotFit(layout) })));
           if (left.incomplete.length > 0) await outcome.incomplete(writes, left.incomplete);
         }
         break;
       case "truncate":
-        await connection.run(truncateSql(this.#layoutOf(step.table), step.version, step.record));
+        await overFiles(step.table.id, async () => {
+          await connection.run(truncateSql(this.#layoutOf(step.table), step.version, step.record));
+        });
         break;
       case "sweep":
-        for (const { table, below } of step.sweeps) await connection.run(sweepSql(this.#layoutOf(table), below));
+        for (const { table, below } of step.sweeps)
+          await overFiles(table.id, async () => void (await connection.run(sweepSql(this.#layoutOf(table), below))));
         break;
       case "progress":
         break;

@@ -1,0 +1,132 @@
+/** The tables of a lake's sink that have lost data files. */
+import { findMillraceError, type MillraceError } from "../../../src/core/errors.ts";
+import type { TableVersion } from "../../../src/core/model/schema.ts";
+import type { Opened } from "../engine-sink.ts";
+import { duckdbError, pages } from "../errors.ts";
+import { quoteName, targetKey, type TargetName, targetOf } from "../names.ts";
+import type { TargetForm } from "../tables/form.ts";
+import type { Lake } from "./lake.ts";
+import { findLostFiles } from "./lost-files.ts";
+
+export interface LostFilesOptions {
+  readonly schema: string | undefined;
+  readonly form: TargetForm;
+}
+
+interface Target {
+  readonly id: string;
+  readonly name: TargetName;
+}
+
+/**
+ * A table with a lost file can be neither read nor merged into. A mirror's is reported as lost, as a table is that somebody
+ * dropped: Millrace creates it again and fills it, while the others go on. What else has lost files waits for somebody.
+ */
+export class TablesWithLostFiles {
+  readonly #options: LostFilesOptions;
+  /** By target key, as last prepared. */
+  readonly #targets = new Map<string, Target>();
+  /** Ids of tables that were reported as lost: each is created again at its next preparation. */
+  readonly #lost = new Set<string>();
+  /** What maintenance met since the last look, by target key. */
+  readonly #heard = new Map<string, MillraceError>();
+
+  constructor(options: LostFilesOptions) {
+    this.#options = options;
+  }
+
+  /** Before the targets of these tables are prepared, or lose rows for a reset. Older snapshots keep what they have. */
+  async preparing(
+    tables: readonly TableVersion[],
+    { connection, store, progress }: Opened<Lake>,
+    purpose: "prepare" | "reset",
+  ): Promise<void> {
+    for (const table of tables) {
+      const name = this.#nameOf(table);
+      if (name === null) continue;
+      this.#targets.set(targetKey(name), { id: table.id, name });
+      // Invariant: the sink has stored that it does not hold the table, or stores it before it does anything else.
+      const isHeld = purpose === "prepare" && progress.held?.tables[table.id] !== undefined;
+      if (!this.#lost.has(table.id) || isHeld) continue;
+      const sql = `DROP TABLE IF EXISTS ${quoteName(store.catalogue, name.schema, name.table)}`;
+      await store.exclusively(async () => void (await connection.run(sql)));
+      this.#lost.delete(table.id);
+    }
+  }
+
+  /** Maintenance could not read a file of this table. */
+  heardOf(target: TargetName, error: MillraceError): void {
+    this.#heard.set(targetKey(target), error);
+  }
+
+  /** Reports tables whose files maintenance could not read, if they can be filled again. */
+  async verify(opened: Opened<Lake>): Promise<void> {
+    for (const [key, error] of this.#heard) {
+      this.#heard.delete(key);
+      const target = this.#targets.get(key);
+      const known = target === undefined ? error : await this.#meaning(error, target, opened);
+      if (known.kind === "reopen") throw known;
+    }
+  }
+
+  /** What a failure over a data file means: for which tables, and what becomes of them. */
+  async meaning(error: MillraceError, opened: Opened<Lake>): Promise<MillraceError> {
+    const target = [...this.#targets.values()].find(({ id }) => id === error.table);
+    if (error.code !== "MR3226" || error.kind !== "blocked" || target === undefined) return error;
+    try {
+      return await this.#meaning(error, target, opened);
+    } catch (failure) {
+      // The catalogue, or the bucket, does not answer now.
+      if (findMillraceError(failure) !== undefined) throw failure;
+      return error;
+    }
+  }
+
+  async #meaning(error: MillraceError, target: Target, { connection, store }: Opened<Lake>): Promise<MillraceError> {
+    const { message } = error;
+    const found = await findLostFiles(connection, store.settings.place, { target: target.name, message });
+    const lost = new Set(found.lost.flatMap((file) => this.#targets.get(targetKey(file.target))?.id ?? []));
+    const { mode, deletes } = this.#options.form;
+    if (!found.othersAreThere || !lost.has(target.id) || mode === "history") return ofAll(error, target.id);
+    if (deletes === "soft") return ofOne(error, target.id);
+    for (const id of lost) this.#lost.add(id);
+    return refilled(error, [...lost]);
+  }
+
+  /** Null: it can't have that name, as its own preparation says. */
+  #nameOf(table: TableVersion): TargetName | null {
+    try {
+      return targetOf(table, this.#options.schema);
+    } catch {
+      return null;
+    }
+  }
+}
+
+function refilled({ message, cause }: MillraceError, lostTables: readonly string[]): MillraceError {
+  return duckdbError({
+    code: "MR3226",
+    kind: "reopen",
+    message: `${message}; filled again: ${lostTables.join(", ")}`,
+    hint: "nothing: Millrace creates the table again and fills it",
+    lostTables,
+    cause,
+  });
+}
+
+/** The table is suspended. Its rows that are deleted at the source can't be read again, so Millrace does not drop it. */
+function ofOne({ message, cause }: MillraceError, table: string): MillraceError {
+  const hint = "put the file back; if it is lost, drop the table in the lake: Millrace creates and fills it again";
+  return duckdbError({ code: "MR3226", kind: "blocked", message, hint, table, cause });
+}
+
+/** The sink waits: all files are missing, or a history can't be filled again. */
+function ofAll({ message, cause }: MillraceError, table: string): MillraceError {
+  return duckdbError({
+    code: "MR3226",
+    kind: "blocked",
+    message: `${message}; the table is ${table}`,
+    hint: pages.MR3226.remedy,
+    cause,
+  });
+}

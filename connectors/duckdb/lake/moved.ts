@@ -1,0 +1,54 @@
+/**
+ * Maintenance moves rows of a lake between catalogue and files. Each part of a query reads a catalogue in SQLite at a moment
+ * of its own: if rows were moved in between, they can be missing, or there twice.
+ */
+import type { DuckDBConnection } from "@duckdb/node-api";
+import { duckdbError } from "../errors.ts";
+import { readTextRows } from "../write/text-rows.ts";
+import { LAKE } from "./engine.ts";
+import type { CatalogKind } from "./place.ts";
+import { MOVED } from "./rules.ts";
+
+export const TRIES_MAX = 5;
+
+const SNAPSHOTS = `__ducklake_metadata_${LAKE}.ducklake_snapshot`;
+
+/** Reads again if rows were moved while they were read. */
+export async function whole<T>(connection: DuckDBConnection, kind: CatalogKind, read: () => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries++) {
+    try {
+      const newest = await newestSnapshot(connection);
+      const result = await read();
+      if (kind !== "sqlite" || !(await hasMovedSince(connection, newest))) return result;
+    } catch (error) {
+      if (tries >= TRIES_MAX || !isMoved(error)) throw error;
+    }
+    if (tries >= TRIES_MAX) throw movedAgain();
+  }
+}
+
+export function isMoved(error: unknown): boolean {
+  return error instanceof Error && MOVED.test(error.message);
+}
+
+export async function newestSnapshot(connection: DuckDBConnection): Promise<number> {
+  const [[id = ""] = []] = await readTextRows(connection, `SELECT max(snapshot_id)::VARCHAR FROM ${SNAPSHOTS}`);
+  return Number(id);
+}
+
+export async function hasMovedSince(connection: DuckDBConnection, snapshot: number): Promise<boolean> {
+  const [[count = ""] = []] = await readTextRows(
+    connection,
+    `SELECT count(*)::VARCHAR FROM ${SNAPSHOTS}_changes WHERE snapshot_id > ${snapshot} AND regexp_matches(changes_made, 'flush|rewrite|merge|compact')`,
+  );
+  return Number(count) > 0;
+}
+
+export function movedAgain(): Error {
+  return duckdbError({
+    code: "MR3220",
+    kind: "retryable",
+    message: "the lake's maintenance moved rows each time they were read",
+    hint: "ask again when it has ended",
+  });
+}
