@@ -98,7 +98,7 @@ export const pages = {
   MR4114: {
     title: "A table is gone from ClickHouse",
     cause:
-      "Somebody dropped, renamed, replaced or emptied a table that Millrace writes to, or dropped or renamed a column of it. Millrace creates what is missing and fills the table again.",
+      "Somebody dropped, renamed, replaced or emptied a table that Millrace writes to, dropped or detached a part of its rows, or dropped or renamed a column of it. Millrace creates what is missing and fills the table again.",
     remedy: "Nothing. A history stops instead (MR1315), because its past can't be read again.",
   },
   MR4115: {

@@ -3,7 +3,7 @@ import type { TableVersion } from "../../src/core/model/schema.ts";
 import { shortened } from "../../src/core/targets/names.ts";
 import { clickhouseError } from "./errors.ts";
 
-/** Database of Millrace's own table; captured tables can't be in it. */
+/** Database of Millrace's own tables; captured tables can't be in it. */
 export const META_DATABASE = "millrace";
 export const VERSION_COLUMN = "_millrace_version";
 export const COMMIT_TIME_COLUMN = "_millrace_commit_time";

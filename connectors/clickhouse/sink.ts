@@ -77,6 +77,7 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
     return await this.#work("opening the sink", signal, async (client, until) => {
       const progress = this.#stored(client);
       const held = await progress.takeOver(lease, until);
+      await this.#targets.open(client, until);
       this.#progress = progress;
       return held;
     });
@@ -122,6 +123,7 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
       if (step.kind !== "progress") failpoint("clickhouse.rows-written");
       await progress.write(step.progress, until);
       failpoint("clickhouse.committed");
+      await this.#targets.written(client, until);
     });
   }
 
@@ -129,10 +131,9 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
     await this.#work("removing rows that Millrace did not write", signal, async (client, until) => {
       await this.#opened().compare(until);
       const there = await versionedTables(client, until);
-      for (const table of tables) {
-        const name = this.target(table);
-        if (there.has(name)) await client.run(expelSql(name, this.#settings.placement, version), until);
-      }
+      const names = tables.map((table) => this.target(table)).filter((name) => there.has(name));
+      for (const name of names) await client.run(expelSql(name, this.#settings.placement, version), until);
+      await this.#targets.removed(client, names, until);
     });
   }
 
@@ -158,10 +159,7 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
   async #expectTables(client: Client, signal: AbortSignal): Promise<void> {
     const lost = await this.#targets.lost(client, signal);
     const taken = lost.find((one) => one.what === "taken over");
-    if (taken !== undefined) {
-      this.#targets.leave(taken.layout);
-      throw takenOver(taken.layout.table.id, taken.layout.sqlName, taken.successor);
-    }
+    if (taken !== undefined) throw takenOver(taken.layout.table.id, taken.layout.sqlName, taken.successor);
     const [first] = lost;
     if (first === undefined) return;
     throw clickhouseError({
@@ -173,7 +171,10 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
   }
 
   async forget(signal: AbortSignal): Promise<void> {
-    await this.#work("removing the sink's checkpoint", signal, (_, until) => this.#opened().remove(until));
+    await this.#work("removing the sink's checkpoint", signal, async (client, until) => {
+      await this.#targets.remove(client, until);
+      await this.#opened().remove(until);
+    });
   }
 
   async inspect(signal: AbortSignal): Promise<Inspection> {
@@ -190,7 +191,6 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
   async #disconnect(): Promise<void> {
     const client = this.#client;
     this.#client = null;
-    this.#targets.forget();
     await client?.[Symbol.asyncDispose]();
   }
 

@@ -67,7 +67,7 @@ export const pages = {
   MR1336: {
     title: "A table is gone from the target",
     cause:
-      "The sink held the table completely, and its target lacks it now: somebody dropped or renamed it while the daemon ran. " +
+      "The sink held the table completely, and its target lacks it now: somebody dropped, renamed, replaced or emptied it while the daemon ran. " +
       "The sink is opened again, makes the table, and reads its rows again; a history stops (MR1315), because its past can't be read.",
     remedy: "Nothing, if the table was dropped by mistake or to have it filled again. Otherwise find out who drops it.",
   },

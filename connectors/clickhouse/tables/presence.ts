@@ -1,23 +1,16 @@
 /**
- * Checks that written tables still are what they were. A dropped, renamed or replaced table has another UUID under its
- * name, or none; one that somebody emptied has no rows, although this sink removes none; one that somebody altered has
- * another time of its definition. Another daemon that takes a table over alters it, because it writes its name there.
+ * Checks that written tables still are what they were, while the daemon runs and at its next start. A dropped, renamed or
+ * replaced table has another UUID under its name, or none; one that lost rows lacks numbers of blocks, although this sink
+ * removes none; one that somebody altered has another time of its definition. Another daemon that takes a table over
+ * alters it, because it writes its name there.
  */
 import { lostColumns, successorOf } from "../../../src/core/targets/following.ts";
 import type { Client } from "../client.ts";
-import { quoteLiteral, sqlNameOf, type TargetName } from "../names.ts";
+import { sqlNameOf, type TargetName } from "../names.ts";
+import { type Evidence, type Facts, type Loss, lookUpFacts, lossOf } from "./evidence.ts";
 import { lookUpTargets } from "./existing.ts";
+import type { LastSeen } from "./last-seen.ts";
 import type { TableLayout } from "./layout.ts";
-
-interface Facts {
-  readonly uuid: string;
-  /** When its definition changed last, in whole seconds. "": so lately that it may change again in the same second. */
-  readonly defined: string;
-  /** Deleted rows count too: this sink removes no row. */
-  readonly hasRows: boolean;
-  /** Somebody gave it a TTL, so that rows go by themselves. */
-  readonly expires: boolean;
-}
 
 interface Known {
   readonly layout: TableLayout;
@@ -26,12 +19,31 @@ interface Known {
 
 /** A table that is no longer what it was. */
 export type Lost =
-  | { readonly layout: TableLayout; readonly what: "dropped, renamed or replaced" | "emptied" | "robbed of columns" }
+  | { readonly layout: TableLayout; readonly what: Loss | "robbed of columns" }
   | { readonly layout: TableLayout; readonly what: "taken over"; readonly successor: string };
 
 export class Presence {
-  /** By name in SQL. */
+  readonly #lastSeen: LastSeen;
+  /** Tables that were prepared, by name in SQL. */
   readonly #known = new Map<string, Known>();
+  /** Of tables that were not prepared since. */
+  readonly #stored = new Map<string, Evidence>();
+  /** Tables that have rows now, and had none when they were seen last. */
+  readonly #filled = new Map<string, TableLayout>();
+
+  constructor(lastSeen: LastSeen) {
+    this.#lastSeen = lastSeen;
+  }
+
+  /** The sink was opened: another process may have written meanwhile. */
+  async open(client: Client, signal: AbortSignal): Promise<void> {
+    this.#stored.clear();
+    for (const [name, evidence] of await this.#lastSeen.load(client, signal)) {
+      const known = this.#known.get(name);
+      if (known === undefined) this.#stored.set(name, evidence);
+      else this.#known.set(name, { ...known, facts: { ...known.facts, ...evidence, defined: "" } });
+    }
+  }
 
   /** What is there now counts as written by this sink. */
   async add(client: Client, layouts: readonly TableLayout[], signal: AbortSignal): Promise<void> {
@@ -42,26 +54,66 @@ export class Presence {
       signal,
     );
     for (const layout of layouts) {
+      this.forget(layout.sqlName);
       const facts = there.get(layout.sqlName);
       if (facts !== undefined) this.#known.set(layout.sqlName, { layout, facts });
     }
+    await this.#save(client, layouts, signal);
+  }
+
+  /** Rows were removed there by this sink. */
+  async refresh(client: Client, sqlNames: readonly string[], signal: AbortSignal): Promise<void> {
+    for (const name of sqlNames) this.#stored.delete(name);
+    await this.add(
+      client,
+      sqlNames.flatMap((name) => this.#known.get(name)?.layout ?? []),
+      signal,
+    );
   }
 
   /** Rows were written there. */
-  filled({ sqlName }: TableLayout): void {
-    const known = this.#known.get(sqlName);
-    if (known !== undefined) this.#known.set(sqlName, { ...known, facts: { ...known.facts, hasRows: true } });
+  filled(layout: TableLayout): void {
+    if (this.#known.get(layout.sqlName)?.facts.rows.length === 0) this.#filled.set(layout.sqlName, layout);
+  }
+
+  /** A crash from here on is followed by a start that knows of these rows. */
+  async saveFilled(client: Client, signal: AbortSignal): Promise<void> {
+    const layouts = [...this.#filled.values()];
+    if (layouts.length === 0) return;
+    const targets = layouts.map(({ target }) => target);
+    const there = await lookUpFacts(client, targets, signal);
+    for (const { sqlName } of layouts) {
+      const [known, now] = [this.#known.get(sqlName), there.get(sqlName)];
+      if (known === undefined || now?.uuid !== known.facts.uuid) continue;
+      this.#known.set(sqlName, { ...known, facts: { ...known.facts, rows: now.rows } });
+    }
+    await this.#save(client, layouts, signal);
+    this.#filled.clear();
   }
 
   forget(sqlName: string): void {
     this.#known.delete(sqlName);
+    this.#stored.delete(sqlName);
+    this.#filled.delete(sqlName);
   }
 
-  clear(): void {
-    this.#known.clear();
+  /** Those of these tables that lost what was written to them; they are forgotten. */
+  async lostOf(client: Client, targets: readonly TargetName[], signal: AbortSignal): Promise<ReadonlySet<string>> {
+    const before = new Map<string, Evidence>();
+    for (const target of targets) {
+      const name = sqlNameOf(target);
+      const evidence = this.#known.get(name)?.facts ?? this.#stored.get(name);
+      if (evidence !== undefined) before.set(name, evidence);
+    }
+    if (before.size === 0) return new Set();
+    const there = await lookUpFacts(client, targets, signal);
+    const lost = [...before].filter(([name, evidence]) => lossOf(evidence, there.get(name)) !== null);
+    const names = lost.map(([name]) => name);
+    for (const name of names) this.forget(name);
+    return new Set(names);
   }
 
-  /** Prepared tables that lost what was written to them, or that another daemon writes now. */
+  /** Prepared tables that lost what was written to them, or one that another daemon writes now; they are forgotten. */
   async lost(client: Client, signal: AbortSignal): Promise<readonly Lost[]> {
     const all = [...this.#known.values()];
     if (all.length === 0) return [];
@@ -71,17 +123,36 @@ export class Presence {
     const suspects: TableLayout[] = [];
     for (const { layout, facts: before } of all) {
       const now = there.get(layout.sqlName);
-      if (now?.uuid !== before.uuid) lost.push({ layout, what: "dropped, renamed or replaced" });
-      else if (before.hasRows && !now.hasRows && !now.expires) lost.push({ layout, what: "emptied" });
-      else if (now.defined === "" || now.defined !== before.defined) suspects.push(layout);
+      const what = lossOf(before, now);
+      if (what !== null) lost.push({ layout, what });
+      else if (now?.defined === "" || now?.defined !== before.defined) suspects.push(layout);
     }
-    lost.push(...(await altered(client, suspects, signal)));
-    const names = new Set(lost.map(({ layout }) => layout.sqlName));
+    const others = await altered(client, suspects, signal);
+    const taken = others.find(({ what }) => what === "taken over");
+    if (taken !== undefined) {
+      this.forget(taken.layout.sqlName);
+      return [taken];
+    }
+    lost.push(...others);
+    for (const { layout } of lost) this.forget(layout.sqlName);
     for (const { layout } of all) {
       const facts = there.get(layout.sqlName);
-      if (facts !== undefined && !names.has(layout.sqlName)) this.#known.set(layout.sqlName, { layout, facts });
+      if (facts !== undefined && this.#known.has(layout.sqlName)) this.#known.set(layout.sqlName, { layout, facts });
     }
+    await this.#save(
+      client,
+      all.map(({ layout }) => layout),
+      signal,
+    );
     return lost;
+  }
+
+  async #save(client: Client, layouts: readonly TableLayout[], signal: AbortSignal): Promise<void> {
+    const seen = layouts.flatMap(({ sqlName, target }) => {
+      const known = this.#known.get(sqlName);
+      return known === undefined ? [] : [{ target, evidence: known.facts }];
+    });
+    await this.#lastSeen.save(client, seen, signal);
   }
 }
 
@@ -99,25 +170,4 @@ async function altered(client: Client, layouts: readonly TableLayout[], signal: 
     const isRobbed = lostColumns([...existing.columns.keys()], existing.note, layout.table).length > 0;
     return isRobbed ? [{ layout, what: "robbed of columns" }] : [];
   });
-}
-
-/** By `sqlNameOf`. A query of all tables in these databases is shorter than one of many names. */
-async function lookUpFacts(
-  client: Client,
-  targets: readonly TargetName[],
-  signal: AbortSignal,
-): Promise<ReadonlyMap<string, Facts>> {
-  const databases = [...new Set(targets.map(({ database }) => quoteLiteral(database)))];
-  const rows = await client.rows(
-    "SELECT database, name, toString(uuid), if(metadata_modification_time < now() - 1, toString(metadata_modification_time), ''), " +
-      "total_rows > 0, position(engine_full, ' TTL ') > 0 FROM system.tables " +
-      `WHERE database IN (${databases.join(", ")}) AND engine LIKE '%MergeTree'`,
-    signal,
-  );
-  return new Map(
-    rows.map(([database, table, uuid, defined, hasRows, expires]) => [
-      sqlNameOf({ database: database ?? "", table: table ?? "" }),
-      { uuid: uuid ?? "", defined: defined ?? "", hasRows: hasRows === "1", expires: expires === "1" },
-    ]),
-  );
 }

@@ -13,6 +13,7 @@ import { type ExistingTarget, lookUpTargets } from "./existing.ts";
 import { carriesTarget, expectMode, followTable } from "./follow.ts";
 import type { Placement, TargetForm } from "./form.ts";
 import { layoutOf, type TableLayout } from "./layout.ts";
+import { LastSeen } from "./last-seen.ts";
 import { type Lost, Presence } from "./presence.ts";
 import { createSql, onCluster } from "./statements.ts";
 import { isOurView, viewFor } from "./view.ts";
@@ -30,11 +31,14 @@ export interface TargetsOptions {
 export class Targets {
   readonly #options: TargetsOptions;
   readonly #layouts = new WeakMap<TableVersion, TableLayout>();
-  readonly #presence = new Presence();
+  readonly #lastSeen: LastSeen;
+  readonly #presence: Presence;
   readonly #databases = new Set<string>();
 
   constructor(options: TargetsOptions) {
     this.#options = options;
+    this.#lastSeen = new LastSeen(options.owner, options.placement);
+    this.#presence = new Presence(this.#lastSeen);
   }
 
   /** Equal for two tables if and only if they would share a target. */
@@ -55,10 +59,15 @@ export class Targets {
     return layoutOf(table, { target, form, placement, owner, dropsColumns: dropsColumns?.(table) ?? false });
   }
 
-  /** Targets are looked up again at their next preparation. */
-  forget(): void {
-    this.#presence.clear();
+  /** The checkpoint, and its database, are there. */
+  async open(client: Client, signal: AbortSignal): Promise<void> {
     this.#databases.clear();
+    await this.#presence.open(client, signal);
+  }
+
+  /** Removes what the sink has stored about its targets. */
+  async remove(client: Client, signal: AbortSignal): Promise<void> {
+    await this.#lastSeen.remove(client, signal);
   }
 
   /** If a table fails, the others are still prepared; the error names it. */
@@ -137,8 +146,8 @@ export class Targets {
   }
 
   /**
-   * Existing targets get the form that the options request now. Returns the tables whose target is missing, lost columns,
-   * or was taken over by another daemon.
+   * Existing targets get the form that the options request now. Returns the tables whose target is missing or another one,
+   * lost rows or columns, or was taken over by another daemon.
    */
   async missing(
     client: Client,
@@ -146,10 +155,13 @@ export class Targets {
     signal: AbortSignal,
   ): Promise<readonly TableVersion[]> {
     const there = await this.#lookUp(client, tables, signal);
+    const targets = tables.flatMap((table) => this.#nameOf(table) ?? []);
+    const lost = await this.#presence.lostOf(client, targets, signal);
     const missing: TableVersion[] = [];
     for (const table of tables) {
       const existing = there.get(this.key(table));
-      if (existing === undefined || existing.isView || this.#isRobbed(table, existing)) {
+      const isLost = lost.has(this.key(table));
+      if (isLost || existing === undefined || existing.isView || this.#isRobbed(table, existing)) {
         // What is reported here must not be reported again by `lost`.
         this.#presence.forget(this.key(table));
         missing.push(table);
@@ -181,9 +193,14 @@ export class Targets {
     this.#presence.filled(layout);
   }
 
-  /** The table is left to whoever writes it now. */
-  leave(layout: TableLayout): void {
-    this.#presence.forget(layout.sqlName);
+  /** The rows of a step are there. */
+  async written(client: Client, signal: AbortSignal): Promise<void> {
+    await this.#presence.saveFilled(client, signal);
+  }
+
+  /** This sink removed rows there in another way than by steps. */
+  async removed(client: Client, sqlNames: readonly string[], signal: AbortSignal): Promise<void> {
+    await this.#presence.refresh(client, sqlNames, signal);
   }
 
   /** See Presence. */

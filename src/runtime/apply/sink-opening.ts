@@ -201,7 +201,7 @@ export class SinkOpening {
         { sink: sink.name, tables: [...missing] },
         isMoved
           ? "the sink's tables have other names or another schema now: they are read again"
-          : "tables are missing in the target: they are read again",
+          : "tables are missing in the target, or lost rows there: they are read again",
       );
       await this.#ask([...missing].filter((id) => progress.tables[id] !== undefined));
     }

@@ -1,0 +1,106 @@
+/**
+ * What shows that a table still is the one that this sink wrote, with its rows. The server numbers the blocks of rows
+ * that a table takes, and never gives a number again. Merges and mutations keep the numbers, and this sink removes no row:
+ * if a number is gone, so are its rows.
+ */
+import type { Client } from "../client.ts";
+import { quoteLiteral, sqlNameOf, type TargetName } from "../names.ts";
+
+/** First and last number of blocks that follow each other. */
+export type Blocks = readonly (readonly [from: bigint, to: bigint])[];
+
+export interface Evidence {
+  readonly uuid: string;
+  /** "some": replicas number blocks in their own way, and one may lag behind, so only an empty table shows that rows are gone. */
+  readonly rows: Blocks | "some";
+}
+
+export interface Facts extends Evidence {
+  /** When its definition changed last, in whole seconds. "": so lately that it may change again in the same second. */
+  readonly defined: string;
+  /** Somebody gave it a TTL, so that rows go by themselves. */
+  readonly expires: boolean;
+}
+
+export type Loss = "dropped, renamed or replaced" | "emptied" | "robbed of rows";
+
+/** Of a table with more gaps, the first ones are stored. */
+const RANGES_STORED_MAX = 100;
+
+export function lossOf(before: Evidence, now: Facts | undefined): Loss | null {
+  if (now === undefined || now.uuid !== before.uuid) return "dropped, renamed or replaced";
+  if (now.expires || before.rows.length === 0) return null;
+  if (now.rows.length === 0) return "emptied";
+  const [written, left] = [before.rows, now.rows];
+  if (written === "some" || left === "some") return null;
+  return written.every((range) => isCovered(range, left)) ? null : "robbed of rows";
+}
+
+function isCovered([from, to]: Blocks[number], rows: Blocks): boolean {
+  return rows.some((range) => range[0] <= from && to <= range[1]);
+}
+
+export function rowsText(rows: Evidence["rows"]): string {
+  if (rows === "some") return rows;
+  return rows
+    .slice(0, RANGES_STORED_MAX)
+    .map(([from, to]) => `${from}-${to}`)
+    .join(" ");
+}
+
+export function parseRows(text: string): Evidence["rows"] {
+  if (text === "some") return "some";
+  return text.split(" ").flatMap((range) => {
+    const [, from, to] = /^(\d+)-(\d+)$/.exec(range) ?? [];
+    return from === undefined || to === undefined ? [] : [[BigInt(from), BigInt(to)] as const];
+  });
+}
+
+/** By `sqlNameOf`. A query of all tables in these databases is shorter than one of many names. */
+export async function lookUpFacts(
+  client: Client,
+  targets: readonly TargetName[],
+  signal: AbortSignal,
+): Promise<ReadonlyMap<string, Facts>> {
+  const databases = [...new Set(targets.map(({ database }) => quoteLiteral(database)))].join(", ");
+  if (databases === "") return new Map();
+  const blocks = await lookUpBlocks(client, databases, signal);
+  const tables = await client.rows(
+    "SELECT database, name, toString(uuid), if(metadata_modification_time < now() - 1, toString(metadata_modification_time), ''), " +
+      "total_rows > 0, position(engine_full, ' TTL ') > 0, match(engine, '^(Replicated|Shared)') FROM system.tables " +
+      `WHERE database IN (${databases}) AND engine LIKE '%MergeTree'`,
+    signal,
+  );
+  return new Map(
+    tables.map(([database, table, uuid, defined, hasRows, expires, hasReplicas]) => {
+      const name = sqlNameOf({ database: database ?? "", table: table ?? "" });
+      const some = hasRows === "1" ? "some" : [];
+      const rows = hasReplicas === "1" ? some : (blocks.get(name) ?? []);
+      return [name, { uuid: uuid ?? "", defined: defined ?? "", expires: expires === "1", rows }];
+    }),
+  );
+}
+
+/** A part without rows may be what a TRUNCATE leaves for a while. */
+async function lookUpBlocks(
+  client: Client,
+  databases: string,
+  signal: AbortSignal,
+): Promise<ReadonlyMap<string, Blocks>> {
+  const parts = await client.rows(
+    "SELECT database, table, min_block_number, max_block_number FROM system.parts " +
+      `WHERE database IN (${databases}) AND active AND rows > 0 ORDER BY database, table, min_block_number`,
+    signal,
+  );
+  const found = new Map<string, (readonly [bigint, bigint])[]>();
+  for (const [database, table, min, max] of parts) {
+    const name = sqlNameOf({ database: database ?? "", table: table ?? "" });
+    const ranges = found.get(name) ?? [];
+    found.set(name, ranges);
+    const [from, to] = [BigInt(min ?? 0), BigInt(max ?? 0)];
+    const last = ranges.at(-1);
+    if (last !== undefined && from <= last[1] + 1n) ranges[ranges.length - 1] = [last[0], to > last[1] ? to : last[1]];
+    else ranges.push([from, to]);
+  }
+  return found;
+}
