@@ -1,21 +1,42 @@
 import type { Finding } from "../../src/core/contracts/connector.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
 import { failed, ok } from "../kit/findings.ts";
-import { findLog } from "./log/log.ts";
+import { pages } from "./errors.ts";
+import { findLog, type FoundLog } from "./log/log.ts";
+import { Holes, holeText } from "./publish/holes.ts";
 import type { FilesSettings } from "./settings.ts";
+import type { Store } from "./store/store.ts";
+
+const LOOKED_AT_MAX = 10_000;
 
 /** Preflight: reads, and changes nothing. */
-export async function check({ store: open }: FilesSettings, signal: AbortSignal): Promise<readonly Finding[]> {
+export async function check({ store: open, keepMs }: FilesSettings, signal: AbortSignal): Promise<readonly Finding[]> {
   const id = "files.path";
   try {
     await using store = await open();
     const found = await findLog(store, signal);
     const what =
       found === null ? "holds no changes yet" : `holds changes up to ${found.entry.head.checkpoint.position}`;
-    return [ok(id, `${store.place} can be read, and ${what}`)];
+    const findings = [ok(id, `${store.place} can be read, and ${what}`)];
+    return found === null ? findings : [...findings, ...(await holesIn(store, found, keepMs !== null, signal))];
   } catch (error) {
     const known = findMillraceError(error);
     if (known === undefined) throw error;
     return [failed(id, known)];
   }
+}
+
+async function holesIn(
+  store: Store,
+  { entry }: FoundLog,
+  keeps: boolean,
+  signal: AbortSignal,
+): Promise<readonly Finding[]> {
+  const holes = await new Holes(keeps).look(store, entry.head.manifest, LOOKED_AT_MAX, signal);
+  return holes.map((hole) => ({
+    id: "files.manifests",
+    level: "warning",
+    what: `MR4218: ${holeText(hole)}`,
+    fix: pages.MR4218.remedy,
+  }));
 }

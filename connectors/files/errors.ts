@@ -52,6 +52,15 @@ export const pages = {
     cause: "The sink was closed, or failed and was not opened again yet.",
     remedy: "Nothing: the daemon opens it again.",
   },
+  MR4218: {
+    title: "Files that the sink made are gone",
+    cause:
+      "Somebody removed a file of changes or a manifest, so readers that have not read it miss changes. The message says which. Files that were " +
+      "moved away by their date, the oldest first, are no such thing.",
+    remedy:
+      "Nothing for readers that merge changes: the tables' rows are read again, into new files, and a sweep removes the others. " +
+      "If every single change matters, put the files back from a backup: the manifest's `lost` lists them.",
+  },
   MR4211: {
     title: "S3 refuses the credentials",
     cause:
@@ -102,8 +111,14 @@ export const pages = {
 
 type Code = keyof typeof pages & ErrorCode;
 
-export function filesError(code: Code, kind: ErrorKind, message: string, cause?: unknown): MillraceError {
-  return new MillraceError({ code, kind, message, hint: pages[code].remedy, cause });
+export function filesError(
+  code: Code,
+  kind: ErrorKind,
+  message: string,
+  cause?: unknown,
+  lostTables: readonly string[] = [],
+): MillraceError {
+  return new MillraceError({ code, kind, message, hint: pages[code].remedy, cause, lostTables });
 }
 
 /** Every failure of the file system ends up here. */

@@ -1,6 +1,6 @@
 import { type Clock, systemClock } from "../../src/core/clock.ts";
 import { checkpointTexts, parseCheckpoint } from "../../src/core/checkpoint/checkpoint-text.ts";
-import type { Outcome, Sink } from "../../src/core/contracts/sink.ts";
+import type { Outcome, Sink, TargetPresence } from "../../src/core/contracts/sink.ts";
 import { findMillraceError, isAborted, type MillraceError } from "../../src/core/errors.ts";
 import type { SinkProgress, Step } from "../../src/core/model/batch.ts";
 import { parsePosition, serializePosition } from "../../src/core/model/position.ts";
@@ -10,6 +10,7 @@ import { ChangeLog } from "./log/change-log.ts";
 import type { Checkpoint, RowText } from "./log/entry.ts";
 import { findLog } from "./log/log.ts";
 import { folderOf } from "./names.ts";
+import { Holes } from "./publish/holes.ts";
 import { ParquetMaker } from "./publish/parquet.ts";
 import { Publisher } from "./publish/publisher.ts";
 import { Retention } from "./publish/retention.ts";
@@ -23,6 +24,9 @@ import { type StepParts, StepRows } from "./text/step-parts.ts";
 const CLOSE_MS_MAX = 30_000;
 const BATCH = { rowCountMax: 50_000, byteCountMax: 16 * 1024 * 1024 };
 
+/** Objects that are looked at when the sink is opened, and with each heartbeat. */
+const LOOKED_AT = { opening: 100, idle: 20 };
+
 interface Opened {
   readonly store: Store;
   readonly log: ChangeLog;
@@ -32,11 +36,12 @@ interface Opened {
  * Every change as a row of files that are only ever added. A step is an entry of the sink's log; when enough of them wait, they
  * become files.
  */
-export class FilesSink implements Sink {
+export class FilesSink implements Sink, TargetPresence {
   readonly kind = "files";
   readonly form = "stream";
   readonly delivery = "transactional";
   readonly onLost = "resync";
+  readonly presence = this;
   readonly batch = BATCH;
   readonly name: string;
   readonly #settings: FilesSettings;
@@ -44,6 +49,7 @@ export class FilesSink implements Sink {
   readonly #rows: StepRows;
   readonly #parquet: ParquetMaker;
   readonly #text: RowText;
+  readonly #holes: Holes;
   #opened: Opened | null = null;
   /** Another process holds the sink; until it is opened again. */
   #refusal: MillraceError | null = null;
@@ -57,6 +63,7 @@ export class FilesSink implements Sink {
     this.#text = settings.format === "parquet" ? "csv" : "ndjson";
     this.#rows = new StepRows(settings.format === "parquet" ? new CsvRows() : new NdjsonRows());
     this.#parquet = new ParquetMaker(settings.memoryLimit);
+    this.#holes = new Holes(settings.keepMs !== null);
   }
 
   /** What a reader of the table takes. Of a reader of one format, files of another one are none of the table's. */
@@ -75,6 +82,7 @@ export class FilesSink implements Sink {
       const { keepMs } = this.#settings;
       const retention = keepMs === null ? null : new Retention(store, keepMs);
       const log = await ChangeLog.open({ store, publisher, retention, clock: this.#clock, owner }, signal);
+      await this.#expectNoHoles({ store, log }, LOOKED_AT.opening, signal);
       this.#opened = { store, log };
       return progressOf(log.checkpoint);
     } catch (error) {
@@ -90,25 +98,39 @@ export class FilesSink implements Sink {
     return found === null ? null : progressOf(found.entry.head.checkpoint);
   }
 
+  /** Tables of which files are gone. */
+  async missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
+    this.#ours(signal);
+    return this.#holes.tablesOf(tables);
+  }
+
   /** A file has the names and types of its columns: it needs nothing before. */
   async prepare(_tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     this.#ours(signal);
   }
 
   async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
-    const { log } = this.#ours(signal);
+    const opened = this.#ours(signal);
+    const { log } = opened;
     const position = serializePosition(step.progress.position);
     const partsOf = (entry: number): StepParts => {
       const parts = this.#rows.partsOf(step, entry, this.#clock.now());
       outcome.waiting?.();
       return parts;
     };
-    await this.#guarded(() => log.add({ position, ...checkpointTexts(step.progress) }, partsOf, signal));
+    await this.#guarded(async () => {
+      await log.add({ position, ...checkpointTexts(step.progress) }, partsOf, signal);
+      await this.#closeHoles(opened, signal);
+    });
   }
 
   async verify(signal: AbortSignal): Promise<void> {
-    const { log } = this.#ours(signal);
-    await this.#guarded(() => log.verify(signal));
+    const opened = this.#ours(signal);
+    await this.#guarded(async () => {
+      await opened.log.verify(signal);
+      await this.#closeHoles(opened, signal);
+      await this.#expectNoHoles(opened, LOOKED_AT.idle, signal);
+    });
   }
 
   async forget(signal: AbortSignal): Promise<void> {
@@ -131,6 +153,14 @@ export class FilesSink implements Sink {
       await this.#release();
       this.#parquet[Symbol.dispose]();
     }
+  }
+
+  async #expectNoHoles({ store, log }: Opened, countMax: number, signal: AbortSignal): Promise<void> {
+    await this.#holes.expectNone(store, log.published, completeIn(log), countMax, signal);
+  }
+
+  async #closeHoles({ store, log }: Opened, signal: AbortSignal): Promise<void> {
+    await this.#holes.close(store, log.published, completeIn(log), this.#clock.now(), signal);
   }
 
   /** After a failure nobody knows how far the work came: the sink is opened again before anything else. */
@@ -169,4 +199,9 @@ export class FilesSink implements Sink {
 
 function progressOf({ position, tables, bond }: Checkpoint): SinkProgress | null {
   return position === "" ? null : { position: parsePosition(position), ...parseCheckpoint(tables, bond) };
+}
+
+/** Ids of tables. */
+function completeIn(log: ChangeLog): readonly string[] {
+  return Object.keys(progressOf(log.checkpoint)?.tables ?? {});
 }

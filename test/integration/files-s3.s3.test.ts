@@ -6,7 +6,15 @@ import { definition, factory } from "../../connectors/files/config.ts";
 import type { BucketSettings } from "../../connectors/kit/bucket.ts";
 import { S3Store } from "../../connectors/files/store/s3.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
-import { DAY_MS, filesSample, foundIn, HOUR_MS, START_MS, userStep } from "../support/warehouses/files-sample.ts";
+import {
+  DAY_MS,
+  fileUsers,
+  filesSample,
+  foundIn,
+  HOUR_MS,
+  START_MS,
+  userStep,
+} from "../support/warehouses/files-sample.ts";
 import { fieldsOf, plainOf, readJson } from "../support/model/json-text.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { s3Gateway } from "../support/network/s3-gateway.ts";
@@ -206,4 +214,30 @@ test("TLS: an authority of one's own is trusted by `s3.ca`, another is refused, 
     expect(error).toMatchObject({ code: "MR4217", kind: "blocked", message: expect.stringMatching(said) });
     expect(error.hint).toMatch(/`s3\.ca`/);
   }
+});
+
+test("a file and a manifest that somebody removes from the bucket are named, and the manifests say what is lost", async () => {
+  await using bucket = await freshBucket();
+  await using store = storeIn(bucket);
+  const { sink, write } = await filesSample(async () => storeIn(bucket), 1, null);
+  for (const at of [100n, 200n, 300n]) await write(at, START_MS);
+  const [first = ""] = await dataKeys(bucket);
+  await store.remove(first, timeout());
+  await store.remove("_millrace/manifests/000000000002.json", timeout());
+  const found = await failure(sink.verify(timeout()));
+  expect({ code: found.code, kind: found.kind }).toEqual({ code: "MR4218", kind: "reopen" });
+  expect(found.message).toContain(first);
+  expect(found.message).toContain("_millrace/manifests/000000000002.json");
+  await sink.open(2, timeout());
+  expect(await sink.presence.missing([fileUsers], timeout())).toEqual([fileUsers]);
+  await sink.verify(timeout());
+  expect(await sink.presence.missing([fileUsers], timeout())).toEqual([]);
+  const lostIn = async (number: number): Promise<unknown> => {
+    const bytes = await store.read(`_millrace/manifests/00000000000${number}.json`, timeout());
+    const manifest: { files: readonly unknown[]; lost: unknown } = JSON.parse(bytes!.toString());
+    return { files: manifest.files, lost: manifest.lost };
+  };
+  expect(await lostIn(1)).toEqual({ files: [], lost: [expect.objectContaining({ path: first, rows: 1 })] });
+  expect(await lostIn(2)).toEqual({ files: [], lost: "all" });
+  await sink.close();
 });

@@ -125,7 +125,9 @@ export class Presence {
       const now = there.get(layout.sqlName);
       const what = lossOf(before, now);
       if (what !== null) lost.push({ layout, what });
-      else if (now?.defined === "" || now?.defined !== before.defined) suspects.push(layout);
+      // A daemon that takes a table over removes rows there.
+      if (now !== undefined && (what !== null || now.defined === "" || now.defined !== before.defined))
+        suspects.push(layout);
     }
     const others = await altered(client, suspects, signal);
     const taken = others.find(({ what }) => what === "taken over");

@@ -9,6 +9,7 @@ import { failpoint } from "../../../src/core/failpoint.ts";
 import { parsePosition } from "../../../src/core/model/position.ts";
 import { filesError } from "../errors.ts";
 import { logKey, MANIFESTS, numberOf } from "../names.ts";
+import type { Published } from "../publish/holes.ts";
 import { lastEntryOf } from "../publish/manifest.ts";
 import type { Publisher } from "../publish/publisher.ts";
 import type { Retention } from "../publish/retention.ts";
@@ -77,6 +78,10 @@ export class ChangeLog {
 
   get checkpoint(): Checkpoint {
     return this.#state.checkpoint;
+  }
+
+  get published(): Published {
+    return { next: this.#state.manifest, lastEntry: this.#state.since - 1 };
   }
 
   /** `partsOf` is told the number of the entry. */

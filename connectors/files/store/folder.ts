@@ -15,7 +15,7 @@ import { dirname, join } from "node:path";
 import { makeFolder } from "../../../src/core/folder.ts";
 import { systemErrorCode } from "../../../src/core/system-errors.ts";
 import { classifyFile } from "../errors.ts";
-import type { Store } from "./store.ts";
+import type { Store, Wanted } from "./store.ts";
 
 const SCRATCH = "_millrace/tmp";
 const FOLDER_MODE = 0o755;
@@ -43,6 +43,27 @@ export class FolderStore implements Store {
         if (isMissing(error)) return [];
         throw error;
       }
+    });
+  }
+
+  async find(under: string, { is, countMax }: Wanted, signal: AbortSignal): Promise<readonly string[]> {
+    const found: string[] = [];
+    const walk = async (folder: string): Promise<void> => {
+      const entries = await readdir(join(this.#path, folder), { withFileTypes: true });
+      for (const entry of entries.toSorted((a, b) => (a.name < b.name ? -1 : 1))) {
+        if (found.length >= countMax) return;
+        const key = `${folder}${entry.name}`;
+        if (entry.isDirectory()) await walk(`${key}/`);
+        else if (is(key)) found.push(key);
+      }
+    };
+    return await this.#doing(signal, async () => {
+      try {
+        await walk(under);
+      } catch (error) {
+        if (!isMissing(error)) throw error;
+      }
+      return found;
     });
   }
 

@@ -17,7 +17,7 @@ import {
 import { filesError } from "../errors.ts";
 import type { BucketSettings } from "../../kit/bucket.ts";
 import { answerOf, classifyS3, trusted } from "./s3-faults.ts";
-import type { Store } from "./store.ts";
+import type { Store, Wanted } from "./store.ts";
 
 /** S3 takes up to 10,000 parts of 5 MB or more. */
 const PART_BYTES = 16 * 1024 * 1024;
@@ -60,16 +60,30 @@ export class S3Store implements Store {
 
   async list(under: string, signal: AbortSignal): Promise<readonly string[]> {
     const keys: string[] = [];
+    for await (const page of this.#pages(under, signal)) keys.push(...page);
+    return keys.toSorted();
+  }
+
+  async find(under: string, { is, countMax }: Wanted, signal: AbortSignal): Promise<readonly string[]> {
+    const found: string[] = [];
+    for await (const page of this.#pages(under, signal)) {
+      found.push(...page.filter(is));
+      if (found.length >= countMax) break;
+    }
+    return found.slice(0, countMax);
+  }
+
+  /** In the order of their keys, as S3 lists them. */
+  async *#pages(under: string, signal: AbortSignal): AsyncGenerator<readonly string[]> {
     let next: string | undefined;
     do {
       const page = { ...this.#in, Prefix: `${this.#prefix}${under}`, ContinuationToken: next };
       const { Contents = [], NextContinuationToken } = await this.#doing(signal, () =>
         this.#client.send(new ListObjectsV2Command(page), { abortSignal: signal }),
       );
-      for (const { Key } of Contents) if (Key !== undefined) keys.push(Key.slice(this.#prefix.length));
+      yield Contents.flatMap(({ Key }) => (Key === undefined ? [] : [Key.slice(this.#prefix.length)]));
       next = NextContinuationToken;
     } while (next !== undefined);
-    return keys.toSorted();
   }
 
   async read(key: string, signal: AbortSignal): Promise<Buffer | null> {

@@ -1,3 +1,8 @@
+export interface Wanted {
+  readonly is: (key: string) => boolean;
+  readonly countMax: number;
+}
+
 /**
  * What the sink needs of the place that holds its files: a folder, or a prefix in a bucket. Keys are paths with slashes
  * below it. Each call is atomic: a reader finds an object whole, or not at all.
@@ -7,6 +12,8 @@ export interface Store extends AsyncDisposable {
   readonly place: string;
   /** In the order of their keys. */
   list(under: string, signal: AbortSignal): Promise<readonly string[]>;
+  /** The first keys in all folders below `under` that are wanted, in their order. */
+  find(under: string, wanted: Wanted, signal: AbortSignal): Promise<readonly string[]>;
   /** Null: there is none. */
   read(key: string, signal: AbortSignal): Promise<Buffer | null>;
   has(key: string, signal: AbortSignal): Promise<boolean>;
