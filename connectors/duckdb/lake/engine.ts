@@ -10,6 +10,8 @@ import type { LakePlace } from "./place.ts";
 
 /** The name under which the lake is attached. */
 export const LAKE = "lake";
+/** The lake's catalogue, as tables. */
+export const METADATA = `__ducklake_metadata_${LAKE}`;
 
 /** Changes of up to so many rows are kept in the catalogue, so that small commits make no small files. */
 const INLINED_ROWS = 100;

@@ -4,7 +4,7 @@ import { basename } from "node:path";
 import type { DuckDBConnection } from "@duckdb/node-api";
 import { type TargetName, quoteLiteral, targetKey } from "../names.ts";
 import { readTextRows } from "../write/text-rows.ts";
-import { LAKE } from "./engine.ts";
+import { METADATA } from "./engine.ts";
 import type { LakePlace } from "./place.ts";
 import { SPOILED } from "./rules.ts";
 
@@ -19,15 +19,13 @@ export interface LostFiles {
   readonly othersAreThere: boolean;
 }
 
-const META = `__ducklake_metadata_${LAKE}`;
-
 /** Whether the present snapshot needs them, too. Files that other programs added are elsewhere. */
 const NAMED = ["ducklake_data_file", "ducklake_delete_file"]
   .map(
     (files) =>
       "SELECT s.schema_name, t.table_name, s.path || t.path || f.path, " +
       "coalesce(f.end_snapshot, t.end_snapshot, s.end_snapshot) IS NULL " +
-      `FROM ${META}.${files} AS f JOIN ${META}.ducklake_table AS t USING (table_id) JOIN ${META}.ducklake_schema AS s USING (schema_id) ` +
+      `FROM ${METADATA}.${files} AS f JOIN ${METADATA}.ducklake_table AS t USING (table_id) JOIN ${METADATA}.ducklake_schema AS s USING (schema_id) ` +
       "WHERE f.path_is_relative::BOOLEAN AND t.path_is_relative::BOOLEAN AND s.path_is_relative::BOOLEAN",
   )
   .join(" UNION ALL ");

@@ -6,7 +6,7 @@ import { failpoint } from "../../../src/core/failpoint.ts";
 import { classify } from "../errors.ts";
 import { META_SCHEMA, quoteIdentifier, quoteLiteral, type TargetName } from "../names.ts";
 import { readTextRows } from "../write/text-rows.ts";
-import { LAKE } from "./engine.ts";
+import { LAKE, METADATA } from "./engine.ts";
 import type { Lake } from "./lake.ts";
 import { findOrphans, KEEP_NAMED, markData, ownerOfData, scheduleOrphans } from "./orphans.ts";
 import { tablesIn } from "../tables/existing.ts";
@@ -160,7 +160,7 @@ const CLEAN_UP = `${KEEP_NAMED}; CALL ducklake_cleanup_old_files('${LAKE}', olde
 
 /** By number: DuckLake's own \`older_than\` ends all snapshots of a day if the catalogue is in SQLite, where it compares texts. */
 async function expireStatements(connection: DuckDBConnection, keepMs: number): Promise<readonly string[]> {
-  const snapshots = `__ducklake_metadata_${LAKE}.ducklake_snapshot`;
+  const snapshots = `${METADATA}.ducklake_snapshot`;
   const [[ids = ""] = []] = await readTextRows(
     connection,
     `SELECT string_agg(snapshot_id::VARCHAR, ', ') FROM ${snapshots} WHERE snapshot_time::TIMESTAMPTZ < ` +
@@ -170,9 +170,7 @@ async function expireStatements(connection: DuckDBConnection, keepMs: number): P
 }
 
 /** Of tables that had another shape, the catalogue keeps rows in several places. */
-const HAS_FORMER_PLACES =
-  `SELECT table_id FROM __ducklake_metadata_${LAKE}.ducklake_inlined_data_tables ` +
-  "GROUP BY table_id HAVING count(*) > 1 LIMIT 1";
+const HAS_FORMER_PLACES = `SELECT table_id FROM ${METADATA}.ducklake_inlined_data_tables GROUP BY table_id HAVING count(*) > 1 LIMIT 1`;
 
 /**
  * Rows in the catalogue become files. DuckLake then removes the places of former shapes, and programs that know the catalogue

@@ -5,21 +5,25 @@
 import type { DuckDBConnection } from "@duckdb/node-api";
 import { duckdbError } from "../errors.ts";
 import { readTextRows } from "../write/text-rows.ts";
-import { LAKE } from "./engine.ts";
+import { METADATA } from "./engine.ts";
 import type { CatalogKind } from "./place.ts";
 import { MOVED } from "./rules.ts";
 
-export const TRIES_MAX = 5;
+const TRIES_MAX = 5;
 
-const SNAPSHOTS = `__ducklake_metadata_${LAKE}.ducklake_snapshot`;
+const SNAPSHOTS = `${METADATA}.ducklake_snapshot`;
 
 /** Reads again if rows were moved while they were read. */
 export async function whole<T>(connection: DuckDBConnection, kind: CatalogKind, read: () => Promise<T>): Promise<T> {
+  return await untilUnmoved(() => unmoved(connection, kind, read));
+}
+
+/** Again while `read` gives null, or fails because rows were moved. */
+export async function untilUnmoved<T>(read: () => Promise<Unmoved<T> | null>): Promise<T> {
   for (let tries = 1; ; tries++) {
     try {
-      const newest = await newestSnapshot(connection);
-      const result = await read();
-      if (kind !== "sqlite" || !(await hasMovedSince(connection, newest))) return result;
+      const found = await read();
+      if (found !== null) return found.result;
     } catch (error) {
       if (tries >= TRIES_MAX || !isMoved(error)) throw error;
     }
@@ -27,16 +31,32 @@ export async function whole<T>(connection: DuckDBConnection, kind: CatalogKind, 
   }
 }
 
-export function isMoved(error: unknown): boolean {
+export interface Unmoved<T> {
+  readonly result: T;
+}
+
+/** Null: rows were moved meanwhile. */
+export async function unmoved<T>(
+  connection: DuckDBConnection,
+  kind: CatalogKind,
+  read: () => Promise<T>,
+): Promise<Unmoved<T> | null> {
+  if (kind !== "sqlite") return { result: await read() };
+  const newest = await newestSnapshot(connection);
+  const result = await read();
+  return (await hasMovedSince(connection, newest)) ? null : { result };
+}
+
+function isMoved(error: unknown): boolean {
   return error instanceof Error && MOVED.test(error.message);
 }
 
-export async function newestSnapshot(connection: DuckDBConnection): Promise<number> {
+async function newestSnapshot(connection: DuckDBConnection): Promise<number> {
   const [[id = ""] = []] = await readTextRows(connection, `SELECT max(snapshot_id)::VARCHAR FROM ${SNAPSHOTS}`);
   return Number(id);
 }
 
-export async function hasMovedSince(connection: DuckDBConnection, snapshot: number): Promise<boolean> {
+async function hasMovedSince(connection: DuckDBConnection, snapshot: number): Promise<boolean> {
   const [[count = ""] = []] = await readTextRows(
     connection,
     `SELECT count(*)::VARCHAR FROM ${SNAPSHOTS}_changes WHERE snapshot_id > ${snapshot} AND regexp_matches(changes_made, 'flush|rewrite|merge|compact')`,
@@ -44,7 +64,7 @@ export async function hasMovedSince(connection: DuckDBConnection, snapshot: numb
   return Number(count) > 0;
 }
 
-export function movedAgain(): Error {
+function movedAgain(): Error {
   return duckdbError({
     code: "MR3220",
     kind: "retryable",

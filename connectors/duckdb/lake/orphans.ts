@@ -3,15 +3,14 @@ import { mkdir } from "node:fs/promises";
 import type { DuckDBConnection } from "@duckdb/node-api";
 import { quoteLiteral } from "../names.ts";
 import { readTextRows } from "../write/text-rows.ts";
-import { LAKE } from "./engine.ts";
+import { LAKE, METADATA } from "./engine.ts";
 import type { LakePlace } from "./place.ts";
 
 /** A transaction that is still going to name its files is younger. */
 export const ORPHAN_SECONDS = 24 * 60 * 60;
 
 const MARK = "_millrace_lake_";
-const META = `__ducklake_metadata_${LAKE}`;
-const SCHEDULED = `${META}.ducklake_files_scheduled_for_deletion`;
+const SCHEDULED = `${METADATA}.ducklake_files_scheduled_for_deletion`;
 
 /** DuckLake's names: a UUID with the time in front. */
 const OWN_NAME = "^ducklake-[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}(-delete)?\\.parquet$";
@@ -21,7 +20,7 @@ const FIRST_ID = "4611686018427387904";
 
 /** In any folder: such a name is never given twice. */
 const NAMED = ["ducklake_data_file", "ducklake_delete_file"]
-  .map((table) => `SELECT parse_filename(path) FROM ${META}.${table}`)
+  .map((table) => `SELECT parse_filename(path) FROM ${METADATA}.${table}`)
   .join(" UNION ALL ");
 
 /** Orphans that a transaction of more than a day has named after all. */
@@ -83,7 +82,7 @@ export async function scheduleOrphans(
       `SELECT (SELECT greatest(${FIRST_ID}, coalesce(max(data_file_id)::BIGINT, 0)) FROM ${SCHEDULED}) + row_number() OVER (), ` +
       `path, false, now() FROM (VALUES ${paths}) AS orphan (path) ` +
       `WHERE parse_filename(path) NOT IN (${NAMED}) AND path NOT IN (SELECT path FROM ${SCHEDULED}) ` +
-      `AND EXISTS (SELECT 1 FROM ${META}.ducklake_table AS t JOIN ${META}.ducklake_schema AS s USING (schema_id) ` +
+      `AND EXISTS (SELECT 1 FROM ${METADATA}.ducklake_table AS t JOIN ${METADATA}.ducklake_schema AS s USING (schema_id) ` +
       "WHERE t.path_is_relative::BOOLEAN AND s.path_is_relative::BOOLEAN " +
       `AND starts_with(orphan.path, ${quoteLiteral(data)} || s.path || t.path))`,
   );
@@ -93,7 +92,7 @@ export async function scheduleOrphans(
 async function ownMark(connection: DuckDBConnection, { data }: LakePlace): Promise<string> {
   const [[id = ""] = []] = await readTextRows(
     connection,
-    `SELECT schema_uuid::VARCHAR FROM ${META}.ducklake_schema WHERE schema_id = 0`,
+    `SELECT schema_uuid::VARCHAR FROM ${METADATA}.ducklake_schema WHERE schema_id = 0`,
   );
   return `${data}${MARK}${id}.csv`;
 }

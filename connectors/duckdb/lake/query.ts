@@ -4,7 +4,7 @@ import { classify, duckdbError } from "../errors.ts";
 import { runQuery } from "../inspect/query.ts";
 import { quoteIdentifier, quoteLiteral } from "../names.ts";
 import { isNoLake, LAKE, type LakeSettings, startEngine } from "./engine.ts";
-import { hasMovedSince, isMoved, movedAgain, newestSnapshot, TRIES_MAX } from "./moved.ts";
+import { type Unmoved, unmoved, untilUnmoved } from "./moved.ts";
 import { shownCatalog } from "./place.ts";
 
 /** Runs a query in an engine of its own, beside the daemon's. The statement can access no files but the lake's. */
@@ -13,22 +13,14 @@ export async function queryLake(
   request: QueryRequest,
   signal: AbortSignal,
 ): Promise<QueryResult> {
-  for (let tries = 1; ; tries++) {
-    try {
-      const result = await queryOnce(settings, request, signal);
-      if (result !== "moved") return result;
-      if (tries >= TRIES_MAX) throw movedAgain();
-    } catch (error) {
-      if (tries >= TRIES_MAX || !isMoved(error)) throw error;
-    }
-  }
+  return await untilUnmoved(() => queryOnce(settings, request, signal));
 }
 
 async function queryOnce(
   settings: LakeSettings,
   request: QueryRequest,
   signal: AbortSignal,
-): Promise<QueryResult | "moved"> {
+): Promise<Unmoved<QueryResult> | null> {
   const { place } = settings;
   if (place.kind !== "postgres" && !existsSync(place.catalog)) throw noLake(settings);
   const instance = await startEngine(settings, "read").catch((error: unknown) => {
@@ -42,17 +34,15 @@ async function queryOnce(
       await setting.run(`SET allowed_paths = [${files.join(", ")}]`);
     }
     await setting.run("SET enable_external_access = false");
-    const newest = await newestSnapshot(setting);
     // In no transaction: where DuckDB gives up an instance, an open one of a lake takes the process with it.
     const connect = async () => {
       const connection = await instance.connect();
       await connection.run(`SET TimeZone = 'UTC'; USE ${quoteIdentifier(LAKE)}`);
       return connection;
     };
-    const result = await runQuery(connect, request, signal);
-    const isMoved = place.kind === "sqlite" && (await hasMovedSince(setting, newest));
+    const found = await unmoved(setting, place.kind, () => runQuery(connect, request, signal));
     setting.disconnectSync();
-    return isMoved ? "moved" : result;
+    return found;
   } finally {
     instance.closeSync();
   }
