@@ -30,6 +30,13 @@ const COLUMNS = [
   column("Mixed", { kind: "text" }, "text"),
   column("other", { kind: "int", bits: 32, signed: true }, "integer"),
   column("weight", { kind: "float", bits: 64 }, "double precision"),
+  column("mood", { kind: "enum", labels: ["low", "mid", "high"] }, "mood"),
+  column("e", { kind: "enum", labels: ["low", "mid", "high"] }, "enum('low','mid','high')"),
+  column("t", { kind: "opaque" }, "time(1)"),
+  column("tz", { kind: "opaque" }, "time(3) with time zone"),
+  column("span", { kind: "opaque" }, "interval day to second(3)"),
+  column("ip", { kind: "opaque" }, "inet"),
+  column("cash", { kind: "opaque" }, "money"),
 ];
 
 const ROW: Record<string, string | null> = {
@@ -47,6 +54,13 @@ const ROW: Record<string, string | null> = {
   Mixed: "😀x",
   other: "7",
   weight: "12.5",
+  mood: "mid",
+  e: "mid",
+  t: "-10:00:00.5",
+  tz: "12:00:00+01",
+  span: "1 mon -2 days +24:00:00",
+  ip: "10.0.0.9",
+  cash: "$10.00",
 };
 
 /** `undefined`: the change does not carry it. */
@@ -97,7 +111,15 @@ test.each([
   ["weight = price and price = weight and price >= weight", TRUE],
   ["weight > price or price < weight or weight is distinct from price", FALSE],
   ["ratio < price and weight > other and weight < id and id > weight", TRUE],
-  ["doc is not null", TRUE],
+  ["doc is not null and cash is not null", TRUE],
+  ["mood > 'low' and mood < 'high' and mood = 'mid'", TRUE],
+  ["e > 'low' and e > 'high' and e = 'mid'", TRUE],
+  ["t < '-9:00' and t > '-100:00:00' and t < '838:59:59'", TRUE],
+  ["tz < '11:30' and tz > '10:59:59.999'", TRUE],
+  ["tz = '11:00' or tz = '11:00:00+00' or tz = '13:00+02'", FALSE],
+  ["tz = '12:00:00+01' and tz < '11:00' and tz > '13:00+02'", TRUE],
+  ["span = '29 days' and span > '28 days 23:59:59.9' and span < '1 mon'", TRUE],
+  ["ip > '9.255.255.255' and ip < '10.0.0.10' and ip = '10.0.0.9/32' and ip > '10.0.0.0/8'", TRUE],
 ])("%s", (where, expected) => {
   expect(truth(where)).toBe(expected);
 });
@@ -154,6 +176,15 @@ test.each([
   ["doc = 'x'", 0, /whether it is null/],
   ["id = status", 3, /can't be compared/],
   ["id like '1%'", 0, /for texts/],
+  ["mood = 'Low'", 7, /mood/],
+  ["e <> 'lo'", 5, /enum/],
+  ["t < 'x'", 4, /time/],
+  ["t < '9'", 4, /time/],
+  ["tz = '25:00'", 5, /zone/],
+  ["span > '1 fortnight'", 7, /interval/],
+  ["ip = '10.0.0'", 5, /inet/],
+  ["cash < '$9'", 0, /whether it is null/],
+  ["t = tz", 2, /can't be compared/],
 ])("%s does not fit the columns", (where, at, message) => {
   const bind = () => bindWhere(parseWhere(where), COLUMNS);
   expect(bind).toThrow(WhereError);

@@ -3,8 +3,9 @@ import type { Column } from "../../core/model/schema.ts";
 import { CELL_NULL, CELL_UNCHANGED, CellMap } from "../../core/model/tuple.ts";
 import type { ColumnType } from "../../core/model/types.ts";
 import { readText } from "../../core/values/text.ts";
+import { parseAddress } from "./addresses.ts";
 import { compareAsDoubles, compareNumerics, type Numeric, parseNumeric } from "./numbers.ts";
-import { parseDate, parseTime, parseTimestamp } from "./times.ts";
+import { parseDate, parseInterval, parseSignedTime, parseTime, parseTimestamp, parseZonedTime } from "./times.ts";
 import { type Literal, WhereError } from "./syntax.ts";
 
 export type Value = Numeric | string | boolean;
@@ -41,13 +42,29 @@ export class ConditionRow {
   }
 }
 
-export type FamilyName = "number" | "text" | "bool" | "date" | "timestamp" | "timestamptz" | "time";
+/** Only columns of one name are compared with each other. */
+export type FamilyName =
+  | "number"
+  | "text"
+  | "bool"
+  | "date"
+  | "timestamp"
+  | "timestamptz"
+  | "time"
+  | "timetz"
+  | "interval"
+  | "address"
+  | "hardware address"
+  | "bits"
+  | `enum ${string}`;
 
 /** How the values of one kind of column are read and compared. */
 export interface Family {
   readonly name: FamilyName;
   /** From the canonical text; undefined if the text is invalid. */
   readonly read: (text: string) => Value | undefined;
+  /** The same for a literal, where more than the canonical spelling is valid, or less than any text. */
+  readonly readLiteral?: (text: string) => Value | undefined;
   readonly compare: (a: Value, b: Value) => number;
 }
 
@@ -66,12 +83,15 @@ export function familyOf({ type, native }: Column): Family | null {
         compare: compareAsFloats,
       };
     case "text":
+      if (/^inet[46]$/.test(native)) return MARIADB_ADDRESS;
       // The blanks that pad a character(n) do not count, as in SQL.
       return { name: "text", read: isPadded(type, native) ? withoutBlanks : asItIs, compare: compareTexts };
     case "uuid":
+      return { name: "text", read: asItIs, readLiteral: canonicalUuid, compare: compareTexts };
     case "enum":
+      return enumFamily(type.labels, native);
     case "opaque":
-      return { name: "text", read: asItIs, compare: compareTexts };
+      return opaqueFamily(native);
     case "date":
       return { name: "date", read: parseDate, compare: compareScalars };
     case "time":
@@ -88,6 +108,65 @@ export function familyOf({ type, native }: Column): Family | null {
     default:
       return type satisfies never;
   }
+}
+
+/** MySQL compares labels as texts, Postgres in their order. */
+function enumFamily(labels: readonly string[], native: string): Family {
+  const isMysql = native.startsWith("enum(");
+  // MySQL has an empty text in place of a wrong value. No labels: they are not certain.
+  const valid = new Set(isMysql ? ["", ...labels] : labels);
+  const readLiteral = (text: string) => (labels.length === 0 || valid.has(text) ? text : undefined);
+  if (isMysql) return { name: "text", read: asItIs, readLiteral, compare: compareTexts };
+  const ranks = new Map<Value, number>(labels.map((label, i) => [label, i]));
+  // A row may have a label that was added a moment ago.
+  const rankOf = (value: Value) => ranks.get(value) ?? labels.length;
+  const compare = (a: Value, b: Value) => rankOf(a) - rankOf(b) || compareTexts(a, b);
+  return { name: `enum ${native}`, read: asItIs, readLiteral, compare };
+}
+
+const MARIADB_ADDRESS: Family = {
+  name: "address",
+  // A domain of Postgres may have the name too.
+  read: (text) => parseAddress(text) ?? text,
+  readLiteral: parseAddress,
+  compare: compareTexts,
+};
+
+/** By the type's name, without its modifiers. Text says nothing of the other types' values: `'$10'` is below `'$9'`. */
+function opaqueFamily(native: string): Family | null {
+  // A set is the text that the server prints, and compares so.
+  if (native.startsWith("set(")) return { name: "text", read: asItIs, compare: compareTexts };
+  // Which fields an interval has does not matter.
+  switch (native.replace(/^interval .*/, "interval").replace(/\(\d+\)/, "")) {
+    case "time":
+      return { name: "time", read: parseSignedTime, compare: compareScalars };
+    case "time with time zone":
+      return { name: "timetz", read: parseZonedTime, compare: compareScalars };
+    case "interval":
+      return { name: "interval", read: parseInterval, compare: compareScalars };
+    case "inet":
+    case "cidr":
+      return { name: "address", read: parseAddress, compare: compareTexts };
+    case "macaddr":
+      return hardwareAddress(/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/);
+    case "macaddr8":
+      return hardwareAddress(/^([0-9a-f]{2}:){7}[0-9a-f]{2}$/);
+    case "bit":
+    case "bit varying":
+      return { name: "bits", read: (text) => (/^[01]*$/.test(text) ? text : undefined), compare: compareTexts };
+    default:
+      return null;
+  }
+}
+
+function hardwareAddress(form: RegExp): Family {
+  const read = (text: string) => (form.test(text) ? text : undefined);
+  return {
+    name: "hardware address",
+    read,
+    readLiteral: (text) => read(text.toLowerCase().replaceAll("-", ":")),
+    compare: compareTexts,
+  };
 }
 
 /** For two columns of one family: compared as floats if one is a float. */
@@ -109,8 +188,7 @@ export function literalValue(literal: Literal, column: Column, family: Family): 
 
 function valueOf(literal: Literal & { readonly text: string }, column: Column, family: Family): Value | undefined {
   if (family.name !== "number") {
-    if (literal.kind !== "text") return undefined;
-    return column.type.kind === "uuid" ? canonicalUuid(literal.text) : family.read(literal.text);
+    return literal.kind === "text" ? (family.readLiteral ?? family.read)(literal.text) : undefined;
   }
   const exact = parseNumeric(literal.text.trim());
   // A float is compared as the double that it is.
