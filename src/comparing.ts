@@ -13,7 +13,7 @@ import { Reconciler, type ReconcilerParts } from "./reconcile/reconciler.ts";
 import { ReportFolder } from "./reconcile/report/report-folder.ts";
 import { Reporting } from "./reconcile/report/reporting.ts";
 import { followSchedule, nextTime } from "./reconcile/schedule.ts";
-import { driftMaxOf } from "./rules/definition.ts";
+import { driftMaxOf } from "./rules/merged-rule.ts";
 
 export interface ComparingParts extends Pick<ReconcilerParts, "clock" | "news" | "port" | "lag" | "kept"> {
   readonly reports: StateStore["reports"];

@@ -22,7 +22,7 @@ import { PrometheusMetrics } from "./ops/metrics.ts";
 import { TracedSteps } from "./ops/otlp/traced-steps.ts";
 import { repairDifferences } from "./reconcile/recovery.ts";
 import type { ReportFolder } from "./reconcile/report/report-folder.ts";
-import { policyOf } from "./rules/definition.ts";
+import { policyOf } from "./rules/merged-rule.ts";
 import { Control } from "./runtime/control/control.ts";
 import { Pipeline, type SinkSetup } from "./runtime/pipeline.ts";
 import { relay } from "./relaying.ts";

@@ -1,7 +1,7 @@
 import type { Config } from "./config/config.ts";
 import type { Logger } from "./core/contracts/telemetry.ts";
 import type { StateStore } from "./core/contracts/state-store.ts";
-import { policyOf } from "./rules/definition.ts";
+import { policyOf } from "./rules/merged-rule.ts";
 import type { Pin, Pins } from "./rules/pins.ts";
 import { sourceShape } from "./rules/source-shape.ts";
 import { type RuledSource, withRules } from "./rules/with-rules.ts";

@@ -309,7 +309,9 @@ export const topDefinition = z.strictObject({
       tableDefinition,
     )
     .default({})
-    .describe("Rules per table, applied before every sink; keys are schema.table globs, the most exact one wins."),
+    .describe(
+      "Rules per table, applied before every sink; keys are schema.table globs, of each column and each option the most exact one that says something of it decides.",
+    ),
   maskKey: z
     .string()
     .min(16, { error: "expected at least 16 characters" })

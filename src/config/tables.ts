@@ -1,7 +1,6 @@
 import * as z from "zod";
-import { DEFAULT_POLICY } from "../core/model/schema-policy.ts";
 import type { ColumnAction, ColumnRule, Rules, TableRule } from "../rules/definition.ts";
-import { parseWhere, WhereError } from "../rules/where/syntax.ts";
+import { type Expression, parseWhere, WhereError } from "../rules/where/syntax.ts";
 import type { Problem } from "./errors.ts";
 
 /** The keys of `tables`: per-table rules. */
@@ -16,9 +15,12 @@ const columnDefinition = z
       .nullable()
       .optional()
       .describe(
-        "hash: keyed and stable, needs maskKey; redact: a fixed text; partial: the last characters only; null: null; none: as it is, where a glob says otherwise.",
+        "hash: keyed and stable, needs maskKey; redact: a fixed text; partial: the last characters only; null: null; none: as it is, where a less exact glob says otherwise.",
       ),
-    drop: z.boolean().optional().describe("Leaves the column out."),
+    drop: z
+      .literal(true, { error: "expected true; `mask: none` shows a column that a less exact glob drops" })
+      .optional()
+      .describe("Leaves the column out."),
     rename: z
       .string()
       .min(1)
@@ -35,12 +37,14 @@ export const tableDefinition = z.strictObject({
   columns: z
     .record(z.string().min(1), columnDefinition)
     .default({})
-    .describe("Masked, dropped and renamed columns; keys are names or globs, the most exact one wins."),
+    .describe("Masked, dropped and renamed columns; keys are names or globs, the most exact one decides."),
   where: z
     .string()
     .min(1)
     .optional()
-    .describe("Rows that do not match are left out. `millrace explain MR1020` has the language."),
+    .describe(
+      "Rows that do not match are left out; `true`: all rows match. `millrace explain MR1020` has the language.",
+    ),
   key: z
     .array(z.string().min(1), { error: "expected a list of columns, such as [id]" })
     .min(1, { error: "expected at least one column; leave the key out to take the table's own" })
@@ -52,31 +56,35 @@ export const tableDefinition = z.strictObject({
   zeroDates: z
     .enum(["null", "epoch", "text"])
     .nullable()
-    .default("null")
+    .optional()
     .describe(
-      "MySQL and MariaDB: what dates that do not exist (0000-00-00, 2023-02-31) become. null, counted in `status`; epoch: 1970-01-01; text: as the server prints them, and the column is text.",
+      "MySQL and MariaDB: what dates that do not exist (0000-00-00, 2023-02-31) become. null (default), counted in `status`; epoch: 1970-01-01; text: as the server prints them, and the column is text.",
     ),
   schemaChange: z
     .enum(["evolve", "pause", "ignore"])
-    .default(DEFAULT_POLICY.schemaChange)
+    .optional()
     .describe(
-      "evolve: the sinks follow the table's shape; pause: the table waits for `schema approve`; ignore: the sinks keep the shape that they have. `millrace explain MR1303` says more.",
+      "evolve (default): the sinks follow the table's shape; pause: the table waits for `schema approve`; ignore: the sinks keep the shape that they have. `millrace explain MR1303` says more.",
     ),
   compatibility: z
     .enum(["backward", "forward", "full", "none"])
-    .default(DEFAULT_POLICY.compatibility)
-    .describe("Which changes of shape may evolve on their own; others wait for `schema approve`."),
+    .optional()
+    .describe("Which changes of shape may evolve on their own; others wait for `schema approve`. Default: none."),
   droppedColumns: z
     .enum(["keep", "drop"])
-    .default(DEFAULT_POLICY.droppedColumns)
-    .describe("What a warehouse does with a column that was dropped: keep it, null from then on, or drop it."),
+    .optional()
+    .describe(
+      "What a warehouse does with a column that was dropped: keep it, null from then on (default), or drop it.",
+    ),
   reconcile: z
     .strictObject({
       maxDrift: z
         .int({ error: "expected a number of rows" })
         .min(0)
-        .default(0)
-        .describe("How many rows of a sink may differ before `reconcile` exits with 3 and the webhook is called."),
+        .optional()
+        .describe(
+          "How many rows of a sink may differ before `reconcile` exits with 3 and the webhook is called. Default: 0.",
+        ),
     })
     .prefault({})
     .describe("How comparisons treat the table."),
@@ -94,7 +102,7 @@ export interface RuleSurroundings {
 export function rulesOf(tables: TablesInput, surroundings: RuleSurroundings): Rules {
   const { maskKey, problem } = surroundings;
   const rules = Object.entries(tables).map(([pattern, table]) => tableRule(pattern, table, surroundings));
-  const hashing = rules.flatMap(({ columns }) => columns).find(({ action }) => action.mask === "hash");
+  const hashing = rules.flatMap(({ columns }) => columns).find(({ action }) => action.hiding === "hash");
   if (hashing !== undefined && maskKey === undefined)
     problem("MR1024", hashing.path, "a hash needs maskKey at the top of the config");
   return { tables: rules, maskKey: maskKey ?? null };
@@ -113,7 +121,7 @@ function tableRule(
   const wherePath = [...path, "where"];
   let condition: TableRule["where"] = null;
   try {
-    if (where !== undefined) condition = { text: where, expression: parseWhere(where), place: place(wherePath) };
+    if (where !== undefined) condition = { text: where, expression: conditionOf(where), place: place(wherePath) };
   } catch (error) {
     if (!(error instanceof WhereError)) throw error;
     problem("MR1020", wherePath, `at character ${error.at + 1}: ${error.message}`);
@@ -124,16 +132,24 @@ function tableRule(
     where: condition,
     key: key === undefined ? null : { columns: key, place: place([...path, "key"]) },
     // YAML's null means the choice named null.
-    zeroDates: zeroDates ?? "null",
-    policy: { schemaChange, compatibility, droppedColumns },
-    driftMax: reconcile.maxDrift,
+    zeroDates: zeroDates === null ? "null" : (zeroDates ?? null),
+    policy: {
+      schemaChange: schemaChange ?? null,
+      compatibility: compatibility ?? null,
+      droppedColumns: droppedColumns ?? null,
+    },
+    driftMax: reconcile.maxDrift ?? null,
     place: place(path),
   };
+}
+
+/** `true` lifts the condition of a less exact glob. */
+function conditionOf(where: string): Expression | null {
+  return /^\s*true\s*$/i.test(where) ? null : parseWhere(where);
 }
 
 /** YAML's null means the mask named null. */
 function actionOf({ mask, drop, rename }: z.output<typeof columnDefinition>): ColumnAction {
   const given = mask === null ? "null" : mask;
-  const isMask = given !== undefined && given !== "none";
-  return { mask: isMask ? given : null, drop: drop ?? false, rename: rename ?? null };
+  return { hiding: drop === true ? "drop" : (given ?? null), rename: rename ?? null };
 }

@@ -29,13 +29,30 @@ export class TableSelection {
 }
 
 /**
- * The pattern that applies to this name: the name itself, else the matching glob with the most literal characters; of
- * several the first.
+ * The patterns that fit this name, the most exact one first: the name itself, then the glob with more literal characters,
+ * then with fewer `*`, then with more `?`. Two that are equal in all of this are in the order of their characters.
  */
-export function mostExact<P extends { readonly pattern: string }>(patterns: readonly P[], name: string): P | undefined {
-  const matching = patterns.filter(({ pattern }) => pattern === name || glob(pattern).test(name));
-  const exactness = ({ pattern }: P) => (pattern === name ? Infinity : pattern.replaceAll(/[*?]/g, "").length);
-  return matching.toSorted((a, b) => exactness(b) - exactness(a))[0];
+export function mostExactFirst<P extends { readonly pattern: string }>(patterns: readonly P[], name: string): P[] {
+  const fitting = patterns.filter(({ pattern }) => fits(pattern, name));
+  return fitting.toSorted(
+    (a, b) => byExactness(a.pattern, b.pattern, name) || (a.pattern < b.pattern ? -1 : Number(a.pattern > b.pattern)),
+  );
+}
+
+/** True if the pattern is this name, or a glob that matches it. */
+export function fits(pattern: string, name: string): boolean {
+  return pattern === name || glob(pattern).test(name);
+}
+
+/** Less than zero if `a` is the more exact one of two patterns that fit a name; zero: neither is. */
+export function byExactness(a: string, b: string, name: string): number {
+  const count = (pattern: string, what: RegExp): number => pattern.match(what)?.length ?? 0;
+  return (
+    Number(b === name) - Number(a === name) ||
+    count(b, /[^*?]/gsu) - count(a, /[^*?]/gsu) ||
+    count(a, /\*/g) - count(b, /\*/g) ||
+    count(b, /\?/g) - count(a, /\?/g)
+  );
 }
 
 export function isGlob(pattern: string): boolean {

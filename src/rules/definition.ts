@@ -1,11 +1,10 @@
 /**
- * The rules of the configuration, parsed, with their positions in the file. What they mean for one table is in
- * `rule-book.ts`.
+ * The rules of the configuration, parsed, with their positions in the file. What they say of one table together is in
+ * `merged-rule.ts`, and what that makes of the table in `rule-book.ts`.
  */
-import type { ChosenKey, TableName, ZeroDates } from "../core/contracts/connector.ts";
-import { DEFAULT_POLICY, type SchemaPolicy } from "../core/model/schema-policy.ts";
+import type { ZeroDates } from "../core/contracts/connector.ts";
+import type { SchemaPolicy } from "../core/model/schema-policy.ts";
 import type { Mask } from "../core/model/schema.ts";
-import { isGlob, mostExact } from "../core/table-selection.ts";
 import type { Expression } from "./where/syntax.ts";
 
 export interface Rules {
@@ -19,6 +18,7 @@ interface Placed {
   readonly place: string;
 }
 
+/** What one key of `tables` says; of what is null it says nothing. */
 export interface TableRule extends Placed {
   /** A `schema.table` glob. */
   readonly pattern: string;
@@ -27,11 +27,11 @@ export interface TableRule extends Placed {
   /** Replaces the table's own key; the source decides which keys are possible. */
   readonly key: KeyRule | null;
   /** Passed to the source, which reads such dates this way. */
-  readonly zeroDates: ZeroDates;
+  readonly zeroDates: ZeroDates | null;
   /** How a change of the table's shape is treated. */
-  readonly policy: SchemaPolicy;
+  readonly policy: { readonly [Part in keyof SchemaPolicy]: SchemaPolicy[Part] | null };
   /** More differing rows of a sink than this raise an alarm. */
-  readonly driftMax: number;
+  readonly driftMax: number | null;
 }
 
 export interface ColumnRule extends Placed {
@@ -40,9 +40,12 @@ export interface ColumnRule extends Placed {
   readonly action: ColumnAction;
 }
 
+/** How a column's values are hidden. `none`: not at all, whatever a less exact glob says. */
+export type Hiding = Mask | "drop" | "none";
+
+/** What a rule says of a column; of what is null it says nothing. */
 export interface ColumnAction {
-  readonly mask: Mask | null;
-  readonly drop: boolean;
+  readonly hiding: Hiding | null;
   readonly rename: string | null;
 }
 
@@ -53,27 +56,8 @@ export interface KeyRule extends Placed {
 
 export interface WhereRule extends Placed {
   readonly text: string;
-  readonly expression: Expression;
+  /** Null: every row, whatever a less exact glob says. */
+  readonly expression: Expression | null;
 }
 
 export const NO_RULES: Rules = { tables: [], maskKey: null };
-
-/** How changes of a table's shape are treated. */
-export function policyOf({ tables }: Rules, { schema, table }: TableName): SchemaPolicy {
-  return mostExact(tables, `${schema}.${table}`)?.policy ?? DEFAULT_POLICY;
-}
-
-/** The key that the configuration chooses for a table in place of its own. */
-export function chosenKeyOf({ tables }: Rules, { schema, table }: TableName): ChosenKey | null {
-  const rule = mostExact(tables, `${schema}.${table}`);
-  return rule?.key == null ? null : { columns: rule.key.columns, isForMany: isGlob(rule.pattern) };
-}
-
-export function zeroDatesOf({ tables }: Rules, { schema, table }: TableName): ZeroDates {
-  return mostExact(tables, `${schema}.${table}`)?.zeroDates ?? "null";
-}
-
-/** By table id. */
-export function driftMaxOf({ tables }: Rules, table: string): number {
-  return mostExact(tables, table)?.driftMax ?? 0;
-}

@@ -65,6 +65,14 @@ export const pages = {
       "Set `schemaChange: evolve`, start again, then `millrace snapshot start --tables TABLE`: the sinks follow the table. Or " +
       "change it back at the source, then `millrace snapshot start --tables TABLE`.",
   },
+  MR1028: {
+    title: "Two rules contradict each other",
+    cause:
+      "Two globs that are equally exact say different things of one column or table. The name itself is the most exact; " +
+      "then the glob with more literal characters, then with fewer `*`, then with more `?`; globs over tables come before " +
+      "globs over columns.",
+    remedy: `Make one of them more exact, or name the table or column itself. ${AFTERWARDS}`,
+  },
 } as const satisfies ErrorPages;
 
 /** What is wrong with a rule; its position in the file is separate. */

@@ -3,10 +3,11 @@ import { createHmac } from "node:crypto";
 import type { Position } from "../core/model/position.ts";
 import { type Column, type Lineage, namesOfTable, type Ruled } from "../core/model/schema.ts";
 import type { RefusedTable, TableShape } from "../core/contracts/catalog.ts";
-import { isGlob, mostExact } from "../core/table-selection.ts";
-import type { ColumnAction, Rules, TableRule } from "./definition.ts";
+import { isGlob } from "../core/table-selection.ts";
+import type { Rules } from "./definition.ts";
 import { faultOf, type RuleProblem } from "./errors.ts";
 import { maskedColumn } from "./masks.ts";
+import { type ColumnRuling, columnRuling, mergedRule, type MergedRule, tie } from "./merged-rule.ts";
 import { isBefore, kept, namedAsKept, NO_PINS, type Pin, type Pins } from "./pins.ts";
 import { boundCondition, hiddenKey, hiding, isNothing, keyUntaken, sameName } from "./rule-fit.ts";
 import { digest, sourceShape, withKeyOf } from "./source-shape.ts";
@@ -30,8 +31,6 @@ export interface CellPlan {
   readonly asText: boolean;
 }
 
-const AS_IT_IS: ColumnAction = { mask: null, drop: false, rename: null };
-
 /** What is remembered about a table's columns, by an identity that survives renaming. */
 interface Remembered {
   /** Hidden columns, and how they are hidden. */
@@ -42,7 +41,7 @@ interface Remembered {
 
 export class RuleBook {
   readonly #rules: Rules;
-  readonly #ruleOf = new Map<string, TableRule | null>();
+  readonly #ruleOf = new Map<string, MergedRule | null>();
   readonly #plans = new Map<string, { readonly key: string; readonly plan: RuledShape | null }>();
   readonly #remembered = new Map<string, Remembered>();
   /** Tables whose changes of shape are ignored, from the moment when they were first known. */
@@ -79,7 +78,7 @@ export class RuleBook {
   #namedNowhere(tables: readonly TableShape[]): RuleProblem[] {
     const problems: RuleProblem[] = [];
     for (const rule of this.#rules.tables) {
-      const own = tables.filter((shape) => this.#rule(shape) === rule);
+      const own = tables.filter((shape) => this.#rule(shape)?.rules.includes(rule) === true);
       if (!isGlob(rule.pattern) || own.length === 0) continue;
       const asKept = own.map((shape) => this.#pins.get(shape.id)?.shape ?? shape);
       const names = new Set(asKept.flatMap(({ columns }) => columns.map(({ name }) => name)));
@@ -125,7 +124,7 @@ export class RuleBook {
   }
 
   /** Invariant: a shape that is pinned in a run was registered, or is about to be; the next run finds it there (`Pins`). */
-  #pin(shape: TableShape, rule: TableRule, position: Position | undefined): Pin | undefined {
+  #pin(shape: TableShape, rule: MergedRule, position: Position | undefined): Pin | undefined {
     if (rule.policy.schemaChange !== "ignore") return undefined;
     let pin = this.#pins.get(shape.id);
     if (pin === undefined && shape.key.length > 0) {
@@ -135,7 +134,7 @@ export class RuleBook {
     return pin !== undefined && position !== undefined && isBefore(position, pin) ? undefined : pin;
   }
 
-  #made(shape: TableShape, rule: TableRule, pin: Pin | undefined): RuledShape | RuleProblem | null {
+  #made(shape: TableShape, rule: MergedRule, pin: Pin | undefined): RuledShape | RuleProblem | null {
     if (pin === undefined || pin.shape.fingerprint === shape.fingerprint) return this.#make(shape, rule);
     const pinned = pin.shape;
     const made = this.#make(pinned, rule);
@@ -154,10 +153,10 @@ export class RuleBook {
     return { shape: made?.shape ?? pinned, cells, condition };
   }
 
-  #rule({ id, schema, table }: Pick<TableShape, "id" | "schema" | "table">): TableRule | null {
+  #rule({ id, schema, table }: Pick<TableShape, "id" | "schema" | "table">): MergedRule | null {
     let rule = this.#ruleOf.get(id);
     if (rule === undefined) {
-      rule = mostExact(this.#rules.tables, `${schema}.${table}`) ?? null;
+      rule = mergedRule(this.#rules, { schema, table });
       this.#ruleOf.set(id, rule);
     }
     return rule;
@@ -169,13 +168,17 @@ export class RuleBook {
     return memory;
   }
 
-  #make(shape: TableShape, rule: TableRule): RuledShape | RuleProblem | null {
-    const actions = shape.columns.map(({ name }) => mostExact(rule.columns, name)?.action ?? AS_IT_IS);
+  #make(shape: TableShape, rule: MergedRule): RuledShape | RuleProblem | null {
+    const names = shape.columns.map(({ name }) => name);
+    const rulings = names.map((name) => columnRuling(rule, name));
     const problem =
-      this.#unknownColumn(shape, rule) ?? this.#renamed(shape, rule, actions) ?? hiddenKey(shape, rule, actions);
+      tie(rule, shape, names) ??
+      this.#unknownColumn(shape, rule) ??
+      this.#renamed(shape, rule, rulings) ??
+      hiddenKey(shape, rule, rulings);
     if (problem !== null) return problem;
     const cells = shape.columns.flatMap((column, ordinal) => {
-      const { mask, drop, rename } = actions[ordinal]!;
+      const { mask, drop, rename } = rulings[ordinal]!;
       if (drop) return [];
       const named = rename === null ? column : { ...column, name: rename };
       return [{ ordinal, column: mask === null ? named : maskedColumn(named, mask), mask, asText: false }];
@@ -184,17 +187,17 @@ export class RuleBook {
     if (clash !== null) return clash;
     const condition = boundCondition(shape.columns, shape.id, rule);
     if (condition !== null && "code" in condition) return condition;
-    this.#remember(shape, actions);
-    if (condition === null && actions.every(isNothing)) return null;
-    return { shape: this.#ruledShape(shape, rule, { cells, actions, condition }), cells, condition };
+    this.#remember(shape, rulings);
+    if (condition === null && rulings.every(isNothing)) return null;
+    return { shape: this.#ruledShape(shape, rule, { cells, rulings, condition }), cells, condition };
   }
 
-  #unknownColumn(shape: TableShape, rule: TableRule): RuleProblem | null {
-    if (isGlob(rule.pattern)) return null;
+  #unknownColumn(shape: TableShape, rule: MergedRule): RuleProblem | null {
     const { names } = this.#memory(shape.id);
     const newest = Math.max(...shape.columns.map(({ identity }) => identity));
     const isLater = (name: string) => (names.get(name) ?? 0) > newest;
-    const unknown = rule.columns.find(
+    const own = rule.rules.find(({ pattern }) => !isGlob(pattern));
+    const unknown = own?.columns.find(
       ({ pattern }) => !isGlob(pattern) && !isLater(pattern) && shape.columns.every(({ name }) => name !== pattern),
     );
     if (unknown === undefined) return null;
@@ -203,11 +206,11 @@ export class RuleBook {
   }
 
   /** Invariant: values that were once hidden are never shown under another name of their column. */
-  #renamed(shape: TableShape, rule: TableRule, actions: readonly ColumnAction[]): RuleProblem | null {
+  #renamed(shape: TableShape, rule: MergedRule, rulings: readonly ColumnRuling[]): RuleProblem | null {
     const { hidden } = this.#memory(shape.id);
     const at = shape.columns.findIndex(({ identity }, i) => {
       const before = hidden.get(identity);
-      return before !== undefined && before !== hiding(actions[i]!);
+      return before !== undefined && before !== hiding(rulings[i]!);
     });
     if (at < 0) return null;
     const name = JSON.stringify(shape.columns[at]!.name);
@@ -218,21 +221,21 @@ export class RuleBook {
     };
   }
 
-  #remember(shape: TableShape, actions: readonly ColumnAction[]): void {
+  #remember(shape: TableShape, rulings: readonly ColumnRuling[]): void {
     const { hidden } = this.#memory(shape.id);
     for (const [i, { identity }] of shape.columns.entries()) {
-      const how = hiding(actions[i]!);
+      const how = hiding(rulings[i]!);
       if (identity > 0 && how !== null) hidden.set(identity, how);
     }
   }
 
   #ruledShape(
     shape: TableShape,
-    rule: TableRule,
-    { cells, actions, condition }: Omit<RuledShape, "shape"> & { readonly actions: readonly ColumnAction[] },
+    rule: MergedRule,
+    { cells, rulings, condition }: Omit<RuledShape, "shape"> & { readonly rulings: readonly ColumnRuling[] },
   ): RuledShape["shape"] {
     const lineage = shape.columns.map(({ name }, i): Lineage => {
-      const { mask, drop, rename } = actions[i]!;
+      const { mask, drop, rename } = rulings[i]!;
       return { source: name, target: drop ? null : (rename ?? name), mask };
     });
     const keyNames = new Set(shape.key.map((ordinal) => shape.columns[ordinal]!.name));
@@ -248,7 +251,7 @@ export class RuleBook {
   }
 
   /** If a table's rules can't be applied, only its key is shown, and none of its rows. */
-  #withheld(shape: TableShape, rule: TableRule, problem: RuleProblem): RuledShape {
+  #withheld(shape: TableShape, rule: MergedRule, problem: RuleProblem): RuledShape {
     const fault = faultOf(problem);
     const ruled = { ...this.#ruled(shape, rule), lineage: [], filtered: true, fault };
     const cells = shape.key.map((ordinal) => ({ ordinal, column: shape.columns[ordinal]!, mask: null, asText: false }));
@@ -265,12 +268,13 @@ export class RuleBook {
     };
   }
 
-  #ruled(shape: TableShape, { columns, where }: TableRule): Pick<Ruled, "rules" | "source"> {
+  #ruled(shape: TableShape, { rules, where }: MergedRule): Pick<Ruled, "rules" | "source"> {
     const { maskKey } = this.#rules;
-    const isHashed = columns.some(({ action }) => action.mask === "hash");
+    const columns = rules.flatMap((rule) => rule.columns);
+    const isHashed = columns.some(({ action }) => action.hiding === "hash");
     const key =
       isHashed && maskKey !== null ? createHmac("sha256", maskKey).update("millrace rules").digest("hex") : "";
-    const definition = columns.map(({ pattern, action }) => [pattern, action.mask, action.drop, action.rename]);
+    const definition = columns.map(({ pattern, action }) => [pattern, action.hiding, action.rename]);
     return {
       rules: digest([definition, where?.text ?? null, key]).slice(0, 32),
       source: { columns: shape.columns, key: shape.key, fingerprint: shape.fingerprint },

@@ -1,28 +1,27 @@
 /** Checks whether a rule fits the shape of a table. */
 import type { Column } from "../core/model/schema.ts";
 import type { TableShape } from "../core/contracts/catalog.ts";
-import { mostExact } from "../core/table-selection.ts";
-import type { ColumnAction, ColumnRule, TableRule } from "./definition.ts";
 import type { RuleProblem } from "./errors.ts";
+import { type ColumnRuling, columnRuling, type MergedRule } from "./merged-rule.ts";
 import { bindWhere, type Condition } from "./where/condition.ts";
 import { WhereError } from "./where/syntax.ts";
 
 /** A source that has no other keys must not ignore the rule. */
-export function keyUntaken(shape: TableShape, { key }: TableRule): RuleProblem | null {
+export function keyUntaken(shape: TableShape, { key }: MergedRule): RuleProblem | null {
   if (key === null || shape.keyChosen === true) return null;
   if (!key.columns.every((name) => shape.columns.some((column) => column.name === name))) return null;
   const fix = "Leave `key` out: rows of this source are told apart by their table's own key.";
   return { code: "MR1026", place: key.place, message: `table ${shape.id}: its source takes no other key`, fix };
 }
 
-export function hiddenKey(shape: TableShape, rule: TableRule, actions: readonly ColumnAction[]): RuleProblem | null {
-  const ordinal = shape.key.find((o) => hiding(actions[o]!) !== null);
+export function hiddenKey(shape: TableShape, rule: MergedRule, rulings: readonly ColumnRuling[]): RuleProblem | null {
+  const ordinal = shape.key.find((o) => hiding(rulings[o]!) !== null);
   if (ordinal === undefined) return null;
   const name = shape.columns[ordinal]!.name;
-  const what = actions[ordinal]!.drop ? "dropped" : "masked";
+  const what = rulings[ordinal]!.drop ? "dropped" : "masked";
   return {
     code: "MR1023",
-    place: placeOf(rule, name),
+    place: rulings[ordinal]!.hiddenBy?.column.place ?? rule.place,
     message: `column ${JSON.stringify(name)} is in the key of table ${shape.id}; it can't be ${what}`,
   };
 }
@@ -33,7 +32,7 @@ interface RuledColumn {
   readonly column: Column;
 }
 
-export function sameName(shape: TableShape, rule: TableRule, columns: readonly RuledColumn[]): RuleProblem | null {
+export function sameName(shape: TableShape, rule: MergedRule, columns: readonly RuledColumn[]): RuleProblem | null {
   const seen = new Map<string, RuledColumn>();
   for (const one of columns) {
     const { name } = one.column;
@@ -43,7 +42,8 @@ export function sameName(shape: TableShape, rule: TableRule, columns: readonly R
     const sources = [other, one].map(({ ordinal }) => shape.columns[ordinal!]!.name);
     const renamed = sources.find((source) => source !== name) ?? name;
     const message = `columns ${sources.map((s) => JSON.stringify(s)).join(" and ")} of table ${shape.id} would both be named ${JSON.stringify(name)}`;
-    return { code: "MR1022", place: placeOf(rule, renamed), message };
+    const { renamedBy } = columnRuling(rule, renamed);
+    return { code: "MR1022", place: renamedBy?.column.place ?? rule.place, message };
   }
   return null;
 }
@@ -51,9 +51,9 @@ export function sameName(shape: TableShape, rule: TableRule, columns: readonly R
 export function boundCondition(
   columns: readonly Column[],
   id: string,
-  { where }: TableRule,
+  { where }: MergedRule,
 ): Condition | RuleProblem | null {
-  if (where === null) return null;
+  if (where?.expression == null) return null;
   try {
     return bindWhere(where.expression, columns);
   } catch (error) {
@@ -63,16 +63,11 @@ export function boundCondition(
   }
 }
 
-function placeOf(rule: TableRule, column: string): string {
-  const found: ColumnRule | undefined = mostExact(rule.columns, column);
-  return found?.place ?? rule.place;
-}
-
 /** Null if the values are visible. */
-export function hiding({ mask, drop }: ColumnAction): string | null {
+export function hiding({ mask, drop }: ColumnRuling): string | null {
   return drop ? "drop" : mask;
 }
 
-export function isNothing({ mask, drop, rename }: ColumnAction): boolean {
+export function isNothing({ mask, drop, rename }: ColumnRuling): boolean {
   return mask === null && !drop && rename === null;
 }

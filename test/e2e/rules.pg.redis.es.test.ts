@@ -27,7 +27,6 @@ const RULES = {
   "public.*": { columns: { "*mail": { mask: "hash" } } },
   "public.person": {
     columns: {
-      mail: { mask: "hash" },
       phone: { mask: "partial" },
       tax_number: { mask: "hash" },
       "note*": { mask: "redact" },
@@ -131,27 +130,29 @@ test("the first copy", async () => {
 test("status --tables says where each column goes", async () => {
   const { installation } = pipeline;
   const { stdout } = await installation.command("status", "--tables", "--json");
-  const { tables }: { tables: { lineage: { table: string; columns: object[]; filtered: boolean }[] } } =
-    JSON.parse(stdout);
+  const { tables }: { tables: { lineage: { table: string; columns: object[] }[] } } = JSON.parse(stdout);
   const of = (id: string) => tables.lineage.find(({ table }) => table === id);
+  const hiddenBy = (column: string, table = "public.person") => ({ hiddenBy: { table, column }, renamedBy: null });
+  const open = { mask: null, hiddenBy: null, renamedBy: null };
   expect(of("public.person")).toEqual({
     table: "public.person",
     filtered: true,
+    decidedBy: { where: "public.person" },
     columns: [
-      { source: "id", target: "id", mask: null },
-      { source: "mail", target: "mail", mask: "hash" },
-      { source: "phone", target: "phone", mask: "partial" },
-      { source: "tax_number", target: "tax_number", mask: "hash" },
-      { source: "note", target: "note", mask: "redact" },
-      { source: "notes_public", target: "notes_public", mask: null },
-      { source: "born", target: "born", mask: "null" },
-      { source: "secret", target: null, mask: null },
-      { source: "status", target: "state", mask: null },
-      { source: "body", target: "body", mask: null },
-      { source: "n", target: "n", mask: null },
+      { source: "id", target: "id", ...open },
+      { source: "mail", target: "mail", mask: "hash", ...hiddenBy("*mail", "public.*") },
+      { source: "phone", target: "phone", mask: "partial", ...hiddenBy("phone") },
+      { source: "tax_number", target: "tax_number", mask: "hash", ...hiddenBy("tax_number") },
+      { source: "note", target: "note", mask: "redact", ...hiddenBy("note*") },
+      { source: "notes_public", target: "notes_public", mask: null, ...hiddenBy("notes_public") },
+      { source: "born", target: "born", mask: "null", ...hiddenBy("born") },
+      { source: "secret", target: null, mask: null, ...hiddenBy("secret") },
+      { source: "status", target: "state", ...open, renamedBy: { table: "public.person", column: "status" } },
+      { source: "body", target: "body", ...open },
+      { source: "n", target: "n", ...open },
     ],
   });
-  expect(of("public.plain")?.columns).toContainEqual({ source: "v", target: "v", mask: null });
+  expect(of("public.plain")?.columns).toContainEqual({ source: "v", target: "v", ...open });
   const text = await installation.command("status", "--tables");
   expect(text.stdout).toContain("(dropped)");
 });

@@ -59,6 +59,11 @@ const AT_LOADING: Readonly<Record<string, Refused>> = {
     code: "MR1005",
     says: /dropped/,
   },
+  "a column that is not dropped": {
+    tables: person({ mail: { drop: false } }),
+    code: "MR1005",
+    says: /drop: expected true; `mask: none` shows/,
+  },
   "a rule that says nothing": { tables: person({ mail: {} }), code: "MR1005", says: /mask, drop or rename/ },
   "a table without schema": { tables: { person: {} }, code: "MR1005", says: /schema\.table/ },
   "an empty key": { tables: { "public.person": { key: [] } }, code: "MR1005", says: /key: .*at least one column/ },
@@ -127,6 +132,26 @@ const AT_THE_SOURCE: Readonly<Record<string, Refused>> = {
     tables: { "public.keyed": { key: ["no"], columns: { no: { mask: "redact" } } } },
     code: "MR1023",
     says: /column "no" is in the key/,
+  },
+  "globs of which neither is more exact": {
+    tables: { "public.p*n": { where: "id > 1" }, "public.pe*": { where: "id > 2" } },
+    code: "MR1028",
+    says: /"public\.p\*n" and "public\.pe\*" say different things of table public\.person/,
+  },
+  "columns' globs of which neither is more exact": {
+    tables: person({ "ma*l": { mask: "redact" }, "m*il": { mask: "none" } }),
+    code: "MR1028",
+    says: /say different things of column "mail"/,
+  },
+  "a mask of a wider glob over the key": {
+    tables: { "public.*": { columns: { "p*t": { mask: "redact" } } }, "public.person": { where: "id > 1" } },
+    code: "MR1023",
+    says: /public\.\*\.columns\.p\*t: column "part" is in the key of table public\.person/,
+  },
+  "names that clash under two globs": {
+    tables: { "public.*": { columns: { mail: { rename: "x" } } }, ...person({ phone: { rename: "x" } }) },
+    code: "MR1022",
+    says: /columns "mail" and "phone" of table public\.person would both be named "x"/,
   },
   "a condition on an unknown column": {
     tables: person({}, { where: "id > 1 and status = 'x'" }),

@@ -8,7 +8,7 @@ import { Reconciler } from "../../src/reconcile/reconciler.ts";
 import { repairDifferences } from "../../src/reconcile/recovery.ts";
 import { Control } from "../../src/runtime/control/control.ts";
 import { Pipeline } from "../../src/runtime/pipeline.ts";
-import { policyOf } from "../../src/rules/definition.ts";
+import { policyOf } from "../../src/rules/merged-rule.ts";
 import { relay } from "../../src/relaying.ts";
 import type { Rules } from "../../src/rules/definition.ts";
 import type { Pins } from "../../src/rules/pins.ts";

@@ -9,7 +9,7 @@ import { sinkConnector, sourceConnector, type Connectors } from "../../src/confi
 import { ConfigError } from "../../src/config/errors.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { Secrets } from "../../src/config/secrets/secrets.ts";
-import { driftMaxOf } from "../../src/rules/definition.ts";
+import { driftMaxOf } from "../../src/rules/merged-rule.ts";
 import type { SinkContext, SourceContext } from "../../src/core/contracts/connector.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
@@ -184,7 +184,7 @@ describe("comparing the sinks", () => {
 
   test("has its time, its place for reports, its webhook as a secret, and a threshold per table", async () => {
     const { config, folder, secrets } = await load(
-      `${BASE}tables: { "public.*": { reconcile: { maxDrift: 5 } }, public.b: {} }
+      `${BASE}tables: { "public.*": { reconcile: { maxDrift: 5 } }, public.b: { reconcile: { maxDrift: 0 } }, "public.?": {} }
 reconcile:
   schedule: "30 2 * * MON-FRI"
   timeZone: Europe/Berlin

@@ -29,7 +29,7 @@ const plain = tableVersion({
 });
 
 function rules(where: string | null, mask: Mask | null = "redact"): Rules {
-  const action = { mask, drop: false, rename: null };
+  const action = { hiding: mask, rename: null };
   return {
     maskKey: "0123456789abcdef",
     tables: [

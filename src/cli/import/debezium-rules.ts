@@ -1,5 +1,4 @@
 /** Debezium's keys about columns, as the rules in `tables`. */
-import { isGlob, mostExact } from "../../core/table-selection.ts";
 import type { DebeziumConfig } from "./debezium-config.ts";
 import { expressionsOf, globsOfParts } from "./list-globs.ts";
 
@@ -39,23 +38,12 @@ export function rulesFrom(given: DebeziumConfig): Readonly<Record<string, TableR
   }
   const keys = keysFrom(given);
   const patterns = [...new Set([...columns.keys(), ...keys.keys()])];
-  return Object.fromEntries(patterns.map((pattern) => [pattern, ruleOf(pattern, columns, keys)]));
-}
-
-/** Only the most exact entry of `tables` counts for a table, so what wider ones say is repeated in it. */
-function ruleOf(
-  pattern: string,
-  columns: ReadonlyMap<string, Readonly<Record<string, ColumnRule>>>,
-  keys: ReadonlyMap<string, readonly string[]>,
-): TableRules {
-  const wider = [...columns.keys()].filter((other) => other !== pattern && covers(other, pattern));
-  const all = Object.fromEntries([...wider, pattern].flatMap((each) => Object.entries(columns.get(each) ?? {})));
-  const key = keys.get(pattern) ?? [...keys].find(([other]) => covers(other, pattern))?.[1];
-  return { ...(key === undefined ? {} : { key }), ...(Object.keys(all).length === 0 ? {} : { columns: all }) };
-}
-
-function covers(wide: string, narrow: string): boolean {
-  return isGlob(wide) && mostExact([{ pattern: wide }], narrow) !== undefined;
+  const ruleOf = (pattern: string): TableRules => {
+    const key = keys.get(pattern);
+    const own = columns.get(pattern);
+    return { ...(key === undefined ? {} : { key }), ...(own === undefined ? {} : { columns: own }) };
+  };
+  return Object.fromEntries(patterns.map((pattern) => [pattern, ruleOf(pattern)]));
 }
 
 /** `message.key.columns`: table:column,column;table:column. */

@@ -8,7 +8,7 @@ import { SILENT } from "../../core/contracts/telemetry.ts";
 import { findMillraceError } from "../../core/errors.ts";
 import { readSmallFile } from "../../core/small-file.ts";
 import { TableSelection } from "../../core/table-selection.ts";
-import { policyOf } from "../../rules/definition.ts";
+import { policyOf } from "../../rules/merged-rule.ts";
 import { RuleBook } from "../../rules/rule-book.ts";
 import { RuledTables } from "../../rules/ruled-tables.ts";
 import { durationOf } from "../arguments.ts";

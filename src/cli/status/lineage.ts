@@ -1,42 +1,78 @@
-/** How the rules change each captured table's columns: `status --tables`. */
+/** How the rules change each captured table's columns, and which of them decided it: `status --tables`. */
 import Table from "cli-table3";
 import type { Config } from "../../config/config.ts";
-import type { Lineage, TableVersion } from "../../core/model/schema.ts";
+import { type Lineage, namesOfTable, type TableVersion } from "../../core/model/schema.ts";
+import { columnRuling, type Decider, mergedRule, optionDeciders } from "../../rules/merged-rule.ts";
 import { openState } from "../../state/open.ts";
 
 export interface TableLineage {
   readonly table: string;
-  readonly columns: readonly Lineage[];
+  readonly columns: readonly ColumnLineage[];
   /** True if a `where` leaves rows out. */
   readonly filtered: boolean;
+  /** By an option's name, the glob whose value is in force. */
+  readonly decidedBy: Readonly<Record<string, string>>;
+}
+
+/** By the configuration as it is now; null: nothing changes the column, or the daemon still has another configuration. */
+export interface ColumnLineage extends Lineage {
+  readonly hiddenBy: DecidingGlobs | null;
+  readonly renamedBy: DecidingGlobs | null;
+}
+
+export interface DecidingGlobs {
+  readonly table: string;
+  readonly column: string;
 }
 
 /** From the state store: the newest registered version of each table. */
-export async function storedLineage({ name, state }: Config): Promise<readonly TableLineage[]> {
+export async function storedLineage({ name, state, rules }: Config): Promise<readonly TableLineage[]> {
   const store = await openState(state, { name, readOnly: true });
   try {
     const tables = await store.schemas.list();
-    return tables.map(lineageOf).toSorted((a, b) => (a.table < b.table ? -1 : 1));
+    return tables.map((table) => lineageOf(table, rules)).toSorted((a, b) => (a.table < b.table ? -1 : 1));
   } finally {
     await store.close();
   }
 }
 
-function lineageOf({ id, columns, ruled }: TableVersion): TableLineage {
+function lineageOf({ id, columns, ruled }: TableVersion, rules: Config["rules"]): TableLineage {
   const asItIs = columns.map(({ name }): Lineage => ({ source: name, target: name, mask: null }));
-  return { table: id, columns: ruled?.lineage ?? asItIs, filtered: ruled?.filtered ?? false };
+  const merged = mergedRule(rules, namesOfTable(id));
+  return {
+    table: id,
+    columns: (ruled?.lineage ?? asItIs).map((column): ColumnLineage => {
+      const ruling = merged === null ? null : columnRuling(merged, column.source);
+      const isInForce =
+        ruling !== null &&
+        ruling.mask === column.mask &&
+        column.target === (ruling.drop ? null : (ruling.rename ?? column.source));
+      if (!isInForce) return { ...column, hiddenBy: null, renamedBy: null };
+      return { ...column, hiddenBy: globsOf(ruling.hiddenBy), renamedBy: globsOf(ruling.renamedBy) };
+    }),
+    filtered: ruled?.filtered ?? false,
+    decidedBy: merged === null ? {} : optionDeciders(merged),
+  };
+}
+
+function globsOf(decider: Decider | null): DecidingGlobs | null {
+  return decider === null ? null : { table: decider.table.pattern, column: decider.column.pattern };
 }
 
 export function lineageText(tables: readonly TableLineage[]): string {
   const drawn = new Table({
-    head: ["table", "source column", "target column", "mask"],
+    head: ["table", "source column", "target column", "mask", "decided by"],
     style: { head: [], border: [], compact: true },
   });
-  for (const { table, columns, filtered } of tables) {
-    columns.forEach(({ source, target, mask }, i) => {
+  for (const { table, columns, filtered, decidedBy } of tables) {
+    columns.forEach(({ source, target, mask, hiddenBy, renamedBy }, i) => {
       const name = i === 0 ? `${table}${filtered ? " (filtered)" : ""}` : "";
-      drawn.push([name, source, target ?? "(dropped)", mask ?? ""]);
+      const deciders = new Set(
+        [hiddenBy, renamedBy].flatMap((by) => (by === null ? [] : [`${by.table}: ${by.column}`])),
+      );
+      drawn.push([name, source, target ?? "(dropped)", mask ?? "", [...deciders].join(", ")]);
     });
+    for (const [option, pattern] of Object.entries(decidedBy)) drawn.push(["", "", "", `(${option})`, pattern]);
   }
   return drawn.toString();
 }

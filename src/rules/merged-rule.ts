@@ -1,0 +1,176 @@
+/**
+ * What all rules that fit a table say of it together: of each column, and of each other thing, the most exact glob that says
+ * something of it decides.
+ */
+import type { ChosenKey, TableName, ZeroDates } from "../core/contracts/connector.ts";
+import { DEFAULT_POLICY, type SchemaPolicy } from "../core/model/schema-policy.ts";
+import { type Mask, namesOfTable } from "../core/model/schema.ts";
+import { byExactness, isGlob, mostExactFirst } from "../core/table-selection.ts";
+import type { ColumnRule, KeyRule, Rules, TableRule, WhereRule } from "./definition.ts";
+import type { RuleProblem } from "./errors.ts";
+
+/** The rules that fit one table, the most exact one first. */
+export interface MergedRule {
+  readonly rules: readonly [TableRule, ...TableRule[]];
+  readonly where: WhereRule | null;
+  readonly key: KeyRule | null;
+  readonly policy: SchemaPolicy;
+  /** Position of the most exact rule in the file. */
+  readonly place: string;
+}
+
+/** What happens to one column, and which rules decided it. */
+export interface ColumnRuling {
+  readonly mask: Mask | null;
+  readonly drop: boolean;
+  readonly rename: string | null;
+  readonly hiddenBy: Decider | null;
+  readonly renamedBy: Decider | null;
+}
+
+/** A rule for columns, and the rule for tables in which it is. */
+export interface Decider {
+  readonly table: TableRule;
+  readonly column: ColumnRule;
+}
+
+/** Null: no rule fits the table. */
+export function mergedRule({ tables }: Rules, name: TableName): MergedRule | null {
+  const [first, ...rest] = fitting(tables, name);
+  if (first === undefined) return null;
+  const rules = [first, ...rest] as const;
+  const where = decided(rules, (rule) => rule.where);
+  return {
+    rules,
+    where: where?.expression == null ? null : where,
+    key: decided(rules, ({ key }) => key),
+    policy: mergedPolicy(rules),
+    place: first.place,
+  };
+}
+
+/** What the rules say of a column, by its name at the source. */
+export function columnRuling({ rules }: Pick<MergedRule, "rules">, column: string): ColumnRuling {
+  const saying = deciders(rules, column);
+  const hiddenBy = saying.find((one) => one.column.action.hiding !== null) ?? null;
+  const hiding = hiddenBy?.column.action.hiding ?? "none";
+  // What lifts a glob lifts its names too.
+  const named = hiding === "none" && hiddenBy !== null ? saying.slice(0, saying.indexOf(hiddenBy) + 1) : saying;
+  const renamedBy = named.find((one) => one.column.action.rename !== null) ?? null;
+  const drop = hiding === "drop";
+  return {
+    mask: hiding === "none" || hiding === "drop" ? null : hiding,
+    drop,
+    rename: drop ? null : (renamedBy?.column.action.rename ?? null),
+    hiddenBy,
+    renamedBy,
+  };
+}
+
+/** The rules that say something of a column, the most exact one first: by their globs over tables, then over columns. */
+function deciders(rules: readonly TableRule[], name: string): readonly Decider[] {
+  return rules.flatMap((table) => mostExactFirst(table.columns, name).map((column) => ({ table, column })));
+}
+
+/** Two rules that say different things of a table, and of which neither is the more exact one. */
+export function tie(
+  { rules }: MergedRule,
+  { schema, table }: TableName,
+  columns: readonly string[],
+): RuleProblem | null {
+  const name = `${schema}.${table}`;
+  for (const said of Object.values(SAID)) {
+    const [first, ...rest] = rules.filter((rule) => said(rule) !== null);
+    const other = rest.find(
+      (rule) => byExactness(first!.pattern, rule.pattern, name) === 0 && said(rule) !== said(first!),
+    );
+    if (other !== undefined) return tied(first!, other, `table ${name}`);
+  }
+  for (const column of columns) {
+    for (const said of SAID_OF_COLUMNS) {
+      const [first, ...rest] = deciders(rules, column).filter((one) => said(one.column) !== null);
+      const other = rest.find(
+        (one) =>
+          byExactness(first!.table.pattern, one.table.pattern, name) === 0 &&
+          byExactness(first!.column.pattern, one.column.pattern, column) === 0 &&
+          said(one.column) !== said(first!.column),
+      );
+      if (other !== undefined)
+        return tied(first!.column, other.column, `column ${JSON.stringify(column)} of table ${name}`);
+    }
+  }
+  return null;
+}
+
+/** Each thing that rules say of a table as a whole, by its name in the configuration. */
+const SAID: Readonly<Record<string, (rule: TableRule) => string | number | null>> = {
+  where: ({ where }) => where?.text ?? null,
+  key: ({ key }) => (key === null ? null : JSON.stringify(key.columns)),
+  zeroDates: ({ zeroDates }) => zeroDates,
+  schemaChange: ({ policy }) => policy.schemaChange,
+  compatibility: ({ policy }) => policy.compatibility,
+  droppedColumns: ({ policy }) => policy.droppedColumns,
+  "reconcile.maxDrift": ({ driftMax }) => driftMax,
+};
+
+/** By the option's name, the glob that decides it for the table. */
+export function optionDeciders({ rules }: MergedRule): Readonly<Record<string, string>> {
+  const deciding = Object.entries(SAID).map(([name, said]) => [
+    name,
+    rules.find((rule) => said(rule) !== null)?.pattern,
+  ]);
+  return Object.fromEntries(deciding.filter(([, pattern]) => pattern !== undefined));
+}
+
+const SAID_OF_COLUMNS: readonly ((rule: ColumnRule) => string | null)[] = [
+  ({ action }) => action.hiding,
+  ({ action }) => action.rename,
+];
+
+function tied(first: TableRule | ColumnRule, second: TableRule | ColumnRule, what: string): RuleProblem {
+  const patterns = `${JSON.stringify(first.pattern)} and ${JSON.stringify(second.pattern)}`;
+  const message = `${patterns} say different things of ${what}, and neither is more exact; the other one is at ${second.place}`;
+  return { code: "MR1028", place: first.place, message };
+}
+
+function fitting(tables: readonly TableRule[], { schema, table }: TableName): readonly TableRule[] {
+  return mostExactFirst(tables, `${schema}.${table}`);
+}
+
+function decided<T>(rules: readonly TableRule[], said: (rule: TableRule) => T | null): T | null {
+  for (const rule of rules) {
+    const value = said(rule);
+    if (value !== null) return value;
+  }
+  return null;
+}
+
+function mergedPolicy(rules: readonly TableRule[]): SchemaPolicy {
+  const part = <Part extends keyof SchemaPolicy>(name: Part): SchemaPolicy[Part] =>
+    decided(rules, ({ policy }) => policy[name]) ?? DEFAULT_POLICY[name];
+  return {
+    schemaChange: part("schemaChange"),
+    compatibility: part("compatibility"),
+    droppedColumns: part("droppedColumns"),
+  };
+}
+
+/** How changes of a table's shape are treated. */
+export function policyOf({ tables }: Rules, name: TableName): SchemaPolicy {
+  return mergedPolicy(fitting(tables, name));
+}
+
+/** The key that the configuration chooses for a table in place of its own. */
+export function chosenKeyOf({ tables }: Rules, name: TableName): ChosenKey | null {
+  const rule = fitting(tables, name).find(({ key }) => key !== null);
+  return rule === undefined ? null : { columns: rule.key!.columns, isForMany: isGlob(rule.pattern) };
+}
+
+export function zeroDatesOf({ tables }: Rules, name: TableName): ZeroDates {
+  return decided(fitting(tables, name), (rule) => rule.zeroDates) ?? "null";
+}
+
+/** By table id. */
+export function driftMaxOf({ tables }: Rules, id: string): number {
+  return decided(fitting(tables, namesOfTable(id)), (rule) => rule.driftMax) ?? 0;
+}

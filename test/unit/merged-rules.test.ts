@@ -1,0 +1,137 @@
+/** Several globs that fit one table: of each thing, the most exact one that says something of it decides. */
+import { describe, expect, test } from "vitest";
+import * as z from "zod";
+import { rulesOf, tableDefinition } from "../../src/config/tables.ts";
+import { byExactness, mostExactFirst } from "../../src/core/table-selection.ts";
+import type { Rules } from "../../src/rules/definition.ts";
+import {
+  chosenKeyOf,
+  columnRuling,
+  driftMaxOf,
+  mergedRule,
+  optionDeciders,
+  policyOf,
+  tie,
+  zeroDatesOf,
+} from "../../src/rules/merged-rule.ts";
+
+const USERS = { schema: "public", table: "users" };
+
+function rules(tables: object): Rules {
+  const parsed = z.record(z.string(), tableDefinition).parse(tables);
+  const problem = (code: string, path: readonly string[], message: string): never => {
+    throw new Error(`${code} ${path.join(".")}: ${message}`);
+  };
+  return rulesOf(parsed, { maskKey: "0123456789abcdef", place: (path) => path.join("."), problem });
+}
+
+function seen(tables: object, column: string): string {
+  const { mask, drop, rename } = columnRuling(mergedRule(rules(tables), USERS)!, column);
+  return [drop ? "drop" : (mask ?? "plain"), ...(rename === null ? [] : [rename])].join(" ");
+}
+
+test.each([
+  ["public.users", ["public.users", "public.user?", "public.user*", "public.*", "*.users", "*.*", "*.**"]],
+  ["a*b", ["a*b", "a?b", "a**b", "a*"]],
+])("the order of globs that fit %s", (name, order) => {
+  const patterns = order.toReversed().map((pattern) => ({ pattern }));
+  expect(mostExactFirst(patterns, name).map(({ pattern }) => pattern)).toEqual(order);
+  for (const [i, one] of order.entries())
+    for (const later of order.slice(i + 1)) expect(byExactness(one, later, name)).toBeLessThan(0);
+});
+
+describe("a more exact rule adds to the others", () => {
+  const WIDE = { "public.*": { columns: { "*mail*": { mask: "hash" }, tax: { drop: true } }, where: "id > 0" } };
+
+  test.each([
+    ["a filter", { where: "id > 1" }],
+    ["a key", { key: ["id"] }],
+    ["a policy", { schemaChange: "pause" }],
+    ["a limit", { reconcile: { maxDrift: 1 } }],
+    ["another column's mask", { columns: { phone: { mask: "redact" } } }],
+    ["nothing", {}],
+  ])("and %s lifts no mask", (_, rule) => {
+    const tables = { ...WIDE, "public.users": rule };
+    expect(seen(tables, "email")).toBe("hash");
+    expect(seen(tables, "tax")).toBe("drop");
+    expect(mergedRule(rules(tables), USERS)?.where?.text).toBe("where" in rule ? "id > 1" : "id > 0");
+  });
+
+  test("and a rename neither", () => {
+    const tables = { ...WIDE, "public.users": { columns: { email: { rename: "mail" }, tax: { rename: "no" } } } };
+    expect(seen(tables, "email")).toBe("hash mail");
+    expect(seen(tables, "tax")).toBe("drop");
+  });
+
+  test("another mask replaces one, and `none` lifts it, together with the name that came with it", () => {
+    const wide = { "public.*": { columns: { email: { mask: "hash", rename: "digest" } } } };
+    expect(seen({ ...wide, "public.users": { columns: { email: { mask: "partial" } } } }, "email")).toBe(
+      "partial digest",
+    );
+    expect(seen({ ...wide, "public.users": { columns: { email: { mask: "none" } } } }, "email")).toBe("plain");
+    expect(seen({ ...wide, "public.users": { columns: { email: { mask: "none", rename: "m" } } } }, "email")).toBe(
+      "plain m",
+    );
+  });
+
+  test("globs over tables count first", () => {
+    const tables = {
+      "public.*": { columns: { email: { mask: "hash" } } },
+      "public.users": { columns: { "*": { mask: "none" } } },
+    };
+    expect(seen(tables, "email")).toBe("plain");
+  });
+
+  test("`where: true` lifts a filter", () => {
+    const tables = rules({ ...WIDE, "public.users": { where: "true" } });
+    expect(mergedRule(tables, USERS)?.where).toBeNull();
+    expect(mergedRule(tables, { schema: "public", table: "orders" })?.where?.text).toBe("id > 0");
+  });
+
+  test("each option by itself", () => {
+    const tables = rules({
+      "*.*": { zeroDates: "text", droppedColumns: "drop", reconcile: { maxDrift: 3 } },
+      "public.*": { key: ["id"], compatibility: "full" },
+      "public.users": { schemaChange: "pause" },
+    });
+    expect(policyOf(tables, USERS)).toEqual({ schemaChange: "pause", compatibility: "full", droppedColumns: "drop" });
+    expect(chosenKeyOf(tables, USERS)).toEqual({ columns: ["id"], isForMany: true });
+    expect(zeroDatesOf(tables, USERS)).toBe("text");
+    expect(driftMaxOf(tables, "public.users")).toBe(3);
+    expect(optionDeciders(mergedRule(tables, USERS)!)).toEqual({
+      key: "public.*",
+      zeroDates: "*.*",
+      schemaChange: "public.users",
+      compatibility: "public.*",
+      droppedColumns: "*.*",
+      "reconcile.maxDrift": "*.*",
+    });
+  });
+});
+
+describe("two rules of which neither is more exact", () => {
+  const tied = (tables: object) => tie(mergedRule(rules(tables), USERS)!, USERS, ["id", "email"])?.message ?? null;
+
+  test("must not say different things", () => {
+    expect(tied({ "public.*": { columns: { "em*il": { mask: "hash" }, "e*ail": { mask: "none" } } } })).toMatch(
+      /"e\*ail" and "em\*il" say different things of column "email" of table public\.users/,
+    );
+    expect(tied({ "public.u*s": { where: "id > 1" }, "public.us*": { where: "id > 2" } })).toMatch(
+      /"public\.u\*s" and "public\.us\*" say different things of table public\.users/,
+    );
+    expect(
+      tied({
+        "public.u*s": { columns: { email: { mask: "hash" } } },
+        "public.us*": { columns: { email: { rename: "a" } } },
+        "public.*er?": { columns: { email: { rename: "b" } } },
+      }),
+    ).toBeNull();
+  });
+
+  test("may say the same, or be overruled", () => {
+    const wide = { "public.u*s": { schemaChange: "pause" }, "public.us*": { schemaChange: "ignore" } };
+    expect(tied(wide)).not.toBeNull();
+    expect(tied({ ...wide, "public.users": { schemaChange: "evolve" } })).toBeNull();
+    expect(tied({ "public.u*s": { where: "id > 1" }, "public.us*": { where: "id > 1" } })).toBeNull();
+  });
+});
