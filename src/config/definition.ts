@@ -40,7 +40,11 @@ const tables = z
 
 export const sourceDefinition = z.object({
   kind: z.string().describe("What the source is."),
-  tables: tables.optional().describe("schema.table globs, ! excludes. Default: every user table with a usable key."),
+  tables: tables
+    .optional()
+    .describe(
+      "schema.table globs, ! excludes. Default: every user table with a usable key. Copies that tools for online changes make are left out unless named without a wildcard.",
+    ),
   snapshot: z
     .enum(["initial", "none"])
     .default("initial")

@@ -46,6 +46,34 @@ test("tables of an extension are left out, unless they are named", async () => {
   expect((await named.catalog.tables(never)).tables.map(({ id }) => id)).toEqual(["public.extra", "public.own"]);
 });
 
+test("copies by tools for online changes are left out where the table that they copy is there, unless they are named", async () => {
+  await using database = await freshDatabase();
+  await database.query(
+    `create schema repack;
+     create table users (id int primary key); create table pgosc_st_users_ab12cd (id int primary key);
+     create table pgosc_at_users_ab12cd (id int primary key); create table pgosc_op_table_users (id int primary key);
+     create table repack.table_16384 (id int primary key); create table repack.log_16384 (id int primary key);
+     create table _users_new (id int primary key); create table _other_new (id int primary key)`,
+  );
+  const copies = ["_users_new", "pgosc_at_users_ab12cd", "pgosc_op_table_users", "pgosc_st_users_ab12cd"];
+  const all = [...copies.map((name) => `public.${name}`), "repack.log_16384", "repack.table_16384"];
+  await using source = await openSource(database);
+  await createLog(source);
+  const { tables, refused } = await source.catalog.tables(never);
+  expect(tables.map(({ id }) => id)).toEqual(["public._other_new", "public.users"]);
+  expect(refused.map(({ id }) => id).toSorted()).toEqual(all);
+  const { rows } = await database.query<{ name: string }>("select tablename as name from pg_publication_tables");
+  expect(rows.map(({ name }) => name).toSorted()).toEqual(["_other_new", "users"]);
+  expect(await checkSource(database)).toContainEqual(
+    expect.objectContaining({
+      level: "ok",
+      what: expect.stringMatching(/^public\._users_new is left out: it is a copy of public\.users/),
+    }),
+  );
+  await using named = await openSource(database, { tables: ["public.*", "public._users_new"], publication: "other" });
+  expect((await named.catalog.tables(never)).tables.map(({ id }) => id)).toContain("public._users_new");
+});
+
 test("generated columns that the log does not carry are named", async () => {
   await using database = await freshDatabase();
   await database.query("create table t (id int primary key, a int, twice int generated always as (a * 2) stored)");

@@ -63,6 +63,7 @@ function contextOf(context: FactoryContext<KafkaSourceOptions>): SourceContext {
     cluster: accessTo(() => clusterOf(options, folder, `millrace-${daemon}`)),
     naming: { prefix: options.prefix, daemon: options.from },
     captures: (name) => isShared(name) && (share === undefined || isInShare(name, share)),
+    isLiteral: ({ schema, table }) => selection.isLiteral(schema, table),
     isShared,
     share: share ?? null,
     isDivided: options.shares !== undefined,

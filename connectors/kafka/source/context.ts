@@ -15,7 +15,8 @@ export interface SourceContext {
   /** Of the capturing daemon's topics. */
   readonly naming: Pick<TopicNaming, "prefix" | "daemon">;
   readonly captures: (table: TableName) => boolean;
-  /** The same for all shares together. */
+  readonly isLiteral: (table: TableName) => boolean;
+  /** The same as `captures` for all shares together. */
   readonly isShared: (table: TableName) => boolean;
   /** The part of the tables that this daemon has; null: all of them. */
   readonly share: Share | null;

@@ -3,7 +3,9 @@ import type { TableShape } from "../../../src/core/contracts/catalog.ts";
 import type { Block } from "../../../src/core/model/block.ts";
 import type { Frame } from "../../../src/core/model/frame.ts";
 import { comparePositions, type Position } from "../../../src/core/model/position.ts";
-import type { TableVersion } from "../../../src/core/model/schema.ts";
+import type { TableName } from "../../../src/core/contracts/connector.ts";
+import { tableId, type TableVersion } from "../../../src/core/model/schema.ts";
+import { isLoggedCopy } from "../../kit/online-copies.ts";
 import { scopeOf } from "../../../src/core/clock.ts";
 import type { Cluster } from "../client/cluster.ts";
 import { type CommittedRecord, extentOf } from "../client/reading.ts";
@@ -139,11 +141,15 @@ export class FrameStream implements ChangeStream {
   }
 
   async #tableOf(shape: TableShape, position: Position): Promise<TableVersion | null> {
-    const { captures } = this.#context;
+    const { captures, isLiteral } = this.#context;
     const before = this.#shown.get(shape.id);
     if (before?.fingerprint === shape.fingerprint) return before.table;
     const { resolve, isKnown } = this.#options;
-    const isFollowed = captures(shape) && (shape.key.length > 0 || isKnown?.(shape.id) !== false);
+    const isKnownTable = (name: TableName): boolean => isKnown?.(tableId(name.schema, name.table)) === true;
+    const isFollowed =
+      captures(shape) &&
+      (shape.key.length > 0 || isKnown?.(shape.id) !== false) &&
+      (isLiteral(shape) || !(await isLoggedCopy(shape, isKnownTable, async () => [])));
     const table = isFollowed ? await resolve(shape, position) : null;
     this.#shown.set(shape.id, { fingerprint: shape.fingerprint, table });
     return table;

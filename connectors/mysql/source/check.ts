@@ -157,8 +157,10 @@ async function tables(context: SourceContext, signal: AbortSignal): Promise<read
       what: `MR2115 the table ${name} does not exist, or the user may not read it`,
       fix: "Correct its name in `tables` (database.table), create it first, or GRANT SELECT on it.",
     }));
-    for (const { id, reason, fix } of refused)
-      findings.push({ id: "tables", level: isNamed(context, id) ? "error" : "warning", what: `${id}: ${reason}`, fix });
+    for (const { id, reason, fix, isCopy } of refused) {
+      const level = isNamed(context, id) ? "error" : isCopy === true ? "ok" : "warning";
+      findings.push({ id: "tables", level, what: `${id} is left out: ${reason}`, fix });
+    }
     return [
       ...findings,
       ok("tables", `${captured.length} ${captured.length === 1 ? "table" : "tables"} can be captured`),

@@ -45,6 +45,8 @@ export interface RefusedTable {
   readonly fix: string;
   /** True if only a privilege of our role is missing: the table is captured as soon as it is granted. */
   readonly byPrivilege?: boolean;
+  /** True for a copy that a tool makes for an online change: a glob leaves it out, and nothing is wrong (connectors/kit). */
+  readonly isCopy?: boolean;
   /** True if it will be captured soon by itself, for example if somebody has locked it: callers wait for it. */
   readonly isPassing?: boolean;
   /** If the reason has an error number of its own. */

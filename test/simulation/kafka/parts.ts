@@ -45,6 +45,7 @@ export function shareSource(process: SimulatedProcess, broker: Broker, number: n
     cluster: accessTo(process, broker),
     naming: NAMING,
     captures: (table) => isInShare(table, share),
+    isLiteral: () => false,
     isShared: () => true,
     share,
     isDivided: true,

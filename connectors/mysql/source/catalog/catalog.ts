@@ -141,6 +141,17 @@ async function readViews(
   });
 }
 
+/** Of one database. */
+export async function tableNames(
+  { database }: Pick<CatalogContext, "database">,
+  schema: string,
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  const sql = `SELECT table_name FROM information_schema.tables WHERE table_schema = ${quoteText(schema)} AND table_type <> 'VIEW'`;
+  const rows = await database.rows("reading the names of tables", sql, signal);
+  return rows.map(([name]) => name ?? "");
+}
+
 /**
  * MySQL's INNODB_TABLES opens each table of the server, and so waits if any of them is locked (error 1205 while an ALTER of
  * any table waits for a transaction); its list of tablespaces takes no locks. MariaDB reads its own records.

@@ -1,6 +1,8 @@
 /** Which of the catalogue's tables are captured, and why others can't be. */
+import type { TableName } from "../../../../src/core/contracts/connector.ts";
 import type { CapturedTables, NamedTable, TableShape } from "../../../../src/core/contracts/catalog.ts";
 import { tableId } from "../../../../src/core/model/schema.ts";
+import { copyRefusal } from "../../../kit/online-copies.ts";
 import { quoteName, quoteTable } from "../../quote.ts";
 import { type CatalogTable, readCatalog } from "./catalog.ts";
 import type { SourceContext } from "../context.ts";
@@ -39,10 +41,17 @@ export async function selectTables(
   const refused: CapturedTables["refused"][number][] = [];
   const generations = new Map<string, string>();
   const described = new Map<string, string>();
+  const rowful = catalog.filter(({ type }) => !NO_ROWS.has(type));
+  const names = Map.groupBy([...rowful, ...known], ({ schema }) => schema);
   for (const table of catalog) {
     if (!context.captures(table.schema, table.table)) continue;
     const isLiteral = context.isLiteral(table.schema, table.table);
     if (NO_ROWS.has(table.type) && !isLiteral) continue;
+    const copy = isLiteral ? null : copyRefusal(table, namesIn(names.get(table.schema)));
+    if (copy !== null) {
+      refused.push({ id: tableId(table.schema, table.table), ...copy, isCopy: true });
+      continue;
+    }
     const zeroDates = context.zeroDates(table);
     const said = catalogShape(table, context);
     const shape = said === undefined ? undefined : context.shapes.of(said);
@@ -72,6 +81,10 @@ export async function selectTables(
       "Correct its name in `tables` (database.table), create it first, or GRANT SELECT on it.",
     );
   return { tables, refused, generations, missing, described };
+}
+
+function* namesIn(tables: readonly TableName[] = []): Generator<string> {
+  for (const { table } of tables) yield table;
 }
 
 /** Whether a table that was never followed stays left out. */

@@ -4,10 +4,11 @@ import type { StreamOptions } from "../../../../src/core/contracts/change-log.ts
 import { type ErrorCode, findMillraceError, type MillraceError } from "../../../../src/core/errors.ts";
 import type { Position } from "../../../../src/core/model/position.ts";
 import { tableId, type TableVersion } from "../../../../src/core/model/schema.ts";
+import { isLoggedCopy } from "../../../kit/online-copies.ts";
 import type { SourceContext } from "../context.ts";
 import type { TableMap } from "../rows/table-map.ts";
 import type { StatementTarget } from "../statements/statements.ts";
-import { readCatalog } from "./catalog.ts";
+import { readCatalog, tableNames } from "./catalog.ts";
 import { isLeftOut } from "./selection.ts";
 import { followedShape, mappedShape } from "./shapes.ts";
 
@@ -23,6 +24,7 @@ export async function lookUp(
 ): Promise<TableVersion | null> {
   const { schema, table } = map;
   if (!context.captures(schema, table)) return null;
+  if (await isCopy(context, map, options)) return null;
   try {
     if (map.fault !== undefined) throw map.fault;
     return await versionOf(context, map, options, position);
@@ -62,10 +64,20 @@ export async function named(
   position: Position,
 ): Promise<TableVersion | null> {
   if (!context.captures(target.schema, target.table)) return null;
+  if (await isCopy(context, target, options)) return null;
   const { signal } = new AbortController();
   const [live] = await readCatalog(context, target, signal);
   const shape = live === undefined ? undefined : followedShape(live, context);
   return shape === undefined ? null : await resolved(options, shape, position);
+}
+
+/** Whether a glob leaves the table out, as a copy of another one. */
+async function isCopy(context: SourceContext, target: StatementTarget, { isKnown }: StreamOptions): Promise<boolean> {
+  if (context.isLiteral(target.schema, target.table)) return false;
+  // The connection's own time limits end it.
+  const { signal } = new AbortController();
+  const isFollowed = ({ schema, table }: StatementTarget): boolean => isKnown?.(tableId(schema, table)) === true;
+  return await isLoggedCopy(target, isFollowed, () => tableNames(context, target.schema, signal));
 }
 
 async function resolved(options: StreamOptions, shape: TableShape, position: Position): Promise<TableVersion> {

@@ -100,6 +100,14 @@ export async function readCatalog(
   return { role, version, tables: found, types };
 }
 
+/** Of one schema. */
+export async function tableNames(database: Database, schema: string, signal: AbortSignal): Promise<readonly string[]> {
+  const sql =
+    "select c.relname as name from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relkind in ('r', 'p')";
+  const rows = await database.rows<{ name: string }>("reading the names of tables", sql, [schema], signal);
+  return rows.map(({ name }) => name);
+}
+
 const TABLES_SQL = `
 select json_build_object(
   'oid', c.oid::int8, 'file', c.relfilenode::int8,

@@ -29,10 +29,10 @@ export function tableFindings(context: SourceContext, selected: Selected): reado
   const { refused, lacking, missing, extensions, catalog } = selected;
   const findings = [capturedFinding(selected)];
   const literals = new Set(catalog.tables.filter((table) => isLiteral(context, table)).map(idOf));
-  for (const { id, reason, fix, byPrivilege, chosenKey } of refused) {
+  for (const { id, reason, fix, byPrivilege, chosenKey, isCopy } of refused) {
     // Problems of rules are reported with the rules.
     if (byPrivilege === true || chosenKey !== undefined) continue;
-    const level = literals.has(id) ? "error" : "warning";
+    const level = literals.has(id) ? "error" : isCopy === true ? "ok" : "warning";
     findings.push({ id: "postgres.table", level, what: `${id} is left out: ${reason}`, fix });
   }
   for (const name of missing)

@@ -1,6 +1,7 @@
 /** Which of the catalogue's tables are captured, and why others can't be. */
 import type { CapturedTables, RefusedTable, TableShape } from "../../../../src/core/contracts/catalog.ts";
 import { tableId } from "../../../../src/core/model/schema.ts";
+import { copyRefusal } from "../../../kit/online-copies.ts";
 import { sourceError } from "../errors.ts";
 import { quoteIdentifier, quoteTable } from "../../quote.ts";
 import { readCatalog, type Catalog, type CatalogTable } from "./catalog.ts";
@@ -46,10 +47,16 @@ export async function selectTables(context: SourceContext, strict: boolean, sign
   const isMeant = (table: CatalogTable): boolean => table.extension === null || isLiteral(table);
   const matched = all.filter(isMeant);
   const extensions = all.filter((table) => !isMeant(table));
+  const names = Map.groupBy(catalog.tables, ({ schema }) => schema);
   const matchedOids = new Set(matched.map((table) => table.oid));
   for (const table of matched) {
     // A partition comes with its root.
     if (table.ancestors.some((oid) => matchedOids.has(oid))) continue;
+    const copy = isLiteral(table) ? null : copyRefusal(table, namesIn(names.get(table.schema)));
+    if (copy !== null) {
+      refused.push({ id: tableId(table.schema, table.table), ...copy, isCopy: true });
+      continue;
+    }
     const key = findKey(table, context.chosenKey(table));
     const shape = catalogShape(table, publishedColumns(table, publication), catalog.types, key);
     const noKey = shape === undefined ? keyNotPublished(context, table, key) : undefined;
@@ -79,6 +86,10 @@ export async function selectTables(context: SourceContext, strict: boolean, sign
   if (strict && missing[0] !== undefined)
     throw sourceError("MR2020", "fatal", `the table ${missing[0]} does not exist`, MISSING_FIX);
   return { captured, refused, lacking, missing, extensions, publication, catalog };
+}
+
+function* namesIn(tables: readonly CatalogTable[] = []): Generator<string> {
+  for (const { table, kind } of tables) if (kind === "r" || kind === "p") yield table;
 }
 
 export const MISSING_FIX = "Correct its name in `tables` (schema.table), or create it first.";

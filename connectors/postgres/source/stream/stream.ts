@@ -1,7 +1,9 @@
 /** The change stream: a session, and another one in text mode after a type appears that has no binary form. */
 import type { Block } from "../../../../src/core/model/block.ts";
 import type { Position } from "../../../../src/core/model/position.ts";
-import type { TableVersion } from "../../../../src/core/model/schema.ts";
+import type { TableName } from "../../../../src/core/contracts/connector.ts";
+import { tableId, type TableVersion } from "../../../../src/core/model/schema.ts";
+import { isLoggedCopy } from "../../../kit/online-copies.ts";
 import type { ChangeStream, StreamOptions } from "../../../../src/core/contracts/change-log.ts";
 import type { LogIdentity } from "../../../../src/core/contracts/positions.ts";
 import { hasBinaryForm } from "../../../../src/core/model/types.ts";
@@ -9,6 +11,7 @@ import { findMillraceError, reasonOf } from "../../../../src/core/errors.ts";
 import { BEGIN_ANEW, classify, refusedSecondStream, sourceError, TextModeNeeded } from "../errors.ts";
 import { quoteIdentifier, quoteLiteral } from "../../quote.ts";
 import type { SourceContext } from "../context.ts";
+import { tableNames } from "../catalog/catalog.ts";
 import { type Ahead, Lookups } from "../catalog/lookups.ts";
 import { formatLsn } from "../log/lsn.ts";
 import { renewPrefix } from "../log/marks.ts";
@@ -230,6 +233,7 @@ async function lookUp(
   if (!context.selection.matches(message.schema, message.table)) return null;
   // The connection's own time limits end it.
   const { signal } = new AbortController();
+  if (await isCopy(parts, message, signal)) return null;
   const { catalog, natives, types } = await lookups.of(relation, ahead, signal);
   const table = catalog.tables.find(({ oid }) => oid === message.oid);
   const shape = relationShape(message, natives, table, types, context.chosenKey(message));
@@ -245,4 +249,11 @@ async function lookUp(
   } catch (error) {
     throw findMillraceError(error) ?? error;
   }
+}
+
+/** Another role's publication may carry copies by tools for online changes, which a glob leaves out. */
+async function isCopy({ context, options }: StreamParts, table: TableName, signal: AbortSignal): Promise<boolean> {
+  if (context.selection.isLiteral(table.schema, table.table)) return false;
+  const isFollowed = (other: TableName): boolean => options.isKnown?.(tableId(other.schema, other.table)) === true;
+  return await isLoggedCopy(table, isFollowed, () => tableNames(context.database, table.schema, signal));
 }

@@ -1,0 +1,102 @@
+/**
+ * Tables that tools for online changes make beside the table that they change: its rows are copied there, and the two are
+ * then swapped by renames. The names are those of the tools' own code.
+ */
+import type { TableName } from "../../src/core/contracts/connector.ts";
+
+/** A table whose name says that a tool made it. */
+export interface OnlineCopy {
+  readonly tool: string;
+  /** Possible names of the copied table, in lower case; null: the name does not say which table it is. */
+  readonly of: readonly string[] | null;
+  /** True if the name has the greatest length: the name of the copied table may be cut in it. */
+  readonly isCut: boolean;
+}
+
+interface Form {
+  readonly tool: string;
+  /** Its group is the name of the copied table. Absent: no application has tables with such names. */
+  readonly pattern: RegExp;
+}
+
+const FORMS: readonly Form[] = [
+  { tool: "gh-ost", pattern: /^[_~](.+?)(?:_\d{10,14})?_(?:gho|ghc|ghk|ghr|delr?)$/s },
+  { tool: "pt-online-schema-change or Spirit", pattern: /^_(.+?)_(?:new|old|chkpnt)(?:_\d{8}[\d_]*)?$/s },
+  { tool: "LHM", pattern: /^lhmn_(.+)$/s },
+  { tool: "LHM", pattern: /^lhma_(?:\d{4}(?:_\d\d){5}_\d{3}|\d{10,13})_(.+?)(?:_failed)?$/s },
+  { tool: "OnlineSchemaChange", pattern: /^__osc_(?:new|old|chg|ren)_(.+)$/s },
+  { tool: "oak-online-alter-table", pattern: /^__(?:oak|arc)_(.+)$/s },
+  { tool: "pg-osc", pattern: /^pgosc_(?:st|at)_(.+)_[0-9a-f]{6}$/s },
+  { tool: "pg-osc", pattern: /^pgosc_op_table_(.+)$/s },
+  { tool: "Vitess", pattern: /^_vt_[a-z]+_[0-9a-f]{32}_\d{14}_?$/ },
+  { tool: "Vitess", pattern: /^_[0-9a-f]{8}(?:_[0-9a-f]{4}){3}_[0-9a-f]{12}_\d{14}_[a-z]+$/ },
+  { tool: "the server itself", pattern: /^#sql/ },
+];
+const REPACK = { schema: "repack", table: /^(?:table|log)_\d+$/ };
+/** Postgres has room for 63 bytes, MySQL for 64 characters. */
+const CUT_LENGTH = 63;
+/** pt-online-schema-change writes up to ten of them before a name, until the name is free. */
+const UNDERSCORES_MAX = 11;
+
+/** Null: the name is like any other. */
+export function onlineCopy({ schema, table }: TableName): OnlineCopy | null {
+  const name = table.toLowerCase();
+  if (schema === REPACK.schema && REPACK.table.test(name)) return { tool: "pg_repack", of: null, isCut: false };
+  const found = FORMS.filter(({ pattern }) => pattern.test(name));
+  const [first] = found;
+  if (first === undefined) return null;
+  const originals = found.map(({ pattern }) => pattern.exec(name)?.[1]);
+  const isCut = Math.max(table.length, Buffer.byteLength(table)) >= CUT_LENGTH;
+  const of = originals.includes(undefined) ? null : originals.flatMap((original) => withoutUnderscores(original!));
+  return { tool: first.tool, of, isCut };
+}
+
+/** The name, and what is left of it without one, two and more of its leading underscores. */
+function withoutUnderscores(name: string): string[] {
+  const names = [name];
+  for (let rest = name; names.length < UNDERSCORES_MAX && /^_./s.test(rest);) names.push((rest = rest.slice(1)));
+  return names;
+}
+
+/**
+ * Why a glob leaves the table out: a table of which it is a copy is there. Null: it is captured as any other. `names`: the
+ * tables of its schema.
+ */
+export function copyRefusal(
+  table: TableName,
+  names: Iterable<string>,
+): { readonly reason: string; readonly fix: string } | null {
+  const copy = onlineCopy(table);
+  if (copy === null) return null;
+  const original = originalOf(copy, names);
+  if (copy.of !== null && original === undefined) return null;
+  const of = original === undefined ? "" : ` of ${table.schema}.${original}`;
+  return {
+    reason: `it is a copy${of} for an online change, as its name says (${copy.tool})`,
+    fix: `Nothing, if it is. To capture it, name it in \`source.tables\`: "${table.schema}.${table.table}".`,
+  };
+}
+
+/**
+ * The same for a table that a log shows, which the catalogue may have no longer. `isFollowed`: whether the table of this name
+ * was followed before. `names`: the tables of its schema now.
+ */
+export async function isLoggedCopy(
+  table: TableName,
+  isFollowed: (table: TableName) => boolean,
+  names: () => Promise<Iterable<string>>,
+): Promise<boolean> {
+  const copy = onlineCopy(table);
+  if (copy === null) return false;
+  if (copy.of === null || copy.of.some((name) => isFollowed({ schema: table.schema, table: name }))) return true;
+  return originalOf(copy, await names()) !== undefined;
+}
+
+function originalOf({ of, isCut }: OnlineCopy, names: Iterable<string>): string | undefined {
+  if (of === null) return undefined;
+  for (const name of names) {
+    const lower = name.toLowerCase();
+    if (of.some((one) => lower === one || (isCut && lower.startsWith(one)))) return name;
+  }
+  return undefined;
+}

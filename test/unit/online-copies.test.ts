@@ -1,0 +1,84 @@
+/** The names that tools for online changes give to their tables, and which of them a glob leaves out. */
+import { expect, test } from "vitest";
+import { copyRefusal, isLoggedCopy } from "../../connectors/kit/online-copies.ts";
+
+const LONG = "a_table_whose_name_is_as_long_as_the_server_lets_it_be_of_customers";
+
+const original = (table: string, names: readonly string[], schema = "shop"): string | null => {
+  const refusal = copyRefusal({ schema, table }, [...names, table]);
+  return refusal === null ? null : (/ of shop\.(\S+)/.exec(refusal.reason)?.[1] ?? "unnamed");
+};
+
+test.each([
+  ["_users_gho", "users"],
+  ["_users_ghc", "users"],
+  ["_users_del", "users"],
+  ["_users_20240101120000_del", "users"],
+  ["_users_ghk", "users"],
+  ["~users_1713164823_gho", "users"],
+  ["_users_new", "users"],
+  ["__users_new", "users"],
+  ["___________users_old", "users"],
+  ["_users_old_20240101_120000", "users"],
+  ["_users_chkpnt", "users"],
+  ["lhmn_users", "users"],
+  ["lhma_2012_05_01_12_00_00_000_users", "users"],
+  ["lhma_2012_05_01_12_00_00_000_users_failed", "users"],
+  ["__osc_new_users", "users"],
+  ["__osc_old_users", "users"],
+  ["__osc_chg_users", "users"],
+  ["__oak_users", "users"],
+  ["pgosc_st_users_ab12cd", "users"],
+  ["pgosc_at_users_ab12cd", "users"],
+  ["pgosc_op_table_users", "users"],
+  ["_Users_New", "users"],
+  ["_vt_vrp_6ace8bcef73211ea87e9f875a4d24e90_20200915120410_", "unnamed"],
+  ["_vt_HOLD_6ace8bcef73211ea87e9f875a4d24e90_20200915120410", "unnamed"],
+  ["_4e5dcf80_354b_11eb_82cd_f875a4d24e90_20201203114014_vrepl", "unnamed"],
+  ["#sql-ib1234-5678", "unnamed"],
+])("%s is a copy", (table, of) => {
+  expect(original(table, ["users", "other"])).toBe(of);
+});
+
+test.each(["users_new", "_users", "news", "users_old", "_users_renewed", "lhm_users", "_vt_users", "table_16384"])(
+  "%s is a table like any other",
+  (table) => {
+    expect(original(table, ["users"])).toBeNull();
+  },
+);
+
+test("without the table that it would be a copy of, a table is captured as any other", () => {
+  expect(original("_users_new", ["customers"])).toBeNull();
+});
+
+test("the name of a table that begins with underscores itself, and one that is cut", () => {
+  expect(original("__users_new", ["_users"])).toBe("_users");
+  expect(original(`_${LONG.slice(0, 59)}_gho`, [LONG.slice(0, 64)])).toBe(LONG.slice(0, 64));
+  expect(original("_a_table_gho", [LONG.slice(0, 64)])).toBeNull();
+});
+
+test("pg_repack's tables lie in a schema of their own", () => {
+  expect(original("table_16384", [], "repack")).toBe("unnamed");
+  expect(original("log_16384", [], "repack")).toBe("unnamed");
+});
+
+test("in a log, a table that was followed before is enough", async () => {
+  const isFollowed = ({ table }: { readonly table: string }): boolean => table === "users";
+  const copy = { schema: "shop", table: "_users_gho" };
+  expect(await isLoggedCopy(copy, isFollowed, async () => [])).toBe(true);
+  expect(
+    await isLoggedCopy(
+      copy,
+      () => false,
+      async () => ["users"],
+    ),
+  ).toBe(true);
+  expect(
+    await isLoggedCopy(
+      copy,
+      () => false,
+      async () => ["_users_gho"],
+    ),
+  ).toBe(false);
+  expect(await isLoggedCopy({ schema: "shop", table: "users" }, isFollowed, async () => ["users"])).toBe(false);
+});
