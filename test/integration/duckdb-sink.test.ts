@@ -3,6 +3,7 @@ import { DuckDBInstance } from "@duckdb/node-api";
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { Folding } from "../../connectors/duckdb/file/folding.ts";
+import { DEFAULT_FORM } from "../../connectors/duckdb/tables/form.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
@@ -10,7 +11,8 @@ import type { SinkHarness } from "../conformance/sink.ts";
 import { failure, patch, put, remove, Reports, rowsStep, Stage, timeout, type Write } from "../conformance/stage.ts";
 import { tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import { landed } from "../support/warehouses/duckdb-landing.ts";
-import { type DuckdbTarget, duckdbTarget } from "../support/warehouses/duckdb-target.ts";
+import { type DuckdbTarget, duckdbTarget, FORMS } from "../support/warehouses/duckdb-target.ts";
+import { lakeTarget } from "../support/warehouses/ducklake-target.ts";
 import { eventually } from "../support/run/waiting.ts";
 
 const harness: SinkHarness = { name: "duckdb", target: async () => duckdbTarget(), landed, transactional: true };
@@ -52,6 +54,39 @@ test("what a column's type can't hold stands beside it as text, and the column s
     "select count(*)::integer from public.mixed where _millrace_exact is not null",
   );
   expect(others).toEqual([[1]]);
+});
+
+test.for([
+  ...FORMS.map((form) => ["duckdb", form] as const),
+  ["ducklake", DEFAULT_FORM] as const,
+  ["ducklake", { deletes: "hard", mode: "history" }] as const,
+])("the first such value may come after rows that the step removed and changed: %s %s", async ([kind, form]) => {
+  const target = async () => (kind === "duckdb" ? duckdbTarget(form) : await lakeTarget("sqlite", form));
+  await using stage = await Stage.of({ name: kind, form, target, landed, transactional: true }, mixed);
+  const row = (id: number): string[] => [`${id}`, ...plain];
+  await stage.write(
+    mixed,
+    10n,
+    Array.from({ length: 40 }, (_, id) => put(row(id), { fresh: true })),
+  );
+  const changed = (id: number): Write => patch([`${id}`, "2.00", UNCHANGED, "{7}", UNCHANGED, UNCHANGED, UNCHANGED]);
+  const reports = await stage.write(mixed, 20n, [
+    ...[0, 1, 2, 3, 4, 5, 6, 7, 8, 9].map((id) => remove(row(id))),
+    ...[10, 11, 12, 13, 14, 15, 16, 17].map(changed),
+    ...[20, 21, 22, 23, 24].map((id) => put([`${id}`, ...odd])),
+    put(["50", ...odd], { fresh: true }),
+  ]);
+  expect(reports.poisons).toEqual([]);
+  // Few rows take another way, and a table has the column from then on.
+  await stage.write(mixed, 30n, [remove(row(30)), changed(31), put(["32", ...odd])]);
+  await stage.restart(mixed);
+  await stage.write(mixed, 40n, [remove(row(33)), put(["34", ...odd])]);
+  const { query } = targetOf(stage);
+  const catalogue = kind === "duckdb" ? "warehouse" : "lake";
+  const held = await query(
+    `select distinct id::integer from ${catalogue}.public.mixed where _millrace_exact->>'amount' = 'NaN' order by 1`,
+  );
+  expect(held.flat()).toEqual([20, 21, 22, 23, 24, 32, 34, 50]);
 });
 
 test("the text beside a column goes when the column fits again, in later steps and in other processes", async () => {

@@ -90,13 +90,34 @@ export class ProgressRow {
    */
   async begin(connection: DuckDBConnection, next: SinkProgress): Promise<void> {
     const { position } = next;
-    const places = [this.#held?.position ?? null, ...(this.#attempted === null ? [] : [this.#attempted])];
+    const places = this.#places;
     this.#attempted = position;
     const { tables, bond } = checkpointTexts(next);
     const changed = tables === this.#storedTables ? "" : `tables = ${quoteLiteral(tables)}, `;
+    await this.#begin(
+      connection,
+      `epoch = ${position.epoch}, "commit" = ${position.commit}, "index" = ${position.index}, ${changed}bond = ${quoteLiteral(bond)}, `,
+      places,
+    );
+  }
+
+  /** Begins a transaction that changes targets in another way than by a step, with the same fence. Progress stays. */
+  async fence(connection: DuckDBConnection): Promise<void> {
+    await this.#begin(connection, "", this.#places);
+  }
+
+  /** Where the target may be. */
+  get #places(): readonly (SinkProgress["position"] | null)[] {
+    return [this.#held?.position ?? null, ...(this.#attempted === null ? [] : [this.#attempted])];
+  }
+
+  async #begin(
+    connection: DuckDBConnection,
+    changes: string,
+    places: readonly (SinkProgress["position"] | null)[],
+  ): Promise<void> {
     const result = await connection.run(
-      `BEGIN TRANSACTION; UPDATE ${this.#table} SET epoch = ${position.epoch}, "commit" = ${position.commit}, ` +
-        `"index" = ${position.index}, ${changed}bond = ${quoteLiteral(bond)}, updated_at = now() ` +
+      `BEGIN TRANSACTION; UPDATE ${this.#table} SET ${changes}updated_at = now() ` +
         `WHERE name = ${quoteLiteral(this.#sink)} AND lease = ${this.#lease} AND (${places.map(isAt).join(" OR ")})`,
     );
     if (result.rowsChanged === 1) return;

@@ -9,7 +9,7 @@ import {
   stageChangesSql,
   unknownSql,
 } from "./history-statements.ts";
-import { addExactIfNeeded, type Left, refusing, STAGE_BYTES_MAX, type WriteTools } from "./merge.ts";
+import { expectExact, type Left, refusing, STAGE_BYTES_MAX, type WriteTools } from "./merge.ts";
 import type { TableLayout } from "./layout.ts";
 import { staging, type Staging } from "./stage.ts";
 import { readTextRows } from "./text-rows.ts";
@@ -38,8 +38,8 @@ export async function appendEntries(tools: WriteTools, work: Staging): Promise<n
     await stage.fill(file, work, STAGE_BYTES_MAX);
     if (file.byteCount === 0) continue;
     await tools.makeRoom(file.rowBytesMax);
-    await addExactIfNeeded(tools, work);
-    const withExact = tools.exact.has(layout);
+    expectExact(tools, work);
+    const withExact = tools.hasExact(layout);
     await refusing(work, entries.slice(from, work.next), async () => {
       await connection.run(stageChangesSql(layout, file));
       if (holdsReads(writes)) {

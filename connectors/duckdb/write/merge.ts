@@ -1,6 +1,5 @@
 import type { DuckDBConnection } from "@duckdb/node-api";
 import type { TableWrites } from "../../../src/core/model/batch.ts";
-import { addExactSql } from "../tables/ddl.ts";
 import { isDataError } from "../errors.ts";
 import {
   completedBytesSql,
@@ -59,6 +58,20 @@ export class HintWrong extends Error {
   }
 }
 
+/**
+ * A row holds a value that only `_millrace_exact` can hold, and the target lacks that column. It gets it in a transaction
+ * before this one: DuckDB commits no column of a table whose rows the same transaction has changed or removed, reports
+ * that as a conflict or as a broken key, and may end the process over it.
+ */
+export class ExactMissing extends Error {
+  readonly layout: TableLayout;
+
+  constructor(layout: TableLayout) {
+    super("a target lacks its column for exact texts");
+    this.layout = layout;
+  }
+}
+
 /** A statement failed because of the content of some of these entries. */
 export class EntriesRefused extends Error {
   readonly writes: TableWrites;
@@ -84,13 +97,8 @@ export interface WriteTools {
   readonly isFrugal: boolean;
   /** Provides DuckDB with memory for a row of this size; between two statements. */
   readonly makeRoom: (rowBytes: number) => Promise<void>;
-  /** Tables that have `_millrace_exact`, including those that got it in this transaction. */
-  readonly exact: ExactTables;
-}
-
-export interface ExactTables {
-  has(layout: TableLayout): boolean;
-  added(layout: TableLayout): void;
+  /** Whether the target has `_millrace_exact`. */
+  readonly hasExact: (layout: TableLayout) => boolean;
 }
 
 export interface Left {
@@ -123,7 +131,7 @@ export async function writeTable(
   await runPass(tools, puts);
   if (entries.patch.length > 0) {
     await refusing(patches, patches.entries, async () => {
-      await tools.connection.run(putCompletedSql(layout, tools.exact.has(layout)));
+      await tools.connection.run(putCompletedSql(layout, tools.hasExact(layout)));
     });
   }
   return { incomplete, unfit: [...unfit, ...inserts.unfit, ...puts.unfit, ...patches.unfit] };
@@ -134,7 +142,7 @@ export async function runPass(tools: WriteTools, whole: Staging): Promise<void> 
   const work = await withoutFew(tools, whole);
   if (work.pass === "patch") {
     await completePatches(tools, work);
-    if (work.entries.length > 0) await tools.connection.run(putCompletedSql(work.layout, tools.exact.has(work.layout)));
+    if (work.entries.length > 0) await tools.connection.run(putCompletedSql(work.layout, tools.hasExact(work.layout)));
     return;
   }
   const puts: StagedPuts = { any: false };
@@ -150,7 +158,7 @@ export async function runPass(tools: WriteTools, whole: Staging): Promise<void> 
       await running;
       if (file.byteCount === 0) continue;
       await tools.makeRoom(file.rowBytesMax);
-      await addExactIfNeeded(tools, work);
+      expectExact(tools, work);
       const sql = statement(tools, work, file, puts);
       running = refusing(work, staged, async () => {
         await tools.connection.run(sql);
@@ -163,7 +171,7 @@ export async function runPass(tools: WriteTools, whole: Staging): Promise<void> 
   }
   if (!puts.any) return;
   await refusing(work, work.entries, async () => {
-    await tools.connection.run(putStagedSql(work.layout, tools.exact.has(work.layout)));
+    await tools.connection.run(putStagedSql(work.layout, tools.hasExact(work.layout)));
   });
 }
 
@@ -175,12 +183,12 @@ interface StagedPuts {
 function statement(tools: WriteTools, work: Staging, file: StagedFile, puts: StagedPuts): string {
   const { pass, layout } = work;
   if (pass === "delete") return deleteSql(layout, file);
-  if (pass === "insert") return insertSql(layout, file, tools.exact.has(layout));
-  if (tools.isFrugal || file.rowBytesMax > ROW_BYTES_DEFAULT) return displaceSql(layout, file, tools.exact.has(layout));
+  if (pass === "insert") return insertSql(layout, file, tools.hasExact(layout));
+  if (tools.isFrugal || file.rowBytesMax > ROW_BYTES_DEFAULT) return displaceSql(layout, file, tools.hasExact(layout));
   const isOnly = !puts.any && work.next === work.entries.length;
   if (isOnly && layout.form.isLake === true && work.entries.length <= LAKE_FEW_ROWS)
-    return putFewSql(layout, file, tools.exact.has(layout));
-  if (isOnly) return putSql(layout, file, tools.exact.has(layout));
+    return putFewSql(layout, file, tools.hasExact(layout));
+  if (isOnly) return putSql(layout, file, tools.hasExact(layout));
   const sql = stagePutsSql(layout, file, puts.any);
   puts.any = true;
   return sql;
@@ -191,13 +199,13 @@ function statement(tools: WriteTools, work: Staging, file: StagedFile, puts: Sta
  * if a row to change did not match, it may be new, or a newer one may exist.
  */
 async function withoutFew(tools: WriteTools, work: Staging, unchanged?: string): Promise<Staging> {
-  const { connection, exact, isFrugal, stage } = tools;
+  const { connection, isFrugal, stage } = tools;
   const { layout, pass, entries, unfit, writes } = work;
   // In a lake a statement costs the same for any number of rows.
   if (isFrugal || entries.length === 0 || layout.form.isLake === true || !isSmall(work)) return work;
   const trial = staging(layout, writes, pass, entries);
   const rows = entries.flatMap((entry) => stage.line(trial, entry) ?? []).map(fieldsOf);
-  const hasExact = exact.has(layout);
+  const hasExact = tools.hasExact(layout);
   if (rows.length < entries.length || (trial.needsExact && !hasExact)) return work;
   const left: number[] = [];
   if (pass === "insert") {
@@ -226,11 +234,11 @@ async function updateRows(tools: WriteTools, work: Staging): Promise<number[]> {
       await stage.fill(files[0], group, STAGE_BYTES_MAX);
       if (files[0].byteCount === 0) continue;
       await tools.makeRoom(files[0].rowBytesMax);
-      await addExactIfNeeded(tools, group);
+      expectExact(tools, group);
       await refusing(group, group.entries, async () => {
         const missing = await connection.run(missingBasesSql(layout, files[0]));
         if (missing.rowsChanged > 0) throw new HintWrong(writes);
-        await connection.run(updateSql(layout, files[0], tools.exact.has(layout), unchanged));
+        await connection.run(updateSql(layout, files[0], tools.hasExact(layout), unchanged));
       });
     }
     unfit.push(...group.unfit);
@@ -247,8 +255,8 @@ async function completePatches(tools: WriteTools, work: Staging): Promise<number
   await refusing(work, work.entries, async () => {
     await connection.run(stagePatchesSql(work.layout, files[0]));
   });
-  await addExactIfNeeded(tools, work);
-  await connection.run(completeSql(work.layout, tools.exact.has(work.layout)));
+  expectExact(tools, work);
+  await connection.run(completeSql(work.layout, tools.hasExact(work.layout)));
   if (work.layout.form.isLake === true) {
     const [largest = []] = await readTextRows(connection, completedBytesSql(work.layout));
     await tools.makeRoom(Number(largest[0]));
@@ -257,10 +265,9 @@ async function completePatches(tools: WriteTools, work: Staging): Promise<number
   return rows.map(([entry]) => Number(entry));
 }
 
-export async function addExactIfNeeded(tools: WriteTools, { needsExact, layout }: Staging): Promise<void> {
-  if (!needsExact || tools.exact.has(layout)) return;
-  await tools.connection.run(addExactSql(layout));
-  tools.exact.added(layout);
+/** Throws if a staged row needs the column and the target lacks it. */
+export function expectExact(tools: WriteTools, { needsExact, layout }: Staging): void {
+  if (needsExact && !tools.hasExact(layout)) throw new ExactMissing(layout);
 }
 
 export async function refusing(work: Staging, entries: readonly number[], run: () => Promise<void>): Promise<void> {

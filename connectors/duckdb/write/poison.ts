@@ -11,7 +11,7 @@ const POISON_COUNT_MAX = 1_000;
 
 /** Finds the rows that DuckDB refuses, by halving; every trial is rolled back. */
 export async function findPoison(
-  newTools: () => WriteTools,
+  tools: WriteTools,
   layout: TableLayout,
   refused: EntriesRefused,
 ): Promise<RefusedEntry[]> {
@@ -19,8 +19,6 @@ export async function findPoison(
   const found: RefusedEntry[] = [];
 
   async function trial(entries: readonly number[]): Promise<unknown> {
-    // A trial's changes to the table are rolled back with its transaction.
-    const tools = newTools();
     tools.signal.throwIfAborted();
     await tools.connection.run("BEGIN TRANSACTION");
     try {

@@ -7,8 +7,9 @@ import type { Outcome } from "../../../src/core/contracts/sink.ts";
 import { driverKind, duckdbError, isInvalidated, isOutOfMemory, overFiles } from "../errors.ts";
 import { appendTable } from "./history.ts";
 import { appendSweepSql, appendTruncateSql } from "./history-statements.ts";
-import { EntriesRefused, HintWrong, writeTable, type WriteTools } from "./merge.ts";
+import { EntriesRefused, ExactMissing, HintWrong, writeTable, type WriteTools } from "./merge.ts";
 import { deleteUpToSql, type TableLayout } from "./layout.ts";
+import { addExactSql } from "../tables/ddl.ts";
 import { findPoison } from "./poison.ts";
 import type { ProgressRow } from "../tables/progress.ts";
 import { RowStage } from "./stage.ts";
@@ -62,13 +63,11 @@ export class StepWriter {
     let isFrugal = this.#counts(this.#frugal, step);
     for (;;) {
       if (isFrugal) await parts.store.makeMoreRoom(connection);
-      const added = new Set<string>();
-      const tools = this.#tools(parts, { trust, isFrugal }, added);
+      const tools = this.#tools(parts, { trust, isFrugal });
       try {
         const begin = (): Promise<void> => progress.begin(connection, step.progress);
-        await inTransaction(connection, begin, () => this.#write(tools, step, parts.outcome, without));
-        for (const name of added) this.#exact.add(name);
-        return;
+        const write = (): Promise<void> => this.#write(tools, step, parts.outcome, without);
+        return await this.#withExact(parts, () => inTransaction(connection, begin, write));
       } catch (error) {
         if (error instanceof EntriesRefused) await this.#passOver(parts, error, without);
         else if (error instanceof HintWrong) {
@@ -122,12 +121,27 @@ export class StepWriter {
     signal.throwIfAborted();
   }
 
+  /** Invariant: a column is added before the transaction that needs it (see `ExactMissing`). Once per table. */
+  async #withExact<T>({ connection, progress }: StepParts, work: () => Promise<T>): Promise<T> {
+    for (;;) {
+      try {
+        return await work();
+      } catch (error) {
+        if (!(error instanceof ExactMissing)) throw error;
+        const { layout } = error;
+        const add = () => connection.run(addExactSql(layout));
+        await inTransaction(connection, () => progress.fence(connection), add);
+        this.#exact.add(layout.sqlName);
+      }
+    }
+  }
+
   /** Reports the refused rows; the next attempt skips them. */
   async #passOver(parts: StepParts, refused: EntriesRefused, without: Map<TableWrites, Set<number>>): Promise<void> {
     const { writes } = refused;
     this.#verify(parts, refused);
-    const newTools = (): WriteTools => this.#tools(parts, { trust: false, isFrugal: true }, new Set());
-    const poison = await findPoison(newTools, this.#layoutOf(writes.table), refused);
+    const tools = this.#tools(parts, { trust: false, isFrugal: true });
+    const poison = await this.#withExact(parts, () => findPoison(tools, this.#layoutOf(writes.table), refused));
     const left = without.get(writes) ?? new Set<number>();
     await parts.outcome.poison(poison);
     for (const { entry } of poison) left.add(entry);
@@ -153,7 +167,6 @@ export class StepWriter {
   #tools(
     { connection, store, signal }: StepParts,
     way: Pick<WriteTools, "trust" | "isFrugal">,
-    added: Set<string>,
   ): WriteTools {
     return {
       ...way,
@@ -162,10 +175,7 @@ export class StepWriter {
       stage: this.#stage,
       files: store.stages,
       signal,
-      exact: {
-        has: ({ sqlName }) => this.#exact.has(sqlName) || added.has(sqlName),
-        added: ({ sqlName }) => void added.add(sqlName),
-      },
+      hasExact: ({ sqlName }) => this.#exact.has(sqlName),
     };
   }
 
