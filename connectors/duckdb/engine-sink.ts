@@ -1,5 +1,5 @@
 import type { DuckDBConnection } from "@duckdb/node-api";
-import type { SinkProgress, Step } from "../../src/core/model/batch.ts";
+import { type SinkProgress, type Step, tablesOf } from "../../src/core/model/batch.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import type { TableName } from "../../src/core/contracts/connector.ts";
@@ -22,6 +22,7 @@ import { targetKey } from "./names.ts";
 import type { TableLayout } from "./write/layout.ts";
 import { ProgressRow } from "./tables/progress.ts";
 import type { Store } from "./store.ts";
+import { Repetition } from "./write/repetition.ts";
 import { type StepParts, StepWriter } from "./write/step.ts";
 import { Targets } from "./tables/targets.ts";
 import { expelSql, highestVersion, versionedTables } from "./tables/versioned-rows.ts";
@@ -68,6 +69,7 @@ export abstract class EngineSink<S extends Store>
   readonly name: string;
   protected readonly targets: Targets;
   protected readonly targetForm: TargetForm;
+  readonly #repetition = new Repetition();
   readonly #steps = new StepWriter((table) => this.targets.layout(table));
   #store: S | null = null;
   #connection: DuckDBConnection | null = null;
@@ -209,20 +211,25 @@ export abstract class EngineSink<S extends Store>
   }
 
   async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
-    await this.#work("writing", signal, async () => {
-      const opened = this.opened();
-      const { store, progress } = opened;
-      await store.exclusively(async () => {
-        // Invariant: rows that went into a file without a name do not count as durable.
-        store.verifyPlace();
-        await this.applying(step, opened, async () => {
-          const parts: StepParts = { ...opened, outcome, signal };
-          await this.#steps.apply(parts, step);
-          progress.committed(step.progress);
+    await this.#work(
+      "writing",
+      signal,
+      async () => {
+        const opened = this.opened();
+        const { store, progress } = opened;
+        await store.exclusively(async () => {
+          // Invariant: rows that went into a file without a name do not count as durable.
+          store.verifyPlace();
+          await this.applying(step, opened, async () => {
+            const parts: StepParts = { ...opened, outcome, signal };
+            await this.#steps.apply(parts, step);
+            progress.committed(step.progress);
+          });
         });
-      });
-      this.rested();
-    });
+        this.rested();
+      },
+      nameOf(step),
+    );
   }
 
   async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
@@ -355,17 +362,26 @@ export abstract class EngineSink<S extends Store>
     await store?.release();
   }
 
+  /** What can't be asked now tells of no other writer. */
+  async #lastCommit(): Promise<string> {
+    const [connection, store] = [this.#connection, this.#store];
+    if (connection === null || store === null || store.broken) return "";
+    return await store.lastCommit(connection).catch(() => "");
+  }
+
   /** Only one call at a time is in flight; `close` interrupts it and waits for it. */
-  async #work<T>(doing: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+  async #work<T>(doing: string, signal: AbortSignal, work: () => Promise<T>, what = doing): Promise<T> {
     const interrupt = (): void => this.#connection?.interrupt();
     const run = async (): Promise<T> => {
       if (this.#closed || signal.aborted) throw stopped();
       signal.addEventListener("abort", interrupt);
       try {
-        return await work();
+        const result = await work();
+        this.#repetition.passed(what);
+        return result;
       } catch (error) {
         if (this.#closed || signal.aborted) throw stopped();
-        const known = classify(error, doing);
+        const known = this.#repetition.judged(classify(error, doing), error, what, await this.#lastCommit());
         const isBroken = known.reason === "lost" || isInvalidated(error);
         if (isBroken && this.#store !== null) this.#store.broken = true;
         throw isBroken || this.#connection === null ? known : await this.meaning(known, this.opened());
@@ -380,3 +396,9 @@ export abstract class EngineSink<S extends Store>
 }
 
 const BEGIN = "BEGIN TRANSACTION";
+
+/** Equal for attempts at one step. */
+function nameOf(step: Step): string {
+  const { epoch, commit, index } = step.progress.position;
+  return JSON.stringify([step.kind, epoch, String(commit), index, tablesOf(step).map(({ id }) => id)]);
+}

@@ -14,10 +14,14 @@ export const pages = {
   },
   MR3202: {
     title: "The file is not a DuckDB database that can be read",
-    cause: "The file at `path` is something else, is damaged, or was written by a newer version of DuckDB.",
+    cause:
+      "The file at `path` is something else, is damaged, or was written by a newer version of DuckDB. Or its log beside it, " +
+      "`path` with `.wal` behind it, can't be read: it is damaged, or DuckDB ended while it wrote. This sink stops, the others go on.",
     remedy:
-      "Set another `path`, or move the file away: Millrace creates a new one and fills it. A damaged file can be restored " +
-      "from a backup: Millrace continues from the progress in it, if the source's log reaches back that far.",
+      "If the message names the log: move it away (`mv PATH.wal PATH.wal.damaged`) and `millrace resume --sink NAME`. The file then holds " +
+      "rows and progress as of the last time that the log was folded in, and Millrace continues from there if the source's log reaches back that far " +
+      "(otherwise MR1301: `millrace snapshot start --sink NAME`). Otherwise restore a backup of the file and its log, for which the same holds; " +
+      "or set another `path`, or move file and log away, and `millrace snapshot start --sink NAME`: Millrace creates a new file and fills it.",
   },
   MR3203: {
     title: "The DuckDB file can't be opened",
@@ -132,12 +136,14 @@ export const pages = {
   },
   MR3219: {
     title: "An error of DuckDB that Millrace does not know",
-    cause: "DuckDB reported an error of a kind that is not classified. The step is tried again, with a bound.",
+    cause:
+      "DuckDB reported an error of a kind that is not classified. The step is tried again; if it fails each time in the same way, MR3234 follows.",
     remedy: "The message names the kind. If it persists, report it.",
   },
   MR3220: {
     title: "Another transaction wrote the same rows",
-    cause: "Two transactions met in the file. The step is tried again.",
+    cause:
+      "Two transactions met in the file or the lake. The step is tried again; if it fails each time in the same way, MR3234 follows.",
     remedy: "Nothing.",
   },
   MR3221: {
@@ -222,6 +228,15 @@ export const pages = {
       "The certificate of the server in `s3.endpoint` could not be verified (authority, name or dates); or the file of `s3.ca` can't be read, or is given for an http:// endpoint. Nothing is lost.",
     remedy:
       "Name the PEM file of the authority that signed the server's certificate in `s3.ca`; renew a certificate that has expired; let it name the host of `s3.endpoint`. The sink tries again at growing intervals.",
+  },
+  MR3234: {
+    title: "A step fails in DuckDB in the same way each time",
+    cause:
+      "DuckDB reported a conflict, an error that it does not explain, or gave up its instance, and did so again each time that the step was repeated, while nobody else wrote. " +
+      "Millrace tries the step's tables one by one: the one at fault is suspended in this sink (MR1324) and tried again by itself, the others go on. If it is none of them, the sink stops.",
+    remedy:
+      "The message names what DuckDB says. If the table was changed by hand (an index or a constraint), drop that; or drop the table: Millrace creates and fills it again. " +
+      "A stopped sink is tried again by `millrace resume --sink NAME`. Report it, with the table's definition.",
   },
   MR3232: {
     title: "Table of a lake taken over by another daemon",

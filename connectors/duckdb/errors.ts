@@ -4,6 +4,7 @@ import type { DuckdbErrorCode, Rule } from "./rule.ts";
 import { pages } from "./error-pages.ts";
 
 export { area, pages } from "./error-pages.ts";
+export type { DuckdbErrorCode } from "./rule.ts";
 
 interface Parts {
   readonly code: DuckdbErrorCode;
@@ -162,6 +163,14 @@ const RULES: readonly Rule[] = [
   },
   ...LAKE_RULES,
   MEMORY,
+  {
+    // Whatever the reason: the log belongs to no process that could still write it.
+    text: /while replaying WAL/i,
+    code: "MR3202",
+    kind: "fatal",
+    says: (doing) => `the log of the DuckDB file can't be read (${doing})`,
+    hint: pages.MR3202.remedy,
+  },
   INVALIDATED,
   { kinds: ["INTERRUPT Error"], code: "MR3215", kind: "aborted", says: () => STOPPED },
   {

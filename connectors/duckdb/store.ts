@@ -16,6 +16,8 @@ export interface Store {
   /** It can no longer be used, and must be opened again. */
   broken: boolean;
   connect(): Promise<DuckDBConnection>;
+  /** Another text than before if another writer has committed in between. */
+  lastCommit(connection: DuckDBConnection): Promise<string>;
   /** Throws if what we write is no longer what is found under its name. */
   verifyPlace(): void;
   /** Registers the writer of a target; throws if another sink writes it. */

@@ -2,6 +2,7 @@ import { statSync } from "node:fs";
 import { DuckDBInstance } from "@duckdb/node-api";
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
+import { Database } from "../../connectors/duckdb/file/database.ts";
 import { Folding } from "../../connectors/duckdb/file/folding.ts";
 import { DEFAULT_FORM } from "../../connectors/duckdb/tables/form.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
@@ -87,6 +88,37 @@ test.for([
     `select distinct id::integer from ${catalogue}.public.mixed where _millrace_exact->>'amount' = 'NaN' order by 1`,
   );
   expect(held.flat()).toEqual([20, 21, 22, 23, 24, 32, 34, 50]);
+});
+
+test("a step that fails in the same way twice is no conflict: it names what DuckDB says, and its table alone is at fault", async () => {
+  const [held, free] = ["held", "free"].map((table) =>
+    tableVersion({
+      table,
+      columns: [
+        ["id", "int8"],
+        ["v", "text"],
+      ],
+      key: ["id"],
+    }),
+  );
+  await using stage = await Stage.of(harness, held!, free!);
+  await stage.write(held!, 10n, [put(["1", "a"])]);
+  const store = await Database.acquire({ path: targetOf(stage).path, memoryLimit: "256MB", threads: 2 });
+  const other = await store.connect();
+  await other.run("BEGIN TRANSACTION; ALTER TABLE public.held ADD COLUMN more INTEGER");
+  const attempt = () => failure(stage.apply(rowsStep(20n, [held!, [put(["1", "b"])]])));
+  expect(await attempt()).toMatchObject({ code: "MR3220", kind: "retryable" });
+  const second = await attempt();
+  expect(second).toMatchObject({ code: "MR3234", kind: "fatal" });
+  expect(second.message).toMatch(/TransactionContext Error/);
+  // The runtime tries the tables of such a step one by one, and others later.
+  await stage.write(free!, 30n, [put(["1", "b"])]);
+  expect(await attempt()).toMatchObject({ code: "MR3220", kind: "retryable" });
+  await other.run("ROLLBACK");
+  other.disconnectSync();
+  await store.release();
+  await stage.write(held!, 40n, [put(["1", "c"])]);
+  await stage.expectRows(held!, [["1", "c"]]);
 });
 
 test("the text beside a column goes when the column fits again, in later steps and in other processes", async () => {

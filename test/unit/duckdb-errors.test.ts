@@ -1,6 +1,7 @@
 /** DuckDB's errors have no codes: what its sentences, as it has said them, are taken for. */
 import { expect, test } from "vitest";
 import { classify, isInvalidated } from "../../connectors/duckdb/errors.ts";
+import { Repetition } from "../../connectors/duckdb/write/repetition.ts";
 
 const FULL = 'Could not write file "/data/x.duckdb.wal": No space left on device';
 
@@ -46,4 +47,46 @@ test.each([
   expect(classify(error, "writing")).toMatchObject({ code, kind: code === "MR3213" ? "blocked" : "retryable" });
   expect(isInvalidated(error)).toBe(isBroken);
   if (code === "MR3213") expect(classify(error, "writing").hint).toMatch(/room/);
+});
+
+test.each([
+  'IO Error: Failure while replaying WAL file "/data/x.duckdb.wal": Corrupt WAL file: entry at byte position 24 computed checksum 1 does not match stored checksum 2',
+  'INTERNAL Error: Failure while replaying WAL file "/data/x.duckdb.wal": Failed to append to PRIMARY_t_0',
+  'Catalog Error: Failure while replaying WAL file "/data/x.duckdb.wal": Table with name t does not exist!',
+])("a log that can't be read stops the sink, and the way out is named", (sentence) => {
+  const { code, kind, hint } = classify(new Error(sentence), "opening the file");
+  expect([code, kind]).toEqual(["MR3202", "fatal"]);
+  expect(hint).toMatch(/move it away/);
+});
+
+test("a step counts as one that never passes when it fails in the same way again, while nobody else writes", () => {
+  const conflict = new Error("TransactionContext Error: Failed to commit: write-write conflict on key");
+  const unknown = new Error("Not implemented Error: something new");
+  const codes = (error: Error, marks: readonly string[], work = "a step"): string[] => {
+    const repetition = new Repetition();
+    return marks.map((mark) => repetition.judged(classify(error, "writing"), error, work, mark).code);
+  };
+  expect(codes(conflict, ["", ""])).toEqual(["MR3220", "MR3234"]);
+  expect(codes(conflict, ["1", "2", "3", "3"])).toEqual(["MR3220", "MR3220", "MR3220", "MR3234"]);
+  expect(
+    new Set(
+      codes(
+        conflict,
+        Array.from({ length: 29 }, (_, i) => `${i}`),
+      ),
+    ),
+  ).toEqual(new Set(["MR3220"]));
+  expect(
+    codes(
+      conflict,
+      Array.from({ length: 30 }, (_, i) => `${i}`),
+    ).at(-1),
+  ).toBe("MR3234");
+  expect(codes(unknown, ["", "", "", "", ""])).toEqual(["MR3219", "MR3219", "MR3219", "MR3219", "MR3234"]);
+  expect(
+    codes(
+      new Error("IO Error: database is locked"),
+      Array.from({ length: 99 }, () => ""),
+    ),
+  ).not.toContain("MR3234");
 });

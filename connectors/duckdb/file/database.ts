@@ -127,6 +127,11 @@ export class Database implements Store {
     return connection;
   }
 
+  /** No other process can have the file open, and in this one writers take turns. */
+  async lastCommit(): Promise<string> {
+    return "";
+  }
+
   /**
    * Registers the writer of a target; throws if another sink writes it. Within one sink the sink decides which of its
    * tables uses a target: a table may replace a dropped one whose name differed only in case.

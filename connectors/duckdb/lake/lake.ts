@@ -5,6 +5,7 @@ import { Turn } from "../../../src/core/turn.ts";
 import { classify, duckdbError } from "../errors.ts";
 import { expectJoinable, Writers } from "../joining.ts";
 import { MemoryLimit } from "../write/memory.ts";
+import { readTextRows } from "../write/text-rows.ts";
 import { StageFile } from "../write/stage-file.ts";
 import type { Store, Writer } from "../store.ts";
 import {
@@ -13,6 +14,7 @@ import {
   isNoLake,
   LAKE,
   type LakeSettings,
+  METADATA,
   setInlining,
   startEngine,
 } from "./engine.ts";
@@ -96,6 +98,11 @@ export class Lake implements Store {
     const connection = await this.#instance.connect();
     await connection.run("SET TimeZone = 'UTC'");
     return connection;
+  }
+
+  async lastCommit(connection: DuckDBConnection): Promise<string> {
+    const [row] = await readTextRows(connection, `SELECT max(snapshot_id)::VARCHAR FROM ${METADATA}.ducklake_snapshot`);
+    return row?.[0] ?? "";
   }
 
   claim(target: string, writer: Writer): void {

@@ -164,10 +164,7 @@ export class StepWriter {
     });
   }
 
-  #tools(
-    { connection, store, signal }: StepParts,
-    way: Pick<WriteTools, "trust" | "isFrugal">,
-  ): WriteTools {
+  #tools({ connection, store, signal }: StepParts, way: Pick<WriteTools, "trust" | "isFrugal">): WriteTools {
     return {
       ...way,
       makeRoom: (rowBytes) => store.makeRoom(connection, rowBytes),
