@@ -3,7 +3,7 @@ import { classifyConnection, classifyEngine, searchError } from "./errors.ts";
 import { type ClientSettings, errorOf, fieldOf, parsed, pathOf, SearchClient } from "./http.ts";
 import { ok } from "../kit/findings.ts";
 
-/** Time for three answers that cost the engine nothing. */
+/** Time for four answers that cost the engine nothing. */
 const ANSWERS_MS_MAX = 10_000;
 
 /** Preflight: connects, and writes nothing. */
@@ -20,6 +20,7 @@ export async function check(
     findings.push(await checkProduct(client, signal));
     findings.push(await checkHealth(client, signal));
     findings.push(await checkAccess(client, settings.prefix, signal));
+    findings.push(await checkTasks(client, signal));
   } catch (error) {
     const { message, hint } = silent.aborted
       ? searchError("MR3301", "retryable", `the search engine did not answer for ${withinMs / 1000} s`)
@@ -61,6 +62,20 @@ async function checkHealth(client: SearchClient, signal: AbortSignal): Promise<F
     level: "warning",
     what: "cluster health is red: some shards can't be written",
     fix: "GET _cluster/allocation/explain says why",
+  };
+}
+
+/** The fence asks for running tasks (WriteFence). */
+async function checkTasks(client: SearchClient, signal: AbortSignal): Promise<Finding> {
+  const query = { actions: "indices:data/write/bulk", group_by: "none" };
+  const { status } = await client.request({ method: "GET", path: "/_tasks", query }, signal);
+  const id = "elasticsearch.tasks";
+  if (status === 200) return ok(id, "the sink can see whether its own requests still run");
+  return {
+    id,
+    level: "error",
+    what: `the engine does not show running tasks (GET /_tasks: ${status}), so the sink can't know whether requests that it gave up still run`,
+    fix: "grant the cluster privilege monitor (OpenSearch: cluster_monitor)",
   };
 }
 

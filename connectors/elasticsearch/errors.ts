@@ -160,7 +160,9 @@ export function classifyEngine(error: EngineError, what: string, table?: string)
   }
   if (status === 401 || status === 403)
     return searchError("MR3302", "blocked", `${detail}: the search engine refuses access`);
-  if (type === "index_not_found_exception") return searchError("MR3303", "reopen", `${detail}: an index is gone`);
+  // An alias for writing is no name for an index: of a deletion the engine says so where the alias is gone.
+  if (type === "index_not_found_exception" || type === "invalid_index_name_exception")
+    return searchError("MR3303", "reopen", `${detail}: an index is gone`);
   if (UNASSIGNED.test(type) || UNASSIGNED.test(rootType)) return partError("retryable", detail, table);
   if (status >= 500) return searchError("MR3301", "retryable", `${detail}: the search engine can't answer now`);
   const isOfIndex = status >= 400;

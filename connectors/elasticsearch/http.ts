@@ -10,6 +10,8 @@ import { classifyConnection, type EngineError, isHangUp, tlsError } from "./erro
  */
 const REQUEST_TIMEOUT_MS = 60_000;
 const CONNECTIONS_MAX = 4;
+const REQUEST_TIMEOUT = 408;
+const SERVER_ERROR = 500;
 
 export interface ClientSettings {
   /** Nodes of one cluster; the URLs may contain user and password. */
@@ -42,6 +44,10 @@ export class SearchClient implements AsyncDisposable {
   readonly #tls: ConnectionOptions;
   readonly #closing = new AbortController();
   #answered = false;
+  /** How many requests got no answer, or a gateway's: the engine may still carry them out. */
+  unansweredCount = 0;
+  /** Tells our requests from others in the engine's list of tasks (X-Opaque-Id). */
+  mark: string | undefined;
 
   static async open(settings: ClientSettings, signal: AbortSignal): Promise<SearchClient> {
     return new SearchClient(settings, await settings.freshPassword?.(signal));
@@ -89,6 +95,7 @@ export class SearchClient implements AsyncDisposable {
           signal: either,
           headers: {
             accept: "application/json",
+            ...(this.mark === undefined ? {} : { "x-opaque-id": this.mark }),
             ...(body === undefined ? {} : { "content-type": isBulk ? "application/x-ndjson" : "application/json" }),
           },
         },
@@ -97,11 +104,14 @@ export class SearchClient implements AsyncDisposable {
       for await (const chunk of answer.body) chunks.push(chunk);
       this.#answered = true;
       if (answer.meta.connection !== null) this.#pool.markAlive(answer.meta.connection);
+      const status = answer.statusCode ?? 0;
+      if (status === 0 || status === REQUEST_TIMEOUT || status >= SERVER_ERROR) this.unansweredCount++;
       return {
-        status: answer.statusCode ?? 0,
+        status,
         body: chunks.length === 1 ? asBuffer(chunks[0]!) : Buffer.concat(chunks),
       };
     } catch (error) {
+      this.unansweredCount++;
       const failure = this.#answered || !isHangUp(error) ? undefined : await this.#handshakeFailure(either);
       throw failure === undefined ? classifyConnection(error, either) : tlsError(failure, error);
     }

@@ -34,7 +34,6 @@ const FOUND = REVISION.extend({
     indices: z.string(),
   }),
 });
-const COUNTED = z.object({ count: z.number() });
 const INDEX = z.object({ alias: z.string(), index: z.string(), uuid: z.string() });
 const INDICES = z.record(z.string(), INDEX.extend({ next: INDEX.optional() }));
 
@@ -107,18 +106,15 @@ export class ProgressDocument {
     this.#adopt(record, revision);
   }
 
-  /** Removes the document, and with the last one its index. */
+  /** Removes the document that this process wrote last; the index stays, because other sinks may begin to use it. */
   async remove(signal: AbortSignal): Promise<void> {
-    const index = pathOf(this.#index);
-    const path = `${index}/_doc${pathOf(this.#id)}`;
-    const gone = await this.#client.request({ method: "DELETE", path, query: { refresh: "true" } }, signal);
+    await this.compare(signal);
+    const { seqNo, primaryTerm } = this.#revision!;
+    const query = { if_seq_no: String(seqNo), if_primary_term: String(primaryTerm) };
+    const path = `${pathOf(this.#index)}/_doc${pathOf(this.#id)}`;
+    const gone = await this.#client.request({ method: "DELETE", path, query }, signal);
+    if (gone.status === 409) throw takenOver(null, this.record.lease);
     if (gone.status !== 404) expectOk(gone, "removing the sink's progress");
-    const counted = await this.#client.request({ method: "GET", path: `${index}/_count` }, signal);
-    if (counted.status === 404) return;
-    expectOk(counted, "counting progress documents");
-    if (COUNTED.parse(parsed(counted.body)).count > 0) return;
-    const dropped = await this.#client.request({ method: "DELETE", path: index }, signal);
-    if (dropped.status !== 404) expectOk(dropped, "removing the progress index");
   }
 
   #adopt(record: ProgressRecord, revision: Revision): void {

@@ -20,6 +20,7 @@ import type { Logger } from "../../src/core/contracts/telemetry.ts";
 import type { IndexOptions } from "./indices/ddl.ts";
 import { highestVersion } from "./highest-version.ts";
 import { classifyConnection, droppedError, OF_ONE_TABLE, searchError } from "./errors.ts";
+import { WriteFence } from "./fence.ts";
 import { holdsForeign } from "./foreign.ts";
 import { type ClientSettings, SearchClient } from "./http.ts";
 import { TableIndices } from "./indices/indices.ts";
@@ -28,13 +29,19 @@ import { parseProgress, ProgressDocument } from "./progress.ts";
 import { expectWhole } from "./indices/presence.ts";
 import { removeUpTo } from "./write/removal.ts";
 import { BodyPool, ReportFailure, RowsStep } from "./write/rows.ts";
-import { type SearchTable, searchTable, underAlias } from "./indices/tables.ts";
+import { type IndexIdentity, type PreparedIndex, type SearchTable, searchTable } from "./indices/tables.ts";
 
 export interface ElasticsearchSinkSettings extends ClientSettings, IndexOptions {
   /** Names the progress. */
   readonly daemon: string;
   readonly name: string;
   readonly prefix: string;
+}
+
+/** A table version whose index takes its rows, and how they are written under the index's present alias. */
+interface Prepared extends PreparedIndex {
+  readonly table: TableVersion;
+  readonly target: SearchTable | null;
 }
 
 /**
@@ -55,10 +62,11 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
   readonly #log: Logger;
   readonly #bodies = new BodyPool();
   /** By table id: the latest version that is ready to be written. */
-  readonly #prepared = new Map<string, SearchTable>();
+  readonly #prepared = new Map<string, Prepared>();
   /** Ids of tables whose index had lost a shard: the sink checks it before it waits for it again. */
   readonly #partial = new Set<string>();
   #indices: TableIndices | null = null;
+  #fence: WriteFence | null = null;
   #client: SearchClient | null = null;
   #progress: ProgressDocument | null = null;
   #isClosed = false;
@@ -81,10 +89,12 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
     this.#isRefused = false;
     return this.#guarded(signal, async (client) => {
       const progress = this.#stored(client);
-      const indices = new TableIndices(client, this.#settings, this.#log);
+      const fence = new WriteFence(client, this.#settings.prefix, `${this.#settings.daemon}.${this.name}`);
+      const indices = new TableIndices(client, this.#settings, fence, this.#log);
       const record = await progress.takeOver(lease, (held) => indices.revise(held, signal), signal);
       this.#progress = progress;
       this.#indices = indices;
+      this.#fence = fence;
       return parseProgress(record);
     });
   }
@@ -117,7 +127,7 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
     this.#partial.delete(table.id);
     const prepare = () => this.#tables().prepare(this.target(table), table, this.#document(), signal);
     const prepared = await aboutTable(table.id, OF_ONE_TABLE, findMillraceError, prepare);
-    this.#prepared.set(table.id, searchTable(table, prepared));
+    this.#prepared.set(table.id, { ...prepared, table, target: null });
   }
 
   /** A document keeps its named fields until it is written. */
@@ -128,11 +138,8 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
 
   async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
     await this.#guarded(signal, async (client) => {
-      const targets = tablesOf(step).map((table) => this.#target(table));
-      // `require_alias` prevents puts from creating a dropped index, but not deletions: a step with deletions checks
-      // first.
-      const removing = hasRemovals(step) ? targets : [];
-      await Promise.all([this.#document().compare(signal), this.#tables().expectPresent(signal, removing)]);
+      await this.#document().compare(signal);
+      const targets = await this.#enter(tablesOf(step), signal);
       await this.#applyStep(client, step, targets, outcome, signal);
       if (step.kind !== "progress") failpoint("elasticsearch.rows-written");
       const { position, tables } = step.progress;
@@ -188,7 +195,10 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
   }
 
   async forget(signal: AbortSignal): Promise<void> {
-    await this.#guarded(signal, async () => this.#document().remove(signal));
+    await this.#guarded(signal, async () => {
+      await this.#entering().leave(this.#tables().all(), signal);
+      await this.#document().remove(signal);
+    });
   }
 
   async verify(signal: AbortSignal): Promise<void> {
@@ -246,20 +256,34 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
     return this.#indices;
   }
 
-  #target(table: TableVersion): SearchTable {
-    const target = this.#prepared.get(table.id);
-    invariant(target?.table === table, "a table version is prepared before its first row");
-    const written = this.#tables().written(table.id);
-    if (written?.uuid !== target.uuid) throw droppedError(target.alias);
-    if (written.alias === target.alias) return target;
-    // The table's own alias points to it by now.
-    const moved = underAlias(target, written.alias);
-    this.#prepared.set(table.id, moved);
-    return moved;
+  #entering(): WriteFence {
+    invariant(this.#fence !== null, "a sink is opened before it is used");
+    return this.#fence;
   }
-}
 
-function hasRemovals(step: Step): boolean {
-  if (step.kind === "rows") return step.tables.some(({ deleteCount }) => deleteCount > 0);
-  return step.kind === "truncate" || step.kind === "sweep";
+  /** From here on nothing is written to these tables' indices that this process has given up, or another one. */
+  async #enter(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly SearchTable[]> {
+    const indices = tables.map((table) => this.#written(table));
+    const { aliases, areNew } = await this.#entering().enter(indices, signal);
+    // Another process that has taken the sink over enters its indices after its lease is stored: either we see the lease
+    // here, or our alias is gone before it writes.
+    if (areNew) await this.#document().compare(signal);
+    return tables.map((table, i) => this.#target(table, aliases[i]!));
+  }
+
+  #written({ id }: TableVersion): IndexIdentity {
+    const prepared = this.#prepared.get(id);
+    const written = this.#tables().written(id);
+    if (written === undefined || written.uuid !== prepared?.index.uuid) throw droppedError(written?.alias ?? id);
+    return written;
+  }
+
+  #target(table: TableVersion, alias: string): SearchTable {
+    const prepared = this.#prepared.get(table.id);
+    invariant(prepared?.table === table, "a table version is prepared before its first row");
+    if (prepared.target?.alias === alias) return prepared.target;
+    const target = searchTable(table, prepared.note, alias);
+    this.#prepared.set(table.id, { ...prepared, target });
+    return target;
+  }
 }

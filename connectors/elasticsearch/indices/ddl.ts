@@ -80,6 +80,8 @@ export interface Aliases {
 export interface NewIndex {
   readonly index: string;
   readonly alias: string;
+  /** See WriteFence. */
+  readonly writeAlias: string;
   readonly isHidden: boolean;
   readonly note: ShapeNote;
 }
@@ -174,44 +176,55 @@ export function fieldOfOtherType({ fields }: FoundIndex, table: TableVersion): s
   return other?.[0] ?? null;
 }
 
+/** What an index lacks to take a table. */
 interface Extension {
-  readonly found: FoundIndex;
+  readonly missing: Readonly<Record<string, Mapping>>;
+  readonly fieldCountMax: number | undefined;
   readonly note: ShapeNote;
 }
 
-/** Adds the missing fields and subfields to the index, and notes the shape. */
-export async function extendIndex(
-  { client, options }: Engine,
+/** The fields and subfields that are missing, and the shape that is to be noted; null: nothing. */
+export function extensionOf(
+  { fields, fieldCountMax, note: noted }: FoundIndex,
   table: TableVersion,
-  { found: { index, fields, fieldCountMax, note: noted }, note }: Extension,
-  signal: AbortSignal,
-): Promise<void> {
+  note: ShapeNote,
+): Extension | null {
   const missing: Record<string, Mapping> = Object.create(null);
   for (const [field, mapping] of propertiesOf(table)) {
     const held = fields.get(field);
     const lacksForm = Object.keys(mapping.fields ?? {}).some((form) => held?.fields?.[form] === undefined);
     if (held === undefined || lacksForm) missing[field] = mapping;
   }
-  if (Object.keys(missing).length === 0 && JSON.stringify(noted) === JSON.stringify(note)) return;
+  if (Object.keys(missing).length === 0 && JSON.stringify(noted) === JSON.stringify(note)) return null;
   const limit = fieldsMaxOf(table) + fields.size * 2;
-  if (limit > fieldCountMax) {
-    const body = { "index.mapping.total_fields.limit": limit };
+  return { missing, fieldCountMax: limit > fieldCountMax ? limit : undefined, note };
+}
+
+/** Under the index's alias for writing: a request that comes late has no effect. */
+export async function extendIndex(
+  { client, options }: Engine,
+  table: TableVersion,
+  { alias, extension: { missing, fieldCountMax, note } }: { readonly alias: string; readonly extension: Extension },
+  signal: AbortSignal,
+): Promise<void> {
+  if (fieldCountMax !== undefined) {
+    const body = { "index.mapping.total_fields.limit": fieldCountMax };
     expectOk(
-      await client.request({ method: "PUT", path: `${pathOf(index)}/_settings`, body }, signal),
+      await client.request({ method: "PUT", path: `${pathOf(alias)}/_settings`, body }, signal),
       `raising the field limit of ${table.id}`,
       table.id,
     );
   }
   const body = Buffer.from(JSON.stringify({ _meta: metaOf(table, options, note), properties: missing }));
   expectOk(
-    await client.request({ method: "PUT", path: `${pathOf(index)}/_mapping`, body }, signal),
+    await client.request({ method: "PUT", path: `${pathOf(alias)}/_mapping`, body }, signal),
     `adding fields to the index of ${table.id}`,
     table.id,
   );
 }
 
 function definitionOf(
-  { alias, isHidden, note }: NewIndex,
+  { alias, writeAlias, isHidden, note }: NewIndex,
   table: TableVersion,
   options: IndexOptions,
   hasUnsignedLong: boolean,
@@ -221,7 +234,10 @@ function definitionOf(
     properties[field] = mapping.type === "unsigned_long" && !hasUnsignedLong ? UNSIGNED_LONG_SUBSTITUTE : mapping;
   }
   const definition = {
-    aliases: { [alias]: { is_write_index: true, ...(isHidden ? { is_hidden: true } : {}) } },
+    aliases: {
+      [alias]: { is_write_index: true, ...(isHidden ? { is_hidden: true } : {}) },
+      [writeAlias]: { is_write_index: true, is_hidden: true },
+    },
     settings: {
       ...(isHidden ? { "index.hidden": true } : {}),
       "index.gc_deletes": GC_DELETES,

@@ -5,10 +5,19 @@ import { parsePosition } from "../../../src/core/model/position.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { Logger } from "../../../src/core/contracts/telemetry.ts";
 import { rowVersion } from "../../../src/core/model/version.ts";
-import { createIndex, extendIndex, fieldOfOtherType, type Engine, findIndices, type IndexOptions } from "./ddl.ts";
+import {
+  createIndex,
+  extendIndex,
+  extensionOf,
+  fieldOfOtherType,
+  type Engine,
+  findIndices,
+  type IndexOptions,
+} from "./ddl.ts";
 import { droppedError } from "../errors.ts";
+import type { WriteFence } from "../fence.ts";
 import type { SearchClient } from "../http.ts";
-import { dropIndex, indexAfter, moveAlias, writeAlias } from "./next-index.ts";
+import { dropIndex, indexAfter, moveAlias, nextAliasOf } from "./next-index.ts";
 import { absentIndices, reviseIndices } from "./presence.ts";
 import { parseIndices, type ProgressDocument, type ProgressRecord } from "../progress.ts";
 import { type IndexIdentity, type PreparedIndex, type TableIndex, writtenIndex } from "./tables.ts";
@@ -21,14 +30,16 @@ import { type IndexIdentity, type PreparedIndex, type TableIndex, writtenIndex }
 export class TableIndices {
   readonly #client: SearchClient;
   readonly #engine: Engine;
+  readonly #fence: WriteFence;
   readonly #log: Logger;
   #indices: ReadonlyMap<string, TableIndex> = new Map();
   #unfilled = new Set<string>();
   #isFilling = false;
 
-  constructor(client: SearchClient, options: IndexOptions, log: Logger) {
+  constructor(client: SearchClient, options: IndexOptions, fence: WriteFence, log: Logger) {
     this.#client = client;
     this.#engine = { client, options };
+    this.#fence = fence;
     this.#log = log;
   }
 
@@ -84,7 +95,7 @@ export class TableIndices {
     // Invariant: a process that has lost its lease creates and drops no index.
     await document.compare(signal);
     const known = this.#indices.get(table.id);
-    const nextAlias = writeAlias(alias);
+    const nextAlias = nextAliasOf(alias);
     const { current, next } = await findIndices(this.#engine, table, { alias, nextAlias }, signal);
     if (known !== undefined && current?.uuid !== known.uuid) throw droppedError(alias);
     const filling = known?.next === undefined || this.#unfilled.has(table.id) ? null : next;
@@ -98,30 +109,36 @@ export class TableIndices {
     }
     if (target !== null && fieldOfOtherType(target, table) === null) {
       const note = shapeNote(target.note, table, versionAt(document.record));
-      await extendIndex(this.#engine, table, { found: target, note }, signal);
+      const extension = extensionOf(target, table, note);
+      if (extension !== null) {
+        const [entered] = (await this.#fence.enter([target], signal)).aliases;
+        await document.compare(signal);
+        await extendIndex(this.#engine, table, { alias: entered!, extension }, signal);
+      }
       const recorded = { ...identityOf(current ?? target), next: filling === null ? undefined : identityOf(filling) };
       await this.#record(table.id, recorded, document, signal);
       return { index: writtenIndex(recorded), note };
     }
-    const note = shapeNote(null, table, 0n);
+    const made = { writeAlias: this.#fence.newAlias(), note: shapeNote(null, table, 0n) };
     const wanted =
       current === null
-        ? { index: indexAfter(alias, next), alias, isHidden: false, note }
-        : { index: indexAfter(alias, current, next), alias: nextAlias, isHidden: true, note };
-    const made = identityOf(await createIndex(this.#engine, table, wanted, signal));
+        ? { ...made, index: indexAfter(alias, next), alias, isHidden: false }
+        : { ...made, index: indexAfter(alias, current, next), alias: nextAlias, isHidden: true };
+    const index = identityOf(await createIndex(this.#engine, table, wanted, signal));
+    this.#fence.made(index, made.writeAlias);
     failpoint("elasticsearch.index-made", table);
-    await this.#record(table.id, current === null ? made : { ...identityOf(current), next: made }, document, signal);
+    await this.#record(table.id, current === null ? index : { ...identityOf(current), next: index }, document, signal);
     if (current !== null) {
-      this.#log.info({ table: table.id, index: made.index }, "a type changed: the table is read into a new index");
+      this.#log.info({ table: table.id, index: index.index }, "a type changed: the table is read into a new index");
     }
-    return { index: made, note };
+    return { index, note: made.note };
   }
 
   /** Whether the visible index takes rows of this version. */
   async takes(alias: string, table: TableVersion, signal: AbortSignal): Promise<boolean> {
     const known = this.#indices.get(table.id);
     if (known === undefined || known.next !== undefined) return false;
-    const { current, next } = await findIndices(this.#engine, table, { alias, nextAlias: writeAlias(alias) }, signal);
+    const { current, next } = await findIndices(this.#engine, table, { alias, nextAlias: nextAliasOf(alias) }, signal);
     return current?.uuid === known.uuid && next === null && fieldOfOtherType(current, table) === null;
   }
 
@@ -150,14 +167,14 @@ export class TableIndices {
     return { text: textOf(indices), stored: () => this.#adopt(indices) };
   }
 
-  /** Throws if an index of ours does not exist: any of them, or those to which these tables are written. */
-  async expectPresent(signal: AbortSignal, written?: readonly IndexIdentity[]): Promise<void> {
-    const [absent] = await absentIndices(this.#client, written ?? this.#all(), signal);
+  /** Throws if an index of ours does not exist. */
+  async expectPresent(signal: AbortSignal): Promise<void> {
+    const [absent] = await absentIndices(this.#client, this.all(), signal);
     if (absent !== undefined) throw droppedError(absent.alias);
   }
 
   /** Without those that are known to be gone; they stay recorded until others replace them. */
-  #all(): IndexIdentity[] {
+  all(): IndexIdentity[] {
     const isThere = (id: string, { next }: TableIndex): boolean => next !== undefined && !this.#unfilled.has(id);
     return [...this.#indices].flatMap(([id, table]) => (isThere(id, table) ? [table, table.next!] : [table]));
   }

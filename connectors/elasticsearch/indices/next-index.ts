@@ -1,6 +1,6 @@
 /**
  * The index that is filled beside the visible one when a table's new shape does not fit the old mapping. It is hidden
- * from wildcards and written under its own alias, so that no bulk request can create it by accident.
+ * from wildcards, and has an alias of its own until the table's alias moves to it.
  */
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
@@ -9,9 +9,9 @@ import { droppedError } from "../errors.ts";
 import { pathOf, type SearchClient } from "../http.ts";
 import type { IndexIdentity, TableIndex } from "./tables.ts";
 
-/** The alias for writing until the table's own alias moves. No table's name has a percent sign before `wr`. */
-export function writeAlias(alias: string): string {
-  return `${alias}%write`;
+/** No table's name has a percent sign before `ne`. */
+export function nextAliasOf(alias: string): string {
+  return `${alias}%next`;
 }
 
 /** The first index behind an alias, or the next one after the existing ones. */

@@ -18,7 +18,7 @@ export async function absentIndices(
   signal: AbortSignal,
 ): Promise<readonly IndexIdentity[]> {
   const absent: IndexIdentity[] = [];
-  for (const chunk of chunksByLength(identities)) {
+  for (const chunk of chunksByLength(identities, ({ alias }) => alias)) {
     const path = `${pathOf(chunk.map(({ alias }) => alias))}/_settings/index.uuid`;
     const query = { flat_settings: "true", ignore_unavailable: "true", allow_no_indices: "true" };
     const answer = await client.request({ method: "GET", path, query }, signal);
@@ -81,11 +81,15 @@ export async function reviseIndices(
   return { indices, lost, unfilled };
 }
 
-function chunksByLength(identities: readonly IndexIdentity[]): IndexIdentity[][] {
+/** For requests whose path names one of each. */
+export function chunksByLength(
+  identities: readonly IndexIdentity[],
+  nameOf: (identity: IndexIdentity) => string,
+): IndexIdentity[][] {
   const chunks: IndexIdentity[][] = [];
   let length = Infinity;
   for (const identity of identities) {
-    const own = encodeURIComponent(identity.alias).length + 1;
+    const own = encodeURIComponent(nameOf(identity)).length + 1;
     if (length + own > PATH_BYTES_MAX) {
       chunks.push([]);
       length = 0;

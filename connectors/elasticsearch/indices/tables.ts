@@ -2,7 +2,7 @@ import { BaseFloors, type ShapeNote } from "../../../src/core/targets/base-floor
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { DocumentWriter } from "../write/document.ts";
 
-/** An index, and the alias for writing to it. */
+/** An index, and the alias that leads to it: the table's own, or that of an index that is being filled. */
 export interface IndexIdentity {
   readonly alias: string;
   readonly index: string;
@@ -24,20 +24,17 @@ export interface PreparedIndex {
 }
 
 /** One table version that is ready to be written. */
-export interface SearchTable extends IndexIdentity {
+export interface SearchTable {
   readonly table: TableVersion;
+  /** The alias under which its index is written and read for writing: see WriteFence. */
+  readonly alias: string;
   readonly documents: DocumentWriter;
   /** Documents with a lower version may have other columns, or be other rows, than in this table version. */
   readonly floors: BaseFloors;
 }
 
-export function searchTable(table: TableVersion, { index, note }: PreparedIndex): SearchTable {
-  return { ...index, table, documents: new DocumentWriter(table, index.alias), floors: new BaseFloors(note) };
-}
-
-/** The same index under another alias. */
-export function underAlias(target: SearchTable, alias: string): SearchTable {
-  return { ...target, alias, documents: new DocumentWriter(target.table, alias) };
+export function searchTable(table: TableVersion, note: ShapeNote, alias: string): SearchTable {
+  return { table, alias, documents: new DocumentWriter(table, alias), floors: new BaseFloors(note) };
 }
 
 /** The index to which the table's rows are written. */

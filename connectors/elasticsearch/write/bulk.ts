@@ -80,15 +80,9 @@ function failures(answer: Answer): Failure[] {
     const error = fieldOf(result, "error");
     const status = Number(fieldOf(result, "status"));
     if (error === undefined || status === 409) return [];
-    if (NO_WRITE_INDEX.test(String(fieldOf(error, "reason")))) {
-      throw searchError("MR3303", "fatal", "an alias leads to several indices by now, none of them to write to");
-    }
     return [{ item: i, error: engineError(status, error), reason: reasonOf(error) }];
   });
 }
-
-/** The same type as for a document's content; only the sentence distinguishes it. */
-const NO_WRITE_INDEX = /^no write index is defined for alias/;
 
 /** Type and field. The engine's sentence quotes values, so it is left out. */
 function reasonOf(error: unknown): string {

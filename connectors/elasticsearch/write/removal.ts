@@ -19,17 +19,17 @@ const HITS = z.object({ hits: z.object({ hits: z.array(z.object({ _id: z.string(
  */
 export async function removeUpTo(
   client: SearchClient,
-  { alias, index, table }: SearchTable,
+  { alias, table }: SearchTable,
   version: bigint,
   signal: AbortSignal,
 ): Promise<void> {
   const body = new BulkBody(table.id);
   let before: string | undefined;
   for (;;) {
-    await refresh(client, index, table.id, signal);
-    const ids = await idsUpTo(client, index, table.id, version, signal);
+    await refresh(client, alias, table.id, signal);
+    const ids = await idsUpTo(client, alias, table.id, version, signal);
     if (ids.length === 0) return;
-    if (ids[0] === before) throw searchError("MR3300", "retryable", `documents of ${alias} can't be removed`);
+    if (ids[0] === before) throw searchError("MR3300", "retryable", `documents of ${table.id} can't be removed`);
     before = ids[0];
     body.reset();
     for (const id of ids) {
@@ -37,13 +37,14 @@ export async function removeUpTo(
       body.add(undefined, 0);
     }
     const refused = await sendBulk(client, body, signal);
-    if (refused.length > 0) throw searchError("MR3300", "retryable", `a removal from ${alias} was refused`);
+    if (refused.length > 0)
+      throw searchError("MR3300", "retryable", `a removal of documents of ${table.id} was refused`);
   }
 }
 
 async function idsUpTo(
   client: SearchClient,
-  index: string,
+  alias: string,
   table: string,
   version: bigint,
   signal: AbortSignal,
@@ -53,7 +54,7 @@ async function idsUpTo(
   const answer = await client.request(
     {
       method: "POST",
-      path: `${pathOf(index)}/_search`,
+      path: `${pathOf(alias)}/_search`,
       query: { filter_path: "hits.hits._id", allow_partial_search_results: "false" },
       body,
     },

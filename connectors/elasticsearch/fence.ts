@@ -1,0 +1,166 @@
+/**
+ * The fence around the sink's documents. A request that we gave up (no answer in time, a lost connection, a killed
+ * process) may reach the engine later, after what was written since, and a version does not always tell: all changes of
+ * a transaction have the same one, and an index that was made since knows nothing of earlier deletions.
+ *
+ * So documents are written under an alias of the index that only one run of requests knows. After a request without an
+ * answer, and after each opening, an index gets another such alias in place of the old one before it is written again
+ * (`enter`); then the fence waits for what the engine had begun. What comes later under the old alias is refused. It
+ * creates no index either, because the alias has capitals, which an index can't have.
+ */
+import { randomBytes } from "node:crypto";
+import { setTimeout } from "node:timers/promises";
+import * as z from "zod";
+import { classifyEngine, droppedError, searchError } from "./errors.ts";
+import { type Answer, errorOf, parsed, pathOf, type SearchClient } from "./http.ts";
+import { chunksByLength } from "./indices/presence.ts";
+import type { IndexIdentity } from "./indices/tables.ts";
+
+const MARK = "millrace%WRITE-";
+const LOOK_AGAIN_MS = 100;
+/** A bulk of eight megabytes takes less than a second on a healthy server. */
+const SETTLED_MS_MAX = 60_000;
+
+const FOUND = z.record(
+  z.string(),
+  z.object({
+    aliases: z.record(z.string(), z.unknown()).default({}),
+    settings: z.object({ index: z.object({ uuid: z.string() }) }),
+  }),
+);
+const TASKS = z.object({
+  tasks: z
+    .array(z.object({ node: z.string(), id: z.number(), headers: z.record(z.string(), z.string()).default({}) }))
+    .default([]),
+  node_failures: z.array(z.unknown()).default([]),
+});
+const ENTERING = "fencing the sink's indices";
+
+interface Entered {
+  readonly aliases: readonly string[];
+  /** Whether one of them was made now. */
+  readonly areNew: boolean;
+}
+
+export class WriteFence {
+  readonly #client: SearchClient;
+  readonly #prefix: string;
+  /** Begins the mark that our requests carry; the run's number follows. */
+  readonly #owner: string;
+  /** By UUID: the alias of each index that was entered in this run of requests. */
+  readonly #entered = new Map<string, string>();
+  #unansweredCount = 0;
+
+  constructor(client: SearchClient, prefix: string, sink: string) {
+    this.#client = client;
+    this.#prefix = prefix;
+    this.#owner = `millrace ${encodeURIComponent(prefix + sink)} `;
+    this.#begin();
+  }
+
+  #begin(): void {
+    this.#entered.clear();
+    this.#unansweredCount = this.#client.unansweredCount;
+    this.#client.mark = `${this.#owner}${randomBytes(8).toString("hex")}`;
+  }
+
+  /** For an index that does not exist yet: no request that we gave up can know it. */
+  newAlias(): string {
+    return `${this.#prefix}${MARK}${randomBytes(8).toString("hex")}`;
+  }
+
+  made({ uuid }: IndexIdentity, alias: string): void {
+    this.#entered.set(uuid, alias);
+  }
+
+  /** The aliases under which these indices are written from now on, in their order. Call it before each write. */
+  async enter(indices: readonly IndexIdentity[], signal: AbortSignal): Promise<Entered> {
+    if (this.#unansweredCount !== this.#client.unansweredCount) this.#begin();
+    const strange = indices.filter(({ uuid }) => !this.#entered.has(uuid));
+    for (const chunk of chunksByLength(strange, ({ index }) => index)) await this.#replace(chunk, signal);
+    if (strange.length > 0) await this.#expectOver(signal);
+    return { aliases: indices.map(({ uuid }) => this.#entered.get(uuid)!), areNew: strange.length > 0 };
+  }
+
+  /** Nothing that this sink has sent changes these indices any more. */
+  async leave(indices: readonly IndexIdentity[], signal: AbortSignal): Promise<void> {
+    for (const chunk of chunksByLength(indices, ({ index }) => index)) {
+      const stale = (await this.#look(chunk, signal)).flatMap(({ index, aliases }) =>
+        aliases.map((alias) => ({ remove: { index, alias } })),
+      );
+      if (stale.length > 0) await this.#change(stale, signal);
+    }
+    this.#begin();
+  }
+
+  async #replace(indices: readonly IndexIdentity[], signal: AbortSignal): Promise<void> {
+    const found = new Map((await this.#look(indices, signal)).map((one) => [one.uuid, one]));
+    const actions: object[] = [];
+    const made = new Map<string, string>();
+    for (const { index, uuid, alias } of indices) {
+      const held = found.get(uuid);
+      if (held?.index !== index) throw droppedError(alias);
+      const next = this.newAlias();
+      // The request fails as a whole if one that came late has changed the aliases since.
+      for (const old of held.aliases) actions.push({ remove: { index, alias: old, must_exist: true } });
+      actions.push({ add: { index, alias: next, is_write_index: true, is_hidden: true } });
+      made.set(uuid, next);
+    }
+    await this.#change(actions, signal);
+    for (const [uuid, alias] of made) this.#entered.set(uuid, alias);
+  }
+
+  async #change(actions: readonly object[], signal: AbortSignal): Promise<void> {
+    const answer = await this.#client.request({ method: "POST", path: "/_aliases", body: { actions } }, signal);
+    expectOk(answer);
+  }
+
+  /** Our write aliases of these indices, as far as they exist. */
+  async #look(indices: readonly IndexIdentity[], signal: AbortSignal) {
+    const path = pathOf(indices.map(({ index }) => index));
+    const query = {
+      filter_path: "*.aliases,*.settings.index.uuid",
+      ignore_unavailable: "true",
+      allow_no_indices: "true",
+    };
+    const answer = await this.#client.request({ method: "GET", path, query }, signal);
+    if (answer.status === 404) return [];
+    expectOk(answer);
+    return Object.entries(FOUND.parse(parsed(answer.body))).map(([index, { aliases, settings }]) => ({
+      index,
+      uuid: settings.index.uuid,
+      aliases: Object.keys(aliases).filter((alias) => alias.startsWith(`${this.#prefix}${MARK}`)),
+    }));
+  }
+
+  /** Waits for requests of earlier runs that the engine had begun before their alias was gone. */
+  async #expectOver(signal: AbortSignal): Promise<void> {
+    const until = performance.now() + SETTLED_MS_MAX;
+    const begun = await this.#running(signal);
+    for (let running = begun; !begun.isDisjointFrom(running); running = await this.#running(signal)) {
+      if (performance.now() > until) {
+        throw searchError("MR3301", "retryable", "requests that this sink has given up still run in the search engine");
+      }
+      await setTimeout(LOOK_AGAIN_MS, undefined, { signal });
+    }
+  }
+
+  /** Names of the tasks that are requests of earlier runs, and their parts on other nodes. */
+  async #running(signal: AbortSignal): Promise<ReadonlySet<string>> {
+    const query = {
+      actions: "indices:*",
+      group_by: "none",
+      filter_path: "tasks.node,tasks.id,tasks.headers,node_failures",
+    };
+    const answer = await this.#client.request({ method: "GET", path: "/_tasks", query }, signal);
+    expectOk(answer);
+    const { tasks, node_failures: silent } = TASKS.parse(parsed(answer.body));
+    if (silent.length > 0) throw searchError("MR3301", "retryable", "a node of the cluster does not show its tasks");
+    const isOld = (mark = ""): boolean => mark.startsWith(this.#owner) && mark !== this.#client.mark;
+    return new Set(tasks.flatMap(({ node, id, headers }) => (isOld(headers["X-Opaque-Id"]) ? `${node}:${id}` : [])));
+  }
+}
+
+function expectOk(answer: Answer): void {
+  if (answer.status >= 300) throw classifyEngine(errorOf(answer), ENTERING);
+}

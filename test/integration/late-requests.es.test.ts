@@ -1,0 +1,216 @@
+/** A request that the search sink gave up reaches the engine after what the sink has written since. */
+import { describe, expect, test } from "vitest";
+import { definition, factory } from "../../connectors/elasticsearch/config.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
+import type { Step } from "../../src/core/model/batch.ts";
+import type { Sink } from "../../src/core/contracts/sink.ts";
+import { rowVersion } from "../../src/core/model/version.ts";
+import {
+  failure,
+  patch,
+  progressAt,
+  put,
+  remove,
+  Reports,
+  rowsStep,
+  timeout,
+  UNCHANGED,
+} from "../conformance/stage.ts";
+import { tableVersion } from "../support/model/blocks.ts";
+import { lateGateway, type LateRequest } from "../support/network/late-gateway.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { eventually } from "../support/run/waiting.ts";
+import { readDocuments, searchCall } from "../support/caches/search-rows.ts";
+import { freshIndexPrefix, searchEngines } from "../support/run/services.ts";
+
+const users = tableVersion({
+  table: "users",
+  columns: [
+    ["id", "int8"],
+    ["name", "text"],
+  ],
+  key: ["id"],
+});
+/** The same table, whose `name` no mapping of the first index takes. */
+const numbered = tableVersion({
+  table: "users",
+  columns: [
+    ["id", "int8"],
+    ["name", "int4"],
+  ],
+  key: ["id"],
+  version: 2,
+});
+
+const isBulk = (what: string): boolean => what.startsWith("POST /_bulk");
+const isDeletion = (what: string): boolean => isBulk(what) && what.includes('{"delete":');
+
+describe.each(searchEngines())("late requests to $name", ({ url }) => {
+  async function scene() {
+    const indices = freshIndexPrefix(url());
+    const gateway = await lateGateway(url());
+    const sinks: Sink[] = [];
+    const { prefix } = indices;
+    const opened = async (lease: number): Promise<Sink> => {
+      const options = definition.parse({ url: gateway.url(url()), prefix, replicas: 0 });
+      const sink = await factory.create({ name: "search", daemon: "shop", folder: "/", options }, quietLog);
+      sinks.push(sink);
+      await sink.open(lease, timeout());
+      return sink;
+    };
+    return {
+      prefix,
+      gateway,
+      opened,
+      async rows(table: TableVersion = users): Promise<string[]> {
+        const found = await readDocuments(url(), prefix, table);
+        return found.map(({ cells }) => cells.join(" ").replaceAll('"', "")).toSorted();
+      },
+      async indices(): Promise<string[]> {
+        const { text } = await searchCall(url(), "GET", `/_cat/indices/${prefix}*?h=index&expand_wildcards=all`);
+        return text.split("\n").filter(Boolean).toSorted();
+      },
+      async [Symbol.asyncDispose]() {
+        for (const sink of sinks) await sink.close();
+        await gateway[Symbol.asyncDispose]();
+        await indices[Symbol.asyncDispose]();
+      },
+    };
+  }
+
+  const apply = (sink: Sink, step: Step): Promise<void> => sink.apply(step, new Reports(), timeout());
+
+  /** The sink gives the step up, and applies it again. */
+  async function givenUp(sink: Sink, step: Step, late: LateRequest): Promise<void> {
+    expect((await failure(apply(sink, step))).kind).toBe("retryable");
+    await late.lost;
+    await apply(sink, step);
+  }
+
+  test("a TRUNCATE of the transaction that filled the table again removes none of its rows", async () => {
+    await using at = await scene();
+    const sink = await at.opened(1);
+    await sink.prepare([users], timeout());
+    await apply(sink, rowsStep(10n, [users, [put(["1", "a"]), put(["2", "b"])]]));
+    const late = at.gateway.lose(isDeletion);
+    const version = rowVersion(1, 20n);
+    await givenUp(sink, { kind: "truncate", table: users, version, progress: progressAt(20n) }, late);
+    await apply(sink, rowsStep(20n, [users, [put(["1", "A"]), put(["2", "B"])]]));
+    await late.deliver();
+    expect(await at.rows()).toEqual(["1 A", "2 B"]);
+  });
+
+  test("of two batches of a transaction the first does not come back", async () => {
+    await using at = await scene();
+    const sink = await at.opened(1);
+    await sink.prepare([users], timeout());
+    const late = at.gateway.lose(isBulk);
+    await givenUp(sink, rowsStep(10n, [users, [put(["1", "first"]), put(["2", "first"])]]), late);
+    await apply(sink, rowsStep(10n, [users, [put(["1", "second"]), remove(["2", null])]]));
+    await late.deliver();
+    expect(await at.rows()).toEqual(["1 second"]);
+  });
+
+  test("rows that were deleted before a type changed do not come back in the next index", async () => {
+    await using at = await scene();
+    const sink = await at.opened(1);
+    await sink.prepare([users], timeout());
+    const late = at.gateway.lose(isBulk);
+    await givenUp(sink, rowsStep(10n, [users, [put(["1", "7"]), put(["2", "8"])]]), late);
+    await apply(sink, rowsStep(20n, [users, [remove(["1", null])]]));
+    await sink.prepare([numbered], timeout());
+    await apply(sink, rowsStep(30n, [numbered, [put(["2", "8"])]]));
+    await apply(sink, { kind: "progress", progress: progressAt(31n, { "public.users": "rules" }) });
+    await late.deliver();
+    expect(await at.rows(numbered)).toEqual(["2 8"]);
+    expect(await at.indices()).toEqual([`${at.prefix}millrace-progress`, `${at.prefix}public.users-000002`]);
+  });
+
+  test("rows whose deletion the engine has forgotten do not come back", async () => {
+    await using at = await scene();
+    const sink = await at.opened(1);
+    await sink.prepare([users], timeout());
+    const settings = JSON.stringify({ "index.gc_deletes": "1ms" });
+    await searchCall(url(), "PUT", `/${at.prefix}public.users/_settings`, settings);
+    const late = at.gateway.lose(isBulk);
+    await givenUp(sink, rowsStep(10n, [users, [put(["1", "a"])]]), late);
+    await apply(sink, rowsStep(20n, [users, [remove(["1", null])]]));
+    await apply(sink, rowsStep(30n, [users, [put(["2", "b"])]]));
+    await searchCall(url(), "POST", `/${at.prefix}public.users/_refresh`);
+    await late.deliver();
+    expect(await at.rows()).toEqual(["2 b"]);
+  });
+
+  test("what a process sent before another took its sink over does not come after it", async () => {
+    await using at = await scene();
+    const first = await at.opened(1);
+    await first.prepare([users], timeout());
+    await apply(first, rowsStep(10n, [users, [put(["1", "a"]), put(["2", "b"])]]));
+    const late = at.gateway.lose(isBulk);
+    await failure(apply(first, rowsStep(20n, [users, [put(["1", "first"]), put(["2", "first"])]])));
+    await late.lost;
+    const second = await at.opened(2);
+    await second.prepare([users], timeout());
+    await apply(second, rowsStep(20n, [users, [put(["1", "second"]), remove(["2", null])]]));
+    await late.deliver();
+    expect(await at.rows()).toEqual(["1 second"]);
+    // The first one, which only slept, writes nothing either.
+    expect((await failure(apply(first, rowsStep(20n, [users, [put(["1", "first"])]])))).code).toBe("MR3305");
+    await apply(second, rowsStep(30n, [users, [put(["3", "c"])]]));
+    expect(await at.rows()).toEqual(["1 second", "3 c"]);
+  });
+
+  test("a deletion that comes after its index is gone makes no other one", async () => {
+    await using at = await scene();
+    const sink = await at.opened(1);
+    await sink.prepare([users], timeout());
+    await apply(sink, rowsStep(10n, [users, [put(["1", "a"])]]));
+    const late = at.gateway.lose(isDeletion);
+    await failure(apply(sink, rowsStep(20n, [users, [remove(["1", null])]])));
+    await searchCall(url(), "DELETE", `/${at.prefix}public.users-000001`);
+    await late.deliver();
+    expect(await at.indices()).toEqual([`${at.prefix}millrace-progress`]);
+    // Nor does one that comes in time.
+    const lost = await failure(apply(sink, rowsStep(20n, [users, [remove(["1", null])]])));
+    expect([lost.code, lost.kind]).toEqual(["MR3303", "reopen"]);
+    expect(await at.indices()).toEqual([`${at.prefix}millrace-progress`]);
+  });
+
+  test("after a teardown nothing that comes late is written", async () => {
+    await using at = await scene();
+    const sink = await at.opened(1);
+    await sink.prepare([users], timeout());
+    await apply(sink, rowsStep(10n, [users, [put(["1", "a"])]]));
+    const late = at.gateway.lose(isBulk);
+    await failure(apply(sink, rowsStep(20n, [users, [patch(["1", UNCHANGED]), put(["2", "b"])]])));
+    await sink.forget(timeout());
+    await late.deliver();
+    expect(await at.rows()).toEqual(["1 a"]);
+    const { text } = await searchCall(url(), "GET", `/${at.prefix}public.users-000001/_alias`);
+    expect(text).not.toContain("WRITE");
+  });
+
+  test("the sink waits until the engine has ended what another process had sent", async () => {
+    await using at = await scene();
+    const sink = await at.opened(1);
+    await sink.prepare([users], timeout());
+    // Nobody can hold this shard, so the engine keeps the request for as long as it says.
+    const body = JSON.stringify({ settings: { "index.routing.allocation.require._name": "nobody" } });
+    await searchCall(url(), "PUT", `/${at.prefix}held?timeout=0s`, body);
+    const running = fetch(`${url()}/${at.prefix}held/_doc/1?timeout=2s`, {
+      method: "PUT",
+      headers: { "content-type": "application/json", "x-opaque-id": `millrace ${at.prefix}shop.search before` },
+      body: "{}",
+    }).then(async (answer) => ({ at: performance.now(), text: await answer.text() }));
+    await eventually(async () => {
+      const { text } = await searchCall(url(), "GET", "/_tasks?actions=indices:*&group_by=none");
+      return text.includes(`millrace ${at.prefix}shop.search before`);
+    });
+    await sink.close();
+    const second = await at.opened(2);
+    await second.prepare([users], timeout());
+    await apply(second, rowsStep(10n, [users, [put(["1", "a"])]]));
+    const writtenAt = performance.now();
+    expect((await running).at).toBeLessThan(writtenAt);
+  });
+});
