@@ -3,11 +3,12 @@ import { aclFinding } from "./acls/script.ts";
 import { sinkAcls } from "./acls/sink-acls.ts";
 import type { Cluster } from "./client/cluster.ts";
 import { apiIdsOf } from "./client/failures.ts";
-import { createTopic } from "./client/topic-settings.ts";
-import { classify } from "./errors.ts";
-import { callTopics, logTopic, ownTopic, topicOf, transactionTopic } from "./names.ts";
+import { createTopic, settingsOfTopics } from "./client/topic-settings.ts";
+import { classify, takesOnlyKeys } from "./errors.ts";
+import { callTopics, logTopic, ownTopic, topicOf, type TopicNaming, transactionTopic } from "./names.ts";
 import { RegistryClient } from "./registry/client.ts";
 import type { KafkaSinkSettings } from "./settings.ts";
+import { isCompacting } from "./topics.ts";
 import { failed, ok } from "../kit/findings.ts";
 
 const NAMED_MAX = 5;
@@ -25,6 +26,7 @@ export async function check(
       ok("kafka.connect", `connected to a Kafka cluster of ${brokers} broker${brokers === 1 ? "" : "s"}`),
       await features(cluster, signal),
       await topicsFinding(cluster, settings, brokers, tables, signal),
+      ...(await compactionFindings(cluster, settings, tables, signal)),
       ...(await registryFindings(settings, signal)),
       aclFinding("sink", sinkAcls(settings)),
     ];
@@ -76,6 +78,31 @@ async function topicsFinding(
   }
 }
 
+/** Of topics with records without a key that are, or will be, compacted. */
+async function compactionFindings(
+  cluster: Cluster,
+  { isLog, naming, rules, form }: KafkaSinkSettings,
+  tables: readonly TableName[],
+  signal: AbortSignal,
+): Promise<readonly Finding[]> {
+  const hasTruncates = naming.isDebezium && !form.startsWith("debezium-flat");
+  const names = isLog ? logTopics(naming) : hasTruncates ? tables.map((table) => topicOf(table, naming)) : [];
+  try {
+    const found = await cluster.topics([...new Set(names)], signal);
+    const there = [...found].flatMap(([name, topic]) => (topic === null ? [] : [name]));
+    const settings = await settingsOfTopics(cluster, there, ["cleanup.policy"], signal);
+    const policyOf = (name: string) => settings.get(name)?.get("cleanup.policy") ?? rules.settings["cleanup.policy"];
+    const compacted = names.find((name) => isCompacting(policyOf(name)) === true);
+    if (compacted === undefined) return [];
+    if (isLog) return [failed("kafka.compaction", takesOnlyKeys(compacted))];
+    const what = `topic ${compacted} is compacted: it takes no TRUNCATE, which would suspend its table (MR3519)`;
+    const fix = "Use `format: millrace`, or `cleanup.policy=delete`, if tables are truncated.";
+    return [{ id: "kafka.compaction", level: "warning", what, fix }];
+  } catch (error) {
+    return [failed("kafka.compaction", classify(error, signal))];
+  }
+}
+
 async function registryFindings({ registry }: KafkaSinkSettings, signal: AbortSignal): Promise<readonly Finding[]> {
   if (registry === null) return [];
   try {
@@ -92,8 +119,12 @@ function topicsOf(
   tables: readonly TableName[],
 ): readonly string[] {
   const own = [ownTopic(`checkpoint.${name}`, naming)];
-  if (isLog) return [...own, logTopic(naming), ...Object.values(callTopics(naming))];
+  if (isLog) return [...own, ...logTopics(naming)];
   if (!naming.isDebezium) own.push(ownTopic("schemas", naming));
   if (transactions) own.push(transactionTopic(naming));
   return [...own, ...new Set(tables.map((table) => topicOf(table, naming)))];
+}
+
+function logTopics(naming: TopicNaming): readonly string[] {
+  return [logTopic(naming), ...Object.values(callTopics(naming))];
 }

@@ -159,6 +159,17 @@ export const pages = {
       "The message has the producer, and the command that aborts its transaction; the sink then goes on by itself. Find out which " +
       "program writes to Millrace's topics, and stop it.",
   },
+  MR3519: {
+    title: "A compacted topic does not take a record without a key",
+    cause:
+      "The broker refuses records without a key where `cleanup.policy` has `compact`. TRUNCATE is such a record with " +
+      "`format: debezium` and `cloudevents`: the table is suspended in this sink, since its readers can't be told that its rows " +
+      "are gone. The log (`format: log`), what its readers ask and the answers have no keys either: that sink waits.",
+    remedy:
+      "For a table: delete its topic and empty what its readers hold, or set `cleanup.policy=delete` on the topic; then " +
+      "`millrace snapshot start --tables TABLE --sink NAME`. `format: millrace` tells TRUNCATE in compacted topics too. For the " +
+      "log: set `cleanup.policy=delete` on the topic that the message names.",
+  },
   MR3530: {
     title: "The schema registry can't be used now",
     cause:
@@ -206,6 +217,13 @@ export const pages = {
       "or their sinks keep tables apart in another way (`schema`), and would divide the tables differently.",
     remedy:
       "Give all processes the same configuration. To change `source.shares`, stop all of them first; MR1330 says how to go on.",
+  },
+  MR3536: {
+    title: "A topic is compacted now",
+    cause:
+      "Somebody added `compact` to `cleanup.policy` of a topic. Its records may leave out values that an earlier record of the key " +
+      "has, and compaction removes that one. The topic's tables are read again; from then on each record is whole.",
+    remedy: "Nothing. Consumers see the rows of these tables once more.",
   },
 } satisfies ErrorPages;
 
@@ -349,6 +367,23 @@ export function ofTable(error: MillraceError, table: string): MillraceError {
 
 export function isUnknownTopic(error: unknown): boolean {
   return apiIdsOf(error).some((id) => id === "UNKNOWN_TOPIC_OR_PARTITION" || id === "UNKNOWN_TOPIC_ID");
+}
+
+/** When the sink is opened again, it tells which tables are concerned. */
+export function newlyCompacted(topic: string): MillraceError {
+  return kafkaError("MR3536", "reopen", `topic ${topic} is compacted now`);
+}
+
+/** Of Millrace's own. */
+export function takesOnlyKeys(topic: string): MillraceError {
+  return kafkaError("MR3519", "blocked", `topic ${topic} is compacted, and Millrace's records in it have no keys`);
+}
+
+/** The rows of a table are gone, and the format has no record for that which a compacted topic takes. */
+export function untoldTruncate(table: string, topic: string): MillraceError {
+  const { remedy } = ALL.MR3519;
+  const message = `TRUNCATE of ${table} can't be told in topic ${topic}, which is compacted`;
+  return new MillraceError({ code: "MR3519", kind: "fatal", message, hint: remedy, table, reason: "untold" });
 }
 
 /** When the sink is opened again, it tells which tables are concerned. */

@@ -1,6 +1,6 @@
 import { checkpointTexts, parseCheckpoint } from "../../src/core/checkpoint/checkpoint-text.ts";
 import { type Clock, systemClock } from "../../src/core/clock.ts";
-import type { Outcome, Sink, TargetPresence } from "../../src/core/contracts/sink.ts";
+import type { Outcome, ReadersHold, Sink, TargetPresence } from "../../src/core/contracts/sink.ts";
 import type { SourceRelay } from "../../src/core/contracts/source.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import { failpoint } from "../../src/core/failpoint.ts";
@@ -24,6 +24,7 @@ import {
   isFenced,
   isUnknownTopic,
   kafkaError,
+  newlyCompacted,
   ofTable,
   stuckAfter,
   tableError,
@@ -38,7 +39,16 @@ import { schemaError } from "./registry/errors.ts";
 import type { KafkaSinkSettings } from "./settings.ts";
 import { StepChanges, type StepTarget } from "./step-changes.ts";
 import { RecordBuffers, StepRecords } from "./step-records.ts";
-import { idIn, otherPartitions, placeOf, Topics, type UsableTopic } from "./topics.ts";
+import {
+  hasOtherPartitions,
+  isNewlyCompacted,
+  isSameTopic,
+  otherPartitions,
+  placeOf,
+  type TopicRules,
+  Topics,
+  type UsableTopic,
+} from "./topics.ts";
 
 /** One for the cluster, while it is open. */
 interface Opened {
@@ -47,6 +57,11 @@ interface Opened {
   readonly writer: TransactionalWriter;
   readonly leftOpen: LeftOpen;
   readonly checkpoint: CheckpointWriter;
+}
+
+/** Its records have no keys, so a broker whose topics are compacted by default must not compact it. */
+function logSettings(settings: TopicRules["settings"]): TopicRules["settings"] {
+  return { "cleanup.policy": "delete", ...settings };
 }
 
 const BATCH = { rowCountMax: 10_000, byteCountMax: 4 * 1024 * 1024 };
@@ -117,7 +132,8 @@ export class KafkaSink implements Sink, TargetPresence {
       const place = this.#checkpointTopic;
       await topics.prepare([place], signal, { ...ONE_PARTITION, settings: CHECKPOINT_SETTINGS });
       // Before anybody follows the log: a topic that is made later would be another one.
-      await topics.prepare(this.#logTopics, signal, { partitions: 1 });
+      await topics.prepare(this.#logTopics, signal, { partitions: 1, settings: logSettings(rules.settings) });
+      topics.expectUncompacted(this.#logTopics);
       this.#expectOurs(await readCheckpoint(cluster, place, signal));
       const id = `millrace-${naming.prefix}${naming.daemon}-${this.name}`;
       const always = { ...topics.get(place), partition: 0 };
@@ -168,6 +184,12 @@ export class KafkaSink implements Sink, TargetPresence {
     }
   }
 
+  /** In a compacted topic the row that a change builds on may be gone; under a new key it is in another partition. */
+  readersHold(table: TableVersion): ReadersHold {
+    const name = topicOf(table, this.#settings.naming);
+    return this.#opened?.topics.isCompacted(name) === false ? "same key" : "none";
+  }
+
   async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     const { topics, leftOpen } = this.#ours(signal);
     const { naming, format } = this.#settings;
@@ -180,13 +202,16 @@ export class KafkaSink implements Sink, TargetPresence {
       const [table] = tables;
       throw tables.length === 1 && naming.single === undefined ? ofTable(known, table!.id) : known;
     }
-    for (const table of tables) this.#expectPartitions(table, topics.get(topicOf(table, naming)));
+    for (const table of tables) this.#expectBefore(table, topics.get(topicOf(table, naming)));
     for (const table of tables) await this.#register(table, signal);
     if (format?.schema !== undefined) for (const table of tables) this.#newSchemas.add(table);
     const places = [...names].map((name) => [name, placeOf(topics.get(name))] as const);
     const changed = places.filter(([name, place]) => this.#topics[name] !== place);
     if (changed.length === 0) return;
-    const added = changed.map(([name]) => topics.get(name));
+    const added = changed.flatMap(([name, place]) => {
+      const before = this.#topics[name];
+      return before !== undefined && isSameTopic(before, place) ? [] : [topics.get(name)];
+    });
     try {
       await leftOpen.abort(added, signal);
     } catch (error) {
@@ -236,9 +261,10 @@ export class KafkaSink implements Sink, TargetPresence {
       return tables.filter((table) => {
         const name = topicOf(table, this.#settings.naming);
         const [held, found] = [before[name], now.get(name)];
-        if (held === undefined || found == null || idIn(found) !== idIn(held)) return true;
+        if (held === undefined || found == null || !isSameTopic(held, found) || isNewlyCompacted(held, found))
+          return true;
         // A part of a copy that lies in other partitions; a whole one is suspended when its rows come.
-        return found !== held && !this.#holds(table);
+        return hasOtherPartitions(held, found) && !this.#holds(table);
       });
     } catch (error) {
       throw await this.#failed(error, signal);
@@ -360,16 +386,24 @@ export class KafkaSink implements Sink, TargetPresence {
     throw kafkaError("MR3505", "fatal", message);
   }
 
-  /** Once a table is not complete in the sink, it is read into the partitions that there are. */
-  #expectPartitions(table: TableVersion, usable: UsableTopic): void {
-    const before = this.#last.topics[usable.name];
+  /** Once a table is not complete in the sink, it is read into the topic as it is. */
+  #expectBefore(table: TableVersion, usable: UsableTopic): void {
+    const { name } = usable;
+    const before = this.#last.topics[name];
     const now = placeOf(usable);
-    if (before === undefined || before === now || idIn(before) !== idIn(now) || !this.#holds(table)) return;
-    throw tableError("MR3514", table.id, otherPartitions(usable.name, before, now));
+    if (before === undefined || !isSameTopic(before, now)) return;
+    const holdsOne = this.#settings.naming.single === undefined ? this.#holds(table) : this.#holdsAny;
+    if (holdsOne && isNewlyCompacted(before, now)) throw newlyCompacted(name);
+    if (hasOtherPartitions(before, now) && this.#holds(table))
+      throw tableError("MR3514", table.id, otherPartitions(name, before, now));
   }
 
   #holds({ id }: TableVersion): boolean {
     return parseCheckpoint(this.#last.tables, "").tables[id] !== undefined;
+  }
+
+  get #holdsAny(): boolean {
+    return Object.keys(parseCheckpoint(this.#last.tables, "").tables).length > 0;
   }
 
   get #written(): StepChanges | LogChanges {

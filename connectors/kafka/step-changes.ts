@@ -5,7 +5,8 @@ import type { MillraceError } from "../../src/core/errors.ts";
 import { DELETE, type Step, type TableWrites, type TruncateInLog } from "../../src/core/model/batch.ts";
 import { CommitWalk, type RowsStep } from "../kit/ordered-changes.ts";
 import { type Block, OP_READ } from "../../src/core/model/block.ts";
-import { kafkaError } from "./errors.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
+import { kafkaError, newlyCompacted, untoldTruncate } from "./errors.ts";
 import { type Barrier, type Format, Inexpressible, type Place } from "./formats/format.ts";
 import { topicOf, transactionTopic } from "./names.ts";
 import type { OpenTransaction } from "./open-transaction.ts";
@@ -69,6 +70,11 @@ export class StepChanges {
 
   async #addRows(step: RowsStep, to: StepTarget, outcome: Outcome): Promise<void> {
     const usable = new Map(step.tables.map(({ table }) => [table, this.#usable(table, to)]));
+    for (const { table, patchCount } of step.tables) {
+      const { name, isCompacted } = usable.get(table)!;
+      // Compacted before it was known to be.
+      if (patchCount > 0 && isCompacted === true) throw newlyCompacted(name);
+    }
     const refused: { readonly writes: TableWrites; readonly entry: number; readonly error: MillraceError }[] = [];
     const origin = this.#origin;
     origin.begin();
@@ -146,8 +152,14 @@ export class StepChanges {
 
   #barrier(barrier: Barrier, usable: UsableTopic, { records, nowMs }: StepTarget): void {
     const record = this.#format.barrier(barrier, this.#place);
-    if (record !== null) records.barrier(usable, record, nowMs);
+    if (record === null) return;
+    if (record.key === null && usable.isCompacted === true) throw untoldTruncate(tableOf(barrier).id, usable.name);
+    records.barrier(usable, record, nowMs);
   }
+}
+
+function tableOf(barrier: Barrier): TableVersion {
+  return barrier.kind === "sweep" ? barrier.table : barrier.step.table;
 }
 
 /** Of a change: the changes of a transaction follow each other, and its large integers cost more than all else of a row. */

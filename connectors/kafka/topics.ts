@@ -3,7 +3,7 @@ import type { Cluster, Topic } from "./client/cluster.ts";
 import { apiIdsOf, failureOf } from "./client/failures.ts";
 import { expectServed } from "./client/reading.ts";
 import { createTopic, settingsOfTopics } from "./client/topic-settings.ts";
-import { kafkaError, topicsLost } from "./errors.ts";
+import { kafkaError, newlyCompacted, takesOnlyKeys, topicsLost } from "./errors.ts";
 
 export interface TopicRules {
   /** Whether missing topics are created. */
@@ -23,10 +23,22 @@ export interface NamedTopic {
 export interface UsableTopic extends NamedTopic {
   /** What its largest batch of records may have, in bytes. */
   readonly batchBytesMax: number;
+  /** Whether the broker removes a record when a newer one has its key, and takes none without a key; null: not known. */
+  readonly isCompacted: boolean | null;
 }
 
-/** Kafka's own default, for a client that may not look. */
-const BATCH_BYTES_MAX = 1_048_588;
+/** What a checkpoint remembers of a topic. */
+interface TopicPlace {
+  readonly id: string;
+  readonly partitionCount: number;
+  /** All records that the sink has written there are whole. */
+  readonly isCompacted: boolean;
+}
+
+type Limits = Pick<UsableTopic, "batchBytesMax" | "isCompacted">;
+
+/** For a client that may not look; the size is Kafka's own default. */
+const UNKNOWN: Limits = { batchBytesMax: 1_048_588, isCompacted: null };
 /** A new topic is not known to all brokers at once. */
 const KNOWN_TRIES_MAX = 50;
 const PAUSE_STEP_MS = 5;
@@ -45,6 +57,8 @@ export class Topics {
   readonly #rules: TopicRules;
   readonly #sleep: (ms: number, signal: AbortSignal) => Promise<void>;
   readonly #known = new Map<string, UsableTopic>();
+  /** By name, whether a topic is compacted. */
+  readonly #policies = new Map<string, boolean | null>();
 
   constructor(cluster: Cluster, rules: TopicRules, sleep: (ms: number, signal: AbortSignal) => Promise<void>) {
     this.#cluster = cluster;
@@ -67,10 +81,18 @@ export class Topics {
     const missing = wanted.filter((name) => !isUsable(found.get(name)));
     const all = new Map(found);
     for (const name of missing) all.set(name, await this.#create(name, { ...this.#rules, ...rules }, signal));
-    const largest = await this.#largest(wanted, signal);
-    for (const name of wanted) {
-      this.#known.set(name, { name, topic: all.get(name)!, batchBytesMax: largest.get(name) ?? BATCH_BYTES_MAX });
-    }
+    const limits = await this.#limits(wanted, signal);
+    for (const name of wanted) this.#known.set(name, { name, topic: all.get(name)!, ...(limits.get(name) ?? UNKNOWN) });
+  }
+
+  /** For topics whose records have no keys of their own. */
+  expectUncompacted(names: readonly string[]): void {
+    for (const name of names) if (this.get(name).isCompacted === true) throw takesOnlyKeys(name);
+  }
+
+  /** When somebody looked last; null: not known. */
+  isCompacted(name: string): boolean | null {
+    return this.#policies.get(name) ?? null;
   }
 
   async #create(name: string, rules: TopicRules, signal: AbortSignal): Promise<Topic> {
@@ -104,55 +126,95 @@ export class Topics {
     }
   }
 
-  async #largest(names: readonly string[], signal: AbortSignal): Promise<ReadonlyMap<string, number>> {
+  async #limits(names: readonly string[], signal: AbortSignal): Promise<ReadonlyMap<string, Limits>> {
     try {
-      const settings = await settingsOfTopics(this.#cluster, names, ["max.message.bytes"], signal);
-      return new Map([...settings].map(([name, of]) => [name, Number(of.get("max.message.bytes"))]));
+      const settings = await settingsOfTopics(this.#cluster, names, ["max.message.bytes", "cleanup.policy"], signal);
+      const limits = Array.from(settings, ([name, of]) => {
+        const batchBytesMax = Number(of.get("max.message.bytes") ?? UNKNOWN.batchBytesMax);
+        return [name, { batchBytesMax, isCompacted: isCompacting(of.get("cleanup.policy")) }] as const;
+      });
+      for (const [name, { isCompacted }] of limits) this.#policies.set(name, isCompacted);
+      return new Map(limits);
     } catch (error) {
       if (!apiIdsOf(error).some((id) => MAY_NOT_LOOK.has(id))) throw error;
       return new Map();
     }
   }
 
-  /** Throws if a topic that `prepare` was called for is gone, is another one, or has another number of partitions. */
+  /**
+   * Throws if a topic that `prepare` was called for is gone, is another one, has another number of partitions, or is compacted
+   * now.
+   */
   async verify(signal: AbortSignal): Promise<void> {
     const now = await this.places([...this.#known.keys()], signal);
     for (const [name, usable] of this.#known) {
       const found = now.get(name);
       const place = placeOf(usable);
-      if (found === place) continue;
-      if (found == null || idIn(found) !== usable.topic.id) throw topicsLost();
+      if (found == null || !isSameTopic(found, place)) throw topicsLost();
       // When the sink is opened again, the next rows of the table meet it.
-      throw kafkaError("MR3514", "reopen", otherPartitions(name, place, found));
+      if (hasOtherPartitions(place, found)) throw kafkaError("MR3514", "reopen", otherPartitions(name, place, found));
+      if (isNewlyCompacted(place, found)) throw newlyCompacted(name);
     }
   }
 
-  /** Those of these topics that there are, whether `prepare` was called for them or not. */
+  /** Looks at those of these topics that there are, whether `prepare` is called for them or not. */
   async existing(names: readonly string[], signal: AbortSignal): Promise<readonly NamedTopic[]> {
     if (names.length === 0) return [];
     const found = await this.#cluster.topics(names, signal);
-    return [...found].flatMap(([name, topic]) => (topic === null ? [] : [{ name, topic }]));
+    const there = [...found].flatMap(([name, topic]) => (topic === null ? [] : [{ name, topic }]));
+    await this.#limits(
+      there.map(({ name }) => name),
+      signal,
+    );
+    return there;
   }
 
   /** What `placeOf` says of these topics as they are now; null for one that is gone. */
   async places(names: readonly string[], signal: AbortSignal): Promise<ReadonlyMap<string, string | null>> {
     if (names.length === 0) return new Map();
     const found = await this.#cluster.topics(names, signal);
-    return new Map([...found].map(([name, topic]) => [name, topic === null ? null : placeOf({ topic })]));
+    const there = [...found].flatMap(([name, topic]) => (topic === null ? [] : [name]));
+    const limits = await this.#limits(there, signal);
+    const placed = Array.from(found, ([name, topic]) => {
+      const { isCompacted } = limits.get(name) ?? UNKNOWN;
+      return [name, topic === null ? null : placeOf({ topic, isCompacted })] as const;
+    });
+    return new Map(placed);
   }
 }
 
-/** A topic's id, and its number of partitions. */
-export function placeOf({ topic }: Pick<UsableTopic, "topic">): string {
-  return `${topic.id} ${topic.leaders.length}`;
+const COMPACTED = "compact";
+
+/** By `cleanup.policy`; null: not known. */
+export function isCompacting(policy: string | undefined): boolean | null {
+  return policy?.split(",").some((one) => one.trim() === COMPACTED) ?? null;
 }
 
-export function idIn(place: string): string {
-  return place.split(" ")[0]!;
+/** As a checkpoint has it. */
+export function placeOf({ topic, isCompacted }: Pick<UsableTopic, "topic" | "isCompacted">): string {
+  return `${topic.id} ${topic.leaders.length}${isCompacted === true ? ` ${COMPACTED}` : ""}`;
+}
+
+function placeIn(text: string): TopicPlace {
+  const [id = "", partitionCount, policy] = text.split(" ");
+  return { id, partitionCount: Number(partitionCount), isCompacted: policy === COMPACTED };
+}
+
+export function isSameTopic(before: string, now: string): boolean {
+  return placeIn(before).id === placeIn(now).id;
+}
+
+export function hasOtherPartitions(before: string, now: string): boolean {
+  return placeIn(before).partitionCount !== placeIn(now).partitionCount;
+}
+
+/** The broker removes earlier records that later ones build on. */
+export function isNewlyCompacted(before: string, now: string): boolean {
+  return placeIn(now).isCompacted && !placeIn(before).isCompacted;
 }
 
 export function otherPartitions(name: string, before: string, now: string): string {
-  const [were, are] = [before, now].map((place) => place.split(" ")[1]);
+  const [were, are] = [before, now].map((place) => placeIn(place).partitionCount);
   return `topic ${name} has ${are} partitions, and had ${were}`;
 }
 

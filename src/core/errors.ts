@@ -65,7 +65,8 @@ export type ErrorReason =
   | "silent" // the connection stands, and nothing comes over it
   | "behind" // a sink holds less than before, and the log does not reach back that far
   | "partial" // a part of a target is missing now
-  | "taken"; // another daemon, or another sink, writes the table now
+  | "taken" // another daemon, or another sink, writes the table now
+  | "untold"; // rows of the table are gone, and the sink has no way to tell its readers
 
 /** The page of a code in docs/errors.md. Every folder that raises errors lists its pages in its errors.ts. */
 export interface ErrorPage {

@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { DELETE, PATCH, PUT, type TableWrites } from "../../src/core/model/batch.ts";
 import { BEFORE_FULL, BEFORE_KEY, BEFORE_NONE, NO_TUPLE } from "../../src/core/model/block.ts";
+import { keyText } from "../../src/core/model/row-id.ts";
 import { type Netted, Netter } from "../../src/runtime/netting/netting.ts";
 import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import { cellsOf } from "../support/model/log-model.ts";
@@ -118,6 +119,27 @@ test("tables that a sink does not take leave no trace", () => {
     changeCount: 0,
   });
 });
+
+test.for([
+  { readersHold: "same key", shown: ["1 PATCH", "1 DELETE", "3 PATCH"], read: ["2", "2"] },
+  { readersHold: "none", shown: ["1 DELETE"], read: ["1", "2", "2", "3"] },
+] as const)(
+  "a stream gets no change that readers who hold $readersHold can't complete",
+  ({ readersHold, shown, read }) => {
+    const changes: readonly Omit<Change, "table">[] = [
+      { op: "u", after: ["1", "a", UNCHANGED] },
+      move("1", "2"),
+      { op: "u", after: ["2", "b", UNCHANGED] },
+      { op: "u", after: ["3", "b", UNCHANGED] },
+    ];
+    const { tables, untold } = net(changes, new Netter("stream", { readersHold: () => readersHold }));
+    expect(untold.map(({ table, bytes, offset }) => keyText(table, bytes, offset)[0])).toEqual(read);
+    const named = entries(tables[0]).map(
+      ({ action, cells }) => `${String(cells[0])} ${action === PATCH ? "PATCH" : "DELETE"}`,
+    );
+    expect(named).toEqual(shown);
+  },
+);
 
 test("a stream gets each change as the log has it, whatever else is in the batch", () => {
   const changes: readonly Omit<Change, "table">[] = [

@@ -16,9 +16,6 @@ import { type Header, header } from "../client/record-batch.ts";
 import type { Barrier, BarrierRecord, EndedTransaction, EndRecord, Format } from "./format.ts";
 import { placeOf } from "./place.ts";
 
-/** Every partition's last truncate and last sweep stay where a topic is compacted. */
-const TRUNCATE_KEY = Buffer.from('{"_millrace":"truncate"}');
-const SWEEP_KEY = Buffer.from('{"_millrace":"sweep"}');
 const INDEX_HEADERS_MAX = 1024;
 
 export class MillraceFormat implements Format {
@@ -68,7 +65,7 @@ export class MillraceFormat implements Format {
       producer,
     };
     return {
-      key: op === "t" ? TRUNCATE_KEY : SWEEP_KEY,
+      key: barrierKey(op, subject),
       value: Buffer.from(JSON.stringify(value)),
       headers: [this.#ofVersion(version), this.#ofIndex(index), this.#ofSchema(table)],
       isEverywhere: true,
@@ -125,6 +122,14 @@ interface BarrierPlace {
   /** `t`: rows up to this version are gone. `s`: rows below it were not found. */
   readonly op: "t" | "s";
   readonly index: number;
+}
+
+/**
+ * Where a topic is compacted, each table's last truncate and last sweep stay in every partition. A key of a row is an object, so
+ * none is like it.
+ */
+function barrierKey(op: BarrierPlace["op"], tableId: string): Buffer {
+  return Buffer.from(JSON.stringify([op, tableId]));
 }
 
 function barrierOf(barrier: Barrier): BarrierPlace {

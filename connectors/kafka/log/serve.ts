@@ -61,6 +61,7 @@ export async function serve(
     const names = callTopics(naming);
     const topics = new Topics(cluster, rules, (ms, stop) => clock.sleep(ms, stop));
     await topics.prepare([names.requests, names.answers], until, { partitions: 1, settings: CALL_SETTINGS });
+    topics.expectUncompacted([names.requests, names.answers]);
     const id = answersId(settings);
     const writer = await TransactionalWriter.open(cluster, { clock, id, compression }, until);
     const place = { ...topics.get(names.requests), partition: 0 };

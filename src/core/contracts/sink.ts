@@ -17,6 +17,12 @@ import type { SourceRelay } from "./source.ts";
 export type SinkForm = "mirror" | "history" | "stream" | "log";
 
 /**
+ * From which rows a reader of a stream can complete a change with unchanged cells: from all that it was shown, only from one
+ * under the same key, or from none.
+ */
+export type ReadersHold = "all" | "same key" | "none";
+
+/**
  * `transactional`: a step and its progress become durable together, so each effect occurs exactly once. `idempotent`:
  * the step becomes durable first, and after a crash it is applied again. A mirror's row versions make that harmless;
  * readers of a stream recognise repeated entries by position and index.
@@ -31,8 +37,8 @@ export type Delivery = "transactional" | "idempotent";
  * 2. A mirror never replaces a row by an older one: a write whose version is below the row's version in the sink
  *    changes nothing; an equal version writes.
  * 3. A cell that the log did not carry is never shown as null. A mirror takes it from its row; if that row is missing,
- *    it leaves the entry out and reports it to `outcome.incomplete` before progress is durable. A history and a stream
- *    mark it.
+ *    it leaves the entry out and reports it to `outcome.incomplete` before progress is durable. A history marks it, and so
+ *    does a stream whose readers hold the row (`readersHold`).
  * 4. The fence: before a step changes anything, the sink compares the stored progress and lease with what this process
  *    wrote last. If another process wrote in between, the step fails with a fatal error and changes nothing. Sinks
  *    without transactions come as close as the target allows; the connector's README says how close.
@@ -112,6 +118,11 @@ export interface Sink {
   readonly engine?: TargetEngine;
   /** Takes large tables of an initial snapshot undecoded. Without it, or for another form, they come as steps of rows. */
   readonly raw?: TargetRawRows;
+  /**
+   * Only for a stream; asked before each step, before `prepare` too. A change that readers can't complete is not passed on:
+   * its key is read from the source. Without it readers hold all.
+   */
+  readersHold?(table: TableVersion): ReadersHold;
   /** Only for form `log`. */
   readonly relay?: SourceRelay;
 }

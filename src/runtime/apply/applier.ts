@@ -82,7 +82,7 @@ export class Applier {
   constructor(parts: WorkerParts, queue: SinkQueue) {
     const { sink, state, deadLetters, willRead } = parts;
     this.#parts = parts;
-    this.#netters = [new Netter(sink.form), new Netter(sink.form)];
+    this.#netters = [new Netter(sink.form, sink), new Netter(sink.form, sink)];
     this.lookahead = new Lookahead({
       ...parts,
       queue,

@@ -2,7 +2,7 @@ import type { TableWrites } from "../../core/model/batch.ts";
 import { type Block, OP_READ } from "../../core/model/block.ts";
 import type { Position } from "../../core/model/position.ts";
 import { isKeyed, type KeyedTable, type TableVersion } from "../../core/model/schema.ts";
-import type { SinkForm } from "../../core/contracts/sink.ts";
+import type { Sink, SinkForm } from "../../core/contracts/sink.ts";
 import { CommitOrder } from "./commit-order.ts";
 import { appendDeferrable, netDeferrable } from "./deferrable-keys.ts";
 import { MergedTuples } from "./merged-tuples.ts";
@@ -54,14 +54,16 @@ export class Netter {
   readonly #merged: MergedTuples;
   readonly #appends: boolean;
   readonly #order: CommitOrder | null;
+  readonly #sink: Pick<Sink, "readersHold">;
   #used: readonly TableNet[] = [];
   #batch = 0;
 
   /**
    * For a history and a stream every change stays its own entry. In a history unchanged cells are taken from earlier ones; a
-   * stream passes on what the log has, however it is cut into batches.
+   * stream passes on what the log has, however it is cut into batches, unless its readers can't complete it.
    */
-  constructor(form: SinkForm = "mirror") {
+  constructor(form: SinkForm = "mirror", sink: Pick<Sink, "readersHold"> = {}) {
+    this.#sink = sink;
     this.#merged = new MergedTuples(form === "stream");
     this.#appends = form !== "mirror";
     this.#order = form === "stream" ? new CommitOrder() : null;
@@ -186,7 +188,7 @@ export class Netter {
     }
     if (net.batch !== this.#batch) {
       used.push(net);
-      net.begin(this.#batch, blocks, untold);
+      net.begin(this.#batch, blocks, untold, this.#sink.readersHold?.(table));
     }
     return net;
   }

@@ -9,6 +9,7 @@ import {
   OP_UNTOLD,
   OP_UPDATE,
 } from "../../core/model/block.ts";
+import type { ReadersHold } from "../../core/contracts/sink.ts";
 import { invariant } from "../../core/invariant.ts";
 import { hasKeyDates, hasWholeKey, mayLackKeyDates } from "../../core/model/row-id.ts";
 import type { KeyedTable, TableVersion } from "../../core/model/schema.ts";
@@ -68,6 +69,7 @@ export class TableNet {
   readonly #mayLackKeyDates: boolean;
   #postponed: Postponed[] = [];
   #aliveCount = 0;
+  #readersHold: ReadersHold = "all";
 
   /** `appends`: an earlier entry of a key stays besides the later one. `order`: numbers the changes. */
   constructor(table: KeyedTable, merged: MergedTuples, appends = false, order: CommitOrder | null = null) {
@@ -85,8 +87,9 @@ export class TableNet {
     return this.#entries.capacity;
   }
 
-  begin(batch: number, blocks: readonly Block[], untold: UntoldKey[]): void {
+  begin(batch: number, blocks: readonly Block[], untold: UntoldKey[], readersHold: ReadersHold = "all"): void {
     this.batch = batch;
+    this.#readersHold = readersHold;
     this.#entries.begin(blocks);
     this.#blocks = blocks;
     this.#untold = untold;
@@ -227,6 +230,10 @@ export class TableNet {
   #partial(b: number, row: number, block: Block, moved: boolean): void {
     const { bytes } = block;
     const after = block.after[row]!;
+    if (this.#readersLack(block, row, moved)) {
+      this.giveUpNew(b, row);
+      return;
+    }
     // A stream has the change as the log has it.
     const earlier = this.#order === null ? this.#entries.latest(bytes, moved ? block.before[row]! : after) : NONE;
     if (earlier === NONE) {
@@ -247,6 +254,14 @@ export class TableNet {
     const older = { bytes: earlierBlock.bytes, offset: earlierBlock.after[earlierRow]! };
     const merged = this.#merge(block, row, older, isBack ? null : base);
     this.#addMerged(merged, earlier, isReturned ? RETURNED : base === null ? STAYED : MOVED);
+  }
+
+  /** Whether a reader of the stream can't complete this change: what it builds on may also be one that was left out just now. */
+  #readersLack({ bytes, after }: Block, row: number, moved: boolean): boolean {
+    if (this.#readersHold === "all") return false;
+    if (moved || this.#readersHold === "none") return true;
+    const earlier = this.#entries.latest(bytes, after[row]!);
+    return earlier !== NONE && (this.#entries.alive[earlier] === 0 || this.#entries.action[earlier] === DELETE);
   }
 
   /** The tuple whose key names a PATCH's base, if that is not the entry's own key. */

@@ -62,7 +62,9 @@ export class SuspendedTables {
     const before = this.#find(sink, tableId)?.table.error;
     const isSame = before?.code === code && before.message === message;
     const error = { code, message, hint: hint ?? null, at: isSame ? before.at : timestamp(this.#clock) };
-    const table = { sink, tableId, error, ...(shape === undefined || reason === "taken" ? {} : { shape }) };
+    // Another shape helps against neither.
+    const isForPerson = reason === "taken" || reason === "untold";
+    const table = { sink, tableId, error, ...(shape === undefined || isForPerson ? {} : { shape }) };
     await this.#store.suspend(table);
     this.#of(sink).set(tableId, { table, isTried: false, dueMs: this.#dueMs(table) });
     if (isSame) this.#logger.warn({ sink, table: tableId, code }, `${message}; the table stays suspended in this sink`);

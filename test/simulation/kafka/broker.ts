@@ -150,7 +150,10 @@ export class Broker {
   }
 
   #describe(asked: readonly { readonly resourceName: string }[]): object {
-    const configs = [{ name: "max.message.bytes", value: String(this.#options.batchBytesMax) }];
+    const configs = [
+      { name: "max.message.bytes", value: String(this.#options.batchBytesMax) },
+      { name: "cleanup.policy", value: "delete" },
+    ];
     return { results: asked.map(({ resourceName }) => ({ errorCode: 0, resourceName, configs })) };
   }
 
