@@ -64,7 +64,8 @@ const WORK: readonly string[] = [
   "update by_number set u = 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11' where id > 0",
   "delete from by_number",
   "update large set id = id",
-  "update large set id = 2, tn = 'short'",
+  // Not under another key: there Debezium shows placeholders, and Millrace a row that it reads.
+  "update large set tn = 'short'",
   "truncate pairs, whole_rows",
   "insert into pairs values (7, 'x', 'y')",
 ];
