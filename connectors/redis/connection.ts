@@ -15,6 +15,8 @@ import { SCRIPT, SCRIPT_SHA } from "./write/script.ts";
 const CONNECT_TIMEOUT_MS = 10_000;
 const CALL_TIMEOUT_MS = 30_000;
 const KEEP_ALIVE_MS = 10_000;
+/** A connection that is given up waits this long for the server to close it; its calls fail then. */
+const DISCONNECT_TIMEOUT_MS = 100;
 /** If a handshake takes this long, the sink checks whether the server speaks TLS at all. */
 const PLAIN_SERVER_AFTER_MS = 1_000;
 
@@ -191,6 +193,7 @@ function clientOptions(address: Address, tls: ConnectionOptions) {
     connectTimeout: CONNECT_TIMEOUT_MS,
     commandTimeout: CALL_TIMEOUT_MS,
     keepAlive: KEEP_ALIVE_MS,
+    disconnectTimeout: DISCONNECT_TIMEOUT_MS,
     // A loading server answers LOADING, which has its own message; INFO would need another permission.
     enableReadyCheck: false,
     autoResendUnfulfilledCommands: false,

@@ -3,16 +3,19 @@
  * hand.
  */
 import type { Commands, Connection } from "./connection.ts";
+import { slotOf } from "./slots.ts";
+import { type Claim, FenceMismatch } from "./write/fence.ts";
 import { rowKeyPages, type RowKeys } from "./write/removal.ts";
-import { VERSION_FIELD } from "./write/script.ts";
+import { RESULT_FENCED, VERSION_FIELD } from "./write/script.ts";
 
 /**
- * KEYS are rows' keys, ARGV[1] a version: removes rows with a higher version or without one. Compares versions as
- * script.ts does.
+ * KEYS are rows' keys and the fence's, ARGV the claim that it must hold, and a version: removes rows with a higher
+ * version or without one. Compares versions as script.ts does.
  */
 const EXPEL = `
-local bound = ARGV[1]
-for i = 1, #KEYS do
+if redis.call('HGET', KEYS[#KEYS], 'claim') ~= ARGV[1] then return ${RESULT_FENCED} end
+local bound = ARGV[2]
+for i = 1, #KEYS - 1 do
   local version = redis.pcall('HGET', KEYS[i], '${VERSION_FIELD}')
   if type(version) == 'table' then
     local head = redis.pcall('GETRANGE', KEYS[i], 0, 63)
@@ -22,24 +25,32 @@ for i = 1, #KEYS do
     redis.call('DEL', KEYS[i])
   end
 end
-return redis.status_reply('OK')
+return 0
 `;
 
 export async function expel(
   connection: Connection,
+  claim: Claim,
   rows: RowKeys,
   version: bigint,
   signal: AbortSignal,
 ): Promise<void> {
   for (const primary of connection.primaries()) {
     for await (const keys of rowKeyPages(primary, rows, signal)) {
+      if (keys.length === 0) continue;
       // In a cluster one call can't have keys of several slots.
-      if (connection.isCluster) await Promise.all(keys.map((key) => run(primary, [key], version)));
-      else await run(primary, keys, version);
+      if (connection.isCluster) {
+        await claim.enter(keys.map((key) => slotOf(key)));
+        await Promise.all(keys.map((key) => run(primary, [key], claim, version)));
+      } else {
+        await run(primary, keys, claim, version);
+      }
     }
   }
 }
 
-async function run(primary: Commands, keys: readonly Buffer[], version: bigint): Promise<void> {
-  if (keys.length > 0) await primary.command("eval", EXPEL, String(keys.length), ...keys, String(version));
+async function run(primary: Commands, keys: readonly Buffer[], claim: Claim, version: bigint): Promise<void> {
+  const all = [...keys, claim.beside(keys[0]!, "").key];
+  const answer = await primary.command("eval", EXPEL, String(all.length), ...all, claim.name, String(version));
+  if (answer === RESULT_FENCED) throw new FenceMismatch("another claim is stored");
 }

@@ -1,6 +1,6 @@
 /** Finds the highest version under the prefix: old rows and tombstones may be left there. */
 import { type Commands, type Connection, textOf } from "./connection.ts";
-import { keyPages } from "./write/removal.ts";
+import { keyPages } from "./write/key-pages.ts";
 import { VERSION_FIELD } from "./write/script.ts";
 
 /** The version of a row (hash or text) or a tombstone. Compares versions as script.ts does. */

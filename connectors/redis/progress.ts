@@ -39,21 +39,6 @@ export function overwritten(key: Buffer, cause?: unknown): MillraceError {
   return redisError("MR3414", "fatal", message, cause);
 }
 
-/** Lease numbers count acquisitions, so a double is exact. */
-const TAKE_OVER = `
-local held = redis.call('HGET', KEYS[1], 'lease')
-if held and tonumber(held) > tonumber(ARGV[1]) then return held end
-redis.call('HSET', KEYS[1], 'lease', ARGV[1])
-return false
-`;
-
-/** Stores our lease unless a higher one is stored. */
-export async function takeOver(connection: Commands, key: Buffer, lease: number): Promise<void> {
-  await readProgress(connection, key);
-  const holder = textOf(await connection.command("eval", TAKE_OVER, "1", key, String(lease)));
-  if (holder !== null) throw takenOver(holder, String(lease));
-}
-
 /**
  * The sink's progress. Rows in another format can't be bases, and readers will not find them: then no table counts as
  * complete, and each is read again.
@@ -88,6 +73,6 @@ function isBefore(stored: StoredProgress, position: string): boolean {
   return comparePositions(parsePosition(stored.position), parsePosition(position)) < 0;
 }
 
-function takenOver(holder: string, lease: string): MillraceError {
+export function takenOver(holder: string, lease: string): MillraceError {
   return redisError("MR3405", "fatal", `another process holds the sink under lease ${holder}, ours is ${lease}`);
 }

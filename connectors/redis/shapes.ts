@@ -20,18 +20,18 @@ const SHAPE = z.object({
   widths: z.array(z.int()),
 });
 
-/** Only under the lease that writes the rows. */
+/** Only under the claim that writes the rows. */
 const STORE = `
-if redis.call('HGET', KEYS[1], 'lease') ~= ARGV[1] then return 0 end
+if redis.call('HGET', KEYS[1], 'claim') ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], ARGV[2], ARGV[3])
 return 1
 `;
 
-/** Null if another lease is stored, or none. `since`: the sink's version now. */
+/** Null if another claim is stored, or none. `since`: the sink's version now. */
 export async function followShape(
   connection: Commands,
   progressKey: Buffer,
-  lease: string,
+  claim: string,
   table: TableVersion,
   since: bigint,
 ): Promise<RowShape | null> {
@@ -41,7 +41,7 @@ export async function followShape(
   const shape = nextShape(noted, table, since);
   const text = JSON.stringify(shape);
   if (text === stored) return shape;
-  const answer = await connection.command("eval", STORE, "1", progressKey, lease, field, text);
+  const answer = await connection.command("eval", STORE, "1", progressKey, claim, field, text);
   return answer === 1 ? shape : null;
 }
 

@@ -15,14 +15,15 @@ import type {
 } from "../../src/core/contracts/sink.ts";
 import type { Logger } from "../../src/core/contracts/telemetry.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
-import { CallPool, CallStream, FenceMismatch, ReportFailure } from "./write/call-stream.ts";
+import { CallPool, CallStream, ReportFailure } from "./write/call-stream.ts";
 import { Connection, type ConnectionSettings } from "./connection.ts";
 import { classify, redisError, replyCode } from "./errors.ts";
 import { expel } from "./foreign.ts";
 import { highestVersion } from "./highest-version.ts";
 import { RedisInspection } from "./inspect.ts";
 import { progressKey, TombstoneKeys } from "./keys.ts";
-import { fenceError, isOfOtherKind, parseProgress, readProgress, type StoredProgress, takeOver } from "./progress.ts";
+import { fenceError, isOfOtherKind, parseProgress, readProgress, type StoredProgress } from "./progress.ts";
+import { Claim, FenceKeys, FenceMismatch } from "./write/fence.ts";
 import type { Packing } from "./write/packed-row.ts";
 import { findPacking } from "./write/packing.ts";
 import { type Removal, removeUpTo } from "./write/removal.ts";
@@ -40,6 +41,13 @@ export interface RedisSinkSettings extends ConnectionSettings {
   readonly format: Format;
   /** How many replicas must have a step before it counts as durable. */
   readonly waitReplicas: number;
+}
+
+interface Attempt {
+  readonly step: Step;
+  readonly progress: ProgressToStore;
+  readonly outcome: Outcome;
+  readonly signal: AbortSignal;
 }
 
 /** How often `apply` starts a step again by itself: after a lost answer, and after the server lost the script. */
@@ -62,10 +70,13 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
   readonly #settings: RedisSinkSettings;
   readonly #log: Logger;
   readonly #progressKey: Buffer;
+  readonly #fenceKeys: FenceKeys;
   readonly #pool: CallPool;
   readonly #targets = new WeakMap<TableVersion, TableTarget>();
   #connection: Connection | null = null;
   #lease = "";
+  /** Null: another connection may be the one that writes. */
+  #claim: Claim | null = null;
   /** The last position that this process stored or found; the script compares it. */
   #position = "";
   /** The stored progress belongs to rows in the other format. */
@@ -83,6 +94,8 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     this.#log = log;
     this.#settings = settings;
     this.#progressKey = Buffer.from(progressKey(settings.prefix, settings.daemon, settings.name));
+    const { prefix, daemon, name, cluster } = settings;
+    this.#fenceKeys = new FenceKeys(prefix, `${daemon}.${name}`, this.#progressKey, cluster);
     this.#pool = new CallPool(new TombstoneKeys(settings.prefix));
   }
 
@@ -96,7 +109,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     this.#inDoubt = null;
     this.#storedTables = null;
     return this.#guarded(signal, async (connection) => {
-      await takeOver(connection, this.#progressKey, lease);
+      this.#claim = await Claim.take(connection, this.#fenceKeys, this.#lease, signal);
       const stored = await readProgress(connection, this.#progressKey);
       this.#position = stored.position;
       this.#packing = this.#settings.format === "hash" ? await findPacking(connection, this.#progressKey) : null;
@@ -129,9 +142,11 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
       const since = versionAt(this.#position);
       const { prefix, format } = this.#settings;
       for (const table of tables) {
-        const shape = await followShape(connection, this.#progressKey, this.#lease, table, since);
-        if (shape === null)
-          throw fenceError(await readProgress(connection, this.#progressKey), this.#lease, this.#position);
+        const shape = await this.#fenced(connection, signal, async (claim) => {
+          const followed = await followShape(connection, this.#progressKey, claim.name, table, since);
+          if (followed === null) throw new FenceMismatch("another claim is stored");
+          return followed;
+        });
         this.#targets.set(table, new TableTarget(prefix, format, table, shape));
       }
     });
@@ -151,28 +166,17 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     const progress = { position, bond, format: this.#settings.format, tables: changed };
     this.#storedTables = null;
     await this.#guarded(signal, async (connection) => {
-      for (let attempt = 1; ; attempt++) {
-        try {
-          await this.#attempt(connection, step, progress, outcome, signal);
-          this.#storedTables = tables;
-          return;
-        } catch (error) {
-          if (attempt === ATTEMPTS_MAX || !(await this.#isCured(connection, error))) throw error;
-        }
-      }
+      await this.#fenced(connection, signal, async (claim) => {
+        await this.#attempt(connection, claim, { step, progress, outcome, signal });
+      });
+      this.#storedTables = tables;
     });
   }
 
-  async #attempt(
-    connection: Connection,
-    step: Step,
-    progress: ProgressToStore,
-    outcome: Outcome,
-    signal: AbortSignal,
-  ): Promise<void> {
-    const fence = { lease: this.#lease, position: this.#position };
+  async #attempt(connection: Connection, claim: Claim, { step, progress, outcome, signal }: Attempt): Promise<void> {
+    // Calls for rows of a cluster can't compare the position.
     if (connection.isCluster) this.#compare(await readProgress(connection, this.#progressKey));
-    const stream = new CallStream(connection, this.#pool, this.#progressKey, fence);
+    const stream = new CallStream(connection, this.#pool, claim, this.#position);
     try {
       await this.#send(connection, stream, step, signal);
       this.#inDoubt = progress.position;
@@ -220,7 +224,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
 
   async forget(signal: AbortSignal): Promise<void> {
     await this.#guarded(signal, async (connection) => {
-      await connection.command("del", this.#progressKey);
+      await this.#fenced(connection, signal, async (claim) => await claim.forget());
     });
   }
 
@@ -228,15 +232,36 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     const unknown = tables.filter((table) => !this.#targets.has(table));
     await this.prepare(unknown, signal);
     await this.#guarded(signal, async (connection) => {
-      this.#compare(await readProgress(connection, this.#progressKey));
-      for (const table of tables) await expel(connection, this.#prepared(table), version, signal);
+      await this.#fenced(connection, signal, async (claim) => {
+        this.#compare(await readProgress(connection, this.#progressKey));
+        for (const table of tables) await expel(connection, claim, this.#prepared(table), version, signal);
+      });
     });
   }
 
-  /** Whether the step can start again at once: the server had lost the script, or an answer was lost. */
+  /** Work whose calls name this connection's claim. */
+  async #fenced<T>(connection: Connection, signal: AbortSignal, work: (claim: Claim) => Promise<T>): Promise<T> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        if (this.#claim === null) {
+          this.#compare(await readProgress(connection, this.#progressKey));
+          this.#claim = await Claim.take(connection, this.#fenceKeys, this.#lease, signal);
+        }
+        return await work(this.#claim);
+      } catch (error) {
+        if (attempt === ATTEMPTS_MAX || !(await this.#isCured(connection, error))) throw error;
+      }
+    }
+  }
+
+  /**
+   * Whether the work can start again at once: the server had lost the script, an answer was lost, or a fence (evicted,
+   * displaced by a claim that came late).
+   */
   async #isCured(connection: Connection, error: unknown): Promise<boolean> {
     if (error instanceof FenceMismatch) {
       this.#compare(await readProgress(connection, this.#progressKey));
+      this.#claim = null;
       return true;
     }
     if (error instanceof Error && replyCode(error.message) === "NOSCRIPT") {
@@ -301,6 +326,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
   async #drop(): Promise<void> {
     const connection = this.#connection;
     this.#connection = null;
+    this.#claim = null;
     await connection?.[Symbol.asyncDispose]();
   }
 

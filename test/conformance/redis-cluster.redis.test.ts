@@ -1,17 +1,23 @@
 import { Cluster } from "ioredis";
-import { afterAll, beforeAll } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { definition, factory } from "../../connectors/redis/config.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { type RedisCluster, ownRedisCluster } from "../support/caches/redis-cluster.ts";
-import { fieldLanding, freshClusterPrefix, readHashRows } from "../support/caches/redis-rows.ts";
+import { fieldLanding, freshClusterPrefix, keysUnder, readHashRows } from "../support/caches/redis-rows.ts";
+import type { Sink } from "../../src/core/contracts/sink.ts";
 import { sinkConformance } from "./sink.ts";
+import { users } from "./sink-rows.ts";
+import { failure, progressAt, put, Reports, rowsStep, timeout } from "./stage.ts";
+
+/** The first call that changes something; what is asked before passes. */
+const HELD_FROM = { write: "EVALSHA", expel: "'DEL', KEYS[i]" } as const;
 
 let cluster: RedisCluster;
 let client: Cluster;
 
 beforeAll(async () => {
   cluster = await ownRedisCluster();
-  client = new Cluster([cluster.url]);
+  client = new Cluster([cluster.url], { natMap: cluster.direct });
 });
 
 afterAll(async () => {
@@ -28,9 +34,74 @@ sinkConformance({
       makeSink: () => factory.create({ name: "cache", daemon: "shop", folder: "/", options }, quietLog),
       readRows: (table) => readHashRows(client, client.nodes("master"), keys.prefix, table),
       wipe: () => keys.wipe(),
+      hold: (work) => cluster.hold(HELD_FROM[work]),
       [Symbol.asyncDispose]: () => keys.wipe(),
     };
   },
   landed: fieldLanding,
   transactional: false,
+  isHeld: true,
+});
+
+describe("the fences of a cluster's slots", () => {
+  const TEN = Array.from({ length: 10 }, (_, i) => put([`${i}`, "a", null]));
+
+  function sinkAt(prefix: string): Promise<Sink> {
+    const options = definition.parse({ url: cluster.url, prefix, cluster: true });
+    return factory.create({ name: "cache", daemon: "shop", folder: "/", options }, quietLog);
+  }
+
+  async function opened(prefix: string, lease: number): Promise<Sink & AsyncDisposable> {
+    const sink = await sinkAt(prefix);
+    await sink.open(lease, timeout());
+    await sink.prepare([users], timeout());
+    return Object.assign(sink, { [Symbol.asyncDispose]: () => sink.close() });
+  }
+
+  async function fences(prefix: string): Promise<string[]> {
+    const pages = await Promise.all(client.nodes("master").map((node) => keysUnder(node, `${prefix}_millrace::f:`)));
+    return pages.flat();
+  }
+
+  test("there is one for each slot with rows, whatever took it away, until the sink's metadata goes", async () => {
+    const keys = freshClusterPrefix(client);
+    await using _ = { [Symbol.asyncDispose]: () => keys.wipe() };
+    await using sink = await opened(keys.prefix, 1);
+    await sink.apply(rowsStep(10n, [users, TEN]), new Reports(), timeout());
+    const made = await fences(keys.prefix);
+    expect(made).toHaveLength(TEN.length);
+    await client.del(made[0]!);
+    await client.multi().del(made[1]!).set(made[1]!, "not ours").exec();
+    await client.hset(made[2]!, "claim", "900.of-another-time");
+    await sink.apply(rowsStep(20n, [users, TEN]), new Reports(), timeout()).catch(() => {});
+    await sink.apply(rowsStep(20n, [users, TEN]), new Reports(), timeout());
+    expect((await fences(keys.prefix)).toSorted()).toEqual(made.toSorted());
+    await sink.forget(timeout());
+    expect(await fences(keys.prefix)).toEqual([]);
+  });
+
+  test("a late call finds them also if the progress key was lost, and if all keys are in one slot", async () => {
+    for (const tag of ["", "{shop}:"]) {
+      const { prefix: start } = freshClusterPrefix(client);
+      const prefix = `${start}${tag}`;
+      await using sink = await opened(prefix, 1);
+      await sink.apply(rowsStep(10n, [users, TEN]), new Reports(), timeout());
+      const held = cluster.hold(HELD_FROM.write);
+      const stop = new AbortController();
+      const lost = failure(sink.apply(rowsStep(20n, [users, TEN]), new Reports(), stop.signal));
+      await held.reached;
+      stop.abort();
+      await lost;
+      await client.del(`${prefix}_millrace:shop.cache`);
+      await using next = await opened(prefix, 1);
+      await next.apply(
+        { kind: "truncate", table: users, version: 1n << 60n, progress: progressAt(31n) },
+        new Reports(),
+        timeout(),
+      );
+      await held.release();
+      expect(await readHashRows(client, client.nodes("master"), prefix, users)).toEqual([]);
+      await next.forget(timeout());
+    }
+  });
 });

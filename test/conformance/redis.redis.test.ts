@@ -6,6 +6,9 @@ import { documentLanding, fieldLanding, readHashRows, readJsonRows } from "../su
 import { caches, freshKeyPrefix } from "../support/run/services.ts";
 import { type SinkTarget, sinkConformance } from "./sink.ts";
 
+/** The first call that changes something; what is asked before passes. */
+const HELD_FROM = { write: "EVALSHA", expel: "'DEL', KEYS[i]" } as const;
+
 type Format = "hash" | "json";
 
 for (const format of ["hash", "json"] as const) {
@@ -14,6 +17,7 @@ for (const format of ["hash", "json"] as const) {
     target: () => redisTarget(format),
     landed: format === "hash" ? fieldLanding : documentLanding,
     transactional: false,
+    isHeld: format === "hash",
   });
 }
 
@@ -31,6 +35,7 @@ async function redisTarget(format: Format): Promise<SinkTarget> {
       format === "hash" ? readHashRows(client, [client], prefix, table) : readJsonRows(client, prefix, table),
     wipe: async () => keys[Symbol.asyncDispose](),
     cut: async () => proxy.cut(),
+    hold: (work) => proxy.hold(HELD_FROM[work]),
     async [Symbol.asyncDispose]() {
       client.disconnect();
       await proxy[Symbol.asyncDispose]();

@@ -23,8 +23,10 @@
 import { describe, type TestContext } from "vitest";
 import type { Column, TableVersion } from "../../src/core/model/schema.ts";
 import type { Sink, SinkForm } from "../../src/core/contracts/sink.ts";
+import type { HeldBytes } from "../support/network/proxy.ts";
 import { LONG } from "../support/run/service-suffixes.ts";
 import { fenceTests } from "./sink-fence.ts";
+import { lateTests } from "./sink-late.ts";
 import { historyTests } from "./sink-history.ts";
 import { nameTests } from "./sink-names.ts";
 import { netTests } from "./sink-net.ts";
@@ -63,6 +65,8 @@ export interface SinkHarness {
   readonly only?: readonly Part[];
   /** True where changes are handed on: see sink-stream.ts. */
   readonly isStream?: boolean;
+  /** True where the target can keep what was sent (`hold`). */
+  readonly isHeld?: boolean;
   /** Arranges that the target refuses one row for its content. Absent: this target can refuse none. */
   readonly refusal?: () => PoisonCase;
 }
@@ -77,6 +81,7 @@ export type Part =
   | "names"
   | "tables"
   | "shapes"
+  | "late"
   | "netted changes"
   | "soft deletes"
   | "history";
@@ -123,6 +128,8 @@ export interface SinkTarget extends AsyncDisposable {
   occupy?(table: TableVersion): Promise<void>;
   /** Cuts the sink's connections from outside. Absent: the target is a file. */
   cut?(): Promise<void>;
+  /** Keeps what the sink's present connections send from this work on: see sink-late.ts. */
+  hold?(work: "write" | "expel"): HeldBytes;
   /** Makes the target refuse writes to this table (a missing table, a read-only index) until disposed. */
   obstruct?(table: TableVersion): Promise<AsyncDisposable>;
 }
@@ -202,6 +209,7 @@ export function sinkConformance(harness: SinkHarness): void {
     part("names", () => nameTests(harness));
     part("tables", () => schemaTests(harness));
     part("shapes", () => shapeTests(harness));
+    if (harness.isHeld === true) part("late", () => lateTests(harness));
     part("netted changes", () => netTests(harness));
     if (harness.form?.deletes === "soft") part("soft deletes", () => softTests(harness, harness.form));
     if (harness.form?.mode === "history") part("history", () => historyTests(harness));

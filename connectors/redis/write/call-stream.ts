@@ -5,16 +5,14 @@ import { type Connection, listOf, type Reply } from "../connection.ts";
 import { redisError } from "../errors.ts";
 import type { TombstoneKeys } from "../keys.ts";
 import { RESULT_FENCED, RESULT_INCOMPLETE, RESULT_WRONG_TYPE } from "./script.ts";
-import { type Fence, type ProgressToStore, ScriptCall } from "./script-call.ts";
+import { type Claim, FenceMismatch } from "./fence.ts";
+import { type ProgressToStore, ScriptCall } from "./script-call.ts";
 
 /**
  * Limit of calls in flight: enough that the server never waits for us, few enough that their bytes stay at some
  * megabytes.
  */
 const CALLS_IN_FLIGHT = 3;
-
-/** The stored progress is not what this process wrote last; the sink finds out why. */
-export class FenceMismatch extends Error {}
 
 /** The runtime could not store a report: not an error of Redis. */
 export class ReportFailure extends Error {}
@@ -56,18 +54,18 @@ export class CallPool {
 export class CallStream {
   readonly #connection: Connection;
   readonly #pool: CallPool;
-  readonly #progressKey: Buffer;
-  readonly #fence: Fence;
+  readonly #claim: Claim;
+  readonly #position: string;
   readonly #inFlight: Promise<void>[] = [];
   readonly #left: LeftRow[] = [];
   #call: ScriptCall;
   #sentCount = 0;
 
-  constructor(connection: Connection, pool: CallPool, progressKey: Buffer, fence: Fence) {
+  constructor(connection: Connection, pool: CallPool, claim: Claim, position: string) {
     this.#connection = connection;
     this.#pool = pool;
-    this.#progressKey = progressKey;
-    this.#fence = fence;
+    this.#claim = claim;
+    this.#position = position;
     this.#call = pool.take();
   }
 
@@ -83,6 +81,11 @@ export class CallStream {
 
   leave(writes: TableWrites, entry: number, result: number): void {
     this.#left.push({ writes, entry, result });
+  }
+
+  /** Before the first row in these slots of a cluster. */
+  async enter(slots: Iterable<number>): Promise<void> {
+    await this.#claim.enter(slots);
   }
 
   /** Sends the collected rows. In a cluster: before each key of another slot. */
@@ -124,10 +127,9 @@ export class CallStream {
 
   async #send(call: ScriptCall, progress: ProgressToStore | null): Promise<void> {
     this.#sentCount++;
-    // In a cluster the progress key is in only one slot: a separate call before the step checks the fence.
-    const fence = this.#connection.isCluster && call.count > 0 ? null : this.#fence;
-    const bytes = call.encode(this.#progressKey, fence, progress);
-    const reply = await this.#connection.encoded("evalsha", bytes, call.routingKey(this.#progressKey));
+    const fence =
+      call.count === 0 ? this.#claim.whole(this.#position) : this.#claim.beside(call.firstKey, this.#position);
+    const reply = await this.#connection.encoded("evalsha", call.encode(fence, progress), fence.key);
     this.#take(call, reply);
     this.#pool.give(call);
   }

@@ -1,14 +1,12 @@
 /** Removes all rows of tables up to a version, for TRUNCATE and sweep. */
 import { ByteWriter } from "../../../src/core/bytes.ts";
-import { invariant } from "../../../src/core/invariant.ts";
 import type { CallStream } from "./call-stream.ts";
-import { type Commands, type Connection, listOf, type Reply, textOf } from "../connection.ts";
+import type { Commands, Connection } from "../connection.ts";
 import { redisError } from "../errors.ts";
-import { scanPattern } from "../keys.ts";
+import { keyPages } from "./key-pages.ts";
 import { beginText, endText } from "./message-pack.ts";
 import { slotOf } from "../slots.ts";
 
-const SCAN_COUNT = "1000";
 const COLON = 0x3a;
 const DIGEST_START = "sha256:";
 
@@ -53,7 +51,10 @@ async function scan(
   const tables = removals.map((removal) => ({ removal, start: Buffer.from(removal.keyStart) }));
   const key = new ByteWriter(512);
   for await (const page of keyPages(primary, sharedStart(removals.map(({ keyStart }) => keyStart)), signal)) {
-    if (connection.isCluster) page.sort((a, b) => slotOf(a) - slotOf(b));
+    if (connection.isCluster) {
+      page.sort((a, b) => slotOf(a) - slotOf(b));
+      await stream.enter(page.map((bytes) => slotOf(bytes)));
+    }
     for (const bytes of page) {
       const found = tables.find(
         ({ removal, start }) => beginsWith(bytes, start) && isRowKey(bytes, start.length, removal.keyWidths),
@@ -98,31 +99,11 @@ export async function* rowKeyPages(
   }
 }
 
-/** All keys that begin with `start`, page by page. */
-export async function* keyPages(primary: Commands, start: string, signal: AbortSignal): AsyncGenerator<Buffer[]> {
-  const pattern = scanPattern(start);
-  let cursor = "0";
-  do {
-    signal.throwIfAborted();
-    const [next, keys] = pageOf(await primary.command("scan", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT));
-    yield keys;
-    cursor = next;
-  } while (cursor !== "0");
-}
-
 /** Another pipeline's table may follow ours if its prefix begins with our key; such a key has more parts. */
 function isRowKey(key: Buffer, start: number, keyWidths: readonly number[]): boolean {
   let colons = 0;
   for (let i = start; i < key.length; i++) if (key[i] === COLON) colons++;
   return keyWidths.includes(colons + 1) || (colons === 1 && key.toString("latin1", start).startsWith(DIGEST_START));
-}
-
-function pageOf(reply: Reply): [cursor: string, keys: Buffer[]] {
-  const [cursor, keys] = listOf(reply) ?? [];
-  const next = textOf(cursor);
-  const list = listOf(keys);
-  invariant(next !== null && list !== null, "SCAN answers with a cursor and keys");
-  return [next, list.filter((key) => Buffer.isBuffer(key))];
 }
 
 async function topology(connection: Connection): Promise<string> {

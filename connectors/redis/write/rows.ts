@@ -50,17 +50,11 @@ export class RowsStep {
 
   async send(signal: AbortSignal): Promise<void> {
     await this.#writeRows(
-      this.#phase((writes, i) => writes.action[i] !== DELETE && !this.#needsBase(writes, i)),
+      await this.#phase((writes, i) => writes.action[i] !== DELETE && !this.#needsBase(writes, i)),
       signal,
     );
-    await this.#writeCompleted(
-      this.#phase((writes, i) => this.#needsBase(writes, i)),
-      signal,
-    );
-    await this.#remove(
-      this.#phase((writes, i) => writes.action[i] === DELETE),
-      signal,
-    );
+    await this.#writeCompleted(await this.#phase((writes, i) => this.#needsBase(writes, i)), signal);
+    await this.#remove(await this.#phase((writes, i) => writes.action[i] === DELETE), signal);
   }
 
   /** The script completes a hash itself, but it can't reach another key of a cluster, or look into JSON. */
@@ -154,7 +148,7 @@ export class RowsStep {
   }
 
   /** The entries for which `chosen` is true; in a cluster ordered by slot, so that entries of one slot share a call. */
-  #phase(chosen: (writes: TableWrites, i: number) => boolean): Phase {
+  async #phase(chosen: (writes: TableWrites, i: number) => boolean): Promise<Phase> {
     const total = this.#tables.reduce((sum, writes) => sum + writes.count, 0);
     const table = new Uint16Array(total);
     const entry = new Uint32Array(total);
@@ -167,11 +161,12 @@ export class RowsStep {
         entry[count++] = i;
       }
     }
-    return this.#connection.isCluster ? this.#bySlot({ table, entry, count }) : { table, entry, count };
+    return this.#connection.isCluster ? await this.#bySlot({ table, entry, count }) : { table, entry, count };
   }
 
-  #bySlot({ table, entry, count }: Phase): Phase {
+  async #bySlot({ table, entry, count }: Phase): Promise<Phase> {
     const slots = Uint16Array.from({ length: count }, (_, n) => this.#slot(table[n]!, entry[n]!));
+    await this.#stream.enter(slots);
     const order = Uint32Array.from({ length: count }, (_, n) => n).toSorted((a, b) => slots[a]! - slots[b]!);
     return { table: Uint16Array.from(order, (n) => table[n]!), entry: order.map((n) => entry[n]!), count };
   }

@@ -1,6 +1,7 @@
 import type { TableWrites } from "../../../src/core/model/batch.ts";
 import { ByteWriter } from "../../../src/core/bytes.ts";
 import type { TombstoneKeys } from "../keys.ts";
+import type { Fence } from "./fence.ts";
 import { beginRows, endRows } from "./message-pack.ts";
 import { ACTION, SCRIPT_SHA } from "./script.ts";
 import { slotOf } from "../slots.ts";
@@ -13,12 +14,7 @@ export const ROW_BYTES_MAX = 256 * 1024 * 1024;
 /** A buffer that one huge row has enlarged is released. */
 const KEPT_BYTES_MAX = 4 * 1024 * 1024;
 
-/** What the script checks before it changes anything, and what it stores after all rows succeeded. */
-export interface Fence {
-  readonly lease: string;
-  readonly position: string;
-}
-
+/** What the script stores after all rows succeeded. */
 export interface ProgressToStore {
   readonly position: string;
   readonly bond: string;
@@ -60,6 +56,11 @@ export class ScriptCall {
     this.hasRemoval = false;
   }
 
+  /** Only if it has a row. */
+  get firstKey(): Buffer {
+    return this.#firstKey;
+  }
+
   /** The cluster slot of its keys; only if it has a row. */
   get slot(): number {
     return slotOf(this.#firstKey);
@@ -99,26 +100,21 @@ export class ScriptCall {
     this.#rows.length = this.#rowStart;
   }
 
-  /** The key by which a cluster finds the node. */
-  routingKey(progressKey: Buffer): Buffer {
-    return this.count === 0 ? progressKey : this.#firstKey;
-  }
-
-  encode(progressKey: Buffer, fence: Fence | null, progress: ProgressToStore | null): Buffer {
+  encode({ key, claim, position }: Fence, progress: ProgressToStore | null): Buffer {
     const out = this.#out;
     endRows(this.#rows, this.count);
-    const keyCount = 2 * this.count + (fence === null ? 0 : 1);
+    const keyCount = 2 * this.count + 1;
     out.reserve(this.#keys.length + this.#graves.length + this.#rows.length + this.count + 1024);
     out.ascii(`*${3 + keyCount + 8}\r\n$7\r\nEVALSHA\r\n`);
     writeText(out, SCRIPT_SHA);
     writeText(out, String(keyCount));
     out.copy(this.#keys.bytes, 0, this.#keys.length);
     out.copy(this.#graves.bytes, 0, this.#graves.length);
-    if (fence !== null) writeArgument(out, progressKey, progressKey.length);
+    writeArgument(out, key, key.length);
     writeArgument(out, this.#actions, this.count);
     writeArgument(out, this.#rows.bytes, this.#rows.length);
-    writeText(out, fence?.lease ?? "");
-    writeText(out, fence?.position ?? "");
+    writeText(out, claim);
+    writeText(out, position);
     writeText(out, progress?.position ?? "");
     writeText(out, progress?.bond ?? "");
     writeText(out, progress?.format ?? "");

@@ -42,10 +42,10 @@ export const RESULT_FENCED = -1;
 /**
  * One call for many rows: compare-and-set on the version, atomically with the fence and the progress.
  *
- *   KEYS  the rows' keys, then as many keys of their tombstones, then the progress key if there is a fence
+ *   KEYS  the rows' keys, then as many keys of their tombstones, then the key with the fence (fence.ts)
  *   ARGV  1 actions, a byte per row
  *         2 rows as MessagePack: one array with the argument of each action
- *         3 "" or the lease that must be stored     4 the position that must be stored
+ *         3 the claim that must be stored           4 the position that must be stored
  *         5 "" or the position to store             6 the bond to store
  *         7 the format to store                     8 "" or the tables to store
  *
@@ -60,12 +60,10 @@ export const RESULT_FENCED = -1;
  */
 export const SCRIPT = `
 local call, sub = redis.call, string.sub
-local actions, lease = ARGV[1], ARGV[3]
+local actions = ARGV[1]
 local n = #actions
-if lease ~= '' then
-  local held = redis.call('HMGET', KEYS[2 * n + 1], 'lease', 'position')
-  if held[1] ~= lease or (held[2] or '') ~= ARGV[4] then return ${RESULT_FENCED} end
-end
+local held = call('HMGET', KEYS[2 * n + 1], 'claim', 'position')
+if held[1] ~= ARGV[3] or (held[2] or '') ~= ARGV[4] then return ${RESULT_FENCED} end
 
 local function above(a, b) return #a > #b or (#a == #b and a > b) end
 

@@ -1,6 +1,7 @@
-/** Three Redis nodes of a test's own, joined to a cluster. */
+/** Three Redis nodes of a test's own, joined to a cluster, and a proxy before each to which the cluster sends clients. */
 import { Redis } from "ioredis";
 import { freePort } from "../../../scripts/services/processes/port.ts";
+import { type HeldBytes, type TcpProxy, tcpProxy } from "../network/proxy.ts";
 import { ownRedis } from "../run/services.ts";
 import { eventually } from "../run/waiting.ts";
 
@@ -11,16 +12,26 @@ export interface RedisCluster extends AsyncDisposable {
   /** Of its first node. */
   readonly url: string;
   readonly urls: readonly string[];
+  /** Where the nodes are that clients know by their proxies. */
+  readonly direct: Readonly<Record<string, { host: string; port: number }>>;
+  hold(from?: string): HeldBytes;
 }
 
 export async function ownRedisCluster(): Promise<RedisCluster> {
   await using stack = new AsyncDisposableStack();
   const nodes = [];
+  const proxies: TcpProxy[] = [];
+  const direct: Record<string, { host: string; port: number }> = {};
   for (let n = 0; n < NODE_COUNT; n++) {
     const busPort = await freePort();
     const settings = { "cluster-enabled": "yes", "cluster-port": String(busPort), "cluster-node-timeout": "5000" };
     const service = stack.use(await ownRedis({ settings }));
     const client = stack.adopt(new Redis(service.url), (redis) => redis.disconnect());
+    const proxy = stack.use(await tcpProxy(service.url));
+    await client.config("SET", "cluster-announce-port", String(proxy.port));
+    proxies.push(proxy);
+    const { hostname, port } = new URL(service.url);
+    direct[`${proxy.host}:${proxy.port}`] = { host: hostname, port: Number(port) };
     nodes.push({ service, client, busPort });
   }
   for (const [n, { client }] of nodes.entries()) {
@@ -38,5 +49,12 @@ export async function ownRedisCluster(): Promise<RedisCluster> {
   }
   const urls = nodes.map((node) => node.service.url);
   const owned = stack.move();
-  return { url: urls[0]!, urls, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  const hold = (from?: string): HeldBytes => {
+    const held = proxies.map((proxy) => proxy.hold(from));
+    return {
+      reached: Promise.race(held.map(({ reached }) => reached)),
+      release: async () => void (await Promise.all(held.map(async (each) => await each.release()))),
+    };
+  };
+  return { url: urls[0]!, urls, direct, hold, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }

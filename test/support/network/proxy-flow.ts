@@ -25,6 +25,10 @@ export class Flow {
   #heldBytes = 0;
   #timer: NodeJS.Timeout | undefined;
   #freeAt = 0;
+  /** Null: nothing is held. */
+  #heldFrom: string | null = null;
+  #isHeld = false;
+  readonly #reached = Promise.withResolvers<void>();
 
   constructor(from: Socket, to: Socket, rules: FlowRules) {
     this.#from = from;
@@ -37,10 +41,22 @@ export class Flow {
     to.once("close", () => this.#stop());
   }
 
+  /** Forwards nothing from the first bytes on that contain the text. Resolves when they are there. */
+  hold(from: string): Promise<void> {
+    this.#heldFrom = from;
+    return this.#reached.promise;
+  }
+
+  release(): void {
+    this.#heldFrom = null;
+    this.#isHeld = false;
+    this.advance();
+  }
+
   /** Forwards what is due; called again when a rule was changed. */
   advance(): void {
     clearTimeout(this.#timer);
-    while (this.#held.length > 0 && !this.#rules.isStalled && !this.#to.writableNeedDrain) {
+    while (this.#held.length > 0 && !this.#rules.isStalled && !this.#isHeld && !this.#to.writableNeedDrain) {
       const item = this.#held[0];
       if (item === undefined) return;
       const waitMs = Math.max(item.dueAt, this.#freeAt) - performance.now();
@@ -59,6 +75,10 @@ export class Flow {
   }
 
   #hold(item: Item): void {
+    if (this.#heldFrom !== null && item.kind === "bytes" && item.bytes.includes(this.#heldFrom)) {
+      this.#isHeld = true;
+      this.#reached.resolve();
+    }
     this.#held.push(item);
     if (item.kind === "bytes") {
       this.#heldBytes += item.bytes.length;

@@ -1,4 +1,5 @@
 /** A TCP proxy that a test puts between the product and a server, to break the network by name. */
+import { once } from "node:events";
 import { createConnection, createServer, type Server, type Socket } from "node:net";
 import { freePort } from "../../../scripts/services/processes/port.ts";
 import { Flow, reset, type FlowRules } from "./proxy-flow.ts";
@@ -27,6 +28,11 @@ export interface TcpProxy extends AsyncDisposable {
    * is delivered late, after `resume`.
    */
   stall(direction?: Direction): void;
+  /**
+   * Keeps what the clients of the present connections send, from the first bytes on that contain the text, also when the
+   * clients have given them up: it arrives late. Later connections pass.
+   */
+  hold(from?: string): HeldBytes;
   /** Tells one side that the other has finished (FIN), while what it sends itself still arrives. */
   halfClose(side: "client" | "server"): void;
   /** Refuses new connections; open ones go on. */
@@ -39,6 +45,13 @@ export interface TcpProxy extends AsyncDisposable {
   redirect(target: string | ProxyTarget): void;
   /** Takes back stall, refuse, delay and limit. */
   resume(): Promise<void>;
+}
+
+export interface HeldBytes {
+  /** Resolves when the first bytes are held. */
+  readonly reached: Promise<void>;
+  /** Forwards them. Resolves when the server has taken them and closed the connections that were given up. */
+  release(): Promise<void>;
 }
 
 export interface ProxyTarget {
@@ -114,6 +127,19 @@ export async function tcpProxy(target: string | ProxyTarget): Promise<TcpProxy> 
     stall(direction = "both") {
       rules.toServer.isStalled ||= direction !== "toClient";
       rules.toClient.isStalled ||= direction !== "toServer";
+    },
+    hold(from = "") {
+      const held = [...pairs];
+      return {
+        reached: Promise.race(held.map(({ flows }) => flows[0].hold(from))),
+        async release() {
+          for (const { flows } of held) flows[0].release();
+          const givenUp = held.filter(
+            ({ client, server }) => (client.readableEnded || client.destroyed) && !server.destroyed,
+          );
+          await Promise.all(givenUp.map(({ server }) => once(server, "close")));
+        },
+      };
     },
     halfClose(side) {
       for (const pair of pairs) pair[side].end();
