@@ -113,6 +113,7 @@ async function throughSink(folder: string, steps: readonly Step[]): Promise<void
   const roll = { rows: FILE_ROWS, bytes: 2 ** 32, ageMs: 3_600_000 };
   const store = () => Promise.resolve(new FolderStore(folder));
   const sink = new FilesSink({
+    daemon: "bench",
     name: "bench",
     format: "parquet",
     roll,
@@ -136,7 +137,11 @@ async function bare(folder: string, steps: readonly Step[]): Promise<void> {
     let rowBytesMax = 0;
     let shape: StepParts["shapes"][number] | undefined;
     for (const step of steps.slice(at, at + FILE_ROWS / STEP_ROWS)) {
-      const { shapes, parts, bytes } = rendered.partsOf(step, at, 0);
+      const { shapes, parts, bytes } = rendered.partsOf(
+        step,
+        { sequence: at * STEP_ROWS, begun: 0, holds: () => false },
+        0,
+      );
       shape = shapes[0];
       rowBytesMax = Math.max(rowBytesMax, ...parts.map((part) => part.rowBytesMax));
       await appendFile(path, bytes[0]!);

@@ -85,9 +85,10 @@ export const factory: SinkFactory<FilesOptions> = {
   },
 };
 
-function settingsOf({ name, folder, options }: SinkContext<FilesOptions>): FilesSettings {
+function settingsOf({ daemon, name, folder, options }: SinkContext<FilesOptions>): FilesSettings {
   const { path, format, roll: limits, keep, memoryLimit } = options;
   return {
+    daemon,
     name,
     format,
     roll: { rows: limits.rows, bytes: limits.bytes, ageMs: limits.age },

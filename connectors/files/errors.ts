@@ -52,6 +52,20 @@ export const pages = {
     cause: "The sink was closed, or failed and was not opened again yet.",
     remedy: "Nothing: the daemon opens it again.",
   },
+  MR4219: {
+    title: "A request of an earlier process came late",
+    cause:
+      "A write to the log below `path` that this daemon had given up, or that a killed process of it had sent, was done only now. It is whole, " +
+      "and the sink goes on behind it.",
+    remedy: "Nothing: the daemon opens the sink again.",
+  },
+  MR4220: {
+    title: "The numbers of the sink's path are used up",
+    cause:
+      "The next number of an entry, a manifest or a change would be too large. The machine's clock, from which they come, has been wrong by " +
+      "thousands of years. Nothing is lost.",
+    remedy: "Set the clock, and choose an empty `path`: Millrace reads all rows again into it.",
+  },
   MR4218: {
     title: "Files that the sink made are gone",
     cause:

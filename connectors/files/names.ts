@@ -2,8 +2,8 @@
  * Where things lie below `path`, as keys whose parts are separated by slashes:
  *
  *   public.orders/date=2026-11-20/<from>-<until>-<number>.parquet   files of changes, see `fileKey`
- *   _millrace/manifests/000000000007.json                           one for each set of files
- *   _millrace/log/000000000042                                      changes that wait for their files, and the checkpoint
+ *   _millrace/manifests/001795665600123.json                        one for each set of files
+ *   _millrace/log/001795665600045                                   changes that wait for their files, and the checkpoint
  */
 import { createHash } from "node:crypto";
 import type { Column, TableVersion } from "../../src/core/model/schema.ts";
@@ -12,7 +12,9 @@ import { shortened } from "../../src/core/targets/names.ts";
 export const LOG = "_millrace/log/";
 export const MANIFESTS = "_millrace/manifests/";
 
-const NUMBER_DIGITS = 12;
+const NUMBER_DIGITS = 15;
+/** Names of higher numbers would not be in order. */
+export const NUMBER_MAX = 10 ** NUMBER_DIGITS - 1;
 /** A row's version has up to 19. */
 const VERSION_DIGITS = 19;
 /** File systems allow 255 for one part of a path. */
@@ -40,7 +42,7 @@ export function manifestKey(sequence: number): string {
 
 /** Null: the key is of something else. */
 export function numberOf(key: string, under: string): number | null {
-  const match = /^(\d{12})(\.json)?$/.exec(key.slice(under.length));
+  const match = /^(\d{15})(\.json)?$/.exec(key.slice(under.length));
   return match === null ? null : Number(match[1]);
 }
 

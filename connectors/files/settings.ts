@@ -8,6 +8,7 @@ export interface RollLimits {
 }
 
 export interface FilesSettings {
+  readonly daemon: string;
   readonly name: string;
   readonly format: "parquet" | "ndjson";
   readonly roll: RollLimits;

@@ -1,6 +1,6 @@
 import { type Clock, systemClock } from "../../src/core/clock.ts";
 import { checkpointTexts, parseCheckpoint } from "../../src/core/checkpoint/checkpoint-text.ts";
-import type { Outcome, Sink, TargetPresence } from "../../src/core/contracts/sink.ts";
+import type { Outcome, Sink, TargetPresence, TargetRows } from "../../src/core/contracts/sink.ts";
 import { findMillraceError, isAborted, type MillraceError } from "../../src/core/errors.ts";
 import type { SinkProgress, Step } from "../../src/core/model/batch.ts";
 import { parsePosition, serializePosition } from "../../src/core/model/position.ts";
@@ -13,12 +13,13 @@ import { folderOf } from "./names.ts";
 import { Holes } from "./publish/holes.ts";
 import { ParquetMaker } from "./publish/parquet.ts";
 import { Publisher } from "./publish/publisher.ts";
+import { highestVersion } from "./publish/manifest.ts";
 import { Retention } from "./publish/retention.ts";
 import type { FilesSettings } from "./settings.ts";
 import type { Store } from "./store/store.ts";
 import { CsvRows } from "./text/csv.ts";
 import { NdjsonRows } from "./text/ndjson.ts";
-import { type StepParts, StepRows } from "./text/step-parts.ts";
+import { type StepParts, type StepPlace, StepRows } from "./text/step-parts.ts";
 
 /** Larger steps make fewer entries of the log. */
 const CLOSE_MS_MAX = 30_000;
@@ -36,17 +37,19 @@ interface Opened {
  * Every change as a row of files that are only ever added. A step is an entry of the sink's log; when enough of them wait, they
  * become files.
  */
-export class FilesSink implements Sink, TargetPresence {
+export class FilesSink implements Sink, TargetPresence, TargetRows {
   readonly kind = "files";
   readonly form = "stream";
   readonly delivery = "transactional";
   readonly onLost = "resync";
   readonly presence = this;
+  readonly rows = this;
+  readonly isLoadedElsewhere = true;
   readonly batch = BATCH;
   readonly name: string;
   readonly #settings: FilesSettings;
   readonly #clock: Clock;
-  readonly #rows: StepRows;
+  readonly #parts: StepRows;
   readonly #parquet: ParquetMaker;
   readonly #text: RowText;
   readonly #holes: Holes;
@@ -61,7 +64,7 @@ export class FilesSink implements Sink, TargetPresence {
     this.#settings = settings;
     this.#clock = clock;
     this.#text = settings.format === "parquet" ? "csv" : "ndjson";
-    this.#rows = new StepRows(settings.format === "parquet" ? new CsvRows() : new NdjsonRows());
+    this.#parts = new StepRows(settings.format === "parquet" ? new CsvRows() : new NdjsonRows());
     this.#parquet = new ParquetMaker(settings.memoryLimit);
     this.#holes = new Holes(settings.keepMs !== null);
   }
@@ -78,7 +81,8 @@ export class FilesSink implements Sink, TargetPresence {
     const store = await this.#settings.store();
     try {
       const publisher = new Publisher(store, this.#parquet);
-      const owner = { lease, writer: this.#clock.unique(8), text: this.#text, roll: this.#settings.roll };
+      const name = JSON.stringify([this.#settings.daemon, this.name]);
+      const owner = { lease, name, writer: this.#clock.unique(8), text: this.#text, roll: this.#settings.roll };
       const { keepMs } = this.#settings;
       const retention = keepMs === null ? null : new Retention(store, keepMs);
       const log = await ChangeLog.open({ store, publisher, retention, clock: this.#clock, owner }, signal);
@@ -109,17 +113,32 @@ export class FilesSink implements Sink, TargetPresence {
     this.#ours(signal);
   }
 
+  /** Files stay: a sweep takes their rows from readers. */
+  async expel(_tables: readonly TableVersion[], _version: bigint, signal: AbortSignal): Promise<void> {
+    this.#ours(signal);
+  }
+
+  /** Of certain tables there is none that has an effect on later ones: a sweep takes away what was before the log's beginning. */
+  async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
+    const { store, log } = this.#ours(signal);
+    if (tables !== null || log.published.number === 0) return 0n;
+    return await highestVersion(store, log.published.number, signal);
+  }
+
   async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
     const opened = this.#ours(signal);
     const { log } = opened;
     const position = serializePosition(step.progress.position);
-    const partsOf = (entry: number): StepParts => {
-      const parts = this.#rows.partsOf(step, entry, this.#clock.now());
+    const readsAll = isEmpty(step.progress.tables) && completeIn(log).length > 0;
+    const held = new Set(step.kind === "sweep" ? completeIn(log) : []);
+    const partsOf = (place: Pick<StepPlace, "sequence" | "begun">): StepParts => {
+      const holds = (tableId: string): boolean => held.has(tableId);
+      const parts = this.#parts.partsOf(step, { ...place, holds }, this.#clock.now());
       outcome.waiting?.();
       return parts;
     };
     await this.#guarded(async () => {
-      await log.add({ position, ...checkpointTexts(step.progress) }, partsOf, signal);
+      await log.add({ position, ...checkpointTexts(step.progress) }, readsAll, partsOf, signal);
       await this.#closeHoles(opened, signal);
     });
   }
@@ -199,6 +218,11 @@ export class FilesSink implements Sink, TargetPresence {
 
 function progressOf({ position, tables, bond }: Checkpoint): SinkProgress | null {
   return position === "" ? null : { position: parsePosition(position), ...parseCheckpoint(tables, bond) };
+}
+
+function isEmpty(tables: SinkProgress["tables"]): boolean {
+  for (const _ in tables) return false;
+  return true;
 }
 
 /** Ids of tables. */

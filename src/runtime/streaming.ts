@@ -307,7 +307,7 @@ export class Streaming {
       push: (worker: SinkWorker, work: Work) => lane.push(worker, work),
       wants: (worker: SinkWorker, table: TableVersion) => taken.fills(worker.name, table),
       // A sink without a checkpoint may also have rows of earlier epochs. In a first epoch no row is below the base.
-      sweepBelow: lane.position.epoch > 1 ? version : null,
+      sweeps: ({ sink }: SinkWorker) => lane.position.epoch > 1 || sink.isLoadedElsewhere === true,
       version,
       completeness: (table: TableVersion) => completeFor(table, copy.generations.get(table.id) ?? ""),
       logger,

@@ -5,6 +5,7 @@
 import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { manifestIn, manifestPaths } from "../support/warehouses/files-sample.ts";
 import { FilesReader } from "../support/warehouses/files-reader.ts";
 import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
 import { sinkOf } from "../support/faults/sink-loss.ts";
@@ -34,12 +35,8 @@ function remove(pipeline: RunningPipeline, what: What): readonly string[] {
   const { files } = manifests[at]!;
   const file = files.find(({ table }) => table === "public.kept")!;
   if (what !== "manifest") rmSync(join(folder, file.path));
-  if (what !== "file") rmSync(join(folder, manifestPath(at + 1)));
+  if (what !== "file") rmSync(manifestPaths(folder)[at]!);
   return what === "file" ? [] : files.map(({ path }) => path);
-}
-
-function manifestPath(number: number): string {
-  return `_millrace/manifests/${String(number).padStart(12, "0")}.json`;
 }
 
 /** `orphans`: readers by manifest never find them; what they find is compared. */
@@ -54,7 +51,8 @@ async function isReadAgain(pipeline: RunningPipeline, orphans: readonly string[]
     expect(files.filter(({ path }) => !existsSync(join(folder, path)))).toEqual([]);
     const rows = files.filter(({ table }) => table === "public.kept").reduce((sum, file) => sum + file.rows, 0);
     expect(rows).toBeGreaterThanOrEqual(100);
-    expect(existsSync(join(folder, manifestPath(manifests.length)))).toBe(true);
+    const ordinals = manifestPaths(folder).map((path) => manifestIn(path).ordinal);
+    expect(ordinals).toEqual(ordinals.map((_, i) => i + 1));
   }, NOTICED);
   await pipeline.settled();
   expect(await sinkOf(pipeline, SINK)).toMatchObject({ state: "streaming", error: null, needsPerson: false });

@@ -3,7 +3,15 @@ import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { FolderStore } from "../../connectors/files/store/folder.ts";
-import { DAY_MS, filesSample, foundIn, HOUR_MS, manifestIn, START_MS } from "../support/warehouses/files-sample.ts";
+import {
+  DAY_MS,
+  filesSample,
+  foundIn,
+  HOUR_MS,
+  manifestIn,
+  manifestPaths,
+  START_MS,
+} from "../support/warehouses/files-sample.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
 test("files go when they are older than `keep`, each with its manifest, and the newest manifest stays", async () => {
@@ -33,12 +41,11 @@ test("what a killed process has half removed, and manifests of earlier versions,
   await kept.write(200n, START_MS + 100 * DAY_MS);
   expect(foundIn(folder.path)).toEqual({ manifests: [1, 2, 3, 4], areFilesThese: true });
   await kept.sink.close();
-  const manifest = (number: number): string =>
-    join(folder.path, `_millrace/manifests/${String(number).padStart(12, "0")}.json`);
-  rmSync(join(folder.path, manifestIn(manifest(1)).files[0]!.path));
-  const { madeMs, ...former } = manifestIn(manifest(2));
+  const [first = "", second = ""] = manifestPaths(folder.path);
+  rmSync(join(folder.path, manifestIn(first).files[0]!.path));
+  const { madeMs, ...former } = manifestIn(second);
   expect(madeMs).toBe(START_MS + 1);
-  writeFileSync(manifest(2), JSON.stringify(former));
+  writeFileSync(second, JSON.stringify(former));
   const { sink, write } = await filesSample(store, 2);
   await write(300n, START_MS + 100 * DAY_MS);
   expect(foundIn(folder.path)).toEqual({ manifests: [4, 5], areFilesThese: true });

@@ -20,7 +20,9 @@ import { quietLog } from "../support/run/quiet-log.ts";
 import { s3Gateway } from "../support/network/s3-gateway.ts";
 import { type FreshBucket, freshBucket, mirrorBucket, removeBucket, s3Client } from "../support/run/services.ts";
 import { selfSigned } from "../support/network/certificate.ts";
+import { tcpProxy } from "../support/network/proxy.ts";
 import { tlsFront } from "../support/network/tls-front.ts";
+import { eventually } from "../support/run/waiting.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
 import { failure, progressAt, Reports, timeout } from "../conformance/stage.ts";
 
@@ -188,6 +190,57 @@ async function reopened(sink: Sink) {
   }
 }
 
+/** Before it creates an object, something else happens. */
+class SlowBucket extends S3Store {
+  readonly #before: () => Promise<void>;
+
+  constructor(bucket: FreshBucket, before: () => Promise<void>) {
+    super({ bucket: bucket.bucket, prefix: "changes/", ca: undefined, ...bucket.options });
+    this.#before = before;
+  }
+
+  override async create(key: string, pieces: readonly Buffer[], signal: AbortSignal): Promise<boolean> {
+    await this.#before();
+    return await super.create(key, pieces, signal);
+  }
+}
+
+test.for([
+  ["this process opens the sink again", 1],
+  ["the next process opens the sink", 2],
+] as const)("a request that was given up is done late, while %s", async ([, lease]) => {
+  await using bucket = await freshBucket();
+  await using proxy = await tcpProxy(bucket.options.endpoint);
+  const before = await filesSample(
+    async () => storeIn(bucket, { endpoint: proxy.url(bucket.options.endpoint) }),
+    1,
+    null,
+  );
+  await before.write(10n, START_MS);
+  proxy.stall("toServer");
+  const step = before.sink.apply(userStep(20n, "20"), new Reports(), AbortSignal.timeout(500));
+  await expect(step).rejects.toThrow(/abort|timeout/i);
+  await using observer = storeIn(bucket);
+  const countOf = async (): Promise<number> => (await observer.list("_millrace/log/", timeout())).length;
+  const count = await countOf();
+  let isLate = true;
+  const store = async () =>
+    new SlowBucket(bucket, async () => {
+      if (!isLate) return;
+      isLate = false;
+      await proxy.resume();
+      await eventually(async () => expect(await countOf()).toBe(count + 1));
+    });
+  const after = await filesSample(store, lease, null);
+  await after.write(30n, START_MS);
+  await after.sink.close();
+  const lines = await Promise.all(
+    (await dataKeys(bucket)).map(async (key) => String(await observer.read(key, timeout())).trimEnd()),
+  );
+  const ids = lines.flatMap((text) => text.split("\n").map((line) => plainOf(fieldsOf(readJson(line)).get("id"))));
+  expect(ids.toSorted()).toEqual(["10", "20", "30"]);
+});
+
 test("TLS: an authority of one's own is trusted by `s3.ca`, another is refused, and so is a file that holds none", async () => {
   await using bucket = await freshBucket();
   await using own = await selfSigned(["localhost"]);
@@ -223,17 +276,18 @@ test("a file and a manifest that somebody removes from the bucket are named, and
   for (const at of [100n, 200n, 300n]) await write(at, START_MS);
   const [first = ""] = await dataKeys(bucket);
   await store.remove(first, timeout());
-  await store.remove("_millrace/manifests/000000000002.json", timeout());
+  const manifests = await store.list("_millrace/manifests/", timeout());
+  await store.remove(manifests[1]!, timeout());
   const found = await failure(sink.verify(timeout()));
   expect({ code: found.code, kind: found.kind }).toEqual({ code: "MR4218", kind: "reopen" });
   expect(found.message).toContain(first);
-  expect(found.message).toContain("_millrace/manifests/000000000002.json");
+  expect(found.message).toContain(manifests[1]);
   await sink.open(2, timeout());
   expect(await sink.presence.missing([fileUsers], timeout())).toEqual([fileUsers]);
   await sink.verify(timeout());
   expect(await sink.presence.missing([fileUsers], timeout())).toEqual([]);
   const lostIn = async (number: number): Promise<unknown> => {
-    const bytes = await store.read(`_millrace/manifests/00000000000${number}.json`, timeout());
+    const bytes = await store.read(manifests[number - 1]!, timeout());
     const manifest: { files: readonly unknown[]; lost: unknown } = JSON.parse(bytes!.toString());
     return { files: manifest.files, lost: manifest.lost };
   };

@@ -8,22 +8,29 @@ import type { Clock } from "../../../src/core/clock.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import { parsePosition } from "../../../src/core/model/position.ts";
 import { filesError } from "../errors.ts";
-import { logKey, MANIFESTS, numberOf } from "../names.ts";
-import type { Published } from "../publish/holes.ts";
-import { lastEntryOf } from "../publish/manifest.ts";
+import { findMillraceError } from "../../../src/core/errors.ts";
+import { logKey, manifestKey, MANIFESTS, NUMBER_MAX, numberOf } from "../names.ts";
+import { NO_MANIFEST, type Published, readHead } from "../publish/manifest.ts";
 import type { Publisher } from "../publish/publisher.ts";
 import type { Retention } from "../publish/retention.ts";
 import type { RollLimits } from "../settings.ts";
 import type { Store } from "../store/store.ts";
-import type { StepParts } from "../text/step-parts.ts";
+import type { StepParts, StepPlace } from "../text/step-parts.ts";
 import { type Checkpoint, type Head, NO_CHECKPOINT, NOTHING_WAITS, type RowText, type Waiting } from "./entry.ts";
 import { entryNumbers, findLog, type FoundLog, LogWriter } from "./log.ts";
 
 /** Each step is an entry: the log stays short also where steps are tiny. */
 const ENTRIES_MAX = 512;
+/** Each time the sink is opened, so many entries of predecessors may come late. */
+const LATE_MAX = 8;
+const US_PER_MS = 1000;
+/** A clock that shows a later time than the year 2112 is wrong; numbers would be used up. */
+const CLOCK_MS_MAX = 2 ** 52 / US_PER_MS;
 
 interface Owner {
   readonly lease: number;
+  /** Daemon and sink. */
+  readonly name: string;
   readonly writer: string;
   readonly text: RowText;
   readonly roll: RollLimits;
@@ -39,9 +46,9 @@ interface Tools {
 }
 
 /** What the newest entry says, and the next one says too unless it changes. */
-type State = Pick<Head, "checkpoint" | "since" | "waiting" | "manifest" | "publishing" | "partial" | "text">;
+type State = Omit<Head, "format" | "lease" | "owner" | "writer" | "shapes" | "parts">;
 
-const NO_ROWS: StepParts = { shapes: [], parts: [], bytes: [] };
+const NO_ROWS: Omit<StepParts, "next"> = { shapes: [], parts: [], bytes: [] };
 
 export class ChangeLog {
   readonly #tools: Tools;
@@ -56,6 +63,19 @@ export class ChangeLog {
 
   /** Takes over the log, and finishes what a killed process began. */
   static async open(tools: Tools, signal: AbortSignal): Promise<ChangeLog> {
+    for (let count = 1; ; count++) {
+      try {
+        const opened = await ChangeLog.#takenOver(tools, signal);
+        await tools.store.settle(signal);
+        await opened.#finish(signal);
+        return opened;
+      } catch (error) {
+        if (findMillraceError(error)?.code !== "MR4219" || count === LATE_MAX) throw error;
+      }
+    }
+  }
+
+  static async #takenOver(tools: Tools, signal: AbortSignal): Promise<ChangeLog> {
     const { store, owner } = tools;
     const found = await findLog(store, signal);
     if (found !== null && found.entry.head.lease > owner.lease) {
@@ -66,13 +86,11 @@ export class ChangeLog {
         `another process holds ${store.place} under lease ${lease}, ours is ${owner.lease}`,
       );
     }
-    const { log, state } = found === null ? await anew(tools, signal) : continued(tools, found);
+    const { log, state } = found === null ? await anew(tools, signal) : await continued(tools, found, signal);
     const opened = new ChangeLog(tools, log, state);
     // From here on every other process finds its number taken.
     await opened.#append(opened.#state, NO_ROWS, signal);
     failpoint("files.fenced");
-    await store.settle(signal);
-    await opened.#finish(signal);
     return opened;
   }
 
@@ -81,30 +99,44 @@ export class ChangeLog {
   }
 
   get published(): Published {
-    return { next: this.#state.manifest, lastEntry: this.#state.since - 1 };
+    const { manifest, sequence } = this.#state;
+    return { ...manifest, lastSequence: sequence - 1 };
   }
 
-  /** `partsOf` is told the number of the entry. */
-  async add(checkpoint: Checkpoint, partsOf: (entry: number) => StepParts, signal: AbortSignal): Promise<void> {
+  /** `readsAll`: from this step on, all rows that the sink will hold completely are read again. */
+  async add(
+    checkpoint: Checkpoint,
+    readsAll: boolean,
+    partsOf: (place: Pick<StepPlace, "sequence" | "begun">) => StepParts,
+    signal: AbortSignal,
+  ): Promise<void> {
     const { clock, owner } = this.#tools;
     // Changes of one publication have one form.
     if (this.#state.text !== owner.text) await this.publishAll(signal);
-    const rows = partsOf(this.#log.newest + 1);
+    const place = this.#placeFor(readsAll);
+    const rows = partsOf(place);
+    if (rows.next > Number.MAX_SAFE_INTEGER)
+      throw filesError("MR4220", "fatal", `${this.#tools.store.place}: _millrace_sequence is ${this.#state.sequence}`);
     const waiting = this.#with(rows, clock.now());
-    await this.#append({ ...this.#state, checkpoint, waiting, text: owner.text }, rows, signal);
+    const { begun } = place;
+    const next = { ...this.#state, checkpoint, waiting, text: owner.text, sequence: rows.next, begun };
+    await this.#append(next, rows, signal);
     if (this.#isDue()) await this.publishAll(signal);
     else await this.#log.trim(this.#state.since, signal);
   }
 
   async verify(signal: AbortSignal): Promise<void> {
-    await this.#log.expectUnchanged(this.#tools.owner.lease, signal);
+    await this.#log.expectUnchanged(signal);
     if (this.#isDue()) await this.publishAll(signal);
   }
 
   /** What waits becomes files. */
   async publishAll(signal: AbortSignal): Promise<void> {
     if (this.#state.waiting.rows === 0 && !this.#endsPart()) return;
-    await this.#append({ ...this.#state, publishing: true }, NO_ROWS, signal);
+    const publishing = above(this.#state.manifest.number, clockMs(this.#tools));
+    if (publishing > NUMBER_MAX)
+      throw filesError("MR4220", "fatal", `${this.#tools.store.place}: ${manifestKey(publishing - 1)}`);
+    await this.#append({ ...this.#state, publishing }, NO_ROWS, signal);
     failpoint("files.publication-stored");
     await this.#finish(signal);
   }
@@ -118,20 +150,29 @@ export class ChangeLog {
 
   async #finish(signal: AbortSignal): Promise<void> {
     const { publisher, retention, clock } = this.#tools;
-    const { publishing, since, manifest, checkpoint, text } = this.#state;
-    if (publishing) {
+    const { publishing, since, manifest, checkpoint, text, sequence } = this.#state;
+    if (publishing !== null) {
       const madeMs = clock.now();
-      await publisher.publish({ since, until: this.#log.newest, manifest, checkpoint, madeMs, text }, signal);
+      const made = { number: publishing, ordinal: manifest.ordinal + 1 };
+      const head = { manifest: made, previous: manifest.number, lastSequence: sequence - 1, checkpoint, madeMs };
+      await publisher.publish({ since, until: this.#log.newest, head, text }, signal);
       const partial = isInside(checkpoint);
-      const done = { publishing: false, partial, manifest: manifest + 1, waiting: NOTHING_WAITS };
+      const done = { publishing: null, partial, manifest: made, waiting: NOTHING_WAITS };
       await this.#append({ ...this.#state, ...done }, NO_ROWS, signal);
       failpoint("files.publication-done");
-      await retention?.expire(manifest, madeMs, signal);
+      await retention?.expire(publishing, madeMs, signal);
     }
     await this.#log.trim(this.#state.since, signal);
   }
 
-  #with({ parts }: StepParts, nowMs: number): Waiting {
+  /** Of the next step. */
+  #placeFor(readsAll: boolean): { readonly sequence: number; readonly begun: number } {
+    const { sequence, begun } = this.#state;
+    const first = above(sequence - 1, clockMs(this.#tools) * US_PER_MS);
+    return readsAll ? { sequence: first + 1, begun: first } : { sequence: first, begun };
+  }
+
+  #with({ parts }: Pick<StepParts, "parts">, nowMs: number): Waiting {
     const { rows, bytes, sinceMs } = this.#state.waiting;
     const added = parts.reduce((sum, part) => sum + part.rows, 0);
     if (added === 0) return this.#state.waiting;
@@ -156,10 +197,9 @@ export class ChangeLog {
     return this.#state.partial && !isInside(this.#state.checkpoint);
   }
 
-  async #append(next: State, { shapes, parts, bytes }: StepParts, signal: AbortSignal): Promise<void> {
-    const { lease, writer } = this.#tools.owner;
+  async #append(next: State, { shapes, parts, bytes }: Omit<StepParts, "next">, signal: AbortSignal): Promise<void> {
     const since = next.waiting.rows === 0 || this.#state.waiting.rows === 0 ? this.#log.newest + 1 : next.since;
-    await this.#log.append({ lease, writer, ...next, since, shapes: [...shapes], parts: [...parts] }, bytes, signal);
+    await this.#log.append({ ...next, since, shapes: [...shapes], parts: [...parts] }, bytes, signal);
     this.#state = { ...next, since };
   }
 }
@@ -174,30 +214,65 @@ interface Begun {
   readonly state: State;
 }
 
-function continued({ store }: Tools, { newest, oldest, entry }: FoundLog): Begun {
-  const { checkpoint, since, waiting, manifest, publishing, partial, text } = entry.head;
-  return {
-    log: new LogWriter(store, newest, oldest),
-    state: { checkpoint, since, waiting, manifest, publishing, partial, text },
-  };
+async function continued(tools: Tools, { numbers, newest, entry }: FoundLog, signal: AbortSignal): Promise<Begun> {
+  const { format: _, lease: __, owner: ___, writer: ____, shapes: _____, parts: ______, ...state } = entry.head;
+  const log = new LogWriter(tools.store, writerOf(tools), numbers, newest);
+  // A log that was put back from an older copy may lie beside manifests that are newer.
+  const known = Math.max(state.manifest.number, state.publishing ?? 0);
+  const manifest = await newestManifest(tools.store, known, signal);
+  if (manifest === null) return { log, state };
+  const publishing = state.publishing === null ? null : above(manifest.number, clockMs(tools));
+  return { log, state: { ...behind(state, manifest), publishing } };
 }
 
-/** Manifests that are there stay, and the new ones follow them; so do the numbers of entries, which order the changes. */
-async function anew({ store, owner }: Tools, signal: AbortSignal): Promise<Begun> {
+/** What is there stays: manifests, sequences and the numbers of entries go on above all earlier ones. */
+async function anew(tools: Tools, signal: AbortSignal): Promise<Begun> {
+  const { store, owner } = tools;
   const leftOver = await entryNumbers(store, signal);
   await removeEntries(store, signal);
-  const numbers = (await store.list(MANIFESTS, signal)).flatMap((key) => numberOf(key, MANIFESTS) ?? []);
-  const last = numbers.at(-1) ?? 0;
-  const newest = Math.max(leftOver.at(-1) ?? 0, last === 0 ? 0 : await lastEntryOf(store, last, signal));
-  const manifest = last + 1;
+  const manifest = await newestManifest(store, 0, signal);
+  const newest = above(leftOver.at(-1) ?? 0, clockMs(tools)) - 1;
   const fresh = {
     checkpoint: NO_CHECKPOINT,
+    since: newest + 1,
     waiting: NOTHING_WAITS,
-    publishing: false,
+    sequence: 1,
+    begun: 0,
+    manifest: NO_MANIFEST,
+    publishing: null,
     partial: false,
     text: owner.text,
   };
-  return { log: new LogWriter(store, newest, null), state: { ...fresh, since: newest + 1, manifest } };
+  const state = manifest === null ? fresh : behind(fresh, manifest);
+  const begun = above(state.sequence - 1, clockMs(tools) * US_PER_MS);
+  return { log: new LogWriter(store, writerOf(tools), [], newest), state: { ...state, begun, sequence: begun + 1 } };
+}
+
+function behind(state: State, { lastSequence, ...manifest }: Published): State {
+  return { ...state, manifest, sequence: Math.max(state.sequence, lastSequence + 1) };
+}
+
+/**
+ * The next number that readers compare: above the last one here and, by the clock, above those of a path that was emptied or
+ * put back from a copy.
+ */
+function above(last: number, clock: number): number {
+  return Math.max(last + 1, clock);
+}
+
+function clockMs({ clock }: Tools): number {
+  return Math.floor(Math.min(clock.now(), CLOCK_MS_MAX));
+}
+
+function writerOf({ owner: { lease, name, writer } }: Tools): Pick<Head, "lease" | "owner" | "writer"> {
+  return { lease, owner: name, writer };
+}
+
+/** Above the number `known`; null: there is none. */
+async function newestManifest(store: Store, known: number, signal: AbortSignal): Promise<Published | null> {
+  const keys = await store.list(MANIFESTS, signal, manifestKey(known));
+  const number = keys.flatMap((key) => numberOf(key, MANIFESTS) ?? []).at(-1);
+  return number === undefined ? null : await readHead(store, number, signal);
 }
 
 async function removeEntries(store: Store, signal: AbortSignal): Promise<void> {

@@ -46,20 +46,29 @@ const CHECKPOINT = z.object({
 
 const WAITING = z.object({ rows: z.int(), bytes: z.int(), sinceMs: z.number() });
 
+/** Both are 0 before the first one. `ordinal`: how many there have been. */
+const MANIFEST = z.object({ number: z.int(), ordinal: z.int() });
+
 const HEAD = z.object({
   format: z.literal(FORMAT),
   lease: z.int(),
-  /** Names the process: it recognises its own entry after a lost answer. */
+  /** Daemon and sink: an entry under a lower lease is by a predecessor of theirs. */
+  owner: z.string(),
+  /** Names the opening of the sink: it recognises its own entry after a lost answer. */
   writer: z.string(),
   checkpoint: CHECKPOINT,
   /** The first entry whose changes are not in a manifest. */
   since: z.int(),
   /** What is in the entries from there on. */
   waiting: WAITING,
-  /** The number of the next manifest. */
-  manifest: z.int(),
-  /** True: the entries up to this one are about to become files, under the number `manifest`. */
-  publishing: z.boolean(),
+  /** The `_millrace_sequence` of the next change is this, or higher. */
+  sequence: z.int(),
+  /** All rows that the sink holds complete have come, or will come, with a higher sequence. */
+  begun: z.int(),
+  /** The newest manifest that is done. */
+  manifest: MANIFEST,
+  /** The entries up to this one are about to become files, under this number of a manifest; null: they are not. */
+  publishing: z.int().nullable(),
   /** True: the newest manifest has a part of a transaction whose other part comes later. */
   partial: z.boolean(),
   text: z.enum(["ndjson", "csv"]),

@@ -4,16 +4,21 @@
  *
  * Entries whose changes are in files are removed from the oldest on, and never the newest. So a process that was away
  * while others wrote, and finds its number free because it was taken and removed again, misses the entry before it.
+ *
+ * A request that this daemon gave up, or a process of it that was killed, may still write an entry late. Such an entry is
+ * whole: whoever finds it at the next number takes the log over behind it. One that comes later than that finds its number
+ * taken, or is removed with the old ones.
  */
 import { failpoint } from "../../../src/core/failpoint.ts";
 import { filesError } from "../errors.ts";
-import { LOG, logKey, numberOf } from "../names.ts";
+import { LOG, logKey, NUMBER_MAX, numberOf } from "../names.ts";
 import type { Store } from "../store/store.ts";
 import { piecesOfEntry, type Entry, type Head, parseEntry } from "./entry.ts";
 
 export interface FoundLog {
+  /** The numbers that are there: those from `since` on, and what is left of others. */
+  readonly numbers: readonly number[];
   readonly newest: number;
-  readonly oldest: number;
   readonly entry: Entry;
 }
 
@@ -26,7 +31,7 @@ export async function findLog(store: Store, signal: AbortSignal): Promise<FoundL
   if (entry === null) return await findLog(store, signal);
   const { since } = entry.head;
   const present = numbers.filter((number) => number >= since);
-  if (present.length === newest - since + 1) return { newest, oldest: numbers[0]!, entry };
+  if (present.length === newest - since + 1) return { numbers, newest, entry };
   // While the list was read, its writer may have gone on and removed entries.
   const later = await entryNumbers(store, signal);
   return later.at(-1) === newest ? null : await findLog(store, signal);
@@ -42,62 +47,77 @@ export async function entryNumbers(store: Store, signal: AbortSignal): Promise<r
   return keys.flatMap((key) => numberOf(key, LOG) ?? []);
 }
 
+type Writer = Pick<Head, "lease" | "owner" | "writer">;
+
 /** Continues the log. */
 export class LogWriter {
   readonly #store: Store;
+  readonly #writer: Writer;
+  /** The numbers of the entries that are there. */
+  readonly #present: number[];
   #newest: number;
-  #oldest: number;
-  /** No entry is there: the next one is the first. */
-  #isEmpty: boolean;
 
-  /** `newest`: the last number that was used. `oldest`: null where no entry is there. */
-  constructor(store: Store, newest: number, oldest: number | null) {
+  /** `newest`: the last number that was used. */
+  constructor(store: Store, writer: Writer, present: readonly number[], newest: number) {
     this.#store = store;
+    this.#writer = writer;
+    this.#present = [...present];
     this.#newest = newest;
-    this.#isEmpty = oldest === null;
-    this.#oldest = oldest ?? newest + 1;
   }
 
   get newest(): number {
     return this.#newest;
   }
 
-  async append(head: Omit<Head, "format">, parts: readonly Buffer[], signal: AbortSignal): Promise<void> {
-    const sequence = this.#newest + 1;
-    const key = logKey(sequence);
+  async append(
+    head: Omit<Head, "format" | keyof Writer>,
+    parts: readonly Buffer[],
+    signal: AbortSignal,
+  ): Promise<void> {
+    const number = this.#newest + 1;
+    if (number > NUMBER_MAX) throw filesError("MR4220", "fatal", `${this.#store.place}: ${logKey(this.#newest)}`);
+    const key = logKey(number);
     failpoint("files.before-entry");
-    const isOurs = await this.#store.create(key, piecesOfEntry(head, parts), signal);
+    const isNew = await this.#store.create(key, piecesOfEntry({ ...this.#writer, ...head }, parts), signal);
     failpoint("files.entry-written");
-    if (!isOurs) await this.#expectOwn(sequence, head.writer, signal);
-    if (!this.#isEmpty && !(await this.#store.has(logKey(this.#newest), signal))) {
+    if (!isNew) await this.#expectOwn(number, signal);
+    if (this.#present.length > 0 && !(await this.#store.has(logKey(this.#newest), signal))) {
       await this.#store.remove(key, signal);
-      throw await this.#missing(head.lease, signal);
+      throw await this.#missing(signal);
     }
-    this.#newest = sequence;
-    this.#isEmpty = false;
+    this.#newest = number;
+    this.#present.push(number);
   }
 
   /** The newest entry is where this process left it, and nobody has continued behind it. */
-  async expectUnchanged(lease: number, signal: AbortSignal): Promise<void> {
-    if (await this.#store.has(logKey(this.#newest + 1), signal)) throw taken(lease, this.#store.place);
-    if (!(await this.#store.has(logKey(this.#newest), signal))) throw await this.#missing(lease, signal);
+  async expectUnchanged(signal: AbortSignal): Promise<void> {
+    const next = this.#newest + 1;
+    if (await this.#store.has(logKey(next), signal)) await this.#expectOwn(next, signal);
+    if (!(await this.#store.has(logKey(this.#newest), signal))) throw await this.#missing(signal);
   }
 
   /** Removes the entries before `since`, except for the newest. */
   async trim(since: number, signal: AbortSignal): Promise<void> {
     const end = Math.min(since, this.#newest);
-    for (; this.#oldest < end; this.#oldest++) await this.#store.remove(logKey(this.#oldest), signal);
+    for (; this.#present[0]! < end; this.#present.shift()) {
+      await this.#store.remove(logKey(this.#present[0]!), signal);
+    }
   }
 
-  /** A number that is taken may be by our own entry, whose answer was lost. */
-  async #expectOwn(sequence: number, writer: string, signal: AbortSignal): Promise<void> {
-    const found = await readEntry(this.#store, sequence, signal);
-    if (found?.head.writer !== writer) throw taken(found?.head.lease ?? 0, this.#store.place);
+  /** A number that is taken may be by our own entry, whose answer was lost, or by a predecessor's. */
+  async #expectOwn(number: number, signal: AbortSignal): Promise<void> {
+    const head = (await readEntry(this.#store, number, signal))?.head;
+    if (head?.writer === this.#writer.writer) return;
+    if (head === undefined || (head.owner === this.#writer.owner && head.lease <= this.#writer.lease)) {
+      throw filesError("MR4219", "retryable", `${logKey(number)} below ${this.#store.place} came late`);
+    }
+    throw taken(head.lease, this.#store.place);
   }
 
-  async #missing(lease: number, signal: AbortSignal): Promise<Error> {
+  async #missing(signal: AbortSignal): Promise<Error> {
     const found = await findLog(this.#store, signal);
-    if (found !== null && found.entry.head.lease > lease) return taken(found.entry.head.lease, this.#store.place);
+    if (found !== null && found.entry.head.lease > this.#writer.lease)
+      return taken(found.entry.head.lease, this.#store.place);
     return filesError("MR4203", "reopen", `the log below ${this.#store.place} is gone`);
   }
 }

@@ -8,12 +8,12 @@
  */
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import * as z from "zod";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { namesOfTable } from "../../../src/core/model/schema.ts";
 import { filesError } from "../errors.ts";
 import { folderOf, manifestKey, MANIFESTS, numberOf } from "../names.ts";
 import type { Store } from "../store/store.ts";
+import { type Manifest, type Published, readManifest } from "./manifest.ts";
 
 export interface Hole {
   readonly manifest: number;
@@ -23,22 +23,19 @@ export interface Hole {
   readonly folders: ReadonlySet<string> | null;
 }
 
-/** What the log says of the manifests. */
-export interface Published {
-  /** The number that the next manifest gets. */
-  readonly next: number;
-  /** The last entry whose changes are in files. */
-  readonly lastEntry: number;
+/** Where a round stands. */
+interface Round {
+  /** The next manifest; 0: there is none before. */
+  number: number;
+  /** That of the manifest behind it. */
+  ordinal: number;
+  left: number;
 }
 
 /** Older manifests have been read by every reader that reads regularly. */
 const MANIFESTS_WATCHED = 100;
 /** Of one manifest. */
 const FILES_MAX = 100_000;
-
-const FILE = z.looseObject({ path: z.string() });
-const MANIFEST = z.looseObject({ lastEntry: z.int(), files: z.array(FILE), lost: z.unknown().optional() });
-type Manifest = z.infer<typeof MANIFEST>;
 
 interface Looking {
   readonly manifest: number;
@@ -50,11 +47,11 @@ interface Looking {
 export class Holes {
   /** Old files go with their manifests: those of the oldest one may be half removed. */
   readonly #keeps: boolean;
-  /** Manifests that were not looked at in this round; the newest first. */
-  #numbers: number[] = [];
+  /** From the newest manifest to those before it. */
+  #round: Round | null = null;
   #looking: Looking | null = null;
-  /** Those below all that are there, of which no file is there either. */
-  readonly #movedAway = new Set<number>();
+  /** This manifest and those before it are gone, with their files. */
+  #movedAway = 0;
   /** Found and told, and not closed. */
   #open: readonly Hole[] = [];
 
@@ -71,7 +68,7 @@ export class Holes {
     signal: AbortSignal,
   ): Promise<void> {
     if (this.#open.length > 0) return;
-    const found = await this.look(store, published.next, countMax, signal);
+    const found = await this.look(store, published, countMax, signal);
     if (found.length === 0) return;
     this.#open = found;
     const lostTables = complete.filter((id) => this.#isOf(folderOf(namesOfTable(id))));
@@ -105,7 +102,7 @@ export class Holes {
       else await shortenManifest(store, hole, there, signal);
     }
     this.#open = [];
-    this.#numbers = [];
+    this.#round = null;
   }
 
   #isOf(folder: string): boolean {
@@ -113,18 +110,22 @@ export class Holes {
   }
 
   /** Goes on where the last call ended, and ends with the round. */
-  async look(store: Store, next: number, countMax: number, signal: AbortSignal): Promise<readonly Hole[]> {
+  async look(
+    store: Store,
+    newest: Pick<Published, "number" | "ordinal">,
+    countMax: number,
+    signal: AbortSignal,
+  ): Promise<readonly Hole[]> {
     const found: Hole[] = [];
-    if (this.#looking === null && this.#numbers.length === 0) {
-      const from = Math.max(1, next - MANIFESTS_WATCHED);
-      const numbers = Array.from({ length: next - from }, (_, i) => next - 1 - i);
-      this.#numbers = numbers.filter((number) => !this.#movedAway.has(number));
-    }
+    const round = (this.#round ??= { number: newest.number, ordinal: newest.ordinal + 1, left: MANIFESTS_WATCHED });
     for (let count = 0; count < countMax; count++) {
-      this.#looking ??= await this.#begun(store, next, found, signal);
       if (this.#looking === null) {
-        if (this.#numbers.length === 0) break;
-        continue;
+        if (round.left === 0 || round.number <= this.#movedAway) {
+          this.#round = null;
+          break;
+        }
+        this.#looking = await this.#begun(store, round, newest.number, found, signal);
+        if (this.#looking === null) continue;
       }
       const { manifest, left, missing } = this.#looking;
       const path = left.pop();
@@ -140,16 +141,34 @@ export class Holes {
     return found;
   }
 
-  async #begun(store: Store, next: number, found: Hole[], signal: AbortSignal): Promise<Looking | null> {
-    const manifest = this.#numbers.shift();
-    if (manifest === undefined) return null;
+  async #begun(
+    store: Store,
+    round: Round,
+    newest: number,
+    found: Hole[],
+    signal: AbortSignal,
+  ): Promise<Looking | null> {
+    const { number: manifest, ordinal } = round;
+    round.left--;
     const there = await readManifest(store, manifest, signal);
-    if (there !== null) return { manifest, left: there.files.map(({ path }) => path), missing: [] };
-    const places = await filesOf(store, manifest, signal);
+    if (there !== null) {
+      round.number = there.previous;
+      round.ordinal = there.ordinal;
+      return { manifest, left: there.files.map(({ path }) => path), missing: [] };
+    }
+    const before = await newestBefore(store, manifest, signal);
+    const beforeOrdinal = before === 0 ? 0 : ((await readManifest(store, before, signal))?.ordinal ?? 0);
+    const places = await filesBetween(store, before, manifest, signal);
+    round.number = before;
+    round.ordinal = beforeOrdinal;
     // The newest one always stays.
-    const isOld = manifest !== next - 1 && manifest < ((await oldest(store, signal)) ?? next);
-    if (isOld && (this.#keeps || places.length === 0)) this.#movedAway.add(manifest);
-    else found.push({ manifest, paths: null, folders: foldersOf(places) });
+    const isOld = manifest !== newest && before === 0;
+    if (isOld && (this.#keeps || places.length === 0)) this.#movedAway = manifest;
+    else {
+      const isKnown = (of: ReadonlyMap<number, unknown>): boolean =>
+        before === 0 ? of.has(manifest) : of.size === ordinal - beforeOrdinal - 1;
+      found.push({ manifest, paths: null, folders: foldersOf(places, isKnown) });
+    }
     return null;
   }
 }
@@ -160,15 +179,11 @@ async function oldest(store: Store, signal: AbortSignal): Promise<number | null>
   return first === undefined ? null : numberOf(first, MANIFESTS);
 }
 
-/** Null also for what no reader can read. */
-async function readManifest(store: Store, manifest: number, signal: AbortSignal): Promise<Manifest | null> {
-  const bytes = await store.read(manifestKey(manifest), signal);
-  try {
-    return MANIFEST.safeParse(JSON.parse(bytes?.toString("utf8") ?? "null")).data ?? null;
-  } catch (error) {
-    if (error instanceof SyntaxError) return null;
-    throw error;
-  }
+/** 0: there is none. */
+async function newestBefore(store: Store, manifest: number, signal: AbortSignal): Promise<number> {
+  const keys = await store.list(MANIFESTS, signal);
+  const numbers = keys.flatMap((key) => numberOf(key, MANIFESTS) ?? []);
+  return numbers.findLast((number) => number < manifest) ?? 0;
 }
 
 /** All files of the table up to that day are gone, and later ones are there. */
@@ -184,35 +199,67 @@ function dayOf(path: string): string {
 
 interface FilePlace {
   readonly folder: string;
+  readonly manifest: number;
   /** In its manifest. */
   readonly place: number;
 }
 
-/** The names of files end in the manifest's number and their place in it. */
-async function filesOf(store: Store, manifest: number, signal: AbortSignal): Promise<readonly FilePlace[]> {
-  const name = new RegExp(`^([^/]+)/date=[^/]+/\\d+-\\d+-${manifest}-(\\d+)\\.\\w+$`);
-  const keys = await store.find("", { is: (key) => name.test(key), countMax: FILES_MAX }, signal);
-  return keys.map((key) => ({ folder: key.split("/")[0]!, place: Number(name.exec(key)?.[2]) }));
+const FILE_NAME = /^([^/]+)\/date=[^/]+\/\d+-\d+-(\d+)-(\d+)\.\w+$/;
+
+/** Of manifests behind `before`, up to `manifest`: the names of files end in the manifest's number and their place in it. */
+async function filesBetween(
+  store: Store,
+  before: number,
+  manifest: number,
+  signal: AbortSignal,
+): Promise<readonly FilePlace[]> {
+  const placeOf = (key: string): FilePlace | null => {
+    const [, folder, number, place] = FILE_NAME.exec(key) ?? [];
+    const of = Number(number);
+    return folder !== undefined && of > before && of <= manifest
+      ? { folder, manifest: of, place: Number(place) }
+      : null;
+  };
+  const keys = await store.find("", { is: (key) => placeOf(key) !== null, countMax: FILES_MAX }, signal);
+  return keys.flatMap((key) => placeOf(key) ?? []);
 }
 
-/** Null if some seem to be gone too. */
-function foldersOf(files: readonly FilePlace[]): ReadonlySet<string> | null {
-  const places = files.map(({ place }) => place).toSorted((a, b) => a - b);
-  if (files.length === 0 || places.some((place, i) => place !== i)) return null;
+/** Null if some seem to be gone too. `areAll`: whether these are all manifests that are gone. */
+function foldersOf(
+  files: readonly FilePlace[],
+  areAll: (manifests: ReadonlyMap<number, unknown>) => boolean,
+): ReadonlySet<string> | null {
+  const manifests = Map.groupBy(files, ({ manifest }) => manifest);
+  const isWhole = (of: readonly FilePlace[]): boolean =>
+    of
+      .map(({ place }) => place)
+      .toSorted((a, b) => a - b)
+      .every((place, i) => place === i);
+  if (!areAll(manifests) || ![...manifests.values()].every(isWhole)) return null;
   return new Set(files.map(({ folder }) => folder));
 }
 
-/** So that readers who wait for this number go on. Behind the newest one the numbers of entries go on. */
+/** So that readers who wait for this number go on. Behind the newest one the numbers go on. */
 async function replaceManifest(
   store: Store,
   manifest: number,
-  { next, lastEntry }: Published,
+  { number, ordinal, lastSequence }: Published,
   madeMs: number,
   signal: AbortSignal,
 ): Promise<void> {
-  const before = manifest > 1 ? await readManifest(store, manifest - 1, signal) : null;
-  const last = manifest === next - 1 ? lastEntry : (before?.lastEntry ?? 0);
-  const value = { position: "", wholeBelow: "0", ...before, manifest, lastEntry: last, madeMs };
+  const previous = await newestBefore(store, manifest, signal);
+  const before = previous === 0 ? null : await readManifest(store, previous, signal);
+  const isNewest = manifest === number;
+  const value = {
+    position: "",
+    wholeBelow: "0",
+    ...before,
+    manifest,
+    ordinal: isNewest ? ordinal : (before?.ordinal ?? 0) + 1,
+    previous,
+    lastSequence: isNewest ? lastSequence : (before?.lastSequence ?? 0),
+    madeMs,
+  };
   await putManifest(store, manifest, { ...value, files: [], lost: "all" }, signal);
 }
 

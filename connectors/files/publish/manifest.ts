@@ -1,7 +1,7 @@
 import * as z from "zod";
 import { parsePosition } from "../../../src/core/model/position.ts";
 import { rowVersion } from "../../../src/core/model/version.ts";
-import type { Checkpoint, Shape } from "../log/entry.ts";
+import type { Checkpoint, Head, Shape } from "../log/entry.ts";
 import { filesError } from "../errors.ts";
 import { manifestKey } from "../names.ts";
 import type { Store } from "../store/store.ts";
@@ -18,22 +18,51 @@ export interface PublishedFile {
 }
 
 export interface ManifestHead {
-  readonly manifest: number;
-  /** The number of the last entry of the log whose changes are in the files. */
-  readonly lastEntry: number;
+  readonly manifest: Head["manifest"];
+  /** The number of the manifest before it; 0: it is the first. */
+  readonly previous: number;
+  /** The highest `_millrace_sequence` in the files of this manifest and those before it. */
+  readonly lastSequence: number;
   readonly checkpoint: Checkpoint;
   /** When it was made, by this machine's clock. */
   readonly madeMs: number;
 }
 
-const LAST_ENTRY = z.object({ lastEntry: z.int() });
+/** What the newest manifest says. */
+export interface Published {
+  readonly number: number;
+  readonly ordinal: number;
+  readonly lastSequence: number;
+}
+
+export const NO_MANIFEST: Head["manifest"] = { number: 0, ordinal: 0 };
+
+const HEAD = z.looseObject({
+  ordinal: z.int(),
+  previous: z.int(),
+  lastSequence: z.int(),
+  position: z.string(),
+  files: z.array(z.looseObject({ path: z.string() })),
+  lost: z.unknown().optional(),
+});
+export type Manifest = z.infer<typeof HEAD>;
+
+/** Null also for what no reader can read. */
+export async function readManifest(store: Store, number: number, signal: AbortSignal): Promise<Manifest | null> {
+  const bytes = await store.read(manifestKey(number), signal);
+  try {
+    return HEAD.safeParse(JSON.parse(bytes?.toString("utf8") ?? "null")).data ?? null;
+  } catch (error) {
+    if (error instanceof SyntaxError) return null;
+    throw error;
+  }
+}
 
 /** Of a manifest, for a log that begins behind it. */
-export async function lastEntryOf(store: Store, manifest: number, signal: AbortSignal): Promise<number> {
-  const bytes = await store.read(manifestKey(manifest), signal);
-  const found = LAST_ENTRY.safeParse(JSON.parse(bytes?.toString("utf8") ?? "null"));
-  if (!found.success) throw filesError("MR4204", "fatal", `${manifestKey(manifest)} is not a manifest of Millrace's`);
-  return found.data.lastEntry;
+export async function readHead(store: Store, number: number, signal: AbortSignal): Promise<Published> {
+  const found = await readManifest(store, number, signal);
+  if (found === null) throw filesError("MR4204", "fatal", `${manifestKey(number)} is not a manifest of Millrace's`);
+  return { number, ordinal: found.ordinal, lastSequence: found.lastSequence };
 }
 
 /**
@@ -41,13 +70,15 @@ export async function lastEntryOf(store: Store, manifest: number, signal: AbortS
  * once, of all tables. Fields are added, never changed.
  */
 export function manifestBytes(
-  { manifest, lastEntry, checkpoint: { position }, madeMs }: ManifestHead,
+  { manifest, previous, lastSequence, checkpoint: { position }, madeMs }: ManifestHead,
   files: readonly PublishedFile[],
   format: "ndjson" | "parquet",
 ): Buffer {
   const value = {
-    manifest,
-    lastEntry,
+    manifest: manifest.number,
+    ordinal: manifest.ordinal,
+    previous,
+    lastSequence,
     format,
     madeMs,
     position,
@@ -68,6 +99,12 @@ export function manifestBytes(
 function columnsOf(shape: Shape, format: "ndjson" | "parquet"): readonly { name: string; type: string }[] {
   if (format === "parquet") return fileColumns(shape).map(({ name, type }) => ({ name, type }));
   return shape.columns.map(({ name, type }) => ({ name, type: type.kind }));
+}
+
+/** Of all changes in the files up to this manifest. */
+export async function highestVersion(store: Store, number: number, signal: AbortSignal): Promise<bigint> {
+  const { position = "" } = (await readManifest(store, number, signal)) ?? {};
+  return BigInt(wholeBelow(position));
 }
 
 /** Transactions with a lower version are complete in the files. */

@@ -6,20 +6,18 @@ import { appendFile, mkdtemp, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import { filesError } from "../errors.ts";
-import type { Checkpoint, Part, RowText, Shape } from "../log/entry.ts";
+import type { Part, RowText, Shape } from "../log/entry.ts";
 import { readEntry } from "../log/log.ts";
 import { fileKey, logKey, manifestKey } from "../names.ts";
 import type { Store } from "../store/store.ts";
-import { manifestBytes, type PublishedFile } from "./manifest.ts";
+import { manifestBytes, type ManifestHead, type PublishedFile } from "./manifest.ts";
 import type { ParquetMaker } from "./parquet.ts";
 
 export interface Publication {
   readonly since: number;
   /** The last entry. */
   readonly until: number;
-  readonly manifest: number;
-  readonly checkpoint: Checkpoint;
-  readonly madeMs: number;
+  readonly head: ManifestHead;
   readonly text: RowText;
 }
 
@@ -52,16 +50,17 @@ export class Publisher {
   async publish(publication: Publication, signal: AbortSignal): Promise<void> {
     const folder = await mkdtemp(join(await this.#store.scratch(), "publish-"));
     try {
+      const { head, text } = publication;
+      const { number } = head.manifest;
       const files: PublishedFile[] = [];
       for (const group of await this.#gathered(publication, folder, signal)) {
-        files.push(await this.#file(group, `${publication.manifest}-${files.length}`, publication.text, signal));
+        files.push(await this.#file(group, `${number}-${files.length}`, text, signal));
         failpoint("files.file-written");
       }
-      const { manifest, checkpoint, madeMs, until: lastEntry } = publication;
-      const format = publication.text === "csv" ? "parquet" : "ndjson";
+      const format = text === "csv" ? "parquet" : "ndjson";
       failpoint("files.before-manifest");
-      const bytes = manifestBytes({ manifest, lastEntry, checkpoint, madeMs }, files, format);
-      await this.#store.create(manifestKey(manifest), [bytes], signal);
+      const bytes = manifestBytes(head, files, format);
+      await this.#store.create(manifestKey(number), [bytes], signal);
       failpoint("files.manifest-written");
     } finally {
       await rm(folder, { recursive: true, force: true });

@@ -1,7 +1,7 @@
 /** Removes what is older than `keep`: the files of the oldest manifests, and then each manifest. */
 import * as z from "zod";
 import { filesError } from "../errors.ts";
-import { manifestKey, MANIFESTS, numberOf } from "../names.ts";
+import { MANIFESTS, numberOf } from "../names.ts";
 import type { Store } from "../store/store.ts";
 
 const DAY_MS = 24 * 3_600_000;
@@ -17,8 +17,6 @@ const AGED = z.object({
 export class Retention {
   readonly #store: Store;
   readonly #keepMs: number;
-  /** The lowest number that may be there; null: it was not looked for yet. */
-  #oldest: number | null = null;
 
   constructor(store: Store, keepMs: number) {
     this.#store = store;
@@ -30,10 +28,8 @@ export class Retention {
    * is interrupted is removed the next time.
    */
   async expire(newest: number, nowMs: number, signal: AbortSignal): Promise<void> {
-    let oldest = this.#oldest ?? (await this.#first(signal)) ?? newest;
-    const end = Math.min(newest, oldest + MANIFESTS_PER_PASS);
-    for (; oldest < end; oldest++) {
-      const key = manifestKey(oldest);
+    const isOlder = (key: string): boolean => (numberOf(key, MANIFESTS) ?? newest) < newest;
+    for (const key of await this.#store.find(MANIFESTS, { is: isOlder, countMax: MANIFESTS_PER_PASS }, signal)) {
       const bytes = await this.#store.read(key, signal);
       if (bytes === null) continue;
       const manifest = AGED.safeParse(JSON.parse(bytes.toString("utf8")));
@@ -42,11 +38,6 @@ export class Retention {
       for (const { path } of manifest.data.files) await this.#store.remove(path, signal);
       await this.#store.remove(key, signal);
     }
-    this.#oldest = oldest;
-  }
-
-  async #first(signal: AbortSignal): Promise<number | undefined> {
-    return (await this.#store.list(MANIFESTS, signal)).flatMap((key) => numberOf(key, MANIFESTS) ?? []).at(0);
   }
 }
 

@@ -31,13 +31,14 @@ export class FolderStore implements Store {
     this.place = path;
   }
 
-  async list(under: string, signal: AbortSignal): Promise<readonly string[]> {
+  async list(under: string, signal: AbortSignal, after = ""): Promise<readonly string[]> {
     return await this.#doing(signal, async () => {
       try {
         const found = await readdir(join(this.#path, under), { withFileTypes: true });
         return found
           .filter((entry) => entry.isFile())
           .map(({ name }) => `${under}${name}`)
+          .filter((key) => key > after)
           .toSorted();
       } catch (error) {
         if (isMissing(error)) return [];

@@ -58,9 +58,9 @@ export class S3Store implements Store {
     });
   }
 
-  async list(under: string, signal: AbortSignal): Promise<readonly string[]> {
+  async list(under: string, signal: AbortSignal, after?: string): Promise<readonly string[]> {
     const keys: string[] = [];
-    for await (const page of this.#pages(under, signal)) keys.push(...page);
+    for await (const page of this.#pages(under, signal, after)) keys.push(...page);
     return keys.toSorted();
   }
 
@@ -74,10 +74,11 @@ export class S3Store implements Store {
   }
 
   /** In the order of their keys, as S3 lists them. */
-  async *#pages(under: string, signal: AbortSignal): AsyncGenerator<readonly string[]> {
+  async *#pages(under: string, signal: AbortSignal, after?: string): AsyncGenerator<readonly string[]> {
     let next: string | undefined;
     do {
-      const page = { ...this.#in, Prefix: `${this.#prefix}${under}`, ContinuationToken: next };
+      const StartAfter = after === undefined ? undefined : `${this.#prefix}${after}`;
+      const page = { ...this.#in, Prefix: `${this.#prefix}${under}`, StartAfter, ContinuationToken: next };
       const { Contents = [], NextContinuationToken } = await this.#doing(signal, () =>
         this.#client.send(new ListObjectsV2Command(page), { abortSignal: signal }),
       );

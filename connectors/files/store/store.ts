@@ -10,8 +10,8 @@ export interface Wanted {
 export interface Store extends AsyncDisposable {
   /** Shown to people: without logins. */
   readonly place: string;
-  /** In the order of their keys. */
-  list(under: string, signal: AbortSignal): Promise<readonly string[]>;
+  /** In the order of their keys. `after`: only those behind this key. */
+  list(under: string, signal: AbortSignal, after?: string): Promise<readonly string[]>;
   /** The first keys in all folders below `under` that are wanted, in their order. */
   find(under: string, wanted: Wanted, signal: AbortSignal): Promise<readonly string[]>;
   /** Null: there is none. */

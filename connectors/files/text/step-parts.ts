@@ -15,6 +15,18 @@ export interface StepParts {
   readonly parts: readonly Part[];
   /** In the order of `parts`. They are valid until the next step. */
   readonly bytes: readonly Buffer[];
+  /** The sequence after that of the last change. */
+  readonly next: number;
+}
+
+/** What a step needs of the log. */
+export interface StepPlace {
+  /** The sequence of its first change. */
+  readonly sequence: number;
+  /** `Head.begun` */
+  readonly begun: number;
+  /** Whether the sink held the table completely before. */
+  readonly holds: (tableId: string) => boolean;
 }
 
 interface OpenPart {
@@ -28,9 +40,9 @@ interface OpenPart {
 }
 
 const FIRST_BYTES = 16 * 1024;
-/** The product with an entry's number is exact for 500 million entries. */
-const CHANGES_PER_ENTRY = 2 ** 24;
 const US_PER_MS = 1000n;
+/** Above the version of every row. */
+const ANY_VERSION = 2n ** 63n - 1n;
 
 export class StepRows {
   readonly #writer: RowWriter;
@@ -46,20 +58,22 @@ export class StepRows {
     this.#writer = writer;
   }
 
-  /** `entry`: the number of the entry. `nowMs`: the time of what has no commit. */
-  partsOf(step: Step, entry: number, nowMs: number): StepParts {
+  /** `nowMs`: the time of what has no commit. */
+  partsOf(step: Step, { sequence, begun, holds }: StepPlace, nowMs: number): StepParts {
     this.#parts.clear();
-    this.#sequence = entry * CHANGES_PER_ENTRY;
+    this.#sequence = sequence;
     if (step.kind === "rows") this.#rows(step);
     else if (step.kind === "truncate") {
       const { table, version, record } = step;
       const id = record === undefined ? "" : idOf(record.xid, record.origin?.gtid);
       const commitTimeUs = record?.commitTimeUs ?? BigInt(nowMs) * US_PER_MS;
-      this.#mark(table, "t", record?.index ?? 0, { version: String(version), commitTimeUs, id });
+      this.#mark(table, "t", this.#sequence++, record?.index ?? 0, { version: String(version), commitTimeUs, id });
     } else if (step.kind === "sweep") {
       const commitTimeUs = BigInt(nowMs) * US_PER_MS;
       for (const { table, below } of step.sweeps) {
-        this.#mark(table, "s", 0, { version: String(below), commitTimeUs, id: "" });
+        // Versions may have begun again since readers loaded what was here before.
+        if (!holds(table.id)) this.#mark(table, "s", begun, 0, { version: String(ANY_VERSION), commitTimeUs, id: "" });
+        this.#mark(table, "s", this.#sequence++, 0, { version: String(below), commitTimeUs, id: "" });
       }
     }
     this.#block = null;
@@ -85,11 +99,11 @@ export class StepRows {
     });
   }
 
-  #mark(table: TableVersion, op: "t" | "s", offset: number, of: OfTransaction): void {
+  #mark(table: TableVersion, op: "t" | "s", sequence: number, offset: number, of: OfTransaction): void {
     this.#date = dateOf(of.commitTimeUs);
     const part = this.#partOf(table, BigInt(of.version));
     const at = part.out.length;
-    this.#writer.mark(part.out, { sequence: this.#sequence++, table, op, offset }, of);
+    this.#writer.mark(part.out, { sequence, table, op, offset }, of);
     counted(part, at);
   }
 
@@ -136,6 +150,7 @@ export class StepRows {
         rowBytesMax,
       })),
       bytes: open.map(({ part }) => part.out.view()),
+      next: this.#sequence,
     };
   }
 }

@@ -109,6 +109,12 @@ export interface Sink {
   /** Closes connections and abandons a step in flight. Idempotent. */
   close(): Promise<void>;
 
+  /**
+   * True: readers load what the target gets into tables of their own. They may still have rows when neither target nor state
+   * is there any more, so every initial snapshot ends each table with a sweep.
+   */
+  readonly isLoadedElsewhere?: boolean;
+
   readonly presence?: TargetPresence;
   readonly rows?: TargetRows;
   readonly evolution?: TargetEvolution;

@@ -20,9 +20,9 @@ export interface FirstCopyParts {
   readonly push: (worker: SinkWorker, work: Work) => void;
   readonly wants: (worker: SinkWorker, table: TableVersion) => boolean;
   readonly completeness: (table: TableVersion) => Completeness;
-  /** Rows with a lower version come from an earlier life of the sink; null: there was none. */
-  readonly sweepBelow: bigint | null;
-  /** The version of the copied rows. */
+  /** Whether the sink, or a reader of it, may have rows of an earlier life. */
+  readonly sweeps: (worker: SinkWorker) => boolean;
+  /** The version of the copied rows: those of an earlier life have lower ones. */
   readonly version: bigint;
   readonly logger: Logger;
 }
@@ -35,7 +35,11 @@ export interface CopyProgress {
 }
 
 /** What follows the last row of a table in a sink. */
-export function endsOf({ sweepBelow, completeness }: FirstCopyParts, table: TableVersion): readonly TableEnd[] {
+export function endsOf(
+  { sweeps, version, completeness }: FirstCopyParts,
+  worker: SinkWorker,
+  table: TableVersion,
+): readonly TableEnd[] {
   const complete: TableEnd = { kind: "complete", table, completeness: completeness(table) };
-  return sweepBelow === null ? [complete] : [{ kind: "sweep", table, below: sweepBelow }, complete];
+  return sweeps(worker) ? [{ kind: "sweep", table, below: version }, complete] : [complete];
 }

@@ -100,7 +100,7 @@ function hasRoom({ queue, limits }: SinkWorker): boolean {
  * table's rows are.
  */
 async function complete(parts: FirstCopyParts, worker: SinkWorker, table: TableVersion): Promise<void> {
-  const ends = endsOf(parts, table);
+  const ends = endsOf(parts, worker, table);
   const receipts = new Receipts(ends.length);
   for (const end of ends) parts.push(worker, { ...end, receipt: receipts.one() });
   await receipts.all;

@@ -73,7 +73,7 @@ export async function copyRaw(
       return "failed";
     }
   };
-  parts.push(worker, { kind: "copy", table, run, ends: endsOf(parts, table), receipt: receipts.one() });
+  parts.push(worker, { kind: "copy", table, run, ends: endsOf(parts, worker, table), receipt: receipts.one() });
   if (!(await receipts.all)) return isDecoded ? "decode" : "left";
   failpoint("copy.table-complete");
   return "copied";

@@ -20,6 +20,8 @@ interface Manifest {
 /** Not rows that were read, nor what a resync removes. */
 const OF_THE_LOG =
   "_millrace_op IN ('c', 'u', 'd', 't') AND _millrace_offset < 4294967296 AND _millrace_transaction IS NOT NULL";
+/** Of a sweep that takes away what was there before the log's beginning. */
+const ANY_VERSION = 2n ** 63n - 1n;
 /** Behind all changes of its transaction. */
 const END = 2n ** 40n;
 
@@ -94,7 +96,9 @@ export class FilesReader {
     const entries: StreamEntry[] = [];
     for (const { path, table: id } of manifests.flatMap(({ files }) => files)) {
       const table = tables.find((one) => one.id === id);
-      if (table !== undefined) entries.push(...(await this.#entries(path, table)));
+      if (table === undefined) continue;
+      const found = await this.#entries(path, table);
+      entries.push(...found.filter((entry) => entry.kind !== "sweep" || entry.below !== ANY_VERSION));
     }
     const wholeBelow = manifests.at(-1)?.wholeBelow ?? 0n;
     const versions = new Set(entries.flatMap((entry) => (isOfTransaction(entry) ? [entry.version] : [])));

@@ -41,7 +41,15 @@ export async function filesSample(
 ): Promise<FilesSample> {
   let nowMs = START_MS;
   const roll = { rows: 1, bytes: 1_000_000, ageMs: HOUR_MS };
-  const settings = { name: "bronze", format: "ndjson", roll, keepMs, memoryLimit: "64MB", store } as const;
+  const settings = {
+    daemon: "shop",
+    name: "bronze",
+    format: "ndjson",
+    roll,
+    keepMs,
+    memoryLimit: "64MB",
+    store,
+  } as const;
   const sink = new FilesSink(settings, { ...systemClock, now: () => nowMs });
   await sink.open(lease, timeout());
   return {
@@ -53,21 +61,32 @@ export async function filesSample(
   };
 }
 
-const MANIFEST = z.looseObject({ madeMs: z.number(), files: z.array(z.looseObject({ path: z.string() })) });
+const MANIFEST = z.looseObject({
+  ordinal: z.number(),
+  madeMs: z.number(),
+  files: z.array(z.looseObject({ path: z.string() })),
+});
+
+/** Of the folder of a sink, in their order. */
+export function manifestPaths(folder: string): readonly string[] {
+  const under = join(folder, "_millrace/manifests");
+  return readdirSync(under)
+    .toSorted()
+    .map((name) => join(under, name));
+}
 
 export function manifestIn(path: string): z.infer<typeof MANIFEST> {
   return MANIFEST.parse(JSON.parse(readFileSync(path, "utf8")));
 }
 
-/** The manifests of this folder, and whether just their files are there. */
+/** The ordinals of this folder's manifests, and whether just their files are there. */
 export function foundIn(path: string): { readonly manifests: readonly number[]; readonly areFilesThese: boolean } {
-  const folder = join(path, "_millrace/manifests");
-  const names = readdirSync(folder).toSorted();
-  const listed = names.flatMap((name) => manifestIn(join(folder, name)).files.map((file) => file.path));
+  const manifests = manifestPaths(path).map(manifestIn);
+  const listed = manifests.flatMap(({ files }) => files.map((file) => file.path));
   const all = readdirSync(path, { recursive: true, encoding: "utf8" });
   const there = all.filter((name) => name.endsWith(".ndjson") && !name.startsWith("_"));
   return {
-    manifests: names.map((name) => Number.parseInt(name, 10)),
+    manifests: manifests.map(({ ordinal }) => ordinal),
     areFilesThese: there.toSorted().join() === listed.toSorted().join(),
   };
 }
