@@ -3,11 +3,40 @@ import { describe, expect, test } from "vitest";
 import { bytesBetween } from "../../connectors/mysql/source/log/log-state.ts";
 import { askedOffset } from "../../connectors/mysql/source/log/dump.ts";
 import { EventHeader, HEADER_BYTES, QUERY } from "../../connectors/mysql/source/log/events.ts";
+import { LogFilter } from "../../connectors/mysql/source/catalog/log-filter.ts";
 import { LogCursor } from "../../connectors/mysql/source/log/log-cursor.ts";
 import { LogNames, packPlace, unpackPlace } from "../../connectors/mysql/source/log/position.ts";
 import { readStatement } from "../../connectors/mysql/source/statements/statement-events.ts";
 import { kindOfStatement } from "../../connectors/mysql/source/statements/statements.ts";
+import { unfitSettings } from "../../connectors/mysql/source/server.ts";
 import { parseMysqlUrl } from "../../connectors/mysql/url.ts";
+
+test.each([
+  ["", "", "shop", undefined],
+  ["", "mysql,test", "shop", undefined],
+  ["", "mysql,test", "test", "binlog-ignore-db"],
+  ["", "Test", "test", "binlog-ignore-db"],
+  ["", "other,a,b", "a,b", "binlog-ignore-db"],
+  ["shop", "", "shop", undefined],
+  ["Shop", "", "shop", "binlog-do-db"],
+  ["shop,test", "shop", "shop", undefined],
+  ["a,b", "", "a,b", "binlog-do-db"],
+])("a server with binlog-do-db %j and binlog-ignore-db %j leaves out %s: %s", (only, ignored, schema, setting) => {
+  expect(new LogFilter(only, ignored).excludes(schema)).toBe(setting);
+});
+
+test.each([
+  ["a replica", { log_slave_updates: "OFF" }, true, ["log_slave_updates"]],
+  ["a node of Galera", { log_slave_updates: "OFF", wsrep_on: "ON" }, false, ["log_slave_updates"]],
+  ["a node that logs it", { log_slave_updates: "ON", wsrep_on: "ON" }, false, []],
+  ["a server by itself", { log_slave_updates: "OFF", wsrep_on: "OFF" }, false, []],
+])("%s must log what comes from other servers", (_, settings, isReplica, unfit) => {
+  const variables = new Map(Object.entries({ ...FIT, ...settings }));
+  const facts = { flavour: "mariadb", version: "10.11", uuid: "", serverId: 1, hasGtids: false } as const;
+  expect(unfitSettings({ ...facts, variables, isReplica }).map(({ id }) => id)).toEqual(unfit);
+});
+
+const FIT = { log_bin: "ON", binlog_format: "ROW", binlog_row_image: "FULL", binlog_row_metadata: "FULL" };
 
 describe("places", () => {
   test("files and offsets keep their order, past a million files and four gigabytes", () => {

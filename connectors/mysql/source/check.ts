@@ -3,9 +3,10 @@ import type { Finding } from "../../../src/core/contracts/connector.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";
 import type { SourceContext } from "./context.ts";
 import { classify } from "./errors.ts";
+import { readLogFilter } from "./catalog/log-filter.ts";
 import { readFiles, readTip } from "./log/log-state.ts";
 import { currentUser } from "./catalog/hidden.ts";
-import { selectTables } from "./catalog/selection.ts";
+import { LOG_FIX, selectTables } from "./catalog/selection.ts";
 import { checkServer, expirySeconds, readServer, type ServerFacts, unfitSettings } from "./server.ts";
 import { zoneColumns } from "./catalog/zone-columns.ts";
 import { ok } from "../../kit/findings.ts";
@@ -42,9 +43,37 @@ export async function check(context: SourceContext, signal: AbortSignal): Promis
     ...(await grants(context, facts, signal)),
     expiry(facts),
     ...(await connections(context, facts, signal)),
+    ...(hasLog ? await unnoticed(context, facts, signal) : []),
   );
   findings.push(...(await tables(context, signal)), ...(await cascades(context, facts, signal)));
   findings.push(...(await zoneColumns(context, signal)));
+  return findings;
+}
+
+/** What the log may leave out without a trace, by the server's settings. */
+async function unnoticed(
+  context: SourceContext,
+  { variables }: ServerFacts,
+  signal: AbortSignal,
+): Promise<readonly Finding[]> {
+  const findings: Finding[] = [];
+  await collect(findings, "log_filter", async () => {
+    const filter = await readLogFilter(context, signal);
+    if (!filter.isSet) return;
+    findings.push({
+      id: "log_filter",
+      level: "warning",
+      what: `the log leaves out the statements of sessions ${filter.sessions} (binlog-do-db, binlog-ignore-db). If they alter or empty a captured table, Millrace notices that at its next look at the catalogue, and resyncs the table; it can't notice what they write with binlog_format STATEMENT`,
+      fix: "Take binlog-do-db and binlog-ignore-db out of the server's configuration and restart it.",
+    });
+  });
+  if (/^ignore/i.test(variables.get("binlog_error_action") ?? ""))
+    findings.push({
+      id: "binlog_error_action",
+      level: "warning",
+      what: "if the server can't write its log, it goes on without one (binlog_error_action is IGNORE_ERROR)",
+      fix: "SET PERSIST binlog_error_action = ABORT_SERVER",
+    });
   return findings;
 }
 
@@ -150,13 +179,15 @@ function expiry(facts: ServerFacts): Finding {
 
 async function tables(context: SourceContext, signal: AbortSignal): Promise<readonly Finding[]> {
   try {
-    const { tables: captured, refused, missing } = await selectTables(context, false, signal);
+    const { tables: captured, refused, missing, unlogged } = await selectTables(context, false, signal);
     const findings = missing.map((name): Finding => ({
       id: "tables",
       level: "error",
       what: `MR2115 the table ${name} does not exist, or the user may not read it`,
       fix: "Correct its name in `tables` (database.table), create it first, or GRANT SELECT on it.",
     }));
+    for (const what of unlogged)
+      findings.push({ id: "log_filter", level: "error", what: `MR2114 ${what}`, fix: LOG_FIX });
     for (const { id, reason, fix, isCopy } of refused) {
       const level = isNamed(context, id) ? "error" : isCopy === true ? "ok" : "warning";
       findings.push({ id: "tables", level, what: `${id} is left out: ${reason}`, fix });

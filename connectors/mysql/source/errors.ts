@@ -45,9 +45,10 @@ export const pages: ErrorPages = {
   },
   MR2114: {
     title: "Server's settings do not fit",
-    cause: "The binary log is off, or does not hold whole rows with the names of their columns.",
+    cause:
+      "The binary log is off, does not hold whole rows with the names of their columns, or leaves out captured tables: their database (binlog-do-db, binlog-ignore-db), or what the server replicates (log_replica_updates).",
     remedy:
-      "log_bin on, binlog_format = ROW, binlog_row_image = FULL, binlog_row_metadata = FULL; sessions that were open before keep their own.",
+      "log_bin on, binlog_format = ROW, binlog_row_image = FULL, binlog_row_metadata = FULL; sessions that were open before keep their own. No binlog-do-db and binlog-ignore-db; on a replica log_replica_updates on.",
   },
   MR2115: {
     title: "Table can't be captured",

@@ -2,6 +2,7 @@
 import type { SourceContext } from "./context.ts";
 import { sourceError } from "./errors.ts";
 import type { Flavour } from "./log/format.ts";
+import { either } from "./log/log-state.ts";
 
 export interface ServerFacts {
   readonly flavour: Flavour;
@@ -12,6 +13,8 @@ export interface ServerFacts {
   readonly variables: ReadonlyMap<string, string>;
   /** MySQL: transactions have names of their own. MariaDB's always have. */
   readonly hasGtids: boolean;
+  /** It takes rows from another server. Only known where it would not log them. */
+  readonly isReplica: boolean;
 }
 
 const VARIABLES = [
@@ -31,6 +34,10 @@ const VARIABLES = [
   "binlog_expire_logs_auto_purge",
   "lower_case_table_names",
   "read_only",
+  "log_replica_updates",
+  "log_slave_updates",
+  "wsrep_on",
+  "binlog_error_action",
 ];
 
 export async function readServer(context: SourceContext, signal: AbortSignal): Promise<ServerFacts> {
@@ -43,14 +50,35 @@ export async function readServer(context: SourceContext, signal: AbortSignal): P
   const basename = variables.get("log_bin_basename")?.replace(/^.*[/\\]/, "");
   if (basename !== undefined && basename !== "") context.names.use(basename);
   context.spelling.use(variables.get("lower_case_table_names"));
-  return {
+  const facts: ServerFacts = {
     flavour: isMariadb ? "mariadb" : "mysql",
     version,
     uuid: variables.get("server_uuid") ?? "",
     serverId: Number(variables.get("server_id") ?? "0"),
     variables,
     hasGtids: variables.get("gtid_mode")?.toUpperCase().startsWith("ON") === true,
+    isReplica: false,
   };
+  return logsReplicated(facts) ? facts : { ...facts, isReplica: await isReplica(context, isMariadb, signal) };
+}
+
+/** MariaDB shows what it replicates only with a privilege that Millrace does not need, but counts it for everybody. */
+async function isReplica(
+  { database }: Pick<SourceContext, "database">,
+  isMariadb: boolean,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const doing = "asking whether the server is a replica";
+  if (isMariadb) {
+    const [row] = await database.rows(doing, "SHOW GLOBAL STATUS LIKE 'Slaves_running'", signal);
+    return Number(row?.[1] ?? 0) > 0;
+  }
+  return (await either(database, doing, "SHOW REPLICA STATUS", "SHOW SLAVE STATUS", signal)).length > 0;
+}
+
+/** Whether the log also has rows that come from other servers. */
+function logsReplicated(facts: ServerFacts): boolean {
+  return isOn(facts, facts.variables.has("log_replica_updates") ? "log_replica_updates" : "log_slave_updates");
 }
 
 export interface Unfit {
@@ -70,6 +98,14 @@ export function unfitSettings(facts: ServerFacts): readonly Unfit[] {
       fix: "Put log_bin, and a server_id, into the server's configuration file and restart it.",
     });
     return unfit;
+  }
+  if (!logsReplicated(facts) && (facts.isReplica || isOn(facts, "wsrep_on"))) {
+    const name = isMariadb ? "log_slave_updates" : "log_replica_updates";
+    unfit.push({
+      id: name,
+      what: `the log leaves out what the server takes from ${facts.isReplica ? "its source" : "other nodes"} (${name} is OFF)`,
+      fix: `Put ${name} into the server's configuration file and restart it, or follow the server that the rows come from.`,
+    });
   }
   for (const [name, wanted] of [
     ["binlog_format", "ROW"],

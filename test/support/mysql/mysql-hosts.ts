@@ -1,5 +1,6 @@
 /** Hosts of one replication set behind one address, which leads to the first until it is told otherwise. */
 import { createConnection } from "mysql2/promise";
+import type { Settings } from "../../../scripts/services/servers/mysql/mysql-server.ts";
 import type { RunningService } from "../../../scripts/services/service.ts";
 import { type TcpProxy, tcpProxy } from "../network/proxy.ts";
 import { type MysqlFlavour, ownMysql } from "../run/services.ts";
@@ -31,11 +32,12 @@ export class MysqlHosts implements AsyncDisposable {
     this.url = proxy.url(source.url);
   }
 
-  static async start(flavour: MysqlFlavour): Promise<MysqlHosts> {
+  /** `settings`: of the replica. */
+  static async start(flavour: MysqlFlavour, settings: Settings = {}): Promise<MysqlHosts> {
     await using owned = new AsyncDisposableStack();
     const [source, replica] = [
       owned.use(await ownMysql(flavour)),
-      owned.use(await ownMysql(flavour, { settings: { "server-id": 2 } })),
+      owned.use(await ownMysql(flavour, { settings: { "server-id": 2, ...settings } })),
     ];
     const proxy = owned.use(await tcpProxy(source.url));
     const hosts = new MysqlHosts(flavour, owned.move(), proxy, source, replica);

@@ -33,6 +33,8 @@ export interface CatalogTable {
   readonly engine: string;
   /** Distinguishes it from another table with the same name. */
   readonly generation: string;
+  /** When it was made or last altered, in seconds; with `~` if that may have been again since, in the same second. */
+  readonly altered: string;
   readonly columns: readonly CatalogColumn[];
   readonly primary: CatalogKey | undefined;
   /** Over not-null columns, fewest columns first. */
@@ -101,7 +103,7 @@ async function readViews(
   const doing = "reading the catalogue";
   const tables = await database.rows(
     doing,
-    `SELECT table_schema, table_name, table_type, engine, create_time FROM information_schema.tables WHERE ${where} ORDER BY table_schema, table_name`,
+    `SELECT table_schema, table_name, table_type, engine, create_time, create_time >= NOW() - INTERVAL 1 SECOND FROM information_schema.tables WHERE ${where} ORDER BY table_schema, table_name`,
     signal,
   );
   const columns = await database.rows(
@@ -118,7 +120,7 @@ async function readViews(
   const checked = await jsonColumns(context, only, signal);
   const columnsOf = grouped(columns);
   const indexesOf = grouped(indexes);
-  return tables.map(([schema, table, type, engine, created]) => {
+  return tables.map(([schema, table, type, engine, created, isFresh]) => {
     const id = idOf({ schema: schema ?? "", table: table ?? "" });
     const own = (columnsOf.get(id) ?? []).map((row) => columnOf(row, checked.has(`${id}\0${row[2]}`)));
     const keys = keysOf(indexesOf.get(id) ?? []);
@@ -133,6 +135,7 @@ async function readViews(
       type: type ?? "",
       engine: engine ?? "",
       generation: ids.get(`${schema}/${table}`) ?? created ?? "-",
+      altered: `${created ?? "-"}${isFresh === "1" ? "~" : ""}`,
       columns: own,
       primary: keys.find(({ name }) => name === "PRIMARY"),
       uniques: others.filter((key) => !isNullable(key)),

@@ -7,6 +7,7 @@ import { quoteName, quoteTable } from "../../quote.ts";
 import { type CatalogTable, readCatalog } from "./catalog.ts";
 import type { SourceContext } from "../context.ts";
 import { sourceError } from "../errors.ts";
+import { readLogFilter } from "./log-filter.ts";
 import { hiddenTables } from "./hidden.ts";
 import { findKey, type FoundKey } from "./keys.ts";
 import { catalogShape } from "./shapes.ts";
@@ -21,13 +22,19 @@ interface Refusal {
 
 export interface SelectedTables extends CapturedTables {
   readonly missing: readonly string[];
+  /** Why the log leaves out databases with tables that are to be captured; a sentence for each database. */
+  readonly unlogged: readonly string[];
   /** By table id, the fingerprint of the catalogue's shape, even if another shape is followed. */
   readonly described: ReadonlyMap<string, string>;
 }
 
+/** Engines whose tables change only by rows that this server logs; those of others lie elsewhere, or are not kept. */
+const ENGINES = new Set(["innodb", "myisam", "aria", "memory", "archive", "csv", "rocksdb", "tokudb", "mroonga"]);
+
 /**
- * With `strict`, as at a start, a table that is named literally and can't be captured is an error. While the daemon runs it
- * is refused like others, so that one table does not stop all. `known`: see `Catalog`.
+ * With `strict`, as at a start, a table that is named literally and can't be captured is an error, and so is one that the
+ * server does not log. While the daemon runs it is refused like others, so that one table does not stop all. `known`: see
+ * `Catalog`.
  */
 export async function selectTables(
   context: SourceContext,
@@ -35,6 +42,7 @@ export async function selectTables(
   signal: AbortSignal,
   known: Iterable<NamedTable> = [],
 ): Promise<SelectedTables> {
+  const filter = await readLogFilter(context, signal);
   const catalog = await readCatalog(context, null, signal);
   context.spelling.learn(catalog);
   const tables: TableShape[] = [];
@@ -43,6 +51,7 @@ export async function selectTables(
   const described = new Map<string, string>();
   const rowful = catalog.filter(({ type }) => !NO_ROWS.has(type));
   const names = Map.groupBy([...rowful, ...known], ({ schema }) => schema);
+  const unlogged = new Map<string, string>();
   for (const table of catalog) {
     if (!context.captures(table.schema, table.table)) continue;
     const isLiteral = context.isLiteral(table.schema, table.table);
@@ -56,14 +65,22 @@ export async function selectTables(
     const said = catalogShape(table, context);
     const shape = said === undefined ? undefined : context.shapes.of(said);
     if (said !== undefined) described.set(said.id, said.fingerprint);
-    const refusal = refusalOf(table, shape, findKey(table, context.chosenKey(table)));
+    const setting = filter.excludes(table.schema);
+    const left = setting === undefined ? undefined : `the log leaves out the database ${table.schema} (${setting})`;
+    if (left !== undefined) unlogged.set(table.schema, left);
+    const refusal =
+      left === undefined
+        ? refusalOf(table, shape, findKey(table, context.chosenKey(table)))
+        : { reason: left, fix: LOG_FIX };
     if (shape !== undefined && refusal === undefined) {
       tables.push(shape);
-      // With another choice the table has other rows.
-      generations.set(shape.id, zeroDates === "null" ? table.generation : `${table.generation} ${zeroDates}`);
+      // With another choice the table has other rows. Statements that the log leaves out may have altered it.
+      const marks = [...(zeroDates === "null" ? [] : [zeroDates]), ...(filter.isSet ? [table.altered] : [])];
+      generations.set(shape.id, [table.generation, ...marks].join(" "));
       continue;
     }
     const { reason, fix, chosenKey }: Refusal = refusal ?? NO_KEY;
+    if (strict && left !== undefined) throw sourceError("MR2114", "fatal", left, fix);
     if (isLiteral && strict)
       throw sourceError("MR2115", "fatal", `${table.schema}.${table.table} can't be captured: ${reason}`, fix);
     const id = tableId(table.schema, table.table);
@@ -80,7 +97,7 @@ export async function selectTables(
       `the table ${missing[0]} does not exist, or the user may not read it`,
       "Correct its name in `tables` (database.table), create it first, or GRANT SELECT on it.",
     );
-  return { tables, refused, generations, missing, described };
+  return { tables, refused, generations, missing, described, unlogged: [...unlogged.values()] };
 }
 
 function* namesIn(tables: readonly TableName[] = []): Generator<string> {
@@ -93,6 +110,8 @@ export function isLeftOut(table: CatalogTable, context: SourceContext): boolean 
   return refusalOf(table, shape, findKey(table, context.chosenKey(table))) !== undefined;
 }
 
+export const LOG_FIX =
+  "Take binlog-do-db and binlog-ignore-db out of the server's configuration and restart it, or leave the database out of `tables`.";
 const NO_KEY: Refusal = { reason: "it has no usable key", fix: "Give it a primary key." };
 
 function keyFix({ columns, nullableUnique }: CatalogTable, name: string): string {
@@ -109,6 +128,11 @@ function refusalOf(table: CatalogTable, shape: TableShape | undefined, key: Foun
     return {
       reason: "it is no base table, and what it shows is not in the log",
       fix: "Capture the tables beneath it.",
+    };
+  if (table.engine !== "" && !ENGINES.has(table.engine.toLowerCase()))
+    return {
+      reason: `the log does not show how rows of the engine ${table.engine} change`,
+      fix: "Leave it out of `tables`.",
     };
   if (table.type === "SYSTEM VERSIONED")
     return { reason: "it keeps its own history (SYSTEM VERSIONING)", fix: "Leave it out of `tables`." };

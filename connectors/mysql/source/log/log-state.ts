@@ -5,13 +5,24 @@ import { FILE_START, packPlace, unpackPlace } from "./position.ts";
 
 const SYNTAX_ERROR = 1064;
 
-/** Everything that was committed before the call is before it. */
-export async function readTip({ database, names }: SourceContext, signal: AbortSignal): Promise<bigint> {
+export interface LogStatus {
+  readonly tip: bigint;
+  /** The lists of binlog-do-db and binlog-ignore-db, with commas. */
+  readonly only: string;
+  readonly ignored: string;
+}
+
+export async function readLogStatus({ database, names }: SourceContext, signal: AbortSignal): Promise<LogStatus> {
   const doing = "asking where the log ends";
   const [row] = await either(database, doing, "SHOW BINARY LOG STATUS", "SHOW MASTER STATUS", signal);
-  const file = row?.[0];
+  const [file, offset, only, ignored] = row ?? [];
   if (file == null) throw sourceError("MR2114", "fatal", "the server writes no binary log (log_bin is OFF)");
-  return packPlace(names.learn(file), Number(row?.[1] ?? FILE_START));
+  return { tip: packPlace(names.learn(file), Number(offset ?? FILE_START)), only: only ?? "", ignored: ignored ?? "" };
+}
+
+/** Everything that was committed before the call is before it. */
+export async function readTip(context: SourceContext, signal: AbortSignal): Promise<bigint> {
+  return (await readLogStatus(context, signal)).tip;
 }
 
 /** Oldest first. */
@@ -37,7 +48,7 @@ export function bytesBetween(files: readonly LogFileSize[], from: bigint, to: bi
 }
 
 /** MySQL has renamed the statement; MariaDB has not. */
-async function either(
+export async function either(
   database: SourceContext["database"],
   doing: string,
   sql: string,
