@@ -12,7 +12,7 @@ import { findMillraceError, isAborted } from "./core/errors.ts";
 import { TableSelection } from "./core/table-selection.ts";
 import type { Logger, Metrics } from "./core/contracts/telemetry.ts";
 import { holderName, isGone } from "./holder.ts";
-import { openSource, pinsOf } from "./open-source.ts";
+import { openSource, memoryOf } from "./open-source.ts";
 import { Activity } from "./ops/dashboard/activity.ts";
 import { History } from "./ops/dashboard/history.ts";
 import { concernsOf } from "./ops/concerns.ts";
@@ -119,7 +119,7 @@ async function runWithLease(
   signal: AbortSignal,
 ): Promise<DaemonResult> {
   const { logger, redact, once, reconcile, wrap = {} } = options;
-  const ruled = await openSource(config, await pinsOf(config, state), logger);
+  const ruled = await openSource(config, await memoryOf(config, state), logger);
   const source = wrap.source?.(ruled) ?? ruled;
   const metrics = new PrometheusMetrics();
   const traced = tracedSteps(config.otlp, metrics);

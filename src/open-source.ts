@@ -1,33 +1,45 @@
 import type { Config } from "./config/config.ts";
+import type { TableName } from "./core/contracts/connector.ts";
+import type { TableVersion } from "./core/model/schema.ts";
+import { TableSelection } from "./core/table-selection.ts";
+import { FormerRules, noMemory, type RuleMemory } from "./rules/former-rules.ts";
 import type { Logger } from "./core/contracts/telemetry.ts";
 import type { StateStore } from "./core/contracts/state-store.ts";
 import { policyOf } from "./rules/merged-rule.ts";
-import type { Pin, Pins } from "./rules/pins.ts";
+import type { Pin } from "./rules/pins.ts";
 import { sourceShape } from "./rules/source-shape.ts";
 import { type RuledSource, withRules } from "./rules/with-rules.ts";
 
 /** The configured source under its rules. Every part that shows, stores or sends rows must use this one. */
 export async function openSource(
   { source, rules }: Pick<Config, "source" | "rules">,
-  pins: Pins,
+  memory: RuleMemory,
   logger: Logger,
 ): Promise<RuledSource> {
-  return withRules(await source.connector.create(logger), rules, pins);
+  return withRules(await source.connector.create(logger), rules, memory, isSelectedBy(source));
 }
 
-/** The kept shapes of tables whose changes are ignored, as they were last registered. */
-export async function pinsOf(
+/** Whether `source.tables` names the table without a wildcard. */
+export function isSelectedBy({ tables }: Config["source"]): (table: TableName) => boolean {
+  const selection = new TableSelection(tables);
+  return ({ schema, table }) => selection.isLiteral(schema, table);
+}
+
+/** What was registered of tables: what they stood under, and the kept shapes of those whose changes are ignored. */
+export async function memoryOf(
   { rules }: Pick<Config, "rules">,
   { schemas }: Pick<StateStore, "schemas">,
-): Promise<Pins> {
+): Promise<RuleMemory> {
   const pins = new Map<string, Pin>();
-  if (rules.tables.every(({ policy }) => policy.schemaChange !== "ignore")) return pins;
-  for (const table of await schemas.list()) {
+  const newest = await schemas.list();
+  if (rules.tables.length === 0 && newest.every(({ ruled }) => ruled === undefined)) return noMemory();
+  const versions: TableVersion[] = [];
+  for (const { id } of newest) versions.push(...(await schemas.versions(id)));
+  for (const table of newest) {
     if (policyOf(rules, table).schemaChange !== "ignore") continue;
-    const newest = (await schemas.versions(table.id)).at(-1);
-    if (newest === undefined) continue;
-    const shape = sourceShape(newest);
-    if (shape.key.length > 0) pins.set(table.id, { shape, since: newest.since });
+    const last = versions.findLast(({ id }) => id === table.id) ?? table;
+    const shape = sourceShape(last);
+    if (shape.key.length > 0) pins.set(table.id, { shape, since: last.since });
   }
-  return pins;
+  return { pins, former: new FormerRules(versions) };
 }

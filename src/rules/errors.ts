@@ -1,4 +1,6 @@
+import type { TableShape } from "../core/contracts/catalog.ts";
 import { type ErrorCode, type ErrorPages, MillraceError } from "../core/errors.ts";
+import { type Former, isSameTable } from "./former-rules.ts";
 
 const AFTERWARDS =
   "If this is found at the start, the daemon does not start. If a table changes while the daemon runs, that table is " +
@@ -46,6 +48,16 @@ export const pages = {
       "and its values would become visible.",
     remedy: `Use the column's present name. ${AFTERWARDS}`,
   },
+  MR1033: {
+    title: "A table that stood under rules has another name",
+    cause:
+      "Rules hide columns of the table, or leave rows out, and now it has another name: it was renamed, moved to another schema " +
+      "or database, swapped with another table, or is a partition that was detached. Or a new table has all columns of a table " +
+      "under rules, as a copy has. No rule hides the same under that name, and its values would become visible.",
+    remedy:
+      "Put what the message says under `tables`, with the new name: the same rules as before, or `{}` to show what the table " +
+      "has. Then start again: Millrace reads the table by itself. Or give it its former name back, or leave it out of `source.tables`.",
+  },
   MR1026: {
     title: "A `key` that can't identify its table's rows",
     cause:
@@ -82,6 +94,31 @@ export interface RuleProblem {
   readonly message: string;
   /** Set if there is more to say than on the code's page. */
   readonly fix?: string;
+}
+
+/** `where`: the condition under the former name, as far as the configuration still has it. */
+export function otherName(
+  shape: TableShape,
+  former: Former,
+  { place, where }: { readonly place: string; readonly where: string | null },
+): RuleProblem {
+  const hidden = former.hidden.map(({ name }) => JSON.stringify(name)).join(", ");
+  const did = [...(hidden === "" ? [] : [`hide ${hidden}`]), ...(former.filtered ? ["leave rows out"] : [])].join(
+    " and ",
+  );
+  const is = isSameTable(former, shape) ? `is ${former.id} under another name` : `has all columns of ${former.id}`;
+  const masks = former.hidden.map(({ name, how }) => [name, how === "drop" ? { drop: true } : { mask: how }]);
+  const rule = {
+    ...(masks.length === 0 ? {} : { columns: Object.fromEntries(masks) }),
+    ...(where === null ? {} : { where }),
+  };
+  const name = JSON.stringify(`${shape.schema}.${shape.table}`);
+  return {
+    code: "MR1033",
+    place,
+    message: `table ${shape.id} ${is}; rules for that name ${did}, and none does so for this one`,
+    fix: `put under \`tables:\` the line ${name}: ${JSON.stringify(rule)} or, to show all that the table has, ${name}: {}; then start again`,
+  };
 }
 
 export function faultOf({ code, place, message, fix }: RuleProblem) {

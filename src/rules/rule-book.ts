@@ -2,14 +2,16 @@
 import { createHmac } from "node:crypto";
 import type { Position } from "../core/model/position.ts";
 import { type Column, type Lineage, namesOfTable, type Ruled } from "../core/model/schema.ts";
-import type { RefusedTable, TableShape } from "../core/contracts/catalog.ts";
+import type { CapturedTables, RefusedTable, TableShape } from "../core/contracts/catalog.ts";
+import type { TableName } from "../core/contracts/connector.ts";
 import { isGlob } from "../core/table-selection.ts";
 import type { Rules } from "./definition.ts";
-import { faultOf, type RuleProblem } from "./errors.ts";
+import { faultOf, otherName, type RuleProblem } from "./errors.ts";
+import { type Former, type FormerRules, noMemory, ordinalOf } from "./former-rules.ts";
 import { maskedColumn } from "./masks.ts";
 import { type ColumnRuling, columnRuling, mergedRule, type MergedRule, tie } from "./merged-rule.ts";
-import { isBefore, kept, namedAsKept, NO_PINS, type Pin, type Pins } from "./pins.ts";
-import { boundCondition, hiddenKey, hiding, isNothing, keyUntaken, sameName } from "./rule-fit.ts";
+import { isBefore, kept, namedAsKept, type Pin } from "./pins.ts";
+import { boundCondition, hiddenKey, hiding, isLifted, isNothing, keyUntaken, sameName } from "./rule-fit.ts";
 import { digest, sourceShape, withKeyOf } from "./source-shape.ts";
 import type { Condition } from "./where/condition.ts";
 
@@ -31,25 +33,32 @@ export interface CellPlan {
   readonly asText: boolean;
 }
 
-/** What is remembered about a table's columns, by an identity that survives renaming. */
-interface Remembered {
-  /** Hidden columns, and how they are hidden. */
-  readonly hidden: Map<number, string>;
-  /** Columns that the source had at the start, by name. */
-  names: ReadonlyMap<string, number>;
+interface Planned {
+  readonly key: string;
+  /** What the table stood under afterwards. */
+  readonly former: Former | undefined;
+  readonly plan: RuledShape | null;
 }
+
+const NO_NAMES: ReadonlyMap<string, number> = new Map();
 
 export class RuleBook {
   readonly #rules: Rules;
   readonly #ruleOf = new Map<string, MergedRule | null>();
-  readonly #plans = new Map<string, { readonly key: string; readonly plan: RuledShape | null }>();
-  readonly #remembered = new Map<string, Remembered>();
+  readonly #plans = new Map<string, Planned>();
+  /** By table, the columns that the source had at the start, by name. */
+  readonly #names = new Map<string, ReadonlyMap<string, number>>();
   /** Tables whose changes of shape are ignored, from the moment when they were first known. */
   readonly #pins: Map<string, Pin>;
+  readonly #former: FormerRules;
+  readonly #isSelected: (table: TableName) => boolean;
 
-  constructor(rules: Rules, pins: Pins = NO_PINS) {
+  /** `isSelected`: whether `source.tables` names the table without a wildcard. */
+  constructor(rules: Rules, { pins, former } = noMemory(), isSelected: (table: TableName) => boolean = () => false) {
     this.#rules = rules;
     this.#pins = new Map(pins);
+    this.#former = former;
+    this.#isSelected = isSelected;
   }
 
   /**
@@ -60,11 +69,15 @@ export class RuleBook {
     const problems: RuleProblem[] = [];
     for (const shape of tables) {
       const rule = this.#rule(shape);
-      if (rule === null) continue;
+      if (rule === null) {
+        const exposed = this.#exposed(shape, null);
+        if (exposed !== null) problems.push(exposed);
+        continue;
+      }
       const pin = this.#pins.get(shape.id);
       if (pin !== undefined) this.#pins.set(shape.id, { ...pin, shape: withKeyOf(shape, pin.shape) });
       const names = pin?.shape ?? shape;
-      this.#memory(shape.id).names = new Map(names.columns.map(({ name, identity }) => [name, identity]));
+      this.#names.set(shape.id, new Map(names.columns.map(({ name, identity }) => [name, identity])));
       const untaken = keyUntaken(shape, rule);
       if (untaken !== null) problems.push(untaken);
       const made = this.#made(shape, rule, this.#pins.get(shape.id));
@@ -104,17 +117,28 @@ export class RuleBook {
     return chosenKey === "unknown" ? { code: "MR1021", place, message } : { code: "MR1026", place, message, fix };
   }
 
+  /** The tables that are there. */
+  begin({ tables, refused }: Pick<CapturedTables, "tables" | "refused">): void {
+    this.#former.begin([...tables, ...refused]);
+  }
+
+  /** Whether any table is, or was, under rules. */
+  get hasRules(): boolean {
+    return this.#rules.tables.length > 0 || !this.#former.isEmpty;
+  }
+
   /** Null: no rule changes the table. `position`: where the log shows the shape; without it, the present shape. */
   plan(shape: TableShape, position?: Position): RuledShape | null {
+    if (!this.hasRules) return null;
     const rule = this.#rule(shape);
-    if (rule === null) return null;
-    const pin = this.#pin(shape, rule, position);
+    const pin = rule === null ? undefined : this.#pin(shape, rule, position);
     const key = `${shape.fingerprint} ${pin?.shape.fingerprint}`;
     const known = this.#plans.get(shape.id);
-    if (known?.key === key) return known.plan;
-    const made = this.#made(shape, rule, pin);
+    if (known?.key === key && known.former === this.#former.of(shape)) return known.plan;
+    const made = rule === null ? this.#exposed(shape, null) : this.#made(shape, rule, pin);
     const plan = made !== null && "code" in made ? this.#withheld(pin?.shape ?? shape, rule, made) : made;
-    this.#plans.set(shape.id, { key, plan });
+    this.#former.passes(plan?.shape ?? shape);
+    this.#plans.set(shape.id, { key, former: this.#former.of(shape), plan });
     return plan;
   }
 
@@ -162,19 +186,13 @@ export class RuleBook {
     return rule;
   }
 
-  #memory(id: string): Remembered {
-    let memory = this.#remembered.get(id);
-    if (memory === undefined) this.#remembered.set(id, (memory = { hidden: new Map(), names: new Map() }));
-    return memory;
-  }
-
   #make(shape: TableShape, rule: MergedRule): RuledShape | RuleProblem | null {
     const names = shape.columns.map(({ name }) => name);
     const rulings = names.map((name) => columnRuling(rule, name));
     const problem =
       tie(rule, shape, names) ??
       this.#unknownColumn(shape, rule) ??
-      this.#renamed(shape, rule, rulings) ??
+      this.#exposed(shape, rule, rulings) ??
       hiddenKey(shape, rule, rulings);
     if (problem !== null) return problem;
     const cells = shape.columns.flatMap((column, ordinal) => {
@@ -187,13 +205,12 @@ export class RuleBook {
     if (clash !== null) return clash;
     const condition = boundCondition(shape.columns, shape.id, rule);
     if (condition !== null && "code" in condition) return condition;
-    this.#remember(shape, rulings);
     if (condition === null && rulings.every(isNothing)) return null;
     return { shape: this.#ruledShape(shape, rule, { cells, rulings, condition }), cells, condition };
   }
 
   #unknownColumn(shape: TableShape, rule: MergedRule): RuleProblem | null {
-    const { names } = this.#memory(shape.id);
+    const names = this.#names.get(shape.id) ?? NO_NAMES;
     const newest = Math.max(...shape.columns.map(({ identity }) => identity));
     const isLater = (name: string) => (names.get(name) ?? 0) > newest;
     const own = rule.rules.find(({ pattern }) => !isGlob(pattern));
@@ -205,28 +222,35 @@ export class RuleBook {
     return { code: "MR1021", place: unknown.place, message };
   }
 
-  /** Invariant: values that were once hidden are never shown under another name of their column. */
-  #renamed(shape: TableShape, rule: MergedRule, rulings: readonly ColumnRuling[]): RuleProblem | null {
-    const { hidden } = this.#memory(shape.id);
-    const at = shape.columns.findIndex(({ identity }, i) => {
-      const before = hidden.get(identity);
-      return before !== undefined && before !== hiding(rulings[i]!);
+  /**
+   * Invariant: what stood under rules passes under another name, of its table or of its column, only if it is hidden there
+   * too, or the configuration names that one.
+   */
+  #exposed(shape: TableShape, rule: MergedRule | null, rulings: readonly ColumnRuling[] = []): RuleProblem | null {
+    const former = this.#former.of(shape);
+    if (former === undefined) return null;
+    const shown = former.hidden.flatMap((hidden) => {
+      const ordinal = ordinalOf(hidden, former, shape);
+      const ruling = rulings[ordinal];
+      const isHidden = ordinal < 0 || (ruling !== undefined && hiding(ruling) !== null);
+      return isHidden ? [] : [{ hidden, ruling, name: shape.columns[ordinal]!.name }];
     });
-    if (at < 0) return null;
-    const name = JSON.stringify(shape.columns[at]!.name);
-    return {
-      code: "MR1025",
-      place: rule.place,
-      message: `column ${name} of table ${shape.id} was hidden under another name, and is not under this one`,
-    };
+    const before = this.#rule({ id: former.id, ...namesOfTable(former.id) });
+    const place = rule?.place ?? before?.place ?? "tables";
+    const isFiltered = !former.filtered || (rule?.where != null && rule.where.text === before?.where?.text);
+    if (!this.#isNamed(shape, rule, former) && (shown.length > 0 || !isFiltered))
+      return otherName(shape, former, { place, where: before?.where?.text ?? null });
+    const renamed = shown.find(({ hidden, ruling, name }) => hidden.name !== name && !isLifted(ruling));
+    if (renamed === undefined) return null;
+    const { name, hidden } = renamed;
+    const message = `column ${JSON.stringify(name)} of table ${shape.id} was hidden as ${JSON.stringify(hidden.name)}, and is not under this name`;
+    return { code: "MR1025", place, message };
   }
 
-  #remember(shape: TableShape, rulings: readonly ColumnRuling[]): void {
-    const { hidden } = this.#memory(shape.id);
-    for (const [i, { identity }] of shape.columns.entries()) {
-      const how = hiding(rulings[i]!);
-      if (identity > 0 && how !== null) hidden.set(identity, how);
-    }
+  /** A name in `source.tables` counts if it was not another table's: then somebody wrote it for this one. */
+  #isNamed(shape: TableShape, rule: MergedRule | null, former: Former): boolean {
+    if (former.id === shape.id || rule?.rules.some(({ pattern }) => !isGlob(pattern)) === true) return true;
+    return this.#isSelected(shape) && !this.#former.isKnown(shape);
   }
 
   #ruledShape(
@@ -251,7 +275,7 @@ export class RuleBook {
   }
 
   /** If a table's rules can't be applied, only its key is shown, and none of its rows. */
-  #withheld(shape: TableShape, rule: MergedRule, problem: RuleProblem): RuledShape {
+  #withheld(shape: TableShape, rule: MergedRule | null, problem: RuleProblem): RuledShape {
     const fault = faultOf(problem);
     const ruled = { ...this.#ruled(shape, rule), lineage: [], filtered: true, fault };
     const cells = shape.key.map((ordinal) => ({ ordinal, column: shape.columns[ordinal]!, mask: null, asText: false }));
@@ -268,15 +292,15 @@ export class RuleBook {
     };
   }
 
-  #ruled(shape: TableShape, { rules, where }: MergedRule): Pick<Ruled, "rules" | "source"> {
+  #ruled(shape: TableShape, rule: MergedRule | null): Pick<Ruled, "rules" | "source"> {
     const { maskKey } = this.#rules;
-    const columns = rules.flatMap((rule) => rule.columns);
+    const columns = rule?.rules.flatMap((one) => one.columns) ?? [];
     const isHashed = columns.some(({ action }) => action.hiding === "hash");
     const key =
       isHashed && maskKey !== null ? createHmac("sha256", maskKey).update("millrace rules").digest("hex") : "";
     const definition = columns.map(({ pattern, action }) => [pattern, action.hiding, action.rename]);
     return {
-      rules: digest([definition, where?.text ?? null, key]).slice(0, 32),
+      rules: digest([definition, rule?.where?.text ?? null, key]).slice(0, 32),
       source: { columns: shape.columns, key: shape.key, fingerprint: shape.fingerprint },
     };
   }

@@ -1,6 +1,7 @@
 /** Checks whether a rule fits the shape of a table. */
 import type { Column } from "../core/model/schema.ts";
 import type { TableShape } from "../core/contracts/catalog.ts";
+import { isGlob } from "../core/table-selection.ts";
 import type { RuleProblem } from "./errors.ts";
 import { type ColumnRuling, columnRuling, type MergedRule } from "./merged-rule.ts";
 import { bindWhere, type Condition } from "./where/condition.ts";
@@ -66,6 +67,12 @@ export function boundCondition(
 /** Null if the values are visible. */
 export function hiding({ mask, drop }: ColumnRuling): string | null {
   return drop ? "drop" : mask;
+}
+
+/** True if the rule that decides names the column itself, and shows it. */
+export function isLifted(ruling: ColumnRuling | undefined): boolean {
+  const decider = ruling?.hiddenBy?.column;
+  return decider?.action.hiding === "none" && !isGlob(decider.pattern);
 }
 
 export function isNothing({ mask, drop, rename }: ColumnRuling): boolean {

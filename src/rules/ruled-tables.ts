@@ -30,8 +30,9 @@ export class RuledTables {
   }
 
   /** Takes over what the source's catalogue shows now. */
-  look({ tables }: CapturedTables): void {
-    for (const shape of tables) this.#live.set(shape.id, shape);
+  look(captured: CapturedTables): void {
+    this.#book.begin(captured);
+    for (const shape of captured.tables) this.#live.set(shape.id, shape);
   }
 
   /** The source's catalogue, as it is seen after the rules. */

@@ -1,5 +1,6 @@
 /** A source with rules: its streams, chunks, initial snapshot and catalogue have the rules applied. */
 import type { CapturedTables, NamedTable, TableShape } from "../core/contracts/catalog.ts";
+import type { TableName } from "../core/contracts/connector.ts";
 import type { ChangeLog } from "../core/contracts/change-log.ts";
 import type { FirstCopy, LogAdmin } from "../core/contracts/log-admin.ts";
 import type { Positions } from "../core/contracts/positions.ts";
@@ -11,7 +12,7 @@ import type { TableVersion } from "../core/model/schema.ts";
 import type { Rules } from "./definition.ts";
 import { rulesError, type RuleProblem } from "./errors.ts";
 import { Masker } from "./masks.ts";
-import { NO_PINS, type Pins } from "./pins.ts";
+import { noMemory, type RuleMemory } from "./former-rules.ts";
 import { RuledBlocks } from "./ruled-blocks.ts";
 import { RuledTables } from "./ruled-tables.ts";
 import { RuleBook } from "./rule-book.ts";
@@ -28,11 +29,16 @@ export interface RuledSource extends Source {
  * No part after it sees a masked value, a dropped column or a filtered row. Tables without rules cost nothing per row. Even
  * without any rule, it knows the tables that had some, and what replaces them.
  */
-export function withRules(source: Source, rules: Rules, pins: Pins = NO_PINS): RuledSource {
-  const book = new RuleBook(rules, pins);
+export function withRules(
+  source: Source,
+  rules: Rules,
+  memory: RuleMemory = noMemory(),
+  isSelected?: (table: TableName) => boolean,
+): RuledSource {
+  const book = new RuleBook(rules, memory, isSelected);
   const tables = new RuledTables(book);
   const blocks = new RuledBlocks(new Masker(rules.maskKey), (table) => tables.ofSource(table));
-  const hasRules = rules.tables.length > 0;
+  const { hasRules } = book;
   const look = async (signal: AbortSignal, known?: Iterable<NamedTable>): Promise<CapturedTables> => {
     const captured = await source.catalog.tables(signal, known);
     tables.look(captured);
@@ -42,7 +48,8 @@ export function withRules(source: Source, rules: Rules, pins: Pins = NO_PINS): R
   /** Once, before anything is created or read. Later shapes are checked one by one. */
   const check = async (signal: AbortSignal): Promise<void> => {
     if (isChecked || !hasRules) return;
-    const [first, ...rest] = problemsOf(book, await look(signal));
+    const problems = problemsOf(book, await look(signal));
+    const [first, ...rest] = problems.filter(({ code }) => !OF_ONE_TABLE.has(code));
     if (first !== undefined) throw rulesError([first, ...rest]);
     isChecked = true;
   };
@@ -61,17 +68,23 @@ export function withRules(source: Source, rules: Rules, pins: Pins = NO_PINS): R
 export async function ruleProblems(
   { catalog }: Pick<Source, "catalog">,
   rules: Rules,
-  pins: Pins,
+  memory: RuleMemory,
+  isSelected: (table: TableName) => boolean,
   signal: AbortSignal,
 ): Promise<readonly RuleProblem[]> {
-  if (rules.tables.length === 0) return [];
-  return problemsOf(new RuleBook(rules, pins), await catalog.tables(signal));
+  const book = new RuleBook(rules, memory, isSelected);
+  return book.hasRules ? problemsOf(book, await catalog.tables(signal)) : [];
 }
 
-function problemsOf(book: RuleBook, { tables, refused, elsewhere }: CapturedTables): readonly RuleProblem[] {
+function problemsOf(book: RuleBook, captured: CapturedTables): readonly RuleProblem[] {
+  const { tables, refused, elsewhere } = captured;
+  book.begin(captured);
   const unfit = refused.map((table) => book.keyProblem(table)).filter((problem) => problem !== null);
   return [...book.problems(tables, elsewhere), ...unfit];
 }
+
+/** What suspends its table, and stops nothing else: the table has got another name, or one of its columns has. */
+const OF_ONE_TABLE: ReadonlySet<string> = new Set(["MR1025", "MR1033"]);
 
 interface Ruling {
   readonly tables: RuledTables;

@@ -233,8 +233,11 @@ export function noSuchLetter(ids: readonly number[]): MillraceError {
   });
 }
 
-/** Reasons for a table's suspension that end by themselves as soon as the source is corrected. */
-export const CORRECTED_AT_SOURCE: ReadonlySet<string> = new Set(["MR1026", "MR1309", "MR1312"]);
+/** What stood under rules has another name: it is suspended although it was never captured under that one. */
+export const OTHER_NAME = "MR1033";
+
+/** Reasons for a table's suspension that end by themselves as soon as the source, or the configuration, is corrected. */
+export const CORRECTED_AT_SOURCE: ReadonlySet<string> = new Set(["MR1026", OTHER_NAME, "MR1309", "MR1312"]);
 
 export function refusedSince({ id, reason, fix, byPrivilege, code }: RefusedTable): MillraceError {
   if (code !== undefined)

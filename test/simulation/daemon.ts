@@ -3,7 +3,7 @@ import { scopeOf } from "../../src/core/clock.ts";
 import { type Logger, SILENT } from "../../src/core/contracts/telemetry.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
-import { pinsOf } from "../../src/open-source.ts";
+import { memoryOf } from "../../src/open-source.ts";
 import { Reconciler } from "../../src/reconcile/reconciler.ts";
 import { repairDifferences } from "../../src/reconcile/recovery.ts";
 import { Control } from "../../src/runtime/control/control.ts";
@@ -11,7 +11,7 @@ import { Pipeline } from "../../src/runtime/pipeline.ts";
 import { policyOf } from "../../src/rules/merged-rule.ts";
 import { relay } from "../../src/relaying.ts";
 import type { Rules } from "../../src/rules/definition.ts";
-import type { Pins } from "../../src/rules/pins.ts";
+import type { RuleMemory } from "../../src/rules/former-rules.ts";
 import type { RuledSource } from "../../src/rules/with-rules.ts";
 import { patient } from "../../src/state/patient.ts";
 import { awaitLease, forgetRemovedSinks, keepLease, releaseLease, takeLease, throughMoves } from "../../src/tenure.ts";
@@ -43,7 +43,7 @@ export interface Site {
   loggerOf(process: SimulatedProcess): Logger;
   /** For this process: whether a holder of the lease certainly runs no more. */
   isGone(holder: string, process: SimulatedProcess): boolean;
-  sourceFor(process: SimulatedProcess, pins: Pins): RuledSource;
+  sourceFor(process: SimulatedProcess, memory: RuleMemory): RuledSource;
   sinksFor(process: SimulatedProcess): readonly Sink[];
 }
 
@@ -98,7 +98,7 @@ export class Daemon {
     const { clock } = this.process;
     const logger = this.#logger;
     const rules = this.#site.configuredRules;
-    const source = this.#site.sourceFor(this.process, await pinsOf({ rules }, state));
+    const source = this.#site.sourceFor(this.process, await memoryOf({ rules }, state));
     const sinks = this.#site.sinksFor(this.process);
     await forgetRemovedSinks(
       state,

@@ -5,7 +5,7 @@ import type { Source } from "../../src/core/contracts/source.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import { type Logger, SILENT } from "../../src/core/contracts/telemetry.ts";
 import type { Rules } from "../../src/rules/definition.ts";
-import type { Pins } from "../../src/rules/pins.ts";
+import type { RuleMemory } from "../../src/rules/former-rules.ts";
 import { type RuledSource, withRules } from "../../src/rules/with-rules.ts";
 import { Random } from "../support/run/random.ts";
 import { Acts } from "./acts.ts";
@@ -154,8 +154,8 @@ export class World {
       : postgresLikeSource(process, this.server);
   }
 
-  sourceFor(process: SimulatedProcess, pins?: Pins): RuledSource {
-    return withRules(this.bareSourceFor(process), this.configuredRules, pins);
+  sourceFor(process: SimulatedProcess, memory?: RuleMemory): RuledSource {
+    return withRules(this.bareSourceFor(process), this.configuredRules, memory);
   }
 
   /** What the sinks are to have of a table, by key. */

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { DEFAULT_POLICY } from "../../src/core/model/schema-policy.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
+import { FormerRules } from "../../src/rules/former-rules.ts";
 import { isBefore, kept, namedAsKept } from "../../src/rules/pins.ts";
 import { RuleBook } from "../../src/rules/rule-book.ts";
 import { tableVersion } from "../support/model/blocks.ts";
@@ -96,7 +97,7 @@ test("a place of the log from before the shape that is kept is followed as it wa
       },
     ],
   };
-  const book = new RuleBook(rules, new Map([[pinned.id, pin]]));
+  const book = new RuleBook(rules, { pins: new Map([[pinned.id, pin]]), former: new FormerRules() });
   const older = shape([
     ["id", "int8"],
     ["a", "text"],

@@ -5,11 +5,11 @@ import { findMillraceError } from "../../core/errors.ts";
 import type { LogAdmin } from "../../core/contracts/log-admin.ts";
 import { hasIdentity, type StateStore } from "../../core/contracts/state-store.ts";
 import { SILENT } from "../../core/contracts/telemetry.ts";
-import { openSource, pinsOf } from "../../open-source.ts";
+import { openSource, memoryOf } from "../../open-source.ts";
 import { openState } from "../../state/open.ts";
 import { askLog } from "./ask-log.ts";
 import { checkStandings } from "./check-standings.ts";
-import { NO_PINS } from "../../rules/pins.ts";
+import { noMemory } from "../../rules/former-rules.ts";
 import { liveHolder } from "../read-state.ts";
 
 /**
@@ -25,7 +25,7 @@ export async function checkLog(
     // A running daemon has checked this, and checks it at each connection.
     if (state !== null && (await liveHolder(state)) !== null) return [];
     const record = (await state?.source.get()) ?? null;
-    const source = await openSource(config, state === null ? NO_PINS : await pinsOf(config, state), SILENT);
+    const source = await openSource(config, state === null ? noMemory() : await memoryOf(config, state), SILENT);
     try {
       if (record !== null && hasIdentity(record)) {
         const { foreseen, isSame } = await askLog(source, state!, config.sinks, record, signal);

@@ -7,8 +7,8 @@ import { namesOfTable } from "../../core/model/schema.ts";
 import { TableSelection } from "../../core/table-selection.ts";
 import { SILENT } from "../../core/contracts/telemetry.ts";
 import { faultOf } from "../../rules/errors.ts";
-import { NO_PINS, type Pins } from "../../rules/pins.ts";
-import { pinsOf } from "../../open-source.ts";
+import { noMemory, type RuleMemory } from "../../rules/former-rules.ts";
+import { isSelectedBy, memoryOf } from "../../open-source.ts";
 import { ruleProblems } from "../../rules/with-rules.ts";
 import { localPid } from "../../holder.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";
@@ -87,7 +87,7 @@ async function checkRules(config: Config, signal: AbortSignal): Promise<readonly
   if (rules.tables.length === 0) return [];
   const opened = await source.connector.create(SILENT);
   try {
-    const problems = await ruleProblems(opened, rules, await pinsIn(config), signal);
+    const problems = await ruleProblems(opened, rules, await memoryIn(config), isSelectedBy(source), signal);
     if (problems.length === 0) return [{ id: "rules", level: "ok", what: "the rules fit their tables", fix: null }];
     return problems.map((problem) => {
       const { code, message, hint } = faultOf(problem);
@@ -99,12 +99,12 @@ async function checkRules(config: Config, signal: AbortSignal): Promise<readonly
 }
 
 /** Errors of the state are a finding of its own. */
-async function pinsIn(config: Config): Promise<Pins> {
-  if (isFile(config.state) && !existsSync(pathOf(config.state))) return NO_PINS;
+async function memoryIn(config: Config): Promise<RuleMemory> {
+  if (isFile(config.state) && !existsSync(pathOf(config.state))) return noMemory();
   try {
-    return await readState(config, (state) => pinsOf(config, state));
+    return await readState(config, (state) => memoryOf(config, state));
   } catch {
-    return NO_PINS;
+    return noMemory();
   }
 }
 

@@ -5,7 +5,7 @@ import type { TableVersion } from "../../core/model/schema.ts";
 import type { SnapshotStatus } from "../../core/contracts/status.ts";
 import { TableSelection } from "../../core/table-selection.ts";
 import { SILENT } from "../../core/contracts/telemetry.ts";
-import { openSource, pinsOf } from "../../open-source.ts";
+import { openSource, memoryOf } from "../../open-source.ts";
 import {
   askWhileStopped,
   cancelRefill,
@@ -98,8 +98,8 @@ async function expectReadableOffline(config: Config, name: string, isWhole: bool
 }
 
 async function tryOffline(config: Config, tables: readonly TableVersion[], where: string): Promise<void> {
-  const pins = await readState(config, (state) => pinsOf(config, state));
-  const source = await openSource(config, pins, SILENT);
+  const memory = await readState(config, (state) => memoryOf(config, state));
+  const source = await openSource(config, memory, SILENT);
   try {
     await tryCondition(systemClock, source.rows, tables, where);
   } finally {

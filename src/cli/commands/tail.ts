@@ -13,7 +13,7 @@ import { TableSelection } from "../../core/table-selection.ts";
 import { readState } from "../read-state.ts";
 import { openState } from "../../state/open.ts";
 import { SILENT } from "../../core/contracts/telemetry.ts";
-import { openSource, pinsOf } from "../../open-source.ts";
+import { openSource, memoryOf } from "../../open-source.ts";
 import { PRODUCER } from "../../version.ts";
 import { countOf, tableGlobs } from "../arguments.ts";
 import type { CommandLine } from "../command-line.ts";
@@ -49,8 +49,8 @@ interface TailOptions {
 async function tail(session: Session, { selection, from, limit }: TailOptions): Promise<void> {
   const config = await session.config();
   const given = from === null || isSearched(from) ? null : await positionOf(config, from);
-  const pins = await readState(config, (state) => pinsOf(config, state));
-  const source = await openSource(config, pins, session.log);
+  const memory = await readState(config, (state) => memoryOf(config, state));
+  const source = await openSource(config, memory, session.log);
   const stopping = new AbortController();
   const stop = () => stopping.abort(new DOMException("stopped", "AbortError"));
   for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, stop);

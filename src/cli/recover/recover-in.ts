@@ -7,7 +7,7 @@ import type { LogIdentity, Positions } from "../../core/contracts/positions.ts";
 import type { Source } from "../../core/contracts/source.ts";
 import type { SinkReset, SourceRecord, StartedRecord, StateStore } from "../../core/contracts/state-store.ts";
 import { TableSelection } from "../../core/table-selection.ts";
-import { openSource, pinsOf } from "../../open-source.ts";
+import { openSource, memoryOf } from "../../open-source.ts";
 import type { TableGenerations } from "../../core/contracts/catalog.ts";
 import { listComparisons } from "../../runtime/beyond-gap.ts";
 import { knownPlace } from "../../runtime/apply/standing.ts";
@@ -65,7 +65,7 @@ export async function recoverIn(
   const record = await state.source.get();
   if (record?.identity == null)
     throw cliError("MR1120", "the first start has not finished: there is nothing to recover");
-  const source = await openSource(config, await pinsOf(config, state), session.log);
+  const source = await openSource(config, await memoryOf(config, state), session.log);
   try {
     const loss = await lossOf(source, state, config, { ...record, identity: record.identity });
     const concerned = config.sinks.filter(({ name }) => chosen.includes(name));
@@ -122,7 +122,7 @@ async function startNewLog(
   const epoch = newEpoch(await heldBySinks({ log: logger }, config.sinks, state, isForced), before);
   const { signal } = new AbortController();
   // This source must know nothing of the former log.
-  const source = await openSource(config, await pinsOf(config, state), logger);
+  const source = await openSource(config, await memoryOf(config, state), logger);
   try {
     const plan = { lost, epoch, sinks: await holdings(source.positions, state, identity, chosen) };
     if (!isConfirmed) return planned({ ...plan, tables: (await state.schemas.list()).map(({ id }) => id) });

@@ -9,7 +9,7 @@ import type { CapturedTables, ColumnFacts, TableShape } from "../../core/contrac
 import type { StateStore, StoredError } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { MillraceError } from "../../core/errors.ts";
-import { keyLost, CORRECTED_AT_SOURCE, refusedSince, TARGETS_MEET, waitsForApproval } from "../errors.ts";
+import { keyLost, CORRECTED_AT_SOURCE, OTHER_NAME, refusedSince, TARGETS_MEET, waitsForApproval } from "../errors.ts";
 
 /** Notifies the parts that keep the sinks complete about changes of the captured tables. */
 export interface TableEvents {
@@ -227,9 +227,9 @@ export class TableGate {
     // The source may remove such a table from its publication, and its changes would then be missing unnoticed. A table
     // that was created again and waits to be published is read again later.
     for (const refused of captured.refused) {
-      const { id, isPassing } = refused;
-      if (isPassing === true) continue;
-      if (this.#current.has(id) && !this.#suspended.has(id)) await this.suspend(id, refusedSince(refused));
+      const { id, isPassing, code } = refused;
+      if (isPassing === true || this.#suspended.has(id)) continue;
+      if (this.#current.has(id) || code === OTHER_NAME) await this.suspend(id, refusedSince(refused));
     }
     if ([...captured.generations].some(([id, generation]) => before.get(id) !== generation))
       this.#parts.events.renewed();

@@ -112,7 +112,7 @@ export class KafkaWorld {
       configuredRules: NO_RULES,
       loggerOf: (process) => this.loggerOf(process),
       isGone: (holder, process) => this.#isGone(holder, process),
-      sourceFor: (process, pins) => withRules(source(process), NO_RULES, pins),
+      sourceFor: (process, memory) => withRules(source(process), NO_RULES, memory),
       sinksFor: sinks,
     };
   }
