@@ -1,3 +1,4 @@
+import { ClickHouseError } from "@clickhouse/client";
 import type { Finding, TableName } from "../../src/core/contracts/connector.ts";
 import { failed, ok } from "../kit/findings.ts";
 import { Client } from "./client.ts";
@@ -24,6 +25,7 @@ export async function check(
     await using client = await Client.open(settings, signal);
     findings.push(await checkVersion(client, id, signal));
     findings.push(...(await checkGrants(client, settings, tables, signal)));
+    findings.push(await checkStatements(client, id, signal));
     findings.push(...(await checkTables(client, settings, tables ?? [], signal)));
     if (settings.placement.cluster !== undefined) {
       findings.push(await checkCluster(client, id, settings.placement.cluster, signal));
@@ -74,6 +76,22 @@ async function checkGrants(
       fix: missing.map((grant) => `GRANT ${grant} TO ${user};`).join(" "),
     },
   ];
+}
+
+/** The fence ends statements that the sink gave up (WriteFence). */
+async function checkStatements(client: Client, id: string, signal: AbortSignal): Promise<Finding> {
+  try {
+    await client.run("KILL QUERY WHERE query_id = '' TEST", signal);
+    return ok(`${id}.statements`, "the user may end its own statements");
+  } catch (error) {
+    if (!(error instanceof ClickHouseError)) throw error;
+    return {
+      id: `${id}.statements`,
+      level: "error",
+      what: `the user may not see and end its own statements (code ${error.code}), so the sink can't know whether those that it gave up still run`,
+      fix: "GRANT SELECT ON system.processes TO the sink's user",
+    };
+  }
 }
 
 async function checkTables(

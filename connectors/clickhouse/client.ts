@@ -6,6 +6,7 @@ import { text } from "node:stream/consumers";
 import { type ClickHouseClient, ClickHouseLogLevel, type ClickHouseSettings, createClient } from "@clickhouse/client";
 import type { FreshPassword } from "../../src/core/contracts/connector.ts";
 import { tlsOptions, type TlsSettings } from "../../src/tls/options.ts";
+import { mayRunOn } from "./errors.ts";
 
 /** A statement that takes longer counts as lost. Filling a table again from itself can take long. */
 const REQUEST_MS_MAX = 600_000;
@@ -46,6 +47,11 @@ interface Insert {
 }
 
 export class Client implements AsyncDisposable {
+  /** How many statements got no answer, or not that of their end: the server may still carry them out. */
+  unansweredCount = 0;
+  /** Begins the ids of our statements in the server's list of what it runs; "": they have the server's own ids. */
+  mark = "";
+  #statementCount = 0;
   readonly #client: ClickHouseClient;
   readonly #agent: HttpAgent;
 
@@ -74,13 +80,15 @@ export class Client implements AsyncDisposable {
 
   /** Runs a statement without an answer. */
   async run(sql: string, signal: AbortSignal, settings: ClickHouseSettings = {}): Promise<void> {
-    await this.#client.command({ query: sql, abort_signal: signal, clickhouse_settings: settings });
+    const query = { query: sql, abort_signal: signal, clickhouse_settings: settings };
+    await this.#counted(this.#client.command({ ...query, ...this.#id() }));
   }
 
   /** Every value as text, null as null. */
   async rows(sql: string, signal: AbortSignal): Promise<readonly (readonly (string | null)[])[]> {
     const query = { query: sql, format: "JSONCompact", abort_signal: signal, clickhouse_settings: QUOTED } as const;
-    const { data } = await (await this.#client.query(query)).json<unknown[]>();
+    const answer = await this.#counted(this.#client.query({ ...query, ...this.#id() }));
+    const { data } = await answer.json<unknown[]>();
     return data.map((row) => row.map(textOf));
   }
 
@@ -105,14 +113,28 @@ export class Client implements AsyncDisposable {
     if (first.done === true) return false;
     const values = Readable.from(all([bytes, first.value], rows), { objectMode: false });
     try {
-      const { stream } = await this.#client.exec({ query: sql, values, abort_signal: signal });
+      const { stream } = await this.#client.exec({ query: sql, values, abort_signal: signal, ...this.#id() });
       for await (const _ of stream);
       return true;
     } catch (error) {
+      if (mayRunOn(error)) this.unansweredCount++;
       // The client tells only that the body ended; why it ended is the body's error.
       throw values.errored ?? error;
     } finally {
       values.destroy();
+    }
+  }
+
+  #id(): { readonly query_id?: string } {
+    return this.mark === "" ? {} : { query_id: `${this.mark}${++this.#statementCount}` };
+  }
+
+  async #counted<T>(answer: Promise<T>): Promise<T> {
+    try {
+      return await answer;
+    } catch (error) {
+      if (mayRunOn(error)) this.unansweredCount++;
+      throw error;
     }
   }
 

@@ -81,6 +81,14 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   549: REFUSED,
 };
 
+/** The server's answer that it waits no longer: timeouts, quorums, replicas and the keeper. */
+const UNFINISHED = new Set(["159", "209", "210", "285", "286", "319", "341", "394", "999"]);
+
+/** Whether a statement that failed so may still be carried out. */
+export function mayRunOn(error: unknown): boolean {
+  return !(error instanceof ClickHouseError) || UNFINISHED.has(error.code);
+}
+
 /** Unknown table, and unknown database. */
 const GONE = new Set(["60", "81"]);
 

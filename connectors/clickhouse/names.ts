@@ -20,6 +20,8 @@ export const UNCHANGED_COLUMN = "_millrace_unchanged";
 export const SEEN_COLUMN = "_millrace_seen";
 
 export const OWN_PREFIX = "_millrace_";
+/** Begins the name of a column without values: see WriteFence. */
+export const RUN_PREFIX = `${OWN_PREFIX}run_`;
 export const VIEW_SUFFIX = "_current";
 
 const RESERVED_DATABASES = new Set([META_DATABASE, "system", "information_schema", "INFORMATION_SCHEMA"]);
@@ -65,9 +67,9 @@ export function viewOf({ database, table }: TargetName): TargetName {
   return { database, table: `${table}${VIEW_SUFFIX}` };
 }
 
-/** Where a table is made again before it takes the name. */
-export function rebuiltOf({ database, table }: TargetName): TargetName {
-  return { database, table: `_millrace_rebuilt_${createHash("sha256").update(table).digest("hex").slice(0, 12)}` };
+/** Begins the names of what a table is made again as, before it takes the table's name. */
+export function rebuiltPrefix({ table }: TargetName): string {
+  return `${OWN_PREFIX}rebuilt_${createHash("sha256").update(table).digest("hex").slice(0, 12)}_`;
 }
 
 export function sqlNameOf({ database, table }: TargetName): string {

@@ -34,8 +34,6 @@ export class ProgressRow {
   readonly #placement: Placement;
   readonly #writer = randomUUID();
   #held: Stored | null = null;
-  /** A write that got no answer: it may or may not be stored. */
-  #inDoubt: Stored | null = null;
 
   constructor(client: Client, sink: string, placement: Placement) {
     this.#client = client;
@@ -79,8 +77,8 @@ export class ProgressRow {
         message: "the sink's checkpoint is gone from ClickHouse",
       });
     }
-    if (isSame(stored, held)) return;
-    if (this.#inDoubt !== null && isSame(stored, this.#inDoubt)) this.#held = stored;
+    // A write of ours that got no answer may be stored by now.
+    if (stored.writer === held.writer && stored.revision >= held.revision) this.#held = stored;
     else if (stored.lease > held.lease) throw takenOver(stored.lease, held.lease);
     else throw otherProgress(stored, held);
   }
@@ -92,15 +90,17 @@ export class ProgressRow {
     const next = { ...held, ...texts, position: serializePosition(progress.position), revision: held.revision + 1n };
     if (await this.#put(next, `${held.revision} 0`, signal)) return;
     const stored = await this.#read(signal);
-    throw takenOver(stored?.lease ?? held.lease, held.lease);
+    if (stored?.writer !== held.writer) throw takenOver(stored?.lease ?? held.lease, held.lease);
+    // An earlier write of ours, which got no answer, came between.
+    this.#held = stored;
+    await this.write(progress, signal);
   }
 
-  /** Removes the row, and with the last one the table. */
+  /** Removes the rows up to the one that this process wrote last. The table stays: other sinks may begin to use it. */
   async remove(signal: AbortSignal): Promise<void> {
-    const on = onCluster(this.#placement);
-    await this.#client.run(`ALTER TABLE ${TABLE}${on} DELETE WHERE sink = ${quoteLiteral(this.#sink)}`, signal);
-    const [[count] = []] = await this.#client.rows(`SELECT count() FROM ${TABLE}`, signal);
-    if (count === "0") await this.#client.run(`DROP TABLE ${TABLE}${on} SYNC`, signal);
+    await this.compare(signal);
+    const where = `sink = ${quoteLiteral(this.#sink)} AND revision <= ${this.#held!.revision}`;
+    await this.#client.run(`ALTER TABLE ${TABLE}${onCluster(this.#placement)} DELETE WHERE ${where}`, signal);
   }
 
   /**
@@ -108,7 +108,6 @@ export class ProgressRow {
    * insert with one token, so of two writers one finds the other's row.
    */
   async #put(next: Stored, after: string, signal: AbortSignal): Promise<boolean> {
-    this.#inDoubt = next;
     const { revision, writer, lease, position, tables, bond } = next;
     const values = [this.#sink, String(revision), writer, String(lease), position, tables, bond].map(quoteLiteral);
     await this.#client.run(
@@ -117,9 +116,8 @@ export class ProgressRow {
       { insert_deduplicate: 1, insert_deduplication_token: `${this.#sink} after ${after}` },
     );
     const stored = await this.#read(signal);
-    if (stored === null || !isSame(stored, next)) return false;
+    if (stored === null || !isEqual(stored, next)) return false;
     this.#held = next;
-    this.#inDoubt = null;
     return true;
   }
 
@@ -175,6 +173,11 @@ function parsed({ position, tables, bond }: Pick<Stored, "position" | "tables" |
 
 function isSame(a: Stored, b: Stored): boolean {
   return a.revision === b.revision && a.writer === b.writer;
+}
+
+/** One process may have given a number to several writes, of which the server takes one. */
+function isEqual(a: Stored, b: Stored): boolean {
+  return isSame(a, b) && a.lease === b.lease && a.position === b.position && a.tables === b.tables && a.bond === b.bond;
 }
 
 function takenOver(holder: number, lease: number): MillraceError {

@@ -16,6 +16,7 @@ import { invariant } from "../../src/core/invariant.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { Client, type ClientSettings } from "./client.ts";
 import { clickhouseError, explain, isGone, stopped, takenOver } from "./errors.ts";
+import { WriteFence } from "./fence.ts";
 import { ClickhouseInspection } from "./inspect/inspect.ts";
 import { ProgressRow } from "./progress.ts";
 import type { Placement, TargetForm } from "./tables/form.ts";
@@ -77,7 +78,8 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
     return await this.#work("opening the sink", signal, async (client, until) => {
       const progress = this.#stored(client);
       const held = await progress.takeOver(lease, until);
-      await this.#targets.open(client, until);
+      const fence = new WriteFence(client, ownerOf(this.#settings), this.#settings.placement);
+      await this.#targets.open(client, fence, until);
       this.#progress = progress;
       return held;
     });
@@ -100,7 +102,10 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
   }
 
   async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
-    await this.#work("preparing tables", signal, (client, until) => this.#targets.prepare(client, tables, until));
+    await this.#work("preparing tables", signal, async (client, until) => {
+      await this.#opened().compare(until);
+      await this.#targets.prepare(client, tables, until);
+    });
   }
 
   async carries(from: TableVersion, to: TableVersion, signal: AbortSignal): Promise<boolean> {
@@ -114,8 +119,12 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
       const progress = this.#opened();
       const layouts = tablesOf(step).map((table) => this.#targets.layout(table));
       await progress.compare(until);
+      const { fence } = this.#targets;
       try {
-        await this.#writer.write(client, step, layouts, outcome, until);
+        // Another process that has taken the sink over enters its tables after its lease is stored: either we see the
+        // lease here, or our column is gone before it writes.
+        if (await fence.enter(layouts, until)) await progress.compare(until);
+        await this.#writer.write({ client, column: fence.column }, step, layouts, outcome, until);
       } catch (error) {
         if (isGone(error)) await this.#expectTables(client, until);
         throw error;
@@ -131,8 +140,14 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
     await this.#work("removing rows that Millrace did not write", signal, async (client, until) => {
       await this.#opened().compare(until);
       const there = await versionedTables(client, until);
-      const names = tables.map((table) => this.target(table)).filter((name) => there.has(name));
-      for (const name of names) await client.run(expelSql(name, this.#settings.placement, version), until);
+      const layouts = tables.map((table) => this.#targets.layoutFor(table)).filter(({ sqlName }) => there.has(sqlName));
+      const { fence } = this.#targets;
+      if (await fence.enter(layouts, until)) await this.#opened().compare(until);
+      for (const layout of layouts) {
+        const sql = expelSql(layout.sqlName, this.#settings.placement, version, fence.holds(layout));
+        await client.run(sql, until, { allow_nondeterministic_mutations: 1 });
+      }
+      const names = layouts.map(({ sqlName }) => sqlName);
       await this.#targets.removed(client, names, until);
     });
   }
@@ -172,8 +187,8 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
 
   async forget(signal: AbortSignal): Promise<void> {
     await this.#work("removing the sink's checkpoint", signal, async (client, until) => {
-      await this.#targets.remove(client, until);
       await this.#opened().remove(until);
+      await this.#targets.remove(client, until);
     });
   }
 

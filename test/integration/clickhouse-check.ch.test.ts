@@ -24,6 +24,7 @@ test("check finds version, grants and tables in order, and creates nothing", asy
   expect(findings.map(({ id, level }) => [id, level])).toEqual([
     ["clickhouse.columns.connect", "ok"],
     ["clickhouse.columns.grants", "ok"],
+    ["clickhouse.columns.statements", "ok"],
   ]);
   expect(await askClickhouse(clickhouseUrl(), `SHOW DATABASES LIKE '${database.prefix}'`)).toEqual([]);
 });

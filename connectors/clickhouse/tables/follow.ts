@@ -8,6 +8,7 @@ import { followsByNote } from "../../../src/core/targets/carrying.ts";
 import { encodeNote, follow, type Following } from "../../../src/core/targets/following.ts";
 import type { Client } from "../client.ts";
 import { clickhouseError } from "../errors.ts";
+import type { WriteFence } from "../fence.ts";
 import { EXACT_COLUMN, OFFSET_COLUMN, OWN_PREFIX, quoteIdentifier, quoteLiteral, VERSION_COLUMN } from "../names.ts";
 import type { ExistingTarget } from "./existing.ts";
 import type { TableLayout } from "./layout.ts";
@@ -17,6 +18,7 @@ import { noteText, onCluster, wantedColumns } from "./statements.ts";
 /** Throws if the target is not ours, or if somebody changed it. */
 export async function followTable(
   client: Client,
+  fence: WriteFence,
   layout: TableLayout,
   existing: ExistingTarget,
   signal: AbortSignal,
@@ -25,11 +27,13 @@ export async function followTable(
   const following = followingOf(layout, existing);
   refuseAltered(layout, existing, following);
   const changes = simpleChanges(layout, existing, following);
-  if (changes === null) return await rebuild(client, { layout, existing, following }, signal);
-  if (changes.length === 0) return;
+  if (changes?.length === 0) return;
+  await fence.enter([layout], signal);
+  if (changes === null) return await rebuild(client, fence, { layout, existing, following }, signal);
   const { sqlName, placement } = layout;
   // One statement changes everything or nothing.
-  await client.run(`ALTER TABLE ${sqlName}${onCluster(placement)} ${changes.join(", ")}`, signal);
+  const parts = [...changes, fence.condition].join(", ");
+  await client.run(`ALTER TABLE ${sqlName}${onCluster(placement)} ${parts}`, signal);
 }
 
 function followingOf(layout: TableLayout, existing: ExistingTarget): Following {

@@ -67,13 +67,11 @@ export class LastSeen {
     for (const { target, evidence } of changed) this.#stored.set(sqlNameOf(target), textOf(evidence));
   }
 
-  /** Removes what is stored for this sink, and with the last one the table. */
+  /** Removes what is stored for this sink. The table stays: other sinks may begin to use it. */
   async remove(client: Client, signal: AbortSignal): Promise<void> {
     this.#stored.clear();
-    const on = onCluster(this.#placement);
-    await client.run(`ALTER TABLE ${TABLE}${on} DELETE WHERE sink = ${quoteLiteral(this.#sink)}`, signal);
-    const [[count] = []] = await client.rows(`SELECT count() FROM ${TABLE}`, signal);
-    if (count === "0") await client.run(`DROP TABLE ${TABLE}${on} SYNC`, signal);
+    const where = `sink = ${quoteLiteral(this.#sink)} AND revision <= ${this.#revision}`;
+    await client.run(`ALTER TABLE ${TABLE}${onCluster(this.#placement)} DELETE WHERE ${where}`, signal);
   }
 
   async #read(client: Client, signal: AbortSignal): ReturnType<Client["rows"]> {

@@ -4,7 +4,8 @@
  */
 import { type Following, nameUntil } from "../../../src/core/targets/following.ts";
 import type { Client } from "../client.ts";
-import { DELETED_COLUMN, OWN_PREFIX, quoteIdentifier, quoteLiteral, rebuiltOf, sqlNameOf } from "../names.ts";
+import type { WriteFence } from "../fence.ts";
+import { DELETED_COLUMN, OWN_PREFIX, quoteIdentifier, quoteLiteral, rebuiltPrefix, sqlNameOf } from "../names.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { ExistingTarget } from "./existing.ts";
 import type { LayoutColumn, TableLayout } from "./layout.ts";
@@ -17,11 +18,14 @@ export interface Change {
   readonly following: Following;
 }
 
-export async function rebuild(client: Client, change: Change, signal: AbortSignal): Promise<void> {
+export async function rebuild(client: Client, fence: WriteFence, change: Change, signal: AbortSignal): Promise<void> {
   const { layout, existing, following } = change;
   const { sqlName, target, placement, form, table } = layout;
   const on = onCluster(placement);
-  const rebuilt = sqlNameOf(rebuiltOf(target));
+  const { database } = target;
+  const prefix = rebuiltPrefix(target);
+  // Statements that come late know only tables that are gone.
+  const rebuilt = sqlNameOf({ database, table: `${prefix}${fence.column}` });
   const isHistory = form.mode === "history";
   const lossy = isHistory ? await lossyColumns(client, change, signal) : NONE;
   const { names, values, kept, needed } = copied(change, lossy);
@@ -31,8 +35,14 @@ export async function rebuild(client: Client, change: Change, signal: AbortSigna
     ...(!isHistory && existing.form?.deletes !== form.deletes ? [`${quoteIdentifier(DELETED_COLUMN)} = 0`] : []),
   ];
   const where = rows.length === 0 ? "" : ` WHERE ${rows.join(" AND ")}`;
-  await client.run(`DROP TABLE IF EXISTS ${rebuilt}${on} SYNC`, signal);
-  await client.run(createSql(layout, rebuilt, kept), signal);
+  const left = await client.rows(
+    `SELECT name FROM system.tables WHERE database = ${quoteLiteral(database)} AND startsWith(name, ${quoteLiteral(prefix)})`,
+    signal,
+  );
+  for (const [name] of left) {
+    await client.run(`DROP TABLE IF EXISTS ${sqlNameOf({ database, table: name! })}${on} SYNC`, signal);
+  }
+  await client.run(createSql(layout, { column: fence.column, sqlName: rebuilt, kept }), signal);
   // A key with a new column has no values in the rows that are there.
   const hasKeys = layout.table.key.every((ordinal) => following.from[ordinal] !== null);
   const insert = async (): Promise<void> =>

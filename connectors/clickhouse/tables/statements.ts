@@ -36,6 +36,8 @@ export function replacingColumns({ mode, deletes }: TargetForm): readonly string
   return deletes === "hard" ? [VERSION_COLUMN, DELETED_COLUMN] : [VERSION_COLUMN];
 }
 
+/** Of a fence's column: it stores nothing, but a statement can name it. */
+export const RUN_TYPE = "UInt8 EPHEMERAL";
 const TIME = "DateTime64(6, 'UTC')";
 
 /** Millrace's own columns, and their types. */
@@ -56,10 +58,18 @@ export function ownColumns({ mode }: TargetForm): readonly (readonly [name: stri
   ];
 }
 
-/** `kept`: definitions of columns that the table no longer has and the target keeps. */
-export function createSql(layout: TableLayout, sqlName = layout.sqlName, kept: readonly string[] = []): string {
+interface Creation {
+  /** The fence's. */
+  readonly column: string;
+  readonly sqlName?: string;
+  /** Definitions of columns that the table no longer has and the target keeps. */
+  readonly kept?: readonly string[];
+}
+
+export function createSql(layout: TableLayout, { column, sqlName = layout.sqlName, kept = [] }: Creation): string {
   const { form, placement } = layout;
-  const own = ownColumns(form).map(([name, definition]) => `${quoteIdentifier(name)} ${definition}`);
+  const definitions = [...ownColumns(form), [column, RUN_TYPE] as const];
+  const own = definitions.map(([name, definition]) => `${quoteIdentifier(name)} ${definition}`);
   const columns = layout.columns.map(({ name, type }) => `${quoteIdentifier(name)} ${type.name}`);
   const key = layout.key.map(({ name }) => quoteIdentifier(name));
   if (form.mode === "history") key.push(quoteIdentifier(VERSION_COLUMN), quoteIdentifier(OFFSET_COLUMN));

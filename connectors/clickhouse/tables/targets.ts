@@ -8,6 +8,7 @@ import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { lostColumns, successorOf } from "../../../src/core/targets/following.ts";
 import type { Client } from "../client.ts";
 import { classify, clickhouseError, OF_ONE_TABLE } from "../errors.ts";
+import type { WriteFence } from "../fence.ts";
 import { OWN_PREFIX, quoteIdentifier, sqlNameOf, type TargetName, targetOf, viewOf } from "../names.ts";
 import { type ExistingTarget, lookUpTargets } from "./existing.ts";
 import { carriesTarget, expectMode, followTable } from "./follow.ts";
@@ -34,6 +35,7 @@ export class Targets {
   readonly #lastSeen: LastSeen;
   readonly #presence: Presence;
   readonly #databases = new Set<string>();
+  #fence: WriteFence | null = null;
 
   constructor(options: TargetsOptions) {
     this.#options = options;
@@ -44,6 +46,11 @@ export class Targets {
   /** Equal for two tables if and only if they would share a target. */
   key(table: TableVersion): string {
     return sqlNameOf(targetOf(table, this.#options.schema));
+  }
+
+  get fence(): WriteFence {
+    invariant(this.#fence !== null, "a sink is opened before it is used");
+    return this.#fence;
   }
 
   layout(table: TableVersion): TableLayout {
@@ -60,7 +67,8 @@ export class Targets {
   }
 
   /** The checkpoint, and its database, are there. */
-  async open(client: Client, signal: AbortSignal): Promise<void> {
+  async open(client: Client, fence: WriteFence, signal: AbortSignal): Promise<void> {
+    this.#fence = fence;
     this.#databases.clear();
     await this.#presence.open(client, signal);
   }
@@ -109,7 +117,7 @@ export class Targets {
       // The view of another table: a table goes before it.
       await client.run(`DROP VIEW ${layout.sqlName}${onCluster(layout.placement)} SYNC`, signal);
       await this.#create(client, layout, signal);
-    } else await followTable(client, layout, existing, signal);
+    } else await followTable(client, this.fence, layout, existing, signal);
     await this.#show(client, layout, there.get(sqlNameOf(viewOf(layout.target))), signal);
     this.#layouts.set(table, layout);
     return layout;
@@ -122,7 +130,8 @@ export class Targets {
       await client.run(`CREATE DATABASE IF NOT EXISTS ${quoteIdentifier(database)}${on}`, signal);
       this.#databases.add(database);
     }
-    await client.run(createSql(layout), signal);
+    await client.run(createSql(layout, this.fence), signal);
+    this.fence.made(layout);
     failpoint("clickhouse.target-made", layout.table);
   }
 

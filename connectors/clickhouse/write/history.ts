@@ -71,21 +71,22 @@ export function truncatedSql({ sqlName }: TableLayout): string {
   return `SELECT toString(max((${VERSION}, ${OFFSET})).1), toString(max((${VERSION}, ${OFFSET})).2) FROM ${sqlName} WHERE ${OP} = 't'`;
 }
 
-/** A row without a key's values. */
+/** A row without a key's values. `column`: the fence's. */
 export function historyTruncateSql(
   { sqlName }: TableLayout,
+  column: string,
   version: bigint,
   record: { readonly index: number; readonly commitTimeUs: bigint } | undefined,
 ): string {
   const offset = record?.index ?? TRUNCATE_OFFSET;
   return (
-    `INSERT INTO ${sqlName} (${[OP, OFFSET, VERSION, TIME].join(", ")}) ` +
-    `SELECT 't', ${offset}, ${version}, ${timeSql(record?.commitTimeUs)}`
+    `INSERT INTO ${sqlName} (${[OP, OFFSET, VERSION, TIME, quoteIdentifier(column)].join(", ")}) ` +
+    `SELECT 't', ${offset}, ${version}, ${timeSql(record?.commitTimeUs)}, 0`
   );
 }
 
-/** Appends a delete for each existing key that no read from `below` on has seen. */
-export function historySweepSql(layout: TableLayout, below: bigint): string {
+/** Appends a delete for each existing key that no read from `below` on has seen. `column`: the fence's. */
+export function historySweepSql(layout: TableLayout, column: string, below: bigint): string {
   const { sqlName, key } = layout;
   const names = key.map(({ name }) => quoteIdentifier(name)).join(", ");
   const latest =
@@ -93,8 +94,8 @@ export function historySweepSql(layout: TableLayout, below: bigint): string {
     `ORDER BY ${VERSION} DESC, ${OFFSET} DESC LIMIT 1 BY ${names}`;
   const truncated = `(SELECT max((${VERSION}, ${OFFSET})) FROM ${sqlName} WHERE ${OP} = 't')`;
   return (
-    `INSERT INTO ${sqlName} (${names}, ${[OP, OFFSET, VERSION, TIME].join(", ")}) ` +
-    `SELECT ${names}, 'd', ${READ_OFFSET}, ${below}, now64(6, 'UTC') FROM (${latest}) ` +
+    `INSERT INTO ${sqlName} (${names}, ${[OP, OFFSET, VERSION, TIME, quoteIdentifier(column)].join(", ")}) ` +
+    `SELECT ${names}, 'd', ${READ_OFFSET}, ${below}, now64(6, 'UTC'), 0 FROM (${latest}) ` +
     `WHERE ${OP} != 'd' AND (${VERSION}, ${OFFSET}) > ${truncated} AND greatest(${VERSION}, ${SEEN}) < ${below}`
   );
 }

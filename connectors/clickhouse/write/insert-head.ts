@@ -29,19 +29,21 @@ const OWN = {
   history: [OP_COLUMN, OFFSET_COLUMN, UNCHANGED_COLUMN, SEEN_COLUMN, VERSION_COLUMN, COMMIT_TIME_COLUMN, EXACT_COLUMN],
 } as const;
 
-const made = new WeakMap<TableLayout, InsertHead>();
+const made = new WeakMap<TableLayout, InsertHead & { readonly column: string }>();
 
-export function insertHead(layout: TableLayout): InsertHead {
+/** `column`: the fence's. The rows have no value for it, and need none. */
+export function insertHead(layout: TableLayout, column: string): InsertHead {
   const known = made.get(layout);
-  if (known !== undefined) return known;
+  if (known?.column === column) return known;
   const types = new Map(ownColumns(layout.form));
   const own = OWN[layout.form.mode].map((name) => [name, types.get(name) ?? ""] as const);
   const columns = [...layout.columns.map(({ name, type }) => [name, type.name] as const), ...own];
-  const names = columns.map(([name]) => quoteIdentifier(name)).join(", ");
+  const names = [...columns.map(([name]) => name), column].map(quoteIdentifier).join(", ");
   const out = new ByteWriter(1024);
   writeLength(out, columns.length);
   for (const part of [0, 1] as const) for (const column of columns) writeString(out, column[part]);
   const head = {
+    column,
     sql: `INSERT INTO ${layout.sqlName} (${names}) FORMAT RowBinaryWithNamesAndTypes`,
     bytes: Buffer.from(out.view()),
   };

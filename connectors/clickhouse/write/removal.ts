@@ -2,15 +2,21 @@
 import { COMMIT_TIME_COLUMN, DELETED_COLUMN, EXACT_COLUMN, quoteIdentifier, VERSION_COLUMN } from "../names.ts";
 import type { TableLayout } from "../tables/layout.ts";
 
+interface Removal {
+  readonly versionIs: string;
+  readonly version: bigint;
+  readonly commitTimeUs: bigint | undefined;
+}
+
 /**
  * Marks the rows whose version is so as deleted, under this version: a table's rows can't be changed, but a later one
- * takes the place of an earlier one. Hard deletes keep only the key, soft ones the whole row.
+ * takes the place of an earlier one. Hard deletes keep only the key, soft ones the whole row. `column`: the
+ * fence's.
  */
 export function removeSql(
   { sqlName, columns, form }: TableLayout,
-  versionIs: string,
-  version: bigint,
-  commitTimeUs: bigint | undefined,
+  column: string,
+  { versionIs, version, commitTimeUs }: Removal,
 ): string {
   const isSoft = form.deletes === "soft";
   const names = columns.filter(({ isKey }) => isSoft || isKey).map(({ name }) => quoteIdentifier(name));
@@ -22,8 +28,8 @@ export function removeSql(
   ].map(quoteIdentifier);
   const exact = isSoft ? [exactName!] : [];
   return (
-    `INSERT INTO ${sqlName} (${[...names, versionName, timeName, deletedName, ...exact].join(", ")}) ` +
-    `SELECT ${[...names, version, timeSql(commitTimeUs), 1, ...exact].join(", ")} ` +
+    `INSERT INTO ${sqlName} (${[...names, versionName, timeName, deletedName, ...exact, quoteIdentifier(column)].join(", ")}) ` +
+    `SELECT ${[...names, version, timeSql(commitTimeUs), 1, ...exact, 0].join(", ")} ` +
     `FROM ${sqlName} FINAL WHERE ${versionName} ${versionIs} AND ${deletedName} = 0`
   );
 }

@@ -14,6 +14,12 @@ import { RowWriter } from "./row-writer.ts";
 /** More refused rows in one step point to a wrong mapping of the table, not to single rows. */
 const POISON_COUNT_MAX = 1_000;
 
+interface Writing {
+  readonly client: Client;
+  /** The fence's. */
+  readonly column: string;
+}
+
 export class StepWriter {
   readonly #onFilled: (layout: TableLayout) => void;
   #writer = new RowWriter();
@@ -25,7 +31,7 @@ export class StepWriter {
 
   /** `layouts`: of `tablesOf(step)`. */
   async write(
-    client: Client,
+    { client, column }: Writing,
     step: Step,
     layouts: readonly TableLayout[],
     outcome: Outcome,
@@ -35,15 +41,17 @@ export class StepWriter {
       case "progress":
         return;
       case "rows":
-        for (const [i, writes] of step.tables.entries()) await this.#rows(client, layouts[i]!, writes, outcome, signal);
+        for (const [i, writes] of step.tables.entries()) {
+          await this.#rows({ client, column }, layouts[i]!, writes, outcome, signal);
+        }
         return;
       case "truncate": {
         const { version, record } = step;
         const layout = layouts[0]!;
         const isHistory = layout.form.mode === "history";
         const sql = isHistory
-          ? historyTruncateSql(layout, version, record)
-          : removeSql(layout, `<= ${version}`, version, record?.commitTimeUs);
+          ? historyTruncateSql(layout, column, version, record)
+          : removeSql(layout, column, { versionIs: `<= ${version}`, version, commitTimeUs: record?.commitTimeUs });
         await client.run(sql, signal);
         return;
       }
@@ -52,7 +60,9 @@ export class StepWriter {
           const layout = layouts[i]!;
           const isHistory = layout.form.mode === "history";
           await client.run(
-            isHistory ? historySweepSql(layout, below) : removeSql(layout, `< ${below}`, below, undefined),
+            isHistory
+              ? historySweepSql(layout, column, below)
+              : removeSql(layout, column, { versionIs: `< ${below}`, version: below, commitTimeUs: undefined }),
             signal,
           );
         }
@@ -63,7 +73,7 @@ export class StepWriter {
   }
 
   async #rows(
-    client: Client,
+    { client, column }: Writing,
     layout: TableLayout,
     writes: TableWrites,
     outcome: Outcome,
@@ -74,7 +84,7 @@ export class StepWriter {
     const work = { client, writer: this.#writer, layout, writes, left, signal };
     const rows = isHistory ? historyRows(work) : mirrorRows(work);
     try {
-      if (await client.insert(insertHead(layout), rows, signal)) this.#onFilled(layout);
+      if (await client.insert(insertHead(layout, column), rows, signal)) this.#onFilled(layout);
       this.#writer.giveBack();
     } catch (error) {
       // Rows of the failed insert may still be rendered, until what they wait for comes.

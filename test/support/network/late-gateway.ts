@@ -34,7 +34,7 @@ export async function lateGateway(target: string): Promise<LateGateway> {
   const server = createServer((message, response) => {
     const answer = async (): Promise<void> => {
       const body = await buffer(message);
-      const what = `${message.method} ${decodeURIComponent(message.url ?? "")}\n${body.toString("latin1")}`;
+      const what = `${message.method} ${decodeURIComponent((message.url ?? "").replaceAll("+", " "))}\n${body.toString("latin1")}`;
       const at = waiting.findIndex(({ isIt }) => isIt(what));
       if (at >= 0) {
         const [lost] = waiting.splice(at, 1);

@@ -11,6 +11,8 @@ import { quietLog } from "../run/quiet-log.ts";
 export interface ClickhouseTarget extends SinkTarget {
   readonly query: (sql: string) => Promise<readonly Row[]>;
   readonly database: string;
+  /** Names its checkpoint. */
+  readonly sink: string;
 }
 
 /** All tables in one database, which no other test has. */
@@ -18,18 +20,27 @@ export async function clickhouseTarget(form: KeptForm, url: string): Promise<Cli
   const mark = randomUUID().slice(0, 8);
   const proxy = await tcpProxy(url);
   const query = (sql: string) => askClickhouse(url, sql);
-  // Names of databases are the suite's own; only what is made after this moment is the test's.
+  // Names of databases are the suite's own; only what is made after this moment is the test's. Other files that run
+  // meanwhile have databases with names that `freshColumns` gives, and share the checkpoints' database.
   const before = new Set((await query("SELECT name FROM system.databases")).map(([name]) => name));
   const own = async () => {
     const names = (await query("SELECT name FROM system.databases")).map(([name]) => name ?? "");
-    return names.filter((name) => !before.has(name) || name === "millrace");
+    return names.filter((name) => !before.has(name) && !name.startsWith("test_") && name !== "millrace");
   };
   const wipe = async () => {
     for (const name of await own()) await query(`DROP DATABASE IF EXISTS ${nameIn(name)} SYNC`);
+    for (const table of ["progress", "targets"]) {
+      const [there] = await query(`SELECT 1 FROM system.tables WHERE database = 'millrace' AND name = '${table}'`);
+      if (there === undefined) continue;
+      await query(
+        `ALTER TABLE millrace.${table} DELETE WHERE sink = 'shop/columns_${mark}' SETTINGS mutations_sync = 2`,
+      );
+    }
   };
   return {
     query,
     database: "public",
+    sink: `shop/columns_${mark}`,
     makeSink: (other = form): Promise<Sink> => {
       const options = definition.parse({ url: proxy.url(url), fsync: false, ...other });
       return factory.create({ name: `columns_${mark}`, daemon: "shop", folder: "/", options }, quietLog);
