@@ -1,11 +1,14 @@
+import { tableId } from "../../src/core/model/schema.ts";
 import type { Finding, TableName } from "../../src/core/contracts/connector.ts";
 import { aclFinding } from "./acls/script.ts";
 import { sinkAcls } from "./acls/sink-acls.ts";
+import { readCheckpoint } from "./checkpoint.ts";
+import { Claims } from "./claims.ts";
 import type { Cluster } from "./client/cluster.ts";
 import { apiIdsOf } from "./client/failures.ts";
 import { createTopic, settingsOfTopics } from "./client/topic-settings.ts";
-import { classify, takesOnlyKeys } from "./errors.ts";
-import { callTopics, logTopic, ownTopic, topicOf, type TopicNaming, transactionTopic } from "./names.ts";
+import { classify, inUse, takesOnlyKeys } from "./errors.ts";
+import { callTopics, logTopic, ownTopic, sinkId, topicOf, type TopicNaming, transactionTopic } from "./names.ts";
 import { RegistryClient } from "./registry/client.ts";
 import type { KafkaSinkSettings } from "./settings.ts";
 import { isCompacting } from "./topics.ts";
@@ -25,6 +28,7 @@ export async function check(
     return [
       ok("kafka.connect", `connected to a Kafka cluster of ${brokers} broker${brokers === 1 ? "" : "s"}`),
       await features(cluster, signal),
+      ...(await claimFindings(cluster, settings, tables, signal)),
       await topicsFinding(cluster, settings, brokers, tables, signal),
       ...(await compactionFindings(cluster, settings, tables, signal)),
       ...(await registryFindings(settings, signal)),
@@ -75,6 +79,28 @@ async function topicsFinding(
   } catch (error) {
     if (apiIdsOf(error).includes("TOPIC_ALREADY_EXISTS")) return ok("kafka.topics", "topics are being made");
     return failed("kafka.topics", classify(error, signal));
+  }
+}
+
+/** Of topics that another sink writes to. */
+async function claimFindings(
+  cluster: Cluster,
+  settings: KafkaSinkSettings,
+  tables: readonly TableName[],
+  signal: AbortSignal,
+): Promise<readonly Finding[]> {
+  const { naming, name } = settings;
+  try {
+    const { owner } = await readCheckpoint(cluster, ownTopic(`checkpoint.${name}`, naming), signal);
+    if (owner !== "" && owner !== sinkId(settings)) throw inUse(`${naming.prefix}${naming.daemon}.…`, owner);
+    const claims = await Claims.of(cluster, settings, signal);
+    claims.expectOwn(naming);
+    const targets = new Map(tables.map((table) => [topicOf(table, naming), tableId(table.schema, table.table)]));
+    const found = await cluster.topics([...targets.keys()], signal);
+    for (const [topic, id] of targets) if (found.get(topic) != null) claims.expectFree(id, topic, found.get(topic)!);
+    return [];
+  } catch (error) {
+    return [failed("kafka.claims", classify(error, signal))];
   }
 }
 

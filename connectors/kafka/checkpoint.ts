@@ -2,7 +2,8 @@
  * The sink's checkpoint: records in a compacted topic of its own, written in the transaction of the changes. Two keys:
  *
  *   position   {"lease":3,"position":"1/4711/0","bond":"…","open":""}             with every step
- *   tables     {"tables":"{…}","topics":{"shop.public.users":"<topic id>"},"form":"millrace"}   after a change, and now and then
+ *   tables     {"tables":"{…}","topics":{"shop.public.users":"<topic id> 6"},"form":"millrace","owner":"…"}   after a change, and
+ *                                                                                                          now and then
  *
  * Now and then, so that the newest of both lies near the end of the topic: a start reads back from there.
  */
@@ -15,7 +16,12 @@ import { failureOf } from "./client/failures.ts";
 import { type CommittedRecord, expectReadable, extentOf, readCommitted } from "./client/reading.ts";
 
 const POSITION = z.object({ lease: z.int(), position: z.string(), bond: z.string(), open: z.string() });
-const TABLES = z.object({ tables: z.string(), topics: z.record(z.string(), z.string()), form: z.string().default("") });
+const TABLES = z.object({
+  tables: z.string(),
+  topics: z.record(z.string(), z.string()),
+  form: z.string().default(""),
+  owner: z.string().default(""),
+});
 
 export interface Checkpoint {
   readonly lease: number;
@@ -30,6 +36,8 @@ export interface Checkpoint {
   readonly topics: Readonly<Record<string, string>>;
   /** How the records of the topics look: `form` of the settings; "" where it is not known. */
   readonly form: string;
+  /** The transactional id of the sink; "" where it is not known. */
+  readonly owner: string;
 }
 
 export const NO_CHECKPOINT: Checkpoint = {
@@ -40,6 +48,7 @@ export const NO_CHECKPOINT: Checkpoint = {
   tables: "{}",
   topics: {},
   form: "",
+  owner: "",
 };
 
 /** Settings of the topic. Small segments, so that compaction keeps it short. */
@@ -68,7 +77,7 @@ export class CheckpointWriter {
   #last: Pick<Checkpoint, "tables" | "topics"> | null = null;
   #since = 0;
 
-  records({ lease, position, bond, open, tables, topics, form }: Checkpoint): readonly CheckpointRecord[] {
+  records({ lease, position, bond, open, tables, topics, form, owner }: Checkpoint): readonly CheckpointRecord[] {
     const record = { key: POSITION_KEY, value: json({ lease, position, bond, open }) };
     const isSame = this.#last?.tables === tables && this.#last.topics === topics;
     if (isSame && this.#since < TABLES_EVERY) {
@@ -77,7 +86,7 @@ export class CheckpointWriter {
     }
     this.#last = { tables, topics };
     this.#since = 0;
-    return [record, { key: TABLES_KEY, value: json({ tables, topics, form }) }];
+    return [record, { key: TABLES_KEY, value: json({ tables, topics, form, owner }) }];
   }
 }
 

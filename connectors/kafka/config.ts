@@ -1,7 +1,7 @@
 import * as z from "zod";
 import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
 import { accessTo, clusterOf, connectionKeys } from "./connection.ts";
-import { isTopicText, logTopic, type TopicNaming } from "./names.ts";
+import { isNameOfOther, isTopicText, logTopic, type TopicNaming, transactionTopic } from "./names.ts";
 import type { Format } from "./formats/format.ts";
 import type { DescribedFormat } from "./formats/registered/registered-format.ts";
 import type { RegistrySettings } from "./registry/client.ts";
@@ -127,10 +127,12 @@ export const factory: SinkFactory<KafkaOptions> = {
   },
   isLog: ({ format }) => format === "log",
   places: ({ daemon, options }) => {
-    const { brokers, prefix, topic, format } = options;
-    if (format === "log")
-      return [`topic ${logTopic({ prefix, daemon })} of the Kafka cluster at ${brokers.toSorted().join(", ")}`];
-    return [`topics ${prefix}${topic ?? `${daemon}.…`} of the Kafka cluster at ${brokers.toSorted().join(", ")}`];
+    const { brokers, prefix, topic, format, transactions } = options;
+    const cluster = `of the Kafka cluster at ${brokers.toSorted().join(", ")}`;
+    if (format === "log") return [`topic ${logTopic({ prefix, daemon })} ${cluster}`];
+    const naming = namingOf({ daemon, options });
+    const own = transactions ? [`topic ${transactionTopic(naming)} ${cluster}`] : [];
+    return [`topics ${prefix}${topic ?? `${daemon}.…`} ${cluster}`, ...own];
   },
 };
 
@@ -166,7 +168,11 @@ async function settingsOf(context: SinkContext<KafkaOptions>): Promise<KafkaSink
   };
 }
 
-function unfitKeys({ options: { format, topic }, tables = [], origin }: SinkContext<KafkaOptions>): string | null {
+function unfitKeys(context: SinkContext<KafkaOptions>): string | null {
+  const { options, daemon, tables = [], origin } = context;
+  const { format, topic } = options;
+  if (isNameOfOther(namingOf(context)))
+    return `\`topic: ${topic}\`, which begins as the topics of single tables and Millrace's own do (\`${daemon}.\`)`;
   const isBehindKafka = origin?.sourceKind === "kafka";
   if (format !== "log")
     return isBehindKafka && format !== "millrace" ? `\`format: ${format}\` behind a Kafka source` : null;
@@ -175,7 +181,10 @@ function unfitKeys({ options: { format, topic }, tables = [], origin }: SinkCont
   return isBehindKafka ? "`format: log` behind a Kafka source" : null;
 }
 
-function namingOf({ daemon, options: { prefix, topic, format } }: SinkContext<KafkaOptions>): TopicNaming {
+function namingOf({
+  daemon,
+  options: { prefix, topic, format },
+}: Pick<SinkContext<KafkaOptions>, "daemon" | "options">): TopicNaming {
   return { prefix, daemon, single: topic, isDebezium: format !== "millrace" && format !== "log" };
 }
 

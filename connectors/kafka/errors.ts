@@ -225,6 +225,17 @@ export const pages = {
       "has, and compaction removes that one. The topic's tables are read again; from then on each record is whole.",
     remedy: "Nothing. Consumers see the rows of these tables once more.",
   },
+  MR3537: {
+    title: "Another sink writes to the same topics",
+    cause:
+      "A checkpoint in the cluster belongs to a sink of another daemon, or of another prefix, whose topics have the names of this " +
+      "one's: prefix `shop` with name `eu` gives the same names as name `shopeu`, and a table's name may have dots. Readers could " +
+      "not tell whose records they read. Where all topics meet, the sink stops before it writes; where one table's do, that table " +
+      "is suspended in it.",
+    remedy:
+      "Give this sink a `prefix` of its own that ends in a hyphen or a dot. If the other one is gone for good, delete its " +
+      "checkpoint's topic (`<prefix><name>._checkpoint.<sink>`) and its tables' topics.",
+  },
 } satisfies ErrorPages;
 
 /** With those of the log. */
@@ -372,6 +383,21 @@ export function isUnknownTopic(error: unknown): boolean {
 /** When the sink is opened again, it tells which tables are concerned. */
 export function newlyCompacted(topic: string): MillraceError {
   return kafkaError("MR3536", "reopen", `topic ${topic} is compacted now`);
+}
+
+/** Millrace's own topics of a sink are those of another one. */
+export function inUse(topics: string, owner: string): MillraceError {
+  return kafkaError("MR3537", "fatal", `topics ${topics} are those of ${sinkIn(owner)}`);
+}
+
+export function tableInUse(table: string, topic: string, owner: string): MillraceError {
+  return tableError("MR3537", table, `topic ${topic} is one of ${sinkIn(owner)}`);
+}
+
+/** In words: see `sinkId`. */
+function sinkIn(owner: string): string {
+  const [, , prefix, daemon, sink] = owner.split("/");
+  return `sink ${sink} of ${daemon}, with the prefix ${JSON.stringify(prefix)}`;
 }
 
 /** Of Millrace's own. */

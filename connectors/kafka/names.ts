@@ -21,7 +21,8 @@ export interface TopicNaming {
 export function topicOf({ schema, table }: TableName, { prefix, daemon, single, isDebezium }: TopicNaming): string {
   if (single !== undefined) return `${prefix}${single}`;
   const name = `${prefix}${daemon}.${schema}.${table}`;
-  const plain = name.replace(OTHERS, "_");
+  // A schema may be called `_checkpoint`.
+  const plain = isCheckpointTopic(name) ? name.replace("._checkpoint.", "._checkpoint_.") : name.replace(OTHERS, "_");
   if (isDebezium || (plain === name && !schema.includes("."))) return shortened(plain, TOPIC_BYTES_MAX);
   const hash = createHash("sha256")
     .update(JSON.stringify([schema, table]))
@@ -31,34 +32,68 @@ export function topicOf({ schema, table }: TableName, { prefix, daemon, single, 
 }
 
 /** Millrace's own topics beside those of the tables. */
-export function ownTopic(purpose: string, { prefix, daemon }: Pick<TopicNaming, "prefix" | "daemon">): string {
+export function ownTopic(purpose: string, { prefix, daemon }: Namespace): string {
   return `${prefix}${daemon}._${purpose}`;
 }
 
+/** Whether a topic has the name of a sink's checkpoint. */
+export function isCheckpointTopic(name: string): boolean {
+  return /\._checkpoint\.[A-Za-z][A-Za-z0-9_-]*$/.test(name);
+}
+
 /** The log itself, for other Millrace processes: `format: log`. */
-export function logTopic(naming: Pick<TopicNaming, "prefix" | "daemon">): string {
+export function logTopic(naming: Namespace): string {
   return ownTopic("log", naming);
 }
 
 /** What those processes ask, and the answers. */
-export function callTopics(naming: Pick<TopicNaming, "prefix" | "daemon">): { requests: string; answers: string } {
+export function callTopics(naming: Namespace): { requests: string; answers: string } {
   return { requests: ownTopic("requests", naming), answers: ownTopic("answers", naming) };
 }
 
-/** The transactional id of the answers. */
-export function answersId({
-  naming,
-  name,
-}: {
-  readonly naming: Pick<TopicNaming, "prefix" | "daemon">;
+type Namespace = Pick<TopicNaming, "prefix" | "daemon">;
+
+interface NamedSink {
+  readonly naming: Namespace;
   readonly name: string;
-}): string {
-  return `millrace-${naming.prefix}${naming.daemon}-${name}-answers`;
+}
+
+/** Prefixes and names may have hyphens and dots, and none has a slash: no two ids are one. */
+function idOf(purpose: string, { prefix, daemon }: Namespace, ...names: readonly string[]): string {
+  return ["millrace", purpose, prefix, daemon, ...names].join("/");
+}
+
+/** The transactional id of a sink. */
+export function sinkId({ naming, name }: NamedSink): string {
+  return idOf("sink", naming, name);
+}
+
+/** The prefix and the daemon in the id of a sink. */
+export function namespaceOf(id: string): Namespace | null {
+  const [, , prefix, daemon] = id.split("/");
+  return prefix === undefined || daemon === undefined ? null : { prefix, daemon };
+}
+
+/** The transactional id of the answers. */
+export function answersId({ naming, name }: NamedSink): string {
+  return idOf("answers", naming, name);
+}
+
+/** What the transactional ids of the requests begin with. `naming`: of the log; `daemon`: who asks. */
+export function requestsId(naming: Namespace, daemon: string): string {
+  return idOf("requests", naming, daemon);
 }
 
 /** The group of the processes that share the tables of a log. `naming`: of the log; `daemon`: the `name` that they have. */
-export function groupId(naming: Pick<TopicNaming, "prefix" | "daemon">, daemon: string): string {
-  return `millrace-${naming.prefix}${naming.daemon}-${daemon}`;
+export function groupId(naming: Namespace, daemon: string): string {
+  return idOf("group", naming, daemon);
+}
+
+/** Whether the one topic of all tables would have the name of a table's topic, or of one of Millrace's own. */
+export function isNameOfOther({ daemon, single = "", isDebezium }: TopicNaming): boolean {
+  if (!single.startsWith(`${daemon}.`)) return false;
+  const rest = single.slice(daemon.length + 1);
+  return rest.startsWith("_") || rest.includes(".") || (isDebezium && rest === "transaction");
 }
 
 /** The topic that tells which transactions are complete. */

@@ -16,11 +16,13 @@ import {
   progressOf,
   readCheckpoint,
 } from "./checkpoint.ts";
+import { Claims } from "./claims.ts";
 import type { Cluster } from "./client/cluster.ts";
 import type { Ending } from "./client/coordinator.ts";
 import { TransactionalWriter } from "./client/transactions.ts";
 import {
   classify,
+  inUse,
   isFenced,
   isUnknownTopic,
   kafkaError,
@@ -33,7 +35,7 @@ import {
 import { LeftOpen } from "./left-open.ts";
 import { serve } from "./log/serve.ts";
 import { LogChanges } from "./log/log-changes.ts";
-import { logTopic, ownTopic, topicOf, transactionTopic } from "./names.ts";
+import { logTopic, ownTopic, sinkId, topicOf, transactionTopic } from "./names.ts";
 import { OpenTransaction } from "./open-transaction.ts";
 import { schemaError } from "./registry/errors.ts";
 import type { KafkaSinkSettings } from "./settings.ts";
@@ -97,6 +99,8 @@ export class KafkaSink implements Sink, TargetPresence {
   #ending: Ending | null = null;
   /** Another process holds the sink; until it is opened again. */
   #refusal: MillraceError | null = null;
+  /** Of other sinks, when this one was opened first: one that comes later meets ours. */
+  #claims: Claims | null = null;
   #lease = 0;
   #last: Checkpoint = NO_CHECKPOINT;
   #transaction = new OpenTransaction("");
@@ -130,12 +134,16 @@ export class KafkaSink implements Sink, TargetPresence {
       const sleep = (ms: number, until: AbortSignal) => this.#clock.sleep(ms, until);
       const topics = new Topics(cluster, rules, sleep);
       const place = this.#checkpointTopic;
+      // Before anything is made or written.
+      this.#expectOwner(await readCheckpoint(cluster, place, signal));
+      this.#claims ??= await Claims.of(cluster, this.#settings, signal);
+      this.#claims.expectOwn(naming);
       await topics.prepare([place], signal, { ...ONE_PARTITION, settings: CHECKPOINT_SETTINGS });
       // Before anybody follows the log: a topic that is made later would be another one.
       await topics.prepare(this.#logTopics, signal, { partitions: 1, settings: logSettings(rules.settings) });
       topics.expectUncompacted(this.#logTopics);
       this.#expectOurs(await readCheckpoint(cluster, place, signal));
-      const id = `millrace-${naming.prefix}${naming.daemon}-${this.name}`;
+      const id = sinkId(this.#settings);
       const always = { ...topics.get(place), partition: 0 };
       const writer = await TransactionalWriter.open(cluster, { clock: this.#clock, id, compression, always }, signal);
       this.#ending = writer.before ?? this.#ending;
@@ -163,7 +171,7 @@ export class KafkaSink implements Sink, TargetPresence {
       this.#transaction = new OpenTransaction(found.open);
       this.#newSchemas.clear();
       this.#topics = found.topics;
-      await this.#write({ ...found, lease, form }, this.#noRecords(), signal);
+      await this.#write({ ...found, lease, form, owner: id }, this.#noRecords(), signal);
       this.#failure = null;
       this.#ending = null;
       return progressOf(found);
@@ -202,7 +210,11 @@ export class KafkaSink implements Sink, TargetPresence {
       const [table] = tables;
       throw tables.length === 1 && naming.single === undefined ? ofTable(known, table!.id) : known;
     }
-    for (const table of tables) this.#expectBefore(table, topics.get(topicOf(table, naming)));
+    for (const table of tables) {
+      const usable = topics.get(topicOf(table, naming));
+      this.#claims?.expectFree(table.id, usable.name, usable.topic);
+      this.#expectBefore(table, usable);
+    }
     for (const table of tables) await this.#register(table, signal);
     if (format?.schema !== undefined) for (const table of tables) this.#newSchemas.add(table);
     const places = [...names].map((name) => [name, placeOf(topics.get(name))] as const);
@@ -244,7 +256,9 @@ export class KafkaSink implements Sink, TargetPresence {
       const { tables, bond } = checkpointTexts(step.progress);
       const position = serializePosition(step.progress.position);
       outcome.waiting?.();
-      const next = { lease: this.#lease, position, tables, bond, open: transaction.text, topics: this.#topics, form };
+      const owner = sinkId(this.#settings);
+      const open = transaction.text;
+      const next = { lease: this.#lease, position, tables, bond, open, topics: this.#topics, form, owner };
       await this.#write(next, records, signal);
       this.#transaction = transaction;
       this.#newSchemas.clear();
@@ -378,6 +392,11 @@ export class KafkaSink implements Sink, TargetPresence {
     const { form } = this.#settings;
     if (before === "" || before === form) return;
     throw kafkaError("MR3517", "fatal", `the topics hold \`${before}\`, and the sink is to write \`${form}\``);
+  }
+
+  #expectOwner({ owner }: Checkpoint): void {
+    if (owner === "" || owner === sinkId(this.#settings)) return;
+    throw inUse(this.#checkpointTopic, owner);
   }
 
   #expectOurs({ lease }: Checkpoint): void {

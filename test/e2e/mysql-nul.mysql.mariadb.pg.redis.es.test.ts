@@ -9,6 +9,7 @@ import { elasticsearchUrl, mysqlFlavours, redisUrl } from "../support/run/servic
 import { SINK_KINDS } from "../support/daemon/sink-set.ts";
 
 const PICTURE = "\u2400";
+const ESCAPE = "\u2410";
 /** By id: what is in the row. */
 const TEXTS: Readonly<Record<number, string>> = {
   1: "\0",
@@ -29,7 +30,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
         "create table t (id int primary key, v text character set utf8mb4, l varchar(50) character set utf8mb4, n int)",
         "create table k (k varchar(50) character set utf8mb4 collate utf8mb4_bin primary key, n int)",
         `insert into t values ${Object.entries(TEXTS).slice(0, 3).map(row).join(", ")}`,
-        `insert into k values (${literal("a\0")}, 1), (${literal("b\0")}, 2)`,
+        `insert into k values (${literal("a\0")}, 1), (${literal("b\0")}, 2), (${literal(`a${PICTURE}`)}, 11), (${literal(ESCAPE)}, 12)`,
       ],
       { kinds: SINK_KINDS },
     );
@@ -54,10 +55,21 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       `select id, v, l from "${name}".t where id < 100 order by id`,
     );
     expect(rows).toEqual(Object.entries(TEXTS).map(([id, v]) => ({ id: Number(id), v: shown(v), l: shown(v) })));
-    const keys = await target.query<{ k: string; n: number }>(`select k, n from "${name}".k order by k`);
+    // No two keys are one.
+    await pipeline.run(
+      `insert into k values (${literal(`c${PICTURE}`)}, 13), (${literal(`d${ESCAPE}\0`)}, 14), (${literal(`d${ESCAPE}${PICTURE}`)}, 15)`,
+      `update k set n = n + 100 where k = ${literal(`a${PICTURE}`)}`,
+    );
+    await pipeline.settled();
+    const keys = await target.query<{ k: string; n: number }>(`select k, n from "${name}".k order by k collate "C"`);
     expect(keys.rows).toEqual([
       { k: `a${PICTURE}`, n: 7 },
+      { k: `a${ESCAPE}${PICTURE}`, n: 111 },
       { k: `c${PICTURE}`, n: 3 },
+      { k: `c${ESCAPE}${PICTURE}`, n: 13 },
+      { k: `d${ESCAPE}${ESCAPE}${PICTURE}`, n: 14 },
+      { k: `d${ESCAPE}${ESCAPE}${ESCAPE}${PICTURE}`, n: 15 },
+      { k: `${ESCAPE}${ESCAPE}`, n: 12 },
     ]);
     const sql = `select id, hex(v) v from "${name}".t where id < 100 order by id`;
     const { stdout } = await pipeline.installation.command("query", sql, "--json");
@@ -75,7 +87,9 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     expect(_source.v).toBe(TEXTS[2]);
 
     expect((await pipeline.installation.status()).sinks.map(({ deadLetters }) => deadLetters)).toEqual([0, 0, 0, 0]);
-    const report = await pipeline.installation.command("reconcile", "--mode", "full", "--tables", `${name}.t`);
-    expect(report).toMatchObject({ exitCode: 0 });
+    for (const table of ["t", "k"]) {
+      const report = await pipeline.installation.command("reconcile", "--mode", "full", "--tables", `${name}.${table}`);
+      expect(report).toMatchObject({ exitCode: 0 });
+    }
   });
 });

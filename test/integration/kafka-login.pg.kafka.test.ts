@@ -195,7 +195,7 @@ describe("an authorizer", () => {
   test("without one of them the error names what lacks", async () => {
     const acls = await aclsFor("a-");
     const told = ["WRITE", "CREATE", "READ"].map((operation) => [operation, "a-shop."] as const);
-    const names = new Map([...told, ["ID", "millrace-a-shop-stream"] as const]);
+    const names = new Map([...told, ["ID", "millrace/sink/a-/shop/stream"] as const]);
     for (const [lacking, about] of names) {
       const prefix = `a${lacking.toLowerCase()}-`;
       const all = (await aclsFor(prefix)).filter((acl) => !isOf(acl, lacking));

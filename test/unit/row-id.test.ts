@@ -11,6 +11,14 @@ test.each([
   [["a:b", "50%"], "a%3Ab:50%25"],
   [["", "%"], "%:%25"],
   [["x".repeat(512)], "x".repeat(512)],
+  // As the id of a long key looks.
+  [
+    ["sha256", "a".repeat(64)],
+    `sha256:${createHash("sha256")
+      .update(`sha256:${"a".repeat(64)}`)
+      .digest("hex")}`,
+  ],
+  [["sha256", "a".repeat(63)], `sha256:${"a".repeat(63)}`],
   [["x".repeat(513)], `sha256:${createHash("sha256").update("x".repeat(513)).digest("hex")}`],
 ])("the id of key %j is %s", (key, id) => {
   expect(rowIdOf(key)).toBe(id);

@@ -62,6 +62,37 @@ function entry(block: Block, row: number, table: typeof notes) {
 
 const at = (commit: bigint) => versionOf(commit);
 
+test("two keys of several parts are two, whatever is in the parts", () => {
+  const table = tableVersion({
+    table: "pairs",
+    columns: [
+      ["a", "text"],
+      ["b", "text"],
+      ["n", "text"],
+    ],
+    key: ["a", "b"],
+  });
+  const pairs = [
+    [
+      ["x\0", "y"],
+      ["x", "\0y"],
+    ],
+    [
+      ['x","', "y"],
+      ["x", '","y'],
+    ],
+    [
+      ["", "xy"],
+      ["x", "y"],
+    ],
+  ] as const;
+  for (const [kept, changed] of pairs) {
+    const rows = [[...kept, "read"]];
+    const touched: Touch[] = [{ op: "u", after: [...changed, "streamed"] }];
+    expect(applied({ table, rows, touched })).toEqual([{ row: [...kept, "read"], version: LOW }]);
+  }
+});
+
 test("rows that the stream left alone are applied under the low mark's version", () => {
   expect(applied({ rows: [["1", "a", "b"]] })).toEqual([{ row: ["1", "a", "b"], version: LOW }]);
   expect(

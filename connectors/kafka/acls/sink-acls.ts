@@ -1,4 +1,4 @@
-import { answersId, callTopics, ownTopic } from "../names.ts";
+import { answersId, callTopics, ownTopic, sinkId } from "../names.ts";
 import type { KafkaSinkSettings } from "../settings.ts";
 import { givenTo } from "./script.ts";
 
@@ -16,7 +16,7 @@ export function sinkAcls(settings: KafkaSinkSettings): readonly string[] {
       ? []
       : [`${to} --operation Write --operation Describe${create} --resource-pattern-type prefixed --topic '${others}'`]),
     `${to} --operation Read --topic '${ownTopic(`checkpoint.${name}`, naming)}'`,
-    `${to} --operation Write --operation Describe --transactional-id 'millrace-${naming.prefix}${naming.daemon}-${name}'`,
+    `${to} --operation Write --operation Describe --transactional-id '${sinkId(settings)}'`,
     ...(isLog
       ? [
           `${to} --operation Read --topic '${callTopics(naming).requests}'`,

@@ -1,5 +1,5 @@
 import { shareName } from "../../../src/core/sharing/share.ts";
-import { callTopics, groupId, logTopic } from "../names.ts";
+import { callTopics, groupId, logTopic, requestsId } from "../names.ts";
 import type { SourceContext } from "../source/context.ts";
 import { givenTo } from "./script.ts";
 
@@ -7,8 +7,7 @@ import { givenTo } from "./script.ts";
 export function sourceAcls({ naming, daemon, owner, isDivided, cluster }: SourceContext): readonly string[] {
   const user = givenTo(cluster.settings());
   const { requests, answers } = callTopics(naming);
-  const asking = isDivided ? shareName(owner, "") : `${daemon}-`;
-  const id = `millrace-${naming.prefix}${naming.daemon}-requests-${asking}`;
+  const id = isDivided ? requestsId(naming, shareName(owner, "")) : `${requestsId(naming, daemon)}/`;
   return [
     `${user} --operation Read --operation Describe --topic '${logTopic(naming)}' --topic '${answers}'`,
     `${user} --operation Write --operation Describe --topic '${requests}'`,

@@ -39,6 +39,8 @@ export type SendBatches = (transactionalId: string, batches: readonly SentBatch[
 export interface Cluster extends AsyncDisposable {
   /** The topics with these names; null for one that does not exist. Throws if one may not be looked at. */
   topics(names: readonly string[], signal: AbortSignal): Promise<ReadonlyMap<string, Topic | null>>;
+  /** Of all topics that this user may look at. */
+  names(signal: AbortSignal): Promise<readonly string[]>;
   /** The broker that decides on topics and their settings. */
   controller(signal: AbortSignal): Promise<number>;
   brokerCount(signal: AbortSignal): Promise<number>;

@@ -80,6 +80,11 @@ export class LibraryCluster implements Cluster {
     return found;
   }
 
+  async names(signal: AbortSignal): Promise<readonly string[]> {
+    const { topics } = await this.#metadata(null, signal);
+    return topics.flatMap(({ name }) => name ?? []);
+  }
+
   async controller(signal: AbortSignal): Promise<number> {
     return (await this.#metadata([], signal)).controllerId;
   }
@@ -89,7 +94,8 @@ export class LibraryCluster implements Cluster {
     return this.#brokers.size;
   }
 
-  async #metadata(names: readonly string[], signal: AbortSignal): Promise<MetadataAnswer> {
+  /** `names`: null for all. */
+  async #metadata(names: readonly string[] | null, signal: AbortSignal): Promise<MetadataAnswer> {
     let answer: MetadataAnswer;
     try {
       answer = await this.request<MetadataAnswer>("Metadata", null, signal, names, false, false);

@@ -11,7 +11,7 @@ import { TransactionalWriter } from "../client/transactions.ts";
 import { classify, kafkaError } from "../errors.ts";
 import { type Answer, BEGUN, type Call, isRowCall, readAnswer, type Request } from "../log/answers.ts";
 import { Assembly } from "../log/parts.ts";
-import { callTopics } from "../names.ts";
+import { callTopics, requestsId } from "../names.ts";
 import type { SourceContext } from "./context.ts";
 
 const ANSWER_MS_MAX = 20_000;
@@ -102,7 +102,7 @@ export class Calls {
     const [requests, answers] = [found.get(names.requests), found.get(names.answers)];
     if (requests == null || answers == null) throw notAnswered(this.#context);
     // Commands of this daemon ask beside it: no two may share an id.
-    const id = `millrace-${naming.prefix}${naming.daemon}-requests-${daemon}-${clock.unique(6)}`;
+    const id = `${requestsId(naming, daemon)}/${clock.unique(6)}`;
     const writer = await TransactionalWriter.open(cluster, { clock, id, compression: "none" }, signal);
     const place = { name: names.answers, topic: answers, partition: 0 };
     const { end } = await extentOf(cluster, place, signal);

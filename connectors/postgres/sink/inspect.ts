@@ -53,12 +53,12 @@ export class PostgresInspection implements Inspection {
   /**
    * The target prints what the source prints: every type of the source becomes one with the same text, except for NUL.
    */
-  expected(_table: TableVersion, _ordinal: number, text: string): string {
-    return visibleText(text);
+  expected(table: TableVersion, ordinal: number, text: string): string {
+    return visibleText(table, ordinal, text);
   }
 
-  id(_table: TableVersion, key: KeyText): string {
-    return rowIdOf(key.map(visibleText));
+  id(table: TableVersion, key: KeyText): string {
+    return rowIdOf(shownKey(table, key));
   }
 
   async rows(table: TableVersion, keys: readonly KeyText[], signal: AbortSignal): Promise<readonly StoredRow[]> {
@@ -82,7 +82,9 @@ export class PostgresInspection implements Inspection {
     const list = order.map((ordinal) => found.cells[ordinal]!).join(", ");
     const key = found.keys.join(", ");
     const bound = (texts: KeyText) =>
-      texts.map((text, i) => `${quoteLiteral(visibleText(text))}::${found.keyTypes[i]}`).join(", ");
+      shownKey(table, texts)
+        .map((text, i) => `${quoteLiteral(text)}::${found.keyTypes[i]}`)
+        .join(", ");
     const between = `(${key}) >= (${bound(first)}) AND (${key}) <= (${bound(last)})`;
     const range = `(SELECT * FROM ${found.quoted} WHERE ${between} AND ${VERSION_COLUMN} <= ${asked.versionMax})`;
     const query = `SELECT ${list} FROM ${this.#live(found, range)} ORDER BY ${key} LIMIT ${asked.rows.length + EXTRA_MAX}`;
@@ -126,7 +128,8 @@ export class PostgresInspection implements Inspection {
   ): Promise<readonly StoredRow[]> {
     const found = await this.#find(session, table, signal);
     if (found === null || keys.length === 0) return [];
-    const arrays = found.keys.map((_, part) => quoteTextArray(keys.map((key) => visibleText(key[part] ?? ""))));
+    const shown = keys.map((key) => shownKey(table, key));
+    const arrays = found.keys.map((_, part) => quoteTextArray(shown.map((key) => key[part] ?? "")));
     const aliases = found.keys.map((_, part) => `c${part}`).join(", ");
     const match = found.keys.map((name, part) => `t.${name} = k.c${part}::${found.keyTypes[part]}`).join(" AND ");
     const there = `(SELECT t.* FROM unnest(${arrays.join(", ")}) AS k (${aliases}) JOIN ${found.quoted} AS t ON ${match})`;
@@ -203,6 +206,10 @@ export class PostgresInspection implements Inspection {
     }
     return deletes === "soft" ? `${rows} AS live WHERE NOT ${DELETED_COLUMN}` : `${rows} AS live`;
   }
+}
+
+function shownKey(table: TableVersion, key: KeyText): KeyText {
+  return key.map((text, part) => visibleText(table, table.key[part]!, text));
 }
 
 function listedKey(table: TableVersion, row: readonly (string | null)[]): ListedKey {

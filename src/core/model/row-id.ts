@@ -1,7 +1,7 @@
 /**
  * A row's identity outside of its table: the canonical texts of its key values joined by `:`, with `%` and `:` inside a
  * value percent-encoded and an empty value written `%`, so that no two keys share an id. An id over 512 bytes (what a
- * search engine takes) becomes `sha256:` and its digest in hex.
+ * search engine takes) becomes `sha256:` and its digest in hex, and so does one that looks like that.
  */
 import { createHash } from "node:crypto";
 import { ByteWriter } from "../bytes.ts";
@@ -16,6 +16,7 @@ import { readText, writeText } from "../values/text.ts";
 const ID_BYTES_MAX = 512;
 /** The start of the id of a long key; a key of two parts may begin like this too. */
 const DIGEST_START = "sha256:";
+const DIGEST_ID_LENGTH = DIGEST_START.length + 64;
 const PERCENT = 0x25;
 const COLON = 0x3a;
 
@@ -33,6 +34,11 @@ export function keyText(table: TableVersion, bytes: Uint8Array, offset: number):
     const kind = keyKind(shared, ordinal);
     return readText(table.columns[ordinal]!.type, kind, bytes, shared.start[ordinal]!, shared.length[ordinal]!);
   });
+}
+
+/** Two keys of a table have the same text exactly if they are the same. Not for people. */
+export function joinedKey(key: KeyText): string {
+  return key.length === 1 ? key[0]! : JSON.stringify(key);
 }
 
 /** False if a column of the key is null, which is only possible in an unenforced key. */
@@ -84,7 +90,7 @@ export function writeRowId(out: ByteWriter, table: TableVersion, bytes: Uint8Arr
     writeText(out, type, keyKind(cells, ordinal), bytes, cells.start[ordinal]!, cells.length[ordinal]!);
     if (type.kind !== "int" && type.kind !== "uuid") encodeFrom(out, valueAt);
   }
-  if (out.length - at > ID_BYTES_MAX) digestFrom(out, at);
+  if (needsDigest(out, at)) digestFrom(out, at);
   return out.length - at;
 }
 
@@ -101,7 +107,7 @@ export function rowIdOf(key: KeyText): string {
     out.utf8(value);
     encodeFrom(out, valueAt);
   });
-  if (out.length > ID_BYTES_MAX) digestFrom(out, 0);
+  if (needsDigest(out, 0)) digestFrom(out, 0);
   return out.view().toString("utf8");
 }
 
@@ -134,6 +140,14 @@ function encodeFrom(out: ByteWriter, start: number): void {
     to[--at] = byte === PERCENT ? 0x32 : 0x33;
     to[--at] = PERCENT;
   }
+}
+
+/** Too long, or of two parts that look like the digest of another key. */
+function needsDigest(out: ByteWriter, start: number): boolean {
+  const length = out.length - start;
+  if (length !== DIGEST_ID_LENGTH) return length > ID_BYTES_MAX;
+  for (let i = 0; i < DIGEST_START.length; i++) if (out.bytes[start + i] !== DIGEST_START.charCodeAt(i)) return false;
+  return true;
 }
 
 function digestFrom(out: ByteWriter, start: number): void {

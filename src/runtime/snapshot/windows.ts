@@ -11,7 +11,7 @@ import {
   OP_UPDATE,
 } from "../../core/model/block.ts";
 import { ByteWriter } from "../../core/bytes.ts";
-import { hasWholeKey, keyText } from "../../core/model/row-id.ts";
+import { hasWholeKey, joinedKey, keyText } from "../../core/model/row-id.ts";
 import { isKeyed, type TableVersion } from "../../core/model/schema.ts";
 import type { Chunk, KeyText } from "../../core/contracts/row-reads.ts";
 import { TupleWriter } from "../../core/model/tuple-writer.ts";
@@ -212,7 +212,7 @@ export class Window {
       }
     }
     for (const key of keys ?? []) {
-      const text = joinKey(key);
+      const text = joinedKey(key);
       if (found.has(text)) continue;
       const touched = this.#touched.get(text);
       if (touched === undefined) rows.remove(key, this.#lowVersion, lowTimeUs);
@@ -241,7 +241,7 @@ export class Window {
       else rows.copy(bytes, offset, this.#lowVersion, timeUs);
     }
     for (const key of keys ?? []) {
-      const text = joinKey(key);
+      const text = joinedKey(key);
       if (found.has(text)) continue;
       if (isMoved(text)) moved.push([key, text]);
       else rows.remove(key, this.#lowVersion, timeUs);
@@ -378,10 +378,5 @@ class ChunkRows {
 }
 
 function keyOf(table: TableVersion, bytes: Uint8Array, offset: number): string {
-  return joinKey(keyText(table, bytes, offset));
-}
-
-/** NUL never occurs in the text form of a Postgres or MySQL key. */
-function joinKey(key: KeyText): string {
-  return key.length === 1 ? key[0]! : key.join("\0");
+  return joinedKey(keyText(table, bytes, offset));
 }

@@ -119,6 +119,10 @@ export class Broker {
     return kept === undefined ? null : { id: kept.id, leaders: kept.partitions.map((_, i) => 1 + (i % BROKERS)) };
   }
 
+  get names(): readonly string[] {
+    return [...this.#topics.keys()];
+  }
+
   get brokerCount(): number {
     return BROKERS;
   }

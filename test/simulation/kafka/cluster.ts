@@ -40,6 +40,10 @@ class SimulatedCluster implements Cluster {
     return await this.#call("Metadata", () => new Map(names.map((name) => [name, this.#broker.topic(name)])), signal);
   }
 
+  async names(signal: AbortSignal): Promise<readonly string[]> {
+    return await this.#call("Metadata", () => this.#broker.names, signal);
+  }
+
   async controller(signal: AbortSignal): Promise<number> {
     return await this.#call("Metadata", () => 1, signal);
   }

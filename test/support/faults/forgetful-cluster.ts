@@ -49,6 +49,10 @@ class ForgetfulCluster implements Cluster {
     return await this.#cluster.topics(names, signal);
   }
 
+  async names(signal: AbortSignal): Promise<readonly string[]> {
+    return await this.#cluster.names(signal);
+  }
+
   async controller(signal: AbortSignal): Promise<number> {
     return await this.#cluster.controller(signal);
   }

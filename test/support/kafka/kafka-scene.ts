@@ -7,6 +7,7 @@ import { TransactionalWriter } from "../../../connectors/kafka/client/transactio
 import { accessTo } from "../../../connectors/kafka/connection.ts";
 import { MillraceFormat } from "../../../connectors/kafka/formats/millrace.ts";
 import type { KafkaSinkSettings } from "../../../connectors/kafka/settings.ts";
+import { sinkId } from "../../../connectors/kafka/names.ts";
 import { KafkaSink } from "../../../connectors/kafka/sink.ts";
 import { ByteWriter } from "../../../src/core/bytes.ts";
 import { systemClock } from "../../../src/core/clock.ts";
@@ -110,7 +111,7 @@ export class SinkScene implements AsyncDisposable {
 
   /** Its transactional id. */
   get id(): string {
-    return `millrace-${this.topics.prefix}shop-${ID}`;
+    return sinkId(this.settings);
   }
 
   topic(name: string): string {

@@ -19,6 +19,8 @@ export const BINARY_JSONB = 2;
 export const BINARY_ARRAY = 3;
 /** Text that may hold NUL, which Postgres does not allow. */
 export const BINARY_TEXT = 4;
+/** The same, of a key. */
+export const BINARY_KEY_TEXT = 5;
 
 /** Only the server can parse this text: the row must be sent in text form. */
 export const TEXT_TO_PARSE = 0;
@@ -47,12 +49,13 @@ const TEXTUAL = new Set(["text", "varchar", "bpchar", "name"]);
 
 const NO_ARRAYS = new Uint32Array(0);
 
-export function cellForms({ columns, dialect }: TableVersion, catalog: readonly CatalogType[]): CellForms {
+export function cellForms({ columns, key, dialect }: TableVersion, catalog: readonly CatalogType[]): CellForms {
   const types: readonly ColumnType[] = columns.map((column) => column.type);
   const hasArrays = catalog.some(({ elementOid }) => elementOid !== 0);
   return {
-    binary: Uint8Array.from(catalog, (type) => {
-      if (dialect === "mysql" && TEXTUAL.has(type.name)) return BINARY_TEXT;
+    binary: Uint8Array.from(catalog, (type, i) => {
+      if (dialect === "mysql" && TEXTUAL.has(type.name))
+        return key.includes(i) && types[i]?.kind === "text" ? BINARY_KEY_TEXT : BINARY_TEXT;
       if (type.elementOid !== 0 && type.name.startsWith("_")) return BINARY_ARRAY;
       return type.name === "json" ? BINARY_JSON : type.name === "jsonb" ? BINARY_JSONB : BINARY_AS_IS;
     }),
@@ -77,7 +80,7 @@ export function writeField(
   if (kind === CELL_BINARY) {
     const form = forms.binary[column]!;
     if (form === BINARY_AS_IS) copyField(out, bytes, start, length);
-    else if (form === BINARY_TEXT) copyText(out, forms, column, bytes, start, length);
+    else if (isHiding(form)) copyText(out, forms, column, bytes, start, length);
     else writeAdapted(out, form, forms.elementOid[column]!, bytes, start, length);
     return true;
   }
@@ -90,6 +93,11 @@ export function writeField(
   }
   writeNull(out);
   return true;
+}
+
+/** Whether the text may hold what Postgres does not allow. */
+export function isHiding(form: number): boolean {
+  return form === BINARY_TEXT || form === BINARY_KEY_TEXT;
 }
 
 export function writeNull(out: ByteWriter): void {
@@ -114,11 +122,12 @@ export function copyText(
   start: number,
   length: number,
 ): void {
-  if (binary[column] !== BINARY_TEXT) return copyField(out, bytes, start, length);
+  const form = binary[column]!;
+  if (!isHiding(form)) return copyField(out, bytes, start, length);
   out.reserve(4);
   const at = out.length;
   out.length += 4;
-  copyVisible(out, bytes, start, length);
+  copyVisible(out, bytes, start, length, form === BINARY_KEY_TEXT);
   writeInt32(out.bytes, at, out.length - at - 4);
 }
 

@@ -5,10 +5,10 @@ import { ByteWriter } from "../../../../src/core/bytes.ts";
 import { changeOffset, changeOp } from "../../../../src/core/targets/history.ts";
 import { CELL_BINARY, CELL_TEXT, CELL_UNCHANGED, CellMap } from "../../../../src/core/model/tuple.ts";
 import { writeBinaryText } from "../../../../src/core/values/text.ts";
-import { BINARY_TEXT, TEXT_TO_PARSE } from "./cells.ts";
+import { BINARY_KEY_TEXT, isHiding, TEXT_TO_PARSE } from "./cells.ts";
 import { isPatch, maskOf, stagedAction } from "./copy.ts";
 import { STAGED_DELETE, STAGED_MOVE } from "./staged.ts";
-import { copyVisible, nulCount } from "./nul.ts";
+import { copyVisible, hiddenCount } from "./nul.ts";
 import { TextStamp } from "./stamp.ts";
 import type { TargetTable } from "../tables/target-table.ts";
 import type { Frames } from "../wire.ts";
@@ -116,10 +116,11 @@ function writeVisible(
   start: number,
   length: number,
 ): void {
-  if (table.forms.binary[c] !== BINARY_TEXT || nulCount(bytes, start, length) === 0)
-    return writeEscaped(out, bytes, start, length);
+  const form = table.forms.binary[c]!;
+  const isKey = form === BINARY_KEY_TEXT;
+  if (!isHiding(form) || hiddenCount(bytes, start, length, isKey) === 0) return writeEscaped(out, bytes, start, length);
   visible.reset();
-  copyVisible(visible, bytes, start, length);
+  copyVisible(visible, bytes, start, length, isKey);
   writeEscaped(out, visible.bytes, 0, visible.length);
 }
 

@@ -1,31 +1,47 @@
 /**
- * NUL in texts of MySQL. Postgres does not allow it, so its symbol U+2400 replaces it, in keys too. Two keys that
- * differ only in that become one.
+ * NUL in texts of MySQL. Postgres does not allow it, so its symbol U+2400 replaces it. In a key no two texts may become one:
+ * there a U+2410 (the symbol of an escape) precedes each of the two symbols that the text itself has.
  */
 import type { ByteWriter } from "../../../../src/core/bytes.ts";
+import type { TableVersion } from "../../../../src/core/model/schema.ts";
 
-const NUL = "\0";
-const PICTURE = "\u2400";
-const PICTURE_BYTES = Buffer.from(PICTURE);
+const PICTURE_BYTES = Buffer.from("\u2400");
+const ESCAPE_BYTES = Buffer.from("\u2410");
+const [FIRST, SECOND, OF_PICTURE] = PICTURE_BYTES;
+const OF_ESCAPE = ESCAPE_BYTES[2];
 
-export function visibleText(text: string): string {
-  return text.replaceAll(NUL, PICTURE);
+/** As a value of this column is shown, if it is of MySQL. */
+export function visibleText({ dialect, key, columns }: TableVersion, ordinal: number, text: string): string {
+  if (dialect !== "mysql") return text;
+  const isKeyText = key.includes(ordinal) && columns[ordinal]!.type.kind === "text";
+  return (isKeyText ? text.replaceAll(/[\u2400\u2410]/g, "\u2410$&") : text).replaceAll("\0", "\u2400");
 }
 
-export function nulCount(bytes: Uint8Array, start: number, length: number): number {
+/** How many bytes are no part of the text as it is shown. */
+export function hiddenCount(bytes: Uint8Array, start: number, length: number, isKey: boolean): number {
   let count = 0;
-  for (let i = start, end = start + length; i < end; i++) if (bytes[i] === 0) count++;
+  for (let i = start, end = start + length; i < end; i++) if (bytes[i] === 0 || (isKey && isSymbol(bytes, i))) count++;
   return count;
 }
 
-/** Writes the text with NUL replaced. */
-export function copyVisible(out: ByteWriter, bytes: Uint8Array, start: number, length: number): void {
-  if (nulCount(bytes, start, length) === 0) return out.copy(bytes, start, length);
+/** Writes the text as it is shown. */
+export function copyVisible(out: ByteWriter, bytes: Uint8Array, start: number, length: number, isKey: boolean): void {
+  if (hiddenCount(bytes, start, length, isKey) === 0) return out.copy(bytes, start, length);
   let from = start;
-  for (let i = start, end = start + length; i <= end; i++) {
-    if (i < end && bytes[i] !== 0) continue;
+  const end = start + length;
+  for (let i = start; i < end; i++) {
+    const isNul = bytes[i] === 0;
+    if (!isNul && !(isKey && isSymbol(bytes, i))) continue;
     out.copy(bytes, from, i - from);
-    if (i < end) out.copy(PICTURE_BYTES, 0, PICTURE_BYTES.length);
-    from = i + 1;
+    const shown = isNul ? PICTURE_BYTES : ESCAPE_BYTES;
+    out.copy(shown, 0, shown.length);
+    from = isNul ? i + 1 : i;
   }
+  out.copy(bytes, from, end - from);
+}
+
+/** The text is whole, so its bytes begin no character where its last ones lie. */
+function isSymbol(bytes: Uint8Array, at: number): boolean {
+  const third = bytes[at + 2];
+  return bytes[at] === FIRST && bytes[at + 1] === SECOND && (third === OF_PICTURE || third === OF_ESCAPE);
 }
