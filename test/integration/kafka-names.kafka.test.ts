@@ -88,7 +88,7 @@ test.each([
 test.each(["kafka", "another"])(
   "prefix and name that together are those of another daemon are refused, by check too, for a sink %s",
   async (name) => {
-    const first = await opened({ prefix: `${name}`, daemon: "eu", name: "kafka" });
+    const first = await opened({ prefix: name, daemon: "eu", name: "kafka" });
     await write(first, item, 10n, "1");
     const second = { prefix: "", daemon: `${name}eu`, name };
     expect(await checked(second)).toMatch(/MR3537.*sink kafka of eu/);
