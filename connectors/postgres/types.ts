@@ -11,6 +11,8 @@ export interface PgType {
   readonly baseModifier: number;
   /** Element oid where the type is a true array whose text has commas between its elements, else 0. */
   readonly element: number;
+  /** Of a range, the type of its bounds; of a multirange, its range; else 0. */
+  readonly bounds: number;
   readonly labels: readonly string[];
   /** Of a composite, in order; a table's row type is one too. */
   readonly attributes: readonly PgAttribute[];
@@ -69,6 +71,9 @@ export function columnType(oid: number, modifier: number, types: PgTypes, depth 
   if (type.element !== 0) return { kind: "array", of: columnType(type.element, modifier, types, depth + 1) };
   // citext is an extension's type, so its oid differs from database to database; its bytes are text's.
   if (type.kind === "b" && type.name === "citext") return { kind: "text" };
+  // The text of a range has the texts of its bounds.
+  if (type.bounds !== 0)
+    return { kind: "opaque", attributes: [{ identity: 1, type: columnType(type.bounds, -1, types, depth + 1) }] };
   if (type.kind !== "c") return OPAQUE;
   const attributes = type.attributes.map((a) => ({
     identity: a.attnum,

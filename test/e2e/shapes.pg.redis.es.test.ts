@@ -65,6 +65,40 @@ test(
   },
 );
 
+test("a label is renamed under all types that are built on its enum, also while the daemon is down", async () => {
+  const types = {
+    plain: ["mood", "'mid'"],
+    several: ["mood[][]", "'{{low,mid}}'"],
+    narrow: ["mood_domain", "'mid'"],
+    pair: ["mood_pair", "'(mid,{high})'"],
+    span: ["mood_range", "mood_range('low', 'mid')"],
+    spans: ["mood_multirange", "'{[low,mid]}'"],
+    span_list: ["mood_range[]", "array[mood_range('mid', null)]"],
+    span_domain: ["range_domain", "'(mid,high]'"],
+    domain_span: ["domain_range", "'[low,mid]'"],
+    pair_span: ["pair_range", "pair_range('(mid,{})', null)"],
+    deep: ["deep[]", "array[row(array['[mid,high)'::range_domain], array['{[low,mid]}'::mood_multirange])::deep]"],
+  };
+  const columns = Object.entries(types).map(([name, [type]]) => `${name} ${type}`);
+  await pipeline.run(`create type mood as enum ('low', 'mid', 'high'); create domain mood_domain as mood check (value <> 'high');
+    create type mood_pair as (one mood, others mood[]); create type mood_range as range (subtype = mood);
+    create domain range_domain as mood_range; create type domain_range as range (subtype = mood_domain);
+    create type pair_range as range (subtype = mood_pair); create type deep as (spans range_domain[], more mood_multirange[]);
+    create table moody (id int primary key, ${columns.join(", ")});
+    create table moody_key (span mood_range primary key, v int);
+    insert into moody select g, ${Object.values(types)
+      .map(([, value]) => value)
+      .join(", ")} from generate_series(1, 5) g;
+    insert into moody_key values ('[low,mid]', 1), ('[mid,high)', 2)`);
+  await pipeline.expectEqual(["moody", "moody_key"]);
+  await pipeline.run("alter type mood rename value 'mid' to 'm'");
+  await pipeline.expectEqual(["moody", "moody_key"]);
+  await pipeline.daemon.stop();
+  await pipeline.run("alter type mood rename value 'low' to 'middle'; alter type mood rename value 'm' to 'low'");
+  await pipeline.start();
+  await pipeline.expectEqual(["moody", "moody_key"]);
+});
+
 /** What happens to tables of (id int primary key, a text, b int, body text), and what it does to `id` 1 to 300. */
 const CHANGES: Readonly<Record<string, readonly string[]>> = {
   add_nothing: ["alter table @ add column extra int"],

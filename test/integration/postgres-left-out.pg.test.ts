@@ -86,6 +86,18 @@ test("generated columns that the log does not carry are named", async () => {
   );
 });
 
+test("columns that show names of the catalogue are named", async () => {
+  await using database = await freshDatabase();
+  await database.query("create table t (id int primary key, of regclass, by aclitem[], what text, plain oid)");
+  expect(await checkSource(database)).toContainEqual(
+    expect.objectContaining({
+      id: "postgres.table",
+      level: "warning",
+      what: expect.stringMatching(/^public\.t: .* names of the catalogue: of \(regclass\), by \(aclitem\[\]\)/),
+    }),
+  );
+});
+
 test("a key with a generated column is captured where the publication carries it", async (context) => {
   await using database = await freshDatabase();
   await database.query(

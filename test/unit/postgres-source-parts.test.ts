@@ -103,7 +103,7 @@ test("types are found through domains, arrays and enums; what is not known is op
       { oid: 1007, name: "country_code", kind: "d", base: 1042, baseModifier: 5 + 4 },
       { oid: 1006, name: "felt", kind: "c", attributes: [{ attnum: 2, type: 1003, modifier: -1 }] },
     ]
-      .map((type) => ({ base: 0, baseModifier: -1, element: 0, labels: [], attributes: [], ...type }))
+      .map((type) => ({ base: 0, baseModifier: -1, element: 0, bounds: 0, labels: [], attributes: [], ...type }))
       .find((type) => type.oid === oid);
   expect(columnType(1001, -1, types)).toEqual({ kind: "decimal", precision: 12, scale: 2 });
   expect(columnType(1002, -1, types)).toEqual({ kind: "array", of: { kind: "decimal", precision: 12, scale: 2 } });

@@ -22,8 +22,8 @@ export type ColumnType =
   | { readonly kind: "enum"; readonly labels: readonly string[] }
   | { readonly kind: "array"; readonly of: ColumnType }
   /**
-   * Any other type: passed on as the source's text form. `attributes` of a composite type: if they change, so do the
-   * texts of its values.
+   * Any other type: passed on as the source's text form. `attributes` of a composite type, or the bounds of a range: if
+   * they change, so do the texts of its values.
    */
   | { readonly kind: "opaque"; readonly attributes?: readonly Attribute[] };
 

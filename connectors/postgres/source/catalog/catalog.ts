@@ -176,6 +176,8 @@ with recursive wanted (oid) as (
     union all
     select a.atttypid::int8 from pg_attribute a
     where t.typtype = 'c' and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
+    union all select r.rngsubtype::int8 from pg_range r where r.rngtypid = t.oid
+    union all select r.rngtypid::int8 from pg_range r where r.rngmultitypid = t.oid
   ) u (oid) where u.oid <> 0
 )
 select json_build_object(
@@ -183,6 +185,8 @@ select json_build_object(
   -- Types like point have an element too without being arrays; box[] has semicolons between its elements; int2vector and
   -- oidvector are arrays with blanks between them.
   'element', case when t.typsubscript = 'array_subscript_handler'::regproc and t.typdelim = ',' and t.oid not in (22, 30) then t.typelem::int8 else 0 end,
+  'bounds', coalesce((select case r.rngtypid when t.oid then r.rngsubtype else r.rngtypid end::int8
+    from pg_range r where t.oid in (r.rngtypid, r.rngmultitypid)), 0),
   'labels', (select coalesce(json_agg(e.enumlabel order by e.enumsortorder), '[]') from pg_enum e where e.enumtypid = t.oid),
   'attributes', (select coalesce(json_agg(json_build_object(
       'attnum', a.attnum, 'type', a.atttypid::int8, 'modifier', a.atttypmod) order by a.attnum), '[]')

@@ -38,7 +38,7 @@ export function tableFindings(context: SourceContext, selected: Selected): reado
   for (const name of missing)
     findings.push({ id: "postgres.table", level: "error", what: `the table ${name} does not exist`, fix: MISSING_FIX });
   if (lacking.length > 0) findings.push(grantFinding(context, selected));
-  findings.push(...ownRowsFindings(selected), ...generatedFindings(context, selected));
+  findings.push(...ownRowsFindings(selected), ...generatedFindings(context, selected), ...nameFindings(selected));
   const narrowed = leftOutByLists(context.publication, selected);
   if (narrowed !== null) findings.push({ id: PUBLICATION, level: "warning", ...narrowed });
   if (extensions.length > 0) {
@@ -53,6 +53,27 @@ function ownRowsFindings({ captured }: Selected): readonly Finding[] {
     if (table.heirs.length === 0) return [];
     const what = `${idOf(table)}: its own rows alone are captured and compared, not those of tables that inherit from it (${table.heirs.slice(0, NAMED_COUNT_MAX).join(", ")})`;
     return [{ id: "postgres.table", level: "warning", what, fix: "Capture those tables by themselves too." }];
+  });
+}
+
+/**
+ * Types (fixed in pg_type.dat), and arrays of them, whose values are numbers and print as names: those of tables, functions,
+ * operators, types, roles, schemas, text search and collations. aclitem prints roles.
+ */
+const NAMING = new Set([
+  24, 1008, 1033, 1034, 2202, 2203, 2204, 2205, 2206, 2207, 2208, 2209, 2210, 2211, 3734, 3735, 3769, 3770, 4089, 4090,
+  4096, 4097, 4191, 4192,
+]);
+
+function nameFindings({ captured }: Selected): readonly Finding[] {
+  return captured.flatMap(({ table }): Finding[] => {
+    const columns = table.columns
+      .filter(({ type }) => NAMING.has(type))
+      .map(({ name, native }) => `${name} (${native})`);
+    if (columns.length === 0) return [];
+    const what = `${idOf(table)}: columns that show names of the catalogue: ${columns.slice(0, NAMED_COUNT_MAX).join(", ")}. If what they name is renamed or dropped, their text changes and no row does`;
+    const fix = `After such a change: millrace snapshot start --tables ${idOf(table)}`;
+    return [{ id: "postgres.table", level: "warning", what, fix }];
   });
 }
 
