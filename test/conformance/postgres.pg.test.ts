@@ -5,6 +5,7 @@ import { parsePostgresUrl } from "../../connectors/postgres/client/url.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { type Kept, liveRows } from "../support/compare/live-rows.ts";
+import { type TcpProxy, tcpProxy } from "../support/network/proxy.ts";
 import type { FreshDatabase } from "../support/run/services.ts";
 import { freshDatabase } from "../support/run/services.ts";
 import { sinkConformance, type SinkTarget } from "./sink.ts";
@@ -28,6 +29,7 @@ for (const form of [DEFAULT_FORM, SOFT, HISTORY]) {
     name: ["postgres", keptIn(form)].join(" ").trim(),
     form,
     transactional: true,
+    isHeld: form === DEFAULT_FORM,
     target: () => targetOf(form),
     refusal: () => ({
       table: strict,
@@ -48,22 +50,35 @@ const nameOf = (table: TableVersion): string => `${quote(table.schema)}.${quote(
 const keyOf = (table: TableVersion): string[] => table.key.map((i) => quote(table.columns[i]!.name));
 const textsOf = (table: TableVersion): string => table.columns.map(({ name }) => `${quote(name)}::text`).join(", ");
 
+interface Place {
+  readonly database: FreshDatabase;
+  readonly proxy: TcpProxy;
+}
+
 /** Emptied between tests, which is faster than another database. */
-const shared = new Map<TargetForm, FreshDatabase>();
+const shared = new Map<TargetForm, Place>();
 
 afterAll(async () => {
-  for (const database of shared.values()) await database[Symbol.asyncDispose]();
+  for (const { database, proxy } of shared.values()) {
+    await proxy[Symbol.asyncDispose]();
+    await database[Symbol.asyncDispose]();
+  }
 });
 
 async function targetOf(form: TargetForm): Promise<SinkTarget> {
-  const database = shared.get(form) ?? (await freshDatabase());
-  shared.set(form, database);
-  const target = targetIn(database, form);
+  const place = shared.get(form) ?? (await newPlace());
+  shared.set(form, place);
+  const target = targetIn(place, form);
   return { ...target, [Symbol.asyncDispose]: () => target.wipe() };
 }
 
-function targetIn(database: FreshDatabase, form: TargetForm): SinkTarget {
-  const address = parsePostgresUrl(database.url);
+async function newPlace(): Promise<Place> {
+  const database = await freshDatabase();
+  return { database, proxy: await tcpProxy(database.url) };
+}
+
+function targetIn({ database, proxy }: Place, form: TargetForm): SinkTarget {
+  const address = parsePostgresUrl(proxy.url(database.url));
   return {
     makeSink: (other = form) =>
       new PostgresSink({ name: "replica", progressName: "shop/replica", address, schema: undefined, form: other }),
@@ -140,6 +155,16 @@ function targetIn(database: FreshDatabase, form: TargetForm): SinkTarget {
       );
     },
 
+    hold(work) {
+      const held = proxy.hold(work === "write" ? "" : "DELETE FROM");
+      // Behind a pooler another backend works for the session than the one that it has noted: nobody can end it.
+      const unnoted = async (): Promise<void> => {
+        await held.reached;
+        if (work === "write") await database.query("update _millrace.progress set backend = 0");
+      };
+      return { ...held, reached: unnoted() };
+    },
+
     async obstruct(table) {
       const schema = quote(table.schema);
       await database.query(`alter table ${schema}.${quote(table.table)} rename to hidden`);
@@ -150,6 +175,6 @@ function targetIn(database: FreshDatabase, form: TargetForm): SinkTarget {
       };
     },
 
-    [Symbol.asyncDispose]: () => database[Symbol.asyncDispose](),
+    [Symbol.asyncDispose]: async () => {},
   };
 }

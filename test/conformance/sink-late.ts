@@ -90,6 +90,16 @@ export function lateTests(harness: SinkHarness): void {
     }
   }
 
+  test("a batch that arrives before what is written next", async (context) => {
+    if (isNoMirror(harness, context, "rows are never removed from it")) return;
+    await using stage = await Stage.of(harness, users);
+    const held = await givenUp(stage, "write", (signal) => stage.sink.apply(rows(10n, "late"), new Reports(), signal));
+    await stage.sink.verify(timeout());
+    await held.release();
+    await stage.apply(rows(10n, "new"));
+    await stage.expectRows(users, all("new"));
+  });
+
   test("the removal of rows that no step has written", async (context) => {
     if (isNoMirror(harness, context, "rows are never removed from it")) return;
     await using stage = await Stage.of(harness, users);

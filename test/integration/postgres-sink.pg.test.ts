@@ -523,6 +523,38 @@ describe("a target that does not answer", () => {
     expect(await rowsOf(database, PEOPLE)).toEqual([[1, "a", null]]);
   });
 
+  test("gets a part of a raw copy late, or its answer is lost, and the sink goes on", async () => {
+    for (const isLate of [true, false]) {
+      await using database = await freshDatabase();
+      await using proxy = await tcpProxy(database.url);
+      const address = parsePostgresUrl(proxy.url(database.url));
+      const sink = new PostgresSink({ name: "r", progressName: "s/r", address, schema: undefined });
+      onTestFinished(() => sink.close());
+      await sink.open(1, timeout());
+      await sink.prepare([people], timeout());
+      await sink.raw.begin(people, timeout());
+      const writer = await sink.raw.writer(timeout());
+      await writer.write({ table: people, version: 1n, commitTimeUs: 0n, read: async () => {} }, timeout());
+      const held = isLate ? proxy.hold("steps = steps + 1") : null;
+      if (!isLate) proxy.stall("toClient");
+      const stop = new AbortController();
+      const lost = failure(writer.commit(stop.signal));
+      await held?.reached;
+      await eventually(async () => {
+        const { rows } = await database.query("select steps from _millrace.progress");
+        expect(rows).toEqual([{ steps: isLate ? "0" : "1" }]);
+      });
+      stop.abort();
+      await lost;
+      if (!isLate) await proxy.resume();
+      await sink.prepare([people], timeout());
+      await held?.release();
+      await apply(sink, rowsStep(10n, [people, [put(["1", "a", null])]]));
+      await sink.verify(timeout());
+      expect(await rowsOf(database, PEOPLE)).toEqual([[1, "a", null]]);
+    }
+  });
+
   test("is waited for while it works", async () => {
     await using database = await freshDatabase();
     const address = parsePostgresUrl(database.url);

@@ -1,7 +1,8 @@
 /**
  * Progress and fence: one row per sink in the target, changed in the transaction of the rows that it describes. `steps`
  * counts these transactions, so that a step whose COMMIT got no answer can be distinguished from one that never
- * happened.
+ * happened. `claim` names the session that writes: what a session sent that was given up is refused once another one has
+ * entered, also where it arrives late through a pooler.
  */
 import type { SinkProgress } from "../../../src/core/model/batch.ts";
 import { type CheckpointTexts, parseCheckpoint } from "../../../src/core/checkpoint/checkpoint-text.ts";
@@ -18,7 +19,17 @@ const PROGRESS = `${METADATA_SCHEMA}.${PROGRESS_NAME.table}`;
 export interface StoredProgress {
   readonly lease: bigint;
   readonly steps: bigint;
+  /** Of the session that writes. */
+  readonly claim: string;
   readonly progress: SinkProgress | null;
+}
+
+/** What the row must hold for a session to write. */
+export interface Fence {
+  readonly name: string;
+  readonly lease: bigint;
+  readonly steps: bigint;
+  readonly claim: string;
 }
 
 /**
@@ -44,19 +55,20 @@ CREATE TABLE IF NOT EXISTS ${PROGRESS} (
   bond text,
   backend integer,
   backend_start timestamptz,
+  claim text,
   updated_at timestamptz NOT NULL
 ) WITH (fillfactor = 10);
-ALTER TABLE ${PROGRESS} ADD COLUMN IF NOT EXISTS bond text;
+ALTER TABLE ${PROGRESS} ADD COLUMN IF NOT EXISTS bond text, ADD COLUMN IF NOT EXISTS claim text;
 COMMIT`;
 
 export const FIND_METADATA = `SELECT 1 WHERE to_regclass('${PROGRESS}') IS NOT NULL`;
 
 /** A role without CREATE can use an existing table. One from a version before 0.2 lacks a column. */
-export const FIND_WHOLE_METADATA = `SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass('${PROGRESS}') AND attname = 'bond' AND NOT attisdropped`;
+export const FIND_WHOLE_METADATA = `SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass('${PROGRESS}') AND attname = 'claim' AND NOT attisdropped`;
 
-/** Removes the sink's row, and with the last one everything of Millrace. */
-export function removeProgress(name: string): string {
-  return `BEGIN; LOCK TABLE ${PROGRESS} IN ACCESS EXCLUSIVE MODE; DELETE FROM ${PROGRESS} WHERE name = ${quoteLiteral(name)};
+/** Removes the sink's row, and with the last one everything of Millrace. Not the row of a process that came later. */
+export function removeProgress(fence: Fence): string {
+  return `BEGIN; LOCK TABLE ${PROGRESS} IN ACCESS EXCLUSIVE MODE; DELETE FROM ${PROGRESS} WHERE ${isHeld(fence)};
 DO $$ BEGIN
   IF EXISTS (SELECT FROM ${PROGRESS}) THEN RETURN; END IF;
   DROP TABLE ${PROGRESS};
@@ -67,7 +79,7 @@ END $$;
 COMMIT`;
 }
 
-const COLUMNS = `lease, steps, epoch, "commit", "index", tables, bond`;
+const COLUMNS = `lease, steps, claim, epoch, "commit", "index", tables, bond`;
 
 const OWN_START = "(SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid())";
 const END_TIMEOUT_MS = 5_000;
@@ -93,26 +105,30 @@ export function markWriter(name: string): string {
   return `SELECT pg_advisory_lock_shared(${writerLock(name)})`;
 }
 
-/** Fails if another process has taken over. It does not wait for the row: `countStep` does that before the commit. */
-export function expectLease(name: string, lease: bigint): string {
-  return `SELECT 1 / count(*) FROM ${PROGRESS} WHERE name = ${quoteLiteral(name)} AND lease = ${lease}`;
+function isHeld({ name, lease, steps, claim }: Fence): string {
+  return `name = ${quoteLiteral(name)} AND lease = ${lease} AND steps = ${steps} AND claim = ${quoteLiteral(claim)}`;
+}
+
+/** Fails if another session writes now. It does not wait for the row: `countStep` does that before the commit. */
+export function expectClaim({ name, claim }: Fence): string {
+  return `SELECT 1 / count(*) FROM ${PROGRESS} WHERE name = ${quoteLiteral(name)} AND claim = ${quoteLiteral(claim)}`;
 }
 
 /** Counts a step that leaves the checkpoint as it is; fails as `advance` does if the fence is broken. */
-export function countStep(name: string, lease: bigint, steps: bigint): string {
-  return `WITH moved AS (UPDATE ${PROGRESS} SET steps = steps + 1, updated_at = clock_timestamp() WHERE name = ${quoteLiteral(name)} AND lease = ${lease} AND steps = ${steps} RETURNING 1) SELECT 1 / count(*) FROM moved`;
+export function countStep(fence: Fence): string {
+  return `WITH moved AS (UPDATE ${PROGRESS} SET steps = steps + 1, updated_at = clock_timestamp() WHERE ${isHeld(fence)} RETURNING 1) SELECT 1 / count(*) FROM moved`;
 }
 
 /** Takes over the fence; returns no row if a higher lease holds it. */
-export function takeLease(name: string, lease: bigint): string {
-  return `INSERT INTO ${PROGRESS} AS p (name, lease, steps, backend, backend_start, updated_at) VALUES (${quoteLiteral(name)}, ${lease}, 0, pg_backend_pid(), ${OWN_START}, clock_timestamp())
-ON CONFLICT (name) DO UPDATE SET lease = excluded.lease, backend = excluded.backend, backend_start = excluded.backend_start, updated_at = excluded.updated_at WHERE p.lease <= excluded.lease
+export function takeLease({ name, lease, claim }: Fence): string {
+  return `INSERT INTO ${PROGRESS} AS p (name, lease, steps, claim, backend, backend_start, updated_at) VALUES (${quoteLiteral(name)}, ${lease}, 0, ${quoteLiteral(claim)}, pg_backend_pid(), ${OWN_START}, clock_timestamp())
+ON CONFLICT (name) DO UPDATE SET lease = excluded.lease, claim = excluded.claim, backend = excluded.backend, backend_start = excluded.backend_start, updated_at = excluded.updated_at WHERE p.lease <= excluded.lease
 RETURNING ${COLUMNS}`;
 }
 
 /** Registers a new session of the process that holds the lease. */
-export function enterSession(name: string, lease: bigint): string {
-  return `UPDATE ${PROGRESS} SET backend = pg_backend_pid(), backend_start = ${OWN_START} WHERE name = ${quoteLiteral(name)} AND lease = ${lease} RETURNING ${COLUMNS}`;
+export function enterSession({ name, lease, claim }: Fence): string {
+  return `UPDATE ${PROGRESS} SET claim = ${quoteLiteral(claim)}, backend = pg_backend_pid(), backend_start = ${OWN_START} WHERE name = ${quoteLiteral(name)} AND lease = ${lease} RETURNING ${COLUMNS}`;
 }
 
 export function selectProgress(name: string): string {
@@ -121,12 +137,12 @@ export function selectProgress(name: string): string {
 
 /** The same, also for a table from before version 0.2. */
 export function lookAtProgress(name: string): string {
-  return `SELECT lease, steps, epoch, "commit", "index", tables, to_jsonb(p) ->> 'bond' FROM ${PROGRESS} p WHERE name = ${quoteLiteral(name)}`;
+  return `SELECT lease, steps, to_jsonb(p) ->> 'claim', epoch, "commit", "index", tables, to_jsonb(p) ->> 'bond' FROM ${PROGRESS} p WHERE name = ${quoteLiteral(name)}`;
 }
 
 /** The columns that the fence compares, without the tables. */
 export function selectFence(name: string): string {
-  return `SELECT lease, steps FROM ${PROGRESS} WHERE name = ${quoteLiteral(name)}`;
+  return `SELECT lease, steps, claim FROM ${PROGRESS} WHERE name = ${quoteLiteral(name)}`;
 }
 
 /** Holds the fence to the end of the transaction. */
@@ -137,18 +153,15 @@ export function lockLease(name: string): string {
 export function readProgress(answer: Answer): StoredProgress | null {
   const row = answer.rows[0];
   if (row === undefined) return null;
-  const [lease, steps, epoch, commit, index, tables, bond] = row;
-  const counted = { lease: BigInt(lease ?? 0), steps: BigInt(steps ?? 0) };
+  const [lease, steps, claim, epoch, commit, index, tables, bond] = row;
+  const counted = { lease: BigInt(lease ?? 0), steps: BigInt(steps ?? 0), claim: claim ?? "" };
   if (epoch == null || commit == null || index == null) return { ...counted, progress: null };
   const position = { epoch: Number(epoch), commit: BigInt(commit), index: Number(index) };
   return { ...counted, progress: { position, ...parseCheckpoint(tables ?? "{}", bond) } };
 }
 
 /** The expected state of the row, and its state after this step: the first statement of every step. */
-export interface Advance {
-  readonly name: string;
-  readonly lease: bigint;
-  readonly steps: bigint;
+export interface Advance extends Fence {
   readonly position: Position;
   readonly bond: string;
   /** Null if they are already stored. */
@@ -157,12 +170,12 @@ export interface Advance {
 
 /** The next checkpoint. `stored` is the text of the tables that the target certainly has, if any. */
 export function advanceTo(
-  row: Pick<Advance, "name" | "lease" | "steps">,
+  fence: Fence,
   position: Position,
   { tables, bond }: CheckpointTexts,
   stored: string | null,
 ): Advance {
-  return { ...row, position, bond, tables: tables === stored ? null : tables };
+  return { ...fence, position, bond, tables: tables === stored ? null : tables };
 }
 
 /**
@@ -174,13 +187,14 @@ const FENCE = (
   name: string,
   lease: string,
   steps: string,
+  claim: string,
   epoch: string,
   commit: string,
   index: string,
   bond: string,
   tables: string | null,
 ) =>
-  `WITH moved AS (UPDATE ${PROGRESS} SET steps = steps + 1, epoch = ${epoch}, "commit" = ${commit}, "index" = ${index}, bond = ${bond}${tables === null ? "" : `, tables = ${tables}`}, updated_at = clock_timestamp() WHERE name = ${name} AND lease = ${lease} AND steps = ${steps} RETURNING 1) SELECT 1 / count(*) FROM moved`;
+  `WITH moved AS (UPDATE ${PROGRESS} SET steps = steps + 1, epoch = ${epoch}, "commit" = ${commit}, "index" = ${index}, bond = ${bond}${tables === null ? "" : `, tables = ${tables}`}, updated_at = clock_timestamp() WHERE name = ${name} AND lease = ${lease} AND steps = ${steps} AND claim = ${claim} RETURNING 1) SELECT 1 / count(*) FROM moved`;
 
 const FENCE_BROKEN = "22012";
 
@@ -197,11 +211,12 @@ export async function behindFence<T>(answer: Promise<T>): Promise<T> {
   }
 }
 
-export function advance({ name, lease, steps, position, bond, tables }: Advance): string {
+export function advance({ name, lease, steps, claim, position, bond, tables }: Advance): string {
   return FENCE(
     quoteLiteral(name),
     `${lease}`,
     `${steps}`,
+    quoteLiteral(claim),
     `${position.epoch}`,
     `${position.commit}`,
     `${position.index}`,
@@ -214,24 +229,26 @@ const PARAMETERS = [
   "$1::text",
   "$2::bigint",
   "$3::bigint",
-  "$4::integer",
-  "$5::bigint",
+  "$4::text",
+  "$5::integer",
   "$6::bigint",
-  "$7::text",
+  "$7::bigint",
+  "$8::text",
 ] as const;
 
 /** The same, prepared, with the name of the statement. */
 export function advancePrepared({ tables }: Advance): { readonly id: string; readonly sql: string } {
   return tables === null
     ? { id: "advance", sql: FENCE(...PARAMETERS, null) }
-    : { id: "advance tables", sql: FENCE(...PARAMETERS, "$8::jsonb") };
+    : { id: "advance tables", sql: FENCE(...PARAMETERS, "$9::jsonb") };
 }
 
-export function advanceParameters({ name, lease, steps, position, bond, tables }: Advance): readonly string[] {
+export function advanceParameters({ name, lease, steps, claim, position, bond, tables }: Advance): readonly string[] {
   return [
     name,
     `${lease}`,
     `${steps}`,
+    claim,
     `${position.epoch}`,
     `${position.commit}`,
     `${position.index}`,
@@ -241,7 +258,8 @@ export function advanceParameters({ name, lease, steps, position, bond, tables }
 }
 
 /** Why the fence rejected a step. */
-export function fenceError(name: string, found: StoredProgress | null, expected: { lease: bigint; steps: bigint }) {
+export function fenceError(found: StoredProgress | null, expected: Fence) {
+  const { name } = expected;
   if (found === null) {
     return reopening(
       "MR3110",
@@ -254,6 +272,13 @@ export function fenceError(name: string, found: StoredProgress | null, expected:
       "MR3109",
       `the target of ${name} was restored from an older copy`,
       "Millrace checks what it lacks.",
+    );
+  }
+  if (found.lease === expected.lease && found.steps === expected.steps) {
+    return reopening(
+      "MR3109",
+      `another session writes to ${name} in this process' place`,
+      "A session that was given up has entered late; Millrace enters again.",
     );
   }
   const why =

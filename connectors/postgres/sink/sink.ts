@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import type { SinkProgress, Step, TableWrites } from "../../../src/core/model/batch.ts";
 import { checkpointTexts } from "../../../src/core/checkpoint/checkpoint-text.ts";
 import type { Inspection } from "../../../src/core/contracts/comparing.ts";
@@ -26,6 +27,7 @@ import {
   endPredecessor,
   enterSession,
   FenceBroken,
+  type Fence,
   fenceError,
   LOCK_DDL,
   FIND_METADATA,
@@ -102,6 +104,10 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
   /** The target's step count as far as this process knows; the fence compares it. */
   #steps = 0n;
   #inFlight: InFlight | null = null;
+  /** Names the session: see `progress.ts`. */
+  #claim = "";
+  /** A step of a raw copy may have been counted without an answer. */
+  #isCountInDoubt = false;
   /** The text of the complete tables, if the target certainly has it. */
   #storedTables: string | null = null;
   /** A step that was found done after its connection broke: when it comes again, it is not written again. */
@@ -117,10 +123,12 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
     this.#targets = new Targets({ owner, schema, form: this.#targetForm, dropsColumns });
     this.#presence = new Presence(owner);
     const fence = {
-      name: options.progressName,
-      lease: () => this.#lease,
-      steps: () => this.#steps,
+      now: () => this.#fence,
       counted: () => void this.#steps++,
+      inDoubt: () => {
+        this.#isCountInDoubt = true;
+        this.#session?.close();
+      },
     };
     this.raw = new RawTarget({
       targets: this.#targets,
@@ -141,12 +149,14 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
       if (found.rows.length === 0) await session.query(CREATE_METADATA, signal);
       const { progressName } = this.#options;
       await session.query(endPredecessor(progressName, BigInt(lease)), signal);
-      const taken = readProgress(await session.query(takeLease(progressName, BigInt(lease)), signal));
+      const fence = { ...this.#fence, lease: BigInt(lease) };
+      const taken = readProgress(await session.query(takeLease(fence), signal));
       if (taken === null) {
         const holder = readProgress(await session.query(selectProgress(progressName), signal));
-        throw fenceError(progressName, holder, { lease: BigInt(lease), steps: this.#steps });
+        throw fenceError(holder, fence);
       }
       this.#lease = taken.lease;
+      this.#isCountInDoubt = false;
       this.#steps = taken.steps;
       this.#inFlight = null;
       this.#storedTables = null;
@@ -207,9 +217,8 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
     const session = await this.#ready(signal);
     if (this.#done === step) return;
     this.#done = null;
-    const row = { name: this.#options.progressName, lease: this.#lease, steps: this.#steps };
     const texts = checkpointTexts(step.progress);
-    const advance = advanceTo(row, step.progress.position, texts, this.#storedTables);
+    const advance = advanceTo(this.#fence, step.progress.position, texts, this.#storedTables);
     this.#storedTables = null;
     this.#inFlight = { step, steps: this.#steps };
     await this.#guarded(`applying a step to ${this.name}`, () =>
@@ -248,7 +257,7 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
   async forget(signal: AbortSignal): Promise<void> {
     const session = await this.#ready(signal);
     await this.#guarded("removing the sink's progress", async () => {
-      await session.query(removeProgress(this.#options.progressName), signal);
+      await session.query(removeProgress(this.#fence), signal);
     });
   }
 
@@ -300,6 +309,7 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
       throw stopped(`sink ${this.name}`);
     }
     this.#session = session;
+    this.#claim = randomUUID();
     return session;
   }
 
@@ -320,7 +330,7 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
     await this.#guarded("looking at the target's progress", async () => {
       const { progressName } = this.#options;
       await session.query(endPredecessor(progressName, this.#lease), signal);
-      const entered = readProgress(await session.query(enterSession(progressName, this.#lease), signal));
+      const entered = readProgress(await session.query(enterSession(this.#fence), signal));
       const found = entered ?? readProgress(await session.query(selectProgress(progressName), signal));
       const inFlight = this.#inFlight;
       if (inFlight !== null && found?.lease === this.#lease && found.steps === inFlight.steps + 1n) {
@@ -329,6 +339,10 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
         this.#inFlight = null;
         return;
       }
+      if (this.#isCountInDoubt && found?.lease === this.#lease && found.steps === this.#steps + 1n) {
+        this.#steps = found.steps;
+      }
+      this.#isCountInDoubt = false;
       this.#compare(found);
     });
     return session;
@@ -349,9 +363,13 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
   }
 
   #compare(found: StoredProgress | null): void {
-    const expected = { lease: this.#lease, steps: this.#steps };
-    if (found?.lease === expected.lease && found.steps === expected.steps) return;
-    throw fenceError(this.#options.progressName, found, expected);
+    const { lease, steps, claim } = this.#fence;
+    if (found?.lease === lease && found.steps === steps && found.claim === claim) return;
+    throw fenceError(found, this.#fence);
+  }
+
+  get #fence(): Fence {
+    return { name: this.#options.progressName, lease: this.#lease, steps: this.#steps, claim: this.#claim };
   }
 
   /** Turns a failure into a numbered error. Rolls a failed transaction back; a session that can't do that is closed. */

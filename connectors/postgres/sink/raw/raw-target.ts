@@ -5,7 +5,7 @@ import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { Turn } from "../../../../src/core/turn.ts";
 import { RAW_FORM } from "../../raw-form.ts";
 import { sinkError, withoutRow } from "../errors.ts";
-import { countStep, expectLease, markWriter } from "../progress.ts";
+import { countStep, expectClaim, type Fence, markWriter } from "../progress.ts";
 import type { Session } from "../session.ts";
 import type { Targets } from "../tables/targets.ts";
 import { binaryStamp } from "../write/stamp.ts";
@@ -16,18 +16,18 @@ import { StampedRows } from "./stamped-rows.ts";
 /** A part's commit does not wait for the disk: while it did, its sessions did nothing. `finish` waits for all. */
 const NOT_WAITING = "SET LOCAL synchronous_commit = off";
 
-/** The sink's fence: what the target holds if no other process has written. */
-export interface Fence {
-  readonly name: string;
-  lease(): bigint;
-  steps(): bigint;
+/** What the target holds if no other session has written. */
+export interface CountedFence {
+  now(): Fence;
   /** A step was counted. */
   counted(): void;
+  /** A step may have been counted, or may be counted yet: the sink enters with a new session. */
+  inDoubt(): void;
 }
 
 export interface RawTargetParts {
   readonly targets: Targets;
-  readonly fence: Fence;
+  readonly fence: CountedFence;
   open(signal: AbortSignal): Promise<Session>;
   readonly fenced: Fenced;
 }
@@ -68,8 +68,7 @@ export class RawTarget implements TargetRawRows {
     const end = async (session: Session): Promise<void> => {
       if (owed !== undefined) await session.query(makeKey(targets.get(table), owed), signal);
       failpoint("postgres-sink.key-made");
-      await session.query(`${countStep(fence.name, fence.lease(), fence.steps())}; COMMIT`, signal);
-      fence.counted();
+      await counting(fence, () => session.query(`${countStep(fence.now())}; COMMIT`, signal));
     };
     await fenced(`ending the copy of ${table.id}`, end, signal);
     this.#owed.delete(table);
@@ -78,7 +77,7 @@ export class RawTarget implements TargetRawRows {
   async writer(signal: AbortSignal): Promise<RawWriter> {
     const session = await this.#parts.open(signal);
     try {
-      await session.query(markWriter(this.#parts.fence.name), signal);
+      await session.query(markWriter(this.#parts.fence.now().name), signal);
       return new PostgresRawWriter(session, this.#parts, this.#turn);
     } catch (error) {
       session.close();
@@ -105,7 +104,7 @@ class PostgresRawWriter implements RawWriter {
     let failure: unknown;
     let rows: StampedRows | undefined;
     try {
-      const sql = `BEGIN; ${NOT_WAITING}; ${expectLease(fence.name, fence.lease())}; ${target.copyDirect(true)}`;
+      const sql = `BEGIN; ${NOT_WAITING}; ${expectClaim(fence.now())}; ${target.copyDirect(true)}`;
       const copy = await this.#session.copyIn(sql, signal);
       // The source would read on, for nothing.
       copy.ended.catch((error: unknown) => {
@@ -129,9 +128,7 @@ class PostgresRawWriter implements RawWriter {
     const { fence } = this.#parts;
     using _ = await this.#turn.take(signal);
     try {
-      const count = countStep(fence.name, fence.lease(), fence.steps());
-      await this.#session.query(`${count}; COMMIT`, signal);
-      fence.counted();
+      await counting(fence, () => this.#session.query(`${countStep(fence.now())}; COMMIT`, signal));
     } catch (error) {
       this.close();
       throw withoutRow(sinkError(error, "committing a part of a copy"));
@@ -142,4 +139,14 @@ class PostgresRawWriter implements RawWriter {
   close(): void {
     this.#session.close();
   }
+}
+
+async function counting(fence: CountedFence, commit: () => Promise<unknown>): Promise<void> {
+  try {
+    await commit();
+  } catch (error) {
+    fence.inDoubt();
+    throw error;
+  }
+  fence.counted();
 }
