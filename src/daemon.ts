@@ -73,19 +73,25 @@ export async function runDaemon(config: Config, options: DaemonOptions, signal: 
   try {
     const parts = { state, clock, holder: holderName(), isGone };
     const { awaitsLease = false, logger } = options;
-    const lease = await (awaitsLease ? awaitLease(parts, logger, signal) : takeLease(parts));
+    const { lease, isInherited } = await (awaitsLease ? awaitLease(parts, logger, signal) : takeLease(parts));
     try {
       await state.ending.set(null);
       return await throughMoves(
         { clock, logger: options.logger },
-        () => runWithLease(config, options, { state, lease, folder, stateError: waiting.error }, signal),
+        () =>
+          runWithLease(
+            config,
+            options,
+            { state, lease: lease.number, isInherited, folder, stateError: waiting.error },
+            signal,
+          ),
         signal,
       );
     } catch (error) {
       await storeEnding(redacting(opened, options.redact), error, signal);
       throw error;
     } finally {
-      await releaseLease(state, lease, options.logger);
+      await releaseLease(state, lease.number, options.logger);
     }
   } catch (error) {
     if (signal.aborted && isAborted(error)) return STOPPED;
@@ -106,6 +112,8 @@ async function storeEnding({ ending }: StateStore, error: unknown, signal: Abort
 interface Held {
   readonly state: StateStore;
   readonly lease: number;
+  /** See Acquired. */
+  readonly isInherited: boolean;
   /** The folder where reports are written too. */
   readonly folder: ReportFolder | null;
   /** Why calls of the state wait. */
@@ -115,7 +123,7 @@ interface Held {
 async function runWithLease(
   config: Config,
   options: DaemonOptions,
-  { state, lease, folder, stateError }: Held,
+  { state, lease, isInherited, folder, stateError }: Held,
   signal: AbortSignal,
 ): Promise<DaemonResult> {
   const { logger, redact, once, reconcile, wrap = {} } = options;
@@ -130,6 +138,8 @@ async function runWithLease(
     state,
     sinks.map(({ sink }) => sink.name),
   );
+  if (isInherited) logger.info({}, "the last daemon was not stopped, but ended");
+  await tellEngines(state, sinks, isInherited);
   const pipeline = new Pipeline({
     clock,
     name: config.name,
@@ -253,6 +263,17 @@ async function setUp(
     ...(config.onLost === undefined ? {} : { onLost: config.onLost }),
     takes: ({ schema, table }) => captured.matches(schema, table) && selection.matches(schema, table),
   };
+}
+
+/** Before any sink is opened. */
+async function tellEngines(state: StateStore, sinks: readonly SinkSetup[], died: boolean): Promise<void> {
+  const suspended = await state.suspensions.list();
+  for (const { sink } of sinks) {
+    if (sink.engine === undefined) continue;
+    const own = await state.sinks.get(sink.name);
+    const errors = suspended.filter((table) => table.sink === sink.name).map(({ error }) => error);
+    sink.engine.follows({ died, errors: own?.error == null ? errors : [own.error, ...errors] });
+  }
 }
 
 async function closeAll(source: Source, sinks: readonly SinkSetup[], logger: Logger): Promise<void> {

@@ -4,7 +4,7 @@
  */
 import type { Clock } from "./core/clock.ts";
 import { LogMoved } from "./core/contracts/log-admin.ts";
-import type { StateStore } from "./core/contracts/state-store.ts";
+import type { Acquired, StateStore } from "./core/contracts/state-store.ts";
 import type { Logger } from "./core/contracts/telemetry.ts";
 import { leaseHeld, leaseLost } from "./state/errors.ts";
 
@@ -23,18 +23,18 @@ export interface LeaseParts {
   readonly isGone: (holder: string) => boolean;
 }
 
-/** Returns the lease's number. */
-export async function takeLease({ state, clock, holder, isGone }: LeaseParts): Promise<number> {
-  const { taken, lease } = await state.lease.acquire(holder, LEASE_MS, isGone);
-  if (!taken) throw leaseHeld(lease, clock);
-  return lease.number;
+export async function takeLease({ state, clock, holder, isGone }: LeaseParts): Promise<Acquired> {
+  const acquired = await state.lease.acquire(holder, LEASE_MS, isGone);
+  if (!acquired.taken) throw leaseHeld(acquired.lease, clock);
+  return acquired;
 }
 
 /** The same, but waits for a holder that gives it back, or is gone. */
-export async function awaitLease(parts: LeaseParts, logger: Logger, signal: AbortSignal): Promise<number> {
+export async function awaitLease(parts: LeaseParts, logger: Logger, signal: AbortSignal): Promise<Acquired> {
   for (let isTold = false; ; isTold = true) {
-    const { taken, lease } = await parts.state.lease.acquire(parts.holder, LEASE_MS, parts.isGone);
-    if (taken) return lease.number;
+    const acquired = await parts.state.lease.acquire(parts.holder, LEASE_MS, parts.isGone);
+    const { taken, lease } = acquired;
+    if (taken) return acquired;
     if (!isTold)
       logger.info({ holder: lease.holder }, "another process has the lease; this one takes over when it ends");
     await parts.clock.sleep(LEASE_LOOK_MS, signal);

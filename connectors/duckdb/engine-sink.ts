@@ -1,11 +1,12 @@
-import type { DuckDBConnection } from "@duckdb/node-api";
-import { type SinkProgress, type Step, tablesOf } from "../../src/core/model/batch.ts";
+import type { EngineConnection } from "./engine/engine.ts";
+import type { SinkProgress, Step } from "../../src/core/model/batch.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import type { TableName } from "../../src/core/contracts/connector.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type {
+  FormerProcess,
   Outcome,
   Sink,
   SinkForm,
@@ -16,13 +17,13 @@ import type {
   TargetRows,
 } from "../../src/core/contracts/sink.ts";
 import type { PreparedTarget } from "./tables/ddl.ts";
-import { classify, duckdbError, isInvalidated, overFiles, stopped, takenOver } from "./errors.ts";
+import { classify, endedEngine, isInvalidated, overFiles, stopped, tableGone, takenOver } from "./errors.ts";
 import type { TargetForm } from "./tables/form.ts";
 import { targetKey } from "./names.ts";
 import type { TableLayout } from "./write/layout.ts";
 import { ProgressRow } from "./tables/progress.ts";
 import type { Store } from "./store.ts";
-import { Repetition } from "./write/repetition.ts";
+import { Repetition, stepName } from "./engine/repetition.ts";
 import { type StepParts, StepWriter } from "./write/step.ts";
 import { Targets } from "./tables/targets.ts";
 import { expelSql, highestVersion, versionedTables } from "./tables/versioned-rows.ts";
@@ -47,7 +48,7 @@ export interface EngineSinkOptions {
 }
 
 export interface Opened<S> {
-  readonly connection: DuckDBConnection;
+  readonly connection: EngineConnection;
   readonly store: S;
   readonly progress: ProgressRow;
 }
@@ -71,8 +72,10 @@ export abstract class EngineSink<S extends Store>
   protected readonly targetForm: TargetForm;
   readonly #repetition = new Repetition();
   readonly #steps = new StepWriter((table) => this.targets.layout(table));
+  /** See `follows`. */
+  protected inOwnProcess = false;
   #store: S | null = null;
-  #connection: DuckDBConnection | null = null;
+  #connection: EngineConnection | null = null;
   #progress: ProgressRow | null = null;
   #closed = false;
   #inFlight: Promise<unknown> = Promise.resolve();
@@ -228,7 +231,7 @@ export abstract class EngineSink<S extends Store>
         });
         this.rested();
       },
-      nameOf(step),
+      stepName(step),
     );
   }
 
@@ -289,16 +292,15 @@ export abstract class EngineSink<S extends Store>
           throw takenOver(tableId, successor);
         }
         if (found !== undefined) continue;
-        throw duckdbError({
-          code: "MR3214",
-          kind: "reopen",
-          message: `the table of ${tableId} is gone from the target`,
-          hint: "Millrace creates and fills it again",
-          lostTables: [tableId],
-        });
+        throw tableGone(tableId);
       }
     });
     this.rested();
+  }
+
+  /** Invariant: an engine that may have ended a process never runs in the daemon's again, until that was stopped in order. */
+  follows({ died, errors }: FormerProcess): void {
+    this.inOwnProcess = died || errors.some(endedEngine);
   }
 
   async memoryBytes(): Promise<number | null> {
@@ -362,11 +364,9 @@ export abstract class EngineSink<S extends Store>
     await store?.release();
   }
 
-  /** What can't be asked now tells of no other writer. */
   async #lastCommit(): Promise<string> {
     const [connection, store] = [this.#connection, this.#store];
-    if (connection === null || store === null || store.broken) return "";
-    return await store.lastCommit(connection).catch(() => "");
+    return connection === null ? "" : ((await store?.lastCommit(connection).catch(() => "")) ?? "");
   }
 
   /** Only one call at a time is in flight; `close` interrupts it and waits for it. */
@@ -381,8 +381,10 @@ export abstract class EngineSink<S extends Store>
         return result;
       } catch (error) {
         if (this.#closed || signal.aborted) throw stopped();
-        const known = this.#repetition.judged(classify(error, doing), error, what, await this.#lastCommit());
-        const isBroken = known.reason === "lost" || isInvalidated(error);
+        const found = classify(error, doing);
+        const isBroken = found.reason === "lost" || isInvalidated(error);
+        const mark = isBroken ? "" : await this.#lastCommit();
+        const known = this.#repetition.judged(found, error, what, mark);
         if (isBroken && this.#store !== null) this.#store.broken = true;
         throw isBroken || this.#connection === null ? known : await this.meaning(known, this.opened());
       } finally {
@@ -396,9 +398,3 @@ export abstract class EngineSink<S extends Store>
 }
 
 const BEGIN = "BEGIN TRANSACTION";
-
-/** Equal for attempts at one step. */
-function nameOf(step: Step): string {
-  const { epoch, commit, index } = step.progress.position;
-  return JSON.stringify([step.kind, epoch, String(commit), index, tablesOf(step).map(({ id }) => id)]);
-}

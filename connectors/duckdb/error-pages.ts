@@ -238,6 +238,17 @@ export const pages = {
       "The message names what DuckDB says. If the table was changed by hand (an index or a constraint), drop that; or drop the table: Millrace creates and fills it again. " +
       "A stopped sink is tried again by `millrace resume --sink NAME`. Report it, with the table's definition.",
   },
+  MR3235: {
+    title: "DuckDB ended its process",
+    cause:
+      "DuckDB met a fault of its own and ended its process, by a signal such as SIGABRT or SIGSEGV. If that was the daemon's, all sinks ended with it: " +
+      "whenever a daemon was not stopped but ended, the next one runs DuckDB in processes of their own until it is stopped, so that such an end fails this sink alone. " +
+      "The step is tried again. If DuckDB ends again, Millrace tries the step's tables one by one: the one at fault is suspended in this sink (MR1324), " +
+      "and tried again by itself; if it is none of them, the sink stops. The other sinks go on.",
+    remedy:
+      "See what the table has that others have not (a type, an index made by hand), or leave it out of this sink's `tables`. If the file or lake itself makes DuckDB end, restore a backup, " +
+      "or move it away and `millrace snapshot start --sink NAME`: Millrace creates and fills a new one. A stopped sink is tried again by `millrace resume --sink NAME`. Report it, with the table's definition.",
+  },
   MR3232: {
     title: "Table of a lake taken over by another daemon",
     cause:

@@ -57,6 +57,23 @@ export function takenOver(table: string, successor: string): MillraceError {
   });
 }
 
+export function tableGone(table: string): MillraceError {
+  return duckdbError({
+    code: "MR3214",
+    kind: "reopen",
+    message: `the table of ${table} is gone from the target`,
+    hint: "Millrace creates and fills it again",
+    lostTables: [table],
+  });
+}
+
+const ENGINE_ENDED: DuckdbErrorCode = "MR3235";
+
+/** A sink's last error, or that of a table that it could not write: the engine ended its process. */
+export function endedEngine({ code, message }: { readonly code: string; readonly message: string }): boolean {
+  return code === ENGINE_ENDED || message.includes(ENGINE_ENDED);
+}
+
 /** Failures of one table while it is prepared: they do not concern the sink's other tables. */
 export const OF_ONE_TABLE: ReadonlySet<string> = new Set<DuckdbErrorCode>([
   "MR3205",

@@ -45,7 +45,7 @@ export class DuckdbSink extends EngineSink<Database> implements TargetCopies {
   /** Works also while the sink is paused or waits, because no other process can have the file open. */
   async copy(signal: AbortSignal): Promise<string> {
     expectFile(this.#options.path);
-    const database = await Database.acquire(this.#options);
+    const database = await this.acquire();
     try {
       return await database.copy(signal);
     } catch (error) {
@@ -57,15 +57,15 @@ export class DuckdbSink extends EngineSink<Database> implements TargetCopies {
 
   override async inspect(): Promise<Inspection> {
     expectFile(this.#options.path);
-    return await DuckdbInspection.open(this.#options, { schema: this.#options.schema, form: this.targetForm });
+    return await DuckdbInspection.over(await this.acquire(), { schema: this.#options.schema, form: this.targetForm });
   }
 
   protected override async acquire(): Promise<Database> {
-    return await Database.acquire(this.#options);
+    return await Database.acquire({ ...this.#options, inOwnProcess: this.inOwnProcess });
   }
 
   protected override async acquireExisting(): Promise<Database | null> {
-    return existsSync(this.#options.path) ? await Database.acquire(this.#options) : null;
+    return existsSync(this.#options.path) ? await this.acquire() : null;
   }
 
   protected override async joined({ store, progress }: Opened<Database>): Promise<void> {

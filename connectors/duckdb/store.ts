@@ -1,4 +1,4 @@
-import type { DuckDBConnection } from "@duckdb/node-api";
+import type { EngineConnection } from "./engine/engine.ts";
 import type { StageFile } from "./write/stage-file.ts";
 
 /** Which sink and table write to a target. */
@@ -15,9 +15,9 @@ export interface Store {
   readonly stages: readonly [StageFile, StageFile];
   /** It can no longer be used, and must be opened again. */
   broken: boolean;
-  connect(): Promise<DuckDBConnection>;
+  connect(): Promise<EngineConnection>;
   /** Another text than before if another writer has committed in between. */
-  lastCommit(connection: DuckDBConnection): Promise<string>;
+  lastCommit(connection: EngineConnection): Promise<string>;
   /** Throws if what we write is no longer what is found under its name. */
   verifyPlace(): void;
   /** Registers the writer of a target; throws if another sink writes it. */
@@ -25,14 +25,14 @@ export interface Store {
   /** Writers take turns: they share the staged files, and of two conflicting writers only one could commit. */
   exclusively<T>(work: () => Promise<T>): Promise<T>;
   /** Runs a read whose rows others may move meanwhile. It may run several times. */
-  whole<T>(connection: DuckDBConnection, read: () => Promise<T>): Promise<T>;
+  whole<T>(connection: EngineConnection, read: () => Promise<T>): Promise<T>;
   /** SQL that gives the same rows as this, however slowly its result is read. For this connection, once. */
-  listed(connection: DuckDBConnection, sql: string, signal: AbortSignal): Promise<string>;
+  listed(connection: EngineConnection, sql: string, signal: AbortSignal): Promise<string>;
   /** Provides memory for writing a row of this size, until the step ends. Called between two statements. */
-  makeRoom(connection: DuckDBConnection, rowBytes: number): Promise<void>;
+  makeRoom(connection: EngineConnection, rowBytes: number): Promise<void>;
   /** For a step that ran out of memory. */
-  makeMoreRoom(connection: DuckDBConnection): Promise<void>;
+  makeMoreRoom(connection: EngineConnection): Promise<void>;
   /** Returns memory that committed rows still occupy; false: none. */
-  freeMemory(connection: DuckDBConnection): Promise<boolean>;
+  freeMemory(connection: EngineConnection): Promise<boolean>;
   release(): Promise<void>;
 }

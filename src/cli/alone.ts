@@ -22,10 +22,11 @@ export async function alone<T>(
   if (!create) await (await openState(config.state, { name: config.name, readOnly: true })).close();
   const state = await openState(config.state, { name: config.name });
   try {
-    const lease = await takeLease({ state, clock: systemClock, holder: holderName(), isGone });
+    const { lease, isInherited } = await takeLease({ state, clock: systemClock, holder: holderName(), isGone });
+    const { number } = lease;
     // A renewal that fails or comes too late makes the next write fail: each write checks the lease.
     const renewal = setInterval(() => {
-      state.lease.renew(lease, LEASE_MS).catch(() => false);
+      state.lease.renew(number, LEASE_MS).catch(() => false);
     }, LEASE_RENEWAL_MS);
     let isRemoved = false;
     try {
@@ -35,7 +36,8 @@ export async function alone<T>(
       return result;
     } finally {
       clearInterval(renewal);
-      if (!isRemoved) await state.lease.release(lease);
+      // The next daemon still learns that the last one died.
+      if (!isRemoved) await (isInherited ? state.lease.renew(number, 0) : state.lease.release(number));
     }
   } finally {
     await state.close();

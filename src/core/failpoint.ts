@@ -3,7 +3,8 @@
  * does the most harm, and is named after what has just happened. In production the table is empty and a call costs one
  * comparison.
  *
- * MILLRACE_FAILPOINTS="redis.rows-written=kill@3,ack.stored=kill": SIGKILL at the third, or first, time;
+ * MILLRACE_FAILPOINTS="redis.rows-written=kill@3,ack.stored=kill": SIGKILL at the third, or first, time; "=abort": SIGABRT,
+ * as a fault of a library ends a process;
  * "sink.prepared:public.orders/2=kill": at the first time for that version of the table.
  */
 const armed = parseFailpoints(process.env["MILLRACE_FAILPOINTS"] ?? "");
@@ -18,21 +19,25 @@ export function failpoint(name: string, table?: { readonly id: string; readonly 
 }
 
 function pass(name: string): void {
-  const left = armed.get(name);
-  if (left === undefined) return;
-  if (left > 1) armed.set(name, left - 1);
-  else process.kill(process.pid, "SIGKILL");
+  const found = armed.get(name);
+  if (found === undefined) return;
+  if (--found.left <= 0) process.kill(process.pid, found.signal);
 }
 
-function parseFailpoints(text: string): Map<string, number> {
-  const result = new Map<string, number>();
+interface Armed {
+  left: number;
+  readonly signal: "SIGKILL" | "SIGABRT";
+}
+
+function parseFailpoints(text: string): Map<string, Armed> {
+  const result = new Map<string, Armed>();
   for (const entry of text.split(",").filter((e) => e !== "")) {
-    const match = /^([a-z.-]+(?::[^=]+)?)=kill(?:@(\d+))?$/.exec(entry);
+    const match = /^([a-z.-]+(?::[^=]+)?)=(kill|abort)(?:@(\d+))?$/.exec(entry);
     if (!match)
       throw new Error(
-        `MILLRACE_FAILPOINTS: ${JSON.stringify(entry)} is not NAME=kill, NAME=kill@COUNT or NAME:TABLE[/VERSION]=kill`,
+        `MILLRACE_FAILPOINTS: ${JSON.stringify(entry)} is not NAME=kill, NAME=kill@COUNT or NAME:TABLE[/VERSION]=kill (or abort)`,
       );
-    result.set(match[1]!, Number(match[2] ?? 1));
+    result.set(match[1]!, { left: Number(match[3] ?? 1), signal: match[2] === "abort" ? "SIGABRT" : "SIGKILL" });
   }
   return result;
 }

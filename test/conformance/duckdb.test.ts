@@ -1,6 +1,17 @@
 import { landed } from "../support/warehouses/duckdb-landing.ts";
 import { duckdbTarget, FORMS, keptIn, refusal } from "../support/warehouses/duckdb-target.ts";
+import { isLongForm } from "../support/run/service-suffixes.ts";
 import { sinkConformance } from "./sink.ts";
+
+// After a process that died: another connection, and the same rows.
+sinkConformance({
+  name: "duckdb in a process of its own",
+  target: async () => duckdbTarget(undefined, { died: true }),
+  landed,
+  transactional: true,
+  ...(isLongForm() ? {} : { only: ["values", "rows", "fence"] }),
+  refusal,
+});
 
 for (const form of FORMS) {
   sinkConformance({

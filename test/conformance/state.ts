@@ -28,13 +28,15 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       const other = await store.another();
       const first = await store.state.lease.acquire("host-a pid 1", 60_000);
       expect(first).toMatchObject({ taken: true, lease: { holder: "host-a pid 1" } });
-      expect(await other.lease.acquire("host-a pid 2", 60_000)).toEqual({ taken: false, lease: first.lease });
+      expect(await other.lease.acquire("host-a pid 2", 60_000)).toMatchObject({ taken: false, lease: first.lease });
       expect(await other.lease.current()).toEqual(first.lease);
       await store.state.lease.release(first.lease.number);
       expect(await other.lease.current()).toBeNull();
       expect(await other.lease.unreleased()).toBeNull();
       expect(await store.state.lease.renew(first.lease.number, 60_000)).toBe(false);
-      expect((await other.lease.acquire("host-a pid 2", 60_000)).lease.number).toBeGreaterThan(first.lease.number);
+      const second = await other.lease.acquire("host-a pid 2", 60_000);
+      expect(second.lease.number).toBeGreaterThan(first.lease.number);
+      expect([first.isInherited, second.isInherited]).toEqual([false, false]);
     });
 
     test("expires; the one who lost it can neither renew nor write", async () => {
@@ -47,7 +49,8 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       expect((await other.lease.unreleased())?.holder).toBe("old");
       expect(await store.state.lease.renew(lease.number, 1000)).toBe(true);
       await store.pass(5000);
-      expect(await other.lease.acquire("new", 60_000)).toMatchObject({ taken: true, lease: { holder: "new" } });
+      const taken = await other.lease.acquire("new", 60_000);
+      expect(taken).toMatchObject({ taken: true, isInherited: true, lease: { holder: "new" } });
       expect(await store.state.lease.renew(lease.number, 1000)).toBe(false);
       await store.state.lease.release(lease.number);
       expect((await other.lease.current())?.holder).toBe("new");

@@ -1,7 +1,7 @@
 import { statSync } from "node:fs";
 import { DuckDBInstance } from "@duckdb/node-api";
 import * as fc from "fast-check";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { Database } from "../../connectors/duckdb/file/database.ts";
 import { Folding } from "../../connectors/duckdb/file/folding.ts";
 import { DEFAULT_FORM } from "../../connectors/duckdb/tables/form.ts";
@@ -17,6 +17,13 @@ import { lakeTarget } from "../support/warehouses/ducklake-target.ts";
 import { eventually } from "../support/run/waiting.ts";
 
 const harness: SinkHarness = { name: "duckdb", target: async () => duckdbTarget(), landed, transactional: true };
+
+const inOwnProcess: SinkHarness = {
+  name: "duckdb in a process of its own",
+  target: async () => duckdbTarget(DEFAULT_FORM, { died: true }),
+  landed,
+  transactional: true,
+};
 
 function targetOf({ target }: Stage): DuckdbTarget {
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the harness above makes nothing else
@@ -119,6 +126,42 @@ test("a step that fails in the same way twice is no conflict: it names what Duck
   await store.release();
   await stage.write(held!, 40n, [put(["1", "c"])]);
   await stage.expectRows(held!, [["1", "c"]]);
+});
+
+test("an engine in a process of its own that ends fails the calls that wait, and the second time the step", async () => {
+  const table = tableVersion({
+    table: "items",
+    columns: [
+      ["id", "int8"],
+      ["v", "text"],
+    ],
+    key: ["id"],
+  });
+  await using stage = await Stage.of(inOwnProcess, table);
+  await stage.write(table, 10n, [put(["1", "a"])]);
+  // Read by the engine's next processes alone.
+  const beginAgain = async (failpoints: string): Promise<void> => {
+    vi.stubEnv("MILLRACE_FAILPOINTS", failpoints);
+    await stage.restart(table);
+    vi.unstubAllEnvs();
+  };
+  const attempt = () => failure(stage.apply(rowsStep(20n, [table, [put(["1", "b"])]])));
+  const again = async (failpoints: string): Promise<void> => {
+    vi.stubEnv("MILLRACE_FAILPOINTS", failpoints);
+    await stage.open(stage.lease);
+    await stage.prepare(table);
+    vi.unstubAllEnvs();
+  };
+  await beginAgain("duckdb.engine-committing=abort@3");
+  expect(await attempt()).toMatchObject({ code: "MR3235", kind: "retryable" });
+  expect(await attempt()).toMatchObject({ code: "MR3216", kind: "retryable" });
+  await again("duckdb.engine-committing=abort@3");
+  expect(await attempt()).toMatchObject({ code: "MR3235", kind: "fatal" });
+  await again("duckdb.engine-committing=kill@3");
+  expect(await attempt()).toMatchObject({ code: "MR3216", kind: "retryable" });
+  await again("");
+  await stage.write(table, 20n, [put(["1", "b"])]);
+  await stage.expectRows(table, [["1", "b"]]);
 });
 
 test("the text beside a column goes when the column fits again, in later steps and in other processes", async () => {

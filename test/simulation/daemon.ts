@@ -86,7 +86,8 @@ export class Daemon {
     const { store: state } = patient({ store: this.#site.state.open(process), clock, logger }, signal);
     const isGone = (holder: string): boolean => this.#site.isGone(holder, process);
     const parts = { state, clock, holder: process.name, isGone };
-    const lease = await (this.#site.awaitsLease === true ? awaitLease(parts, logger, signal) : takeLease(parts));
+    const taken = this.#site.awaitsLease === true ? awaitLease(parts, logger, signal) : takeLease(parts);
+    const { number: lease } = (await taken).lease;
     try {
       await throughMoves({ clock, logger }, () => this.#withLease(state, lease, signal), signal);
     } finally {

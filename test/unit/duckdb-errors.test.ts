@@ -1,7 +1,7 @@
 /** DuckDB's errors have no codes: what its sentences, as it has said them, are taken for. */
 import { expect, test } from "vitest";
 import { classify, isInvalidated } from "../../connectors/duckdb/errors.ts";
-import { Repetition } from "../../connectors/duckdb/write/repetition.ts";
+import { Repetition } from "../../connectors/duckdb/engine/repetition.ts";
 
 const FULL = 'Could not write file "/data/x.duckdb.wal": No space left on device';
 

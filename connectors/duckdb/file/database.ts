@@ -1,7 +1,8 @@
 import { statSync } from "node:fs";
 import { realpath } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
+import type { Engine, EngineConnection } from "../engine/engine.ts";
+import { openEngine } from "../engine/open-engine.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import { classify, duckdbError } from "../errors.ts";
 import { expectJoinable, Writers } from "../joining.ts";
@@ -19,6 +20,8 @@ export interface DatabaseSettings {
   /** In DuckDB's form: `512MB`. */
   readonly memoryLimit: string;
   readonly threads: number;
+  /** Whether the engine runs in a process of its own. Of several users of a file the first decides. */
+  readonly inOwnProcess?: boolean;
 }
 
 /**
@@ -46,7 +49,7 @@ export class Database implements Store {
   catalogue = "";
   /** DuckDB has given up this instance: it must be opened again. */
   broken = false;
-  readonly #instance: DuckDBInstance;
+  readonly #engine: Engine;
   readonly #memory: MemoryLimit;
   readonly #writers = new Writers();
   #inode = "";
@@ -57,13 +60,13 @@ export class Database implements Store {
   private constructor(
     path: string,
     settings: DatabaseSettings,
-    instance: DuckDBInstance,
+    engine: Engine,
     stages: [StageFile, StageFile],
     touched: StageFile,
   ) {
     this.path = path;
     this.settings = settings;
-    this.#instance = instance;
+    this.#engine = engine;
     this.stages = stages;
     this.touched = touched;
     this.#memory = new MemoryLimit(settings.memoryLimit, stages);
@@ -87,7 +90,8 @@ export class Database implements Store {
   }
 
   static async #open(path: string, settings: DatabaseSettings): Promise<Database> {
-    const instance = await DuckDBInstance.create(path, {
+    const { inOwnProcess = false } = settings;
+    const options = {
       memory_limit: settings.memoryLimit,
       threads: String(settings.threads),
       checkpoint_threshold: `${walBytesMax(settings.memoryLimit)}B`,
@@ -97,12 +101,15 @@ export class Database implements Store {
       enable_external_file_cache: "false",
       autoinstall_known_extensions: "false",
       autoload_known_extensions: "false",
-    });
-    const stages: [StageFile, StageFile] = [new StageFile(), new StageFile()];
-    const touched = new StageFile();
-    const database = new Database(path, settings, instance, stages, touched);
-    const connection = await instance.connect();
+    };
+    const engine = await openEngine(path, options, inOwnProcess);
+    const staged = (): StageFile => new StageFile(inOwnProcess ? "another" : "self");
+    const touched = staged();
+    const database = new Database(path, settings, engine, [staged(), staged()], touched);
+    const { stages } = database;
+    let connection: EngineConnection | undefined;
     try {
+      connection = await engine.connect();
       // From here on no SQL, including users' queries, can access another file.
       await connection.run(
         `SET allowed_paths = [${[...stages, touched].map((stage) => quoteLiteral(stage.path)).join(", ")}]`,
@@ -112,17 +119,17 @@ export class Database implements Store {
       database.catalogue = rows[0]![0]!;
       database.#inode = inodeOf(path);
       removeCopies(path);
+      connection.disconnectSync();
       return database;
     } catch (error) {
-      database.#close();
+      connection?.disconnectSync();
+      await database.#close();
       throw error;
-    } finally {
-      connection.disconnectSync();
     }
   }
 
-  async connect(): Promise<DuckDBConnection> {
-    const connection = await this.#instance.connect();
+  async connect(): Promise<EngineConnection> {
+    const connection = await this.#engine.connect();
     await connection.run("SET TimeZone = 'UTC'");
     return connection;
   }
@@ -153,11 +160,11 @@ export class Database implements Store {
   /**
    * Writers take turns: they share the staged files, and of two conflicting writers DuckDB would let only one commit.
    */
-  async whole<T>(_connection: DuckDBConnection, read: () => Promise<T>): Promise<T> {
+  async whole<T>(_connection: EngineConnection, read: () => Promise<T>): Promise<T> {
     return await read();
   }
 
-  async listed(_connection: DuckDBConnection, sql: string): Promise<string> {
+  async listed(_connection: EngineConnection, sql: string): Promise<string> {
     return sql;
   }
 
@@ -173,30 +180,30 @@ export class Database implements Store {
     }
   }
 
-  async #inTurn(work: (connection: DuckDBConnection) => Promise<unknown>): Promise<void> {
+  async #inTurn(work: (connection: EngineConnection) => Promise<unknown>): Promise<void> {
     await this.exclusively(async () => {
       if (this.broken || this.#users === 0) return;
-      const connection = await this.#instance.connect();
+      const connection = await this.#engine.connect();
       await work(connection);
       connection.disconnectSync();
     });
   }
 
-  async makeRoom(connection: DuckDBConnection, rowBytes: number): Promise<void> {
+  async makeRoom(connection: EngineConnection, rowBytes: number): Promise<void> {
     await this.#memory.makeRoom(connection, rowBytes);
   }
 
   /** DuckDB holds all written rows, and their neighbours, while it folds its log in. */
-  async makeMoreRoom(connection: DuckDBConnection): Promise<void> {
+  async makeMoreRoom(connection: EngineConnection): Promise<void> {
     await this.#memory.makeMoreRoom(connection);
   }
 
   /** Called after a step. What is still held is folded in first; if that is impossible now, after the next step. */
-  async giveBack(connection: DuckDBConnection): Promise<void> {
+  async giveBack(connection: EngineConnection): Promise<void> {
     if (!this.broken) await this.#memory.giveBack(connection, () => this.folding.now(connection));
   }
 
-  async freeMemory(connection: DuckDBConnection): Promise<boolean> {
+  async freeMemory(connection: EngineConnection): Promise<boolean> {
     return await this.folding.now(connection);
   }
 
@@ -252,10 +259,10 @@ export class Database implements Store {
   }
 
   async #foldAndClose(): Promise<void> {
-    let connection: DuckDBConnection | undefined;
+    let connection: EngineConnection | undefined;
     await this.#turn;
     try {
-      connection = await this.#instance.connect();
+      connection = await this.#engine.connect();
       if (inodeOf(this.path) === this.#inode) await connection.run("CHECKPOINT");
       // Closing would fold the log into a file without a name, and delete the log of the file that replaced it.
       else await connection.run("PRAGMA disable_checkpoint_on_shutdown");
@@ -264,12 +271,12 @@ export class Database implements Store {
       if (classify(error, "closing").kind === "fatal") throw error;
     } finally {
       connection?.disconnectSync();
-      this.#close();
+      await this.#close();
     }
   }
 
-  #close(): void {
-    this.#instance.closeSync();
+  async #close(): Promise<void> {
+    await this.#engine.close();
     for (const stage of [...this.stages, this.touched]) stage.close();
   }
 

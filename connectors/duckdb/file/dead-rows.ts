@@ -3,7 +3,7 @@
  * with a list. Only rewriting the table returns the space (upkeep.ts), which is done when its dead rows outnumber the
  * live ones.
  */
-import type { DuckDBConnection } from "@duckdb/node-api";
+import type { EngineConnection } from "../engine/engine.ts";
 import { PUT, type Step, tablesOf } from "../../../src/core/model/batch.ts";
 import { quoteLiteral, quoteName, type TargetName } from "../names.ts";
 import { readTextRows } from "../write/text-rows.ts";
@@ -69,7 +69,7 @@ export class DeadRows {
 }
 
 export async function countRows(
-  connection: DuckDBConnection,
+  connection: EngineConnection,
   catalogue: string,
   { schema, table }: TargetName,
 ): Promise<RowCounts> {
@@ -89,7 +89,7 @@ export async function countRows(
 }
 
 /** This function of DuckDB's finds no table with a quotation mark in its name: for those the whole file counts. */
-async function tableBytes(connection: DuckDBConnection, sqlName: string): Promise<number> {
+async function tableBytes(connection: EngineConnection, sqlName: string): Promise<number> {
   const [[blocks] = []] = await readTextRows(
     connection,
     `SELECT count(DISTINCT block_id) FILTER (WHERE persistent)::VARCHAR FROM pragma_storage_info(${quoteLiteral(sqlName)})`,
@@ -99,7 +99,7 @@ async function tableBytes(connection: DuckDBConnection, sqlName: string): Promis
 
 /** The file's used blocks, and the free ones that DuckDB fills before the file grows. */
 export async function readRoom(
-  connection: DuckDBConnection,
+  connection: EngineConnection,
   catalogue: string,
 ): Promise<{ readonly usedBytes: number; readonly freeBytes: number }> {
   const [row = []] = await readTextRows(

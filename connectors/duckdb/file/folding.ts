@@ -1,4 +1,4 @@
-import type { DuckDBConnection } from "@duckdb/node-api";
+import type { EngineConnection } from "../engine/engine.ts";
 import { logBytesOf } from "./copy-file.ts";
 import { memoryBytes, walBytesMax } from "./wal-size.ts";
 
@@ -20,7 +20,7 @@ export interface FoldingParts {
   readonly path: string;
   readonly memoryLimit: string;
   /** Runs the work when no writer is active, unless the file has been given up or closed by then. */
-  readonly inTurn: (work: (connection: DuckDBConnection) => Promise<unknown>) => Promise<void>;
+  readonly inTurn: (work: (connection: EngineConnection) => Promise<unknown>) => Promise<void>;
 }
 
 /** Decides when DuckDB's log is folded into the file. */
@@ -45,7 +45,7 @@ export class Folding {
    * itself only at the end of a commit, when there may be no memory left. If folding is impossible now, nothing is
    * lost.
    */
-  async now(connection: DuckDBConnection): Promise<boolean> {
+  async now(connection: EngineConnection): Promise<boolean> {
     // Invariant: nothing is folded in while the file is copied.
     if (this.isHeldOff) return false;
     try {
@@ -62,7 +62,7 @@ export class Folding {
    * Runs a step that writes to these tables, as their writer. Folds in afterwards what the step left: this step does
    * not wait for that, the next one does.
    */
-  async around(connection: DuckDBConnection, tableIds: readonly string[], write: () => Promise<void>): Promise<void> {
+  async around(connection: EngineConnection, tableIds: readonly string[], write: () => Promise<void>): Promise<void> {
     clearTimeout(this.#idle);
     const isOwn = tableIds.length >= MANY_TABLES && !this.isHeldOff;
     if (isOwn) await connection.run(NEVER);
@@ -91,7 +91,7 @@ export class Folding {
   }
 
   async #inTurn(): Promise<void> {
-    const work = async (connection: DuckDBConnection): Promise<void> => {
+    const work = async (connection: EngineConnection): Promise<void> => {
       if (this.#unfolded.size > 0) await this.now(connection);
     };
     // If DuckDB has given up the file meanwhile, the next step finds out.
@@ -102,13 +102,13 @@ export class Folding {
    * Prevents folding until `letGo`. As the writer: first folds in what is there, unless another caller prevents it
    * already.
    */
-  async holdOff(connection: DuckDBConnection): Promise<void> {
+  async holdOff(connection: EngineConnection): Promise<void> {
     if (!this.isHeldOff) await this.now(connection);
     this.#copies++;
     await connection.run(NEVER);
   }
 
-  async letGo(connection: DuckDBConnection): Promise<void> {
+  async letGo(connection: EngineConnection): Promise<void> {
     this.#copies--;
     // If that fails, the file is opened again.
     await this.#byItself(connection).catch(() => undefined);
@@ -118,7 +118,7 @@ export class Folding {
     clearTimeout(this.#idle);
   }
 
-  async #byItself(connection: DuckDBConnection): Promise<void> {
+  async #byItself(connection: EngineConnection): Promise<void> {
     if (this.isHeldOff) return;
     await connection.run(`SET checkpoint_threshold = '${walBytesMax(this.#parts.memoryLimit)}B'`);
   }

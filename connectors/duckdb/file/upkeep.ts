@@ -6,7 +6,7 @@
 import { statfsSync } from "node:fs";
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { DuckDBConnection } from "@duckdb/node-api";
+import type { EngineConnection } from "../engine/engine.ts";
 import { type Step, tablesOf } from "../../../src/core/model/batch.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { Logger } from "../../../src/core/contracts/telemetry.ts";
@@ -80,14 +80,14 @@ interface Figures {
 
 export class Upkeep {
   readonly #parts: UpkeepParts;
-  readonly #connection: DuckDBConnection;
+  readonly #connection: EngineConnection;
   readonly #closing = new AbortController();
   /** Table id -> when to check it again. */
   readonly #postponed = new Map<string, number>();
   #current: Rewriting | null = null;
   #running: Promise<void> | null = null;
 
-  private constructor(parts: UpkeepParts, connection: DuckDBConnection) {
+  private constructor(parts: UpkeepParts, connection: EngineConnection) {
     this.#parts = parts;
     this.#connection = connection;
   }

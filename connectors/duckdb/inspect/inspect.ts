@@ -1,5 +1,6 @@
 /** Reads the file by SQL over separate connections: see core/contracts/comparing. */
-import type { DuckDBConnection, Json } from "@duckdb/node-api";
+import type { Json } from "@duckdb/node-api";
+import type { EngineConnection } from "../engine/engine.ts";
 import type {
   EqualRows,
   Inspection,
@@ -45,7 +46,7 @@ const KEYS_PER_PIECE = 5_000;
 
 export class DuckdbInspection implements Inspection {
   readonly #store: Store;
-  readonly #connection: DuckDBConnection;
+  readonly #connection: EngineConnection;
   readonly #schema: string | undefined;
   readonly #form: TargetForm;
   /** DuckDB never answers on a connection that is closed while it works. */
@@ -53,7 +54,7 @@ export class DuckdbInspection implements Inspection {
 
   private constructor(
     store: Store,
-    connection: DuckDBConnection,
+    connection: EngineConnection,
     { schema, form }: { readonly schema: string | undefined; readonly form: TargetForm },
   ) {
     this.#store = store;
@@ -174,7 +175,7 @@ export class DuckdbInspection implements Inspection {
     }
   }
 
-  async #find(connection: DuckDBConnection, table: TableVersion): Promise<Found | null> {
+  async #find(connection: EngineConnection, table: TableVersion): Promise<Found | null> {
     const { catalogue } = this.#store;
     const { schema, table: name } = targetOf(table, this.#schema);
     const rows = await readTextRows(

@@ -1,4 +1,4 @@
-import type { DuckDBConnection } from "@duckdb/node-api";
+import type { EngineConnection } from "../engine/engine.ts";
 
 const AGAIN_MS = 100;
 
@@ -6,7 +6,7 @@ const AGAIN_MS = 100;
  * Interrupts what the connection does from the moment when the signal aborts, until it is disposed. DuckDB forgets an
  * interruption that comes while no statement runs, so one is not enough: the next statement would run to its end.
  */
-export function interrupting(connection: DuckDBConnection, signal: AbortSignal): Disposable {
+export function interrupting(connection: EngineConnection, signal: AbortSignal): Disposable {
   let repeated: NodeJS.Timeout | undefined;
   const interrupt = (): void => connection.interrupt();
   const begin = (): void => {

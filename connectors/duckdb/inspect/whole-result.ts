@@ -1,4 +1,4 @@
-import { type DuckDBResult, ResultReturnType } from "@duckdb/node-api";
+import { ResultReturnType } from "@duckdb/node-api";
 import { duckdbError } from "../errors.ts";
 
 /**
@@ -6,9 +6,9 @@ import { duckdbError } from "../errors.ts";
  * client ends a result that fails half-way like a complete one and keeps the reason to itself; only the result's type tells
  * of it (`duckdb_result_return_type`: INVALID). So nobody else iterates a streamed result (test/unit/structure).
  */
-export async function* wholeResult<T>(
-  result: DuckDBResult,
-  rowsOf: (result: DuckDBResult) => AsyncIterable<T>,
+export async function* wholeResult<T, R extends { readonly returnType: ResultReturnType }>(
+  result: R,
+  rowsOf: (result: R) => AsyncIterable<T>,
 ): AsyncGenerator<T> {
   yield* rowsOf(result);
   if (result.returnType !== ResultReturnType.INVALID) return;

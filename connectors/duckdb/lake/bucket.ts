@@ -1,5 +1,5 @@
 /** How DuckDB reaches the bucket in which a lake's data files are. */
-import type { DuckDBConnection } from "@duckdb/node-api";
+import type { EngineConnection } from "../engine/engine.ts";
 import { NO_TLS_KEYS, tlsOptions, UnusableTls } from "../../../src/tls/options.ts";
 import type { BucketSettings } from "../../kit/bucket.ts";
 import { pages } from "../error-pages.ts";
@@ -16,7 +16,7 @@ interface Login {
 }
 
 /** Gives the engine the bucket's login, for this bucket only. The extension `httpfs` is loaded. */
-export async function openBucket(connection: DuckDBConnection, settings: BucketSettings): Promise<void> {
+export async function openBucket(connection: EngineConnection, settings: BucketSettings): Promise<void> {
   const { bucket, endpoint, pathStyle, ca } = settings;
   const { login, region } = await found(settings);
   const server = endpoint === undefined ? undefined : new URL(endpoint);

@@ -2,7 +2,8 @@
 import { existsSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
+import type { Engine, EngineConnection, EngineOptions } from "../engine/engine.ts";
+import { openEngine } from "../engine/open-engine.ts";
 import { classify, driverKind, duckdbError } from "../errors.ts";
 import { quoteIdentifier, quoteLiteral } from "../names.ts";
 import { openBucket } from "./bucket.ts";
@@ -30,14 +31,26 @@ export interface LakeSettings {
   /** In DuckDB's form: `512MB`. */
   readonly memoryLimit: string;
   readonly threads: number;
+  /** Whether the engine runs in a process of its own. Of several users of a lake the first decides. */
+  readonly inOwnProcess?: boolean;
 }
 
 export type Access = "write" | "read";
 
-/** The lake is attached, and the default database. Reading creates nothing. */
-export async function startEngine(settings: LakeSettings, access: Access): Promise<DuckDBInstance> {
-  const { place, extensions, memoryLimit, threads } = settings;
-  const instance = await DuckDBInstance.create(":memory:", {
+/** The lake is attached. Reading creates nothing. */
+export async function startEngine(settings: LakeSettings, access: Access): Promise<Engine> {
+  const engine = await openEngine(":memory:", engineOptions(settings), settings.inOwnProcess ?? false);
+  try {
+    await attachLake(engine, settings, access);
+    return engine;
+  } catch (error) {
+    await engine.close();
+    throw error;
+  }
+}
+
+export function engineOptions({ extensions, memoryLimit, threads }: LakeSettings): EngineOptions {
+  return {
     memory_limit: memoryLimit,
     threads: String(threads),
     preserve_insertion_order: "false",
@@ -48,28 +61,29 @@ export async function startEngine(settings: LakeSettings, access: Access): Promi
     enable_external_file_cache: "false",
     autoinstall_known_extensions: "false",
     autoload_known_extensions: "false",
-  });
+  };
+}
+
+export async function attachLake(
+  engine: { connect(): Promise<EngineConnection> },
+  { place, extensions }: LakeSettings,
+  access: Access,
+): Promise<void> {
+  const connection = await engine.connect();
   try {
-    const connection = await instance.connect();
-    try {
-      for (const name of extensionsFor(place)) await loadExtension(connection, name, extensions);
-      // DuckLake compares times in connections of its own.
-      await connection.run("SET GLOBAL TimeZone = 'UTC'");
-      if (place.bucket !== null) await openBucket(connection, place.bucket);
-      await connection.run(attachSql(place, access));
-      await setInlining(connection, true);
-    } finally {
-      connection.disconnectSync();
-    }
-    return instance;
-  } catch (error) {
-    instance.closeSync();
-    throw error;
+    for (const name of extensionsFor(place)) await loadExtension(connection, name, extensions);
+    // DuckLake compares times in connections of its own.
+    await connection.run("SET GLOBAL TimeZone = 'UTC'");
+    if (place.bucket !== null) await openBucket(connection, place.bucket);
+    await connection.run(attachSql(place, access));
+    await setInlining(connection, true);
+  } finally {
+    connection.disconnectSync();
   }
 }
 
 /** Whether changes of few rows go into the catalogue, from the next statement on, of all connections. */
-export async function setInlining(connection: DuckDBConnection, isOn: boolean): Promise<void> {
+export async function setInlining(connection: EngineConnection, isOn: boolean): Promise<void> {
   await connection.run(`SET GLOBAL ducklake_default_data_inlining_row_limit = ${isOn ? INLINED_ROWS : 0}`);
 }
 
@@ -91,7 +105,7 @@ function extensionsFor({ kind, bucket }: LakePlace): readonly string[] {
   return names;
 }
 
-async function loadExtension(connection: DuckDBConnection, name: string, folder: string | undefined): Promise<void> {
+async function loadExtension(connection: EngineConnection, name: string, folder: string | undefined): Promise<void> {
   try {
     if (folder === undefined) {
       await connection.run(`INSTALL ${name}; LOAD ${name}`);

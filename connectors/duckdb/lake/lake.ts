@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import type { DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
+import type { Engine, EngineConnection } from "../engine/engine.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import { Turn } from "../../../src/core/turn.ts";
 import { classify, duckdbError } from "../errors.ts";
@@ -27,10 +27,10 @@ import { inodeOf, type LakePlace, shownCatalog } from "./place.ts";
  */
 export class Lake implements Store {
   readonly catalogue = LAKE;
-  readonly stages: readonly [StageFile, StageFile] = [new StageFile(), new StageFile()];
+  readonly stages: readonly [StageFile, StageFile];
   broken = false;
   readonly settings: LakeSettings;
-  readonly #instance: DuckDBInstance;
+  readonly #engine: Engine;
   readonly #memory: MemoryLimit;
   readonly #turn = new Turn();
   readonly #moves: Turn;
@@ -39,9 +39,11 @@ export class Lake implements Store {
   #users = 0;
   #isInlining = true;
 
-  private constructor(settings: LakeSettings, instance: DuckDBInstance) {
+  private constructor(settings: LakeSettings, engine: Engine) {
     this.settings = settings;
-    this.#instance = instance;
+    this.#engine = engine;
+    const staged = (): StageFile => new StageFile(settings.inOwnProcess === true ? "another" : "self");
+    this.stages = [staged(), staged()];
     this.#memory = new MemoryLimit(settings.memoryLimit, this.stages);
     this.#inode = inodeOf(settings.place);
     const key = keyOf(settings.place);
@@ -94,13 +96,13 @@ export class Lake implements Store {
     return new Lake(settings, await startEngine(settings, access));
   }
 
-  async connect(): Promise<DuckDBConnection> {
-    const connection = await this.#instance.connect();
+  async connect(): Promise<EngineConnection> {
+    const connection = await this.#engine.connect();
     await connection.run("SET TimeZone = 'UTC'");
     return connection;
   }
 
-  async lastCommit(connection: DuckDBConnection): Promise<string> {
+  async lastCommit(connection: EngineConnection): Promise<string> {
     const [row] = await readTextRows(connection, `SELECT max(snapshot_id)::VARCHAR FROM ${METADATA}.ducklake_snapshot`);
     return row?.[0] ?? "";
   }
@@ -120,23 +122,23 @@ export class Lake implements Store {
     await this.exclusively(work);
   }
 
-  async whole<T>(connection: DuckDBConnection, read: () => Promise<T>): Promise<T> {
+  async whole<T>(connection: EngineConnection, read: () => Promise<T>): Promise<T> {
     return await whole(connection, this.settings.place.kind, read);
   }
 
   /** At once, and while this process moves no rows: who reads the list may take long, or wait for steps. */
-  async listed(connection: DuckDBConnection, sql: string, signal: AbortSignal): Promise<string> {
+  async listed(connection: EngineConnection, sql: string, signal: AbortSignal): Promise<string> {
     using _ = await this.#moves.take(signal);
     await this.whole(connection, () => connection.run(`CREATE OR REPLACE TEMP TABLE ${LISTED} AS ${sql}`));
     return `FROM ${LISTED}`;
   }
 
-  async makeRoom(connection: DuckDBConnection, rowBytes: number): Promise<void> {
+  async makeRoom(connection: EngineConnection, rowBytes: number): Promise<void> {
     if (rowBytes > INLINED_ROW_BYTES_MAX) await this.#inline(connection, false);
     await this.#memory.makeRoom(connection, rowBytes);
   }
 
-  async makeMoreRoom(connection: DuckDBConnection): Promise<void> {
+  async makeMoreRoom(connection: EngineConnection): Promise<void> {
     await this.#memory.makeMoreRoom(connection);
   }
 
@@ -146,13 +148,13 @@ export class Lake implements Store {
   }
 
   /** Called after a step. */
-  async giveBack(connection: DuckDBConnection): Promise<void> {
+  async giveBack(connection: EngineConnection): Promise<void> {
     if (this.broken) return;
     await this.#inline(connection, true);
     await this.#memory.giveBack(connection, async () => undefined);
   }
 
-  async #inline(connection: DuckDBConnection, isOn: boolean): Promise<void> {
+  async #inline(connection: EngineConnection, isOn: boolean): Promise<void> {
     if (this.#isInlining === isOn) return;
     await setInlining(connection, isOn);
     this.#isInlining = isOn;
@@ -174,7 +176,7 @@ export class Lake implements Store {
     if (--this.#users > 0) return;
     const key = keyOf(this.settings.place);
     if ((await opened.get(key)) === this) opened.delete(key);
-    this.#instance.closeSync();
+    await this.#engine.close();
     for (const stage of this.stages) stage.close();
   }
 

@@ -1,7 +1,7 @@
 /** Data files that a lake's catalogue names, and that somebody removed or spoiled. */
 import { statSync } from "node:fs";
 import { basename } from "node:path";
-import type { DuckDBConnection } from "@duckdb/node-api";
+import type { EngineConnection } from "../engine/engine.ts";
 import { type TargetName, quoteLiteral, targetKey } from "../names.ts";
 import { readTextRows } from "../write/text-rows.ts";
 import { METADATA } from "./engine.ts";
@@ -32,7 +32,7 @@ const NAMED = ["ducklake_data_file", "ducklake_delete_file"]
 
 /** `failed`: the table that could not be read, and what was said about it. */
 export async function findLostFiles(
-  connection: DuckDBConnection,
+  connection: EngineConnection,
   place: LakePlace,
   failed: { readonly target: TargetName; readonly message: string },
 ): Promise<LostFiles> {
@@ -55,7 +55,7 @@ export async function findLostFiles(
 
 /** DuckDB does not always say in which file it met what it can't read. */
 async function spoiledOf(
-  connection: DuckDBConnection,
+  connection: EngineConnection,
   files: readonly LostFile[],
   message: string,
 ): Promise<readonly LostFile[]> {
@@ -75,13 +75,13 @@ function isInFolder(path: string): boolean {
   }
 }
 
-async function inBucket(connection: DuckDBConnection, data: string): Promise<(path: string) => boolean> {
+async function inBucket(connection: EngineConnection, data: string): Promise<(path: string) => boolean> {
   const rows = await readTextRows(connection, `SELECT file FROM glob(${quoteLiteral(`${data}**/*.parquet`)})`);
   const there = new Set(rows.flatMap(([file]) => file ?? []));
   return (path) => there.has(path);
 }
 
-async function isReadable(connection: DuckDBConnection, path: string): Promise<boolean> {
+async function isReadable(connection: EngineConnection, path: string): Promise<boolean> {
   try {
     await connection.run(`SELECT bit_xor(hash(f)) FROM read_parquet(${quoteLiteral(path)}) AS f`);
     return true;

@@ -1,5 +1,5 @@
 /** Keeps a lake small beside the stream: what commits leave behind is joined, and old snapshots end. */
-import type { DuckDBConnection } from "@duckdb/node-api";
+import type { EngineConnection } from "../engine/engine.ts";
 import type { Logger } from "../../../src/core/contracts/telemetry.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
@@ -43,7 +43,7 @@ export class Maintenance {
   readonly #parts: Maintained;
   #timer: NodeJS.Timeout | undefined;
   readonly #closing = new AbortController();
-  #connection: DuckDBConnection | null = null;
+  #connection: EngineConnection | null = null;
   #running: Promise<void> = Promise.resolve();
 
   constructor(parts: Maintained) {
@@ -64,7 +64,7 @@ export class Maintenance {
   }
 
   /** Between two statements a step gets its turn. */
-  async #inTurns(connection: DuckDBConnection, statements: readonly string[]): Promise<void> {
+  async #inTurns(connection: EngineConnection, statements: readonly string[]): Promise<void> {
     const { lake } = this.#parts;
     for (const sql of statements) {
       if (this.#isClosed || lake.broken) return;
@@ -74,7 +74,7 @@ export class Maintenance {
   }
 
   /** Invariant: a table whose files can't be read stops no other's. */
-  async #join(connection: DuckDBConnection, table: TargetName): Promise<void> {
+  async #join(connection: EngineConnection, table: TargetName): Promise<void> {
     const { sink, logger, onLost } = this.#parts;
     try {
       await this.#inTurns(connection, await joinStatements(connection, table));
@@ -87,7 +87,7 @@ export class Maintenance {
     }
   }
 
-  async #connected(work: (connection: DuckDBConnection) => Promise<void>): Promise<void> {
+  async #connected(work: (connection: EngineConnection) => Promise<void>): Promise<void> {
     const connection = await this.#parts.lake.connect();
     this.#connection = connection;
     try {
@@ -108,7 +108,7 @@ export class Maintenance {
     }
   }
 
-  async #orphans(connection: DuckDBConnection): Promise<void> {
+  async #orphans(connection: EngineConnection): Promise<void> {
     const { sink, lake, logger } = this.#parts;
     if (this.#isClosed || lake.broken) return;
     const { place } = lake.settings;
@@ -159,7 +159,7 @@ const MARK = `${LAKE}.${quoteIdentifier(META_SCHEMA)}.shapes_changed`;
 const CLEAN_UP = `${KEEP_NAMED}; CALL ducklake_cleanup_old_files('${LAKE}', older_than => now() - INTERVAL '${READING}')`;
 
 /** By number: DuckLake's own \`older_than\` ends all snapshots of a day if the catalogue is in SQLite, where it compares texts. */
-async function expireStatements(connection: DuckDBConnection, keepMs: number): Promise<readonly string[]> {
+async function expireStatements(connection: EngineConnection, keepMs: number): Promise<readonly string[]> {
   const snapshots = `${METADATA}.ducklake_snapshot`;
   const [[ids = ""] = []] = await readTextRows(
     connection,
@@ -176,7 +176,7 @@ const HAS_FORMER_PLACES = `SELECT table_id FROM ${METADATA}.ducklake_inlined_dat
  * Rows in the catalogue become files. DuckLake then removes the places of former shapes, and programs that know the catalogue
  * from before would fail there for as long as they are attached: they look again only when some shape in the lake changes.
  */
-async function writeOut(connection: DuckDBConnection): Promise<void> {
+async function writeOut(connection: EngineConnection): Promise<void> {
   const former = await readTextRows(connection, HAS_FORMER_PLACES);
   await connection.run(`CALL ducklake_flush_inlined_data('${LAKE}')`);
   failpoint("ducklake.maintaining");
@@ -185,7 +185,7 @@ async function writeOut(connection: DuckDBConnection): Promise<void> {
 }
 
 /** Only files without deleted rows can be joined. */
-async function joinStatements(connection: DuckDBConnection, { schema, table }: TargetName): Promise<readonly string[]> {
+async function joinStatements(connection: EngineConnection, { schema, table }: TargetName): Promise<readonly string[]> {
   const at = `'${LAKE}', ${quoteLiteral(table)}, schema => ${quoteLiteral(schema)}`;
   const [row = []] = await readTextRows(
     connection,

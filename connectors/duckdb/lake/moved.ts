@@ -2,7 +2,7 @@
  * Maintenance moves rows of a lake between catalogue and files. Each part of a query reads a catalogue in SQLite at a moment
  * of its own: if rows were moved in between, they can be missing, or there twice.
  */
-import type { DuckDBConnection } from "@duckdb/node-api";
+import type { EngineConnection } from "../engine/engine.ts";
 import { duckdbError } from "../errors.ts";
 import { readTextRows } from "../write/text-rows.ts";
 import { METADATA } from "./engine.ts";
@@ -14,7 +14,7 @@ const TRIES_MAX = 5;
 const SNAPSHOTS = `${METADATA}.ducklake_snapshot`;
 
 /** Reads again if rows were moved while they were read. */
-export async function whole<T>(connection: DuckDBConnection, kind: CatalogKind, read: () => Promise<T>): Promise<T> {
+export async function whole<T>(connection: EngineConnection, kind: CatalogKind, read: () => Promise<T>): Promise<T> {
   return await untilUnmoved(() => unmoved(connection, kind, read));
 }
 
@@ -37,7 +37,7 @@ export interface Unmoved<T> {
 
 /** Null: rows were moved meanwhile. */
 export async function unmoved<T>(
-  connection: DuckDBConnection,
+  connection: EngineConnection,
   kind: CatalogKind,
   read: () => Promise<T>,
 ): Promise<Unmoved<T> | null> {
@@ -51,12 +51,12 @@ function isMoved(error: unknown): boolean {
   return error instanceof Error && MOVED.test(error.message);
 }
 
-async function newestSnapshot(connection: DuckDBConnection): Promise<number> {
+async function newestSnapshot(connection: EngineConnection): Promise<number> {
   const [[id = ""] = []] = await readTextRows(connection, `SELECT max(snapshot_id)::VARCHAR FROM ${SNAPSHOTS}`);
   return Number(id);
 }
 
-async function hasMovedSince(connection: DuckDBConnection, snapshot: number): Promise<boolean> {
+async function hasMovedSince(connection: EngineConnection, snapshot: number): Promise<boolean> {
   const [[count = ""] = []] = await readTextRows(
     connection,
     `SELECT count(*)::VARCHAR FROM ${SNAPSHOTS}_changes WHERE snapshot_id > ${snapshot} AND regexp_matches(changes_made, 'flush|rewrite|merge|compact')`,

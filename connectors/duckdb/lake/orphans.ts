@@ -1,6 +1,6 @@
 /** Data files that a killed process of a lake left, and that no snapshot names. */
 import { mkdir } from "node:fs/promises";
-import type { DuckDBConnection } from "@duckdb/node-api";
+import type { EngineConnection } from "../engine/engine.ts";
 import { quoteLiteral } from "../names.ts";
 import { readTextRows } from "../write/text-rows.ts";
 import { LAKE, METADATA } from "./engine.ts";
@@ -29,7 +29,7 @@ export const KEEP_NAMED = `DELETE FROM ${SCHEDULED} WHERE data_file_id >= ${FIRS
 export type Owner = "this lake" | "several lakes" | "not known yet";
 
 /** Writes the mark of this lake beside its data: files of another lake look like orphans. */
-export async function markData(connection: DuckDBConnection, place: LakePlace): Promise<void> {
+export async function markData(connection: EngineConnection, place: LakePlace): Promise<void> {
   const own = await ownMark(connection, place);
   if ((await marks(connection, place)).includes(own)) return;
   if (place.bucket === null) await mkdir(place.data, { recursive: true });
@@ -38,7 +38,7 @@ export async function markData(connection: DuckDBConnection, place: LakePlace): 
 
 /** Other lakes have as long to leave their mark as files have to be named. */
 export async function ownerOfData(
-  connection: DuckDBConnection,
+  connection: EngineConnection,
   place: LakePlace,
   seconds: number = ORPHAN_SECONDS,
 ): Promise<Owner> {
@@ -55,7 +55,7 @@ export async function ownerOfData(
 
 /** Paths of files that are so old, named by DuckLake, and unknown to the catalogue. */
 export async function findOrphans(
-  connection: DuckDBConnection,
+  connection: EngineConnection,
   seconds: number = ORPHAN_SECONDS,
 ): Promise<readonly string[]> {
   const rows = await readTextRows(
@@ -71,7 +71,7 @@ export async function findOrphans(
  * they are removed with those. Returns how many.
  */
 export async function scheduleOrphans(
-  connection: DuckDBConnection,
+  connection: EngineConnection,
   { data }: LakePlace,
   orphans: readonly string[],
 ): Promise<number> {
@@ -89,7 +89,7 @@ export async function scheduleOrphans(
   return rowsChanged;
 }
 
-async function ownMark(connection: DuckDBConnection, { data }: LakePlace): Promise<string> {
+async function ownMark(connection: EngineConnection, { data }: LakePlace): Promise<string> {
   const [[id = ""] = []] = await readTextRows(
     connection,
     `SELECT schema_uuid::VARCHAR FROM ${METADATA}.ducklake_schema WHERE schema_id = 0`,
@@ -97,7 +97,7 @@ async function ownMark(connection: DuckDBConnection, { data }: LakePlace): Promi
   return `${data}${MARK}${id}.csv`;
 }
 
-async function marks(connection: DuckDBConnection, { data }: LakePlace): Promise<readonly string[]> {
+async function marks(connection: EngineConnection, { data }: LakePlace): Promise<readonly string[]> {
   const rows = await readTextRows(connection, `SELECT file FROM glob(${quoteLiteral(`${data}${MARK}*.csv`)})`);
   return rows.flatMap(([file]) => file ?? []);
 }

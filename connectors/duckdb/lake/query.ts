@@ -1,9 +1,10 @@
 import { existsSync } from "node:fs";
+import { DuckDBInstance } from "@duckdb/node-api";
 import type { QueryRequest, QueryResult } from "../../../src/core/contracts/sink.ts";
 import { classify, duckdbError } from "../errors.ts";
 import { runQuery } from "../inspect/query.ts";
 import { quoteIdentifier, quoteLiteral } from "../names.ts";
-import { isNoLake, LAKE, type LakeSettings, startEngine } from "./engine.ts";
+import { attachLake, engineOptions, isNoLake, LAKE, type LakeSettings } from "./engine.ts";
 import { type Unmoved, unmoved, untilUnmoved } from "./moved.ts";
 import { shownCatalog } from "./place.ts";
 
@@ -23,10 +24,11 @@ async function queryOnce(
 ): Promise<Unmoved<QueryResult> | null> {
   const { place } = settings;
   if (place.kind !== "postgres" && !existsSync(place.catalog)) throw noLake(settings);
-  const instance = await startEngine(settings, "read").catch((error: unknown) => {
-    throw isNoLake(error) ? noLake(settings) : classify(error, "opening the lake");
-  });
+  const instance = await DuckDBInstance.create(":memory:", engineOptions(settings));
   try {
+    await attachLake(instance, settings, "read").catch((error: unknown) => {
+      throw isNoLake(error) ? noLake(settings) : classify(error, "opening the lake");
+    });
     const setting = await instance.connect();
     await setting.run(`SET allowed_directories = [${quoteLiteral(place.data)}]`);
     if (place.kind !== "postgres") {

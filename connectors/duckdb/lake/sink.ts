@@ -37,6 +37,10 @@ export class LakeSink extends EngineSink<Lake> {
     this.#lostFiles = new TablesWithLostFiles(options);
   }
 
+  get #settings(): LakeSettings {
+    return { ...this.#options, inOwnProcess: this.inOwnProcess };
+  }
+
   /** The lake's maintenance removes them with their files. */
   override get deadRows(): number {
     return 0;
@@ -45,16 +49,16 @@ export class LakeSink extends EngineSink<Lake> {
   /** A reader of a catalogue in Postgres can lose its engine: see MOVED. The sink's own must not go with it. */
   override async inspect(): Promise<Inspection> {
     const { schema, place } = this.#options;
-    const lake = await (place.kind === "postgres" ? Lake.acquireApart(this.#options) : this.acquire());
+    const lake = await (place.kind === "postgres" ? Lake.acquireApart(this.#settings) : this.acquire());
     return await DuckdbInspection.over(lake, { schema, form: this.targetForm });
   }
 
   protected override async acquire(): Promise<Lake> {
-    return await Lake.acquire(this.#options);
+    return await Lake.acquire(this.#settings);
   }
 
   protected override async acquireExisting(): Promise<Lake | null> {
-    return await Lake.acquireExisting(this.#options);
+    return await Lake.acquireExisting(this.#settings);
   }
 
   protected override async joined({ store }: Opened<Lake>): Promise<void> {

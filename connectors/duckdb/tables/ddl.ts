@@ -1,4 +1,4 @@
-import type { DuckDBConnection } from "@duckdb/node-api";
+import type { EngineConnection } from "../engine/engine.ts";
 import { followsByNote } from "../../../src/core/targets/carrying.ts";
 import { encodeNote, noteOf } from "../../../src/core/targets/following.ts";
 import type { Column } from "../../../src/core/model/schema.ts";
@@ -47,7 +47,7 @@ export function preparedAlready(layout: TableLayout, existing: ExistingTarget): 
 
 /** Makes an existing target follow the table's shape. Inside a transaction, idempotent. */
 export async function followTarget(
-  connection: DuckDBConnection,
+  connection: EngineConnection,
   layout: TableLayout,
   existing: ExistingTarget,
 ): Promise<PreparedTarget> {
@@ -73,7 +73,7 @@ function isNoted(layout: TableLayout, { note }: ExistingTarget): boolean {
 
 /** See `Sink.carries`. Exact texts are stored under the columns' old names. */
 export async function carriesTarget(
-  connection: DuckDBConnection,
+  connection: EngineConnection,
   from: TableLayout,
   to: TableLayout,
   catalogue: string,

@@ -2,7 +2,7 @@
  * Finds existing targets in the file. A query of DuckDB's catalogue reads all of it, whatever it asks for, so one query
  * looks for many targets.
  */
-import type { DuckDBConnection } from "@duckdb/node-api";
+import type { EngineConnection } from "../engine/engine.ts";
 import { decodeNote, type TargetNote } from "../../../src/core/targets/following.ts";
 import { fold, quoteLiteral, type TargetName, targetKey } from "../names.ts";
 import { readTextRows } from "../write/text-rows.ts";
@@ -29,7 +29,7 @@ const NAMES_MAX = 100;
 
 /** By target key; missing targets are left out. Outside of a transaction. */
 export async function lookUpTargets(
-  connection: DuckDBConnection,
+  connection: EngineConnection,
   catalogue: string,
   targets: readonly TargetName[],
 ): Promise<ReadonlyMap<string, ExistingTarget>> {
@@ -43,7 +43,7 @@ export async function lookUpTargets(
 }
 
 async function lookedUp(
-  connection: DuckDBConnection,
+  connection: EngineConnection,
   catalogue: string,
   targets: readonly TargetName[],
 ): Promise<ReadonlyMap<string, ExistingTarget>> {
@@ -104,7 +104,7 @@ export interface NotedTable {
 }
 
 /** All tables of a catalogue. */
-export async function tablesIn(connection: DuckDBConnection, catalogue: string): Promise<readonly NotedTable[]> {
+export async function tablesIn(connection: EngineConnection, catalogue: string): Promise<readonly NotedTable[]> {
   const rows = await readTextRows(
     connection,
     "SELECT schema_name, table_name, comment FROM duckdb_tables() WHERE database_name = $1",

@@ -2,7 +2,7 @@
  * Makes an existing target follow the shape of its table. Old values and rows that can't be kept are null, or removed,
  * until the table has been read again: every change of shape requests that (runtime/schema/sink-tables).
  */
-import type { DuckDBConnection } from "@duckdb/node-api";
+import type { EngineConnection } from "../engine/engine.ts";
 import { follow, type Following, nameUntil, type WantedColumn } from "../../../src/core/targets/following.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
 import { duckdbError } from "../errors.ts";
@@ -53,7 +53,7 @@ export function retiredWhereFollowed(layout: TableLayout, existing: ExistingTarg
 
 /** Runs inside a transaction. Returns the names of the columns that the table no longer has and the target keeps. */
 export async function followTable(
-  connection: DuckDBConnection,
+  connection: EngineConnection,
   layout: TableLayout,
   existing: ExistingTarget,
 ): Promise<readonly string[]> {
@@ -77,7 +77,7 @@ const NONE: ReadonlySet<number> = new Set();
 
 /** Columns of a history with values that the new type can't hold. */
 async function lossyColumns(
-  connection: DuckDBConnection,
+  connection: EngineConnection,
   layout: TableLayout,
   existing: ExistingTarget,
   { from }: Following,

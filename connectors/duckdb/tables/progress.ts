@@ -1,4 +1,4 @@
-import type { DuckDBConnection } from "@duckdb/node-api";
+import type { EngineConnection } from "../engine/engine.ts";
 import type { SinkProgress } from "../../../src/core/model/batch.ts";
 import { checkpointTexts, parseCheckpoint } from "../../../src/core/checkpoint/checkpoint-text.ts";
 import { duckdbError, pages } from "../errors.ts";
@@ -29,7 +29,7 @@ export class ProgressRow {
   }
 
   /** Creates the table, takes over the lease and reads the progress. Inside a transaction. */
-  async take(connection: DuckDBConnection, catalogue: string, lease: number): Promise<SinkProgress | null> {
+  async take(connection: EngineConnection, catalogue: string, lease: number): Promise<SinkProgress | null> {
     await connection.run(`CREATE SCHEMA IF NOT EXISTS ${quoteName(catalogue, META_SCHEMA)}`);
     await connection.run(
       `CREATE TABLE IF NOT EXISTS ${this.#table} (name VARCHAR ${this.#isLake ? "NOT NULL" : "PRIMARY KEY"}, epoch INTEGER, "commit" BIGINT, ` +
@@ -67,7 +67,7 @@ export class ProgressRow {
   }
 
   /** The stored progress; creates nothing. */
-  async look(connection: DuckDBConnection, catalogue: string): Promise<SinkProgress | null> {
+  async look(connection: EngineConnection, catalogue: string): Promise<SinkProgress | null> {
     const there = await readTextRows(
       connection,
       "SELECT column_name FROM duckdb_columns() WHERE database_name = $1 AND schema_name = $2 AND table_name = 'progress'",
@@ -78,7 +78,7 @@ export class ProgressRow {
     return parseProgress(await this.#read(connection, hasBond ? "coalesce(bond, '')" : "''"));
   }
 
-  async #read(connection: DuckDBConnection, bond: string): Promise<readonly string[] | undefined> {
+  async #read(connection: EngineConnection, bond: string): Promise<readonly string[] | undefined> {
     const sql = `SELECT epoch, "commit", "index", lease, tables, ${bond} FROM ${this.#table} WHERE name = $1`;
     return (await readTextRows(connection, sql, [this.#sink]))[0];
   }
@@ -88,7 +88,7 @@ export class ProgressRow {
    * progress and lease are what this process wrote last. Uses literals instead of parameters: text without parameters
    * is one trip to DuckDB's thread, a prepared statement three.
    */
-  async begin(connection: DuckDBConnection, next: SinkProgress): Promise<void> {
+  async begin(connection: EngineConnection, next: SinkProgress): Promise<void> {
     const { position } = next;
     const places = this.#places;
     this.#attempted = position;
@@ -102,7 +102,7 @@ export class ProgressRow {
   }
 
   /** Begins a transaction that changes targets in another way than by a step, with the same fence. Progress stays. */
-  async fence(connection: DuckDBConnection): Promise<void> {
+  async fence(connection: EngineConnection): Promise<void> {
     await this.#begin(connection, "", this.#places);
   }
 
@@ -112,7 +112,7 @@ export class ProgressRow {
   }
 
   async #begin(
-    connection: DuckDBConnection,
+    connection: EngineConnection,
     changes: string,
     places: readonly (SinkProgress["position"] | null)[],
   ): Promise<void> {
@@ -133,12 +133,12 @@ export class ProgressRow {
    * Makes DuckDB write the table's index again at the next checkpoint: an index at the end of the file keeps the file
    * from shrinking. DuckDB itself writes it only when a key changes.
    */
-  async rewriteIndex(connection: DuckDBConnection): Promise<void> {
+  async rewriteIndex(connection: EngineConnection): Promise<void> {
     await connection.run(`UPDATE ${this.#table} SET name = name WHERE name = ${quoteLiteral(this.#sink)}`);
   }
 
   /** Removes the sink's row, and with the last one everything of Millrace. Inside a transaction. */
-  async remove(connection: DuckDBConnection, catalogue: string): Promise<void> {
+  async remove(connection: EngineConnection, catalogue: string): Promise<void> {
     await connection.run(`DELETE FROM ${this.#table} WHERE name = $1`, [this.#sink]);
     const left = await readTextRows(connection, `SELECT name FROM ${this.#table} LIMIT 1`);
     if (left.length > 0) return;

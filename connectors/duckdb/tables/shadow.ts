@@ -1,4 +1,4 @@
-import type { DuckDBConnection } from "@duckdb/node-api";
+import type { EngineConnection } from "../engine/engine.ts";
 import { quoteIdentifier, quoteLiteral, quoteName, type TargetName } from "../names.ts";
 import { readTextRows } from "../write/text-rows.ts";
 import type { TouchedKeys } from "../write/touched-keys.ts";
@@ -46,13 +46,13 @@ export class TableChanged extends Error {}
  * steps have touched since the previous one.
  */
 export class Shadow {
-  readonly #connection: DuckDBConnection;
+  readonly #connection: EngineConnection;
   readonly #catalogue: string;
   readonly #target: TargetName;
   readonly #definition: Definition;
   #next = 0n;
 
-  private constructor(connection: DuckDBConnection, catalogue: string, target: TargetName, definition: Definition) {
+  private constructor(connection: EngineConnection, catalogue: string, target: TargetName, definition: Definition) {
     this.#connection = connection;
     this.#catalogue = catalogue;
     this.#target = target;
@@ -63,7 +63,7 @@ export class Shadow {
    * Created from the table's present form in the file, whatever that is. Null, and nothing is created, if somebody has
    * added indexes or constraints.
    */
-  static async make(connection: DuckDBConnection, catalogue: string, target: TargetName): Promise<Shadow | null> {
+  static async make(connection: EngineConnection, catalogue: string, target: TargetName): Promise<Shadow | null> {
     const definition = await define(connection, catalogue, target);
     if (definition === null) return null;
     const shadow = new Shadow(connection, catalogue, target, definition);
@@ -84,7 +84,7 @@ export class Shadow {
   }
 
   /** Removes the leftovers of a killed process. */
-  static async clear(connection: DuckDBConnection, catalogue: string): Promise<void> {
+  static async clear(connection: EngineConnection, catalogue: string): Promise<void> {
     const left = await readTextRows(
       connection,
       "SELECT schema_name FROM duckdb_tables() WHERE database_name = $1 AND table_name = $2 AND comment = $3",
@@ -195,7 +195,7 @@ export class Shadow {
 }
 
 async function define(
-  connection: DuckDBConnection,
+  connection: EngineConnection,
   catalogue: string,
   { schema, table }: TargetName,
 ): Promise<Definition | null> {

@@ -1,4 +1,4 @@
-import type { DuckDBConnection } from "@duckdb/node-api";
+import type { EngineConnection } from "../engine/engine.ts";
 import type { TableName } from "../../../src/core/contracts/connector.ts";
 import { aboutTable, findMillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
@@ -26,7 +26,7 @@ export interface TargetsOptions {
 }
 
 export interface TargetStore {
-  readonly connection: DuckDBConnection;
+  readonly connection: EngineConnection;
   readonly store: Store;
   /** Called before the targets of these tables change in another way than by rows. Exclusively. */
   readonly changing: (tables: readonly TableVersion[]) => void;
@@ -182,7 +182,7 @@ export class Targets {
 
   /** See TargetPresence. */
   async foreign(
-    connection: DuckDBConnection,
+    connection: EngineConnection,
     catalogue: string,
     tables: readonly TableVersion[],
   ): Promise<readonly TableVersion[]> {
@@ -258,7 +258,7 @@ export class Targets {
 
 const BEGIN = "BEGIN TRANSACTION";
 
-async function make(connection: DuckDBConnection, layouts: readonly TableLayout[]): Promise<void> {
+async function make(connection: EngineConnection, layouts: readonly TableLayout[]): Promise<void> {
   if (layouts.length === 0) return;
   await inTransaction(
     connection,
@@ -273,7 +273,7 @@ async function make(connection: DuckDBConnection, layouts: readonly TableLayout[
   );
 }
 
-async function lookUp(connection: DuckDBConnection, { target, catalogue }: TableLayout): Promise<ExistingTarget> {
+async function lookUp(connection: EngineConnection, { target, catalogue }: TableLayout): Promise<ExistingTarget> {
   const existing = (await lookUpTargets(connection, catalogue, [target])).get(targetKey(target));
   invariant(existing !== undefined, "a created or found target exists");
   return existing;

@@ -1,5 +1,5 @@
 /** Finds rows by their versions. */
-import type { DuckDBConnection } from "@duckdb/node-api";
+import type { EngineConnection } from "../engine/engine.ts";
 import { quoteIdentifier, quoteName, targetKey, VERSION_COLUMN } from "../names.ts";
 import { readTextRows } from "../write/text-rows.ts";
 
@@ -7,7 +7,7 @@ const VERSION = quoteIdentifier(VERSION_COLUMN);
 
 /** By target key: quoted names of the file's tables that have our column. */
 export async function versionedTables(
-  connection: DuckDBConnection,
+  connection: EngineConnection,
   catalogue: string,
 ): Promise<ReadonlyMap<string, string>> {
   const rows = await readTextRows(
@@ -26,7 +26,7 @@ export function expelSql(sqlName: string, version: bigint): string {
 }
 
 /** 0: there is no row. */
-export async function highestVersion(connection: DuckDBConnection, sqlNames: Iterable<string>): Promise<bigint> {
+export async function highestVersion(connection: EngineConnection, sqlNames: Iterable<string>): Promise<bigint> {
   let highest = 0n;
   for (const name of sqlNames) {
     const [found] = await readTextRows(connection, `SELECT coalesce(max(${VERSION}), 0) FROM ${name}`);

@@ -1,4 +1,4 @@
-import type { DuckDBConnection } from "@duckdb/node-api";
+import type { EngineConnection } from "../engine/engine.ts";
 import { isOutOfMemory } from "../errors.ts";
 import { quoteLiteral } from "../names.ts";
 import { memoryBytes } from "../file/wal-size.ts";
@@ -30,18 +30,18 @@ export class MemoryLimit {
    * Provides memory for writing a row of this size, until `giveBack`: DuckDB keeps several copies of a row while it
    * reads, converts and stores it. Called between two statements of the writer.
    */
-  async makeRoom(connection: DuckDBConnection, rowBytes: number): Promise<void> {
+  async makeRoom(connection: EngineConnection, rowBytes: number): Promise<void> {
     this.#rowBytesMax = Math.max(this.#rowBytesMax, rowBytes);
     await this.#raise(connection, rowBytes * COPIES_OF_ROW);
   }
 
   /** For a step that ran out of memory: neighbouring rows may be large too, and DuckDB may hold them all. */
-  async makeMoreRoom(connection: DuckDBConnection): Promise<void> {
+  async makeMoreRoom(connection: EngineConnection): Promise<void> {
     const limit = memoryBytes(this.#limit);
     await this.#raise(connection, limit + Math.max(limit, this.#rowBytesMax * COPIES_OF_ROW));
   }
 
-  async #raise(connection: DuckDBConnection, bytes: number): Promise<void> {
+  async #raise(connection: EngineConnection, bytes: number): Promise<void> {
     if (bytes <= Math.max(this.#roomBytes, memoryBytes(this.#limit))) return;
     await connection.run(`SET memory_limit = '${bytes}B'`);
     this.#roomBytes = bytes;
@@ -52,7 +52,7 @@ export class MemoryLimit {
    * allocator and the C library return freed memory, which no limit counts. Takes 4 ms. `before`: called first, if more
    * memory was provided.
    */
-  async giveBack(connection: DuckDBConnection, before: () => Promise<unknown>): Promise<void> {
+  async giveBack(connection: EngineConnection, before: () => Promise<unknown>): Promise<void> {
     const passedBytes = this.#stages.reduce((sum, { passedByteCount }) => sum + passedByteCount, 0);
     if (this.#roomBytes === 0 && passedBytes - this.#passedBytes < PASSED_BYTES) return;
     this.#passedBytes = passedBytes;

@@ -1,4 +1,4 @@
-import type { DuckDBConnection } from "@duckdb/node-api";
+import type { EngineConnection } from "../engine/engine.ts";
 import type { TableWrites } from "../../../src/core/model/batch.ts";
 import { isDataError } from "../errors.ts";
 import {
@@ -87,7 +87,7 @@ export class EntriesRefused extends Error {
 }
 
 export interface WriteTools {
-  readonly connection: DuckDBConnection;
+  readonly connection: EngineConnection;
   readonly stage: RowStage;
   readonly files: readonly [StageFile, StageFile];
   readonly signal: AbortSignal;

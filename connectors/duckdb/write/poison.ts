@@ -5,6 +5,7 @@ import { appendEntries } from "./history.ts";
 import { EntriesRefused, runPass, type WriteTools } from "./merge.ts";
 import type { TableLayout } from "./layout.ts";
 import { staging } from "./stage.ts";
+import { rollBack } from "./transaction.ts";
 
 /** More refused rows in one step point to a wrong mapping of the table, not to single rows. */
 const POISON_COUNT_MAX = 1_000;
@@ -30,7 +31,7 @@ export async function findPoison(
       if (isDataError(cause)) return cause;
       throw error;
     } finally {
-      await tools.connection.run("ROLLBACK");
+      await rollBack(tools.connection);
     }
   }
 

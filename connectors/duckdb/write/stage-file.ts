@@ -33,12 +33,13 @@ export class StageFile {
   readonly #descriptor: number;
   readonly #folder: string;
 
-  constructor() {
+  /** `reader`: which process reads it, this one or an engine's own (then by this one's descriptor). */
+  constructor(reader: "self" | "another" = "self") {
     this.#folder = mkdtempSync(join(memoryFolder(), "millrace-"));
     const name = join(this.#folder, "rows.csv");
     this.#descriptor = openSync(name, "wx+", 0o600);
     const isLinux = process.platform === "linux";
-    this.path = isLinux ? `/proc/self/fd/${this.#descriptor}` : name;
+    this.path = isLinux ? `/proc/${reader === "self" ? "self" : process.pid}/fd/${this.#descriptor}` : name;
     if (isLinux) {
       unlinkSync(name);
       rmSync(this.#folder, { recursive: true });

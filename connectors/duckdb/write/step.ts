@@ -1,4 +1,4 @@
-import type { DuckDBConnection } from "@duckdb/node-api";
+import type { EngineConnection } from "../engine/engine.ts";
 import type { Step, TableWrites } from "../../../src/core/model/batch.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
@@ -26,7 +26,7 @@ const NONE: ReadonlySet<number> = new Set();
 type TruncateRecord = Extract<Step, { kind: "truncate" }>["record"];
 
 export interface StepParts {
-  readonly connection: DuckDBConnection;
+  readonly connection: EngineConnection;
   readonly store: Store;
   readonly progress: ProgressRow;
   readonly outcome: Outcome;

@@ -1,8 +1,9 @@
-import type { DuckDBConnection, DuckDBValue, Json } from "@duckdb/node-api";
+import type { DuckDBValue, Json } from "@duckdb/node-api";
+import type { EngineConnection } from "../engine/engine.ts";
 
 /** Rows of a catalogue or metadata query, each value as text; null and missing values are the empty string. */
 export async function readTextRows(
-  connection: DuckDBConnection,
+  connection: EngineConnection,
   sql: string,
   values: DuckDBValue[] = [],
 ): Promise<string[][]> {

@@ -1,4 +1,4 @@
-import type { DuckDBConnection } from "@duckdb/node-api";
+import type { EngineConnection } from "../engine/engine.ts";
 import type { TableWrites } from "../../../src/core/model/batch.ts";
 import { quoteIdentifier, quoteLiteral } from "../names.ts";
 import { type TableLayout, selectTouched } from "./layout.ts";
@@ -48,7 +48,7 @@ export class TouchedKeys {
    * selects. DuckDB evaluates it by the key's index, so it costs the same in a table of any size. Null: these keys have
    * no such condition.
    */
-  async listed(connection: DuckDBConnection, table: string): Promise<string | null> {
+  async listed(connection: EngineConnection, table: string): Promise<string | null> {
     const [column, ...others] = this.#layout.key;
     if (others.length > 0 || this.count > LISTED_MAX) return null;
     const rows = await readTextRows(connection, `SELECT k0::VARCHAR FROM ${table}`);

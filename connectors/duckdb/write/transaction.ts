@@ -1,7 +1,8 @@
-import type { DuckDBConnection } from "@duckdb/node-api";
+import { reasonOf } from "../../../src/core/errors.ts";
+import type { EngineConnection } from "../engine/engine.ts";
 
 export async function inTransaction<T>(
-  connection: DuckDBConnection,
+  connection: EngineConnection,
   begin: () => Promise<unknown>,
   work: () => Promise<T>,
 ): Promise<T> {
@@ -16,11 +17,12 @@ export async function inTransaction<T>(
   }
 }
 
-/** A transaction that failed at its start, or together with the database, is gone: there is nothing to roll back. */
-async function rollBack(connection: DuckDBConnection): Promise<void> {
+/** A transaction that failed at its start, or together with the database or its process, is gone: there is nothing to roll back. */
+export async function rollBack(connection: EngineConnection): Promise<void> {
   try {
     await connection.run("ROLLBACK");
   } catch (error) {
+    if (reasonOf(error) === "lost") return;
     if (!(error instanceof Error) || !/no transaction is active|invalidated/i.test(error.message)) throw error;
   }
 }

@@ -2,6 +2,7 @@ import type { SinkProgress, Step, TableWrites } from "../model/batch.ts";
 import type { Inspection } from "./comparing.ts";
 import type { MillraceError } from "../errors.ts";
 import type { TableVersion } from "../model/schema.ts";
+import type { StoredError } from "./state-store.ts";
 import type { TargetRawRows } from "./raw/raw-copy.ts";
 import type { SourceRelay } from "./source.ts";
 
@@ -208,12 +209,22 @@ export interface TargetCopies {
   copy(signal: AbortSignal): Promise<string>;
 }
 
-/** For a target whose engine runs in this process. */
+/** For a target whose engine is a library: a fault of its own can end the process that it runs in, and all sinks with it. */
 export interface TargetEngine {
+  /** Told by the daemon before anything else. An engine that may have ended the former process runs in one of its own. */
+  follows(former: FormerProcess): void;
   /** Memory that the engine has allocated; null: it is not open. */
   memoryBytes(): Promise<number | null>;
   /** Deleted rows that still occupy space in the target. */
   readonly deadRows: number;
+}
+
+/** The daemon's process before this one. */
+export interface FormerProcess {
+  /** It was not stopped, but ended: by a signal, by the system, by a fault. */
+  readonly died: boolean;
+  /** The last errors of the sink and of its suspended tables. */
+  readonly errors: readonly StoredError[];
 }
 
 /** For a sink that was emptied, dropped or restored: read everything again, or stop and wait for somebody. */

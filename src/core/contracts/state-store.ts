@@ -54,16 +54,18 @@ export interface Lease {
   readonly expiresAtMs: number;
 }
 
+export interface Acquired {
+  readonly taken: boolean;
+  readonly lease: Lease;
+  readonly isInherited: boolean;
+}
+
 export interface LeaseStore {
   /**
    * Takes the lease if it is free, expired, or held by a holder for whom `isGone` is true; otherwise returns the
-   * present lease and takes nothing.
+   * present lease and takes nothing. `isInherited`: the holder before did not release it.
    */
-  acquire(
-    holder: string,
-    durationMs: number,
-    isGone?: (holder: string) => boolean,
-  ): Promise<{ readonly taken: boolean; readonly lease: Lease }>;
+  acquire(holder: string, durationMs: number, isGone?: (holder: string) => boolean): Promise<Acquired>;
   /** False when another process has taken the expired lease: the caller must stop at once. */
   renew(number: number, durationMs: number): Promise<boolean>;
   release(number: number): Promise<void>;

@@ -381,7 +381,8 @@ export class SinkRunner {
   }
 
   async #setError(error: MillraceError | null, isRepeated = false): Promise<void> {
-    if (error === null && this.#error === null) return;
+    // The process before this one may have stored its own.
+    if (error === null && this.#error === null && this.#record?.error == null) return;
     this.#error =
       error === null
         ? null

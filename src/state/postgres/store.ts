@@ -1,5 +1,5 @@
 import { systemClock } from "../../core/clock.ts";
-import type { Lease, LeaseStore, StateDump, StateRow, StateStore } from "../../core/contracts/state-store.ts";
+import type { Acquired, Lease, LeaseStore, StateDump, StateRow, StateStore } from "../../core/contracts/state-store.ts";
 import { leaseHeld, stateError } from "../errors.ts";
 import { newestMigration } from "../sqlite/migrate.ts";
 import { assemble } from "../sqlite/open.ts";
@@ -87,11 +87,12 @@ export class PostgresState implements LeaseStore {
     holder: string,
     durationMs: number,
     isGone: (holder: string) => boolean = () => false,
-  ): Promise<{ readonly taken: boolean; readonly lease: Lease }> {
+  ): Promise<Acquired> {
     const startedMs = performance.now();
     const result = await this.#link.transaction(async (query) => {
       const [found] = await query<StateLine>(`${LINE} FOR UPDATE`, [this.#name]);
-      if (found?.alive === true && !isGone(found.holder)) return { taken: false, lease: leaseOf(found), line: found };
+      if (found?.alive === true && !isGone(found.holder))
+        return { taken: false, lease: leaseOf(found), isInherited: false };
       await query(
         `UPDATE millrace.state SET holder = $2, revision = revision + 1,
            expires_at = clock_timestamp() + $3::bigint * interval '1 millisecond',
@@ -103,13 +104,13 @@ export class PostgresState implements LeaseStore {
       if (line === undefined) throw stateError("MR1212", "the state's row is gone from its Postgres database");
       this.#load(await this.#read(query, line));
       if (line.form !== newestMigration()) await this.#rewrite(query);
-      return { taken: true, lease: leaseOf(line), line };
+      return { taken: true, lease: leaseOf(line), isInherited: found !== undefined && found.expires_ms !== null };
     });
     if (result.taken) {
       this.#held = result.lease.number;
       this.#heldUntilMs = startedMs + durationMs;
     }
-    return { taken: result.taken, lease: result.lease };
+    return result;
   }
 
   async renew(number: number, durationMs: number): Promise<boolean> {

@@ -30,7 +30,9 @@ export async function compileProgram(): Promise<void> {
 
 /** Packages that look for files of their own stay where they are. */
 async function bundle(): Promise<void> {
-  const bundled = await rolldown({ input: INSTALLED_PROGRAM, platform: "node", external: [/^@(duckdb|platformatic)/] });
+  // The second is started by the first, which finds it beside itself.
+  const input = [INSTALLED_PROGRAM, `${ROOT}dist/connectors/duckdb/engine/engine-host.js`];
+  const bundled = await rolldown({ input, platform: "node", external: [/^@(duckdb|platformatic)/] });
   await bundled.write({ dir: IN_FEW_FILES, format: "es", cleanDir: true });
   await bundled.close();
   // It says that these are modules: without it Node parses each file once more to find out.

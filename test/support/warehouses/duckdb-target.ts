@@ -43,9 +43,10 @@ export interface DuckdbTarget extends SinkTarget {
   readonly query: RunSql;
 }
 
+/** `died`: the process before died, so the engine runs in one of its own. */
 export function duckdbTarget(
   form: TargetForm = DEFAULT_FORM,
-  options: Pick<DuckdbSinkOptions, "logger" | "upkeep"> = {},
+  { died = false, ...options }: Pick<DuckdbSinkOptions, "logger" | "upkeep"> & { readonly died?: boolean } = {},
 ): DuckdbTarget {
   const folder = temporaryFolder();
   const path = folder.file("warehouse.duckdb");
@@ -56,7 +57,9 @@ export function duckdbTarget(
     makeSink: (other = form) => {
       const name = typeof other === "string" ? other : "warehouse";
       const given = typeof other === "string" ? form : other;
-      return new DuckdbSink({ name, path, schema: undefined, form: given, ...SETTINGS, ...options });
+      const sink = new DuckdbSink({ name, path, schema: undefined, form: given, ...SETTINGS, ...options });
+      sink.follows({ died, errors: [] });
+      return sink;
     },
     // The file is warehouse.duckdb, so its catalogue is `warehouse`.
     ...readerOf(query, "warehouse", form),

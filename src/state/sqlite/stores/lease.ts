@@ -1,5 +1,5 @@
 import type { StatementSync } from "node:sqlite";
-import type { Lease, LeaseStore } from "../../../core/contracts/state-store.ts";
+import type { Acquired, Lease, LeaseStore } from "../../../core/contracts/state-store.ts";
 import type { Connection } from "../connection.ts";
 import { integer, text, type Row } from "../row.ts";
 
@@ -33,12 +33,14 @@ export class SqliteLease implements LeaseStore {
     holder: string,
     durationMs: number,
     isGone: (holder: string) => boolean = () => false,
-  ): Promise<{ readonly taken: boolean; readonly lease: Lease }> {
+  ): Promise<Acquired> {
     const result = this.#connection.write(() => {
       const nowMs = this.#connection.clock.now();
       const held = this.#read();
-      if (held !== null && held.expiresAtMs > nowMs && !isGone(held.holder)) return { taken: false, lease: held };
-      return { taken: true, lease: lease(this.#take.get({ holder, now: nowMs, expires: nowMs + durationMs })!) };
+      if (held !== null && held.expiresAtMs > nowMs && !isGone(held.holder))
+        return { taken: false, lease: held, isInherited: false };
+      const taken = lease(this.#take.get({ holder, now: nowMs, expires: nowMs + durationMs })!);
+      return { taken: true, lease: taken, isInherited: held !== null && held.expiresAtMs > 0 };
     });
     if (result.taken) this.#connection.held = result.lease.number;
     return result;

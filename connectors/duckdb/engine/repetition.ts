@@ -1,5 +1,6 @@
 /** Tells work that fails in the same way each time from work that may pass when it is repeated. */
-import type { MillraceError } from "../../../src/core/errors.ts";
+import { findMillraceError, type MillraceError } from "../../../src/core/errors.ts";
+import { type Step, tablesOf } from "../../../src/core/model/batch.ts";
 import { driverKind, duckdbError, type DuckdbErrorCode } from "../errors.ts";
 import { pages } from "../error-pages.ts";
 
@@ -7,7 +8,7 @@ import { pages } from "../error-pages.ts";
  * How often in a row the same work may fail in the same way, while nobody else writes to the target. Of what is no
  * conflict, the first failures may be an instance that DuckDB has given up, or weather.
  */
-const FAILURES_MAX: Partial<Record<string, number>> = { MR3216: 5, MR3219: 5, MR3220: 2 } satisfies Partial<
+const FAILURES_MAX: Partial<Record<string, number>> = { MR3216: 5, MR3219: 5, MR3220: 2, MR3235: 2 } satisfies Partial<
   Record<DuckdbErrorCode, number>
 >;
 /** The same, while others write: each failure may be another conflict. */
@@ -47,10 +48,10 @@ export class Repetition {
     if (this.#sinceMark < max && this.#inARow < CONFLICTS_MAX) return known;
     this.#work = "";
     return duckdbError({
-      code: "MR3234",
+      code: known.code === "MR3235" ? "MR3235" : "MR3234",
       kind: "fatal",
       message: `${known.message}: it fails in the same way each time${said(error)}`,
-      hint: pages.MR3234.remedy,
+      hint: pages[known.code === "MR3235" ? "MR3235" : "MR3234"].remedy,
       cause: known,
     });
   }
@@ -62,7 +63,14 @@ function isLocked(error: unknown): boolean {
 }
 
 function said(error: unknown): string {
+  if (findMillraceError(error) !== undefined) return "";
   const text = error instanceof Error ? error.message : "";
   const phrase = PHRASES.map((known) => known.exec(text)?.[0]).find((found) => found !== undefined);
   return phrase === undefined ? ` (${driverKind(error)})` : ` (${driverKind(error)}: ${phrase})`;
+}
+
+/** Equal for attempts at one step. */
+export function stepName(step: Step): string {
+  const { epoch, commit, index } = step.progress.position;
+  return JSON.stringify([step.kind, epoch, String(commit), index, tablesOf(step).map(({ id }) => id)]);
 }

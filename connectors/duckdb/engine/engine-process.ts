@@ -1,0 +1,207 @@
+/** DuckDB's engine in a process of its own. An engine that ends its process fails the calls that wait for it, and no other sink. */
+import { type ChildProcess, fork } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { type DuckDBValue, type Json, ResultReturnType } from "@duckdb/node-api";
+import { duckdbError } from "../errors.ts";
+import type { Engine, EngineConnection, EngineOptions, EngineResult } from "./engine.ts";
+
+export type Request =
+  | { readonly kind: "open"; readonly path: string; readonly options: EngineOptions }
+  | { readonly kind: "connect" | "interrupt" | "disconnect"; readonly connection: number }
+  | { readonly kind: "run" | "read"; readonly connection: number; readonly sql: string; readonly values: DuckDBValue[] }
+  | { readonly kind: "stream"; readonly connection: number; readonly stream: number; readonly sql: string }
+  | { readonly kind: "pull" | "drop"; readonly stream: number }
+  | { readonly kind: "close" };
+
+export type Answer =
+  | { readonly kind: "done"; readonly rowsChanged: number }
+  | { readonly kind: "rows"; readonly rows: Json[][] }
+  /** Of a stream that was read whole. */
+  | { readonly kind: "end" }
+  | { readonly kind: "failed"; readonly message: string };
+
+/** Signals that only somebody outside of the process sends: the system when memory is short, or a person. */
+const FROM_OUTSIDE: ReadonlySet<string> = new Set(["SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"]);
+
+interface Waiting {
+  readonly resolve: (answer: Answer) => void;
+  readonly reject: (error: Error) => void;
+}
+
+export class EngineProcess implements Engine {
+  readonly #child: ChildProcess;
+  readonly #waiting = new Map<number, Waiting>();
+  readonly #ended: Promise<void>;
+  #last = 0;
+  /** The process is gone, or going. */
+  #isOver = false;
+
+  private constructor() {
+    const own = import.meta.url;
+    const host = fileURLToPath(new URL(own.endsWith(".ts") ? "./engine-host.ts" : "./engine-host.js", own));
+    // What DuckDB prints when it ends its process can hold cell values.
+    this.#child = fork(host, [], {
+      execArgv: [],
+      serialization: "advanced",
+      stdio: ["ignore", "ignore", "ignore", "ipc"],
+    });
+    this.#child.on("message", (message: { readonly id: number; readonly answer: Answer }) => {
+      const waiting = this.#waiting.get(message.id);
+      this.#waiting.delete(message.id);
+      waiting?.resolve(message.answer);
+    });
+    this.#ended = new Promise((resolve) => {
+      const over = (error: Error): void => {
+        this.#isOver = true;
+        for (const { reject } of this.#waiting.values()) reject(error);
+        this.#waiting.clear();
+        resolve();
+      };
+      this.#child.once("exit", (code, signal) => over(ended(code, signal)));
+      this.#child.once("error", over);
+    });
+  }
+
+  static async open(path: string, options: EngineOptions): Promise<EngineProcess> {
+    const engine = new EngineProcess();
+    try {
+      await engine.ask({ kind: "open", path, options });
+      return engine;
+    } catch (error) {
+      engine.#child.kill("SIGKILL");
+      await engine.#ended;
+      throw error;
+    }
+  }
+
+  async ask(request: Request): Promise<Exclude<Answer, { kind: "failed" }>> {
+    if (this.#isOver) throw gone();
+    const id = ++this.#last;
+    const answer = await new Promise<Answer>((resolve, reject) => {
+      this.#waiting.set(id, { resolve, reject });
+      this.#child.send({ id, request });
+    });
+    if (answer.kind === "failed") throw new Error(answer.message);
+    return answer;
+  }
+
+  /** For what has no answer. A process that has ended needs it no more. */
+  tell(request: Request): void {
+    if (!this.#isOver && this.#child.connected) this.#child.send({ id: 0, request });
+  }
+
+  async connect(): Promise<EngineConnection> {
+    const connection = ++this.#last;
+    await this.ask({ kind: "connect", connection });
+    return new RemoteConnection(this, connection);
+  }
+
+  async close(): Promise<void> {
+    await this.ask({ kind: "close" }).catch(() => undefined);
+    this.#isOver = true;
+    this.#child.kill("SIGKILL");
+    await this.#ended;
+  }
+
+  next(): number {
+    return ++this.#last;
+  }
+}
+
+class RemoteConnection implements EngineConnection {
+  readonly #engine: EngineProcess;
+  readonly #connection: number;
+
+  constructor(engine: EngineProcess, connection: number) {
+    this.#engine = engine;
+    this.#connection = connection;
+  }
+
+  async run(sql: string, values: DuckDBValue[] = []): Promise<{ readonly rowsChanged: number }> {
+    const answer = await this.#engine.ask({ kind: "run", connection: this.#connection, sql, values });
+    return { rowsChanged: answer.kind === "done" ? answer.rowsChanged : 0 };
+  }
+
+  async runAndReadAll(sql: string, values: DuckDBValue[] = []): Promise<{ getRowsJson(): Json[][] }> {
+    const answer = await this.#engine.ask({ kind: "read", connection: this.#connection, sql, values });
+    const rows = answer.kind === "rows" ? answer.rows : [];
+    return { getRowsJson: () => rows };
+  }
+
+  async stream(sql: string): Promise<EngineResult> {
+    const stream = this.#engine.next();
+    await this.#engine.ask({ kind: "stream", connection: this.#connection, stream, sql });
+    return new RemoteResult(this.#engine, stream);
+  }
+
+  interrupt(): void {
+    this.#engine.tell({ kind: "interrupt", connection: this.#connection });
+  }
+
+  disconnectSync(): void {
+    this.#engine.tell({ kind: "disconnect", connection: this.#connection });
+  }
+}
+
+class RemoteResult implements EngineResult {
+  readonly #engine: EngineProcess;
+  readonly #stream: number;
+  /** The other side reads it whole, or fails. */
+  readonly returnType = ResultReturnType.QUERY_RESULT;
+
+  constructor(engine: EngineProcess, stream: number) {
+    this.#engine = engine;
+    this.#stream = stream;
+  }
+
+  yieldRows(): AsyncIterableIterator<unknown[][]> {
+    return this.#rows();
+  }
+
+  yieldRowsJson(): AsyncIterableIterator<Json[][]> {
+    return this.#rows();
+  }
+
+  async *#rows(): AsyncIterableIterator<Json[][]> {
+    try {
+      for (;;) {
+        const answer = await this.#engine.ask({ kind: "pull", stream: this.#stream });
+        if (answer.kind !== "rows") return;
+        yield answer.rows;
+      }
+    } finally {
+      this.#engine.tell({ kind: "drop", stream: this.#stream });
+    }
+  }
+}
+
+/** For calls that waited when the process ended. */
+function ended(code: number | null, signal: NodeJS.Signals | null): Error {
+  const how = signal ?? `exit code ${code}`;
+  if (signal !== null && FROM_OUTSIDE.has(signal)) {
+    return duckdbError({
+      code: "MR3216",
+      kind: "retryable",
+      reason: "lost",
+      message: `DuckDB's process was ended by ${how} from outside`,
+      hint: "see whether the machine or the container has enough memory",
+    });
+  }
+  return duckdbError({
+    code: "MR3235",
+    kind: "retryable",
+    reason: "lost",
+    message: `DuckDB ended its process (${how})`,
+    hint: "Millrace repeats the step",
+  });
+}
+
+/** For later calls: they had no part in it. */
+function gone(): Error {
+  return duckdbError({
+    code: "MR3216",
+    kind: "retryable",
+    reason: "lost",
+    message: "DuckDB's process has ended; it is started again",
+  });
+}
