@@ -10,17 +10,21 @@ import {
   NO_TUPLE,
   OP_CREATE,
   OP_DELETE,
+  OP_KEPT,
   OP_READ,
+  OP_TRUNCATE,
   OP_UNTOLD,
 } from "../core/model/block.ts";
 import { ByteWriter } from "../core/bytes.ts";
 import type { TableVersion } from "../core/model/schema.ts";
 import { TupleWriter } from "../core/model/tuple-writer.ts";
-import { CellMap, tupleEnd } from "../core/model/tuple.ts";
+import { writeRowId } from "../core/model/row-id.ts";
+import { CELL_UNCHANGED, CellMap, hasUnchanged, tupleEnd } from "../core/model/tuple.ts";
+import { type ChangeAt, FilterMemory, type OpenRead, type Sees } from "./filter-memory.ts";
 import type { Masker } from "./masks.ts";
 import type { RuledShape } from "./rule-book.ts";
 import { ConditionRow } from "./where/values.ts";
-import { TRUE, type Truth, UNTOLD } from "./where/condition.ts";
+import { type Condition, TRUE, type Truth, UNTOLD } from "./where/condition.ts";
 
 /** A table under rules: the source's version and the ruled one. */
 export interface RuledTable {
@@ -35,7 +39,13 @@ export interface Origin {
   readonly rows: Uint32Array;
 }
 
+/** Where a block comes from: the log, or a read whose snapshot saw what `sees` says. */
+export type BlockOrigin = "log" | { readonly sees: Sees; readonly read: OpenRead };
+
 const FREE_COUNT_MAX = 4;
+/** Postgres puts no shorter value aside, and none of a shorter row. */
+const LONG_BYTES_MIN = 20;
+const LONG_ROW_BYTES_MIN = 64;
 const KEPT_BYTES_MAX = 4 * 1024 * 1024;
 
 export class RuledBlocks {
@@ -45,6 +55,10 @@ export class RuledBlocks {
   readonly #free: ByteWriter[] = [];
   readonly #cells = new CellMap();
   readonly #row = new ConditionRow();
+  readonly #id = new ByteWriter(64);
+  readonly memory = new FilterMemory();
+  /** What the condition said of the row before its present change. */
+  #was: Truth = UNTOLD;
 
   /** `tableOf`: the ruled table for a version at the source. */
   constructor(masker: Masker, tableOf: (source: TableVersion) => RuledTable | undefined) {
@@ -53,9 +67,12 @@ export class RuledBlocks {
   }
 
   /** Takes over the caller's reference; the caller gets one for the result. */
-  apply(block: Block): Block {
+  apply(block: Block, from: BlockOrigin): Block {
+    const { until } = block;
     const tables = block.tables.map((table) => this.#tableOf(table));
-    return tables.every((table) => table === undefined) ? block : this.#rewritten(block, tables);
+    const made = tables.every((table) => table === undefined) ? block : this.#rewritten(block, tables, from);
+    if (from === "log") this.memory.streamedUntil(until);
+    return made;
   }
 
   /** Undefined for a block that was passed on unchanged. */
@@ -63,7 +80,7 @@ export class RuledBlocks {
     return this.#origins.get(block);
   }
 
-  #rewritten(block: Block, tables: readonly (RuledTable | undefined)[]): Block {
+  #rewritten(block: Block, tables: readonly (RuledTable | undefined)[], from: BlockOrigin): Block {
     const out = this.#free.pop() ?? new ByteWriter();
     out.reset();
     const { shift } = copyOthers(out, block, tables);
@@ -77,7 +94,7 @@ export class RuledBlocks {
       for (; block.messages[next]?.at === row; next++) making.message(next);
       const table = tables[block.table[row]!];
       if (table === undefined) making.asItIs(row, shift);
-      else if (table.ruled.ruled?.fault == null) this.#ruledRow(making, block, row, table);
+      else if (table.ruled.ruled?.fault == null) this.#ruledRow(making, block, row, table, from);
     }
     for (; next < block.messages.length; next++) making.message(next);
     const made = making.finish(tables);
@@ -85,16 +102,22 @@ export class RuledBlocks {
     return made;
   }
 
-  #ruledRow(making: Making, block: Block, row: number, table: RuledTable): void {
+  #ruledRow(making: Making, block: Block, row: number, table: RuledTable, from: BlockOrigin): void {
     const op = block.op[row]!;
     const after = block.after[row]!;
     const before = block.before[row]!;
     const kind = block.beforeKind[row]!;
     const { condition } = table.plan;
-    if (after === NO_TUPLE || condition === null) return this.#whole(making, block, row, op, table);
-    this.#row.set(block.bytes, after, before !== NO_TUPLE && kind === BEFORE_FULL ? before : -1);
-    const truth: Truth = condition.evaluate(this.#row);
-    if (truth === TRUE) return this.#whole(making, block, row, op, table);
+    if (condition === null) return this.#whole(making, block, row, op, table);
+    const truth = this.#truth(block, row, table, from);
+    // No sink ever had it.
+    if (this.#was !== UNTOLD && this.#was !== TRUE && truth !== TRUE && (after === NO_TUPLE || truth !== UNTOLD))
+      return;
+    if (after === NO_TUPLE) return this.#whole(making, block, row, op, table);
+    if (truth === TRUE) {
+      const isKept = this.#was === TRUE && op !== OP_CREATE && op !== OP_READ;
+      return this.#whole(making, block, row, isKept ? OP_KEPT : op, table);
+    }
     // This row was never in a sink.
     if (op === OP_CREATE || op === OP_READ) return;
     const old = before === NO_TUPLE ? NO_TUPLE : this.#tuple(making, block.bytes, before, table);
@@ -108,6 +131,94 @@ export class RuledBlocks {
     // full old row was given.
     if (old === NO_TUPLE || !table.source.deferrableKey)
       making.add(row, OP_DELETE, NO_TUPLE, this.#key(making, block.bytes, after, table, false), BEFORE_KEY);
+  }
+
+  /** What the condition says of the row after the change; sets `#was`. */
+  #truth(block: Block, row: number, table: RuledTable, from: BlockOrigin): Truth {
+    this.#was = UNTOLD;
+    const condition = table.plan.condition!;
+    const after = block.after[row]!;
+    const before = block.before[row]!;
+    const isFull = before !== NO_TUPLE && block.beforeKind[row] === BEFORE_FULL;
+    if (after !== NO_TUPLE) this.#row.set(block.bytes, after, isFull ? before : -1);
+    const truth = after === NO_TUPLE ? UNTOLD : condition.evaluate(this.#row);
+    const { source, plan } = table;
+    // Two rows may have one key for a moment.
+    const mayLeaveOut = source.dialect === "postgres" && condition.longColumns.length > 0;
+    if (!mayLeaveOut || source.key.length === 0 || source.deferrableKey || source.unenforcedKey === true) return truth;
+    return this.#remembering(block, row, table, plan, from, truth);
+  }
+
+  #remembering(
+    block: Block,
+    row: number,
+    { source }: RuledTable,
+    plan: RuledShape,
+    from: BlockOrigin,
+    truth: Truth,
+  ): Truth {
+    const condition = plan.condition!;
+    const { bytes, op } = block;
+    const after = block.after[row]!;
+    const before = block.before[row]!;
+    const { memory } = this;
+    if (op[row] === OP_TRUNCATE) {
+      if (from === "log" && memory.isNews(changeAt(block, row))) memory.forgetTable(source.id);
+      return truth;
+    }
+    if (from !== "log") {
+      if (after === NO_TUPLE) return truth;
+      const id = this.#idOf(source, bytes, after);
+      const truths = this.#isLong(condition.longColumns, bytes, after) ? condition.parts(this.#row) : null;
+      if (!from.read.told.has(id)) memory.tellRead(source.id, plan, id, truths, from.sees);
+      return truth;
+    }
+    const at = changeAt(block, row);
+    const oldId = before === NO_TUPLE ? null : this.#idOf(source, bytes, before);
+    if (after === NO_TUPLE) {
+      if (oldId === null) return truth;
+      this.#lookBack(condition, memory.recall(source.id, plan, oldId, at));
+      memory.tell(source.id, plan, oldId, null, at);
+      return truth;
+    }
+    const id = this.#idOf(source, bytes, after);
+    let is = truth;
+    const isLeftOut = hasUnchanged(bytes, after);
+    const earlier = isLeftOut ? memory.recall(source.id, plan, oldId ?? id, at) : null;
+    if (earlier !== null) {
+      this.#row.remember(earlier);
+      is = condition.evaluate(this.#row);
+    }
+    const isLong = this.#isLong(condition.longColumns, bytes, after);
+    const truths = isLong ? condition.parts(this.#row) : null;
+    if (oldId !== null && oldId !== id) memory.tell(source.id, plan, oldId, null, at);
+    memory.tell(source.id, plan, id, truths, at);
+    this.#lookBack(condition, earlier);
+    return is;
+  }
+
+  #lookBack(condition: Condition, earlier: string | null): void {
+    if (earlier === null) return;
+    this.#row.goBack(earlier);
+    this.#was = condition.evaluate(this.#row);
+  }
+
+  #idOf(table: TableVersion, bytes: Uint8Array, offset: number): string {
+    this.#cells.read(bytes, offset);
+    this.#id.reset();
+    writeRowId(this.#id, table, bytes, this.#cells);
+    return this.#id.view().toString("latin1");
+  }
+
+  /** Whether a later change may leave out a value that the condition reads. */
+  #isLong(columns: readonly number[], bytes: Uint8Array, offset: number): boolean {
+    const cells = this.#cells;
+    cells.read(bytes, offset);
+    return columns.some(
+      (c) =>
+        cells.kind[c] === CELL_UNCHANGED ||
+        (cells.length[c]! >= LONG_BYTES_MIN && tupleEnd(bytes, offset) - offset >= LONG_ROW_BYTES_MIN),
+    );
   }
 
   #whole(making: Making, block: Block, row: number, op: number, table: RuledTable): void {
@@ -144,6 +255,11 @@ export class RuledBlocks {
     }
     return at;
   }
+}
+
+function changeAt({ transactions, tx, index }: Block, row: number): ChangeAt {
+  const of = tx[row]!;
+  return { version: transactions.version[of]!, index: index[row]!, xid: transactions.xid[of]! };
 }
 
 /** Builds a new block from a block of the source. */

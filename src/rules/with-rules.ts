@@ -11,6 +11,7 @@ import type { Block } from "../core/model/block.ts";
 import type { TableVersion } from "../core/model/schema.ts";
 import type { Rules } from "./definition.ts";
 import { rulesError, type RuleProblem } from "./errors.ts";
+import { SEES_NOTHING } from "./filter-memory.ts";
 import { Masker } from "./masks.ts";
 import { noMemory, type RuleMemory } from "./former-rules.ts";
 import { RuledBlocks } from "./ruled-blocks.ts";
@@ -111,13 +112,14 @@ function ruledLog(log: ChangeLog, { tables, blocks, check }: Ruling): ChangeLog 
     stream: async (from, options, signal) => {
       await check(signal);
       const { resolve } = options;
+      blocks.memory.streamFrom(from);
       const stream = await log.stream(
         from,
         { ...options, resolve: (shape, position) => tables.resolve(shape, position, resolve) },
         signal,
       );
       return {
-        next: async (until) => blocks.apply(await stream.next(until)),
+        next: async (until) => blocks.apply(await stream.next(until), "log"),
         acknowledge: (commit) => stream.acknowledge(commit),
         [Symbol.asyncDispose]: () => stream[Symbol.asyncDispose](),
       };
@@ -146,7 +148,7 @@ function ruledCopy(copy: FirstCopy, { tables, blocks }: Ruling): FirstCopy {
     ...(raw === undefined ? {} : { raw: ruledRaw(raw) }),
     tables: copy.tables.map((shape) => tables.shape(shape)),
     generations: copy.generations,
-    read: (table, signal) => ruledAll(copy.read(tables.inCopy(table), signal), blocks),
+    read: (table, signal) => ruledAll(table.id, copy.read(tables.inCopy(table), signal), blocks),
     close: () => copy.close(),
   };
 }
@@ -160,15 +162,20 @@ function ruledRaw(raw: RawRows): RawRows {
   };
 }
 
-async function* ruledAll(read: AsyncIterable<Block>, blocks: RuledBlocks): AsyncGenerator<Block> {
-  for await (const block of read) yield blocks.apply(block);
+async function* ruledAll(tableId: string, blocks: AsyncIterable<Block>, ruled: RuledBlocks): AsyncGenerator<Block> {
+  using read = ruled.memory.reading(tableId);
+  for await (const block of blocks) yield ruled.apply(block, { sees: SEES_NOTHING, read });
 }
 
 function ruledRows(rows: RowReads, tables: RuledTables, blocks: RuledBlocks): RowReads {
-  const ruled = (chunk: Chunk): Chunk =>
-    chunk.block === null ? chunk : { ...chunk, block: blocks.apply(chunk.block) };
+  const ruled = async (tableId: string, reading: () => Promise<Chunk>): Promise<Chunk> => {
+    using read = blocks.memory.reading(tableId);
+    const chunk = await reading();
+    const { block, sees } = chunk;
+    return block === null ? chunk : { ...chunk, block: blocks.apply(block, { sees, read }) };
+  };
   return {
-    readRange: async (table, range, signal) => ruled(await rows.readRange(tables.atSource(table), range, signal)),
-    readKeys: async (table, keys, signal) => ruled(await rows.readKeys(tables.atSource(table), keys, signal)),
+    readRange: (table, range, signal) => ruled(table.id, () => rows.readRange(tables.atSource(table), range, signal)),
+    readKeys: (table, keys, signal) => ruled(table.id, () => rows.readKeys(tables.atSource(table), keys, signal)),
   };
 }

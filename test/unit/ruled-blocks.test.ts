@@ -86,7 +86,7 @@ const row = (table: TableVersion, op: Rows[number]["op"], more: Omit<Rows[number
 describe("blocks under rules", () => {
   test("without a ruled table it is the same block", () => {
     const block = blockOf([row(plain, "c", { after: ["1", "x"] })]);
-    expect(ruledBlocks(rules("id > 1")).apply(block)).toBe(block);
+    expect(ruledBlocks(rules("id > 1")).apply(block, "log")).toBe(block);
   });
 
   test("rows between those of other tables", () => {
@@ -98,7 +98,7 @@ describe("blocks under rules", () => {
       row(person, "d", { before: ["2", null, null] }),
       row(plain, "d", { before: ["2", null] }),
     ]);
-    const made = ruledBlocks(rules(null)).apply(block);
+    const made = ruledBlocks(rules(null)).apply(block, "log");
     expect(rowsOf(made)).toEqual([
       ["c", "plain", 0, "1,one", ""],
       ["c", "person", 1, "1,[redacted],open", ""],
@@ -115,7 +115,7 @@ describe("blocks under rules", () => {
       row(person, "c", { after: ["1", "CANARY", "open"] }),
       row(plain, "c", { after: ["1", "v"] }),
     ]);
-    const made = ruledBlocks(rules(null)).apply(block);
+    const made = ruledBlocks(rules(null)).apply(block, "log");
     expect(Buffer.from(made.bytes).includes("CANARY")).toBe(false);
   });
 
@@ -131,7 +131,7 @@ describe("blocks under rules", () => {
       row(person, "d", { before: ["9", null, null] }),
       row(person, "t", {}),
     ]);
-    expect(rowsOf(ruledBlocks(rules("status <> 'test'")).apply(block))).toEqual([
+    expect(rowsOf(ruledBlocks(rules("status <> 'test'")).apply(block, "log"))).toEqual([
       ["c", "person", 0, "1,[redacted],open", ""],
       ["d", "person", 2, "", "1,null,null"],
       ["d", "person", 3, "", "3,null,null"],
@@ -151,7 +151,7 @@ describe("blocks under rules", () => {
     block.tables.push(...given.tables);
     block.transactions.add(1n, 1n, 0n, 0);
     block.append(given.op[0]!, 0, given.after[0]!, given.before[0]!, given.beforeKind[0]!, 0, 0);
-    const made = ruledBlocks(rules(null)).apply(block);
+    const made = ruledBlocks(rules(null)).apply(block, "log");
     made.retain();
     made.release();
     expect(isFree).toBe(false);

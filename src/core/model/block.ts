@@ -14,7 +14,13 @@ export const OP_TRUNCATE = 4;
  * cells are unchanged. The sink's step reads the row from the source.
  */
 export const OP_UNTOLD = 5;
-export const OP_LETTERS = ["c", "u", "d", "r", "t", "u"] as const;
+/** An update of a row of which it is known that the filter let it through before, too. */
+export const OP_KEPT = 6;
+export const OP_LETTERS = ["c", "u", "d", "r", "t", "u", "u"] as const;
+
+export function isUpdate(op: number): boolean {
+  return op === OP_UPDATE || op === OP_KEPT;
+}
 
 /** Offset that says "no such tuple". */
 export const NO_TUPLE = 0xffff_ffff;

@@ -24,13 +24,38 @@ export interface Condition {
   readonly evaluate: (row: ConditionRow) => Truth;
   /** Names of the columns that it uses. */
   readonly columns: ReadonlySet<string>;
+  /** Ordinals of those whose values the log may leave out. */
+  readonly longColumns: readonly number[];
+  /** What each part says of the row, one digit each, for `ConditionRow.remember`. A part compares columns; `and`, `or` and `not` have none. */
+  readonly parts: (row: ConditionRow) => string;
 }
 
 /** Throws a `WhereError` if the condition does not fit the columns. */
 export function bindWhere(expression: Expression, columns: readonly Column[]): Condition {
   const names = new Set<string>();
   const binder = new Binder(columns, names);
-  return { evaluate: binder.condition(expression), columns: names };
+  const evaluate = binder.condition(expression);
+  const { parts } = binder;
+  const longColumns = columns.flatMap(({ name, type }, i) => (names.has(name) && mayBeLong(type) ? [i] : []));
+  return { evaluate, columns: names, longColumns, parts: (row) => parts.map((part) => String(part(row))).join("") };
+}
+
+function mayBeLong({ kind }: Column["type"]): boolean {
+  return (
+    kind === "text" ||
+    kind === "bytes" ||
+    kind === "json" ||
+    kind === "array" ||
+    kind === "opaque" ||
+    kind === "decimal"
+  );
+}
+
+const TRUTHS: readonly Truth[] = [FALSE, TRUE, UNKNOWN];
+
+/** Of what `parts` wrote. */
+function truthOf(digit: string | undefined): Truth {
+  return TRUTHS[Number(digit)] ?? UNTOLD;
 }
 
 type Evaluate = (row: ConditionRow) => Truth;
@@ -44,6 +69,7 @@ interface BoundColumn {
 class Binder {
   readonly #columns: readonly Column[];
   readonly #names: Set<string>;
+  readonly parts: Evaluate[] = [];
 
   constructor(columns: readonly Column[], names: Set<string>) {
     this.#columns = columns;
@@ -61,21 +87,41 @@ class Binder {
         return (row) => negated(of(row));
       }
       case "compare":
-        return this.#compare(expression.operator, expression.left, expression.right, expression.at);
+        return this.#part(
+          this.#compare(expression.operator, expression.left, expression.right, expression.at),
+          expression.left,
+          expression.right,
+        );
       case "distinct":
-        return this.#distinct(expression.left, expression.right, expression.at);
+        return this.#part(
+          this.#distinct(expression.left, expression.right, expression.at),
+          expression.left,
+          expression.right,
+        );
       case "in":
-        return this.#in(expression);
+        return this.#part(this.#in(expression), expression.of);
       case "like":
-        return this.#like(expression);
+        return this.#part(this.#like(expression), expression.of);
       case "isNull":
-        return this.#isNull(expression.of);
+        return this.#part(this.#isNull(expression.of), expression.of);
       case "is":
       case "truth":
-        return this.#truth(expression);
+        return this.#part(this.#truth(expression), expression.of);
       default:
         return expression satisfies never;
     }
+  }
+
+  /** Says what it said before where the change leaves out all that it reads. */
+  #part(evaluate: Evaluate, ...operands: readonly Operand[]): Evaluate {
+    const i = this.parts.length;
+    const read = operands.flatMap((of) => (of.kind === "column" ? [this.#find(of).ordinal] : []));
+    const part: Evaluate = (row) => {
+      const truth = evaluate(row);
+      return truth === UNTOLD && read.every((ordinal) => row.isLeftOut(ordinal)) ? truthOf(row.remembered(i)) : truth;
+    };
+    this.parts.push(part);
+    return part;
   }
 
   #compare(operator: ComparisonOperator, left: Operand, right: Operand, at: number): Evaluate {

@@ -18,6 +18,9 @@ export class ConditionRow {
   readonly #cells = new CellMap();
   #olderBytes: Uint8Array | null = null;
   readonly #older = new CellMap();
+  #remembered: string | null = null;
+  /** Only what is remembered is known. */
+  #isBlank = false;
 
   /** `older`: the offset of the row's whole old tuple, which has the cells that the new one leaves out; -1: there is none. */
   set(bytes: Uint8Array, offset: number, older: number): void {
@@ -25,10 +28,34 @@ export class ConditionRow {
     this.#cells.read(bytes, offset);
     this.#olderBytes = older < 0 ? null : bytes;
     if (older >= 0) this.#older.read(bytes, older);
+    this.#remembered = null;
+    this.#isBlank = false;
+  }
+
+  /** What the parts of the condition said of the row before. */
+  remember(truths: string): void {
+    this.#remembered = truths;
+  }
+
+  /** It is the row before, of which only this is known. */
+  goBack(truths: string): void {
+    this.#remembered = truths;
+    this.#isBlank = true;
+  }
+
+  /** Its digit; undefined: it is not known. */
+  remembered(part: number): string | undefined {
+    return this.#remembered?.[part];
+  }
+
+  isLeftOut(ordinal: number): boolean {
+    if (this.#isBlank) return true;
+    return this.#cells.kind[ordinal] === CELL_UNCHANGED && this.#olderBytes === null;
   }
 
   /** The canonical text; null; or undefined if it is not known. */
   text(ordinal: number, type: ColumnType): string | null | undefined {
+    if (this.#isBlank) return undefined;
     let cells = this.#cells;
     let bytes = this.#bytes;
     if (cells.kind[ordinal] === CELL_UNCHANGED && this.#olderBytes !== null) {

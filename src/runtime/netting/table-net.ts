@@ -3,11 +3,12 @@ import {
   BEFORE_FULL,
   type Block,
   NO_TUPLE,
+  isUpdate,
   OP_CREATE,
   OP_DELETE,
+  OP_KEPT,
   OP_READ,
   OP_UNTOLD,
-  OP_UPDATE,
 } from "../../core/model/block.ts";
 import type { ReadersHold } from "../../core/contracts/sink.ts";
 import { invariant } from "../../core/invariant.ts";
@@ -146,7 +147,7 @@ export class TableNet {
     }
     if (this.#appends || op[row] === OP_READ) return false;
     const isGone = older !== NO_TUPLE && (newer === NO_TUPLE || !this.keys.equal(bytes, older, bytes, newer));
-    if (!isGone && op[row] === OP_UPDATE) return false;
+    if (!isGone && isUpdate(op[row]!)) return false;
     if (isGone && hasWholeKey(this.table, bytes, older)) this.giveUpOld(b, row);
     if (newer !== NO_TUPLE) this.giveUpNew(b, row);
     return true;
@@ -383,7 +384,9 @@ export class TableNet {
       const stays = this.#entries.moved[i] === STAYED && ruled.filteredByKey === true;
       if (this.#entries.action[i] !== PATCH || stays) continue;
       const block = this.#blocks[this.#entries.block[i]!]!;
-      this.#untold.push({ table: this.table, bytes: block.bytes, offset: block.after[this.#entries.row[i]!]! });
+      const row = this.#entries.row[i]!;
+      if (block.op[row] === OP_KEPT) continue;
+      this.#untold.push({ table: this.table, bytes: block.bytes, offset: block.after[row]! });
     }
   }
 

@@ -3,12 +3,12 @@ import {
   Block,
   BEFORE_KEY,
   BEFORE_NONE,
+  isUpdate,
   NO_TUPLE,
   OP_DELETE,
   OP_READ,
   OP_TRUNCATE,
   OP_UNTOLD,
-  OP_UPDATE,
 } from "../../core/model/block.ts";
 import { ByteWriter } from "../../core/bytes.ts";
 import { hasWholeKey, joinedKey, keyText } from "../../core/model/row-id.ts";
@@ -147,7 +147,7 @@ export class Window {
     // Under a key that a row has just taken, the chunk may show the row that had the key before. A full old row completes
     // the new one.
     const stays = oldKey === null || (oldKey === newKey && block.beforeKind[row] !== BEFORE_FULL);
-    if (newKey !== null && stays && block.op[row] === OP_UPDATE) {
+    if (newKey !== null && stays && isUpdate(block.op[row]!)) {
       this.#note(newKey, laterUpdate(block, row, this.#touched.get(newKey)));
       return;
     }

@@ -4,7 +4,7 @@
  * one transaction. Otherwise the transaction stays open until the answer has been read.
  */
 import { PUT } from "../../../../src/core/model/batch.ts";
-import { OP_UPDATE } from "../../../../src/core/model/block.ts";
+import { isUpdate } from "../../../../src/core/model/block.ts";
 import { failpoint } from "../../../../src/core/failpoint.ts";
 import { invariant } from "../../../../src/core/invariant.ts";
 import type { Outcome } from "../../../../src/core/contracts/sink.ts";
@@ -120,7 +120,7 @@ function partOf(step: TableStep, useDirect: boolean): Part {
     const entry = entries[i]!;
     if (writes.action[entry] !== PUT) continue;
     putCount++;
-    if (writes.blocks[writes.block[entry]!]!.op[writes.row[entry]!] === OP_UPDATE) updateCount++;
+    if (isUpdate(writes.blocks[writes.block[entry]!]!.op[writes.row[entry]!]!)) updateCount++;
   }
   return {
     ...step,

@@ -1,0 +1,157 @@
+/**
+ * What the parts of a filter said of rows with long values. The log leaves such a value out of a change that does not touch it
+ * (TOAST); then the parts that read it say what they said before.
+ *
+ * Knowledge must be as of the change. What the stream told holds for the changes behind it, and is replaced or forgotten with
+ * the row's next change that the stream tells. A row that was read at the source holds for the changes that the read did not
+ * see. Several streams may follow the log at different places: the one in front tells, and all of them ask.
+ */
+import type { Position } from "../core/model/position.ts";
+import { rowVersion } from "../core/model/version.ts";
+
+/** Whether a snapshot saw a transaction. */
+export type Sees = (xid: number) => boolean;
+
+/** Of rows that were read before the log begins. */
+export const SEES_NOTHING: Sees = () => false;
+
+/** The change of which the memory is asked, or that it is told. */
+export interface ChangeAt {
+  readonly version: bigint;
+  readonly index: number;
+  readonly xid: number;
+}
+
+interface Remembered {
+  /** `Condition.parts` of the row. */
+  readonly truths: string;
+  /** Null: the stream told it, at this change. */
+  readonly sees: Sees | null;
+  readonly at: ChangeAt;
+}
+
+interface TableMemory {
+  /** Parts of another condition are others. */
+  readonly plan: object;
+  /** By id of the row. */
+  readonly rows: Map<string, Remembered>;
+}
+
+/** A read of a table that is under way. What the stream tells of rows meanwhile may be newer than the read. */
+export interface OpenRead extends Disposable {
+  readonly told: Set<string>;
+}
+
+/** For all tables together: about 20 MB. */
+const ROWS_MAX = 100_000;
+const BEFORE_ALL: ChangeAt = { version: -1n, index: 0, xid: 0 };
+
+export class FilterMemory {
+  readonly #tables = new Map<string, TableMemory>();
+  readonly #reads = new Map<OpenRead, string>();
+  #count = 0;
+  /** Up to here the streams have told everything. */
+  #version = -1n;
+  #index = 0;
+
+  /** A stream begins. Invariant: what was told before is of use only if nothing lies in between. */
+  streamFrom({ epoch, commit, index }: Position): void {
+    const version = rowVersion(epoch, commit);
+    const isFirst = this.#version < 0n;
+    if (!isFirst && (this.#isTold(version, index) || (version === this.#version && index === this.#index))) return;
+    if (!isFirst) for (const id of this.#tables.keys()) this.forgetTable(id);
+    this.#version = version;
+    this.#index = index;
+  }
+
+  streamedUntil({ epoch, commit, index }: Position): void {
+    const version = rowVersion(epoch, commit);
+    if (this.#isTold(version, index)) return;
+    this.#version = version;
+    this.#index = index;
+  }
+
+  /** False for a change that another stream, in front of this one, has told already. */
+  isNews({ version, index }: ChangeAt): boolean {
+    return !this.#isTold(version, index);
+  }
+
+  #isTold(version: bigint, index: number): boolean {
+    return version < this.#version || (version === this.#version && index < this.#index);
+  }
+
+  /** Of the row before this change; null: it is not known. */
+  recall(tableId: string, plan: object, rowId: string, at: ChangeAt): string | null {
+    const found = this.#rowsOf(tableId, plan)?.get(rowId);
+    if (found === undefined) return null;
+    const { sees, at: told, truths } = found;
+    const isEarlier =
+      sees === null
+        ? told.version < at.version || (told.version === at.version && told.index < at.index)
+        : sees === SEES_NOTHING || (at.xid !== 0 && !sees(at.xid));
+    return isEarlier ? truths : null;
+  }
+
+  /** After a change in the stream; `truths` null: the row is gone, or has no long value. */
+  tell(tableId: string, plan: object, rowId: string, truths: string | null, at: ChangeAt): void {
+    for (const [{ told }, id] of this.#reads) if (id === tableId) told.add(rowId);
+    if (!this.isNews(at)) return;
+    const rows = truths === null ? this.#rowsOf(tableId, plan) : this.#startedRows(tableId, plan);
+    const earlier = rows?.get(rowId);
+    if (earlier !== undefined && earlier.sees !== null && earlier.sees !== SEES_NOTHING && earlier.sees(at.xid)) return;
+    if (rows?.delete(rowId) === true) this.#count--;
+    if (truths !== null) this.#add(rows!, rowId, { truths, sees: null, at });
+  }
+
+  /** Of a row that was read. */
+  tellRead(tableId: string, plan: object, rowId: string, truths: string | null, sees: Sees): void {
+    const rows = this.#startedRows(tableId, plan);
+    const earlier = rows.get(rowId);
+    // The stream may deliver a transaction before others see it.
+    if (earlier?.sees === null && !sees(earlier.at.xid)) return;
+    if (rows.delete(rowId)) this.#count--;
+    if (truths !== null) this.#add(rows, rowId, { truths, sees, at: BEFORE_ALL });
+  }
+
+  /** From before the read until its rows were told. */
+  reading(tableId: string): OpenRead {
+    const read: OpenRead = { told: new Set(), [Symbol.dispose]: () => void this.#reads.delete(read) };
+    this.#reads.set(read, tableId);
+    return read;
+  }
+
+  /** A truncate. */
+  forgetTable(tableId: string): void {
+    this.#count -= this.#tables.get(tableId)?.rows.size ?? 0;
+    this.#tables.delete(tableId);
+  }
+
+  #rowsOf(tableId: string, plan: object): Map<string, Remembered> | undefined {
+    const found = this.#tables.get(tableId);
+    return found?.plan === plan ? found.rows : undefined;
+  }
+
+  #startedRows(tableId: string, plan: object): Map<string, Remembered> {
+    const found = this.#rowsOf(tableId, plan);
+    if (found !== undefined) return found;
+    this.forgetTable(tableId);
+    const rows = new Map<string, Remembered>();
+    this.#tables.set(tableId, { plan, rows });
+    return rows;
+  }
+
+  /** The rows that changed last stay. */
+  #add(rows: Map<string, Remembered>, rowId: string, remembered: Remembered): void {
+    rows.set(rowId, remembered);
+    if (++this.#count <= ROWS_MAX) return;
+    for (const [id, { rows: others }] of this.#tables) {
+      const [oldest] = others.keys();
+      if (oldest === undefined) continue;
+      others.delete(oldest);
+      this.#count--;
+      // The table that has not been started for longest gives first.
+      if (others.size === 0 && others !== rows) this.#tables.delete(id);
+      return;
+    }
+  }
+}
