@@ -137,9 +137,13 @@ export class ProgressRow {
     await connection.run(`UPDATE ${this.#table} SET name = name WHERE name = ${quoteLiteral(this.#sink)}`);
   }
 
-  /** Removes the sink's row, and with the last one everything of Millrace. Inside a transaction. */
+  /**
+   * Removes the sink's row, and from a file with the last one everything of Millrace. In a lake other daemons may begin
+   * to use the table, and a DROP does not see the row that one has just written. Inside a transaction.
+   */
   async remove(connection: EngineConnection, catalogue: string): Promise<void> {
     await connection.run(`DELETE FROM ${this.#table} WHERE name = $1`, [this.#sink]);
+    if (this.#isLake) return;
     const left = await readTextRows(connection, `SELECT name FROM ${this.#table} LIMIT 1`);
     if (left.length > 0) return;
     await connection.run(`DROP TABLE ${this.#table}`);
