@@ -177,7 +177,7 @@ export class Operators {
       tables: [],
       connector: { create: async () => new SimulatedSink(process, target) },
     }));
-    const source = { connector: { create: async () => this.#world.bareSourceFor(process) } };
+    const source = { tables: ["*.*"], connector: { create: async () => this.#world.bareSourceFor(process) } };
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what the commands ask of a configuration
     return { sinks, source, rules: this.#world.configuredRules } as unknown as RecoverConfig;
   }
