@@ -32,7 +32,8 @@ export async function memoryOf(
 ): Promise<RuleMemory> {
   const pins = new Map<string, Pin>();
   const newest = await schemas.list();
-  if (rules.tables.length === 0 && newest.every(({ ruled }) => ruled === undefined)) return noMemory();
+  if (rules.tables.length === 0 && newest.every(({ ruled }) => ruled === undefined))
+    return { ...noMemory(), keep: (renames, position) => schemas.rename(renames, position) };
   const versions: TableVersion[] = [];
   for (const { id } of newest) versions.push(...(await schemas.versions(id)));
   for (const table of newest) {
@@ -41,5 +42,6 @@ export async function memoryOf(
     const shape = sourceShape(last);
     if (shape.key.length > 0) pins.set(table.id, { shape, since: last.since });
   }
-  return { pins, former: new FormerRules(versions) };
+  const former = new FormerRules(versions, await schemas.renames());
+  return { pins, former, keep: (renames, position) => schemas.rename(renames, position) };
 }

@@ -2,6 +2,9 @@
  * What the rows of each table stood under, by an identity that survives renames: rules follow the table, not its name. It is
  * made from the versions that were registered, with the rules of their time.
  */
+import type { Rename } from "../core/contracts/change-log.ts";
+import type { StoredRenames } from "../core/contracts/state-store.ts";
+import { comparePositions, type Position } from "../core/model/position.ts";
 import { type Column, isLater, type TableVersion } from "../core/model/schema.ts";
 import type { TableShape } from "../core/contracts/catalog.ts";
 import { NO_PINS, type Pins } from "./pins.ts";
@@ -10,9 +13,11 @@ import { NO_PINS, type Pins } from "./pins.ts";
 export interface RuleMemory {
   readonly pins: Pins;
   readonly former: FormerRules;
+  /** Makes renames durable by which rules follow a table. */
+  readonly keep: (renames: readonly Rename[], position: Position) => Promise<void>;
 }
 
-export const noMemory = (): RuleMemory => ({ pins: NO_PINS, former: new FormerRules() });
+export const noMemory = (): RuleMemory => ({ pins: NO_PINS, former: new FormerRules(), keep: async () => {} });
 
 /** What a table stood under when its rows last passed. */
 export interface Former {
@@ -25,9 +30,13 @@ export interface Former {
   readonly columns: readonly Column[];
   readonly identity: string;
   readonly fingerprint: string;
+  /** Where the log says so; null: it does not matter. */
+  readonly at: Position | null;
 }
 
 export interface HiddenColumn extends Pick<Column, "name" | "identity"> {
+  /** Its name now, if the log has the column renamed since. */
+  readonly renamed?: string;
   /** A mask, or `drop`. */
   readonly how: string;
 }
@@ -43,9 +52,20 @@ export class FormerRules {
   /** Nothing was ever registered: what the first look finds was there before any rule. */
   #isNew = true;
   #hasRuled = false;
+  #renamedAt: Position | null = null;
 
-  constructor(versions: Iterable<TableVersion> = []) {
-    for (const version of [...versions].toSorted((a, b) => (isLater(a, b) ? 1 : -1))) this.passes(version);
+  constructor(versions: Iterable<TableVersion> = [], renames: readonly StoredRenames[] = []) {
+    const left = renames.toSorted((a, b) => comparePositions(a.position, b.position));
+    for (const version of [...versions].toSorted((a, b) => (isLater(a, b) ? 1 : -1))) {
+      while (left[0] !== undefined && comparePositions(left[0].position, version.since) <= 0)
+        this.#apply(left.shift()!);
+      this.passes(version, version.since);
+    }
+    for (const stored of left) this.#apply(stored);
+  }
+
+  #apply({ renames, position }: StoredRenames): void {
+    this.rename(renames, position);
   }
 
   /** Tables that are there before any row passes are no copies of others. */
@@ -59,24 +79,57 @@ export class FormerRules {
     return !this.#hasRuled;
   }
 
-  /** Rows of this shape may pass. */
-  passes(shape: Shown): void {
+  /**
+   * Rows of this shape may pass. `position`: where the log shows it; without one it is the catalogue's, which says nothing
+   * of a table that is known by its name: renames may lie in between.
+   */
+  passes(shape: Shown, position: Position | null): void {
     if (shape.ruled?.fault != null) return;
     const { id, fingerprint } = shape;
     const identity = identityOf(shape);
     const before = this.#byTable.get(identity);
     this.#isNew = false;
     this.#known.add(id);
-    if (before?.id === id && before.fingerprint === fingerprint) return;
-    const former = { id, identity, fingerprint, ...standing(shape) };
+    const isNamed = isKnownByName(shape);
+    if (isNamed && before !== undefined && (position === null || isEarlier(position, before))) return;
+    if (before?.id === id && before.fingerprint === fingerprint && !before.hidden.some(isRenamed)) return;
+    const at = isNamed ? position : null;
+    const former = { id, identity, fingerprint, at, ...standing(shape) };
     this.#byTable.set(identity, former);
     if (isRuled(former)) this.#hasRuled = true;
   }
 
   /** What the table stood under; for one that never passed, what a table with the same columns stands under. */
-  of(shape: TableShape): Former | undefined {
+  of(shape: TableShape, position: Position | null): Former | undefined {
     const own = this.#byTable.get(identityOf(shape));
+    // A stream that is behind: the table had the name then that it has there.
+    if (own !== undefined && position !== null && isEarlier(position, own)) return undefined;
     return own ?? (this.#known.has(shape.id) ? undefined : this.alike(shape));
+  }
+
+  /** Tables that are known by their names get others. Returns the renames by which rules follow a table. */
+  rename(renames: readonly Rename[], position: Position): readonly Rename[] {
+    // Read again.
+    if (this.#renamedAt !== null && comparePositions(position, this.#renamedAt) <= 0) return [];
+    this.#renamedAt = position;
+    return renames.filter((rename) => this.#rename(rename, position));
+  }
+
+  #rename({ from, to, columns, isExchange }: Rename, at: Position): boolean {
+    const own = this.#byTable.get(from);
+    const other = this.#byTable.get(to);
+    if ([own, other].some((former) => former !== undefined && isEarlier(at, former))) return false;
+    const isOfRules = [own, other].some((former) => former !== undefined && isRuled(former));
+    if (isExchange) {
+      // Each may have rows of the other now.
+      if (own !== undefined && isRuled(own)) this.#byTable.set(to, { ...own, identity: to, at });
+      else if (other !== undefined && isRuled(other)) this.#byTable.set(from, { ...other, identity: from, at });
+      return isOfRules;
+    }
+    this.#byTable.delete(from);
+    if (own === undefined) this.#byTable.delete(to);
+    else this.#byTable.set(to, { ...own, hidden: own.hidden.map((one) => renamed(one, columns)), identity: to, at });
+    return isOfRules;
   }
 
   /** True if rows of a table of this name passed, of this one or another. */
@@ -99,15 +152,42 @@ export function isSameTable({ identity }: Former, shape: TableShape): boolean {
 }
 
 /** Where the column is in this shape; below zero: nowhere. */
-export function ordinalOf({ name, identity }: HiddenColumn, former: Former, shape: TableShape): number {
+export function ordinalOf(
+  { name, identity, renamed: now = name }: HiddenColumn,
+  former: Former,
+  shape: TableShape,
+): number {
   if (identity > 0 && isSameTable(former, shape))
     return shape.columns.findIndex((column) => column.identity === identity);
-  return shape.columns.findIndex((column) => column.name === name);
+  return shape.columns.findIndex((column) => isSameName(column.name, now));
 }
 
-/** MySQL has no number of a table that survives all that keeps its rows: there it is the name. */
-function identityOf({ id, dialect, relation }: Pick<Shown, "id" | "dialect" | "relation">): string {
-  return dialect === "mysql" ? id : `${dialect} ${relation}`;
+/** MySQL has no number of a table that survives all that keeps its rows: there it is the name, and the log has the renames. */
+export function isKnownByName({ dialect }: Pick<TableShape, "dialect">): boolean {
+  return dialect === "mysql";
+}
+
+function identityOf(shape: Pick<Shown, "id" | "dialect" | "relation">): string {
+  return isKnownByName(shape) ? shape.id : `${shape.dialect} ${shape.relation}`;
+}
+
+/** A table that stands at a later position of the log. */
+function isEarlier(position: Position, { at }: Former): boolean {
+  return at !== null && comparePositions(position, at) < 0;
+}
+
+function isRenamed({ renamed: now }: HiddenColumn): boolean {
+  return now !== undefined;
+}
+
+/** MySQL's names of columns, in whatever case a statement has them. */
+function isSameName(a: string, b: string): boolean {
+  return a.toLowerCase() === b.toLowerCase();
+}
+
+function renamed(column: HiddenColumn, columns: Rename["columns"]): HiddenColumn {
+  const now = columns.find(([from]) => isSameName(from, column.renamed ?? column.name))?.[1];
+  return now === undefined ? column : { ...column, renamed: now };
 }
 
 function isRuled({ hidden, filtered }: Former): boolean {

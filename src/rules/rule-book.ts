@@ -3,11 +3,12 @@ import { createHmac } from "node:crypto";
 import type { Position } from "../core/model/position.ts";
 import { type Column, type Lineage, namesOfTable, type Ruled } from "../core/model/schema.ts";
 import type { CapturedTables, RefusedTable, TableShape } from "../core/contracts/catalog.ts";
+import type { Rename } from "../core/contracts/change-log.ts";
 import type { TableName } from "../core/contracts/connector.ts";
 import { isGlob } from "../core/table-selection.ts";
 import type { Rules } from "./definition.ts";
 import { faultOf, otherName, type RuleProblem } from "./errors.ts";
-import { type Former, type FormerRules, noMemory, ordinalOf } from "./former-rules.ts";
+import { type Former, type FormerRules, isKnownByName, noMemory, ordinalOf, type RuleMemory } from "./former-rules.ts";
 import { maskedColumn } from "./masks.ts";
 import { type ColumnRuling, columnRuling, mergedRule, type MergedRule, tie } from "./merged-rule.ts";
 import { isBefore, kept, namedAsKept, type Pin } from "./pins.ts";
@@ -54,7 +55,11 @@ export class RuleBook {
   readonly #isSelected: (table: TableName) => boolean;
 
   /** `isSelected`: whether `source.tables` names the table without a wildcard. */
-  constructor(rules: Rules, { pins, former } = noMemory(), isSelected: (table: TableName) => boolean = () => false) {
+  constructor(
+    rules: Rules,
+    { pins, former }: Pick<RuleMemory, "pins" | "former"> = noMemory(),
+    isSelected: (table: TableName) => boolean = () => false,
+  ) {
     this.#rules = rules;
     this.#pins = new Map(pins);
     this.#former = former;
@@ -69,8 +74,9 @@ export class RuleBook {
     const problems: RuleProblem[] = [];
     for (const shape of tables) {
       const rule = this.#rule(shape);
+      const former = this.#former.of(shape, null);
       if (rule === null) {
-        const exposed = this.#exposed(shape, null);
+        const exposed = this.#exposed(shape, former, null);
         if (exposed !== null) problems.push(exposed);
         continue;
       }
@@ -80,7 +86,7 @@ export class RuleBook {
       this.#names.set(shape.id, new Map(names.columns.map(({ name, identity }) => [name, identity])));
       const untaken = keyUntaken(shape, rule);
       if (untaken !== null) problems.push(untaken);
-      const made = this.#made(shape, rule, this.#pins.get(shape.id));
+      const made = this.#made(shape, rule, this.#pins.get(shape.id), former);
       // A change that can't be ignored suspends its table, and stops nothing else.
       if (made !== null && "code" in made && made.code !== "MR1027") problems.push(made);
     }
@@ -122,6 +128,11 @@ export class RuleBook {
     this.#former.begin([...tables, ...refused]);
   }
 
+  /** The log has these tables and columns under other names from here on. Returns the renames by which rules follow a table. */
+  rename(renames: readonly Rename[], position: Position): readonly Rename[] {
+    return this.#former.rename(renames, position);
+  }
+
   /** Whether any table is, or was, under rules. */
   get hasRules(): boolean {
     return this.#rules.tables.length > 0 || !this.#former.isEmpty;
@@ -134,11 +145,13 @@ export class RuleBook {
     const pin = rule === null ? undefined : this.#pin(shape, rule, position);
     const key = `${shape.fingerprint} ${pin?.shape.fingerprint}`;
     const known = this.#plans.get(shape.id);
-    if (known?.key === key && known.former === this.#former.of(shape)) return known.plan;
-    const made = rule === null ? this.#exposed(shape, null) : this.#made(shape, rule, pin);
+    const at = position ?? null;
+    const former = this.#former.of(shape, at);
+    if (known?.key === key && known.former === former) return known.plan;
+    const made = rule === null ? this.#exposed(shape, former, null) : this.#made(shape, rule, pin, former);
     const plan = made !== null && "code" in made ? this.#withheld(pin?.shape ?? shape, rule, made) : made;
-    this.#former.passes(plan?.shape ?? shape);
-    this.#plans.set(shape.id, { key, former: this.#former.of(shape), plan });
+    this.#former.passes(plan?.shape ?? shape, at);
+    this.#plans.set(shape.id, { key, former: this.#former.of(shape, at), plan });
     return plan;
   }
 
@@ -158,11 +171,20 @@ export class RuleBook {
     return pin !== undefined && position !== undefined && isBefore(position, pin) ? undefined : pin;
   }
 
-  #made(shape: TableShape, rule: MergedRule, pin: Pin | undefined): RuledShape | RuleProblem | null {
-    if (pin === undefined || pin.shape.fingerprint === shape.fingerprint) return this.#make(shape, rule);
+  #made(
+    shape: TableShape,
+    rule: MergedRule,
+    pin: Pin | undefined,
+    former: Former | undefined,
+  ): RuledShape | RuleProblem | null {
+    if (pin === undefined || pin.shape.fingerprint === shape.fingerprint) return this.#make(shape, rule, former);
     const pinned = pin.shape;
-    const made = this.#make(pinned, rule);
+    const made = this.#make(pinned, rule, former);
     if (made !== null && "code" in made) return made;
+    // Where columns are known by their names, the kept ones are found again by those.
+    const rulings = shape.columns.map(({ name }) => columnRuling(rule, name));
+    const exposed = isKnownByName(shape) ? this.#exposed(shape, former, rule, rulings) : null;
+    if (exposed !== null) return exposed;
     const masked = (ordinal: number): boolean =>
       made !== null && !made.cells.some((cell) => cell.ordinal === ordinal && cell.mask === null);
     const found = kept(pinned, shape, masked);
@@ -186,13 +208,13 @@ export class RuleBook {
     return rule;
   }
 
-  #make(shape: TableShape, rule: MergedRule): RuledShape | RuleProblem | null {
+  #make(shape: TableShape, rule: MergedRule, former: Former | undefined): RuledShape | RuleProblem | null {
     const names = shape.columns.map(({ name }) => name);
     const rulings = names.map((name) => columnRuling(rule, name));
     const problem =
       tie(rule, shape, names) ??
       this.#unknownColumn(shape, rule) ??
-      this.#exposed(shape, rule, rulings) ??
+      this.#exposed(shape, former, rule, rulings) ??
       hiddenKey(shape, rule, rulings);
     if (problem !== null) return problem;
     const cells = shape.columns.flatMap((column, ordinal) => {
@@ -226,8 +248,12 @@ export class RuleBook {
    * Invariant: what stood under rules passes under another name, of its table or of its column, only if it is hidden there
    * too, or the configuration names that one.
    */
-  #exposed(shape: TableShape, rule: MergedRule | null, rulings: readonly ColumnRuling[] = []): RuleProblem | null {
-    const former = this.#former.of(shape);
+  #exposed(
+    shape: TableShape,
+    former: Former | undefined,
+    rule: MergedRule | null,
+    rulings: readonly ColumnRuling[] = [],
+  ): RuleProblem | null {
     if (former === undefined) return null;
     const shown = former.hidden.flatMap((hidden) => {
       const ordinal = ordinalOf(hidden, former, shape);

@@ -3,6 +3,7 @@ import { invariant } from "../core/invariant.ts";
 import type { Position } from "../core/model/position.ts";
 import type { TableVersion } from "../core/model/schema.ts";
 import { faultOf, otherRules } from "./errors.ts";
+import { isKnownByName } from "./former-rules.ts";
 import type { RuledShape, RuleBook } from "./rule-book.ts";
 import type { RuledTable } from "./ruled-blocks.ts";
 import { sourceShape, withKeyOf } from "./source-shape.ts";
@@ -41,6 +42,7 @@ export class RuledTables {
     const faulty = shapes.flatMap(({ id, ruled }) => (ruled?.fault == null ? [] : [{ id, ...ruled.fault }]));
     return {
       ...captured,
+      ...(this.#book.hasRules && captured.tables.some(isKnownByName) ? { awaitsLog: true } : {}),
       tables: shapes.filter(({ ruled }) => ruled?.fault == null),
       refused: [
         ...captured.refused.map((table) => this.#withCode(table)),

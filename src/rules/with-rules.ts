@@ -1,13 +1,14 @@
 /** A source with rules: its streams, chunks, initial snapshot and catalogue have the rules applied. */
 import type { CapturedTables, NamedTable, TableShape } from "../core/contracts/catalog.ts";
 import type { TableName } from "../core/contracts/connector.ts";
-import type { ChangeLog } from "../core/contracts/change-log.ts";
+import type { ChangeLog, Rename, StreamOptions } from "../core/contracts/change-log.ts";
 import type { FirstCopy, LogAdmin } from "../core/contracts/log-admin.ts";
 import type { Positions } from "../core/contracts/positions.ts";
 import type { RawRows } from "../core/contracts/raw/raw-copy.ts";
 import type { Chunk, RowReads } from "../core/contracts/row-reads.ts";
 import type { Source } from "../core/contracts/source.ts";
 import type { Block } from "../core/model/block.ts";
+import type { Position } from "../core/model/position.ts";
 import type { TableVersion } from "../core/model/schema.ts";
 import type { Rules } from "./definition.ts";
 import { rulesError, type RuleProblem } from "./errors.ts";
@@ -40,6 +41,11 @@ export function withRules(
   const tables = new RuledTables(book);
   const blocks = new RuledBlocks(new Masker(rules.maskKey), (table) => tables.ofSource(table));
   const { hasRules } = book;
+  const onRenamed = async (renames: readonly Rename[], position: Position): Promise<void> => {
+    const followed = book.rename(renames, position);
+    // Invariant: durable before the stream goes on.
+    if (followed.length > 0) await memory.keep(followed, position);
+  };
   const look = async (signal: AbortSignal, known?: Iterable<NamedTable>): Promise<CapturedTables> => {
     const captured = await source.catalog.tables(signal, known);
     tables.look(captured);
@@ -57,7 +63,7 @@ export function withRules(
   return {
     ...source,
     positions: ruledPositions(source.positions, blocks),
-    log: hasRules ? ruledLog(source.log, { tables, blocks, check }) : source.log,
+    log: hasRules ? ruledLog(source.log, { tables, blocks, check }, onRenamed) : source.log,
     admin: ruledAdmin(source.admin, { tables, blocks, check }),
     catalog: { ...source.catalog, tables: async (signal, known) => tables.captured(await look(signal, known)) },
     rows: ruledRows(source.rows, tables, blocks),
@@ -106,18 +112,26 @@ function ruledPositions(positions: Positions, blocks: RuledBlocks): Positions {
   };
 }
 
-function ruledLog(log: ChangeLog, { tables, blocks, check }: Ruling): ChangeLog {
+function ruledLog(
+  log: ChangeLog,
+  { tables, blocks, check }: Ruling,
+  onRenamed: NonNullable<StreamOptions["onRenamed"]>,
+): ChangeLog {
   return {
     ...log,
     stream: async (from, options, signal) => {
       await check(signal);
       const { resolve } = options;
       blocks.memory.streamFrom(from);
-      const stream = await log.stream(
-        from,
-        { ...options, resolve: (shape, position) => tables.resolve(shape, position, resolve) },
-        signal,
-      );
+      const ruled: StreamOptions = {
+        ...options,
+        resolve: (shape, position) => tables.resolve(shape, position, resolve),
+        onRenamed: async (renames, position) => {
+          await onRenamed(renames, position);
+          await options.onRenamed?.(renames, position);
+        },
+      };
+      const stream = await log.stream(from, ruled, signal);
       return {
         next: async (until) => blocks.apply(await stream.next(until), "log"),
         acknowledge: (commit) => stream.acknowledge(commit),

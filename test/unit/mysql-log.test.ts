@@ -140,6 +140,30 @@ describe("statements", () => {
   });
 
   test.each([
+    ["RENAME TABLE a TO b, x.`c d` TO y.e", ["shop.a>shop.b", "x.c d>y.e"]],
+    ["rename tables if exists a wait 5 to b", ["shop.a>shop.b"]],
+    ["ALTER TABLE t RENAME u", ["shop.t>shop.u"]],
+    ["alter table t add c int, rename to other.u", ["shop.t>other.u"]],
+    ["ALTER TABLE t RENAME COLUMN a TO b, RENAME COLUMN b TO a", ["shop.t>shop.t a>b b>a"]],
+    ["ALTER TABLE t CHANGE COLUMN `a` `b` int, change b A text after c", ["shop.t>shop.t a>b b>A"]],
+    ["ALTER TABLE t CHANGE a A int, RENAME INDEX a TO b, RENAME KEY c TO d", []],
+    ["ALTER TABLE t RENAME COLUMN IF EXISTS a TO b, RENAME AS u", ["shop.t>shop.u a>b"]],
+    ["ALTER TABLE t EXCHANGE PARTITION p WITH TABLE u", ["shop.t<>shop.u"]],
+    ["ALTER TABLE t DROP a, ADD b int", []],
+    ["DROP TABLE t", []],
+  ])("what gets another name by %s", (sql, expected) => {
+    const statement = kindOfStatement(sql, "shop");
+    const renames = statement.kind === "definition" ? statement.renames : [];
+    const named = renames.map(({ from, to, columns, isExchange }) =>
+      [
+        `${from.schema}.${from.table}${isExchange ? "<>" : ">"}${to.schema}.${to.table}`,
+        ...columns.map(([before, now]) => `${before}>${now}`),
+      ].join(" "),
+    );
+    expect(named).toEqual(expected);
+  });
+
+  test.each([
     ["TRUNCATE TABLE `a``b`.`c d`", { schema: "a`b", table: "c d" }],
     ["truncate orders", { schema: "shop", table: "orders" }],
     ["TRUNCATE /* all */ TABLE shop2 . orders", { schema: "shop2", table: "orders" }],

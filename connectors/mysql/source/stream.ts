@@ -271,9 +271,10 @@ export class BinlogStream implements ChangeStream {
       if (asked.kind === "truncate") {
         const table = await this.#parts.named(asked.target, this.#assembler.position);
         if (this.#failure === undefined) this.#reader.truncated(table);
-      } else if (asked.kind === "unlogged") {
-        const { onUnloggedRows } = this.#parts.options;
-        for (const { schema, table } of asked.targets) await onUnloggedRows?.(tableId(schema, table));
+      } else if (asked.kind === "definition") {
+        const { onUnloggedRows, onRenamed, temporary } = this.#parts.options;
+        if (asked.renames.length > 0 && !temporary) await onRenamed?.(asked.renames, asked.at);
+        for (const { schema, table } of asked.unlogged) await onUnloggedRows?.(tableId(schema, table));
         if (this.#failure === undefined) this.#reader.defined();
       } else {
         const { position } = this.#assembler;

@@ -35,6 +35,11 @@ export interface CapturedTables {
   readonly generations: TableGenerations;
   /** Tables that the configuration captures too, and that another share has. Absent: none. */
   readonly elsewhere?: readonly TableShape[];
+  /**
+   * True if the catalogue does not tell whether a table that is new was there before under another name, and the log does: such
+   * a table is captured when the stream has passed what the catalogue shows.
+   */
+  readonly awaitsLog?: boolean;
   /** By table id. Without them no row that did not change is certain after a change of shape. */
   readonly columns?: ReadonlyMap<string, ColumnFacts>;
 }

@@ -39,10 +39,25 @@ export interface StreamOptions {
   /** Called, and awaited, when the log shows that rows of a table changed whose changes are not in the log. */
   readonly onUnloggedRows?: (tableId: string) => Promise<void>;
   /**
+   * Called, and awaited, where the log says that tables or columns get other names. From a source whose tables have no
+   * number that survives this.
+   */
+  readonly onRenamed?: (renames: readonly Rename[], position: Position) => Promise<void>;
+  /**
    * Called, and awaited, when the log has rows of a table in a form that can't be read. The stream then passes them by. If this
    * function is missing, the stream fails.
    */
   readonly onUnreadableRows?: (tableId: string, error: MillraceError) => Promise<void>;
+}
+
+/** A table, by ids, that has its name or names of its columns changed by one statement. */
+export interface Rename {
+  readonly from: string;
+  readonly to: string;
+  /** All at once. */
+  readonly columns: readonly (readonly [from: string, to: string])[];
+  /** True if both tables stay, and rows of each may be in the other now (EXCHANGE PARTITION). */
+  readonly isExchange: boolean;
 }
 
 /**

@@ -8,6 +8,7 @@ import type { TableVersion } from "../model/schema.ts";
 import type { KeyText } from "./row-reads.ts";
 import type { LogIdentity } from "./positions.ts";
 import type { TableShape } from "./catalog.ts";
+import type { Rename } from "./change-log.ts";
 
 /**
  * What Millrace remembers outside of the sinks: one store per source, written only by the holder of its lease. Every
@@ -215,6 +216,9 @@ export interface SchemaStore {
   list(): Promise<readonly TableVersion[]>;
   /** In the order of the log. */
   versions(tableId: string): Promise<readonly TableVersion[]>;
+  /** Renames of tables that stood under rules; those of one position once. */
+  rename(renames: readonly Rename[], position: Position): Promise<void>;
+  renames(): Promise<readonly StoredRenames[]>;
   /**
    * A table whose changes are counted and skipped until an operator lets it continue. Rows that were read of it beside
    * the stream become void.
@@ -222,6 +226,11 @@ export interface SchemaStore {
   suspend(tableId: string, error: StoredError): Promise<void>;
   suspended(): Promise<ReadonlyMap<string, StoredError>>;
   reinstate(tableId: string): Promise<void>;
+}
+
+export interface StoredRenames {
+  readonly position: Position;
+  readonly renames: readonly Rename[];
 }
 
 /** A table that one sink can't follow or write. */

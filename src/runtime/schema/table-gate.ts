@@ -211,7 +211,9 @@ export class TableGate {
     );
     this.#present = new Set([...captured.tables, ...captured.refused].map(({ id }) => id));
     this.#capturable = new Set(captured.tables.filter((shape) => rulesFault(shape) === null).map(({ id }) => id));
-    for (const shape of captured.tables) if (!this.#current.has(shape.id)) await this.resolve(shape, position);
+    const isAwaited = captured.awaitsLog === true;
+    for (const shape of captured.tables)
+      if (!isAwaited && !this.#current.has(shape.id)) await this.resolve(shape, position);
     // Meanwhile another table may have got the same target.
     for (const shape of returning) {
       const obstacle = this.#parts.events.obstacle(shape);

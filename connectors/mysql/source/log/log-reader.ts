@@ -1,6 +1,7 @@
 /** Follows the log's transactions and files: what begins and ends where. The decoder handles rows. */
 import type { Position } from "../../../../src/core/model/position.ts";
-import type { TableVersion } from "../../../../src/core/model/schema.ts";
+import type { Rename } from "../../../../src/core/contracts/change-log.ts";
+import { tableId, type TableVersion } from "../../../../src/core/model/schema.ts";
 import { damaged } from "../../errors.ts";
 import type { Assembler } from "../rows/assemble.ts";
 import type { SourceContext } from "../context.ts";
@@ -41,7 +42,14 @@ export type Asked =
   /** The version of the table that was truncated: see `truncated`. */
   | { readonly kind: "truncate"; readonly target: StatementTarget }
   /** Tables in which rows may have come or gone outside the log: see `defined`. */
-  | { readonly kind: "unlogged"; readonly targets: readonly StatementTarget[] }
+  | {
+      readonly kind: "definition";
+      /** Whose rows may have changed outside the log. */
+      readonly unlogged: readonly StatementTarget[];
+      readonly renames: readonly Rename[];
+      /** Where the statement begins. */
+      readonly at: Position;
+    }
   /** The rows of a transaction that was prepared before this stream began: see `found`. */
   | { readonly kind: "prepared"; readonly name: string };
 
@@ -306,7 +314,7 @@ export class LogReader {
         this.#endAlone();
         return null;
       case "definition":
-        return this.#defined(statement.unlogged);
+        return this.#defined(statement);
       case "xa commit":
         return this.#commitPrepared(statement.name);
       case "xa rollback":
@@ -321,14 +329,22 @@ export class LogReader {
     }
   }
 
-  #defined(unlogged: readonly StatementTarget[]): Asked | null {
+  #defined(statement: Extract<StatementKind, { readonly kind: "definition" }>): Asked | null {
     this.#context.read.defined(this.#start);
     this.#context.shapes.defined(this.#start);
     const { captures, spelling } = this.#context;
-    const targets = unlogged
+    const unlogged = statement.unlogged
       .map((target) => spelling.of(target))
       .filter(({ schema, table }) => captures(schema, table));
-    if (targets.length > 0 && this.#start >= this.#from.commit) return { kind: "unlogged", targets };
+    // A name in between may be that of a table that is not captured.
+    const idOf = (target: StatementTarget): string => {
+      const { schema, table } = spelling.of(target);
+      return tableId(schema, table);
+    };
+    const renames = statement.renames.map((one) => ({ ...one, from: idOf(one.from), to: idOf(one.to) }));
+    const isAsked = unlogged.length > 0 || renames.length > 0;
+    const at = { epoch: this.#from.epoch, commit: this.#start, index: 0 };
+    if (isAsked && this.#start >= this.#from.commit) return { kind: "definition", unlogged, renames, at };
     this.defined();
     return null;
   }
@@ -355,7 +371,8 @@ export class LogReader {
 }
 
 function namesOf(statement: StatementKind): readonly StatementTarget[] {
-  if (statement.kind === "definition") return statement.unlogged;
+  if (statement.kind === "definition")
+    return [...statement.unlogged, ...statement.renames.flatMap(({ from, to }) => [from, to])];
   const isOfOne = statement.kind === "truncate" || statement.kind === "rows";
   return isOfOne && statement.target !== null ? [statement.target] : [];
 }

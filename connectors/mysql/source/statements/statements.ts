@@ -16,12 +16,24 @@ export type StatementKind =
   /** Changes rows by itself; null: of an unknown table. */
   | { readonly kind: "rows"; readonly target: StatementTarget | null }
   /** Tables change here, or may change. `unlogged`: tables whose rows may have changed outside the log. */
-  | { readonly kind: "definition"; readonly unlogged: readonly StatementTarget[] }
+  | {
+      readonly kind: "definition";
+      readonly unlogged: readonly StatementTarget[];
+      readonly renames: readonly StatementRename[];
+    }
   | { readonly kind: "other" };
 
 export interface StatementTarget {
   readonly schema: string;
   readonly table: string;
+}
+
+/** See `Rename`. */
+export interface StatementRename {
+  readonly from: StatementTarget;
+  readonly to: StatementTarget;
+  readonly columns: readonly (readonly [from: string, to: string])[];
+  readonly isExchange: boolean;
 }
 
 const NAME = '(?:`((?:[^`]|``)+)`|"((?:[^"]|"")+)"|([\\w$\\u0080-\\uffff]+))';
@@ -51,7 +63,7 @@ export function kindOfStatement(sql: string, schema: string): StatementKind {
       return kindOfXa(second, text);
     case "TRUNCATE": {
       const target = targetOf(text, /^TRUNCATE\s+(?:TABLE\s+)?/i, schema);
-      return target === null ? { kind: "definition", unlogged: [] } : { kind: "truncate", target };
+      return target === null ? { kind: "definition", unlogged: [], renames: [] } : { kind: "truncate", target };
     }
     case "INSERT":
     case "REPLACE":
@@ -73,14 +85,17 @@ export function kindOfStatement(sql: string, schema: string): StatementKind {
     case "LOAD":
       return rows(text, LOADED, schema);
     case "ALTER":
-      return { kind: "definition", unlogged: unloggedBy(text, schema) };
+      return { kind: "definition", unlogged: unloggedBy(text, schema), renames: renamesBy(text, schema) };
     case "CREATE":
-      return { kind: "definition", unlogged: listed(targetOf(text, MADE, schema)) };
-    case "RENAME":
-      return { kind: "definition", unlogged: renamed(text, schema) };
+      return { kind: "definition", unlogged: listed(targetOf(text, MADE, schema)), renames: [] };
+    case "RENAME": {
+      const renames = renamed(text, schema);
+      // The new meaning of a name after it was given away.
+      return { kind: "definition", unlogged: renames.map(({ to }) => to), renames };
+    }
     case "DROP":
     case "IMPORT":
-      return { kind: "definition", unlogged: [] };
+      return { kind: "definition", unlogged: [], renames: [] };
     default:
       return { kind: "other" };
   }
@@ -149,6 +164,12 @@ const RENAMED_PAIR = new RegExp(
   "gi",
 );
 
+/** `RENAME COLUMN a TO b`, `CHANGE a b …`. */
+const RENAMED_COLUMN = new RegExp(
+  `\\b(?:RENAME\\s+COLUMN\\s+(?:IF\\s+EXISTS\\s+)?${NAME}\\s+TO|CHANGE\\s+(?:COLUMN\\s+)?(?:IF\\s+EXISTS\\s+)?${NAME})\\s+${NAME}`,
+  "gi",
+);
+
 function unloggedBy(text: string, schema: string): readonly StatementTarget[] {
   const target = targetOf(text, ALTER_TABLE, schema);
   if (target === null) return [];
@@ -156,11 +177,28 @@ function unloggedBy(text: string, schema: string): readonly StatementTarget[] {
   return [...changed, ...listed(behind(text, RENAMED, schema))];
 }
 
-/** The new meaning of a name after it was given away. */
-function renamed(text: string, schema: string): readonly StatementTarget[] {
-  return Array.from(text.matchAll(RENAMED_PAIR)).flatMap(({ groups }) =>
-    listed(targetOf(groups?.["to"] ?? "", /^/, schema)),
-  );
+function renamed(text: string, schema: string): readonly StatementRename[] {
+  return Array.from(text.matchAll(RENAMED_PAIR)).flatMap(({ 0: pair, groups }) => {
+    const from = targetOf(pair, /^/, schema);
+    const to = targetOf(groups?.["to"] ?? "", /^/, schema);
+    return from === null || to === null ? [] : [{ from, to, columns: [], isExchange: false }];
+  });
+}
+
+/** A part of a comment or a default that reads like a rename does no harm: at worst a table under rules is held back. */
+function renamesBy(text: string, schema: string): readonly StatementRename[] {
+  const from = targetOf(text, ALTER_TABLE, schema);
+  if (from === null) return [];
+  const named = Array.from(text.matchAll(RENAMED_COLUMN), (match): readonly [string, string] => [
+    nameOf(match, 1) ?? nameOf(match, 4) ?? "",
+    nameOf(match, 7) ?? "",
+  ]);
+  const columns = named.filter(([before, now]) => before.toLowerCase() !== now.toLowerCase());
+  const to = behind(text, RENAMED, schema) ?? from;
+  const isOther = to.schema !== from.schema || to.table !== from.table;
+  const own = columns.length > 0 || isOther ? [{ from, to, columns, isExchange: false }] : [];
+  const exchanged = listed(behind(text, EXCHANGED, schema));
+  return [...own, ...exchanged.map((other) => ({ from, to: other, columns: [], isExchange: true }))];
 }
 
 function behind(text: string, start: RegExp, schema: string): StatementTarget | null {

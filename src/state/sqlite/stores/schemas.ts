@@ -2,7 +2,8 @@ import type { StatementSync } from "node:sqlite";
 import { comparePositions, parsePosition, serializePosition, type Position } from "../../../core/model/position.ts";
 import { isLater, keyMarks, type TableVersion } from "../../../core/model/schema.ts";
 import type { TableShape } from "../../../core/contracts/catalog.ts";
-import type { SchemaStore, StoredError } from "../../../core/contracts/state-store.ts";
+import type { Rename } from "../../../core/contracts/change-log.ts";
+import type { SchemaStore, StoredError, StoredRenames } from "../../../core/contracts/state-store.ts";
 import { ObligationCount } from "./obligations.ts";
 import type { Connection } from "../connection.ts";
 import { voidRefills } from "./refills.ts";
@@ -16,6 +17,8 @@ export class SqliteSchemas implements SchemaStore {
   readonly #everything: StatementSync;
   readonly #ofTable: StatementSync;
   readonly #register: StatementSync;
+  readonly #rename: StatementSync;
+  readonly #renames: StatementSync;
   readonly #suspended: StatementSync;
   readonly #suspend: StatementSync;
   readonly #voidRefills: StatementSync;
@@ -35,6 +38,10 @@ export class SqliteSchemas implements SchemaStore {
       `INSERT INTO table_version (table_id, version, since, fingerprint, shape)
        VALUES (:table, :version, :since, :fingerprint, :shape)`,
     );
+    this.#rename = connection.prepare(
+      "INSERT INTO table_rename (since, renames) VALUES (:since, :renames) ON CONFLICT DO NOTHING",
+    );
+    this.#renames = connection.prepare("SELECT since, renames FROM table_rename");
     this.#suspended = connection.prepare("SELECT table_id, error FROM table_aside ORDER BY table_id");
     this.#suspend = connection.prepare(
       "INSERT INTO table_aside (table_id, error) VALUES (:table, :error) ON CONFLICT DO UPDATE SET error = :error",
@@ -71,6 +78,19 @@ export class SqliteSchemas implements SchemaStore {
 
   async versions(tableId: string): Promise<readonly TableVersion[]> {
     return this.#connection.read(() => this.#registered(tableId));
+  }
+
+  async rename(renames: readonly Rename[], position: Position): Promise<void> {
+    const since = serializePosition(position);
+    this.#connection.write(() => this.#rename.run({ since, renames: JSON.stringify(renames) }));
+  }
+
+  async renames(): Promise<readonly StoredRenames[]> {
+    const rows = this.#connection.read(() => this.#renames.all());
+    return rows.map((row) => ({
+      position: parsePosition(text(row, "since")),
+      renames: stored(row, "renames", isRenames),
+    }));
   }
 
   async suspend(tableId: string, error: StoredError): Promise<void> {
@@ -142,6 +162,10 @@ function toStored({ unenforcedKey, ...shape }: TableShape): StoredShape {
 
 function fromStored({ keyOnWord, ...shape }: StoredShape): TableShape {
   return keyOnWord === undefined ? shape : { ...shape, unenforcedKey: keyOnWord };
+}
+
+function isRenames(value: unknown): value is readonly Rename[] {
+  return Array.isArray(value) && value.every((one) => isRecord(one) && typeof one["from"] === "string");
 }
 
 function isShape(value: unknown): value is StoredShape {
