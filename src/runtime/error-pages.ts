@@ -37,7 +37,9 @@ export const pages = {
   },
   MR1305: {
     title: "Two tables have the same target",
-    cause: "Two captured tables have the same target name in a sink (names that differ in case, or that were cut).",
+    cause:
+      "Two captured tables have the same target name in a sink (names that differ in case or in a dot's place, or that were " +
+      "cut). Of two in one daemon the later one waits. Of two in different shares the later one, or both if they came at once.",
     remedy:
       "Give the sink a `tables` list with only one of them, or put them in sinks with different `schema` or `prefix`. " +
       "If one of the two is dropped or renamed at the source, Millrace captures the other one by itself.",

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { definition as searchDefinition, factory as search } from "../../connectors/elasticsearch/config.ts";
 import { completeFor } from "../../src/core/checkpoint/completeness.ts";
 import { systemClock } from "../../src/core/clock.ts";
 import { MillraceError } from "../../src/core/errors.ts";
@@ -6,7 +7,8 @@ import type { Position } from "../../src/core/model/position.ts";
 import { DEFAULT_POLICY } from "../../src/core/model/schema-policy.ts";
 import type { TableShape } from "../../src/core/contracts/catalog.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
-import { TableGate } from "../../src/runtime/schema/table-gate.ts";
+import { SinkTables } from "../../src/runtime/schema/sink-tables.ts";
+import { type TableEvents, TableGate } from "../../src/runtime/schema/table-gate.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { realState } from "../support/model/scripted.ts";
@@ -25,12 +27,12 @@ const ruled = (rules: string): TableShape => ({
   },
 });
 
-function gateOf(state: StateStore): TableGate {
+function gateOf(state: StateStore, obstacle: TableEvents["obstacle"] = () => null): TableGate {
   const ignored = (): void => undefined;
   return new TableGate({
     clock: systemClock,
     state,
-    events: { changed: ignored, renewed: ignored, suspended: ignored, obstacle: () => null },
+    events: { changed: ignored, renewed: ignored, suspended: ignored, obstacle },
     policyOf: () => DEFAULT_POLICY,
     logger: quietLog,
   });
@@ -69,4 +71,37 @@ test("copies made under other rules are told from those of an earlier or a later
   await gate.resolve({ ...ruled("masks"), fingerprint: "f-masks-wider" }, at(4n));
   expect([...(await gate.ofOtherRules([[now.id, completeFor(now, "g")]]))]).toEqual([]);
   expect([...(await gate.ofOtherRules([["public.unknown", completeFor(now, "g")]]))]).toEqual([]);
+});
+
+test("a table that meets one of another share waits; one that was there before goes on", async () => {
+  await using opened = await realState();
+  const options = searchDefinition.parse({ url: "http://127.0.0.1:1" });
+  const sink = await search.create({ name: "search", daemon: "shop_1", folder: "/", options }, quietLog);
+  const none = { has: () => false };
+  const gate: TableGate = gateOf(opened.state, (table) => tables.meetsAnother(table));
+  const tables = new SinkTables(gate, [{ sink, takes: () => true }], none);
+  const long = "x".repeat(300);
+  // The name that the long one is cut to, as a name of its own.
+  const cut = sink.target({ schema: "public", table: long }).slice("public.".length);
+  const named = (table: string): TableShape => tableVersion({ table, columns: [["id", "int4"]], key: ["id"] });
+  const look = async (own: readonly string[], elsewhere: readonly string[], commit: bigint): Promise<string[]> => {
+    const captured = { tables: own.map(named), elsewhere: elsewhere.map(named), refused: [], generations: new Map() };
+    await gate.discover(captured, gate.changing, at(commit));
+    return [...gate.suspended].map(([id, { code }]) => `${id.slice(0, 12)} ${code}`);
+  };
+  expect(await look(["t"], [long], 1n)).toEqual([]);
+  expect(await look(["t", cut], [long], 2n)).toEqual(["public.xxxxx MR1305"]);
+  expect(gate.isToReturn(named(cut).id)).toBe(false);
+  expect(await look(["t", cut], [], 3n)).toEqual(["public.xxxxx MR1305"]);
+  expect(gate.isToReturn(named(cut).id)).toBe(true);
+  // One that comes to another share later waits there.
+  const upper = "T".repeat(300);
+  expect(await look(["t", cut, upper], [], 4n)).toHaveLength(1);
+  const cutUpper = sink.target({ schema: "public", table: upper }).slice("public.".length);
+  expect(await look(["t", cut, upper], [cutUpper], 5n)).toHaveLength(1);
+  // Both came since the last look, and the stream has shown ours first.
+  await gate.resolve(named("B".repeat(300)), at(6n));
+  const other = sink.target({ schema: "public", table: "B".repeat(300) }).slice("public.".length);
+  expect(await look(["t", cut, upper, "B".repeat(300)], [cutUpper, other], 7n)).toHaveLength(2);
+  await sink.close();
 });

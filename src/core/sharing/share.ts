@@ -13,8 +13,9 @@ interface TableName {
 export interface Division {
   readonly count: number;
   /**
-   * What keeps tables together. A daemon finds out that two tables meet in one target only if it has both, so tables that may
-   * meet are in one share. `id`: the name with its schema, in any case. `name`: the name alone.
+   * What keeps tables together. Of two tables that meet in one target the first goes on only if one daemon has both, so those
+   * whose names let them meet are in one share. `id`: schema and name, joined as a target may join them. `name`: the end
+   * of that, so that the schema does not count.
    */
   readonly by: "id" | "name";
 }
@@ -27,9 +28,18 @@ export interface Share {
 
 /** The same on every machine and in every version: a table in another share would have to be read again. */
 export function shareOf({ schema, table }: TableName, { count, by }: Division): number {
-  const parts = (by === "name" ? [table] : [schema, table]).map((part) => part.toLowerCase());
-  const digest = createHash("sha256").update(JSON.stringify(parts)).digest();
+  const joined = inAnyCase(`${schema}.${table}`);
+  const dot = joined.lastIndexOf(".");
+  const end = joined.slice(dot + 1);
+  const digest = createHash("sha256")
+    .update(JSON.stringify(by === "name" ? [end] : [joined.slice(0, dot), end]))
+    .digest();
   return 1 + (digest.readUInt32BE(0) % count);
+}
+
+/** Which sigma is written in lower case depends on what stands beside it. */
+function inAnyCase(name: string): string {
+  return name.toLowerCase().replaceAll("ς", "σ");
 }
 
 export function isInShare(table: TableName, share: Share): boolean {

@@ -1,4 +1,4 @@
-import type { MillraceError } from "../../core/errors.ts";
+import { MillraceError } from "../../core/errors.ts";
 import { type Completeness, type CompleteTables, completeFor } from "../../core/checkpoint/completeness.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
@@ -22,6 +22,10 @@ export class SinkTables {
   readonly #suspended: Pick<SuspendedTables, "has">;
   /** By sink: its targets, and the ids of all tables that ever had them. */
   readonly #targets = new Map<string, Map<string, readonly string[]>>();
+  readonly #targetsElsewhere = new Map<
+    string,
+    { readonly of: readonly TableShape[]; readonly targets: ReadonlyMap<string, string> }
+  >();
 
   constructor(gate: TableGate, takers: readonly TableTaker[], suspended: Pick<SuspendedTables, "has">) {
     this.#gate = gate;
@@ -74,14 +78,18 @@ export class SinkTables {
   }
 
   /**
-   * An error if a sink would write this table into the target of another one. A table that is gone does not count: its
-   * remaining changes in the log come before the position at which this table's rows are read.
+   * An error if a sink would write this table into the target of another one, also of one that another share has. A table
+   * that is gone does not count: its remaining changes in the log come before the position at which this table's rows are
+   * read.
    */
   meetsAnother(table: TableShape): MillraceError | null {
     for (const { sink, takes } of this.#takers) {
       if (!takes(table)) continue;
-      const target = sink.target(table);
-      const other = this.#alike(sink, target, table).find((id) => id !== table.id && this.#isTaken(id, takes));
+      const target = targetIn(sink, table);
+      if (target === null) continue;
+      const other =
+        this.#alike(sink, target, table).find((id) => id !== table.id && this.#isTaken(id, takes)) ??
+        this.#elsewhere(sink, takes).get(target);
       if (other !== undefined) return targetsMeet(sink.name, other, table.id, target);
     }
     return null;
@@ -92,15 +100,42 @@ export class SinkTables {
     return other !== undefined && takes(other);
   }
 
+  /** By target: the tables that other shares have. */
+  #elsewhere(sink: Sink, takes: TableTaker["takes"]): ReadonlyMap<string, string> {
+    const tables = this.#gate.elsewhere;
+    const known = this.#targetsElsewhere.get(sink.name);
+    if (known?.of === tables) return known.targets;
+    const targets = new Map<string, string>();
+    for (const table of tables) {
+      const target = takes(table) ? targetIn(sink, table) : null;
+      if (target !== null) targets.set(target, table.id);
+    }
+    this.#targetsElsewhere.set(sink.name, { of: tables, targets });
+    return targets;
+  }
+
   /** Ids of the tables that ever had this target in the sink, this one included. */
   #alike(sink: Sink, target: string, table: TableShape): readonly string[] {
     let ofSink = this.#targets.get(sink.name);
     if (ofSink === undefined) {
       ofSink = new Map();
-      for (const known of this.#gate.every) note(ofSink, sink.target(known), known.id);
+      for (const known of this.#gate.every) {
+        const ofKnown = targetIn(sink, known);
+        if (ofKnown !== null) note(ofSink, ofKnown, known.id);
+      }
       this.#targets.set(sink.name, ofSink);
     }
     return note(ofSink, target, table.id);
+  }
+}
+
+/** Null: the sink refuses the name, and says so when it prepares the table. */
+function targetIn(sink: Sink, table: TableShape): string | null {
+  try {
+    return sink.target(table);
+  } catch (error) {
+    if (error instanceof MillraceError) return null;
+    throw error;
   }
 }
 

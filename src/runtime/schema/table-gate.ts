@@ -52,6 +52,7 @@ export class TableGate {
   #present: ReadonlySet<string> | null = null;
   /** Those of them that can be captured. */
   #capturable: ReadonlySet<string> = new Set();
+  #elsewhere: readonly TableShape[] = [];
 
   constructor(parts: GateParts) {
     this.#parts = parts;
@@ -92,6 +93,11 @@ export class TableGate {
   /** Tables that can't be captured, with the reason. */
   get refused(): CapturedTables["refused"] {
     return this.#refused;
+  }
+
+  /** Tables that another share of the same sinks has. */
+  get elsewhere(): readonly TableShape[] {
+    return this.#elsewhere;
   }
 
   /** The newest version, also of a table that is suspended or gone. */
@@ -209,6 +215,10 @@ export class TableGate {
     const returning = captured.tables.filter(
       ({ id }) => this.isGone(id) && this.#current.has(id) && !this.#suspended.has(id),
     );
+    const isNew = ({ id }: TableShape): boolean => this.#current.has(id) && this.#present?.has(id) === false;
+    // The stream has shown them before the catalogue showed a table of another share.
+    returning.push(...captured.tables.filter((shape) => isNew(shape) && !this.#suspended.has(shape.id)));
+    this.#elsewhere = captured.elsewhere ?? [];
     this.#present = new Set([...captured.tables, ...captured.refused].map(({ id }) => id));
     this.#capturable = new Set(captured.tables.filter((shape) => rulesFault(shape) === null).map(({ id }) => id));
     const isAwaited = captured.awaitsLog === true;
