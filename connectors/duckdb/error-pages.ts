@@ -202,7 +202,7 @@ export const pages = {
   MR3228: {
     title: "S3 refuses the credentials of a lake",
     cause:
-      "The keys in `s3` are wrong, have ended or may not read and write there; or there are none, and AWS' variables, profile and role give none either. The step is tried again.",
+      "The keys in `s3` are wrong, have ended or may not read and write there; or there are none, and AWS' variables, profile and role give none either. The step is tried again; keys that are not in the configuration are looked for again each time.",
     remedy: "Correct the keys, or grant s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket on the bucket.",
   },
   MR3229: {

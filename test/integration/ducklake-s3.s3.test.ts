@@ -2,9 +2,13 @@
  * A lake in a bucket that S3 does not give: each cause has a number of its own, nothing is lost, and no secret is told.
  * @module-tag heavy
  */
-import { expect, test } from "vitest";
+import { writeFileSync } from "node:fs";
+import { S3Client } from "@aws-sdk/client-s3";
+import { expect, test, vi } from "vitest";
+import type { Step } from "../../src/core/model/batch.ts";
 import { placeOf } from "../../connectors/duckdb/lake/place.ts";
 import { LakeSink } from "../../connectors/duckdb/lake/sink.ts";
+import { lookForLogin } from "../../connectors/kit/bucket-login.ts";
 import { users } from "../conformance/sink-rows.ts";
 import { failure, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
 import { lakeTarget } from "../support/warehouses/ducklake-target.ts";
@@ -12,7 +16,9 @@ import { DEFAULT_FORM } from "../../connectors/duckdb/tables/form.ts";
 import { s3Gateway, type Way } from "../support/network/s3-gateway.ts";
 import { selfSigned } from "../support/network/certificate.ts";
 import { tlsFront } from "../support/network/tls-front.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 import { freshBucket } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const SECRETS = /wrong-secret|millracetestsecret/;
 /** More than the catalogue keeps itself. */
@@ -54,6 +60,60 @@ test("wrong keys, no bucket, no server, a busy one and a wrong clock are told ap
   expect(held?.position.commit).toBe(11n);
 });
 
+test("a login that ends, or whose file changes, is replaced while the sink is open", async () => {
+  await using bucket = await freshBucket();
+  await using target = await lakeTarget("sqlite", DEFAULT_FORM, bucket);
+  let way: Way = "pass";
+  await using between = await s3Gateway(bucket.options.endpoint, () => way);
+  using folder = temporaryFolder();
+  const file = folder.file("credentials");
+  const { accessKeyId, secretAccessKey, ...others } = bucket.options;
+  const write = (secret: string): void =>
+    writeFileSync(file, `[default]\naws_access_key_id = ${accessKeyId}\naws_secret_access_key = ${secret}\n`);
+  vi.stubEnv("AWS_SHARED_CREDENTIALS_FILE", file);
+  write(secretAccessKey);
+  const { catalog } = target.options.place;
+  const s3 = { ...others, endpoint: between.url };
+  const place = placeOf({ catalog: `sqlite:${catalog}`, data: `s3://${bucket.bucket}/lake`, s3 }, "/");
+  const sink = new LakeSink({ ...target.options, place });
+  await sink.open(1, timeout());
+  await sink.prepare([users], timeout());
+  await sink.apply(rows(1, 10n), new Reports(), timeout());
+  const attempt = () => failure(sink.apply(rows(2, 20n), new Reports(), timeout()));
+  way = "expired";
+  expect(await attempt()).toMatchObject({ code: "MR3228", kind: "blocked" });
+  // Read again, and wrong; then right.
+  way = "pass";
+  write("wrong-secret");
+  expect(await attempt()).toMatchObject({ code: "MR3228", kind: "blocked" });
+  write(secretAccessKey);
+  await sink.apply(rows(2, 20n), new Reports(), timeout());
+  await sink.close();
+  expect(await target.readRows(users)).toHaveLength(2 * ROWS);
+  vi.unstubAllEnvs();
+});
+
+test("AWS' client looks for keys again too, at its own times", async () => {
+  using folder = temporaryFolder();
+  const file = folder.file("credentials");
+  const write = (secret: string): void =>
+    writeFileSync(file, `[default]\naws_access_key_id = key\naws_secret_access_key = ${secret}\n`);
+  vi.stubEnv("AWS_SHARED_CREDENTIALS_FILE", file);
+  vi.useFakeTimers({ toFake: ["Date"] });
+  write("first");
+  const client = new S3Client({ region: "us-east-1", credentials: lookForLogin });
+  const secret = async () => (await client.config.credentials()).secretAccessKey;
+  expect(await secret()).toBe("first");
+  write("second");
+  expect(await secret()).toBe("first");
+  vi.setSystemTime(Date.now() + 31_000);
+  // It may look beside the request that finds the login near its end.
+  await eventually(async () => expect(await secret()).toBe("second"));
+  client.destroy();
+  vi.useRealTimers();
+  vi.unstubAllEnvs();
+});
+
 test("TLS: an authority of one's own is trusted by `s3.ca`; whatever is not trusted gets no row", async () => {
   await using bucket = await freshBucket();
   await using own = await selfSigned(["localhost"]);
@@ -92,6 +152,10 @@ test("TLS: an authority of one's own is trusted by `s3.ca`; whatever is not trus
   await apply({ ca: own.certificatePath });
   expect(await target.readRows(users)).toHaveLength(ROWS);
 });
+
+function rows(round: number, at: bigint): Step {
+  return rowsStep(at, [users, Array.from({ length: ROWS }, (_, i) => put([String(round * ROWS + i), "a", null]))]);
+}
 
 async function fill(sink: LakeSink, lease: number): Promise<void> {
   const rows = Array.from({ length: ROWS }, (_, i) => put([String(i), "a", null]));

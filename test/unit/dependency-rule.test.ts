@@ -23,6 +23,7 @@ const DRIVERS: Readonly<Record<string, readonly string[]>> = {
   mysql: ["mysql2"],
   clickhouse: ["@clickhouse/client"],
   duckdb: ["@duckdb/node-api", "@aws-sdk/client-s3"],
+  kit: ["@aws-sdk/credential-provider-node"],
   elasticsearch: ["@elastic/transport"],
   redis: ["ioredis"],
   kafka: ["@platformatic/kafka", "undici"],

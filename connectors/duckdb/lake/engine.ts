@@ -6,7 +6,7 @@ import type { Engine, EngineConnection, EngineOptions } from "../engine/engine.t
 import { openEngine } from "../engine/open-engine.ts";
 import { classify, driverKind, duckdbError } from "../errors.ts";
 import { quoteIdentifier, quoteLiteral } from "../names.ts";
-import { openBucket } from "./bucket.ts";
+import { LakeLogin } from "./bucket.ts";
 import type { LakePlace } from "./place.ts";
 
 /** The name under which the lake is attached. */
@@ -38,15 +38,19 @@ export interface LakeSettings {
 export type Access = "write" | "read";
 
 /** The lake is attached. Reading creates nothing. */
-export async function startEngine(settings: LakeSettings, access: Access): Promise<Engine> {
+export async function startEngine(settings: LakeSettings, access: Access, login = loginOf(settings)): Promise<Engine> {
   const engine = await openEngine(":memory:", engineOptions(settings), settings.inOwnProcess ?? false);
   try {
-    await attachLake(engine, settings, access);
+    await attachLake(engine, settings, access, login);
     return engine;
   } catch (error) {
     await engine.close();
     throw error;
   }
+}
+
+export function loginOf({ place }: LakeSettings): LakeLogin | null {
+  return place.bucket === null ? null : new LakeLogin(place.bucket);
 }
 
 export function engineOptions({ extensions, memoryLimit, threads }: LakeSettings): EngineOptions {
@@ -66,15 +70,17 @@ export function engineOptions({ extensions, memoryLimit, threads }: LakeSettings
 
 export async function attachLake(
   engine: { connect(): Promise<EngineConnection> },
-  { place, extensions }: LakeSettings,
+  settings: LakeSettings,
   access: Access,
+  login = loginOf(settings),
 ): Promise<void> {
+  const { place, extensions } = settings;
   const connection = await engine.connect();
   try {
     for (const name of extensionsFor(place)) await loadExtension(connection, name, extensions);
     // DuckLake compares times in connections of its own.
     await connection.run("SET GLOBAL TimeZone = 'UTC'");
-    if (place.bucket !== null) await openBucket(connection, place.bucket);
+    await login?.open(connection);
     await connection.run(attachSql(place, access));
     await setInlining(connection, true);
   } finally {

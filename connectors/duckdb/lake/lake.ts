@@ -14,10 +14,12 @@ import {
   isNoLake,
   LAKE,
   type LakeSettings,
+  loginOf,
   METADATA,
   setInlining,
   startEngine,
 } from "./engine.ts";
+import type { LakeLogin } from "./bucket.ts";
 import { whole } from "./moved.ts";
 import { inodeOf, type LakePlace, shownCatalog } from "./place.ts";
 
@@ -31,6 +33,8 @@ export class Lake implements Store {
   broken = false;
   readonly settings: LakeSettings;
   readonly #engine: Engine;
+  /** Null: the data are in a folder. */
+  readonly #login: LakeLogin | null;
   readonly #memory: MemoryLimit;
   readonly #turn = new Turn();
   readonly #moves: Turn;
@@ -39,9 +43,10 @@ export class Lake implements Store {
   #users = 0;
   #isInlining = true;
 
-  private constructor(settings: LakeSettings, engine: Engine) {
+  private constructor(settings: LakeSettings, engine: Engine, login: LakeLogin | null) {
     this.settings = settings;
     this.#engine = engine;
+    this.#login = login;
     const staged = (): StageFile => new StageFile(settings.inOwnProcess === true ? "another" : "self");
     this.stages = [staged(), staged()];
     this.#memory = new MemoryLimit(settings.memoryLimit, this.stages);
@@ -93,7 +98,8 @@ export class Lake implements Store {
   }
 
   static async #open(settings: LakeSettings, access: Access): Promise<Lake> {
-    return new Lake(settings, await startEngine(settings, access));
+    const login = loginOf(settings);
+    return new Lake(settings, await startEngine(settings, access, login), login);
   }
 
   async connect(): Promise<EngineConnection> {
@@ -113,7 +119,19 @@ export class Lake implements Store {
 
   async exclusively<T>(work: () => Promise<T>): Promise<T> {
     using _ = await this.#turn.take(NEVER);
-    return await work();
+    return await this.#loggedIn(work);
+  }
+
+  /** With a login that is valid now. */
+  async #loggedIn<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#login === null) return await work();
+    try {
+      await this.#login.renew(() => this.connect());
+      return await work();
+    } catch (error) {
+      if (classify(error, "").code === "MR3228") this.#login.refused();
+      throw error;
+    }
   }
 
   /** Like `exclusively`, for what moves rows between catalogue and files. */
@@ -123,7 +141,7 @@ export class Lake implements Store {
   }
 
   async whole<T>(connection: EngineConnection, read: () => Promise<T>): Promise<T> {
-    return await whole(connection, this.settings.place.kind, read);
+    return await this.#loggedIn(() => whole(connection, this.settings.place.kind, read));
   }
 
   /** At once, and while this process moves no rows: who reads the list may take long, or wait for steps. */

@@ -16,6 +16,7 @@ import {
 } from "@aws-sdk/client-s3";
 import { filesError } from "../errors.ts";
 import type { BucketSettings } from "../../kit/bucket.ts";
+import { lookForLogin } from "../../kit/bucket-login.ts";
 import { answerOf, classifyS3, trusted } from "./s3-faults.ts";
 import type { Store, Wanted } from "./store.ts";
 
@@ -43,7 +44,7 @@ export class S3Store implements Store {
     this.#client = new S3Client({
       ...(region === undefined ? {} : { region }),
       ...(endpoint === undefined ? {} : { endpoint }),
-      ...(isKeyGiven ? { credentials: { accessKeyId, secretAccessKey } } : {}),
+      credentials: isKeyGiven ? { accessKeyId, secretAccessKey } : lookForLogin,
       forcePathStyle: pathStyle,
       maxAttempts: ATTEMPTS_MAX,
       // Servers other than AWS' may not know the newer checksums.

@@ -1,16 +1,22 @@
 /** A server of S3 that is busy, slow, loses answers or finds the client's clock wrong, whenever a test says so. */
 import { createServer, request as httpRequest, type Server } from "node:http";
 
-export type Way = "pass" | "busy" | "lose" | "late" | "skewed";
+export type Way = "pass" | "busy" | "lose" | "late" | "skewed" | "expired";
+
+const REFUSALS = {
+  busy: [503, "SlowDown"],
+  skewed: [403, "RequestTimeTooSkewed"],
+  expired: [400, "ExpiredToken"],
+} as const;
 
 /** Stands before a server of S3. Passes requests on; `decide` may answer in the server's place, or drop the answer. */
 export async function s3Gateway(endpoint: string, decide: (method: string, path: string) => Way) {
   const target = new URL(endpoint);
   const server: Server = createServer((incoming, outgoing) => {
     const way = decide(incoming.method ?? "", incoming.url ?? "");
-    if (way === "busy" || way === "skewed") {
+    if (way === "busy" || way === "skewed" || way === "expired") {
       incoming.resume();
-      const [status, code] = way === "busy" ? [503, "SlowDown"] : [403, "RequestTimeTooSkewed"];
+      const [status, code] = REFUSALS[way];
       outgoing.writeHead(status, { "content-type": "application/xml" });
       outgoing.end(`<Error><Code>${code}</Code><Message>as S3 says it</Message></Error>`);
       return;
