@@ -41,6 +41,9 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
         "create table emptied (id int primary key, v int)",
         "create table grown (id int primary key, v int)",
         ...["t (id, v)", "emptied", "grown"].map((name) => `insert into ${name} values (1, 1), (2, 2)`),
+        "create table `par-ts é` (id int primary key, v int) partition by range (id) (partition low values less than (10), partition high values less than maxvalue)",
+        "create table beside (id int primary key, v int)",
+        "insert into `par-ts é` values (1, 1), (11, 1)",
         "create database left_out",
         "create table left_out.t (id int primary key)",
       ],
@@ -56,9 +59,14 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await aside.query(`alter table ${name}.grown add column more varchar(20) default 'x' after id, drop column v`);
     await aside.query(`insert into ${name}.grown values (3, 'y')`);
     await aside.query(`create table ${name}.made (id int primary key)`);
+    await aside.query(`alter table ${name}.\`par-ts é\` truncate partition low`);
+    await aside.query(`alter table ${name}.\`par-ts é\` exchange partition high with table ${name}.beside`);
     await aside.end();
     await pipeline.run("insert into grown (id) values (4)", "insert into made values (1)");
-    await eventually(() => pipeline.expectEqual("t", "emptied", "grown", "made"), { withinMs: 60_000 });
+    await eventually(() => pipeline.expectEqual("t", "emptied", "grown", "made", "par-ts é", "beside"), {
+      withinMs: 60_000,
+    });
+    expect(pipeline.daemon.said).not.toContain("MR2133");
     await pipeline.daemon.stop();
 
     for (const tables of [["left_out.*"], [`${name}.*`, "left_out.t"]]) {

@@ -37,6 +37,7 @@ const COLUMNS = [
   column("span", { kind: "opaque" }, "interval day to second(3)"),
   column("ip", { kind: "opaque" }, "inet"),
   column("cash", { kind: "opaque" }, "money"),
+  column("y", { kind: "int", bits: 16, signed: true }, "year"),
 ];
 
 const ROW: Record<string, string | null> = {
@@ -61,6 +62,7 @@ const ROW: Record<string, string | null> = {
   span: "1 mon -2 days +24:00:00",
   ip: "10.0.0.9",
   cash: "$10.00",
+  y: "1999",
 };
 
 /** `undefined`: the change does not carry it. */
@@ -112,6 +114,7 @@ test.each([
   ["weight > price or price < weight or weight is distinct from price", FALSE],
   ["ratio < price and weight > other and weight < id and id > weight", TRUE],
   ["doc is not null and cash is not null", TRUE],
+  ["y > 1998 and y > 0 and y < 2000", TRUE],
   ["mood > 'low' and mood < 'high' and mood = 'mid'", TRUE],
   ["e > 'low' and e > 'high' and e = 'mid'", TRUE],
   ["t < '-9:00' and t > '-100:00:00' and t < '838:59:59'", TRUE],
@@ -178,6 +181,7 @@ test.each([
   ["id like '1%'", 0, /for texts/],
   ["mood = 'Low'", 7, /mood/],
   ["e <> 'lo'", 5, /enum/],
+  ["y = 99", 4, /year/],
   ["t < 'x'", 4, /time/],
   ["t < '9'", 4, /time/],
   ["tz = '25:00'", 5, /zone/],

@@ -60,11 +60,12 @@ async function unnoticed(
   await collect(findings, "log_filter", async () => {
     const filter = await readLogFilter(context, signal);
     if (!filter.isSet) return;
+    const user = await currentUser(context, signal);
     findings.push({
       id: "log_filter",
       level: "warning",
-      what: `the log leaves out the statements of sessions ${filter.sessions} (binlog-do-db, binlog-ignore-db). If they alter or empty a captured table, Millrace notices that at its next look at the catalogue, and resyncs the table; it can't notice what they write with binlog_format STATEMENT`,
-      fix: "Take binlog-do-db and binlog-ignore-db out of the server's configuration and restart it.",
+      what: `the log leaves out the statements of sessions ${filter.sessions} (binlog-do-db, binlog-ignore-db). If they alter or empty a captured table, Millrace notices that at its next look at the catalogue, and resyncs the table, for partitions only with the privilege PROCESS; it can't notice what they write with binlog_format STATEMENT`,
+      fix: `Take binlog-do-db and binlog-ignore-db out of the server's configuration and restart it; until then: GRANT PROCESS ON *.* TO ${user};`,
     });
   });
   if (/^ignore/i.test(variables.get("binlog_error_action") ?? ""))

@@ -218,8 +218,15 @@ function valueOf(literal: Literal & { readonly text: string }, column: Column, f
     return literal.kind === "text" ? (family.readLiteral ?? family.read)(literal.text) : undefined;
   }
   const exact = parseNumeric(literal.text.trim());
+  // To MySQL, two digits mean a year of the last or of this century.
+  if (isMysqlYear(column) && typeof exact === "number" && exact > 0 && exact < 100) return undefined;
   // A float is compared as the double that it is.
   return exact !== undefined && column.type.kind === "float" ? Number(literal.text) : exact;
+}
+
+/** A domain of Postgres of that name has more bits. */
+function isMysqlYear({ native, type }: Column): boolean {
+  return native === "year" && type.kind === "int" && type.bits === 16;
 }
 
 function wanted({ name, native }: Column): string {

@@ -161,13 +161,20 @@ export async function tableNames(
  */
 const IDS = [
   { view: "INNODB_TABLESPACES", sql: "SELECT name, space FROM information_schema.INNODB_TABLESPACES" },
-  { view: "INNODB_SYS_TABLES", sql: "SELECT name, table_id FROM information_schema.INNODB_SYS_TABLES" },
+  {
+    // MariaDB's names are those of files: other characters than digits and letters are codes.
+    view: "INNODB_SYS_TABLES",
+    sql: "SELECT CONVERT(CONVERT(CAST(REPLACE(REPLACE(name, '/', '@002f'), '#', '@0023') AS BINARY) USING filename) USING utf8mb4), table_id FROM information_schema.INNODB_SYS_TABLES",
+  },
 ] as const;
-const UNKNOWN_TABLE = 1109;
+/** The server is not the one that has this view: no such table, or no such character set. */
+const UNKNOWN: ReadonlySet<number> = new Set([1109, 1115]);
+/** Between a table and its partition. */
+const PARTITION = /#p#/gi;
 
 /**
- * InnoDB's numbers of its tables, by `database/table`. The number changes if a table was created again, rewritten or
- * swapped. Without the privilege PROCESS, for other engines, or in a shared tablespace of MySQL, there is only the time of
+ * InnoDB's numbers of its tables, by `database/table`; those of its partitions for a table that has some. They change if a
+ * table or a partition was created again, emptied, rewritten or swapped. Without the privilege PROCESS, for other engines, or in a shared tablespace of MySQL, there is only the time of
  * creation, in seconds.
  */
 async function tableIds(context: CatalogContext, signal: AbortSignal): Promise<ReadonlyMap<string, string>> {
@@ -175,14 +182,29 @@ async function tableIds(context: CatalogContext, signal: AbortSignal): Promise<R
     if (context.withoutIds.has(view)) continue;
     try {
       const rows = await context.database.rows("reading the tables' numbers", sql, signal);
-      return new Map(rows.map(([path, id]) => [path ?? "", `#${id}`]));
+      return generationsIn(rows.map(([name, id]) => [name ?? "", `#${id}`]));
     } catch (error) {
       const known = findMillraceError(error);
-      if (known?.reason !== "privilege" && errorNumber(known?.cause) !== UNKNOWN_TABLE) throw error;
+      if (known?.reason !== "privilege" && !UNKNOWN.has(errorNumber(known?.cause) ?? 0)) throw error;
       context.withoutIds.add(view);
     }
   }
   return new Map();
+}
+
+function generationsIn(found: readonly (readonly [name: string, id: string])[]): ReadonlyMap<string, string> {
+  const partitions = new Map<string, string[]>();
+  for (const [name, id] of found) {
+    // A name of a table may look the same.
+    for (const { index } of name.matchAll(PARTITION)) {
+      const table = name.slice(0, index);
+      const ids = partitions.get(table);
+      if (ids === undefined) partitions.set(table, [id]);
+      else ids.push(id);
+    }
+  }
+  const ofParts = Array.from(partitions, ([table, ids]): [string, string] => [table, ids.toSorted().join("")]);
+  return new Map([...ofParts, ...found]);
 }
 
 const CHECKS = "CHECK_CONSTRAINTS";

@@ -63,14 +63,16 @@ export class LoggedShapes {
   /**
    * The log shows the table's rows with this shape, in a transaction that begins there. Invariant: only a transaction that
    * was written after the look counts. A session that alters a table lets no other session write to it until the change is
-   * in the log. So no change that the catalogue already showed can come after such a row.
+   * in the log. So no change that the catalogue already showed can come after such a row. `now`: of the catalogue's shape
+   * after the row; if it is another one than at the look, the log has left out a change.
    */
-  shown(shape: TableShape, place: bigint): void {
+  shown(shape: TableShape, place: bigint, now: string | undefined): void {
     const logged = this.#byTable.get(shape.id);
     if (logged !== undefined && logged.shape.fingerprint !== shape.fingerprint) this.#byTable.delete(shape.id);
     const look = this.#look;
     const fingerprint = look?.fingerprints.get(shape.id);
     if (look === undefined || fingerprint === undefined || fingerprint === shape.fingerprint) return;
+    if (now !== fingerprint) return;
     if (place < look.after || this.#definedAt >= look.before) return;
     if (this.#byTable.get(shape.id)?.fingerprint === fingerprint) return;
     this.#byTable.set(shape.id, { fingerprint, shape });

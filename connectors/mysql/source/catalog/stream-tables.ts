@@ -10,7 +10,7 @@ import type { TableMap } from "../rows/table-map.ts";
 import type { StatementTarget } from "../statements/statements.ts";
 import { readCatalog, tableNames } from "./catalog.ts";
 import { isLeftOut } from "./selection.ts";
-import { followedShape, mappedShape } from "./shapes.ts";
+import { catalogShape, followedShape, mappedShape } from "./shapes.ts";
 
 /** Failures that come from the rows of one table, and not from the log. */
 const OF_ONE_TABLE: ReadonlySet<ErrorCode> = new Set(["MR2103", "MR2104", "MR2105", "MR2106"]);
@@ -49,7 +49,8 @@ async function versionOf(
   const { signal } = new AbortController();
   const [live] = await readCatalog(context, { schema, table }, signal);
   const shape = mappedShape(map, live, context);
-  if (!options.temporary) context.shapes.shown(shape, position.commit);
+  const said = live === undefined ? undefined : catalogShape(live, context);
+  if (!options.temporary) context.shapes.shown(shape, position.commit, said?.fingerprint);
   context.dropped.delete(shape.id);
   const isUnfit = shape.key.length === 0 || (live !== undefined && isLeftOut(live, context));
   if (isUnfit && options.isKnown?.(shape.id) === false) return null;
