@@ -172,7 +172,7 @@ export class KafkaActs {
       tables: [],
       connector: { create: async () => sink },
     }));
-    const source = { connector: { create: async () => postgresLikeSource(process, server) } };
+    const source = { tables: ["public.*"], connector: { create: async () => postgresLikeSource(process, server) } };
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what the command asks of a configuration
     return { sinks, source, rules: this.#world.captureSite.configuredRules } as unknown as RecoverConfig;
   }

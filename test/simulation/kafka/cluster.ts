@@ -13,6 +13,9 @@ import { aborted, never, type SimulatedProcess } from "../scheduler.ts";
 import type { Broker } from "./broker.ts";
 
 const PRODUCE_VERSION = 11;
+/** Requests that write: one without an answer may arrive long after its sender has given it up, or is dead. */
+const WRITES = new Set(["Produce", "InitProducerId", "AddPartitionsToTxn", "EndTxn", "CreateTopics"]);
+const LATE_MS_MAX = 6 * SILENCE_MS;
 
 /** As `connect` of the product: it has spoken to a broker before anybody uses it. */
 export function accessTo(process: SimulatedProcess, broker: Broker): ClusterAccess {
@@ -87,6 +90,8 @@ class SimulatedCluster implements Cluster {
     await process.sleep(random.next() * slowestMs, signal, over);
     if (isDown || chance < failures) throw broken(name);
     if (chance < failures + hanging) {
+      const share = (chance - failures) / hanging;
+      if (WRITES.has(name) && share > 0.5) this.#late(effect, SILENCE_MS + (2 * share - 1) * LATE_MS_MAX);
       await process.sleep(SILENCE_MS, signal, over);
       throw failureOf("REQUEST_TIMED_OUT", name);
     }
@@ -103,6 +108,17 @@ class SimulatedCluster implements Cluster {
     if (!process.passes()) return await never();
     if (this.#broker.weather.isDown || chance < failures + hanging + lostAnswers) throw broken(name);
     return answer;
+  }
+
+  /** What the broker answers then, nobody hears. */
+  #late(effect: () => unknown, afterMs: number): void {
+    this.#process.scheduler.after(afterMs, () => {
+      try {
+        effect();
+      } catch (error) {
+        if (!(error instanceof Error) || !("apiId" in error)) throw error;
+      }
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
