@@ -66,6 +66,7 @@ function logSettings(settings: TopicRules["settings"]): TopicRules["settings"] {
   return { "cleanup.policy": "delete", ...settings };
 }
 
+const ABORTED = "Kafka has aborted the transaction: it took too long, or a request of an earlier process arrived late";
 const BATCH = { rowCountMax: 10_000, byteCountMax: 4 * 1024 * 1024 };
 /** Control topics are read in order, by all. */
 const ONE_PARTITION = { partitions: 1, settings: { "cleanup.policy": "compact" } } as const;
@@ -384,7 +385,7 @@ export class KafkaSink implements Sink, TargetPresence {
       if (refusal.kind === "fatal") this.#refusal = refusal;
       return refusal;
     }
-    return kafkaError("MR3504", "retryable", "Kafka has aborted the transaction, which took too long", error);
+    return kafkaError("MR3504", "retryable", ABORTED, error);
   }
 
   /** A reader takes records of one form, and compaction keeps the newest of each key, whatever its form. */

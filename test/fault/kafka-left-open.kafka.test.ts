@@ -57,14 +57,14 @@ test("partitions whose broker was away when a transaction ended: readers see it 
     await eventually(async () => expect(await endOf(scene, topic)).toBe(end), { withinMs: 60_000 });
   };
 
-  scene.weakness.beforeEnd = goesAway;
+  scene.weakness.before.set("EndTxn", goesAway);
   await scene.write(note, 20n, "1");
   await eventually(async () => expect(await leftOpen(sure)).toBe(1));
   await comesBack(1n);
   await scene.write(item, 30n, "2");
   expect(await scene.ids("public.note")).toEqual(["1"]);
 
-  scene.weakness.beforeEnd = goesAway;
+  scene.weakness.before.set("EndTxn", goesAway);
   await scene.write(note, 40n, "2");
   await eventually(async () => expect(await leftOpen(sure)).toBe(2));
   await comesBack(3n);

@@ -14,8 +14,10 @@ export interface Weakness {
   topics: ReadonlySet<string>;
   /** Whether the transaction is aborted, and the writer does not hear of it. */
   aborts: boolean;
-  /** Happens before a transaction ends, once. */
-  beforeEnd: (() => Promise<void>) | null;
+  /** By a request's name, what happens before it, once. */
+  readonly before: Map<string, () => Promise<void>>;
+  /** The same, when it was answered. */
+  readonly after: Map<string, () => Promise<void>>;
   /** Requests with this name fail. */
   fails: string | null;
   /** Whether connections are not those of the beginning. */
@@ -70,8 +72,16 @@ class ForgetfulCluster implements Cluster {
   }
 
   async request<T>(name: string, node: number | null, signal: AbortSignal, ...parts: readonly unknown[]): Promise<T> {
-    const { topics, aborts, fails } = this.#weakness;
+    const { fails } = this.#weakness;
     if (name === fails) throw broken();
+    await happens(this.#weakness.before, name);
+    const answer = await this.#answered<T>(name, node, signal, parts);
+    await happens(this.#weakness.after, name);
+    return answer;
+  }
+
+  async #answered<T>(name: string, node: number | null, signal: AbortSignal, parts: readonly unknown[]): Promise<T> {
+    const { topics, aborts } = this.#weakness;
     if (name === "AddPartitionsToTxn" && topics.size > 0) {
       // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- as the writer gives it
       const [asked] = parts[0] as readonly [Added];
@@ -79,16 +89,9 @@ class ForgetfulCluster implements Cluster {
       const left = told.length > 0 ? told : [{ name: this.#spare, partitions: [0] }];
       return await this.#cluster.request<T>(name, node, signal, [{ ...asked, topics: left }]);
     }
-    if (name === "EndTxn") await this.#beforeEnd();
     if (name !== "EndTxn" || !aborts) return await this.#cluster.request<T>(name, node, signal, ...parts);
     await this.#cluster.request<T>(name, node, signal, ...parts.slice(0, 3), false);
     throw broken();
-  }
-
-  async #beforeEnd(): Promise<void> {
-    const { beforeEnd } = this.#weakness;
-    this.#weakness.beforeEnd = null;
-    await beforeEnd?.();
   }
 
   async sender(node: number, signal: AbortSignal): Promise<SendBatches> {
@@ -98,6 +101,12 @@ class ForgetfulCluster implements Cluster {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#cluster[Symbol.asyncDispose]();
   }
+}
+
+async function happens(by: Map<string, () => Promise<void>>, name: string): Promise<void> {
+  const work = by.get(name);
+  by.delete(name);
+  await work?.();
 }
 
 function broken(): Error {

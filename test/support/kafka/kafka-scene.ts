@@ -50,7 +50,14 @@ export async function begunBy(
 /** A sink, its topics, and what happens to its transactions. */
 export class SinkScene implements AsyncDisposable {
   readonly topics: KafkaTopics;
-  readonly weakness: Weakness = { topics: new Set(), aborts: false, fails: null, beforeEnd: null, wasCutOff: false };
+  readonly weakness: Weakness = {
+    topics: new Set(),
+    aborts: false,
+    fails: null,
+    before: new Map(),
+    after: new Map(),
+    wasCutOff: false,
+  };
   readonly settings: KafkaSinkSettings;
   sink: KafkaSink;
   #lease = 0;
