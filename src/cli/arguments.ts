@@ -4,9 +4,13 @@ import { parseDurationMs } from "../core/values/quantities.ts";
 import { TABLE_GLOB } from "../core/table-selection.ts";
 import { cliError } from "./errors.ts";
 
+/** Timers end at 2^31 ms. */
+const DURATION_MS_MAX = 24 * 24 * 3_600_000;
+
 export function durationOf(option: string, text: unknown): number {
   const ms = typeof text === "string" ? parseDurationMs(text) : undefined;
   if (ms === undefined) throw cliError("MR1110", `${option}: expected a duration such as 500ms, 10s, 5m, 1h`);
+  if (ms > DURATION_MS_MAX) throw cliError("MR1110", `${option}: expected at most 24 days`);
   return ms;
 }
 

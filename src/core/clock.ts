@@ -22,18 +22,28 @@ export interface Clock {
   unique(byteCount: number): string;
 }
 
+/** A longer timer of Node's would be over at once. */
+export const TIMER_MS_MAX = 2 ** 31 - 1;
+
 export const systemClock: Clock = {
   now: () => Date.now(),
   elapsed: () => performance.now(),
-  sleep: async (ms, ...signals) =>
-    await sleep(
-      ms,
-      undefined,
-      signals.length === 0 ? {} : { signal: signals.length === 1 ? signals[0]! : AbortSignal.any([...signals]) },
-    ),
+  sleep: async (ms, ...signals) => {
+    const until =
+      signals.length === 0 ? {} : { signal: signals.length === 1 ? signals[0]! : AbortSignal.any([...signals]) };
+    let leftMs = ms;
+    for (; leftMs > TIMER_MS_MAX; leftMs -= TIMER_MS_MAX) await sleep(TIMER_MS_MAX, undefined, until);
+    await sleep(leftMs, undefined, until);
+  },
   after: (ms, work) => {
-    const timer = setTimeout(work, ms);
-    return () => clearTimeout(timer);
+    if (ms <= TIMER_MS_MAX) {
+      const timer = setTimeout(work, ms);
+      return () => clearTimeout(timer);
+    }
+    let takeBack = systemClock.after(TIMER_MS_MAX, () => {
+      takeBack = systemClock.after(ms - TIMER_MS_MAX, work);
+    });
+    return () => takeBack();
   },
   later: (work) => void setImmediate(work),
   random: () => Math.random(),

@@ -1,8 +1,5 @@
-import type { Clock } from "./clock.ts";
+import { type Clock, TIMER_MS_MAX } from "./clock.ts";
 import { abortedError } from "./errors.ts";
-
-/** The longest that a timer of Node can wait: 24 days. */
-const TIMER_MS_MAX = 2 ** 31 - 1;
 
 export interface Limits<L> {
   readonly clock: Clock;

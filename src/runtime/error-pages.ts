@@ -73,6 +73,12 @@ export const pages = {
       "The sink is opened again, makes the table, and reads its rows again; a history stops (MR1315), because its past can't be read.",
     remedy: "Nothing, if the table was dropped by mistake or to have it filled again. Otherwise find out who drops it.",
   },
+  MR1338: {
+    title: "The epochs are used up",
+    cause:
+      "The state was lost, so that a new epoch has to begin, and a sink shows the last one that the versions of rows have room for (255).",
+    remedy: "Empty the sinks, or give them empty places (another schema, prefix or path). Then the epochs begin again.",
+  },
   MR1337: {
     title: "Reading tables again does not bring the sink back",
     cause:

@@ -1,5 +1,6 @@
 import { TABLE_PAUSED } from "../core/contracts/status.ts";
 import { MillraceError } from "../core/errors.ts";
+import { EPOCH_MAX } from "../core/model/version.ts";
 import type { AmbiguousKey } from "../core/contracts/row-reads.ts";
 import type { RefusedTable } from "../core/contracts/catalog.ts";
 import type { StoredError } from "../core/contracts/state-store.ts";
@@ -67,6 +68,15 @@ export function notReadAgain(sink: string, { code, message }: StoredError, hint:
     kind: "fatal",
     message: `sink ${sink} has failed, and reading this again would not bring it back: ${code} ${message}`,
     hint: hint ?? pages.MR1337.remedy,
+  });
+}
+
+export function epochsUsedUp(epoch: number): MillraceError {
+  return new MillraceError({
+    code: "MR1338",
+    kind: "fatal",
+    message: `epoch ${epoch} is more than the ${EPOCH_MAX} that row versions can tell apart`,
+    hint: pages.MR1338.remedy,
   });
 }
 

@@ -11,6 +11,8 @@ import type { SinkRunner } from "./apply/sink-runner.ts";
 import { listComparisons } from "./beyond-gap.ts";
 import { knownPlace } from "./apply/standing.ts";
 import { type Waiting, whenAnswered } from "./granted.ts";
+import { EPOCH_MAX } from "../core/model/version.ts";
+import { epochsUsedUp } from "./errors.ts";
 import { withTimeout } from "../core/with-timeout.ts";
 
 /** How long a start waits for sinks to answer before it continues with those that did. */
@@ -141,6 +143,7 @@ async function epochOver(
   const asked = runners.map((runner) => withTimeout(runner.epochHeld(signal), limits));
   const held = await Promise.all(asked);
   const epoch = announced ?? 1 + Math.max(0, ...held.map((one) => one ?? 0));
+  if (epoch > EPOCH_MAX) throw epochsUsedUp(epoch);
   for (const [i, runner] of runners.entries()) if ((held[i] ?? epoch) >= epoch) runner.missFirstCopy();
   return epoch;
 }

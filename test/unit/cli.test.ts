@@ -32,6 +32,7 @@ describe("results and failures", () => {
 
   test.each([
     [["wait", "--timeout", "5 minutes"], /--timeout: expected a duration/],
+    [["wait", "--timeout", "600h"], /--timeout: expected at most 24 days/],
     [["tail", "--limit", "ten"], /--limit: expected a whole number/],
     [["tail", "--limit", "0"], /--limit: expected a whole number/],
     [["tail", "--from", "yesterday"], /--from: "yesterday" is not a log position like 0\/1A2B3C8/],

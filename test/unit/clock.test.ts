@@ -25,6 +25,22 @@ test("the runtime, the comparisons and the state take time and chance from a clo
   expect(found.toSorted()).toEqual(Object.keys(ALLOWED));
 });
 
+test("what takes longer than a timer of Node's can wait is not over at once", async () => {
+  const day = 24 * 3_600_000;
+  const stopping = new AbortController();
+  let isOver = false;
+  const takeBack = systemClock.after(30 * day, () => (isOver = true));
+  const sleeping = systemClock.sleep(30 * day, stopping.signal).then(
+    () => "over",
+    () => "aborted",
+  );
+  await systemClock.sleep(20);
+  expect(isOver).toBe(false);
+  takeBack();
+  stopping.abort();
+  expect(await sleeping).toBe("aborted");
+});
+
 describe("a deadline", () => {
   test("is aborted when its time is up", async () => {
     using limit = deadline(systemClock, 5);

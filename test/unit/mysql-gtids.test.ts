@@ -19,6 +19,11 @@ describe("sets", () => {
     expect(set.toString()).toBe(`${A}:1-9`);
   });
 
+  test("with numbers that can't be told apart are none", () => {
+    expect(GtidSet.parse("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-9007199254740991")).toBeDefined();
+    expect(GtidSet.parse("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-9007199254740992")).toBeUndefined();
+  });
+
   test("are read as servers print them", () => {
     expect(setOf(`${A}:1-5:7,\n${B}:1`).toString()).toBe(`${A}:1-5:7,${B}:1`);
     expect(setOf("").isEmpty).toBe(true);

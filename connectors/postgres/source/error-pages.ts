@@ -184,6 +184,13 @@ export const pages: ErrorPages = {
     remedy:
       "Restore the database into a new cluster (pg_dump and pg_restore), whose log begins at zero, and fill the sinks from it.",
   },
+  MR2036: {
+    title: "A transaction is too large",
+    cause:
+      "A transaction has more than 4,294,967,296 changes. Further ones could not be told apart in histories and streams, so the daemon stops.",
+    remedy:
+      "`millrace recover` goes on behind the transaction, compares the sinks with the source and reads only the rows that differ.",
+  },
   MR2029: { title: "Stopped", cause: "Millrace was asked to stop.", remedy: "Nothing." },
   MR2030: {
     title: "No second slot for a sink that is behind",

@@ -22,6 +22,9 @@ export function isUpdate(op: number): boolean {
   return op === OP_UPDATE || op === OP_KEPT;
 }
 
+/** The highest index of a change in its transaction. */
+export const INDEX_MAX = 0xffff_ffff;
+
 /** Offset that says "no such tuple". */
 export const NO_TUPLE = 0xffff_ffff;
 

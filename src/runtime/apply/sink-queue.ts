@@ -301,6 +301,8 @@ function rowsOf(work: Work): number {
 
 /** Batches refer to their blocks by 16-bit ordinals. */
 const WORKS_PER_BATCH_MAX = 60_000;
+/** As `Step.order` can name. */
+const TABLES_PER_BATCH_MAX = 0xffff;
 
 /** False if one of the tables is in `versions` with another version. */
 function addVersions(versions: Map<string, TableVersion>, tables: readonly TableVersion[]): boolean {
@@ -308,6 +310,7 @@ function addVersions(versions: Map<string, TableVersion>, tables: readonly Table
     const seen = versions.get(table.id);
     if (seen !== undefined && seen !== table) return false;
   }
+  if (versions.size > 0 && versions.size + tables.length > TABLES_PER_BATCH_MAX) return false;
   for (const table of tables) versions.set(table.id, table);
   return true;
 }

@@ -41,8 +41,12 @@ export class GtidSet {
       let origin = server;
       for (const word of words) {
         const match = /^(\d+)(?:-(\d+))?$/.exec(word);
-        if (match !== null) set.add(origin, Number(match[1]), Number(match[2] ?? match[1]));
-        else if (/^[a-z_]\w*$/.test(word)) origin = `${server}:${word}`;
+        if (match !== null) {
+          const [first, last] = [Number(match[1]), Number(match[2] ?? match[1])];
+          // Servers count to 2^63.
+          if (!Number.isSafeInteger(last)) return undefined;
+          set.add(origin, first, last);
+        } else if (/^[a-z_]\w*$/.test(word)) origin = `${server}:${word}`;
         else return undefined;
       }
     }

@@ -9,6 +9,7 @@ import {
   OP_CREATE,
   OP_DELETE,
   OP_TRUNCATE,
+  INDEX_MAX,
   OP_UPDATE,
   type Block,
 } from "../../../../src/core/model/block.ts";
@@ -21,7 +22,7 @@ import { POSITION_BEFORE_MESSAGE } from "./record-position.ts";
 import type { Ahead } from "../catalog/lookups.ts";
 import { type Relation, Relations } from "./relations.ts";
 import { STOP_BOUNDARY, STOP_BYTES, STOP_ENDED, STOP_NARROW, STOP_TABLE, type Stop } from "./stops.ts";
-import { tooFar, unreadable } from "./stream-errors.ts";
+import { tooFar, tooMany, unreadable } from "./stream-errors.ts";
 import { completeKey, missingKeyBytes } from "./toasted-keys.ts";
 
 /** Microseconds from 1970 to 2000, the zero of Postgres' times. */
@@ -356,6 +357,7 @@ export class Decoder {
   /** Numbers the change, captured or not, and returns whether to append it. */
   #counts(relation: Relation): boolean {
     if (!this.inTransaction) throw unreadable("a row outside of a transaction");
+    if (this.#index > INDEX_MAX) throw tooMany();
     return this.#index++ >= this.#skipBelow && relation.table !== null;
   }
 
