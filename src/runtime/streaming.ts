@@ -2,6 +2,7 @@ import { type Clock, scopeOf } from "../core/clock.ts";
 import { completeFor } from "../core/checkpoint/completeness.ts";
 import type { FirstCopy } from "../core/contracts/log-admin.ts";
 import type { Source } from "../core/contracts/source.ts";
+import type { StreamOptions } from "../core/contracts/change-log.ts";
 import type { Refill, StateStore, SuspendedTable } from "../core/contracts/state-store.ts";
 import type { MillraceError } from "../core/errors.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
@@ -70,6 +71,7 @@ export interface StreamingParts {
 interface SchemaCalls extends Pick<CatchUpParts, "resolve" | "isKnown"> {
   readonly onUnloggedRows: (tableId: string, sink?: string) => Promise<void>;
   readonly onUnreadableRows: (tableId: string, error: MillraceError, sink?: string) => Promise<void>;
+  readonly onRenamed: NonNullable<StreamOptions["onRenamed"]>;
 }
 
 /** A source that is being followed, from the first block to the last acknowledgement. All of its parts exist and run. */
@@ -147,6 +149,7 @@ export class Streaming {
       isKnown: (id) => gate.newest(id) !== undefined,
       onUnloggedRows: (id: string, sink?: string) => this.#readUnlogged(id, sink ?? null),
       onUnreadableRows: (id: string, error: MillraceError, sink?: string) => this.#passBy(id, error, sink ?? null),
+      onRenamed: async (renames, position) => this.lane.rename(renames, position),
     };
   }
 

@@ -94,7 +94,7 @@ class Scene implements AsyncDisposable {
   async expectHidden(): Promise<void> {
     expect(await this.#having(CANARY)).toEqual([]);
     // What is searched for the one is searched for the other.
-    expect((await this.#having(SHOWN)).length).toBeGreaterThan(0);
+    await eventually(async () => expect((await this.#having(SHOWN)).length).toBeGreaterThan(0));
   }
 
   async #having(text: string): Promise<string[]> {

@@ -50,6 +50,9 @@ function write(frame: FrameWriter, entry: LogEntry): void {
     case "lost":
       frame.lost(entry.tableId);
       break;
+    case "renamed":
+      frame.renamed(entry.renames, entry.commit);
+      break;
     default:
       entry satisfies never;
   }

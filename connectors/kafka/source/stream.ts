@@ -118,7 +118,8 @@ export class FrameStream implements ChangeStream {
     const { since, until } = step;
     const tableOf = (shape: TableShape, position: Position) => this.#tableOf(shape, position);
     const { markOf } = this.#followed;
-    const reading = { epoch: until.epoch, since, markOf, tableOf };
+    const { onRenamed } = this.#options;
+    const reading = { epoch: until.epoch, since, markOf, tableOf, ...(onRenamed === undefined ? {} : { onRenamed }) };
     const { block, lost, announced } = await contentOf({ name: this.#name }, framed, reading);
     // Before the stream passes the place.
     const passedBy = await this.#underOtherRules(announced, { ...frame.from, epoch: until.epoch });

@@ -272,8 +272,8 @@ export class BinlogStream implements ChangeStream {
         const table = await this.#parts.named(asked.target, this.#assembler.position);
         if (this.#failure === undefined) this.#reader.truncated(table);
       } else if (asked.kind === "definition") {
-        const { onUnloggedRows, onRenamed, temporary } = this.#parts.options;
-        if (asked.renames.length > 0 && !temporary) await onRenamed?.(asked.renames, asked.at);
+        const { onUnloggedRows, onRenamed } = this.#parts.options;
+        if (asked.renames.length > 0) await onRenamed?.(asked.renames, asked.at);
         for (const { schema, table } of asked.unlogged) await onUnloggedRows?.(tableId(schema, table));
         if (this.#failure === undefined) this.#reader.defined();
       } else {

@@ -50,7 +50,8 @@ async function tail(session: Session, { selection, from, limit }: TailOptions): 
   const config = await session.config();
   const given = from === null || isSearched(from) ? null : await positionOf(config, from);
   const memory = await readState(config, (state) => memoryOf(config, state));
-  const source = await openSource(config, memory, session.log);
+  // The daemon keeps the state.
+  const source = await openSource(config, { ...memory, keep: async () => {} }, session.log);
   const stopping = new AbortController();
   const stop = () => stopping.abort(new DOMException("stopped", "AbortError"));
   for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, stop);

@@ -1,3 +1,4 @@
+import type { Rename } from "../contracts/change-log.ts";
 import type { CompleteTables } from "../checkpoint/completeness.ts";
 import type { Block, LogMessage, TransactionOrigin } from "./block.ts";
 import type { Bond } from "../checkpoint/bond.ts";
@@ -99,7 +100,9 @@ export type LogEntry =
   /** The table's shape, whether or not a row shows it. Rows may be left out under its rules. */
   | { readonly kind: "shape"; readonly table: TableVersion }
   /** Rows of the table changed whose changes are not in these entries, and will not follow. */
-  | { readonly kind: "lost"; readonly tableId: string };
+  | { readonly kind: "lost"; readonly tableId: string }
+  /** Tables or columns have other names from this position on. */
+  | { readonly kind: "renamed"; readonly renames: readonly Rename[]; readonly commit: bigint };
 
 /** What the log says of a truncate. */
 export interface TruncateInLog {

@@ -9,8 +9,10 @@
  *   mark         Int32 length and JSON of the message
  *   lost         Int32 length and id of a table
  *   shape        Int32 length and JSON of a table's shape
+ *   renamed      Int32 length and JSON of the commit position and of tables and columns that have other names from there on
  */
 import type { TableShape } from "../contracts/catalog.ts";
+import type { Rename, StreamOptions } from "../contracts/change-log.ts";
 import type { ByteWriter } from "../bytes.ts";
 import { BEFORE_NONE, Block, type LogMessage, NO_TUPLE, OP_TRUNCATE, type TransactionOrigin } from "./block.ts";
 import type { TruncateInLog } from "./batch.ts";
@@ -26,6 +28,7 @@ const ROW = 3;
 const MARK = 4;
 const LOST = 5;
 const SHAPE = 6;
+const RENAMED = 7;
 const HAS_AFTER = 1;
 const HAS_BEFORE = 2;
 const TRANSACTION_BYTES = 20;
@@ -90,6 +93,11 @@ export class FrameWriter {
     this.#text(JSON.stringify(this.#shapeOf(table)));
   }
 
+  renamed(renames: readonly Rename[], commit: bigint): void {
+    this.#out.byte(RENAMED);
+    this.#text(JSON.stringify({ commit: String(commit), renames }));
+  }
+
   #table(table: TableVersion): number {
     const known = this.#tables.get(table);
     if (known !== undefined) return known;
@@ -142,6 +150,8 @@ export interface FrameReading {
   readonly markOf: (content: Uint8Array) => Pick<LogMessage, "prefix" | "content"> | null;
   /** The version of a table whose first row is at `position`; null: its rows are left out. */
   readonly tableOf: (shape: TableShape, position: Position) => Promise<TableVersion | null>;
+  /** `StreamOptions.onRenamed` */
+  readonly onRenamed?: StreamOptions["onRenamed"];
 }
 
 /** One frame. */
@@ -177,6 +187,7 @@ export class Frame {
       else if (kind === LOST) lost.push(this.#text());
       else if (kind === SHAPE) announced.push(JSON.parse(this.#text()));
       else if (kind === MARK) this.#mark(block, reading);
+      else if (kind === RENAMED) await this.#renamed(reading);
       else if (kind === TRANSACTION) transaction = this.#transaction();
       else if (kind === ROW && transaction !== null) {
         const row = this.#row();
@@ -213,6 +224,11 @@ export class Frame {
       ...(recordPosition === undefined ? {} : { recordPosition: BigInt(recordPosition) }),
       transactional,
     });
+  }
+
+  async #renamed({ epoch, onRenamed }: FrameReading): Promise<void> {
+    const { commit, renames }: { commit: string; renames: readonly Rename[] } = JSON.parse(this.#text());
+    await onRenamed?.(renames, { epoch, commit: BigInt(commit), index: 0 });
   }
 
   #transaction(): Transaction {

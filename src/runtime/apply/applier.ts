@@ -146,7 +146,7 @@ export class Applier {
         if (!this.#takes(taken.table)) return "dropped";
         return (await this.shapes.carry(taken, signal)) ? "durable" : "dropped";
       case "notice":
-        if (taken.entry.kind === "mark") return "dropped";
+        if (taken.entry.kind !== "lost") return "dropped";
         await this.#skip([{ id: taken.entry.tableId }], signal);
         break;
       case "heartbeat":

@@ -118,7 +118,7 @@ export interface CarryWork {
 /** What the log shows besides changes. Marks are for sinks of form `log`. */
 export interface NoticeWork {
   readonly kind: "notice";
-  readonly entry: Extract<LogEntry, { readonly kind: "mark" | "lost" }>;
+  readonly entry: Extract<LogEntry, { readonly kind: "mark" | "lost" | "renamed" }>;
   /** Its position in the log; null: wherever the sink is. */
   readonly until: Position | null;
   readonly receipt?: Receipt;

@@ -3,7 +3,7 @@ import { findMillraceError, type MillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import { invariant } from "../../core/invariant.ts";
 import { comparePositions } from "../../core/model/position.ts";
-import { SecondStreamRefused, type SchemaResolver } from "../../core/contracts/change-log.ts";
+import { SecondStreamRefused, type SchemaResolver, type StreamOptions } from "../../core/contracts/change-log.ts";
 import type { Source } from "../../core/contracts/source.ts";
 import { Lane } from "./lane.ts";
 import { encodeMark } from "./marks.ts";
@@ -77,10 +77,11 @@ async function catchUp(worker: SinkWorker, parts: CatchUpParts, signal: AbortSig
   invariant(from !== null, "a sink catches up from a known position");
   const onUnreadableRows = (tableId: string, error: MillraceError) =>
     parts.onUnreadableRows(tableId, error, worker.name);
-  const options = { temporary: true, resolve, isKnown, onUnloggedRows, onUnreadableRows, byteCountMax };
-  await using stream = await source.log.stream(from, options, signal);
-  failpoint("catch-up.opened");
   const own = new Lane(from, source.watermarks.markPrefix);
+  const onRenamed: StreamOptions["onRenamed"] = async (renames, position) => own.rename(renames, position);
+  const asked = { resolve, isKnown, onUnloggedRows, onUnreadableRows, onRenamed };
+  await using stream = await source.log.stream(from, { temporary: true, ...asked, byteCountMax }, signal);
+  failpoint("catch-up.opened");
   own.attach(worker);
   const collected = new SinkQueue();
   try {

@@ -2,7 +2,7 @@ import type { Block, LogMessage } from "../../core/model/block.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { Position } from "../../core/model/position.ts";
 import { News } from "../../core/news.ts";
-import type { ChangeStream } from "../../core/contracts/change-log.ts";
+import type { ChangeStream, Rename } from "../../core/contracts/change-log.ts";
 import { rowVersion } from "../../core/model/version.ts";
 import { bytesFor, MAIN_BATCHES } from "./byte-budget.ts";
 import { cut } from "./cut.ts";
@@ -159,6 +159,12 @@ export class Lane {
    */
   lose(tableId: string, isPassedBy = false): void {
     for (const queue of isPassedBy ? this.#sinks.values() : this.#logs) queue.push(lossOf(tableId));
+  }
+
+  /** Told to sinks that get the log itself. Pushed before the rows of that position: those before it are known by theirs. */
+  rename(renames: readonly Rename[], { commit }: Position): void {
+    const entry = { kind: "renamed", renames, commit } as const;
+    for (const queue of this.#logs) queue.push({ kind: "notice", entry, until: null });
   }
 
   get #expected(): readonly Expected[] {

@@ -2,7 +2,7 @@ import { type Clock, scopeOf, timestamp } from "../../core/clock.ts";
 import { findMillraceError, isAborted, type MillraceError, reasonOf } from "../../core/errors.ts";
 import { invariant } from "../../core/invariant.ts";
 import { comparePositions } from "../../core/model/position.ts";
-import type { ChangeStream, SchemaResolver } from "../../core/contracts/change-log.ts";
+import type { ChangeStream, SchemaResolver, StreamOptions } from "../../core/contracts/change-log.ts";
 import type { HeldPositions } from "../../core/contracts/log-admin.ts";
 import type { Source } from "../../core/contracts/source.ts";
 import type { StateStore, StoredError } from "../../core/contracts/state-store.ts";
@@ -25,6 +25,8 @@ export interface SourceFeedParts {
   readonly onUnloggedRows: (tableId: string) => Promise<void>;
   /** `StreamOptions.onUnreadableRows` */
   readonly onUnreadableRows: (tableId: string, error: MillraceError) => Promise<void>;
+  /** `StreamOptions.onRenamed` */
+  readonly onRenamed: NonNullable<StreamOptions["onRenamed"]>;
   /** The sinks' positions; the lane is at the lowest. */
   readonly held: () => HeldPositions;
   /** How long it may be reopened without success before an operator has to act. */
@@ -105,12 +107,13 @@ export class SourceFeed implements AsyncDisposable {
   }
 
   async #open(signal: AbortSignal): Promise<ChangeStream> {
-    const { source, state, lane, resolve, isKnown, held, onUnloggedRows, onUnreadableRows } = this.#parts;
+    const { source, state, lane, resolve, isKnown, held, onUnloggedRows, onUnreadableRows, onRenamed } = this.#parts;
     const identity = (await state.source.get())?.identity;
     invariant(identity != null, "a running source has an identity");
     await state.source.identify(await source.admin.resume(identity, held(), signal));
     const byteCountMax = lane.byteBudget;
-    const options = { temporary: false, resolve, isKnown, onUnloggedRows, onUnreadableRows, byteCountMax };
+    const asked = { resolve, isKnown, onUnloggedRows, onUnreadableRows, onRenamed };
+    const options = { temporary: false, ...asked, byteCountMax };
     return await source.log.stream(lane.position, options, signal);
   }
 

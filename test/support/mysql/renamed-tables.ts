@@ -1,0 +1,95 @@
+/** Tables of MySQL and MariaDB under rules, for what gives them and their columns other names. */
+import { expect } from "vitest";
+import { filesBelow } from "../daemon/canary.ts";
+import { type MysqlFlavour } from "../run/services.ts";
+import { eventually } from "../run/waiting.ts";
+import { MysqlPipeline, type MysqlPipelineOptions } from "./mysql-pipeline.ts";
+
+/** In every value that is hidden, and in no other. */
+export const CANARY = "Kanarienvogel";
+export const SHOWN = "Singvogel";
+
+const TABLES = [
+  "create table users (id int primary key, mail varchar(80), note varchar(80), country varchar(8))",
+  `insert into users values (1, 'a@${CANARY}', '${SHOWN}', 'AT'), (2, '${CANARY}', '${CANARY}', 'DE')`,
+  "create table users_next like users",
+  "create table contacts (id int primary key, mail varchar(80), note varchar(80))",
+  `insert into contacts values (1, 'c@${CANARY}', '${SHOWN}')`,
+  "create table letters (id int primary key, mail varchar(80), note varchar(80))",
+  `insert into letters values (1, 'l@${CANARY}', '${SHOWN}')`,
+  "create table parts (id int primary key, word varchar(80)) partition by range (id) (partition p0 values less than (10), partition p1 values less than (20))",
+  `insert into parts values (1, 'p ${CANARY}'), (11, 'p ${CANARY}')`,
+  "create table part (id int primary key, word varchar(80))",
+  "create table plain (id int primary key, v varchar(80))",
+];
+
+const RULES = {
+  users: { columns: { mail: { mask: "redact" } }, where: "country <> 'DE'" },
+  contacts: { columns: { "*mail*": { mask: "redact" } } },
+  letters: { columns: { mail: { mask: "redact" } } },
+  parts: { columns: { word: { mask: "partial" } } },
+};
+
+/** A daemon, or one that is started anew after each change. */
+export class RenamedTables implements AsyncDisposable {
+  readonly pipeline: MysqlPipeline;
+  readonly #isDown: boolean;
+  #marks = 0;
+
+  constructor(pipeline: MysqlPipeline, isDown: boolean) {
+    this.pipeline = pipeline;
+    this.#isDown = isDown;
+  }
+
+  static async start(
+    flavour: MysqlFlavour,
+    isDown: boolean,
+    through?: MysqlPipelineOptions["through"],
+  ): Promise<RenamedTables> {
+    const options = {
+      kinds: ["files", "duckdb"],
+      rules: RULES,
+      ...(through === undefined ? {} : { through }),
+    } as const;
+    return new RenamedTables(await MysqlPipeline.start(flavour, TABLES, options), isDown);
+  }
+
+  async run(...statements: readonly string[]): Promise<void> {
+    await this.#passed();
+    if (this.#isDown) await this.pipeline.kill();
+    await this.pipeline.run(...statements);
+    if (this.#isDown) await this.pipeline.start();
+  }
+
+  /** Exactly these tables are suspended, and what is hidden is nowhere. */
+  async expectSuspended(expected: Readonly<Record<string, string>>): Promise<void> {
+    await eventually(async () => {
+      const { tables } = await this.pipeline.installation.status();
+      const found = tables.aside.map(({ table, error }) => [table.split(".")[1], error.code]);
+      expect(Object.fromEntries(found)).toEqual(expected);
+    });
+    await this.#passed();
+    expect(await this.#having(CANARY)).toEqual([]);
+    // What is searched for the one is searched for the other.
+    await eventually(async () => expect((await this.#having(SHOWN)).length).toBeGreaterThan(0));
+  }
+
+  /** What was committed until now has passed; `wait` would wait for suspended tables. */
+  async #passed(): Promise<void> {
+    const mark = `mark ${++this.#marks}.`;
+    await this.pipeline.run(`insert into plain values (${this.#marks}, '${mark}')`);
+    await eventually(async () => expect((await this.#having(mark)).length).toBeGreaterThan(0));
+  }
+
+  async #having(text: string): Promise<string[]> {
+    const { installation, daemon } = this.pipeline;
+    // A file may go while they are read.
+    const files = await eventually(async () => filesBelow(installation.folder, ["millrace.yaml"]));
+    const found = [...files, ["log", daemon.said] as const];
+    return found.filter(([, content]) => content.includes(text)).map(([name]) => name);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.pipeline[Symbol.asyncDispose]();
+  }
+}
