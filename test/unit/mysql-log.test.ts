@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { bytesBetween } from "../../connectors/mysql/source/log/log-state.ts";
 import { askedOffset } from "../../connectors/mysql/source/log/dump.ts";
 import { EventHeader, HEADER_BYTES, QUERY } from "../../connectors/mysql/source/log/events.ts";
+import { Alterations } from "../../connectors/mysql/source/catalog/alterations.ts";
 import { LogFilter } from "../../connectors/mysql/source/catalog/log-filter.ts";
 import { LogCursor } from "../../connectors/mysql/source/log/log-cursor.ts";
 import { LogNames, packPlace, unpackPlace } from "../../connectors/mysql/source/log/position.ts";
@@ -23,6 +24,38 @@ test.each([
   ["a,b", "", "a,b", "binlog-do-db"],
 ])("a server with binlog-do-db %j and binlog-ignore-db %j leaves out %s: %s", (only, ignored, schema, setting) => {
   expect(new LogFilter(only, ignored).excludes(schema)).toBe(setting);
+});
+
+describe("a table whose last change is not in the log", () => {
+  /** Looks at positions 10, 20, 30 …, each with the time of the table's last change; the stream is where the look begins. */
+  function looked(times: readonly string[], act: (alterations: Alterations, i: number) => void, behind = 0n): string[] {
+    const alterations = new Alterations();
+    return times.map((altered, i) => {
+      const before = BigInt(i + 1) * 10n;
+      act(alterations, i);
+      const tables = new Map([["t", { generation: "#1", altered }]]);
+      return alterations.looked({ before, tables }, before + 1n, before - behind).get("t") ?? "";
+    });
+  }
+  const nothing = (): void => {};
+
+  test("has another generation as soon as the stream has shown that it is not", () => {
+    expect(looked(["a", "a", "b", "b", "b"], nothing)).toEqual(["#1", "#1", "#1", "#1 b", "#1 b"]);
+    expect(looked(["a", "a", "b", "b", "b", "b"], nothing, 15n)).toEqual(["#1", "#1", "#1", "#1", "#1 b", "#1 b"]);
+    expect(looked(["a", "a", "b", "b", "c", "c"], nothing).slice(3)).toEqual(["#1 b", "#1 b", "#1 c"]);
+  });
+
+  test("keeps its generation if the log has a statement, or begins", () => {
+    const said = (place: bigint) => (alterations: Alterations, i: number) => {
+      if (i === 3) alterations.defined(place);
+    };
+    expect(looked(["a", "a", "b", "b", "b"], said(25n)).at(-1)).toBe("#1");
+    // Written to the log before the last look, and in the catalogue after it.
+    expect(looked(["a", "a", "b", "b", "b"], said(19n)).at(-1)).toBe("#1");
+    expect(looked(["a", "a", "b", "b", "b"], said(9n)).at(-1)).toBe("#1 b");
+    const begun = (alterations: Alterations, i: number): void => (i === 2 ? alterations.begin() : undefined);
+    expect(looked(["a", "a", "b", "b", "b"], begun).at(-1)).toBe("#1");
+  });
 });
 
 test.each([

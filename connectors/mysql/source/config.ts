@@ -12,6 +12,7 @@ import { Host } from "./transactions/host.ts";
 import { Marks } from "./marks.ts";
 import { LogNames } from "./log/position.ts";
 import { ReadTransactions } from "./transactions/read-transactions.ts";
+import { Alterations } from "./catalog/alterations.ts";
 import { LoggedShapes } from "./catalog/logged-shapes.ts";
 import { Spelling } from "./statements/spelling.ts";
 
@@ -84,6 +85,7 @@ async function contextOf(context: FactoryContext<MysqlSourceOptions>, logger: Lo
     marks,
     read: new ReadTransactions(),
     shapes: new LoggedShapes(logger),
+    alterations: new Alterations(),
     reader: new Reader(),
     markPrefix: `millrace/${daemon}`,
     captures: (schema, table) => isOwn(schema) && selection.matches(schema, table),

@@ -7,6 +7,7 @@ import type { Host } from "./transactions/host.ts";
 import type { Marks } from "./marks.ts";
 import type { LogNames } from "./log/position.ts";
 import type { ReadTransactions } from "./transactions/read-transactions.ts";
+import type { Alterations } from "./catalog/alterations.ts";
 import type { LoggedShapes } from "./catalog/logged-shapes.ts";
 import type { Spelling } from "./statements/spelling.ts";
 
@@ -28,6 +29,7 @@ export interface SourceContext {
   readonly marks: Marks;
   readonly read: ReadTransactions;
   readonly shapes: LoggedShapes;
+  readonly alterations: Alterations;
   readonly reader: Reader;
   readonly markPrefix: string;
   readonly captures: (schema: string, table: string) => boolean;

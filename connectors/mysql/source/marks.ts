@@ -41,6 +41,12 @@ export class Marks {
     return tip;
   }
 
+  /** The stream's position; -1 while there is none. */
+  get reached(): bigint {
+    const [stream] = this.#streams;
+    return stream?.reached ?? -1n;
+  }
+
   /** The source's address now leads to another server. */
   elsewhere(): void {
     for (const stream of this.#streams) stream.overtaken();

@@ -103,9 +103,17 @@ function catalog(context: SourceContext, server: AnsweringServer, known: KnownLo
     tables: async (signal, before) => {
       const tip = await readTip(context, signal);
       const captured = await selectTables(context, false, signal, before);
-      context.read.looked(captured.generations, tip);
-      context.shapes.looked(tip, await readTip(context, signal), captured.described);
-      return captured;
+      const after = await readTip(context, signal);
+      const tables = new Map(
+        Array.from(captured.generations, ([id, generation]) => [
+          id,
+          { generation, altered: captured.altered.get(id)! },
+        ]),
+      );
+      const generations = context.alterations.looked({ before: tip, tables }, after, context.marks.reached);
+      context.read.looked(generations, tip);
+      context.shapes.looked(tip, after, captured.described);
+      return { ...captured, generations };
     },
     /** The log always has everything; only the file that the stream has reached has to be stored again. */
     publish: async (onChange) => {

@@ -24,6 +24,8 @@ export interface SelectedTables extends CapturedTables {
   readonly missing: readonly string[];
   /** Why the log leaves out databases with tables that are to be captured; a sentence for each database. */
   readonly unlogged: readonly string[];
+  /** By table id, when it was last altered. */
+  readonly altered: ReadonlyMap<string, string>;
   /** By table id, the fingerprint of the catalogue's shape, even if another shape is followed. */
   readonly described: ReadonlyMap<string, string>;
 }
@@ -49,6 +51,7 @@ export async function selectTables(
   const refused: CapturedTables["refused"][number][] = [];
   const generations = new Map<string, string>();
   const described = new Map<string, string>();
+  const altered = new Map<string, string>();
   const rowful = catalog.filter(({ type }) => !NO_ROWS.has(type));
   const names = Map.groupBy([...rowful, ...known], ({ schema }) => schema);
   const unlogged = new Map<string, string>();
@@ -76,6 +79,7 @@ export async function selectTables(
       tables.push(shape);
       // With another choice the table has other rows. Statements that the log leaves out may have altered it.
       const marks = [...(zeroDates === "null" ? [] : [zeroDates]), ...(filter.isSet ? [table.altered] : [])];
+      altered.set(shape.id, table.altered.replace("~", ""));
       generations.set(shape.id, [table.generation, ...marks].join(" "));
       continue;
     }
@@ -97,7 +101,7 @@ export async function selectTables(
       `the table ${missing[0]} does not exist, or the user may not read it`,
       "Correct its name in `tables` (database.table), create it first, or GRANT SELECT on it.",
     );
-  return { tables, refused, generations, missing, described, unlogged: [...unlogged.values()] };
+  return { tables, refused, generations, missing, described, altered, unlogged: [...unlogged.values()] };
 }
 
 function* namesIn(tables: readonly TableName[] = []): Generator<string> {

@@ -332,6 +332,7 @@ export class LogReader {
   #defined(statement: Extract<StatementKind, { readonly kind: "definition" }>): Asked | null {
     this.#context.read.defined(this.#start);
     this.#context.shapes.defined(this.#start);
+    this.#context.alterations.defined(this.#start);
     const { captures, spelling } = this.#context;
     const unlogged = statement.unlogged
       .map((target) => spelling.of(target))

@@ -26,6 +26,7 @@ export class KnownLog {
   async create(request: CreateRequest, signal: AbortSignal): Promise<CreatedLog> {
     const facts = await this.#server.refresh(signal);
     this.#context.shapes.begin();
+    this.#context.alterations.begin();
     const log = await createLog(this.#context, facts, request, signal);
     await this.knowBefore(log.position.commit, facts, signal);
     this.#identity = { ...log.identity, read: this.#context.read.text };
@@ -47,6 +48,7 @@ export class KnownLog {
     if (why === undefined) return null;
     const crossing = await crossLog(this.#context, facts, why, places, signal);
     this.#context.shapes.begin();
+    this.#context.alterations.begin();
     this.#identity = crossing.identity;
     return crossing;
   }
