@@ -45,6 +45,7 @@ export const definition = z.object({
 export type Options = z.output<typeof definition>;
 
 export const factory: SinkFactory<Options> = {
+  form: (options) => options.mode,
   create: async (context, log) => {
     const { ClickhouseSink } = await import("./sink.ts");
     return new ClickhouseSink(settingsOf(context), log);

@@ -32,6 +32,7 @@ function realPath(path: string): string {
 }
 
 export const factory: SinkFactory<Options> = {
+  form: (options) => options.mode,
   create: async (context, log) => {
     const { DuckdbSink } = await import("./sink.ts");
     return new DuckdbSink({ ...sinkOptions(context), logger: log });

@@ -70,6 +70,7 @@ export const definition = z
 export type FilesOptions = z.output<typeof definition>;
 
 export const factory: SinkFactory<FilesOptions> = {
+  form: () => "stream",
   create: async (context) => {
     const { FilesSink } = await import("./sink.ts");
     return new FilesSink(settingsOf(context));

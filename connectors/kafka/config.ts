@@ -125,7 +125,7 @@ export const factory: SinkFactory<KafkaOptions> = {
     const settings = await settingsOf(context);
     return aclScripts(settings.cluster.settings(), sinkAcls(settings));
   },
-  isLog: ({ format }) => format === "log",
+  form: ({ format }) => (format === "log" ? "log" : "stream"),
   places: ({ daemon, options }) => {
     const { brokers, prefix, topic, format, transactions } = options;
     const cluster = `of the Kafka cluster at ${brokers.toSorted().join(", ")}`;

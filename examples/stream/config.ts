@@ -11,6 +11,7 @@ export const definition = z.object({
 export type StreamFileOptions = z.output<typeof definition>;
 
 export const factory: SinkFactory<StreamFileOptions> = {
+  form: () => "stream",
   create: async (context) => {
     const { StreamFileSink } = await import("./sink.ts");
     return new StreamFileSink(settingsOf(context));

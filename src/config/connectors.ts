@@ -13,7 +13,7 @@ import type {
 import type { Group } from "../core/sharing/group.ts";
 import type { Division } from "../core/sharing/share.ts";
 import type { EnvelopeContext } from "../core/model/envelope.ts";
-import type { QueryRequest, QueryResult, Sink } from "../core/contracts/sink.ts";
+import type { QueryRequest, QueryResult, Sink, SinkForm } from "../core/contracts/sink.ts";
 import type { Source } from "../core/contracts/source.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { parse } from "./parse.ts";
@@ -63,7 +63,7 @@ export interface Bound<Made> {
   /** Only for a sink that can be queried; see SinkFactory. */
   readonly query?: (request: QueryRequest, copy: string | null, signal: AbortSignal) => Promise<QueryResult>;
   /** See SinkFactory. */
-  readonly isLog?: boolean;
+  readonly form?: SinkForm;
   /** See SinkFactory. */
   readonly isQueriedInPlace?: boolean;
 }
@@ -95,7 +95,7 @@ export function sinkConnector<Options>({ definition, factory }: SinkModule<Optio
       at: (url) => bind({ ...options, url }, base),
       places: () => factory.places?.(context) ?? [],
       ...(factory.divides === undefined ? {} : { divides: factory.divides(options) }),
-      ...(factory.isLog === undefined ? {} : { isLog: factory.isLog(options) }),
+      ...(factory.form === undefined ? {} : { form: factory.form(options) }),
       ...(factory.isQueriedInPlace === undefined ? {} : { isQueriedInPlace: factory.isQueriedInPlace }),
       ...(factory.query === undefined
         ? {}

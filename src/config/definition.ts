@@ -278,7 +278,7 @@ const retention = z.strictObject({
     .enum(["alarm", "pauseSource", "dropSink"])
     .default("alarm")
     .describe(
-      "What happens beyond that: alarm tells it; pauseSource also pauses what reads tables of the source beside the stream, until less is kept; dropSink also gives up the place of each sink that is so far behind, which is filled again later.",
+      "What happens beyond that: alarm tells it; pauseSource also pauses what reads tables of the source beside the stream, until less is kept; dropSink also gives up the place of each mirror that is so far behind, which is filled again later. A history, a stream (files, topics) and a log keep their places: the changes that they lack can not be read again.",
     ),
 });
 

@@ -8,9 +8,11 @@ export const pages = {
       "At connect, or at a heartbeat, the progress stored in the sink was missing or behind what the state store had " +
       "recorded: its file was deleted, an index dropped, the cache flushed, or an older copy restored. The log of the " +
       "source no longer reaches back to what the sink holds, so continuing would leave a gap. Only this sink stops, and only " +
-      "with `onLost: fail` (the default of warehouses), or if it keeps a history. Millrace fills other sinks again by itself.",
+      "with `onLost: fail` (the default of warehouses), or if it keeps a history. Millrace fills other sinks again by itself; the " +
+      "readers of files and topics then lack the changes in between.",
     remedy:
-      "Fill it again beside the running stream: `millrace snapshot start --sink NAME`. If the sink was meant to be " +
+      "Fill it again beside the running stream: `millrace snapshot start --sink NAME`. A history, files and topics get the " +
+      "present rows then; the changes in between are lost to them. If the sink was meant to be " +
       "restored from a newer copy, restore that copy and run `millrace resume --sink NAME`.",
   },
   MR1302: {

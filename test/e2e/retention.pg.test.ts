@@ -26,12 +26,12 @@ async function writes(pipeline: RunningPipeline, rounds: number): Promise<void> 
   }
 }
 
-test("is given up for a paused mirror, which is filled again; a history keeps its place, and somebody is told", async () => {
+test("is given up for a paused mirror, which is filled again; a history and a stream keep their places, and somebody is told", async () => {
   await using pipeline = await RunningPipeline.start(
     `create table item (id int primary key, n int not null, body text);
      insert into item select g, 0, 'b' from generate_series(1, 1000) g`,
     {
-      kinds: ["postgres", "duckdb", "postgres-history"],
+      kinds: ["postgres", "duckdb", "postgres-history", "files"],
       configure: (config) => ({ ...config, retention: { bytes: `${LIMIT_BYTES}B`, policy: "dropSink" } }),
     },
   );
@@ -61,18 +61,21 @@ test("is given up for a paused mirror, which is filled again; a history keeps it
   await pipeline.settled();
   expect(await sinkOf(pipeline, "duckdb")).toMatchObject({ state: "streaming", isMoved: false });
 
-  expect(await installation.command("pause", "--sink", "postgres-history")).toMatchObject({ exitCode: 0 });
+  const kept = ["postgres-history", "files"];
+  for (const name of kept) expect(await installation.command("pause", "--sink", name)).toMatchObject({ exitCode: 0 });
   await writes(pipeline, 4);
   await eventually(
     async () => {
       const { stdout } = await installation.command("status", "--json");
       expect(stdout).toContain("source.keeps-too-much");
-      expect(stdout).toContain("bring sink postgres-history back");
+      expect(stdout).toMatch(/bring sink (postgres-history|files) back/);
     },
     { withinMs: 30_000 },
   );
-  expect(await sinkOf(pipeline, "postgres-history")).toMatchObject({ state: "paused", isMoved: false });
-  expect(await installation.command("resume", "--sink", "postgres-history")).toMatchObject({ exitCode: 0 });
+  for (const name of kept) {
+    expect(await sinkOf(pipeline, name)).toMatchObject({ state: "paused", isMoved: false });
+    expect(await installation.command("resume", "--sink", name)).toMatchObject({ exitCode: 0 });
+  }
   await pipeline.settled();
   await pipeline.expectEqual(TABLES);
 });

@@ -80,6 +80,7 @@ function sinkOptions({ name, daemon, folder, options, dropsColumns }: SinkContex
 }
 
 export const factory: SinkFactory<Options> = {
+  form: (options) => options.mode,
   create: async (context, log) => {
     const { LakeSink } = await import("./sink.ts");
     return new LakeSink({ ...sinkOptions(context), logger: log });

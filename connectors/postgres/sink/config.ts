@@ -26,6 +26,7 @@ export const definition = z.object({
 export type Options = z.output<typeof definition>;
 
 export const factory: SinkFactory<Options> = {
+  form: (options) => options.mode,
   create: async (context) => {
     const { PostgresSink } = await import("./sink.ts");
     return new PostgresSink(sinkOptions(context));

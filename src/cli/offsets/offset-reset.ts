@@ -4,7 +4,7 @@ import { TableSelection } from "../../core/table-selection.ts";
 import type { Positions } from "../../core/contracts/positions.ts";
 import type { Source } from "../../core/contracts/source.ts";
 import type { SinkReset, StateStore } from "../../core/contracts/state-store.ts";
-import { heldFrom, knownPlace } from "../../runtime/apply/standing.ts";
+import { heldFrom, knownPlace, unreadable } from "../../runtime/apply/standing.ts";
 import { alone } from "../alone.ts";
 import { auditedHere } from "../audit.ts";
 import { chosenSinks } from "../arguments.ts";
@@ -28,6 +28,8 @@ export interface SinkPlan {
    * hand; gap: the sink writes a log of its own, which lacks what is skipped.
    */
   readonly effect: "none" | "replay" | "skip" | "anew" | "gap";
+  /** What no reading brings back; null: nothing. */
+  readonly loses: string | null;
   /** Bytes of log that are read again or skipped. */
   readonly bytes: number;
   /** The tables that are read again from the source. */
@@ -104,7 +106,9 @@ async function planOf(
   const held = knownPlace(record);
   const { tables: taken = [], connector } = config.sinks.find((sink) => sink.name === name) ?? {};
   const ofRows = anew ? "anew" : effectOf(held, position);
-  const effect = connector?.isLog === true && (ofRows === "skip" || ofRows === "anew") ? "gap" : ofRows;
+  const form = connector?.form ?? "mirror";
+  const skips = ofRows === "skip" || ofRows === "anew";
+  const effect = form === "log" && skips ? "gap" : ofRows;
   const selection = new TableSelection(taken);
   const known = effect === "anew" || effect === "skip" ? await state.schemas.list() : [];
   return {
@@ -112,6 +116,7 @@ async function planOf(
     holds: held === null ? null : positions.format(held.commit),
     position: positions.format(position.commit),
     effect,
+    loses: skips && held !== null ? unreadable(form) : null,
     bytes: held === null ? 0 : positions.distance(held.commit, position.commit),
     tables: known.filter(({ schema, table }) => selection.matches(schema, table)).map(({ id }) => id),
   };
@@ -130,6 +135,7 @@ export function planText({ applied, to, position, note, reachable: range, epoch,
     ...sinks.flatMap((sink) => [
       `${sink.name}: holds ${sink.holds ?? "nothing"}, will be at ${sink.position}`,
       `  ${effectText(sink)}`,
+      ...(sink.loses === null ? [] : [`  ${sink.loses}`]),
     ]),
   ];
   lines.push(applied ? "recorded: applied when the daemon starts" : "nothing was done: add --yes to do it");

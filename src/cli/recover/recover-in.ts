@@ -10,7 +10,7 @@ import { TableSelection } from "../../core/table-selection.ts";
 import { openSource, memoryOf } from "../../open-source.ts";
 import type { TableGenerations } from "../../core/contracts/catalog.ts";
 import { listComparisons } from "../../runtime/beyond-gap.ts";
-import { knownPlace } from "../../runtime/apply/standing.ts";
+import { knownPlace, unreadable } from "../../runtime/apply/standing.ts";
 import { askLog } from "../check/ask-log.ts";
 import { chosenSinks } from "../arguments.ts";
 import { cliError } from "../errors.ts";
@@ -33,7 +33,8 @@ export interface Recovery {
   readonly epoch: number;
   /** The sinks' new position; null if nothing has been created. */
   readonly position: string | null;
-  readonly sinks: readonly { readonly name: string; readonly holds: string | null }[];
+  /** `loses`: what no comparison brings back; null: nothing. */
+  readonly sinks: readonly { readonly name: string; readonly holds: string | null; readonly loses: string | null }[];
   /** Ids of the tables that are compared. */
   readonly tables: readonly string[];
   /** The numbers of the listed comparisons. */
@@ -124,7 +125,7 @@ async function startNewLog(
   // This source must know nothing of the former log.
   const source = await openSource(config, await memoryOf(config, state), logger);
   try {
-    const plan = { lost, epoch, sinks: await holdings(source.positions, state, identity, chosen) };
+    const plan = { lost, epoch, sinks: await holdings(source.positions, state, identity, config.sinks, chosen) };
     if (!isConfirmed) return planned({ ...plan, tables: (await state.schemas.list()).map(({ id }) => id) });
     const log = await source.admin.create({ epoch, wantCopy: false, resumeIntent: true }, signal);
     failpoint("recover.created");
@@ -144,7 +145,7 @@ async function skipToEnd(
   { config, state, record: { epoch, identity }, chosen, request: { isConfirmed } }: Recovering,
 ): Promise<Recovery> {
   const { signal } = new AbortController();
-  const plan = { lost: null, epoch, sinks: await holdings(source.positions, state, identity, chosen) };
+  const plan = { lost: null, epoch, sinks: await holdings(source.positions, state, identity, config.sinks, chosen) };
   if (chosen.length === 0) return planned({ ...plan, tables: [] });
   if (!isConfirmed) return planned({ ...plan, tables: (await state.schemas.list()).map(({ id }) => id) });
   const { generations } = await source.catalog.tables(signal);
@@ -162,13 +163,16 @@ async function holdings(
   positions: Positions,
   state: StateStore,
   identity: LogIdentity | null,
+  sinks: RecoverConfig["sinks"],
   chosen: readonly string[],
 ): Promise<Recovery["sinks"]> {
   if (identity !== null) positions.recall?.(identity);
   const records = new Map((await state.sinks.all()).map((record) => [record.name, record]));
   return chosen.map((name) => {
     const place = knownPlace(records.get(name) ?? null);
-    return { name, holds: place === null ? null : positions.format(place.commit) };
+    const form = sinks.find((sink) => sink.name === name)?.connector.form ?? "mirror";
+    const holds = place === null ? null : positions.format(place.commit);
+    return { name, holds, loses: place === null ? null : unreadable(form) };
   });
 }
 

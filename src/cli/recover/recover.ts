@@ -101,7 +101,10 @@ function textOf({ applied, epoch, lost, mended, missing, position, sinks, tables
   const lines = [
     lost === null ? "the log itself is not lost" : `lost: ${lost.code} ${lost.message}`,
     position === null ? `epoch ${epoch} begins at the end of the source's log` : `epoch ${epoch} begins at ${position}`,
-    ...sinks.map(({ name, holds }) => `${name}: holds what it got up to ${holds ?? "nothing"}, and keeps it`),
+    ...sinks.map(
+      ({ name, holds, loses }) =>
+        `${name}: holds what it got up to ${holds ?? "nothing"}, and keeps it${loses === null ? "" : `; ${loses}`}`,
+    ),
     `compared with the source, and repaired where rows differ: ${tables.length === 0 ? "no tables" : tables.join(", ")}`,
   ];
   if (!applied) return [...lines, "nothing was done: add --yes to do it"].join("\n");

@@ -1,6 +1,6 @@
 import type { CapturedTables } from "./catalog.ts";
 import type { EnvelopeContext } from "../model/envelope.ts";
-import type { QueryRequest, QueryResult, Sink } from "./sink.ts";
+import type { QueryRequest, QueryResult, Sink, SinkForm } from "./sink.ts";
 import type { Group } from "../sharing/group.ts";
 import type { Division, Share } from "../sharing/share.ts";
 import type { Source } from "./source.ts";
@@ -45,8 +45,8 @@ export interface SinkFactory<Options> {
    * daemon has the target for itself.
    */
   divides?(options: Options): Division["by"];
-  /** Whether a sink with these options has form `log`: nothing is ever read again into it. Absent: no sink of this kind. */
-  isLog?(options: Options): boolean;
+  /** The form of a sink with these options, before it is made. Absent: `mirror`. */
+  form?(options: Options): SinkForm;
   /** Whether `query` can read the target itself while a daemon writes to it, and so needs no copy. */
   readonly isQueriedInPlace?: boolean;
 }

@@ -14,7 +14,7 @@ import type { CatchUpParts } from "../stream/catch-up.ts";
 import { historyLost, sinkHoldsLater } from "../errors.ts";
 import { applyReset } from "../reset.ts";
 import type { SinkWorker } from "./sink-worker.ts";
-import { owedBy, placeOf, type Standing, standingOf } from "./standing.ts";
+import { owedBy, placeOf, type Standing, standingOf, unreadable } from "./standing.ts";
 
 export interface OpeningParts {
   readonly clock: Clock;
@@ -117,7 +117,8 @@ export class SinkOpening {
       return standing;
     } catch (error) {
       if (reasonOf(error) !== "behind" || onLost === "fail") throw error;
-      logger.warn({ error }, "the sink lost its data: it is filled again");
+      const lost = unreadable(worker.sink.form);
+      logger.warn({ error, ...(lost === null ? {} : { lost }) }, "the sink lost its data: it is filled again");
       await state.sinks.remove(worker.name);
       return { kind: "new", isEmpty: own === null };
     }

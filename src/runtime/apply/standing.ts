@@ -1,7 +1,7 @@
 import type { SinkProgress } from "../../core/model/batch.ts";
 import type { Accord } from "../../core/checkpoint/bond.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
-import type { OnLost, Sink } from "../../core/contracts/sink.ts";
+import type { OnLost, Sink, SinkForm } from "../../core/contracts/sink.ts";
 import type { HeldPositions } from "../../core/contracts/log-admin.ts";
 import type { BondStore, SinkRecord } from "../../core/contracts/state-store.ts";
 import { sinkAhead, sinkBehind, sinkForeign } from "../errors.ts";
@@ -78,6 +78,22 @@ export async function owedBy(
  */
 export function placeOf(sink: Pick<Sink, "target">): string {
   return sink.target({ schema: "schema", table: "table" });
+}
+
+/** What a sink of this form lacks for good if tables are read in place of the changes in between; null: nothing. */
+export function unreadable(form: SinkForm): string | null {
+  switch (form) {
+    case "mirror":
+      return null;
+    case "history":
+      return "the changes in between are lost to its history: the present rows are appended in their place";
+    case "stream":
+      return "the changes in between are lost to its readers: they get the present rows in their place";
+    case "log":
+      return "the changes in between are lost to the daemons that follow it";
+    default:
+      return form satisfies never;
+  }
 }
 
 /** What happens to a sink that has lost its data. A history can't be read again. */

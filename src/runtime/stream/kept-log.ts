@@ -26,8 +26,8 @@ export interface KeptLog {
 
 /**
  * Gives up the places of sinks that are further behind than the source may keep its log, and are not about to be elsewhere.
- * A history keeps its place: what it lacks can't be read again. A sink that flows with the stream holds back no more than
- * the stream does.
+ * Only mirrors: what a history, a stream or a log lacks can't be read again. A sink that flows with the stream holds back
+ * no more than the stream does.
  */
 export function keepWithin(
   { byteCountMax, policy }: KeptLogPolicy,
@@ -40,7 +40,7 @@ export function keepWithin(
     const { written, covered } = runner.standing;
     const place = written ?? covered;
     const flows = runner.state === "streaming" && !runner.catchingUp;
-    if (place === null || flows || runner.worker.sink.form === "history") continue;
+    if (place === null || flows || runner.worker.sink.form !== "mirror") continue;
     if (comparePositions(place, reached) >= 0 || bytesBehind(place) < byteCountMax) continue;
     logger.warn({ sink: runner.name, retainedBytes, byteCountMax }, "the source keeps too much log for this sink");
     runner.giveUp(reached);
