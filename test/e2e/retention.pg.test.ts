@@ -61,7 +61,7 @@ test("is given up for a paused mirror, which is filled again; a history and a st
   await pipeline.settled();
   expect(await sinkOf(pipeline, "duckdb")).toMatchObject({ state: "streaming", isMoved: false });
 
-  const kept = ["postgres-history", "files"];
+  const kept = ["postgres-history", "files"] as const;
   for (const name of kept) expect(await installation.command("pause", "--sink", name)).toMatchObject({ exitCode: 0 });
   await writes(pipeline, 4);
   await eventually(
