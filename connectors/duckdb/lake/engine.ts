@@ -1,4 +1,5 @@
 /** Starts DuckDB with the extensions of a lake, and attaches the lake. */
+import { createHash, randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -33,6 +34,8 @@ export interface LakeSettings {
   readonly threads: number;
   /** Whether the engine runs in a process of its own. Of several users of a lake the first decides. */
   readonly inOwnProcess?: boolean;
+  /** See TargetNote. Undefined: of nobody, so no former sessions are looked for. */
+  readonly owner?: string | undefined;
 }
 
 export type Access = "write" | "read";
@@ -81,7 +84,9 @@ export async function attachLake(
     // DuckLake compares times in connections of its own.
     await connection.run("SET GLOBAL TimeZone = 'UTC'");
     await login?.open(connection);
-    await connection.run(attachSql(place, access));
+    const session = access === "write" && place.kind === "postgres" ? sessionOf(settings) : null;
+    await connection.run(attachSql(place, access, session));
+    if (session !== null) await endFormerSessions(connection, session);
     await setInlining(connection, true);
   } finally {
     connection.disconnectSync();
@@ -140,10 +145,39 @@ function missingExtension(name: string, file: string): Error {
   });
 }
 
-function attachSql({ kind, catalog, data }: LakePlace, access: Access): string {
+interface Session {
+  /** Of this sink, whatever process. */
+  readonly prefix: string;
+  readonly name: string;
+}
+
+/** A name that the catalogue's server shows. Null where the URL has one of its own. */
+function sessionOf({ place, owner }: LakeSettings): Session | null {
+  if (owner === undefined || place.catalog.includes("application_name=")) return null;
+  const prefix = `millrace-lake-${createHash("sha256").update(owner).digest("hex").slice(0, 16)}-`;
+  return { prefix, name: `${prefix}${randomBytes(4).toString("hex")}` };
+}
+
+/**
+ * A former process of this sink, or a former connection, may have left a commit in the middle, if the network ended
+ * without a word: nobody could commit before the server notices, hours later, and the rest of it could still arrive.
+ */
+async function endFormerSessions(connection: EngineConnection, { prefix, name }: Session): Promise<void> {
+  const sql =
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user " +
+    `AND starts_with(application_name, '${prefix}') AND application_name <> '${name}'`;
+  try {
+    await connection.run(`CALL postgres_execute(${quoteLiteral(METADATA)}, ${quoteLiteral(sql)})`);
+  } catch {
+    // Where the server does not let us, commits wait for the former one's end: each needs a number that only one can have.
+  }
+}
+
+function attachSql({ kind, catalog, data }: LakePlace, access: Access, session: Session | null): string {
   const options = [`DATA_PATH ${quoteLiteral(data)}`];
   if (access === "read") options.push("READ_ONLY", "CREATE_IF_NOT_EXISTS false");
   if (kind === "sqlite") options.push(`META_BUSY_TIMEOUT ${BUSY_MS}`);
   if (kind === "sqlite" && access === "write") options.push("META_JOURNAL_MODE 'WAL'");
-  return `ATTACH ${quoteLiteral(`ducklake:${kind}:${catalog}`)} AS ${quoteIdentifier(LAKE)} (${options.join(", ")})`;
+  const named = session === null ? "" : `${catalog.includes("?") ? "&" : "?"}application_name=${session.name}`;
+  return `ATTACH ${quoteLiteral(`ducklake:${kind}:${catalog}${named}`)} AS ${quoteIdentifier(LAKE)} (${options.join(", ")})`;
 }

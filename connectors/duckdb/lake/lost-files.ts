@@ -30,11 +30,11 @@ const NAMED = ["ducklake_data_file", "ducklake_delete_file"]
   )
   .join(" UNION ALL ");
 
-/** `failed`: the table that could not be read, and what was said about it. */
+/** `failed`: the table that could not be read, and what was said about it. Null: files that are there are not looked into. */
 export async function findLostFiles(
   connection: EngineConnection,
   place: LakePlace,
-  failed: { readonly target: TargetName; readonly message: string },
+  failed: { readonly target: TargetName; readonly message: string } | null,
 ): Promise<LostFiles> {
   // The names come first: a file that is named afterwards is not looked for.
   const rows = await readTextRows(connection, `SELECT a, b, c, d::VARCHAR FROM (${NAMED}) AS named (a, b, c, d)`);
@@ -48,9 +48,10 @@ export async function findLostFiles(
     othersAreThere ||= isPresent;
     if (isNeeded !== "true") continue;
     if (!isPresent) missing.push(file);
-    else if (targetKey(file.target) === targetKey(failed.target)) ofFailed.push(file);
+    else if (failed !== null && targetKey(file.target) === targetKey(failed.target)) ofFailed.push(file);
   }
-  return { lost: [...missing, ...(await spoiledOf(connection, ofFailed, failed.message))], othersAreThere };
+  const spoiled = failed === null ? [] : await spoiledOf(connection, ofFailed, failed.message);
+  return { lost: [...missing, ...spoiled], othersAreThere };
 }
 
 /** DuckDB does not always say in which file it met what it can't read. */

@@ -30,6 +30,8 @@ export class TablesWithLostFiles {
   readonly #lost = new Set<string>();
   /** What maintenance met since the last look, by target key. */
   readonly #heard = new Map<string, MillraceError>();
+  /** See `answerLost`. */
+  #isDoubtful = false;
 
   constructor(options: LostFilesOptions) {
     this.#options = options;
@@ -59,8 +61,35 @@ export class TablesWithLostFiles {
     this.#heard.set(targetKey(target), error);
   }
 
+  /**
+   * The answer to a commit was lost. The catalogue may have taken it, now or later, and DuckLake removes the files of a
+   * commit that seems to have failed.
+   */
+  answerLost(): void {
+    this.#isDoubtful = true;
+  }
+
+  /** Reports tables that have lost files to such a commit, if they can be filled again. */
+  async afterLostAnswer({ connection, store }: Opened<Lake>): Promise<void> {
+    if (!this.#isDoubtful) return;
+    const found = await findLostFiles(connection, store.settings.place, null);
+    this.#isDoubtful = false;
+    const { mode, deletes } = this.#options.form;
+    const lost = new Set(found.lost.flatMap((file) => this.#targets.get(targetKey(file.target))?.id ?? []));
+    if (lost.size === 0 || mode === "history" || deletes === "soft") return;
+    for (const id of lost) this.#lost.add(id);
+    throw duckdbError({
+      code: "MR3226",
+      kind: "reopen",
+      message: `a commit whose answer was lost has no data files; filled again: ${[...lost].join(", ")}`,
+      hint: "nothing: Millrace creates the table again and fills it",
+      lostTables: [...lost],
+    });
+  }
+
   /** Reports tables whose files maintenance could not read, if they can be filled again. */
   async verify(opened: Opened<Lake>): Promise<void> {
+    await this.afterLostAnswer(opened);
     for (const [key, error] of this.#heard) {
       this.#heard.delete(key);
       const target = this.#targets.get(key);

@@ -36,6 +36,8 @@ export interface Maintained {
   readonly logger: Logger;
   /** A data file of this table can't be read. */
   readonly onLost: (target: TargetName, error: MillraceError) => void;
+  /** The connection to the catalogue, or the bucket, was lost in the middle. */
+  readonly onLostAnswer: () => void;
 }
 
 /** The job that runs every so often while the lake is open. If it fails, the next run tries again; no step fails. */
@@ -145,7 +147,8 @@ export class Maintenance {
       logger.info({ sink, ms: Math.round(performance.now() - startedMs) }, "the lake's files were joined");
     } catch (error) {
       if (this.#isClosed) return;
-      const { code, message } = classify(error, "joining the lake's files");
+      const { code, message, reason } = classify(error, "joining the lake's files");
+      if (reason === "lost") this.#parts.onLostAnswer();
       logger.warn({ sink, code }, `the lake's files are joined later: ${message}`);
     } finally {
       this.#plan();

@@ -3,7 +3,7 @@ import { pages } from "../error-pages.ts";
 import type { Rule } from "../rule.ts";
 
 const POSTGRES =
-  /Unable to connect to Postgres|Failed to (?:execute|prepare|copy) .*Postgres|server closed the connection|terminating connection|connection to server/i;
+  /Unable to connect to Postgres|Failed to (?:execute|prepare|copy) .*Postgres|server closed the connection|terminating connection|connection to server|Failed to execute query "[A-Z ]+":\s*$/i;
 
 /**
  * What an engine says that has seen the catalogue before maintenance moved rows from it into files, and removed the table of

@@ -8,6 +8,7 @@ import type { MillraceError } from "../../../src/core/errors.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { TargetName } from "../names.ts";
 import type { TargetForm } from "../tables/form.ts";
+import { classify } from "../errors.ts";
 import { isNoLake, type LakeSettings } from "./engine.ts";
 import { Lake } from "./lake.ts";
 import { TablesWithLostFiles } from "./lost-tables.ts";
@@ -64,7 +65,19 @@ export class LakeSink extends EngineSink<Lake> {
   protected override async joined({ store }: Opened<Lake>): Promise<void> {
     const { name, maintenance, logger = SILENT } = this.#options;
     const onLost = (target: TargetName, error: MillraceError) => this.#lostFiles.heardOf(target, error);
-    this.#maintenance = new Maintenance({ sink: name, lake: store, settings: maintenance, logger, onLost });
+    const onLostAnswer = () => this.#lostFiles.answerLost();
+    this.#maintenance = new Maintenance({
+      sink: name,
+      lake: store,
+      settings: maintenance,
+      logger,
+      onLost,
+      onLostAnswer,
+    });
+  }
+
+  protected override async taken(): Promise<void> {
+    await this.#lostFiles.afterLostAnswer(this.opened());
   }
 
   protected override async leaving(): Promise<void> {
@@ -82,7 +95,12 @@ export class LakeSink extends EngineSink<Lake> {
     { connection, store }: Opened<Lake>,
     write: () => Promise<void>,
   ): Promise<void> {
-    await write();
+    try {
+      await write();
+    } catch (error) {
+      if (classify(error, "writing").reason === "lost") this.#lostFiles.answerLost();
+      throw error;
+    }
     failpoint("ducklake.committed");
     await store.giveBack(connection);
   }

@@ -1,0 +1,87 @@
+/**
+ * Requests to a lake's catalogue in Postgres that arrive after what was written since: none counts.
+ * @module-tag heavy
+ */
+import { expect, test } from "vitest";
+import { placeOf } from "../../connectors/duckdb/lake/place.ts";
+import { LakeSink } from "../../connectors/duckdb/lake/sink.ts";
+import { failure, put, remove, Reports, rowsStep, timeout, type Write } from "../conformance/stage.ts";
+import { tableVersion } from "../support/model/blocks.ts";
+import { tcpProxy } from "../support/network/proxy.ts";
+import { type LakeTarget, lakeTarget } from "../support/warehouses/ducklake-target.ts";
+
+const items = tableVersion({
+  table: "items",
+  columns: [
+    ["id", "int8"],
+    ["v", "text"],
+  ],
+  key: ["id"],
+});
+
+const few: readonly Write[] = [put(["1", "late"]), put(["2", "late"])];
+const many: readonly Write[] = Array.from({ length: 300 }, (_, id) => put([`${id}`, "late"]));
+
+test.for([
+  ["the end of a commit", "COMMIT", few],
+  ["the end of a commit with a file", "COMMIT", many],
+  ["a commit", "INSERT INTO", few],
+  ["a commit with a file", "INSERT INTO", many],
+] as const)("%s that was given up and arrives late changes nothing that was written since", async ([, from, late]) => {
+  await using target = await lakeTarget("postgres");
+  const { place } = target.options;
+  await using proxy = await tcpProxy(place.catalog);
+  const through = placeOf({ ...place, catalog: proxy.url(place.catalog) }, "/");
+  // Where the server can't tell whose session it is, the next one waits for its end.
+  const isKnown = from !== "COMMIT" || late === few;
+  const options = isKnown ? { ...target.options, owner: "daemon/lake" } : target.options;
+  const first = new LakeSink({ ...options, place: through });
+  await first.open(1, timeout());
+  await first.prepare([items], timeout());
+  await first.apply(rowsStep(10n, [items, ["1", "2", "3"].map((id) => put([id, "a"]))]), new Reports(), timeout());
+  const held = proxy.hold(from);
+  const givenUp = failure(first.apply(rowsStep(20n, [items, late]), new Reports(), timeout()));
+  await held.reached;
+  proxy.halfClose("client");
+  expect(await givenUp).toMatchObject({ code: "MR3227", reason: "lost" });
+  // By the next lease, past the proxy.
+  const next = new LakeSink(options);
+  const opening = next.open(2, timeout()).then(
+    () => null,
+    (error: unknown) => error,
+  );
+  const write = (at: bigint, writes: readonly Write[]) =>
+    next.apply(rowsStep(at, [items, writes]), new Reports(), timeout());
+  const writeOn = async () => {
+    await next.prepare([items], timeout());
+    await write(20n, late);
+    await write(30n, [put(["1", "b"]), remove(["2", "late"])]);
+  };
+  if (isKnown) {
+    expect(await opening).toBeNull();
+    await writeOn();
+  }
+  await held.release();
+  if ((await opening) !== null) await next.open(3, timeout());
+  if (!isKnown) {
+    // It was taken, and its files are gone: the sink that gave it up is told at its next opening.
+    await next.close();
+    return await expectFilledAgain(first, target);
+  }
+  await write(40n, [put(["3", "c"])]);
+  const rows = (await target.readRows(items)).map(({ cells }) => cells.join(" "));
+  expect(rows.filter((row) => /^[123] /.test(row)).toSorted()).toEqual(["1 b", "3 c"]);
+  expect(rows).toHaveLength(late === few ? 2 : 299);
+  await first.close();
+  await next.close();
+});
+
+async function expectFilledAgain(sink: LakeSink, target: LakeTarget): Promise<void> {
+  const found = await failure(sink.open(4, timeout()));
+  expect(found).toMatchObject({ code: "MR3226", kind: "reopen", lostTables: [items.id] });
+  await sink.open(4, timeout());
+  await sink.prepare([items], timeout());
+  await sink.apply(rowsStep(50n, [items, many]), new Reports(), timeout());
+  expect(await target.readRows(items)).toHaveLength(many.length);
+  await sink.close();
+}
