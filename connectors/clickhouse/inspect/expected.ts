@@ -16,7 +16,7 @@ export function expectedText(column: Pick<Column, "type" | "native">, isKey: boo
   const { form } = clickhouseType(column, isKey);
   switch (form.kind) {
     case "float":
-      return shownFloat(type, text);
+      return shownFloat(type, isKey && text === "-0" ? "0" : text);
     case "decimal":
       return /^-?\d/.test(text) ? shownDecimal(text) : text;
     case "timestamp":

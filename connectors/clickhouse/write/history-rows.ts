@@ -6,7 +6,7 @@ import type { TableLayout } from "../tables/layout.ts";
 import { inParts, type Wanted } from "./bases.ts";
 import { writeLength } from "./cells.ts";
 import { basesSql, latestSql, truncatedSql } from "./history.ts";
-import { PIECE_BYTES, type RowsWork } from "./mirror.ts";
+import { PIECE_BYTES, respelt, type RowsWork } from "./mirror.ts";
 import { writeBigInteger } from "./numbers.ts";
 import type { RowWriter } from "./row-writer.ts";
 import {
@@ -42,7 +42,9 @@ export async function* historyRows(work: RowsWork): AsyncGenerator<Buffer> {
 async function* loggedRows(work: RowsWork): AsyncGenerator<Buffer> {
   const { writer, writes, left } = work;
   const building: number[] = [];
+  const kept = respelt(work);
   for (let i = 0; i < writes.count; i++) {
+    if (kept.has(i)) continue;
     const isBuilding = writes.action[i] === PATCH && writes.fresh[i] !== 1;
     if (isBuilding) building.push(i);
     else changeRow(work, i, null);

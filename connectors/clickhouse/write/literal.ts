@@ -15,8 +15,10 @@ export function literalOf({ name, form }: ClickhouseType, text: string): string 
       return `toDateTime64(${quoteLiteral(text.replace(/\+00$/, ""))}, 6, 'UTC')`;
     case "uuid":
       return `toUUID(${quoteLiteral(text)})`;
-    case "int":
     case "float":
+      // As keys are written.
+      return `CAST(${quoteLiteral(text === "-0" ? "0" : text)} AS ${name})`;
+    case "int":
     case "decimal":
       return `CAST(${quoteLiteral(text)} AS ${name})`;
     case "text":

@@ -1,5 +1,6 @@
 /** The rows of one table of a mirror, as the body of one insert. */
 import { DELETE, PATCH, type TableWrites } from "../../../src/core/model/batch.ts";
+import { NO_TUPLE } from "../../../src/core/model/block.ts";
 import { judgeBase } from "../../../src/core/targets/base-lookup.ts";
 import type { Client } from "../client.ts";
 import type { TableLayout } from "../tables/layout.ts";
@@ -37,7 +38,9 @@ const SHOWS_ALL = { of: () => 0n };
 export async function* mirrorRows(work: RowsWork): AsyncGenerator<Buffer> {
   const { client, writer, layout, writes, left, signal } = work;
   const isSoft = layout.form.deletes === "soft";
-  const parts = inParts(work, buildingEntries(writes, isSoft), (entry) => {
+  const kept = respelt(work);
+  const building = buildingEntries(writes, isSoft).filter((entry) => !kept.has(entry));
+  const parts = inParts(work, building, (entry) => {
     // A row that could not be written does not exist, so its delete has nothing to do.
     if (writes.action[entry] !== DELETE) left.unfit.push(entry);
   });
@@ -56,11 +59,30 @@ export async function* mirrorRows(work: RowsWork): AsyncGenerator<Buffer> {
   }
   for (let i = 0; i < writes.count; i++) {
     const action = writes.action[i]!;
-    if (action === PATCH || (isSoft && action === DELETE)) continue;
+    if (action === PATCH || (isSoft && action === DELETE) || kept.has(i)) continue;
     plainRow(work, i);
     if (writer.out.length >= PIECE_BYTES) yield writer.take();
   }
   if (writer.out.length > 0) yield writer.take();
+}
+
+/**
+ * Deletes by changes of keys after which the key is the same here: a zero has changed its sign. Of two rows with one version
+ * the delete would win.
+ */
+export function respelt({ writer, layout, writes }: RowsWork): ReadonlySet<number> {
+  const { count, action, deleteCount } = writes;
+  const entries = new Set<number>();
+  if (deleteCount === 0 || !layout.key.some(({ type }) => type.form.kind === "float")) return entries;
+  for (let i = 0; i < count; i++) {
+    if (action[i] !== DELETE) continue;
+    const { bytes, before, after } = writes.blocks[writes.block[i]!]!;
+    const row = writes.row[i]!;
+    if (after[row] === NO_TUPLE) continue;
+    const [old, own] = [before[row]!, after[row]!].map((tuple) => writer.keyOf(layout, bytes, tuple));
+    if (old !== null && old === own) entries.add(i);
+  }
+  return entries;
 }
 
 /** Entries that need the row in the target: patches, and deletes that keep the row. */

@@ -146,7 +146,11 @@ export class RowWriter {
     const { source, type, isKey } = column;
     const { out } = this;
     if (type.isNullable) out.byte(NOT_NULL);
-    if (this.#cells.write(type.form, source.type, kind, bytes, start, length)) return true;
+    const at = out.length;
+    if (this.#cells.write(type.form, source.type, kind, bytes, start, length)) {
+      if (isKey && type.form.kind === "float") withoutSignOfZero(out.bytes, at, out.length);
+      return true;
+    }
     if (isKey) return false;
     out.bytes[out.length - 1] = NULL;
     this.#text.reset();
@@ -169,6 +173,16 @@ export class RowWriter {
     writeJsonText(this.#exact, name);
     this.#exact.byte(COLON);
   }
+}
+
+/**
+ * The zeros of both signs are one key at the source. ClickHouse takes them for one where it sorts and merges, and for two where
+ * it groups and looks keys up. Little endian: the sign is in the last byte.
+ */
+function withoutSignOfZero(bytes: Uint8Array, start: number, end: number): void {
+  if (bytes[end - 1] !== 0x80) return;
+  for (let i = start; i < end - 1; i++) if (bytes[i] !== 0) return;
+  bytes[end - 1] = 0;
 }
 
 const KEPT_BYTES_MAX = 4 * 1024 * 1024;

@@ -38,7 +38,7 @@ export function spelt({ type, native }: Pick<Column, "type" | "native">, isKey: 
 
 /** How a value lands, worked out from Postgres' text form and the README's table of types. */
 export function landed({ type, native }: Pick<Column, "type" | "native">, text: string, isKey = false): string {
-  if (type.kind === "float") return landedFloat(type.bits, text);
+  if (type.kind === "float") return landedFloat(type.bits, isKey && text === "-0" ? "0" : text);
   if (isArray({ type, native }) && isKey) return text;
   if (isArray({ type, native })) return text.startsWith("[") ? text : expectedJson(type, text)!;
   if (type.kind === "decimal" && type.precision !== null && text.includes(".")) return text.replace(/\.?0+$/, "");

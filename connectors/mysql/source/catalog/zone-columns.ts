@@ -1,5 +1,6 @@
 /** Generated columns whose values depend on the time zone of the session that reads or writes them. */
 import type { Finding } from "../../../../src/core/contracts/connector.ts";
+import { tableId } from "../../../../src/core/model/schema.ts";
 import type { SourceContext } from "../context.ts";
 
 interface Column {
@@ -21,7 +22,7 @@ export async function zoneColumns(context: SourceContext, signal: AbortSignal): 
     signal,
   );
   const captured = rows.filter(([schema, table]) => context.captures(schema ?? "", table ?? ""));
-  const byTable = Map.groupBy(captured, ([schema, table]) => `${schema}.${table}`);
+  const byTable = Map.groupBy(captured, ([schema, table]) => tableId(schema ?? "", table ?? ""));
   return [...byTable].flatMap(([table, found]) => {
     const columns = found.map(([, , name, type, expression]) => ({
       name: name ?? "",
