@@ -1,6 +1,6 @@
 import type { TableShape } from "../core/contracts/catalog.ts";
 import { type ErrorCode, type ErrorPages, MillraceError } from "../core/errors.ts";
-import { type Former, isSameTable } from "./former-rules.ts";
+import { type Former, isPart, isSameTable } from "./former-rules.ts";
 
 const AFTERWARDS =
   "If this is found at the start, the daemon does not start. If a table changes while the daemon runs, that table is " +
@@ -52,7 +52,7 @@ export const pages = {
     title: "A table that stood under rules has another name",
     cause:
       "Rules hide columns of the table, or leave rows out, and now it has another name: it was renamed, moved to another schema " +
-      "or database, swapped with another table, or is a partition that was detached. Or a new table has all columns of a table " +
+      "or database, swapped with another table, or is a partition that was detached or attached elsewhere. Or a new table has all columns of a table " +
       "under rules, as a copy has. No rule hides the same under that name, and its values would become visible.",
     remedy:
       "Put what the message says under `tables`, with the new name: the same rules as before, or `{}` to show what the table " +
@@ -106,7 +106,11 @@ export function otherName(
   const did = [...(hidden === "" ? [] : [`hide ${hidden}`]), ...(former.filtered ? ["leave rows out"] : [])].join(
     " and ",
   );
-  const is = isSameTable(former, shape) ? `is ${former.id} under another name` : `has all columns of ${former.id}`;
+  const is = isSameTable(former, shape)
+    ? `is ${former.id} under another name`
+    : isPart(former, shape)
+      ? `shows the rows of ${former.id}, its partition now`
+      : `has all columns of ${former.id}`;
   const masks = former.hidden.map(({ name, how }) => [name, how === "drop" ? { drop: true } : { mask: how }]);
   const rule = {
     ...(masks.length === 0 ? {} : { columns: Object.fromEntries(masks) }),

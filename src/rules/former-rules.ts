@@ -107,6 +107,12 @@ export class FormerRules {
     return own ?? (this.#known.has(shape.id) ? undefined : this.alike(shape));
   }
 
+  /** What its partitions stood under, by names of their own. */
+  ofParts({ dialect, parts = [] }: TableShape): readonly Former[] {
+    const found = parts.map((relation) => this.#byTable.get(identityOf({ id: "", dialect, relation })));
+    return found.filter((former) => former !== undefined && isRuled(former)).map((former) => former!);
+  }
+
   /** Tables that are known by their names get others. Returns the renames by which rules follow a table. */
   rename(renames: readonly Rename[], position: Position): readonly Rename[] {
     // Read again.
@@ -144,6 +150,11 @@ export class FormerRules {
       former.id !== shape.id && isRuled(former) && former.columns.every((column) => columns.has(spelled(column)));
     return [...this.#byTable.values()].find(isAlike);
   }
+}
+
+/** True if the table is a partition of this one now. */
+export function isPart({ identity }: Former, { dialect, parts = [] }: TableShape): boolean {
+  return parts.some((relation) => identity === identityOf({ id: "", dialect, relation }));
 }
 
 /** False for a table that only has the same columns. */

@@ -75,6 +75,8 @@ export class RuleBook {
     for (const shape of tables) {
       const rule = this.#rule(shape);
       const former = this.#former.of(shape, null);
+      const part = this.#exposedPart(shape, rule, this.#former.ofParts(shape));
+      if (part !== null) problems.push(part);
       if (rule === null) {
         const exposed = this.#exposed(shape, former, null);
         if (exposed !== null) problems.push(exposed);
@@ -143,12 +145,15 @@ export class RuleBook {
     if (!this.hasRules) return null;
     const rule = this.#rule(shape);
     const pin = rule === null ? undefined : this.#pin(shape, rule, position);
-    const key = `${shape.fingerprint} ${pin?.shape.fingerprint}`;
+    const parts = this.#former.ofParts(shape);
+    const key = [shape.fingerprint, pin?.shape.fingerprint, ...parts.map(({ id }) => id)].join(" ");
     const known = this.#plans.get(shape.id);
     const at = position ?? null;
     const former = this.#former.of(shape, at);
     if (known?.key === key && known.former === former) return known.plan;
-    const made = rule === null ? this.#exposed(shape, former, null) : this.#made(shape, rule, pin, former);
+    const made =
+      this.#exposedPart(shape, rule, parts) ??
+      (rule === null ? this.#exposed(shape, former, null) : this.#made(shape, rule, pin, former));
     const plan = made !== null && "code" in made ? this.#withheld(pin?.shape ?? shape, rule, made) : made;
     this.#former.passes(plan?.shape ?? shape, at);
     this.#plans.set(shape.id, { key, former: this.#former.of(shape, at), plan });
@@ -271,6 +276,16 @@ export class RuleBook {
     const { name, hidden } = renamed;
     const message = `column ${JSON.stringify(name)} of table ${shape.id} was hidden as ${JSON.stringify(hidden.name)}, and is not under this name`;
     return { code: "MR1025", place, message };
+  }
+
+  /** A table that stood under rules has become a partition of this one, which shows its rows. */
+  #exposedPart(shape: TableShape, rule: MergedRule | null, parts: readonly Former[]): RuleProblem | null {
+    const rulings = rule === null ? [] : shape.columns.map(({ name }) => columnRuling(rule, name));
+    for (const part of parts) {
+      const exposed = this.#exposed(shape, part, rule, rulings);
+      if (exposed !== null) return exposed;
+    }
+    return null;
   }
 
   /** A name in `source.tables` counts if it was not another table's: then somebody wrote it for this one. */

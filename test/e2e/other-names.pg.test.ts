@@ -25,6 +25,8 @@ const TABLES = `
   insert into orders values (1, 'n ${CANARY}'), (101, 'n ${CANARY}');
   create table secrets (id int primary key, word text);
   insert into secrets values (1, 's ${CANARY}');
+  create table archive (id int primary key, word text) partition by range (id);
+  create table archive_1 partition of archive for values from (100) to (200);
   create table plain (id int primary key, v text)`;
 
 const RULES = {
@@ -160,6 +162,13 @@ test.each([
   await scene.run(`alter table orders detach partition orders_1; update orders_1 set note = 'later ${CANARY}'`);
   await scene.expectSuspended({ "public.orders_1": "MR1033" });
   await scene.run(`alter table orders attach partition orders_1 for values from (0) to (100)`);
+  await scene.expectSuspended({});
+  // A table without rules shows what a partition of it stood under.
+  await scene.run(
+    `alter table archive attach partition secrets for values from (0) to (100); insert into archive values (2, 'a ${CANARY}')`,
+  );
+  await scene.expectSuspended({ "public.archive": "MR1033" });
+  await scene.run("alter table archive detach partition secrets");
   await scene.expectSuspended({});
   await scene.run(`alter table contacts rename mail to kontakt; update contacts set kontakt = 'k@${CANARY}'`);
   await scene.expectSuspended({ "public.contacts": "MR1025" });

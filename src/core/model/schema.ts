@@ -23,6 +23,8 @@ export interface TableVersion {
   readonly dialect: DialectName;
   /** Distinguishes this table from another one with the same name (Postgres: its oid). Stable under rename. */
   readonly relation: number;
+  /** The `relation` of each table that holds its rows, as far as they are known: its partitions. Not stored. */
+  readonly parts?: readonly number[];
   readonly columns: readonly Column[];
   /** Ordinals of the key's columns in `columns`, in key order; empty if the table has no key in this version. */
   readonly key: readonly number[];

@@ -63,7 +63,7 @@ export async function selectTables(context: SourceContext, strict: boolean, sign
     const refusal = refusalOf(table, catalog, shape, key) ?? heirsRefusal(table, isLiteral(table)) ?? noKey;
     const lack = refusal === undefined ? lackOf(table, catalog.role) : undefined;
     if (shape !== undefined && refusal === undefined && lack === undefined) {
-      captured.push({ table, shape });
+      captured.push({ table, shape: table.kind === "p" ? { ...shape, parts: partsOf(table, catalog) } : shape });
       continue;
     }
     if (lack !== undefined) lacking.push(table);
@@ -98,6 +98,10 @@ const LIST_WITHOUT_KEY: Refusal = {
   reason: "the publication leaves out a column of its key",
   fix: "Publish the whole table, or at least its key's columns.",
 };
+
+function partsOf({ oid: root }: CatalogTable, { tables }: Catalog): readonly number[] {
+  return tables.flatMap(({ oid, ancestors }) => (ancestors.includes(root) ? [oid] : []));
+}
 
 /** Null: all columns that are not generated. For a table that is not published yet: as it will be. */
 function publishedColumns(table: CatalogTable, publication: Publication | undefined): readonly string[] | null {

@@ -245,7 +245,7 @@ async function lookUp(
   if (shape.key.length === 0 && options.isKnown?.(shape.id) === false) return null;
   try {
     if (leaf !== undefined && leaves.show(message.oid, leaf, catalog)) await options.onUnloggedRows?.(shape.id);
-    return await options.resolve(shape, position);
+    return await options.resolve(leaf === undefined ? shape : { ...shape, parts: [leaf] }, position);
   } catch (error) {
     throw findMillraceError(error) ?? error;
   }
