@@ -1,4 +1,5 @@
 /** A lake whose catalogue is in Postgres: connections that break, logins that are refused. */
+import { writeFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { queryLake } from "../../connectors/duckdb/lake/query.ts";
 import { LakeSink } from "../../connectors/duckdb/lake/sink.ts";
@@ -6,6 +7,8 @@ import { placeOf } from "../../connectors/duckdb/lake/place.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
 import { failure, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
+import { freshDatabase, ownPostgres } from "../support/run/services.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
 import { lakeTarget } from "../support/warehouses/ducklake-target.ts";
 
 const SHAPES = 15;
@@ -91,4 +94,40 @@ test("a server that is down and a login that is refused are told apart, without 
   };
   expect(await opening((url) => (url.port = "1"))).toMatchObject({ code: "MR3227", kind: "retryable" });
   expect(await opening((url) => (url.username = "nobody"))).toMatchObject({ code: "MR3227", kind: "blocked" });
+});
+
+test("a password in the file of `passfile` may change while the sink is open", { tags: "heavy" }, async () => {
+  await using server = await ownPostgres({
+    auth: ["host all writer 127.0.0.1/32 scram-sha-256", "host all all 127.0.0.1/32 trust"],
+  });
+  await using database = await freshDatabase(server);
+  await database.query("create role writer superuser login password 'first'");
+  using folder = temporaryFolder();
+  const passfile = folder.file("pgpass");
+  const rotate = (password: string): void => {
+    writeFileSync(passfile, `*:*:*:writer:${password}\n`, { mode: 0o600 });
+  };
+  rotate("first");
+  const url = new URL(database.url);
+  url.username = "writer";
+  url.password = "";
+  url.searchParams.set("passfile", passfile);
+  await using target = await lakeTarget("sqlite");
+  const sink = new LakeSink({
+    ...target.options,
+    place: placeOf({ catalog: url.href, data: folder.file("data") }, "/"),
+  });
+  await sink.open(1, timeout());
+  await sink.prepare([items], timeout());
+  await sink.apply(rowsStep(1n, [items, [put(["1", "a"])]]), new Reports(), timeout());
+  await database.query("alter role writer password 'second'");
+  await database.query("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'writer'");
+  const step = rowsStep(2n, [items, [put(["1", "b"])]]);
+  expect(await failure(sink.apply(step, new Reports(), timeout()))).toMatchObject({ code: "MR3227" });
+  expect(await failure(sink.open(1, timeout()))).toMatchObject({ code: "MR3227", kind: "blocked" });
+  rotate("second");
+  await sink.open(1, timeout());
+  await sink.prepare([items], timeout());
+  await sink.apply(step, new Reports(), timeout());
+  await sink.close();
 });
