@@ -1,4 +1,7 @@
-/** Sinks whose names, joined, are the same text: they do not fence each other, and do not write into each other's topics. */
+/**
+ * Sinks whose names, joined, are the same text: they do not fence each other, and do not write into each other's topics. And
+ * topics that can't take what a sink writes.
+ */
 import { afterAll, expect, test } from "vitest";
 import { definition, factory } from "../../connectors/kafka/config.ts";
 import type { EnvelopeContext } from "../../src/core/model/envelope.ts";
@@ -128,4 +131,26 @@ test("a table in a schema with the name of Millrace's own topics has a topic of 
   const again = await sinkOf({ prefix: "own-", daemon: "shop", name: "kafka" });
   expect((await again.open(2, timeout()))?.position.commit).toBe(11n);
   await again.close();
+});
+
+test("the log is refused in a compacted topic, and `check` names topics that take no TRUNCATE", async () => {
+  const log = { prefix: "compacted-", daemon: "shop", name: "log", format: "log" };
+  const configs = [{ name: "cleanup.policy", value: "compact" }];
+  const names = ["_log", "public.item"].map((name) => `${topics.prefix}compacted-shop.${name}`);
+  await topics.admin.createTopics({ topics: names, partitions: 1, replicas: 1, configs });
+  expect(await checked(log)).toMatch(/MR3519.*_log is compacted/);
+  const sink = await sinkOf(log);
+  expect(await failure(sink.open(1, timeout()))).toMatchObject({ code: "MR3519", kind: "blocked" });
+  await sink.close();
+  for (const [format, found] of [
+    ["debezium", 1],
+    ["cloudevents", 1],
+    ["debezium-flat", 0],
+    ["millrace", 0],
+  ] as const) {
+    const context = contextOf({ prefix: "compacted-", daemon: "shop", name: "stream", format });
+    const findings = await factory.check(context, timeout(), [{ schema: "public", table: "item" }]);
+    const warnings = findings.filter(({ id, level }) => id === "kafka.compaction" && level === "warning");
+    expect({ format, found: warnings.length }).toEqual({ format, found });
+  }
 });
