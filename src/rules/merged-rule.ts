@@ -50,7 +50,17 @@ export function mergedRule({ tables }: Rules, name: TableName): MergedRule | nul
 }
 
 /** What the rules say of a column, by its name at the source. */
-export function columnRuling({ rules }: Pick<MergedRule, "rules">, column: string): ColumnRuling {
+export function columnRuling(rule: Pick<MergedRule, "rules">, column: string): ColumnRuling {
+  const own = ownRuling(rule, column);
+  const copied = COPIED.exec(column)?.[1];
+  if (copied === undefined || own.hiddenBy !== null) return own;
+  return { ...columnRuling(rule, copied), rename: own.rename, renamedBy: own.renamedBy };
+}
+
+/** pgroll changes a column by filling another one, which then gets its name: it is hidden as the column is, unless a rule says more. */
+const COPIED = /^_pgroll_new_(.+)$/s;
+
+function ownRuling({ rules }: Pick<MergedRule, "rules">, column: string): ColumnRuling {
   const saying = deciders(rules, column);
   const hiddenBy = saying.find((one) => one.column.action.hiding !== null) ?? null;
   const hiding = hiddenBy?.column.action.hiding ?? "none";

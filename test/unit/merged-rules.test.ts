@@ -40,6 +40,15 @@ test.each([
     for (const later of order.slice(i + 1)) expect(byExactness(one, later, name)).toBeLessThan(0);
 });
 
+test("a copy of a column that pgroll makes is hidden as the column is, unless a rule names it", () => {
+  const own = { mail: { mask: "redact", rename: "m" }, note: { drop: true } };
+  expect(seen({ "public.users": { columns: own } }, "_pgroll_new_mail")).toBe("redact");
+  expect(seen({ "public.users": { columns: own } }, "_pgroll_new_note")).toBe("drop");
+  expect(seen({ "public.users": { columns: own } }, "_pgroll_new_other")).toBe("plain");
+  const named = { ...own, _pgroll_new_mail: { mask: "none" } };
+  expect(seen({ "public.users": { columns: named } }, "_pgroll_new_mail")).toBe("plain");
+});
+
 describe("a more exact rule adds to the others", () => {
   const WIDE = { "public.*": { columns: { "*mail*": { mask: "hash" }, tax: { drop: true } }, where: "id > 0" } };
 

@@ -1,0 +1,88 @@
+/** What a table stood under, and where the configuration names its new name. */
+import { expect, test } from "vitest";
+import * as z from "zod";
+import { rulesOf, tableDefinition } from "../../src/config/tables.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
+import { FormerRules } from "../../src/rules/former-rules.ts";
+import { RuleBook } from "../../src/rules/rule-book.ts";
+import { firstVersion, tableVersion } from "../support/model/blocks.ts";
+
+const HIDDEN = { columns: { mail: { mask: "redact" } } };
+
+const shape = (table: string, more: Partial<TableVersion> = {}): TableVersion => ({
+  ...tableVersion({
+    table,
+    columns: [
+      ["id", "int8"],
+      ["mail", "text"],
+      ["note", "text"],
+    ],
+    key: ["id"],
+  }),
+  ...more,
+});
+
+function bookOf(tables: object, former = new FormerRules(), selected: readonly string[] = []): RuleBook {
+  const problem = (code: string, path: readonly string[], message: string): never => {
+    throw new Error(`${code} ${path.join(".")}: ${message}`);
+  };
+  const parsed = z.record(z.string(), tableDefinition).parse(tables);
+  const rules = rulesOf(parsed, { maskKey: undefined, place: (path) => path.join("."), problem });
+  const memory = { pins: new Map(), former };
+  return new RuleBook(rules, memory, ({ schema, table }) => selected.includes(`${schema}.${table}`));
+}
+
+/** As an earlier process registered it. */
+const registered = (tables: object, of: TableVersion): TableVersion =>
+  firstVersion(bookOf(tables).plan(of)?.shape ?? of);
+
+const faultOf = (book: RuleBook, of: TableVersion, commit?: bigint): string | undefined =>
+  book.plan(of, commit === undefined ? undefined : { epoch: 1, commit, index: 0 })?.shape.ruled?.fault?.code;
+
+const users = shape("users", { relation: 7 });
+const people = shape("people", { relation: 7, fingerprint: "people" });
+
+test("under another name it is held back, unless the same is hidden there or the configuration names it", () => {
+  const before = () => new FormerRules([registered({ "public.users": HIDDEN }, users)]);
+  expect(faultOf(bookOf({ "public.users": HIDDEN }, before()), people)).toBe("MR1033");
+  expect(faultOf(bookOf({}, before()), people)).toBe("MR1033");
+  expect(faultOf(bookOf({ "public.*": HIDDEN }, before()), people)).toBeUndefined();
+  expect(faultOf(bookOf({ "public.people": {} }, before()), people)).toBeUndefined();
+  expect(faultOf(bookOf({}, before(), ["public.people"]), people)).toBeUndefined();
+  const other = registered({}, shape("people", { relation: 8 }));
+  const swapped = new FormerRules([registered({ "public.users": HIDDEN }, users), other]);
+  expect(faultOf(bookOf({}, swapped, ["public.people"]), people)).toBe("MR1033");
+});
+
+test("a new table with all its columns is held back; one that was there first, and one with fewer, are not", () => {
+  const copy = shape("copy", { relation: 9, fingerprint: "copy" });
+  const book = bookOf({ "public.users": HIDDEN }, new FormerRules([registered({ "public.users": HIDDEN }, users)]));
+  expect(faultOf(book, copy)).toBe("MR1033");
+  expect(faultOf(book, { ...copy, id: "public.part", columns: copy.columns.slice(0, 2) })).toBeUndefined();
+  const first = bookOf({ "public.users": HIDDEN });
+  first.begin({ tables: [users, copy], refused: [] });
+  expect(faultOf(first, users)).toBeUndefined();
+  expect(faultOf(first, copy)).toBeUndefined();
+});
+
+test("where the log has renames, they count once, from their position on", () => {
+  // Its columns have no numbers.
+  const columns = users.columns.map((column) => ({ ...column, identity: -column.identity }));
+  const mysql = { dialect: "mysql", relation: 1, columns } as const;
+  const rules = { "public.users": HIDDEN };
+  const book = bookOf(rules, new FormerRules([registered(rules, shape("users", mysql)), shape("next", mysql)]));
+  const at = { epoch: 1, commit: 100n, index: 0 };
+  const swap = [
+    { from: "public.users", to: "public.old", columns: [], isExchange: false },
+    { from: "public.next", to: "public.users", columns: [], isExchange: false },
+  ];
+  expect(book.rename(swap, at)).toHaveLength(1);
+  expect(book.rename(swap, at)).toEqual([]);
+  expect(faultOf(book, shape("old", mysql), 200n)).toBe("MR1033");
+  expect(faultOf(book, shape("users", mysql), 200n)).toBeUndefined();
+  const names = [["mail", "note"] as const, ["NOTE", "mail"] as const];
+  const own = [{ from: "public.users", to: "public.users", columns: names, isExchange: false }];
+  expect(book.rename(own, { ...at, commit: 300n })).toHaveLength(1);
+  expect(faultOf(book, shape("users", mysql), 250n)).toBeUndefined();
+  expect(faultOf(book, shape("users", mysql), 400n)).toBe("MR1025");
+});
