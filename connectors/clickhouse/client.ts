@@ -46,11 +46,16 @@ interface Insert {
   readonly bytes: Buffer;
 }
 
+/** On whose behalf statements are sent. */
+export interface Sender {
+  /** Begins the id of each statement. */
+  readonly mark: string;
+  /** A statement got no answer, or not that of its end: the server may still carry it out. */
+  unanswered(): void;
+}
+
 export class Client implements AsyncDisposable {
-  /** How many statements got no answer, or not that of their end: the server may still carry them out. */
-  unansweredCount = 0;
-  /** Begins the ids of our statements in the server's list of what it runs; "": they have the server's own ids. */
-  mark = "";
+  sender: Sender | null = null;
   #statementCount = 0;
   readonly #client: ClickHouseClient;
   readonly #agent: HttpAgent;
@@ -117,7 +122,7 @@ export class Client implements AsyncDisposable {
       for await (const _ of stream);
       return true;
     } catch (error) {
-      if (mayRunOn(error)) this.unansweredCount++;
+      if (mayRunOn(error)) this.sender?.unanswered();
       // The client tells only that the body ended; why it ended is the body's error.
       throw values.errored ?? error;
     } finally {
@@ -126,14 +131,14 @@ export class Client implements AsyncDisposable {
   }
 
   #id(): { readonly query_id?: string } {
-    return this.mark === "" ? {} : { query_id: `${this.mark}${++this.#statementCount}` };
+    return this.sender === null ? {} : { query_id: `${this.sender.mark}${++this.#statementCount}` };
   }
 
   async #counted<T>(answer: Promise<T>): Promise<T> {
     try {
       return await answer;
     } catch (error) {
-      if (mayRunOn(error)) this.unansweredCount++;
+      if (mayRunOn(error)) this.sender?.unanswered();
       throw error;
     }
   }

@@ -1,14 +1,11 @@
 /**
- * The fence around the sink's tables. A statement that we gave up (no answer in time, a lost connection, a killed
- * process) may reach the server later, after what was written since, and versions do not always tell: all changes of a
- * transaction have the same one, and a table that was made since knows no former deletions.
- *
- * So each table has a column of type EPHEMERAL, which stores nothing: its name is known to one run of statements, and
- * each of them names it. After a statement without an answer, and after each opening, a table gets another such column in
- * place of the old one before it is written again (`enter`), and the server ends what is still running of earlier runs.
- * What comes later names a column that is gone, and is refused.
+ * How runs of statements enter tables (core/targets/write-runs). Each table has a column of type EPHEMERAL, which stores
+ * nothing: its name is known to one run, and each statement of the run names it. Another run puts another column in its
+ * place, and the server ends what is still running of earlier ones. What comes later names a column that is gone, and is
+ * refused.
  */
 import { randomBytes } from "node:crypto";
+import { WriteRuns } from "../../src/core/targets/write-runs.ts";
 import type { Client } from "./client.ts";
 import { quoteIdentifier, quoteLiteral, RUN_PREFIX, sqlNameOf } from "./names.ts";
 import type { Placement } from "./tables/form.ts";
@@ -22,28 +19,27 @@ export class WriteFence {
   readonly #placement: Placement;
   /** Begins the ids of our statements; the run follows. */
   readonly #owner: string;
-  /** Tables that have this run's column, by name in SQL. */
-  readonly #entered = new Set<string>();
-  #run = "";
-  #unansweredCount = 0;
+  readonly #runs = new WriteRuns(() => randomBytes(8).toString("hex"));
 
   constructor(client: Client, sink: string, placement: Placement) {
     this.#client = client;
     this.#placement = placement;
     this.#owner = `millrace ${encodeURIComponent(sink)} `;
-    this.#begin();
+    client.sender = this;
   }
 
-  #begin(): void {
-    this.#entered.clear();
-    this.#unansweredCount = this.#client.unansweredCount;
-    this.#run = randomBytes(8).toString("hex");
-    this.#client.mark = `${this.#owner}${this.#run} `;
+  /** Begins the ids of the run's statements in the server's list of what it runs. */
+  get mark(): string {
+    return `${this.#owner}${this.#runs.id} `;
+  }
+
+  unanswered(): void {
+    this.#runs.unanswered();
   }
 
   /** This run's column. */
   get column(): string {
-    return `${RUN_PREFIX}${this.#run}`;
+    return `${RUN_PREFIX}${this.#runs.id}`;
   }
 
   /** Part of an ALTER that fails as a whole if the table has left this run. */
@@ -59,7 +55,7 @@ export class WriteFence {
 
   /** The table was made with this run's column. */
   made({ sqlName }: Fenced): void {
-    this.#entered.add(sqlName);
+    this.#runs.entered(sqlName);
   }
 
   /**
@@ -67,18 +63,17 @@ export class WriteFence {
    * something, which took time.
    */
   async enter(tables: readonly Fenced[], signal: AbortSignal): Promise<boolean> {
-    if (this.#unansweredCount !== this.#client.unansweredCount) this.#begin();
-    const strange = tables.filter(({ sqlName }) => !this.#entered.has(sqlName));
-    if (strange.length === 0) return false;
-    const stale = await this.#columnsOf(strange, signal);
-    await Promise.all(strange.map((table) => this.#replace(table, stale.get(table.sqlName) ?? [], signal)));
+    const unentered = this.#runs.unentered(tables, ({ sqlName }) => sqlName);
+    if (unentered.length === 0) return false;
+    const stale = await this.#columnsOf(unentered, signal);
+    await Promise.all(unentered.map((table) => this.#replace(table, stale.get(table.sqlName) ?? [], signal)));
     // The server ends one's own statements without a grant, and answers when they have ended.
     await this.#client.run(
       `KILL QUERY${onCluster(this.#placement)} WHERE user = currentUser() AND startsWith(query_id, ${quoteLiteral(this.#owner)}) ` +
-        `AND NOT startsWith(query_id, ${quoteLiteral(this.#client.mark)}) SYNC`,
+        `AND NOT startsWith(query_id, ${quoteLiteral(this.mark)}) SYNC`,
       signal,
     );
-    for (const table of strange) this.made(table);
+    for (const table of unentered) this.made(table);
     return true;
   }
 

@@ -1,16 +1,13 @@
 /**
- * The fence around the sink's documents. A request that we gave up (no answer in time, a lost connection, a killed
- * process) may reach the engine later, after what was written since, and a version does not always tell: all changes of
- * a transaction have the same one, and an index that was made since knows nothing of earlier deletions.
- *
- * So documents are written under an alias of the index that only one run of requests knows. After a request without an
- * answer, and after each opening, an index gets another such alias in place of the old one before it is written again
- * (`enter`); then the fence waits for what the engine had begun. What comes later under the old alias is refused. It
- * creates no index either, because the alias has capitals, which an index can't have.
+ * How runs of requests enter indices (core/targets/write-runs). Documents are written under an alias of the index that
+ * only one run knows; another run puts another one in its place, and waits for what the engine had begun. What comes
+ * later under the old alias is refused. It creates no index either, because the alias has capitals, which an index can't
+ * have.
  */
 import { randomBytes } from "node:crypto";
 import { setTimeout } from "node:timers/promises";
 import * as z from "zod";
+import { WriteRuns } from "../../src/core/targets/write-runs.ts";
 import { classifyEngine, droppedError, searchError } from "./errors.ts";
 import { type Answer, errorOf, parsed, pathOf, type SearchClient } from "./http.ts";
 import { chunksByLength } from "./indices/presence.ts";
@@ -45,41 +42,46 @@ interface Entered {
 export class WriteFence {
   readonly #client: SearchClient;
   readonly #prefix: string;
-  /** Begins the mark that our requests carry; the run's number follows. */
+  /** Begins the mark that our requests carry; the run follows. */
   readonly #owner: string;
-  /** By UUID: the alias of each index that was entered in this run of requests. */
-  readonly #entered = new Map<string, string>();
-  #unansweredCount = 0;
+  readonly #runs = new WriteRuns(randomId);
+  /** By UUID, of indices that a run has entered. */
+  readonly #aliases = new Map<string, string>();
 
   constructor(client: SearchClient, prefix: string, sink: string) {
     this.#client = client;
     this.#prefix = prefix;
     this.#owner = `millrace ${encodeURIComponent(prefix + sink)} `;
-    this.#begin();
+    client.sender = this;
   }
 
-  #begin(): void {
-    this.#entered.clear();
-    this.#unansweredCount = this.#client.unansweredCount;
-    this.#client.mark = `${this.#owner}${randomBytes(8).toString("hex")}`;
+  /** Tells the requests of the run from others in the engine's list of tasks. */
+  get mark(): string {
+    return `${this.#owner}${this.#runs.id}`;
+  }
+
+  unanswered(): void {
+    this.#runs.unanswered();
   }
 
   /** For an index that does not exist yet: no request that we gave up can know it. */
   newAlias(): string {
-    return `${this.#prefix}${MARK}${randomBytes(8).toString("hex")}`;
+    return `${this.#prefix}${MARK}${randomId()}`;
   }
 
-  made({ uuid }: IndexIdentity, alias: string): void {
-    this.#entered.set(uuid, alias);
+  made(uuid: string, alias: string): void {
+    this.#aliases.set(uuid, alias);
+    this.#runs.entered(uuid);
   }
 
   /** The aliases under which these indices are written from now on, in their order. Call it before each write. */
   async enter(indices: readonly IndexIdentity[], signal: AbortSignal): Promise<Entered> {
-    if (this.#unansweredCount !== this.#client.unansweredCount) this.#begin();
-    const strange = indices.filter(({ uuid }) => !this.#entered.has(uuid));
-    for (const chunk of chunksByLength(strange, ({ index }) => index)) await this.#replace(chunk, signal);
-    if (strange.length > 0) await this.#expectOver(signal);
-    return { aliases: indices.map(({ uuid }) => this.#entered.get(uuid)!), areNew: strange.length > 0 };
+    const unentered = this.#runs.unentered(indices, ({ uuid }) => uuid);
+    const made = new Map<string, string>();
+    for (const chunk of chunksByLength(unentered, ({ index }) => index)) await this.#replace(chunk, made, signal);
+    if (unentered.length > 0) await this.#expectOver(signal);
+    for (const [uuid, alias] of made) this.made(uuid, alias);
+    return { aliases: indices.map(({ uuid }) => this.#aliases.get(uuid)!), areNew: unentered.length > 0 };
   }
 
   /** Nothing that this sink has sent changes these indices any more. */
@@ -90,13 +92,12 @@ export class WriteFence {
       );
       if (stale.length > 0) await this.#change(stale, signal);
     }
-    this.#begin();
+    this.#runs.unanswered();
   }
 
-  async #replace(indices: readonly IndexIdentity[], signal: AbortSignal): Promise<void> {
+  async #replace(indices: readonly IndexIdentity[], made: Map<string, string>, signal: AbortSignal): Promise<void> {
     const found = new Map((await this.#look(indices, signal)).map((one) => [one.uuid, one]));
     const actions: object[] = [];
-    const made = new Map<string, string>();
     for (const { index, uuid, alias } of indices) {
       const held = found.get(uuid);
       if (held?.index !== index) throw droppedError(alias);
@@ -107,7 +108,6 @@ export class WriteFence {
       made.set(uuid, next);
     }
     await this.#change(actions, signal);
-    for (const [uuid, alias] of made) this.#entered.set(uuid, alias);
   }
 
   async #change(actions: readonly object[], signal: AbortSignal): Promise<void> {
@@ -156,11 +156,15 @@ export class WriteFence {
     expectOk(answer);
     const { tasks, node_failures: silent } = TASKS.parse(parsed(answer.body));
     if (silent.length > 0) throw searchError("MR3301", "retryable", "a node of the cluster does not show its tasks");
-    const isOld = (mark = ""): boolean => mark.startsWith(this.#owner) && mark !== this.#client.mark;
+    const isOld = (mark = ""): boolean => mark.startsWith(this.#owner) && mark !== this.mark;
     return new Set(tasks.flatMap(({ node, id, headers }) => (isOld(headers["X-Opaque-Id"]) ? `${node}:${id}` : [])));
   }
 }
 
 function expectOk(answer: Answer): void {
   if (answer.status >= 300) throw classifyEngine(errorOf(answer), ENTERING);
+}
+
+function randomId(): string {
+  return randomBytes(8).toString("hex");
 }

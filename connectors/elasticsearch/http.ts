@@ -36,6 +36,14 @@ export interface Request {
   readonly isBulk?: boolean;
 }
 
+/** On whose behalf requests are sent. */
+export interface Sender {
+  /** X-Opaque-Id of each request. */
+  readonly mark: string;
+  /** A request got no answer, or a gateway's: the engine may still carry it out. */
+  unanswered(): void;
+}
+
 /** One cluster over HTTP: kept-alive connections, plain JSON, no retries, no check of the product. */
 export class SearchClient implements AsyncDisposable {
   readonly #transport: Transport;
@@ -44,10 +52,7 @@ export class SearchClient implements AsyncDisposable {
   readonly #tls: ConnectionOptions;
   readonly #closing = new AbortController();
   #answered = false;
-  /** How many requests got no answer, or a gateway's: the engine may still carry them out. */
-  unansweredCount = 0;
-  /** Tells our requests from others in the engine's list of tasks (X-Opaque-Id). */
-  mark: string | undefined;
+  sender: Sender | null = null;
 
   static async open(settings: ClientSettings, signal: AbortSignal): Promise<SearchClient> {
     return new SearchClient(settings, await settings.freshPassword?.(signal));
@@ -95,7 +100,7 @@ export class SearchClient implements AsyncDisposable {
           signal: either,
           headers: {
             accept: "application/json",
-            ...(this.mark === undefined ? {} : { "x-opaque-id": this.mark }),
+            ...(this.sender === null ? {} : { "x-opaque-id": this.sender.mark }),
             ...(body === undefined ? {} : { "content-type": isBulk ? "application/x-ndjson" : "application/json" }),
           },
         },
@@ -105,13 +110,13 @@ export class SearchClient implements AsyncDisposable {
       this.#answered = true;
       if (answer.meta.connection !== null) this.#pool.markAlive(answer.meta.connection);
       const status = answer.statusCode ?? 0;
-      if (status === 0 || status === REQUEST_TIMEOUT || status >= SERVER_ERROR) this.unansweredCount++;
+      if (status === 0 || status === REQUEST_TIMEOUT || status >= SERVER_ERROR) this.sender?.unanswered();
       return {
         status,
         body: chunks.length === 1 ? asBuffer(chunks[0]!) : Buffer.concat(chunks),
       };
     } catch (error) {
-      this.unansweredCount++;
+      this.sender?.unanswered();
       const failure = this.#answered || !isHangUp(error) ? undefined : await this.#handshakeFailure(either);
       throw failure === undefined ? classifyConnection(error, either) : tlsError(failure, error);
     }

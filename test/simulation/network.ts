@@ -13,13 +13,15 @@ export interface Weather {
   lostAnswers: number;
   /** Of 1: a call that nobody answers until the client gives up. */
   hanging: number;
+  /** Of 1: a request of a sink that stores rows first, which arrives when nobody waits for it any more. */
+  late: number;
   /** The longest time that a call takes. */
   slowestMs: number;
 }
 
 /** `slowestMs`: on a good day. */
 export function fairWeather(slowestMs: number): Weather {
-  return { isDown: false, failures: 0, lostAnswers: 0, hanging: 0, slowestMs };
+  return { isDown: false, failures: 0, lostAnswers: 0, hanging: 0, late: 0, slowestMs };
 }
 
 export function worsen(weather: Weather, kind: WeatherKind): void {
@@ -32,6 +34,9 @@ export function worsen(weather: Weather, kind: WeatherKind): void {
       return;
     case "hanging":
       weather.hanging = 0.1;
+      return;
+    case "late":
+      weather.late = 0.4;
       return;
     case "down":
       weather.isDown = true;
@@ -51,6 +56,9 @@ function away(what: string): MillraceError {
   return new MillraceError({ code: "MR3999", kind: "retryable", message: `${what}: the connection broke` });
 }
 
+/** Of a request that its sender gave up. */
+const LATE_MS_MAX = 250;
+
 export class Connection {
   readonly #process: SimulatedProcess;
   readonly #weather: Weather;
@@ -60,6 +68,14 @@ export class Connection {
     this.#process = process;
     this.#weather = weather;
     this.#name = name;
+  }
+
+  /** Throws if the request is given up: `effect` then happens later, whatever has become of its sender. */
+  giveUp(what: string, effect: () => void): void {
+    const { scheduler } = this.#process;
+    if (this.#weather.late === 0 || !scheduler.random.chance(this.#weather.late)) return;
+    scheduler.after(scheduler.random.next() * LATE_MS_MAX, effect);
+    throw away(`${this.#name} ${what} is given up`);
   }
 
   /** `effect` happens at the server, at one moment. What it throws is the server's answer. */

@@ -126,7 +126,7 @@ export function planOf(seed: number, name: SizeName): Plan {
     ...(random.chance(0.2) ? { rules: random.pick(RULE_KINDS) } : {}),
     happenings: happenings.toSorted((a, b) => a.atMs - b.atMs),
   };
-  return withIgnoredChanges(withGivenUpPlace(size.nested > 0 ? withMeeting(plan) : plan));
+  return withIgnoredChanges(withLateRequests(withGivenUpPlace(size.nested > 0 ? withMeeting(plan) : plan)));
 }
 
 /** Of 1: in so many plans the place of a sink is given up, by chance of its own. */
@@ -147,6 +147,23 @@ function withGivenUpPlace(plan: Plan): Plan {
   const givenUp: Happening = { atMs: atMs + 10 + random.below(forMs), what: "give up", sink };
   const happenings = [...plan.happenings, away, givenUp, ...writes];
   return { ...plan, happenings: happenings.toSorted((a, b) => a.atMs - b.atMs) };
+}
+
+/** Of 1: in so many plans requests to a sink that stores rows first come late, by chance of its own. */
+const LATE = 0.06;
+
+function withLateRequests(plan: Plan): Plan {
+  const random = new Random(plan.seed ^ 0x1a7e5);
+  if (!random.chance(LATE)) return plan;
+  const sinks = plan.sinks.map((kind, sink) => (sink === 0 && kind === "transactional" ? "by-row" : kind));
+  const atMs = 10 + random.below(100);
+  const late: Happening = { atMs, what: "weather", place: 0, kind: "late", forMs: 100 + random.below(200) };
+  // Long ones come in parts, which all have one version.
+  const writes = Array.from({ length: 1 + random.below(3) }, () => {
+    const operations = Array.from({ length: 6 + random.below(10) }, () => operation(random, plan.tables, 4));
+    return { ...transaction(random, atMs + random.below(100), plan.tables, 4), operations };
+  });
+  return { ...plan, sinks, happenings: [...plan.happenings, late, ...writes].toSorted((a, b) => a.atMs - b.atMs) };
 }
 
 /** Of 1: in so many plans the first sink is a stream, by chance of its own: other plans are made as if there were none. */
@@ -201,15 +218,19 @@ function moment(random: Random, lastsMs: number): number {
   return Math.floor(random.next() * lastsMs);
 }
 
-function transaction(random: Random, atMs: number, tables: number, keys: number): Happening {
-  const length = random.chance(0.1) ? 8 + random.below(8) : 1 + random.below(3);
-  const operations = Array.from({ length }, (): Operation => ({
+function operation(random: Random, tables: number, keys: number): Operation {
+  return {
     op: random.chance(0.03) ? "truncate" : anyOp(random),
     table: random.below(tables),
     key: random.below(keys),
     target: random.below(keys),
     ...(random.chance(0.04) ? { isUndone: true as const } : {}),
-  }));
+  };
+}
+
+function transaction(random: Random, atMs: number, tables: number, keys: number): Happening {
+  const length = random.chance(0.1) ? 8 + random.below(8) : 1 + random.below(3);
+  const operations = Array.from({ length }, () => operation(random, tables, keys));
   return {
     atMs,
     what: "transaction",

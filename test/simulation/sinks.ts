@@ -1,5 +1,5 @@
 /** The sinks through which a process writes to the targets. */
-import { DELETE, PATCH, type SinkProgress, type Step, type TableWrites } from "../../src/core/model/batch.ts";
+import { DELETE, PATCH, type SinkProgress, type Step, type TableWrites, tablesOf } from "../../src/core/model/batch.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import { OP_READ } from "../../src/core/model/block.ts";
 import { MillraceError } from "../../src/core/errors.ts";
@@ -15,6 +15,7 @@ import type {
   TargetRows,
 } from "../../src/core/contracts/sink.ts";
 import { epochOf } from "../../src/core/model/version.ts";
+import { WriteRuns } from "../../src/core/targets/write-runs.ts";
 import { UNCHANGED } from "../support/model/blocks.ts";
 import { cellsOf } from "../support/model/log-model.ts";
 import type { Row } from "./database.ts";
@@ -55,6 +56,8 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
   readonly #target: Target;
   readonly #process: SimulatedProcess;
   readonly #connection: Connection;
+  /** Of the requests of this opening. */
+  #runs = new WriteRuns(() => "");
   #lease = 0;
   #triedAtMs = 0;
   #triesAtOnce = 0;
@@ -83,6 +86,7 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
         const target = this.#target;
         if (lease < target.lease) throw fenced(this.name);
         target.lease = this.#lease = lease;
+        this.#runs = new WriteRuns(() => `${lease}/${++target.runCount}`);
         return (this.#known = target.progress);
       },
       signal,
@@ -139,11 +143,12 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
     const { tables } = this.#target;
     const held = tables.get(table.id);
     if (held?.shape.fingerprint === table.fingerprint) return held;
-    const made: TargetTable = { shape: table, rows: new Map(), gone: held?.gone ?? new Map<string, bigint>() };
+    const made: TargetTable = { shape: table, rows: new Map(), gone: held?.gone ?? new Map(), run: held?.run ?? "" };
     for (const [key, { row, version }] of held?.rows ?? []) {
       made.rows.set(key, { row: reshaped(row, held!.shape, table), version });
     }
     tables.set(table.id, made);
+    this.#enter([table]);
     return made;
   }
 
@@ -236,6 +241,15 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
   async #applyByRow(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
     const puts = await this.#puts(step, outcome, signal);
     this.#expectOurs();
+    this.#enter(tablesOf(step));
+    this.#giveUp(
+      `rows ${step.kind}`,
+      () => {
+        for (const { table, put } of puts) this.#write(this.#held(table), put);
+        this.#sweep(step);
+      },
+      tablesOf(step),
+    );
     for (const { table, put } of puts) {
       if (!this.#process.passes()) return await never();
       this.#write(this.#held(table), put);
@@ -257,6 +271,28 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
       signal,
     );
     this.#known = step.progress;
+  }
+
+  #enter(tables: readonly TableVersion[]): void {
+    for (const { id } of this.#runs.unentered(tables, (table) => table.id)) {
+      const held = this.#target.tables.get(id);
+      if (held === undefined) continue;
+      held.run = this.#runs.id;
+      this.#runs.entered(id);
+    }
+  }
+
+  /** The target refuses what is late if another run has entered one of the tables. */
+  #giveUp(what: string, effect: () => void, tables: readonly TableVersion[]): void {
+    const { id } = this.#runs;
+    try {
+      this.#connection.giveUp(what, () => {
+        if (tables.every((table) => this.#target.tables.get(table.id)?.run === id)) effect();
+      });
+    } catch (error) {
+      this.#runs.unanswered();
+      throw error;
+    }
   }
 
   /** The fence. */

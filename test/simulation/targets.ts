@@ -16,6 +16,8 @@ export interface TargetTable {
   readonly rows: Map<string, StoredVersion>;
   /** Versions of rows that were removed, where the target remembers them. */
   readonly gone: Map<string, bigint>;
+  /** The run that has entered it: see core/targets/write-runs. */
+  run: string;
 }
 
 export interface TargetTraits {
@@ -49,6 +51,8 @@ export class Target {
   tables = new Map<string, TargetTable>();
   progress: SinkProgress | null = null;
   lease = 0;
+  /** Of its sinks' requests. */
+  runCount = 0;
   /** Rows that it has thrown away by itself, by table and key. */
   evicted = new Set<string>();
   /** Rows that it refuses for their content. */
@@ -62,7 +66,10 @@ export class Target {
 
   copy(): TargetCopy {
     const tables = new Map(
-      [...this.tables].map(([id, { shape, rows, gone }]) => [id, { shape, rows: new Map(rows), gone: new Map(gone) }]),
+      [...this.tables].map(([id, { shape, rows, gone, run }]) => [
+        id,
+        { shape, rows: new Map(rows), gone: new Map(gone), run },
+      ]),
     );
     return { tables, progress: this.progress, evicted: new Set(this.evicted) };
   }

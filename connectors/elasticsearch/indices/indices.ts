@@ -125,7 +125,7 @@ export class TableIndices {
         ? { ...made, index: indexAfter(alias, next), alias, isHidden: false }
         : { ...made, index: indexAfter(alias, current, next), alias: nextAlias, isHidden: true };
     const index = identityOf(await createIndex(this.#engine, table, wanted, signal));
-    this.#fence.made(index, made.writeAlias);
+    this.#fence.made(index.uuid, made.writeAlias);
     failpoint("elasticsearch.index-made", table);
     await this.#record(table.id, current === null ? index : { ...identityOf(current), next: index }, document, signal);
     if (current !== null) {
