@@ -57,7 +57,7 @@ function away(what: string): MillraceError {
 }
 
 /** Of a request that its sender gave up. */
-const LATE_MS_MAX = 250;
+const LATE_MS_MAX = 4_000;
 
 export class Connection {
   readonly #process: SimulatedProcess;
@@ -70,11 +70,12 @@ export class Connection {
     this.#name = name;
   }
 
-  /** Throws if the request is given up: `effect` then happens later, whatever has become of its sender. */
-  giveUp(what: string, effect: () => void): void {
+  /** Throws if the request is given up: `effect` then waits among the late ones, whatever becomes of its sender. */
+  giveUp(what: string, effect: () => void, late: Set<() => void>): void {
     const { scheduler } = this.#process;
     if (this.#weather.late === 0 || !scheduler.random.chance(this.#weather.late)) return;
-    scheduler.after(scheduler.random.next() * LATE_MS_MAX, effect);
+    late.add(effect);
+    scheduler.after(scheduler.random.next() * LATE_MS_MAX, () => void (late.delete(effect) && effect()));
     throw away(`${this.#name} ${what} is given up`);
   }
 

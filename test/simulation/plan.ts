@@ -153,15 +153,19 @@ function withGivenUpPlace(plan: Plan): Plan {
 const LATE = 0.06;
 
 function withLateRequests(plan: Plan): Plan {
-  const random = new Random(plan.seed ^ 0x1a7e5);
+  const random = new Random(plan.seed ^ 0x1a7ed);
   if (!random.chance(LATE)) return plan;
   const sinks = plan.sinks.map((kind, sink) => (sink === 0 && kind === "transactional" ? "by-row" : kind));
   const atMs = 10 + random.below(100);
   const late: Happening = { atMs, what: "weather", place: 0, kind: "late", forMs: 100 + random.below(200) };
   // Long ones come in parts, which all have one version.
   const writes = Array.from({ length: 1 + random.below(3) }, () => {
-    const operations = Array.from({ length: 6 + random.below(10) }, () => operation(random, plan.tables, 4));
-    return { ...transaction(random, atMs + random.below(100), plan.tables, 4), operations };
+    const operations = Array.from({ length: 6 + random.below(12) }, () => operation(random, plan.tables, 8));
+    const emptied = random.chance(0.5) ? [{ ...operations[0]!, op: "truncate" as const }] : [];
+    return {
+      ...transaction(random, atMs + random.below(100), plan.tables, 8),
+      operations: [...emptied, ...operations],
+    };
   });
   return { ...plan, sinks, happenings: [...plan.happenings, late, ...writes].toSorted((a, b) => a.atMs - b.atMs) };
 }

@@ -78,6 +78,8 @@ export async function settle(world: World, acts: Acts): Promise<void> {
   checks.throwViolation();
   if (!isDone) throw new Violation(`it does not get there: ${world.lastError ?? ""} ${missing.join("; ")}`);
   await givenBack(world);
+  for (const target of targets) target.arrive();
+  checks.throwViolation();
   checks.equal(server.database.tables, world, targets, await world.beside.deadLetters.list({ state: "waiting" }));
   await obligations(world.beside);
   await keptShapes(world);

@@ -286,9 +286,10 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
   #giveUp(what: string, effect: () => void, tables: readonly TableVersion[]): void {
     const { id } = this.#runs;
     try {
-      this.#connection.giveUp(what, () => {
+      const late = (): void => {
         if (tables.every((table) => this.#target.tables.get(table.id)?.run === id)) effect();
-      });
+      };
+      this.#connection.giveUp(what, late, this.#target.late);
     } catch (error) {
       this.#runs.unanswered();
       throw error;

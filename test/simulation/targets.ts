@@ -53,6 +53,8 @@ export class Target {
   lease = 0;
   /** Of its sinks' requests. */
   runCount = 0;
+  /** Requests that were given up and are still on their way. */
+  readonly late = new Set<() => void>();
   /** Rows that it has thrown away by itself, by table and key. */
   evicted = new Set<string>();
   /** Rows that it refuses for their content. */
@@ -62,6 +64,12 @@ export class Target {
     this.traits = traits;
     this.weather = weather;
     this.watch = watch;
+  }
+
+  /** Nothing is on its way any more. */
+  arrive(): void {
+    for (const effect of this.late) effect();
+    this.late.clear();
   }
 
   copy(): TargetCopy {
