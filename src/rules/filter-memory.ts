@@ -103,6 +103,13 @@ export class FilterMemory {
     if (truths !== null) this.#add(rows!, rowId, { truths, sees: null, at });
   }
 
+  /** Of the row as it was before this change. */
+  know(tableId: string, plan: object, rowId: string, truths: string, at: ChangeAt): void {
+    const rows = this.#startedRows(tableId, plan);
+    if (rows.delete(rowId)) this.#count--;
+    this.#add(rows, rowId, { truths, sees: null, at: { ...at, index: at.index - 1 } });
+  }
+
   /** Of a row that was read. */
   tellRead(tableId: string, plan: object, rowId: string, truths: string | null, sees: Sees): void {
     const rows = this.#startedRows(tableId, plan);
@@ -120,7 +127,12 @@ export class FilterMemory {
     return read;
   }
 
-  /** A truncate. */
+  /** The catalogue shows only these tables. */
+  keepOnly(tableIds: ReadonlySet<string>): void {
+    for (const id of this.#tables.keys()) if (!tableIds.has(id)) this.forgetTable(id);
+  }
+
+  /** After a truncate, or after changes that no stream tells. */
   forgetTable(tableId: string): void {
     this.#count -= this.#tables.get(tableId)?.rows.size ?? 0;
     this.#tables.delete(tableId);

@@ -14,11 +14,13 @@ import {
   OP_READ,
   OP_TRUNCATE,
   OP_UNTOLD,
+  OP_UPDATE,
 } from "../core/model/block.ts";
 import { ByteWriter } from "../core/bytes.ts";
 import type { TableVersion } from "../core/model/schema.ts";
 import { TupleWriter } from "../core/model/tuple-writer.ts";
-import { writeRowId } from "../core/model/row-id.ts";
+import type { KeyText } from "../core/contracts/row-reads.ts";
+import { keyText, writeRowId } from "../core/model/row-id.ts";
 import { CELL_UNCHANGED, CellMap, hasUnchanged, tupleEnd } from "../core/model/tuple.ts";
 import { type ChangeAt, FilterMemory, type OpenRead, type Sees } from "./filter-memory.ts";
 import type { Masker } from "./masks.ts";
@@ -42,6 +44,26 @@ export interface Origin {
 /** Where a block comes from: the log, or a read whose snapshot saw what `sees` says. */
 export type BlockOrigin = "log" | { readonly sees: Sees; readonly read: OpenRead };
 
+/** Changes whose filter needs a value that they leave out. */
+export interface Asked {
+  readonly table: RuledTable;
+  readonly rows: {
+    readonly id: string;
+    /** The row's id before the change. */
+    readonly recalledAs: string;
+    readonly key: KeyText;
+    readonly at: ChangeAt;
+    readonly truths: string;
+    readonly leftOut: readonly number[];
+    /** The transaction of its last change in the block. */
+    writer: number;
+    /** A later change of the block tells the value, or the row goes. */
+    isOver: boolean;
+  }[];
+}
+
+/** Of a table in a block. */
+const ASKED_ROWS_MAX = 1_000;
 const FREE_COUNT_MAX = 4;
 /** Postgres puts no shorter value aside, and none of a shorter row. */
 const LONG_BYTES_MIN = 20;
@@ -75,6 +97,78 @@ export class RuledBlocks {
     return made;
   }
 
+  /** Changes of this block whose filter needs a value that they leave out, and that is not remembered. */
+  asked(block: Block): readonly Asked[] {
+    const found: Asked[] = [];
+    const rowIds = new Map<string, Asked["rows"][number]>();
+    for (const [t, version] of block.tables.entries()) {
+      const table = this.#tableOf(version);
+      if (table === undefined || !mayLeaveOut(table) || table.ruled.ruled?.fault != null) continue;
+      const asked: Asked = { table, rows: [] };
+      rowIds.clear();
+      for (let row = 0; row < block.count; row++) if (block.table[row] === t) this.#ask(block, row, asked, rowIds);
+      // Of a transaction that goes on in the next block, a later change may tell it.
+      const { xid, count } = block.transactions;
+      const open = block.until.index > 0 ? xid[count - 1] : undefined;
+      for (const one of asked.rows) one.isOver ||= one.writer === open;
+      if (asked.rows.length > 0) found.push(asked);
+    }
+    return found;
+  }
+
+  #ask(block: Block, row: number, { table, rows }: Asked, rowIds: Map<string, Asked["rows"][number]>): void {
+    const { bytes, op } = block;
+    const after = block.after[row]!;
+    const before = block.before[row]!;
+    const { source, plan } = table;
+    const oldId = before === NO_TUPLE ? null : this.#idOf(source, bytes, before);
+    const id = after === NO_TUPLE ? null : this.#idOf(source, bytes, after);
+    if (op[row] === OP_TRUNCATE) for (const one of rowIds.values()) one.isOver = true;
+    const known = id === null ? undefined : rowIds.get(id);
+    if (oldId !== null && oldId !== id && rowIds.has(oldId)) rowIds.get(oldId)!.isOver = true;
+    if (id === null || op[row] !== OP_UPDATE || block.beforeKind[row] === BEFORE_FULL) {
+      if (known !== undefined) known.isOver = true;
+      return;
+    }
+    this.#cells.read(bytes, after);
+    const leftOut = plan.condition!.longColumns.filter((c) => this.#cells.kind[c] === CELL_UNCHANGED);
+    const at = changeAt(block, row);
+    if (known !== undefined) {
+      known.writer = at.xid;
+      if (!known.leftOut.every((c) => leftOut.includes(c)) || oldId !== null) known.isOver = true;
+      return;
+    }
+    if (leftOut.length === 0 || rows.length >= ASKED_ROWS_MAX) return;
+    if (!this.memory.isNews(at)) return;
+    this.#row.set(bytes, after, -1);
+    const truths = plan.condition!.parts(this.#row);
+    const earlier = this.memory.recall(source.id, plan, oldId ?? id, at);
+    if (earlier !== null) this.#row.remember(earlier);
+    if (plan.condition!.evaluate(this.#row) !== UNTOLD) return;
+    const key = keyText(source, bytes, after);
+    const one = { id, recalledAs: oldId ?? id, key, at, truths, leftOut, writer: at.xid, isOver: false };
+    rows.push(one);
+    rowIds.set(id, one);
+  }
+
+  /** `block`: the rows as they are now. Those that nobody wrote since have the values that their changes left out. */
+  answer({ table, rows }: Asked, block: Block | null, writers: readonly (number | null)[]): void {
+    const { source, plan } = table;
+    const byId = new Map(rows.map((row, i) => [row.id, writers[i] === row.writer && !row.isOver ? row : undefined]));
+    for (let row = 0; row < (block?.count ?? 0); row++) {
+      const { bytes, after } = block!;
+      const one = byId.get(this.#idOf(source, bytes, after[row]!));
+      if (one === undefined) continue;
+      this.#row.set(bytes, after[row]!, -1);
+      const now = plan.condition!.parts(this.#row);
+      // What the change itself tells may have been otherwise before it.
+      const truths = Array.from(now, (digit, i) => (one.truths[i] === String(UNTOLD) ? digit : String(UNTOLD))).join(
+        "",
+      );
+      this.memory.know(source.id, plan, one.recalledAs, truths, one.at);
+    }
+  }
+
   /** Undefined for a block that was passed on unchanged. */
   origin(block: Block): Origin | undefined {
     return this.#origins.get(block);
@@ -95,6 +189,7 @@ export class RuledBlocks {
       const table = tables[block.table[row]!];
       if (table === undefined) making.asItIs(row, shift);
       else if (table.ruled.ruled?.fault == null) this.#ruledRow(making, block, row, table, from);
+      else this.memory.forgetTable(table.source.id);
     }
     for (; next < block.messages.length; next++) making.message(next);
     const made = making.finish(tables);
@@ -142,11 +237,7 @@ export class RuledBlocks {
     const isFull = before !== NO_TUPLE && block.beforeKind[row] === BEFORE_FULL;
     if (after !== NO_TUPLE) this.#row.set(block.bytes, after, isFull ? before : -1);
     const truth = after === NO_TUPLE ? UNTOLD : condition.evaluate(this.#row);
-    const { source, plan } = table;
-    // Two rows may have one key for a moment.
-    const mayLeaveOut = source.dialect === "postgres" && condition.longColumns.length > 0;
-    if (!mayLeaveOut || source.key.length === 0 || source.deferrableKey || source.unenforcedKey === true) return truth;
-    return this.#remembering(block, row, table, plan, from, truth);
+    return mayLeaveOut(table) ? this.#remembering(block, row, table, table.plan, from, truth) : truth;
   }
 
   #remembering(
@@ -255,6 +346,13 @@ export class RuledBlocks {
     }
     return at;
   }
+}
+
+/** Whether changes may leave out what the filter needs. Where two rows may have one key for a moment, nothing is remembered. */
+function mayLeaveOut({ source, plan }: RuledTable): boolean {
+  const { dialect, key, deferrableKey, unenforcedKey } = source;
+  if (dialect !== "postgres" || key.length === 0 || deferrableKey || unenforcedKey === true) return false;
+  return plan.condition !== null && plan.condition.longColumns.length > 0;
 }
 
 function changeAt({ transactions, tx, index }: Block, row: number): ChangeAt {

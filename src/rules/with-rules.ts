@@ -10,9 +10,10 @@ import type { Source } from "../core/contracts/source.ts";
 import type { Block } from "../core/model/block.ts";
 import type { Position } from "../core/model/position.ts";
 import type { TableVersion } from "../core/model/schema.ts";
+import { findMillraceError, isAborted } from "../core/errors.ts";
 import type { Rules } from "./definition.ts";
 import { rulesError, type RuleProblem } from "./errors.ts";
-import { SEES_NOTHING } from "./filter-memory.ts";
+import { type FilterMemory, SEES_NOTHING } from "./filter-memory.ts";
 import { Masker } from "./masks.ts";
 import { noMemory, type RuleMemory } from "./former-rules.ts";
 import { RuledBlocks } from "./ruled-blocks.ts";
@@ -49,6 +50,7 @@ export function withRules(
   const look = async (signal: AbortSignal, known?: Iterable<NamedTable>): Promise<CapturedTables> => {
     const captured = await source.catalog.tables(signal, known);
     tables.look(captured);
+    blocks.memory.keepOnly(new Set(captured.tables.map(({ id }) => id)));
     return captured;
   };
   let isChecked = false;
@@ -63,8 +65,8 @@ export function withRules(
   return {
     ...source,
     positions: ruledPositions(source.positions, blocks),
-    log: hasRules ? ruledLog(source.log, { tables, blocks, check }, onRenamed) : source.log,
-    admin: ruledAdmin(source.admin, { tables, blocks, check }),
+    log: hasRules ? ruledLog(source.log, { tables, blocks, rows: source.rows, check }, onRenamed) : source.log,
+    admin: ruledAdmin(source.admin, { tables, blocks, rows: source.rows, check }),
     catalog: { ...source.catalog, tables: async (signal, known) => tables.captured(await look(signal, known)) },
     rows: ruledRows(source.rows, tables, blocks),
     revised: (table) => tables.revised(table),
@@ -96,6 +98,7 @@ const OF_ONE_TABLE: ReadonlySet<string> = new Set(["MR1025", "MR1033"]);
 interface Ruling {
   readonly tables: RuledTables;
   readonly blocks: RuledBlocks;
+  readonly rows: RowReads;
   /** Throws if the rules do not fit the tables. */
   readonly check: (signal: AbortSignal) => Promise<void>;
 }
@@ -114,7 +117,7 @@ function ruledPositions(positions: Positions, blocks: RuledBlocks): Positions {
 
 function ruledLog(
   log: ChangeLog,
-  { tables, blocks, check }: Ruling,
+  { tables, blocks, rows, check }: Ruling,
   onRenamed: NonNullable<StreamOptions["onRenamed"]>,
 ): ChangeLog {
   return {
@@ -126,6 +129,7 @@ function ruledLog(
       const ruled: StreamOptions = {
         ...options,
         resolve: (shape, position) => tables.resolve(shape, position, resolve),
+        ...forgetting(options, blocks.memory),
         onRenamed: async (renames, position) => {
           await onRenamed(renames, position);
           await options.onRenamed?.(renames, position);
@@ -133,11 +137,59 @@ function ruledLog(
       };
       const stream = await log.stream(from, ruled, signal);
       return {
-        next: async (until) => blocks.apply(await stream.next(until), "log"),
+        next: async (until) => {
+          const block = await stream.next(until);
+          await ask(block, blocks, rows, until);
+          return blocks.apply(block, "log");
+        },
         acknowledge: (commit) => stream.acknowledge(commit),
         [Symbol.asyncDispose]: () => stream[Symbol.asyncDispose](),
       };
     },
+  };
+}
+
+/** Reads what the filters need and the changes leave out. Where that fails, the sinks read the rows later. */
+async function ask(block: Block, blocks: RuledBlocks, rows: RowReads, signal: AbortSignal): Promise<void> {
+  const { readWritten } = rows;
+  if (readWritten === undefined) return;
+  for (const asked of blocks.asked(block)) {
+    try {
+      const keys = asked.rows.map(({ key }) => key);
+      const read = await readWritten(asked.table.source, keys, signal);
+      blocks.answer(asked, read.block, read.writers);
+      read.block?.release();
+    } catch (error) {
+      // The block is delivered in any case: nobody gets it again.
+      if (isAborted(error) || findMillraceError(error) !== undefined) continue;
+      block.release();
+      throw error;
+    }
+  }
+}
+
+/** What is remembered of rows is of no use behind changes that the stream does not tell. */
+function forgetting(
+  { onUnloggedRows, onUnreadableRows }: StreamOptions,
+  memory: FilterMemory,
+): Pick<StreamOptions, "onUnloggedRows" | "onUnreadableRows"> {
+  return {
+    ...(onUnloggedRows === undefined
+      ? {}
+      : {
+          onUnloggedRows: async (tableId) => {
+            memory.forgetTable(tableId);
+            await onUnloggedRows(tableId);
+          },
+        }),
+    ...(onUnreadableRows === undefined
+      ? {}
+      : {
+          onUnreadableRows: async (tableId, error) => {
+            memory.forgetTable(tableId);
+            await onUnreadableRows(tableId, error);
+          },
+        }),
   };
 }
 

@@ -34,6 +34,7 @@ const TABLES = {
   "public.mixed": { where: "not (big not like 'a%' or n > 90)" },
 };
 
+const TABLE_NAMES = ["long", "mixed"];
 const PAUSED = "paused";
 
 /** What happens, statement by statement, and what a history says of each key. */
@@ -62,7 +63,21 @@ const STATEMENTS = [
   "update T set n = 1 where id in (20, 21)",
   "update T set n = n + 1 where id in (20, 21)",
 ];
-const EXPECTED: Readonly<Record<string, string>> = { 1: "ruuuud", 3: "ruduu", 4: "rdud", 44: "uud", 20: "cuu" };
+/** What happens while the daemon is down, of which it then remembers nothing. */
+const MEANWHILE = ["update T set n = 12 where id = 5", "update T set n = 11 where id = 12"];
+const AFTERWARDS = [
+  "update T set n = 13 where id = 5",
+  "update T set n = 14 where id = 5",
+  "delete from T where id = 5",
+];
+const EXPECTED: Readonly<Record<string, string>> = {
+  1: "ruuuud",
+  3: "ruduu",
+  4: "rdud",
+  44: "uud",
+  5: "ruuud",
+  20: "cuu",
+};
 
 async function opsIn({ installation, sinks }: RunningPipeline, sink: string, table: string) {
   const of = (source: string): string =>
@@ -100,6 +115,11 @@ async function opsInTopics({ sinks: { topics }, source }: RunningPipeline, table
   return byKey(changes);
 }
 
+/** After the kill it is not known whether readers of a stream have the row before: it is read for them besides. */
+function withoutDoubt(ops: Readonly<Record<string, string>>): Record<string, string> {
+  return { ...ops, 5: ops["5"]?.replace("rur", "ru") ?? "" };
+}
+
 /** The operations of the keys that have more than the row that was read first. */
 function byKey(changes: readonly (readonly [id: string, op: string])[]): Record<string, string> {
   const found: Record<string, string> = {};
@@ -114,20 +134,30 @@ test.for([["at once"], [PAUSED]])("%s", async ([how]) => {
   });
   await pipeline.settled();
   for (const statement of STATEMENTS) {
-    for (const table of ["long", "mixed"]) await pipeline.run(statement.replaceAll("T", table));
+    for (const table of TABLE_NAMES) await pipeline.run(statement.replaceAll("T", table));
     if (how === PAUSED) await pipeline.settled();
   }
+  await pipeline.settled();
+  await pipeline.kill();
+  for (const statement of MEANWHILE)
+    for (const table of TABLE_NAMES) await pipeline.run(statement.replaceAll("T", table));
+  await pipeline.start();
+  await pipeline.settled();
+  for (const statement of AFTERWARDS)
+    for (const table of TABLE_NAMES) await pipeline.run(statement.replaceAll("T", table));
   await pipeline.settled();
   const reader = new FilesReader(join(pipeline.installation.folder, "changes"));
   await eventually(() => expect(reader.waiting()).toBe(0), { withinMs: 30_000 });
   // A reader of one partition may lack the row under the former key: Kafka gets it whole, as it is read.
   const { 4: _, 44: __, ...inTopics } = EXPECTED;
-  for (const table of ["long", "mixed"]) {
+  for (const table of TABLE_NAMES) {
     for (const kind of KINDS.filter((name) => name.endsWith("history"))) {
       expect.soft({ kind, table, ops: await opsIn(pipeline, kind, table) }).toEqual({ kind, table, ops: EXPECTED });
     }
-    expect.soft({ table, ops: await opsInFiles(pipeline, table) }).toEqual({ table, ops: EXPECTED });
-    expect.soft({ table, ops: await opsInTopics(pipeline, table) }).toMatchObject({ table, ops: inTopics });
+    expect.soft({ table, ops: withoutDoubt(await opsInFiles(pipeline, table)) }).toEqual({ table, ops: EXPECTED });
+    expect
+      .soft({ table, ops: withoutDoubt(await opsInTopics(pipeline, table)) })
+      .toMatchObject({ table, ops: inTopics });
     const { rows } = await pipeline.sinks.target!.query(
       `select id from soft.${table} s where _millrace_version <> (select max(_millrace_version) from history.${table} h where h.id = s.id)`,
     );

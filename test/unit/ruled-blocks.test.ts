@@ -144,6 +144,25 @@ describe("blocks under rules", () => {
     ]);
   });
 
+  test("a value that is left out counts as what was read of it, if nobody has written the row since", () => {
+    const long = "open".padEnd(80, ".");
+    for (const [writer, shownOps] of [
+      [7, ["u", "u"]],
+      [8, ["?", "?"]],
+    ] as const) {
+      const blocks = ruledBlocks(rules("status like 'open%'"));
+      blocks.memory.streamFrom({ epoch: 1, commit: 1n, index: 0 });
+      const block = blockOf([
+        row(person, "u", { after: ["1", "m", UNCHANGED], xid: 7 }),
+        row(person, "u", { after: ["1", "n", UNCHANGED], xid: 7 }),
+      ]);
+      const [asked] = blocks.asked(block);
+      expect(asked?.rows.map(({ key }) => key)).toEqual([["1"]]);
+      blocks.answer(asked!, blockOf([row(person, "r", { after: ["1", "n", long] })]), [writer]);
+      expect(rowsOf(blocks.apply(block, "log")).map(([op]) => op)).toEqual(shownOps);
+    }
+  });
+
   test("the source keeps its block until the one that was made of it is let go", () => {
     let isFree = false;
     const given = blockOf([row(person, "c", { after: ["1", "m", "open"] })]);

@@ -17,7 +17,7 @@ import { markPrefix, renewPrefix, writeMark } from "./log/marks.ts";
 import { waitForTransactions } from "./log/publication.ts";
 import { readSlot, whenFree } from "./log/slot.ts";
 import { madeBy, removeOurs } from "./log/teardown.ts";
-import { readKeys, readRange } from "./snapshot/chunks.ts";
+import { readKeys, readRange, readWritten } from "./snapshot/chunks.ts";
 import { readVisibility } from "./snapshot/visibility.ts";
 import { recordPosition } from "./stream/record-position.ts";
 import { PostgresStream } from "./stream/stream.ts";
@@ -38,6 +38,7 @@ export function postgresSource(context: SourceContext): Source {
     rows: {
       readRange: (table, range, signal) => readRange(context, table, range, signal),
       readKeys: (table, keys, signal) => readKeys(context, table, keys, signal),
+      readWritten: (table, keys, signal) => readWritten(context, table, keys, signal),
     },
     watermarks: watermarks(context),
     close: () => context.database.close(),

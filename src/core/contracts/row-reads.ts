@@ -15,6 +15,15 @@ export interface RowReads {
   readonly readRange: (table: TableVersion, range: RowRange, signal: AbortSignal) => Promise<Chunk>;
   /** The rows under these keys; a key that is not in the result does not exist. */
   readonly readKeys: (table: TableVersion, keys: readonly KeyText[], signal: AbortSignal) => Promise<Chunk>;
+  /**
+   * The same, and for each key the transaction that wrote its row last (null: there is no row). For a source whose log leaves out
+   * values that stay the same: a row that this transaction wrote has them as they were at its change.
+   */
+  readonly readWritten?: (
+    table: TableVersion,
+    keys: readonly KeyText[],
+    signal: AbortSignal,
+  ) => Promise<{ readonly block: Block | null; readonly writers: readonly (number | null)[] }>;
 }
 
 export interface RowRange {

@@ -95,6 +95,30 @@ export async function readKeys(
   return { block: blockOf(table, rows), last: null, ...seen };
 }
 
+/** The rows under these keys, and who wrote them. */
+export async function readWritten(
+  context: SourceContext,
+  table: TableVersion,
+  keys: readonly KeyText[],
+  signal: AbortSignal,
+): Promise<{ readonly block: Block | null; readonly writers: readonly (number | null)[] }> {
+  using wire = await Wire.open(context.database, signal);
+  const { live } = await begin(wire, table, true, signal);
+  const rows = new RowBlock(table, textKinds(table), 1, true);
+  await selectKeys({ wire, table, live }, keys, rows, signal);
+  const key = table.key.map((ordinal) => live.columns[ordinal]!);
+  const arrays = key.map((_, i) => quoteTextArray(keys.map((values) => values[i] ?? "")));
+  const match = key.map(
+    (column, i) => `t.${quoteIdentifier(column.name)} ${column.operators[EQUAL]} k.c${i}::${column.native}`,
+  );
+  const aliases = key.map((_, i) => `c${i}`).join(", ");
+  const query = `SELECT k.n, t.xmin FROM unnest(${arrays.join(", ")}) WITH ORDINALITY AS k(${aliases}, n) JOIN ${live.sql} AS t ON ${match.join(" and ")}`;
+  const writers: (number | null)[] = keys.map(() => null);
+  for (const [n, xid] of await wire.rows(`reading writers of ${table.id}`, query, signal))
+    writers[Number(n) - 1] = Number(xid);
+  return { block: blockOf(table, rows), writers };
+}
+
 /** A read whose transaction has begun. */
 interface LiveRead {
   readonly wire: Wire;
