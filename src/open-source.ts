@@ -32,7 +32,8 @@ export async function memoryOf(
 ): Promise<RuleMemory> {
   const pins = new Map<string, Pin>();
   const newest = await schemas.list();
-  if (rules.tables.length === 0 && newest.every(({ ruled }) => ruled === undefined))
+  const isPlain = rules.tables.length === 0 && rules.selections.every(({ patterns }) => patterns.length === 0);
+  if (isPlain && newest.every(({ ruled }) => ruled === undefined))
     return { ...noMemory(), keep: (renames, position) => schemas.rename(renames, position) };
   const versions: TableVersion[] = [];
   for (const { id } of newest) versions.push(...(await schemas.versions(id)));

@@ -1,6 +1,6 @@
 import * as z from "zod";
 import type { Problem } from "./errors.ts";
-import { nearestName, suggestion } from "./nearest.ts";
+import { nearestName, suggestion } from "../rules/nearest.ts";
 
 export type Issue = z.core.$ZodIssue;
 

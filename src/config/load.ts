@@ -19,14 +19,14 @@ import { ConfigError, type Problem } from "./errors.ts";
 import { exposureOf } from "./secrets/exposure.ts";
 import { interpolate } from "./secrets/interpolate.ts";
 import { problemsOf } from "./issues.ts";
-import { suggestion } from "./nearest.ts";
+import { suggestion } from "../rules/nearest.ts";
 import { parse } from "./parse.ts";
 import { holdsSecret, registerSecrets } from "./secrets/secret-values.ts";
 import type { StateAddress, TableName } from "../core/contracts/connector.ts";
 import { pathOfShare, shareName } from "../core/sharing/share.ts";
 import { freshPassword } from "../passwords/password.ts";
 import { readSmallFile } from "../core/small-file.ts";
-import { NO_RULES, type Rules } from "../rules/definition.ts";
+import { NO_RULES, type Rules, type Selection } from "../rules/definition.ts";
 import { chosenKeyOf, policyOf, zeroDatesOf } from "../rules/merged-rule.ts";
 import type { Secrets } from "./secrets/secrets.ts";
 import { addressOfShare, divisionOf, misfits } from "./shares.ts";
@@ -118,7 +118,7 @@ class Loading {
       source,
       state: this.#state(top.name, top.state, number),
       sinks,
-      rules,
+      rules: { ...rules, selections: sinks.map((sink) => this.#selection(sink)) },
       reconcile: this.#reconcile(top.reconcile),
       retention: retentionOf(top.retention),
       notify: notifyOf(top.notify, this.#folder),
@@ -299,12 +299,22 @@ class Loading {
   #rules({ tables, maskKey }: z.output<typeof topDefinition>): Rules {
     return rulesOf(tables, {
       maskKey,
-      place: (path) => {
-        const { line, column } = this.#yaml.locate(path, "key");
-        return `${this.#file}:${line}:${column}: ${path.join(".")}`;
-      },
+      place: (path) => this.#place(path),
       problem: (code, path, message) => this.#problem(code, path, message),
     });
+  }
+
+  #selection({ name, tables, connector }: SinkConfig): Selection {
+    const path = ["sinks", name, "tables"];
+    const patterns = tables.map((pattern, i) => ({ pattern, place: this.#place(path, String(i)) }));
+    return { sink: name, isStream: connector.form === "stream", patterns };
+  }
+
+  /** `item`: the position of an item of the list, which has no name. */
+  #place(path: readonly string[], item?: string): string {
+    const { line, column } =
+      item === undefined ? this.#yaml.locate(path, "key") : this.#yaml.locate([...path, item], "value");
+    return `${this.#file}:${line}:${column}: ${path.join(".")}`;
   }
 
   #read<D extends z.ZodType>(path: readonly string[], input: unknown, definition: D): z.output<D> | undefined {

@@ -27,16 +27,27 @@ const columnDefinition = z
       .regex(RESERVED, { error: "names that begin with _millrace_ are Millrace's own" })
       .optional()
       .describe("The column's name in the sinks."),
+    optional: z.boolean().optional().describe("True: there may be no such column yet. Otherwise that is an error."),
   })
-  .refine((rule) => Object.keys(rule).length > 0, { error: "expected mask, drop or rename" })
+  .refine((rule) => Object.keys(rule).some((key) => key !== "optional"), { error: "expected mask, drop or rename" })
   .refine(({ mask, drop, rename }) => drop !== true || (mask === undefined && rename === undefined), {
     error: "a column that is dropped has no mask and no other name",
   });
 
 export const tableDefinition = z.strictObject({
+  optional: z.boolean().optional().describe("True: there may be no such table yet. Otherwise that is an error."),
   columns: z
-    .record(z.string().min(1), columnDefinition)
-    .default({})
+    .object({
+      only: z
+        .union([z.array(z.string().min(1)).min(1), columnDefinition], {
+          error: "expected a list of columns, such as [id, note]",
+        })
+        .optional()
+        .describe("An allow-list: columns (or globs) that it does not name are left out, those that come later too."),
+    })
+    .catchall(columnDefinition)
+    .refine((columns) => !Object.hasOwn(columns, ""), { error: "a column has a name" })
+    .prefault({})
     .describe("Masked, dropped and renamed columns; keys are names or globs, the most exact one decides."),
   where: z
     .string()
@@ -64,7 +75,7 @@ export const tableDefinition = z.strictObject({
     .enum(["evolve", "pause", "ignore"])
     .optional()
     .describe(
-      "evolve (default): the sinks follow the table's shape; pause: the table waits for `schema approve`; ignore: the sinks keep the shape that they have. `millrace explain MR1303` says more.",
+      "evolve (default): the sinks follow the table's shape; pause: the table waits for `schema approve`, and so does a new table that only a glob fits; ignore: the sinks keep the shape that they have. `millrace explain MR1303` says more.",
     ),
   compatibility: z
     .enum(["backward", "forward", "full", "none"])
@@ -105,18 +116,36 @@ export function rulesOf(tables: TablesInput, surroundings: RuleSurroundings): Ru
   const hashing = rules.flatMap(({ columns }) => columns).find(({ action }) => action.hiding === "hash");
   if (hashing !== undefined && maskKey === undefined)
     problem("MR1024", hashing.path, "a hash needs maskKey at the top of the config");
-  return { tables: rules, maskKey: maskKey ?? null };
+  return { tables: rules, selections: [], maskKey: maskKey ?? null };
 }
 
 function tableRule(
   pattern: string,
-  { columns, where, key, zeroDates, schemaChange, compatibility, droppedColumns, reconcile }: TablesInput[string],
+  {
+    optional,
+    columns,
+    where,
+    key,
+    zeroDates,
+    schemaChange,
+    compatibility,
+    droppedColumns,
+    reconcile,
+  }: TablesInput[string],
   { place, problem }: RuleSurroundings,
 ): TableRule & { readonly columns: readonly (ColumnRule & { readonly path: readonly string[] })[] } {
   const path = ["tables", pattern];
-  const rules = Object.entries(columns).map(([name, column]) => {
+  const only = Array.isArray(columns.only) ? columns.only : null;
+  const rules = Object.entries(columns).flatMap(([name, column]) => {
     const own = [...path, "columns", name];
-    return { pattern: name, action: actionOf(column), place: place(own), path: own };
+    if (column === undefined || Array.isArray(column)) return [];
+    return {
+      pattern: name,
+      isOptional: column.optional === true,
+      action: actionOf(column),
+      place: place(own),
+      path: own,
+    };
   });
   const wherePath = [...path, "where"];
   let condition: TableRule["where"] = null;
@@ -128,7 +157,9 @@ function tableRule(
   }
   return {
     pattern,
+    isOptional: optional === true,
     columns: rules,
+    only: only === null ? null : { patterns: only, place: place([...path, "columns", "only"]) },
     where: condition,
     key: key === undefined ? null : { columns: key, place: place([...path, "key"]) },
     // YAML's null means the choice named null.

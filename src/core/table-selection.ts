@@ -3,6 +3,7 @@ export const TABLE_GLOB = /^!?[^.!]+\..+$/s;
 
 /** Selects tables: globs over `schema.table`; `!` excludes. */
 export class TableSelection {
+  readonly #patterns: readonly string[];
   readonly #included: readonly RegExp[];
   readonly #excluded: readonly RegExp[];
   /** Patterns that name exactly one table: it must be possible to capture it. */
@@ -10,6 +11,7 @@ export class TableSelection {
 
   /** Without patterns, or with excludes only, every table is included. */
   constructor(patterns: readonly string[]) {
+    this.#patterns = patterns;
     const included = patterns.filter((pattern) => !pattern.startsWith("!"));
     this.#included = included.length === 0 ? [/^/] : included.map(glob);
     this.#excluded = patterns.filter((pattern) => pattern.startsWith("!")).map((pattern) => glob(pattern.slice(1)));
@@ -20,6 +22,17 @@ export class TableSelection {
     const text = `${schema}.${table}`;
     return (
       this.#included.some((pattern) => pattern.test(text)) && !this.#excluded.some((pattern) => pattern.test(text))
+    );
+  }
+
+  /** The patterns that fit none of these tables, and those with `!` that leave none of them out. */
+  idle(tables: readonly { readonly schema: string; readonly table: string }[]): readonly string[] {
+    const names = tables.map(({ schema, table }) => `${schema}.${table}`);
+    const taken = names.filter((name) => this.#included.some((pattern) => pattern.test(name)));
+    return this.#patterns.filter((pattern) =>
+      pattern.startsWith("!")
+        ? !taken.some((name) => glob(pattern.slice(1)).test(name))
+        : !names.some((name) => glob(pattern).test(name)),
     );
   }
 

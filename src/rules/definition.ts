@@ -9,8 +9,18 @@ import type { Expression } from "./where/syntax.ts";
 
 export interface Rules {
   readonly tables: readonly TableRule[];
+  /** What the sinks take of the source's tables. */
+  readonly selections: readonly Selection[];
   /** Key of the hashes; needed if a rule hashes. */
   readonly maskKey: string | null;
+}
+
+/** The `tables` of a sink, in the order of the file. */
+export interface Selection {
+  readonly sink: string;
+  /** True for a sink that can't be asked what it has. */
+  readonly isStream: boolean;
+  readonly patterns: readonly (Placed & { readonly pattern: string })[];
 }
 
 /** A part of the rules, and its position in the file, for messages. */
@@ -22,14 +32,18 @@ interface Placed {
 export interface TableRule extends Placed {
   /** A `schema.table` glob. */
   readonly pattern: string;
+  /** True if there may be no such table yet. */
+  readonly isOptional: boolean;
   readonly columns: readonly ColumnRule[];
+  /** The only columns that go out. */
+  readonly only: OnlyRule | null;
   readonly where: WhereRule | null;
   /** Replaces the table's own key; the source decides which keys are possible. */
   readonly key: KeyRule | null;
   /** Passed to the source, which reads such dates this way. */
   readonly zeroDates: ZeroDates | null;
   /** How a change of the table's shape is treated. */
-  readonly policy: { readonly [Part in keyof SchemaPolicy]: SchemaPolicy[Part] | null };
+  readonly policy: { readonly [Part in keyof Omit<SchemaPolicy, "newTables">]: SchemaPolicy[Part] | null };
   /** More differing rows of a sink than this raise an alarm. */
   readonly driftMax: number | null;
 }
@@ -37,6 +51,8 @@ export interface TableRule extends Placed {
 export interface ColumnRule extends Placed {
   /** A column's name, or a glob over names. */
   readonly pattern: string;
+  /** True if there may be no such column yet. */
+  readonly isOptional: boolean;
   readonly action: ColumnAction;
 }
 
@@ -47,6 +63,11 @@ export type Hiding = Mask | "drop" | "none";
 export interface ColumnAction {
   readonly hiding: Hiding | null;
   readonly rename: string | null;
+}
+
+export interface OnlyRule extends Placed {
+  /** Names of columns, or globs over names. */
+  readonly patterns: readonly string[];
 }
 
 export interface KeyRule extends Placed {
@@ -60,4 +81,4 @@ export interface WhereRule extends Placed {
   readonly expression: Expression | null;
 }
 
-export const NO_RULES: Rules = { tables: [], maskKey: null };
+export const NO_RULES: Rules = { tables: [], selections: [], maskKey: null };

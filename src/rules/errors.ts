@@ -21,9 +21,10 @@ export const pages = {
   MR1021: {
     title: "A rule names a column that the table does not have",
     cause:
-      "A key under `columns` is no column of the table (for a glob: of none of its tables): it is misspelt, " +
-      "or the column was dropped or renamed at the source. It is refused, because a mask that hides nothing is worse than none.",
-    remedy: `Use the column's name at the source. ${AFTERWARDS}`,
+      "A key under `columns` is no column of the table, and as a glob matches none (for a glob over tables: of none of its " +
+      "tables): it is misspelt, or the column was dropped or renamed at the source. It is refused, because a mask that hides " +
+      "nothing is worse than none.",
+    remedy: `Use the column's name at the source; its case counts. If the column comes later: \`optional: true\`. ${AFTERWARDS}`,
   },
   MR1022: {
     title: "Two columns would have one name",
@@ -76,6 +77,16 @@ export const pages = {
     remedy:
       "Set `schemaChange: evolve`, start again, then `millrace snapshot start --tables TABLE`: the sinks follow the table. Or " +
       "change it back at the source, then `millrace snapshot start --tables TABLE`.",
+  },
+  MR1029: {
+    title: "A rule or a sink's list fits no table",
+    cause:
+      "A key of `tables`, or an item of a sink's `tables`, names or matches none of the tables that `source.tables` takes: " +
+      "schema or table is misspelt or in another case, the table was renamed or dropped, or it is a partition, which comes " +
+      "under its parent's name. It is refused, because a mask that hides nothing is worse than none.",
+    remedy:
+      "Use the names at the source; their case counts. If the table comes later, say `optional: true` under that key of " +
+      "`tables` (for an item of a sink's list, under the same key).",
   },
   MR1028: {
     title: "Two rules contradict each other",

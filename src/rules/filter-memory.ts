@@ -1,6 +1,7 @@
 /**
- * What the parts of a filter said of rows with long values. The log leaves such a value out of a change that does not touch it
- * (TOAST); then the parts that read it say what they said before.
+ * What the parts of a filter said of rows. The log leaves a long value out of a change that does not touch it (TOAST); then the
+ * parts that read it say what they said before. And it may show the key of an old row alone: whether the filter let that row
+ * through is what it said before.
  *
  * Knowledge must be as of the change. What the stream told holds for the changes behind it, and is replaced or forgotten with
  * the row's next change that the stream tells. A row that was read at the source holds for the changes that the read did not

@@ -138,6 +138,11 @@ export class FormerRules {
     return isOfRules;
   }
 
+  /** Ids of the tables of which rows passed, those that are gone too. */
+  get known(): Iterable<string> {
+    return this.#known;
+  }
+
   /** True if rows of a table of this name passed, of this one or another. */
   isKnown({ id }: Named): boolean {
     return this.#known.has(id);

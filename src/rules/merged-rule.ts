@@ -5,7 +5,7 @@
 import type { ChosenKey, TableName, ZeroDates } from "../core/contracts/connector.ts";
 import { DEFAULT_POLICY, type SchemaPolicy } from "../core/model/schema-policy.ts";
 import { type Mask, namesOfTable } from "../core/model/schema.ts";
-import { byExactness, isGlob, mostExactFirst } from "../core/table-selection.ts";
+import { byExactness, fits, isGlob, mostExactFirst } from "../core/table-selection.ts";
 import type { ColumnRule, KeyRule, Rules, TableRule, WhereRule } from "./definition.ts";
 import type { RuleProblem } from "./errors.ts";
 
@@ -24,6 +24,7 @@ export interface ColumnRuling {
   readonly mask: Mask | null;
   readonly drop: boolean;
   readonly rename: string | null;
+  /** `column` null: the `only` of its rule. */
   readonly hiddenBy: Decider | null;
   readonly renamedBy: Decider | null;
 }
@@ -31,7 +32,7 @@ export interface ColumnRuling {
 /** A rule for columns, and the rule for tables in which it is. */
 export interface Decider {
   readonly table: TableRule;
-  readonly column: ColumnRule;
+  readonly column: ColumnRule | null;
 }
 
 /** Null: no rule fits the table. */
@@ -61,6 +62,9 @@ export function columnRuling(rule: Pick<MergedRule, "rules">, column: string): C
 const COPIED = /^_pgroll_new_(.+)$/s;
 
 function ownRuling({ rules }: Pick<MergedRule, "rules">, column: string): ColumnRuling {
+  const listed = leftOutBy(rules, column);
+  if (listed !== null)
+    return { mask: null, drop: true, rename: null, hiddenBy: { table: listed, column: null }, renamedBy: null };
   const saying = deciders(rules, column);
   const hiddenBy = saying.find((one) => one.column.action.hiding !== null) ?? null;
   const hiding = hiddenBy?.column.action.hiding ?? "none";
@@ -77,8 +81,24 @@ function ownRuling({ rules }: Pick<MergedRule, "rules">, column: string): Column
   };
 }
 
+/**
+ * The rule whose `only` leaves the column out. A mask says how a column goes out, not that it does: another `only`, or
+ * `mask: none` in a more exact rule, lets it out.
+ */
+function leftOutBy(rules: readonly TableRule[], column: string): TableRule | null {
+  for (const rule of rules) {
+    if (rule.only !== null) return rule.only.patterns.some((pattern) => fits(pattern, column)) ? null : rule;
+    const hiding = mostExactFirst(rule.columns, column).find(({ action }) => action.hiding !== null);
+    if (hiding?.action.hiding === "none") return null;
+  }
+  return null;
+}
+
 /** The rules that say something of a column, the most exact one first: by their globs over tables, then over columns. */
-function deciders(rules: readonly TableRule[], name: string): readonly Decider[] {
+function deciders(
+  rules: readonly TableRule[],
+  name: string,
+): readonly { readonly table: TableRule; readonly column: ColumnRule }[] {
   return rules.flatMap((table) => mostExactFirst(table.columns, name).map((column) => ({ table, column })));
 }
 
@@ -116,6 +136,7 @@ export function tie(
 const SAID: Readonly<Record<string, (rule: TableRule) => string | number | null>> = {
   where: ({ where }) => where?.text ?? null,
   key: ({ key }) => (key === null ? null : JSON.stringify(key.columns)),
+  "columns.only": ({ only }) => (only === null ? null : JSON.stringify(only.patterns)),
   zeroDates: ({ zeroDates }) => zeroDates,
   schemaChange: ({ policy }) => policy.schemaChange,
   compatibility: ({ policy }) => policy.compatibility,
@@ -156,10 +177,14 @@ function decided<T>(rules: readonly TableRule[], said: (rule: TableRule) => T | 
 }
 
 function mergedPolicy(rules: readonly TableRule[]): SchemaPolicy {
-  const part = <Part extends keyof SchemaPolicy>(name: Part): SchemaPolicy[Part] =>
+  const part = <Part extends keyof TableRule["policy"]>(name: Part): SchemaPolicy[Part] =>
     decided(rules, ({ policy }) => policy[name]) ?? DEFAULT_POLICY[name];
+  const schemaChange = part("schemaChange");
+  // Who names a table has approved it.
+  const isNamed = rules.some(({ pattern }) => !isGlob(pattern));
   return {
-    schemaChange: part("schemaChange"),
+    schemaChange,
+    newTables: schemaChange === "pause" && !isNamed ? "wait" : "take",
     compatibility: part("compatibility"),
     droppedColumns: part("droppedColumns"),
   };

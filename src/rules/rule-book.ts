@@ -5,8 +5,8 @@ import { type Column, type Lineage, namesOfTable, type Ruled } from "../core/mod
 import type { CapturedTables, RefusedTable, TableShape } from "../core/contracts/catalog.ts";
 import type { Rename } from "../core/contracts/change-log.ts";
 import type { TableName } from "../core/contracts/connector.ts";
-import { isGlob } from "../core/table-selection.ts";
-import type { Rules } from "./definition.ts";
+import { fits, isGlob } from "../core/table-selection.ts";
+import type { ColumnRule, Rules, TableRule } from "./definition.ts";
 import { faultOf, otherName, type RuleProblem } from "./errors.ts";
 import { type Former, type FormerRules, isKnownByName, noMemory, ordinalOf, type RuleMemory } from "./former-rules.ts";
 import { maskedColumn } from "./masks.ts";
@@ -42,6 +42,13 @@ interface Planned {
 }
 
 const NO_NAMES: ReadonlyMap<string, number> = new Map();
+
+/** All that a rule names or matches of a table's columns. */
+function namedColumns(rule: TableRule | undefined): readonly Pick<ColumnRule, "pattern" | "isOptional" | "place">[] {
+  const { columns = [], only = null } = rule ?? {};
+  const listed = only?.patterns.map((pattern) => ({ pattern, isOptional: false, place: only.place })) ?? [];
+  return [...columns, ...listed];
+}
 
 export class RuleBook {
   readonly #rules: Rules;
@@ -95,17 +102,20 @@ export class RuleBook {
     return [...problems, ...this.#namedNowhere([...tables, ...elsewhere])];
   }
 
-  /** Columns that a rule for many tables names, and that no table has. */
+  /** Columns that a rule for many tables names or matches, and that no table has. */
   #namedNowhere(tables: readonly TableShape[]): RuleProblem[] {
     const problems: RuleProblem[] = [];
     for (const rule of this.#rules.tables) {
       const own = tables.filter((shape) => this.#rule(shape)?.rules.includes(rule) === true);
       if (!isGlob(rule.pattern) || own.length === 0) continue;
       const asKept = own.map((shape) => this.#pins.get(shape.id)?.shape ?? shape);
-      const names = new Set(asKept.flatMap(({ columns }) => columns.map(({ name }) => name)));
-      for (const { pattern, place } of rule.columns) {
-        if (isGlob(pattern) || names.has(pattern)) continue;
-        const message = `none of the tables that ${rule.pattern} matches has a column ${JSON.stringify(pattern)}`;
+      // A column that was there was named without a mistake.
+      const before = own.flatMap((shape) => this.#former.of(shape, null)?.columns ?? []);
+      const names = new Set([...asKept.flatMap(({ columns }) => columns), ...before].map(({ name }) => name));
+      for (const { pattern, isOptional, place } of namedColumns(rule)) {
+        if (isOptional || Array.from(names).some((name) => fits(pattern, name))) continue;
+        const what = isGlob(pattern) ? "a column that matches" : "a column";
+        const message = `none of the tables that ${rule.pattern} matches has ${what} ${JSON.stringify(pattern)}`;
         problems.push({ code: "MR1021", place, message });
       }
       const key = rule.key?.columns.find((name) => !names.has(name));
@@ -218,8 +228,8 @@ export class RuleBook {
     const rulings = names.map((name) => columnRuling(rule, name));
     const problem =
       tie(rule, shape, names) ??
-      this.#unknownColumn(shape, rule) ??
       this.#exposed(shape, former, rule, rulings) ??
+      this.#unknownColumn(shape, rule) ??
       hiddenKey(shape, rule, rulings);
     if (problem !== null) return problem;
     const cells = shape.columns.flatMap((column, ordinal) => {
@@ -239,13 +249,15 @@ export class RuleBook {
   #unknownColumn(shape: TableShape, rule: MergedRule): RuleProblem | null {
     const names = this.#names.get(shape.id) ?? NO_NAMES;
     const newest = Math.max(...shape.columns.map(({ identity }) => identity));
-    const isLater = (name: string) => (names.get(name) ?? 0) > newest;
+    const later = [...names].flatMap(([name, identity]) => (identity > newest ? [name] : []));
+    const all = [...shape.columns.map(({ name }) => name), ...later];
     const own = rule.rules.find(({ pattern }) => !isGlob(pattern));
-    const unknown = own?.columns.find(
-      ({ pattern }) => !isGlob(pattern) && !isLater(pattern) && shape.columns.every(({ name }) => name !== pattern),
+    const unknown = namedColumns(own).find(
+      ({ pattern, isOptional }) => !isOptional && !all.some((name) => fits(pattern, name)),
     );
     if (unknown === undefined) return null;
-    const message = `table ${shape.id} has no column ${JSON.stringify(unknown.pattern)}`;
+    const what = isGlob(unknown.pattern) ? "no column that matches" : "no column";
+    const message = `table ${shape.id} has ${what} ${JSON.stringify(unknown.pattern)}`;
     return { code: "MR1021", place: unknown.place, message };
   }
 
@@ -336,12 +348,13 @@ export class RuleBook {
   #ruled(shape: TableShape, rule: MergedRule | null): Pick<Ruled, "rules" | "source"> {
     const { maskKey } = this.#rules;
     const columns = rule?.rules.flatMap((one) => one.columns) ?? [];
+    const only = rule?.rules.flatMap((one) => (one.only === null ? [] : [one.only.patterns])) ?? [];
     const isHashed = columns.some(({ action }) => action.hiding === "hash");
     const key =
       isHashed && maskKey !== null ? createHmac("sha256", maskKey).update("millrace rules").digest("hex") : "";
     const definition = columns.map(({ pattern, action }) => [pattern, action.hiding, action.rename]);
     return {
-      rules: digest([definition, rule?.where?.text ?? null, key]).slice(0, 32),
+      rules: digest([definition, rule?.where?.text ?? null, key, ...only]).slice(0, 32),
       source: { columns: shape.columns, key: shape.key, fingerprint: shape.fingerprint },
     };
   }

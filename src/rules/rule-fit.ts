@@ -3,7 +3,7 @@ import type { Column } from "../core/model/schema.ts";
 import type { TableShape } from "../core/contracts/catalog.ts";
 import { isGlob } from "../core/table-selection.ts";
 import type { RuleProblem } from "./errors.ts";
-import { type ColumnRuling, columnRuling, type MergedRule } from "./merged-rule.ts";
+import { type ColumnRuling, columnRuling, type Decider, type MergedRule } from "./merged-rule.ts";
 import { bindWhere, type Condition } from "./where/condition.ts";
 import { WhereError } from "./where/syntax.ts";
 
@@ -22,7 +22,7 @@ export function hiddenKey(shape: TableShape, rule: MergedRule, rulings: readonly
   const what = rulings[ordinal]!.drop ? "dropped" : "masked";
   return {
     code: "MR1023",
-    place: rulings[ordinal]!.hiddenBy?.column.place ?? rule.place,
+    place: placeOf(rulings[ordinal]!.hiddenBy) ?? rule.place,
     message: `column ${JSON.stringify(name)} is in the key of table ${shape.id}; it can't be ${what}`,
   };
 }
@@ -44,7 +44,7 @@ export function sameName(shape: TableShape, rule: MergedRule, columns: readonly 
     const renamed = sources.find((source) => source !== name) ?? name;
     const message = `columns ${sources.map((s) => JSON.stringify(s)).join(" and ")} of table ${shape.id} would both be named ${JSON.stringify(name)}`;
     const { renamedBy } = columnRuling(rule, renamed);
-    return { code: "MR1022", place: renamedBy?.column.place ?? rule.place, message };
+    return { code: "MR1022", place: placeOf(renamedBy) ?? rule.place, message };
   }
   return null;
 }
@@ -62,6 +62,10 @@ export function boundCondition(
     const message = `at character ${error.at + 1}: ${error.message} (table ${id})`;
     return { code: "MR1020", place: where.place, message };
   }
+}
+
+function placeOf(decider: Decider | null): string | undefined {
+  return decider === null ? undefined : (decider.column?.place ?? decider.table.only?.place);
 }
 
 /** Null if the values are visible. */

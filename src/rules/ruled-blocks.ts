@@ -3,6 +3,7 @@
  * written again, and the bytes of the other rows are copied in one piece.
  */
 import {
+  BEFORE_DOUBTED,
   BEFORE_FULL,
   BEFORE_KEY,
   BEFORE_NONE,
@@ -65,9 +66,6 @@ export interface Asked {
 /** Of a table in a block. */
 const ASKED_ROWS_MAX = 1_000;
 const FREE_COUNT_MAX = 4;
-/** Postgres puts no shorter value aside, and none of a shorter row. */
-const LONG_BYTES_MIN = 20;
-const LONG_ROW_BYTES_MIN = 64;
 const KEPT_BYTES_MAX = 4 * 1024 * 1024;
 
 export class RuledBlocks {
@@ -76,6 +74,7 @@ export class RuledBlocks {
   readonly #origins = new WeakMap<Block, Origin>();
   readonly #free: ByteWriter[] = [];
   readonly #cells = new CellMap();
+  readonly #olderCells = new CellMap();
   readonly #row = new ConditionRow();
   readonly #id = new ByteWriter(64);
   readonly memory = new FilterMemory();
@@ -200,32 +199,64 @@ export class RuledBlocks {
   #ruledRow(making: Making, block: Block, row: number, table: RuledTable, from: BlockOrigin): void {
     const op = block.op[row]!;
     const after = block.after[row]!;
-    const before = block.before[row]!;
-    const kind = block.beforeKind[row]!;
     const { condition } = table.plan;
     if (condition === null) return this.#whole(making, block, row, op, table);
-    const truth = this.#truth(block, row, table, from);
-    // No sink ever had it.
-    if (this.#was !== UNTOLD && this.#was !== TRUE && truth !== TRUE && (after === NO_TUPLE || truth !== UNTOLD))
-      return;
-    if (after === NO_TUPLE) return this.#whole(making, block, row, op, table);
-    if (truth === TRUE) {
-      const isKept = this.#was === TRUE && op !== OP_CREATE && op !== OP_READ;
-      return this.#whole(making, block, row, isKept ? OP_KEPT : op, table);
-    }
-    // This row was never in a sink.
-    if (op === OP_CREATE || op === OP_READ) return;
-    const old = before === NO_TUPLE ? NO_TUPLE : this.#tuple(making, block.bytes, before, table);
-    if (truth === UNTOLD) {
-      const key = this.#key(making, block.bytes, after, table, true);
-      making.add(row, OP_UNTOLD, key, old, old === NO_TUPLE ? BEFORE_NONE : kind);
+    const is = this.#truth(block, row, table, from);
+    if (op === OP_TRUNCATE) return this.#whole(making, block, row, op, table);
+    if (op === OP_CREATE || op === OP_READ) {
+      // Otherwise this row was never in a sink.
+      if (is === TRUE) this.#whole(making, block, row, op, table);
       return;
     }
-    if (old !== NO_TUPLE) making.add(row, OP_DELETE, NO_TUPLE, old, kind);
-    // The row's own key is deleted too. If keys are checked at commit, another row may have that key by now; but then a
-    // full old row was given.
-    if (old === NO_TUPLE || !table.source.deferrableKey)
-      making.add(row, OP_DELETE, NO_TUPLE, this.#key(making, block.bytes, after, table, false), BEFORE_KEY);
+    if (this.#was === UNTOLD) this.#was = this.#wasAsLogged(block, row, table, condition);
+    if (after === NO_TUPLE || (is !== TRUE && is !== UNTOLD)) this.#left(making, block, row, table);
+    else this.#stays(making, block, row, table, is === TRUE);
+  }
+
+  /** What the condition says of the old row: of the whole one, or as far as its key tells. */
+  #wasAsLogged(
+    { bytes, before, beforeKind, after }: Block,
+    row: number,
+    table: RuledTable,
+    condition: Condition,
+  ): Truth {
+    const old = before[row]!;
+    if (old !== NO_TUPLE && beforeKind[row] === BEFORE_FULL) this.#row.set(bytes, old, -1);
+    else this.#row.setKey(bytes, old === NO_TUPLE ? after[row]! : old, table.source.key);
+    return condition.evaluate(this.#row);
+  }
+
+  /** The row is gone, or not wanted any more. */
+  #left(making: Making, block: Block, row: number, table: RuledTable): void {
+    const before = block.before[row]!;
+    const isKnown = this.#was === TRUE;
+    if (isKnown && before !== NO_TUPLE) {
+      making.add(row, OP_DELETE, NO_TUPLE, this.#tuple(making, block.bytes, before, table), block.beforeKind[row]!);
+    } else if (isKnown || this.#was === UNTOLD) {
+      const key = this.#key(making, block.bytes, before === NO_TUPLE ? block.after[row]! : before, table, false);
+      making.add(row, OP_DELETE, NO_TUPLE, key, isKnown ? BEFORE_KEY : BEFORE_DOUBTED);
+    }
+  }
+
+  /** An update after which the row is wanted, or (not `isTold`) may be. Invariant: it does not show a row that was not. */
+  #stays(making: Making, block: Block, row: number, table: RuledTable, isTold: boolean): void {
+    const { bytes } = block;
+    const after = block.after[row]!;
+    const before = block.before[row]!;
+    const was = this.#was;
+    const isShown = before === NO_TUPLE || was === TRUE;
+    if (isShown && isTold) return this.#whole(making, block, row, was === TRUE ? OP_KEPT : OP_UPDATE, table);
+    const isFull = !isShown && block.beforeKind[row] === BEFORE_FULL;
+    if (was === UNTOLD && !isShown)
+      making.add(row, OP_DELETE, NO_TUPLE, this.#key(making, bytes, before, table, false), BEFORE_DOUBTED);
+    if (isTold && (isFull || !hasUnchanged(bytes, after))) {
+      const entered = this.#tuple(making, bytes, after, table, isFull ? before : NO_TUPLE);
+      making.add(row, OP_UPDATE, entered, NO_TUPLE, BEFORE_NONE);
+    } else {
+      const old = isShown && before !== NO_TUPLE ? this.#tuple(making, bytes, before, table) : NO_TUPLE;
+      const kind = old === NO_TUPLE ? BEFORE_NONE : block.beforeKind[row]!;
+      making.add(row, OP_UNTOLD, this.#key(making, bytes, after, table, true), old, kind);
+    }
   }
 
   /** What the condition says of the row after the change; sets `#was`. */
@@ -237,7 +268,7 @@ export class RuledBlocks {
     const isFull = before !== NO_TUPLE && block.beforeKind[row] === BEFORE_FULL;
     if (after !== NO_TUPLE) this.#row.set(block.bytes, after, isFull ? before : -1);
     const truth = after === NO_TUPLE ? UNTOLD : condition.evaluate(this.#row);
-    return mayLeaveOut(table) ? this.#remembering(block, row, table, table.plan, from, truth) : truth;
+    return remembers(table) ? this.#remembering(block, row, table, table.plan, from, truth) : truth;
   }
 
   #remembering(
@@ -260,7 +291,7 @@ export class RuledBlocks {
     if (from !== "log") {
       if (after === NO_TUPLE) return truth;
       const id = this.#idOf(source, bytes, after);
-      const truths = this.#isLong(condition.longColumns, bytes, after) ? condition.parts(this.#row) : null;
+      const truths = condition.parts(this.#row);
       if (!from.read.told.has(id)) memory.tellRead(source.id, plan, id, truths, from.sees);
       return truth;
     }
@@ -274,14 +305,12 @@ export class RuledBlocks {
     }
     const id = this.#idOf(source, bytes, after);
     let is = truth;
-    const isLeftOut = hasUnchanged(bytes, after);
-    const earlier = isLeftOut ? memory.recall(source.id, plan, oldId ?? id, at) : null;
-    if (earlier !== null) {
+    const earlier = memory.recall(source.id, plan, oldId ?? id, at);
+    if (earlier !== null && hasUnchanged(bytes, after)) {
       this.#row.remember(earlier);
       is = condition.evaluate(this.#row);
     }
-    const isLong = this.#isLong(condition.longColumns, bytes, after);
-    const truths = isLong ? condition.parts(this.#row) : null;
+    const truths = condition.parts(this.#row);
     if (oldId !== null && oldId !== id) memory.tell(source.id, plan, oldId, null, at);
     memory.tell(source.id, plan, id, truths, at);
     this.#lookBack(condition, earlier);
@@ -301,17 +330,6 @@ export class RuledBlocks {
     return this.#id.view().toString("latin1");
   }
 
-  /** Whether a later change may leave out a value that the condition reads. */
-  #isLong(columns: readonly number[], bytes: Uint8Array, offset: number): boolean {
-    const cells = this.#cells;
-    cells.read(bytes, offset);
-    return columns.some(
-      (c) =>
-        cells.kind[c] === CELL_UNCHANGED ||
-        (cells.length[c]! >= LONG_BYTES_MIN && tupleEnd(bytes, offset) - offset >= LONG_ROW_BYTES_MIN),
-    );
-  }
-
   #whole(making: Making, block: Block, row: number, op: number, table: RuledTable): void {
     const after = block.after[row]!;
     const before = block.before[row]!;
@@ -320,11 +338,21 @@ export class RuledBlocks {
     making.add(row, op, newer, older, block.beforeKind[row]!);
   }
 
-  #tuple({ tuples }: Making, bytes: Uint8Array, offset: number, { source, plan }: RuledTable): number {
-    const cells = this.#cells;
-    cells.read(bytes, offset);
+  /** `older`: of the row's whole old tuple, which completes this one. */
+  #tuple(
+    { tuples }: Making,
+    bytes: Uint8Array,
+    offset: number,
+    { source, plan }: RuledTable,
+    older = NO_TUPLE,
+  ): number {
+    const newest = this.#cells;
+    newest.read(bytes, offset);
+    if (older !== NO_TUPLE) this.#olderCells.read(bytes, older);
     const at = tuples.begin(plan.cells.length);
     for (const { ordinal, mask, asText } of plan.cells) {
+      const isLeftOut = older !== NO_TUPLE && ordinal !== null && newest.kind[ordinal] === CELL_UNCHANGED;
+      const cells = isLeftOut ? this.#olderCells : newest;
       if (ordinal === null) tuples.null();
       else if (asText) this.#masker.asText(tuples, source.columns[ordinal]!.type, bytes, cells, ordinal);
       else if (mask === null) tuples.copyCell(bytes, cells, ordinal);
@@ -349,10 +377,15 @@ export class RuledBlocks {
 }
 
 /** Whether changes may leave out what the filter needs. Where two rows may have one key for a moment, nothing is remembered. */
-function mayLeaveOut({ source, plan }: RuledTable): boolean {
+function mayLeaveOut(table: RuledTable): boolean {
+  return remembers(table) && table.plan.condition!.longColumns.length > 0;
+}
+
+/** Where changes do not tell all that the filter needs, of the row or of the one before. */
+function remembers({ source, ruled, plan }: RuledTable): boolean {
   const { dialect, key, deferrableKey, unenforcedKey } = source;
   if (dialect !== "postgres" || key.length === 0 || deferrableKey || unenforcedKey === true) return false;
-  return plan.condition !== null && plan.condition.longColumns.length > 0;
+  return plan.condition !== null && ruled.ruled?.filteredByKey !== true;
 }
 
 function changeAt({ transactions, tx, index }: Block, row: number): ChangeAt {

@@ -12,6 +12,7 @@ import type { Position } from "../core/model/position.ts";
 import type { TableVersion } from "../core/model/schema.ts";
 import { findMillraceError, isAborted } from "../core/errors.ts";
 import type { Rules } from "./definition.ts";
+import { idleRules, type RuleHint, ruleHints } from "./idle-rules.ts";
 import { rulesError, type RuleProblem } from "./errors.ts";
 import { type FilterMemory, SEES_NOTHING } from "./filter-memory.ts";
 import { Masker } from "./masks.ts";
@@ -47,17 +48,20 @@ export function withRules(
     // Invariant: durable before the stream goes on.
     if (followed.length > 0) await memory.keep(followed, position);
   };
+  let hints: readonly RuleHint[] = [];
   const look = async (signal: AbortSignal, known?: Iterable<NamedTable>): Promise<CapturedTables> => {
     const captured = await source.catalog.tables(signal, known);
     tables.look(captured);
     blocks.memory.keepOnly(new Set(captured.tables.map(({ id }) => id)));
+    hints = ruleHints(rules, captured, memory.former.known);
     return captured;
   };
+  const isChecking = hasRules || rules.selections.some(({ patterns }) => patterns.length > 0);
   let isChecked = false;
   /** Once, before anything is created or read. Later shapes are checked one by one. */
   const check = async (signal: AbortSignal): Promise<void> => {
-    if (isChecked || !hasRules) return;
-    const problems = problemsOf(book, await look(signal));
+    if (isChecked || !isChecking) return;
+    const problems = problemsOf(book, rules, memory, await look(signal));
     const [first, ...rest] = problems.filter(({ code }) => !OF_ONE_TABLE.has(code));
     if (first !== undefined) throw rulesError([first, ...rest]);
     isChecked = true;
@@ -66,30 +70,39 @@ export function withRules(
     ...source,
     positions: ruledPositions(source.positions, blocks),
     log: hasRules ? ruledLog(source.log, { tables, blocks, rows: source.rows, check }, onRenamed) : source.log,
-    admin: ruledAdmin(source.admin, { tables, blocks, rows: source.rows, check }),
+    admin: ruledAdmin(source.admin, { tables, blocks, rows: source.rows, check }, () => hints),
     catalog: { ...source.catalog, tables: async (signal, known) => tables.captured(await look(signal, known)) },
     rows: ruledRows(source.rows, tables, blocks),
     revised: (table) => tables.revised(table),
   };
 }
 
-/** What is wrong with the rules, given the tables as they are now. */
-export async function ruleProblems(
+/** What is wrong with the rules, and what they say in vain, given the tables as they are now. */
+export async function ruleFindings(
   { catalog }: Pick<Source, "catalog">,
   rules: Rules,
   memory: RuleMemory,
   isSelected: (table: TableName) => boolean,
   signal: AbortSignal,
-): Promise<readonly RuleProblem[]> {
+): Promise<{ readonly problems: readonly RuleProblem[]; readonly hints: readonly RuleHint[] }> {
+  const captured = await catalog.tables(signal);
   const book = new RuleBook(rules, memory, isSelected);
-  return book.hasRules ? problemsOf(book, await catalog.tables(signal)) : [];
+  return {
+    problems: problemsOf(book, rules, memory, captured),
+    hints: ruleHints(rules, captured, memory.former.known),
+  };
 }
 
-function problemsOf(book: RuleBook, captured: CapturedTables): readonly RuleProblem[] {
+function problemsOf(
+  book: RuleBook,
+  rules: Rules,
+  { former }: RuleMemory,
+  captured: CapturedTables,
+): readonly RuleProblem[] {
   const { tables, refused, elsewhere } = captured;
   book.begin(captured);
   const unfit = refused.map((table) => book.keyProblem(table)).filter((problem) => problem !== null);
-  return [...book.problems(tables, elsewhere), ...unfit];
+  return [...idleRules(rules, captured, former.known), ...book.problems(tables, elsewhere?.tables), ...unfit];
 }
 
 /** What suspends its table, and stops nothing else: the table has got another name, or one of its columns has. */
@@ -193,9 +206,13 @@ function forgetting(
   };
 }
 
-function ruledAdmin(admin: LogAdmin, ruling: Ruling): LogAdmin {
+function ruledAdmin(admin: LogAdmin, ruling: Ruling, hints: () => readonly RuleHint[]): LogAdmin {
   return {
     ...admin,
+    health: async (signal) => {
+      const health = await admin.health(signal);
+      return { ...health, hints: [...(health.hints ?? []), ...hints().map(({ what, fix }) => `${what}. ${fix}`)] };
+    },
     create: async (request, signal) => {
       await ruling.check(signal);
       const log = await admin.create(request, signal);

@@ -23,10 +23,11 @@ export const pages = {
       "Look at it with `millrace dlq list` and `millrace dlq show ID`, correct the row or the target, then `millrace resume --sink NAME`.",
   },
   MR1303: {
-    title: "A table's shape changed, and an operator has to approve it",
+    title: "A table is new or its shape changed, and an operator has to approve it",
     cause:
-      "`schemaChange: pause`, or a change that the table's `compatibility` does not allow. The table is suspended: its " +
-      "changes are skipped, everything else continues.",
+      "`schemaChange: pause`, or a change that the table's `compatibility` does not allow. Under a glob of `tables` that says " +
+      "`schemaChange: pause`, a table that appears after the first start waits too, unless a key of `tables` names it. The " +
+      "table is suspended: its changes are skipped, everything else continues.",
     remedy:
       "Look at it with `millrace schema show TABLE`, then `millrace schema approve TABLE`: the sinks follow the new shape, " +
       "and the table is read again beside the stream.",

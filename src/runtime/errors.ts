@@ -143,6 +143,15 @@ export function waitsForApproval(table: string, changes: readonly string[]): Mil
   });
 }
 
+export function newWaits(table: string): MillraceError {
+  return new MillraceError({
+    code: "MR1303",
+    kind: "fatal",
+    message: `table ${table} is suspended, because it is new and no rule names it: a glob of \`tables\` says \`schemaChange: pause\``,
+    hint: `millrace schema approve ${table}`,
+  });
+}
+
 export function unclassified(sink: string, cause: unknown): MillraceError {
   return new MillraceError({
     code: "MR1304",

@@ -253,10 +253,10 @@ test("old rows, deleted keys, refused rows and their errors hide as much, wherev
   using cache = pipeline.cache();
   await cache
     .multi()
-    .del(`${pipeline.sinks.keyPrefix}public:person:11`)
-    .rpush(`${pipeline.sinks.keyPrefix}public:person:11`, "x")
+    .del(`${pipeline.sinks.keyPrefix}public:person:17`)
+    .rpush(`${pipeline.sinks.keyPrefix}public:person:17`, "x")
     .exec();
-  await pipeline.run("update person set n = 12, born = '1990-01-01' where id = 11");
+  await pipeline.run("update person set n = 12, born = '1990-01-01' where id = 17");
   await eventually(async () => {
     const { sinks } = await installation.status();
     expect(sinks.find(({ name }) => name === "postgres")?.deadLetters).toBeGreaterThanOrEqual(5);
@@ -301,7 +301,7 @@ test("old rows, deleted keys, refused rows and their errors hide as much, wherev
     expect(shown).toContainEqual(expect.stringMatching(place));
   }
   await pipeline.sinks.target!.query("drop function public.refuse cascade");
-  await cache.del(`${pipeline.sinks.keyPrefix}public:person:11`);
+  await cache.del(`${pipeline.sinks.keyPrefix}public:person:17`);
   await pipeline.run(
     "alter table person replica identity default; update person set n = 0 where n between 12 and 2000",
   );

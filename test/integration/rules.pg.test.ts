@@ -26,6 +26,8 @@ afterAll(async () => {
 
 interface Refused {
   readonly tables: object;
+  /** What the sink takes. */
+  readonly taken?: readonly string[];
   readonly maskKey?: string;
   readonly code: string;
   /** Where, and what. */
@@ -86,6 +88,48 @@ const AT_THE_SOURCE: Readonly<Record<string, Refused>> = {
     tables: { "public.*": { columns: { nobody: { drop: true } } } },
     code: "MR1021",
     says: /none of the tables that public\.\* matches has a column "nobody"/,
+  },
+  "a table in the singular": {
+    tables: { "public.persn": { columns: { mail: { mask: "redact" } } } },
+    code: "MR1029",
+    says: /millrace\.yaml:\d+:\d+: tables\.public\.persn: "public\.persn" is no captured table; did you mean "public\.person"\?/,
+  },
+  "a table in another case": {
+    tables: { "public.Person": { columns: { mail: { mask: "redact" } } } },
+    code: "MR1029",
+    says: /tables\.public\.Person: .* did you mean "public\.person"\?/,
+  },
+  "a schema that is misspelt": {
+    tables: { "publik.*": { columns: { mail: { mask: "redact" } } } },
+    code: "MR1029",
+    says: /"publik\.\*" matches no captured table; did you mean "public\.\*"\?/,
+  },
+  "a rule that only filters a table that is not there": {
+    tables: { "public.perso?": {}, "public.pers": { where: "id > 1" } },
+    code: "MR1029",
+    says: /tables\.public\.pers: /,
+  },
+  "a sink's table that is not there": {
+    tables: {},
+    taken: ["public.person", "public.others"],
+    code: "MR1029",
+    says: /millrace\.yaml:\d+:\d+: sinks\.w\.tables: "public\.others" is no captured table; did you mean "public\.other"\?/,
+  },
+  "a sink's glob that matches nothing": {
+    tables: {},
+    taken: ["Public.*"],
+    code: "MR1029",
+    says: /sinks\.w\.tables: "Public\.\*" matches no captured table/,
+  },
+  "a glob over columns that matches none": {
+    tables: person({ "*emial*": { mask: "redact" } }),
+    code: "MR1021",
+    says: /columns\.\*emial\*: table public\.person has no column that matches "\*emial\*"/,
+  },
+  "a glob over columns in another case": {
+    tables: { "public.*": { columns: { "*Mail": { mask: "redact" } } } },
+    code: "MR1021",
+    says: /none of the tables that public\.\* matches has a column that matches "\*Mail"/,
   },
   "names that clash": {
     tables: person({ mail: { rename: "phone" } }),
@@ -165,12 +209,14 @@ const AT_THE_SOURCE: Readonly<Record<string, Refused>> = {
   },
 };
 
-async function tried(args: readonly string[], { tables, maskKey }: Refused) {
+type Tried = Pick<Refused, "tables" | "taken" | "maskKey"> & { readonly captured?: readonly string[] };
+
+async function tried(args: readonly string[], { tables, taken, captured, maskKey }: Tried) {
   using folder = temporaryFolder();
   const config = {
     name: database.name,
-    source: { kind: "postgres", url: database.url },
-    sinks: { w: { kind: "duckdb", path: "w.db" } },
+    source: { kind: "postgres", url: database.url, ...(captured === undefined ? {} : { tables: captured }) },
+    sinks: { w: { kind: "duckdb", path: "w.db", ...(taken === undefined ? {} : { tables: taken }) } },
     tables,
     ...(maskKey === undefined ? {} : { maskKey }),
     admin: { listen: false },
@@ -204,6 +250,38 @@ describe("wrong beside the tables", () => {
     ]);
     expect(check.exitCode).toBe(1);
   });
+});
+
+test("what comes later is optional", async () => {
+  const tables = {
+    "public.later": { optional: true, columns: { secret: { drop: true } } },
+    "publik.*": { optional: true, where: "id > 1" },
+    "public.person": {
+      columns: { later: { mask: "redact", optional: true }, "*later*": { drop: true, optional: true } },
+    },
+  };
+  const { stdout } = await tried(["check", "--json"], { tables, taken: ["public.person", "public.later"] });
+  const { findings }: { findings: { part: string; level: string; what: string }[] } = JSON.parse(stdout);
+  expect(findings.filter(({ part }) => part === "rules")).toEqual([
+    expect.objectContaining({ level: "ok", what: "the rules fit their tables" }),
+  ]);
+});
+
+test("an exclusion that leaves out nothing is named", async () => {
+  const { stdout, exitCode } = await tried(["check", "--json"], {
+    tables: {},
+    captured: ["public.*", "publik.*", "!public.othre", "!public.keyed", "!other.person"],
+    taken: ["public.*", "!public.Person", "!public.other", "!public.keyed"],
+  });
+  const { findings }: { findings: { part: string; level: string; what: string }[] } = JSON.parse(stdout);
+  expect(findings.filter(({ part }) => part === "rules").map(({ level, what }) => [level, what])).toEqual([
+    ["warning", '"publik.*" in source.tables matches no table'],
+    ["warning", '"!public.othre" in source.tables leaves out no table'],
+    ["warning", '"!other.person" in source.tables leaves out no table'],
+    ["warning", '"!public.Person" in sinks.w.tables leaves out no table'],
+    ["warning", '"!public.keyed" in sinks.w.tables leaves out no table'],
+  ]);
+  expect(exitCode).toBe(0);
 });
 
 test("a refused start has made nothing at the source", async () => {

@@ -3,7 +3,6 @@ import { randomUUID } from "node:crypto";
 import { expect, test } from "vitest";
 import { openState } from "../../src/state/open.ts";
 import { type OpenStore, stateStoreSuite } from "../conformance/state.ts";
-import { complete } from "../support/daemon/complete.ts";
 import { tcpProxy } from "../support/network/proxy.ts";
 import { freshDatabase, type FreshDatabase } from "../support/run/services.ts";
 import { eventually } from "../support/run/waiting.ts";
@@ -62,26 +61,6 @@ test("what has resolved is on the server; a broken line is mended while the leas
   await state.sinks.written("d", at(8n), {});
   expect(await rowCount(database)).toBe(before + 4);
   await state.close();
-});
-
-test("a statement that was given up changes nothing when it arrives after later ones", async () => {
-  await using database = await freshDatabase();
-  await using proxy = await tcpProxy(database.url);
-  const state = await openState(proxy.url(database.url), { name: "shop" });
-  await state.lease.acquire("one", 20_000);
-  await state.sinks.written("w", at(1n), {});
-  const held = proxy.hold("WITH held");
-  const first = state.sinks.written("w", at(7n), complete({ "public.t": "first" }));
-  await held.reached;
-  held.giveUp();
-  await first;
-  await state.sinks.written("w", at(8n), complete({ "public.t": "last" }));
-  await held.release();
-  const reader = await openState(database.url, { name: "shop", readOnly: true });
-  expect(await reader.sinks.get("w")).toMatchObject({ written: at(8n), tables: { "public.t": "last" } });
-  await state.sinks.written("w", at(9n), {});
-  expect(await reader.sinks.get("w")).toMatchObject({ written: at(9n) });
-  for (const each of [state, reader]) await each.close();
 });
 
 test("once the lease may be another's, nothing is written any more", async () => {

@@ -71,7 +71,7 @@ const RULES: readonly Rule[] = [
   {
     files: /^src\/rules\//,
     may: coreAndOwnFolder,
-    packages: [],
+    packages: ["fastest-levenshtein"],
     sentence: "the rules see core and themselves",
   },
   {

@@ -103,7 +103,12 @@ describe("a more exact rule adds to the others", () => {
       "public.*": { key: ["id"], compatibility: "full" },
       "public.users": { schemaChange: "pause" },
     });
-    expect(policyOf(tables, USERS)).toEqual({ schemaChange: "pause", compatibility: "full", droppedColumns: "drop" });
+    expect(policyOf(tables, USERS)).toEqual({
+      schemaChange: "pause",
+      newTables: "take",
+      compatibility: "full",
+      droppedColumns: "drop",
+    });
     expect(chosenKeyOf(tables, USERS)).toEqual({ columns: ["id"], isForMany: true });
     expect(zeroDatesOf(tables, USERS)).toBe("text");
     expect(driftMaxOf(tables, "public.users")).toBe(3);

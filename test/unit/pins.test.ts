@@ -84,12 +84,15 @@ test("a place of the log from before the shape that is kept is followed as it wa
   const pin = { shape: pinned, since };
   const rules = {
     maskKey: null,
+    selections: [],
     tables: [
       {
         pattern: "public.t",
+        isOptional: false,
         key: null,
         zeroDates: "null" as const,
         columns: [],
+        only: null,
         where: null,
         place: "f:1:1: t",
         policy: { ...DEFAULT_POLICY, schemaChange: "ignore" } as const,

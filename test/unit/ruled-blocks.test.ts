@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { Block, OP_LETTERS, OP_UNTOLD } from "../../src/core/model/block.ts";
+import { BEFORE_DOUBTED, Block, OP_LETTERS, OP_UNTOLD } from "../../src/core/model/block.ts";
 import { CELL_NULL, CELL_UNCHANGED, CellMap } from "../../src/core/model/tuple.ts";
 import { DEFAULT_POLICY } from "../../src/core/model/schema-policy.ts";
 import type { Mask, TableVersion } from "../../src/core/model/schema.ts";
@@ -32,15 +32,18 @@ function rules(where: string | null, mask: Mask | null = "redact"): Rules {
   const action = { hiding: mask, rename: null };
   return {
     maskKey: "0123456789abcdef",
+    selections: [],
     tables: [
       {
         pattern: "public.person",
+        isOptional: false,
+        only: null,
         key: null,
         zeroDates: "null",
         policy: DEFAULT_POLICY,
         driftMax: 0,
         place: "f:1:1: t",
-        columns: [{ pattern: "mail", action, place: "f:2:1: t.c" }],
+        columns: [{ pattern: "mail", isOptional: false, action, place: "f:2:1: t.c" }],
         where: where === null ? null : { text: where, expression: parseWhere(where), place: "f:3:1: t.w" },
       },
     ],
@@ -68,7 +71,9 @@ function shown(block: Block, offset: number): string[] {
 
 function rowsOf(block: Block) {
   return Array.from({ length: block.count }, (_, row) => [
-    block.op[row] === OP_UNTOLD ? "?" : OP_LETTERS[block.op[row]!],
+    block.op[row] === OP_UNTOLD
+      ? "?"
+      : OP_LETTERS[block.op[row]!]! + (block.beforeKind[row] === BEFORE_DOUBTED ? "?" : ""),
     block.tables[block.table[row]!]!.table,
     block.index[row],
     shown(block, block.after[row]!).join(","),
@@ -134,12 +139,12 @@ describe("blocks under rules", () => {
     expect(rowsOf(ruledBlocks(rules("status <> 'test'")).apply(block, "log"))).toEqual([
       ["c", "person", 0, "1,[redacted],open", ""],
       ["d", "person", 2, "", "1,null,null"],
-      ["d", "person", 3, "", "3,null,null"],
-      ["d", "person", 3, "", "4,null,null"],
+      ["d?", "person", 3, "", "3,null,null"],
       ["?", "person", 4, "5,=,=", ""],
-      ["?", "person", 5, "7,=,=", "6,null,null"],
-      ["d", "person", 6, "", "8,null,null"],
-      ["d", "person", 7, "", "9,null,null"],
+      ["d?", "person", 5, "", "6,null,null"],
+      ["?", "person", 5, "7,=,=", ""],
+      ["d?", "person", 6, "", "8,null,null"],
+      ["d?", "person", 7, "", "9,null,null"],
       ["t", "person", 8, "", ""],
     ]);
   });
@@ -161,6 +166,65 @@ describe("blocks under rules", () => {
       blocks.answer(asked!, blockOf([row(person, "r", { after: ["1", "n", long] })]), [writer]);
       expect(rowsOf(blocks.apply(block, "log")).map(([op]) => op)).toEqual(shownOps);
     }
+  });
+
+  test("a key that changes, of a row of which nobody knows whether it was told", () => {
+    const block = blockOf([
+      row(person, "u", { after: ["2", "m", "open"], before: ["1", null, null] }),
+      row(person, "u", { after: ["4", UNCHANGED, "open"], before: ["3", null, null] }),
+      row(person, "u", { after: ["5", UNCHANGED, "open"] }),
+    ]);
+    expect(rowsOf(ruledBlocks(rules("status <> 'test'")).apply(block, "log"))).toEqual([
+      ["d?", "person", 0, "", "1,null,null"],
+      ["u", "person", 0, "2,[redacted],open", ""],
+      ["d?", "person", 1, "", "3,null,null"],
+      ["?", "person", 1, "4,=,=", ""],
+      ["u", "person", 2, "5,=,open", ""],
+    ]);
+  });
+
+  test("a filter that the key decides", () => {
+    const block = blockOf([
+      row(person, "u", { after: ["1", "m", "open"] }),
+      row(person, "d", { before: ["1", null, null] }),
+      row(person, "d", { before: ["9", null, null] }),
+      row(person, "u", { after: ["1", UNCHANGED, "open"], before: ["9", null, null] }),
+      row(person, "u", { after: ["9", "m", "open"], before: ["1", null, null] }),
+      row(person, "u", { after: ["9", "m", "open"], before: ["8", null, null] }),
+    ]);
+    expect(rowsOf(ruledBlocks(rules("id > 5")).apply(block, "log"))).toEqual([
+      ["d", "person", 2, "", "9,null,null"],
+      ["d", "person", 3, "", "9,null,null"],
+      ["u", "person", 4, "9,[redacted],open", ""],
+      ["u", "person", 5, "9,[redacted],open", "8,null,null"],
+    ]);
+    const partly = ruledBlocks(rules("id > 5 and status <> 'test'"));
+    expect(rowsOf(partly.apply(block, "log")).map(([op, , index]) => [op, index])).toEqual([
+      ["d?", 2],
+      ["d?", 3],
+      ["u", 4],
+      ["d?", 5],
+      ["u", 5],
+    ]);
+  });
+
+  test("with whole old rows, what never matched is never told", () => {
+    const full = { beforeKind: "full" } as const;
+    const block = blockOf([
+      row(person, "u", { after: ["1", "new", "test"], before: ["1", "OLD", "test"], ...full }),
+      row(person, "d", { before: ["1", "OLD", "test"], ...full }),
+      row(person, "u", { after: ["3", "new", "test"], before: ["2", "OLD", null], ...full }),
+      row(person, "u", { after: ["5", UNCHANGED, "open"], before: ["4", "OLD", "test"], ...full }),
+      row(person, "u", { after: ["6", UNCHANGED, UNCHANGED], before: ["6", "OLD", "open"], ...full }),
+      row(person, "u", { after: ["8", "new", "test"], before: ["7", "OLD", "open"], ...full }),
+      row(person, "d", { before: ["9", "OLD", "open"], ...full }),
+    ]);
+    expect(rowsOf(ruledBlocks(rules("status <> 'test'", "partial")).apply(block, "log"))).toEqual([
+      ["u", "person", 3, "5,****,open", ""],
+      ["u", "person", 4, "6,=,=", "6,****,open"],
+      ["d", "person", 5, "", "7,****,open"],
+      ["d", "person", 6, "", "9,****,open"],
+    ]);
   });
 
   test("the source keeps its block until the one that was made of it is let go", () => {

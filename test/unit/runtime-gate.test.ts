@@ -85,7 +85,8 @@ test("a table that meets one of another share waits; one that was there before g
   const cut = sink.target({ schema: "public", table: long }).slice("public.".length);
   const named = (table: string): TableShape => tableVersion({ table, columns: [["id", "int4"]], key: ["id"] });
   const look = async (own: readonly string[], elsewhere: readonly string[], commit: bigint): Promise<string[]> => {
-    const captured = { tables: own.map(named), elsewhere: elsewhere.map(named), refused: [], generations: new Map() };
+    const others = { tables: elsewhere.map(named), refused: [] };
+    const captured = { tables: own.map(named), elsewhere: others, refused: [], generations: new Map() };
     await gate.discover(captured, gate.changing, at(commit));
     return [...gate.suspended].map(([id, { code }]) => `${id.slice(0, 12)} ${code}`);
   };

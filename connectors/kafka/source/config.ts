@@ -65,6 +65,7 @@ function contextOf(context: FactoryContext<KafkaSourceOptions>): SourceContext {
     captures: (name) => isShared(name) && (share === undefined || isInShare(name, share)),
     isLiteral: ({ schema, table }) => selection.isLiteral(schema, table),
     isShared,
+    idle: (names) => selection.idle(names),
     share: share ?? null,
     isDivided: options.shares !== undefined,
     owner,

@@ -18,6 +18,8 @@ export interface SourceContext {
   readonly isLiteral: (table: TableName) => boolean;
   /** The same as `captures` for all shares together. */
   readonly isShared: (table: TableName) => boolean;
+  /** The patterns of the selection that fit none of these tables. */
+  readonly idle: (tables: readonly TableName[]) => readonly string[];
   /** The part of the tables that this daemon has; null: all of them. */
   readonly share: Share | null;
   /** Whether the tables have shares. */

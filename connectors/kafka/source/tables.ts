@@ -2,12 +2,13 @@ import type { CapturedTables, RefusedTable } from "../../../src/core/contracts/c
 import { namesOfTable } from "../../../src/core/model/schema.ts";
 import { copyRefusal } from "../../kit/online-copies.ts";
 import { readTables } from "../log/answers.ts";
+import type { TableName } from "../../../src/core/contracts/connector.ts";
 import type { Calls } from "./calls.ts";
 import type { SourceContext } from "./context.ts";
 
 /** The tables that this daemon takes, of those that the capturing one has now. */
 export async function tablesFrom(context: SourceContext, calls: Calls, signal: AbortSignal): Promise<CapturedTables> {
-  const { captures, isShared, share, chosenKey } = context;
+  const { captures, isShared, idle, share, chosenKey } = context;
   const { said } = await calls.ask({ kind: "tables" }, signal);
   const found = readTables(said.tables ?? { tables: [], refused: [], generations: [], columns: [] });
   const names = Map.groupBy(found.tables, ({ schema }) => schema);
@@ -18,11 +19,20 @@ export async function tablesFrom(context: SourceContext, calls: Calls, signal: A
     if (copy !== null) copies.set(table.id, { id: table.id, ...copy, isCopy: true });
   }
   const taken = found.tables.filter((table) => captures(table) && !copies.has(table.id));
+  const isElsewhere = (table: TableName): boolean => isShared(table) && !captures(table);
   const rekeyed = taken.filter((table) => chosenKey(table) !== null);
   return {
     ...found,
     tables: taken.filter((table) => chosenKey(table) === null),
-    ...(share === null ? {} : { elsewhere: found.tables.filter((table) => isShared(table) && !captures(table)) }),
+    ...(share === null
+      ? {}
+      : {
+          elsewhere: {
+            tables: found.tables.filter((table) => isElsewhere(table) && !copies.has(table.id)),
+            refused: found.refused.filter(({ id }) => isElsewhere(namesOfTable(id))),
+          },
+        }),
+    idle: idle([...found.tables, ...found.refused.map(({ id }) => namesOfTable(id))]),
     generations: new Map([...found.generations].filter(([id]) => captures(namesOfTable(id)))),
     refused: [
       ...[...found.refused, ...copies.values()].filter(({ id }) => captures(namesOfTable(id))),

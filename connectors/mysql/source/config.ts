@@ -91,6 +91,7 @@ async function contextOf(context: FactoryContext<MysqlSourceOptions>, logger: Lo
     captures: (schema, table) => isOwn(schema) && selection.matches(schema, table),
     isLiteral: (schema, table) => selection.isLiteral(schema, table),
     literals: selection.literals,
+    idle: (names) => selection.idle(names.filter(({ schema }) => isOwn(schema))),
     chosenKey: context.chosenKey ?? (() => null),
     zeroDates: context.zeroDates ?? (() => "null"),
     metZeroDates: { count: 0 },

@@ -36,6 +36,8 @@ export interface SourceContext {
   readonly isLiteral: (schema: string, table: string) => boolean;
   /** Tables that `tables` names without wildcards. */
   readonly literals: readonly string[];
+  /** The patterns of the selection that fit none of these tables. */
+  readonly idle: (names: readonly TableName[]) => readonly string[];
   readonly chosenKey: (table: TableName) => ChosenKey | null;
   readonly zeroDates: (table: TableName) => ZeroDates;
   /** Counts of dates that do not exist, since the start. */

@@ -9,7 +9,7 @@ import { SILENT } from "../../core/contracts/telemetry.ts";
 import { faultOf } from "../../rules/errors.ts";
 import { noMemory, type RuleMemory } from "../../rules/former-rules.ts";
 import { isSelectedBy, memoryOf } from "../../open-source.ts";
-import { ruleProblems } from "../../rules/with-rules.ts";
+import { ruleFindings } from "../../rules/with-rules.ts";
 import { localPid } from "../../holder.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";
 import { openState } from "../../state/open.ts";
@@ -81,18 +81,22 @@ export async function wantedTables(
   }
 }
 
-/** No findings if there are no rules, or no source to compare them with. */
+/** No findings without rules and lists of tables. */
 async function checkRules(config: Config, signal: AbortSignal): Promise<readonly Finding[]> {
-  const { source, rules } = config;
-  if (rules.tables.length === 0) return [];
+  const { source, rules, sinks } = config;
+  if (rules.tables.length === 0 && [source, ...sinks].every(({ tables }) => tables.length === 0)) return [];
   const opened = await source.connector.create(SILENT);
   try {
-    const problems = await ruleProblems(opened, rules, await memoryIn(config), isSelectedBy(source), signal);
-    if (problems.length === 0) return [{ id: "rules", level: "ok", what: "the rules fit their tables", fix: null }];
-    return problems.map((problem) => {
-      const { code, message, hint } = faultOf(problem);
-      return { id: code, level: "error", what: message, fix: hint };
-    });
+    const { problems, hints } = await ruleFindings(opened, rules, await memoryIn(config), isSelectedBy(source), signal);
+    const fit: Finding = { id: "rules", level: "ok", what: "the rules fit their tables", fix: null };
+    return [
+      ...(problems.length === 0 && rules.tables.length > 0 ? [fit] : []),
+      ...problems.map((problem): Finding => {
+        const { code, message, hint } = faultOf(problem);
+        return { id: code, level: "error", what: message, fix: hint };
+      }),
+      ...hints.map((hint): Finding => ({ ...hint, level: "warning" })),
+    ];
   } finally {
     await opened.close();
   }

@@ -22,7 +22,8 @@ export interface ColumnLineage extends Lineage {
 
 export interface DecidingGlobs {
   readonly table: string;
-  readonly column: string;
+  /** Null: `only` decided. */
+  readonly column: string | null;
 }
 
 /** From the state store: the newest registered version of each table. */
@@ -56,7 +57,7 @@ function lineageOf({ id, columns, ruled }: TableVersion, rules: Config["rules"])
 }
 
 function globsOf(decider: Decider | null): DecidingGlobs | null {
-  return decider === null ? null : { table: decider.table.pattern, column: decider.column.pattern };
+  return decider === null ? null : { table: decider.table.pattern, column: decider.column?.pattern ?? null };
 }
 
 export function lineageText(tables: readonly TableLineage[]): string {
@@ -68,7 +69,7 @@ export function lineageText(tables: readonly TableLineage[]): string {
     columns.forEach(({ source, target, mask, hiddenBy, renamedBy }, i) => {
       const name = i === 0 ? `${table}${filtered ? " (filtered)" : ""}` : "";
       const deciders = new Set(
-        [hiddenBy, renamedBy].flatMap((by) => (by === null ? [] : [`${by.table}: ${by.column}`])),
+        [hiddenBy, renamedBy].flatMap((by) => (by === null ? [] : [`${by.table}: ${by.column ?? "only"}`])),
       );
       drawn.push([name, source, target ?? "(dropped)", mask ?? "", [...deciders].join(", ")]);
     });

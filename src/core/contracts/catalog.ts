@@ -34,12 +34,16 @@ export interface CapturedTables {
   readonly refused: readonly RefusedTable[];
   readonly generations: TableGenerations;
   /** Tables that the configuration captures too, and that another share has. Absent: none. */
-  readonly elsewhere?: readonly TableShape[];
+  readonly elsewhere?: Pick<CapturedTables, "tables" | "refused">;
   /**
    * True if the catalogue does not tell whether a table that is new was there before under another name, and the log does: such
    * a table is captured when the stream has passed what the catalogue shows.
    */
   readonly awaitsLog?: boolean;
+  /** By table id, where the log has only the key of an old row: the statement after which it has all of it. Absent: nowhere. */
+  readonly partlyLogged?: ReadonlyMap<string, string>;
+  /** Patterns of the source's own selection that fit no table there, and those with `!` that leave out none. Absent: none. */
+  readonly idle?: readonly string[];
   /** By table id. Without them no row that did not change is certain after a change of shape. */
   readonly columns?: ReadonlyMap<string, ColumnFacts>;
 }

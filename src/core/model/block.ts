@@ -33,6 +33,11 @@ export const BEFORE_NONE = 0;
 /** Only key columns; the others are null cells without meaning. */
 export const BEFORE_KEY = 1;
 export const BEFORE_FULL = 2;
+/**
+ * As BEFORE_KEY, of a deleted row that a filter may have left out all along: the log does not show what the filter needs. A
+ * mirror deletes the key; nobody else is told of a key that he does not have.
+ */
+export const BEFORE_DOUBTED = 3;
 
 /** A logical message among the changes: it precedes the row at ordinal `at`. */
 export interface LogMessage {

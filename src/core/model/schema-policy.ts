@@ -9,8 +9,15 @@ export interface SchemaPolicy {
   readonly schemaChange: "evolve" | "pause" | "ignore";
   /** Which changes may evolve; others pause. */
   readonly compatibility: Compatibility;
+  /** Whether a table that appears after the first start is captured at once, or waits for approval. */
+  readonly newTables: "take" | "wait";
   /** Whether a warehouse keeps columns that the table no longer has, null from then on. */
   readonly droppedColumns: "keep" | "drop";
 }
 
-export const DEFAULT_POLICY: SchemaPolicy = { schemaChange: "evolve", compatibility: "none", droppedColumns: "keep" };
+export const DEFAULT_POLICY: SchemaPolicy = {
+  schemaChange: "evolve",
+  compatibility: "none",
+  newTables: "take",
+  droppedColumns: "keep",
+};

@@ -21,10 +21,19 @@ export class ConditionRow {
   #remembered: string | null = null;
   /** Only what is remembered is known. */
   #isBlank = false;
+  /** Ordinals of the only known cells; null: all are. */
+  #key: readonly number[] | null = null;
+
+  /** A row of which only the key's cells are known. */
+  setKey(bytes: Uint8Array, offset: number, key: readonly number[]): void {
+    this.set(bytes, offset, -1);
+    this.#key = key;
+  }
 
   /** `older`: the offset of the row's whole old tuple, which has the cells that the new one leaves out; -1: there is none. */
   set(bytes: Uint8Array, offset: number, older: number): void {
     this.#bytes = bytes;
+    this.#key = null;
     this.#cells.read(bytes, offset);
     this.#olderBytes = older < 0 ? null : bytes;
     if (older >= 0) this.#older.read(bytes, older);
@@ -55,7 +64,7 @@ export class ConditionRow {
 
   /** The canonical text; null; or undefined if it is not known. */
   text(ordinal: number, type: ColumnType): string | null | undefined {
-    if (this.#isBlank) return undefined;
+    if (this.#isBlank || this.#key?.includes(ordinal) === false) return undefined;
     let cells = this.#cells;
     let bytes = this.#bytes;
     if (cells.kind[ordinal] === CELL_UNCHANGED && this.#olderBytes !== null) {

@@ -1,5 +1,6 @@
 import { DELETE, PATCH, PUT, type TableWrites } from "../../core/model/batch.ts";
 import {
+  BEFORE_DOUBTED,
   BEFORE_FULL,
   type Block,
   NO_TUPLE,
@@ -122,7 +123,7 @@ export class TableNet {
     const block = this.#blocks[b]!;
     const op = block.op[row]!;
     if (op === OP_DELETE) {
-      this.remove(b, row);
+      this.#delete(b, row, block);
     } else if (op === OP_CREATE || op === OP_READ) {
       this.put(b, row, op === OP_CREATE || readIsFresh);
     } else if (op === OP_UNTOLD) {
@@ -156,6 +157,20 @@ export class TableNet {
   /** A row of the batch has a null in its key, and becomes no entry. */
   get isUnkeyed(): boolean {
     return this.#isUnkeyed;
+  }
+
+  /**
+   * Invariant: what a filter left out all along is not told. A history is asked whether it has the key, by a read that
+   * finds the row gone. A stream can't be asked.
+   */
+  #delete(b: number, row: number, block: Block): void {
+    const isDoubted = block.beforeKind[row] === BEFORE_DOUBTED;
+    if (this.#order !== null) {
+      // A key that was looked for, and has no row that is wanted.
+      const isMissed = this.table.ruled?.filtered === true && block.transactions.commit[block.tx[row]!] === 0n;
+      if (!isDoubted && !isMissed) this.remove(b, row);
+    } else if (isDoubted && this.#appends) this.giveUpOld(b, row);
+    else this.remove(b, row);
   }
 
   /** Puts the row under its new key; its tuple is complete. */

@@ -9,7 +9,15 @@ import type { CapturedTables, ColumnFacts, TableShape } from "../../core/contrac
 import type { StateStore, StoredError } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { MillraceError } from "../../core/errors.ts";
-import { keyLost, CORRECTED_AT_SOURCE, OTHER_NAME, refusedSince, TARGETS_MEET, waitsForApproval } from "../errors.ts";
+import {
+  keyLost,
+  CORRECTED_AT_SOURCE,
+  newWaits,
+  OTHER_NAME,
+  refusedSince,
+  TARGETS_MEET,
+  waitsForApproval,
+} from "../errors.ts";
 
 /** Notifies the parts that keep the sinks complete about changes of the captured tables. */
 export interface TableEvents {
@@ -50,6 +58,8 @@ export class TableGate {
   #turn: Promise<unknown> = Promise.resolve();
   /** Ids of the tables in the catalogue; null until it was read. */
   #present: ReadonlySet<string> | null = null;
+  /** Nothing was known before: the tables that are there are no new ones. */
+  #isFirstLook = false;
   /** Those of them that can be captured. */
   #capturable: ReadonlySet<string> = new Set();
   #elsewhere: readonly TableShape[] = [];
@@ -60,6 +70,7 @@ export class TableGate {
 
   async load(): Promise<void> {
     for (const table of await this.#parts.state.schemas.list()) this.#current.set(table.id, table);
+    this.#isFirstLook = this.#current.size === 0;
     for (const [id, error] of await this.#parts.state.schemas.suspended()) this.#suspended.set(id, error);
     // The table was reinstated, but its key had not come back.
     for (const { id, key } of this.tables) if (key.length === 0) await this.suspend(id, keyLost(id));
@@ -201,7 +212,10 @@ export class TableGate {
     if (shape.key.length === 0) return keyLost(shape.id);
     const fault = rulesFault(shape);
     if (fault !== null) return fault;
-    if (inForce === undefined) return this.#parts.events.obstacle(shape);
+    if (inForce === undefined) {
+      const isWaiting = !this.#isFirstLook && this.#parts.policyOf(shape).newTables === "wait";
+      return this.#parts.events.obstacle(shape) ?? (isWaiting ? newWaits(shape.id) : null);
+    }
     const refused = waitingChanges(inForce, shape, this.#parts.policyOf(shape));
     return refused.length === 0 ? null : waitsForApproval(shape.id, refused.map(describeChange));
   }
@@ -218,12 +232,13 @@ export class TableGate {
     const isNew = ({ id }: TableShape): boolean => this.#current.has(id) && this.#present?.has(id) === false;
     // The stream has shown them before the catalogue showed a table of another share.
     returning.push(...captured.tables.filter((shape) => isNew(shape) && !this.#suspended.has(shape.id)));
-    this.#elsewhere = captured.elsewhere ?? [];
+    this.#elsewhere = captured.elsewhere?.tables ?? [];
     this.#present = new Set([...captured.tables, ...captured.refused].map(({ id }) => id));
     this.#capturable = new Set(captured.tables.filter((shape) => rulesFault(shape) === null).map(({ id }) => id));
     const isAwaited = captured.awaitsLog === true;
     for (const shape of captured.tables)
       if (!isAwaited && !this.#current.has(shape.id)) await this.resolve(shape, position);
+    this.#isFirstLook = false;
     // Meanwhile another table may have got the same target.
     for (const shape of returning) {
       const obstacle = this.#parts.events.obstacle(shape);

@@ -25,9 +25,8 @@ const MARGIN_MS = 1_000;
 
 /**
  * A state on a Postgres server. The holder of the lease works on a copy (`Replica`): it reads from the copy, and each
- * call resolves only when its changes are on the server, written by one statement that checks the lease and the revision.
- * While the server is unreachable, calls retry until the lease ends; after that this process may not write, and every call
- * fails.
+ * call resolves only when its changes are on the server, written by one statement that checks the lease. While the
+ * server is unreachable, calls retry until the lease ends; after that this process may not write, and every call fails.
  * A process without the lease loads the rows again at every call, and writes only while nobody holds the lease.
  */
 export class PostgresState implements LeaseStore {
@@ -39,8 +38,7 @@ export class PostgresState implements LeaseStore {
   /** The number of the lease that this process holds. */
   #held: number | null = null;
   #heldUntilMs = NO_DEADLINE;
-  /** Of the server's rows, as far as this process knows. */
-  #revision = 0n;
+  #revision = "";
   #sending: Promise<void> | null = null;
   /** Counts recorded changes, and those of them that are on the server. */
   #taken = 0;
@@ -105,7 +103,6 @@ export class PostgresState implements LeaseStore {
       const [line] = await query<StateLine>(LINE, [this.#name]);
       if (line === undefined) throw stateError("MR1212", "the state's row is gone from its Postgres database");
       this.#load(await this.#read(query, line));
-      this.#revision = BigInt(line.revision);
       if (line.form !== newestMigration()) await this.#rewrite(query);
       return { taken: true, lease: leaseOf(line), isInherited: found !== undefined && found.expires_ms !== null };
     });
@@ -163,7 +160,7 @@ export class PostgresState implements LeaseStore {
       const [line] = await query<StateLine>(LINE, [this.#name]);
       if (line === undefined) throw stateError("MR1203", `the state of ${this.#name} is gone`, { reason: "absent" });
       this.#load(await this.#read(query, line));
-      this.#revision = BigInt(line.revision);
+      this.#revision = line.revision;
     });
   }
 
@@ -217,9 +214,8 @@ export class PostgresState implements LeaseStore {
     this.#unsent.clear();
     try {
       if (this.#readOnly) throw stateError("MR1202", "the state is open for reading only", { reason: "passing" });
-      let repeated = 0n;
       await this.#link.once(
-        (query) => this.#put(query, changes, repeated++),
+        (query) => this.#put(query, changes),
         this.#held === null ? 0 : this.#heldUntilMs - MARGIN_MS,
       );
       this.#durable = upTo;
@@ -232,26 +228,21 @@ export class PostgresState implements LeaseStore {
     }
   }
 
-  /** `repeated`: how often the statement was sent before, without an answer. */
-  async #put(query: Query, changes: readonly Change[], repeated: bigint): Promise<void> {
+  async #put(query: Query, changes: readonly Change[]): Promise<void> {
     const kept = changes.filter((change) => change.content !== null);
     const gone = changes.filter((change) => change.content === null);
     const [answer] = await query<{ passed: number }>(PUT, [
       this.#name,
       this.#held,
-      String(this.#revision),
+      this.#held === null ? this.#revision : null,
       ...columnsOf(kept),
       ...columnsOf(gone).slice(0, 2),
-      String(repeated),
     ]);
-    if (answer?.passed === 1) {
-      this.#revision += repeated + 1n;
-      return;
-    }
+    if (answer?.passed === 1) return;
     const [line] = await query<StateLine>(LINE, [this.#name]);
-    if (this.#held !== null && line?.lease_number !== String(this.#held))
+    if (this.#held !== null)
       throw stateError("MR1210", `lease ${this.#held} was taken over (the lease is now number ${line?.lease_number})`);
-    if (this.#held === null && line?.alive === true) throw leaseHeld(leaseOf(line), systemClock);
+    if (line?.alive === true) throw leaseHeld(leaseOf(line), systemClock);
     throw stateError("MR1208", "the state was changed by another process meanwhile", {
       kind: "retryable",
       reason: "passing",
@@ -277,9 +268,8 @@ export class PostgresState implements LeaseStore {
     await this.#flush();
     const [line] = await this.#link.once((query) =>
       query<{ lease_number: string }>(
-        `UPDATE millrace.state SET lease_number = greatest(lease_number, $2)
-         WHERE name = $1 AND lease_number = coalesce($3::bigint, lease_number) RETURNING lease_number`,
-        [this.#name, dump.leaseNumber, this.#held],
+        "UPDATE millrace.state SET lease_number = greatest(lease_number, $2) WHERE name = $1 RETURNING lease_number",
+        [this.#name, dump.leaseNumber],
       ),
     );
     if (this.#held !== null) this.#held = Number(line?.lease_number ?? this.#held);
@@ -288,14 +278,12 @@ export class PostgresState implements LeaseStore {
 
 /**
  * One statement, so one transaction. Nothing is written without the lease; if nobody holds it, two processes can't
- * write at once. Each write names the revision that it follows. Where an answer is missing, the statement may have been
- * executed or may be yet: the repetition accepts both, and leaves a revision that no earlier one accepts. So none is
- * executed behind what was written since.
+ * write at once.
  */
 const PUT = `WITH held AS (
-    UPDATE millrace.state SET revision = $3::bigint + $9::bigint + 1 WHERE name = $1
-      AND revision BETWEEN $3::bigint AND $3::bigint + $9::bigint
-      AND CASE WHEN $2::bigint IS NULL THEN coalesce(expires_at < clock_timestamp(), true) ELSE lease_number = $2 END
+    UPDATE millrace.state SET revision = revision + 1 WHERE name = $1
+      AND CASE WHEN $2::bigint IS NULL THEN revision = $3::bigint AND coalesce(expires_at < clock_timestamp(), true)
+          ELSE lease_number = $2 END
     RETURNING 1
   ), gone AS (
     DELETE FROM millrace.state_row r USING unnest($7::text[], $8::bigint[]) AS g (relation, number)

@@ -49,6 +49,7 @@ export function shareSource(process: SimulatedProcess, broker: Broker, number: n
     isShared: () => true,
     share,
     isDivided: true,
+    idle: () => [],
     chosenKey: () => null,
   });
 }

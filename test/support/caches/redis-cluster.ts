@@ -53,7 +53,6 @@ export async function ownRedisCluster(): Promise<RedisCluster> {
     const held = proxies.map((proxy) => proxy.hold(from));
     return {
       reached: Promise.race(held.map(({ reached }) => reached)),
-      giveUp: () => held.forEach((each) => each.giveUp()),
       release: async () => void (await Promise.all(held.map(async (each) => await each.release()))),
     };
   };

@@ -15,6 +15,8 @@ export interface MysqlPipelineOptions {
   readonly source?: object;
   /** Rules for tables, by their names without the database. */
   readonly rules?: Readonly<Record<string, object>>;
+  /** Changes options of the sinks of the first daemon. */
+  readonly sinks?: (config: Readonly<Record<string, object>>) => Readonly<Record<string, object>>;
   readonly maskKey?: string;
   readonly untilStreaming?: boolean;
   /** Starts what lies between the database and the daemon; returns the daemon's own source. */
@@ -68,7 +70,7 @@ export class MysqlPipeline implements AsyncDisposable {
     const installation = new Installation({
       name: options.through === undefined ? source.name : `${source.name}_a`,
       source: { ...own, ...options.source },
-      sinks: sinks.config,
+      sinks: (options.sinks ?? ((config) => config))(sinks.config),
       tables: rulesIn(source.name, options.rules ?? {}),
       ...(options.maskKey === undefined ? {} : { maskKey: options.maskKey }),
     });

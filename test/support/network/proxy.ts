@@ -50,8 +50,6 @@ export interface TcpProxy extends AsyncDisposable {
 export interface HeldBytes {
   /** Resolves when the first bytes are held. */
   readonly reached: Promise<void>;
-  /** Resets the connections, and only the clients notice. */
-  giveUp(): void;
   /** Forwards them. Resolves when the server has taken them and closed the connections that were given up. */
   release(): Promise<void>;
 }
@@ -134,14 +132,8 @@ export async function tcpProxy(target: string | ProxyTarget): Promise<TcpProxy> 
       const held = [...pairs];
       return {
         reached: Promise.race(held.map(({ flows }) => flows[0].hold(from))),
-        giveUp() {
-          for (const { client } of held) reset(client);
-        },
         async release() {
-          for (const { client, server, flows } of held) {
-            flows[0].release();
-            if (client.destroyed && !client.readableEnded) server.end();
-          }
+          for (const { flows } of held) flows[0].release();
           const givenUp = held.filter(
             ({ client, server }) => (client.readableEnded || client.destroyed) && !server.destroyed,
           );

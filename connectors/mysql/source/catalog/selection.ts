@@ -101,7 +101,16 @@ export async function selectTables(
       `the table ${missing[0]} does not exist, or the user may not read it`,
       "Correct its name in `tables` (database.table), create it first, or GRANT SELECT on it.",
     );
-  return { tables, refused, generations, missing, described, altered, unlogged: [...unlogged.values()] };
+  return {
+    tables,
+    refused,
+    generations,
+    missing,
+    idle: context.idle(catalog),
+    described,
+    altered,
+    unlogged: [...unlogged.values()],
+  };
 }
 
 function* namesIn(tables: readonly TableName[] = []): Generator<string> {

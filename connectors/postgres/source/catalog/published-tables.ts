@@ -6,6 +6,7 @@ import type { LogIdentity } from "../../../../src/core/contracts/positions.ts";
 import { reasonOf } from "../../../../src/core/errors.ts";
 import { failpoint } from "../../../../src/core/failpoint.ts";
 import { Turn } from "../../../../src/core/turn.ts";
+import { quoteTable } from "../../quote.ts";
 import type { SourceContext } from "../context.ts";
 import {
   checkPublicationHistory,
@@ -82,6 +83,8 @@ export class PublishedTables {
       refused: [...refused, ...unpublished.map((candidate) => this.#notPublished(candidate))],
       generations,
       columns: this.#columns.look(captured, catalog),
+      idle: selected.idle,
+      partlyLogged: partlyLogged(captured),
     };
   }
 
@@ -176,4 +179,12 @@ function notPublished({ publication }: SourceContext, { table, shape }: Candidat
     fix: `${addStatement(publication, [table])};`,
     byPrivilege: true,
   };
+}
+
+/** The statement for each table whose old rows the log shows by their keys. */
+function partlyLogged(captured: readonly Candidate[]): ReadonlyMap<string, string> {
+  const found = captured.filter(({ table }) => table.identity !== "f");
+  const statement = ({ schema, table }: Candidate["table"]): string =>
+    `ALTER TABLE ${quoteTable(schema, table)} REPLICA IDENTITY FULL`;
+  return new Map(found.map(({ table, shape }) => [shape.id, statement(table)]));
 }

@@ -23,6 +23,8 @@ export interface Selected {
   readonly lacking: readonly CatalogTable[];
   /** Tables that are named literally and do not exist. */
   readonly missing: readonly string[];
+  /** Patterns that fit none of the database's tables. */
+  readonly idle: readonly string[];
   /** Tables of extensions that `tables` does not name. */
   readonly extensions: readonly CatalogTable[];
   readonly publication: Publication | undefined;
@@ -85,7 +87,8 @@ export async function selectTables(context: SourceContext, strict: boolean, sign
   const missing = context.selection.literals.filter((literal) => !known.has(literal));
   if (strict && missing[0] !== undefined)
     throw sourceError("MR2020", "fatal", `the table ${missing[0]} does not exist`, MISSING_FIX);
-  return { captured, refused, lacking, missing, extensions, publication, catalog };
+  const idle = context.selection.idle(catalog.tables);
+  return { captured, refused, lacking, missing, idle, extensions, publication, catalog };
 }
 
 function* namesIn(tables: readonly CatalogTable[] = []): Generator<string> {
