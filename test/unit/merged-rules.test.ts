@@ -149,3 +149,44 @@ describe("two rules of which neither is more exact", () => {
     expect(tied({ "public.u*s": { where: "id > 1" }, "public.us*": { where: "id > 1" } })).toBeNull();
   });
 });
+
+describe("an allow-list", () => {
+  const WIDE = { "public.*": { columns: { only: ["id", "note", "*mail"], "*mail": { mask: "hash" } } } };
+
+  test("leaves out what it does not name, and merges with masks", () => {
+    expect(["id", "note", "email", "phone"].map((name) => seen(WIDE, name))).toEqual([
+      "plain",
+      "plain",
+      "hash",
+      "drop",
+    ]);
+    const more = { ...WIDE, "public.users": { where: "id > 1", columns: { note: { mask: "redact" } } } };
+    expect(["id", "note", "email", "phone"].map((name) => seen(more, name))).toEqual([
+      "plain",
+      "redact",
+      "hash",
+      "drop",
+    ]);
+  });
+
+  test("is lifted by another one and by `mask: none`, and by no mask or new name", () => {
+    const under = (columns: object) => seen({ ...WIDE, "public.users": { columns } }, "phone");
+    expect(under({ phone: { mask: "partial" } })).toBe("drop");
+    expect(under({ phone: { rename: "tel" } })).toBe("drop");
+    expect(under({ "*": { mask: "redact" } })).toBe("drop");
+    expect(under({ phone: { mask: "none" } })).toBe("plain");
+    expect(under({ only: ["id", "phone"] })).toBe("plain");
+    expect(under({ only: ["id"], phone: { mask: "none" } })).toBe("drop");
+  });
+
+  test("lifts no mask and no drop of a less exact rule", () => {
+    const wide = { "public.*": { columns: { email: { mask: "hash" }, tax: { drop: true } } } };
+    const tables = { ...wide, "public.users": { columns: { only: ["id", "email", "tax"] } } };
+    expect(["email", "tax", "phone"].map((name) => seen(tables, name))).toEqual(["hash", "drop", "drop"]);
+  });
+
+  test("is no rule for a column of that name", () => {
+    expect(seen({ "public.users": { columns: { only: { mask: "redact" } } } }, "only")).toBe("redact");
+    expect(seen({ "public.users": { columns: { only: { mask: "redact" } } } }, "id")).toBe("plain");
+  });
+});
