@@ -140,11 +140,12 @@ export const pages: ErrorPages = {
   MR1140: {
     title: "The file can't be imported",
     cause:
-      "`millrace import debezium` was given a file that can't be read, is not the JSON of a connector, or is of a connector " +
-      "for another database. Nothing was written.",
+      "`millrace import debezium` was given a file that can't be read, has no connector, is another tool's, or is of a " +
+      "connector for another database or of a sink. Or it has several connectors. Nothing was written.",
     remedy:
       "Give it what Kafka Connect holds: `curl http://CONNECT:8083/connectors/NAME > connector.json`. " +
-      "Its `connector.class` must be that of Postgres, MySQL or MariaDB.",
+      "Its `connector.class` must be Debezium's for Postgres, MySQL or MariaDB. `--connector NAME` chooses one of several. " +
+      "docs/import.md lists the forms.",
   },
   MR1125: {
     title: "No such report",

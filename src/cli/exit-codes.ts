@@ -6,7 +6,7 @@ export const EXIT = {
   failed: 1,
   /** Wrong usage or configuration. */
   wrong: 2,
-  /** A reconciliation found drift; with `status --exit-code`: something needs a person. */
+  /** A reconciliation found drift; `status --exit-code`: something needs a person; `import`: something is to be decided. */
   drift: 3,
   /** Refused in the present state: another daemon holds the lease, a file exists, or a confirmation is missing. */
   refused: 4,

@@ -1,7 +1,7 @@
 /** One pattern of a selection, as configurations and commands write it. */
 export const TABLE_GLOB = /^!?[^.!]+\..+$/s;
 
-/** Selects tables: globs over `schema.table`; `!` excludes. */
+/** Selects tables: globs over `schema.table`; `!` excludes, in any case of the letters: what is left out is not shown. */
 export class TableSelection {
   readonly #patterns: readonly string[];
   readonly #included: readonly RegExp[];
@@ -14,7 +14,8 @@ export class TableSelection {
     this.#patterns = patterns;
     const included = patterns.filter((pattern) => !pattern.startsWith("!"));
     this.#included = included.length === 0 ? [/^/] : included.map(glob);
-    this.#excluded = patterns.filter((pattern) => pattern.startsWith("!")).map((pattern) => glob(pattern.slice(1)));
+    const excluded = patterns.filter((pattern) => pattern.startsWith("!"));
+    this.#excluded = excluded.map((pattern) => new RegExp(glob(pattern.slice(1)), "isu"));
     this.literals = included.filter((pattern) => !/[*?]/.test(pattern));
   }
 

@@ -4,9 +4,11 @@ import { expect, test } from "vitest";
 import { connectors } from "../../connectors/registry.ts";
 import { importedFrom } from "../../src/cli/import/debezium.ts";
 import { parseDebezium } from "../../src/cli/import/debezium-config.ts";
-import { globsOfParts } from "../../src/cli/import/list-globs.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { Secrets } from "../../src/config/secrets/secrets.ts";
+import { TableSelection } from "../../src/core/table-selection.ts";
+import { columnRuling, mergedRule } from "../../src/rules/merged-rule.ts";
+import { rulesOf, tableDefinition } from "../../src/config/tables.ts";
 import { runCli } from "../support/daemon/cli.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
@@ -22,8 +24,8 @@ const POSTGRES = {
   "topic.prefix": "acme.shop",
   "schema.include.list": "public,billing",
   "table.include.list": "public.orders,billing\\.invoice_.*,public.(customers|carts)",
-  "column.exclude.list": "public.customers.password_hash",
-  "column.mask.hash.SHA-256.with.salt.salt-canary": "public.*.email",
+  "column.exclude.list": "public\\.customers\\.password_hash",
+  "column.mask.hash.SHA-256.with.salt.salt-canary": "public\\..*\\.email",
   "message.key.columns": "public.carts:owner,slot",
   "slot.name": "dbz",
   "plugin.name": "pgoutput",
@@ -90,7 +92,6 @@ test("a Postgres connector: source, tables, rules, and its topics as a sink", ()
     tables: {
       "public.customers": { columns: { password_hash: { drop: true } } },
       "public.*": { columns: { email: { mask: "hash" } } },
-      "public.carts": { key: ["owner", "slot"] },
     },
     maskKey: "${MASK_KEY}",
   });
@@ -99,6 +100,8 @@ test("a Postgres connector: source, tables, rules, and its topics as a sink", ()
     "column.mask.hash.SHA-256.with.salt.…": expect.stringContaining("maskKey"),
     "tasks.max": expect.any(String),
     "time.precision.mode": expect.any(String),
+    "message.key.columns": expect.stringContaining("partition"),
+    "transforms.unwrap": expect.stringContaining("add.fields"),
     "max.batch.size": expect.any(String),
     "made.up": "Millrace does not know this key",
   });
@@ -112,14 +115,16 @@ test("a MySQL connector as Kafka Connect's API has it, with a secret store and l
     source: {
       kind: "mysql",
       url: "mysql://${DBSERVER_1_USER}:${DBSERVER_1_PASSWORD}@mysql/?ssl-mode=VERIFY_IDENTITY",
-      tables: ["inventory.*", "!inventory.audit_*"],
+      tables: [
+        "inventory.*",
+        ...["audit_*", ..."0123456789".split("").map((digit) => `t${digit}`)].map((table) => `!inventory.${table}`),
+      ],
     },
     sinks: { stream: { kind: "kafka", brokers: ["kafka:9092"], format: "debezium" } },
   });
   expect(made.variables.map(({ name }) => name)).toEqual(["DBSERVER_1_USER", "DBSERVER_1_PASSWORD"]);
   expect(whyOf(made)).toMatchObject({
     "topic.prefix": expect.stringContaining("dbserver_1.<schema>.<table>"),
-    "table.exclude.list": expect.stringContaining("inventory.t[0-9]"),
     "database.ssl.truststore": expect.stringContaining("ssl-ca"),
     "database.server.id": expect.stringContaining("serverId"),
   });
@@ -160,29 +165,322 @@ test("Avro with a registry; its password is a variable", () => {
   expect(made.left.filter(({ key }) => key.includes("converter"))).toEqual([]);
 });
 
+const CONNECTOR = { "connector.class": POSTGRES["connector.class"], "topic.prefix": "shop" };
+const TABLES = ["public", "Public", "public2", "inv", "inventory", "tenant_7"].flatMap((schema) =>
+  ["orders", "Orders", "order_items", "orders_1", "orders_12", "audit_log", "tmp_x", "a", "b", "users"].map(
+    (table) => [schema, table] as const,
+  ),
+);
+const matches = (expressions: readonly string[], name: string) =>
+  expressions.some((expression) =>
+    new RegExp(`^(?:${expression.replace("(?i)", "").replaceAll("\\,", ",")})$`, "is").test(name),
+  );
+const sourceOf = (keys: object) => {
+  const { config, left } = imported({ ...CONNECTOR, ...keys });
+  return { ...(config["source"] as { tables?: string[] }), isBlocked: left.some(({ isBlocking }) => isBlocking) };
+};
+
+/** What the expression selects, and whether a glob says so. */
+const EXPRESSIONS: readonly (readonly [string, boolean])[] = [
+  [String.raw`public\.orders`, true],
+  ["public.orders", true],
+  ["public.*", true],
+  [".*", true],
+  [".*orders", true],
+  [".*.orders", true],
+  [String.raw`public[.]orders`, true],
+  [String.raw`^public\.a$|^inv\.b$`, true],
+  [String.raw`(?:^public\.(a|b)$)`, true],
+  [String.raw`public\.orders(_\d)?`, true],
+  [String.raw`public\.orders_[12]{1\,2}`, true],
+  [String.raw`(?i)public\.order.?items`, true],
+  [String.raw`public\.(?!audit_|tmp_).*`, true],
+  [String.raw`public\.(?!orders$).*`, true],
+  [String.raw`public\.[^.]+`, true],
+  [String.raw`public\.orders_\d+`, false],
+  [String.raw`tenant_[0-9]+\..*`, false],
+  [String.raw`public\.(?!.*_log).*`, true],
+  [String.raw`.*(?!audit_).*`, false],
+  [String.raw`public\.(?=orders).*`, false],
+  [String.raw`public\.\w+`, false],
+  [String.raw`(public`, false],
+  ["${env:TABLES}", false],
+];
+
+test.each(EXPRESSIONS)("the expression %s selects nothing else in an include list", (expression, isKnown) => {
+  const { tables = [], isBlocked } = sourceOf({ "table.include.list": expression });
+  expect({ isBlocked, isUndecided: tables.includes("undecided") }).toEqual({
+    isBlocked: !isKnown,
+    isUndecided: !isKnown,
+  });
+  if (!isKnown) return;
+  const selection = new TableSelection(tables);
+  for (const [schema, table] of TABLES) {
+    const name = `${schema}.${table}`;
+    const isMeant = matches([expression], name);
+    if (selection.matches(schema, table)) expect([name, isMeant]).toEqual([name, true]);
+    // Globs tell capitals from small letters, in what they take.
+    else if (name === name.toLowerCase()) expect([name, isMeant]).toEqual([name, false]);
+  }
+});
+
+test.each(EXPRESSIONS)("the expression %s leaves out all that it says in an exclude list", (expression, isKnown) => {
+  const { tables = [], isBlocked } = sourceOf({ "table.exclude.list": expression });
+  // `!` within `!` can't be said.
+  const isSayable = isKnown && !expression.includes("(?!");
+  expect([isBlocked, tables.includes("undecided")]).toEqual([!isSayable, !isSayable]);
+  if (!isSayable) return;
+  const selection = new TableSelection(tables);
+  for (const [schema, table] of TABLES)
+    expect([schema, table, selection.matches(schema, table)]).toEqual([
+      schema,
+      table,
+      !matches([expression], `${schema}.${table}`),
+    ]);
+});
+
+test("both lists: what is in both", () => {
+  const both = (schemas: string, tables: string) =>
+    sourceOf({ "schema.include.list": schemas, "table.include.list": tables });
+  expect(both("public,inv", String.raw`public\.a,other\.b,inv\.c.*`).tables).toEqual(["public.a", "inv.c*"]);
+  expect(both("public", String.raw`.*\.a`).tables).toEqual(["public.a"]);
+  expect(both("pub.*", String.raw`.*\.a`)).toMatchObject({ isBlocked: true, tables: ["undecided"] });
+  expect(both("public", String.raw`other\.a`)).toMatchObject({ isBlocked: true, tables: ["undecided"] });
+  // What one expression leaves out, and another one selects.
+  expect(sourceOf({ "table.include.list": String.raw`public\.(?!a).*,public\.audit` }).isBlocked).toBe(true);
+});
+
+const COLUMNS = ["email", "work_email", "phone", "id", "note"];
+
 test.each([
-  ["public\\.orders", ["public.orders"]],
-  ["^inv\\.(a|b.*)$", ["inv.a", "inv.b*"]],
-  ["shop[.]orders", null],
-  ["public\\.t\\d+", null],
-  ["public\\.orders?", null],
-  ["public\\.[^.]+", ["public.?*"]],
-  ["public.*", ["public.*"]],
-  [".*", ["*.*"]],
-  ["(public", null],
-])("the expression %s as globs", (expression, globs) => {
-  expect(globsOfParts(expression, 2)).toEqual(globs);
+  String.raw`.*\.phone`,
+  "(.*).email",
+  "public.*.email",
+  "public.users.email",
+  String.raw`public\.users\.(email|phone)`,
+  String.raw`^public\.u.*\.[ep].*$`,
+  String.raw`.*\.\w+_email`,
+  String.raw`public\..*\.(?!id$).*`,
+  ".*email.*",
+  ".*",
+  String.raw`.*\.(?<=x)email`,
+  "email",
+])("columns that %s masks or drops are hidden", (expression) => {
+  for (const [key, hiding] of [
+    ["column.mask.with.5.chars", "redact"],
+    ["column.exclude.list", "drop"],
+  ] as const) {
+    const { config, left } = imported({ ...CONNECTOR, [key]: expression });
+    if (left.some(({ isBlocking }) => isBlocking)) {
+      expect(config["tables"]).toEqual({ "*.*": { columns: { "*": { mask: "undecided" } } } });
+      continue;
+    }
+    const hidingOf = hidings(config["tables"] as object);
+    for (const [schema, table] of TABLES)
+      for (const column of COLUMNS)
+        if (matches([expression], `${schema}.${table}.${column}`) && schema === schema.toLowerCase())
+          expect([schema, table, column, hidingOf(schema, table, column)]).toEqual([schema, table, column, hiding]);
+  }
+});
+
+function hidings(tables: object) {
+  const parsed = Object.fromEntries(Object.entries(tables).map(([glob, rule]) => [glob, tableDefinition.parse(rule)]));
+  const rules = rulesOf(parsed, { maskKey: "0123456789abcdef", place: String, problem: expect.unreachable });
+  return (schema: string, table: string, column: string) => {
+    const rule = mergedRule(rules, { schema, table });
+    const { mask, drop } = rule === null ? { mask: null, drop: false } : columnRuling(rule, column);
+    return drop ? "drop" : mask;
+  };
+}
+
+test("of several keys that hide a column the strictest counts, whichever glob is more exact", () => {
+  const { config, left } = imported({
+    ...CONNECTOR,
+    "column.exclude.list": String.raw`public\..*\.secret`,
+    "column.mask.hash.v2.SHA-256.with.salt.x": String.raw`public\.users\.secret,public\.users\.email`,
+    "column.mask.with.0.chars": String.raw`public\.u.*\.email`,
+    "column.truncate.to.5.chars": String.raw`public\.orders\.note`,
+  });
+  const hidingOf = hidings(config["tables"] as object);
+  expect(hidingOf("public", "users", "secret")).toBe("drop");
+  expect(hidingOf("public", "users", "email")).toBe("redact");
+  expect(hidingOf("public", "orders", "note")).toBe("redact");
+  expect(left.some(({ isBlocking }) => isBlocking)).toBe(false);
+});
+
+test("an allow-list of columns: what it does not name goes out from no table", () => {
+  const only = (keys: object) => {
+    const { config, left } = imported({ ...CONNECTOR, ...keys });
+    return { tables: config["tables"], isBlocked: left.some(({ isBlocking }) => isBlocking) };
+  };
+  const include = { "table.include.list": String.raw`public\.users,public\.orders` };
+  const known = only({
+    ...include,
+    "column.include.list": String.raw`public\..*\.id,public\.users\.(email|note)`,
+    "column.mask.with.3.chars": String.raw`public\.users\.email`,
+  });
+  expect(known).toEqual({
+    isBlocked: false,
+    tables: {
+      "public.*": { columns: { only: ["id"] } },
+      "public.users": { columns: { only: ["id", "email", "note"], email: { mask: "redact" } } },
+    },
+  });
+  const hidingOf = hidings(known.tables as object);
+  expect(["id", "email", "note", "phone"].map((column) => hidingOf("public", "users", column))).toEqual([
+    null,
+    "redact",
+    null,
+    "drop",
+  ]);
+  // A table that the list does not name would go out whole.
+  expect(only({ ...include, "column.include.list": String.raw`public\.users\.id` }).isBlocked).toBe(true);
+  expect(only({ "column.include.list": String.raw`public\.users\.id` }).isBlocked).toBe(true);
+  expect(only({ ...include, "column.include.list": String.raw`public\..*\.c\d+` }).isBlocked).toBe(true);
+});
+
+test("transforms: those in the list alone, and what one hides stays hidden or stops the config", () => {
+  const transformed = (list: string, keys: object) => {
+    const named = Object.entries(keys).map(([key, value]) => [`transforms.${key}`, value]);
+    return imported({ ...CONNECTOR, transforms: list, ...Object.fromEntries(named) });
+  };
+  const unwrap = { "unwrap.type": "io.debezium.transforms.ExtractNewRecordState" };
+  const exact = {
+    "unwrap.add.fields": "op,table,source.ts_ms,lsn",
+    "unwrap.delete.tombstone.handling.mode": "rewrite",
+  };
+  expect(transformed("", unwrap).config).toMatchObject({ sinks: { stream: { format: "debezium" } } });
+  const flat = transformed("unwrap", { ...unwrap, ...exact });
+  expect(flat.config).toMatchObject({ sinks: { stream: { format: "debezium-flat", tombstones: false } } });
+  expect(flat.left.filter(({ isNeedless }) => !isNeedless)).toEqual([]);
+  const dropped = whyOf(transformed("unwrap", { ...unwrap, "unwrap.drop.tombstones": "true" }));
+  expect(dropped["transforms.unwrap"]).toMatch(/ExtractNewRecordState/);
+  const routed = transformed("a,b", {
+    "a.type": "org.apache.kafka.connect.transforms.RegexRouter",
+    "b.type": "io.debezium.transforms.outbox.EventRouter",
+  });
+  const routes = routed.left.filter(({ key }) => key.startsWith("transforms"));
+  expect(routes.map(({ key, isBlocking }) => [key, isBlocking])).toEqual([
+    ["transforms.a", false],
+    ["transforms.b", false],
+  ]);
+  const masked = transformed("unwrap,m,r", {
+    ...unwrap,
+    "m.type": "org.apache.kafka.connect.transforms.MaskField$Value",
+    "m.fields": "phone",
+    "r.type": "org.apache.kafka.connect.transforms.ReplaceField$Value",
+    "r.exclude": "secret,ssn",
+  });
+  expect(masked.config["tables"]).toEqual({
+    "*.*": { columns: { phone: { mask: "redact" }, secret: { drop: true }, ssn: { drop: true } } },
+  });
+  for (const type of ["com.acme.HidePii$Value", "io.debezium.transforms.Filter", ""]) {
+    const made = transformed("x", { "x.type": type });
+    expect(made.left.filter(({ isBlocking }) => isBlocking).map(({ key }) => key)).toEqual(["transforms.x"]);
+  }
+  const before = transformed("m", {
+    "m.type": "org.apache.kafka.connect.transforms.MaskField$Value",
+    "m.fields": "before",
+  });
+  expect(before.left.some(({ isBlocking }) => isBlocking)).toBe(true);
+});
+
+test("values of a fixed set in any case, hosts, heartbeats, and the brokers' login", () => {
+  const made = imported({
+    "connector.class": "io.debezium.connector.mariadb.MariaDbConnector",
+    "topic.prefix": "shop",
+    "database.hostname": "a.example:3307,b.example",
+    "database.user": "${file:/x:user}-${env:STAGE}",
+    "database.ssl.mode": "Verify-Full",
+    "snapshot.mode": "NO_DATA",
+    "heartbeat.interval.ms": "50",
+    "skipped.operations": "none",
+    "table.include.list": ["shop.orders", "shop.users"],
+    "table.exclude.list": null,
+    "decimal.handling.mode": "STRING",
+    "schema.history.internal.kafka.bootstrap.servers": "k1:9092",
+    "schema.history.internal.producer.security.protocol": "sasl_ssl",
+    "schema.history.internal.producer.sasl.mechanism": "SCRAM-SHA-512",
+    "schema.history.internal.producer.sasl.jaas.config":
+      'org.apache.kafka.common.security.scram.ScramLoginModule required username="writer" password="canary";',
+    "schema.history.internal.consumer.sasl.jaas.config": "x password='canary'",
+  });
+  expect(made.config).toMatchObject({
+    source: {
+      url: "mysql://${SHOP_USER}@a.example:3307/?ssl-mode=VERIFY_IDENTITY",
+      snapshot: "none",
+      heartbeat: "100ms",
+      tables: ["shop.orders", "shop.users"],
+    },
+    sinks: {
+      stream: {
+        decimals: "string",
+        tls: true,
+        sasl: { mechanism: "SCRAM-SHA-512", username: "writer", password: "${SHOP_KAFKA_PASSWORD}" },
+      },
+    },
+  });
+  const open = made.left.filter(({ isNeedless }) => !isNeedless);
+  expect(open.map(({ key }) => key)).toEqual(["database.hostname", "heartbeat.interval.ms"]);
+  expect(JSON.stringify(made)).not.toContain("canary");
+  const publication = imported({ ...CONNECTOR, "publication.autocreate.mode": "DISABLED" }).config["source"];
+  expect(publication).toMatchObject({ publication: "dbz_publication" });
+  expect(imported({ ...CONNECTOR, "snapshot.mode": "sometimes" }).config["source"]).toMatchObject({
+    snapshot: "undecided",
+  });
+});
+
+test("every form of file", () => {
+  const urlOf = (text: string, name?: string) => {
+    const { kind, config } = parseDebezium("c", text, name);
+    return (importedFrom(kind, config).config["source"] as { url: string }).url;
+  };
+  const keys = { "connector.class": POSTGRES["connector.class"], "database.hostname": "h", "database.dbname": "d" };
+  const lines = Object.entries(keys).map(([key, value]) => `${key}=${value}`);
+  const one = "postgres://h/d";
+  expect(urlOf(`\uFEFF${JSON.stringify(keys)}`)).toBe(one);
+  expect(urlOf(JSON.stringify([{ name: "a", config: keys }]))).toBe(one);
+  expect(urlOf(JSON.stringify({ a: { info: { name: "a", config: keys }, status: {} } }))).toBe(one);
+  expect(urlOf(["# a comment", "name=a", ...lines].join("\r\n"))).toBe(one);
+  const server = lines.map((line) => `debezium.source.${line}`);
+  expect(urlOf(["debezium.sink.type=kafka", ...server, "quarkus.log.level=INFO"].join("\n"))).toBe(one);
+  const resource = `apiVersion: kafka.strimzi.io/v1beta2\nkind: KafkaConnector\nmetadata:\n  name: a\nspec:\n  class: ${keys["connector.class"]}\n  tasksMax: 1\n  config:\n    database.hostname: h\n    database.dbname: d\n`;
+  expect(urlOf(`---\nkind: KafkaConnect\n---\n${resource}`)).toBe(one);
+  const two = JSON.stringify([
+    { name: "a", config: keys },
+    { name: "b", config: { ...keys, "database.hostname": "i" } },
+  ]);
+  expect(urlOf(two, "b")).toBe("postgres://i/d");
+  expect(() => urlOf(two)).toThrow(/choose one with --connector: "a", "b"/);
+  expect(() => urlOf(two, "c")).toThrow(/no connector "c"/);
+});
+
+test.each([
+  ['[{"database": "d", "index": "i", "nodes": {"table": "t"}}]', "pgsync"],
+  ["databases:\n  - name: d\n    slot:\n      name: s\nsinks:\n  - name: x\n    database: d\n", "Sequin"],
+  ["CREATE MIRROR m FROM a TO b WITH TABLE MAPPING (x:y);", "PeerDB"],
+  ["source:\n  type: mysql\nsink:\n  type: doris\npipeline:\n  name: p\n", "Flink CDC"],
+])("another tool's file is named", (text, tool) => {
+  expect(() => parseDebezium("f", text)).toThrow(`f is a file of ${tool}`);
+});
+
+test.each([
+  "PostgresSink",
+  "io.debezium.connector.jdbc.JdbcSinkConnector",
+  "io.aiven.connect.jdbc.JdbcSourceConnector",
+])("%s is no source of Debezium", (type) => {
+  expect(() => parseDebezium("c", JSON.stringify({ "connector.class": type }))).toThrow(/not Debezium's source/);
 });
 
 test("the command writes a config that loads, replaces no file, and shows no password", async () => {
   using folder = temporaryFolder();
   writeFileSync(folder.file("connector.json"), JSON.stringify(POSTGRES));
   const printed = await runCli(["import", "debezium", "connector.json"], { folder: folder.path });
-  expect(printed.stderr + String(printed.exitCode)).toBe("0");
+  expect(printed.stderr + String(printed.exitCode)).toBe("3");
   const made = await runCli(["import", "debezium", "connector.json", "--out", "millrace.yaml"], {
     folder: folder.path,
   });
-  expect(made.exitCode).toBe(0);
+  expect(made.exitCode).toBe(3);
   const text = readFileSync(folder.file("millrace.yaml"), "utf8");
   expect(printed.stdout.trim()).toBe(text.trim());
   expect(text).toMatch(/# {3}made\.up: Millrace does not know this key/);

@@ -1,10 +1,12 @@
 /** The configuration of one Debezium connector, as its keys are taken one by one. */
 import { cliError } from "../errors.ts";
-import type { KeptOut } from "./debezium-keys.ts";
-import { whyLeftOut } from "./debezium-keys.ts";
+import { readConnector } from "./connector-file.ts";
+import { type KeptOut, whyLeftOut } from "./debezium-keys.ts";
 
 export interface LeftOut extends KeptOut {
   readonly key: string;
+  /** True: the config has a value that does not load in its place, until somebody decides. */
+  readonly isBlocking: boolean;
 }
 
 /** An environment variable that stands in place of a value, and the key that had the value. */
@@ -12,6 +14,9 @@ export interface Variable {
   readonly name: string;
   readonly from: string;
 }
+
+/** In place of what must be decided: no value of any key that it is written for. */
+export const UNDECIDED = "undecided";
 
 export class DebeziumConfig {
   readonly left: LeftOut[] = [];
@@ -33,6 +38,11 @@ export class DebeziumConfig {
     return value;
   }
 
+  /** A value of a fixed set, which Debezium reads in any case. */
+  takeWord(...keys: readonly string[]): string | null {
+    return this.take(...keys)?.toLowerCase() ?? null;
+  }
+
   /** The keys that begin with this text, with their values. They do not count as carried over yet. */
   startingWith(start: string): readonly (readonly [string, string])[] {
     return [...this.#values].filter(([key]) => key.startsWith(start));
@@ -41,55 +51,68 @@ export class DebeziumConfig {
   /** Names a key whose value Millrace can't have, fully or at all. */
   leave(key: string, why: string): void {
     this.#taken.add(key);
-    this.left.push({ key, why, isNeedless: false });
+    this.left.push({ key, why, isNeedless: false, isBlocking: false });
+  }
+
+  /** Names a key that is not needed any more, and what is to know about it. */
+  note(key: string, why: string): void {
+    this.#taken.add(key);
+    this.left.push({ key, why, isNeedless: true, isBlocking: false });
+  }
+
+  /** Names a key without which more would be shown, or other tables taken: its place in the config does not load. */
+  block(key: string, why: string): void {
+    this.#taken.add(key);
+    this.left.push({ key, why, isNeedless: false, isBlocking: true });
   }
 
   /** Names every key that was not asked for. */
   leaveRest(): void {
     for (const key of this.#values.keys())
       if (!this.#taken.has(key) && !this.left.some((left) => left.key === key))
-        this.left.push({ key, ...whyLeftOut(key) });
+        this.left.push({ key, ...whyLeftOut(key), isBlocking: false });
   }
 }
 
-/** Reads `{name, config: {…}}` as Kafka Connect's API takes it, or the keys alone. */
-export function parseDebezium(file: string, text: string): { readonly kind: string; readonly config: DebeziumConfig } {
-  const values = propertiesOf(file, text);
-  const type = values.get("connector.class") ?? "";
-  const kind = KINDS.find(([pattern]) => pattern.test(type))?.[1];
-  if (kind === undefined) {
-    const what =
-      type === "" ? "it has no connector.class" : `its connector.class is not one of Postgres, MySQL or MariaDB`;
-    throw cliError("MR1140", `${file} can't be imported: ${what}`);
-  }
-  const config = new DebeziumConfig(values);
+/** Reads the connector of this name; without a name, the file's only one. */
+export function parseDebezium(
+  file: string,
+  text: string,
+  name: string | null = null,
+): { readonly kind: string; readonly config: DebeziumConfig } {
+  const { keys } = readConnector(file, text, name);
+  const type = keys.get("connector.class");
+  const kind = typeof type === "string" ? KINDS.get(type.trim()) : undefined;
+  if (kind === undefined)
+    throw cliError(
+      "MR1140",
+      `${file} can't be imported: its connector.class is not Debezium's source for Postgres, MySQL or MariaDB`,
+    );
+  const texts = [...keys].map(([key, value]): readonly [string, string | null] => [key, textOf(value)]);
+  const config = new DebeziumConfig(new Map(texts.map(([key, value]) => [key, value ?? ""])));
   config.take("connector.class");
+  for (const [key, value] of texts) if (value === null) config.leave(key, "its value is neither a text nor a list");
   return { kind, config };
 }
 
 /** Debezium's own classes, and those of Confluent Cloud. */
-const KINDS = [
-  [/postgres/i, "postgres"],
-  [/mysql|mariadb/i, "mysql"],
-] as const;
+const KINDS: ReadonlyMap<string, string> = new Map([
+  ["io.debezium.connector.postgresql.PostgresConnector", "postgres"],
+  ["PostgresCdcSource", "postgres"],
+  ["PostgresCdcSourceV2", "postgres"],
+  ["io.debezium.connector.mysql.MySqlConnector", "mysql"],
+  ["io.debezium.connector.mariadb.MariaDbConnector", "mysql"],
+  ["MySqlCdcSource", "mysql"],
+  ["MySqlCdcSourceV2", "mysql"],
+  ["MariaDbCdcSource", "mysql"],
+]);
 
-function propertiesOf(file: string, text: string): ReadonlyMap<string, string> {
-  let document: unknown;
-  try {
-    document = JSON.parse(text);
-  } catch {
-    // The parser's message quotes the file, which holds a password.
-    throw cliError("MR1140", `${file} is not JSON`);
-  }
-  const fields = fieldsOf(document);
-  const inner = fields?.find(([key]) => key === "config")?.[1];
-  const properties = fieldsOf(inner) ?? fields;
-  if (properties === null) throw cliError("MR1140", `${file} is not a JSON object`);
-  const isText = (value: unknown): value is string | number | boolean =>
-    ["string", "number", "boolean"].includes(typeof value);
-  return new Map(properties.flatMap(([key, value]) => (isText(value) ? [[key, String(value)] as const] : [])));
-}
-
-function fieldsOf(value: unknown): readonly (readonly [string, unknown])[] | null {
-  return typeof value === "object" && value !== null && !Array.isArray(value) ? Object.entries(value) : null;
+/** A list is one text with commas, as in properties. Null: it is an object. */
+function textOf(value: unknown): string | null {
+  if (value === null || value === undefined) return "";
+  if (typeof value === "string") return value;
+  if (typeof value === "number" || typeof value === "boolean") return String(value);
+  if (!Array.isArray(value)) return null;
+  const texts = value.map((each) => textOf(each));
+  return texts.includes(null) ? null : texts.filter((text) => text !== "").join(",");
 }

@@ -2,7 +2,7 @@
 
 /** Nothing is lost without them. */
 const NEEDLESS: Readonly<Record<string, string>> = {
-  "name tasks.max": "Millrace is one process, named by `name`",
+  "name tasks.max quarkus.*": "Millrace is one process, named by `name`",
   "connector.client.* offset.* config.* exactly.once.*":
     "Millrace needs no Kafka Connect: positions are in its state, and in the sink with the rows",
   "schema.history.* database.history.* include.schema.changes include.schema.comments":
@@ -33,9 +33,7 @@ const NEEDLESS: Readonly<Record<string, string>> = {
 
 /** Something behaves otherwise without them: a person decides. */
 const MISSING: Readonly<Record<string, string>> = {
-  "transforms* predicates*":
-    "Millrace runs no code on rows: `tables` masks, drops and renames columns and filters rows; the sink's `prefix` and `topic` name topics",
-  "value.converter* key.converter* header.converter* converters":
+  "value.converter* key.converter* header.converter* output.data.format output.key.format":
     "the sink's `format`, `encoding` and `registry` say in which form it writes keys and values",
   "topic.naming.strategy topic.delimiter topic.cache.size topic.transaction topic.creation.*":
     "topics are named <prefix><name>.<schema>.<table>; the sink's `prefix` and `topic` change that, and `topics.settings` has the settings of new topics",
@@ -44,7 +42,6 @@ const MISSING: Readonly<Record<string, string>> = {
   "unavailable.value.placeholder": "the sink writes Debezium's default, __debezium_unavailable_value",
   "sanitize.field.names field.name.adjustment.mode schema.name.adjustment.mode":
     "names are written as they are at the source; `rename` in `tables` gives a column another name",
-  "skipped.operations": "every insert, update, delete and truncate is followed",
   "message.prefix.* logical.decoding.message.*": "messages of pg_logical_emit_message are not written to the sink",
   "event.processing.failure.handling.mode inconsistent.schema.handling.mode binlog.*.handling.mode errors.*":
     "a row that a sink refuses becomes a dead letter, or stops the sink: the sink's `onPoison`",
@@ -54,15 +51,14 @@ const MISSING: Readonly<Record<string, string>> = {
   "database.initial.statements database.query.timeout.ms driver.* database.useSSL":
     "sessions take their settings from the url: parameters as for psql, such as options=-c…",
   "gtid.source.*": "every transaction of the server's log is read",
-  "column.truncate.to.*":
-    "no rule cuts values: `mask: partial` keeps the last characters, `drop: true` leaves the column out",
   "column.propagate.source.type datatype.propagate.source.type": "records carry no parameters of the source's types",
-  "column.include.list column.whitelist":
-    "columns are left out by name, not listed: write `drop: true` for each of the others",
+  "message.key.columns":
+    "it chooses a record's partition there; `key` in `tables` would choose what tells rows apart, which is another thing",
   "source.struct.version event.deserialization.*": "records have the form of Debezium 3",
   "guardrail.collections.*": "nothing limits the number of tables: `tables` selects them",
 };
 
+/** What is known of a key without a counterpart. */
 export interface KeptOut {
   readonly why: string;
   /** True: nothing is lost without it. */

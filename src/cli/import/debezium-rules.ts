@@ -1,77 +1,160 @@
 /** Debezium's keys about columns, as the rules in `tables`. */
-import type { DebeziumConfig } from "./debezium-config.ts";
-import { expressionsOf, globsOfParts } from "./list-globs.ts";
+import { fits } from "../../core/table-selection.ts";
+import { UNDECIDED, type DebeziumConfig } from "./debezium-config.ts";
+import { columnPlaces, expressionsOf, haveCommonNames, readExpression } from "./expression.ts";
 
-interface ColumnRule {
-  readonly drop?: true;
-  readonly mask?: "hash" | "redact";
-}
+type ColumnRule =
+  | { readonly drop: true; readonly optional?: true }
+  | { readonly mask: "hash" | "redact" | typeof UNDECIDED; readonly optional?: true };
 
 export interface TableRules {
-  readonly key?: readonly string[];
-  readonly columns?: Readonly<Record<string, ColumnRule>>;
+  readonly columns?: Readonly<Record<string, ColumnRule | readonly string[]>>;
+  readonly where?: string;
+  readonly optional?: true;
 }
 
-/** By table glob. */
-export function rulesFrom(given: DebeziumConfig): Readonly<Record<string, TableRules>> {
-  const columns = new Map<string, Record<string, ColumnRule>>();
-  const add = (key: string, list: string, rule: ColumnRule) => {
-    for (const expression of expressionsOf(list)) {
-      const globs = globsOfParts(expression, 3);
-      const places = globs?.map(placeOf);
-      if (places === undefined || places.includes(null)) {
-        given.leave(key, `no glob says ${expression}: add its columns to \`tables\``);
+/** How a column is hidden; the later, the less is left of its values. `undecided` does not load. */
+const HIDINGS = ["hash", "redact", "drop", UNDECIDED] as const;
+export type Hiding = (typeof HIDINGS)[number];
+
+interface Place {
+  readonly table: string;
+  readonly column: string;
+  readonly hiding: Hiding;
+  /** False: the place is only one of several that an expression can mean. */
+  readonly isMeant: boolean;
+}
+
+/** Columns that are hidden, wherever a key or a transform says so. */
+export class HiddenColumns {
+  readonly #given: DebeziumConfig;
+  readonly #places: Place[] = [];
+  /** By table glob, the only columns that go out. */
+  readonly #only = new Map<string, readonly string[]>();
+  /** Rows that a filter leaves out can't be told apart: nothing is captured until somebody decides. */
+  #hasUndecidedFilter = false;
+
+  /** `captured`: the globs of `source.tables`. */
+  constructor(given: DebeziumConfig, captured: readonly string[]) {
+    this.#given = given;
+    const dropped = given.take("column.exclude.list", "column.blacklist");
+    if (dropped !== null) this.#addList("column.exclude.list", dropped, "drop");
+    for (const [key, list] of given.startingWith("column.mask.")) {
+      given.take(key);
+      const isHash = key.startsWith("column.mask.hash.");
+      this.#addList(withoutSalt(key), list, isHash ? "hash" : "redact");
+      if (isHash)
+        given.leave(withoutSalt(key), "`mask: hash` is keyed by `maskKey`: its hashes differ from Debezium's");
+    }
+    for (const [key, list] of given.startingWith("column.truncate.to.")) {
+      given.take(key);
+      this.#addList(key, list, "redact");
+      given.leave(key, "no rule cuts values: they are hidden (`redact`); `partial` shows the last characters");
+    }
+    const kept = given.take("column.include.list", "column.whitelist");
+    if (kept !== null) this.#keepOnly(kept, captured);
+  }
+
+  /** Hides a column of this name in every table. */
+  add(column: string, hiding: Hiding): void {
+    const isGlob = /[*?]/.test(column);
+    this.#places.push({
+      table: "*.*",
+      column: isGlob ? "*" : column,
+      hiding: isGlob ? UNDECIDED : hiding,
+      isMeant: true,
+    });
+  }
+
+  /** What is hidden can't be said: the rules do not load. */
+  hideAll(): void {
+    this.#places.push({ table: "*.*", column: "*", hiding: UNDECIDED, isMeant: true });
+  }
+
+  filter(): void {
+    this.#hasUndecidedFilter = true;
+  }
+
+  /** By table glob. */
+  rules(): Readonly<Record<string, TableRules>> {
+    const byTable = Map.groupBy(this.#places, ({ table }) => table);
+    const rules = [...byTable].map(([table, places]): readonly [string, TableRules] => {
+      const columns = Map.groupBy(places, ({ column }) => column);
+      const isMeant = places.some((place) => place.isMeant);
+      const own = Object.fromEntries([...columns].map(([column, same]) => [column, this.#ruleOf(same, isMeant)]));
+      return [table, { columns: own, ...(isMeant ? {} : { optional: true as const }) }];
+    });
+    const found = Object.fromEntries(rules);
+    for (const [table, only] of this.#only)
+      found[table] = { ...found[table], columns: { only, ...found[table]?.columns } };
+    if (!this.#hasUndecidedFilter) return found;
+    return { ...found, "*.*": { ...found["*.*"], where: `${UNDECIDED}: which rows?` } };
+  }
+
+  /** The most exact glob decides on a column, so none of those that may fit it is weaker than another one. */
+  #ruleOf(places: readonly Place[], isTableMeant: boolean): ColumnRule {
+    const { table, column } = places[0]!;
+    const meeting = this.#places.filter(
+      (other) => haveCommonNames(other.table, table) && haveCommonNames(other.column, column),
+    );
+    const hiding = HIDINGS.findLast((each) => meeting.some((place) => place.hiding === each)) ?? UNDECIDED;
+    const optional = isTableMeant && !places.some(({ isMeant }) => isMeant) ? { optional: true as const } : {};
+    return hiding === "drop" ? { drop: true, ...optional } : { mask: hiding, ...optional };
+  }
+
+  /**
+   * `column.include.list`: what it does not name goes out from no table. Of several lists that fit a table the most exact one
+   * counts, so each repeats what the wider ones say.
+   */
+  #keepOnly(list: string, captured: readonly string[]): void {
+    const key = "column.include.list";
+    const read = list.includes("${") ? [null] : expressionsOf(list).map(readExpression);
+    const isExact = read.every((found) => found?.every((each) => each.isExact && each.without.length === 0) === true);
+    const places = read.flatMap((found) => (found ?? []).flatMap(({ parts }) => columnPlaces(parts)));
+    const tables = [...new Set(places.map(({ table }) => table))];
+    const included = captured.filter((glob) => !glob.startsWith("!"));
+    const isWhole =
+      included.length > 0 && included.every((glob) => tables.some((table) => covers(table, glob) || table === "*.*"));
+    const areApart = tables.every((a) => tables.every((b) => !haveCommonNames(a, b) || covers(a, b) || covers(b, a)));
+    if (!isExact || !areApart || !(isWhole || tables.includes("*.*"))) {
+      this.#given.block(key, `write what it leaves: \`columns: { only: […] }\` for each table of ${list}`);
+      this.hideAll();
+      return;
+    }
+    for (const table of tables) {
+      const columns = places.filter((place) => covers(place.table, table)).map(({ column }) => column);
+      this.#only.set(table, [...new Set(columns)]);
+    }
+    this.#given.leave(key, "the columns of the key must be in `only` too");
+  }
+
+  #addList(key: string, list: string, hiding: Hiding): void {
+    for (const expression of list.includes("${") ? [list] : expressionsOf(list)) {
+      const found = list.includes("${") ? null : readExpression(expression);
+      // Every column that the expression hides has to be hidden, so more than it says will do, and less will not.
+      const places = (found ?? []).map(({ parts }) => columnPlaces(parts));
+      if (found === null || places.some((each) => each.length === 0)) {
+        this.#given.block(key, `no glob says ${expression}: write its columns to \`tables\``);
+        this.hideAll();
         continue;
       }
-      for (const place of places) {
-        if (place !== null) columns.set(place.table, { ...columns.get(place.table), [place.column]: rule });
-      }
-    }
-  };
-  const dropped = given.take("column.exclude.list", "column.blacklist");
-  if (dropped !== null) add("column.exclude.list", dropped, { drop: true });
-  for (const [key, list] of given.startingWith("column.mask.")) {
-    given.take(key);
-    add(withoutSalt(key), list, { mask: key.startsWith("column.mask.hash.") ? "hash" : "redact" });
-    if (key.startsWith("column.mask.hash."))
-      given.leave(withoutSalt(key), "`mask: hash` is keyed by `maskKey`: its hashes differ from Debezium's");
-  }
-  const keys = keysFrom(given);
-  const patterns = [...new Set([...columns.keys(), ...keys.keys()])];
-  const ruleOf = (pattern: string): TableRules => {
-    const key = keys.get(pattern);
-    const own = columns.get(pattern);
-    return { ...(key === undefined ? {} : { key }), ...(own === undefined ? {} : { columns: own }) };
-  };
-  return Object.fromEntries(patterns.map((pattern) => [pattern, ruleOf(pattern)]));
-}
-
-/** `message.key.columns`: table:column,column;table:column. */
-function keysFrom(given: DebeziumConfig): ReadonlyMap<string, readonly string[]> {
-  const found = new Map<string, readonly string[]>();
-  const name = "message.key.columns";
-  for (const entry of (given.take(name) ?? "").split(";").filter((text) => text.trim() !== "")) {
-    const at = entry.lastIndexOf(":");
-    const globs = at < 0 ? null : globsOfParts(entry.slice(0, at).trim(), 2);
-    if (globs === null)
-      given.leave(name, `no glob says ${entry.slice(0, Math.max(at, 0)).trim()}: add a \`key\` to \`tables\``);
-    for (const table of globs ?? []) {
-      found.set(
-        table,
-        entry
-          .slice(at + 1)
-          .split(",")
-          .map((column) => column.trim()),
-      );
+      if (found.some(({ isExact, without }) => !isExact || without.length > 0))
+        this.#given.leave(key, `no glob says ${expression} exactly: more columns are hidden than it selects`);
+      for (const each of places)
+        for (const [i, place] of each.entries()) this.#places.push({ ...place, hiding, isMeant: i === meantOf(each) });
     }
   }
-  return found;
 }
 
-function placeOf(glob: string): { readonly table: string; readonly column: string } | null {
-  const at = glob.lastIndexOf(".");
-  const table = glob.slice(0, at);
-  return at < 0 ? null : { table, column: glob.slice(at + 1) };
+/** True if every name that fits one glob fits the wider one. A `?` of the wider one is taken for a sign of its own. */
+function covers(wide: string, narrow: string): boolean {
+  return wide === narrow || (!wide.includes("?") && fits(wide, narrow));
+}
+
+/** Of the places that an expression without `\.` can mean, the one whose dots are where dots belong: the fewest wildcards. */
+function meantOf(places: readonly { readonly table: string; readonly column: string }[]): number {
+  const wildcards = places.map(({ table, column }) => (`${table}.${column}`.match(/[*?]/g) ?? []).length);
+  return wildcards.indexOf(Math.min(...wildcards));
 }
 
 /** The salt is a secret. */

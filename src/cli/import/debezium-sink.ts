@@ -1,15 +1,26 @@
 /** The topics that Debezium writes, as a sink of kind `kafka`. */
-import type { DebeziumConfig, Variable } from "./debezium-config.ts";
+import { UNDECIDED, type DebeziumConfig, type Variable } from "./debezium-config.ts";
+import type { Shaped } from "./debezium-transforms.ts";
 
 const BROKER_KEYS = [
+  "producer.override.bootstrap.servers",
   "schema.history.internal.kafka.bootstrap.servers",
   "database.history.kafka.bootstrap.servers",
   "signal.kafka.bootstrap.servers",
 ] as const;
 const ADDRESS = /^[^\s/@:$]+:\d+$/;
 
-export function sinkFrom(name: string, prefix: string, given: DebeziumConfig, variables: Variable[]): object {
-  const decimals = given.take("decimal.handling.mode");
+export interface Topics {
+  readonly name: string;
+  readonly prefix: string;
+  readonly shaped: Shaped;
+}
+
+export function sinkFrom({ name, prefix, shaped }: Topics, given: DebeziumConfig, variables: Variable[]): object {
+  const server = given.takeWord("debezium.sink.type");
+  if (server !== null && server !== "kafka")
+    given.leave("debezium.sink.type", `no sink of kind ${server} has Debezium's messages: choose another sink`);
+  const hasTombstones = given.takeWord("tombstones.on.delete") !== "false" && shaped.hasTombstones;
   const topics = Object.fromEntries(
     [
       ["partitions", positive(given.take("topic.creation.default.partitions"))] as const,
@@ -19,36 +30,94 @@ export function sinkFrom(name: string, prefix: string, given: DebeziumConfig, va
   return {
     kind: "kafka",
     brokers: brokersFrom(given, variables),
+    ...loginFrom(name, given, variables),
     ...(prefix === "" ? {} : { prefix }),
-    format: formatFrom(given),
+    format: formatFrom(given, shaped),
     ...encodingFrom(name, given, variables),
-    ...(given.take("value.converter.schemas.enable") === "false" ? { schemas: false } : {}),
-    ...(decimals === null || decimals === "precise" ? {} : { decimals }),
-    ...(given.take("tombstones.on.delete") === "false" ? { tombstones: false } : {}),
-    ...(given.take("provide.transaction.metadata") === "true" ? { transactions: true } : {}),
+    ...(given.takeWord("value.converter.schemas.enable") === "false" ? { schemas: false } : {}),
+    ...decimalsFrom(given),
+    ...(hasTombstones ? {} : { tombstones: false }),
+    ...(given.takeWord("provide.transaction.metadata") === "true" ? { transactions: true } : {}),
     ...(Object.keys(topics).length === 0 ? {} : { topics }),
   };
 }
 
-/** A connector writes to the cluster of its worker, which its own configuration does not name. */
+/** Where a connector's configuration has the login of a client of the brokers: its own first, then those of its topics. */
+const CLIENTS = [
+  "producer.override.",
+  "schema.history.internal.producer.",
+  "schema.history.internal.consumer.",
+  "database.history.producer.",
+  "database.history.consumer.",
+  "signal.consumer.",
+] as const;
+const MECHANISMS = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
+
+/** A connector writes to the cluster of its worker, which its own configuration need not name. */
 function brokersFrom(given: DebeziumConfig, variables: Variable[]): readonly string[] {
   const brokers = (given.take(...BROKER_KEYS) ?? "").split(",").map((broker) => broker.trim());
   if (brokers.every((broker) => ADDRESS.test(broker))) return brokers;
-  variables.push({ name: "KAFKA_BROKER", from: "the Kafka Connect worker's bootstrap.servers" });
+  variables.push({ name: "KAFKA_BROKER", from: "the Kafka Connect worker's bootstrap.servers, one of them" });
   return ["${KAFKA_BROKER}"];
 }
 
-function formatFrom(given: DebeziumConfig): string {
-  for (const [key, type] of given.startingWith("transforms.")) {
-    if (!key.endsWith(".type") || !type.endsWith(".ExtractNewRecordState")) continue;
-    given.take(key);
-    const own = key.slice("transforms.".length, -".type".length);
-    if (given.startingWith("transforms").some(([name, list]) => name === "transforms" && list.trim() === own))
-      given.take("transforms");
-    return "debezium-flat";
+function loginFrom(name: string, given: DebeziumConfig, variables: Variable[]): object {
+  const upper = name.toUpperCase();
+  const cloudUser = given.take("kafka.api.key");
+  if (given.take("kafka.api.secret") !== null || cloudUser !== null) {
+    variables.push({ name: `${upper}_KAFKA_PASSWORD`, from: "kafka.api.secret" });
+    const username = plainOr(cloudUser ?? "", "kafka.api.key", `${upper}_KAFKA_USER`, variables);
+    return { tls: true, sasl: { mechanism: "PLAIN", username, password: `\${${upper}_KAFKA_PASSWORD}` } };
   }
+  for (const client of CLIENTS) {
+    const stores = given.startingWith(`${client}ssl.`).map(([key]) => key);
+    for (const key of stores) given.take(key);
+    if (stores.length > 0) given.leave(`${client}ssl.*`, "the sink's `tls` takes PEM files: `ca`, `cert`, `certKey`");
+  }
+  const [protocolKey, protocol] = ofClients(given, "security.protocol");
+  const [mechanismKey, mechanism] = ofClients(given, "sasl.mechanism");
+  const [jaasKey, jaas] = ofClients(given, "sasl.jaas.config");
+  const tls = /SSL/i.test(protocol) ? { tls: true } : {};
+  if (protocol.includes("${")) given.leave(protocolKey, "write the sink's `tls` and `sasl`");
+  if (!/^SASL/i.test(protocol)) return tls;
+  const known = MECHANISMS.find((each) => each === (mechanism || "PLAIN").toUpperCase());
+  if (known === undefined) {
+    given.leave(mechanismKey, `the sink's \`sasl\` takes ${MECHANISMS.join(", ")}`);
+    return tls;
+  }
+  variables.push({ name: `${upper}_KAFKA_PASSWORD`, from: `${jaasKey}, its password` });
+  const quoted = /username\s*=\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([^\s;]+))/.exec(jaas);
+  const user = quoted?.slice(1).find((text) => text !== undefined) ?? "${";
+  const username = plainOr(user, `${jaasKey}, its username`, `${upper}_KAFKA_USER`, variables);
+  return { ...tls, sasl: { mechanism: known, username, password: `\${${upper}_KAFKA_PASSWORD}` } };
+}
+
+/** The key of the first client that has it, and its value; all of them count as carried over. */
+function ofClients(given: DebeziumConfig, what: string): readonly [string, string] {
+  const values = CLIENTS.map((client) => [client + what, given.take(client + what) ?? ""] as const);
+  return values.find(([, value]) => value !== "") ?? [what, ""];
+}
+
+/** `${…}` in Debezium's file is a secret store of Kafka Connect's: a variable stands in its place. */
+function plainOr(text: string, from: string, variable: string, variables: Variable[]): string {
+  if (!text.includes("${")) return text;
+  variables.push({ name: variable, from });
+  return `\${${variable}}`;
+}
+
+function formatFrom(given: DebeziumConfig, { isFlat }: Shaped): string {
+  if (isFlat) return "debezium-flat";
   const isCloudEvents = given.startingWith("value.converter").some(([, type]) => type.endsWith("CloudEventsConverter"));
   return isCloudEvents ? "cloudevents" : "debezium";
+}
+
+function decimalsFrom(given: DebeziumConfig): object {
+  const key = "decimal.handling.mode";
+  const mode = given.takeWord(key);
+  if (mode === null || mode === "precise") return {};
+  if (mode === "string" || mode === "double") return { decimals: mode };
+  given.leave(key, "`decimals` is precise, string or double");
+  return {};
 }
 
 /** Confluent's converters; key and value have one encoding. */
@@ -68,12 +137,14 @@ function encodingFrom(name: string, given: DebeziumConfig, variables: Variable[]
   const encoding = ENCODINGS.get(converter);
   const url = given.take(`${key}.schema.registry.url`)?.split(",")[0]?.trim() ?? "";
   if (encoding === undefined || url === "") {
-    if (converter !== "" && !/(?:Json|CloudEvents)Converter$/.test(converter))
-      given.leave(
-        key,
-        "the sink writes JSON, or Avro and JSON Schema as Confluent's converters do: `encoding`, `registry`",
-      );
-    return {};
+    const forms = "the sink writes JSON, or Avro and JSON Schema as Confluent's converters do: `encoding`, `registry`";
+    if (converter === "" || /(?:^|\.)(?:Json|CloudEvents)Converter$/.test(converter)) return {};
+    if (/(?:^|\.)(?:Avro|JsonSchema|Protobuf|String|ByteArray)[A-Za-z]*$/.test(converter)) {
+      given.leave(key, forms);
+      return {};
+    }
+    given.block(key, `what ${converter} hides is not known; ${forms}`);
+    return { encoding: UNDECIDED };
   }
   for (const [own, type] of given.startingWith("key.converter")) {
     if (own === "key.converter" ? type === converter : own.endsWith(".schema.registry.url")) given.take(own);

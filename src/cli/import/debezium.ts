@@ -1,9 +1,10 @@
 /** A Debezium connector's configuration as one of Millrace: the source, its tables and rules, and the topics as a sink. */
 import { nameFrom } from "../init/init-file.ts";
-import type { DebeziumConfig, LeftOut, Variable } from "./debezium-config.ts";
-import { rulesFrom } from "./debezium-rules.ts";
+import { UNDECIDED, type DebeziumConfig, type LeftOut, type Variable } from "./debezium-config.ts";
+import { HiddenColumns } from "./debezium-rules.ts";
 import { sinkFrom } from "./debezium-sink.ts";
 import { tablesFrom } from "./debezium-tables.ts";
+import { shapedBy } from "./debezium-transforms.ts";
 
 export interface Imported {
   readonly config: Readonly<Record<string, unknown>>;
@@ -23,9 +24,11 @@ export function importedFrom(kind: string, given: DebeziumConfig): Imported {
     return `\${${variable}}`;
   });
   const tables = tablesFrom(kind, given);
-  const rules = rulesFrom(given);
+  const hidden = new HiddenColumns(given, tables);
+  const shaped = shapedBy(given, hidden);
+  const rules = hidden.rules();
   const hashes = Object.values(rules).some(({ columns }) =>
-    Object.values(columns ?? {}).some((rule) => rule.mask === "hash"),
+    Object.values(columns ?? {}).some((rule) => !Array.isArray(rule) && "mask" in rule && rule.mask === "hash"),
   );
   if (hashes) variables.push({ name: "MASK_KEY", from: "column.mask.hash.*" });
   const source = {
@@ -39,10 +42,11 @@ export function importedFrom(kind: string, given: DebeziumConfig): Imported {
   const config = {
     name,
     source,
-    sinks: { stream: sinkFrom(name, prefix, given, variables) },
+    sinks: { stream: sinkFrom({ name, prefix, shaped }, given, variables) },
     ...(Object.keys(rules).length === 0 ? {} : { tables: rules }),
     ...(hashes ? { maskKey: "${MASK_KEY}" } : {}),
   };
+  skippedOperations(given);
   given.leaveRest();
   return { config, left: given.left, variables };
 }
@@ -53,6 +57,10 @@ function naming(given: DebeziumConfig): { readonly name: string; readonly prefix
   const topic = given.take(key, "database.server.name") ?? "";
   const name = topic.slice(topic.lastIndexOf(".") + 1);
   if (NAME.test(name)) return { name, prefix: topic.slice(0, -name.length) };
+  if (topic.includes("${")) {
+    given.leave(key, "it is a reference: write `name`, and `prefix` of the sink, by hand");
+    return { name: "debezium", prefix: "" };
+  }
   const plain = nameFrom(`x:///${encodeURIComponent(topic)}`);
   if (topic !== "")
     given.leave(key, `a name has lower-case letters, digits and _ only: topics are named ${plain}.<schema>.<table>`);
@@ -62,15 +70,13 @@ function naming(given: DebeziumConfig): { readonly name: string; readonly prefix
 type Reference = (key: string, label: string) => string;
 
 function urlFrom(kind: string, given: DebeziumConfig, reference: Reference): string {
-  // `${…}` in Debezium's file is a secret store of Kafka Connect's.
+  // `${…}` in Debezium's file is a secret store of Kafka Connect's: the whole value becomes a variable.
   const taken = (key: string, label: string): string | null => {
     const value = given.take(key);
     return value?.includes("${") === true ? reference(key, label) : value && encodeURIComponent(value);
   };
-  const hostKey = "database.hostname";
-  const host = given.take(hostKey) ?? "localhost";
-  const place = host.includes("${") ? reference(hostKey, "HOST") : host.includes(":") ? `[${host}]` : host;
-  const port = taken("database.port", "PORT");
+  const { host, port: ownPort } = hostFrom(given, reference);
+  const port = taken("database.port", "PORT") ?? ownPort;
   const user = taken("database.user", "USER");
   const password = given.take("database.password") === null ? "" : `:${reference("database.password", "PASSWORD")}`;
   const login = user === null ? "" : `${user}${password}@`;
@@ -80,13 +86,48 @@ function urlFrom(kind: string, given: DebeziumConfig, reference: Reference): str
     parameters.length === 0
       ? ""
       : `?${parameters.map(([name, value]) => `${name}=${encodeURIComponent(value)}`).join("&")}`;
-  return `${kind}://${login}${place}${port === null ? "" : `:${port}`}/${database}${query}`;
+  return `${kind}://${login}${host}${port === null ? "" : `:${port}`}/${database}${query}`;
 }
+
+/** A driver takes a list of hosts, each with a port of its own or none. */
+function hostFrom(
+  given: DebeziumConfig,
+  reference: Reference,
+): { readonly host: string; readonly port: string | null } {
+  const key = "database.hostname";
+  const text = given.take(key) ?? "localhost";
+  if (text.includes("${")) return { host: reference(key, "HOST"), port: null };
+  const [first = "", ...others] = text.split(",").map((each) => each.trim());
+  if (others.length > 0)
+    given.leave(key, `the url names one host, here ${first}: a name that always leads to the primary is best`);
+  const [, address, named, port = null] = /^(?:\[([^\]]+)\]|([^:]*))(?::(\d+))?$/.exec(first) ?? [];
+  return { host: named === undefined ? `[${address ?? first}]` : encodeURIComponent(named), port };
+}
+
+/** What is in none of these lists becomes the strictest mode. */
+const POSTGRES_SSL_MODES = new Map([
+  ...["disable", "prefer", "require", "verify-ca", "verify-full"].map((mode) => [mode, mode] as const),
+  ["allow", "prefer"] as const,
+]);
+
+/** MySQL's words and MariaDB's. */
+const MYSQL_SSL_MODES = new Map([
+  ["disabled", "DISABLED"],
+  ["disable", "DISABLED"],
+  ["preferred", "PREFERRED"],
+  ["required", "REQUIRED"],
+  ["trust", "REQUIRED"],
+  ["verify-ca", "VERIFY_CA"],
+  ["verify-identity", "VERIFY_IDENTITY"],
+  ["verify-full", "VERIFY_IDENTITY"],
+]);
 
 type Parameters = readonly (readonly [string, string])[];
 
 function postgresTls(given: DebeziumConfig): Parameters {
-  const mode = given.take("database.sslmode");
+  const word = given.takeWord("database.sslmode");
+  const mode = word === null ? null : (POSTGRES_SSL_MODES.get(word) ?? "verify-full");
+  if (mode !== null && mode !== word) given.leave("database.sslmode", `it is no mode of Millrace; ${mode} was written`);
   const found: (readonly [string, string])[] = mode === null ? [] : [["sslmode", mode]];
   for (const name of ["sslrootcert", "sslcert"]) {
     const file = given.take(`database.${name}`);
@@ -108,30 +149,34 @@ function postgresTls(given: DebeziumConfig): Parameters {
 function mysqlTls(given: DebeziumConfig): Parameters {
   for (const [key] of given.startingWith("database.ssl."))
     if (/(key|trust)store/.test(key)) given.leave(key, "the url takes PEM files: ssl-ca, ssl-cert and ssl-key");
-  const mode = given.take("database.ssl.mode");
-  return mode === null ? [] : [["ssl-mode", mode.toUpperCase()]];
+  const key = "database.ssl.mode";
+  const word = given.takeWord(key);
+  if (word === null) return [];
+  const mode = MYSQL_SSL_MODES.get(word.replaceAll("_", "-"));
+  if (mode === undefined) given.leave(key, "it is no mode of MySQL or MariaDB; VERIFY_IDENTITY was written");
+  return [["ssl-mode", mode ?? "VERIFY_IDENTITY"]];
 }
 
 function postgresKeys(name: string, given: DebeziumConfig): object {
-  const plugin = given.take("plugin.name") ?? "pgoutput";
+  const plugin = given.takeWord("plugin.name") ?? "pgoutput";
   if (plugin !== "pgoutput") given.leave("plugin.name", "Millrace reads pgoutput, which every server has");
   const slot = given.take("slot.name") ?? "debezium";
-  given.leave(
+  given.note(
     "slot.name",
     `Millrace makes millrace_${name}, so that both can run side by side; when Debezium is gone: SELECT pg_drop_replication_slot('${slot.replaceAll("'", "''")}')`,
   );
-  const mode = given.take("publication.autocreate.mode");
+  const mode = given.takeWord("publication.autocreate.mode");
   const publication = given.take("publication.name");
   // Where Debezium makes none, an administrator has made it, and would have to make another one.
-  if (publication !== null && mode === "disabled") return { publication };
+  if (mode === "disabled") return { publication: publication ?? "dbz_publication" };
   if (publication !== null)
-    given.leave("publication.name", `Millrace makes millrace_${name}, and keeps it equal to \`tables\``);
+    given.note("publication.name", `Millrace makes millrace_${name}, and keeps it equal to \`tables\``);
   return {};
 }
 
 function mysqlKeys(given: DebeziumConfig): object {
   if (given.take("database.server.id") !== null)
-    given.leave(
+    given.note(
       "database.server.id",
       "Millrace derives its own from the name, so that both can run side by side: `serverId` sets it",
     );
@@ -140,7 +185,7 @@ function mysqlKeys(given: DebeziumConfig): object {
 
 function snapshotFrom(given: DebeziumConfig): object {
   const key = "snapshot.mode";
-  const mode = given.take(key);
+  const mode = given.takeWord(key);
   switch (mode) {
     case null:
     case "initial":
@@ -148,6 +193,8 @@ function snapshotFrom(given: DebeziumConfig): object {
     case "never":
     case "no_data":
     case "schema_only":
+    case "schema_only_recovery":
+    case "recovery":
       return { snapshot: "none" };
     case "initial_only":
       given.leave(
@@ -162,13 +209,37 @@ function snapshotFrom(given: DebeziumConfig): object {
       given.leave(key, "the tables are copied at the first start only: `millrace snapshot start` copies them again");
       return {};
     default:
-      given.leave(key, "Millrace knows `initial` and `none`");
-      return {};
+      // A copy that nobody asked for can be large.
+      given.block(key, "Millrace knows `initial` and `none`: write which of them is meant");
+      return { snapshot: UNDECIDED };
   }
 }
 
 function heartbeatFrom(given: DebeziumConfig): object {
-  const ms = Number(given.take("heartbeat.interval.ms") ?? 0);
-  if (!Number.isInteger(ms) || ms <= 0) return {};
-  return { heartbeat: `${Math.min(Math.max(ms, HEARTBEAT_MS.min), HEARTBEAT_MS.max)}ms` };
+  const key = "heartbeat.interval.ms";
+  const text = given.take(key);
+  if (text === null || Number(text) === 0) return {};
+  const ms = Number(text);
+  const { min, max } = HEARTBEAT_MS;
+  if (!Number.isInteger(ms) || ms < 0) {
+    given.leave(key, "it is no number of milliseconds: `heartbeat` keeps its default");
+    return {};
+  }
+  const own = Math.min(Math.max(ms, min), max);
+  if (own !== ms) given.leave(key, `\`heartbeat\` is from ${min}ms to ${max / 3_600_000}h: ${own}ms was written`);
+  return { heartbeat: `${own}ms` };
+}
+
+/** By default Debezium skips truncates alone. */
+function skippedOperations(given: DebeziumConfig): void {
+  const key = "skipped.operations";
+  const text = given.takeWord(key);
+  if (text === null || text === "none") return;
+  const isKnown = text.split(",").every((each) => ["c", "u", "d", "t", "r"].includes(each.trim()));
+  given.leave(
+    key,
+    isKnown
+      ? "every insert, update, delete and truncate is followed, so that sinks equal the source"
+      : "it is no list of c, u, d and t; every change is followed",
+  );
 }

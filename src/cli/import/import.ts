@@ -6,7 +6,7 @@ import type { CommandLine } from "../command-line.ts";
 import { cliError } from "../errors.ts";
 import { EXIT } from "../exit-codes.ts";
 import { importedFrom, type Imported } from "./debezium.ts";
-import { parseDebezium } from "./debezium-config.ts";
+import { parseDebezium, UNDECIDED } from "./debezium-config.ts";
 
 const FILE_BYTES_MAX = 1024 * 1024;
 
@@ -15,30 +15,35 @@ export function addImport({ program, actionFor }: CommandLine): void {
   command
     .command("debezium <file>")
     .description(
-      "from the JSON of a Debezium connector (Postgres, MySQL, MariaDB); names every key without a counterpart",
+      "from a Debezium connector's configuration (Postgres, MySQL, MariaDB); names every key without a counterpart, and exits with 3 if something is left to decide",
     )
+    .option("--connector <name>", "the one to import, if the file has several")
     .option("--out <file>", "write the config there, instead of to stdout")
     .option("--force", "replace the file of --out if it exists")
     .action(
       actionFor("none", (session, options, [file = ""]) => {
-        const { kind, config } = parseDebezium(file, read(file));
+        const chosen = typeof options["connector"] === "string" ? options["connector"] : null;
+        const { kind, config } = parseDebezium(file, read(file), chosen);
         const imported = importedFrom(kind, config);
         const yaml = textOf(imported);
         const out = typeof options["out"] === "string" ? options["out"] : null;
         if (out !== null) write(out, yaml, options["force"] === true);
         const { left, variables } = imported;
         const open = left.filter(({ isNeedless }) => !isNeedless).length;
+        const blocking = left.filter(({ isBlocking }) => isBlocking).length;
         const summary = [
           `wrote ${out}`,
           ...variables.map(({ name, from }) => `set \${${name}} to the value of ${from}`),
-          `keys without a counterpart: ${left.length}, of which ${open} need a look; the file names each`,
-          "next: millrace check",
+          `keys without a counterpart: ${left.length}, of which ${open} are to be decided; the file names each`,
+          blocking === 0
+            ? "next: millrace check"
+            : `the file does not load before ${blocking} of them are decided: look for \`${UNDECIDED}\``,
         ];
         session.print(
           { config: imported.config, left, variables, file: out, yaml },
           out === null ? yaml : summary.join("\n"),
         );
-        return Promise.resolve(EXIT.done);
+        return Promise.resolve(open === 0 ? EXIT.done : EXIT.drift);
       }),
     );
 }
@@ -63,13 +68,18 @@ function write(file: string, text: string, mayReplace: boolean): void {
 }
 
 function textOf({ config, left, variables }: Imported): string {
-  const open = left.filter(({ isNeedless }) => !isNeedless);
+  const blocking = left.filter(({ isBlocking }) => isBlocking);
+  const open = left.filter(({ isNeedless, isBlocking }) => !isNeedless && !isBlocking);
   const needless = left.filter(({ isNeedless }) => isNeedless);
   const parts = [
     "# Written by `millrace import debezium`. `millrace check` says what would fail.",
     ...section(
       "Set these variables; a password in a url is percent-encoded:",
       variables.map(({ name, from }) => `${name}: the value of ${from}`),
+    ),
+    ...section(
+      `Decide these first: \`${UNDECIDED}\` stands in their place, and does not load:`,
+      blocking.map(({ key, why }) => `${key}: ${why}`),
     ),
     ...section(
       "These keys have no counterpart, or another one. Decide:",

@@ -1,0 +1,142 @@
+/**
+ * Where connectors' configurations lie: answers and requests of Kafka Connect's API, its properties files, resources of
+ * Strimzi, and files of Debezium Server.
+ */
+import { parseAllDocuments } from "yaml";
+import { getProperties } from "properties-file";
+import { cliError } from "../errors.ts";
+
+export interface Connector {
+  readonly name: string;
+  /** As the file has them: a value may be of any kind. */
+  readonly keys: ReadonlyMap<string, unknown>;
+}
+
+type Fields = Readonly<Record<string, unknown>>;
+
+const CLASS = "connector.class";
+const SERVER_CLASS = `debezium.source.${CLASS}`;
+
+/** The connector of this name in the file; without a name, the only one. */
+export function readConnector(file: string, text: string, name: string | null): Connector {
+  const refuse = (what: string) => cliError("MR1140", `${file} ${what}`);
+  const plain = text.replace(/^\uFEFF/, "").trim();
+  const other = otherTool(plain);
+  if (other !== null) throw refuse(`is a file of ${other}; only Debezium's connectors can be imported`);
+  const documents = documentsOf(plain);
+  if (documents === null) throw refuse("is neither JSON, YAML nor properties");
+  const found = documents.flatMap((document) => connectorsOf(document));
+  const chosen = name === null ? found : found.filter((connector) => connector.name === name);
+  const [first] = chosen;
+  if (first === undefined) throw refuse(nothingIn(documents, found, name));
+  if (chosen.length > 1)
+    throw refuse(`has ${chosen.length} connectors; choose one with --connector: ${namesOf(chosen)}`);
+  return first;
+}
+
+function nothingIn(documents: readonly unknown[], found: readonly Connector[], name: string | null): string {
+  if (name !== null) return `has no connector ${JSON.stringify(name)}; it has ${namesOf(found) || "none"}`;
+  const isStatus = documents.some((document) =>
+    Object.values(fieldsOf(document) ?? {}).some((each) => fieldsOf(each)?.["status"] !== undefined),
+  );
+  return isStatus
+    ? "holds only how connectors are: ask Kafka Connect with ?expand=info"
+    : "can't be imported: it has no connector.class";
+}
+
+function namesOf(connectors: readonly Connector[]): string {
+  return connectors.map(({ name }) => JSON.stringify(name)).join(", ");
+}
+
+/** Null: it is in none of the forms. Messages of parsers quote the file, which holds a password: none is shown. */
+function documentsOf(text: string): readonly unknown[] | null {
+  if (/^[{[]/.test(text)) {
+    try {
+      return [JSON.parse(text)];
+    } catch {
+      return null;
+    }
+  }
+  const properties = getProperties(text);
+  if (CLASS in properties && !/^\s*["']/.test(properties[CLASS] ?? "") && !/^connector\.class:/m.test(text))
+    return [properties];
+  if (SERVER_CLASS in properties) return [properties];
+  const documents = parseAllDocuments(text, { prettyErrors: false });
+  if (!Array.isArray(documents) || documents.some(({ errors }) => errors.length > 0)) return null;
+  const values = documents.map((document): unknown => document.toJS());
+  return values.some((value) => fieldsOf(value) !== null) ? values : null;
+}
+
+function connectorsOf(document: unknown): readonly Connector[] {
+  if (Array.isArray(document)) return document.flatMap((each) => connectorsOf(each));
+  const fields = fieldsOf(document);
+  if (fields === null) return [];
+  const spec = fieldsOf(fields["spec"]);
+  if (fields["kind"] === "KafkaConnector" && spec !== null) return [ofStrimzi(fields, spec)];
+  const server = serverKeys(fields);
+  if (server !== null) return [{ name: "debezium", keys: server }];
+  const config = fieldsOf(fields["config"]);
+  if (config !== null && CLASS in config) return [named(fields["name"] ?? config["name"], config)];
+  if (CLASS in fields) return [named(fields["name"], fields)];
+  // ?expand=info: an object of connectors, by name.
+  return Object.values(fields).flatMap((each) => connectorsOf(fieldsOf(each)?.["info"]));
+}
+
+function named(name: unknown, keys: Fields): Connector {
+  return { name: typeof name === "string" ? name : "", keys: new Map(Object.entries(keys)) };
+}
+
+function ofStrimzi(resource: Fields, spec: Fields): Connector {
+  const keys = { [CLASS]: spec["class"], ...fieldsOf(spec["config"]) };
+  return named(fieldsOf(resource["metadata"])?.["name"], keys);
+}
+
+const CONVERTERS: Readonly<Record<string, string>> = {
+  json: "org.apache.kafka.connect.json.JsonConverter",
+  avro: "io.confluent.connect.avro.AvroConverter",
+  cloudevents: "io.debezium.converters.CloudEventsConverter",
+};
+
+/** Keys of Debezium Server, as the connector inside it has them; null if there are none. */
+function serverKeys(fields: Fields): ReadonlyMap<string, unknown> | null {
+  const flat = flattened(fields, "");
+  if (!flat.some(([key]) => key === SERVER_CLASS)) return null;
+  const renamed = flat.map(([key, value]): readonly [string, unknown] => {
+    const source = /^debezium\.source\.(.*)$/s.exec(key)?.[1];
+    if (source !== undefined) return [source, value];
+    const producer = /^debezium\.sink\.kafka\.producer\.(.*)$/s.exec(key)?.[1];
+    if (producer !== undefined) return [`producer.override.${producer}`, value];
+    const format = /^debezium\.format\.(key|value|header)(.*)$/s.exec(key);
+    if (format !== null) {
+      const [, part = "", rest = ""] = format;
+      const isClass = rest === "" && typeof value === "string";
+      return [`${part}.converter${rest}`, isClass ? (CONVERTERS[value.toLowerCase()] ?? value) : value];
+    }
+    return [/^debezium\.(?:transforms|predicates)/.test(key) ? key.slice("debezium.".length) : key, value];
+  });
+  return new Map(renamed);
+}
+
+function flattened(fields: Fields, start: string): readonly (readonly [string, unknown])[] {
+  return Object.entries(fields).flatMap(([key, value]) => {
+    const inner = fieldsOf(value);
+    return inner === null ? [[start + key, value] as const] : flattened(inner, `${start}${key}.`);
+  });
+}
+
+/** What other tools' files look like. */
+function otherTool(text: string): string | null {
+  if (/^\s*create\s+(?:peer|mirror)\b/im.test(text)) return "PeerDB";
+  if (/"nodes"\s*:/.test(text) && /"(?:database|index)"\s*:/.test(text)) return "pgsync";
+  if (/^pipeline:/m.test(text) && /^source:/m.test(text)) return "Flink CDC";
+  if (
+    /^(?:databases|sinks|streams|http_endpoints|account):/m.test(text) &&
+    /^\s*-?\s*(?:account|database|slot):/m.test(text)
+  )
+    return "Sequin";
+  return null;
+}
+
+function fieldsOf(value: unknown): Fields | null {
+  return typeof value === "object" && value !== null && !Array.isArray(value) ? { ...value } : null;
+}

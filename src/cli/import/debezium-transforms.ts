@@ -1,0 +1,159 @@
+/** Transforms and converters of Kafka Connect. Those that hide something are carried over, or stop the config from loading. */
+import type { DebeziumConfig } from "./debezium-config.ts";
+import type { HiddenColumns } from "./debezium-rules.ts";
+
+export interface Shaped {
+  /** True: records are rows, as ExtractNewRecordState makes them. */
+  readonly isFlat: boolean;
+  readonly hasTombstones: boolean;
+}
+
+const OTHER_TOPICS = "topics are named <prefix><name>.<schema>.<table>: the sink's `prefix` and `topic` change that";
+const OTHER_FORM = "records are written without it; `tables` drops, masks and renames columns";
+
+/** What records look like without a transform, by the last part of its class. Those that can hide values are not here. */
+const HARMLESS: ReadonlyMap<string, string> = new Map([
+  ["RegexRouter", OTHER_TOPICS],
+  ["TimestampRouter", OTHER_TOPICS],
+  ["ByLogicalTableRouter", OTHER_TOPICS],
+  ["ContentBasedRouter", OTHER_TOPICS],
+  ["EventRouter", "rows of an outbox table are written as rows of that table, not as messages"],
+  ["PartitionRouting", "rows are distributed over partitions by their key"],
+  ["ExtractChangedRecordState", "no header lists the changed columns: a change has its row before and after"],
+  ["ExtractSchemaToNewRecord", OTHER_FORM],
+  ["HeaderToValue", OTHER_FORM],
+  ["InsertField", OTHER_FORM],
+  ["InsertHeader", OTHER_FORM],
+  ["DropHeaders", OTHER_FORM],
+  ["HeaderFrom", OTHER_FORM],
+  ["Flatten", OTHER_FORM],
+  ["HoistField", OTHER_FORM],
+  ["Cast", OTHER_FORM],
+  ["SetSchemaMetadata", OTHER_FORM],
+  ["TimestampConverter", OTHER_FORM],
+  ["TimezoneConverter", "times are written in UTC"],
+  ["ValueToKey", "a record's key is the row's key: `key` in `tables` chooses other columns that tell rows apart"],
+]);
+const OF_THE_KEY: ReadonlyMap<string, string> = new Map([["ExtractField", OTHER_FORM]]);
+
+export function shapedBy(given: DebeziumConfig, hidden: HiddenColumns): Shaped {
+  const names = listOf(given.take("transforms"));
+  let shaped: Shaped | null = null;
+  for (const name of names) {
+    const key = `transforms.${name}`;
+    const own = new Map(
+      given.startingWith(`${key}.`).map(([each, value]) => [each.slice(key.length + 1), value.trim()]),
+    );
+    for (const each of own.keys()) given.take(`${key}.${each}`);
+    const type = own.get("type") ?? "";
+    const [last = "", part = "Value"] = (type.split(".").at(-1) ?? "").split("$");
+    if (last === "ExtractNewRecordState") shaped = flat(given, key, own);
+    else if (last === "Filter") {
+      given.block(key, "it leaves rows out: write its condition as `where` in `tables`, in SQL");
+      hidden.filter();
+    } else if (last === "ReplaceField" || last === "MaskField")
+      hiddenBy(given, hidden, { key, last, own, isOfRows: shaped !== null && part === "Value" });
+    else {
+      const why = HARMLESS.get(last) ?? (part === "Key" ? OF_THE_KEY.get(last) : undefined);
+      if (why !== undefined) given.leave(key, `${last}: ${why}`);
+      else {
+        given.block(key, `what ${type === "" ? "it" : type} hides or leaves out is not known: write it to \`tables\``);
+        hidden.hideAll();
+      }
+    }
+  }
+  unused(given, names);
+  convertersOf(given, hidden);
+  // Confluent Cloud has no transform for it.
+  const isFlatCloud = given.takeWord("after.state.only") === "true";
+  return shaped ?? { isFlat: isFlatCloud, hasTombstones: true };
+}
+
+function unused(given: DebeziumConfig, names: readonly string[]): void {
+  for (const [key] of given.startingWith("transforms.")) {
+    const name = key.split(".")[1] ?? "";
+    if (!names.includes(name)) given.note(key, `${name} is not in the list \`transforms\`: it does nothing`);
+  }
+  const isAny = names.length > 0;
+  for (const [key] of given.startingWith("predicates"))
+    if (isAny) given.leave(key, "no transform runs, so none is chosen by a predicate");
+    else given.note(key, "no transform is in the list `transforms`");
+}
+
+const FLAT_KEYS = new Set([
+  "type",
+  "add.fields",
+  "drop.tombstones",
+  "delete.handling.mode",
+  "delete.tombstone.handling.mode",
+]);
+const FLAT_FIELDS = "op,table,source.ts_ms,lsn";
+
+/** Debezium 3 has `delete.tombstone.handling.mode`, before it there were two keys. */
+function flat(given: DebeziumConfig, key: string, own: ReadonlyMap<string, string>): Shaped {
+  const mode = deletesOf(own);
+  if (!mode.startsWith("rewrite"))
+    given.leave(
+      key,
+      `ExtractNewRecordState: a delete is the old row with "__deleted":"true", as by rewrite-with-tombstone; it was ${mode}`,
+    );
+  const added = listOf(own.get("add.fields") ?? "");
+  if (added.toSorted().join(",") !== FLAT_FIELDS.split(",").toSorted().join(","))
+    given.leave(key, `ExtractNewRecordState: the fields beside the row are those of add.fields=${FLAT_FIELDS}`);
+  const others = [...own.keys()].filter((each) => !FLAT_KEYS.has(each));
+  if (others.length > 0) given.leave(key, `ExtractNewRecordState: without ${others.join(", ")}`);
+  return { isFlat: true, hasTombstones: mode === "rewrite-with-tombstone" || mode === "tombstone" };
+}
+
+function deletesOf(own: ReadonlyMap<string, string>): string {
+  const mode = own.get("delete.tombstone.handling.mode")?.toLowerCase();
+  if (mode !== undefined) return mode;
+  const former = own.get("delete.handling.mode")?.toLowerCase();
+  const keepsTombstones = own.get("drop.tombstones")?.toLowerCase() === "false";
+  if (former === undefined && !own.has("drop.tombstones")) return "tombstone";
+  if (former === "rewrite") return keepsTombstones ? "rewrite-with-tombstone" : "rewrite";
+  return former === "none" ? "none" : keepsTombstones ? "tombstone" : "drop";
+}
+
+interface Hiding {
+  readonly key: string;
+  readonly last: string;
+  readonly own: ReadonlyMap<string, string>;
+  /** True: its fields are columns. */
+  readonly isOfRows: boolean;
+}
+
+/** What a transform hides of records under a predicate, or of some topics, is hidden in every table. */
+function hiddenBy(given: DebeziumConfig, hidden: HiddenColumns, { key, last, own, isOfRows }: Hiding): void {
+  const fields = listOf(own.get(last === "MaskField" ? "fields" : "exclude") ?? own.get("blacklist") ?? "");
+  const kept = own.get("include") ?? own.get("whitelist") ?? "";
+  if (!isOfRows || kept !== "" || (fields.length === 0 && !own.has("renames"))) {
+    given.block(key, `${last}: write the columns that it hides, or all that it leaves, to \`tables\``);
+    hidden.hideAll();
+    return;
+  }
+  for (const field of fields) hidden.add(field, last === "MaskField" ? "redact" : "drop");
+  if (fields.length > 0) given.leave(key, `${last}: ${fields.join(", ")} hidden in every table that has such a column`);
+  if (own.has("renames")) given.leave(key, `${last}: no column is renamed: \`rename\` in \`tables\` does it`);
+}
+
+/** Converters of columns: those that are not Debezium's may hide values. */
+function convertersOf(given: DebeziumConfig, hidden: HiddenColumns): void {
+  for (const name of listOf(given.take("converters"))) {
+    const type = given.take(`${name}.type`) ?? "";
+    for (const [key] of given.startingWith(`${name}.`)) given.take(key);
+    if (type.startsWith("io.debezium.")) {
+      given.leave(`converters: ${name}`, "values have the form that Debezium gives them without it");
+      continue;
+    }
+    given.block(`converters: ${name}`, "what it hides is not known: write the columns to `tables`");
+    hidden.hideAll();
+  }
+}
+
+function listOf(text: string | null): readonly string[] {
+  return (text ?? "")
+    .split(",")
+    .map((each) => each.trim())
+    .filter((each) => each !== "");
+}
