@@ -14,32 +14,44 @@ export class TableSelection {
     this.#patterns = patterns;
     const included = patterns.filter((pattern) => !pattern.startsWith("!"));
     this.#included = included.length === 0 ? [/^/] : included.map(glob);
-    const excluded = patterns.filter((pattern) => pattern.startsWith("!"));
-    this.#excluded = excluded.map((pattern) => new RegExp(glob(pattern.slice(1)), "isu"));
+    this.#excluded = patterns
+      .filter((pattern) => pattern.startsWith("!"))
+      .map((pattern) => inAnyCase(pattern.slice(1)));
     this.literals = included.filter((pattern) => !/[*?]/.test(pattern));
   }
 
   matches(schema: string, table: string): boolean {
-    const text = `${schema}.${table}`;
+    const text = selectedName({ schema, table });
     return (
       this.#included.some((pattern) => pattern.test(text)) && !this.#excluded.some((pattern) => pattern.test(text))
     );
   }
 
   /** The patterns that fit none of these tables, and those with `!` that leave none of them out. */
-  idle(tables: readonly { readonly schema: string; readonly table: string }[]): readonly string[] {
-    const names = tables.map(({ schema, table }) => `${schema}.${table}`);
+  idle(tables: readonly NamedTable[]): readonly string[] {
+    const names = tables.map(selectedName);
     const taken = names.filter((name) => this.#included.some((pattern) => pattern.test(name)));
     return this.#patterns.filter((pattern) =>
       pattern.startsWith("!")
-        ? !taken.some((name) => glob(pattern.slice(1)).test(name))
+        ? !taken.some((name) => inAnyCase(pattern.slice(1)).test(name))
         : !names.some((name) => glob(pattern).test(name)),
     );
   }
 
   isLiteral(schema: string, table: string): boolean {
-    return this.literals.includes(`${schema}.${table}`);
+    return this.literals.includes(selectedName({ schema, table }));
   }
+}
+
+interface NamedTable {
+  readonly schema: string;
+  readonly table: string;
+}
+
+/** The text that patterns are compared with: its first dot is the one behind the schema, whatever is in the two names. */
+export function selectedName({ schema, table }: NamedTable): string {
+  // No name has a NUL; `?` and `*` fit it.
+  return `${schema.replaceAll(".", "\0")}.${table}`;
 }
 
 /**
@@ -58,6 +70,11 @@ export function fits(pattern: string, name: string): boolean {
   return pattern === name || glob(pattern).test(name);
 }
 
+/** The same, whatever the case of the letters. */
+export function fitsInAnyCase(pattern: string, name: string): boolean {
+  return inAnyCase(pattern).test(name);
+}
+
 /** Less than zero if `a` is the more exact one of two patterns that fit a name; zero: neither is. */
 export function byExactness(a: string, b: string, name: string): number {
   const count = (pattern: string, what: RegExp): number => pattern.match(what)?.length ?? 0;
@@ -71,6 +88,10 @@ export function byExactness(a: string, b: string, name: string): number {
 
 export function isGlob(pattern: string): boolean {
   return /[*?]/.test(pattern);
+}
+
+function inAnyCase(pattern: string): RegExp {
+  return new RegExp(glob(pattern), "isu");
 }
 
 const globs = new Map<string, RegExp>();

@@ -78,15 +78,24 @@ export const pages = {
       "Set `schemaChange: evolve`, start again, then `millrace snapshot start --tables TABLE`: the sinks follow the table. Or " +
       "change it back at the source, then `millrace snapshot start --tables TABLE`.",
   },
+  MR1034: {
+    title: "A table or column that no rule fits by the case of its letters",
+    cause:
+      "No rule speaks of the table or column, but one that hides something would if letters of its name were capitals, or " +
+      "small. A mask that is missed so is missed; none of the table's rows goes out.",
+    remedy:
+      "Name it as it is at the source: its own `mask`, `drop` or `where`, or `mask: none` for a column, and for a table a key of " +
+      `its own in \`tables\`, if it is to go out as it is. ${AFTERWARDS}`,
+  },
   MR1029: {
     title: "A rule or a sink's list fits no table",
     cause:
-      "A key of `tables`, or an item of a sink's `tables`, names or matches none of the tables that `source.tables` takes: " +
+      "A key of `tables`, or a name in a sink's `tables`, names or matches none of the tables that `source.tables` takes: " +
       "schema or table is misspelt or in another case, the table was renamed or dropped, or it is a partition, which comes " +
       "under its parent's name. It is refused, because a mask that hides nothing is worse than none.",
     remedy:
       "Use the names at the source; their case counts. If the table comes later, say `optional: true` under that key of " +
-      "`tables` (for an item of a sink's list, under the same key).",
+      "`tables` (for a name in a sink's list, under the same key).",
   },
   MR1028: {
     title: "Two rules contradict each other",

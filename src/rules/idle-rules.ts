@@ -3,7 +3,7 @@ import type { CapturedTables } from "../core/contracts/catalog.ts";
 import type { TableName } from "../core/contracts/connector.ts";
 import { namesOfTable } from "../core/model/schema.ts";
 import { nearestName } from "./nearest.ts";
-import { fits, isGlob, TableSelection } from "../core/table-selection.ts";
+import { fits, isGlob, selectedName, TableSelection } from "../core/table-selection.ts";
 import type { Rules } from "./definition.ts";
 import type { RuleProblem } from "./errors.ts";
 import { mergedRule } from "./merged-rule.ts";
@@ -19,10 +19,16 @@ export function idleRules(
   former: Iterable<string>,
 ): readonly RuleProblem[] {
   const present = [...presentIn(captured), ...Array.from(former, namesOfTable)];
-  const names = present.map(({ schema, table }) => `${schema}.${table}`);
-  const similar = [...names, ...new Set(present.map(({ schema }) => `${schema}.*`))];
+  const names = present.map(selectedName);
+  const similar = [
+    ...present.map(({ schema, table }) => `${schema}.${table}`),
+    ...new Set(present.map(({ schema }) => `${schema}.*`)),
+  ];
   const optional = new Set(tables.filter(({ isOptional }) => isOptional).map(({ pattern }) => pattern));
-  const listed = selections.flatMap(({ patterns }) => patterns.filter(({ pattern }) => !pattern.startsWith("!")));
+  // What a glob of a sink's list does not match goes nowhere: that hides nothing, and is told.
+  const listed = selections.flatMap(({ patterns }) =>
+    patterns.filter(({ pattern }) => !pattern.startsWith("!") && !isGlob(pattern)),
+  );
   return [...tables, ...listed]
     .filter(({ pattern }) => !optional.has(pattern) && !names.some((name) => fits(pattern, name)))
     .map(({ pattern, place }) => {
@@ -49,7 +55,7 @@ export function ruleHints(rules: Rules, captured: CapturedTables, former: Iterab
   const ofSinks = selections.flatMap(({ sink, patterns }) =>
     new TableSelection(patterns.map(({ pattern }) => pattern))
       .idle(present)
-      .filter((pattern) => pattern.startsWith("!"))
+      .filter((pattern) => pattern.startsWith("!") || isGlob(pattern))
       .map((pattern) => idleIn(`sinks.${sink}.tables`, pattern)),
   );
   const wrong = new Set(idleRules(rules, captured, former).map(({ place }) => place));

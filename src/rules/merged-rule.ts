@@ -5,7 +5,7 @@
 import type { ChosenKey, TableName, ZeroDates } from "../core/contracts/connector.ts";
 import { DEFAULT_POLICY, type SchemaPolicy } from "../core/model/schema-policy.ts";
 import { type Mask, namesOfTable } from "../core/model/schema.ts";
-import { byExactness, fits, isGlob, mostExactFirst } from "../core/table-selection.ts";
+import { byExactness, fits, fitsInAnyCase, isGlob, mostExactFirst, selectedName } from "../core/table-selection.ts";
 import type { ColumnRule, KeyRule, Rules, TableRule, WhereRule } from "./definition.ts";
 import type { RuleProblem } from "./errors.ts";
 
@@ -51,7 +51,7 @@ export function mergedRule({ tables }: Rules, name: TableName): MergedRule | nul
 }
 
 /** What the rules say of a column, by its name at the source. */
-export function columnRuling(rule: Pick<MergedRule, "rules">, column: string): ColumnRuling {
+export function columnRuling(rule: { readonly rules: readonly TableRule[] }, column: string): ColumnRuling {
   const own = ownRuling(rule, column);
   const copied = COPIED.exec(column)?.[1];
   if (copied === undefined || own.hiddenBy !== null) return own;
@@ -61,7 +61,7 @@ export function columnRuling(rule: Pick<MergedRule, "rules">, column: string): C
 /** pgroll changes a column by filling another one, which then gets its name: it is hidden as the column is, unless a rule says more. */
 const COPIED = /^_pgroll_new_(.+)$/s;
 
-function ownRuling({ rules }: Pick<MergedRule, "rules">, column: string): ColumnRuling {
+function ownRuling({ rules }: { readonly rules: readonly TableRule[] }, column: string): ColumnRuling {
   const listed = leftOutBy(rules, column);
   if (listed !== null)
     return { mask: null, drop: true, rename: null, hiddenBy: { table: listed, column: null }, renamedBy: null };
@@ -108,13 +108,13 @@ export function tie(
   { schema, table }: TableName,
   columns: readonly string[],
 ): RuleProblem | null {
-  const name = `${schema}.${table}`;
+  const name = selectedName({ schema, table });
   for (const said of Object.values(SAID)) {
     const [first, ...rest] = rules.filter((rule) => said(rule) !== null);
     const other = rest.find(
       (rule) => byExactness(first!.pattern, rule.pattern, name) === 0 && said(rule) !== said(first!),
     );
-    if (other !== undefined) return tied(first!, other, `table ${name}`);
+    if (other !== undefined) return tied(first!, other, `table ${schema}.${table}`);
   }
   for (const column of columns) {
     for (const said of SAID_OF_COLUMNS) {
@@ -126,10 +126,47 @@ export function tie(
           said(one.column) !== said(first!.column),
       );
       if (other !== undefined)
-        return tied(first!.column, other.column, `column ${JSON.stringify(column)} of table ${name}`);
+        return tied(first!.column, other.column, `column ${JSON.stringify(column)} of table ${schema}.${table}`);
     }
   }
   return null;
+}
+
+/**
+ * A table or a column that would be hidden if it had other capitals, and of which no rule speaks: a mask that is missed by the
+ * case of a letter is missed.
+ */
+export function spelledOtherwise(
+  { tables }: Rules,
+  { schema, table }: TableName,
+  columns: readonly string[],
+): RuleProblem | null {
+  const name = selectedName({ schema, table });
+  const rules = fitting(tables, { schema, table });
+  const other = tables.find(({ pattern }) => !fits(pattern, name) && fitsInAnyCase(pattern, name));
+  if (other !== undefined && hidesAny(other) && !rules.some(({ pattern }) => pattern === name))
+    return inOtherCase(other, `table ${schema}.${table}`);
+  for (const column of columns) {
+    const rule = rules
+      .flatMap((each) => each.columns)
+      .find(({ pattern, action }) => hidesValues(action) && fitsInAnyCase(pattern, column));
+    if (rule !== undefined && columnRuling({ rules }, column).hiddenBy === null)
+      return inOtherCase(rule, `column ${JSON.stringify(column)} of table ${schema}.${table}`);
+  }
+  return null;
+}
+
+function hidesAny({ columns, where, only }: TableRule): boolean {
+  return where?.expression != null || only !== null || columns.some(({ action }) => hidesValues(action));
+}
+
+function hidesValues({ hiding }: ColumnRule["action"]): boolean {
+  return hiding !== null && hiding !== "none";
+}
+
+function inOtherCase({ pattern, place }: TableRule | ColumnRule, what: string): RuleProblem {
+  const message = `${what} differs from ${JSON.stringify(pattern)} by the case of letters alone, and no rule names it`;
+  return { code: "MR1034", place, message };
 }
 
 /** Each thing that rules say of a table as a whole, by its name in the configuration. */
@@ -164,8 +201,8 @@ function tied(first: TableRule | ColumnRule, second: TableRule | ColumnRule, wha
   return { code: "MR1028", place: first.place, message };
 }
 
-function fitting(tables: readonly TableRule[], { schema, table }: TableName): readonly TableRule[] {
-  return mostExactFirst(tables, `${schema}.${table}`);
+function fitting(tables: readonly TableRule[], name: TableName): readonly TableRule[] {
+  return mostExactFirst(tables, selectedName(name));
 }
 
 function decided<T>(rules: readonly TableRule[], said: (rule: TableRule) => T | null): T | null {

@@ -10,7 +10,7 @@ import type { ColumnRule, Rules, TableRule } from "./definition.ts";
 import { faultOf, otherName, type RuleProblem } from "./errors.ts";
 import { type Former, type FormerRules, isKnownByName, noMemory, ordinalOf, type RuleMemory } from "./former-rules.ts";
 import { maskedColumn } from "./masks.ts";
-import { type ColumnRuling, columnRuling, mergedRule, type MergedRule, tie } from "./merged-rule.ts";
+import { type ColumnRuling, columnRuling, mergedRule, type MergedRule, tie, spelledOtherwise } from "./merged-rule.ts";
 import { isBefore, kept, namedAsKept, type Pin } from "./pins.ts";
 import { boundCondition, hiddenKey, hiding, isLifted, isNothing, keyUntaken, sameName } from "./rule-fit.ts";
 import { digest, sourceShape, withKeyOf } from "./source-shape.ts";
@@ -84,6 +84,8 @@ export class RuleBook {
       const former = this.#former.of(shape, null);
       const part = this.#exposedPart(shape, rule, this.#former.ofParts(shape));
       if (part !== null) problems.push(part);
+      const spelled = this.#spelledOtherwise(shape);
+      if (spelled !== null) problems.push(spelled);
       if (rule === null) {
         const exposed = this.#exposed(shape, former, null);
         if (exposed !== null) problems.push(exposed);
@@ -163,6 +165,7 @@ export class RuleBook {
     if (known?.key === key && known.former === former) return known.plan;
     const made =
       this.#exposedPart(shape, rule, parts) ??
+      this.#spelledOtherwise(shape) ??
       (rule === null ? this.#exposed(shape, former, null) : this.#made(shape, rule, pin, former));
     const plan = made !== null && "code" in made ? this.#withheld(pin?.shape ?? shape, rule, made) : made;
     this.#former.passes(plan?.shape ?? shape, at);
@@ -288,6 +291,14 @@ export class RuleBook {
     const { name, hidden } = renamed;
     const message = `column ${JSON.stringify(name)} of table ${shape.id} was hidden as ${JSON.stringify(hidden.name)}, and is not under this name`;
     return { code: "MR1025", place, message };
+  }
+
+  #spelledOtherwise(shape: TableShape): RuleProblem | null {
+    return spelledOtherwise(
+      this.#rules,
+      shape,
+      shape.columns.map(({ name }) => name),
+    );
   }
 
   /** A table that stood under rules has become a partition of this one, which shows its rows. */

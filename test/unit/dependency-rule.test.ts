@@ -113,7 +113,7 @@ const RULES: readonly Rule[] = [
   {
     files: /^src\/(cli\/|[a-z-]+\.ts$)/,
     may: () => /^(src|connectors)\//,
-    packages: ["commander", "cli-table3", "yaml", "zod"],
+    packages: ["commander", "cli-table3", "properties-file", "yaml", "zod"],
     sentence: "only daemon.ts and cli/ know everything, and neither imports tests, benchmarks or scripts",
   },
   {

@@ -177,7 +177,7 @@ const matches = (expressions: readonly string[], name: string) =>
   );
 const sourceOf = (keys: object) => {
   const { config, left } = imported({ ...CONNECTOR, ...keys });
-  return { ...(config["source"] as { tables?: string[] }), isBlocked: left.some(({ isBlocking }) => isBlocking) };
+  return { tables: config.source.tables, isBlocked: left.some(({ isBlocking }) => isBlocking) };
 };
 
 /** What the expression selects, and whether a glob says so. */
@@ -272,10 +272,10 @@ test.each([
   ] as const) {
     const { config, left } = imported({ ...CONNECTOR, [key]: expression });
     if (left.some(({ isBlocking }) => isBlocking)) {
-      expect(config["tables"]).toEqual({ "*.*": { columns: { "*": { mask: "undecided" } } } });
+      expect(config.tables).toEqual({ "*.*": { columns: { "*": { mask: "undecided" } } } });
       continue;
     }
-    const hidingOf = hidings(config["tables"] as object);
+    const hidingOf = hidings(config.tables ?? {});
     for (const [schema, table] of TABLES)
       for (const column of COLUMNS)
         if (matches([expression], `${schema}.${table}.${column}`) && schema === schema.toLowerCase())
@@ -301,7 +301,7 @@ test("of several keys that hide a column the strictest counts, whichever glob is
     "column.mask.with.0.chars": String.raw`public\.u.*\.email`,
     "column.truncate.to.5.chars": String.raw`public\.orders\.note`,
   });
-  const hidingOf = hidings(config["tables"] as object);
+  const hidingOf = hidings(config.tables ?? {});
   expect(hidingOf("public", "users", "secret")).toBe("drop");
   expect(hidingOf("public", "users", "email")).toBe("redact");
   expect(hidingOf("public", "orders", "note")).toBe("redact");
@@ -311,7 +311,7 @@ test("of several keys that hide a column the strictest counts, whichever glob is
 test("an allow-list of columns: what it does not name goes out from no table", () => {
   const only = (keys: object) => {
     const { config, left } = imported({ ...CONNECTOR, ...keys });
-    return { tables: config["tables"], isBlocked: left.some(({ isBlocking }) => isBlocking) };
+    return { tables: config.tables, isBlocked: left.some(({ isBlocking }) => isBlocking) };
   };
   const include = { "table.include.list": String.raw`public\.users,public\.orders` };
   const known = only({
@@ -326,7 +326,7 @@ test("an allow-list of columns: what it does not name goes out from no table", (
       "public.users": { columns: { only: ["id", "email", "note"], email: { mask: "redact" } } },
     },
   });
-  const hidingOf = hidings(known.tables as object);
+  const hidingOf = hidings(known.tables ?? {});
   expect(["id", "email", "note", "phone"].map((column) => hidingOf("public", "users", column))).toEqual([
     null,
     "redact",
@@ -371,7 +371,7 @@ test("transforms: those in the list alone, and what one hides stays hidden or st
     "r.type": "org.apache.kafka.connect.transforms.ReplaceField$Value",
     "r.exclude": "secret,ssn",
   });
-  expect(masked.config["tables"]).toEqual({
+  expect(masked.config.tables).toEqual({
     "*.*": { columns: { phone: { mask: "redact" }, secret: { drop: true }, ssn: { drop: true } } },
   });
   for (const type of ["com.acme.HidePii$Value", "io.debezium.transforms.Filter", ""]) {
@@ -423,9 +423,9 @@ test("values of a fixed set in any case, hosts, heartbeats, and the brokers' log
   const open = made.left.filter(({ isNeedless }) => !isNeedless);
   expect(open.map(({ key }) => key)).toEqual(["database.hostname", "heartbeat.interval.ms"]);
   expect(JSON.stringify(made)).not.toContain("canary");
-  const publication = imported({ ...CONNECTOR, "publication.autocreate.mode": "DISABLED" }).config["source"];
+  const publication = imported({ ...CONNECTOR, "publication.autocreate.mode": "DISABLED" }).config.source;
   expect(publication).toMatchObject({ publication: "dbz_publication" });
-  expect(imported({ ...CONNECTOR, "snapshot.mode": "sometimes" }).config["source"]).toMatchObject({
+  expect(imported({ ...CONNECTOR, "snapshot.mode": "sometimes" }).config.source).toMatchObject({
     snapshot: "undecided",
   });
 });
@@ -433,7 +433,7 @@ test("values of a fixed set in any case, hosts, heartbeats, and the brokers' log
 test("every form of file", () => {
   const urlOf = (text: string, name?: string) => {
     const { kind, config } = parseDebezium("c", text, name);
-    return (importedFrom(kind, config).config["source"] as { url: string }).url;
+    return importedFrom(kind, config).config.source.url;
   };
   const keys = { "connector.class": POSTGRES["connector.class"], "database.hostname": "h", "database.dbname": "d" };
   const lines = Object.entries(keys).map(([key, value]) => `${key}=${value}`);

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import * as z from "zod";
 import { rulesOf, tableDefinition } from "../../src/config/tables.ts";
-import { byExactness, mostExactFirst } from "../../src/core/table-selection.ts";
+import { byExactness, mostExactFirst, TableSelection } from "../../src/core/table-selection.ts";
 import type { Rules } from "../../src/rules/definition.ts";
 import {
   chosenKeyOf,
@@ -11,6 +11,7 @@ import {
   mergedRule,
   optionDeciders,
   policyOf,
+  spelledOtherwise,
   tie,
   zeroDatesOf,
 } from "../../src/rules/merged-rule.ts";
@@ -189,4 +190,39 @@ describe("an allow-list", () => {
     expect(seen({ "public.users": { columns: { only: { mask: "redact" } } } }, "only")).toBe("redact");
     expect(seen({ "public.users": { columns: { only: { mask: "redact" } } } }, "id")).toBe("plain");
   });
+});
+
+describe("a name that a rule misses by the case of its letters", () => {
+  const codeOf = (tables: object, schema: string, table: string, ...columns: string[]) =>
+    spelledOtherwise(rules(tables), { schema, table }, columns)?.message;
+
+  test.each([
+    ["a table", { "public.users": { columns: { email: { mask: "hash" } } } }, "Users", "email"],
+    ["a glob over tables", { "PUBLIC.u*": { where: "id > 1" } }, "users", "id"],
+    ["an allow-list", { "public.users": { columns: { only: ["id"] } } }, "USERS", "id"],
+    ["a column", { "public.*": { columns: { email: { drop: true } } } }, "users", "Email"],
+    ["a glob over columns", { "public.users": { columns: { "*Mail": { mask: "hash" } } } }, "users", "email"],
+  ])("%s", (_, tables, table, column) => {
+    expect(codeOf(tables, "public", table, column)).toMatch(/by the case of letters alone/);
+  });
+
+  test.each([
+    ["it is named", { "public.users": { columns: { email: { drop: true } } }, "public.Users": {} }, "Users", "email"],
+    ["it is lifted", { "public.*": { columns: { email: { drop: true }, Email: { mask: "none" } } } }, "users", "Email"],
+    ["nothing would be hidden", { "public.Users": { columns: { Id: { rename: "x" } } } }, "users", "id"],
+    ["it is hidden", { "public.*": { columns: { email: { drop: true }, E: { mask: "hash" } } } }, "users", "email"],
+  ])("is no error if %s", (_, tables, table, column) => {
+    expect(codeOf(tables, "public", table, column)).toBeUndefined();
+  });
+});
+
+test("the first dot of a pattern stands behind the schema", () => {
+  const selected = (patterns: string[], schema: string, table: string) =>
+    new TableSelection(patterns).matches(schema, table);
+  expect(selected(["a.*"], "a", "b.c")).toBe(true);
+  expect(selected(["a.*"], "a.b", "c")).toBe(false);
+  expect(selected(["a?b.c", "!a.b.c"], "a.b", "c")).toBe(true);
+  expect(selected(["*.*", "!A.B.c"], "a", "b.C")).toBe(false);
+  expect(new TableSelection(["a.b.c"]).isLiteral("a.b", "c")).toBe(false);
+  expect(mergedRule(rules({ "a.*": { where: "id > 1" } }), { schema: "a.b", table: "c" })).toBeNull();
 });

@@ -1,13 +1,22 @@
 /** A Debezium connector's configuration as one of Millrace: the source, its tables and rules, and the topics as a sink. */
 import { nameFrom } from "../init/init-file.ts";
 import { UNDECIDED, type DebeziumConfig, type LeftOut, type Variable } from "./debezium-config.ts";
-import { HiddenColumns } from "./debezium-rules.ts";
+import { HiddenColumns, type TableRules } from "./debezium-rules.ts";
 import { sinkFrom } from "./debezium-sink.ts";
 import { tablesFrom } from "./debezium-tables.ts";
 import { shapedBy } from "./debezium-transforms.ts";
 
+/** As millrace.yaml has it; sources and sinks have further keys. */
+interface ImportedConfig {
+  readonly name: string;
+  readonly source: { readonly kind: string; readonly url: string; readonly tables?: readonly string[] };
+  readonly sinks: { readonly stream: object };
+  readonly tables?: Readonly<Record<string, TableRules>>;
+  readonly maskKey?: string;
+}
+
 export interface Imported {
-  readonly config: Readonly<Record<string, unknown>>;
+  readonly config: ImportedConfig;
   readonly left: readonly LeftOut[];
   readonly variables: readonly Variable[];
 }
