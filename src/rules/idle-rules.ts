@@ -9,6 +9,9 @@ import type { RuleProblem } from "./errors.ts";
 import { mergedRule } from "./merged-rule.ts";
 import { boundCondition } from "./rule-fit.ts";
 
+/** Matches whatever there is: it can't be misspelt. */
+const ANY = /^[*?.]+$/;
+
 /**
  * Keys of `tables` and items of sinks' lists that fit no table: a mask that hides nothing is worse than none. `former`: ids of
  * the tables that there ever were. One that is gone, was renamed or can't be seen was named without a mistake.
@@ -30,7 +33,7 @@ export function idleRules(
     patterns.filter(({ pattern }) => !pattern.startsWith("!") && !isGlob(pattern)),
   );
   return [...tables, ...listed]
-    .filter(({ pattern }) => !optional.has(pattern) && !names.some((name) => fits(pattern, name)))
+    .filter(({ pattern }) => !ANY.test(pattern) && !optional.has(pattern) && !names.some((name) => fits(pattern, name)))
     .map(({ pattern, place }) => {
       const what = isGlob(pattern) ? "matches no captured table" : "is no captured table";
       const nearest = nearestName(pattern, similar);

@@ -254,9 +254,14 @@ export class RuleBook {
     const newest = Math.max(...shape.columns.map(({ identity }) => identity));
     const later = [...names].flatMap(([name, identity]) => (identity > newest ? [name] : []));
     const all = [...shape.columns.map(({ name }) => name), ...later];
+    // What a glob hid may have another name, and shows itself in the log.
+    const before = this.#former.of(shape, null)?.columns ?? [];
     const own = rule.rules.find(({ pattern }) => !isGlob(pattern));
     const unknown = namedColumns(own).find(
-      ({ pattern, isOptional }) => !isOptional && !all.some((name) => fits(pattern, name)),
+      ({ pattern, isOptional }) =>
+        !isOptional &&
+        !all.some((name) => fits(pattern, name)) &&
+        !(isGlob(pattern) && before.some(({ name }) => fits(pattern, name))),
     );
     if (unknown === undefined) return null;
     const what = isGlob(unknown.pattern) ? "no column that matches" : "no column";

@@ -139,7 +139,7 @@ export class Checks implements TargetWatch {
   /** Every sink holds what the source has; rows of which a letter waits are known to differ. */
   equal(
     tables: readonly Table[],
-    { expected, keptOf }: Expectation,
+    { expected, keptOf, mayKeep }: Expectation,
     targets: readonly Target[],
     letters: readonly DeadLetter[] = [],
   ): void {
@@ -158,6 +158,7 @@ export class Checks implements TargetWatch {
           if (!isSame(found, row))
             throw new Violation(`${name} has ${table.name}/${key} as ${found.join()} in place of ${row.join()}`);
         }
+        if (mayKeep?.(target) === true) continue;
         for (const [key, { row }] of held ?? []) {
           if (!rows.has(key) && !isRefused(name, table.shape.id, key))
             throw new Violation(`${name} still has ${table.name}/${key}: ${row.join()}`);
@@ -205,6 +206,8 @@ export interface Expectation {
   readonly expected: (table: Table) => ReadonlyMap<string, Row>;
   /** Null: as many columns as the source. */
   readonly keptOf: (table: Table) => readonly KeptColumn[] | null;
+  /** Whether the target is not told of each row that is gone. Absent: all are. */
+  readonly mayKeep?: (target: Target) => boolean;
 }
 
 /** Where sinks keep a column that is gone, rows that were written before may have it. */

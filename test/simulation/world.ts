@@ -165,6 +165,13 @@ export class World {
     return seenUnder(this.rules, kept === null ? rows : keptIn(kept, table.shape, rows));
   };
 
+  /** A stream can't be asked whether the filter let a row through whose old values are not in the log. */
+  readonly mayKeep = ({ traits }: Target): boolean => {
+    const { rules, happenings } = this.plan;
+    const filters = rules === "texts" || happenings.some((one) => one.what === "rules" && one.kind === "texts");
+    return traits.isStream && filters;
+  };
+
   /** Null: sinks follow the table. */
   readonly keptOf = (table: Table): readonly KeptColumn[] | null => {
     if (this.policy !== "ignore") return null;
