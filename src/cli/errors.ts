@@ -145,7 +145,7 @@ export const pages: ErrorPages = {
     remedy:
       "Give it what Kafka Connect holds: `curl http://CONNECT:8083/connectors/NAME > connector.json`. " +
       "Its `connector.class` must be Debezium's for Postgres, MySQL or MariaDB. `--connector NAME` chooses one of several. " +
-      "docs/import.md lists the forms.",
+      "Properties files, Debezium Server's files and Strimzi's KafkaConnector will do too.",
   },
   MR1125: {
     title: "No such report",

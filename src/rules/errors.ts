@@ -82,7 +82,7 @@ export const pages = {
     title: "A table or column that no rule fits by the case of its letters",
     cause:
       "No rule speaks of the table or column, but one that hides something would if letters of its name were capitals, or " +
-      "small. A mask that is missed so is missed; none of the table's rows goes out.",
+      "small. A mask that is missed so is missed: the table is suspended, and none of its rows goes out.",
     remedy:
       "Name it as it is at the source: its own `mask`, `drop` or `where`, or `mask: none` for a column, and for a table a key of " +
       `its own in \`tables\`, if it is to go out as it is. ${AFTERWARDS}`,

@@ -102,11 +102,17 @@ function problemsOf(
   const { tables, refused, elsewhere } = captured;
   book.begin(captured);
   const unfit = refused.map((table) => book.keyProblem(table)).filter((problem) => problem !== null);
-  return [...idleRules(rules, captured, former.known), ...book.problems(tables, elsewhere?.tables), ...unfit];
+  const found = [...idleRules(rules, captured, former.known), ...book.problems(tables, elsewhere?.tables), ...unfit];
+  const idle = new Set(found.flatMap(({ code, place }) => (code === "MR1029" || code === "MR1021" ? [place] : [])));
+  // A rule that fits nothing says what it may have meant.
+  return found.filter(({ code, place }) => code !== "MR1034" || !idle.has(place));
 }
 
-/** What suspends its table, and stops nothing else: the table has got another name, or one of its columns has. */
-const OF_ONE_TABLE: ReadonlySet<string> = new Set(["MR1025", "MR1033"]);
+/**
+ * What suspends its table, and stops nothing else: the table has got another name, or one of its columns has; or a rule misses
+ * it by the case of letters.
+ */
+const OF_ONE_TABLE: ReadonlySet<string> = new Set(["MR1025", "MR1033", "MR1034"]);
 
 interface Ruling {
   readonly tables: RuledTables;
