@@ -122,6 +122,7 @@ const ELSEWHERE = [
   "clickhouse.target-rebuilt",
   "clickhouse.rows-written",
   "clickhouse.committed",
+  "duckdb.engine-committing",
   "ducklake.committed",
   "ducklake.maintaining",
   "files.before-entry",
