@@ -95,17 +95,18 @@ export function parseDebezium(
   return { kind, config };
 }
 
-/** Debezium's own classes, and those of Confluent Cloud. */
-const KINDS: ReadonlyMap<string, string> = new Map([
-  ["io.debezium.connector.postgresql.PostgresConnector", "postgres"],
-  ["PostgresCdcSource", "postgres"],
-  ["PostgresCdcSourceV2", "postgres"],
-  ["io.debezium.connector.mysql.MySqlConnector", "mysql"],
-  ["io.debezium.connector.mariadb.MariaDbConnector", "mysql"],
-  ["MySqlCdcSource", "mysql"],
-  ["MySqlCdcSourceV2", "mysql"],
-  ["MariaDbCdcSource", "mysql"],
-]);
+/** Debezium's own classes, by the short names that Kafka Connect takes too, and those of Confluent Cloud. */
+const KINDS: ReadonlyMap<string, string> = new Map(
+  [
+    ["postgres", "io.debezium.connector.postgresql.", "PostgresConnector", "Postgres"],
+    ["postgres", "", "PostgresCdcSource", "PostgresCdcSourceV2"],
+    ["mysql", "io.debezium.connector.mysql.", "MySqlConnector", "MySql"],
+    ["mysql", "io.debezium.connector.mariadb.", "MariaDbConnector", "MariaDb"],
+    ["mysql", "", "MySqlCdcSource", "MySqlCdcSourceV2", "MariaDbCdcSource"],
+  ].flatMap(([kind = "", folder = "", name = "", ...others]) =>
+    [folder + name, name, ...others].map((each) => [each, kind] as const),
+  ),
+);
 
 /** A list is one text with commas, as in properties. Null: it is an object. */
 function textOf(value: unknown): string | null {
