@@ -464,6 +464,13 @@ test.each([
   expect(() => parseDebezium("f", text)).toThrow(`f is a file of ${tool}`);
 });
 
+test.each(["PostgresConnector", "MySql", "io.debezium.connector.mariadb.MariaDbConnector", "PostgresCdcSourceV2"])(
+  "%s is a source of Debezium",
+  (type) => {
+    expect(() => parseDebezium("c", JSON.stringify({ "connector.class": type }))).not.toThrow();
+  },
+);
+
 test.each([
   "PostgresSink",
   "io.debezium.connector.jdbc.JdbcSinkConnector",
