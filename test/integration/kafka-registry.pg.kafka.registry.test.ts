@@ -19,7 +19,7 @@ const values = (row: number): string => TOLD_TYPES.map(([, ...all]) => quoted(al
 
 const TABLES = `${OWN_TYPES};
   create table types (id int primary key, ${TOLD_TYPES.map(([type], i) => `c${i} ${type}`).join(", ")});
-  create table "odd ta.ble" (id int, "2 weird-c$l" text, note text not null, primary key (id, "2 weird-c$l"));
+  create table "odd ta.ble" (id int, "2 weird-c$l" text, note text not null, tick int, primary key (id, "2 weird-c$l"));
   alter table "odd ta.ble" alter note set storage external;
   insert into types (id, ${names}) values (1, ${values(0)});
   insert into "odd ta.ble" values (1, 'é', repeat('x', 5000))`;
@@ -31,7 +31,9 @@ const WORK = [
   ),
   "insert into types (id) values (50)",
   "update types set c1 = 3 where id = 50",
-  `update "odd ta.ble" set "2 weird-c$l" = 'other'`,
+  `update "odd ta.ble" set tick = 1`,
+  // A changed key whose row the log has in part is read, at another moment for each sink.
+  `update "odd ta.ble" set "2 weird-c$l" = 'other', note = 'short'`,
   "begin; delete from types where id >= 50; insert into types (id) values (60); commit",
   "truncate types",
 ];
