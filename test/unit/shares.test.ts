@@ -40,14 +40,14 @@ test("each share is a daemon with its own name, state and address", async () => 
   expect(whole).toMatchObject({ name: "shop", shares: { number: null, division: { count: 4, by: "id" } } });
   const second = await load({ sinks: CACHE, listen: "127.0.0.1:9000" }, 2);
   expect(second).toMatchObject({
-    name: "shop_2",
-    state: { url: "sqlite:/.millrace/shop_2.db" },
+    name: "shop-2",
+    state: { url: "sqlite:/.millrace/shop-2.db" },
     shares: { name: "shop" },
   });
   expect(second.admin.listen).toEqual({ host: "127.0.0.1", port: 9001 });
-  expect((await load({ state: "sqlite:a.b/own" }, 3)).state.url).toBe("sqlite:/a.b/own_3");
+  expect((await load({ state: "sqlite:a.b/own" }, 3)).state.url).toBe("sqlite:/a.b/own-3");
   expect((await load({ state: "postgres://127.0.0.1/s" }, 3)).state.url).toBe(
-    "postgres://127.0.0.1/s#/.millrace/shop_3.db",
+    "postgres://127.0.0.1/s#/.millrace/shop-3.db",
   );
 });
 

@@ -5,7 +5,7 @@
 import type { Config } from "../../config/config.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";
 import { failpoint } from "../../core/failpoint.ts";
-import { divisionText, SHARE_COUNT_MAX } from "../../core/sharing/share.ts";
+import { divisionText, SHARE_COUNT_MAX, shareName } from "../../core/sharing/share.ts";
 import { type Kept, keptOf } from "../../sharing/divided-before.ts";
 import { alone } from "../alone.ts";
 import { auditedHere } from "../audit.ts";
@@ -116,7 +116,7 @@ async function moveAll(
 const NOTHING = "the tables are shared as the configuration says: there is nothing to do";
 
 function textOf(name: string, { from, to, goOn, begin, end }: Move, isApplied: boolean): string {
-  const spelled = (number: number | null): string => (number === null ? name : `${name}_${number}`);
+  const spelled = (number: number | null): string => (number === null ? name : shareName(name, number));
   const listed = (what: string, numbers: readonly (number | null)[]): string[] =>
     numbers.length === 0 ? [] : [`${what}: ${numbers.map(spelled).join(", ")}`];
   const before = from.map((one) => (one === null ? "no shares" : `\`shares: ${one}\``)).join(" and ");

@@ -54,12 +54,12 @@ export function divisionText({ count, by }: Division): string {
   return by === "id" ? String(count) : `${count} by name`;
 }
 
-/** The name of the daemon that applies a share. Without a number, what the names of all begin with. */
+/** The name of the daemon that applies a share: no daemon of a configuration has a `-` in it. Without a number, what the names of all begin with. */
 export function shareName(name: string, number: number | ""): string {
-  return `${name}_${number}`;
+  return `${name}-${number}`;
 }
 
-/** A share's part of a path, or of a state's address: `shop.db` becomes `shop_2.db`. Null: the path itself. */
+/** A share's part of a path, or of a state's address: `shop.db` becomes `shop-2.db`. Null: the path itself. */
 export function pathOfShare(path: string, number: number | null): string {
   if (number === null) return path;
   const extension = extname(path);

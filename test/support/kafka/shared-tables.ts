@@ -53,7 +53,7 @@ export class SharedTables implements AsyncDisposable {
   /** Talks to the daemon of a share, without the start of a command line. */
   #client(share: number): DaemonClient {
     const { folder, name } = this.through.applying.installation;
-    return new DaemonClient({ url: `sqlite:${join(folder, ".millrace", `${name}_${share}.db`)}` });
+    return new DaemonClient({ url: `sqlite:${join(folder, ".millrace", `${name}-${share}.db`)}` });
   }
 
   async #pids(): Promise<readonly (number | undefined)[]> {
