@@ -49,7 +49,7 @@ export function withRules(
     if (followed.length > 0) await memory.keep(followed, position);
   };
   let hints: readonly RuleHint[] = [];
-  const look = async (signal: AbortSignal, known?: Iterable<NamedTable>): Promise<CapturedTables> => {
+  const look = async (signal: AbortSignal, known?: readonly NamedTable[]): Promise<CapturedTables> => {
     const captured = await source.catalog.tables(signal, known);
     tables.look(captured);
     blocks.memory.keepOnly(new Set(captured.tables.map(({ id }) => id)));

@@ -12,7 +12,7 @@ export interface Catalog {
    * The captured tables in the present catalogue, and those that can't be captured with the reason. `known`: tables that were
    * captured before. One of them that the server hides because a privilege was revoked is refused, as it is not dropped.
    */
-  readonly tables: (signal: AbortSignal, known?: Iterable<NamedTable>) => Promise<CapturedTables>;
+  readonly tables: (signal: AbortSignal, known?: readonly NamedTable[]) => Promise<CapturedTables>;
   /**
    * Makes the source publish exactly the wanted tables. To read an added table, first wait with `settle`. `onChange`
    * gets the new identity to store, as soon as it changes, and is awaited.

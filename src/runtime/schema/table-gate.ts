@@ -77,8 +77,8 @@ export class TableGate {
   }
 
   /** The newest version of each table that was ever known. */
-  get every(): Iterable<TableVersion> {
-    return this.#current.values();
+  get every(): readonly TableVersion[] {
+    return [...this.#current.values()];
   }
 
   /** Tables whose rows may still arrive, dropped ones included. */

@@ -12,7 +12,7 @@ import { errorNumber } from "../errors.ts";
  */
 export async function hiddenTables(
   context: SourceContext,
-  known: Iterable<NamedTable>,
+  known: readonly NamedTable[],
   shown: ReadonlySet<string>,
   signal: AbortSignal,
 ): Promise<readonly RefusedTable[]> {

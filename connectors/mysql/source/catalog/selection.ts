@@ -42,7 +42,7 @@ export async function selectTables(
   context: SourceContext,
   strict: boolean,
   signal: AbortSignal,
-  known: Iterable<NamedTable> = [],
+  known: readonly NamedTable[] = [],
 ): Promise<SelectedTables> {
   const filter = await readLogFilter(context, signal);
   const catalog = await readCatalog(context, null, signal);
