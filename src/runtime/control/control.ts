@@ -75,7 +75,10 @@ export class Control {
     for (;;) {
       try {
         const nowMs = this.#pipeline.clock.now();
-        this.#health = await this.#pipeline.source.admin.health(signal);
+        const isBegun = this.#pipeline.position !== null;
+        const health = await this.#pipeline.source.admin.health(signal);
+        // Before the start has made its place in the log, nothing is missing there.
+        this.#health = isBegun ? health : { ...health, warnings: [] };
         this.#lag.sample(this.#health.tip, nowMs);
         this.#keepLog(this.#health);
       } catch (error) {
