@@ -17,7 +17,7 @@ export class TableSelection {
     this.#excluded = patterns
       .filter((pattern) => pattern.startsWith("!"))
       .map((pattern) => inAnyCase(pattern.slice(1)));
-    this.literals = included.filter((pattern) => !/[*?]/.test(pattern));
+    this.literals = included.filter((pattern) => !isGlob(pattern));
   }
 
   matches(schema: string, table: string): boolean {

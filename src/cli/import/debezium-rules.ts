@@ -1,5 +1,5 @@
 /** Debezium's keys about columns, as the rules in `tables`. */
-import { fits } from "../../core/table-selection.ts";
+import { fits, isGlob } from "../../core/table-selection.ts";
 import { UNDECIDED, type DebeziumConfig } from "./debezium-config.ts";
 import { columnPlaces, expressionsOf, haveCommonNames, readExpression } from "./expression.ts";
 
@@ -57,11 +57,11 @@ export class HiddenColumns {
 
   /** Hides a column of this name in every table. */
   add(column: string, hiding: Hiding): void {
-    const isGlob = /[*?]/.test(column);
+    const isSaid = !isGlob(column);
     this.#places.push({
       table: "*.*",
-      column: isGlob ? "*" : column,
-      hiding: isGlob ? UNDECIDED : hiding,
+      column: isSaid ? column : "*",
+      hiding: isSaid ? hiding : UNDECIDED,
       isMeant: true,
     });
   }

@@ -1,3 +1,4 @@
+import { isGlob } from "../../core/table-selection.ts";
 import { UNDECIDED, type DebeziumConfig } from "./debezium-config.ts";
 import {
   type Alternative,
@@ -54,7 +55,7 @@ function includedBoth(part: string, given: DebeziumConfig, schemas: Listed, tabl
     const meeting = schemas.globs.filter((schema) => haveCommonNames(schema, own));
     // The narrower of the two is what both have, if one of them is a name.
     return meeting.map((schema) =>
-      isName(own) || own === schema ? table : isName(schema) ? `${schema}.${name}` : null,
+      !isGlob(own) || own === schema ? table : !isGlob(schema) ? `${schema}.${name}` : null,
     );
   });
   const known = both.filter((glob) => glob !== null);
@@ -66,10 +67,6 @@ function includedBoth(part: string, given: DebeziumConfig, schemas: Listed, tabl
       : "no glob says which tables are in both lists: write them to `source.tables`",
   );
   return [UNDECIDED, ...new Set(known)];
-}
-
-function isName(glob: string): boolean {
-  return !/[*?]/.test(glob);
 }
 
 type GlobsOf = (parts: Alternative["parts"]) => readonly string[];

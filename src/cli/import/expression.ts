@@ -4,6 +4,8 @@
  * makes it wider, and `isExact` false.
  */
 
+import { TABLE_GLOB } from "../../core/table-selection.ts";
+
 /** One part of a name: a character, or what stands for characters. */
 type Part = { readonly kind: "character"; readonly text: string } | { readonly kind: "one" | "many" };
 
@@ -76,7 +78,7 @@ export function globOf(parts: readonly Part[]): string {
 }
 
 function isTableGlob(glob: string): boolean {
-  return /^[^.!]+\..+$/s.test(glob);
+  return !glob.startsWith("!") && TABLE_GLOB.test(glob);
 }
 
 function isDot(part: Part): boolean {
