@@ -32,7 +32,7 @@ async function holesIn(
   keeps: boolean,
   signal: AbortSignal,
 ): Promise<readonly Finding[]> {
-  const holes = await new Holes(keeps).look(store, entry.head.manifest, LOOKED_AT_MAX, signal);
+  const holes = await new Holes(keeps).look(store, entry.head.manifest.number, LOOKED_AT_MAX, signal);
   return holes.map((hole) => ({
     id: "files.manifests",
     level: "warning",

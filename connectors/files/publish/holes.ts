@@ -19,7 +19,10 @@ export interface Hole {
   readonly manifest: number;
   /** Files that the manifest lists; null: the manifest itself is gone. */
   readonly paths: readonly string[] | null;
-  /** The folders of the tables whose changes are gone; null: they may be of any table. */
+  /**
+   * The folders of the tables whose changes are gone; null: they may be of any table. Of a manifest that is gone nobody
+   * knows how many files it listed, so files that are there do not tell that no others were.
+   */
   readonly folders: ReadonlySet<string> | null;
 }
 
@@ -27,15 +30,11 @@ export interface Hole {
 interface Round {
   /** The next manifest; 0: there is none before. */
   number: number;
-  /** That of the manifest behind it. */
-  ordinal: number;
   left: number;
 }
 
 /** Older manifests have been read by every reader that reads regularly. */
 const MANIFESTS_WATCHED = 100;
-/** Of one manifest. */
-const FILES_MAX = 100_000;
 
 interface Looking {
   readonly manifest: number;
@@ -68,7 +67,7 @@ export class Holes {
     signal: AbortSignal,
   ): Promise<void> {
     if (this.#open.length > 0) return;
-    const found = await this.look(store, published, countMax, signal);
+    const found = await this.look(store, published.number, countMax, signal);
     if (found.length === 0) return;
     this.#open = found;
     const lostTables = complete.filter((id) => this.#isOf(folderOf(namesOfTable(id))));
@@ -112,19 +111,19 @@ export class Holes {
   /** Goes on where the last call ended, and ends with the round. */
   async look(
     store: Store,
-    newest: Pick<Published, "number" | "ordinal">,
+    newest: number,
     countMax: number,
     signal: AbortSignal,
   ): Promise<readonly Hole[]> {
     const found: Hole[] = [];
-    const round = (this.#round ??= { number: newest.number, ordinal: newest.ordinal + 1, left: MANIFESTS_WATCHED });
+    const round = (this.#round ??= { number: newest, left: MANIFESTS_WATCHED });
     for (let count = 0; count < countMax; count++) {
       if (this.#looking === null) {
         if (round.left === 0 || round.number <= this.#movedAway) {
           this.#round = null;
           break;
         }
-        this.#looking = await this.#begun(store, round, newest.number, found, signal);
+        this.#looking = await this.#begun(store, round, newest, found, signal);
         if (this.#looking === null) continue;
       }
       const { manifest, left, missing } = this.#looking;
@@ -148,27 +147,19 @@ export class Holes {
     found: Hole[],
     signal: AbortSignal,
   ): Promise<Looking | null> {
-    const { number: manifest, ordinal } = round;
+    const manifest = round.number;
     round.left--;
     const there = await readManifest(store, manifest, signal);
     if (there !== null) {
       round.number = there.previous;
-      round.ordinal = there.ordinal;
       return { manifest, left: there.files.map(({ path }) => path), missing: [] };
     }
     const before = await newestBefore(store, manifest, signal);
-    const beforeOrdinal = before === 0 ? 0 : ((await readManifest(store, before, signal))?.ordinal ?? 0);
-    const places = await filesBetween(store, before, manifest, signal);
     round.number = before;
-    round.ordinal = beforeOrdinal;
     // The newest one always stays.
     const isOld = manifest !== newest && before === 0;
-    if (isOld && (this.#keeps || places.length === 0)) this.#movedAway = manifest;
-    else {
-      const isKnown = (of: ReadonlyMap<number, unknown>): boolean =>
-        before === 0 ? of.has(manifest) : of.size === ordinal - beforeOrdinal - 1;
-      found.push({ manifest, paths: null, folders: foldersOf(places, isKnown) });
-    }
+    if (isOld && (this.#keeps || !(await hasFiles(store, manifest, signal)))) this.#movedAway = manifest;
+    else found.push({ manifest, paths: null, folders: null });
     return null;
   }
 }
@@ -197,46 +188,12 @@ function dayOf(path: string): string {
   return /\/date=([\d-]+)\//.exec(path)?.[1] ?? "";
 }
 
-interface FilePlace {
-  readonly folder: string;
-  readonly manifest: number;
-  /** In its manifest. */
-  readonly place: number;
-}
+const FILE_NAME = /\/date=[^/]+\/\d+-\d+-(\d+)-\d+\.\w+$/;
 
-const FILE_NAME = /^([^/]+)\/date=[^/]+\/\d+-\d+-(\d+)-(\d+)\.\w+$/;
-
-/** Of manifests behind `before`, up to `manifest`: the names of files end in the manifest's number and their place in it. */
-async function filesBetween(
-  store: Store,
-  before: number,
-  manifest: number,
-  signal: AbortSignal,
-): Promise<readonly FilePlace[]> {
-  const placeOf = (key: string): FilePlace | null => {
-    const [, folder, number, place] = FILE_NAME.exec(key) ?? [];
-    const of = Number(number);
-    return folder !== undefined && of > before && of <= manifest
-      ? { folder, manifest: of, place: Number(place) }
-      : null;
-  };
-  const keys = await store.find("", { is: (key) => placeOf(key) !== null, countMax: FILES_MAX }, signal);
-  return keys.flatMap((key) => placeOf(key) ?? []);
-}
-
-/** Null if some seem to be gone too. `areAll`: whether these are all manifests that are gone. */
-function foldersOf(
-  files: readonly FilePlace[],
-  areAll: (manifests: ReadonlyMap<number, unknown>) => boolean,
-): ReadonlySet<string> | null {
-  const manifests = Map.groupBy(files, ({ manifest }) => manifest);
-  const isWhole = (of: readonly FilePlace[]): boolean =>
-    of
-      .map(({ place }) => place)
-      .toSorted((a, b) => a - b)
-      .every((place, i) => place === i);
-  if (!areAll(manifests) || ![...manifests.values()].every(isWhole)) return null;
-  return new Set(files.map(({ folder }) => folder));
+/** Of manifests up to this one: the names of files end in the manifest's number and their place in it. */
+async function hasFiles(store: Store, manifest: number, signal: AbortSignal): Promise<boolean> {
+  const is = (key: string): boolean => Number(FILE_NAME.exec(key)?.[1] ?? Infinity) <= manifest;
+  return (await store.find("", { is, countMax: 1 }, signal)).length > 0;
 }
 
 /** So that readers who wait for this number go on. Behind the newest one the numbers go on. */
