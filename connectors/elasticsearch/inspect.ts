@@ -5,14 +5,14 @@ import {
   exactJson,
   expectedJson,
   normalOf,
-  plainOf,
+  sourceText,
   unmarked,
 } from "../../src/core/targets/expected-json.ts";
 import { documentField } from "../../src/core/targets/names.ts";
 import { rowIdOf } from "../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { KeyText } from "../../src/core/contracts/row-reads.ts";
-import { listedKeys } from "../kit/listed-keys.ts";
+import { keyInRow, listedKeys } from "../kit/listed-keys.ts";
 import { expectOk } from "./indices/ddl.ts";
 import { VERSION_FIELD } from "./write/document.ts";
 import { equalDocuments } from "./equal-documents.ts";
@@ -144,13 +144,12 @@ function foundDocument(table: TableVersion, document: ReadonlyMap<string, unknow
   const surplus = [...fields.keys()].filter((name) => !name.startsWith("_millrace_") && !names.includes(name));
   // The engine guards writes by its own version: the field must agree with it.
   if (digits !== null && digitsOf(normalOf(document.get("_version") ?? null)) !== digits) surplus.push("_version");
-  const key = table.key.map((ordinal) => plainOf(cells[ordinal] ?? '""'));
   return {
     id,
     cells,
     surplus,
     version: digits !== null && /^\d+$/.test(digits) ? BigInt(digits) : null,
-    key: rowIdOf(key) === id ? key : null,
+    key: keyInRow(table, id, (ordinal) => sourceText(table.columns[ordinal]!.type, cells[ordinal] ?? "null")),
   };
 }
 

@@ -1,6 +1,6 @@
 import type { ListedKey } from "../../src/core/contracts/comparing.ts";
 import type { KeyText } from "../../src/core/contracts/row-reads.ts";
-import { isDigestId, keyOfRowId } from "../../src/core/model/row-id.ts";
+import { isDigestId, keyOfRowId, rowIdOf } from "../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 
 interface KeyedRow {
@@ -19,4 +19,16 @@ export async function listedKeys(
   if (unknown.length === 0) return listed;
   const rows = new Map((await rowsOf(unknown)).map((row) => [row.id, row.key]));
   return listed.map((one) => ({ id: one.id, key: one.key ?? rows.get(one.id) ?? null }));
+}
+
+/** The key from a row's own values, each in the source's spelling; null if it does not make the row's id. */
+export function keyInRow(table: TableVersion, id: string, sourceText: (ordinal: number) => string): KeyText | null {
+  try {
+    const key = table.key.map(sourceText);
+    return rowIdOf(key) === id ? key : null;
+  } catch (error) {
+    // What the row has there is no JSON, or nested more deeply than the stack goes.
+    if (error instanceof SyntaxError || error instanceof RangeError) return null;
+    throw error;
+  }
 }

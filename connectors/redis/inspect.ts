@@ -6,12 +6,13 @@ import {
   expectedPlain,
   normalFields,
   normalJson,
-  plainOf,
+  sourceText,
+  sourceTextOfPlain,
 } from "../../src/core/targets/expected-json.ts";
 import { rowIdOf } from "../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { KeyText } from "../../src/core/contracts/row-reads.ts";
-import { listedKeys } from "../kit/listed-keys.ts";
+import { keyInRow, listedKeys } from "../kit/listed-keys.ts";
 import { Connection, type ConnectionSettings, textOf } from "./connection.ts";
 import { classify, replyCode } from "./errors.ts";
 import { rowKeyPages } from "./write/removal.ts";
@@ -116,7 +117,10 @@ export class RedisInspection implements Inspection {
       cells,
       version: digits != null && /^\d+$/.test(digits) ? BigInt(digits) : null,
       surplus: [...(fields?.keys() ?? [])].filter((name) => !names.has(name) && !name.startsWith("_millrace_")),
-      key: keyIn(table, id, cells, isHash),
+      key: keyInRow(table, id, (ordinal) => {
+        const [{ type }, cell] = [table.columns[ordinal]!, cells[ordinal] ?? null];
+        return isHash ? sourceTextOfPlain(type, cell ?? "") : sourceText(type, cell ?? "null");
+      }),
     };
   }
 
@@ -145,15 +149,6 @@ export class RedisInspection implements Inspection {
     this.#connection = await Connection.open(this.#settings, signal);
     return this.#connection;
   }
-}
-
-/** The key from the row's cells, if they match its id. */
-function keyIn(table: TableVersion, id: string, cells: readonly (string | null)[], isHash: boolean): KeyText | null {
-  const key = table.key.map((ordinal) => {
-    const cell = cells[ordinal] ?? null;
-    return cell === null ? "" : isHash ? cell : plainOf(cell);
-  });
-  return rowIdOf(key) === id ? key : null;
 }
 
 function normal(text: string): string {

@@ -5,8 +5,11 @@ import {
   expectedPlain,
   normalFields,
   normalJson,
-  plainOf,
+  sourceText,
+  sourceTextOfPlain,
 } from "../../src/core/targets/expected-json.ts";
+import { tableVersion } from "../support/model/blocks.ts";
+import { VALUES } from "../conformance/values.ts";
 
 const TEXT = { kind: "text" } as const;
 const INT = { kind: "int", bits: 32, signed: true } as const;
@@ -49,7 +52,21 @@ describe("JSON as it has to land", () => {
     "the text %j is itself between quotes",
     (text) => {
       expect(expectedPlain(TEXT, text)).toBe(text);
-      expect(plainOf(normalJson(JSON.stringify(text)))).toBe(text);
+      expect(sourceText(TEXT, normalJson(JSON.stringify(text)))).toBe(text);
     },
   );
 });
+
+test.each(Object.keys(VALUES).filter((native) => !["json", "jsonb[]"].includes(native)))(
+  "the way back from what must appear: %s",
+  (native) => {
+    const { type } = tableVersion({ table: "t", columns: [["c", native]], key: ["c"] }).columns[0]!;
+    for (const text of VALUES[native]!) {
+      const normal = expectedJson(type, text);
+      // JSON does not tell a null of a json column, or lower bounds.
+      if (normal === null || /^\[-?\d+:/.test(text)) continue;
+      expect(sourceText(type, normal)).toBe(text);
+      expect(sourceTextOfPlain(type, expectedPlain(type, text))).toBe(text);
+    }
+  },
+);

@@ -109,12 +109,7 @@ export class Holes {
   }
 
   /** Goes on where the last call ended, and ends with the round. */
-  async look(
-    store: Store,
-    newest: number,
-    countMax: number,
-    signal: AbortSignal,
-  ): Promise<readonly Hole[]> {
+  async look(store: Store, newest: number, countMax: number, signal: AbortSignal): Promise<readonly Hole[]> {
     const found: Hole[] = [];
     const round = (this.#round ??= { number: newest, left: MANIFESTS_WATCHED });
     for (let count = 0; count < countMax; count++) {

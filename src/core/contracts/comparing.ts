@@ -24,7 +24,10 @@ export interface EqualRows {
   readonly byteCount: number;
 }
 
-/** A key that a target lists. `key` is in the source's spelling; null if no row of the source could have it. */
+/**
+ * A key that a target lists. `key` is in the source's spelling; null if the target's row does not tell it. Such a row
+ * counts by its id alone: the source has it, or nobody can repair it.
+ */
 export interface ListedKey {
   readonly id: string;
   readonly key: KeyText | null;

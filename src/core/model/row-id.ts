@@ -157,9 +157,11 @@ function digestFrom(out: ByteWriter, start: number): void {
   out.ascii(digest);
 }
 
-/** Whether the key must be found elsewhere: the id may not contain it. */
+const DIGEST_ID = new RegExp(`^${DIGEST_START}[0-9a-f]{64}$`);
+
+/** Whether the id does not contain its key. No other id looks like that: see `needsDigest`. */
 export function isDigestId(id: string): boolean {
-  return id.startsWith(DIGEST_START);
+  return DIGEST_ID.test(id);
 }
 
 /** The key in an id that `rowIdOf` made; null if the id is a digest, or not the id of a row of this table. */

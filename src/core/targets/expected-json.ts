@@ -1,7 +1,7 @@
 /**
  * How a value must appear in JSON (documents, cache), computed from the source's text form independently of the writers
- * in values/json: `reconcile` compares with it. Numbers count by their digits, strings by their characters. White
- * space, escapes and the order of an object's fields do not count.
+ * in values/json, and the way back: `reconcile` compares with it. Numbers count by their digits, strings by their
+ * characters. White space, escapes and the order of an object's fields do not count.
  */
 import type { ColumnType } from "../model/types.ts";
 
@@ -127,11 +127,6 @@ export function digitsOf(normal: string | undefined): string | null {
   return typeof value === "string" && value.startsWith(NUMBER) ? value.slice(NUMBER.length) : null;
 }
 
-/** The text between the quotes of a scalar. */
-export function plainOf(normal: string): string {
-  return unmarked(String(JSON.parse(normal)));
-}
-
 /** The normal JSON of a cell that the source prints as `text`; a JSON null in a json column looks like a null cell. */
 export function expectedJson(type: ColumnType, text: string): string | null {
   if (type.kind === "json") {
@@ -239,4 +234,69 @@ function expectedArray(of: ColumnType, text: string): unknown {
     return expectedValue(of, token.startsWith('"') ? token.slice(1, -1).replaceAll(/\\(.)/gs, "$1") : token);
   };
   return next();
+}
+
+/**
+ * The text from which `expectedJson` makes this normal JSON, as a source prints a value of a key. It may be another
+ * text where JSON does not tell (the lower bound of an array).
+ */
+export function sourceText(type: ColumnType, normal: string): string {
+  return sourceTextOf(type, JSON.parse(normal));
+}
+
+/** The same from what `expectedPlain` makes. */
+export function sourceTextOfPlain(type: ColumnType, plain: string): string {
+  if (type.kind === "array") return sourceText(type, plain);
+  return type.kind === "json" ? plain : sourceScalar(type, plain);
+}
+
+function sourceTextOf(type: ColumnType, value: unknown): string {
+  if (type.kind === "json") return sourceJson(value);
+  return type.kind === "array" ? sourceArray(type.of, value) : sourceScalar(type, unmarked(String(value)));
+}
+
+function sourceScalar({ kind }: ColumnType, plain: string): string {
+  if (kind === "bool") return plain === "true" ? "t" : "f";
+  if (kind === "bytes") return String.raw`\x${Buffer.from(plain, "base64").toString("hex")}`;
+  if (kind === "time") return withoutZeros(plain);
+  if (kind === "date") return withEra(plain, "");
+  if (kind !== "timestamp") return plain;
+  const [, date, clock = "", zone] = /^([^T]+)T([\d:.]+)(Z?)$/.exec(plain) ?? [];
+  if (date === undefined) return plain;
+  return withEra(date, ` ${withoutZeros(clock)}${zone === "Z" ? "+00" : ""}`);
+}
+
+function withoutZeros(clock: string): string {
+  return clock.replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "");
+}
+
+/** A year before 1 gets the era; `clock` comes before it. */
+function withEra(isoDay: string, clock: string): string {
+  const [, sign, digits = "", rest = ""] = /^([+-]?)(\d+)(-\d\d-\d\d)$/.exec(isoDay) ?? [];
+  if (sign === undefined) return isoDay + clock;
+  const year = sign === "-" ? -Number(digits) : Number(digits);
+  const shown = String(year > 0 ? year : 1 - year).padStart(4, "0");
+  return `${shown}${rest}${clock}${year > 0 ? "" : " BC"}`;
+}
+
+/** As Postgres prints an array whose lower bounds are 1. */
+function sourceArray(of: ColumnType, value: unknown): string {
+  const items = Array.isArray(value) ? value : [];
+  const texts = items.map((item: unknown) => {
+    if (item === null) return "NULL";
+    if (Array.isArray(item) && of.kind !== "json") return sourceArray(of, item);
+    const text = sourceTextOf(of, item);
+    return /^$|^null$|[ \t\n\v\f\r"\\{},]/i.test(text) ? `"${text.replaceAll(/["\\]/g, String.raw`\$&`)}"` : text;
+  });
+  return `{${texts.join(",")}}`;
+}
+
+/** As Postgres prints jsonb, the only JSON that can be a key: shorter names first. */
+function sourceJson(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(sourceJson).join(", ")}]`;
+  if (!isObject(value)) return spelled(value);
+  const inOrder = Object.entries(value)
+    .map(([name, one]) => ({ name: Buffer.from(name), text: `${JSON.stringify(name)}: ${sourceJson(one)}` }))
+    .toSorted((a, b) => a.name.length - b.name.length || a.name.compare(b.name));
+  return `{${inOrder.map(({ text }) => text).join(", ")}}`;
 }

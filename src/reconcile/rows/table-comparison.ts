@@ -225,15 +225,15 @@ export class TableComparison {
     const { inspection, table } = this.#parts;
     const buckets = this.#buckets;
     for await (const keys of inspection.keys(table, signal)) {
-      for (const { id, key } of keys) {
-        if (key === null) this.findings.addForeign(id);
-        else buckets.ofSink(id);
-      }
+      for (const { id } of keys) buckets.ofSink(id);
       this.findings.sinkRows += keys.length;
     }
     if (buckets.allEven) return;
     for await (const keys of inspection.keys(table, signal)) {
-      for (const { id, key } of keys) if (key !== null && buckets.isUneven(id)) this.#suspects.add(id, key, false);
+      for (const { id, key } of keys.filter(({ id }) => buckets.isUneven(id))) {
+        if (key === null) this.findings.addForeign(id);
+        else this.#suspects.add(id, key, false);
+      }
       if (this.#suspects.size >= SUSPECTS_MAX) await this.settle(signal);
     }
     if (this.#parts.part === null) return;
