@@ -1,12 +1,13 @@
 import { ClickHouseError } from "@clickhouse/client";
 import {
+  atServer,
   type ErrorKind,
   type ErrorReason,
   findMillraceError,
   isAborted,
   MillraceError,
 } from "../../src/core/errors.ts";
-import { systemErrorCode } from "../../src/core/system-errors.ts";
+import { reachAgain, serverAt, systemErrorCode } from "../../src/core/system-errors.ts";
 import { addressOf, codeOf, TLS_ALONE, tlsFailure, type TlsFailure, tryHandshake } from "../../src/tls/failure.ts";
 import { UnusableTls } from "../../src/tls/options.ts";
 import { pages } from "./error-pages.ts";
@@ -132,23 +133,27 @@ export function stopped(cause?: unknown): MillraceError {
 /** A server of TLS closes the connection of a plain request, or answers with an alert, which is no HTTP. */
 const HUNG_UP = /^(?:ECONNRESET|EPIPE|HPE_\w+)$/;
 
-/** The meaning of a failure for the runtime; `doing`: what was tried, without values. */
-export function classify(error: unknown, doing: string, signal: AbortSignal): MillraceError {
+/** The meaning of a failure for the runtime; `doing`: what was tried, without values; `server`: host and port. */
+export function classify(error: unknown, doing: string, signal: AbortSignal, server?: string): MillraceError {
   const known = findMillraceError(error);
-  if (known !== undefined) return known;
+  if (known !== undefined) return server === undefined ? known : atServer(known, server);
   if (signal.aborted || isAborted(error)) return stopped();
   if (error instanceof UnusableTls) {
     const { what: message, fix: hint, cause } = error;
     return clickhouseError({ code: "MR4116", kind: "blocked", message, hint, cause });
   }
-  if (error instanceof ClickHouseError) return ofServer(error, doing);
+  if (error instanceof ClickHouseError) {
+    const refused = ofServer(error, doing);
+    return server === undefined ? refused : atServer(refused, server);
+  }
   const tls = tlsFailure(codeOf(error));
-  if (tls !== undefined) return tlsError(tls);
+  if (tls !== undefined) return tlsError(tls, server);
   const code = systemErrorCode(error);
   return clickhouseError({
     code: "MR4101",
     kind: "retryable",
-    message: `${doing}: the connection to ClickHouse failed${code === undefined ? "" : `: ${code}`}`,
+    message: `${doing}: the connection to ClickHouse${at(server)} failed${code === undefined ? "" : `: ${code}`}`,
+    ...(server === undefined ? {} : { hint: reachAgain(code, server, "url") }),
     cause: code === undefined ? error : undefined,
   });
 }
@@ -159,16 +164,22 @@ export async function explain(
   doing: string,
   { url, signal }: { readonly url: string; readonly signal: AbortSignal },
 ): Promise<MillraceError> {
-  const server = new URL(url);
-  if (server.protocol === "http:" && HUNG_UP.test(codeOf(error)) && !signal.aborted) {
-    const { spoke } = await tryHandshake(addressOf(server), { rejectUnauthorized: false }, signal);
-    if (spoke) return tlsError(TLS_ALONE);
+  const address = addressOf(new URL(url));
+  const server = serverAt(address.host, address.port);
+  if (url.startsWith("http:") && HUNG_UP.test(codeOf(error)) && !signal.aborted) {
+    const { spoke } = await tryHandshake(address, { rejectUnauthorized: false }, signal);
+    if (spoke) return tlsError(TLS_ALONE, server);
   }
-  return classify(error, doing, signal);
+  return classify(error, doing, signal, server);
 }
 
-function tlsError({ what, fix: hint }: TlsFailure): MillraceError {
-  return clickhouseError({ code: "MR4115", kind: "blocked", message: `TLS to ClickHouse failed: ${what}`, hint });
+function tlsError({ what, fix: hint }: TlsFailure, server: string | undefined): MillraceError {
+  const message = `TLS to ClickHouse${at(server)} failed: ${what}`;
+  return clickhouseError({ code: "MR4115", kind: "blocked", message, hint });
+}
+
+function at(server: string | undefined): string {
+  return server === undefined ? "" : ` at ${server}`;
 }
 
 function ofServer(error: ClickHouseError, doing: string): MillraceError {
@@ -178,7 +189,14 @@ function ofServer(error: ClickHouseError, doing: string): MillraceError {
     return clickhouseError({ code: "MR4114", kind: "reopen", message, cause });
   }
   const [code, kind, what] = MEANINGS[error.code] ?? ["MR4100", "retryable", "ClickHouse gave an error"];
-  return clickhouseError({ code, kind, message: `${doing}: ${what}: ${cause.message}`, cause });
+  const reason = code === "MR4102" ? "login" : undefined;
+  return clickhouseError({
+    code,
+    kind,
+    message: `${doing}: ${what}: ${cause.message}`,
+    cause,
+    ...(reason && { reason }),
+  });
 }
 
 /** Whether a table or database does not exist. */

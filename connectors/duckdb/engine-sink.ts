@@ -126,6 +126,9 @@ export abstract class EngineSink<S extends Store>
   /** Called while idle, to see whether the target is whole. */
   protected async verifying(_opened: Opened<S>): Promise<void> {}
 
+  /** The failure, with the place that it concerns: a server, or a disk and its room. */
+  protected abstract placed(error: MillraceError): MillraceError;
+
   /** What a failure means for the sink, and what becomes of it. */
   protected async meaning(error: MillraceError, _opened: Opened<S>): Promise<MillraceError> {
     return error;
@@ -386,7 +389,8 @@ export abstract class EngineSink<S extends Store>
         const mark = isBroken ? "" : await this.#lastCommit();
         const known = this.#repetition.judged(found, error, what, mark);
         if (isBroken && this.#store !== null) this.#store.broken = true;
-        throw isBroken || this.#connection === null ? known : await this.meaning(known, this.opened());
+        const placed = this.placed(known);
+        throw isBroken || this.#connection === null ? placed : await this.meaning(placed, this.opened());
       } finally {
         signal.removeEventListener("abort", interrupt);
       }

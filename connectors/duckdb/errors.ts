@@ -1,4 +1,5 @@
-import { type ErrorKind, type ErrorReason, findMillraceError, MillraceError } from "../../src/core/errors.ts";
+import { roomFor } from "../../src/core/disk-room.ts";
+import { atServer, type ErrorKind, type ErrorReason, findMillraceError, MillraceError } from "../../src/core/errors.ts";
 import { LAKE_RULES } from "./lake/rules.ts";
 import type { DuckdbErrorCode, Rule } from "./rule.ts";
 import { pages } from "./error-pages.ts";
@@ -119,6 +120,11 @@ export function isDataError(error: unknown): boolean {
   );
 }
 
+/** A failure of a disk, with what is known of the folders that may be meant. */
+export function onDisk(error: MillraceError, ...paths: readonly string[]): MillraceError {
+  return error.code === "MR3213" ? atServer(error, roomFor(...paths)) : error;
+}
+
 /** True if the statement needed more than `memory_limit`. */
 export function isOutOfMemory(error: unknown): boolean {
   const known = findMillraceError(error);
@@ -176,7 +182,7 @@ const RULES: readonly Rule[] = [
     code: "MR3213",
     kind: "blocked",
     says: (doing, text) => `the disk ${text.includes("I/O") ? "fails, or is full" : "is full"} (${doing})`,
-    hint: "make room on the disk of the target, and in the folder for temporary files",
+    hint: "make room there, on that which lacks it; Millrace goes on by itself",
   },
   ...LAKE_RULES,
   MEMORY,
@@ -222,7 +228,7 @@ const RULES: readonly Rule[] = [
     code: "MR3213",
     kind: "blocked",
     says: (doing) => `reading or writing failed while ${doing}`,
-    hint: "see whether the disk is full",
+    hint: "look at the system's log for errors of that disk; Millrace tries again by itself",
   },
   { kinds: ["Permission Error"], code: "MR3203", kind: "blocked", says: (doing) => `no permission while ${doing}` },
   {

@@ -1,4 +1,6 @@
 import { existsSync } from "node:fs";
+import { tmpdir } from "node:os";
+import type { MillraceError } from "../../src/core/errors.ts";
 import type { Step } from "../../src/core/model/batch.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import { failpoint } from "../../src/core/failpoint.ts";
@@ -8,7 +10,7 @@ import { type Logger, SILENT } from "../../src/core/contracts/telemetry.ts";
 import { EngineSink, type EngineSinkOptions, type Opened } from "./engine-sink.ts";
 import { Database, type DatabaseSettings } from "./file/database.ts";
 import { DEAD_MIN, DeadRows } from "./file/dead-rows.ts";
-import { classify, isOutOfMemory } from "./errors.ts";
+import { classify, isOutOfMemory, onDisk } from "./errors.ts";
 import { DEFAULT_FORM, type TargetForm } from "./tables/form.ts";
 import { DuckdbInspection } from "./inspect/inspect.ts";
 import { expectFile } from "./inspect/query-file.ts";
@@ -58,6 +60,11 @@ export class DuckdbSink extends EngineSink<Database> implements TargetCopies {
   override async inspect(): Promise<Inspection> {
     expectFile(this.#options.path);
     return await DuckdbInspection.over(await this.acquire(), { schema: this.#options.schema, form: this.targetForm });
+  }
+
+  /** What does not fit into memory goes into a folder beside the file, and rows on their way into one for temporary files. */
+  protected override placed(error: MillraceError): MillraceError {
+    return onDisk(error, this.#options.path, tmpdir());
   }
 
   protected override async acquire(): Promise<Database> {

@@ -1,6 +1,6 @@
 import type { Finding } from "../../src/core/contracts/connector.ts";
 import { classifyConnection, classifyEngine, searchError } from "./errors.ts";
-import { type ClientSettings, errorOf, fieldOf, parsed, pathOf, SearchClient } from "./http.ts";
+import { type ClientSettings, errorOf, fieldOf, parsed, pathOf, SearchClient, serversOf } from "./http.ts";
 import { ok } from "../kit/findings.ts";
 
 /** Time for four answers that cost the engine nothing. */
@@ -23,8 +23,12 @@ export async function check(
     findings.push(await checkTasks(client, signal));
   } catch (error) {
     const { message, hint } = silent.aborted
-      ? searchError("MR3301", "retryable", `the search engine did not answer for ${withinMs / 1000} s`)
-      : classifyConnection(error, signal);
+      ? searchError(
+          "MR3301",
+          "retryable",
+          `the search engine at ${serversOf(settings.urls)} did not answer for ${withinMs / 1000} s`,
+        )
+      : classifyConnection(error, signal, serversOf(settings.urls));
     findings.push({ id: "elasticsearch.connect", level: "error", what: message, fix: hint ?? null });
   }
   return findings;

@@ -1,4 +1,5 @@
 import {
+  atServer,
   type ErrorArea,
   type ErrorCode,
   type ErrorKind,
@@ -6,7 +7,7 @@ import {
   isAborted,
   MillraceError,
 } from "../../src/core/errors.ts";
-import { systemErrorCodeIn } from "../../src/core/system-errors.ts";
+import { reachAgain, systemErrorCodeIn } from "../../src/core/system-errors.ts";
 import { tlsCodeOf, tlsFailure, type TlsFailure } from "../../src/tls/failure.ts";
 import { UnusableTls } from "../../src/tls/options.ts";
 
@@ -113,6 +114,11 @@ export const pages: ErrorPages = {
   },
 };
 
+const LOGIN_FIX = "Correct user and password in `url`, or `apiKey`; or set them at the engine as they were.";
+const GRANT_FIX =
+  "Give the role what `millrace grants` prints: on `<prefix>*` the index privileges read, index, delete, create_index, " +
+  "manage, view_index_metadata, and the cluster privilege monitor.";
+
 /** Failures of one table while its index is prepared: they do not concern the sink's other tables. */
 export const OF_ONE_TABLE: ReadonlySet<string> = new Set(["MR3304", "MR3306"]);
 
@@ -158,8 +164,11 @@ export function classifyEngine(error: EngineError, what: string, table?: string)
   if (status === 429 || OVERLOADED.test(type) || OVERLOADED.test(rootType)) {
     return searchError("MR3309", "retryable", `${detail}: the search engine is overloaded`);
   }
-  if (status === 401 || status === 403)
-    return searchError("MR3302", "blocked", `${detail}: the search engine refuses access`);
+  if (status === 401) {
+    const message = `${detail}: the search engine refuses the credentials`;
+    return new MillraceError({ code: "MR3302", kind: "blocked", message, hint: LOGIN_FIX, reason: "login" });
+  }
+  if (status === 403) return failed("MR3302", "blocked", `${detail}: the role lacks a privilege`, GRANT_FIX);
   // An alias for writing is no name for an index: of a deletion the engine says so where the alias is gone.
   if (type === "index_not_found_exception" || type === "invalid_index_name_exception")
     return searchError("MR3303", "reopen", `${detail}: an index is gone`);
@@ -193,8 +202,8 @@ export function isRefusal({ status, type }: EngineError): boolean {
   );
 }
 
-export function tlsError({ what, fix }: TlsFailure, cause?: unknown): MillraceError {
-  return failed("MR3311", "blocked", `TLS to the search engine failed: ${what}`, fix, cause);
+export function tlsError({ what, fix }: TlsFailure, server: string, cause?: unknown): MillraceError {
+  return failed("MR3311", "blocked", `TLS to the search engine at ${server} failed: ${what}`, fix, cause);
 }
 
 /** Whether the connection ended, or the answer was not HTTP, as when a plain request meets a TLS port. */
@@ -203,11 +212,11 @@ export function isHangUp(error: unknown): boolean {
 }
 
 /**
- * Classifies a failed connection. The transport keeps no code of Node's errors, so TLS failures are recognised by
+ * Classifies a failed connection; `server`: host and port of the node, or of all nodes. The transport keeps no code of Node's errors, so TLS failures are recognised by
  * OpenSSL's and Node's texts (test/e2e/tls-sinks).
  */
-export function classifyConnection(error: unknown, signal: AbortSignal): MillraceError {
-  if (error instanceof MillraceError) return error;
+export function classifyConnection(error: unknown, signal: AbortSignal, server: string): MillraceError {
+  if (error instanceof MillraceError) return atServer(error, server);
   if (error instanceof UnusableTls) return failed("MR3313", "blocked", error.what, error.fix, error.cause);
   // The transport's error holds the whole request with its body and its credentials.
   const text = error instanceof Error ? error.message : "";
@@ -215,10 +224,10 @@ export function classifyConnection(error: unknown, signal: AbortSignal): Millrac
     return searchError("MR3301", "aborted", "the work on the search engine was stopped", new Error(text));
   }
   const failure = tlsFailure(tlsCodeOf(text) ?? "");
-  if (failure !== undefined) return tlsError(failure, new Error(text));
+  if (failure !== undefined) return tlsError(failure, server, new Error(text));
   const reason = systemErrorCodeIn(text) ?? (/timed out/i.test(text) ? "ETIMEDOUT" : undefined);
-  const message = `the search engine can't be reached${reason === undefined ? "" : `: ${reason}`}`;
-  return searchError("MR3301", "retryable", message, new Error(text));
+  const message = `the search engine at ${server} can't be reached${reason === undefined ? "" : `: ${reason}`}`;
+  return failed("MR3301", "retryable", message, reachAgain(reason, server, "url"), new Error(text));
 }
 
 function failed(code: ErrorCode, kind: ErrorKind, message: string, hint?: string, cause?: unknown): MillraceError {

@@ -1,5 +1,6 @@
 import type { ConnectionOptions } from "node:tls";
 import { Transport, UndiciConnection, WeightedConnectionPool } from "@elastic/transport";
+import { serverAt } from "../../src/core/system-errors.ts";
 import { addressOf, TLS_ALONE, tlsFailure, type TlsFailure, tryHandshake } from "../../src/tls/failure.ts";
 import type { FreshPassword } from "../../src/core/contracts/connector.ts";
 import { tlsOptions, type TlsSettings } from "../../src/tls/options.ts";
@@ -53,6 +54,11 @@ export class SearchClient implements AsyncDisposable {
   readonly #closing = new AbortController();
   #answered = false;
   sender: Sender | null = null;
+
+  /** For messages: host and port of the node, or of all nodes. */
+  get server(): string {
+    return serversOf(this.#urls);
+  }
 
   static async open(settings: ClientSettings, signal: AbortSignal): Promise<SearchClient> {
     return new SearchClient(settings, await settings.freshPassword?.(signal));
@@ -118,7 +124,9 @@ export class SearchClient implements AsyncDisposable {
     } catch (error) {
       this.sender?.unanswered();
       const failure = this.#answered || !isHangUp(error) ? undefined : await this.#handshakeFailure(either);
-      throw failure === undefined ? classifyConnection(error, either) : tlsError(failure, error);
+      throw failure === undefined
+        ? classifyConnection(error, either, this.server)
+        : tlsError(failure, this.server, error);
     }
   }
 
@@ -138,6 +146,13 @@ export class SearchClient implements AsyncDisposable {
     this.#closing.abort();
     await this.#pool.empty();
   }
+}
+
+export function serversOf(urls: readonly (string | URL)[]): string {
+  return urls
+    .map((url) => addressOf(new URL(url)))
+    .map(({ host, port }) => serverAt(host, port))
+    .join(", ");
 }
 
 /** A path whose parts are names: percent signs in names are data. */

@@ -124,7 +124,7 @@ export class ElasticsearchInspection implements Inspection {
     try {
       answer = await this.#client.request({ method, path, ...(body === undefined ? {} : { body }) }, signal);
     } catch (error) {
-      throw classifyConnection(error, signal);
+      throw classifyConnection(error, signal, this.#client.server);
     }
     if (nothing.includes(answer.status)) return null;
     expectOk(answer, "reading documents to compare");

@@ -22,7 +22,7 @@ import { highestVersion } from "./highest-version.ts";
 import { classifyConnection, droppedError, OF_ONE_TABLE, searchError } from "./errors.ts";
 import { WriteFence } from "./fence.ts";
 import { holdsForeign } from "./foreign.ts";
-import { type ClientSettings, SearchClient } from "./http.ts";
+import { type ClientSettings, SearchClient, serversOf } from "./http.ts";
 import { TableIndices } from "./indices/indices.ts";
 import { ElasticsearchInspection } from "./inspect.ts";
 import { parseProgress, ProgressDocument } from "./progress.ts";
@@ -239,7 +239,7 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
       return await work(await this.#connected(signal));
     } catch (error) {
       if (error instanceof ReportFailure) throw error.cause;
-      const known = classifyConnection(error, signal);
+      const known = classifyConnection(error, signal, serversOf(this.#settings.urls));
       this.#isRefused = known.kind === "blocked" && known.table === undefined;
       if (known.table !== undefined && known.reason === "partial") this.#partial.add(known.table);
       throw known;

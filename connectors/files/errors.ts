@@ -3,9 +3,11 @@ import {
   type ErrorCode,
   type ErrorKind,
   type ErrorPages,
+  type ErrorReason,
   isAborted,
   MillraceError,
 } from "../../src/core/errors.ts";
+import { roomFor } from "../../src/core/disk-room.ts";
 import { fileFault } from "../kit/file-faults.ts";
 
 export const area: ErrorArea = { from: 4200, title: "Files" };
@@ -131,13 +133,17 @@ export function filesError(
   message: string,
   cause?: unknown,
   lostTables: readonly string[] = [],
+  reason?: ErrorReason,
 ): MillraceError {
-  return new MillraceError({ code, kind, message, hint: pages[code].remedy, cause, lostTables });
+  return new MillraceError({ code, kind, message, hint: pages[code].remedy, cause, lostTables, reason });
 }
 
 /** Every failure of the file system ends up here. */
 export function classifyFile(error: unknown, path: string): unknown {
   if (error instanceof MillraceError || isAborted(error)) return error;
   const fault = fileFault(error);
-  return fault === null ? error : filesError("MR4201", fault.kind, `${path} can't be used: ${fault.code}`, error);
+  if (fault === null) return error;
+  const { code, kind, isFull, fix: hint } = fault;
+  const message = isFull ? `the disk is full: ${roomFor(path)}` : `${path} can't be used: ${code}`;
+  return new MillraceError({ code: "MR4201", kind, message, hint, cause: error });
 }

@@ -1,10 +1,10 @@
 /** Connects to a cluster, and finds out why it can't: brokers often end a connection without a word. */
-import type { MillraceError } from "../../src/core/errors.ts";
+import { atServer, type MillraceError } from "../../src/core/errors.ts";
 import { certificateFailures, tlsFailure, type TlsFailure, tryHandshake } from "../../src/tls/failure.ts";
 import type { Cluster, ClusterSettings } from "./client/cluster.ts";
 import { apiIdsOf, codesOf } from "./client/failures.ts";
 import { LibraryCluster } from "./client/library-cluster.ts";
-import { classify, kafkaError, tlsError } from "./errors.ts";
+import { classify, loginError, tlsError } from "./errors.ts";
 
 const NO_TLS: TlsFailure = {
   what: "the broker does not speak TLS on this port",
@@ -39,7 +39,7 @@ export async function connect(settings: () => ClusterSettings, signal: AbortSign
   } catch (error) {
     const reason = await reasonOf(error, cluster, made, signal);
     await cluster[Symbol.asyncDispose]();
-    throw reason;
+    throw atServer(reason, made.brokers.join(", "));
   }
 }
 
@@ -64,7 +64,7 @@ async function reasonOf(
   const refusal = tls === null || code === undefined ? undefined : tlsMeaning(code);
   if (refusal !== undefined) return tlsError(refusal, error);
   return sasl === null && (await wantsLogin(cluster, signal))
-    ? kafkaError("MR3502", "blocked", "this listener of Kafka wants a login", error)
+    ? loginError("this listener of Kafka wants a login", error)
     : known;
 }
 

@@ -3,13 +3,15 @@ import {
   type ErrorCode,
   type ErrorKind,
   type ErrorPages,
+  type ErrorReason,
   isAborted,
   MillraceError,
 } from "../../src/core/errors.ts";
+import { reachAgain } from "../../src/core/system-errors.ts";
 import { tlsFailure, type TlsFailure } from "../../src/tls/failure.ts";
 import { UnusableTls } from "../../src/tls/options.ts";
 import { pages as logPages } from "./log/errors.ts";
-import { aboutOf, apiIdsOf, codesOf, mayPass, numberedIn, requestOf } from "./client/failures.ts";
+import { aboutOf, apiIdsOf, brokerIn, codesOf, mayPass, numberedIn, requestOf } from "./client/failures.ts";
 
 export const area: ErrorArea = { from: 3500, title: "Kafka" };
 
@@ -308,19 +310,25 @@ export function classify(error: unknown, signal?: AbortSignal): MillraceError {
   for (const id of ids) {
     const meaning = MEANINGS[id];
     if (meaning !== undefined) {
-      return kafkaError(meaning[0], meaning[1], `${meaning[2]} (${id})${named(error, id)}`, error);
+      const message = `${meaning[2]} (${id})${named(error, id)}`;
+      return meaning[0] === "MR3502" ? loginError(message, error) : kafkaError(meaning[0], meaning[1], message, error);
     }
   }
   const codes = codesOf(error);
   const tls = codes.map((code) => tlsFailure(code)).find((one) => one !== undefined);
   if (tls !== undefined) return tlsError(tls, error);
   if (codes.includes("PLT_KFK_AUTHENTICATION")) {
-    return kafkaError("MR3502", "blocked", "Kafka refuses the login", error);
+    return loginError("Kafka refuses the login", error);
   }
   const system = codes.find((code) => /^E[A-Z]+$/.test(code));
   if (system !== undefined || codes.some((code) => code === "PLT_KFK_NETWORK" || code === "PLT_KFK_TIMEOUT")) {
-    const what = system === undefined ? "" : `: ${system}`;
-    return kafkaError("MR3501", "retryable", `the connection to Kafka failed${what}`, error);
+    const broker = brokerIn(error);
+    const at = broker === null ? "" : ` at ${broker}`;
+    const why = system ?? (codes.includes("PLT_KFK_TIMEOUT") ? "no answer in time" : "it was closed");
+    const fix = broker === null ? ALL.MR3501.remedy : reachAgain(system, broker, "brokers");
+    const advertised =
+      " A broker of another address than those in `brokers` is as the brokers' `advertised.listeners` name it.";
+    return failed("MR3501", "retryable", `the connection to Kafka${at} failed: ${why}`, `${fix}${advertised}`, error);
   }
   if (codes.includes("PLT_KFK_UNSUPPORTED_API")) {
     return kafkaError("MR3510", "fatal", "the brokers lack a request that is needed", error);
@@ -351,8 +359,18 @@ function named(error: unknown, apiId: string): string {
   return `${about === null ? "" : `: ${about}`}${operation === undefined ? "" : `, to ${operation}`}`;
 }
 
-export function kafkaError(code: Code, kind: ErrorKind, message: string, cause?: unknown): MillraceError {
-  return failed(code, kind, message, ALL[code].remedy, cause);
+export function kafkaError(
+  code: Code,
+  kind: ErrorKind,
+  message: string,
+  cause?: unknown,
+  reason?: ErrorReason,
+): MillraceError {
+  return failed(code, kind, message, ALL[code].remedy, cause, reason);
+}
+
+export function loginError(message: string, cause: unknown): MillraceError {
+  return kafkaError("MR3502", "blocked", message, cause, "login");
 }
 
 export function tlsError({ what, fix }: TlsFailure, cause: unknown): MillraceError {
@@ -417,8 +435,16 @@ export function topicsLost(): MillraceError {
   return kafkaError("MR3506", "reopen", "a topic that Millrace has written to is gone, or was made again");
 }
 
-function failed(code: Code, kind: ErrorKind, message: string, hint: string, cause?: unknown): MillraceError {
-  return new MillraceError({ code, kind, message, hint, cause: cause === undefined ? undefined : plain(cause) });
+function failed(
+  code: Code,
+  kind: ErrorKind,
+  message: string,
+  hint: string,
+  cause?: unknown,
+  reason?: ErrorReason,
+): MillraceError {
+  const known = cause === undefined ? undefined : plain(cause);
+  return new MillraceError({ code, kind, message, hint, cause: known, reason });
 }
 
 /** Errors of the library hold whole answers. */

@@ -1,6 +1,6 @@
 import type { Finding, GrantScript } from "../../src/core/contracts/connector.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
-import { Connection, type ConnectionSettings, listOf, parseUrl, textOf } from "./connection.ts";
+import { Connection, type ConnectionSettings, listOf, parseUrl, serverOf, textOf } from "./connection.ts";
 import { shellWord } from "../kit/shell-word.ts";
 import { ACL_COMMANDS, ACL_FASTER, ACL_OF_CLUSTERS, classify, replyCode } from "./errors.ts";
 import { ok } from "../kit/findings.ts";
@@ -11,16 +11,15 @@ export async function check(settings: ConnectionSettings, signal: AbortSignal): 
   try {
     connection = await Connection.open(settings, signal);
   } catch (error) {
-    return [failed("redis.connect", classify(error, signal))];
+    return [failed("redis.connect", classify(error, signal, serverOf(settings.url)))];
   }
   await using held = connection;
-  const { host, port } = parseUrl(settings.url);
-  const findings: Finding[] = [ok("redis.connect", `connected to ${host}:${port}`)];
+  const findings: Finding[] = [ok("redis.connect", `connected to ${serverOf(settings.url)}`)];
   for (const look of [checkScripts, checkServer, checkEviction, checkPersistence]) {
     try {
       findings.push(...(await look(held, settings)));
     } catch (error) {
-      findings.push(failed("redis.command", classify(error, signal)));
+      findings.push(failed("redis.command", classify(error, signal, serverOf(settings.url))));
     }
   }
   return findings;

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { ConnectionOptions } from "node:tls";
 import { Cluster, Command, Redis } from "ioredis";
 import { abortedError } from "../../src/core/errors.ts";
+import { serverAt } from "../../src/core/system-errors.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import { NO_TLS, TLS_ALONE, tryHandshake } from "../../src/tls/failure.ts";
 import { tlsOptions, type TlsSettings } from "../../src/tls/options.ts";
@@ -85,9 +86,9 @@ export class Connection implements Commands, AsyncDisposable {
       connection.#disconnect();
       if (!address.tls && isHangUp(error)) {
         const { spoke } = await tryHandshake(address, { rejectUnauthorized: false }, signal);
-        if (spoke) throw tlsError(TLS_ALONE, error);
+        if (spoke) throw tlsError(TLS_ALONE, serverOf(settings.url), error);
       }
-      throw classify(error, signal);
+      throw classify(error, signal, serverOf(settings.url));
     } finally {
       ended.abort();
       signal.removeEventListener("abort", stop);
@@ -164,6 +165,12 @@ interface Address {
   readonly tls: boolean;
 }
 
+/** For messages: host and port. */
+export function serverOf(url: string): string {
+  const { host, port } = parseUrl(url);
+  return serverAt(host, port);
+}
+
 export function parseUrl(text: string): Address {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (url === undefined || !/^rediss?:$/.test(url.protocol)) {
@@ -205,13 +212,13 @@ function clientOptions(address: Address, tls: ConnectionOptions) {
 }
 
 /** Reads the files for each connection: they may have been renewed. */
-function secured({ host, tls }: Address, settings: TlsSettings, signal: AbortSignal): ConnectionOptions {
+function secured({ host, port, tls }: Address, settings: TlsSettings, signal: AbortSignal): ConnectionOptions {
   // A server name must not be an address (RFC 6066); the certificate is compared with the host anyway.
   const name = isIP(host) === 0 ? { servername: host } : {};
   try {
     return { ...name, ...tlsOptions(settings, tls) };
   } catch (error) {
-    throw classify(error, signal);
+    throw classify(error, signal, serverAt(host, port));
   }
 }
 
@@ -222,7 +229,7 @@ function secured({ host, tls }: Address, settings: TlsSettings, signal: AbortSig
 async function refusePlain(address: Address, signal: AbortSignal): Promise<never> {
   if (address.tls) {
     await sleep(PLAIN_SERVER_AFTER_MS, undefined, { signal });
-    if (await answersPlainly(address, signal)) throw tlsError(NO_TLS);
+    if (await answersPlainly(address, signal)) throw tlsError(NO_TLS, serverAt(address.host, address.port));
   }
   await once(signal, "abort");
   throw abortedError(signal);

@@ -3,10 +3,11 @@ import {
   type ErrorCode,
   type ErrorKind,
   type ErrorPages,
+  type ErrorReason,
   isAborted,
   MillraceError,
 } from "../../src/core/errors.ts";
-import { systemErrorCode } from "../../src/core/system-errors.ts";
+import { reachAgain, serverIn, systemErrorCode } from "../../src/core/system-errors.ts";
 import { tlsFailure, type TlsFailure } from "../../src/tls/failure.ts";
 import { UnusableTls } from "../../src/tls/options.ts";
 
@@ -127,32 +128,62 @@ export const pages: ErrorPages = {
   },
 };
 
+/** `fix`: of this reply alone, where the page of the code names several. */
+type Meaning = readonly [code: ErrorCode, kind: ErrorKind, what: string, fix?: string | undefined];
+
+const PASSES = "Nothing: Millrace tries again until the server takes it.";
+const PRIMARY = "If it lasts, point `url` at the primary, or promote this server.";
+const OF_CLUSTER = "If it lasts, look at the nodes: redis-cli --cluster check HOST:PORT.";
+const FULL = "Close clients that nobody needs, or raise `maxclients` (CONFIG SET maxclients …).";
+const NO_DATABASE =
+  "Correct the number behind the slash in `url`, or raise `databases` on the server; a cluster has only 0.";
+
 /**
  * First words of Redis' error replies, and their meaning here.
  * https://redis.io/docs/latest/develop/reference/protocol-spec/
  */
-const REPLIES: Readonly<Record<string, readonly [code: ErrorCode, kind: ErrorKind, what: string]>> = {
-  NOAUTH: ["MR3402", "blocked", "Redis wants a password and the config has none"],
+const REPLIES: Readonly<Record<string, Meaning>> = {
+  NOAUTH: [
+    "MR3402",
+    "blocked",
+    "Redis wants a password and the config has none",
+    "Give `url` the password (redis://user:password@host:port/db), or set `passwordFile` or `passwordCommand`.",
+  ],
   WRONGPASS: ["MR3402", "blocked", "Redis refuses user or password"],
   NOPERM: ["MR3403", "blocked", "the Redis user lacks a permission"],
-  OOM: ["MR3404", "blocked", "Redis is over its maxmemory and refuses writes"],
-  READONLY: ["MR3404", "retryable", "Redis is a replica and refuses writes"],
-  LOADING: ["MR3404", "retryable", "Redis is loading its data"],
-  MISCONF: ["MR3404", "blocked", "Redis can't save to disk and refuses writes"],
-  NOREPLICAS: ["MR3404", "retryable", "Redis lacks the replicas that it demands for writes"],
-  BUSY: ["MR3404", "retryable", "Redis is running a long script"],
-  MASTERDOWN: ["MR3404", "retryable", "the Redis replica has lost its primary"],
-  CLUSTERDOWN: ["MR3404", "retryable", "the Redis cluster is down"],
-  TRYAGAIN: ["MR3404", "retryable", "the Redis cluster is moving slots"],
-  MOVED: ["MR3404", "retryable", "the Redis cluster is moving slots"],
-  ASK: ["MR3404", "retryable", "the Redis cluster is moving slots"],
-  UNBLOCKED: ["MR3404", "retryable", "Redis has become a replica"],
-  NOSCRIPT: ["MR3404", "retryable", "Redis has lost its scripts"],
-  CROSSSLOT: ["MR3410", "fatal", "Redis is a cluster and the config does not say so"],
+  OOM: [
+    "MR3404",
+    "blocked",
+    "Redis is over its maxmemory and refuses writes",
+    "Raise `maxmemory` (CONFIG SET maxmemory …), or set a volatile-* policy that lets it evict other keys.",
+  ],
+  READONLY: ["MR3404", "retryable", "Redis is a replica and refuses writes", PRIMARY],
+  LOADING: ["MR3404", "retryable", "Redis is loading its data", PASSES],
+  MISCONF: [
+    "MR3404",
+    "blocked",
+    "Redis can't save to disk and refuses writes",
+    "Free space on the disk of the folder that CONFIG GET dir names, or let its user write there; the server's log says which.",
+  ],
+  NOREPLICAS: [
+    "MR3404",
+    "retryable",
+    "Redis lacks the replicas that it demands for writes",
+    "Bring replicas back (INFO replication), or lower `min-replicas-to-write`.",
+  ],
+  BUSY: ["MR3404", "retryable", "Redis is running a long script", "Wait for it, or end it: SCRIPT KILL."],
+  MASTERDOWN: ["MR3404", "retryable", "the Redis replica has lost its primary", PRIMARY],
+  CLUSTERDOWN: ["MR3404", "retryable", "the Redis cluster is down", OF_CLUSTER],
+  TRYAGAIN: ["MR3404", "retryable", "the Redis cluster is moving slots", OF_CLUSTER],
+  MOVED: ["MR3404", "retryable", "the Redis cluster is moving slots", OF_CLUSTER],
+  ASK: ["MR3404", "retryable", "the Redis cluster is moving slots", OF_CLUSTER],
+  UNBLOCKED: ["MR3404", "retryable", "Redis has become a replica", PRIMARY],
+  NOSCRIPT: ["MR3404", "retryable", "Redis has lost its scripts", PASSES],
+  CROSSSLOT: ["MR3410", "fatal", "Redis is a cluster and the config does not say so", "Set `cluster: true`."],
 };
 
-/** The meaning of an ioredis or server error for the runtime. */
-export function classify(error: unknown, signal: AbortSignal | undefined): MillraceError {
+/** The meaning of an ioredis or server error for the runtime. `server`: host and port, of a cluster any of its nodes. */
+export function classify(error: unknown, signal: AbortSignal | undefined, server: string): MillraceError {
   if (signal?.aborted === true || isAborted(error)) {
     return new MillraceError({
       code: "MR3401",
@@ -165,35 +196,53 @@ export function classify(error: unknown, signal: AbortSignal | undefined): Millr
   if (error instanceof UnusableTls) return failed("MR3413", "blocked", error.what, error.fix, error.cause);
   const text = error instanceof Error ? error.message : String(error);
   const known = REPLIES[replyCode(text)];
-  if (known !== undefined) return redisError(known[0], known[1], known[2], error);
+  if (known !== undefined) return replied(known, server, error);
   const tls = tlsFailure(codeOf(error));
-  if (tls !== undefined) return tlsError(tls, error);
+  if (tls !== undefined) return tlsError(tls, server, error);
   if (isConnectionLoss(error, text)) {
     const code = codeOf(error);
-    const message = `the connection to Redis failed${code === "" ? "" : `: ${code}`}`;
-    return redisError("MR3401", "retryable", message, error);
+    const at = serverIn(error) ?? server;
+    const why =
+      code === "" ? (/Command timed out|Socket timeout/.test(text) ? "no answer in time" : "it was closed") : code;
+    return failed(
+      "MR3401",
+      "retryable",
+      `the connection to Redis at ${at} failed: ${why}`,
+      reachAgain(code, at, "url"),
+      error,
+    );
   }
-  return classifyGeneric(text, error);
+  return classifyGeneric(text, server, error);
 }
 
 /**
  * Redis uses the code ERR for many failures; their text distinguishes them (server.c, db.c, cluster.c of Redis 7 and
  * Valkey 9; test/integration/redis-errors).
  */
-function classifyGeneric(text: string, cause: unknown): MillraceError {
+function classifyGeneric(text: string, server: string, cause: unknown): MillraceError {
   if (/max number of clients reached/.test(text)) {
-    return redisError("MR3404", "retryable", "Redis has no connection left", cause);
+    return replied(["MR3404", "retryable", "Redis has no connection left", FULL], server, cause);
   }
   if (/invalid (username-)?password|Client sent AUTH/i.test(text)) {
-    return redisError("MR3402", "blocked", "Redis refuses user or password", cause);
+    return replied(["MR3402", "blocked", "Redis refuses user or password"], server, cause);
   }
   if (/DB index is out of range|SELECT is not allowed in cluster mode/.test(text)) {
-    return redisError("MR3410", "blocked", "the database number in the URL does not exist on this server", cause);
+    return replied(
+      ["MR3410", "blocked", "the database number in the URL does not exist on this server", NO_DATABASE],
+      server,
+      cause,
+    );
   }
   if (/unknown command|cluster support disabled/i.test(text)) {
-    return redisError("MR3410", "blocked", "the Redis server lacks a command that the sink needs", cause);
+    const fix = /cluster support/i.test(text) ? "Leave `cluster` out: the server is none." : undefined;
+    return replied(["MR3410", "blocked", "the Redis server lacks a command that the sink needs", fix], server, cause);
   }
-  return redisError("MR3400", "retryable", `Redis answered with an unknown error (${replyCode(text)})`, cause);
+  return replied(["MR3400", "retryable", `Redis answered with an unknown error (${replyCode(text)})`], server, cause);
+}
+
+function replied([code, kind, what, fix]: Meaning, server: string, cause: unknown): MillraceError {
+  const reason = code === "MR3402" ? "login" : undefined;
+  return failed(code, kind, `${what} (${server})`, fix ?? pages[code]?.remedy, cause, reason);
 }
 
 /**
@@ -217,8 +266,8 @@ function codeOf(error: unknown): string {
   return error instanceof Error && "code" in error ? String(error.code) : "";
 }
 
-export function tlsError({ what, fix }: TlsFailure, cause?: unknown): MillraceError {
-  return failed("MR3412", "blocked", `TLS to Redis failed: ${what}`, fix, cause);
+export function tlsError({ what, fix }: TlsFailure, server: string, cause?: unknown): MillraceError {
+  return failed("MR3412", "blocked", `TLS to Redis at ${server} failed: ${what}`, fix, cause);
 }
 
 /** Whether the server ended the connection before it sent anything, as a TLS port does with a plain client. */
@@ -234,9 +283,16 @@ export function redisError(code: ErrorCode, kind: ErrorKind, message: string, ca
   return failed(code, kind, message, pages[code]?.remedy, cause);
 }
 
-function failed(code: ErrorCode, kind: ErrorKind, message: string, hint?: string, cause?: unknown): MillraceError {
+function failed(
+  code: ErrorCode,
+  kind: ErrorKind,
+  message: string,
+  hint?: string,
+  cause?: unknown,
+  reason?: ErrorReason,
+): MillraceError {
   const known = cause === undefined ? undefined : withoutArguments(cause);
-  return new MillraceError({ code, kind, message, hint, cause: known });
+  return new MillraceError({ code, kind, message, hint, cause: known, reason });
 }
 
 /** ioredis attaches the failed command with its arguments, passwords included, to the error: it must not be logged. */

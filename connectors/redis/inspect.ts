@@ -13,7 +13,7 @@ import { rowIdOf } from "../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { KeyText } from "../../src/core/contracts/row-reads.ts";
 import { keyInRow, listedKeys } from "../kit/listed-keys.ts";
-import { Connection, type ConnectionSettings, textOf } from "./connection.ts";
+import { Connection, type ConnectionSettings, serverOf, textOf } from "./connection.ts";
 import { classify, replyCode } from "./errors.ts";
 import { rowKeyPages } from "./write/removal.ts";
 import { equalRows } from "./row-lines.ts";
@@ -60,7 +60,8 @@ export class RedisInspection implements Inspection {
       if (connection.isCluster) return null;
       return await equalRows(connection, tableKeyStart(prefix, table), table, asked, signal);
     } catch (error) {
-      if (!(error instanceof Error) || replyCode(error.message) !== "NOPERM") throw classify(error, signal);
+      if (!(error instanceof Error) || replyCode(error.message) !== "NOPERM")
+        throw classify(error, signal, serverOf(this.#settings.url));
       this.#mayScript = false;
       return null;
     }
@@ -79,7 +80,7 @@ export class RedisInspection implements Inspection {
         }
       }
     } catch (error) {
-      throw classify(error, signal);
+      throw classify(error, signal, serverOf(this.#settings.url));
     }
   }
 
@@ -96,7 +97,7 @@ export class RedisInspection implements Inspection {
       signal.throwIfAborted();
       return rows.filter((row) => row !== null);
     } catch (error) {
-      throw classify(error, signal);
+      throw classify(error, signal, serverOf(this.#settings.url));
     }
   }
 

@@ -16,7 +16,7 @@ import type {
 import type { Logger } from "../../src/core/contracts/telemetry.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
 import { CallPool, CallStream, ReportFailure } from "./write/call-stream.ts";
-import { Connection, type ConnectionSettings } from "./connection.ts";
+import { Connection, type ConnectionSettings, serverOf } from "./connection.ts";
 import { classify, redisError, replyCode } from "./errors.ts";
 import { expel } from "./foreign.ts";
 import { highestVersion } from "./highest-version.ts";
@@ -307,7 +307,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
       return await this.#attributed(this.#connection, work);
     } catch (error) {
       await this.#drop();
-      throw error instanceof ReportFailure ? error.cause : classify(error, signal);
+      throw error instanceof ReportFailure ? error.cause : classify(error, signal, serverOf(this.#settings.url));
     } finally {
       signal.removeEventListener("abort", stop);
     }

@@ -132,6 +132,14 @@ export class MillraceError extends Error {
   }
 }
 
+/** A failure that concerns the whole server: its message names which. */
+export function atServer(error: MillraceError, server: string): MillraceError {
+  const { code, kind, message, hint, lostTables, cause, reason, table } = error;
+  const isOfServer = (kind === "retryable" || kind === "blocked") && table === undefined;
+  if (!isOfServer || message.includes(server)) return error;
+  return new MillraceError({ code, kind, message: `${message} (${server})`, hint, lostTables, cause, reason });
+}
+
 /** Runs work on one table. A fatal failure with one of these codes then concerns only that table. */
 export async function aboutTable<T>(
   table: string,

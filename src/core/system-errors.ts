@@ -21,3 +21,35 @@ export function systemErrorCode(error: unknown): string | undefined {
 export function systemErrorCodeIn(text: string): string | undefined {
   return text.match(/\bE[A-Z0-9_]+\b/g)?.find((word) => NAMES.has(word));
 }
+
+/** A server as people write it. A host that begins with a slash is the folder of a Unix socket. */
+export function serverAt(host: string, port: number | string): string {
+  if (host.startsWith("/")) return `${host} (port ${port})`;
+  return `${host.includes(":") ? `[${host}]` : host}:${port}`;
+}
+
+/** The server that Node's error names, by its address. */
+export function serverIn(error: unknown): string | undefined {
+  if (!(error instanceof Error) || !("address" in error) || !("port" in error)) return undefined;
+  return typeof error.address === "string" ? serverAt(error.address, Number(error.port)) : undefined;
+}
+
+/** Of these the system says the cause itself. */
+const NOBODY_THERE = new Set(["ECONNREFUSED", "ENOENT"]);
+const NO_NAME = new Set(["ENOTFOUND", "EAI_AGAIN", "ESERVFAIL", "EAI_FAIL", "EAI_NODATA", "EAI_NONAME"]);
+const NO_HANDLES = new Set(["EMFILE", "ENFILE"]);
+const ENDED = new Set(["ECONNRESET", "EPIPE", "ECONNABORTED"]);
+
+/** What to do about a server that gave no answer, by the system's code; `key`: where the configuration names it. */
+export function reachAgain(code: string | undefined, server: string, key: string): string {
+  const also = "Millrace tries again by itself.";
+  if (code !== undefined && NOBODY_THERE.has(code))
+    return `Nothing listens at ${server}: start the server there, or correct \`${key}\`. ${also}`;
+  if (code !== undefined && NO_NAME.has(code))
+    return `The name in ${server} is not known on this machine: correct \`${key}\`, or the resolver. ${also}`;
+  if (code !== undefined && NO_HANDLES.has(code))
+    return "The daemon's user has no file handles left: raise the limit (ulimit -n), and start the daemon again.";
+  if (code !== undefined && ENDED.has(code))
+    return `${server}, or a proxy or firewall in between, ended the connection: look at its log. ${also}`;
+  return `${server} gave no answer: look whether the server there runs and is not overloaded, and at the firewall and network in between. ${also}`;
+}

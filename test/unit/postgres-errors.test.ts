@@ -102,7 +102,7 @@ test.each([
   ],
 ])("%s (%s) is %s: each user has a number of its own for it", (code, text, reason, connecting, later) => {
   const error = Object.assign(new Error(text), { code });
-  const failure = failureOf(error, true);
+  const failure = failureOf(error, "db:5432");
   expect(failure.reason).toBe(reason);
   const numbers = (what: unknown) =>
     [classify(what, "reading"), sinkError(what, "writing"), ofState(what)].map((e) => `${e.code} ${e.kind}`).join(", ");

@@ -18,8 +18,8 @@ const CONNECTORS: readonly (readonly [string, (error: Error) => MillraceError])[
   ["postgres source", (error) => ofPostgres(error, "connecting")],
   ["postgres sink", (error) => sinkError(error, "connecting")],
   ["mysql", (error) => ofMysql(error, "connecting")],
-  ["redis", (error) => ofRedis(error, never)],
-  ["elasticsearch", (error) => classifyConnection(error, never)],
+  ["redis", (error) => ofRedis(error, never, "r:6379")],
+  ["elasticsearch", (error) => classifyConnection(error, never, "e:9200")],
   ["state on postgres", ofState],
 ];
 

@@ -43,6 +43,11 @@ export function shownCatalog({ kind, catalog }: LakePlace): string {
   return `postgres://${hostname}${port === "" ? "" : `:${port}`}${pathname}`;
 }
 
+/** For people: of a bucket also its server, where it is not AWS. */
+export function shownData({ data, bucket }: LakePlace): string {
+  return bucket?.endpoint === undefined ? data : `${data} at ${new URL(bucket.endpoint).host}`;
+}
+
 /** The file's identity; empty: it does not exist, or the catalogue is a database. */
 export function inodeOf({ kind, catalog }: LakePlace): string {
   const stat = kind === "postgres" ? undefined : statSync(catalog, { bigint: true, throwIfNoEntry: false });

@@ -40,6 +40,7 @@ const S3_RULES: readonly Rule[] = [
     code: "MR3228",
     kind: "blocked",
     says: (doing) => `S3 refuses the credentials of the lake (${doing})`,
+    reason: "login",
     hint: "correct `s3.accessKeyId` and `s3.secretAccessKey`, or give the user s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket",
   },
   {
@@ -63,6 +64,7 @@ const S3_RULES: readonly Rule[] = [
     code: "MR3228",
     kind: "blocked",
     says: (doing) => `no credentials or region for the lake's bucket were found (${doing})`,
+    reason: "login",
     hint: "set `s3.accessKeyId`, `s3.secretAccessKey` and `s3.region`, or AWS' own variables, profile or role",
   },
 ];
@@ -95,7 +97,8 @@ export const LAKE_RULES: readonly Rule[] = [
     code: "MR3227",
     kind: "blocked",
     says: (doing) => `the Postgres that holds the lake's catalogue refuses the login (${doing})`,
-    hint: "correct `catalog`",
+    reason: "login",
+    hint: "correct user, password and database in `catalog`, or pg_hba.conf on that server",
   },
   {
     text: POSTGRES,
@@ -103,7 +106,7 @@ export const LAKE_RULES: readonly Rule[] = [
     kind: "retryable",
     reason: "lost",
     says: (doing) => `the Postgres that holds the lake's catalogue can't be reached (${doing})`,
-    hint: "see whether it runs",
+    hint: "start it, or correct the host and port in `catalog`; Millrace goes on by itself",
   },
   {
     text: new RegExp(

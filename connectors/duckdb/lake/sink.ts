@@ -1,16 +1,18 @@
 import type { Step } from "../../../src/core/model/batch.ts";
 import type { Inspection } from "../../../src/core/contracts/comparing.ts";
+import { tmpdir } from "node:os";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import { type Logger, SILENT } from "../../../src/core/contracts/telemetry.ts";
 import { EngineSink, type EngineSinkOptions, type Opened } from "../engine-sink.ts";
 import { DuckdbInspection } from "../inspect/inspect.ts";
-import type { MillraceError } from "../../../src/core/errors.ts";
+import { atServer, type MillraceError } from "../../../src/core/errors.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { TargetName } from "../names.ts";
 import type { TargetForm } from "../tables/form.ts";
-import { classify } from "../errors.ts";
+import { classify, onDisk } from "../errors.ts";
 import { isNoLake, type LakeSettings } from "./engine.ts";
 import { Lake } from "./lake.ts";
+import { shownCatalog, shownData } from "./place.ts";
 import { TablesWithLostFiles } from "./lost-tables.ts";
 import { Maintenance, type MaintenanceSettings } from "./maintenance.ts";
 
@@ -23,6 +25,9 @@ export interface LakeSinkOptions extends LakeSettings, EngineSinkOptions {
 
 /** A commit costs the same for any number of rows, makes a file, and rewrites what says which rows of older files are gone. */
 const BATCH = { rowCountMax: 200_000, byteCountMax: 16 * 1024 * 1024, delayMs: 500 } as const;
+
+/** Failures of the S3 that holds the data. */
+const OF_BUCKET: ReadonlySet<string> = new Set(["MR3228", "MR3229", "MR3230", "MR3231", "MR3233"]);
 
 /** Mirrors tables into a lake (DuckLake), or keeps their history; effects occur exactly once. See README.md. */
 export class LakeSink extends EngineSink<Lake> {
@@ -52,6 +57,15 @@ export class LakeSink extends EngineSink<Lake> {
     const { schema, place } = this.#options;
     const lake = await (place.kind === "postgres" ? Lake.acquireApart(this.#settings) : this.acquire());
     return await DuckdbInspection.over(lake, { schema, form: this.targetForm });
+  }
+
+  protected override placed(error: MillraceError): MillraceError {
+    const { place } = this.#options;
+    if (error.code === "MR3227") return atServer(error, shownCatalog(place));
+    if (OF_BUCKET.has(error.code)) return atServer(error, shownData(place));
+    const catalogue = place.kind === "postgres" ? [] : [place.catalog];
+    const data = place.bucket === null ? [place.data] : [];
+    return onDisk(error, ...catalogue, ...data, tmpdir());
   }
 
   protected override async acquire(): Promise<Lake> {

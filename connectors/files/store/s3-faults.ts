@@ -60,7 +60,8 @@ export function trusted(ca: string, isEncrypted: boolean, place: string): Connec
 }
 
 /** By the code of the answer, never by its text. */
-export function classifyS3(error: unknown, place: string, signal: AbortSignal): unknown {
+export function classifyS3(error: unknown, bucket: string, signal: AbortSignal, server?: string): unknown {
+  const place = server === undefined ? bucket : `${bucket} at ${server}`;
   if (isAborted(error) || signal.aborted) return error;
   const tls = tlsFailure(codeOf(error));
   if (tls !== undefined) return filesError("MR4217", "blocked", `${place}: TLS to S3 failed: ${tls.what}`);
@@ -72,7 +73,7 @@ function faultOf({ name, status }: Answer, place: string, cause: unknown): Millr
   const told = status === null ? name : `${name}, status ${status}`;
   if (SKEW.has(name)) return filesError("MR4213", "blocked", `${place}: the machine's clock is wrong (${told})`, cause);
   if (LOGIN.has(name) || status === 401 || status === 403)
-    return filesError("MR4211", "blocked", `${place}: S3 refuses the credentials (${told})`, cause);
+    return filesError("MR4211", "blocked", `${place}: S3 refuses the credentials (${told})`, cause, [], "login");
   if (BUCKET.has(name) || status === 301)
     return filesError("MR4212", "blocked", `${place}: the bucket can't be used (${told})`, cause);
   if (

@@ -14,6 +14,8 @@ import {
   S3Client,
   UploadPartCommand,
 } from "@aws-sdk/client-s3";
+import { serverAt } from "../../../src/core/system-errors.ts";
+import { addressOf } from "../../../src/tls/failure.ts";
 import { filesError } from "../errors.ts";
 import type { BucketSettings } from "../../kit/bucket.ts";
 import { lookForLogin } from "../../kit/bucket-login.ts";
@@ -33,11 +35,17 @@ export class S3Store implements Store {
   readonly #client: S3Client;
   readonly #bucket: string;
   readonly #prefix: string;
+  /** Host and port; undefined: AWS' own. */
+  readonly #server: string | undefined;
   #scratch: string | null = null;
 
   constructor({ bucket, prefix, region, endpoint, accessKeyId, secretAccessKey, pathStyle, ca }: BucketSettings) {
     this.place = `s3://${bucket}/${prefix}`;
     this.#bucket = bucket;
+    if (endpoint !== undefined) {
+      const { host, port } = addressOf(new URL(endpoint));
+      this.#server = serverAt(host, port);
+    }
     this.#prefix = prefix;
     const isKeyGiven = accessKeyId !== undefined && secretAccessKey !== undefined;
     const isEncrypted = endpoint === undefined || new URL(endpoint).protocol === "https:";
@@ -218,7 +226,7 @@ export class S3Store implements Store {
     try {
       return await work();
     } catch (error) {
-      throw classifyS3(error, this.place, signal);
+      throw classifyS3(error, this.place, signal, this.#server);
     }
   }
 }

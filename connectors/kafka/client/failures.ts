@@ -69,6 +69,17 @@ export function aboutOf(error: unknown, apiId: string): string | null {
   return about;
 }
 
+/** The broker to which no connection could be made; null: the error is another. */
+export function brokerIn(error: unknown): string | null {
+  let broker: string | null = null;
+  walk(error, 0, (one) => {
+    // The library has it only in its sentence.
+    if ("message" in one && typeof one.message === "string")
+      broker ??= /^Connection to (\S+:\d+) failed/.exec(one.message)?.[1] ?? null;
+  });
+  return broker;
+}
+
 /** The text in a field of an answer that was refused; null: there is none. */
 export function fieldOf(error: unknown, field: string): string | null {
   let found: string | null = null;

@@ -4,6 +4,8 @@
  */
 import { Agent, type buildConnector, request } from "undici";
 import type { ConnectionOptions } from "node:tls";
+import { serverAt } from "../../../src/core/system-errors.ts";
+import { addressOf } from "../../../src/tls/failure.ts";
 import { classifyRegistry, refusedBy } from "./errors.ts";
 
 export interface RegistrySettings {
@@ -40,6 +42,12 @@ export class RegistryClient implements AsyncDisposable {
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- Node's options of TLS, without an address
     this.#agent = new Agent(tls === null ? options : { ...options, connect: tls as buildConnector.BuildOptions });
     this.#base = settings.url.replace(/\/+$/, "");
+  }
+
+  /** For messages. */
+  get #server(): string {
+    const { host, port } = addressOf(new URL(this.#base));
+    return serverAt(host, port);
   }
 
   /** The id that records of the schema name. Registering a schema that is there gives the id that it has. */
@@ -83,9 +91,9 @@ export class RegistryClient implements AsyncDisposable {
       status = answer.statusCode;
       text = await answer.body.text();
     } catch (error) {
-      throw classifyRegistry(error, signal);
+      throw classifyRegistry(error, this.#server, signal);
     }
-    if (status !== 200) throw refusedBy(status, text, about.subject);
+    if (status !== 200) throw refusedBy(status, text, this.#server, about.subject);
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the interface's own shape
     return JSON.parse(text) as Answer;
   }

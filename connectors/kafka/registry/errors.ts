@@ -1,5 +1,6 @@
 /** What the schema registry's answers and failures mean. */
 import { isAborted, MillraceError } from "../../../src/core/errors.ts";
+import { reachAgain } from "../../../src/core/system-errors.ts";
 import { tlsFailure } from "../../../src/tls/failure.ts";
 import { UnusableTls } from "../../../src/tls/options.ts";
 import { codesOf } from "../client/failures.ts";
@@ -30,15 +31,21 @@ export function schemaError(error: unknown, table: string): MillraceError | unde
   return tableError("MR3534", table, `columns ${one} and ${other} of ${table} have one name in Avro`);
 }
 
-export function refusedBy(status: number, answer: string, subject = "?"): Error {
+export function refusedBy(status: number, answer: string, server: string, subject = "?"): Error {
   const told = toldIn(answer);
   if (status === 401 || status === 403)
-    return kafkaError("MR3531", "blocked", `the schema registry refuses the login (HTTP ${status})`);
+    return kafkaError(
+      "MR3531",
+      "blocked",
+      `the schema registry at ${server} refuses the login (HTTP ${status})`,
+      undefined,
+      "login",
+    );
   if (status === INCOMPATIBLE || status === INVALID)
     return new SchemaRefused("MR3532", `the schema registry refuses the schema of ${subject}: ${told}`);
   if (status === MISSING)
     return new SchemaRefused("MR3533", `the schema registry does not have the schema of ${subject}`);
-  return kafkaError("MR3530", "retryable", `the schema registry answers HTTP ${status}: ${told}`);
+  return kafkaError("MR3530", "retryable", `the schema registry at ${server} answers HTTP ${status}: ${told}`);
 }
 
 function toldIn(answer: string): string {
@@ -52,7 +59,7 @@ function toldIn(answer: string): string {
   return answer.slice(0, TOLD_MAX);
 }
 
-export function classifyRegistry(error: unknown, signal: AbortSignal): MillraceError {
+export function classifyRegistry(error: unknown, server: string, signal: AbortSignal): MillraceError {
   if (error instanceof MillraceError) return error;
   if (signal.aborted) {
     const message = "the work on the schema registry was stopped";
@@ -61,9 +68,11 @@ export function classifyRegistry(error: unknown, signal: AbortSignal): MillraceE
   if (error instanceof UnusableTls) return blocked(error.what, error.fix);
   const codes = codesOf(error);
   const tls = codes.map((code) => tlsFailure(code)).find((one) => one !== undefined);
-  if (tls !== undefined) return blocked(`TLS to the schema registry failed: ${tls.what}`, tls.fix);
+  if (tls !== undefined) return blocked(`TLS to the schema registry at ${server} failed: ${tls.what}`, tls.fix);
   const why = isAborted(error) ? "no answer in time" : (codes[0] ?? "unknown");
-  return kafkaError("MR3530", "retryable", `the schema registry can't be reached: ${why}`, error);
+  const hint = reachAgain(codes[0], server, "registry.url");
+  const message = `the schema registry at ${server} can't be reached: ${why}`;
+  return new MillraceError({ code: "MR3530", kind: "retryable", message, hint });
 }
 
 function blocked(message: string, hint: string): MillraceError {

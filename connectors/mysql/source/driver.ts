@@ -8,7 +8,7 @@ import { type Connection, createConnection } from "mysql2";
 import { MillraceError } from "../../../src/core/errors.ts";
 import { INSECURE_REFUSED } from "../tls-errors.ts";
 import type { MysqlAddress } from "../url.ts";
-import { aborted, classify, sourceError } from "./errors.ts";
+import { aborted, sourceError, unconnected } from "./errors.ts";
 
 /** A packet without its header is between `start` + 4 and `end`; valid until `execute` returns. */
 export interface Packet {
@@ -181,7 +181,8 @@ async function begin(address: MysqlAddress, encrypted: boolean, signal: AbortSig
     });
     connection.destroy();
     if (signal.aborted) throw aborted("connecting to the source");
-    throw encrypted ? classify(error, "connecting") : refusedInClear(classify(error, "connecting"));
+    const known = unconnected(error, address);
+    throw encrypted ? known : refusedInClear(known);
   } finally {
     signal.removeEventListener("abort", stop);
   }

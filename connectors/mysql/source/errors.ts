@@ -1,5 +1,6 @@
 /** Errors between Millrace and a MySQL or MariaDB server; errors in the bytes of its log are in ../errors.ts. */
 import {
+  atServer,
   MillraceError,
   type ErrorCode,
   type ErrorKind,
@@ -8,6 +9,7 @@ import {
   findMillraceError,
 } from "../../../src/core/errors.ts";
 
+import { reachAgain, serverAt, systemErrorCode } from "../../../src/core/system-errors.ts";
 import type { TlsFailure } from "../../../src/tls/failure.ts";
 import { PASS_BY } from "../errors.ts";
 import { quoteName } from "../quote.ts";
@@ -310,6 +312,19 @@ function grantFor(text: string): string | undefined {
   // SUPER, which the server may list first, is more than needed.
   const privilege = /\(at least one of\) the (.+) privilege/.exec(text)?.[1]?.split(", ").at(-1);
   return privilege === undefined ? undefined : `GRANT ${privilege} ON *.* TO the user of \`source.url\`.`;
+}
+
+/** Why no session began; names the server. */
+export function unconnected(
+  error: unknown,
+  { host, port }: { readonly host: string; readonly port: number },
+): MillraceError {
+  const server = serverAt(host, port);
+  const known = atServer(classify(error, `connecting to ${server}`), server);
+  if (known.code !== "MR2110") return known;
+  const { code, kind, message, cause, reason } = known;
+  const hint = reachAgain(systemErrorCode(error), server, "source.url");
+  return new MillraceError({ code, kind, message, hint, cause, reason });
 }
 
 function unreachable(error: unknown, at: string): MillraceError {

@@ -2,6 +2,7 @@ import { Socket, type SocketConstructorOpts } from "node:net";
 import { Duplex } from "node:stream";
 import type { ConnectionOptions } from "node:tls";
 import { Client, type ClientConfig, Connection } from "pg";
+import { serverAt } from "../../../src/core/system-errors.ts";
 import { requireBinding } from "./channel-binding.ts";
 import { Failure, failureOf } from "./failure.ts";
 import { NO_TLS } from "./tls-failures.ts";
@@ -89,7 +90,7 @@ async function attempt(
     return await (options.make ?? plainClient)(clientConfig(address, ssl, socket));
   } catch (error) {
     socket.destroy();
-    throw options.signal.aborted ? stopped() : failureOf(error, true);
+    throw options.signal.aborted ? stopped() : failureOf(error, serverAt(address.host, address.port));
   } finally {
     options.signal.removeEventListener("abort", stop);
   }

@@ -1,6 +1,6 @@
 /** A failure of the server or of the connection to it. The client's users give it a number and a message. */
 import type { DatabaseReason } from "../../../src/core/errors.ts";
-import { systemErrorCode } from "../../../src/core/system-errors.ts";
+import { reachAgain, systemErrorCode } from "../../../src/core/system-errors.ts";
 import { StatementFailure } from "./exchange.ts";
 import { reasonOfState } from "./sql-states.ts";
 import { handshakeFailure, refusedWithoutTls } from "./tls-failures.ts";
@@ -10,6 +10,7 @@ interface FailureParts {
   readonly state?: string | undefined;
   readonly fix?: string | undefined;
   readonly connecting?: boolean;
+  readonly server?: string | undefined;
   readonly cause?: unknown;
 }
 
@@ -23,6 +24,8 @@ export class Failure extends Error {
   readonly fix: string | undefined;
   /** The failure occurred before the session began. */
   readonly connecting: boolean;
+  /** Host and port; undefined after the session began. */
+  readonly server: string | undefined;
 
   /**
    * `text`: the message of the server or the driver, which may contain values; for a URL and for TLS our own message.
@@ -35,6 +38,7 @@ export class Failure extends Error {
     this.code = parts.code ?? parts.state ?? "";
     this.fix = parts.fix;
     this.connecting = parts.connecting ?? false;
+    this.server = parts.server;
   }
 
   /** The server's function that raised it; the same in every language of its messages. */
@@ -44,20 +48,41 @@ export class Failure extends Error {
   }
 }
 
-/** What a driver threw. */
-export function failureOf(error: unknown, connecting = false): Failure {
+/** What a driver threw; `server`: while connecting to it. */
+export function failureOf(error: unknown, server?: string): Failure {
+  const connecting = server !== undefined;
   const known = findFailure(error);
   if (known !== undefined) return known;
-  if (error instanceof StatementFailure) return failureOf(error.cause, connecting);
+  if (error instanceof StatementFailure) return failureOf(error.cause, server);
   const text = error instanceof Error ? error.message : String(error);
   const code = codeOf(error);
   const state = sqlState(error);
   const reason = state === undefined ? withoutState(error, text) : reasonOfState(state, text);
   const tls = reason === "login" && connecting ? refusedWithoutTls(text) : undefined;
   const found = tls ?? (state === undefined ? handshakeFailure(code, text) : undefined);
-  if (found === undefined) return new Failure(reason, text, { code, state, connecting, cause: error });
+  if (found === undefined) return new Failure(reason, text, { code, state, connecting, server, cause: error });
   const { what, fix } = found;
-  return new Failure(connecting ? "tls" : "garbled", what, { code, fix, connecting, cause: error });
+  return new Failure(connecting ? "tls" : "garbled", what, { code, fix, connecting, server, cause: error });
+}
+
+/**
+ * The way out while connecting, by what the server or the system said; `key`: where the configuration has the url. The
+ * server gives several refusals one SQLSTATE; its function that raised them is the same in every language.
+ */
+export function connectFix(
+  { reason, state, code, server, message, routine }: Failure,
+  key: string,
+): string | undefined {
+  if (server === undefined) return undefined;
+  if (reason === "unreachable") return reachAgain(code, server, key);
+  if (reason === "lost") return reachAgain(/timeout/.test(message) ? "ETIMEDOUT" : "ECONNRESET", server, key);
+  if (reason !== "login") return undefined;
+  if (state === "28P01")
+    return `The password in \`${key}\` is not the role's: correct it, or set it at the server (ALTER ROLE … PASSWORD).`;
+  if (state?.startsWith("3D") === true) return `Create the database, or correct its name in \`${key}\`.`;
+  if (routine === "ClientAuthentication")
+    return "Add a line for this role, database and address to pg_hba.conf on the server, then SELECT pg_reload_conf().";
+  return `Create the role and let it log in (ALTER ROLE … LOGIN), or correct the user in \`${key}\`.`;
 }
 
 function withoutState(error: unknown, text: string): DatabaseReason {

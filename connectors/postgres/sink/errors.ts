@@ -5,7 +5,7 @@ import {
   findMillraceError,
   MillraceError,
 } from "../../../src/core/errors.ts";
-import { type Failure, failureOf } from "../client/failure.ts";
+import { connectFix, type Failure, failureOf } from "../client/failure.ts";
 
 export { area, FOREIGN_TABLE_FIX, pages } from "./error-pages.ts";
 
@@ -21,7 +21,6 @@ const LOGIN: Rule = {
   code: "MR3103",
   kind: "blocked",
   what: "the target refuses the login",
-  hint: "Check user, password and database in the sink's url, and pg_hba.conf on the server.",
 };
 const PRIVILEGE: Rule = {
   code: "MR3105",
@@ -81,11 +80,7 @@ const UNKNOWN: Rule = {
 
 const STOPPED: Rule = { code: "MR3116", kind: "aborted", what: "was stopped" };
 const URL: Rule = { code: "MR3101", kind: "blocked", what: "the sink's url can't be used: " };
-const TLS: Rule = {
-  code: "MR3104",
-  kind: "blocked",
-  what: "TLS with the target failed while connecting to the server: ",
-};
+const TLS: Rule = { code: "MR3104", kind: "blocked", what: "TLS with the target failed: " };
 const UNBOUND: Rule = { code: "MR3104", kind: "blocked", what: "" };
 
 const RULES: Readonly<Record<DatabaseReason, Rule>> = {
@@ -190,17 +185,22 @@ export function sinkError(error: unknown, doing: string): MillraceError {
   const known = findMillraceError(error);
   if (known !== undefined) return known;
   const failure = failureOf(error);
-  const { reason, message: text, fix } = failure;
+  const { reason, message: text, fix, server } = failure;
   if (reason === "stopped") return stopped(doing);
   const rule = RULES[reason];
   // Our own messages: safe to show.
   if (rule === URL || rule === TLS || rule === UNBOUND)
-    return new MillraceError({ code: rule.code, kind: rule.kind, message: `${rule.what}${text}`, hint: fix });
+    return new MillraceError({
+      code: rule.code,
+      kind: rule.kind,
+      message: `${rule.what}${text}${atServer(server)}`,
+      hint: fix,
+    });
   return ofServer(failure, doing);
 }
 
 function ofServer(failure: Failure, doing: string): MillraceError {
-  const { state, code: word, connecting, cause } = failure;
+  const { state, code: word, connecting, server, message: text, cause } = failure;
   const rule = ruleOf(failure);
   const { code, kind, what } = rule;
   if (state !== undefined && !connecting) {
@@ -212,10 +212,20 @@ function ofServer(failure: Failure, doing: string): MillraceError {
     const message = `an unexpected failure while ${doing}: ${cause instanceof Error ? cause.name : "unknown"}`;
     return new MillraceError({ code, kind, message, cause });
   }
-  const why = word || (connecting ? failure.message : "connection closed");
-  const message = `${what} while ${doing}: ${state === undefined ? why : `SQLSTATE ${state}`}`;
-  const hint = rule.hint ?? "Check the target's host and port, the network and the server's log.";
-  return new MillraceError({ code, kind, message, hint });
+  const why = word || (connecting ? text : "connection closed");
+  // The server's sentences about logins hold names, never data.
+  const refusal = connecting && rule === LOGIN ? `${text} (SQLSTATE ${state})` : `SQLSTATE ${state}`;
+  const at = server === undefined ? doing : `connecting to ${server}`;
+  const message = `${what} while ${at}: ${state === undefined ? why : refusal}`;
+  const hint =
+    connectFix(failure, "url") ??
+    rule.hint ??
+    "Millrace connects again by itself. If it lasts, look at the server's log.";
+  return new MillraceError({ code, kind, message, hint, ...(rule === LOGIN ? { reason: "login" } : {}) });
+}
+
+function atServer(server: string | undefined): string {
+  return server === undefined ? "" : ` (${server})`;
 }
 
 /** For a column's type the server says only that it is not supported; the function that raised it tells. */

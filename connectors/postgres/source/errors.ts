@@ -8,7 +8,7 @@ import {
   reasonOf,
 } from "../../../src/core/errors.ts";
 import { SecondStreamRefused } from "../../../src/core/contracts/change-log.ts";
-import { Failure, failureOf } from "../client/failure.ts";
+import { connectFix, Failure, failureOf } from "../client/failure.ts";
 import { BEGIN_ANEW } from "./error-pages.ts";
 
 export { area, BEGIN_ANEW, LOSSES, pages } from "./error-pages.ts";
@@ -67,12 +67,11 @@ const RULES: Readonly<Record<DatabaseReason, Rule>> = {
   url: { code: "MR2004", kind: "fatal", says: (_, { message }) => `source.url can't be used: ${message}` },
   tls: TLS,
   garbled: TLS,
-  unbound: { code: "MR2003", kind: "blocked", says: (_, { message }) => message },
+  unbound: { code: "MR2003", kind: "blocked", says: (at, { message }) => `${message} (${at})` },
   unreachable: {
     code: "MR2001",
     kind: "retryable",
     says: (at, { code }) => `the source can't be reached ${at}: ${code}`,
-    hint: "Check host and port in source.url, the firewall and listen_addresses.",
   },
   lost: {
     code: "MR2021",
@@ -94,8 +93,7 @@ const RULES: Readonly<Record<DatabaseReason, Rule>> = {
   login: {
     code: "MR2002",
     kind: "blocked",
-    says: (_, { message }) => `the source refuses the login: ${message}`,
-    hint: "Check user, password and database in source.url, and pg_hba.conf on the server (a line for the database itself: replication of a database is an ordinary connection to it).",
+    says: telling("the source refuses the login"),
   },
   privilege: {
     code: "MR2008",
@@ -170,10 +168,17 @@ export function classify(error: unknown, doing: string): MillraceError {
 function numbered(failure: Failure, during: string): MillraceError {
   const { reason, state, fix, cause } = failure;
   const { code, kind, says, hint } = RULES[reason];
-  const doing = failure.connecting ? "connecting to the server" : during;
+  const doing = failure.server !== undefined ? `connecting to ${failure.server}` : during;
   const at = state === undefined ? `while ${doing}` : `while ${doing} (SQLSTATE ${state})`;
   const message = says(at, failure, doing);
-  return new MillraceError({ code, kind, message, hint: fix ?? hint, cause, reason });
+  return new MillraceError({
+    code,
+    kind,
+    message,
+    hint: fix ?? connectFix(failure, "source.url") ?? hint,
+    cause,
+    reason,
+  });
 }
 
 export function aborted(what: string): MillraceError {

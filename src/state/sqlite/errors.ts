@@ -1,5 +1,6 @@
+import { freeBytes, roomFor } from "../../core/disk-room.ts";
 import { MillraceError } from "../../core/errors.ts";
-import { stateError } from "../errors.ts";
+import { stateError, type StateErrorParts } from "../errors.ts";
 
 /** SQLite's primary result codes (sqlite.org/rescode.html); the low byte of what node:sqlite gives as `errcode`. */
 const SQLITE_PERM = 3;
@@ -11,6 +12,9 @@ const SQLITE_CORRUPT = 11;
 const SQLITE_FULL = 13;
 const SQLITE_CANTOPEN = 14;
 const SQLITE_NOTADB = 26;
+
+/** A page of SQLite does not fit. */
+const FULL_BYTES = 64 * 1024;
 
 export function classify(error: unknown, path: string): unknown {
   if (error instanceof MillraceError) return error;
@@ -35,10 +39,7 @@ export function classify(error: unknown, path: string): unknown {
       });
     case SQLITE_IOERR:
     case SQLITE_FULL:
-      return stateError("MR1209", `the state file ${path} can't be written (SQLite result ${resultCode})`, {
-        kind: "retryable",
-        ...passing,
-      });
+      return unwritable(path, resultCode, passing);
     case SQLITE_CORRUPT:
       return damaged(path, error);
     case SQLITE_NOTADB:
@@ -46,6 +47,18 @@ export function classify(error: unknown, path: string): unknown {
     default:
       return stateError("MR1212", `the state file ${path} failed with SQLite result ${resultCode}`, cause);
   }
+}
+
+/** On some file systems a full disk is an error of input or output to SQLite. */
+function unwritable(path: string, resultCode: number, parts: StateErrorParts): MillraceError {
+  const free = freeBytes(path);
+  const isFull = (resultCode & 0xff) === SQLITE_FULL || (free !== null && free < FULL_BYTES);
+  const why = isFull ? "its disk is full" : "its disk answers with an error";
+  const message = `the state file can't be written, ${why}: ${roomFor(path)} (SQLite result ${resultCode})`;
+  const hint = isFull
+    ? "Make room there. The daemon continues by itself."
+    : "Look at the system's log for errors of that disk. The daemon continues by itself.";
+  return stateError("MR1209", message, { ...parts, kind: "retryable", hint });
 }
 
 export function damaged(path: string, cause?: unknown): MillraceError {

@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { crc32 } from "node:zlib";
+import { roomFor } from "../../../../src/core/disk-room.ts";
 import { invariant } from "../../../../src/core/invariant.ts";
 import { damaged } from "../../errors.ts";
 import { sourceError } from "../errors.ts";
@@ -106,8 +107,8 @@ function withRoom<T>(write: () => T): T {
   try {
     return write();
   } catch (error) {
-    const why = error instanceof Error && "code" in error ? ` (${String(error.code)})` : "";
-    const what = `a large transaction can't be put into a temporary file${why}`;
+    const why = error instanceof Error && "code" in error ? `: ${String(error.code)}` : "";
+    const what = `a large transaction can't be put into a temporary file below ${roomFor(spoolFolder())}${why}`;
     throw sourceError("MR2132", "retryable", what, undefined, error);
   }
 }
