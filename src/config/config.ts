@@ -61,6 +61,8 @@ export interface Exposure {
 
 export interface SourceConfig {
   readonly kind: string;
+  /** See `Logins.noteOf`. */
+  readonly login: string | null;
   /** Empty: every user table with a usable key. */
   readonly tables: readonly string[];
   readonly snapshot: "initial" | "none";
@@ -71,6 +73,8 @@ export interface SourceConfig {
 export interface SinkConfig {
   readonly name: string;
   readonly kind: string;
+  /** See `Logins.noteOf`. */
+  readonly login: string | null;
   /** Empty: all tables of the source. */
   readonly tables: readonly string[];
   readonly onPoison: "deadLetter" | "pause";

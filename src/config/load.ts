@@ -16,6 +16,7 @@ import type { Bound, Connector, Connectors } from "./connectors.ts";
 import { SINK_NAME, sinkDefinition, sourceDefinition, topDefinition, type Address } from "./definition.ts";
 import { YamlFile } from "./document.ts";
 import { ConfigError, type Problem } from "./errors.ts";
+import { Logins } from "./secrets/logins.ts";
 import { exposureOf } from "./secrets/exposure.ts";
 import { interpolate } from "./secrets/interpolate.ts";
 import { problemsOf } from "./issues.ts";
@@ -84,6 +85,7 @@ class Loading {
   readonly #yaml: YamlFile;
   readonly #options: LoadOptions;
   readonly #problems: Problem[] = [];
+  readonly #logins = new Logins();
   #holdsSecret = false;
 
   constructor(file: string, folder: string, yaml: YamlFile, options: LoadOptions) {
@@ -144,7 +146,11 @@ class Loading {
     const { url, ...password } = typeof given === "object" ? given : { url: given };
     if (url?.startsWith("postgres") === true) {
       const local = join(this.#folder, ".millrace", `${name}.db`);
-      return { url: pathOfShare(`${url}#${local}`, share), freshPassword: freshPassword(password, this.#folder) };
+      return {
+        url: pathOfShare(`${url}#${local}`, share),
+        freshPassword: freshPassword(password, this.#folder),
+        login: this.#logins.noteOf(["state"]),
+      };
     }
     const path = url?.slice("sqlite:".length) ?? join(".millrace", `${name}.db`);
     return { url: pathOfShare(`sqlite:${resolve(this.#folder, path)}`, share) };
@@ -163,6 +169,7 @@ class Loading {
       const result = interpolate(text, surroundings);
       for (const message of result.problems) this.#problem("MR1007", path, message);
       registerSecrets(this.#options.secrets, path, result.text, result.inserted);
+      this.#logins.add(path, result.references);
       return result.text;
     });
     this.#stopIfWrong();
@@ -188,7 +195,7 @@ class Loading {
       const share =
         shares === null || shares.number === null ? {} : { share: { number: shares.number, of: shares.division } };
       const connector = bind({ ...names, folder: this.#folder, tables, snapshot, chosenKey, zeroDates, ...share });
-      return { kind: common.kind, tables, snapshot, heartbeatMs: common.heartbeat, connector };
+      return { kind: common.kind, login: this.#logins.noteOf(["source"]), tables, snapshot, heartbeatMs: common.heartbeat, connector };
     };
     return { shareCount, made };
   }
@@ -242,7 +249,8 @@ class Loading {
     const dropsColumns = (table: TableName): boolean => policyOf(rules, table).droppedColumns === "drop";
     const { kind: sinkKind, tables = [], onPoison, deadLettersMax, deadLettersShare = null, onLost } = common;
     const connector = bind({ name, ...daemon, folder: this.#folder, tables, dropsColumns });
-    return { name, kind: sinkKind, tables, onPoison, deadLettersMax, deadLettersShare, onLost, batch, connector };
+    const login = this.#logins.noteOf(path);
+    return { name, kind: sinkKind, login, tables, onPoison, deadLettersMax, deadLettersShare, onLost, batch, connector };
   }
 
   /** The kind, if it exists. */

@@ -140,6 +140,13 @@ export function atServer(error: MillraceError, server: string): MillraceError {
   return new MillraceError({ code, kind, message: `${message} (${server})`, hint, lostTables, cause, reason });
 }
 
+/** A login that is refused: whether another one needs a restart depends on where the configuration has it from. */
+export function withLogin(error: MillraceError, note: string | null | undefined): MillraceError {
+  if (error.reason !== "login" || note == null) return error;
+  const { code, kind, message, hint, cause, reason, table } = error;
+  return new MillraceError({ code, kind, message, hint: `${hint ?? ""} ${note}`.trim(), cause, reason, table });
+}
+
 /** Runs work on one table. A fatal failure with one of these codes then concerns only that table. */
 export async function aboutTable<T>(
   table: string,

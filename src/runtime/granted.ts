@@ -1,5 +1,5 @@
 import { type Clock, timestamp } from "../core/clock.ts";
-import { type ErrorCode, findMillraceError, type MillraceError } from "../core/errors.ts";
+import { type ErrorCode, findMillraceError, type MillraceError, withLogin } from "../core/errors.ts";
 import { invariant } from "../core/invariant.ts";
 import type { Sink } from "../core/contracts/sink.ts";
 import type { ChangeLog } from "../core/contracts/change-log.ts";
@@ -21,6 +21,8 @@ export interface Waiting {
   readonly clock: Clock;
   /** See `PipelineParts`. */
   readonly inVainMsMax: number;
+  /** See `withLogin`. */
+  readonly login?: string | null | undefined;
   readonly logger: Logger;
   /** Null: it goes on. */
   readonly onWithheld: (withheld: Withheld | null) => void;
@@ -34,7 +36,7 @@ export interface GrantParts extends Waiting {
 
 /** Works until it succeeds or fails with another error than those that are waited for. */
 export async function whenAnswered<T>(
-  { clock, inVainMsMax, logger, onWithheld }: Waiting,
+  { clock, inVainMsMax, login, logger, onWithheld }: Waiting,
   awaited: ReadonlySet<ErrorCode> | undefined,
   work: (isAgain: boolean) => Promise<T>,
   signal: AbortSignal,
@@ -53,7 +55,7 @@ export async function whenAnswered<T>(
       if (signal.aborted || known === undefined || awaited?.has(known.code) !== true) throw error;
       if (known.message !== said) logger.warn({ error }, "the first start waits for an answer");
       said = known.message;
-      onWithheld(asWithheld(known, clock, clock.elapsed() - sinceMs > inVainMsMax));
+      onWithheld(asWithheld(withLogin(known, login), clock, clock.elapsed() - sinceMs > inVainMsMax));
     }
     await clock.sleep(backoff.next(), signal);
   }
@@ -69,7 +71,7 @@ function asWithheld({ code, message, hint }: MillraceError, clock: Clock, needsP
  * of the state, beside the daemon that owns it. If the source can't be reached now, the stream asks it later.
  */
 export async function untilGranted(parts: GrantParts, signal: AbortSignal): Promise<void> {
-  const { clock, source, inVainMsMax, logger, onWithheld } = parts;
+  const { clock, source, inVainMsMax, login, logger, onWithheld } = parts;
   const backoff = new ReconnectBackoff(clock);
   for (;;) {
     const error = await withheld(parts, signal);
@@ -77,7 +79,8 @@ export async function untilGranted(parts: GrantParts, signal: AbortSignal): Prom
     logger.warn({ error }, "another process reads the source's log; no sink is touched");
     const waitMs = backoff.next();
     const needsPerson = kindOf(error) === "blocked" || backoff.waitedMs > inVainMsMax;
-    onWithheld(asWithheld(findMillraceError(error) ?? streamLost(error), clock, needsPerson));
+    const known = withLogin(findMillraceError(error) ?? streamLost(error), login);
+    onWithheld(asWithheld(known, clock, needsPerson));
     await clock.sleep(waitMs, signal);
   }
   onWithheld(null);

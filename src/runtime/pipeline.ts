@@ -33,6 +33,8 @@ import { type Phase, Streaming } from "./streaming.ts";
 export interface SinkSetup extends TableTaker {
   readonly limits: BatchLimits;
   readonly onPoison: "pause" | "deadLetter";
+  /** See `withLogin`. */
+  readonly login?: string | null;
   /** How many rows of a table may be refused; absent: the default. */
   readonly deadLetters?: DeadLetterLimits;
   /** Default: the sink's own. A lost history can't be read again. */
@@ -60,6 +62,8 @@ export interface PipelineParts {
   readonly secondStreamTriesMax?: number;
   /** How long a source or a sink that answers may fail in a row before an operator has to act. */
   readonly inVainMsMax?: number;
+  /** Of the source; see `withLogin`. */
+  readonly login?: string | null;
   readonly logger: Logger;
   readonly metrics: Metrics;
 }
@@ -394,6 +398,7 @@ export class Pipeline {
       onChange: () => this.#notify(),
       news: this.news,
       inVainMsMax: this.#inVainMsMax,
+      login: setup.login,
       logger,
     });
   }

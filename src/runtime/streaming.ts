@@ -55,6 +55,7 @@ export interface StreamingParts {
   readonly heartbeatMs: number;
   readonly secondStreamTriesMax?: number | undefined;
   readonly inVainMsMax: number;
+  readonly login?: string | null | undefined;
   readonly readHold: ReadHold;
   readonly gate: TableGate;
   readonly suspended: SuspendedTables;
@@ -128,6 +129,7 @@ export class Streaming {
       ...shared,
       rewind: this.rewind,
       inVainMsMax,
+      login: parts.login,
       ...this.#schemaCalls,
       held: () => heldFrom(lane.position, standings()),
     });

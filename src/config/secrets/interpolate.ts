@@ -13,6 +13,8 @@ export interface Interpolated {
   readonly text: string;
   /** The values of variables and files. */
   readonly inserted: readonly string[];
+  /** The references to them, as the file has them. */
+  readonly references: readonly string[];
   readonly problems: readonly string[];
 }
 
@@ -21,15 +23,19 @@ const REFERENCE = /\$\$\{|\$\{([^}]*)\}?/g;
 /** Replaces `${VAR}`, `${VAR:-default}` and `${file:PATH}`; `$${` stands for a literal `${`. One pass, no nesting. */
 export function interpolate(text: string, surroundings: Surroundings): Interpolated {
   const inserted: string[] = [];
+  const references: string[] = [];
   const problems: string[] = [];
   const result = text.replace(REFERENCE, (whole: string, body: string | undefined) => {
     if (whole === "$${") return "${";
     const value = whole.endsWith("}") ? lookUp(body ?? "", surroundings) : { problem: `"\${" without its "}"` };
     if ("problem" in value) problems.push(value.problem);
-    else inserted.push(value.text);
+    else {
+      inserted.push(value.text);
+      references.push(`\${${(body ?? "").replace(/:-.*$/s, "")}}`);
+    }
     return "text" in value ? value.text : "";
   });
-  return { text: result, inserted, problems };
+  return { text: result, inserted, references, problems };
 }
 
 type Found = { readonly text: string } | { readonly problem: string };

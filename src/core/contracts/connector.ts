@@ -133,6 +133,8 @@ export interface StateAddress {
   readonly url: string;
   /** In place of the URL's password, for each connection. */
   readonly freshPassword?: FreshPassword | undefined;
+  /** Whether another login needs a restart, for the hint of one that is refused. */
+  readonly login?: string | null;
 }
 
 /** What gives a login all that a source or sink needs, and no more. It can be run again. */

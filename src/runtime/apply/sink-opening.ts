@@ -47,6 +47,8 @@ export interface OpeningParts {
   readonly news: News;
   /** How long a target that answers may fail in a row before an operator has to act. */
   readonly inVainMsMax: number;
+  /** See `withLogin`. */
+  readonly login?: string | null | undefined;
   readonly logger: Logger;
 }
 

@@ -1,5 +1,5 @@
 import { abortOf, scopeOf, timestamp, pause } from "../../core/clock.ts";
-import { type ErrorKind, findMillraceError, type MillraceError } from "../../core/errors.ts";
+import { type ErrorKind, findMillraceError, type MillraceError, withLogin } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import { invariant } from "../../core/invariant.ts";
 import { comparePositions, type Position, serializePosition } from "../../core/model/position.ts";
@@ -364,7 +364,7 @@ export class SinkRunner {
   }
 
   async #failed(error: unknown): Promise<SinkState> {
-    const known = findMillraceError(error) ?? unclassified(this.name, error);
+    const known = withLogin(findMillraceError(error) ?? unclassified(this.name, error), this.#parts.login);
     const kind = kindOf(error);
     this.#become(kind === "retryable" || kind === "blocked" || kind === "reopen" ? "retrying" : "failed");
     this.#errorKind = kind;

@@ -1,5 +1,5 @@
 import { type Clock, scopeOf, timestamp } from "../../core/clock.ts";
-import { findMillraceError, isAborted, type MillraceError, reasonOf } from "../../core/errors.ts";
+import { findMillraceError, isAborted, type MillraceError, reasonOf, withLogin } from "../../core/errors.ts";
 import { invariant } from "../../core/invariant.ts";
 import { comparePositions } from "../../core/model/position.ts";
 import type { ChangeStream, SchemaResolver, StreamOptions } from "../../core/contracts/change-log.ts";
@@ -31,6 +31,8 @@ export interface SourceFeedParts {
   readonly held: () => HeldPositions;
   /** How long it may be reopened without success before an operator has to act. */
   readonly inVainMsMax: number;
+  /** See `withLogin`. */
+  readonly login?: string | null | undefined;
   readonly logger: Logger;
 }
 
@@ -128,7 +130,7 @@ export class SourceFeed implements AsyncDisposable {
     if (!isTriedAgain(error)) throw error;
     this.#isBlocked = kindOf(error) === "blocked";
     this.#isSilent ||= reasonOf(error) === "silent";
-    const { code, message, hint } = findMillraceError(error) ?? streamLost(error);
+    const { code, message, hint } = withLogin(findMillraceError(error) ?? streamLost(error), this.#parts.login);
     this.#error = { code, message, hint: hint ?? null, at: timestamp(this.#parts.clock) };
     this.#parts.logger.warn({ error }, "the stream from the source broke; it is opened again");
   }

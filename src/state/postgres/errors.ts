@@ -28,15 +28,16 @@ const PASSING: ReadonlySet<DatabaseReason> = new Set([
  * Never includes the URL, which may hold a password. Also drops the client's reason: sinks pass these errors on, and the
  * runtime would take the reason for one of their own target.
  */
-export function classify(error: unknown): MillraceError {
-  return error instanceof MillraceError ? error : numbered(failureOf(error));
+export function classify(error: unknown, login?: string | null): MillraceError {
+  return error instanceof MillraceError ? error : numbered(failureOf(error), login);
 }
 
-function numbered(failure: Failure): MillraceError {
+function numbered(failure: Failure, login: string | null | undefined): MillraceError {
   const { reason, state, code, message: text, fix = "", server, cause } = failure;
   const at = server === undefined ? "" : ` at ${server}`;
   const way = connectFix(failure, "state");
-  const hint = way === undefined ? {} : { hint: way };
+  const note = reason === "login" && login != null ? ` ${login}` : "";
+  const hint = way === undefined ? {} : { hint: `${way}${note}` };
   const before = BEFORE[reason];
   if (before !== undefined) return stateError(before[0], `${before[1]}${text}${at}`, { hint: fix, cause });
   if (state === undefined || PASSING.has(reason)) {

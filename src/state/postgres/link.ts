@@ -23,10 +23,12 @@ export type Query = <Row extends QueryResultRow>(sql: string, values?: readonly 
 /** The only connection to the state's server. */
 export class Link {
   readonly #connection: OneConnection;
+  readonly #login: string | null | undefined;
   #isClosed = false;
 
   /** Relative file names in the URL start at `folder`. */
-  constructor({ url, freshPassword }: StateAddress, folder: string) {
+  constructor({ url, freshPassword, login }: StateAddress, folder: string) {
+    this.#login = login;
     const address = { ...addressOf(url, folder), freshPassword: freshPassword && passing(freshPassword) };
     this.#connection = new OneConnection(() => open(address));
   }
@@ -51,7 +53,7 @@ export class Link {
       try {
         return await work(await this.#query());
       } catch (error) {
-        const known = classify(error);
+        const known = classify(error, this.#login);
         // The session is in an unknown state: the next work opens another one.
         this.#connection.drop();
         if (known.kind !== "retryable" || this.#isClosed || performance.now() + AGAIN_MS >= until) throw known;
