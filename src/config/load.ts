@@ -195,7 +195,14 @@ class Loading {
       const share =
         shares === null || shares.number === null ? {} : { share: { number: shares.number, of: shares.division } };
       const connector = bind({ ...names, folder: this.#folder, tables, snapshot, chosenKey, zeroDates, ...share });
-      return { kind: common.kind, login: this.#logins.noteOf(["source"]), tables, snapshot, heartbeatMs: common.heartbeat, connector };
+      return {
+        kind: common.kind,
+        login: this.#logins.noteOf(["source"]),
+        tables,
+        snapshot,
+        heartbeatMs: common.heartbeat,
+        connector,
+      };
     };
     return { shareCount, made };
   }
@@ -250,7 +257,18 @@ class Loading {
     const { kind: sinkKind, tables = [], onPoison, deadLettersMax, deadLettersShare = null, onLost } = common;
     const connector = bind({ name, ...daemon, folder: this.#folder, tables, dropsColumns });
     const login = this.#logins.noteOf(path);
-    return { name, kind: sinkKind, login, tables, onPoison, deadLettersMax, deadLettersShare, onLost, batch, connector };
+    return {
+      name,
+      kind: sinkKind,
+      login,
+      tables,
+      onPoison,
+      deadLettersMax,
+      deadLettersShare,
+      onLost,
+      batch,
+      connector,
+    };
   }
 
   /** The kind, if it exists. */

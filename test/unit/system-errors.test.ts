@@ -1,7 +1,10 @@
 /** What the operating system says of a connection is the same to every connector: it may pass. */
 import { expect, test } from "vitest";
 import { classifyConnection } from "../../connectors/elasticsearch/errors.ts";
-import { classify as ofMysql } from "../../connectors/mysql/source/errors.ts";
+import { classify as ofClickhouse } from "../../connectors/clickhouse/errors.ts";
+import { failureOf } from "../../connectors/postgres/client/failure.ts";
+import { Logins } from "../../src/config/secrets/logins.ts";
+import { classify as ofMysql, unconnected } from "../../connectors/mysql/source/errors.ts";
 import { classify as ofPostgres } from "../../connectors/postgres/source/errors.ts";
 import { sinkError } from "../../connectors/postgres/sink/errors.ts";
 import { classify as ofRedis } from "../../connectors/redis/errors.ts";
@@ -30,6 +33,55 @@ test.each(CODES)("%s is tried again, and named", (code) => {
     return [name, kind, message.includes(code)];
   });
   expect(found).toEqual(CONNECTORS.map(([name]) => [name, "retryable", true]));
+});
+
+test.each([
+  ["ECONNREFUSED", /Nothing listens at h:1: start the server there, or correct `url`/],
+  ["ENOTFOUND", /name in h:1 is not known/],
+  ["ETIMEDOUT", /h:1 gave no answer/],
+  ["ECONNRESET", /h:1, or a proxy .*, ended the connection/],
+  ["EMFILE", /no file handles left/],
+])("%s has one cause and its way out, and names the server", (code, hint) => {
+  const error = Object.assign(new Error(`connect ${code}`), { code, syscall: "connect" });
+  const found = [
+    ofRedis(error, never, "h:1"),
+    classifyConnection(error, never, "h:1"),
+    ofClickhouse(error, "writing", never, "h:1"),
+    sinkError(failureOf(error, "h:1"), "connecting"),
+  ];
+  for (const { message, hint: told } of found)
+    expect({ message, told }).toMatchObject({ told: expect.stringMatching(hint) });
+  const source = ofPostgres(failureOf(error, "h:1"), "connecting");
+  const away = unconnected(error, { host: "::1", port: 2 });
+  expect([...found, source].map(({ message }) => message.includes("h:1"))).toEqual(Array(5).fill(true));
+  expect(away.message).toContain("connecting to [::1]:2");
+});
+
+test.each([
+  ["28P01", "auth_failed", /The password in `source.url` is not the role's/],
+  ["3D000", "InitPostgres", /Create the database, or correct its name/],
+  ["28000", "ClientAuthentication", /Add a line for this role, database and address to pg_hba.conf/],
+  ["28000", "InitializeSessionUserId", /Create the role and let it log in/],
+])("a login that Postgres refuses with %s in %s has its own way out", (code, routine, hint) => {
+  const refused = failureOf(Object.assign(new Error("no"), { code, routine }), "db:5432");
+  const { message, hint: told, reason } = ofPostgres(refused, "connecting");
+  expect({ message, told, reason }).toEqual({
+    message: expect.stringContaining("connecting to db:5432"),
+    told: expect.stringMatching(hint),
+    reason: "login",
+  });
+});
+
+test.each([
+  [{ source: ["url"] }, ["${PW}"], "After a change on this side restart needed: `${PW}` is read at the start."],
+  [{ source: ["url"] }, [], "A change in millrace.yaml needs a restart: the file is read at the start."],
+  [{ source: ["passwordFile"] }, [], "No restart is needed: `passwordFile` is asked again at each connection."],
+  [{ source: ["prefix"] }, ["${PW}"], null],
+])("where a login comes from says whether another needs a restart: %j %j", ({ source }, references, note) => {
+  const logins = new Logins();
+  logins.add(["source", ...source], references);
+  logins.add(["sinks", "cache", "url"], ["${OTHER}"]);
+  expect(logins.noteOf(["source"])).toBe(note);
 });
 
 test("a daemon that ends is started again, but where a gap can't be ruled out", () => {
