@@ -1,11 +1,12 @@
 /**
- * The sink's checkpoint: records in a compacted topic of its own, written in the transaction of the changes. Two keys:
+ * The sink's checkpoint: messages in a compacted topic of its own, written in the transaction of the changes. Two of them:
  *
- *   position   {"lease":3,"position":"1/4711/0","bond":"…","open":""}             with every step
  *   tables     {"tables":"{…}","topics":{"shop.public.users":"<topic id> 6"},"form":"millrace","owner":"…"}   after a change, and
  *                                                                                                          now and then
+ *   position   {"lease":3,"position":"1/4711/0","bond":"…","open":""}             with every step, last
  *
- * Now and then, so that the newest of both lies near the end of the topic: a start reads back from there.
+ * Now and then, so that the newest of both lies near the end of the topic: a start reads back from there. Tables may be
+ * thousands, so a message has as many parts as it needs: `position`, `tables`, `tables/1`, `tables/2` … are the keys.
  */
 import * as z from "zod";
 import { parseCheckpoint } from "../../src/core/checkpoint/checkpoint-text.ts";
@@ -14,6 +15,7 @@ import { parsePosition } from "../../src/core/model/position.ts";
 import type { Cluster } from "./client/cluster.ts";
 import { failureOf } from "./client/failures.ts";
 import { type CommittedRecord, expectReadable, extentOf, readCommitted } from "./client/reading.ts";
+import { Assembly, messageOf, partKey, partsOf } from "./parts.ts";
 
 const POSITION = z.object({ lease: z.int(), position: z.string(), bond: z.string(), open: z.string() });
 const TABLES = z.object({
@@ -59,11 +61,11 @@ export const CHECKPOINT_SETTINGS: Readonly<Record<string, string>> = {
   "min.cleanable.dirty.ratio": "0.1",
 };
 
-const POSITION_KEY = Buffer.from("position");
-const TABLES_KEY = Buffer.from("tables");
+const POSITION_MESSAGE = "position";
+const TABLES_MESSAGE = "tables";
 /** So many records of the position may follow one of the tables. */
 const TABLES_EVERY = 500;
-/** Each step takes an offset for its record and one for its transaction's end. */
+/** Each step takes an offset for its record and one for its transaction's end. Where there are more, a start reads all. */
 export const NEAR_THE_END = BigInt(TABLES_EVERY * 2 + 100);
 
 export interface CheckpointRecord {
@@ -77,17 +79,26 @@ export class CheckpointWriter {
   #last: Pick<Checkpoint, "tables" | "topics"> | null = null;
   #since = 0;
 
-  records({ lease, position, bond, open, tables, topics, form, owner }: Checkpoint): readonly CheckpointRecord[] {
-    const record = { key: POSITION_KEY, value: json({ lease, position, bond, open }) };
+  /** `batchBytesMax`: of the topic. */
+  records(
+    { lease, position, bond, open, tables, topics, form, owner }: Checkpoint,
+    batchBytesMax: number,
+  ): readonly CheckpointRecord[] {
+    const last = recordsOf(POSITION_MESSAGE, { lease, position, bond, open }, batchBytesMax);
     const isSame = this.#last?.tables === tables && this.#last.topics === topics;
     if (isSame && this.#since < TABLES_EVERY) {
       this.#since++;
-      return [record];
+      return last;
     }
     this.#last = { tables, topics };
     this.#since = 0;
-    return [record, { key: TABLES_KEY, value: json({ tables, topics, form, owner }) }];
+    return [...recordsOf(TABLES_MESSAGE, { tables, topics, form, owner }, batchBytesMax), ...last];
   }
+}
+
+function recordsOf(message: string, content: object, batchBytesMax: number): readonly CheckpointRecord[] {
+  const parts = [...partsOf(Buffer.from(JSON.stringify(content)), batchBytesMax)];
+  return parts.map((value, part) => ({ key: partKey(message, part), value }));
 }
 
 /** Waits for no transaction that is open. */
@@ -99,15 +110,18 @@ export async function readCheckpoint(cluster: Cluster, name: string, signal: Abo
   const near = stable - NEAR_THE_END;
   let hasRecords = false;
   for (const from of near > first ? [near, first] : [first]) {
-    let position: z.output<typeof POSITION> | undefined;
-    let tables: z.output<typeof TABLES> | undefined;
-    for await (const { key, value } of readCommitted(cluster, place, { from, until: stable }, signal)) {
+    const parts = { [POSITION_MESSAGE]: new Assembly(), [TABLES_MESSAGE]: new Assembly() };
+    const found: Partial<Record<string, Buffer>> = {};
+    for await (const record of readCommitted(cluster, place, { from, until: stable }, signal)) {
       hasRecords = true;
-      if (key === null || value === null) continue;
-      if (key.equals(POSITION_KEY)) position = parsed(POSITION, value, name);
-      else if (key.equals(TABLES_KEY)) tables = parsed(TABLES, value, name);
+      const message = record.key === null ? "" : messageOf(record.key);
+      if (message !== POSITION_MESSAGE && message !== TABLES_MESSAGE) continue;
+      const whole = parts[message].add(record);
+      if (whole !== null) found[message] = whole.message;
     }
-    if (position !== undefined && tables !== undefined) return { ...position, ...tables };
+    const { [POSITION_MESSAGE]: position, [TABLES_MESSAGE]: tables } = found;
+    if (position !== undefined && tables !== undefined)
+      return { ...parsed(POSITION, position, name), ...parsed(TABLES, tables, name) };
   }
   if (hasRecords) throw failureOf("CORRUPT_MESSAGE", name);
   // No offset at all, or those of a transaction that was given up: the broker ends one that was open in a topic of this name
@@ -117,8 +131,10 @@ export async function readCheckpoint(cluster: Cluster, name: string, signal: Abo
 }
 
 /** Whether records that were written in one transaction are all that a step writes to this topic. */
-export function isWholeCheckpoint(records: readonly Pick<CommittedRecord, "key">[]): boolean {
-  return records.some(({ key }) => key?.equals(POSITION_KEY) === true);
+export function isWholeCheckpoint(records: readonly Pick<CommittedRecord, "key" | "value" | "offset">[]): boolean {
+  const position = new Assembly();
+  const ofPosition = records.filter(({ key }) => key !== null && messageOf(key) === POSITION_MESSAGE);
+  return ofPosition.some((record) => position.add(record) !== null);
 }
 
 export function progressOf({ position, tables, bond }: Checkpoint): SinkProgress | null {
@@ -131,8 +147,4 @@ function parsed<T>(shape: z.ZodType<T>, value: Buffer, name: string): T {
   } catch {
     throw failureOf("CORRUPT_MESSAGE", name);
   }
-}
-
-function json(value: object): Buffer {
-  return Buffer.from(JSON.stringify(value));
 }

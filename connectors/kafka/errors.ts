@@ -238,6 +238,16 @@ export const pages = {
       "Give this sink a `prefix` of its own that ends in a hyphen or a dot. If the other one is gone for good, delete its " +
       "checkpoint's topic (`<prefix><name>._checkpoint.<sink>`) and its tables' topics.",
   },
+  MR3538: {
+    title: "A record that Millrace has to write does not fit in its topic",
+    cause:
+      "It is no row, which would be a dead letter: the end of a transaction with its number of changes for each of very many tables " +
+      "(`transactions: true`), the columns of a very wide table, or, with a very small limit, a TRUNCATE. Without it readers would miss " +
+      "something, so the sink waits.",
+    remedy:
+      "Raise `max.message.bytes` of the topic above the size in the message (`kafka-configs.sh --alter --entity-type topics " +
+      "--entity-name TOPIC --add-config max.message.bytes=BYTES`); the sink then goes on by itself.",
+  },
 } satisfies ErrorPages;
 
 /** With those of the log. */

@@ -2,7 +2,8 @@ import * as z from "zod";
 
 const STORED = z.object({
   version: z.string(),
-  counts: z.record(z.string(), z.int()),
+  /** Only where they are told. */
+  counts: z.record(z.string(), z.int()).optional(),
   id: z.string().default(""),
   timeMs: z.number().default(0),
 });
@@ -10,6 +11,7 @@ const STORED = z.object({
 /** The source's transaction of which changes are written, and not its end: steps and processes may share it. */
 export class OpenTransaction {
   #version: bigint | null = null;
+  #isCounted = true;
   #counts = new Map<string, number>();
   /** The table of the last change, and how many of it are not in `#counts` yet. */
   #lastId = "";
@@ -24,7 +26,8 @@ export class OpenTransaction {
     if (text === "") return;
     const { version, counts, id, timeMs } = STORED.parse(JSON.parse(text));
     this.#version = BigInt(version);
-    this.#counts = new Map(Object.entries(counts));
+    this.#isCounted = counts !== undefined;
+    this.#counts = new Map(Object.entries(counts ?? {}));
     for (const count of this.#counts.values()) this.#total += count;
     this.id = id;
     this.timeMs = timeMs;
@@ -37,6 +40,11 @@ export class OpenTransaction {
   /** Only while it is open. */
   get version(): bigint {
     return this.#version ?? 0n;
+  }
+
+  /** All of its changes were counted; false where transactions are not told, or were not when it began. */
+  get isCounted(): boolean {
+    return this.#isCounted;
   }
 
   /** Changes of each table, by its id. */
@@ -53,7 +61,15 @@ export class OpenTransaction {
   get text(): string {
     if (this.#version === null) return "";
     const { id, timeMs } = this;
-    return JSON.stringify({ version: String(this.#version), counts: Object.fromEntries(this.counts), id, timeMs });
+    const version = String(this.#version);
+    if (!this.#isCounted) return JSON.stringify({ version });
+    return JSON.stringify({ version, counts: Object.fromEntries(this.counts), id, timeMs });
+  }
+
+  /** A change of it is not counted: a transaction may be of thousands of tables, and each checkpoint has the counts. */
+  pass(version: bigint): void {
+    this.#version = version;
+    this.#isCounted = false;
   }
 
   add(version: bigint, tableId: string): void {
@@ -74,6 +90,7 @@ export class OpenTransaction {
 
   end(): void {
     this.#version = null;
+    this.#isCounted = true;
     this.#counts = new Map();
     this.#lastCount = 0;
     this.#total = 0;
@@ -82,6 +99,7 @@ export class OpenTransaction {
   copy(): OpenTransaction {
     const copied = new OpenTransaction("");
     copied.#version = this.#version;
+    copied.#isCounted = this.#isCounted;
     copied.#counts = new Map(this.counts);
     copied.#total = this.#total;
     copied.id = this.id;

@@ -362,7 +362,7 @@ export class KafkaSink implements Sink, TargetPresence {
   async #write(next: Checkpoint, records: StepRecords, signal: AbortSignal): Promise<void> {
     const { topics, writer, checkpoint } = this.#opened!;
     const place = topics.get(this.#checkpointTopic);
-    for (const { key, value } of checkpoint.records(next)) records.own(place, key, value);
+    for (const { key, value } of checkpoint.records(next, place.batchBytesMax)) records.own(place, key, value);
     failpoint("kafka.before-transaction");
     const { batches, release } = records.part();
     await writer.send(batches, release, signal);

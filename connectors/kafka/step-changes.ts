@@ -61,9 +61,9 @@ export class StepChanges {
 
   /** All changes of the open transaction are written. */
   end({ transaction, records, topics }: StepTarget): void {
-    const { version, counts, id, timeMs } = transaction;
+    const { version, counts, id, timeMs, isCounted } = transaction;
     transaction.end();
-    if (!this.#settings.transactions) return;
+    if (!this.#settings.transactions || !isCounted) return;
     const record = this.#format.end?.({ version, counts, id, timeMs }) ?? null;
     if (record !== null) records.own(topics.get(transactionTopic(this.#settings.naming)), record.key, record.value);
   }
@@ -104,9 +104,13 @@ export class StepChanges {
   /** A change of a transaction comes next. */
   #count(version: bigint, tableId: string, log: InLog, { transaction, records, topics }: StepTarget): void {
     const format = this.#format;
+    if (!this.#settings.transactions || !transaction.isCounted) {
+      transaction.pass(version);
+      return;
+    }
     const isFirst = !transaction.isOpen;
     transaction.add(version, tableId);
-    if (!this.#settings.transactions || format.transactionId === undefined) return;
+    if (format.transactionId === undefined) return;
     if (isFirst) {
       transaction.id = format.transactionId({ version, xid: log.xid, origin: log.origin });
       transaction.timeMs = Number(log.commitTimeUs / 1000n);

@@ -1,10 +1,12 @@
 /** The records of one step: each in its topic and partition, in commit order. */
 import { ByteWriter } from "../../src/core/bytes.ts";
+import type { MillraceError } from "../../src/core/errors.ts";
 import type { TopicBatches } from "./client/transactions.ts";
 import { BATCH_HEAD_BYTES, type Header, RecordBatch } from "./client/record-batch.ts";
 import { partitionOf } from "./partitions.ts";
 import type { BarrierRecord } from "./formats/format.ts";
 import type { UsableTopic } from "./topics.ts";
+import { kafkaError } from "./errors.ts";
 
 /** Larger than what a record has beside key, value and headers. */
 const RECORD_EXTRA_BYTES = 64;
@@ -76,12 +78,14 @@ export class StepRecords {
 
   /** A record of Millrace's own, in the first partition. */
   own(usable: UsableTopic, key: Buffer | null, value: Buffer): void {
-    this.#put(usable, 0, key, value, [], this.#timeMs);
+    if (!this.#put(usable, 0, key, value, [], this.#timeMs)) throw doesNotFit(usable, value);
   }
 
   barrier(usable: UsableTopic, { key, value, headers, isEverywhere }: BarrierRecord, timeMs: number): void {
     const count = isEverywhere ? usable.topic.leaders.length : 1;
-    for (let partition = 0; partition < count; partition++) this.#put(usable, partition, key, value, headers, timeMs);
+    for (let partition = 0; partition < count; partition++) {
+      if (!this.#put(usable, partition, key, value, headers, timeMs)) throw doesNotFit(usable, value);
+    }
   }
 
   get #batches(): readonly TopicBatches[] {
@@ -124,4 +128,10 @@ export class StepRecords {
     }
     return inTopic.partitions[partition]!;
   }
+}
+
+/** No row is at fault, and without the record readers would miss something. */
+function doesNotFit({ name, batchBytesMax }: UsableTopic, { length }: Buffer): MillraceError {
+  const message = `a record of ${length} bytes does not fit in topic ${name}, which takes ${batchBytesMax}`;
+  return kafkaError("MR3538", "blocked", message);
 }

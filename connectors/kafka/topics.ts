@@ -39,6 +39,9 @@ type Limits = Pick<UsableTopic, "batchBytesMax" | "isCompacted">;
 
 /** For a client that may not look; the size is Kafka's own default. */
 const UNKNOWN: Limits = { batchBytesMax: 1_048_588, isCompacted: null };
+/** A batch has to fit in each of them. */
+const BATCH_LIMITS = ["max.message.bytes", "segment.bytes"];
+const LOOKED_AT = [...BATCH_LIMITS, "cleanup.policy"];
 /** A new topic is not known to all brokers at once. */
 const KNOWN_TRIES_MAX = 50;
 const PAUSE_STEP_MS = 5;
@@ -128,9 +131,10 @@ export class Topics {
 
   async #limits(names: readonly string[], signal: AbortSignal): Promise<ReadonlyMap<string, Limits>> {
     try {
-      const settings = await settingsOfTopics(this.#cluster, names, ["max.message.bytes", "cleanup.policy"], signal);
+      const settings = await settingsOfTopics(this.#cluster, names, LOOKED_AT, signal);
       const limits = Array.from(settings, ([name, of]) => {
-        const batchBytesMax = Number(of.get("max.message.bytes") ?? UNKNOWN.batchBytesMax);
+        const bytes = BATCH_LIMITS.flatMap((key) => Number(of.get(key) ?? []));
+        const batchBytesMax = bytes.length === 0 ? UNKNOWN.batchBytesMax : Math.min(...bytes);
         return [name, { batchBytesMax, isCompacted: isCompacting(of.get("cleanup.policy")) }] as const;
       });
       for (const [name, { isCompacted }] of limits) this.#policies.set(name, isCompacted);

@@ -54,6 +54,20 @@ export function progressTests(harness: SinkHarness): void {
     expect(stage.held).toEqual(progressAt(300n));
   });
 
+  test("progress names ten thousand tables, and fewer afterwards", async () => {
+    await using stage = await Stage.of(harness);
+    const tables = (count: number) =>
+      Object.fromEntries(
+        Array.from({ length: count }, (_, i) => [`public.${"long_".repeat(10)}${i}`, `${"9f2c".repeat(16)}/${i}`]),
+      );
+    for (const [at, count] of [10_000, 5_000, 1].entries()) {
+      await stage.apply({ kind: "progress", progress: progressAt(BigInt(100 + at), tables(count)) });
+      await stage.restart();
+      expect(Object.keys(stage.held?.tables ?? {})).toHaveLength(count);
+      expect(JSON.stringify(stage.held?.tables) === JSON.stringify(tables(count))).toBe(true);
+    }
+  });
+
   test("positions keep all their digits", async () => {
     await using stage = await Stage.of(harness);
     const position = { epoch: 255, commit: (1n << 55n) - 1n, index: 4_000_000_000 };

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { Assembly, partsOf } from "../../connectors/kafka/log/parts.ts";
+import { Assembly, partsOf } from "../../connectors/kafka/parts.ts";
 import { relayedShape } from "../../connectors/kafka/log/shapes.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
 import { type Block, NO_TUPLE, OP_TRUNCATE } from "../../src/core/model/block.ts";

@@ -14,7 +14,9 @@ export function sinkAcls(settings: KafkaSinkSettings): readonly string[] {
     `${to} --operation Write --operation Describe --operation DescribeConfigs${create} --resource-pattern-type prefixed --topic '${data}'`,
     ...(naming.single === undefined
       ? []
-      : [`${to} --operation Write --operation Describe${create} --resource-pattern-type prefixed --topic '${others}'`]),
+      : [
+          `${to} --operation Write --operation Describe --operation DescribeConfigs${create} --resource-pattern-type prefixed --topic '${others}'`,
+        ]),
     `${to} --operation Read --topic '${ownTopic(`checkpoint.${name}`, naming)}'`,
     `${to} --operation Write --operation Describe --transactional-id '${sinkId(settings)}'`,
     ...(isLog

@@ -10,7 +10,7 @@ export function sourceAcls({ naming, daemon, owner, isDivided, cluster }: Source
   const id = isDivided ? requestsId(naming, shareName(owner, "")) : `${requestsId(naming, daemon)}/`;
   return [
     `${user} --operation Read --operation Describe --topic '${logTopic(naming)}' --topic '${answers}'`,
-    `${user} --operation Write --operation Describe --topic '${requests}'`,
+    `${user} --operation Write --operation Describe --operation DescribeConfigs --topic '${requests}'`,
     `${user} --operation Write --operation Describe --resource-pattern-type prefixed --transactional-id '${id}'`,
     ...(isDivided ? [`${user} --operation Read --group '${groupId(naming, owner)}'`] : []),
   ];

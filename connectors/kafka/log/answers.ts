@@ -3,6 +3,8 @@ import * as z from "zod";
 import type { CapturedTables, ColumnFacts, RefusedTable, TableShape } from "../../../src/core/contracts/catalog.ts";
 import { AmbiguousKey, type KeyText } from "../../../src/core/contracts/row-reads.ts";
 import { findMillraceError, MillraceError } from "../../../src/core/errors.ts";
+import type { CommittedRecord } from "../client/reading.ts";
+import { Assembly } from "../parts.ts";
 import { pages } from "./errors.ts";
 
 const KEY = z.array(z.string());
@@ -44,10 +46,30 @@ export function isRowCall(call: Call): call is RowCall {
   return call.kind === "range" || call.kind === "matching" || call.kind === "keys";
 }
 
-/** Null: something else wrote it, or a later version did. */
-export function readRequest(value: Buffer | null): Request | null {
+/** Of so many askers parts may be under way at once; what an asker that was killed has begun goes first. */
+const BEGUN_MAX = 64;
+
+/** Requests come in parts: one may name the keys of thousands of rows. */
+export class Requests {
+  /** By id. */
+  readonly #begun = new Map<string, Assembly>();
+
+  /** Null: more parts are to come, something else wrote it, or a later version did. */
+  add({ key, ...part }: Pick<CommittedRecord, "key" | "value" | "offset">): Request | null {
+    const id = key?.toString("utf8") ?? "";
+    const parts = this.#begun.get(id) ?? new Assembly();
+    this.#begun.set(id, parts);
+    const whole = parts.add(part);
+    if (whole !== null) this.#begun.delete(id);
+    const [oldest] = this.#begun.size > BEGUN_MAX ? this.#begun.keys() : [];
+    if (oldest !== undefined) this.#begun.delete(oldest);
+    return whole === null ? null : requestIn(whole.message);
+  }
+}
+
+function requestIn(message: Buffer): Request | null {
   try {
-    return REQUEST.parse(JSON.parse(value?.toString("utf8") ?? ""));
+    return REQUEST.parse(JSON.parse(message.toString("utf8")));
   } catch {
     return null;
   }

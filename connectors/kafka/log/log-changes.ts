@@ -3,7 +3,7 @@ import type { LogEntry, Step } from "../../../src/core/model/batch.ts";
 import { FrameWriter } from "../../../src/core/model/frame.ts";
 import { logTopic, type TopicNaming } from "../names.ts";
 import type { StepTarget } from "../step-changes.ts";
-import { partsOf } from "./parts.ts";
+import { partsOf } from "../parts.ts";
 import { relayedShape } from "./shapes.ts";
 
 /** A buffer that a large step made larger than this is not kept. */

@@ -11,6 +11,7 @@ import { TransactionalWriter } from "../client/transactions.ts";
 import { extentOf, readAny } from "../client/reading.ts";
 import { classify, kafkaError } from "../errors.ts";
 import { answersId, callTopics } from "../names.ts";
+import { partsOf } from "../parts.ts";
 import type { KafkaSinkSettings } from "../settings.ts";
 import { RecordBuffers, StepRecords } from "../step-records.ts";
 import { Topics } from "../topics.ts";
@@ -19,15 +20,14 @@ import {
   BEGUN,
   type Call,
   isRowCall,
-  readRequest,
   type Request,
+  Requests,
   type RowCall,
   type Said,
   saidError,
   writeAnswer,
   writeTables,
 } from "./answers.ts";
-import { partsOf } from "./parts.ts";
 import { relayedShape } from "./shapes.ts";
 
 /** Questions and answers are of no use later. */
@@ -80,8 +80,9 @@ export async function serve(
       await write(key, await answering.answer(call, until));
     };
     await write(BEGUN, Buffer.alloc(0));
-    for await (const { value } of readAny(listening, place, end, until)) {
-      const request = readRequest(value);
+    const requests = new Requests();
+    for await (const record of readAny(listening, place, end, until)) {
+      const request = requests.add(record);
       if (request === null) continue;
       const work: Promise<void> = one(request).then(
         () => void open.delete(work),

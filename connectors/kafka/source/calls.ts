@@ -1,22 +1,25 @@
 /** Asks the capturing daemon, over the topics of requests and answers. */
 import { withTimeout } from "../../../src/core/with-timeout.ts";
 import { abortedError, type MillraceError } from "../../../src/core/errors.ts";
-import { ByteWriter } from "../../../src/core/bytes.ts";
 import { scopeOf } from "../../../src/core/clock.ts";
 import { Turn } from "../../../src/core/turn.ts";
-import type { Cluster, Topic } from "../client/cluster.ts";
+import type { Cluster } from "../client/cluster.ts";
 import { extentOf, type Place, readAny } from "../client/reading.ts";
-import { RecordBatch } from "../client/record-batch.ts";
 import { TransactionalWriter } from "../client/transactions.ts";
 import { classify, kafkaError } from "../errors.ts";
 import { type Answer, BEGUN, type Call, isRowCall, readAnswer, type Request } from "../log/answers.ts";
-import { Assembly } from "../log/parts.ts";
 import { callTopics, requestsId } from "../names.ts";
+import { Assembly, partsOf } from "../parts.ts";
+import { RecordBuffers, StepRecords } from "../step-records.ts";
+import { type TopicRules, Topics, type UsableTopic } from "../topics.ts";
 import type { SourceContext } from "./context.ts";
 
 const ANSWER_MS_MAX = 20_000;
 /** For a read: the first row of a range may take long where no index serves it. */
 const ROWS_MS_MAX = 300_000;
+
+/** The capturing daemon makes the topics. */
+const NONE_MADE: TopicRules = { create: false, partitions: 1, replication: -1, settings: {} };
 
 interface Asked {
   readonly assembly: Assembly;
@@ -27,7 +30,7 @@ interface Asked {
 interface Link {
   readonly close: () => Promise<void>;
   readonly writer: TransactionalWriter;
-  readonly requests: { readonly name: string; readonly topic: Topic };
+  readonly requests: UsableTopic;
   /** Ends it. */
   readonly end: () => void;
 }
@@ -71,10 +74,11 @@ export class Calls {
     };
     const link = await withTimeout(this.#linked(), { clock, signal, timeoutMs: ANSWER_MS_MAX, late });
     try {
-      const batch = new RecordBatch(new ByteWriter(1024));
-      batch.add(null, Buffer.from(JSON.stringify(request)), [], clock.now());
-      const { name, topic } = link.requests;
-      await link.writer.write([{ name, topic, batches: [{ partition: 0, batch }] }], this.#over.signal);
+      const records = new StepRecords(new RecordBuffers(), clock.now());
+      const message = Buffer.from(JSON.stringify(request));
+      for (const part of partsOf(message, link.requests.batchBytesMax))
+        records.own(link.requests, Buffer.from(request.id), part);
+      await link.writer.write(records.part().batches, this.#over.signal);
     } catch (error) {
       link.end();
       throw classify(error, signal);
@@ -104,6 +108,8 @@ export class Calls {
     // Commands of this daemon ask beside it: no two may share an id.
     const id = `${requestsId(naming, daemon)}/${clock.unique(6)}`;
     const writer = await TransactionalWriter.open(cluster, { clock, id, compression: "none" }, signal);
+    const topics = new Topics(cluster, NONE_MADE, (ms, stop) => clock.sleep(ms, stop));
+    await topics.prepare([names.requests], signal);
     const place = { name: names.answers, topic: answers, partition: 0 };
     const { end } = await extentOf(cluster, place, signal);
     const scope = scopeOf(signal);
@@ -111,7 +117,7 @@ export class Calls {
     const link: Link = {
       close: async () => await opened[Symbol.asyncDispose](),
       writer,
-      requests: { name: names.requests, topic: requests },
+      requests: topics.get(names.requests),
       end: () => scope.end(),
     };
     void this.#listen(listening, place, end, scope.signal).then(async (error) => {

@@ -4,7 +4,7 @@ import { findMillraceError } from "../../../src/core/errors.ts";
 import type { Cluster } from "../client/cluster.ts";
 import { type CommittedRecord, type Place, readCommitted } from "../client/reading.ts";
 import { kafkaError } from "../errors.ts";
-import { Assembly, isPart, type Whole } from "../log/parts.ts";
+import { Assembly, isPart, type Whole } from "../parts.ts";
 import { logTopic } from "../names.ts";
 import type { SourceContext } from "./context.ts";
 

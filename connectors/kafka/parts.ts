@@ -1,8 +1,8 @@
 /**
  * Messages that may be larger than a record: parts in a row, in one partition and one transaction. A part's value begins with
- * a byte that says whether it is a message's first part, its last, or both.
+ * a byte that says whether it is a message's first part, its last, or both. Where a topic is compacted, each part has a key.
  */
-import type { CommittedRecord } from "../client/reading.ts";
+import type { CommittedRecord } from "./client/reading.ts";
 
 const FIRST = 1;
 const LAST = 2;
@@ -19,6 +19,18 @@ export function* partsOf(message: Buffer, batchBytesMax: number): Generator<Buff
     yield Buffer.concat([Buffer.of(how), message.subarray(at, end)]);
     at = end;
   } while (at < message.length);
+}
+
+const SEPARATOR = "/";
+
+/** The key of a message's part in a compacted topic, which keeps the last message: earlier ones may have had more parts. */
+export function partKey(message: string, part: number): Buffer {
+  return Buffer.from(part === 0 ? message : `${message}${SEPARATOR}${part}`);
+}
+
+/** The message that a part with this key is of. */
+export function messageOf(key: Buffer): string {
+  return key.toString("utf8").split(SEPARATOR, 1)[0]!;
 }
 
 /** Whether a record can be a part of a message without a key. Records of other programs are rarely written in a transaction. */
