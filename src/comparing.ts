@@ -130,7 +130,9 @@ export class Comparing {
   #failureOf(error: unknown): StoredError {
     const known = findMillraceError(error);
     const message = known?.message ?? (error instanceof Error ? error.message : String(error));
-    return { code: known?.code ?? "MR1402", message, hint: known?.hint ?? null, at: timestamp(this.#clock) };
+    const at = timestamp(this.#clock);
+    const since = this.#failure?.since ?? at;
+    return { code: known?.code ?? "MR1402", message, hint: known?.hint ?? null, at, since };
   }
 
   /** Runs the scheduled comparisons; never ends if none is scheduled. */

@@ -1,12 +1,13 @@
 import { Comparing, openReports } from "./comparing.ts";
 import type { Config, OtlpConfig, SinkConfig } from "./config/config.ts";
 import { scopeOf, systemClock, timestamp } from "./core/clock.ts";
+import type { NoticeStore } from "./core/conditions/condition.ts";
+import { statusDocument } from "./core/conditions/conditions.ts";
 import { contextOf, type EnvelopeContext } from "./core/model/envelope.ts";
 import type { Sink } from "./core/contracts/sink.ts";
 import type { Source } from "./core/contracts/source.ts";
 import type { StatusDocument } from "./core/contracts/status.ts";
 import type { StateStore, StoredError } from "./core/contracts/state-store.ts";
-import type { NoticeStore } from "./core/concerns/concern.ts";
 import type { ReconcileDocument, ReconcileRequest } from "./core/contracts/reconciliation.ts";
 import { findMillraceError, isAborted } from "./core/errors.ts";
 import { TableSelection } from "./core/table-selection.ts";
@@ -15,7 +16,6 @@ import { holderName, isGone } from "./holder.ts";
 import { openSource, memoryOf } from "./open-source.ts";
 import { Activity } from "./ops/dashboard/activity.ts";
 import { History } from "./ops/dashboard/history.ts";
-import { concernsOf } from "./ops/concerns.ts";
 import { Notifier } from "./ops/notifier.ts";
 import { webhook } from "./ops/webhook.ts";
 import { PrometheusMetrics } from "./ops/metrics.ts";
@@ -173,8 +173,7 @@ async function runWithLease(
   const status = async (): Promise<StatusDocument> => {
     const [now, reconcile] = await Promise.all([control.status(), comparing.status()]);
     const notify = { error: notifier?.error ?? null };
-    const whole = { ...now, state: { error: stateError() }, reconcile, notify };
-    return { ...whole, concerns: concernsOf(whole) };
+    return statusDocument(now, { state: { error: stateError() }, reconcile, notify });
   };
   const notifier = notifierOf(config, { status, notices: state.notices, redact, logger });
   const parts = { control, comparing, state, metrics, activity, history, stateError, status, redact, logger };
@@ -236,8 +235,8 @@ function notifierOf({ name, notify }: Config, { status, notices, redact, logger 
   if (notify === null) return null;
   const { webhook: url, tls, key, level, afterMs } = notify;
   const send = webhook({ url, tls, key, redact });
-  const concerns = async () => (await status()).concerns ?? [];
-  return new Notifier({ clock, name, level, afterMs, concerns, notices, send, logger });
+  const conditions = async () => (await status()).conditions;
+  return new Notifier({ clock, name, level, afterMs, conditions, notices, send, logger });
 }
 
 async function setUp(

@@ -80,14 +80,10 @@ export async function serve(config: Config, parts: ServedParts, signal: AbortSig
 }
 
 function portOf(parts: ServedParts, signal: AbortSignal): AdminPort {
-  const { control, state, metrics, stateError, redact } = parts;
+  const { control, state, metrics, redact } = parts;
   return {
     version: VERSION,
     status: parts.status,
-    unready: () => {
-      const error = stateError();
-      return [...control.unready, ...(error === null ? [] : [`the state can't be written: ${error.code}`])];
-    },
     metrics: async () => ({ contentType: metrics.contentType, text: await metrics.text(await levelsOf(parts)) }),
     pause: (sink, tables) => control.pause(sink, tables),
     resume: (sink, tables) => control.resume(sink, tables),

@@ -3,7 +3,7 @@ import { ActingContext, type Order } from "./act.tsx";
 import { ask, hasToken, setToken } from "./api.ts";
 import { type Live, useLive } from "./live.ts";
 import { Actions } from "./parts/actions.tsx";
-import { Attention } from "./parts/attention.tsx";
+import { Attention, VERDICT_LOOKS } from "./parts/attention.tsx";
 import { Charts } from "./parts/charts.tsx";
 import { Letters } from "./parts/letters.tsx";
 import { Login } from "./parts/login.tsx";
@@ -79,9 +79,9 @@ export function App() {
   );
 }
 
-function Header({ live: { status, isAway } }: { readonly live: Live }) {
+function Header({ live: { status, away } }: { readonly live: Live }) {
   const phase = status?.phase ?? "…";
-  const state = isAway ? "away" : phase;
+  const look = away !== null ? "bad" : status === null ? "warning" : VERDICT_LOOKS[status.verdict.kind];
   useEffect(() => {
     if (status !== null) document.title = `${status.name} · Millrace`;
   }, [status?.name]);
@@ -97,7 +97,7 @@ function Header({ live: { status, isAway } }: { readonly live: Live }) {
         <h1>
           <bdi>{status?.name ?? ""}</bdi>
         </h1>
-        <span class={`pill ${isAway ? "bad" : phase === "streaming" ? "good" : "warning"}`}>{state}</span>
+        <span class={`pill ${look}`}>{away === null ? phase : "away"}</span>
         <span class="room" />
         {hasToken() && (
           <button
@@ -124,22 +124,17 @@ function Header({ live: { status, isAway } }: { readonly live: Live }) {
 }
 
 function Body({ live, hint }: { readonly live: Live; readonly hint: string | null }) {
-  const { status, view, reports, actions, nowMs, isAway } = live;
+  const { status, view, reports, actions, nowMs, away } = live;
   if (status === null || view === null) {
     return (
       <main id="main">
-        <p class="card soft">{isAway ? "The daemon does not answer. The page asks again." : "Loading …"}</p>
+        <p class="card soft">{away === null ? "Loading …" : "The daemon does not answer. The page asks again."}</p>
       </main>
     );
   }
   return (
     <main id="main" tabIndex={-1}>
-      {isAway && (
-        <p class="card warning-text" role="alert">
-          The daemon does not answer. These are its last figures; the page asks again.
-        </p>
-      )}
-      <Attention concerns={status.concerns ?? []} nowMs={nowMs} />
+      <Attention status={status} away={away} nowMs={nowMs} />
       <Tiles status={status} view={view} nowMs={nowMs} />
       {hint !== null && <p class="hint soft">{hint}</p>}
       <Charts points={view.history} nowMs={nowMs} />

@@ -3,7 +3,8 @@ import type { AuditEntry } from "../core/audit/audit-store.ts";
 import type { ReportSummary } from "../core/contracts/reconciliation.ts";
 import type { StatusDocument } from "../core/contracts/status.ts";
 import type { DaemonView } from "../ops/dashboard/view.ts";
-import { ask, setToken } from "./api.ts";
+import { type Answer, ask, setToken } from "./api.ts";
+import type { Away } from "./parts/attention.tsx";
 
 /** What the daemon last said. */
 export interface Live {
@@ -12,11 +13,14 @@ export interface Live {
   readonly reports: readonly ReportSummary[];
   readonly actions: readonly AuditEntry[];
   readonly nowMs: number;
-  readonly isAway: boolean;
+  /** Null: the daemon answers. */
+  readonly away: Away | null;
   readonly wantsToken: boolean;
 }
 
 const LOOK_MS = 2_000;
+/** A daemon that is well answers in milliseconds. */
+const SILENT_MS_MAX = 6_000;
 /** Reports and actions change seldom: they are asked for at every tenth look. */
 const SELDOM = 10;
 const POINTS_MAX = 360;
@@ -27,15 +31,30 @@ const NOTHING: Live = {
   reports: [],
   actions: [],
   nowMs: Date.now(),
-  isAway: false,
+  away: null,
   wantsToken: false,
 };
+
+/** Of the page's questions. */
+interface Heard {
+  /** Of the last complete answer. */
+  atMs: number;
+  /** The page asks since then: hidden pages do not. */
+  askedMs: number;
+  /** Why the newest question got none. */
+  why: string | null;
+}
 
 /** Asks the daemon again and again while the page is visible. */
 export function useLive() {
   const [live, setLive] = useState(NOTHING);
   const view = useRef<DaemonView | null>(null);
   const looks = useRef(0);
+  const heard = useRef<Heard>({ atMs: Date.now(), askedMs: Date.now(), why: null });
+  const tell = useCallback((news: Partial<Live>): void => {
+    const nowMs = Date.now();
+    setLive((known) => ({ ...known, ...news, nowMs, away: awayOf(heard.current, nowMs) }));
+  }, []);
   const look = useCallback(async (isWhole: boolean): Promise<void> => {
     const since = view.current?.history.at(-1)?.at ?? "";
     const [status, news] = await Promise.all([
@@ -44,20 +63,18 @@ export function useLive() {
     ]);
     const seldom = isWhole || looks.current++ % SELDOM === 0 ? await lookSeldom() : {};
     if (status.kind === "token" || news.kind === "token") {
-      setLive((known) => ({ ...known, wantsToken: true }));
+      tell({ wantsToken: true });
       return;
     }
     if (news.kind === "ok") view.current = joined(view.current, news.value);
-    const isAway = status.kind !== "ok" || news.kind !== "ok";
-    setLive((known) => ({
-      ...known,
+    heard.current.why = troubleOf(status) ?? troubleOf(news);
+    if (heard.current.why === null) heard.current.atMs = Date.now();
+    tell({
       ...seldom,
-      status: status.kind === "ok" ? status.value : known.status,
+      ...(status.kind === "ok" ? { status: status.value } : {}),
       view: view.current,
-      nowMs: Date.now(),
-      isAway,
       wantsToken: false,
-    }));
+    });
   }, []);
   useEffect(() => {
     let timer: ReturnType<typeof setTimeout> | undefined;
@@ -67,11 +84,20 @@ export function useLive() {
       if (!isOver) timer = setTimeout(() => void run(), LOOK_MS);
     };
     void run();
+    // A question may stay without an answer for long.
+    const ticking = setInterval(() => tell({}), 1_000);
+    const onShown = (): void => {
+      heard.current.askedMs = Date.now();
+      if (!document.hidden) void look(false);
+    };
+    document.addEventListener("visibilitychange", onShown);
     return () => {
       isOver = true;
       clearTimeout(timer);
+      clearInterval(ticking);
+      document.removeEventListener("visibilitychange", onShown);
     };
-  }, [look]);
+  }, [look, tell]);
   const refresh = useCallback(() => look(true), [look]);
   const signIn = useCallback(
     (token: string) => {
@@ -81,6 +107,16 @@ export function useLive() {
     [look],
   );
   return { live, refresh, signIn };
+}
+
+function awayOf({ atMs, askedMs, why }: Heard, nowMs: number): Away | null {
+  if (why === null && nowMs - Math.max(atMs, askedMs) <= SILENT_MS_MAX) return null;
+  return { why: why ?? "It has said nothing", since: new Date(atMs).toISOString() };
+}
+
+function troubleOf(answer: Answer<unknown>): string | null {
+  if (answer.kind === "refused") return `It answers with ${answer.code} ${answer.message}`;
+  return answer.kind === "away" ? "It can't be reached" : null;
 }
 
 async function lookSeldom(): Promise<Partial<Live>> {

@@ -1,22 +1,22 @@
 import { type Clock, timestamp } from "../core/clock.ts";
 import type { StoredError } from "../core/contracts/state-store.ts";
-import type { Concern, NoticeStore } from "../core/concerns/concern.ts";
+import { type Condition, isToBeTold, type NoticeStore } from "../core/conditions/condition.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { findMillraceError } from "../core/errors.ts";
 import type { Message } from "./webhook.ts";
 
 const LOOK_EVERY_MS = 2_000;
-/** Of concerns in one message; the count of the others is told. */
+/** Of conditions in one message; the count of the others is told. */
 const TOLD_COUNT_MAX = 50;
 
 export interface NotifierParts {
   readonly clock: Clock;
   /** The daemon's. */
   readonly name: string;
-  readonly level: Concern["level"];
+  readonly level: Condition["level"];
   /** What does not last so long is not told. */
   readonly afterMs: number;
-  readonly concerns: () => Promise<readonly Concern[]>;
+  readonly conditions: () => Promise<readonly Condition[]>;
   readonly notices: NoticeStore;
   readonly send: (message: Message, signal: AbortSignal) => Promise<void>;
   readonly logger: Logger;
@@ -30,7 +30,7 @@ export interface NotifierParts {
 export class Notifier {
   readonly #parts: NotifierParts;
   /** By id: what the receiver knows. */
-  #told = new Map<string, Concern>();
+  #told = new Map<string, Condition>();
   /** By id: when it was first seen, by `clock.elapsed`. */
   #seen = new Map<string, number>();
   #error: StoredError | null = null;
@@ -59,38 +59,39 @@ export class Notifier {
           message = "the webhook did not take the message",
           hint = null,
         } = findMillraceError(error) ?? {};
-        this.#error = { code, message, hint, at: timestamp(clock) };
+        const at = timestamp(clock);
+        this.#error = { code, message, hint, at, since: this.#error?.since ?? at };
         logger.warn({ error }, "the webhook was not told what is not well; it is told later");
       }
     }
   }
 
   async #look(signal: AbortSignal): Promise<void> {
-    const { clock, name, level, afterMs, concerns, notices, send } = this.#parts;
-    const all = await concerns();
-    const now = byId(all.filter((one) => one.kind !== "webhook.failing" && (level === "watch" || one.level === "act")));
+    const { clock, name, level, afterMs, conditions, notices, send } = this.#parts;
+    const all = await conditions();
+    const now = byId(all.filter((one) => one.kind !== "webhook.failing" && (level === "watch" || isToBeTold(one))));
     const elapsed = clock.elapsed();
     this.#seen = new Map([...now.keys()].map((id) => [id, this.#seen.get(id) ?? elapsed]));
     const lasting = [...now].filter(([id]) => elapsed - (this.#seen.get(id) ?? elapsed) >= afterMs);
-    const began = lasting.flatMap(([id, concern]) => (this.#told.has(id) ? [] : [concern]));
-    const ended = [...this.#told].flatMap(([id, concern]) => (now.has(id) ? [] : [concern]));
+    const began = lasting.flatMap(([id, condition]) => (this.#told.has(id) ? [] : [condition]));
+    const ended = [...this.#told].flatMap(([id, condition]) => (now.has(id) ? [] : [condition]));
     if (began.length === 0 && ended.length === 0) return;
     const told = new Map([...this.#told].filter(([id]) => now.has(id)));
-    for (const concern of began) told.set(concern.id, concern);
+    for (const condition of began) told.set(condition.id, condition);
     const id = clock.unique(12);
     const at = timestamp(clock);
-    const message = { event: "concerns", id, name, at, ...listed({ began, ended }), open: told.size };
+    const message = { event: "conditions", id, name, at, ...listed({ began, ended }), open: told.size };
     await send(message, signal);
     this.#told = told;
     await notices.replace([...told.values()]);
   }
 }
 
-function byId(concerns: readonly Concern[]): Map<string, Concern> {
-  return new Map(concerns.map((concern) => [concern.id, concern]));
+function byId(conditions: readonly Condition[]): Map<string, Condition> {
+  return new Map(conditions.map((condition) => [condition.id, condition]));
 }
 
-function listed({ began, ended }: { readonly began: readonly Concern[]; readonly ended: readonly Concern[] }) {
+function listed({ began, ended }: { readonly began: readonly Condition[]; readonly ended: readonly Condition[] }) {
   const omitted = Math.max(0, began.length - TOLD_COUNT_MAX) + Math.max(0, ended.length - TOLD_COUNT_MAX);
   return { began: began.slice(0, TOLD_COUNT_MAX), ended: ended.slice(0, TOLD_COUNT_MAX), omitted };
 }

@@ -4,7 +4,7 @@
  */
 import type { ReportSummary } from "../core/contracts/reconciliation.ts";
 import type { StoredError } from "../core/contracts/state-store.ts";
-import type { Concern } from "../core/concerns/concern.ts";
+import type { Condition } from "../core/conditions/condition.ts";
 import type {
   GoneBackStatus,
   KeptLogStatus,
@@ -45,6 +45,7 @@ const ERROR: Fields<StoredError> = {
   message: ["text", "what is wrong"],
   hint: [{ orNull: "text" }, "what to do"],
   at: ["time", "time of the last attempt"],
+  since: ["time", "time of the first attempt that failed, of those in a row; absent: the same"],
 };
 
 const PROGRESS: Fields<ReadProgress> = {
@@ -119,6 +120,14 @@ const SOURCE: Fields<SourceStatus> = {
   ],
   spilledBytes: [{ orNull: "bytes" }, "Postgres: bytes that it wrote so"],
   error: [{ orNull: { object: ERROR } }, "why the stream does not flow"],
+  answeredAt: [
+    { orNull: "time" },
+    "when it last told its position; null: not since the daemon's start; absent where no daemon runs",
+  ],
+  unanswered: [
+    { orNull: { object: ERROR } },
+    "why it does not tell its position now; null: it does; absent where no daemon runs",
+  ],
   needsPerson: ["boolean", "true if the stream waits for somebody to act"],
   goneBack: [{ orNull: { object: GONE_BACK } }, "the stream went back for sinks that can't have a stream of their own"],
   copy: [{ orNull: { object: COPY } }, "the first copy, while it runs"],
@@ -150,10 +159,14 @@ const SINK: Fields<SinkStatus> = {
   deadRows: ["rows", "deleted rows that still occupy space in the target, at the last count; only DuckDB tells"],
 };
 
-const CONCERN: Fields<Concern> = {
+const CONDITION: Fields<Condition> = {
   id: ["text", "the same for as long as it lasts: its kind, and the sink and the table that it is of"],
   kind: ["text", "`sink.failing`, `sink.dead-letters`, `table.suspended` …"],
   level: ["text", "`act`: it waits for a person; `watch`: Millrace deals with it"],
+  blocks: [
+    "list of text",
+    "what it keeps from being: `ready` (`/readyz`), `wait` (`millrace wait`), `once` (`run --once`, which ends over it)",
+  ],
   sink: [{ orNull: "text" }, "the sink that it is of"],
   table: [{ orNull: "text" }, "the table that it is of, `schema.table`"],
   what: ["text", "what is not well"],
@@ -175,7 +188,16 @@ const UNREADABLE: Fields<UnreadableTable> = {
 const TABLES: Fields<TablesStatus> = {
   captured: ["tables", "that are followed"],
   aside: [
-    { listOf: { table: ["text", "`schema.table`"], error: [{ object: ERROR }, "why"] } },
+    {
+      listOf: {
+        table: ["text", "`schema.table`"],
+        error: [{ object: ERROR }, "why"],
+        mayReturn: [
+          "boolean",
+          "true if it may be followed again, or be gone, without anybody acting here; absent where no daemon runs",
+        ],
+      },
+    },
     "tables whose changes are skipped until somebody acts",
   ],
   refused: [
@@ -199,6 +221,15 @@ const TABLES: Fields<TablesStatus> = {
     },
     "tables whose changes one sink skips",
   ],
+  pending: [
+    { listOf: { table: ["text", "`schema.table`"], why: ["text", "what it waits for"] } },
+    "tables that are not followed yet, or not in their present shape; absent where no daemon runs",
+  ],
+  stubborn: [
+    { listOf: { table: ["text", "`schema.table`"], sink: ["text", "the sink where it differs"] } },
+    "tables whose differences come back, however often they are read again; absent where no daemon runs",
+  ],
+  areKnown: ["boolean", "whether the source's tables were read since the start; absent where no daemon runs"],
 };
 
 const SNAPSHOT: Fields<SnapshotStatus> = {
@@ -264,7 +295,19 @@ export const STATUS_FIELDS: Fields<StatusDocument> = {
     { object: { error: [{ orNull: { object: ERROR } }, "why it could not be told last"] } },
     "the receiver of `notify.webhook`",
   ],
-  concerns: [{ listOf: CONCERN }, "what is not well; an empty list: all is well"],
+  verdict: [
+    {
+      object: {
+        kind: [
+          "text",
+          "`act`: somebody has to act; `unready`: it is not ready, and goes on by itself; `watch`: it is ready, and something is worth a look; `well`",
+        ],
+        headline: ["text", "the same as a sentence"],
+      },
+    },
+    "what the conditions come to",
+  ],
+  conditions: [{ listOf: CONDITION }, "what is not, or not yet, as it should be; an empty list: all is well"],
   refills: ["count", "tables, chunks and keys that still have to be read beside the stream"],
   snapshots: [{ listOf: SNAPSHOT }, "tables that are read beside the stream now"],
   daemon: [

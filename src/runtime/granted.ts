@@ -43,6 +43,7 @@ export async function whenAnswered<T>(
 ): Promise<T> {
   // The one who is awaited may be started at any moment, together with this daemon.
   const backoff = new ReconnectBackoff(clock, PROBE_MS_MAX);
+  const since = timestamp(clock);
   const sinceMs = clock.elapsed();
   let said = "";
   for (let isAgain = false; ; isAgain = true) {
@@ -55,14 +56,18 @@ export async function whenAnswered<T>(
       if (signal.aborted || known === undefined || awaited?.has(known.code) !== true) throw error;
       if (known.message !== said) logger.warn({ error }, "the first start waits for an answer");
       said = known.message;
-      onWithheld(asWithheld(withLogin(known, login), clock, clock.elapsed() - sinceMs > inVainMsMax));
+      onWithheld(asWithheld(withLogin(known, login), { clock, since }, clock.elapsed() - sinceMs > inVainMsMax));
     }
     await clock.sleep(backoff.next(), signal);
   }
 }
 
-function asWithheld({ code, message, hint }: MillraceError, clock: Clock, needsPerson: boolean): Withheld {
-  return { error: { code, message, hint: hint ?? null, at: timestamp(clock) }, needsPerson };
+function asWithheld(
+  { code, message, hint }: MillraceError,
+  { clock, since }: { readonly clock: Clock; readonly since: string },
+  needsPerson: boolean,
+): Withheld {
+  return { error: { code, message, hint: hint ?? null, at: timestamp(clock), since }, needsPerson };
 }
 
 /**
@@ -73,6 +78,7 @@ function asWithheld({ code, message, hint }: MillraceError, clock: Clock, needsP
 export async function untilGranted(parts: GrantParts, signal: AbortSignal): Promise<void> {
   const { clock, source, inVainMsMax, login, logger, onWithheld } = parts;
   const backoff = new ReconnectBackoff(clock);
+  const since = timestamp(clock);
   for (;;) {
     const error = await withheld(parts, signal);
     if (error === null || !(await answers(source.log, signal))) break;
@@ -80,7 +86,7 @@ export async function untilGranted(parts: GrantParts, signal: AbortSignal): Prom
     const waitMs = backoff.next();
     const needsPerson = kindOf(error) === "blocked" || backoff.waitedMs > inVainMsMax;
     const known = withLogin(findMillraceError(error) ?? streamLost(error), login);
-    onWithheld(asWithheld(known, clock, needsPerson));
+    onWithheld(asWithheld(known, { clock, since }, needsPerson));
     await clock.sleep(waitMs, signal);
   }
   onWithheld(null);

@@ -118,6 +118,11 @@ export class Pipeline {
     return this.#parts.clock;
   }
 
+  /** Of the source; see `withLogin`. */
+  get login(): string | null {
+    return this.#parts.login ?? null;
+  }
+
   get phase(): Phase {
     return this.#streaming?.phase ?? "starting";
   }

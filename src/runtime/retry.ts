@@ -68,6 +68,9 @@ export const PROBE_MS_MAX = 1_000;
 /** After this time of failures in a row, an operator has to act. */
 export const IN_VAIN_MS_MAX = 10 * 60_000;
 
+/** An attempt that lasted this long is no repetition of the failure before it. */
+export const PROVEN_MS = 60_000;
+
 const FIRST_WAIT_MS = 250;
 
 /** Waits between attempts to reach a failed sink or a lost source: with jitter, starting at a quarter of a second. */

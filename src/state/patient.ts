@@ -102,7 +102,8 @@ class Waiting {
   #tell(error: MillraceError): void {
     const { clock, logger } = this.#parts;
     const { code, message, hint } = error;
-    this.#error = { code, message, hint: hint ?? null, at: timestamp(clock) };
+    const at = timestamp(clock);
+    this.#error = { code, message, hint: hint ?? null, at, since: this.#error?.since ?? at };
     const nowMs = clock.elapsed();
     if (nowMs - this.#loggedMs < REPEATED_MS) return;
     this.#loggedMs = nowMs;

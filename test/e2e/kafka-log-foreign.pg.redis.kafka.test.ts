@@ -82,7 +82,7 @@ test("frames that can't be read stop the applying side, running or not; recover 
     const records = await through.topics.read(logOf(through));
     const { offset } = records.filter(({ value }) => value === UNREADABLE)[nth]!;
     const { stdout } = await installation.command("status", "--json");
-    expect(JSON.parse(stdout).concerns).toContainEqual(
+    expect(JSON.parse(stdout).conditions).toContainEqual(
       expect.objectContaining({
         code: "MR3523",
         message: expect.stringContaining(`the record at offset ${offset} of topic ${logOf(through)}`),

@@ -4,7 +4,7 @@
  */
 import { Webhook } from "standardwebhooks";
 import { expect, test } from "vitest";
-import type { Concern } from "../../src/core/concerns/concern.ts";
+import type { Condition } from "../../src/core/conditions/condition.ts";
 import { type Listener, listener } from "../support/network/listener.ts";
 import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
 import { eventually } from "../support/run/waiting.ts";
@@ -14,8 +14,8 @@ const SECRET = `whsec_${Buffer.from("a secret of thirty-two bytes ....").toStrin
 interface Told {
   readonly event: string;
   readonly name: string;
-  readonly began: readonly Concern[];
-  readonly ended: readonly Concern[];
+  readonly began: readonly Condition[];
+  readonly ended: readonly Condition[];
   readonly open: number;
 }
 
@@ -53,7 +53,7 @@ test("dead letters and a suspended table are told, each end too, and nothing twi
   expect(refused?.signed["webhook-id"]).toBe(taken?.signed["webhook-id"]);
   const newest = listening.heard.at(-1);
   expect(newest?.text).not.toMatch(/5000|a-secret-place/);
-  expect(newest?.body).toMatchObject({ event: "concerns", name: pipeline.source.name, open: 1 });
+  expect(newest?.body).toMatchObject({ event: "conditions", name: pipeline.source.name, open: 1 });
   await pipeline.daemon.kill();
   await pipeline.start();
   await pipeline.run("alter table other drop constraint other_pkey; insert into other values (7)");

@@ -44,8 +44,8 @@ test("one sink and all, with a running daemon and without: the others flow, and 
   await flows(pipeline, "busy", 0);
   // Nobody has to be woken for what somebody wanted.
   expect(await installation.command("status", "--exit-code")).toMatchObject({ exitCode: 0 });
-  const { concerns, tables } = await statusOf(pipeline);
-  expect(concerns).toMatchObject([{ kind: "table.paused", level: "watch", sink: "postgres", code: "MR1326" }]);
+  const { conditions, tables } = await statusOf(pipeline);
+  expect(conditions).toMatchObject([{ kind: "table.paused", level: "watch", sink: "postgres", code: "MR1326" }]);
   expect(tables.suspended).toMatchObject([{ table: "public.busy", sink: "postgres", error: { code: "MR1326" } }]);
 
   await pipeline.kill();

@@ -142,8 +142,8 @@ test("a column that somebody gave another type of the same width takes no row, a
   await byHand(pipeline, "ALTER TABLE kept MODIFY COLUMN n Nullable(Float32)");
   await pipeline.run("update kept set n = 1000 where id = 1");
   await eventually(async () => {
-    const { concerns = [] } = await pipeline.installation.status();
-    expect(JSON.stringify(concerns)).toContain("MR4106");
+    const { conditions } = await pipeline.installation.status();
+    expect(JSON.stringify(conditions)).toContain("MR4106");
   }, NOTICED);
   const [database = ""] = pipeline.sinks.databases;
   const stored = await askClickhouse(clickhouseUrl(), `SELECT n FROM ${nameIn(database, "kept_current")} WHERE id = 1`);

@@ -142,7 +142,7 @@ test("another form of records is refused before it writes any; set back, the sin
   await topics.remove((await topics.names()).filter((name) => name.startsWith(other)));
   await change(pipeline, "in the first form again");
   await pipeline.expectEqual(TABLES);
-  expect((await pipeline.installation.status()).concerns).toEqual([]);
+  expect((await pipeline.installation.status()).conditions).toEqual([]);
 });
 
 test("without `topics.create` a missing topic is named, and the sink goes on when it is there", async () => {

@@ -80,5 +80,5 @@ test(`${MINUTES} minutes under load: no growth, no alert, no drift, nothing lost
   await workload.stop();
   expect(workload.transactionCount).toBeGreaterThan(MINUTES * 60);
   await pipeline.expectEqual(WORKLOAD_TABLES);
-  expect((await pipeline.installation.status()).concerns).toEqual([]);
+  expect((await pipeline.installation.status()).conditions).toEqual([]);
 });

@@ -115,8 +115,8 @@ test("columns that a column list leaves out are named, and the named statement b
   await source.query("update t set a = 3, b = 'three' where id = 1");
   const named = `the column lists of the publication ${name} leave out columns, which no sink gets: public.listed (c), public.t (b)`;
   await eventually(async () => {
-    const { concerns = [] } = await installation.status();
-    expect(concerns).toMatchObject([{ kind: "source.hint", what: expect.stringContaining(named) }]);
+    const { conditions } = await installation.status();
+    expect(conditions).toMatchObject([{ kind: "source.hint", what: expect.stringContaining(named) }]);
   });
   const { stdout } = await installation.command("check", "--json");
   const { findings }: { findings: { what: string; fix: string }[] } = JSON.parse(stdout);
@@ -126,6 +126,6 @@ test("columns that a column list leaves out are named, and the named statement b
     fix: `If the sinks shall have them: ALTER PUBLICATION "${name}" SET TABLE ONLY "public"."listed", ONLY "public"."t";`,
   });
   await source.query(found.fix.slice(found.fix.indexOf("ALTER")));
-  await eventually(async () => expect((await installation.status()).concerns).toEqual([]));
+  await eventually(async () => expect((await installation.status()).conditions).toEqual([]));
   await pipeline.expectEqual(["t", "listed"]);
 });

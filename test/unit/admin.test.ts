@@ -1,6 +1,5 @@
 /** The HTTP interface as scripts, supervisors and browsers use it. */
 import { describe, expect, test } from "vitest";
-import { NOT_COUNTED } from "../../src/core/contracts/source-counters.ts";
 import { Secrets } from "../../src/config/secrets/secrets.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import { createHash } from "node:crypto";
@@ -14,6 +13,7 @@ import type { AdminPort } from "../../src/ops/admin/port.ts";
 import { RateLimit, REQUESTS_AT_ONCE, REQUESTS_PER_SECOND } from "../../src/ops/admin/rate-limit.ts";
 import type { Entrance, Token } from "../../src/ops/admin/admission.ts";
 import { createLogger } from "../../src/ops/logger.ts";
+import { sinkStatus, statusDocument } from "../support/daemon/status-document.ts";
 
 const LOOKS = "token-that-looks-0123456789abcdef";
 const ACTS = "token-that-acts-0123456789abcdefg";
@@ -27,6 +27,8 @@ const entrance = (tokens: readonly Token[], hosts: readonly string[], limit = ne
 const OPEN: Entrance = entrance([], ["127.0.0.1"]);
 const GUARDED: Entrance = entrance(TOKENS, ["0.0.0.0", "millrace.example"]);
 
+const AWAY = { code: "MR3401", message: "the server can't be reached", hint: null, at: "2026-11-20T03:00:00Z" };
+
 /** An interface over nothing, and what it was told to do. */
 function served(entrance: Entrance = { kind: "socket" }, others: Partial<AdminPort> = {}) {
   const told: string[] = [];
@@ -38,35 +40,14 @@ function served(entrance: Entrance = { kind: "socket" }, others: Partial<AdminPo
   const logger = createLogger({ level: "info", redact: (line) => line, output });
   const port: AdminPort = {
     version: "0.0.0",
-    status: async () => ({
-      name: "shop",
-      phase: "streaming",
-      source: {
-        kind: "postgres",
-        up: true,
-        position: null,
-        acknowledged: null,
-        lagBytes: null,
-        lagSeconds: null,
-        retainedBytes: null,
-        safeBytes: null,
-        ...NOT_COUNTED,
-        safeSeconds: null,
-        warnings: [],
-        error: null,
-        needsPerson: false,
-        goneBack: null,
-        copy: null,
-      },
-      sinks: [],
-      tables: { captured: 0, aside: [], refused: [], unreadable: [], suspended: [] },
-      refills: 0,
-      snapshots: [],
-      reconcile: { next: null, last: null, drift: null, failure: null },
-      state: { error: null },
-      daemon: null,
-    }),
-    unready: () => ["sink cache is retrying", "redis://millrace:mill@h is away"],
+    status: async () =>
+      statusDocument({
+        sinks: [
+          sinkStatus("cache", { state: "retrying", error: { ...AWAY, message: "a place nobody may see" } }),
+          sinkStatus("redis://millrace:mill@h", { state: "failed", needsPerson: true, error: AWAY }),
+          sinkStatus("letters", { deadLetters: 3 }),
+        ],
+      }),
     metrics: async () => ({ contentType: "text/plain", text: "m 1\n" }),
     pause: async (sink) => {
       if (sink === "none") throw new MillraceError({ code: "MR1306", kind: "fatal", message: "there is no sink" });
@@ -411,7 +392,10 @@ describe("with tokens", () => {
     expect(readiness.statusCode).toBe(503);
     expect(readiness.json()).toEqual({
       ready: false,
-      reasons: ["sink cache is retrying", "redis://millrace:***@h is away"],
+      reasons: [
+        "sink cache does not take rows, 0.0 s and 0 B of log behind: MR3401",
+        "sink redis://millrace:***@h has failed and waits for you: MR3401, somebody has to act",
+      ],
     });
     for (const url of ["/metrics", "/api/v1/status", "/api/v1/nope", "/", "/%68ealthz/../metrics"]) {
       const answer = await app.inject(url);

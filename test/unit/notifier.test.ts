@@ -1,16 +1,17 @@
 /** Who is told what is not well: what was told is compared with what is there, so nothing is lost and nothing repeated. */
 import { expect, onTestFinished, test } from "vitest";
 import { systemClock } from "../../src/core/clock.ts";
-import type { Concern, NoticeStore } from "../../src/core/concerns/concern.ts";
+import type { Condition, NoticeStore } from "../../src/core/conditions/condition.ts";
 import { SILENT } from "../../src/core/contracts/telemetry.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import { Notifier } from "../../src/ops/notifier.ts";
 import type { Message } from "../../src/ops/webhook.ts";
 
-const concern = (kind: string, level: Concern["level"] = "act"): Concern => ({
+const condition = (kind: string, level: Condition["level"] = "act"): Condition => ({
   id: kind,
   kind,
   level,
+  blocks: [],
   sink: null,
   table: null,
   what: `it is about ${kind}`,
@@ -23,20 +24,20 @@ const concern = (kind: string, level: Concern["level"] = "act"): Concern => ({
 });
 
 class Kept implements NoticeStore {
-  concerns: readonly Concern[] = [];
-  list = async () => this.concerns;
-  replace = async (concerns: readonly Concern[]) => void (this.concerns = concerns);
+  conditions: readonly Condition[] = [];
+  list = async () => this.conditions;
+  replace = async (conditions: readonly Condition[]) => void (this.conditions = conditions);
 }
 
 interface Told {
-  readonly began: readonly Concern[];
-  readonly ended: readonly Concern[];
+  readonly began: readonly Condition[];
+  readonly ended: readonly Condition[];
 }
 
 /** A notifier that looks when the test says so. */
-function scene(notices: Kept, options: { readonly level?: Concern["level"]; readonly afterMs?: number } = {}) {
+function scene(notices: Kept, options: { readonly level?: Condition["level"]; readonly afterMs?: number } = {}) {
   const stopping = new AbortController();
-  const there: { now: readonly Concern[]; refuses: boolean } = { now: [], refuses: false };
+  const there: { now: readonly Condition[]; refuses: boolean } = { now: [], refuses: false };
   const told: string[] = [];
   let elapsed = 0;
   let look = () => {};
@@ -59,7 +60,7 @@ function scene(notices: Kept, options: { readonly level?: Concern["level"]; read
     afterMs: options.afterMs ?? 0,
     notices,
     logger: SILENT,
-    concerns: async () => there.now,
+    conditions: async () => there.now,
     send: async (message: Message) => {
       if (there.refuses) throw new MillraceError({ code: "MR1158", kind: "retryable", message: "it does not take it" });
       // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the message as it is sent
@@ -86,9 +87,9 @@ function scene(notices: Kept, options: { readonly level?: Concern["level"]; read
 
 test("what begins is told once, and so is its end", async () => {
   const { there, told, looks } = scene(new Kept());
-  there.now = [concern("a"), concern("b")];
+  there.now = [condition("a"), condition("b")];
   await looks();
-  there.now = [concern("b"), concern("c")];
+  there.now = [condition("b"), condition("c")];
   await looks();
   there.now = [];
   await looks();
@@ -97,9 +98,9 @@ test("what begins is told once, and so is its end", async () => {
 
 test("what does not last is not told, and what only passes neither", async () => {
   const { there, told, looks } = scene(new Kept(), { afterMs: 20_000 });
-  there.now = [concern("short"), concern("watched", "watch")];
+  there.now = [condition("short"), condition("watched", "watch")];
   await looks(5);
-  there.now = [concern("long")];
+  there.now = [condition("long")];
   await looks(5);
   expect(told).toEqual([]);
   await looks(10);
@@ -108,7 +109,7 @@ test("what does not last is not told, and what only passes neither", async () =>
 
 test("with level: watch it is told too", async () => {
   const { there, told, looks } = scene(new Kept(), { level: "watch" });
-  there.now = [concern("watched", "watch")];
+  there.now = [condition("watched", "watch")];
   await looks();
   expect(told).toEqual(["+watched"]);
 });
@@ -116,11 +117,11 @@ test("with level: watch it is told too", async () => {
 test("after a restart nothing is told again, and what ended meanwhile is", async () => {
   const notices = new Kept();
   const first = scene(notices);
-  first.there.now = [concern("a"), concern("b")];
+  first.there.now = [condition("a"), condition("b")];
   await first.looks();
   await first.stop();
   const { there, told, looks } = scene(notices);
-  there.now = [concern("b")];
+  there.now = [condition("b")];
   await looks();
   expect(told).toEqual(["-a"]);
 });
@@ -128,10 +129,10 @@ test("after a restart nothing is told again, and what ended meanwhile is", async
 test("who does not listen is told later, and the status says that he was not", async () => {
   const { there, told, looks, notifier } = scene(new Kept());
   there.refuses = true;
-  there.now = [concern("a"), concern("webhook.failing")];
+  there.now = [condition("a"), condition("webhook.failing")];
   await looks();
   expect(notifier.error).toMatchObject({ code: "MR1158" });
-  there.now = [concern("b")];
+  there.now = [condition("b")];
   await looks();
   there.refuses = false;
   await looks();

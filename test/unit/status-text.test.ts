@@ -22,7 +22,7 @@ function text(change: StatusChange = {}): string {
   return written;
 }
 
-const attention = (written: string) => /to look at:\n([^]*?)\n\n/.exec(written)?.[1];
+const attention = (written: string) => /\n\n.*(?:needs?) you.*:\n([^]*?)\n\n/.exec(written)?.[1];
 
 test("in order: it says so in one line, and asks for nothing", () => {
   const written = text({ tables: { refused: [{ table: "public.log", reason: "it has no usable key", fix: "…" }] } });
@@ -31,7 +31,7 @@ test("in order: it says so in one line, and asks for nothing", () => {
     "all is well: 2 sinks follow",
   ]);
   expect(written).toContain("left out: public.log (it has no usable key); millrace check has the fix");
-  expect(written).not.toMatch(/to look at|->/);
+  expect(written).not.toMatch(/needs? you|->/);
 });
 
 test("a sink that is down: which, since when, that it mends itself, and what to look at", () => {
@@ -39,10 +39,13 @@ test("a sink that is down: which, since when, that it mends itself, and what to 
     state: "retrying",
     lagSeconds: 720,
     lagBytes: 2048,
-    error: error("MR3401", "the server can't be reached", "Check url, TLS and firewall.", "2026-11-20T03:11:57Z"),
+    error: {
+      ...error("MR3401", "the server can't be reached", "Check url, TLS and firewall.", "2026-11-20T03:11:57Z"),
+      since: "2026-11-20T03:00:00Z",
+    },
   });
   expect(attention(text({ sinks: [sinkStatus("warehouse"), down] }))).toBe(
-    "  ! sink cache does not take rows, 12 min and 2.0 KB of log behind: MR3401 the server can't be reached (last tried 3 s ago; it catches up by itself)\n" +
+    "  ! sink cache does not take rows, 12 min and 2.0 KB of log behind: MR3401 the server can't be reached (for 12 min, last tried 3 s ago; it catches up by itself)\n" +
       "    -> Check url, TLS and firewall.",
   );
 });
@@ -90,7 +93,7 @@ test("a sink that is slow, and one that catches up, are told apart", () => {
   const late = sinkStatus("cache", { lagSeconds: 4000, lagBytes: 5 * 1024 ** 3, catchingUp: true });
   const said = attention(text({ sinks: [slow, late, sinkStatus("search", { lagSeconds: 2 })] }));
   expect(said).toContain("sink warehouse is slow, 95 s and 3.0 MB of log behind");
-  expect(said).toContain("sink cache catches up, 66 min and 5.0 GB of log behind; the others are not held up");
+  expect(said).toContain("sink cache is catching up, 66 min and 5.0 GB of log behind; the others are not held up");
   expect(said).not.toContain("search");
 });
 
@@ -128,7 +131,6 @@ test("dead letters are a matter although everything streams", () => {
 
 test("the source: its error, its warnings, and how much log it still keeps", () => {
   const written = text({
-    phase: "connecting",
     source: {
       error: error("MR2001", "no connection", "Start it."),
       warnings: ["process 7 holds it"],
@@ -136,7 +138,8 @@ test("the source: its error, its warnings, and how much log it still keeps", () 
     },
   });
   expect(attention(written)).toBe(
-    "  ! the source: MR2001 no connection (12 min ago)\n    -> Start it.\n  ! source: process 7 holds it",
+    "  ! the stream from the source is broken: MR2001 no connection (for 12 min, last tried 12 min ago; the sinks are fine; it is tried again by itself)\n" +
+      "    -> Start it.\n  ! source: process 7 holds it",
   );
   expect(written).toContain("keeps 2.0 KB of log for us, gives it up after 1.0 MB more");
 });
@@ -151,14 +154,16 @@ test("many suspended tables still leave the figures on the screen", () => {
   expect(written).toContain("55 more tables suspended");
 });
 
-test("a first copy that runs is progress, not trouble", () => {
+test("a first copy that runs: not ready, how far it is, and that nobody has to do anything", () => {
   const written = text({
     phase: "snapshot",
-    source: { copy: { tableCount: 3, tablesDone: 1, rowsRead: 120_000 } },
+    source: { copy: { tableCount: 3, tablesDone: 1, rowsRead: 120_000, share: 0.371, secondsLeft: 240 } },
     sinks: [sinkStatus("cache", { state: "snapshot", position: null, lagSeconds: null, lagBytes: null })],
   });
-  expect(written).toContain("first copy: 1 of 3 tables done, 120,000 rows read");
-  expect(written).not.toContain("to look at");
+  expect(written).toContain("\nnot ready; nothing needs you so far:\n");
+  expect(attention(written)).toBe(
+    "  ! first copy: 1 of 3 tables done, 120,000 rows read, about 37%, about 4 min left (2 h 12 min ago)",
+  );
 });
 
 test("without a daemon: that nothing is copied, and how it is started", () => {
@@ -220,7 +225,7 @@ test("what is read beside the stream: how far each is, since when, and the list'
     endedAt: null,
   } as const;
   const written = text({ refills: 40, snapshots: Array.from({ length: 40 }, () => one) });
-  expect(written).toContain("40 reads beside the stream still to do: millrace snapshot list");
+  expect(attention(written)).toBe("  ! 40 reads beside the stream are not finished\n    -> millrace snapshot list");
   expect(written.match(/ {2}public\.orders for warehouse: 12,000 rows read in 60 s, resumed 2 times/g)?.length).toBe(5);
 });
 
@@ -273,6 +278,43 @@ test("what the last comparison found, and when the next one comes", () => {
   );
 });
 
+describe("a source that is away", () => {
+  const lost = {
+    ...error("MR2001", "no connection to db:5432", null, "2026-11-20T03:11:58Z"),
+    since: "2026-11-20T03:10:00Z",
+  };
+  const source = {
+    up: false,
+    activity: "away",
+    error: lost,
+    unanswered: lost,
+    answeredAt: "2026-11-20T03:09:59.5Z",
+  } as const;
+  const lag = { lagSeconds: 95, lagBytes: 0 };
+
+  test("until when it was there, since when it is not, and that the sinks are fine", () => {
+    const sinks = [sinkStatus("a", { ...lag, activity: "idle" }), sinkStatus("b", { ...lag, activity: "flowing" })];
+    expect(attention(text({ source, sinks }))).toBe(
+      "  ! no connection to the source, connected until 2026-11-20 03:09:59 UTC: MR2001 no connection to db:5432 (for 2 min, last tried 2 s ago; the sinks are fine; it is tried again by itself)\n" +
+        "    -> millrace explain MR2001",
+    );
+  });
+
+  test("a sink that is away besides is told, and not called fine", () => {
+    const said = attention(text({ source, sinks: [sinkStatus("a", { state: "retrying", error: lost })] }));
+    expect(said).toContain("! no connection to the source");
+    expect(said).toContain("! sink a does not take rows");
+    expect(said).not.toContain("are fine");
+  });
+
+  test("at a start: that it was not reached yet, and what it refuses", () => {
+    const refused = { ...source, error: null, answeredAt: null, needsPerson: true };
+    expect(text({ phase: "starting", source: refused })).toContain(
+      "! the source does not tell its position, not since the daemon's start; lags and what it keeps are not known: MR2001",
+    );
+  });
+});
+
 describe("as an exit code", () => {
   const refused = error("MR1305", "it waits", null);
   const last = { ...COMPARED, id: "r", missing: 1, extra: 0, different: 0, repaired: 0 };
@@ -286,7 +328,10 @@ describe("as an exit code", () => {
 
   test.each<[string, StatusChange, number]>([
     ["all is well", {}, 0],
-    ["a sink that catches up by itself", { sinks: [sinkStatus("a", { state: "retrying", error: refused })] }, 0],
+    ["a sink that is away", { sinks: [sinkStatus("a", { state: "retrying", error: refused })] }, 3],
+    ["a sink that catches up", { sinks: [sinkStatus("a", { catchingUp: true })] }, 0],
+    ["a first copy", { phase: "snapshot" }, 3],
+    ["a paused sink", { sinks: [sinkStatus("a", { state: "paused" })] }, 0],
     ["no daemon", { daemon: null }, 1],
     ["a daemon elsewhere", { daemon: null, heldBy: "host pid 7" }, 0],
     ["a sink that waits for somebody", { sinks: [sinkStatus("a", { state: "retrying", needsPerson: true })] }, 3],
@@ -300,7 +345,7 @@ describe("as an exit code", () => {
     ["a long transaction", { source: { hints: ["process 7 has had a transaction open for 9 min"] } }, 0],
     ["log that is nearly gone", { source: { warnings: ["only 3 MB of log are left"] } }, 3],
     ["a login that is refused", { source: { error: refused, needsPerson: true } }, 3],
-    ["a source that comes back by itself", { source: { error: refused } }, 0],
+    ["a source that is away", { source: { error: refused } }, 3],
     ["a state that can't be written", { state: { error: refused } }, 3],
     ["drift", { reconcile: found({}) }, 3],
     ["drift that was repaired", { reconcile: found({ repaired: 1 }) }, 0],

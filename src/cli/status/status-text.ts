@@ -4,10 +4,9 @@
  */
 import Table from "cli-table3";
 import type { ReportSummary } from "../../core/contracts/reconciliation.ts";
-import type { Concern } from "../../core/concerns/concern.ts";
+import { type Condition, sentenceOf } from "../../core/conditions/condition.ts";
 import type { ReadProgress, SinkStatus, SnapshotStatus, StatusDocument } from "../../core/contracts/status.ts";
-import { concernsOf } from "../../ops/concerns.ts";
-import { bytes, count, seconds, span } from "../../ops/figures.ts";
+import { bytes, count, seconds, span } from "../../core/figures.ts";
 
 /** A longer list of tables is only counted. */
 const LISTED_COUNT_MAX = 5;
@@ -18,11 +17,11 @@ const MORE: Readonly<Record<string, string>> = {
 };
 
 export function statusText(status: StatusDocument, nowMs: number): string {
-  const { head, concerns, source, rest } = statusParts(status, nowMs);
+  const { head, conditions, source, rest } = statusParts(status, nowMs);
   return [
     ...head,
-    ...concerns,
-    ...(concerns.length === 0 ? [] : [""]),
+    ...conditions,
+    ...(conditions.length === 0 ? [] : [""]),
     ...source,
     sinkTable(status.sinks),
     ...rest,
@@ -35,22 +34,23 @@ export function sharesText(documents: readonly object[]): string {
     const numbers = documents.filter(isMeant).map((one) => ("share" in one ? String(one.share) : "?"));
     return numbers.length === 0 ? [] : [`${what}: ${numbers.join(", ")}`];
   };
-  const hasConcerns = (one: object) => "concerns" in one && Array.isArray(one.concerns) && one.concerns.length > 0;
+  const hasConditions = (one: object) =>
+    "conditions" in one && Array.isArray(one.conditions) && one.conditions.length > 0;
   const parts = [
     ...named("no daemon", (one) => !("daemon" in one) || (one.daemon === null && !("heldBy" in one))),
     ...named("on another machine", (one) => "heldBy" in one),
-    ...named("to look at", hasConcerns),
+    ...named("to look at", hasConditions),
   ];
   return [count(documents.length, "share"), ...(parts.length === 0 ? ["all is well"] : parts)].join("; ");
 }
 
-/** The lines of `status` but for the sinks' table. No concerns: nothing needs a look, and the head says so. */
+/** The lines of `status` but for the sinks' table. Without conditions all is well, and the head says so. */
 export function statusParts(status: StatusDocument, nowMs: number) {
-  const concerns = concernsOf(status);
+  const { conditions, verdict } = status;
   return {
-    head: [headline(status, nowMs), ...(concerns.length === 0 ? [inOrder(status)] : ["", "to look at:"])],
-    concerns: concernLines(concerns, nowMs),
-    source: [sourceLine(status), ...copyLine(status)],
+    head: [headline(status, nowMs), ...(verdict.kind === "well" ? [inOrder(status)] : ["", `${verdict.headline}:`])],
+    conditions: conditionLines(conditions, nowMs),
+    source: [sourceLine(status)],
     rest: [...tableLines(status, nowMs), ...comparisonLine(status, nowMs)],
   };
 }
@@ -61,14 +61,13 @@ function headline({ name, phase, daemon, heldBy }: StatusDocument, nowMs: number
   return `${name}: ${phase} (pid ${daemon.pid}, up for ${span(nowMs - Date.parse(daemon.startedAt))})`;
 }
 
-function inOrder({ phase, sinks }: StatusDocument): string {
-  if (phase !== "streaming") return "nothing is wrong; it does not stream yet";
+function inOrder({ sinks }: StatusDocument): string {
   return `all is well: ${sinks.length === 1 ? "the sink follows" : `${sinks.length} sinks follow`}`;
 }
 
 /** Of each kind the first ones, then how many more there are. */
-function concernLines(concerns: readonly Concern[], nowMs: number): readonly string[] {
-  return [...Map.groupBy(concerns, ({ kind }) => kind)].flatMap(([kind, all]) => {
+function conditionLines(conditions: readonly Condition[], nowMs: number): readonly string[] {
+  return [...Map.groupBy(conditions, ({ kind }) => kind)].flatMap(([kind, all]) => {
     const isLong = all.length > LISTED_COUNT_MAX && kind in MORE;
     const lines = all.slice(0, isLong ? LISTED_COUNT_MAX : all.length).flatMap((one) => linesOf(one, nowMs));
     if (!isLong) return lines;
@@ -77,14 +76,15 @@ function concernLines(concerns: readonly Concern[], nowMs: number): readonly str
   });
 }
 
-function linesOf({ what, code, message, since, lastTried, meanwhile, fix }: Concern, nowMs: number): readonly string[] {
+function linesOf(condition: Condition, nowMs: number): readonly string[] {
+  const { since, lastTried, meanwhile, fix } = condition;
   const ago = (at: string) => span(nowMs - Date.parse(at));
   const times = [
     ...(since === null ? [] : [lastTried === null ? `${ago(since)} ago` : `for ${ago(since)}`]),
     ...(lastTried === null ? [] : [`last tried ${ago(lastTried)} ago`]),
   ].join(", ");
   const more = [times, meanwhile ?? ""].filter((part) => part !== "").join("; ");
-  const text = `${what}${code === null ? "" : `: ${[code, message ?? []].flat().join(" ")}`}${more === "" ? "" : ` (${more})`}`;
+  const text = `${sentenceOf(condition)}${more === "" ? "" : ` (${more})`}`;
   return [`  ! ${indented(text)}`, ...(fix === null ? [] : [`    -> ${indented(fix)}`])];
 }
 
@@ -107,14 +107,6 @@ function sourceLine({ source }: StatusDocument): string {
 function activityOf({ activity, blockedBy = [] }: StatusDocument["source"]): readonly string[] {
   if (activity === "slow" || activity === "half-open") return [activity];
   return blockedBy.length === 0 ? [] : [`blocked by ${blockedBy.join(", ")}`];
-}
-
-function copyLine({ source: { copy }, phase }: StatusDocument): string[] {
-  if (copy === null || phase !== "snapshot") return [];
-  const rows = copy.rowsRead.toLocaleString("en-US");
-  return [
-    `first copy: ${copy.tablesDone} of ${count(copy.tableCount, "table")} done, ${rows} rows read${progressText(copy)}`,
-  ];
 }
 
 function sinkTable(sinks: readonly SinkStatus[]): string {
@@ -146,9 +138,8 @@ export function sinkState({ state, activity, catchingUp, waitsFor }: SinkStatus)
   ].join(", ");
 }
 
-function tableLines({ tables: { captured, refused }, refills, snapshots }: StatusDocument, nowMs: number): string[] {
+function tableLines({ tables: { captured, refused }, snapshots }: StatusDocument, nowMs: number): string[] {
   const lines = [`${count(captured, "table")} captured`];
-  if (refills > 0) lines.push(`${count(refills, "read")} beside the stream still to do: millrace snapshot list`);
   lines.push(...snapshots.slice(0, LISTED_COUNT_MAX).map((snapshot) => readingLine(snapshot, nowMs)));
   if (refused.length > 0) {
     const shown = refused.slice(0, LISTED_COUNT_MAX).map(({ table, reason }) => `${table} (${reason})`);

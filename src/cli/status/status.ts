@@ -1,8 +1,9 @@
 import type { Config } from "../../config/config.ts";
 import { NOT_COUNTED } from "../../core/contracts/source-counters.ts";
-import type { SinkStatus, StatusDocument } from "../../core/contracts/status.ts";
+import type { PipelineStatus, SinkStatus, StatusDocument } from "../../core/contracts/status.ts";
 import { isRunning, snapshotStatus } from "../../runtime/snapshot/snapshots.ts";
-import { concernsOf, needsPerson } from "../../ops/concerns.ts";
+import { statusDocument } from "../../core/conditions/conditions.ts";
+import { isToBeTold } from "../../core/conditions/condition.ts";
 import { openState } from "../../state/open.ts";
 import { SILENT } from "../../core/contracts/telemetry.ts";
 import type { CommandLine } from "../command-line.ts";
@@ -18,7 +19,7 @@ export function addStatus({ program, actionFor }: CommandLine): void {
     .command("status")
     .description("what lags and why: the source, each sink, tables and rows that need a decision")
     .option("--tables", "also each table's columns: where their values go, and under which mask")
-    .option("--exit-code", "exit with 3 if somebody has to act, with 1 if no daemon runs")
+    .option("--exit-code", "exit with 3 if somebody has to act or it is not ready, with 1 if no daemon runs")
     .action(
       actionFor({ summary: sharesText }, async (session, options) => {
         const config = await session.config();
@@ -36,10 +37,13 @@ export function addStatus({ program, actionFor }: CommandLine): void {
     );
 }
 
-/** For monitors: 0 all is well, 3 somebody has to act, 1 no daemon runs here and the lease names none elsewhere. */
+/**
+ * For monitors: 0 exactly while `/readyz` says ready and nothing needs a person; 1 no daemon runs here, and the lease names
+ * none elsewhere; 3 all else.
+ */
 export function exitCodeOf(status: StatusDocument): ExitCode {
   if (status.daemon === null && status.heldBy === undefined) return EXIT.failed;
-  return needsPerson(concernsOf(status)) ? EXIT.drift : EXIT.done;
+  return status.conditions.some(isToBeTold) ? EXIT.drift : EXIT.done;
 }
 
 /** Of the running daemon; without one, what the state store knows. */
@@ -80,7 +84,7 @@ async function storedStatus(config: Config): Promise<StatusDocument> {
     const open = await state.refills.list();
     const heldBy = await liveHolder(state);
     const ended = heldBy === null ? await state.ending.get() : null;
-    const stored: StatusDocument = {
+    const stored: PipelineStatus = {
       name: config.name,
       phase: "stopped",
       source: {
@@ -110,13 +114,12 @@ async function storedStatus(config: Config): Promise<StatusDocument> {
       },
       refills: open.length + (await state.refills.countKeys()),
       snapshots: open.map((refill) => snapshotStatus(refill)).filter(isRunning),
-      reconcile: { next: null, failure: null, ...pastOf(await state.reports.list()) },
       daemon: null,
-      state: { error: null },
       ...(heldBy === null ? {} : { heldBy }),
       ...(ended === null ? {} : { ended }),
     };
-    return { ...stored, concerns: concernsOf(stored) };
+    const reconcile = { next: null, failure: null, ...pastOf(await state.reports.list()) };
+    return statusDocument(stored, { state: { error: null }, reconcile });
   } finally {
     await source.close();
     await state.close();

@@ -1,7 +1,7 @@
 /** One screen of `millrace top`: what `status` says, cut to the terminal, with the course of each sink's lag. */
 import type { SinkStatus, StatusDocument } from "../../core/contracts/status.ts";
 import { printable } from "../printable.ts";
-import { bytes, seconds } from "../../ops/figures.ts";
+import { bytes, seconds } from "../../core/figures.ts";
 import { sinkState, statusParts } from "../status/status-text.ts";
 
 export interface Room {
@@ -50,12 +50,12 @@ function barOf(lag: number): string {
 /** No line is longer than the terminal is wide, and there are no more lines than it has. */
 export function frameOf(status: StatusDocument, history: LagHistory, nowMs: number, room: Room): readonly string[] {
   const columns = Math.max(COLUMNS_MIN, room.columns);
-  const { head, concerns, source, rest } = statusParts(status, nowMs);
+  const { head, conditions, source, rest } = statusParts(status, nowMs);
   const wrapped = (lines: readonly string[]) => lines.flatMap((line) => wrap(printable(line), columns));
   const sinks = sinkLines(status.sinks, history, columns);
   const fixed = [...wrapped(head), ...wrapped(source), "", ...sinks, ""];
   const left = Math.max(1, room.rows - fixed.length);
-  const shown = wrapped(concerns);
+  const shown = wrapped(conditions);
   const cut = shown.length > left ? [...shown.slice(0, left - 1), "  … more: millrace status"] : shown;
   const lines = [
     ...wrapped(head),

@@ -1,5 +1,5 @@
 import type { AuditStore } from "../audit/audit-store.ts";
-import type { EndingStore, NoticeStore } from "../concerns/concern.ts";
+import type { EndingStore, NoticeStore } from "../conditions/condition.ts";
 import type { Completeness, CompleteTables } from "../checkpoint/completeness.ts";
 import type { Accord, Bond } from "../checkpoint/bond.ts";
 import type { Position } from "../model/position.ts";
@@ -165,7 +165,10 @@ export interface StoredError {
   readonly code: string;
   readonly message: string;
   readonly hint: string | null;
+  /** Of the last attempt. */
   readonly at: string;
+  /** Of the first one that failed, of those without success between them. Absent: the same. */
+  readonly since?: string;
 }
 
 export interface SinkStore {

@@ -1,4 +1,4 @@
-import type { Concern } from "../concerns/concern.ts";
+import type { Condition, Verdict } from "../conditions/condition.ts";
 import type { SourceCounts } from "./source-counters.ts";
 import type { ReportSummary } from "./reconciliation.ts";
 import type { Refill, StoredError } from "./state-store.ts";
@@ -11,8 +11,10 @@ export interface StatusDocument extends PipelineStatus {
   readonly reconcile: ComparisonStatus;
   /** Why the receiver of `notify.webhook` could not be told last; null: it was, or nobody is to be told. */
   readonly notify?: { readonly error: StoredError | null };
-  /** What is not well. Nothing: all is well. Absent from a daemon of an earlier version. */
-  readonly concerns?: readonly Concern[];
+  /** What the conditions come to. */
+  readonly verdict: Verdict;
+  /** What is not, or not yet, as it should be. Nothing: all is well. */
+  readonly conditions: readonly Condition[];
 }
 
 export interface ComparisonStatus {
@@ -92,6 +94,10 @@ export interface SourceStatus extends SourceCounts {
   /** What may become a danger. Absent from a daemon of an earlier version. */
   readonly hints?: readonly string[];
   readonly error: StoredError | null;
+  /** When it last told its position; null: not since the daemon's start. Absent where no daemon runs. */
+  readonly answeredAt?: string | null;
+  /** Why it does not tell its position now; null: it does, or takes its time. Absent like `answeredAt`. */
+  readonly unanswered?: StoredError | null;
   /** True if the stream waits for somebody to act. */
   readonly needsPerson: boolean;
   readonly goneBack: GoneBackStatus | null;
@@ -191,11 +197,24 @@ export const TABLE_PAUSED = "MR1326";
 
 export interface TablesStatus {
   readonly captured: number;
-  readonly aside: readonly { readonly table: string; readonly error: StoredError }[];
+  readonly aside: readonly SuspendedStatus[];
   readonly refused: readonly { readonly table: string; readonly reason: string; readonly fix: string }[];
   readonly unreadable: readonly UnreadableTable[];
   /** Tables that one sink can't follow: only this sink skips their changes. */
   readonly suspended: readonly { readonly table: string; readonly sink: string; readonly error: StoredError }[];
+  /** Tables that are not followed yet, or not in their present shape. Absent where no daemon runs, like what follows. */
+  readonly pending?: readonly { readonly table: string; readonly why: string }[];
+  /** Tables whose differences come back, however often they are read again. */
+  readonly stubborn?: readonly { readonly table: string; readonly sink: string }[];
+  /** Whether the source's tables were read since the start. */
+  readonly areKnown?: boolean;
+}
+
+export interface SuspendedStatus {
+  readonly table: string;
+  readonly error: StoredError;
+  /** Whether it may be followed again, or be gone, without anybody acting here. Absent where no daemon runs. */
+  readonly mayReturn?: boolean;
 }
 
 /** Rows of the table must be read beside the stream, and the source refuses that now. The read is tried again. */

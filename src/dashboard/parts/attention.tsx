@@ -1,33 +1,47 @@
-import type { Concern } from "../../core/concerns/concern.ts";
-import { ago, many } from "../format.ts";
+import type { Condition, Verdict } from "../../core/conditions/condition.ts";
+import type { StatusDocument } from "../../core/contracts/status.ts";
+import { ago, clock } from "../format.ts";
 
 interface Props {
-  readonly concerns: readonly Concern[];
+  readonly status: StatusDocument;
+  /** Why the daemon is not heard, and since when; null: it is. */
+  readonly away: Away | null;
   readonly nowMs: number;
 }
 
-export function Attention({ concerns, nowMs }: Props) {
-  const acts = concerns.filter(({ level }) => level === "act").length;
+export interface Away {
+  readonly why: string;
+  /** Of its last answer. */
+  readonly since: string;
+}
+
+export const VERDICT_LOOKS: Readonly<Record<Verdict["kind"], string>> = {
+  act: "bad",
+  unready: "warning",
+  watch: "warning",
+  well: "good",
+};
+
+/** The daemon's own verdict; nothing is well of which nothing is known. */
+export function Attention({ status: { verdict, conditions }, away, nowMs }: Props) {
   return (
-    <section
-      class={`attention ${acts > 0 ? "bad" : concerns.length > 0 ? "warning" : "good"}`}
-      aria-labelledby="attention"
-    >
-      <h2 id="attention">
-        {acts > 0
-          ? `${many(acts, "thing needs", "things need")} you`
-          : concerns.length > 0
-            ? "Nothing needs you"
-            : "All is well"}
-      </h2>
-      {concerns.length === 0 ? (
+    <section class={`attention ${away === null ? VERDICT_LOOKS[verdict.kind] : "bad"}`} aria-labelledby="attention">
+      <h2 id="attention">{away === null ? sentence(verdict.headline) : "The daemon does not answer"}</h2>
+      {away !== null && (
+        <p role="alert">
+          {away.why} since {clock(away.since, nowMs)} ({ago(away.since, nowMs)}). Nobody knows whether rows flow. The
+          page shows what was known then, and asks again.
+        </p>
+      )}
+      {away === null && conditions.length === 0 && (
         <p>Every sink follows the source, and nothing waits for a person.</p>
-      ) : (
+      )}
+      {conditions.length > 0 && (
         <ul>
-          {concerns
+          {conditions
             .toSorted((a, b) => Number(b.level === "act") - Number(a.level === "act"))
-            .map((concern) => (
-              <Item key={concern.id} concern={concern} nowMs={nowMs} />
+            .map((condition) => (
+              <Item key={condition.id} condition={condition} nowMs={nowMs} />
             ))}
         </ul>
       )}
@@ -35,8 +49,12 @@ export function Attention({ concerns, nowMs }: Props) {
   );
 }
 
-function Item({ concern, nowMs }: { readonly concern: Concern; readonly nowMs: number }) {
-  const { level, kind, what, code, message, since, lastTried, meanwhile, fix } = concern;
+function sentence(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+function Item({ condition, nowMs }: { readonly condition: Condition; readonly nowMs: number }) {
+  const { level, kind, what, code, message, since, lastTried, meanwhile, fix } = condition;
   const more = [
     ...(code === null ? [] : [`${code} ${message ?? ""}`]),
     ...(since === null ? [] : [`since ${ago(since, nowMs)}`]),
@@ -48,7 +66,7 @@ function Item({ concern, nowMs }: { readonly concern: Concern; readonly nowMs: n
       <span class={`pill ${level === "act" ? "bad" : "warning"}`}>{level}</span>
       <div>
         <a href={`#${partOf(kind)}`}>
-          <bdi>{what.charAt(0).toUpperCase() + what.slice(1)}</bdi>
+          <bdi>{sentence(what)}</bdi>
         </a>
         {more !== "" && <p class="soft">{more}</p>}
         {fix !== null && <p>→ {fix}</p>}

@@ -84,9 +84,7 @@ function SinkRow({ table, sink: { sink, rows, changedAt, proof }, state, nowMs }
       <td colSpan={2} class="soft">
         {many(rows, "row")} written
       </td>
-      <td title={proof === null ? undefined : `counted ${ago(proof.at, nowMs)}`}>
-        {proof === null ? "–" : `= ${count(proof.sinkRows)}`}
-      </td>
+      <td>{proof === null ? "–" : countedText(proof, nowMs)}</td>
       <td>{changedAt === null ? "–" : ago(changedAt, nowMs)}</td>
       <td>{proofText(proof === null ? [] : [proof], nowMs)}</td>
       <td>
@@ -144,8 +142,14 @@ function isAllPaused({ look, bySink }: TableState): boolean {
   return look === "warning" && bySink.size > 0;
 }
 
-/** The newest count, if it is as fresh as an estimate could be; else the estimate. */
+/** A count that is older says less of the present than an estimate does. */
 const COUNT_MS_MAX = 60_000;
+
+/** An older count stands beside the source's of the same moment, as rows came and went since. */
+function countedText({ at, sinkRows, sourceRows }: ProofView, nowMs: number) {
+  if (nowMs - Date.parse(at) < COUNT_MS_MAX) return `= ${count(sinkRows)}`;
+  return <span class="soft">{`${count(sinkRows)} of ${count(sourceRows)}, ${ago(at, nowMs)}`}</span>;
+}
 
 function rowsText(estimated: number | null, proofs: readonly ProofView[], nowMs: number) {
   const newest = proofs.toSorted((a, b) => b.at.localeCompare(a.at))[0];

@@ -1,3 +1,4 @@
+import { blocks, reasonOf } from "../../core/conditions/condition.ts";
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import { MillraceError } from "../../core/errors.ts";
 import type { ReconcileRequest } from "../../core/contracts/reconciliation.ts";
@@ -107,7 +108,8 @@ function redacted(reply: FastifyReply, payload: unknown, { redact }: AdminPort):
 function addReads(app: FastifyInstance, port: AdminPort, entrance: Entrance): void {
   app.get("/healthz", LOOK, async () => ({ ok: true }));
   app.get("/readyz", LOOK, async (_request, reply) => {
-    const reasons = port.unready();
+    const { conditions } = await port.status();
+    const reasons = conditions.filter((one) => blocks(one, "ready")).map(reasonOf);
     const ready = reasons.length === 0;
     return await reply.code(ready ? 200 : 503).send({ ready, reasons });
   });

@@ -9,7 +9,6 @@ export interface AdminPort {
   readonly version: string;
   readonly status: () => Promise<StatusDocument>;
   /** Why the daemon is not ready; empty if it is. */
-  readonly unready: () => readonly string[];
   readonly metrics: () => Promise<{ readonly contentType: string; readonly text: string }>;
   /** `sink` null: all; `tables` empty: the sinks as a whole. */
   readonly pause: (sink: string | null, tables: readonly string[]) => Promise<void>;

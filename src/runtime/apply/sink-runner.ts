@@ -9,7 +9,7 @@ import type { SinkStanding } from "../stream/acknowledger.ts";
 import { type CatchUpParts, rejoin } from "../stream/catch-up.ts";
 import { epochHeld } from "../epochs.ts";
 import { sinkAhead, unclassified } from "../errors.ts";
-import { kindOf, PROBE_MS_MAX, ReconnectBackoff } from "../retry.ts";
+import { kindOf, PROBE_MS_MAX, PROVEN_MS, ReconnectBackoff } from "../retry.ts";
 import { type Opened, type OpeningParts, SinkOpening } from "./sink-opening.ts";
 import type { SinkWorker } from "./sink-worker.ts";
 import { isBeyondLog, type Standing } from "./standing.ts";
@@ -17,8 +17,6 @@ import { isBeyondLog, type Standing } from "./standing.ts";
 const NOWHERE = { written: null, covered: null } as const;
 /** After this many reopenings in a row without progress, an operator has to act. */
 const REOPENED_MAX = 3;
-/** An attempt that lasted this long is no repetition of the failure before it. */
-const PROVEN_MS = 60_000;
 /** How often an attempt that fails like the one before is logged. */
 const REPEATED_MS = 30_000;
 
@@ -32,6 +30,8 @@ export class SinkRunner {
   readonly #opening: SinkOpening;
   #state: SinkState = "starting";
   #error: StoredError | null = null;
+  /** When the first of the failures came that no success lies between; the process before this one may have had it. */
+  #failingSince: string | null = null;
   /** What the error means. */
   #errorKind: ErrorKind | null = null;
   #loggedMs = -Infinity;
@@ -161,6 +161,7 @@ export class SinkRunner {
     this.#record = await this.#parts.state.sinks.get(this.name);
     this.#isMoved = this.#record?.reset != null;
     this.#paused = this.#record?.paused ?? false;
+    this.#failingSince = this.#record?.error?.since ?? null;
     if (this.#paused) return null;
     try {
       this.#standing = await this.#open(signal);
@@ -182,6 +183,7 @@ export class SinkRunner {
     const streams = !this.#paused && this.#state === "streaming";
     await this.#setError(null);
     this.#inVain = null;
+    this.#failingSince = null;
     this.#paused = false;
     if (!streams) this.#work.end();
   }
@@ -241,6 +243,7 @@ export class SinkRunner {
         else if (this.#state === "failed") waitMs = null;
         else await this.#stream(main, interrupted);
       } catch (error) {
+        if (this.#hasMoved || this.#lasts) this.#failingSince = null;
         if (this.#hasMoved) {
           for (const one of [this.#backoff, probing]) one.reset();
           this.#reopened = 0;
@@ -383,10 +386,17 @@ export class SinkRunner {
   async #setError(error: MillraceError | null, isRepeated = false): Promise<void> {
     // The process before this one may have stored its own.
     if (error === null && this.#error === null && this.#record?.error == null) return;
+    const at = timestamp(this.#parts.clock);
     this.#error =
       error === null
         ? null
-        : { code: error.code, message: error.message, hint: error.hint ?? null, at: timestamp(this.#parts.clock) };
+        : {
+            code: error.code,
+            message: error.message,
+            hint: error.hint ?? null,
+            at,
+            since: (this.#failingSince ??= at),
+          };
     if (error === null && this.#state === "failed") this.#become("starting");
     // Only this process knows when the last attempt was.
     if (!isRepeated) await this.#parts.state.sinks.setError(this.name, this.#error);

@@ -1,26 +1,32 @@
 import { deadline, timestamp } from "../../core/clock.ts";
-import { findMillraceError, type MillraceError } from "../../core/errors.ts";
+import { findMillraceError, type MillraceError, withLogin } from "../../core/errors.ts";
 import type { LogHealth } from "../../core/contracts/log-admin.ts";
 import type { Position } from "../../core/model/position.ts";
-import {
-  type DeadLetter,
-  isStubborn,
-  type StoredError,
-  type SuspendedTable,
-} from "../../core/contracts/state-store.ts";
-import { type PipelineStatus, type SnapshotStatus, TABLE_PAUSED } from "../../core/contracts/status.ts";
+import { pipelineConditions } from "../../core/conditions/conditions.ts";
+import { blocks, sentenceOf } from "../../core/conditions/condition.ts";
+import type { DeadLetter, StoredError } from "../../core/contracts/state-store.ts";
+import type { PipelineStatus, SnapshotStatus } from "../../core/contracts/status.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
+import { withTimeout } from "../../core/with-timeout.ts";
 import { chosenLetters, DISCARD, type LetterChoice, replay, type Replayed } from "./replay.ts";
-import { historyNotPaused, notAsked, noSuchLetter, noSuchSink, noSuchTable, tooManyQueries } from "../errors.ts";
+import {
+  historyNotPaused,
+  notAsked,
+  noSuchLetter,
+  noSuchSink,
+  noSuchTable,
+  streamLost,
+  tooManyQueries,
+} from "../errors.ts";
 import { expectReadable, failedSink, revive } from "./failed-sinks.ts";
 import { Estimates } from "./estimates.ts";
 import { LagClock } from "./lag.ts";
-import { bytesBetween, statusOf } from "./status.ts";
+import { bytesBetween, NOTHING_STORED, statusOf, type StoredFacts, storedFacts, type Unanswered } from "./status.ts";
 import { encodeMark } from "../stream/marks.ts";
 import type { Pipeline } from "../pipeline.ts";
 import { holdsReads, keepWithin, type KeptLogPolicy } from "../stream/kept-log.ts";
 import type { SinkRunner } from "../apply/sink-runner.ts";
-import { isTriedAgain } from "../retry.ts";
+import { isTriedAgain, kindOf } from "../retry.ts";
 import { cancelRefill, tryCondition } from "../snapshot/snapshots.ts";
 
 export interface SnapshotRequest {
@@ -38,6 +44,9 @@ export interface WaitResult {
 }
 
 const SAMPLE_MS = 1_000;
+/** A state that is well answers in milliseconds. */
+const STATE_MS_MAX = 1_000;
+const NEVER = new AbortController().signal;
 /** A `wait` looks again after each notification, and this often, because some changes send none. */
 const WAIT_LOOK_MS = 250;
 /** At the same time: each copy takes time and space of the disk. */
@@ -53,6 +62,11 @@ export class Control {
   readonly #startedAt: string;
   readonly #retention: KeptLogPolicy | null;
   #health: LogHealth | null = null;
+  #unanswered: Unanswered | null = null;
+  /** What the state said last. */
+  #stored = NOTHING_STORED;
+  /** When the oldest question to the state was asked that it has not answered; null: it has answered all. */
+  #askedMs: number | null = null;
   #copyCount = 0;
 
   /** `retention`: null if the source may keep any amount of log. */
@@ -80,14 +94,24 @@ export class Control {
         // Before the start has made its place in the log, nothing is missing there.
         this.#health = isBegun ? health : { ...health, warnings: [] };
         this.#lag.sample(this.#health.tip, nowMs);
+        this.#unanswered = null;
         this.#keepLog(this.#health);
       } catch (error) {
         signal.throwIfAborted();
         this.#health = null;
+        this.#unanswered = this.#silentFor(error);
         this.#logger.debug({ error }, "the source did not tell its position");
       }
       await this.#pipeline.clock.sleep(SAMPLE_MS, signal);
     }
+  }
+
+  #silentFor(error: unknown): Unanswered {
+    const { clock, login } = this.#pipeline;
+    const { code, message, hint = null } = withLogin(findMillraceError(error) ?? streamLost(error), login);
+    const at = timestamp(clock);
+    const since = this.#unanswered?.error.since ?? at;
+    return { error: { code, message, hint, at, since }, needsPerson: kindOf(error) === "blocked" };
   }
 
   #keepLog({ retainedBytes, tip }: LogHealth): void {
@@ -105,14 +129,42 @@ export class Control {
   }
 
   async status(): Promise<PipelineStatus> {
-    return await statusOf(this.#pipeline, {
-      name: this.#name,
-      startedAt: this.#startedAt,
-      health: this.#health,
-      lag: this.#lag,
-      estimates: this.estimates,
-      retainedBytesMax: this.#retention?.byteCountMax ?? null,
-    });
+    return this.#statusOf(await this.#storedFacts());
+  }
+
+  #statusOf(stored: StoredFacts): PipelineStatus {
+    return statusOf(
+      this.#pipeline,
+      {
+        name: this.#name,
+        startedAt: this.#startedAt,
+        health: this.#health,
+        unanswered: this.#unanswered,
+        lag: this.#lag,
+        estimates: this.estimates,
+        retainedBytesMax: this.#retention?.byteCountMax ?? null,
+      },
+      stored,
+    );
+  }
+
+  /** A state that does not answer keeps nobody from hearing so: what it said last counts. */
+  async #storedFacts(): Promise<StoredFacts> {
+    const { clock } = this.#pipeline;
+    if (this.#askedMs !== null && clock.elapsed() - this.#askedMs > STATE_MS_MAX) return this.#stored;
+    const limits = { clock, signal: NEVER, timeoutMs: STATE_MS_MAX, late: () => this.#stored };
+    return await withTimeout(this.#askState(), limits);
+  }
+
+  async #askState(): Promise<StoredFacts> {
+    const atMs = this.#pipeline.clock.elapsed();
+    this.#askedMs ??= atMs;
+    try {
+      this.#stored = await storedFacts(this.#pipeline);
+      return this.#stored;
+    } finally {
+      if (this.#askedMs === atMs) this.#askedMs = null;
+    }
   }
 
   /** How far a sink is behind, for people. */
@@ -134,28 +186,6 @@ export class Control {
   /** The tables that each sink takes. */
   get taken(): readonly { readonly sink: string; readonly tables: readonly string[] }[] {
     return this.#pipeline.runners.map(({ name }) => ({ sink: name, tables: this.#pipeline.tablesOf(name) }));
-  }
-
-  /**
-   * Why the daemon is not ready: the stream does not flow, or a sink that no operator paused, or a table, is left behind.
-   * Errors are shown by code alone, because this endpoint needs no login.
-   */
-  get unready(): readonly string[] {
-    const { phase, runners, sourceError, sourceNeedsPerson, gate, unreadable } = this.#pipeline;
-    const needs = (person: boolean): string => (person ? ", somebody has to act" : "");
-    return [
-      ...(phase === "streaming" ? [] : [`the daemon is ${phase}`]),
-      ...(sourceError === null ? [] : [`the source: ${sourceError.code}${needs(sourceNeedsPerson)}`]),
-      ...runners.flatMap(({ name, state, error, needsPerson }) => {
-        if (state === "streaming" || state === "paused") return [];
-        return [`sink ${name} is ${state}${error === null ? "" : `: ${error.code}${needs(needsPerson)}`}`];
-      }),
-      ...[...gate.suspended].map(([table, { code }]) => `table ${table} is suspended: ${code}`),
-      ...this.#pipeline.suspendedTables
-        .filter(isNotPaused)
-        .map(({ tableId, sink, error }) => `table ${tableId} is suspended in sink ${sink}: ${error.code}`),
-      ...unreadable.map(({ table, error }) => `table ${table} can't be read: ${error.code}`),
-    ];
   }
 
   /** One sink or all (null): as a whole, or, if `tables` has any, these tables alone. */
@@ -268,13 +298,13 @@ export class Control {
     let missing: readonly string[] | null = null;
     try {
       for (let told = news.count; !(await this.#pipeline.look(until)); told = news.count) {
-        missing = [`the daemon is ${this.#pipeline.phase}`];
+        missing = this.#missing(0n);
         await news.after(told, clock, WAIT_LOOK_MS, until);
       }
       const tip = await this.#markedTip(until, (error) => (missing = [silent(error)]));
       for (;;) {
         const told = news.count;
-        missing = this.missing(tip);
+        missing = this.#missing(tip);
         if (missing.length === 0) return { reached: true, missing };
         await news.after(told, clock, WAIT_LOOK_MS, until);
       }
@@ -312,69 +342,26 @@ export class Control {
     const tip = await source.log.tip(signal);
     for (;;) {
       const told = news.count;
-      const isThere = this.missing(tip).length === 0;
-      const obstacles = await this.obstacles();
-      if (isThere || obstacles.length > 0) return obstacles;
+      const isThere = this.#missing(tip).length === 0;
+      const blocking = pipelineConditions(await this.status()).filter((one) => blocks(one, "once"));
+      if (isThere || blocking.length > 0) return blocking.map(sentenceOf);
       await news.after(told, clock, WAIT_LOOK_MS, signal);
     }
   }
 
   /** What still has to happen until every sink holds everything before `tip`. */
-  missing(tip: bigint): readonly string[] {
-    const { phase, runners, unfinishedRefills, unreadable, gate, position, hasLooked, goneBack } = this.#pipeline;
-    const missing: string[] = [];
-    if (phase !== "streaming" || position === null) return [`the daemon is ${phase}`];
-    if (!hasLooked) missing.push("the source's tables have not been looked at yet");
+  #missing(tip: bigint): readonly string[] {
+    const { phase, runners, position } = this.#pipeline;
+    const blocking = pipelineConditions(this.#statusOf(NOTHING_STORED)).filter((one) => blocks(one, "wait"));
+    const missing = blocking.map(sentenceOf);
+    if (phase !== "streaming" || position === null) return missing;
+    const held = new Set(blocking.map(({ sink, table }) => (table === null ? sink : null)));
     if (position.commit < tip) missing.push("the stream has not reached the source's position");
-    for (const runner of runners) {
-      const covered = runner.standing.covered;
-      const catchingUp = runner.catchingUp || goneBack?.sinks.includes(runner.name) === true;
-      if (runner.state !== "streaming" || catchingUp) {
-        const why = runner.error === null ? "" : `: ${runner.error.code} ${runner.error.message}`;
-        missing.push(`sink ${runner.name} is ${catchingUp ? "catching up" : runner.state}${why}`);
-      } else if (covered === null || covered.commit < tip) missing.push(`sink ${runner.name} has not applied it all`);
+    for (const { name, standing } of runners) {
+      const isThere = standing.covered !== null && standing.covered.commit >= tip;
+      if (!isThere && !held.has(name)) missing.push(`sink ${name} has not applied it all`);
     }
-    for (const [table, error] of gate.suspended) missing.push(`table ${table} is suspended: ${error.code}`);
-    for (const { sink, tableId, error } of this.#pipeline.suspendedTables)
-      missing.push(`table ${tableId} is suspended in sink ${sink}: ${error.code} ${error.message}`);
-    for (const id of this.#pipeline.changingTables) missing.push(`the new shape of table ${id} is not followed yet`);
-    for (const id of this.#pipeline.unsettledTables)
-      missing.push(`table ${id} is read when the transactions have ended that ran before it was published`);
-    for (const { id, reason, isPassing } of gate.refused)
-      if (isPassing === true) missing.push(`table ${id} is not captured yet: ${reason}`);
-    for (const { table, error } of unreadable)
-      missing.push(`table ${table} can't be read: ${error.code} ${error.message}`);
-    if (unfinishedRefills > 0)
-      missing.push(
-        `${unfinishedRefills} ${unfinishedRefills === 1 ? "read beside the stream is" : "reads beside the stream are"} not finished${this.#pipeline.readHold.isOn ? ", and paused: the source keeps too much log" : ""}`,
-      );
     return missing;
-  }
-
-  /** What needs an operator: a sink that waits for one, a suspended table, refused rows. */
-  async obstacles(): Promise<readonly string[]> {
-    const { runners, gate, state, hasLooked } = this.#pipeline;
-    const obstacles: string[] = [];
-    for (const { name, state: sinkState, error, needsPerson } of runners) {
-      if (!needsPerson && sinkState !== "paused") continue;
-      obstacles.push(`sink ${name} is ${sinkState}${error === null ? "" : `: ${error.code} ${error.message}`}`);
-    }
-    // A table that the source may no longer have holds nothing up.
-    for (const [table, error] of hasLooked ? gate.suspended : []) {
-      if (gate.isToReturn(table)) continue;
-      obstacles.push(`table ${table} is suspended: ${error.code} ${error.message}`);
-    }
-    for (const { sink, tableId } of (await state.refills.list()).filter(isStubborn)) {
-      obstacles.push(
-        `table ${tableId} differs in sink ${sink} each time that it is compared: millrace reconcile says where`,
-      );
-    }
-    for (const { sink, tableId, error } of this.#pipeline.suspendedTables)
-      obstacles.push(`table ${tableId} is suspended in sink ${sink}: ${error.code} ${error.message}`);
-    for (const [sink, count] of await state.deadLetters.counts()) {
-      if (count > 0) obstacles.push(`sink ${sink} has ${count} dead letters`);
-    }
-    return obstacles;
   }
 
   #chosen(sink: string | null): readonly SinkRunner[] {
@@ -387,10 +374,6 @@ export class Control {
       );
     return [runner];
   }
-}
-
-function isNotPaused({ error }: SuspendedTable): boolean {
-  return error.code !== TABLE_PAUSED;
 }
 
 function silent(error: Pick<StoredError, "code" | "message"> | null): string {

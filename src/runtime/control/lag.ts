@@ -21,6 +21,11 @@ export class LagClock {
     if (this.#samples.length > SAMPLES_MAX) this.#samples.shift();
   }
 
+  /** When the end of the log was last known; null: never. */
+  get lookedAtMs(): number | null {
+    return this.#lookedAtMs;
+  }
+
   /** The last known end of the log. */
   get tip(): bigint | null {
     return this.#samples.at(-1)?.tip ?? null;

@@ -1,7 +1,15 @@
 import type { LogHealth } from "../../core/contracts/log-admin.ts";
 import type { Positions } from "../../core/contracts/positions.ts";
 import { NOT_COUNTED, type SourceCounter } from "../../core/contracts/source-counters.ts";
-import type { KeptLogStatus, PipelineStatus, SinkStatus, SourceStatus } from "../../core/contracts/status.ts";
+import { isStubborn, type StoredError } from "../../core/contracts/state-store.ts";
+import type {
+  KeptLogStatus,
+  PipelineStatus,
+  SinkStatus,
+  SnapshotStatus,
+  SourceStatus,
+  TablesStatus,
+} from "../../core/contracts/status.ts";
 import type { SinkRunner } from "../apply/sink-runner.ts";
 import type { Pipeline } from "../pipeline.ts";
 import { isRunning } from "../snapshot/snapshots.ts";
@@ -15,18 +23,46 @@ export interface Looked {
   readonly startedAt: string;
   /** Null: the source did not tell at the last look. */
   readonly health: LogHealth | null;
+  /** Why it did not. */
+  readonly unanswered: Unanswered | null;
   readonly lag: LagClock;
   readonly estimates: Estimates;
   /** How much log the source may keep; null: any amount. */
   readonly retainedBytesMax: number | null;
 }
 
-export async function statusOf(
+export interface Unanswered {
+  readonly error: StoredError;
+  /** Whether the source refuses, so that somebody has to act. */
+  readonly needsPerson: boolean;
+}
+
+/** What only the state knows. */
+export interface StoredFacts {
+  readonly letters: ReadonlyMap<string, number>;
+  readonly snapshots: readonly SnapshotStatus[];
+  readonly stubborn: NonNullable<TablesStatus["stubborn"]>;
+}
+
+export const NOTHING_STORED: StoredFacts = { letters: new Map(), snapshots: [], stubborn: [] };
+
+export async function storedFacts(pipeline: Pipeline): Promise<StoredFacts> {
+  const { state } = pipeline;
+  const [letters, snapshots, refills] = await Promise.all([
+    state.deadLetters.counts(),
+    pipeline.snapshots(false),
+    state.refills.list(),
+  ]);
+  const stubborn = refills.filter(isStubborn).map(({ tableId, sink }) => ({ table: tableId, sink }));
+  return { letters, snapshots, stubborn };
+}
+
+export function statusOf(
   pipeline: Pipeline,
-  { name, startedAt, health, lag, estimates, retainedBytesMax }: Looked,
-): Promise<PipelineStatus> {
-  const { source, state, gate, position, acknowledged, phase, runners, copyProgress, sourceError, goneBack } = pipeline;
-  const letters = await state.deadLetters.counts();
+  { name, startedAt, health, unanswered, lag, estimates, retainedBytesMax }: Looked,
+  { letters, snapshots, stubborn }: StoredFacts,
+): PipelineStatus {
+  const { source, gate, position, acknowledged, phase, runners, copyProgress, sourceError, goneBack } = pipeline;
   const nowMs = pipeline.clock.now();
   const up = sourceError === null && health !== null && lag.isFresh(nowMs);
   const lagSeconds = position === null ? null : lag.seconds(position.commit, nowMs);
@@ -48,22 +84,43 @@ export async function statusOf(
       retainedBytesMax,
       readsPaused: pipeline.readHold.isOn,
       error: sourceError,
-      needsPerson: pipeline.sourceNeedsPerson,
+      answeredAt: lag.lookedAtMs === null ? null : new Date(lag.lookedAtMs).toISOString(),
+      unanswered: unanswered?.error ?? null,
+      needsPerson: pipeline.sourceNeedsPerson || unanswered?.needsPerson === true,
       goneBack: goneBack === null ? null : { ...goneBack, until: source.positions.format(goneBack.until.commit) },
       copy: estimates.ofCopy(copyProgress),
     },
     sinks: runners.map((runner) => sinkStatus(runner, { pipeline, lag, deadLetters: letters.get(runner.name) ?? 0 })),
     tables: {
       captured: gate.tables.length,
-      aside: [...gate.suspended].map(([table, error]) => ({ table, error })),
+      aside: [...gate.suspended].map(([table, error]) => {
+        // A table that the source may no longer have holds nothing up.
+        return { table, error, mayReturn: !pipeline.hasLooked || gate.isToReturn(table) };
+      }),
       refused: gate.refused.map(({ id, reason, fix }) => ({ table: id, reason, fix })),
       unreadable: pipeline.unreadable,
       suspended: pipeline.suspendedTables.map(({ tableId, ...rest }) => ({ table: tableId, ...rest })),
+      pending: pendingTables(pipeline),
+      stubborn,
+      areKnown: pipeline.hasLooked,
     },
     refills: pipeline.unfinishedRefills,
-    snapshots: estimates.ofReads(await pipeline.snapshots(false)).filter(isRunning),
+    snapshots: estimates.ofReads(snapshots).filter(isRunning),
     daemon: { pid: process.pid, startedAt: startedAt },
   };
+}
+
+function pendingTables({ changingTables, unsettledTables, gate }: Pipeline): NonNullable<TablesStatus["pending"]> {
+  return [
+    ...changingTables.map((table) => ({ table, why: "its new shape is not followed yet" })),
+    ...unsettledTables.map((table) => ({
+      table,
+      why: "it is read when the transactions have ended that ran before it was published",
+    })),
+    ...gate.refused.flatMap(({ id, reason, isPassing }) =>
+      isPassing === true ? [{ table: id, why: `it is not captured yet: ${reason}` }] : [],
+    ),
+  ];
 }
 
 function sinkStatus(

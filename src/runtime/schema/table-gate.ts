@@ -308,7 +308,9 @@ export class TableGate {
 
   async suspend(tableId: string, error: MillraceError): Promise<void> {
     const { code, message, hint } = error;
-    const stored = { code, message, hint: hint ?? null, at: timestamp(this.#parts.clock) };
+    const at = timestamp(this.#parts.clock);
+    const before = this.#suspended.get(tableId);
+    const stored = { code, message, hint: hint ?? null, at, since: before?.since ?? before?.at ?? at };
     await this.#parts.state.schemas.suspend(tableId, stored);
     this.#suspended.set(tableId, stored);
     this.#parts.logger.error({ table: tableId, code }, message);

@@ -9,7 +9,7 @@ import type { StateStore, StoredError } from "../../core/contracts/state-store.t
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { streamLost } from "../errors.ts";
 import type { Lane } from "./lane.ts";
-import { isTriedAgain, kindOf, ReconnectBackoff } from "../retry.ts";
+import { isTriedAgain, kindOf, PROVEN_MS, ReconnectBackoff } from "../retry.ts";
 import type { Rewind } from "./rewind.ts";
 
 export interface SourceFeedParts {
@@ -47,6 +47,8 @@ export class SourceFeed implements AsyncDisposable {
   #error: StoredError | null = null;
   #isBlocked = false;
   #isSilent = false;
+  /** When the first of the failures came that nothing lies between: no progress, and no stream that lasted. */
+  #failingSince: string | null = null;
   readonly #backoff: ReconnectBackoff;
 
   constructor(parts: SourceFeedParts) {
@@ -100,12 +102,18 @@ export class SourceFeed implements AsyncDisposable {
 
   /** Ends when the stream breaks, or has to be opened again at another position. */
   async #feed(stream: ChangeStream, signal: AbortSignal): Promise<void> {
-    const { lane, rewind } = this.#parts;
+    const { clock, lane, rewind } = this.#parts;
     const reached = lane.position;
-    await lane.run(stream, signal, () => {
-      if (comparePositions(lane.position, reached) > 0) this.#backoff.reset();
-      return rewind.isDone();
-    });
+    const openedMs = clock.elapsed();
+    try {
+      await lane.run(stream, signal, () => {
+        if (comparePositions(lane.position, reached) > 0) this.#backoff.reset();
+        return rewind.isDone();
+      });
+    } finally {
+      const isProven = comparePositions(lane.position, reached) > 0 || clock.elapsed() - openedMs > PROVEN_MS;
+      if (isProven) this.#failingSince = null;
+    }
   }
 
   async #open(signal: AbortSignal): Promise<ChangeStream> {
@@ -131,7 +139,9 @@ export class SourceFeed implements AsyncDisposable {
     this.#isBlocked = kindOf(error) === "blocked";
     this.#isSilent ||= reasonOf(error) === "silent";
     const { code, message, hint } = withLogin(findMillraceError(error) ?? streamLost(error), this.#parts.login);
-    this.#error = { code, message, hint: hint ?? null, at: timestamp(this.#parts.clock) };
+    const at = timestamp(this.#parts.clock);
+    this.#failingSince ??= at;
+    this.#error = { code, message, hint: hint ?? null, at, since: this.#failingSince };
     this.#parts.logger.warn({ error }, "the stream from the source broke; it is opened again");
   }
 

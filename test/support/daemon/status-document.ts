@@ -1,6 +1,7 @@
 /** A status in which all is well, for tests that change a part of it. */
 import { NOT_COUNTED } from "../../../src/core/contracts/source-counters.ts";
-import type { SinkStatus, StatusDocument } from "../../../src/core/contracts/status.ts";
+import { statusDocument as documentOf } from "../../../src/core/conditions/conditions.ts";
+import type { PipelineStatus, SinkStatus, StatusDocument } from "../../../src/core/contracts/status.ts";
 
 export const sinkStatus = (name: string, change: Partial<SinkStatus> = {}): SinkStatus => ({
   name,
@@ -17,13 +18,20 @@ export const sinkStatus = (name: string, change: Partial<SinkStatus> = {}): Sink
   ...change,
 });
 
-export type StatusChange = Partial<Omit<StatusDocument, "source" | "tables">> & {
+export type StatusChange = Partial<Omit<StatusDocument, "source" | "tables" | "conditions" | "verdict">> & {
   readonly source?: Partial<StatusDocument["source"]>;
   readonly tables?: Partial<StatusDocument["tables"]>;
 };
 
-export function statusDocument({ source, tables, ...change }: StatusChange = {}): StatusDocument {
-  return {
+export function statusDocument({
+  source,
+  tables,
+  state,
+  reconcile,
+  notify,
+  ...change
+}: StatusChange = {}): StatusDocument {
+  const pipeline: PipelineStatus = {
     name: "shop",
     phase: "streaming",
     source: {
@@ -46,11 +54,14 @@ export function statusDocument({ source, tables, ...change }: StatusChange = {})
     },
     sinks: [sinkStatus("warehouse"), sinkStatus("cache")],
     tables: { captured: 2, aside: [], refused: [], unreadable: [], suspended: [], ...tables },
-    state: { error: null },
     refills: 0,
     snapshots: [],
-    reconcile: { next: null, last: null, drift: null, failure: null },
     daemon: { pid: 42, startedAt: "2026-11-20T01:00:00Z" },
     ...change,
   };
+  return documentOf(pipeline, {
+    state: state ?? { error: null },
+    reconcile: reconcile ?? { next: null, last: null, drift: null, failure: null },
+    ...(notify === undefined ? {} : { notify }),
+  });
 }

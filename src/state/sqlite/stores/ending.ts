@@ -1,6 +1,6 @@
 import type { StatementSync } from "node:sqlite";
 import { isRecord } from "../../../core/checkpoint/stored-json.ts";
-import type { Ending, EndingStore } from "../../../core/concerns/concern.ts";
+import type { Ending, EndingStore } from "../../../core/conditions/condition.ts";
 import type { Connection } from "../connection.ts";
 import { stored } from "../row.ts";
 

@@ -1,6 +1,6 @@
 import type { StatementSync } from "node:sqlite";
 import { isRecord } from "../../../core/checkpoint/stored-json.ts";
-import type { Concern, NoticeStore } from "../../../core/concerns/concern.ts";
+import type { Condition, NoticeStore } from "../../../core/conditions/condition.ts";
 import type { Connection } from "../connection.ts";
 import { stored } from "../row.ts";
 
@@ -13,22 +13,22 @@ export class SqliteNotices implements NoticeStore {
   constructor(connection: Connection) {
     this.#connection = connection;
     this.#clear = connection.prepare("DELETE FROM notice");
-    this.#insert = connection.prepare("INSERT INTO notice (id, concern) VALUES (:id, :concern)");
-    this.#list = connection.prepare("SELECT concern FROM notice ORDER BY id");
+    this.#insert = connection.prepare("INSERT INTO notice (id, condition) VALUES (:id, :condition)");
+    this.#list = connection.prepare("SELECT condition FROM notice ORDER BY id");
   }
 
-  async list(): Promise<readonly Concern[]> {
-    return this.#connection.read(() => this.#list.all().map((row) => stored(row, "concern", isConcern)));
+  async list(): Promise<readonly Condition[]> {
+    return this.#connection.read(() => this.#list.all().map((row) => stored(row, "condition", isCondition)));
   }
 
-  async replace(concerns: readonly Concern[]): Promise<void> {
+  async replace(conditions: readonly Condition[]): Promise<void> {
     this.#connection.write(() => {
       this.#clear.run();
-      for (const concern of concerns) this.#insert.run({ id: concern.id, concern: JSON.stringify(concern) });
+      for (const condition of conditions) this.#insert.run({ id: condition.id, condition: JSON.stringify(condition) });
     });
   }
 }
 
-function isConcern(value: unknown): value is Concern {
+function isCondition(value: unknown): value is Condition {
   return isRecord(value) && typeof value["id"] === "string" && typeof value["what"] === "string";
 }

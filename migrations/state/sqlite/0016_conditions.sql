@@ -1,0 +1,1 @@
+ALTER TABLE notice RENAME COLUMN concern TO condition;

@@ -1,0 +1,81 @@
+/**
+ * What a condition keeps from being: the daemon `ready`, a `wait` over, a `run --once` done. What blocks `once` does not pass
+ * before somebody acts, so that such a run ends at once.
+ */
+export const BLOCKS = ["ready", "wait", "once"] as const;
+export type Block = (typeof BLOCKS)[number];
+
+/**
+ * Something that is not, or not yet, as it should be, and what to do about it. `status`, its exit code, `top`, the dashboard,
+ * `/readyz`, `wait`, `run --once` and the webhook show this list, and none of them decides by itself.
+ */
+export interface Condition {
+  /** The same for as long as it lasts: its kind, and the sink and the table that it is of. */
+  readonly id: string;
+  readonly kind: string;
+  /** `act`: it waits for a person; `watch`: Millrace deals with it. */
+  readonly level: "act" | "watch";
+  readonly blocks: readonly Block[];
+  readonly sink: string | null;
+  readonly table: string | null;
+  readonly what: string;
+  /** Of the error behind it; null: there is none. */
+  readonly code: string | null;
+  readonly message: string | null;
+  /** When it began, or was found. */
+  readonly since: string | null;
+  /** When Millrace last tried to get over it. */
+  readonly lastTried: string | null;
+  /** What Millrace does about it by itself. */
+  readonly meanwhile: string | null;
+  /** What a person does about it. */
+  readonly fix: string | null;
+}
+
+/**
+ * What the list comes to. `act`: somebody has to act; `unready`: it is not ready, and goes on by itself; `watch`: it is ready,
+ * and something is worth a look.
+ */
+export interface Verdict {
+  readonly kind: "act" | "unready" | "watch" | "well";
+  readonly headline: string;
+}
+
+/** Whether somebody is to be told: it waits for a person, or keeps the daemon from being ready. */
+export function isToBeTold(condition: Condition): boolean {
+  return condition.level === "act" || blocks(condition, "ready");
+}
+
+export function blocks(condition: Condition, block: Block): boolean {
+  return condition.blocks.includes(block);
+}
+
+/** With the error's text, for those who may see it. */
+export function sentenceOf({ what, code, message }: Condition): string {
+  return code === null ? what : `${what}: ${[code, message ?? []].flat().join(" ")}`;
+}
+
+/** For `/readyz`, which needs no login: of an error its code alone. */
+export function reasonOf({ what, code, level }: Condition): string {
+  return `${what}${code === null ? "" : `: ${code}`}${level === "act" ? ", somebody has to act" : ""}`;
+}
+
+/** What the receiver of `notify.webhook` was last told to be not well. */
+export interface NoticeStore {
+  list(): Promise<readonly Condition[]>;
+  replace(conditions: readonly Condition[]): Promise<void>;
+}
+
+/** The error over which a daemon ended. */
+export interface Ending {
+  readonly code: string;
+  readonly message: string;
+  readonly hint: string | null;
+  readonly at: string;
+}
+
+/** Why the last daemon ended, until the next one starts. Null: it was stopped, or killed. */
+export interface EndingStore {
+  get(): Promise<Ending | null>;
+  set(ending: Ending | null): Promise<void>;
+}

@@ -1,0 +1,393 @@
+/**
+ * The one list of what is not, or not yet, as it should be: from the facts of a running daemon, or from those that the state
+ * stored last. Nobody else decides what is wrong; see `Condition`.
+ */
+import {
+  type ComparisonStatus,
+  type PipelineStatus,
+  type SinkStatus,
+  type SourceStatus,
+  type StatusDocument,
+  TABLE_PAUSED,
+} from "../contracts/status.ts";
+import { hasLeft } from "../contracts/reconciliation.ts";
+import type { StoredError } from "../contracts/state-store.ts";
+import { bytes, count, seconds, span } from "../figures.ts";
+import { type Block, blocks, type Condition, type Verdict } from "./condition.ts";
+
+/** A streaming sink is mentioned when it is this far behind. */
+const SLOW_SECONDS = 30;
+const GIVEN_UP = "its place in the log was given up or moved, and its tables are read again when it takes rows";
+
+type Given = Pick<Condition, "kind" | "level" | "what" | "blocks"> & Partial<Condition>;
+
+/** What a status says beside the pipeline. */
+export type Beside = Pick<StatusDocument, "state" | "reconcile" | "notify">;
+
+/** The document of `status`, whether its facts are those of now or those that were stored last. */
+export function statusDocument(pipeline: PipelineStatus, beside: Beside): StatusDocument {
+  const conditions = conditionsOf(pipeline, beside);
+  return { ...pipeline, ...beside, verdict: verdictOf(conditions), conditions };
+}
+
+/** In the order in which they are to be read. Nothing: all is well. */
+function conditionsOf(pipeline: PipelineStatus, { state, reconcile, notify }: Beside): readonly Condition[] {
+  const [daemon, ...rest] = partsOf(pipeline);
+  return [
+    ...(daemon ?? []),
+    ...ofState(state.error),
+    ...rest.flat(),
+    ...ofComparisons(reconcile),
+    ...ofReceiver(notify?.error ?? null),
+  ];
+}
+
+function verdictOf(conditions: readonly Condition[]): Verdict {
+  const acts = conditions.filter(({ level }) => level === "act").length;
+  if (acts > 0) return { kind: "act", headline: acts === 1 ? "1 thing needs you" : `${acts} things need you` };
+  if (conditions.some((one) => blocks(one, "ready"))) {
+    return { kind: "unready", headline: "not ready; nothing needs you so far" };
+  }
+  if (conditions.length > 0) return { kind: "watch", headline: "nothing needs you" };
+  return { kind: "well", headline: "all is well" };
+}
+
+/** Of the way of the rows alone: what a `wait` and a `run --once` look at. */
+export function pipelineConditions(pipeline: PipelineStatus): readonly Condition[] {
+  return partsOf(pipeline).flat();
+}
+
+function partsOf(pipeline: PipelineStatus): readonly (readonly Condition[])[] {
+  return [
+    [...ofDaemon(pipeline)],
+    [...ofSource(pipeline)],
+    pipeline.sinks.flatMap((sink) => [...ofSink(pipeline, sink)]),
+    [...ofTables(pipeline)],
+  ];
+}
+
+function condition(given: Given): Condition {
+  const { kind, sink = null, table = null } = given;
+  const id = [kind, ...(sink === null ? [] : [`sink=${sink}`]), ...(table === null ? [] : [`table=${table}`])].join(
+    " ",
+  );
+  return {
+    id,
+    sink,
+    table,
+    code: null,
+    message: null,
+    since: null,
+    lastTried: null,
+    meanwhile: null,
+    fix: null,
+    ...given,
+  };
+}
+
+/** Without a hint of its own the error's page says more. */
+function failure({ code, message, hint, at, since = at }: StoredError) {
+  return { code, message, since, fix: hint ?? `millrace explain ${code}` };
+}
+
+/** It is tried again and again. */
+function retried(error: StoredError) {
+  return { ...failure(error), lastTried: error.at };
+}
+
+function* ofDaemon({ daemon, heldBy, ended, phase, source: { copy } }: PipelineStatus): Generator<Condition> {
+  const blocks = ["ready", "wait"] as const;
+  if (heldBy !== undefined) {
+    const what = `the lease is held by ${heldBy}`;
+    const fix = "millrace status, there";
+    yield condition({ kind: "daemon.elsewhere", level: "watch", blocks: ["wait", "once"], what, fix });
+  } else if (ended !== undefined) {
+    yield daemonEnded(ended);
+  } else if (daemon === null) {
+    yield daemonAbsent();
+  } else if (phase === "snapshot") {
+    const what = copy === null ? "first copy: it begins" : `first copy: ${copyText(copy)}`;
+    yield condition({ kind: "daemon.copying", level: "watch", blocks, what, since: daemon.startedAt });
+  } else if (phase !== "streaming") {
+    const what = `the daemon is ${phase}`;
+    yield condition({ kind: "daemon.starting", level: "watch", blocks, what, since: daemon.startedAt });
+  }
+}
+
+/** Without a failure: it was stopped, or killed. */
+export function daemonAbsent(since: string | null = null): Condition {
+  const what = "nothing is copied while no daemon runs, and the source keeps its log until one does";
+  const fix = "millrace run (its log says why it ended)";
+  return condition({ kind: "daemon.absent", level: "act", blocks: ["ready", "wait"], what, since, fix });
+}
+
+export function daemonEnded(error: StoredError): Condition {
+  const what = "nothing is copied, because the daemon has ended";
+  return condition({ kind: "daemon.ended", level: "act", blocks: ["ready", "wait"], what, ...failure(error) });
+}
+
+function copyText({ tablesDone, tableCount, rowsRead, share, secondsLeft }: NonNullable<SourceStatus["copy"]>): string {
+  return [
+    `${tablesDone} of ${count(tableCount, "table")} done`,
+    `${rowsRead.toLocaleString("en-US")} rows read`,
+    ...(share == null ? [] : [`about ${Math.floor(share * 100)}%`]),
+    ...(secondsLeft == null ? [] : [`about ${span(secondsLeft * 1_000)} left`]),
+  ].join(", ");
+}
+
+function* ofState(error: StoredError | null): Generator<Condition> {
+  if (error === null) return;
+  const what = "the state can't be written, and nothing is acknowledged";
+  yield condition({ kind: "state.unwritable", level: "act", blocks: ["ready"], what, ...retried(error) });
+}
+
+function* ofSource(status: PipelineStatus): Generator<Condition> {
+  const { source, phase, sinks, daemon } = status;
+  const { goneBack, warnings, hints = [] } = source;
+  if (daemon !== null) yield* ofConnection(status);
+  if (isBehind(source)) {
+    const what = `the stream is ${behind(source)} behind the log, and no sink holds it up`;
+    const fix =
+      "look at the load of the source and of this machine; behind Kafka, at the daemon that captures: millrace status, there";
+    yield condition({ kind: "source.behind", level: "watch", blocks: [], what, fix });
+  }
+  const { retainedBytes, retainedBytesMax = null } = source;
+  if (retainedBytes !== null && retainedBytesMax !== null && retainedBytes >= retainedBytesMax) {
+    const what = `the source keeps ${bytes(retainedBytes)} of log for Millrace; retention.bytes is ${bytes(retainedBytesMax)}`;
+    const [last] = sinks.toSorted((a, b) => (b.lagBytes ?? 0) - (a.lagBytes ?? 0));
+    const isFar = last !== undefined && (last.lagBytes ?? 0) >= retainedBytes / 2;
+    const fix = isFar
+      ? `bring sink ${last.name} back, which is ${bytes(last.lagBytes)} behind`
+      : "look for a long transaction at the source; no sink is far behind";
+    yield condition({ kind: "source.keeps-too-much", level: "act", blocks: [], what, fix });
+  }
+  if (source.readsPaused === true) {
+    const what = "reads beside the stream are paused: new tables, snapshots and comparisons wait";
+    const meanwhile = "they go on by themselves when the source keeps less log";
+    yield condition({ kind: "source.reads-paused", level: "watch", blocks: [], what, meanwhile });
+  }
+  if (goneBack !== null) {
+    const { sinks: names, until } = goneBack;
+    const what = `the stream went back for ${names.join(", ")}; the other sinks wait until it is at ${until} again`;
+    yield condition({ kind: "source.went-back", level: "watch", blocks: [], what, ...failure(goneBack.error) });
+  }
+  if (phase === "streaming" && source.up && status.tables.areKnown === false) {
+    const what = "the source's tables have not been looked at yet";
+    yield condition({ kind: "source.not-looked-at", level: "watch", blocks: ["wait"], what });
+  }
+  for (const warning of warnings) yield told("source.log-at-risk", "act", warning);
+  for (const hint of hints) yield told("source.hint", "watch", hint);
+}
+
+/** Whether the source answers, and its stream flows. */
+function* ofConnection({ source, sinks, phase }: PipelineStatus): Generator<Condition> {
+  const { error, up, needsPerson, answeredAt = null, unanswered = null } = source;
+  const level = needsPerson ? "act" : "watch";
+  const areFine = sinks.every(isFine) ? ["the sinks are fine"] : [];
+  const meanwhile = [
+    ...areFine,
+    needsPerson ? "it goes on by itself once that is done" : "it is tried again by itself",
+  ];
+  const common = { level, meanwhile: meanwhile.join("; ") } as const;
+  const until = answeredAt === null ? "not since the daemon's start" : `connected until ${timeText(answeredAt)}`;
+  if (error !== null) {
+    const what = unanswered === null ? "the stream from the source is broken" : `no connection to the source, ${until}`;
+    yield condition({ kind: "source.failing", blocks: ["ready", "wait"], what, ...common, ...retried(error) });
+  } else if (unanswered !== null) {
+    const what = `the source does not tell its position, ${until}; lags and what it keeps are not known`;
+    yield condition({ kind: "source.silent", blocks: [], what, ...common, ...retried(unanswered) });
+  } else if (needsPerson) {
+    const fix = "millrace check";
+    yield condition({ kind: "source.failing", level, blocks: ["ready"], what: "the source waits for you", fix });
+  } else if (phase === "streaming" && !up) {
+    const what = `the source does not tell its position, ${until}; lags and what it keeps are not known`;
+    yield condition({ kind: "source.silent", level: "watch", blocks: [], what, since: answeredAt });
+  }
+}
+
+function timeText(at: string): string {
+  return `${at.slice(0, 19).replace("T", " ")} UTC`;
+}
+
+/** Takes rows, or would if there were any. */
+function isFine({ state, error, activity }: SinkStatus): boolean {
+  const takes = state === "streaming" || state === "snapshot" || state === "paused";
+  return takes && error === null && activity !== "wedged";
+}
+
+/** Of what the source says in words: the same while only its figures change. */
+function told(kind: string, level: Condition["level"], text: string): Condition {
+  const id = `${kind} ${text.replaceAll(/\d+/g, "#")}`;
+  return condition({ kind, id, level, blocks: [], what: `source: ${text}` });
+}
+
+function* ofSink(status: PipelineStatus, sink: SinkStatus): Generator<Condition> {
+  const { source, daemon, sinks, phase } = status;
+  const { name, state, error, catchingUp, deadLetters, needsPerson: waits } = sink;
+  const of = { sink: name };
+  const blocks: readonly Block[] = waits ? ["ready", "wait", "once"] : ["ready", "wait"];
+  if (state === "paused" && error === null) {
+    const kept = source.retainedBytes === null ? "" : ` (${bytes(source.retainedBytes)} by now)`;
+    const why = sink.isMoved === true ? GIVEN_UP : `the source keeps its log for it${kept}`;
+    const what = `sink ${name} is paused; ${why}`;
+    const fix = `millrace resume --sink ${name}`;
+    yield condition({ ...of, kind: "sink.paused", level: "watch", blocks: ["wait", "once"], what, fix });
+  } else if (error !== null) {
+    // What a sink that nobody runs failed over may have passed by now.
+    const held = daemon === null ? [] : blocks;
+    yield condition({ ...of, kind: "sink.failing", blocks: held, ...sinkFailure(sink, error, daemon !== null) });
+  } else if (sink.activity === "wedged" && waits) {
+    const what = `sink ${name} is wedged: its write gets no answer and can't be cut off`;
+    const fix = "look at the target, then restart the daemon: nothing is lost";
+    yield condition({ ...of, kind: "sink.wedged", level: "act", blocks, what, fix });
+  } else if (sink.activity === "wedged") {
+    const what = `sink ${name} does not answer to a write`;
+    const meanwhile = "the write is cut off and tried again";
+    yield condition({ ...of, kind: "sink.wedged", level: "watch", blocks, what, meanwhile });
+  } else if (state === "failed" || waits) {
+    const what = `sink ${name} is ${state} and waits for you`;
+    yield condition({ ...of, kind: "sink.failing", level: "act", blocks, what, fix: `millrace resume --sink ${name}` });
+  } else if (daemon !== null && catchingUp) {
+    const others = sinks.some(({ waitsFor }) => waitsFor.includes(name)) ? "wait for it" : "are not held up";
+    const what = `sink ${name} is catching up, ${behind(sink)} of log behind; the others ${others}`;
+    yield condition({ ...of, kind: "sink.catching-up", level: "watch", blocks: ["wait"], what });
+  } else if (isSlow(sink, source)) {
+    const what = `sink ${name} is slow, ${behind(sink)} of log behind`;
+    const fix = "check the load of that server: it writes rows more slowly than they arrive";
+    yield condition({ ...of, kind: "sink.slow", level: "watch", blocks: [], what, fix });
+  } else if (phase === "streaming" && state !== "streaming" && state !== "paused") {
+    yield condition({ ...of, kind: "sink.starting", level: "watch", blocks, what: `sink ${name} is ${state}` });
+  }
+  if (deadLetters > 0) {
+    const what = `sink ${name} refused ${count(deadLetters, "row")}, kept as dead letters: the sink lacks them`;
+    const fix = `millrace dlq list --sink ${name}`;
+    yield condition({ ...of, kind: "sink.dead-letters", level: "act", blocks: ["once"], what, fix });
+  }
+}
+
+/** It is behind for a reason of its own: not one that has all that was read while the source is away, or is slow. */
+function isSlow({ state, activity, lagSeconds }: SinkStatus, source: SourceStatus): boolean {
+  if (state !== "streaming" || (lagSeconds ?? 0) <= SLOW_SECONDS) return false;
+  if (activity === "slow") return true;
+  return source.up && activity !== "idle" && activity !== "blocked";
+}
+
+function sinkFailure(
+  sink: SinkStatus,
+  error: StoredError,
+  isRunning: boolean,
+): Pick<Condition, "level" | "what"> & Partial<Condition> {
+  const { name, state, needsPerson: waits } = sink;
+  // A stored error does not tell whether it would have passed by itself or needs somebody.
+  if (!isRunning && state === "failed")
+    return { level: "act", what: `sink ${name} did not take rows last`, ...failure(error) };
+  if (state === "failed") return { level: "act", what: `sink ${name} has failed and waits for you`, ...failure(error) };
+  const level = waits ? "act" : "watch";
+  if (state !== "retrying") return { level, what: `sink ${name} is ${state}`, ...failure(error) };
+  if (sink.isMoved === true)
+    return { level, what: `sink ${name} does not take rows`, ...retried(error), meanwhile: GIVEN_UP };
+  const meanwhile = waits ? "it waits for you, and goes on by itself once that is done" : "it catches up by itself";
+  // There is no lag to show for a sink that was never reached.
+  const lag = sink.lagSeconds === null && sink.lagBytes === null ? "" : `, ${behind(sink)} of log behind`;
+  return { level, what: `sink ${name} does not take rows${lag}`, ...retried(error), meanwhile };
+}
+
+function* ofTables({ tables, refills, source, phase }: PipelineStatus): Generator<Condition> {
+  for (const { table, error, mayReturn } of tables.aside) {
+    const what = `table ${table} is suspended, its changes are passed over`;
+    const blocks: readonly Block[] = mayReturn === true ? ["ready", "wait"] : ["ready", "wait", "once"];
+    yield condition({ kind: "table.suspended", level: "act", blocks, table, what, ...failure(error) });
+  }
+  for (const { table, sink, error } of tables.suspended) {
+    const of = { table, sink } as const;
+    if (error.code === TABLE_PAUSED) {
+      const what = `table ${table} is paused in sink ${sink}; its changes are skipped`;
+      const fix = `millrace resume --tables ${table} --sink ${sink}`;
+      const { code, at: since } = error;
+      yield condition({
+        ...of,
+        kind: "table.paused",
+        level: "watch",
+        blocks: ["wait", "once"],
+        what,
+        code,
+        since,
+        fix,
+      });
+      continue;
+    }
+    const what = `table ${table} is suspended in sink ${sink}, which lacks it`;
+    const back = `millrace snapshot start --tables ${table} --sink ${sink}`;
+    const failed = failure(error);
+    const fix = failed.fix.includes("snapshot start") ? failed.fix : `${failed.fix}; then ${back}`;
+    const blocks = ["ready", "wait", "once"] as const;
+    yield condition({ ...of, kind: "table.suspended-in-sink", level: "act", blocks, what, ...failed, fix });
+  }
+  for (const { table, sinks, since, error } of tables.unreadable) {
+    const what = `table ${table} can't be read for ${sinks.join(", ")}`;
+    const meanwhile = "it is tried again by itself";
+    const blocks = ["ready", "wait"] as const;
+    yield condition({
+      kind: "table.unreadable",
+      level: "act",
+      blocks,
+      table,
+      what,
+      ...retried(error),
+      since,
+      meanwhile,
+    });
+  }
+  for (const { table, sink } of tables.stubborn ?? []) {
+    const what = `table ${table} differs in sink ${sink} each time that it is compared`;
+    const fix = `millrace reconcile --tables ${table} --sink ${sink}`;
+    yield condition({ kind: "table.stubborn", level: "act", blocks: ["once"], table, sink, what, fix });
+  }
+  for (const { table, why } of tables.pending ?? []) {
+    const what = `table ${table} waits: ${why}`;
+    yield condition({ kind: "table.pending", level: "watch", blocks: ["wait"], table, what });
+  }
+  if (refills > 0 && phase === "streaming") {
+    const paused = source.readsPaused === true ? ", and paused: the source keeps too much log" : "";
+    const are = `${count(refills, "read")} beside the stream ${refills === 1 ? "is" : "are"}`;
+    const what = `${are} not finished${paused}`;
+    const fix = "millrace snapshot list";
+    yield condition({ kind: "reads.unfinished", level: "watch", blocks: ["wait"], what, fix });
+  }
+}
+
+function* ofComparisons({ drift, failure: unfinished = null }: ComparisonStatus): Generator<Condition> {
+  if (drift != null) {
+    const differed = count(drift.missing + drift.extra + drift.different, "row");
+    const repaired = drift.repaired === 0 ? "" : `, ${drift.repaired.toLocaleString("en-US")} repaired`;
+    yield condition({
+      kind: "comparison.drift",
+      blocks: [],
+      level: hasLeft(drift) ? "act" : "watch",
+      what: `${differed} differed${repaired} in the comparison ${drift.id}`,
+      since: drift.finishedAt,
+      // Also after a repair: the cause of the difference may still be there.
+      meanwhile: "no full comparison since then was without drift",
+      fix: `millrace report show ${drift.id}, then millrace reconcile`,
+    });
+  }
+  if (unfinished !== null) {
+    const what = "the last planned comparison did not end";
+    yield condition({ kind: "comparison.failed", level: "act", blocks: [], what, ...failure(unfinished) });
+  }
+}
+
+function* ofReceiver(error: StoredError | null): Generator<Condition> {
+  if (error === null) return;
+  const what = "the webhook could not be told what is not well";
+  yield condition({ kind: "webhook.failing", level: "act", blocks: [], what, ...retried(error) });
+}
+
+/** The log has more than the stream has read, for a reason of neither the connection nor a sink. */
+function isBehind({ activity, lagSeconds }: SourceStatus): boolean {
+  return activity === "slow" && (lagSeconds ?? 0) > SLOW_SECONDS;
+}
+
+function behind({ lagSeconds, lagBytes }: Pick<SinkStatus, "lagSeconds" | "lagBytes">): string {
+  return `${seconds(lagSeconds)} and ${bytes(lagBytes)}`;
+}
