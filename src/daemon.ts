@@ -2,7 +2,7 @@ import { Comparing, openReports } from "./comparing.ts";
 import type { Config, OtlpConfig, SinkConfig } from "./config/config.ts";
 import { scopeOf, systemClock, timestamp } from "./core/clock.ts";
 import type { NoticeStore } from "./core/conditions/condition.ts";
-import { statusDocument } from "./core/conditions/conditions.ts";
+import { daemonAbsent, daemonEnded, statusDocument } from "./core/conditions/conditions.ts";
 import { contextOf, type EnvelopeContext } from "./core/model/envelope.ts";
 import type { Sink } from "./core/contracts/sink.ts";
 import type { Source } from "./core/contracts/source.ts";
@@ -26,6 +26,7 @@ import { policyOf } from "./rules/merged-rule.ts";
 import { Control } from "./runtime/control/control.ts";
 import { Pipeline, type SinkSetup } from "./runtime/pipeline.ts";
 import { relay } from "./relaying.ts";
+import { LEASE_LOST } from "./state/errors.ts";
 import { openState } from "./state/open.ts";
 import { patient } from "./state/patient.ts";
 import { redacting } from "./state/redacting.ts";
@@ -74,10 +75,15 @@ export async function runDaemon(config: Config, options: DaemonOptions, signal: 
     const parts = { state, clock, holder: holderName(), isGone };
     const { awaitsLease = false, logger } = options;
     const { lease, isInherited } = await (awaitsLease ? awaitLease(parts, logger, signal) : takeLease(parts));
+    const tellEnd = async (stored: StateStore, ended: StoredError | null): Promise<void> => {
+      const { notices } = redacting(stored, options.redact);
+      const condition = ended === null ? daemonAbsent(timestamp(clock)) : daemonEnded(ended);
+      await notifierOf(config, { notices, redact: options.redact, logger })?.last(condition);
+    };
     try {
       await state.ending.set(null);
-      return await throughMoves(
-        { clock, logger: options.logger },
+      const result = await throughMoves(
+        { clock, logger },
         () =>
           runWithLease(
             config,
@@ -87,8 +93,17 @@ export async function runDaemon(config: Config, options: DaemonOptions, signal: 
           ),
         signal,
       );
+      // A run with `once` ends because it is done.
+      if (!options.once) await tellEnd(opened, null);
+      return result;
     } catch (error) {
-      await storeEnding(redacting(opened, options.redact), error, signal);
+      const ended = signal.aborted ? null : endingOf(error);
+      // A state that can't be written is no reason to wait: the log has the error too.
+      if (ended !== null)
+        await redacting(opened, options.redact)
+          .ending.set(ended)
+          .catch(() => undefined);
+      if (ended?.code !== LEASE_LOST) await tellEnd(opened, ended);
       throw error;
     } finally {
       await releaseLease(state, lease.number, options.logger);
@@ -101,12 +116,12 @@ export async function runDaemon(config: Config, options: DaemonOptions, signal: 
   }
 }
 
-/** For `status`. A state that can't be written is no reason to wait: the log has the error too. */
-async function storeEnding({ ending }: StateStore, error: unknown, signal: AbortSignal): Promise<void> {
+/** For `status` and the webhook; null: no error of ours. */
+function endingOf(error: unknown): StoredError | null {
   const known = findMillraceError(error);
-  if (signal.aborted || known === undefined) return;
+  if (known === undefined) return null;
   const { code, message, hint = null } = known;
-  await ending.set({ code, message, hint, at: timestamp(clock) }).catch(() => undefined);
+  return { code, message, hint, at: timestamp(clock) };
 }
 
 interface Held {
@@ -175,7 +190,7 @@ async function runWithLease(
     const notify = { error: notifier?.error ?? null };
     return statusDocument(now, { state: { error: stateError() }, reconcile, notify });
   };
-  const notifier = notifierOf(config, { status, notices: state.notices, redact, logger });
+  const notifier = notifierOf(config, { notices: state.notices, redact, logger });
   const parts = { control, comparing, state, metrics, activity, history, stateError, status, redact, logger };
   await using admin = await serve(config, parts, until);
   logger.info({ name: config.name, listen: admin.address }, "millrace is running");
@@ -190,7 +205,7 @@ async function runWithLease(
       running.then((): DaemonResult => STOPPED),
       control.run(until),
       history.run(until),
-      ...(notifier === null ? [] : [notifier.run(until)]),
+      ...(notifier === null ? [] : [notifier.run(async () => (await status()).conditions, until)]),
       ...(config.otlp === null ? [] : [sendTelemetry(config.otlp, { ...parts, name: config.name, traced }, until)]),
       keepLease({ state, clock }, lease, until),
       repairDifferences({ clock, reconciler, refills: state.refills, logger }, until),
@@ -225,18 +240,16 @@ async function sendTelemetry(to: OtlpConfig, parts: Told, signal: AbortSignal): 
 }
 
 interface Notified {
-  readonly status: () => Promise<StatusDocument>;
   readonly notices: NoticeStore;
   readonly redact: (json: string) => string;
   readonly logger: Logger;
 }
 
-function notifierOf({ name, notify }: Config, { status, notices, redact, logger }: Notified): Notifier | null {
+function notifierOf({ name, notify }: Config, { notices, redact, logger }: Notified): Notifier | null {
   if (notify === null) return null;
   const { webhook: url, tls, key, level, afterMs } = notify;
   const send = webhook({ url, tls, key, redact });
-  const conditions = async () => (await status()).conditions;
-  return new Notifier({ clock, name, level, afterMs, conditions, notices, send, logger });
+  return new Notifier({ clock, name, level, afterMs, notices, send, logger });
 }
 
 async function setUp(

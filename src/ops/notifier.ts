@@ -6,6 +6,8 @@ import { findMillraceError } from "../core/errors.ts";
 import type { Message } from "./webhook.ts";
 
 const LOOK_EVERY_MS = 2_000;
+/** A supervisor that stops the daemon kills it after some seconds. */
+const LAST_MS_MAX = 3_000;
 /** Of conditions in one message; the count of the others is told. */
 const TOLD_COUNT_MAX = 50;
 
@@ -16,7 +18,6 @@ export interface NotifierParts {
   readonly level: Condition["level"];
   /** What does not last so long is not told. */
   readonly afterMs: number;
-  readonly conditions: () => Promise<readonly Condition[]>;
   readonly notices: NoticeStore;
   readonly send: (message: Message, signal: AbortSignal) => Promise<void>;
   readonly logger: Logger;
@@ -44,13 +45,14 @@ export class Notifier {
     return this.#error;
   }
 
-  async run(signal: AbortSignal): Promise<never> {
+  /** `conditions`: what is not well now. */
+  async run(conditions: () => Promise<readonly Condition[]>, signal: AbortSignal): Promise<never> {
     const { clock, notices, logger } = this.#parts;
     this.#told = byId(await notices.list());
     for (;;) {
       await clock.sleep(LOOK_EVERY_MS, signal);
       try {
-        await this.#look(signal);
+        await this.#look(await conditions(), signal);
         this.#error = null;
       } catch (error) {
         signal.throwIfAborted();
@@ -66,9 +68,20 @@ export class Notifier {
     }
   }
 
-  async #look(signal: AbortSignal): Promise<void> {
-    const { clock, name, level, afterMs, conditions, notices, send } = this.#parts;
-    const all = await conditions();
+  /** The daemon ends: nobody tells it later. The process waits for the receiver only shortly. */
+  async last(condition: Condition): Promise<void> {
+    const { notices, logger } = this.#parts;
+    try {
+      this.#told = byId(await notices.list());
+      if (this.#told.has(condition.id)) return;
+      await this.#tell({ began: [condition], ended: [] }, AbortSignal.timeout(LAST_MS_MAX));
+    } catch (error) {
+      logger.warn({ error }, "the webhook was not told that the daemon ends");
+    }
+  }
+
+  async #look(all: readonly Condition[], signal: AbortSignal): Promise<void> {
+    const { clock, level, afterMs } = this.#parts;
     const now = byId(all.filter((one) => one.kind !== "webhook.failing" && (level === "watch" || isToBeTold(one))));
     const elapsed = clock.elapsed();
     this.#seen = new Map([...now.keys()].map((id) => [id, this.#seen.get(id) ?? elapsed]));
@@ -76,7 +89,13 @@ export class Notifier {
     const began = lasting.flatMap(([id, condition]) => (this.#told.has(id) ? [] : [condition]));
     const ended = [...this.#told].flatMap(([id, condition]) => (now.has(id) ? [] : [condition]));
     if (began.length === 0 && ended.length === 0) return;
-    const told = new Map([...this.#told].filter(([id]) => now.has(id)));
+    await this.#tell({ began, ended }, signal);
+  }
+
+  async #tell({ began, ended }: Changes, signal: AbortSignal): Promise<void> {
+    const { clock, name, notices, send } = this.#parts;
+    const told = new Map(this.#told);
+    for (const { id } of ended) told.delete(id);
     for (const condition of began) told.set(condition.id, condition);
     const id = clock.unique(12);
     const at = timestamp(clock);
@@ -87,11 +106,16 @@ export class Notifier {
   }
 }
 
+interface Changes {
+  readonly began: readonly Condition[];
+  readonly ended: readonly Condition[];
+}
+
 function byId(conditions: readonly Condition[]): Map<string, Condition> {
   return new Map(conditions.map((condition) => [condition.id, condition]));
 }
 
-function listed({ began, ended }: { readonly began: readonly Condition[]; readonly ended: readonly Condition[] }) {
+function listed({ began, ended }: Changes) {
   const omitted = Math.max(0, began.length - TOLD_COUNT_MAX) + Math.max(0, ended.length - TOLD_COUNT_MAX);
   return { began: began.slice(0, TOLD_COUNT_MAX), ended: ended.slice(0, TOLD_COUNT_MAX), omitted };
 }

@@ -129,8 +129,11 @@ export function leaseHeld(lease: Lease, clock: Pick<Clock, "now">): MillraceErro
   );
 }
 
+/** Another daemon runs in place of this one. */
+export const LEASE_LOST = "MR1210";
+
 export function leaseLost(): MillraceError {
-  return stateError("MR1210", "the lease was taken over by another daemon; this one stops");
+  return stateError(LEASE_LOST, "the lease was taken over by another daemon; this one stops");
 }
 
 export interface StateErrorParts {

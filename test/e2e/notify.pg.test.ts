@@ -62,6 +62,21 @@ test("dead letters and a suspended table are told, each end too, and nothing twi
   expect(await pipeline.installation.command("dlq", "discard", "--all", "--yes")).toMatchObject({ exitCode: 0 });
   await eventually(() => expect(toldBy(listening).at(-1)).toBe(`ended ${letters}`));
   expect(listening.heard.at(-1)?.body).toMatchObject({ open: 1 });
+  await pipeline.daemon.stop();
+  expect(listening.heard.at(-1)?.body).toMatchObject({ began: [{ id: "daemon.absent", level: "act" }], ended: [] });
+  await pipeline.start();
+  await eventually(() =>
+    expect(listening.heard.map(({ body }) => body)).toContainEqual(
+      expect.objectContaining({ ended: expect.arrayContaining([expect.objectContaining({ id: "daemon.absent" })]) }),
+    ),
+  );
+  // A daemon that ends over an error says which.
+  await pipeline.daemon.stop();
+  await pipeline.run(`select pg_drop_replication_slot('millrace_${pipeline.source.name}')`);
+  await pipeline.start(false);
+  expect(await pipeline.daemon.ended).toMatchObject({ exitCode: 1 });
+  const last = { id: "daemon.ended", level: "act", code: expect.stringMatching(/^MR/) };
+  expect(listening.heard.at(-1)?.body).toMatchObject({ began: [last] });
 });
 
 test("a receiver that refuses is something to look at, and nothing else waits for it", async () => {

@@ -60,7 +60,6 @@ function scene(notices: Kept, options: { readonly level?: Condition["level"]; re
     afterMs: options.afterMs ?? 0,
     notices,
     logger: SILENT,
-    conditions: async () => there.now,
     send: async (message: Message) => {
       if (there.refuses) throw new MillraceError({ code: "MR1158", kind: "retryable", message: "it does not take it" });
       // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the message as it is sent
@@ -68,7 +67,7 @@ function scene(notices: Kept, options: { readonly level?: Condition["level"]; re
       told.push([...began.map(({ id }) => `+${id}`), ...ended.map(({ id }) => `-${id}`)].join(" "));
     },
   });
-  const running = notifier.run(stopping.signal).catch(() => undefined);
+  const running = notifier.run(async () => there.now, stopping.signal).catch(() => undefined);
   const stop = async () => {
     stopping.abort();
     await running;
@@ -112,6 +111,27 @@ test("with level: watch it is told too", async () => {
   there.now = [condition("watched", "watch")];
   await looks();
   expect(told).toEqual(["+watched"]);
+});
+
+test("what keeps the daemon from being ready is told, also if nobody can help", async () => {
+  const { there, told, looks } = scene(new Kept());
+  there.now = [{ ...condition("away", "watch"), blocks: ["ready"] }];
+  await looks();
+  expect(told).toEqual(["+away"]);
+});
+
+test("the end of the daemon is told at once, once, and that the next one runs", async () => {
+  const notices = new Kept();
+  const first = scene(notices, { afterMs: 20_000 });
+  first.there.now = [condition("a")];
+  await first.looks();
+  await first.stop();
+  await first.notifier.last(condition("daemon.ended"));
+  await first.notifier.last(condition("daemon.ended"));
+  expect(first.told).toEqual(["+daemon.ended"]);
+  const { told, looks } = scene(notices);
+  await looks();
+  expect(told).toEqual(["-daemon.ended"]);
 });
 
 test("after a restart nothing is told again, and what ended meanwhile is", async () => {
