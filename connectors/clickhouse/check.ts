@@ -100,7 +100,7 @@ async function checkTables(
   tables: readonly TableName[],
   signal: AbortSignal,
 ): Promise<readonly Finding[]> {
-  const targets = tables.map((table) => targetOf({ ...table, id: `${table.schema}.${table.table}` }, schema));
+  const targets = tables.map((table) => targetOf(table, schema));
   const there = await lookUpTargets(client, targets, signal);
   return [...there]
     .filter(([, { form }]) => form === null)

@@ -33,6 +33,8 @@ const BUSY: Meaning = ["MR4104", "retryable", "ClickHouse can't take the stateme
 const LOGIN: Meaning = ["MR4102", "blocked", "ClickHouse refuses user or password"];
 const REFUSED: Meaning = ["MR4117", "fatal", "ClickHouse refuses a statement of the sink"];
 
+const DENIED = "497";
+
 /** By the server's code: `SELECT code, name FROM system.errors` tells what each is. */
 const MEANINGS: Readonly<Record<string, Meaning>> = {
   192: LOGIN,
@@ -40,7 +42,7 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   194: LOGIN,
   195: LOGIN,
   516: LOGIN,
-  497: ["MR4103", "blocked", "the ClickHouse user lacks a grant"],
+  [DENIED]: ["MR4103", "blocked", "the ClickHouse user lacks a grant"],
   164: ["MR4103", "blocked", "the ClickHouse user or server may only read"],
   243: ["MR4104", "blocked", "ClickHouse has no disk space left"],
   159: BUSY,
@@ -189,7 +191,7 @@ function ofServer(error: ClickHouseError, doing: string): MillraceError {
     return clickhouseError({ code: "MR4114", kind: "reopen", message, cause });
   }
   const [code, kind, what] = MEANINGS[error.code] ?? ["MR4100", "retryable", "ClickHouse gave an error"];
-  const reason = code === "MR4102" ? "login" : undefined;
+  const reason = code === "MR4102" ? "login" : error.code === DENIED ? "privilege" : undefined;
   return clickhouseError({
     code,
     kind,

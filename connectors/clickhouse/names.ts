@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
-import type { TableVersion } from "../../src/core/model/schema.ts";
+import type { TableName } from "../../src/core/contracts/connector.ts";
+import { tableId } from "../../src/core/model/schema.ts";
 import { shortened } from "../../src/core/targets/names.ts";
 import { clickhouseError } from "./errors.ts";
 
@@ -37,13 +38,15 @@ export interface TargetName {
   readonly table: string;
 }
 
-export function targetOf(table: Pick<TableVersion, "id" | "schema" | "table">, schema: string | undefined): TargetName {
+export function targetOf(table: TableName, schema: string | undefined): TargetName {
   const database = fitted(schema ?? table.schema);
   if (RESERVED_DATABASES.has(database)) {
+    const id = tableId(table.schema, table.table);
     throw clickhouseError({
       code: "MR4109",
       kind: "fatal",
-      message: `table ${table.id} can't be written to database ${database}: the name is ClickHouse's or Millrace's own`,
+      message: `table ${id} can't be written to database ${database}: the name is ClickHouse's or Millrace's own`,
+      table: id,
     });
   }
   return { database, table: fitted(table.table) };

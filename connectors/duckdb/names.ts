@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
-import type { Column, TableVersion } from "../../src/core/model/schema.ts";
+import type { TableName } from "../../src/core/contracts/connector.ts";
+import { type Column, tableId } from "../../src/core/model/schema.ts";
 import { duckdbError } from "./errors.ts";
 import { quoteIdentifier, quoteLiteral } from "../kit/duckdb.ts";
 
@@ -51,14 +52,16 @@ export interface TargetName {
   readonly table: string;
 }
 
-export function targetOf(table: TableVersion, schemaOption: string | undefined): TargetName {
+export function targetOf(table: TableName, schemaOption: string | undefined): TargetName {
   const schema = schemaOption ?? table.schema;
   if (RESERVED_SCHEMAS.has(fold(schema))) {
+    const id = tableId(table.schema, table.table);
     throw duckdbError({
       code: "MR3209",
       kind: "fatal",
-      message: `table ${table.id} can't be written to schema ${schema}: the name is DuckDB's or Millrace's own`,
+      message: `table ${id} can't be written to schema ${schema}: the name is DuckDB's or Millrace's own`,
       hint: "give the sink a `schema`, or leave the table out of its `tables`",
+      table: id,
     });
   }
   return { schema, table: table.table };

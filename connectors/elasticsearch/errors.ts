@@ -168,7 +168,10 @@ export function classifyEngine(error: EngineError, what: string, table?: string)
     const message = `${detail}: the search engine refuses the credentials`;
     return new MillraceError({ code: "MR3302", kind: "blocked", message, hint: LOGIN_FIX, reason: "login" });
   }
-  if (status === 403) return failed("MR3302", "blocked", `${detail}: the role lacks a privilege`, GRANT_FIX);
+  if (status === 403) {
+    const message = `${detail}: the role lacks a privilege`;
+    return new MillraceError({ code: "MR3302", kind: "blocked", message, hint: GRANT_FIX, table });
+  }
   // An alias for writing is no name for an index: of a deletion the engine says so where the alias is gone.
   if (type === "index_not_found_exception" || type === "invalid_index_name_exception")
     return searchError("MR3303", "reopen", `${detail}: an index is gone`);

@@ -9,9 +9,15 @@ export class TableSelection {
   /** Patterns that name exactly one table: it must be possible to capture it. */
   readonly literals: readonly string[];
 
-  /** Without patterns, or with excludes only, every table is included. */
-  constructor(patterns: readonly string[]) {
+  readonly #isOwn: (table: NamedTable) => boolean;
+
+  /**
+   * Without patterns, or with excludes only, every table is included. `isOwn`: of Millrace itself; only its name in full
+   * means it.
+   */
+  constructor(patterns: readonly string[], isOwn: (table: NamedTable) => boolean = () => false) {
     this.#patterns = patterns;
+    this.#isOwn = isOwn;
     const included = patterns.filter((pattern) => !pattern.startsWith("!"));
     this.#included = included.length === 0 ? [/^/] : included.map(glob);
     this.#excluded = patterns
@@ -22,6 +28,7 @@ export class TableSelection {
 
   matches(schema: string, table: string): boolean {
     const text = selectedName({ schema, table });
+    if (this.#isOwn({ schema, table }) && !this.literals.includes(text)) return false;
     return (
       this.#included.some((pattern) => pattern.test(text)) && !this.#excluded.some((pattern) => pattern.test(text))
     );

@@ -363,7 +363,7 @@ export class Pipeline {
       const table = this.gate.newest(tableId);
       return this.suspended.has(sink.name, tableId) || (table !== undefined && !takes(table));
     };
-    const tables = () => this.gate.tables.filter((table) => this.#tables.fills(sink.name, table));
+    const tables = () => this.#tables.named(sink);
     const worker = new SinkWorker({
       clock,
       sink,

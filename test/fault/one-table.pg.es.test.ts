@@ -61,6 +61,51 @@ test.for(["elasticsearch", "postgres"] as const)(
   },
 );
 
+test("postgres: a table that the sink's role may not make is suspended while the others go on", async () => {
+  await using pipeline = await RunningPipeline.start(`create schema closed; create schema more; ${PREPARED}`, {
+    kinds: ["postgres"],
+  });
+  await pipeline.settled();
+  await pipeline.daemon.stop();
+  const target = pipeline.sinks.target!;
+  const role = `${pipeline.source.name}_role`;
+  await target.query(`create role ${role} login password 'x'`);
+  try {
+    await target.query(`grant create, temporary on database "${target.name}" to ${role}; create schema closed;
+      do $$ declare t record; begin for t in select format('%I.%I', schemaname, tablename) as name from pg_tables
+          where schemaname in ('public', '_millrace') loop execute format('alter table %s owner to ${role}', t.name); end loop; end $$;
+      grant all on schema public, _millrace to ${role}`);
+    const url = new URL(target.url);
+    url.username = role;
+    url.password = "x";
+    pipeline.installation.configure({
+      name: pipeline.source.name,
+      source: { kind: "postgres", url: pipeline.source.url, heartbeat: "500ms" },
+      sinks: { postgres: { kind: "postgres", url: url.href } },
+    });
+    await pipeline.start();
+    await pipeline.run(`create table closed.t (id int primary key); insert into closed.t values (1);
+      create table more.t (id int primary key); insert into more.t values (1); update free set name = 'since'`);
+    await eventually(async () => {
+      expect(await suspended(pipeline)).toMatchObject([
+        { table: "closed.t", error: { code: "MR1324", message: expect.stringContaining("MR3105") } },
+      ]);
+    });
+    await eventually(async () => {
+      const { rows } = await target.query(
+        "select (select count(*) from more.t)::int as n, (select count(*) from free where name = 'since')::int as m",
+      );
+      expect(rows).toEqual([{ n: 1, m: 50 }]);
+    });
+    await target.query(`grant all on schema closed to ${role}`);
+    await eventually(async () => expect(await suspended(pipeline)).toEqual([]), { withinMs: 60_000 });
+    await pipeline.expectEqual(["held", "free", { schema: "closed", table: "t" }, { schema: "more", table: "t" }]);
+  } finally {
+    await pipeline.daemon.stop();
+    await target.query(`drop owned by ${role} cascade; drop role ${role}`);
+  }
+});
+
 interface Trouble {
   /** Settings of the index of `held`. */
   readonly settings: Readonly<Record<string, unknown>>;

@@ -46,6 +46,31 @@ test("tables of an extension are left out, unless they are named", async () => {
   expect((await named.catalog.tables(never)).tables.map(({ id }) => id)).toEqual(["public.extra", "public.own"]);
 });
 
+test("Millrace's own tables are no tables of a user: a glob leaves them out, and named they are refused", async () => {
+  await using database = await freshDatabase();
+  await database.query(
+    `create table users (id int primary key);
+     create schema _millrace; create table _millrace.progress (name text primary key);
+     create schema millrace; create table millrace.state (name text primary key); create table millrace.migration (number int primary key);
+     create table millrace.state_row (name text primary key); create table millrace.orders (id int primary key)`,
+  );
+  await using source = await openSource(database);
+  await createLog(source);
+  const { tables, refused } = await source.catalog.tables(never);
+  expect({ tables: tables.map(({ id }) => id), refused }).toEqual({
+    tables: ["millrace.orders", "public.users"],
+    refused: [],
+  });
+  for (const name of ["_millrace.progress", "millrace.state"]) {
+    const named = { tables: ["public.*", name] };
+    expect(await checkSource(database, named)).toContainEqual(
+      expect.objectContaining({ level: "error", what: expect.stringContaining("one of Millrace's own tables") }),
+    );
+    await using other = await openSource(database, { ...named, publication: "other", slot: "other" });
+    await expect(createLog(other)).rejects.toThrow(`${name} can't be captured: it is one of Millrace's own tables`);
+  }
+});
+
 test("copies by tools for online changes are left out where the table that they copy is there, unless they are named", async () => {
   await using database = await freshDatabase();
   await database.query(

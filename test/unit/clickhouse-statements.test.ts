@@ -68,5 +68,5 @@ test("names keep within what ClickHouse allows for files, and differ where they 
   expect(one).not.toBe(other);
   expect([quoteIdentifier("a`b\\c"), quoteLiteral("it's \\ \0")]).toEqual(["`a\\`b\\\\c`", "'it\\'s \\\\ \\0'"]);
   for (const schema of ["system", "millrace", "INFORMATION_SCHEMA"])
-    expect(() => targetOf({ id: "x", schema, table: "t" }, undefined)).toThrow(/name is ClickHouse's or Millrace's/);
+    expect(() => targetOf({ schema, table: "t" }, undefined)).toThrow(/name is ClickHouse's or Millrace's/);
 });

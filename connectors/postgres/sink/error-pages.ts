@@ -97,9 +97,10 @@ export const pages: ErrorPages = {
   },
   MR3116: { title: "Stopped", cause: "Somebody asked Millrace to stop.", remedy: "Nothing." },
   MR3117: {
-    title: "Reserved column name",
-    cause: "A column of the source begins with `_millrace_`, which is reserved for Millrace's own columns.",
-    remedy: "Rename the column, or exclude the table.",
+    title: "Reserved name",
+    cause:
+      "A column of the source begins with `_millrace_`, which is reserved for Millrace's own columns; or the table would lie in a schema that is Postgres' own (`pg_…`, `information_schema`) or Millrace's (`_millrace`). The table is suspended in this sink; the others go on.",
+    remedy: "Rename the column, give the sink a `schema`, or exclude the table.",
   },
   MR3118: {
     title: "Target takes no writes",

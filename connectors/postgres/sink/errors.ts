@@ -206,7 +206,8 @@ function ofServer(failure: Failure, doing: string): MillraceError {
   if (state !== undefined && !connecting) {
     const users = rule === USED ? usersOf(cause) : "";
     const message = `${what} while ${doing} (SQLSTATE ${state}${places(cause)})${users}`;
-    return new MillraceError({ code, kind, message, hint: rule.hint });
+    const reason = rule === PRIVILEGE ? "privilege" : undefined;
+    return new MillraceError({ code, kind, message, hint: rule.hint, reason });
   }
   if (rule === UNKNOWN && !connecting) {
     const message = `an unexpected failure while ${doing}: ${cause instanceof Error ? cause.name : "unknown"}`;

@@ -2,9 +2,9 @@
 import type { GrantScript, TableName } from "../../../src/core/contracts/connector.ts";
 import { quoteIdentifier } from "../quote.ts";
 import { makeRole } from "../role.ts";
-import { METADATA_SCHEMA } from "./progress.ts";
+import { METADATA_SCHEMA } from "../own-tables.ts";
 import type { PostgresSinkOptions } from "./sink.ts";
-import { fitted, targetName } from "./tables/names.ts";
+import { fitted, isReserved, targetName } from "./tables/names.ts";
 
 /** The role owns what it makes, in schemas that an administrator makes for it; it can't make schemas itself. */
 export function grants(
@@ -12,7 +12,8 @@ export function grants(
   tables: readonly TableName[] | undefined,
 ): readonly GrantScript[] {
   const role = quoteIdentifier(user);
-  const own = schema === undefined ? (tables ?? []).map((table) => targetName(table, schema).schema) : [fitted(schema)];
+  const named = (tables ?? []).filter((table) => !isReserved(table.schema));
+  const own = schema === undefined ? named.map((table) => targetName(table, schema).schema) : [fitted(schema)];
   const schemas = [...new Set([METADATA_SCHEMA, ...own])].map(quoteIdentifier);
   const create = `GRANT CREATE ON DATABASE ${quoteIdentifier(database)} TO ${role};`;
   const script = [

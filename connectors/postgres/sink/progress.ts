@@ -7,11 +7,11 @@
 import type { SinkProgress } from "../../../src/core/model/batch.ts";
 import { type CheckpointTexts, parseCheckpoint } from "../../../src/core/checkpoint/checkpoint-text.ts";
 import type { Position } from "../../../src/core/model/position.ts";
+import { METADATA_SCHEMA } from "../own-tables.ts";
 import { quoteLiteral } from "../quote.ts";
 import { fatal, reopening, stateOf } from "./errors.ts";
 import { type Answer, StatementFailure } from "../client/exchange.ts";
 
-export const METADATA_SCHEMA = "_millrace";
 export const PROGRESS_NAME = { schema: METADATA_SCHEMA, table: "progress" };
 const PROGRESS = `${METADATA_SCHEMA}.${PROGRESS_NAME.table}`;
 

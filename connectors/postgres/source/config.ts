@@ -4,6 +4,7 @@ import { freshPassword, passwordKeys } from "../../../src/passwords/password.ts"
 import type { SourceContext as FactoryContext, SourceFactory } from "../../../src/core/contracts/connector.ts";
 import { type Logger, SILENT } from "../../../src/core/contracts/telemetry.ts";
 import { TableSelection } from "../../../src/core/table-selection.ts";
+import { isOwnTable } from "../own-tables.ts";
 import { parsePostgresUrl, type PostgresAddress } from "../client/url.ts";
 import type { SourceContext } from "./context.ts";
 import { classify } from "./errors.ts";
@@ -83,7 +84,7 @@ async function contextOf(context: FactoryContext<PostgresSourceOptions>, logger:
     database: new Database(address),
     slot: options.slot ?? `millrace_${daemon}`,
     publication: options.publication ?? `millrace_${daemon}`,
-    selection: new TableSelection(tables),
+    selection: new TableSelection(tables, isOwnTable),
     copySessions: options.copySessions ?? COPY_SESSIONS,
     readsRows: snapshot !== "none",
     chosenKey: chosenKey ?? (() => null),

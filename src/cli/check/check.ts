@@ -14,7 +14,7 @@ import { localPid } from "../../holder.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";
 import { openState } from "../../state/open.ts";
 import { checkLog } from "./check-log.ts";
-import { meetingTargets } from "./check-targets.ts";
+import { namedTargets } from "./check-targets.ts";
 import type { CommandLine } from "../command-line.ts";
 import { EXIT } from "../exit-codes.ts";
 import { holderOf, readState } from "../read-state.ts";
@@ -119,8 +119,9 @@ async function checkSink(
 ): Promise<readonly Finding[]> {
   const selection = new TableSelection(sink.tables);
   const taken = (await wanted)?.filter(({ schema, table }) => selection.matches(schema, table));
-  const findings = await sink.connector.check(signal, taken);
-  return taken === undefined ? findings : [...findings, ...(await meetingTargets(sink, taken))];
+  if (taken === undefined) return await sink.connector.check(signal);
+  const { tables, findings } = await namedTargets(sink, taken);
+  return [...(await sink.connector.check(signal, tables)), ...findings];
 }
 
 /** The process id of this config's daemon, if it runs on this machine. */

@@ -68,7 +68,7 @@ export interface Sink {
 
   /**
    * The sink's name for this table (qualified table, index, key prefix). Needs no connection; two tables must not share
-   * one.
+   * one. Throws a fatal error for a table that can't have a name there; so does `prepare`. No other method is called for it.
    */
   target(table: Pick<TableVersion, "schema" | "table">): string;
 

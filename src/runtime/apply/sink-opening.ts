@@ -171,8 +171,9 @@ export class SinkOpening {
    */
   async expectEarlierRows({ main, source }: CatchUpParts, signal: AbortSignal): Promise<void> {
     const { worker, tables } = this.#parts;
-    const highest = (await worker.sink.rows?.highestVersion(tables(), signal)) ?? 0n;
-    if (highest === 0n) return;
+    const { rows } = worker.sink;
+    const highest = await worker.ask(tables(), async (some) => await rows?.highestVersion(some, signal), signal);
+    if (highest === undefined || highest === 0n) return;
     if (highest > rowVersion(main.position.epoch, await source.log.tip(signal))) throw sinkHoldsLater(worker.name);
   }
 
@@ -193,7 +194,8 @@ export class SinkOpening {
     const there = tables().filter(({ id }) => copied.has(id));
     // Under another place there may be tables from an earlier time at which that one was in force.
     const isMoved = (progress.place ?? placeOf(sink)) !== placeOf(sink);
-    const absent = ((await sink.presence?.missing(there, signal)) ?? []).map(({ id }) => id);
+    const found = await worker.ask(there, async (some) => await sink.presence?.missing(some, signal), signal);
+    const absent = (found ?? []).map(({ id }) => id);
     const missing = new Set([...(isMoved ? copied : absent), ...lost]);
     const histories = sink.form === "history" ? [...missing].filter((id) => progress.tables[id] !== undefined) : [];
     if (histories.length > 0) throw historyLost(sink.name, histories);

@@ -122,7 +122,52 @@ export class SinkWorker {
 
   /** Removes rows that no step can have written. Before `begin`. */
   async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
-    await this.sink.rows?.expel(tables, version, signal);
+    await this.ask(tables, async (some) => await this.sink.rows?.expel(some, version, signal), signal);
+  }
+
+  /** Asks the sink about these tables. One that it can't answer for is suspended in it, and the answer is about the others. */
+  async ask<T>(
+    tables: readonly TableVersion[],
+    question: (tables: readonly TableVersion[]) => Promise<T>,
+    signal: AbortSignal,
+  ): Promise<T> {
+    let asked = tables;
+    for (;;) {
+      try {
+        return await question(asked);
+      } catch (error) {
+        signal.throwIfAborted();
+        const refused = await this.#unanswered(error, asked, question, signal);
+        if (refused?.table === undefined || asked.every(({ id }) => id !== refused.table)) throw error;
+        await this.#parts.onRefused(refused.table, refused, undefined);
+        asked = asked.filter(({ id }) => id !== refused.table);
+      }
+    }
+  }
+
+  /** The failure, if it concerns a single table: the sink answers for the others, or for none at least. */
+  async #unanswered(
+    error: unknown,
+    tables: readonly TableVersion[],
+    question: (tables: readonly TableVersion[]) => Promise<unknown>,
+    signal: AbortSignal,
+  ): Promise<MillraceError | null> {
+    const known = findMillraceError(error);
+    if (known?.kind !== "fatal" || known.table !== undefined) return known?.kind === "fatal" ? known : null;
+    if (!OF_CONNECTORS.test(known.code)) return null;
+    const failing: MillraceError[] = [];
+    for (const some of [[], ...tables.map((table) => [table])]) {
+      try {
+        await question(some);
+      } catch (failure) {
+        signal.throwIfAborted();
+        const [table] = some;
+        const own = findMillraceError(failure);
+        if (table === undefined || own?.kind !== "fatal") return null;
+        failing.push(cannotWrite(this.name, table.id, own));
+      }
+    }
+    return failing.length === tables.length && tables.length > 1 ? null : (failing[0] ?? null);
   }
 
   /** Everything before `position` is in the queue; when the queue is worked off, it is done for this sink. */
@@ -240,7 +285,8 @@ export class SinkWorker {
       const mayPass = known.kind === "blocked" || known.kind === "retryable";
       return mayPass && (await isolation.takes(signal)) ? cannotWrite(this.name, known.table, known) : null;
     }
-    if (attempted === null || known.kind !== "fatal" || !OF_CONNECTORS.test(known.code)) return null;
+    const isOfTable = known.kind === "fatal" || (known.kind === "blocked" && known.reason === "privilege");
+    if (attempted === null || !isOfTable || !OF_CONNECTORS.test(known.code)) return null;
     const guilty = await isolation.guilty(attempted, known, signal);
     return guilty === null ? null : cannotWrite(this.name, guilty.tableId, guilty.error);
   }

@@ -69,7 +69,7 @@ export class FollowedShapes {
     const { steps, onVoid, onWork } = this.#parts;
     const changed = tables.filter((table) => this.#prepared.get(table.id) !== table);
     if (changed.length === 0) return;
-    const foreign = await steps.foreign(changed, signal);
+    const foreign = await this.#asked(changed, (some) => steps.foreign(some, signal), signal);
     await this.#expectThere(
       changed.filter((table) => !foreign.includes(table)),
       signal,
@@ -105,6 +105,7 @@ export class FollowedShapes {
       tables.filter(({ id }) => !this.#prepared.has(id)),
       signal,
     );
+    this.#parts.onWork(null);
   }
 
   /** Invariant: a target that is made again is empty, so the sink has not kept the table as complete. */
@@ -114,7 +115,7 @@ export class FollowedShapes {
       const complete = steps.held.tables[table.id];
       return complete !== undefined && isOfShape(complete, table);
     });
-    const missing = await steps.missing(held, signal);
+    const missing = await this.#asked(held, (some) => steps.missing(some, signal), signal);
     if (missing.length > 0)
       throw targetsGone(
         sink.name,
@@ -123,25 +124,37 @@ export class FollowedShapes {
   }
 
   async #make(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
-    const { steps, onWork } = this.#parts;
+    const { steps } = this.#parts;
     for (const { id, fingerprint } of tables) this.#tried.set(id, fingerprint);
+    const make = async (some: readonly TableVersion[]) => {
+      await steps.prepare(some, signal);
+      for (const table of some) this.#noteMade(table);
+      return [];
+    };
+    await this.#asked(tables, make, signal);
+  }
+
+  /** All tables in one call. If that fails and the error names no table, one call per table shows which one fails. */
+  async #asked(
+    tables: readonly TableVersion[],
+    ask: (tables: readonly TableVersion[]) => Promise<readonly TableVersion[]>,
+    signal: AbortSignal,
+  ): Promise<readonly TableVersion[]> {
     if (tables.length > 1) {
       try {
-        await steps.prepare(tables, signal);
-        for (const table of tables) this.#noteMade(table);
-        return;
+        return await ask(tables);
       } catch (error) {
         signal.throwIfAborted();
         const known = findMillraceError(error);
         if (known?.kind === "reopen" || (known?.kind === "fatal" && known.table !== undefined)) throw error;
-        // The following calls for one table each show which table fails.
       }
     }
+    const found: TableVersion[] = [];
     for (const table of tables) {
-      onWork(table.id);
-      await steps.prepare([table], signal);
-      this.#noteMade(table);
+      this.#parts.onWork(table.id);
+      found.push(...(await ask([table])));
     }
+    return found;
   }
 
   #noteMade(table: TableVersion): void {

@@ -1,4 +1,4 @@
-import { MillraceError } from "../../core/errors.ts";
+import type { MillraceError } from "../../core/errors.ts";
 import { type Completeness, type CompleteTables, completeFor } from "../../core/checkpoint/completeness.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
@@ -50,6 +50,11 @@ export class SinkTables {
   /** Whether the sink takes the table and holds rows. */
   holds(sink: string, table: TableShape): boolean {
     return this.#takers.some((taker) => taker.sink.name === sink && taker.sink.form !== "log" && taker.takes(table));
+  }
+
+  /** What the sink can be asked about: the tables that flow, whose rows it takes, and for which it has a name. */
+  named(sink: Sink): readonly TableVersion[] {
+    return this.#gate.tables.filter((table) => this.fills(sink.name, table) && targetIn(sink, table) !== null);
   }
 
   /** Ids of the tables that the sink takes and does not hold completely; `held`: its complete copies. */
@@ -129,13 +134,12 @@ export class SinkTables {
   }
 }
 
-/** Null: the sink refuses the name, and says so when it prepares the table. */
+/** Null: the sink has no name for the table. It says so when it prepares the table, which is then suspended there. */
 function targetIn(sink: Sink, table: TableShape): string | null {
   try {
     return sink.target(table);
-  } catch (error) {
-    if (error instanceof MillraceError) return null;
-    throw error;
+  } catch {
+    return null;
   }
 }
 

@@ -1,5 +1,8 @@
 import { createHash } from "node:crypto";
 import type { TableName } from "../../../../src/core/contracts/connector.ts";
+import { tableId } from "../../../../src/core/model/schema.ts";
+import { MillraceError } from "../../../../src/core/errors.ts";
+import { METADATA_SCHEMA } from "../../own-tables.ts";
 
 export interface TargetName {
   readonly schema: string;
@@ -11,8 +14,24 @@ const NAME_BYTES_MAX = 63;
 const DIGEST_LENGTH = 8;
 
 /** The target of a table: its own schema and name, or the sink's one schema. */
-export function targetName(table: TableName, schema: string | undefined): TargetName {
-  return { schema: fitted(schema ?? table.schema), table: fitted(table.table) };
+export function targetName(table: TableName, schemaOption: string | undefined): TargetName {
+  const schema = schemaOption ?? table.schema;
+  if (isReserved(schema)) {
+    const id = tableId(table.schema, table.table);
+    throw new MillraceError({
+      code: "MR3117",
+      kind: "fatal",
+      message: `table ${id} can't be written to schema ${schema}: the name is Postgres' or Millrace's own`,
+      hint: "Give the sink a `schema`, or leave the table out of its `tables`.",
+      table: id,
+    });
+  }
+  return { schema: fitted(schema), table: fitted(table.table) };
+}
+
+/** Postgres creates no schema whose name begins with `pg_`. */
+export function isReserved(schema: string): boolean {
+  return schema.startsWith("pg_") || schema === "information_schema" || schema === METADATA_SCHEMA;
 }
 
 /** Cuts a name that is too long, and adds a hash of the whole to keep it unique. */

@@ -3,6 +3,7 @@ import type { CapturedTables, RefusedTable, TableShape } from "../../../../src/c
 import { tableId } from "../../../../src/core/model/schema.ts";
 import { copyRefusal } from "../../../kit/online-copies.ts";
 import { sourceError } from "../errors.ts";
+import { isOwnTable } from "../../own-tables.ts";
 import { quoteIdentifier, quoteTable } from "../../quote.ts";
 import { readCatalog, type Catalog, type CatalogTable } from "./catalog.ts";
 import type { SourceContext } from "../context.ts";
@@ -144,6 +145,7 @@ function refusalOf(
   key: FoundKey,
 ): Refusal | undefined {
   const name = quoteTable(table.schema, table.table);
+  if (isOwnTable(table)) return { reason: "it is one of Millrace's own tables", fix: "Leave it out of `tables`." };
   switch (table.kind) {
     case "v":
     case "m":
