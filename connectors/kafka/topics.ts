@@ -133,7 +133,7 @@ export class Topics {
     try {
       const settings = await settingsOfTopics(this.#cluster, names, LOOKED_AT, signal);
       const limits = Array.from(settings, ([name, of]) => {
-        const bytes = BATCH_LIMITS.flatMap((key) => Number(of.get(key) ?? []));
+        const bytes = BATCH_LIMITS.flatMap((key) => of.get(key) ?? []).map(Number);
         const batchBytesMax = bytes.length === 0 ? UNKNOWN.batchBytesMax : Math.min(...bytes);
         return [name, { batchBytesMax, isCompacted: isCompacting(of.get("cleanup.policy")) }] as const;
       });

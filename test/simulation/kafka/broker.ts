@@ -18,11 +18,18 @@ const TRANSACTION_MS_MAX = 60_000;
 interface KeptTopic {
   readonly id: string;
   readonly partitions: readonly PartitionLog[];
+  readonly configs: readonly Setting[];
 }
 
 interface WantedTopic {
   readonly name: string;
   readonly numPartitions: number;
+  readonly configs: readonly Setting[];
+}
+
+interface Setting {
+  readonly name: string;
+  readonly value: string;
 }
 
 interface AskedOffset {
@@ -145,20 +152,25 @@ export class Broker {
   }
 
   #create(wanted: readonly WantedTopic[]): object {
-    for (const { name, numPartitions } of wanted) {
+    for (const { name, numPartitions, configs } of wanted) {
       if (this.#topics.has(name)) throw failureOf("TOPIC_ALREADY_EXISTS", name);
       const partitions = Array.from({ length: numPartitions }, () => new PartitionLog());
-      this.#topics.set(name, { id: `topic-${this.#topics.size + 1}`, partitions });
+      this.#topics.set(name, { id: `topic-${this.#topics.size + 1}`, partitions, configs });
     }
     return { topics: wanted.map(({ name }) => ({ name, errorCode: 0 })) };
   }
 
   #describe(asked: readonly { readonly resourceName: string }[]): object {
-    const configs = [
+    const defaults = [
       { name: "max.message.bytes", value: String(this.#options.batchBytesMax) },
       { name: "cleanup.policy", value: "delete" },
     ];
-    return { results: asked.map(({ resourceName }) => ({ errorCode: 0, resourceName, configs })) };
+    const results = asked.map(({ resourceName }) => {
+      // What is said last counts.
+      const configs = [...defaults, ...(this.#topics.get(resourceName)?.configs ?? [])];
+      return { errorCode: 0, resourceName, configs };
+    });
+    return { results };
   }
 
   #partition(name: string, partition: number): PartitionLog {

@@ -42,7 +42,8 @@ export class LogChecks {
   }
 
   #checkpoint(topic: string, value: Buffer): void {
-    const { position }: { readonly position: string } = JSON.parse(value.toString());
+    // It has one part: see connectors/kafka/parts.ts.
+    const { position }: { readonly position: string } = JSON.parse(value.toString("utf8", 1));
     const before = this.checkpoints.get(topic);
     if (position === "") return;
     const now = parsePosition(position);
