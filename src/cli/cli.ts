@@ -109,11 +109,11 @@ async function runCommand(command: Command, action: Action, secrets: Secrets): P
 async function inShares(session: Session, command: Command, { work, onShares }: Action): Promise<ExitCode> {
   const run = async (one: Session): Promise<ExitCode> => await work(one, command.opts(), command.args);
   if (onShares === "none" || session.options.share !== null) return await run(session);
-  const { shares } = await session.whole();
-  if (shares === null) return await run(session);
-  if (onShares === "one") throw cliError("MR1110", `choose a share: --share with 1 to ${shares.division.count}`);
+  const { owner: name, shareCount: count } = await session.place();
+  if (count === null) return await run(session);
+  if (onShares === "one") throw cliError("MR1110", `choose a share: --share with 1 to ${count}`);
   const { inEachShare } = await import("./shares/each-share.ts");
-  return await inEachShare(session, shares, { work: run, ...(onShares === "each" ? {} : onShares) });
+  return await inEachShare(session, { name, count }, { work: run, ...(onShares === "each" ? {} : onShares) });
 }
 
 interface GlobalOptions {

@@ -1,4 +1,5 @@
 import type { Config } from "../config/config.ts";
+import type { Place } from "../config/load.ts";
 import type { Secrets } from "../config/secrets/secrets.ts";
 import type { Logger, LogLevel } from "../core/contracts/telemetry.ts";
 import { createLogger } from "../ops/logger.ts";
@@ -73,6 +74,23 @@ export class Session {
     return await this.configOf(share);
   }
 
+  /**
+   * Where the daemon of the config is, or that of the chosen share. It needs no variables of source and sinks, which the
+   * daemon has already. A file that does not even say that is wrong as a whole.
+   */
+  async place(): Promise<Place> {
+    const { share } = this.options;
+    const load = await this.#loader();
+    try {
+      const place = load.loadPlace(this.configFile, { ...load.options, share });
+      if (share === null || share <= (place.shareCount ?? 0)) return place;
+    } catch {
+      // The whole has all of its problems.
+    }
+    const { name, state, shares } = await this.config();
+    return { name, owner: shares?.name ?? name, state, shareCount: shares?.division.count ?? null };
+  }
+
   /** Of the daemon of a share, also one beyond the number of shares; null: of the daemon that had all tables. */
   async configOf(share: number | null): Promise<Config> {
     return await this.#load(share);
@@ -83,14 +101,18 @@ export class Session {
     return await (this.#whole ??= this.#load(null));
   }
 
-  /** Also loads the code that reads it, so that commands without a config start faster. */
   async #load(share: number | null): Promise<Config> {
-    const [{ connectors }, { loadConfig }] = await Promise.all([
+    const { loadConfig, options } = await this.#loader();
+    return await loadConfig(this.configFile, { ...options, share });
+  }
+
+  /** Loads the code that reads the file, so that commands without a config start faster. */
+  async #loader() {
+    const [{ connectors }, { loadConfig, loadPlace }] = await Promise.all([
       import("../../connectors/registry.ts"),
       import("../config/load.ts"),
     ]);
-    const { secrets } = this;
-    return await loadConfig(this.configFile, { connectors, environment: process.env, secrets, share });
+    return { loadConfig, loadPlace, options: { connectors, environment: process.env, secrets: this.secrets } };
   }
 
   /** Prints an error: as text or, with `--json`, as the one document. */

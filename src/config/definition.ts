@@ -328,6 +328,9 @@ export const topDefinition = z.strictObject({
   admin: admin.prefault({}).describe("Health, metrics, API and dashboard over HTTP."),
 });
 
+/** What says where the daemon is. */
+export const placeDefinition = topDefinition.pick({ name: true, state: true });
+
 function isHttpUrl(text: string): boolean {
   return /^https?:\/\//.test(text) && URL.canParse(text);
 }

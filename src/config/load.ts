@@ -13,7 +13,14 @@ import type {
   SourceConfig,
 } from "./config.ts";
 import type { Bound, Connector, Connectors } from "./connectors.ts";
-import { SINK_NAME, sinkDefinition, sourceDefinition, topDefinition, type Address } from "./definition.ts";
+import {
+  placeDefinition,
+  SINK_NAME,
+  sinkDefinition,
+  sourceDefinition,
+  topDefinition,
+  type Address,
+} from "./definition.ts";
 import { YamlFile } from "./document.ts";
 import { ConfigError, type Problem } from "./errors.ts";
 import { Logins } from "./secrets/logins.ts";
@@ -24,7 +31,7 @@ import { suggestion } from "../rules/nearest.ts";
 import { parse } from "./parse.ts";
 import { holdsSecret, registerSecrets } from "./secrets/secret-values.ts";
 import type { StateAddress, TableName } from "../core/contracts/connector.ts";
-import { pathOfShare, shareName } from "../core/sharing/share.ts";
+import { pathOfShare, SHARE_COUNT_MAX, shareName } from "../core/sharing/share.ts";
 import { freshPassword } from "../passwords/password.ts";
 import { readSmallFile } from "../core/small-file.ts";
 import { NO_RULES, type Rules, type Selection } from "../rules/definition.ts";
@@ -49,6 +56,23 @@ export async function loadConfig(file: string, options: LoadOptions): Promise<Co
   const path = resolve(file);
   const loading = new Loading(file, dirname(path), readYaml(file, path), options);
   return await loading.config(path);
+}
+
+/** Where the daemon of a config file is found. */
+export interface Place {
+  /** Of the daemon, or of that of the chosen share. */
+  readonly name: string;
+  /** The `name` in the file. */
+  readonly owner: string;
+  readonly state: StateAddress;
+  /** Null: the tables are not divided. */
+  readonly shareCount: number | null;
+}
+
+/** The same for what needs the daemon or its state alone: nothing of source, sinks or rules has to be there, or right. */
+export function loadPlace(file: string, options: LoadOptions): Place {
+  const path = resolve(file);
+  return new Loading(file, dirname(path), readYaml(file, path), options).place();
 }
 
 function readYaml(file: string, path: string): YamlFile {
@@ -131,6 +155,22 @@ class Loading {
     };
   }
 
+  place(): Place {
+    this.#problems.push(...this.#yaml.problems());
+    this.#stopIfWrong();
+    this.#fillIn(([key]) => key === "name" || key === "state");
+    const input = this.#value();
+    const known = isMap(input) ? Object.entries(input).filter(([key]) => key === "name" || key === "state") : [];
+    const top = this.#read([], Object.fromEntries(known), placeDefinition);
+    this.#stopIfWrong();
+    if (top === undefined) throw new Error("invariant broken: a part of the config is missing without a problem");
+    const count: unknown = Object.getOwnPropertyDescriptor(partOf(input, "source") ?? {}, "shares")?.value;
+    const shareCount = typeof count === "number" && count >= 1 && count <= SHARE_COUNT_MAX ? Math.floor(count) : null;
+    const number = shareCount === null ? null : (this.#options.share ?? null);
+    const name = number === null ? top.name : shareName(top.name, number);
+    return { name, owner: top.name, state: this.#state(top.name, top.state, number), shareCount };
+  }
+
   #value(): unknown {
     try {
       return this.#yaml.value();
@@ -162,9 +202,10 @@ class Loading {
     if (first !== undefined) throw new ConfigError(this.#file, [first, ...rest]);
   }
 
-  #fillIn(): void {
+  #fillIn(isMeant: (path: readonly string[]) => boolean = () => true): void {
     const surroundings = { environment: this.#options.environment, folder: this.#folder };
     this.#yaml.mapText((text, path) => {
+      if (!isMeant(path)) return text;
       this.#holdsSecret ||= holdsSecret(path, text);
       const result = interpolate(text, surroundings);
       for (const message of result.problems) this.#problem("MR1007", path, message);

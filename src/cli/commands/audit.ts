@@ -17,7 +17,7 @@ export function addAudit({ program, action }: CommandLine): void {
     .action(
       action(async (session, options) => {
         const limit = countOf("--limit", options["limit"]);
-        const entries = await readState(await session.config(), ({ audit }) => audit.list(limit));
+        const entries = await readState(await session.place(), ({ audit }) => audit.list(limit));
         session.print({ entries }, describe(entries));
         return EXIT.done;
       }),

@@ -29,7 +29,7 @@ export function addDlq({ program, action, actionFor }: CommandLine): void {
       action(async (session, options) => {
         const sink = typeof options["sink"] === "string" ? { sink: options["sink"] } : {};
         const state = options["all"] === true ? {} : ({ state: "waiting" } as const);
-        const letters = await readState(await session.config(), ({ deadLetters }) =>
+        const letters = await readState(await session.place(), ({ deadLetters }) =>
           deadLetters.list({ ...sink, ...state }),
         );
         const groups = groupsOf(letters);
@@ -45,7 +45,7 @@ export function addDlq({ program, action, actionFor }: CommandLine): void {
     .action(
       actionFor("one", async (session, options, [id]) => {
         const number = countOf("<id>", id);
-        const letter = await readState(await session.config(), ({ deadLetters }) => deadLetters.get(number));
+        const letter = await readState(await session.place(), ({ deadLetters }) => deadLetters.get(number));
         if (letter === null) throw cliError("MR1115", `there is no dead letter ${id}`);
         const isWhole = options["showValues"] === true;
         const envelope = isWhole ? letter.envelope : JSON.stringify(withoutValues(withDigits(letter.envelope)));

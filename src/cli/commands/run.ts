@@ -21,7 +21,9 @@ export function addRun({ program, actionFor }: CommandLine): void {
         if (exposure !== null) session.log.warn({ fix: exposure.fix }, exposure.what);
         const isOfAll = shares !== null && session.options.share === null;
         if (options["once"] !== true) return await asDaemon(session, isOfAll ? runShares : runOne);
-        return isOfAll ? await inEachShare(session, shares, { work: runOnce }) : await runOnce(session);
+        return isOfAll
+          ? await inEachShare(session, { name: shares.name, count: shares.division.count }, { work: runOnce })
+          : await runOnce(session);
       }),
     );
 }

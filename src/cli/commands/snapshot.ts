@@ -1,5 +1,6 @@
 import Table from "cli-table3";
 import type { Config } from "../../config/config.ts";
+import type { Place } from "../../config/load.ts";
 import { systemClock } from "../../core/clock.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { SnapshotStatus } from "../../core/contracts/status.ts";
@@ -48,7 +49,7 @@ export function addSnapshot({ program, action, actionFor }: CommandLine): void {
     .description("tables that are read again, and those of the past")
     .action(
       action(async (session) => {
-        const refills = await list(await session.config());
+        const refills = await list(await session.place());
         session.print({ snapshots: refills }, describe(refills));
         return EXIT.done;
       }),
@@ -58,7 +59,7 @@ export function addSnapshot({ program, action, actionFor }: CommandLine): void {
     .description("cancel an unfinished one; rows that were read stay")
     .action(
       actionFor("one", async (session, _options, [id]) => {
-        const cancelled = await cancel(await session.config(), Number(id));
+        const cancelled = await cancel(await session.place(), Number(id));
         if (!cancelled) throw cliError("MR1114", `there is no unfinished snapshot ${id}`);
         session.print({ cancelled: Number(id) }, `cancelled: ${id}`);
         return EXIT.done;
@@ -129,13 +130,13 @@ async function store(config: Config, request: Omit<StoppedRequest, "takers">): P
 }
 
 /** From the running daemon if there is one: it knows more than it has stored. */
-async function list(config: Config): Promise<readonly SnapshotStatus[]> {
+async function list(config: Place): Promise<readonly SnapshotStatus[]> {
   const answer = await new DaemonClient(config.state).ask<readonly SnapshotStatus[]>("GET", "/api/v1/snapshots");
   if (answer !== undefined) return answer;
   return (await readState(config, ({ refills }) => refills.list(true))).map((refill) => snapshotStatus(refill));
 }
 
-async function cancel(config: Config, id: number): Promise<boolean> {
+async function cancel(config: Place, id: number): Promise<boolean> {
   const answer = await new DaemonClient(config.state).ask<{ cancelled: boolean }>("DELETE", `/api/v1/snapshots/${id}`);
   if (answer !== undefined) return answer.cancelled;
   const state = await openState(config.state, { name: config.name });

@@ -13,7 +13,7 @@ export function addReport({ program, action }: CommandLine): void {
     .description("the stored reports, newest first")
     .action(
       action(async (session) => {
-        const reports = await readState(await session.config(), ({ reports }) => reports.list());
+        const reports = await readState(await session.place(), ({ reports }) => reports.list());
         session.print({ reports }, describeAll(reports));
         return EXIT.done;
       }),
@@ -23,7 +23,7 @@ export function addReport({ program, action }: CommandLine): void {
     .description("one report; without an id the newest")
     .action(
       action(async (session, _options, [id]) => {
-        const found = await readState(await session.config(), async ({ reports }) => {
+        const found = await readState(await session.place(), async ({ reports }) => {
           const chosen = id ?? (await reports.list())[0]?.id;
           return chosen === undefined ? null : await reports.get(chosen);
         });

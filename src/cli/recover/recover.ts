@@ -36,7 +36,9 @@ export function addRecover({ program, actionFor }: CommandLine): void {
         const work = async (one: Session): Promise<ExitCode> => await recover(one, { sink, isForced, isConfirmed });
         const { shares } = await session.whole();
         const isOfAll = shares !== null && session.options.share === null;
-        return isOfAll ? await inEachShare(session, shares, { work }) : await work(session);
+        return isOfAll
+          ? await inEachShare(session, { name: shares.name, count: shares.division.count }, { work })
+          : await work(session);
       }),
     );
 }

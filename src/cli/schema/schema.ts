@@ -51,7 +51,7 @@ export function addSchema({ program, action, actionFor }: CommandLine): void {
     .action(
       action(async (session, _options, [id, a, b]) => {
         const [from, to] = [countOf("<a>", a), countOf("<b>", b)];
-        const changes = await readState(await session.config(), async ({ schemas }) => {
+        const changes = await readState(await session.place(), async ({ schemas }) => {
           const versions = await versionsOf(schemas, String(id));
           return schemaChanges(pick(versions, String(id), from), pick(versions, String(id), to));
         });

@@ -1,5 +1,4 @@
 /** A command on all shares of a configuration: each has its daemon and its state. */
-import type { SharesConfig } from "../../config/config.ts";
 import { EXIT, type ExitCode, exitCodeOf } from "../exit-codes.ts";
 import { failureOf } from "../failure.ts";
 import type { Printed, Session } from "../session.ts";
@@ -24,9 +23,12 @@ const NOT_HERE = new Set(["MR1110", "MR1124", "MR1125", "MR1404"]);
 const BY_WEIGHT: readonly ExitCode[] = [EXIT.failed, EXIT.wrong, EXIT.refused, EXIT.timedOut, EXIT.again, EXIT.drift];
 
 /** Prints one document with those of the shares. */
-export async function inEachShare(session: Session, shares: SharesConfig, asked: ShareWork): Promise<ExitCode> {
-  const { division, name } = shares;
-  const numbers = Array.from({ length: division.count }, (_, i) => i + 1);
+export async function inEachShare(
+  session: Session,
+  { name, count }: { readonly name: string; readonly count: number },
+  asked: ShareWork,
+): Promise<ExitCode> {
+  const numbers = Array.from({ length: count }, (_, i) => i + 1);
   const all = await Promise.all(numbers.map((number) => inShare(session, number, asked.work)));
   const failed = all.filter(({ error }) => error !== null);
   const here = all.filter(({ error }) => error === null || !NOT_HERE.has(failureOf(error).code));
@@ -36,8 +38,8 @@ export async function inEachShare(session: Session, shares: SharesConfig, asked:
   const documents = here.map(({ number, printed, error }) =>
     error === null ? { share: number, ...printed?.document } : { share: number, error: failureOf(error) },
   );
-  const texts = here.map((result) => `share ${result.number} of ${division.count}:\n${indented(textOf(result))}`);
-  const head = `${name}: ${asked.summary?.(documents) ?? `${division.count} shares`}`;
+  const texts = here.map((result) => `share ${result.number} of ${count}:\n${indented(textOf(result))}`);
+  const head = `${name}: ${asked.summary?.(documents) ?? `${count} shares`}`;
   session.print({ name, shares: documents }, [head, ...texts].join("\n\n"));
   return BY_WEIGHT.find((code) => here.some(({ exitCode }) => exitCode === code)) ?? EXIT.done;
 }

@@ -10,6 +10,7 @@ import type { CommandLine } from "../command-line.ts";
 import { DaemonClient } from "../daemon-client.ts";
 import { EXIT, type ExitCode } from "../exit-codes.ts";
 import { liveHolder } from "../read-state.ts";
+import type { Session } from "../session.ts";
 import { pastOf } from "../../reconcile/report/past.ts";
 import { lineageText, storedLineage } from "./lineage.ts";
 import { sharesText, statusText } from "./status-text.ts";
@@ -22,15 +23,14 @@ export function addStatus({ program, actionFor }: CommandLine): void {
     .option("--exit-code", "exit with 3 if somebody has to act or it is not ready, with 1 if no daemon runs")
     .action(
       actionFor({ summary: sharesText }, async (session, options) => {
-        const config = await session.config();
-        const status = await statusOf(config);
+        const status = await statusOf(session);
         const text = statusText(status, Date.now());
         const exitCode = options["exitCode"] === true ? exitCodeOf(status) : EXIT.done;
         if (options["tables"] !== true) {
           session.print(status, text);
           return exitCode;
         }
-        const lineage = await storedLineage(config);
+        const lineage = await storedLineage(await session.config());
         session.print({ ...status, tables: { ...status.tables, lineage } }, `${text}\n${lineageText(lineage)}`);
         return exitCode;
       }),
@@ -47,9 +47,10 @@ export function exitCodeOf(status: StatusDocument): ExitCode {
 }
 
 /** Of the running daemon; without one, what the state store knows. */
-export async function statusOf(config: Config): Promise<StatusDocument> {
-  const answer = await new DaemonClient(config.state).ask<StatusDocument>("GET", "/api/v1/status");
-  return answer ?? (await storedStatus(config));
+export async function statusOf(session: Session): Promise<StatusDocument> {
+  const { state } = await session.place();
+  const answer = await new DaemonClient(state).ask<StatusDocument>("GET", "/api/v1/status");
+  return answer ?? (await storedStatus(await session.config()));
 }
 
 /** Without a daemon: the last facts in the state store. */

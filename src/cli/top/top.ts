@@ -1,5 +1,4 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Config } from "../../config/config.ts";
 import type { StatusDocument } from "../../core/contracts/status.ts";
 import { durationOf } from "../arguments.ts";
 import type { CommandLine } from "../command-line.ts";
@@ -22,25 +21,24 @@ export function addTop({ program, actionFor }: CommandLine): void {
     .action(
       actionFor("one", async (session, options) => {
         const everyMs = durationOf("--every", options["every"]);
-        const config = await session.config();
         if (session.json || options["once"] === true || !process.stdout.isTTY) {
-          const status = await redacted(session, config);
+          const status = await redacted(session);
           const history = new LagHistory();
           history.add(status.sinks);
           session.print(status, frameOf(status, history, Date.now(), PLAIN).join("\n"));
           return EXIT.done;
         }
         using screen = terminal();
-        await follow(() => redacted(session, config), everyMs, screen);
+        await follow(() => redacted(session), everyMs, screen);
         return EXIT.done;
       }),
     );
 }
 
 /** Before lines are broken: a secret on two lines would not be found. */
-async function redacted({ secrets }: Session, config: Config): Promise<StatusDocument> {
+async function redacted(session: Session): Promise<StatusDocument> {
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the same document, with other texts
-  return JSON.parse(secrets.redactJson(JSON.stringify(await statusOf(config)))) as StatusDocument;
+  return JSON.parse(session.secrets.redactJson(JSON.stringify(await statusOf(session)))) as StatusDocument;
 }
 
 /** Draws until somebody quits. */
