@@ -269,6 +269,7 @@ async function setUp(
       rowCountMax: config.batch.rowCountMax ?? limits.rowCountMax,
       byteCountMax: config.batch.byteCountMax ?? limits.byteCountMax,
       delayMs: config.batch.delayMs ?? limits.delayMs ?? 0,
+      hasTruncates: limits.hasTruncates ?? false,
       ...(config.batch.answerMsMax === null ? {} : { answerMsMax: config.batch.answerMsMax }),
     },
     onPoison: config.onPoison,

@@ -2,7 +2,20 @@ import { expect, test } from "vitest";
 import { tableVersion } from "../support/model/blocks.ts";
 import { isNoMirror, type SinkHarness } from "./sink.ts";
 import type { Step } from "../../src/core/model/batch.ts";
-import { put, remove, Reports, rowsStep, Stage, timeout, type Write } from "./stage.ts";
+import { rowVersion } from "../../src/core/model/version.ts";
+import {
+  patch,
+  progressAt,
+  put,
+  remove,
+  Reports,
+  rowsStep,
+  Stage,
+  timeout,
+  UNCHANGED,
+  type Write,
+  writes,
+} from "./stage.ts";
 
 export const users = tableVersion({
   table: "users",
@@ -78,6 +91,21 @@ export function rowTests(harness: SinkHarness): void {
       ["7", "2", "a:b"],
       ["7", "3", "a"],
     ]);
+  });
+
+  test("tables are emptied before the rows of the same step, where the sink takes both", async (context) => {
+    await using stage = await Stage.of(harness, users, lines);
+    context.skip(stage.sink.batch?.hasTruncates !== true, "a truncate is a step of its own");
+    await stage.write(users, 10n, [put(["1", "ann", "x"]), put(["2", "bob", "x"]), put(["3", "cid", "x"])]);
+    await stage.write(lines, 11n, [put(["1", "1", "a"])]);
+    const [reports, version] = [new Reports(), rowVersion(1, 20n)];
+    const rows = writes(users, 20n, [put(["2", "again", null]), patch(["3", "new", UNCHANGED])]);
+    const truncates = [users, lines].map((table) => ({ table, version }));
+    await stage.apply({ kind: "rows", truncates, tables: [rows], progress: progressAt(21n) }, reports);
+    await stage.expectRows(users, [["2", "again", null]]);
+    await stage.expectRows(lines, []);
+    // Its base was emptied too.
+    expect(reports.incompleteEntries).toHaveLength(1);
   });
 
   test("a composite key tells rows apart by all of its columns", async () => {

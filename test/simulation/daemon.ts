@@ -22,6 +22,12 @@ import type { SimulatedProcess } from "./scheduler.ts";
 export const HEARTBEAT_MS = 400;
 const LIMITS = { rowCountMax: 6, byteCountMax: 1 << 20 };
 
+/** Half of the forms: what stores rows before their checkpoint empties a table in a step of its own. */
+const limitsOf = ({ delivery, form }: Sink) => ({
+  ...LIMITS,
+  hasTruncates: delivery === "transactional" && form === "mirror",
+});
+
 /** Making one costs what throwing it does. */
 const STOPPED = new DOMException("stopped", "AbortError");
 
@@ -112,7 +118,7 @@ export class Daemon {
       source,
       state,
       lease,
-      sinks: sinks.map((sink) => ({ sink, limits: LIMITS, onPoison: "deadLetter", takes: () => true })),
+      sinks: sinks.map((sink) => ({ sink, limits: limitsOf(sink), onPoison: "deadLetter", takes: () => true })),
       snapshot: "initial",
       policyOf: (table) => policyOf(rules, table),
       revised: source.revised,

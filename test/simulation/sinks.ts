@@ -1,5 +1,13 @@
 /** The sinks through which a process writes to the targets. */
-import { DELETE, PATCH, type SinkProgress, type Step, type TableWrites, tablesOf } from "../../src/core/model/batch.ts";
+import {
+  DELETE,
+  PATCH,
+  type SinkProgress,
+  type Step,
+  type TableWrites,
+  tablesOf,
+  type Truncate,
+} from "../../src/core/model/batch.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import { OP_READ } from "../../src/core/model/block.ts";
 import { MillraceError } from "../../src/core/errors.ts";
@@ -176,6 +184,7 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
       () => {
         this.#expectOurs();
         this.#tell(step);
+        if (step.kind === "rows") this.#empty(step.truncates ?? []);
         for (const { table, put } of puts) this.#write(this.#held(table), put);
         if (this.form === "stream") this.#pass(step, refused);
         this.#sweep(step);
@@ -311,10 +320,11 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
   ): Promise<{ readonly table: TableVersion; readonly put: Put }[]> {
     if (step.kind !== "rows") return [];
     const all: { readonly table: TableVersion; readonly put: Put }[] = [];
+    const emptied = new Map((step.truncates ?? []).map(({ table, version }) => [table.id, version]));
     for (const writes of step.tables) {
       const missing: number[] = [];
       for (let i = 0; i < writes.count; i++) {
-        const put = this.#put(writes, i);
+        const put = this.#put(writes, i, emptied.get(writes.table.id) ?? -1n);
         if (put === null) missing.push(i);
         else if (put.row !== null && this.#target.refuses(put.row)) {
           this.#target.watch.refused(this.#target, writes.table.id, put.key);
@@ -330,13 +340,18 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
     return all;
   }
 
-  /** Null: the row that its unchanged cells come from is not there. */
-  #put(writes: TableWrites, i: number): Put | null {
+  /** Null: the row that its unchanged cells come from is not there. Rows up to version `emptied` are gone by then. */
+  #put(writes: TableWrites, i: number, emptied: bigint): Put | null {
     const { key, cells, version, baseKey } = entryOf(writes, i);
     if (cells === null) return { key, row: null, version };
     if (writes.action[i] !== PATCH) return { key, row: whole(cells), version };
     const base = this.#held(writes.table).rows.get(baseKey);
-    if (base === undefined || (writes.moved[i] === 1 ? base.version >= version : base.version > version)) return null;
+    if (
+      base === undefined ||
+      base.version <= emptied ||
+      (writes.moved[i] === 1 ? base.version >= version : base.version > version)
+    )
+      return null;
     return { key, row: whole(cells.map((cell, c) => (cell === UNCHANGED ? base.row[c]! : cell))), version };
   }
 
@@ -377,10 +392,15 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
 
   #sweep(step: Step): void {
     if (step.kind !== "truncate" && step.kind !== "sweep") return;
-    const sweeps = step.kind === "truncate" ? [{ table: step.table, below: step.version + 1n }] : step.sweeps;
-    for (const { table, below } of sweeps) {
+    this.#empty(
+      step.kind === "truncate" ? [step] : step.sweeps.map(({ table, below }) => ({ table, version: below - 1n })),
+    );
+  }
+
+  #empty(tables: readonly Truncate[]): void {
+    for (const { table, version: highest } of tables) {
       const held = this.#target.tables.get(table.id);
-      for (const [key, { version }] of held?.rows ?? []) if (version < below) this.#remove(held!, key, below - 1n);
+      for (const [key, { version }] of held?.rows ?? []) if (version <= highest) this.#remove(held!, key, highest);
     }
   }
 

@@ -68,7 +68,7 @@ function drained(queue: SinkQueue): string[] {
   while (queue.length > 0) {
     const taken = queue.take({ rowCountMax: 2, byteCountMax: 1 << 20 });
     if (taken.kind !== "rows") seen.push(taken.kind);
-    else for (const { from, to } of taken.works) seen.push(`${from}-${to}`);
+    else for (const work of taken.works) if (work.kind === "rows") seen.push(`${work.from}-${work.to}`);
     queue.done(taken, "durable");
   }
   return seen;

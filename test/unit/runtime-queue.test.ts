@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import type { Block } from "../../src/core/model/block.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { cut } from "../../src/runtime/stream/cut.ts";
-import { SinkQueue, type Taken } from "../../src/runtime/apply/sink-queue.ts";
+import { type BatchLimits, SinkQueue, type Taken } from "../../src/runtime/apply/sink-queue.ts";
 import { type Receipt, Receipts, type Work } from "../../src/runtime/apply/work.ts";
 import { blockOf, type Change, tableVersion } from "../support/model/blocks.ts";
 import { inBinary } from "../support/model/log-model.ts";
@@ -134,7 +134,7 @@ describe("queue", () => {
     while (queue.length > 0) {
       const taken = queue.take(limits);
       if (taken.kind !== "rows") throw new Error("rows were pushed");
-      for (const { from, to } of taken.works) {
+      for (const { from, to } of taken.works.filter((work) => work.kind === "rows")) {
         expect(to - from).toBeLessThanOrEqual(3);
         for (let at = from; at < to; at++) rows.push(at);
       }
@@ -173,6 +173,44 @@ describe("queue", () => {
     queue.push(counted.rows([row(first, 1)]));
     queue.push(counted.rows([row(first, 1)]));
     expect([size(queue.take(LIMITS)), size(queue.take(LIMITS))]).toEqual([2, 2]);
+  });
+
+  test("tables with keys of different forms are one batch, in whatever order they come", () => {
+    const counted = new Counted();
+    const queue = new SinkQueue();
+    const binary = (id: number) => inBinary({ ...row(first, id), commit: 1000n, index: 0 });
+    for (let i = 0; i < 3; i++) {
+      queue.push(counted.rows([binary(i)]));
+      queue.push(counted.rows([row(other, i)]));
+    }
+    queue.push(counted.rows([row(other, 1), row(first, 1)]));
+    expect([size(queue.take(LIMITS)), size(queue.take(LIMITS))]).toEqual([6, 1]);
+  });
+
+  test("a batch goes on behind a truncate where the sink takes it with the rows", () => {
+    const filled = (): SinkQueue => {
+      const counted = new Counted();
+      const queue = new SinkQueue();
+      const record = { index: 0, commitTimeUs: 0n, xid: 1, origin: undefined };
+      const until = { epoch: 1, commit: 1n, index: 1 };
+      const truncate = { kind: "truncate", table: first, version: 1n, record, until } as const;
+      queue.push(truncate);
+      queue.push(counted.rows([row(first, 1)]));
+      queue.push(truncate);
+      queue.push(counted.rows([row(first, 2)]));
+      return queue;
+    };
+    const kinds = (queue: SinkQueue, limits: BatchLimits): string[] => {
+      const seen: string[] = [];
+      while (queue.length > 0) {
+        const taken = queue.take(limits);
+        seen.push(taken.kind === "rows" ? taken.works.map(({ kind }) => kind).join(" ") : taken.kind);
+        queue.done(taken, "durable");
+      }
+      return seen;
+    };
+    expect(kinds(filled(), { ...LIMITS, hasTruncates: true })).toEqual(["truncate rows truncate rows"]);
+    expect(kinds(filled(), LIMITS)).toEqual(["truncate", "rows", "truncate", "rows"]);
   });
 
   test("rows of a first copy and rows of the stream are never one batch", () => {

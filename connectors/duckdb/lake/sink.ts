@@ -32,13 +32,14 @@ const OF_BUCKET: ReadonlySet<string> = new Set(["MR3228", "MR3229", "MR3230", "M
 /** Mirrors tables into a lake (DuckLake), or keeps their history; effects occur exactly once. See README.md. */
 export class LakeSink extends EngineSink<Lake> {
   readonly kind = "ducklake";
-  override readonly batch = BATCH;
+  override readonly batch;
   readonly #options: LakeSinkOptions;
   #maintenance: Maintenance | null = null;
   readonly #lostFiles: TablesWithLostFiles;
 
   constructor(options: LakeSinkOptions) {
     super(options, { ...options.form, isLake: true });
+    this.batch = { ...BATCH, hasTruncates: options.form.mode === "mirror" };
     this.#options = options;
     this.#lostFiles = new TablesWithLostFiles(options);
   }

@@ -1,5 +1,5 @@
 import type { EngineConnection } from "../engine/engine.ts";
-import type { Step, TableWrites } from "../../../src/core/model/batch.ts";
+import type { Step, TableWrites, Truncate } from "../../../src/core/model/batch.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
@@ -22,8 +22,6 @@ const MISTRUST_STEPS = 64;
 const FRUGAL_STEPS = 64;
 
 const NONE: ReadonlySet<number> = new Set();
-
-type TruncateRecord = Extract<Step, { kind: "truncate" }>["record"];
 
 export interface StepParts {
   readonly connection: EngineConnection;
@@ -94,6 +92,7 @@ export class StepWriter {
     const { connection, signal } = tools;
     switch (step.kind) {
       case "rows":
+        for (const truncate of step.truncates ?? []) await this.#truncate(connection, truncate);
         for (const writes of step.tables) {
           const layout = this.#layoutOf(writes.table);
           const write = layout.form.mode === "history" ? appendTable : writeTable;
@@ -104,9 +103,7 @@ export class StepWriter {
         }
         break;
       case "truncate":
-        await overFiles(step.table.id, async () => {
-          await connection.run(truncateSql(this.#layoutOf(step.table), step.version, step.record));
-        });
+        await this.#truncate(connection, step);
         break;
       case "sweep":
         for (const { table, below } of step.sweeps)
@@ -119,6 +116,12 @@ export class StepWriter {
     }
     failpoint("duckdb.rows-written");
     signal.throwIfAborted();
+  }
+
+  async #truncate(connection: EngineConnection, { table, version, record }: Truncate): Promise<void> {
+    await overFiles(table.id, async () => {
+      await connection.run(truncateSql(this.#layoutOf(table), version, record));
+    });
   }
 
   /** Invariant: a column is added before the transaction that needs it (see `ExactMissing`). Once per table. */
@@ -191,7 +194,7 @@ export class StepWriter {
   }
 }
 
-function truncateSql(layout: TableLayout, version: bigint, record: TruncateRecord): string {
+function truncateSql(layout: TableLayout, version: bigint, record: Truncate["record"]): string {
   if (layout.form.mode === "history") return appendTruncateSql(layout, version, record);
   return deleteUpToSql(layout, "<=", version, record?.commitTimeUs);
 }

@@ -63,8 +63,15 @@ export interface Sink {
   /**
    * The best size of a step, if enough changes wait and the configuration does not say. Default: the runtime's. `delayMs`:
    * how long after the beginning of one step the next one begins, unless enough waits to fill it; absent: at once.
+   * `hasTruncates`: a step of rows may empty tables first (for a mirror whose steps cost more than their rows); absent: a
+   * truncate is a step of its own.
    */
-  readonly batch?: { readonly rowCountMax: number; readonly byteCountMax: number; readonly delayMs?: number };
+  readonly batch?: {
+    readonly rowCountMax: number;
+    readonly byteCountMax: number;
+    readonly delayMs?: number;
+    readonly hasTruncates?: boolean;
+  };
 
   /**
    * The sink's name for this table (qualified table, index, key prefix). Needs no connection; two tables must not share

@@ -60,6 +60,8 @@ export interface SinkProgress {
 export type Step =
   | {
       readonly kind: "rows";
+      /** Tables to empty before the rows are written, as by a step of its own. Only where `Sink.batch` says so. */
+      readonly truncates?: readonly Truncate[];
       readonly tables: readonly TableWrites[];
       /**
        * For a stream: for each entry, in commit order, the index in `tables` of its table. The entries of one table
@@ -68,18 +70,18 @@ export type Step =
       readonly order?: Uint16Array | undefined;
       readonly progress: SinkProgress;
     }
-  /** Remove the table's rows whose version is not above `version`. */
-  | {
-      readonly kind: "truncate";
-      readonly table: TableVersion;
-      readonly version: bigint;
-      readonly record?: TruncateInLog;
-      readonly progress: SinkProgress;
-    }
+  | ({ readonly kind: "truncate"; readonly progress: SinkProgress } & Truncate)
   /** Remove rows that the source no longer has. */
   | { readonly kind: "sweep"; readonly sweeps: readonly Sweep[]; readonly progress: SinkProgress }
   /** Store only the progress; for form `log` with what the log has up to there. */
   | { readonly kind: "progress"; readonly log?: LogStretch; readonly progress: SinkProgress };
+
+/** Remove the table's rows whose version is not above `version`. */
+export interface Truncate {
+  readonly table: TableVersion;
+  readonly version: bigint;
+  readonly record?: TruncateInLog;
+}
 
 /** A stretch of the log as it is, from `from` up to the step's progress. */
 export interface LogStretch {
@@ -125,8 +127,11 @@ export function tablesOf(step: Step): readonly TableVersion[] {
   switch (step.kind) {
     case "progress":
       return [];
-    case "rows":
-      return step.tables.map(({ table }) => table);
+    case "rows": {
+      const written = step.tables.map(({ table }) => table);
+      const emptied = (step.truncates ?? []).map(({ table }) => table);
+      return emptied.length === 0 ? written : [...new Set([...emptied, ...written])];
+    }
     case "sweep":
       return step.sweeps.map(({ table }) => table);
     case "truncate":

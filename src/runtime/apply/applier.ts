@@ -178,7 +178,7 @@ export class Applier {
     const { position } = this.steps.held;
     const reached = comparePositions(until, position) > 0 ? until : position;
     const slices = fitting.map(({ block }) => ({ block, from: 0, to: block.count }));
-    await this.#net({ slices, since: null, until: null }, null, reached, signal);
+    await this.#net({ slices, truncates: [], since: null, until: null }, null, reached, signal);
   }
 
   /** All tables in one step. If that fails and the error names no table, one step per table follows. */
@@ -299,30 +299,31 @@ export class Applier {
     signal: AbortSignal,
     complete: () => Promise<readonly CompleteWork[]> = async () => [],
   ): Promise<void> {
-    if (batch.slices.length === 0) return await this.shapes.complete(await complete(), signal);
+    if (batch.slices.length + batch.truncates.length === 0) return await this.shapes.complete(await complete(), signal);
     const known = ahead?.isValid(this.steps.reached) === true ? ahead.netted : null;
     const netted = known ?? this.#netted(batch, this.#parts.wants, ({ id }) => this.#isComplete(id));
     if (await this.#suspended(netted)) return await this.#net(batch, null, position, signal, complete);
-    await this.#skip(netted.skipped, signal);
+    const truncates = batch.truncates.filter(({ table }) => this.#parts.wants(table));
+    const passedOver = batch.truncates.flatMap(({ table }) => (this.#parts.wants(table) ? [] : [table]));
+    await this.#skip([...netted.skipped, ...passedOver], signal);
     // Invariant: a key is listed durably before the checkpoint passes its change.
     if (netted.untold.length > 0) await this.#incomplete.list(netted.untold);
     for (const row of netted.unplaced) await this.#parts.deadLetters.updateUnplaced(row);
     const { tables, order } = netted;
-    if (tables.length === 0) {
+    if (tables.length + truncates.length === 0) {
       netted.release();
       return await this.shapes.complete(await complete(), signal);
     }
     await this.#incomplete.listDoubtful(tables);
-    this.attempted = tables.length === 1 ? { kind: "table", tableId: tables[0]!.table.id } : null;
-    await this.#prepare(
-      tables.map(({ table }) => table),
-      signal,
-    );
+    const written = [...new Set([...truncates, ...tables].map(({ table }) => table))];
+    this.attempted = written.length === 1 ? { kind: "table", tableId: written[0]!.id } : null;
+    await this.#prepare(written, signal);
     const ended = await complete();
-    this.attempted = { kind: "rows", tables };
+    this.attempted = { kind: "rows", tables, truncates };
     const { reached, held } = this.steps;
     const step = {
       kind: "rows",
+      ...(truncates.length === 0 ? {} : { truncates }),
       tables,
       order,
       progress: { ...this.shapes.completed(held, ended), position },
@@ -332,7 +333,9 @@ export class Applier {
     await this.lookahead.during(end, (onWaiting) => this.steps.apply(step, signal, onWaiting));
     this.attempted = null;
     this.shapes.noteComplete(ended);
-    measureStep(this.#parts.metrics, this.#parts.sink.name, tables, begunMs);
+    const { metrics, sink } = this.#parts;
+    for (const { table } of truncates) metrics.rowsApplied(sink.name, table.id, "truncate", 1);
+    measureStep(metrics, sink.name, tables, begunMs);
     await this.#parts.deadLetters.supersede(tables);
     netted.release();
   }

@@ -1,4 +1,4 @@
-import type { TableWrites } from "../../core/model/batch.ts";
+import type { TableWrites, Truncate } from "../../core/model/batch.ts";
 import { findMillraceError, type MillraceError } from "../../core/errors.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
@@ -7,7 +7,7 @@ import type { SinkSteps } from "./sink-steps.ts";
 /** What a sink was working on when it failed. */
 export type Attempted =
   | { readonly kind: "table"; readonly tableId: string }
-  | { readonly kind: "rows"; readonly tables: readonly TableWrites[] };
+  | { readonly kind: "rows"; readonly tables: readonly TableWrites[]; readonly truncates: readonly Truncate[] };
 
 export interface Guilty {
   readonly tableId: string;
@@ -35,20 +35,28 @@ export class Isolation {
   async guilty(attempted: Attempted, error: MillraceError, signal: AbortSignal): Promise<Guilty | null> {
     if (!(await this.takes(signal))) return null;
     if (attempted.kind === "table") return { tableId: attempted.tableId, error };
-    const { tables } = attempted;
-    if (tables.length === 1) return { tableId: tables[0]!.table.id, error };
+    const writes = new Map(attempted.tables.map((own) => [own.table.id, own]));
+    const truncates = new Map(attempted.truncates.map((own) => [own.table.id, own]));
+    const tableIds = [...new Set([...truncates.keys(), ...writes.keys()])];
+    if (tableIds.length === 1) return { tableId: tableIds[0]!, error };
     // A stream would show these trial rows out of order, and a second time with the step.
     if (this.#sink.form === "stream") return null;
     const refused: Guilty[] = [];
-    for (const writes of tables) {
-      // The sink's position stays the same, so applying these rows a second time changes nothing.
-      const step = { kind: "rows", tables: [writes], progress: this.#steps.held } as const;
+    for (const tableId of tableIds) {
+      const [truncate, own] = [truncates.get(tableId), writes.get(tableId)];
+      // The sink's position stays the same, so applying these a second time changes nothing.
+      const step = {
+        kind: "rows",
+        ...(truncate === undefined ? {} : { truncates: [truncate] }),
+        tables: own === undefined ? [] : [own],
+        progress: this.#steps.held,
+      } as const;
       const failure = await this.#failure(() => this.#steps.apply(step, signal), signal);
-      if (failure !== null) refused.push({ tableId: writes.table.id, error: failure });
+      if (failure !== null) refused.push({ tableId, error: failure });
     }
     const ids = refused.map(({ tableId }) => tableId);
-    this.#logger.warn({ refused: ids, tables: tables.length }, "a step failed: its tables were tried one by one");
-    return refused.length === tables.length ? null : (refused[0] ?? null);
+    this.#logger.warn({ refused: ids, tables: tableIds.length }, "a step failed: its tables were tried one by one");
+    return refused.length === tableIds.length ? null : (refused[0] ?? null);
   }
 
   async #failure(work: () => Promise<void>, signal: AbortSignal): Promise<MillraceError | null> {

@@ -11,6 +11,7 @@ export function measuredNow(): number {
  * write began.
  */
 export function measureStep(metrics: Metrics, sink: string, tables: readonly TableWrites[], begunMs: number): void {
+  if (tables.length === 0) return;
   let newestUs = 0n;
   let arrivedMs = 0;
   for (const writes of tables) {

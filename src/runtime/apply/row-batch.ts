@@ -1,10 +1,12 @@
 import { comparePositions, type Position } from "../../core/model/position.ts";
 import type { Slice } from "../netting/netting.ts";
-import type { RowsWork } from "./work.ts";
+import type { RowsWork, TruncateWork } from "./work.ts";
 
 /** The rows of one batch that are new to a sink at its position. */
 export interface RowBatch {
   readonly slices: readonly Slice[];
+  /** The last truncate of each table, if it is new to the sink: they come before the rows. */
+  readonly truncates: readonly TruncateWork[];
   /** Where the changes before these ended; null for rows that do not come from the log. */
   readonly since: Position | null;
   /** Where these changes end; null for rows of the initial snapshot, which do not move the sink's position. */
@@ -12,19 +14,28 @@ export interface RowBatch {
 }
 
 /** Null: the sink has all of the rows. */
-export function rowBatchOf(works: readonly RowsWork[], reached: Position): RowBatch | null {
-  if (works[0]!.receipt !== undefined) {
-    return { slices: works.map((work) => ({ ...work, fresh: true })), since: null, until: null };
+export function rowBatchOf(works: readonly (RowsWork | TruncateWork)[], reached: Position): RowBatch | null {
+  const rows = works.filter((work) => work.kind === "rows");
+  if (rows[0]?.receipt !== undefined) {
+    return { slices: rows.map((work) => ({ ...work, fresh: true })), truncates: [], since: null, until: null };
   }
   // Invariant 1: a change that two streams carried, or one stream carried twice, is netted once.
   let until = reached;
   const slices: Slice[] = [];
+  const truncates = new Map<string, TruncateWork>();
+  /** For each truncate, how many slices come before it. */
+  const slicesBefore = new Map<string, number>();
   for (const work of works) {
-    slices.push(...behind(work, until));
-    const end = work.block.positionAt(work.to);
+    if (work.kind === "rows") slices.push(...behind(work, until));
+    else if (comparePositions(work.until, until) > 0) {
+      truncates.set(work.table.id, work);
+      slicesBefore.set(work.table.id, slices.length);
+    }
+    const end = work.kind === "rows" ? work.block.positionAt(work.to) : work.until;
     if (comparePositions(end, until) > 0) until = end;
   }
-  return comparePositions(until, reached) > 0 ? { slices, since: reached, until } : null;
+  if (comparePositions(until, reached) <= 0) return null;
+  return { slices: withEmptied(slices, slicesBefore), truncates: [...truncates.values()], since: reached, until };
 }
 
 /** The part of the work at or behind `reached`: nothing, all of it, or its tail. */
@@ -34,4 +45,12 @@ function behind(work: RowsWork, reached: Position): readonly Slice[] {
   if (comparePositions(block.positionAt(to), reached) <= 0) return [];
   while (from < to && comparePositions(block.positionAt(from), reached) < 0) from++;
   return from < to ? [{ block, from, to }] : [];
+}
+
+function withEmptied(slices: readonly Slice[], slicesBefore: ReadonlyMap<string, number>): readonly Slice[] {
+  if (slicesBefore.size === 0) return slices;
+  return slices.map((slice, i) => {
+    const ids = [...slicesBefore].flatMap(([id, count]) => (i < count ? [id] : []));
+    return ids.length === 0 ? slice : { ...slice, emptied: new Set(ids) };
+  });
 }

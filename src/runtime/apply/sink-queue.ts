@@ -12,6 +12,7 @@ import {
   type RowsWork,
   giveReceipt,
   type SweepWork,
+  type TruncateWork,
   type Work,
 } from "./work.ts";
 
@@ -20,6 +21,8 @@ export interface BatchLimits {
   readonly byteCountMax: number;
   /** So long after the beginning of one batch the next one begins, unless enough waits to fill it. Absent: at once. */
   readonly delayMs?: number;
+  /** Whether a batch of rows goes on behind a truncate: see `Sink.batch`. */
+  readonly hasTruncates?: boolean;
   /** A write that takes longer is given up, and its sink opened again. Absent: the runtime's default. */
   readonly answerMsMax?: number;
 }
@@ -31,10 +34,10 @@ export type Taken =
   | TakenEnds
   | Exclude<Work, RowsWork | ChunkWork | SweepWork | CompleteWork>;
 
-/** Rows that can be netted together. */
+/** Rows that can be netted together, and truncates between them. */
 export interface TakenRows {
   readonly kind: "rows";
-  readonly works: readonly RowsWork[];
+  readonly works: readonly (RowsWork | TruncateWork)[];
   /** Tables that are complete with these rows. In an initial snapshot one batch can complete many small tables. */
   readonly complete: readonly CompleteWork[];
 }
@@ -132,6 +135,7 @@ export class SinkQueue {
   take(limits: BatchLimits): Taken {
     const first = this.#works[this.#head]!;
     if (first.kind === "rows") return this.#takeBatch(this.#divided(first, limits), limits);
+    if (first.kind === "truncate" && limits.hasTruncates === true) return this.#takeBatch(first, limits);
     if (first.kind === "chunk") return { kind: "chunks", works: this.#takeChunks(first, limits) };
     if (first.kind === "sweep" || first.kind === "complete") return { kind: "ends", works: this.#takeEnds() };
     this.#next();
@@ -146,6 +150,7 @@ export class SinkQueue {
   /** The same if the next work has rows; otherwise null, and nothing is taken. */
   takeRows(limits: BatchLimits): TakenRows | null {
     const first = this.#works[this.#head];
+    if (first?.kind === "truncate" && limits.hasTruncates === true) return this.#takeBatch(first, limits);
     return first?.kind === "rows" ? this.#takeBatch(this.#divided(first, limits), limits) : null;
   }
 
@@ -167,28 +172,36 @@ export class SinkQueue {
     return pieces[0]!;
   }
 
-  #takeBatch(first: RowsWork, limits: BatchLimits): TakenRows {
+  #takeBatch(first: RowsWork | TruncateWork, limits: BatchLimits): TakenRows {
     this.#next();
-    const works: RowsWork[] = [first];
+    const works: (RowsWork | TruncateWork)[] = [first];
     const complete: CompleteWork[] = [];
+    const forms = new KeyForms();
     const versions = new Map<string, TableVersion>();
-    addVersions(versions, first.block.tables);
-    let rowCount = first.to - first.from;
+    addVersions(versions, first.kind === "rows" ? first.block.tables : [first.table]);
+    let rowCount = rowsOf(first);
     let byteCount = heldBytes(first);
-    const binary = isBinary(first);
+    if (first.kind === "rows") forms.add(first);
+    const isRead = first.kind === "rows" && first.receipt !== undefined;
     while (this.length > 0 && works.length + complete.length < WORKS_PER_BATCH_MAX) {
       const work = this.#works[this.#head]!;
-      if (work.kind === "complete" && first.receipt !== undefined) {
+      if (work.kind === "complete" && isRead) {
         if (!addVersions(versions, [work.table])) break;
         complete.push(work);
         this.#next();
         continue;
       }
-      if (work.kind !== "rows" || (work.receipt === undefined) !== (first.receipt === undefined)) break;
+      if (work.kind === "truncate" && limits.hasTruncates === true && !isRead) {
+        if (!addVersions(versions, [work.table])) break;
+        works.push(work);
+        this.#next();
+        continue;
+      }
+      if (work.kind !== "rows" || (work.receipt !== undefined) !== isRead) break;
       rowCount += work.to - work.from;
       byteCount += heldBytes(work);
       if (rowCount > limits.rowCountMax || byteCount > limits.byteCountMax) break;
-      if (isBinary(work) !== binary || !addVersions(versions, work.block.tables)) break;
+      if (!forms.add(work) || !addVersions(versions, work.block.tables)) break;
       works.push(work);
       this.#next();
     }
@@ -318,16 +331,25 @@ function addVersions(versions: Map<string, TableVersion>, tables: readonly Table
 const cells = new CellMap();
 
 /**
- * Whether this work has its keys in binary form. Netting compares keys by their bytes, and a stream that changes to text,
- * or a second stream in another form, shows the same key in other bytes.
+ * Whether each table of a batch has its keys in one form. Netting compares keys by their bytes, and a stream that changes
+ * from binary to text, or a second stream in another form, shows the same key in other bytes.
  */
-function isBinary({ block, from, to }: RowsWork): boolean {
-  for (let row = from; row < to; row++) {
-    const table = block.tables[block.table[row]!]!;
-    if (!isKeyed(table)) continue;
-    const after = block.after[row]!;
-    cells.read(block.bytes, after === NO_TUPLE ? block.before[row]! : after);
-    return cells.kind[table.key[0]] === CELL_BINARY;
+class KeyForms {
+  readonly #isBinary = new Map<TableVersion, boolean>();
+
+  /** False, and nothing is added, if a table in this work has its keys in another form. */
+  add({ block, from, to }: RowsWork): boolean {
+    const found = new Map<TableVersion, boolean>();
+    for (let row = from; row < to && found.size < block.tables.length; row++) {
+      const table = block.tables[block.table[row]!]!;
+      if (found.has(table) || !isKeyed(table)) continue;
+      const after = block.after[row]!;
+      cells.read(block.bytes, after === NO_TUPLE ? block.before[row]! : after);
+      const isBinary = cells.kind[table.key[0]] === CELL_BINARY;
+      if ((this.#isBinary.get(table) ?? isBinary) !== isBinary) return false;
+      found.set(table, isBinary);
+    }
+    for (const [table, isBinary] of found) this.#isBinary.set(table, isBinary);
+    return true;
   }
-  return false;
 }

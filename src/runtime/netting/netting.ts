@@ -15,6 +15,8 @@ export interface Slice {
   readonly to: number;
   /** Rows of OP_READ from an initial snapshot: their keys are new to the sink. */
   readonly fresh?: boolean;
+  /** Ids of tables that are emptied behind these rows, in the same batch: nothing is left of theirs. */
+  readonly emptied?: ReadonlySet<string>;
 }
 
 export interface Netted {
@@ -44,8 +46,9 @@ const KEPT_TABLE_COUNT_MAX = 64;
 
 /**
  * Nets changes: the last change per key wins, and takes the cells that it left unchanged from the earlier ones, across key
- * changes too (the guarantee of `TableWrites`). The caller cuts where a table is truncated, changes its version or is read
- * beside the stream; none of these happens inside one call.
+ * changes too (the guarantee of `TableWrites`). The caller cuts where a table changes its version or is read beside the
+ * stream; none of these happens inside one call. Where a table is truncated it cuts too, or names the table in the slices
+ * before (`emptied`).
  *
  * One instance per sink. Its vectors are reused, so a result is valid until it is released, or until the next call.
  */
@@ -109,7 +112,8 @@ export class Netter {
     for (let s = 0; s < slices.length; s++) {
       const slice = slices[s]!;
       const nets = slice.block.tables.map((table) => {
-        if (isKeyed(table) && wanted(table)) return this.#netFor(table, blocks, used, untold);
+        if (isKeyed(table) && wanted(table))
+          return slice.emptied?.has(table.id) === true ? null : this.#netFor(table, blocks, used, untold);
         skipped.add(table);
         return null;
       });
