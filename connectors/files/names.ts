@@ -71,6 +71,15 @@ export function fileKey(
   return `${folderOf(table)}/date=${date}/${range}-${number}.${extension}`;
 }
 
+/** `<from>-<until>-<manifest>-<place in it>`. Below `path` there may be other programs' files, and other sinks. */
+const FILE = /^[^/]+\/date=\d{4,}-\d\d-\d\d\/\d{19}-\d{19}-(\d+)-\d+\.\w+$/;
+
+/** The number of the manifest that names this file; null: the key is of something else. */
+export function manifestOf(key: string): number | null {
+  const match = FILE.exec(key);
+  return match === null ? null : Number(match[1]);
+}
+
 /**
  * Names of the columns in files of a format whose readers ignore case: a name that an earlier column has gets `_` and 8
  * hex digits of its hash.

@@ -1,5 +1,7 @@
-import { mkdirSync, statSync } from "node:fs";
+/** Folders and files whose names survive a crash of the machine. */
+import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
+import { systemErrorCode } from "./system-errors.ts";
 
 /**
  * Creates a folder and its parents; throws the system's error. Not by `recursive`: with it Node (24) never returns
@@ -13,6 +15,42 @@ export function makeFolder(path: string, mode?: number): void {
   } catch (error) {
     // Another process was faster.
     if (!isFolder(path)) throw error;
+  }
+  syncFolder(dirname(path));
+}
+
+/** So that the names in it survive a crash of the machine. */
+export function syncFolder(path: string): void {
+  let folder: number;
+  try {
+    folder = openSync(path, "r");
+  } catch (error) {
+    // A parent may let us pass and not read.
+    if (systemErrorCode(error) === "EACCES") return;
+    throw error;
+  }
+  try {
+    fsyncSync(folder);
+  } catch (error) {
+    // A file system that syncs no folders.
+    if (!NOT_SYNCED.has(systemErrorCode(error) ?? "")) throw error;
+  } finally {
+    closeSync(folder);
+  }
+}
+
+const NOT_SYNCED: ReadonlySet<string> = new Set(["EINVAL", "ENOTSUP", "EOPNOTSUPP", "EISDIR"]);
+
+/** The file is there whole, or as it was before. `mayReplace`, asked last: throws if the file must stay. */
+export function writeWhole(path: string, text: string, mode: number, mayReplace = (): void => undefined): void {
+  const early = `${path}.${process.pid}.new`;
+  try {
+    writeFileSync(early, text, { mode, flush: true, flag: "wx" });
+    mayReplace();
+    renameSync(early, path);
+    syncFolder(dirname(path));
+  } finally {
+    rmSync(early, { force: true });
   }
 }
 

@@ -70,11 +70,14 @@ test("a file of several parts is there whole, and uploads that a killed process 
   await store.put("public.users/large", folder.file("large"), timeout());
   expect((await store.read("public.users/large", timeout()))?.equals(bytes)).toBe(true);
   using opened = s3Client(bucket.options);
-  const key = { Bucket: bucket.bucket, Key: "changes/public.users/half" };
-  await opened.client.send(new CreateMultipartUploadCommand(key));
+  const name = `date=2026-11-20/${"1".padStart(19, "0")}-${"2".padStart(19, "0")}-3-1.parquet`;
+  // Of other programs, and of a sink in a folder below.
+  const others = ["changes/public.users/half", "changes/reports/year.csv", `changes/other/public.users/${name}`];
+  for (const Key of [...others, `changes/public.users/${name}`])
+    await opened.client.send(new CreateMultipartUploadCommand({ Bucket: bucket.bucket, Key }));
   await store.settle(timeout());
   const { Uploads = [] } = await opened.client.send(new ListMultipartUploadsCommand({ Bucket: bucket.bucket }));
-  expect(Uploads).toEqual([]);
+  expect(new Set(Uploads.map(({ Key }) => Key))).toEqual(new Set(others));
 });
 
 test("objects go when they are older than `keep`, each with its manifest; a pass that S3 breaks off goes on the next time", async () => {

@@ -1,7 +1,9 @@
-import { readdirSync, statSync, symlinkSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { expect, test } from "vitest";
-import { makeFolder } from "../../src/core/folder.ts";
+import fs, { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { syncBuiltinESMExports } from "node:module";
+import { join, relative } from "node:path";
+import { describe, expect, test } from "vitest";
+import { FolderStore } from "../../connectors/files/store/folder.ts";
+import { makeFolder, writeWhole } from "../../src/core/folder.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
 test("a folder is made with those above it, and one that is there stays as it is", () => {
@@ -31,4 +33,70 @@ test("what is no folder, or can't be made one, is told in the system's words", (
 // Below /proc the system says ENOENT although the folder above is there: Node's own recursive form never comes back.
 test("a place where the system lets nobody make a folder is told", () => {
   expect(() => makeFolder("/proc/reports/of/a/night")).toThrow(/\/proc\/reports/);
+});
+
+describe("names that survive a crash of the machine", () => {
+  /** The folders that are synced while `work` runs, below `root`. */
+  async function synced(root: string, work: () => unknown): Promise<readonly string[]> {
+    const found = new Set<string>();
+    const { openSync, fsyncSync } = fs;
+    const { open } = fs.promises;
+    const paths = new Map<number, string>();
+    fs.openSync = (path, ...rest) => {
+      const file = openSync(path, ...rest);
+      paths.set(file, String(path));
+      return file;
+    };
+    fs.fsyncSync = (file) => {
+      found.add(paths.get(file) ?? "");
+      fsyncSync(file);
+    };
+    fs.promises.open = async (path, ...rest) => {
+      const file = await open(path, ...rest);
+      const datasync = file.datasync.bind(file);
+      file.datasync = async () => {
+        found.add(String(path));
+        await datasync();
+      };
+      return file;
+    };
+    syncBuiltinESMExports();
+    try {
+      await work();
+    } finally {
+      Object.assign(fs, { openSync, fsyncSync });
+      fs.promises.open = open;
+      syncBuiltinESMExports();
+    }
+    return [...found]
+      .filter((path) => statSync(path, { throwIfNoEntry: false })?.isDirectory() === true)
+      .map((path) => relative(root, path))
+      .toSorted();
+  }
+
+  test("of folders: the folder above each new one is synced", async () => {
+    using folder = temporaryFolder();
+    expect(await synced(folder.path, () => makeFolder(folder.file("a/b/c")))).toEqual(["", "a", "a/b"]);
+    expect(await synced(folder.path, () => makeFolder(folder.file("a/b/c")))).toEqual([]);
+  });
+
+  test("of a file that takes the place of another", async () => {
+    using folder = temporaryFolder();
+    expect(await synced(folder.path, () => writeWhole(folder.file("report.json"), "{}", 0o600))).toEqual([""]);
+    expect(readFileSync(folder.file("report.json"), "utf8")).toBe("{}");
+  });
+
+  test("of objects in a folder: also those of folders that a killed process has made", async () => {
+    using folder = temporaryFolder();
+    const { signal } = new AbortController();
+    mkdirSync(folder.file("t/date=2026-11-20"), { recursive: true });
+    await using store = new FolderStore(folder.path);
+    const create = (key: string) => () => store.create(key, [Buffer.from("x")], signal);
+    const above = ["", "_millrace", "t"];
+    expect(await synced(folder.path, create("t/date=2026-11-20/1"))).toEqual(
+      [...above, "t/date=2026-11-20"].filter((one) => one !== "_millrace"),
+    );
+    expect(await synced(folder.path, create("t/date=2026-11-20/2"))).toEqual(["t/date=2026-11-20"]);
+    expect(await synced(folder.path, create("t/date=2026-11-21/1"))).toEqual(["", "t", "t/date=2026-11-21"]);
+  });
 });

@@ -1,5 +1,5 @@
 /** Data files that a killed process of a lake left, and that no snapshot names. */
-import { mkdir } from "node:fs/promises";
+import { makeFolder } from "../../../src/core/folder.ts";
 import type { EngineConnection } from "../engine/engine.ts";
 import { quoteLiteral } from "../names.ts";
 import { readTextRows } from "../write/text-rows.ts";
@@ -32,7 +32,7 @@ export type Owner = "this lake" | "several lakes" | "not known yet";
 export async function markData(connection: EngineConnection, place: LakePlace): Promise<void> {
   const own = await ownMark(connection, place);
   if ((await marks(connection, place)).includes(own)) return;
-  if (place.bucket === null) await mkdir(place.data, { recursive: true });
+  if (place.bucket === null) makeFolder(place.data);
   await connection.run(`COPY (SELECT 1 AS lake) TO ${quoteLiteral(own)}`);
 }
 

@@ -11,7 +11,7 @@ import { join } from "node:path";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { namesOfTable } from "../../../src/core/model/schema.ts";
 import { filesError } from "../errors.ts";
-import { folderOf, manifestKey, MANIFESTS, numberOf } from "../names.ts";
+import { folderOf, manifestKey, manifestOf, MANIFESTS, numberOf } from "../names.ts";
 import type { Store } from "../store/store.ts";
 import { type Manifest, type Published, readManifest } from "./manifest.ts";
 
@@ -183,11 +183,9 @@ function dayOf(path: string): string {
   return /\/date=([\d-]+)\//.exec(path)?.[1] ?? "";
 }
 
-const FILE_NAME = /\/date=[^/]+\/\d+-\d+-(\d+)-\d+\.\w+$/;
-
 /** Of manifests up to this one: the names of files end in the manifest's number and their place in it. */
 async function hasFiles(store: Store, manifest: number, signal: AbortSignal): Promise<boolean> {
-  const is = (key: string): boolean => Number(FILE_NAME.exec(key)?.[1] ?? Infinity) <= manifest;
+  const is = (key: string): boolean => (manifestOf(key) ?? Infinity) <= manifest;
   return (await store.find("", { is, countMax: 1 }, signal)).length > 0;
 }
 

@@ -19,12 +19,16 @@ import type { Store, Wanted } from "./store.ts";
 
 const SCRATCH = "_millrace/tmp";
 const FOLDER_MODE = 0o755;
+/** A table has one for each day. */
+const SYNCED_MAX = 10_000;
 
 /** A folder of this machine, or of a file system that it mounts. An object is synced before it appears under its name. */
 export class FolderStore implements Store {
   readonly place: string;
   readonly #path: string;
   #count = 0;
+  /** Folders whose own names are durable. */
+  readonly #synced = new Set<string>();
 
   constructor(path: string) {
     this.#path = path;
@@ -99,9 +103,7 @@ export class FolderStore implements Store {
         await using file = await open(temporary, "w", 0o644);
         for (const piece of pieces) await writeWhole(file, piece);
         await file.datasync();
-        makeFolder(dirname(path), FOLDER_MODE);
-        await link(temporary, path);
-        await syncFolder(dirname(path));
+        await this.#entering(path, () => link(temporary, path));
         return true;
       } catch (error) {
         if (systemErrorCode(error) === "EEXIST") return false;
@@ -115,10 +117,8 @@ export class FolderStore implements Store {
   async put(key: string, file: string, signal: AbortSignal): Promise<void> {
     await this.#doing(signal, async () => {
       const path = join(this.#path, key);
-      makeFolder(dirname(path), FOLDER_MODE);
       await synced(await open(file, "r+"));
-      await rename(file, path);
-      await syncFolder(dirname(path));
+      await this.#entering(path, () => rename(file, path));
     });
   }
 
@@ -150,6 +150,17 @@ export class FolderStore implements Store {
     // Nothing is open between two calls.
   }
 
+  /** The name survives a crash of the machine, with those of its folders: a killed process may have made them just before. */
+  async #entering(path: string, enter: () => Promise<void>): Promise<void> {
+    const folder = dirname(path);
+    makeFolder(folder, FOLDER_MODE);
+    await enter();
+    const above = this.#synced.has(folder) ? [] : foldersBetween(this.#path, folder);
+    for (const one of [folder, ...above]) await synced(await open(one, "r"));
+    if (this.#synced.size >= SYNCED_MAX) this.#synced.clear();
+    this.#synced.add(folder);
+  }
+
   async #doing<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
     signal.throwIfAborted();
     try {
@@ -172,9 +183,11 @@ async function synced(file: FileHandle): Promise<void> {
   }
 }
 
-/** So that the name survives a crash of the machine. */
-async function syncFolder(path: string): Promise<void> {
-  await synced(await open(path, "r"));
+/** Above `folder`, up to the root itself. */
+function foldersBetween(root: string, folder: string): readonly string[] {
+  const found: string[] = [];
+  for (let at = folder; at.length > root.length && at.startsWith(root);) found.push((at = dirname(at)));
+  return found;
 }
 
 function isMissing(error: unknown): boolean {

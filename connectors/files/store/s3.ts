@@ -9,6 +9,7 @@ import {
   GetObjectCommand,
   HeadObjectCommand,
   ListMultipartUploadsCommand,
+  type ListMultipartUploadsCommandInput,
   ListObjectsV2Command,
   PutObjectCommand,
   S3Client,
@@ -19,6 +20,7 @@ import { addressOf } from "../../../src/tls/failure.ts";
 import { filesError } from "../errors.ts";
 import type { BucketSettings } from "../../kit/bucket.ts";
 import { lookForLogin } from "../../kit/bucket-login.ts";
+import { MANIFESTS, manifestOf, numberOf } from "../names.ts";
 import { answerOf, classifyS3, trusted } from "./s3-faults.ts";
 import type { Store, Wanted } from "./store.ts";
 
@@ -169,12 +171,8 @@ export class S3Store implements Store {
 
   async settle(signal: AbortSignal): Promise<void> {
     await this.#doing(signal, async () => {
-      const begun = { ...this.#in, Prefix: this.#prefix };
-      const { Uploads = [] } = await this.#client.send(new ListMultipartUploadsCommand(begun), { abortSignal: signal });
-      for (const { Key, UploadId } of Uploads) {
-        await this.#client.send(new AbortMultipartUploadCommand({ ...this.#in, Key, UploadId }), {
-          abortSignal: signal,
-        });
+      for await (const upload of this.#uploads(signal)) {
+        await this.#client.send(new AbortMultipartUploadCommand({ ...this.#in, ...upload }), { abortSignal: signal });
       }
     });
     await this.create(PROBE, [Buffer.from("first")], signal);
@@ -184,6 +182,24 @@ export class S3Store implements Store {
         "fatal",
         `${this.place}: the server has overwritten an object that it should have kept`,
       );
+    }
+  }
+
+  /** Those of files with names of ours: other programs may write below the prefix too. */
+  async *#uploads(signal: AbortSignal): AsyncGenerator<{ readonly Key: string; readonly UploadId: string }> {
+    let after: Pick<ListMultipartUploadsCommandInput, "KeyMarker" | "UploadIdMarker"> = {};
+    for (let isWhole = false; !isWhole;) {
+      const page = { ...this.#in, Prefix: this.#prefix, ...after };
+      const { Uploads = [], ...next } = await this.#client.send(new ListMultipartUploadsCommand(page), {
+        abortSignal: signal,
+      });
+      for (const { Key, UploadId } of Uploads) {
+        if (Key === undefined || UploadId === undefined) continue;
+        const own = Key.slice(this.#prefix.length);
+        if (manifestOf(own) !== null || numberOf(own, MANIFESTS) !== null) yield { Key, UploadId };
+      }
+      isWhole = next.IsTruncated !== true;
+      after = { KeyMarker: next.NextKeyMarker, UploadIdMarker: next.NextUploadIdMarker };
     }
   }
 

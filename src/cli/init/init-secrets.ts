@@ -1,7 +1,7 @@
-import { chmodSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { isSecretName } from "../../config/secrets/secrets.ts";
-import { makeFolder } from "../../core/folder.ts";
+import { makeFolder, writeWhole } from "../../core/folder.ts";
 
 /** A value of the config file as it is written, and the secrets that go into separate files. */
 export interface WrittenUrl {
@@ -60,8 +60,6 @@ export function writeSecrets(folder: string, secrets: readonly Secret[]): void {
     const path = join(folder, file);
     makeFolder(dirname(path), 0o700);
     writeFileSync(join(dirname(path), ".gitignore"), "*\n");
-    writeFileSync(path, `${value}\n`, { mode: 0o600 });
-    // The mode above counts for new files only.
-    chmodSync(path, 0o600);
+    writeWhole(path, `${value}\n`, 0o600);
   }
 }

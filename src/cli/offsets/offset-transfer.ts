@@ -1,9 +1,10 @@
 /** `offsets export` and `offsets import` move a daemon to another machine. */
 import { createHash } from "node:crypto";
-import { existsSync, lstatSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { lstatSync, readFileSync } from "node:fs";
 import * as z from "zod";
 import type { Config } from "../../config/config.ts";
 import { findMillraceError, reasonOf } from "../../core/errors.ts";
+import { writeWhole } from "../../core/folder.ts";
 import { parsePosition } from "../../core/model/position.ts";
 import type { Positions } from "../../core/contracts/positions.ts";
 import type { Source } from "../../core/contracts/source.ts";
@@ -83,16 +84,13 @@ export async function exportOffsets(config: Config, file: string, isForced: bool
 
 /** Dead letters hold rows of the source, so only the owner may read the file. */
 function write(file: string, text: string, isForced: boolean): void {
-  const early = `${file}.${process.pid}.new`;
   try {
-    writeFileSync(early, `${text}\n`, { mode: 0o600, flush: true, flag: "wx" });
-    if (!isForced) refuseExisting(file);
-    renameSync(early, file);
+    writeWhole(file, `${text}\n`, 0o600, () => {
+      if (!isForced) refuseExisting(file);
+    });
   } catch (error) {
     if (findMillraceError(error) !== undefined) throw error;
     throw notWritten(file, error);
-  } finally {
-    if (existsSync(early)) rmSync(early);
   }
 }
 

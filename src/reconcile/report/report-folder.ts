@@ -1,6 +1,6 @@
-import { accessSync, constants, renameSync, writeFileSync } from "node:fs";
+import { accessSync, constants } from "node:fs";
 import { join } from "node:path";
-import { makeFolder } from "../../core/folder.ts";
+import { makeFolder, writeWhole } from "../../core/folder.ts";
 import type { ReconcileDocument, ReportSummary } from "../../core/contracts/reconciliation.ts";
 import { markdownReport } from "./markdown.ts";
 
@@ -30,8 +30,7 @@ export class ReportFolder {
     for (const [ending, text] of Object.entries(forms)) {
       const path = join(this.#path, `${found.name}-${found.id}.${ending}`);
       // Keys of rows are in the file.
-      writeFileSync(`${path}~`, text, { mode: 0o600 });
-      renameSync(`${path}~`, path);
+      writeWhole(path, text, 0o600);
     }
   }
 }
