@@ -9,8 +9,8 @@ const UPDATE =
   "Look whether a newer Millrace reads it; its CHANGELOG names the server versions that it was tested with.";
 
 /** The way out if only rows of one table can't be read. */
-const READ_AGAIN = "`millrace snapshot start --tables TABLE` reads the table again, and it flows.";
-const SUSPENDED = "Millrace suspends the table in all sinks; the others go on.";
+export const READ_AGAIN = "`millrace snapshot start --tables TABLE` reads the table again, and it flows.";
+export const SUSPENDED = "Millrace suspends the table in all sinks; the others go on.";
 
 export const area: ErrorArea = { from: 2100, title: "MySQL and MariaDB as sources" };
 

@@ -7,6 +7,7 @@ import { Alterations } from "../../connectors/mysql/source/catalog/alterations.t
 import { LogFilter } from "../../connectors/mysql/source/catalog/log-filter.ts";
 import { LogCursor } from "../../connectors/mysql/source/log/log-cursor.ts";
 import { LogNames, packPlace, unpackPlace } from "../../connectors/mysql/source/log/position.ts";
+import { Programs, type Uncertain } from "../../connectors/mysql/source/statements/programs.ts";
 import { readStatement } from "../../connectors/mysql/source/statements/statement-events.ts";
 import { kindOfStatement } from "../../connectors/mysql/source/statements/statements.ts";
 import { unfitSettings } from "../../connectors/mysql/source/server.ts";
@@ -224,7 +225,93 @@ describe("statements", () => {
     ["load xml low_priority infile 'a''b\\'' into table t", { schema: "shop", table: "t" }],
     ["LOAD DATA FROM S3 'x' INTO TABLE t", null],
   ])("%s", (sql, target) => {
-    expect(kindOfStatement(sql, "shop")).toEqual({ kind: "rows", target });
+    expect(kindOfStatement(sql, "shop")).toMatchObject({ kind: "rows", target });
+  });
+
+  test.each([
+    ["DELETE FROM `shop`.`memory_table`", true],
+    ["delete ignore from t ;", true],
+    ["DELETE FROM t LIMIT 3", false],
+    ["DELETE FROM t WHERE id = 1", false],
+    ["DELETE FROM t PARTITION (p0)", false],
+    ["DELETE t FROM t", false],
+    ["INSERT INTO t", false],
+  ])("%s leaves no row: %s", (sql, isOfAll) => {
+    expect(kindOfStatement(sql, "shop")).toMatchObject({ kind: "rows", isOfAll });
+  });
+
+  describe("that change rows which the log does not have", () => {
+    const objects = {
+      tables: ["t", "u", "x", "log", "größe"].map((name) => ["shop", name]).concat([["other", "t"]]),
+      columns: [["shop", "x"]],
+      views: [
+        ["shop", "v", "shop", "select `shop`.`t`.`id` from `shop`.`t`"],
+        ["shop", "secret", "shop", ""],
+        ["shop", "counts", "shop", "select next()"],
+      ],
+      triggers: [
+        ["shop", "u", "shop", "begin insert into log values ('t ''is'' t'); call later(new.id); end", "UPDATE"],
+        ["shop", "x", "shop", "insert into log values (1)", "INSERT"],
+      ],
+      routines: [
+        ["shop", "later", "shop", "begin update other.t set a = 1; end"],
+        ["shop", "next", "shop", "begin insert into u values (1); return 1; end"],
+      ],
+    };
+    const server = {
+      rows: async (_: string, sql: string) =>
+        Object.entries(objects).find(([view]) => sql.includes(`information_schema.${view} `))![1],
+    };
+    const ofAll = objects.tables.map(([schema, table]) => `${schema}.${table}`);
+    const written = async (sql: string, given: Partial<Uncertain> = {}): Promise<string[]> => {
+      const statement = kindOfStatement(sql, "shop");
+      if (statement.kind !== "rows") return [statement.kind];
+      const by = { statement, isWhole: true, isLegible: true, withRows: [], ...given };
+      const tables = await new Programs().written(server, by, AbortSignal.timeout(1_000));
+      return tables.map(({ schema, table }) => `${schema}.${table}`).toSorted();
+    };
+
+    test.each([
+      ["insert into t select * from u", ["shop.t"]],
+      ["insert into T values ('u')", ["shop.t"]],
+      ["insert into gone values (1)", ["shop.gone"]],
+      ["insert into other.t values (1)", ["other.t"]],
+      ["insert into log values (1, 'next()', next ())", ["other.t", "shop.log", "shop.u"]],
+      ["update v set id = 1", ["shop.t"]],
+      ["update u set a = 't'", ["other.t", "shop.log", "shop.u"]],
+      ["update x, log set log.a = 't'", ["shop.log", "shop.x"]],
+      [`update x, log set log.a = 'a\\', b = t, c = 'x'`, ["shop.log", "shop.t", "shop.x"]],
+      ["delete t.* from other.t join log", ["other.t", "shop.log", "shop.t"]],
+      ["with c as (select 1) delete from `t` where id in (select 1 from c)", ["shop.t"]],
+      ["analyze format=json update t set a = 1", ["shop.t"]],
+      ["analyze table t", ["other"]],
+      ["something new about t", ["shop.t"]],
+      ["select next() from t", ["other.t", "shop.log", "shop.u"]],
+      ["select * from counts", ["other.t", "shop.log", "shop.u"]],
+      ["select `shop`.`nextval`(t)", []],
+      ["update secret set a = 1", ofAll.toSorted()],
+      ["delete history from x", ["shop.x"]],
+      ["replace into x values (1)", ["shop.log", "shop.x"]],
+      ["update x set a = 1", ["shop.x"]],
+    ])("%s", async (sql, tables) => {
+      expect(await written(sql)).toEqual(tables);
+    });
+
+    test("of which only the beginning is known", async () => {
+      expect(await written("insert into t values (", { isWhole: false })).toEqual(["shop.t"]);
+      expect(await written("update t, ", { isWhole: false })).toEqual(ofAll.toSorted());
+    });
+
+    test("in an unknown character set", async () => {
+      expect(await written("update log, gr\ufffdsse", { isLegible: false })).toEqual(["shop.größe", "shop.log"]);
+    });
+
+    test("with rows of what triggers wrote", async () => {
+      const withRows = ["log", "x"].map((table) => ({ schema: "shop", table }));
+      expect(await written("insert into x values (1)")).toEqual(["shop.log", "shop.x"]);
+      expect(await written("insert into x values (1)", { withRows })).toEqual(["shop.x"]);
+      expect(await written("insert into u values (1)", { withRows })).toEqual(["other.t", "shop.log", "shop.u"]);
+    });
   });
 
   test.each([
@@ -274,7 +361,8 @@ describe("the text of a statement", () => {
     ["an unknown one", Buffer.from("drop größe", "latin1"), 40_000, "drop gr\ufffd\ufffde", false],
   ])("in %s", (_, sql, collation, text, isLegible) => {
     const bytes = event(sql, collation);
-    expect(readStatement(QUERY, bytes, 0, bytes.length)).toEqual({ schema: "shop", sql: text, isLegible });
+    const isWhole = true;
+    expect(readStatement(QUERY, bytes, 0, bytes.length)).toEqual({ schema: "shop", sql: text, isLegible, isWhole });
   });
 });
 

@@ -14,6 +14,7 @@ import { LogNames } from "./log/position.ts";
 import { ReadTransactions } from "./transactions/read-transactions.ts";
 import { Alterations } from "./catalog/alterations.ts";
 import { LoggedShapes } from "./catalog/logged-shapes.ts";
+import { Programs } from "./statements/programs.ts";
 import { Spelling } from "./statements/spelling.ts";
 
 const SERVER_ID_MAX = 0xffff_ffff;
@@ -86,6 +87,7 @@ async function contextOf(context: FactoryContext<MysqlSourceOptions>, logger: Lo
     read: new ReadTransactions(),
     shapes: new LoggedShapes(logger),
     alterations: new Alterations(),
+    programs: new Programs(),
     reader: new Reader(),
     markPrefix: `millrace/${daemon}`,
     captures: (schema, table) => isOwn(schema) && selection.matches(schema, table),

@@ -9,6 +9,7 @@ import type { LogNames } from "./log/position.ts";
 import type { ReadTransactions } from "./transactions/read-transactions.ts";
 import type { Alterations } from "./catalog/alterations.ts";
 import type { LoggedShapes } from "./catalog/logged-shapes.ts";
+import type { Programs } from "./statements/programs.ts";
 import type { Spelling } from "./statements/spelling.ts";
 
 export interface LogFileSize {
@@ -30,6 +31,7 @@ export interface SourceContext {
   readonly read: ReadTransactions;
   readonly shapes: LoggedShapes;
   readonly alterations: Alterations;
+  readonly programs: Programs;
   readonly reader: Reader;
   readonly markPrefix: string;
   readonly captures: (schema: string, table: string) => boolean;

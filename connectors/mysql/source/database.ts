@@ -11,7 +11,8 @@ const QUERY_TIMEOUT_MS = 60_000;
 /** Settings of every connection: values come in the form that the row path writes. */
 export const SESSION_SQL =
   "SET SESSION time_zone = '+00:00', sql_mode = 'NO_BACKSLASH_ESCAPES,ALLOW_INVALID_DATES', net_write_timeout = 3600, net_read_timeout = 3600, " +
-  "wait_timeout = 28800, lock_wait_timeout = 10, character_set_results = 'utf8mb4', transaction_isolation = 'REPEATABLE-READ'";
+  "wait_timeout = 28800, lock_wait_timeout = 10, character_set_results = 'utf8mb4', transaction_isolation = 'REPEATABLE-READ'" +
+  "/*M!100400 , system_versioning_asof = DEFAULT */";
 
 /** Where connections lead, and the server at which they must end. */
 export interface Target {

@@ -11,7 +11,7 @@ import {
 
 import { reachAgain, serverAt, systemErrorCode } from "../../../src/core/system-errors.ts";
 import type { TlsFailure } from "../../../src/tls/failure.ts";
-import { PASS_BY } from "../errors.ts";
+import { PASS_BY, READ_AGAIN, SUSPENDED } from "../errors.ts";
 import { quoteName } from "../quote.ts";
 import { handshakeFailure, INSECURE_REFUSED } from "../tls-errors.ts";
 
@@ -81,9 +81,8 @@ export const pages: ErrorPages = {
   },
   MR2120: {
     title: "Log holds a statement in place of rows",
-    cause:
-      "A session wrote with binlog_format STATEMENT or MIXED (or another way round the row format): which rows a statement changed can't be told from it. Or a statement names a table in a character set that this version does not know.",
-    remedy: `Find the program that sets binlog_format in its session, and correct it. Then ${PASS_BY}`,
+    cause: `A session wrote with binlog_format STATEMENT or MIXED, or to a table of MariaDB with transaction-precise history, whose changes are logged as statements always: which rows a statement changed can't be told from it. The message names a table that it may have changed, by its own name or by views, triggers and functions. ${SUSPENDED} A statement that can only change tables that are not captured stops nothing. Where a statement that alters tables names one in a character set that this version does not know, the stream stops.`,
+    remedy: `Find the program that sets binlog_format in its session, and correct it; a history needs row_start and row_end of type TIMESTAMP(6). Then ${READ_AGAIN} If the stream has stopped: ${PASS_BY}`,
   },
   MR2121: {
     title: "Source does not answer",

@@ -7,7 +7,7 @@ import type { Source } from "../../../src/core/contracts/source.ts";
 import type { Watermarks } from "../../../src/core/contracts/watermarks.ts";
 import { rowEstimates } from "./catalog/estimates.ts";
 import { selectTables } from "./catalog/selection.ts";
-import { lookUp, named } from "./catalog/stream-tables.ts";
+import { changed, lookUp, named } from "./catalog/stream-tables.ts";
 import { expectUnclaimed } from "./claim.ts";
 import type { SourceContext } from "./context.ts";
 import { LOSSES } from "./errors.ts";
@@ -70,6 +70,7 @@ function changeLog(context: SourceContext, server: AnsweringServer, known: Known
           serverId: options.temporary ? otherServerId(context) : context.serverId,
           resolve: (map, position) => lookUp(context, map, options, position),
           named: (target, position) => named(context, target, options, position),
+          changed: (by) => changed(context, by, options),
         },
         signal,
       );

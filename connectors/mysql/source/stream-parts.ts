@@ -3,6 +3,7 @@ import type { Position } from "../../../src/core/model/position.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { SourceContext } from "./context.ts";
 import type { TableMap } from "./rows/table-map.ts";
+import type { Uncertain } from "./statements/programs.ts";
 import type { StatementTarget } from "./statements/statements.ts";
 
 /** What a stream is opened with. */
@@ -15,6 +16,8 @@ export interface StreamParts {
   readonly resolve: (map: TableMap, position: Position) => Promise<TableVersion | null>;
   /** The version in force of a table that a statement names; null: not captured. */
   readonly named: (target: StatementTarget, position: Position) => Promise<TableVersion | null>;
+  /** The followed tables that it may have changed. */
+  readonly changed: (by: Uncertain) => Promise<readonly StatementTarget[]>;
   /** For looking back: only what is prepared before this position counts. */
   readonly preparedBefore?: bigint;
 }

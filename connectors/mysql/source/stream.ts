@@ -276,6 +276,8 @@ export class BinlogStream implements ChangeStream {
         if (asked.renames.length > 0) await onRenamed?.(asked.renames, asked.at);
         for (const { schema, table } of asked.unlogged) await onUnloggedRows?.(tableId(schema, table));
         if (this.#failure === undefined) this.#reader.defined();
+      } else if (asked.kind === "rows") {
+        await this.#passStatement(asked);
       } else {
         const { position } = this.#assembler;
         const open = (parts: StreamParts, signal: AbortSignal): Promise<BinlogStream> =>
@@ -290,6 +292,21 @@ export class BinlogStream implements ChangeStream {
     }
     this.#resolving = false;
     this.#goOn();
+  }
+
+  /** A statement in place of rows: the tables that it may have changed are suspended, except one that it just empties. */
+  async #passStatement(asked: Extract<Asked, { readonly kind: "rows" }>): Promise<void> {
+    const { changed, named, options } = this.#parts;
+    const { empties, place } = asked;
+    const emptied = empties === null ? null : await named(empties, this.#assembler.position);
+    for (const { schema, table } of await changed(asked)) {
+      const id = tableId(schema, table);
+      if (id === emptied?.id) continue;
+      const error = sourceError("MR2120", "fatal", `the log holds a statement in place of rows of ${id} at ${place}`);
+      if (options.onUnreadableRows === undefined) throw error;
+      await options.onUnreadableRows(id, error);
+    }
+    if (this.#failure === undefined) this.#reader.passed(emptied);
   }
 
   /** Handles the held events, and continues to read when all are done. */

@@ -26,6 +26,14 @@ export interface CatalogKey {
   readonly columns: readonly string[];
 }
 
+/** MariaDB's SYSTEM VERSIONING by columns that the table's owner named. */
+export interface CatalogHistory {
+  /** Until when a row was valid. It belongs to every key, and is the same in all present rows. */
+  readonly rowEnd: string;
+  /** By transactions in place of times: such a table's changes are logged as statements. */
+  readonly isPrecise: boolean;
+}
+
 export interface CatalogTable {
   readonly schema: string;
   readonly table: string;
@@ -36,6 +44,8 @@ export interface CatalogTable {
   /** When it was made or last altered, in seconds; with `~` if that may have been again since, in the same second. */
   readonly altered: string;
   readonly columns: readonly CatalogColumn[];
+  readonly history: CatalogHistory | undefined;
+  /** Keys of the present rows. */
   readonly primary: CatalogKey | undefined;
   /** Over not-null columns, fewest columns first. */
   readonly uniques: readonly CatalogKey[];
@@ -75,20 +85,22 @@ export async function readCatalog(
 function isDoubtful(table: CatalogTable, { keyless }: CatalogContext): boolean {
   const isKeyless = table.primary === undefined && table.uniques.length === 0;
   if (!isKeyless) keyless.delete(idOf(table));
-  return isTorn(table) || (table.type === BASE && isKeyless && keyless.get(idOf(table)) !== table.generation);
+  return isTorn(table) || (BASE.has(table.type) && isKeyless && keyless.get(idOf(table)) !== table.generation);
 }
 
 function isTorn({ type, columns, primary, uniques }: CatalogTable): boolean {
   const names = new Set(columns.map(({ name }) => name));
   const keys = primary === undefined ? uniques : [primary, ...uniques];
-  return type === BASE && (names.size === 0 || keys.some((key) => !key.columns.every((name) => names.has(name))));
+  return BASE.has(type) && (names.size === 0 || keys.some((key) => !key.columns.every((name) => names.has(name))));
 }
 
 function idOf({ schema, table }: TableName): string {
   return `${schema}\0${table}`;
 }
 
-const BASE = "BASE TABLE";
+/** MariaDB's tables with history: what a SELECT shows of them are the present rows. */
+export const VERSIONED = "SYSTEM VERSIONED";
+const BASE: ReadonlySet<string> = new Set(["BASE TABLE", VERSIONED]);
 
 async function readViews(
   context: CatalogContext,
@@ -108,7 +120,7 @@ async function readViews(
   );
   const columns = await database.rows(
     doing,
-    `SELECT table_schema, table_name, column_name, data_type, column_type, is_nullable, character_maximum_length, numeric_precision, numeric_scale, datetime_precision FROM information_schema.columns WHERE ${where} ORDER BY table_schema, table_name, ordinal_position`,
+    `SELECT table_schema, table_name, column_name, data_type, column_type, is_nullable, character_maximum_length, numeric_precision, numeric_scale, datetime_precision, CASE WHEN generation_expression = 'ROW END' THEN 1 END FROM information_schema.columns WHERE ${where} ORDER BY table_schema, table_name, ordinal_position`,
     signal,
   );
   const indexes = await database.rows(
@@ -122,8 +134,10 @@ async function readViews(
   const indexesOf = grouped(indexes);
   return tables.map(([schema, table, type, engine, created, isFresh]) => {
     const id = idOf({ schema: schema ?? "", table: table ?? "" });
-    const own = (columnsOf.get(id) ?? []).map((row) => columnOf(row, checked.has(`${id}\0${row[2]}`)));
-    const keys = keysOf(indexesOf.get(id) ?? []);
+    const listed = columnsOf.get(id) ?? [];
+    const own = listed.map((row) => columnOf(row, checked.has(`${id}\0${row[2]}`)));
+    const history = type === VERSIONED ? historyOf(listed) : undefined;
+    const keys = keysOf(indexesOf.get(id) ?? [], history?.rowEnd);
     const others = keys
       .filter(({ name }) => name !== "PRIMARY")
       .toSorted((a, b) => a.columns.length - b.columns.length);
@@ -137,6 +151,7 @@ async function readViews(
       generation: ids.get(`${schema}/${table}`) ?? created ?? "-",
       altered: `${created ?? "-"}${isFresh === "1" ? "~" : ""}`,
       columns: own,
+      history,
       primary: keys.find(({ name }) => name === "PRIMARY"),
       uniques: others.filter((key) => !isNullable(key)),
       nullableUnique: others.find(isNullable),
@@ -264,8 +279,13 @@ function columnOf(row: Row, isChecked: boolean): CatalogColumn {
   };
 }
 
+function historyOf(rows: readonly Row[]): CatalogHistory | undefined {
+  const end = rows.find((row) => row[10] === "1");
+  return end === undefined ? undefined : { rowEnd: end[2] ?? "", isPrecise: end[3]?.toLowerCase() === "bigint" };
+}
+
 /** The primary key, and unique indexes over whole columns. */
-function keysOf(rows: readonly Row[]): CatalogKey[] {
+function keysOf(rows: readonly Row[], rowEnd: string | undefined): CatalogKey[] {
   const keys = new Map<string, { columns: string[]; isWhole: boolean }>();
   for (const [, , index, column, prefix] of rows) {
     const key = keys.get(index ?? "") ?? { columns: [], isWhole: true };
@@ -274,5 +294,8 @@ function keysOf(rows: readonly Row[]): CatalogKey[] {
     if (column == null || (index !== "PRIMARY" && prefix !== null)) key.isWhole = false;
     else key.columns.push(column);
   }
-  return [...keys].filter(([, { isWhole }]) => isWhole).map(([name, key]) => ({ name, columns: key.columns }));
+  return [...keys]
+    .map(([name, { columns, isWhole }]) => ({ name, isWhole, columns: columns.filter((column) => column !== rowEnd) }))
+    .filter(({ columns, isWhole }) => isWhole && columns.length > 0)
+    .map(({ name, columns }) => ({ name, columns }));
 }

@@ -147,8 +147,11 @@ function refusalOf(table: CatalogTable, shape: TableShape | undefined, key: Foun
       reason: `the log does not show how rows of the engine ${table.engine} change`,
       fix: "Leave it out of `tables`.",
     };
-  if (table.type === "SYSTEM VERSIONED")
-    return { reason: "it keeps its own history (SYSTEM VERSIONING)", fix: "Leave it out of `tables`." };
+  if (table.history?.isPrecise === true)
+    return {
+      reason: "it has a transaction-precise history, so that its changes are logged as statements",
+      fix: "Leave it out of `tables`, or let its history have times: columns of type TIMESTAMP(6) AS ROW START and AS ROW END.",
+    };
   if (key.kind === "unknown" || key.kind === "unfit") return { ...key, chosenKey: key.kind };
   if (shape === undefined) return { reason: NO_KEY.reason, fix: keyFix(table, name) };
   const reserved = shape.columns.find((column) => column.name.startsWith("_millrace_"));

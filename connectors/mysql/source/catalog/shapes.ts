@@ -8,11 +8,11 @@ import { type Column, tableId } from "../../../../src/core/model/schema.ts";
 import type { TableShape } from "../../../../src/core/contracts/catalog.ts";
 import type { ColumnType } from "../../../../src/core/model/types.ts";
 import { fatal, pages } from "../../errors.ts";
-import type { CatalogColumn, CatalogTable } from "./catalog.ts";
+import { type CatalogColumn, type CatalogTable, VERSIONED } from "./catalog.ts";
 import { bitWidth, columnsOf, nativeType as nativeOfMap } from "./columns.ts";
 import type { SourceContext } from "../context.ts";
 import { certainLabels, labelList } from "../values/labels.ts";
-import { LONGLONG } from "../rows/field-types.ts";
+import { LONGLONG, TIMESTAMP } from "../rows/field-types.ts";
 import { findKey } from "./keys.ts";
 import type { TableMap } from "../rows/table-map.ts";
 
@@ -62,22 +62,52 @@ export function mappedShape(map: TableMap, table: CatalogTable | undefined, rule
   return shapeOf(map.schema, map.table, columns, isWhole ? key : [], wanted !== null && isChosen(wanted, key));
 }
 
-/** MariaDB keeps the hashes of a unique index over texts in extra columns after all others; only the log shows them. */
-function visibleCount({ flavour, metadata, types }: TableMap, table: CatalogTable | undefined): number {
+/**
+ * MariaDB keeps the hashes of a unique index over texts, and the times of a history, in extra columns after all others; only
+ * the log shows them.
+ */
+function visibleCount(map: TableMap, table: CatalogTable | undefined): number {
+  const { flavour, metadata, types } = map;
   const { names } = metadata;
   if (flavour !== "mariadb") return names.length;
   const shown = new Set(table?.columns.map(({ name }) => name));
-  const isHash = (name: string, i: number): boolean => HASH.test(name) && types[i] === LONGLONG && !shown.has(name);
-  return names.findLastIndex((name, i) => !isHash(name, i)) + 1;
+  const hasHistory = rowEndOf(map, table) !== NO_HISTORY;
+  const isHash = (name: string, i: number): boolean => HASH.test(name) && types[i] === LONGLONG;
+  const isTime = (name: string, i: number): boolean => hasHistory && TIMES.has(name) && isHistoryTime(map, i);
+  return names.findLastIndex((name, i) => shown.has(name) || !(isHash(name, i) || isTime(name, i))) + 1;
 }
 
 const HASH = /^DB_ROW_HASH_\d+$/;
+/** What the server calls columns that nobody named. */
+const TIMES: ReadonlySet<string> = new Set(["row_start", "row_end"]);
+const NO_HISTORY = -1;
 
-function mappedKey(
-  { metadata: { names, primaryKey } }: TableMap,
-  table: CatalogTable | undefined,
-  wanted: ChosenKey | null,
-): readonly string[] {
+/**
+ * The column of the log that says until when a row was valid; -1: the table has no history. If the catalogue does not know
+ * of a history, the log shows one by the column's place in the primary key: the table was altered since, or is gone.
+ */
+export function rowEndOf(map: TableMap, table: CatalogTable | undefined): number {
+  if (map.flavour !== "mariadb") return NO_HISTORY;
+  const { names, primaryKey } = map.metadata;
+  const own = table?.history?.rowEnd;
+  const i = names.lastIndexOf(own ?? "row_end");
+  if (i < 0 || !isHistoryTime(map, i)) return NO_HISTORY;
+  if (own !== undefined) return i;
+  const isShown = table?.columns.some(({ name }) => name === "row_end") === true;
+  const isHidden = !isShown && names[i - 1] === "row_start" && isHistoryTime(map, i - 1);
+  return isHidden && (table?.type === VERSIONED || primaryKey.includes(i)) ? i : NO_HISTORY;
+}
+
+const MICROSECOND_DIGITS = 6;
+
+function isHistoryTime({ first, nullable, types }: TableMap, i: number): boolean {
+  return types[i] === TIMESTAMP && first[i] === MICROSECOND_DIGITS && nullable[i] === false;
+}
+
+function mappedKey(map: TableMap, table: CatalogTable | undefined, wanted: ChosenKey | null): readonly string[] {
+  const { names } = map.metadata;
+  const rowEnd = rowEndOf(map, table);
+  const primaryKey = map.metadata.primaryKey.filter((i) => i !== rowEnd);
   const found = table === undefined ? undefined : findKey(table, wanted);
   if (found?.kind === "unknown" || found?.kind === "unfit") return [];
   if (found?.kind === "chosen") return found.columns;

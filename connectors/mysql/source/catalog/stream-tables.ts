@@ -7,10 +7,11 @@ import { tableId, type TableVersion } from "../../../../src/core/model/schema.ts
 import { isLoggedCopy } from "../../../kit/online-copies.ts";
 import type { SourceContext } from "../context.ts";
 import type { TableMap } from "../rows/table-map.ts";
+import type { Uncertain } from "../statements/programs.ts";
 import type { StatementTarget } from "../statements/statements.ts";
 import { readCatalog, tableNames } from "./catalog.ts";
 import { isLeftOut } from "./selection.ts";
-import { catalogShape, followedShape, mappedShape } from "./shapes.ts";
+import { catalogShape, followedShape, mappedShape, rowEndOf } from "./shapes.ts";
 
 /** Failures that come from the rows of one table, and not from the log. */
 const OF_ONE_TABLE: ReadonlySet<ErrorCode> = new Set(["MR2103", "MR2104", "MR2105", "MR2106"]);
@@ -49,6 +50,7 @@ async function versionOf(
   const { signal } = new AbortController();
   const [live] = await readCatalog(context, { schema, table }, signal);
   const shape = mappedShape(map, live, context);
+  map.rowEnd = rowEndOf(map, live);
   const said = live === undefined ? undefined : catalogShape(live, context);
   if (!options.temporary) context.shapes.shown(shape, position.commit, said?.fingerprint);
   context.dropped.delete(shape.id);
@@ -69,7 +71,39 @@ export async function named(
   const { signal } = new AbortController();
   const [live] = await readCatalog(context, target, signal);
   const shape = live === undefined ? undefined : followedShape(live, context);
-  return shape === undefined ? null : await resolved(options, shape, position);
+  const isLeft =
+    live !== undefined && isLeftOut(live, context) && options.isKnown?.(tableId(live.schema, live.table)) === false;
+  return shape === undefined || isLeft ? null : await resolved(options, shape, position);
+}
+
+/** The followed tables that a statement may have changed. */
+export async function changed(
+  context: SourceContext,
+  by: Uncertain,
+  options: StreamOptions,
+): Promise<readonly StatementTarget[]> {
+  // The connection's own time limits end it.
+  const { signal } = new AbortController();
+  const touched = await context.programs.written(context.database, by, signal);
+  const captured = touched.filter(({ schema, table }) => context.captures(schema, table));
+  const followed: StatementTarget[] = [];
+  for (const target of captured) {
+    const isKnown = options.isKnown?.(tableId(target.schema, target.table)) === true;
+    if (isKnown || (await isFit(context, target, options, signal))) followed.push(target);
+  }
+  return followed;
+}
+
+/** Whether a table that was not met yet can be followed. */
+async function isFit(
+  context: SourceContext,
+  target: StatementTarget,
+  options: StreamOptions,
+  signal: AbortSignal,
+): Promise<boolean> {
+  if (await isCopy(context, target, options)) return false;
+  const [live] = await readCatalog(context, target, signal);
+  return live !== undefined && catalogShape(live, context) !== undefined && !isLeftOut(live, context);
 }
 
 /** Whether a glob leaves the table out, as a copy of another one. */

@@ -23,7 +23,14 @@ import { unpackPlace } from "./position.ts";
 import { PreparedTransactions, tooLarge } from "../transactions/prepared.ts";
 import { type Trail, TransactionTimes } from "../transactions/read-transactions.ts";
 import { ILLEGIBLE, readStatement } from "../statements/statement-events.ts";
-import { kindOfStatement, type StatementKind, type StatementTarget } from "../statements/statements.ts";
+import {
+  kindOfStatement,
+  rowsOfAny,
+  type RowStatement,
+  type StatementKind,
+  type StatementTarget,
+} from "../statements/statements.ts";
+import type { Uncertain } from "../statements/programs.ts";
 import { readTaggedGtid } from "../transactions/tagged-gtid.ts";
 
 const ALL_ROWS = Number.POSITIVE_INFINITY;
@@ -50,6 +57,8 @@ export type Asked =
       /** Where the statement begins. */
       readonly at: Position;
     }
+  /** The tables that a statement may have changed, of which the log has no rows: see `passed`. */
+  | ({ readonly kind: "rows"; readonly empties: StatementTarget | null; readonly place: string } & Uncertain)
   /** The rows of a transaction that was prepared before this stream began: see `found`. */
   | { readonly kind: "prepared"; readonly name: string };
 
@@ -189,6 +198,12 @@ export class LogReader {
     this.#endAlone();
   }
 
+  /** `emptied`: the table of which no row stayed, or null. */
+  passed(emptied: TableVersion | null): void {
+    if (emptied !== null) this.#assembler.truncate(emptied, this.#start);
+    this.#endAlone();
+  }
+
   /** By now `prepared` has the requested rows, or the log no longer has them. */
   found(name: string): void {
     const rows = this.prepared.take(name);
@@ -216,7 +231,8 @@ export class LogReader {
     const { committedUs, gtid, isMixed, isPrepared } = name;
     // A file without an end event was not written to its end.
     this.#rollBack(this.#start);
-    const { header } = this.#decoder;
+    const { header, maps } = this.#decoder;
+    maps.begin();
     const timeUs = committedUs === 0n ? BigInt(header.timestamp) * US_PER_SECOND : committedUs;
     this.#isExplicit = false;
     this.#setXa(isPrepared);
@@ -281,9 +297,8 @@ export class LogReader {
 
   #statement(): Asked | null {
     const { bytes, at, header, until } = this.#decoder;
-    const { isLegible, schema, sql } = readStatement(header.type, bytes, at, until);
+    const { isLegible, isWhole, schema, sql } = readStatement(header.type, bytes, at, until);
     const statement = kindOfStatement(sql, schema);
-    if (!isLegible) this.#refuseIllegible(namesOf(statement));
     switch (statement.kind) {
       case "begin":
         if (!this.#assembler.inTransaction) this.#begin(NAMELESS);
@@ -308,12 +323,13 @@ export class LogReader {
       case "xa end":
         return null;
       case "truncate":
+        if (!isLegible && isIllegible(statement.target))
+          return this.#changed(rowsOfAny(sql, schema), { isLegible, isWhole });
         return { kind: "truncate", target: this.#context.spelling.of(statement.target) };
       case "rows":
-        this.#refuseRows(statement.target);
-        this.#endAlone();
-        return null;
+        return this.#changed(statement, { isLegible, isWhole });
       case "definition":
+        if (!isLegible) this.#refuseIllegible(statement);
         return this.#defined(statement);
       case "xa commit":
         return this.#commitPrepared(statement.name);
@@ -333,6 +349,7 @@ export class LogReader {
     this.#context.read.defined(this.#start);
     this.#context.shapes.defined(this.#start);
     this.#context.alterations.defined(this.#start);
+    this.#context.programs.forget();
     const { captures, spelling } = this.#context;
     const unlogged = statement.unlogged
       .map((target) => spelling.of(target))
@@ -350,18 +367,28 @@ export class LogReader {
     return null;
   }
 
-  #refuseRows(named: StatementTarget | null): void {
-    const target = named === null ? null : this.#context.spelling.of(named);
-    if (target !== null && !this.#context.captures(target.schema, target.table)) return;
-    if (this.#start < this.#from.commit || this.#preparedBefore !== null) return;
-    const of = target === null ? "" : ` of ${target.schema}.${target.table}`;
-    throw sourceError("MR2120", "fatal", `the log holds a statement in place of rows${of} at ${this.#place}`);
+  #changed(statement: RowStatement, known: Pick<Uncertain, "isLegible" | "isWhole">): Asked | null {
+    if (this.#start < this.#from.commit || this.#preparedBefore !== null) {
+      this.#endAlone();
+      return null;
+    }
+    const isNamed = statement.target !== null && (known.isLegible || !isIllegible(statement.target));
+    const target = isNamed ? this.#context.spelling.of(statement.target) : null;
+    return {
+      ...known,
+      kind: "rows",
+      statement: { ...statement, target },
+      withRows: this.#decoder.maps.named,
+      // What is withheld for an XA transaction's outcome are rows.
+      empties: statement.isOfAll && !this.#isXa ? target : null,
+      place: this.#place,
+    };
   }
 
   /** A name that can't be read may be that of a captured table. */
-  #refuseIllegible(names: readonly StatementTarget[]): void {
+  #refuseIllegible({ unlogged, renames }: Extract<StatementKind, { readonly kind: "definition" }>): void {
     if (this.#start < this.#from.commit || this.#preparedBefore !== null) return;
-    if (!names.some(({ schema, table }) => `${schema}${table}`.includes(ILLEGIBLE))) return;
+    if (![...unlogged, ...renames.flatMap(({ from, to }) => [from, to])].some(isIllegible)) return;
     const what = `a statement names tables in a character set that is unknown, at ${this.#place}`;
     throw sourceError("MR2120", "fatal", what);
   }
@@ -371,9 +398,6 @@ export class LogReader {
   }
 }
 
-function namesOf(statement: StatementKind): readonly StatementTarget[] {
-  if (statement.kind === "definition")
-    return [...statement.unlogged, ...statement.renames.flatMap(({ from, to }) => [from, to])];
-  const isOfOne = statement.kind === "truncate" || statement.kind === "rows";
-  return isOfOne && statement.target !== null ? [statement.target] : [];
+function isIllegible({ schema, table }: StatementTarget): boolean {
+  return `${schema}${table}`.includes(ILLEGIBLE);
 }

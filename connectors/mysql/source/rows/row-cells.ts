@@ -44,9 +44,6 @@ import type { RowPlan } from "./table-map.ts";
 import { decimalBytes } from "./value-length.ts";
 
 const YEAR_BASE = 1900;
-/** Of each column that has no cell. */
-export const HIDDEN_BYTES = 8;
-
 /** Writes the value of column `i` at `at` as a cell and returns the offset after it. */
 export function writeCell(out: ByteWriter, rows: RowPlan, i: number, bytes: Uint8Array, at: number): number {
   switch (rows.code[i]!) {
@@ -177,7 +174,7 @@ export function writeWholeRow(out: ByteWriter, rows: RowPlan, bytes: Uint8Array,
     if (isNull(bytes, nulls, i)) out.byte(CELL_NULL);
     else at = writeCell(out, rows, i, bytes, at);
   }
-  for (let i = count; i < rows.columnCount; i++) if (!isNull(bytes, nulls, i)) at += HIDDEN_BYTES;
+  for (let i = count; i < rows.columnCount; i++) if (!isNull(bytes, nulls, i)) at += rows.a[i]!;
   return at;
 }
 

@@ -11,9 +11,9 @@ import { damaged } from "../../errors.ts";
 import * as code from "../log/events.ts";
 import * as field from "./field-types.ts";
 import { writeChangedJson } from "../values/json-diffs.ts";
-import { Cursor, readUint32 } from "../log/little-endian.ts";
+import { Cursor, readUint24, readUint32 } from "../log/little-endian.ts";
 import { beginText, endText } from "../values/number-cells.ts";
-import { HIDDEN_BYTES, isNull, writeCell, writeWholeRow } from "./row-cells.ts";
+import { isNull, writeCell, writeWholeRow } from "./row-cells.ts";
 import type { RowPlan } from "./table-map.ts";
 import type { TableMap } from "./table-map.ts";
 import { valueEnd } from "./value-length.ts";
@@ -108,7 +108,7 @@ export class RowImages {
     for (let i = 0; i < plan.columnCount; i++) {
       const isPresent = ((columns.bits[i >> 3]! >> (i & 7)) & 1) === 1;
       if (i >= plan.cellCount) {
-        if (isPresent && !isNull(this.#bytes, at, ordinal++)) value += HIDDEN_BYTES;
+        if (isPresent && !isNull(this.#bytes, at, ordinal++)) value += plan.a[i]!;
       } else if (!isPresent) this.#tuples.copyCell(old, this.#cells, i);
       else if (isNull(this.#bytes, at, ordinal++)) out.byte(CELL_NULL);
       else if (isPartial?.has(i) === true) value = this.#changed(i, value);
@@ -126,6 +126,22 @@ export class RowImages {
     writeChangedJson(this.#out, document, this.#bytes.subarray(from, next));
     endText(this.#out, text);
     return next;
+  }
+
+  /** Whether the image at `at` is of a present row, not of one in the table's history. */
+  isPresent(columns: ImageColumns, at: number): boolean {
+    const { rowEnd } = this.#opened();
+    const value = this.#within(passed(this.#map!, columns, this.#bytes, at, rowEnd));
+    const seconds = readUint32(this.#bytes, value);
+    // Up to version 11.4 until 2038, from 11.5 on until 2106.
+    return (
+      (seconds === FOREVER_31 || seconds === FOREVER_32) && readUint24(this.#bytes, value + 4) === FOREVER_FRACTION
+    );
+  }
+
+  /** The offset after an image that is not needed. */
+  passed(columns: ImageColumns, at: number): number {
+    return this.#within(passed(this.#map!, columns, this.#bytes, at));
   }
 
   /** Counts the rows by the lengths of their values. */
@@ -165,10 +181,23 @@ export class RowImages {
   }
 }
 
-function passed(map: TableMap, columns: ImageColumns, bytes: Uint8Array, nulls: number): number {
+/** Highest byte first in the log, read lowest byte first. */
+const FOREVER_31 = 0xffff_ff7f;
+const FOREVER_32 = 0xffff_ffff;
+/** 999999. */
+const FOREVER_FRACTION = 0x3f_420f;
+
+/** The offset after the values of the first `count` columns. */
+function passed(
+  map: TableMap,
+  columns: ImageColumns,
+  bytes: Uint8Array,
+  nulls: number,
+  count = map.types.length,
+): number {
   let at = nulls + ((columns.count + 7) >> 3);
   let ordinal = 0;
-  for (let i = 0; i < map.types.length; i++) {
+  for (let i = 0; i < count; i++) {
     if (((columns.bits[i >> 3]! >> (i & 7)) & 1) === 0 || isNull(bytes, nulls, ordinal++)) continue;
     at = valueEnd(map, i, bytes, at);
   }

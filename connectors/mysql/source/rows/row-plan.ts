@@ -10,6 +10,7 @@ import { bitCount, charsetOf } from "../catalog/columns.ts";
 import { type Charset, writeTextOf } from "../values/charsets.ts";
 import * as field from "./field-types.ts";
 import type { RowPlan, TableMap } from "./table-map.ts";
+import { valueEnd } from "./value-length.ts";
 
 export const AS_INT8 = 1;
 export const AS_UINT8 = 2;
@@ -53,6 +54,9 @@ export const AS_VECTOR = 31;
 /** MariaDB's COMPRESSED; `b` as for the same column without it: AS_COPY or AS_CHARSET. */
 export const AS_COMPRESSED = 32;
 
+/** `a` bytes without a cell. */
+export const AS_HIDDEN = 34;
+
 /** `a` bytes of length; an address of `b` bytes, without its trailing zeros. */
 export const AS_INET = 33;
 
@@ -78,6 +82,7 @@ export function planOf(map: TableMap, key: readonly number[], options: PlanOptio
   const plan = {
     columnCount,
     cellCount: Math.min(columnCount, options.columns.length),
+    rowEnd: map.rowEnd,
     code: new Uint8Array(columnCount),
     a: new Uint16Array(columnCount),
     b: new Uint16Array(columnCount),
@@ -89,11 +94,15 @@ export function planOf(map: TableMap, key: readonly number[], options: PlanOptio
   };
   for (const i of key) plan.isKey[i] = 1;
   for (let i = 0; i < columnCount; i++) {
-    if (!planKnown(plan, map, i, options.columns[i]?.native ?? ""))
+    if (i >= plan.cellCount) put(plan, i, AS_HIDDEN, valueEnd(map, i, NOTHING, 0));
+    else if (!planKnown(plan, map, i, options.columns[i]?.native ?? ""))
       planColumn(plan, map, i, ZERO_CODES[options.zeroDates]);
   }
   return plan;
 }
+
+/** The server's own columns have a fixed length. */
+const NOTHING = new Uint8Array(0);
 
 interface Draft {
   readonly code: Uint8Array;

@@ -151,12 +151,36 @@ export class Rows {
     const images = this.#images;
     images.open(map, map.plan, this.target.out, bytes, until);
     const ordinal = this.target.ordinalOf(version);
+    const isVersioned = map.plan.rowEnd >= 0;
+    if (isVersioned) this.#refusePartial(map, kind, presentAfter);
     while (at < until) {
-      if (kind === OP_CREATE) at = this.#create(images, present, at, ordinal);
+      if (isVersioned) at = this.#versioned(images, kind, present, at, ordinal);
+      else if (kind === OP_CREATE) at = this.#create(images, present, at, ordinal);
       else if (kind === OP_DELETE) at = this.#delete(images, present, at, ordinal);
       else at = this.#update(images, present, presentAfter, at, ordinal, type === code.PARTIAL_UPDATE_ROWS);
     }
     if (at !== until) throw damaged(`rows of ${map.schema}.${map.table} end beyond their event`);
+  }
+
+  /**
+   * MariaDB's history is in the log as rows, too: one that is deleted is updated to be valid until now, and an update puts
+   * the old row beside the new one.
+   */
+  #versioned(images: RowImages, kind: number, columns: ImageColumns, at: number, table: number): number {
+    const was = images.isPresent(columns, at);
+    if (kind === OP_UPDATE) {
+      const behind = images.passed(columns, at);
+      const is = images.isPresent(columns, behind);
+      if (was && is) return this.#update(images, columns, columns, at, table, false);
+      if (was) this.#delete(images, columns, at, table);
+      if (is) return this.#create(images, columns, behind, table);
+      if (!was) this.target.index++;
+      return images.passed(columns, behind);
+    }
+    if (was && kind === OP_CREATE) return this.#create(images, columns, at, table);
+    if (was) return this.#delete(images, columns, at, table);
+    this.target.index++;
+    return images.passed(columns, at);
   }
 
   #create(images: RowImages, columns: ImageColumns, at: number, table: number): number {

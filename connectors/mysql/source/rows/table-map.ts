@@ -2,6 +2,7 @@
  * TABLE_MAP events: the table of the following rows, and its columns. One comes before the rows of every statement; equal
  * ones share one object.
  */
+import type { TableName } from "../../../../src/core/contracts/connector.ts";
 import type { MillraceError } from "../../../../src/core/errors.ts";
 import type { Charset } from "../values/charsets.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
@@ -20,8 +21,10 @@ const KEPT_COUNT_MAX = 4_096;
 export interface RowPlan {
   /** Columns of the row in the log. */
   readonly columnCount: number;
-  /** Columns of its tuple; further columns are the server's own, 64-bit numbers. */
+  /** Columns of its tuple; further columns are the server's own. */
   readonly cellCount: number;
+  /** The column that says until when a row was valid; -1: the table has no history. */
+  readonly rowEnd: number;
   readonly code: Uint8Array;
   readonly a: Uint16Array;
   readonly b: Uint16Array;
@@ -49,6 +52,8 @@ export interface TableMap {
   readonly metadata: OptionalMetadata;
   /** The version of the rows; null: the table is not captured; undefined: it must be looked up. */
   version: TableVersion | null | undefined;
+  /** See `RowPlan`; looked up with the version. */
+  rowEnd: number;
   /** How its rows become tuples; made for the first row. */
   plan: RowPlan | undefined;
   /** Why its next rows can't be read; their version is null. */
@@ -65,6 +70,8 @@ export class TableMaps {
   readonly #kept = new Map<number, Kept>();
   /** The maps of the present statement, by table id. */
   readonly #active = new Map<number, TableMap>();
+  /** The maps of the present transaction. */
+  readonly #ofTransaction = new Set<TableMap>();
 
   /** Takes the event between `start` and `end`, with header but without checksum. */
   take(bytes: Uint8Array, start: number, end: number, flavour: Flavour): TableMap {
@@ -74,7 +81,18 @@ export class TableMaps {
     const map =
       kept !== undefined && isSame(kept.body, bytes, at, end) ? kept.map : this.#read(bytes, at, end, flavour);
     this.#active.set(tableId, map);
+    this.#ofTransaction.add(map);
     return map;
+  }
+
+  /** A transaction begins. */
+  begin(): void {
+    if (this.#ofTransaction.size > 0) this.#ofTransaction.clear();
+  }
+
+  /** The tables that the present transaction has named before rows of them. */
+  get named(): readonly TableName[] {
+    return [...this.#ofTransaction];
   }
 
   find(tableId: number): TableMap | undefined {
@@ -139,6 +157,7 @@ function readTableMap(cursor: Cursor, flavour: Flavour): TableMap {
     nullable,
     metadata,
     version: undefined,
+    rowEnd: -1,
     plan: undefined,
     fault: undefined,
   };

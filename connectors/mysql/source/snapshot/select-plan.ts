@@ -23,6 +23,7 @@ export function selectPlan(table: TableVersion, { metZeroDates, zeroDates }: Dat
   return {
     columnCount: columns.length,
     cellCount: columns.length,
+    rowEnd: -1,
     code: Uint8Array.from(planned, ({ code }) => code),
     a: Uint16Array.from(planned, ({ a }) => a),
     b: Uint16Array.from(planned, ({ b }) => b),

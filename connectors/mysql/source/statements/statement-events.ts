@@ -15,6 +15,8 @@ export interface Statement {
   readonly sql: string;
   /** False: it has characters of an unknown character set, each of which is U+FFFD here. */
   readonly isLegible: boolean;
+  /** False: it is longer than what is examined. */
+  readonly isWhole: boolean;
 }
 
 const SCHEMA_LENGTH_AT = 8;
@@ -41,7 +43,12 @@ export function readStatement(type: number, bytes: Uint8Array, start: number, en
   const sql = whole.subarray(0, SQL_BYTES_MAX);
   const collation = clientCollation(bytes, statusAt, schemaAt);
   const charset = collation === undefined ? UTF8 : charsetOfCollation(collation);
-  return { schema, sql: textOf(charset ?? ASCII, sql), isLegible: charset !== undefined || isAscii(sql) };
+  return {
+    schema,
+    sql: textOf(charset ?? ASCII, sql),
+    isLegible: charset !== undefined || isAscii(sql),
+    isWhole: sql.length === whole.length,
+  };
 }
 
 /**

@@ -13,8 +13,7 @@ export type StatementKind =
   /** The outcome of a prepared one; null: its name is unknown. */
   | { readonly kind: "xa commit" | "xa rollback"; readonly name: string | null }
   | { readonly kind: "truncate"; readonly target: StatementTarget }
-  /** Changes rows by itself; null: of an unknown table. */
-  | { readonly kind: "rows"; readonly target: StatementTarget | null }
+  | RowStatement
   /** Tables change here, or may change. `unlogged`: tables whose rows may have changed outside the log. */
   | {
       readonly kind: "definition";
@@ -22,6 +21,21 @@ export type StatementKind =
       readonly renames: readonly StatementRename[];
     }
   | { readonly kind: "other" };
+
+/** Changes rows by itself: the log does not have them. */
+export interface RowStatement {
+  readonly kind: "rows";
+  /** The one table or view that it writes to; null: perhaps each that it names. */
+  readonly target: StatementTarget | null;
+  /** It only asks: if something is written, then by functions that it calls. */
+  readonly isQuery: boolean;
+  /** No row of `target` stays. */
+  readonly isOfAll: boolean;
+  /** Without comments. */
+  readonly text: string;
+  /** The database in use. */
+  readonly schema: string;
+}
 
 export interface StatementTarget {
   readonly schema: string;
@@ -41,6 +55,12 @@ const NAME_ALONE = new RegExp(`^${NAME}`);
 const XID = /^XA\s+\w+\s+X'([0-9a-f]*)'\s*,\s*X'([0-9a-f]*)'\s*,\s*(\d+)/i;
 const TARGET_PATTERN = `${NAME}(?:\\s*\\.\\s*${NAME})?`;
 const TARGET = new RegExp(`^${TARGET_PATTERN}`);
+const EACH_TARGET = new RegExp(TARGET_PATTERN, "g");
+/** Texts and names in quotes, as sessions write them that take a backslash for an escape, and as others do. */
+const QUOTED = [
+  /`(?:[^`]|``)*`|"(?:[^"\\]|\\.|"")*"|'(?:[^'\\]|\\.|'')*'/gs,
+  /`(?:[^`]|``)*`|"(?:[^"]|"")*"|'(?:[^']|'')*'/gs,
+];
 
 /** `schema`: the database in use, for names without one. */
 export function kindOfStatement(sql: string, schema: string): StatementKind {
@@ -70,18 +90,19 @@ export function kindOfStatement(sql: string, schema: string): StatementKind {
       return rows(text, /^\w+\s+(?:(?:LOW_PRIORITY|DELAYED|HIGH_PRIORITY|IGNORE)\s+)*(?:INTO\s+)?/i, schema);
     case "UPDATE":
       return SEVERAL_UPDATED.test(text)
-        ? { kind: "rows", target: null }
+        ? rowsOfAny(text, schema)
         : rows(text, /^UPDATE\s+(?:(?:LOW_PRIORITY|IGNORE)\s+)*/i, schema);
     case "DELETE":
-      return SEVERAL_DELETED.test(text)
-        ? { kind: "rows", target: null }
-        : rows(text, /^DELETE\s+(?:(?:LOW_PRIORITY|QUICK|IGNORE)\s+)*FROM\s+/i, schema);
-    // A log of rows contains a query only if it calls a function that changes rows.
+      return SEVERAL_DELETED.test(text) ? rowsOfAny(text, schema) : rows(text, DELETED, schema);
+    // The log contains a query only if it calls a function that changes rows.
     case "SELECT":
     case "DO":
-    case "CALL":
-    case "WITH":
-      return { kind: "rows", target: null };
+    case "VALUES":
+      return { ...rowsOfAny(text, schema), isQuery: true };
+    case "ANALYZE":
+    case "SET":
+      // Both may stand before a statement that changes rows.
+      return WITHOUT_ROWS.test(text) ? { kind: "other" } : rowsOfAny(text, schema);
     case "LOAD":
       return rows(text, LOADED, schema);
     case "ALTER":
@@ -97,9 +118,17 @@ export function kindOfStatement(sql: string, schema: string): StatementKind {
     case "IMPORT":
       return { kind: "definition", unlogged: [], renames: [] };
     default:
-      return { kind: "other" };
+      return text === "" || HARMLESS.has(first) ? { kind: "other" } : rowsOfAny(text, schema);
   }
 }
+
+/** Statements of which no row changes. */
+const HARMLESS = new Set(
+  "CACHE CHANGE CHECK CHECKSUM FLUSH GRANT INSTALL KILL LOCK OPTIMIZE PURGE REPAIR RESET REVOKE SHUTDOWN STOP UNINSTALL UNLOCK".split(
+    " ",
+  ),
+);
+const WITHOUT_ROWS = /^(?:ANALYZE\s+(?:(?:LOCAL|NO_WRITE_TO_BINLOG)\s+)?TABLES?\s|SET\s+(?!STATEMENT\s))/i;
 
 function kindOfRollback(text: string): StatementKind {
   const begun = /^ROLLBACK\s+(?:WORK\s+)?TO\s+(?:SAVEPOINT\s+)?/i.exec(text);
@@ -126,9 +155,19 @@ export function xidName(gtrid: string, bqual: string, format: string): string {
   return `${gtrid.toLowerCase()},${bqual.toLowerCase()},${format}`;
 }
 
-function rows(text: string, start: RegExp, schema: string): StatementKind {
-  return { kind: "rows", target: targetOf(text, start, schema) };
+function rows(text: string, start: RegExp, schema: string): RowStatement {
+  const target = targetOf(text, start, schema);
+  const isOfAll = target !== null && start === DELETED && EMPTIED.test(text.replace(start, ""));
+  return { ...rowsOfAny(text, schema), target, isOfAll };
 }
+
+export function rowsOfAny(text: string, schema: string): RowStatement {
+  return { kind: "rows", target: null, isQuery: false, isOfAll: false, text, schema };
+}
+
+const DELETED = /^DELETE\s+(?:(?:LOW_PRIORITY|QUICK|IGNORE)\s+)*FROM\s+/i;
+/** Nothing stands behind the table's name. */
+const EMPTIED = new RegExp(`^${TARGET_PATTERN}\\s*;?\\s*$`);
 
 /** Further tables after the first one, up to where the changes or conditions begin. */
 const SEVERAL_UPDATED = /^UPDATE\s(?:(?!\sSET\s).)*?(?:,|\sJOIN\s|\sSTRAIGHT_JOIN\s)/is;
@@ -218,6 +257,18 @@ function targetOf(text: string, start: RegExp, schema: string): StatementTarget 
   const first = nameOf(match, 1);
   const second = nameOf(match, 4);
   return second === undefined ? { schema, table: first ?? "" } : { schema: first ?? "", table: second };
+}
+
+/** Everything in a text that may be the name of an object. Of `a.b` both: either may be one in the database in use. */
+export function namesIn(text: string, schema: string): readonly StatementTarget[] {
+  return QUOTED.flatMap((quoted) => {
+    const names = text.replaceAll(quoted, (part) => (part.startsWith("'") ? " " : part));
+    return Array.from(names.matchAll(EACH_TARGET)).flatMap((match) => {
+      const [first = "", second] = [nameOf(match, 1), nameOf(match, 4)];
+      const alone = { schema, table: first };
+      return second === undefined ? [alone] : [alone, { schema: first, table: second }];
+    });
+  });
 }
 
 function nameOf(match: RegExpExecArray, from: number): string | undefined {

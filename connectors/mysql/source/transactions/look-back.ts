@@ -47,6 +47,7 @@ export async function lookBack(
       // No session can alter a table while changes of it are prepared.
       resolve: (map) => parts.resolve(map, position),
       named: async () => null,
+      changed: async () => [],
       preparedBefore: position.commit,
     };
     await using stream = await open(seeking, signal);

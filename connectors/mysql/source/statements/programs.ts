@@ -1,0 +1,178 @@
+/**
+ * Which tables a statement may write to: those that it names, and those that views, triggers and functions reach from there.
+ * Their texts are only searched for names, so the answer may have a table too many. It has one too few only if the user may
+ * not see a trigger or a function, or if it was dropped since.
+ */
+import type { TableName } from "../../../../src/core/contracts/connector.ts";
+import type { Database } from "../database.ts";
+import { namesIn, type RowStatement, type StatementTarget } from "./statements.ts";
+
+/** A statement of which the log has no rows. */
+export interface Uncertain {
+  readonly statement: RowStatement;
+  /** False: only the beginning of its text is known. */
+  readonly isWhole: boolean;
+  /** False: it may name a table whose name has other characters than ASCII's. */
+  readonly isLegible: boolean;
+  /** Tables that have rows in the same transaction. */
+  readonly withRows: readonly TableName[];
+}
+
+/** A text that writes to tables, and the database whose names it uses. */
+interface Program {
+  readonly schema: string;
+  /** Empty: the user may not see it. */
+  readonly text: string;
+  /** Which statements fire a trigger: INSERT, UPDATE or DELETE. */
+  readonly event?: string;
+}
+
+/** By their names without regard to case. */
+interface Objects {
+  readonly tables: ReadonlyMap<string, readonly StatementTarget[]>;
+  /** Tables with transaction-precise history: the log has statements of them even where it has rows of all others. */
+  readonly precise: ReadonlySet<string>;
+  readonly views: ReadonlyMap<string, readonly Program[]>;
+  /** By their tables. */
+  readonly triggers: ReadonlyMap<string, readonly Program[]>;
+  readonly routines: ReadonlyMap<string, readonly Program[]>;
+}
+
+type Server = Pick<Database, "rows">;
+
+export class Programs {
+  #objects: Promise<Objects> | undefined;
+
+  /** They may be others from here on. */
+  forget(): void {
+    this.#objects = undefined;
+  }
+
+  async written(server: Server, by: Uncertain, signal: AbortSignal): Promise<readonly StatementTarget[]> {
+    const objects = await this.#read(server, signal);
+    const { isQuery, schema, target, text } = by.statement;
+    const search = new Search(objects, EVENTS[/^\w+/.exec(text)?.[0].toUpperCase() ?? ""]);
+    if (target !== null) search.written(target);
+    if (!by.isLegible) search.illegible();
+    search.text({ schema, text }, target === null && !isQuery, search.events);
+    if (search.isEndless || (target === null && !by.isWhole)) return [...objects.tables.values()].flat();
+    const key = target === null ? "" : keyOf(target);
+    // The statement is there for this table alone; what its triggers and functions wrote are rows.
+    const logged = objects.precise.has(key) ? new Set(by.withRows.map(keyOf)) : new Set();
+    return [...search.found].filter((table) => keyOf(table) === key || !logged.has(keyOf(table)));
+  }
+
+  async #read(server: Server, signal: AbortSignal): Promise<Objects> {
+    this.#objects ??= readObjects(server, signal);
+    try {
+      return await this.#objects;
+    } catch (error) {
+      this.forget();
+      throw error;
+    }
+  }
+}
+
+/** What a statement that begins with this word can fire. */
+const EVENTS: Readonly<Record<string, string>> = { DELETE: "DELETE", INSERT: "INSERT UPDATE", UPDATE: "UPDATE" };
+
+class Search {
+  readonly #objects: Objects;
+  /** Undefined: all. */
+  readonly events: string | undefined;
+  readonly found = new Set<StatementTarget>();
+  /** What it met may write to any table. */
+  isEndless = false;
+  readonly #read = new Set<Program>();
+  readonly #written = new Set<Program>();
+
+  constructor(objects: Objects, events: string | undefined) {
+    this.#objects = objects;
+    this.events = events;
+  }
+
+  /** A table or view that is written to; one that is gone was a table. */
+  written(name: StatementTarget): void {
+    const { tables, views } = this.#objects;
+    if (!tables.has(keyOf(name)) && !views.has(keyOf(name))) this.found.add(name);
+    this.#reach(keyOf(name), this.events);
+  }
+
+  illegible(): void {
+    const { tables, views } = this.#objects;
+    for (const key of [...tables.keys(), ...views.keys()]) if (/[^\0-\x7f]/.test(key)) this.#reach(key);
+  }
+
+  /** `writes`: to each table that it names, by any `events`. */
+  text(program: Program, writes: boolean, events?: string): void {
+    const met = writes ? this.#written : this.#read;
+    if (met.has(program)) return;
+    met.add(program);
+    if (program.text === "") this.isEndless ||= writes;
+    for (const name of namesIn(program.text, program.schema)) {
+      const key = keyOf(name);
+      for (const routine of this.#objects.routines.get(key) ?? []) this.text(routine, true);
+      if (writes) this.#reach(key, events);
+      else for (const view of this.#objects.views.get(key) ?? []) this.text(view, false);
+    }
+  }
+
+  #reach(key: string, events?: string): void {
+    const { tables, triggers, views } = this.#objects;
+    const fired = (triggers.get(key) ?? []).filter(({ event }) => events?.includes(event!) !== false);
+    for (const table of tables.get(key) ?? []) this.found.add(table);
+    for (const trigger of fired) this.text(trigger, true);
+    for (const view of views.get(key) ?? []) this.text(view, true, events);
+  }
+}
+
+function keyOf({ schema, table }: TableName): string {
+  return `${schema}\0${table}`.toLowerCase();
+}
+
+const SYSTEM = "('mysql','sys','information_schema','performance_schema')";
+
+async function readObjects(server: Server, signal: AbortSignal): Promise<Objects> {
+  const rows = async (columns: string, view: string, schema: string, more = ""): Promise<(string | null)[][]> =>
+    await server.rows(
+      "looking for what a statement may change",
+      `SELECT ${columns} FROM information_schema.${view} WHERE ${schema} NOT IN ${SYSTEM}${more}`,
+      signal,
+    );
+  const tables = await rows("table_schema, table_name", "tables", "table_schema", " AND table_type <> 'VIEW'");
+  const precise = " AND generation_expression = 'ROW START' AND data_type = 'bigint'";
+  const numbered = await rows("table_schema, table_name", "columns", "table_schema", precise);
+  const views = await rows("table_schema, table_name, table_schema, view_definition", "views", "table_schema");
+  const triggers = await rows(
+    "event_object_schema, event_object_table, trigger_schema, action_statement, event_manipulation",
+    "triggers",
+    "trigger_schema",
+  );
+  const routines = await rows(
+    "routine_schema, routine_name, routine_schema, routine_definition",
+    "routines",
+    "routine_schema",
+  );
+  return {
+    tables: Map.groupBy(tables.map(nameIn), keyOf),
+    precise: new Set(numbered.map((row) => keyOf(nameIn(row)))),
+    views: programsIn(views),
+    triggers: programsIn(triggers),
+    routines: programsIn(routines),
+  };
+}
+
+function nameIn([schema, table]: readonly (string | null)[]): StatementTarget {
+  return { schema: schema ?? "", table: table ?? "" };
+}
+
+/** By the name in their first two columns. */
+function programsIn(rows: readonly (string | null)[][]): ReadonlyMap<string, readonly Program[]> {
+  const programs = new Map<string, Program[]>();
+  for (const row of rows) {
+    const program = { schema: row[2] ?? "", text: row[3] ?? "", event: row[4] ?? "" };
+    const key = keyOf(nameIn(row));
+    programs.set(key, [...(programs.get(key) ?? []), program]);
+  }
+  return programs;
+}
