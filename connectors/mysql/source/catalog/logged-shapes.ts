@@ -1,24 +1,41 @@
 /**
  * If the catalogue and the log describe the same table differently, its shape is the log's, because the rows come from the
- * log. Otherwise each look at the catalogue, and each row after it, would give the table a new version and a new read.
+ * log. Otherwise each look at the catalogue, and each row after it, would give the table a new version and a new read. What the
+ * log said holds as long as the table is the one that the catalogue had then, and was not altered since.
  */
 import type { TableShape } from "../../../../src/core/contracts/catalog.ts";
+import type { CatalogTable } from "./catalog.ts";
 import type { Logger } from "../../../../src/core/contracts/telemetry.ts";
 import { pages } from "../errors.ts";
 
 const CODE = "MR2133";
 
+/** A table as the catalogue describes it. */
+export interface Described {
+  /** Of its shape. */
+  readonly fingerprint: string;
+  /** Which table it is, and when it was last altered; with `~` if that may have been again since, in the same second. */
+  readonly made: string;
+  readonly columns: readonly string[];
+}
+
+/** `shape`: the catalogue's. */
+export function described({ altered, generation }: CatalogTable, { columns, fingerprint }: TableShape): Described {
+  return { fingerprint, made: `${generation} ${altered}`, columns: columns.map(({ name }) => name) };
+}
+
 /** A look at the catalogue, and the end of the log before and after it. */
 interface Look {
   readonly before: bigint;
   readonly after: bigint;
-  /** Of the catalogue's shapes, by table id. */
-  readonly fingerprints: ReadonlyMap<string, string>;
+  /** By table id. */
+  readonly tables: ReadonlyMap<string, Described>;
 }
 
 interface LoggedShape {
-  /** Of the catalogue's shape. */
+  /** What the catalogue said. */
   readonly fingerprint: string;
+  readonly made: string;
   /** The log's. */
   readonly shape: TableShape;
 }
@@ -52,8 +69,8 @@ export class LoggedShapes {
     this.#definedAt = -1n;
   }
 
-  looked(before: bigint, after: bigint, fingerprints: ReadonlyMap<string, string>): void {
-    this.#look = { before, after, fingerprints };
+  looked(before: bigint, after: bigint, tables: ReadonlyMap<string, Described>): void {
+    this.#look = { before, after, tables };
   }
 
   defined(place: bigint): void {
@@ -63,26 +80,34 @@ export class LoggedShapes {
   /**
    * The log shows the table's rows with this shape, in a transaction that begins there. Invariant: only a transaction that
    * was written after the look counts. A session that alters a table lets no other session write to it until the change is
-   * in the log. So no change that the catalogue already showed can come after such a row. `now`: of the catalogue's shape
-   * after the row; if it is another one than at the look, the log has left out a change.
+   * in the log. So no change that the catalogue already showed can come after such a row. `now`: the table after the row; if
+   * it was altered since the look, the log has left out a change. Columns that the catalogue does not have can't be read.
    */
-  shown(shape: TableShape, place: bigint, now: string | undefined): void {
+  shown(shape: TableShape, place: bigint, now: Described | undefined): void {
     const logged = this.#byTable.get(shape.id);
     if (logged !== undefined && logged.shape.fingerprint !== shape.fingerprint) this.#byTable.delete(shape.id);
     const look = this.#look;
-    const fingerprint = look?.fingerprints.get(shape.id);
-    if (look === undefined || fingerprint === undefined || fingerprint === shape.fingerprint) return;
-    if (now !== fingerprint) return;
+    const said = look?.tables.get(shape.id);
+    if (look === undefined || said === undefined || said.fingerprint === shape.fingerprint) return;
+    if (now === undefined || !isSame(said, now) || now.made.endsWith("~")) return;
     if (place < look.after || this.#definedAt >= look.before) return;
-    if (this.#byTable.get(shape.id)?.fingerprint === fingerprint) return;
-    this.#byTable.set(shape.id, { fingerprint, shape });
+    if (said.columns.length !== shape.columns.length) return;
+    if (shape.columns.some(({ name }, i) => name !== said.columns[i])) return;
+    const known = this.#byTable.get(shape.id);
+    if (known !== undefined && isSame(known, said)) return;
+    const { fingerprint, made } = said;
+    this.#byTable.set(shape.id, { fingerprint, made, shape });
     const { title, remedy } = pages[CODE]!;
     this.#logger.warn({ table: shape.id, code: CODE, hint: remedy }, title);
   }
 
   /** The table's shape, given its shape in the catalogue. */
-  of(catalogue: TableShape): TableShape {
+  of(table: CatalogTable, catalogue: TableShape): TableShape {
     const logged = this.#byTable.get(catalogue.id);
-    return logged?.fingerprint === catalogue.fingerprint ? logged.shape : catalogue;
+    return logged !== undefined && isSame(logged, described(table, catalogue)) ? logged.shape : catalogue;
   }
+}
+
+function isSame(a: Pick<Described, "fingerprint" | "made">, b: Pick<Described, "fingerprint" | "made">): boolean {
+  return a.fingerprint === b.fingerprint && a.made === b.made;
 }

@@ -10,6 +10,7 @@ import { sourceError } from "../errors.ts";
 import { readLogFilter } from "./log-filter.ts";
 import { hiddenTables } from "./hidden.ts";
 import { findKey, type FoundKey } from "./keys.ts";
+import { type Described, described } from "./logged-shapes.ts";
 import { catalogShape } from "./shapes.ts";
 
 const NO_ROWS = new Set(["VIEW", "SYSTEM VIEW", "SEQUENCE", "TEMPORARY", "LOCAL TEMPORARY"]);
@@ -26,8 +27,8 @@ export interface SelectedTables extends CapturedTables {
   readonly unlogged: readonly string[];
   /** By table id, when it was last altered. */
   readonly altered: ReadonlyMap<string, string>;
-  /** By table id, the fingerprint of the catalogue's shape, even if another shape is followed. */
-  readonly described: ReadonlyMap<string, string>;
+  /** By table id, even if another shape than the catalogue's is followed. */
+  readonly described: ReadonlyMap<string, Described>;
 }
 
 /** Engines whose tables change only by rows that this server logs; those of others lie elsewhere, or are not kept. */
@@ -50,7 +51,7 @@ export async function selectTables(
   const tables: TableShape[] = [];
   const refused: CapturedTables["refused"][number][] = [];
   const generations = new Map<string, string>();
-  const described = new Map<string, string>();
+  const told = new Map<string, Described>();
   const altered = new Map<string, string>();
   const rowful = catalog.filter(({ type }) => !NO_ROWS.has(type));
   const names = Map.groupBy([...rowful, ...known], ({ schema }) => schema);
@@ -66,8 +67,8 @@ export async function selectTables(
     }
     const zeroDates = context.zeroDates(table);
     const said = catalogShape(table, context);
-    const shape = said === undefined ? undefined : context.shapes.of(said);
-    if (said !== undefined) described.set(said.id, said.fingerprint);
+    const shape = said === undefined ? undefined : context.shapes.of(table, said);
+    if (said !== undefined) told.set(said.id, described(table, said));
     const setting = filter.excludes(table.schema);
     const left = setting === undefined ? undefined : `the log leaves out the database ${table.schema} (${setting})`;
     if (left !== undefined) unlogged.set(table.schema, left);
@@ -107,7 +108,7 @@ export async function selectTables(
     generations,
     missing,
     idle: context.idle(catalog),
-    described,
+    described: told,
     altered,
     unlogged: [...unlogged.values()],
   };

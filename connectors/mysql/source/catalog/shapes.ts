@@ -44,7 +44,7 @@ export function catalogShape(table: CatalogTable, rules: ShapeRules): TableShape
 /** The shape to follow for a table of the catalogue: the log's shape, if the two are known to differ. */
 export function followedShape(table: CatalogTable, context: SourceContext): TableShape | undefined {
   const shape = catalogShape(table, context);
-  return shape === undefined ? undefined : context.shapes.of(shape);
+  return shape === undefined ? undefined : context.shapes.of(table, shape);
 }
 
 /** The shape in the log. If the log names no key, the catalogue shows it; the catalogue may be ahead. */

@@ -10,6 +10,7 @@ import type { TableMap } from "../rows/table-map.ts";
 import type { Uncertain } from "../statements/programs.ts";
 import type { StatementTarget } from "../statements/statements.ts";
 import { readCatalog, tableNames } from "./catalog.ts";
+import { described } from "./logged-shapes.ts";
 import { isLeftOut } from "./selection.ts";
 import { catalogShape, followedShape, mappedShape, rowEndOf } from "./shapes.ts";
 
@@ -52,7 +53,8 @@ async function versionOf(
   const shape = mappedShape(map, live, context);
   map.rowEnd = rowEndOf(map, live);
   const said = live === undefined ? undefined : catalogShape(live, context);
-  if (!options.temporary) context.shapes.shown(shape, position.commit, said?.fingerprint);
+  const now = live === undefined || said === undefined ? undefined : described(live, said);
+  if (!options.temporary) context.shapes.shown(shape, position.commit, now);
   context.dropped.delete(shape.id);
   const isUnfit = shape.key.length === 0 || (live !== undefined && isLeftOut(live, context));
   if (isUnfit && options.isKnown?.(shape.id) === false) return null;
