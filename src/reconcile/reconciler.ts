@@ -198,6 +198,8 @@ export class Reconciler {
     const { suspended } = port;
     for (const [table, { code, message }] of suspended) if (isAsked(table)) run.aside.push({ table, code, message });
     const tables = port.tables.filter(({ id }) => isAsked(id) && !suspended.has(id));
+    for (const [table, what] of port.besides)
+      if (tables.some(({ id }) => id === table)) run.besides.push({ table, what });
     const sinks = port.sinks.filter((sink) => request.sinks.length === 0 || request.sinks.includes(sink));
     run.tableCount = tables.length;
     await using inspections = new Inspections(port);

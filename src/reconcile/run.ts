@@ -30,6 +30,7 @@ export interface Run {
   readonly tables: TableReconciliation[];
   readonly notComparable: NotComparable[];
   readonly aside: { table: string; code: string; message: string }[];
+  readonly besides: { table: string; what: string }[];
   readonly comparing: Set<TableComparison>;
   /** Sinks that did not arrive in time, with the number of their tables that were skipped. */
   readonly givenUp: Map<string, number>;
@@ -54,6 +55,7 @@ export function newRun(request: ReconcileRequest, clock: Clock): Run {
     tables: [],
     notComparable: [],
     aside: [],
+    besides: [],
     comparing: new Set(),
     givenUp: new Map(),
     tableCount: 0,
@@ -71,7 +73,7 @@ export interface DocumentParts {
 }
 
 export function documentOf({ clock, name, driftMax }: DocumentParts, run: Run): ReconcileDocument {
-  const { id, startedAt, notComparable, aside, part, request } = run;
+  const { id, startedAt, notComparable, aside, besides, part, request } = run;
   const tables = run.tables.toSorted((a, b) => a.table.localeCompare(b.table) || a.sink.localeCompare(b.sink));
   const drift = tables.some((row) => driftIn(row) > 0);
   const alarm = tables.some((row) => driftIn(row) > driftMax(row.table));
@@ -86,6 +88,7 @@ export function documentOf({ clock, name, driftMax }: DocumentParts, run: Run): 
     tables,
     notComparable,
     aside,
+    besides,
     whole: request.tables.length === 0 && request.sinks.length === 0,
   };
 }

@@ -75,6 +75,10 @@ export class Comparisons implements ComparePort {
     return this.#parts.gate.tables;
   }
 
+  get besides(): TableGate["besides"] {
+    return this.#parts.gate.besides;
+  }
+
   get suspended(): TableGate["suspended"] {
     return this.#parts.gate.suspended;
   }

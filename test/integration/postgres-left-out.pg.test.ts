@@ -3,28 +3,22 @@ import { expect, test } from "vitest";
 import { checkSource, createLog, Follower, never, openSource, registry } from "../support/postgres/postgres-source.ts";
 import { freshDatabase, needsPostgres } from "../support/run/services.ts";
 
-test("a parent by inheritance is left out and named, unless it is named itself", async () => {
+test("a parent by inheritance is captured with its own rows, and what SELECT shows besides is named", async () => {
   await using database = await freshDatabase();
   await database.query(
     `create table parent (id int primary key); create table child (primary key (id)) inherits (parent);
+     create table "Other, one" () inherits (parent);
      insert into parent values (1); insert into child values (2)`,
   );
   await using source = await openSource(database);
   await createLog(source);
-  const { tables, refused } = await source.catalog.tables(never);
-  expect(tables.map(({ id }) => id)).toEqual(["public.child"]);
-  expect(refused).toMatchObject([
-    { id: "public.parent", reason: expect.stringMatching(/inherit from it \(public\.child\)/) },
-  ]);
-  expect(await checkSource(database)).toContainEqual(
-    expect.objectContaining({ level: "warning", what: expect.stringMatching(/^public\.parent is left out/) }),
-  );
-  const named = { tables: ["public.*", "public.parent"] };
-  await using other = await openSource(database, named);
-  expect((await other.catalog.tables(never)).tables.map(({ id }) => id)).toContain("public.child");
-  expect(await checkSource(database, named)).toContainEqual(
-    expect.objectContaining({ level: "warning", what: expect.stringMatching(/^public\.parent: its own rows alone/) }),
-  );
+  const { tables, refused, besides } = await source.catalog.tables(never);
+  expect(tables.map(({ id }) => id)).toEqual(["public.child", "public.parent"]);
+  expect(refused).toMatchObject([{ id: "public.Other, one", reason: "it has no usable key" }]);
+  const what = expect.stringMatching(/its own rows alone .* \(public\.child; public\.Other, one, not captured\)/);
+  expect([...(besides ?? [])]).toEqual([["public.parent", what]]);
+  expect((await source.admin.health(never)).hints).toContainEqual(what);
+  expect(await checkSource(database)).toContainEqual(expect.objectContaining({ level: "warning", what }));
 });
 
 test("tables of an extension are left out, unless they are named", async () => {

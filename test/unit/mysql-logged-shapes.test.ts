@@ -67,9 +67,15 @@ describe("the log's word", () => {
     expect(followed(told(LOGGED, table(), table(of)), table(of))).toBe(shapeOf(table()).fingerprint);
   });
 
-  test("is void for a table that was altered in the second of the look", () => {
+  test("is void after any statement that changes a table, if that may be in the second of the last change", () => {
     const fresh = table({ altered: "2026-01-01 00:00:00~" });
-    expect(followed(told(LOGGED, fresh, fresh), fresh)).toBe(shapeOf(fresh).fingerprint);
+    const shapes = told(LOGGED, fresh, fresh);
+    expect([followed(shapes, fresh), followed(shapes, table())]).toEqual(["logged", "logged"]);
+    shapes.defined(PLACE + 1n);
+    expect(followed(shapes, table())).toBe(shapeOf(fresh).fingerprint);
+    const later = told(LOGGED, table(), table());
+    later.defined(PLACE + 1n);
+    expect(followed(later, table())).toBe("logged");
   });
 
   test("is void where it names columns that nobody can read", () => {

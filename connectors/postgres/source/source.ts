@@ -1,5 +1,4 @@
 /** Postgres as a source: its capabilities, each put together from the parts that do the work. */
-import type { LeftOut } from "./catalog/listed-columns.ts";
 import type { ChangeLog } from "../../../src/core/contracts/change-log.ts";
 import type { LogAdmin } from "../../../src/core/contracts/log-admin.ts";
 import { distanceInBytes, type Positions } from "../../../src/core/contracts/positions.ts";
@@ -78,13 +77,13 @@ function logAdmin(context: SourceContext, published: PublishedTables): LogAdmin 
     remove: (identity, signal) => removeOurs(context, identity, signal),
     health: async (signal) => {
       const health = await readHealth(context, signal);
-      const { leftOut } = published;
-      return leftOut === null ? health : { ...health, hints: [...(health.hints ?? []), hintOf(leftOut)] };
+      const { besides, leftOut } = published;
+      const hints = Array.from(besides, ([id, what]) => `${id}: ${what}`);
+      if (leftOut !== null) hints.push(`${leftOut.what}. ${leftOut.fix}`);
+      return { ...health, hints: [...(health.hints ?? []), ...hints] };
     },
   };
 }
-
-const hintOf = ({ what, fix }: LeftOut): string => `${what}. ${fix}`;
 
 function watermarks(context: SourceContext): Watermarks {
   const prefix = markPrefix(context);

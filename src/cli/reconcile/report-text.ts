@@ -5,7 +5,7 @@ import { CAUSES, gapsOf, partText, valueText, verdictOf } from "../../reconcile/
 
 /** `isPlan`: describes a repair that is not carried out. */
 export function describeReport(found: ReconcileDocument, isPlan = false): string {
-  const { tables, notComparable, aside } = found;
+  const { tables, notComparable, aside, besides = [] } = found;
   const style = { head: [], border: [], compact: true };
   const head = ["table", "sink", "source", "sink rows", "compared", "missing", "extra", "different", "repaired"];
   const summary = new Table({ head, style });
@@ -27,6 +27,7 @@ export function describeReport(found: ReconcileDocument, isPlan = false): string
     );
   }
   for (const { table, code, message } of aside) lines.push(`known: ${table} is suspended: ${code} ${message}`);
+  for (const { table, what } of besides) lines.push(`known: ${table}: ${what}`);
   for (const { sink, table, reason } of notComparable) {
     lines.push(`not comparable: ${sink}${table === null ? "" : ` ${table}`}: ${reason}`);
   }

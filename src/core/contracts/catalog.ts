@@ -42,6 +42,8 @@ export interface CapturedTables {
   readonly awaitsLog?: boolean;
   /** By table id, where the log has only the key of an old row: the statement after which it has all of it. Absent: nowhere. */
   readonly partlyLogged?: ReadonlyMap<string, string>;
+  /** By table id, what a SELECT of it shows besides its own rows, which alone are captured. Absent: nothing. */
+  readonly besides?: ReadonlyMap<string, string>;
   /** Patterns of the source's own selection that fit no table there, and those with `!` that leave out none. Absent: none. */
   readonly idle?: readonly string[];
   /** By table id. Without them no row that did not change is certain after a change of shape. */

@@ -143,6 +143,8 @@ export interface ComparePort {
   readonly tables: readonly TableVersion[];
   /** Tables that are suspended, with the reason. */
   readonly suspended: ReadonlyMap<string, { readonly code: string; readonly message: string }>;
+  /** See `CapturedTables`. */
+  readonly besides: ReadonlyMap<string, string>;
   takes(sink: string, table: TableVersion): boolean;
   /** Why the sink can't hold the table completely now; null if it should. */
   unready(sink: string, table: TableVersion): Promise<Unready | null>;

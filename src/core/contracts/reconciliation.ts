@@ -35,6 +35,8 @@ export interface ReconcileDocument {
   readonly notComparable: readonly NotComparable[];
   /** Tables that are suspended: the sinks do not follow them. */
   readonly aside: readonly { readonly table: string; readonly code: string; readonly message: string }[];
+  /** Tables of which a SELECT shows more than their own rows, which alone are compared. Older reports lack this field. */
+  readonly besides?: readonly { readonly table: string; readonly what: string }[];
   /** Whether all tables in all sinks were requested. Older reports lack this field. */
   readonly whole?: boolean;
 }

@@ -3,7 +3,7 @@ import type { DriftSample, ReconcileDocument, TableReconciliation } from "../../
 import { CAUSES, gapsOf, partText, secondsOf, stepsOf, valueText, verdictOf } from "./verdict.ts";
 
 export function markdownReport(found: ReconcileDocument): string {
-  const { name, id, startedAt, finishedAt, tables, notComparable, aside } = found;
+  const { name, id, startedAt, finishedAt, tables, notComparable, aside, besides = [] } = found;
   const seconds = secondsOf(found).toFixed(1);
   const sections = [
     `# ${plain(name)}: ${verdictOf(found).text}`,
@@ -49,6 +49,10 @@ export function markdownReport(found: ReconcileDocument): string {
     ...list(
       "Suspended",
       aside.map(({ table, code, message }) => `${plain(table)}: ${code} ${plain(message)}`),
+    ),
+    ...list(
+      "Shown besides",
+      besides.map(({ table, what }) => `${plain(table)}: ${plain(what)}`),
     ),
   ];
   return `${sections.join("\n\n")}\n`;

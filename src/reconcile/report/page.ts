@@ -21,6 +21,7 @@ ${titled("Past runs", trendCharts(found, history))}
 ${titled("Coverage", markup`${coverageChart(found)}${bytesRead(tables)}`)}
 ${listed("Not compared", found.notComparable, ({ sink, table, reason }) => markup`${isolated(sink)}${table === null ? "" : markup` ${isolated(table)}`}: ${reason}`)}
 ${listed("Suspended", found.aside, ({ table, code, message }) => markup`${isolated(table)}: ${code} ${message}`)}
+${listed("Shown besides", found.besides ?? [], ({ table, what }) => markup`${isolated(table)}: ${what}`)}
 ${tables.filter(({ sample }) => sample.length > 0).map(rowsThatDiffer)}`;
   return htmlDocument({ title: `${name}: ${verdict.text}, ${utc(found.startedAt)}`, style: STYLE, body });
 }

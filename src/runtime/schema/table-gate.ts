@@ -49,6 +49,7 @@ export class TableGate {
   readonly #current = new Map<string, TableVersion>();
   readonly #suspended = new Map<string, StoredError>();
   #refused: CapturedTables["refused"] = [];
+  #besides: ReadonlyMap<string, string> = new Map();
   /** Tables that can be read: they are published, and all transactions have ended that wrote to them before. */
   #generations = new Map<string, string>();
   /** What the last look found about each table's columns, and the shape that it showed. */
@@ -104,6 +105,11 @@ export class TableGate {
   /** Tables that can't be captured, with the reason. */
   get refused(): CapturedTables["refused"] {
     return this.#refused;
+  }
+
+  /** See `CapturedTables`. */
+  get besides(): ReadonlyMap<string, string> {
+    return this.#besides;
   }
 
   /** Tables that another share of the same sinks has. */
@@ -226,6 +232,7 @@ export class TableGate {
    */
   async discover(captured: CapturedTables, lookedAt: readonly string[], position: Position): Promise<void> {
     this.#refused = captured.refused;
+    this.#besides = captured.besides ?? new Map();
     const returning = captured.tables.filter(
       ({ id }) => this.isGone(id) && this.#current.has(id) && !this.#suspended.has(id),
     );

@@ -14,14 +14,21 @@ const CODE = "MR2133";
 export interface Described {
   /** Of its shape. */
   readonly fingerprint: string;
-  /** Which table it is, and when it was last altered; with `~` if that may have been again since, in the same second. */
+  /** Which table it is, and the second in which it was last altered. */
   readonly made: string;
+  /** It may have been altered again since, in the same second. */
+  readonly isFresh: boolean;
   readonly columns: readonly string[];
 }
 
 /** `shape`: the catalogue's. */
 export function described({ altered, generation }: CatalogTable, { columns, fingerprint }: TableShape): Described {
-  return { fingerprint, made: `${generation} ${altered}`, columns: columns.map(({ name }) => name) };
+  return {
+    fingerprint,
+    made: `${generation} ${altered.replace("~", "")}`,
+    isFresh: altered.endsWith("~"),
+    columns: columns.map(({ name }) => name),
+  };
 }
 
 /** A look at the catalogue, and the end of the log before and after it. */
@@ -43,6 +50,8 @@ interface LoggedShape {
 export class LoggedShapes {
   readonly #logger: Logger;
   readonly #byTable = new Map<string, LoggedShape>();
+  /** Tables whose next change the catalogue may not show, so that any statement that changes a table counts. */
+  readonly #fresh = new Set<string>();
   #look: Look | undefined;
   /** The position of the last statement that may have changed a table. */
   #definedAt = -1n;
@@ -75,6 +84,8 @@ export class LoggedShapes {
 
   defined(place: bigint): void {
     if (place > this.#definedAt) this.#definedAt = place;
+    for (const id of this.#fresh) this.#byTable.delete(id);
+    this.#fresh.clear();
   }
 
   /**
@@ -89,7 +100,7 @@ export class LoggedShapes {
     const look = this.#look;
     const said = look?.tables.get(shape.id);
     if (look === undefined || said === undefined || said.fingerprint === shape.fingerprint) return;
-    if (now === undefined || !isSame(said, now) || now.made.endsWith("~")) return;
+    if (now === undefined || !isSame(said, now)) return;
     if (place < look.after || this.#definedAt >= look.before) return;
     if (said.columns.length !== shape.columns.length) return;
     if (shape.columns.some(({ name }, i) => name !== said.columns[i])) return;
@@ -97,6 +108,8 @@ export class LoggedShapes {
     if (known !== undefined && isSame(known, said)) return;
     const { fingerprint, made } = said;
     this.#byTable.set(shape.id, { fingerprint, made, shape });
+    if (now.isFresh) this.#fresh.add(shape.id);
+    else this.#fresh.delete(shape.id);
     const { title, remedy } = pages[CODE]!;
     this.#logger.warn({ table: shape.id, code: CODE, hint: remedy }, title);
   }

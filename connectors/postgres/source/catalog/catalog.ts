@@ -51,10 +51,9 @@ export interface CatalogTable {
   /** For a partition: which transaction attached it, or created it as one. */
   readonly attached: string | null;
   /**
-   * For a plain table: the names of tables that inherit from it directly. Their rows are not its own, but SELECT shows
-   * them.
+   * For a plain table: the tables that inherit from it directly. Their rows are not its own, but SELECT shows them.
    */
-  readonly heirs: readonly string[];
+  readonly heirs: readonly { readonly schema: string; readonly table: string }[];
   /** The extension that it belongs to. */
   readonly extension: string | null;
   /** Policies hide rows of it from this role. */
@@ -122,7 +121,7 @@ select json_build_object(
     else '[]'::json end,
   'attached', (select i.xmin::text from pg_inherits i where c.relispartition and i.inhrelid = c.oid),
   'heirs', case when c.relkind = 'r' and c.relhassubclass
-    then (select coalesce(json_agg(format('%I.%I', hn.nspname, h.relname) order by h.oid), '[]') from pg_inherits i
+    then (select coalesce(json_agg(json_build_object('schema', hn.nspname, 'table', h.relname) order by h.oid), '[]') from pg_inherits i
       join pg_class h on h.oid = i.inhrelid join pg_namespace hn on hn.oid = h.relnamespace where i.inhparent = c.oid)
     else '[]'::json end,
   'extension', (select e.extname from pg_depend d join pg_extension e on e.oid = d.refobjid

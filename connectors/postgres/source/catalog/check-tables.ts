@@ -17,7 +17,7 @@ import {
   viaRootStatement,
   type Publication,
 } from "../log/publication.ts";
-import { MISSING_FIX, type Selected } from "./selection.ts";
+import { MISSING_FIX, type Selected, shownBesides } from "./selection.ts";
 import type { ServerFacts } from "../log/server.ts";
 
 /** More names than this would make an unreadable line; the fix names them all. */
@@ -48,11 +48,15 @@ export function tableFindings(context: SourceContext, selected: Selected): reado
   return findings;
 }
 
-function ownRowsFindings({ captured }: Selected): readonly Finding[] {
-  return captured.flatMap(({ table }): Finding[] => {
-    if (table.heirs.length === 0) return [];
-    const what = `${idOf(table)}: its own rows alone are captured and compared, not those of tables that inherit from it (${table.heirs.slice(0, NAMED_COUNT_MAX).join(", ")})`;
-    return [{ id: "postgres.table", level: "warning", what, fix: "Capture those tables by themselves too." }];
+function ownRowsFindings(selected: Selected): readonly Finding[] {
+  return Array.from(shownBesides(selected), ([id, what]): Finding => {
+    const fix = "Capture the tables that are not captured by themselves too; each needs a key of its own.";
+    return {
+      id: "postgres.table",
+      level: "warning",
+      what: `${id}: ${what}`,
+      fix: what.includes("not captured") ? fix : null,
+    };
   });
 }
 

@@ -23,7 +23,7 @@ import type { CatalogTable } from "./catalog.ts";
 import { SeenColumns } from "./column-facts.ts";
 import { Generations } from "./generations.ts";
 import { type LeftOut, leftOutByLists } from "./listed-columns.ts";
-import { type Candidate, selectTables, type Selected } from "./selection.ts";
+import { type Candidate, selectTables, type Selected, shownBesides } from "./selection.ts";
 import { ShownLeaves } from "./shown-leaves.ts";
 
 export class PublishedTables {
@@ -42,6 +42,8 @@ export class PublishedTables {
   #locked: ReadonlySet<number> = new Set();
   /** Columns that the last look did not find in the publication. */
   leftOut: LeftOut | null = null;
+  /** See `CapturedTables`. */
+  besides: ReadonlyMap<string, string> = new Map();
   /** Of the first stream. */
   onUnloggedRows: StreamOptions["onUnloggedRows"];
 
@@ -75,6 +77,7 @@ export class PublishedTables {
     const selected = await selectTables(this.#context, false, signal);
     const { captured, refused, catalog, publication } = selected;
     this.leftOut = leftOutByLists(this.#context.publication, selected);
+    this.besides = shownBesides(selected);
     const generations = this.#generations.look(captured, catalog, publication);
     for (const id of this.leaves.look(captured, catalog)) await this.onUnloggedRows?.(id);
     const unpublished = captured.filter(({ shape }) => this.#identity !== undefined && !generations.has(shape.id));
@@ -85,6 +88,7 @@ export class PublishedTables {
       columns: this.#columns.look(captured, catalog),
       idle: selected.idle,
       partlyLogged: partlyLogged(captured),
+      besides: this.besides,
     };
   }
 

@@ -63,7 +63,7 @@ export async function selectTables(context: SourceContext, strict: boolean, sign
     const key = findKey(table, context.chosenKey(table));
     const shape = catalogShape(table, publishedColumns(table, publication), catalog.types, key);
     const noKey = shape === undefined ? keyNotPublished(context, table, key) : undefined;
-    const refusal = refusalOf(table, catalog, shape, key) ?? heirsRefusal(table, isLiteral(table)) ?? noKey;
+    const refusal = refusalOf(table, catalog, shape, key) ?? noKey;
     const lack = refusal === undefined ? lackOf(table, catalog.role) : undefined;
     if (shape !== undefined && refusal === undefined && lack === undefined) {
       captured.push({ table, shape: table.kind === "p" ? { ...shape, parts: partsOf(table, catalog) } : shape });
@@ -127,16 +127,28 @@ function keyNotPublished({ publication }: SourceContext, table: CatalogTable, ke
   return { reason, fix: `${other} Or, on Postgres 18: ${publish}` };
 }
 
-/** Without this, rows that SELECT shows would be missing in every sink, and nothing would show it. */
-function heirsRefusal({ heirs, schema, table }: CatalogTable, literal: boolean): Refusal | undefined {
-  const [first] = heirs;
-  if (first === undefined || literal) return undefined;
-  const others = heirs.length === 1 ? "" : ` and ${heirs.length - 1} more`;
-  return {
-    reason: `rows that it shows lie in tables that inherit from it (${first}${others}), and the log has them under their names: a parent by inheritance, or a hypertable`,
-    fix: `Capture those tables by themselves, or make it a partitioned table. Named as ${schema}.${table} in \`tables\` its own rows alone are captured.`,
-  };
+/**
+ * By table id, what a SELECT shows besides a table's own rows. The log has the rows of tables that inherit from it (those of a hypertable, too)
+ * under their own names.
+ */
+export function shownBesides({ captured }: Selected): ReadonlyMap<string, string> {
+  const taken = new Set(captured.map(({ table }) => quoteTable(table.schema, table.table)));
+  return new Map(
+    captured.flatMap(({ table, shape }) => {
+      const named = table.heirs.slice(0, NAMED_COUNT_MAX).map(({ schema, table: name }) => {
+        const heir = quoteTable(schema, name);
+        return `${tableId(schema, name)}${taken.has(heir) ? "" : ", not captured"}`;
+      });
+      if (named.length === 0) return [];
+      const more = table.heirs.length > named.length ? `; and ${table.heirs.length - named.length} more` : "";
+      const what = `its own rows alone are captured and compared; SELECT also shows those of tables that inherit from it (${named.join("; ")}${more})`;
+      return [[shape.id, what] as const];
+    }),
+  );
 }
+
+/** More names than this would make an unreadable line. */
+const NAMED_COUNT_MAX = 10;
 
 function refusalOf(
   table: CatalogTable,
