@@ -1,4 +1,5 @@
 import { tableId } from "../../src/core/model/schema.ts";
+import { systemClock } from "../../src/core/clock.ts";
 import type { Finding, TableName } from "../../src/core/contracts/connector.ts";
 import { aclFinding } from "./acls/script.ts";
 import { sinkAcls } from "./acls/sink-acls.ts";
@@ -7,11 +8,12 @@ import { Claims } from "./claims.ts";
 import type { Cluster } from "./client/cluster.ts";
 import { apiIdsOf } from "./client/failures.ts";
 import { createTopic, settingsOfTopics } from "./client/topic-settings.ts";
-import { classify, inUse, takesOnlyKeys } from "./errors.ts";
-import { callTopics, logTopic, ownTopic, sinkId, topicOf, type TopicNaming, transactionTopic } from "./names.ts";
+import { classify, takesOnlyKeys } from "./errors.ts";
+import { callTopics, logTopic, ownTopic, topicOf, type TopicNaming, transactionTopic } from "./names.ts";
 import { RegistryClient } from "./registry/client.ts";
 import type { KafkaSinkSettings } from "./settings.ts";
-import { isCompacting } from "./topics.ts";
+import { isCompacting, Topics } from "./topics.ts";
+import { checkpointTopic, expectBefore, expectForm, expectOwner } from "./verification.ts";
 import { failed, ok } from "../kit/findings.ts";
 
 const NAMED_MAX = 5;
@@ -29,6 +31,7 @@ export async function check(
       ok("kafka.connect", `connected to a Kafka cluster of ${brokers} broker${brokers === 1 ? "" : "s"}`),
       await features(cluster, signal),
       ...(await claimFindings(cluster, settings, tables, signal)),
+      ...(await keptFindings(cluster, settings, tables, signal)),
       await topicsFinding(cluster, settings, brokers, tables, signal),
       ...(await compactionFindings(cluster, settings, tables, signal)),
       ...(await registryFindings(settings, signal)),
@@ -82,17 +85,18 @@ async function topicsFinding(
   }
 }
 
-/** Of topics that another sink writes to. */
+/** Of topics that another sink writes to, and of those that hold something else than this one is to write. */
 async function claimFindings(
   cluster: Cluster,
   settings: KafkaSinkSettings,
   tables: readonly TableName[],
   signal: AbortSignal,
 ): Promise<readonly Finding[]> {
-  const { naming, name } = settings;
+  const { naming } = settings;
   try {
-    const { owner } = await readCheckpoint(cluster, ownTopic(`checkpoint.${name}`, naming), signal);
-    if (owner !== "" && owner !== sinkId(settings)) throw inUse(`${naming.prefix}${naming.daemon}.…`, owner);
+    const held = await readCheckpoint(cluster, checkpointTopic(settings), signal);
+    expectOwner(held, settings);
+    expectForm(held, settings);
     const claims = await Claims.of(cluster, settings, signal);
     claims.expectOwn(naming);
     const targets = new Map(tables.map((table) => [topicOf(table, naming), tableId(table.schema, table.table)]));
@@ -101,6 +105,57 @@ async function claimFindings(
     return [];
   } catch (error) {
     return [failed("kafka.claims", classify(error, signal))];
+  }
+}
+
+/** Of topics whose records are deleted, and of those that are other ones than before. */
+async function keptFindings(
+  cluster: Cluster,
+  settings: KafkaSinkSettings,
+  tables: readonly TableName[],
+  signal: AbortSignal,
+): Promise<readonly Finding[]> {
+  const { naming, rules, isLog } = settings;
+  const own = checkpointTopic(settings);
+  const schemas = ownTopic("schemas", naming);
+  const ofTables = new Map(isLog ? [] : tables.map((table) => [topicOf(table, naming), table]));
+  const topics = new Topics(cluster, rules, (ms, until) => systemClock.sleep(ms, until));
+  const findings: Finding[] = [];
+  const look = (id: string, work: () => void): void => {
+    try {
+      work();
+    } catch (error) {
+      findings.push(failed(id, classify(error, signal)));
+    }
+  };
+  try {
+    const there = await topics.existing([own, schemas, ...ofTables.keys()], signal);
+    const held = await readCheckpoint(cluster, own, signal);
+    look("kafka.checkpoint", () => topics.expectKept([own]));
+    for (const { name, topic } of there) {
+      const table = ofTables.get(name);
+      if (table === undefined) continue;
+      const id = tableId(table.schema, table.table);
+      const isCompacted = topics.isCompacted(name);
+      look("kafka.partitions", () => expectBefore(held, id, { name, topic, isCompacted }, settings));
+    }
+    const deletes = topics.deletes(schemas);
+    if (deletes !== null) {
+      const what = `topic ${schemas} deletes records (${deletes}): readers will lack the columns of older records`;
+      findings.push({ id: "kafka.schemas", level: "warning", what, fix: "Set `cleanup.policy=compact` on it." });
+    }
+    const short = [...ofTables.keys()].filter((name) => topics.deletes(name) !== null);
+    if (short[0] !== undefined)
+      findings.push(
+        ok(
+          "kafka.retention",
+          `the brokers delete records of ${short.length} of the tables' topics, such as ${short[0]} (${topics.deletes(short[0])}): ` +
+            "who begins to read later lacks rows that did not change since",
+        ),
+      );
+    return findings;
+  } catch (error) {
+    return [failed("kafka.checkpoint", classify(error, signal))];
   }
 }
 
@@ -140,11 +195,9 @@ async function registryFindings({ registry }: KafkaSinkSettings, signal: AbortSi
   }
 }
 
-function topicsOf(
-  { naming, name, transactions, isLog }: KafkaSinkSettings,
-  tables: readonly TableName[],
-): readonly string[] {
-  const own = [ownTopic(`checkpoint.${name}`, naming)];
+function topicsOf(settings: KafkaSinkSettings, tables: readonly TableName[]): readonly string[] {
+  const { naming, transactions, isLog } = settings;
+  const own = [checkpointTopic(settings)];
   if (isLog) return [...own, ...logTopics(naming)];
   if (!naming.isDebezium) own.push(ownTopic("schemas", naming));
   if (transactions) own.push(transactionTopic(naming));

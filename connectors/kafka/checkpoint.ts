@@ -109,6 +109,7 @@ export async function readCheckpoint(cluster: Cluster, name: string, signal: Abo
   const { first, stable } = await extentOf(cluster, place, signal);
   const near = stable - NEAR_THE_END;
   let hasRecords = false;
+  let lease = 0;
   for (const from of near > first ? [near, first] : [first]) {
     const parts = { [POSITION_MESSAGE]: new Assembly(), [TABLES_MESSAGE]: new Assembly() };
     const found: Partial<Record<string, Buffer>> = {};
@@ -122,7 +123,10 @@ export async function readCheckpoint(cluster: Cluster, name: string, signal: Abo
     const { [POSITION_MESSAGE]: position, [TABLES_MESSAGE]: tables } = found;
     if (position !== undefined && tables !== undefined)
       return { ...parsed(POSITION, position, name), ...parsed(TABLES, tables, name) };
+    if (position !== undefined) lease = parsed(POSITION, position, name).lease;
   }
+  // Retention has deleted a part of it.
+  if (lease > 0) return { ...NO_CHECKPOINT, lease };
   if (hasRecords) throw failureOf("CORRUPT_MESSAGE", name);
   // No offset at all, or those of a transaction that was given up: the broker ends one that was open in a topic of this name
   // that was deleted.

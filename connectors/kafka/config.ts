@@ -8,6 +8,7 @@ import type { RegistrySettings } from "./registry/client.ts";
 import { registryKeys, registryOf } from "./registry/config.ts";
 import type { KafkaSinkSettings } from "./settings.ts";
 
+const PARTITIONS = 6;
 const SETTING_NAME = /^[a-z][a-z.]+$/;
 
 const topics = z.strictObject({
@@ -17,7 +18,12 @@ const topics = z.strictObject({
     .describe(
       "Whether Millrace creates topics that are missing. If not, they must be there: `millrace check` names them.",
     ),
-  partitions: z.int().min(1).max(10_000).default(6).describe("Partitions of the topics that it creates."),
+  partitions: z
+    .int()
+    .min(1)
+    .max(10_000)
+    .optional()
+    .describe("Partitions of the topics that it creates for tables. Default: 6."),
   replication: z
     .int()
     .min(1)
@@ -54,15 +60,15 @@ export const definition = z
       ),
     schemas: z
       .boolean()
-      .default(true)
+      .optional()
       .describe(
-        "Debezium's formats: whether each key and value has its schema, as Kafka Connect's JsonConverter writes it (schemas.enable).",
+        "Debezium's formats as `json`: whether each key and value has its schema, as Kafka Connect's JsonConverter writes it (schemas.enable). Default: true.",
       ),
     decimals: z
       .enum(["precise", "string", "double"])
-      .default("precise")
+      .optional()
       .describe(
-        "Debezium's formats: how decimals look (decimal.handling.mode). precise: bytes in base64, with a scale.",
+        "Debezium's formats: how decimals look (decimal.handling.mode). precise, the default: bytes in base64, with a scale.",
       ),
     encoding: z
       .enum(["json", "avro", "json-schema"])
@@ -75,8 +81,10 @@ export const definition = z
       .describe("The schema registry, for `encoding: avro` and `json-schema`: any with Confluent's interface."),
     tombstones: z
       .boolean()
-      .default(true)
-      .describe("Whether a record without a value follows each delete, so that compaction can remove the key."),
+      .optional()
+      .describe(
+        "Whether a record without a value follows each delete, so that compaction can remove the key. Default: true.",
+      ),
     transactions: z
       .boolean()
       .default(false)
@@ -92,8 +100,11 @@ export const definition = z
     compression: z.enum(["none", "gzip", "zstd"]).default("none").describe("How batches of records are compressed."),
     topics: topics.prefault({}).describe("How topics are created."),
   })
-  .superRefine(({ encoding, format, conditions, registry: given }, issues) => {
-    const refuse = (key: string, message: string): void => issues.addIssue({ code: "custom", path: [key], message });
+  .superRefine((options, issues) => {
+    const { encoding, format, conditions, registry: given } = options;
+    const refuse = (key: string, message: string): void =>
+      issues.addIssue({ code: "custom", path: key.split("."), message });
+    for (const [key, why] of idleKeys(options)) refuse(key, why);
     if (conditions && format !== "log") refuse("conditions", "is for `format: log` alone");
     if (encoding === "json") {
       if (given !== undefined)
@@ -109,6 +120,37 @@ export const definition = z
   });
 
 export type KafkaOptions = z.output<typeof definition>;
+
+/** Keys that would do nothing beside the others, and why. */
+function* idleKeys({
+  format,
+  encoding,
+  schemas,
+  decimals,
+  tombstones,
+  transactions,
+  topics: made,
+}: Pick<
+  KafkaOptions,
+  "format" | "encoding" | "schemas" | "decimals" | "tombstones" | "transactions" | "topics"
+>): Generator<readonly [key: string, why: string]> {
+  const isOwn = format === "millrace" || format === "log";
+  if (schemas !== undefined && isOwn) yield ["schemas", `has no use with \`format: ${format}\``];
+  else if (schemas !== undefined && encoding !== "json")
+    yield ["schemas", `has no use with \`encoding: ${encoding}\`, whose schemas are in the registry`];
+  if (decimals !== undefined && isOwn) yield ["decimals", `has no use with \`format: ${format}\``];
+  if (format === "log") {
+    const why = "has no use with `format: log`";
+    if (tombstones !== undefined) yield ["tombstones", why];
+    if (transactions) yield ["transactions", why];
+    if (made.partitions !== undefined) yield ["topics.partitions", `${why}, whose topics have one`];
+  }
+  if (made.create) return;
+  const why = "has no use with `topics: { create: false }`";
+  if (format !== "log" && made.partitions !== undefined) yield ["topics.partitions", why];
+  if (made.replication !== undefined) yield ["topics.replication", why];
+  if (Object.keys(made.settings).length > 0) yield ["topics.settings", why];
+}
 
 export const factory: SinkFactory<KafkaOptions> = {
   create: async (context) => {
@@ -144,7 +186,7 @@ async function settingsOf(context: SinkContext<KafkaOptions>): Promise<KafkaSink
     throw kafkaError("MR3516", "fatal", `sink ${context.name}: ${unfit}`);
   }
   const { name, daemon, folder, options } = context;
-  const { tombstones, transactions, compression, topics: made } = options;
+  const { tombstones = true, transactions, compression, topics: made } = options;
   const settings = Object.entries(made.settings).map(([key, value]) => [key, String(value)] as const);
   const registry = registryOf(folder, options.registry);
   return {
@@ -153,7 +195,7 @@ async function settingsOf(context: SinkContext<KafkaOptions>): Promise<KafkaSink
     naming: namingOf(context),
     rules: {
       create: made.create,
-      partitions: made.partitions,
+      partitions: made.partitions ?? PARTITIONS,
       replication: made.replication ?? -1,
       settings: Object.fromEntries(settings),
     },
@@ -188,15 +230,16 @@ function namingOf({
   return { prefix, daemon, single: topic, isDebezium: format !== "millrace" && format !== "log" };
 }
 
-function formOf({ format, encoding, schemas, decimals }: KafkaOptions): string {
-  if (!format.startsWith("debezium")) return format;
+/** All that decides how a record looks. Where it goes is in its topic's name: `prefix`, `topic`. */
+function formOf({ format, encoding, schemas = true, decimals = "precise" }: KafkaOptions): string {
+  if (format === "millrace" || format === "log") return format;
   const written = encoding === "json" ? `encoding: json, schemas: ${schemas}` : `encoding: ${encoding}`;
   return `${format}, ${written}, decimals: ${decimals}`;
 }
 
 async function formatOf(context: SinkContext<KafkaOptions>, registry: RegistrySettings | null): Promise<Format | null> {
   const { origin, options } = context;
-  const { format: form, schemas, decimals, encoding } = options;
+  const { format: form, schemas = true, decimals = "precise", encoding } = options;
   if (origin === undefined || form === "log") return null;
   if (form !== "millrace") {
     const { DebeziumFormat } = await import("./formats/debezium/debezium.ts");

@@ -248,6 +248,16 @@ export const pages = {
       "Raise `max.message.bytes` of the topic above the size in the message (`kafka-configs.sh --alter --entity-type topics " +
       "--entity-name TOPIC --add-config max.message.bytes=BYTES`); the sink then goes on by itself.",
   },
+  MR3539: {
+    title: "The checkpoint topic deletes records",
+    cause:
+      "`cleanup.policy` of the topic of the sink's checkpoint has `delete`, and a limit for time or size (`retention.ms`, " +
+      "`retention.bytes`): it was made by somebody else, or changed. A checkpoint that is deleted makes the sink an emptied one: its " +
+      "tables would be read again, and consumers would get all rows once more. The sink waits.",
+    remedy:
+      "`kafka-configs.sh --bootstrap-server HOST:PORT --alter --entity-type topics --entity-name TOPIC --add-config " +
+      "cleanup.policy=compact`; the sink then goes on by itself.",
+  },
 } satisfies ErrorPages;
 
 /** With those of the log. */
@@ -431,6 +441,11 @@ function sinkIn(owner: string): string {
 /** Of Millrace's own. */
 export function takesOnlyKeys(topic: string): MillraceError {
   return kafkaError("MR3519", "blocked", `topic ${topic} is compacted, and Millrace's records in it have no keys`);
+}
+
+/** `how`: the settings by which it does. */
+export function deletesRecords(topic: string, how: string): MillraceError {
+  return kafkaError("MR3539", "blocked", `topic ${topic} deletes records that must stay (${how})`);
 }
 
 /** The rows of a table are gone, and the format has no record for that which a compacted topic takes. */

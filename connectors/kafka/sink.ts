@@ -1,4 +1,4 @@
-import { checkpointTexts, parseCheckpoint } from "../../src/core/checkpoint/checkpoint-text.ts";
+import { checkpointTexts } from "../../src/core/checkpoint/checkpoint-text.ts";
 import { type Clock, systemClock } from "../../src/core/clock.ts";
 import type { Outcome, ReadersHold, Sink, TargetPresence } from "../../src/core/contracts/sink.ts";
 import type { SourceRelay } from "../../src/core/contracts/source.ts";
@@ -20,18 +20,7 @@ import { Claims } from "./claims.ts";
 import type { Cluster } from "./client/cluster.ts";
 import type { Ending } from "./client/coordinator.ts";
 import { TransactionalWriter } from "./client/transactions.ts";
-import {
-  classify,
-  inUse,
-  isFenced,
-  isUnknownTopic,
-  kafkaError,
-  newlyCompacted,
-  ofTable,
-  stuckAfter,
-  tableError,
-  topicsLost,
-} from "./errors.ts";
+import { classify, isFenced, isUnknownTopic, kafkaError, ofTable, stuckAfter, topicsLost } from "./errors.ts";
 import { LeftOpen } from "./left-open.ts";
 import { serve } from "./log/serve.ts";
 import { LogChanges } from "./log/log-changes.ts";
@@ -41,16 +30,8 @@ import { schemaError } from "./registry/errors.ts";
 import type { KafkaSinkSettings } from "./settings.ts";
 import { StepChanges, type StepTarget } from "./step-changes.ts";
 import { RecordBuffers, StepRecords } from "./step-records.ts";
-import {
-  hasOtherPartitions,
-  isNewlyCompacted,
-  isSameTopic,
-  otherPartitions,
-  placeOf,
-  type TopicRules,
-  Topics,
-  type UsableTopic,
-} from "./topics.ts";
+import { hasOtherPartitions, isNewlyCompacted, isSameTopic, placeOf, type TopicRules, Topics } from "./topics.ts";
+import { checkpointTopic, expectBefore, expectForm, expectOwner, holds } from "./verification.ts";
 
 /** One for the cluster, while it is open. */
 interface Opened {
@@ -136,10 +117,11 @@ export class KafkaSink implements Sink, TargetPresence {
       const topics = new Topics(cluster, rules, sleep);
       const place = this.#checkpointTopic;
       // Before anything is made or written.
-      this.#expectOwner(await readCheckpoint(cluster, place, signal));
+      expectOwner(await readCheckpoint(cluster, place, signal), this.#settings);
       this.#claims ??= await Claims.of(cluster, this.#settings, signal);
       this.#claims.expectOwn(naming);
       await topics.prepare([place], signal, { ...ONE_PARTITION, settings: CHECKPOINT_SETTINGS });
+      topics.expectKept([place]);
       // Before anybody follows the log: a topic that is made later would be another one.
       await topics.prepare(this.#logTopics, signal, { partitions: 1, settings: logSettings(rules.settings) });
       topics.expectUncompacted(this.#logTopics);
@@ -164,7 +146,7 @@ export class KafkaSink implements Sink, TargetPresence {
       );
       const found = await readCheckpoint(cluster, place, signal);
       this.#expectOurs(found);
-      this.#expectForm(found);
+      expectForm(found, this.#settings);
       // Before anything is written, which would end it in its own way.
       await leftOpen.end(await topics.existing([...Object.keys(found.topics), ...this.#ownTopics], signal), signal);
       this.#opened = { cluster, topics, writer, leftOpen, checkpoint: new CheckpointWriter() };
@@ -214,7 +196,7 @@ export class KafkaSink implements Sink, TargetPresence {
     for (const table of tables) {
       const usable = topics.get(topicOf(table, naming));
       this.#claims?.expectFree(table.id, usable.name, usable.topic);
-      this.#expectBefore(table, usable);
+      expectBefore(this.#last, table.id, usable, this.#settings);
     }
     for (const table of tables) await this.#register(table, signal);
     if (format?.schema !== undefined) for (const table of tables) this.#newSchemas.add(table);
@@ -279,7 +261,7 @@ export class KafkaSink implements Sink, TargetPresence {
         if (held === undefined || found == null || !isSameTopic(held, found) || isNewlyCompacted(held, found))
           return true;
         // A part of a copy that lies in other partitions; a whole one is suspended when its rows come.
-        return hasOtherPartitions(held, found) && !this.#holds(table);
+        return hasOtherPartitions(held, found) && !holds(this.#last, table.id);
       });
     } catch (error) {
       throw await this.#failed(error, signal);
@@ -320,7 +302,7 @@ export class KafkaSink implements Sink, TargetPresence {
   }
 
   get #checkpointTopic(): string {
-    return ownTopic(`checkpoint.${this.name}`, this.#settings.naming);
+    return checkpointTopic(this.#settings);
   }
 
   async #prepareOwn(topics: Topics, signal: AbortSignal): Promise<void> {
@@ -388,42 +370,10 @@ export class KafkaSink implements Sink, TargetPresence {
     return kafkaError("MR3504", "retryable", ABORTED, error);
   }
 
-  /** A reader takes records of one form, and compaction keeps the newest of each key, whatever its form. */
-  #expectForm({ form: before }: Checkpoint): void {
-    const { form } = this.#settings;
-    if (before === "" || before === form) return;
-    throw kafkaError("MR3517", "fatal", `the topics hold \`${before}\`, and the sink is to write \`${form}\``);
-  }
-
-  #expectOwner({ owner }: Checkpoint): void {
-    if (owner === "" || owner === sinkId(this.#settings)) return;
-    throw inUse(this.#checkpointTopic, owner);
-  }
-
   #expectOurs({ lease }: Checkpoint): void {
     if (lease <= this.#lease) return;
     const message = `another process holds the checkpoint under lease ${lease}, ours is ${this.#lease}`;
     throw kafkaError("MR3505", "fatal", message);
-  }
-
-  /** Once a table is not complete in the sink, it is read into the topic as it is. */
-  #expectBefore(table: TableVersion, usable: UsableTopic): void {
-    const { name } = usable;
-    const before = this.#last.topics[name];
-    const now = placeOf(usable);
-    if (before === undefined || !isSameTopic(before, now)) return;
-    const holdsOne = this.#settings.naming.single === undefined ? this.#holds(table) : this.#holdsAny;
-    if (holdsOne && isNewlyCompacted(before, now)) throw newlyCompacted(name);
-    if (hasOtherPartitions(before, now) && this.#holds(table))
-      throw tableError("MR3514", table.id, otherPartitions(name, before, now));
-  }
-
-  #holds({ id }: TableVersion): boolean {
-    return parseCheckpoint(this.#last.tables, "").tables[id] !== undefined;
-  }
-
-  get #holdsAny(): boolean {
-    return Object.keys(parseCheckpoint(this.#last.tables, "").tables).length > 0;
   }
 
   get #written(): StepChanges | LogChanges {

@@ -3,7 +3,7 @@ import type { Cluster, Topic } from "./client/cluster.ts";
 import { apiIdsOf, failureOf } from "./client/failures.ts";
 import { expectServed } from "./client/reading.ts";
 import { createTopic, settingsOfTopics } from "./client/topic-settings.ts";
-import { kafkaError, newlyCompacted, takesOnlyKeys, topicsLost } from "./errors.ts";
+import { deletesRecords, kafkaError, newlyCompacted, takesOnlyKeys, topicsLost } from "./errors.ts";
 
 export interface TopicRules {
   /** Whether missing topics are created. */
@@ -25,6 +25,8 @@ export interface UsableTopic extends NamedTopic {
   readonly batchBytesMax: number;
   /** Whether the broker removes a record when a newer one has its key, and takes none without a key; null: not known. */
   readonly isCompacted: boolean | null;
+  /** Why and when the broker deletes a record that nothing has replaced, in its own words; null: never, or not known. */
+  readonly deletes: string | null;
 }
 
 /** What a checkpoint remembers of a topic. */
@@ -35,13 +37,14 @@ interface TopicPlace {
   readonly isCompacted: boolean;
 }
 
-type Limits = Pick<UsableTopic, "batchBytesMax" | "isCompacted">;
+type Limits = Pick<UsableTopic, "batchBytesMax" | "isCompacted" | "deletes">;
 
 /** For a client that may not look; the size is Kafka's own default. */
-const UNKNOWN: Limits = { batchBytesMax: 1_048_588, isCompacted: null };
+const UNKNOWN: Limits = { batchBytesMax: 1_048_588, isCompacted: null, deletes: null };
 /** A batch has to fit in each of them. */
 const BATCH_LIMITS = ["max.message.bytes", "segment.bytes"];
-const LOOKED_AT = [...BATCH_LIMITS, "cleanup.policy"];
+const RETENTION_LIMITS = ["retention.ms", "retention.bytes"];
+const LOOKED_AT = [...BATCH_LIMITS, "cleanup.policy", ...RETENTION_LIMITS];
 /** A new topic is not known to all brokers at once. */
 const KNOWN_TRIES_MAX = 50;
 const PAUSE_STEP_MS = 5;
@@ -60,8 +63,10 @@ export class Topics {
   readonly #rules: TopicRules;
   readonly #sleep: (ms: number, signal: AbortSignal) => Promise<void>;
   readonly #known = new Map<string, UsableTopic>();
-  /** By name, whether a topic is compacted. */
-  readonly #policies = new Map<string, boolean | null>();
+  /** By name, when somebody looked last. */
+  readonly #looked = new Map<string, Limits>();
+  /** Those whose records must stay. */
+  readonly #kept = new Set<string>();
 
   constructor(cluster: Cluster, rules: TopicRules, sleep: (ms: number, signal: AbortSignal) => Promise<void>) {
     this.#cluster = cluster;
@@ -93,9 +98,23 @@ export class Topics {
     for (const name of names) if (this.get(name).isCompacted === true) throw takesOnlyKeys(name);
   }
 
+  /** For topics whose records must stay until newer ones replace them: here and in `verify`. */
+  expectKept(names: readonly string[]): void {
+    for (const name of names) {
+      this.#kept.add(name);
+      const deletes = this.#looked.get(name)?.deletes ?? null;
+      if (deletes !== null) throw deletesRecords(name, deletes);
+    }
+  }
+
   /** When somebody looked last; null: not known. */
   isCompacted(name: string): boolean | null {
-    return this.#policies.get(name) ?? null;
+    return this.#looked.get(name)?.isCompacted ?? null;
+  }
+
+  /** See `UsableTopic`. */
+  deletes(name: string): string | null {
+    return this.#looked.get(name)?.deletes ?? null;
   }
 
   async #create(name: string, rules: TopicRules, signal: AbortSignal): Promise<Topic> {
@@ -135,9 +154,10 @@ export class Topics {
       const limits = Array.from(settings, ([name, of]) => {
         const bytes = BATCH_LIMITS.flatMap((key) => of.get(key) ?? []).map(Number);
         const batchBytesMax = bytes.length === 0 ? UNKNOWN.batchBytesMax : Math.min(...bytes);
-        return [name, { batchBytesMax, isCompacted: isCompacting(of.get("cleanup.policy")) }] as const;
+        const isCompacted = isCompacting(of.get("cleanup.policy"));
+        return [name, { batchBytesMax, isCompacted, deletes: deletionIn(of) }] as const;
       });
-      for (const [name, { isCompacted }] of limits) this.#policies.set(name, isCompacted);
+      for (const [name, of] of limits) this.#looked.set(name, of);
       return new Map(limits);
     } catch (error) {
       if (!apiIdsOf(error).some((id) => MAY_NOT_LOOK.has(id))) throw error;
@@ -146,8 +166,8 @@ export class Topics {
   }
 
   /**
-   * Throws if a topic that `prepare` was called for is gone, is another one, has another number of partitions, or is compacted
-   * now.
+   * Throws if a topic that `prepare` was called for is gone, is another one, has another number of partitions, is compacted
+   * now, or deletes records that must stay.
    */
   async verify(signal: AbortSignal): Promise<void> {
     const now = await this.places([...this.#known.keys()], signal);
@@ -159,6 +179,7 @@ export class Topics {
       if (hasOtherPartitions(place, found)) throw kafkaError("MR3514", "reopen", otherPartitions(name, place, found));
       if (isNewlyCompacted(place, found)) throw newlyCompacted(name);
     }
+    this.expectKept([...this.#kept]);
   }
 
   /** Looks at those of these topics that there are, whether `prepare` is called for them or not. */
@@ -188,10 +209,20 @@ export class Topics {
 }
 
 const COMPACTED = "compact";
+const NO_LIMIT = "-1";
 
 /** By `cleanup.policy`; null: not known. */
 export function isCompacting(policy: string | undefined): boolean | null {
   return policy?.split(",").some((one) => one.trim() === COMPACTED) ?? null;
+}
+
+function deletionIn(settings: ReadonlyMap<string, string>): string | null {
+  const policy = settings.get("cleanup.policy") ?? "";
+  if (!policy.split(",").some((one) => one.trim() === "delete")) return null;
+  const limits = RETENTION_LIMITS.filter((key) => settings.get(key) !== NO_LIMIT);
+  if (limits.length === 0) return null;
+  const told = limits.flatMap((key) => (settings.has(key) ? [`${key}=${settings.get(key)}`] : []));
+  return [`cleanup.policy=${policy}`, ...told].join(", ");
 }
 
 /** As a checkpoint has it. */

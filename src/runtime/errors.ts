@@ -23,6 +23,16 @@ export function cannotWrite(sink: string, table: string, cause: MillraceError): 
   });
 }
 
+export function sinkEmptied(sink: string): MillraceError {
+  return new MillraceError({
+    code: "MR1301",
+    kind: "fatal",
+    reason: "behind",
+    message: `sink ${sink} holds no checkpoint any more: its target was emptied, or the checkpoint was deleted there`,
+    hint: `millrace snapshot start --sink ${sink}`,
+  });
+}
+
 export function sinkBehind(sink: string): MillraceError {
   return new MillraceError({
     code: "MR1301",

@@ -24,6 +24,7 @@ import { kafkaBroker } from "../support/run/services.ts";
 import { eventually } from "../support/run/waiting.ts";
 
 const MESSAGE_BYTES_MAX = 60_000;
+const COMPACT = [{ name: "cleanup.policy", value: "compact" }];
 const OPTIONS = { topics: { partitions: 3, settings: { "max.message.bytes": MESSAGE_BYTES_MAX } } };
 
 let pipeline: RunningPipeline;
@@ -158,7 +159,8 @@ test("without `topics.create` a missing topic is named, and the sink goes on whe
   const own = `${topics.prefix}${bound.source.name}._`;
   const made = async (name: string): Promise<void> => {
     const isOwn = name.startsWith(own);
-    await topics.admin.createTopics({ topics: [name], partitions: isOwn ? 1 : 2, replicas: 1 });
+    const configs = isOwn ? COMPACT : [];
+    await topics.admin.createTopics({ topics: [name], partitions: isOwn ? 1 : 2, replicas: 1, configs });
   };
   for (const name of [`${own}checkpoint.kafka`, `${own}schemas`]) {
     await eventually(async () => {
@@ -194,7 +196,7 @@ test("a checkpoint topic that was deleted within a transaction, and has nothing 
   await using topics = new KafkaTopics(kafkaBroker());
   const { broker, prefix, admin } = topics;
   const topic = `${prefix}shop._checkpoint.stream`;
-  await admin.createTopics({ topics: [topic], partitions: 1, replicas: 1 });
+  await admin.createTopics({ topics: [topic], partitions: 1, replicas: 1, configs: COMPACT });
   const producer = new Producer({
     clientId: "test",
     bootstrapBrokers: [broker],

@@ -12,6 +12,8 @@ import { KafkaTopics } from "../support/kafka/kafka-topics.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { kafkaBroker } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
+import { complete } from "../support/daemon/complete.ts";
 
 const topics = new KafkaTopics(kafkaBroker());
 afterAll(async () => await topics[Symbol.asyncDispose]());
@@ -29,15 +31,15 @@ interface Named {
   readonly prefix: string;
   readonly daemon: string;
   readonly name: string;
-  readonly format?: string;
+  readonly [option: string]: unknown;
 }
 
-function contextOf({ prefix, daemon, name, format = "millrace" }: Named) {
+function contextOf({ prefix, daemon, name, ...rest }: Named) {
   const options = definition.parse({
     brokers: [topics.broker],
     prefix: `${topics.prefix}${prefix}`,
-    format,
-    topics: { partitions: 1 },
+    ...(rest["format"] === "log" ? {} : { topics: { partitions: 1 } }),
+    ...rest,
   });
   return { name, daemon, folder: "/", options, origin };
 }
@@ -153,4 +155,93 @@ test("the log is refused in a compacted topic, and `check` names topics that tak
     const warnings = findings.filter(({ id, level }) => id === "kafka.compaction" && level === "warning");
     expect({ format, found: warnings.length }).toEqual({ format, found });
   }
+});
+
+async function made(name: string, settings: Readonly<Record<string, string>>): Promise<string> {
+  const topic = `${topics.prefix}${name}`;
+  const configs = Object.entries(settings).map(([key, value]) => ({ name: key, value }));
+  await topics.admin.createTopics({ topics: [topic], partitions: 1, replicas: 1, configs });
+  return topic;
+}
+
+async function setPolicy(topic: string, policy: string): Promise<void> {
+  const configs = [{ name: "cleanup.policy", value: policy, configOperation: SET }];
+  await topics.admin.incrementalAlterConfigs({ resources: [{ resourceType: TOPIC, resourceName: topic, configs }] });
+}
+
+/** As in the protocol. */
+const [TOPIC, SET] = [2, 0] as const;
+
+test("a checkpoint topic that deletes records is refused until it does not, at the start, by check and while it runs", async () => {
+  for (const [i, policy] of ["delete", "compact,delete"].entries()) {
+    const named: Named = { prefix: `k${i}-`, daemon: "shop", name: "stream" };
+    const topic = await made(`k${i}-shop._checkpoint.stream`, { "cleanup.policy": policy });
+    const sink = await sinkOf(named);
+    const refused = { code: "MR3539", kind: "blocked", message: expect.stringContaining(topic) };
+    expect(await failure(sink.open(1, timeout()))).toMatchObject(refused);
+    expect(await checked(named)).toContain("deletes records that must stay");
+    await setPolicy(topic, "compact");
+    await eventually(async () => expect(await sink.open(1, timeout())).toBeNull());
+    expect(await checked(named)).toBe("");
+    await write(sink, item, 10n, "1");
+    await setPolicy(topic, policy);
+    await eventually(async () => expect(await failure(sink.verify(timeout()))).toMatchObject(refused));
+    await sink.close();
+  }
+});
+
+test("a checkpoint topic without a limit deletes nothing", async () => {
+  const settings = { "cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1" };
+  await made("l-shop._checkpoint.stream", settings);
+  const sink = await opened({ prefix: "l-", daemon: "shop", name: "stream" });
+  await sink.close();
+});
+
+test("a checkpoint of which retention has deleted a part is none, and no foreign data", async () => {
+  const topic = await made("m-shop._checkpoint.stream", { "cleanup.policy": "compact" });
+  const position = { lease: 3, position: "1/4711/0", bond: "", open: "" };
+  const value = `\u0003${JSON.stringify(position)}`;
+  await topics.write([{ topic, partition: 0, offset: 0n, key: "position", value, headers: new Map() }]);
+  const named: Named = { prefix: "m-", daemon: "shop", name: "stream" };
+  const sink = await sinkOf(named);
+  expect(await failure(sink.open(2, timeout()))).toMatchObject({ code: "MR3505" });
+  expect(await sink.open(4, timeout())).toBeNull();
+  await sink.close();
+  expect(await checked(named)).toBe("");
+});
+
+test.each([
+  [{ format: "cloudevents" }, { format: "cloudevents", decimals: "string" }],
+  [{ format: "cloudevents", schemas: false }, { format: "cloudevents" }],
+  [{ format: "debezium-flat" }, { format: "debezium-flat", schemas: false }],
+  [{ format: "debezium" }, { format: "debezium", decimals: "double" }],
+])("records of another form are refused, at the start and by check: %o, then %o", async (before, after) => {
+  const prefix = `f${JSON.stringify(before).length}${JSON.stringify(after).length}-`;
+  const named: Named = { prefix, daemon: "shop", name: "stream" };
+  const sink = await opened({ ...named, ...before });
+  await sink.close();
+  const other = await sinkOf({ ...named, ...after });
+  expect(await failure(other.open(2, timeout()))).toMatchObject({ code: "MR3517", kind: "fatal" });
+  await other.close();
+  expect(await checked({ ...named, ...after })).toContain("the topics hold");
+  expect(await checked({ ...named, ...before })).toBe("");
+});
+
+test("partitions that were added are named by check", async () => {
+  const named: Named = { prefix: "p-", daemon: "shop", name: "stream" };
+  const sink = await opened(named);
+  await write(sink, item, 10n, "1");
+  await sink.apply(
+    {
+      kind: "progress",
+      progress: { position: { epoch: 1, commit: 20n, index: 0 }, tables: complete({ [item.id]: "1" }) },
+    },
+    new Reports(),
+    timeout(),
+  );
+  await sink.close();
+  const table = { schema: item.schema, table: item.table };
+  expect(await checked(named, [table])).toBe("");
+  await topics.admin.createPartitions({ topics: [{ name: `${topics.prefix}p-shop.public.item`, count: 3 }] });
+  await eventually(async () => expect(await checked(named, [table])).toContain("has 3 partitions, and had 1"));
 });

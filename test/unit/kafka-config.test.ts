@@ -29,3 +29,29 @@ test("a registry that nothing uses is refused, and so is one without an address"
     "registry.url: expected http:// or https://",
   ]);
 });
+
+test("keys that would do nothing beside the others are refused", () => {
+  const idle: readonly (readonly [object, string])[] = [
+    [{ schemas: false }, "schemas: has no use with `format: millrace`"],
+    [{ decimals: "string" }, "decimals: has no use with `format: millrace`"],
+    [{ format: "log", schemas: true }, "schemas: has no use with `format: log`"],
+    [{ format: "log", tombstones: false }, "tombstones: has no use with `format: log`"],
+    [{ format: "log", transactions: true }, "transactions: has no use with `format: log`"],
+    [
+      { format: "log", topics: { partitions: 3 } },
+      "topics.partitions: has no use with `format: log`, whose topics have one",
+    ],
+    [
+      { format: "debezium", encoding: "avro", registry, schemas: false },
+      "schemas: has no use with `encoding: avro`, whose schemas are in the registry",
+    ],
+    [{ topics: { create: false, partitions: 3 } }, "topics.partitions: has no use with `topics: { create: false }`"],
+    [
+      { topics: { create: false, settings: { "retention.ms": 1 } } },
+      "topics.settings: has no use with `topics: { create: false }`",
+    ],
+  ];
+  for (const [options, complaint] of idle) expect(complaints(options)).toEqual([complaint]);
+  expect(complaints({ format: "cloudevents", schemas: false, decimals: "string" })).toEqual([]);
+  expect(complaints({ format: "debezium", encoding: "avro", registry, decimals: "string" })).toEqual([]);
+});

@@ -27,14 +27,17 @@ export function sinkFrom({ name, prefix, shaped }: Topics, given: DebeziumConfig
       ["replication", positive(given.take("topic.creation.default.replication.factor"))] as const,
     ].filter(([, count]) => count !== null),
   );
+  const encoding = encodingFrom(name, given, variables);
   return {
     kind: "kafka",
     brokers: brokersFrom(given, variables),
     ...loginFrom(name, given, variables),
     ...(prefix === "" ? {} : { prefix }),
     format: formatFrom(given, shaped),
-    ...encodingFrom(name, given, variables),
-    ...(given.takeWord("value.converter.schemas.enable") === "false" ? { schemas: false } : {}),
+    ...encoding,
+    ...(given.takeWord("value.converter.schemas.enable") === "false" && !("encoding" in encoding)
+      ? { schemas: false }
+      : {}),
     ...decimalsFrom(given),
     ...(hasTombstones ? {} : { tombstones: false }),
     ...(given.takeWord("provide.transaction.metadata") === "true" ? { transactions: true } : {}),

@@ -4,7 +4,7 @@ import { comparePositions, type Position } from "../../core/model/position.ts";
 import type { OnLost, Sink, SinkForm } from "../../core/contracts/sink.ts";
 import type { HeldPositions } from "../../core/contracts/log-admin.ts";
 import type { BondStore, SinkRecord } from "../../core/contracts/state-store.ts";
-import { sinkAhead, sinkBehind, sinkForeign } from "../errors.ts";
+import { sinkAhead, sinkBehind, sinkEmptied, sinkForeign } from "../errors.ts";
 
 /**
  * Where a sink continues: from a position of the log, or, if it is new, from the stream's present position. A new one with
@@ -28,7 +28,7 @@ export interface Meeting {
 export function standingOf(sink: string, { own, record, accord }: Meeting, acknowledged: Position | null): Standing {
   const written = record?.written ?? null;
   if (own === null) {
-    if (written !== null) throw sinkBehind(sink);
+    if (written !== null) throw sinkEmptied(sink);
     return { kind: "new", isEmpty: true };
   }
   // Invariant: a position that this log does not have never makes changes count as done.
