@@ -310,6 +310,7 @@ export class Streaming {
       tables,
       workers: [...lane.sinks].filter(({ name }) => runnerOf(this.#parts.runners, name)?.takesFirstCopy),
       push: (worker: SinkWorker, work: Work) => lane.push(worker, work),
+      leave: (worker: SinkWorker) => runnerOf(runners, worker.name)?.park(),
       wants: (worker: SinkWorker, table: TableVersion) => taken.fills(worker.name, table),
       // A sink without a checkpoint may also have rows of earlier epochs. In a first epoch no row is below the base.
       sweeps: ({ sink }: SinkWorker) => lane.position.epoch > 1 || sink.isLoadedElsewhere === true,

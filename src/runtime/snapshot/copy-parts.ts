@@ -18,6 +18,8 @@ export interface FirstCopyParts {
   readonly workers: readonly SinkWorker[];
   /** Gives work to a sink, or drops it if the sink is no longer attached. */
   readonly push: (worker: SinkWorker, work: Work) => void;
+  /** The sink gets no more of the snapshot; what waits for it is dropped. */
+  readonly leave: (worker: SinkWorker) => void;
   readonly wants: (worker: SinkWorker, table: TableVersion) => boolean;
   readonly completeness: (table: TableVersion) => Completeness;
   /** Whether the sink, or a reader of it, may have rows of an earlier life. */

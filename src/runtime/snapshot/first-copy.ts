@@ -4,8 +4,8 @@ import type { TableVersion } from "../../core/model/schema.ts";
 import { kindOf } from "../retry.ts";
 import type { SinkWorker } from "../apply/sink-worker.ts";
 import { Receipts } from "../apply/work.ts";
-import { ASIDE_BATCHES, bytesFor } from "../stream/byte-budget.ts";
 import { type CopyProgress, endsOf, type FirstCopyParts } from "./copy-parts.ts";
+import { CopyPace, hasRoom } from "./copy-pace.ts";
 import { copyRaw } from "./raw-copy.ts";
 
 /** Tables read at the same time. */
@@ -18,27 +18,46 @@ const FULL_LOOK_MS = 1_000;
  * failed meanwhile, is left to the refiller: it reads what a sink does not hold completely.
  */
 export async function firstCopy(parts: FirstCopyParts, progress: CopyProgress, signal: AbortSignal): Promise<void> {
+  const { clock, news, leave, logger } = parts;
   const waiting = [...parts.tables];
   const ends: Promise<void>[] = [];
+  const pace = new CopyPace(clock, (worker) => {
+    logger.warn(
+      { sink: worker.name },
+      "the sink takes much longer than the others: it leaves the initial snapshot, and is filled beside the stream",
+    );
+    leave(worker);
+  });
   const one = async () => {
     for (let table = waiting.shift(); table !== undefined; table = waiting.shift()) {
-      const complete = await copyTable(parts, table, progress, signal);
+      const complete = await copyTable(parts, table, { progress, pace }, signal);
       // The next table is read meanwhile: this way small tables reach the sinks together.
       ends.push(Promise.all(complete).then(() => void progress.tablesDone++));
     }
   };
   await Promise.all(Array.from({ length: PARALLEL_TABLES }, one));
-  await Promise.all(ends);
+  const waitedFor = new Set(ends);
+  for (const end of ends) {
+    void end.then(() => {
+      waitedFor.delete(end);
+      news.tell();
+    });
+  }
+  while (waitedFor.size > 0) {
+    const told = news.count;
+    pace.look("ending", parts.workers);
+    await news.after(told, clock, FULL_LOOK_MS, signal);
+  }
 }
 
 /** Resolves when the table was read, with a promise that ends when the sinks have it. */
 async function copyTable(
   parts: FirstCopyParts,
   table: TableVersion,
-  progress: CopyProgress,
+  { progress, pace }: Pick<Takers, "progress" | "pace">,
   signal: AbortSignal,
 ): Promise<readonly Promise<void>[]> {
-  const workers = parts.workers.filter((worker) => parts.wants(worker, table));
+  const workers = parts.workers.filter((worker) => parts.wants(worker, table) && !pace.hasLeft(worker));
   if (workers.length === 0) return [];
   // The copy itself would not notice two rows with the same key.
   if (table.unenforcedKey === true) return [];
@@ -46,7 +65,7 @@ async function copyTable(
   try {
     const raw = await copyRaw(parts, table, workers, progress, signal);
     if (raw !== "decode") return [];
-    await readTable(parts, table, { workers, failed, progress }, signal);
+    await readTable(parts, table, { workers, failed, progress, pace }, signal);
   } catch (error) {
     signal.throwIfAborted();
     // If more than this table is affected, the stream fails too. Otherwise it is a defect.
@@ -61,13 +80,14 @@ interface Takers {
   readonly workers: readonly SinkWorker[];
   readonly failed: Set<SinkWorker>;
   readonly progress: CopyProgress;
+  readonly pace: CopyPace;
 }
 
-/** Gives every row to every sink that has not failed meanwhile. */
+/** Gives every row to every sink that has neither failed nor left meanwhile. */
 async function readTable(
   { clock, news, copy, push, logger }: FirstCopyParts,
   table: TableVersion,
-  { workers, failed, progress }: Takers,
+  { workers, failed, progress, pace }: Takers,
   signal: AbortSignal,
 ): Promise<void> {
   let rowCount = 0;
@@ -75,6 +95,7 @@ async function readTable(
     rowCount += block.count;
     progress.rowsRead += block.count;
     for (const worker of workers) {
+      if (pace.hasLeft(worker)) failed.add(worker);
       if (failed.has(worker)) continue;
       const receipt = { durable: () => undefined, dropped: () => void failed.add(worker) };
       push(worker, { kind: "rows", block: block.retain(), from: 0, to: block.count, receipt });
@@ -84,15 +105,12 @@ async function readTable(
     if (failed.size === workers.length) return;
     for (;;) {
       const told = news.count;
-      if (workers.every((worker) => failed.has(worker) || hasRoom(worker))) break;
+      if (workers.every((worker) => failed.has(worker) || pace.hasLeft(worker) || hasRoom(worker))) break;
+      pace.look("reading", workers);
       await news.after(told, clock, FULL_LOOK_MS, signal);
     }
   }
   logger.info({ table: table.id, rows: rowCount }, "table read");
-}
-
-function hasRoom({ queue, limits }: SinkWorker): boolean {
-  return queue.heldBytes <= bytesFor(ASIDE_BATCHES, [limits]);
 }
 
 /**
