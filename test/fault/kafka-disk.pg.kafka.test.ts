@@ -13,35 +13,6 @@ import { eventually } from "../support/run/waiting.ts";
 
 const run = promisify(execFile);
 
-/** A file system of this size; null: this user may not mount one. */
-class SmallDisk implements AsyncDisposable {
-  readonly folder: string;
-
-  private constructor(folder: string) {
-    this.folder = folder;
-  }
-
-  static async mount(size: string): Promise<SmallDisk | null> {
-    const folder = await mkdtemp(join(tmpdir(), "millrace-disk-"));
-    try {
-      await run("mount", ["-t", "tmpfs", "-o", `size=${size}`, "tmpfs", folder]);
-    } catch {
-      await rm(folder, { recursive: true });
-      return null;
-    }
-    return new SmallDisk(folder);
-  }
-
-  async grow(size: string): Promise<void> {
-    await run("mount", ["-o", `remount,size=${size}`, this.folder]);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await run("umount", ["--lazy", this.folder]);
-    await rm(this.folder, { recursive: true });
-  }
-}
-
 test("a broker whose disk is full, and then has room", { tags: "long" }, async ({ skip }) => {
   await using disk = await SmallDisk.mount("48m");
   skip(disk === null, "this user may not mount a file system");

@@ -5,6 +5,7 @@ import {
   findMillraceError,
   MillraceError,
 } from "../../../src/core/errors.ts";
+import type { LockHolders } from "../client/lock-waits.ts";
 import { connectFix, type Failure, failureOf } from "../client/failure.ts";
 
 export { area, FOREIGN_TABLE_FIX, pages } from "./error-pages.ts";
@@ -52,7 +53,24 @@ const DISK_FULL: Rule = {
   what: "the target's disk is full",
   hint: "Make room on the target's disk.",
 };
-const CONFLICT: Rule = { code: "MR3113", kind: "retryable", what: "the target gave up waiting or serialising" };
+const CONFLICT: Rule = {
+  code: "MR3113",
+  kind: "retryable",
+  what: "the target gave up the transaction for another one's sake",
+  hint: "Millrace tries again by itself.",
+};
+const LOCKED: Rule = {
+  code: "MR3113",
+  kind: "retryable",
+  what: "another session holds a lock, and the target gave up waiting for it",
+  hint: "Millrace tries again by itself. If it lasts: SELECT * FROM pg_stat_activity WHERE wait_event_type = 'Lock' OR state LIKE 'idle in%' shows who holds it.",
+};
+const CANCELLED: Rule = {
+  code: "MR3113",
+  kind: "retryable",
+  what: "the target cancelled the statement",
+  hint: "Somebody cancelled it, or a limit that the server sets for all (statement_timeout of the role): look at its log. Millrace tries again by itself.",
+};
 const READ_ONLY: Rule = {
   code: "MR3118",
   kind: "blocked",
@@ -102,10 +120,10 @@ const RULES: Readonly<Record<DatabaseReason, Rule>> = {
   resources: RESOURCES,
   conflict: CONFLICT,
   ending: RESOURCES,
-  lock: CONFLICT,
-  cancelled: CONFLICT,
+  lock: LOCKED,
+  cancelled: CANCELLED,
   idle: UNKNOWN,
-  "in-use": CONFLICT,
+  "in-use": LOCKED,
   "not-now": UNKNOWN,
   "read-only": READ_ONLY,
   "no-file": RESOURCES,
@@ -255,6 +273,13 @@ function places(error: unknown): string {
     if (typeof value === "string" && value !== "") found.push(`, ${field} ${JSON.stringify(value)}`);
   }
   return found.join("");
+}
+
+/** The error of a lock that was not granted in time, with who holds it. */
+export function heldBy(error: MillraceError, holders: LockHolders | null): MillraceError {
+  if (error.code !== "MR3113" || holders === null) return error;
+  const { code, kind, message, table } = error;
+  return new MillraceError({ code, kind, message: `${message}; ${holders.what}`, hint: holders.fix, table });
 }
 
 export function stopped(doing: string): MillraceError {

@@ -1,6 +1,7 @@
 /** One connection to the target, and the wait for its answers. */
 import type { Client } from "pg";
 import { connect } from "../client/connect.ts";
+import { inFrontOf, type LockHolders, lockHolders } from "../client/lock-waits.ts";
 import type { PostgresAddress } from "../client/url.ts";
 import { sinkError, stopped } from "./errors.ts";
 import { PreparedStatements } from "./write/statements.ts";
@@ -28,6 +29,7 @@ export class Session {
   readonly #address: PostgresAddress;
   readonly #client: Client;
   readonly #silenceMs: number;
+  #holders: LockHolders | null = null;
   #pid = "0";
   #broken = false;
   /** Bytes that had not left this process at the last check. */
@@ -67,6 +69,11 @@ export class Session {
     }
   }
 
+  /** Who held the lock that the statement in flight, or the last one, waits for; asked while it gives no answer. */
+  get holders(): LockHolders | null {
+    return this.#holders;
+  }
+
   get broken(): boolean {
     return this.#broken;
   }
@@ -80,6 +87,7 @@ export class Session {
   /** Sends what the frames hold. Throws a StatementFailure, also if the connection fails. */
   async send(signal: AbortSignal, { rows, ...hooks }: Streams = {}): Promise<Answer> {
     this.#unsent = -1;
+    this.#holders = null;
     const buffers = rows === undefined ? [this.frames.out.view()] : [this.frames.out.view(), rows];
     const watch = setInterval(() => void this.#probe(), this.#silenceMs);
     try {
@@ -141,6 +149,7 @@ export class Session {
     try {
       const { client } = await connect(this.#address, { signal });
       try {
+        this.#holders = await lockHolders(this.#address, inFrontOf(this.#pid), signal);
         const sql = `SELECT 1 FROM pg_stat_activity WHERE pid = ${this.#pid} AND state <> 'idle' AND application_name = current_setting('application_name')${stuck ? " AND wait_event IS DISTINCT FROM 'ClientRead'" : ""}`;
         const { rows } = await withSignal(client, signal, () => ask(client, sql));
         if (rows.length > 0) return;

@@ -18,7 +18,7 @@ import type {
 import type { PostgresAddress } from "../client/url.ts";
 import { applyRows, applyWhole, prepareRows } from "./write/apply.ts";
 import { RenderedCopies } from "./write/copies.ts";
-import { sinkError, stopped, withoutRow } from "./errors.ts";
+import { heldBy, sinkError, stopped, withoutRow } from "./errors.ts";
 import { DEFAULT_FORM, type TargetForm } from "./tables/form.ts";
 import { PostgresInspection } from "./inspect.ts";
 import {
@@ -378,9 +378,10 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
       return await work();
     } catch (error) {
       const session = this.#session;
+      const holders = session?.holders ?? null;
       const fenced = session !== null && !session.broken ? await this.#rolledBack(session, error) : null;
       if (this.#closed) throw stopped(doing);
-      throw fenced ?? withoutRow(sinkError(error, doing));
+      throw fenced ?? withoutRow(heldBy(sinkError(error, doing), holders));
     }
   }
 

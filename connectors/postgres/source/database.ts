@@ -5,7 +5,8 @@ import { withTimeout } from "../../../src/core/with-timeout.ts";
 import { connect } from "../client/connect.ts";
 import { OneConnection } from "../client/one-connection.ts";
 import { type ErrorReason, MillraceError } from "../../../src/core/errors.ts";
-import { aborted, classify } from "./errors.ts";
+import { inFrontOf, lockHolders } from "../client/lock-waits.ts";
+import { aborted, classify, waitedForLock } from "./errors.ts";
 import type { PostgresAddress } from "../client/url.ts";
 import { KeptSessions } from "./snapshot/kept-sessions.ts";
 import type { Wire } from "./snapshot/wire.ts";
@@ -60,13 +61,23 @@ export class Database {
   }
 
   async #runNow<T>(doing: string, query: (client: Client) => Promise<T>, signal: AbortSignal): Promise<T> {
+    let client: (Client & { readonly processID?: number | null }) | undefined;
     try {
-      return await answered(query(await this.#client(signal)), doing, signal);
+      client = await this.#client(signal);
+      return await answered(query(client), doing, signal);
     } catch (error) {
-      const known = classify(error, doing);
+      const found = classify(error, doing);
+      const known = found.reason === "lost" ? await this.#explained(found, client?.processID, signal) : found;
       if (known.reason !== undefined && UNCERTAIN.has(known.reason)) this.#drop();
       throw known;
     }
+  }
+
+  /** A server that gave no answer may be there: then the statement waits for a lock. */
+  async #explained(error: MillraceError, pid: number | null | undefined, signal: AbortSignal): Promise<MillraceError> {
+    if (pid == null || signal.aborted) return error;
+    const holders = await lockHolders(this.address, inFrontOf(pid), signal);
+    return holders === null ? error : waitedForLock(error, holders);
   }
 
   async #client(signal: AbortSignal): Promise<Client> {

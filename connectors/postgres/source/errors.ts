@@ -9,6 +9,8 @@ import {
 } from "../../../src/core/errors.ts";
 import { SecondStreamRefused } from "../../../src/core/contracts/change-log.ts";
 import { connectFix, Failure, failureOf } from "../client/failure.ts";
+import { type LockHolders, lockHolders } from "../client/lock-waits.ts";
+import type { PostgresAddress } from "../client/url.ts";
 import { BEGIN_ANEW } from "./error-pages.ts";
 
 export { area, BEGIN_ANEW, LOSSES, pages } from "./error-pages.ts";
@@ -179,6 +181,27 @@ function numbered(failure: Failure, during: string): MillraceError {
     cause,
     reason,
   });
+}
+
+/** No answer came, because the statement waits for a lock. */
+export function waitedForLock({ message, reason, cause }: MillraceError, { what, fix }: LockHolders): MillraceError {
+  const told = `${message}: it waits for a lock; ${what}`;
+  return new MillraceError({ code: "MR2026", kind: "retryable", message: told, hint: fix, cause, reason });
+}
+
+/** The error of a lock that was not granted, with who holds it. */
+export async function withHolders(
+  error: unknown,
+  { address }: { readonly address: PostgresAddress },
+  first: string,
+  signal: AbortSignal,
+): Promise<unknown> {
+  const known = findMillraceError(error);
+  if (known?.reason !== "lock" || signal.aborted) return error;
+  const holders = await lockHolders(address, first, signal);
+  if (holders === null) return error;
+  const { code, kind, message, reason, cause } = known;
+  return new MillraceError({ code, kind, message: `${message}; ${holders.what}`, hint: holders.fix, cause, reason });
 }
 
 export function aborted(what: string): MillraceError {

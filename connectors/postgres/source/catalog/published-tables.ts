@@ -6,6 +6,7 @@ import type { LogIdentity } from "../../../../src/core/contracts/positions.ts";
 import { reasonOf } from "../../../../src/core/errors.ts";
 import { failpoint } from "../../../../src/core/failpoint.ts";
 import { Turn } from "../../../../src/core/turn.ts";
+import { holdersOf, type LockHolders, lockHolders } from "../../client/lock-waits.ts";
 import { quoteTable } from "../../quote.ts";
 import type { SourceContext } from "../context.ts";
 import {
@@ -38,8 +39,8 @@ export class PublishedTables {
   #generations = new Generations(undefined);
   readonly #columns = new SeenColumns();
   readonly leaves = new ShownLeaves();
-  /** Oids of tables that were locked at the last attempt to publish them. */
-  #locked: ReadonlySet<number> = new Set();
+  /** By oid, the tables that were locked at the last attempt to publish them, and by whom. */
+  #locked: ReadonlyMap<number, LockHolders | null> = new Map();
   /** Columns that the last look did not find in the publication. */
   leftOut: LeftOut | null = null;
   /** See `CapturedTables`. */
@@ -93,7 +94,8 @@ export class PublishedTables {
   }
 
   #notPublished(candidate: Candidate): RefusedTable {
-    return this.#locked.has(candidate.table.oid) ? lockedNow(candidate) : notPublished(this.#context, candidate);
+    const holders = this.#locked.get(candidate.table.oid);
+    return holders === undefined ? notPublished(this.#context, candidate) : lockedNow(candidate, holders);
   }
 
   async publish(onChange: (identity: LogIdentity) => Promise<void>, signal: AbortSignal): Promise<void> {
@@ -104,7 +106,7 @@ export class PublishedTables {
     if (before !== undefined) checkPublicationHistory(this.#context, before, selected);
     const wanted = selected.captured.map(({ table }) => table);
     const { locked } = await this.#sync(selected, wanted, signal);
-    this.#locked = new Set(locked.map(({ oid }) => oid));
+    this.#locked = new Map(await Promise.all(locked.map((table, i) => this.#heldBy(table, i, signal))));
     if (before !== undefined) {
       const left = await this.#takeOut(leaving(selected.publication, wanted), before, onChange, signal);
       const now = await readPublication(this.#context, signal);
@@ -123,6 +125,15 @@ export class PublishedTables {
       const isAnother = [MOVED, ...PUBLICATION_PARTS].some((what) => this.#identity?.[what] !== left[what]);
       if (isAnother) await onChange(this.#identity);
     }
+  }
+
+  async #heldBy(
+    { oid, schema, table }: CatalogTable,
+    index: number,
+    signal: AbortSignal,
+  ): Promise<readonly [number, LockHolders | null]> {
+    if (index >= ASKED_COUNT_MAX) return [oid, null];
+    return [oid, await lockHolders(this.#context.address, holdersOf(quoteTable(schema, table), "published"), signal)];
   }
 
   /**
@@ -167,11 +178,15 @@ function hasMoved(before: LogIdentity, moved: string): boolean {
 
 const NONE_MOVED = "[]";
 
-function lockedNow({ table, shape }: Candidate): RefusedTable {
+/** Of so many locked tables it is asked who holds them. */
+const ASKED_COUNT_MAX = 8;
+
+function lockedNow({ table, shape }: Candidate, holders: LockHolders | null): RefusedTable {
+  const unknown = `End that transaction, or wait for it: SELECT pid, mode FROM pg_locks WHERE relation = ${table.oid} AND granted;`;
   return {
     id: shape.id,
-    reason: "another session has locked it; it is published as soon as that ends",
-    fix: `End that transaction, or wait for it: SELECT pid, mode FROM pg_locks WHERE relation = ${table.oid} AND granted;`,
+    reason: `another session has locked it${holders === null ? "" : ` (${holders.what})`}; it is published as soon as that ends`,
+    fix: holders?.fix ?? unknown,
     isPassing: true,
   };
 }

@@ -11,7 +11,8 @@ import {
 import { CELL_TEXT } from "../../../../src/core/model/tuple.ts";
 import { CHUNK_ROWS_MAX, ChunkPace, isTooMuch } from "../../../kit/chunk-pace.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable, quoteTextArray } from "../../quote.ts";
-import { isNoKey } from "../errors.ts";
+import { holdersOf } from "../../client/lock-waits.ts";
+import { isNoKey, withHolders } from "../errors.ts";
 import { BUILT_IN, findTable, type LiveColumn, type LiveTable } from "../catalog/columns.ts";
 import type { SourceContext } from "../context.ts";
 import { RowBlock } from "./row-blocks.ts";
@@ -36,7 +37,7 @@ export async function readRange(
   using wire = await Wire.open(context.database, signal);
   // Without an index for the key, or with a filter, the first row may take some time.
   const isQuick = where === null && table.unenforcedKey !== true;
-  const { seen, live } = await begin(wire, table, isQuick, signal);
+  const { seen, live } = await begin({ context, wire, table, isQuick }, signal);
   const key = table.key.map((ordinal) => live.columns[ordinal]!);
   if (table.unenforcedKey === true) {
     if (after === null) await expectNoNulls(wire, table, live, signal);
@@ -83,7 +84,7 @@ export async function readKeys(
   signal: AbortSignal,
 ): Promise<Chunk> {
   using wire = await Wire.open(context.database, signal);
-  const { seen, live } = await begin(wire, table, table.unenforcedKey !== true, signal);
+  const { seen, live } = await begin({ context, wire, table, isQuick: table.unenforcedKey !== true }, signal);
   const rows = new RowBlock(table, textKinds(table), 1, true);
   let isRefused = false;
   await byHalves(keys, isNoKey, async (some) => {
@@ -103,7 +104,7 @@ export async function readWritten(
   signal: AbortSignal,
 ): Promise<{ readonly block: Block | null; readonly writers: readonly (number | null)[] }> {
   using wire = await Wire.open(context.database, signal);
-  const { live } = await begin(wire, table, true, signal);
+  const { live } = await begin({ context, wire, table, isQuick: true }, signal);
   const rows = new RowBlock(table, textKinds(table), 1, true);
   await selectKeys({ wire, table, live }, keys, rows, signal);
   const key = table.key.map((ordinal) => live.columns[ordinal]!);
@@ -160,6 +161,13 @@ function blockOf(table: TableVersion, rows: RowBlock): Block | null {
   return block;
 }
 
+interface Beginning {
+  readonly context: SourceContext;
+  readonly wire: Wire;
+  readonly table: TableVersion;
+  readonly isQuick: boolean;
+}
+
 interface Begun {
   readonly seen: Pick<Chunk, "sees" | "snapshot">;
   readonly live: LiveTable;
@@ -169,12 +177,16 @@ interface Begun {
  * Begins the transaction. The lock comes before the snapshot: under a snapshot older than a rewrite the table would be
  * empty. Everything after the first SELECT sees the same state.
  */
-async function begin(wire: Wire, table: TableVersion, isQuick: boolean, signal: AbortSignal): Promise<Begun> {
+async function begin({ context, wire, table, isQuick }: Beginning, signal: AbortSignal): Promise<Begun> {
   const name = quoteTable(table.schema, table.table);
   // The planner prefers the key's index if the query asks only for the first rows.
   const timeout = isQuick ? ` SET LOCAL statement_timeout = '${STATEMENT_TIMEOUT}';` : "";
   const enter = `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;${timeout} SET LOCAL idle_in_transaction_session_timeout = '${STATEMENT_TIMEOUT}'; SET LOCAL lock_timeout = '${LOCK_TIMEOUT}'; SET LOCAL cursor_tuple_fraction = 0.0001; LOCK TABLE ${name} IN ACCESS SHARE MODE`;
-  await wire.rows(`locking ${table.id}`, enter, signal);
+  try {
+    await wire.rows(`locking ${table.id}`, enter, signal);
+  } catch (error) {
+    throw await withHolders(error, context, holdersOf(name, "read"), signal);
+  }
   const snapshot = onlyCell(
     await wire.rows("taking a snapshot", "SELECT pg_current_snapshot(); SAVEPOINT begun", signal),
     "taking a snapshot",

@@ -3,7 +3,9 @@ import { type ErrorReason, reasonOf } from "../../../../src/core/errors.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { quoteLiteral, quoteTable } from "../../quote.ts";
 import { findTable, type LiveTable } from "../catalog/columns.ts";
-import { sourceError } from "../errors.ts";
+import { holdersOf } from "../../client/lock-waits.ts";
+import type { SourceContext } from "../context.ts";
+import { sourceError, withHolders } from "../errors.ts";
 import type { RowReader, Wire } from "./wire.ts";
 
 const LOCK_TIMEOUT = "10s";
@@ -13,9 +15,9 @@ const LOCK_TIMEOUT = "10s";
  * its columns changed, since then: under an older snapshot a rewritten table is empty.
  */
 export async function enterSnapshot(
+  context: Pick<SourceContext, "address">,
   wire: Wire,
-  table: TableVersion,
-  snapshot: string,
+  { table, snapshot }: { readonly table: TableVersion; readonly snapshot: string },
   signal: AbortSignal,
 ): Promise<LiveTable> {
   const name = quoteTable(table.schema, table.table);
@@ -26,7 +28,8 @@ export async function enterSnapshot(
     if (files[0]?.[0] === "t") return await findTable(wire, table, signal);
   } catch (error) {
     const reason = reasonOf(error);
-    throw reason !== undefined && ALTERED.has(reason) ? altered(table, error) : error;
+    if (reason !== undefined && ALTERED.has(reason)) throw altered(table, error);
+    throw await withHolders(error, context, holdersOf(name, "read"), signal);
   }
   throw altered(table);
 }

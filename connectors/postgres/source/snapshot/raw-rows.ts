@@ -61,7 +61,7 @@ export class SnapshotRawRows implements RawRows {
     const until = AbortSignal.any([signal, closed]);
     const wire = await Wire.open(this.#context.database, until);
     try {
-      const live = await enterSnapshot(wire, table, this.#snapshot, until);
+      const live = await enterSnapshot(this.#context, wire, { table, snapshot: this.#snapshot }, until);
       const kinds = Uint8Array.from(columns, (form) => (form === "binary" ? CELL_BINARY : CELL_TEXT));
       const select = `SELECT ${copyList(live.columns, kinds)} FROM ${live.sql}`;
       return {
