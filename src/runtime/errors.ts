@@ -2,7 +2,7 @@ import { TABLE_PAUSED } from "../core/contracts/status.ts";
 import { MillraceError } from "../core/errors.ts";
 import { EPOCH_MAX } from "../core/model/version.ts";
 import type { AmbiguousKey } from "../core/contracts/row-reads.ts";
-import type { RefusedTable } from "../core/contracts/catalog.ts";
+import type { RefusedTable, TableShape } from "../core/contracts/catalog.ts";
 import type { StoredError } from "../core/contracts/state-store.ts";
 
 import { pages } from "./error-pages.ts";
@@ -268,7 +268,11 @@ export const OTHER_NAME = "MR1033";
 /** Reasons for a table's suspension that end by themselves as soon as the source, or the configuration, is corrected. */
 export const CORRECTED_AT_SOURCE: ReadonlySet<string> = new Set(["MR1026", OTHER_NAME, "MR1309", "MR1312"]);
 
-export function refusedSince({ id, reason, fix, byPrivilege, code }: RefusedTable): MillraceError {
+/** `before`: the table as it was captured. */
+export function refusedSince(refused: RefusedTable, before?: TableShape): MillraceError {
+  const { id, reason, byPrivilege, code } = refused;
+  const key = before?.key.map((ordinal) => before.columns[ordinal]!.name) ?? [];
+  const fix = refused.fixWith?.(key) ?? refused.fix;
   if (code !== undefined)
     return new MillraceError({ code, kind: "fatal", message: `table ${id} is suspended: ${reason}`, hint: fix });
   return new MillraceError({
@@ -284,7 +288,7 @@ export function keyLost(table: string): MillraceError {
     code: "MR1309",
     kind: "fatal",
     message: `table ${table} is suspended: it has no usable key any more`,
-    hint: "give it a key again; then Millrace captures it again",
+    hint: "`millrace check` prints the SQL that gives it a key again; then Millrace captures it again",
   });
 }
 

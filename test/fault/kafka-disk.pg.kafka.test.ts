@@ -1,17 +1,12 @@
 /** The broker's disk is full: nothing is lost, the sink says what it waits for, and goes on when there is room. */
-import { execFile } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { promisify } from "node:util";
 import { expect, test } from "vitest";
 import { streamFaults } from "../support/kafka/kafka-stream.ts";
 import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
 import { ownKafka } from "../support/run/services.ts";
+import { SmallDisk } from "../support/faults/small-disk.ts";
 import { sinkOf } from "../support/faults/sink-loss.ts";
 import { eventually } from "../support/run/waiting.ts";
-
-const run = promisify(execFile);
 
 test("a broker whose disk is full, and then has room", { tags: "long" }, async ({ skip }) => {
   await using disk = await SmallDisk.mount("48m");

@@ -45,13 +45,32 @@ const POISON: Rule = { code: "MR3111", kind: "poison", what: "the target refuses
 const RESOURCES: Rule = {
   code: "MR3112",
   kind: "retryable",
-  what: "the target lacks a resource, or is starting or stopping",
+  what: "the target lacks a resource",
+  hint: "The server's log names it. Millrace tries again by itself.",
+};
+const CONNECTIONS: Rule = {
+  code: "MR3112",
+  kind: "retryable",
+  what: "the target has no free connection",
+  hint: "Close sessions that nobody needs, or raise max_connections, or the role's CONNECTION LIMIT. Millrace tries again by itself.",
+};
+const ENDING: Rule = {
+  code: "MR3112",
+  kind: "retryable",
+  what: "the target is starting or stopping, or has ended the session",
+  hint: "Millrace connects again by itself.",
+};
+const FAILED: Rule = {
+  code: "MR3112",
+  kind: "retryable",
+  what: "the target has failed",
+  hint: "The server's log says why. Millrace tries again by itself.",
 };
 const DISK_FULL: Rule = {
   code: "MR3112",
   kind: "blocked",
   what: "the target's disk is full",
-  hint: "Make room on the target's disk.",
+  hint: "Make room on the disk of the server's data directory (SHOW data_directory), or of the tablespace. Millrace goes on by itself.",
 };
 const CONFLICT: Rule = {
   code: "MR3113",
@@ -93,7 +112,7 @@ const UNKNOWN: Rule = {
   code: "MR3115",
   kind: "fatal",
   what: "the target refused a statement",
-  hint: "The SQLSTATE and the server's log say more.",
+  hint: "The server's log has the statement and why it was refused: correct that in the target.",
 };
 
 const STOPPED: Rule = { code: "MR3116", kind: "aborted", what: "was stopped" };
@@ -115,11 +134,11 @@ const RULES: Readonly<Record<DatabaseReason, Rule>> = {
   privilege: PRIVILEGE,
   "row-security": PRIVILEGE,
   slots: RESOURCES,
-  connections: RESOURCES,
+  connections: CONNECTIONS,
   disk: DISK_FULL,
   resources: RESOURCES,
   conflict: CONFLICT,
-  ending: RESOURCES,
+  ending: ENDING,
   lock: LOCKED,
   cancelled: CANCELLED,
   idle: UNKNOWN,
@@ -127,8 +146,8 @@ const RULES: Readonly<Record<DatabaseReason, Rule>> = {
   "not-now": UNKNOWN,
   "read-only": READ_ONLY,
   "no-file": RESOURCES,
-  system: RESOURCES,
-  internal: RESOURCES,
+  system: FAILED,
+  internal: FAILED,
   "no-table": GONE,
   "no-column": CHANGED,
   "no-object": UNKNOWN,
@@ -223,7 +242,8 @@ function ofServer(failure: Failure, doing: string): MillraceError {
   const { code, kind, what } = rule;
   if (state !== undefined && !connecting) {
     const users = rule === USED ? usersOf(cause) : "";
-    const message = `${what} while ${doing} (SQLSTATE ${state}${places(cause)})${users}`;
+    const file = rule === DISK_FULL ? fileIn(text) : "";
+    const message = `${what} while ${doing} (SQLSTATE ${state}${places(cause)})${users}${file}`;
     const reason = rule === PRIVILEGE ? "privilege" : undefined;
     return new MillraceError({ code, kind, message, hint: rule.hint, reason });
   }
@@ -256,6 +276,12 @@ function isUsed({ state, routine }: Failure): boolean {
 function usersOf(error: unknown): string {
   const detail: unknown = error instanceof Error ? Reflect.get(error, "detail") : undefined;
   return typeof detail === "string" ? `: ${detail.split("\n").slice(0, 5).join("; ")}` : "";
+}
+
+/** The file of the server that could not grow, which its sentence quotes; a name of Postgres' own. */
+function fileIn(text: string): string {
+  const path = /"((?:base|global|pg_\w+)\/[\w./-]+)"/.exec(text)?.[1];
+  return path === undefined ? "" : `: ${path} of its data directory can't grow`;
 }
 
 /** Whether the failed statement was inside a function. The server says so only in the text of the context. */
@@ -311,7 +337,8 @@ export function takenOver(table: string, quoted: string, successor: string): Mil
 /** For refused content that is of no single row: a foreign key blocks a truncate, a constraint is checked at COMMIT. */
 export function withoutRow(error: MillraceError): MillraceError {
   if (error.kind !== "poison") return error;
-  return fatal("MR3115", error.message, "Remove the constraint or trigger from the target, or make it harmless.");
+  const fix = "The message names the constraint, or a trigger has refused it: take it out of the target, or let it take Millrace's rows.";
+  return fatal("MR3115", error.message, fix);
 }
 
 export function fatal(code: ErrorCode, message: string, hint: string): MillraceError {

@@ -2,7 +2,8 @@ import { randomUUID } from "node:crypto";
 import type { SinkProgress, Step, TableWrites } from "../../../src/core/model/batch.ts";
 import { checkpointTexts } from "../../../src/core/checkpoint/checkpoint-text.ts";
 import type { Inspection } from "../../../src/core/contracts/comparing.ts";
-import { MillraceError } from "../../../src/core/errors.ts";
+import { atServer, MillraceError } from "../../../src/core/errors.ts";
+import { serverAt } from "../../../src/core/system-errors.ts";
 import type { TableName } from "../../../src/core/contracts/connector.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type {
@@ -381,7 +382,8 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
       const holders = session?.holders ?? null;
       const fenced = session !== null && !session.broken ? await this.#rolledBack(session, error) : null;
       if (this.#closed) throw stopped(doing);
-      throw fenced ?? withoutRow(heldBy(sinkError(error, doing), holders));
+      const { host, port } = this.#options.address;
+      throw fenced ?? withoutRow(heldBy(atServer(sinkError(error, doing), serverAt(host, port)), holders));
     }
   }
 

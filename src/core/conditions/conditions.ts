@@ -260,7 +260,7 @@ function* ofSink(status: PipelineStatus, sink: SinkStatus): Generator<Condition>
   }
   if (deadLetters > 0) {
     const what = `sink ${name} refused ${count(deadLetters, "row")}, kept as dead letters: the sink lacks them`;
-    const fix = `millrace dlq list --sink ${name}`;
+    const fix = `millrace dlq list --sink ${name} says why; correct that, then millrace dlq replay --sink ${name} --all`;
     yield condition({ ...of, kind: "sink.dead-letters", level: "act", blocks: ["once"], what, fix });
   }
 }
@@ -319,7 +319,7 @@ function* ofTables({ tables, refills, source, phase }: PipelineStatus): Generato
     const what = `table ${table} is suspended in sink ${sink}, which lacks it`;
     const back = `millrace snapshot start --tables ${table} --sink ${sink}`;
     const failed = failure(error);
-    const fix = failed.fix.includes("snapshot start") ? failed.fix : `${failed.fix}; then ${back}`;
+    const fix = failed.fix.includes("snapshot start") ? failed.fix : `${failed.fix.replace(/[.;]\s*$/, "")}; then ${back}`;
     const blocks = ["ready", "wait", "once"] as const;
     yield condition({ ...of, kind: "table.suspended-in-sink", level: "act", blocks, what, ...failed, fix });
   }
@@ -368,7 +368,7 @@ function* ofComparisons({ drift, failure: unfinished = null }: ComparisonStatus)
       since: drift.finishedAt,
       // Also after a repair: the cause of the difference may still be there.
       meanwhile: "no full comparison since then was without drift",
-      fix: `millrace report show ${drift.id}, then millrace reconcile`,
+      fix: `millrace report show ${drift.id}, then millrace reconcile --repair`,
     });
   }
   if (unfinished !== null) {

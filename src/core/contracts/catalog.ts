@@ -54,6 +54,8 @@ export interface RefusedTable {
   readonly id: string;
   readonly reason: string;
   readonly fix: string;
+  /** The fix for a table that had a key over these columns. Absent: the same. */
+  readonly fixWith?: (keyColumns: readonly string[]) => string;
   /** True if only a privilege of our role is missing: the table is captured as soon as it is granted. */
   readonly byPrivilege?: boolean;
   /** True for a copy that a tool makes for an online change: a glob leaves it out, and nothing is wrong (connectors/kit). */

@@ -262,8 +262,11 @@ export class TableGate {
     // that was created again and waits to be published is read again later.
     for (const refused of captured.refused) {
       const { id, isPassing, code } = refused;
-      if (isPassing === true || this.#suspended.has(id)) continue;
-      if (this.#current.has(id) || code === OTHER_NAME) await this.suspend(id, refusedSince(refused));
+      const known = this.#suspended.get(id);
+      // What the stream shows of a lost key does not tell the way out; the catalogue does.
+      if (isPassing === true || (known !== undefined && known.message !== keyLost(id).message)) continue;
+      const before = this.#current.get(id);
+      if (before !== undefined || code === OTHER_NAME) await this.suspend(id, refusedSince(refused, before));
     }
     if ([...captured.generations].some(([id, generation]) => before.get(id) !== generation))
       this.#parts.events.renewed();

@@ -1,6 +1,6 @@
 /** Which of the catalogue's tables are captured, and why others can't be. */
 import type { TableName } from "../../../../src/core/contracts/connector.ts";
-import type { CapturedTables, NamedTable, TableShape } from "../../../../src/core/contracts/catalog.ts";
+import type { CapturedTables, NamedTable, RefusedTable, TableShape } from "../../../../src/core/contracts/catalog.ts";
 import { tableId } from "../../../../src/core/model/schema.ts";
 import { copyRefusal } from "../../../kit/online-copies.ts";
 import { quoteName, quoteTable } from "../../quote.ts";
@@ -18,6 +18,7 @@ const NO_ROWS = new Set(["VIEW", "SYSTEM VIEW", "SEQUENCE", "TEMPORARY", "LOCAL 
 interface Refusal {
   readonly reason: string;
   readonly fix: string;
+  readonly fixWith?: RefusedTable["fixWith"];
   readonly chosenKey?: "unknown" | "unfit";
 }
 
@@ -84,12 +85,13 @@ export async function selectTables(
       generations.set(shape.id, [table.generation, ...marks].join(" "));
       continue;
     }
-    const { reason, fix, chosenKey }: Refusal = refusal ?? NO_KEY;
+    const { reason, fix, fixWith, chosenKey }: Refusal = refusal ?? NO_KEY;
     if (strict && left !== undefined) throw sourceError("MR2114", "fatal", left, fix);
     if (isLiteral && strict)
       throw sourceError("MR2115", "fatal", `${table.schema}.${table.table} can't be captured: ${reason}`, fix);
     const id = tableId(table.schema, table.table);
-    refused.push({ id, reason, fix, ...(chosenKey === undefined ? {} : { chosenKey }) });
+    const more = { ...(fixWith && { fixWith }), ...(chosenKey && { chosenKey }) };
+    refused.push({ id, reason, fix, ...more });
   }
   const shown = new Set(catalog.map(({ schema, table }) => tableId(schema, table)));
   refused.push(...(await hiddenTables(context, known, shown, signal)));
@@ -128,7 +130,10 @@ export const LOG_FIX =
   "Take binlog-do-db and binlog-ignore-db out of the server's configuration and restart it, or leave the database out of `tables`.";
 const NO_KEY: Refusal = { reason: "it has no usable key", fix: "Give it a primary key." };
 
-function keyFix({ columns, nullableUnique }: CatalogTable, name: string): string {
+/** `former`: the columns of a key that the table had. */
+function keyFix({ columns, nullableUnique }: CatalogTable, name: string, former: readonly string[] = []): string {
+  if (former.length > 0 && former.every((column) => columns.some((one) => one.name === column)))
+    return `ALTER TABLE ${name} ADD PRIMARY KEY (${former.map(quoteName).join(", ")});`;
   if (nullableUnique === undefined)
     return `ALTER TABLE ${name} ADD PRIMARY KEY (…), or a unique index over NOT NULL columns.`;
   const nullable = columns.filter((column) => column.nullable && nullableUnique.columns.includes(column.name));
@@ -154,7 +159,10 @@ function refusalOf(table: CatalogTable, shape: TableShape | undefined, key: Foun
       fix: "Leave it out of `tables`, or let its history have times: columns of type TIMESTAMP(6) AS ROW START and AS ROW END.",
     };
   if (key.kind === "unknown" || key.kind === "unfit") return { ...key, chosenKey: key.kind };
-  if (shape === undefined) return { reason: NO_KEY.reason, fix: keyFix(table, name) };
+  if (shape === undefined) {
+    const fixWith = (former: readonly string[]) => keyFix(table, name, former);
+    return { reason: NO_KEY.reason, fix: keyFix(table, name), fixWith };
+  }
   const reserved = shape.columns.find((column) => column.name.startsWith("_millrace_"));
   if (reserved !== undefined)
     return {

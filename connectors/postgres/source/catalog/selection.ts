@@ -32,7 +32,7 @@ export interface Selected {
   readonly catalog: Catalog;
 }
 
-type Refusal = Pick<RefusedTable, "reason" | "fix" | "chosenKey">;
+type Refusal = Pick<RefusedTable, "reason" | "fix" | "fixWith" | "chosenKey">;
 
 /**
  * Reads catalogue and publication. With `strict`, as at a start, a table that is named literally and can't be captured is
@@ -70,7 +70,7 @@ export async function selectTables(context: SourceContext, strict: boolean, sign
       continue;
     }
     if (lack !== undefined) lacking.push(table);
-    const { reason, fix, chosenKey }: Refusal = refusal ?? lack ?? LIST_WITHOUT_KEY;
+    const { reason, fix, fixWith, chosenKey }: Refusal = refusal ?? lack ?? LIST_WITHOUT_KEY;
     const literal = isLiteral(table);
     if (literal && strict)
       throw sourceError("MR2020", "fatal", `${table.schema}.${table.table} can't be captured: ${reason}`, fix);
@@ -81,6 +81,7 @@ export async function selectTables(context: SourceContext, strict: boolean, sign
         reason,
         fix,
         byPrivilege: lack !== undefined,
+        ...(fixWith === undefined ? {} : { fixWith }),
         ...(chosenKey === undefined ? {} : { chosenKey }),
       });
   }
@@ -171,7 +172,12 @@ function refusalOf(
       break;
   }
   if (table.persistence !== "p") return { reason: "it is unlogged", fix: `ALTER TABLE ${name} SET LOGGED;` };
-  if (key.kind === "none") return { reason: keyReason(table), fix: keyFix(table, name) };
+  if (key.kind === "none") 
+    return {
+      reason: keyReason(table),
+      fix: keyFix(table, name),
+      fixWith: (former: readonly string[]) => keyFix(table, name, former),
+    };
   if (key.kind === "unknown" || key.kind === "unfit") return { ...key, chosenKey: key.kind };
   const reserved = shape?.columns.find((column) => column.name.startsWith("_millrace_"));
   if (reserved !== undefined)
@@ -184,17 +190,24 @@ function refusalOf(
 
 function keyReason(table: CatalogTable): string {
   if (table.identity === "n") return "it has no usable key: its replica identity is NOTHING";
+  if (table.identity === "i") return "it has no usable key: the index that was its replica identity was dropped";
   if (table.uniques.some((index) => index.primary)) return "it has no usable key: its primary key is deferrable";
   return "it has no usable key";
 }
 
-function keyFix(table: CatalogTable, name: string): string {
-  if (table.identity === "n") return `ALTER TABLE ${name} REPLICA IDENTITY DEFAULT;`;
-  if (table.uniques.some((index) => index.primary)) return `ALTER TABLE ${name} REPLICA IDENTITY FULL;`;
+/** `former`: the columns of a key that the table had. */
+function keyFix(table: CatalogTable, name: string, former: readonly string[] = []): string {
+  const primary = table.uniques.find((index) => index.primary);
+  if (primary?.immediate === true) return `ALTER TABLE ${name} REPLICA IDENTITY DEFAULT;`;
   const notNull = new Set(table.columns.filter((column) => column.notNull).map((column) => column.attnum));
   const unique = table.uniques.find((index) => index.immediate && index.columns.every((attnum) => notNull.has(attnum)));
   if (unique !== undefined) return `ALTER TABLE ${name} REPLICA IDENTITY USING INDEX ${quoteIdentifier(unique.name)};`;
-  return `ALTER TABLE ${name} ADD PRIMARY KEY (…), or make a unique index over NOT NULL columns and: ALTER TABLE ${name} REPLICA IDENTITY USING INDEX …;`;
+  if (primary !== undefined) return `ALTER TABLE ${name} REPLICA IDENTITY FULL;`;
+  const columns = former.every((column) => table.columns.some((one) => one.name === column)) ? former : [];
+  // Under NOTHING, or an index that is gone, a primary key alone does not help.
+  const identity = table.identity === "n" || table.identity === "i" ? ", REPLICA IDENTITY DEFAULT" : "";
+  if (columns.length > 0) return `ALTER TABLE ${name} ADD PRIMARY KEY (${columns.map(quoteIdentifier).join(", ")})${identity};`;
+  return `ALTER TABLE ${name} ADD PRIMARY KEY (…)${identity}; or make a unique index over NOT NULL columns and: ALTER TABLE ${name} REPLICA IDENTITY USING INDEX …;`;
 }
 
 function sameNames(a: readonly string[], b: readonly string[]): boolean {
@@ -214,7 +227,8 @@ function leafRefusal(root: CatalogTable, catalog: Catalog): Refusal | undefined 
     if (leaf.persistence !== "p")
       return { reason: `its partition ${name} is unlogged`, fix: `ALTER TABLE ${name} SET LOGGED;` };
     const own = keyOf(leaf);
-    if (own === undefined) return { reason: `its partition ${name} has no usable key`, fix: keyFix(leaf, name) };
+    if (own === undefined)
+      return { reason: `its partition ${name}: ${keyReason(leaf)}`, fix: keyFix(leaf, name, keyOf(root)?.columns) };
     // The leaf's identity decides which old keys are logged. If it covers other columns, a change of the row's key in the
     // root would be invisible.
     if (leaf.identity !== "f" && !sameNames(own.columns, keyOf(root)?.columns ?? []))
