@@ -8,7 +8,7 @@ import { systemClock } from "./core/clock.ts";
 import type { StatusDocument } from "./core/contracts/status.ts";
 import type { StateStore, StoredError } from "./core/contracts/state-store.ts";
 import type { Logger } from "./core/contracts/telemetry.ts";
-import { MillraceError } from "./core/errors.ts";
+import { listenFailed } from "./ops/errors.ts";
 import { makeFolder } from "./core/folder.ts";
 import { pipelineLevels, tableLevels } from "./levels.ts";
 import { createAdmin } from "./ops/admin/admin.ts";
@@ -67,7 +67,7 @@ export async function serve(config: Config, parts: ServedParts, signal: AbortSig
   } catch (error) {
     await local.close();
     socket[Symbol.dispose]();
-    throw listenFailed(listen, error);
+    throw listen === null ? error : listenFailed(listen, error);
   }
   return {
     address: listen === null ? null : `${listen.host}:${listen.port}`,
@@ -143,17 +143,6 @@ async function listenLocally(admin: ReturnType<typeof createAdmin>, path: string
       if (lstatSync(path, { throwIfNoEntry: false })?.ino === own) rmSync(path, { force: true });
     },
   };
-}
-
-function listenFailed(listen: Config["admin"]["listen"], cause: unknown): MillraceError {
-  const reason = cause instanceof Error && "code" in cause ? String(cause.code) : "unknown error";
-  return new MillraceError({
-    code: "MR1154",
-    kind: "blocked",
-    message: `admin.listen: ${listen?.host}:${listen?.port} can't be listened on (${reason})`,
-    hint: "another daemon may have this address: give each its own admin.listen, or false",
-    cause,
-  });
 }
 
 export async function levelsOf({ control, comparing, history, stateError }: ServedParts): Promise<Levels> {

@@ -1,5 +1,6 @@
 /** Reads the options and arguments of the command line, and refuses wrong ones (MR1110). */
 import type { Config } from "../config/config.ts";
+import type { MillraceError } from "../core/errors.ts";
 import { parseDurationMs } from "../core/values/quantities.ts";
 import { TABLE_GLOB } from "../core/table-selection.ts";
 import { cliError } from "./errors.ts";
@@ -26,8 +27,21 @@ export function tableGlobs(given: unknown): readonly string[] {
   const globs = Array.isArray(given) ? given.map(String) : [];
   const wrong = globs.find((glob) => !TABLE_GLOB.test(glob));
   if (wrong !== undefined)
-    throw cliError("MR1110", `--tables: ${JSON.stringify(wrong)} is not schema.table; * is a wildcard, ! excludes`);
+    throw cliError("MR1110", `--tables: ${JSON.stringify(wrong)} is not schema.table; * is a wildcard, ! excludes`, {
+      hint: tablesHint([wrong]),
+    });
   return globs;
+}
+
+export function noTableMatches(globs: readonly string[]): MillraceError {
+  return cliError("MR1110", `--tables: no captured table matches ${globs.join(" ")}`, { hint: tablesHint(globs) });
+}
+
+function tablesHint(globs: readonly string[]): string {
+  const list = globs.find((glob) => glob.includes(","));
+  if (list === undefined) return "`millrace status --tables` lists the captured tables";
+  const parts = list.split(",").map((part) => part.trim());
+  return `name several tables with spaces between them, or repeat the option: --tables ${parts.join(" ")}`;
 }
 
 /** Names of the chosen sinks: the one of `--sink`, or all. */

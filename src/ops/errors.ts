@@ -1,4 +1,5 @@
-import type { ErrorPages } from "../core/errors.ts";
+import { type ErrorPages, MillraceError } from "../core/errors.ts";
+import { serverAt } from "../core/system-errors.ts";
 
 export const pages = {
   MR1151: {
@@ -74,3 +75,19 @@ export const pages = {
     remedy: "Give each daemon its own `admin.listen`, or set it to false.",
   },
 } as const satisfies ErrorPages;
+
+const LISTENING_FIXES: Readonly<Record<string, string>> = {
+  EADDRINUSE:
+    "Another process has this address (`ss -ltnp` shows which): give each daemon its own `admin.listen`, or set it to false.",
+  EADDRNOTAVAIL: "This machine does not have this address: correct `admin.listen`, or set it to false.",
+  ENOTFOUND: "The name is not known on this machine: correct `admin.listen`, or set it to false.",
+  EACCES:
+    "The daemon's user may not listen there; ports below 1024 need a privilege: choose another one in `admin.listen`.",
+};
+
+export function listenFailed({ host, port }: { readonly host: string; readonly port: number }, cause: unknown) {
+  const reason = cause instanceof Error && "code" in cause ? String(cause.code) : "unknown error";
+  const message = `admin.listen: ${serverAt(host, port)} can't be listened on (${reason})`;
+  const hint = LISTENING_FIXES[reason] ?? pages.MR1154.remedy;
+  return new MillraceError({ code: "MR1154", kind: "blocked", message, hint, cause });
+}

@@ -151,7 +151,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       expect(await refills.list()).toEqual([stays]);
       expect((await refills.list(true)).find((r) => r.id === only.id)?.state).toBe("cancelled");
       expect(await refills.countKeys()).toBe(0);
-      expect(await deadLetters.counts()).toEqual(new Map());
+      expect(await deadLetters.waiting()).toEqual(new Map());
     });
   });
 
@@ -477,10 +477,10 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       await deadLetters.add({ ...letter("x", "1"), reason: "still too long" });
       await deadLetters.add(letter("x", "2"));
       await deadLetters.add(letter("y", "1"));
-      expect(await deadLetters.counts()).toEqual(
+      expect(await deadLetters.waiting()).toEqual(
         new Map([
-          ["x", 2],
-          ["y", 1],
+          ["x", { count: 2, last: "public.a: MR3302 too long" }],
+          ["y", { count: 1, last: "public.a: MR3302 too long" }],
         ]),
       );
       const [first] = await deadLetters.list({ sink: "x" });

@@ -22,7 +22,9 @@ let installation: Installation;
 let browser: DashboardBrowser;
 
 beforeAll(async () => {
-  server = await ownPostgres({ auth: ["host all,replication reader 127.0.0.1/32 scram-sha-256", "host all all 127.0.0.1/32 trust"] });
+  server = await ownPostgres({
+    auth: ["host all,replication reader 127.0.0.1/32 scram-sha-256", "host all all 127.0.0.1/32 trust"],
+  });
   redis = await ownRedis();
   source = await freshDatabase(server);
   target = await freshDatabase();

@@ -110,7 +110,7 @@ test("one row too many: the table is at fault, in a history the sink; known rows
   await box.add(writes(users, [2], 2000n), 0, refusal);
   await box.add(writes(notes, [3]), 0, refusal);
   await expect(box.add(writes(users, [3]), 0, refusal)).rejects.toMatchObject({ code: "MR1328", table: users.id });
-  expect((await deadLetters.counts()).get("s")).toBe(3);
+  expect((await deadLetters.waiting()).get("s")?.count).toBe(3);
   const history = boxOf(opened.state, { countMax: 2, isHistory: true });
   const stopped = history.add(writes(users, [3]), 0, refusal);
   await expect(stopped).rejects.toMatchObject({ code: "MR1328", kind: "fatal", table: undefined });
@@ -143,7 +143,7 @@ test("too large a part of a table's rows within a minute: the table is at fault 
     table: users.id,
     message: expect.stringContaining("refused 30 of 50 rows"),
   });
-  expect((await opened.state.deadLetters.counts()).get("s")).toBe(59);
+  expect((await opened.state.deadLetters.waiting()).get("s")?.count).toBe(59);
   // It begins again.
   await step(users, 10, 10);
 });

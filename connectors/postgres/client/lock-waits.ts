@@ -82,7 +82,9 @@ function told(sessions: readonly Session[]): LockHolders | null {
   const shown = sessions.slice(0, SHOWN_COUNT_MAX);
   const [holder] = shown;
   if (holder === undefined) return null;
-  const what = shown.map((session) => (session.waits ? `${named(session)} waits for it too` : `${named(session)} holds it`)).join("; ");
+  const what = shown
+    .map((session) => (session.waits ? `${named(session)} waits for it too` : `${named(session)} holds it`))
+    .join("; ");
   const { pid, statement } = holder;
   const fix =
     pid === 0

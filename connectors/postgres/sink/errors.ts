@@ -337,7 +337,8 @@ export function takenOver(table: string, quoted: string, successor: string): Mil
 /** For refused content that is of no single row: a foreign key blocks a truncate, a constraint is checked at COMMIT. */
 export function withoutRow(error: MillraceError): MillraceError {
   if (error.kind !== "poison") return error;
-  const fix = "The message names the constraint, or a trigger has refused it: take it out of the target, or let it take Millrace's rows.";
+  const fix =
+    "The message names the constraint, or a trigger has refused it: take it out of the target, or let it take Millrace's rows.";
   return fatal("MR3115", error.message, fix);
 }
 

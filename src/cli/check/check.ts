@@ -1,3 +1,5 @@
+import { once } from "node:events";
+import { createServer } from "node:net";
 import { accessSync, constants, existsSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Config, SinkConfig } from "../../config/config.ts";
@@ -10,6 +12,7 @@ import { faultOf } from "../../rules/errors.ts";
 import { noMemory, type RuleMemory } from "../../rules/former-rules.ts";
 import { isSelectedBy, memoryOf } from "../../open-source.ts";
 import { ruleFindings } from "../../rules/with-rules.ts";
+import { listenFailed } from "../../ops/errors.ts";
 import { localPid } from "../../holder.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";
 import { openState } from "../../state/open.ts";
@@ -51,6 +54,7 @@ export async function findingsOf(config: Config): Promise<readonly PlacedFinding
     { part: "rules", check: () => checkRules(config, signal) },
     { part: "state", check: () => checkState(config) },
     { part: "reconcile", check: async () => checkReports(config) },
+    { part: "admin", check: () => checkAdmin(config) },
     ...config.sinks.map((sink) => ({ part: sink.name, check: () => checkSink(sink, wanted, signal) })),
   ];
   const looked = await Promise.all(
@@ -220,6 +224,22 @@ function checkFolder(id: string, what: string, done: string, wanted: string): Fi
   } catch {
     // The finding only tells whether the folder is writable.
     return { id, level: "error", what: `${what} can't be ${done}`, fix: `chmod u+wx '${folder}'` };
+  }
+}
+
+/** Whether the daemon could listen there; while it does, nobody else can. */
+async function checkAdmin(config: Config): Promise<readonly Finding[]> {
+  const { listen } = config.admin;
+  if (listen === null || (await holderOf(config)) !== null) return [];
+  const server = createServer();
+  try {
+    server.listen({ host: listen.host, port: listen.port, exclusive: true });
+    await once(server, "listening");
+    return [{ id: "admin", level: "ok", what: `admin.listen: ${listen.host}:${listen.port} is free`, fix: null }];
+  } catch (error) {
+    throw listenFailed(listen, error);
+  } finally {
+    server.close();
   }
 }
 

@@ -6,7 +6,7 @@ import type { Config } from "../../config/config.ts";
 import { historyNotPaused } from "../../runtime/errors.ts";
 import { pauseWhileStopped, resumeWhileStopped } from "../../runtime/schema/suspended-tables.ts";
 import { openState } from "../../state/open.ts";
-import { chosenSinks } from "../arguments.ts";
+import { chosenSinks, noTableMatches } from "../arguments.ts";
 import { auditedHere } from "../audit.ts";
 import type { CommandLine } from "../command-line.ts";
 import { DaemonClient } from "../daemon-client.ts";
@@ -63,7 +63,7 @@ async function chosenTables(config: Config, globs: readonly string[]): Promise<r
   const selection = new TableSelection(globs);
   const known = await readState(config, ({ schemas }) => schemas.list());
   const chosen = known.filter(({ schema, table }) => selection.matches(schema, table));
-  if (chosen.length === 0) throw cliError("MR1110", `--tables: no captured table matches ${globs.join(" ")}`);
+  if (chosen.length === 0) throw noTableMatches(globs);
   return chosen;
 }
 

@@ -16,7 +16,7 @@ import {
 } from "../../runtime/snapshot/snapshots.ts";
 import { expectReadable } from "../../runtime/control/failed-sinks.ts";
 import { openState } from "../../state/open.ts";
-import { chosenSinks } from "../arguments.ts";
+import { chosenSinks, noTableMatches, tableGlobs } from "../arguments.ts";
 import { auditedHere } from "../audit.ts";
 import type { CommandLine } from "../command-line.ts";
 import { DaemonClient } from "../daemon-client.ts";
@@ -36,7 +36,7 @@ export function addSnapshot({ program, action, actionFor }: CommandLine): void {
     .action(
       action(async (session, options) => {
         const config = await session.config();
-        const tables = Array.isArray(options["tables"]) ? options["tables"].map(String) : [];
+        const tables = tableGlobs(options["tables"]);
         const sink = typeof options["sink"] === "string" ? options["sink"] : null;
         const where = typeof options["where"] === "string" ? options["where"] : null;
         const started = await start(config, { tables, sink, where });
@@ -80,7 +80,7 @@ async function start(config: Config, { tables, sink, where }: Start): Promise<re
   const known = await readState(config, ({ schemas }) => schemas.list());
   const meant = known.filter((table) => selection.matches(table.schema, table.table));
   const ids = meant.map((table) => table.id);
-  if (ids.length === 0) throw cliError("MR1110", `--tables: no captured table matches ${tables.join(" ")}`);
+  if (ids.length === 0) throw noTableMatches(tables);
   const body = { sinks: sink === null ? [] : [sink], tables: tables.length === 0 ? [] : ids, where };
   await new DaemonClient(config.state).tell("/api/v1/snapshots", body, async () => {
     if (where !== null) await tryOffline(config, meant, where);

@@ -9,7 +9,7 @@ import { brokenOff, nothingToResume } from "../../reconcile/errors.ts";
 import { keptRequest } from "../../reconcile/kept.ts";
 import { ReportFolder } from "../../reconcile/report/report-folder.ts";
 import { redacted } from "../../reconcile/report/reporting.ts";
-import { chosenSinks, countOf, durationOf, tableGlobs } from "../arguments.ts";
+import { chosenSinks, countOf, durationOf, noTableMatches, tableGlobs } from "../arguments.ts";
 import type { CommandLine } from "../command-line.ts";
 import { DaemonClient } from "../daemon-client.ts";
 import { openState } from "../../state/open.ts";
@@ -93,7 +93,7 @@ async function requestOf(config: Config, options: Readonly<Record<string, unknow
   const selection = new TableSelection(globs);
   const tables = known.filter((table) => selection.matches(table.schema, table.table)).map(({ id }) => id);
   if (globs.length > 0 && tables.length === 0) {
-    throw cliError("MR1110", `--tables: no captured table matches ${globs.join(" ")}`);
+    throw noTableMatches(globs);
   }
   return {
     tables: globs.length === 0 ? [] : tables,

@@ -60,7 +60,7 @@ async function storedStatus(config: Config): Promise<StatusDocument> {
   try {
     const record = await state.source.get();
     if (record?.identity != null) source.positions.recall?.(record.identity);
-    const letters = await state.deadLetters.counts();
+    const letters = await state.deadLetters.waiting();
     const spell = (commit: bigint | undefined) => (commit === undefined ? null : source.positions.format(commit));
     const position = spell(record?.acknowledged?.commit ?? record?.origin?.commit);
     const sinks: SinkStatus[] = [];
@@ -73,7 +73,8 @@ async function storedStatus(config: Config): Promise<StatusDocument> {
         position: spell((known?.covered ?? known?.written)?.commit),
         lagSeconds: null,
         lagBytes: null,
-        deadLetters: letters.get(name) ?? 0,
+        deadLetters: letters.get(name)?.count ?? 0,
+        lastRefusal: letters.get(name)?.last ?? null,
         error: known?.error ?? null,
         needsPerson: known?.error != null,
         catchingUp: false,

@@ -7,14 +7,14 @@ export async function sinkFacts({
   sinks,
   deadLetters,
 }: Pick<StateStore, "sinks" | "deadLetters">): Promise<AuditFacts> {
-  const letters = await deadLetters.counts();
+  const letters = await deadLetters.waiting();
   const facts = (await sinks.all()).map(({ name, paused, error, covered, reset }) => {
     const position = reset?.to ?? covered;
     const fact = {
       paused,
       error: error?.code ?? null,
       position: position === null ? null : serializePosition(position),
-      deadLetters: letters.get(name) ?? 0,
+      deadLetters: letters.get(name)?.count ?? 0,
     };
     return [name, fact] as const;
   });

@@ -259,7 +259,8 @@ function* ofSink(status: PipelineStatus, sink: SinkStatus): Generator<Condition>
     yield condition({ ...of, kind: "sink.starting", level: "watch", blocks, what: `sink ${name} is ${state}` });
   }
   if (deadLetters > 0) {
-    const what = `sink ${name} refused ${count(deadLetters, "row")}, kept as dead letters: the sink lacks them`;
+    const why = sink.lastRefusal == null ? "" : `; the last one, ${sink.lastRefusal}`;
+    const what = `sink ${name} refused ${count(deadLetters, "row")}, kept as dead letters: the sink lacks them${why}`;
     const fix = `millrace dlq list --sink ${name} says why; correct that, then millrace dlq replay --sink ${name} --all`;
     yield condition({ ...of, kind: "sink.dead-letters", level: "act", blocks: ["once"], what, fix });
   }
@@ -319,7 +320,9 @@ function* ofTables({ tables, refills, source, phase }: PipelineStatus): Generato
     const what = `table ${table} is suspended in sink ${sink}, which lacks it`;
     const back = `millrace snapshot start --tables ${table} --sink ${sink}`;
     const failed = failure(error);
-    const fix = failed.fix.includes("snapshot start") ? failed.fix : `${failed.fix.replace(/[.;]\s*$/, "")}; then ${back}`;
+    const fix = failed.fix.includes("snapshot start")
+      ? failed.fix
+      : `${failed.fix.replace(/[.;]\s*$/, "")}; then ${back}`;
     const blocks = ["ready", "wait", "once"] as const;
     yield condition({ ...of, kind: "table.suspended-in-sink", level: "act", blocks, what, ...failed, fix });
   }

@@ -387,13 +387,19 @@ export interface ComparisonStore {
   forget(id: string): Promise<void>;
 }
 
+export interface WaitingLetters {
+  readonly count: number;
+  /** Of the newest: its table, the number of its error and what that says. */
+  readonly last: string;
+}
+
 export interface DeadLetterStore {
   /** A letter for the same sink, table and key replaces the waiting one. */
   add(letter: Omit<DeadLetter, "id" | "createdAt" | "state" | "attempts">): Promise<void>;
   list(filter?: { readonly sink?: string; readonly state?: DeadLetter["state"] }): Promise<readonly DeadLetter[]>;
   get(id: number): Promise<DeadLetter | null>;
-  /** Waiting letters per sink. */
-  counts(): Promise<ReadonlyMap<string, number>>;
+  /** Per sink. */
+  waiting(): Promise<ReadonlyMap<string, WaitingLetters>>;
   /** Removes all letters of a table, of every sink: they hold values that the configuration hides by now. */
   forget(tableId: string): Promise<void>;
   /** Supersedes a sink's waiting letters whose keys have been written since. */

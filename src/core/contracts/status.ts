@@ -148,6 +148,8 @@ export interface SinkStatus {
   readonly lagSeconds: number | null;
   readonly lagBytes: number | null;
   readonly deadLetters: number;
+  /** Why the newest of them was refused; null: there is none. Absent from a daemon of an earlier version. */
+  readonly lastRefusal?: string | null;
   readonly error: StoredError | null;
   /** True if it waits for somebody to act: it has failed, or it retries until that is done. */
   readonly needsPerson: boolean;

@@ -81,7 +81,12 @@ export class SinkRunner {
   }
 
   get error(): StoredError | null {
-    return this.#error ?? (this.isUnproven ? this.#inVain : null);
+    return this.#error ?? (this.isUnproven ? this.#inVain : null) ?? this.worker.failing;
+  }
+
+  /** It streams, and can't write what it was given. */
+  get isFailing(): boolean {
+    return this.isUnproven || (this.#state === "streaming" && this.worker.failing !== null);
   }
 
   /** The sink could be opened again, and has not yet written what it failed to write before. */

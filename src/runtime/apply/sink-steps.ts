@@ -1,13 +1,13 @@
 import type { SinkProgress, Step } from "../../core/model/batch.ts";
-import type { Clock } from "../../core/clock.ts";
-import { MillraceError } from "../../core/errors.ts";
+import { type Clock, timestamp } from "../../core/clock.ts";
+import { findMillraceError, MillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import { invariant } from "../../core/invariant.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import { rowVersion } from "../../core/model/version.ts";
 import type { Outcome, Sink, TargetPresence } from "../../core/contracts/sink.ts";
-import type { BondStore, SinkEntry } from "../../core/contracts/state-store.ts";
+import type { BondStore, SinkEntry, StoredError } from "../../core/contracts/state-store.ts";
 import type { Logger, Metrics } from "../../core/contracts/telemetry.ts";
 import { CheckpointBond } from "./checkpoint-bond.ts";
 import { otherThanWritten, unclassified } from "../errors.ts";
@@ -27,6 +27,9 @@ export interface SinkStepsParts {
   readonly metrics: Metrics;
 }
 
+/** A step that is repeated in place, and done within this time, is not worth a word. */
+const UNSAID_MS_MAX = 5_000;
+
 /**
  * Applies steps to one sink, each until it is done or fails for good, and knows the sink's position. `written` is what the
  * sink itself holds. `covered` may be further, if the log had nothing for the sink in between.
@@ -40,6 +43,8 @@ export class SinkSteps {
   #covered: Position | null = null;
   #writeCount = 0;
   #lease = 0;
+  /** Why the present step was tried again, and when it began. */
+  #failing: { readonly begunMs: number; readonly error: StoredError } | null = null;
 
   constructor(parts: SinkStepsParts) {
     this.#parts = parts;
@@ -233,7 +238,12 @@ export class SinkSteps {
 
   async retrying(signal: AbortSignal, work: () => Promise<void>): Promise<void> {
     const { clock, sink, metrics, logger } = this.#parts;
+    const begunMs = clock.elapsed();
+    let since: string | undefined;
     const onRetry = (error: unknown): void => {
+      const { code, message, hint = null } = findMillraceError(error) ?? unclassified(sink.name, error);
+      const at = timestamp(clock);
+      this.#failing = { begunMs, error: { code, message, hint, at, since: (since ??= at) } };
       metrics.sinkError(sink.name, kindOf(error));
       logger.warn({ error }, "a step failed and is retried");
     };
@@ -243,6 +253,14 @@ export class SinkSteps {
       signal.throwIfAborted();
       metrics.sinkError(sink.name, kindOf(error));
       throw error instanceof MillraceError ? error : unclassified(sink.name, error);
+    } finally {
+      this.#failing = null;
     }
+  }
+
+  /** Why the step is repeated in place, if that takes so long that somebody may ask. */
+  get failing(): StoredError | null {
+    const lasts = this.#failing !== null && this.#parts.clock.elapsed() - this.#failing.begunMs > UNSAID_MS_MAX;
+    return lasts ? (this.#failing?.error ?? null) : null;
   }
 }

@@ -12,6 +12,7 @@ import { Isolation } from "./isolation.ts";
 import type { NettedAhead } from "./lookahead.ts";
 import { Applier, type How, type WorkerParts } from "./applier.ts";
 import { type BatchLimits, SinkQueue, type Taken } from "./sink-queue.ts";
+import type { StoredError } from "../../core/contracts/state-store.ts";
 import type { SinkSteps } from "./sink-steps.ts";
 import type { StepWatch } from "../step-watch.ts";
 import type { Work } from "./work.ts";
@@ -45,6 +46,11 @@ export class SinkWorker {
   }
 
   /** Of the write in flight. */
+  /** See `SinkSteps`. */
+  get failing(): StoredError | null {
+    return this.#steps.failing;
+  }
+
   get watch(): StepWatch {
     return this.#steps.watch;
   }

@@ -14,6 +14,7 @@ import type { SinkRunner } from "../apply/sink-runner.ts";
 import type { Pipeline } from "../pipeline.ts";
 import { isRunning } from "../snapshot/snapshots.ts";
 import type { Estimates } from "./estimates.ts";
+import type { WaitingLetters } from "../../core/contracts/state-store.ts";
 import { sinkActivity, sourceActivity } from "./activity.ts";
 import type { LagClock } from "./lag.ts";
 
@@ -39,7 +40,7 @@ export interface Unanswered {
 
 /** What only the state knows. */
 export interface StoredFacts {
-  readonly letters: ReadonlyMap<string, number>;
+  readonly letters: ReadonlyMap<string, WaitingLetters>;
   readonly snapshots: readonly SnapshotStatus[];
   readonly stubborn: NonNullable<TablesStatus["stubborn"]>;
 }
@@ -49,7 +50,7 @@ export const NOTHING_STORED: StoredFacts = { letters: new Map(), snapshots: [], 
 export async function storedFacts(pipeline: Pipeline): Promise<StoredFacts> {
   const { state } = pipeline;
   const [letters, snapshots, refills] = await Promise.all([
-    state.deadLetters.counts(),
+    state.deadLetters.waiting(),
     pipeline.snapshots(false),
     state.refills.list(),
   ]);
@@ -90,7 +91,10 @@ export function statusOf(
       goneBack: goneBack === null ? null : { ...goneBack, until: source.positions.format(goneBack.until.commit) },
       copy: estimates.ofCopy(copyProgress),
     },
-    sinks: runners.map((runner) => sinkStatus(runner, { pipeline, lag, deadLetters: letters.get(runner.name) ?? 0 })),
+    sinks: runners.map((runner) => {
+      const { count = 0, last = null } = letters.get(runner.name) ?? {};
+      return sinkStatus(runner, { pipeline, lag, deadLetters: count, lastRefusal: last });
+    }),
     tables: {
       captured: gate.tables.length,
       aside: [...gate.suspended].map(([table, error]) => {
@@ -125,13 +129,18 @@ function pendingTables({ changingTables, unsettledTables, gate }: Pipeline): Non
 
 function sinkStatus(
   runner: SinkRunner,
-  { pipeline, lag, deadLetters }: Pick<Looked, "lag"> & { readonly pipeline: Pipeline; readonly deadLetters: number },
+  {
+    pipeline,
+    lag,
+    deadLetters,
+    lastRefusal,
+  }: Pick<Looked, "lag"> & Required<Pick<SinkStatus, "deadLetters" | "lastRefusal">> & { readonly pipeline: Pipeline },
 ): SinkStatus {
   const { goneBack, phase } = pipeline;
   const { positions } = pipeline.source;
   // Until a moved sink has begun at its new place, it holds what it held before.
   const { covered } = runner.isMoved ? runner.worker : runner.standing;
-  const state = runner.isUnproven ? "retrying" : runner.state;
+  const state = runner.isFailing ? "retrying" : runner.state;
   const sharesStream = state === "streaming" && !runner.catchingUp;
   const isWaitedFor = goneBack?.sinks.includes(runner.name) === true;
   const catchingUp = runner.catchingUp || isWaitedFor;
@@ -146,6 +155,7 @@ function sinkStatus(
     lagSeconds: covered === null ? null : lag.seconds(covered.commit, pipeline.clock.now()),
     lagBytes: bytesBetween(positions, covered?.commit ?? null, lag.tip),
     deadLetters,
+    lastRefusal,
     error: runner.error,
     needsPerson: runner.needsPerson,
     isMoved: runner.isMoved,

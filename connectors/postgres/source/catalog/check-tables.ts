@@ -82,13 +82,22 @@ function nameFindings({ captured }: Selected): readonly Finding[] {
 }
 
 /** Generated columns that no sink gets. */
-function generatedFindings(
-  { publication: name }: SourceContext,
-  { captured, publication, catalog }: Selected,
-): readonly Finding[] {
+function generatedFindings({ publication: name }: SourceContext, selected: Selected): readonly Finding[] {
+  const { publication, catalog } = selected;
+  const publish = `ALTER PUBLICATION ${quoteIdentifier(name)} SET (publish_generated_columns = stored);`;
+  const compute = "compute them in the sink, or fill plain columns by a trigger.";
+  const ofStored =
+    catalog.version < 180_000
+      ? `Upgrade to Postgres 18, which can publish stored ones; or ${compute}`
+      : `${publication === undefined ? "After the first start: " : ""}${publish}`;
+  const ofVirtual = `No version of Postgres publishes virtual ones: make them STORED and publish these (${publish}), or ${compute}`;
+  return [...generatedFinding(selected, "stored", ofStored), ...generatedFinding(selected, "virtual", ofVirtual)];
+}
+
+function generatedFinding({ captured }: Selected, kind: "stored" | "virtual", fix: string): readonly Finding[] {
   const left = captured.flatMap(({ table, shape }) => {
     const carried = new Set(shape.columns.map((column) => column.name));
-    const columns = table.columns.filter((column) => column.generated !== "" && !carried.has(column.name));
+    const columns = table.columns.filter((column) => column.generated === kind[0] && !carried.has(column.name));
     return columns.length === 0 ? [] : [{ table, columns }];
   });
   if (left.length === 0) return [];
@@ -96,15 +105,7 @@ function generatedFindings(
     return `${idOf(table)} (${columns.map((column) => column.name).join(", ")})`;
   });
   const more = left.length > named.length ? ` and of ${countOf(left.length - named.length)} more` : "";
-  const isStored = left.some(({ columns }) => columns.some(({ generated }) => generated === "s"));
-  const publish = `ALTER PUBLICATION ${quoteIdentifier(name)} SET (publish_generated_columns = stored);`;
-  const canPublish = isStored && catalog.version >= 180_000;
-  const fix = !canPublish
-    ? "Compute them in the sink, or fill plain columns by a trigger. From Postgres 18 on stored ones can be published."
-    : publication === undefined
-      ? `After the first start: ${publish}`
-      : publish;
-  const what = `generated columns that the log does not carry are in no sink: ${named.join(", ")}${more}`;
+  const what = `${kind} generated columns that the log does not carry are in no sink: ${named.join(", ")}${more}`;
   return [{ id: "postgres.generated", level: "warning", what, fix }];
 }
 

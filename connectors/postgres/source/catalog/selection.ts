@@ -172,7 +172,7 @@ function refusalOf(
       break;
   }
   if (table.persistence !== "p") return { reason: "it is unlogged", fix: `ALTER TABLE ${name} SET LOGGED;` };
-  if (key.kind === "none") 
+  if (key.kind === "none")
     return {
       reason: keyReason(table),
       fix: keyFix(table, name),
@@ -206,7 +206,8 @@ function keyFix(table: CatalogTable, name: string, former: readonly string[] = [
   const columns = former.every((column) => table.columns.some((one) => one.name === column)) ? former : [];
   // Under NOTHING, or an index that is gone, a primary key alone does not help.
   const identity = table.identity === "n" || table.identity === "i" ? ", REPLICA IDENTITY DEFAULT" : "";
-  if (columns.length > 0) return `ALTER TABLE ${name} ADD PRIMARY KEY (${columns.map(quoteIdentifier).join(", ")})${identity};`;
+  if (columns.length > 0)
+    return `ALTER TABLE ${name} ADD PRIMARY KEY (${columns.map(quoteIdentifier).join(", ")})${identity};`;
   return `ALTER TABLE ${name} ADD PRIMARY KEY (…)${identity}; or make a unique index over NOT NULL columns and: ALTER TABLE ${name} REPLICA IDENTITY USING INDEX …;`;
 }
 

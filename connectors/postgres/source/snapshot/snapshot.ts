@@ -46,7 +46,12 @@ export class SnapshotCopy implements FirstCopy {
   async *read(table: TableVersion, signal: AbortSignal): AsyncGenerator<Block> {
     const until = this.#until(signal);
     using wire = await Wire.open(this.#context.database, until);
-    yield* this.#copy(wire, table, await enterSnapshot(this.#context, wire, { table, snapshot: this.#snapshot }, until), until);
+    yield* this.#copy(
+      wire,
+      table,
+      await enterSnapshot(this.#context, wire, { table, snapshot: this.#snapshot }, until),
+      until,
+    );
   }
 
   async close(): Promise<void> {

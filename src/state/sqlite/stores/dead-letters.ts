@@ -2,7 +2,7 @@ import type { StatementSync } from "node:sqlite";
 import { timestamp } from "../../../core/clock.ts";
 import { parsePosition, serializePosition } from "../../../core/model/position.ts";
 import type { KeyText } from "../../../core/contracts/row-reads.ts";
-import type { DeadLetter, DeadLetterStore, LetterChange } from "../../../core/contracts/state-store.ts";
+import type { DeadLetter, DeadLetterStore, LetterChange, WaitingLetters } from "../../../core/contracts/state-store.ts";
 import { ObligationCount } from "./obligations.ts";
 import type { Connection } from "../connection.ts";
 import { integer, isTexts, stored, text, oneOf, type Row } from "../row.ts";
@@ -27,7 +27,7 @@ export class SqliteDeadLetters implements DeadLetterStore {
   readonly #prune: StatementSync;
   readonly #list: StatementSync;
   readonly #get: StatementSync;
-  readonly #counts: StatementSync;
+  readonly #waiting: StatementSync;
   readonly #isWaiting: StatementSync;
   readonly #supersede: StatementSync;
   readonly #forget: StatementSync;
@@ -54,8 +54,9 @@ export class SqliteDeadLetters implements DeadLetterStore {
        WHERE (:sink IS NULL OR sink = :sink) AND (:state IS NULL OR state = :state) ORDER BY id`,
     );
     this.#get = connection.prepare(`SELECT ${COLUMNS} FROM dead_letter WHERE id = :id`);
-    this.#counts = connection.prepare(
-      "SELECT sink, count(*) AS count FROM dead_letter WHERE state = 'waiting' GROUP BY sink",
+    // SQLite takes the other columns from the row with the greatest id.
+    this.#waiting = connection.prepare(
+      "SELECT sink, count(*) AS count, max(id), table_id, code, reason FROM dead_letter WHERE state = 'waiting' GROUP BY sink",
     );
     this.#isWaiting = connection.prepare(`SELECT 1 FROM dead_letter WHERE ${SAME_KEY}`);
     this.#forget = connection.prepare("DELETE FROM dead_letter WHERE table_id = :table");
@@ -97,9 +98,14 @@ export class SqliteDeadLetters implements DeadLetterStore {
     return row === undefined ? null : deadLetter(row);
   }
 
-  async counts(): Promise<ReadonlyMap<string, number>> {
-    const rows = this.#connection.read(() => this.#counts.all());
-    return new Map(rows.map((row) => [text(row, "sink"), integer(row, "count")]));
+  async waiting(): Promise<ReadonlyMap<string, WaitingLetters>> {
+    const rows = this.#connection.read(() => this.#waiting.all());
+    return new Map(
+      rows.map((row) => {
+        const last = `${text(row, "table_id")}: ${text(row, "code")} ${text(row, "reason")}`;
+        return [text(row, "sink"), { count: integer(row, "count"), last }];
+      }),
+    );
   }
 
   async forget(tableId: string): Promise<void> {
