@@ -10,7 +10,6 @@ import { chosenSinks, noTableMatches } from "../arguments.ts";
 import { auditedHere } from "../audit.ts";
 import type { CommandLine } from "../command-line.ts";
 import { DaemonClient } from "../daemon-client.ts";
-import { cliError } from "../errors.ts";
 import { EXIT } from "../exit-codes.ts";
 import { withSink } from "../opened-sink.ts";
 import { readState } from "../read-state.ts";
