@@ -1,16 +1,18 @@
 /** Of a longer statement the beginning tells what it is. */
 const SHOWN_MAX = 160;
 
-const COMMENTS = /--[^\n]*|\/\*[^]*?\*\//g;
-const TEXTS = /\$(\w*)\$[^]*?(?:\$\1\$|$)|[a-zA-Z]?'(?:[^'\\]|''|\\[^])*(?:'|$)/g;
-/** Names in MySQL are quoted by backticks; texts may have these. */
-const QUOTED = /"(?:[^"\\]|""|\\[^])*(?:"|$)/g;
-const NUMBERS = /(?<![\w$."`])-?\d[\w.]*/g;
+/** In one pass, for each of these may be inside another: comments, texts, quoted names, numbers. */
+const PARTS =
+  /(?<comment>--[^\n]*|\/\*[^]*?(?:\*\/|$))|(?<text>\$(?<tag>\w*)\$[^]*?(?:\$\k<tag>\$|$)|\b[eEbBxXnN]?'(?:[^'\\]|''|\\[^])*(?:'|$)|'(?:[^'\\]|''|\\[^])*(?:'|$))|(?<quoted>"(?:[^"\\]|""|\\[^])*(?:"|$))|(?<name>`[^`]*(?:`|$))|(?<number>(?<![\w$.])\d[\w.]*)/g;
 
-/** A statement of another session as it may be shown: its values are left out. */
+/** A statement of another session as it may be shown: its values are left out. What double quotes enclose depends on the server. */
 export function shownStatement(sql: string, quotes: "names" | "texts"): string {
-  const withoutTexts = sql.replaceAll(COMMENTS, " ").replaceAll(TEXTS, "?");
-  const plain = quotes === "texts" ? withoutTexts.replaceAll(QUOTED, "?") : withoutTexts;
-  const text = plain.replaceAll(NUMBERS, "?").replaceAll(/\s+/g, " ").trim();
+  const plain = sql.replaceAll(PARTS, (whole, ...rest) => {
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the last argument is the named groups
+    const { comment, quoted, name } = rest.at(-1) as Readonly<Record<string, string | undefined>>;
+    if (comment !== undefined) return " ";
+    return name !== undefined || (quoted !== undefined && quotes === "names") ? whole : "?";
+  });
+  const text = plain.replaceAll(/\s+/g, " ").trim();
   return text.length <= SHOWN_MAX ? text : `${text.slice(0, SHOWN_MAX)}…`;
 }

@@ -86,7 +86,7 @@ const LISTENING_FIXES: Readonly<Record<string, string>> = {
 };
 
 export function listenFailed({ host, port }: { readonly host: string; readonly port: number }, cause: unknown) {
-  const reason = cause instanceof Error && "code" in cause ? String(cause.code) : "unknown error";
+  const reason = typeof cause === "object" && cause !== null && "code" in cause ? String(cause.code) : "unknown error";
   const message = `admin.listen: ${serverAt(host, port)} can't be listened on (${reason})`;
   const hint = LISTENING_FIXES[reason] ?? pages.MR1154.remedy;
   return new MillraceError({ code: "MR1154", kind: "blocked", message, hint, cause });

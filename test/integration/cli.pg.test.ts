@@ -1,3 +1,5 @@
+import { once } from "node:events";
+import { type AddressInfo, createServer } from "node:net";
 import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { openState } from "../../src/state/open.ts";
@@ -46,7 +48,7 @@ test("init looks at the source, and what it writes passes check", async () => {
   expect(findings.find((f) => f.what.startsWith("public.named "))?.fix).toBe(
     'ALTER TABLE "public"."named" REPLICA IDENTITY USING INDEX "named_code_key";',
   );
-  expect(new Set(findings.map((f) => f.part))).toEqual(new Set(["source", "state", "warehouse", "replica"]));
+  expect(new Set(findings.map((f) => f.part))).toEqual(new Set(["source", "state", "admin", "warehouse", "replica"]));
 });
 
 test("init of a source that does not answer fails and writes nothing", async () => {
@@ -102,6 +104,27 @@ sinks:
   expect(text.exitCode).toBe(1);
   expect(text.stdout).toMatch(/ERROR {3}source: /);
   for (const { stdout, stderr } of [json, text]) expect(stdout + stderr).not.toMatch(/pw-canary|canary-of-redis/);
+});
+
+test("check finds an admin address that another process has", async () => {
+  await using database = await freshDatabase();
+  using folder = temporaryFolder();
+  await using other = createServer().listen({ host: "127.0.0.1", port: 0 });
+  await once(other, "listening");
+  const { port } = other.address() as AddressInfo;
+  const found = async (listen: string) => {
+    const config = `name: shop\nsource: { kind: postgres, url: "${database.url}" }\nsinks: {}\nadmin: { listen: "${listen}" }\n`;
+    writeFileSync(folder.file("millrace.yaml"), config);
+    const { stdout, exitCode } = await runCli(["check", "--json"], { folder: folder.path });
+    const { findings }: Checked = JSON.parse(stdout);
+    return { exitCode, findings: findings.filter(({ part }) => part === "admin") };
+  };
+  const taken = { part: "admin", id: "MR1154", level: "error" };
+  expect(await found(`127.0.0.1:${port}`)).toMatchObject({
+    exitCode: 1,
+    findings: [{ ...taken, what: expect.stringContaining(`127.0.0.1:${port} can't be listened on (EADDRINUSE)`) }],
+  });
+  expect(await found("127.0.0.1:1")).toMatchObject({ exitCode: 0, findings: [{ id: "admin", level: "ok" }] });
 });
 
 test("check beside a running daemon names it", async () => {

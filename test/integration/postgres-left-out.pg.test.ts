@@ -105,6 +105,23 @@ test("generated columns that the log does not carry are named", async () => {
   );
 });
 
+test("virtual generated columns, which no publication has, are told apart from stored ones", async ({ skip }) => {
+  await using database = await freshDatabase();
+  const [server] = (await database.query("select current_setting('server_version_num')::int >= 180000 as virtual"))
+    .rows;
+  if (server?.["virtual"] !== true) return skip("virtual columns came with Postgres 18");
+  await database.query(
+    "create table t (id int primary key, s int generated always as (id * 2) stored, v int generated always as (id * 3) virtual)",
+  );
+  const found = (await checkSource(database)).filter(({ id }) => id === "postgres.generated");
+  expect(found.map(({ what, fix }) => `${what} -> ${fix}`)).toEqual([
+    expect.stringMatching(/^stored .*public\.t \(s\) -> .*publish_generated_columns = stored/),
+    expect.stringMatching(
+      /^virtual .*public\.t \(v\) -> No version of Postgres publishes virtual ones: make them STORED/,
+    ),
+  ]);
+});
+
 test("columns that show names of the catalogue are named", async () => {
   await using database = await freshDatabase();
   await database.query("create table t (id int primary key, of regclass, by aclitem[], what text, plain oid)");

@@ -1,7 +1,7 @@
 /** One connection to the target, and the wait for its answers. */
 import type { Client } from "pg";
 import { connect } from "../client/connect.ts";
-import { inFrontOf, type LockHolders, lockHolders } from "../client/lock-waits.ts";
+import { inFrontOf, type LockHolders, lockHolders } from "../lock-waits.ts";
 import type { PostgresAddress } from "../client/url.ts";
 import { sinkError, stopped } from "./errors.ts";
 import { PreparedStatements } from "./write/statements.ts";

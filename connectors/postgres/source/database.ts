@@ -5,7 +5,7 @@ import { withTimeout } from "../../../src/core/with-timeout.ts";
 import { connect } from "../client/connect.ts";
 import { OneConnection } from "../client/one-connection.ts";
 import { type ErrorReason, MillraceError } from "../../../src/core/errors.ts";
-import { inFrontOf, lockHolders } from "../client/lock-waits.ts";
+import { inFrontOf, lockHolders } from "../lock-waits.ts";
 import { aborted, classify, waitedForLock } from "./errors.ts";
 import type { PostgresAddress } from "../client/url.ts";
 import { KeptSessions } from "./snapshot/kept-sessions.ts";

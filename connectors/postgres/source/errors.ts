@@ -9,7 +9,7 @@ import {
 } from "../../../src/core/errors.ts";
 import { SecondStreamRefused } from "../../../src/core/contracts/change-log.ts";
 import { connectFix, Failure, failureOf } from "../client/failure.ts";
-import { type LockHolders, lockHolders } from "../client/lock-waits.ts";
+import { type LockHolders, lockHolders } from "../lock-waits.ts";
 import type { PostgresAddress } from "../client/url.ts";
 import { BEGIN_ANEW } from "./error-pages.ts";
 

@@ -1,8 +1,9 @@
 import { once } from "node:events";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import { accessSync, constants, existsSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Config, SinkConfig } from "../../config/config.ts";
+import type { Address } from "../../config/definition.ts";
 import type { Finding, StateAddress, TableName } from "../../core/contracts/connector.ts";
 import { findMillraceError, reasonOf } from "../../core/errors.ts";
 import { namesOfTable } from "../../core/model/schema.ts";
@@ -54,7 +55,7 @@ export async function findingsOf(config: Config): Promise<readonly PlacedFinding
     { part: "rules", check: () => checkRules(config, signal) },
     { part: "state", check: () => checkState(config) },
     { part: "reconcile", check: async () => checkReports(config) },
-    { part: "admin", check: () => checkAdmin(config) },
+    { part: "admin", check: () => checkAdmin(config, signal) },
     ...config.sinks.map((sink) => ({ part: sink.name, check: () => checkSink(sink, wanted, signal) })),
   ];
   const looked = await Promise.all(
@@ -227,19 +228,30 @@ function checkFolder(id: string, what: string, done: string, wanted: string): Fi
   }
 }
 
-/** Whether the daemon could listen there; while it does, nobody else can. */
-async function checkAdmin(config: Config): Promise<readonly Finding[]> {
+/** Whether the daemon could listen there. Its port is not taken meanwhile: another `check` may look at the same moment. */
+async function checkAdmin(config: Config, signal: AbortSignal): Promise<readonly Finding[]> {
   const { listen } = config.admin;
   if (listen === null || (await holderOf(config)) !== null) return [];
-  const server = createServer();
   try {
-    server.listen({ host: listen.host, port: listen.port, exclusive: true });
-    await once(server, "listening");
-    return [{ id: "admin", level: "ok", what: `admin.listen: ${listen.host}:${listen.port} is free`, fix: null }];
+    const server = createServer().listen({ host: listen.host, port: 0 });
+    await once(server, "listening", { signal });
+    server.close();
   } catch (error) {
     throw listenFailed(listen, error);
+  }
+  if (await answers(listen, signal)) throw listenFailed(listen, { code: "EADDRINUSE" });
+  return [{ id: "admin", level: "ok", what: `admin.listen: ${listen.host}:${listen.port} is free`, fix: null }];
+}
+
+async function answers({ host, port }: Address, signal: AbortSignal): Promise<boolean> {
+  const socket = connect({ host, port, signal });
+  try {
+    await once(socket, "connect");
+    return true;
+  } catch {
+    return false;
   } finally {
-    server.close();
+    socket.destroy();
   }
 }
 

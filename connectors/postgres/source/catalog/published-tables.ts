@@ -6,7 +6,7 @@ import type { LogIdentity } from "../../../../src/core/contracts/positions.ts";
 import { reasonOf } from "../../../../src/core/errors.ts";
 import { failpoint } from "../../../../src/core/failpoint.ts";
 import { Turn } from "../../../../src/core/turn.ts";
-import { holdersOf, type LockHolders, lockHolders } from "../../client/lock-waits.ts";
+import { holdersOf, type LockHolders, lockHolders } from "../../lock-waits.ts";
 import { quoteTable } from "../../quote.ts";
 import type { SourceContext } from "../context.ts";
 import {

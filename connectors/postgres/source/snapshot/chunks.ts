@@ -11,7 +11,7 @@ import {
 import { CELL_TEXT } from "../../../../src/core/model/tuple.ts";
 import { CHUNK_ROWS_MAX, ChunkPace, isTooMuch } from "../../../kit/chunk-pace.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable, quoteTextArray } from "../../quote.ts";
-import { holdersOf } from "../../client/lock-waits.ts";
+import { holdersOf } from "../../lock-waits.ts";
 import { isNoKey, withHolders } from "../errors.ts";
 import { BUILT_IN, findTable, type LiveColumn, type LiveTable } from "../catalog/columns.ts";
 import type { SourceContext } from "../context.ts";

@@ -3,7 +3,7 @@ import { type ErrorReason, reasonOf } from "../../../../src/core/errors.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { quoteLiteral, quoteTable } from "../../quote.ts";
 import { findTable, type LiveTable } from "../catalog/columns.ts";
-import { holdersOf } from "../../client/lock-waits.ts";
+import { holdersOf } from "../../lock-waits.ts";
 import type { SourceContext } from "../context.ts";
 import { sourceError, withHolders } from "../errors.ts";
 import type { RowReader, Wire } from "./wire.ts";

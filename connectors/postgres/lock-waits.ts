@@ -1,9 +1,9 @@
 /** Who holds a lock that a session of ours waits for: named in errors, so that a person can act. */
 import type { Client } from "pg";
-import { shownStatement } from "../../kit/statement-text.ts";
-import { quoteLiteral } from "../quote.ts";
-import { connect } from "./connect.ts";
-import type { PostgresAddress } from "./url.ts";
+import { shownStatement } from "../kit/statement-text.ts";
+import { quoteLiteral } from "./quote.ts";
+import { connect } from "./client/connect.ts";
+import type { PostgresAddress } from "./client/url.ts";
 
 const ASKING_MS_MAX = 3_000;
 /** More do not help to act. */
