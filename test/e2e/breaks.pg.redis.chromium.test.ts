@@ -243,7 +243,8 @@ test("the source is stopped: until when it was connected, and that the sinks are
 
 test("the disk of a target, then of the state, is full: the path and the free bytes", async ({ skip }) => {
   await using disk = await SmallDisk.mount("48m");
-  if (disk === null) return skip("mounting a file system needs a privilege");
+  skip(disk === null, "mounting a file system needs a privilege");
+  if (disk === null) return;
   await using own = new Installation({
     name: "full",
     source: { kind: "postgres", url: source.url, heartbeat: "500ms", tables: ["public.item"] },

@@ -1,7 +1,8 @@
 import { once } from "node:events";
-import { type AddressInfo, createServer } from "node:net";
+import { createServer } from "node:net";
 import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { expect, test } from "vitest";
+import { freePort } from "../../scripts/services/processes/port.ts";
 import { openState } from "../../src/state/open.ts";
 import { runCli } from "../support/daemon/cli.ts";
 import { freshDatabase } from "../support/run/services.ts";
@@ -109,9 +110,9 @@ sinks:
 test("check finds an admin address that another process has", async () => {
   await using database = await freshDatabase();
   using folder = temporaryFolder();
-  await using other = createServer().listen({ host: "127.0.0.1", port: 0 });
+  const port = await freePort();
+  await using other = createServer().listen({ host: "127.0.0.1", port });
   await once(other, "listening");
-  const { port } = other.address() as AddressInfo;
   const found = async (listen: string) => {
     const config = `name: shop\nsource: { kind: postgres, url: "${database.url}" }\nsinks: {}\nadmin: { listen: "${listen}" }\n`;
     writeFileSync(folder.file("millrace.yaml"), config);
