@@ -85,13 +85,14 @@ export class Client implements AsyncDisposable {
 
   /** Runs a statement without an answer. */
   async run(sql: string, signal: AbortSignal, settings: ClickHouseSettings = {}): Promise<void> {
-    const query = { query: sql, abort_signal: signal, clickhouse_settings: settings };
+    const query = { query: sql, abort_signal: signal, clickhouse_settings: { ...lengthOf(sql), ...settings } };
     await this.#counted(this.#client.command({ ...query, ...this.#id() }));
   }
 
   /** Every value as text, null as null. */
   async rows(sql: string, signal: AbortSignal): Promise<readonly (readonly (string | null)[])[]> {
-    const query = { query: sql, format: "JSONCompact", abort_signal: signal, clickhouse_settings: QUOTED } as const;
+    const settings = { ...QUOTED, ...lengthOf(sql) };
+    const query = { query: sql, format: "JSONCompact", abort_signal: signal, clickhouse_settings: settings } as const;
     const answer = await this.#counted(this.#client.query({ ...query, ...this.#id() }));
     const { data } = await answer.json<unknown[]>();
     return data.map((row) => row.map(textOf));
@@ -105,7 +106,8 @@ export class Client implements AsyncDisposable {
 
   /** The answer to a statement that names its FORMAT. */
   async *bytes(sql: string, signal: AbortSignal): AsyncGenerator<Buffer> {
-    const { stream } = await this.#client.exec({ query: sql, abort_signal: signal });
+    const query = { query: sql, abort_signal: signal, clickhouse_settings: lengthOf(sql) };
+    const { stream } = await this.#client.exec(query);
     for await (const chunk of stream) yield Buffer.isBuffer(chunk) ? chunk : Buffer.from(String(chunk));
   }
 
@@ -147,6 +149,15 @@ export class Client implements AsyncDisposable {
     await this.#client.close();
     this.#agent.destroy();
   }
+}
+
+/** Shorter statements are parsed by every server. */
+const SHORT_BYTES = 64 * 1024;
+
+/** A server parses so many bytes of a statement, by default 256 KB, or as its profiles say. One key may be longer. */
+function lengthOf(sql: string): ClickHouseSettings {
+  const byteCount = Buffer.byteLength(sql);
+  return byteCount < SHORT_BYTES ? {} : { max_query_size: String(2 * byteCount) };
 }
 
 /** With these, a read sees what a quorum of replicas has taken. */

@@ -67,6 +67,21 @@ test("a zero in a key that changes its sign stays one row", async () => {
   }
 });
 
+test("rows under long keys of many bytes a character are built on, and compared", async () => {
+  await using pipeline = await RunningPipeline.start(
+    `create table long_key (k text primary key, n int, body text); alter table long_key alter body set storage external;
+     insert into long_key select repeat('日', 800) || g, 0, repeat('x', 3000) from generate_series(1, 300) g`,
+    { kinds: ["clickhouse", "clickhouse-history"] },
+  );
+  await pipeline.settled();
+  const before = await pipeline.lastRead();
+  await pipeline.run("update long_key set n = 1");
+  await pipeline.expectEqual(["long_key"]);
+  expect(await pipeline.readers(before)).toEqual({});
+  const { exitCode, found } = await reconcile(pipeline.installation);
+  expect({ exitCode, drift: driftOf(found), rest: found.notComparable }).toEqual({ exitCode: 0, drift: {}, rest: [] });
+});
+
 /** The statement, and what `reconcile` says of it; `$` stands for the database. */
 const FAULTS: readonly (readonly [sql: string, found: string])[] = [
   ["ALTER TABLE $.item DELETE WHERE id = 3", "public.item 3 missing"],

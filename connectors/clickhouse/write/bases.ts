@@ -20,9 +20,9 @@ import {
   UINT8_SHAPE,
 } from "./stored-rows.ts";
 
-/** A statement with more is longer than servers read by default. */
-const KEYS_MAX = 1_000;
-const KEY_CHARACTERS_MAX = 150_000;
+/** Parts of keys in one statement, whose count servers limit, and the bytes of these. */
+const KEY_PARTS_MAX = 1_000;
+const KEY_BYTES_MAX = 150_000;
 
 export interface Base extends StoredRow {
   readonly version: bigint;
@@ -56,7 +56,7 @@ export function* inParts(
   unfit: (entry: number) => void,
 ): Generator<Wanted> {
   let wanted = { entries: [] as number[], keys: [] as string[], literals: [] as string[] };
-  let characters = 0;
+  let byteCount = 0;
   for (const entry of entries) {
     const { bytes } = writes.blocks[writes.block[entry]!]!;
     const offset = keyOffset(writes, entry);
@@ -69,11 +69,11 @@ export function* inParts(
     wanted.entries.push(entry);
     wanted.keys.push(key);
     wanted.literals.push(literal);
-    characters += literal.length;
-    if (wanted.entries.length < KEYS_MAX && characters < KEY_CHARACTERS_MAX) continue;
+    byteCount += Buffer.byteLength(literal);
+    if (wanted.entries.length * layout.key.length < KEY_PARTS_MAX && byteCount < KEY_BYTES_MAX) continue;
     yield wanted;
     wanted = { entries: [], keys: [], literals: [] };
-    characters = 0;
+    byteCount = 0;
   }
   if (wanted.entries.length > 0) yield wanted;
 }
