@@ -26,6 +26,7 @@ export async function check(
     findings.push(await checkVersion(client, id, signal));
     findings.push(...(await checkGrants(client, settings, tables, signal)));
     findings.push(await checkStatements(client, id, signal));
+    findings.push(...checkLimits(client, settings));
     findings.push(...(await checkTables(client, settings, tables ?? [], signal)));
     if (settings.placement.cluster !== undefined) {
       findings.push(await checkCluster(client, id, settings.placement.cluster, signal));
@@ -92,6 +93,17 @@ async function checkStatements(client: Client, id: string, signal: AbortSignal):
       fix: "GRANT SELECT ON system.processes TO the sink's user",
     };
   }
+}
+
+/** The sink lifts those that its user may lift. */
+function checkLimits({ fixedLimits }: Client, { name, url }: ClickhouseSinkSettings): readonly Finding[] {
+  const user = quoteIdentifier(decodeURIComponent(new URL(url).username) || "default");
+  return fixedLimits.map((limit) => ({
+    id: `clickhouse.${name}.limits`,
+    level: "warning",
+    what: `the user's profile sets ${limit.name} = ${limit.value} and lets nobody change it: it may end statements of the sink`,
+    fix: `ALTER USER ${user} SETTINGS ${limit.name} = 0;`,
+  }));
 }
 
 async function checkTables(

@@ -128,4 +128,11 @@ export const pages = {
     remedy:
       "Decide who writes the table. For the other one set another `schema` in the sink, or exclude the table in the sink's `tables`; or stop that daemon. Then run `millrace snapshot start --tables TABLE --sink SINK` here: the table is read again, and is this daemon's.",
   },
+  MR4119: {
+    title: "A limit of the ClickHouse user ends a statement",
+    cause:
+      "The user's profile, or a quota, allows less than a statement of the sink needs (rows or bytes read, time, statements in an interval). Millrace lifts the profile's limits for its own statements; this one has a constraint, or belongs to a quota. It repeats the batch until the server takes it.",
+    remedy:
+      "The message names the setting where the server does: `ALTER USER … SETTINGS max_… = 0`, or take the constraint out of the profile. A quota (code 201): `ALTER QUOTA … FOR INTERVAL … NO LIMITS TO …`. `millrace check` names the limits that the user can't lift.",
+  },
 } as const;

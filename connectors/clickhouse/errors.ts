@@ -31,6 +31,7 @@ type Meaning = readonly [code: ClickhouseErrorCode, kind: ErrorKind, what: strin
 
 const BUSY: Meaning = ["MR4104", "retryable", "ClickHouse can't take the statement now"];
 const LOGIN: Meaning = ["MR4102", "blocked", "ClickHouse refuses user or password"];
+const LIMIT: Meaning = ["MR4119", "retryable", "a limit of the ClickHouse user ends the sink's statement"];
 const REFUSED: Meaning = ["MR4117", "fatal", "ClickHouse refuses a statement of the sink"];
 
 const DENIED = "497";
@@ -45,10 +46,13 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   [DENIED]: ["MR4103", "blocked", "the ClickHouse user lacks a grant"],
   164: ["MR4103", "blocked", "the ClickHouse user or server may only read"],
   243: ["MR4104", "blocked", "ClickHouse has no disk space left"],
+  158: LIMIT,
   159: BUSY,
-  160: BUSY,
+  160: LIMIT,
+  161: LIMIT,
   173: BUSY,
-  201: BUSY,
+  191: LIMIT,
+  201: LIMIT,
   202: BUSY,
   209: BUSY,
   210: BUSY,
@@ -60,6 +64,8 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   285: BUSY,
   286: BUSY,
   289: BUSY,
+  290: LIMIT,
+  307: LIMIT,
   319: BUSY,
   341: BUSY,
   394: BUSY,
@@ -80,6 +86,8 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   115: REFUSED,
   170: REFUSED,
   344: REFUSED,
+  359: LIMIT,
+  396: LIMIT,
   452: REFUSED,
   549: REFUSED,
 };
@@ -95,10 +103,11 @@ export function mayRunOn(error: unknown): boolean {
 /** Unknown table, and unknown database. */
 const GONE = new Set(["60", "81"]);
 
-/** The server's messages can hold values of rows, so only code and name of an error are kept. */
+/** The server's messages can hold values of rows, so only code and name of an error, and the setting, are kept. */
 class ServerError extends Error {
-  constructor({ code, type }: ClickHouseError) {
-    super(`code ${code}${type === undefined ? "" : ` (${type})`}`);
+  constructor({ code, type, message }: ClickHouseError) {
+    const setting = /\b(?:max|min)(?:_[a-z]+)+\b/.exec(message)?.[0];
+    super(`code ${code}${type === undefined ? "" : ` (${type})`}${setting === undefined ? "" : `, see ${setting}`}`);
     this.name = "ClickHouseError";
   }
 }

@@ -5,7 +5,7 @@
 import * as z from "zod";
 import { expectOk, refresh } from "./indices/ddl.ts";
 import { VERSION_FIELD } from "./write/document.ts";
-import { parsed, pathOf, type SearchClient } from "./http.ts";
+import { parsed, pathOf, type SearchClient, WHOLE_SEARCH } from "./http.ts";
 import type { IndexIdentity } from "./indices/tables.ts";
 
 const PAGE = 5_000;
@@ -17,7 +17,6 @@ const SCROLL = "/_search/scroll";
 // any row that is read from then on.
 const HITS = z.object({ hits: z.object({ hits: z.array(z.object({ _version: z.number().optional() })) }) });
 const PAGE_OF = HITS.extend({ _scroll_id: z.string() });
-const WHOLE = { allow_partial_search_results: "false" } as const;
 const LOOKING = "looking for documents that are not ours";
 
 /** Whether a document has a version above `version` (the engine's or ours), or lacks our version. */
@@ -31,7 +30,7 @@ export async function holdsForeign(
   const ours = `{"range":{"${VERSION_FIELD}":{"gt":${version}}}}`;
   const none = `{"bool":{"must_not":{"exists":{"field":"${VERSION_FIELD}"}}}}`;
   const query = `{"bool":{"should":[${ours},${none}]}}`;
-  const look = { method: "POST", path: `${pathOf(index)}/_search`, query: WHOLE } as const;
+  const look = { method: "POST", path: `${pathOf(index)}/_search`, query: WHOLE_SEARCH } as const;
   const answer = await client.request({ ...look, body: Buffer.from(`{"size":1,"query":${query}}`) }, signal);
   expectOk(answer, LOOKING);
   return HITS.parse(parsed(answer.body)).hits.hits.length > 0 || hasVersionAbove(client, index, version, signal);
@@ -46,7 +45,7 @@ async function hasVersionAbove(
 ): Promise<boolean> {
   const body = `{"size":${PAGE},"version":true,"_source":false,"sort":["_doc"]}`;
   const path = `${pathOf(index)}/_search`;
-  let found = await page(client, path, { ...WHOLE, scroll: KEPT_FOR }, Buffer.from(body), signal);
+  let found = await page(client, path, { ...WHOLE_SEARCH, scroll: KEPT_FOR }, Buffer.from(body), signal);
   try {
     while (found.count > 0 && found.highest <= Number(version)) {
       found = await page(client, SCROLL, {}, { scroll: KEPT_FOR, scroll_id: found.scroll }, signal);

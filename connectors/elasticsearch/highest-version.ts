@@ -1,7 +1,7 @@
 /** Finds the highest version of documents where a sink writes: old documents may be left there. */
 import { expectOk } from "./indices/ddl.ts";
 import { VERSION_FIELD } from "./write/document.ts";
-import { pathOf, type SearchClient } from "./http.ts";
+import { pathOf, type SearchClient, WHOLE_SEARCH } from "./http.ts";
 
 /** Index names are part of a path of limited length. */
 const NAMES_MAX = 30;
@@ -25,7 +25,7 @@ async function highestIn(client: SearchClient, names: readonly string[], signal:
   expectOk(await client.request({ method: "POST", path: `${path}/_refresh`, query: there }, signal), "a refresh");
   const order = `[{"${VERSION_FIELD}":{"order":"desc","unmapped_type":"long","missing":"_last"}}]`;
   const body = `{"size":1,"_source":false,"query":{"exists":{"field":"${VERSION_FIELD}"}},"sort":${order}}`;
-  const query = { ...there, allow_partial_search_results: "false" };
+  const query = { ...there, ...WHOLE_SEARCH };
   const answer = await client.request(
     { method: "POST", path: `${path}/_search`, query, body: Buffer.from(body) },
     signal,

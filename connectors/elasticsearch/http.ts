@@ -37,6 +37,9 @@ export interface Request {
   readonly isBulk?: boolean;
 }
 
+/** Of a search that means every row: neither a lost shard nor the cluster's own time limit may leave some out. */
+export const WHOLE_SEARCH = { allow_partial_search_results: "false", timeout: "-1" } as const;
+
 /** On whose behalf requests are sent. */
 export interface Sender {
   /** X-Opaque-Id of each request. */

@@ -17,12 +17,13 @@ import { expectOk } from "./indices/ddl.ts";
 import { VERSION_FIELD } from "./write/document.ts";
 import { equalDocuments } from "./equal-documents.ts";
 import { classifyConnection, classifyEngine, searchError } from "./errors.ts";
-import { type Answer, engineError, fieldOf, parsed, pathOf, type SearchClient } from "./http.ts";
+import { type Answer, engineError, fieldOf, parsed, pathOf, type SearchClient, WHOLE_SEARCH } from "./http.ts";
 
 /** Below the engines' index.max_result_window. */
 const PAGE = 5_000;
 const KEPT_FOR = "1m";
 const SCROLL = "/_search/scroll";
+const ALL_ROWS = new URLSearchParams(WHOLE_SEARCH).toString();
 const IDS_ALONE = "filter_path=_scroll_id,hits.hits._id";
 /** The index does not exist, or the search exceeds its settings. */
 const REFUSED = [400, 404];
@@ -59,7 +60,7 @@ export class ElasticsearchInspection implements Inspection {
     const index = pathOf(this.#alias(table));
     const refreshed = await this.#send("POST", `${index}/_refresh`, undefined, signal);
     if (refreshed === null) return null;
-    const path = `${index}/_search?allow_partial_search_results=false`;
+    const path = `${index}/_search?${ALL_ROWS}`;
     return await equalDocuments(table, asked, (body) => this.#send("POST", path, body, signal, REFUSED));
   }
 
@@ -69,7 +70,7 @@ export class ElasticsearchInspection implements Inspection {
     const refreshed = await this.#send("POST", `${index}/_refresh`, undefined, signal);
     if (refreshed === null) return;
     const first = { size: PAGE, _source: false, sort: ["_doc"] };
-    const search = `${index}/_search?scroll=${KEPT_FOR}&allow_partial_search_results=false&${IDS_ALONE}`;
+    const search = `${index}/_search?scroll=${KEPT_FOR}&${ALL_ROWS}&${IDS_ALONE}`;
     let page = pageOf(await this.#send("POST", search, first, signal));
     try {
       while (page.ids.length > 0) {

@@ -5,7 +5,7 @@ import { sendBulk } from "./bulk.ts";
 import { expectOk, refresh } from "../indices/ddl.ts";
 import { deleteLine, VERSION_FIELD } from "./document.ts";
 import { searchError } from "../errors.ts";
-import { parsed, pathOf, type SearchClient } from "../http.ts";
+import { parsed, pathOf, type SearchClient, WHOLE_SEARCH } from "../http.ts";
 import type { SearchTable } from "../indices/tables.ts";
 
 /** Below the engines' index.max_result_window. */
@@ -55,7 +55,7 @@ async function idsUpTo(
     {
       method: "POST",
       path: `${pathOf(alias)}/_search`,
-      query: { filter_path: "hits.hits._id", allow_partial_search_results: "false" },
+      query: { filter_path: "hits.hits._id", ...WHOLE_SEARCH },
       body,
     },
     signal,

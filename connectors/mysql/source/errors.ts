@@ -240,12 +240,20 @@ const PASSING: Rule = {
   kind: "retryable",
   says: (at, _, number) => `the source refuses for now ${at} (error ${number})`,
 };
+const USED_UP: Rule = {
+  code: "MR2110",
+  kind: "retryable",
+  says: (at, text) => `the source refuses for now ${at}: ${text}`,
+};
 const UNKNOWN: Rule = {
   code: "MR2125",
   kind: "retryable",
   says: (at, _, number) => `the source answers with error ${number} ${at}`,
 };
 const INSECURE: Rule = { code: "MR2112", kind: "blocked", says: () => INSECURE_REFUSED.what };
+
+const LIFT =
+  "ALTER USER … WITH MAX_QUERIES_PER_HOUR 0 MAX_CONNECTIONS_PER_HOUR 0 MAX_USER_CONNECTIONS 0 for the user of `source.url`. Millrace tries again by itself.";
 
 /** By the server's number; MariaDB's numbers begin at 1900, MySQL's own at 3000. */
 const RULES: Readonly<Record<number, Rule>> = {
@@ -268,7 +276,7 @@ const RULES: Readonly<Record<number, Rule>> = {
   1203: PASSING, // too many connections of the user
   1205: WAITED, // a lock
   1213: PASSING, // deadlock
-  1226: PASSING, // the user's limit of connections, or of queries in an hour
+  1226: USED_UP, // the user's limit of connections, or of queries in an hour
   1227: PRIVILEGE,
   1251: LOGIN, // the client's way to log in
   1317: PASSING, // interrupted
@@ -298,7 +306,14 @@ export function classify(error: unknown, doing: string): MillraceError {
   const text = error instanceof Error ? error.message : "";
   const rule = RULES[number] ?? UNKNOWN;
   const { code, kind, says, reason } = rule;
-  const own = rule === INSECURE ? INSECURE_REFUSED.fix : rule === PRIVILEGE ? grantFor(text) : undefined;
+  const own =
+    rule === INSECURE
+      ? INSECURE_REFUSED.fix
+      : rule === PRIVILEGE
+        ? grantFor(text)
+        : rule === USED_UP
+          ? LIFT
+          : undefined;
   const hint = own ?? pages[code]?.remedy;
   return new MillraceError({ code, kind, message: says(at, text, number), hint, cause: error, reason });
 }

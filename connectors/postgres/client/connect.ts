@@ -33,13 +33,24 @@ const SESSION_SETTINGS: readonly (readonly [string, string])[] = [
   ["lock_timeout", "0"],
   ["idle_in_transaction_session_timeout", "0"],
   ["idle_session_timeout", "0"],
+  // The server's default; the stream reports every ten seconds at the latest.
+  ["wal_sender_timeout", "60s"],
+  // A stream whose sinks are all busy is not read, which this one would take for a peer that is gone.
+  ["tcp_user_timeout", "0"],
   ["default_transaction_read_only", "off"],
+  ["default_transaction_deferrable", "off"],
+  // A stricter one ends statements because of what others write, and does not exist on a standby.
+  ["default_transaction_isolation", "read\\ committed"],
   // A mark must come back even while a synchronous standby is away.
   ["synchronous_commit", "local"],
   // From Postgres 18 on, a missing publication only causes a warning.
   ["client_min_messages", "warning"],
   ["jit", "off"],
 ];
+
+/** As a statement after the login: an older server would refuse a login with a setting that it does not know. */
+const TRANSACTION_TIMEOUT = "SET transaction_timeout = 0";
+const TRANSACTION_TIMEOUT_SINCE = 17;
 
 const KEEP_ALIVE_MS = 30_000;
 
@@ -87,7 +98,10 @@ async function attempt(
   const stop = (): void => void socket.destroy(new Error("Connection terminated"));
   options.signal.addEventListener("abort", stop, { once: true });
   try {
-    return await (options.make ?? plainClient)(clientConfig(address, ssl, socket));
+    const { config, majorVersion } = clientConfig(address, ssl, socket);
+    const client = await (options.make ?? plainClient)(config);
+    if (majorVersion() >= TRANSACTION_TIMEOUT_SINCE) await client.query(TRANSACTION_TIMEOUT);
+    return client;
   } catch (error) {
     socket.destroy();
     throw options.signal.aborted ? stopped() : failureOf(error, serverAt(address.host, address.port));
@@ -109,7 +123,18 @@ export async function plainClient(config: ClientConfig): Promise<Client> {
   return client;
 }
 
-function clientConfig(address: PostgresAddress, ssl: false | ConnectionOptions, socket: Socket): ClientConfig {
+interface Login {
+  readonly config: ClientConfig;
+  /** Of the server, as it said it at the login. */
+  readonly majorVersion: () => number;
+}
+
+function clientConfig(address: PostgresAddress, ssl: false | ConnectionOptions, socket: Socket): Login {
+  const connection = loginConnection(address, ssl, socket);
+  let version = "";
+  connection.on("parameterStatus", ({ parameterName, parameterValue }: ParameterStatus) => {
+    if (parameterName === "server_version") version = parameterValue;
+  });
   const settings = SESSION_SETTINGS.map(([name, value]) => `-c ${name}=${value}`).join(" ");
   const config: ClientConfig & { readonly connection: Connection } = {
     host: address.host,
@@ -126,9 +151,14 @@ function clientConfig(address: PostgresAddress, ssl: false | ConnectionOptions, 
     keepAlive: true,
     keepAliveInitialDelayMillis: KEEP_ALIVE_MS,
     stream: () => socket,
-    connection: loginConnection(address, ssl, socket),
+    connection,
   };
-  return config;
+  return { config, majorVersion: () => Number.parseInt(version, 10) || 0 };
+}
+
+interface ParameterStatus {
+  readonly parameterName: string;
+  readonly parameterValue: string;
 }
 
 /** The driver's own, as it would make it from the other settings. */

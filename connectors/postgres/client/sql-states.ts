@@ -49,6 +49,8 @@ export function reasonOfState(state: string, text: string): DatabaseReason {
   const reason = REASONS[state] ?? REASONS[state.slice(0, 2)] ?? "refused";
   // With row_security=off the server refuses a read that a policy would restrict.
   if (reason === "privilege" && /row-level security/.test(text)) return "row-security";
+  // The same SQLSTATE as that of a server without a free slot.
+  if (reason === "slots" && /temp_file_limit/.test(text)) return "resources";
   if (reason === "lost" && /startup parameter|pgbouncer|pooler/i.test(text)) return "pooler";
   return reason;
 }

@@ -160,8 +160,8 @@ export const pages: ErrorPages = {
   MR2026: {
     title: "Server gave up waiting",
     cause:
-      "A lock was not free in time, or a timeout of the server or role cut a statement short. Millrace tries again.",
-    remedy: "Look for long transactions that hold locks; lift statement_timeout for the role.",
+      "A lock was not free in time, or an administrator cancelled the statement. Millrace tries again. Timeouts of role, database and server do not count for its sessions.",
+    remedy: "Look for long transactions that hold locks: pg_stat_activity and pg_locks.",
   },
   MR2027: {
     title: "Server refused a command",

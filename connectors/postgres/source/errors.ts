@@ -54,7 +54,7 @@ const WAITED: Rule = {
   code: "MR2026",
   kind: "retryable",
   says: telling("the server gave up waiting"),
-  hint: "A lock or a timeout of the server was in the way; see pg_stat_activity and pg_locks.",
+  hint: "A lock was in the way; see pg_stat_activity and pg_locks.",
 };
 const SHORT: Rule = { code: "MR2024", kind: "retryable", says: telling("the server is short of resources") };
 const REFUSED: Rule = {

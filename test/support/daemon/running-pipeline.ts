@@ -26,6 +26,7 @@ export interface PipelineOptions {
 export interface PipelineConfig {
   readonly name: string;
   readonly source: object;
+  readonly state?: string;
   readonly sinks: Readonly<Record<string, object>>;
   readonly tables?: object;
   readonly reconcile?: object;
