@@ -40,6 +40,8 @@ export interface DaemonOptions {
   readonly logger: Logger;
   /** Waits while another daemon holds the lease. Default: that is an error. */
   readonly awaitsLease?: boolean;
+  /** Called before the admin interface opens. */
+  readonly serves?: () => Promise<void>;
   /** Removes secrets from the texts of a JSON document. */
   readonly redact: (json: string) => string;
   /** With `once`: compares the sinks when they have reached that position. */
@@ -166,6 +168,7 @@ async function runWithLease(
     snapshot: config.source.snapshot,
     heartbeatMs: config.source.heartbeatMs,
     login: config.source.login,
+    isOnce: once,
     policyOf: (table) => policyOf(config.rules, table),
     revised: ruled.revised,
     logger,
@@ -192,6 +195,7 @@ async function runWithLease(
   };
   const notifier = notifierOf(config, { notices: state.notices, redact, logger });
   const parts = { control, comparing, state, metrics, activity, history, stateError, status, redact, logger };
+  await options.serves?.();
   await using admin = await serve(config, parts, until);
   logger.info({ name: config.name, listen: admin.address }, "millrace is running");
   const running = pipeline.run(until);

@@ -3,6 +3,7 @@ import { dirname } from "node:path";
 import type { Comparing } from "./comparing.ts";
 import type { Config } from "./config/config.ts";
 import { audited } from "./core/audit/audited.ts";
+import type { Condition } from "./core/conditions/condition.ts";
 import { sinkFacts } from "./core/audit/facts.ts";
 import { systemClock } from "./core/clock.ts";
 import type { StatusDocument } from "./core/contracts/status.ts";
@@ -11,7 +12,7 @@ import type { Logger } from "./core/contracts/telemetry.ts";
 import { listenFailed } from "./ops/errors.ts";
 import { makeFolder } from "./core/folder.ts";
 import { pipelineLevels, tableLevels } from "./levels.ts";
-import { createAdmin } from "./ops/admin/admin.ts";
+import { createAdmin, createWaitingAdmin } from "./ops/admin/admin.ts";
 import type { AdminPort } from "./ops/admin/port.ts";
 import { RateLimit } from "./ops/admin/rate-limit.ts";
 import { controlSocketPath } from "./ops/control-socket.ts";
@@ -76,6 +77,65 @@ export async function serve(config: Config, parts: ServedParts, signal: AbortSig
       await local.close();
       socket[Symbol.dispose]();
     },
+  };
+}
+
+export interface Waits {
+  readonly error: StoredError;
+  readonly redact: (json: string) => string;
+  readonly logger: Logger;
+}
+
+/**
+ * At the configured address, while the process has no state yet, or what it needs is away: it lives, is not ready, and
+ * says what it waits for. The socket belongs to whoever holds the lease.
+ */
+export async function serveWaiting(config: Config, { error, redact, logger }: Waits): Promise<AsyncDisposable> {
+  const { listen, tokens, hosts } = config.admin;
+  const entrance = { kind: "tcp", tokens, hosts, limit: new RateLimit(systemClock) } as const;
+  const app = createWaitingAdmin({ status: waitingStatus(config, error), error, redact }, entrance);
+  try {
+    if (listen !== null) await app.listen({ host: listen.host, port: listen.port });
+  } catch (cause) {
+    logger.warn({ error: listenFailed(listen, cause) }, "nobody can be told over HTTP what the daemon waits for");
+  }
+  return { [Symbol.asyncDispose]: () => app.close() };
+}
+
+/** What is known without state, source and sinks. */
+function waitingStatus({ name, source, sinks }: Config, error: StoredError): object {
+  const unknown = { position: null, lagBytes: null, lagSeconds: null };
+  const isOfState = error.code.startsWith("MR12");
+  const { code, message, hint, at } = error;
+  const waits: Condition = {
+    id: "start-waits",
+    kind: "start-waits",
+    level: "act",
+    blocks: ["ready", "wait", "once"],
+    sink: null,
+    table: null,
+    what: "the daemon has not started yet",
+    code,
+    message,
+    since: at,
+    lastTried: at,
+    meanwhile: "It tries again until it succeeds.",
+    fix: hint,
+  };
+  return {
+    name,
+    phase: "starting",
+    source: { kind: source.kind, ...unknown, retainedBytes: null, error: isOfState ? null : error },
+    sinks: sinks.map((sink) => ({
+      name: sink.name,
+      kind: sink.kind,
+      state: "starting",
+      ...unknown,
+      deadLetters: 0,
+      error: null,
+    })),
+    state: { error: isOfState ? error : null },
+    conditions: [waits],
   };
 }
 

@@ -1,5 +1,5 @@
 import { type Clock, timestamp } from "../core/clock.ts";
-import { type ErrorCode, findMillraceError, type MillraceError, withLogin } from "../core/errors.ts";
+import { findMillraceError, type MillraceError, withLogin } from "../core/errors.ts";
 import { invariant } from "../core/invariant.ts";
 import type { Sink } from "../core/contracts/sink.ts";
 import type { ChangeLog } from "../core/contracts/change-log.ts";
@@ -23,6 +23,8 @@ export interface Waiting {
   readonly inVainMsMax: number;
   /** See `withLogin`. */
   readonly login?: string | null | undefined;
+  /** See `PipelineParts`. */
+  readonly isOnce?: boolean | undefined;
   readonly logger: Logger;
   /** Null: it goes on. */
   readonly onWithheld: (withheld: Withheld | null) => void;
@@ -34,10 +36,9 @@ export interface GrantParts extends Waiting {
   readonly sinks: readonly Sink[];
 }
 
-/** Works until it succeeds or fails with another error than those that are waited for. */
+/** Works until it succeeds, or fails in a way that does not pass. */
 export async function whenAnswered<T>(
-  { clock, inVainMsMax, login, logger, onWithheld }: Waiting,
-  awaited: ReadonlySet<ErrorCode> | undefined,
+  { clock, inVainMsMax, login, isOnce, logger, onWithheld }: Waiting,
   work: (isAgain: boolean) => Promise<T>,
   signal: AbortSignal,
 ): Promise<T> {
@@ -53,10 +54,11 @@ export async function whenAnswered<T>(
       return done;
     } catch (error) {
       const known = findMillraceError(error);
-      if (signal.aborted || known === undefined || awaited?.has(known.code) !== true) throw error;
-      if (known.message !== said) logger.warn({ error }, "the first start waits for an answer");
+      if (signal.aborted || isOnce === true || known === undefined || !isTriedAgain(known)) throw error;
+      if (known.message !== said) logger.warn({ error }, `the first start waits: ${known.message}`);
       said = known.message;
-      onWithheld(asWithheld(withLogin(known, login), { clock, since }, clock.elapsed() - sinceMs > inVainMsMax));
+      const needsPerson = known.kind === "blocked" || clock.elapsed() - sinceMs > inVainMsMax;
+      onWithheld(asWithheld(withLogin(known, login), { clock, since }, needsPerson));
     }
     await clock.sleep(backoff.next(), signal);
   }

@@ -64,6 +64,8 @@ export interface PipelineParts {
   readonly inVainMsMax?: number;
   /** Of the source; see `withLogin`. */
   readonly login?: string | null;
+  /** The pipeline ends at the first failure of its start, which otherwise waits. */
+  readonly isOnce?: boolean;
   readonly logger: Logger;
   readonly metrics: Metrics;
 }

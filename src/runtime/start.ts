@@ -115,13 +115,13 @@ async function create(
   signal: AbortSignal,
 ): Promise<FirstCopy | null> {
   // Before the sinks are opened: opening takes over their fence, and another running daemon may own them.
-  if (record === null) await admin.expectFree?.(null, signal);
+  if (record === null) await whenAnswered(waiting, async () => await admin.expectFree?.(null, signal), signal);
   const epoch = await epochOver(clock, runners, record?.epoch ?? null, signal);
   if (record === null) await state.source.announce(epoch);
   failpoint("source.announced");
   const make = (isAgain: boolean): Promise<CreatedLog> =>
     admin.create({ epoch, wantCopy: snapshot === "initial", resumeIntent: isAgain || record !== null }, signal);
-  const log = await whenAnswered(waiting, admin.awaited, make, signal);
+  const log = await whenAnswered(waiting, make, signal);
   failpoint("source.created");
   await state.source.created(log.identity, log.position);
   return log.copy;

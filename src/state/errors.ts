@@ -54,7 +54,7 @@ export const pages: ErrorPages = {
   MR1209: {
     title: "The state can't be written",
     cause:
-      "The disk is full or answers with an error. A running daemon retries until it succeeds. Meanwhile it stores nothing, and acknowledges nothing to the source. `status` and `/readyz` show it. A daemon that fails in this way at its start exits with 75, and a supervisor starts it again.",
+      "The disk is full or answers with an error. A running daemon retries until it succeeds. Meanwhile it stores nothing, and acknowledges nothing to the source. `status` and `/readyz` show it. A start waits for it too.",
     remedy: "Make room on the disk, or look at the system's log for disk errors. The daemon continues by itself.",
   },
   MR1210: {
@@ -83,16 +83,17 @@ export const pages: ErrorPages = {
     title: "The state's Postgres server can't be reached",
     cause:
       "The server of `state: postgres://…` does not answer. A running daemon retries while its lease lasts (15 " +
-      "seconds). Then it stops, because another daemon may take over. Nothing is acknowledged to the source meanwhile.",
+      "seconds). Then it stops its work, because another daemon may take over, and waits until the server answers: `/readyz` " +
+      "and the status over HTTP say so. A start waits in the same way. Nothing is acknowledged to the source meanwhile.",
     remedy:
-      "Bring the server back, or correct the URL; then start the daemon again (a supervisor does). Nothing is lost: the daemon " +
-      "continues from the state and the sinks.",
+      "Bring the server back, or correct the URL and start the daemon again. Nothing is lost: the daemon continues from the " +
+      "state and the sinks.",
   },
   MR1216: {
     title: "The state's Postgres server refuses",
     cause:
       "The login was refused, the database does not exist, or the role may not create or write the schema `millrace`. The " +
-      "message quotes the server.",
+      "message quotes the server. The daemon tries again until the server takes it.",
     remedy:
       "The role needs CREATE on the database for the first start, or a schema `millrace` that it owns: " +
       "`CREATE SCHEMA millrace AUTHORIZATION ROLE`.",

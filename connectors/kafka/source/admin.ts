@@ -8,7 +8,7 @@ import { classify, kafkaError } from "../errors.ts";
 import type { Calls } from "./calls.ts";
 import type { SourceContext } from "./context.ts";
 import { crossEpoch } from "./crossing.ts";
-import { AWAITED, type Followed, LOSSES } from "./followed.ts";
+import { type Followed, LOSSES } from "./followed.ts";
 import { contentOf, findLog, type Framed, framesFrom, lastOf } from "./log-topic.ts";
 import { Walk } from "./walk.ts";
 
@@ -24,7 +24,6 @@ const LOOKED_AT: FrameReading = { epoch: 1, since: null, markOf: () => null, tab
 export function logAdmin(context: SourceContext, calls: Calls, followed: Followed): LogAdmin {
   return {
     losses: LOSSES,
-    awaited: AWAITED,
     create: (request, signal) => create(context, { calls, followed }, request, signal),
     resume: async (identity, held, signal) => {
       followed.recall(identity);

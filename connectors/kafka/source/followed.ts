@@ -13,9 +13,6 @@ import { pages } from "../log/errors.ts";
 /** Numbers of the errors that say that the log does not go on where this daemon stopped. */
 export const LOSSES: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["MR3520", "MR3521", "MR3523"]);
 
-/** Numbers of the errors that say that the capturing daemon has no log yet, or is silent. */
-export const AWAITED: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["MR3522"]);
-
 /** Where a stream can begin: everything before `position` is in records before `offset`. */
 interface LogPlace {
   readonly position: bigint;

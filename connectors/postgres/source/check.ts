@@ -7,9 +7,12 @@ import { publicationFindings, tableFindings } from "./catalog/check-tables.ts";
 import type { SourceContext } from "./context.ts";
 import { selectTables } from "./catalog/selection.ts";
 import { identifySystem, readServer, serverProblems, type ServerFacts } from "./log/server.ts";
-import { checkSlotKind, checkSlotValid, readSlot } from "./log/slot.ts";
+import { endsIt, saysWho } from "./log/open-transaction.ts";
+import { checkSlotKind, checkSlotValid, oldestTransaction, readSlot } from "./log/slot.ts";
 import { connectReplication } from "./stream/transport.ts";
 import { ok } from "../../kit/findings.ts";
+
+const OPEN_SECONDS_MAX = 60;
 
 export async function check(context: SourceContext, signal: AbortSignal): Promise<readonly Finding[]> {
   let facts: ServerFacts;
@@ -22,7 +25,7 @@ export async function check(context: SourceContext, signal: AbortSignal): Promis
   const findings: Finding[] = [
     ok("postgres.connect", `connected to ${version}, database ${facts.database}, as ${facts.user}`),
   ];
-  for (const look of [checkSettings, checkReplication, checkTables, checkSlot, checkFailover, checkKeep]) {
+  for (const look of [checkSettings, checkReplication, checkTables, checkSlot, checkOpen, checkFailover, checkKeep]) {
     try {
       findings.push(...(await look(context, facts, signal)));
     } catch (error) {
@@ -97,6 +100,22 @@ async function checkSlot(context: SourceContext, facts: ServerFacts, signal: Abo
   return findings.length > 0 ? findings : [ok(id, `the slot ${context.slot} will be made at start`)];
 }
 
+/** What a first start would wait for, and later keeps the server's log. */
+async function checkOpen(context: SourceContext, _facts: ServerFacts, signal: AbortSignal): Promise<Finding[]> {
+  const oldest = await oldestTransaction(context, signal);
+  const isOld = oldest !== undefined && (oldest.gid !== null || (oldest.seconds ?? 0) > OPEN_SECONDS_MAX);
+  if (!isOld) return [];
+  const waits = (await readSlot(context, signal))?.confirmed == null;
+  return [
+    {
+      id: "postgres.transactions",
+      level: "warning",
+      what: `the oldest open transaction is ${saysWho(oldest)}: ${waits ? "the first start waits until it has ended" : "the server keeps its log from there on"}`,
+      fix: endsIt(oldest),
+    },
+  ];
+}
+
 /**
  * A slot without a limit can fill the disk, and a slot with a small limit is lost in an outage: an operator should know
  * both.
@@ -136,6 +155,7 @@ const NAMES = new Map<unknown, string>([
   [checkTables, "postgres.tables"],
   [checkSlot, "postgres.slot"],
   [checkFailover, "postgres.failover"],
+  [checkOpen, "postgres.transactions"],
   [checkKeep, "postgres.max_slot_wal_keep_size"],
 ]);
 

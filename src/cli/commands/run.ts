@@ -40,11 +40,18 @@ async function runOnce(session: Session): Promise<ExitCode> {
 async function runOne(session: Session, signal: AbortSignal): Promise<void> {
   const config = await session.config();
   const supervised = underSupervisor({ process, clock: systemClock, logger: session.log }, signal);
-  await expectSameDivision(session, supervised === null ? null : session.options.share);
-  const { runDaemon } = await import("../../daemon.ts");
+  const [{ runDaemon }, { untilHealed }] = await Promise.all([
+    import("../../daemon.ts"),
+    import("../../until-healed.ts"),
+  ]);
   // Where processes can share the tables, one more than there are shares is ready to take over.
   const awaitsLease = supervised !== null || config.source.connector.group !== undefined;
-  await runDaemon(config, { once: false, awaitsLease, ...session.daemon }, supervised?.signal ?? signal);
+  const until = supervised?.signal ?? signal;
+  const run = async (serves: () => Promise<void>): Promise<void> => {
+    await expectSameDivision(session, supervised === null ? null : session.options.share);
+    await runDaemon(config, { once: false, awaitsLease, serves, ...session.daemon }, until);
+  };
+  await untilHealed({ config, clock: systemClock, ...session.daemon }, run, until);
 }
 
 type Daemon = (session: Session, signal: AbortSignal) => Promise<void>;

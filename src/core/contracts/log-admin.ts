@@ -17,12 +17,6 @@ export interface LogAdmin {
   readonly losses: ReadonlySet<ErrorCode>;
 
   /**
-   * Numbers of the errors of `create` that say that another daemon, on which the log depends, does not answer yet: a first
-   * start waits for it and calls again. Absent: there is none, and every error of `create` ends the start.
-   */
-  readonly awaited?: ReadonlySet<ErrorCode>;
-
-  /**
    * Throws if another daemon reads the log under our name, and says which. Asked before a start touches anything, with
    * the stored identity. Null means a first start, which is refused for good. At a later start the reader may be the
    * session of a daemon that lost its connection: the start waits for its end, unless the source knows it by the
@@ -32,7 +26,7 @@ export interface LogAdmin {
 
   /**
    * First start: creates what capture needs (publication, then slot) and returns where the stream begins. The tables' rows
-   * can be read from `copy` until it is closed.
+   * can be read from `copy` until it is closed. Called again while it fails in a way that may pass.
    */
   readonly create: (request: CreateRequest, signal: AbortSignal) => Promise<CreatedLog>;
 

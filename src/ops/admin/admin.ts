@@ -60,21 +60,11 @@ const HEADERS = [
  * SQL or read rows.
  */
 export function createAdmin(port: AdminPort, entrance: Entrance, logger: Logger): FastifyInstance {
-  const app = fastify(OPTIONS);
-  app.server.maxConnections = CONNECTIONS_MAX;
-  app.server.headersTimeout = HEADERS_MS_MAX;
+  const app = entered(entrance, port.redact);
   // fastify's own compiler generates code for each schema, a tenth of the CPU time of a daemon's start.
   app.setValidatorCompiler(validatorOf);
   // Only JSON: a page of another origin can make a browser send plain text and forms unasked, but not JSON.
   app.removeContentTypeParser("text/plain");
-  app.addHook("onRequest", async (request, reply) => await admit(request, reply, entrance));
-  // The CLI matches names in the socket's answers, and masks secrets itself when it prints.
-  if (entrance.kind === "tcp") {
-    app.addHook("onSend", async (_request, reply, payload) => {
-      for (const [name, value] of HEADERS) if (!reply.hasHeader(name)) void reply.header(name, value);
-      return redacted(reply, payload, port);
-    });
-  }
   // Every field has a default, so the body may be missing.
   app.addHook("preValidation", async (request) => {
     request.body ??= {};
@@ -100,7 +90,41 @@ export function createAdmin(port: AdminPort, entrance: Entrance, logger: Logger)
   return app;
 }
 
-function redacted(reply: FastifyReply, payload: unknown, { redact }: AdminPort): unknown {
+interface WaitingPort {
+  readonly status: object;
+  readonly error: { readonly code: string; readonly message: string; readonly hint: string | null };
+  readonly redact: (json: string) => string;
+}
+
+/** The same interface while there is no daemon behind it that could do or show more. */
+export function createWaitingAdmin({ status, error, redact }: WaitingPort, entrance: Entrance): FastifyInstance {
+  const app = entered(entrance, redact);
+  const { code, message, hint } = error;
+  app.get("/healthz", LOOK, async () => ({ ok: true }));
+  app.get("/readyz", LOOK, async (_request, reply) =>
+    reply.code(503).send({ ready: false, reasons: [`the daemon is starting: ${code} ${message}`] }),
+  );
+  app.get("/api/v1/status", LOOK, async () => status);
+  app.setNotFoundHandler(async (_request, reply) => reply.code(503).send(failure(code, message, hint)));
+  return app;
+}
+
+function entered(entrance: Entrance, redact: (json: string) => string): FastifyInstance {
+  const app = fastify(OPTIONS);
+  app.server.maxConnections = CONNECTIONS_MAX;
+  app.server.headersTimeout = HEADERS_MS_MAX;
+  app.addHook("onRequest", async (request, reply) => await admit(request, reply, entrance));
+  // The CLI matches names in the socket's answers, and masks secrets itself when it prints.
+  if (entrance.kind === "tcp") {
+    app.addHook("onSend", async (_request, reply, payload) => {
+      for (const [name, value] of HEADERS) if (!reply.hasHeader(name)) void reply.header(name, value);
+      return redacted(reply, payload, redact);
+    });
+  }
+  return app;
+}
+
+function redacted(reply: FastifyReply, payload: unknown, redact: (json: string) => string): unknown {
   const isJson = String(reply.getHeader("content-type")).startsWith("application/json");
   return isJson && typeof payload === "string" ? redact(payload) : payload;
 }

@@ -1,6 +1,4 @@
-import type { ErrorCode } from "../../core/errors.ts";
-
 /** The form of every refusal of the admin interface. */
-export function failure(code: ErrorCode, message: string, hint: string | null = null) {
+export function failure(code: string, message: string, hint: string | null = null) {
   return { error: { code, message, hint } };
 }

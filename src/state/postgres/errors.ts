@@ -39,12 +39,13 @@ function numbered(failure: Failure, login: string | null | undefined): MillraceE
   const note = reason === "login" && login != null ? ` ${login}` : "";
   const hint = way === undefined ? {} : { hint: `${way}${note}` };
   const before = BEFORE[reason];
-  if (before !== undefined) return stateError(before[0], `${before[1]}${text}${at}`, { hint: fix, cause });
+  const kind = reason === "url" ? "fatal" : "blocked";
+  if (before !== undefined) return stateError(before[0], `${before[1]}${text}${at}`, { kind, hint: fix, cause });
   if (state === undefined || PASSING.has(reason)) {
     const why = code || text || "unknown error";
     const message = `the state's Postgres server${at} can't be reached (${why})`;
     return stateError("MR1215", message, { ...hint, kind: "retryable", cause });
   }
   const message = `the state's Postgres server${at} refuses: ${text} (SQLSTATE ${state})`;
-  return stateError("MR1216", message, { ...hint, cause });
+  return stateError("MR1216", message, { kind: "blocked", ...hint, cause });
 }

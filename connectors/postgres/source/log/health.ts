@@ -1,6 +1,7 @@
 /** What an operator should see of the log. */
 import type { LogHealth } from "../../../../src/core/contracts/log-admin.ts";
 import type { SourceContext } from "../context.ts";
+import { endsIt, OLDEST_TRANSACTION_SQL, type OpenTransaction, saysWho } from "./open-transaction.ts";
 import { parseLsn } from "./lsn.ts";
 
 const OLD_TRANSACTION_SECONDS = 300;
@@ -18,10 +19,7 @@ interface HealthRow {
   readonly confirmed: string | null;
   readonly invalidation: string | null;
   readonly idle_timeout: string | null;
-  readonly old_pid: number | null;
-  readonly old_seconds: number | null;
-  readonly old_role: string | null;
-  readonly old_application: string | null;
+  readonly oldest: OpenTransaction | null;
 }
 
 const HEALTH_SQL = `
@@ -29,20 +27,14 @@ with place as (
   select case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end as tip
 ), slot as (
   select * from pg_replication_slots where slot_name = $1
-), oldest as (
-  select a.pid, extract(epoch from now() - a.xact_start)::float8 as seconds, a.usename, a.application_name from pg_locks l
-  join pg_stat_activity a on a.pid = l.pid
-  where l.locktype = 'transactionid' and l.granted and l.mode = 'ExclusiveLock' and a.datname = current_database()
-    and a.xact_start is not null
-  order by a.xact_start limit 1
+), oldest as (${OLDEST_TRANSACTION_SQL}
 )
 select place.tip::text as tip, slot.restart_lsn::text as restart,
   (place.tip - slot.confirmed_flush_lsn)::int8::text as unconfirmed,
   spilled.spill_txns::text as spilled_count, spilled.spill_bytes::text as spilled_bytes, (place.tip - slot.restart_lsn)::int8::text as retained, slot.safe_wal_size::text as safe,
   slot.wal_status, slot.confirmed_flush_lsn::text as confirmed, to_jsonb(slot) ->> 'invalidation_reason' as invalidation,
   nullif(current_setting('idle_replication_slot_timeout', true), '0') as idle_timeout,
-  oldest.pid as old_pid, oldest.seconds as old_seconds, oldest.usename as old_role,
-  nullif(oldest.application_name, '') as old_application
+  to_jsonb(oldest) as oldest
 from place left join slot on true left join oldest on true
   left join pg_stat_replication_slots spilled on spilled.slot_name = slot.slot_name`;
 
@@ -57,7 +49,7 @@ export async function readHealth(context: SourceContext, signal: AbortSignal): P
     hints: hintsOf(context, row),
     counts: {
       unconfirmedBytes: row.unconfirmed === null ? null : Math.max(0, Number(row.unconfirmed)),
-      oldestTransactionSeconds: Math.max(0, row.old_seconds ?? 0),
+      oldestTransactionSeconds: Math.max(0, row.oldest?.seconds ?? 0),
       spilledTransactions: numberOrNull(row.spilled_count),
       spilledBytes: numberOrNull(row.spilled_bytes),
     },
@@ -94,22 +86,15 @@ function hintsOf(context: SourceContext, row: HealthRow): string[] {
   if (row.idle_timeout !== null && row.idle_timeout !== "0") {
     hints.push(`the server gives up slots that are unused for ${row.idle_timeout} (idle_replication_slot_timeout)`);
   }
-  if (row.wal_status !== null && row.confirmed === null && row.old_pid !== null) {
+  const { oldest } = row;
+  if (row.wal_status !== null && row.confirmed === null && oldest !== null) {
     hints.push(
-      `the slot ${context.slot} is not finished before the transactions have ended that were open when it was begun; the oldest is that of process ${row.old_pid} (${ownerOf(row)}), ${Math.floor(row.old_seconds ?? 0)} s old`,
+      `the slot ${context.slot} is not finished before the transactions have ended that were open when it was begun; the oldest is ${saysWho(oldest)}: ${endsIt(oldest)}`,
     );
-  }
-  if (row.old_pid !== null && (row.old_seconds ?? 0) > OLD_TRANSACTION_SECONDS) {
+  } else if (oldest !== null && (oldest.seconds ?? 0) > OLD_TRANSACTION_SECONDS) {
     hints.push(
-      `process ${row.old_pid} (${ownerOf(row)}) has had a transaction open for ${Math.floor((row.old_seconds ?? 0) / 60)} min: the server keeps the log from its start on; end it there, or by SELECT pg_terminate_backend(${row.old_pid})`,
+      `the server keeps the log from the start of its oldest transaction on, ${saysWho(oldest)}: ${endsIt(oldest)}`,
     );
   }
   return hints;
-}
-
-/**
- * Identifies a transaction for the operator; a role without pg_read_all_stats does not see the transactions of other roles.
- */
-function ownerOf({ old_role: role, old_application: application }: HealthRow): string {
-  return [`role ${role ?? "unknown"}`, ...(application === null ? [] : [`application ${application}`])].join(", ");
 }

@@ -4,6 +4,7 @@ import { BEGIN_ANEW, sourceError } from "../errors.ts";
 import { quoteIdentifier, quoteLiteral } from "../../quote.ts";
 import type { SourceContext } from "../context.ts";
 import { parseLsn } from "./lsn.ts";
+import { endsIt, OLDEST_TRANSACTION_SQL, type OpenTransaction, saysWho } from "./open-transaction.ts";
 import { replicationCommand } from "./server.ts";
 import type { ReplicationConnection } from "../stream/transport.ts";
 
@@ -137,11 +138,12 @@ async function tellWaiting(context: SourceContext, signal: AbortSignal): Promise
   try {
     for (;;) {
       await delay(TELL_MS, undefined, { signal });
-      const [oldest] = await oldestTransactions(context, signal);
+      const oldest = await oldestTransaction(context, signal);
       if (oldest === undefined) continue;
+      const { pid, gid, seconds } = oldest;
       context.logger.warn(
-        { pid: oldest.pid, ageSeconds: oldest.age },
-        "creating the slot waits for a running transaction",
+        { ...(gid === null ? { pid } : { gid }), ageSeconds: seconds },
+        `creating the slot waits for the transactions that are open; the oldest is ${saysWho(oldest)}: ${endsIt(oldest)}`,
       );
     }
   } catch (error) {
@@ -149,19 +151,13 @@ async function tellWaiting(context: SourceContext, signal: AbortSignal): Promise
   }
 }
 
-async function oldestTransactions(
+export async function oldestTransaction(
   context: SourceContext,
   signal: AbortSignal,
-): Promise<{ pid: number; age: number | null }[]> {
-  return context.database.rows(
-    "looking for old transactions",
-    `select l.pid, extract(epoch from now() - a.xact_start)::float8 as age from pg_locks l
-     left join pg_stat_activity a on a.pid = l.pid
-     where l.locktype = 'transactionid' and l.granted and l.mode = 'ExclusiveLock' and l.pid is not null
-     order by a.xact_start limit 1`,
-    [],
-    signal,
-  );
+): Promise<OpenTransaction | undefined> {
+  const doing = "looking for old transactions";
+  const [oldest] = await context.database.rows<OpenTransaction>(doing, OLDEST_TRANSACTION_SQL, [], signal);
+  return oldest;
 }
 
 /**
@@ -169,10 +165,10 @@ async function oldestTransactions(
  * crash.
  */
 export async function unfinishedSlot(context: SourceContext, slot: Slot, signal: AbortSignal): Promise<Error> {
-  const [oldest] = await oldestTransactions(context, signal);
+  const oldest = await oldestTransaction(context, signal);
   const who =
     slot.activePid === null ? "no process is creating it any more" : `process ${slot.activePid} is creating it`;
-  const waits = oldest === undefined ? "" : `; the oldest running transaction is of process ${oldest.pid}`;
+  const waits = oldest === undefined ? "" : `; the oldest open transaction is ${saysWho(oldest)}`;
   return sourceError(
     "MR2019",
     "fatal",

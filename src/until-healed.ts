@@ -1,0 +1,69 @@
+/** A daemon outlasts what can heal without it: while a server of its own is away it waits, and begins again. */
+import type { Config } from "./config/config.ts";
+import { type Clock, timestamp } from "./core/clock.ts";
+import type { StoredError } from "./core/contracts/state-store.ts";
+import type { Logger } from "./core/contracts/telemetry.ts";
+import { findMillraceError, type MillraceError } from "./core/errors.ts";
+import { isTriedAgain, ReconnectBackoff } from "./runtime/retry.ts";
+import { serveWaiting } from "./serving.ts";
+
+const WAIT_MS_MAX = 4_000;
+/** A run that lasted so long made progress: what ends it now is another failure. */
+const LASTED_MS = 60_000;
+/** Of an address that another process listens on: a daemon that can't be asked would wait unseen. */
+const UNSEEN = "MR1154";
+
+export interface HealingParts {
+  readonly config: Config;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly redact: (json: string) => string;
+}
+
+/**
+ * Runs again after each failure that may pass. In between, and until `run` calls `serves`, the admin address says what
+ * the process waits for.
+ */
+export async function untilHealed(
+  { config, clock, logger, redact }: HealingParts,
+  run: (serves: () => Promise<void>) => Promise<void>,
+  signal: AbortSignal,
+): Promise<void> {
+  const backoff = new ReconnectBackoff(clock, WAIT_MS_MAX);
+  let waiting: AsyncDisposable | null = null;
+  const serves = async (): Promise<void> => {
+    const ends = waiting;
+    waiting = null;
+    await ends?.[Symbol.asyncDispose]();
+  };
+  let said = "";
+  try {
+    for (;;) {
+      const begunMs = clock.elapsed();
+      try {
+        await run(serves);
+        return;
+      } catch (error) {
+        const known = findMillraceError(error);
+        if (signal.aborted || known === undefined || !mayHeal(known)) throw error;
+        if (clock.elapsed() - begunMs > LASTED_MS) backoff.reset();
+        if (known.message !== said) logger.warn({ code: known.code, error }, `millrace waits: ${known.message}`);
+        said = known.message;
+        await serves();
+        waiting = await serveWaiting(config, { error: storedOf(known, clock), redact, logger });
+      }
+      await clock.sleep(backoff.next(), signal).catch(() => {});
+      if (signal.aborted) return;
+    }
+  } finally {
+    await serves();
+  }
+}
+
+function mayHeal(error: MillraceError): boolean {
+  return (isTriedAgain(error) && error.code !== UNSEEN) || error.reason === "passing";
+}
+
+function storedOf({ code, message, hint }: MillraceError, clock: Clock): StoredError {
+  return { code, message, hint: hint ?? null, at: timestamp(clock) };
+}
