@@ -12,6 +12,8 @@ const WAIT_MS_MAX = 4_000;
 const LASTED_MS = 60_000;
 /** Of an address that another process listens on: a daemon that can't be asked would wait unseen. */
 const UNSEEN = "MR1154";
+/** Without an answer a run ends before its lease does, whatever comes later: the next one takes a lease of its own. */
+const STATE_AWAY = "MR1215";
 
 export interface HealingParts {
   readonly config: Config;
@@ -31,12 +33,16 @@ export async function untilHealed(
 ): Promise<void> {
   const backoff = new ReconnectBackoff(clock, WAIT_MS_MAX);
   let waiting: AsyncDisposable | null = null;
-  const serves = async (): Promise<void> => {
+  const endWaiting = async (): Promise<void> => {
     const ends = waiting;
     waiting = null;
     await ends?.[Symbol.asyncDispose]();
   };
   let said = "";
+  const serves = async (): Promise<void> => {
+    said = "";
+    await endWaiting();
+  };
   try {
     for (;;) {
       const begunMs = clock.elapsed();
@@ -49,19 +55,20 @@ export async function untilHealed(
         if (clock.elapsed() - begunMs > LASTED_MS) backoff.reset();
         if (known.message !== said) logger.warn({ code: known.code, error }, `millrace waits: ${known.message}`);
         said = known.message;
-        await serves();
+        await endWaiting();
         waiting = await serveWaiting(config, { error: storedOf(known, clock), redact, logger });
       }
       await clock.sleep(backoff.next(), signal).catch(() => {});
       if (signal.aborted) return;
     }
   } finally {
-    await serves();
+    await endWaiting();
   }
 }
 
 function mayHeal(error: MillraceError): boolean {
-  return (isTriedAgain(error) && error.code !== UNSEEN) || error.reason === "passing";
+  if (error.code === STATE_AWAY || error.reason === "passing") return true;
+  return isTriedAgain(error) && error.code !== UNSEEN;
 }
 
 function storedOf({ code, message, hint }: MillraceError, clock: Clock): StoredError {
