@@ -274,6 +274,7 @@ async function setUp(
       byteCountMax: config.batch.byteCountMax ?? limits.byteCountMax,
       delayMs: config.batch.delayMs ?? limits.delayMs ?? 0,
       hasTruncates: limits.hasTruncates ?? false,
+      ...(limits.tableCountMax === undefined ? {} : { tableCountMax: limits.tableCountMax }),
       ...(config.batch.answerMsMax === null ? {} : { answerMsMax: config.batch.answerMsMax }),
     },
     onPoison: config.onPoison,

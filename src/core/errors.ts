@@ -65,6 +65,7 @@ export type ErrorReason =
   | "silent" // the connection stands, and nothing comes over it
   | "behind" // a sink holds less than before, and the log does not reach back that far
   | "partial" // a part of a target is missing now
+  | "tables" // the target can't write so many at once
   | "taken" // another daemon, or another sink, writes the table now
   | "untold"; // rows of the table are gone, and the sink has no way to tell its readers
 

@@ -112,7 +112,7 @@ const SOURCE: Fields<SourceStatus> = {
   unconfirmedBytes: [{ orNull: "bytes" }, "Postgres: log behind the position that the slot has as confirmed"],
   oldestTransactionSeconds: [
     { orNull: "seconds" },
-    "Postgres: how long the oldest open transaction that writes has lasted; 0: there is none",
+    "how long the oldest open transaction has lasted, on Postgres the oldest that writes or is prepared; 0: there is none",
   ],
   spilledTransactions: [
     { orNull: "count" },

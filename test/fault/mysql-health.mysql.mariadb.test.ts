@@ -38,4 +38,25 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await installation.ask("POST", "/api/v1/resume", { sink: "duckdb" });
     await pipeline.expectEqual("t");
   });
+
+  test("a prepared transaction that waits for its outcome is named, with what ends it", async () => {
+    await using server = await ownMysql(flavour);
+    await using pipeline = await MysqlPipeline.start(flavour, ["create table t (id int primary key)"], {
+      kinds: ["duckdb"],
+      url: server.url,
+    });
+    const { installation } = pipeline;
+    await pipeline.run("xa start 'forgot''ten', 'b', 3", "insert into t values (1)", "xa end 'forgot''ten', 'b', 3");
+    await pipeline.run("xa prepare 'forgot''ten', 'b', 3");
+    const said = "XA ROLLBACK 'forgot''ten', 'b', 3;";
+    await eventually(
+      async () => expect((await installation.status()).source.hints).toEqual([expect.stringContaining(said)]),
+      { withinMs: 30_000 },
+    );
+    expect((await installation.command("check")).stdout).toContain(said);
+    await pipeline.run("xa rollback 'forgot''ten', 'b', 3");
+    await eventually(async () => expect((await installation.status()).source.hints ?? []).toEqual([]), {
+      withinMs: 30_000,
+    });
+  });
 });

@@ -9,6 +9,7 @@ import { currentUser } from "./catalog/hidden.ts";
 import { LOG_FIX, selectTables } from "./catalog/selection.ts";
 import { checkServer, expirySeconds, readServer, type ServerFacts, unfitSettings } from "./server.ts";
 import { zoneColumns } from "./catalog/zone-columns.ts";
+import { openHints, readOpen } from "./transactions/open.ts";
 import { ok } from "../../kit/findings.ts";
 
 const EXPIRY_SECONDS_LOW = 86_400;
@@ -44,10 +45,22 @@ export async function check(context: SourceContext, signal: AbortSignal): Promis
     expiry(facts),
     ...(await connections(context, facts, signal)),
     ...(hasLog ? await unnoticed(context, facts, signal) : []),
+    ...(await open(context, signal)),
   );
   findings.push(...(await tables(context, signal)), ...(await cascades(context, facts, signal)));
   findings.push(...(await zoneColumns(context, signal)));
   return findings;
+}
+
+const OPEN_SECONDS_MAX = 60;
+
+/** Whose locks a first copy, or a change of a table, may wait for. */
+async function open(context: SourceContext, signal: AbortSignal): Promise<readonly Finding[]> {
+  const hints = openHints(await readOpen(context, signal), OPEN_SECONDS_MAX);
+  return hints.map((hint) => {
+    const [what = hint, fix = null] = hint.split(/: (.*)/s);
+    return { id: "transactions", level: "warning" as const, what, fix };
+  });
 }
 
 /** What the log may leave out without a trace, by the server's settings. */

@@ -5,19 +5,23 @@ import { bytesBetween, readFiles, readTip } from "./log/log-state.ts";
 import { unpackPlace } from "./log/position.ts";
 import { expirySeconds, readServer, unfitSettings } from "./server.ts";
 import { fileCreatedAt } from "./start.ts";
+import { openHints, readOpen } from "./transactions/open.ts";
 
+const OLD_TRANSACTION_SECONDS = 300;
 /** Warns when no more than this share of the time is left after which files are deleted. */
 const EXPIRY_NEAR = 0.5;
 
 export async function readHealth(context: SourceContext, signal: AbortSignal): Promise<LogHealth> {
   const tip = await readTip(context, signal);
   const from = context.acknowledged;
-  const counts = { zeroDates: context.metZeroDates.count };
-  if (from === 0n) return { tip, retainedBytes: 0, safeBytes: null, warnings: [], counts };
+  const open = await readOpen(context, signal);
+  const counts = { zeroDates: context.metZeroDates.count, oldestTransactionSeconds: open.oldest?.seconds ?? null };
+  const hints = openHints(open, OLD_TRANSACTION_SECONDS);
+  if (from === 0n) return { tip, retainedBytes: 0, safeBytes: null, warnings: [], hints, counts };
   const files = await readFiles(context, signal);
   const { file } = unpackPlace(from);
   const oldest = files.at(0)?.file ?? 0;
-  const health = { tip, retainedBytes: bytesBetween(files, from, tip), safeBytes: null, counts };
+  const health = { tip, retainedBytes: bytesBetween(files, from, tip), safeBytes: null, hints, counts };
   const facts = await readServer(context, signal);
   // They may have been changed since the stream was opened; sessions that begin now follow them.
   const warnings = unfitSettings(facts).map(({ what, fix }) => `MR2114 ${what}: changes may be missing. ${fix}`);

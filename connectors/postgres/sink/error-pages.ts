@@ -134,4 +134,11 @@ export const pages: ErrorPages = {
     remedy:
       "Drop the objects that the message names, run `millrace snapshot start --tables TABLE --sink SINK`, and create them again.",
   },
+  MR3123: {
+    title: "Target's lock table is full",
+    cause:
+      "A transaction in Postgres holds a lock for each table and index that it touches, and all sessions share room for max_locks_per_transaction × (max_connections + max_prepared_transactions) of them. A step of this sink touched more tables than there is room for, or other sessions hold most of it (a dump, a DROP SCHEMA). Millrace writes and prepares fewer tables at once until it fits.",
+    remedy:
+      "If it lasts, double max_locks_per_transaction on the target (`ALTER SYSTEM SET max_locks_per_transaction = 128;`) and restart that server; `SELECT pid, count(*) FROM pg_locks GROUP BY pid ORDER BY 2 DESC` shows who holds them.",
+  },
 };

@@ -66,6 +66,14 @@ const FAILED: Rule = {
   what: "the target has failed",
   hint: "The server's log says why. Millrace tries again by itself.",
 };
+/** SQLSTATE 53200 is also that of a server without memory. */
+const OUT_OF_MEMORY = "53200";
+const LOCKS: Rule = {
+  code: "MR3123",
+  kind: "retryable",
+  what: "the target's lock table is full",
+  hint: "Millrace then writes fewer tables at once. If it lasts, double max_locks_per_transaction on the target (ALTER SYSTEM SET max_locks_per_transaction = …; SHOW max_locks_per_transaction tells what it is) and restart that server.",
+};
 const DISK_FULL: Rule = {
   code: "MR3112",
   kind: "blocked",
@@ -209,6 +217,7 @@ function ruleOf(failure: Failure): Rule {
   const { reason, state, code, connecting, cause } = failure;
   if (connecting) return OF_CONNECTING.has(reason) ? RULES[reason] : UNKNOWN;
   if (isUsed(failure)) return USED;
+  if (isOutOfLocks(failure)) return LOCKS;
   if (state?.startsWith("42") === true && inFunction(cause)) return TRIGGER;
   // One of Node's codes: the connection has failed.
   return reason === "unknown" && code !== "" ? LOST : RULES[reason];
@@ -244,7 +253,7 @@ function ofServer(failure: Failure, doing: string): MillraceError {
     const users = rule === USED ? usersOf(cause) : "";
     const file = rule === DISK_FULL ? fileIn(text) : "";
     const message = `${what} while ${doing} (SQLSTATE ${state}${places(cause)})${users}${file}`;
-    const reason = rule === PRIVILEGE ? "privilege" : undefined;
+    const reason = rule === PRIVILEGE ? "privilege" : rule === LOCKS ? "tables" : undefined;
     return new MillraceError({ code, kind, message, hint: rule.hint, reason });
   }
   if (rule === UNKNOWN && !connecting) {
@@ -265,6 +274,13 @@ function ofServer(failure: Failure, doing: string): MillraceError {
 
 function atServer(server: string | undefined): string {
   return server === undefined ? "" : ` (${server})`;
+}
+
+/** The server names the setting in its hint, in every language. */
+export function isOutOfLocks(error: unknown): boolean {
+  const { state, cause } = failureOf(error);
+  const hint: unknown = cause instanceof Error ? Reflect.get(cause, "hint") : undefined;
+  return state === OUT_OF_MEMORY && typeof hint === "string" && /max_(?:pred_)?locks_per/.test(hint);
 }
 
 /** For a column's type the server says only that it is not supported; the function that raised it tells. */

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import type { SinkProgress, Step, TableWrites } from "../../../src/core/model/batch.ts";
 import { checkpointTexts } from "../../../src/core/checkpoint/checkpoint-text.ts";
 import type { Inspection } from "../../../src/core/contracts/comparing.ts";
-import { atServer, MillraceError } from "../../../src/core/errors.ts";
+import { atServer, MillraceError, reasonOf } from "../../../src/core/errors.ts";
 import { serverAt } from "../../../src/core/system-errors.ts";
 import type { TableName } from "../../../src/core/contracts/connector.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
@@ -67,6 +67,9 @@ export interface PostgresSinkOptions {
   readonly silenceMs?: number;
 }
 
+/** A transaction holds locks on each table, its indexes and its staging table; a server has room for 6,400 by default. */
+const BATCH = { rowCountMax: 50_000, byteCountMax: 2 * 1024 * 1024, tableCountMax: 250 } as const;
+
 /** The step whose COMMIT may have been sent without an answer. */
 interface InFlight {
   readonly step: Step;
@@ -87,6 +90,7 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
   readonly evolution = this;
   readonly prefetch = this;
   readonly comparison = this;
+  readonly batch = BATCH;
   readonly raw: RawTarget;
   readonly #options: PostgresSinkOptions;
   readonly #targetForm: TargetForm;
@@ -198,14 +202,24 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
   async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     for (const table of tables) this.#targets.expectOwn(table);
     const doing = tables.length === 1 ? `preparing ${tables[0]!.id}` : `preparing ${tables.length} tables`;
-    const prepare = async (session: Session): Promise<void> => {
+    const prepare = async (session: Session, some: readonly TableVersion[]): Promise<void> => {
       const made: TargetTable[] = [];
-      for (const table of tables) made.push(await this.#targets.make(session, table, signal));
+      for (const table of some) made.push(await this.#targets.make(session, table, signal));
       await session.query("COMMIT", signal);
       for (const target of made) this.#targets.note(target);
       await this.#presence.add(session, made, signal);
     };
-    await this.#fenced(doing, prepare, signal);
+    let countMax: number = BATCH.tableCountMax;
+    for (let i = 0; i < tables.length;) {
+      const some = tables.slice(i, i + countMax);
+      try {
+        await this.#fenced(doing, (session) => prepare(session, some), signal);
+        i += some.length;
+      } catch (error) {
+        if (reasonOf(error) !== "tables" || some.length === 1) throw error;
+        countMax = Math.ceil(some.length / 4);
+      }
+    }
   }
 
   async carries(from: TableVersion, to: TableVersion, signal: AbortSignal): Promise<boolean> {
@@ -222,7 +236,9 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
     const advance = advanceTo(this.#fence, step.progress.position, texts, this.#storedTables);
     this.#storedTables = null;
     this.#inFlight = { step, steps: this.#steps };
-    await this.#guarded(`applying a step to ${this.name}`, () =>
+    const tableCount = step.kind === "rows" ? step.tables.length : 1;
+    const what = tableCount === 1 ? "a step" : `a step of ${tableCount} tables`;
+    await this.#guarded(`applying ${what} to ${this.name}`, () =>
       this.#write(step, { session, advance, outcome, signal }),
     );
     this.#steps++;

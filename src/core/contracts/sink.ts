@@ -65,12 +65,15 @@ export interface Sink {
    * how long after the beginning of one step the next one begins, unless enough waits to fill it; absent: at once.
    * `hasTruncates`: a step of rows may empty tables first (for a mirror whose steps cost more than their rows); absent: a
    * truncate is a step of its own.
+   * `tableCountMax`: of one step; absent: the target does not mind. After an error with the reason "tables" the runtime
+   * gives fewer.
    */
   readonly batch?: {
     readonly rowCountMax: number;
     readonly byteCountMax: number;
     readonly delayMs?: number;
     readonly hasTruncates?: boolean;
+    readonly tableCountMax?: number;
   };
 
   /**

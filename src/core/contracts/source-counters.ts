@@ -13,7 +13,7 @@ export const SOURCE_COUNTERS = [
   {
     name: "oldestTransactionSeconds",
     metric: "millrace_source_oldest_transaction_seconds",
-    help: "Postgres: how long the oldest open transaction that writes has lasted. The slot keeps the log from its beginning on.",
+    help: "How long the oldest open transaction has lasted, on Postgres the oldest that writes or is prepared: the slot keeps the log from its beginning on. MySQL and MariaDB tell it to users with PROCESS.",
   },
   {
     name: "spilledTransactions",

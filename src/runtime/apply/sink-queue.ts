@@ -19,6 +19,8 @@ import {
 export interface BatchLimits {
   readonly rowCountMax: number;
   readonly byteCountMax: number;
+  /** Of the tables with rows in a batch. Absent: as many as a step can name. */
+  readonly tableCountMax?: number;
   /** So long after the beginning of one batch the next one begins, unless enough waits to fill it. Absent: at once. */
   readonly delayMs?: number;
   /** Whether a batch of rows goes on behind a truncate: see `Sink.batch`. */
@@ -62,6 +64,8 @@ export interface TakenEnds {
 export class SinkQueue {
   #works: Work[] = [];
   #head = 0;
+  /** Below that of the limits, if the target could not take so many at once. */
+  #tableCountMax = TABLES_PER_BATCH_MAX;
   #heldBytes = 0;
   #waitingRows = 0;
   #waitingBytes = 0;
@@ -137,7 +141,7 @@ export class SinkQueue {
     if (first.kind === "rows") return this.#takeBatch(this.#divided(first, limits), limits);
     if (first.kind === "truncate" && limits.hasTruncates === true) return this.#takeBatch(first, limits);
     if (first.kind === "chunk") return { kind: "chunks", works: this.#takeChunks(first, limits) };
-    if (first.kind === "sweep" || first.kind === "complete") return { kind: "ends", works: this.#takeEnds() };
+    if (first.kind === "sweep" || first.kind === "complete") return { kind: "ends", works: this.#takeEnds(limits) };
     this.#next();
     return first;
   }
@@ -145,6 +149,15 @@ export class SinkQueue {
   /** Whether a full batch waits. */
   isFull({ rowCountMax, byteCountMax }: BatchLimits): boolean {
     return this.#waitingRows >= rowCountMax || this.#waitingBytes >= byteCountMax;
+  }
+
+  /** The target could not write as many tables at once as one batch has had. */
+  takeFewerTables({ tableCountMax = TABLES_PER_BATCH_MAX }: BatchLimits): void {
+    this.#tableCountMax = Math.max(1, Math.ceil(Math.min(this.#tableCountMax, tableCountMax) / 4));
+  }
+
+  #tablesIn({ tableCountMax = TABLES_PER_BATCH_MAX }: BatchLimits): number {
+    return Math.min(this.#tableCountMax, tableCountMax);
   }
 
   /** The same if the next work has rows; otherwise null, and nothing is taken. */
@@ -155,11 +168,17 @@ export class SinkQueue {
   }
 
   /** The next work, or the first of those in its place, if it has more than a batch may have: a block knows no limits. */
-  #divided(work: RowsWork, { rowCountMax, byteCountMax }: BatchLimits): RowsWork {
+  #divided(work: RowsWork, limits: BatchLimits): RowsWork {
+    const { rowCountMax, byteCountMax } = limits;
+    const tableCountMax = this.#tablesIn(limits);
     const rowCount = work.to - work.from;
     const count = Math.min(rowCount, Math.ceil(Math.max(rowCount / rowCountMax, heldBytes(work) / byteCountMax)));
-    if (count <= 1) return work;
-    const pieces = inPieces(work, Math.ceil(rowCount / count));
+    const hasMany = work.block.tables.length > tableCountMax;
+    if (count <= 1 && !hasMany) return work;
+    const pieceRows = Math.ceil(rowCount / Math.max(1, count));
+    const ends = hasMany ? endsByTables(work, pieceRows, tableCountMax) : endsOf(work, pieceRows);
+    if (ends.length === 1) return work;
+    const pieces = inPieces(work, ends);
     let byteCount = -heldBytes(work);
     this.#largeCount -= largeOf(work);
     for (const piece of pieces) {
@@ -178,7 +197,8 @@ export class SinkQueue {
     const complete: CompleteWork[] = [];
     const forms = new KeyForms();
     const versions = new Map<string, TableVersion>();
-    addVersions(versions, first.kind === "rows" ? first.block.tables : [first.table]);
+    const tableCountMax = this.#tablesIn(limits);
+    addVersions(versions, first.kind === "rows" ? first.block.tables : [first.table], tableCountMax);
     let rowCount = rowsOf(first);
     let byteCount = heldBytes(first);
     if (first.kind === "rows") forms.add(first);
@@ -186,13 +206,13 @@ export class SinkQueue {
     while (this.length > 0 && works.length + complete.length < WORKS_PER_BATCH_MAX) {
       const work = this.#works[this.#head]!;
       if (work.kind === "complete" && isRead) {
-        if (!addVersions(versions, [work.table])) break;
+        if (!addVersions(versions, [work.table], tableCountMax)) break;
         complete.push(work);
         this.#next();
         continue;
       }
       if (work.kind === "truncate" && limits.hasTruncates === true && !isRead) {
-        if (!addVersions(versions, [work.table])) break;
+        if (!addVersions(versions, [work.table], tableCountMax)) break;
         works.push(work);
         this.#next();
         continue;
@@ -201,7 +221,7 @@ export class SinkQueue {
       rowCount += work.to - work.from;
       byteCount += heldBytes(work);
       if (rowCount > limits.rowCountMax || byteCount > limits.byteCountMax) break;
-      if (!forms.add(work) || !addVersions(versions, work.block.tables)) break;
+      if (!forms.add(work) || !addVersions(versions, work.block.tables, tableCountMax)) break;
       works.push(work);
       this.#next();
     }
@@ -218,6 +238,7 @@ export class SinkQueue {
       const work = this.#works[this.#head]!;
       if (work.kind !== "chunk" || comparePositions(work.until, first.until) !== 0) break;
       if (work.block.tables.some(({ id }) => tableIds.has(id))) break;
+      if (tableIds.size + work.block.tables.length > this.#tablesIn(limits)) break;
       rowCount += work.block.count;
       byteCount += heldBytes(work);
       if (rowCount > limits.rowCountMax || byteCount > limits.byteCountMax) break;
@@ -228,13 +249,13 @@ export class SinkQueue {
     return works;
   }
 
-  #takeEnds(): (SweepWork | CompleteWork)[] {
+  #takeEnds(limits: BatchLimits): (SweepWork | CompleteWork)[] {
     const works: (SweepWork | CompleteWork)[] = [];
     const versions = new Map<string, TableVersion>();
     while (this.length > 0) {
       const work = this.#works[this.#head]!;
       if (work.kind !== "sweep" && work.kind !== "complete") break;
-      if (!addVersions(versions, [work.table])) break;
+      if (!addVersions(versions, [work.table], this.#tablesIn(limits))) break;
       works.push(work);
       this.#next();
     }
@@ -290,14 +311,41 @@ function worksOf(taken: Taken): readonly Work[] {
   return taken.kind === "chunks" || taken.kind === "ends" ? taken.works : [taken];
 }
 
-function inPieces(work: RowsWork, rowCount: number): RowsWork[] {
-  const { block, from, to, receipt } = work;
-  const count = Math.ceil((to - from) / rowCount);
-  const own = receipt === undefined ? {} : { receipt: dividedReceipt(receipt, count) };
-  return Array.from({ length: count }, (_, i) => {
-    const start = from + i * rowCount;
+function endsOf({ from, to }: RowsWork, rowCount: number): number[] {
+  return Array.from({ length: Math.ceil((to - from) / rowCount) }, (_, i) => Math.min(to, from + (i + 1) * rowCount));
+}
+
+/** Where the next table would be one too many, or the next row. */
+function endsByTables({ block, from, to }: RowsWork, rowCountMax: number, tableCountMax: number): number[] {
+  const ends: number[] = [];
+  const seenIn = new Uint32Array(block.tables.length);
+  let tableCount = 0;
+  let start = from;
+  for (let row = from; row < to; row++) {
+    const table = block.table[row]!;
+    const piece = ends.length + 1;
+    const isNew = seenIn[table] !== piece;
+    if ((isNew && tableCount === tableCountMax) || row - start === rowCountMax) {
+      ends.push(row);
+      start = row;
+      tableCount = 1;
+      seenIn[table] = piece + 1;
+    } else if (isNew) {
+      tableCount++;
+      seenIn[table] = piece;
+    }
+  }
+  ends.push(to);
+  return ends;
+}
+
+/** `ends`: the row behind each piece. */
+function inPieces(work: RowsWork, ends: readonly number[]): RowsWork[] {
+  const { block, from, receipt } = work;
+  const own = receipt === undefined ? {} : { receipt: dividedReceipt(receipt, ends.length) };
+  return ends.map((to, i) => {
     if (i > 0) block.retain();
-    return { kind: "rows", block, from: start, to: Math.min(to, start + rowCount), ...own };
+    return { kind: "rows", block, from: i === 0 ? from : ends[i - 1]!, to, ...own };
   });
 }
 
@@ -317,13 +365,15 @@ const WORKS_PER_BATCH_MAX = 60_000;
 /** As `Step.order` can name. */
 const TABLES_PER_BATCH_MAX = 0xffff;
 
-/** False if one of the tables is in `versions` with another version. */
-function addVersions(versions: Map<string, TableVersion>, tables: readonly TableVersion[]): boolean {
+/** False if one of the tables is in `versions` with another version, or they are too many together. */
+function addVersions(versions: Map<string, TableVersion>, tables: readonly TableVersion[], countMax: number): boolean {
+  let count = versions.size;
   for (const table of tables) {
     const seen = versions.get(table.id);
     if (seen !== undefined && seen !== table) return false;
+    if (seen === undefined) count++;
   }
-  if (versions.size > 0 && versions.size + tables.length > TABLES_PER_BATCH_MAX) return false;
+  if (versions.size > 0 && count > countMax) return false;
   for (const table of tables) versions.set(table.id, table);
   return true;
 }

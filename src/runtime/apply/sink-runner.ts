@@ -374,6 +374,7 @@ export class SinkRunner {
   async #failed(error: unknown): Promise<SinkState> {
     const known = withLogin(findMillraceError(error) ?? unclassified(this.name, error), this.#parts.login);
     const kind = kindOf(error);
+    if (known.reason === "tables") this.worker.takeFewerTables();
     this.#become(kind === "retryable" || kind === "blocked" || kind === "reopen" ? "retrying" : "failed");
     this.#errorKind = kind;
     if (kind === "reopen") this.#reopened++;

@@ -69,6 +69,11 @@ export class SinkWorker {
     return this.#parts.limits;
   }
 
+  /** See `SinkQueue`. */
+  takeFewerTables(): void {
+    this.queue.takeFewerTables(this.limits);
+  }
+
   get writeCount(): number {
     return this.#steps.writeCount;
   }

@@ -9,6 +9,8 @@ const BEFORE: Partial<Record<DatabaseReason, readonly [ErrorCode, string]>> = {
   unbound: ["MR1217", ""],
 };
 
+const HEALED: ReadonlySet<DatabaseReason> = new Set(["tls", "unbound", "login", "privilege"]);
+
 /** Server answers that may change soon. */
 const PASSING: ReadonlySet<DatabaseReason> = new Set([
   "lost",
@@ -39,7 +41,8 @@ function numbered(failure: Failure, login: string | null | undefined): MillraceE
   const note = reason === "login" && login != null ? ` ${login}` : "";
   const hint = way === undefined ? {} : { hint: `${way}${note}` };
   const before = BEFORE[reason];
-  const kind = reason === "url" ? "fatal" : "blocked";
+  // What somebody may put right at the server, or in a file that each connection reads.
+  const kind = HEALED.has(reason) ? "blocked" : "fatal";
   if (before !== undefined) return stateError(before[0], `${before[1]}${text}${at}`, { kind, hint: fix, cause });
   if (state === undefined || PASSING.has(reason)) {
     const why = code || text || "unknown error";
@@ -47,5 +50,5 @@ function numbered(failure: Failure, login: string | null | undefined): MillraceE
     return stateError("MR1215", message, { ...hint, kind: "retryable", cause });
   }
   const message = `the state's Postgres server${at} refuses: ${text} (SQLSTATE ${state})`;
-  return stateError("MR1216", message, { kind: "blocked", ...hint, cause });
+  return stateError("MR1216", message, { kind, ...hint, cause });
 }
