@@ -92,10 +92,11 @@ export interface Waits {
  */
 export async function serveWaiting(config: Config, { error, redact, logger }: Waits): Promise<AsyncDisposable> {
   const { listen, tokens, hosts } = config.admin;
+  if (listen === null) return { [Symbol.asyncDispose]: async () => {} };
   const entrance = { kind: "tcp", tokens, hosts, limit: new RateLimit(systemClock) } as const;
   const app = createWaitingAdmin({ status: waitingStatus(config, error), error, redact }, entrance);
   try {
-    if (listen !== null) await app.listen({ host: listen.host, port: listen.port });
+    await app.listen({ host: listen.host, port: listen.port });
   } catch (cause) {
     logger.warn({ error: listenFailed(listen, cause) }, "nobody can be told over HTTP what the daemon waits for");
   }
