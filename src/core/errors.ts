@@ -48,6 +48,7 @@ export type DatabaseReason =
   | "no-object" // of another kind
   | "exists"
   | "no-value" // a text that does not fit the type
+  | "encoding" // a stored text that can't be turned into UTF-8
   | "parameter" // of a function or command is wrong
   | "content" // of a row is refused
   | "refused"; // the statement, for another reason

@@ -8,9 +8,9 @@ const REASONS: Readonly<Record<string, DatabaseReason>> = {
   "22003": "no-value",
   "22007": "no-value",
   "22008": "no-value",
-  "22021": "no-value",
+  "22021": "encoding",
   "22P02": "no-value",
-  "22P05": "no-value",
+  "22P05": "encoding",
   "22023": "parameter",
   "23": "content",
   "25006": "read-only",
@@ -47,6 +47,8 @@ const REASONS: Readonly<Record<string, DatabaseReason>> = {
 /** `text`, the server's message, distinguishes cases that share one SQLSTATE. */
 export function reasonOfState(state: string, text: string): DatabaseReason {
   const reason = REASONS[state] ?? REASONS[state.slice(0, 2)] ?? "refused";
+  // The same for a text of ours: NUL, which no text may hold, or characters of UTF-8 that the database's encoding lacks.
+  if (reason === "encoding" && /"UTF8": 0x00$|"UTF8"[^"]*"[^"]+"$/.test(text)) return "no-value";
   // With row_security=off the server refuses a read that a policy would restrict.
   if (reason === "privilege" && /row-level security/.test(text)) return "row-security";
   // The same SQLSTATE as that of a server without a free slot.

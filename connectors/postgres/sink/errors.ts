@@ -161,6 +161,7 @@ const RULES: Readonly<Record<DatabaseReason, Rule>> = {
   "no-object": UNKNOWN,
   exists: UNKNOWN,
   "no-value": POISON,
+  encoding: POISON,
   parameter: POISON,
   content: POISON,
   refused: UNKNOWN,

@@ -37,8 +37,17 @@ export async function check(context: SourceContext, signal: AbortSignal): Promis
 
 async function checkSettings(_context: SourceContext, facts: ServerFacts): Promise<Finding[]> {
   const problems = serverProblems(facts);
-  if (problems.length === 0) return [ok("postgres.wal_level", "wal_level is logical, and the role may replicate")];
-  return problems.map(({ id, error }) => failed(id, error));
+  const findings: Finding[] = problems.map(({ id, error }) => failed(id, error));
+  if (problems.length === 0)
+    findings.push(ok("postgres.wal_level", "wal_level is logical, and the role may replicate"));
+  if (facts.encoding === "SQL_ASCII")
+    findings.push({
+      id: "postgres.encoding",
+      level: "warning",
+      what: "the database has the encoding SQL_ASCII: it takes any bytes, and a row with a text that is no UTF-8 suspends its table (MR2037)",
+      fix: "Move the data into a database with the encoding UTF8, or let every client set client_encoding to UTF8 and send nothing else.",
+    });
+  return findings;
 }
 
 async function checkReplication(context: SourceContext, facts: ServerFacts, signal: AbortSignal): Promise<Finding[]> {

@@ -22,6 +22,10 @@ const LAST_ANSWER_MS_MAX = 1_000;
  * The ordinary connection beside the stream: catalogue, marks, health. It is opened at first use, and again after it broke.
  * Its statements wait for each other, so it is for short, independent ones.
  */
+/** In a SQL_ASCII database, bytes of a name that are no UTF-8 would make the whole catalogue unreadable: they are sent as they are. */
+export const UNCHECKED_SQL =
+  "select set_config('client_encoding', 'SQL_ASCII', false) where current_setting('server_encoding') = 'SQL_ASCII'";
+
 export class Database {
   readonly address: PostgresAddress;
   /** Sessions for reads beside this connection. */
@@ -31,7 +35,11 @@ export class Database {
   constructor(address: PostgresAddress) {
     this.address = address;
     // Shared by all callers that wait for it, so no single caller's signal ends it; it has its own time limit.
-    this.#connection = new OneConnection(async () => (await connect(address, { signal: NEVER })).client);
+    this.#connection = new OneConnection(async () => {
+      const { client } = await connect(address, { signal: NEVER });
+      await client.query(UNCHECKED_SQL);
+      return client;
+    });
   }
 
   async rows<Row extends QueryResultRow>(

@@ -192,6 +192,13 @@ export const pages: ErrorPages = {
       "`millrace recover` goes on behind the transaction, compares the sinks with the source and reads only the rows that differ.",
   },
   MR2029: { title: "Stopped", cause: "Millrace was asked to stop.", remedy: "Nothing." },
+  MR2037: {
+    title: "Text is no UTF-8",
+    cause:
+      "A database with the encoding SQL_ASCII keeps whatever bytes a client sends, and some of a row are no UTF-8; or a text of another encoding has a character that UTF-8 lacks. In a SQL_ASCII database such a change suspends its table, and a table that holds such a row can't be read; all other tables go on.",
+    remedy:
+      "Correct the rows: in a session with client_encoding SQL_ASCII, for example of bytes in LATIN1, UPDATE … SET c = convert_from(convert(convert_to(c, 'SQL_ASCII'), 'LATIN1', 'UTF8'), 'SQL_ASCII') WHERE …; or delete them, or leave the table out by `tables`. Then `millrace snapshot start --tables TABLE` reads a suspended table again; one that can't be read is tried again by itself.",
+  },
   MR2030: {
     title: "No second slot for a sink that is behind",
     cause:

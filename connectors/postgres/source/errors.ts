@@ -11,7 +11,7 @@ import { SecondStreamRefused } from "../../../src/core/contracts/change-log.ts";
 import { connectFix, Failure, failureOf } from "../client/failure.ts";
 import { type LockHolders, lockHolders } from "../lock-waits.ts";
 import type { PostgresAddress } from "../client/url.ts";
-import { BEGIN_ANEW } from "./error-pages.ts";
+import { BEGIN_ANEW, pages } from "./error-pages.ts";
 
 export { area, BEGIN_ANEW, LOSSES, pages } from "./error-pages.ts";
 
@@ -157,6 +157,12 @@ const RULES: Readonly<Record<DatabaseReason, Rule>> = {
   "no-object": CHANGED,
   exists: REFUSED,
   "no-value": REFUSED,
+  encoding: {
+    code: "MR2037",
+    kind: "retryable",
+    says: silent("the server can't turn a stored text into UTF-8"),
+    hint: pages.MR2037!.remedy,
+  },
   parameter: REFUSED,
   content: REFUSED,
   refused: REFUSED,

@@ -151,6 +151,9 @@ export function shownBesides({ captured }: Selected): ReadonlyMap<string, string
 /** More names than this would make an unreadable line. */
 const NAMED_COUNT_MAX = 10;
 
+/** What such bytes become when they are read. */
+const NO_UTF8 = "\ufffd";
+
 function refusalOf(
   table: CatalogTable,
   catalog: Catalog,
@@ -171,6 +174,8 @@ function refusalOf(
     default:
       break;
   }
+  if ([table.schema, table.table, ...table.columns.map((column) => column.name)].some((text) => text.includes(NO_UTF8)))
+    return { reason: "its name, or that of a column, has bytes that are no UTF-8", fix: "Rename it." };
   if (table.persistence !== "p") return { reason: "it is unlogged", fix: `ALTER TABLE ${name} SET LOGGED;` };
   if (key.kind === "none")
     return {

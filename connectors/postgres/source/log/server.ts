@@ -19,13 +19,14 @@ export interface ServerFacts {
   readonly databaseOid: string;
   readonly user: string;
   readonly mayReplicate: boolean;
+  readonly encoding: string;
 }
 
 export async function readServer(context: SourceContext, signal: AbortSignal): Promise<ServerFacts> {
   const [row] = await context.database.rows<ServerFacts>(
     "reading the server's settings",
     `select current_setting('server_version_num')::int as version, pg_is_in_recovery() as "inRecovery",
-       current_setting('wal_level') as "walLevel", current_database() as database,
+       current_setting('wal_level') as "walLevel", current_database() as database, current_setting('server_encoding') as encoding,
        (select oid::text from pg_database where datname = current_database()) as "databaseOid", current_user as user,
        (select rolreplication or rolsuper from pg_roles where rolname = current_user)
          or coalesce((select pg_has_role(oid, 'MEMBER') from pg_roles where rolname = 'rds_replication'), false) as "mayReplicate"`,

@@ -50,14 +50,21 @@ export class Assembler {
   #ended = false;
   #given: Position;
 
-  constructor(from: Position, byteCountMax: number | undefined, renewPrefix: string, events: AssemblerEvents) {
+  /** `isUnchecked`: see `Decoder`. */
+  constructor(
+    from: Position,
+    byteCountMax: number | undefined,
+    renewPrefix: string,
+    events: AssemblerEvents,
+    isUnchecked = false,
+  ) {
     this.#pool = new ArenaPool(arenaCountMax(byteCountMax), () => this.#retry());
     this.#events = events;
     // A new pool always has an arena.
     this.#arena = this.#pool.acquire(ARENA_BYTES)!;
     this.#block = this.#pool.block(this.#arena);
     this.#given = from;
-    this.decoder = new Decoder(from, this.#block, this.#arena.bytes, FULL_BYTES, renewPrefix);
+    this.decoder = new Decoder(from, this.#block, this.#arena.bytes, FULL_BYTES, renewPrefix, isUnchecked);
   }
 
   /** True while the socket must not be read. */

@@ -3,6 +3,7 @@
  * messages), walked in place. A row becomes one entry of a block's vectors; its tuple is not touched. Rate to hold: 3M
  * rows/s (bench capture).
  */
+import { isUtf8 } from "node:buffer";
 import {
   BEFORE_NONE,
   NO_TUPLE,
@@ -42,6 +43,7 @@ export class Decoder {
   readonly #from: Position;
   readonly #renewPrefix: string;
   readonly #relations = new Relations();
+  readonly #isUnchecked: boolean;
 
   bytes: Buffer;
   block: Block;
@@ -79,8 +81,19 @@ export class Decoder {
   walEnd = 0n;
   serverMessage: Buffer | undefined;
 
-  /** `renewPrefix`: the prefix of messages after which tables are looked up again. */
-  constructor(from: Position, block: Block, bytes: Buffer, boundaryAfter: number, renewPrefix: string) {
+  /**
+   * `renewPrefix`: the prefix of messages after which tables are looked up again. `isUnchecked`: the server has not checked
+   * that texts are UTF-8.
+   */
+  constructor(
+    from: Position,
+    block: Block,
+    bytes: Buffer,
+    boundaryAfter: number,
+    renewPrefix: string,
+    isUnchecked = false,
+  ) {
+    this.#isUnchecked = isUnchecked;
     this.epoch = from.epoch;
     this.#from = from;
     this.boundary = from.commit;
@@ -237,11 +250,11 @@ export class Decoder {
   #message(at: number, end: number): boolean {
     switch (this.bytes[at]!) {
       case 0x49: // Insert
-        return this.#insert(at + 1);
+        return this.#insert(at + 1, end);
       case 0x55: // Update
         return this.#update(at + 1, end);
       case 0x44: // Delete
-        return this.#delete(at + 1);
+        return this.#delete(at + 1, end);
       case 0x42: // Begin
         this.#begin(at + 1);
         return true;
@@ -304,9 +317,28 @@ export class Decoder {
     return undefined;
   }
 
-  #insert(at: number): boolean {
+  /**
+   * In a database that keeps any bytes: whether the tuples from `at` on are UTF-8. If not, the row is looked up once more,
+   * which suspends its table, and is then passed by.
+   */
+  #isLegible(relation: Relation, at: number, end: number): boolean {
+    if (relation.isIllegible) {
+      this.#counts(relation);
+      relation.isIllegible = false;
+      relation.table = undefined;
+      return false;
+    }
+    if (relation.table === null || areTexts(this.bytes, at, end)) return true;
+    relation.isIllegible = true;
+    relation.table = undefined;
+    this.needed = relation;
+    return false;
+  }
+
+  #insert(at: number, end: number): boolean {
     const relation = this.#known(this.bytes.readUInt32BE(at));
     if (relation === undefined) return false;
+    if (this.#isUnchecked && !this.#isLegible(relation, at + 4, end)) return !relation.isIllegible;
     if (this.#counts(relation)) this.#append(relation, OP_CREATE, at + 5, NO_TUPLE, BEFORE_NONE);
     return true;
   }
@@ -315,6 +347,7 @@ export class Decoder {
     const { bytes } = this;
     const relation = this.#known(bytes.readUInt32BE(at));
     if (relation === undefined) return false;
+    if (this.#isUnchecked && !this.#isLegible(relation, at + 4, end)) return !relation.isIllegible;
     const kind = bytes[at + 4]!;
     if (kind === 0x4e) {
       if (this.#counts(relation)) this.#append(relation, OP_UPDATE, at + 5, NO_TUPLE, BEFORE_NONE);
@@ -330,9 +363,10 @@ export class Decoder {
     return true;
   }
 
-  #delete(at: number): boolean {
+  #delete(at: number, end: number): boolean {
     const relation = this.#known(this.bytes.readUInt32BE(at));
     if (relation === undefined) return false;
+    if (this.#isUnchecked && !this.#isLegible(relation, at + 4, end)) return !relation.isIllegible;
     if (this.#counts(relation)) this.#append(relation, OP_DELETE, NO_TUPLE, at + 5, beforeKind(this.bytes[at + 4]!));
     return true;
   }
@@ -399,4 +433,22 @@ export class Decoder {
     });
     if (!this.inTransaction) this.#markBoundary(lsn > this.boundary ? lsn : this.boundary, this.boundaryAt);
   }
+}
+
+/** Whether the texts of the tuples between `at`, where a byte says which tuple follows, and `end` are UTF-8. */
+function areTexts(bytes: Buffer, at: number, end: number): boolean {
+  for (let next = at + 1; next < end; next++) {
+    const count = bytes.readUInt16BE(next);
+    next += 2;
+    for (let i = 0; i < count; i++) {
+      const kind = bytes[next++]!;
+      // Null, or unchanged.
+      if (kind !== 0x74 && kind !== 0x62) continue;
+      const from = next + 4;
+      next = from + readInt32(bytes, next);
+      if (next > end) throw unreadable("a value that does not fit into its frame");
+      if (kind === 0x74 && !isUtf8(bytes.subarray(from, next))) return false;
+    }
+  }
+  return true;
 }

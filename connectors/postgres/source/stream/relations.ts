@@ -28,6 +28,8 @@ export interface Relation {
   leaf: number | undefined;
   /** null: not captured, its rows are counted and skipped. undefined: not looked up yet. */
   table: TableVersion | null | undefined;
+  /** Its next row has bytes that are no UTF-8: the table is suspended, and the row passed by. */
+  isIllegible: boolean;
   /** Ordinal in the tables of the block numbered `blockNumber`. */
   ordinal: number;
   blockNumber: number;
@@ -47,7 +49,14 @@ export class Relations {
   announce(bytes: Buffer, at: number, end: number): void {
     const message = readRelation(bytes.subarray(0, end), at);
     // Looked up again each time: a column that was dropped and added again under its name leaves the message the same.
-    this.#all.set(message.oid, { message, leaf: undefined, table: undefined, ordinal: 0, blockNumber: -1 });
+    this.#all.set(message.oid, {
+      message,
+      leaf: undefined,
+      table: undefined,
+      isIllegible: false,
+      ordinal: 0,
+      blockNumber: -1,
+    });
     this.#last = undefined;
     this.announced = message.oid;
   }

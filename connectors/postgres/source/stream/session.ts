@@ -31,6 +31,8 @@ export interface SessionOptions {
   readonly byteCountMax: number | undefined;
   /** The prefix of messages after which tables are looked up again. */
   readonly renewPrefix: string;
+  /** See `Decoder`. */
+  readonly isUnchecked: boolean;
   /** START_REPLICATION … */
   readonly command: string;
   /** Null: not captured. */
@@ -57,14 +59,20 @@ export class ReplicationSession implements ChangeStream {
   /** Begins the stream; `started` shows whether the server agreed. */
   constructor(options: SessionOptions) {
     this.#resolve = options.resolve;
-    this.#assembler = new Assembler(options.from, options.byteCountMax, options.renewPrefix, {
-      onTable: (relation, position) => void this.#lookUp(relation, position),
-      onEnd: (message) => this.#fail(endOf(message)),
-      onRoom: () => {
-        if (this.#pauseTimer === undefined) this.#resume();
-        this.#offer();
+    this.#assembler = new Assembler(
+      options.from,
+      options.byteCountMax,
+      options.renewPrefix,
+      {
+        onTable: (relation, position) => void this.#lookUp(relation, position),
+        onEnd: (message) => this.#fail(endOf(message)),
+        onRoom: () => {
+          if (this.#pauseTimer === undefined) this.#resume();
+          this.#offer();
+        },
       },
-    });
+      options.isUnchecked,
+    );
     this.#socket = options.connection.handOver({
       space: () => this.#assembler.space(),
       received: (buffer, count) => this.#received(buffer, count),

@@ -8,7 +8,8 @@ import type { ChangeStream, StreamOptions } from "../../../../src/core/contracts
 import type { LogIdentity } from "../../../../src/core/contracts/positions.ts";
 import { hasBinaryForm } from "../../../../src/core/model/types.ts";
 import { findMillraceError, reasonOf } from "../../../../src/core/errors.ts";
-import { BEGIN_ANEW, classify, refusedSecondStream, sourceError, TextModeNeeded } from "../errors.ts";
+import { UNCHECKED_SQL } from "../database.ts";
+import { BEGIN_ANEW, classify, pages, refusedSecondStream, sourceError, TextModeNeeded } from "../errors.ts";
 import { quoteIdentifier, quoteLiteral } from "../../quote.ts";
 import type { SourceContext } from "../context.ts";
 import { tableNames } from "../catalog/catalog.ts";
@@ -109,14 +110,19 @@ async function openSession(
     ? await secondSlot(parts, signal)
     : { connection: await connectCompared(parts, signal), slot: context.slot };
   try {
+    const unchecked = await replicationCommand(connection, "looking at the database's encoding", UNCHECKED_SQL, signal);
+    const isUnchecked = unchecked.length > 0;
+    // In binary cells texts are not told from other values.
+    const isBinary = binary && !isUnchecked;
     const lookups = new Lookups(context.database);
     const session = new ReplicationSession({
       connection,
       from,
       byteCountMax: options.byteCountMax,
       renewPrefix: renewPrefix(context),
-      command: startCommand(slot, from.commit, context.publication, binary),
-      resolve: (relation, position, ahead) => lookUp(parts, lookups, { relation, position, ahead }, binary),
+      isUnchecked,
+      command: startCommand(slot, from.commit, context.publication, isBinary),
+      resolve: (relation, position, ahead) => lookUp(parts, lookups, { relation, position, ahead }, isBinary),
     });
     await session.started(signal);
     return session;
@@ -234,6 +240,13 @@ async function lookUp(
   // The connection's own time limits end it.
   const { signal } = new AbortController();
   if (await isCopy(parts, message, signal)) return null;
+  if (relation.isIllegible) {
+    const id = tableId(message.schema, message.table);
+    const error = sourceError("MR2037", "fatal", `a change of ${id} has a text that is no UTF-8`, pages.MR2037?.remedy);
+    if (options.onUnreadableRows === undefined) throw error;
+    await options.onUnreadableRows(id, error);
+    return null;
+  }
   const { catalog, natives, types } = await lookups.of(relation, ahead, signal);
   const table = catalog.tables.find(({ oid }) => oid === message.oid);
   const shape = relationShape(message, natives, table, types, context.chosenKey(message));
