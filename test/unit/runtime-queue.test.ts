@@ -187,6 +187,20 @@ describe("queue", () => {
     expect([size(queue.take(LIMITS)), size(queue.take(LIMITS))]).toEqual([6, 1]);
   });
 
+  test("the pieces of a block with two versions of a table are one batch for each version", () => {
+    const block = blockOf([row(first, 1), row(other, 1), row(first, 2), row(second, 3), row(other, 2)]);
+    const queue = new SinkQueue();
+    for (const [from, to] of [
+      [0, 1],
+      [1, 2],
+      [2, 3],
+      [3, 4],
+      [4, 5],
+    ] as const)
+      queue.push({ kind: "rows", block: block.retain(), from, to });
+    expect([size(queue.take(LIMITS)), size(queue.take(LIMITS))]).toEqual([3, 2]);
+  });
+
   test("a batch goes on behind a truncate where the sink takes it with the rows", () => {
     const filled = (): SinkQueue => {
       const counted = new Counted();

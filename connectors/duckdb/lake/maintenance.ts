@@ -75,15 +75,18 @@ export class Maintenance {
     }
   }
 
-  /** Invariant: a table whose files can't be read stops no other's. */
+  /** Invariant: a table whose files can't be read, or be joined now, stops no other's. */
   async #join(connection: EngineConnection, table: TargetName): Promise<void> {
     const { sink, logger, onLost } = this.#parts;
     try {
       await this.#inTurns(connection, await joinStatements(connection, table));
     } catch (error) {
       const known = classify(error, "joining the lake's files");
-      if (this.#isClosed || known.code !== "MR3226") throw error;
       const { code, message } = known;
+      // A commit can be refused though nobody else writes: the next run joins the table.
+      const isMet = code === "MR3220";
+      if (this.#isClosed || (!isMet && code !== "MR3226")) throw error;
+      if (isMet) return logger.debug({ sink, table: `${table.schema}.${table.table}`, code }, message);
       logger.warn({ sink, table: `${table.schema}.${table.table}`, code }, message);
       onLost(table, known);
     }

@@ -114,7 +114,7 @@ export const LAKE_RULES: readonly Rule[] = [
     ),
     code: "MR3220",
     kind: "retryable",
-    says: (doing) => `another writer changed the lake while ${doing}`,
+    says: (doing) => `transactions met in the lake while ${doing}`,
   },
   {
     text: /unable to open database file/,

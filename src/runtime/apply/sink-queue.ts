@@ -198,7 +198,7 @@ export class SinkQueue {
     const forms = new KeyForms();
     const versions = new Map<string, TableVersion>();
     const tableCountMax = this.#tablesIn(limits);
-    addVersions(versions, first.kind === "rows" ? first.block.tables : [first.table], tableCountMax);
+    addVersions(versions, first.kind === "rows" ? presentTables(first) : [first.table], tableCountMax);
     let rowCount = rowsOf(first);
     let byteCount = heldBytes(first);
     if (first.kind === "rows") forms.add(first);
@@ -221,7 +221,7 @@ export class SinkQueue {
       rowCount += work.to - work.from;
       byteCount += heldBytes(work);
       if (rowCount > limits.rowCountMax || byteCount > limits.byteCountMax) break;
-      if (!forms.add(work) || !addVersions(versions, work.block.tables, tableCountMax)) break;
+      if (!forms.add(work) || !addVersions(versions, presentTables(work), tableCountMax)) break;
       works.push(work);
       this.#next();
     }
@@ -364,6 +364,12 @@ function rowsOf(work: Work): number {
 const WORKS_PER_BATCH_MAX = 60_000;
 /** As `Step.order` can name. */
 const TABLES_PER_BATCH_MAX = 0xffff;
+
+/** The tables of its rows. A block from before and after a change of shape has two versions of a table. */
+function presentTables({ block, from, to }: RowsWork): readonly TableVersion[] {
+  if (from === 0 && to === block.count) return block.tables;
+  return [...new Set(block.table.subarray(from, to))].map((ordinal) => block.tables[ordinal]!);
+}
 
 /** False if one of the tables is in `versions` with another version, or they are too many together. */
 function addVersions(versions: Map<string, TableVersion>, tables: readonly TableVersion[], countMax: number): boolean {
