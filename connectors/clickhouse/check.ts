@@ -28,6 +28,7 @@ export async function check(
     findings.push(await checkStatements(client, id, signal));
     findings.push(...checkLimits(client, settings));
     findings.push(...(await checkTables(client, settings, tables ?? [], signal)));
+    if (settings.quorum === undefined) findings.push(...(await checkReplicas(client, settings, signal)));
     if (settings.placement.cluster !== undefined) {
       findings.push(await checkCluster(client, id, settings.placement.cluster, signal));
     }
@@ -122,6 +123,27 @@ async function checkTables(
       what: `${table} exists and was not made by Millrace`,
       fix: "rename or drop it, or give the sink another `schema`",
     }));
+}
+
+/** Without a quorum, a replica may answer that has not received what was written. */
+async function checkReplicas(
+  client: Client,
+  { name, placement }: ClickhouseSinkSettings,
+  signal: AbortSignal,
+): Promise<readonly Finding[]> {
+  const made = await client.rows(
+    `SELECT name FROM system.tables WHERE database = '${META_DATABASE}' AND match(engine, '^(Replicated|Shared)')`,
+    signal,
+  );
+  if (placement.cluster === undefined && made.length === 0) return [];
+  return [
+    {
+      id: `clickhouse.${name}.quorum`,
+      level: "warning",
+      what: "tables have replicas and no quorum: a replica that has not received a batch yet can answer a read of it, which then waits",
+      fix: "set `quorum: auto`, or let the `url` lead to one server",
+    },
+  ];
 }
 
 async function checkCluster(client: Client, id: string, cluster: string, signal: AbortSignal): Promise<Finding> {

@@ -92,8 +92,9 @@ export const pages = {
   MR4113: {
     title: "ClickHouse does not hold the checkpoint that was written",
     cause:
-      "The stored checkpoint is older than the one that this process wrote: the server was restored, or a replica answered that had not received it. The sink goes on from there if the log reaches back that far; otherwise it stops with MR1301.",
-    remedy: "With replicas behind one address, set `quorum`, so that a read sees what was written.",
+      "The stored checkpoint is older than the one that this process wrote: the server was restored, or a replica answered that had not received it, for more than five seconds. The sink tries again, or goes on from there if the log reaches back that far; otherwise it stops with MR1301.",
+    remedy:
+      "With replicas behind one address, set `quorum`, so that a read sees what was written, or let the `url` lead to one server.",
   },
   MR4114: {
     title: "A table is gone from ClickHouse",

@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { SinkProgress } from "../../src/core/model/batch.ts";
 import { checkpointTexts, parseCheckpoint } from "../../src/core/checkpoint/checkpoint-text.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
@@ -14,6 +15,13 @@ const NAME = { database: META_DATABASE, table: "progress" };
 const TABLE = sqlNameOf(NAME);
 /** How many of the last inserts a table without replicas remembers, so that it takes none twice. */
 const TOKENS_KEPT = 1_000;
+
+/** A replica may answer that has not received a row yet: how long a read of what was written waits for it. */
+const STALE_MS_MAX = 5_000;
+const STALE_PAUSE_MS = 50;
+const STALE_PAUSE_MS_MAX = 1_000;
+/** Refusals in a row, without another writer, after which a start is tried again later. */
+const REFUSALS_MAX = 3;
 
 interface Stored {
   /** Grows with each write: the highest is the sink's checkpoint. */
@@ -50,6 +58,7 @@ export class ProgressRow {
       if (stored !== null && stored.lease > lease) throw takenOver(stored.lease, lease);
       // Nobody wrote and yet the server refused: it remembers what followed this row before it was put back.
       refusals = stored !== null && before !== null && isSame(stored, before) ? refusals + 1 : 0;
+      if (refusals > REFUSALS_MAX) throw notShown();
       before = stored;
       // Millrace writes more slowly, so this is above all that the server remembers of earlier rows.
       const soon = BigInt(Date.now()) * 1_000n;
@@ -69,7 +78,7 @@ export class ProgressRow {
   async compare(signal: AbortSignal): Promise<void> {
     const held = this.#held;
     invariant(held !== null, "a sink is opened before it is used");
-    const stored = await this.#read(signal);
+    const stored = await this.#readFrom(held.revision, signal);
     if (stored === null) {
       throw clickhouseError({
         code: "MR4112",
@@ -90,7 +99,9 @@ export class ProgressRow {
     const next = { ...held, ...texts, position: serializePosition(progress.position), revision: held.revision + 1n };
     if (await this.#put(next, `${held.revision} 0`, signal)) return;
     const stored = await this.#read(signal);
-    if (stored?.writer !== held.writer) throw takenOver(stored?.lease ?? held.lease, held.lease);
+    if (stored !== null && stored.lease > held.lease) throw takenOver(stored.lease, held.lease);
+    // Our own lease is no stranger's: what answers is behind.
+    if (stored?.writer !== held.writer || stored.revision <= held.revision) throw notShown();
     // An earlier write of ours, which got no answer, came between.
     this.#held = stored;
     await this.write(progress, signal);
@@ -115,10 +126,21 @@ export class ProgressRow {
       signal,
       { insert_deduplicate: 1, insert_deduplication_token: `${this.#sink} after ${after}` },
     );
-    const stored = await this.#read(signal);
+    const stored = await this.#readFrom(revision, signal);
     if (stored === null || !isEqual(stored, next)) return false;
     this.#held = next;
     return true;
+  }
+
+  /** Waits for a row of this revision or a later one. If none comes in time: what is there. */
+  async #readFrom(revision: bigint, signal: AbortSignal): Promise<Stored | null> {
+    const endMs = performance.now() + STALE_MS_MAX;
+    for (let pauseMs = STALE_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, STALE_PAUSE_MS_MAX)) {
+      const stored = await this.#read(signal);
+      const isThere = stored !== null && stored.revision >= revision;
+      if (isThere || performance.now() >= endMs) return stored;
+      await sleep(pauseMs, undefined, { signal });
+    }
   }
 
   async #read(signal: AbortSignal): Promise<Stored | null> {
@@ -185,6 +207,14 @@ function takenOver(holder: number, lease: number): MillraceError {
     code: "MR4111",
     kind: "fatal",
     message: `another process holds the sink under lease ${holder}, ours is lease ${lease}`,
+  });
+}
+
+function notShown(): MillraceError {
+  return clickhouseError({
+    code: "MR4113",
+    kind: "retryable",
+    message: "ClickHouse does not show the checkpoint that was written: what answers has not received it yet",
   });
 }
 
