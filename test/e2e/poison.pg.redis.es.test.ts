@@ -123,7 +123,7 @@ test("run --once says so with its exit code", async () => {
   await pipeline.daemon.stop();
   const once = await pipeline.installation.command("run", "--once");
   expect(once.exitCode).toBe(1);
-  expect(once.stderr + once.stdout).toMatch(/postgres has 2 dead letters/);
+  expect(once.stderr + once.stdout).toMatch(/sink postgres refused 2 rows, kept as dead letters/);
   await pipeline.start();
 });
 
