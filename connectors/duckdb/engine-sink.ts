@@ -32,8 +32,8 @@ import { inTransaction } from "./write/transaction.ts";
 import { type NotedTable, tablesIn } from "./tables/existing.ts";
 
 /**
- * An upsert reads whole columns of each group of 2,048 rows that it touches: the larger a step, the less a row costs
- * (docs/benchmarks.md). A third of the limit of all sinks' queues, so that as many changes can arrive meanwhile.
+ * A step of many rows reads the keys of its tables once: the larger a step, the less a row costs (docs/benchmarks.md). A
+ * third of the limit of all sinks' queues, so that as many changes can arrive meanwhile.
  */
 const BATCH = { rowCountMax: 100_000, byteCountMax: 8 * 1024 * 1024 } as const;
 

@@ -220,8 +220,8 @@ export class Upkeep {
       failpoint("duckdb.rewritten");
     }
     const seconds = (performance.now() - startedMs) / 1000;
-    logger.info({ ...table, ...figures, seconds }, "a table was rewritten");
     dead.counted(id, await countRows(this.#connection, database.catalogue, layout.target));
+    logger.info({ ...table, ...figures, seconds }, "a table was rewritten");
   }
 
   /** False, with nothing left behind: the table can't be rewritten, or Millrace stops. */

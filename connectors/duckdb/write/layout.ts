@@ -118,11 +118,12 @@ export function insertSql(layout: TableLayout, file: StagedFile, withExact: bool
   return `${insert(layout, withExact)} ${selectStaged(layout, file, withExact)}`;
 }
 
+/** Into a lake. */
 export function putSql(layout: TableLayout, file: StagedFile, withExact: boolean): string {
-  return upsert(layout, selectStaged(layout, file, withExact), withExact);
+  return merge(layout, selectStaged(layout, file, withExact), withExact);
 }
 
-/** The same rows of a lake, so that also new ones go into its catalogue: an upsert makes a file for a single one. */
+/** The same rows, so that also new ones go into the lake's catalogue: a merge makes a file for a single one. */
 export function putFewSql(layout: TableLayout, file: StagedFile, withExact: boolean): string {
   const select = selectStaged(layout, file, withExact);
   return `${updateMatching(layout, select, withExact)}; ${insertMissing(layout, select, withExact)}`;
@@ -133,20 +134,14 @@ function insertMissing(layout: TableLayout, select: string, withExact: boolean):
   return insertNew(layout.form, keyed, select);
 }
 
-/**
- * The same rows by a delete and an insert. An upsert reads the columns that it sets in all neighbouring rows; this
- * reads only keys and versions.
- */
+/** Replaces rows, or adds them, straight from the file: two copies of a large row less than by way of a table. */
 export function displaceSql(layout: TableLayout, file: StagedFile, withExact: boolean): string {
   const keys = layout.table.key.map(
-    (ordinal, i) => `${layout.columns[ordinal]!.duck.expression(field(ordinal))} AS k${i}`,
+    (ordinal, k) => `${layout.columns[ordinal]!.duck.expression(field(ordinal))} AS k${k}`,
   );
   const from = readCsv(file, [...cellFields(layout), ...TAIL]);
-  const staged = `(SELECT ${[...keys, "version"].join(", ")} FROM ${from}) AS staged`;
-  const matches = layout.key.map(({ name }, i) => `millrace_row.${quoteIdentifier(name)} = staged.k${i}`);
-  const guard = `millrace_row.${quoteIdentifier(VERSION_COLUMN)} <= staged.version`;
-  const displace = `DELETE FROM ${layout.sqlName} AS millrace_row USING ${staged} WHERE ${[...matches, guard].join(" AND ")}`;
-  return `${displace}; ${insertMissing(layout, selectStaged(layout, file, withExact), withExact)}`;
+  const staged = { sql: `(SELECT ${[...keys, "version"].join(", ")} FROM ${from})`, key: (k: number) => `k${k}` };
+  return `${removeSql(layout, staged)}; ${insertMissing(layout, selectStaged(layout, file, withExact), withExact)}`;
 }
 
 function selectStaged(layout: TableLayout, file: StagedFile, withExact: boolean): string {
@@ -190,12 +185,16 @@ export function updateSql(layout: TableLayout, file: StagedFile, withExact: bool
   );
 }
 
+/** Rows, or keys, that a step has for a table: a relation with a column `version`, and one for each column of the key. */
+export interface StagedRows {
+  readonly sql: string;
+  /** The column with the value of the key's k-th column. */
+  readonly key: (k: number) => string;
+}
+
 const PUTS = "temp.main.millrace_puts";
 
-/**
- * Collects puts so that one statement can write them all: an upsert reads the columns of each group of 2,048 rows that
- * it touches, so several small ones read them several times. `isMore`: rows of this pass are staged already.
- */
+/** Collects puts so that one statement can write them all: each looks at all keys. `isMore`: some are staged already. */
 export function stagePutsSql(layout: TableLayout, file: StagedFile, isMore: boolean): string {
   const values = layout.columns.map(({ duck }, i) => `${duck.expression(field(i))} AS ${field(i)}`);
   const from = readCsv(file, [...cellFields(layout), ...TAIL]);
@@ -203,17 +202,55 @@ export function stagePutsSql(layout: TableLayout, file: StagedFile, isMore: bool
   return isMore ? `INSERT INTO ${PUTS} ${select}` : `CREATE OR REPLACE TEMP TABLE millrace_puts AS ${select}`;
 }
 
-export function putStagedSql(layout: TableLayout, withExact: boolean): string {
-  const values = layout.columns.map((_, i) => field(i));
-  const select = `SELECT ${[...values, ...tailValues(withExact)].join(", ")} FROM ${PUTS}`;
-  return `${upsert(layout, select, withExact)}; DROP TABLE ${PUTS}`;
+export const stagedPuts = (layout: TableLayout): StagedRows => withRows(layout, PUTS);
+
+/** The staged patches that have their base (`completeSql`). */
+export const completedPatches = (layout: TableLayout): StagedRows => withRows(layout, COMPLETED);
+
+export const stagedPatches: StagedRows = { sql: "temp.main.millrace_patches", key: (k) => `k${k}` };
+
+export const DROP_PUTS = `DROP TABLE ${PUTS}`;
+
+const withRows = ({ table }: TableLayout, sql: string): StagedRows => ({ sql, key: (k) => field(table.key[k]!) });
+
+/** Deletes the rows that the staged ones replace. Looks at all keys of the table. */
+export function removeSql(layout: TableLayout, staged: StagedRows): string {
+  return `DELETE FROM ${layout.sqlName} AS millrace_row USING ${staged.sql} AS staged WHERE ${replaced(layout, staged)}`;
 }
 
-/** Writes the staged patches that have their base (`completeSql`). */
-export function putCompletedSql(layout: TableLayout, withExact: boolean): string {
+/** Invariant: a newer row is never replaced by an older one. Equal versions write, as in `IS_NOT_OLDER`. */
+function replaced(layout: TableLayout, staged: StagedRows): string {
+  return `${matching(layout, staged)} AND millrace_row.${quoteIdentifier(VERSION_COLUMN)} <= staged.version`;
+}
+
+function matching(layout: TableLayout, { key }: StagedRows): string {
+  return layout.key.map(({ name }, k) => `millrace_row.${quoteIdentifier(name)} = staged.${key(k)}`).join(" AND ");
+}
+
+/**
+ * Appends the staged rows: in the order of their keys the index takes half the time. `isEach`: fails if the table has a
+ * row of such a key; otherwise such a row is newer and stays.
+ */
+export function appendStagedSql(layout: TableLayout, staged: StagedRows, withExact: boolean, isEach: boolean): string {
+  const keys = layout.key.map((_, k) => staged.key(k));
+  const select = `${selectFrom(layout, staged.sql, withExact)} ORDER BY ${keys.join(", ")}`;
+  return isEach ? `${insert(layout, withExact)} ${select}` : insertMissing(layout, select, withExact);
+}
+
+/** Writes the staged rows, changing in place those that exist and are not newer. */
+export function upsertStagedSql(layout: TableLayout, { sql }: StagedRows, withExact: boolean): string {
+  const [keys, sets] = [keyNames(layout).join(", "), setsOf(layout, withExact).join(", ")];
+  return `${insert(layout, withExact)} ${selectFrom(layout, sql, withExact)} ON CONFLICT (${keys}) DO UPDATE SET ${sets} ${GUARD}`;
+}
+
+/** Writes the staged rows into a lake. */
+export function mergeStagedSql(layout: TableLayout, { sql }: StagedRows, withExact: boolean): string {
+  return merge(layout, selectFrom(layout, sql, withExact), withExact);
+}
+
+function selectFrom(layout: TableLayout, from: string, withExact: boolean): string {
   const values = layout.columns.map((_, i) => field(i));
-  const select = `SELECT ${[...values, ...tailValues(withExact)].join(", ")} FROM ${COMPLETED}`;
-  return upsert(layout, select, withExact);
+  return `SELECT ${[...values, ...tailValues(withExact)].join(", ")} FROM ${from}`;
 }
 
 function tailValues(withExact: boolean): string[] {
@@ -232,12 +269,8 @@ function columnsOf(layout: TableLayout, withExact: boolean): string[] {
   return [...layout.columns.map(({ name }) => name), ...metaColumns(withExact)].map(quoteIdentifier);
 }
 
-/** Writes the rows of `select`, in the order of `insert`'s columns, that are not older than those in the table. */
-function upsert(layout: TableLayout, select: string, withExact: boolean): string {
-  if (layout.form.isLake !== true) {
-    const sets = setsOf(layout, withExact).join(", ");
-    return `${insert(layout, withExact)} ${select} ON CONFLICT (${keyNames(layout).join(", ")}) DO UPDATE SET ${sets} ${GUARD}`;
-  }
+/** Writes the rows of `select`, in the order of `insert`'s columns, that are not older than those in the lake. */
+function merge(layout: TableLayout, select: string, withExact: boolean): string {
   const columns = columnsOf(layout, withExact);
   return (
     `${updateMatching(layout, select, withExact)} ` +
@@ -303,17 +336,46 @@ function andLive(layout: TableLayout): string {
 const IS_NOT_OLDER = `excluded.${quoteIdentifier(VERSION_COLUMN)} >= millrace_row.${quoteIdentifier(VERSION_COLUMN)}`;
 const GUARD = `WHERE ${IS_NOT_OLDER}`;
 
-export function deleteSql(layout: TableLayout, file: StagedFile): string {
+/** The keys of deletes in a file, with `version` and, for soft deletes, `commit_us`. */
+export function stagedDeletes(layout: TableLayout, file: StagedFile): StagedRows {
   const isSoft = layout.form.deletes === "soft";
   const tail: readonly Field[] = [["version", "BIGINT"], ...(isSoft ? [["commit_us", "BIGINT"] as const] : [])];
   const columns = [...stagedKeys(layout), ...tail.map(([name]) => name)].join(", ");
-  const staged = `(SELECT ${columns} FROM ${readCsv(file, [...keyFields(layout), ...tail])}) AS staged`;
-  const version = quoteIdentifier(VERSION_COLUMN);
-  const matches = layout.key.map(({ name }, i) => `millrace_row.${quoteIdentifier(name)} = staged.k${i}`);
-  const where = `WHERE ${matches.join(" AND ")} AND millrace_row.${version} <= staged.version`;
-  if (!isSoft) return `DELETE FROM ${layout.sqlName} AS millrace_row USING ${staged} ${where}`;
-  const sets = `${DELETED} = true, ${version} = staged.version, ${quoteIdentifier(COMMIT_TIME_COLUMN)} = ${COMMIT_TIME}`;
-  return `UPDATE ${layout.sqlName} AS millrace_row SET ${sets} FROM ${staged} ${where}`;
+  return {
+    sql: `(SELECT ${columns} FROM ${readCsv(file, [...keyFields(layout), ...tail])})`,
+    key: (k) => `k${k}`,
+  };
+}
+
+export function deleteSql(layout: TableLayout, staged: StagedRows): string {
+  if (layout.form.deletes === "hard") return removeSql(layout, staged);
+  const sets = markedCells.map(([name, value]) => `${name} = ${value}`).join(", ");
+  return `UPDATE ${layout.sqlName} AS millrace_row SET ${sets} FROM ${staged.sql} AS staged WHERE ${replaced(layout, staged)}`;
+}
+
+const markedCells = [
+  [DELETED, "true"],
+  [quoteIdentifier(VERSION_COLUMN), "staged.version"],
+  [quoteIdentifier(COMMIT_TIME_COLUMN), COMMIT_TIME],
+] as const;
+
+const BASES = "temp.main.millrace_bases";
+export const MARKED = "temp.main.millrace_marked";
+
+/** Copies the rows with these keys (`conditions`, see replace.ts). */
+export function copyBasesSql({ sqlName }: TableLayout, conditions: readonly string[]): string {
+  const [first, ...others] = conditions.map((keys) => `SELECT * FROM ${sqlName} AS millrace_row WHERE ${keys}`);
+  const make = `CREATE OR REPLACE TEMP TABLE millrace_bases AS ${first}`;
+  return [make, ...others.map((select) => `INSERT INTO ${BASES} ${select}`)].join("; ");
+}
+
+/** Marks the copied rows as deleted by the staged ones. */
+export function markBasesSql(layout: TableLayout, staged: StagedRows): string {
+  const marked = markedCells.map(([name, value]) => `${value} AS ${name}`).join(", ");
+  return (
+    `CREATE OR REPLACE TEMP TABLE millrace_marked AS SELECT millrace_row.* REPLACE (${marked}) ` +
+    `FROM ${BASES} AS millrace_row JOIN ${staged.sql} AS staged ON ${replaced(layout, staged)}`
+  );
 }
 
 /** The keys in a file of touched rows, each once, as k0, k1 … */
@@ -330,7 +392,6 @@ function stagedKeys(layout: TableLayout): string[] {
   return layout.key.map(({ duck }, i) => `${duck.expression(field(i))} AS k${i}`);
 }
 
-const PATCHES = "temp.main.millrace_patches";
 const COMPLETED = "temp.main.millrace_completed";
 
 /** Stages rows with unchanged cells. `mask` has a `u` for each unchanged cell; b0 … is the key of the base row. */
@@ -353,9 +414,9 @@ export function stagePatchesSql(layout: TableLayout, file: StagedFile): string {
 
 /**
  * Completes staged rows from their base rows. A base under the old key that is newer than the change is another row by
- * now (its key was reused): it supplies nothing.
+ * now (its key was reused): it supplies nothing. `areCopied`: the base rows, by `copyBasesSql`.
  */
-export function completeSql(layout: TableLayout, withExact: boolean): string {
+export function completeSql(layout: TableLayout, withExact: boolean, areCopied: boolean): string {
   const cells = layout.columns.map(
     ({ name, isKey }, i) =>
       (isKey
@@ -363,13 +424,12 @@ export function completeSql(layout: TableLayout, withExact: boolean): string {
         : `CASE WHEN staged.mask[${i + 1}] = 'u' THEN millrace_row.${quoteIdentifier(name)} ELSE staged.${field(i)} END`) +
       ` AS ${field(i)}`,
   );
-  const matches = layout.key.map(({ name }, i) => `millrace_row.${quoteIdentifier(name)} = staged.k${i}`);
   const exact = withExact ? mergedExact(`millrace_row.${quoteIdentifier(EXACT_COLUMN)}`, "staged.exact") : "NULL";
   const version = quoteIdentifier(VERSION_COLUMN);
   return (
     `CREATE OR REPLACE TEMP TABLE millrace_completed AS SELECT staged.entry, ${cells.join(", ")}, staged.version, ` +
-    `staged.commit_us, ${exact} AS exact FROM ${PATCHES} AS staged JOIN ${layout.sqlName} AS millrace_row ` +
-    `ON ${matches.join(" AND ")} WHERE (NOT staged.moved OR millrace_row.${version} <= staged.version)${andLive(layout)}`
+    `staged.commit_us, ${exact} AS exact FROM ${stagedPatches.sql} AS staged JOIN ${areCopied ? BASES : layout.sqlName} AS millrace_row ` +
+    `ON ${matching(layout, stagedPatches)} WHERE (NOT staged.moved OR millrace_row.${version} <= staged.version)${andLive(layout)}`
   );
 }
 
@@ -388,7 +448,7 @@ export function mergedExact(base: string, change: string): string {
   return `nullif(json_merge_patch(coalesce(${base}, '{}'), coalesce(${change}, '{}')), '{}')`;
 }
 
-export const INCOMPLETE_SQL = `SELECT entry FROM ${PATCHES} WHERE entry NOT IN (SELECT entry FROM ${COMPLETED}) ORDER BY entry`;
+export const INCOMPLETE_SQL = `SELECT entry FROM ${stagedPatches.sql} WHERE entry NOT IN (SELECT entry FROM ${COMPLETED}) ORDER BY entry`;
 
 /** Soft: a row that was already deleted keeps the version and the time of its own delete. */
 export function deleteUpToSql(layout: TableLayout, comparison: "<=" | "<", version: bigint, timeUs?: bigint): string {

@@ -1,27 +1,31 @@
-import type { EngineConnection } from "../engine/engine.ts";
 import type { TableWrites } from "../../../src/core/model/batch.ts";
 import { isDataError } from "../errors.ts";
 import {
   completedBytesSql,
+  completedPatches,
   completeSql,
-  deleteSql,
+  displaceSql,
+  DROP_PUTS,
   INCOMPLETE_SQL,
   insertSql,
+  mergeStagedSql,
   missingBasesSql,
-  displaceSql,
-  type TableLayout,
-  putCompletedSql,
   putFewSql,
   putSql,
-  putStagedSql,
   ROW_BYTES_DEFAULT,
+  stagedDeletes,
   type StagedFile,
+  stagedPatches,
+  stagedPuts,
+  type StagedRows,
   stagePatchesSql,
   stagePutsSql,
+  type TableLayout,
   updateSql,
 } from "./layout.ts";
+import { copyBases, deleteRows, isLarge, replaceRows, type ReplaceTools } from "./replace.ts";
 import { byUnchanged, partition, type Pass, type RowStage, staging, type Staging } from "./stage.ts";
-import { changeRowSql, deleteRowSql, fieldsOf, insertRowsSql, isSmall } from "./small.ts";
+import { changeRowSql, deleteRowSql, fieldsOf, insertRowsSql, isSmall, removeRowsSql } from "./small.ts";
 import type { StageFile } from "./stage-file.ts";
 import { readTextRows } from "./text-rows.ts";
 
@@ -46,8 +50,8 @@ function bytesOfTurn({ pass, layout }: Staging, turn: number): number {
 }
 
 /**
- * A row contradicts the log's hints: it is new although it should exist, or the reverse. The step is repeated without
- * the hints.
+ * A row contradicts the log's hints: it is new although it should exist, or the reverse, or it is newer. The step is
+ * repeated without the hints.
  */
 export class HintWrong extends Error {
   readonly writes: TableWrites;
@@ -86,19 +90,14 @@ export class EntriesRefused extends Error {
   }
 }
 
-export interface WriteTools {
-  readonly connection: EngineConnection;
+export interface WriteTools extends ReplaceTools {
   readonly stage: RowStage;
   readonly files: readonly [StageFile, StageFile];
   readonly signal: AbortSignal;
-  /** Whether to trust the log's hints: insert rows that should be new, and update rows that should exist. */
-  readonly trust: boolean;
   /** Whether the step ran out of memory: then rows take the way that reads least. */
   readonly isFrugal: boolean;
   /** Provides DuckDB with memory for a row of this size; between two statements. */
   readonly makeRoom: (rowBytes: number) => Promise<void>;
-  /** Whether the target has `_millrace_exact`. */
-  readonly hasExact: (layout: TableLayout) => boolean;
 }
 
 export interface Left {
@@ -120,7 +119,8 @@ export async function writeTable(
 ): Promise<Left> {
   // A lake refuses no second row of a key.
   const trust = tools.trust && layout.form.isLake !== true;
-  const entries = partition(writes, without, trust, layout.form.deletes === "hard");
+  const inPlace = layout.form.deletes === "hard" && writes.patchCount > 0 && !(await isLarge(tools, layout));
+  const entries = partition(writes, without, trust, inPlace);
   const patches = staging(layout, writes, "patch", entries.patch);
   const inserts = staging(layout, writes, "insert", entries.insert);
   const puts = staging(layout, writes, "put", entries.put);
@@ -129,11 +129,8 @@ export async function writeTable(
   await runPass(tools, staging(layout, writes, "delete", entries.delete));
   await runPass(tools, inserts);
   await runPass(tools, puts);
-  if (entries.patch.length > 0) {
-    await refusing(patches, patches.entries, async () => {
-      await tools.connection.run(putCompletedSql(layout, tools.hasExact(layout)));
-    });
-  }
+  if (entries.patch.length > 0) await putCompleted(tools, patches);
+  tools.sizes.appended(layout, entries.insert.length);
   return { incomplete, unfit: [...unfit, ...inserts.unfit, ...puts.unfit, ...patches.unfit] };
 }
 
@@ -142,7 +139,7 @@ export async function runPass(tools: WriteTools, whole: Staging): Promise<void> 
   const work = await withoutFew(tools, whole);
   if (work.pass === "patch") {
     await completePatches(tools, work);
-    if (work.entries.length > 0) await tools.connection.run(putCompletedSql(work.layout, tools.hasExact(work.layout)));
+    if (work.entries.length > 0) await putCompleted(tools, work);
     return;
   }
   const puts: StagedPuts = { any: false };
@@ -159,10 +156,7 @@ export async function runPass(tools: WriteTools, whole: Staging): Promise<void> 
       if (file.byteCount === 0) continue;
       await tools.makeRoom(file.rowBytesMax);
       expectExact(tools, work);
-      const sql = statement(tools, work, file, puts);
-      running = refusing(work, staged, async () => {
-        await tools.connection.run(sql);
-      });
+      running = refusing(work, staged, writing(tools, work, file, puts, staged.length));
       // The failure surfaces at the next await; until then the handler marks it as handled.
       running.catch(() => undefined);
     }
@@ -170,9 +164,8 @@ export async function runPass(tools: WriteTools, whole: Staging): Promise<void> 
     await running;
   }
   if (!puts.any) return;
-  await refusing(work, work.entries, async () => {
-    await tools.connection.run(putStagedSql(work.layout, tools.hasExact(work.layout)));
-  });
+  await putStaged(tools, work, stagedPuts(work.layout));
+  await tools.connection.run(DROP_PUTS);
 }
 
 /** Whether staged puts wait. The rows of a pass with several pieces are written together. */
@@ -180,37 +173,69 @@ interface StagedPuts {
   any: boolean;
 }
 
-function statement(tools: WriteTools, work: Staging, file: StagedFile, puts: StagedPuts): string {
+async function putStaged(tools: WriteTools, work: Staging, staged: StagedRows): Promise<void> {
+  const { layout, writes, entries } = work;
+  try {
+    if (layout.form.isLake === true) await tools.connection.run(mergeStagedSql(layout, staged, tools.hasExact(layout)));
+    else await replaceRows(tools, layout, staged, entries.length);
+  } catch (error) {
+    if (!isDataError(error)) throw error;
+    if (tools.trust) throw new HintWrong(writes);
+    throw new EntriesRefused(writes, work.pass, entries, error);
+  }
+}
+
+async function putCompleted(tools: WriteTools, work: Staging): Promise<void> {
+  await putStaged(tools, work, completedPatches(work.layout));
+}
+
+/** Writes a piece, or stages it. */
+function writing(
+  tools: WriteTools,
+  work: Staging,
+  file: StagedFile,
+  puts: StagedPuts,
+  count: number,
+): () => Promise<void> {
   const { pass, layout } = work;
-  if (pass === "delete") return deleteSql(layout, file);
-  if (pass === "insert") return insertSql(layout, file, tools.hasExact(layout));
-  if (tools.isFrugal || file.rowBytesMax > ROW_BYTES_DEFAULT) return displaceSql(layout, file, tools.hasExact(layout));
-  const isOnly = !puts.any && work.next === work.entries.length;
-  if (isOnly && layout.form.isLake === true && work.entries.length <= LAKE_FEW_ROWS)
-    return putFewSql(layout, file, tools.hasExact(layout));
-  if (isOnly) return putSql(layout, file, tools.hasExact(layout));
+  if (pass === "delete") return () => deleteRows(tools, layout, stagedDeletes(layout, file), count);
+  const sql = pass === "insert" ? insertSql(layout, file, tools.hasExact(layout)) : putting(tools, work, file, puts);
+  return async () => void (await tools.connection.run(sql));
+}
+
+function putting(tools: WriteTools, work: Staging, file: StagedFile, puts: StagedPuts): string {
+  const { layout, entries } = work;
+  const hasExact = tools.hasExact(layout);
+  if (tools.isFrugal || file.rowBytesMax > ROW_BYTES_DEFAULT) return displaceSql(layout, file, hasExact);
+  if (layout.form.isLake === true && !puts.any && work.next === entries.length)
+    return entries.length <= LAKE_FEW_ROWS ? putFewSql(layout, file, hasExact) : putSql(layout, file, hasExact);
   const sql = stagePutsSql(layout, file, puts.any);
   puts.any = true;
   return sql;
 }
 
-/**
- * The rest after the rows of a small pass were written one by one. If a row to delete did not exist, nothing is left;
- * if a row to change did not match, it may be new, or a newer one may exist.
- */
+/** The rest after the rows of a small pass were written with their values in statements. */
 async function withoutFew(tools: WriteTools, work: Staging, unchanged?: string): Promise<Staging> {
   const { connection, isFrugal, stage } = tools;
   const { layout, pass, entries, unfit, writes } = work;
   // In a lake a statement costs the same for any number of rows.
   if (isFrugal || entries.length === 0 || layout.form.isLake === true || !isSmall(work)) return work;
+  // Without the hints a newer row has to be expected.
+  if (pass === "put" && !tools.trust) return work;
   const trial = staging(layout, writes, pass, entries);
   const rows = entries.flatMap((entry) => stage.line(trial, entry) ?? []).map(fieldsOf);
   const hasExact = tools.hasExact(layout);
   if (rows.length < entries.length || (trial.needsExact && !hasExact)) return work;
   const left: number[] = [];
-  if (pass === "insert") {
-    await refusing(work, entries, async () => void (await connection.run(insertRowsSql(layout, rows, hasExact))));
+  if (pass === "insert" || pass === "put") {
+    try {
+      if (pass === "put") await connection.run(removeRowsSql(layout, rows));
+      await connection.run(insertRowsSql(layout, rows, hasExact));
+    } catch (error) {
+      throw isDataError(error) ? new HintWrong(writes) : error;
+    }
   } else {
+    // If a row to delete does not exist, nothing is left; if one to change does not match, the hint may be wrong.
     for (const [i, fields] of rows.entries()) {
       const sql = pass === "delete" ? deleteRowSql(layout, fields) : changeRowSql(layout, fields, hasExact, unchanged);
       await refusing(work, entries, async () => {
@@ -256,7 +281,8 @@ async function completePatches(tools: WriteTools, work: Staging): Promise<number
     await connection.run(stagePatchesSql(work.layout, files[0]));
   });
   expectExact(tools, work);
-  await connection.run(completeSql(work.layout, tools.hasExact(work.layout)));
+  const areCopied = await copyBases(tools, work.layout, stagedPatches, work.entries.length);
+  await connection.run(completeSql(work.layout, tools.hasExact(work.layout), areCopied));
   if (work.layout.form.isLake === true) {
     const [largest = []] = await readTextRows(connection, completedBytesSql(work.layout));
     await tools.makeRoom(Number(largest[0]));

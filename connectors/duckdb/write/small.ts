@@ -1,7 +1,6 @@
 /**
- * Writes few rows of a table, each by a statement with its values. DuckDB plans an upsert as a join of both sides,
- * which takes four times as long as changing one row by its key; for steps with one row in each of hundreds of tables
- * that is most of the time.
+ * Writes few rows of a table by statements with their values: to stage them takes four times as long. For steps with
+ * one row in each of hundreds of tables that is most of the time.
  */
 import { DELETE, type TableWrites } from "../../../src/core/model/batch.ts";
 import { tupleEnd } from "../../../src/core/model/tuple.ts";
@@ -14,12 +13,14 @@ import {
   VERSION_COLUMN,
 } from "../names.ts";
 import { alsoSets, insert, mergedExact, type TableLayout, type LayoutColumn } from "./layout.ts";
+import { upTo } from "./replace.ts";
 import type { Staging } from "./stage.ts";
 import { LIST } from "../types.ts";
 
-/** A row that does not exist costs a wasted statement, and then an upsert. */
+/** With one statement for each row. */
 const CHANGED_MAX = 2;
-const INSERTED_MAX = 8;
+/** With one statement for all of them. */
+const WRITTEN_MAX = 8;
 const BYTES_MAX = 16 * 1024;
 
 /** A row's fields as they would be staged: cells, or the key's cells, and the columns after them. Null is null. */
@@ -28,8 +29,9 @@ export type Fields = readonly (string | null)[];
 /** Whether the entries may be written this way. DuckDB never changes a row with a list in place. */
 export function isSmall({ pass, layout, writes, entries }: Staging): boolean {
   if (pass === "patch" || pass === "append" || pass === "touch") return false;
-  if (entries.length > (pass === "insert" ? INSERTED_MAX : CHANGED_MAX)) return false;
-  if (pass !== "insert" && pass !== "delete" && layout.columns.some(({ duck }) => duck.form === LIST)) return false;
+  const isTogether = pass === "insert" || (pass === "put" && layout.key.length === 1);
+  if (entries.length > (isTogether ? WRITTEN_MAX : CHANGED_MAX)) return false;
+  if (pass === "update" && layout.columns.some(({ duck }) => duck.form === LIST)) return false;
   return entries.every((entry) => sizeOf(writes, entry) <= BYTES_MAX / entries.length);
 }
 
@@ -66,6 +68,26 @@ export function insertRowsSql(layout: TableLayout, rows: readonly Fields[], with
   return `${insert(layout, withExact)} VALUES ${values.join(", ")}`;
 }
 
+/** Removes the rows that these replace; one that is newer may stay, and the insert fails then. */
+export function removeRowsSql(layout: TableLayout, rows: readonly Fields[]): string {
+  const keys = rows.map((fields) => layout.table.key.map((ordinal) => fields[ordinal]!));
+  const versions = rows.map((fields) => fields[layout.columns.length]!);
+  const [column, ...others] = layout.key;
+  const conditions =
+    others.length > 0
+      ? keys.map((key, i) => isRow(layout, key, versions[i]!))
+      : [
+          `${nameOf(column!)} IN (${keys.map(([key]) => valueOf(column!, key!)).join(", ")}) AND ${upTo(lowest(versions))}`,
+        ];
+  return conditions.map((where) => `DELETE FROM ${layout.sqlName} AS millrace_row WHERE ${where}`).join("; ");
+}
+
+function lowest(versions: readonly string[]): bigint {
+  return versions.map(BigInt).reduce((low, version) => (version < low ? version : low));
+}
+
+const nameOf = ({ name }: LayoutColumn): string => `millrace_row.${quoteIdentifier(name)}`;
+
 /** Changes an existing row that is not newer. `unchanged` has a `u` for each column to leave alone. */
 export function changeRowSql(layout: TableLayout, fields: Fields, withExact: boolean, unchanged = ""): string {
   const [version, time, exact] = tailOf(layout, fields, true);
@@ -98,10 +120,8 @@ const VERSION = quoteIdentifier(VERSION_COLUMN);
 
 /** Invariant: a newer row is never replaced by an older one. */
 function isRow(layout: TableLayout, key: Fields, version: string): string {
-  const matches = layout.key.map(
-    (column, i) => `millrace_row.${quoteIdentifier(column.name)} = ${valueOf(column, key[i]!)}`,
-  );
-  return [...matches, `millrace_row.${VERSION} <= ${version}`].join(" AND ");
+  const matches = layout.key.map((column, i) => `${nameOf(column)} = ${valueOf(column, key[i]!)}`);
+  return [...matches, upTo(version)].join(" AND ");
 }
 
 function valueOf({ duck }: LayoutColumn, field: string | null): string {

@@ -11,6 +11,7 @@ import { EntriesRefused, ExactMissing, HintWrong, writeTable, type WriteTools } 
 import { deleteUpToSql, type TableLayout } from "./layout.ts";
 import { addExactSql } from "../tables/ddl.ts";
 import { findPoison } from "./poison.ts";
+import { TableSizes } from "./replace.ts";
 import type { ProgressRow } from "../tables/progress.ts";
 import { RowStage } from "./stage.ts";
 import type { Store } from "../store.ts";
@@ -34,6 +35,7 @@ export interface StepParts {
 /** Applies steps, each in one transaction with its progress. */
 export class StepWriter {
   readonly #stage = new RowStage();
+  readonly #sizes = new TableSizes();
   readonly #layoutOf: (table: TableVersion) => TableLayout;
   /** Targets with `_millrace_exact`, by their quoted name. */
   readonly #exact = new Set<string>();
@@ -173,6 +175,7 @@ export class StepWriter {
       makeRoom: (rowBytes) => store.makeRoom(connection, rowBytes),
       connection,
       stage: this.#stage,
+      sizes: this.#sizes,
       files: store.stages,
       signal,
       hasExact: ({ sqlName }) => this.#exact.has(sqlName),

@@ -1,15 +1,14 @@
 import type { EngineConnection } from "../engine/engine.ts";
 import type { TableWrites } from "../../../src/core/model/batch.ts";
-import { quoteIdentifier, quoteLiteral } from "../names.ts";
+import { quoteIdentifier } from "../names.ts";
 import { type TableLayout, selectTouched } from "./layout.ts";
+import { keyText, listed, LISTED_TOGETHER } from "./replace.ts";
 import { RowStage, staging } from "./stage.ts";
 import type { StageFile } from "./stage-file.ts";
 import { readTextRows } from "./text-rows.ts";
 
 /** With more keys than this the rewriting that collects them is abandoned. */
 const BYTES_MAX = 16 * 1024 * 1024;
-/** DuckDB looks up to 2,048 keys up in an index; for more it reads the column. */
-const LISTED_MAX = 1_000;
 
 /**
  * Keys of a table whose rows steps have written or deleted, or have tried to. Kept outside the file and the steps'
@@ -49,11 +48,10 @@ export class TouchedKeys {
    * no such condition.
    */
   async listed(connection: EngineConnection, table: string): Promise<string | null> {
-    const [column, ...others] = this.#layout.key;
-    if (others.length > 0 || this.count > LISTED_MAX) return null;
-    const rows = await readTextRows(connection, `SELECT k0::VARCHAR FROM ${table}`);
-    const keys = rows.map(([key = ""]) => `CAST(${quoteLiteral(key)} AS ${column!.duck.name})`);
-    return keys.length === 0 ? "false" : `millrace_row.${quoteIdentifier(column!.name)} IN (${keys.join(", ")})`;
+    if (this.#layout.key.length > 1 || this.count > LISTED_TOGETHER) return null;
+    const rows = await readTextRows(connection, `SELECT ${keyText("k0")} FROM ${table}`);
+    const texts = rows.map(([text]) => text!);
+    return listed(this.#layout, texts)[0] ?? "false";
   }
 
   /** A condition for rows of the table (as `millrace_row`) with one of those keys (as `touched`). */

@@ -1,0 +1,230 @@
+/**
+ * Rows are replaced by a delete and an append. To change a row in place, DuckDB decodes in each column what lies before
+ * the row's vector: in a large table a hundred times the work, and more the more rows it has (docs/benchmarks.md). The
+ * rows to delete are found by the key's index if they are few for the table; otherwise DuckDB looks at all its keys. A
+ * step that changes a large share of a table does so in place, which leaves no dead rows.
+ */
+import type { EngineConnection } from "../engine/engine.ts";
+import { COMMIT_TIME_COLUMN, quoteIdentifier, quoteLiteral, targetKey, VERSION_COLUMN } from "../names.ts";
+import {
+  appendStagedSql,
+  copyBasesSql,
+  deleteSql,
+  MARKED,
+  markBasesSql,
+  removeSql,
+  type StagedRows,
+  type TableLayout,
+  upsertStagedSql,
+} from "./layout.ts";
+import { LIST } from "../types.ts";
+import { readTextRows } from "./text-rows.ts";
+
+/** DuckDB looks up to 2,048 keys up in an index; for more it reads the column. */
+export const LISTED_TOGETHER = 1_000;
+/** To look a key up costs as much as to read so many keys of the column. */
+const KEYS_PER_LOOKUP = 500;
+/** So few are always looked up. */
+const LOOKUPS_MIN = 50;
+/** Of a table's rows, a step changes at least one of so many in place. */
+const DENSE = 6;
+/** In a table of this size, changing a few columns in place costs as much as replacing the row. */
+export const IN_PLACE_ROWS_MAX = 250_000;
+/** The sizes of tables are read again after so many appended rows. */
+const SIZES_ROWS_MAX = 1_000_000;
+
+/** How many rows DuckDB reads, roughly, when it reads a whole table: dead ones too. */
+export class TableSizes {
+  /** By target key. */
+  readonly #rowCounts = new Map<string, number>();
+  #appendedCount = 0;
+
+  appended({ target }: TableLayout, rowCount: number): void {
+    this.#appendedCount += rowCount;
+    const key = targetKey(target);
+    const known = this.#rowCounts.get(key);
+    if (known !== undefined) this.#rowCounts.set(key, known + rowCount);
+  }
+
+  async of(connection: EngineConnection, { target, catalogue }: TableLayout): Promise<number> {
+    const key = targetKey(target);
+    if (this.#appendedCount > SIZES_ROWS_MAX || !this.#rowCounts.has(key)) {
+      const rows = await readTextRows(
+        connection,
+        "SELECT schema_name, table_name, coalesce(estimated_size, 0)::VARCHAR FROM duckdb_tables() WHERE database_name = $1",
+        [catalogue],
+      );
+      this.#rowCounts.clear();
+      this.#appendedCount = 0;
+      for (const [schema = "", table = "", size] of rows)
+        this.#rowCounts.set(targetKey({ schema, table }), Number(size));
+      if (!this.#rowCounts.has(key)) this.#rowCounts.set(key, 0);
+    }
+    return this.#rowCounts.get(key)!;
+  }
+}
+
+export interface ReplaceTools {
+  readonly connection: EngineConnection;
+  readonly sizes: TableSizes;
+  /** Whether to trust the log's hints: rows that should be new are, rows that should exist do, and none is newer. */
+  readonly trust: boolean;
+  /** Whether the target has `_millrace_exact`. */
+  readonly hasExact: (layout: TableLayout) => boolean;
+}
+
+/** Conditions for a table's rows (as `millrace_row`) that DuckDB evaluates by the key's index. */
+export interface Lookups {
+  readonly keys: readonly string[];
+  /** The lowest version of the rows that have these keys in the step. */
+  readonly version: bigint;
+}
+
+/** Null: a look at all keys of the table costs less, or only that is possible. */
+async function lookups(
+  tools: ReplaceTools,
+  layout: TableLayout,
+  staged: StagedRows,
+  count: number,
+): Promise<Lookups | null> {
+  const { connection, trust, sizes } = tools;
+  if (!trust || layout.form.isLake === true || layout.key.length > 1) return null;
+  if (count > LOOKUPS_MIN && count > (await sizes.of(connection, layout)) / KEYS_PER_LOOKUP) return null;
+  const rows = await readTextRows(
+    connection,
+    `SELECT ${keyText(staged.key(0))}, version::VARCHAR FROM ${staged.sql} AS staged`,
+  );
+  const versions = rows.map(([, version]) => BigInt(version!));
+  return {
+    keys: listed(
+      layout,
+      rows.map(([text]) => text!),
+    ),
+    version: versions.reduce((lowest, version) => (version < lowest ? version : lowest), versions[0] ?? 0n),
+  };
+}
+
+/** A key as text for `listed`. The binding removes a byte order mark from the start of a string. */
+export function keyText(column: string): string {
+  return `'=' || ${column}::VARCHAR`;
+}
+
+/** Conditions for the rows with these keys, whose texts are as `keyText` gives them. The key has one column. */
+export function listed({ key }: Pick<TableLayout, "key">, texts: readonly string[]): readonly string[] {
+  const name = quoteIdentifier(key[0]!.name);
+  const groups: string[] = [];
+  for (let at = 0; at < texts.length; at += LISTED_TOGETHER) {
+    const literals = texts.slice(at, at + LISTED_TOGETHER).map((text) => quoteLiteral(text.slice(1)));
+    groups.push(`millrace_row.${name} IN (${literals.join(", ")})`);
+  }
+  return groups;
+}
+
+/**
+ * Beside a condition on keys: the row is not newer. Beside a condition on another column alone DuckDB does not use the
+ * key's index; the commit time is never null.
+ */
+export function upTo(version: bigint | string): string {
+  return `(millrace_row.${VERSION} <= ${version} OR millrace_row.${TIME} IS NULL)`;
+}
+
+const VERSION = quoteIdentifier(VERSION_COLUMN);
+const TIME = quoteIdentifier(COMMIT_TIME_COLUMN);
+
+/** Writes the staged rows in place of those with their keys that are not newer. Throws if there is a newer one and hints are trusted. */
+export async function replaceRows(
+  tools: ReplaceTools,
+  layout: TableLayout,
+  staged: StagedRows,
+  count: number,
+): Promise<void> {
+  const { connection, trust } = tools;
+  if (trust && (await isDense(tools, layout, count))) {
+    await connection.run(upsertStagedSql(layout, staged, tools.hasExact(layout)));
+    return;
+  }
+  const found = await lookups(tools, layout, staged, count);
+  if (found === null) await connection.run(removeSql(layout, staged));
+  else await removeFound(tools, layout, found);
+  await connection.run(appendStagedSql(layout, staged, tools.hasExact(layout), trust));
+  tools.sizes.appended(layout, count);
+}
+
+/** DuckDB never changes a row with a list in place. */
+async function isDense({ connection, sizes }: ReplaceTools, layout: TableLayout, count: number): Promise<boolean> {
+  if (count <= LOOKUPS_MIN || layout.columns.some(({ duck }) => duck.form === LIST)) return false;
+  return count * DENSE > (await sizes.of(connection, layout));
+}
+
+async function removeFound(
+  { connection }: ReplaceTools,
+  { sqlName }: TableLayout,
+  { keys, version }: Lookups,
+): Promise<number> {
+  let removed = 0;
+  for (const key of keys) {
+    const { rowsChanged } = await connection.run(
+      `DELETE FROM ${sqlName} AS millrace_row WHERE ${key} AND ${upTo(version)}`,
+    );
+    removed += rowsChanged;
+  }
+  return removed;
+}
+
+/** Deletes the rows with the staged keys that are not newer, or marks them as deleted. */
+export async function deleteRows(
+  tools: ReplaceTools,
+  layout: TableLayout,
+  staged: StagedRows,
+  count: number,
+): Promise<void> {
+  const { connection } = tools;
+  if (layout.form.deletes === "hard") {
+    const found = await lookups(tools, layout, staged, count);
+    // Rows that are left are newer than one of the deletes, and may be older than their own.
+    if (found !== null && (await removeFound(tools, layout, found)) === count) return;
+  } else if (await isLarge(tools, layout)) {
+    const found = await lookups(tools, layout, staged, count);
+    if (found !== null && found.keys.length > 0) return await markFound(tools, layout, staged, found);
+  }
+  await connection.run(deleteSql(layout, staged));
+}
+
+/** Marks rows as deleted by replacing them. */
+async function markFound(
+  { connection }: ReplaceTools,
+  layout: TableLayout,
+  staged: StagedRows,
+  { keys }: Lookups,
+): Promise<void> {
+  await connection.run(copyBasesSql(layout, keys));
+  await connection.run(markBasesSql(layout, staged));
+  const marked = await readTextRows(
+    connection,
+    `SELECT ${keyText(quoteIdentifier(layout.key[0]!.name))} FROM ${MARKED}`,
+  );
+  for (const key of listed(
+    layout,
+    marked.map(([text]) => text!),
+  ))
+    await connection.run(`DELETE FROM ${layout.sqlName} AS millrace_row WHERE ${key}`);
+  await connection.run(`INSERT INTO ${layout.sqlName} SELECT * FROM ${MARKED}`);
+}
+
+/** Copies the base rows of staged patches if they can be looked up; `completeSql` reads the table otherwise. */
+export async function copyBases(
+  tools: ReplaceTools,
+  layout: TableLayout,
+  staged: StagedRows,
+  count: number,
+): Promise<boolean> {
+  const found = await lookups(tools, layout, staged, count);
+  if (found === null || found.keys.length === 0) return false;
+  await tools.connection.run(copyBasesSql(layout, found.keys));
+  return true;
+}
+
+/** Whether changing columns in place costs more than replacing the row. */
+export async function isLarge({ connection, sizes }: ReplaceTools, layout: TableLayout): Promise<boolean> {
+  return layout.form.isLake !== true && (await sizes.of(connection, layout)) > IN_PLACE_ROWS_MAX;
+}

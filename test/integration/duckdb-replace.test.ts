@@ -1,0 +1,161 @@
+/** Rows of large tables are replaced by a delete and an append, found by the key's index: the work does not grow with the table. */
+import { expect, test } from "vitest";
+import { DEFAULT_FORM, type TargetForm } from "../../connectors/duckdb/tables/form.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
+import { rowVersion } from "../../src/core/model/version.ts";
+import { type Cells, patch, put, remove, Stage, type Write } from "../conformance/stage.ts";
+import { tableVersion, UNCHANGED } from "../support/model/blocks.ts";
+import { landed } from "../support/warehouses/duckdb-landing.ts";
+import { type DuckdbTarget, duckdbTarget } from "../support/warehouses/duckdb-target.ts";
+
+const items = tableVersion({
+  table: "items",
+  columns: [
+    ["id", "int8"],
+    ["name", "text"],
+    ["amount", "numeric(12,2)"],
+    ["note", "text"],
+    ["at", "timestamp with time zone"],
+  ],
+  key: ["id"],
+});
+const AT = "2026-11-20 06:43:15.123456+00";
+const row = (id: number, name: string, note = `note ${id}`): readonly string[] => [`${id}`, name, "1.50", note, AT];
+
+/** With rows 0 to `rowCount` of commit 5. */
+async function staged(form: TargetForm, table: TableVersion, rowCount: number, select: string): Promise<Stage> {
+  const harness = { name: "duckdb", target: async () => duckdbTarget(form), landed, transactional: true };
+  const stage = await Stage.of(harness, table);
+  const soft = form.deletes === "soft" ? "false, " : "";
+  const sql = `insert into public.${table.table} select ${select}, ${soft}${rowVersion(1, 5n)}, now() from range(${rowCount}) as r(g)`;
+  await targetOf(stage).query(sql);
+  await stage.restart(table);
+  return stage;
+}
+
+const ITEMS = `g, 'n' || g, (g % 1000) / 100, 'note ' || g, timestamptz '${AT}'`;
+
+function targetOf({ target }: Stage): DuckdbTarget {
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- `staged` makes nothing else
+  return target as DuckdbTarget;
+}
+
+for (const deletes of ["hard", "soft"] as const) {
+  test(
+    `every kind of change to a large table, few and many at once, with ${deletes} deletes`,
+    { tags: "heavy" },
+    async () => {
+      const size = 300_000;
+      await using stage = await staged({ ...DEFAULT_FORM, deletes }, items, size, ITEMS);
+      const model = new Map<number, readonly string[] | null>();
+      let at = 10n;
+      for (const count of [1, 7, 60, 3_000]) {
+        const entries: Write[] = [];
+        const ids = new Set<number>();
+        while (ids.size < 4 * count) ids.add(Math.floor(Math.random() * size));
+        for (const [i, id] of [...ids].entries()) {
+          const before = model.get(id);
+          const note = before?.[3] ?? `note ${id}`;
+          if (before === null || i % 4 === 0) model.set(id, row(id, `put ${at}`));
+          else if (i % 4 === 1) model.set(id, null);
+          else if (i % 4 === 2) model.set(id, row(id, `patched ${at}`, note));
+          else model.set(id, row(id, `old ${at}`));
+          if (before === null || i % 4 === 0) entries.push(put(row(id, `put ${at}`)));
+          else if (i % 4 === 1) entries.push(remove([`${id}`, null, null, null, null]));
+          else if (i % 4 === 2) entries.push(patch([`${id}`, `patched ${at}`, "1.50", UNCHANGED, AT]));
+          else entries.push(put(row(id, `old ${at}`)));
+        }
+        // A row that moves to a new key takes its note along.
+        const from = 299_000 - count;
+        if (!ids.has(from) && !model.has(from)) {
+          const to = size + count;
+          entries.push(patch([`${to}`, "moved", "1.50", UNCHANGED, AT], { from: [`${from}`, null, null, null, null] }));
+          entries.push(remove([`${from}`, null, null, null, null]));
+          model.set(from, null).set(to, row(to, "moved", `note ${from}`));
+        }
+        const reports = await stage.write(items, at, entries);
+        expect([reports.incompletes, reports.poisons]).toEqual([[], []]);
+        // Given again, and something older: nothing changes.
+        await stage.write(
+          items,
+          at,
+          entries.filter(({ action, moved }) => action === 0 && moved !== true),
+        );
+        const older = [...ids].filter((id) => model.get(id) !== null).slice(0, 60);
+        await stage.write(
+          items,
+          3n,
+          older.map((id) => put(row(id, "older"))),
+        );
+        at += 10n;
+      }
+      const target = targetOf(stage);
+      const where = deletes === "soft" ? "where not _millrace_deleted" : "";
+      const gone = [...model.values()].filter((cells) => cells === null).length;
+      const added = [...model.keys()].filter((id) => id >= size).length;
+      expect(await target.query(`select count(*)::int, count(distinct id)::int from public.items ${where}`)).toEqual([
+        [size + added - gone, size + added - gone],
+      ]);
+      const found = await target.query(
+        `select id::varchar, name, amount::varchar, note from public.items ${where === "" ? "where" : `${where} and`} name not like 'n%' order by id`,
+      );
+      const wanted = [...model].filter(([, cells]) => cells !== null).toSorted(([a], [b]) => a - b);
+      expect(found).toEqual(wanted.map(([, cells]) => cells!.slice(0, 4)));
+    },
+  );
+}
+
+test("keys of any text are found by the index as they are, also those that begin with a byte order mark", async () => {
+  const table = tableVersion({
+    table: "texts",
+    columns: [
+      ["key", "text"],
+      ["value", "text"],
+    ],
+    key: ["key"],
+  });
+  await using stage = await staged(DEFAULT_FORM, table, 0, "g::varchar, ''");
+  const keys = ["abc", "\uFEFFabc", "'", "''", " ", "", "\u0000", "a\u0000b", "NULL", "é", "e\u0301", "1", "01"];
+  const rows = (value: string): Cells[] => keys.map((key) => [key, value]);
+  await stage.write(
+    table,
+    10n,
+    rows("first").map((cells) => put(cells, { fresh: true })),
+  );
+  await stage.write(
+    table,
+    20n,
+    rows("second").map((cells) => put(cells)),
+  );
+  await stage.expectRows(table, rows("second"));
+  await stage.write(table, 30n, [put(["\uFEFFabc", "third"]), put(["new", "third"])]);
+  await stage.write(
+    table,
+    40n,
+    ["\uFEFFabc", "'", "\u0000", "missing"].map((key) => remove([key, null])),
+  );
+  const gone = new Set(["\uFEFFabc", "'", "\u0000"]);
+  await stage.expectRows(table, [...rows("second").filter(([key]) => !gone.has(String(key))), ["new", "third"]]);
+});
+
+test("a change costs the same in a table of twenty times the rows", { tags: "heavy" }, async () => {
+  const [small, large] = [await costOf(100_000), await costOf(2_000_000)];
+  // Decoding the table for each row costs a hundred times as much.
+  expect(large / small).toBeLessThan(4);
+});
+
+/** Processor time of random updates in a table of that size, the median step. */
+async function costOf(size: number): Promise<number> {
+  await using stage = await staged(DEFAULT_FORM, items, size, ITEMS);
+  const costs: number[] = [];
+  for (let at = 10n; at < 80n; at += 10n) {
+    const ids = new Set<number>();
+    while (ids.size < 1_000) ids.add(Math.floor(Math.random() * size));
+    const entries = [...ids].map((id) => put(row(id, `${at}`)));
+    const before = process.cpuUsage();
+    await stage.write(items, at, entries);
+    const { user, system } = process.cpuUsage(before);
+    costs.push(user + system);
+  }
+  return costs.toSorted((a, b) => a - b)[3]!;
+}
