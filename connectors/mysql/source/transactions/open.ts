@@ -22,16 +22,17 @@ export async function readOpen(context: SourceContext, signal: AbortSignal): Pro
     "SELECT trx_mysql_thread_id, TIMESTAMPDIFF(SECOND, trx_started, SYSDATE()) FROM information_schema.innodb_trx WHERE trx_mysql_thread_id <> CONNECTION_ID() ORDER BY trx_started LIMIT 1",
     signal,
   );
-  const xa = await rows(context, "XA RECOVER CONVERT XID", signal);
+  const xa = await rows(context, "XA RECOVER /*!80000 CONVERT XID */ /*M!100303 FORMAT = 'SQL' */", signal);
   return {
     oldest: trx === undefined ? null : { thread: trx[0] ?? NO_THREAD, seconds: Math.max(0, Number(trx[1] ?? 0)) },
     prepared: xa.map(([format, globalLength, , data]) => xidOf(format, Number(globalLength), data ?? "")),
   };
 }
 
-/** The data are the two parts of the name in hexadecimal digits, behind 0x. */
+/** MySQL gives the two parts of the name in hexadecimal digits, behind 0x; MariaDB gives it as statements take it. */
 function xidOf(format: string | null | undefined, globalLength: number, data: string): string {
-  const digits = data.replace(/^0x/i, "");
+  if (!/^0x/i.test(data)) return data;
+  const digits = data.slice(2);
   const [global, branch] = [digits.slice(0, globalLength * 2), digits.slice(globalLength * 2)];
   return `${asText(global)}, ${asText(branch)}, ${Number(format ?? 1)}`;
 }
