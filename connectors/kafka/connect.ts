@@ -4,7 +4,7 @@ import { certificateFailures, tlsFailure, type TlsFailure, tryHandshake } from "
 import type { Cluster, ClusterSettings } from "./client/cluster.ts";
 import { apiIdsOf, codesOf } from "./client/failures.ts";
 import { LibraryCluster } from "./client/library-cluster.ts";
-import { classify, loginError, tlsError } from "./errors.ts";
+import { classify, expectRecent, loginError, tlsError } from "./errors.ts";
 
 const NO_TLS: TlsFailure = {
   what: "the broker does not speak TLS on this port",
@@ -35,6 +35,7 @@ export async function connect(settings: () => ClusterSettings, signal: AbortSign
   const cluster = new LibraryCluster(made);
   try {
     await cluster.brokerCount(signal);
+    expectRecent(await cluster.version("Fetch", signal));
     return cluster;
   } catch (error) {
     const reason = await reasonOf(error, cluster, made, signal);

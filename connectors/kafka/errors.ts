@@ -15,6 +15,14 @@ import { aboutOf, apiIdsOf, brokerIn, codesOf, mayPass, numberedIn, requestOf } 
 
 export const area: ErrorArea = { from: 3500, title: "Kafka" };
 
+/** The first whose Fetch names topics by their ids (version 13); an older one takes each topic for one that does not exist. */
+const OLDEST = "3.1";
+const FETCH_BY_ID = 13;
+
+export function expectRecent(fetchVersion: number): void {
+  if (fetchVersion < FETCH_BY_ID) throw kafkaError("MR3510", "fatal", `the brokers are older than Kafka ${OLDEST}`);
+}
+
 export const pages = {
   MR3500: {
     title: "Kafka gave an unknown error",
@@ -90,8 +98,8 @@ export const pages = {
   },
   MR3510: {
     title: "The Kafka cluster lacks a feature that the sink needs",
-    cause: "The brokers are older than Kafka 2.5, or are no Kafka: transactions and flexible requests are needed.",
-    remedy: "Use Kafka 2.5 or newer.",
+    cause: `The brokers are older than Kafka ${OLDEST}, or are no Kafka: transactions, and topics with ids in Fetch, are needed.`,
+    remedy: `Use Kafka ${OLDEST} or newer. Millrace is run against Kafka 4.3.`,
   },
   MR3511: {
     title: "The checkpoint topic holds something else",

@@ -43,6 +43,8 @@ type Limits = Pick<UsableTopic, "batchBytesMax" | "isCompacted" | "deletes">;
 const UNKNOWN: Limits = { batchBytesMax: 1_048_588, isCompacted: null, deletes: null };
 /** A batch has to fit in each of them. */
 const BATCH_LIMITS = ["max.message.bytes", "segment.bytes"];
+/** A broker ends the connection at a request above its `socket.request.max.bytes`, without a word: by default 100 MiB. */
+const REQUEST_BYTES_MAX = 100 * 1024 * 1024 - 64 * 1024;
 const RETENTION_LIMITS = ["retention.ms", "retention.bytes"];
 const LOOKED_AT = [...BATCH_LIMITS, "cleanup.policy", ...RETENTION_LIMITS];
 /** A new topic is not known to all brokers at once. */
@@ -153,7 +155,7 @@ export class Topics {
       const settings = await settingsOfTopics(this.#cluster, names, LOOKED_AT, signal);
       const limits = Array.from(settings, ([name, of]) => {
         const bytes = BATCH_LIMITS.flatMap((key) => of.get(key) ?? []).map(Number);
-        const batchBytesMax = bytes.length === 0 ? UNKNOWN.batchBytesMax : Math.min(...bytes);
+        const batchBytesMax = bytes.length === 0 ? UNKNOWN.batchBytesMax : Math.min(...bytes, REQUEST_BYTES_MAX);
         const isCompacted = isCompacting(of.get("cleanup.policy"));
         return [name, { batchBytesMax, isCompacted, deletes: deletionIn(of) }] as const;
       });
@@ -178,6 +180,9 @@ export class Topics {
       // When the sink is opened again, the next rows of the table meet it.
       if (hasOtherPartitions(place, found)) throw kafkaError("MR3514", "reopen", otherPartitions(name, place, found));
       if (isNewlyCompacted(place, found)) throw newlyCompacted(name);
+      // A batch that was made for a larger limit would be refused, and with it all that its transaction has.
+      const { batchBytesMax } = this.#looked.get(name) ?? usable;
+      if (batchBytesMax !== usable.batchBytesMax) this.#known.set(name, { ...usable, batchBytesMax });
     }
     this.expectKept([...this.#kept]);
   }

@@ -164,8 +164,8 @@ async function made(name: string, settings: Readonly<Record<string, string>>): P
   return topic;
 }
 
-async function setPolicy(topic: string, policy: string): Promise<void> {
-  const configs = [{ name: "cleanup.policy", value: policy, configOperation: SET }];
+async function setTo(topic: string, name: string, value: string): Promise<void> {
+  const configs = [{ name, value, configOperation: SET }];
   await topics.admin.incrementalAlterConfigs({ resources: [{ resourceType: TOPIC, resourceName: topic, configs }] });
 }
 
@@ -180,11 +180,11 @@ test("a checkpoint topic that deletes records is refused until it does not, at t
     const refused = { code: "MR3539", kind: "blocked", message: expect.stringContaining(topic) };
     expect(await failure(sink.open(1, timeout()))).toMatchObject(refused);
     expect(await checked(named)).toContain("deletes records that must stay");
-    await setPolicy(topic, "compact");
+    await setTo(topic, "cleanup.policy", "compact");
     await eventually(async () => expect(await sink.open(1, timeout())).toBeNull());
     expect(await checked(named)).toBe("");
     await write(sink, item, 10n, "1");
-    await setPolicy(topic, policy);
+    await setTo(topic, "cleanup.policy", policy);
     await eventually(async () => expect(await failure(sink.verify(timeout()))).toMatchObject(refused));
     await sink.close();
   }
@@ -244,4 +244,19 @@ test("partitions that were added are named by check", async () => {
   expect(await checked(named, [table])).toBe("");
   await topics.admin.createPartitions({ topics: [{ name: `${topics.prefix}p-shop.public.item`, count: 3 }] });
   await eventually(async () => expect(await checked(named, [table])).toContain("has 3 partitions, and had 1"));
+});
+
+test("a limit that becomes smaller is taken over at the next look; a row above it is a dead letter, and the sink goes on", async () => {
+  const sink = await opened({ prefix: "s-", daemon: "shop", name: "stream" });
+  const wide = tableVersion({ table: "wide", columns: [["id", "text"]], key: ["id"] });
+  await write(sink, wide, 10n, "1");
+  await setTo(`${topics.prefix}s-shop.public.wide`, "max.message.bytes", "20000");
+  const reports = new Reports();
+  const large = rowsStep(20n, [wide, [put(["x".repeat(30_000)]), put(["2"])]]);
+  await eventually(async () => {
+    await sink.verify(timeout());
+    await sink.apply(large.kind === "rows" ? { ...large, order: new Uint16Array(2) } : large, reports, timeout());
+    expect(reports.poisons).toMatchObject([{ error: { code: "MR3508" } }]);
+  });
+  await sink.close();
 });
