@@ -8,7 +8,7 @@ import { DEFAULT_FORM } from "../../connectors/duckdb/tables/form.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
-import type { SinkHarness } from "../conformance/sink.ts";
+import type { SinkHarness, SinkTarget } from "../conformance/sink.ts";
 import { failure, patch, put, remove, Reports, rowsStep, Stage, timeout, type Write } from "../conformance/stage.ts";
 import { tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import { landed } from "../support/warehouses/duckdb-landing.ts";
@@ -291,6 +291,30 @@ test("columns whose names differ in case only each have their place", async () =
   const names = await targetOf(stage).query("select column_name from (describe public.cases) limit 6");
   const suffixed = expect.stringMatching(/^name_[0-9a-f]{8}$/i);
   expect(names.map(([name]) => name)).toEqual(["id", "name", suffixed, suffixed, "ÉTÉ", "été"]);
+});
+
+test.for([
+  ...FORMS.map((form) => ({ form, kind: "duckdb", target: async (): Promise<SinkTarget> => duckdbTarget(form) })),
+  { form: DEFAULT_FORM, kind: "ducklake", target: async (): Promise<SinkTarget> => lakeTarget("sqlite") },
+])("a column with a capital letter is not missing after a restart: $kind $form", async ({ target }) => {
+  const table = tableVersion({
+    table: "Orders",
+    columns: [
+      ["id", "int8"],
+      ["createdAt", "text"],
+      ["CREATEDAT", "text"],
+      ["\u00c4nderung", "text"],
+    ],
+    key: ["id"],
+  });
+  await using at = await target();
+  for (const lease of [1, 2]) {
+    const sink = await at.makeSink();
+    await sink.open(lease, timeout());
+    expect(await sink.presence?.missing([table], timeout())).toEqual(lease === 1 ? [table] : []);
+    await sink.prepare([table], timeout());
+    await sink.close();
+  }
 });
 
 test("a hint that rows are new, wrong in the middle of many, costs nothing but time", async () => {

@@ -226,8 +226,8 @@ export class Targets {
   #isRobbed(table: TableVersion, existing: ExistingTarget): boolean {
     const { columns, note } = existing;
     if (!columns.has(VERSION_COLUMN)) return false;
-    const names = [...columns.values()].map(({ name }) => name);
-    return this.successor(existing) !== null || lostColumns(names, note, table).length > 0;
+    // The note's names are folded, too.
+    return this.successor(existing) !== null || lostColumns([...columns.keys()], note, table).length > 0;
   }
 
   #claimed(table: TableVersion, store: Store): TableLayout {
