@@ -152,7 +152,7 @@ test("what a target does not allow suspends one table of one sink, by name and n
   const waited = await installation.command("wait", "--timeout", "5s");
   expect(waited).toMatchObject({ exitCode: 5 });
   expect(waited.stdout.trim().split("\n").slice(1)).toEqual([
-    expect.stringMatching(/public\.t is suspended in sink postgres: MR3122/),
+    expect.stringMatching(/public\.t is suspended in sink postgres, which lacks it: MR3122/),
   ]);
   const { sinks } = await installation.status();
   expect(sinks.map(({ state, error }) => [state, error])).toEqual([

@@ -73,7 +73,7 @@ test("a sink that failed is not said to mend itself", () => {
     error: error("MR1301", "it was emptied", "millrace snapshot start"),
   });
   const said = attention(text({ sinks: [failed] }));
-  expect(said).toContain("! sink cache has failed and waits for you: MR1301 it was emptied");
+  expect(said).toContain("! sink cache is failed and waits for you: MR1301 it was emptied");
   expect(said).toContain("-> millrace snapshot start");
   expect(said).not.toContain("by itself");
 });

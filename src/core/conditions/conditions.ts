@@ -282,7 +282,7 @@ function sinkFailure(
   // A stored error does not tell whether it would have passed by itself or needs somebody.
   if (!isRunning && state === "failed")
     return { level: "act", what: `sink ${name} did not take rows last`, ...failure(error) };
-  if (state === "failed") return { level: "act", what: `sink ${name} has failed and waits for you`, ...failure(error) };
+  if (state === "failed") return { level: "act", what: `sink ${name} is failed and waits for you`, ...failure(error) };
   const level = waits ? "act" : "watch";
   if (state !== "retrying") return { level, what: `sink ${name} is ${state}`, ...failure(error) };
   if (sink.isMoved === true)
