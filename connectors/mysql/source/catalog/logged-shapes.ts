@@ -4,11 +4,16 @@
  * log said holds as long as the table is the one that the catalogue had then, and was not altered since.
  */
 import type { TableShape } from "../../../../src/core/contracts/catalog.ts";
-import type { CatalogTable } from "./catalog.ts";
 import type { Logger } from "../../../../src/core/contracts/telemetry.ts";
 import { pages } from "../errors.ts";
 
 const CODE = "MR2133";
+
+/** What the catalogue says of a table's making; see `CatalogTable`. */
+interface Made {
+  readonly altered: string;
+  readonly generation: string;
+}
 
 /** A table as the catalogue describes it. */
 export interface Described {
@@ -22,7 +27,7 @@ export interface Described {
 }
 
 /** `shape`: the catalogue's. */
-export function described({ altered, generation }: CatalogTable, { columns, fingerprint }: TableShape): Described {
+export function described({ altered, generation }: Made, { columns, fingerprint }: TableShape): Described {
   return {
     fingerprint,
     made: `${generation} ${altered.replace("~", "")}`,
@@ -115,7 +120,7 @@ export class LoggedShapes {
   }
 
   /** The table's shape, given its shape in the catalogue. */
-  of(table: CatalogTable, catalogue: TableShape): TableShape {
+  of(table: Made, catalogue: TableShape): TableShape {
     const logged = this.#byTable.get(catalogue.id);
     return logged !== undefined && isSame(logged, described(table, catalogue)) ? logged.shape : catalogue;
   }
