@@ -86,7 +86,7 @@ export const pages = {
     title: "A key value does not fit into DuckDB's type",
     cause:
       "A column of the key holds a value outside of its DuckDB type: NaN in a numeric(p,s), or a timestamp after " +
-      "294247-01-10. A key can't be null, so the row is kept as a dead letter.",
+      "294247-01-10 (with time zone 287396-10-12). A key can't be null, so the row is kept as a dead letter.",
     remedy: "Correct the value at the source, or leave the table out of this sink.",
   },
   MR3212: {

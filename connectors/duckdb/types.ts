@@ -16,7 +16,11 @@ export const HEX = 6;
 export const LIST = 7;
 /** Plain, but the sign of a zero is stored separately: DuckDB's compression of runs merges both zeros. */
 export const FLOAT = 8;
-export type Form = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8;
+/** A float in a key: plain, but a zero has no sign. */
+export const KEY_FLOAT = 9;
+/** A timestamp with time zone: DuckDB calculates with milliseconds in floats, which are exact up to 2^53. */
+export const INSTANT = 10;
+export type Form = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10;
 
 export interface DuckType {
   /** In the spelling of DuckDB's catalogue. */
@@ -38,7 +42,7 @@ const DECIMAL_DIGITS_MAX = 38;
  */
 export function duckType({ type, native }: Column, isKey: boolean, isLake: boolean): DuckType {
   // In a key, both zeros are equal, in Postgres too.
-  if (type.kind === "float" && isKey) return plain(floatName(type.bits));
+  if (type.kind === "float" && isKey) return { ...plain(floatName(type.bits)), form: KEY_FLOAT };
   if (type.kind !== "array") return scalarType(type);
   // box[] separates its elements by semicolons, all other types by commas.
   if (isKey || native === "box[]") return text("VARCHAR", TEXT);
@@ -68,7 +72,9 @@ function scalarType(type: Exclude<ColumnType, { kind: "array" }>): DuckType {
     case "time":
       return plain("TIME");
     case "timestamp":
-      return { ...plain(type.zone ? "TIMESTAMP WITH TIME ZONE" : "TIMESTAMP"), form: TIMESTAMP };
+      return type.zone
+        ? { ...plain("TIMESTAMP WITH TIME ZONE"), form: INSTANT }
+        : { ...plain("TIMESTAMP"), form: TIMESTAMP };
     case "uuid":
       return plain("UUID");
     case "json":

@@ -1,20 +1,19 @@
 /**
- * How a value must appear in DuckDB, computed from the source's text form and the table of types in README.md,
- * independently of the code that writes rows (cells.ts): lists as JSON, floats as JavaScript prints them, all others as
- * DuckDB casts them to text. A value that does not fit the column's type is expected as its exact text, as in
- * `_millrace_exact`.
+ * How a value must appear in DuckDB, computed from the source's text form: lists as JSON, floats as JavaScript prints
+ * them, all others as DuckDB casts them to text. A value that does not fit the column's type (forms.ts, as for writing)
+ * is expected as its exact text, as in `_millrace_exact`.
  */
 import type { Column } from "../../../src/core/model/schema.ts";
 import type { ColumnType } from "../../../src/core/model/types.ts";
 import { formatFloat32, formatFloat64 } from "../../../src/core/values/float.ts";
+import { duckType, type Form, KEY_FLOAT, LIST } from "../types.ts";
+import { fits } from "../write/forms.ts";
 
-export function expectedText({ type, native }: Column, isKey: boolean, text: string): string {
-  if (isKey) {
-    if (type.kind === "array") return text;
-    // A zero in a key has no sign.
-    return expectedScalar(type, type.kind === "float" && text === "-0" ? "0" : text);
-  }
-  return type.kind === "array" && native !== "box[]" ? expectedList(type.of, text) : expectedScalar(type, text);
+export function expectedText(column: Column, isKey: boolean, isLake: boolean, text: string): string {
+  const { type } = column;
+  const { form, element } = duckType(column, isKey, isLake);
+  if (form === LIST && type.kind === "array") return expectedList(type.of, element, text);
+  return expectedScalar(type, form === KEY_FLOAT && text === "-0" ? "0" : text);
 }
 
 /** The source's text of a key value that is expected as `shown`. */
@@ -36,12 +35,16 @@ function expectedScalar(type: ColumnType, text: string): string {
  * An array of one dimension that starts at 1 is a list. Any other array, and an element that does not fit, is stored as
  * exact text.
  */
-function expectedList(of: ColumnType, text: string): string {
+function expectedList(of: ColumnType, form: Form, text: string): string {
   if (text.startsWith("[") || text.startsWith("{{")) return text;
   const elements = elementsOf(text);
-  if (of.kind === "float" && elements.includes("-0")) return text;
-  if (of.kind === "decimal" && of.precision !== null && elements.includes("NaN")) return text;
+  if (!elements.every((element) => element === null || isFitting(form, element))) return text;
   return JSON.stringify(elements.map((element) => (element === null ? null : expectedScalar(of, element))));
+}
+
+function isFitting(form: Form, text: string): boolean {
+  const bytes = Buffer.from(text);
+  return fits(form, bytes, 0, bytes.length);
 }
 
 function elementsOf(text: string): (string | null)[] {

@@ -9,7 +9,7 @@ import type {
   StoredRow,
 } from "../../../src/core/contracts/comparing.ts";
 import { isPossibleKey, rowIdOf } from "../../../src/core/model/row-id.ts";
-import type { TableVersion } from "../../../src/core/model/schema.ts";
+import type { Column, TableVersion } from "../../../src/core/model/schema.ts";
 import type { KeyText } from "../../../src/core/contracts/row-reads.ts";
 import type { ColumnType } from "../../../src/core/model/types.ts";
 import { Database, type DatabaseSettings } from "../file/database.ts";
@@ -30,6 +30,7 @@ import {
   VERSION_COLUMN,
 } from "../names.ts";
 import type { Store } from "../store.ts";
+import { duckType, LIST } from "../types.ts";
 import { type LineTable, linesQuery, MetLines } from "./row-lines.ts";
 import { wholeResult } from "./whole-result.ts";
 import { readTextRows } from "../write/text-rows.ts";
@@ -84,7 +85,7 @@ export class DuckdbInspection implements Inspection {
   }
 
   expected(table: TableVersion, ordinal: number, text: string): string {
-    return expectedText(table.columns[ordinal]!, table.key.includes(ordinal), text);
+    return expectedText(table.columns[ordinal]!, table.key.includes(ordinal), this.#form.isLake === true, text);
   }
 
   id(table: TableVersion, key: KeyText): string {
@@ -189,14 +190,21 @@ export class DuckdbInspection implements Inspection {
     return {
       sqlName: quoteName(catalogue, schema, name),
       names,
-      cells: table.columns.map(({ type }, i) =>
-        there.has(names[i]!) ? readable(type, quoteIdentifier(names[i]!), table.key.includes(i)) : "NULL",
+      cells: table.columns.map((column, i) =>
+        there.has(names[i]!) ? this.#readable(column, quoteIdentifier(names[i]!), table.key.includes(i)) : "NULL",
       ),
       columns: names.map((column) => (there.has(column) ? quoteIdentifier(column) : null)),
       exact: there.has(EXACT_COLUMN) ? EXACT_COLUMN : null,
       keys: table.key.map((ordinal) => quoteIdentifier(names[ordinal]!)),
       keyTypes: table.key.map((ordinal) => there.get(names[ordinal]!)!),
     };
+  }
+
+  #readable(column: Column, name: string, isKey: boolean): string {
+    const { type } = column;
+    const isList = duckType(column, isKey, this.#form.isLake === true).form === LIST;
+    if (!isList || type.kind !== "array") return readable(type, name);
+    return `list_transform(${name}, lambda x: ${readable(type.of, "x")})`;
   }
 
   /** The rows of these that exist. */
@@ -219,12 +227,10 @@ function typed(type: string, part: number): string {
 }
 
 /** As hex digits, because the client removes a byte order mark from the start of a text. */
-function readable(type: ColumnType, name: string, isKey: boolean): string {
-  if (type.kind === "bytes") return `'\\x' || lower(hex(${name}))`;
-  if (type.kind === "bool" || type.kind === "float") return name;
-  if (type.kind !== "array" || isKey) return `hex(${name}::VARCHAR)`;
-  if (type.of.kind === "array") return name;
-  return `list_transform(${name}, lambda x: ${readable(type.of, "x", false)})`;
+function readable({ kind }: ColumnType, name: string): string {
+  if (kind === "bytes") return `'\\x' || lower(hex(${name}))`;
+  if (kind === "bool" || kind === "float") return name;
+  return `hex(${name}::VARCHAR)`;
 }
 
 function storedRow(table: TableVersion, names: readonly string[], row: readonly Json[]): StoredRow {
@@ -258,7 +264,8 @@ function listedKey(table: TableVersion, row: readonly Json[]): ListedKey {
 /** In the spelling of `expectedText`. */
 function shown(type: ColumnType, value: Json, isKey: boolean): string {
   if (type.kind === "bool") return value === true ? "t" : "f";
-  if (type.kind === "float") return String(Number(value) === 0 && isKey ? 0 : Number(value));
+  // The sign of a zero is in the exact text alone.
+  if (type.kind === "float") return String(Number(value));
   if (type.kind === "array" && !isKey && Array.isArray(value)) {
     return JSON.stringify(value.map((element) => (element === null ? null : shown(type.of, element, false))));
   }

@@ -77,7 +77,7 @@ function sized(type: ColumnType, name: string): string {
 function textOf(type: ColumnType, name: string): string {
   if (type.kind === "bytes") return `('\\x' || lower(hex(${name})))`;
   if (type.kind === "bool") return `CASE ${name} WHEN true THEN 't' WHEN false THEN 'f' END`;
-  // This ignores a zero's sign: -0 is expected as zero, with an exact text.
+  // The sign of a stored zero tells nothing: -0 is expected as zero, with an exact text.
   if (type.kind === "float")
     return `CASE WHEN ${name} = 0 THEN '0' ELSE regexp_replace(${name}::VARCHAR, '\\.0$', '') END`;
   return `${name}::VARCHAR`;

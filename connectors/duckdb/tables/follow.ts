@@ -185,10 +185,13 @@ function rebuild(
   return { statements, moved };
 }
 
-/** Null if the value does not fit the new type. Every type converts to text and back. */
+/** Null if the value does not fit the new type: so a negative zero as a float. Every type converts to text and back. */
 function cast(column: ExistingColumn, type: string): string {
   const name = quoteIdentifier(column.name);
-  return column.type === type ? name : `TRY_CAST(CAST(${name} AS VARCHAR) AS ${type})`;
+  if (column.type === type) return name;
+  const value = `TRY_CAST(CAST(${name} AS VARCHAR) AS ${type})`;
+  const isFloat = type === "FLOAT" || type === "DOUBLE";
+  return isFloat ? `CASE WHEN ${value}::VARCHAR <> '-0.0' THEN ${value} END` : value;
 }
 
 /** A difference from the created target that the table does not explain: somebody else changed the target. */

@@ -10,14 +10,7 @@ import { writeArrayJsonFromText } from "../../../src/core/values/array-json.ts";
 import { writeHex } from "../../../src/core/values/byte-strings.ts";
 import { writeJsonString } from "../../../src/core/values/json-string.ts";
 import { writeBinaryText } from "../../../src/core/values/text.ts";
-import {
-  fitsDecimal,
-  hasLoneSurrogate,
-  isMinusZero,
-  keepOutermostBrackets,
-  writeDate,
-  writeTimestamp,
-} from "./forms.ts";
+import { fits, isMinusZero, keepOutermostBrackets, writeDate, writeTimestamp } from "./forms.ts";
 import {
   DATE,
   DECIMAL,
@@ -25,7 +18,9 @@ import {
   FLOAT,
   type Form,
   HEX,
+  INSTANT,
   JSON_TEXT,
+  KEY_FLOAT,
   LIST,
   PLAIN,
   TEXT,
@@ -35,6 +30,7 @@ import {
 const QUOTE = 0x22;
 const LINE_FEED = 0x0a;
 const CARRIAGE_RETURN = 0x0d;
+const ZERO = 0x30;
 const OPEN_BRACE = 0x7b;
 const OPEN_BRACKET = 0x5b;
 
@@ -69,7 +65,8 @@ export class CellWriter {
 
   /**
    * Writes the cell; false if its value does not fit. Then it has written nothing; or, for a list, all elements, with
-   * null for those that don't fit; or, for a negative zero, zero.
+   * null for those that don't fit. A negative zero is written as zero, everywhere: beside one, DuckDB may show the
+   * other zeros of a column as negative too.
    */
   write(type: ColumnType, duck: DuckType, kind: number, bytes: Uint8Array, start: number, length: number): boolean {
     const { form } = duck;
@@ -78,10 +75,14 @@ export class CellWriter {
       writeBinaryText(this.out, type, bytes, start, length);
       return true;
     }
-    if (form === FLOAT) {
-      const at = this.out.length;
-      writeBinaryText(this.out, type, bytes, start, length);
-      return !isMinusZero(this.out.bytes, at, this.out.length - at);
+    if (form === FLOAT || form === KEY_FLOAT) {
+      const { out } = this;
+      const at = out.length;
+      writeBinaryText(out, type, bytes, start, length);
+      if (!isMinusZero(out.bytes, at, out.length - at)) return true;
+      out.length = at;
+      out.byte(ZERO);
+      return form === KEY_FLOAT;
     }
     if (form === HEX) {
       this.out.byte(QUOTE);
@@ -100,25 +101,30 @@ export class CellWriter {
 
   #writeText(type: ColumnType, duck: DuckType, bytes: Uint8Array, start: number, length: number): boolean {
     const { out } = this;
-    switch (duck.form) {
+    const { form } = duck;
+    if (!fits(form, bytes, start, length)) {
+      if (form === FLOAT) out.byte(ZERO);
+      return false;
+    }
+    switch (form) {
       case PLAIN:
+      case FLOAT:
+      case DECIMAL:
         out.copy(bytes, start, length);
         return true;
-      case FLOAT:
-        out.copy(bytes, start, length);
-        return !isMinusZero(bytes, start, length);
-      case DECIMAL:
-        return fitsDecimal(bytes, start) && copied(out, bytes, start, length);
+      case KEY_FLOAT:
+        if (isMinusZero(bytes, start, length)) out.byte(ZERO);
+        else out.copy(bytes, start, length);
+        return true;
       case DATE:
         writeDate(out, bytes, start, length);
         return true;
       case TIMESTAMP:
-        return writeTimestamp(out, bytes, start, length);
-      case TEXT:
-        this.quoted(bytes, start, length);
+      case INSTANT:
+        writeTimestamp(out, bytes, start, length);
         return true;
+      case TEXT:
       case JSON_TEXT:
-        if (hasLoneSurrogate(bytes, start, length)) return false;
         this.quoted(bytes, start, length);
         return true;
       case HEX:
@@ -132,7 +138,7 @@ export class CellWriter {
       case LIST:
         return this.#writeList(type, duck, bytes, start, length);
       default:
-        return duck.form satisfies never;
+        return form satisfies never;
     }
   }
 
@@ -200,37 +206,17 @@ export class CellWriter {
     start: number,
     length: number,
   ): void => {
-    const before = out.length;
-    switch (this.#elementForm) {
-      case HEX:
-        return writeJsonString(out, bytes, start + 2, length - 2);
-      case DATE:
-        out.byte(QUOTE);
-        writeDate(out, bytes, start, length);
-        return out.byte(QUOTE);
-      case TIMESTAMP:
-        out.byte(QUOTE);
-        if (writeTimestamp(out, bytes, start, length)) return out.byte(QUOTE);
-        break;
-      case DECIMAL:
-        if (fitsDecimal(bytes, start)) return writeJsonString(out, bytes, start, length);
-        break;
-      case JSON_TEXT:
-        if (!hasLoneSurrogate(bytes, start, length)) return writeJsonString(out, bytes, start, length);
-        break;
-      case FLOAT:
-        if (isMinusZero(bytes, start, length)) this.#elementsFit = false;
-        return writeJsonString(out, bytes, start, length);
-      case PLAIN:
-      case TEXT:
-      case LIST:
-        return writeJsonString(out, bytes, start, length);
-      default:
-        this.#elementForm satisfies never;
+    const form = this.#elementForm;
+    if (!fits(form, bytes, start, length)) {
+      this.#elementsFit = false;
+      return out.ascii(form === FLOAT ? '"0"' : "null");
     }
-    out.length = before;
-    out.ascii("null");
-    this.#elementsFit = false;
+    if (form === HEX) return writeJsonString(out, bytes, start + 2, length - 2);
+    if (form !== DATE && form !== TIMESTAMP && form !== INSTANT) return writeJsonString(out, bytes, start, length);
+    out.byte(QUOTE);
+    if (form === DATE) writeDate(out, bytes, start, length);
+    else writeTimestamp(out, bytes, start, length);
+    return out.byte(QUOTE);
   };
 }
 
@@ -242,9 +228,4 @@ function copyDoublingQuotes(out: ByteWriter, view: Buffer): void {
     from = at + 1;
   }
   out.copy(view, from, view.length - from);
-}
-
-function copied(out: ByteWriter, bytes: Uint8Array, start: number, length: number): true {
-  out.copy(bytes, start, length);
-  return true;
 }

@@ -1,5 +1,19 @@
 /** Converts single values between Postgres' text forms and DuckDB's, byte by byte. */
 import type { ByteWriter } from "../../../src/core/bytes.ts";
+import {
+  DATE,
+  DECIMAL,
+  FLOAT,
+  type Form,
+  HEX,
+  INSTANT,
+  JSON_TEXT,
+  KEY_FLOAT,
+  LIST,
+  PLAIN,
+  TEXT,
+  TIMESTAMP,
+} from "../types.ts";
 
 const QUOTE = 0x22;
 const DASH = 0x2d;
@@ -14,14 +28,40 @@ const CLOSE_BRACKET = 0x5d;
 
 /** DuckDB's latest timestamp; Postgres counts from 2000 and so reaches 30 years further. */
 const LATEST = Buffer.from("294247-01-10 04:00:54.775806");
+const LATEST_INSTANT = Buffer.from("287396-10-12 08:59:00.991999");
 const ERA = Buffer.from(" (BC)");
+
+/** Whether DuckDB's type can hold the value, whose source text this is. In a list each element counts. */
+export function fits(form: Form, bytes: Uint8Array, start: number, length: number): boolean {
+  switch (form) {
+    case FLOAT:
+      return !isMinusZero(bytes, start, length);
+    case DECIMAL:
+      return fitsDecimal(bytes, start);
+    case TIMESTAMP:
+      return !isLater(LATEST, bytes, start, length);
+    case INSTANT:
+      return !isLater(LATEST_INSTANT, bytes, start, length);
+    case JSON_TEXT:
+      return !hasLoneSurrogate(bytes, start, length);
+    case PLAIN:
+    case DATE:
+    case TEXT:
+    case HEX:
+    case LIST:
+    case KEY_FLOAT:
+      return true;
+    default:
+      return form satisfies never;
+  }
+}
 
 export function isMinusZero(bytes: Uint8Array, start: number, length: number): boolean {
   return length === 2 && bytes[start] === DASH && bytes[start + 1] === ZERO;
 }
 
 /** False for NaN, Infinity and -Infinity. */
-export function fitsDecimal(bytes: Uint8Array, start: number): boolean {
+function fitsDecimal(bytes: Uint8Array, start: number): boolean {
   const first = bytes[start];
   return first !== LETTER_N && first !== LETTER_I && !(first === DASH && bytes[start + 1] === LETTER_I);
 }
@@ -33,32 +73,28 @@ export function writeDate(out: ByteWriter, bytes: Uint8Array, start: number, len
   out.copy(ERA, 0, ERA.length);
 }
 
-/** DuckDB has the era after the day, Postgres at the end. False if the time is later than DuckDB's last one. */
-export function writeTimestamp(out: ByteWriter, bytes: Uint8Array, start: number, length: number): boolean {
-  if (bytes[start + length - 1] === LETTER_C) {
-    let day = start;
-    while (bytes[day] !== SPACE) day++;
-    out.copy(bytes, start, day - start);
-    out.copy(ERA, 0, ERA.length);
-    out.copy(bytes, day, start + length - 3 - day);
-    return true;
-  }
-  // A year of six digits. All other years are early enough, and infinities have no dash here.
-  if (bytes[start + 6] === DASH && isLaterThanLatest(bytes, start, length)) return false;
-  out.copy(bytes, start, length);
-  return true;
+/** DuckDB has the era after the day, Postgres at the end. */
+export function writeTimestamp(out: ByteWriter, bytes: Uint8Array, start: number, length: number): void {
+  if (bytes[start + length - 1] !== LETTER_C) return out.copy(bytes, start, length);
+  let day = start;
+  while (bytes[day] !== SPACE) day++;
+  out.copy(bytes, start, day - start);
+  out.copy(ERA, 0, ERA.length);
+  out.copy(bytes, day, start + length - 3 - day);
 }
 
-function isLaterThanLatest(bytes: Uint8Array, start: number, length: number): boolean {
-  for (let i = 0; i < length && i < LATEST.length; i++) {
-    const difference = bytes[start + i]! - LATEST[i]!;
+function isLater(than: Uint8Array, bytes: Uint8Array, start: number, length: number): boolean {
+  // A year of six digits. All other years are early enough, and infinities have no dash here.
+  if (bytes[start + 6] !== DASH) return false;
+  for (let i = 0; i < length && i < than.length; i++) {
+    const difference = bytes[start + i]! - than[i]!;
     if (difference !== 0) return difference > 0;
   }
   return false;
 }
 
 /** Postgres' type `json` accepts a lone `\ud800`, which is not a character; DuckDB's JSON refuses it. */
-export function hasLoneSurrogate(bytes: Uint8Array, start: number, length: number): boolean {
+function hasLoneSurrogate(bytes: Uint8Array, start: number, length: number): boolean {
   const view = Buffer.from(bytes.buffer, bytes.byteOffset + start, length);
   let wantsLow = false;
   for (let at = view.indexOf(BACKSLASH), next = 0; at >= 0; at = view.indexOf(BACKSLASH, next)) {

@@ -11,7 +11,7 @@ import {
   type TargetName,
   VERSION_COLUMN,
 } from "../names.ts";
-import { DECIMAL, duckType, type DuckType, FLOAT, HEX, JSON_TEXT, LIST, TEXT, TIMESTAMP } from "../types.ts";
+import { DECIMAL, duckType, type DuckType, FLOAT, HEX, INSTANT, JSON_TEXT, LIST, TEXT, TIMESTAMP } from "../types.ts";
 
 export interface LayoutColumn {
   readonly source: Column;
@@ -55,7 +55,7 @@ export function layoutOf(
     const isKey = table.key.includes(i);
     const duck = duckType(source, isKey, form.isLake === true);
     const name = names[i]!;
-    const mayNotFit = [DECIMAL, FLOAT, TIMESTAMP, JSON_TEXT, LIST].some((form) => form === duck.form);
+    const mayNotFit = [DECIMAL, FLOAT, TIMESTAMP, INSTANT, JSON_TEXT, LIST].some((form) => form === duck.form);
     return { source, name, duck, isKey, mayNotFit, exactField: Buffer.from(`${JSON.stringify(name)}:`) };
   });
   return {

@@ -32,8 +32,7 @@ function landing(type: ColumnType): Landing {
     case "int":
       return cast(integerName(type.bits, type.signed));
     case "float":
-      // DuckDB's dictionaries in Parquet merge both zeros.
-      return { ...cast(type.bits === 32 ? "FLOAT" : "DOUBLE"), unfit: (field) => `${field} = '-0'` };
+      return float(type.bits === 32 ? "FLOAT" : "DOUBLE");
     case "decimal": {
       const name = decimalName(type.precision, type.scale ?? 0);
       if (name === null) return TEXT;
@@ -61,6 +60,12 @@ function landing(type: ColumnType): Landing {
 
 function cast(name: string): Landing {
   return { type: name, expression: (field) => `CAST(${field} AS ${name})`, unfit: null };
+}
+
+/** DuckDB's dictionaries in Parquet merge both zeros, so that only one may be there. */
+function float(type: string): Landing {
+  const expression = (field: string): string => `CAST(CASE WHEN ${field} = '-0' THEN '0' ELSE ${field} END AS ${type})`;
+  return { type, expression, unfit: (field) => `${field} = '-0'` };
 }
 
 /** Years from 1 to 9999, which all warehouses have; infinities, other years and years before Christ do not fit. */
