@@ -74,7 +74,7 @@ export class World {
     this.state = state;
     this.#trace = isTraced ? [] : null;
     this.scheduler = new Scheduler(new Random(plan.seed ^ 0x5eed));
-    const database = new Database(plan.source === "binlog");
+    const database = new Database({ logsWholeRows: plan.source === "binlog", changesOne: plan.rules === "texts" });
     this.checks = new Checks(plan, (count) => database.commitsOf(count));
     this.server = {
       database,
