@@ -226,21 +226,6 @@ test("the source's password was changed: whose, since when, and why a restart is
   await expectWell();
 });
 
-test("the source is stopped: until when it was connected, and that the sinks are fine", async () => {
-  await server.stop();
-  await expectTold(
-    [
-      /no connection to the source, connected until \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC/i,
-      /the sinks are fine/,
-      literally(`${server.host}:${server.port}: ECONNREFUSED`),
-      literally(`Nothing listens at ${server.host}:${server.port}`),
-    ],
-    "MR2001",
-  );
-  await server.start();
-  await expectWell();
-});
-
 test("the disk of a target, then of the state, is full: the path and the free bytes", async ({ skip }) => {
   await using disk = await SmallDisk.mount("48m");
   skip(disk === null, "mounting a file system needs a privilege");
@@ -271,6 +256,21 @@ test("the disk of a target, then of the state, is full: the path and the free by
   );
   truncateSync(filler);
   await expectWell(own);
+});
+
+test("the source is stopped: until when it was connected, and that the sinks are fine", async () => {
+  await server.stop();
+  await expectTold(
+    [
+      /no connection to the source, connected until \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC/i,
+      /the sinks are fine/,
+      literally(`${server.host}:${server.port}: ECONNREFUSED`),
+      literally(`Nothing listens at ${server.host}:${server.port}`),
+    ],
+    "MR2001",
+  );
+  await server.start();
+  await expectWell();
 });
 
 /** Takes all the room that there is. */

@@ -115,7 +115,9 @@ test("check of somebody who takes requests and answers none says that", async ()
   const tls = { ca: undefined, cert: undefined, certKey: undefined, serverName: undefined };
   const findings = await check({ urls: [url], apiKey: undefined, tls, prefix: "" }, timeout(), 200);
   mute.closeAllConnections();
-  expect(findings).toMatchObject([{ level: "error", what: `the search engine at ${new URL(url).host} did not answer for 0.2 s` }]);
+  expect(findings).toMatchObject([
+    { level: "error", what: `the search engine at ${new URL(url).host} did not answer for 0.2 s` },
+  ]);
 });
 
 test("a body that is too large is sent in halves; a document that is too large alone is poison", async () => {
