@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { tableVersion } from "../support/model/blocks.ts";
 import type { SinkHarness } from "./sink.ts";
-import { patch, put, remove, Stage, UNCHANGED } from "./stage.ts";
+import { patch, put, remove, Stage, timeout, UNCHANGED } from "./stage.ts";
 
 /** Names that Postgres allows: up to 63 bytes, anything but NUL. */
 const NAMES: readonly string[] = [
@@ -106,6 +106,8 @@ export function nameTests(harness: SinkHarness): void {
     await stage.expectRows(table, many);
   });
 
+  letterCaseTest(harness);
+
   test("tables whose names differ in a dot's place only", async () => {
     const columns = [
       ["id", "int4"],
@@ -142,4 +144,29 @@ export function nameTests(harness: SinkHarness): void {
     await stage.expectRows(lower, [["1", "lower"]]);
     await stage.expectRows(upper, [["1", "upper"]]);
   });
+}
+
+export function letterCaseTest(harness: SinkHarness): void {
+  test.for([true, false])(
+    "columns with capital letters, and some that differ in case only, are found again: identities known: %s",
+    async (isIdentified) => {
+      const names = ["id", "createdAt", "CREATEDAT", "Änderung", "ÄNDERUNG"];
+      const table = tableVersion({
+        table: "Orders",
+        columns: names.map((name, i) => [name, i === 0 ? "int8" : "text"] as const),
+        key: ["id"],
+        ...(isIdentified ? {} : { identities: Object.fromEntries(names.map((name) => [name, 0])) }),
+      });
+      await using stage = await Stage.of(harness, table);
+      await stage.write(table, 10n, [put(["1", "a", "b", "c", "d"]), put(["2", "e", "f", "g", "h"])]);
+      await stage.restart();
+      expect(await stage.sink.presence?.missing([table], timeout())).toEqual(stage.sink.presence && []);
+      await stage.prepare(table);
+      await stage.write(table, 20n, [
+        patch(["1", UNCHANGED, "B", UNCHANGED, "D"]),
+        remove(["2", null, null, null, null]),
+      ]);
+      await stage.expectRows(table, [["1", "a", "B", "c", "D"]]);
+    },
+  );
 }

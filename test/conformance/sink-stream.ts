@@ -7,6 +7,7 @@ import { rowVersion } from "../../src/core/model/version.ts";
 import { Netter } from "../../src/runtime/netting/netting.ts";
 import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import type { SinkHarness, StreamEntry } from "./sink.ts";
+import { letterCaseTest } from "./sink-names.ts";
 import { users } from "./sink-rows.ts";
 import { failure, progressAt, Reports, Stage } from "./stage.ts";
 
@@ -21,6 +22,8 @@ const orders = tableVersion({
 });
 
 export function streamTests(harness: SinkHarness): void {
+  letterCaseTest(harness);
+
   test("changes come once each, in commit order over all tables, and each transaction ends once", async () => {
     await using stage = await Stage.of(harness, users, orders);
     await changes(stage, 10n, [

@@ -90,8 +90,10 @@ test.for<readonly [what: string, found: readonly string[], now: string, lost: re
   ["none of another table", ["id"], "id:1 a:2 other", []],
 ])("values that a target lost: %s", ([, found, now, lost]) => {
   const noted = shape(1, "id:1 a:2");
-  const wanted = noted.columns.map(({ name, identity }) => ({ name, identity, type: "integer" }));
+  const spelt = (name: string): string => `${name}_there`;
+  const wanted = noted.columns.map(({ name, identity }) => ({ name: spelt(name), identity, type: "integer" }));
   const isOther = now.endsWith(" other");
   const table = shape(2, now.replace(" other", ""), isOther ? { relation: 8 } : {});
-  expect(lostColumns(found, noteOf(noted, wanted, undefined), table)).toEqual(lost);
+  const names = table.columns.map(({ name }) => spelt(name));
+  expect(lostColumns(found.map(spelt), noteOf(noted, wanted, undefined), table, names)).toEqual(lost.map(spelt));
 });

@@ -169,7 +169,8 @@ async function altered(client: Client, layouts: readonly TableLayout[], signal: 
     if (existing === undefined) return [];
     const successor = successorOf(layout.owner, existing.note);
     if (successor !== null) return [{ layout, what: "taken over", successor }];
-    const isRobbed = lostColumns([...existing.columns.keys()], existing.note, layout.table).length > 0;
-    return isRobbed ? [{ layout, what: "robbed of columns" }] : [];
+    const names = layout.columns.map(({ name }) => name);
+    const lost = lostColumns([...existing.columns.keys()], existing.note, layout.table, names);
+    return lost.length > 0 ? [{ layout, what: "robbed of columns" }] : [];
   });
 }

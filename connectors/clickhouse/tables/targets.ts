@@ -226,7 +226,9 @@ export class Targets {
 
   #isRobbed(table: TableVersion, { columns, form, note }: ExistingTarget): boolean {
     if (form === null) return false;
-    return successorOf(this.#options.owner, note) !== null || lostColumns([...columns.keys()], note, table).length > 0;
+    const names = table.columns.map(({ name }) => name);
+    const lost = lostColumns([...columns.keys()], note, table, names);
+    return successorOf(this.#options.owner, note) !== null || lost.length > 0;
   }
 
   /** Tables that exist, with their views. */

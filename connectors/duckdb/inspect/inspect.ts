@@ -21,11 +21,13 @@ import {
   columnNames,
   DELETED_COLUMN,
   EXACT_COLUMN,
+  fold,
   OFFSET_COLUMN,
   OP_COLUMN,
   quoteIdentifier,
   quoteLiteral,
   quoteName,
+  targetKey,
   targetOf,
   VERSION_COLUMN,
 } from "../names.ts";
@@ -181,10 +183,14 @@ export class DuckdbInspection implements Inspection {
     const { schema, table: name } = targetOf(table, this.#schema);
     const rows = await readTextRows(
       connection,
-      "SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = $1 AND lower(schema_name) = lower($2) AND lower(table_name) = lower($3)",
-      [catalogue, schema, name],
+      "SELECT schema_name, table_name, column_name, data_type FROM duckdb_columns() WHERE database_name = $1 AND lower(table_name) = lower($2)",
+      [catalogue, name],
     );
-    const there = new Map(rows.map(([column = "", type = ""]) => [column, type]));
+    // lower() folds more letters than DuckDB's comparison of names does.
+    const key = targetKey({ schema, table: name });
+    const own = rows.filter(([ofSchema = "", ofTable = ""]) => targetKey({ schema: ofSchema, table: ofTable }) === key);
+    const types = new Map(own.map(([, , column = "", type = ""]) => [fold(column), type]));
+    const there = { has: (column: string) => types.has(fold(column)) };
     const names = columnNames(table.columns, this.#form);
     if (!there.has(VERSION_COLUMN) || !table.key.every((ordinal) => there.has(names[ordinal]!))) return null;
     return {
@@ -196,7 +202,7 @@ export class DuckdbInspection implements Inspection {
       columns: names.map((column) => (there.has(column) ? quoteIdentifier(column) : null)),
       exact: there.has(EXACT_COLUMN) ? EXACT_COLUMN : null,
       keys: table.key.map((ordinal) => quoteIdentifier(names[ordinal]!)),
-      keyTypes: table.key.map((ordinal) => there.get(names[ordinal]!)!),
+      keyTypes: table.key.map((ordinal) => types.get(fold(names[ordinal]!))!),
     };
   }
 

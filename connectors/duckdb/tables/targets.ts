@@ -9,7 +9,7 @@ import { carriesTarget, createStatements, followTarget, preparedAlready, type Pr
 import { classify, duckdbError, OF_ONE_TABLE, overFiles } from "../errors.ts";
 import { type ExistingTarget, lookUpTargets } from "./existing.ts";
 import { conversion, type TargetForm } from "./form.ts";
-import { fold, targetKey, type TargetName, targetOf, VERSION_COLUMN } from "../names.ts";
+import { columnNames, fold, targetKey, type TargetName, targetOf, VERSION_COLUMN } from "../names.ts";
 import type { Store } from "../store.ts";
 import { type TableLayout, layoutOf } from "../write/layout.ts";
 import { inTransaction } from "../write/transaction.ts";
@@ -226,8 +226,8 @@ export class Targets {
   #isRobbed(table: TableVersion, existing: ExistingTarget): boolean {
     const { columns, note } = existing;
     if (!columns.has(VERSION_COLUMN)) return false;
-    // The note's names are folded, too.
-    return this.successor(existing) !== null || lostColumns([...columns.keys()], note, table).length > 0;
+    const names = columnNames(table.columns, this.#options.form).map(fold);
+    return this.successor(existing) !== null || lostColumns([...columns.keys()], note, table, names).length > 0;
   }
 
   #claimed(table: TableVersion, store: Store): TableLayout {

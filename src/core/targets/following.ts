@@ -131,14 +131,19 @@ export function follow(
 
 /**
  * Columns that the table still has and the target no longer has, although it was given them: somebody dropped or renamed
- * them there, so their values are lost.
+ * them there, so their values are lost. `names`: of the table's columns, as the target spells them.
  */
-export function lostColumns(found: readonly string[], note: TargetNote | null, table: TableVersion): readonly string[] {
+export function lostColumns(
+  found: readonly string[],
+  note: TargetNote | null,
+  table: TableVersion,
+  names: readonly string[],
+): readonly string[] {
   if (note === null || note.relation !== table.relation) return [];
   const there = new Set(found);
   const isWanted = (name: string, identity: number): boolean =>
-    table.columns.some((column) =>
-      identity > 0 && column.identity > 0 ? column.identity === identity : column.name === name,
+    table.columns.some((column, i) =>
+      identity > 0 && column.identity > 0 ? column.identity === identity : names[i] === name,
     );
   return Object.entries(note.columns)
     .filter(([name, [identity]]) => !there.has(name) && isWanted(name, identity))

@@ -2,7 +2,7 @@ import type { TableName } from "../../../../src/core/contracts/connector.ts";
 import { aboutTable } from "../../../../src/core/errors.ts";
 import { invariant } from "../../../../src/core/invariant.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
-import { decodeNote, lostColumns, successorOf } from "../../../../src/core/targets/following.ts";
+import { decodeNote, lostColumns, successorOf, type TargetNote } from "../../../../src/core/targets/following.ts";
 import { quoteTable } from "../../quote.ts";
 import { OF_ONE_TABLE, sinkError, targetsMeet, withoutRow } from "../errors.ts";
 import type { Session } from "../session.ts";
@@ -16,7 +16,7 @@ import {
   type TargetForm,
   VERSION_COLUMN,
 } from "./form.ts";
-import { type TargetName, targetName } from "./names.ts";
+import { fitted, type TargetName, targetName } from "./names.ts";
 import type { TargetTable } from "./target-table.ts";
 
 export interface TargetsOptions {
@@ -103,7 +103,7 @@ export class Targets {
       const isOurs = columns.has(VERSION_COLUMN);
       const note = decodeNote(comment ?? null);
       const isAsLeft = successorOf(this.#options.owner, note) === null;
-      if (!isOurs || (isAsLeft && lostColumns([...columns], note, tables[ordinal]!).length === 0)) there.add(ordinal);
+      if (!isOurs || (isAsLeft && !isRobbed(columns, note, tables[ordinal]!))) there.add(ordinal);
       if (!isOurs || !isAsLeft) continue;
       const found = { hasDeleted: columns.has(DELETED_COLUMN), hasOp: columns.has(OP_COLUMN) };
       const converting = conversion(quoted[ordinal]!, this.#options.form, found);
@@ -127,4 +127,9 @@ export class Targets {
     const { form, owner, dropsColumns } = this.#options;
     return { version, name: this.nameOf(version), form, owner, dropsColumns: dropsColumns?.(version) ?? false };
   }
+}
+
+function isRobbed(found: ReadonlySet<string>, note: TargetNote | null, table: TableVersion): boolean {
+  const names = table.columns.map(({ name }) => fitted(name));
+  return lostColumns([...found], note, table, names).length > 0;
 }
