@@ -44,7 +44,9 @@ test("check, status, wait, pause, resume and snapshot with a Kafka sink; teardow
   await command(pipeline, 0, "wait");
   const { findings }: Checked = JSON.parse((await command(pipeline, 0, "check", "--json")).stdout);
   const ofSink = findings.filter(({ part }) => part === "kafka").map(({ id, level }) => [id, level]);
-  expect(ofSink).toEqual(["kafka.connect", "kafka.transactions", "kafka.topics", "kafka.acls"].map((id) => [id, "ok"]));
+  expect(ofSink).toEqual(
+    ["kafka.connect", "kafka.transactions", "kafka.retention", "kafka.topics", "kafka.acls"].map((id) => [id, "ok"]),
+  );
   expect((await command(pipeline, 0, "status")).stdout).toMatch(/kafka \(kafka\) │ streaming/);
 
   await command(pipeline, 0, "pause", "--sink", "kafka");
