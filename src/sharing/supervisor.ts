@@ -11,6 +11,8 @@ const TOLD_AFTER_MS = 5_000;
 
 export interface SupervisorParts {
   readonly group: Group;
+  /** Called when the group has said what this process has. */
+  readonly joined: () => void;
   /** Runs the daemon of a share until aborted; resolves when it has ended. */
   readonly keepRunning: (share: number, signal: AbortSignal) => Promise<void>;
   readonly logger: Logger;
@@ -22,14 +24,19 @@ interface Running {
 }
 
 /** Until aborted, or until the group can't be joined; then it stops all shares in order, and leaves. */
-export async function supervise({ group, keepRunning, logger }: SupervisorParts, signal: AbortSignal): Promise<void> {
+export async function supervise(
+  { group, joined, keepRunning, logger }: SupervisorParts,
+  signal: AbortSignal,
+): Promise<void> {
   const shares = new Shares(keepRunning, logger);
-  using joined = scopeOf();
+  using membership = scopeOf();
   let isSilent = false;
   const member: GroupMember = {
     held: () => shares.held,
+    leaves: () => signal.aborted,
     assign: (numbers) => {
       if (signal.aborted) return;
+      joined();
       isSilent = false;
       shares.assign(numbers);
     },
@@ -40,13 +47,13 @@ export async function supervise({ group, keepRunning, logger }: SupervisorParts,
       if (ms > CUT_OFF_MS_MAX && shares.held.length > 0) shares.assign([]);
     },
   };
-  const running = group.run(member, joined.signal);
+  const running = group.run(member, membership.signal);
   try {
     await Promise.race([running, abortOf(signal)]);
   } finally {
     // Nobody gets a share before it has ended here.
     await shares.end();
-    joined.end();
+    membership.end();
     await running.catch(() => undefined);
   }
 }

@@ -2,6 +2,7 @@
  * Processes with one configuration share the tables of a log: what operators see of it, and do to it.
  * @module-tag heavy
  */
+import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { childrenOf, isRunning, SharedTables } from "../support/kafka/shared-tables.ts";
 import { eventually } from "../support/run/waiting.ts";
@@ -34,6 +35,25 @@ test("one process has all shares, a second one gets its part, and when that one 
   await eventually(() => orphans.every((pid) => !isRunning(pid)));
   await shared.spread(2);
   await shared.source.query(NAMES.map((name) => `delete from ${name} where id between 40 and 60`).join(";"));
+  await shared.expectEqual(NAMES);
+});
+
+test("a process that is stopped in order, with its daemons, as a service is: the first one has all at once", async () => {
+  const [first] = shared.processes;
+  const second = shared.add();
+  await shared.spread(1, 1);
+  const before = first!.said.length;
+  const [daemon] = childrenOf(second.pid);
+  // A service manager tells all processes; then this one tells its daemon a second time.
+  process.kill(daemon!, "SIGTERM");
+  await delay(3);
+  process.kill(daemon!, "SIGTERM");
+  const { exitCode, stderr } = await second.stop();
+  expect(exitCode).toBe(0);
+  expect(stderr).not.toContain('"signal":"SIGTERM"');
+  await shared.spread(2);
+  // What it would wait for.
+  expect(first!.said.slice(before)).not.toMatch(/another process has the lease|was not stopped|can't be reached/);
   await shared.expectEqual(NAMES);
 });
 

@@ -134,6 +134,35 @@ test("brokers that are away at the first start, of a sink and of a source", asyn
   expect([capturing.exited, follower.daemon.exited]).toEqual([false, false]);
 });
 
+test("the state and the brokers of a process that shares tables, away when it starts", async () => {
+  await using state = await freshDatabase();
+  await using toState = await tcpProxy(state.url);
+  await using toBroker = await tcpProxy(addressOf(kafkaBroker()));
+  await Promise.all([toState.refuse(), toBroker.refuse()]);
+  const port = await freePort();
+  const { name } = state;
+  await using installation = new Installation({
+    name,
+    state: toState.url(state.url),
+    source: { kind: "kafka", brokers: [`${toBroker.host}:${toBroker.port}`], from: `${name}_log`, shares: 2 },
+    sinks: { target: { kind: "postgres", url: state.url } },
+    admin: { listen: `127.0.0.1:${port}` },
+  });
+  const process = installation.run();
+  const waitsFor = async (code: string): Promise<void> => {
+    const said = { healthz: 200, readyz: 503, phase: "starting", reasons: expect.stringContaining(code) };
+    await eventually(async () => expect(await healthAt(port)).toMatchObject(said), { withinMs: 60_000 });
+  };
+  await waitsFor("MR1215");
+  await toState.resume();
+  await waitsFor("MR3501");
+  await toBroker.resume();
+  await eventually(() => expect(process.said).toContain('"shares":[1,2]'), { withinMs: 60_000 });
+  // By now the daemon of the first share has the address: nobody has captured yet.
+  await eventually(async () => expect((await healthAt(port)).reasons).not.toContain("MR3501"), { withinMs: 60_000 });
+  expect((await process.stop()).exitCode).toBe(0);
+});
+
 function addressOf(broker: string): { host: string; port: number } {
   const at = broker.lastIndexOf(":");
   return { host: broker.slice(0, at), port: Number(broker.slice(at + 1)) };

@@ -14,6 +14,7 @@ class Member {
   readonly held = new Set<number>();
   given: readonly number[] = [];
   endsAtOnce = true;
+  leaves = false;
   readonly errors: Error[] = [];
   readonly #leaving = new AbortController();
   readonly running: Promise<void>;
@@ -22,6 +23,7 @@ class Member {
     this.running = group.run(
       {
         held: () => [...this.held],
+        leaves: () => this.leaves,
         assign: (shares) => {
           this.given = shares;
           for (const share of shares) this.held.add(share);
@@ -66,6 +68,12 @@ test("members share out what there is; nobody gets a share before the one who ha
 
   const other = new Member(groupOf(id, 5));
   await expect(other.running).rejects.toMatchObject({ code: "MR3535", kind: "fatal" });
+  // One that leaves gives back each share as soon as it has ended.
+  first.leaves = true;
+  const [one] = first.held;
+  first.held.delete(one!);
+  await eventually(() => expect([...second.held]).toContain(one));
+  expect(second.held.size).toBe(3);
   await first.leave();
   await eventually(() => expect(second.held.size).toBe(4));
   await second.leave();
@@ -108,15 +116,80 @@ test("a member that another one overtakes between joining and its answer stays t
   await second.leave();
 });
 
+/** Its members join again only when they are let, from `hold` on. */
+class HeldBack {
+  readonly #asked = Promise.withResolvers<void>();
+  readonly #let = Promise.withResolvers<void>();
+  #isHolding = false;
+
+  cluster(): ClusterAccess {
+    const { settings, connect } = access();
+    const slow = async (signal: AbortSignal): ReturnType<ClusterAccess["connect"]> => {
+      const cluster = await connect(signal);
+      const request = cluster.request.bind(cluster);
+      cluster.request = async (name, ...parts) => {
+        if (name === "JoinGroup" && this.#isHolding) {
+          this.#asked.resolve();
+          await this.#let.promise;
+        }
+        return await request(name, ...parts);
+      };
+      return cluster;
+    };
+    return { settings, connect: slow };
+  }
+
+  /** Resolves when a member is to join again. */
+  async hold(): Promise<void> {
+    this.#isHolding = true;
+    await this.#asked.promise;
+  }
+
+  let(): void {
+    this.#let.resolve();
+  }
+}
+
+test("a member that leaves while it waits for the others is out at once", async () => {
+  const id = `test-${randomUUID()}`;
+  const first = new Member(groupOf(id, 2));
+  await eventually(() => expect(first.held.size).toBe(2));
+  const back = new HeldBack();
+  const second = new Member(groupOf(id, 2, back.cluster()));
+  await eventually(() => expect([first.held.size, second.held.size]).toEqual([1, 1]));
+  // One of its daemons has ended: it joins again, and waits for the other one.
+  first.held.clear();
+  await back.hold();
+  await first.leave();
+  expect(await memberCountOf(id)).toBe(1);
+  back.let();
+  // After a session, of 10 seconds, it would be out in any case.
+  await eventually(() => expect(second.held.size).toBe(2), { withinMs: 6_000 });
+  await second.leave();
+});
+
 /** As the broker says it. */
-async function stateOf(id: string): Promise<string> {
+async function described(id: string): Promise<DescribedGroup | undefined> {
   const { signal } = new AbortController();
   await using cluster = await access().connect(signal);
   const coordinator = await coordinatorOf(cluster, "group", id, signal);
   const { groups } = await cluster.request<Described>("DescribeGroups", coordinator, signal, [id], false);
-  return groups[0]?.groupState ?? "";
+  return groups[0];
+}
+
+async function stateOf(id: string): Promise<string> {
+  return (await described(id))?.groupState ?? "";
+}
+
+async function memberCountOf(id: string): Promise<number> {
+  return (await described(id))?.members.length ?? 0;
+}
+
+interface DescribedGroup {
+  readonly groupState: string;
+  readonly members: readonly object[];
 }
 
 interface Described {
-  readonly groups: readonly { readonly groupState: string }[];
+  readonly groups: readonly DescribedGroup[];
 }

@@ -1,5 +1,5 @@
 /** Who has which share of the tables. */
-import { array, assert, integer, property, record, string, uniqueArray } from "fast-check";
+import { array, assert, boolean, integer, property, record, string, uniqueArray } from "fast-check";
 import { expect, test } from "vitest";
 import { assign, type Claim } from "../../src/core/sharing/group.ts";
 import { divisionText, shareOf } from "../../src/core/sharing/share.ts";
@@ -34,7 +34,7 @@ function settled(claims: readonly Claim[], count: number): readonly Claim[] {
   let now = claims;
   for (let i = 0; i < 4; i++) {
     const assigned = assign(now, count);
-    now = now.map(({ member }) => ({ member, held: assigned.get(member)! }));
+    now = now.map((claim) => ({ ...claim, held: assigned.get(claim.member)! }));
   }
   return now;
 }
@@ -46,10 +46,12 @@ test("no share has two members, none is left over, and none has more than its pa
     names: members,
     count: integer({ min: 1, max: 64 }),
     held: array(array(integer({ min: 1, max: 80 }), { maxLength: 20 }), { minLength: 9, maxLength: 9 }),
+    leaving: array(boolean(), { minLength: 9, maxLength: 9 }),
   });
   assert(
-    property(scene, ({ names, count, held }) => {
-      const claims = names.map((member, i) => ({ member, held: [...new Set(held[i])] }));
+    property(scene, ({ names, count, held, leaving }) => {
+      // The first one stays.
+      const claims = names.map((member, i) => ({ member, held: [...new Set(held[i])], leaves: i > 0 && leaving[i]! }));
       const once = assign(claims, count);
       const given = [...once.values()].flat();
       expect(new Set(given).size).toBe(given.length);
@@ -63,7 +65,8 @@ test("no share has two members, none is left over, and none has more than its pa
       expect(end.flatMap((claim) => claim.held).toSorted((a, b) => a - b)).toEqual(
         Array.from({ length: count }, (_, i) => i + 1),
       );
-      const sizes = end.map((claim) => claim.held.length);
+      expect(end.filter((claim) => claim.leaves).flatMap((claim) => claim.held)).toEqual([]);
+      const sizes = end.filter((claim) => !claim.leaves).map((claim) => claim.held.length);
       expect(Math.max(...sizes) - Math.min(...sizes)).toBeLessThanOrEqual(1);
     }),
   );
@@ -71,9 +74,9 @@ test("no share has two members, none is left over, and none has more than its pa
 
 test("a member that comes takes no more than its part from the others", () => {
   const before = [
-    { member: "a", held: [1, 3, 5] },
-    { member: "b", held: [2, 4, 6] },
-    { member: "c", held: [] },
+    { member: "a", held: [1, 3, 5], leaves: false },
+    { member: "b", held: [2, 4, 6], leaves: false },
+    { member: "c", held: [], leaves: false },
   ];
   const end = settled(before, 6);
   expect(end.map(({ held }) => held.length)).toEqual([2, 2, 2]);

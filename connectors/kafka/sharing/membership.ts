@@ -117,7 +117,6 @@ export class Membership {
 
   /** Its part is free at once. */
   async leave(signal: AbortSignal): Promise<void> {
-    if (this.#memberId === "") return;
     const member = { memberId: this.#memberId, groupInstanceId: null, reason: "the process ends" };
     await this.#request("LeaveGroup", signal, [this.#group.id, [member]]);
   }

@@ -6,10 +6,10 @@ import { type Division, divisionText } from "../../../src/core/sharing/share.ts"
 import type { ClusterAccess } from "../client/cluster.ts";
 import { apiIdsOf } from "../client/failures.ts";
 import { classify, kafkaError } from "../errors.ts";
-import { Membership, type Told } from "./membership.ts";
+import { type GroupName, Membership, type Told } from "./membership.ts";
 
 const HEARTBEAT_MS = 1_000;
-const LEAVE_MS_MAX = 3_000;
+const LEAVE_MS_MAX = 5_000;
 
 export interface ShareGroupSettings {
   readonly clock: Clock;
@@ -29,34 +29,38 @@ export class ShareGroup implements Group {
 
   async run(member: GroupMember, signal: AbortSignal): Promise<void> {
     const { clock } = this.#settings;
-    let heardMs = clock.elapsed();
+    let heardMs: number | null = null;
     const heard = (): void => void (heardMs = clock.elapsed());
-    while (!signal.aborted) {
-      try {
-        await this.#take(member, heard, signal);
-      } catch (error) {
-        if (signal.aborted) return;
-        const known = this.#meaning(error, signal);
-        if (known.kind === "fatal") throw known;
-        member.cutOff(clock.elapsed() - heardMs, known);
-        await pause(clock, HEARTBEAT_MS, signal);
+    try {
+      while (!signal.aborted) {
+        try {
+          await this.#take(member, heard, signal);
+        } catch (error) {
+          if (signal.aborted) return;
+          const known = this.#meaning(error, signal);
+          if (known.kind === "fatal" || heardMs === null) throw known;
+          member.cutOff(clock.elapsed() - heardMs, known);
+          await pause(clock, HEARTBEAT_MS, signal);
+        }
       }
+    } finally {
+      await this.#leave();
     }
   }
 
   /** Over one connection. */
   async #take(member: GroupMember, heard: () => void, signal: AbortSignal): Promise<void> {
-    const { clock, cluster: access, id, division } = this.#settings;
+    const { clock, cluster: access } = this.#settings;
     await using cluster = await access.connect(signal);
-    const group = { id, protocol: `shares ${divisionText(division)}` };
-    const membership = await Membership.at(cluster, group, this.#memberId, signal);
+    const membership = await Membership.at(cluster, this.#group, this.#memberId, signal);
     try {
       for (;;) {
         const claimed = member.held();
-        const given = await membership.join(textOf({ shares: claimed }), (told) => this.#lead(told), signal);
+        const told = textOf({ shares: claimed, leaves: member.leaves() });
+        const given = await membership.join(told, (all) => this.#lead(all), signal);
         heard();
         if (given === null) continue;
-        member.assign(sharesIn(given));
+        member.assign(toldIn(given).held);
         const isAsClaimed = (): boolean => claimed.every((share) => member.held().includes(share));
         while (isAsClaimed()) {
           await clock.sleep(HEARTBEAT_MS, signal);
@@ -69,21 +73,36 @@ export class ShareGroup implements Group {
       // It was silent for too long. Else the others would wait for it in vain if it came back as a stranger.
       this.#memberId = apiIdsOf(error).includes("UNKNOWN_MEMBER_ID") ? "" : membership.memberId;
       throw error;
-    } finally {
-      if (signal.aborted) await this.#leave(membership);
     }
   }
 
-  #lead(told: Told): ReadonlyMap<string, Buffer> {
-    const claims = [...told].map(([member, metadata]): Claim => ({ member, held: sharesIn(metadata) }));
-    const assigned = assign(claims, this.#settings.division.count);
-    return new Map([...assigned].map(([member, shares]) => [member, textOf({ shares })]));
+  get #group(): GroupName {
+    const { id, division } = this.#settings;
+    return { id, protocol: `shares ${divisionText(division)}` };
   }
 
-  /** Without it the others wait until the session is over. */
-  async #leave(membership: Membership): Promise<void> {
-    using limit = deadline(this.#settings.clock, LEAVE_MS_MAX);
-    await membership.leave(limit.signal).catch(() => undefined);
+  #lead(told: Told): ReadonlyMap<string, Buffer> {
+    const claims = [...told].map(([member, metadata]): Claim => ({ member, ...toldIn(metadata) }));
+    const assigned = assign(claims, this.#settings.division.count);
+    return new Map([...assigned].map(([member, shares]) => [member, textOf({ shares, leaves: false })]));
+  }
+
+  /**
+   * Without it the others wait until the session is over. Over a connection of its own: a broker reads nothing more from one
+   * on which a member waits for the others.
+   */
+  async #leave(): Promise<void> {
+    if (this.#memberId === "") return;
+    const { clock, cluster: access } = this.#settings;
+    using limit = deadline(clock, LEAVE_MS_MAX);
+    try {
+      await using cluster = await access.connect(limit.signal);
+      const membership = await Membership.at(cluster, this.#group, this.#memberId, limit.signal);
+      await membership.leave(limit.signal);
+    } catch {
+      // The group can't be reached.
+    }
+    this.#memberId = "";
   }
 
   #meaning(error: unknown, signal: AbortSignal): MillraceError {
@@ -94,14 +113,15 @@ export class ShareGroup implements Group {
   }
 }
 
-function textOf(value: { readonly shares: readonly number[] }): Buffer {
+function textOf(value: { readonly shares: readonly number[]; readonly leaves: boolean }): Buffer {
   return Buffer.from(JSON.stringify(value));
 }
 
 /** A member that tells nothing of use holds nothing. */
-function sharesIn(bytes: Buffer): readonly number[] {
-  if (bytes.length === 0) return [];
-  const told: unknown = JSON.parse(bytes.toString("utf8"));
-  const shares: unknown = typeof told === "object" && told !== null && "shares" in told ? told.shares : [];
-  return Array.isArray(shares) ? shares.filter((one): one is number => Number.isSafeInteger(one)) : [];
+function toldIn(bytes: Buffer): Omit<Claim, "member"> {
+  const told: unknown = bytes.length === 0 ? null : JSON.parse(bytes.toString("utf8"));
+  const { shares = [], leaves = false }: { readonly shares?: unknown; readonly leaves?: unknown } =
+    typeof told === "object" && told !== null ? told : {};
+  const held = Array.isArray(shares) ? shares.filter((one): one is number => Number.isSafeInteger(one)) : [];
+  return { held, leaves: leaves === true };
 }

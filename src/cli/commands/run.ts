@@ -82,11 +82,17 @@ export async function runHere(config: Config, options: DaemonOptions): Promise<D
 
 const stopping = new AbortController();
 
-/** Aborts at SIGTERM or SIGINT; a second signal ends the process at once. */
+/**
+ * Aborts at SIGTERM or SIGINT; a second signal ends the process at once. Not that of a share: whoever stops a group of
+ * processes signals it too, and its supervisor does after it.
+ */
 export function untilSignal(): AbortSignal {
+  const isOfShare = process.send !== undefined;
   for (const name of ["SIGTERM", "SIGINT"] as const) {
     if (process.listenerCount(name) > 0) continue;
-    process.once(name, () => stopping.abort(new DOMException(`stopped by ${name}`, "AbortError")));
+    const stop = (): void => stopping.abort(new DOMException(`stopped by ${name}`, "AbortError"));
+    if (isOfShare) process.on(name, stop);
+    else process.once(name, stop);
   }
   return stopping.signal;
 }

@@ -15,17 +15,29 @@ export async function expectSameDivision(session: Session, number: number | null
   await (number === null ? expectDivision(divided) : expectOwnDivision(divided, number));
 }
 
-/** Until aborted. */
+/** Until aborted. What passes by itself does not end it: the state's server or the broker may be away when it starts. */
 export async function runShares(session: Session, signal: AbortSignal): Promise<void> {
-  const { shares, source } = await session.whole();
-  if (shares === null || source.connector.group === undefined) return;
-  await expectSameDivision(session);
-  const group = await source.connector.group(shares.division);
+  const config = await session.whole();
+  const { shares, source } = config;
+  const { group: groupOf } = source.connector;
+  if (shares === null || groupOf === undefined) return;
   const { log: logger } = session;
-  const keepRunning = async (number: number, until: AbortSignal): Promise<void> =>
-    await keepShareRunning({ clock: systemClock, logger, number, start: () => startShare(session, number) }, until);
+  const clock = systemClock;
   logger.info({ name: shares.name, shares: shares.division.count }, "millrace shares tables with others of this name");
-  await supervise({ group, keepRunning, logger }, signal);
+  const run = async (serves: () => Promise<void>): Promise<void> => {
+    await expectSameDivision(session);
+    const group = await groupOf(shares.division);
+    let served: Promise<void> | null = null;
+    // The first share has the address at which the process says what it waits for.
+    const joined = (): Promise<void> => (served ??= serves());
+    const keepRunning = async (number: number, until: AbortSignal): Promise<void> => {
+      await joined();
+      await keepShareRunning({ clock, logger, number, start: () => startShare(session, number) }, until);
+    };
+    await supervise({ group, joined: () => void joined(), keepRunning, logger }, signal);
+  };
+  const { untilHealed } = await import("../../until-healed.ts");
+  await untilHealed({ config, clock, ...session.daemon }, run, signal);
   logger.info({}, "millrace has stopped");
 }
 

@@ -1,6 +1,7 @@
 /** The processes that share the tables: the product's supervisor in each, and its shares' daemons as processes of their own. */
-import { scopeOf, type Scope } from "../../../src/core/clock.ts";
+import { pause, scopeOf, type Scope } from "../../../src/core/clock.ts";
 import { findMillraceError, isAborted } from "../../../src/core/errors.ts";
+import { isTriedAgain } from "../../../src/runtime/retry.ts";
 import { keepShareRunning } from "../../../src/sharing/share-process.ts";
 import { supervise } from "../../../src/sharing/supervisor.ts";
 import type { Daemon } from "../daemon.ts";
@@ -9,6 +10,8 @@ import { wholly } from "../tracing.ts";
 import { SimulatedChild } from "./child.ts";
 import { groupOf } from "./parts.ts";
 import type { KafkaWorld } from "./world.ts";
+
+const START_AGAIN_MS = 500;
 
 export interface Machine {
   readonly process: SimulatedProcess;
@@ -41,8 +44,23 @@ export class Machines {
     const { broker, division } = world;
     const keepRunning = async (number: number, signal: AbortSignal): Promise<void> =>
       await keepShareRunning({ number, start: () => this.#startChild(machine, number), clock, logger }, signal);
-    const group = groupOf(process, broker, division);
-    void supervise({ group, keepRunning, logger }, machine.scope.signal).then(
+    const { signal: until } = machine.scope;
+    const run = async (): Promise<void> => {
+      const group = groupOf(process, broker, division);
+      await supervise({ group, joined: () => undefined, keepRunning, logger }, until);
+    };
+    // As a process does while the brokers are away when it starts.
+    const runUntilHealed = async (): Promise<void> => {
+      for (;;) {
+        try {
+          return await run();
+        } catch (error) {
+          if (until.aborted || !process.isAlive || !isTriedAgain(error)) throw error;
+          await pause(clock, START_AGAIN_MS, until);
+        }
+      }
+    };
+    void runUntilHealed().then(
       () => process.kill(),
       (error: unknown) => {
         if (process.isAlive) world.checks.fail(`${process.name} ended: ${wholly(error)}`);
