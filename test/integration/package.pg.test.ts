@@ -13,12 +13,14 @@ import {
   readdirSync,
   readFileSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type CliResult, runCli } from "../support/daemon/cli.ts";
-import { installPackage, type InstalledPackage } from "../support/run/package.ts";
+import { installPackage, type InstalledPackage, ownEnvironment } from "../support/run/package.ts";
+import { isRunning } from "../support/kafka/shared-tables.ts";
 import { freshDatabase } from "../support/run/services.ts";
 import { freePort } from "../../scripts/services/processes/port.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
@@ -101,6 +103,32 @@ test("what Node compiles is kept in a folder of the user that nobody else can en
 
   environment.HOME = open.file("missing");
   expect(await start()).toMatchObject({ exitCode: 0, stderr: "" });
+});
+
+test.for([
+  ["npx", "millrace", "run"],
+  ["npm", "run", "daemon"],
+] as const)("a daemon that npm has started stops in order when npm is told to: %s %s", async ([program, ...args]) => {
+  await using source = await freshDatabase();
+  await source.query("create table orders (id int primary key)");
+  using folder = temporaryFolder();
+  const bin = folder.file("node_modules/.bin");
+  mkdirSync(bin, { recursive: true });
+  symlinkSync(join(installed.folder, "bin/millrace.js"), join(bin, "millrace"));
+  writeFileSync(folder.file("package.json"), '{ "scripts": { "daemon": "millrace run" } }');
+  await run(folder.path, "init", "--source", source.url, "--sink", "./w.duckdb");
+  const npm = spawn(program, args, { cwd: folder.path, env: ownEnvironment(), stdio: ["ignore", "ignore", "pipe"] });
+  let said = "";
+  npm.stderr.on("data", (text) => (said += String(text)));
+  await eventually(async () => expect((await run(folder.path, "status", "--exit-code")).exitCode).toBe(0));
+  const { pid } = JSON.parse((await run(folder.path, "status", "--json")).stdout).daemon;
+  using _ended = { [Symbol.dispose]: () => isRunning(pid) && process.kill(pid, "SIGKILL") };
+  npm.kill("SIGTERM");
+  await eventually(() => expect(isRunning(pid)).toBe(false));
+  expect(said).toContain('"msg":"millrace has stopped"');
+  const { exitCode, stderr } = await run(folder.path, "run", "--once");
+  expect(exitCode).toBe(0);
+  expect(stderr).not.toMatch(/was not stopped|another daemon/);
 });
 
 test("every command works from it", async () => {

@@ -81,6 +81,7 @@ export async function runHere(config: Config, options: DaemonOptions): Promise<D
 }
 
 const stopping = new AbortController();
+const PARENT_LOOK_MS = 500;
 
 /**
  * Aborts at SIGTERM or SIGINT; a second signal ends the process at once. Not that of a share: whoever stops a group of
@@ -94,5 +95,17 @@ export function untilSignal(): AbortSignal {
     if (isOfShare) process.on(name, stop);
     else process.once(name, stop);
   }
+  if (process.env["npm_lifecycle_event"] !== undefined) endWithParent();
   return stopping.signal;
+}
+
+/** npm passes signals on to the shell that it runs a program with. That ends, and tells the program nothing. */
+function endWithParent(): void {
+  const parent = process.ppid;
+  const looking = setInterval(() => {
+    if (process.ppid === parent) return;
+    clearInterval(looking);
+    stopping.abort(new DOMException("npm has ended", "AbortError"));
+  }, PARENT_LOOK_MS);
+  looking.unref();
 }
