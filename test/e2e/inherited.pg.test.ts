@@ -1,6 +1,7 @@
 /** Parents by inheritance: a table has its own rows, and the tables that inherit from it have theirs. */
 import { expect, test } from "vitest";
 import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const PREPARE = `
   create table payment (id int primary key, amount int, note text);
@@ -39,9 +40,11 @@ test("flow, are read again, looked up and compared by their own rows; what SELEC
   await pipeline.run("truncate only payment_b; insert into payment_b values (1, 3, 'heir')");
   await expectOwn();
 
-  const { hints = [] } = (await pipeline.installation.status()).source;
   const said = /SELECT also shows .*\(public\.payment_a, not captured; public\.payment_b\)/;
-  expect(hints).toContainEqual(expect.stringMatching(said));
+  await eventually(async () => {
+    const { hints = [] } = (await pipeline.installation.status()).source;
+    expect(hints).toContainEqual(expect.stringMatching(said));
+  });
   const check = await pipeline.installation.command("check");
   expect(check.stdout).toMatch(said);
   // Differences that only a key's own row repairs.
