@@ -396,9 +396,15 @@ class KeyForms {
   /** False, and nothing is added, if a table in this work has its keys in another form. */
   add({ block, from, to }: RowsWork): boolean {
     const found = new Map<TableVersion, boolean>();
-    for (let row = from; row < to && found.size < block.tables.length; row++) {
-      const table = block.tables[block.table[row]!]!;
-      if (found.has(table) || !isKeyed(table)) continue;
+    const isSeen = new Uint8Array(block.tables.length);
+    let unseenCount = isSeen.length;
+    for (let row = from; row < to && unseenCount > 0; row++) {
+      const ordinal = block.table[row]!;
+      if (isSeen[ordinal] === 1) continue;
+      isSeen[ordinal] = 1;
+      unseenCount--;
+      const table = block.tables[ordinal]!;
+      if (!isKeyed(table)) continue;
       const after = block.after[row]!;
       cells.read(block.bytes, after === NO_TUPLE ? block.before[row]! : after);
       const isBinary = cells.kind[table.key[0]] === CELL_BINARY;
