@@ -2,7 +2,13 @@ import type { Config, Schedule } from "./config/config.ts";
 import { ConfigError } from "./config/errors.ts";
 import { type Clock, timestamp } from "./core/clock.ts";
 import { findMillraceError } from "./core/errors.ts";
-import type { ReconcileDocument, ReconcileRequest, TableReconciliation } from "./core/contracts/reconciliation.ts";
+import { LastAnswer } from "./core/last-answer.ts";
+import type {
+  ReconcileDocument,
+  ReconcileRequest,
+  ReportSummary,
+  TableReconciliation,
+} from "./core/contracts/reconciliation.ts";
 import type { ComparisonStatus } from "./core/contracts/status.ts";
 import type { StateStore, StoredError } from "./core/contracts/state-store.ts";
 import type { Logger } from "./core/contracts/telemetry.ts";
@@ -43,6 +49,7 @@ export class Comparing {
   readonly reconciler: Reconciler;
   readonly #reporting: Reporting;
   readonly #reports: StateStore["reports"];
+  readonly #listed: LastAnswer<readonly ReportSummary[]>;
   readonly #schedule: Schedule | null;
   readonly #logger: Logger;
   readonly #signal: AbortSignal;
@@ -58,6 +65,7 @@ export class Comparing {
     const reporting = new Reporting({ ...parts, tell }, signal);
     this.#reporting = reporting;
     this.#reports = parts.reports;
+    this.#listed = new LastAnswer(clock, []);
     this.#schedule = schedule;
     this.#logger = parts.logger;
     this.#signal = signal;
@@ -115,7 +123,7 @@ export class Comparing {
 
   async status(): Promise<ComparisonStatus> {
     const next = this.#schedule === null ? null : nextTime(this.#schedule);
-    const past = pastOf(await this.#reports.list());
+    const past = pastOf(await this.#listed.to(() => this.#reports.list()));
     // Another comparison may have ended since.
     const isOver = this.#failure !== null && past.last !== null && past.last.finishedAt > this.#failure.at;
     return { next: next?.toISOString() ?? null, ...past, failure: isOver ? null : this.#failure };
@@ -123,7 +131,7 @@ export class Comparing {
 
   /** For the metrics. */
   async levels(): Promise<Pick<Levels, "drift" | "lastEqualSeconds">> {
-    const equal = lastEqual(await this.#reports.list());
+    const equal = lastEqual(await this.#listed.to(() => this.#reports.list()));
     return { drift: this.reconciler.drift, lastEqualSeconds: equal === null ? null : equal.getTime() / 1000 };
   }
 

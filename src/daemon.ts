@@ -1,7 +1,7 @@
 import { Comparing, openReports } from "./comparing.ts";
 import type { Config, OtlpConfig, SinkConfig } from "./config/config.ts";
 import { scopeOf, systemClock, timestamp } from "./core/clock.ts";
-import type { NoticeStore } from "./core/conditions/condition.ts";
+import { FirstSeen, type NoticeStore } from "./core/conditions/condition.ts";
 import { daemonAbsent, daemonEnded, statusDocument } from "./core/conditions/conditions.ts";
 import { contextOf, type EnvelopeContext } from "./core/model/envelope.ts";
 import type { Sink } from "./core/contracts/sink.ts";
@@ -187,12 +187,15 @@ async function runWithLease(
   const comparing = new Comparing(config, { ...compared, reports, folder, redact, logger }, until);
   await comparing.recall();
   const { reconciler } = comparing;
-  const history = new History({ clock, activity, status: () => control.status(), logger });
+  const firstSeen = new FirstSeen();
   const status = async (): Promise<StatusDocument> => {
     const [now, reconcile] = await Promise.all([control.status(), comparing.status()]);
     const notify = { error: notifier?.error ?? null };
-    return statusDocument(now, { state: { error: stateError() }, reconcile, notify });
+    const document = statusDocument(now, { state: { error: stateError() }, reconcile, notify });
+    return { ...document, conditions: firstSeen.dated(document.conditions, timestamp(clock)) };
   };
+  // It looks every few seconds, so that what is not well has its beginning before anybody asks.
+  const history = new History({ clock, activity, status, logger });
   const notifier = notifierOf(config, { notices: state.notices, redact, logger });
   const parts = { control, comparing, state, metrics, activity, history, stateError, status, redact, logger };
   await options.serves?.();

@@ -3,11 +3,12 @@ import { dirname } from "node:path";
 import type { Comparing } from "./comparing.ts";
 import type { Config } from "./config/config.ts";
 import { audited } from "./core/audit/audited.ts";
-import type { Condition } from "./core/conditions/condition.ts";
+import { statusDocument, unseenStatus } from "./core/conditions/conditions.ts";
 import { sinkFacts } from "./core/audit/facts.ts";
 import { systemClock } from "./core/clock.ts";
 import type { StatusDocument } from "./core/contracts/status.ts";
-import type { StateStore, StoredError } from "./core/contracts/state-store.ts";
+import { LastAnswer } from "./core/last-answer.ts";
+import type { DeadLetter, StateStore, StoredError } from "./core/contracts/state-store.ts";
 import type { Logger } from "./core/contracts/telemetry.ts";
 import { listenFailed } from "./ops/errors.ts";
 import { makeFolder } from "./core/folder.ts";
@@ -104,44 +105,20 @@ export async function serveWaiting(config: Config, { error, redact, logger }: Wa
 }
 
 /** What is known without state, source and sinks. */
-function waitingStatus({ name, source, sinks }: Config, error: StoredError): object {
-  const unknown = { position: null, lagBytes: null, lagSeconds: null };
+function waitingStatus(config: Config, error: StoredError): StatusDocument {
+  const { source, ...unseen } = unseenStatus(config);
   const isOfState = error.code.startsWith("MR12");
-  const { code, message, hint, at } = error;
-  const waits: Condition = {
-    id: "start-waits",
-    kind: "start-waits",
-    level: "act",
-    blocks: ["ready", "wait", "once"],
-    sink: null,
-    table: null,
-    what: "the daemon has not started yet",
-    code,
-    message,
-    since: at,
-    lastTried: at,
-    meanwhile: "It tries again until it succeeds.",
-    fix: hint,
-  };
-  return {
-    name,
-    phase: "starting",
-    source: { kind: source.kind, ...unknown, retainedBytes: null, error: isOfState ? null : error },
-    sinks: sinks.map((sink) => ({
-      name: sink.name,
-      kind: sink.kind,
-      state: "starting",
-      ...unknown,
-      deadLetters: 0,
-      error: null,
-    })),
-    state: { error: isOfState ? error : null },
-    conditions: [waits],
-  };
+  const away = isOfState ? {} : { error, unanswered: error };
+  const daemon = { pid: process.pid, startedAt: error.since ?? error.at };
+  return statusDocument(
+    { ...unseen, phase: "starting", source: { ...source, ...away }, daemon },
+    { state: { error: isOfState ? error : null }, reconcile: { next: null, last: null, drift: null } },
+  );
 }
 
 function portOf(parts: ServedParts, signal: AbortSignal): AdminPort {
   const { control, state, metrics, redact } = parts;
+  const letters = new LastAnswer<readonly DeadLetter[]>(systemClock, []);
   return {
     version: VERSION,
     status: parts.status,
@@ -155,7 +132,10 @@ function portOf(parts: ServedParts, signal: AbortSignal): AdminPort {
     replayLetters: (choice, timeoutMs) => control.replayLetters(choice, timeoutMs, signal),
     discardLetters: (choice) => control.discardLetters(choice),
     reports: () => state.reports.list(),
-    view: async (since) => await viewOf(parts, since),
+    view: async (since) => {
+      const waiting = await letters.to(() => state.deadLetters.list({ state: "waiting" }));
+      return await viewOf(parts, waiting, since);
+    },
     audit: (limit) => state.audit.list(limit),
     audited: (order, work, resultOf) =>
       audited(state.audit, order, work, {
@@ -166,8 +146,11 @@ function portOf(parts: ServedParts, signal: AbortSignal): AdminPort {
   };
 }
 
-async function viewOf({ control, comparing, state, activity, history }: ServedParts, since: string): Promise<View> {
-  const letters = await state.deadLetters.list({ state: "waiting" });
+async function viewOf(
+  { control, comparing, activity, history }: ServedParts,
+  letters: readonly DeadLetter[],
+  since: string,
+): Promise<View> {
   return {
     history: history.points.filter(({ at }) => at > since),
     stepSeconds: STEP_SECONDS,

@@ -1,7 +1,6 @@
 /** A daemon outlasts what can heal without it: while a server of its own is away it waits, and begins again. */
 import type { Config } from "./config/config.ts";
 import { type Clock, timestamp } from "./core/clock.ts";
-import type { StoredError } from "./core/contracts/state-store.ts";
 import type { Logger } from "./core/contracts/telemetry.ts";
 import { findMillraceError, type MillraceError } from "./core/errors.ts";
 import { isTriedAgain, ReconnectBackoff } from "./runtime/retry.ts";
@@ -39,8 +38,10 @@ export async function untilHealed(
     await ends?.[Symbol.asyncDispose]();
   };
   let said = "";
+  let since: string | null = null;
   const serves = async (): Promise<void> => {
     said = "";
+    since = null;
     await endWaiting();
   };
   try {
@@ -56,7 +57,10 @@ export async function untilHealed(
         if (known.message !== said) logger.warn({ code: known.code, error }, `millrace waits: ${known.message}`);
         said = known.message;
         await endWaiting();
-        waiting = await serveWaiting(config, { error: storedOf(known, clock), redact, logger });
+        const at = timestamp(clock);
+        since ??= at;
+        const { code, message, hint = null } = known;
+        waiting = await serveWaiting(config, { error: { code, message, hint, at, since }, redact, logger });
       }
       await clock.sleep(backoff.next(), signal).catch(() => {});
       if (signal.aborted) return;
@@ -69,8 +73,4 @@ export async function untilHealed(
 function mayHeal(error: MillraceError): boolean {
   if (error.code === STATE_AWAY || error.reason === "passing") return true;
   return isTriedAgain(error) && error.code !== UNSEEN;
-}
-
-function storedOf({ code, message, hint }: MillraceError, clock: Clock): StoredError {
-  return { code, message, hint: hint ?? null, at: timestamp(clock) };
 }

@@ -17,6 +17,7 @@ export const sourceFactory: SourceFactory<SqliteOptions> = {
     const { sqliteSource } = await import("./source.ts");
     return sqliteSource(settingsOf(context));
   },
+  positions: async () => (await import("./source.ts")).POSITIONS,
   check: async (context, signal) => {
     const { check } = await import("./check.ts");
     return await check(settingsOf(context), signal);

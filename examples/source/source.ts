@@ -49,7 +49,7 @@ export function sqliteSource({ path, selection }: SqliteSettings): Source {
 }
 
 /** Positions are the numbers of changes. */
-const POSITIONS: Positions = {
+export const POSITIONS: Positions = {
   format: String,
   parse: BigInt,
   distance: (a, b) => Number(a < b ? b - a : a - b),

@@ -1,5 +1,5 @@
 /** Reads the options and arguments of the command line, and refuses wrong ones (MR1110). */
-import type { Config } from "../config/config.ts";
+import type { Place } from "../config/load.ts";
 import type { MillraceError } from "../core/errors.ts";
 import { parseDurationMs } from "../core/values/quantities.ts";
 import { TABLE_GLOB } from "../core/table-selection.ts";
@@ -45,7 +45,7 @@ function tablesHint(globs: readonly string[]): string {
 }
 
 /** Names of the chosen sinks: the one of `--sink`, or all. */
-export function chosenSinks({ sinks }: Pick<Config, "sinks">, sink: string | null): readonly string[] {
+export function chosenSinks({ sinks }: Pick<Place, "sinks">, sink: string | null): readonly string[] {
   const names = sinks.map(({ name }) => name);
   if (sink === null) return names;
   if (names.includes(sink)) return [sink];

@@ -1,4 +1,6 @@
 import type { Config } from "../config/config.ts";
+import type { Place } from "../config/load.ts";
+import type { Positions } from "../core/contracts/positions.ts";
 import type { StateStore } from "../core/contracts/state-store.ts";
 import { isGone } from "../holder.ts";
 import { openState } from "../state/open.ts";
@@ -14,6 +16,15 @@ export async function readState<T>(
   } finally {
     await state.close();
   }
+}
+
+/** As the source spelled them last. */
+export async function storedPositions({ source }: Pick<Place, "source">, state: StateStore): Promise<Positions> {
+  const { connectors } = await import("../../connectors/registry.ts");
+  const positions = await (await connectors.source(source.kind)).positions();
+  const record = await state.source.get();
+  if (record?.identity != null) positions.recall?.(record.identity);
+  return positions;
 }
 
 /** Who holds the lease, on any host. Null if nobody does or the state can't be read. */

@@ -75,8 +75,8 @@ export class Session {
   }
 
   /**
-   * Where the daemon of the config is, or that of the chosen share. It needs no variables of source and sinks, which the
-   * daemon has already. A file that does not even say that is wrong as a whole.
+   * Where the daemon of the config is, or that of the chosen share, and what the file names. It needs no variables of
+   * source and sinks, which the daemon has already. A file that does not even say that is wrong as a whole.
    */
   async place(): Promise<Place> {
     const { share } = this.options;
@@ -87,8 +87,16 @@ export class Session {
     } catch {
       // The whole has all of its problems.
     }
-    const { name, state, shares } = await this.config();
-    return { name, owner: shares?.name ?? name, state, shareCount: shares?.division.count ?? null };
+    const { name, state, shares, source, sinks, rules } = await this.config();
+    return {
+      name,
+      owner: shares?.name ?? name,
+      state,
+      shareCount: shares?.division.count ?? null,
+      source,
+      sinks,
+      rules,
+    };
   }
 
   /** Of the daemon of a share, also one beyond the number of shares; null: of the daemon that had all tables. */

@@ -14,6 +14,7 @@ import type { Group } from "../core/sharing/group.ts";
 import type { Division } from "../core/sharing/share.ts";
 import type { EnvelopeContext } from "../core/model/envelope.ts";
 import type { QueryRequest, QueryResult, Sink, SinkForm } from "../core/contracts/sink.ts";
+import type { Positions } from "../core/contracts/positions.ts";
 import type { Source } from "../core/contracts/source.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { parse } from "./parse.ts";
@@ -28,7 +29,10 @@ export interface Connectors {
   sink(kind: string): Promise<SinkConnector>;
 }
 
-export type SourceConnector = Connector<SourceContextBase, Source>;
+export interface SourceConnector extends Connector<SourceContextBase, Source> {
+  /** See SourceFactory. */
+  positions(): Promise<Positions>;
+}
 export type SinkConnector = Connector<SinkContextBase, Sink>;
 
 export interface Connector<Context, Made> {
@@ -123,6 +127,7 @@ export function sourceConnector<Options>({
   };
   return {
     definition,
+    positions: () => factory.positions(),
     parse: (input) => parseStrictly(definition, input, bind, (options) => factory.shareCount?.(options)),
   };
 }

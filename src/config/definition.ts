@@ -328,8 +328,8 @@ export const topDefinition = z.strictObject({
   admin: admin.prefault({}).describe("Health, metrics, API and dashboard over HTTP."),
 });
 
-/** What says where the daemon is. */
-export const placeDefinition = topDefinition.pick({ name: true, state: true });
+/** What commands beside a daemon need, which has the rest. */
+export const placeDefinition = topDefinition.pick({ name: true, state: true, tables: true });
 
 function isHttpUrl(text: string): boolean {
   return /^https?:\/\//.test(text) && URL.canParse(text);

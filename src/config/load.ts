@@ -58,7 +58,7 @@ export async function loadConfig(file: string, options: LoadOptions): Promise<Co
   return await loading.config(path);
 }
 
-/** Where the daemon of a config file is found. */
+/** Where the daemon of a config file is found, and what the file names. */
 export interface Place {
   /** Of the daemon, or of that of the chosen share. */
   readonly name: string;
@@ -67,9 +67,12 @@ export interface Place {
   readonly state: StateAddress;
   /** Null: the tables are not divided. */
   readonly shareCount: number | null;
+  readonly source: { readonly kind: string };
+  readonly sinks: readonly { readonly name: string; readonly kind: string }[];
+  readonly rules: Rules;
 }
 
-/** The same for what needs the daemon or its state alone: nothing of source, sinks or rules has to be there, or right. */
+/** The same for what needs the daemon or its state alone: no variable of source, sinks or rules has to be there. */
 export function loadPlace(file: string, options: LoadOptions): Place {
   const path = resolve(file);
   return new Loading(file, dirname(path), readYaml(file, path), options).place();
@@ -155,20 +158,34 @@ class Loading {
     };
   }
 
+  /** Throws where the file does not say it. */
   place(): Place {
+    const { connectors, share } = this.#options;
     this.#problems.push(...this.#yaml.problems());
     this.#stopIfWrong();
     this.#fillIn(([key]) => key === "name" || key === "state");
     const input = this.#value();
-    const known = isMap(input) ? Object.entries(input).filter(([key]) => key === "name" || key === "state") : [];
+    const known = isMap(input)
+      ? Object.entries(input).filter(([key]) => Object.hasOwn(placeDefinition.shape, key))
+      : [];
     const top = this.#read([], Object.fromEntries(known), placeDefinition);
+    const source = partOf(input, "source");
+    const kind = source && this.#kind(["source"], source, connectors.sourceKinds);
+    const sinks = Object.entries(partOf(input, "sinks") ?? {}).map(([sink, part]: [string, unknown]) => {
+      const kindOf = isMap(part) ? this.#kind(["sinks", sink], part, connectors.sinkKinds) : undefined;
+      return { name: sink, kind: kindOf ?? "" };
+    });
     this.#stopIfWrong();
-    if (top === undefined) throw new Error("invariant broken: a part of the config is missing without a problem");
-    const count: unknown = Object.getOwnPropertyDescriptor(partOf(input, "source") ?? {}, "shares")?.value;
+    if (top === undefined || kind === undefined || sinks.length === 0 || sinks.some((sink) => sink.kind === ""))
+      throw new Error("the file lacks a name, a source or sinks, or their kinds");
+    // The key of masks may be a variable.
+    const rules = rulesOf(top.tables, { maskKey: undefined, place: (path) => this.#place(path), problem: () => {} });
+    const count: unknown = Object.getOwnPropertyDescriptor(source ?? {}, "shares")?.value;
     const shareCount = typeof count === "number" && count >= 1 && count <= SHARE_COUNT_MAX ? Math.floor(count) : null;
-    const number = shareCount === null ? null : (this.#options.share ?? null);
+    const number = shareCount === null ? null : (share ?? null);
     const name = number === null ? top.name : shareName(top.name, number);
-    return { name, owner: top.name, state: this.#state(top.name, top.state, number), shareCount };
+    const state = this.#state(top.name, top.state, number);
+    return { name, owner: top.name, state, shareCount, source: { kind }, sinks, rules };
   }
 
   #value(): unknown {
@@ -202,12 +219,13 @@ class Loading {
     if (first !== undefined) throw new ConfigError(this.#file, [first, ...rest]);
   }
 
-  #fillIn(isMeant: (path: readonly string[]) => boolean = () => true): void {
+  /** `isNeeded`: where nothing may be missing; elsewhere such a text stays as it is. */
+  #fillIn(isNeeded: (path: readonly string[]) => boolean = () => true): void {
     const surroundings = { environment: this.#options.environment, folder: this.#folder };
     this.#yaml.mapText((text, path) => {
-      if (!isMeant(path)) return text;
       this.#holdsSecret ||= holdsSecret(path, text);
       const result = interpolate(text, surroundings);
+      if (result.problems.length > 0 && !isNeeded(path)) return text;
       for (const message of result.problems) this.#problem("MR1007", path, message);
       registerSecrets(this.#options.secrets, path, result.text, result.inserted);
       this.#logins.add(path, result.references);

@@ -61,7 +61,6 @@ export function useLive() {
       ask<StatusDocument>("GET", "/api/v1/status"),
       ask<DaemonView>("GET", `/api/v1/dashboard?since=${encodeURIComponent(since)}`),
     ]);
-    const seldom = isWhole || looks.current++ % SELDOM === 0 ? await lookSeldom() : {};
     if (status.kind === "token" || news.kind === "token") {
       tell({ wantsToken: true });
       return;
@@ -70,11 +69,12 @@ export function useLive() {
     heard.current.why = troubleOf(status) ?? troubleOf(news);
     if (heard.current.why === null) heard.current.atMs = Date.now();
     tell({
-      ...seldom,
       ...(status.kind === "ok" ? { status: status.value } : {}),
       view: view.current,
       wantsToken: false,
     });
+    const seldom = isWhole || looks.current++ % SELDOM === 0 ? lookSeldom().then(tell) : undefined;
+    if (isWhole) await seldom;
   }, []);
   useEffect(() => {
     let timer: ReturnType<typeof setTimeout> | undefined;

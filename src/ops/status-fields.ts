@@ -146,6 +146,7 @@ const SINK: Fields<SinkStatus> = {
   lagBytes: [{ orNull: "bytes" }, "log between the sink's position and the end of the source's log"],
   deadLetters: ["rows", "refused by the sink and waiting for a decision"],
   lastRefusal: [{ orNull: "text" }, "why the newest of them was refused"],
+  refusedSince: [{ orNull: "time" }, "when the oldest of them was refused"],
   error: [{ orNull: { object: ERROR } }, "why it is `retrying` or `failed`"],
   needsPerson: ["boolean", "true if it waits for somebody to act, here or at its target"],
   isMoved: [

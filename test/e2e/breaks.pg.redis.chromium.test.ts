@@ -11,7 +11,7 @@ import { freePort } from "../../scripts/services/processes/port.ts";
 import type { RunningPostgres } from "../../scripts/services/servers/postgres/postgres.ts";
 import type { RunningService } from "../../scripts/services/service.ts";
 import { Installation } from "../support/daemon/daemon-process.ts";
-import { DashboardBrowser, type Seen } from "../support/daemon/dashboard-browser.ts";
+import { act, axeFindings, DashboardBrowser, type Seen } from "../support/daemon/dashboard-browser.ts";
 import { SmallDisk } from "../support/faults/small-disk.ts";
 import { type FreshDatabase, freshDatabase, ownPostgres, ownRedis } from "../support/run/services.ts";
 import { eventually } from "../support/run/waiting.ts";
@@ -147,12 +147,18 @@ test("a table that lost its key, or the index of its identity: the SQL, which he
   }
 });
 
-test("a change that waits for approval: the command", async () => {
+test("a change that waits for approval: the command, and the button beside it", async () => {
   await source.query("alter table guarded add column more text");
   await expectTold(
     [/table public\.guarded is suspended/i, /column added: "more"/, /millrace schema approve public\.guarded/],
     "MR1303",
   );
+  expect(await axeFindings(page)).toEqual([]);
+  await act(page, "Approve table public.guarded", true);
+  await page.getByRole("status").getByText("Table public.guarded goes on.").waitFor({ timeout: 60_000 });
+  await expectWell();
+  await source.query("alter table guarded add column another text");
+  await expectTold([/column added: "another"/], "MR1303");
   expect(await installation.command("schema", "approve", "public.guarded")).toMatchObject({ exitCode: 0 });
   await expectWell();
 });

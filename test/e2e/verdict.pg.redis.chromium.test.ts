@@ -63,6 +63,15 @@ async function said(): Promise<Said> {
   return { ready, exitCode, text, status };
 }
 
+/** A command with a file of which a variable is missing. */
+async function bare(...args: string[]) {
+  const { installation } = pipeline;
+  const text = installation.text.replace(/url: postgres.*/, "url: ${SET_FOR_THE_DAEMON_ALONE}");
+  expect(text).not.toBe(installation.text);
+  writeFileSync(join(installation.folder, "bare.yaml"), text);
+  return await installation.command(...args, "-c", "bare.yaml");
+}
+
 const conditionOf = ({ conditions }: StatusDocument, kind: string) => conditions.find((one) => one.kind === kind);
 
 async function allIsWell(): Promise<void> {
@@ -130,19 +139,31 @@ test("a source that is away: until when it was there, and that the sinks are fin
 });
 
 test("beside a daemon, commands that ask it need nothing of the source and the sinks", async () => {
-  const { installation } = pipeline;
-  const text = installation.text.replace(/url: postgres.*/, "url: ${SET_FOR_THE_DAEMON_ALONE}");
-  expect(text).not.toBe(installation.text);
-  writeFileSync(join(installation.folder, "bare.yaml"), text);
-  const bare = async (...args: string[]) => await installation.command(...args, "-c", "bare.yaml");
   expect(await bare("status", "--exit-code")).toMatchObject({
     exitCode: 0,
     stdout: expect.stringContaining("all is well"),
   });
   expect(await bare("wait")).toMatchObject({ exitCode: 0 });
   expect(await bare("top", "--once")).toMatchObject({ exitCode: 0 });
-  for (const list of ["dlq", "report", "audit", "snapshot"])
+  for (const list of ["dlq", "report", "audit", "snapshot", "schema"])
     expect(await bare(list, "list")).toMatchObject({ exitCode: 0 });
+  for (const words of [
+    "status --tables",
+    "offsets show",
+    "schema show public.item",
+    "pause --sink redis",
+    "resume",
+    "pause --tables public.item",
+    "resume --tables public.item",
+    "snapshot start --tables public.item",
+    "dlq replay --all",
+    "dlq discard --all",
+    "reconcile",
+  ])
+    expect({ words, ...(await bare(...words.split(" "))) }).toMatchObject({ words, exitCode: 0 });
+  expect(await bare("schema", "approve", "public.item")).toMatchObject({
+    stderr: expect.stringContaining('table "public.item" is not suspended'),
+  });
 });
 
 test("a daemon that is gone, or does not answer, is never well", async () => {
@@ -167,4 +188,5 @@ test("a daemon that is gone, or does not answer, is never well", async () => {
     exitCode: 1,
     stdout: expect.stringContaining("nothing is copied while no daemon runs"),
   });
+  expect(await bare("status", "--exit-code")).toMatchObject({ exitCode: 1 });
 });

@@ -21,6 +21,9 @@ const factory = {
   create: () => {
     throw new Error("nothing is created while a config is loaded");
   },
+  positions: () => {
+    throw new Error("no position is spelled while a config is loaded");
+  },
   check: async (context: SinkContext<unknown> | SourceContext<unknown>) => {
     seen.push(context);
     return [];

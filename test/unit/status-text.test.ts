@@ -139,7 +139,7 @@ test("the source: its error, its warnings, and how much log it still keeps", () 
   });
   expect(attention(written)).toBe(
     "  ! the stream from the source is broken: MR2001 no connection (for 12 min, last tried 12 min ago; the sinks are fine; it is tried again by itself)\n" +
-      "    -> Start it.\n  ! source: process 7 holds it",
+      "    -> Start it.\n  ! source: process 7 holds it\n    -> millrace check; if log is gone already, millrace recover",
   );
   expect(written).toContain("keeps 2.0 KB of log for us, gives it up after 1.0 MB more");
 });
@@ -162,7 +162,7 @@ test("a first copy that runs: not ready, how far it is, and that nobody has to d
   });
   expect(written).toContain("\nnot ready; nothing needs you so far:\n");
   expect(attention(written)).toBe(
-    "  ! first copy: 1 of 3 tables done, 120,000 rows read, about 37%, about 4 min left (2 h 12 min ago)",
+    "  ! first copy: 1 of 3 tables done, 120,000 rows read, about 37%, about 4 min left (2 h 12 min ago; streaming begins when it is done)",
   );
 });
 

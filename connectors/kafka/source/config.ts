@@ -35,6 +35,7 @@ export const sourceFactory: SourceFactory<KafkaSourceOptions> = {
     const { kafkaSource } = await import("./source.ts");
     return kafkaSource(contextOf(context));
   },
+  positions: async () => (await import("./source.ts")).POSITIONS,
   check: async (context, signal) => {
     const { check } = await import("./check.ts");
     return await check(contextOf(context), signal);

@@ -42,7 +42,7 @@ export function kafkaSource(context: SourceContext): Source {
 }
 
 /** As the capturing source counts them; its own spelling is not known here. */
-const POSITIONS: Positions = { format: String, parse: BigInt, distance: distanceInBytes };
+export const POSITIONS: Positions = { format: String, parse: BigInt, distance: distanceInBytes };
 
 /** Behind the last gap, and the last frame that can't be read, which only the frames themselves show: reads the log to its end. */
 async function earliest(context: SourceContext, followed: Followed, signal: AbortSignal): Promise<bigint | null> {

@@ -50,6 +50,10 @@ export const sourceFactory: SourceFactory<MysqlSourceOptions> = {
     const { mysqlSource } = await import("./source.ts");
     return mysqlSource(await contextOf(context, log));
   },
+  positions: async () => {
+    const { positions } = await import("./source.ts");
+    return positions({ names: binlogNames(), read: new ReadTransactions(), files: [] });
+  },
   check: async (context, signal) => {
     const { check } = await import("./check.ts");
     const own = await contextOf(context, SILENT);
@@ -81,7 +85,7 @@ async function contextOf(context: FactoryContext<MysqlSourceOptions>, logger: Lo
     database: new Database({ address, host }),
     serverId: options.serverId ?? serverIdOf(daemon),
     copySessions: options.copySessions ?? COPY_SESSIONS,
-    names: new LogNames("binlog"),
+    names: binlogNames(),
     spelling: new Spelling(),
     marks,
     read: new ReadTransactions(),
@@ -107,6 +111,10 @@ async function contextOf(context: FactoryContext<MysqlSourceOptions>, logger: Lo
     closed: undefined,
     acknowledged: 0n,
   };
+}
+
+function binlogNames(): LogNames {
+  return new LogNames("binlog");
 }
 
 /** Above the small numbers that people give to their servers. */

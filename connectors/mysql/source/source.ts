@@ -41,7 +41,8 @@ export function mysqlSource(context: SourceContext): Source {
   };
 }
 
-function positions(context: SourceContext): Positions {
+/** As far as the log was looked at, or recalled. */
+export function positions(context: Pick<SourceContext, "names" | "read" | "files">): Positions {
   const { names, read } = context;
   return {
     format: (commit) => names.format(commit),

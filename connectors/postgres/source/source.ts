@@ -44,7 +44,7 @@ export function postgresSource(context: SourceContext): Source {
   };
 }
 
-const POSITIONS: Positions = { format: formatLsn, parse: parseLsn, distance: distanceInBytes, recordPosition };
+export const POSITIONS: Positions = { format: formatLsn, parse: parseLsn, distance: distanceInBytes, recordPosition };
 
 function changeLog(context: SourceContext, published: PublishedTables): ChangeLog {
   return {

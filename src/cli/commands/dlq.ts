@@ -1,7 +1,7 @@
 import { groupsOf, type LetterGroup } from "../../ops/dashboard/letter-groups.ts";
 import Table from "cli-table3";
 import type { Command } from "commander";
-import type { Config } from "../../config/config.ts";
+import type { Place } from "../../config/load.ts";
 import { letterSubject } from "../../core/audit/audited.ts";
 import type { DeadLetter, StateStore } from "../../core/contracts/state-store.ts";
 import { serializePosition } from "../../core/model/position.ts";
@@ -74,13 +74,13 @@ function addReplay(dlq: Command, actionFor: CommandLine["actionFor"]): void {
     .option("--timeout <duration>", "how long to wait for the rows", "60s")
     .action(
       actionFor(ofLetters, async (session, options, args) => {
-        const config = await session.config();
-        const choice = choiceOf(config, options, args);
+        const place = await session.place();
+        const choice = choiceOf(place, options, args);
         const timeoutMs = Math.ceil(durationOf("--timeout", options["timeout"]));
         const body = { ...choice, timeoutMs };
-        const client = new DaemonClient(config.state);
+        const client = new DaemonClient(place.state);
         const answer = await client.ask<Replayed>("POST", "/api/v1/dlq/replay", body, timeoutMs + ANSWER_MS);
-        const result = answer ?? (await listForNextStart(config, choice));
+        const result = answer ?? (await listForNextStart(place, choice));
         session.print(result, describeReplay(result));
         return result.failed > 0 ? EXIT.failed : EXIT.done;
       }),
@@ -98,12 +98,12 @@ function addDiscard(dlq: Command, actionFor: CommandLine["actionFor"]): void {
     .option("--yes", "do it")
     .action(
       actionFor(ofLetters, async (session, options, args) => {
-        const config = await session.config();
-        const choice = choiceOf(config, options, args);
-        const letters = await readState(config, (state) => known(state, choice));
+        const place = await session.place();
+        const choice = choiceOf(place, options, args);
+        const letters = await readState(place, (state) => known(state, choice));
         const waiting = letters.filter(({ state }) => state === "waiting");
         const isConfirmed = options["yes"] === true;
-        const discarded = isConfirmed && waiting.length > 0 ? await discard(config, choice) : 0;
+        const discarded = isConfirmed && waiting.length > 0 ? await discard(place, choice) : 0;
         const applied = isConfirmed || waiting.length === 0;
         const document = { applied, discarded, letters: waiting.map(summary) };
         const end = isConfirmed ? `discarded: ${discarded}` : "nothing was done: add --yes to do it";
@@ -114,12 +114,12 @@ function addDiscard(dlq: Command, actionFor: CommandLine["actionFor"]): void {
 }
 
 /** Some letters by their numbers, or all with --all: never all by omission. */
-function choiceOf(config: Config, options: Readonly<Record<string, unknown>>, args: readonly string[]): LetterChoice {
+function choiceOf(place: Place, options: Readonly<Record<string, unknown>>, args: readonly string[]): LetterChoice {
   const ids = args.map((id) => countOf("<id>", id));
   const isAll = options["all"] === true;
   if (isAll === ids.length > 0) throw cliError("MR1110", "name the numbers of letters, or say --all");
   const sink = typeof options["sink"] === "string" ? options["sink"] : null;
-  if (sink !== null) chosenSinks(config, sink);
+  if (sink !== null) chosenSinks(place, sink);
   return { ids: isAll ? null : ids, sink };
 }
 
@@ -130,8 +130,8 @@ async function known(state: StateStore, choice: LetterChoice): Promise<readonly 
 }
 
 /** Without a daemon. */
-async function listForNextStart(config: Config, choice: LetterChoice): Promise<Replayed & { readonly listed: number }> {
-  const state = await openState(config.state, { name: config.name });
+async function listForNextStart(place: Place, choice: LetterChoice): Promise<Replayed & { readonly listed: number }> {
+  const state = await openState(place.state, { name: place.name });
   try {
     const letters = await known(state, choice);
     const tables = new Map((await state.schemas.list()).map((table) => [table.id, table]));
@@ -145,10 +145,10 @@ async function listForNextStart(config: Config, choice: LetterChoice): Promise<R
   }
 }
 
-async function discard(config: Config, choice: LetterChoice): Promise<number> {
-  const answer = await new DaemonClient(config.state).ask<{ discarded: number }>("POST", "/api/v1/dlq/discard", choice);
+async function discard(place: Place, choice: LetterChoice): Promise<number> {
+  const answer = await new DaemonClient(place.state).ask<{ discarded: number }>("POST", "/api/v1/dlq/discard", choice);
   if (answer !== undefined) return answer.discarded;
-  const state = await openState(config.state, { name: config.name });
+  const state = await openState(place.state, { name: place.name });
   try {
     const letters = await known(state, choice);
     const ids = letters.map(({ id }) => id);

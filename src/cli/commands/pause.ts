@@ -3,6 +3,7 @@ import { SILENT } from "../../core/contracts/telemetry.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import { TableSelection } from "../../core/table-selection.ts";
 import type { Config } from "../../config/config.ts";
+import type { Place } from "../../config/load.ts";
 import { historyNotPaused } from "../../runtime/errors.ts";
 import { pauseWhileStopped, resumeWhileStopped } from "../../runtime/schema/suspended-tables.ts";
 import { openState } from "../../state/open.ts";
@@ -37,14 +38,15 @@ function add({ program, action }: CommandLine, verb: Verb, description: string):
     .option("--tables <globs...>", OF_TABLES[verb])
     .action(
       action(async (session, options) => {
-        const config = await session.config();
+        const place = await session.place();
         const sink = typeof options["sink"] === "string" ? options["sink"] : null;
-        const sinks = chosenSinks(config, sink);
+        const sinks = chosenSinks(place, sink);
         const globs = Array.isArray(options["tables"]) ? options["tables"].map(String) : [];
-        const chosen = globs.length === 0 ? [] : await chosenTables(config, globs);
+        const chosen = globs.length === 0 ? [] : await chosenTables(place, globs);
         const tables = chosen.map(({ id }) => id);
         const body = { ...(sink === null ? {} : { sink }), ...(tables.length === 0 ? {} : { tables }) };
-        await new DaemonClient(config.state).tell(`/api/v1/${verb}`, body, async () => {
+        await new DaemonClient(place.state).tell(`/api/v1/${verb}`, body, async () => {
+          const config = await session.config();
           if (verb === "pause") await expectNoHistory(config, sinks, chosen);
           await store(config, verb, sinks, tables);
         });
@@ -58,9 +60,9 @@ function add({ program, action }: CommandLine, verb: Verb, description: string):
     );
 }
 
-async function chosenTables(config: Config, globs: readonly string[]): Promise<readonly TableVersion[]> {
+async function chosenTables(place: Place, globs: readonly string[]): Promise<readonly TableVersion[]> {
   const selection = new TableSelection(globs);
-  const known = await readState(config, ({ schemas }) => schemas.list());
+  const known = await readState(place, ({ schemas }) => schemas.list());
   const chosen = known.filter(({ schema, table }) => selection.matches(schema, table));
   if (chosen.length === 0) throw noTableMatches(globs);
   return chosen;

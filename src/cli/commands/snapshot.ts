@@ -19,6 +19,7 @@ import { openState } from "../../state/open.ts";
 import { chosenSinks, noTableMatches, tableGlobs } from "../arguments.ts";
 import { auditedHere } from "../audit.ts";
 import type { CommandLine } from "../command-line.ts";
+import type { Session } from "../session.ts";
 import { DaemonClient } from "../daemon-client.ts";
 import { cliError } from "../errors.ts";
 import { EXIT } from "../exit-codes.ts";
@@ -35,11 +36,10 @@ export function addSnapshot({ program, action, actionFor }: CommandLine): void {
     .option("--where <condition>", "only the rows that match this SQL condition of the source")
     .action(
       action(async (session, options) => {
-        const config = await session.config();
         const tables = tableGlobs(options["tables"]);
         const sink = typeof options["sink"] === "string" ? options["sink"] : null;
         const where = typeof options["where"] === "string" ? options["where"] : null;
-        const started = await start(config, { tables, sink, where });
+        const started = await start(session, { tables, sink, where });
         session.print({ tables: started }, `reading again: ${started.join(", ")}`);
         return EXIT.done;
       }),
@@ -74,15 +74,17 @@ interface Start {
 }
 
 /** Through the running daemon; without one, in the state store for the next start. */
-async function start(config: Config, { tables, sink, where }: Start): Promise<readonly string[]> {
-  const chosen = chosenSinks(config, sink);
+async function start(session: Session, { tables, sink, where }: Start): Promise<readonly string[]> {
+  const place = await session.place();
+  const chosen = chosenSinks(place, sink);
   const selection = new TableSelection(tables);
-  const known = await readState(config, ({ schemas }) => schemas.list());
+  const known = await readState(place, ({ schemas }) => schemas.list());
   const meant = known.filter((table) => selection.matches(table.schema, table.table));
   const ids = meant.map((table) => table.id);
   if (ids.length === 0) throw noTableMatches(tables);
   const body = { sinks: sink === null ? [] : [sink], tables: tables.length === 0 ? [] : ids, where };
-  await new DaemonClient(config.state).tell("/api/v1/snapshots", body, async () => {
+  await new DaemonClient(place.state).tell("/api/v1/snapshots", body, async () => {
+    const config = await session.config();
     if (where !== null) await tryOffline(config, meant, where);
     if (sink !== null) await expectReadableOffline(config, sink, tables.length === 0 && where === null);
     await store(config, { sinks: chosen, tableIds: ids, where, isWhole: tables.length === 0 });
@@ -109,20 +111,23 @@ async function tryOffline(config: Config, tables: readonly TableVersion[], where
 }
 
 /** Requests a resync of this table in every sink. A suspended table is reinstated. */
-export async function readAgain(config: Config, id: string): Promise<void> {
-  const names = config.sinks.map(({ name }) => name);
+export async function readAgain(place: Place, id: string): Promise<void> {
+  const names = place.sinks.map(({ name }) => name);
   const body = { sinks: [], tables: [id], where: null };
-  await new DaemonClient(config.state).tell("/api/v1/snapshots", body, () =>
-    store(config, { sinks: names, tableIds: [id], where: null, isWhole: false }),
+  await new DaemonClient(place.state).tell("/api/v1/snapshots", body, () =>
+    store(place, { sinks: names, tableIds: [id], where: null, isWhole: false }),
   );
 }
 
-async function store(config: Config, request: Omit<StoppedRequest, "takers">): Promise<void> {
-  const state = await openState(config.state, { name: config.name });
+async function store(
+  { name, state: address, sinks: all }: Pick<Place, "name" | "state" | "sinks">,
+  request: Omit<StoppedRequest, "takers">,
+): Promise<void> {
+  const state = await openState(address, { name });
   try {
     const { sinks, tableIds, where } = request;
     const subject = { sinks, tables: tableIds, isPart: where !== null };
-    const takers = config.sinks.map(({ name }) => name);
+    const takers = all.map((sink) => sink.name);
     await auditedHere(state, "snapshot start", subject, () => askWhileStopped(state, { ...request, takers }));
   } finally {
     await state.close();

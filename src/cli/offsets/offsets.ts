@@ -1,14 +1,13 @@
 import Table from "cli-table3";
 import type { Command } from "commander";
-import type { Config } from "../../config/config.ts";
+import type { Place } from "../../config/load.ts";
 import type { Positions } from "../../core/contracts/positions.ts";
 import type { SinkRecord, SourceRecord } from "../../core/contracts/state-store.ts";
 import type { StatusDocument } from "../../core/contracts/status.ts";
-import { SILENT } from "../../core/contracts/telemetry.ts";
-import { openState } from "../../state/open.ts";
 import type { CommandLine } from "../command-line.ts";
 import { DaemonClient } from "../daemon-client.ts";
 import { EXIT } from "../exit-codes.ts";
+import { readState, storedPositions } from "../read-state.ts";
 import { planText, resetOffsets } from "./offset-reset.ts";
 
 export function addOffsets(line: CommandLine): void {
@@ -19,7 +18,7 @@ export function addOffsets(line: CommandLine): void {
     .description("positions of the source and of each sink")
     .action(
       action(async (session) => {
-        const shown = await show(await session.config());
+        const shown = await show(await session.place());
         session.print(shown, describe(shown));
         return EXIT.done;
       }),
@@ -100,33 +99,27 @@ interface Offsets {
 }
 
 /** From the state; from the running daemon if there is one, which knows newer positions. */
-async function show(config: Config): Promise<Offsets> {
-  const live = await new DaemonClient(config.state).ask<StatusDocument>("GET", "/api/v1/status");
-  const source = await config.source.connector.create(SILENT);
-  const { positions } = source;
-  const state = await openState(config.state, { name: config.name, readOnly: true });
-  try {
+async function show(place: Place): Promise<Offsets> {
+  const live = await new DaemonClient(place.state).ask<StatusDocument>("GET", "/api/v1/status");
+  return await readState(place, async (state) => {
+    const positions = await storedPositions(place, state);
     const record = await state.source.get();
-    if (record?.identity != null) positions.recall?.(record.identity);
     const records = new Map((await state.sinks.all()).map((sink) => [sink.name, sink]));
     const acknowledged = live?.source.acknowledged ?? spell(positions, record?.acknowledged ?? record?.origin);
     return {
       source: {
-        kind: config.source.kind,
+        kind: place.source.kind,
         position: live?.source.position ?? acknowledged,
         acknowledged,
         origin: spell(positions, record?.origin),
         epoch: epochOf(record),
       },
-      sinks: config.sinks.map(({ name, kind }) => {
+      sinks: place.sinks.map(({ name, kind }) => {
         const position = live?.sinks.find((sink) => sink.name === name)?.position ?? null;
         return { name, kind, ...sinkOffset(positions, records.get(name), position) };
       }),
     };
-  } finally {
-    await state.close();
-    await source.close();
-  }
+  });
 }
 
 function epochOf(record: SourceRecord | null): number | null {

@@ -1,5 +1,6 @@
 import { Option } from "commander";
 import type { Config } from "../../config/config.ts";
+import type { Place } from "../../config/load.ts";
 import { systemClock, pause } from "../../core/clock.ts";
 import type { ReconcileDocument, ReconcileRequest, ReconcileStatus } from "../../core/contracts/reconciliation.ts";
 import { MillraceError } from "../../core/errors.ts";
@@ -46,13 +47,14 @@ export function addReconcile({ program, action }: CommandLine): void {
     .option("--sample <rows>", "how many differing rows to list per table and sink", "20")
     .action(
       action(async (session, options) => {
-        const config = await session.config();
+        const place = await session.place();
         const { resume } = options;
         const request =
-          typeof resume === "string" ? await resumedRequest(config, resume) : await requestOf(config, options);
+          typeof resume === "string" ? await resumedRequest(place, resume) : await requestOf(place, options);
         const folder = typeof options["report"] === "string" ? reportFolder(options["report"]) : null;
-        const found = (await byDaemon(config, request, session)) ?? (await alone(config, request, session));
-        if (folder !== null) await writeReport(folder, found, config, session);
+        const found =
+          (await byDaemon(place, request, session)) ?? (await alone(await session.config(), request, session));
+        if (folder !== null) await writeReport(folder, found, place, session);
         session.print(found, describeReport(found, options["dryRun"] === true));
         return exitOf(found);
       }),
@@ -71,10 +73,10 @@ function reportFolder(path: string): ReportFolder {
 async function writeReport(
   folder: ReportFolder,
   found: ReconcileDocument,
-  config: Config,
+  place: Place,
   session: Session,
 ): Promise<void> {
-  const history = await readState(config, ({ reports }) => reports.list());
+  const history = await readState(place, ({ reports }) => reports.list());
   const kept = redacted(found, (json) => session.secrets.redactJson(json));
   try {
     await folder.write(kept, history);
@@ -83,13 +85,13 @@ async function writeReport(
   }
 }
 
-async function requestOf(config: Config, options: Readonly<Record<string, unknown>>): Promise<ReconcileRequest> {
+async function requestOf(place: Place, options: Readonly<Record<string, unknown>>): Promise<ReconcileRequest> {
   const patienceMs = durationOf("--patience", options["patience"]);
   const sink = typeof options["sink"] === "string" ? options["sink"] : null;
-  const sinks = sink === null ? [] : chosenSinks(config, sink);
+  const sinks = sink === null ? [] : chosenSinks(place, sink);
   const globs = tableGlobs(options["tables"]);
   // Needed also when all are wanted: without a state nothing was copied, so there is nothing to compare.
-  const known = await readState(config, ({ schemas }) => schemas.list());
+  const known = await readState(place, ({ schemas }) => schemas.list());
   const selection = new TableSelection(globs);
   const tables = known.filter((table) => selection.matches(table.schema, table.table)).map(({ id }) => id);
   if (globs.length > 0 && tables.length === 0) {
@@ -107,8 +109,8 @@ async function requestOf(config: Config, options: Readonly<Record<string, unknow
   };
 }
 
-async function resumedRequest(config: Config, id: string): Promise<ReconcileRequest> {
-  const kept = await readState(config, ({ comparisons }) => comparisons.get(id));
+async function resumedRequest(place: Place, id: string): Promise<ReconcileRequest> {
+  const kept = await readState(place, ({ comparisons }) => comparisons.get(id));
   if (kept === null) throw nothingToResume(id);
   return { ...keptRequest(kept), resume: id };
 }
@@ -125,11 +127,11 @@ function modeOf(text: unknown): ReconcileRequest["mode"] {
 
 /** Undefined if no daemon runs. Ctrl-C also stops the comparison in the daemon. */
 async function byDaemon(
-  config: Config,
+  place: Place,
   request: ReconcileRequest,
   session: Session,
 ): Promise<ReconcileDocument | undefined> {
-  const client = new DaemonClient(config.state);
+  const client = new DaemonClient(place.state);
   // Listens before the daemon begins: a signal to this command at any moment must stop the comparison too.
   const stopping = untilSignal();
   const started = await client.ask<{ id: string }>("POST", "/api/v1/reconcile", request);

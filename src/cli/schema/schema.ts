@@ -5,14 +5,13 @@ import { isLater, type TableVersion } from "../../core/model/schema.ts";
 import type { Rules } from "../../rules/definition.ts";
 import { policyOf } from "../../rules/merged-rule.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";
-import type { Config } from "../../config/config.ts";
+import type { Place } from "../../config/load.ts";
 import type { Position } from "../../core/model/position.ts";
-import { SILENT } from "../../core/contracts/telemetry.ts";
 import { countOf } from "../arguments.ts";
 import type { CommandLine } from "../command-line.ts";
 import { cliError } from "../errors.ts";
 import { EXIT } from "../exit-codes.ts";
-import { readState } from "../read-state.ts";
+import { readState, storedPositions } from "../read-state.ts";
 import { readAgain } from "../commands/snapshot.ts";
 import { addOutlooks } from "./plan.ts";
 
@@ -23,8 +22,8 @@ export function addSchema({ program, action, actionFor }: CommandLine): void {
     .description("every table with its newest version, and whether it waits for approval")
     .action(
       action(async (session) => {
-        const config = await session.config();
-        const tables = await readSpelled(config, (state, spell) => listed(state, config.rules, spell));
+        const place = await session.place();
+        const tables = await readSpelled(place, (state, spell) => listed(state, place.rules, spell));
         session.print({ tables }, describeTables(tables));
         return EXIT.done;
       }),
@@ -35,11 +34,11 @@ export function addSchema({ program, action, actionFor }: CommandLine): void {
     .action(
       action(async (session, _options, [id, version]) => {
         const number = version === undefined ? null : countOf("[version]", version);
-        const config = await session.config();
-        const shown = await readSpelled(config, async ({ schemas }, spell) => {
+        const place = await session.place();
+        const shown = await readSpelled(place, async ({ schemas }, spell) => {
           const versions = await versionsOf(schemas, String(id));
           const picked = pick(versions, String(id), number ?? versions.at(-1)!.version);
-          return { ...shape(picked, versions, spell), ignored: isIgnored(config.rules, picked) };
+          return { ...shape(picked, versions, spell), ignored: isIgnored(place.rules, picked) };
         });
         session.print(shown, describeShape(shown));
         return EXIT.done;
@@ -69,14 +68,14 @@ export function addSchema({ program, action, actionFor }: CommandLine): void {
     .description("let a table that waits for approval go on: the sinks follow its shape and read it again")
     .action(
       action(async (session, _options, [id]) => {
-        const config = await session.config();
+        const place = await session.place();
         const table = String(id);
-        const waiting = await readState(config, async ({ schemas, suspensions }) => {
+        const waiting = await readState(place, async ({ schemas, suspensions }) => {
           if ((await schemas.suspended()).has(table)) return true;
           return (await suspensions.list()).some(({ tableId }) => tableId === table);
         });
         if (!waiting) throw cliError("MR1124", `table ${JSON.stringify(table)} is not suspended`);
-        await readAgain(config, table);
+        await readAgain(place, table);
         session.print({ approved: table }, `approved: ${table}`);
         return EXIT.done;
       }),
@@ -117,17 +116,11 @@ function isIgnored(rules: Rules, table: TableName): boolean {
 /** Formats a position as the source and all other commands do. */
 type Spell = (position: Position) => string;
 
-async function readSpelled<T>(config: Config, ask: (state: StateStore, spell: Spell) => Promise<T>): Promise<T> {
-  const source = await config.source.connector.create(SILENT);
-  try {
-    return await readState(config, async (state) => {
-      const record = await state.source.get();
-      if (record?.identity != null) source.positions.recall?.(record.identity);
-      return await ask(state, ({ commit }) => source.positions.format(commit));
-    });
-  } finally {
-    await source.close();
-  }
+async function readSpelled<T>(place: Place, ask: (state: StateStore, spell: Spell) => Promise<T>): Promise<T> {
+  return await readState(place, async (state) => {
+    const { format } = await storedPositions(place, state);
+    return await ask(state, ({ commit }) => format(commit));
+  });
 }
 
 async function listed({ schemas }: StateStore, rules: Rules, spell: Spell): Promise<readonly ListedTable[]> {

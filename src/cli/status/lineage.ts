@@ -1,6 +1,6 @@
 /** How the rules change each captured table's columns, and which of them decided it: `status --tables`. */
 import Table from "cli-table3";
-import type { Config } from "../../config/config.ts";
+import type { Place } from "../../config/load.ts";
 import { type Lineage, namesOfTable, type TableVersion } from "../../core/model/schema.ts";
 import { columnRuling, type Decider, mergedRule, optionDeciders } from "../../rules/merged-rule.ts";
 import { openState } from "../../state/open.ts";
@@ -27,7 +27,7 @@ export interface DecidingGlobs {
 }
 
 /** From the state store: the newest registered version of each table. */
-export async function storedLineage({ name, state, rules }: Config): Promise<readonly TableLineage[]> {
+export async function storedLineage({ name, state, rules }: Place): Promise<readonly TableLineage[]> {
   const store = await openState(state, { name, readOnly: true });
   try {
     const tables = await store.schemas.list();
@@ -37,7 +37,7 @@ export async function storedLineage({ name, state, rules }: Config): Promise<rea
   }
 }
 
-function lineageOf({ id, columns, ruled }: TableVersion, rules: Config["rules"]): TableLineage {
+function lineageOf({ id, columns, ruled }: TableVersion, rules: Place["rules"]): TableLineage {
   const asItIs = columns.map(({ name }): Lineage => ({ source: name, target: name, mask: null }));
   const merged = mergedRule(rules, namesOfTable(id));
   return {

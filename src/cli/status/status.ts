@@ -1,15 +1,14 @@
-import type { Config } from "../../config/config.ts";
-import { NOT_COUNTED } from "../../core/contracts/source-counters.ts";
+import type { Place } from "../../config/load.ts";
+import type { StateStore } from "../../core/contracts/state-store.ts";
 import type { PipelineStatus, SinkStatus, StatusDocument } from "../../core/contracts/status.ts";
+import { letterFacts } from "../../runtime/control/status.ts";
 import { isRunning, snapshotStatus } from "../../runtime/snapshot/snapshots.ts";
-import { statusDocument } from "../../core/conditions/conditions.ts";
+import { statusDocument, unseenStatus } from "../../core/conditions/conditions.ts";
 import { isToBeTold } from "../../core/conditions/condition.ts";
-import { openState } from "../../state/open.ts";
-import { SILENT } from "../../core/contracts/telemetry.ts";
 import type { CommandLine } from "../command-line.ts";
 import { DaemonClient } from "../daemon-client.ts";
 import { EXIT, type ExitCode } from "../exit-codes.ts";
-import { liveHolder } from "../read-state.ts";
+import { liveHolder, readState, storedPositions } from "../read-state.ts";
 import type { Session } from "../session.ts";
 import { pastOf } from "../../reconcile/report/past.ts";
 import { lineageText, storedLineage } from "./lineage.ts";
@@ -30,7 +29,7 @@ export function addStatus({ program, actionFor }: CommandLine): void {
           session.print(status, text);
           return exitCode;
         }
-        const lineage = await storedLineage(await session.config());
+        const lineage = await storedLineage(await session.place());
         session.print({ ...status, tables: { ...status.tables, lineage } }, `${text}\n${lineageText(lineage)}`);
         return exitCode;
       }),
@@ -48,82 +47,47 @@ export function exitCodeOf(status: StatusDocument): ExitCode {
 
 /** Of the running daemon; without one, what the state store knows. */
 export async function statusOf(session: Session): Promise<StatusDocument> {
-  const { state } = await session.place();
-  const answer = await new DaemonClient(state).ask<StatusDocument>("GET", "/api/v1/status");
-  return answer ?? (await storedStatus(await session.config()));
+  const place = await session.place();
+  const answer = await new DaemonClient(place.state).ask<StatusDocument>("GET", "/api/v1/status");
+  return answer ?? (await readState(place, async (state) => await storedStatus(place, state)));
 }
 
 /** Without a daemon: the last facts in the state store. */
-async function storedStatus(config: Config): Promise<StatusDocument> {
-  const state = await openState(config.state, { name: config.name, readOnly: true });
-  const source = await config.source.connector.create(SILENT);
-  try {
-    const record = await state.source.get();
-    if (record?.identity != null) source.positions.recall?.(record.identity);
-    const letters = await state.deadLetters.waiting();
-    const spell = (commit: bigint | undefined) => (commit === undefined ? null : source.positions.format(commit));
-    const position = spell(record?.acknowledged?.commit ?? record?.origin?.commit);
-    const sinks: SinkStatus[] = [];
-    for (const { name, kind } of config.sinks) {
-      const known = await state.sinks.get(name);
-      sinks.push({
-        name,
-        kind,
-        state: known?.paused === true ? "paused" : known?.error == null ? "stopped" : "failed",
-        position: spell((known?.covered ?? known?.written)?.commit),
-        lagSeconds: null,
-        lagBytes: null,
-        deadLetters: letters.get(name)?.count ?? 0,
-        lastRefusal: letters.get(name)?.last ?? null,
-        error: known?.error ?? null,
-        needsPerson: known?.error != null,
-        catchingUp: false,
-        waitsFor: [],
-      });
-    }
-    const aside = [...(await state.schemas.suspended())].map(([table, error]) => ({ table, error }));
-    const suspended = (await state.suspensions.list()).map(({ tableId, ...rest }) => ({ table: tableId, ...rest }));
-    const open = await state.refills.list();
-    const heldBy = await liveHolder(state);
-    const ended = heldBy === null ? await state.ending.get() : null;
-    const stored: PipelineStatus = {
-      name: config.name,
-      phase: "stopped",
-      source: {
-        kind: config.source.kind,
-        up: false,
-        position,
-        acknowledged: position,
-        lagBytes: null,
-        lagSeconds: null,
-        retainedBytes: null,
-        safeBytes: null,
-        safeSeconds: null,
-        warnings: [],
-        ...NOT_COUNTED,
-        error: null,
-        needsPerson: false,
-        goneBack: null,
-        copy: null,
-      },
-      sinks,
-      tables: {
-        captured: (await state.schemas.list()).length - aside.length,
-        aside,
-        refused: [],
-        unreadable: [],
-        suspended,
-      },
-      refills: open.length + (await state.refills.countKeys()),
-      snapshots: open.map((refill) => snapshotStatus(refill)).filter(isRunning),
-      daemon: null,
-      ...(heldBy === null ? {} : { heldBy }),
-      ...(ended === null ? {} : { ended }),
-    };
-    const reconcile = { next: null, failure: null, ...pastOf(await state.reports.list()) };
-    return statusDocument(stored, { state: { error: null }, reconcile });
-  } finally {
-    await source.close();
-    await state.close();
+async function storedStatus(place: Place, state: StateStore): Promise<StatusDocument> {
+  const positions = await storedPositions(place, state);
+  const spell = (commit: bigint | undefined) => (commit === undefined ? null : positions.format(commit));
+  const unseen = unseenStatus(place);
+  const record = await state.source.get();
+  const position = spell(record?.acknowledged?.commit ?? record?.origin?.commit);
+  const letters = await state.deadLetters.waiting();
+  const sinks: SinkStatus[] = [];
+  for (const sink of unseen.sinks) {
+    const known = await state.sinks.get(sink.name);
+    sinks.push({
+      ...sink,
+      state: known?.paused === true ? "paused" : known?.error == null ? "stopped" : "failed",
+      position: spell((known?.covered ?? known?.written)?.commit),
+      ...letterFacts(letters.get(sink.name)),
+      error: known?.error ?? null,
+      needsPerson: known?.error != null,
+    });
   }
+  const aside = [...(await state.schemas.suspended())].map(([table, error]) => ({ table, error }));
+  const suspended = (await state.suspensions.list()).map(({ tableId, ...rest }) => ({ table: tableId, ...rest }));
+  const captured = (await state.schemas.list()).length - aside.length;
+  const open = await state.refills.list();
+  const heldBy = await liveHolder(state);
+  const ended = heldBy === null ? await state.ending.get() : null;
+  const stored: PipelineStatus = {
+    ...unseen,
+    source: { ...unseen.source, position, acknowledged: position },
+    sinks,
+    tables: { ...unseen.tables, captured, aside, suspended },
+    refills: open.length + (await state.refills.countKeys()),
+    snapshots: open.map((refill) => snapshotStatus(refill)).filter(isRunning),
+    ...(heldBy === null ? {} : { heldBy }),
+    ...(ended === null ? {} : { ended }),
+  };
+  const reconcile = { next: null, failure: null, ...pastOf(await state.reports.list()) };
+  return statusDocument(stored, { state: { error: null }, reconcile });
 }

@@ -50,6 +50,16 @@ export function blocks(condition: Condition, block: Block): boolean {
   return condition.blocks.includes(block);
 }
 
+/** For conditions that do not know when they began: when they were first seen, for as long as they last. */
+export class FirstSeen {
+  #at = new Map<string, string>();
+
+  dated(conditions: readonly Condition[], now: string): readonly Condition[] {
+    this.#at = new Map(conditions.map(({ id }) => [id, this.#at.get(id) ?? now]));
+    return conditions.map((one) => (one.since === null ? { ...one, since: this.#at.get(one.id) ?? now } : one));
+  }
+}
+
 /** With the error's text, for those who may see it. */
 export function sentenceOf({ what, code, message }: Condition): string {
   return code === null ? what : `${what}: ${[code, message ?? []].flat().join(" ")}`;

@@ -10,6 +10,7 @@ import {
   type StatusDocument,
   TABLE_PAUSED,
 } from "../contracts/status.ts";
+import { NOT_COUNTED } from "../contracts/source-counters.ts";
 import { hasLeft } from "../contracts/reconciliation.ts";
 import type { StoredError } from "../contracts/state-store.ts";
 import { bytes, count, seconds, span } from "../figures.ts";
@@ -24,10 +25,52 @@ type Given = Pick<Condition, "kind" | "level" | "what" | "blocks"> & Partial<Con
 /** What a status says beside the pipeline. */
 export type Beside = Pick<StatusDocument, "state" | "reconcile" | "notify">;
 
+/** What the configuration names. */
+interface Named {
+  readonly name: string;
+  readonly source: { readonly kind: string };
+  readonly sinks: readonly { readonly name: string; readonly kind: string }[];
+}
+
 /** The document of `status`, whether its facts are those of now or those that were stored last. */
 export function statusDocument(pipeline: PipelineStatus, beside: Beside): StatusDocument {
   const conditions = conditionsOf(pipeline, beside);
   return { ...pipeline, ...beside, verdict: verdictOf(conditions), conditions };
+}
+
+/** Of what nobody looks at now. */
+export function unseenStatus({ name, source, sinks }: Named): PipelineStatus {
+  const unknown = { position: null, lagBytes: null, lagSeconds: null, error: null, needsPerson: false } as const;
+  return {
+    name,
+    phase: "stopped",
+    source: {
+      kind: source.kind,
+      up: false,
+      ...unknown,
+      acknowledged: null,
+      retainedBytes: null,
+      safeBytes: null,
+      safeSeconds: null,
+      warnings: [],
+      ...NOT_COUNTED,
+      goneBack: null,
+      copy: null,
+    },
+    sinks: sinks.map((sink) => ({
+      name: sink.name,
+      kind: sink.kind,
+      state: "stopped",
+      ...unknown,
+      deadLetters: 0,
+      catchingUp: false,
+      waitsFor: [],
+    })),
+    tables: { captured: 0, aside: [], refused: [], unreadable: [], suspended: [] },
+    refills: 0,
+    snapshots: [],
+    daemon: null,
+  };
 }
 
 /** In the order in which they are to be read. Nothing: all is well. */
@@ -107,10 +150,12 @@ function* ofDaemon({ daemon, heldBy, ended, phase, source: { copy } }: PipelineS
     yield daemonAbsent();
   } else if (phase === "snapshot") {
     const what = copy === null ? "first copy: it begins" : `first copy: ${copyText(copy)}`;
-    yield condition({ kind: "daemon.copying", level: "watch", blocks, what, since: daemon.startedAt });
+    const meanwhile = "streaming begins when it is done";
+    yield condition({ kind: "daemon.copying", level: "watch", blocks, what, since: daemon.startedAt, meanwhile });
   } else if (phase !== "streaming") {
     const what = `the daemon is ${phase}`;
-    yield condition({ kind: "daemon.starting", level: "watch", blocks, what, since: daemon.startedAt });
+    const meanwhile = "it streams when the source and the sinks have answered";
+    yield condition({ kind: "daemon.starting", level: "watch", blocks, what, since: daemon.startedAt, meanwhile });
   }
 }
 
@@ -173,10 +218,12 @@ function* ofSource(status: PipelineStatus): Generator<Condition> {
   }
   if (phase === "streaming" && source.up && status.tables.areKnown === false) {
     const what = "the source's tables have not been looked at yet";
-    yield condition({ kind: "source.not-looked-at", level: "watch", blocks: ["wait"], what });
+    const meanwhile = "the next look comes by itself";
+    yield condition({ kind: "source.not-looked-at", level: "watch", blocks: ["wait"], what, meanwhile });
   }
-  for (const warning of warnings) yield told("source.log-at-risk", "act", warning);
-  for (const hint of hints) yield told("source.hint", "watch", hint);
+  for (const warning of warnings)
+    yield told("source.log-at-risk", "act", warning, "millrace check; if log is gone already, millrace recover");
+  for (const hint of hints) yield told("source.hint", "watch", hint, null);
 }
 
 /** Whether the source answers, and its stream flows. */
@@ -201,7 +248,8 @@ function* ofConnection({ source, sinks, phase }: PipelineStatus): Generator<Cond
     yield condition({ kind: "source.failing", level, blocks: ["ready"], what: "the source waits for you", fix });
   } else if (phase === "streaming" && !up) {
     const what = `the source does not tell its position, ${until}; lags and what it keeps are not known`;
-    yield condition({ kind: "source.silent", level: "watch", blocks: [], what, since: answeredAt });
+    const meanwhile = "it is asked again every second";
+    yield condition({ kind: "source.silent", level: "watch", blocks: [], what, since: answeredAt, meanwhile });
   }
 }
 
@@ -216,9 +264,9 @@ function isFine({ state, error, activity }: SinkStatus): boolean {
 }
 
 /** Of what the source says in words: the same while only its figures change. */
-function told(kind: string, level: Condition["level"], text: string): Condition {
+function told(kind: string, level: Condition["level"], text: string, fix: string | null): Condition {
   const id = `${kind} ${text.replaceAll(/\d+/g, "#")}`;
-  return condition({ kind, id, level, blocks: [], what: `source: ${text}` });
+  return condition({ kind, id, level, blocks: [], what: `source: ${text}`, fix });
 }
 
 function* ofSink(status: PipelineStatus, sink: SinkStatus): Generator<Condition> {
@@ -250,19 +298,29 @@ function* ofSink(status: PipelineStatus, sink: SinkStatus): Generator<Condition>
   } else if (daemon !== null && catchingUp) {
     const others = sinks.some(({ waitsFor }) => waitsFor.includes(name)) ? "wait for it" : "are not held up";
     const what = `sink ${name} is catching up, ${behind(sink)} of log behind; the others ${others}`;
-    yield condition({ ...of, kind: "sink.catching-up", level: "watch", blocks: ["wait"], what });
+    const meanwhile = "it shares the stream again when it is there";
+    yield condition({ ...of, kind: "sink.catching-up", level: "watch", blocks: ["wait"], what, meanwhile });
   } else if (isSlow(sink, source)) {
     const what = `sink ${name} is slow, ${behind(sink)} of log behind`;
     const fix = "check the load of that server: it writes rows more slowly than they arrive";
     yield condition({ ...of, kind: "sink.slow", level: "watch", blocks: [], what, fix });
   } else if (phase === "streaming" && state !== "streaming" && state !== "paused") {
-    yield condition({ ...of, kind: "sink.starting", level: "watch", blocks, what: `sink ${name} is ${state}` });
+    const meanwhile = "it takes rows when it is open";
+    yield condition({
+      ...of,
+      kind: "sink.starting",
+      level: "watch",
+      blocks,
+      what: `sink ${name} is ${state}`,
+      meanwhile,
+    });
   }
   if (deadLetters > 0) {
     const why = sink.lastRefusal == null ? "" : `; the last one, ${sink.lastRefusal}`;
     const what = `sink ${name} refused ${count(deadLetters, "row")}, kept as dead letters: the sink lacks them${why}`;
     const fix = `millrace dlq list --sink ${name} says why; correct that, then millrace dlq replay --sink ${name} --all`;
-    yield condition({ ...of, kind: "sink.dead-letters", level: "act", blocks: ["once"], what, fix });
+    const since = sink.refusedSince ?? null;
+    yield condition({ ...of, kind: "sink.dead-letters", level: "act", blocks: ["once"], what, since, fix });
   }
 }
 
@@ -348,7 +406,8 @@ function* ofTables({ tables, refills, source, phase }: PipelineStatus): Generato
   }
   for (const { table, why } of tables.pending ?? []) {
     const what = `table ${table} waits: ${why}`;
-    yield condition({ kind: "table.pending", level: "watch", blocks: ["wait"], table, what });
+    const meanwhile = "it goes on by itself";
+    yield condition({ kind: "table.pending", level: "watch", blocks: ["wait"], table, what, meanwhile });
   }
   if (refills > 0 && phase === "streaming") {
     const paused = source.readsPaused === true ? ", and paused: the source keeps too much log" : "";

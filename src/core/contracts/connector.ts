@@ -1,6 +1,7 @@
 import type { CapturedTables } from "./catalog.ts";
 import type { EnvelopeContext } from "../model/envelope.ts";
 import type { QueryRequest, QueryResult, Sink, SinkForm } from "./sink.ts";
+import type { Positions } from "./positions.ts";
 import type { Group } from "../sharing/group.ts";
 import type { Division, Share } from "../sharing/share.ts";
 import type { Source } from "./source.ts";
@@ -66,6 +67,8 @@ export interface SourceFactory<Options> {
   trial?(context: SourceContext<Options>, trial: Trial, signal: AbortSignal): Promise<TriedTables>;
   /** Scripts for administrators; passwords are not in them. Looks at the source if the login is let in. */
   grants?(context: SourceContext<Options>, signal: AbortSignal): Promise<readonly GrantScript[]>;
+  /** The text form of positions, for commands that read what the state has stored. */
+  positions(): Promise<Positions>;
   /** Into how many shares the options divide the tables; undefined: one daemon has all. Absent: the source knows no shares. */
   shareCount?(options: Options): number | undefined;
   /** The processes that apply these shares. The context is of no single share. */

@@ -391,6 +391,8 @@ export interface WaitingLetters {
   readonly count: number;
   /** Of the newest: its table, the number of its error and what that says. */
   readonly last: string;
+  /** When the oldest was stored. */
+  readonly since: string;
 }
 
 export interface DeadLetterStore {

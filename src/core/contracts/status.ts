@@ -150,6 +150,8 @@ export interface SinkStatus {
   readonly deadLetters: number;
   /** Why the newest of them was refused; null: there is none. Absent from a daemon of an earlier version. */
   readonly lastRefusal?: string | null;
+  /** When the oldest of them was refused. Absent like above. */
+  readonly refusedSince?: string | null;
   readonly error: StoredError | null;
   /** True if it waits for somebody to act: it has failed, or it retries until that is done. */
   readonly needsPerson: boolean;

@@ -1,6 +1,10 @@
 import type { Condition, Verdict } from "../../core/conditions/condition.ts";
 import type { StatusDocument } from "../../core/contracts/status.ts";
+import { Act } from "../act.tsx";
 import { ago, clock } from "../format.ts";
+
+/** The code of a table whose change waits. */
+const WAITS_FOR_APPROVAL = "MR1303";
 
 interface Props {
   readonly status: StatusDocument;
@@ -54,7 +58,7 @@ function sentence(text: string): string {
 }
 
 function Item({ condition, nowMs }: { readonly condition: Condition; readonly nowMs: number }) {
-  const { level, kind, what, code, message, since, lastTried, meanwhile, fix } = condition;
+  const { level, kind, table, what, code, message, since, lastTried, meanwhile, fix } = condition;
   const more = [
     ...(code === null ? [] : [`${code} ${message ?? ""}`]),
     ...(since === null ? [] : [`since ${ago(since, nowMs)}`]),
@@ -70,8 +74,29 @@ function Item({ condition, nowMs }: { readonly condition: Condition; readonly no
         </a>
         {more !== "" && <p class="soft">{more}</p>}
         {fix !== null && <p>→ {fix}</p>}
+        {table !== null && code === WAITS_FOR_APPROVAL && <Approve table={table} />}
       </div>
     </li>
+  );
+}
+
+/** What `millrace schema approve` does. */
+function Approve({ table }: { readonly table: string }) {
+  return (
+    <p class="buttons">
+      <Act
+        label="Approve"
+        of={`table ${table}`}
+        look="main"
+        confirm={`Let table ${table} go on? The sinks follow its present shape, and its rows are read again.`}
+        order={{
+          method: "POST",
+          path: "/api/v1/snapshots",
+          body: { tables: [table] },
+          done: `Table ${table} goes on.`,
+        }}
+      />
+    </p>
   );
 }
 

@@ -2,6 +2,7 @@ import { blocks, reasonOf } from "../../core/conditions/condition.ts";
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import { MillraceError } from "../../core/errors.ts";
 import type { ReconcileRequest } from "../../core/contracts/reconciliation.ts";
+import type { StatusDocument } from "../../core/contracts/status.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { letterSubject, type Order } from "../../core/audit/audited.ts";
 import { dashboardPage, PAGE_PATH } from "../dashboard/page.ts";
@@ -91,7 +92,7 @@ export function createAdmin(port: AdminPort, entrance: Entrance, logger: Logger)
 }
 
 interface WaitingPort {
-  readonly status: object;
+  readonly status: StatusDocument;
   readonly error: { readonly code: string; readonly message: string; readonly hint: string | null };
   readonly redact: (json: string) => string;
 }
@@ -101,12 +102,16 @@ export function createWaitingAdmin({ status, error, redact }: WaitingPort, entra
   const app = entered(entrance, redact);
   const { code, message, hint } = error;
   app.get("/healthz", LOOK, async () => ({ ok: true }));
-  app.get("/readyz", LOOK, async (_request, reply) =>
-    reply.code(503).send({ ready: false, reasons: [`the daemon is starting: ${code} ${message}`] }),
-  );
+  app.get("/readyz", LOOK, async (_request, reply) => await tellReady(status, reply));
   app.get("/api/v1/status", LOOK, async () => status);
   app.setNotFoundHandler(async (_request, reply) => reply.code(503).send(failure(code, message, hint)));
   return app;
+}
+
+async function tellReady({ conditions }: StatusDocument, reply: FastifyReply): Promise<FastifyReply> {
+  const reasons = conditions.filter((one) => blocks(one, "ready")).map(reasonOf);
+  const ready = reasons.length === 0;
+  return await reply.code(ready ? 200 : 503).send({ ready, reasons });
 }
 
 function entered(entrance: Entrance, redact: (json: string) => string): FastifyInstance {
@@ -131,12 +136,7 @@ function redacted(reply: FastifyReply, payload: unknown, redact: (json: string) 
 
 function addReads(app: FastifyInstance, port: AdminPort, entrance: Entrance): void {
   app.get("/healthz", LOOK, async () => ({ ok: true }));
-  app.get("/readyz", LOOK, async (_request, reply) => {
-    const { conditions } = await port.status();
-    const reasons = conditions.filter((one) => blocks(one, "ready")).map(reasonOf);
-    const ready = reasons.length === 0;
-    return await reply.code(ready ? 200 : 503).send({ ready, reasons });
-  });
+  app.get("/readyz", LOOK, async (_request, reply) => await tellReady(await port.status(), reply));
   app.get("/metrics", LOOK, async (_request, reply) => {
     const { contentType, text } = await port.metrics();
     return await reply.type(contentType).send(text);

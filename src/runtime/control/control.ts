@@ -7,7 +7,7 @@ import { blocks, sentenceOf } from "../../core/conditions/condition.ts";
 import type { DeadLetter, StoredError } from "../../core/contracts/state-store.ts";
 import type { PipelineStatus, SnapshotStatus } from "../../core/contracts/status.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
-import { withTimeout } from "../../core/with-timeout.ts";
+import { LastAnswer } from "../../core/last-answer.ts";
 import { chosenLetters, DISCARD, type LetterChoice, replay, type Replayed } from "./replay.ts";
 import {
   historyNotPaused,
@@ -44,9 +44,6 @@ export interface WaitResult {
 }
 
 const SAMPLE_MS = 1_000;
-/** A state that is well answers in milliseconds. */
-const STATE_MS_MAX = 1_000;
-const NEVER = new AbortController().signal;
 /** A `wait` looks again after each notification, and this often, because some changes send none. */
 const WAIT_LOOK_MS = 250;
 /** At the same time: each copy takes time and space of the disk. */
@@ -63,10 +60,8 @@ export class Control {
   readonly #retention: KeptLogPolicy | null;
   #health: LogHealth | null = null;
   #unanswered: Unanswered | null = null;
-  /** What the state said last. */
-  #stored = NOTHING_STORED;
-  /** When the oldest question to the state was asked that it has not answered; null: it has answered all. */
-  #askedMs: number | null = null;
+  readonly #stored: LastAnswer<StoredFacts>;
+  readonly #snapshots: LastAnswer<readonly SnapshotStatus[]>;
   #copyCount = 0;
 
   /** `retention`: null if the source may keep any amount of log. */
@@ -75,6 +70,8 @@ export class Control {
     this.#name = name;
     this.#pipeline = pipeline;
     this.#logger = logger;
+    this.#stored = new LastAnswer(pipeline.clock, NOTHING_STORED);
+    this.#snapshots = new LastAnswer(pipeline.clock, []);
     this.estimates = new Estimates(pipeline.clock, logger);
     this.#startedAt = timestamp(pipeline.clock);
   }
@@ -129,7 +126,7 @@ export class Control {
   }
 
   async status(): Promise<PipelineStatus> {
-    return this.#statusOf(await this.#storedFacts());
+    return this.#statusOf(await this.#stored.to(() => storedFacts(this.#pipeline)));
   }
 
   #statusOf(stored: StoredFacts): PipelineStatus {
@@ -146,25 +143,6 @@ export class Control {
       },
       stored,
     );
-  }
-
-  /** A state that does not answer keeps nobody from hearing so: what it said last counts. */
-  async #storedFacts(): Promise<StoredFacts> {
-    const { clock } = this.#pipeline;
-    if (this.#askedMs !== null && clock.elapsed() - this.#askedMs > STATE_MS_MAX) return this.#stored;
-    const limits = { clock, signal: NEVER, timeoutMs: STATE_MS_MAX, late: () => this.#stored };
-    return await withTimeout(this.#askState(), limits);
-  }
-
-  async #askState(): Promise<StoredFacts> {
-    const atMs = this.#pipeline.clock.elapsed();
-    this.#askedMs ??= atMs;
-    try {
-      this.#stored = await storedFacts(this.#pipeline);
-      return this.#stored;
-    } finally {
-      if (this.#askedMs === atMs) this.#askedMs = null;
-    }
   }
 
   /** How far a sink is behind, for people. */
@@ -260,7 +238,7 @@ export class Control {
   }
 
   async snapshots(): Promise<readonly SnapshotStatus[]> {
-    return this.estimates.ofReads(await this.#pipeline.snapshots(true));
+    return this.estimates.ofReads(await this.#snapshots.to(() => this.#pipeline.snapshots(true)));
   }
 
   /** False if there is no unfinished snapshot with this number. */

@@ -92,8 +92,7 @@ export function statusOf(
       copy: estimates.ofCopy(copyProgress),
     },
     sinks: runners.map((runner) => {
-      const { count = 0, last = null } = letters.get(runner.name) ?? {};
-      return sinkStatus(runner, { pipeline, lag, deadLetters: count, lastRefusal: last });
+      return sinkStatus(runner, { pipeline, lag, letters: letters.get(runner.name) });
     }),
     tables: {
       captured: gate.tables.length,
@@ -132,9 +131,8 @@ function sinkStatus(
   {
     pipeline,
     lag,
-    deadLetters,
-    lastRefusal,
-  }: Pick<Looked, "lag"> & Required<Pick<SinkStatus, "deadLetters" | "lastRefusal">> & { readonly pipeline: Pipeline },
+    letters,
+  }: Pick<Looked, "lag"> & { readonly pipeline: Pipeline; readonly letters: WaitingLetters | undefined },
 ): SinkStatus {
   const { goneBack, phase } = pipeline;
   const { positions } = pipeline.source;
@@ -154,8 +152,7 @@ function sinkStatus(
     position: covered === null ? null : positions.format(covered.commit),
     lagSeconds: covered === null ? null : lag.seconds(covered.commit, pipeline.clock.now()),
     lagBytes: bytesBetween(positions, covered?.commit ?? null, lag.tip),
-    deadLetters,
-    lastRefusal,
+    ...letterFacts(letters),
     error: runner.error,
     needsPerson: runner.needsPerson,
     isMoved: runner.isMoved,
@@ -163,6 +160,13 @@ function sinkStatus(
     waitsFor,
     ...(runner.worker.sink.engine === undefined ? {} : { deadRows: runner.worker.sink.engine.deadRows }),
   };
+}
+
+export function letterFacts(
+  letters: WaitingLetters | undefined,
+): Required<Pick<SinkStatus, "deadLetters" | "lastRefusal" | "refusedSince">> {
+  const { count = 0, last = null, since = null } = letters ?? {};
+  return { deadLetters: count, lastRefusal: last, refusedSince: since };
 }
 
 export function bytesBetween(positions: Positions, from: bigint | null, to: bigint | null): number | null {

@@ -56,7 +56,9 @@ export class SqliteDeadLetters implements DeadLetterStore {
     this.#get = connection.prepare(`SELECT ${COLUMNS} FROM dead_letter WHERE id = :id`);
     // SQLite takes the other columns from the row with the greatest id.
     this.#waiting = connection.prepare(
-      "SELECT sink, count(*) AS count, max(id), table_id, code, reason FROM dead_letter WHERE state = 'waiting' GROUP BY sink",
+      `SELECT sink, count(*) AS count, max(id), table_id, code, reason,
+         (SELECT min(created_at) FROM dead_letter AS own WHERE own.state = 'waiting' AND own.sink = dead_letter.sink) AS since
+       FROM dead_letter WHERE state = 'waiting' GROUP BY sink`,
     );
     this.#isWaiting = connection.prepare(`SELECT 1 FROM dead_letter WHERE ${SAME_KEY}`);
     this.#forget = connection.prepare("DELETE FROM dead_letter WHERE table_id = :table");
@@ -103,7 +105,7 @@ export class SqliteDeadLetters implements DeadLetterStore {
     return new Map(
       rows.map((row) => {
         const last = `${text(row, "table_id")}: ${text(row, "code")} ${text(row, "reason")}`;
-        return [text(row, "sink"), { count: integer(row, "count"), last }];
+        return [text(row, "sink"), { count: integer(row, "count"), last, since: text(row, "since") }];
       }),
     );
   }
