@@ -197,7 +197,7 @@ async function runWithLease(
   // It looks every few seconds, so that what is not well has its beginning before anybody asks.
   const history = new History({ clock, activity, status, logger });
   const notifier = notifierOf(config, { notices: state.notices, redact, logger });
-  const parts = { control, comparing, state, metrics, activity, history, stateError, status, redact, logger };
+  const parts = { control, comparing, state, metrics, activity, history, status, redact, logger };
   await options.serves?.();
   await using admin = await serve(config, parts, until);
   logger.info({ name: config.name, listen: admin.address }, "millrace is running");

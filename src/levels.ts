@@ -1,6 +1,6 @@
 /** What the metrics show at a scrape, from the status and from past comparisons. */
 import type { Proof } from "./comparing.ts";
-import type { PipelineStatus, ReadProgress, SnapshotStatus } from "./core/contracts/status.ts";
+import type { PipelineStatus, ReadProgress, SnapshotStatus, StatusDocument } from "./core/contracts/status.ts";
 import type { StoredError } from "./core/contracts/state-store.ts";
 import type { HistoryPoint } from "./ops/dashboard/view.ts";
 import type { Levels } from "./ops/metrics.ts";
@@ -8,11 +8,12 @@ import { retentionSeconds } from "./ops/retention.ts";
 import { EVERY_SINK, EVERY_TABLE, type TableLevels } from "./ops/table-gauges.ts";
 
 export function pipelineLevels(
-  status: PipelineStatus,
+  status: StatusDocument,
   schemas: Levels["schemas"],
 ): Omit<Levels, "drift" | "lastEqualSeconds" | "tables"> {
-  const { source, tables } = status;
+  const { source, tables, conditions } = status;
   return {
+    conditions,
     sourceUp: source.up,
     sourceNeedsPerson: source.needsPerson,
     suspendedCount: tables.aside.length + tables.suspended.length,

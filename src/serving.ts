@@ -38,7 +38,6 @@ export interface ServedParts {
   readonly metrics: PrometheusMetrics;
   readonly activity: Activity;
   readonly history: History;
-  readonly stateError: () => StoredError | null;
   readonly status: () => Promise<StatusDocument>;
   readonly redact: (json: string) => string;
   readonly logger: Logger;
@@ -189,15 +188,15 @@ async function listenLocally(admin: ReturnType<typeof createAdmin>, path: string
   };
 }
 
-export async function levelsOf({ control, comparing, history, stateError }: ServedParts): Promise<Levels> {
-  const status = await control.status();
+export async function levelsOf({ control, comparing, history, status: ask }: ServedParts): Promise<Levels> {
+  const status = await ask();
   const tables = tableLevels({
     status,
     taken: control.taken,
     reads: await control.snapshots(),
     proofs: comparing.proofs,
     history: history.points,
-    stateError: stateError(),
+    stateError: status.state.error,
     nowMs: systemClock.now(),
   });
   const memory = await control.memory();

@@ -9,6 +9,7 @@ interface Advice {
 }
 
 const ADVICE: Readonly<Record<string, Advice>> = {
+  millrace_conditions: { unit: "conditions", alert: '`{level="act"} > 0`: `millrace status` says what to do' },
   millrace_source_up: { unit: "0 or 1", alert: "`== 0` for 5 minutes: nothing new arrives" },
   millrace_source_needs_person: { unit: "0 or 1", alert: "`== 1`: `millrace status` says what to do" },
   millrace_source_activity: { unit: "0 or 1", alert: '`{activity="half-open"} == 1` for 10 minutes' },
@@ -74,6 +75,7 @@ const LABELS = `| label | values |
 | \`part\` | ${LATENCY_PARTS.map((part) => `\`${part}\``).join(", ")} |
 | \`activity\` of \`millrace_source_activity\` | ${SOURCE_ACTIVITIES.map((one) => `\`${one}\``).join(", ")} |
 | \`activity\` of \`millrace_sink_activity\` | ${SINK_ACTIVITIES.map((one) => `\`${one}\``).join(", ")} |
+| \`kind\`, \`level\` of \`millrace_conditions\` | as in [\`status --json\`](status.md): \`sink.failing\`, \`table.suspended\`, …; \`act\`, \`watch\` |
 | \`kind\` of \`millrace_sink_errors_total\` | \`retryable\`, \`blocked\`, \`reopen\`, \`fatal\`, \`poison\` |
 | \`kind\` of \`millrace_reconcile_drift_rows\` | \`missing\`, \`extra\`, \`different\` |
 `;

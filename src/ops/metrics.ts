@@ -1,4 +1,5 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
+import type { Condition } from "../core/conditions/condition.ts";
 import { SOURCE_COUNTERS, type SourceCounter, type SourceCounts } from "../core/contracts/source-counters.ts";
 import { ActivityGauges, type ActivityLevels } from "./activity-gauges.ts";
 import type { Measured } from "./otlp/metric-data.ts";
@@ -19,6 +20,8 @@ const MISNAMED = ["nodejs_active_handles_total", "nodejs_active_requests_total",
 
 /** The values at the moment of a scrape; null if unknown. */
 export interface Levels {
+  /** What is not, or not yet, as it should be. */
+  readonly conditions: readonly Pick<Condition, "kind" | "level">[];
   readonly sourceUp: boolean;
   readonly sourceNeedsPerson: boolean;
   readonly suspendedCount: number;
@@ -168,6 +171,7 @@ export class PrometheusMetrics implements Metrics {
 }
 
 class LevelGauges {
+  readonly #conditions: Gauge<"kind" | "level">;
   readonly #sourceUp: Gauge;
   readonly #sourceNeedsPerson: Gauge;
   readonly #suspended: Gauge;
@@ -190,6 +194,12 @@ class LevelGauges {
 
   constructor(registers: Registry[]) {
     const plain = (name: string, help: string) => new Gauge({ name, help, registers });
+    this.#conditions = new Gauge({
+      name: "millrace_conditions",
+      help: "What `status` lists as not, or not yet, as it should be; none: all is well. act: it waits for a person.",
+      labelNames: ["kind", "level"],
+      registers,
+    });
     this.#sourceUp = plain("millrace_source_up", "1 while the source answers and its stream flows.");
     this.#sourceNeedsPerson = plain(
       "millrace_source_needs_person",
@@ -275,6 +285,8 @@ class LevelGauges {
   }
 
   set(levels: Levels): void {
+    this.#conditions.reset();
+    for (const { kind, level } of levels.conditions) this.#conditions.inc({ kind, level });
     this.#sourceUp.set(levels.sourceUp ? 1 : 0);
     this.#sourceNeedsPerson.set(levels.sourceNeedsPerson ? 1 : 0);
     this.#suspended.set(levels.suspendedCount);

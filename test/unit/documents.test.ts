@@ -60,6 +60,7 @@ test("runbooks and docs/operate.md name only metrics that there are", () => {
 });
 
 const NOTHING_KNOWN: Levels = {
+  conditions: [],
   sourceUp: false,
   sourceNeedsPerson: false,
   suspendedCount: 0,

@@ -3,6 +3,10 @@ import { NOT_COUNTED } from "../../src/core/contracts/source-counters.ts";
 import { PrometheusMetrics, type Levels } from "../../src/ops/metrics.ts";
 
 const levels: Levels = {
+  conditions: [
+    { kind: "sink.failing", level: "act" },
+    { kind: "sink.failing", level: "act" },
+  ],
   sourceUp: true,
   sourceNeedsPerson: true,
   suspendedCount: 2,
@@ -80,6 +84,7 @@ test("the exported names, labels and values", async () => {
       'millrace_slot_state{state="extended"} 1',
       "millrace_slot_spilled_bytes 512",
       'millrace_sink_errors_total{sink="cache",kind="retryable"} 1',
+      'millrace_conditions{kind="sink.failing",level="act"} 2',
       "millrace_source_up 1",
       'millrace_source_activity{activity="blocked"} 1',
       'millrace_source_activity{activity="idle"} 0',

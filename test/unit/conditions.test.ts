@@ -1,0 +1,505 @@
+/** One list of conditions: whatever shows it says the same, and is green only when it is true. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { pages } from "../../src/cli/commands/explain.ts";
+import { exitCodeOf } from "../../src/cli/status/status.ts";
+import { statusText } from "../../src/cli/status/status-text.ts";
+import { systemClock } from "../../src/core/clock.ts";
+import { type Block, FirstSeen, isToBeTold } from "../../src/core/conditions/condition.ts";
+import { pipelineConditions } from "../../src/core/conditions/conditions.ts";
+import type { ReportSummary } from "../../src/core/contracts/reconciliation.ts";
+import type { StoredError } from "../../src/core/contracts/state-store.ts";
+import { SILENT } from "../../src/core/contracts/telemetry.ts";
+import { LastAnswer } from "../../src/core/last-answer.ts";
+import { pipelineLevels } from "../../src/levels.ts";
+import { createWaitingAdmin } from "../../src/ops/admin/admin.ts";
+import { PrometheusMetrics } from "../../src/ops/metrics.ts";
+import { Notifier } from "../../src/ops/notifier.ts";
+import { sinkStatus, type StatusChange, statusDocument } from "../support/daemon/status-document.ts";
+
+const AT = "2026-11-20T03:00:00Z";
+const NOW_MS = Date.parse("2026-11-20T03:12:00Z");
+
+const failed = (code: string, hint: string | null = "do this"): StoredError => ({
+  code,
+  message: "it fails",
+  hint,
+  at: AT,
+});
+
+const DRIFT: ReportSummary = {
+  id: "r1",
+  name: "shop",
+  startedAt: AT,
+  finishedAt: AT,
+  drift: true,
+  alarm: true,
+  tables: 1,
+  notComparable: 0,
+  compared: 10,
+  missing: 2,
+  extra: 0,
+  different: 1,
+  repaired: 0,
+};
+const COMPARED = { next: null, last: null, drift: null, failure: null };
+
+interface Case {
+  readonly kind: string;
+  readonly change: StatusChange;
+  /** How `status` begins to tell of it. */
+  readonly what: string;
+  readonly level: "act" | "watch";
+  readonly blocks: readonly Block[];
+}
+
+const ofSink = (change: Parameters<typeof sinkStatus>[1]): StatusChange => ({
+  sinks: [sinkStatus("warehouse"), sinkStatus("cache", change)],
+});
+const FREE: readonly Block[] = [];
+const UNREADY: readonly Block[] = ["ready", "wait"];
+const STOPPED: readonly Block[] = ["ready", "wait", "once"];
+
+/** Each kind, and what else leads to it. The order is that of `status`. */
+const CASES: readonly Case[] = [
+  {
+    kind: "daemon.elsewhere",
+    change: { daemon: null, phase: "stopped", heldBy: "db2 pid 7" },
+    what: "the lease is held by db2 pid 7",
+    level: "watch",
+    blocks: ["wait", "once"],
+  },
+  {
+    kind: "daemon.ended",
+    change: { daemon: null, phase: "stopped", ended: failed("MR2007") },
+    what: "nothing is copied, because the daemon has ended: MR2007 it fails",
+    level: "act",
+    blocks: UNREADY,
+  },
+  {
+    kind: "daemon.absent",
+    change: { daemon: null, phase: "stopped" },
+    what: "nothing is copied while no daemon runs",
+    level: "act",
+    blocks: UNREADY,
+  },
+  {
+    kind: "daemon.copying",
+    change: {
+      phase: "snapshot",
+      source: { copy: { tableCount: 3, tablesDone: 1, rowsRead: 1200, share: 0.37 } },
+    },
+    what: "first copy: 1 of 3 tables done, 1,200 rows read, about 37%",
+    level: "watch",
+    blocks: UNREADY,
+  },
+  {
+    kind: "daemon.starting",
+    change: { phase: "starting" },
+    what: "the daemon is starting",
+    level: "watch",
+    blocks: UNREADY,
+  },
+  {
+    kind: "state.unwritable",
+    change: { state: { error: failed("MR1209") } },
+    what: "the state can't be written, and nothing is acknowledged: MR1209 it fails",
+    level: "act",
+    blocks: ["ready"],
+  },
+  {
+    kind: "source.failing",
+    change: { source: { up: false, error: failed("MR2001"), unanswered: failed("MR2001"), answeredAt: AT } },
+    what: "no connection to the source, connected until 2026-11-20 03:00:00 UTC: MR2001 it fails",
+    level: "watch",
+    blocks: UNREADY,
+  },
+  {
+    kind: "source.failing",
+    change: { source: { up: false, error: failed("MR2002"), needsPerson: true } },
+    what: "the stream from the source is broken: MR2002 it fails",
+    level: "act",
+    blocks: UNREADY,
+  },
+  {
+    kind: "source.failing",
+    change: { source: { needsPerson: true } },
+    what: "the source waits for you",
+    level: "act",
+    blocks: ["ready"],
+  },
+  {
+    kind: "source.silent",
+    change: { source: { up: false, unanswered: failed("MR2001"), answeredAt: AT } },
+    what: "the source does not tell its position, connected until 2026-11-20 03:00:00 UTC",
+    level: "watch",
+    blocks: FREE,
+  },
+  {
+    kind: "source.silent",
+    change: { source: { up: false, unanswered: failed("MR2002"), needsPerson: true } },
+    what: "the source does not tell its position, not since the daemon's start",
+    level: "act",
+    blocks: FREE,
+  },
+  {
+    kind: "source.silent",
+    change: { source: { up: false, answeredAt: AT } },
+    what: "the source does not tell its position, connected until 2026-11-20 03:00:00 UTC",
+    level: "watch",
+    blocks: FREE,
+  },
+  {
+    kind: "source.behind",
+    change: { source: { activity: "slow", lagSeconds: 90, lagBytes: 2048 } },
+    what: "the stream is 90 s and 2.0 KB behind the log, and no sink holds it up",
+    level: "watch",
+    blocks: FREE,
+  },
+  {
+    kind: "source.keeps-too-much",
+    change: { source: { retainedBytes: 4096, retainedBytesMax: 1024 } },
+    what: "the source keeps 4.0 KB of log for Millrace; retention.bytes is 1.0 KB",
+    level: "act",
+    blocks: FREE,
+  },
+  {
+    kind: "source.reads-paused",
+    change: { source: { readsPaused: true } },
+    what: "reads beside the stream are paused",
+    level: "watch",
+    blocks: FREE,
+  },
+  {
+    kind: "source.went-back",
+    change: { source: { goneBack: { sinks: ["cache"], until: "0/2", error: failed("MR2006") } } },
+    what: "the stream went back for cache; the other sinks wait until it is at 0/2 again: MR2006 it fails",
+    level: "watch",
+    blocks: FREE,
+  },
+  {
+    kind: "source.not-looked-at",
+    change: { tables: { areKnown: false } },
+    what: "the source's tables have not been looked at yet",
+    level: "watch",
+    blocks: ["wait"],
+  },
+  {
+    kind: "source.log-at-risk",
+    change: { source: { warnings: ["the slot s is lost: the server has removed log that it needs"] } },
+    what: "source: the slot s is lost",
+    level: "act",
+    blocks: FREE,
+  },
+  {
+    kind: "source.hint",
+    change: { source: { hints: ["its oldest transaction is pid 7: select pg_terminate_backend(7)"] } },
+    what: "source: its oldest transaction is pid 7: select pg_terminate_backend(7)",
+    level: "watch",
+    blocks: FREE,
+  },
+  {
+    kind: "sink.paused",
+    change: ofSink({ state: "paused" }),
+    what: "sink cache is paused; the source keeps its log for it",
+    level: "watch",
+    blocks: ["wait", "once"],
+  },
+  {
+    kind: "sink.failing",
+    change: ofSink({ state: "retrying", error: failed("MR3401"), lagSeconds: 60, lagBytes: 10 }),
+    what: "sink cache does not take rows, 60 s and 10 B of log behind: MR3401 it fails",
+    level: "watch",
+    blocks: UNREADY,
+  },
+  {
+    kind: "sink.failing",
+    change: ofSink({ state: "retrying", error: failed("MR3402"), needsPerson: true }),
+    what: "sink cache does not take rows, 0.0 s and 0 B of log behind: MR3402 it fails",
+    level: "act",
+    blocks: STOPPED,
+  },
+  {
+    kind: "sink.failing",
+    change: ofSink({ state: "failed", error: failed("MR1304", null), needsPerson: true }),
+    what: "sink cache is failed and waits for you: MR1304 it fails",
+    level: "act",
+    blocks: STOPPED,
+  },
+  {
+    kind: "sink.failing",
+    change: ofSink({ state: "failed", needsPerson: true }),
+    what: "sink cache is failed and waits for you",
+    level: "act",
+    blocks: STOPPED,
+  },
+  {
+    kind: "sink.wedged",
+    change: ofSink({ activity: "wedged" }),
+    what: "sink cache does not answer to a write",
+    level: "watch",
+    blocks: UNREADY,
+  },
+  {
+    kind: "sink.wedged",
+    change: ofSink({ activity: "wedged", needsPerson: true }),
+    what: "sink cache is wedged: its write gets no answer and can't be cut off",
+    level: "act",
+    blocks: STOPPED,
+  },
+  {
+    kind: "sink.catching-up",
+    change: ofSink({ catchingUp: true, lagSeconds: 5, lagBytes: 100 }),
+    what: "sink cache is catching up, 5.0 s and 100 B of log behind; the others are not held up",
+    level: "watch",
+    blocks: ["wait"],
+  },
+  {
+    kind: "sink.slow",
+    change: ofSink({ activity: "slow", lagSeconds: 90, lagBytes: 100 }),
+    what: "sink cache is slow, 90 s and 100 B of log behind",
+    level: "watch",
+    blocks: FREE,
+  },
+  {
+    kind: "sink.starting",
+    change: ofSink({ state: "starting" }),
+    what: "sink cache is starting",
+    level: "watch",
+    blocks: UNREADY,
+  },
+  {
+    kind: "sink.dead-letters",
+    change: ofSink({ deadLetters: 2, lastRefusal: "public.t: MR3111 no", refusedSince: AT }),
+    what: "sink cache refused 2 rows, kept as dead letters: the sink lacks them; the last one, public.t: MR3111 no",
+    level: "act",
+    blocks: ["once"],
+  },
+  {
+    kind: "table.suspended",
+    change: { tables: { aside: [{ table: "public.t", error: failed("MR1303") }] } },
+    what: "table public.t is suspended, its changes are passed over: MR1303 it fails",
+    level: "act",
+    blocks: STOPPED,
+  },
+  {
+    kind: "table.suspended",
+    change: { tables: { aside: [{ table: "public.t", error: failed("MR1309"), mayReturn: true }] } },
+    what: "table public.t is suspended, its changes are passed over: MR1309 it fails",
+    level: "act",
+    blocks: UNREADY,
+  },
+  {
+    kind: "table.paused",
+    change: { tables: { suspended: [{ table: "public.t", sink: "cache", error: failed("MR1326") }] } },
+    what: "table public.t is paused in sink cache; its changes are skipped",
+    level: "watch",
+    blocks: ["wait", "once"],
+  },
+  {
+    kind: "table.suspended-in-sink",
+    change: { tables: { suspended: [{ table: "public.t", sink: "cache", error: failed("MR1305") }] } },
+    what: "table public.t is suspended in sink cache, which lacks it: MR1305 it fails",
+    level: "act",
+    blocks: STOPPED,
+  },
+  {
+    kind: "table.unreadable",
+    change: {
+      tables: { unreadable: [{ table: "public.t", sinks: ["cache"], since: AT, error: failed("MR2026") }] },
+    },
+    what: "table public.t can't be read for cache: MR2026 it fails",
+    level: "act",
+    blocks: UNREADY,
+  },
+  {
+    kind: "table.stubborn",
+    change: { tables: { stubborn: [{ table: "public.t", sink: "cache" }] } },
+    what: "table public.t differs in sink cache each time that it is compared",
+    level: "act",
+    blocks: ["once"],
+  },
+  {
+    kind: "table.pending",
+    change: { tables: { pending: [{ table: "public.t", why: "its new shape is not followed yet" }] } },
+    what: "table public.t waits: its new shape is not followed yet",
+    level: "watch",
+    blocks: ["wait"],
+  },
+  {
+    kind: "reads.unfinished",
+    change: { refills: 2 },
+    what: "2 reads beside the stream are not finished",
+    level: "watch",
+    blocks: ["wait"],
+  },
+  {
+    kind: "comparison.drift",
+    change: { reconcile: { ...COMPARED, drift: DRIFT } },
+    what: "3 rows differed in the comparison r1",
+    level: "act",
+    blocks: FREE,
+  },
+  {
+    kind: "comparison.drift",
+    change: { reconcile: { ...COMPARED, drift: { ...DRIFT, repaired: 3 } } },
+    what: "3 rows differed, 3 repaired in the comparison r1",
+    level: "watch",
+    blocks: FREE,
+  },
+  {
+    kind: "comparison.failed",
+    change: { reconcile: { ...COMPARED, failure: failed("MR1402") } },
+    what: "the last planned comparison did not end: MR1402 it fails",
+    level: "act",
+    blocks: FREE,
+  },
+  {
+    kind: "webhook.failing",
+    change: { notify: { error: failed("MR1158") } },
+    what: "the webhook could not be told what is not well: MR1158 it fails",
+    level: "act",
+    blocks: FREE,
+  },
+];
+
+describe("every outlet agrees on", () => {
+  test.each(CASES)("$kind: $what", async ({ kind, change, what, level, blocks }) => {
+    const document = statusDocument(change);
+    const conditions = new FirstSeen().dated(document.conditions, AT);
+    const status = { ...document, conditions };
+    expect(conditions.map((one) => [one.kind, one.level, one.blocks])).toEqual([[kind, level, blocks]]);
+    const [one] = conditions;
+    const isReady = !blocks.includes("ready");
+
+    // Who acts, since when, and what to do or what happens by itself.
+    expect(one).toMatchObject({ since: expect.stringMatching(/^2026-/) });
+    if (kind !== "source.hint") expect(one!.fix ?? one!.meanwhile).toEqual(expect.stringMatching(/./));
+    if (level === "act") expect(one!.fix).toEqual(expect.stringMatching(/./));
+
+    expect(document.verdict.kind).toBe(level === "act" ? "act" : isReady ? "watch" : "unready");
+    const lines = statusText(status, NOW_MS).split("\n");
+    expect(lines).toContain(`${document.verdict.headline}:`);
+    expect(lines.find((line) => line.startsWith("  ! "))?.slice(4)).toMatch(startingWith(what));
+    expect(lines.join("\n")).not.toContain("all is well");
+
+    const isRun = status.daemon !== null || status.heldBy !== undefined;
+    expect(exitCodeOf(status)).toBe(isRun ? (isReady && level === "watch" ? 0 : 3) : 1);
+    const app = createWaitingAdmin({ status, error: failed("MR1215"), redact: (text) => text }, { kind: "socket" });
+    const readyz = await app.inject({ url: "/readyz" });
+    expect(readyz.statusCode).toBe(isReady ? 200 : 503);
+    expect(readyz.json()).toMatchObject({
+      ready: isReady,
+      reasons: isReady ? [] : [expect.stringContaining(one!.what)],
+    });
+
+    const ofRows = pipelineConditions(status);
+    for (const block of ["wait", "once"] as const)
+      expect(ofRows.some((other) => other.blocks.includes(block))).toBe(blocks.includes(block));
+    expect(await toldTo("act", status.conditions)).toEqual(
+      isToBeTold(one!) && kind !== "webhook.failing" ? [kind] : [],
+    );
+    expect(await toldTo("watch", status.conditions)).toEqual(kind === "webhook.failing" ? [] : [kind]);
+
+    const levels = { drift: [], lastEqualSeconds: null, tables: NO_TABLES, ...pipelineLevels(status, []) };
+    const samples = (await new PrometheusMetrics().text(levels)).split("\n");
+    expect(samples.filter((line) => line.startsWith("millrace_conditions{"))).toEqual([
+      `millrace_conditions{kind="${kind}",level="${level}"} 1`,
+    ]);
+    const { code } = one!;
+    if (code !== null) expect(pages().map((page) => page.code)).toContain(code);
+  });
+
+  test("nothing: all is well, everywhere", async () => {
+    const status = statusDocument();
+    expect(status.conditions).toEqual([]);
+    expect(status.verdict).toEqual({ kind: "well", headline: "all is well" });
+    expect(statusText(status, NOW_MS)).toContain("all is well: 2 sinks follow");
+    expect(exitCodeOf(status)).toBe(0);
+    expect(await toldTo("watch", status.conditions)).toEqual([]);
+  });
+
+  test("each kind that there is", () => {
+    const source = readFileSync(join(import.meta.dirname, "../../src/core/conditions/conditions.ts"), "utf8");
+    const kinds = [...source.matchAll(/(?:kind: |told\()"([a-z]+\.[a-z-]+)"/g)].map(([, kind]) => kind);
+    expect(kinds.length).toBeGreaterThan(20);
+    expect(new Set(CASES.map(({ kind }) => kind))).toEqual(new Set(kinds));
+  });
+});
+
+const NO_TABLES = {
+  stateUp: true,
+  safeBytes: null,
+  retentionSeconds: null,
+  unfinishedReads: 0,
+  suspended: [],
+  unreadable: [],
+  freshness: [],
+  proofAges: [],
+  progress: [],
+  readRows: [],
+};
+
+function startingWith(text: string): RegExp {
+  return new RegExp(`^${text.replaceAll(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`)}`);
+}
+
+/** The kinds that a receiver is told of. */
+async function toldTo(level: "act" | "watch", conditions: Parameters<FirstSeen["dated"]>[0]): Promise<string[]> {
+  const kinds: string[] = [];
+  const stopping = new AbortController();
+  let looks = 0;
+  const notifier = new Notifier({
+    clock: {
+      ...systemClock,
+      sleep: async () => {
+        if (looks++ > 0) stopping.abort();
+        stopping.signal.throwIfAborted();
+      },
+    },
+    name: "shop",
+    level,
+    afterMs: 0,
+    notices: { list: async () => [], replace: async () => {} },
+    logger: SILENT,
+    send: async (message) => {
+      if ("began" in message && Array.isArray(message.began))
+        kinds.push(...message.began.map(({ kind }: { readonly kind: string }) => kind));
+    },
+  });
+  await notifier.run(async () => conditions, stopping.signal).catch(() => undefined);
+  return kinds;
+}
+
+test("a condition keeps the moment at which it was first seen, until it ends", () => {
+  const seen = new FirstSeen();
+  const paused = statusDocument(ofSink({ state: "paused" })).conditions;
+  const sinceOf = (conditions: typeof paused, now: string) => seen.dated(conditions, now)[0]?.since;
+  expect(sinceOf(paused, "1")).toBe("1");
+  expect(sinceOf(paused, "2")).toBe("1");
+  expect(sinceOf([], "3")).toBeUndefined();
+  expect(sinceOf(paused, "4")).toBe("4");
+});
+
+test("a state that does not answer keeps nobody waiting: what it said last counts", async () => {
+  let late = () => {};
+  let elapsed = 0;
+  const clock = {
+    ...systemClock,
+    elapsed: () => elapsed,
+    after: (_ms: number, call: () => void) => ((late = call), () => {}),
+  };
+  const answers = new LastAnswer(clock, "none");
+  expect(await answers.to(async () => "first")).toBe("first");
+  const slow = Promise.withResolvers<string>();
+  const asked = answers.to(() => slow.promise);
+  late();
+  expect(await asked).toBe("first");
+  elapsed += 2_000;
+  // It is not asked again before it has answered.
+  expect(await answers.to(() => Promise.reject(new Error("asked again")))).toBe("first");
+  slow.resolve("second");
+  await slow.promise;
+  expect(await answers.to(async () => "third")).toBe("third");
+});
