@@ -1,46 +1,55 @@
 import * as z from "zod";
 import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
-import { freshPassword, passwordKeys } from "../../src/passwords/password.ts";
-import { tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
+import { freshPassword, idlePassword, passwordIn, passwordKeys } from "../../src/passwords/password.ts";
+import { idleTlsKeys, tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
+import { idleDeletes, refusing } from "../kit/idle-keys.ts";
 import { deletes, mode } from "../kit/row-form.ts";
 import type { ClickhouseSinkSettings } from "./sink.ts";
 
 const ADDRESS = "expected http://user:password@host:8123, or https:// for TLS";
 const QUORUM_MAX = 100;
 
-export const definition = z.object({
-  url: z
-    .string()
-    .regex(/^https?:\/\//, { error: ADDRESS })
-    .refine((text) => URL.canParse(text), { error: ADDRESS })
-    .describe("http://user:password@host:port of ClickHouse's HTTP interface; https:// for TLS."),
-  ...passwordKeys,
-  ...tlsKeys("an https://"),
-  schema: z
-    .string()
-    .min(1)
-    .optional()
-    .describe("Put all tables into this database. Default: databases named like the source's schemas."),
-  deletes,
-  mode,
-  cluster: z
-    .string()
-    .min(1)
-    .optional()
-    .describe(
-      "Make tables ON CLUSTER this one, with replicas. Default: on the server alone, or as it replicates itself.",
-    ),
-  quorum: z
-    .union([z.literal("auto"), z.int().min(2).max(QUORUM_MAX)])
-    .optional()
-    .describe("How many replicas take a batch before it counts as written; auto: most of them."),
-  fsync: z
-    .boolean()
-    .default(true)
-    .describe(
-      "New tables have an insert wait until its files are on the disk. false: a power cut can lose the last batches.",
-    ),
-});
+export const definition = z
+  .object({
+    url: z
+      .string()
+      .regex(/^https?:\/\//, { error: ADDRESS })
+      .refine((text) => URL.canParse(text), { error: ADDRESS })
+      .describe("http://user:password@host:port of ClickHouse's HTTP interface; https:// for TLS."),
+    ...passwordKeys,
+    ...tlsKeys("an https://"),
+    schema: z
+      .string()
+      .min(1)
+      .optional()
+      .describe("Put all tables into this database. Default: databases named like the source's schemas."),
+    deletes,
+    mode,
+    cluster: z
+      .string()
+      .min(1)
+      .optional()
+      .describe(
+        "Make tables ON CLUSTER this one, with replicas. Default: on the server alone, or as it replicates itself.",
+      ),
+    quorum: z
+      .union([z.literal("auto"), z.int().min(2).max(QUORUM_MAX)])
+      .optional()
+      .describe("How many replicas take a batch before it counts as written; auto: most of them."),
+    fsync: z
+      .boolean()
+      .default(true)
+      .describe(
+        "New tables have an insert wait until its files are on the disk. false: a power cut can lose the last batches.",
+      ),
+  })
+  .superRefine(
+    refusing(function* (options) {
+      yield* idleTlsKeys(options, options.url);
+      yield idlePassword(options, passwordIn(options.url));
+      yield idleDeletes(options);
+    }),
+  );
 
 export type Options = z.output<typeof definition>;
 

@@ -112,7 +112,7 @@ export const pages = {
   MR4116: {
     title: "The ClickHouse sink's TLS keys or files can't be used",
     cause:
-      "A file that `ca`, `cert` or `certKey` names does not exist, may not be read or holds no PEM; certificate and key do not belong together; or keys for TLS are given for a plain http:// address.",
+      "A file that `ca`, `cert` or `certKey` names does not exist, may not be read or holds no PEM; certificate and key do not belong together.",
     remedy: "The message says which; correct the path, the file, its permissions or the scheme of `url`.",
   },
   MR4117: {

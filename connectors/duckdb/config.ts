@@ -1,19 +1,26 @@
 import { existsSync, realpathSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { z } from "zod";
+import { idleDeletes, refusing } from "../kit/idle-keys.ts";
 import { deletes, mode } from "../kit/row-form.ts";
 import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
 import { memoryLimit, threads } from "./memory-keys.ts";
 import type { DuckdbSinkOptions } from "./sink.ts";
 
-export const definition = z.object({
-  path: z.string().min(1).describe("The DuckDB file. Created if missing; its folder must exist."),
-  schema: z.string().min(1).optional().describe("Put all tables into this schema. Default: the source's schemas."),
-  deletes,
-  mode,
-  memoryLimit,
-  threads,
-});
+export const definition = z
+  .object({
+    path: z.string().min(1).describe("The DuckDB file. Created if missing; its folder must exist."),
+    schema: z.string().min(1).optional().describe("Put all tables into this schema. Default: the source's schemas."),
+    deletes,
+    mode,
+    memoryLimit,
+    threads,
+  })
+  .superRefine(
+    refusing(function* (options) {
+      yield idleDeletes(options);
+    }),
+  );
 
 export type Options = z.infer<typeof definition>;
 

@@ -1,12 +1,12 @@
 /** Options of every sink over DuckDB's engine. */
 import { z } from "zod";
-import { memoryLimit as sizeOfMemory } from "../kit/duckdb.ts";
+import { MEMORY_LIMIT, memoryLimit as sizeOfMemory } from "../kit/duckdb.ts";
 
 const THREADS_MAX = 256;
 
-export const memoryLimit = sizeOfMemory.describe(
-  "Memory that DuckDB may use for this target. Apart from Millrace's own memory.",
-);
+export const memoryLimit = sizeOfMemory
+  .default(MEMORY_LIMIT)
+  .describe("Memory that DuckDB may use for this target. Apart from Millrace's own memory.");
 
 export const threads = z
   .int()

@@ -1,7 +1,8 @@
 import * as z from "zod";
 import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
-import { freshPassword, passwordKeys } from "../../src/passwords/password.ts";
-import { tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
+import { freshPassword, idlePassword, passwordKeys } from "../../src/passwords/password.ts";
+import { idleTlsKeys, tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
+import { refusing } from "../kit/idle-keys.ts";
 import type { ElasticsearchSinkSettings } from "./sink.ts";
 
 const nodeUrl = z
@@ -19,7 +20,7 @@ export const definition = z
     ...tlsKeys("an https://"),
     prefix: z
       .string()
-      .regex(/^([a-z0-9][a-z0-9_-]*)?$/, { error: "expected lower-case letters, digits, - and _" })
+      .regex(/^([a-z0-9][a-z0-9_-]{0,99})?$/, { error: "expected at most 100 lower-case letters, digits, - and _" })
       .default("")
       .describe("What every index name begins with."),
     replicas: z.int().min(0).max(100).optional().describe("Replicas of new indices. Default: the engine's own."),
@@ -30,13 +31,25 @@ export const definition = z
       .default("1s")
       .describe("How often new indices make what was written searchable."),
   })
-  .superRefine(({ url, apiKey, passwordCommand, passwordFile }, issues) => {
-    const key = passwordCommand === undefined ? "passwordFile" : "passwordCommand";
-    if ((passwordCommand ?? passwordFile) === undefined) return;
-    const refuse = (message: string): void => issues.addIssue({ code: "custom", path: [key], message });
-    if (apiKey !== undefined) refuse("has no use with `apiKey`; leave one of them out");
-    else if (new URL(typeof url === "string" ? url : url[0]!).username === "") refuse("needs a user in `url`");
-  });
+  .superRefine(
+    refusing(function* (options) {
+      const { url, apiKey, passwordCommand, passwordFile } = options;
+      // Checks of the addresses' own may have failed already.
+      const [first, ...others] = (typeof url === "string" ? [url] : url).flatMap((text) => URL.parse(text) ?? []);
+      if (first === undefined) return;
+      yield* idleTlsKeys(options, url);
+      yield idlePassword(options, first.password);
+      const key = passwordCommand === undefined ? "passwordFile" : "passwordCommand";
+      const isFresh = (passwordCommand ?? passwordFile) !== undefined;
+      if (isFresh && apiKey !== undefined) yield [key, "has no use with `apiKey`; leave one of them out"];
+      else if (isFresh && first.username === "") yield [key, "needs a user in `url`"];
+      if (apiKey !== undefined && first.username !== "")
+        yield ["apiKey", "stands beside a user in `url`, who would not be used; leave one of them out"];
+      const login = ({ username, password }: URL): string => `${username}:${password}`;
+      if (others.some((other) => ![":", login(first)].includes(login(other))))
+        yield ["url", "has another login than its first address; only that of the first is used"];
+    }),
+  );
 
 export type ElasticsearchOptions = z.output<typeof definition>;
 

@@ -109,8 +109,8 @@ export const pages: ErrorPages = {
     title: "The search sink's TLS keys or files can't be used",
     cause:
       "A file that `ca`, `cert` or `certKey` names does not exist, may not be read or holds no PEM; certificate and key do " +
-      "not belong together; or keys for TLS are given for a plain http:// address.",
-    remedy: "The message says which; correct the path, the file, its permissions or the scheme of `url`.",
+      "not belong together.",
+    remedy: "The message says which; correct the path, the file or its permissions.",
   },
 };
 

@@ -8,8 +8,9 @@ import { randomBytes } from "node:crypto";
 import { setTimeout } from "node:timers/promises";
 import * as z from "zod";
 import { WriteRuns } from "../../src/core/targets/write-runs.ts";
-import { classifyEngine, droppedError, searchError } from "./errors.ts";
-import { type Answer, errorOf, parsed, pathOf, type SearchClient } from "./http.ts";
+import { droppedError, searchError } from "./errors.ts";
+import { parsed, pathOf, type SearchClient } from "./http.ts";
+import { expectEveryNode, expectOk } from "./indices/ddl.ts";
 import { chunksByLength } from "./indices/presence.ts";
 import type { IndexIdentity } from "./indices/tables.ts";
 
@@ -112,7 +113,7 @@ export class WriteFence {
 
   async #change(actions: readonly object[], signal: AbortSignal): Promise<void> {
     const answer = await this.#client.request({ method: "POST", path: "/_aliases", body: { actions } }, signal);
-    expectOk(answer);
+    expectEveryNode(answer, ENTERING);
   }
 
   /** Our write aliases of these indices, as far as they exist. */
@@ -125,7 +126,7 @@ export class WriteFence {
     };
     const answer = await this.#client.request({ method: "GET", path, query }, signal);
     if (answer.status === 404) return [];
-    expectOk(answer);
+    expectOk(answer, ENTERING);
     return Object.entries(FOUND.parse(parsed(answer.body))).map(([index, { aliases, settings }]) => ({
       index,
       uuid: settings.index.uuid,
@@ -153,16 +154,12 @@ export class WriteFence {
       filter_path: "tasks.node,tasks.id,tasks.headers,node_failures",
     };
     const answer = await this.#client.request({ method: "GET", path: "/_tasks", query }, signal);
-    expectOk(answer);
+    expectOk(answer, ENTERING);
     const { tasks, node_failures: silent } = TASKS.parse(parsed(answer.body));
     if (silent.length > 0) throw searchError("MR3301", "retryable", "a node of the cluster does not show its tasks");
     const isOld = (mark = ""): boolean => mark.startsWith(this.#owner) && mark !== this.mark;
     return new Set(tasks.flatMap(({ node, id, headers }) => (isOld(headers["X-Opaque-Id"]) ? `${node}:${id}` : [])));
   }
-}
-
-function expectOk(answer: Answer): void {
-  if (answer.status >= 300) throw classifyEngine(errorOf(answer), ENTERING);
 }
 
 function randomId(): string {

@@ -3,7 +3,7 @@
  * by hand.
  */
 import * as z from "zod";
-import { expectOk, refresh } from "./indices/ddl.ts";
+import { expectEveryShard, refresh } from "./indices/ddl.ts";
 import { VERSION_FIELD } from "./write/document.ts";
 import { parsed, pathOf, type SearchClient, WHOLE_SEARCH } from "./http.ts";
 import type { IndexIdentity } from "./indices/tables.ts";
@@ -14,7 +14,6 @@ const SCROLL = "/_search/scroll";
 
 // The engine's `_version` is read as a double. Versions that rounding hides are a few bytes of log above `version`, and
 // lower than that of any row that is read from then on.
-// any row that is read from then on.
 const HITS = z.object({ hits: z.object({ hits: z.array(z.object({ _version: z.number().optional() })) }) });
 const PAGE_OF = HITS.extend({ _scroll_id: z.string() });
 const LOOKING = "looking for documents that are not ours";
@@ -32,7 +31,7 @@ export async function holdsForeign(
   const query = `{"bool":{"should":[${ours},${none}]}}`;
   const look = { method: "POST", path: `${pathOf(index)}/_search`, query: WHOLE_SEARCH } as const;
   const answer = await client.request({ ...look, body: Buffer.from(`{"size":1,"query":${query}}`) }, signal);
-  expectOk(answer, LOOKING);
+  expectEveryShard(answer, LOOKING);
   return HITS.parse(parsed(answer.body)).hits.hits.length > 0 || hasVersionAbove(client, index, version, signal);
 }
 
@@ -70,7 +69,7 @@ async function page(
   signal: AbortSignal,
 ): Promise<Page> {
   const answer = await client.request({ method: "POST", path, query, body }, signal);
-  expectOk(answer, LOOKING);
+  expectEveryShard(answer, LOOKING);
   const { _scroll_id: scroll, hits } = PAGE_OF.parse(parsed(answer.body));
   const highest = hits.hits.reduce((most, { _version: own = 0 }) => Math.max(most, own), 0);
   return { count: hits.hits.length, highest, scroll };

@@ -1,10 +1,8 @@
 /** Finds the highest version of documents where a sink writes: old documents may be left there. */
-import { expectOk } from "./indices/ddl.ts";
+import { expectEveryShard } from "./indices/ddl.ts";
+import { chunksByLength } from "./indices/presence.ts";
 import { VERSION_FIELD } from "./write/document.ts";
 import { pathOf, type SearchClient, WHOLE_SEARCH } from "./http.ts";
-
-/** Index names are part of a path of limited length. */
-const NAMES_MAX = 30;
 
 export async function highestVersion(
   client: SearchClient,
@@ -12,17 +10,20 @@ export async function highestVersion(
   signal: AbortSignal,
 ): Promise<bigint> {
   let highest = 0n;
-  for (let i = 0; i < names.length; i += NAMES_MAX) {
-    const found = await highestIn(client, names.slice(i, i + NAMES_MAX), signal);
+  for (const chunk of chunksByLength(names, (name) => name)) {
+    const found = await highestIn(client, chunk, signal);
     if (found > highest) highest = found;
   }
   return highest;
 }
 
 async function highestIn(client: SearchClient, names: readonly string[], signal: AbortSignal): Promise<bigint> {
-  const path = `/${names.map((name) => pathOf(name).slice(1)).join(",")}`;
+  const path = pathOf(names);
   const there = { ignore_unavailable: "true", allow_no_indices: "true" } as const;
-  expectOk(await client.request({ method: "POST", path: `${path}/_refresh`, query: there }, signal), "a refresh");
+  expectEveryShard(
+    await client.request({ method: "POST", path: `${path}/_refresh`, query: there }, signal),
+    "a refresh",
+  );
   const order = `[{"${VERSION_FIELD}":{"order":"desc","unmapped_type":"long","missing":"_last"}}]`;
   const body = `{"size":1,"_source":false,"query":{"exists":{"field":"${VERSION_FIELD}"}},"sort":${order}}`;
   const query = { ...there, ...WHOLE_SEARCH };
@@ -30,7 +31,7 @@ async function highestIn(client: SearchClient, names: readonly string[], signal:
     { method: "POST", path: `${path}/_search`, query, body: Buffer.from(body) },
     signal,
   );
-  expectOk(answer, "looking for old documents");
+  expectEveryShard(answer, "looking for old documents");
   // Parsed as text: JSON numbers would lose digits here.
   const sorted = /"sort":\[(\d+)\]/.exec(answer.body.toString("utf8"));
   return BigInt(sorted?.[1] ?? 0);

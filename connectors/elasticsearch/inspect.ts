@@ -13,7 +13,7 @@ import { rowIdOf } from "../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { KeyText } from "../../src/core/contracts/row-reads.ts";
 import { keyInRow, listedKeys } from "../kit/listed-keys.ts";
-import { expectOk } from "./indices/ddl.ts";
+import { expectEveryShard, expectOk } from "./indices/ddl.ts";
 import { VERSION_FIELD } from "./write/document.ts";
 import { equalDocuments } from "./equal-documents.ts";
 import { classifyConnection, classifyEngine, searchError } from "./errors.ts";
@@ -24,7 +24,8 @@ const PAGE = 5_000;
 const KEPT_FOR = "1m";
 const SCROLL = "/_search/scroll";
 const ALL_ROWS = new URLSearchParams(WHOLE_SEARCH).toString();
-const IDS_ALONE = "filter_path=_scroll_id,hits.hits._id";
+const IDS_ALONE = "filter_path=_scroll_id,timed_out,_shards.failed,hits.hits._id";
+const READING = "reading documents to compare";
 /** The index does not exist, or the search exceeds its settings. */
 const REFUSED = [400, 404];
 
@@ -58,24 +59,24 @@ export class ElasticsearchInspection implements Inspection {
    */
   async equal(table: TableVersion, asked: RowsInOrder, signal: AbortSignal): Promise<EqualRows | null> {
     const index = pathOf(this.#alias(table));
-    const refreshed = await this.#send("POST", `${index}/_refresh`, undefined, signal);
+    const refreshed = await this.#search(`${index}/_refresh`, undefined, signal);
     if (refreshed === null) return null;
     const path = `${index}/_search?${ALL_ROWS}`;
-    return await equalDocuments(table, asked, (body) => this.#send("POST", path, body, signal, REFUSED));
+    return await equalDocuments(table, asked, (body) => this.#search(path, body, signal, REFUSED));
   }
 
   /** Durable rows may not be searchable yet, so this refreshes first. */
   async *keys(table: TableVersion, signal: AbortSignal): AsyncGenerator<readonly ListedKey[]> {
     const index = pathOf(this.#alias(table));
-    const refreshed = await this.#send("POST", `${index}/_refresh`, undefined, signal);
+    const refreshed = await this.#search(`${index}/_refresh`, undefined, signal);
     if (refreshed === null) return;
     const first = { size: PAGE, _source: false, sort: ["_doc"] };
     const search = `${index}/_search?scroll=${KEPT_FOR}&${ALL_ROWS}&${IDS_ALONE}`;
-    let page = pageOf(await this.#send("POST", search, first, signal));
+    let page = pageOf(await this.#search(search, first, signal));
     try {
       while (page.ids.length > 0) {
         const on = { scroll: KEPT_FOR, scroll_id: page.scroll };
-        const next = this.#send("POST", `${SCROLL}?${IDS_ALONE}`, on, signal);
+        const next = this.#search(`${SCROLL}?${IDS_ALONE}`, on, signal);
         // The engine reads on while these are counted; a failure surfaces where it is awaited.
         next.catch(() => undefined);
         yield await listedKeys(table, page.ids, (unknown) => this.#byIds(table, unknown, signal));
@@ -93,29 +94,34 @@ export class ElasticsearchInspection implements Inspection {
   /** Reads by id, which sees fresh writes. */
   async #byIds(table: TableVersion, ids: readonly string[], signal: AbortSignal): Promise<readonly FoundDocument[]> {
     if (ids.length === 0) return [];
-    const answer = await this.#ask("POST", `${pathOf(this.#alias(table))}/_mget`, { ids }, signal);
-    const documents = listIn(answer, "docs");
+    const answer = await this.#send(`${pathOf(this.#alias(table))}/_mget`, { ids }, signal);
+    // Numbers as in core/targets/expected-json.
+    const documents = answer === null ? [] : listIn(exactJson(answer.body.toString("utf8")), "docs");
     return documents.flatMap((document) => {
       const fields = mapOf(document);
       const error = fields.get("error");
       if (error !== undefined) {
         const failure = engineError(404, error);
         if (failure.type === "index_not_found_exception") return [];
-        throw classifyEngine(failure, "reading documents to compare");
+        throw classifyEngine(failure, READING);
       }
       return fields.get("found") === true ? [foundDocument(table, fields)] : [];
     });
   }
 
-  /** The parsed answer, with numbers as in core/targets/expected-json; null for 404. */
-  async #ask(method: "POST", path: string, body: object | undefined, signal: AbortSignal): Promise<unknown> {
-    const answer = await this.#send(method, path, body, signal);
-    return answer === null ? null : exactJson(answer.body.toString("utf8"));
+  /** Null for these statuses. */
+  async #search(
+    path: string,
+    body: object | undefined,
+    signal: AbortSignal,
+    nothing?: readonly number[],
+  ): Promise<Answer | null> {
+    const answer = await this.#send(path, body, signal, nothing);
+    if (answer !== null) expectEveryShard(answer, READING);
+    return answer;
   }
 
-  /** Null for these statuses. */
   async #send(
-    method: "POST",
     path: string,
     body: object | undefined,
     signal: AbortSignal,
@@ -123,12 +129,12 @@ export class ElasticsearchInspection implements Inspection {
   ): Promise<Answer | null> {
     let answer: Answer;
     try {
-      answer = await this.#client.request({ method, path, ...(body === undefined ? {} : { body }) }, signal);
+      answer = await this.#client.request({ method: "POST", path, ...(body === undefined ? {} : { body }) }, signal);
     } catch (error) {
       throw classifyConnection(error, signal, this.#client.server);
     }
     if (nothing.includes(answer.status)) return null;
-    expectOk(answer, "reading documents to compare");
+    expectOk(answer, READING);
     return answer;
   }
 }

@@ -3,7 +3,8 @@ import * as z from "zod";
 import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
 import type { FilesSettings } from "./settings.ts";
 import { bucketOf, s3, S3_PATH, s3Refusal } from "../kit/bucket.ts";
-import { memoryLimit } from "../kit/duckdb.ts";
+import { refusing } from "../kit/idle-keys.ts";
+import { MEMORY_LIMIT, memoryLimit } from "../kit/duckdb.ts";
 
 const DURATION = /^(\d+)(s|m|h)$/;
 const DURATION_MS: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000 };
@@ -58,14 +59,19 @@ export const definition = z
         "How long files stay, with their manifests. For readers that load them into tables of their own: what is left after that is no longer complete. Without it they stay for ever.",
       ),
     s3: s3.optional().describe("Of the bucket, for a `path` that begins with s3://."),
-    memoryLimit: memoryLimit.describe(
-      "Memory that DuckDB may use while it makes Parquet files. Apart from Millrace's own memory.",
-    ),
+    memoryLimit: memoryLimit
+      .optional()
+      .describe(
+        "Memory that DuckDB may use while it makes Parquet files. Apart from Millrace's own memory. Default: 512MB.",
+      ),
   })
-  .superRefine(({ path, s3: given }, issues) => {
-    const refused = s3Refusal("path", path, given);
-    if (refused !== undefined) issues.addIssue({ code: "custom", path: [refused.key], message: refused.message });
-  });
+  .superRefine(
+    refusing(function* ({ path, format, s3: given, memoryLimit: limit }) {
+      yield s3Refusal("path", path, given);
+      if (limit !== undefined && format === "ndjson")
+        yield ["memoryLimit", "has no use with `format: ndjson`: DuckDB makes Parquet files alone"];
+    }),
+  );
 
 export type FilesOptions = z.output<typeof definition>;
 
@@ -87,7 +93,7 @@ export const factory: SinkFactory<FilesOptions> = {
 };
 
 function settingsOf({ daemon, name, folder, options }: SinkContext<FilesOptions>): FilesSettings {
-  const { path, format, roll: limits, keep, memoryLimit } = options;
+  const { path, format, roll: limits, keep, memoryLimit = MEMORY_LIMIT } = options;
   return {
     daemon,
     name,

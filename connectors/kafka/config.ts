@@ -1,5 +1,6 @@
 import * as z from "zod";
-import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
+import type { IdleKey, SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
+import { refusing } from "../kit/idle-keys.ts";
 import { accessTo, clusterOf, connectionKeys } from "./connection.ts";
 import { isNameOfOther, isTopicText, logTopic, type TopicNaming, transactionTopic } from "./names.ts";
 import type { Format } from "./formats/format.ts";
@@ -104,7 +105,7 @@ export const definition = z
     const { encoding, format, conditions, registry: given } = options;
     const refuse = (key: string, message: string): void =>
       issues.addIssue({ code: "custom", path: key.split("."), message });
-    for (const [key, why] of idleKeys(options)) refuse(key, why);
+    refusing(idleKeys)(options, issues);
     if (conditions && format !== "log") refuse("conditions", "is for `format: log` alone");
     if (encoding === "json") {
       if (given !== undefined)
@@ -130,10 +131,11 @@ function* idleKeys({
   tombstones,
   transactions,
   topics: made,
+  registry,
 }: Pick<
   KafkaOptions,
-  "format" | "encoding" | "schemas" | "decimals" | "tombstones" | "transactions" | "topics"
->): Generator<readonly [key: string, why: string]> {
+  "format" | "encoding" | "schemas" | "decimals" | "tombstones" | "transactions" | "topics" | "registry"
+>): Generator<IdleKey> {
   const isOwn = format === "millrace" || format === "log";
   if (schemas !== undefined && isOwn) yield ["schemas", `has no use with \`format: ${format}\``];
   else if (schemas !== undefined && encoding !== "json")
@@ -145,6 +147,8 @@ function* idleKeys({
     if (transactions) yield ["transactions", why];
     if (made.partitions !== undefined) yield ["topics.partitions", `${why}, whose topics have one`];
   }
+  if (registry?.password !== undefined && registry.username === undefined)
+    yield ["registry.password", "has no use without `username`"];
   if (made.create) return;
   const why = "has no use with `topics: { create: false }`";
   if (format !== "log" && made.partitions !== undefined) yield ["topics.partitions", why];

@@ -1,9 +1,10 @@
 /** The keys that say how a cluster is reached, for sink and source. */
 import * as z from "zod";
-import { tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
+import { idleTlsKeys, tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
 import { tlsOptions } from "../../src/tls/options.ts";
-import { freshPassword, passwordKeys } from "../../src/passwords/password.ts";
+import { freshPassword, idlePassword, passwordKeys } from "../../src/passwords/password.ts";
 import type { ClusterAccess, ClusterSettings, SaslSettings } from "./client/cluster.ts";
+import { refusing } from "../kit/idle-keys.ts";
 import { isTopicText } from "./names.ts";
 
 const login = z.strictObject({
@@ -15,9 +16,23 @@ const login = z.strictObject({
   ...passwordKeys,
 });
 
-const sasl = login.refine(
-  ({ password, passwordCommand, passwordFile }) => (password ?? passwordCommand ?? passwordFile) !== undefined,
-  { error: "expected `password`, `passwordCommand` or `passwordFile`" },
+const sasl = login
+  .refine(
+    ({ password, passwordCommand, passwordFile }) => (password ?? passwordCommand ?? passwordFile) !== undefined,
+    {
+      error: "expected `password`, `passwordCommand` or `passwordFile`",
+    },
+  )
+  .superRefine(
+    refusing(function* (options) {
+      yield idlePassword(options, options.password);
+    }),
+  );
+
+const tls = z.strictObject(tlsKeys("the brokers'")).superRefine(
+  refusing(function* (options) {
+    yield* idleTlsKeys(options, []);
+  }),
 );
 
 export const connectionKeys = {
@@ -32,7 +47,7 @@ export const connectionKeys = {
     .default("")
     .describe("What the name of every topic begins with."),
   tls: z
-    .union([z.boolean(), z.strictObject(tlsKeys("the brokers'"))])
+    .union([z.boolean(), tls])
     .default(false)
     .describe(
       "Whether the connection is encrypted; with an authority of your own, or a client certificate: an object.",

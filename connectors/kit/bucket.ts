@@ -1,6 +1,7 @@
 /** The options of a bucket in S3, for every sink that writes there. */
 import { resolve } from "node:path";
 import * as z from "zod";
+import type { IdleKey } from "../../src/core/contracts/connector.ts";
 
 export const S3_PATH = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(\/.*)?$/;
 
@@ -25,6 +26,9 @@ export const s3 = z.strictObject({
     ),
 });
 
+/** Keys have up to 1,024; what comes behind the prefix has the rest. */
+const PREFIX_BYTES_MAX = 700;
+
 export type S3Options = z.output<typeof s3>;
 
 /** Of a bucket, as S3's clients name them; what is not given comes from the environment, as with the AWS command line. */
@@ -42,18 +46,16 @@ export interface BucketSettings {
 }
 
 /** What is wrong with the options, given the path in `key`; undefined: nothing. */
-export function s3Refusal(
-  key: string,
-  path: string,
-  given: S3Options | undefined,
-): { readonly key: string; readonly message: string } | undefined {
-  if (/^[a-z0-9]+:\/\//i.test(path) && !S3_PATH.test(path))
-    return { key, message: "expected a folder, or s3://bucket/prefix" };
+export function s3Refusal(key: string, path: string, given: S3Options | undefined): IdleKey | undefined {
+  if (/^[a-z0-9]+:\/\//i.test(path) && !S3_PATH.test(path)) return [key, "expected a folder, or s3://bucket/prefix"];
+  if (Buffer.byteLength(S3_PATH.exec(path)?.[2] ?? "") > PREFIX_BYTES_MAX)
+    return [key, `expected a prefix of at most ${PREFIX_BYTES_MAX} bytes: a key in a bucket has at most 1,024`];
   if (given === undefined) return undefined;
-  if (!S3_PATH.test(path))
-    return { key: "s3", message: `has no use with a folder: \`${key}\` does not begin with s3://` };
+  if (!S3_PATH.test(path)) return ["s3", `has no use with a folder: \`${key}\` does not begin with s3://`];
   if ((given.accessKeyId === undefined) !== (given.secretAccessKey === undefined))
-    return { key: "s3", message: "has one of `accessKeyId` and `secretAccessKey`: set both, or none" };
+    return ["s3", "has one of `accessKeyId` and `secretAccessKey`: set both, or none"];
+  if (given.ca !== undefined && given.endpoint !== undefined && !/^https:/i.test(given.endpoint))
+    return ["s3.ca", "has no use with an `endpoint` that is not https://"];
   return undefined;
 }
 

@@ -1,11 +1,9 @@
 /** DuckDB's engine, for sinks that write with it. */
 import { z } from "zod";
 
-/** A key of the configuration. */
-export const memoryLimit = z
-  .string()
-  .regex(/^\d+(\.\d+)?\s*([KMGT]i?B)$/i, "a size like 512MB")
-  .default("512MB");
+/** A key of the configuration, and its default. */
+export const memoryLimit = z.string().regex(/^\d+(\.\d+)?\s*([KMGT]i?B)$/i, "a size like 512MB");
+export const MEMORY_LIMIT = "512MB";
 
 export function quoteIdentifier(name: string): string {
   return `"${name.replaceAll('"', '""')}"`;

@@ -1,8 +1,8 @@
 import type { Finding, GrantScript } from "../../src/core/contracts/connector.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
-import { Connection, type ConnectionSettings, listOf, parseUrl, serverOf, textOf } from "./connection.ts";
+import { Connection, type ConnectionSettings, parseUrl, permitted, serverOf, settingOf, textOf } from "./connection.ts";
 import { shellWord } from "../kit/shell-word.ts";
-import { ACL_COMMANDS, ACL_FASTER, ACL_OF_CLUSTERS, classify, replyCode } from "./errors.ts";
+import { ACL_COMMANDS, ACL_FASTER, ACL_OF_CLUSTERS, classify } from "./errors.ts";
 import { ok } from "../kit/findings.ts";
 
 /** Preflight: connects, and writes nothing. */
@@ -118,21 +118,6 @@ async function infoOf(connection: Connection): Promise<Map<string, string> | nul
   return new Map(
     [...(textOf(reply) ?? "").matchAll(/^([a-z_]+):(.*?)\r?$/gm)].map(([, name, value]) => [name!, value!]),
   );
-}
-
-async function settingOf(connection: Connection, name: string): Promise<string | null> {
-  const reply = await permitted(connection.command("config", "get", name));
-  return textOf(listOf(reply)?.[1]);
-}
-
-async function permitted<T>(reply: Promise<T>): Promise<T | null> {
-  try {
-    return await reply;
-  } catch (error) {
-    // Managed servers forbid CONFIG, or do not have it.
-    if (error instanceof Error && /^(NOPERM|ERR)$/.test(replyCode(error.message))) return null;
-    throw error;
-  }
 }
 
 function failed(id: string, error: MillraceError): Finding {

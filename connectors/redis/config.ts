@@ -1,34 +1,42 @@
 import * as z from "zod";
 import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
-import { freshPassword, passwordKeys } from "../../src/passwords/password.ts";
-import { tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
+import { freshPassword, idlePassword, passwordIn, passwordKeys } from "../../src/passwords/password.ts";
+import { idleTlsKeys, tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
+import { refusing } from "../kit/idle-keys.ts";
 import { isPrefixUsable } from "./keys.ts";
 import type { RedisSinkSettings } from "./sink.ts";
 
-export const definition = z.object({
-  url: z
-    .string()
-    .regex(/^rediss?:\/\//, { error: "expected redis://user:password@host:port/db, or rediss:// for TLS" })
-    .describe("redis://user:password@host:port/db; rediss:// for TLS. In a cluster: any of its nodes."),
-  ...passwordKeys,
-  prefix: z
-    .string()
-    .refine(isPrefixUsable, { error: "expected no braces, or one whole hash tag such as {shop}:" })
-    .default("")
-    .describe("What every key begins with."),
-  format: z
-    .enum(["hash", "json"])
-    .default("hash")
-    .describe("A row as a hash with a field per column, or as one string holding a JSON object."),
-  cluster: z.boolean().default(false).describe("Whether the server is a Redis Cluster."),
-  waitReplicas: z
-    .int()
-    .min(0)
-    .max(16)
-    .default(0)
-    .describe("Replicas that must have a step before its position is confirmed to the source (WAIT)."),
-  ...tlsKeys("a rediss://"),
-});
+export const definition = z
+  .object({
+    url: z
+      .string()
+      .regex(/^rediss?:\/\//, { error: "expected redis://user:password@host:port/db, or rediss:// for TLS" })
+      .describe("redis://user:password@host:port/db; rediss:// for TLS. In a cluster: any of its nodes."),
+    ...passwordKeys,
+    prefix: z
+      .string()
+      .refine(isPrefixUsable, { error: "expected no braces, or one whole hash tag such as {shop}:" })
+      .default("")
+      .describe("What every key begins with."),
+    format: z
+      .enum(["hash", "json"])
+      .default("hash")
+      .describe("A row as a hash with a field per column, or as one string holding a JSON object."),
+    cluster: z.boolean().default(false).describe("Whether the server is a Redis Cluster."),
+    waitReplicas: z
+      .int()
+      .min(0)
+      .max(16)
+      .default(0)
+      .describe("Replicas that must have a step before its position is confirmed to the source (WAIT)."),
+    ...tlsKeys("a rediss://"),
+  })
+  .superRefine(
+    refusing(function* (options) {
+      yield* idleTlsKeys(options, options.url);
+      yield idlePassword(options, passwordIn(options.url));
+    }),
+  );
 
 export type RedisOptions = z.output<typeof definition>;
 

@@ -9,7 +9,7 @@ import { serverAt } from "../../src/core/system-errors.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import { NO_TLS, TLS_ALONE, tryHandshake } from "../../src/tls/failure.ts";
 import { tlsOptions, type TlsSettings } from "../../src/tls/options.ts";
-import { classify, isHangUp, redisError, tlsError } from "./errors.ts";
+import { classify, isHangUp, redisError, replyCode, tlsError } from "./errors.ts";
 import { SCRIPT, SCRIPT_SHA } from "./write/script.ts";
 
 /** A server that does not answer in this time counts as unreachable. */
@@ -20,6 +20,10 @@ const KEEP_ALIVE_MS = 10_000;
 const DISCONNECT_TIMEOUT_MS = 100;
 /** If a handshake takes this long, the sink checks whether the server speaks TLS at all. */
 const PLAIN_SERVER_AFTER_MS = 1_000;
+
+/** Redis' own default, for servers that do not let us read their settings. */
+const ARGUMENT_BYTES_MAX = 512 * 1024 * 1024;
+const ARGUMENT_LIMITS = ["proto-max-bulk-len", "client-query-buffer-limit"];
 
 export interface ConnectionSettings {
   readonly url: string;
@@ -54,6 +58,8 @@ export interface Commands {
 export class Connection implements Commands, AsyncDisposable {
   readonly #client: Redis | Cluster;
   readonly isCluster: boolean;
+  /** What the servers take as one argument of a command: they end the connection at a larger one. */
+  argumentBytesMax = ARGUMENT_BYTES_MAX;
 
   private constructor(client: Redis | Cluster) {
     this.#client = client;
@@ -108,6 +114,11 @@ export class Connection implements Commands, AsyncDisposable {
     }
     if (db !== 0) await this.command("select", String(db));
     await this.loadScripts();
+    for (const primary of this.primaries()) {
+      const limits = await Promise.all(ARGUMENT_LIMITS.map((name) => settingOf(primary, name)));
+      const known = limits.flatMap((limit) => (limit === null ? [] : Number(limit)));
+      this.argumentBytesMax = Math.min(this.argumentBytesMax, ...known);
+    }
   }
 
   async loadScripts(): Promise<void> {
@@ -154,6 +165,21 @@ function send(client: Redis | Cluster, name: string, args: readonly Argument[]):
 /** ioredis types the result as unknown; it is the command's promise. */
 async function sendCommand(client: Redis | Cluster, command: Command): Promise<Reply> {
   return await client.sendCommand(command);
+}
+
+/** Null if the user may not ask: managed servers forbid CONFIG, or do not have it. */
+export async function settingOf(connection: Commands, name: string): Promise<string | null> {
+  const reply = await permitted(connection.command("config", "get", name));
+  return textOf(listOf(reply)?.[1]);
+}
+
+export async function permitted<T>(reply: Promise<T>): Promise<T | null> {
+  try {
+    return await reply;
+  } catch (error) {
+    if (error instanceof Error && /^(NOPERM|ERR)$/.test(replyCode(error.message))) return null;
+    throw error;
+  }
 }
 
 interface Address {

@@ -87,9 +87,10 @@ export const pages: ErrorPages = {
   MR3409: {
     title: "A row is too large for Redis",
     cause:
-      "Rendered, the row is over 256 MB; the server's limit for one argument is 512 MB. The row becomes a dead letter.",
+      "Rendered, the row has more bytes than half of what the server takes as one argument: `proto-max-bulk-len` (512 MB by default) or " +
+      "`client-query-buffer-limit`, whichever is less. The row becomes a dead letter.",
     remedy:
-      "Leave the large column out (`tables: … columns: … drop: true`) and read the table again: `millrace snapshot start --tables TABLE --sink NAME`.",
+      "Raise the smaller of the two and restart the sink (`millrace pause`, `millrace resume`), or leave the large column out (`tables: … columns: … drop: true`) and read the table again: `millrace snapshot start --tables TABLE --sink NAME`.",
   },
   MR3410: {
     title: "The Redis server lacks a feature that the sink needs",
@@ -109,8 +110,8 @@ export const pages: ErrorPages = {
     title: "The Redis sink's TLS keys or files can't be used",
     cause:
       "A file that `ca`, `cert` or `certKey` names does not exist, may not be read or holds no PEM; certificate and key do " +
-      "not belong together; or keys for TLS are given for a plain redis:// address.",
-    remedy: "The message says which; correct the path, the file, its permissions or the scheme of `url`.",
+      "not belong together.",
+    remedy: "The message says which; correct the path, the file or its permissions.",
   },
   MR3414: {
     title: "Another program has overwritten the sink's progress",
@@ -232,6 +233,11 @@ function classifyGeneric(text: string, server: string, cause: unknown): Millrace
       server,
       cause,
     );
+  }
+  if (/Protocol error: invalid bulk length/.test(text)) {
+    const fix =
+      "Let the user call CONFIG GET, so that Millrace knows the limit, or raise `proto-max-bulk-len` to its default, 512mb.";
+    return replied(["MR3404", "blocked", "Redis takes no argument of that size", fix], server, cause);
   }
   if (/unknown command|cluster support disabled/i.test(text)) {
     const fix = /cluster support/i.test(text) ? "Leave `cluster` out: the server is none." : undefined;

@@ -40,6 +40,9 @@ import type { Secrets } from "./secrets/secrets.ts";
 import { addressOfShare, divisionOf, misfits } from "./shares.ts";
 import { rulesOf } from "./tables.ts";
 
+/** Keys of all sinks that are about rows which a target refuses. */
+const OF_ROWS = ["onPoison", "deadLettersMax", "deadLettersShare"];
+
 const FILE_BYTES_MAX = 16 * 1024 * 1024;
 
 export interface LoadOptions {
@@ -248,6 +251,8 @@ class Loading {
     if (part === undefined) return undefined;
     const { common, bind, shareCount } = part;
     const { snapshot, tables = [] } = common;
+    if (snapshot === "none")
+      this.#refuseGiven(["source"], input, ["copySessions"], "has no use with `snapshot: none`, which copies no table");
     const made = (names: DaemonNames, rules: Rules, shares: SharesConfig | null): SourceConfig => {
       const chosenKey = (table: TableName) => chosenKeyOf(rules, table);
       const zeroDates = (table: TableName) => zeroDatesOf(rules, table);
@@ -305,6 +310,8 @@ class Loading {
     const { common, bind } = part;
     if (common.onLost === "resync" && Object.getOwnPropertyDescriptor(input, "mode")?.value === "history")
       this.#problem("MR1005", [...path, "onLost"], "what a history held can't be read again: leave it out, or fail");
+    if (common.onPoison === "pause")
+      this.#refuseGiven(path, input, ["deadLettersMax", "deadLettersShare"], "has no use with `onPoison: pause`");
     const { rows, bytes, delay, timeout } = common.batch;
     const batch = {
       rowCountMax: rows ?? null,
@@ -315,6 +322,8 @@ class Loading {
     const dropsColumns = (table: TableName): boolean => policyOf(rules, table).droppedColumns === "drop";
     const { kind: sinkKind, tables = [], onPoison, deadLettersMax, deadLettersShare = null, onLost } = common;
     const connector = bind({ name, ...daemon, folder: this.#folder, tables, dropsColumns });
+    if (connector.form === "log")
+      this.#refuseGiven(path, input, OF_ROWS, "has no use with `format: log`: the log has no rows to refuse");
     const login = this.#logins.noteOf(path);
     return {
       name,
@@ -328,6 +337,11 @@ class Loading {
       batch,
       connector,
     };
+  }
+
+  /** Keys that would do nothing beside the others. */
+  #refuseGiven(path: readonly string[], input: object, keys: readonly string[], why: string): void {
+    for (const key of keys) if (Object.hasOwn(input, key)) this.#problem("MR1005", [...path, key], why, "key");
   }
 
   /** The kind, if it exists. */

@@ -3,7 +3,7 @@ import { execFile } from "node:child_process";
 import { resolve } from "node:path";
 import * as z from "zod";
 import { type ErrorCode, MillraceError } from "../core/errors.ts";
-import type { FreshPassword } from "../core/contracts/connector.ts";
+import type { FreshPassword, IdleKey } from "../core/contracts/connector.ts";
 import { readSmallFile } from "../core/small-file.ts";
 import { pages } from "./errors.ts";
 
@@ -19,16 +19,29 @@ export const passwordKeys = {
     .describe(
       "A program and its arguments. It runs before each new connection, in the folder of this file and without a shell; what it prints is the password.",
     ),
-  passwordFile: z
-    .string()
-    .min(1)
-    .optional()
-    .describe("A file with the password, read before each new connection. `passwordCommand` goes before it."),
+  passwordFile: z.string().min(1).optional().describe("A file with the password, read before each new connection."),
 };
 
 interface PasswordOptions {
   readonly passwordCommand?: readonly string[] | undefined;
   readonly passwordFile?: string | undefined;
+}
+
+/** Of several passwords only one is used. `given`: the one that the configuration holds itself. */
+export function idlePassword(
+  { passwordCommand, passwordFile }: PasswordOptions,
+  given: string | undefined,
+): IdleKey | undefined {
+  if (passwordCommand !== undefined && passwordFile !== undefined)
+    return ["passwordFile", "has no use with `passwordCommand`; leave one of them out"];
+  const key = passwordCommand === undefined ? "passwordFile" : "passwordCommand";
+  if ((passwordCommand ?? passwordFile) === undefined || (given ?? "") === "") return undefined;
+  return [key, "stands beside a password that would then do nothing; leave one of them out"];
+}
+
+/** The password in a url. */
+export function passwordIn(url: string): string | undefined {
+  return URL.parse(url)?.password;
 }
 
 /** Undefined: the password is that of the url. */

@@ -1,6 +1,7 @@
 /** The configuration keys of every connector that sets up TLS with this module. */
 import { resolve } from "node:path";
 import * as z from "zod";
+import type { IdleKey } from "../core/contracts/connector.ts";
 import type { TlsSettings } from "./options.ts";
 
 /** `servers` names the servers that use TLS, as in "an https://". */
@@ -18,6 +19,18 @@ export function tlsKeys(servers: string) {
       .optional()
       .describe("The name in the server's certificate, if it is not the url's host."),
   };
+}
+
+/** Keys that do nothing, or not without another. `url`: of one server, or of several of one cluster. */
+export function* idleTlsKeys(keys: TlsInput, url: string | readonly string[]): Generator<IdleKey> {
+  const urls = typeof url === "string" ? [url] : url;
+  const plain = urls.find((one) => !/^(https|rediss):/i.test(one));
+  for (const key of ["ca", "cert", "certKey", "serverName"] as const) {
+    const other = key === "cert" ? "certKey" : "cert";
+    if (keys[key] === undefined) continue;
+    if (plain !== undefined) yield [key, `has no use with ${plain.split(":")[0]}://, which does not ask for TLS`];
+    else if (key.startsWith("cert") && keys[other] === undefined) yield [key, `has no use without \`${other}\``];
+  }
 }
 
 interface TlsInput {

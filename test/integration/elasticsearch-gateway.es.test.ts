@@ -7,7 +7,7 @@ import { expect, test } from "vitest";
 import { check } from "../../connectors/elasticsearch/check.ts";
 import { definition, factory } from "../../connectors/elasticsearch/config.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
-import { failure, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
+import { failure, progressAt, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { readDocuments } from "../support/caches/search-rows.ts";
@@ -29,6 +29,8 @@ interface Gateway extends AsyncDisposable {
   refuse: (request: IncomingMessage, size: number) => number | null;
   /** What is passed on in place of a body, of the same length. */
   alter: (body: string) => string;
+  /** What is answered in place of the engine's answer. */
+  answer: (path: string, body: string) => string;
   /** Of the bodies that were under way at once. */
   readonly mostBytes: number;
 }
@@ -37,7 +39,11 @@ async function gateway(): Promise<Gateway> {
   const { hostname, port } = new URL(elasticsearchUrl());
   let bytesUnderWay = 0;
   let mostBytes = 0;
-  const rules: Pick<Gateway, "refuse" | "alter"> = { refuse: () => null, alter: (body) => body };
+  const rules: Pick<Gateway, "refuse" | "alter" | "answer"> = {
+    refuse: () => null,
+    alter: (body) => body,
+    answer: (_, body) => body,
+  };
   const answer = async (incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> => {
     const chunks: Buffer[] = [];
     for await (const chunk of incoming) chunks.push(Buffer.from(chunk));
@@ -51,8 +57,13 @@ async function gateway(): Promise<Gateway> {
     }
     const { authorization: _, host: __, ...headers } = incoming.headers;
     const inner = request({ hostname, port, path: incoming.url, method: incoming.method, headers }, (reply) => {
-      outgoing.writeHead(reply.statusCode ?? 500, reply.headers);
-      reply.pipe(outgoing);
+      const parts: Buffer[] = [];
+      reply.on("data", (part: Buffer) => parts.push(part));
+      reply.on("end", () => {
+        const { "content-length": ___, "transfer-encoding": ____, ...told } = reply.headers;
+        const text = rules.answer(incoming.url ?? "", Buffer.concat(parts).toString("latin1"));
+        outgoing.writeHead(reply.statusCode ?? 500, told).end(text, "latin1");
+      });
     });
     inner.on("error", () => outgoing.destroy());
     inner.end(rules.alter(body.toString("latin1")), "latin1");
@@ -230,4 +241,56 @@ test("a new index that comes with other types than it was asked for stops the si
   const error = await failure(sink.prepare([notes], timeout()));
   expect([error.code, error.kind]).toEqual(["MR3306", "fatal"]);
   expect(error.message).toContain("field id of public.notes");
+});
+
+test("what some shards or nodes did not do is no answer", async () => {
+  await using indices = freshIndexPrefix();
+  await using gate = await gateway();
+  const { prefix } = indices;
+  await using sink = await sinkOn({ url: `http://${gate.host}`, prefix, shards: 2 });
+  await sink.open(1, timeout());
+  await sink.prepare([notes], timeout());
+  const rows = Array.from({ length: 5_010 }, (_, i) => put([`${i}`, "a"]));
+  await sink.apply(rowsStep(10n, [notes, rows]), new Reports(), timeout());
+  const listed = async (): Promise<number> => {
+    await using inspection = await sink.comparison!.inspect(timeout());
+    let count = 0;
+    for await (const page of inspection.keys(notes, timeout())) count += page.length;
+    return count;
+  };
+  const truncate = async (): Promise<void> => {
+    const step = { kind: "truncate", table: notes, version: 1n << 60n, progress: progressAt(20n) } as const;
+    await sink.apply(step, new Reports(), timeout());
+  };
+  const highest = async () => await sink.rows!.highestVersion(null, timeout());
+  const expel = async (): Promise<void> => await sink.rows!.expel([notes], 1n << 60n, timeout());
+  const failed = (body: string): string => body.replace('"failed":0', '"failed":1');
+  const late = (body: string): string => body.replace('"timed_out":false', '"timed_out":true');
+  const isSearch = (path: string): boolean => path.includes("/_search?");
+  const isScroll = (path: string): boolean => path.startsWith("/_search/scroll");
+  const isRefresh = (path: string): boolean => path.includes("/_refresh");
+  for (const [is, alter, works] of [
+    [isScroll, failed, [listed, expel]],
+    [isScroll, late, [listed, expel]],
+    [isSearch, failed, [listed, truncate, highest, expel]],
+    [isSearch, late, [listed, truncate, highest, expel]],
+    [isRefresh, failed, [listed, truncate, highest, expel]],
+  ] as const) {
+    gate.answer = (path, body) => (is(path) ? alter(body) : body);
+    for (const work of works) {
+      const { code, kind } = await failure(Promise.resolve(work()).then(() => undefined));
+      expect([code, kind, work.name]).toEqual(["MR3301", "retryable", work.name]);
+    }
+  }
+  gate.answer = (_, body) => body;
+  expect(await listed()).toBe(5_010);
+  // A node that does not know the new alias for writing yet still takes what comes under the old one.
+  await using next = await sinkOn({ url: `http://${gate.host}`, prefix });
+  await next.open(2, timeout());
+  await next.prepare([notes], timeout());
+  gate.answer = (path, body) => (path.startsWith("/_aliases") ? body.replace("true", "false") : body);
+  const step = rowsStep(30n, [notes, [put(["1", "b"])]]);
+  expect((await failure(next.apply(step, new Reports(), timeout()))).code).toBe("MR3301");
+  gate.answer = (_, body) => body;
+  await next.apply(step, new Reports(), timeout());
 });

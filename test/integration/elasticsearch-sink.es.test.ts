@@ -275,6 +275,39 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     expect(row?.cells.slice(1)).toEqual(cells.slice(1).map((cell) => JSON.stringify(cell)));
   });
 
+  test("names, keys and texts of characters with many bytes", async () => {
+    await using indices = freshIndexPrefix(url());
+    const { prefix } = indices;
+    await using sink = await opened(prefix, { refreshInterval: "-1" });
+    // As many as one request line would take if a character were a byte.
+    const tables = Array.from({ length: 30 }, (_, i) =>
+      tableVersion({
+        schema: "日".repeat(21),
+        table: `${i}${"é".repeat(80)}`,
+        columns: [
+          ["id", "text"],
+          ["body", "text"],
+        ],
+        key: ["id"],
+      }),
+    );
+    const [first] = tables;
+    await sink.prepare([first!], timeout());
+    const [fits, isLonger] = ["日".repeat(170), "日".repeat(171)];
+    const bodies = ["日".repeat(8_191), "日".repeat(8_192), "😀".repeat(4_095)];
+    const rows = bodies.map((body, i) => put([[fits, isLonger, "é"][i]!, body]));
+    const reports = await apply(sink, rowsStep(10n, [first!, rows]));
+    expect(reports.poisons).toEqual([]);
+    const alias = sink.target(first!);
+    const term = (body: string): Promise<string[]> => hits("", encodeURIComponent(alias), { term: { body } });
+    expect(await term(bodies[0]!)).toEqual([fits]);
+    expect(await term(bodies[1]!)).toEqual([]);
+    expect(await term(bodies[2]!)).toEqual(["é"]);
+    expect(await sink.rows?.highestVersion(tables, timeout())).toBe(rowVersion(1, 10n));
+    await apply(sink, rowsStep(20n, [first!, [remove([fits, null]), remove([isLonger, null]), remove(["é", null])]]));
+    expect(await ids(prefix, first!)).toBe(0);
+  });
+
   test("a truncate goes on over many pages and spares what is newer", async () => {
     await using indices = freshIndexPrefix(url());
     await using sink = await opened(indices.prefix, { refreshInterval: "-1" });

@@ -109,6 +109,24 @@ test("a full server is waited for, and the step then holds", async () => {
   admin.disconnect();
 });
 
+test.each(["proto-max-bulk-len", "client-query-buffer-limit"])(
+  "a server with a smaller %s gets rows that fit, counted in bytes, and a row that does not is poison",
+  async (name) => {
+    await using server = await ownRedis({ settings: { [name]: "1mb" } });
+    await using sink = await sinkOn({ url: server.url });
+    await sink.open(1, timeout());
+    await sink.prepare([users], timeout());
+    // Two bytes a character.
+    const rows = [200_000, 250_000, 270_000, 250_000, 1].map((length, i) => put([`${i}`, "é".repeat(length)]));
+    const reports = new Reports();
+    await sink.apply(rowsStep(10n, [users, rows]), reports, timeout());
+    expect(reports.poisons.map(({ entry, error }) => [entry, error.code])).toEqual([[2, "MR3409"]]);
+    const admin = new Redis(server.url);
+    expect(await admin.dbsize()).toBe(5);
+    admin.disconnect();
+  },
+);
+
 test("evicting policies are warned of; an evicted progress key is found", async () => {
   await using server = await ownRedis({ settings: { maxmemory: "50mb", "maxmemory-policy": "allkeys-lru" } });
   expect(byId(await factory.check(contextOf({ url: server.url }), timeout()), "redis.eviction")).toBe("warning");

@@ -294,6 +294,25 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
     expect(await rowKeys(keys.prefix)).toEqual([`${keys.prefix}public:users:x:y:1`]);
   });
 
+  test("a table as wide as MySQL allows", async () => {
+    await using keys = freshKeyPrefix(url());
+    await using sink = await opened(keys.prefix);
+    const columns = Array.from({ length: 4_095 }, (_, i) => [`c${i}`, "text"] as const);
+    const wide = tableVersion({ table: "wide", columns: [["id", "int4"], ...columns], key: ["id"] });
+    const cells = (mark: string) => wide.columns.map((_, i) => (i === 0 ? "1" : `${mark}${i}`));
+    await apply(sink, rowsStep(10n, [wide, [put(cells("a"))]]));
+    await apply(sink, rowsStep(20n, [wide, [patch(cells("b").map((cell, i) => (i === 7 ? UNCHANGED : cell)))]]));
+    const found = await client.hmget(`${keys.prefix}public:wide:1`, "c0", "c6", "c4094");
+    expect(found).toEqual(["b1", "a7", "b4095"]);
+    const none = wide.columns.map((_, i) => (i === 0 ? "1" : null));
+    await apply(sink, rowsStep(30n, [wide, [put(none)]]));
+    expect(await client.hlen(`${keys.prefix}public:wide:1`)).toBe(3);
+    await apply(sink, rowsStep(40n, [wide, [put(cells("c"))]]));
+    const nulled = none.map((cell, i) => (i === 7 ? UNCHANGED : cell));
+    await apply(sink, rowsStep(50n, [wide, [patch(nulled)]]));
+    expect(await client.hlen(`${keys.prefix}public:wide:1`)).toBe(4);
+  });
+
   test("a column that became null leaves no field behind, in any size of step", async () => {
     await using keys = freshKeyPrefix(url());
     await using sink = await opened(keys.prefix);

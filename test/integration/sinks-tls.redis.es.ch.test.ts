@@ -175,10 +175,7 @@ describe.each(kinds)("$name", (kind) => {
     const url = at(kind.server());
     await refused(files, { url, ca: "/nowhere/ca.pem" }, /`ca` names can't be read \(ENOENT\): \/nowhere\/ca.pem/);
     await refused(files, { url, ca: empty }, /`ca` names holds no certificate/);
-    await refused(files, { url, cert: named.certificatePath }, /`cert` is given without `certKey`/);
     const mixed = { cert: named.certificatePath, certKey: other.keyPath };
     await refused(files, { url, ...mixed }, /`cert` and `certKey` can't be used together/);
-    const unencrypted = { url: at(kind.server(), plain), ca: named.certificatePath };
-    await refused(files, unencrypted, /`ca` is given, but `url` does not ask for TLS/);
   });
 });

@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { Reader, readRecordsBatches } from "@platformatic/kafka";
 import { expect, test } from "vitest";
 import { header, RecordBatch } from "../../connectors/kafka/client/record-batch.ts";
@@ -38,4 +39,16 @@ test("the library reads what a batch holds: lengths and times around all limits"
     header: [...headers].map(String).join(),
   }));
   expect(found).toEqual(wanted.map((one) => ({ ...one, isInOrder: true, header: "h,v" })));
+});
+
+test.each(["gzip", "zstd"] as const)("bytes that %s can't make fewer stay as they are", (compression) => {
+  const sizes = (["none", compression] as const).map((how) => {
+    const batch = new RecordBatch(new ByteWriter(1024));
+    batch.add(null, randomBytes(300_000), [], 1);
+    const bytes = batch.finish(PRODUCER, 0, how);
+    const [read] = readRecordsBatches(Reader.from(bytes));
+    expect(read!.records[0]!.value).toHaveLength(300_000);
+    return bytes.length;
+  });
+  expect(sizes[1]).toBe(sizes[0]);
 });

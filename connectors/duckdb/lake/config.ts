@@ -1,5 +1,6 @@
 import { resolve } from "node:path";
 import * as z from "zod";
+import { idleDeletes, refusing } from "../../kit/idle-keys.ts";
 import { deletes, mode } from "../../kit/row-form.ts";
 import type { SinkContext, SinkFactory } from "../../../src/core/contracts/connector.ts";
 import { memoryLimit, threads } from "../memory-keys.ts";
@@ -55,10 +56,12 @@ const fields = z.object({
     .describe("A folder with DuckDB's extensions (NAME.duckdb_extension). Default: DuckDB fetches them once."),
 });
 
-export const definition = fields.superRefine(({ data, s3: given }, issues) => {
-  const refused = s3Refusal("data", data, given);
-  if (refused !== undefined) issues.addIssue({ code: "custom", path: [refused.key], message: refused.message });
-});
+export const definition = fields.superRefine(
+  refusing(function* (options) {
+    yield s3Refusal("data", options.data, options.s3);
+    yield idleDeletes(options);
+  }),
+);
 
 export type Options = z.infer<typeof definition>;
 

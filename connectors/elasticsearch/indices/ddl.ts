@@ -4,8 +4,8 @@ import { invariant } from "../../../src/core/invariant.ts";
 import { documentField } from "../../../src/core/targets/names.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { TIME_FIELD, VERSION_FIELD } from "../write/document.ts";
-import { classifyEngine, searchError } from "../errors.ts";
-import { type Answer, errorOf, parsed, pathOf, type SearchClient } from "../http.ts";
+import { classifyEngine, partError, searchError } from "../errors.ts";
+import { type Answer, errorOf, fieldOf, parsed, pathOf, type SearchClient } from "../http.ts";
 import type { IndexIdentity } from "./tables.ts";
 import { fieldCountOf, type Mapping, mappingOf } from "./types.ts";
 
@@ -216,7 +216,7 @@ export async function extendIndex(
     );
   }
   const body = Buffer.from(JSON.stringify({ _meta: metaOf(table, options, note), properties: missing }));
-  expectOk(
+  expectEveryNode(
     await client.request({ method: "PUT", path: `${pathOf(alias)}/_mapping`, body }, signal),
     `adding fields to the index of ${table.id}`,
     table.id,
@@ -284,6 +284,27 @@ export function expectOk(answer: Answer, what: string, table?: string): void {
   if (answer.status >= 300) throw classifyEngine(errorOf(answer), what, table);
 }
 
+const HITS = Buffer.from('"hits":');
+
+/**
+ * The same for a search, a page of its scroll, or a refresh: they succeed although some shards failed, or took too long. Only
+ * the parts `timed_out` and `_shards` are looked at, which come before the hits.
+ */
+export function expectEveryShard(answer: Answer, what: string, table?: string): void {
+  expectOk(answer, what, table);
+  const hits = answer.body.indexOf(HITS);
+  const head = answer.body.toString("latin1", 0, hits < 0 ? answer.body.length : hits);
+  if (!/"failed":0[,}]/.test(head) || /"(timed_out|terminated_early)":true/.test(head))
+    throw partError("retryable", what, table);
+}
+
+/** The same for a change of indices: some nodes may not know it yet, and write as before. */
+export function expectEveryNode(answer: Answer, what: string, table?: string): void {
+  expectOk(answer, what, table);
+  if (fieldOf(parsed(answer.body), "acknowledged") === true) return;
+  throw searchError("MR3301", "retryable", `${what}: some nodes of the cluster have not taken it yet`);
+}
+
 /** Makes everything written so far searchable. `table`: see `classifyEngine`. */
 export async function refresh(
   client: SearchClient,
@@ -291,5 +312,6 @@ export async function refresh(
   table: string | undefined,
   signal: AbortSignal,
 ): Promise<void> {
-  expectOk(await client.request({ method: "POST", path: `${pathOf(index)}/_refresh` }, signal), "a refresh", table);
+  const answer = await client.request({ method: "POST", path: `${pathOf(index)}/_refresh` }, signal);
+  expectEveryShard(answer, "a refresh", table);
 }

@@ -4,7 +4,7 @@
  */
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
-import { expectOk, type Engine, findIndices, type FoundIndex, refresh } from "./ddl.ts";
+import { expectEveryNode, expectOk, type Engine, findIndices, type FoundIndex, refresh } from "./ddl.ts";
 import { droppedError } from "../errors.ts";
 import { pathOf, type SearchClient } from "../http.ts";
 import type { IndexIdentity, TableIndex } from "./tables.ts";
@@ -52,7 +52,7 @@ export async function moveAlias(
       { remove: { index: next.index, alias: next.alias } },
     ];
     const answer = await client.request({ method: "POST", path: "/_aliases", body: { actions } }, signal);
-    expectOk(answer, `moving the alias of ${table.id}`, table.id);
+    expectEveryNode(answer, `moving the alias of ${table.id}`, table.id);
     failpoint("elasticsearch.alias-moved", table);
   }
   const body = { "index.hidden": null };

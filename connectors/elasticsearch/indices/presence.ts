@@ -81,20 +81,17 @@ export async function reviseIndices(
   return { indices, lost, unfilled };
 }
 
-/** For requests whose path names one of each. */
-export function chunksByLength(
-  identities: readonly IndexIdentity[],
-  nameOf: (identity: IndexIdentity) => string,
-): IndexIdentity[][] {
-  const chunks: IndexIdentity[][] = [];
+/** For requests whose path names each of these: a character of a name can take nine bytes there. */
+export function chunksByLength<T>(named: readonly T[], nameOf: (one: T) => string): T[][] {
+  const chunks: T[][] = [];
   let length = Infinity;
-  for (const identity of identities) {
-    const own = encodeURIComponent(nameOf(identity)).length + 1;
+  for (const one of named) {
+    const own = encodeURIComponent(nameOf(one)).length + 1;
     if (length + own > PATH_BYTES_MAX) {
       chunks.push([]);
       length = 0;
     }
-    chunks.at(-1)!.push(identity);
+    chunks.at(-1)!.push(one);
     length += own;
   }
   return chunks;

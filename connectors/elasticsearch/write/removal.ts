@@ -2,7 +2,7 @@
 import * as z from "zod";
 import { BulkBody } from "./bulk-body.ts";
 import { sendBulk } from "./bulk.ts";
-import { expectOk, refresh } from "../indices/ddl.ts";
+import { expectEveryShard, refresh } from "../indices/ddl.ts";
 import { deleteLine, VERSION_FIELD } from "./document.ts";
 import { searchError } from "../errors.ts";
 import { parsed, pathOf, type SearchClient, WHOLE_SEARCH } from "../http.ts";
@@ -55,11 +55,11 @@ async function idsUpTo(
     {
       method: "POST",
       path: `${pathOf(alias)}/_search`,
-      query: { filter_path: "hits.hits._id", ...WHOLE_SEARCH },
+      query: { filter_path: "timed_out,_shards.failed,hits.hits._id", ...WHOLE_SEARCH },
       body,
     },
     signal,
   );
-  expectOk(answer, "looking for documents to remove", table);
+  expectEveryShard(answer, "looking for documents to remove", table);
   return HITS.parse(parsed(answer.body)).hits.hits.map((hit) => hit._id);
 }

@@ -76,18 +76,20 @@ export class RecordBatch {
     this.#count++;
   }
 
-  /** The finished batch; it shares the writer's memory unless it is compressed. */
+  /**
+   * The finished batch; it shares the writer's memory unless it is compressed. Brokers count its bytes as they are stored, so
+   * records that would grow stay as they are.
+   */
   finish(producer: ProducerIdentity, sequence: number, compression: Compression): Buffer {
     const records = this.#out.view().subarray(BATCH_HEAD_BYTES);
-    const bytes =
-      compression === "none"
-        ? this.#out.view()
-        : Buffer.concat([Buffer.alloc(BATCH_HEAD_BYTES), compressed(records, compression)]);
+    const packed = compression === "none" ? records : compressed(records, compression);
+    const isSmaller = packed.length < records.length;
+    const bytes = isSmaller ? Buffer.concat([Buffer.alloc(BATCH_HEAD_BYTES), packed]) : this.#out.view();
     bytes.writeBigInt64BE(0n, 0);
     bytes.writeInt32BE(bytes.length - LENGTH_COUNTS_FROM, 8);
     bytes.writeInt32BE(-1, 12);
     bytes[16] = 2;
-    bytes.writeInt16BE(TRANSACTIONAL | COMPRESSIONS[compression], ATTRIBUTES_AT);
+    bytes.writeInt16BE(TRANSACTIONAL | (isSmaller ? COMPRESSIONS[compression] : 0), ATTRIBUTES_AT);
     bytes.writeInt32BE(this.#count - 1, 23);
     bytes.writeBigInt64BE(BigInt(this.#firstMs), 27);
     bytes.writeBigInt64BE(BigInt(this.#lastMs), 35);

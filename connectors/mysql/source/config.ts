@@ -1,9 +1,10 @@
 /** The source's own keys of the configuration, and its factory. */
 import { createHash } from "node:crypto";
 import * as z from "zod";
-import { freshPassword, passwordKeys } from "../../../src/passwords/password.ts";
+import { freshPassword, idlePassword, passwordIn, passwordKeys } from "../../../src/passwords/password.ts";
 import type { SourceContext as FactoryContext, SourceFactory } from "../../../src/core/contracts/connector.ts";
 import { type Logger, SILENT } from "../../../src/core/contracts/telemetry.ts";
+import { refusing } from "../../kit/idle-keys.ts";
 import { TableSelection } from "../../../src/core/table-selection.ts";
 import { parseMysqlUrl } from "../url.ts";
 import { Reader } from "./reader.ts";
@@ -21,27 +22,33 @@ const SERVER_ID_MAX = 0xffff_ffff;
 const COPY_SESSIONS = 2;
 const COPY_SESSIONS_MAX = 32;
 
-export const sourceDefinition = z.object({
-  url: z
-    .string()
-    .regex(/^(mysql|mariadb):\/\//, { error: "expected mysql://user:password@host:port/database" })
-    .describe(
-      "mysql://user:password@host:port/database of the server itself; parameters ssl-mode, ssl-ca, ssl-cert, ssl-key. Without `tables` the database is what is captured; without either, all.",
-    ),
-  ...passwordKeys,
-  serverId: z
-    .int()
-    .min(1)
-    .max(SERVER_ID_MAX)
-    .optional()
-    .describe("The server_id under which the log is read: no replica may have it. Default: made of the name."),
-  copySessions: z
-    .int()
-    .min(1)
-    .max(COPY_SESSIONS_MAX)
-    .optional()
-    .describe("Sessions that read one large table at once in the initial snapshot. Default: 2."),
-});
+export const sourceDefinition = z
+  .object({
+    url: z
+      .string()
+      .regex(/^(mysql|mariadb):\/\//, { error: "expected mysql://user:password@host:port/database" })
+      .describe(
+        "mysql://user:password@host:port/database of the server itself; parameters ssl-mode, ssl-ca, ssl-cert, ssl-key. Without `tables` the database is what is captured; without either, all.",
+      ),
+    ...passwordKeys,
+    serverId: z
+      .int()
+      .min(1)
+      .max(SERVER_ID_MAX)
+      .optional()
+      .describe("The server_id under which the log is read: no replica may have it. Default: made of the name."),
+    copySessions: z
+      .int()
+      .min(1)
+      .max(COPY_SESSIONS_MAX)
+      .optional()
+      .describe("Sessions that read one large table at once in the initial snapshot. Default: 2."),
+  })
+  .superRefine(
+    refusing(function* (options) {
+      yield idlePassword(options, passwordIn(options.url));
+    }),
+  );
 
 export type MysqlSourceOptions = z.output<typeof sourceDefinition>;
 

@@ -1,5 +1,6 @@
 import * as z from "zod";
-import { freshPassword, passwordKeys } from "../../../src/passwords/password.ts";
+import { freshPassword, idlePassword, passwordIn, passwordKeys } from "../../../src/passwords/password.ts";
+import { idleDeletes, refusing } from "../../kit/idle-keys.ts";
 import { deletes, mode } from "../../kit/row-form.ts";
 import type { SinkContext, SinkFactory } from "../../../src/core/contracts/connector.ts";
 import { parsePostgresUrl, placeOfUrl } from "../client/url.ts";
@@ -8,20 +9,27 @@ import type { PostgresSinkOptions } from "./sink.ts";
 
 const NAME_BYTES_MAX = 63;
 
-export const definition = z.object({
-  url: z
-    .string()
-    .regex(/^postgres(ql)?:\/\//, { error: "expected postgres://user:password@host:port/database" })
-    .describe("postgres://user:password@host:port/database of the target; parameters as for psql (sslmode, …)."),
-  ...passwordKeys,
-  schema: z
-    .string()
-    .refine((name) => name !== "" && Buffer.byteLength(name) <= NAME_BYTES_MAX, { error: "expected 1 to 63 bytes" })
-    .optional()
-    .describe("Put all tables into this schema. Default: the source's schemas."),
-  deletes,
-  mode,
-});
+export const definition = z
+  .object({
+    url: z
+      .string()
+      .regex(/^postgres(ql)?:\/\//, { error: "expected postgres://user:password@host:port/database" })
+      .describe("postgres://user:password@host:port/database of the target; parameters as for psql (sslmode, …)."),
+    ...passwordKeys,
+    schema: z
+      .string()
+      .refine((name) => name !== "" && Buffer.byteLength(name) <= NAME_BYTES_MAX, { error: "expected 1 to 63 bytes" })
+      .optional()
+      .describe("Put all tables into this schema. Default: the source's schemas."),
+    deletes,
+    mode,
+  })
+  .superRefine(
+    refusing(function* (options) {
+      yield idlePassword(options, passwordIn(options.url));
+      yield idleDeletes(options);
+    }),
+  );
 
 export type Options = z.output<typeof definition>;
 

@@ -1,8 +1,9 @@
 /** The source's own keys of the configuration, and its factory. */
 import * as z from "zod";
-import { freshPassword, passwordKeys } from "../../../src/passwords/password.ts";
+import { freshPassword, idlePassword, passwordIn, passwordKeys } from "../../../src/passwords/password.ts";
 import type { SourceContext as FactoryContext, SourceFactory } from "../../../src/core/contracts/connector.ts";
 import { type Logger, SILENT } from "../../../src/core/contracts/telemetry.ts";
+import { refusing } from "../../kit/idle-keys.ts";
 import { TableSelection } from "../../../src/core/table-selection.ts";
 import { isOwnTable } from "../own-tables.ts";
 import { parsePostgresUrl, type PostgresAddress } from "../client/url.ts";
@@ -13,33 +14,39 @@ import { classify } from "./errors.ts";
 const COPY_SESSIONS = 2;
 const COPY_SESSIONS_MAX = 32;
 
-export const sourceDefinition = z.object({
-  url: z
-    .string()
-    .regex(/^postgres(ql)?:\/\//, { error: "expected postgres://user:password@host:port/database" })
-    .describe(
-      "postgres://user:password@host:port/database of the server itself, not of a pooler; parameters as for psql.",
-    ),
-  ...passwordKeys,
-  slot: z
-    .string()
-    .regex(/^[a-z0-9_]{1,63}$/, { error: "a slot's name has lower-case letters, digits and _ only, at most 63" })
-    .optional()
-    .describe("Replication slot, made when missing. Default: millrace_<name>."),
-  publication: z
-    .string()
-    .refine((name) => name !== "" && Buffer.byteLength(name) <= 63, { error: "expected 1 to 63 bytes" })
-    .optional()
-    .describe("Publication, made when missing and kept in step with `tables`. Default: millrace_<name>."),
-  copySessions: z
-    .int()
-    .min(1)
-    .max(COPY_SESSIONS_MAX)
-    .optional()
-    .describe(
-      "Sessions that copy one large table at once into a Postgres sink, at each of the two servers. Default: 2.",
-    ),
-});
+export const sourceDefinition = z
+  .object({
+    url: z
+      .string()
+      .regex(/^postgres(ql)?:\/\//, { error: "expected postgres://user:password@host:port/database" })
+      .describe(
+        "postgres://user:password@host:port/database of the server itself, not of a pooler; parameters as for psql.",
+      ),
+    ...passwordKeys,
+    slot: z
+      .string()
+      .regex(/^[a-z0-9_]{1,63}$/, { error: "a slot's name has lower-case letters, digits and _ only, at most 63" })
+      .optional()
+      .describe("Replication slot, made when missing. Default: millrace_<name>."),
+    publication: z
+      .string()
+      .refine((name) => name !== "" && Buffer.byteLength(name) <= 63, { error: "expected 1 to 63 bytes" })
+      .optional()
+      .describe("Publication, made when missing and kept in step with `tables`. Default: millrace_<name>."),
+    copySessions: z
+      .int()
+      .min(1)
+      .max(COPY_SESSIONS_MAX)
+      .optional()
+      .describe(
+        "Sessions that copy one large table at once into a Postgres sink, at each of the two servers. Default: 2.",
+      ),
+  })
+  .superRefine(
+    refusing(function* (options) {
+      yield idlePassword(options, passwordIn(options.url));
+    }),
+  );
 
 export type PostgresSourceOptions = z.output<typeof sourceDefinition>;
 

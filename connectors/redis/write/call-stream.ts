@@ -35,8 +35,8 @@ export class CallPool {
     this.#tombstones = tombstones;
   }
 
-  take(): ScriptCall {
-    return this.#free.pop() ?? new ScriptCall(this.#tombstones);
+  take({ argumentBytesMax }: Connection): ScriptCall {
+    return (this.#free.pop() ?? new ScriptCall(this.#tombstones)).begin(argumentBytesMax);
   }
 
   /** Only for an answered call: before the answer its bytes may still be in use. */
@@ -66,7 +66,7 @@ export class CallStream {
     this.#pool = pool;
     this.#claim = claim;
     this.#position = position;
-    this.#call = pool.take();
+    this.#call = pool.take(connection);
   }
 
   /** The call for the next row; sends it first if it is full. */
@@ -98,7 +98,7 @@ export class CallStream {
     // Awaited later; until then the handler marks a failure as handled.
     sent.catch(() => {});
     this.#inFlight.push(sent);
-    this.#call = this.#pool.take();
+    this.#call = this.#pool.take(this.#connection);
   }
 
   async settle(): Promise<void> {
@@ -117,12 +117,12 @@ export class CallStream {
     await this.#report(outcome);
     if (this.#sentCount > 0) failpoint("redis.rows-written");
     await this.#send(this.#call, progress);
-    this.#call = this.#pool.take();
+    this.#call = this.#pool.take(this.#connection);
     if (this.#left.length === 0) return;
     await this.#report(outcome);
     failpoint("redis.rows-written");
     await this.#send(this.#call, progress);
-    this.#call = this.#pool.take();
+    this.#call = this.#pool.take(this.#connection);
   }
 
   async #send(call: ScriptCall, progress: ProgressToStore | null): Promise<void> {

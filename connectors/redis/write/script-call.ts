@@ -9,8 +9,8 @@ import { slotOf } from "../slots.ts";
 export const CALL_ROWS_MAX = 1_000;
 /** A call is sent when its rows reach this size; a single row may be larger. */
 const CALL_BYTES_MAX = 1024 * 1024;
-/** The server accepts arguments of up to 512 MB (proto-max-bulk-len) and closes the connection on larger ones. */
-export const ROW_BYTES_MAX = 256 * 1024 * 1024;
+/** What else an argument with rows has. */
+const FRAME_BYTES = 1024;
 /** A buffer that one huge row has enlarged is released. */
 const KEPT_BYTES_MAX = 4 * 1024 * 1024;
 
@@ -37,12 +37,20 @@ export class ScriptCall {
   readonly writes: (TableWrites | undefined)[] = Array.from({ length: CALL_ROWS_MAX });
   readonly entry = new Uint32Array(CALL_ROWS_MAX);
   #firstKey = Buffer.alloc(0);
+  /** A row is at most half of an argument, so that one more fits beside those of a call that is not full. */
+  #halfBytesMax = 0;
   count = 0;
   hasRemoval = false;
 
   constructor(tombstones: TombstoneKeys) {
     this.#tombstones = tombstones;
     this.reset();
+  }
+
+  /** `argumentBytesMax`: what the server takes. */
+  begin(argumentBytesMax: number): this {
+    this.#halfBytesMax = argumentBytesMax / 2 - FRAME_BYTES;
+    return this;
   }
 
   reset(): void {
@@ -67,7 +75,7 @@ export class ScriptCall {
   }
 
   get isFull(): boolean {
-    return this.count === CALL_ROWS_MAX || this.#rows.length >= CALL_BYTES_MAX;
+    return this.count === CALL_ROWS_MAX || this.#rows.length >= Math.min(CALL_BYTES_MAX, this.#halfBytesMax);
   }
 
   /** The writer for a row; call `add` when the row is written. */
@@ -78,7 +86,7 @@ export class ScriptCall {
 
   /** False, and nothing is added, if the written row is larger than the server accepts. */
   add(action: number, key: ByteWriter, writes: TableWrites | undefined, entry: number): boolean {
-    if (this.#rows.length - this.#rowStart > ROW_BYTES_MAX) {
+    if (this.#rows.length - this.#rowStart > this.#halfBytesMax) {
       this.#rows.length = this.#rowStart;
       return false;
     }

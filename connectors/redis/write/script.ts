@@ -104,6 +104,11 @@ local function packedVersion(row)
   return sub(row, ${PACKED_VERSION_AT + 1}, ${PACKED_VERSION_AT} + string.byte(row, ${PACKED_VERSION_AT}) - 128)
 end
 
+-- Lua's stack takes some 8,000 values; fields and values are in pairs.
+local function each(command, key, list)
+  for at = 1, #list, 4000 do call(command, key, unpack(list, at, math.min(at + 3999, #list))) end
+end
+
 local rows = n > 0 and cmsgpack.unpack(ARGV[2]) or {}
 local left = {}
 local function write(i, action, key, row)
@@ -122,17 +127,17 @@ local function write(i, action, key, row)
     call('RESTORE', key, '0', row, 'REPLACE')
   elseif action == 'h' then
     if other then redis.call('DEL', key) end
-    redis.call('HSET', key, unpack(row))
+    each('HSET', key, row)
     if redis.call('HLEN', key) * 2 > #row then
       redis.call('DEL', key)
-      redis.call('HSET', key, unpack(row))
+      each('HSET', key, row)
     end
   elseif action == 's' then
     redis.call('SET', key, row[2])
   elseif action == 'p' then
     if version and not other and not (row[3] and above(row[3], version)) then
-      redis.call('HSET', key, unpack(row[1]))
-      if #row[2] > 0 then redis.call('HDEL', key, unpack(row[2])) end
+      each('HSET', key, row[1])
+      each('HDEL', key, row[2])
     else
       left[#left + 1] = i left[#left + 1] = ${RESULT_INCOMPLETE}
     end

@@ -52,6 +52,9 @@ export interface SinkFactory<Options> {
   readonly isQueriedInPlace?: boolean;
 }
 
+/** A key of the options, with dots, and why it would do nothing. */
+export type IdleKey = readonly [key: string, why: string];
+
 export interface TableName {
   readonly schema: string;
   readonly table: string;
