@@ -1,4 +1,5 @@
 /** `millrace reconcile --json`, and what it has found as lines. */
+import { expect } from "vitest";
 import type { ReconcileDocument } from "../../../src/core/contracts/reconciliation.ts";
 import type { CommandResult, Installation } from "./daemon-process.ts";
 
@@ -27,4 +28,19 @@ export function driftOf({ tables }: ReconcileDocument): Record<string, string[]>
   }
   for (const lines of Object.values(found)) lines.sort();
   return found;
+}
+
+/** All rows of the only table were compared, none differs, and the daemon has complained of nothing. */
+export async function expectAllEqual(
+  pipeline: { readonly installation: Installation; complaints(): readonly string[] },
+  rowCount: number,
+): Promise<void> {
+  const { exitCode, found } = await reconcile(pipeline.installation);
+  const compared = found.tables.map(({ sourceRows, sinkRows }) => [sourceRows, sinkRows]);
+  expect({ exitCode, compared, drift: driftOf(found), said: pipeline.complaints() }).toEqual({
+    exitCode: 0,
+    compared: [[rowCount, rowCount]],
+    drift: {},
+    said: [],
+  });
 }
