@@ -23,6 +23,7 @@ export type DatabaseReason =
   | "unreachable" // the operating system's errors
   | "lost" // the connection ended
   | "pooler" // the URL leads to a connection pooler
+  | "shared" // … which gives one session to several clients
   | "unknown" // an error that is of neither server nor network
   // The server answered:
   | "login"

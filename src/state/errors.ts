@@ -109,8 +109,8 @@ export const pages: ErrorPages = {
     title: "The URL of the state's Postgres server can't be used",
     cause:
       "It is not of the form `postgres://user:password@host:port/database`, has a parameter that Millrace does not know, or " +
-      "names a PEM file that can't be used. Parameters are those of psql; paths are relative to millrace.yaml.",
-    remedy: "Correct what the message names.",
+      "names a PEM file that can't be used; or it leads to a pooler that gives one session of the server to several clients. Parameters are those of psql; paths are relative to millrace.yaml.",
+    remedy: "Correct what the message names. Behind a pooler use `pool_mode = session`, or name the server itself.",
   },
   MR1212: {
     title: "The state store failed",

@@ -5,52 +5,9 @@ import { Client, type ClientConfig, Connection } from "pg";
 import { serverAt } from "../../../src/core/system-errors.ts";
 import { requireBinding } from "./channel-binding.ts";
 import { Failure, failureOf } from "./failure.ts";
+import { type OtherSettings, settle, startupOptions } from "./session-settings.ts";
 import { NO_TLS } from "./tls-failures.ts";
 import type { PostgresAddress } from "./url.ts";
-
-/**
- * The settings of all our sessions, independent of the role's and the database's settings (startup options override
- * them). The first seven fix the text form of values and of type names, also in a walsender, whose output functions use
- * its own session's settings; array_nulls and xmloption fix how texts are parsed. row_security=off makes the server
- * refuse a read that a policy would restrict, instead of hiding rows.
- */
-const SESSION_SETTINGS: readonly (readonly [string, string])[] = [
-  ["DateStyle", "ISO"],
-  ["IntervalStyle", "postgres"],
-  ["TimeZone", "UTC"],
-  // The server's own types need only 1; extensions' types print that many digits more than the safe number.
-  ["extra_float_digits", "3"],
-  ["bytea_output", "hex"],
-  ["lc_monetary", "C"],
-  ["quote_all_identifiers", "off"],
-  ["array_nulls", "on"],
-  ["xmloption", "content"],
-  ["client_encoding", "UTF8"],
-  ["standard_conforming_strings", "on"],
-  ["search_path", "pg_catalog"],
-  ["row_security", "off"],
-  ["statement_timeout", "0"],
-  ["lock_timeout", "0"],
-  ["idle_in_transaction_session_timeout", "0"],
-  ["idle_session_timeout", "0"],
-  // The server's default; the stream reports every ten seconds at the latest.
-  ["wal_sender_timeout", "60s"],
-  // A stream whose sinks are all busy is not read, which this one would take for a peer that is gone.
-  ["tcp_user_timeout", "0"],
-  ["default_transaction_read_only", "off"],
-  ["default_transaction_deferrable", "off"],
-  // A stricter one ends statements because of what others write, and does not exist on a standby.
-  ["default_transaction_isolation", "read\\ committed"],
-  // A mark must come back even while a synchronous standby is away.
-  ["synchronous_commit", "local"],
-  // From Postgres 18 on, a missing publication only causes a warning.
-  ["client_min_messages", "warning"],
-  ["jit", "off"],
-];
-
-/** As a statement after the login: an older server would refuse a login with a setting that it does not know. */
-const TRANSACTION_TIMEOUT = "SET transaction_timeout = 0";
-const TRANSACTION_TIMEOUT_SINCE = 17;
 
 const KEEP_ALIVE_MS = 30_000;
 
@@ -62,6 +19,7 @@ export interface ConnectOptions {
   /** Receives the socket's bytes instead of 'data' events: plain connections only; see socket-reads.ts. */
   readonly onread?: SocketConstructorOpts["onread"];
   readonly make?: ClientMaker;
+  readonly settings?: OtherSettings;
 }
 
 export interface Connected {
@@ -93,22 +51,57 @@ async function attempt(
   ssl: false | ConnectionOptions,
   options: ConnectOptions,
 ): Promise<Client> {
+  try {
+    const { signal, settings = {} } = options;
+    const { client, majorVersion } = await login(address, ssl, options);
+    const stop = (): void => void streamOf(client).destroy();
+    signal.addEventListener("abort", stop, { once: true });
+    try {
+      await settle(client, majorVersion, settings, async () => (await login(address, ssl, { signal })).client);
+      return client;
+    } catch (error) {
+      stop();
+      throw error;
+    } finally {
+      signal.removeEventListener("abort", stop);
+    }
+  } catch (error) {
+    throw options.signal.aborted ? stopped() : failureOf(error, serverAt(address.host, address.port));
+  }
+}
+
+interface Login {
+  readonly client: Client;
+  readonly majorVersion: number;
+}
+
+/** Again without startup options if a pooler refuses them. */
+async function login(
+  address: PostgresAddress,
+  ssl: false | ConnectionOptions,
+  options: ConnectOptions,
+  startup = startupOptions(options.settings ?? {}),
+): Promise<Login> {
   if (options.signal.aborted) throw stopped();
   const socket = new Socket(ssl === false && options.onread !== undefined ? { onread: options.onread } : {});
   const stop = (): void => void socket.destroy(new Error("Connection terminated"));
   options.signal.addEventListener("abort", stop, { once: true });
   try {
-    const { config, majorVersion } = clientConfig(address, ssl, socket);
+    const { config, majorVersion } = clientConfig(address, ssl, socket, startup);
     const client = await (options.make ?? plainClient)(config);
-    if (majorVersion() >= TRANSACTION_TIMEOUT_SINCE) await client.query(TRANSACTION_TIMEOUT);
-    return client;
+    return { client, majorVersion: majorVersion() };
   } catch (error) {
     socket.destroy();
-    throw options.signal.aborted ? stopped() : failureOf(error, serverAt(address.host, address.port));
+    const isRefused = startup !== "" && error instanceof Error && OPTIONS_REFUSED.test(error.message);
+    if (isRefused && !options.signal.aborted) return await login(address, ssl, options, "");
+    throw error;
   } finally {
     options.signal.removeEventListener("abort", stop);
   }
 }
+
+/** PgBouncer's, whose language is one. */
+const OPTIONS_REFUSED = /unsupported startup parameter\S*: options\b/;
 
 function stopped(): Failure {
   return new Failure("stopped", "connecting was stopped", { connecting: true });
@@ -123,19 +116,23 @@ export async function plainClient(config: ClientConfig): Promise<Client> {
   return client;
 }
 
-interface Login {
+interface Prepared {
   readonly config: ClientConfig;
   /** Of the server, as it said it at the login. */
   readonly majorVersion: () => number;
 }
 
-function clientConfig(address: PostgresAddress, ssl: false | ConnectionOptions, socket: Socket): Login {
+function clientConfig(
+  address: PostgresAddress,
+  ssl: false | ConnectionOptions,
+  socket: Socket,
+  startup: string,
+): Prepared {
   const connection = loginConnection(address, ssl, socket);
   let version = "";
   connection.on("parameterStatus", ({ parameterName, parameterValue }: ParameterStatus) => {
     if (parameterName === "server_version") version = parameterValue;
   });
-  const settings = SESSION_SETTINGS.map(([name, value]) => `-c ${name}=${value}`).join(" ");
   const config: ClientConfig & { readonly connection: Connection } = {
     host: address.host,
     port: address.port,
@@ -146,7 +143,7 @@ function clientConfig(address: PostgresAddress, ssl: false | ConnectionOptions, 
     sslnegotiation: address.directTls && ssl !== false ? "direct" : "postgres",
     enableChannelBinding: address.channelBinding,
     application_name: address.applicationName,
-    options: address.options === undefined ? settings : `${address.options} ${settings}`,
+    ...(startup === "" ? {} : { options: address.options === undefined ? startup : `${address.options} ${startup}` }),
     connectionTimeoutMillis: address.connectTimeoutMs,
     keepAlive: true,
     keepAliveInitialDelayMillis: KEEP_ALIVE_MS,

@@ -64,6 +64,13 @@ const REFUSED: Rule = {
   hint: "See the server's log for the statement.",
 };
 
+const POOLER: Rule = {
+  code: "MR2007",
+  kind: "fatal",
+  says: () => "source.url leads to a connection pooler, which can't carry replication",
+  hint: "Point source.url at the Postgres server itself (its own host and port, not the pooler's).",
+};
+
 const RULES: Readonly<Record<DatabaseReason, Rule>> = {
   stopped: { code: "MR2029", kind: "aborted", says: (_, __, doing) => `${doing} was stopped` },
   url: { code: "MR2004", kind: "fatal", says: (_, { message }) => `source.url can't be used: ${message}` },
@@ -81,12 +88,8 @@ const RULES: Readonly<Record<DatabaseReason, Rule>> = {
     says: silent("the connection to the source was lost"),
     hint: "Millrace tries again by itself. If it lasts, check whether the server runs and can be reached.",
   },
-  pooler: {
-    code: "MR2007",
-    kind: "fatal",
-    says: () => "source.url leads to a connection pooler, which can't carry replication",
-    hint: "Point source.url at the Postgres server itself (its own host and port, not the pooler's).",
-  },
+  pooler: POOLER,
+  shared: POOLER,
   unknown: {
     code: "MR2027",
     kind: "fatal",
@@ -183,7 +186,7 @@ function numbered(failure: Failure, during: string): MillraceError {
     code,
     kind,
     message,
-    hint: fix ?? connectFix(failure, "source.url") ?? hint,
+    hint: (reason === "shared" ? hint : fix) ?? connectFix(failure, "source.url") ?? hint,
     cause,
     reason,
   });
@@ -228,6 +231,7 @@ const OF_THE_FIRST_TOO: ReadonlySet<ErrorReason> = new Set([
   "unreachable",
   "lost",
   "pooler",
+  "shared",
   "unknown",
   "ending",
   "cancelled",

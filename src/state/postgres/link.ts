@@ -13,10 +13,13 @@ const ANSWER_MS_MAX = 10_000;
 const AGAIN_MS = 250;
 const NEVER = new AbortController().signal;
 
-/** Applied after the settings of all our sessions: an answer to COMMIT must mean that the data is on disk. */
-const SETTINGS =
-  "-c synchronous_commit=on -c search_path=pg_catalog -c statement_timeout=10000 -c lock_timeout=5000 " +
-  "-c idle_in_transaction_session_timeout=15000 -c default_transaction_read_only=off -c client_min_messages=warning";
+/** An answer to COMMIT must mean that the data is on disk. */
+const SETTINGS = {
+  synchronous_commit: "on",
+  statement_timeout: "10000",
+  lock_timeout: "5000",
+  idle_in_transaction_session_timeout: "15000",
+};
 
 export type Query = <Row extends QueryResultRow>(sql: string, values?: readonly unknown[]) => Promise<readonly Row[]>;
 
@@ -77,13 +80,13 @@ export class Link {
 async function open(address: PostgresAddress): Promise<Client> {
   const { client } = await connect(address, {
     signal: NEVER,
+    settings: SETTINGS,
     make: (config) =>
       plainClient({
         ...config,
         application_name: "millrace state",
         connectionTimeoutMillis: CONNECT_MS_MAX,
         query_timeout: ANSWER_MS_MAX,
-        options: `${config.options} ${SETTINGS}`,
       }),
   });
   return client;
