@@ -1,6 +1,6 @@
 /** Who holds a lock that a session of ours waits for: named in errors, so that a person can act. */
 import type { Client } from "pg";
-import { shownStatement } from "../kit/statement-text.ts";
+import { endsIt, type OpenTransaction, saysWho, TRANSACTION_COLUMNS } from "./open-transaction.ts";
 import { quoteLiteral } from "./quote.ts";
 import { connect } from "./client/connect.ts";
 import type { PostgresAddress } from "./client/url.ts";
@@ -9,16 +9,9 @@ const ASKING_MS_MAX = 3_000;
 /** More do not help to act. */
 const SHOWN_COUNT_MAX = 3;
 
-interface Session {
-  /** 0: a prepared transaction, which has no session. */
-  readonly pid: number;
+interface Holder extends OpenTransaction {
   /** It waits for another one itself. */
   readonly waits: boolean;
-  readonly role: string | null;
-  readonly application: string | null;
-  readonly state: string | null;
-  readonly seconds: number | null;
-  readonly statement: string | null;
 }
 
 /** Those that a waiting session waits for. */
@@ -41,9 +34,7 @@ export function holdersOf(quotedTable: string, what: "read" | "published"): stri
 function sqlOf(first: string): string {
   return `with recursive chain (pid) as (${first} union select unnest(pg_blocking_pids(chain.pid)) from chain where chain.pid <> 0)
     select coalesce(json_agg(found order by found.waits, found.seconds desc nulls last), '[]')::text from (
-      select chain.pid, chain.pid <> 0 and cardinality(pg_blocking_pids(chain.pid)) > 0 as waits, a.usename as role,
-        nullif(a.application_name, '') as application, a.state,
-        extract(epoch from now() - coalesce(a.xact_start, p.prepared))::float8 as seconds, left(coalesce(a.query, p.gid), 4000) as statement
+      select nullif(chain.pid, 0) as pid, chain.pid <> 0 and cardinality(pg_blocking_pids(chain.pid)) > 0 as waits, ${TRANSACTION_COLUMNS}
       from chain left join pg_stat_activity a on a.pid = chain.pid
         left join (select * from pg_prepared_xacts where database = current_database() order by prepared limit 1) p on chain.pid = 0
       where chain.pid <> pg_backend_pid()) found`;
@@ -68,7 +59,7 @@ export async function lockHolders(
     client = (await connect(address, { signal: until })).client;
     const { rows } = await client.query<[string]>({ text: sqlOf(first), rowMode: "array" });
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the shape that the statement above makes
-    return told(JSON.parse(rows[0]?.[0] ?? "[]") as readonly Session[]);
+    return told(JSON.parse(rows[0]?.[0] ?? "[]") as readonly Holder[]);
   } catch {
     // The error that is to be explained says enough.
     return null;
@@ -78,38 +69,10 @@ export async function lockHolders(
   }
 }
 
-function told(sessions: readonly Session[]): LockHolders | null {
-  const shown = sessions.slice(0, SHOWN_COUNT_MAX);
-  const [holder] = shown;
-  if (holder === undefined) return null;
-  const what = shown
-    .map((session) => (session.waits ? `${named(session)} waits for it too` : `${named(session)} holds it`))
-    .join("; ");
-  const { pid, statement } = holder;
-  const fix =
-    pid === 0
-      ? `End it: COMMIT PREPARED or ROLLBACK PREPARED ${quoteLiteral(statement ?? "")}; SELECT * FROM pg_prepared_xacts lists them.`
-      : `End that transaction where it was begun, or by SELECT pg_terminate_backend(${pid}). Millrace tries again by itself.`;
-  return { what, fix };
-}
-
-function named({ pid, role, application, state, seconds, statement }: Session): string {
-  const age = seconds === null ? [] : [`its transaction is ${ageOf(seconds)} old`];
-  if (pid === 0) return `a prepared transaction (${["pg_prepared_xacts", ...age].join(", ")})`;
-  const isHidden = role === null || statement === "<insufficient privilege>";
-  const parts = [
-    ...(role === null ? [] : [`role ${role}`]),
-    ...(application === null ? [] : [`application ${application}`]),
-    ...age,
-    ...(state?.startsWith("idle in transaction") === true ? [state] : []),
-    ...(isHidden
-      ? ["its statement is hidden from our role: GRANT pg_read_all_stats shows it"]
-      : [`${state === "active" ? "statement" : "last statement"}: ${shownStatement(statement ?? "", "names")}`]),
-  ];
-  return `pid ${pid} (${parts.join(", ")})`;
-}
-
-function ageOf(seconds: number): string {
-  const whole = Math.max(0, Math.floor(seconds));
-  return whole < 120 ? `${whole} s` : `${Math.floor(whole / 60)} min`;
+function told(holders: readonly Holder[]): LockHolders | null {
+  const shown = holders.slice(0, SHOWN_COUNT_MAX);
+  const [first] = shown;
+  if (first === undefined) return null;
+  const what = shown.map((holder) => `${saysWho(holder)} ${holder.waits ? "waits for it too" : "holds it"}`).join("; ");
+  return { what, fix: `${endsIt(first)} Millrace tries again by itself.` };
 }

@@ -569,3 +569,64 @@ describe("a target that does not answer", () => {
     expect(await rowsOf(database, PEOPLE)).toEqual([[1, "a", null]]);
   });
 });
+
+test.each([
+  ["unlogged", "alter table people set unlogged", /UNLOGGED/],
+  ["without its key", "alter table people drop constraint people_pkey", /no primary key over "id"/],
+  ["with a rule", 'create rule "no more" as on insert to people do instead nothing', /the rule "no more"/],
+  [
+    "with a column that it writes itself",
+    "alter table people drop bio, add bio text generated always as ('x') stored",
+    /"bio"/,
+  ],
+  ["with an identity", "alter table people alter id add generated always as identity", /"id"/],
+])("a target that somebody has left %s is refused, check says so, and its fix is right", async (_, sql, what) => {
+  await using database = await freshDatabase();
+  await opened(database, [people], "public");
+  await database.query(sql);
+  const context = {
+    name: "replica",
+    daemon: "shop",
+    folder: "/",
+    options: { url: database.url, schema: "public", ...DEFAULT_FORM },
+  };
+  const problems = async () =>
+    (await factory.check(context, timeout(), [people])).filter(({ level }) => level !== "ok");
+  const [found, ...more] = await problems();
+  expect([found, more]).toMatchObject([{ level: "error", what: expect.stringMatching(what) }, []]);
+  const sink = await opened(database, [], "public");
+  const refusal = { code: "MR3107", kind: "fatal", message: expect.stringMatching(what), table: "public.people" };
+  await expect(sink.prepare([people], timeout())).rejects.toMatchObject(refusal);
+  const fix = what.source.includes("primary key") ? "alter table people add primary key (id)" : found!.fix!;
+  await database.query(fix);
+  expect(await problems()).toEqual([]);
+  await sink.prepare([people], timeout());
+  await apply(sink, rowsStep(10n, [people, [put(["1", "m", "b"])]]));
+  expect(await rowsOf(database, "select id, bio from people")).toEqual([[1, "b"]]);
+});
+
+test("check names triggers that may swallow rows, and policies that hide them", async () => {
+  await using database = await freshDatabase();
+  const role = `owner_${database.name}`;
+  await database.query(
+    `create role ${role} login; grant all on database ${database.name} to ${role}; grant all on schema public to ${role}`,
+  );
+  const url = new URL(database.url);
+  url.username = role;
+  await opened({ ...database, url: url.href }, [people], "public");
+  await database.query(`create function swallow() returns trigger language plpgsql as $$ begin return null; end $$;
+    create trigger swallow before insert on people for each row execute function swallow();
+    create trigger told after insert on people for each row execute function swallow();
+    alter table people enable row level security, force row level security`);
+  const context = {
+    name: "replica",
+    daemon: "shop",
+    folder: "/",
+    options: { url: url.href, schema: "public", ...DEFAULT_FORM },
+  };
+  expect((await factory.check(context, timeout(), [people])).map(({ level, what }) => [level, what])).toEqual([
+    ["error", expect.stringContaining('policies hide rows of "public"."people"')],
+    ["warning", expect.stringContaining("BEFORE triggers (swallow)")],
+  ]);
+  await database.query(`drop owned by ${role}; drop role ${role}`);
+});

@@ -68,13 +68,13 @@ test("who reads a table that was just published waits for the transactions that 
   await using other = await s.database.connect();
   await other.query("begin; insert into late values (1)");
   const pid = (await other.query<{ pid: number }>("select pg_backend_pid() as pid")).rows[0]!.pid;
-  const blockers: number[] = [];
+  const blockers: string[] = [];
   let done = false;
   await s.source.catalog.publish(async () => {}, never);
-  const settling = s.source.watermarks.settle!((blocker) => blockers.push(blocker.pid), never).then(
+  const settling = s.source.watermarks.settle!((blocker) => blockers.push(blocker.what), never).then(
     () => (done = true),
   );
-  await eventually(() => blockers.includes(pid));
+  await eventually(() => blockers.some((what) => what.startsWith(`pid ${pid} (role `)));
   expect(done).toBe(false);
   await other.query("commit");
   await settling;

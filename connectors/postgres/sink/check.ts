@@ -1,8 +1,10 @@
 import type { Finding, TableName } from "../../../src/core/contracts/connector.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";
-import { quoteIdentifier, quoteTable, quoteTextArray } from "../quote.ts";
-import { FOREIGN_TABLE_FIX } from "./errors.ts";
-import { VERSION_COLUMN } from "./tables/form.ts";
+import { quoteIdentifier, quoteLiteral, quoteTable, quoteTextArray } from "../quote.ts";
+import { FOREIGN_TABLE_FIX, stateOf, UNTRANSLATABLE } from "./errors.ts";
+import { expectKey } from "./tables/follow.ts";
+import { DEFAULT_FORM, type TargetForm, VERSION_COLUMN } from "./tables/form.ts";
+import { findTable, obstaclesOf } from "./tables/found-table.ts";
 import { fitted, targetName, type TargetName } from "./tables/names.ts";
 import { METADATA_SCHEMA } from "../own-tables.ts";
 import { PROGRESS_NAME } from "./progress.ts";
@@ -25,6 +27,9 @@ interface Facts {
   /** Existing tables to which the role may not write, or which Millrace did not create. */
   readonly closed: readonly TargetName[];
   readonly foreign: readonly TargetName[];
+  /** For whose names the database's encoding lacks characters. */
+  readonly unnamed: readonly TargetName[];
+  readonly altered: readonly Omit<Finding, "id">[];
 }
 
 /** The targets of rows and progress. */
@@ -33,6 +38,7 @@ interface Wanted {
   readonly tables: readonly TargetName[];
   /** True if the tables' schemas are unknown, so that one may have to be created. */
   readonly isUnknown: boolean;
+  readonly form: TargetForm;
 }
 
 /** Checks whether the sink would work. Connects, reads, and changes nothing. */
@@ -48,6 +54,7 @@ export async function checkTarget(
     schemas: [...new Set([METADATA_SCHEMA, ...known])],
     tables: names,
     isUnknown: tables === undefined && options.schema === undefined,
+    form: options.form ?? DEFAULT_FORM,
   };
   let session: Session;
   try {
@@ -73,13 +80,20 @@ async function look(session: Session, wanted: Wanted, signal: AbortSignal): Prom
     signal,
   );
   const [version, standby, encoding, create, temporary, database, role] = general.rows[0] ?? [];
+  const isHeld = async (text: string): Promise<boolean> => encoding === "UTF8" || (await holds(session, text, signal));
+  const known: string[] = [];
+  for (const name of wanted.schemas) if (await isHeld(name)) known.push(name);
+  const named: TargetName[] = [];
+  const unnamed: TargetName[] = [];
+  for (const name of wanted.tables)
+    (known.includes(name.schema) && (await isHeld(name.table)) ? named : unnamed).push(name);
   // One call with several privileges is true if the role has any of them, so each is asked separately.
   const schemas = await session.query(
     `SELECT nspname, has_schema_privilege(oid, 'CREATE') AND has_schema_privilege(oid, 'USAGE') FROM pg_namespace
-     WHERE nspname = ANY (${quoteTextArray(wanted.schemas)})`,
+     WHERE nspname = ANY (${quoteTextArray(known)})`,
     signal,
   );
-  const places = [...wanted.tables, PROGRESS_NAME];
+  const places = [...named, PROGRESS_NAME];
   const tables = await session.query(
     `SELECT n.nspname, c.relname, pg_has_role(c.relowner, 'USAGE') OR (SELECT bool_and(has_table_privilege(c.oid, p))
          FROM unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE}'::text[]) AS p),
@@ -92,6 +106,10 @@ async function look(session: Session, wanted: Wanted, signal: AbortSignal): Prom
     const name = { schema: schema ?? "", table: table ?? "" };
     return { name, mayWrite: mayWrite === "t", isOurs: isOurs === "t" || schema === METADATA_SCHEMA };
   });
+  const altered: Omit<Finding, "id">[] = [];
+  for (const { name, isOurs } of found)
+    if (isOurs && name.schema !== METADATA_SCHEMA)
+      altered.push(...(await alteredIn(session, name, wanted.form, role ?? "", signal)));
   return {
     version: Number(version),
     standby: standby === "t",
@@ -103,7 +121,53 @@ async function look(session: Session, wanted: Wanted, signal: AbortSignal): Prom
     schemas: new Map(schemas.rows.map(([name, may]) => [name ?? "", may === "t"])),
     closed: found.filter(({ mayWrite, isOurs }) => isOurs && !mayWrite).map(({ name }) => name),
     foreign: found.filter(({ isOurs }) => !isOurs).map(({ name }) => name),
+    altered,
+    unnamed,
   };
+}
+
+async function holds(session: Session, text: string, signal: AbortSignal): Promise<boolean> {
+  try {
+    await session.query(`SELECT ${quoteLiteral(text)}`, signal);
+    return true;
+  } catch (error) {
+    if (stateOf(error) !== UNTRANSLATABLE) throw error;
+    return false;
+  }
+}
+
+/** What somebody has made of a table of ours that keeps rows from it. */
+async function alteredIn(
+  session: Session,
+  name: TargetName,
+  form: TargetForm,
+  role: string,
+  signal: AbortSignal,
+): Promise<readonly Omit<Finding, "id">[]> {
+  const table = quoteTable(name.schema, name.table);
+  const found = await findTable(session, name, signal);
+  if (found === null) return [];
+  const altered = obstaclesOf(table, found, Object.keys(found.note?.columns ?? {}));
+  const errors: Omit<Finding, "id">[] = altered.map((obstacle) => ({ level: "error", ...obstacle }));
+  try {
+    expectKey(table, found, form);
+  } catch (error) {
+    const known = findMillraceError(error);
+    if (known === undefined) throw error;
+    errors.push({ level: "error", what: known.message, fix: known.hint ?? null });
+  }
+  if (found.isSecured)
+    errors.push({
+      level: "error",
+      what: `policies hide rows of ${table} from role ${quoteIdentifier(role)}`,
+      fix: `ALTER TABLE ${table} NO FORCE ROW LEVEL SECURITY; if the role owns it; or ALTER ROLE ${quoteIdentifier(role)} BYPASSRLS;`,
+    });
+  if (found.triggers.length === 0) return errors;
+  const what = `${table} has BEFORE triggers (${found.triggers.join(", ")}): where they change or swallow a row, the target differs from the source`;
+  return [
+    ...errors,
+    { level: "warning", what, fix: "Let them return the row as it came, or make them AFTER triggers." },
+  ];
 }
 
 function findings(id: string, facts: Facts, wanted: Wanted): readonly Finding[] {
@@ -119,7 +183,9 @@ function findings(id: string, facts: Facts, wanted: Wanted): readonly Finding[] 
     const fix = `GRANT TEMPORARY ON DATABASE ${database} TO ${role};`;
     error("temporary", `role ${role} may not use temporary tables in ${database}`, fix);
   }
-  const mustCreate = wanted.isUnknown || wanted.schemas.some((name) => !facts.schemas.has(name));
+  const isNew = (name: string): boolean =>
+    !facts.schemas.has(name) && !facts.unnamed.some(({ schema }) => schema === name);
+  const mustCreate = wanted.isUnknown || wanted.schemas.some(isNew);
   if (mustCreate && !facts.mayCreate) {
     const fix = `GRANT CREATE ON DATABASE ${database} TO ${role};`;
     error("create", `role ${role} may not create schemas in ${database}`, fix);
@@ -137,6 +203,11 @@ function findings(id: string, facts: Facts, wanted: Wanted): readonly Finding[] 
   for (const { schema, table } of facts.foreign) {
     const fix = FOREIGN_TABLE_FIX;
     error("foreign", `${quoteTable(schema, table)} exists in the target and was not made by Millrace`, fix);
+  }
+  for (const altered of facts.altered) found.push({ id: `${id}.table`, ...altered });
+  for (const { schema, table } of facts.unnamed) {
+    const what = `the target's encoding ${facts.encoding} lacks characters of the name ${quoteTable(schema, table)}`;
+    error("name", what, "Use a database with encoding UTF8, or exclude the table.");
   }
   if (facts.encoding !== "UTF8") {
     const what = `the target's encoding is ${facts.encoding}: rows with characters that it lacks become dead letters`;

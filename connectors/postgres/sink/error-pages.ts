@@ -9,8 +9,10 @@ export const area: ErrorArea = { from: 3100, title: "Postgres as a sink" };
 export const pages: ErrorPages = {
   MR3101: {
     title: "Target URL is wrong",
-    cause: "The sink's `url` is not a postgres:// URL, or has a parameter that Millrace does not know.",
-    remedy: "Correct the URL; the message names the part.",
+    cause:
+      "The sink's `url` is not a postgres:// URL, or has a parameter that Millrace does not know; or it leads to a pooler that gives one session of the server to several clients (`pool_mode = transaction`), so that the sink's settings, prepared statements and temporary tables would be lost, or left to others.",
+    remedy:
+      "Correct the URL; the message names the part. Behind a pooler use `pool_mode = session`, or name the server itself.",
   },
   MR3102: {
     title: "Target can't be reached",
@@ -42,10 +44,10 @@ export const pages: ErrorPages = {
   MR3107: {
     title: "Somebody changed the target",
     cause:
-      "A column's type or the key is not the one that Millrace created. Millrace follows changes at the " +
+      "A column's type or the key is not the one that Millrace created; or the table is UNLOGGED, has a rule, or a column that the target writes by itself, so that rows would be lost. Millrace follows changes at the " +
       "source, except a new key of a table with a history.",
     remedy:
-      "Change the target by hand to the type or key that the message names, or drop the target table and fill it again with `millrace snapshot start`.",
+      "Run the statement beside the message, or change the target by hand to the type or key that it names, or drop the target table and fill it again with `millrace snapshot start`.",
   },
   MR3108: {
     title: "Two tables have one target",

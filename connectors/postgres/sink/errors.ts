@@ -42,6 +42,14 @@ const CHANGED: Rule = {
   hint: "Somebody dropped or renamed it. Millrace adds it and fills the table again. If the error stays, a trigger on the table needs the column.",
 };
 const POISON: Rule = { code: "MR3111", kind: "poison", what: "the target refuses a row for its content" };
+/** SQLSTATE of a character that one of two encodings lacks. */
+export const UNTRANSLATABLE = "22P05";
+const ENCODING: Rule = {
+  code: "MR3111",
+  kind: "poison",
+  what: "the encoding of the target's database lacks a character",
+  hint: "Use a database with the encoding UTF8, or exclude the table.",
+};
 const RESOURCES: Rule = {
   code: "MR3112",
   kind: "retryable",
@@ -131,6 +139,7 @@ const UNBOUND: Rule = { code: "MR3104", kind: "blocked", what: "" };
 const RULES: Readonly<Record<DatabaseReason, Rule>> = {
   stopped: STOPPED,
   url: URL,
+  shared: URL,
   tls: TLS,
   unbound: UNBOUND,
   garbled: LOST,
@@ -218,6 +227,7 @@ function ruleOf(failure: Failure): Rule {
   const { reason, state, code, connecting, cause } = failure;
   if (connecting) return OF_CONNECTING.has(reason) ? RULES[reason] : UNKNOWN;
   if (isUsed(failure)) return USED;
+  if (state === UNTRANSLATABLE) return ENCODING;
   if (isOutOfLocks(failure)) return LOCKS;
   if (state?.startsWith("42") === true && inFunction(cause)) return TRIGGER;
   // One of Node's codes: the connection has failed.
@@ -356,7 +366,7 @@ export function withoutRow(error: MillraceError): MillraceError {
   if (error.kind !== "poison") return error;
   const fix =
     "The message names the constraint, or a trigger has refused it: take it out of the target, or let it take Millrace's rows.";
-  return fatal("MR3115", error.message, fix);
+  return fatal("MR3115", error.message, error.hint ?? fix);
 }
 
 export function fatal(code: ErrorCode, message: string, hint: string): MillraceError {

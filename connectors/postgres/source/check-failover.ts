@@ -2,6 +2,7 @@
 import type { Finding } from "../../../src/core/contracts/connector.ts";
 import { quoteIdentifier, quoteLiteral } from "../quote.ts";
 import type { SourceContext } from "./context.ts";
+import { ABSENT_FIX, ABSENT_STANDBYS_SQL, saysAbsent } from "./log/health.ts";
 import type { ServerFacts } from "./log/server.ts";
 
 /** Postgres 17: in older versions no slot survives a promotion. */
@@ -14,13 +15,14 @@ interface Row {
   /** Physical slots in use: those of standbys, and of programs that store the log. */
   readonly standbys: readonly string[];
   readonly waited: string | null;
+  readonly absent: string | null;
 }
 
 const SQL = `
 select (select to_jsonb(s) ->> 'failover' from pg_replication_slots s where slot_name = $1) as failover,
   (select coalesce(array_agg(slot_name::text order by slot_name), '{}') from pg_replication_slots
    where slot_type = 'physical' and active) as standbys,
-  nullif(current_setting('synchronized_standby_slots', true), '') as waited`;
+  nullif(current_setting('synchronized_standby_slots', true), '') as waited, (${ABSENT_STANDBYS_SQL}) as absent`;
 
 export async function checkFailover(
   context: SourceContext,
@@ -38,6 +40,8 @@ export async function checkFailover(
       fix: `While Millrace is stopped, by psql "dbname=… replication=database": ALTER_REPLICATION_SLOT ${quoteIdentifier(context.slot)} (FAILOVER true);`,
     });
   }
+  if (row !== undefined && row.absent !== null && row.failover !== "false")
+    findings.push({ id: ID, level: "warning", what: saysAbsent(row.absent), fix: ABSENT_FIX });
   if (row !== undefined && row.standbys.length > 0 && row.waited === null) {
     findings.push({
       id: ID,

@@ -7,8 +7,9 @@ import { publicationFindings, tableFindings } from "./catalog/check-tables.ts";
 import type { SourceContext } from "./context.ts";
 import { selectTables } from "./catalog/selection.ts";
 import { identifySystem, readServer, serverProblems, type ServerFacts } from "./log/server.ts";
-import { endsIt, saysWho } from "./log/open-transaction.ts";
+import { endsIt, saysWho } from "../open-transaction.ts";
 import { checkSlotKind, checkSlotValid, oldestTransaction, readSlot } from "./log/slot.ts";
+import { hasGaps } from "./stream/transcoder.ts";
 import { connectReplication } from "./stream/transport.ts";
 import { ok } from "../../kit/findings.ts";
 
@@ -35,16 +36,16 @@ export async function check(context: SourceContext, signal: AbortSignal): Promis
   return findings;
 }
 
-async function checkSettings(_context: SourceContext, facts: ServerFacts): Promise<Finding[]> {
+async function checkSettings({ database }: SourceContext, facts: ServerFacts): Promise<Finding[]> {
   const problems = serverProblems(facts);
   const findings: Finding[] = problems.map(({ id, error }) => failed(id, error));
   if (problems.length === 0)
     findings.push(ok("postgres.wal_level", "wal_level is logical, and the role may replicate"));
-  if (facts.encoding === "SQL_ASCII")
+  if (await hasGaps(database, facts.encoding))
     findings.push({
       id: "postgres.encoding",
       level: "warning",
-      what: "the database has the encoding SQL_ASCII: it takes any bytes, and a row with a text that is no UTF-8 suspends its table (MR2037)",
+      what: `the database has the encoding ${facts.encoding}, which takes texts without a form in UTF-8: a row with one suspends its table (MR2037)`,
       fix: "Move the data into a database with the encoding UTF8, or let every client set client_encoding to UTF8 and send nothing else.",
     });
   return findings;

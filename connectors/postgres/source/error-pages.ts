@@ -193,11 +193,11 @@ export const pages: ErrorPages = {
   },
   MR2029: { title: "Stopped", cause: "Millrace was asked to stop.", remedy: "Nothing." },
   MR2037: {
-    title: "Text is no UTF-8",
+    title: "Text has no form in UTF-8",
     cause:
-      "A database with the encoding SQL_ASCII keeps whatever bytes a client sends, and some of a row are no UTF-8; or a text of another encoding has a character that UTF-8 lacks. In a SQL_ASCII database such a change suspends its table, and a table that holds such a row can't be read; all other tables go on.",
+      "A database with the encoding SQL_ASCII keeps whatever bytes a client sends, and some of a row are no UTF-8; or a character of a database's encoding (WIN1252, EUC_JP, …) has no form in UTF-8. Such a change suspends its table, and a table that holds such a row can't be read; all other tables go on. A name of a table or column that has no form must be changed first: none of the database's names can be read beside it.",
     remedy:
-      "Correct the rows: in a session with client_encoding SQL_ASCII, for example of bytes in LATIN1, UPDATE … SET c = convert_from(convert(convert_to(c, 'SQL_ASCII'), 'LATIN1', 'UTF8'), 'SQL_ASCII') WHERE …; or delete them, or leave the table out by `tables`. Then `millrace snapshot start --tables TABLE` reads a suspended table again; one that can't be read is tried again by itself.",
+      "Correct the rows. In a SQL_ASCII database, in a session with client_encoding SQL_ASCII, for example of bytes in LATIN1: UPDATE … SET c = convert_from(convert(convert_to(c, 'SQL_ASCII'), 'LATIN1', 'UTF8'), 'SQL_ASCII') WHERE …. In others, in a session whose client_encoding is the database's (SHOW server_encoding), for example of the byte 81 in WIN1252: UPDATE … SET c = replace(c, convert_from('\\x81', 'WIN1252'), '?') WHERE …. Or delete them, or leave the table out by `tables`. Then `millrace snapshot start --tables TABLE` reads a suspended table again; one that can't be read is tried again by itself.",
   },
   MR2030: {
     title: "No second slot for a sink that is behind",

@@ -14,7 +14,7 @@ import { readHealth } from "./log/health.ts";
 import { formatLsn, parseLsn } from "./log/lsn.ts";
 import { markPrefix, renewPrefix, writeMark } from "./log/marks.ts";
 import { waitForTransactions } from "./log/publication.ts";
-import { readSlot, whenFree } from "./log/slot.ts";
+import { readSlot, unfinishedSlot, whenFree } from "./log/slot.ts";
 import { madeBy, removeOurs } from "./log/teardown.ts";
 import { readKeys, readRange, readWritten } from "./snapshot/chunks.ts";
 import { readVisibility } from "./snapshot/visibility.ts";
@@ -70,7 +70,11 @@ function changeLog(context: SourceContext, published: PublishedTables): ChangeLo
 function logAdmin(context: SourceContext, published: PublishedTables): LogAdmin {
   return {
     losses: LOSSES,
-    expectFree: (identity, signal) => whenFree(context, identity === null ? "start" : "stream", signal),
+    expectFree: async (identity, signal) => {
+      await whenFree(context, identity === null ? "start" : "stream", signal);
+      const slot = identity === null ? await readSlot(context, signal) : undefined;
+      if (slot?.confirmed === null && slot.kind === "logical") throw await unfinishedSlot(context, slot, signal);
+    },
     create: (request, signal) => published.create(request, signal),
     resume: (identity, held, signal) => published.resume(identity, held, signal),
     made: (identity, signal) => madeBy(context, identity, signal),

@@ -66,7 +66,7 @@ export async function createLog(
     if (added.length > 0)
       await waitForTransactions(
         context,
-        (blocker) => context.logger.warn({ blocker }, "waiting for an older transaction"),
+        ({ what, fix }) => context.logger.warn({}, `waiting for an older transaction: ${what}. ${fix}`),
         signal,
       );
     return adopt(context, request, facts, publication, signal);

@@ -45,7 +45,7 @@ export async function checkLog(
   }
 }
 
-const READ_BY_ANOTHER: ReadonlySet<string> = new Set(["MR2012", "MR2134"]);
+const READ_BY_ANOTHER: ReadonlySet<string> = new Set(["MR2012", "MR2019", "MR2134"]);
 
 /** A source that can't be reached, or has wrong settings, is reported by the source's own findings. */
 function told({ losses }: LogAdmin, error: unknown): readonly Finding[] {

@@ -38,9 +38,8 @@ export interface Visibility {
 export const EVERYTHING_VISIBLE: Visibility = { sees: () => true, committing: [] };
 
 export interface Blocker {
-  readonly pid: number;
-  readonly ageSeconds: number;
   readonly what: string;
+  readonly fix: string;
 }
 
 /**

@@ -136,8 +136,8 @@ export class CatalogWatch {
     const failure = this.#failure;
     this.#failure = undefined;
     if (failure !== undefined) throw failure;
-    const onWait = ({ pid, ageSeconds, what }: Blocker) => {
-      logger.info({ pid, ageSeconds, what }, "a table waits to be captured until an older transaction ends");
+    const onWait = ({ what, fix }: Blocker) => {
+      logger.info({}, `a table waits to be captured until an older transaction ends: ${what}. ${fix}`);
     };
     await source.catalog.publish((identity) => state.source.identify(identity), signal);
     const lookedAt = gate.changing;

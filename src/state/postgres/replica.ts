@@ -75,7 +75,8 @@ export class Replica {
   }
 
   #change(relation: string, number: number): Change {
-    return { relation, number, content: contentOf(rowOf(this.#database, relation, number)) };
+    const row = rowOf(this.#database, relation, number);
+    return { relation, number, content: row === undefined ? null : contentOf(row) };
   }
 
   #sequenceChanges(): readonly Change[] {
@@ -91,6 +92,8 @@ export class Replica {
   }
 }
 
-function contentOf(row: StateRow | undefined): string | null {
-  return row === undefined ? null : JSON.stringify(row);
+/** In ASCII: every database has room for it, whatever its encoding. */
+export function contentOf(row: StateRow): string {
+  const escaped = (unit: string): string => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  return JSON.stringify(row).replace(/[\u0080-\uffff]/g, escaped);
 }

@@ -4,7 +4,7 @@ import { leaseHeld, stateError } from "../errors.ts";
 import { newestMigration } from "../sqlite/migrate.ts";
 import { assemble } from "../sqlite/open.ts";
 import type { Link, Query } from "./link.ts";
-import { type Change, Replica } from "./replica.ts";
+import { type Change, contentOf, Replica } from "./replica.ts";
 
 interface StateLine {
   readonly form: number;
@@ -186,7 +186,7 @@ export class PostgresState implements LeaseStore {
     await query("DELETE FROM millrace.state_row WHERE name = $1", [this.#name]);
     await query("UPDATE millrace.state SET form = $2 WHERE name = $1", [this.#name, dump.migration]);
     const rows = Object.entries(dump.relations).flatMap(([relation, list]) =>
-      list.map((row) => ({ relation, number: Number(row["rowid"]), content: JSON.stringify(row) })),
+      list.map((row) => ({ relation, number: Number(row["rowid"]), content: contentOf(row) })),
     );
     await query("INSERT INTO millrace.state_row SELECT $1, * FROM unnest($2::text[], $3::bigint[], $4::text[])", [
       this.#name,

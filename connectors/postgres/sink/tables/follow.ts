@@ -5,14 +5,13 @@
 import { follow, type Following, nameUntil, renamesOf } from "../../../../src/core/targets/following.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { quoteIdentifier, quoteTable } from "../../quote.ts";
+import type { MillraceError } from "../../../../src/core/errors.ts";
 import { fatal, FOREIGN_TABLE_FIX, stateOf } from "../errors.ts";
-import type { FoundColumn, FoundTable, TypedColumn } from "./found-table.ts";
+import { type FoundColumn, type FoundTable, obstaclesOf, OWN, type TypedColumn } from "./found-table.ts";
 import { conversion, DELETED_COLUMN, OP_COLUMN, type TargetForm, TIME_COLUMN, VERSION_COLUMN } from "./form.ts";
 import { OFFSET_COLUMN } from "./history-table.ts";
 import { fitted, type TargetName } from "./names.ts";
 import type { Session } from "../session.ts";
-
-const OWN = "_millrace_";
 
 export interface FollowParts {
   readonly version: TableVersion;
@@ -39,6 +38,12 @@ export async function followTable(
   const table = quoteTable(name.schema, name.table);
   const existing = new Map(found.columns.map((column) => [column.name, column]));
   refuseForeign(table, found, existing);
+  const [obstacle] = obstaclesOf(
+    table,
+    found,
+    wanted.map((column) => column.name),
+  );
+  if (obstacle !== undefined) throw fatal("MR3107", obstacle.what, obstacle.fix);
   const foundForm = { hasDeleted: existing.has(DELETED_COLUMN), hasOp: existing.has(OP_COLUMN) };
   const converting = conversion(table, form, foundForm);
   if (converting.length > 0) await session.query(converting.join("; "), signal);
@@ -251,7 +256,14 @@ function refuseAltered(table: string, wanted: TypedColumn, there: FoundColumn, n
   );
 }
 
-function noKey(table: string, key: readonly string[]): Error {
+/** Throws if nobody has left the table the key that it was made with. */
+export function expectKey(table: string, { uniques, note }: FoundTable, { mode }: TargetForm): void {
+  if (note === null || note.keyless === true) return;
+  const key = mode === "history" ? [...note.key, VERSION_COLUMN, OFFSET_COLUMN] : note.key;
+  if (!uniques.some((columns) => sameNames(columns, key))) throw noKey(table, note.key);
+}
+
+function noKey(table: string, key: readonly string[]): MillraceError {
   return fatal(
     "MR3107",
     `${table} has no primary key over ${key.map((column) => JSON.stringify(column)).join(", ")}, the table's key at the source`,

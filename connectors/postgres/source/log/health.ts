@@ -1,7 +1,7 @@
 /** What an operator should see of the log. */
 import type { LogHealth } from "../../../../src/core/contracts/log-admin.ts";
 import type { SourceContext } from "../context.ts";
-import { endsIt, OLDEST_TRANSACTION_SQL, type OpenTransaction, saysWho } from "./open-transaction.ts";
+import { endsIt, OLDEST_TRANSACTION_SQL, type OpenTransaction, saysWho } from "../../open-transaction.ts";
 import { parseLsn } from "./lsn.ts";
 
 const OLD_TRANSACTION_SECONDS = 300;
@@ -20,7 +20,21 @@ interface HealthRow {
   readonly invalidation: string | null;
   readonly idle_timeout: string | null;
   readonly oldest: OpenTransaction | null;
+  readonly absent: string | null;
 }
+
+/** Slots of standbys that a failover slot waits for (17), and that nobody reads from: the server sends nothing meanwhile. */
+export const ABSENT_STANDBYS_SQL = `
+select string_agg(name, ', ') from (
+  select btrim(listed, ' "') as name from unnest(string_to_array(current_setting('synchronized_standby_slots', true), ',')) as listed
+) named where name <> '' and not exists (select from pg_replication_slots where slot_name = name and active)`;
+
+export function saysAbsent(slots: string): string {
+  return `the server sends only what the standbys of synchronized_standby_slots have, and nobody reads from ${slots}`;
+}
+
+export const ABSENT_FIX =
+  "Start the standby, or take its slot out of the setting (ALTER SYSTEM SET synchronized_standby_slots = …; SELECT pg_reload_conf();).";
 
 const HEALTH_SQL = `
 with place as (
@@ -34,7 +48,8 @@ select place.tip::text as tip, slot.restart_lsn::text as restart,
   spilled.spill_txns::text as spilled_count, spilled.spill_bytes::text as spilled_bytes, (place.tip - slot.restart_lsn)::int8::text as retained, slot.safe_wal_size::text as safe,
   slot.wal_status, slot.confirmed_flush_lsn::text as confirmed, to_jsonb(slot) ->> 'invalidation_reason' as invalidation,
   nullif(current_setting('idle_replication_slot_timeout', true), '0') as idle_timeout,
-  to_jsonb(oldest) as oldest
+  to_jsonb(oldest) as oldest,
+  case when to_jsonb(slot) ->> 'failover' = 'true' then (${ABSENT_STANDBYS_SQL}) end as absent
 from place left join slot on true left join oldest on true
   left join pg_stat_replication_slots spilled on spilled.slot_name = slot.slot_name`;
 
@@ -86,14 +101,15 @@ function hintsOf(context: SourceContext, row: HealthRow): string[] {
   if (row.idle_timeout !== null && row.idle_timeout !== "0") {
     hints.push(`the server gives up slots that are unused for ${row.idle_timeout} (idle_replication_slot_timeout)`);
   }
-  const { oldest } = row;
+  const { oldest, absent } = row;
+  if (absent !== null) hints.push(`${saysAbsent(absent)}. ${ABSENT_FIX}`);
   if (row.wal_status !== null && row.confirmed === null && oldest !== null) {
     hints.push(
-      `the slot ${context.slot} is not finished before the transactions have ended that were open when it was begun; the oldest is ${saysWho(oldest)}: ${endsIt(oldest)}`,
+      `the slot ${context.slot} is not finished before the transactions have ended that were open when it was begun; the oldest is ${saysWho(oldest)}. ${endsIt(oldest)}`,
     );
   } else if (oldest !== null && (oldest.seconds ?? 0) > OLD_TRANSACTION_SECONDS) {
     hints.push(
-      `the server keeps the log from the start of its oldest transaction on, ${saysWho(oldest)}: ${endsIt(oldest)}`,
+      `the server keeps the log from the start of its oldest transaction on, ${saysWho(oldest)}. ${endsIt(oldest)}`,
     );
   }
   return hints;

@@ -2,6 +2,7 @@
 import type { Blocker } from "../../../../src/core/contracts/watermarks.ts";
 import { setTimeout as delay } from "node:timers/promises";
 import { BEGIN_ANEW, sourceError } from "../errors.ts";
+import { endsIt, type OpenTransaction, saysWho, TRANSACTION_COLUMNS } from "../../open-transaction.ts";
 import { quoteIdentifier, quoteTable } from "../../quote.ts";
 import type { CatalogTable } from "../catalog/catalog.ts";
 import type { SourceContext } from "../context.ts";
@@ -215,18 +216,12 @@ export async function waitForTransactions(
   );
   let toldAtMs = -Infinity;
   for (;;) {
-    const running = await context.database.rows<{ pid: number | null; age: number | null; what: string | null }>(
-      doing,
-      RUNNING_SQL,
-      [start?.xmax],
-      signal,
-    );
-    const [first] = running;
+    const [first] = await context.database.rows<OpenTransaction>(doing, RUNNING_SQL, [start?.xmax], signal);
     if (first === undefined) return;
     const now = performance.now();
     if (now - toldAtMs >= TELL_MS) {
       toldAtMs = now;
-      onWait({ pid: first.pid ?? 0, ageSeconds: first.age ?? 0, what: first.what ?? "a transaction" });
+      onWait({ what: saysWho(first), fix: endsIt(first) });
     }
     await delay(POLL_MS, undefined, { signal });
   }
@@ -234,8 +229,7 @@ export async function waitForTransactions(
 
 /** pg_locks shows every transaction's pid to every role; pg_stat_activity hides most of the rest. */
 const RUNNING_SQL = `
-select l.pid, extract(epoch from now() - a.xact_start)::float8 as age,
-  coalesce('prepared transaction ' || quote_literal(p.gid), 'session of ' || a.usename || coalesce(' (' || nullif(a.application_name, '') || ')', '')) as what
+select l.pid, ${TRANSACTION_COLUMNS}
 from pg_snapshot_xip(pg_current_snapshot()) as x (xid)
 left join pg_locks l on l.locktype = 'transactionid' and l.transactionid = x.xid::xid and l.granted and l.mode = 'ExclusiveLock'
 left join pg_stat_activity a on a.pid = l.pid

@@ -4,7 +4,7 @@ import { BEGIN_ANEW, sourceError } from "../errors.ts";
 import { quoteIdentifier, quoteLiteral } from "../../quote.ts";
 import type { SourceContext } from "../context.ts";
 import { parseLsn } from "./lsn.ts";
-import { endsIt, OLDEST_TRANSACTION_SQL, type OpenTransaction, saysWho } from "./open-transaction.ts";
+import { endsIt, OLDEST_TRANSACTION_SQL, type OpenTransaction, saysWho } from "../../open-transaction.ts";
 import { replicationCommand } from "./server.ts";
 import type { ReplicationConnection } from "../stream/transport.ts";
 
@@ -140,10 +140,9 @@ async function tellWaiting(context: SourceContext, signal: AbortSignal): Promise
       await delay(TELL_MS, undefined, { signal });
       const oldest = await oldestTransaction(context, signal);
       if (oldest === undefined) continue;
-      const { pid, gid, seconds } = oldest;
       context.logger.warn(
-        { ...(gid === null ? { pid } : { gid }), ageSeconds: seconds },
-        `creating the slot waits for the transactions that are open; the oldest is ${saysWho(oldest)}: ${endsIt(oldest)}`,
+        { pid: oldest.pid, gid: oldest.gid, ageSeconds: oldest.seconds },
+        `creating the slot waits for the transactions that are open; the oldest is ${saysWho(oldest)}. ${endsIt(oldest)}`,
       );
     }
   } catch (error) {
@@ -173,7 +172,7 @@ export async function unfinishedSlot(context: SourceContext, slot: Slot, signal:
     "MR2019",
     "fatal",
     `the slot ${context.slot} is not finished: ${who}${waits}`,
-    `End that transaction, or drop the slot: SELECT pg_drop_replication_slot(${quoteLiteral(context.slot)});`,
+    `${oldest === undefined ? "Drop" : `${endsIt(oldest)} Or drop`} the slot: SELECT pg_drop_replication_slot(${quoteLiteral(context.slot)});`,
   );
 }
 

@@ -17,6 +17,7 @@ import type { Relation } from "./relations.ts";
 import { StatusReporter } from "./status.ts";
 import type { InletSocket } from "../../client/inlet.ts";
 import type { ReplicationConnection } from "./transport.ts";
+import type { Transcoder } from "./transcoder.ts";
 
 /** How long a dense stream gets to fill a block, counted from when a block was available … */
 const FILL_MS = 50;
@@ -33,6 +34,7 @@ export interface SessionOptions {
   readonly renewPrefix: string;
   /** See `Decoder`. */
   readonly isUnchecked: boolean;
+  readonly transcoder: Transcoder | undefined;
   /** START_REPLICATION … */
   readonly command: string;
   /** Null: not captured. */
@@ -46,6 +48,8 @@ export class ReplicationSession implements ChangeStream {
   readonly #status: StatusReporter;
   readonly #pace: Pace;
   readonly #resolve: SessionOptions["resolve"];
+  readonly #transcoder: Transcoder | undefined;
+  #isTranscoding = false;
   readonly #reader = new OneReader<Block>();
   #fillTimer: NodeJS.Timeout | undefined;
   #fillUntilMs = 0;
@@ -59,6 +63,7 @@ export class ReplicationSession implements ChangeStream {
   /** Begins the stream; `started` shows whether the server agreed. */
   constructor(options: SessionOptions) {
     this.#resolve = options.resolve;
+    this.#transcoder = options.transcoder;
     this.#assembler = new Assembler(
       options.from,
       options.byteCountMax,
@@ -80,7 +85,7 @@ export class ReplicationSession implements ChangeStream {
     this.#pace = new Pace(this.#socket.tcp);
     this.#status = new StatusReporter({
       socket: this.#socket.stream,
-      reading: () => !this.#assembler.blocked,
+      reading: () => !this.#assembler.blocked && !this.#isTranscoding,
       onSilent: (error) => this.#fail(error),
     });
     // A caller that waits for the start has its own handler; `next` reports a later failure.
@@ -135,19 +140,17 @@ export class ReplicationSession implements ChangeStream {
   #received(buffer: Uint8Array, count: number): boolean {
     if (this.#closed || this.#failure !== undefined) return false;
     this.#status.heard();
-    const { decoder } = this.#assembler;
     let mayRead: boolean;
     try {
-      mayRead = this.#assembler.received(buffer, count);
+      mayRead =
+        this.#transcoder === undefined
+          ? this.#assembler.received(buffer, count)
+          : this.#transcode(this.#transcoder, buffer.subarray(0, count));
     } catch (error) {
       this.#fail(error);
       return false;
     }
-    if (decoder.started) this.#started.resolve();
-    if (decoder.replyRequested) {
-      decoder.replyRequested = false;
-      this.#status.report();
-    }
+    this.#answer();
     const nowMs = performance.now();
     this.#readableSinceMs = nowMs;
     const pauseMs = this.#pace.read(count, count < buffer.length, nowMs);
@@ -163,6 +166,38 @@ export class ReplicationSession implements ChangeStream {
       if (!this.#assembler.blocked && !this.#closed) this.#resume();
     }, pauseMs);
     return false;
+  }
+
+  #transcode(transcoder: Transcoder, bytes: Uint8Array): boolean {
+    const taken = transcoder.take(bytes);
+    if (!(taken instanceof Promise)) return this.#assembler.received(taken, taken.length);
+    this.#isTranscoding = true;
+    void this.#transcoded(taken);
+    return false;
+  }
+
+  /** The socket is not read meanwhile. */
+  async #transcoded(taken: Promise<Buffer>): Promise<void> {
+    try {
+      const bytes = await taken;
+      this.#isTranscoding = false;
+      if (this.#closed || this.#failure !== undefined) return;
+      const mayRead = this.#assembler.received(bytes, bytes.length);
+      this.#answer();
+      if (mayRead) this.#resume();
+      this.#offer();
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /** Does what the decoded messages of the server ask for. */
+  #answer(): void {
+    const { decoder } = this.#assembler;
+    if (decoder.started) this.#started.resolve();
+    if (!decoder.replyRequested) return;
+    decoder.replyRequested = false;
+    this.#status.report();
   }
 
   /** Gives the waiting reader its block: at once, or, while the stream is dense, when the block is full or has waited. */
@@ -198,6 +233,7 @@ export class ReplicationSession implements ChangeStream {
   }
 
   #resume(): void {
+    if (this.#isTranscoding) return;
     this.#readableSinceMs = performance.now();
     this.#socket.resume();
   }

@@ -8,7 +8,6 @@ import type { ChangeStream, StreamOptions } from "../../../../src/core/contracts
 import type { LogIdentity } from "../../../../src/core/contracts/positions.ts";
 import { hasBinaryForm } from "../../../../src/core/model/types.ts";
 import { findMillraceError, reasonOf } from "../../../../src/core/errors.ts";
-import { UNCHECKED_SQL } from "../database.ts";
 import { BEGIN_ANEW, classify, pages, refusedSecondStream, sourceError, TextModeNeeded } from "../errors.ts";
 import { quoteIdentifier, quoteLiteral } from "../../quote.ts";
 import type { SourceContext } from "../context.ts";
@@ -23,6 +22,7 @@ import { ReplicationSession } from "./session.ts";
 import { relationShape } from "../catalog/shapes.ts";
 import type { ShownLeaves } from "../catalog/shown-leaves.ts";
 import { checkSlotKind, checkSlotValid, readSlot, whenFree } from "../log/slot.ts";
+import { Transcoder } from "./transcoder.ts";
 import { connectReplication, type ReplicationConnection } from "./transport.ts";
 
 export interface StreamParts {
@@ -97,6 +97,10 @@ export class PostgresStream implements ChangeStream {
   }
 }
 
+/** Only texts of a database in UTF8 are sent as UTF-8, others as they are: the server ends a stream at what it can't turn. */
+const RAW_SQL =
+  "select current_setting('server_encoding') as encoding, set_config('client_encoding', 'SQL_ASCII', false) where current_setting('server_encoding') <> 'UTF8'";
+
 async function openSession(
   parts: StreamParts,
   from: Position,
@@ -110,8 +114,9 @@ async function openSession(
     ? await secondSlot(parts, signal)
     : { connection: await connectCompared(parts, signal), slot: context.slot };
   try {
-    const unchecked = await replicationCommand(connection, "looking at the database's encoding", UNCHECKED_SQL, signal);
-    const isUnchecked = unchecked.length > 0;
+    const doing = "looking at the database's encoding";
+    const [raw] = await replicationCommand<{ encoding: string }>(connection, doing, RAW_SQL, signal);
+    const isUnchecked = raw !== undefined;
     // In binary cells texts are not told from other values.
     const isBinary = binary && !isUnchecked;
     const lookups = new Lookups(context.database);
@@ -121,6 +126,8 @@ async function openSession(
       byteCountMax: options.byteCountMax,
       renewPrefix: renewPrefix(context),
       isUnchecked,
+      transcoder:
+        raw === undefined || raw.encoding === "SQL_ASCII" ? undefined : new Transcoder(context.database, raw.encoding),
       command: startCommand(slot, from.commit, context.publication, isBinary),
       resolve: (relation, position, ahead) => lookUp(parts, lookups, { relation, position, ahead }, isBinary),
     });
@@ -242,7 +249,12 @@ async function lookUp(
   if (await isCopy(parts, message, signal)) return null;
   if (relation.isIllegible) {
     const id = tableId(message.schema, message.table);
-    const error = sourceError("MR2037", "fatal", `a change of ${id} has a text that is no UTF-8`, pages.MR2037?.remedy);
+    const error = sourceError(
+      "MR2037",
+      "fatal",
+      `a change of ${id} has a text without a form in UTF-8`,
+      pages.MR2037?.remedy,
+    );
     if (options.onUnreadableRows === undefined) throw error;
     await options.onUnreadableRows(id, error);
     return null;
