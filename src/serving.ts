@@ -1,4 +1,5 @@
 import { chmodSync, lstatSync, renameSync, rmSync } from "node:fs";
+import { connect } from "node:net";
 import { dirname } from "node:path";
 import type { Comparing } from "./comparing.ts";
 import type { Config } from "./config/config.ts";
@@ -87,31 +88,52 @@ export interface Waits {
 }
 
 /**
- * At the configured address, while the process has no state yet, or what it needs is away: it lives, is not ready, and
- * says what it waits for. The socket belongs to whoever holds the lease.
+ * While the process has no state yet, or what it needs is away: it lives, is not ready, and says what it waits for. At the
+ * configured address; and on the socket if the state is away, for else a command asks that, and if no daemon that holds the
+ * lease listens there.
  */
 export async function serveWaiting(config: Config, { error, redact, logger }: Waits): Promise<AsyncDisposable> {
   const { listen, tokens, hosts } = config.admin;
-  if (listen === null) return { [Symbol.asyncDispose]: async () => {} };
-  const entrance = { kind: "tcp", tokens, hosts, limit: new RateLimit(systemClock) } as const;
-  const app = createWaitingAdmin({ status: waitingStatus(config, error), error, redact }, entrance);
+  const status = waitingStatus(config, error);
+  const ends = new AsyncDisposableStack();
+  const path = controlSocketPath(config.state.url);
   try {
-    await app.listen({ host: listen.host, port: listen.port });
+    if (isOfState(error) && !(await isListenedTo(path))) {
+      const local = createWaitingAdmin({ status, error, redact }, { kind: "socket" });
+      ends.defer(() => local.close());
+      ends.use(await listenLocally(local, path));
+    }
+    if (listen === null) return ends;
+    const entrance = { kind: "tcp", tokens, hosts, limit: new RateLimit(systemClock) } as const;
+    const remote = createWaitingAdmin({ status, error, redact }, entrance);
+    ends.defer(() => remote.close());
+    await remote.listen({ host: listen.host, port: listen.port });
   } catch (cause) {
-    logger.warn({ error: listenFailed(listen, cause) }, "nobody can be told over HTTP what the daemon waits for");
+    const known = listen === null ? cause : listenFailed(listen, cause);
+    logger.warn({ error: known }, "nobody can be told what the daemon waits for");
   }
-  return { [Symbol.asyncDispose]: () => app.close() };
+  return ends;
+}
+
+function isOfState({ code }: StoredError): boolean {
+  return code.startsWith("MR12");
+}
+
+function isListenedTo(path: string): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const socket = connect(path, () => resolve(true)).on("error", () => resolve(false));
+  return promise.finally(() => socket.destroy());
 }
 
 /** What is known without state, source and sinks. */
 function waitingStatus(config: Config, error: StoredError): StatusDocument {
   const { source, ...unseen } = unseenStatus(config);
-  const isOfState = error.code.startsWith("MR12");
-  const away = isOfState ? {} : { error, unanswered: error };
+  const ofState = isOfState(error);
+  const away = ofState ? {} : { error, unanswered: error };
   const daemon = { pid: process.pid, startedAt: error.since ?? error.at };
   return statusDocument(
     { ...unseen, phase: "starting", source: { ...source, ...away }, daemon },
-    { state: { error: isOfState ? error : null }, reconcile: { next: null, last: null, drift: null } },
+    { state: { error: ofState ? error : null }, reconcile: { next: null, last: null, drift: null } },
   );
 }
 

@@ -69,6 +69,7 @@ test("state, source and sinks away at the first start, the source in the first c
     expect(pipeline.daemon.exited).toBe(false);
   };
   await waitsFor("state", "MR1215");
+  await saysWhatItWaitsFor(pipeline.installation, `${toState.host}:${toState.port}`);
   await toState.resume();
   await waitsFor("source", "MR2001");
   for (const proxy of sinks) await proxy.resume();
@@ -92,6 +93,22 @@ test("state, source and sinks away at the first start, the source in the first c
   await pipeline.expectEqual(["t"]);
   expect((await pipeline.daemon.stop()).exitCode).toBe(0);
 });
+
+/** The command asks over the socket: it can't ask the state. */
+async function saysWhatItWaitsFor(installation: Installation, server: string): Promise<void> {
+  const said = async () =>
+    (await installation.status()).conditions.find(({ code }) => code === "MR1215") ?? { since: null, lastTried: null };
+  await eventually(async () => expect(await said()).toMatchObject({ message: expect.stringContaining(server) }));
+  const { since, lastTried } = await said();
+  expect(since).not.toBeNull();
+  // Since the first try, however often it is tried.
+  await eventually(async () => expect((await said()).lastTried).not.toBe(lastTried));
+  expect((await said()).since).toBe(since);
+  const { stdout, exitCode } = await installation.command("status", "--exit-code");
+  expect(exitCode).toBe(3);
+  expect(stdout).toMatch(new RegExp(`MR1215 .* at ${server} .* \\(for \\d+ s, last tried`));
+  expect(await installation.command("pause")).toMatchObject({ exitCode: 1, stderr: expect.stringContaining(server) });
+}
 
 test("brokers that are away at the first start, of a sink and of a source", async () => {
   await using topics = new KafkaTopics(kafkaBroker());
