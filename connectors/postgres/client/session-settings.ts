@@ -2,7 +2,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Client } from "pg";
 import { Failure } from "./failure.ts";
-import { quoteLiteral } from "../quote.ts";
 
 /**
  * The settings of all our sessions, independent of the role's and the database's settings: as startup options, which
@@ -83,8 +82,9 @@ export async function settle(
   );
 }
 
+/** All are ours, and have no quotes in them. */
 function setting(name: string, value: string): string {
-  return `set_config(${quoteLiteral(name)}, ${quoteLiteral(value)}, false)`;
+  return `set_config('${name}', '${value}', false)`;
 }
 
 async function expectOwn(client: Client, loginAgain: () => Promise<Client>): Promise<void> {

@@ -66,24 +66,18 @@ export class Transcoder {
     const out = this.#out;
     const begun = out.length;
     const isMessage = bytes[at] === 0x64 && bytes[at + 5] === 0x77;
-    const kind = isMessage ? bytes[at + XLOG_HEADER] : undefined;
+    const kind = isMessage ? bytes[at + XLOG_HEADER]! : 0;
+    const isRelation = kind === 0x52;
+    // Insert, Update, Delete.
+    if (!isRelation && kind !== 0x49 && kind !== 0x55 && kind !== 0x44) {
+      out.copy(bytes, at, end - at);
+      return;
+    }
     // Behind the kind and the relation's oid.
     const content = at + XLOG_HEADER + 5;
-    switch (kind) {
-      case 0x49: // Insert
-      case 0x55: // Update
-      case 0x44: // Delete
-        out.copy(bytes, at, content - at);
-        this.#tuples(bytes, content, end);
-        break;
-      case 0x52: // Relation
-        out.copy(bytes, at, content - at);
-        this.#relation(bytes, content);
-        break;
-      default:
-        out.copy(bytes, at, end - at);
-        return;
-    }
+    out.copy(bytes, at, content - at);
+    if (isRelation) this.#relation(bytes, content);
+    else this.#tuples(bytes, content, end);
     out.bytes.writeInt32BE(out.length - begun - 1, begun + 1);
   }
 
