@@ -1,5 +1,5 @@
 /**
- * The commands as an operator uses them, against a real daemon: the README's table of them is true.
+ * The commands as an operator uses them, against a real daemon: docs/cli.md is true.
  * @module-tag heavy
  */
 import { userInfo } from "node:os";

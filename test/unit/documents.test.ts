@@ -97,9 +97,7 @@ test("the README names the lines of servers that the tests run", () => {
     expect(readme).toContain(/:(\d+\.\d+)/.exec(image)?.[1]);
 });
 
-test("the config in the README is the example's, and both are valid", async () => {
-  const example = text("examples/shop/millrace.yaml").split("\n").slice(1).join("\n").trim();
-  expect(text("README.md")).toContain(`\`\`\`yaml\n${example}\n\`\`\``);
+test("the example's config is valid", async () => {
   const config = await loadConfig(join(root, "examples/shop/millrace.yaml"), {
     connectors,
     environment: {
