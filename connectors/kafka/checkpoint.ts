@@ -3,7 +3,7 @@
  *
  *   tables     {"tables":"{…}","topics":{"shop.public.users":"<topic id> 6"},"form":"millrace","owner":"…"}   after a change, and
  *                                                                                                          now and then
- *   position   {"lease":3,"position":"1/4711/0","bond":"…","open":""}             with every step, last
+ *   position   {"lease":3,"position":"1/4711/0","epoch":0,"bond":"…","open":""}   with every step, last
  *
  * Now and then, so that the newest of both lies near the end of the topic: a start reads back from there. Tables may be
  * thousands, so a message has as many parts as it needs: `position`, `tables`, `tables/1`, `tables/2` … are the keys.
@@ -17,7 +17,13 @@ import { failureOf } from "./client/failures.ts";
 import { type CommittedRecord, expectReadable, extentOf, readCommitted } from "./client/reading.ts";
 import { Assembly, messageOf, partKey, partsOf } from "./parts.ts";
 
-const POSITION = z.object({ lease: z.int(), position: z.string(), bond: z.string(), open: z.string() });
+const POSITION = z.object({
+  lease: z.int(),
+  position: z.string(),
+  epoch: z.int().default(0),
+  bond: z.string(),
+  open: z.string(),
+});
 const TABLES = z.object({
   tables: z.string(),
   topics: z.record(z.string(), z.string()),
@@ -29,6 +35,8 @@ export interface Checkpoint {
   readonly lease: number;
   /** "" where there is none. */
   readonly position: string;
+  /** The highest of the records in the topics, where there is no position any more. */
+  readonly epoch: number;
   readonly bond: string;
   /** The version of a transaction whose end is not written yet; "" where there is none. */
   readonly open: string;
@@ -45,6 +53,7 @@ export interface Checkpoint {
 export const NO_CHECKPOINT: Checkpoint = {
   lease: 0,
   position: "",
+  epoch: 0,
   bond: "",
   open: "",
   tables: "{}",
@@ -81,10 +90,10 @@ export class CheckpointWriter {
 
   /** `batchBytesMax`: of the topic. */
   records(
-    { lease, position, bond, open, tables, topics, form, owner }: Checkpoint,
+    { lease, position, epoch, bond, open, tables, topics, form, owner }: Checkpoint,
     batchBytesMax: number,
   ): readonly CheckpointRecord[] {
-    const last = recordsOf(POSITION_MESSAGE, { lease, position, bond, open }, batchBytesMax);
+    const last = recordsOf(POSITION_MESSAGE, { lease, position, epoch, bond, open }, batchBytesMax);
     const isSame = this.#last?.tables === tables && this.#last.topics === topics;
     if (isSame && this.#since < TABLES_EVERY) {
       this.#since++;
@@ -101,6 +110,11 @@ function recordsOf(message: string, content: object, batchBytesMax: number): rea
   return parts.map((value, part) => ({ key: partKey(message, part), value }));
 }
 
+/** What is left of a checkpoint that counts no more: later writers and records come above it. */
+export function forgotten(last: Checkpoint): Checkpoint {
+  return { ...NO_CHECKPOINT, lease: last.lease, epoch: epochIn(last) };
+}
+
 /** Waits for no transaction that is open. */
 export async function readCheckpoint(cluster: Cluster, name: string, signal: AbortSignal): Promise<Checkpoint> {
   const topic = (await cluster.topics([name], signal)).get(name);
@@ -109,7 +123,7 @@ export async function readCheckpoint(cluster: Cluster, name: string, signal: Abo
   const { first, stable } = await extentOf(cluster, place, signal);
   const near = stable - NEAR_THE_END;
   let hasRecords = false;
-  let lease = 0;
+  let last: Pick<Checkpoint, "lease" | "position" | "epoch"> | null = null;
   for (const from of near > first ? [near, first] : [first]) {
     const parts = { [POSITION_MESSAGE]: new Assembly(), [TABLES_MESSAGE]: new Assembly() };
     const found: Partial<Record<string, Buffer>> = {};
@@ -123,10 +137,10 @@ export async function readCheckpoint(cluster: Cluster, name: string, signal: Abo
     const { [POSITION_MESSAGE]: position, [TABLES_MESSAGE]: tables } = found;
     if (position !== undefined && tables !== undefined)
       return { ...parsed(POSITION, position, name), ...parsed(TABLES, tables, name) };
-    if (position !== undefined) lease = parsed(POSITION, position, name).lease;
+    if (position !== undefined) last = parsed(POSITION, position, name);
   }
   // Retention has deleted a part of it.
-  if (lease > 0) return { ...NO_CHECKPOINT, lease };
+  if (last !== null) return forgotten({ ...NO_CHECKPOINT, ...last });
   if (hasRecords) throw failureOf("CORRUPT_MESSAGE", name);
   // No offset at all, or those of a transaction that was given up: the broker ends one that was open in a topic of this name
   // that was deleted.
@@ -139,6 +153,11 @@ export function isWholeCheckpoint(records: readonly Pick<CommittedRecord, "key" 
   const position = new Assembly();
   const ofPosition = records.filter(({ key }) => key !== null && messageOf(key) === POSITION_MESSAGE);
   return ofPosition.some((record) => position.add(record) !== null);
+}
+
+/** The highest epoch of the records in the topics; 0: it is not known. */
+export function epochIn({ position, epoch }: Checkpoint): number {
+  return position === "" ? epoch : parsePosition(position).epoch;
 }
 
 export function progressOf({ position, tables, bond }: Checkpoint): SinkProgress | null {

@@ -1,17 +1,20 @@
 import { checkpointTexts } from "../../src/core/checkpoint/checkpoint-text.ts";
 import { type Clock, systemClock } from "../../src/core/clock.ts";
-import type { Outcome, ReadersHold, Sink, TargetPresence } from "../../src/core/contracts/sink.ts";
+import type { Outcome, ReadersHold, Sink, TargetPresence, TargetRows } from "../../src/core/contracts/sink.ts";
 import type { SourceRelay } from "../../src/core/contracts/source.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import { failpoint } from "../../src/core/failpoint.ts";
 import type { SinkProgress, Step } from "../../src/core/model/batch.ts";
 import { serializePosition } from "../../src/core/model/position.ts";
+import { baseVersion } from "../../src/core/model/version.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { isWhole } from "../kit/ordered-changes.ts";
 import {
   type Checkpoint,
   CHECKPOINT_SETTINGS,
   CheckpointWriter,
+  epochIn,
+  forgotten,
   NO_CHECKPOINT,
   progressOf,
   readCheckpoint,
@@ -56,13 +59,14 @@ const ONE_PARTITION = { partitions: 1, settings: { "cleanup.policy": "compact" }
  * Every change as a record, in commit order within each partition; a step and its checkpoint are one Kafka transaction. A
  * reader of committed records therefore sees each change once.
  */
-export class KafkaSink implements Sink, TargetPresence {
+export class KafkaSink implements Sink, TargetPresence, TargetRows {
   readonly kind = "kafka";
   readonly form: "stream" | "log";
   readonly delivery = "transactional";
   readonly onLost = "resync";
   readonly batch = BATCH;
   readonly presence = this;
+  readonly rows = this;
   readonly name: string;
   readonly #settings: KafkaSinkSettings;
   readonly #clock: Clock;
@@ -241,7 +245,7 @@ export class KafkaSink implements Sink, TargetPresence {
       outcome.waiting?.();
       const owner = sinkId(this.#settings);
       const open = transaction.text;
-      const next = { lease: this.#lease, position, tables, bond, open, topics: this.#topics, form, owner };
+      const next = { lease: this.#lease, position, epoch: 0, tables, bond, open, topics: this.#topics, form, owner };
       await this.#write(next, records, signal);
       this.#transaction = transaction;
       this.#newSchemas.clear();
@@ -268,6 +272,17 @@ export class KafkaSink implements Sink, TargetPresence {
     }
   }
 
+  /** Records stay: a sweep takes their rows from readers. */
+  async expel(_tables: readonly TableVersion[], _version: bigint, signal: AbortSignal): Promise<void> {
+    this.#ours(signal);
+  }
+
+  /** Of certain tables there is none that has an effect on later ones: see `expel`. */
+  async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
+    this.#ours(signal);
+    return tables === null ? baseVersion(epochIn(this.#last)) : 0n;
+  }
+
   async verify(signal: AbortSignal): Promise<void> {
     const { topics } = this.#ours(signal);
     try {
@@ -280,7 +295,7 @@ export class KafkaSink implements Sink, TargetPresence {
   async forget(signal: AbortSignal): Promise<void> {
     this.#ours(signal);
     try {
-      await this.#write({ ...NO_CHECKPOINT, lease: this.#lease }, this.#noRecords(), signal);
+      await this.#write(forgotten({ ...this.#last, lease: this.#lease }), this.#noRecords(), signal);
     } catch (error) {
       throw await this.#failed(error, signal);
     }
