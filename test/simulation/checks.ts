@@ -65,10 +65,17 @@ export class Checks implements TargetWatch {
   readonly #givenUp = new Map<Target, Position>();
 
   readonly #commitsOf: (count: number) => readonly bigint[];
+  readonly #isHidden: (table: string, row: Row) => boolean;
   readonly #replays: boolean;
 
-  constructor(plan: Planned, commitsOf: (count: number) => readonly bigint[]) {
+  /** `isHidden`: whether a row of a table has what rules hide. */
+  constructor(
+    plan: Planned,
+    commitsOf: (count: number) => readonly bigint[],
+    isHidden: (table: string, row: Row) => boolean = () => false,
+  ) {
     this.#commitsOf = commitsOf;
+    this.#isHidden = isHidden;
     this.#replays = mayReplay(plan);
   }
 
@@ -87,6 +94,8 @@ export class Checks implements TargetWatch {
 
   /** A row never goes back behind a commit that it showed. The replay of one that came in parts may show its earlier parts. */
   shown(target: Target, table: string, key: string, row: Row | null, version: bigint): void {
+    if (row !== null && this.#isHidden(table, row))
+      this.fail(`${target.traits.name} shows ${table}/${key} in clear: ${row.join()}`);
     if (target.traits.isStream && this.#replays) return;
     let shown = this.#shown.get(target);
     if (shown === undefined) this.#shown.set(target, (shown = new Map()));

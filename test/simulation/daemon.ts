@@ -1,4 +1,5 @@
 /** One simulated daemon: the product's own composition of a running source, without its admin interface, files and signals. */
+import type { Config } from "../../src/config/config.ts";
 import { scopeOf } from "../../src/core/clock.ts";
 import { type Logger, SILENT } from "../../src/core/contracts/telemetry.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
@@ -15,6 +16,7 @@ import type { RuleMemory } from "../../src/rules/former-rules.ts";
 import type { RuledSource } from "../../src/rules/with-rules.ts";
 import { patient } from "../../src/state/patient.ts";
 import { awaitLease, forgetRemovedSinks, keepLease, releaseLease, takeLease, throughMoves } from "../../src/tenure.ts";
+import { untilHealed } from "../../src/until-healed.ts";
 import { noMetrics } from "../support/model/scripted.ts";
 import type { MemoryState } from "./memory-state.ts";
 import type { SimulatedProcess } from "./scheduler.ts";
@@ -27,6 +29,10 @@ const limitsOf = ({ delivery, form }: Sink) => ({
   ...LIMITS,
   hasTruncates: delivery === "transactional" && form === "mirror",
 });
+
+/** Nobody is told what a start waits for. */
+// oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of a configuration
+const UNSERVED = { admin: { listen: null } } as Config;
 
 /** Making one costs what throwing it does. */
 const STOPPED = new DOMException("stopped", "AbortError");
@@ -68,7 +74,7 @@ export class Daemon {
     this.process = process;
     this.#site = site;
     this.#logger = site.loggerOf(process);
-    this.ended = this.#run(this.#stopping.signal).then(
+    this.ended = this.#untilHealed(this.#stopping.signal).then(
       () => void (this.hasEnded = true),
       (error: unknown) => {
         this.hasEnded = true;
@@ -83,6 +89,12 @@ export class Daemon {
 
   stop(): void {
     this.#stopping.abort(STOPPED);
+  }
+
+  async #untilHealed(signal: AbortSignal): Promise<void> {
+    const { clock } = this.process;
+    const parts = { config: UNSERVED, clock, logger: this.#logger, redact: (json: string) => json };
+    await untilHealed(parts, () => this.#run(signal), signal);
   }
 
   async #run(signal: AbortSignal): Promise<void> {

@@ -11,6 +11,8 @@ export interface Plan {
   readonly rows: number;
   readonly chunkRows: number;
   readonly sinks: readonly SinkKind[];
+  /** Targets take one table in a step; left out: as many as there are. */
+  readonly isNarrow?: true;
   /** Left out: it keeps its log for a slot. */
   readonly source?: "binlog";
   /** Before they are changed; left out: none. */

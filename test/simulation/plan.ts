@@ -126,7 +126,46 @@ export function planOf(seed: number, name: SizeName): Plan {
     ...(random.chance(0.2) ? { rules: random.pick(RULE_KINDS) } : {}),
     happenings: happenings.toSorted((a, b) => a.atMs - b.atMs),
   };
-  return withIgnoredChanges(withLateRequests(withGivenUpPlace(size.nested > 0 ? withMeeting(plan) : plan)));
+  const met = size.nested > 0 ? withMeeting(plan) : plan;
+  return withNarrowTargets(withNamedTable(withIgnoredChanges(withLateRequests(withGivenUpPlace(met)))));
+}
+
+/** Of 1: in so many plans with two tables targets take one of them in a step, by chance of its own. */
+const NARROW = 0.5;
+
+function withNarrowTargets(plan: Plan): Plan {
+  return plan.tables > 1 && new Random(plan.seed ^ 0x7ab1e).chance(NARROW) ? { ...plan, isNarrow: true } : plan;
+}
+
+/** Behind these nothing tells what the table stood under, or that it is the same. */
+const FORGETTING: ReadonlySet<Happening["what"]> = new Set([
+  "rules",
+  "policy",
+  "state restored",
+  "state lost",
+  "export",
+  "teardown",
+  "drop",
+  "alter",
+]);
+
+/** Of 1: in so many plans rules name a table that gets another name, by chance of its own. */
+const NAMED = 0.05;
+
+function withNamedTable(plan: Plan): Plan {
+  const random = new Random(plan.seed ^ 0x4a3ed);
+  if (!random.chance(NAMED) || plan.source === "binlog" || plan.policy === "ignore") return plan;
+  const atMs = random.below(200);
+  const renamed: Happening = {
+    atMs,
+    what: "rename",
+    table: 0,
+    backAfterMs: random.chance(0.3) ? random.below(300) : null,
+  };
+  const before = plan.happenings.filter(({ what }) => !FORGETTING.has(what));
+  const writes = Array.from({ length: 2 }, () => transaction(random, atMs + random.below(100), plan.tables, 4));
+  const happenings = [...before, renamed, ...writes];
+  return { ...plan, rules: "named", happenings: happenings.toSorted((a, b) => a.atMs - b.atMs) };
 }
 
 /** Of 1: in so many plans the place of a sink is given up, by chance of its own. */

@@ -68,6 +68,8 @@ export async function settle(world: World, acts: Acts): Promise<void> {
       const aside = [...(world.daemon?.running?.pipeline.gate.suspended ?? [])];
       if (aside.some(([, { code }]) => code === "MR1027"))
         await world.whileStopped(0, async () => void (world.policy = "evolve"));
+      if (aside.some(([, { code }]) => code === "MR1033"))
+        await world.whileStopped(0, async () => void (world.rules = "masks"));
       for (const [id] of aside) await acts.operators.approve(id);
       if (world.daemon === daemon) await remedyOfSinks(world, acts);
     }

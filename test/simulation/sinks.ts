@@ -46,6 +46,11 @@ function replaced(name: string): MillraceError {
   return new MillraceError({ code: "MR3995", kind: "reopen", message: `${name}: another progress than was written` });
 }
 
+function tooMany(name: string): MillraceError {
+  const message = `${name}: a step has too many tables`;
+  return new MillraceError({ code: "MR3994", kind: "retryable", reason: "tables", message });
+}
+
 /** Each call to a server takes time. */
 const TRIES_AT_ONCE_MAX = 100;
 /** In a stream whose reader does not have the value that a change has left as it was. */
@@ -162,6 +167,7 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
 
   async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
     outcome.waiting?.();
+    if (step.kind === "rows" && step.tables.length > this.#target.traits.tablesMax) throw tooMany(this.name);
     if (!this.#isTriedAt(this.#process.clock.elapsed())) return await never();
     if (this.#target.traits.isTransactional) await this.#applyAtOnce(step, outcome, signal);
     else await this.#applyByRow(step, outcome, signal);

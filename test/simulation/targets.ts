@@ -27,6 +27,8 @@ export interface TargetTraits {
   /** It gets every change in commit order, and finds no row by its key. */
   readonly isStream: boolean;
   readonly onLost: OnLost;
+  /** It takes rows of no more in one step. */
+  readonly tablesMax: number;
 }
 
 /** Told of what becomes visible in a target, as it does. */

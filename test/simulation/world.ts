@@ -1,5 +1,5 @@
 /** What a run is made of: what outlives the processes, and the daemon that is supervised. */
-import { findMillraceError, isAborted, type MillraceError } from "../../src/core/errors.ts";
+import { findMillraceError, isAborted } from "../../src/core/errors.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
 import type { Source } from "../../src/core/contracts/source.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
@@ -18,7 +18,7 @@ import type { Plan } from "./happenings.ts";
 import { LASTS_MS } from "./plan.ts";
 import type { Server } from "./server.ts";
 import { postgresLikeSource } from "./postgres-source.ts";
-import { type KeptColumn, keptIn, type Policy, type RuleKind, rulesUnder, seenUnder } from "./ruling.ts";
+import { inClear, type KeptColumn, keptIn, type Policy, type RuleKind, rulesUnder, seenUnder } from "./ruling.ts";
 import { Scheduler, SimulatedProcess } from "./scheduler.ts";
 import { settle } from "./settling.ts";
 import { SimulatedSink } from "./sinks.ts";
@@ -75,7 +75,8 @@ export class World {
     this.#trace = isTraced ? [] : null;
     this.scheduler = new Scheduler(new Random(plan.seed ^ 0x5eed));
     const database = new Database({ logsWholeRows: plan.source === "binlog", changesOne: plan.rules === "texts" });
-    this.checks = new Checks(plan, (count) => database.commitsOf(count));
+    const isHidden = plan.rules === "named" ? inClear() : undefined;
+    this.checks = new Checks(plan, (count) => database.commitsOf(count), isHidden);
     this.server = {
       database,
       weather: fairWeather(SOURCE_MS),
@@ -106,7 +107,8 @@ export class World {
       const isStream = kind === "stream";
       const isTransactional = isStream || kind === "transactional";
       const onLost = kind === "transactional" ? "fail" : "resync";
-      const traits = { name: `s${i}`, isTransactional, isStream, onLost } as const;
+      const tablesMax = plan.isNarrow === true ? 1 : Infinity;
+      const traits = { name: `s${i}`, isTransactional, isStream, onLost, tablesMax } as const;
       return new Target(traits, fairWeather(SINK_MS), this.checks);
     });
   }
@@ -162,7 +164,7 @@ export class World {
   readonly expected = (table: Table): ReadonlyMap<string, Row> => {
     const rows = this.server.database.committed(table);
     const kept = this.keptOf(table);
-    return seenUnder(this.rules, kept === null ? rows : keptIn(kept, table.shape, rows));
+    return seenUnder(this.rules, kept === null ? rows : keptIn(kept, table.shape, rows), table.name);
   };
 
   /** A stream can't be asked whether the filter let a row through whose old values are not in the log. */
@@ -240,15 +242,9 @@ export class World {
     if (known === undefined) this.checks.fail(`the daemon ended: ${wholly(error)}`);
     else {
       this.lastError = known.code;
-      void this.#judge(known);
+      this.checks.ended(known, this.plan);
     }
     this.scheduler.after(RESTART_MS, () => this.start());
-  }
-
-  /** At a first start nothing waits for a server: whoever starts it is told. */
-  async #judge(known: MillraceError): Promise<void> {
-    const record = await this.beside.source.get();
-    if (known.kind !== "retryable" || record?.identity != null) this.checks.ended(known, this.plan);
   }
 
   /** Stops the daemon, does the work, and has it started again. */

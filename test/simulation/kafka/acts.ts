@@ -167,7 +167,7 @@ export class KafkaActs {
 
   #config(process: SimulatedProcess): RecoverConfig {
     const { server, broker, plan } = this.#world;
-    const sinks = captureSinks(process, broker, plan.partitions).map((sink) => ({
+    const sinks = captureSinks(process, broker, plan).map((sink) => ({
       name: sink.name,
       tables: [],
       connector: { create: async () => sink },

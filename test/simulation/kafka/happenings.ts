@@ -13,6 +13,10 @@ export interface KafkaPlan {
   readonly chunkRows: number;
   /** Of each topic of a table; 0: there are none, only the log. */
   readonly partitions: number;
+  /** Of these topics the brokers keep the newest record of each key. Left out: all. */
+  readonly areCompacted?: true;
+  /** All tables are in one of them. */
+  readonly isSingle?: true;
   readonly shares: number;
   /** Processes that share them, at the beginning. */
   readonly processes: number;

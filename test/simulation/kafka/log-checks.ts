@@ -1,11 +1,13 @@
 /** What must hold of committed records, as they are: the log has no gap and nothing twice, and no checkpoint goes back. */
 import { logTopic, ownTopic } from "../../../connectors/kafka/names.ts";
-import { Assembly } from "../../../connectors/kafka/parts.ts";
+import { Assembly, messageOf } from "../../../connectors/kafka/parts.ts";
 import { Frame } from "../../../src/core/model/frame.ts";
 import { comparePositions, parsePosition, type Position, serializePosition } from "../../../src/core/model/position.ts";
 import type { WrittenRecord } from "./transactions.ts";
 
 export const NAMING = { prefix: "", daemon: "shop", single: undefined, isDebezium: false } as const;
+/** The one topic of all tables, in plans with one. */
+export const SINGLE = "all";
 const LOG = logTopic(NAMING);
 const CHECKPOINTS = ownTopic("checkpoint.", NAMING);
 
@@ -23,11 +25,20 @@ export class LogChecks {
   }
 
   committed(records: readonly WrittenRecord[]): void {
+    /** By topic and message, what is there of it. */
+    const parts = new Map<string, Assembly>();
     for (const { topic, key, value } of records) {
       if (topic === LOG) this.#part(value);
-      else if (topic.startsWith(CHECKPOINTS) && key?.toString() === "position" && value !== null)
-        this.#checkpoint(topic, value);
+      if (!topic.startsWith(CHECKPOINTS) || key === null) continue;
+      const message = `${messageOf(key)} of ${topic}`;
+      const assembly = parts.get(message) ?? new Assembly();
+      parts.set(message, assembly);
+      const whole = assembly.add({ offset: 0n, value });
+      if (whole === null) continue;
+      parts.delete(message);
+      if (messageOf(key) === "position") this.#checkpoint(topic, whole.message);
     }
+    for (const message of parts.keys()) this.#fail(`a transaction has a part of the ${message}`);
   }
 
   #part(value: Buffer | null): void {
@@ -41,10 +52,10 @@ export class LogChecks {
     this.end = until;
   }
 
-  #checkpoint(topic: string, value: Buffer): void {
-    // It has one part: see connectors/kafka/parts.ts.
-    const { position }: { readonly position: string } = JSON.parse(value.toString("utf8", 1));
+  #checkpoint(topic: string, message: Buffer): void {
+    const { position }: { readonly position: string } = JSON.parse(message.toString());
     const before = this.checkpoints.get(topic);
+    if (position === "" && before !== undefined) this.#fail(`${topic} has lost ${serializePosition(before)}`);
     if (position === "") return;
     const now = parsePosition(position);
     if (before !== undefined && comparePositions(now, before) < 0)

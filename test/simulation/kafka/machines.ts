@@ -86,7 +86,7 @@ export class Machines {
     if (isStopping && known?.kind === "retryable") return;
     world.say(() => `${process.name} ended: ${known?.code ?? ""} ${wholly(error)}`);
     if (known === undefined) world.checks.fail(`the daemon of share ${number} ended: ${wholly(error)}`);
-    else void world.judge(known, number);
+    else world.judge(known, number);
   }
 
   /** The daemon that has this share and streams; null: none does now. */

@@ -12,13 +12,18 @@ import { type Division, isInShare, shareName } from "../../../src/core/sharing/s
 import type { SimulatedProcess } from "../scheduler.ts";
 import type { Broker } from "./broker.ts";
 import { accessTo } from "./cluster.ts";
-import { NAMING } from "./log-checks.ts";
+import type { KafkaPlan } from "./happenings.ts";
+import { NAMING, SINGLE } from "./log-checks.ts";
 
 /** The `name` of the processes that share the tables. */
 const OWNER = "apply";
 
-/** The sinks of the daemon that captures. `partitions`: of the tables' topics; 0: there are none. */
-export function captureSinks(process: SimulatedProcess, broker: Broker, partitions: number): readonly Sink[] {
+/** The sinks of the daemon that captures. */
+export function captureSinks(
+  process: SimulatedProcess,
+  broker: Broker,
+  { partitions, areCompacted, isSingle }: Pick<KafkaPlan, "partitions" | "areCompacted" | "isSingle">,
+): readonly Sink[] {
   const common = {
     cluster: accessTo(process, broker),
     naming: NAMING,
@@ -32,8 +37,12 @@ export function captureSinks(process: SimulatedProcess, broker: Broker, partitio
   const log = new KafkaSink({ ...common, name: "log", form: "log", format: null, isLog: true }, process.clock);
   if (partitions === 0) return [log];
   const origin = { sourceKind: "simulated", database: "simulated", producer: "millrace/simulated" };
-  const format = new MillraceFormat({ ...origin, name: NAMING.daemon, formatPosition: String });
-  return [log, new KafkaSink({ ...common, name: "topics", form: "millrace", format, isLog: false }, process.clock)];
+  const format = new MillraceFormat({ ...origin, name: NAMING.daemon, formatPosition: String }, isSingle);
+  const settings: Readonly<Record<string, string>> = areCompacted === true ? { "cleanup.policy": "compact" } : {};
+  const rules = { ...common.rules, settings };
+  const naming = { ...NAMING, single: isSingle === true ? SINGLE : undefined };
+  const topics = { ...common, rules, naming, name: "topics", form: "millrace", format, isLog: false } as const;
+  return [log, new KafkaSink(topics, process.clock)];
 }
 
 export function shareSource(process: SimulatedProcess, broker: Broker, number: number, of: Division): Source {

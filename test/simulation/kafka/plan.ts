@@ -6,7 +6,8 @@ import type { KafkaHappening, KafkaPlan } from "./happenings.ts";
 const LASTS_MS = 600;
 /** Longer than a session of the group and a lease. */
 const LONG_MS = 17_000;
-const SMALL_BATCH_BYTES = 4_900;
+/** Of a message in parts each has 204 bytes. */
+const SMALL_BATCH_BYTES = 4_300;
 const BATCH_BYTES = 1_048_588;
 const WEATHERS = ["failures", "lost answers", "hanging", "down", "slow"] as const;
 const OPS = [
@@ -27,7 +28,20 @@ const TRUNCATES = 0.04;
 /** Null: little happens in each run, with a few partitions and shares. */
 export function kafkaPlanOf(seed: number, partitions: number | null): KafkaPlan {
   const random = new Random(seed ^ 0x6afca);
-  return partitions === null ? small(seed, random) : wide(seed, random, partitions);
+  return withKinds(partitions === null ? small(seed, random) : wide(seed, random, partitions));
+}
+
+/** Of 1: in so many plans topics of tables are compacted, and in so many they are one; by chance of its own. */
+const COMPACTED = 0.4;
+const SINGLE = 0.25;
+
+function withKinds(plan: KafkaPlan): KafkaPlan {
+  const random = new Random(plan.seed ^ 0xc0a9);
+  return {
+    ...plan,
+    ...(random.chance(COMPACTED) ? { areCompacted: true } : {}),
+    ...(random.chance(SINGLE) ? { isSingle: true } : {}),
+  };
 }
 
 function small(seed: number, random: Random): KafkaPlan {

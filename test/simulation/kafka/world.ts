@@ -91,7 +91,7 @@ export class KafkaWorld {
     this.captureState = states[0]!;
     this.#capture = this.#site(this.captureState, {
       source: (process) => postgresLikeSource(process, this.server),
-      sinks: (process) => captureSinks(process, this.broker, plan.partitions),
+      sinks: (process) => captureSinks(process, this.broker, plan),
     });
     this.shares = Array.from({ length: plan.shares }, (_, i) => this.#share(i + 1, states[i + 1]!));
     this.machines = new Machines(this);
@@ -120,7 +120,13 @@ export class KafkaWorld {
   #share(number: number, state: MemoryState): ShareSite {
     const targets = this.plan.sinks.map((kind, i) => {
       const isTransactional = kind === "transactional";
-      const traits = { name: `s${i}_${number}`, isTransactional, isStream: false, onLost: "resync" } as const;
+      const traits = {
+        name: `s${i}_${number}`,
+        isTransactional,
+        isStream: false,
+        onLost: "resync",
+        tablesMax: Infinity,
+      } as const;
       return new Target(traits, fairWeather(SINK_MS), this.checks);
     });
     const site = this.#site(state, {
@@ -261,7 +267,7 @@ export class KafkaWorld {
     const known = findMillraceError(error);
     this.say(() => `${process.name} ended: ${known?.code ?? ""} ${briefly(error)}`);
     if (known === undefined) this.checks.fail(`the capturing daemon ended: ${wholly(error)}`);
-    else void this.judge(known, 0);
+    else this.judge(known, 0);
     this.scheduler.after(RESTART_MS, () => this.startCapture());
   }
 
@@ -271,12 +277,8 @@ export class KafkaWorld {
     this.startCapture();
   }
 
-  /** `share`: 0 for the daemon that captures. At a first start nothing waits for a server: whoever starts it is told. */
-  async judge(known: MillraceError, share: number): Promise<void> {
-    const state = share === 0 ? this.captureState : this.shares[share - 1]!.state;
-    const isFirst = (await this.beside(state).source.get())?.identity == null;
-    if (isFirst && known.kind !== "fatal") return;
-    const { code, message } = known;
+  /** `share`: 0 for the daemon that captures. */
+  judge({ code, message }: MillraceError, share: number): void {
     const causes = ENDS[code] ?? [];
     if (!this.plan.happenings.some(({ what }) => causes.includes(what)))
       this.checks.fail(`the daemon of share ${share} ended: ${code} ${message}`);
