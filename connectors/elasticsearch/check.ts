@@ -1,6 +1,14 @@
-import type { Finding } from "../../src/core/contracts/connector.ts";
+import * as z from "zod";
+import type { Finding, TableName } from "../../src/core/contracts/connector.ts";
+import { findMillraceError } from "../../src/core/errors.ts";
+import { tableId } from "../../src/core/model/schema.ts";
+import { indexName } from "../../src/core/targets/names.ts";
 import { classifyConnection, classifyEngine, searchError } from "./errors.ts";
 import { type ClientSettings, errorOf, fieldOf, parsed, pathOf, SearchClient, serversOf } from "./http.ts";
+import { indexBehind, storedIndices } from "./indices/ddl.ts";
+import { indexAfter } from "./indices/next-index.ts";
+import { chunksByLength } from "./indices/presence.ts";
+import { expectProgressIndex } from "./progress.ts";
 import { ok } from "../kit/findings.ts";
 
 /** Time for four answers that cost the engine nothing. */
@@ -8,9 +16,12 @@ const ANSWERS_MS_MAX = 10_000;
 
 /** Preflight: connects, and writes nothing. */
 export async function check(
-  settings: ClientSettings & { readonly prefix: string },
+  settings: ClientSettings & { readonly prefix: string; readonly owner: string },
   until: AbortSignal,
-  withinMs = ANSWERS_MS_MAX,
+  {
+    tables = [],
+    withinMs = ANSWERS_MS_MAX,
+  }: { readonly tables?: readonly TableName[] | undefined; readonly withinMs?: number } = {},
 ): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
   const silent = AbortSignal.timeout(withinMs);
@@ -21,6 +32,8 @@ export async function check(
     findings.push(await checkHealth(client, signal));
     findings.push(await checkAccess(client, settings.prefix, signal));
     findings.push(await checkTasks(client, signal));
+    findings.push(...(await checkIndices(client, settings, tables, signal)));
+    findings.push(...(await checkTemplates(client, settings, tables, signal)));
   } catch (error) {
     const { message, hint } = silent.aborted
       ? searchError(
@@ -85,9 +98,121 @@ async function checkTasks(client: SearchClient, signal: AbortSignal): Promise<Fi
 
 /** Makes the sink's first requests. */
 async function checkAccess(client: SearchClient, prefix: string, signal: AbortSignal): Promise<Finding> {
-  const path = pathOf(`${prefix}millrace-progress`);
+  const path = pathOf(progressIndex(prefix));
   const answer = await client.request({ method: "GET", path }, signal);
   if (answer.status === 401 || answer.status === 403)
     throw classifyEngine(errorOf(answer), "looking at the sink's indices");
   return ok("elasticsearch.access", "the sink's indices may be read");
+}
+
+/** As many as are told one by one. */
+const TOLD_MAX = 10;
+
+function progressIndex(prefix: string): string {
+  return `${prefix}millrace-progress`;
+}
+
+/** What the sink would refuse of indices that are there. */
+async function checkIndices(
+  client: SearchClient,
+  { prefix, owner }: { readonly prefix: string; readonly owner: string },
+  tables: readonly TableName[],
+  signal: AbortSignal,
+): Promise<readonly Finding[]> {
+  const id = "elasticsearch.indices";
+  const findings: Finding[] = [];
+  const refused = (error: unknown): void => {
+    const known = findMillraceError(error);
+    if (known?.kind !== "fatal") throw error;
+    findings.push({ id, level: "error", what: `${known.code}: ${known.message}`, fix: known.hint ?? null });
+  };
+  await expectProgressIndex(client, progressIndex(prefix), signal).catch(refused);
+  const text = "looking at the sink's indices";
+  const named = tables.map((table) => ({
+    id: tableId(table.schema, table.table),
+    alias: indexName(prefix, table.schema, table.table),
+  }));
+  const managed: string[] = [];
+  for (const chunk of chunksByLength(named, ({ alias }) => alias)) {
+    const names = chunk.map(({ alias }) => alias);
+    const found = await storedIndices(client, names, { text, parts: WITHOUT_FIELDS }, signal);
+    for (const table of chunk) {
+      try {
+        indexBehind(found, table.alias, table, { owner });
+      } catch (error) {
+        refused(error);
+      }
+    }
+    managed.push(...found.flatMap(([index, { settings }]) => (isManaged(settings) ? [index] : [])));
+  }
+  if (managed.length > 0) {
+    findings.push({
+      id: "elasticsearch.lifecycle",
+      level: "warning",
+      what: `a lifecycle policy acts on ${managed.slice(0, TOLD_MAX).join(", ")}${managed.length > TOLD_MAX ? " …" : ""}: an index that it deletes or replaces is filled again`,
+      fix: 'PUT <index>/_settings {"index.lifecycle.name": null}, or POST _plugins/_ism/remove/<index>',
+    });
+  }
+  if (findings.length === 0) return [ok(id, "the indices that exist are the sink's own, and keep what it writes")];
+  return findings.slice(0, TOLD_MAX);
+}
+
+/** Elasticsearch's policies, and OpenSearch's. */
+function isManaged(settings: Readonly<Record<string, unknown>>): boolean {
+  return Object.keys(settings).some((name) =>
+    /^index\.(lifecycle\.name|plugins\.index_state_management\.policy_id)$/.test(name),
+  );
+}
+
+/** Of templates only those are a danger that make data streams: all other settings are the sink's own in new indices. */
+async function checkTemplates(
+  client: SearchClient,
+  { prefix }: { readonly prefix: string },
+  tables: readonly TableName[],
+  signal: AbortSignal,
+): Promise<readonly Finding[]> {
+  const { status, body } = await client.request({ method: "GET", path: "/_index_template" }, signal);
+  const found = status === 200 ? TEMPLATES.safeParse(parsed(body)) : undefined;
+  // A role may write indices and not look at templates.
+  if (found?.success !== true) return [];
+  const names = [
+    progressIndex(prefix),
+    ...tables.map(({ schema, table }) => indexAfter(indexName(prefix, schema, table))),
+  ];
+  for (const name of names) {
+    const fitting = found.data.index_templates.filter(({ index_template: of }) =>
+      of.index_patterns.some((one) => fits(one, name)),
+    );
+    const [first] = fitting.toSorted((a, b) => b.index_template.priority - a.index_template.priority);
+    if (first?.index_template.data_stream === undefined) continue;
+    return [
+      {
+        id: "elasticsearch.templates",
+        level: "error",
+        what: `the template ${first.name} makes data streams of names such as ${name}: the engine makes no index there`,
+        fix: "give the sink another `prefix`, or the template other patterns",
+      },
+    ];
+  }
+  return [];
+}
+
+const WITHOUT_FIELDS = "*.aliases,*.mappings._meta,*.mappings._source,*.mappings._routing,*.settings";
+const TEMPLATES = z.object({
+  index_templates: z.array(
+    z.object({
+      name: z.string(),
+      index_template: z.object({
+        index_patterns: z.array(z.string()),
+        priority: z.number().default(0),
+        data_stream: z.unknown().optional(),
+      }),
+    }),
+  ),
+});
+
+/** The engines' patterns have * alone. */
+function fits(pattern: string, name: string): boolean {
+  const parts = pattern.split("*").map((part) => part.replaceAll(/[^\w-]/g, String.raw`\$&`));
+  return new RegExp(`^${parts.join(".*")}$`, "s").test(name);
 }

@@ -58,9 +58,9 @@ export const factory: SinkFactory<ElasticsearchOptions> = {
     const { ElasticsearchSink } = await import("./sink.ts");
     return new ElasticsearchSink(settingsOf(context), log);
   },
-  check: async (context, signal) => {
+  check: async (context, signal, tables) => {
     const { check } = await import("./check.ts");
-    return await check(settingsOf(context), signal);
+    return await check(settingsOf(context), signal, { tables });
   },
   grants: async (context) => {
     const { grants } = await import("./grants.ts");

@@ -105,6 +105,24 @@ export const pages: ErrorPages = {
       "reaches back that far; else it is filled again, or stops with MR1301 (`onLost: fail`).",
     remedy: "Nothing.",
   },
+  MR3314: {
+    title: "An index has a setting that rows do not survive",
+    cause:
+      "The message names it: an ingest pipeline changes documents, `_source` is not kept whole, the translog is not synced with each " +
+      "request, a routing is required, an alias shows a part, or a search may not read a page. Somebody set it, or a template of the " +
+      "engine did. The table is suspended in this sink; if it is the index of checkpoints, the sink stops.",
+    remedy:
+      "Set it back to the engine's default (PUT <index>/_settings), or, if that is not possible, remove what sets it (the index template) and " +
+      "the index; then `millrace snapshot start --tables TABLE --sink NAME`, or for the index of checkpoints `millrace resume --sink NAME`.",
+  },
+  MR3315: {
+    title: "Another program has overwritten the sink's progress",
+    cause:
+      "The document with the sink's progress is not as Millrace writes it. How far the sink has come is unknown, so it stops and writes nothing.",
+    remedy:
+      "Remove the document (the message names it) and start Millrace again: all indices are filled again; with `onLost: fail` the sink stops " +
+      "with MR1301. Give other programs indices of their own, or the sink a `prefix`.",
+  },
   MR3313: {
     title: "The search sink's TLS keys or files can't be used",
     cause:
@@ -120,7 +138,7 @@ const GRANT_FIX =
   "manage, view_index_metadata, and the cluster privilege monitor.";
 
 /** Failures of one table while its index is prepared: they do not concern the sink's other tables. */
-export const OF_ONE_TABLE: ReadonlySet<string> = new Set(["MR3304", "MR3306"]);
+export const OF_ONE_TABLE: ReadonlySet<string> = new Set(["MR3304", "MR3306", "MR3314"]);
 
 export function searchError(code: ErrorCode, kind: ErrorKind, message: string, cause?: unknown): MillraceError {
   return failed(code, kind, message, pages[code]?.remedy, cause);

@@ -2,7 +2,8 @@ import * as z from "zod";
 import type { SinkProgress } from "../../src/core/model/batch.ts";
 import { parseCheckpoint } from "../../src/core/checkpoint/checkpoint-text.ts";
 import { comparePositions, parsePosition } from "../../src/core/model/position.ts";
-import { expectOk } from "./indices/ddl.ts";
+import type { MillraceError } from "../../src/core/errors.ts";
+import { expectOk, storedIndices, SURE, takenName, unfitSetting } from "./indices/ddl.ts";
 import { classifyEngine, searchError } from "./errors.ts";
 import { errorOf, parsed, pathOf, type SearchClient } from "./http.ts";
 import type { TableIndex } from "./indices/tables.ts";
@@ -28,7 +29,7 @@ const REVISION = z.object({ _seq_no: z.number(), _primary_term: z.number() });
 const FOUND = REVISION.extend({
   _source: z.object({
     lease: z.number(),
-    position: z.string(),
+    position: z.string().regex(/^(\d+\/\d+\/\d+)?$/),
     tables: z.string(),
     bond: z.string().optional(),
     indices: z.string(),
@@ -142,7 +143,9 @@ export class ProgressDocument {
     const answer = await this.#client.request({ method: "GET", path }, signal);
     if (answer.status === 404) return null;
     expectOk(answer, "reading the sink's progress");
-    const { _source: record, _seq_no: seqNo, _primary_term: primaryTerm } = FOUND.parse(parsed(answer.body));
+    const found = FOUND.safeParse(parsed(answer.body));
+    if (!found.success) throw overwritten(path, found.error);
+    const { _source: record, _seq_no: seqNo, _primary_term: primaryTerm } = found.data;
     return { record, revision: { seqNo, primaryTerm } };
   }
 
@@ -163,17 +166,40 @@ export class ProgressDocument {
   async #ensureIndex(signal: AbortSignal): Promise<void> {
     const body = {
       settings: {
+        ...SURE,
         "index.number_of_shards": 1,
         "index.hidden": true,
         ...(this.#replicas === undefined ? {} : { "index.number_of_replicas": this.#replicas }),
       },
-      mappings: { dynamic: false, _meta: { millrace: { progress: true } } },
+      mappings: { dynamic: false, _source: { enabled: true }, _meta: { millrace: { progress: true } } },
     };
     const answer = await this.#client.request({ method: "PUT", path: pathOf(this.#index), body }, signal);
     if (answer.status < 300) return;
     const error = errorOf(answer);
+    const taken = takenName(answer);
+    if (taken !== null) throw searchError("MR3304", "fatal", `the index ${this.#index} can't be made: ${taken}`);
     if (error.type !== "resource_already_exists_exception") throw classifyEngine(error, "creating the progress index");
+    await expectProgressIndex(this.#client, this.#index, signal);
   }
+}
+
+/** Throws if the index of this name is not Millrace's, or does not keep what is written. */
+export async function expectProgressIndex(client: SearchClient, name: string, signal: AbortSignal): Promise<void> {
+  const text = "looking at the progress index";
+  const parts = "*.aliases,*.mappings._meta,*.mappings._source,*.mappings._routing,*.settings";
+  const found = await storedIndices(client, [name], { text, parts }, signal);
+  for (const [index, entry] of found) {
+    if (index !== name || entry.mappings._meta?.millrace?.progress !== true)
+      throw searchError("MR3304", "fatal", `the index ${index} exists and was not made by Millrace`);
+    const unfit = unfitSetting(entry, []);
+    if (unfit !== null) throw searchError("MR3314", "fatal", `the index ${index} of the sink's progress has ${unfit}`);
+  }
+}
+
+function overwritten(path: string, cause: unknown): MillraceError {
+  const message = `document ${path} does not hold the sink's progress: another program has overwritten it`;
+  // The cause quotes what is there.
+  return searchError("MR3315", "fatal", message, new Error(cause instanceof Error ? cause.name : "unknown"));
 }
 
 export function parseProgress({ position, tables, bond }: ProgressRecord): SinkProgress | null {

@@ -1,8 +1,9 @@
 import type { Finding, GrantScript } from "../../src/core/contracts/connector.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
-import { Connection, type ConnectionSettings, parseUrl, permitted, serverOf, settingOf, textOf } from "./connection.ts";
+import { Connection, type ConnectionSettings, parseUrl, serverOf, settingOf, textOf } from "./connection.ts";
 import { shellWord } from "../kit/shell-word.ts";
 import { ACL_COMMANDS, ACL_FASTER, ACL_OF_CLUSTERS, classify } from "./errors.ts";
+import { evictionIn, infoOf, memoryOf } from "./memory.ts";
 import { ok } from "../kit/findings.ts";
 
 /** Preflight: connects, and writes nothing. */
@@ -84,18 +85,11 @@ async function checkServer(connection: Connection, settings: ConnectionSettings)
   return findings;
 }
 
-/** A policy that may evict any key can evict the progress key; then the sink would think that it was emptied. */
+/** An evicted row is missing, and after an evicted progress key the sink would think that it was emptied. */
 async function checkEviction(connection: Connection): Promise<Finding[]> {
-  const policy = await settingOf(connection, "maxmemory-policy");
-  if (policy === null || !policy.startsWith("allkeys-")) return [];
-  return [
-    {
-      id: "redis.eviction",
-      level: "warning",
-      what: `maxmemory-policy is ${policy}: rows may be evicted, and so may the sink's progress key`,
-      fix: "CONFIG SET maxmemory-policy noeviction, or set maxmemory so that the tables fit",
-    },
-  ];
+  const found = await Promise.all(connection.primaries().map(async (primary) => evictionIn(await memoryOf(primary))));
+  const eviction = found.find((one) => one !== null);
+  return eviction === undefined ? [] : [{ id: "redis.eviction", level: "warning", ...eviction }];
 }
 
 async function checkPersistence(connection: Connection): Promise<Finding[]> {
@@ -109,15 +103,6 @@ async function checkPersistence(connection: Connection): Promise<Finding[]> {
       fix: "CONFIG SET appendonly yes, or leave it if filling the cache again is acceptable",
     },
   ];
-}
-
-/** Null if the user may not ask. */
-async function infoOf(connection: Connection): Promise<Map<string, string> | null> {
-  const reply = await permitted(connection.command("info"));
-  if (reply === null) return null;
-  return new Map(
-    [...(textOf(reply) ?? "").matchAll(/^([a-z_]+):(.*?)\r?$/gm)].map(([, name, value]) => [name!, value!]),
-  );
 }
 
 function failed(id: string, error: MillraceError): Finding {

@@ -21,6 +21,7 @@ import { classify, redisError, replyCode } from "./errors.ts";
 import { expel } from "./foreign.ts";
 import { highestVersion } from "./highest-version.ts";
 import { RedisInspection } from "./inspect.ts";
+import { evictionIn, memoryOf } from "./memory.ts";
 import { progressKey, TombstoneKeys } from "./keys.ts";
 import { fenceError, isOfOtherKind, parseProgress, readProgress, type StoredProgress } from "./progress.ts";
 import { Claim, FenceKeys, FenceMismatch } from "./write/fence.ts";
@@ -67,6 +68,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
   readonly comparison = this;
   readonly onLost = "resync";
   readonly name: string;
+  hints: Sink["hints"] & {} = [];
   readonly #settings: RedisSinkSettings;
   readonly #log: Logger;
   readonly #progressKey: Buffer;
@@ -113,6 +115,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
       const stored = await readProgress(connection, this.#progressKey);
       this.#position = stored.position;
       this.#packing = this.#settings.format === "hash" ? await findPacking(connection, this.#progressKey) : null;
+      await this.#look(connection);
       this.#isOtherFormat = stored.format !== "" && stored.format !== this.#settings.format;
       if (this.#isOtherFormat) {
         this.#log.warn(
@@ -281,7 +284,14 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
   async verify(signal: AbortSignal): Promise<void> {
     await this.#guarded(signal, async (connection) => {
       this.#compare(await readProgress(connection, this.#progressKey));
+      await this.#look(connection);
     });
+  }
+
+  /** Rows that the server evicts leave no trace: what it may do is told. */
+  async #look(connection: Connection): Promise<void> {
+    const memories = await Promise.all(connection.primaries().map(memoryOf));
+    this.hints = memories.flatMap((memory) => evictionIn(memory) ?? []).slice(0, 1);
   }
 
   async inspect(): Promise<Inspection> {

@@ -158,6 +158,10 @@ const SINK: Fields<SinkStatus> = {
     "list of text",
     "sinks for which the stream went back: this sink gets nothing new before they have caught up",
   ],
+  hints: [
+    { listOf: { what: ["text", "what that is"], fix: ["text", "what prevents it"] } },
+    "what the target may do to rows that lie there; only Redis tells",
+  ],
   deadRows: ["rows", "deleted rows that still occupy space in the target, at the last count; only DuckDB tells"],
 };
 

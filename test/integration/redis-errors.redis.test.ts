@@ -127,13 +127,33 @@ test.each(["proto-max-bulk-len", "client-query-buffer-limit"])(
   },
 );
 
-test("evicting policies are warned of; an evicted progress key is found", async () => {
-  await using server = await ownRedis({ settings: { maxmemory: "50mb", "maxmemory-policy": "allkeys-lru" } });
-  expect(byId(await factory.check(contextOf({ url: server.url }), timeout()), "redis.eviction")).toBe("warning");
+test("a server that may evict rows is told of, by check and by the sink; an evicted progress key is found", async () => {
+  await using server = await ownRedis({ settings: { maxmemory: "6mb", "maxmemory-policy": "allkeys-random" } });
+  const admin = new Redis(server.url);
+  const checked = async () => byId(await factory.check(contextOf({ url: server.url }), timeout()), "redis.eviction");
+  expect(await checked()).toBe("warning");
   await using sink = await sinkOn({ url: server.url });
   await sink.open(1, timeout());
-  await write(sink, 10n);
-  const admin = new Redis(server.url);
+  expect(sink.hints).toMatchObject([{ what: expect.stringContaining("at 6,291,456 bytes the server evicts rows") }]);
+  await write(sink, 10n, 100, 2_000);
+  for (let i = 0; i < 5; i++) await admin.set(`other${i}`, "x".repeat(1_000_000));
+  // A policy that may evict what expires alone, and one without a limit, keep the rows.
+  for (const [setting, value] of [
+    ["maxmemory-policy", "volatile-lru"],
+    ["maxmemory-policy", "allkeys-lru"],
+    ["maxmemory", "0"],
+  ] as const) {
+    await admin.config("SET", setting, value);
+    await admin.hsetnx("_millrace:shop.cache", "none", "");
+    const isEvicting = value === "allkeys-lru";
+    expect(await checked()).toBe(isEvicting ? "warning" : undefined);
+    await using again = await sinkOn({ url: server.url });
+    await again.open(2, timeout());
+    expect(again.hints).toHaveLength(isEvicting ? 1 : 0);
+    if (isEvicting) expect(again.hints?.[0]?.what).toMatch(/it has evicted [1-9]\d* keys/);
+    await again.verify(timeout());
+    expect(again.hints).toHaveLength(isEvicting ? 1 : 0);
+  }
   await admin.del("_millrace:shop.cache");
   admin.disconnect();
   expect((await failure(sink.verify(timeout()))).code).toBe("MR3406");

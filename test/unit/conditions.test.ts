@@ -270,6 +270,13 @@ const CASES: readonly Case[] = [
     blocks: UNREADY,
   },
   {
+    kind: "sink.hint",
+    change: ofSink({ hints: [{ what: "maxmemory-policy is allkeys-lru", fix: "CONFIG SET" }] }),
+    what: "sink cache: maxmemory-policy is allkeys-lru",
+    level: "watch",
+    blocks: FREE,
+  },
+  {
     kind: "sink.dead-letters",
     change: ofSink({ deadLetters: 2, lastRefusal: "public.t: MR3111 no", refusedSince: AT }),
     what: "sink cache refused 2 rows, kept as dead letters: the sink lacks them; the last one, public.t: MR3111 no",

@@ -16,6 +16,14 @@ const GC_DELETES = "1h";
  * minute.
  */
 export const SHARD_TIMEOUT = "5s";
+/** What a template of the engine could set otherwise. */
+export const SURE = {
+  "index.default_pipeline": "_none",
+  "index.final_pipeline": "_none",
+  "index.translog.durability": "request",
+};
+/** The largest page of a search. */
+const PAGE_MAX = 5_000;
 const FIELDS_MAX_DEFAULT = 1_000;
 /** JSON that is only stored still counts; the engines' parser stops at this depth. */
 const DEPTH_MAX = 1_000;
@@ -34,22 +42,74 @@ const SHAPE = z.object({
   key: z.array(z.tuple([z.string(), z.number()])),
   columns: z.array(z.tuple([z.string(), z.number(), z.string().regex(/^\d+$/)])),
 });
-const INDICES = z.record(
-  z.string(),
-  z.object({
-    aliases: z.record(z.string(), z.unknown()),
-    mappings: z.object({
-      _meta: z
-        .object({ millrace: z.object({ daemon: z.string(), table: z.string(), shape: SHAPE.optional() }) })
-        .optional(),
+const MARK = z.object({
+  daemon: z.string().optional(),
+  table: z.string().optional(),
+  shape: SHAPE.optional(),
+  progress: z.boolean().optional(),
+});
+const INDEX = z.object({
+  aliases: z.record(z.string(), z.record(z.string(), z.unknown())).default({}),
+  mappings: z
+    .object({
+      _meta: z.looseObject({ millrace: MARK.optional() }).optional(),
+      _source: z.record(z.string(), z.unknown()).optional(),
+      _routing: z.object({ required: z.boolean().optional() }).optional(),
       properties: z.record(z.string(), FIELD).optional(),
-    }),
-    settings: z.looseObject({
-      "index.uuid": z.string(),
-      "index.mapping.total_fields.limit": z.coerce.number().default(FIELDS_MAX_DEFAULT),
-    }),
+    })
+    .prefault({}),
+  settings: z.looseObject({
+    "index.uuid": z.string(),
+    "index.mapping.total_fields.limit": z.coerce.number().default(FIELDS_MAX_DEFAULT),
   }),
-);
+});
+const INDICES = z.record(z.string(), INDEX);
+
+export type StoredIndex = z.output<typeof INDEX>;
+
+/** By name, those that exist of these indices, or behind these aliases. `parts`: of each, for `filter_path`. */
+export async function storedIndices(
+  client: SearchClient,
+  names: readonly string[],
+  what: { readonly text: string; readonly table?: string; readonly parts?: string },
+  signal: AbortSignal,
+): Promise<readonly (readonly [index: string, StoredIndex])[]> {
+  const query = { flat_settings: "true", ignore_unavailable: "true", allow_no_indices: "true" };
+  const { parts, text, table } = what;
+  const filtered = parts === undefined ? query : { ...query, filter_path: parts };
+  const answer = await client.request({ method: "GET", path: pathOf(names), query: filtered }, signal);
+  if (answer.status === 404) return [];
+  expectOk(answer, text, table);
+  return Object.entries(INDICES.parse(parsed(answer.body)));
+}
+
+/** What documents do not survive, or the sink's searches, with its value: null for none. `names`: its aliases that readers use. */
+export function unfitSetting({ mappings, settings, aliases }: StoredIndex, names: readonly string[]): string | null {
+  const { _source: source = {}, _routing: routing } = mappings;
+  const isWhole = Object.entries(source).every(
+    ([key, value]) => (key === "enabled" && value === true) || (key === "mode" && value === "stored"),
+  );
+  if (!isWhole) return `_source: ${JSON.stringify(source)}`;
+  if (routing?.required === true) return "_routing: required";
+  for (const [name, fits] of FITTING) {
+    const value: unknown = settings[name];
+    if (typeof value === "string" && !fits(value)) return `${name}: ${value}`;
+  }
+  const narrowed = names.find((name) => Object.keys(aliases[name] ?? {}).some((key) => NARROWING.has(key)));
+  return narrowed === undefined ? null : `a filter or a routing of the alias ${narrowed}`;
+}
+
+const isNone = (value: string): boolean => value === "_none";
+/** Ingest pipelines change or drop documents; rows must be durable before the checkpoint is; other modes keep no documents. */
+const FITTING: readonly (readonly [setting: string, fits: (value: string) => boolean])[] = [
+  ["index.default_pipeline", isNone],
+  ["index.final_pipeline", isNone],
+  ["index.translog.durability", (value) => value.toLowerCase() === "request"],
+  ["index.mode", (value) => value === "standard"],
+  ["index.mapping.source.mode", (value) => value.toLowerCase() === "stored"],
+  ["index.max_result_window", (value) => Number(value) >= PAGE_MAX],
+];
+const NARROWING = new Set(["filter", "routing", "index_routing", "search_routing"]);
 
 export interface FoundIndex extends IndexIdentity {
   readonly fields: ReadonlyMap<string, z.output<typeof FIELD>>;
@@ -96,36 +156,45 @@ export async function findIndices(
   { alias, nextAlias }: Aliases,
   signal: AbortSignal,
 ): Promise<FoundIndices> {
-  const query = { flat_settings: "true", ignore_unavailable: "true", allow_no_indices: "true" };
-  const answer = await client.request({ method: "GET", path: pathOf([alias, nextAlias]), query }, signal);
-  if (answer.status === 404) return { current: null, next: null };
-  expectOk(answer, `looking at the index of ${table.id}`, table.id);
-  const found = Object.entries(INDICES.parse(parsed(answer.body)));
-  const behind = (name: string): FoundIndex | null => {
-    const entries = found.filter(([index, { aliases }]) => index === name || Object.hasOwn(aliases, name));
-    const [index, entry] = entries[0] ?? [];
-    if (index === undefined || entry === undefined) return null;
-    const { mappings, settings } = entry;
-    const mark = mappings._meta?.millrace;
-    if (entries.length !== 1 || index === name || mark === undefined) {
-      throw searchError("MR3304", "fatal", `the index ${name} for ${table.id} exists and was not made by Millrace`);
-    }
-    // Index names have no capitals. If two tables share a name, either the caller refuses one, or one is gone and this
-    // is its successor.
-    if (mark.table.toLowerCase() !== table.id.toLowerCase() || mark.daemon !== options.owner) {
-      const owner = `table ${mark.table} of ${mark.daemon}`;
-      throw searchError("MR3304", "fatal", `the index ${name} for ${table.id} holds ${owner}`);
-    }
-    return {
-      alias: name,
-      index,
-      uuid: settings["index.uuid"],
-      fields: new Map(Object.entries(mappings.properties ?? {})),
-      fieldCountMax: settings["index.mapping.total_fields.limit"],
-      note: mark.shape ?? null,
-    };
+  const text = `looking at the index of ${table.id}`;
+  const found = await storedIndices(client, [alias, nextAlias], { text, table: table.id }, signal);
+  return {
+    current: indexBehind(found, alias, table, options),
+    next: indexBehind(found, nextAlias, table, options),
   };
-  return { current: behind(alias), next: behind(nextAlias) };
+}
+
+/** Throws if it is not the table's, or has a setting that its rows do not survive. */
+export function indexBehind(
+  found: readonly (readonly [index: string, StoredIndex])[],
+  name: string,
+  table: Pick<TableVersion, "id">,
+  { owner }: Pick<IndexOptions, "owner">,
+): FoundIndex | null {
+  const entries = found.filter(([index, { aliases }]) => index === name || Object.hasOwn(aliases, name));
+  const [index, entry] = entries[0] ?? [];
+  if (index === undefined || entry === undefined) return null;
+  const { mappings, settings } = entry;
+  const mark = mappings._meta?.millrace;
+  if (entries.length !== 1 || index === name || mark?.table === undefined || mark.daemon === undefined) {
+    throw searchError("MR3304", "fatal", `the index ${name} for ${table.id} exists and was not made by Millrace`);
+  }
+  // Index names have no capitals. If two tables share a name, either the caller refuses one, or one is gone and this
+  // is its successor.
+  if (mark.table.toLowerCase() !== table.id.toLowerCase() || mark.daemon !== owner) {
+    const holder = `table ${mark.table} of ${mark.daemon}`;
+    throw searchError("MR3304", "fatal", `the index ${name} for ${table.id} holds ${holder}`);
+  }
+  const unfit = unfitSetting(entry, [name]);
+  if (unfit !== null) throw searchError("MR3314", "fatal", `the index ${index} of ${table.id} has ${unfit}`);
+  return {
+    alias: name,
+    index,
+    uuid: settings["index.uuid"],
+    fields: new Map(Object.entries(mappings.properties ?? {})),
+    fieldCountMax: settings["index.mapping.total_fields.limit"],
+    note: mark.shape ?? null,
+  };
 }
 
 /** Creates an index with its alias in one request. */
@@ -153,6 +222,9 @@ export async function createIndex(
   if (answer.status === 400 && errorOf(answer).type === "resource_already_exists_exception") {
     throw searchError("MR3304", "fatal", `the index ${index} for ${table.id} exists without the alias ${alias}`);
   }
+  const taken = takenName(answer);
+  if (taken !== null)
+    throw searchError("MR3304", "fatal", `the index ${index} for ${table.id} can't be made: ${taken}`);
   expectOk(answer, `creating the index of ${table.id}`, table.id);
   const { current: made } = await findIndices(engine, table, { alias, nextAlias: alias }, signal);
   invariant(made !== null, "a created index exists");
@@ -165,6 +237,17 @@ export async function createIndex(
     );
   }
   return made;
+}
+
+/** Why an index can't be made under its name; null: for another reason, or it was made. */
+export function takenName(answer: Answer): string | null {
+  if (answer.status !== 400) return null;
+  // The engines have no type of its own for this.
+  if (answer.body.includes("creates data streams only"))
+    return "a template of the engine makes data streams of such names";
+  const { type } = errorOf(answer);
+  if (type === "invalid_alias_name_exception") return "its alias is the name of an index or a data stream";
+  return type === "invalid_index_name_exception" ? "its name is that of an alias" : null;
 }
 
 /** A field that the index has with another type than the table needs; such an index can't take the table. */
@@ -240,6 +323,7 @@ function definitionOf(
     },
     settings: {
       ...(isHidden ? { "index.hidden": true } : {}),
+      ...SURE,
       "index.gc_deletes": GC_DELETES,
       "index.refresh_interval": options.refreshInterval,
       "index.mapping.total_fields.limit": Math.max(FIELDS_MAX_DEFAULT, fieldsMaxOf(table)),
@@ -249,6 +333,7 @@ function definitionOf(
     },
     mappings: {
       dynamic: false,
+      _source: { enabled: true },
       _meta: metaOf(table, options, note),
       properties,
     },

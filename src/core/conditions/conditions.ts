@@ -315,6 +315,8 @@ function* ofSink(status: PipelineStatus, sink: SinkStatus): Generator<Condition>
       meanwhile,
     });
   }
+  for (const { what, fix } of sink.hints ?? [])
+    yield condition({ ...of, kind: "sink.hint", level: "watch", blocks: [], what: `sink ${name}: ${what}`, fix });
   if (deadLetters > 0) {
     const why = sink.lastRefusal == null ? "" : `; the last one, ${sink.lastRefusal}`;
     const what = `sink ${name} refused ${count(deadLetters, "row")}, kept as dead letters: the sink lacks them${why}`;

@@ -126,6 +126,11 @@ export interface Sink {
    */
   readonly isLoadedElsewhere?: boolean;
 
+  /**
+   * What the target may do to rows that lie there, and what prevents it, as the sink saw when it was opened or verified last.
+   * Absent: the sink knows of nothing.
+   */
+  readonly hints?: readonly TargetHint[];
   readonly presence?: TargetPresence;
   readonly rows?: TargetRows;
   readonly evolution?: TargetEvolution;
@@ -142,6 +147,11 @@ export interface Sink {
   readersHold?(table: TableVersion): ReadersHold;
   /** Only for form `log`. */
   readonly relay?: SourceRelay;
+}
+
+export interface TargetHint {
+  readonly what: string;
+  readonly fix: string;
 }
 
 /** Detects missing targets. Without it a dropped target is only noticed at its next rows, or never. */

@@ -2,6 +2,7 @@ import type { Condition, Verdict } from "../conditions/condition.ts";
 import type { SourceCounts } from "./source-counters.ts";
 import type { ReportSummary } from "./reconciliation.ts";
 import type { Refill, StoredError } from "./state-store.ts";
+import type { TargetHint } from "./sink.ts";
 import type { SinkState } from "./telemetry.ts";
 
 /** The document of `status --json` and of the API: public interface, extended freely and never broken. */
@@ -165,6 +166,8 @@ export interface SinkStatus {
   readonly waitsFor: readonly string[];
   /** Deleted rows that still occupy space in the target; only DuckDB tells. */
   readonly deadRows?: number;
+  /** What the target may do to rows that lie there. Absent where no daemon runs, or nothing is known. */
+  readonly hints?: readonly TargetHint[];
 }
 
 /**

@@ -159,6 +159,7 @@ function sinkStatus(
     catchingUp,
     waitsFor,
     ...(runner.worker.sink.engine === undefined ? {} : { deadRows: runner.worker.sink.engine.deadRows }),
+    ...(runner.worker.sink.hints === undefined ? {} : { hints: runner.worker.sink.hints }),
   };
 }
 

@@ -1,0 +1,53 @@
+/** What the server says of its memory: whether it removes rows to save some, and how much is left. */
+import { type Commands, permitted, settingOf, textOf } from "./connection.ts";
+
+export interface ServerMemory {
+  /** Null: not known. */
+  readonly usedBytes: number | null;
+  /** Null: no limit, or not known. */
+  readonly maxBytes: number | null;
+  /** Null: not known. */
+  readonly policy: string | null;
+  readonly evictedCount: number | null;
+}
+
+/** By CONFIG GET or by INFO, as far as the user may ask. */
+export async function memoryOf(server: Commands): Promise<ServerMemory> {
+  const info = await infoOf(server);
+  const told = async (setting: string, field: string) => (await settingOf(server, setting)) ?? info?.get(field) ?? null;
+  const maxBytes = Number((await told("maxmemory", "maxmemory")) ?? 0);
+  return {
+    usedBytes: numberIn(info?.get("used_memory")),
+    maxBytes: maxBytes === 0 ? null : maxBytes,
+    policy: await told("maxmemory-policy", "maxmemory_policy"),
+    evictedCount: numberIn(info?.get("evicted_keys")),
+  };
+}
+
+/** Null: the server removes no rows. What expires are only tombstones, which a `volatile-` policy may remove earlier. */
+export function evictionIn({
+  policy,
+  maxBytes,
+  evictedCount,
+}: ServerMemory): { readonly what: string; readonly fix: string } | null {
+  if (policy?.startsWith("allkeys-") !== true || maxBytes === null) return null;
+  const so =
+    evictedCount === null ? "" : `; it has evicted ${evictedCount.toLocaleString("en-US")} keys since it was started`;
+  return {
+    what: `maxmemory-policy is ${policy}: at ${maxBytes.toLocaleString("en-US")} bytes the server evicts rows without a word, and the sink's progress key${so}`,
+    fix: "CONFIG SET maxmemory-policy noeviction (or a volatile-* one), with a maxmemory for which the tables are small enough; then millrace reconcile --repair",
+  };
+}
+
+/** Null if the user may not ask. */
+export async function infoOf(server: Commands): Promise<ReadonlyMap<string, string> | null> {
+  const reply = await permitted(server.command("info"));
+  if (reply === null) return null;
+  return new Map(
+    [...(textOf(reply) ?? "").matchAll(/^([a-z_]+):(.*?)\r?$/gm)].map(([, name, value]) => [name!, value!]),
+  );
+}
+
+function numberIn(text: string | undefined): number | null {
+  return text === undefined || !/^\d+$/.test(text) ? null : Number(text);
+}

@@ -1,0 +1,185 @@
+/** What is there already, and what templates of the engine add: it is overruled, or refused by name, by check as by the start. */
+import { describe, expect, test } from "vitest";
+import { definition, factory } from "../../connectors/elasticsearch/config.ts";
+import type { Sink } from "../../src/core/contracts/sink.ts";
+import { failure, progressAt, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
+import { readDocuments, searchCall } from "../support/caches/search-rows.ts";
+import { tableVersion } from "../support/model/blocks.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { freshIndexPrefix, searchEngines } from "../support/run/services.ts";
+
+const users = tableVersion({
+  table: "users",
+  columns: [
+    ["id", "int8"],
+    ["name", "text"],
+  ],
+  key: ["id"],
+});
+const STEP = rowsStep(10n, [users, [put(["1", "a"])]]);
+const INDEX = "public.users-000001";
+
+describe.each(searchEngines())("a search sink and what is there already, on $name", ({ url }) => {
+  const contextOf = (prefix: string) => ({
+    name: "search",
+    daemon: "shop",
+    folder: "/",
+    options: definition.parse({ url: url(), prefix, replicas: 0 }),
+  });
+
+  async function sinkOn(prefix: string): Promise<Sink & AsyncDisposable> {
+    const sink = await factory.create(contextOf(prefix), quietLog);
+    return Object.assign(sink, { [Symbol.asyncDispose]: () => sink.close() });
+  }
+
+  async function call(method: string, path: string, body?: object): Promise<void> {
+    const { status, text } = await searchCall(url(), method, path, body && JSON.stringify(body));
+    if (status >= 300) throw new Error(text);
+  }
+
+  async function refusals(prefix: string): Promise<readonly string[]> {
+    const findings = await factory.check(contextOf(prefix), timeout(), [users]);
+    return findings.filter(({ level }) => level !== "ok").map(({ level, what }) => `${level}: ${what}`);
+  }
+
+  /** As long as it is used, indices with these names begin with it. */
+  async function template(name: string, body: object): Promise<AsyncDisposable> {
+    await call("PUT", `/_index_template/${name}`, { priority: 500, ...body });
+    return { [Symbol.asyncDispose]: async () => void (await searchCall(url(), "DELETE", `/_index_template/${name}`)) };
+  }
+
+  test("a template that would change documents, or not keep them, has no effect on new indices", async () => {
+    await using indices = freshIndexPrefix(url());
+    const { prefix } = indices;
+    await call("PUT", `/_ingest/pipeline/${prefix}drop`, { processors: [] });
+    const settings = {
+      "index.default_pipeline": `${prefix}drop`,
+      "index.final_pipeline": `${prefix}drop`,
+      "index.translog.durability": "async",
+      "index.number_of_shards": 2,
+    };
+    const mappings = { dynamic: "strict", _source: { enabled: false } };
+    await using _ = await template(`${prefix}all`, {
+      index_patterns: [`${prefix}*`],
+      template: { settings, mappings },
+    });
+    await using sink = await sinkOn(prefix);
+    await sink.open(1, timeout());
+    await sink.prepare([users], timeout());
+    await sink.apply(STEP, new Reports(), timeout());
+    expect((await readDocuments(url(), prefix, users)).map(({ cells }) => cells)).toEqual([["1", '"a"']]);
+    await sink.verify(timeout());
+    expect(await refusals(prefix)).toEqual([]);
+  });
+
+  test("a template that requires a routing is found as soon as an index is made", async () => {
+    await using indices = freshIndexPrefix(url());
+    const { prefix } = indices;
+    const mappings = { _routing: { required: true } };
+    await using _ = await template(`${prefix}all`, { index_patterns: [`${prefix}public*`], template: { mappings } });
+    await using sink = await sinkOn(prefix);
+    await sink.open(1, timeout());
+    const error = await failure(sink.prepare([users], timeout()));
+    expect([error.code, error.kind, error.table]).toEqual(["MR3314", "fatal", users.id]);
+  });
+
+  test("settings that somebody gave to an index are refused by name, and no longer when they are gone", async () => {
+    await using indices = freshIndexPrefix(url());
+    const { prefix } = indices;
+    {
+      await using sink = await sinkOn(prefix);
+      await sink.open(1, timeout());
+      await sink.prepare([users], timeout());
+      await sink.apply({ ...STEP, progress: progressAt(11n, { [users.id]: "x" }) }, new Reports(), timeout());
+    }
+    await call("PUT", `/_ingest/pipeline/${prefix}drop`, { processors: [] });
+    const at = `/${prefix}${INDEX}`;
+    const set = async (name: string, value: unknown): Promise<void> =>
+      await call("PUT", `${at}/_settings`, { [name]: value });
+    const filtered = (filter?: object) => ({
+      actions: [
+        { add: { index: `${prefix}${INDEX}`, alias: `${prefix}public.users`, is_write_index: true, ...filter } },
+      ],
+    });
+    const cases: readonly (readonly [said: string, change: () => Promise<void>, back: () => Promise<void>])[] = [
+      ...(
+        [
+          ["index.final_pipeline", `${prefix}drop`, "_none"],
+          ["index.default_pipeline", `${prefix}drop`, "_none"],
+          ["index.translog.durability", "async", "request"],
+          ["index.max_result_window", 10, null],
+        ] as const
+      ).map(([name, value, back]) => [name, () => set(name, value), () => set(name, back)] as const),
+      [
+        "a filter or a routing of the alias",
+        () => call("POST", "/_aliases", filtered({ filter: { term: { id: 1 } } })),
+        () => call("POST", "/_aliases", filtered()),
+      ],
+    ];
+    let lease = 1;
+    for (const [said, change, back] of cases) {
+      await change();
+      await using sink = await sinkOn(prefix);
+      await sink.open(++lease, timeout());
+      const error = await failure(sink.prepare([users], timeout()));
+      expect([error.code, error.table, said]).toEqual(["MR3314", users.id, said]);
+      expect(error.message).toContain(said);
+      expect(await refusals(prefix)).toEqual([expect.stringMatching(/^error: MR3314: /)]);
+      await back();
+      await sink.prepare([users], timeout());
+      expect(await refusals(prefix)).toEqual([]);
+    }
+    // Documents have no other fields than those that are mapped.
+    await call("PUT", `${at}/_mapping`, { dynamic: "strict" });
+    await using sink = await sinkOn(prefix);
+    await sink.open(++lease, timeout());
+    await sink.prepare([users], timeout());
+    await sink.apply(rowsStep(20n, [users, [put(["2", "b"])]]), new Reports(), timeout());
+    expect(await readDocuments(url(), prefix, users)).toHaveLength(2);
+  });
+
+  test("a template that makes data streams is named", async () => {
+    await using indices = freshIndexPrefix(url());
+    const { prefix } = indices;
+    await using sink = await sinkOn(prefix);
+    await sink.open(1, timeout());
+    await using _ = await template(`${prefix}streams`, { index_patterns: [`${prefix}*-*1`], data_stream: {} });
+    const error = await failure(sink.prepare([users], timeout()));
+    expect([error.code, error.kind, error.table]).toEqual(["MR3304", "fatal", users.id]);
+    expect(await refusals(prefix)).toEqual([
+      expect.stringContaining(`the template ${prefix}streams makes data streams`),
+    ]);
+  });
+
+  test("an index of checkpoints that is not Millrace's, and a checkpoint that is not, stop the sink; one that is gone does not", async () => {
+    await using indices = freshIndexPrefix(url());
+    const { prefix } = indices;
+    const progress = `${prefix}millrace-progress`;
+    const opens = async (lease: number): Promise<unknown> => {
+      await using sink = await sinkOn(prefix);
+      return await sink.open(lease, timeout());
+    };
+    const refused = async (code: string): Promise<void> => {
+      const error = await failure(opens(9));
+      expect([error.code, error.kind]).toEqual([code, "fatal"]);
+    };
+    await call("PUT", `/${progress}`);
+    await refused("MR3304");
+    expect(await refusals(prefix)).toEqual([expect.stringContaining("MR3304")]);
+    await call("DELETE", `/${progress}`);
+    await call("PUT", `/${prefix}other`, { aliases: { [progress]: {} } });
+    await refused("MR3304");
+    expect(await refusals(prefix)).toEqual([expect.stringContaining("MR3304")]);
+    await call("DELETE", `/${prefix}other`);
+    expect(await opens(1)).toBeNull();
+    for (const garbage of [{ lease: "x" }, { lease: 1, position: "here", tables: "{}", indices: "{}" }, {}]) {
+      await call("PUT", `/${progress}/_doc/shop.search`, garbage);
+      await refused("MR3315");
+    }
+    await call("DELETE", `/${progress}/_doc/shop.search`);
+    expect(await opens(1)).toBeNull();
+    await call("PUT", `/${progress}/_settings`, { "index.translog.durability": "async" });
+    await refused("MR3314");
+    expect(await refusals(prefix)).toEqual([expect.stringContaining("MR3314")]);
+  });
+});
