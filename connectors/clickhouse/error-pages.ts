@@ -75,7 +75,7 @@ export const pages = {
     title: "A value of the key does not fit ClickHouse's type",
     cause:
       "A key column holds a date or time outside of the years 1900 to 2299, or a number that is not finite. Other columns keep such values as text in `_millrace_exact`, but a key can't. The row becomes a dead letter; the others go on.",
-    remedy: "Correct the value at the source, or leave the table out. `millrace dlq` shows the rows.",
+    remedy: "`millrace dlq list --sink NAME` names the rows. Correct the values at the source, or leave the table out.",
   },
   MR4111: {
     title: "Another Millrace process has taken the sink over",

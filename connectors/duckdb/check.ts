@@ -3,7 +3,7 @@ import { access, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { Finding, GrantScript } from "../../src/core/contracts/connector.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
-import { shellWord } from "../kit/shell-word.ts";
+import { shellWord } from "../../src/core/shell-word.ts";
 import { Database } from "./file/database.ts";
 import type { DuckdbSinkOptions } from "./sink.ts";
 

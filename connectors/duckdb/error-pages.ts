@@ -80,7 +80,7 @@ export const pages = {
       "A value could not be read as its column's type. The row is kept as a dead letter, the others are written. Values " +
       "that are known not to fit do not cause this error: they are stored in `_millrace_exact`.",
     remedy:
-      "Look at the row with `millrace dlq show ID --show-values`; correct it at the source, or change the column's type in the file.",
+      "Look at the row with `millrace dlq show ID --show-values`; correct it at the source, or change the column's type in the file; then `millrace dlq replay --sink NAME --all` reads the refused rows again.",
   },
   MR3211: {
     title: "A key value does not fit into DuckDB's type",

@@ -64,8 +64,7 @@ export const pages: ErrorPages = {
     title: "The search engine refuses a document for its content",
     cause:
       "JSON nested over 1,000 levels, a number of more than 1,000 digits inside JSON, a single text over the engine's limit.",
-    remedy:
-      "Correct the row at the source, or leave the column out (`drop: true`), and read the table again: `millrace snapshot start --tables TABLE --sink NAME`.",
+    remedy: "Correct the row at the source, and it follows by itself. Or leave the column out (`drop: true`).",
   },
   MR3308: {
     title: "A document is too large for the search engine",
@@ -73,7 +72,7 @@ export const pages: ErrorPages = {
       "One document alone is over the engine's `http.max_content_length` (100 MB by default), or over what the engine admits " +
       "at once: `indexing_pressure.memory.limit`, a tenth of its heap by default.",
     remedy:
-      "Raise the limit (or the heap), or leave the large column out (`drop: true`), and read the table again: `millrace snapshot start --tables TABLE --sink NAME`.",
+      "Raise the limit (or the heap), then `millrace dlq replay --sink NAME --all` reads the refused rows again. Or leave the large column out (`drop: true`).",
   },
   MR3309: {
     title: "The search engine is overloaded",

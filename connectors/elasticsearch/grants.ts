@@ -1,6 +1,6 @@
 /** The role that the sink's user or API key needs. */
 import type { GrantScript } from "../../src/core/contracts/connector.ts";
-import { shellWord } from "../kit/shell-word.ts";
+import { shellWord } from "../../src/core/shell-word.ts";
 
 const INDEX_PRIVILEGES = ["read", "index", "delete", "create_index", "manage", "view_index_metadata"];
 

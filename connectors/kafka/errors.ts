@@ -87,8 +87,8 @@ export const pages = {
     title: "A row is too large for its topic",
     cause: "Its record is larger than `max.message.bytes` of the topic. The row becomes a dead letter.",
     remedy:
-      "Raise `max.message.bytes` of the topic (and `replica.fetch.max.bytes` of the brokers), or leave the large column out " +
-      "(`tables: … columns: … drop: true`); then read the table again: `millrace snapshot start --tables TABLE --sink NAME`.",
+      "Raise `max.message.bytes` of the topic (and `replica.fetch.max.bytes` of the brokers), then `millrace dlq replay --sink NAME --all` reads the refused rows again. " +
+      "Or leave the large column out (`tables: … columns: … drop: true`).",
   },
   MR3509: {
     title: "Kafka refuses to make a topic",
@@ -140,7 +140,7 @@ export const pages = {
       "unchanged large value that the log leaves out where the column's type has no placeholder. The row is a dead letter.",
     remedy:
       "NaN and Infinity: `decimals: string` or `double`. Left-out values: give the table REPLICA IDENTITY FULL. Then " +
-      "`millrace dlq replay`.",
+      "`millrace dlq replay --sink NAME --all` reads the refused rows again.",
   },
   MR3516: {
     title: "Keys of a Kafka sink do not go together",

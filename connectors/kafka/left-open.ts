@@ -5,7 +5,7 @@
  * transaction came to is decided, and the same in all partitions; the next one of the same transactional id ends it where that
  * is missing.
  */
-import { shellWord } from "../kit/shell-word.ts";
+import { shellWord } from "../../src/core/shell-word.ts";
 import { isWholeCheckpoint, NEAR_THE_END } from "./checkpoint.ts";
 import type { Cluster } from "./client/cluster.ts";
 import type { Ending } from "./client/coordinator.ts";

@@ -1,7 +1,7 @@
 import type { Finding, GrantScript } from "../../src/core/contracts/connector.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import { Connection, type ConnectionSettings, parseUrl, serverOf, settingOf, textOf } from "./connection.ts";
-import { shellWord } from "../kit/shell-word.ts";
+import { shellWord } from "../../src/core/shell-word.ts";
 import { ACL_COMMANDS, ACL_FASTER, ACL_OF_CLUSTERS, classify } from "./errors.ts";
 import { evictionIn, infoOf, memoryOf } from "./memory.ts";
 import { ok } from "../kit/findings.ts";

@@ -82,7 +82,7 @@ export const pages: ErrorPages = {
     cause:
       "The row's key exists as a list, set or other kind of value that Millrace did not write. The row becomes a dead letter.",
     remedy:
-      "Remove or rename the key, or give the sink a `prefix` of its own; then `millrace snapshot start --tables TABLE --sink NAME`, which brings the row and supersedes its dead letter.",
+      "Remove or rename the key, or give the sink a `prefix` of its own; then `millrace dlq replay --sink NAME --all` reads the refused rows again.",
   },
   MR3409: {
     title: "A row is too large for Redis",

@@ -4,6 +4,7 @@ import type { MillraceError } from "../core/errors.ts";
 import { parseDurationMs } from "../core/values/quantities.ts";
 import { TABLE_GLOB } from "../core/table-selection.ts";
 import { cliError } from "./errors.ts";
+import { shellWord } from "../core/shell-word.ts";
 
 /** Timers end at 2^31 ms. */
 const DURATION_MS_MAX = 24 * 24 * 3_600_000;
@@ -41,7 +42,7 @@ function tablesHint(globs: readonly string[]): string {
   const list = globs.find((glob) => glob.includes(","));
   if (list === undefined) return "`millrace status --tables` lists the captured tables";
   const parts = list.split(",").map((part) => part.trim());
-  return `name several tables with spaces between them, or repeat the option: --tables ${parts.join(" ")}`;
+  return `name several tables with spaces between them, or repeat the option: --tables ${parts.map(shellWord).join(" ")}`;
 }
 
 /** Names of the chosen sinks: the one of `--sink`, or all. */

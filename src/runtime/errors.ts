@@ -6,6 +6,7 @@ import type { RefusedTable, TableShape } from "../core/contracts/catalog.ts";
 import type { StoredError } from "../core/contracts/state-store.ts";
 
 import { pages } from "./error-pages.ts";
+import { shellWord } from "../core/shell-word.ts";
 
 export { pages };
 
@@ -129,7 +130,7 @@ export function tooManyRefused(
     message: `sink ${sink} refused ${many} rows of ${table}, the last one by ${cause.code} (${cause.message})`,
     hint: isHistory
       ? `millrace dlq list --sink ${sink}; correct the target or discard the letters, then millrace resume --sink ${sink}`
-      : `millrace dlq list --sink ${sink}; correct the target, then millrace snapshot start --tables ${table} --sink ${sink}`,
+      : `millrace dlq list --sink ${sink}; correct the target, then millrace snapshot start --tables ${shellWord(table)} --sink ${sink}`,
     ...(isHistory ? {} : { table }),
     cause,
   });
@@ -149,7 +150,7 @@ export function waitsForApproval(table: string, changes: readonly string[]): Mil
     code: "MR1303",
     kind: "fatal",
     message: `table ${table} is suspended, because its shape has changed: ${changes.join("; ")}`,
-    hint: `millrace schema approve ${table}`,
+    hint: `millrace schema approve ${shellWord(table)}`,
   });
 }
 
@@ -158,7 +159,7 @@ export function newWaits(table: string): MillraceError {
     code: "MR1303",
     kind: "fatal",
     message: `table ${table} is suspended, because it is new and no rule names it: a glob of \`tables\` says \`schemaChange: pause\``,
-    hint: `millrace schema approve ${table}`,
+    hint: `millrace schema approve ${shellWord(table)}`,
   });
 }
 
@@ -239,7 +240,7 @@ export function tablePaused(id: string): MillraceError {
     code: TABLE_PAUSED,
     kind: "fatal",
     message: `an operator has paused table ${id}`,
-    hint: `let it go on: millrace resume --tables ${id}`,
+    hint: `let it go on: millrace resume --tables ${shellWord(id)}`,
     table: id,
   });
 }
@@ -298,7 +299,7 @@ export function ambiguousKey(table: string, what: AmbiguousKey["what"]): Millrac
     code: "MR1313",
     kind: "fatal",
     message: `table ${table} is suspended: ${met} that its rule names as key`,
-    hint: `correct those rows at the source, then millrace snapshot start --tables ${table}; or use other columns`,
+    hint: `correct those rows at the source, then millrace snapshot start --tables ${shellWord(table)}; or use other columns`,
   });
 }
 
@@ -307,7 +308,7 @@ export function internalFailure(table: string, cause: unknown): MillraceError {
     code: "MR1314",
     kind: "fatal",
     message: `table ${table} is suspended: its rows could not be processed (${cause instanceof Error ? cause.name : typeof cause})`,
-    hint: `report the log's error, then millrace snapshot start --tables ${table}`,
+    hint: `report the log's error, then millrace snapshot start --tables ${shellWord(table)}`,
     cause,
   });
 }

@@ -13,6 +13,7 @@ import type { StoredError } from "../../src/core/contracts/state-store.ts";
 import { SILENT } from "../../src/core/contracts/telemetry.ts";
 import { LastAnswer } from "../../src/core/last-answer.ts";
 import { pipelineLevels } from "../../src/levels.ts";
+import { waitsForApproval } from "../../src/runtime/errors.ts";
 import { createWaitingAdmin } from "../../src/ops/admin/admin.ts";
 import { PrometheusMetrics } from "../../src/ops/metrics.ts";
 import { Notifier } from "../../src/ops/notifier.ts";
@@ -478,6 +479,18 @@ async function toldTo(level: "act" | "watch", conditions: Parameters<FirstSeen["
   await notifier.run(async () => conditions, stopping.signal).catch(() => undefined);
   return kinds;
 }
+
+test("a command to copy has the names of the source as words of a shell, whatever is in them", () => {
+  const table = "public.it's; rm -rf ~";
+  const suspended = [{ table, sink: "cache", error: failed("MR1326") }];
+  const [paused, stubborn] = statusDocument({
+    tables: { suspended, stubborn: [{ table, sink: "cache" }] },
+  }).conditions;
+  const word = String.raw`'public.it'\''s; rm -rf ~'`;
+  expect(paused?.fix).toBe(`millrace resume --tables ${word} --sink cache`);
+  expect(stubborn?.fix).toBe(`millrace reconcile --tables ${word} --sink cache`);
+  expect(waitsForApproval(table, []).hint).toBe(`millrace schema approve ${word}`);
+});
 
 test("a condition keeps the moment at which it was first seen, until it ends", () => {
   const seen = new FirstSeen();

@@ -11,6 +11,7 @@ import type { ExistingColumn, ExistingTarget } from "./existing.ts";
 import { CHANGE_IDENTITY, EXACT_COLUMN, fold, quoteIdentifier, quoteName, VERSION_COLUMN } from "../names.ts";
 import type { TableLayout } from "../write/layout.ts";
 import { readTextRows } from "../write/text-rows.ts";
+import { shellWord } from "../../../src/core/shell-word.ts";
 
 const OWN = "_millrace_";
 const REBUILT = "_millrace_rebuilt";
@@ -220,7 +221,7 @@ function otherKey({ table, target }: TableLayout): MillraceError {
     code: "MR3207",
     kind: "fatal",
     message: `${target.schema}.${target.table} has another primary key in the DuckDB file than at the source`,
-    hint: `drop it while Millrace is stopped, then millrace snapshot start --tables ${table.id}`,
+    hint: `drop it while Millrace is stopped, then millrace snapshot start --tables ${shellWord(table.id)}`,
   });
 }
 

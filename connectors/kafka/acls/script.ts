@@ -1,6 +1,6 @@
 import type { Finding, GrantScript } from "../../../src/core/contracts/connector.ts";
 import { ok } from "../../kit/findings.ts";
-import { shellWord } from "../../kit/shell-word.ts";
+import { shellWord } from "../../../src/core/shell-word.ts";
 import type { ClusterSettings } from "../client/cluster.ts";
 
 /** The options of kafka-acls.sh that give something to the user who logs in. */

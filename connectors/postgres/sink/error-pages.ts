@@ -74,7 +74,7 @@ export const pages: ErrorPages = {
     cause:
       "The target can't take one row: a constraint or trigger that was added there, a value out of its range or encoding, an index entry too large. The row becomes a dead letter, the others are applied.",
     remedy:
-      "See `millrace dlq show`; remove the cause in the target, then read the row again: `millrace snapshot start --tables TABLE --sink NAME`.",
+      "`millrace dlq list --sink NAME` says why; remove the cause in the target, then `millrace dlq replay --sink NAME --all` reads the refused rows again.",
   },
   MR3112: {
     title: "Target lacks a resource",

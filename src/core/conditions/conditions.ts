@@ -15,6 +15,7 @@ import { hasLeft } from "../contracts/reconciliation.ts";
 import type { StoredError } from "../contracts/state-store.ts";
 import { bytes, count, seconds, span } from "../figures.ts";
 import { type Block, blocks, type Condition, type Verdict } from "./condition.ts";
+import { shellWord } from "../shell-word.ts";
 
 /** A streaming sink is mentioned when it is this far behind. */
 const SLOW_SECONDS = 30;
@@ -363,7 +364,7 @@ function* ofTables({ tables, refills, source, phase }: PipelineStatus): Generato
     const of = { table, sink } as const;
     if (error.code === TABLE_PAUSED) {
       const what = `table ${table} is paused in sink ${sink}; its changes are skipped`;
-      const fix = `millrace resume --tables ${table} --sink ${sink}`;
+      const fix = `millrace resume --tables ${shellWord(table)} --sink ${sink}`;
       const { code, at: since } = error;
       yield condition({
         ...of,
@@ -378,7 +379,7 @@ function* ofTables({ tables, refills, source, phase }: PipelineStatus): Generato
       continue;
     }
     const what = `table ${table} is suspended in sink ${sink}, which lacks it`;
-    const back = `millrace snapshot start --tables ${table} --sink ${sink}`;
+    const back = `millrace snapshot start --tables ${shellWord(table)} --sink ${sink}`;
     const failed = failure(error);
     const fix = failed.fix.includes("snapshot start")
       ? failed.fix
@@ -403,7 +404,7 @@ function* ofTables({ tables, refills, source, phase }: PipelineStatus): Generato
   }
   for (const { table, sink } of tables.stubborn ?? []) {
     const what = `table ${table} differs in sink ${sink} each time that it is compared`;
-    const fix = `millrace reconcile --tables ${table} --sink ${sink}`;
+    const fix = `millrace reconcile --tables ${shellWord(table)} --sink ${sink}`;
     yield condition({ kind: "table.stubborn", level: "act", blocks: ["once"], table, sink, what, fix });
   }
   for (const { table, why } of tables.pending ?? []) {

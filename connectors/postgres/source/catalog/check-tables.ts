@@ -19,6 +19,7 @@ import {
 } from "../log/publication.ts";
 import { MISSING_FIX, type Selected, shownBesides } from "./selection.ts";
 import type { ServerFacts } from "../log/server.ts";
+import { shellWord } from "../../../../src/core/shell-word.ts";
 
 /** More names than this would make an unreadable line; the fix names them all. */
 const NAMED_COUNT_MAX = 10;
@@ -76,7 +77,7 @@ function nameFindings({ captured }: Selected): readonly Finding[] {
       .map(({ name, native }) => `${name} (${native})`);
     if (columns.length === 0) return [];
     const what = `${idOf(table)}: columns that show names of the catalogue: ${columns.slice(0, NAMED_COUNT_MAX).join(", ")}. If what they name is renamed or dropped, their text changes and no row does`;
-    const fix = `After such a change: millrace snapshot start --tables ${idOf(table)}`;
+    const fix = `After such a change: millrace snapshot start --tables ${shellWord(idOf(table))}`;
     return [{ id: "postgres.table", level: "warning", what, fix }];
   });
 }
