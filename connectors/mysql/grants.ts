@@ -1,12 +1,12 @@
 /** What the source's user needs, as a script for an administrator of MySQL or MariaDB. */
 import type { GrantScript } from "../../src/core/contracts/connector.ts";
 import { isGlob } from "../../src/core/table-selection.ts";
-import { quoteName, quoteTable } from "./quote.ts";
+import { quoteAccount, quoteName, quoteTable } from "./quote.ts";
 import type { MysqlAddress } from "./url.ts";
 
 /** From the configuration alone: a user without grants sees no table. `globs` as in `source.tables`. */
 export function grants({ user, database }: MysqlAddress, globs: readonly string[]): readonly GrantScript[] {
-  const who = `${quoteUser(user)}@'%'`;
+  const who = quoteAccount(`${user}@%`);
   const script = [
     `CREATE USER IF NOT EXISTS ${who};`,
     `-- Its password: ALTER USER ${who} IDENTIFIED BY '…'; in place of '%' stands the address that Millrace comes from.`,
@@ -35,8 +35,4 @@ function readable(globs: readonly string[], database: string): readonly string[]
 /** In a grant on a whole database `_` and `%` are wildcards. */
 function onDatabase(name: string): string {
   return quoteName(name.replaceAll(/[\\_%]/g, "\\$&"));
-}
-
-function quoteUser(name: string): string {
-  return `'${name.replaceAll("\\", "\\\\").replaceAll("'", "''")}'`;
 }

@@ -16,3 +16,11 @@ export function quoteText(text: string): string {
 export function quoteBytes(bytes: Uint8Array): string {
   return bytes.length === 0 ? "_binary ''" : `0x${Buffer.from(bytes).toString("hex")}`;
 }
+
+/** `user@host`, as a statement takes it; a user's name may hold an @. */
+export function quoteAccount(account: string): string {
+  const at = account.lastIndexOf("@");
+  return [account.slice(0, at), account.slice(at + 1)]
+    .map((part) => `'${part.replaceAll("\\", "\\\\").replaceAll("'", "''")}'`)
+    .join("@");
+}

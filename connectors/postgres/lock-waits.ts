@@ -1,6 +1,7 @@
 /** Who holds a lock that a session of ours waits for: named in errors, so that a person can act. */
 import type { Client } from "pg";
 import { endsIt, type OpenTransaction, saysWho, TRANSACTION_COLUMNS } from "./open-transaction.ts";
+import type { LockHolders } from "../kit/lock-holders.ts";
 import { quoteLiteral } from "./quote.ts";
 import { connect } from "./client/connect.ts";
 import type { PostgresAddress } from "./client/url.ts";
@@ -38,11 +39,6 @@ function sqlOf(first: string): string {
       from chain left join pg_stat_activity a on a.pid = chain.pid
         left join (select * from pg_prepared_xacts where database = current_database() order by prepared limit 1) p on chain.pid = 0
       where chain.pid <> pg_backend_pid()) found`;
-}
-
-export interface LockHolders {
-  readonly what: string;
-  readonly fix: string;
 }
 
 /** Asks over a connection of its own: the session that waits, and those behind it, can't be used. Null: not known. */

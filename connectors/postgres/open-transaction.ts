@@ -1,5 +1,5 @@
 /** A transaction of a server for which Millrace waits: whose it is, how old, and what ends it. */
-import { shownStatement } from "../kit/statement-text.ts";
+import { shownStatement } from "../kit/lock-holders.ts";
 import { quoteLiteral } from "./quote.ts";
 
 export interface OpenTransaction {

@@ -110,6 +110,7 @@ describe.runIf(mysqlFlavours.includes("mariadb"))("MariaDB", () => {
       "insert into precise (id, v) values (1, 1), (2, 2)",
       "update precise set v = 3 where id = 1",
       "delete from precise where id in (select id from t)",
+      "update precise p join t on t.id = p.id set p.v = t.v",
       "replace into precise (id, v) values (2, 9)",
       "delete history from precise",
       "insert into t values (2, 2)",

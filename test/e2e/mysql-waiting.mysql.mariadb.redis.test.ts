@@ -5,7 +5,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
-import { freshMysqlDatabase, mysqlFlavours, mysqlUrl } from "../support/run/services.ts";
+import { openMysqlDatabase } from "../support/mysql/mysql-database.ts";
+import { freshMysqlDatabase, mysqlFlavours, mysqlUrl, ownMysql } from "../support/run/services.ts";
 
 describe.each(mysqlFlavours)("%s", (flavour) => {
   test("an ALTER in another database waits for its transaction; a start, a new table and a shape's change do not", async () => {
@@ -42,5 +43,32 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       await holder.connection.query("commit");
       await altered;
     }
+  });
+
+  test("backups that hold the whole server hold up nothing: a start, a read, a comparison", async () => {
+    await using server = await ownMysql(flavour);
+    await using pipeline = await MysqlPipeline.start(
+      flavour,
+      ["create table t (id int primary key, n int)", "insert into t values (1, 1)"],
+      { kinds: ["redis"], url: server.url },
+    );
+    const { connection } = await openMysqlDatabase(server.url, pipeline.source.name);
+    const stages = ["START", "FLUSH", "BLOCK_DDL", "BLOCK_COMMIT"].map((stage) => `backup stage ${stage}`);
+    const backups: readonly (readonly [begin: readonly string[], end: string])[] = [
+      [["flush tables with read lock"], "unlock tables"],
+      flavour === "mysql" ? [["lock instance for backup"], "unlock instance"] : [stages, "backup stage END"],
+    ];
+    for (const [begin, end] of backups) {
+      for (const sql of begin) await connection.query(sql);
+      await pipeline.kill();
+      await pipeline.start();
+      await pipeline.readAgain("t");
+      await pipeline.expectEqual("t");
+      expect((await pipeline.installation.command("reconcile")).exitCode).toBe(0);
+      await connection.query(end);
+      await pipeline.run("update t set n = n + 1");
+      await pipeline.expectEqual("t");
+    }
+    connection.destroy();
   });
 });

@@ -94,7 +94,8 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     };
     await statements(
       "insert into keyless select * from viewed",
-      "update keyless a, keyless b set a.v = 'called'",
+      "update keyless a join t b using (id) set a.v = b.v, a.id = (select max(id) from viewed)",
+      "delete a from keyless a, t, viewed where a.id = t.id",
       "replace into keyless values (1, 'a')",
       "delete from keyless where id not in (select id from t)",
     );
@@ -104,6 +105,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       { sql: "update view_of set v = 'b'", of: "viewed" },
       { sql: "insert into left_out values (1, 'c')", of: "logged" },
       { sql: "select f()", of: "called" },
+      { sql: "update t, called c set c.v = 'd'", of: "called" },
     ];
     for (const [i, { sql, of }] of cases.entries()) {
       await statements(sql);

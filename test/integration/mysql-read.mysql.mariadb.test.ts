@@ -9,7 +9,7 @@ import type { KeyText, RowRange } from "../../src/core/contracts/row-reads.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import type { Source } from "../../src/core/contracts/source.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import { freshMysqlDatabase, type MysqlFlavour, mysqlFlavours, mysqlUrl } from "../support/run/services.ts";
+import { freshMysqlDatabase, type MysqlFlavour, mysqlFlavours, mysqlUrl, ownMysql } from "../support/run/services.ts";
 
 const signal = AbortSignal.timeout(100_000);
 const row = (i: number): string => `(${i % 10}, 'b${i}', ${i % 70 === 0 ? "'wanted'" : "null"})`;
@@ -21,9 +21,13 @@ interface Opened extends AsyncDisposable {
 
 /** The only table of a new database, made by these statements. */
 async function opened(flavour: MysqlFlavour, ...statements: readonly string[]): Promise<Opened> {
-  const database = await freshMysqlDatabase(mysqlUrl(flavour));
+  return await openedAt(mysqlUrl(flavour), ...statements);
+}
+
+async function openedAt(server: string, ...statements: readonly string[]): Promise<Opened> {
+  const database = await freshMysqlDatabase(server);
   for (const sql of statements) await database.connection.query(sql);
-  const url = new URL(mysqlUrl(flavour));
+  const url = new URL(server);
   url.pathname = `/${database.name}`;
   const settings = { daemon: "d", folder: ".", tables: [`${database.name}.*`], options: { url: url.href } };
   const source = await sourceFactory.create(settings, quietLog);
@@ -80,3 +84,24 @@ test.each(mysqlFlavours)("%s: a chunk ends when large rows follow small ones", a
   }
   expect(rowCount).toBe(150);
 });
+
+test.each(mysqlFlavours)(
+  "%s: keys are looked up by statements that the server takes, counted in bytes",
+  async (flavour) => {
+    await using server = await ownMysql(flavour, { settings: { "max-allowed-packet": 32_768 } });
+    const keys = Array.from({ length: 60 }, (_, i) => [`${i}${"ü".repeat(500)}`]);
+    await using scene = await openedAt(
+      server.url,
+      "create table t (id varchar(700) character set utf8mb4 collate utf8mb4_bin primary key)",
+      ...keys.map(([key]) => `insert into t values ('${key}')`),
+    );
+    const { block } = await scene.source.rows.readKeys(scene.table, keys, signal);
+    expect(block?.count).toBe(keys.length);
+    block?.release();
+    const long = scene.source.rows.readKeys(scene.table, [["x".repeat(40_000)]], signal);
+    await expect(long).rejects.toMatchObject({
+      code: "MR2125",
+      message: expect.stringContaining("max_allowed_packet"),
+    });
+  },
+);

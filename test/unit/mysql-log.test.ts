@@ -279,9 +279,26 @@ describe("statements", () => {
       ["insert into log values (1, 'next()', next ())", ["other.t", "shop.log", "shop.u"]],
       ["update v set id = 1", ["shop.t"]],
       ["update u set a = 't'", ["other.t", "shop.log", "shop.u"]],
-      ["update x, log set log.a = 't'", ["shop.log", "shop.x"]],
+      ["update x, log set log.a = 't'", ["shop.log"]],
+      [
+        "update ignore t a join log as b using (id) left join u on u.id = b.id set a.n = b.n, b.a = (select max(n) from x)",
+        ["shop.log", "shop.t"],
+      ],
+      ["UPDATE t u, u AS z SET u.n = z.n WHERE z.n = 1 ORDER BY z.n, u.n", ["shop.t"]],
+      ["update other.t, log l set t.a = l.a, `other`.`t`.b = 2", ["other.t"]],
+      ["update v, log set v.id = 1", ["shop.t"]],
+      ["update log join u set u.a = 1", ["other.t", "shop.log", "shop.u"]],
+      ["delete a, x from t as a, log, x where log.id = a.id", ["shop.t", "shop.x"]],
+      ["delete quick from t.*, x using t join log join x", ["shop.t", "shop.x"]],
+      // Not certain: whose column that is, where a name begins or ends, or what the name stands for.
+      ["update x, log set a = 't'", ["shop.log", "shop.x"]],
+      ['update x, log set log.a = "t"', ["shop.log", "shop.t", "shop.x"]],
+      ["update t partition (p) as x, log set x.a = 1", ["shop.log", "shop.t", "shop.x"]],
+      ["update (select 1 from t) x, log set x.a = 1", ["shop.log", "shop.t", "shop.x"]],
+      ["update t for system_time all as x, log set x.a = 1", ["shop.log", "shop.t", "shop.x"]],
+      ["delete z from t, log", ["shop.log", "shop.t"]],
       [`update x, log set log.a = 'a\\', b = t, c = 'x'`, ["shop.log", "shop.t", "shop.x"]],
-      ["delete t.* from other.t join log", ["other.t", "shop.log", "shop.t"]],
+      ["delete t.* from other.t join log", ["other.t"]],
       ["with c as (select 1) delete from `t` where id in (select 1 from c)", ["shop.t"]],
       ["analyze format=json update t set a = 1", ["shop.t"]],
       ["analyze table t", ["other"]],
@@ -300,6 +317,7 @@ describe("statements", () => {
     test("of which only the beginning is known", async () => {
       expect(await written("insert into t values (", { isWhole: false })).toEqual(["shop.t"]);
       expect(await written("update t, ", { isWhole: false })).toEqual(ofAll.toSorted());
+      expect(await written("update t, x set x.a = 1", { isWhole: false })).toEqual(ofAll.toSorted());
     });
 
     test("in an unknown character set", async () => {

@@ -1,6 +1,6 @@
 /** Facts that errors tell: statements without their values, disks with their room, lists of tables. */
 import { expect, test } from "vitest";
-import { shownStatement } from "../../connectors/kit/statement-text.ts";
+import { shownStatement } from "../../connectors/kit/lock-holders.ts";
 import { tableGlobs } from "../../src/cli/arguments.ts";
 import { freeBytes, roomFor } from "../../src/core/disk-room.ts";
 

@@ -138,7 +138,7 @@ export const pages: ErrorPages = {
     cause:
       "Another session holds a lock on the table, or waits for one itself and keeps all others behind it (LOCK TABLES, an ALTER behind a transaction that was left open); or a statement took longer than it may.",
     remedy:
-      "Millrace tries again by itself. If it lasts, find the session that holds the table: SHOW FULL PROCESSLIST, and on MySQL SELECT * FROM sys.schema_table_lock_waits.",
+      "Millrace tries again by itself. The message names the session that holds the table, if the user may see it: GRANT SELECT ON performance_schema.* (MySQL), or PROCESS ON *.* (MariaDB). An administrator finds it by SHOW FULL PROCESSLIST, and on MySQL SELECT * FROM sys.schema_table_lock_waits.",
   },
   MR2132: {
     title: "Large transaction has no room on the disk",
@@ -208,6 +208,11 @@ export function isTooManySessions(error: unknown): boolean {
   return TOO_MANY_SESSIONS.has(errorNumber(findMillraceError(error)?.cause ?? error) ?? 0);
 }
 
+/** A lock was not to be had in time. */
+export function isLockWait({ cause }: MillraceError): boolean {
+  return errorNumber(cause) === 1205;
+}
+
 interface Rule {
   readonly code: ErrorCode;
   readonly kind: ErrorKind;
@@ -245,12 +250,20 @@ const USED_UP: Rule = {
   kind: "retryable",
   says: (at, text) => `the source refuses for now ${at}: ${text}`,
 };
+const TOO_LONG: Rule = {
+  code: "MR2125",
+  kind: "retryable",
+  says: (at) => `a statement is longer than the server takes (max_allowed_packet) ${at}`,
+};
 const UNKNOWN: Rule = {
   code: "MR2125",
   kind: "retryable",
   says: (at, _, number) => `the source answers with error ${number} ${at}`,
 };
 const INSECURE: Rule = { code: "MR2112", kind: "blocked", says: () => INSECURE_REFUSED.what };
+
+const LENGTHEN =
+  "Raise it to 16 MB or more: SET GLOBAL max_allowed_packet = 16777216, and in the server's configuration file. Millrace tries again by itself.";
 
 const LIFT =
   "ALTER USER … WITH MAX_QUERIES_PER_HOUR 0 MAX_CONNECTIONS_PER_HOUR 0 MAX_USER_CONNECTIONS 0 for the user of `source.url`. Millrace tries again by itself.";
@@ -267,7 +280,8 @@ const RULES: Readonly<Record<number, Rule>> = {
   1142: PRIVILEGE,
   1143: PRIVILEGE,
   1146: ALTERED, // no such table
-  1152: PASSING, // 1152 to 1161, 1184: the connection was aborted
+  1152: PASSING, // 1152, 1158 to 1161, 1184: the connection was aborted
+  1153: TOO_LONG,
   1158: PASSING,
   1159: PASSING,
   1160: PASSING,
@@ -313,7 +327,9 @@ export function classify(error: unknown, doing: string): MillraceError {
         ? grantFor(text)
         : rule === USED_UP
           ? LIFT
-          : undefined;
+          : rule === TOO_LONG
+            ? LENGTHEN
+            : undefined;
   const hint = own ?? pages[code]?.remedy;
   return new MillraceError({ code, kind, message: says(at, text, number), hint, cause: error, reason });
 }

@@ -38,6 +38,7 @@ const VARIABLES = [
   "log_slave_updates",
   "wsrep_on",
   "binlog_error_action",
+  "max_allowed_packet",
 ];
 
 export async function readServer(context: SourceContext, signal: AbortSignal): Promise<ServerFacts> {
@@ -141,6 +142,11 @@ export function checkServer(facts: ServerFacts, context: SourceContext): void {
 
 function isOn({ variables }: ServerFacts, name: string): boolean {
   return /^(on|1)$/i.test(variables.get(name) ?? "");
+}
+
+/** A longer statement ends the session. */
+export function packetBytesMax({ variables }: ServerFacts): number {
+  return Number(variables.get("max_allowed_packet"));
 }
 
 /** Seconds after which the server deletes files of its log; 0: never. */

@@ -12,6 +12,7 @@ import { expectUnclaimed } from "./claim.ts";
 import type { SourceContext } from "./context.ts";
 import { LOSSES } from "./errors.ts";
 import { readHealth } from "./health.ts";
+import { namingHolders } from "./lock-waits.ts";
 import { otherServerId } from "./log/dump.ts";
 import { bytesBetween, readFiles, readTip } from "./log/log-state.ts";
 import { AnsweringServer } from "./server.ts";
@@ -31,10 +32,14 @@ export function mysqlSource(context: SourceContext): Source {
     admin: logAdmin(context, known),
     catalog: catalog(context, server, known),
     rows: {
-      readRange: async (table, range, signal) =>
-        await readRange({ context, facts: await server.facts(signal) }, table, range, signal),
-      readKeys: async (table, keys, signal) =>
-        await readKeys({ context, facts: await server.facts(signal) }, table, keys, signal),
+      readRange: async (table, range, signal) => {
+        const at = { context, facts: await server.facts(signal) };
+        return await namingHolders(context, table, readRange(at, table, range, signal), signal);
+      },
+      readKeys: async (table, keys, signal) => {
+        const at = { context, facts: await server.facts(signal) };
+        return await namingHolders(context, table, readKeys(at, table, keys, signal), signal);
+      },
     },
     watermarks: watermarks(context),
     close: () => context.database.close(),

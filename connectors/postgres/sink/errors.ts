@@ -5,7 +5,7 @@ import {
   findMillraceError,
   MillraceError,
 } from "../../../src/core/errors.ts";
-import type { LockHolders } from "../lock-waits.ts";
+import type { LockHolders } from "../../kit/lock-holders.ts";
 import { connectFix, type Failure, failureOf } from "../client/failure.ts";
 
 export { area, FOREIGN_TABLE_FIX, pages } from "./error-pages.ts";

@@ -1,7 +1,8 @@
 /** One connection to the target, and the wait for its answers. */
 import type { Client } from "pg";
 import { connect } from "../client/connect.ts";
-import { inFrontOf, type LockHolders, lockHolders } from "../lock-waits.ts";
+import type { LockHolders } from "../../kit/lock-holders.ts";
+import { inFrontOf, lockHolders } from "../lock-waits.ts";
 import type { PostgresAddress } from "../client/url.ts";
 import { sinkError, stopped } from "./errors.ts";
 import { PreparedStatements } from "./write/statements.ts";

@@ -9,7 +9,8 @@ import {
 } from "../../../src/core/errors.ts";
 import { SecondStreamRefused } from "../../../src/core/contracts/change-log.ts";
 import { connectFix, Failure, failureOf } from "../client/failure.ts";
-import { type LockHolders, lockHolders } from "../lock-waits.ts";
+import { heldBy, type LockHolders } from "../../kit/lock-holders.ts";
+import { lockHolders } from "../lock-waits.ts";
 import type { PostgresAddress } from "../client/url.ts";
 import { BEGIN_ANEW, pages } from "./error-pages.ts";
 
@@ -209,8 +210,7 @@ export async function withHolders(
   if (known?.reason !== "lock" || signal.aborted) return error;
   const holders = await lockHolders(address, first, signal);
   if (holders === null) return error;
-  const { code, kind, message, reason, cause } = known;
-  return new MillraceError({ code, kind, message: `${message}; ${holders.what}`, hint: holders.fix, cause, reason });
+  return heldBy(known, holders);
 }
 
 export function aborted(what: string): MillraceError {

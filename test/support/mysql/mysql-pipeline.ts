@@ -13,6 +13,8 @@ export interface MysqlPipelineOptions {
   readonly url?: string;
   /** Further keys of `source:`. */
   readonly source?: object;
+  /** The state's own server. */
+  readonly state?: string;
   /** Rules for tables, by their names without the database. */
   readonly rules?: Readonly<Record<string, object>>;
   /** Changes options of the sinks of the first daemon. */
@@ -70,6 +72,7 @@ export class MysqlPipeline implements AsyncDisposable {
     const installation = new Installation({
       name: options.through === undefined ? source.name : `${source.name}_a`,
       source: { ...own, ...options.source },
+      ...(options.state === undefined ? {} : { state: options.state }),
       sinks: (options.sinks ?? ((config) => config))(sinks.config),
       tables: rulesIn(source.name, options.rules ?? {}),
       ...(options.maskKey === undefined ? {} : { maskKey: options.maskKey }),

@@ -377,7 +377,11 @@ export class LogReader {
     return {
       ...known,
       kind: "rows",
-      statement: { ...statement, target },
+      statement: {
+        ...statement,
+        target,
+        several: statement.several?.map((one) => this.#context.spelling.of(one)) ?? null,
+      },
       withRows: this.#decoder.maps.named,
       // What is withheld for an XA transaction's outcome are rows.
       empties: statement.isOfAll && !this.#isXa ? target : null,

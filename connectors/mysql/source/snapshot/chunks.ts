@@ -16,7 +16,7 @@ import type { Session } from "../driver.ts";
 import { classify, isNoKey } from "../errors.ts";
 import { type At, beginReading, checkShape } from "./reading.ts";
 import { RowBlock } from "./row-blocks.ts";
-import type { ServerFacts } from "../server.ts";
+import { packetBytesMax, type ServerFacts } from "../server.ts";
 import { type DateChoice, selectList, selectPlan } from "./select-plan.ts";
 import { type OnRow, textQuery } from "./text-query.ts";
 
@@ -24,6 +24,9 @@ import { type OnRow, textQuery } from "./text-query.ts";
 const STATEMENT_SECONDS_MAX = 300;
 /** Keys in one statement. */
 const KEYS_MAX = 500;
+const OR = " OR ";
+/** What stands around the list of columns and the keys. */
+const FRAME_BYTES = 128;
 const NOWHERE = { epoch: 1, commit: 0n, index: 0 };
 
 /** The snapshot was taken when everything before the low mark was visible. */
@@ -94,11 +97,14 @@ export async function readKeys(
   try {
     const rows = new RowBlock(table, 1, context);
     const all = selectAll(table, context);
-    for (let i = 0; i < keys.length; i += KEYS_MAX) {
-      await byHalves(keys.slice(i, i + KEYS_MAX), isNoKey, (some) =>
+    const byteCountMax = packetBytesMax(facts) - Buffer.byteLength(all) - FRAME_BYTES;
+    let isChecked = false;
+    for (const batch of keyBatches(table, keys, byteCountMax)) {
+      await byHalves(batch, isNoKey, (some) =>
         select(session, rows, bounded(keysSql(all, table, some), facts), signal),
       );
-      if (i === 0) await checkShape(context, table, signal);
+      if (!isChecked) await checkShape(context, table, signal);
+      isChecked = true;
     }
     return { block: rows.count === 0 ? null : rows.finish(NOWHERE), last: null, sees };
   } finally {
@@ -161,10 +167,36 @@ function rangeSql(
 }
 
 function keysSql(all: string, table: TableVersion, keys: readonly KeyText[]): string {
-  const columns = table.key.map((ordinal) => table.columns[ordinal]!);
-  const one = (key: KeyText): string =>
-    `(${columns.map((column, i) => `${ordered(column)} = ${literal(column, key[i] ?? "")}`).join(" AND ")})`;
-  return `${all} WHERE ${keys.map(one).join(" OR ")}`;
+  return `${all} WHERE ${keys.map((key) => isKey(table, key)).join(OR)}`;
+}
+
+function isKey({ columns, key: ordinals }: TableVersion, key: KeyText): string {
+  const parts = ordinals.map((ordinal, i) => {
+    const column = columns[ordinal]!;
+    return `${ordered(column)} = ${literal(column, key[i] ?? "")}`;
+  });
+  return `(${parts.join(" AND ")})`;
+}
+
+/** As many keys as one statement has room for, at least one. */
+function* keyBatches(
+  table: TableVersion,
+  keys: readonly KeyText[],
+  byteCountMax: number,
+): Generator<readonly KeyText[]> {
+  let batch: KeyText[] = [];
+  let byteCount = 0;
+  for (const key of keys) {
+    const more = Buffer.byteLength(isKey(table, key)) + OR.length;
+    if (batch.length === KEYS_MAX || (batch.length > 0 && byteCount + more > byteCountMax)) {
+      yield batch;
+      batch = [];
+      byteCount = 0;
+    }
+    batch.push(key);
+    byteCount += more;
+  }
+  if (batch.length > 0) yield batch;
 }
 
 function behindKey(table: TableVersion, key: KeyText): string {

@@ -107,7 +107,7 @@ async function beginByNames(session: Session, doing: string, signal: AbortSignal
   const deadlineMs = performance.now() + VISIBLE_MS_MAX;
   let open = await ownedNames(session, doing, signal);
   while (open.size > 0) {
-    if (performance.now() > deadlineMs) throw notVisible();
+    if (performance.now() > deadlineMs) throw notVisible(open);
     await sleep(AGAIN_MS, undefined, { signal });
     const now = await ownedNames(session, doing, signal);
     open = new Set([...open].filter((name) => now.has(name)));
@@ -147,11 +147,16 @@ async function beginLocked(
   }
 }
 
-function notVisible(): Error {
+/** `names`: of GTIDs with the connections that own them. */
+function notVisible(names: ReadonlySet<string> = new Set()): Error {
+  const [owner] = Array.from(names, (name) => name.split("#")[1]);
+  const of = owner === undefined ? "" : ` of connection ${owner}`;
+  const end = owner === undefined ? "" : `; to end it there: KILL ${owner}`;
   return sourceError(
     "MR2110",
     "retryable",
-    `a commit in the log has not been visible for ${VISIBLE_MS_MAX / 1000} s (does it wait for a semi-synchronous replica?)`,
+    `a commit${of} has not been visible for ${VISIBLE_MS_MAX / 1000} s`,
+    `Look whether it waits for a semi-synchronous replica, or has its gtid_next set and goes no further${end}. Millrace tries again by itself.`,
   );
 }
 

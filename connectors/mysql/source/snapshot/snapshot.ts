@@ -15,6 +15,7 @@ import { FilledBlocks } from "./filled-blocks.ts";
 import { beginReadings, checkShape } from "./reading.ts";
 import { BLOCK_BYTES, RowBlock } from "./row-blocks.ts";
 import type { ServerFacts } from "../server.ts";
+import { withHolders } from "../lock-waits.ts";
 import { textQuery } from "./text-query.ts";
 
 /** A table, the sessions that read it, and its parts. */
@@ -41,8 +42,16 @@ export class SnapshotCopy implements FirstCopy {
   }
 
   async *read(table: TableVersion, signal: AbortSignal): AsyncGenerator<Block> {
-    const at = { context: this.#context, facts: this.#facts };
     const until = AbortSignal.any([signal, this.#closed.signal]);
+    try {
+      yield* this.#read(table, until);
+    } catch (error) {
+      throw await withHolders(error, this.#context, table, until);
+    }
+  }
+
+  async *#read(table: TableVersion, until: AbortSignal): AsyncGenerator<Block> {
+    const at = { context: this.#context, facts: this.#facts };
     const column = await cutColumnOf(at, table, until);
     const sessions = await beginReadings(at, table, column === null ? 1 : this.#context.copySessions, until);
     using blocks = new FilledBlocks(sessions);

@@ -50,11 +50,12 @@ export class Programs {
 
   async written(server: Server, by: Uncertain, signal: AbortSignal): Promise<readonly StatementTarget[]> {
     const objects = await this.#read(server, signal);
-    const { isQuery, schema, target, text } = by.statement;
+    const { isQuery, schema, several, target, text } = by.statement;
+    const targets = target !== null ? [target] : by.isWhole && by.isLegible ? several : null;
     const search = new Search(objects, EVENTS[/^\w+/.exec(text)?.[0].toUpperCase() ?? ""]);
-    if (target !== null) search.written(target);
+    for (const one of targets ?? []) search.written(one);
     if (!by.isLegible) search.illegible();
-    search.text({ schema, text }, target === null && !isQuery, search.events);
+    search.text({ schema, text }, targets === null && !isQuery, search.events);
     if (search.isEndless || (target === null && !by.isWhole)) return [...objects.tables.values()].flat();
     const key = target === null ? "" : keyOf(target);
     // The statement is there for this table alone; what its triggers and functions wrote are rows.

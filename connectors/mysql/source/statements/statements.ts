@@ -1,4 +1,5 @@
 /** Classifies a statement in the log: the beginning or end of a transaction, a change of tables, or a change of rows. */
+import { severalWritten } from "./several-tables.ts";
 import { statementText } from "./statement-text.ts";
 
 export type StatementKind =
@@ -27,6 +28,8 @@ export interface RowStatement {
   readonly kind: "rows";
   /** The one table or view that it writes to; null: perhaps each that it names. */
   readonly target: StatementTarget | null;
+  /** Of a statement over several tables those that it writes to; null: not certain. */
+  readonly several: readonly StatementTarget[] | null;
   /** It only asks: if something is written, then by functions that it calls. */
   readonly isQuery: boolean;
   /** No row of `target` stays. */
@@ -90,10 +93,10 @@ export function kindOfStatement(sql: string, schema: string): StatementKind {
       return rows(text, /^\w+\s+(?:(?:LOW_PRIORITY|DELAYED|HIGH_PRIORITY|IGNORE)\s+)*(?:INTO\s+)?/i, schema);
     case "UPDATE":
       return SEVERAL_UPDATED.test(text)
-        ? rowsOfAny(text, schema)
+        ? rowsOfSeveral(text, schema)
         : rows(text, /^UPDATE\s+(?:(?:LOW_PRIORITY|IGNORE)\s+)*/i, schema);
     case "DELETE":
-      return SEVERAL_DELETED.test(text) ? rowsOfAny(text, schema) : rows(text, DELETED, schema);
+      return SEVERAL_DELETED.test(text) ? rowsOfSeveral(text, schema) : rows(text, DELETED, schema);
     // The log contains a query only if it calls a function that changes rows.
     case "SELECT":
     case "DO":
@@ -162,7 +165,11 @@ function rows(text: string, start: RegExp, schema: string): RowStatement {
 }
 
 export function rowsOfAny(text: string, schema: string): RowStatement {
-  return { kind: "rows", target: null, isQuery: false, isOfAll: false, text, schema };
+  return { kind: "rows", target: null, several: null, isQuery: false, isOfAll: false, text, schema };
+}
+
+function rowsOfSeveral(text: string, schema: string): RowStatement {
+  return { ...rowsOfAny(text, schema), several: severalWritten(text, schema) };
 }
 
 const DELETED = /^DELETE\s+(?:(?:LOW_PRIORITY|QUICK|IGNORE)\s+)*FROM\s+/i;

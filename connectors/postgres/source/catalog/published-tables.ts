@@ -6,7 +6,8 @@ import type { LogIdentity } from "../../../../src/core/contracts/positions.ts";
 import { reasonOf } from "../../../../src/core/errors.ts";
 import { failpoint } from "../../../../src/core/failpoint.ts";
 import { Turn } from "../../../../src/core/turn.ts";
-import { holdersOf, type LockHolders, lockHolders } from "../../lock-waits.ts";
+import type { LockHolders } from "../../../kit/lock-holders.ts";
+import { holdersOf, lockHolders } from "../../lock-waits.ts";
 import { quoteTable } from "../../quote.ts";
 import type { SourceContext } from "../context.ts";
 import {

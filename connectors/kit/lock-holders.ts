@@ -1,3 +1,17 @@
+/** Who holds a lock that a statement of ours waits for, as errors tell it. */
+import { MillraceError } from "../../src/core/errors.ts";
+
+export interface LockHolders {
+  readonly what: string;
+  readonly fix: string;
+}
+
+/** The error of a lock that was not granted, with who holds it. */
+export function heldBy(error: MillraceError, { what, fix }: LockHolders): MillraceError {
+  const { code, kind, message, reason, cause } = error;
+  return new MillraceError({ code, kind, message: `${message}; ${what}`, hint: fix, cause, reason });
+}
+
 /** Of a longer statement the beginning tells what it is. */
 const SHOWN_MAX = 160;
 
