@@ -4,11 +4,14 @@
  */
 import { createServer } from "node:net";
 import { expect, test } from "vitest";
+import { factory } from "../../connectors/postgres/sink/config.ts";
+import { DEFAULT_FORM } from "../../connectors/postgres/sink/tables/form.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
+import { openState } from "../../src/state/open.ts";
 import { freePort } from "../../scripts/services/processes/port.ts";
 import { selfSigned } from "../support/network/certificate.ts";
 import { checkSource, createLog, Follower, never, openSource } from "../support/postgres/postgres-source.ts";
-import { freshDatabase, ownPostgres, type FreshDatabase } from "../support/run/services.ts";
+import { freshDatabase, ownPostgres, postgres, type FreshDatabase } from "../support/run/services.ts";
 
 const CANARY = "canary-3f1c-secret";
 
@@ -140,6 +143,16 @@ test("a database that does not exist, and a server that is not there", async () 
   await expect(missing.log.tip(never)).rejects.toMatchObject({ code: "MR2002", kind: "blocked" });
   await using nobody = await openSource(database, { url: withUrl(database.url, (url) => (url.port = "1")) });
   await expect(nobody.log.tip(never)).rejects.toMatchObject({ code: "MR2001", kind: "retryable" });
+});
+
+test("a database whose encoding can't be turned into UTF8 is told with the way out", async () => {
+  await using database = await freshDatabase(postgres(), "MULE_INTERNAL");
+  const hint = expect.stringContaining("MULE_INTERNAL");
+  await using source = await openSource(database);
+  await expect(source.log.tip(never)).rejects.toMatchObject({ code: "MR2027", kind: "fatal", hint });
+  await expect(openState(database.url, { name: "shop" })).rejects.toMatchObject({ code: "MR1216", hint });
+  const context = { name: "replica", daemon: "shop", folder: "/", options: { url: database.url, ...DEFAULT_FORM } };
+  expect(await factory.check(context, never)).toMatchObject([{ level: "error", fix: hint }]);
 });
 
 test("a pooler is told from a server by its refusal of the replication parameter", async () => {

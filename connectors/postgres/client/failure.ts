@@ -65,6 +65,9 @@ export function failureOf(error: unknown, server?: string): Failure {
   return new Failure(connecting ? "tls" : "garbled", what, { code, fix, connecting, server, cause: error });
 }
 
+/** At a login: the encoding of the session, which is UTF8. */
+const NOT_SUPPORTED = "0A000";
+
 /**
  * The way out while connecting, by what the server or the system said; `key`: where the configuration has the url. The
  * server gives several refusals one SQLSTATE; its function that raised them is the same in every language.
@@ -76,6 +79,8 @@ export function connectFix(
   if (server === undefined) return undefined;
   if (reason === "unreachable") return reachAgain(code, server, key);
   if (reason === "lost") return reachAgain(/timeout/.test(message) ? "ETIMEDOUT" : "ECONNRESET", server, key);
+  if (state === NOT_SUPPORTED)
+    return "Postgres can't turn the encoding of this database (MULE_INTERNAL) into UTF8: move the data into a database with the encoding UTF8.";
   if (reason !== "login") return undefined;
   if (state === "28P01")
     return `The password in \`${key}\` is not the role's: correct it, or set it at the server (ALTER ROLE … PASSWORD).`;
