@@ -1,5 +1,5 @@
 /** Tables and columns that a glob leaves out, each with its reason, and what is captured of them all the same. */
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
 import { checkSource, createLog, Follower, never, openSource, registry } from "../support/postgres/postgres-source.ts";
 import { freshDatabase, needsPostgres } from "../support/run/services.ts";
 
@@ -151,19 +151,24 @@ test("a key with a generated column is captured where the publication carries it
   expect(await follower.catchUp(source)).toMatchObject([{ table: "public.t", after: { a: "3", twice: "6" } }]);
 });
 
-test("a slot that sends prepared transactions early is refused with its reason", async () => {
+test.each([
+  ["sends prepared transactions early", "pg_create_logical_replication_slot($1, 'pgoutput', false, true)", /two_phase/],
+  ["has another plugin", "pg_create_logical_replication_slot($1, 'test_decoding')", /of plugin test_decoding/],
+  ["is physical", "pg_create_physical_replication_slot($1)", /is physical/],
+])("a slot that %s is refused with its reason, and check says so", async (_, made, reason) => {
   await using database = await freshDatabase();
   await database.query("create table t (id int primary key)");
-  await database.query("select pg_create_logical_replication_slot($1, 'pgoutput', false, true)", [
-    `millrace_${database.name}`,
-  ]);
-  await using source = await openSource(database);
-  await expect(createLog(source)).rejects.toMatchObject({
-    code: "MR2018",
-    message: expect.stringMatching(/two_phase/),
+  await database.query(`select ${made}`, [`millrace_${database.name}`]);
+  onTestFinished(async () => {
+    await using other = await freshDatabase();
+    await other.query("select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1", [
+      `millrace_${database.name}`,
+    ]);
   });
+  await using source = await openSource(database);
+  await expect(createLog(source)).rejects.toMatchObject({ code: "MR2018", message: expect.stringMatching(reason) });
   expect(await checkSource(database)).toContainEqual(
-    expect.objectContaining({ level: "error", what: expect.stringMatching(/two_phase/) }),
+    expect.objectContaining({ level: "error", what: expect.stringMatching(reason) }),
   );
 });
 
