@@ -102,7 +102,7 @@ function checkLimits({ fixedLimits }: Client, { name, url }: ClickhouseSinkSetti
   return fixedLimits.map((limit) => ({
     id: `clickhouse.${name}.limits`,
     level: "warning",
-    what: `the user's profile sets ${limit.name} = ${limit.value} and lets nobody change it: it may end statements of the sink`,
+    what: `the user's profile keeps ${limit.name} = ${limit.value}: it may end statements of the sink`,
     fix: `ALTER USER ${user} SETTINGS ${limit.name} = 0;`,
   }));
 }

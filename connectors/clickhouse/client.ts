@@ -3,19 +3,12 @@ import { Agent as HttpAgent } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
 import { Readable } from "node:stream";
 import { text } from "node:stream/consumers";
-import {
-  type ClickHouseClient,
-  ClickHouseError,
-  ClickHouseLogLevel,
-  type ClickHouseSettings,
-  createClient,
-} from "@clickhouse/client";
+import { type ClickHouseClient, ClickHouseLogLevel, type ClickHouseSettings, createClient } from "@clickhouse/client";
 import type { FreshPassword } from "../../src/core/contracts/connector.ts";
 import { tlsOptions, type TlsSettings } from "../../src/tls/options.ts";
 import { mayRunOn } from "./errors.ts";
+import { type FixedLimit, REQUEST_MS_MAX, StatementSettings } from "./settings.ts";
 
-/** A statement that takes longer counts as lost. Filling a table again from itself can take long. */
-const REQUEST_MS_MAX = 600_000;
 const CONNECTIONS_MAX = 8;
 
 export interface ClientSettings {
@@ -27,64 +20,6 @@ export interface ClientSettings {
   /** See `insert_quorum`. */
   readonly quorum: number | "auto" | undefined;
 }
-
-/**
- * A table takes a batch at once instead of collecting it with others, and takes an equal one again: its rows may be gone
- * meanwhile. Statements that change a table end when it is changed. Errors come before the answer, not in its middle.
- */
-const SETTINGS = {
-  async_insert: 0,
-  insert_deduplicate: 0,
-  mutations_sync: "2",
-  alter_sync: "2",
-  wait_end_of_query: 1,
-} as const;
-
-/**
- * What a profile may limit for people who type statements: it ends ours, or cuts their answers (`limit`, or an
- * …_overflow_mode of `break`). 0 lifts each of them. What protects the server itself, its memory, is not among them.
- */
-const LIMITS: readonly string[] = [
-  ...["execution_time", "estimated_execution_time", "execution_speed", "execution_speed_bytes"].map(max),
-  ...["result_rows", "result_bytes", "rows_to_read", "bytes_to_read", "rows_to_read_leaf", "bytes_to_read_leaf"].map(
-    max,
-  ),
-  ...["rows_to_group_by", "rows_to_sort", "bytes_to_sort", "rows_in_set", "bytes_in_set", "rows_in_join"].map(max),
-  ...["bytes_in_join", "rows_in_distinct", "bytes_in_distinct", "rows_to_transfer", "bytes_to_transfer"].map(max),
-  ...["columns_to_read", "temporary_columns", "temporary_non_const_columns", "partitions_to_read"].map(max),
-  ...["partitions_per_insert_block"].map(max),
-  ...["table_size_to_drop", "partition_size_to_drop"].map(max),
-  "min_execution_speed",
-  "min_execution_speed_bytes",
-  "limit",
-  "offset",
-];
-/** -1 for some of them is none, as 0 is. */
-const LIFTED = ["0", "-1"];
-/** How long the server waits for a client that is busy: while an insert's rows are made, and while an answer is read. */
-const CLIENT_WAITS: readonly string[] = ["http_receive_timeout", "http_send_timeout"];
-const CLIENT_WAIT_SECONDS = String(REQUEST_MS_MAX / 1000);
-
-function max(limit: string): string {
-  return `max_${limit}`;
-}
-
-/** A limit of the user's profile that the user may not lift. */
-export interface FixedLimit {
-  readonly name: string;
-  readonly value: string;
-}
-
-const OF_A_QUESTION: ClickHouseSettings = {
-  limit: "0",
-  offset: "0",
-  max_execution_time: 0,
-  max_result_rows: "0",
-  max_rows_to_read: "0",
-  max_columns_to_read: "0",
-};
-/** The user may only read, or a setting has a constraint. */
-const MAY_NOT_SET = new Set(["164", "452"]);
 
 /** Numbers that a double may not hold are texts in JSON. */
 const QUOTED = {
@@ -111,13 +46,13 @@ export class Client implements AsyncDisposable {
   #statementCount = 0;
   readonly #client: ClickHouseClient;
   readonly #agent: HttpAgent;
-  #lifted: ClickHouseSettings = {};
-  #fixed: readonly FixedLimit[] = [];
+  #settings: StatementSettings | null = null;
 
   static async open(settings: ClientSettings, signal: AbortSignal): Promise<Client> {
     const client = new Client(settings, await settings.freshPassword?.(signal));
     try {
-      await client.#lift(signal);
+      const ask = async (sql: string, set: ClickHouseSettings) => await client.#answer(sql, signal, set);
+      client.#settings = await StatementSettings.read(ask, settings.quorum);
       return client;
     } catch (error) {
       await client[Symbol.asyncDispose]();
@@ -125,7 +60,7 @@ export class Client implements AsyncDisposable {
     }
   }
 
-  private constructor({ url: address, tls, quorum }: ClientSettings, password?: string) {
+  private constructor({ url: address, tls }: ClientSettings, password?: string) {
     const url = new URL(address);
     const isEncrypted = url.protocol === "https:";
     const options = { keepAlive: true, maxSockets: CONNECTIONS_MAX, ...tlsOptions(tls, isEncrypted) };
@@ -139,53 +74,32 @@ export class Client implements AsyncDisposable {
       http_agent: this.#agent,
       request_timeout: REQUEST_MS_MAX,
       compression: { request: false, response: false },
-      clickhouse_settings: { ...SETTINGS, ...(quorum === undefined ? {} : quorumSettings(quorum)) },
+      // Errors come before the answer, not in its middle.
+      clickhouse_settings: { wait_end_of_query: 1 },
       log: { level: ClickHouseLogLevel.OFF },
     });
   }
 
   get fixedLimits(): readonly FixedLimit[] {
-    return this.#fixed;
-  }
-
-  /** Asks first: one setting that a profile keeps, or that the server does not know, would have it refuse every statement. */
-  async #lift(signal: AbortSignal): Promise<void> {
-    const names = [...LIMITS, ...CLIENT_WAITS].map((name) => `'${name}'`).join(", ");
-    const few = LIFTED.map((value) => `'${value}'`).join(", ");
-    const sql = `SELECT name, value, readonly OR ifNull(min, '0') <> '0' FROM system.settings WHERE name IN (${names}) AND value NOT IN (${few})`;
-    const found = await this.#limits(sql, signal);
-    const isFixed = (fixed: unknown): boolean => fixed !== "0" && fixed !== "false";
-    this.#lifted = Object.fromEntries(
-      found
-        .filter(([, , fixed]) => !isFixed(fixed))
-        .map(([name]) => [name, CLIENT_WAITS.includes(name ?? "") ? CLIENT_WAIT_SECONDS : "0"]),
-    );
-    this.#fixed = found
-      .filter(([name, , fixed]) => isFixed(fixed) && LIMITS.includes(name ?? ""))
-      .map(([name, value]) => ({ name: name ?? "", value: value ?? "" }));
-  }
-
-  /** The question itself would be cut by some of them. */
-  async #limits(sql: string, signal: AbortSignal): Promise<readonly (readonly (string | null)[])[]> {
-    this.#lifted = OF_A_QUESTION;
-    try {
-      return await this.rows(sql, signal);
-    } catch (error) {
-      if (!(error instanceof ClickHouseError) || !MAY_NOT_SET.has(error.code)) throw error;
-    }
-    this.#lifted = {};
-    return await this.rows(sql, signal);
+    return this.#settings?.fixedLimits ?? [];
   }
 
   /** Runs a statement without an answer. */
   async run(sql: string, signal: AbortSignal, settings: ClickHouseSettings = {}): Promise<void> {
-    const query = { query: sql, abort_signal: signal, clickhouse_settings: { ...this.#settings(sql), ...settings } };
+    const query = { query: sql, abort_signal: signal, clickhouse_settings: { ...this.#settingsOf(sql), ...settings } };
     await this.#counted(this.#client.command({ ...query, ...this.#id() }));
   }
 
   /** Every value as text, null as null. */
   async rows(sql: string, signal: AbortSignal): Promise<readonly (readonly (string | null)[])[]> {
-    const settings = { ...this.#settings(sql), ...QUOTED };
+    return await this.#answer(sql, signal, { ...this.#settingsOf(sql), ...QUOTED });
+  }
+
+  async #answer(
+    sql: string,
+    signal: AbortSignal,
+    settings: ClickHouseSettings,
+  ): Promise<readonly (readonly (string | null)[])[]> {
     const query = { query: sql, format: "JSONCompact", abort_signal: signal, clickhouse_settings: settings } as const;
     const answer = await this.#counted(this.#client.query({ ...query, ...this.#id() }));
     const { data } = await answer.json<unknown[]>();
@@ -194,27 +108,31 @@ export class Client implements AsyncDisposable {
 
   /** The answer to a statement that takes no FORMAT. */
   async text(sql: string, signal: AbortSignal): Promise<string> {
-    const { stream } = await this.#client.exec({ query: sql, abort_signal: signal, clickhouse_settings: this.#lifted });
+    const { stream } = await this.#client.exec({
+      query: sql,
+      abort_signal: signal,
+      clickhouse_settings: this.#settingsOf(sql),
+    });
     return await text(stream);
   }
 
   /** The answer to a statement that names its FORMAT. */
   async *bytes(sql: string, signal: AbortSignal): AsyncGenerator<Buffer> {
-    const query = { query: sql, abort_signal: signal, clickhouse_settings: this.#settings(sql) };
+    const query = { query: sql, abort_signal: signal, clickhouse_settings: this.#settingsOf(sql) };
     const { stream } = await this.#client.exec(query);
     for await (const chunk of stream) yield Buffer.isBuffer(chunk) ? chunk : Buffer.from(String(chunk));
   }
 
   /**
-   * Inserts rows; `sql` names the format, `bytes` come first. The rows are made while the server reads. False: there are
-   * none.
+   * Inserts rows; `sql` names the format, `bytes` come first. The rows are made while the server reads. The statement is
+   * sent before them: names of a thousand columns would not fit into an address. False: there are no rows.
    */
   async insert({ sql, bytes }: Insert, rows: AsyncGenerator<Buffer>, signal: AbortSignal): Promise<boolean> {
     const first = await rows.next();
     if (first.done === true) return false;
-    const values = Readable.from(all([bytes, first.value], rows), { objectMode: false });
+    const values = Readable.from(all([Buffer.from(`${sql}\n`), bytes, first.value], rows), { objectMode: false });
     try {
-      const query = { query: sql, values, abort_signal: signal, clickhouse_settings: this.#lifted };
+      const query = { query: "", values, abort_signal: signal, clickhouse_settings: this.#settingsOf(sql) };
       const { stream } = await this.#client.exec({ ...query, ...this.#id() });
       for await (const _ of stream);
       return true;
@@ -227,8 +145,8 @@ export class Client implements AsyncDisposable {
     }
   }
 
-  #settings(sql: string): ClickHouseSettings {
-    return { ...this.#lifted, ...lengthOf(sql) };
+  #settingsOf(sql: string): ClickHouseSettings {
+    return this.#settings?.of(sql) ?? {};
   }
 
   #id(): { readonly query_id?: string } {
@@ -248,20 +166,6 @@ export class Client implements AsyncDisposable {
     await this.#client.close();
     this.#agent.destroy();
   }
-}
-
-/** Shorter statements are parsed by every server. */
-const SHORT_BYTES = 64 * 1024;
-
-/** A server parses so many bytes of a statement, by default 256 KB, or as its profiles say. One key may be longer. */
-function lengthOf(sql: string): ClickHouseSettings {
-  const byteCount = Buffer.byteLength(sql);
-  return byteCount < SHORT_BYTES ? {} : { max_query_size: String(2 * byteCount) };
-}
-
-/** With these, a read sees what a quorum of replicas has taken. */
-function quorumSettings(quorum: number | "auto"): ClickHouseSettings {
-  return { insert_quorum: String(quorum), insert_quorum_parallel: 0, select_sequential_consistency: "1" };
 }
 
 function textOf(value: unknown): string | null {

@@ -90,9 +90,9 @@ export const pages = {
     remedy: "`millrace recover` compares what is there with the source and goes on from it.",
   },
   MR4113: {
-    title: "ClickHouse does not hold the checkpoint that was written",
+    title: "ClickHouse does not hold what was written",
     cause:
-      "The stored checkpoint is older than the one that this process wrote: the server was restored, or a replica answered that had not received it, for more than five seconds. The sink tries again, or goes on from there if the log reaches back that far; otherwise it stops with MR1301.",
+      "The stored checkpoint, or the definition of a table, is older than the one that this process wrote: the server was restored, or a replica answered that had not received it, for more than five seconds. The sink tries again, or goes on from there if the log reaches back that far; otherwise it stops with MR1301.",
     remedy:
       "With replicas behind one address, set `quorum`, so that a read sees what was written, or let the `url` lead to one server.",
   },
@@ -132,8 +132,14 @@ export const pages = {
   MR4119: {
     title: "A limit of the ClickHouse user ends a statement",
     cause:
-      "The user's profile, or a quota, allows less than a statement of the sink needs (rows or bytes read, time, statements in an interval). Millrace lifts the profile's limits for its own statements; this one has a constraint, or belongs to a quota. It repeats the batch until the server takes it.",
+      "The user's profile, or a quota, allows less than a statement of the sink needs (rows or bytes read, time, statements in an interval). Millrace lifts the profile's limits for its own statements; this one has a constraint, is one of memory, or belongs to a quota. It repeats the batch at growing intervals until the server takes it.",
     remedy:
-      "The message names the setting where the server does: `ALTER USER … SETTINGS max_… = 0`, or take the constraint out of the profile. A quota (code 201): `ALTER QUOTA … FOR INTERVAL … NO LIMITS TO …`. `millrace check` names the limits that the user can't lift.",
+      "The message names the setting where the server does: `ALTER USER … SETTINGS max_… = 0`, or take the constraint out of the profile. Memory (code 241): raise it above what the message says, or set a smaller `batch.bytes`. A quota (code 201): `ALTER QUOTA … FOR INTERVAL … NO LIMITS TO …`. `millrace check` names the limits that the user can't lift.",
+  },
+  MR4120: {
+    title: "A profile keeps a setting that the sink needs otherwise",
+    cause:
+      "The ClickHouse user's profile sets the value and has a constraint (CONST, MIN or MAX), or lets the user only read. With that value batches would be lost, delayed or refused, or answers cut, so the sink does not begin.",
+    remedy: "Millrace tries again at growing intervals; `millrace check` tells at once whether it is corrected.",
   },
 } as const;

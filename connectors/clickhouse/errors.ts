@@ -31,7 +31,9 @@ type Meaning = readonly [code: ClickhouseErrorCode, kind: ErrorKind, what: strin
 
 const BUSY: Meaning = ["MR4104", "retryable", "ClickHouse can't take the statement now"];
 const LOGIN: Meaning = ["MR4102", "blocked", "ClickHouse refuses user or password"];
-const LIMIT: Meaning = ["MR4119", "retryable", "a limit of the ClickHouse user ends the sink's statement"];
+const LIMIT: Meaning = ["MR4119", "blocked", "a limit of the ClickHouse user ends the sink's statement"];
+/** It ends by itself. */
+const QUOTA: Meaning = ["MR4119", "retryable", "a quota of the ClickHouse user is used up"];
 const REFUSED: Meaning = ["MR4117", "fatal", "ClickHouse refuses a statement of the sink"];
 
 const DENIED = "497";
@@ -46,13 +48,18 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   [DENIED]: ["MR4103", "blocked", "the ClickHouse user lacks a grant"],
   164: ["MR4103", "blocked", "the ClickHouse user or server may only read"],
   243: ["MR4104", "blocked", "ClickHouse has no disk space left"],
+  392: ["MR4103", "blocked", "the ClickHouse user may not change tables"],
+  452: ["MR4120", "blocked", "the profile of the ClickHouse user has a constraint"],
   158: LIMIT,
   159: BUSY,
   160: LIMIT,
   161: LIMIT,
+  162: LIMIT,
+  167: LIMIT,
+  168: LIMIT,
   173: BUSY,
   191: LIMIT,
-  201: LIMIT,
+  201: QUOTA,
   202: BUSY,
   209: BUSY,
   210: BUSY,
@@ -64,7 +71,9 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   285: BUSY,
   286: BUSY,
   289: BUSY,
+  277: LIMIT,
   290: LIMIT,
+  306: LIMIT,
   307: LIMIT,
   319: BUSY,
   341: BUSY,
@@ -88,7 +97,6 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   344: REFUSED,
   359: LIMIT,
   396: LIMIT,
-  452: REFUSED,
   549: REFUSED,
 };
 
@@ -106,10 +114,27 @@ const GONE = new Set(["60", "81"]);
 /** The server's messages can hold values of rows, so only code and name of an error, and the setting, are kept. */
 class ServerError extends Error {
   constructor({ code, type, message }: ClickHouseError) {
-    const setting = /\b(?:max|min)(?:_[a-z]+)+\b/.exec(message)?.[0];
-    super(`code ${code}${type === undefined ? "" : ` (${type})`}${setting === undefined ? "" : `, see ${setting}`}`);
+    const see = memoryLimit(code, message) ?? SETTING.exec(message)?.[0];
+    super(`code ${code}${type === undefined ? "" : ` (${type})`}${see === undefined ? "" : `, see ${see}`}`);
     this.name = "ClickHouseError";
   }
+}
+
+const SETTING = /\b(?:max|min|force|allow|async|insert|mutations|alter|output|use|select|result|read)(?:_[a-z0-9]+)+\b/;
+/** Whose memory is at its end: the server's own is no limit of the user. */
+const MEMORY = /\b(query|user)\)? (?:memory limit )?exceeded: would use ([\d.]+ \w+)[^:]*maximum: ([\d.]+ \w+)/i;
+
+function memoryLimit(code: string, message: string): string | undefined {
+  const [, whose, wanted, most] = code === "241" ? (MEMORY.exec(message) ?? []) : [];
+  if (whose === undefined) return undefined;
+  return `max_memory_usage${/user/i.test(whose) ? "_for_user" : ""}: ${most} are too few for at least ${wanted}`;
+}
+
+/** One code each for a server that is busy, or a statement that it does not know, and for a limit of the user. */
+function isLimit({ code, message }: ClickHouseError): boolean {
+  if (code === "252") return message.includes("max_partitions_per_insert_block");
+  if (code === "62") return message.includes("max_query_size") || message.includes("Max query size exceeded");
+  return memoryLimit(code, message) !== undefined;
 }
 
 interface Parts {
@@ -125,6 +150,24 @@ interface Parts {
 
 export function clickhouseError(parts: Parts): MillraceError {
   return new MillraceError({ hint: pages[parts.code].remedy, ...parts });
+}
+
+/** The profile keeps a setting, and the sink can't work with its value. */
+export function keptSetting(name: string, value: string, wanted: string): MillraceError {
+  return clickhouseError({
+    code: "MR4120",
+    kind: "blocked",
+    message: `the profile of the ClickHouse user keeps ${name} = ${value}, and the sink needs ${wanted}`,
+    hint: `An administrator runs: ALTER USER … SETTINGS ${name} = ${wanted}, or takes its constraint out of the profile. ${pages.MR4120.remedy}`,
+  });
+}
+
+export function notShown(what: string): MillraceError {
+  return clickhouseError({
+    code: "MR4113",
+    kind: "retryable",
+    message: `ClickHouse does not show ${what}: what answers has not received it yet`,
+  });
 }
 
 export function takenOver(table: string, sqlName: string, successor: string): MillraceError {
@@ -199,7 +242,9 @@ function ofServer(error: ClickHouseError, doing: string): MillraceError {
     const message = `${doing}: a table of the sink is gone from ClickHouse`;
     return clickhouseError({ code: "MR4114", kind: "reopen", message, cause });
   }
-  const [code, kind, what] = MEANINGS[error.code] ?? ["MR4100", "retryable", "ClickHouse gave an error"];
+  const [code, kind, what] = isLimit(error)
+    ? LIMIT
+    : (MEANINGS[error.code] ?? ["MR4100", "retryable", "ClickHouse gave an error"]);
   const reason = code === "MR4102" ? "login" : error.code === DENIED ? "privilege" : undefined;
   return clickhouseError({
     code,
@@ -213,4 +258,9 @@ function ofServer(error: ClickHouseError, doing: string): MillraceError {
 /** Whether a table or database does not exist. */
 export function isGone(error: unknown): boolean {
   return error instanceof ClickHouseError && GONE.has(error.code);
+}
+
+/** Whether a table that is to be made exists. */
+export function isThere(error: unknown): boolean {
+  return error instanceof ClickHouseError && error.code === "57";
 }

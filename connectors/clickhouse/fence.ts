@@ -7,6 +7,8 @@
 import { randomBytes } from "node:crypto";
 import { WriteRuns } from "../../src/core/targets/write-runs.ts";
 import type { Client } from "./client.ts";
+import { current } from "./current.ts";
+import { notShown } from "./errors.ts";
 import { quoteIdentifier, quoteLiteral, RUN_PREFIX, sqlNameOf } from "./names.ts";
 import type { Placement } from "./tables/form.ts";
 import type { TableLayout } from "./tables/layout.ts";
@@ -17,20 +19,22 @@ export type Fenced = Pick<TableLayout, "target" | "sqlName">;
 export class WriteFence {
   readonly #client: Client;
   readonly #placement: Placement;
-  /** Begins the ids of our statements; the run follows. */
+  /** Begins the ids of this sink's statements in all processes; lease and run follow. */
   readonly #owner: string;
+  readonly #lease: number;
   readonly #runs = new WriteRuns(() => randomBytes(8).toString("hex"));
 
-  constructor(client: Client, sink: string, placement: Placement) {
+  constructor(client: Client, sink: string, lease: number, placement: Placement) {
     this.#client = client;
     this.#placement = placement;
     this.#owner = `millrace ${encodeURIComponent(sink)} `;
+    this.#lease = lease;
     client.sender = this;
   }
 
   /** Begins the ids of the run's statements in the server's list of what it runs. */
   get mark(): string {
-    return `${this.#owner}${this.#runs.id} `;
+    return `${this.#owner}${this.#lease} ${this.#runs.id} `;
   }
 
   unanswered(): void {
@@ -65,32 +69,58 @@ export class WriteFence {
   async enter(tables: readonly Fenced[], signal: AbortSignal): Promise<boolean> {
     const unentered = this.#runs.unentered(tables, ({ sqlName }) => sqlName);
     if (unentered.length === 0) return false;
-    const stale = await this.#columnsOf(unentered, signal);
-    await Promise.all(unentered.map((table) => this.#replace(table, stale.get(table.sqlName) ?? [], signal)));
+    let columns = await this.#columnsOf(unentered, signal);
+    let open = unentered;
+    while (open.length > 0) {
+      await Promise.all(open.map((table) => this.#replace(table, columns.get(table.sqlName) ?? [], signal)));
+      // The list may have come from a replica that was behind: columns that it lacked are still there.
+      columns = await this.#columnsOf(open, signal, this.column);
+      open = open.filter(({ sqlName }) => columns.get(sqlName)!.length > 1);
+    }
     // The server ends one's own statements without a grant, and answers when they have ended.
-    await this.#client.run(
-      `KILL QUERY${onCluster(this.#placement)} WHERE user = currentUser() AND startsWith(query_id, ${quoteLiteral(this.#owner)}) ` +
-        `AND NOT startsWith(query_id, ${quoteLiteral(this.mark)}) SYNC`,
-      signal,
-    );
+    await this.#client.run(`KILL QUERY${onCluster(this.#placement)} WHERE ${this.#predecessors()} SYNC`, signal);
     for (const table of unentered) this.made(table);
     return true;
   }
 
+  /** Statements of this sink's former runs, and of processes before this one; a successor has a higher lease. */
+  #predecessors(): string {
+    return (
+      `user = currentUser() AND startsWith(query_id, ${quoteLiteral(this.#owner)}) AND NOT startsWith(query_id, ${quoteLiteral(this.mark)}) ` +
+      `AND toUInt64OrZero(splitByChar(' ', query_id)[3]) <= ${this.#lease}`
+    );
+  }
+
   /** A statement that comes late fails as a whole, because what it drops is gone. */
-  async #replace({ sqlName }: Fenced, stale: readonly string[], signal: AbortSignal): Promise<void> {
-    const drops = stale.map((name) => `DROP COLUMN ${quoteIdentifier(name)}`);
-    const changes = [...drops, `ADD COLUMN ${quoteIdentifier(this.column)} ${RUN_TYPE}`].join(", ");
+  async #replace({ sqlName }: Fenced, known: readonly string[], signal: AbortSignal): Promise<void> {
+    const drops = known.filter((name) => name !== this.column).map((name) => `DROP COLUMN ${quoteIdentifier(name)}`);
+    const adds = known.includes(this.column) ? [] : [`ADD COLUMN ${quoteIdentifier(this.column)} ${RUN_TYPE}`];
+    const changes = [...drops, ...adds].join(", ");
+    if (changes === "") return;
     await this.#client.run(`ALTER TABLE ${sqlName}${onCluster(this.#placement)} ${changes}`, signal);
   }
 
-  async #columnsOf(tables: readonly Fenced[], signal: AbortSignal): Promise<ReadonlyMap<string, readonly string[]>> {
-    const databases = [...new Set(tables.map(({ target }) => quoteLiteral(target.database)))].join(", ");
-    const columns = await this.#client.rows(
-      `SELECT database, table, name FROM system.columns WHERE database IN (${databases}) AND startsWith(name, ${quoteLiteral(RUN_PREFIX)})`,
-      signal,
-    );
-    const found = Map.groupBy(columns, ([database, table]) => sqlNameOf({ database: database!, table: table! }));
-    return new Map([...found].map(([name, rows]) => [name, rows.map(([, , column]) => column!)]));
+  /** Columns of runs, by table; `added`: one that each of them has by now. */
+  async #columnsOf(
+    tables: readonly Fenced[],
+    signal: AbortSignal,
+    added?: string,
+  ): Promise<ReadonlyMap<string, readonly string[]>> {
+    const [databases, names] = [
+      tables.map(({ target }) => target.database),
+      tables.map(({ target }) => target.table),
+    ].map((list) => [...new Set(list)].map(quoteLiteral).join(", "));
+    const sql = `SELECT database, table, name FROM system.columns WHERE database IN (${databases}) AND table IN (${names}) AND startsWith(name, ${quoteLiteral(RUN_PREFIX)})`;
+    const read = async () => {
+      const rows = await this.#client.rows(sql, signal);
+      const found = Map.groupBy(rows, ([database, table]) => sqlNameOf({ database: database!, table: table! }));
+      return new Map([...found].map(([name, columns]) => [name, columns.map(([, , column]) => column!)]));
+    };
+    if (added === undefined) return await read();
+    const isIn = (found: ReadonlyMap<string, readonly string[]>) => (table: Fenced) =>
+      found.get(table.sqlName)?.includes(added) === true;
+    const found = await current(read, (columns) => tables.every(isIn(columns)), signal);
+    if (!tables.every(isIn(found))) throw notShown("the column that the sink added to its tables");
+    return found;
   }
 }

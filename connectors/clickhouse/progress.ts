@@ -1,12 +1,13 @@
 import { randomUUID } from "node:crypto";
-import { setTimeout as sleep } from "node:timers/promises";
+import type { ClickHouseSettings } from "@clickhouse/client";
 import type { SinkProgress } from "../../src/core/model/batch.ts";
 import { checkpointTexts, parseCheckpoint } from "../../src/core/checkpoint/checkpoint-text.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import { comparePositions, parsePosition, serializePosition } from "../../src/core/model/position.ts";
 import type { Client } from "./client.ts";
-import { clickhouseError, isGone } from "./errors.ts";
+import { current, DOUBT_MS_MAX } from "./current.ts";
+import { clickhouseError, isGone, notShown } from "./errors.ts";
 import { META_DATABASE, quoteIdentifier, quoteLiteral, sqlNameOf } from "./names.ts";
 import type { Placement } from "./tables/form.ts";
 import { engineOf, onCluster, tableSettings } from "./tables/statements.ts";
@@ -16,12 +17,10 @@ const TABLE = sqlNameOf(NAME);
 /** How many of the last inserts a table without replicas remembers, so that it takes none twice. */
 const TOKENS_KEPT = 1_000;
 
-/** A replica may answer that has not received a row yet: how long a read of what was written waits for it. */
-const STALE_MS_MAX = 5_000;
-const STALE_PAUSE_MS = 50;
-const STALE_PAUSE_MS_MAX = 1_000;
 /** Refusals in a row, without another writer, after which a start is tried again later. */
 const REFUSALS_MAX = 3;
+/** Lists of tables that no checkpoint names any more are removed from time to time: each costs a mutation. */
+const LISTS_MAX = 50;
 
 interface Stored {
   /** Grows with each write: the highest is the sink's checkpoint. */
@@ -31,17 +30,32 @@ interface Stored {
   readonly lease: number;
   /** "" before the first checkpoint. */
   readonly position: string;
-  readonly tables: string;
+  /** The name of a list of tables; "": none. */
+  readonly list: string;
   readonly bond: string;
 }
 
-/** One sink's checkpoint in ClickHouse, and what this process knows about it. */
+/** A list of tables, as text. It never changes. */
+interface List {
+  readonly name: string;
+  readonly text: string;
+}
+
+const NO_LIST: List = { name: "", text: "{}" };
+
+/**
+ * One sink's checkpoint in ClickHouse, and what this process knows about it. Its list of tables may be long and rarely
+ * changes, so it is a row of its own, which the checkpoint names.
+ */
 export class ProgressRow {
   readonly #client: Client;
   readonly #sink: string;
   readonly #placement: Placement;
   readonly #writer = randomUUID();
   #held: Stored | null = null;
+  /** The last one that was read or written. */
+  #list = NO_LIST;
+  #listCount = 0;
 
   constructor(client: Client, sink: string, placement: Placement) {
     this.#client = client;
@@ -52,26 +66,31 @@ export class ProgressRow {
   /** Stores our lease, unless a higher one is stored. */
   async takeOver(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
     await this.#create(signal);
-    let before: Stored | null = null;
+    let before: Stored | null | undefined;
     for (let refusals = 0; ;) {
-      const stored = await this.#read(signal);
+      // A daemon's first start expects none.
+      const isThere = (row: Stored | null): boolean => row !== null || lease === 1;
+      const stored = await current(() => this.#read(signal), isThere, signal, DOUBT_MS_MAX);
       if (stored !== null && stored.lease > lease) throw takenOver(stored.lease, lease);
       // Nobody wrote and yet the server refused: it remembers what followed this row before it was put back.
-      refusals = stored !== null && before !== null && isSame(stored, before) ? refusals + 1 : 0;
-      if (refusals > REFUSALS_MAX) throw notShown();
+      refusals = before !== undefined && isSame(stored, before) ? refusals + 1 : 0;
+      if (refusals > REFUSALS_MAX) throw notShown("the checkpoint that was written");
       before = stored;
       // Millrace writes more slowly, so this is above all that the server remembers of earlier rows.
       const soon = BigInt(Date.now()) * 1_000n;
-      const { revision, ...held } = stored ?? { revision: soon, position: "", tables: "{}", bond: "" };
+      const { revision, ...held } = stored ?? { revision: soon, position: "", list: "", bond: "" };
       const next = { ...held, writer: this.#writer, lease, revision: revision >= soon ? revision + 1n : soon };
-      if (await this.#put(next, `${revision} ${refusals}`, signal)) return parsed(next);
+      const progress = await this.#parsed(next, signal);
+      if (!(await this.#put(next, `${revision} ${refusals}`, signal))) continue;
+      await this.#countLists(signal);
+      return progress;
     }
   }
 
   /** Null if nothing is stored; takes nothing over. */
   async look(signal: AbortSignal): Promise<SinkProgress | null> {
     const stored = await this.#read(signal);
-    return stored === null ? null : parsed(stored);
+    return stored === null ? null : await this.#parsed(stored, signal);
   }
 
   /** The fence: checks that the stored row is the one that this process wrote last. */
@@ -95,13 +114,16 @@ export class ProgressRow {
   async write(progress: SinkProgress, signal: AbortSignal): Promise<void> {
     const held = this.#held;
     invariant(held !== null, "a sink is opened before it is used");
-    const texts = checkpointTexts(progress);
-    const next = { ...held, ...texts, position: serializePosition(progress.position), revision: held.revision + 1n };
-    if (await this.#put(next, `${held.revision} 0`, signal)) return;
+    const { tables, bond } = checkpointTexts(progress);
+    const revision = held.revision + 1n;
+    const list = await this.#listOf(tables, revision, signal);
+    const next = { ...held, list, bond, position: serializePosition(progress.position), revision };
+    if (await this.#put(next, `${held.revision} 0`, signal)) return await this.#removeLists(signal);
     const stored = await this.#read(signal);
     if (stored !== null && stored.lease > held.lease) throw takenOver(stored.lease, held.lease);
     // Our own lease is no stranger's: what answers is behind.
-    if (stored?.writer !== held.writer || stored.revision <= held.revision) throw notShown();
+    if (stored?.writer !== held.writer || stored.revision <= held.revision)
+      throw notShown("the checkpoint that was written");
     // An earlier write of ours, which got no answer, came between.
     this.#held = stored;
     await this.write(progress, signal);
@@ -110,8 +132,7 @@ export class ProgressRow {
   /** Removes the rows up to the one that this process wrote last. The table stays: other sinks may begin to use it. */
   async remove(signal: AbortSignal): Promise<void> {
     await this.compare(signal);
-    const where = `sink = ${quoteLiteral(this.#sink)} AND revision <= ${this.#held!.revision}`;
-    await this.#client.run(`ALTER TABLE ${TABLE}${onCluster(this.#placement)} DELETE WHERE ${where}`, signal);
+    await this.#remove(`revision <= ${this.#held!.revision}`, signal);
   }
 
   /**
@@ -119,45 +140,94 @@ export class ProgressRow {
    * insert with one token, so of two writers one finds the other's row.
    */
   async #put(next: Stored, after: string, signal: AbortSignal): Promise<boolean> {
-    const { revision, writer, lease, position, tables, bond } = next;
-    const values = [this.#sink, String(revision), writer, String(lease), position, tables, bond].map(quoteLiteral);
-    await this.#client.run(
-      `INSERT INTO ${TABLE} (sink, revision, writer, lease, position, tables, bond) VALUES (${values.join(", ")})`,
-      signal,
-      { insert_deduplicate: 1, insert_deduplication_token: `${this.#sink} after ${after}` },
-    );
+    const { revision, writer, lease, position, list, bond } = next;
+    await this.#insert(["", revision, writer, lease, position, list, bond], signal, {
+      insert_deduplicate: 1,
+      insert_deduplication_token: `${this.#sink} after ${after}`,
+    });
     const stored = await this.#readFrom(revision, signal);
     if (stored === null || !isEqual(stored, next)) return false;
     this.#held = next;
     return true;
   }
 
-  /** Waits for a row of this revision or a later one. If none comes in time: what is there. */
+  async #insert(
+    values: readonly (string | number | bigint)[],
+    signal: AbortSignal,
+    settings: ClickHouseSettings = {},
+  ): Promise<void> {
+    const literals = [this.#sink, ...values].map((value) => quoteLiteral(String(value))).join(", ");
+    await this.#client.run(
+      `INSERT INTO ${TABLE} (sink, list, revision, writer, lease, position, tables, bond) VALUES (${literals})`,
+      signal,
+      settings,
+    );
+  }
+
+  /** The name of the list with this text. Invariant: it is stored before a checkpoint names it. */
+  async #listOf(text: string, revision: bigint, signal: AbortSignal): Promise<string> {
+    if (text === this.#list.text) return this.#list.name;
+    const name = randomUUID();
+    await this.#insert([name, revision, this.#writer, 0, "", text, ""], signal);
+    this.#list = { name, text };
+    this.#listCount++;
+    return name;
+  }
+
+  /** Those from before the stored checkpoint, which is ours, that it does not name. */
+  async #removeLists(signal: AbortSignal): Promise<void> {
+    if (this.#listCount <= LISTS_MAX) return;
+    const { list, revision } = this.#held!;
+    await this.#remove(`list NOT IN ('', ${quoteLiteral(list)}) AND revision <= ${revision}`, signal);
+    this.#listCount = 1;
+  }
+
+  async #countLists(signal: AbortSignal): Promise<void> {
+    const sql = `SELECT count() FROM ${TABLE} WHERE sink = ${quoteLiteral(this.#sink)} AND list != ''`;
+    this.#listCount = Number((await this.#client.rows(sql, signal))[0]?.[0] ?? 0);
+  }
+
+  async #remove(where: string, signal: AbortSignal): Promise<void> {
+    const all = `sink = ${quoteLiteral(this.#sink)} AND ${where}`;
+    await this.#client.run(`ALTER TABLE ${TABLE}${onCluster(this.#placement)} DELETE WHERE ${all}`, signal);
+  }
+
+  /** Waits for a row of this revision or a later one. */
   async #readFrom(revision: bigint, signal: AbortSignal): Promise<Stored | null> {
-    const endMs = performance.now() + STALE_MS_MAX;
-    for (let pauseMs = STALE_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, STALE_PAUSE_MS_MAX)) {
-      const stored = await this.#read(signal);
-      const isThere = stored !== null && stored.revision >= revision;
-      if (isThere || performance.now() >= endMs) return stored;
-      await sleep(pauseMs, undefined, { signal });
-    }
+    const isThere = (stored: Stored | null): boolean => stored !== null && stored.revision >= revision;
+    return await current(() => this.#read(signal), isThere, signal);
+  }
+
+  async #parsed({ position, list, bond }: Omit<Stored, "revision">, signal: AbortSignal): Promise<SinkProgress | null> {
+    if (position === "") return null;
+    if (list !== this.#list.name) this.#list = { name: list, text: await this.#textOf(list, signal) };
+    return { position: parsePosition(position), ...parseCheckpoint(this.#list.text, bond) };
+  }
+
+  async #textOf(list: string, signal: AbortSignal): Promise<string> {
+    if (list === NO_LIST.name) return NO_LIST.text;
+    const where = `sink = ${quoteLiteral(this.#sink)} AND list = ${quoteLiteral(list)}`;
+    const read = () => this.#client.rows(`SELECT tables FROM ${TABLE} WHERE ${where} LIMIT 1`, signal);
+    const [[text] = []] = await current(read, ({ length }) => length > 0, signal);
+    if (text == null) throw notShown("the checkpoint that was written");
+    return text;
   }
 
   async #read(signal: AbortSignal): Promise<Stored | null> {
     try {
       const [row] = await this.#client.rows(
         `SELECT revision, writer, lease, position, tables, bond FROM ${TABLE} ` +
-          `WHERE sink = ${quoteLiteral(this.#sink)} ORDER BY revision DESC LIMIT 1`,
+          `WHERE sink = ${quoteLiteral(this.#sink)} AND list = '' ORDER BY revision DESC LIMIT 1`,
         signal,
       );
       if (row === undefined) return null;
-      const [revision, writer, lease, position, tables, bond] = row.map((value) => value ?? "");
+      const [revision, writer, lease, position, list, bond] = row.map((value) => value ?? "");
       return {
         revision: BigInt(revision!),
         writer: writer!,
         lease: Number(lease),
         position: position!,
-        tables: tables!,
+        list: list!,
         bond: bond!,
       };
     } catch (error) {
@@ -181,25 +251,21 @@ export class ProgressRow {
     if (there.length > 0) return;
     await this.#client.run(`CREATE DATABASE IF NOT EXISTS ${quoteIdentifier(NAME.database)}${on}`, signal);
     await this.#client.run(
-      `CREATE TABLE IF NOT EXISTS ${TABLE}${on} (sink String, revision UInt64, writer String, lease UInt64, ` +
+      `CREATE TABLE IF NOT EXISTS ${TABLE}${on} (sink String, list String, revision UInt64, writer String, lease UInt64, ` +
         `position String, tables String, bond String) ENGINE = ${engineOf(this.#placement, ["revision"])} ` +
-        `ORDER BY sink${settings}`,
+        `ORDER BY (sink, list)${settings}`,
       signal,
     );
   }
 }
 
-function parsed({ position, tables, bond }: Pick<Stored, "position" | "tables" | "bond">): SinkProgress | null {
-  return position === "" ? null : { position: parsePosition(position), ...parseCheckpoint(tables, bond) };
-}
-
-function isSame(a: Stored, b: Stored): boolean {
-  return a.revision === b.revision && a.writer === b.writer;
+function isSame(a: Stored | null, b: Stored | null): boolean {
+  return a?.revision === b?.revision && a?.writer === b?.writer;
 }
 
 /** One process may have given a number to several writes, of which the server takes one. */
 function isEqual(a: Stored, b: Stored): boolean {
-  return isSame(a, b) && a.lease === b.lease && a.position === b.position && a.tables === b.tables && a.bond === b.bond;
+  return isSame(a, b) && a.lease === b.lease && a.position === b.position && a.list === b.list && a.bond === b.bond;
 }
 
 function takenOver(holder: number, lease: number): MillraceError {
@@ -207,14 +273,6 @@ function takenOver(holder: number, lease: number): MillraceError {
     code: "MR4111",
     kind: "fatal",
     message: `another process holds the sink under lease ${holder}, ours is lease ${lease}`,
-  });
-}
-
-function notShown(): MillraceError {
-  return clickhouseError({
-    code: "MR4113",
-    kind: "retryable",
-    message: "ClickHouse does not show the checkpoint that was written: what answers has not received it yet",
   });
 }
 

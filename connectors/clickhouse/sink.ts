@@ -15,6 +15,7 @@ import type { Logger } from "../../src/core/contracts/telemetry.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { Client, type ClientSettings } from "./client.ts";
+import { current, DOUBT_MS_MAX } from "./current.ts";
 import { clickhouseError, explain, isGone, stopped, takenOver } from "./errors.ts";
 import { WriteFence } from "./fence.ts";
 import { ClickhouseInspection } from "./inspect/inspect.ts";
@@ -78,7 +79,7 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
     return await this.#work("opening the sink", signal, async (client, until) => {
       const progress = this.#stored(client);
       const held = await progress.takeOver(lease, until);
-      const fence = new WriteFence(client, ownerOf(this.#settings), this.#settings.placement);
+      const fence = new WriteFence(client, ownerOf(this.#settings), lease, this.#settings.placement);
       await this.#targets.open(client, fence, until);
       this.#progress = progress;
       return held;
@@ -139,8 +140,10 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
   async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
     await this.#work("removing rows that Millrace did not write", signal, async (client, until) => {
       await this.#opened().compare(until);
-      const there = await versionedTables(client, until);
-      const layouts = tables.map((table) => this.#targets.layoutFor(table)).filter(({ sqlName }) => there.has(sqlName));
+      const all = tables.map((table) => this.#targets.layoutFor(table));
+      const areThere = (found: ReadonlySet<string>): boolean => all.every(({ sqlName }) => found.has(sqlName));
+      const there = await current(() => versionedTables(client, until), areThere, until, DOUBT_MS_MAX);
+      const layouts = all.filter(({ sqlName }) => there.has(sqlName));
       const { fence } = this.#targets;
       if (await fence.enter(layouts, until)) await this.#opened().compare(until);
       for (const layout of layouts) {

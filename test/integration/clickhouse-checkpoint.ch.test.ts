@@ -2,11 +2,11 @@
  * A ClickHouse sink's checkpoint that somebody put back or a replica does not show, and processes that take it over.
  * @module-tag heavy
  */
-import { createServer, request } from "node:http";
-import { buffer } from "node:stream/consumers";
 import { expect, test } from "vitest";
-import { Reports, progressAt, timeout } from "../conformance/stage.ts";
+import { progressAt, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
 import { clickhouseTarget } from "../support/warehouses/clickhouse-target.ts";
+import { clickhouseGateway, type Reply } from "../support/warehouses/clickhouse-gateway.ts";
+import { tableVersion } from "../support/model/blocks.ts";
 import { clickhouseUrl } from "../support/run/services.ts";
 
 const COPY = "millrace.copied_progress";
@@ -51,49 +51,24 @@ test("a sink that forgets its checkpoint leaves the table to those that have jus
   for (const sink of [going, coming]) await sink.close();
 });
 
-/** Simulates replicas: a gateway that answers reads of checkpoints as it answered them before, as long as it is asked to. */
-async function staleGateway(target: string) {
-  const { hostname, port } = new URL(target);
+/** Simulates replicas: a gateway that answers such reads as it answered them before, as long as it is asked to. */
+async function staleGateway(isRead: (sql: string) => boolean = (sql) => sql.startsWith("SELECT revision")) {
   const state = { isStale: false, reads: 0 };
-  const before = new Map<string, Buffer>();
-  const server = createServer((message, response) => {
-    const answer = async (): Promise<void> => {
-      const body = await buffer(message);
-      const text = body.toString("latin1");
-      const isRead = text.startsWith("SELECT revision");
-      const kept = before.get(text);
-      if (isRead) state.reads++;
-      if (isRead && state.isStale && kept !== undefined) {
-        response.end(kept);
-        return;
-      }
-      const { "transfer-encoding": _, ...headers } = message.headers;
-      const options = { hostname, port, path: message.url, method: message.method };
-      const forwarded = request({ ...options, headers: { ...headers, "content-length": body.length } }, (reply) => {
-        void buffer(reply).then((bytes) => {
-          if (isRead && !state.isStale) before.set(text, bytes);
-          response.writeHead(reply.statusCode ?? 500, reply.headers).end(bytes);
-        });
-      });
-      forwarded.once("error", () => response.destroy()).end(body);
-    };
-    answer().catch(() => response.destroy());
+  const before = new Map<string, Reply>();
+  const gateway = await clickhouseGateway(clickhouseUrl(), async ({ sql, pass }) => {
+    if (!isRead(sql)) return await pass();
+    state.reads++;
+    const kept = before.get(sql);
+    if (state.isStale && kept !== undefined) return kept;
+    const reply = await pass();
+    if (!state.isStale) before.set(sql, reply);
+    return reply;
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const address = server.address();
-  if (address === null || typeof address === "string") throw new Error("the gateway has no port");
-  return {
-    url: `http://127.0.0.1:${address.port}`,
-    state,
-    [Symbol.asyncDispose]: async () => {
-      server.closeAllConnections();
-      await new Promise((resolve) => server.close(resolve));
-    },
-  };
+  return { ...gateway, state };
 }
 
 test("a checkpoint that a replica does not show yet is waited for with pauses; our own lease is no stranger's", async () => {
-  await using gateway = await staleGateway(clickhouseUrl());
+  await using gateway = await staleGateway();
   await using target = await clickhouseTarget({ deletes: "hard", mode: "mirror" }, gateway.url);
   const sink = await target.makeSink();
   await sink.open(1, timeout());
@@ -116,4 +91,96 @@ test("a checkpoint that a replica does not show yet is waited for with pauses; o
   expect(held?.position.commit).toBe(12n);
   await write(13n);
   await sink.close();
+});
+
+const users = tableVersion({
+  table: "users",
+  columns: [
+    ["id", "int4"],
+    ["name", "text"],
+  ],
+  key: ["id"],
+});
+
+test("what lists of a replica do not show yet is neither lost nor foreign", async () => {
+  await using gateway = await staleGateway((sql) => /^SELECT[^]* FROM (system|`millrace`\.`targets`)/.test(sql));
+  await using target = await clickhouseTarget({ deletes: "hard", mode: "mirror" }, gateway.url);
+  const { state } = gateway;
+  const sink = await target.makeSink();
+  const staleFor = (ms: number): void => {
+    state.isStale = true;
+    state.reads = 0;
+    setTimeout(() => (state.isStale = false), ms);
+  };
+  await sink.open(1, timeout());
+  const presence = sink.presence!;
+  // Every list is remembered as it is without the table.
+  expect(await presence.missing([users], timeout())).toEqual([users]);
+  expect(await presence.foreign!([users], timeout())).toEqual([]);
+  staleFor(300);
+  await sink.prepare([users], timeout());
+  await sink.apply(rowsStep(10n, [users, [put(["1", "ann"])]]), new Reports(), timeout());
+  staleFor(300);
+  await sink.verify(timeout());
+  expect(await presence.missing([users], timeout())).toEqual([]);
+  // A table that is really gone is told.
+  await target.query("DROP TABLE public.users SYNC");
+  expect(await presence.missing([users], timeout())).toEqual([users]);
+  await sink.close();
+});
+
+test("a table whose columns a replica shows as they were takes no late statement of an earlier run", async () => {
+  await using gateway = await staleGateway((sql) => sql.includes("FROM system.columns WHERE database IN"));
+  await using target = await clickhouseTarget({ deletes: "hard", mode: "mirror" }, gateway.url);
+  const runs = async () =>
+    await target.query("SELECT name FROM system.columns WHERE table = 'users' AND startsWith(name, '_millrace_run_')");
+  const [first, second] = [await target.makeSink(), await target.makeSink()];
+  await first.open(1, timeout());
+  await first.prepare([users], timeout());
+  const own = await runs();
+  await second.open(2, timeout());
+  gateway.state.isStale = true;
+  await second.prepare([users], timeout());
+  setTimeout(() => (gateway.state.isStale = false), 300);
+  await second.apply(rowsStep(10n, [users, [put(["1", "ann"])]]), new Reports(), timeout());
+  const left = await runs();
+  expect(left).toHaveLength(1);
+  expect(left).not.toEqual(own);
+  for (const sink of [first, second]) await sink.close();
+});
+
+test("statements are ended of this sink alone, up to its own lease", async () => {
+  const kills: string[] = [];
+  const ids: string[] = [];
+  await using gateway = await clickhouseGateway(clickhouseUrl(), async ({ sql, settings, pass }) => {
+    if (sql.startsWith("KILL QUERY")) kills.push(sql.replace("KILL QUERY WHERE", "").replace("SYNC", ""));
+    if (sql.startsWith("ALTER TABLE")) ids.push(settings.get("query_id") ?? "");
+    return await pass();
+  });
+  await using target = await clickhouseTarget({ deletes: "hard", mode: "mirror" }, gateway.url);
+  for (const lease of [3, 7, 5]) {
+    const sink = await target.makeSink();
+    if (lease !== 5) await sink.open(lease, timeout());
+    else await expect(sink.open(lease, timeout())).rejects.toMatchObject({ code: "MR4111" });
+    if (lease !== 5) {
+      await sink.prepare([users], timeout());
+      await sink.apply(rowsStep(10n, [users, [put(["1", "ann"])]]), new Reports(), timeout());
+    }
+    await sink.close();
+  }
+  const [id = ""] = ids.filter((one) => one.includes(" 7 "));
+  const [where = ""] = kills.slice(-1);
+  const others = {
+    before: id.replace(" 7 ", " 3 "),
+    after: id.replace(" 7 ", " 9 "),
+    other: id.replace("shop%2F", "store%2F"),
+  };
+  const all = { own: id, ...others, run: id.replace(/[0-9a-f]{16}/, "0123456789abcdef") };
+  const values = Object.entries(all)
+    .map(([name, query]) => `('${name}', '${query}')`)
+    .join(", ");
+  const ended = await target.query(
+    `SELECT name FROM (SELECT *, currentUser() AS user FROM values('name String, query_id String', ${values})) WHERE ${where} ORDER BY name`,
+  );
+  expect(ended).toEqual([["before"], ["run"]]);
 });

@@ -1,7 +1,17 @@
-/** Limits of a profile, which are meant for people who type statements, end no statement of the sink and cut no answer. */
+/**
+ * Limits of a profile, which are meant for people who type statements, end no statement of the sink and cut no answer.
+ * @module-tag heavy
+ */
 import { expect, test } from "vitest";
 import { Client } from "../../connectors/clickhouse/client.ts";
-import { ownClickhouse } from "../support/run/services.ts";
+import { definition, factory } from "../../connectors/clickhouse/config.ts";
+import { classify } from "../../connectors/clickhouse/errors.ts";
+import { patch, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
+import { type Cell, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
+import { clickhouseTarget } from "../support/warehouses/clickhouse-target.ts";
+import { findMillraceError } from "../../src/core/errors.ts";
+import { clickhouseGateway, refusal } from "../support/warehouses/clickhouse-gateway.ts";
+import { clickhouseUrl, ownClickhouse } from "../support/run/services.ts";
 import { askClickhouse } from "../support/warehouses/clickhouse-values.ts";
 
 const HOSTILE: Readonly<Record<string, string>> = {
@@ -13,16 +23,20 @@ const HOSTILE: Readonly<Record<string, string>> = {
   max_rows_to_group_by: "10",
   max_columns_to_read: "1",
   max_partitions_per_insert_block: "1",
+  max_ast_elements: "30",
+  max_query_size: "300",
+  force_primary_key: "1",
   limit: "3",
   offset: "1",
   http_receive_timeout: "1",
 };
 
 const NO_TLS = { ca: undefined, cert: undefined, certKey: undefined, serverName: undefined };
+const within = () => AbortSignal.timeout(60_000);
 
 test("what a profile limits is lifted for the sink's statements", async () => {
   await using server = await ownClickhouse();
-  const signal = AbortSignal.timeout(60_000);
+  const signal = within();
   // The engine in the tests has one session: what is set in it stays until the sink says otherwise.
   for (const [name, value] of Object.entries(HOSTILE)) await askClickhouse(server.url, `SET ${name} = '${value}'`);
   await using client = await Client.open({ url: server.url, tls: NO_TLS, quorum: undefined }, signal);
@@ -31,4 +45,142 @@ test("what a profile limits is lifted for the sink's statements", async () => {
   await client.run("INSERT INTO t SELECT number, number % 5 FROM numbers(100)", signal);
   expect(await client.rows("SELECT id, part FROM t", signal)).toHaveLength(100);
   expect(await client.rows("SELECT id, any(part) FROM t GROUP BY id", signal)).toHaveLength(100);
+  const keys = Array.from({ length: 100 }, (_, i) => i).join(", ");
+  expect(await client.rows(`SELECT id FROM t WHERE id IN (${keys}) AND part >= 0 AND part < 100`, signal)).toHaveLength(
+    100,
+  );
+});
+
+interface Constraint {
+  readonly value: string;
+  readonly min?: string;
+  readonly max?: string;
+  readonly isConst?: boolean;
+}
+
+/** A server whose profile has constraints: it refuses other values as ClickHouse does. */
+async function constrained(constraints: Readonly<Record<string, Constraint>>) {
+  return await clickhouseGateway(clickhouseUrl(), async ({ sql, settings, pass }) => {
+    for (const [name, { value, min, max, isConst }] of Object.entries(constraints)) {
+      const wanted = settings.get(name);
+      if (wanted === null || wanted === value) continue;
+      if (constraints.readonly !== undefined)
+        return refusal(164, `Cannot modify '${name}' setting in readonly mode. (READONLY)`);
+      if (isConst === true)
+        return refusal(452, `Setting ${name} should not be changed. (SETTING_CONSTRAINT_VIOLATION)`);
+      if (min !== undefined && Number(wanted) < Number(min))
+        return refusal(452, `Setting ${name} shouldn't be less than ${min}. (SETTING_CONSTRAINT_VIOLATION)`);
+      if (max !== undefined && Number(wanted) > Number(max))
+        return refusal(452, `Setting ${name} shouldn't be greater than ${max}. (SETTING_CONSTRAINT_VIOLATION)`);
+    }
+    const reply = await pass();
+    if (!sql.includes("system.settings")) return reply;
+    const answer: { data: [[[string, ...unknown[]][]]] } = JSON.parse(reply.body.toString());
+    for (const setting of answer.data[0][0]) {
+      const found = constraints[setting[0]];
+      if (found !== undefined)
+        setting.splice(1, 4, found.value, found.min ?? null, found.max ?? null, found.isConst === true ? "1" : "0");
+    }
+    return { ...reply, body: Buffer.from(JSON.stringify(answer)) };
+  });
+}
+
+async function openedAt(url: string): Promise<Client> {
+  return await Client.open({ url, tls: NO_TLS, quorum: undefined }, within());
+}
+
+test("of a limit with a constraint the sink sets what comes nearest to none, and check names what is left", async () => {
+  await using gateway = await constrained({
+    max_execution_time: { value: "10", min: "1", max: "600" },
+    max_rows_to_read: { value: "1000000", min: "1" },
+    max_result_rows: { value: "1000000", isConst: true },
+    max_query_size: { value: "500", max: "100000" },
+  });
+  await using client = await openedAt(gateway.url);
+  expect(client.fixedLimits).toEqual([
+    { name: "max_execution_time", value: "600" },
+    { name: "max_result_rows", value: "1000000" },
+  ]);
+  // As long as the constraint lets a statement be, and no longer.
+  expect(await client.rows(`SELECT length('${"x".repeat(80_000)}')`, within())).toEqual([["80000"]]);
+  const tooLong = await client
+    .rows(`SELECT length('${"x".repeat(120_000)}')`, within())
+    .catch((error: unknown) => error);
+  const told = classify(tooLong, "reading", within());
+  expect(told).toMatchObject({ code: "MR4119", kind: "blocked", message: expect.stringContaining("max_query_size") });
+  const context = { name: "columns", daemon: "shop", folder: "/", options: definition.parse({ url: gateway.url }) };
+  const findings = await factory.check(context, within());
+  const limits = findings.filter(({ id }) => id.endsWith(".limits")).map(({ what }) => what);
+  expect(limits).toEqual([
+    expect.stringContaining("max_execution_time = 600"),
+    expect.stringContaining("max_result_rows = 1000000"),
+  ]);
+});
+
+test.for([
+  ["async_insert", { value: "1", isConst: true }, "async_insert = 1, and the sink needs 0"],
+  ["insert_deduplicate", { value: "0", isConst: true }, "insert_deduplicate = 0, and the sink needs 1"],
+  ["alter_sync", { value: "1", max: "1" }, "alter_sync = 1, and the sink needs 2"],
+  ["offset", { value: "1", min: "1" }, "offset = 1, and the sink needs 0"],
+  ["readonly", { value: "1" }, "readonly = 1, and the sink needs 0"],
+  ["allow_ddl", { value: "0" }, "allow_ddl = 0, and the sink needs 1"],
+] as const)("a profile that keeps %s is told by name, with the value needed", async ([name, constraint, text]) => {
+  await using gateway = await constrained({ [name]: constraint });
+  const error = findMillraceError(await openedAt(gateway.url).catch((failure: unknown) => failure));
+  expect(error).toMatchObject({ code: "MR4120", kind: "blocked", message: expect.stringContaining(text) });
+  expect(error?.hint).toContain(`${name} = ${text.at(-1)}`);
+  // No one value is enough for this one.
+  if (name === "insert_deduplicate") return;
+  await using none = await constrained({ [name]: { value: text.at(-1) ?? "", isConst: true } });
+  await using client = await openedAt(none.url);
+  expect(client.fixedLimits).toEqual([]);
+});
+
+test("a mode that cuts answers is refused with a limit that stays, and not without one", async () => {
+  const mode = { result_overflow_mode: { value: "break", isConst: true } };
+  await using alone = await constrained(mode);
+  await using client = await openedAt(alone.url);
+  expect(client.fixedLimits).toEqual([]);
+  await using gateway = await constrained({ ...mode, max_result_rows: { value: "1000000", isConst: true } });
+  await expect(openedAt(gateway.url)).rejects.toMatchObject({ code: "MR4120" });
+});
+
+test("a statement that needs more memory than its user may have is told with both numbers", async () => {
+  await using server = await ownClickhouse();
+  await askClickhouse(server.url, "SET max_memory_usage = '20000000'");
+  await using client = await Client.open({ url: server.url, tls: NO_TLS, quorum: undefined }, within());
+  const failed = await client
+    .rows("SELECT groupArray(repeat('x', 1000)) FROM numbers(1000000)", within())
+    .catch((error: unknown) => error);
+  const told = classify(failed, "reading", within());
+  expect(told).toMatchObject({ code: "MR4119", kind: "blocked" });
+  expect(told.message).toMatch(/max_memory_usage: [\d.]+ MiB are too few for at least [\d.]+ MiB/);
+});
+
+/** What proxies take as an address. */
+const ADDRESS_BYTES_MAX = 16_000;
+
+test("a table of 1,600 columns with long names is written", async () => {
+  await using gateway = await clickhouseGateway(clickhouseUrl(), async ({ settings, pass }) => {
+    if (String(settings).length < ADDRESS_BYTES_MAX) return await pass();
+    return { status: 414, headers: {}, body: Buffer.from("URI too long") };
+  });
+  const form = { deletes: "hard", mode: "mirror" } as const;
+  await using target = await clickhouseTarget(form, gateway.url);
+  const names = Array.from({ length: 1_599 }, (_, i) => `${"ü".repeat(20)} ${i}`);
+  const table = tableVersion({
+    table: "wide",
+    columns: [["id", "int4"], ...names.map((name) => [name, "text"] as const)],
+    key: ["id"],
+  });
+  const sink = await target.makeSink();
+  await sink.open(1, timeout());
+  await sink.prepare([table], timeout());
+  const [first, second] = ["a", "b"].map((text) => ["1", ...names.map(() => text)]);
+  await sink.apply(rowsStep(10n, [table, [put(first!, { fresh: true })]]), new Reports(), timeout());
+  expect((await target.readRows(table)).map(({ cells }) => cells)).toEqual([first]);
+  const changed: Cell[] = ["1", "b", ...names.slice(1).map((): Cell => UNCHANGED)];
+  await sink.apply(rowsStep(20n, [table, [patch(changed)]]), new Reports(), timeout());
+  expect((await target.readRows(table)).map(({ cells }) => cells)).toEqual([["1", second![1], ...first!.slice(2)]]);
+  await sink.close();
 });

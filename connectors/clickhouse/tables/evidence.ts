@@ -56,19 +56,26 @@ export function parseRows(text: string): Evidence["rows"] {
   });
 }
 
-/** By `sqlNameOf`. A query of all tables in these databases is shorter than one of many names. */
+/** A query of all tables in these databases is shorter than one of more names. */
+const NAMES_MAX = 500;
+
+/** By `sqlNameOf`; others may be among them. */
 export async function lookUpFacts(
   client: Client,
   targets: readonly TargetName[],
   signal: AbortSignal,
 ): Promise<ReadonlyMap<string, Facts>> {
-  const databases = [...new Set(targets.map(({ database }) => quoteLiteral(database)))].join(", ");
+  const listed = (names: readonly string[]): string => [...new Set(names)].map(quoteLiteral).join(", ");
+  const databases = listed(targets.map(({ database }) => database));
   if (databases === "") return new Map();
-  const blocks = await lookUpBlocks(client, databases, signal);
+  const names = targets.length > NAMES_MAX ? null : listed(targets.map(({ table }) => table));
+  const where = (column: string): string =>
+    `database IN (${databases})${names === null ? "" : ` AND ${column} IN (${names})`}`;
+  const blocks = await lookUpBlocks(client, where("table"), signal);
   const tables = await client.rows(
     "SELECT database, name, toString(uuid), if(metadata_modification_time < now() - 1, toString(metadata_modification_time), ''), " +
       "total_rows > 0, position(engine_full, ' TTL ') > 0, match(engine, '^(Replicated|Shared)') FROM system.tables " +
-      `WHERE database IN (${databases}) AND engine LIKE '%MergeTree'`,
+      `WHERE ${where("name")} AND engine LIKE '%MergeTree'`,
     signal,
   );
   return new Map(
@@ -82,14 +89,10 @@ export async function lookUpFacts(
 }
 
 /** A part without rows may be what a TRUNCATE leaves for a while. */
-async function lookUpBlocks(
-  client: Client,
-  databases: string,
-  signal: AbortSignal,
-): Promise<ReadonlyMap<string, Blocks>> {
+async function lookUpBlocks(client: Client, where: string, signal: AbortSignal): Promise<ReadonlyMap<string, Blocks>> {
   const parts = await client.rows(
     "SELECT database, table, min_block_number, max_block_number FROM system.parts " +
-      `WHERE database IN (${databases}) AND active AND rows > 0 ORDER BY database, table, min_block_number`,
+      `WHERE ${where} AND active AND rows > 0 ORDER BY database, table, min_block_number`,
     signal,
   );
   const found = new Map<string, (readonly [bigint, bigint])[]>();

@@ -6,6 +6,7 @@
  */
 import { lostColumns, successorOf } from "../../../src/core/targets/following.ts";
 import type { Client } from "../client.ts";
+import { current, DOUBT_MS_MAX } from "../current.ts";
 import { sqlNameOf, type TargetName } from "../names.ts";
 import { type Evidence, type Facts, type Loss, lookUpFacts, lossOf } from "./evidence.ts";
 import { lookUpTargets } from "./existing.ts";
@@ -48,9 +49,10 @@ export class Presence {
   /** What is there now counts as written by this sink. */
   async add(client: Client, layouts: readonly TableLayout[], signal: AbortSignal): Promise<void> {
     if (layouts.length === 0) return;
-    const there = await lookUpFacts(
-      client,
-      layouts.map(({ target }) => target),
+    const targets = layouts.map(({ target }) => target);
+    const there = await current(
+      () => lookUpFacts(client, targets, signal),
+      (facts) => layouts.every(({ sqlName }) => facts.has(sqlName)),
       signal,
     );
     for (const layout of layouts) {
@@ -99,16 +101,21 @@ export class Presence {
 
   /** Those of these tables that lost what was written to them; they are forgotten. */
   async lostOf(client: Client, targets: readonly TargetName[], signal: AbortSignal): Promise<ReadonlySet<string>> {
-    const before = new Map<string, Evidence>();
-    for (const target of targets) {
-      const name = sqlNameOf(target);
-      const evidence = this.#known.get(name)?.facts ?? this.#stored.get(name);
-      if (evidence !== undefined) before.set(name, evidence);
-    }
-    if (before.size === 0) return new Set();
-    const there = await lookUpFacts(client, targets, signal);
-    const lost = [...before].filter(([name, evidence]) => lossOf(evidence, there.get(name)) !== null);
-    const names = lost.map(([name]) => name);
+    let isDoubted = false;
+    const look = async (): Promise<readonly string[]> => {
+      // What is stored may have been an older answer too.
+      if (isDoubted) await this.open(client, signal);
+      isDoubted = true;
+      const before = targets.flatMap((target) => {
+        const name = sqlNameOf(target);
+        const evidence = this.#known.get(name)?.facts ?? this.#stored.get(name);
+        return evidence === undefined ? [] : [[name, evidence] as const];
+      });
+      if (before.length === 0) return [];
+      const there = await lookUpFacts(client, targets, signal);
+      return before.filter(([name, evidence]) => lossOf(evidence, there.get(name)) !== null).map(([name]) => name);
+    };
+    const names = await current(look, ({ length }) => length === 0, signal, DOUBT_MS_MAX);
     for (const name of names) this.forget(name);
     return new Set(names);
   }
@@ -117,6 +124,27 @@ export class Presence {
   async lost(client: Client, signal: AbortSignal): Promise<readonly Lost[]> {
     const all = [...this.#known.values()];
     if (all.length === 0) return [];
+    const look = async () => await this.#look(client, all, signal);
+    const { there, lost } = await current(look, (found) => found.lost.length === 0, signal, DOUBT_MS_MAX);
+    const taken = lost.find(({ what }) => what === "taken over");
+    if (taken !== undefined) {
+      this.forget(taken.layout.sqlName);
+      return [taken];
+    }
+    for (const { layout } of lost) this.forget(layout.sqlName);
+    for (const { layout } of all) {
+      const facts = there.get(layout.sqlName);
+      if (facts !== undefined && this.#known.has(layout.sqlName)) this.#known.set(layout.sqlName, { layout, facts });
+    }
+    await this.#save(
+      client,
+      all.map(({ layout }) => layout),
+      signal,
+    );
+    return lost;
+  }
+
+  async #look(client: Client, all: readonly Known[], signal: AbortSignal) {
     const targets = all.map(({ layout }) => layout.target);
     const there = await lookUpFacts(client, targets, signal);
     const lost: Lost[] = [];
@@ -129,24 +157,8 @@ export class Presence {
       if (now !== undefined && (what !== null || now.defined === "" || now.defined !== before.defined))
         suspects.push(layout);
     }
-    const others = await altered(client, suspects, signal);
-    const taken = others.find(({ what }) => what === "taken over");
-    if (taken !== undefined) {
-      this.forget(taken.layout.sqlName);
-      return [taken];
-    }
-    lost.push(...others);
-    for (const { layout } of lost) this.forget(layout.sqlName);
-    for (const { layout } of all) {
-      const facts = there.get(layout.sqlName);
-      if (facts !== undefined && this.#known.has(layout.sqlName)) this.#known.set(layout.sqlName, { layout, facts });
-    }
-    await this.#save(
-      client,
-      all.map(({ layout }) => layout),
-      signal,
-    );
-    return lost;
+    lost.push(...(await altered(client, suspects, signal)));
+    return { there, lost };
   }
 
   async #save(client: Client, layouts: readonly TableLayout[], signal: AbortSignal): Promise<void> {

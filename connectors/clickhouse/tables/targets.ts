@@ -7,7 +7,8 @@ import { invariant } from "../../../src/core/invariant.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { lostColumns, successorOf } from "../../../src/core/targets/following.ts";
 import type { Client } from "../client.ts";
-import { classify, clickhouseError, OF_ONE_TABLE } from "../errors.ts";
+import { current, DOUBT_MS_MAX } from "../current.ts";
+import { classify, clickhouseError, isThere, notShown, OF_ONE_TABLE } from "../errors.ts";
 import type { WriteFence } from "../fence.ts";
 import { OWN_PREFIX, quoteIdentifier, sqlNameOf, type TargetName, targetOf, viewOf } from "../names.ts";
 import { type ExistingTarget, lookUpTargets } from "./existing.ts";
@@ -111,28 +112,34 @@ export class Targets {
   ): Promise<TableLayout> {
     refuseOwnColumns(table);
     const layout = this.layoutFor(table);
-    const existing = there.get(layout.sqlName);
-    if (existing === undefined) await this.#create(client, layout, signal);
-    else if (existing.isView && isOurView(existing.comment)) {
+    const existing = there.get(layout.sqlName) ?? (await this.#create(client, layout, signal));
+    if (existing?.isView === true && isOurView(existing.comment)) {
       // The view of another table: a table goes before it.
       await client.run(`DROP VIEW ${layout.sqlName}${onCluster(layout.placement)} SYNC`, signal);
       await this.#create(client, layout, signal);
-    } else await followTable(client, this.fence, layout, existing, signal);
+    } else if (existing !== undefined) await followTable(client, this.fence, layout, existing, signal);
     await this.#show(client, layout, there.get(sqlNameOf(viewOf(layout.target))), signal);
     this.#layouts.set(table, layout);
     return layout;
   }
 
-  async #create(client: Client, layout: TableLayout, signal: AbortSignal): Promise<void> {
+  /** What is there already, although an earlier answer did not show it. */
+  async #create(client: Client, layout: TableLayout, signal: AbortSignal): Promise<ExistingTarget | undefined> {
     const { database } = layout.target;
     if (!this.#databases.has(database)) {
       const on = onCluster(layout.placement);
       await client.run(`CREATE DATABASE IF NOT EXISTS ${quoteIdentifier(database)}${on}`, signal);
       this.#databases.add(database);
     }
-    await client.run(createSql(layout, this.fence), signal);
+    try {
+      await client.run(createSql(layout, this.fence), signal);
+    } catch (error) {
+      if (isThere(error)) return await foundAgain(client, layout.target, signal);
+      throw error;
+    }
     this.fence.made(layout);
     failpoint("clickhouse.target-made", layout.table);
+    return undefined;
   }
 
   async #show(
@@ -151,7 +158,13 @@ export class Targets {
       );
       return;
     }
-    await client.run(sql, signal);
+    try {
+      // What an answer did not show yet may be somebody's.
+      await client.run(existing === undefined ? sql.replace("CREATE OR REPLACE", "CREATE") : sql, signal);
+    } catch (error) {
+      if (existing !== undefined || !isThere(error)) throw error;
+      await this.#show(client, layout, await foundAgain(client, viewOf(layout.target), signal), signal);
+    }
   }
 
   /**
@@ -163,14 +176,20 @@ export class Targets {
     tables: readonly TableVersion[],
     signal: AbortSignal,
   ): Promise<readonly TableVersion[]> {
-    const there = await this.#lookUp(client, tables, signal);
+    const isWhole = (table: TableVersion, existing: ExistingTarget | undefined): existing is ExistingTarget =>
+      existing !== undefined && !existing.isView && !this.#isRobbed(table, existing);
+    const there = await current(
+      () => this.#lookUp(client, tables, signal),
+      (found) => tables.every((table) => isWhole(table, found.get(this.key(table)))),
+      signal,
+      DOUBT_MS_MAX,
+    );
     const targets = tables.flatMap((table) => this.#nameOf(table) ?? []);
     const lost = await this.#presence.lostOf(client, targets, signal);
     const missing: TableVersion[] = [];
     for (const table of tables) {
       const existing = there.get(this.key(table));
-      const isLost = lost.has(this.key(table));
-      if (isLost || existing === undefined || existing.isView || this.#isRobbed(table, existing)) {
+      if (lost.has(this.key(table)) || !isWhole(table, existing)) {
         // What is reported here must not be reported again by `lost`.
         this.#presence.forget(this.key(table));
         missing.push(table);
@@ -189,12 +208,15 @@ export class Targets {
     tables: readonly TableVersion[],
     signal: AbortSignal,
   ): Promise<readonly TableVersion[]> {
-    const there = await this.#lookUp(client, tables, signal);
-    return tables.filter((table) => {
-      const target = this.#nameOf(table);
-      const note = target === null ? undefined : there.get(sqlNameOf(target))?.note;
-      return successorOf(this.#options.owner, note ?? null) !== null;
-    });
+    const look = async (): Promise<readonly TableVersion[]> => {
+      const there = await this.#lookUp(client, tables, signal);
+      return tables.filter((table) => {
+        const target = this.#nameOf(table);
+        const note = target === null ? undefined : there.get(sqlNameOf(target))?.note;
+        return successorOf(this.#options.owner, note ?? null) !== null;
+      });
+    };
+    return await current(look, ({ length }) => length === 0, signal, DOUBT_MS_MAX);
   }
 
   /** Rows were written there. */
@@ -248,6 +270,15 @@ export class Targets {
       return null;
     }
   }
+}
+
+/** A table or view that an answer of before did not show. */
+async function foundAgain(client: Client, target: TargetName, signal: AbortSignal): Promise<ExistingTarget> {
+  const name = sqlNameOf(target);
+  const look = async () => (await lookUpTargets(client, [target], signal)).get(name);
+  const found = await current(look, (existing) => existing !== undefined, signal);
+  if (found === undefined) throw notShown(name);
+  return found;
 }
 
 function refuseOwnColumns(table: TableVersion): void {

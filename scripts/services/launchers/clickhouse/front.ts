@@ -47,6 +47,8 @@ const STATUSES: Readonly<Record<number, number>> = {
   [LOGIN_FAILED]: 403,
 };
 /** How an insert names the form of its body. */
+const STATEMENT = /^\s*insert\s+into\s[^]*?\sformat\s+\w+\s*?\n/i;
+const STATEMENT_BYTES_MAX = 1024 * 1024;
 const INSERT = /^(\s*insert\s+into\s[^]*?)\s+format\s+(\w+)\s*$/i;
 
 let last: Promise<unknown> = Promise.resolve();
@@ -91,12 +93,15 @@ async function answer(request: IncomingMessage, body: Buffer, response: ServerRe
   }
 }
 
-/** The body of an insert may be binary, so the engine reads it from a file. */
+/** The rows of an insert may be binary, so the engine reads them from a file. They follow the statement's line. */
 async function run(head: string | null, body: Buffer, format: string): Promise<Uint8Array> {
-  const insert = head === null ? null : INSERT.exec(head);
-  if (insert === null || body.length === 0) return await ask(head ?? body.toString(), format);
+  const byteCount =
+    head === null ? (STATEMENT.exec(body.toString("latin1", 0, STATEMENT_BYTES_MAX))?.[0].length ?? 0) : 0;
+  const insert = INSERT.exec(head ?? body.toString("utf8", 0, byteCount));
+  const rows = body.subarray(byteCount);
+  if (insert === null || rows.length === 0) return await ask(head ?? body.toString(), format);
   const file = join(bodies, "body");
-  writeFileSync(file, body);
+  writeFileSync(file, rows);
   try {
     return await ask(`${insert[1]} FROM INFILE '${file}' FORMAT ${insert[2]}`, format);
   } finally {
