@@ -2,11 +2,12 @@ import { ClickHouseError } from "@clickhouse/client";
 import type { Finding, TableName } from "../../src/core/contracts/connector.ts";
 import { failed, ok } from "../kit/findings.ts";
 import { Client } from "./client.ts";
-import { explain } from "./errors.ts";
+import { explain, pages } from "./errors.ts";
 import { databasesOf, PRIVILEGES } from "./grants.ts";
 import { META_DATABASE, quoteIdentifier, targetOf } from "./names.ts";
 import type { ClickhouseSinkSettings } from "./sink.ts";
-import { lookUpTargets } from "./tables/existing.ts";
+import { alterationOf, type ExistingTarget, lookUpTargets } from "./tables/existing.ts";
+import { isOurView } from "./tables/view.ts";
 
 const ANSWERS_MS_MAX = 20_000;
 /** The first with ReplacingMergeTree's is_deleted as it is now, and CHECK GRANT. */
@@ -109,20 +110,43 @@ function checkLimits({ fixedLimits }: Client, { name, url }: ClickhouseSinkSetti
 
 async function checkTables(
   client: Client,
-  { name, schema }: ClickhouseSinkSettings,
+  { name, schema, form, placement }: ClickhouseSinkSettings,
   tables: readonly TableName[],
   signal: AbortSignal,
 ): Promise<readonly Finding[]> {
   const targets = tables.map((table) => targetOf(table, schema));
-  const there = await lookUpTargets(client, targets, signal);
-  return [...there]
-    .filter(([, { form }]) => form === null)
-    .map(([table]) => ({
-      id: `clickhouse.${name}.table`,
-      level: "error",
-      what: `${table} exists and was not made by Millrace`,
-      fix: "rename or drop it, or give the sink another `schema`",
-    }));
+  const id = `clickhouse.${name}.table`;
+  return [...(await lookUpTargets(client, targets, signal))].flatMap(([table, existing]): Finding[] => {
+    if (existing.isView && isOurView(existing.comment)) return [];
+    const error = (what: string, fix: string): Finding[] => [{ id, level: "error", what: `${table} ${what}`, fix }];
+    if (existing.form === null)
+      return error("exists and was not made by Millrace", "rename or drop it, or give the sink another `schema`");
+    if (existing.form.mode !== form.mode)
+      return error(`holds a ${existing.form.mode}, and the sink is to keep a ${form.mode}`, pages.MR4108.remedy);
+    const altered = alterationOf(existing, placement) ?? otherKey(existing) ?? otherType(existing);
+    if (altered !== null) return error(`was changed by somebody: ${altered}`, pages.MR4121.remedy);
+    if (!existing.engine.expires) return [];
+    return [
+      {
+        id,
+        level: "warning",
+        what: `${table} has a TTL: rows go by themselves, and a comparison calls them missing`,
+        fix: null,
+      },
+    ];
+  });
+}
+
+function otherKey({ note, sorted }: ExistingTarget): string | null {
+  const isKey = note === null || note.key.every((column) => sorted?.includes(column) === true);
+  return sorted !== null && isKey ? null : "its sorting key is not the table's key";
+}
+
+function otherType({ note, columns }: ExistingTarget): string | null {
+  const found = Object.entries(note?.columns ?? {}).find(
+    ([column, [, type]]) => (columns.get(column) ?? type) !== type,
+  );
+  return found === undefined ? null : `column ${found[0]} is ${columns.get(found[0])}, and not ${found[1][1]}`;
 }
 
 /** Without a quorum, a replica may answer that has not received what was written. */

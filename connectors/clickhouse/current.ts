@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
 /** How long what this process has written may be missing in answers. */
-export const STALE_MS_MAX = 5_000;
+const STALE_MS_MAX = 5_000;
 /** How long an answer is doubted that something which was there is gone, or is another's. */
 export const DOUBT_MS_MAX = 1_000;
 const PAUSE_MS = 50;

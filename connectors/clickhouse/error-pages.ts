@@ -142,4 +142,10 @@ export const pages = {
       "The ClickHouse user's profile sets the value and has a constraint (CONST, MIN or MAX), or lets the user only read. With that value batches would be lost, delayed or refused, or answers cut, so the sink does not begin.",
     remedy: "Millrace tries again at growing intervals; `millrace check` tells at once whether it is corrected.",
   },
+  MR4121: {
+    title: "A table has another engine or form than Millrace gave it",
+    cause:
+      "Somebody made the table again with another engine, other columns that decide which row stays, partitions that a row can change, or another type of one of Millrace's columns; or the sink has got a `cluster` and the table has no replicas. Changed and deleted rows would stay beside the present ones. Millrace suspends the table in this sink; the others go on. Of Millrace's own tables in the database `millrace`: the sink waits.",
+    remedy: DROP_AND_FILL,
+  },
 } as const;

@@ -25,6 +25,7 @@ export const OF_ONE_TABLE: ReadonlySet<string> = new Set<ClickhouseErrorCode>([
   "MR4109",
   "MR4117",
   "MR4118",
+  "MR4121",
 ]);
 
 type Meaning = readonly [code: ClickhouseErrorCode, kind: ErrorKind, what: string];
@@ -35,6 +36,8 @@ const LIMIT: Meaning = ["MR4119", "blocked", "a limit of the ClickHouse user end
 /** It ends by itself. */
 const QUOTA: Meaning = ["MR4119", "retryable", "a quota of the ClickHouse user is used up"];
 const REFUSED: Meaning = ["MR4117", "fatal", "ClickHouse refuses a statement of the sink"];
+
+const FULL: Meaning = ["MR4104", "blocked", "ClickHouse has no disk space left"];
 
 const DENIED = "497";
 
@@ -47,7 +50,7 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   516: LOGIN,
   [DENIED]: ["MR4103", "blocked", "the ClickHouse user lacks a grant"],
   164: ["MR4103", "blocked", "the ClickHouse user or server may only read"],
-  243: ["MR4104", "blocked", "ClickHouse has no disk space left"],
+  243: FULL,
   392: ["MR4103", "blocked", "the ClickHouse user may not change tables"],
   452: ["MR4120", "blocked", "the profile of the ClickHouse user has a constraint"],
   158: LIMIT,
@@ -212,11 +215,11 @@ export function classify(error: unknown, doing: string, signal: AbortSignal, ser
   });
 }
 
-/** As `classify`; of a server that hangs up on plain text it is found out whether it speaks TLS. */
+/** As `classify`; of a server that hangs up on plain text it is found out whether it speaks TLS. `room`: of its full disks. */
 export async function explain(
   error: unknown,
   doing: string,
-  { url, signal }: { readonly url: string; readonly signal: AbortSignal },
+  { url, signal, room }: { readonly url: string; readonly signal: AbortSignal; readonly room?: string | undefined },
 ): Promise<MillraceError> {
   const address = addressOf(new URL(url));
   const server = serverAt(address.host, address.port);
@@ -224,7 +227,7 @@ export async function explain(
     const { spoke } = await tryHandshake(address, { rejectUnauthorized: false }, signal);
     if (spoke) return tlsError(TLS_ALONE, server);
   }
-  return classify(error, doing, signal, server);
+  return classify(error, doing, signal, room === undefined ? server : `${server}, ${room}`);
 }
 
 function tlsError({ what, fix: hint }: TlsFailure, server: string | undefined): MillraceError {
@@ -245,7 +248,8 @@ function ofServer(error: ClickHouseError, doing: string): MillraceError {
   const [code, kind, what] = isLimit(error)
     ? LIMIT
     : (MEANINGS[error.code] ?? ["MR4100", "retryable", "ClickHouse gave an error"]);
-  const reason = code === "MR4102" ? "login" : error.code === DENIED ? "privilege" : undefined;
+  const reason =
+    code === "MR4102" ? "login" : error.code === DENIED ? "privilege" : isDiskFull(error) ? "disk" : undefined;
   return clickhouseError({
     code,
     kind,
@@ -253,6 +257,11 @@ function ofServer(error: ClickHouseError, doing: string): MillraceError {
     cause,
     ...(reason && { reason }),
   });
+}
+
+/** A file that can't be written has codes of its own, with the system's error in the text. */
+export function isDiskFull(error: unknown): boolean {
+  return error instanceof ClickHouseError && (error.code === "243" || /\berrno: 28\b/.test(error.message));
 }
 
 /** Whether a table or database does not exist. */

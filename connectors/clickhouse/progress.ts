@@ -244,11 +244,11 @@ export class ProgressRow {
       old_parts_lifetime: 60,
       ...(isReplicated ? {} : { non_replicated_deduplication_window: TOKENS_KEPT }),
     });
-    const there = await this.#client.rows(
-      `SELECT 1 FROM system.tables WHERE database = ${quoteLiteral(NAME.database)} AND name = ${quoteLiteral(NAME.table)}`,
+    const [there] = await this.#client.rows(
+      `SELECT engine_full, sorting_key FROM system.tables WHERE database = ${quoteLiteral(NAME.database)} AND name = ${quoteLiteral(NAME.table)}`,
       signal,
     );
-    if (there.length > 0) return;
+    if (there !== undefined) return expectOwn(there, isReplicated);
     await this.#client.run(`CREATE DATABASE IF NOT EXISTS ${quoteIdentifier(NAME.database)}${on}`, signal);
     await this.#client.run(
       `CREATE TABLE IF NOT EXISTS ${TABLE}${on} (sink String, list String, revision UInt64, writer String, lease UInt64, ` +
@@ -257,6 +257,20 @@ export class ProgressRow {
       signal,
     );
   }
+}
+
+/** A table without these takes a checkpoint from two writers at once, or loses one. */
+function expectOwn([engine, sorted]: readonly (string | null)[], isReplicated: boolean): void {
+  const [, kind] = /^(Replicated|Shared)?ReplacingMergeTree\(.*\brevision\)/.exec(engine ?? "") ?? ["", null];
+  const isKept = kind !== null && sorted === "sink, list";
+  const hasTokens = kind === undefined ? engine?.includes("non_replicated_deduplication_window = ") : true;
+  if (isKept && hasTokens === true && (kind !== undefined || !isReplicated)) return;
+  throw clickhouseError({
+    code: "MR4121",
+    kind: "blocked",
+    message: `${NAME.database}.${NAME.table}, which holds the sinks' checkpoints, was changed by somebody`,
+    hint: `Put it back as it was; or drop it while Millrace is stopped, and run \`millrace recover\`.`,
+  });
 }
 
 function isSame(a: Stored | null, b: Stored | null): boolean {

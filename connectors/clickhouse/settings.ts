@@ -46,14 +46,16 @@ function quorumSettings(quorum: Quorum): Readonly<Record<string, string>> {
 
 /** 0 lifts each of them. */
 const LIMITS: readonly string[] = [
-  ...["execution_time", "execution_time_leaf", "estimated_execution_time", "execution_speed", "execution_speed_bytes"],
-  ...["result_rows", "result_bytes", "rows_to_read", "bytes_to_read", "rows_to_read_leaf", "bytes_to_read_leaf"],
-  ...["rows_to_group_by", "rows_to_sort", "bytes_to_sort", "rows_in_set", "bytes_in_set", "rows_in_join"],
-  ...["bytes_in_join", "rows_in_distinct", "bytes_in_distinct", "rows_to_transfer", "bytes_to_transfer"],
-  ...["columns_to_read", "temporary_columns", "temporary_non_const_columns", "partitions_to_read"],
-  ...["partitions_per_insert_block", "table_size_to_drop", "partition_size_to_drop"],
-  ...["concurrent_queries_for_user", "temporary_data_on_disk_size_for_query"],
-].map((limit) => `max_${limit}`);
+  ["execution_time", "execution_time_leaf", "estimated_execution_time", "execution_speed", "execution_speed_bytes"],
+  ["result_rows", "result_bytes", "rows_to_read", "bytes_to_read", "rows_to_read_leaf", "bytes_to_read_leaf"],
+  ["rows_to_group_by", "rows_to_sort", "bytes_to_sort", "rows_in_set", "bytes_in_set", "rows_in_join"],
+  ["bytes_in_join", "rows_in_distinct", "bytes_in_distinct", "rows_to_transfer", "bytes_to_transfer"],
+  ["columns_to_read", "temporary_columns", "temporary_non_const_columns", "partitions_to_read"],
+  ["partitions_per_insert_block", "table_size_to_drop", "partition_size_to_drop"],
+  ["concurrent_queries_for_user", "temporary_data_on_disk_size_for_query"],
+]
+  .flat()
+  .map((limit) => `max_${limit}`);
 /** The same, but a higher one is a narrower one. */
 const FLOORS: readonly string[] = ["min_execution_speed", "min_execution_speed_bytes"];
 /** Of these so much is enough: of a statement's form what a server has by default, and how long it waits for a busy client. */

@@ -16,7 +16,7 @@ import { invariant } from "../../src/core/invariant.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { Client, type ClientSettings } from "./client.ts";
 import { current, DOUBT_MS_MAX } from "./current.ts";
-import { clickhouseError, explain, isGone, stopped, takenOver } from "./errors.ts";
+import { clickhouseError, explain, isDiskFull, isGone, stopped, takenOver } from "./errors.ts";
 import { WriteFence } from "./fence.ts";
 import { ClickhouseInspection } from "./inspect/inspect.ts";
 import { ProgressRow } from "./progress.ts";
@@ -240,7 +240,21 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
       if (until.aborted) throw stopped();
       return await work(await this.#connected(until), until);
     } catch (error) {
-      throw await explain(error, doing, { url: this.#settings.url, signal: until });
+      throw await explain(error, doing, {
+        url: this.#settings.url,
+        signal: until,
+        room: isDiskFull(error) && this.#client !== null ? await this.#room(this.#client, until) : undefined,
+      });
+    }
+  }
+
+  /** Of the server's disks, the fullest first. */
+  async #room(client: Client, signal: AbortSignal): Promise<string | undefined> {
+    try {
+      const disks = await client.rows("SELECT path, free_space FROM system.disks ORDER BY free_space LIMIT 3", signal);
+      return disks.map(([path, free]) => `${path} (${Number(free).toLocaleString("en-US")} bytes free)`).join(", ");
+    } catch {
+      return undefined;
     }
   }
 }

@@ -3,6 +3,7 @@ import { expect, test } from "vitest";
 import { definition, factory } from "../../connectors/clickhouse/config.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
 import { askClickhouse, nameIn } from "../support/warehouses/clickhouse-values.ts";
+import { tableVersion } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { clickhouseUrl, freshColumns } from "../support/run/services.ts";
 
@@ -55,4 +56,93 @@ test("a wrong login, a server that is not there and a database that may not be u
   await sink.close();
   expect(error).toMatchObject({ code: "MR4102", kind: "blocked" });
   for (const text of [error?.message, error?.hint, String(error?.cause)]) expect(text).not.toContain("secret");
+});
+
+const own =
+  "_millrace_version UInt64, _millrace_commit_time DateTime64(6, 'UTC'), _millrace_exact String, _millrace_deleted UInt8";
+const replacing = "ReplacingMergeTree(_millrace_version, _millrace_deleted)";
+const orders = tableVersion({
+  table: "orders",
+  columns: [
+    ["id", "int4"],
+    ["day", "int4"],
+  ],
+  key: ["id"],
+});
+
+/** What somebody made in place of the sink's own table, and what is told of it. */
+const ALTERED = {
+  "another engine": [`ENGINE = MergeTree ORDER BY id`, "its engine is MergeTree, and not ReplacingMergeTree"],
+  "no version": [`ENGINE = ReplacingMergeTree ORDER BY id`, "its engine has (), and not (_millrace_version)"],
+  "another version": [
+    `ENGINE = ReplacingMergeTree(_millrace_commit_time) ORDER BY id`,
+    "its engine has (_millrace_commit_time), and not (_millrace_version)",
+  ],
+  "partitions that a row can change": [
+    `ENGINE = ${replacing} PARTITION BY ifNull(day, 0) ORDER BY id`,
+    "its partitions depend on day",
+  ],
+  "an expression as its key": [`ENGINE = ${replacing} ORDER BY intDiv(id, 10)`, "sorting key"],
+} as const;
+
+test.for(Object.entries(ALTERED))(
+  "a table that was made again with %s is told by check and by the sink",
+  async ([, [engine, text]]) => {
+    await using database = freshColumns();
+    const url = clickhouseUrl();
+    await askClickhouse(url, `CREATE DATABASE ${database.prefix}`);
+    const name = nameIn(database.prefix, "orders");
+    await askClickhouse(url, `CREATE TABLE ${name} (id Int32, day Nullable(Int32), ${own}) ${engine}`);
+    const context = contextOf(url, { schema: database.prefix });
+    const found = (await factory.check(context, within(), TABLES)).filter(({ level }) => level === "error");
+    expect(found).toMatchObject([{ id: "clickhouse.columns.table", what: expect.stringContaining(text) }]);
+    const sink = await factory.create({ ...context, name: database.prefix }, quietLog);
+    await sink.open(1, within());
+    const refused = findMillraceError(await sink.prepare([orders], within()).catch((error: unknown) => error));
+    expect(refused).toMatchObject({ kind: "fatal", table: "public.orders" });
+    expect(refused?.code).toMatch(/^MR41(07|21)$/);
+    await sink.forget(within());
+    await sink.close();
+  },
+);
+
+test("what an operator may add to a table is in order, and a TTL is a warning", async () => {
+  await using database = freshColumns();
+  const url = clickhouseUrl();
+  const context = contextOf(url, { schema: database.prefix });
+  const sink = await factory.create({ ...context, name: database.prefix }, quietLog);
+  await sink.open(1, within());
+  await sink.prepare([orders], within());
+  const name = nameIn(database.prefix, "orders");
+  const statements = [
+    `ALTER TABLE ${name} MODIFY SETTING deduplicate_merge_projection_mode = 'rebuild'`,
+    `ALTER TABLE ${name} ADD PROJECTION by_day (SELECT day, count() GROUP BY day)`,
+    `ALTER TABLE ${name} ADD INDEX by_day_index day TYPE minmax`,
+    `CREATE MATERIALIZED VIEW ${name.replace("orders", "days")} ENGINE = SummingMergeTree ORDER BY id AS SELECT id FROM ${name}`,
+  ];
+  for (const sql of statements) await askClickhouse(url, sql);
+  const findings = async () =>
+    (await factory.check(context, within(), TABLES)).filter(({ id }) => id === "clickhouse.columns.table");
+  expect(await findings()).toEqual([]);
+  await sink.prepare([{ ...orders }], within());
+  expect(await sink.presence!.missing([orders], within())).toEqual([]);
+  await askClickhouse(url, `ALTER TABLE ${name} MODIFY TTL toDateTime(_millrace_commit_time) + INTERVAL 1 YEAR`);
+  expect(await findings()).toMatchObject([{ level: "warning", what: expect.stringContaining("TTL") }]);
+  expect(await sink.presence!.missing([orders], within())).toEqual([]);
+  await sink.forget(within());
+  await sink.close();
+});
+
+test("a table of another kind under a captured table's name is told", async () => {
+  await using database = freshColumns();
+  const url = clickhouseUrl();
+  await askClickhouse(url, `CREATE DATABASE ${database.prefix}`);
+  const name = nameIn(database.prefix, "orders");
+  const context = contextOf(url, { schema: database.prefix });
+  const kinds = [`CREATE VIEW ${name} AS SELECT 1 AS id`, `CREATE TABLE ${name} (id Int32, ${own}) ENGINE = Log`];
+  for (const sql of kinds) {
+    await askClickhouse(url, sql);
+    expect(await factory.check(context, within(), TABLES)).toContainEqual(expect.objectContaining({ level: "error" }));
+    await askClickhouse(url, `DROP TABLE ${name} SYNC`);
+  }
 });

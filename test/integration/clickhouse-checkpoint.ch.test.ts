@@ -168,7 +168,7 @@ test("statements are ended of this sink alone, up to its own lease", async () =>
     }
     await sink.close();
   }
-  const [id = ""] = ids.filter((one) => one.includes(" 7 "));
+  const id = ids.find((one) => one.includes(" 7 ")) ?? "";
   const [where = ""] = kills.slice(-1);
   const others = {
     before: id.replace(" 7 ", " 3 "),

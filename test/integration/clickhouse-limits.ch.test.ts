@@ -184,3 +184,17 @@ test("a table of 1,600 columns with long names is written", async () => {
   expect((await target.readRows(table)).map(({ cells }) => cells)).toEqual([["1", second![1], ...first!.slice(2)]]);
   await sink.close();
 });
+
+test("a full disk is told with its path and what is free there", async () => {
+  await using target = await clickhouseTarget({ deletes: "hard", mode: "mirror" }, clickhouseUrl());
+  const table = tableVersion({ table: "full", columns: [["id", "int4"]], key: ["id"] });
+  const sink = await target.makeSink();
+  await sink.open(1, timeout());
+  await sink.prepare([table], timeout());
+  await target.query("ALTER TABLE public.full MODIFY SETTING min_free_disk_bytes_to_perform_insert = 1000000000000000");
+  const failed = sink.apply(rowsStep(10n, [table, [put(["1"])]]), new Reports(), timeout());
+  const error = findMillraceError(await failed.catch((failure: unknown) => failure));
+  expect(error).toMatchObject({ code: "MR4104", kind: "blocked", reason: "disk" });
+  expect(error?.message).toMatch(/ClickHouse has no disk space left.* \(.*, \/.+ \([\d,]+ bytes free\)/);
+  await sink.close();
+});

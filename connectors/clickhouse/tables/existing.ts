@@ -11,18 +11,30 @@ import {
   type TargetName,
   VERSION_COLUMN,
 } from "../names.ts";
-import type { TargetForm } from "./form.ts";
+import type { Placement, TargetForm } from "./form.ts";
+import { ownColumns, replacingColumns } from "./statements.ts";
 
 export interface ExistingTarget {
   readonly isView: boolean;
   /** Types by name. */
   readonly columns: ReadonlyMap<string, string>;
-  /** Names of the sorting key's columns, in the table's order. */
-  readonly sorted: readonly string[];
+  /** Names of the sorting key's columns; null: it has other expressions. */
+  readonly sorted: readonly string[] | null;
+  /** Names of the columns that decide in which partition a row is. */
+  readonly partitioned: readonly string[];
+  readonly engine: Engine;
   readonly comment: string;
   readonly note: TargetNote | null;
   /** Null: Millrace did not make it. */
   readonly form: TargetForm | null;
+}
+
+interface Engine {
+  readonly name: string;
+  /** Its columns: which of rows with one sorting key stays. */
+  readonly columns: readonly string[];
+  /** Rows go by themselves. */
+  readonly expires: boolean;
 }
 
 /** How many names one statement asks for. */
@@ -37,12 +49,12 @@ export async function lookUpTargets(
   const found = new Map<string, ExistingTarget>();
   for (const names of listsOf(targets)) {
     const tables = await client.rows(
-      `SELECT database, name, engine, engine_full, comment FROM system.tables WHERE (database, name) IN (${names})`,
+      `SELECT database, name, engine, engine_full, comment, sorting_key FROM system.tables WHERE (database, name) IN (${names})`,
       signal,
     );
     if (tables.length === 0) continue;
     const columns = await client.rows(
-      `SELECT database, table, name, type, is_in_sorting_key FROM system.columns WHERE (database, table) IN (${names}) ORDER BY position`,
+      `SELECT database, table, name, type, is_in_partition_key FROM system.columns WHERE (database, table) IN (${names}) ORDER BY position`,
       signal,
     );
     const byTable = Map.groupBy(columns, nameOf);
@@ -64,20 +76,80 @@ function nameOf([database, table]: Row): string {
   return sqlNameOf({ database: database ?? "", table: table ?? "" });
 }
 
-function existing([, , engine, engineFull, comment]: Row, columns: readonly Row[]): ExistingTarget {
+function existing([, , engine, engineFull, comment, sortingKey]: Row, columns: readonly Row[]): ExistingTarget {
   const types = new Map(columns.map(([, , name, type]) => [name ?? "", type ?? ""]));
   const isOurs = [VERSION_COLUMN, COMMIT_TIME_COLUMN, EXACT_COLUMN].every((name) => types.has(name));
+  const parts = engineOf(engine ?? "", engineFull ?? "");
   return {
     isView: engine === "View",
     columns: types,
-    sorted: columns.filter((row) => row[4] === "1").map(([, , name]) => name ?? ""),
+    sorted: identifiersOf(sortingKey ?? ""),
+    partitioned: columns.filter((row) => row[4] === "1").map(([, , name]) => name ?? ""),
+    engine: parts,
     comment: comment ?? "",
     note: decodeNote(comment ?? null),
-    form: isOurs && engine !== "View" ? formOf(types, engineFull ?? "") : null,
+    form: isOurs && engine !== "View" ? formOf(types, parts) : null,
   };
 }
 
-function formOf(columns: ReadonlyMap<string, string>, engine: string): TargetForm {
+/** `full`: as the server prints it, `Engine('path', column, …) ORDER BY … TTL …`. */
+function engineOf(name: string, full: string): Engine {
+  const [, listed = ""] = /^\w+\(((?:'(?:[^'\\]|\\.)*'|[^')])*)\)/.exec(full) ?? [];
+  const columns = listed
+    .replaceAll(/'(?:[^'\\]|\\.)*'/g, "")
+    .split(",")
+    .map((part) => part.trim());
+  return { name, columns: columns.filter((column) => column !== ""), expires: full.includes(" TTL ") };
+}
+
+const IDENTIFIER = /^(?:`(?:[^`\\]|\\.)*`|[A-Za-z_]\w*)/;
+
+/** Null: these are not names alone. One name can have parentheses around it. */
+function identifiersOf(list: string): readonly string[] | null {
+  const names: string[] = [];
+  for (let rest = list.replace(/^\((.*)\)$/s, "$1"); rest !== "";) {
+    const [name] = IDENTIFIER.exec(rest) ?? [];
+    if (name === undefined) return null;
+    names.push(name.startsWith("`") ? unquoted(name) : name);
+    rest = rest.slice(name.length);
+    if (rest !== "" && !rest.startsWith(", ")) return null;
+    rest = rest.slice(2);
+  }
+  return names;
+}
+
+/** Of `quoteIdentifier`, and of the server's own escapes. */
+function unquoted(name: string): string {
+  return name.slice(1, -1).replaceAll(/\\(.)/g, (_, escaped: string) => ESCAPES[escaped] ?? escaped);
+}
+
+const ESCAPES: Readonly<Record<string, string>> = { b: "\b", f: "\f", n: "\n", r: "\r", t: "\t", 0: "\0" };
+
+function formOf(columns: ReadonlyMap<string, string>, engine: Engine): TargetForm {
   if (columns.has(OP_COLUMN)) return { mode: "history", deletes: "hard" };
-  return { mode: "mirror", deletes: engine.split(" ORDER BY ")[0]!.includes(DELETED_COLUMN) ? "hard" : "soft" };
+  return { mode: "mirror", deletes: engine.columns.includes(DELETED_COLUMN) ? "hard" : "soft" };
+}
+
+/** What somebody made otherwise than Millrace does, so that the table can't hold what is written to it. Null: nothing. */
+export function alterationOf(
+  { form, engine, sorted, partitioned, columns }: ExistingTarget,
+  { cluster }: Placement,
+): string | null {
+  if (form === null) return null;
+  const wanted =
+    cluster === undefined ? /^(?:Replicated|Shared)?ReplacingMergeTree$/ : /^(?:Replicated|Shared)ReplacingMergeTree$/;
+  if (!wanted.test(engine.name))
+    return `its engine is ${engine.name}, and not ${cluster === undefined ? "" : "Replicated"}ReplacingMergeTree`;
+  const replacing = replacingColumns(form);
+  if (engine.columns.join() !== replacing.join())
+    return `its engine has (${engine.columns.join(", ")}), and not (${replacing.join(", ")})`;
+  const split = partitioned.filter((name) => sorted?.includes(name) !== true);
+  // Each change is a row of its own in a history.
+  if (form.mode === "mirror" && split.length > 0)
+    return `its partitions depend on ${split.join(", ")}, outside of the key: an old row would stay in another partition`;
+  for (const [name, definition] of ownColumns(form)) {
+    const [type = ""] = definition.split(" ALIAS ");
+    if (columns.get(name) !== type) return `its column ${name} is ${columns.get(name) ?? "missing"}, and not ${type}`;
+  }
+  return null;
 }

@@ -10,7 +10,8 @@ import type { Client } from "../client.ts";
 import { clickhouseError } from "../errors.ts";
 import type { WriteFence } from "../fence.ts";
 import { EXACT_COLUMN, OFFSET_COLUMN, OWN_PREFIX, quoteIdentifier, quoteLiteral, VERSION_COLUMN } from "../names.ts";
-import type { ExistingTarget } from "./existing.ts";
+import { alterationOf, type ExistingTarget } from "./existing.ts";
+import type { Placement } from "./form.ts";
 import type { TableLayout } from "./layout.ts";
 import { rebuild } from "./rebuild.ts";
 import { noteText, onCluster, wantedColumns } from "./statements.ts";
@@ -84,6 +85,7 @@ function isNoted(layout: TableLayout, { note }: ExistingTarget): boolean {
 function hasKey(layout: TableLayout, existing: ExistingTarget, from: Following["from"]): boolean {
   const own = layout.form.mode === "history" ? [VERSION_COLUMN, OFFSET_COLUMN] : [];
   const before = layout.table.key.map((ordinal) => from[ordinal] ?? null);
+  if (existing.sorted === null) return false;
   const sorted = new Set(existing.sorted);
   if (sorted.size !== before.length + own.length) return false;
   if (![...before, ...own].every((name) => name !== null && sorted.has(name))) return false;
@@ -110,7 +112,8 @@ export async function carriesTarget(
   return (await client.rows(sql, signal)).length === 0;
 }
 
-function expectOurs({ target, form }: TableLayout, { form: found }: ExistingTarget): void {
+function expectOurs({ target, form, placement }: TableLayout, existing: ExistingTarget): void {
+  const { form: found } = existing;
   const name = `${target.database}.${target.table}`;
   if (found === null) {
     throw clickhouseError({
@@ -120,6 +123,20 @@ function expectOurs({ target, form }: TableLayout, { form: found }: ExistingTarg
     });
   }
   expectMode(name, found.mode, form.mode);
+  refuseForm(name, existing, placement);
+}
+
+/** `table`: its id, where it is not known yet. */
+export function refuseForm(name: string, existing: ExistingTarget, placement: Placement, table?: string): void {
+  const alteration = alterationOf(existing, placement);
+  if (alteration === null) return;
+  const of = table === undefined ? {} : { table };
+  throw clickhouseError({
+    code: "MR4121",
+    kind: "fatal",
+    message: `${name} was changed by somebody: ${alteration}`,
+    ...of,
+  });
 }
 
 export function expectMode(name: string, found: string, wanted: string): void {

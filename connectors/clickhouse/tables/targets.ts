@@ -12,7 +12,7 @@ import { classify, clickhouseError, isThere, notShown, OF_ONE_TABLE } from "../e
 import type { WriteFence } from "../fence.ts";
 import { OWN_PREFIX, quoteIdentifier, sqlNameOf, type TargetName, targetOf, viewOf } from "../names.ts";
 import { type ExistingTarget, lookUpTargets } from "./existing.ts";
-import { carriesTarget, expectMode, followTable } from "./follow.ts";
+import { carriesTarget, expectMode, followTable, refuseForm } from "./follow.ts";
 import type { Placement, TargetForm } from "./form.ts";
 import { layoutOf, type TableLayout } from "./layout.ts";
 import { LastSeen } from "./last-seen.ts";
@@ -195,6 +195,7 @@ export class Targets {
         missing.push(table);
       } else if (existing.form !== null) {
         expectMode(this.key(table), existing.form.mode, this.#options.form.mode);
+        refuseForm(this.key(table), existing, this.#options.placement, table.id);
         const isSame = existing.form.mode === "history" || existing.form.deletes === this.#options.form.deletes;
         if (!isSame) await this.prepare(client, [table], signal);
       }
