@@ -1,5 +1,6 @@
 import { Comparing, openReports } from "./comparing.ts";
 import type { Config, OtlpConfig, SinkConfig } from "./config/config.ts";
+import { configChangedAt } from "./config/load.ts";
 import { scopeOf, systemClock, timestamp } from "./core/clock.ts";
 import { FirstSeen, type NoticeStore } from "./core/conditions/condition.ts";
 import { daemonAbsent, daemonEnded, statusDocument } from "./core/conditions/conditions.ts";
@@ -191,7 +192,13 @@ async function runWithLease(
   const status = async (): Promise<StatusDocument> => {
     const [now, reconcile] = await Promise.all([control.status(), comparing.status()]);
     const notify = { error: notifier?.error ?? null };
-    const document = statusDocument(now, { state: { error: stateError() }, reconcile, notify });
+    const beside = {
+      state: { error: stateError() },
+      reconcile,
+      notify,
+      config: { changedAt: configChangedAt(config) },
+    };
+    const document = statusDocument(now, beside);
     return { ...document, conditions: firstSeen.dated(document.conditions, timestamp(clock)) };
   };
   // It looks every few seconds, so that what is not well has its beginning before anybody asks.

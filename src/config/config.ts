@@ -12,6 +12,8 @@ export interface Config {
   readonly name: string;
   /** The file and its folder, absolute. */
   readonly file: string;
+  /** Of the file's text when it was read. */
+  readonly digest: string;
   readonly folder: string;
   readonly source: SourceConfig;
   readonly state: StateAddress;

@@ -17,10 +17,12 @@ type LineAndColumn = Pick<Problem, "line" | "column">;
 
 /** A parsed YAML file that still knows the line of each key and value. */
 export class YamlFile {
+  readonly text: string;
   readonly #document: Document;
   readonly #lines: LineCounter;
 
   constructor(text: string) {
+    this.text = text;
     this.#lines = new LineCounter();
     this.#document = parseDocument(text, { lineCounter: this.#lines, prettyErrors: false });
   }

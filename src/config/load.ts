@@ -1,3 +1,5 @@
+import { createHash } from "node:crypto";
+import { statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { tlsSettings } from "../tls/keys.ts";
 import type * as z from "zod";
@@ -81,6 +83,19 @@ export function loadPlace(file: string, options: LoadOptions): Place {
   return new Loading(file, dirname(path), readYaml(file, path), options).place();
 }
 
+/** Since when the file says something else than the config that was read from it; null: it says the same, or can't be read. */
+export function configChangedAt({ file, digest }: Pick<Config, "file" | "digest">): string | null {
+  try {
+    return configDigest(readSmallFile(file, FILE_BYTES_MAX)) === digest ? null : statSync(file).mtime.toISOString();
+  } catch {
+    return null;
+  }
+}
+
+function configDigest(text: string): string {
+  return createHash("sha256").update(text).digest("base64");
+}
+
 function readYaml(file: string, path: string): YamlFile {
   try {
     return new YamlFile(readSmallFile(path, FILE_BYTES_MAX));
@@ -146,6 +161,7 @@ class Loading {
     return {
       name,
       file: path,
+      digest: configDigest(this.#yaml.text),
       folder: this.#folder,
       source,
       state: this.#state(top.name, top.state, number),

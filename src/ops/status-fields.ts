@@ -321,7 +321,16 @@ export const STATUS_FIELDS: Fields<StatusDocument> = {
     "null: none runs here, and the document shows what the state knew last",
   ],
   heldBy: ["text", "who holds the lease while no daemon listens here: one on another host, or one that starts"],
+  lastSeenAt: ["time", "when a daemon was last there that neither stopped in order nor said why it ended"],
   ended: [{ object: ERROR }, "why the last daemon ended; absent if it was stopped or killed, or if one runs"],
+  config: [
+    {
+      object: {
+        changedAt: [{ orNull: "time" }, "when the config file was changed since the daemon started; null: it was not"],
+      },
+    },
+    "the config file",
+  ],
   state: [
     { object: { error: [{ orNull: { object: ERROR } }, "why the state can't be written now"] } },
     "the state store",

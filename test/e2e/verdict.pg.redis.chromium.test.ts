@@ -2,7 +2,7 @@
  * One verdict: status, its exit code, readiness, `wait` and the dashboard say the same, and are green only when it is true.
  * @module-tag heavy
  */
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { freePort } from "../../scripts/services/processes/port.ts";
@@ -166,6 +166,19 @@ test("beside a daemon, commands that ask it need nothing of the source and the s
   });
 });
 
+test("a config file that was changed is told until it says the same again", async () => {
+  const { installation } = pipeline;
+  const path = join(installation.folder, "millrace.yaml");
+  const before = readFileSync(path);
+  writeFileSync(path, `${before.toString()}\n# later\n`);
+  const { ready, exitCode, text, status } = await said();
+  expect({ ready, exitCode }).toEqual({ ready: true, exitCode: 0 });
+  expect(text).toContain("! the config file was changed, and the daemon runs with what it said before");
+  expect(status.conditions).toMatchObject([{ kind: "config.changed", level: "watch", since: expect.any(String) }]);
+  writeFileSync(path, before);
+  await allIsWell();
+});
+
 test("a daemon that is gone, or does not answer, is never well", async () => {
   await using seen = await browser.open(null);
   const { page } = seen;
@@ -188,5 +201,10 @@ test("a daemon that is gone, or does not answer, is never well", async () => {
     exitCode: 1,
     stdout: expect.stringContaining("nothing is copied while no daemon runs"),
   });
-  expect(await bare("status", "--exit-code")).toMatchObject({ exitCode: 1 });
+  const { exitCode, stdout } = await bare("status", "--exit-code", "--json");
+  expect(exitCode).toBe(1);
+  const { conditions }: StatusDocument = JSON.parse(stdout);
+  const [absent] = conditions;
+  expect(absent).toMatchObject({ kind: "daemon.absent", level: "act" });
+  expect(Math.abs(Date.now() - Date.parse(absent?.since ?? ""))).toBeLessThan(120_000);
 });

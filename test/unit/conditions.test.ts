@@ -86,6 +86,13 @@ const CASES: readonly Case[] = [
     blocks: UNREADY,
   },
   {
+    kind: "daemon.absent",
+    change: { daemon: null, phase: "stopped", lastSeenAt: AT },
+    what: "nothing is copied while no daemon runs",
+    level: "act",
+    blocks: UNREADY,
+  },
+  {
     kind: "daemon.copying",
     change: {
       phase: "snapshot",
@@ -368,6 +375,13 @@ const CASES: readonly Case[] = [
     change: { notify: { error: failed("MR1158") } },
     what: "the webhook could not be told what is not well: MR1158 it fails",
     level: "act",
+    blocks: FREE,
+  },
+  {
+    kind: "config.changed",
+    change: { config: { changedAt: AT } },
+    what: "the config file was changed, and the daemon runs with what it said before",
+    level: "watch",
     blocks: FREE,
   },
 ];

@@ -11,6 +11,7 @@ import { EXIT, type ExitCode } from "../exit-codes.ts";
 import { liveHolder, readState, storedPositions } from "../read-state.ts";
 import type { Session } from "../session.ts";
 import { pastOf } from "../../reconcile/report/past.ts";
+import { LEASE_MS } from "../../tenure.ts";
 import { lineageText, storedLineage } from "./lineage.ts";
 import { sharesText, statusText } from "./status-text.ts";
 
@@ -78,6 +79,7 @@ async function storedStatus(place: Place, state: StateStore): Promise<StatusDocu
   const open = await state.refills.list();
   const heldBy = await liveHolder(state);
   const ended = heldBy === null ? await state.ending.get() : null;
+  const unreleased = heldBy === null ? await state.lease.unreleased() : null;
   const stored: PipelineStatus = {
     ...unseen,
     source: { ...unseen.source, position, acknowledged: position },
@@ -87,6 +89,7 @@ async function storedStatus(place: Place, state: StateStore): Promise<StatusDocu
     snapshots: open.map((refill) => snapshotStatus(refill)).filter(isRunning),
     ...(heldBy === null ? {} : { heldBy }),
     ...(ended === null ? {} : { ended }),
+    ...(unreleased === null ? {} : { lastSeenAt: new Date(unreleased.expiresAtMs - LEASE_MS).toISOString() }),
   };
   const reconcile = { next: null, failure: null, ...pastOf(await state.reports.list()) };
   return statusDocument(stored, { state: { error: null }, reconcile });

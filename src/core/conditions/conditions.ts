@@ -24,7 +24,7 @@ const GIVEN_UP = "its place in the log was given up or moved, and its tables are
 type Given = Pick<Condition, "kind" | "level" | "what" | "blocks"> & Partial<Condition>;
 
 /** What a status says beside the pipeline. */
-export type Beside = Pick<StatusDocument, "state" | "reconcile" | "notify">;
+export type Beside = Pick<StatusDocument, "state" | "reconcile" | "notify" | "config">;
 
 /** What the configuration names. */
 interface Named {
@@ -75,7 +75,7 @@ export function unseenStatus({ name, source, sinks }: Named): PipelineStatus {
 }
 
 /** In the order in which they are to be read. Nothing: all is well. */
-function conditionsOf(pipeline: PipelineStatus, { state, reconcile, notify }: Beside): readonly Condition[] {
+function conditionsOf(pipeline: PipelineStatus, { state, reconcile, notify, config }: Beside): readonly Condition[] {
   const [daemon, ...rest] = partsOf(pipeline);
   return [
     ...(daemon ?? []),
@@ -83,6 +83,7 @@ function conditionsOf(pipeline: PipelineStatus, { state, reconcile, notify }: Be
     ...rest.flat(),
     ...ofComparisons(reconcile),
     ...ofReceiver(notify?.error ?? null),
+    ...ofConfig(config?.changedAt ?? null),
   ];
 }
 
@@ -139,7 +140,14 @@ function retried(error: StoredError) {
   return { ...failure(error), lastTried: error.at };
 }
 
-function* ofDaemon({ daemon, heldBy, ended, phase, source: { copy } }: PipelineStatus): Generator<Condition> {
+function* ofDaemon({
+  daemon,
+  heldBy,
+  lastSeenAt,
+  ended,
+  phase,
+  source: { copy },
+}: PipelineStatus): Generator<Condition> {
   const blocks = ["ready", "wait"] as const;
   if (heldBy !== undefined) {
     const what = `the lease is held by ${heldBy}`;
@@ -148,7 +156,7 @@ function* ofDaemon({ daemon, heldBy, ended, phase, source: { copy } }: PipelineS
   } else if (ended !== undefined) {
     yield daemonEnded(ended);
   } else if (daemon === null) {
-    yield daemonAbsent();
+    yield daemonAbsent(lastSeenAt);
   } else if (phase === "snapshot") {
     const what = copy === null ? "first copy: it begins" : `first copy: ${copyText(copy)}`;
     const meanwhile = "streaming begins when it is done";
@@ -446,6 +454,13 @@ function* ofReceiver(error: StoredError | null): Generator<Condition> {
   if (error === null) return;
   const what = "the webhook could not be told what is not well";
   yield condition({ kind: "webhook.failing", level: "act", blocks: [], what, ...retried(error) });
+}
+
+function* ofConfig(since: string | null): Generator<Condition> {
+  if (since === null) return;
+  const what = "the config file was changed, and the daemon runs with what it said before";
+  const fix = "millrace check, then restart the daemon";
+  yield condition({ kind: "config.changed", level: "watch", blocks: [], what, since, fix });
 }
 
 /** The log has more than the stream has read, for a reason of neither the connection nor a sink. */

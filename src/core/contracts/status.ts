@@ -12,6 +12,8 @@ export interface StatusDocument extends PipelineStatus {
   readonly reconcile: ComparisonStatus;
   /** Why the receiver of `notify.webhook` could not be told last; null: it was, or nobody is to be told. */
   readonly notify?: { readonly error: StoredError | null };
+  /** Since when the config file says something else than it said when the daemon started; null: it does not. */
+  readonly config?: { readonly changedAt: string | null };
   /** What the conditions come to. */
   readonly verdict: Verdict;
   /** What is not, or not yet, as it should be. Nothing: all is well. */
@@ -62,6 +64,8 @@ export interface PipelineStatus {
   readonly daemon: { readonly pid: number; readonly startedAt: string } | null;
   /** Who holds the lease of the state while no daemon listens here: a daemon on another host, or one that starts. */
   readonly heldBy?: string;
+  /** When a daemon was last there that neither stopped in order nor said why it ended. */
+  readonly lastSeenAt?: string;
   /** The error over which the last daemon ended; absent: it was stopped, or killed, or one runs. */
   readonly ended?: StoredError;
 }

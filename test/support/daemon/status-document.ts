@@ -29,6 +29,7 @@ export function statusDocument({
   state,
   reconcile,
   notify,
+  config,
   ...change
 }: StatusChange = {}): StatusDocument {
   const pipeline: PipelineStatus = {
@@ -63,5 +64,6 @@ export function statusDocument({
     state: state ?? { error: null },
     reconcile: reconcile ?? { next: null, last: null, drift: null, failure: null },
     ...(notify === undefined ? {} : { notify }),
+    ...(config === undefined ? {} : { config }),
   });
 }
