@@ -6,7 +6,8 @@
 import { describe, test } from "vitest";
 import { Installation } from "../support/daemon/daemon-process.ts";
 import { KafkaTopics } from "../support/kafka/kafka-topics.ts";
-import { CANARY, RenamedTables, SHOWN } from "../support/mysql/renamed-tables.ts";
+import { CANARY, SHOWN } from "../support/daemon/canary.ts";
+import { RenamedTables } from "../support/mysql/renamed-tables.ts";
 import { kafkaBroker, mysqlFlavours } from "../support/run/services.ts";
 
 describe.each(mysqlFlavours)("%s", (flavour) => {

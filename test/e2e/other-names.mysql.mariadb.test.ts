@@ -4,7 +4,8 @@
  * @module-tag heavy
  */
 import { describe, test } from "vitest";
-import { CANARY, RenamedTables, SHOWN } from "../support/mysql/renamed-tables.ts";
+import { CANARY, SHOWN } from "../support/daemon/canary.ts";
+import { RenamedTables } from "../support/mysql/renamed-tables.ts";
 import { mysqlFlavours } from "../support/run/services.ts";
 
 const WAYS = [

@@ -4,13 +4,9 @@
  * @module-tag heavy
  */
 import { expect, test } from "vitest";
-import { filesBelow } from "../support/daemon/canary.ts";
+import { CANARY, expectHidden, placesWith, SHOWN } from "../support/daemon/canary.ts";
 import { type PipelineConfig, RunningPipeline } from "../support/daemon/running-pipeline.ts";
 import { eventually } from "../support/run/waiting.ts";
-
-/** In every value that is hidden, and in no other. */
-const CANARY = "Kanarienvogel";
-const SHOWN = "Singvogel";
 
 const TABLES = `
   create schema other;
@@ -83,28 +79,14 @@ class Scene implements AsyncDisposable {
       expect(Object.fromEntries(tables.aside.map(({ table, error }) => [table, error.code]))).toEqual(expected);
     });
     await this.passed();
-    await this.expectHidden();
+    await expectHidden(this.pipeline);
   }
 
   /** What was committed until now has passed; `wait` would wait for suspended tables. */
   async passed(): Promise<void> {
     const mark = `mark ${++this.#marks}.`;
     await this.pipeline.run(`insert into plain values (${this.#marks}, '${mark}')`);
-    await eventually(async () => expect((await this.#having(mark)).length).toBeGreaterThan(0));
-  }
-
-  async expectHidden(): Promise<void> {
-    expect(await this.#having(CANARY)).toEqual([]);
-    // What is searched for the one is searched for the other.
-    await eventually(async () => expect((await this.#having(SHOWN)).length).toBeGreaterThan(0));
-  }
-
-  async #having(text: string): Promise<string[]> {
-    const { installation, daemon } = this.pipeline;
-    // A file may go while they are read.
-    const files = await eventually(async () => filesBelow(installation.folder, ["millrace.yaml"]));
-    const found = [...files, ["log", daemon.said] as const];
-    return found.filter(([, content]) => content.includes(text)).map(([name]) => name);
+    await eventually(async () => expect((await placesWith(mark, this.pipeline)).length).toBeGreaterThan(0));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -5,16 +5,13 @@
  * @module-tag heavy
  */
 import { expect, test } from "vitest";
-import { filesBelow } from "../support/daemon/canary.ts";
+import { CANARY, filesBelow, SHOWN } from "../support/daemon/canary.ts";
 import type { Installation } from "../support/daemon/daemon-process.ts";
 import { type PipelineConfig, RunningPipeline } from "../support/daemon/running-pipeline.ts";
 import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
 import { mysqlFlavours } from "../support/run/services.ts";
 import { eventually } from "../support/run/waiting.ts";
 
-/** In every value that is hidden, and in no other. */
-const CANARY = "Kanarienvogel";
-const SHOWN = "Singvogel";
 const KEY = "a-key-of-the-tests-0123456789";
 
 const PREPARE = [

@@ -1,6 +1,8 @@
 /** Passwords that must turn up nowhere, and the search for them in every form that a program may give them. */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { expect } from "vitest";
+import { eventually } from "../run/waiting.ts";
 
 /** Every character that URLs, JSON, YAML, SQL or a shell treat in a way of their own, between two parts to be known by. */
 const SPECIAL = `@/:#?%20 "'\\&=+é{}$`;
@@ -48,6 +50,29 @@ export function filesBelow(folder: string, except: readonly string[] = []): [str
   return readdirSync(folder, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile() && !except.includes(entry.name))
     .map((entry) => [entry.name, readFileSync(join(entry.parentPath, entry.name), "latin1")]);
+}
+
+/** In every value that rules hide, and in no other. */
+export const CANARY = "Kanarienvogel";
+export const SHOWN = "Singvogel";
+
+interface Written {
+  readonly installation: { readonly folder: string };
+  readonly daemon: { readonly said: string };
+}
+
+/** Files of a pipeline in which the text turns up, and its log. */
+export async function placesWith(text: string, { installation, daemon }: Written): Promise<string[]> {
+  // A file may go while they are read.
+  const files = await eventually(async () => filesBelow(installation.folder, ["millrace.yaml"]));
+  const found = [...files, ["log", daemon.said] as const];
+  return found.filter(([, content]) => content.includes(text)).map(([name]) => name);
+}
+
+export async function expectHidden(pipeline: Written): Promise<void> {
+  expect(await placesWith(CANARY, pipeline)).toEqual([]);
+  // What is searched for the one is searched for the other.
+  await eventually(async () => expect((await placesWith(SHOWN, pipeline)).length).toBeGreaterThan(0));
 }
 
 /** What other users of the machine see of a process and of its children. */

@@ -1,13 +1,9 @@
 /** Tables of MySQL and MariaDB under rules, for what gives them and their columns other names. */
 import { expect } from "vitest";
-import { filesBelow } from "../daemon/canary.ts";
+import { CANARY, expectHidden, placesWith, SHOWN } from "../daemon/canary.ts";
 import { type MysqlFlavour } from "../run/services.ts";
 import { eventually } from "../run/waiting.ts";
 import { MysqlPipeline, type MysqlPipelineOptions } from "./mysql-pipeline.ts";
-
-/** In every value that is hidden, and in no other. */
-export const CANARY = "Kanarienvogel";
-export const SHOWN = "Singvogel";
 
 const TABLES = [
   "create table users (id int primary key, mail varchar(80), note varchar(80), country varchar(8))",
@@ -69,24 +65,14 @@ export class RenamedTables implements AsyncDisposable {
       expect(Object.fromEntries(found)).toEqual(expected);
     });
     await this.#passed();
-    expect(await this.#having(CANARY)).toEqual([]);
-    // What is searched for the one is searched for the other.
-    await eventually(async () => expect((await this.#having(SHOWN)).length).toBeGreaterThan(0));
+    await expectHidden(this.pipeline);
   }
 
   /** What was committed until now has passed; `wait` would wait for suspended tables. */
   async #passed(): Promise<void> {
     const mark = `mark ${++this.#marks}.`;
     await this.pipeline.run(`insert into plain values (${this.#marks}, '${mark}')`);
-    await eventually(async () => expect((await this.#having(mark)).length).toBeGreaterThan(0));
-  }
-
-  async #having(text: string): Promise<string[]> {
-    const { installation, daemon } = this.pipeline;
-    // A file may go while they are read.
-    const files = await eventually(async () => filesBelow(installation.folder, ["millrace.yaml"]));
-    const found = [...files, ["log", daemon.said] as const];
-    return found.filter(([, content]) => content.includes(text)).map(([name]) => name);
+    await eventually(async () => expect((await placesWith(mark, this.pipeline)).length).toBeGreaterThan(0));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
