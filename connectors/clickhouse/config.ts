@@ -3,7 +3,8 @@ import type { SinkContext, SinkFactory } from "../../src/core/contracts/connecto
 import { freshPassword, idlePassword, passwordIn, passwordKeys } from "../../src/passwords/password.ts";
 import { idleTlsKeys, tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
 import { idleDeletes, refusing } from "../kit/idle-keys.ts";
-import { deletes, mode } from "../kit/row-form.ts";
+import { deletes, mode, schemaFor } from "../kit/row-form.ts";
+import { isReserved } from "./names.ts";
 import type { ClickhouseSinkSettings } from "./sink.ts";
 
 const ADDRESS = "expected http://user:password@host:8123, or https:// for TLS";
@@ -18,11 +19,7 @@ export const definition = z
       .describe("http://user:password@host:port of ClickHouse's HTTP interface; https:// for TLS."),
     ...passwordKeys,
     ...tlsKeys("an https://"),
-    schema: z
-      .string()
-      .min(1)
-      .optional()
-      .describe("Put all tables into this database. Default: databases named like the source's schemas."),
+    schema: schemaFor("ClickHouse", isReserved, "database", "databases named like the source's schemas"),
     deletes,
     mode,
     cluster: z

@@ -2,7 +2,8 @@ import { createHash } from "node:crypto";
 import type { TableName } from "../../src/core/contracts/connector.ts";
 import { tableId } from "../../src/core/model/schema.ts";
 import { shortened } from "../../src/core/targets/names.ts";
-import { clickhouseError } from "./errors.ts";
+import { MillraceError } from "../../src/core/errors.ts";
+import { pages } from "./error-pages.ts";
 
 /** Database of Millrace's own tables; captured tables can't be in it. */
 export const META_DATABASE = "millrace";
@@ -40,16 +41,21 @@ export interface TargetName {
 
 export function targetOf(table: TableName, schema: string | undefined): TargetName {
   const database = fitted(schema ?? table.schema);
-  if (RESERVED_DATABASES.has(database)) {
+  if (isReserved(database)) {
     const id = tableId(table.schema, table.table);
-    throw clickhouseError({
+    throw new MillraceError({
       code: "MR4109",
       kind: "fatal",
+      hint: pages.MR4109.remedy,
       message: `table ${id} can't be written to database ${database}: the name is ClickHouse's or Millrace's own`,
       table: id,
     });
   }
   return { database, table: fitted(table.table) };
+}
+
+export function isReserved(database: string): boolean {
+  return RESERVED_DATABASES.has(database);
 }
 
 /** A name that is too long for ClickHouse is cut and ends in `_` and a hash of the whole. */

@@ -2,15 +2,16 @@ import { existsSync, realpathSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { z } from "zod";
 import { idleDeletes, refusing } from "../kit/idle-keys.ts";
-import { deletes, mode } from "../kit/row-form.ts";
+import { deletes, mode, schemaFor } from "../kit/row-form.ts";
 import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
 import { memoryLimit, threads } from "./memory-keys.ts";
+import { isReserved } from "./names.ts";
 import type { DuckdbSinkOptions } from "./sink.ts";
 
 export const definition = z
   .object({
     path: z.string().min(1).describe("The DuckDB file. Created if missing; its folder must exist."),
-    schema: z.string().min(1).optional().describe("Put all tables into this schema. Default: the source's schemas."),
+    schema: schemaFor("DuckDB", isReserved),
     deletes,
     mode,
     memoryLimit,

@@ -54,7 +54,7 @@ export interface TargetName {
 
 export function targetOf(table: TableName, schemaOption: string | undefined): TargetName {
   const schema = schemaOption ?? table.schema;
-  if (RESERVED_SCHEMAS.has(fold(schema))) {
+  if (isReserved(schema)) {
     const id = tableId(table.schema, table.table);
     throw duckdbError({
       code: "MR3209",
@@ -65,6 +65,10 @@ export function targetOf(table: TableName, schemaOption: string | undefined): Ta
     });
   }
   return { schema, table: table.table };
+}
+
+export function isReserved(schema: string): boolean {
+  return RESERVED_SCHEMAS.has(fold(schema));
 }
 
 /** Equal for two tables if and only if they would be one table in DuckDB. */

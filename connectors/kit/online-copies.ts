@@ -1,13 +1,13 @@
 /**
- * Tables that tools for online changes make beside the table that they change: its rows are copied there, and the two are
- * then swapped by renames. The names are those of the tools' own code.
+ * Tables that tools make beside those of an application: for online changes, where the rows of a table are copied into another
+ * one and the two are then swapped by renames; and for the catalogue of a lake. The names are those of the tools' own code.
  */
 import type { TableName } from "../../src/core/contracts/connector.ts";
 
 /** A table whose name says that a tool made it. */
 export interface OnlineCopy {
   readonly tool: string;
-  /** Possible names of the copied table, in lower case; null: the name does not say which table it is. */
+  /** Possible names, in lower case, of the table that must be there too: the copied one. Null: the name says enough. */
   readonly of: readonly string[] | null;
   /** True if the name has the greatest length: the name of the copied table may be cut in it. */
   readonly isCut: boolean;
@@ -18,6 +18,9 @@ interface Form {
   /** Its group is the name of the copied table. Absent: no application has tables with such names. */
   readonly pattern: RegExp;
 }
+
+/** A sink may have its lake's catalogue in the captured database: each of its commits would be followed by another one. */
+const CATALOGUE = { tool: "DuckLake", pattern: /^ducklake_/, of: ["ducklake_snapshot"], isCut: false } as const;
 
 const FORMS: readonly Form[] = [
   { tool: "gh-ost", pattern: /^[_~](.+?)(?:_\d{10,14})?_(?:gho|ghc|ghk|ghr|delr?)$/s },
@@ -42,6 +45,7 @@ const UNDERSCORES_MAX = 11;
 export function onlineCopy({ schema, table }: TableName): OnlineCopy | null {
   const name = table.toLowerCase();
   if (schema === REPACK.schema && REPACK.table.test(name)) return { tool: "pg_repack", of: null, isCut: false };
+  if (CATALOGUE.pattern.test(name)) return CATALOGUE;
   const found = FORMS.filter(({ pattern }) => pattern.test(name));
   const [first] = found;
   if (first === undefined) return null;
@@ -71,8 +75,9 @@ export function copyRefusal(
   const original = originalOf(copy, names);
   if (copy.of !== null && original === undefined) return null;
   const of = original === undefined ? "" : ` of ${table.schema}.${original}`;
+  const what = copy === CATALOGUE ? "part of the catalogue of a lake" : `a copy${of} for an online change`;
   return {
-    reason: `it is a copy${of} for an online change, as its name says (${copy.tool})`,
+    reason: `it is ${what}, as its name says (${copy.tool})`,
     fix: `Nothing, if it is. To capture it, name it in \`source.tables\`: "${table.schema}.${table.table}".`,
   };
 }

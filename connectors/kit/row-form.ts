@@ -12,3 +12,20 @@ export const mode = z
   .enum(["mirror", "history"], { error: 'expected "mirror" or "history"' })
   .default("mirror")
   .describe("mirror: a row for a row of the source. history: a row for every change, appended in commit order.");
+
+/** Of a target that has schemas: a name that it keeps for itself would suspend every table. */
+export function schemaFor(
+  target: string,
+  isReserved: (name: string) => boolean,
+  word = "schema",
+  others = "the source's schemas",
+) {
+  return z
+    .string()
+    .min(1)
+    .refine((name) => !isReserved(name), {
+      error: ({ input }) => `${word} ${JSON.stringify(input)} belongs to ${target} or to Millrace: choose another name`,
+    })
+    .optional()
+    .describe(`Put all tables into this ${word}. Default: ${others}.`);
+}

@@ -82,3 +82,15 @@ test("in a log, a table that was followed before is enough", async () => {
   ).toBe(false);
   expect(await isLoggedCopy({ schema: "shop", table: "users" }, isFollowed, async () => ["users"])).toBe(false);
 });
+
+test("the catalogue of a lake is known by its tables together", () => {
+  const names = ["ducklake_snapshot", "orders"];
+  const refused = ["ducklake_snapshot", "ducklake_metadata", "ducklake_inlined_data_3_7", "ducklake_orders"];
+  for (const table of refused) {
+    expect(copyRefusal({ schema: "shop", table }, names)?.reason).toBe(
+      "it is part of the catalogue of a lake, as its name says (DuckLake)",
+    );
+  }
+  expect(copyRefusal({ schema: "shop", table: "orders" }, names)).toBeNull();
+  expect(copyRefusal({ schema: "shop", table: "ducklake_orders" }, ["orders"])).toBeNull();
+});

@@ -1,9 +1,10 @@
 import { resolve } from "node:path";
 import * as z from "zod";
 import { idleDeletes, refusing } from "../../kit/idle-keys.ts";
-import { deletes, mode } from "../../kit/row-form.ts";
+import { deletes, mode, schemaFor } from "../../kit/row-form.ts";
 import type { SinkContext, SinkFactory } from "../../../src/core/contracts/connector.ts";
 import { memoryLimit, threads } from "../memory-keys.ts";
+import { isReserved } from "../names.ts";
 import { DURATION, parseDurationMs } from "../../../src/core/values/quantities.ts";
 import { s3, s3Refusal } from "../../kit/bucket.ts";
 import { CATALOG, placeOf, shownCatalog } from "./place.ts";
@@ -32,7 +33,7 @@ const fields = z.object({
     ),
   data: z.string().min(1).describe("The folder of the lake's data files, of this lake alone, or `s3://bucket/prefix`."),
   s3: s3.optional().describe("Of the bucket, for `data` that begin with s3://."),
-  schema: z.string().min(1).optional().describe("Put all tables into this schema. Default: the source's schemas."),
+  schema: schemaFor("DuckDB", isReserved),
   deletes,
   mode,
   memoryLimit,

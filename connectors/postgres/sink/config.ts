@@ -1,11 +1,12 @@
 import * as z from "zod";
 import { freshPassword, idlePassword, passwordIn, passwordKeys } from "../../../src/passwords/password.ts";
 import { idleDeletes, refusing } from "../../kit/idle-keys.ts";
-import { deletes, mode } from "../../kit/row-form.ts";
+import { deletes, mode, schemaFor } from "../../kit/row-form.ts";
 import type { SinkContext, SinkFactory } from "../../../src/core/contracts/connector.ts";
 import { parsePostgresUrl, placeOfUrl } from "../client/url.ts";
 import { sinkError } from "./errors.ts";
 import type { PostgresSinkOptions } from "./sink.ts";
+import { isReserved } from "./tables/names.ts";
 
 const NAME_BYTES_MAX = 63;
 
@@ -16,11 +17,10 @@ export const definition = z
       .regex(/^postgres(ql)?:\/\//, { error: "expected postgres://user:password@host:port/database" })
       .describe("postgres://user:password@host:port/database of the target; parameters as for psql (sslmode, …)."),
     ...passwordKeys,
-    schema: z
-      .string()
-      .refine((name) => name !== "" && Buffer.byteLength(name) <= NAME_BYTES_MAX, { error: "expected 1 to 63 bytes" })
-      .optional()
-      .describe("Put all tables into this schema. Default: the source's schemas."),
+    schema: schemaFor("Postgres", isReserved).refine(
+      (name) => name === undefined || Buffer.byteLength(name) <= NAME_BYTES_MAX,
+      { error: "expected 1 to 63 bytes" },
+    ),
     deletes,
     mode,
   })
