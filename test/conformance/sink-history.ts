@@ -5,7 +5,7 @@ import { rowVersion } from "../../src/core/model/version.ts";
 import { Netter } from "../../src/runtime/netting/netting.ts";
 import { blockOf, type Change, tableVersion } from "../support/model/blocks.ts";
 import type { KeptForm, SinkHarness } from "./sink.ts";
-import { users } from "./sink-rows.ts";
+import { lines, users } from "./sink-rows.ts";
 import { type Cells, failure, progressAt, put, Reports, rowsStep, Stage, timeout, UNCHANGED } from "./stage.ts";
 
 const MIRROR: KeptForm = { deletes: "hard", mode: "mirror" };
@@ -60,6 +60,35 @@ export function historyTests(harness: SinkHarness): void {
     await change(stage, 30n, [{ op: "c", after: ["1", "a", "x"] }]);
     await stage.expectRows(users, [["1", "a", "x"]]);
     expect((await history(stage)).map(({ op }) => op)).toEqual(["c", "t", "c"]);
+  });
+
+  test("truncates before, between and behind the rows of one step, where the sink takes both", async (context) => {
+    await using stage = await Stage.of(harness, users, lines);
+    context.skip(stage.sink.batch?.hasTruncates !== true, "a truncate is a step of its own");
+    await change(stage, 10n, [{ op: "c", after: ["1", "a", "x"] }]);
+    const record = { index: 0, commitTimeUs: 1_795_000_000_000_001n, xid: 0, origin: undefined };
+    const truncate = (at: bigint, table = users) => ({ table, version: rowVersion(1, at), record });
+    const truncates = [truncate(20n), truncate(20n, lines), truncate(40n), truncate(60n)];
+    const { tables } = nettedOf(stage, [
+      { op: "c", after: ["1", "b", "long"], commit: 30n },
+      { op: "u", after: ["1", "c", UNCHANGED], commit: 31n },
+      { op: "c", after: ["2", "d", "x"], commit: 50n },
+    ]);
+    const step = { kind: "rows", truncates, tables } as const;
+    for (const at of [61n, 62n]) await stage.apply({ ...step, progress: progressAt(at) });
+    await stage.expectRows(users, []);
+    const seen = (await history(stage)).map(({ op, version, cells }) => [op, version, cells[2]]);
+    const expected = [
+      ["c", 10n, "x"],
+      ["t", 20n, null],
+      ["c", 30n, "long"],
+      ["u", 31n, "long"],
+      ["t", 40n, null],
+      ["c", 50n, "x"],
+      ["t", 60n, null],
+    ] as const;
+    expect(seen).toEqual(expected.map(([op, at, note]) => [op, rowVersion(1, at), note]));
+    expect((await history(stage, lines)).map(({ op }) => op)).toEqual(["t"]);
   });
 
   test("unchanged cells are those of the row as it was before the change, wherever that is", async () => {
@@ -264,12 +293,17 @@ async function read(stage: Stage, at: bigint, rows: readonly Cells[], table = us
 }
 
 async function stepOf(stage: Stage, changes: readonly Plain[], at: bigint, version?: bigint, table = users) {
+  const { tables } = nettedOf(stage, changes, version, table);
+  const reports = new Reports();
+  await stage.apply({ kind: "rows", tables, progress: progressAt(at + 1n) }, reports);
+  return reports;
+}
+
+function nettedOf(stage: Stage, changes: readonly Plain[], version?: bigint, table = users) {
   const block = blockOf(changes.map((one) => ({ table, ...(version === undefined ? {} : { version }), ...one })));
   const netted = new Netter(stage.sink.form).net([{ block, from: 0, to: block.count }], () => true);
   expect(netted.untold).toEqual([]);
-  const reports = new Reports();
-  await stage.apply({ kind: "rows", tables: netted.tables, progress: progressAt(at + 1n) }, reports);
-  return reports;
+  return netted;
 }
 
 async function history(stage: Stage, table = users) {

@@ -27,7 +27,7 @@ export const users = tableVersion({
   key: ["id"],
 });
 
-const lines = tableVersion({
+export const lines = tableVersion({
   table: "lines",
   columns: [
     ["order_id", "int8"],
@@ -96,6 +96,7 @@ export function rowTests(harness: SinkHarness): void {
   test("tables are emptied before the rows of the same step, where the sink takes both", async (context) => {
     await using stage = await Stage.of(harness, users, lines);
     context.skip(stage.sink.batch?.hasTruncates !== true, "a truncate is a step of its own");
+    context.skip(stage.sink.form === "history", "of a history: sink-history.ts");
     await stage.write(users, 10n, [put(["1", "ann", "x"]), put(["2", "bob", "x"]), put(["3", "cid", "x"])]);
     await stage.write(lines, 11n, [put(["1", "1", "a"])]);
     const [reports, version] = [new Reports(), rowVersion(1, 20n)];

@@ -21,6 +21,7 @@ import { eventually } from "../support/run/waiting.ts";
 
 const KILLS = 5;
 const MOVES = 30;
+const LOOKS = 150;
 /** Up to so long after a step the process is killed; a step takes about as long. */
 const KILL_WITHIN_MS = 250;
 
@@ -346,6 +347,33 @@ test("a table is seen as it was at one moment, while others change shapes", asyn
   expect([...there.values()].map(({ columns }) => [...columns.keys()])).toEqual([
     ["id", "v", "_millrace_version", "_millrace_commit_time"],
   ]);
+  connection.disconnectSync();
+  await lake.release();
+  await sink.close();
+});
+
+test("a table has its columns at every look, while maintenance changes shapes", { tags: "heavy" }, async () => {
+  await using target = await lakeTarget("sqlite");
+  const sink = target.makeSink();
+  await sink.open(1, timeout());
+  await sink.prepare([items], timeout());
+  const lake = await Lake.acquire(target.options);
+  const connection = await lake.connect();
+  const stopped = new AbortController();
+  const changing = (async () => {
+    while (!stopped.signal.aborted) {
+      await target.query("create or replace table lake.public.mark (id integer); drop table lake.public.mark");
+      await target.query("select comment from duckdb_tables() where database_name = 'lake'");
+    }
+  })();
+  const seen = new Set<string>();
+  for (let look = 0; look < LOOKS; look++) {
+    const there = await lookUpTargets(connection, lake.catalogue, [{ schema: "public", table: "items" }]);
+    for (const { columns } of there.values()) seen.add([...columns.keys()].join(" "));
+  }
+  stopped.abort();
+  await changing;
+  expect([...seen]).toEqual(["id v _millrace_version _millrace_commit_time"]);
   connection.disconnectSync();
   await lake.release();
   await sink.close();

@@ -1,4 +1,5 @@
 /** Keeps a lake small beside the stream: what commits leave behind is joined, and old snapshots end. */
+import { setTimeout as sleep } from "node:timers/promises";
 import type { EngineConnection } from "../engine/engine.ts";
 import type { Logger } from "../../../src/core/contracts/telemetry.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
@@ -21,6 +22,10 @@ const GONE_SHARE = 0.3;
 /** If a table has more small files with deleted rows than this, all of its files with deleted rows are. */
 const SMALL_FILES_MAX = 8;
 const SMALL_BYTES = 8 * 1024 * 1024;
+/** After each piece of work the stream has the lake for so many times as long: steps that wait are behind by a quarter at most. */
+const STREAM_SHARE = 3;
+/** As many snapshots end by one statement. */
+const ENDED_TOGETHER = 500;
 
 export interface MaintenanceSettings {
   readonly everyMs: number;
@@ -65,21 +70,39 @@ export class Maintenance {
     await this.#running;
   }
 
-  /** Between two statements a step gets its turn. */
-  async #inTurns(connection: EngineConnection, statements: readonly string[]): Promise<void> {
+  /** A piece of work between the steps of the stream. Null: the sink is closing. */
+  async #inTurn<T>(work: () => Promise<T>): Promise<T | null> {
     const { lake } = this.#parts;
-    for (const sql of statements) {
-      if (this.#isClosed || lake.broken) return;
-      await lake.moving(() => connection.run(sql), this.#closing.signal);
-      failpoint("ducklake.maintaining");
-    }
+    if (this.#isClosed || lake.broken) return null;
+    let [result, tookMs]: [T | null, number] = [null, 0];
+    await lake.moving(async () => {
+      const beganMs = performance.now();
+      result = await work();
+      tookMs = performance.now() - beganMs;
+    }, this.#closing.signal);
+    failpoint("ducklake.maintaining");
+    await sleep(tookMs * STREAM_SHARE, undefined, { signal: this.#closing.signal, ref: false });
+    return result;
+  }
+
+  async #each(connection: EngineConnection, statements: readonly string[]): Promise<void> {
+    for (const sql of statements) await this.#inTurn(() => connection.run(sql));
   }
 
   /** Invariant: a table whose files can't be read, or be joined now, stops no other's. */
   async #join(connection: EngineConnection, table: TargetName): Promise<void> {
     const { sink, logger, onLost } = this.#parts;
+    const at = `'${LAKE}', ${quoteLiteral(table.table)}, schema => ${quoteLiteral(table.schema)}`;
     try {
-      await this.#inTurns(connection, await joinStatements(connection, table));
+      await this.#inTurn(() => writeOut(connection, table));
+      await this.#inTurn(async () => {
+        const share = await rewrittenShare(connection, at);
+        await connection.run(`CALL ducklake_rewrite_data_files(${at}, delete_threshold => ${share})`);
+      });
+      // One file at a time. Only files without deleted rows can be joined.
+      const join = `CALL ducklake_merge_adjacent_files(${at}, max_compacted_files => 1)`;
+      for (let joined = 1; joined > 0;)
+        joined = (await this.#inTurn(() => readTextRows(connection, join)))?.length ?? 0;
     } catch (error) {
       const known = classify(error, "joining the lake's files");
       const { code, message } = known;
@@ -137,14 +160,13 @@ export class Maintenance {
   }
 
   async #run(settings: MaintenanceSettings): Promise<void> {
-    const { sink, lake, logger } = this.#parts;
+    const { sink, logger } = this.#parts;
     try {
       const startedMs = performance.now();
       await this.#connected(async (connection) => {
-        await lake.moving(() => writeOut(connection), this.#closing.signal);
-        await this.#inTurns(connection, await expireStatements(connection, settings.keepSnapshotsMs));
+        await this.#each(connection, await expireStatements(connection, settings.keepSnapshotsMs));
         for (const { name: table } of await tablesIn(connection, LAKE)) await this.#join(connection, table);
-        await this.#inTurns(connection, [CLEAN_UP]);
+        await this.#each(connection, [CLEAN_UP]);
         await this.#orphans(connection);
       });
       logger.info({ sink, ms: Math.round(performance.now() - startedMs) }, "the lake's files were joined");
@@ -167,40 +189,42 @@ const CLEAN_UP = `${KEEP_NAMED}; CALL ducklake_cleanup_old_files('${LAKE}', olde
 /** By number: DuckLake's own \`older_than\` ends all snapshots of a day if the catalogue is in SQLite, where it compares texts. */
 async function expireStatements(connection: EngineConnection, keepMs: number): Promise<readonly string[]> {
   const snapshots = `${METADATA}.ducklake_snapshot`;
-  const [[ids = ""] = []] = await readTextRows(
+  const rows = await readTextRows(
     connection,
-    `SELECT string_agg(snapshot_id::VARCHAR, ', ') FROM ${snapshots} WHERE snapshot_time::TIMESTAMPTZ < ` +
-      `now() - INTERVAL '${Math.round(keepMs / 1000)} seconds' AND snapshot_id < (SELECT max(snapshot_id) FROM ${snapshots})`,
+    `SELECT string_agg(id::VARCHAR, ', ') FROM (SELECT snapshot_id AS id, row_number() OVER (ORDER BY snapshot_id) AS n ` +
+      `FROM ${snapshots} WHERE snapshot_time::TIMESTAMPTZ < now() - INTERVAL '${Math.round(keepMs / 1000)} seconds' ` +
+      `AND snapshot_id < (SELECT max(snapshot_id) FROM ${snapshots})) GROUP BY (n - 1) // ${ENDED_TOGETHER}`,
   );
-  return ids === "" ? [] : [`CALL ducklake_expire_snapshots('${LAKE}', versions => [${ids}])`];
+  return rows.map(([ids]) => `CALL ducklake_expire_snapshots('${LAKE}', versions => [${ids}])`);
 }
 
-/** Of tables that had another shape, the catalogue keeps rows in several places. */
-const HAS_FORMER_PLACES = `SELECT table_id FROM ${METADATA}.ducklake_inlined_data_tables GROUP BY table_id HAVING count(*) > 1 LIMIT 1`;
-
 /**
- * Rows in the catalogue become files. DuckLake then removes the places of former shapes, and programs that know the catalogue
- * from before would fail there for as long as they are attached: they look again only when some shape in the lake changes.
+ * Rows of the table that are in the catalogue become files. DuckLake then removes the places of its former shapes, and programs
+ * that know the catalogue from before would fail there for as long as they are attached: they look again only when some shape in
+ * the lake changes.
  */
-async function writeOut(connection: EngineConnection): Promise<void> {
-  const former = await readTextRows(connection, HAS_FORMER_PLACES);
-  await connection.run(`CALL ducklake_flush_inlined_data('${LAKE}')`);
+async function writeOut(connection: EngineConnection, { schema, table }: TargetName): Promise<void> {
+  const [name, inSchema] = [quoteLiteral(table), quoteLiteral(schema)];
+  const former = await readTextRows(
+    connection,
+    `SELECT 1 FROM ${METADATA}.ducklake_inlined_data_tables AS p JOIN ${METADATA}.ducklake_table AS t USING (table_id) ` +
+      `JOIN ${METADATA}.ducklake_schema AS s USING (schema_id) WHERE t.table_name = ${name} AND s.schema_name = ${inSchema} ` +
+      "AND t.end_snapshot IS NULL AND s.end_snapshot IS NULL GROUP BY table_id HAVING count(*) > 1",
+  );
+  await connection.run(
+    `CALL ducklake_flush_inlined_data('${LAKE}', table_name => ${name}, schema_name => ${inSchema})`,
+  );
   failpoint("ducklake.maintaining");
   // A process that was killed may have left it. Made and dropped in one transaction it would change nothing.
   if (former.length > 0) await connection.run(`CREATE OR REPLACE TABLE ${MARK} (id INTEGER); DROP TABLE ${MARK}`);
 }
 
-/** Only files without deleted rows can be joined. */
-async function joinStatements(connection: EngineConnection, { schema, table }: TargetName): Promise<readonly string[]> {
-  const at = `'${LAKE}', ${quoteLiteral(table)}, schema => ${quoteLiteral(schema)}`;
+/** The share of its rows that a file lacks when it is written again. */
+async function rewrittenShare(connection: EngineConnection, at: string): Promise<number> {
   const [row = []] = await readTextRows(
     connection,
     `SELECT count(*)::VARCHAR FROM ducklake_list_files(${at}) ` +
       `WHERE delete_file IS NOT NULL AND data_file_size_bytes < ${SMALL_BYTES}`,
   );
-  const share = Number(row[0]) > SMALL_FILES_MAX ? 0 : GONE_SHARE;
-  return [
-    `CALL ducklake_rewrite_data_files(${at}, delete_threshold => ${share})`,
-    `CALL ducklake_merge_adjacent_files(${at})`,
-  ];
+  return Number(row[0]) > SMALL_FILES_MAX ? 0 : GONE_SHARE;
 }

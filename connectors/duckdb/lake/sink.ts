@@ -24,7 +24,7 @@ export interface LakeSinkOptions extends LakeSettings, EngineSinkOptions {
 }
 
 /** A commit costs the same for any number of rows, makes a file, and rewrites what says which rows of older files are gone. */
-const BATCH = { rowCountMax: 200_000, byteCountMax: 16 * 1024 * 1024, delayMs: 500 } as const;
+const BATCH = { rowCountMax: 200_000, byteCountMax: 16 * 1024 * 1024, delayMs: 500, hasTruncates: true } as const;
 
 /** Failures of the S3 that holds the data. */
 const OF_BUCKET: ReadonlySet<string> = new Set(["MR3228", "MR3229", "MR3230", "MR3231", "MR3233"]);
@@ -32,14 +32,13 @@ const OF_BUCKET: ReadonlySet<string> = new Set(["MR3228", "MR3229", "MR3230", "M
 /** Mirrors tables into a lake (DuckLake), or keeps their history; effects occur exactly once. See README.md. */
 export class LakeSink extends EngineSink<Lake> {
   readonly kind = "ducklake";
-  override readonly batch;
+  override readonly batch = BATCH;
   readonly #options: LakeSinkOptions;
   #maintenance: Maintenance | null = null;
   readonly #lostFiles: TablesWithLostFiles;
 
   constructor(options: LakeSinkOptions) {
     super(options, { ...options.form, isLake: true });
-    this.batch = { ...BATCH, hasTruncates: options.form.mode === "mirror" };
     this.#options = options;
     this.#lostFiles = new TablesWithLostFiles(options);
   }

@@ -34,7 +34,7 @@ export async function lookUpTargets(
   targets: readonly TargetName[],
 ): Promise<ReadonlyMap<string, ExistingTarget>> {
   if (targets.length === 0) return new Map();
-  // At one moment: others may change shapes in a lake, after which its tables have other ids.
+  // At one moment: others may change shapes in a lake.
   return await inTransaction(
     connection,
     () => connection.run("BEGIN TRANSACTION"),
@@ -53,44 +53,44 @@ async function lookedUp(
   const isNamed = names.length > NAMES_MAX ? "true" : `lower(name) IN (${names.join(", ")})`;
   const found = await readTextRows(
     connection,
-    "SELECT schema_name, name, id::VARCHAR, is_view, comment FROM (" +
-      "SELECT database_name, schema_name, table_name AS name, table_oid AS id, false AS is_view, comment FROM duckdb_tables() " +
-      "UNION ALL SELECT database_name, schema_name, view_name, view_oid, true, NULL FROM duckdb_views()) " +
+    "SELECT schema_name, name, is_view, comment FROM (" +
+      "SELECT database_name, schema_name, table_name AS name, false AS is_view, comment FROM duckdb_tables() " +
+      "UNION ALL SELECT database_name, schema_name, view_name, true, NULL FROM duckdb_views()) " +
       `WHERE database_name = $1 AND ${isNamed}`,
     [catalogue],
   );
   const keyOf = ([schema = "", table = ""]: readonly string[]): string => targetKey({ schema, table });
   const rows = found.filter((row) => wanted.has(keyOf(row)));
   if (rows.length === 0) return new Map();
-  const ids = rows.map(([, , id]) => id).join(", ");
+  // By name: the ids of a lake's tables change inside a transaction if another connection changes any shape.
+  const named = `(schema_name, table_name) IN (${rows.map(([schema = "", table = ""]) => `(${quoteLiteral(schema)}, ${quoteLiteral(table)})`).join(", ")})`;
   const columns = await readTextRows(
     connection,
-    "SELECT table_oid::VARCHAR, table_name, column_name, data_type FROM duckdb_columns() " +
-      `WHERE database_name = $1 AND table_oid IN (${ids}) ORDER BY table_oid, column_index`,
+    "SELECT schema_name, table_name, column_name, data_type FROM duckdb_columns() " +
+      `WHERE database_name = $1 AND ${named} ORDER BY schema_name, table_name, column_index`,
     [catalogue],
   );
   const keys = await readTextRows(
     connection,
-    "SELECT table_oid::VARCHAR, table_name, unnest(constraint_column_names) FROM duckdb_constraints() " +
-      `WHERE constraint_type IN ('PRIMARY KEY', 'UNIQUE') AND database_name = $1 AND table_oid IN (${ids})`,
+    "SELECT schema_name, table_name, unnest(constraint_column_names) FROM duckdb_constraints() " +
+      `WHERE constraint_type IN ('PRIMARY KEY', 'UNIQUE') AND database_name = $1 AND ${named}`,
     [catalogue],
   );
-  const byId = ([id = ""]: readonly string[]): string => id;
-  const columnsById = Map.groupBy(columns, byId);
-  const keysById = Map.groupBy(keys, byId);
+  const columnsOf = Map.groupBy(columns, keyOf);
+  const keysOf = Map.groupBy(keys, keyOf);
   return new Map(
     rows.map((row): [string, ExistingTarget] => {
-      const [, name = "", id = "", isView, comment = ""] = row;
-      const own = (of: Map<string, string[][]>) => (of.get(id) ?? []).filter(([, table]) => table === name);
+      const [, name = "", isView, comment = ""] = row;
+      const key = keyOf(row);
       return [
-        keyOf(row),
+        key,
         {
           name,
           isView: isView === "true",
           columns: new Map(
-            own(columnsById).map(([, , column = "", type = ""]) => [fold(column), { name: column, type }]),
+            columnsOf.get(key)?.map(([, , column = "", type = ""]) => [fold(column), { name: column, type }]),
           ),
-          key: own(keysById).map(([, , column = ""]) => fold(column)),
+          key: keysOf.get(key)?.map(([, , column = ""]) => fold(column)) ?? [],
           note: decodeNote(comment),
         },
       ];

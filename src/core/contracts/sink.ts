@@ -63,8 +63,8 @@ export interface Sink {
   /**
    * The best size of a step, if enough changes wait and the configuration does not say. Default: the runtime's. `delayMs`:
    * how long after the beginning of one step the next one begins, unless enough waits to fill it; absent: at once.
-   * `hasTruncates`: a step of rows may empty tables first (for a mirror whose steps cost more than their rows); absent: a
-   * truncate is a step of its own.
+   * `hasTruncates`: a step of rows may empty tables first, or note in a history that they were emptied (for a target whose
+   * steps cost more than their rows); absent: a truncate is a step of its own.
    * `tableCountMax`: of one step; absent: the target does not mind. After an error with the reason "tables" the runtime
    * gives fewer.
    */

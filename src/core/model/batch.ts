@@ -60,7 +60,10 @@ export interface SinkProgress {
 export type Step =
   | {
       readonly kind: "rows";
-      /** Tables to empty before the rows are written, as by a step of its own. Only where `Sink.batch` says so. */
+      /**
+       * Tables to empty before the rows are written, as by a step of its own; of a history, where its tables were emptied
+       * before, between or behind the rows. Only where `Sink.batch` says so.
+       */
       readonly truncates?: readonly Truncate[];
       readonly tables: readonly TableWrites[];
       /**

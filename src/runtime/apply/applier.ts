@@ -256,7 +256,7 @@ export class Applier {
 
   async #rows(taken: TakenRows, ahead: NettedAhead | null, passed: Set<Work>, signal: AbortSignal): Promise<void> {
     const { reached, held } = this.steps;
-    const batch = rowBatchOf(taken.works, reached);
+    const batch = rowBatchOf(taken.works, reached, this.#parts.sink.form);
     if (batch === null) return;
     passed.clear();
     await this.#net(batch, ahead, batch.until ?? held.position, signal, async () => {

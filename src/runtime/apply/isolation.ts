@@ -36,18 +36,18 @@ export class Isolation {
     if (!(await this.takes(signal))) return null;
     if (attempted.kind === "table") return { tableId: attempted.tableId, error };
     const writes = new Map(attempted.tables.map((own) => [own.table.id, own]));
-    const truncates = new Map(attempted.truncates.map((own) => [own.table.id, own]));
+    const truncates = Map.groupBy(attempted.truncates, ({ table }) => table.id);
     const tableIds = [...new Set([...truncates.keys(), ...writes.keys()])];
     if (tableIds.length === 1) return { tableId: tableIds[0]!, error };
     // A stream would show these trial rows out of order, and a second time with the step.
     if (this.#sink.form === "stream") return null;
     const refused: Guilty[] = [];
     for (const tableId of tableIds) {
-      const [truncate, own] = [truncates.get(tableId), writes.get(tableId)];
+      const own = writes.get(tableId);
       // The sink's position stays the same, so applying these a second time changes nothing.
       const step = {
         kind: "rows",
-        ...(truncate === undefined ? {} : { truncates: [truncate] }),
+        truncates: truncates.get(tableId) ?? [],
         tables: own === undefined ? [] : [own],
         progress: this.#steps.held,
       } as const;

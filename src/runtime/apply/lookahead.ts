@@ -1,5 +1,6 @@
 import type { TableWrites } from "../../core/model/batch.ts";
 import type { Clock } from "../../core/clock.ts";
+import type { Sink } from "../../core/contracts/sink.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { Netted } from "../netting/netting.ts";
@@ -47,6 +48,7 @@ class Answers {
 
 export interface LookaheadParts {
   readonly clock: Clock;
+  readonly sink: Pick<Sink, "form">;
   readonly queue: SinkQueue;
   readonly limits: BatchLimits;
   readonly wants: Ask;
@@ -126,12 +128,12 @@ export class Lookahead {
   }
 
   #prepare(reached: Position): void {
-    const { queue, limits, prefetch } = this.#parts;
+    const { queue, limits, prefetch, sink } = this.#parts;
     const taken = queue.takeRows(limits);
     if (taken === null) return;
     this.#prepared = { taken, ahead: null };
     try {
-      const batch = rowBatchOf(taken.works, reached);
+      const batch = rowBatchOf(taken.works, reached, sink.form);
       if (batch === null) return;
       const ahead = new NettedAhead(this.#parts, batch, reached);
       if (ahead.netted.unkeyed.length > 0 || ahead.netted.failed.size > 0) return;

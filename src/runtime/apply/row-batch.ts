@@ -1,3 +1,4 @@
+import type { SinkForm } from "../../core/contracts/sink.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
 import type { Slice } from "../netting/netting.ts";
 import type { RowsWork, TruncateWork } from "./work.ts";
@@ -5,7 +6,7 @@ import type { RowsWork, TruncateWork } from "./work.ts";
 /** The rows of one batch that are new to a sink at its position. */
 export interface RowBatch {
   readonly slices: readonly Slice[];
-  /** The last truncate of each table, if it is new to the sink: they come before the rows. */
+  /** Those that are new to the sink: they come before the rows. Of a mirror the last one of each table. */
   readonly truncates: readonly TruncateWork[];
   /** Where the changes before these ended; null for rows that do not come from the log. */
   readonly since: Position | null;
@@ -14,7 +15,11 @@ export interface RowBatch {
 }
 
 /** Null: the sink has all of the rows. */
-export function rowBatchOf(works: readonly (RowsWork | TruncateWork)[], reached: Position): RowBatch | null {
+export function rowBatchOf(
+  works: readonly (RowsWork | TruncateWork)[],
+  reached: Position,
+  form: SinkForm,
+): RowBatch | null {
   const rows = works.filter((work) => work.kind === "rows");
   if (rows[0]?.receipt !== undefined) {
     return { slices: rows.map((work) => ({ ...work, fresh: true })), truncates: [], since: null, until: null };
@@ -22,20 +27,22 @@ export function rowBatchOf(works: readonly (RowsWork | TruncateWork)[], reached:
   // Invariant 1: a change that two streams carried, or one stream carried twice, is netted once.
   let until = reached;
   const slices: Slice[] = [];
-  const truncates = new Map<string, TruncateWork>();
-  /** For each truncate, how many slices come before it. */
+  const truncates: TruncateWork[] = [];
+  /** For each truncate after which nothing is left of the rows before, how many slices come before it. */
   const slicesBefore = new Map<string, number>();
   for (const work of works) {
     if (work.kind === "rows") slices.push(...behind(work, until));
     else if (comparePositions(work.until, until) > 0) {
-      truncates.set(work.table.id, work);
-      slicesBefore.set(work.table.id, slices.length);
+      truncates.push(work);
+      if (form === "mirror") slicesBefore.set(work.table.id, slices.length);
     }
     const end = work.kind === "rows" ? work.block.positionAt(work.to) : work.until;
     if (comparePositions(end, until) > 0) until = end;
   }
   if (comparePositions(until, reached) <= 0) return null;
-  return { slices: withEmptied(slices, slicesBefore), truncates: [...truncates.values()], since: reached, until };
+  const last = new Map(truncates.map((work) => [work.table.id, work]));
+  const kept = form === "mirror" ? [...last.values()] : truncates;
+  return { slices: withEmptied(slices, slicesBefore), truncates: kept, since: reached, until };
 }
 
 /** The part of the work at or behind `reached`: nothing, all of it, or its tail. */

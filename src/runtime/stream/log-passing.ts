@@ -62,7 +62,7 @@ export class LogPassing {
   }
 
   async #rows({ works }: TakenRows, signal: AbortSignal): Promise<void> {
-    const batch = rowBatchOf(works, this.#parts.steps.reached);
+    const batch = rowBatchOf(works, this.#parts.steps.reached, "log");
     if (batch?.until == null) return;
     const lost = new Set<string>();
     const entries = batch.slices.flatMap((slice) => this.#wanted(slice, lost));
