@@ -10,13 +10,14 @@ const QUERY_TIMEOUT_MS = 60_000;
 
 /**
  * Settings of every connection, whatever the server's own are: values come in the form that the row path writes, no
- * statement of ours is cut by a limit that was meant for others, and none leaves a transaction behind. Each flavour skips
+ * statement of ours is cut by a limit that was meant for others, none leaves a transaction behind, and the catalogue has every
+ * column that the log has (MySQL's generated invisible keys). Each flavour skips
  * the comments with the other's names.
  */
 export const SESSION_SQL =
   "SET SESSION time_zone = '+00:00', sql_mode = 'NO_BACKSLASH_ESCAPES,ALLOW_INVALID_DATES', net_write_timeout = 3600, net_read_timeout = 3600, " +
   "wait_timeout = 28800, lock_wait_timeout = 10, innodb_lock_wait_timeout = 50, sql_select_limit = 18446744073709551615, sql_big_selects = 1, " +
-  "autocommit = 1, completion_type = 'NO_CHAIN', /*!80000 max_execution_time = 0, */ /*M!100500 max_statement_time = 0, " +
+  "autocommit = 1, completion_type = 'NO_CHAIN', /*!80000 max_execution_time = 0, */ /*!80030 show_gipk_in_create_table_and_information_schema = 1, */ /*M!100500 max_statement_time = 0, " +
   "max_session_mem_used = 9223372036854775807, idle_transaction_timeout = 0, idle_readonly_transaction_timeout = 0, " +
   "idle_write_transaction_timeout = 0, */ character_set_results = 'utf8mb4', transaction_isolation = 'REPEATABLE-READ'" +
   "/*M!100400 , system_versioning_asof = DEFAULT */";

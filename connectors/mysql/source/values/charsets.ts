@@ -1,32 +1,34 @@
 /**
- * Text of every character set of MySQL and MariaDB as UTF-8, with the same characters as the server's own CONVERT. A
- * character without Unicode counterpart becomes a question mark, as in the server; bytes that are no character become
- * U+FFFD.
+ * Text of every character set of MySQL and MariaDB as UTF-8, byte for byte as the servers send it: rows of the log and rows
+ * that are read must be the same. A character without a counterpart in Unicode is a question mark to them, and the halves of
+ * a pair in a ucs2 column are characters, whose form is no UTF-8.
  */
 import { brotliDecompressSync } from "node:zlib";
 import type { ByteWriter } from "../../../../src/core/bytes.ts";
 import { COLLATIONS, TABLES } from "./charset-data.ts";
 
 const REPLACEMENT = 0xfffd;
+const QUESTION_MARK = 0x3f;
 const SINGLE_COUNT = 256;
 const TWO_BYTE_COUNT = 128 * 256;
-/** In EUC-JP this byte begins a character of three bytes. */
+/** In EUC-JP these bytes begin a character of two bytes, and one of three. */
+const KANA_LEAD = 0x8e;
 const THREE_BYTE_LEAD = 0x8f;
 const LINEAR_LEAD = 0x90;
 
 export interface Charset {
   readonly name: string;
-  readonly kind: "bytes" | "utf8" | "utf16be" | "utf16le" | "utf32" | "table";
+  readonly kind: "bytes" | "utf8" | "ascii" | "ucs2" | "utf16be" | "utf16le" | "utf32" | "table";
   /** Bytes of its longest character: lengths in bytes are divided by this. */
   readonly byteCountMax: number;
 }
 
 const COMPUTED: Readonly<Record<string, Charset>> = {
   binary: { name: "binary", kind: "bytes", byteCountMax: 1 },
-  ascii: { name: "ascii", kind: "utf8", byteCountMax: 1 },
+  ascii: { name: "ascii", kind: "ascii", byteCountMax: 1 },
   utf8mb3: { name: "utf8mb3", kind: "utf8", byteCountMax: 3 },
   utf8mb4: { name: "utf8mb4", kind: "utf8", byteCountMax: 4 },
-  ucs2: { name: "ucs2", kind: "utf16be", byteCountMax: 2 },
+  ucs2: { name: "ucs2", kind: "ucs2", byteCountMax: 2 },
   utf16: { name: "utf16", kind: "utf16be", byteCountMax: 4 },
   utf16le: { name: "utf16le", kind: "utf16le", byteCountMax: 4 },
   utf32: { name: "utf32", kind: "utf32", byteCountMax: 4 },
@@ -64,6 +66,10 @@ export function writeTextOf(out: ByteWriter, charset: Charset, bytes: Uint8Array
     case "bytes":
     case "utf8":
       return out.copy(bytes, start, length);
+    case "ascii":
+      return writeAscii(out, bytes, start, length);
+    case "ucs2":
+      return writeUcs2(out, bytes, start, length);
     case "utf16be":
       return writeUtf16(out, bytes, start, length, 0);
     case "utf16le":
@@ -123,7 +129,7 @@ let taken = 0;
 /** Reads the multibyte character at `at`. */
 function longer(table: Uint16Array, bytes: Uint8Array, at: number, end: number): number {
   taken = 1;
-  if (at + 1 >= end) return REPLACEMENT;
+  if (at + 1 >= end) return QUESTION_MARK;
   const lead = bytes[at]!;
   const second = bytes[at + 1]!;
   const found = table[SINGLE_COUNT + ((lead & 0x7f) << 8) + second]!;
@@ -135,19 +141,38 @@ function longer(table: Uint16Array, bytes: Uint8Array, at: number, end: number):
   if (table.length > rest + 128 * 128) return linear(table, bytes, at, end);
   if (lead === THREE_BYTE_LEAD && table.length > rest && at + 2 < end) {
     taken = 3;
-    return table[rest + ((second & 0x7f) << 7) + (bytes[at + 2]! & 0x7f)]! || REPLACEMENT;
+    return table[rest + ((second & 0x7f) << 7) + (bytes[at + 2]! & 0x7f)]! || QUESTION_MARK;
   }
-  return REPLACEMENT;
+  const isEuc = table.length > rest;
+  if (isEuc ? lead !== KANA_LEAD && second >= 0xa1 : second >= 0x40) taken = 2;
+  return QUESTION_MARK;
 }
 
 /** gb18030's four bytes: by table up to U+FFFF, sequential above. */
 function linear(table: Uint16Array, bytes: Uint8Array, at: number, end: number): number {
-  if (at + 3 >= end) return REPLACEMENT;
+  if (at + 3 >= end) return QUESTION_MARK;
   taken = 4;
   const lead = bytes[at]!;
   const low = (bytes[at + 1]! - 0x30) * 1260 + (bytes[at + 2]! - 0x81) * 10 + (bytes[at + 3]! - 0x30);
-  if (lead >= LINEAR_LEAD) return Math.min(0x10_ffff, 0x1_0000 + (lead - LINEAR_LEAD) * 12_600 + low);
-  return table[SINGLE_COUNT + TWO_BYTE_COUNT + (lead - 0x81) * 12_600 + low] || REPLACEMENT;
+  const above = 0x1_0000 + (lead - LINEAR_LEAD) * 12_600 + low;
+  if (lead >= LINEAR_LEAD) return above > 0x10_ffff ? QUESTION_MARK : above;
+  return table[SINGLE_COUNT + TWO_BYTE_COUNT + (lead - 0x81) * 12_600 + low] || QUESTION_MARK;
+}
+
+function writeAscii(out: ByteWriter, bytes: Uint8Array, start: number, length: number): void {
+  out.reserve(length);
+  const to = out.bytes;
+  const at = out.length;
+  for (let i = 0; i < length; i++) to[at + i] = bytes[start + i]! < 0x80 ? bytes[start + i]! : QUESTION_MARK;
+  out.length = at + length;
+}
+
+function writeUcs2(out: ByteWriter, bytes: Uint8Array, start: number, length: number): void {
+  out.reserve((length >> 1) * 3);
+  let at = out.length;
+  for (let i = start; i + 1 < start + length; i += 2)
+    at = putCodePoint(out.bytes, at, (bytes[i]! << 8) | bytes[i + 1]!);
+  out.length = at;
 }
 
 function writeUtf16(out: ByteWriter, bytes: Uint8Array, start: number, length: number, highAt: 0 | 1): void {
