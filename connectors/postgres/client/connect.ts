@@ -100,8 +100,8 @@ async function login(
   }
 }
 
-/** PgBouncer's, whose language is one. */
-const OPTIONS_REFUSED = /unsupported startup parameter\S*: options\b/;
+/** PgBouncer's, whose language is one: all options, or one in them (1.20). */
+const OPTIONS_REFUSED = /unsupported startup parameter(?:: options\b| in options\b)/;
 
 function stopped(): Failure {
   return new Failure("stopped", "connecting was stopped", { connecting: true });
