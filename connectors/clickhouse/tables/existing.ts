@@ -47,26 +47,33 @@ export async function lookUpTargets(
   signal: AbortSignal,
 ): Promise<ReadonlyMap<string, ExistingTarget>> {
   const found = new Map<string, ExistingTarget>();
-  for (const names of listsOf(targets)) {
+  const wanted = new Set(targets.map(sqlNameOf));
+  for (const where of listsOf(targets)) {
     const tables = await client.rows(
-      `SELECT database, name, engine, engine_full, comment, sorting_key FROM system.tables WHERE (database, name) IN (${names})`,
+      `SELECT database, name, engine, engine_full, comment, sorting_key FROM system.tables WHERE ${where("name")}`,
       signal,
     );
     if (tables.length === 0) continue;
     const columns = await client.rows(
-      `SELECT database, table, name, type, is_in_partition_key FROM system.columns WHERE (database, table) IN (${names}) ORDER BY position`,
+      `SELECT database, table, name, type, is_in_partition_key FROM system.columns WHERE ${where("table")} ORDER BY position`,
       signal,
     );
     const byTable = Map.groupBy(columns, nameOf);
-    for (const row of tables) found.set(nameOf(row), existing(row, byTable.get(nameOf(row)) ?? []));
+    for (const row of tables) {
+      if (wanted.has(nameOf(row))) found.set(nameOf(row), existing(row, byTable.get(nameOf(row)) ?? []));
+    }
   }
   return found;
 }
 
-function* listsOf(targets: readonly TargetName[]): Generator<string> {
+/** Conditions that the server decides before it looks at each table. `column`: of the table's name. */
+function* listsOf(targets: readonly TargetName[]): Generator<(column: string) => string> {
+  const listed = (names: readonly string[]): string => [...new Set(names)].map(quoteLiteral).join(", ");
   for (let from = 0; from < targets.length; from += NAMES_MAX) {
-    const names = targets.slice(from, from + NAMES_MAX);
-    yield names.map(({ database, table }) => `(${quoteLiteral(database)}, ${quoteLiteral(table)})`).join(", ");
+    const some = targets.slice(from, from + NAMES_MAX);
+    const databases = listed(some.map(({ database }) => database));
+    const tables = listed(some.map(({ table }) => table));
+    yield (column) => `database IN (${databases}) AND ${column} IN (${tables})`;
   }
 }
 

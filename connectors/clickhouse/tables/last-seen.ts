@@ -14,6 +14,9 @@ const TABLE = sqlNameOf(NAME);
 /** Of this table itself. A backup that was put back has another one, and so have the tables in it. */
 const OWN_UUID = `(SELECT toString(uuid) FROM system.tables WHERE database = ${quoteLiteral(NAME.database)} AND name = ${quoteLiteral(NAME.table)})`;
 
+/** Of one statement. */
+const ROWS_MAX = 1_000;
+
 export interface SeenTarget {
   readonly target: TargetName;
   readonly evidence: Evidence;
@@ -52,11 +55,21 @@ export class LastSeen {
     const changed = seen.filter(({ target, evidence }) => this.#stored.get(sqlNameOf(target)) !== textOf(evidence));
     if (changed.length === 0) return;
     const revision = ++this.#revision;
-    const values = changed.map(({ target: { database, table }, evidence: { uuid, rows } }) => {
-      const texts = [this.#sink, database, table, uuid, rowsText(rows)].map(quoteLiteral);
-      return `(${texts.join(", ")}, ${OWN_UUID}, ${revision})`;
+    for (let from = 0; from < changed.length; from += ROWS_MAX) {
+      await this.#insert(client, changed.slice(from, from + ROWS_MAX), revision, signal);
+    }
+    for (const { target, evidence } of changed) this.#stored.set(sqlNameOf(target), textOf(evidence));
+  }
+
+  async #insert(client: Client, rows: readonly SeenTarget[], revision: bigint, signal: AbortSignal): Promise<void> {
+    const values = rows.map(({ target: { database, table }, evidence }) => {
+      const texts = [database, table, evidence.uuid, rowsText(evidence.rows)].map(quoteLiteral);
+      return `(${texts.join(", ")})`;
     });
-    const sql = `INSERT INTO ${TABLE} (sink, database, name, uuid, rows, home, revision) VALUES ${values.join(", ")}`;
+    const sql =
+      `INSERT INTO ${TABLE} (sink, database, name, uuid, rows, home, revision) ` +
+      `SELECT ${quoteLiteral(this.#sink)}, *, ${OWN_UUID}, ${revision} ` +
+      `FROM values('database String, name String, uuid String, rows String', ${values.join(", ")})`;
     try {
       await client.run(sql, signal);
     } catch (error) {
@@ -64,7 +77,6 @@ export class LastSeen {
       await this.#create(client, signal);
       await client.run(sql, signal);
     }
-    for (const { target, evidence } of changed) this.#stored.set(sqlNameOf(target), textOf(evidence));
   }
 
   /** Removes what is stored for this sink. The table stays: other sinks may begin to use it. */
