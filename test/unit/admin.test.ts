@@ -393,8 +393,8 @@ describe("with tokens", () => {
     expect(readiness.json()).toEqual({
       ready: false,
       reasons: [
-        "sink cache does not take rows, 0.0 s and 0 B of log behind: MR3401",
         "sink redis://millrace:***@h is failed and waits for you: MR3401, somebody has to act",
+        "sink cache does not take rows, 0.0 s and 0 B of log behind: MR3401",
       ],
     });
     for (const url of ["/metrics", "/api/v1/status", "/api/v1/nope", "/", "/%68ealthz/../metrics"]) {

@@ -494,10 +494,28 @@ async function toldTo(level: "act" | "watch", conditions: Parameters<FirstSeen["
   return kinds;
 }
 
+test("what waits for a person is said first, and a phase behind what keeps the daemon there", () => {
+  const kindsOf = (change: StatusChange) => statusDocument(change).conditions.map(({ kind }) => kind);
+  const away = { up: false, error: failed("MR2002"), unanswered: failed("MR2002") };
+  expect(kindsOf({ phase: "starting", source: away })).toEqual(["source.failing", "daemon.starting"]);
+  expect(
+    kindsOf({
+      phase: "snapshot",
+      source: { copy: null },
+      state: { error: failed("MR1209") },
+      ...ofSink({ state: "retrying", error: failed("MR3402"), needsPerson: true }),
+    }),
+  ).toEqual(["state.unwritable", "sink.failing", "daemon.copying"]);
+  expect(kindsOf({ daemon: null, heldBy: "db2 pid 7", ...ofSink({ deadLetters: 1 }) })).toEqual([
+    "daemon.elsewhere",
+    "sink.dead-letters",
+  ]);
+});
+
 test("a command to copy has the names of the source as words of a shell, whatever is in them", () => {
   const table = "public.it's; rm -rf ~";
   const suspended = [{ table, sink: "cache", error: failed("MR1326") }];
-  const [paused, stubborn] = statusDocument({
+  const [stubborn, paused] = statusDocument({
     tables: { suspended, stubborn: [{ table, sink: "cache" }] },
   }).conditions;
   const word = String.raw`'public.it'\''s; rm -rf ~'`;

@@ -138,8 +138,9 @@ test("the source: its error, its warnings, and how much log it still keeps", () 
     },
   });
   expect(attention(written)).toBe(
-    "  ! the stream from the source is broken: MR2001 no connection (for 12 min, last tried 12 min ago; the sinks are fine; it is tried again by itself)\n" +
-      "    -> Start it.\n  ! source: process 7 holds it\n    -> millrace check; if log is gone already, millrace recover",
+    "  ! source: process 7 holds it\n    -> millrace check; if log is gone already, millrace recover\n" +
+      "  ! the stream from the source is broken: MR2001 no connection (for 12 min, last tried 12 min ago; the sinks are fine; it is tried again by itself)\n" +
+      "    -> Start it.",
   );
   expect(written).toContain("keeps 2.0 KB of log for us, gives it up after 1.0 MB more");
 });

@@ -74,17 +74,21 @@ export function unseenStatus({ name, source, sinks }: Named): PipelineStatus {
   };
 }
 
-/** In the order in which they are to be read. Nothing: all is well. */
+/** In the order in which they are to be read: what waits for a person first. Nothing: all is well. */
 function conditionsOf(pipeline: PipelineStatus, { state, reconcile, notify, config }: Beside): readonly Condition[] {
-  const [daemon, ...rest] = partsOf(pipeline);
-  return [
-    ...(daemon ?? []),
+  const all = [
     ...ofState(state.error),
-    ...rest.flat(),
+    ...pipelineConditions(pipeline),
     ...ofComparisons(reconcile),
     ...ofReceiver(notify?.error ?? null),
     ...ofConfig(config?.changedAt ?? null),
   ];
+  return all.toSorted((a, b) => rankOf(a) - rankOf(b));
+}
+
+function rankOf({ level, kind }: Condition): number {
+  if (kind === "daemon.absent" || kind === "daemon.ended" || kind === "daemon.elsewhere") return 0;
+  return level === "act" ? 1 : 2;
 }
 
 function verdictOf(conditions: readonly Condition[]): Verdict {
@@ -99,15 +103,13 @@ function verdictOf(conditions: readonly Condition[]): Verdict {
 
 /** Of the way of the rows alone: what a `wait` and a `run --once` look at. */
 export function pipelineConditions(pipeline: PipelineStatus): readonly Condition[] {
-  return partsOf(pipeline).flat();
-}
-
-function partsOf(pipeline: PipelineStatus): readonly (readonly Condition[])[] {
   return [
-    [...ofDaemon(pipeline)],
-    [...ofSource(pipeline)],
-    pipeline.sinks.flatMap((sink) => [...ofSink(pipeline, sink)]),
-    [...ofTables(pipeline)],
+    ...ofDaemon(pipeline),
+    ...ofSource(pipeline),
+    ...pipeline.sinks.flatMap((sink) => [...ofSink(pipeline, sink)]),
+    // Behind what keeps it there.
+    ...ofPhase(pipeline),
+    ...ofTables(pipeline),
   ];
 }
 
@@ -140,15 +142,7 @@ function retried(error: StoredError) {
   return { ...failure(error), lastTried: error.at };
 }
 
-function* ofDaemon({
-  daemon,
-  heldBy,
-  lastSeenAt,
-  ended,
-  phase,
-  source: { copy },
-}: PipelineStatus): Generator<Condition> {
-  const blocks = ["ready", "wait"] as const;
+function* ofDaemon({ daemon, heldBy, lastSeenAt, ended }: PipelineStatus): Generator<Condition> {
   if (heldBy !== undefined) {
     const what = `the lease is held by ${heldBy}`;
     const fix = "millrace status, there";
@@ -157,7 +151,13 @@ function* ofDaemon({
     yield daemonEnded(ended);
   } else if (daemon === null) {
     yield daemonAbsent(lastSeenAt);
-  } else if (phase === "snapshot") {
+  }
+}
+
+function* ofPhase({ daemon, phase, source: { copy } }: PipelineStatus): Generator<Condition> {
+  if (daemon === null) return;
+  const blocks = ["ready", "wait"] as const;
+  if (phase === "snapshot") {
     const what = copy === null ? "first copy: it begins" : `first copy: ${copyText(copy)}`;
     const meanwhile = "streaming begins when it is done";
     yield condition({ kind: "daemon.copying", level: "watch", blocks, what, since: daemon.startedAt, meanwhile });

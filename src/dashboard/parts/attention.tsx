@@ -42,11 +42,9 @@ export function Attention({ status: { verdict, conditions }, away, nowMs }: Prop
       )}
       {conditions.length > 0 && (
         <ul>
-          {conditions
-            .toSorted((a, b) => Number(b.level === "act") - Number(a.level === "act"))
-            .map((condition) => (
-              <Item key={condition.id} condition={condition} nowMs={nowMs} />
-            ))}
+          {conditions.map((condition) => (
+            <Item key={condition.id} condition={condition} nowMs={nowMs} />
+          ))}
         </ul>
       )}
     </section>
