@@ -5,7 +5,7 @@ import { tableId } from "../../src/core/model/schema.ts";
 import { indexName } from "../../src/core/targets/names.ts";
 import { classifyConnection, classifyEngine, searchError } from "./errors.ts";
 import { type ClientSettings, errorOf, fieldOf, parsed, pathOf, SearchClient, serversOf } from "./http.ts";
-import { indexBehind, storedIndices } from "./indices/ddl.ts";
+import { indexBehind, type IndexOptions, storedIndices } from "./indices/ddl.ts";
 import { indexAfter } from "./indices/next-index.ts";
 import { chunksByLength } from "./indices/presence.ts";
 import { expectProgressIndex } from "./progress.ts";
@@ -14,9 +14,11 @@ import { ok } from "../kit/findings.ts";
 /** Time for four answers that cost the engine nothing. */
 const ANSWERS_MS_MAX = 10_000;
 
+type CheckSettings = ClientSettings & Pick<IndexOptions, "owner" | "replicas" | "shards"> & { readonly prefix: string };
+
 /** Preflight: connects, and writes nothing. */
 export async function check(
-  settings: ClientSettings & { readonly prefix: string; readonly owner: string },
+  settings: CheckSettings,
   until: AbortSignal,
   {
     tables = [],
@@ -33,6 +35,7 @@ export async function check(
     findings.push(await checkAccess(client, settings.prefix, signal));
     findings.push(await checkTasks(client, signal));
     findings.push(...(await checkIndices(client, settings, tables, signal)));
+    findings.push(...(await checkShards(client, settings, tables, signal)));
     findings.push(...(await checkTemplates(client, settings, tables, signal)));
   } catch (error) {
     const { message, hint } = silent.aborted
@@ -156,6 +159,60 @@ async function checkIndices(
   if (findings.length === 0) return [ok(id, "the indices that exist are the sink's own, and keep what it writes")];
   return findings.slice(0, TOLD_MAX);
 }
+
+/** Whether the cluster takes the indices of all tables. */
+async function checkShards(
+  client: SearchClient,
+  { prefix, shards = 1, replicas = 1 }: CheckSettings,
+  tables: readonly TableName[],
+  signal: AbortSignal,
+): Promise<readonly Finding[]> {
+  const query = { include_defaults: "true", flat_settings: "true", filter_path: "*.*max_shards_per_node" };
+  const settings = await client.request({ method: "GET", path: "/_cluster/settings", query }, signal);
+  const health = await client.request({ method: "GET", path: "/_cluster/health" }, signal);
+  const found = SHARDS.safeParse({ ...Object(parsed(settings.body)), health: parsed(health.body) });
+  if (!found.success) return [];
+  const { transient, persistent, defaults, health: cluster } = found.data;
+  const perNode = transient[SHARDS_MAX] ?? persistent[SHARDS_MAX] ?? defaults[SHARDS_MAX];
+  if (perNode === undefined) return [];
+  const open = cluster.active_shards + cluster.unassigned_shards + cluster.initializing_shards;
+  let missing = 0;
+  const names = tables.map(({ schema, table }) => indexName(prefix, schema, table));
+  for (const chunk of chunksByLength(names, (name) => name)) {
+    const there = await storedIndices(
+      client,
+      chunk,
+      { text: "counting indices", parts: "*.aliases,*.settings" },
+      signal,
+    );
+    const aliases = new Set(there.flatMap(([, index]) => Object.keys(index.aliases)));
+    missing += chunk.filter((name) => !aliases.has(name)).length;
+  }
+  const needed = open + missing * shards * (1 + replicas);
+  if (needed <= perNode * cluster.number_of_data_nodes) return [];
+  return [
+    {
+      id: "elasticsearch.shards",
+      level: "warning",
+      what: `${missing} tables without an index need ${needed - open} shards more than the ${open} that there are; ${SHARDS_MAX} allows ${perNode} on each of ${cluster.number_of_data_nodes} data nodes, and the last tables would wait (MR3316)`,
+      fix: `PUT _cluster/settings {"persistent": {"${SHARDS_MAX}": ${Math.ceil(needed / cluster.number_of_data_nodes)}}}, or fewer \`replicas\` and \`shards\``,
+    },
+  ];
+}
+
+const SHARDS_MAX = "cluster.max_shards_per_node";
+const SET = z.record(z.string(), z.coerce.number()).default({});
+const SHARDS = z.object({
+  transient: SET,
+  persistent: SET,
+  defaults: SET,
+  health: z.object({
+    number_of_data_nodes: z.number().min(1),
+    active_shards: z.number(),
+    initializing_shards: z.number(),
+    unassigned_shards: z.number(),
+  }),
+});
 
 /** Elasticsearch's policies, and OpenSearch's. */
 function isManaged(settings: Readonly<Record<string, unknown>>): boolean {

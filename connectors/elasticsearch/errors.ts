@@ -122,6 +122,15 @@ export const pages: ErrorPages = {
       "Remove the document (the message names it) and start Millrace again: all indices are filled again; with `onLost: fail` the sink stops " +
       "with MR1301. Give other programs indices of their own, or the sink a `prefix`.",
   },
+  MR3316: {
+    title: "The cluster takes no more shards",
+    cause:
+      "Each table has an index, and its shards and replicas together with all others are more than `cluster.max_shards_per_node` allows " +
+      "(1,000 for each data node, if nobody has set it). The table is suspended (MR1324) and tried again; tables that have an index go on.",
+    remedy:
+      "Raise the setting to what the message says, remove indices that nobody needs, add nodes, lower `replicas` or `shards` of the sink " +
+      "before its indices are made, or leave tables out. `millrace check` tells how many shards the tables need.",
+  },
   MR3313: {
     title: "The search sink's TLS keys or files can't be used",
     cause:
@@ -196,6 +205,17 @@ export function classifyEngine(error: EngineError, what: string, table?: string)
   if (status >= 500) return searchError("MR3301", "retryable", `${detail}: the search engine can't answer now`);
   const isOfIndex = status >= 400;
   return engineFailure("MR3300", "retryable", `${detail}: an answer that Millrace does not know`, isOfIndex, table);
+}
+
+const OVER_SHARDS = /would add \[(\d+)\][^[]*shards?, but this cluster currently has \[(\d+)\]\/\[(\d+)\]/;
+
+/** `reason`: of a refused index. Null: it is refused for something else. */
+export function tooManyShards(reason: string, table: string): MillraceError | null {
+  const [, added, open, max] = OVER_SHARDS.exec(reason)?.map(Number) ?? [];
+  if (added === undefined || open === undefined || max === undefined) return null;
+  const message = `the index of ${table} needs ${added} more shards, and the cluster has ${open} of the ${max} that cluster.max_shards_per_node allows`;
+  const hint = `PUT _cluster/settings {"persistent": {"cluster.max_shards_per_node": N}}, with an N that times the data nodes is ${open + added} or more; or: ${pages.MR3316?.remedy}`;
+  return new MillraceError({ code: "MR3316", kind: "blocked", message, hint, table });
 }
 
 /** A shard of the index is lost, or has not started yet. */

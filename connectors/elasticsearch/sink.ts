@@ -1,12 +1,11 @@
+import * as z from "zod";
 import { type SinkProgress, type Step, tablesOf } from "../../src/core/model/batch.ts";
-import { checkpointTexts } from "../../src/core/checkpoint/checkpoint-text.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import { onlyGrows } from "../../src/core/targets/carrying.ts";
-import { aboutTable, findMillraceError } from "../../src/core/errors.ts";
+import { aboutTable, findMillraceError, MillraceError } from "../../src/core/errors.ts";
 import { failpoint } from "../../src/core/failpoint.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import { indexName } from "../../src/core/targets/names.ts";
-import { serializePosition } from "../../src/core/model/position.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type {
   Outcome,
@@ -22,10 +21,10 @@ import { highestVersion } from "./highest-version.ts";
 import { classifyConnection, droppedError, OF_ONE_TABLE, searchError } from "./errors.ts";
 import { WriteFence } from "./fence.ts";
 import { holdsForeign } from "./foreign.ts";
-import { type ClientSettings, SearchClient, serversOf } from "./http.ts";
+import { type ClientSettings, parsed, SearchClient, serversOf } from "./http.ts";
 import { TableIndices } from "./indices/indices.ts";
 import { ElasticsearchInspection } from "./inspect.ts";
-import { parseProgress, ProgressDocument } from "./progress.ts";
+import { StoredProgress } from "./progress.ts";
 import { expectWhole } from "./indices/presence.ts";
 import { removeUpTo } from "./write/removal.ts";
 import { BodyPool, ReportFailure, RowsStep } from "./write/rows.ts";
@@ -68,7 +67,7 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
   #indices: TableIndices | null = null;
   #fence: WriteFence | null = null;
   #client: SearchClient | null = null;
-  #progress: ProgressDocument | null = null;
+  #progress: StoredProgress | null = null;
   #isClosed = false;
   #isRefused = false;
 
@@ -91,24 +90,21 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
       const progress = this.#stored(client);
       const fence = new WriteFence(client, this.#settings.prefix, `${this.#settings.daemon}.${this.name}`);
       const indices = new TableIndices(client, this.#settings, fence, this.#log);
-      const record = await progress.takeOver(lease, (held) => indices.revise(held, signal), signal);
+      const held = await progress.takeOver(lease, (content) => indices.revise(content, signal), signal);
       this.#progress = progress;
       this.#indices = indices;
       this.#fence = fence;
-      return parseProgress(record);
+      return held;
     });
   }
 
   async look(signal: AbortSignal): Promise<SinkProgress | null> {
-    return this.#guarded(signal, async (client) => {
-      const record = await this.#stored(client).look(signal);
-      return record === null ? null : parseProgress(record);
-    });
+    return this.#guarded(signal, async (client) => await this.#stored(client).look(signal));
   }
 
-  #stored(client: SearchClient): ProgressDocument {
+  #stored(client: SearchClient): StoredProgress {
     const { prefix, daemon, name, replicas } = this.#settings;
-    return new ProgressDocument(client, prefix, `${daemon}.${name}`, replicas);
+    return new StoredProgress(client, prefix, `${daemon}.${name}`, replicas);
   }
 
   async missing(tables: readonly TableVersion[]): Promise<readonly TableVersion[]> {
@@ -142,11 +138,10 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
       const targets = await this.#enter(tablesOf(step), signal);
       await this.#applyStep(client, step, targets, outcome, signal);
       if (step.kind !== "progress") failpoint("elasticsearch.rows-written");
-      const { position, tables } = step.progress;
-      const moved = await this.#tables().complete(tables, signal);
-      const progress = { position: serializePosition(position), ...checkpointTexts(step.progress) };
-      await this.#document().write(moved === null ? progress : { ...progress, indices: moved.text }, signal);
-      moved?.stored();
+      const { progress } = step;
+      const moved = await this.#tables().complete(progress.tables, signal);
+      await this.#document().write({ progress, indices: moved }, signal);
+      this.#tables().adopt(moved);
     });
   }
 
@@ -239,14 +234,23 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
       return await work(await this.#connected(signal));
     } catch (error) {
       if (error instanceof ReportFailure) throw error.cause;
-      const known = classifyConnection(error, signal, serversOf(this.#settings.urls));
+      const known = await this.#withRoom(classifyConnection(error, signal, serversOf(this.#settings.urls)), signal);
       this.#isRefused = known.kind === "blocked" && known.table === undefined;
       if (known.table !== undefined && known.reason === "partial") this.#partial.add(known.table);
       throw known;
     }
   }
 
-  #document(): ProgressDocument {
+  /** A block of all indices is that of a full disk: which one, and what is left there. */
+  async #withRoom(known: MillraceError, signal: AbortSignal): Promise<MillraceError> {
+    if (known.code !== "MR3310" || known.table !== undefined || this.#client === null) return known;
+    const room = await roomOf(this.#client, signal).catch(() => null);
+    if (room === null) return known;
+    const { code, kind, message, hint, cause } = known;
+    return new MillraceError({ code, kind, message: `${message}; the disks have: ${room}`, hint, cause });
+  }
+
+  #document(): StoredProgress {
     invariant(this.#progress !== null, "a sink is opened before it is used");
     return this.#progress;
   }
@@ -286,4 +290,32 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
     this.#prepared.set(table.id, { ...prepared, target });
     return target;
   }
+}
+
+const DISKS = z.object({
+  nodes: z.record(
+    z.string(),
+    z.object({
+      name: z.string(),
+      fs: z.object({ data: z.array(z.object({ path: z.string(), available_in_bytes: z.number() })) }),
+    }),
+  ),
+});
+const DISKS_MAX = 3;
+
+/** The fullest disks of the cluster; null: it does not tell. */
+async function roomOf(client: SearchClient, signal: AbortSignal): Promise<string | null> {
+  const query = { filter_path: "nodes.*.name,nodes.*.fs.data.path,nodes.*.fs.data.available_in_bytes" };
+  const { status, body } = await client.request({ method: "GET", path: "/_nodes/stats/fs", query }, signal);
+  const found = status === 200 ? DISKS.safeParse(parsed(body)) : undefined;
+  if (found?.success !== true) return null;
+  return Object.values(found.data.nodes)
+    .flatMap(({ name, fs }) => fs.data.map((disk) => ({ name, ...disk })))
+    .toSorted((a, b) => a.available_in_bytes - b.available_in_bytes)
+    .slice(0, DISKS_MAX)
+    .map(
+      ({ name, path, available_in_bytes: bytes }) =>
+        `${path} of node ${name} (${bytes.toLocaleString("en-US")} bytes free)`,
+    )
+    .join(", ");
 }

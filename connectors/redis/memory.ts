@@ -1,5 +1,7 @@
 /** What the server says of its memory: whether it removes rows to save some, and how much is left. */
-import { type Commands, permitted, settingOf, textOf } from "./connection.ts";
+import { MillraceError } from "../../src/core/errors.ts";
+import { type Commands, type Connection, permitted, settingOf, textOf } from "./connection.ts";
+import { classify, replyCode } from "./errors.ts";
 
 export interface ServerMemory {
   /** Null: not known. */
@@ -37,6 +39,28 @@ export function evictionIn({
     what: `maxmemory-policy is ${policy}: at ${maxBytes.toLocaleString("en-US")} bytes the server evicts rows without a word, and the sink's progress key${so}`,
     fix: "CONFIG SET maxmemory-policy noeviction (or a volatile-* one), with a maxmemory for which the tables are small enough; then millrace reconcile --repair",
   };
+}
+
+/** An error of a server that has no room, with what it says of that: of a disk Redis tells only the folder. */
+export async function withRoom(connection: Connection, error: unknown, server: string): Promise<unknown> {
+  const code = error instanceof Error ? replyCode(error.message) : "";
+  if (code !== "OOM" && code !== "MISCONF") return error;
+  const told = await Promise.all(connection.primaries().map(code === "OOM" ? memoryText : folderText)).catch(() => []);
+  const { code: number, kind, message, hint, cause } = classify(error, undefined, server);
+  const room = told.filter((text) => text !== null).join(", ");
+  return new MillraceError({ code: number, kind, message: room === "" ? message : `${message}: ${room}`, hint, cause });
+}
+
+async function memoryText(primary: Commands): Promise<string | null> {
+  const { usedBytes, maxBytes } = await memoryOf(primary);
+  if (maxBytes === null) return null;
+  const used = usedBytes === null ? "" : `, and ${usedBytes.toLocaleString("en-US")} are used`;
+  return `maxmemory is ${maxBytes.toLocaleString("en-US")} bytes${used}`;
+}
+
+async function folderText(primary: Commands): Promise<string | null> {
+  const folder = await settingOf(primary, "dir");
+  return folder === null ? null : `its dir is ${folder}, whose free bytes Redis does not tell`;
 }
 
 /** Null if the user may not ask. */

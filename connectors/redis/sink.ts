@@ -21,7 +21,7 @@ import { classify, redisError, replyCode } from "./errors.ts";
 import { expel } from "./foreign.ts";
 import { highestVersion } from "./highest-version.ts";
 import { RedisInspection } from "./inspect.ts";
-import { evictionIn, memoryOf } from "./memory.ts";
+import { evictionIn, memoryOf, withRoom } from "./memory.ts";
 import { progressKey, TombstoneKeys } from "./keys.ts";
 import { fenceError, isOfOtherKind, parseProgress, readProgress, type StoredProgress } from "./progress.ts";
 import { Claim, FenceKeys, FenceMismatch } from "./write/fence.ts";
@@ -329,7 +329,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
       return await work(connection);
     } catch (error) {
       if (isOfOtherKind(error)) await readProgress(connection, this.#progressKey);
-      throw error;
+      throw await withRoom(connection, error, serverOf(this.#settings.url));
     }
   }
 

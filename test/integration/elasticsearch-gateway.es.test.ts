@@ -124,9 +124,13 @@ test("check of somebody who takes requests and answers none says that", async ()
   await once(mute, "listening");
   const url = `http://127.0.0.1:${Object(mute.address()).port}`;
   const tls = { ca: undefined, cert: undefined, certKey: undefined, serverName: undefined };
-  const findings = await check({ urls: [url], apiKey: undefined, tls, prefix: "", owner: "shop" }, timeout(), {
-    withinMs: 200,
-  });
+  const findings = await check(
+    { urls: [url], apiKey: undefined, tls, prefix: "", owner: "shop", replicas: 0, shards: 1 },
+    timeout(),
+    {
+      withinMs: 200,
+    },
+  );
   mute.closeAllConnections();
   expect(findings).toMatchObject([
     { level: "error", what: `the search engine at ${new URL(url).host} did not answer for 0.2 s` },

@@ -5,6 +5,7 @@ import type { Sink } from "../../src/core/contracts/sink.ts";
 import { failure, progressAt, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
 import { readDocuments, searchCall } from "../support/caches/search-rows.ts";
 import { tableVersion } from "../support/model/blocks.ts";
+import { tcpProxy } from "../support/network/proxy.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { freshIndexPrefix, searchEngines } from "../support/run/services.ts";
 
@@ -151,6 +152,35 @@ describe.each(searchEngines())("a search sink and what is there already, on $nam
     ]);
   });
 
+  test("of many tables a step writes what it changes", async () => {
+    await using indices = freshIndexPrefix(url());
+    await using proxy = await tcpProxy(url());
+    const context = contextOf(indices.prefix);
+    const options = definition.parse({ ...context.options, url: proxy.url(url()) });
+    const sink = await factory.create({ ...context, options }, quietLog);
+    await sink.open(1, timeout());
+    await sink.prepare([users], timeout());
+    const held = Object.fromEntries(Array.from({ length: 10_000 }, (_, i) => [`public.table_${i}`, `shape/${i}`]));
+    const written = async (at: bigint, tables: Record<string, string>): Promise<number> => {
+      const before = proxy.counters.bytesToServer;
+      await sink.apply({ kind: "progress", progress: progressAt(at, tables) }, new Reports(), timeout());
+      return proxy.counters.bytesToServer - before;
+    };
+    expect(await written(10n, held)).toBeGreaterThan(300_000);
+    expect(await written(11n, { ...held })).toBeLessThan(5_000);
+    expect(await written(12n, { ...held, "public.table_7": "other/7" })).toBeLessThan(20_000);
+    const { "public.table_7": _, ...rest } = held;
+    expect(await written(13n, rest)).toBeLessThan(20_000);
+    await sink.close();
+    await using next = await sinkOn(indices.prefix);
+    expect(await next.open(2, timeout())).toEqual({ position: { epoch: 1, commit: 13n, index: 0 }, tables: rest });
+    await next.forget(timeout());
+    await searchCall(url(), "POST", `/${indices.prefix}millrace-progress/_refresh`);
+    const left = await searchCall(url(), "GET", `/${indices.prefix}millrace-progress/_count`);
+    // Of each part that changed again, what its last number has replaced.
+    expect(Number(/"count":(\d+)/.exec(left.text)?.[1])).toBeLessThanOrEqual(2);
+  });
+
   test("an index of checkpoints that is not Millrace's, and a checkpoint that is not, stop the sink; one that is gone does not", async () => {
     await using indices = freshIndexPrefix(url());
     const { prefix } = indices;
@@ -172,10 +202,27 @@ describe.each(searchEngines())("a search sink and what is there already, on $nam
     expect(await refusals(prefix)).toEqual([expect.stringContaining("MR3304")]);
     await call("DELETE", `/${prefix}other`);
     expect(await opens(1)).toBeNull();
-    for (const garbage of [{ lease: "x" }, { lease: 1, position: "here", tables: "{}", indices: "{}" }, {}]) {
+    {
+      await using sink = await sinkOn(prefix);
+      await sink.open(2, timeout());
+      await sink.prepare([users], timeout());
+      await sink.apply({ ...STEP, progress: progressAt(11n, { [users.id]: "x" }) }, new Reports(), timeout());
+    }
+    await call("POST", `/${progress}/_refresh`);
+    const { text } = await searchCall(url(), "GET", `/${progress}/_search?size=100`);
+    const [part] = [...text.matchAll(/"_id":"(shop\.search\/\d+\/2)"/g)].map((match) => encodeURIComponent(match[1]!));
+    const { text: kept } = await searchCall(url(), "GET", `/${progress}/_source/shop.search`);
+    const head: object = JSON.parse(kept);
+    for (const garbage of [{ lease: "x" }, { ...head, position: "here" }, {}]) {
       await call("PUT", `/${progress}/_doc/shop.search`, garbage);
       await refused("MR3315");
     }
+    await call("PUT", `/${progress}/_doc/shop.search`, head);
+    expect(await opens(3)).toMatchObject({ tables: { [users.id]: "x" } });
+    await call("PUT", `/${progress}/_doc/${part}`, { content: "garbage" });
+    await refused("MR3315");
+    await call("DELETE", `/${progress}/_doc/${part}`);
+    expect(await opens(4)).toBeNull();
     await call("DELETE", `/${progress}/_doc/shop.search`);
     expect(await opens(1)).toBeNull();
     await call("PUT", `/${progress}/_settings`, { "index.translog.durability": "async" });

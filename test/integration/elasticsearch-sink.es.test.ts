@@ -334,6 +334,8 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     await block(true);
     const error = await failure(apply(sink, rowsStep(10n, [users, [put(["1", "a", null])]])));
     expect([error.code, error.kind]).toEqual(["MR3310", "blocked"]);
+    // This block is the one of a full disk.
+    expect(error.message).toMatch(/the disks have: \/\S+ of node \S+ \([\d,]+ bytes free\)/);
     await block(null);
     await apply(sink, rowsStep(10n, [users, [put(["1", "a", null])]]));
   });

@@ -103,6 +103,7 @@ test("a full server is waited for, and the step then holds", async () => {
   await sink.open(1, timeout());
   const error = await failure(write(sink, 10n, 5_000, 2_000));
   expect([error.code, error.kind]).toEqual(["MR3404", "blocked"]);
+  expect(error.message).toMatch(/maxmemory is 3,145,728 bytes, and [\d,]+ are used/);
   await admin.config("SET", "maxmemory", "0");
   await write(sink, 10n, 5_000, 2_000);
   expect(await admin.dbsize()).toBe(5_001);

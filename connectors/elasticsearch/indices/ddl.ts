@@ -4,7 +4,7 @@ import { invariant } from "../../../src/core/invariant.ts";
 import { documentField } from "../../../src/core/targets/names.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { TIME_FIELD, VERSION_FIELD } from "../write/document.ts";
-import { classifyEngine, partError, searchError } from "../errors.ts";
+import { classifyEngine, partError, searchError, tooManyShards } from "../errors.ts";
 import { type Answer, errorOf, fieldOf, parsed, pathOf, type SearchClient } from "../http.ts";
 import type { IndexIdentity } from "./tables.ts";
 import { fieldCountOf, type Mapping, mappingOf } from "./types.ts";
@@ -222,6 +222,8 @@ export async function createIndex(
   if (answer.status === 400 && errorOf(answer).type === "resource_already_exists_exception") {
     throw searchError("MR3304", "fatal", `the index ${index} for ${table.id} exists without the alias ${alias}`);
   }
+  const full = answer.status === 400 ? tooManyShards(answer.body.toString("utf8"), table.id) : null;
+  if (full !== null) throw full;
   const taken = takenName(answer);
   if (taken !== null)
     throw searchError("MR3304", "fatal", `the index ${index} for ${table.id} can't be made: ${taken}`);

@@ -1,5 +1,5 @@
 import { shapeNote } from "../../../src/core/targets/base-floors.ts";
-import { checkpointTexts, parseCheckpoint } from "../../../src/core/checkpoint/checkpoint-text.ts";
+import type { CompleteTables } from "../../../src/core/checkpoint/completeness.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import { parsePosition } from "../../../src/core/model/position.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
@@ -19,7 +19,7 @@ import type { WriteFence } from "../fence.ts";
 import type { SearchClient } from "../http.ts";
 import { dropIndex, indexAfter, moveAlias, nextAliasOf } from "./next-index.ts";
 import { absentIndices, reviseIndices } from "./presence.ts";
-import { parseIndices, type ProgressDocument, type ProgressRecord } from "../progress.ts";
+import type { ProgressChange, ProgressContent, StoredProgress } from "../progress.ts";
 import { type IndexIdentity, type PreparedIndex, type TableIndex, writtenIndex } from "./tables.ts";
 
 /**
@@ -32,9 +32,10 @@ export class TableIndices {
   readonly #engine: Engine;
   readonly #fence: WriteFence;
   readonly #log: Logger;
-  #indices: ReadonlyMap<string, TableIndex> = new Map();
+  readonly #indices = new Map<string, TableIndex>();
   #unfilled = new Set<string>();
-  #isFilling = false;
+  /** Ids of tables whose next index is being filled. */
+  readonly #filling = new Set<string>();
 
   constructor(client: SearchClient, options: IndexOptions, fence: WriteFence, log: Logger) {
     this.#client = client;
@@ -47,18 +48,18 @@ export class TableIndices {
    * A table whose index was dropped or replaced while no daemon ran is no longer complete. This is stored with the
    * lease, before a new index can replace the old one in the record.
    */
-  async revise(held: ProgressRecord, signal: AbortSignal): Promise<ProgressRecord> {
-    const { indices, lost, unfilled } = await reviseIndices(this.#client, parseIndices(held.indices), signal);
-    this.#adopt(indices);
+  async revise(held: ProgressContent, signal: AbortSignal): Promise<ProgressChange> {
+    const { indices, lost, unfilled } = await reviseIndices(this.#client, held.indices, signal);
+    this.#indices.clear();
+    this.#filling.clear();
+    this.adopt(indices);
     this.#unfilled = new Set(unfilled);
-    if (lost.size + unfilled.size > 0) {
-      const tables = [...lost, ...unfilled];
-      this.#log.warn({ tables }, "indices were dropped or replaced: their tables are read again");
-    }
-    const content = parseCheckpoint(held.tables, held.bond);
-    const tables = Object.entries(content.tables).filter(([id]) => !lost.has(id) && !unfilled.has(id));
-    const left = checkpointTexts({ ...content, tables: Object.fromEntries(tables) });
-    return { ...held, ...left, indices: textOf(indices) };
+    const changed = new Map<string, TableIndex | null>(Array.from(lost, (id) => [id, null]));
+    for (const [id, index] of indices) if (held.indices.get(id) !== index) changed.set(id, index);
+    if (lost.size + unfilled.size === 0) return { indices: changed };
+    this.#log.warn({ tables: [...lost, ...unfilled] }, "indices were dropped or replaced: their tables are read again");
+    const tables = Object.entries(held.tables).filter(([id]) => !lost.has(id) && !unfilled.has(id));
+    return { indices: changed, tables: Object.fromEntries(tables) };
   }
 
   /** False if the table has no index, or has lost the one that was being filled. */
@@ -73,23 +74,22 @@ export class TableIndices {
   }
 
   /** Drops the table's indices, including the visible one; `prepare` creates another. */
-  async remove(tableId: string, document: ProgressDocument, signal: AbortSignal): Promise<void> {
+  async remove(tableId: string, document: StoredProgress, signal: AbortSignal): Promise<void> {
     const table = this.#indices.get(tableId);
     if (table === undefined) return;
     for (const identity of [table, ...(table.next === undefined ? [] : [table.next])]) {
       await dropIndex(this.#client, identity, signal);
     }
-    const indices = new Map(this.#indices);
-    indices.delete(tableId);
-    await document.write({ indices: textOf(indices) }, signal);
-    this.#adopt(indices);
+    await document.write({ indices: new Map([[tableId, null]]) }, signal);
+    this.#indices.delete(tableId);
+    this.#filling.delete(tableId);
   }
 
   /** Prepares an index for rows of this version, and returns it. */
   async prepare(
     alias: string,
     table: TableVersion,
-    document: ProgressDocument,
+    document: StoredProgress,
     signal: AbortSignal,
   ): Promise<PreparedIndex> {
     // Invariant: a process that has lost its lease creates and drops no index.
@@ -108,7 +108,7 @@ export class TableIndices {
       await dropIndex(this.#client, next, signal);
     }
     if (target !== null && fieldOfOtherType(target, table) === null) {
-      const note = shapeNote(target.note, table, versionAt(document.record));
+      const note = shapeNote(target.note, table, versionAt(document.position));
       const extension = extensionOf(target, table, note);
       if (extension !== null) {
         const [entered] = (await this.#fence.enter([target], signal)).aliases;
@@ -143,28 +143,26 @@ export class TableIndices {
   }
 
   /** From here on the indices are known by their UUIDs, also after a restart. */
-  async #record(tableId: string, table: TableIndex, document: ProgressDocument, signal: AbortSignal): Promise<void> {
-    const indices = new Map(this.#indices).set(tableId, table);
-    if (textOf(indices) !== textOf(this.#indices)) await document.write({ indices: textOf(indices) }, signal);
+  async #record(tableId: string, table: TableIndex, document: StoredProgress, signal: AbortSignal): Promise<void> {
+    const changed = new Map([[tableId, table]]);
+    const known = this.#indices.get(tableId);
+    if (JSON.stringify(known) !== JSON.stringify(table)) await document.write({ indices: changed }, signal);
     this.#unfilled.delete(tableId);
-    this.#adopt(indices);
+    this.adopt(changed);
   }
 
   /**
    * Moves the aliases of the tables that become complete with this step. Returns what to store with the step's
-   * progress; null if no alias moved. Idempotent until then.
+   * progress, and then to `adopt`. Idempotent until then.
    */
-  async complete(tables: Readonly<Record<string, string>>, signal: AbortSignal): Promise<Moved | null> {
-    if (!this.#isFilling) return null;
-    const moved: [string, TableIndex][] = [];
-    for (const [id, table] of this.#indices) {
-      const { next } = table;
+  async complete(tables: CompleteTables, signal: AbortSignal): Promise<ReadonlyMap<string, TableIndex>> {
+    const moved = new Map<string, TableIndex>();
+    for (const id of this.#filling) {
+      const { next, ...table } = this.#indices.get(id)!;
       if (next === undefined || tables[id] === undefined) continue;
-      moved.push([id, await moveAlias(this.#engine, { id }, { ...table, next }, signal)]);
+      moved.set(id, await moveAlias(this.#engine, { id }, { ...table, next }, signal));
     }
-    if (moved.length === 0) return null;
-    const indices = new Map([...this.#indices, ...moved]);
-    return { text: textOf(indices), stored: () => this.#adopt(indices) };
+    return moved;
   }
 
   /** Throws if an index of ours does not exist. */
@@ -179,28 +177,21 @@ export class TableIndices {
     return [...this.#indices].flatMap(([id, table]) => (isThere(id, table) ? [table, table.next!] : [table]));
   }
 
-  #adopt(indices: ReadonlyMap<string, TableIndex>): void {
-    this.#indices = indices;
-    this.#isFilling = [...indices.values()].some(({ next }) => next !== undefined);
+  adopt(changed: ReadonlyMap<string, TableIndex>): void {
+    for (const [id, table] of changed) {
+      this.#indices.set(id, table);
+      if (table.next === undefined) this.#filling.delete(id);
+      else this.#filling.add(id);
+    }
   }
-}
-
-export interface Moved {
-  readonly text: string;
-  /** Call this when `text` is stored. */
-  readonly stored: () => void;
 }
 
 function identityOf({ alias, index, uuid }: IndexIdentity): IndexIdentity {
   return { alias, index, uuid };
 }
 
-function textOf(indices: ReadonlyMap<string, TableIndex>): string {
-  return JSON.stringify(Object.fromEntries(indices));
-}
-
 /** Rows of a shape that begins now have this version or a higher one. */
-function versionAt({ position }: ProgressRecord): bigint {
+function versionAt(position: string): bigint {
   if (position === "") return 0n;
   const { epoch, commit } = parsePosition(position);
   return rowVersion(epoch, commit);

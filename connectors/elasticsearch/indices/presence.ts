@@ -56,10 +56,10 @@ export interface Revision {
 
 export async function reviseIndices(
   client: SearchClient,
-  recorded: Readonly<Record<string, TableIndex>>,
+  recorded: ReadonlyMap<string, TableIndex>,
   signal: AbortSignal,
 ): Promise<Revision> {
-  const entries = Object.entries(recorded);
+  const entries = [...recorded];
   const nexts = entries.flatMap(([, { next }]) => next ?? []);
   const absent = new Set(await absentIndices(client, [...entries.map(([, current]) => current), ...nexts], signal));
   const indices = new Map<string, TableIndex>();
