@@ -1,7 +1,8 @@
 /**
  * The size of a DuckDB file whose rows were deleted and inserted again, and updated with a list in them, many times,
  * compared with a fresh copy of the same rows. For a file with a large table also: how long it takes until its dead rows
- * are gone, and how long small transactions take meanwhile until they are durable.
+ * are gone, and how long small transactions take meanwhile until they are durable. And the processor time of an update in
+ * tables of several sizes, with keys of several forms.
  */
 import { statSync } from "node:fs";
 import { join } from "node:path";
@@ -22,6 +23,18 @@ const LARGE_WANTED = 3;
 const DEAD_MAX = 50_000;
 const STEP_ROWS = 20;
 const STEPS_ALONE = 300;
+/** `--scale 4` adds the long form. */
+const UPDATED_ROWS = 200_000;
+const UPDATED_ROWS_LONG = 10_000_000;
+const UPDATED_WANTED = 2;
+const UPDATES = 20_000;
+const UPDATES_PER_TRANSACTION = 100;
+const KEYS = {
+  "one column": "",
+  "two columns": "alter table orders drop constraint orders_pkey, add primary key (customer_id, id)",
+  text: "alter table orders alter id type text using md5(id::text)",
+  uuid: "alter table orders alter id type uuid using md5(id::text)::uuid",
+} as const;
 const NAME = "bench";
 const FILE = "w.duckdb";
 const FILL = `insert into worn select g, md5(g::text || random()), array[md5(random()::text)] from generate_series(1, $1) g`;
@@ -32,6 +45,7 @@ export async function run({ scale, log, takes }: BenchOptions): Promise<BenchRep
   const parts: Part[] = [];
   if (takes("rounds")) parts.push(await measureRounds(source.url, from, Math.round(ROWS * scale), log));
   if (takes("large")) parts.push(await measureLarge(source.url, from, Math.round(LARGE_ROWS * scale), log));
+  if (takes("updates")) parts.push(...(await measureUpdates(source.url, from, scale, log)));
   await from.end();
   return { name: "growth", lines: parts.flatMap(({ lines }) => lines), ratios: parts.map(({ ratio }) => ratio) };
 }
@@ -108,6 +122,63 @@ async function measureLarge(url: string, from: Client, rowCount: number, log: Be
     ],
     ratio: { what: "the same with a large table", value: worn / fresh, target: LARGE_WANTED, atLeast: false },
   };
+}
+
+async function measureUpdates(url: string, from: Client, scale: number, log: BenchOptions["log"]): Promise<Part[]> {
+  const sizes = [UPDATED_ROWS, Math.round(LARGE_ROWS * Math.min(1, scale)), ...(scale >= 4 ? [UPDATED_ROWS_LONG] : [])];
+  const parts: Part[] = [];
+  for (const [key, sql] of Object.entries(KEYS)) {
+    const lines: Line[] = [];
+    for (const size of sizes) {
+      await from.query(`drop table if exists orders; ${ORDERS}`);
+      await insertOrders(from, 1, size, size);
+      await from.query(sql);
+      lines.push({ work: `${size} rows`, who: key, figures: await updateCosts(url, from) });
+      log(`growth: ${size} rows, ${key}: ${JSON.stringify(lines.at(-1)?.figures)}`);
+    }
+    const share = (figure: string): number => lines[1]!.figures[figure]! / lines[0]!.figures[figure]!;
+    const value = Math.max(share(TOGETHER), share(WAITED));
+    const what = `an update's processor time in ${sizes[1]} rows against ${sizes[0]}, key: ${key}`;
+    parts.push({ lines, ratio: { what, value, target: UPDATED_WANTED, atLeast: false } });
+  }
+  return parts;
+}
+
+const TOGETHER = "CPU µs an update";
+const WAITED = `the same, ${STEP_ROWS} at a time`;
+
+/** Random rows, each updated once, in a file that a daemon has closed. */
+async function updateCosts(url: string, from: Client): Promise<Record<string, number>> {
+  const count = UPDATES + STEPS_ALONE * STEP_ROWS;
+  await from.query(`drop table if exists picked; create temp table picked as select row_number() over () as n, place
+    from (select ctid as place from orders order by random() limit ${count}) as orders; create index on picked (n)`);
+  const update = async (after: number, rowCount: number): Promise<void> => {
+    await from.query(
+      `update orders set status = 'changed', total = total + 1, updated_at = now()
+       where ctid = any (array(select place from picked where n > $1 and n <= $2))`,
+      [after, after + rowCount],
+    );
+  };
+  const costs: Record<string, number> = {};
+  await sizeAfter(url, async (daemon) => {
+    await daemon.caughtUp(NAME);
+    const measure = async (figure: string, rowCount: number, work: () => Promise<void>): Promise<void> => {
+      const before = daemon.usage().cpuSeconds;
+      await work();
+      await daemon.caughtUp(NAME);
+      costs[figure] = ((daemon.usage().cpuSeconds - before) * 1e6) / rowCount;
+    };
+    await measure(TOGETHER, UPDATES, async () => {
+      for (let at = 0; at < UPDATES; at += UPDATES_PER_TRANSACTION) await update(at, UPDATES_PER_TRANSACTION);
+    });
+    await measure(WAITED, count - UPDATES, async () => {
+      for (let at = UPDATES; at < count; at += STEP_ROWS) {
+        await update(at, STEP_ROWS);
+        await daemon.caughtUp(NAME);
+      }
+    });
+  });
+  return costs;
 }
 
 /** Milliseconds from a small transaction until every sink has it. */

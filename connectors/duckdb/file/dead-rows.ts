@@ -10,8 +10,6 @@ import { readTextRows } from "../write/text-rows.ts";
 
 /** Fewer dead rows are not worth the work. */
 export const DEAD_MIN = 50_000;
-/** DuckDB's default, which our options do not change. */
-const BLOCK_BYTES = 256 * 1024;
 
 export interface RowCounts {
   readonly live: number;
@@ -82,30 +80,33 @@ export async function countRows(
     [catalogue, schema, table],
   );
   const live = Number(lives);
-  const byteCount = sqlName.includes('""')
-    ? (await readRoom(connection, catalogue)).usedBytes
-    : await tableBytes(connection, sqlName);
+  const { usedBytes, blockBytes } = await readRoom(connection, catalogue);
+  // `tableBlocks` finds no table with a quotation mark in its name: for those the whole file counts.
+  const byteCount = sqlName.includes('""') ? usedBytes : blockBytes * (await tableBlocks(connection, sqlName));
   return { live, dead: Math.max(0, Number(stored) - live), byteCount };
 }
 
-/** This function of DuckDB's finds no table with a quotation mark in its name: for those the whole file counts. */
-async function tableBytes(connection: EngineConnection, sqlName: string): Promise<number> {
+async function tableBlocks(connection: EngineConnection, sqlName: string): Promise<number> {
   const [[blocks] = []] = await readTextRows(
     connection,
     `SELECT count(DISTINCT block_id) FILTER (WHERE persistent)::VARCHAR FROM pragma_storage_info(${quoteLiteral(sqlName)})`,
   );
-  return Number(blocks) * BLOCK_BYTES;
+  return Number(blocks);
 }
 
-/** The file's used blocks, and the free ones that DuckDB fills before the file grows. */
-export async function readRoom(
-  connection: EngineConnection,
-  catalogue: string,
-): Promise<{ readonly usedBytes: number; readonly freeBytes: number }> {
+export interface Room {
+  readonly usedBytes: number;
+  /** DuckDB fills free blocks before the file grows. */
+  readonly freeBytes: number;
+  readonly blockBytes: number;
+}
+
+export async function readRoom(connection: EngineConnection, catalogue: string): Promise<Room> {
   const [row = []] = await readTextRows(
     connection,
-    "SELECT used_blocks, free_blocks FROM pragma_database_size() WHERE database_name = $1",
+    "SELECT block_size, used_blocks, free_blocks FROM pragma_database_size() WHERE database_name = $1",
     [catalogue],
   );
-  return { usedBytes: Number(row[0]) * BLOCK_BYTES, freeBytes: Number(row[1]) * BLOCK_BYTES };
+  const [blockBytes = 0, used = 0, free = 0] = row.map(Number);
+  return { usedBytes: used * blockBytes, freeBytes: free * blockBytes, blockBytes };
 }

@@ -1,8 +1,8 @@
 /**
  * Rows are replaced by a delete and an append. To change a row in place, DuckDB decodes in each column what lies before
  * the row's vector: in a large table a hundred times the work, and more the more rows it has (docs/benchmarks.md). The
- * rows to delete are found by the key's index if they are few for the table; otherwise DuckDB looks at all its keys. A
- * step that changes a large share of a table does so in place, which leaves no dead rows.
+ * rows to delete are found by the key's index if they are few for the table; otherwise DuckDB looks at all its keys. In
+ * a small table a step of some size changes rows in place, which leaves no dead rows.
  */
 import type { EngineConnection } from "../engine/engine.ts";
 import { COMMIT_TIME_COLUMN, quoteIdentifier, quoteLiteral, targetKey, VERSION_COLUMN } from "../names.ts";
@@ -23,13 +23,13 @@ import { readTextRows } from "./text-rows.ts";
 /** DuckDB looks up to 2,048 keys up in an index; for more it reads the column. */
 export const LISTED_TOGETHER = 1_000;
 /** To look a key up costs as much as to read so many keys of the column. */
-const KEYS_PER_LOOKUP = 500;
+const KEYS_PER_LOOKUP = 1_000;
 /** So few are always looked up. */
 const LOOKUPS_MIN = 50;
-/** Of a table's rows, a step changes at least one of so many in place. */
-const DENSE = 6;
-/** In a table of this size, changing a few columns in place costs as much as replacing the row. */
-export const IN_PLACE_ROWS_MAX = 250_000;
+/** In a larger table changes in place cost more. */
+const IN_PLACE_ROWS_MAX = 250_000;
+/** Of a table's rows, a step replaces one of so many, or fewer, for less than they cost in place. */
+const REPLACED_SHARE = 40;
 /** The sizes of tables are read again after so many appended rows. */
 const SIZES_ROWS_MAX = 1_000_000;
 
@@ -139,7 +139,7 @@ export async function replaceRows(
   count: number,
 ): Promise<void> {
   const { connection, trust } = tools;
-  if (trust && (await isDense(tools, layout, count))) {
+  if (trust && (await isBetterInPlace(tools, layout, count))) {
     await connection.run(upsertStagedSql(layout, staged, tools.hasExact(layout)));
     return;
   }
@@ -151,9 +151,10 @@ export async function replaceRows(
 }
 
 /** DuckDB never changes a row with a list in place. */
-async function isDense({ connection, sizes }: ReplaceTools, layout: TableLayout, count: number): Promise<boolean> {
+async function isBetterInPlace(tools: ReplaceTools, layout: TableLayout, count: number): Promise<boolean> {
   if (count <= LOOKUPS_MIN || layout.columns.some(({ duck }) => duck.form === LIST)) return false;
-  return count * DENSE > (await sizes.of(connection, layout));
+  const size = await tools.sizes.of(tools.connection, layout);
+  return size <= IN_PLACE_ROWS_MAX && count * REPLACED_SHARE > size;
 }
 
 async function removeFound(
