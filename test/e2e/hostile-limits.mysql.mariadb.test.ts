@@ -2,11 +2,12 @@
  * Limits that administrators set for everybody's sessions end none of ours, and cut no answer.
  * @module-tag heavy
  */
-import { describe, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { expectAllEqual } from "../support/daemon/reconciled.ts";
 import { MysqlPipeline } from "../support/mysql/mysql-pipeline.ts";
 import { openMysqlDatabase } from "../support/mysql/mysql-database.ts";
 import { mysqlFlavours, ownMysql } from "../support/run/services.ts";
+import { eventually } from "../support/run/waiting.ts";
 
 const DIGITS =
   "(select 0 d union select 1 union select 2 union select 3 union select 4 union select 5 union select 6 union select 7 union select 8 union select 9)";
@@ -55,5 +56,55 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await using admin = await openMysqlDatabase(server.url, pipeline.source.name);
     for (const limit of ["autocommit = 1", "completion_type = 'NO_CHAIN'"])
       await admin.connection.query(`set global ${limit}`);
+  });
+
+  test("limits of the user are told with their number, and waited out", async () => {
+    const user = `limited_${Math.random().toString(36).slice(2, 10)}`;
+    await using pipeline = await MysqlPipeline.start(
+      flavour,
+      [
+        "create table t (id int primary key)",
+        `create user ${user}@'%'`,
+        `grant replication slave, replication client on *.* to ${user}@'%'`,
+        `grant select on *.* to ${user}@'%'`,
+      ],
+      {
+        kinds: ["duckdb"],
+        through: async (name, url) => {
+          const own = new URL(url);
+          own.username = user;
+          return { kind: "mysql", url: own.href, heartbeat: "500ms", tables: [`${name}.*`] };
+        },
+      },
+    );
+    try {
+      const limits = ["max_queries_per_hour 1", "max_connections_per_hour 1", "max_user_connections 1"];
+      const names = ["max_(?:questions|queries_per_hour)", "max_connections_per_hour", "max_user_connections"];
+      for (const [i, limit] of limits.entries()) {
+        await pipeline.run(`alter user ${user}@'%' with ${limit}`, "flush user_resources");
+        const sessions = await pipeline.source.texts(
+          `select id from information_schema.processlist where user = '${user}'`,
+        );
+        for (const [id] of sessions) await pipeline.run(`kill ${id}`).catch(() => undefined);
+        await eventually(
+          async () => {
+            const { stdout } = await pipeline.installation.command("status");
+            expect(stdout).toMatch(new RegExp(`MR2110 .*'${names[i]}' resource \\(current value: 1\\)`));
+            expect(stdout).toMatch(/ALTER USER … WITH MAX_QUERIES_PER_HOUR 0/);
+          },
+          { withinMs: 60_000 },
+        );
+        expect(pipeline.daemon.exited).toBe(false);
+        const lifted = limit.replace(/1$/, "0");
+        await pipeline.run(
+          `alter user ${user}@'%' with ${lifted}`,
+          "flush user_resources",
+          `insert into t values (${i})`,
+        );
+        await pipeline.settled();
+      }
+    } finally {
+      await pipeline.run(`drop user ${user}@'%'`);
+    }
   });
 });

@@ -255,6 +255,7 @@ const TOO_LONG: Rule = {
   kind: "retryable",
   says: (at) => `a statement is longer than the server takes (max_allowed_packet) ${at}`,
 };
+const CROWDED: Rule = { ...USED_UP };
 const UNKNOWN: Rule = {
   code: "MR2125",
   kind: "retryable",
@@ -265,12 +266,23 @@ const INSECURE: Rule = { code: "MR2112", kind: "blocked", says: () => INSECURE_R
 const LENGTHEN =
   "Raise it to 16 MB or more: SET GLOBAL max_allowed_packet = 16777216, and in the server's configuration file. Millrace tries again by itself.";
 
+const MAKE_ROOM =
+  "Raise max_connections or max_user_connections (SHOW GLOBAL VARIABLES LIKE 'max%connections' tells what they are), or end sessions that nobody uses. Millrace tries again by itself.";
+
 const LIFT =
   "ALTER USER … WITH MAX_QUERIES_PER_HOUR 0 MAX_CONNECTIONS_PER_HOUR 0 MAX_USER_CONNECTIONS 0 for the user of `source.url`. Millrace tries again by itself.";
 
+/** Where it is not that of the error's page. */
+const WAYS_OUT: ReadonlyMap<Rule, string> = new Map([
+  [INSECURE, INSECURE_REFUSED.fix],
+  [USED_UP, LIFT],
+  [CROWDED, MAKE_ROOM],
+  [TOO_LONG, LENGTHEN],
+]);
+
 /** By the server's number; MariaDB's numbers begin at 1900, MySQL's own at 3000. */
 const RULES: Readonly<Record<number, Rule>> = {
-  1040: PASSING, // too many connections
+  1040: CROWDED, // too many connections
   1044: PRIVILEGE, // the user has none on anything in the database of the url
   1045: LOGIN,
   1049: LOGIN, // unknown database
@@ -287,7 +299,7 @@ const RULES: Readonly<Record<number, Rule>> = {
   1160: PASSING,
   1161: PASSING,
   1184: PASSING,
-  1203: PASSING, // too many connections of the user
+  1203: CROWDED, // too many connections of the user
   1205: WAITED, // a lock
   1213: PASSING, // deadlock
   1226: USED_UP, // the user's limit of connections, or of queries in an hour
@@ -320,16 +332,7 @@ export function classify(error: unknown, doing: string): MillraceError {
   const text = error instanceof Error ? error.message : "";
   const rule = RULES[number] ?? UNKNOWN;
   const { code, kind, says, reason } = rule;
-  const own =
-    rule === INSECURE
-      ? INSECURE_REFUSED.fix
-      : rule === PRIVILEGE
-        ? grantFor(text)
-        : rule === USED_UP
-          ? LIFT
-          : rule === TOO_LONG
-            ? LENGTHEN
-            : undefined;
+  const own = rule === PRIVILEGE ? grantFor(text) : WAYS_OUT.get(rule);
   const hint = own ?? pages[code]?.remedy;
   return new MillraceError({ code, kind, message: says(at, text, number), hint, cause: error, reason });
 }
@@ -351,7 +354,7 @@ export function unconnected(
 ): MillraceError {
   const server = serverAt(host, port);
   const known = atServer(classify(error, `connecting to ${server}`), server);
-  if (known.code !== "MR2110") return known;
+  if (known.code !== "MR2110" || errorNumber(error) !== undefined) return known;
   const { code, kind, message, cause, reason } = known;
   const hint = reachAgain(systemErrorCode(error), server, "source.url");
   return new MillraceError({ code, kind, message, hint, cause, reason });
