@@ -11,16 +11,16 @@ import { ParquetMaker } from "../connectors/files/publish/parquet.ts";
 import { FilesSink } from "../connectors/files/sink.ts";
 import { FolderStore } from "../connectors/files/store/folder.ts";
 import { CsvRows } from "../connectors/files/text/csv.ts";
-import { type StepParts, StepRows } from "../connectors/files/text/step-parts.ts";
+import { type BatchParts, BatchRows } from "../connectors/files/text/batch-parts.ts";
 import { ByteWriter } from "../src/core/bytes.ts";
 import type { Outcome } from "../src/core/contracts/sink.ts";
-import type { SinkProgress, Step } from "../src/core/model/batch.ts";
+import type { Checkpoint, Batch } from "../src/core/model/batch.ts";
 import { BEFORE_NONE, Block, NO_TUPLE, OP_CREATE } from "../src/core/model/block.ts";
 import type { KeyedTable } from "../src/core/model/schema.ts";
 import { TupleWriter } from "../src/core/model/tuple-writer.ts";
 import type { ColumnType } from "../src/core/model/types.ts";
 import { rowVersion } from "../src/core/model/version.ts";
-import { Netter } from "../src/runtime/netting/netting.ts";
+import { Netter } from "../src/runtime/compaction/compaction.ts";
 import { type BenchOptions, type BenchReport, type Line, median } from "./report.ts";
 
 const ROWS = 1_000_000;
@@ -108,7 +108,7 @@ async function measured(rows: number, work: (folder: string) => Promise<void>): 
   }
 }
 
-async function throughSink(folder: string, steps: readonly Step[]): Promise<void> {
+async function throughSink(folder: string, steps: readonly Batch[]): Promise<void> {
   const { signal } = new AbortController();
   const roll = { rows: FILE_ROWS, bytes: 2 ** 32, ageMs: 3_600_000 };
   const store = () => Promise.resolve(new FolderStore(folder));
@@ -129,13 +129,13 @@ async function throughSink(folder: string, steps: readonly Step[]): Promise<void
   }
 }
 
-async function bare(folder: string, steps: readonly Step[]): Promise<void> {
-  const rendered = new StepRows(new CsvRows());
+async function bare(folder: string, steps: readonly Batch[]): Promise<void> {
+  const rendered = new BatchRows(new CsvRows());
   using maker = new ParquetMaker(MEMORY_LIMIT);
   for (let at = 0; at < steps.length; at += FILE_ROWS / STEP_ROWS) {
     const path = join(folder, String(at));
     let rowBytesMax = 0;
-    let shape: StepParts["shapes"][number] | undefined;
+    let shape: BatchParts["shapes"][number] | undefined;
     for (const step of steps.slice(at, at + FILE_ROWS / STEP_ROWS)) {
       const { shapes, parts, bytes } = rendered.partsOf(
         step,
@@ -150,7 +150,7 @@ async function bare(folder: string, steps: readonly Step[]): Promise<void> {
   }
 }
 
-function stepOf(number: number): Step {
+function stepOf(number: number): Batch {
   const out = new ByteWriter(STEP_ROWS * 200);
   const writer = new TupleWriter(out);
   const block = new Block(out.bytes, STEP_ROWS);
@@ -167,7 +167,7 @@ function stepOf(number: number): Step {
     block.append(OP_CREATE, table, after, NO_TUPLE, BEFORE_NONE, tx, i);
   }
   block.bytes = out.bytes;
-  const { tables, order } = new Netter("stream").net([{ block, from: 0, to: block.count }], () => true);
-  const progress: SinkProgress = { position: { epoch: 1, commit: commit + 1n, index: 0 }, tables: {} };
-  return { kind: "rows", tables, order, progress };
+  const { tables, order } = new Netter("stream").compact([{ block, from: 0, to: block.count }], () => true);
+  const progress: Checkpoint = { position: { epoch: 1, commit: commit + 1n, index: 0 }, tables: {} };
+  return { kind: "rows", tables, order, checkpoint: progress };
 }

@@ -1,5 +1,5 @@
 import { failpoint } from "../../src/core/failpoint.ts";
-import { type SinkProgress, type Step, tablesOf } from "../../src/core/model/batch.ts";
+import { type Checkpoint, type Batch, tablesOf } from "../../src/core/model/batch.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import type { TableName } from "../../src/core/contracts/connector.ts";
 import type {
@@ -19,11 +19,11 @@ import { current, DOUBT_MS_MAX } from "./current.ts";
 import { clickhouseError, explain, isDiskFull, isGone, stopped, takenOver } from "./errors.ts";
 import { WriteFence } from "./fence.ts";
 import { ClickhouseInspection } from "./inspect/inspect.ts";
-import { ProgressRow } from "./progress.ts";
+import { CheckpointRow } from "./checkpoint.ts";
 import type { Placement, TargetForm } from "./tables/form.ts";
 import { Targets } from "./tables/targets.ts";
 import { expelSql, highestVersion, versionedTables } from "./tables/versioned-rows.ts";
-import { StepWriter } from "./write/step.ts";
+import { BatchWriter } from "./write/batch-writer.ts";
 
 /** Each batch makes a part of a table, which the server merges with others later: the larger a batch, the less work. */
 const BATCH = { rowCountMax: 100_000, byteCountMax: 8 * 1024 * 1024, delayMs: 200 } as const;
@@ -51,15 +51,15 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
   readonly rows = this;
   readonly evolution = this;
   readonly comparison = this;
-  readonly batch = BATCH;
+  readonly batchLimits = BATCH;
   readonly form: SinkForm;
   readonly name: string;
   readonly #settings: ClickhouseSinkSettings;
   readonly #targets: Targets;
-  readonly #writer = new StepWriter((layout) => this.#targets.filled(layout));
+  readonly #writer = new BatchWriter((layout) => this.#targets.filled(layout));
   readonly #closing = new AbortController();
   #client: Client | null = null;
-  #progress: ProgressRow | null = null;
+  #checkpoint: CheckpointRow | null = null;
 
   constructor(settings: ClickhouseSinkSettings, logger: Logger) {
     this.name = settings.name;
@@ -73,20 +73,20 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
     return this.#targets.key(table);
   }
 
-  async open(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
+  async open(lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
     // What refused the last connection may be corrected by now, also in TLS files.
     await this.#disconnect();
     return await this.#work("opening the sink", signal, async (client, until) => {
-      const progress = this.#stored(client);
-      const held = await progress.takeOver(lease, until);
+      const checkpoint = this.#stored(client);
+      const held = await checkpoint.takeOver(lease, until);
       const fence = new WriteFence(client, ownerOf(this.#settings), lease, this.#settings.placement);
       await this.#targets.open(client, fence, until);
-      this.#progress = progress;
+      this.#checkpoint = checkpoint;
       return held;
     });
   }
 
-  async look(signal: AbortSignal): Promise<SinkProgress | null> {
+  async look(signal: AbortSignal): Promise<Checkpoint | null> {
     return await this.#work("looking at the checkpoint", signal, (client, until) => this.#stored(client).look(until));
   }
 
@@ -115,23 +115,23 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
     );
   }
 
-  async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
+  async apply(batch: Batch, outcome: Outcome, signal: AbortSignal): Promise<void> {
     await this.#work("writing", signal, async (client, until) => {
-      const progress = this.#opened();
-      const layouts = tablesOf(step).map((table) => this.#targets.layout(table));
-      await progress.compare(until);
+      const checkpoint = this.#opened();
+      const layouts = tablesOf(batch).map((table) => this.#targets.layout(table));
+      await checkpoint.compare(until);
       const { fence } = this.#targets;
       try {
         // Another process that has taken the sink over enters its tables after its lease is stored: either we see the
         // lease here, or our column is gone before it writes.
-        if (await fence.enter(layouts, until)) await progress.compare(until);
-        await this.#writer.write({ client, column: fence.column }, step, layouts, outcome, until);
+        if (await fence.enter(layouts, until)) await checkpoint.compare(until);
+        await this.#writer.write({ client, column: fence.column }, batch, layouts, outcome, until);
       } catch (error) {
         if (isGone(error)) await this.#expectTables(client, until);
         throw error;
       }
-      if (step.kind !== "progress") failpoint("clickhouse.rows-written");
-      await progress.write(step.progress, until);
+      if (batch.kind !== "checkpoint") failpoint("clickhouse.rows-written");
+      await checkpoint.write(batch.checkpoint, until);
       failpoint("clickhouse.committed");
       await this.#targets.written(client, until);
     });
@@ -221,13 +221,13 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
     return this.#client ?? made;
   }
 
-  #stored(client: Client): ProgressRow {
-    return new ProgressRow(client, ownerOf(this.#settings), this.#settings.placement);
+  #stored(client: Client): CheckpointRow {
+    return new CheckpointRow(client, ownerOf(this.#settings), this.#settings.placement);
   }
 
-  #opened(): ProgressRow {
-    invariant(this.#progress !== null, "a sink is opened before it is used");
-    return this.#progress;
+  #opened(): CheckpointRow {
+    invariant(this.#checkpoint !== null, "a sink is opened before it is used");
+    return this.#checkpoint;
   }
 
   async #work<T>(

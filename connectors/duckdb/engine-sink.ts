@@ -1,5 +1,5 @@
 import type { EngineConnection } from "./engine/engine.ts";
-import type { SinkProgress, Step } from "../../src/core/model/batch.ts";
+import type { Checkpoint, Batch } from "../../src/core/model/batch.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import type { TableName } from "../../src/core/contracts/connector.ts";
@@ -21,10 +21,10 @@ import { classify, endedEngine, isInvalidated, overFiles, stopped, tableGone, ta
 import type { TargetForm } from "./tables/form.ts";
 import { targetKey } from "./names.ts";
 import type { TableLayout } from "./write/layout.ts";
-import { ProgressRow } from "./tables/progress.ts";
+import { CheckpointRow } from "./tables/checkpoint.ts";
 import type { Store } from "./store.ts";
-import { Repetition, stepName } from "./engine/repetition.ts";
-import { type StepParts, StepWriter } from "./write/step.ts";
+import { Repetition, batchName } from "./engine/repetition.ts";
+import { type BatchParts, BatchWriter } from "./write/batch-writer.ts";
 import { Targets } from "./tables/targets.ts";
 import { expelSql, highestVersion, versionedTables } from "./tables/versioned-rows.ts";
 import { readTextRows } from "./write/text-rows.ts";
@@ -32,7 +32,7 @@ import { inTransaction } from "./write/transaction.ts";
 import { type NotedTable, tablesIn } from "./tables/existing.ts";
 
 /**
- * A step of many rows reads the keys of its tables once: the larger a step, the less a row costs (docs/benchmarks.md). A
+ * A batch of many rows reads the keys of its tables once: the larger a batch, the less a row costs (docs/benchmarks.md). A
  * third of the limit of all sinks' queues, so that as many changes can arrive meanwhile.
  */
 const BATCH = { rowCountMax: 100_000, byteCountMax: 8 * 1024 * 1024 } as const;
@@ -50,10 +50,10 @@ export interface EngineSinkOptions {
 export interface Opened<S> {
   readonly connection: EngineConnection;
   readonly store: S;
-  readonly progress: ProgressRow;
+  readonly checkpoint: CheckpointRow;
 }
 
-/** What sinks over DuckDB's engine share: they write tables by SQL, each step in one transaction with its progress. */
+/** What sinks over DuckDB's engine share: they write tables by SQL, each batch in one transaction with its checkpoint. */
 export abstract class EngineSink<S extends Store>
   implements Sink, TargetPresence, TargetRows, TargetEvolution, TargetComparison, TargetEngine
 {
@@ -65,18 +65,18 @@ export abstract class EngineSink<S extends Store>
   readonly evolution = this;
   readonly comparison = this;
   readonly engine = this;
-  readonly batch: NonNullable<Sink["batch"]> = BATCH;
+  readonly batchLimits: NonNullable<Sink["batchLimits"]> = BATCH;
   readonly form: SinkForm;
   readonly name: string;
   protected readonly targets: Targets;
   protected readonly targetForm: TargetForm;
   readonly #repetition = new Repetition();
-  readonly #steps = new StepWriter((table) => this.targets.layout(table));
+  readonly #batches = new BatchWriter((table) => this.targets.layout(table));
   /** See `follows`. */
   protected inOwnProcess = false;
   #store: S | null = null;
   #connection: EngineConnection | null = null;
-  #progress: ProgressRow | null = null;
+  #checkpoint: CheckpointRow | null = null;
   #closed = false;
   #inFlight: Promise<unknown> = Promise.resolve();
 
@@ -84,7 +84,7 @@ export abstract class EngineSink<S extends Store>
     this.name = name;
     this.targetForm = form;
     this.form = form.mode;
-    const onPrepared = (layout: TableLayout, { hasExact }: PreparedTarget) => this.#steps.hasExact(layout, hasExact);
+    const onPrepared = (layout: TableLayout, { hasExact }: PreparedTarget) => this.#batches.hasExact(layout, hasExact);
     this.targets = new Targets({ name, owner, schema, form, dropsColumns, onPrepared });
   }
 
@@ -105,7 +105,7 @@ export abstract class EngineSink<S extends Store>
   }
 
   /** Runs `write`, and what belongs before and after it. Exclusively. */
-  protected abstract applying(step: Step, opened: Opened<S>, write: () => Promise<void>): Promise<void>;
+  protected abstract applying(batch: Batch, opened: Opened<S>, write: () => Promise<void>): Promise<void>;
 
   /** Called when the store is open. */
   protected async joined(_opened: Opened<S>): Promise<void> {}
@@ -113,7 +113,7 @@ export abstract class EngineSink<S extends Store>
   /** Called before the store is released. */
   protected async leaving(): Promise<void> {}
 
-  /** Called after progress was taken over. Exclusively. */
+  /** Called after the checkpoint was taken over. Exclusively. */
   protected async taken(): Promise<void> {}
 
   /** Called before the targets of these tables are prepared, or lose rows for a reset. */
@@ -134,10 +134,10 @@ export abstract class EngineSink<S extends Store>
     return error;
   }
 
-  /** Called before the targets of these tables change in another way than by steps. Exclusively. */
+  /** Called before the targets of these tables change in another way than by batches. Exclusively. */
   protected changing(_tables: readonly TableVersion[]): void {}
 
-  /** Called after a step, and while idle. */
+  /** Called after a batch, and while idle. */
   protected rested(): void {}
 
   /** Equal for two tables if and only if they would share a target: the caller refuses the second. */
@@ -145,17 +145,17 @@ export abstract class EngineSink<S extends Store>
     return this.targets.key(table);
   }
 
-  async open(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
+  async open(lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
     return await this.#work("opening", signal, async () => {
       if (this.#store?.broken === true) await this.#disconnect();
       if (this.#connection === null) await this.#connect();
-      const { connection, store, progress } = this.opened();
+      const { connection, store, checkpoint } = this.opened();
       store.verifyPlace();
       return await store.exclusively(async () => {
         const held = await inTransaction(
           connection,
           () => connection.run(BEGIN),
-          () => progress.take(connection, store.catalogue, lease),
+          () => checkpoint.take(connection, store.catalogue, lease),
         );
         await this.taken();
         return held;
@@ -163,14 +163,14 @@ export abstract class EngineSink<S extends Store>
     });
   }
 
-  async look(signal: AbortSignal): Promise<SinkProgress | null> {
+  async look(signal: AbortSignal): Promise<Checkpoint | null> {
     signal.throwIfAborted();
     const store = await this.acquireExisting();
     if (store === null) return null;
     try {
       const connection = await store.connect();
       try {
-        return await this.#progressIn(store).look(connection, store.catalogue);
+        return await this.#checkpointIn(store).look(connection, store.catalogue);
       } finally {
         connection.disconnectSync();
       }
@@ -216,25 +216,25 @@ export abstract class EngineSink<S extends Store>
     });
   }
 
-  async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
+  async apply(batch: Batch, outcome: Outcome, signal: AbortSignal): Promise<void> {
     await this.#work(
       "writing",
       signal,
       async () => {
         const opened = this.opened();
-        const { store, progress } = opened;
+        const { store, checkpoint } = opened;
         await store.exclusively(async () => {
           // Invariant: rows that went into a file without a name do not count as durable.
           store.verifyPlace();
-          await this.applying(step, opened, async () => {
-            const parts: StepParts = { ...opened, outcome, signal };
-            await this.#steps.apply(parts, step);
-            progress.committed(step.progress);
+          await this.applying(batch, opened, async () => {
+            const parts: BatchParts = { ...opened, outcome, signal };
+            await this.#batches.apply(parts, batch);
+            checkpoint.committed(batch.checkpoint);
           });
         });
         this.rested();
       },
-      stepName(step),
+      batchName(batch),
     );
   }
 
@@ -270,13 +270,13 @@ export abstract class EngineSink<S extends Store>
 
   async forget(signal: AbortSignal): Promise<void> {
     await this.#work("removing the sink's progress", signal, async () => {
-      const { connection, store, progress } = this.opened();
+      const { connection, store, checkpoint } = this.opened();
       await this.leaving();
       await store.exclusively(() =>
         inTransaction(
           connection,
           () => connection.run(BEGIN),
-          () => progress.remove(connection, store.catalogue),
+          () => checkpoint.remove(connection, store.catalogue),
         ),
       );
     });
@@ -333,11 +333,11 @@ export abstract class EngineSink<S extends Store>
     if (this.#closed) throw stopped();
     const [connection, store] = [this.#connection, this.#store];
     invariant(connection !== null && store !== null, "a sink is opened before it is used");
-    return { connection, store, progress: (this.#progress ??= this.#progressIn(store)) };
+    return { connection, store, checkpoint: (this.#checkpoint ??= this.#checkpointIn(store)) };
   }
 
-  #progressIn(store: S): ProgressRow {
-    return new ProgressRow(this.name, store.catalogue, this.targetForm);
+  #checkpointIn(store: S): CheckpointRow {
+    return new CheckpointRow(this.name, store.catalogue, this.targetForm);
   }
 
   /** By target key: all tables there. */

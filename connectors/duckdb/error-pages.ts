@@ -92,12 +92,12 @@ export const pages = {
   MR3212: {
     title: "DuckDB does not have enough memory",
     cause:
-      "A statement needed more than `memoryLimit`. Millrace repeats the step. While a query or a comparison reads the file, DuckDB holds new rows in memory; the sink continues by itself when the read ends.",
+      "A statement needed more than `memoryLimit`. Millrace repeats the batch. While a query or a comparison reads the file, DuckDB holds new rows in memory; the sink continues by itself when the read ends.",
     remedy: "Raise the sink's `memoryLimit`, or lower `batch.bytes`.",
   },
   MR3213: {
     title: "The file, or the folder for temporary files, can't be written",
-    cause: "The disk is full, or it reported an error. Millrace repeats the step.",
+    cause: "The disk is full, or it reported an error. Millrace repeats the batch.",
     remedy:
       "Make room on the disk of `path` (of `catalog` and `data` in a lake), and in the folder for temporary files.",
   },
@@ -137,13 +137,13 @@ export const pages = {
   MR3219: {
     title: "An error of DuckDB that Millrace does not know",
     cause:
-      "DuckDB reported an error of a kind that is not classified. The step is tried again; if it fails each time in the same way, MR3234 follows.",
+      "DuckDB reported an error of a kind that is not classified. The batch is tried again; if it fails each time in the same way, MR3234 follows.",
     remedy: "The message names the kind. If it persists, report it.",
   },
   MR3220: {
     title: "Another transaction wrote the same rows",
     cause:
-      "Two transactions met in the file or the lake. The step is tried again; if it fails each time in the same way, MR3234 follows.",
+      "Two transactions met in the file or the lake. The batch is tried again; if it fails each time in the same way, MR3234 follows.",
     remedy: "Nothing.",
   },
   MR3221: {
@@ -202,24 +202,24 @@ export const pages = {
   MR3228: {
     title: "S3 refuses the credentials of a lake",
     cause:
-      "The keys in `s3` are wrong, have ended or may not read and write there; or there are none, and AWS' variables, profile and role give none either. The step is tried again; keys that are not in the configuration are looked for again each time.",
+      "The keys in `s3` are wrong, have ended or may not read and write there; or there are none, and AWS' variables, profile and role give none either. The batch is tried again; keys that are not in the configuration are looked for again each time.",
     remedy: "Correct the keys, or grant s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket on the bucket.",
   },
   MR3229: {
     title: "The bucket of a lake can't be used",
-    cause: "It does not exist, or is in another region or at another endpoint. The step is tried again.",
+    cause: "It does not exist, or is in another region or at another endpoint. The batch is tried again.",
     remedy:
       "Correct `data`, `s3.region` and `s3.endpoint`. If the bucket is lost, remove the catalogue too and fill the lake again.",
   },
   MR3230: {
     title: "S3 finds the machine's clock wrong",
-    cause: "S3 takes no request whose time is more than some minutes from its own. The step is tried again.",
+    cause: "S3 takes no request whose time is more than some minutes from its own. The batch is tried again.",
     remedy: "Set the machine's clock, and keep it right by NTP.",
   },
   MR3231: {
     title: "The S3 that holds a lake's data can't be reached, or is busy",
     cause:
-      "It is down, the network is interrupted, it does not speak TLS at an https:// endpoint, or it asks for fewer requests. Millrace repeats the step.",
+      "It is down, the network is interrupted, it does not speak TLS at an https:// endpoint, or it asks for fewer requests. Millrace repeats the batch.",
     remedy: "Start it, or correct `s3.endpoint`.",
   },
   MR3233: {
@@ -230,10 +230,10 @@ export const pages = {
       "Name the PEM file of the authority that signed the server's certificate in `s3.ca`; renew a certificate that has expired; let it name the host of `s3.endpoint`. The sink tries again at growing intervals.",
   },
   MR3234: {
-    title: "A step fails in DuckDB in the same way each time",
+    title: "A batch fails in DuckDB in the same way each time",
     cause:
-      "DuckDB reported a conflict, an error that it does not explain, or gave up its instance, and did so again each time that the step was repeated, while nobody else wrote. " +
-      "Millrace tries the step's tables one by one: the one at fault is suspended in this sink (MR1324) and tried again by itself, the others go on. If it is none of them, the sink stops.",
+      "DuckDB reported a conflict, an error that it does not explain, or gave up its instance, and did so again each time that the batch was repeated, while nobody else wrote. " +
+      "Millrace tries the batch's tables one by one: the one at fault is suspended in this sink (MR1324) and tried again by itself, the others go on. If it is none of them, the sink stops.",
     remedy:
       "The message names what DuckDB says. If the table was changed by hand (an index or a constraint), drop that; or drop the table: Millrace creates and fills it again. " +
       "A stopped sink is tried again by `millrace resume --sink NAME`. Report it, with the table's definition.",
@@ -243,7 +243,7 @@ export const pages = {
     cause:
       "DuckDB met a fault of its own and ended its process, by a signal such as SIGABRT or SIGSEGV. If that was the daemon's, all sinks ended with it: " +
       "whenever a daemon was not stopped but ended, the next one runs DuckDB in processes of their own until it is stopped, so that such an end fails this sink alone. " +
-      "The step is tried again. If DuckDB ends again, Millrace tries the step's tables one by one: the one at fault is suspended in this sink (MR1324), " +
+      "The batch is tried again. If DuckDB ends again, Millrace tries the batch's tables one by one: the one at fault is suspended in this sink (MR1324), " +
       "and tried again by itself; if it is none of them, the sink stops. The other sinks go on.",
     remedy:
       "See what the table has that others have not (a type, an index made by hand), or leave it out of this sink's `tables`. If the file or lake itself makes DuckDB end, restore a backup, " +

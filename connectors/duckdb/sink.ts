@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { tmpdir } from "node:os";
 import type { MillraceError } from "../../src/core/errors.ts";
-import type { Step } from "../../src/core/model/batch.ts";
+import type { Batch } from "../../src/core/model/batch.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import { failpoint } from "../../src/core/failpoint.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
@@ -75,12 +75,12 @@ export class DuckdbSink extends EngineSink<Database> implements TargetCopies {
     return existsSync(this.#options.path) ? await this.acquire() : null;
   }
 
-  protected override async joined({ store, progress }: Opened<Database>): Promise<void> {
+  protected override async joined({ store, checkpoint }: Opened<Database>): Promise<void> {
     if (this.form !== "mirror") return;
     const { logger = SILENT, upkeep } = this.#options;
     this.#upkeep = await Upkeep.start({
       database: store,
-      progress,
+      checkpoint,
       dead: this.#dead,
       layouts: () => this.targets.latest,
       logger,
@@ -103,13 +103,13 @@ export class DuckdbSink extends EngineSink<Database> implements TargetCopies {
   }
 
   protected override async applying(
-    step: Step,
+    batch: Batch,
     { connection, store }: Opened<Database>,
     write: () => Promise<void>,
   ): Promise<void> {
-    await this.#upkeep?.applying(step);
+    await this.#upkeep?.applying(batch);
     try {
-      const tableIds = step.kind === "rows" ? step.tables.map(({ table }) => table.id) : [];
+      const tableIds = batch.kind === "rows" ? batch.tables.map(({ table }) => table.id) : [];
       await store.folding.around(connection, tableIds, write);
     } catch (error) {
       if (isOutOfMemory(error)) {
@@ -118,7 +118,7 @@ export class DuckdbSink extends EngineSink<Database> implements TargetCopies {
       }
       throw error;
     }
-    this.#dead.applied(step);
+    this.#dead.applied(batch);
     failpoint("duckdb.committed");
     await store.giveBack(connection);
   }

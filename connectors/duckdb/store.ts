@@ -28,9 +28,9 @@ export interface Store {
   whole<T>(connection: EngineConnection, read: () => Promise<T>): Promise<T>;
   /** SQL that gives the same rows as this, however slowly its result is read. For this connection, once. */
   listed(connection: EngineConnection, sql: string, signal: AbortSignal): Promise<string>;
-  /** Provides memory for writing a row of this size, until the step ends. Called between two statements. */
+  /** Provides memory for writing a row of this size, until the batch ends. Called between two statements. */
   makeRoom(connection: EngineConnection, rowBytes: number): Promise<void>;
-  /** For a step that ran out of memory. */
+  /** For a batch that ran out of memory. */
   makeMoreRoom(connection: EngineConnection): Promise<void>;
   /** Returns memory that committed rows still occupy; false: none. */
   freeMemory(connection: EngineConnection): Promise<boolean>;

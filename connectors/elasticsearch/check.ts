@@ -8,7 +8,7 @@ import { type ClientSettings, errorOf, fieldOf, parsed, pathOf, SearchClient, se
 import { indexBehind, type IndexOptions, storedIndices } from "./indices/ddl.ts";
 import { indexAfter } from "./indices/next-index.ts";
 import { chunksByLength } from "./indices/presence.ts";
-import { expectProgressIndex } from "./progress.ts";
+import { expectCheckpointIndex } from "./checkpoint.ts";
 import { ok } from "../kit/findings.ts";
 
 /** Time for four answers that cost the engine nothing. */
@@ -101,7 +101,7 @@ async function checkTasks(client: SearchClient, signal: AbortSignal): Promise<Fi
 
 /** Makes the sink's first requests. */
 async function checkAccess(client: SearchClient, prefix: string, signal: AbortSignal): Promise<Finding> {
-  const path = pathOf(progressIndex(prefix));
+  const path = pathOf(checkpointIndex(prefix));
   const answer = await client.request({ method: "GET", path }, signal);
   if (answer.status === 401 || answer.status === 403)
     throw classifyEngine(errorOf(answer), "looking at the sink's indices");
@@ -111,7 +111,7 @@ async function checkAccess(client: SearchClient, prefix: string, signal: AbortSi
 /** As many as are told one by one. */
 const TOLD_MAX = 10;
 
-function progressIndex(prefix: string): string {
+function checkpointIndex(prefix: string): string {
   return `${prefix}millrace-progress`;
 }
 
@@ -129,7 +129,7 @@ async function checkIndices(
     if (known?.kind !== "fatal") throw error;
     findings.push({ id, level: "error", what: `${known.code}: ${known.message}`, fix: known.hint ?? null });
   };
-  await expectProgressIndex(client, progressIndex(prefix), signal).catch(refused);
+  await expectCheckpointIndex(client, checkpointIndex(prefix), signal).catch(refused);
   const text = "looking at the sink's indices";
   const named = tables.map((table) => ({
     id: tableId(table.schema, table.table),
@@ -233,7 +233,7 @@ async function checkTemplates(
   // A role may write indices and not look at templates.
   if (found?.success !== true) return [];
   const names = [
-    progressIndex(prefix),
+    checkpointIndex(prefix),
     ...tables.map(({ schema, table }) => indexAfter(indexName(prefix, schema, table))),
   ];
   for (const name of names) {

@@ -17,13 +17,13 @@ export const pages: ErrorPages = {
   MR3300: {
     title: "The search engine gave an unknown answer",
     cause:
-      "The engine answered with an error that has no entry here. Millrace repeats the step a limited number of times.",
+      "The engine answered with an error that has no entry here. Millrace repeats the batch a limited number of times.",
     remedy: "Look at the engine's log; report the error's type if the sink does not recover.",
   },
   MR3301: {
     title: "The search engine can't be reached",
     cause:
-      "No connection could be made, it was lost, or no answer came in time. Millrace repeats the step until an answer comes. A table whose " +
+      "No connection could be made, it was lost, or no answer came in time. Millrace repeats the batch until an answer comes. A table whose " +
       "own index has lost a shard is suspended (MR1324), and Millrace tries it again by itself.",
     remedy:
       "ECONNREFUSED: nothing listens at that host and port. ENOTFOUND: the name is unknown. ETIMEDOUT: no answer, check " +
@@ -76,14 +76,14 @@ export const pages: ErrorPages = {
   },
   MR3309: {
     title: "The search engine is overloaded",
-    cause: "It rejected writes (429, full queue, circuit breaker). Millrace repeats the step after a pause.",
+    cause: "It rejected writes (429, full queue, circuit breaker). Millrace repeats the batch after a pause.",
     remedy: "If it lasts: more heap or nodes, or a smaller `batch`.",
   },
   MR3310: {
     title: "An index is closed, or blocked for writes",
     cause:
       "Somebody closed it or set a block, or the disk passed the flood-stage watermark. If somebody did it to one index, its " +
-      "table is suspended (MR1324) and tried again; for the watermark Millrace repeats the step until the block is lifted.",
+      "table is suspended (MR1324) and tried again; for the watermark Millrace repeats the batch until the block is lifted.",
     remedy:
       "Closed: POST <index>/_open. Blocked: free disk space (the engine lifts its own block then), or remove the block: " +
       'PUT <index>/_settings {"index.blocks.write": null, "index.blocks.read_only_allow_delete": null}.',

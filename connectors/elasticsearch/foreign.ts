@@ -1,5 +1,5 @@
 /**
- * Finds documents that no step can have written, when an operator has a sink filled again because somebody changed it
+ * Finds documents that no batch can have written, when an operator has a sink filled again because somebody changed it
  * by hand.
  */
 import * as z from "zod";

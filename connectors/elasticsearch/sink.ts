@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { type SinkProgress, type Step, tablesOf } from "../../src/core/model/batch.ts";
+import { type Checkpoint, type Batch, tablesOf } from "../../src/core/model/batch.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import { onlyGrows } from "../../src/core/targets/carrying.ts";
 import { aboutTable, findMillraceError, MillraceError } from "../../src/core/errors.ts";
@@ -24,14 +24,14 @@ import { holdsForeign } from "./foreign.ts";
 import { type ClientSettings, parsed, SearchClient, serversOf } from "./http.ts";
 import { TableIndices } from "./indices/indices.ts";
 import { ElasticsearchInspection } from "./inspect.ts";
-import { StoredProgress } from "./progress.ts";
+import { StoredCheckpoint } from "./checkpoint.ts";
 import { expectWhole } from "./indices/presence.ts";
 import { removeUpTo } from "./write/removal.ts";
-import { BodyPool, ReportFailure, RowsStep } from "./write/rows.ts";
+import { BodyPool, ReportFailure, RowsBatch } from "./write/rows.ts";
 import { type IndexIdentity, type PreparedIndex, type SearchTable, searchTable } from "./indices/tables.ts";
 
 export interface ElasticsearchSinkSettings extends ClientSettings, IndexOptions {
-  /** Names the progress. */
+  /** Names the checkpoint. */
   readonly daemon: string;
   readonly name: string;
   readonly prefix: string;
@@ -45,7 +45,7 @@ interface Prepared extends PreparedIndex {
 
 /**
  * Rows as documents of Elasticsearch or OpenSearch; see README.md for its guarantees. Not a transactional sink: first
- * rows become durable, then the progress document, and versions make a repetition harmless.
+ * rows become durable, then the checkpoint document, and versions make a repetition harmless.
  */
 export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, TargetEvolution, TargetComparison {
   readonly kind = "elasticsearch";
@@ -67,7 +67,7 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
   #indices: TableIndices | null = null;
   #fence: WriteFence | null = null;
   #client: SearchClient | null = null;
-  #progress: StoredProgress | null = null;
+  #checkpoint: StoredCheckpoint | null = null;
   #isClosed = false;
   #isRefused = false;
 
@@ -82,29 +82,29 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
     return indexName(this.#settings.prefix, table.schema, table.table);
   }
 
-  async open(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
+  async open(lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
     // The reason for the refusal may be fixed by now, also in TLS files.
     if (this.#isRefused) await this.#disconnect();
     this.#isRefused = false;
     return this.#guarded(signal, async (client) => {
-      const progress = this.#stored(client);
+      const checkpoint = this.#stored(client);
       const fence = new WriteFence(client, this.#settings.prefix, `${this.#settings.daemon}.${this.name}`);
       const indices = new TableIndices(client, this.#settings, fence, this.#log);
-      const held = await progress.takeOver(lease, (content) => indices.revise(content, signal), signal);
-      this.#progress = progress;
+      const held = await checkpoint.takeOver(lease, (content) => indices.revise(content, signal), signal);
+      this.#checkpoint = checkpoint;
       this.#indices = indices;
       this.#fence = fence;
       return held;
     });
   }
 
-  async look(signal: AbortSignal): Promise<SinkProgress | null> {
+  async look(signal: AbortSignal): Promise<Checkpoint | null> {
     return this.#guarded(signal, async (client) => await this.#stored(client).look(signal));
   }
 
-  #stored(client: SearchClient): StoredProgress {
+  #stored(client: SearchClient): StoredCheckpoint {
     const { prefix, daemon, name, replicas } = this.#settings;
-    return new StoredProgress(client, prefix, `${daemon}.${name}`, replicas);
+    return new StoredCheckpoint(client, prefix, `${daemon}.${name}`, replicas);
   }
 
   async missing(tables: readonly TableVersion[]): Promise<readonly TableVersion[]> {
@@ -132,38 +132,38 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
     return await this.#guarded(signal, () => this.#tables().takes(this.target(to), to, signal));
   }
 
-  async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
+  async apply(batch: Batch, outcome: Outcome, signal: AbortSignal): Promise<void> {
     await this.#guarded(signal, async (client) => {
       await this.#document().compare(signal);
-      const targets = await this.#enter(tablesOf(step), signal);
-      await this.#applyStep(client, step, targets, outcome, signal);
-      if (step.kind !== "progress") failpoint("elasticsearch.rows-written");
-      const { progress } = step;
-      const moved = await this.#tables().complete(progress.tables, signal);
-      await this.#document().write({ progress, indices: moved }, signal);
+      const targets = await this.#enter(tablesOf(batch), signal);
+      await this.#applyBatch(client, batch, targets, outcome, signal);
+      if (batch.kind !== "checkpoint") failpoint("elasticsearch.rows-written");
+      const { checkpoint } = batch;
+      const moved = await this.#tables().complete(checkpoint.tables, signal);
+      await this.#document().write({ checkpoint, indices: moved }, signal);
       this.#tables().adopt(moved);
     });
   }
 
-  async #applyStep(
+  async #applyBatch(
     client: SearchClient,
-    step: Step,
+    batch: Batch,
     targets: readonly SearchTable[],
     outcome: Outcome,
     signal: AbortSignal,
   ): Promise<void> {
-    switch (step.kind) {
-      case "progress":
+    switch (batch.kind) {
+      case "checkpoint":
         return;
       case "rows":
-        return new RowsStep(client, this.#bodies, step.tables, targets, signal).write(outcome);
+        return new RowsBatch(client, this.#bodies, batch.tables, targets, signal).write(outcome);
       case "truncate":
-        return removeUpTo(client, targets[0]!, step.version, signal);
+        return removeUpTo(client, targets[0]!, batch.version, signal);
       case "sweep":
-        for (const [i, { below }] of step.sweeps.entries()) await removeUpTo(client, targets[i]!, below - 1n, signal);
+        for (const [i, { below }] of batch.sweeps.entries()) await removeUpTo(client, targets[i]!, below - 1n, signal);
         return;
       default:
-        return step satisfies never;
+        return batch satisfies never;
     }
   }
 
@@ -250,9 +250,9 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
     return new MillraceError({ code, kind, message: `${message}; the disks have: ${room}`, hint, cause });
   }
 
-  #document(): StoredProgress {
-    invariant(this.#progress !== null, "a sink is opened before it is used");
-    return this.#progress;
+  #document(): StoredCheckpoint {
+    invariant(this.#checkpoint !== null, "a sink is opened before it is used");
+    return this.#checkpoint;
   }
 
   #tables(): TableIndices {

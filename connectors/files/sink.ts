@@ -1,13 +1,13 @@
 import { type Clock, systemClock } from "../../src/core/clock.ts";
-import { checkpointTexts, parseCheckpoint } from "../../src/core/checkpoint/checkpoint-text.ts";
+import { checkpointTexts, checkpointFromTexts } from "../../src/core/checkpoint/checkpoint-text.ts";
 import type { Outcome, Sink, TargetPresence, TargetRows } from "../../src/core/contracts/sink.ts";
 import { findMillraceError, isAborted, type MillraceError } from "../../src/core/errors.ts";
-import type { SinkProgress, Step } from "../../src/core/model/batch.ts";
+import type { Checkpoint, Batch } from "../../src/core/model/batch.ts";
 import { parsePosition, serializePosition } from "../../src/core/model/position.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { filesError } from "./errors.ts";
 import { ChangeLog } from "./log/change-log.ts";
-import type { Checkpoint, RowText } from "./log/entry.ts";
+import type { EntryCheckpoint, RowText } from "./log/entry.ts";
 import { findLog } from "./log/log.ts";
 import { folderOf } from "./names.ts";
 import { Holes } from "./publish/holes.ts";
@@ -19,9 +19,9 @@ import type { FilesSettings } from "./settings.ts";
 import type { Store } from "./store/store.ts";
 import { CsvRows } from "./text/csv.ts";
 import { NdjsonRows } from "./text/ndjson.ts";
-import { type StepParts, type StepPlace, StepRows } from "./text/step-parts.ts";
+import { type BatchParts, type BatchPlace, BatchRows } from "./text/batch-parts.ts";
 
-/** Larger steps make fewer entries of the log. */
+/** Larger batches make fewer entries of the log. */
 const CLOSE_MS_MAX = 30_000;
 const BATCH = { rowCountMax: 50_000, byteCountMax: 16 * 1024 * 1024 };
 
@@ -34,7 +34,7 @@ interface Opened {
 }
 
 /**
- * Every change as a row of files that are only ever added. A step is an entry of the sink's log; when enough of them wait, they
+ * Every change as a row of files that are only ever added. A batch is an entry of the sink's log; when enough of them wait, they
  * become files.
  */
 export class FilesSink implements Sink, TargetPresence, TargetRows {
@@ -45,11 +45,11 @@ export class FilesSink implements Sink, TargetPresence, TargetRows {
   readonly presence = this;
   readonly rows = this;
   readonly isLoadedElsewhere = true;
-  readonly batch = BATCH;
+  readonly batchLimits = BATCH;
   readonly name: string;
   readonly #settings: FilesSettings;
   readonly #clock: Clock;
-  readonly #parts: StepRows;
+  readonly #parts: BatchRows;
   readonly #parquet: ParquetMaker;
   readonly #text: RowText;
   readonly #holes: Holes;
@@ -64,7 +64,7 @@ export class FilesSink implements Sink, TargetPresence, TargetRows {
     this.#settings = settings;
     this.#clock = clock;
     this.#text = settings.format === "parquet" ? "csv" : "ndjson";
-    this.#parts = new StepRows(settings.format === "parquet" ? new CsvRows() : new NdjsonRows());
+    this.#parts = new BatchRows(settings.format === "parquet" ? new CsvRows() : new NdjsonRows());
     this.#parquet = new ParquetMaker(settings.memoryLimit);
     this.#holes = new Holes(settings.keepMs !== null);
   }
@@ -74,7 +74,7 @@ export class FilesSink implements Sink, TargetPresence, TargetRows {
     return `${folderOf(table)}/*/*.${this.#settings.format}`;
   }
 
-  async open(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
+  async open(lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
     this.#expectUsable(signal);
     await this.#release();
     this.#refusal = null;
@@ -88,18 +88,18 @@ export class FilesSink implements Sink, TargetPresence, TargetRows {
       const log = await ChangeLog.open({ store, publisher, retention, clock: this.#clock, owner }, signal);
       await this.#expectNoHoles({ store, log }, LOOKED_AT.opening, signal);
       this.#opened = { store, log };
-      return progressOf(log.checkpoint);
+      return checkpointOf(log.checkpoint);
     } catch (error) {
       await store[Symbol.asyncDispose]();
       throw error;
     }
   }
 
-  async look(signal: AbortSignal): Promise<SinkProgress | null> {
+  async look(signal: AbortSignal): Promise<Checkpoint | null> {
     this.#expectUsable(signal);
     await using store = await this.#settings.store();
     const found = await findLog(store, signal);
-    return found === null ? null : progressOf(found.entry.head.checkpoint);
+    return found === null ? null : checkpointOf(found.entry.head.checkpoint);
   }
 
   /** Tables of which files are gone. */
@@ -125,20 +125,20 @@ export class FilesSink implements Sink, TargetPresence, TargetRows {
     return await highestVersion(store, log.published.number, signal);
   }
 
-  async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
+  async apply(batch: Batch, outcome: Outcome, signal: AbortSignal): Promise<void> {
     const opened = this.#ours(signal);
     const { log } = opened;
-    const position = serializePosition(step.progress.position);
-    const readsAll = isEmpty(step.progress.tables) && completeIn(log).length > 0;
-    const held = new Set(step.kind === "sweep" ? completeIn(log) : []);
-    const partsOf = (place: Pick<StepPlace, "sequence" | "begun">): StepParts => {
+    const position = serializePosition(batch.checkpoint.position);
+    const readsAll = isEmpty(batch.checkpoint.tables) && completeIn(log).length > 0;
+    const held = new Set(batch.kind === "sweep" ? completeIn(log) : []);
+    const partsOf = (place: Pick<BatchPlace, "sequence" | "begun">): BatchParts => {
       const holds = (tableId: string): boolean => held.has(tableId);
-      const parts = this.#parts.partsOf(step, { ...place, holds }, this.#clock.now());
+      const parts = this.#parts.partsOf(batch, { ...place, holds }, this.#clock.now());
       outcome.waiting?.();
       return parts;
     };
     await this.#guarded(async () => {
-      await log.add({ position, ...checkpointTexts(step.progress) }, readsAll, partsOf, signal);
+      await log.add({ position, ...checkpointTexts(batch.checkpoint) }, readsAll, partsOf, signal);
       await this.#closeHoles(opened, signal);
     });
   }
@@ -158,7 +158,7 @@ export class FilesSink implements Sink, TargetPresence, TargetRows {
     await this.#release();
   }
 
-  /** Between two steps, what waits in the log becomes files. */
+  /** Between two batches, what waits in the log becomes files. */
   async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
@@ -216,16 +216,16 @@ export class FilesSink implements Sink, TargetPresence, TargetRows {
   }
 }
 
-function progressOf({ position, tables, bond }: Checkpoint): SinkProgress | null {
-  return position === "" ? null : { position: parsePosition(position), ...parseCheckpoint(tables, bond) };
+function checkpointOf({ position, tables, bond }: EntryCheckpoint): Checkpoint | null {
+  return position === "" ? null : { position: parsePosition(position), ...checkpointFromTexts(tables, bond) };
 }
 
-function isEmpty(tables: SinkProgress["tables"]): boolean {
+function isEmpty(tables: Checkpoint["tables"]): boolean {
   for (const _ in tables) return false;
   return true;
 }
 
 /** Ids of tables. */
 function completeIn(log: ChangeLog): readonly string[] {
-  return Object.keys(progressOf(log.checkpoint)?.tables ?? {});
+  return Object.keys(checkpointOf(log.checkpoint)?.tables ?? {});
 }

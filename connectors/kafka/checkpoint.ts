@@ -3,14 +3,14 @@
  *
  *   tables     {"tables":"{…}","topics":{"shop.public.users":"<topic id> 6"},"form":"millrace","owner":"…"}   after a change, and
  *                                                                                                          now and then
- *   position   {"lease":3,"position":"1/4711/0","epoch":0,"bond":"…","open":""}   with every step, last
+ *   position   {"lease":3,"position":"1/4711/0","epoch":0,"bond":"…","open":""}   with every batch, last
  *
  * Now and then, so that the newest of both lies near the end of the topic: a start reads back from there. Tables may be
  * thousands, so a message has as many parts as it needs: `position`, `tables`, `tables/1`, `tables/2` … are the keys.
  */
 import * as z from "zod";
-import { parseCheckpoint } from "../../src/core/checkpoint/checkpoint-text.ts";
-import type { SinkProgress } from "../../src/core/model/batch.ts";
+import { checkpointFromTexts } from "../../src/core/checkpoint/checkpoint-text.ts";
+import type { Checkpoint } from "../../src/core/model/batch.ts";
 import { parsePosition } from "../../src/core/model/position.ts";
 import type { Cluster } from "./client/cluster.ts";
 import { failureOf } from "./client/failures.ts";
@@ -31,7 +31,7 @@ const TABLES = z.object({
   owner: z.string().default(""),
 });
 
-export interface Checkpoint {
+export interface TopicCheckpoint {
   readonly lease: number;
   /** "" where there is none. */
   readonly position: string;
@@ -50,7 +50,7 @@ export interface Checkpoint {
   readonly owner: string;
 }
 
-export const NO_CHECKPOINT: Checkpoint = {
+export const NO_CHECKPOINT: TopicCheckpoint = {
   lease: 0,
   position: "",
   epoch: 0,
@@ -74,7 +74,7 @@ const POSITION_MESSAGE = "position";
 const TABLES_MESSAGE = "tables";
 /** So many records of the position may follow one of the tables. */
 const TABLES_EVERY = 500;
-/** Each step takes an offset for its record and one for its transaction's end. Where there are more, a start reads all. */
+/** Each batch takes an offset for its record and one for its transaction's end. Where there are more, a start reads all. */
 export const NEAR_THE_END = BigInt(TABLES_EVERY * 2 + 100);
 
 export interface CheckpointRecord {
@@ -82,15 +82,15 @@ export interface CheckpointRecord {
   readonly value: Buffer;
 }
 
-/** Which records a step writes. */
+/** Which records a batch writes. */
 export class CheckpointWriter {
   /** What was written of them last. */
-  #last: Pick<Checkpoint, "tables" | "topics"> | null = null;
+  #last: Pick<TopicCheckpoint, "tables" | "topics"> | null = null;
   #since = 0;
 
   /** `batchBytesMax`: of the topic. */
   records(
-    { lease, position, epoch, bond, open, tables, topics, form, owner }: Checkpoint,
+    { lease, position, epoch, bond, open, tables, topics, form, owner }: TopicCheckpoint,
     batchBytesMax: number,
   ): readonly CheckpointRecord[] {
     const last = recordsOf(POSITION_MESSAGE, { lease, position, epoch, bond, open }, batchBytesMax);
@@ -111,19 +111,19 @@ function recordsOf(message: string, content: object, batchBytesMax: number): rea
 }
 
 /** What is left of a checkpoint that counts no more: later writers and records come above it. */
-export function forgotten(last: Checkpoint): Checkpoint {
+export function forgotten(last: TopicCheckpoint): TopicCheckpoint {
   return { ...NO_CHECKPOINT, lease: last.lease, epoch: epochIn(last) };
 }
 
 /** Waits for no transaction that is open. */
-export async function readCheckpoint(cluster: Cluster, name: string, signal: AbortSignal): Promise<Checkpoint> {
+export async function readCheckpoint(cluster: Cluster, name: string, signal: AbortSignal): Promise<TopicCheckpoint> {
   const topic = (await cluster.topics([name], signal)).get(name);
   if (topic == null) return NO_CHECKPOINT;
   const place = { name, topic, partition: 0 };
   const { first, stable } = await extentOf(cluster, place, signal);
   const near = stable - NEAR_THE_END;
   let hasRecords = false;
-  let last: Pick<Checkpoint, "lease" | "position" | "epoch"> | null = null;
+  let last: Pick<TopicCheckpoint, "lease" | "position" | "epoch"> | null = null;
   for (const from of near > first ? [near, first] : [first]) {
     const parts = { [POSITION_MESSAGE]: new Assembly(), [TABLES_MESSAGE]: new Assembly() };
     const found: Partial<Record<string, Buffer>> = {};
@@ -148,7 +148,7 @@ export async function readCheckpoint(cluster: Cluster, name: string, signal: Abo
   return NO_CHECKPOINT;
 }
 
-/** Whether records that were written in one transaction are all that a step writes to this topic. */
+/** Whether records that were written in one transaction are all that a batch writes to this topic. */
 export function isWholeCheckpoint(records: readonly Pick<CommittedRecord, "key" | "value" | "offset">[]): boolean {
   const position = new Assembly();
   const ofPosition = records.filter(({ key }) => key !== null && messageOf(key) === POSITION_MESSAGE);
@@ -156,12 +156,12 @@ export function isWholeCheckpoint(records: readonly Pick<CommittedRecord, "key" 
 }
 
 /** The highest epoch of the records in the topics; 0: it is not known. */
-export function epochIn({ position, epoch }: Checkpoint): number {
+export function epochIn({ position, epoch }: TopicCheckpoint): number {
   return position === "" ? epoch : parsePosition(position).epoch;
 }
 
-export function progressOf({ position, tables, bond }: Checkpoint): SinkProgress | null {
-  return position === "" ? null : { position: parsePosition(position), ...parseCheckpoint(tables, bond) };
+export function checkpointOf({ position, tables, bond }: TopicCheckpoint): Checkpoint | null {
+  return position === "" ? null : { position: parsePosition(position), ...checkpointFromTexts(tables, bond) };
 }
 
 function parsed<T>(shape: z.ZodType<T>, value: Buffer, name: string): T {

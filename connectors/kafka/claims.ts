@@ -3,7 +3,7 @@
  * `eu` has those of name `shopeu`; and a table's name may have dots. Each checkpoint names its sink and its topics, so such a
  * meeting shows where both may be read. Two sinks of one configuration are told apart when it is loaded.
  */
-import { type Checkpoint, NO_CHECKPOINT, readCheckpoint } from "./checkpoint.ts";
+import { type TopicCheckpoint, NO_CHECKPOINT, readCheckpoint } from "./checkpoint.ts";
 import type { Cluster, Topic } from "./client/cluster.ts";
 import { apiIdsOf } from "./client/failures.ts";
 import { inUse, tableInUse } from "./errors.ts";
@@ -54,7 +54,7 @@ export class Claims {
 }
 
 /** Of a topic that is no checkpoint, or one that this user may not read, or whose broker is away. */
-async function readable(cluster: Cluster, topic: string, signal: AbortSignal): Promise<Checkpoint> {
+async function readable(cluster: Cluster, topic: string, signal: AbortSignal): Promise<TopicCheckpoint> {
   try {
     return await readCheckpoint(cluster, topic, signal);
   } catch (error) {

@@ -27,13 +27,13 @@ export const pages = {
   MR3500: {
     title: "Kafka gave an unknown error",
     cause:
-      "A broker answered with an error that has no entry here. Millrace repeats the step a limited number of times.",
+      "A broker answered with an error that has no entry here. Millrace repeats the batch a limited number of times.",
     remedy: "Look at the brokers' logs and at the cause below the message; report it if the sink does not recover.",
   },
   MR3501: {
     title: "Kafka can't be reached",
     cause:
-      "No broker of `brokers` answers, or the connection was lost. Millrace repeats the step until one answers. A broker " +
+      "No broker of `brokers` answers, or the connection was lost. Millrace repeats the batch until one answers. A broker " +
       "names the others by their advertised listeners: these must be reachable too.",
     remedy:
       "ECONNREFUSED: nothing listens at that host and port. ENOTFOUND: the name is unknown; compare `advertised.listeners` " +
@@ -55,7 +55,7 @@ export const pages = {
     title: "Kafka can't take writes now",
     cause:
       "Too few replicas are in sync, a partition has no leader, a disk failed or is full, or a coordinator is moving. Millrace " +
-      "repeats the step until the brokers take it.",
+      "repeats the batch until the brokers take it.",
     remedy:
       "If it lasts: `kafka-topics.sh --describe --under-replicated-partitions`; bring brokers back, free disk space, or lower " +
       "`min.insync.replicas` of the topic.",

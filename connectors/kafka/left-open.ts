@@ -42,7 +42,7 @@ export class LeftOpen {
     return await this.#end(placesIn(topics), () => (this.#ending ??= this.#found(signal)), signal);
   }
 
-  /** In topics that no committed step has written to. */
+  /** In topics that no committed batch has written to. */
   async abort(topics: readonly NamedTopic[], signal: AbortSignal): Promise<void> {
     await this.#end(placesIn(topics), async () => "aborted", signal);
   }
@@ -91,7 +91,7 @@ export class LeftOpen {
     const from = near > first ? near : first;
     const last = await lastBy(cluster, place, { from, until, producerId: writer.producerId }, signal);
     if (typeof last === "string") return last;
-    // It is sent last: all of the step is there.
+    // It is sent last: all of the batch is there.
     return isWholeCheckpoint(last) ? "committed" : "aborted";
   }
 

@@ -8,7 +8,7 @@ const STORED = z.object({
   timeMs: z.number().default(0),
 });
 
-/** The source's transaction of which changes are written, and not its end: steps and processes may share it. */
+/** The source's transaction of which changes are written, and not its end: batches and processes may share it. */
 export class OpenTransaction {
   #version: bigint | null = null;
   #isCounted = true;

@@ -4,19 +4,19 @@ import type { Outcome, ReadersHold, Sink, TargetPresence, TargetRows } from "../
 import type { SourceRelay } from "../../src/core/contracts/source.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import { failpoint } from "../../src/core/failpoint.ts";
-import type { SinkProgress, Step } from "../../src/core/model/batch.ts";
+import type { Checkpoint, Batch } from "../../src/core/model/batch.ts";
 import { serializePosition } from "../../src/core/model/position.ts";
 import { baseVersion } from "../../src/core/model/version.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { isWhole } from "../kit/ordered-changes.ts";
 import {
-  type Checkpoint,
+  type TopicCheckpoint,
   CHECKPOINT_SETTINGS,
   CheckpointWriter,
   epochIn,
   forgotten,
   NO_CHECKPOINT,
-  progressOf,
+  checkpointOf,
   readCheckpoint,
 } from "./checkpoint.ts";
 import { Claims } from "./claims.ts";
@@ -31,8 +31,8 @@ import { logTopic, ownTopic, sinkId, topicOf, transactionTopic } from "./names.t
 import { OpenTransaction } from "./open-transaction.ts";
 import { schemaError } from "./registry/errors.ts";
 import type { KafkaSinkSettings } from "./settings.ts";
-import { StepChanges, type StepTarget } from "./step-changes.ts";
-import { RecordBuffers, StepRecords } from "./step-records.ts";
+import { BatchChanges, type BatchTarget } from "./batch-changes.ts";
+import { RecordBuffers, BatchRecords } from "./batch-records.ts";
 import { hasOtherPartitions, isNewlyCompacted, isSameTopic, placeOf, type TopicRules, Topics } from "./topics.ts";
 import { checkpointTopic, expectBefore, expectForm, expectOwner, holds } from "./verification.ts";
 
@@ -56,7 +56,7 @@ const BATCH = { rowCountMax: 10_000, byteCountMax: 4 * 1024 * 1024 };
 const ONE_PARTITION = { partitions: 1, settings: { "cleanup.policy": "compact" } } as const;
 
 /**
- * Every change as a record, in commit order within each partition; a step and its checkpoint are one Kafka transaction. A
+ * Every change as a record, in commit order within each partition; a batch and its checkpoint are one Kafka transaction. A
  * reader of committed records therefore sees each change once.
  */
 export class KafkaSink implements Sink, TargetPresence, TargetRows {
@@ -64,22 +64,22 @@ export class KafkaSink implements Sink, TargetPresence, TargetRows {
   readonly form: "stream" | "log";
   readonly delivery = "transactional";
   readonly onLost = "resync";
-  readonly batch = BATCH;
+  readonly batchLimits = BATCH;
   readonly presence = this;
   readonly rows = this;
   readonly name: string;
   readonly #settings: KafkaSinkSettings;
   readonly #clock: Clock;
   readonly #buffers = new RecordBuffers();
-  readonly #changes: StepChanges | LogChanges | null;
+  readonly #changes: BatchChanges | LogChanges | null;
   /** For `format: log`. */
   readonly relay?: SourceRelay;
-  /** Versions whose schema goes out with the next step. */
+  /** Versions whose schema goes out with the next batch. */
   readonly #newSchemas = new Set<TableVersion>();
   /** The topics of tables, for the next checkpoint. */
-  #topics: Checkpoint["topics"] = {};
+  #topics: TopicCheckpoint["topics"] = {};
   #opened: Opened | null = null;
-  /** Why the last step failed. */
+  /** Why the last batch failed. */
   #failure: MillraceError | null = null;
   /** What the last transaction came to; null: unknown. A writer that was opened in vain leaves nobody else who knows. */
   #ending: Ending | null = null;
@@ -88,7 +88,7 @@ export class KafkaSink implements Sink, TargetPresence, TargetRows {
   /** Of other sinks, when this one was opened first: one that comes later meets ours. */
   #claims: Claims | null = null;
   #lease = 0;
-  #last: Checkpoint = NO_CHECKPOINT;
+  #last: TopicCheckpoint = NO_CHECKPOINT;
   #transaction = new OpenTransaction("");
   #isClosed = false;
 
@@ -99,7 +99,7 @@ export class KafkaSink implements Sink, TargetPresence, TargetRows {
     if (settings.isLog) {
       this.#changes = new LogChanges(settings.naming);
       this.relay = { serve: (relayed, signal) => serve(settings, clock, relayed, signal) };
-    } else this.#changes = settings.format === null ? null : new StepChanges(settings, settings.format);
+    } else this.#changes = settings.format === null ? null : new BatchChanges(settings, settings.format);
     this.name = settings.name;
   }
 
@@ -109,7 +109,7 @@ export class KafkaSink implements Sink, TargetPresence, TargetRows {
     return naming.single === undefined ? topicOf(table, naming) : JSON.stringify([table.schema, table.table]);
   }
 
-  async open(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
+  async open(lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
     this.#expectUsable(signal);
     await this.#release();
     this.#refusal = null;
@@ -161,7 +161,7 @@ export class KafkaSink implements Sink, TargetPresence, TargetRows {
       await this.#write({ ...found, lease, form, owner: id }, this.#noRecords(), signal);
       this.#failure = null;
       this.#ending = null;
-      return progressOf(found);
+      return checkpointOf(found);
     } catch (error) {
       this.#opened = null;
       await cluster[Symbol.asyncDispose]();
@@ -169,11 +169,11 @@ export class KafkaSink implements Sink, TargetPresence, TargetRows {
     }
   }
 
-  async look(signal: AbortSignal): Promise<SinkProgress | null> {
+  async look(signal: AbortSignal): Promise<Checkpoint | null> {
     this.#expectUsable(signal);
     try {
       await using cluster = await this.#settings.cluster.connect(signal);
-      return progressOf(await readCheckpoint(cluster, this.#checkpointTopic, signal));
+      return checkpointOf(await readCheckpoint(cluster, this.#checkpointTopic, signal));
     } catch (error) {
       throw classify(error, signal);
     }
@@ -219,11 +219,11 @@ export class KafkaSink implements Sink, TargetPresence, TargetRows {
     this.#topics = { ...this.#topics, ...Object.fromEntries(changed) };
   }
 
-  async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
+  async apply(batch: Batch, outcome: Outcome, signal: AbortSignal): Promise<void> {
     const { topics, writer, leftOpen } = this.#ours(signal);
     const changes = this.#written;
     const nowMs = this.#clock.now();
-    const records = new StepRecords(this.#buffers, nowMs);
+    const records = new BatchRecords(this.#buffers, nowMs);
     const transaction = this.#transaction.copy();
     const flush = async (): Promise<void> => {
       const { batches, release } = records.part();
@@ -232,16 +232,16 @@ export class KafkaSink implements Sink, TargetPresence, TargetRows {
       await new Promise<void>((resolve) => this.#clock.later(resolve));
       failpoint("kafka.part-sent");
     };
-    const to: StepTarget = { records, topics, transaction, nowMs, flush };
+    const to: BatchTarget = { records, topics, transaction, nowMs, flush };
     try {
       const untold = await writer.untold(signal);
       if (untold !== null) await leftOpen.commit(untold, signal);
       this.#addSchemas(records, topics);
-      await changes.add(step, to, outcome);
-      if (transaction.isOpen && isWhole(transaction.version, step.progress.position)) changes.end(to);
+      await changes.add(batch, to, outcome);
+      if (transaction.isOpen && isWhole(transaction.version, batch.checkpoint.position)) changes.end(to);
       const { form } = this.#settings;
-      const { tables, bond } = checkpointTexts(step.progress);
-      const position = serializePosition(step.progress.position);
+      const { tables, bond } = checkpointTexts(batch.checkpoint);
+      const position = serializePosition(batch.checkpoint.position);
       outcome.waiting?.();
       const owner = sinkId(this.#settings);
       const open = transaction.text;
@@ -306,7 +306,7 @@ export class KafkaSink implements Sink, TargetPresence, TargetRows {
     await this.#release();
   }
 
-  /** Whose name is not a table's; made before the first step. */
+  /** Whose name is not a table's; made before the first batch. */
   get #logTopics(): readonly string[] {
     return this.#settings.isLog ? [logTopic(this.#settings.naming)] : [];
   }
@@ -343,7 +343,7 @@ export class KafkaSink implements Sink, TargetPresence, TargetRows {
     }
   }
 
-  #addSchemas(records: StepRecords, topics: Topics): void {
+  #addSchemas(records: BatchRecords, topics: Topics): void {
     for (const table of this.#newSchemas) {
       const record = this.#settings.format?.schema?.(table) ?? null;
       if (record === null) continue;
@@ -351,12 +351,12 @@ export class KafkaSink implements Sink, TargetPresence, TargetRows {
     }
   }
 
-  #noRecords(): StepRecords {
-    return new StepRecords(this.#buffers, this.#clock.now());
+  #noRecords(): BatchRecords {
+    return new BatchRecords(this.#buffers, this.#clock.now());
   }
 
   /** The checkpoint, and in the same transaction what is in `records`. */
-  async #write(next: Checkpoint, records: StepRecords, signal: AbortSignal): Promise<void> {
+  async #write(next: TopicCheckpoint, records: BatchRecords, signal: AbortSignal): Promise<void> {
     const { topics, writer, checkpoint } = this.#opened!;
     const place = topics.get(this.#checkpointTopic);
     for (const { key, value } of checkpoint.records(next, place.batchBytesMax)) records.own(place, key, value);
@@ -385,13 +385,13 @@ export class KafkaSink implements Sink, TargetPresence, TargetRows {
     return kafkaError("MR3504", "retryable", ABORTED, error);
   }
 
-  #expectOurs({ lease }: Checkpoint): void {
+  #expectOurs({ lease }: TopicCheckpoint): void {
     if (lease <= this.#lease) return;
     const message = `another process holds the checkpoint under lease ${lease}, ours is ${this.#lease}`;
     throw kafkaError("MR3505", "fatal", message);
   }
 
-  get #written(): StepChanges | LogChanges {
+  get #written(): BatchChanges | LogChanges {
     if (this.#changes === null) throw new Error("a sink that writes has a format");
     return this.#changes;
   }

@@ -1,6 +1,6 @@
 /** What a start verifies of what is there already, before it writes; `millrace check` does the same. */
-import { parseCheckpoint } from "../../src/core/checkpoint/checkpoint-text.ts";
-import type { Checkpoint } from "./checkpoint.ts";
+import { checkpointFromTexts } from "../../src/core/checkpoint/checkpoint-text.ts";
+import type { TopicCheckpoint } from "./checkpoint.ts";
 import { inUse, kafkaError, newlyCompacted, tableError } from "./errors.ts";
 import { ownTopic, sinkId } from "./names.ts";
 import type { KafkaSinkSettings } from "./settings.ts";
@@ -17,19 +17,19 @@ export function checkpointTopic({ name, naming }: Pick<KafkaSinkSettings, "name"
   return ownTopic(`checkpoint.${name}`, naming);
 }
 
-export function expectOwner({ owner }: Checkpoint, settings: KafkaSinkSettings): void {
+export function expectOwner({ owner }: TopicCheckpoint, settings: KafkaSinkSettings): void {
   if (owner !== "" && owner !== sinkId(settings)) throw inUse(checkpointTopic(settings), owner);
 }
 
 /** A reader takes records of one form, and compaction keeps the newest of each key, whatever its form. */
-export function expectForm({ form: before }: Checkpoint, { form }: KafkaSinkSettings): void {
+export function expectForm({ form: before }: TopicCheckpoint, { form }: KafkaSinkSettings): void {
   if (before === "" || before === form) return;
   throw kafkaError("MR3517", "fatal", `the topics hold \`${before}\`, and the sink is to write \`${form}\``);
 }
 
 /** Once a table is not complete in the sink, it is read into the topic as it is. */
 export function expectBefore(
-  last: Checkpoint,
+  last: TopicCheckpoint,
   id: string,
   usable: Pick<UsableTopic, "name" | "topic" | "isCompacted">,
   { naming }: Pick<KafkaSinkSettings, "naming">,
@@ -44,10 +44,10 @@ export function expectBefore(
     throw tableError("MR3514", id, otherPartitions(name, before, now));
 }
 
-export function holds(last: Checkpoint, id: string): boolean {
+export function holds(last: TopicCheckpoint, id: string): boolean {
   return heldBy(last)[id] !== undefined;
 }
 
-function heldBy({ tables }: Checkpoint): Readonly<Record<string, string>> {
-  return parseCheckpoint(tables, "").tables;
+function heldBy({ tables }: TopicCheckpoint): Readonly<Record<string, string>> {
+  return checkpointFromTexts(tables, "").tables;
 }

@@ -1,28 +1,28 @@
-/** For sinks of the form `stream`: the entries of a step in commit order, and the ends of transactions. */
-import { DELETE, type Step, type TableWrites } from "../../src/core/model/batch.ts";
+/** For sinks of the form `stream`: the entries of a batch in commit order, and the ends of transactions. */
+import { DELETE, type Batch, type TableWrites } from "../../src/core/model/batch.ts";
 import type { Position } from "../../src/core/model/position.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
 import { isRead } from "../../src/core/targets/history.ts";
 
-export type RowsStep = Extract<Step, { readonly kind: "rows" }>;
+export type RowsBatch = Extract<Batch, { readonly kind: "rows" }>;
 
 type Visit = (writes: TableWrites, entry: number, isMoved: boolean) => void;
 
 /** A change of the key is a delete under the old key, and then what comes under the new one: both `isMoved`. */
-export function inCommitOrder(step: RowsStep, visit: Visit): void {
-  new CommitWalk(step).visit(Number.POSITIVE_INFINITY, visit);
+export function inCommitOrder(batch: RowsBatch, visit: Visit): void {
+  new CommitWalk(batch).visit(Number.POSITIVE_INFINITY, visit);
 }
 
 /** The same in parts. */
 export class CommitWalk {
-  readonly #tables: RowsStep["tables"];
+  readonly #tables: RowsBatch["tables"];
   readonly #order: Uint16Array;
   /** By table, its next entry. */
   readonly #next: Uint32Array;
   #at = 0;
   #isVisited = false;
 
-  constructor({ tables, order = new Uint16Array() }: RowsStep) {
+  constructor({ tables, order = new Uint16Array() }: RowsBatch) {
     this.#tables = tables;
     this.#order = order;
     this.#next = new Uint32Array(tables.length);

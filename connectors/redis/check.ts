@@ -85,7 +85,7 @@ async function checkServer(connection: Connection, settings: ConnectionSettings)
   return findings;
 }
 
-/** An evicted row is missing, and after an evicted progress key the sink would think that it was emptied. */
+/** An evicted row is missing, and after an evicted checkpoint key the sink would think that it was emptied. */
 async function checkEviction(connection: Connection): Promise<Finding[]> {
   const found = await Promise.all(connection.primaries().map(async (primary) => evictionIn(await memoryOf(primary))));
   const eviction = found.find((one) => one !== null);

@@ -28,7 +28,7 @@ export const definition = z
       .min(0)
       .max(16)
       .default(0)
-      .describe("Replicas that must have a step before its position is confirmed to the source (WAIT)."),
+      .describe("Replicas that must have a batch before its position is confirmed to the source (WAIT)."),
     ...tlsKeys("a rediss://"),
   })
   .superRefine(

@@ -23,13 +23,13 @@ export const pages: ErrorPages = {
   MR3400: {
     title: "Redis gave an unknown error",
     cause:
-      "The server answered with an error that has no entry here. Millrace repeats the step a limited number of times.",
+      "The server answered with an error that has no entry here. Millrace repeats the batch a limited number of times.",
     remedy: "Look at the server's log and at the cause below the message; report it if the sink does not recover.",
   },
   MR3401: {
     title: "Redis can't be reached",
     cause:
-      "No connection could be made, or it was lost or stopped answering. Millrace repeats the step until the server answers.",
+      "No connection could be made, or it was lost or stopped answering. Millrace repeats the batch until the server answers.",
     remedy:
       "ECONNREFUSED: nothing listens at that host and port. ENOTFOUND: the name is unknown. ETIMEDOUT: no answer, check " +
       "firewall and network. `millrace check` tests it from the machine on which it runs.",
@@ -50,7 +50,7 @@ export const pages: ErrorPages = {
     title: "Redis can't take writes now",
     cause:
       "It is loading its data, has become a replica, is over maxmemory, can't save to disk, lacks replicas, or its cluster " +
-      "is being changed. Millrace repeats the step until the server takes it.",
+      "is being changed. Millrace repeats the batch until the server takes it.",
     remedy:
       "If it lasts: for maxmemory raise it or set an eviction policy; for READONLY point `url` at the primary; for " +
       "MISCONF free disk space.",
@@ -124,7 +124,7 @@ export const pages: ErrorPages = {
   },
   MR3411: {
     title: "Replicas did not confirm in time",
-    cause: "`waitReplicas` is set and fewer replicas than that acknowledged the step. It is repeated.",
+    cause: "`waitReplicas` is set and fewer replicas than that acknowledged the batch. It is repeated.",
     remedy: "Look at the replicas (INFO replication), or lower `waitReplicas`.",
   },
 };

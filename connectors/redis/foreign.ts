@@ -1,5 +1,5 @@
 /**
- * Removes keys that no step can have written, when an operator has a sink filled again because somebody changed it by
+ * Removes keys that no batch can have written, when an operator has a sink filled again because somebody changed it by
  * hand.
  */
 import type { Commands, Connection } from "./connection.ts";

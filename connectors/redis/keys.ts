@@ -2,7 +2,7 @@
  * The keys that the sink writes:
  *
  *   <prefix><schema>:<table>:<id>        a row (`%` and `:` inside schema, table and key values percent-encoded)
- *   <prefix>_millrace:<pipeline>.<sink>  the sink's progress
+ *   <prefix>_millrace:<pipeline>.<sink>  the sink's checkpoint
  *   <prefix>_millrace::…                 the version of a row that was deleted, for an hour
  *   <prefix>_millrace::f:…               the sink's fence in a cluster slot (write/fence.ts)
  *
@@ -23,7 +23,7 @@ export function isPrefixUsable(prefix: string): boolean {
   return !/[{}]/.test(rest);
 }
 
-export function progressKey(prefix: string, pipeline: string, sink: string): string {
+export function checkpointKey(prefix: string, pipeline: string, sink: string): string {
   return `${prefix}_millrace:${pipeline}.${sink}`;
 }
 

@@ -9,7 +9,7 @@ export async function waitForReplicas(connection: Connection, count: number): Pr
   for (const primary of connection.primaries()) {
     const reached = await primary.command("wait", String(count), WAIT_MS);
     if (typeof reached !== "number" || reached < count) {
-      throw redisError("MR3411", "retryable", `fewer than ${count} replicas confirmed the step`);
+      throw redisError("MR3411", "retryable", `fewer than ${count} replicas confirmed the batch`);
     }
   }
 }

@@ -1,9 +1,9 @@
-/** Identifies rows of an older shape of a table. Stored beside the progress, one field per table. */
+/** Identifies rows of an older shape of a table. Stored beside the checkpoint, one field per table. */
 import * as z from "zod";
 import { type ShapeNote, shapeNote } from "../../src/core/targets/base-floors.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { type Commands, textOf } from "./connection.ts";
-import { overwritten } from "./progress.ts";
+import { overwritten } from "./checkpoint.ts";
 
 export interface RowShape extends ShapeNote {
   /** Columns that the table had: older hashes may still have their fields. */
@@ -30,26 +30,26 @@ return 1
 /** Null if another claim is stored, or none. `since`: the sink's version now. */
 export async function followShape(
   connection: Commands,
-  progressKey: Buffer,
+  checkpointKey: Buffer,
   claim: string,
   table: TableVersion,
   since: bigint,
 ): Promise<RowShape | null> {
   const field = `shape:${table.id}`;
-  const stored = textOf(await connection.command("hget", progressKey, field));
-  const noted = stored === null ? null : storedShape(stored, progressKey);
+  const stored = textOf(await connection.command("hget", checkpointKey, field));
+  const noted = stored === null ? null : storedShape(stored, checkpointKey);
   const shape = nextShape(noted, table, since);
   const text = JSON.stringify(shape);
   if (text === stored) return shape;
-  const answer = await connection.command("eval", STORE, "1", progressKey, claim, field, text);
+  const answer = await connection.command("eval", STORE, "1", checkpointKey, claim, field, text);
   return answer === 1 ? shape : null;
 }
 
-function storedShape(text: string, progressKey: Buffer): RowShape {
+function storedShape(text: string, checkpointKey: Buffer): RowShape {
   try {
     return SHAPE.parse(JSON.parse(text));
   } catch (error) {
-    throw overwritten(progressKey, error);
+    throw overwritten(checkpointKey, error);
   }
 }
 

@@ -1,4 +1,4 @@
-import type { SinkProgress, Step } from "../../src/core/model/batch.ts";
+import type { Checkpoint, Batch } from "../../src/core/model/batch.ts";
 import { checkpointTexts } from "../../src/core/checkpoint/checkpoint-text.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import { onlyGrows } from "../../src/core/targets/carrying.ts";
@@ -22,15 +22,15 @@ import { expel } from "./foreign.ts";
 import { highestVersion } from "./highest-version.ts";
 import { RedisInspection } from "./inspect.ts";
 import { evictionIn, memoryOf, withRoom } from "./memory.ts";
-import { progressKey, TombstoneKeys } from "./keys.ts";
-import { fenceError, isOfOtherKind, parseProgress, readProgress, type StoredProgress } from "./progress.ts";
+import { checkpointKey, TombstoneKeys } from "./keys.ts";
+import { fenceError, isOfOtherKind, parseCheckpoint, readCheckpoint, type StoredCheckpoint } from "./checkpoint.ts";
 import { Claim, FenceKeys, FenceMismatch } from "./write/fence.ts";
 import type { Packing } from "./write/packed-row.ts";
 import { findPacking } from "./write/packing.ts";
 import { type Removal, removeUpTo } from "./write/removal.ts";
-import { RowsStep } from "./write/rows.ts";
+import { RowsBatch } from "./write/rows.ts";
 import { ACTION } from "./write/script.ts";
-import type { ProgressToStore } from "./write/script-call.ts";
+import type { CheckpointToStore } from "./write/script-call.ts";
 import { followShape } from "./shapes.ts";
 import { type Format, tableKeyStart, TableTarget } from "./write/table-target.ts";
 import { waitForReplicas } from "./replicas.ts";
@@ -40,23 +40,23 @@ export interface RedisSinkSettings extends ConnectionSettings {
   readonly daemon: string;
   readonly prefix: string;
   readonly format: Format;
-  /** How many replicas must have a step before it counts as durable. */
+  /** How many replicas must have a batch before it counts as durable. */
   readonly waitReplicas: number;
 }
 
 interface Attempt {
-  readonly step: Step;
-  readonly progress: ProgressToStore;
+  readonly batch: Batch;
+  readonly checkpoint: CheckpointToStore;
   readonly outcome: Outcome;
   readonly signal: AbortSignal;
 }
 
-/** How often `apply` starts a step again by itself: after a lost answer, and after the server lost the script. */
+/** How often `apply` starts a batch again by itself: after a lost answer, and after the server lost the script. */
 const ATTEMPTS_MAX = 3;
 
 /**
  * Rows as keys of a Redis or Valkey server or cluster; see README.md for its guarantees. Not a transactional sink,
- * although on a single server each call changes rows, fence and progress atomically.
+ * although on a single server each call changes rows, fence and checkpoint atomically.
  */
 export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolution, TargetComparison {
   readonly kind = "redis";
@@ -71,7 +71,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
   hints: Sink["hints"] & {} = [];
   readonly #settings: RedisSinkSettings;
   readonly #log: Logger;
-  readonly #progressKey: Buffer;
+  readonly #checkpointKey: Buffer;
   readonly #fenceKeys: FenceKeys;
   readonly #pool: CallPool;
   readonly #targets = new WeakMap<TableVersion, TableTarget>();
@@ -81,9 +81,9 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
   #claim: Claim | null = null;
   /** The last position that this process stored or found; the script compares it. */
   #position = "";
-  /** The stored progress belongs to rows in the other format. */
+  /** The stored checkpoint belongs to rows in the other format. */
   #isOtherFormat = false;
-  /** Position of a step whose answer was lost: it may or may not be stored. */
+  /** Position of a batch whose answer was lost: it may or may not be stored. */
   #inDoubt: string | null = null;
   /** The text of the complete tables, if the server certainly has it. */
   #storedTables: string | null = null;
@@ -95,9 +95,9 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     this.name = settings.name;
     this.#log = log;
     this.#settings = settings;
-    this.#progressKey = Buffer.from(progressKey(settings.prefix, settings.daemon, settings.name));
+    this.#checkpointKey = Buffer.from(checkpointKey(settings.prefix, settings.daemon, settings.name));
     const { prefix, daemon, name, cluster } = settings;
-    this.#fenceKeys = new FenceKeys(prefix, `${daemon}.${name}`, this.#progressKey, cluster);
+    this.#fenceKeys = new FenceKeys(prefix, `${daemon}.${name}`, this.#checkpointKey, cluster);
     this.#pool = new CallPool(new TombstoneKeys(settings.prefix));
   }
 
@@ -106,15 +106,15 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     return tableKeyStart(this.#settings.prefix, table);
   }
 
-  async open(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
+  async open(lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
     this.#lease = String(lease);
     this.#inDoubt = null;
     this.#storedTables = null;
     return this.#guarded(signal, async (connection) => {
       this.#claim = await Claim.take(connection, this.#fenceKeys, this.#lease, signal);
-      const stored = await readProgress(connection, this.#progressKey);
+      const stored = await readCheckpoint(connection, this.#checkpointKey);
       this.#position = stored.position;
-      this.#packing = this.#settings.format === "hash" ? await findPacking(connection, this.#progressKey) : null;
+      this.#packing = this.#settings.format === "hash" ? await findPacking(connection, this.#checkpointKey) : null;
       await this.#look(connection);
       this.#isOtherFormat = stored.format !== "" && stored.format !== this.#settings.format;
       if (this.#isOtherFormat) {
@@ -123,14 +123,14 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
           "the format of rows changed: all rows are read again",
         );
       }
-      return parseProgress(stored, this.#settings.format, this.#progressKey);
+      return parseCheckpoint(stored, this.#settings.format, this.#checkpointKey);
     });
   }
 
-  async look(signal: AbortSignal): Promise<SinkProgress | null> {
+  async look(signal: AbortSignal): Promise<Checkpoint | null> {
     const { format } = this.#settings;
     return this.#guarded(signal, async (connection) =>
-      parseProgress(await readProgress(connection, this.#progressKey), format, this.#progressKey),
+      parseCheckpoint(await readCheckpoint(connection, this.#checkpointKey), format, this.#checkpointKey),
     );
   }
 
@@ -146,7 +146,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
       const { prefix, format } = this.#settings;
       for (const table of tables) {
         const shape = await this.#fenced(connection, signal, async (claim) => {
-          const followed = await followShape(connection, this.#progressKey, claim.name, table, since);
+          const followed = await followShape(connection, this.#checkpointKey, claim.name, table, since);
           if (followed === null) throw new FenceMismatch("another claim is stored");
           return followed;
         });
@@ -162,61 +162,61 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     return onlyGrows(from, to);
   }
 
-  async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
-    const position = serializePosition(step.progress.position);
-    const { tables, bond } = checkpointTexts(step.progress);
+  async apply(batch: Batch, outcome: Outcome, signal: AbortSignal): Promise<void> {
+    const position = serializePosition(batch.checkpoint.position);
+    const { tables, bond } = checkpointTexts(batch.checkpoint);
     const changed = tables === this.#storedTables ? "" : tables;
-    const progress = { position, bond, format: this.#settings.format, tables: changed };
+    const checkpoint = { position, bond, format: this.#settings.format, tables: changed };
     this.#storedTables = null;
     await this.#guarded(signal, async (connection) => {
       await this.#fenced(connection, signal, async (claim) => {
-        await this.#attempt(connection, claim, { step, progress, outcome, signal });
+        await this.#attempt(connection, claim, { batch, checkpoint, outcome, signal });
       });
       this.#storedTables = tables;
     });
   }
 
-  async #attempt(connection: Connection, claim: Claim, { step, progress, outcome, signal }: Attempt): Promise<void> {
+  async #attempt(connection: Connection, claim: Claim, { batch, checkpoint, outcome, signal }: Attempt): Promise<void> {
     // Calls for rows of a cluster can't compare the position.
-    if (connection.isCluster) this.#compare(await readProgress(connection, this.#progressKey));
+    if (connection.isCluster) this.#compare(await readCheckpoint(connection, this.#checkpointKey));
     const stream = new CallStream(connection, this.#pool, claim, this.#position);
     try {
-      await this.#send(connection, stream, step, signal);
-      this.#inDoubt = progress.position;
-      await stream.finish(progress, outcome);
+      await this.#send(connection, stream, batch, signal);
+      this.#inDoubt = checkpoint.position;
+      await stream.finish(checkpoint, outcome);
       await waitForReplicas(connection, this.#settings.waitReplicas);
     } catch (error) {
       await stream.drain();
       throw error;
     }
-    this.#position = progress.position;
+    this.#position = checkpoint.position;
     this.#inDoubt = null;
   }
 
-  async #send(connection: Connection, stream: CallStream, step: Step, signal: AbortSignal): Promise<void> {
-    switch (step.kind) {
-      case "progress":
+  async #send(connection: Connection, stream: CallStream, batch: Batch, signal: AbortSignal): Promise<void> {
+    switch (batch.kind) {
+      case "checkpoint":
         return;
       case "rows":
-        return new RowsStep({
+        return new RowsBatch({
           connection,
           stream,
           format: this.#settings.format,
-          tables: step.tables,
+          tables: batch.tables,
           target: (table) => this.#prepared(table),
           packing: this.#packing,
         }).send(signal);
       case "truncate":
-        return removeUpTo(connection, stream, [this.#removal(step.table, ACTION.truncate, step.version)], signal);
+        return removeUpTo(connection, stream, [this.#removal(batch.table, ACTION.truncate, batch.version)], signal);
       case "sweep":
         return removeUpTo(
           connection,
           stream,
-          step.sweeps.map(({ table, below }) => this.#removal(table, ACTION.sweep, below - 1n)),
+          batch.sweeps.map(({ table, below }) => this.#removal(table, ACTION.sweep, below - 1n)),
           signal,
         );
       default:
-        return step satisfies never;
+        return batch satisfies never;
     }
   }
 
@@ -236,7 +236,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     await this.prepare(unknown, signal);
     await this.#guarded(signal, async (connection) => {
       await this.#fenced(connection, signal, async (claim) => {
-        this.#compare(await readProgress(connection, this.#progressKey));
+        this.#compare(await readCheckpoint(connection, this.#checkpointKey));
         for (const table of tables) await expel(connection, claim, this.#prepared(table), version, signal);
       });
     });
@@ -247,7 +247,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     for (let attempt = 1; ; attempt++) {
       try {
         if (this.#claim === null) {
-          this.#compare(await readProgress(connection, this.#progressKey));
+          this.#compare(await readCheckpoint(connection, this.#checkpointKey));
           this.#claim = await Claim.take(connection, this.#fenceKeys, this.#lease, signal);
         }
         return await work(this.#claim);
@@ -263,7 +263,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
    */
   async #isCured(connection: Connection, error: unknown): Promise<boolean> {
     if (error instanceof FenceMismatch) {
-      this.#compare(await readProgress(connection, this.#progressKey));
+      this.#compare(await readCheckpoint(connection, this.#checkpointKey));
       this.#claim = null;
       return true;
     }
@@ -274,8 +274,8 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     return false;
   }
 
-  /** Accepts the stored progress if this process wrote it; otherwise the sink must not continue. */
-  #compare(stored: StoredProgress): void {
+  /** Accepts the stored checkpoint if this process wrote it; otherwise the sink must not continue. */
+  #compare(stored: StoredCheckpoint): void {
     const isOurs = stored.position === this.#position || stored.position === this.#inDoubt;
     if (stored.lease !== this.#lease || !isOurs) throw fenceError(stored, this.#lease, this.#position);
     this.#position = stored.position;
@@ -283,7 +283,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
 
   async verify(signal: AbortSignal): Promise<void> {
     await this.#guarded(signal, async (connection) => {
-      this.#compare(await readProgress(connection, this.#progressKey));
+      this.#compare(await readCheckpoint(connection, this.#checkpointKey));
       await this.#look(connection);
     });
   }
@@ -323,12 +323,12 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     }
   }
 
-  /** Where a key of another kind is met in the midst of work, the progress key tells whether it is that one. */
+  /** Where a key of another kind is met in the midst of work, the checkpoint key tells whether it is that one. */
   async #attributed<T>(connection: Connection, work: (connection: Connection) => Promise<T>): Promise<T> {
     try {
       return await work(connection);
     } catch (error) {
-      if (isOfOtherKind(error)) await readProgress(connection, this.#progressKey);
+      if (isOfOtherKind(error)) await readCheckpoint(connection, this.#checkpointKey);
       throw await withRoom(connection, error, serverOf(this.#settings.url));
     }
   }

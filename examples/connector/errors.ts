@@ -62,7 +62,7 @@ export function emptied(path: string): MillraceError {
   return fileError("MR3903", "reopen", `${path} is gone, or was emptied`);
 }
 
-export function otherProgress(path: string): MillraceError {
+export function otherCheckpoint(path: string): MillraceError {
   return fileError("MR3904", "fatal", `${path} holds another position than this process wrote`);
 }
 

@@ -5,7 +5,7 @@
  *   {"table":"public.users","shape":{…}}
  *   {"table":"public.users","id":"42","version":"36028797046404048","row":{"id":42,"name":"Ann"}}
  *
- * A write replaces the whole file in one rename, so rows and progress become durable together or not at all.
+ * A write replaces the whole file in one rename, so rows and checkpoint become durable together or not at all.
  */
 import { open, readFile, rename } from "node:fs/promises";
 import { dirname } from "node:path";
@@ -25,7 +25,7 @@ const ROW = z.object({ table: z.string(), id: z.string(), version: z.string() })
 
 export interface Contents {
   lease: number;
-  /** "" before the first step. */
+  /** "" before the first batch. */
   position: string;
   /** The texts of `checkpointTexts`. */
   tables: string;

@@ -1,11 +1,11 @@
 import type { Outcome, Sink } from "../../src/core/contracts/sink.ts";
-import type { SinkProgress, Step } from "../../src/core/model/batch.ts";
-import { checkpointTexts, parseCheckpoint } from "../../src/core/checkpoint/checkpoint-text.ts";
+import type { Checkpoint, Batch } from "../../src/core/model/batch.ts";
+import { checkpointTexts, checkpointFromTexts } from "../../src/core/checkpoint/checkpoint-text.ts";
 import { parsePosition, serializePosition } from "../../src/core/model/position.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
 import { shapeNote } from "../../src/core/targets/base-floors.ts";
-import { emptied, fileError, otherProgress, takenOver } from "./errors.ts";
+import { emptied, fileError, otherCheckpoint, takenOver } from "./errors.ts";
 import { type Contents, readContents, writeContents } from "./file.ts";
 import { applyWrites } from "./rows.ts";
 
@@ -15,8 +15,8 @@ export interface JsonFileSettings {
 }
 
 /**
- * Tables as lines of one JSON file: a sink to start from. Each step reads the file, changes what it read, and writes the
- * file again, so nothing but the fence is kept between steps. That makes it short, and slow for more than a few thousand rows.
+ * Tables as lines of one JSON file: a sink to start from. Each batch reads the file, changes what it read, and writes the
+ * file again, so nothing but the fence is kept between batches. That makes it short, and slow for more than a few thousand rows.
  */
 export class JsonFileSink implements Sink {
   readonly kind = "jsonfile";
@@ -26,7 +26,7 @@ export class JsonFileSink implements Sink {
   readonly name: string;
   readonly #path: string;
   #lease = 0;
-  /** Positions that this process may have stored: the last one, and the one of a step whose write failed half-way. */
+  /** Positions that this process may have stored: the last one, and the one of a batch whose write failed half-way. */
   #stored: readonly string[] = [];
   #isClosed = false;
 
@@ -39,7 +39,7 @@ export class JsonFileSink implements Sink {
     return JSON.stringify([schema, table]);
   }
 
-  async open(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
+  async open(lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
     this.#check(signal);
     const contents = (await readContents(this.#path)) ?? nothing();
     if (contents.lease > lease) throw takenOver(contents.lease, lease);
@@ -47,12 +47,12 @@ export class JsonFileSink implements Sink {
     this.#lease = lease;
     this.#stored = [contents.position];
     await writeContents(this.#path, contents);
-    return progressOf(contents);
+    return checkpointOf(contents);
   }
 
-  async look(signal: AbortSignal): Promise<SinkProgress | null> {
+  async look(signal: AbortSignal): Promise<Checkpoint | null> {
     this.#check(signal);
-    return progressOf((await readContents(this.#path)) ?? nothing());
+    return checkpointOf((await readContents(this.#path)) ?? nothing());
   }
 
   /** Rows keep the columns they were written with. What is noted: which of them may lend a value to a later change. */
@@ -68,11 +68,11 @@ export class JsonFileSink implements Sink {
     await writeContents(this.#path, contents);
   }
 
-  async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
+  async apply(batch: Batch, outcome: Outcome, signal: AbortSignal): Promise<void> {
     const contents = await this.#ours(signal);
-    await change(contents, step, outcome);
-    const { tables, bond } = checkpointTexts(step.progress);
-    const position = serializePosition(step.progress.position);
+    await change(contents, batch, outcome);
+    const { tables, bond } = checkpointTexts(batch.checkpoint);
+    const position = serializePosition(batch.checkpoint.position);
     const [last = ""] = this.#stored;
     // Were the write to fail behind the rename, the file would hold the new position.
     this.#stored = [last, position];
@@ -99,7 +99,7 @@ export class JsonFileSink implements Sink {
     const contents = await readContents(this.#path);
     if (contents === null) throw emptied(this.#path);
     if (contents.lease !== this.#lease) throw takenOver(contents.lease, this.#lease);
-    if (!this.#stored.includes(contents.position)) throw otherProgress(this.#path);
+    if (!this.#stored.includes(contents.position)) throw otherCheckpoint(this.#path);
     this.#stored = [contents.position];
     return contents;
   }
@@ -111,23 +111,23 @@ export class JsonFileSink implements Sink {
 }
 
 /** Changes what was read. Nothing of it is durable before `writeContents`, so a report that fails leaves the file as it was. */
-async function change(contents: Contents, step: Step, outcome: Outcome): Promise<void> {
-  switch (step.kind) {
-    case "progress":
+async function change(contents: Contents, batch: Batch, outcome: Outcome): Promise<void> {
+  switch (batch.kind) {
+    case "checkpoint":
       return;
     case "rows":
-      for (const writes of step.tables) {
+      for (const writes of batch.tables) {
         const incomplete = applyWrites(writes, contents.held.get(writes.table.id)!);
         if (incomplete.length > 0) await outcome.incomplete(writes, incomplete);
       }
       return;
     case "truncate":
-      return removeBelow(contents, step.table, step.version + 1n);
+      return removeBelow(contents, batch.table, batch.version + 1n);
     case "sweep":
-      for (const { table, below } of step.sweeps) removeBelow(contents, table, below);
+      for (const { table, below } of batch.sweeps) removeBelow(contents, table, below);
       return;
     default:
-      return step satisfies never;
+      return batch satisfies never;
   }
 }
 
@@ -136,8 +136,8 @@ function removeBelow({ held }: Contents, table: TableVersion, below: bigint): vo
   for (const [id, { version }] of rows ?? []) if (version < below) rows?.delete(id);
 }
 
-function progressOf({ position, tables, bond }: Contents): SinkProgress | null {
-  return position === "" ? null : { position: parsePosition(position), ...parseCheckpoint(tables, bond) };
+function checkpointOf({ position, tables, bond }: Contents): Checkpoint | null {
+  return position === "" ? null : { position: parsePosition(position), ...checkpointFromTexts(tables, bond) };
 }
 
 /** Rows of a shape that begins now have this version or a higher one. */

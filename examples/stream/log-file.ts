@@ -1,5 +1,5 @@
 /**
- * The file: lines are only ever added, a step's by one write.
+ * The file: lines are only ever added, a batch's by one write.
  *
  *   {"lease":3}
  *   {"table":"public.users","op":"u","version":"36028797046404048","index":0,"row":{"id":"1","note":"b"},"unchanged":["body"]}
@@ -15,8 +15,8 @@ import { classify, streamError } from "./errors.ts";
 const CHECKPOINT = z.object({ position: z.string(), tables: z.string(), bond: z.string(), open: z.string() });
 const LEASE = z.object({ lease: z.int() });
 
-/** What the last step left. */
-export interface Checkpoint {
+/** What the last batch left. */
+export interface StoredCheckpoint {
   /** "" where there is none. */
   readonly position: string;
   /** The texts of `checkpointTexts`. */
@@ -26,11 +26,11 @@ export interface Checkpoint {
   readonly open: string;
 }
 
-export const NO_CHECKPOINT: Checkpoint = { position: "", tables: "{}", bond: "", open: "" };
+export const NO_CHECKPOINT: StoredCheckpoint = { position: "", tables: "{}", bond: "", open: "" };
 
 export interface FoundLog {
   readonly lease: number;
-  readonly checkpoint: Checkpoint;
+  readonly checkpoint: StoredCheckpoint;
   /** Bytes up to, and with, the last line that counts. */
   readonly length: number;
 }

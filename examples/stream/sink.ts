@@ -1,12 +1,12 @@
-import { checkpointTexts, parseCheckpoint } from "../../src/core/checkpoint/checkpoint-text.ts";
+import { checkpointTexts, checkpointFromTexts } from "../../src/core/checkpoint/checkpoint-text.ts";
 import type { Outcome, Sink } from "../../src/core/contracts/sink.ts";
-import type { SinkProgress, Step } from "../../src/core/model/batch.ts";
+import type { Checkpoint, Batch } from "../../src/core/model/batch.ts";
 import { parsePosition, serializePosition } from "../../src/core/model/position.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { inCommitOrder, isWhole, transactionOf } from "../../connectors/kit/ordered-changes.ts";
 import { lineOf } from "./changes.ts";
 import { streamError } from "./errors.ts";
-import { type Checkpoint, LogWriter, NO_CHECKPOINT, readLog } from "./log-file.ts";
+import { type StoredCheckpoint, LogWriter, NO_CHECKPOINT, readLog } from "./log-file.ts";
 
 export interface StreamFileSettings {
   readonly name: string;
@@ -35,7 +35,7 @@ export class StreamFileSink implements Sink {
     return JSON.stringify([schema, table]);
   }
 
-  async open(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
+  async open(lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
     this.#check(signal);
     await this.#release();
     const found = await readLog(this.#path);
@@ -49,12 +49,12 @@ export class StreamFileSink implements Sink {
     this.#log = await LogWriter.open(this.#path, found.length);
     await this.#log.add([JSON.stringify({ lease })]);
     this.#open = found.checkpoint.open;
-    return progressOf(found.checkpoint);
+    return checkpointOf(found.checkpoint);
   }
 
-  async look(signal: AbortSignal): Promise<SinkProgress | null> {
+  async look(signal: AbortSignal): Promise<Checkpoint | null> {
     this.#check(signal);
-    return progressOf((await readLog(this.#path)).checkpoint);
+    return checkpointOf((await readLog(this.#path)).checkpoint);
   }
 
   /** A line has the names of its columns: it needs nothing before. */
@@ -62,11 +62,15 @@ export class StreamFileSink implements Sink {
     await this.#ours(signal);
   }
 
-  async apply(step: Step, _outcome: Outcome, signal: AbortSignal): Promise<void> {
+  async apply(batch: Batch, _outcome: Outcome, signal: AbortSignal): Promise<void> {
     const log = await this.#ours(signal);
-    const { position } = step.progress;
-    const { lines, open } = linesOf(step, this.#open);
-    const checkpoint: Checkpoint = { position: serializePosition(position), ...checkpointTexts(step.progress), open };
+    const { position } = batch.checkpoint;
+    const { lines, open } = linesOf(batch, this.#open);
+    const checkpoint: StoredCheckpoint = {
+      position: serializePosition(position),
+      ...checkpointTexts(batch.checkpoint),
+      open,
+    };
     await log.add([...lines, JSON.stringify(checkpoint)]);
     this.#open = open;
   }
@@ -105,35 +109,35 @@ export class StreamFileSink implements Sink {
   }
 }
 
-/** A step's lines, and the transaction that they leave open. */
-function linesOf(step: Step, openBefore: string): { readonly lines: readonly string[]; readonly open: string } {
+/** A batch's lines, and the transaction that they leave open. */
+function linesOf(batch: Batch, openBefore: string): { readonly lines: readonly string[]; readonly open: string } {
   const lines: string[] = [];
   let open = openBefore;
   const end = (): void => {
     if (open !== "") lines.push(JSON.stringify({ end: open }));
     open = "";
   };
-  if (step.kind === "rows") {
-    inCommitOrder(step, (writes, entry) => {
+  if (batch.kind === "rows") {
+    inCommitOrder(batch, (writes, entry) => {
       const transaction = transactionOf(writes, entry);
       if (open !== "" && open !== String(transaction)) end();
       open = transaction === null ? "" : String(transaction);
       lines.push(lineOf(writes, entry));
     });
-  } else if (step.kind === "truncate") {
+  } else if (batch.kind === "truncate") {
     // It is of its transaction, as rows are.
-    if (open !== "" && open !== String(step.version)) end();
-    open = step.record === undefined ? "" : String(step.version);
-    lines.push(JSON.stringify({ truncate: step.table.id, version: String(step.version) }));
-  } else if (step.kind === "sweep") {
-    for (const { table, below } of step.sweeps) {
+    if (open !== "" && open !== String(batch.version)) end();
+    open = batch.record === undefined ? "" : String(batch.version);
+    lines.push(JSON.stringify({ truncate: batch.table.id, version: String(batch.version) }));
+  } else if (batch.kind === "sweep") {
+    for (const { table, below } of batch.sweeps) {
       lines.push(JSON.stringify({ sweep: table.id, below: String(below) }));
     }
   }
-  if (open !== "" && isWhole(BigInt(open), step.progress.position)) end();
+  if (open !== "" && isWhole(BigInt(open), batch.checkpoint.position)) end();
   return { lines, open };
 }
 
-function progressOf({ position, tables, bond }: Checkpoint): SinkProgress | null {
-  return position === "" ? null : { position: parsePosition(position), ...parseCheckpoint(tables, bond) };
+function checkpointOf({ position, tables, bond }: StoredCheckpoint): Checkpoint | null {
+  return position === "" ? null : { position: parsePosition(position), ...checkpointFromTexts(tables, bond) };
 }

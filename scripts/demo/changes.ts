@@ -37,7 +37,7 @@ const KINDS = [
 /** The transactions of a shop on one kind of server. */
 export interface ChangeMix extends Readonly<Record<(typeof KINDS)[number][0], Change>> {
   /** Empties the small table and fills it again. */
-  readonly refillCarts: Change;
+  readonly snapshotCarts: Change;
   /** Changes prices of many products at once. */
   readonly sale: Change;
 }
@@ -46,7 +46,7 @@ const REFILL_EVERY = 300;
 const SALE_EVERY = 250;
 
 export async function randomChange(mix: ChangeMix, changes: Changes, transactionCount: number): Promise<number> {
-  if (transactionCount % REFILL_EVERY === REFILL_EVERY - 1) return inTransaction(changes, mix.refillCarts);
+  if (transactionCount % REFILL_EVERY === REFILL_EVERY - 1) return inTransaction(changes, mix.snapshotCarts);
   if (transactionCount % SALE_EVERY === SALE_EVERY - 1) return inTransaction(changes, mix.sale);
   const total = KINDS.reduce((sum, [, weight]) => sum + weight, 0);
   let chosen = changes.random() * total;

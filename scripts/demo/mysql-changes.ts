@@ -16,7 +16,7 @@ export const mix: ChangeMix = {
   giveUp,
   swapCoupons,
   changeCart,
-  refillCarts,
+  snapshotCarts,
   sale,
 };
 
@@ -193,7 +193,7 @@ function changeCart(changes: Changes): Promise<number> {
 }
 
 /** TRUNCATE between rows of the same table; it ends the transaction before it. */
-async function refillCarts(changes: Changes): Promise<number> {
+async function snapshotCarts(changes: Changes): Promise<number> {
   const from = upTo(changes, Math.min(changes.size.products, changes.size.customers));
   const before = await changeCart(changes);
   const after = await all(

@@ -16,7 +16,7 @@ export const mix: ChangeMix = {
   giveUp,
   swapCoupons,
   changeCart,
-  refillCarts,
+  snapshotCarts,
   sale,
 };
 
@@ -200,7 +200,7 @@ async function changeCart(changes: Changes): Promise<number> {
 }
 
 /** TRUNCATE between rows of the same table, in one transaction. */
-async function refillCarts(changes: Changes): Promise<number> {
+async function snapshotCarts(changes: Changes): Promise<number> {
   const before = await changeCart(changes);
   await changes.query("truncate carts");
   const after = await changes.query(

@@ -1,9 +1,9 @@
 import type { Config } from "../config/config.ts";
 import { systemClock } from "../core/clock.ts";
 import type { StateStore } from "../core/contracts/state-store.ts";
-import { holderName, isGone } from "../holder.ts";
+import { holderName, isGone } from "../daemon/holder.ts";
 import { openState } from "../state/open.ts";
-import { LEASE_MS, LEASE_RENEWAL_MS, takeLease } from "../tenure.ts";
+import { LEASE_MS, LEASE_RENEWAL_MS, takeLease } from "../daemon/lease.ts";
 
 export interface AloneOptions<T> {
   /** Creates the state if it does not exist. */

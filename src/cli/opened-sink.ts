@@ -1,5 +1,5 @@
 import type { SinkConfig } from "../config/config.ts";
-import type { SinkProgress } from "../core/model/batch.ts";
+import type { Checkpoint } from "../core/model/batch.ts";
 import type { Sink } from "../core/contracts/sink.ts";
 import type { StateStore } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
@@ -8,7 +8,7 @@ import type { Logger } from "../core/contracts/telemetry.ts";
 const ANSWER_MS_MAX = 60_000;
 
 /** Asks a sink for its checkpoint, without taking the sink over. */
-export async function askSink(log: Logger, sink: SinkConfig): Promise<SinkProgress | null> {
+export async function askSink(log: Logger, sink: SinkConfig): Promise<Checkpoint | null> {
   return await withSink(log, sink, (made) => made.look(AbortSignal.timeout(ANSWER_MS_MAX)));
 }
 
@@ -20,7 +20,7 @@ export async function withOpenSink<T>(
   log: Logger,
   sink: SinkConfig,
   { lease }: Pick<StateStore, "lease">,
-  work: (sink: Sink, own: SinkProgress | null) => Promise<T>,
+  work: (sink: Sink, own: Checkpoint | null) => Promise<T>,
 ): Promise<T> {
   const number = (await lease.current())?.number ?? 0;
   return await withSink(log, sink, async (made) =>

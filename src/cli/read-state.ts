@@ -2,7 +2,7 @@ import type { Config } from "../config/config.ts";
 import type { Place } from "../config/load.ts";
 import type { Positions } from "../core/contracts/positions.ts";
 import type { StateStore } from "../core/contracts/state-store.ts";
-import { isGone } from "../holder.ts";
+import { isGone } from "../daemon/holder.ts";
 import { openState } from "../state/open.ts";
 
 /** Reads the state, whether a daemon runs or not. Opens it for reading only and closes it again. */

@@ -258,13 +258,13 @@ const telemetry = z.strictObject({
             .min(0)
             .max(1)
             .default(0.01)
-            .describe("Of the steps that are not slow, how many are sent: 0.01 is every hundredth."),
+            .describe("Of the batches that are not slow, how many are sent: 0.01 is every hundredth."),
           slowerThan: duration(0, 3_600_000)
             .default(1_000)
-            .describe("A step whose newest row took this long from its commit to the sink is sent in any case."),
+            .describe("A batch whose newest row took this long from its commit to the sink is sent in any case."),
         })
         .optional()
-        .describe("Traces too: one for each chosen step of a sink."),
+        .describe("Traces too: one for each chosen batch of a sink."),
       ...tlsKeys("an https://"),
     })
     .describe("An OpenTelemetry receiver that is sent what /metrics serves, and traces."),

@@ -135,7 +135,7 @@ export class PrometheusMetrics implements Metrics {
     this.#rows.inc({ sink, table, op }, count);
   }
 
-  stepApplied(sink: string, seconds: number): void {
+  batchApplied(sink: string, seconds: number): void {
     this.#apply.observe({ sink }, seconds);
   }
 

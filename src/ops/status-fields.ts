@@ -314,7 +314,7 @@ export const STATUS_FIELDS: Fields<StatusDocument> = {
     "what the conditions come to",
   ],
   conditions: [{ listOf: CONDITION }, "what is not, or not yet, as it should be; an empty list: all is well"],
-  refills: ["count", "tables, chunks and keys that still have to be read beside the stream"],
+  unfinishedSnapshots: ["count", "tables, chunks and keys that still have to be read beside the stream"],
   snapshots: [{ listOf: SNAPSHOT }, "tables that are read beside the stream now"],
   daemon: [
     { orNull: { object: { pid: ["number", "its process"], startedAt: ["time", "when it started"] } } },

@@ -1,6 +1,6 @@
 import type { Clock } from "../core/clock.ts";
 import type { NotComparable, ReconcileDocument, ReconcileRequest } from "../core/contracts/reconciliation.ts";
-import type { Refill, RefillStore } from "../core/contracts/state-store.ts";
+import type { TableSnapshot, SnapshotStore } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { isStubborn } from "../core/contracts/state-store.ts";
 import type { Reconciler } from "./reconciler.ts";
@@ -8,7 +8,7 @@ import type { Reconciler } from "./reconciler.ts";
 export interface RecoveryParts {
   readonly clock: Clock;
   readonly reconciler: Reconciler;
-  readonly refills: RefillStore;
+  readonly snapshots: SnapshotStore;
   readonly logger: Logger;
 }
 
@@ -28,11 +28,11 @@ export async function repairDifferences(parts: RecoveryParts, signal: AbortSigna
   const { clock } = parts;
   let stubbornAtMs = 0;
   for (;;) {
-    const listed = (await parts.refills.list()).filter(({ scope }) => scope.kind === "differences");
+    const listed = (await parts.snapshots.list()).filter(({ scope }) => scope.kind === "differences");
     const isDue = clock.elapsed() >= stubbornAtMs;
     if (isDue) stubbornAtMs = clock.elapsed() + STUBBORN_MS;
-    const open = isDue ? listed : listed.filter((refill) => !isStubborn(refill));
-    for (const [tableId, ofTable] of Map.groupBy(open, (refill) => refill.tableId)) {
+    const open = isDue ? listed : listed.filter((snapshot) => !isStubborn(snapshot));
+    for (const [tableId, ofTable] of Map.groupBy(open, (snapshot) => snapshot.tableId)) {
       await settleTable(parts, tableId, ofTable, signal);
     }
     await clock.sleep(AGAIN_MS, signal);
@@ -40,9 +40,9 @@ export async function repairDifferences(parts: RecoveryParts, signal: AbortSigna
 }
 
 async function settleTable(
-  { logger, reconciler, refills }: RecoveryParts,
+  { logger, reconciler, snapshots }: RecoveryParts,
   tableId: string,
-  listed: readonly Refill[],
+  listed: readonly TableSnapshot[],
   signal: AbortSignal,
 ): Promise<void> {
   const sinks = listed.map(({ sink }) => sink);
@@ -54,8 +54,8 @@ async function settleTable(
     logger.warn({ error, table: tableId }, "the table could not be compared yet; it is tried again");
     return;
   }
-  for (const refill of listed) {
-    const { sink } = refill;
+  for (const snapshot of listed) {
+    const { sink } = snapshot;
     const result = found.tables.find((one) => one.sink === sink);
     const obstacle = found.notComparable.find((one) => one.sink === sink && isWhole(one));
     if (result === undefined || obstacle !== undefined) {
@@ -67,13 +67,13 @@ async function settleTable(
     const outcome = { table: tableId, sink, compared, missing, extra, different, repaired };
     // Invariant: only a comparison without findings removes a table from the list. A repaired table is compared once
     // more.
-    const rowsDone = refill.rowsDone + repaired;
+    const rowsDone = snapshot.rowsDone + repaired;
     if (missing + extra + different > 0) {
-      await refills.advance([{ ...refill, rowsDone, chunksDone: refill.chunksDone + 1 }]);
+      await snapshots.advance([{ ...snapshot, rowsDone, chunksDone: snapshot.chunksDone + 1 }]);
       logger.info(outcome, "differing rows were read again; the table is compared once more");
       continue;
     }
-    if (await refills.finish({ ...refill, rowsDone })) logger.info(outcome, "the table is equal");
+    if (await snapshots.finish({ ...snapshot, rowsDone })) logger.info(outcome, "the table is equal");
   }
 }
 

@@ -1,5 +1,5 @@
 import type { TableGenerations } from "../core/contracts/catalog.ts";
-import type { RefillStore, SinkReset } from "../core/contracts/state-store.ts";
+import type { SnapshotStore, SinkReset } from "../core/contracts/state-store.ts";
 import { askAgain } from "./snapshot/snapshots.ts";
 
 const GAP_REASON = "the log between was lost";
@@ -9,7 +9,7 @@ const GAP_REASON = "the log between was lost";
  * keeps: no rows that are not compared. Invariant: this is stored before the sink's position moves over the gap.
  */
 export async function listComparisons(
-  refills: RefillStore,
+  snapshots: SnapshotStore,
   sink: string,
   tableIds: readonly string[],
   generations: TableGenerations,
@@ -19,6 +19,6 @@ export async function listComparisons(
     return generation === undefined ? [] : [[id, generation]];
   });
   const request = { sink, scope: { kind: "differences" }, reason: GAP_REASON, needed: true } as const;
-  await askAgain(refills, { ...request, tableIds: kept.map(([id]) => id) });
+  await askAgain(snapshots, { ...request, tableIds: kept.map(([id]) => id) });
   return Object.fromEntries(kept);
 }

@@ -12,12 +12,12 @@ import { keyShape } from "../core/model/row-id.ts";
 import type { TableVersion } from "../core/model/schema.ts";
 import type { KeyText } from "../core/contracts/row-reads.ts";
 import type { Source } from "../core/contracts/source.ts";
-import type { Refill, StateStore } from "../core/contracts/state-store.ts";
+import type { TableSnapshot, StateStore } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { rowVersion } from "../core/model/version.ts";
-import type { ClosedWell, Lane } from "./stream/lane.ts";
+import type { ClosedWell, FanOut } from "./stream/fan-out.ts";
 import type { ReadHold } from "./stream/read-hold.ts";
-import { ChunkReader } from "./snapshot/refill-chunks.ts";
+import { ChunkReader } from "./snapshot/snapshot-chunks.ts";
 import { runnerOf, type SinkRunner } from "./apply/sink-runner.ts";
 import type { SinkTables } from "./schema/sink-tables.ts";
 import type { SuspendedTables } from "./schema/suspended-tables.ts";
@@ -29,7 +29,7 @@ import { Receipts } from "./apply/work.ts";
 
 export interface ComparisonParts {
   readonly clock: Clock;
-  readonly lane: Lane;
+  readonly fanOut: FanOut;
   readonly readHold: ReadHold;
   readonly source: Pick<Source, "log" | "positions" | "rows" | "watermarks">;
   readonly state: StateStore;
@@ -88,7 +88,7 @@ export class Comparisons implements ComparePort {
   }
 
   async unready(sink: string, table: TableVersion): Promise<Unready | null> {
-    const { lane, takers, state, suspended } = this.#parts;
+    const { fanOut, takers, state, suspended } = this.#parts;
     const runner = this.#runner(sink);
     const error = suspended.errorOf(sink, table.id);
     if (error !== null) {
@@ -99,11 +99,11 @@ export class Comparisons implements ComparePort {
       const state = runner.state === "streaming" ? "catching up" : runner.state;
       return { reason: `the sink is ${state}${why}`, isWhole: true };
     }
-    if (!lane.has(runner.worker)) return { reason: "the sink is catching up", isWhole: true };
-    const held = runner.worker.progress?.tables[table.id];
+    if (!fanOut.has(runner.worker)) return { reason: "the sink is catching up", isWhole: true };
+    const held = runner.worker.checkpoint?.tables[table.id];
     const isWhole = held !== undefined && held === takers.completeness(table);
     // A suspended table lacks changes, but the sink's checkpoint still calls its copy complete.
-    if (isWhole && !(await state.refills.list()).some((refill) => isShortOf(refill, sink, table.id))) return null;
+    if (isWhole && !(await state.snapshots.list()).some((snapshot) => isShortOf(snapshot, sink, table.id))) return null;
     return { reason: "it is still being read beside the stream for the sink", isWhole: false };
   }
 
@@ -118,12 +118,12 @@ export class Comparisons implements ComparePort {
   }
 
   async awaited(sink: string, tableId: string, keys: readonly KeyText[]): Promise<ReadonlySet<number>> {
-    return await this.#parts.state.refills.listed(sink, tableId, keys);
+    return await this.#parts.state.snapshots.listed(sink, tableId, keys);
   }
 
   async repair(sink: string, table: TableVersion, keys: readonly KeyText[]): Promise<void> {
     const { state, logger, onPendingKeys } = this.#parts;
-    await state.refills.addKeys(sink, table.id, keys, keyShape(table));
+    await state.snapshots.addKeys(sink, table.id, keys, keyShape(table));
     logger.info({ sink, table: table.id, rows: keys.length }, "rows that differ are read again");
     onPendingKeys();
   }
@@ -169,11 +169,11 @@ export class Comparisons implements ComparePort {
           closed.block?.release();
         },
       } as const;
-      const { lane } = this.#parts;
+      const { fanOut } = this.#parts;
       const passed = await whileMoving(
         clock,
         this.#chunks.through(passage, until),
-        () => lane.position.commit,
+        () => fanOut.position.commit,
         place,
         signal,
       );
@@ -217,7 +217,7 @@ export class Comparisons implements ComparePort {
 
   /** Puts the rows into the sink's queue, in slices. */
   #hand(place: ComparePlace, sink: string, { block, toldCount, until }: ClosedWell, signal: AbortSignal): Way {
-    const { lane, source } = this.#parts;
+    const { fanOut, source } = this.#parts;
     const { worker } = this.#runner(sink);
     const { table } = place;
     const slices = block === null ? [] : [...slicesOf(0, toldCount), ...slicesOf(toldCount, block.count)];
@@ -227,9 +227,9 @@ export class Comparisons implements ComparePort {
     let versionMax: Promise<bigint> | null = null;
     for (const { from, to } of slices) {
       const isByLog = from >= toldCount;
-      const compare = async (stepSignal: AbortSignal) => {
+      const compare = async (batchSignal: AbortSignal) => {
         if (signal.aborted || way.failure !== null) return;
-        using either = scopeOf(signal, stepSignal);
+        using either = scopeOf(signal, batchSignal);
         try {
           versionMax ??= source.log.tip(either.signal).then((tip) => rowVersion(until.epoch, tip));
           await place.compare(sink, { block, from, to, isByLog, versionMax: await versionMax }, either.signal);
@@ -238,7 +238,7 @@ export class Comparisons implements ComparePort {
         }
         this.#slicesDone.set(sink, (this.#slicesDone.get(sink) ?? 0) + 1);
       };
-      lane.push(worker, {
+      fanOut.push(worker, {
         kind: "compare",
         table,
         block: block.retain(),
@@ -259,8 +259,8 @@ export class Comparisons implements ComparePort {
   }
 }
 
-function isShortOf({ tableId, needed, scope, ...refill }: Refill, sink: string, id: string): boolean {
-  return needed && refill.sink === sink && tableId === id && scope.kind !== "differences";
+function isShortOf({ tableId, needed, scope, ...snapshot }: TableSnapshot, sink: string, id: string): boolean {
+  return needed && snapshot.sink === sink && tableId === id && scope.kind !== "differences";
 }
 
 function once(work: () => void): () => void {

@@ -111,7 +111,7 @@ export const pages = {
   MR1308: {
     title: "Somebody replaced the sink while Millrace wrote to it",
     cause:
-      "A step failed, and when the sink was opened again for another attempt its progress was missing or not what this " +
+      "A batch failed, and when the sink was opened again for another attempt its checkpoint was missing or not what this " +
       "process had written: in between it was emptied, or replaced by a copy. Millrace starts again from what the sink " +
       "holds now, or stops the sink with MR1301 if the log no longer reaches back to there.",
     remedy:

@@ -7,7 +7,7 @@ import type { Source } from "../core/contracts/source.ts";
 import { hasIdentity, type StartedRecord, type StateStore, type StoredError } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { streamLost } from "./errors.ts";
-import { foresee, heldForeseen } from "./foreseen.ts";
+import { forecastSink, heldForecast } from "./sink-forecast.ts";
 import { isTriedAgain, kindOf, PROBE_MS_MAX, ReconnectBackoff } from "./retry.ts";
 
 /** Why the source does not let a start continue yet. */
@@ -103,8 +103,8 @@ async function withheld({ source, state }: GrantParts, signal: AbortSignal): Pro
 
 async function resume({ clock, source, state, sinks }: GrantParts, signal: AbortSignal): Promise<void> {
   const record = await stored(state);
-  const foreseen = await Promise.all(sinks.map((sink) => foresee({ clock, sink, state }, record, signal)));
-  const held = heldForeseen(record, foreseen);
+  const foreseen = await Promise.all(sinks.map((sink) => forecastSink({ clock, sink, state }, record, signal)));
+  const held = heldForecast(record, foreseen);
   invariant(held !== null, "a running source has an origin");
   await state.source.identify(await source.admin.resume(record.identity, held, signal));
 }

@@ -25,8 +25,8 @@ import type { CopyProgress } from "./snapshot/copy-parts.ts";
 import { askAgain, RESUMED, snapshotStatus } from "./snapshot/snapshots.ts";
 import { tablePaused } from "./errors.ts";
 import { findLog, startingPoint } from "./start.ts";
-import type { GoneBack } from "./stream/rewind.ts";
-import type { Lane } from "./stream/lane.ts";
+import type { GoneBack } from "./stream/go-back.ts";
+import type { FanOut } from "./stream/fan-out.ts";
 import { ReadHold } from "./stream/read-hold.ts";
 import { type Phase, Streaming } from "./streaming.ts";
 
@@ -135,7 +135,7 @@ export class Pipeline {
 
   /** Everything before it has been read from the source. */
   get position(): Position | null {
-    return this.#streaming?.lane.position ?? null;
+    return this.#streaming?.fanOut.position ?? null;
   }
 
   get acknowledged(): Position | null {
@@ -153,8 +153,8 @@ export class Pipeline {
   }
 
   /** Null while it starts. */
-  get lane(): Lane | null {
-    return this.#streaming?.lane ?? null;
+  get fanOut(): FanOut | null {
+    return this.#streaming?.fanOut ?? null;
   }
 
   get sourceNeedsPerson(): boolean {
@@ -163,7 +163,7 @@ export class Pipeline {
 
   /** While the sinks share one stream that went back for some of them. */
   get goneBack(): GoneBack | null {
-    return this.#streaming?.rewind.goneBack ?? null;
+    return this.#streaming?.goBack.goneBack ?? null;
   }
 
   /** Whether the source's tables were read since the start. Before that, it is unknown which tables need a snapshot. */
@@ -194,8 +194,8 @@ export class Pipeline {
   }
 
   /** Chunks, tables and keys still to be read beside the stream. */
-  get unfinishedRefills(): number {
-    return this.#streaming?.refiller.unfinished ?? 0;
+  get unfinishedSnapshots(): number {
+    return this.#streaming?.snapshotter.unfinished ?? 0;
   }
 
   runner(name: string): SinkRunner | undefined {
@@ -203,15 +203,15 @@ export class Pipeline {
   }
 
   /** Reads tables, or a part of each, again for one sink, beside the stream. */
-  async refill(sink: string, tableIds: readonly string[], where: string | null, reason: string): Promise<void> {
+  async snapshot(sink: string, tableIds: readonly string[], where: string | null, reason: string): Promise<void> {
     const scope = where === null ? ({ kind: "table" } as const) : ({ kind: "where", where } as const);
     const taken = tableIds.filter((id) => {
       const table = this.gate.table(id);
       return table !== undefined && this.#tables.fills(sink, table);
     });
     const request = { sink, tableIds: taken, scope, reason, needed: false };
-    if (this.#streaming === null) await askAgain(this.state.refills, request);
-    else await this.#streaming.refiller.again(request);
+    if (this.#streaming === null) await askAgain(this.state.snapshots, request);
+    else await this.#streaming.snapshotter.again(request);
   }
 
   /** Keys were listed by somebody else than a sink. */
@@ -230,10 +230,10 @@ export class Pipeline {
         (name) => !suspended.has(name, tableId) && table !== undefined && this.#tables.fills(name, table),
       );
       const request = { tableId, scope: { kind: "table" }, reason: REINSTATED, needed: true } as const;
-      await state.refills.addAll(takers.map((sink) => ({ ...request, sink })));
+      await state.snapshots.addAll(takers.map((sink) => ({ ...request, sink })));
       await gate.reinstate(tableId);
     }
-    for (const sink of sinks) await this.refill(sink, ids, null, REINSTATED);
+    for (const sink of sinks) await this.snapshot(sink, ids, null, REINSTATED);
   }
 
   /** Tables that a sink can't follow. A table that is gone at the source is left out: nothing waits for it. */
@@ -271,19 +271,21 @@ export class Pipeline {
   async resumeIn(sink: string, tableIds: readonly string[]): Promise<void> {
     const paused = tableIds.filter((id) => this.suspended.errorOf(sink, id)?.code === TABLE_PAUSED);
     await this.suspended.reinstate(sink, paused);
-    if (this.#parts.snapshot === "none") await this.refill(sink, paused, null, RESUMED);
+    if (this.#parts.snapshot === "none") await this.snapshot(sink, paused, null, RESUMED);
     this.#notify();
   }
 
   /** The snapshots that are not finished, oldest first; with `all` the finished ones too. */
   async snapshots(all: boolean): Promise<readonly SnapshotStatus[]> {
-    const refills = await (this.#streaming?.refiller.ledger ?? this.state.refills).list(all);
-    return refills.map((refill) => snapshotStatus(refill, this.#streaming?.refiller.failing.errorOf(refill)));
+    const snapshots = await (this.#streaming?.snapshotter.ledger ?? this.state.snapshots).list(all);
+    return snapshots.map((snapshot) =>
+      snapshotStatus(snapshot, this.#streaming?.snapshotter.failing.errorOf(snapshot)),
+    );
   }
 
   /** Tables with an unfinished snapshot that can't be read at the moment. */
   get unreadable(): readonly UnreadableTable[] {
-    return this.#streaming?.refiller.failing.tables ?? [];
+    return this.#streaming?.snapshotter.failing.tables ?? [];
   }
 
   /** Runs until aborted (then everything in flight has ended) or until the source fails for good. */
@@ -327,7 +329,7 @@ export class Pipeline {
   }
 
   #notify(): void {
-    this.#streaming?.refiller.notify();
+    this.#streaming?.snapshotter.notify();
   }
 
   get #inVainMsMax(): number {
@@ -349,9 +351,9 @@ export class Pipeline {
    * skipped, so that the snapshot can't continue later from its old key.
    */
   async #dropUnwanted(): Promise<void> {
-    for (const { id, tableId, sink } of await this.state.refills.list()) {
+    for (const { id, tableId, sink } of await this.state.snapshots.list()) {
       const table = this.gate.newest(tableId);
-      if (table !== undefined && !this.#tables.holds(sink, table)) await this.state.refills.cancel(id, true);
+      if (table !== undefined && !this.#tables.holds(sink, table)) await this.state.snapshots.cancel(id, true);
     }
   }
 
@@ -376,7 +378,7 @@ export class Pipeline {
       known: () => this.gate.every,
       tables,
       deadLetters: new DeadLetterBox(sink.name, state.deadLetters, refusals, context, logger),
-      willRead: (tableId) => this.#streaming?.refiller.ledger.willRead(sink.name, tableId) ?? false,
+      willRead: (tableId) => this.#streaming?.snapshotter.ledger.willRead(sink.name, tableId) ?? false,
       isVoid: (tableId) => this.gate.isGone(tableId) || this.suspended.has(sink.name, tableId),
       onPendingKeys: () => this.#notify(),
       onRefused: async (tableId, error, shape) =>
@@ -396,12 +398,12 @@ export class Pipeline {
       readsByItself: this.#parts.snapshot === "initial",
       acknowledged: () => this.#streaming?.acknowledger.givenUp ?? this.acknowledged,
       tables,
-      parts: async () => (await this.#streaming?.refiller.ledger.partsOf(sink.name)) ?? [],
+      parts: async () => (await this.#streaming?.snapshotter.ledger.partsOf(sink.name)) ?? [],
       passedBy: async (copies) => {
         const leftOut = copies.map(([id]) => id).filter((id) => leavesOut(id));
         return (await this.gate.ofOtherRules(copies)).union(new Set(leftOut));
       },
-      rejoin: async (step, missing) => await this.#streaming?.refiller.ledger.rejoin(sink.name, step, missing),
+      rejoin: async (step, missing) => await this.#streaming?.snapshotter.ledger.rejoin(sink.name, step, missing),
       onChange: () => this.#notify(),
       news: this.news,
       inVainMsMax: this.#inVainMsMax,

@@ -1,5 +1,5 @@
 import { acrossGenerations, type CompleteTables, inGeneration } from "../core/checkpoint/completeness.ts";
-import type { SinkProgress } from "../core/model/batch.ts";
+import type { Checkpoint } from "../core/model/batch.ts";
 import { failpoint } from "../core/failpoint.ts";
 import { comparePositions, type Position } from "../core/model/position.ts";
 import type { TableVersion } from "../core/model/schema.ts";
@@ -29,7 +29,7 @@ export const RESET_REASON = "offsets were reset";
  */
 export async function applyReset(
   { worker, state, tables, logger }: ResetParts,
-  own: SinkProgress | null,
+  own: Checkpoint | null,
   { to, anew, crossing, keeps }: SinkReset,
   signal: AbortSignal,
 ): Promise<void> {
@@ -60,17 +60,17 @@ export async function applyReset(
   const goesBack = isReplay && comparePositions(own.position, to) > 0;
   // Whoever reads a stream takes what comes last: the replay, in place of what was read before it.
   if (!isReplay || (goesBack && worker.sink.form === "stream")) {
-    await askAgain(state.refills, { ...request, tableIds: ids, scope: { kind: "table" } });
+    await askAgain(state.snapshots, { ...request, tableIds: ids, scope: { kind: "table" } });
   } else if (goesBack) {
     const held = ids.filter((id) => own.tables[id] !== undefined);
-    await askAgain(state.refills, { ...request, tableIds: held, scope: { kind: "differences" } });
+    await askAgain(state.snapshots, { ...request, tableIds: held, scope: { kind: "differences" } });
   }
   failpoint("reset.listed");
   // No batch of this sink was beyond `to`, so none of our rows has a later version, unless it is of a later epoch.
   if (anew || isOfLaterEpoch) await worker.expel(tables, rowVersion(to.epoch, to.commit), signal);
   failpoint("reset.expelled");
-  const progress: SinkProgress = isReplay ? { ...own, position: to } : { position: to, tables: {} };
-  await storeReset({ worker, state }, progress, signal);
+  const checkpoint: Checkpoint = isReplay ? { ...own, position: to } : { position: to, tables: {} };
+  await storeReset({ worker, state }, checkpoint, signal);
   logger.info({ anew, isReplay }, "the sink begins where its offset was reset to");
 }
 
@@ -81,7 +81,7 @@ export async function applyReset(
  */
 async function cross(
   parts: ResetParts,
-  own: SinkProgress | null,
+  own: Checkpoint | null,
   { to, anew, crossing }: Required<Pick<SinkReset, "to" | "anew" | "crossing">>,
   signal: AbortSignal,
 ): Promise<void> {
@@ -101,12 +101,12 @@ async function cross(
 /** The sink first: the state may say that it is done only when it is. */
 async function storeReset(
   { worker, state }: Pick<ResetParts, "worker" | "state">,
-  progress: SinkProgress,
+  checkpoint: Checkpoint,
   signal: AbortSignal,
 ): Promise<void> {
-  await worker.note(progress, signal);
+  await worker.note(checkpoint, signal);
   failpoint("reset.noted");
-  await state.sinks.finishReset(worker.name, progress.position, progress.tables);
+  await state.sinks.finishReset(worker.name, checkpoint.position, checkpoint.tables);
   failpoint("reset.settled");
 }
 

@@ -14,23 +14,23 @@ export function isTriedAgain(error: unknown): boolean {
 }
 
 /** Attempts at one batch before its sink leaves the stream and waits; together they take about three seconds. */
-const STEP_ATTEMPTS_MAX = 6;
-const STEP_FIRST_WAIT_MS = 50;
-const STEP_WAIT_MS_MAX = 1_000;
+const BATCH_ATTEMPTS_MAX = 6;
+const BATCH_FIRST_WAIT_MS = 50;
+const BATCH_WAIT_MS_MAX = 1_000;
 
 /** Retries one batch in place: a problem that passes within seconds (a deadlock, a restart, a full queue) makes no sink leave. */
-export async function retryStep(
+export async function retryBatch(
   clock: Clock,
   work: () => Promise<void>,
   onRetry: (error: unknown) => void,
   signal: AbortSignal,
 ): Promise<void> {
-  const backoff = new Backoff(clock, STEP_FIRST_WAIT_MS, STEP_WAIT_MS_MAX);
+  const backoff = new Backoff(clock, BATCH_FIRST_WAIT_MS, BATCH_WAIT_MS_MAX);
   for (let attempt = 0; ; attempt++) {
     try {
       return await work();
     } catch (error) {
-      if (kindOf(error) !== "retryable" || attempt === STEP_ATTEMPTS_MAX || signal.aborted) throw error;
+      if (kindOf(error) !== "retryable" || attempt === BATCH_ATTEMPTS_MAX || signal.aborted) throw error;
       onRetry(error);
     }
     await clock.sleep(backoff.next(), signal);

@@ -102,7 +102,7 @@ async function overGap(
   const resets = new Map<string, SinkReset>();
   for (const { name } of runners) {
     const isAnew = records.find((record) => record.name === name)?.reset?.anew === true;
-    const keeps = isAnew ? undefined : await listComparisons(state.refills, name, tablesOf(name), generations);
+    const keeps = isAnew ? undefined : await listComparisons(state.snapshots, name, tablesOf(name), generations);
     resets.set(name, { to, anew: isAnew, ...(keeps === undefined ? {} : { keeps }) });
   }
   return resets;

@@ -3,7 +3,7 @@ import { completeFor } from "../core/checkpoint/completeness.ts";
 import type { FirstCopy } from "../core/contracts/log-admin.ts";
 import type { Source } from "../core/contracts/source.ts";
 import type { StreamOptions } from "../core/contracts/change-log.ts";
-import type { Refill, StateStore, SuspendedTable } from "../core/contracts/state-store.ts";
+import type { TableSnapshot, StateStore, SuspendedTable } from "../core/contracts/state-store.ts";
 import type { MillraceError } from "../core/errors.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import type { Position } from "../core/model/position.ts";
@@ -21,21 +21,21 @@ import type { SuspendedTables } from "./schema/suspended-tables.ts";
 import type { TableGate } from "./schema/table-gate.ts";
 import type { CopyProgress } from "./snapshot/copy-parts.ts";
 import { firstCopy } from "./snapshot/first-copy.ts";
-import { Refiller } from "./snapshot/refiller.ts";
+import { Snapshotter } from "./snapshot/snapshotter.ts";
 import { type FoundLog, OPENING_MS_MAX } from "./start.ts";
 import { Acknowledger } from "./stream/acknowledger.ts";
 import { bytesFor, MAIN_BATCHES } from "./stream/byte-budget.ts";
 import { type CatchUpParts, SECOND_STREAM_TRIES_MAX } from "./stream/catch-up.ts";
 import { heartbeat } from "./stream/heartbeat.ts";
-import { Lane } from "./stream/lane.ts";
-import { parkSlowSinks } from "./stream/parking.ts";
+import { FanOut } from "./stream/fan-out.ts";
+import { detachSlowSinks } from "./stream/detach.ts";
 import type { ReadHold } from "./stream/read-hold.ts";
-import { Rewind } from "./stream/rewind.ts";
+import { GoBack } from "./stream/go-back.ts";
 import { SourceFeed } from "./stream/source-feed.ts";
 import { forgetVisible, noteEarlierDeliveries } from "./stream/visibility.ts";
 import { withTimeout } from "../core/with-timeout.ts";
 
-/** How long the refiller waits, with sinks that have joined, for those that are still joining. */
+/** How long the snapshotter waits, with sinks that have joined, for those that are still joining. */
 const JOINING_MS_MAX = 2_000;
 const TRIED_AGAIN = "tried again after the sink could not write the table";
 /** How often it checks whether a table that is suspended in a sink can be tried again. */
@@ -78,9 +78,9 @@ interface SchemaCalls extends Pick<CatchUpParts, "resolve" | "isKnown"> {
 /** A source that is being followed, from the first block to the last acknowledgement. All of its parts exist and run. */
 export class Streaming {
   readonly #parts: StreamingParts;
-  readonly lane: Lane;
-  readonly rewind: Rewind;
-  readonly refiller: Refiller;
+  readonly fanOut: FanOut;
+  readonly goBack: GoBack;
+  readonly snapshotter: Snapshotter;
   readonly comparisons: Comparisons;
   readonly watch: CatalogWatch;
   readonly acknowledger: Acknowledger;
@@ -97,18 +97,18 @@ export class Streaming {
       MAIN_BATCHES,
       runners.map(({ worker }) => worker.limits),
     );
-    const lane = (this.lane = new Lane(parts.from, source.watermarks.markPrefix, news, byteBudget));
-    const shared = { clock, news, source, state, gate, lane, logger };
+    const fanOut = (this.fanOut = new FanOut(parts.from, source.watermarks.markPrefix, news, byteBudget));
+    const shared = { clock, news, source, state, gate, fanOut, logger };
     const standings = () => runners.map(({ standing }) => standing);
-    this.rewind = new Rewind(clock, lane);
-    this.refiller = new Refiller({
+    this.goBack = new GoBack(clock, fanOut);
+    this.snapshotter = new Snapshotter({
       ...shared,
       readHold,
       completeness: (table) => tables.completeness(table),
       lacking: (worker) => this.#lacking(worker),
       isSuspended: (sink, tableId) => suspended.has(sink, tableId),
     });
-    const onPendingKeys = () => this.refiller.notify();
+    const onPendingKeys = () => this.snapshotter.notify();
     this.comparisons = new Comparisons({ ...shared, readHold, takers: tables, runners, suspended, onPendingKeys });
     this.watch = new CatalogWatch({
       ...shared,
@@ -122,16 +122,16 @@ export class Streaming {
       state,
       acknowledged: parts.log.stored.acknowledged,
       standings,
-      reached: () => lane.position,
+      reached: () => fanOut.position,
       remember: (places) => source.admin.remember?.(places) ?? null,
     });
     this.feed = new SourceFeed({
       ...shared,
-      rewind: this.rewind,
+      goBack: this.goBack,
       inVainMsMax,
       login: parts.login,
       ...this.#schemaCalls,
-      held: () => heldFrom(lane.position, standings()),
+      held: () => heldFrom(fanOut.position, standings()),
     });
   }
 
@@ -151,7 +151,7 @@ export class Streaming {
       isKnown: (id) => gate.newest(id) !== undefined,
       onUnloggedRows: (id: string, sink?: string) => this.#readUnlogged(id, sink ?? null),
       onUnreadableRows: (id: string, error: MillraceError, sink?: string) => this.#passBy(id, error, sink ?? null),
-      onRenamed: async (renames, position) => this.lane.rename(renames, position),
+      onRenamed: async (renames, position) => this.fanOut.rename(renames, position),
     };
   }
 
@@ -159,13 +159,13 @@ export class Streaming {
   async run(signal: AbortSignal): Promise<void> {
     const { clock, news, source, runners, heartbeatMs, logger } = this.#parts;
     const { watermarks } = source;
-    const { acknowledger, feed, lane, refiller, rewind, watch } = this;
+    const { acknowledger, feed, fanOut, snapshotter, goBack, watch } = this;
     const { signal: until, end } = scopeOf(signal);
     const main: CatchUpParts = {
       clock,
       source,
-      main: lane,
-      rewind,
+      main: fanOut,
+      goBack,
       ...this.#schemaCalls,
       secondStreamTriesMax: this.#parts.secondStreamTriesMax ?? SECOND_STREAM_TRIES_MAX,
     };
@@ -175,25 +175,25 @@ export class Streaming {
       await Promise.race([this.#copyFirst(until), ...sinks]);
       await Promise.race([
         feed.run(until),
-        noteEarlierDeliveries({ clock, watermarks, lane, logger }, until)
+        noteEarlierDeliveries({ clock, watermarks, fanOut, logger }, until)
           .then(() => this.#joinedTogether(until))
-          .then(() => refiller.run(until)),
-        forgetVisible({ clock, watermarks, lane, logger }, until),
+          .then(() => snapshotter.run(until)),
+        forgetVisible({ clock, watermarks, fanOut, logger }, until),
         acknowledger.run(
           () => feed.stream,
           (error) => logger.warn({ error }, "positions could not be stored; the next attempt follows"),
           until,
         ),
         this.#trySuspended(until),
-        heartbeat({ clock, watermarks, lane, intervalMs: heartbeatMs, logger }, until),
+        heartbeat({ clock, watermarks, fanOut, intervalMs: heartbeatMs, logger }, until),
         watch.run(until),
-        parkSlowSinks(
+        detachSlowSinks(
           {
             clock,
             news,
-            lane,
-            isWaitedFor: (worker) => rewind.isCatchingUp(worker),
-            park: (worker) => runnerOf(runners, worker.name)?.park(),
+            fanOut,
+            isWaitedFor: (worker) => goBack.isCatchingUp(worker),
+            detach: (worker) => runnerOf(runners, worker.name)?.detach(),
           },
           until,
         ),
@@ -210,14 +210,14 @@ export class Streaming {
 
   /** The table has another shape, or is new. */
   tableChanged(table: TableVersion): void {
-    this.lane.spoil(table.id);
+    this.fanOut.spoil(table.id);
     if (this.#phase !== "streaming") return;
     this.watch.wake();
-    this.refiller.notify();
+    this.snapshotter.notify();
   }
 
   tableSuspended(tableId: string): void {
-    this.lane.spoil(tableId);
+    this.fanOut.spoil(tableId);
     // What the tables had lost may be back by now.
     this.watch.wake();
   }
@@ -237,11 +237,11 @@ export class Streaming {
     for (;;) {
       await clock.sleep(SUSPENDED_LOOK_MS, signal);
       const { tried } = suspended;
-      const open = tried.length === 0 ? [] : await state.refills.list();
+      const open = tried.length === 0 ? [] : await state.snapshots.list();
       for (const one of tried) if (this.#isRead(one, open)) suspended.finishTrial(one);
       for (const one of suspended.due(shapeOf)) {
         await suspended.tryAgain(one, () =>
-          this.refiller.again({
+          this.snapshotter.again({
             sink: one.sink,
             tableIds: [one.tableId],
             scope: { kind: "table" },
@@ -253,11 +253,11 @@ export class Streaming {
     }
   }
 
-  #isRead({ sink, tableId }: SuspendedTable, open: readonly Refill[]): boolean {
-    if (open.some((refill) => refill.sink === sink && refill.tableId === tableId)) return false;
+  #isRead({ sink, tableId }: SuspendedTable, open: readonly TableSnapshot[]): boolean {
+    if (open.some((snapshot) => snapshot.sink === sink && snapshot.tableId === tableId)) return false;
     return (
       this.#parts.snapshot === "none" ||
-      runnerOf(this.#parts.runners, sink)?.worker.progress?.tables[tableId] !== undefined
+      runnerOf(this.#parts.runners, sink)?.worker.checkpoint?.tables[tableId] !== undefined
     );
   }
 
@@ -270,7 +270,7 @@ export class Streaming {
 
   /** What can't be stored now is read again at the next start. A failure here must not hide why this run ended. */
   async #storeLast(): Promise<void> {
-    const storing = [this.refiller.ledger.store(), this.acknowledger.once(this.feed.stream)];
+    const storing = [this.snapshotter.ledger.store(), this.acknowledger.once(this.feed.stream)];
     for (const result of await Promise.allSettled(storing)) {
       if (result.status === "fulfilled") continue;
       this.#parts.logger.warn({ error: result.reason as unknown }, "the last positions could not be stored");
@@ -284,41 +284,41 @@ export class Streaming {
     } finally {
       await copy?.close();
     }
-    // From here on the refiller looks for tables that the sinks lack.
+    // From here on the snapshotter looks for tables that the sinks lack.
     this.#phase = "streaming";
-    this.refiller.notify();
+    this.snapshotter.notify();
   }
 
   async #copyTables(copy: FirstCopy, signal: AbortSignal): Promise<void> {
     this.#phase = "snapshot";
-    const { lane } = this;
+    const { fanOut } = this;
     const { clock, news, gate, runners, tables: taken, logger } = this.#parts;
     const tables: TableVersion[] = [];
     for (const shape of copy.tables) {
-      const table = await gate.resolve(shape, lane.position);
+      const table = await gate.resolve(shape, fanOut.position);
       if (gate.flows(table)) tables.push(table);
     }
     const tableIds = tables.map(({ id }) => id);
-    const progress = (this.#copyProgress = { tableIds, tablesDone: 0, rowsRead: 0 });
+    const checkpoint = (this.#copyProgress = { tableIds, tablesDone: 0, rowsRead: 0 });
     const joined = Promise.all(runners.map((runner) => runner.joined));
     await withTimeout(joined, { clock, signal, timeoutMs: OPENING_MS_MAX, late: () => null });
-    const version = baseVersion(lane.position.epoch);
+    const version = baseVersion(fanOut.position.epoch);
     const parts = {
       clock,
       news,
       copy,
       tables,
-      workers: [...lane.sinks].filter(({ name }) => runnerOf(this.#parts.runners, name)?.takesFirstCopy),
-      push: (worker: SinkWorker, work: Work) => lane.push(worker, work),
-      leave: (worker: SinkWorker) => runnerOf(runners, worker.name)?.park(),
+      workers: [...fanOut.sinks].filter(({ name }) => runnerOf(this.#parts.runners, name)?.takesFirstCopy),
+      push: (worker: SinkWorker, work: Work) => fanOut.push(worker, work),
+      leave: (worker: SinkWorker) => runnerOf(runners, worker.name)?.detach(),
       wants: (worker: SinkWorker, table: TableVersion) => taken.fills(worker.name, table),
       // A sink without a checkpoint may also have rows of earlier epochs. In a first epoch no row is below the base.
-      sweeps: ({ sink }: SinkWorker) => lane.position.epoch > 1 || sink.isLoadedElsewhere === true,
+      sweeps: ({ sink }: SinkWorker) => fanOut.position.epoch > 1 || sink.isLoadedElsewhere === true,
       version,
       completeness: (table: TableVersion) => completeFor(table, copy.generations.get(table.id) ?? ""),
       logger,
     };
-    await firstCopy(parts, progress, signal);
+    await firstCopy(parts, checkpoint, signal);
   }
 
   /**
@@ -331,13 +331,13 @@ export class Streaming {
     const table = gate.known.find(({ id }) => id === tableId);
     if (table !== undefined) this.#passLoss(tableId, only);
     if (table === undefined || this.#parts.snapshot === "none") return;
-    this.lane.spoil(tableId);
+    this.fanOut.spoil(tableId);
     if (!gate.isGone(tableId)) gate.doubt(tableId);
     this.watch.wake();
     const takers = runners.map(({ name }) => name).filter((name) => tables.fills(name, table));
     const sinks = only === null ? takers : takers.filter((name) => name === only);
     const request = { tableIds: [tableId], scope: { kind: "table" }, reason: UNLOGGED, needed: true } as const;
-    await Promise.all(sinks.map((sink) => this.refiller.again({ ...request, sink })));
+    await Promise.all(sinks.map((sink) => this.snapshotter.again({ ...request, sink })));
   }
 
   /**
@@ -347,21 +347,21 @@ export class Streaming {
   async #passBy(tableId: string, error: MillraceError, only: string | null): Promise<void> {
     const { gate, runners } = this.#parts;
     const behind = only === null ? undefined : runnerOf(runners, only)?.worker;
-    if (only === null) this.lane.lose(tableId, true);
+    if (only === null) this.fanOut.lose(tableId, true);
     else behind?.queue.push(lossOf(tableId));
     if (only === null && !gate.suspended.has(tableId)) await gate.suspend(tableId, error);
   }
 
   /** Tells it the sinks that get the log itself, in the stream that shows it. */
   #passLoss(tableId: string, only: string | null): void {
-    if (only === null) return this.lane.lose(tableId);
+    if (only === null) return this.fanOut.lose(tableId);
     const worker = runnerOf(this.#parts.runners, only)?.worker;
     if (worker?.sink.form === "log") worker.queue.push(lossOf(tableId));
   }
 
   /** Ids of the tables that this sink must hold and does not hold completely. */
-  #lacking({ name, progress }: SinkWorker): readonly string[] {
+  #lacking({ name, checkpoint }: SinkWorker): readonly string[] {
     if (this.#parts.snapshot === "none" || this.#phase !== "streaming") return [];
-    return this.#parts.tables.lacking(name, progress?.tables ?? {});
+    return this.#parts.tables.lacking(name, checkpoint?.tables ?? {});
   }
 }

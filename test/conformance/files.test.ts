@@ -18,7 +18,7 @@ for (const format of ["ndjson", "parquet"] as const) {
 
 function folderTarget(format: "ndjson" | "parquet"): SinkTarget {
   const folder = temporaryFolder();
-  // Each step becomes files at once.
+  // Each batch becomes files at once.
   const options = definition.parse({ path: "changes", format, roll: { rows: 1 } });
   const reader = new FilesReader(folder.file("changes"));
   return {

@@ -81,7 +81,7 @@ function targetIn({ database, proxy }: Place, form: TargetForm): SinkTarget {
   const address = parsePostgresUrl(proxy.url(database.url));
   return {
     makeSink: (other = form) =>
-      new PostgresSink({ name: "replica", progressName: "shop/replica", address, schema: undefined, form: other }),
+      new PostgresSink({ name: "replica", checkpointName: "shop/replica", address, schema: undefined, form: other }),
 
     async readMarked(table) {
       const { rows } = await database.query<{

@@ -7,7 +7,7 @@ import { fieldLanding, freshClusterPrefix, keysUnder, readHashRows } from "../su
 import type { Sink } from "../../src/core/contracts/sink.ts";
 import { sinkConformance } from "./sink.ts";
 import { users } from "./sink-rows.ts";
-import { failure, progressAt, put, Reports, rowsStep, timeout } from "./stage.ts";
+import { failure, checkpointAt, put, Reports, rowsBatch, timeout } from "./stage.ts";
 
 /** The first call that changes something; what is asked before passes. */
 const HELD_FROM = { write: "EVALSHA", expel: "'DEL', KEYS[i]" } as const;
@@ -67,14 +67,14 @@ describe("the fences of a cluster's slots", () => {
     const keys = freshClusterPrefix(client);
     await using _ = { [Symbol.asyncDispose]: () => keys.wipe() };
     await using sink = await opened(keys.prefix, 1);
-    await sink.apply(rowsStep(10n, [users, TEN]), new Reports(), timeout());
+    await sink.apply(rowsBatch(10n, [users, TEN]), new Reports(), timeout());
     const made = await fences(keys.prefix);
     expect(made).toHaveLength(TEN.length);
     await client.del(made[0]!);
     await client.multi().del(made[1]!).set(made[1]!, "not ours").exec();
     await client.hset(made[2]!, "claim", "900.of-another-time");
-    await sink.apply(rowsStep(20n, [users, TEN]), new Reports(), timeout()).catch(() => {});
-    await sink.apply(rowsStep(20n, [users, TEN]), new Reports(), timeout());
+    await sink.apply(rowsBatch(20n, [users, TEN]), new Reports(), timeout()).catch(() => {});
+    await sink.apply(rowsBatch(20n, [users, TEN]), new Reports(), timeout());
     expect((await fences(keys.prefix)).toSorted()).toEqual(made.toSorted());
     await sink.forget(timeout());
     expect(await fences(keys.prefix)).toEqual([]);
@@ -85,17 +85,17 @@ describe("the fences of a cluster's slots", () => {
       const { prefix: start } = freshClusterPrefix(client);
       const prefix = `${start}${tag}`;
       await using sink = await opened(prefix, 1);
-      await sink.apply(rowsStep(10n, [users, TEN]), new Reports(), timeout());
+      await sink.apply(rowsBatch(10n, [users, TEN]), new Reports(), timeout());
       const held = cluster.hold(HELD_FROM.write);
       const stop = new AbortController();
-      const lost = failure(sink.apply(rowsStep(20n, [users, TEN]), new Reports(), stop.signal));
+      const lost = failure(sink.apply(rowsBatch(20n, [users, TEN]), new Reports(), stop.signal));
       await held.reached;
       stop.abort();
       await lost;
       await client.del(`${prefix}_millrace:shop.cache`);
       await using next = await opened(prefix, 1);
       await next.apply(
-        { kind: "truncate", table: users, version: 1n << 60n, progress: progressAt(31n) },
+        { kind: "truncate", table: users, version: 1n << 60n, checkpoint: checkpointAt(31n) },
         new Reports(),
         timeout(),
       );

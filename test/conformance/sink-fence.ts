@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import type { SinkHarness } from "./sink.ts";
 import { users } from "./sink-rows.ts";
-import { failure, progressAt, put, Reports, rowsStep, Stage, timeout } from "./stage.ts";
+import { failure, checkpointAt, put, Reports, rowsBatch, Stage, timeout } from "./stage.ts";
 
 export function fenceTests(harness: SinkHarness): void {
   test("a lower lease is refused", async () => {
@@ -23,21 +23,21 @@ export function fenceTests(harness: SinkHarness): void {
     await using rival = await stage.rival(2, users);
     for (const entries of [1, 50]) {
       const many = Array.from({ length: entries }, (_, i) => put([`${i}`, "late", null]));
-      const error = await failure(stage.sink.apply(rowsStep(20n, [users, many]), new Reports(), timeout()));
+      const error = await failure(stage.sink.apply(rowsBatch(20n, [users, many]), new Reports(), timeout()));
       expect(error.kind).toBe("fatal");
       await rival.expectRows(users, [["1", "a", null]]);
     }
-    for (const step of [
-      { kind: "truncate", table: users, version: 1n << 60n, progress: progressAt(21n) },
-      { kind: "sweep", sweeps: [{ table: users, below: 1n << 60n }], progress: progressAt(21n) },
-      { kind: "progress", progress: progressAt(21n) },
+    for (const batch of [
+      { kind: "truncate", table: users, version: 1n << 60n, checkpoint: checkpointAt(21n) },
+      { kind: "sweep", sweeps: [{ table: users, below: 1n << 60n }], checkpoint: checkpointAt(21n) },
+      { kind: "checkpoint", checkpoint: checkpointAt(21n) },
     ] as const) {
-      expect((await failure(stage.apply(step))).kind).toBe("fatal");
+      expect((await failure(stage.apply(batch))).kind).toBe("fatal");
     }
     await rival.expectRows(users, [["1", "a", null]]);
     await rival.write(users, 20n, [put(["1", "b", null])]);
     await rival.expectRows(users, [["1", "b", null]]);
-    expect((await rival.progressNow())?.position.commit).toBe(21n);
+    expect((await rival.checkpointNow())?.position.commit).toBe(21n);
     return undefined;
   });
 
@@ -45,7 +45,7 @@ export function fenceTests(harness: SinkHarness): void {
     if (harness.fence === "open") return context.skip("this target has no fence between open and write");
     await using stage = await Stage.of(harness, users);
     await using rival = await stage.rival(2, users);
-    const error = await failure(stage.apply(rowsStep(20n, [users, [put(["1", "late", null])]])));
+    const error = await failure(stage.apply(rowsBatch(20n, [users, [put(["1", "late", null])]])));
     expect(error.kind).toBe("fatal");
     await rival.expectRows(users, []);
     return undefined;

@@ -2,11 +2,11 @@
 import { expect, test } from "vitest";
 import { READ_OFFSET } from "../../src/core/targets/history.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
-import { Netter } from "../../src/runtime/netting/netting.ts";
+import { Netter } from "../../src/runtime/compaction/compaction.ts";
 import { blockOf, type Change, tableVersion } from "../support/model/blocks.ts";
 import type { KeptForm, SinkHarness } from "./sink.ts";
 import { lines, users } from "./sink-rows.ts";
-import { type Cells, failure, progressAt, put, Reports, rowsStep, Stage, timeout, UNCHANGED } from "./stage.ts";
+import { type Cells, failure, checkpointAt, put, Reports, rowsBatch, Stage, timeout, UNCHANGED } from "./stage.ts";
 
 const MIRROR: KeptForm = { deletes: "hard", mode: "mirror" };
 const wide = tableVersion({
@@ -53,29 +53,29 @@ export function historyTests(harness: SinkHarness): void {
     await using stage = await Stage.of(harness, users);
     await change(stage, 10n, [{ op: "c", after: ["1", "a", "x"] }]);
     const record = { index: 0, commitTimeUs: 1_795_000_000_000_001n, xid: 0, origin: undefined };
-    const step = { kind: "truncate", table: users, version: rowVersion(1, 20n), record } as const;
-    await stage.apply({ ...step, progress: progressAt(21n) });
-    await stage.apply({ ...step, progress: progressAt(22n) });
+    const batch = { kind: "truncate", table: users, version: rowVersion(1, 20n), record } as const;
+    await stage.apply({ ...batch, checkpoint: checkpointAt(21n) });
+    await stage.apply({ ...batch, checkpoint: checkpointAt(22n) });
     await stage.expectRows(users, []);
     await change(stage, 30n, [{ op: "c", after: ["1", "a", "x"] }]);
     await stage.expectRows(users, [["1", "a", "x"]]);
     expect((await history(stage)).map(({ op }) => op)).toEqual(["c", "t", "c"]);
   });
 
-  test("truncates before, between and behind the rows of one step, where the sink takes both", async (context) => {
+  test("truncates before, between and behind the rows of one batch, where the sink takes both", async (context) => {
     await using stage = await Stage.of(harness, users, lines);
-    context.skip(stage.sink.batch?.hasTruncates !== true, "a truncate is a step of its own");
+    context.skip(stage.sink.batchLimits?.hasTruncates !== true, "a truncate is a step of its own");
     await change(stage, 10n, [{ op: "c", after: ["1", "a", "x"] }]);
     const record = { index: 0, commitTimeUs: 1_795_000_000_000_001n, xid: 0, origin: undefined };
     const truncate = (at: bigint, table = users) => ({ table, version: rowVersion(1, at), record });
     const truncates = [truncate(20n), truncate(20n, lines), truncate(40n), truncate(60n)];
-    const { tables } = nettedOf(stage, [
+    const { tables } = compactedOf(stage, [
       { op: "c", after: ["1", "b", "long"], commit: 30n },
       { op: "u", after: ["1", "c", UNCHANGED], commit: 31n },
       { op: "c", after: ["2", "d", "x"], commit: 50n },
     ]);
-    const step = { kind: "rows", truncates, tables } as const;
-    for (const at of [61n, 62n]) await stage.apply({ ...step, progress: progressAt(at) });
+    const batch = { kind: "rows", truncates, tables } as const;
+    for (const at of [61n, 62n]) await stage.apply({ ...batch, checkpoint: checkpointAt(at) });
     await stage.expectRows(users, []);
     const seen = (await history(stage)).map(({ op, version, cells }) => [op, version, cells[2]]);
     const expected = [
@@ -181,7 +181,7 @@ export function historyTests(harness: SinkHarness): void {
     await change(stage, 30n, [{ op: "u", after: ["103", "c", null] }]);
     await read(stage, 25n, [["103", "a", "t3"]]);
     const gone: Plain[] = ["101", "104", "999"].map((id) => ({ op: "d", before: [id, null, null], commit: 0n }));
-    for (let i = 0; i < 2; i++) await stepOf(stage, gone, 40n, rowVersion(1, 40n));
+    for (let i = 0; i < 2; i++) await batchOf(stage, gone, 40n, rowVersion(1, 40n));
     const news = (await history(stage)).slice(50).map(({ op, version, cells }) => [op, version, cells[0]]);
     expect(news).toEqual([
       ["u", rowVersion(1, 10n), "100"],
@@ -219,7 +219,7 @@ export function historyTests(harness: SinkHarness): void {
       await stage.apply({
         kind: "sweep",
         sweeps: [{ table: users, below: rowVersion(1, 20n) }],
-        progress: progressAt(at),
+        checkpoint: checkpointAt(at),
       });
     }
     await stage.expectRows(users, [
@@ -271,16 +271,16 @@ export function historyTests(harness: SinkHarness): void {
         return [op, i, id, op === "d" ? null : `t${String(id)}`];
       }),
     );
-    await stage.apply(rowsStep(20n, [users, [put(["0", "z", null])]]));
+    await stage.apply(rowsBatch(20n, [users, [put(["0", "z", null])]]));
     expect(await history(stage)).toHaveLength(found.length + 1);
   });
 }
 
 type Plain = Omit<Change, "table">;
 
-/** Changes of one transaction, through the runtime, in a step. */
+/** Changes of one transaction, through the runtime, in a batch. */
 async function change(stage: Stage, at: bigint, changes: readonly Plain[]): Promise<Reports> {
-  return await stepOf(
+  return await batchOf(
     stage,
     changes.map((one) => ({ commit: at, ...one })),
     at,
@@ -289,21 +289,21 @@ async function change(stage: Stage, at: bigint, changes: readonly Plain[]): Prom
 
 async function read(stage: Stage, at: bigint, rows: readonly Cells[], table = users): Promise<void> {
   const reads = rows.map((after): Plain => ({ op: "r", after, commit: 0n }));
-  await stepOf(stage, reads, at, rowVersion(1, at), table);
+  await batchOf(stage, reads, at, rowVersion(1, at), table);
 }
 
-async function stepOf(stage: Stage, changes: readonly Plain[], at: bigint, version?: bigint, table = users) {
-  const { tables } = nettedOf(stage, changes, version, table);
+async function batchOf(stage: Stage, changes: readonly Plain[], at: bigint, version?: bigint, table = users) {
+  const { tables } = compactedOf(stage, changes, version, table);
   const reports = new Reports();
-  await stage.apply({ kind: "rows", tables, progress: progressAt(at + 1n) }, reports);
+  await stage.apply({ kind: "rows", tables, checkpoint: checkpointAt(at + 1n) }, reports);
   return reports;
 }
 
-function nettedOf(stage: Stage, changes: readonly Plain[], version?: bigint, table = users) {
+function compactedOf(stage: Stage, changes: readonly Plain[], version?: bigint, table = users) {
   const block = blockOf(changes.map((one) => ({ table, ...(version === undefined ? {} : { version }), ...one })));
-  const netted = new Netter(stage.sink.form).net([{ block, from: 0, to: block.count }], () => true);
-  expect(netted.untold).toEqual([]);
-  return netted;
+  const compacted = new Netter(stage.sink.form).compact([{ block, from: 0, to: block.count }], () => true);
+  expect(compacted.untold).toEqual([]);
+  return compacted;
 }
 
 async function history(stage: Stage, table = users) {

@@ -1,34 +1,34 @@
 /** What a connection sends that was given up arrives late, after what the sink has written since: it changes nothing. */
 import { expect, test } from "vitest";
-import type { Step } from "../../src/core/model/batch.ts";
+import type { Batch } from "../../src/core/model/batch.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
 import type { HeldBytes } from "../support/network/proxy.ts";
 import { isNoMirror, type SinkHarness } from "./sink.ts";
 import { users } from "./sink-rows.ts";
-import { type Cells, failure, progressAt, put, remove, Reports, rowsStep, Stage, timeout } from "./stage.ts";
+import { type Cells, failure, checkpointAt, put, remove, Reports, rowsBatch, Stage, timeout } from "./stage.ts";
 
 /** Enough that each node of a cluster has some. */
 const IDS = Array.from({ length: 12 }, (_, i) => `${i}`);
 
-const truncate = (at: bigint): Step => ({
+const truncate = (at: bigint): Batch => ({
   kind: "truncate",
   table: users,
   version: rowVersion(1, at),
-  progress: progressAt(at, {}, 1),
+  checkpoint: checkpointAt(at, {}, 1),
 });
-const sweep = (below: bigint): Step => ({
+const sweep = (below: bigint): Batch => ({
   kind: "sweep",
   sweeps: [{ table: users, below: rowVersion(1, below) }],
-  progress: progressAt(below),
+  checkpoint: checkpointAt(below),
 });
-const rows = (at: bigint, name: string): Step => rowsStep(at, [users, IDS.map((id) => put([id, name, null]))]);
-const removals = (at: bigint): Step => rowsStep(at, [users, IDS.map((id) => remove([id, null, null]))]);
+const rows = (at: bigint, name: string): Batch => rowsBatch(at, [users, IDS.map((id) => put([id, name, null]))]);
+const removals = (at: bigint): Batch => rowsBatch(at, [users, IDS.map((id) => remove([id, null, null]))]);
 const all = (name: string): Cells[] => IDS.map((id) => [id, name, null]);
 
 interface Case {
-  readonly before: readonly Step[];
-  readonly late: Step;
-  readonly since: readonly Step[];
+  readonly before: readonly Batch[];
+  readonly late: Batch;
+  readonly since: readonly Batch[];
   readonly rows: readonly Cells[];
 }
 
@@ -77,10 +77,10 @@ export function lateTests(harness: SinkHarness): void {
       test(`${name}: ${who}`, async (context) => {
         if (isNoMirror(harness, context, "rows are never removed from it")) return;
         await using stage = await Stage.of(harness, users);
-        for (const step of before) await stage.apply(step);
+        for (const batch of before) await stage.apply(batch);
         const held = await givenUp(stage, "write", (signal) => stage.sink.apply(late, new Reports(), signal));
         if (who === "the next process") await stage.restart(users);
-        for (const step of since) await stage.apply(step);
+        for (const batch of since) await stage.apply(batch);
         await held.release();
         await stage.expectRows(users, expected);
         await stage.sink.verify(timeout());

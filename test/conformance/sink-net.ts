@@ -1,15 +1,15 @@
-/** Changes as a source sends them, through the runtime's netting, compared with a model of the source's table. */
+/** Changes as a source sends them, through the runtime's compaction, compared with a model of the source's table. */
 import { expect, test } from "vitest";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import { Netter } from "../../src/runtime/netting/netting.ts";
+import { Netter } from "../../src/runtime/compaction/compaction.ts";
 import { blockOf, type Change } from "../support/model/blocks.ts";
 import type { SinkHarness } from "./sink.ts";
 import { users } from "./sink-rows.ts";
-import { progressAt, Reports, Stage, UNCHANGED } from "./stage.ts";
+import { checkpointAt, Reports, Stage, UNCHANGED } from "./stage.ts";
 
 const SEEDS = [1, 2, 3];
 
-export function netTests(harness: SinkHarness): void {
+export function compactTests(harness: SinkHarness): void {
   test("twenty changes of one key, with key changes, in one transaction", async () => {
     await using stage = await Stage.of(harness, users);
     await apply(stage, users, 10n, [{ table: users, op: "c", after: ["1", "a", "toast"] }]);
@@ -60,25 +60,28 @@ export function netTests(harness: SinkHarness): void {
     const [first, ...rest] = changes;
     if (first === undefined) return;
     const block = blockOf([{ ...first, commit: at }, ...rest]);
-    const netted = new Netter(stage.sink.form).net([{ block, from: 0, to: block.count }], (other) => other === table);
-    expect(netted.untold).toEqual([]);
+    const compacted = new Netter(stage.sink.form).compact(
+      [{ block, from: 0, to: block.count }],
+      (other) => other === table,
+    );
+    expect(compacted.untold).toEqual([]);
     const reports = new Reports();
-    await stage.apply({ kind: "rows", tables: netted.tables, progress: progressAt(at + 1n) }, reports);
+    await stage.apply({ kind: "rows", tables: compacted.tables, checkpoint: checkpointAt(at + 1n) }, reports);
     expect(reports.incompletes).toEqual([]);
     expect(reports.poisons).toEqual([]);
   }
 
-  /** Several transactions in one step, each in its own block. A base that a replay finds missing is read again. */
+  /** Several transactions in one batch, each in its own block. A base that a replay finds missing is read again. */
   async function applyLog(stage: Stage, log: readonly Change[][], from: number, to: number): Promise<void> {
     const blocks = log
       .slice(from, to)
       .map((changes, i) => blockOf(changes.map((change) => ({ ...change, commit: BigInt(1000 + (from + i) * 10) }))));
-    const netted = new Netter(stage.sink.form).net(
+    const compacted = new Netter(stage.sink.form).compact(
       blocks.map((block) => ({ block, from: 0, to: block.count })),
       () => true,
     );
     const end = BigInt(1000 + (Math.min(to, log.length) - 1) * 10 + 1);
-    await stage.apply({ kind: "rows", tables: netted.tables, progress: progressAt(end) }, new Reports());
+    await stage.apply({ kind: "rows", tables: compacted.tables, checkpoint: checkpointAt(end) }, new Reports());
   }
 }
 

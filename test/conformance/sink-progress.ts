@@ -1,15 +1,15 @@
 import { expect, test } from "vitest";
 import type { SinkHarness } from "./sink.ts";
 import { users } from "./sink-rows.ts";
-import { failure, progressAt, put, remove, Reports, rowsStep, Stage, timeout } from "./stage.ts";
+import { failure, checkpointAt, put, remove, Reports, rowsBatch, Stage, timeout } from "./stage.ts";
 
-export function progressTests(harness: SinkHarness): void {
+export function checkpointTests(harness: SinkHarness): void {
   test("a new sink holds no progress, then what was written", async () => {
     await using stage = await Stage.of(harness, users);
     expect(stage.held).toBeNull();
-    const step = rowsStep(10n, [users, [put(["1", "a", null])]]);
+    const batch = rowsBatch(10n, [users, [put(["1", "a", null])]]);
     const tables = { "public.users": "9f2c", 'a%2Eb.odd "name"\n': "hash:1", __proto__x: "2" };
-    await stage.apply({ ...step, progress: progressAt(11n, tables, 3) });
+    await stage.apply({ ...batch, checkpoint: checkpointAt(11n, tables, 3) });
     await stage.restart(users);
     expect(stage.held).toEqual({ position: { epoch: 1, commit: 11n, index: 3 }, tables });
     await stage.expectRows(users, [["1", "a", null]]);
@@ -33,7 +33,10 @@ export function progressTests(harness: SinkHarness): void {
     };
     expect(await look()).toBeNull();
     const tables = { "public.users": "9f2c" };
-    await stage.apply({ ...rowsStep(10n, [users, [put(["1", "a", null])]]), progress: progressAt(11n, tables, 3) });
+    await stage.apply({
+      ...rowsBatch(10n, [users, [put(["1", "a", null])]]),
+      checkpoint: checkpointAt(11n, tables, 3),
+    });
     expect(await look()).toEqual({ position: { epoch: 1, commit: 11n, index: 3 }, tables });
     // The one that was opened is in possession still.
     await stage.write(users, 20n, [put(["2", "b", null])]);
@@ -47,11 +50,11 @@ export function progressTests(harness: SinkHarness): void {
 
   test("a step may be nothing but progress", async () => {
     await using stage = await Stage.of(harness);
-    await stage.apply({ kind: "progress", progress: progressAt(100n, { "public.users": "1" }) });
-    await stage.apply({ kind: "progress", progress: progressAt(200n, { "public.users": "2" }) });
-    await stage.apply({ kind: "rows", tables: [], progress: progressAt(300n) });
+    await stage.apply({ kind: "checkpoint", checkpoint: checkpointAt(100n, { "public.users": "1" }) });
+    await stage.apply({ kind: "checkpoint", checkpoint: checkpointAt(200n, { "public.users": "2" }) });
+    await stage.apply({ kind: "rows", tables: [], checkpoint: checkpointAt(300n) });
     await stage.restart();
-    expect(stage.held).toEqual(progressAt(300n));
+    expect(stage.held).toEqual(checkpointAt(300n));
   });
 
   test("progress names ten thousand tables, and fewer afterwards", async () => {
@@ -61,7 +64,7 @@ export function progressTests(harness: SinkHarness): void {
         Array.from({ length: count }, (_, i) => [`public.${"long_".repeat(10)}${i}`, `${"9f2c".repeat(16)}/${i}`]),
       );
     for (const [at, count] of [10_000, 5_000, 1].entries()) {
-      await stage.apply({ kind: "progress", progress: progressAt(BigInt(100 + at), tables(count)) });
+      await stage.apply({ kind: "checkpoint", checkpoint: checkpointAt(BigInt(100 + at), tables(count)) });
       await stage.restart();
       expect(Object.keys(stage.held?.tables ?? {})).toHaveLength(count);
       const sorted = (of: object = {}): string =>
@@ -73,7 +76,7 @@ export function progressTests(harness: SinkHarness): void {
   test("positions keep all their digits", async () => {
     await using stage = await Stage.of(harness);
     const position = { epoch: 255, commit: (1n << 55n) - 1n, index: 4_000_000_000 };
-    await stage.apply({ kind: "progress", progress: { position, tables: {} } });
+    await stage.apply({ kind: "checkpoint", checkpoint: { position, tables: {} } });
     await stage.restart();
     expect(stage.held).toEqual({ position, tables: {} });
   });
@@ -118,7 +121,7 @@ export function progressTests(harness: SinkHarness): void {
     await stage.write(users, 10n, [put(["1", "a", null])]);
     await stage.target.wipe();
     const error = await failure(
-      stage.sink.apply(rowsStep(20n, [users, [put(["2", "b", null])]]), new Reports(), timeout()),
+      stage.sink.apply(rowsBatch(20n, [users, [put(["2", "b", null])]]), new Reports(), timeout()),
     );
     expect(error.kind).toBe("reopen");
   });
@@ -127,6 +130,6 @@ export function progressTests(harness: SinkHarness): void {
     await using stage = await Stage.of(harness, users);
     await stage.sink.close();
     await stage.sink.close();
-    await expect(stage.apply(rowsStep(10n, [users, [put(["1", "a", null])]]))).rejects.toThrow();
+    await expect(stage.apply(rowsBatch(10n, [users, [put(["1", "a", null])]]))).rejects.toThrow();
   });
 }

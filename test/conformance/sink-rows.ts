@@ -1,15 +1,15 @@
 import { expect, test } from "vitest";
 import { tableVersion } from "../support/model/blocks.ts";
 import { isNoMirror, type SinkHarness } from "./sink.ts";
-import type { Step } from "../../src/core/model/batch.ts";
+import type { Batch } from "../../src/core/model/batch.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
 import {
   patch,
-  progressAt,
+  checkpointAt,
   put,
   remove,
   Reports,
-  rowsStep,
+  rowsBatch,
   Stage,
   timeout,
   UNCHANGED,
@@ -46,7 +46,7 @@ const prices = tableVersion({
   key: ["amount"],
 });
 
-/** A step well above the size at which a sink may take another path. */
+/** A batch well above the size at which a sink may take another path. */
 const MANY = 3_000;
 
 export function rowTests(harness: SinkHarness): void {
@@ -81,10 +81,10 @@ export function rowTests(harness: SinkHarness): void {
     await stage.expectRows(users, []);
   });
 
-  test("several tables in one step", async () => {
+  test("several tables in one batch", async () => {
     await using stage = await Stage.of(harness, users, lines);
     await stage.apply(
-      rowsStep(10n, [users, [put(["1", "ann", null])]], [lines, [put(["7", "2", "a:b"]), put(["7", "3", "a"])]]),
+      rowsBatch(10n, [users, [put(["1", "ann", null])]], [lines, [put(["7", "2", "a:b"]), put(["7", "3", "a"])]]),
     );
     await stage.expectRows(users, [["1", "ann", null]]);
     await stage.expectRows(lines, [
@@ -95,14 +95,14 @@ export function rowTests(harness: SinkHarness): void {
 
   test("tables are emptied before the rows of the same step, where the sink takes both", async (context) => {
     await using stage = await Stage.of(harness, users, lines);
-    context.skip(stage.sink.batch?.hasTruncates !== true, "a truncate is a step of its own");
+    context.skip(stage.sink.batchLimits?.hasTruncates !== true, "a truncate is a step of its own");
     context.skip(stage.sink.form === "history", "of a history: sink-history.ts");
     await stage.write(users, 10n, [put(["1", "ann", "x"]), put(["2", "bob", "x"]), put(["3", "cid", "x"])]);
     await stage.write(lines, 11n, [put(["1", "1", "a"])]);
     const [reports, version] = [new Reports(), rowVersion(1, 20n)];
     const rows = writes(users, 20n, [put(["2", "again", null]), patch(["3", "new", UNCHANGED])]);
     const truncates = [users, lines].map((table) => ({ table, version }));
-    await stage.apply({ kind: "rows", truncates, tables: [rows], progress: progressAt(21n) }, reports);
+    await stage.apply({ kind: "rows", truncates, tables: [rows], checkpoint: checkpointAt(21n) }, reports);
     await stage.expectRows(users, [["2", "again", null]]);
     await stage.expectRows(lines, []);
     // Its base was emptied too.
@@ -138,11 +138,11 @@ export function rowTests(harness: SinkHarness): void {
   test("a step given twice has its effect once", async () => {
     await using stage = await Stage.of(harness, users);
     await stage.write(users, 10n, [put(["1", "ann", null]), put(["2", "bob", null])]);
-    const step = rowsStep(20n, [users, [put(["3", "cid", null], { fresh: true }), remove(["1", null, null])]]);
-    await stage.apply(step);
-    await stage.apply(step);
+    const batch = rowsBatch(20n, [users, [put(["3", "cid", null], { fresh: true }), remove(["1", null, null])]]);
+    await stage.apply(batch);
+    await stage.apply(batch);
     await stage.restart(users);
-    await stage.apply(step);
+    await stage.apply(batch);
     await stage.expectRows(users, [
       ["2", "bob", null],
       ["3", "cid", null],
@@ -165,9 +165,9 @@ export function rowTests(harness: SinkHarness): void {
     await using stage = await Stage.of(harness, users);
     const all = (name: string): Write[] => Array.from({ length: 100 }, (_, i) => put([`${i}`, name, null]));
     await stage.write(users, 30n, all("new"));
-    await stage.apply(rowsStep(40n, [users, all("old").map((write) => ({ ...write, at: 20n }))]));
+    await stage.apply(rowsBatch(40n, [users, all("old").map((write) => ({ ...write, at: 20n }))]));
     const removals = Array.from({ length: 100 }, (_, i) => remove([`${i}`, null, null], { at: 20n }));
-    await stage.apply(rowsStep(50n, [users, removals]));
+    await stage.apply(rowsBatch(50n, [users, removals]));
     await stage.expectRows(
       users,
       Array.from({ length: 100 }, (_, i) => [`${i}`, "new", null]),
@@ -197,15 +197,15 @@ export function rowTests(harness: SinkHarness): void {
   test("a log read again ends in the same rows", async () => {
     await using stage = await Stage.of(harness, users);
     const log = [
-      rowsStep(10n, [users, [put(["1", "a", null], { fresh: true }), put(["2", "a", null], { fresh: true })]]),
-      rowsStep(20n, [users, [put(["1", "b", null]), remove(["2", null, null])]]),
-      rowsStep(30n, [users, [remove(["1", null, null]), put(["2", "c", "d"], { fresh: true })]]),
-      rowsStep(40n, [users, [put(["3", "e", null], { fresh: true })]]),
+      rowsBatch(10n, [users, [put(["1", "a", null], { fresh: true }), put(["2", "a", null], { fresh: true })]]),
+      rowsBatch(20n, [users, [put(["1", "b", null]), remove(["2", null, null])]]),
+      rowsBatch(30n, [users, [remove(["1", null, null]), put(["2", "c", "d"], { fresh: true })]]),
+      rowsBatch(40n, [users, [put(["3", "e", null], { fresh: true })]]),
     ];
-    for (const step of log) await stage.apply(step);
+    for (const batch of log) await stage.apply(batch);
     for (const start of [3, 1, 0]) {
       await stage.restart(users);
-      for (const step of log.slice(start)) await stage.apply(step);
+      for (const batch of log.slice(start)) await stage.apply(batch);
       await stage.expectRows(users, [
         ["2", "c", "d"],
         ["3", "e", null],
@@ -233,15 +233,15 @@ export function rowTests(harness: SinkHarness): void {
   test("rows are made ready while the sink waits with the step before, and in vain", async () => {
     await using stage = await Stage.of(harness, users, lines);
     const many = (at: bigint, name: string) =>
-      rowsStep(
+      rowsBatch(
         at,
         [users, Array.from({ length: MANY }, (_, i) => put([`${i}`, `${name}${i}`, null], { fresh: at === 10n }))],
         [lines, [put(["1", `${at}`, "a"])]],
       );
     const [first, second, never, third] = [many(10n, "a"), many(20n, "b"), many(30n, "never"), many(40n, "c")];
-    const announcing = (step: Step) =>
+    const announcing = (batch: Batch) =>
       Object.assign(new Reports(), {
-        waiting: () => step.kind === "rows" && stage.sink.prefetch?.prefetchRows(step.tables),
+        waiting: () => batch.kind === "rows" && stage.sink.prefetch?.prefetchRows(batch.tables),
       });
     await stage.sink.apply(first, announcing(second), timeout());
     await stage.sink.apply(second, announcing(never), timeout());
@@ -330,7 +330,7 @@ export function rowTests(harness: SinkHarness): void {
 
     const alone = await stage.write(table, 20n, [put(bad(2))]);
     expect(alone.poisons.map((report) => report.entry)).toEqual([0]);
-    expect((await stage.progressNow())?.position.commit).toBe(21n);
+    expect((await stage.checkpointNow())?.position.commit).toBe(21n);
 
     const ids = Array.from({ length: 120 }, (_, i) => i + 10);
     await stage.restart(table);

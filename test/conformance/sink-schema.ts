@@ -3,7 +3,7 @@ import { rowVersion } from "../../src/core/model/version.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import type { SinkHarness } from "./sink.ts";
 import { users } from "./sink-rows.ts";
-import { failure, patch, progressAt, put, rowsStep, Stage, timeout, UNCHANGED } from "./stage.ts";
+import { failure, patch, checkpointAt, put, rowsBatch, Stage, timeout, UNCHANGED } from "./stage.ts";
 import type { CompleteTables } from "../../src/core/checkpoint/completeness.ts";
 import { complete } from "../support/daemon/complete.ts";
 
@@ -81,19 +81,19 @@ export function schemaTests(harness: SinkHarness): void {
     await stage.write(users, 10n, [put(["1", "a", null]), put(["2", "a", null], { at: 30n }), put(["4", "a", null])]);
     await stage.write(orders, 12n, [put(["1", "kept"])]);
     await stage.write(users, 20n, [put(["3", "a", null])]);
-    const step = {
+    const batch = {
       kind: "truncate",
       table: users,
       version: rowVersion(1, 20n),
-      progress: progressAt(21n),
+      checkpoint: checkpointAt(21n),
     } as const;
-    await stage.apply(step);
+    await stage.apply(batch);
     await stage.expectRows(users, [["2", "a", null]]);
     await stage.expectRows(orders, [["1", "kept"]]);
-    expect((await stage.progressNow())?.position.commit).toBe(21n);
+    expect((await stage.checkpointNow())?.position.commit).toBe(21n);
     await stage.restart(users);
     await stage.write(users, 40n, [put(["5", "b", null])]);
-    await stage.apply(step);
+    await stage.apply(batch);
     await stage.expectRows(users, [
       ["2", "a", null],
       ["5", "b", null],
@@ -112,14 +112,14 @@ export function schemaTests(harness: SinkHarness): void {
     await stage.apply({
       kind: "sweep",
       sweeps: [{ table: users, below: rowVersion(1, 11n) }],
-      progress: progressAt(50n),
+      checkpoint: checkpointAt(50n),
     });
     await stage.expectRows(
       users,
       ids.filter((i) => i % 3 !== 0).map((i) => [`${i}`, "a", null]),
     );
     await stage.expectRows(orders, [["1", "kept"]]);
-    expect((await stage.progressNow())?.position.commit).toBe(50n);
+    expect((await stage.checkpointNow())?.position.commit).toBe(50n);
   });
 
   test("a step sweeps several tables, each below a version of its own", async () => {
@@ -132,7 +132,7 @@ export function schemaTests(harness: SinkHarness): void {
       { table: users, below: rowVersion(1, 15n) },
       { table: orders, below: rowVersion(1, 25n) },
     ];
-    await stage.apply({ kind: "sweep", sweeps, progress: progressAt(50n) });
+    await stage.apply({ kind: "sweep", sweeps, checkpoint: checkpointAt(50n) });
     await stage.expectRows(users, [["2", "a", null]]);
     await stage.expectRows(orders, [["2", "kept"]]);
   });
@@ -142,7 +142,7 @@ export function schemaTests(harness: SinkHarness): void {
     const tables = complete({ "public.users": "f/1" });
     const goTo = async (at: bigint, held: CompleteTables): Promise<void> => {
       const bond = { state: "ab", session: "cd", step: Number(at), obligation: 0 };
-      await stage.apply({ kind: "progress", progress: { ...progressAt(at), tables: held, bond } });
+      await stage.apply({ kind: "checkpoint", checkpoint: { ...checkpointAt(at), tables: held, bond } });
     };
     await goTo(10n, tables);
     await goTo(20n, tables);
@@ -175,15 +175,15 @@ export function schemaTests(harness: SinkHarness): void {
     await using stage = await Stage.of(harness, users, orders);
     if (stage.target.obstruct === undefined) return context.skip("this target can't be made to refuse a table");
     await stage.write(users, 10n, [put(["1", "a", null])]);
-    const step = rowsStep(20n, [users, [put(["1", "b", null]), put(["2", "b", null])]], [orders, [put(["1", "x"])]]);
+    const batch = rowsBatch(20n, [users, [put(["1", "b", null]), put(["2", "b", null])]], [orders, [put(["1", "x"])]]);
     {
       await using _ = await stage.target.obstruct(orders);
-      await failure(stage.apply(step));
+      await failure(stage.apply(batch));
       if (harness.transactional) await stage.expectRows(users, [["1", "a", null]]);
     }
-    expect((await stage.progressNow())?.position.commit).toBe(11n);
+    expect((await stage.checkpointNow())?.position.commit).toBe(11n);
     await stage.restart(users, orders);
-    await stage.apply(step);
+    await stage.apply(batch);
     await stage.expectRows(users, [
       ["1", "b", null],
       ["2", "b", null],

@@ -4,7 +4,7 @@ import type { TableVersion } from "../../src/core/model/schema.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
 import { type Cell, tableVersion, type TableSpec } from "../support/model/blocks.ts";
 import { isNoMirror, type SinkHarness } from "./sink.ts";
-import { type Cells, patch, progressAt, put, remove, Stage, timeout, UNCHANGED } from "./stage.ts";
+import { type Cells, patch, checkpointAt, put, remove, Stage, timeout, UNCHANGED } from "./stage.ts";
 
 const RELATION = 16_400;
 
@@ -417,11 +417,11 @@ export function shapeTests(harness: SinkHarness): void {
     );
     await stage.write(after, 21n, [patch(["1", "changed", UNCHANGED, UNCHANGED]), remove(["2", null, null, null])]);
     const below = rowVersion(1, 20n);
-    await stage.apply({ kind: "sweep", sweeps: [{ table: after, below }], progress: progressAt(22n) });
+    await stage.apply({ kind: "sweep", sweeps: [{ table: after, below }], checkpoint: checkpointAt(22n) });
     await complete(stage, after, 22n);
     const expected = [["1", "changed", ...rows[0]!.slice(2)], ...rows.slice(2)];
     await stage.expectRows(after, expected);
-    await stage.apply({ kind: "truncate", table: after, version: rowVersion(1, 20n), progress: progressAt(23n) });
+    await stage.apply({ kind: "truncate", table: after, version: rowVersion(1, 20n), checkpoint: checkpointAt(23n) });
     await stage.expectRows(after, [expected[0]!]);
   });
 }
@@ -441,7 +441,7 @@ function namedBefore(after: TableVersion, ordinal: number): number {
 
 /** As the runtime does it: that the table is complete is forgotten first, and durably. The sink stands at `at`. */
 async function follow(stage: Stage, table: TableVersion, at: bigint): Promise<void> {
-  await stage.apply({ kind: "progress", progress: progressAt(at) });
+  await stage.apply({ kind: "checkpoint", checkpoint: checkpointAt(at) });
   await stage.sink.prepare([table], timeout());
 }
 
@@ -456,10 +456,14 @@ async function fill(stage: Stage, table: TableVersion, rows: readonly Cells[], a
         chunk.map((row) => put(row)),
       );
   }
-  await stage.apply({ kind: "sweep", sweeps: [{ table, below: rowVersion(1, at) }], progress: progressAt(at + 1n) });
+  await stage.apply({
+    kind: "sweep",
+    sweeps: [{ table, below: rowVersion(1, at) }],
+    checkpoint: checkpointAt(at + 1n),
+  });
   await complete(stage, table, at + 1n);
 }
 
 async function complete(stage: Stage, table: TableVersion, at: bigint): Promise<void> {
-  await stage.apply({ kind: "progress", progress: progressAt(at, { [table.id]: `${table.fingerprint}/1` }) });
+  await stage.apply({ kind: "checkpoint", checkpoint: checkpointAt(at, { [table.id]: `${table.fingerprint}/1` }) });
 }

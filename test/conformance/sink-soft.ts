@@ -1,11 +1,11 @@
 /** What a warehouse promises in addition where deletes are soft. */
 import { expect, test } from "vitest";
-import type { Step } from "../../src/core/model/batch.ts";
+import type { Batch } from "../../src/core/model/batch.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
 import { blockOf, writesOf } from "../support/model/blocks.ts";
 import type { MarkedRow, KeptForm, SinkHarness } from "./sink.ts";
 import { users } from "./sink-rows.ts";
-import { type Cells, patch, progressAt, put, remove, Reports, rowsStep, Stage, UNCHANGED } from "./stage.ts";
+import { type Cells, patch, checkpointAt, put, remove, Reports, rowsBatch, Stage, UNCHANGED } from "./stage.ts";
 
 const HARD: KeptForm = { deletes: "hard", mode: "mirror" };
 
@@ -15,7 +15,7 @@ export function softTests(harness: SinkHarness, soft: KeptForm | undefined): voi
     await stage.write(users, 10n, [put(["1", "a", "b"]), put(["2", "c", null])]);
     const commitTimeUs = 1_795_000_000_123_456n;
     const block = blockOf([{ table: users, op: "d", before: ["1", null, null], commit: 20n, commitTimeUs }]);
-    await stage.apply({ kind: "rows", tables: [writesOf(users, block)], progress: progressAt(21n) });
+    await stage.apply({ kind: "rows", tables: [writesOf(users, block)], checkpoint: checkpointAt(21n) });
     const rows = await marked(stage);
     expect(rows).toMatchObject([
       { cells: ["1", "a", "b"], isDeleted: true, version: rowVersion(1, 20n), commitTimeUs },
@@ -97,7 +97,7 @@ export function softTests(harness: SinkHarness, soft: KeptForm | undefined): voi
       table: users,
       version: rowVersion(1, 20n),
       record,
-      progress: progressAt(21n),
+      checkpoint: checkpointAt(21n),
     });
     const rows = await marked(stage);
     expect(rows[1]?.commitTimeUs).toBe(record.commitTimeUs);
@@ -109,7 +109,7 @@ export function softTests(harness: SinkHarness, soft: KeptForm | undefined): voi
     await stage.apply({
       kind: "sweep",
       sweeps: [{ table: users, below: rowVersion(1, 50n) }],
-      progress: progressAt(51n),
+      checkpoint: checkpointAt(51n),
     });
     await expectMarks(stage, [
       [["1", "a", null], true, 12n],
@@ -122,15 +122,15 @@ export function softTests(harness: SinkHarness, soft: KeptForm | undefined): voi
 
   test("a log read again neither revives a deleted row nor deletes one that came back", async () => {
     await using stage = await Stage.of(harness, users);
-    const log: Step[] = [
-      rowsStep(10n, [users, [put(["1", "a", null], { fresh: true }), put(["2", "a", null], { fresh: true })]]),
-      rowsStep(20n, [users, [remove(["1", null, null]), remove(["2", null, null])]]),
-      rowsStep(30n, [users, [put(["2", "b", null], { fresh: true })]]),
+    const log: Batch[] = [
+      rowsBatch(10n, [users, [put(["1", "a", null], { fresh: true }), put(["2", "a", null], { fresh: true })]]),
+      rowsBatch(20n, [users, [remove(["1", null, null]), remove(["2", null, null])]]),
+      rowsBatch(30n, [users, [put(["2", "b", null], { fresh: true })]]),
     ];
-    for (const step of log) await stage.apply(step);
+    for (const batch of log) await stage.apply(batch);
     await stage.restart(users);
-    for (const step of log) {
-      await stage.apply(step, new Reports());
+    for (const batch of log) {
+      await stage.apply(batch, new Reports());
       await stage.expectRows(users, [["2", "b", null]]);
     }
   });
@@ -146,7 +146,7 @@ export function softTests(harness: SinkHarness, soft: KeptForm | undefined): voi
     await expect(marked(stage)).rejects.toThrow(/_millrace_deleted/);
     await hard.prepare([users], AbortSignal.timeout(30_000));
     await hard.apply(
-      rowsStep(30n, [users, [patch(["2", "b", UNCHANGED])]]),
+      rowsBatch(30n, [users, [patch(["2", "b", UNCHANGED])]]),
       new Reports(),
       AbortSignal.timeout(30_000),
     );
@@ -156,7 +156,7 @@ export function softTests(harness: SinkHarness, soft: KeptForm | undefined): voi
     expect(await again.presence!.missing([users], AbortSignal.timeout(30_000))).toEqual([]);
     await expectMarks(stage, [[["2", "b", "long"], false, 30n]]);
     await again.prepare([users], AbortSignal.timeout(30_000));
-    await again.apply(rowsStep(40n, [users, [remove(["2", null, null])]]), new Reports(), AbortSignal.timeout(30_000));
+    await again.apply(rowsBatch(40n, [users, [remove(["2", null, null])]]), new Reports(), AbortSignal.timeout(30_000));
     await expectMarks(stage, [[["2", "b", "long"], true, 40n]]);
     await again.close();
   });

@@ -1,15 +1,15 @@
 /** What a stream promises: every change once, in commit order over all tables, with the ends of transactions. */
 import { expect, test } from "vitest";
-import type { SinkProgress } from "../../src/core/model/batch.ts";
+import type { Checkpoint } from "../../src/core/model/batch.ts";
 import { READ_OFFSET } from "../../src/core/targets/history.ts";
 import type { KeyedTable } from "../../src/core/model/schema.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
-import { Netter } from "../../src/runtime/netting/netting.ts";
+import { Netter } from "../../src/runtime/compaction/compaction.ts";
 import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import type { SinkHarness, StreamEntry } from "./sink.ts";
 import { letterCaseTest } from "./sink-names.ts";
 import { users } from "./sink-rows.ts";
-import { failure, progressAt, Reports, Stage } from "./stage.ts";
+import { failure, checkpointAt, Reports, Stage } from "./stage.ts";
 
 const orders = tableVersion({
   table: "orders",
@@ -66,7 +66,7 @@ export function streamTests(harness: SinkHarness): void {
     const parts = [0, 1, 2].map((i): Change => ({ table: users, op: "c", after: [`${i}`, "a", null], index: i }));
     for (const [i, part] of parts.entries()) {
       const isLast = i === parts.length - 1;
-      await changes(stage, 10n, [part], isLast ? progressAt(11n) : progressAt(10n, {}, i + 1));
+      await changes(stage, 10n, [part], isLast ? checkpointAt(11n) : checkpointAt(10n, {}, i + 1));
       if (i === 0) await stage.restart(users);
     }
     const creations = parts.map((_, i) => change(stage, users, "c", 10n, i, [`${i}`, "a", null]));
@@ -75,11 +75,11 @@ export function streamTests(harness: SinkHarness): void {
 
   test("a transaction whose last part says nothing ends with the next progress behind it", async () => {
     await using stage = await Stage.of(harness, users);
-    await changes(stage, 10n, [{ table: users, op: "c", after: ["1", "a", null] }], progressAt(10n, {}, 1));
+    await changes(stage, 10n, [{ table: users, op: "c", after: ["1", "a", null] }], checkpointAt(10n, {}, 1));
     expect(await entries(stage)).toEqual([change(stage, users, "c", 10n, 0, ["1", "a", null])]);
     await stage.restart(users);
-    await stage.apply({ kind: "progress", progress: progressAt(11n) });
-    await stage.apply({ kind: "progress", progress: progressAt(30n) });
+    await stage.apply({ kind: "checkpoint", checkpoint: checkpointAt(11n) });
+    await stage.apply({ kind: "checkpoint", checkpoint: checkpointAt(30n) });
     expect((await entries(stage)).at(-1)).toEqual(end(10n));
     expect(await entries(stage)).toHaveLength(2);
   });
@@ -89,10 +89,10 @@ export function streamTests(harness: SinkHarness): void {
     await changes(stage, 10n, [{ table: users, op: "c", after: ["1", "a", null] }]);
     const record = { index: 0, commitTimeUs: 1_795_000_000_000_001n, xid: 0, origin: undefined };
     const version = rowVersion(1, 20n);
-    await stage.apply({ kind: "truncate", table: users, version, record, progress: progressAt(21n) });
+    await stage.apply({ kind: "truncate", table: users, version, record, checkpoint: checkpointAt(21n) });
     await changes(stage, 30n, [{ table: users, op: "c", after: ["2", "b", null] }]);
     const below = rowVersion(1, 31n);
-    await stage.apply({ kind: "sweep", sweeps: [{ table: users, below }], progress: progressAt(31n) });
+    await stage.apply({ kind: "sweep", sweeps: [{ table: users, below }], checkpoint: checkpointAt(31n) });
     expect(await entries(stage)).toEqual([
       change(stage, users, "c", 10n, 0, ["1", "a", null]),
       end(10n),
@@ -107,7 +107,7 @@ export function streamTests(harness: SinkHarness): void {
 
   test("rows that were read are of no transaction", async () => {
     await using stage = await Stage.of(harness, users);
-    await changes(stage, 10n, [{ table: users, op: "r", after: ["1", "a", null] }], progressAt(10n));
+    await changes(stage, 10n, [{ table: users, op: "r", after: ["1", "a", null] }], checkpointAt(10n));
     expect(await entries(stage)).toEqual([change(stage, users, "r", 10n, READ_OFFSET, ["1", "a", null])]);
   });
 
@@ -124,7 +124,7 @@ export function streamTests(harness: SinkHarness): void {
     for (let i = 0; i < log.length;) {
       const size = 1 + ((i * 7) % 5);
       const part = log.slice(i, i + size);
-      await steps(stage, part, (n) => at(i + n), progressAt(at(i + part.length - 1) + 1n));
+      await batches(stage, part, (n) => at(i + n), checkpointAt(at(i + part.length - 1) + 1n));
       i += size;
       // A new process goes on from what the stream holds.
       if (i % 3 === 0) await stage.restart(users, orders);
@@ -158,23 +158,23 @@ async function changes(
   stage: Stage,
   at: bigint,
   list: readonly Change[],
-  progress: SinkProgress = progressAt(at + 1n),
+  checkpoint: Checkpoint = checkpointAt(at + 1n),
 ): Promise<void> {
-  await steps(stage, [list], () => at, progress);
+  await batches(stage, [list], () => at, checkpoint);
 }
 
-/** The transactions as one step, through the runtime's netting. */
-async function steps(
+/** The transactions as one batch, through the runtime's compaction. */
+async function batches(
   stage: Stage,
   log: readonly (readonly Change[])[],
   at: (transaction: number) => bigint,
-  progress: SinkProgress,
+  checkpoint: Checkpoint,
 ): Promise<void> {
   const blocks = log.map((list, i) => blockOf(list.map((one) => ({ ...one, commit: at(i) }))));
   const slices = blocks.map((block) => ({ block, from: 0, to: block.count }));
-  const { tables, order } = new Netter(stage.sink.form).net(slices, () => true);
+  const { tables, order } = new Netter(stage.sink.form).compact(slices, () => true);
   stage.reports = new Reports();
-  await stage.apply({ kind: "rows", tables, order, progress });
+  await stage.apply({ kind: "rows", tables, order, checkpoint });
 }
 
 async function entries(stage: Stage): Promise<readonly StreamEntry[]> {

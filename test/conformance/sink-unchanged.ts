@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { isNoMirror, type SinkHarness } from "./sink.ts";
 import { users } from "./sink-rows.ts";
-import { failure, patch, put, remove, Reports, rowsStep, Stage, UNCHANGED, type Write } from "./stage.ts";
+import { failure, patch, put, remove, Reports, rowsBatch, Stage, UNCHANGED, type Write } from "./stage.ts";
 
 export function unchangedTests(harness: SinkHarness): void {
   test("an unchanged cell keeps what the sink holds, null included", async () => {
@@ -67,7 +67,7 @@ export function unchangedTests(harness: SinkHarness): void {
       ["1", "d", "b"],
       ["2", "c", null],
     ]);
-    expect((await stage.progressNow())?.position).toEqual({ epoch: 1, commit: 31n, index: 0 });
+    expect((await stage.checkpointNow())?.position).toEqual({ epoch: 1, commit: 31n, index: 0 });
   });
 
   test("missing bases in a large step are all reported", async (context) => {
@@ -96,28 +96,28 @@ export function unchangedTests(harness: SinkHarness): void {
     if (isNoMirror(harness, context, "such a change is appended and marked: see sink-history.ts")) return;
     await using stage = await Stage.of(harness, users);
     await stage.write(users, 10n, [put(["1", "a", "b"])]);
-    const step = rowsStep(20n, [users, [patch(["9", "x", UNCHANGED]), put(["1", "c", "d"])]]);
+    const batch = rowsBatch(20n, [users, [patch(["9", "x", UNCHANGED]), put(["1", "c", "d"])]]);
     const refusing = new Reports();
     refusing.incomplete = () => Promise.reject(new Error("the list of keys could not be stored"));
-    await expect(stage.sink.apply(step, refusing, AbortSignal.timeout(30_000))).rejects.toThrow();
-    expect((await stage.progressNow())?.position.commit).toBe(11n);
+    await expect(stage.sink.apply(batch, refusing, AbortSignal.timeout(30_000))).rejects.toThrow();
+    expect((await stage.checkpointNow())?.position.commit).toBe(11n);
     if (harness.transactional) await stage.expectRows(users, [["1", "a", "b"]]);
     await stage.restart(users);
     const reports = new Reports();
-    await stage.apply(step, reports);
+    await stage.apply(batch, reports);
     expect(reports.incompleteEntries).toEqual([0]);
     await stage.expectRows(users, [["1", "c", "d"]]);
-    expect((await stage.progressNow())?.position.commit).toBe(21n);
+    expect((await stage.checkpointNow())?.position.commit).toBe(21n);
   });
 
   test("a key change takes unchanged cells from the row under the old key", async () => {
     await using stage = await Stage.of(harness, users);
     await stage.write(users, 10n, [put(["1", "a", "long"]), put(["5", "e", "other"])]);
-    const step = rowsStep(20n, [
+    const batch = rowsBatch(20n, [
       users,
       [patch(["2", "b", UNCHANGED], { from: ["1", null, null] }), remove(["1", null, null])],
     ]);
-    await stage.apply(step);
+    await stage.apply(batch);
     await stage.expectRows(users, [
       ["2", "b", "long"],
       ["5", "e", "other"],
@@ -132,14 +132,14 @@ export function unchangedTests(harness: SinkHarness): void {
   test("a key change whose step is given again loses nothing", async () => {
     await using stage = await Stage.of(harness, users);
     await stage.write(users, 10n, [put(["1", "a", "long"])]);
-    const step = rowsStep(20n, [
+    const batch = rowsBatch(20n, [
       users,
       [patch(["2", "b", UNCHANGED], { from: ["1", null, null] }), remove(["1", null, null])],
     ]);
-    await stage.apply(step);
+    await stage.apply(batch);
     await stage.restart(users);
     const reports = new Reports();
-    await stage.apply(step, reports);
+    await stage.apply(batch, reports);
     // The old row is gone by now: either the row is left as it is, or its key is read from the source again.
     await stage.expectRows(users, [["2", "b", "long"]]);
     for (const entry of reports.incompleteEntries) expect(entry).toBe(0);
@@ -148,15 +148,15 @@ export function unchangedTests(harness: SinkHarness): void {
   test("a key change read again takes no cells from another row that has its old key by now", async () => {
     await using stage = await Stage.of(harness, users);
     await stage.write(users, 10n, [put(["1", "a", "long"])]);
-    const step = rowsStep(20n, [
+    const batch = rowsBatch(20n, [
       users,
       [patch(["2", "b", UNCHANGED], { from: ["1", null, null] }), remove(["1", null, null])],
     ]);
-    await stage.apply(step);
+    await stage.apply(batch);
     await stage.write(users, 30n, [put(["1", "other", "other"])]);
     await stage.restart(users);
     const reports = new Reports();
-    await stage.apply(step, reports);
+    await stage.apply(batch, reports);
     for (const entry of reports.incompleteEntries) expect(entry).toBe(0);
     await stage.expectRows(users, [
       ["2", "b", "long"],
@@ -212,9 +212,9 @@ export function unchangedTests(harness: SinkHarness): void {
   test("a step that was stopped can be given again", async () => {
     await using stage = await Stage.of(harness, users);
     await stage.write(users, 10n, [put(["1", "a", "b"])]);
-    const step = rowsStep(20n, [users, [put(["1", "c", "d"]), put(["2", "e", null])]]);
-    await expect(stage.sink.apply(step, stage.reports, AbortSignal.abort())).rejects.toThrow();
-    await stage.apply(step);
+    const batch = rowsBatch(20n, [users, [put(["1", "c", "d"]), put(["2", "e", null])]]);
+    await expect(stage.sink.apply(batch, stage.reports, AbortSignal.abort())).rejects.toThrow();
+    await stage.apply(batch);
     await stage.expectRows(users, [
       ["1", "c", "d"],
       ["2", "e", null],
@@ -226,9 +226,9 @@ export function unchangedTests(harness: SinkHarness): void {
     if (stage.target.cut === undefined) return context.skip("this target has no connection");
     await stage.write(users, 10n, [put(["1", "a", "b"])]);
     await stage.target.cut();
-    const step = rowsStep(20n, [users, [patch(["1", "c", UNCHANGED]), put(["2", "e", null])]]);
+    const batch = rowsBatch(20n, [users, [patch(["1", "c", UNCHANGED]), put(["2", "e", null])]]);
     for (let attempt = 1; ; attempt++) {
-      const error = await stage.apply(step).then(
+      const error = await stage.apply(batch).then(
         () => undefined,
         (thrown: unknown) => failure(Promise.reject(thrown)),
       );

@@ -29,8 +29,8 @@ import { fenceTests } from "./sink-fence.ts";
 import { lateTests } from "./sink-late.ts";
 import { historyTests } from "./sink-history.ts";
 import { nameTests } from "./sink-names.ts";
-import { netTests } from "./sink-net.ts";
-import { progressTests } from "./sink-progress.ts";
+import { compactTests } from "./sink-net.ts";
+import { checkpointTests } from "./sink-progress.ts";
 import { rowTests } from "./sink-rows.ts";
 import { schemaTests } from "./sink-schema.ts";
 import { shapeTests } from "./sink-shapes.ts";
@@ -48,11 +48,11 @@ export interface SinkHarness {
    * unchanged.
    */
   readonly landed?: (column: Column, text: string) => string | null;
-  /** True where rows and progress become durable in one transaction: a step that fails leaves no trace. */
+  /** True where rows and checkpoint become durable in one transaction: a batch that fails leaves no trace. */
   readonly transactional: boolean;
   /**
-   * "strict": the step of a process whose lease was taken changes nothing. "open": only `open` with a lower lease is
-   * refused (a target without transactions); such a step may write rows that versions then guard.
+   * "strict": the batch of a process whose lease was taken changes nothing. "open": only `open` with a lower lease is
+   * refused (a target without transactions); such a batch may write rows that versions then guard.
    */
   readonly fence?: "strict" | "open";
   /** True where names that differ in a dot's place only share a target: the daemon refuses the second table. */
@@ -122,7 +122,7 @@ export interface SinkTarget extends AsyncDisposable {
   readStream?(tables: readonly TableVersion[]): Promise<readonly StreamEntry[]>;
   /** All rows of a history in the order of version, offset and key, `d` behind `u`. */
   readHistory?(table: TableVersion): Promise<readonly HistoryRow[]>;
-  /** Empties the target, progress included, as somebody would who drops, flushes or deletes it. */
+  /** Empties the target, checkpoint included, as somebody would who drops, flushes or deletes it. */
   wipe(): Promise<void>;
   /** Puts something in the table's place that Millrace did not make. Absent: nothing can stand there. */
   occupy?(table: TableVersion): Promise<void>;
@@ -198,7 +198,7 @@ export function sinkConformance(harness: SinkHarness): void {
   };
   describe(`sink ${harness.name}`, () => {
     part("values", () => valueTests(harness));
-    part("progress", () => progressTests(harness));
+    part("progress", () => checkpointTests(harness));
     part("fence", () => fenceTests(harness));
     if (formOf(harness) === "stream") {
       part("stream", () => streamTests(harness));
@@ -210,7 +210,7 @@ export function sinkConformance(harness: SinkHarness): void {
     part("tables", () => schemaTests(harness));
     part("shapes", () => shapeTests(harness));
     if (harness.isHeld === true) part("late", () => lateTests(harness));
-    part("netted changes", () => netTests(harness));
+    part("netted changes", () => compactTests(harness));
     if (harness.form?.deletes === "soft") part("soft deletes", () => softTests(harness, harness.form));
     if (harness.form?.mode === "history") part("history", () => historyTests(harness));
   });

@@ -1,6 +1,6 @@
 /** One sink over one target, with the words that the conformance tests are written in. */
 import { expect } from "vitest";
-import { DELETE, PATCH, PUT, type SinkProgress, type Step, type TableWrites } from "../../src/core/model/batch.ts";
+import { DELETE, PATCH, PUT, type Checkpoint, type Batch, type TableWrites } from "../../src/core/model/batch.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
@@ -15,14 +15,14 @@ const CALL_TIMEOUT_MS = 60_000;
 
 export type Cells = readonly Cell[];
 
-/** An entry of a step, as the runtime would have netted it. */
+/** An entry of a batch, as the runtime would have compacted it. */
 export interface Write {
   readonly action: typeof PUT | typeof PATCH | typeof DELETE;
   readonly after?: Cells;
   readonly before?: Cells;
   readonly fresh?: boolean;
   readonly moved?: boolean;
-  /** Commit position whose version the row carries; default: the step's. */
+  /** Commit position whose version the row carries; default: the batch's. */
   readonly at?: bigint;
 }
 
@@ -45,11 +45,11 @@ export function remove(before: Cells, options: Pick<Write, "at"> = {}): Write {
 }
 
 /** Commit position `at`, everything before it done. */
-export function progressAt(at: bigint, tables: Readonly<Record<string, string>> = {}, index = 0): SinkProgress {
+export function checkpointAt(at: bigint, tables: Readonly<Record<string, string>> = {}, index = 0): Checkpoint {
   return { position: { epoch: 1, commit: at, index }, tables: complete(tables) };
 }
 
-/** The writes of a step that commits at `at`. Entries lie alternately in two blocks, as under load. */
+/** The writes of a batch that commits at `at`. Entries lie alternately in two blocks, as under load. */
 export function writes(table: TableVersion, at: bigint, entries: readonly Write[]): TableWrites {
   const changes: Change[][] = entries.length > 1 ? [[], []] : [[]];
   const placed = entries.map((write, i): Entry => {
@@ -78,11 +78,11 @@ export function writes(table: TableVersion, at: bigint, entries: readonly Write[
   );
 }
 
-export function rowsStep(at: bigint, ...tables: readonly (readonly [TableVersion, readonly Write[]])[]): Step {
+export function rowsBatch(at: bigint, ...tables: readonly (readonly [TableVersion, readonly Write[]])[]): Batch {
   return {
     kind: "rows",
     tables: tables.map(([table, entries]) => writes(table, at, entries)),
-    progress: progressAt(at + 1n),
+    checkpoint: checkpointAt(at + 1n),
   };
 }
 
@@ -110,12 +110,12 @@ export class Stage implements AsyncDisposable {
   readonly target: SinkTarget;
   sink: Sink;
   /** What `open` returned. */
-  held: SinkProgress | null = null;
+  held: Checkpoint | null = null;
   lease = 0;
   reports = new Reports();
   #sinks: Sink[] = [];
   #ownsTarget: boolean;
-  #stepCount = 0;
+  #batchCount = 0;
 
   private constructor(harness: SinkHarness, target: SinkTarget, sink: Sink, ownsTarget: boolean) {
     this.harness = harness;
@@ -162,22 +162,22 @@ export class Stage implements AsyncDisposable {
     if (tables.length > 0) await this.sink.prepare(tables, timeout());
   }
 
-  /** Every other step of rows is announced before. */
-  async apply(step: Step, outcome: Outcome = this.reports): Promise<void> {
-    if (step.kind === "rows" && this.#stepCount++ % 2 === 1) this.sink.prefetch?.prefetchRows(step.tables);
-    await this.sink.apply(this.#ordered(step), outcome, timeout());
+  /** Every other batch of rows is announced before. */
+  async apply(batch: Batch, outcome: Outcome = this.reports): Promise<void> {
+    if (batch.kind === "rows" && this.#batchCount++ % 2 === 1) this.sink.prefetch?.prefetchRows(batch.tables);
+    await this.sink.apply(this.#ordered(batch), outcome, timeout());
   }
 
   /** A stream is told the order of the entries: table by table, unless it is given. */
-  #ordered(step: Step): Step {
-    if (step.kind !== "rows" || this.sink.form !== "stream" || step.order !== undefined) return step;
-    return { ...step, order: Uint16Array.from(step.tables.flatMap(({ count }, t) => Array<number>(count).fill(t))) };
+  #ordered(batch: Batch): Batch {
+    if (batch.kind !== "rows" || this.sink.form !== "stream" || batch.order !== undefined) return batch;
+    return { ...batch, order: Uint16Array.from(batch.tables.flatMap(({ count }, t) => Array<number>(count).fill(t))) };
   }
 
-  /** Applies entries of one table in a step that commits at `at`. */
+  /** Applies entries of one table in a batch that commits at `at`. */
   async write(table: TableVersion, at: bigint, entries: readonly Write[]): Promise<Reports> {
     this.reports = new Reports();
-    await this.apply(rowsStep(at, [table, entries]));
+    await this.apply(rowsBatch(at, [table, entries]));
     return this.reports;
   }
 
@@ -195,8 +195,8 @@ export class Stage implements AsyncDisposable {
     expect(found).toEqual(commits.map((commit) => rowVersion(1, commit)));
   }
 
-  /** Progress as a process would find it that starts now. */
-  async progressNow(): Promise<SinkProgress | null> {
+  /** Checkpoint as a process would find it that starts now. */
+  async checkpointNow(): Promise<Checkpoint | null> {
     await using later = await this.rival(this.lease + 1);
     this.lease++;
     return later.held;

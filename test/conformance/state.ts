@@ -65,7 +65,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       const writes = [
         store.state.source.acknowledge(at(9n), new Map()),
         store.state.sinks.written("w", at(9n), {}),
-        store.state.refills.addKeys("w", "public.t", [["1"]]),
+        store.state.snapshots.addKeys("w", "public.t", [["1"]]),
       ];
       for (const write of writes) await expect(write).rejects.toMatchObject({ code: "MR1210", kind: "fatal" });
       expect((await other.source.get())?.acknowledged).toBeNull();
@@ -140,17 +140,17 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
 
     test("a sink that is removed leaves nothing behind that waits for it", async () => {
       await using store = await open();
-      const { sinks, refills, deadLetters } = store.state;
+      const { sinks, snapshots, deadLetters } = store.state;
       await sinks.written("gone", at(1n), {});
-      const stays = await refills.add(refillOf("public.a", "stays"));
-      const only = await refills.add(refillOf("public.b", "gone"));
-      await refills.addKeys("gone", "public.a", [["1"]]);
+      const stays = await snapshots.add(snapshotOf("public.a", "stays"));
+      const only = await snapshots.add(snapshotOf("public.b", "gone"));
+      await snapshots.addKeys("gone", "public.a", [["1"]]);
       await deadLetters.add(letter("gone", "1"));
       await sinks.remove("gone");
       expect(await sinks.all()).toEqual([]);
-      expect(await refills.list()).toEqual([stays]);
-      expect((await refills.list(true)).find((r) => r.id === only.id)?.state).toBe("cancelled");
-      expect(await refills.countKeys()).toBe(0);
+      expect(await snapshots.list()).toEqual([stays]);
+      expect((await snapshots.list(true)).find((r) => r.id === only.id)?.state).toBe("cancelled");
+      expect(await snapshots.countKeys()).toBe(0);
       expect(await deadLetters.waiting()).toEqual(new Map());
     });
   });
@@ -160,7 +160,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
 
     test("a checkpoint of the newest session is bound, one that accounts for more, or was given up, is not", async () => {
       await using store = await open();
-      const { bonds, refills } = store.state;
+      const { bonds, snapshots } = store.state;
       expect(await bonds.accord("s", undefined)).toBe("unbound");
       const first = await bonds.enter("s", opening);
       const bond = { ...first, step: 1, obligation: await bonds.obligation("s") };
@@ -169,7 +169,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       expect(await bonds.accord("s", undefined)).toBe("estranged");
       expect(await bonds.accord("s", { ...bond, state: "ff" })).toBe("foreign");
       expect(await bonds.accord("s", { ...bond, obligation: bond.obligation + 1 })).toBe("estranged");
-      await refills.addKeys("s", "public.a", [["1"]]);
+      await snapshots.addKeys("s", "public.a", [["1"]]);
       expect(await bonds.accord("s", { ...bond, obligation: bond.obligation + 1 })).toBe("bound");
       const second = await bonds.enter("s", { ...opening, own: bond });
       expect(second).toMatchObject({ state: first.state, step: 1 });
@@ -179,20 +179,20 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
 
     test("each obligation counts once, for the sinks that have it", async () => {
       await using store = await open();
-      const { bonds, deadLetters, refills, schemas } = store.state;
+      const { bonds, deadLetters, snapshots, schemas } = store.state;
       await bonds.enter("s", opening);
       await bonds.enter("t", opening);
       const counts = async () => [await bonds.obligation("s"), await bonds.obligation("t")];
-      await refills.addKeys("s", "public.a", [["1"], ["2"]]);
-      await refills.addKeys("s", "public.a", [["1"]]);
+      await snapshots.addKeys("s", "public.a", [["1"], ["2"]]);
+      await snapshots.addKeys("s", "public.a", [["1"]]);
       expect(await counts()).toEqual([1, 0]);
       await deadLetters.add(letter("s", "1"));
       await deadLetters.add(letter("s", "1"));
       expect(await counts()).toEqual([2, 0]);
-      const { id } = await refills.add(refillOf("public.a", "t"));
-      await refills.add(refillOf("public.a", "t"));
+      const { id } = await snapshots.add(snapshotOf("public.a", "t"));
+      await snapshots.add(snapshotOf("public.a", "t"));
       expect(await counts()).toEqual([2, 1]);
-      await refills.restart(id);
+      await snapshots.restart(id);
       expect(await counts()).toEqual([2, 2]);
       await schemas.suspend("public.a", { code: "MR1303", message: "m", hint: null, at: "now" });
       expect(await counts()).toEqual([3, 3]);
@@ -200,20 +200,20 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
 
     test("what was settled behind a step is owed by a sink that stands there", async () => {
       await using store = await open();
-      const { bonds, refills } = store.state;
+      const { bonds, snapshots } = store.state;
       await bonds.enter("s", opening);
-      await refills.addKeys("s", "public.a", [["1"]]);
-      const [key] = await refills.keys(["s"], null, 1);
-      await refills.removeKeys([key!.id], { sink: "s", tableId: "public.a", step: 7 });
-      const refill = await refills.add(refillOf("public.b", "s"));
-      await refills.finish(refill, 9);
+      await snapshots.addKeys("s", "public.a", [["1"]]);
+      const [key] = await snapshots.keys(["s"], null, 1);
+      await snapshots.removeKeys([key!.id], { sink: "s", tableId: "public.a", step: 7 });
+      const snapshot = await snapshots.add(snapshotOf("public.b", "s"));
+      await snapshots.finish(snapshot, 9);
       expect(await bonds.undone("s", 6)).toEqual(["public.a", "public.b"]);
       expect(await bonds.undone("s", 7)).toEqual(["public.b"]);
       expect(await bonds.undone("s", 9)).toEqual([]);
       const own = { state: "f0", session: "a1", step: 6, obligation: 0 };
       await bonds.enter("s", { own, owed: ["public.a", "public.b"], reason: "r" });
       expect(await bonds.undone("s", 6)).toEqual([]);
-      expect(await refills.list()).toMatchObject([
+      expect(await snapshots.list()).toMatchObject([
         { tableId: "public.a", scope: { kind: "differences" }, needed: true },
         { tableId: "public.b", scope: { kind: "differences" }, needed: true },
       ]);
@@ -221,10 +221,10 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
 
     test("a restored dump is the same state, without what came after it", async () => {
       await using store = await open();
-      const { bonds, refills } = store.state;
+      const { bonds, snapshots } = store.state;
       const entry = await bonds.enter("s", opening);
       const dump = await store.state.dump();
-      await refills.addKeys("s", "public.a", [["1"]]);
+      await snapshots.addKeys("s", "public.a", [["1"]]);
       const bond = { ...entry, step: 3, obligation: await bonds.obligation("s") };
       await store.state.restore(dump);
       expect(await bonds.accord("s", bond)).toBe("estranged");
@@ -340,7 +340,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
     });
   });
 
-  const refillOf = (tableId: string, sink: string) => ({
+  const snapshotOf = (tableId: string, sink: string) => ({
     tableId,
     sink,
     scope: { kind: "table" } as const,
@@ -350,21 +350,21 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
   describe("refills", () => {
     test("an equal unfinished one is not added twice", async () => {
       await using store = await open();
-      const { refills } = store.state;
-      const first = await refills.add(refillOf("public.a", "x"));
+      const { snapshots } = store.state;
+      const first = await snapshots.add(snapshotOf("public.a", "x"));
       expect(first).toMatchObject({ sink: "x", state: "waiting", sweepBelow: null, cursor: null, rowsDone: 0 });
-      expect((await refills.add(refillOf("public.a", "x"))).id).toBe(first.id);
+      expect((await snapshots.add(snapshotOf("public.a", "x"))).id).toBe(first.id);
       const others = [
-        await refills.add(refillOf("public.a", "y")),
-        await refills.add(refillOf("public.b", "x")),
-        await refills.add({ ...refillOf("public.a", "x"), scope: { kind: "where", where: "id > 1" } }),
-        await refills.add({ ...refillOf("public.a", "x"), scope: { kind: "where", where: "id > 2" } }),
+        await snapshots.add(snapshotOf("public.a", "y")),
+        await snapshots.add(snapshotOf("public.b", "x")),
+        await snapshots.add({ ...snapshotOf("public.a", "x"), scope: { kind: "where", where: "id > 1" } }),
+        await snapshots.add({ ...snapshotOf("public.a", "x"), scope: { kind: "where", where: "id > 2" } }),
       ];
       expect(new Set([first, ...others].map((r) => r.id)).size).toBe(5);
       expect(others[2]?.scope).toEqual({ kind: "where", where: "id > 1" });
-      expect(await refills.finish({ ...first, rowsDone: 3 })).toBe(true);
-      expect((await refills.add(refillOf("public.a", "x"))).id).not.toBe(first.id);
-      expect((await refills.list(true)).find(({ id }) => id === first.id)).toMatchObject({
+      expect(await snapshots.finish({ ...first, rowsDone: 3 })).toBe(true);
+      expect((await snapshots.add(snapshotOf("public.a", "x"))).id).not.toBe(first.id);
+      expect((await snapshots.list(true)).find(({ id }) => id === first.id)).toMatchObject({
         state: "done",
         rowsDone: 3,
       });
@@ -372,10 +372,10 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
 
     test("goes on where it was over a restart; once it begins again, what was read before does not count", async () => {
       await using store = await open();
-      const { refills } = store.state;
-      const first = await refills.add(refillOf("public.a", "x"));
-      const second = await refills.add(refillOf("public.a", "y"));
-      const progress = {
+      const { snapshots } = store.state;
+      const first = await snapshots.add(snapshotOf("public.a", "x"));
+      const second = await snapshots.add(snapshotOf("public.a", "y"));
+      const checkpoint = {
         ...first,
         completeness: storedCompleteness("f/g"),
         sweepBelow: baseVersion(255) + 12n,
@@ -385,26 +385,26 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
         chunksDone: 3,
         resumedCount: 1,
       };
-      await refills.advance([progress, { ...progress, id: second.id, attempt: 1 }]);
-      const other = (await store.another()).refills;
-      expect(await other.list()).toEqual([{ ...progress, state: "running", startedAt: expect.any(String) }, second]);
+      await snapshots.advance([checkpoint, { ...checkpoint, id: second.id, attempt: 1 }]);
+      const other = (await store.another()).snapshots;
+      expect(await other.list()).toEqual([{ ...checkpoint, state: "running", startedAt: expect.any(String) }, second]);
       await other.restart(first.id);
       const begunAgain = { ...first, attempt: 1 };
-      expect(await refills.list()).toEqual([begunAgain, second]);
-      await refills.advance([progress]);
-      expect(await refills.finish(progress)).toBe(false);
-      expect(await refills.list()).toEqual([begunAgain, second]);
+      expect(await snapshots.list()).toEqual([begunAgain, second]);
+      await snapshots.advance([checkpoint]);
+      expect(await snapshots.finish(checkpoint)).toBe(false);
+      expect(await snapshots.list()).toEqual([begunAgain, second]);
     });
 
     test("begins again in every sink when its table is suspended", async () => {
       await using store = await open();
-      const { refills, schemas } = store.state;
-      const x = await refills.add(refillOf("public.a", "x"));
-      const y = await refills.add(refillOf("public.a", "y"));
-      const other = await refills.add(refillOf("public.b", "x"));
-      await refills.advance([x, y, other].map((refill) => ({ ...refill, cursor: ["5"] })));
+      const { snapshots, schemas } = store.state;
+      const x = await snapshots.add(snapshotOf("public.a", "x"));
+      const y = await snapshots.add(snapshotOf("public.a", "y"));
+      const other = await snapshots.add(snapshotOf("public.b", "x"));
+      await snapshots.advance([x, y, other].map((snapshot) => ({ ...snapshot, cursor: ["5"] })));
       await schemas.suspend("public.a", { code: "MR1303", message: "m", hint: null, at: "now" });
-      expect(await refills.list()).toMatchObject([
+      expect(await snapshots.list()).toMatchObject([
         { id: x.id, state: "waiting", cursor: null, attempt: 1 },
         { id: y.id, state: "waiting", cursor: null, attempt: 1 },
         { id: other.id, state: "running", cursor: ["5"], attempt: 0 },
@@ -413,45 +413,45 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
 
     test("cancelled or finished ends it", async () => {
       await using store = await open();
-      const { refills } = store.state;
-      const refill = await refills.add(refillOf("public.a", "x"));
-      const { id } = refill;
-      expect(await refills.cancel(id)).toBe(true);
-      expect(await refills.cancel(id)).toBe(false);
-      expect(await refills.cancel(4711)).toBe(false);
-      await refills.advance([{ ...refill, cursor: ["9"] }]);
-      expect(await refills.finish(refill)).toBe(false);
-      expect(await refills.list()).toEqual([]);
-      expect(await refills.list(true)).toMatchObject([{ id, state: "cancelled", cursor: null }]);
+      const { snapshots } = store.state;
+      const snapshot = await snapshots.add(snapshotOf("public.a", "x"));
+      const { id } = snapshot;
+      expect(await snapshots.cancel(id)).toBe(true);
+      expect(await snapshots.cancel(id)).toBe(false);
+      expect(await snapshots.cancel(4711)).toBe(false);
+      await snapshots.advance([{ ...snapshot, cursor: ["9"] }]);
+      expect(await snapshots.finish(snapshot)).toBe(false);
+      expect(await snapshots.list()).toEqual([]);
+      expect(await snapshots.list(true)).toMatchObject([{ id, state: "cancelled", cursor: null }]);
     });
 
     test("one that a sink is short of rows without is not given up, whoever asked for it first", async () => {
       await using store = await open();
-      const { refills } = store.state;
-      const { id } = await refills.add(refillOf("public.a", "x"));
-      expect(await refills.add({ ...refillOf("public.a", "x"), needed: true })).toMatchObject({ id, needed: true });
-      expect(await refills.add(refillOf("public.a", "x"))).toMatchObject({ id, needed: true });
-      expect(await refills.cancel(id)).toBe(false);
-      expect(await refills.cancel(id, true)).toBe(true);
+      const { snapshots } = store.state;
+      const { id } = await snapshots.add(snapshotOf("public.a", "x"));
+      expect(await snapshots.add({ ...snapshotOf("public.a", "x"), needed: true })).toMatchObject({ id, needed: true });
+      expect(await snapshots.add(snapshotOf("public.a", "x"))).toMatchObject({ id, needed: true });
+      expect(await snapshots.cancel(id)).toBe(false);
+      expect(await snapshots.cancel(id, true)).toBe(true);
     });
 
     test("a key listed twice is one entry, and is not removed with what was read for it before", async () => {
       await using store = await open();
-      const { refills } = store.state;
-      await refills.addKeys("x", "public.a", [
+      const { snapshots } = store.state;
+      await snapshots.addKeys("x", "public.a", [
         ["1", "a"],
         ["2", "b"],
       ]);
-      await refills.addKeys("y", "public.a", [["1", "a"]]);
-      const read = await refills.keys(["x"], null, 2);
+      await snapshots.addKeys("y", "public.a", [["1", "a"]]);
+      const read = await snapshots.keys(["x"], null, 2);
       expect(read.map((k) => k.key)).toEqual([
         ["1", "a"],
         ["2", "b"],
       ]);
-      await refills.addKeys("x", "public.a", [["1", "a"]], "of a shape");
-      expect(await refills.countKeys()).toBe(3);
-      await refills.removeKeys(read.map((k) => k.id));
-      expect(await refills.keys(["x", "y"], ["public.a"], 10)).toMatchObject([
+      await snapshots.addKeys("x", "public.a", [["1", "a"]], "of a shape");
+      expect(await snapshots.countKeys()).toBe(3);
+      await snapshots.removeKeys(read.map((k) => k.id));
+      expect(await snapshots.keys(["x", "y"], ["public.a"], 10)).toMatchObject([
         { sink: "y", key: ["1", "a"], shape: "" },
         { sink: "x", tableId: "public.a", key: ["1", "a"], shape: "of a shape" },
       ]);
@@ -594,8 +594,13 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       await state.sinks.written("w", at(9n, 3, 2), complete({ "public.t": "h" }));
       const { version: _version, ...shape } = tableVersion({ table: "t", columns: [["id", "int8"]], key: ["id"] });
       await state.schemas.resolve(shape, at(5n, 0, 2));
-      const refill = await state.refills.add({ tableId: "public.t", sink: "w", scope: { kind: "table" }, reason: "r" });
-      await state.refills.addKeys("w", "public.t", [["1"], ["2"]]);
+      const snapshot = await state.snapshots.add({
+        tableId: "public.t",
+        sink: "w",
+        scope: { kind: "table" },
+        reason: "r",
+      });
+      await state.snapshots.addKeys("w", "public.t", [["1"], ["2"]]);
       const { lease } = await elsewhere.state.lease.acquire("importer", 60_000);
       await elsewhere.state.sinks.written("old", at(1n), {});
       const dump = await state.dump();
@@ -606,15 +611,15 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       expect(await reopened.source.get()).toEqual(await state.source.get());
       expect(await reopened.sinks.all()).toEqual(await state.sinks.all());
       expect(await reopened.schemas.list()).toEqual(await state.schemas.list());
-      expect(await reopened.refills.list(true)).toEqual([refill]);
-      expect(await reopened.refills.countKeys()).toBe(2);
-      const next = await reopened.refills.add({
+      expect(await reopened.snapshots.list(true)).toEqual([snapshot]);
+      expect(await reopened.snapshots.countKeys()).toBe(2);
+      const next = await reopened.snapshots.add({
         tableId: "public.u",
         sink: "w",
         scope: { kind: "table" },
         reason: "r",
       });
-      expect(next.id).toBeGreaterThan(refill.id);
+      expect(next.id).toBeGreaterThan(snapshot.id);
     });
 
     test("of a newer form, or with what nobody knows, is refused and changes nothing", async () => {

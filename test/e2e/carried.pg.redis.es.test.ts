@@ -99,13 +99,13 @@ test("what is read again after a change of shape, and what need not be", async (
   for (const name of moving) await pipeline.run(move(name, 1, "id"));
   await pipeline.settled();
   const since = await pipeline.lastRead();
-  const steps = Math.max(...NAMES.map((name) => CHANGES[name]!.statements.length));
-  for (let step = 0; step < steps; step++) {
+  const batches = Math.max(...NAMES.map((name) => CHANGES[name]!.statements.length));
+  for (let batch = 0; batch < batches; batch++) {
     for (const name of NAMES) {
-      const sql = CHANGES[name]!.statements[step]?.replaceAll("@", name);
+      const sql = CHANGES[name]!.statements[batch]?.replaceAll("@", name);
       if (sql === undefined) continue;
       await pipeline.run(sql);
-      if (moving.includes(name)) await pipeline.run(move(name, 10 + step * 2));
+      if (moving.includes(name)) await pipeline.run(move(name, 10 + batch * 2));
     }
     await pipeline.settled();
   }

@@ -52,7 +52,7 @@ test("a zero in a key that changes its sign stays one row", async () => {
      insert into by_pair values (0, 'a', 1), (0, 'b', 1)`,
     { kinds: COLUMN_KINDS },
   );
-  const steps = [
+  const batches = [
     "update by_float set k = '-0' where k = 0",
     "update by_pair set a = '-0', n = 2 where b = 'a'; update by_pair set a = '-0', b = 'c' where b = 'b'",
     "begin; delete from by_float where k = 0; insert into by_float values (0, 7, 'y'); commit",
@@ -61,8 +61,8 @@ test("a zero in a key that changes its sign stays one row", async () => {
     "update by_float set k = 0 where k = 0; delete from by_float where k = 0",
     "insert into by_float values ('-0', 9, 'z')",
   ];
-  for (const step of steps) {
-    await pipeline.run(step);
+  for (const batch of batches) {
+    await pipeline.run(batch);
     await pipeline.expectEqual(["by_float", "by_pair"]);
   }
 });

@@ -102,7 +102,9 @@ test("chunks under deletes, key changes and truncates", async () => {
         `insert into wide select g, 0, ${WIDE} from generate_series(2000, 5000) g on conflict do nothing`,
       );
     }
-    await eventually(async () => (await pipeline.installation.status()).refills === 0, { withinMs: 40_000 });
+    await eventually(async () => (await pipeline.installation.status()).unfinishedSnapshots === 0, {
+      withinMs: 40_000,
+    });
     isOver = true;
     await writing;
     await pipeline.expectEqual(["wide"]);

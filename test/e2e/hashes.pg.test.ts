@@ -78,7 +78,7 @@ test("equal values have one hash, by which tables are joined in a warehouse", as
   await expectWire(false);
   await pipeline.run(rows(5));
   await pipeline.readAgain("public.small_number", "public.word");
-  await eventually(async () => expect((await pipeline.installation.status()).refills).toBe(0));
+  await eventually(async () => expect((await pipeline.installation.status()).unfinishedSnapshots).toBe(0));
   await pipeline.settled();
 
   const expected = [0, 1, 2, 3, 4, 5].flatMap((stage) =>

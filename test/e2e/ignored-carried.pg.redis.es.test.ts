@@ -116,13 +116,13 @@ async function showAsKept({ source }: RunningPipeline, name: string): Promise<vo
 async function change(pipeline: RunningPipeline, of: (name: string) => readonly string[] | undefined): Promise<void> {
   // Of each kind of change, in turn: rows move before and after, or not at all.
   const moving = new Set(NAMES.filter((_, i) => isLongForm() || i % 2 === 0));
-  const steps = Math.max(...NAMES.map((name) => of(name)?.length ?? 0));
-  for (let step = 0; step < steps; step++) {
+  const batches = Math.max(...NAMES.map((name) => of(name)?.length ?? 0));
+  for (let batch = 0; batch < batches; batch++) {
     for (const name of NAMES) {
-      const sql = of(name)?.[step]?.replaceAll("@", name);
+      const sql = of(name)?.[batch]?.replaceAll("@", name);
       if (sql === undefined) continue;
       await pipeline.run(sql);
-      if (moving.has(name) && step === steps - 1) await move(pipeline, name, 10);
+      if (moving.has(name) && batch === batches - 1) await move(pipeline, name, 10);
     }
     await pipeline.settled();
   }

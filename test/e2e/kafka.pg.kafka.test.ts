@@ -21,7 +21,7 @@ const PARTITIONED = `
   alter table parts alter column body set storage external;
   insert into parts select n, 'first', repeat(md5(n::text), 90) from generate_series(900, 1100) n`;
 const TABLES = [...WORKLOAD_TABLES, "parts"];
-/** More than a step of the smallest batch that a sink under test has. */
+/** More than a batch of the smallest batch that a sink under test has. */
 const LARGE_ROWS = 2_000;
 
 let pipeline: RunningPipeline;

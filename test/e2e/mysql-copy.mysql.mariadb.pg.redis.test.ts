@@ -13,9 +13,9 @@ import { mysqlFlavours } from "../support/run/services.ts";
 
 /** 20 MB: more than waits anywhere between the server and a sink. */
 const ROWS = 20_000;
-const STEP = 10;
+const BATCH = 10;
 /** A row moves to the other end: the key of what was the first is then that of the last. */
-const LAST = ROWS * STEP - 1;
+const LAST = ROWS * BATCH - 1;
 const KEYS_AT_ONCE = 4;
 const PAUSE_MS = 1;
 
@@ -24,7 +24,7 @@ const PREPARE = [
   "insert into digits values (0), (1), (2), (3), (4), (5), (6), (7), (8), (9)",
   `create table busy (id int primary key, n int not null, note varchar(1000)) ${KEPT_STATISTICS}`,
   `create table paired (a bigint unsigned, b int, n int not null, note varchar(1000), primary key (a, b)) ${KEPT_STATISTICS}`,
-  `insert into busy select (a.n + 10 * b.n + 100 * c.n + 1000 * d.n + 10000 * e.n) * ${STEP} as i, 0, repeat('note', 240)
+  `insert into busy select (a.n + 10 * b.n + 100 * c.n + 1000 * d.n + 10000 * e.n) * ${BATCH} as i, 0, repeat('note', 240)
     from digits a, digits b, digits c, digits d, digits e where e.n < 2 order by i`,
   "insert into paired select 18446744073709551615 - id, id % 7, n, note from busy where id < 30000",
   ...believeLarge("busy"),
@@ -46,7 +46,7 @@ async function write(url: string, random: Random, signal: AbortSignal): Promise<
 }
 
 function changes(random: Random, n: number): readonly string[] {
-  const key = (): number => random.below(ROWS) * STEP;
+  const key = (): number => random.below(ROWS) * BATCH;
   const keys = Array.from({ length: KEYS_AT_ONCE }, key).flatMap((id) => [id, LAST - id]);
   return [
     `update busy set id = ${LAST} - id, n = ${n} where id in (${keys.join(", ")})`,

@@ -43,34 +43,37 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       ],
       { kinds: flavour === "mysql" ? [...KINDS, "elasticsearch", "postgres-soft"] : KINDS },
     );
-    const step = async (...statements: readonly string[]): Promise<void> => {
+    const batch = async (...statements: readonly string[]): Promise<void> => {
       await pipeline.run(...statements);
       await pipeline.expectEqual("t", "k");
     };
-    await step("alter table t rename column a to b, rename column b to a");
-    await step("alter table t change a b varchar(20), change b a varchar(20)", "update t set a = 'moved' where id = 1");
-    await step(
+    await batch("alter table t rename column a to b, rename column b to a");
+    await batch(
+      "alter table t change a b varchar(20), change b a varchar(20)",
+      "update t set a = 'moved' where id = 1",
+    );
+    await batch(
       "alter table t rename column a to x",
       "alter table t rename column b to a",
       "alter table t rename column x to b",
     );
-    await step("alter table t change c d bigint after id", "insert into t (id, d) values (4, 4)");
-    await step("alter table t rename column d to c", "alter table t modify c int");
-    await step("alter table t modify b varchar(10) first", "alter table t modify a text character set latin1 after c");
-    await step("update t set b = id * 5", "alter table t modify b decimal(10,3)");
-    await step("alter table t modify e enum('y','x','z') default 'z'", "insert into t (id) values (5)");
-    await step("alter table t drop column g, add column g int as (id * 100)", "update t set c = 9 where id = 2");
-    await step("alter table t add column u varchar(40) default (concat('r', id * 3))", "delete from t where id = 3");
-    await step("alter table t add column w datetime(6) not null default current_timestamp(6)");
-    await step("alter table k rename column id to nr", "insert into k values (3, 13, 'three')");
-    await step(
+    await batch("alter table t change c d bigint after id", "insert into t (id, d) values (4, 4)");
+    await batch("alter table t rename column d to c", "alter table t modify c int");
+    await batch("alter table t modify b varchar(10) first", "alter table t modify a text character set latin1 after c");
+    await batch("update t set b = id * 5", "alter table t modify b decimal(10,3)");
+    await batch("alter table t modify e enum('y','x','z') default 'z'", "insert into t (id) values (5)");
+    await batch("alter table t drop column g, add column g int as (id * 100)", "update t set c = 9 where id = 2");
+    await batch("alter table t add column u varchar(40) default (concat('r', id * 3))", "delete from t where id = 3");
+    await batch("alter table t add column w datetime(6) not null default current_timestamp(6)");
+    await batch("alter table k rename column id to nr", "insert into k values (3, 13, 'three')");
+    await batch(
       "alter table k drop primary key, add primary key (other)",
       "update k set other = 20 where nr = 1",
       "delete from k where nr = 2",
     );
-    await step("rename table k to away, t to k", "rename table away to t", "insert into k (id) values (77)");
+    await batch("rename table k to away, t to k", "rename table away to t", "insert into k (id) values (77)");
     // The copy by triggers, as pt-online-schema-change does it.
-    await step(
+    await batch(
       "create table _t_new like t",
       "alter table _t_new modify v text, add column n int default 3",
       "create trigger pt_ins after insert on t for each row replace into _t_new (nr, other, v) values (new.nr, new.other, new.v)",

@@ -92,7 +92,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
         { kinds: KINDS },
       );
       await pipeline.expectEqual("parts", ...made);
-      const step = async (...statements: readonly string[]): Promise<void> => {
+      const batch = async (...statements: readonly string[]): Promise<void> => {
         await pipeline.run(...statements);
         await pipeline.expectEqual("parts", ...made);
       };
@@ -100,27 +100,27 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       for (const round of [1, 2]) {
         await using _ = round === 1 ? undefined : await leastPrivileged(pipeline, flavour);
         const setting = isMaria ? "set statement lock_wait_timeout = 5 for " : "";
-        await step(
+        await batch(
           "/*!50100 alter table parts truncate partition low */",
           `${setting}alter table -- which one\n parts # this one\n truncate partition middle`,
           `insert into parts values (${round}, 'again'), (${round + 10}, 'again')`,
           `${setting}truncate /*!50000 table */ gone`,
           `insert into gone values (${round}, 'after')`,
         );
-        await step(
+        await batch(
           "rename table a to away",
           `insert into away values (${round + 20}, 'while it was away')`,
           "alter table away rename to a",
           "rename table a to x, b to a, c to b, x to c",
           `insert into a values (${round + 30}, 'in the other')`,
         );
-        await step(
+        await batch(
           "drop table gone",
           "create table gone (id int primary key, v varchar(20))",
           `insert into gone values (${round + 40}, 'anew')`,
           `alter table computed modify g int as (v * ${round + 2}) virtual`,
         );
-        await step(
+        await batch(
           "set session sql_mode = ''",
           `alter table lossy modify v varchar(20) character set ${round === 1 ? "latin1" : "ascii"}`,
           "set session sql_mode = default",

@@ -112,7 +112,7 @@ test("reads beside the stream wait while the source keeps too much, and go on by
   }
   const status = await installation.status();
   expect(await pipeline.readers(lastRead)).toEqual({});
-  expect(status.refills).toBeGreaterThan(1);
+  expect(status.unfinishedSnapshots).toBeGreaterThan(1);
   expect(status.conditions).toContainEqual(expect.objectContaining({ kind: "source.reads-paused", level: "watch" }));
   const waited = await installation.command("wait", "--timeout", "1s");
   expect(waited.exitCode).toBe(5);

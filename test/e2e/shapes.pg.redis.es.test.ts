@@ -407,5 +407,5 @@ test("rows that wait to be read under a table's former key stand in nobody's way
   );
   await pipeline.start();
   await pipeline.expectEqual(["item"]);
-  expect((await pipeline.installation.status()).refills).toBe(0);
+  expect((await pipeline.installation.status()).unfinishedSnapshots).toBe(0);
 });

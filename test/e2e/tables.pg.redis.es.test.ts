@@ -134,7 +134,7 @@ test("a read that was asked for of a table that is then dropped holds nobody up"
   await blocker.query("commit");
   await pipeline.run("insert into filled values (1000, 'after')");
   await pipeline.expectEqual(["filled"]);
-  expect((await pipeline.installation.status()).refills).toBe(0);
+  expect((await pipeline.installation.status()).unfinishedSnapshots).toBe(0);
 });
 
 const PARTITIONED = `
@@ -185,7 +185,7 @@ test("a partition that changes while the daemon is down, or that dies before it 
   await pipeline.start();
   await pipeline.expectEqual(["part"]);
   await pipeline.daemon.stop();
-  pipeline.daemon = pipeline.installation.run({ MILLRACE_FAILPOINTS: "refill.chunk-read=kill" });
+  pipeline.daemon = pipeline.installation.run({ MILLRACE_FAILPOINTS: "snapshot.chunk-read=kill" });
   await pipeline.daemon.streaming();
   await pipeline.run("truncate part_2");
   await pipeline.daemon.ended;

@@ -74,6 +74,6 @@ test.for(["while the daemon runs", "after the daemon was started again"])(
     await source.query("select pg_reload_conf()");
     await Promise.all(waiting);
     await pipeline.expectEqual(["item"]);
-    expect((await pipeline.installation.status()).refills).toBe(0);
+    expect((await pipeline.installation.status()).unfinishedSnapshots).toBe(0);
   },
 );

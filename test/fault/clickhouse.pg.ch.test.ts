@@ -26,14 +26,14 @@ const OWN: Readonly<Record<string, Failpoint>> = {
   "clickhouse.target-rebuilt": { countMax: 1, provoke: "type" },
 };
 const OF_ALL_SINKS: Readonly<Record<string, Failpoint>> = {
-  "lane.dispatched": { countMax: 50 },
+  "fan-out.dispatched": { countMax: 50 },
   "sink.prepared": { countMax: 5, provoke: "shape" },
   "sink.applied": { countMax: 20 },
   "ack.computed": { countMax: 3 },
   "ack.stored": { countMax: 3 },
-  "refill.chunk-read": { countMax: 2, provoke: "read" },
-  "refill.chunk-durable": { countMax: 2, provoke: "read" },
-  "refill.swept": { countMax: 2, provoke: "read" },
+  "snapshot.chunk-read": { countMax: 2, provoke: "read" },
+  "snapshot.chunk-durable": { countMax: 2, provoke: "read" },
+  "snapshot.swept": { countMax: 2, provoke: "read" },
 };
 const KILLED = { withinMs: 90_000, everyMs: 1_000 };
 

@@ -19,13 +19,13 @@ const FAILPOINTS: Readonly<Record<string, number>> = {
   "files.before-manifest": 2,
   "files.manifest-written": 2,
   "files.publication-done": 2,
-  "lane.dispatched": 50,
+  "fan-out.dispatched": 50,
   "sink.applied": 20,
   "ack.computed": 3,
   "ack.stored": 3,
-  "refill.chunk-read": 2,
-  "refill.chunk-durable": 2,
-  "refill.swept": 2,
+  "snapshot.chunk-read": 2,
+  "snapshot.chunk-durable": 2,
+  "snapshot.swept": 2,
 };
 test("killed at its failpoints, each change is in the files once", async () => {
   await killedAtEach(

@@ -14,13 +14,13 @@ import { Workload, WORKLOAD_TABLES } from "../support/load/workload.ts";
 const APPLYING: Readonly<Record<string, number>> = {
   "sink.applied": 20,
   "ack.stored": 2,
-  "refill.chunk-durable": 2,
-  "lane.dispatched": 30,
+  "snapshot.chunk-durable": 2,
+  "fan-out.dispatched": 30,
 };
 const CAPTURING: Readonly<Record<string, number>> = {
   "kafka.before-transaction": 8,
   "kafka.after-transaction": 8,
-  "lane.dispatched": 20,
+  "fan-out.dispatched": 20,
 };
 
 /** In the long form all of them. */

@@ -27,14 +27,14 @@ const FAILPOINTS: Readonly<Record<string, number>> = {
   "kafka.fenced": 1,
   "kafka.before-transaction": 8,
   "kafka.after-transaction": 8,
-  "lane.dispatched": 50,
+  "fan-out.dispatched": 50,
   "sink.prepared": 5,
   "sink.applied": 20,
   "ack.computed": 3,
   "ack.stored": 3,
-  "refill.chunk-read": 2,
-  "refill.chunk-durable": 2,
-  "refill.swept": 2,
+  "snapshot.chunk-read": 2,
+  "snapshot.chunk-durable": 2,
+  "snapshot.swept": 2,
 };
 const KILLED = { withinMs: 60_000, everyMs: 500 };
 

@@ -81,16 +81,16 @@ const COPY_END: Readonly<Record<string, Failpoint>> = {
 };
 
 const RUNNING: Readonly<Record<string, Failpoint>> = {
-  "lane.dispatched": { countMax: 50, provoke: null },
+  "fan-out.dispatched": { countMax: 50, provoke: null },
   "sink.prepared": { countMax: 10, provoke: changeShape },
   "sink.applied": { countMax: 60, provoke: null },
   "ack.computed": { countMax: 3, provoke: null },
   "ack.stored": { countMax: 3, provoke: null },
-  "refill.chunk-read": { countMax: 2, provoke: readAgain },
-  "refill.chunk-durable": { countMax: 2, provoke: readAgain },
-  "refill.stored": { countMax: 2, provoke: readSlowly },
-  "refill.swept": { countMax: 2, provoke: readAgain },
-  "refill.keys-durable": { countMax: 2, provoke: loseRows },
+  "snapshot.chunk-read": { countMax: 2, provoke: readAgain },
+  "snapshot.chunk-durable": { countMax: 2, provoke: readAgain },
+  "snapshot.stored": { countMax: 2, provoke: readSlowly },
+  "snapshot.swept": { countMax: 2, provoke: readAgain },
+  "snapshot.keys-durable": { countMax: 2, provoke: loseRows },
   "catch-up.opened": { countMax: 2, provoke: fallBehind },
   "catch-up.collecting": { countMax: 2, provoke: fallBehind },
   "catch-up.handed-over": { countMax: 2, provoke: fallBehind },
@@ -137,7 +137,7 @@ const ELSEWHERE = [
   "kafka.part-sent",
   "kafka.before-transaction",
   "kafka.after-transaction",
-  "rewind.moved",
+  "go-back.moved",
   "schema.registered",
   "sink.given-up",
   "sink.voided",
@@ -237,7 +237,9 @@ async function keepsUp({ installation }: Victim): Promise<boolean> {
   const status = await installation.status().catch(() => undefined);
   if (status === undefined) return false;
   const running = status.sinks.filter(({ state }) => state !== "paused");
-  return status.refills <= UNREAD_MAX && running.every(({ lagSeconds }) => (lagSeconds ?? 0) <= LAG_SECONDS_MAX);
+  return (
+    status.unfinishedSnapshots <= UNREAD_MAX && running.every(({ lagSeconds }) => (lagSeconds ?? 0) <= LAG_SECONDS_MAX)
+  );
 }
 
 async function expectAllWell(load: Load, victim: Victim): Promise<void> {

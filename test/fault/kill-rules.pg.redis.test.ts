@@ -24,16 +24,16 @@ interface Round {
 }
 
 const ROUNDS: readonly Round[] = [
-  { tables: RULES, kills: ["sink.voided:public.chosen/2", "refill.swept:public.chosen/2"] },
+  { tables: RULES, kills: ["sink.voided:public.chosen/2", "snapshot.swept:public.chosen/2"] },
   {
     sql: `begin; update chosen set b = b + 1000000 where id between 20 and 30; alter table chosen add column extra text default 'e';
       ${MOVE.replaceAll("@", "chosen")}; update chosen set b = b + 1000000 where id between 25 and 35; commit`,
-    kills: ["sink.voided:public.chosen/3", "refill.chunk-durable:public.chosen/3"],
+    kills: ["sink.voided:public.chosen/3", "snapshot.chunk-durable:public.chosen/3"],
   },
   {
     sql: `begin; alter table ignored rename column a to z; ${MOVE.replaceAll("@", "ignored")}; alter table ignored drop column b;
       alter table ignored add column extra float8 default random(); update ignored set z = z || '!' where id < 20; commit`,
-    kills: ["refill.chunk-read:public.ignored/1", "refill.swept:public.ignored/1"],
+    kills: ["snapshot.chunk-read:public.ignored/1", "snapshot.swept:public.ignored/1"],
   },
 ];
 

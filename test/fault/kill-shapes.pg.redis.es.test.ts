@@ -83,9 +83,9 @@ const POINTS = [
   "postgres-sink.table-made",
   "sink.prepared",
   "sink.carried",
-  "refill.chunk-read",
-  "refill.chunk-durable",
-  "refill.swept",
+  "snapshot.chunk-read",
+  "snapshot.chunk-durable",
+  "snapshot.swept",
 ] as const;
 const NEXT_INDEX_POINTS = ["elasticsearch.index-made", "elasticsearch.alias-moved"] as const;
 type Point = (typeof POINTS)[number] | (typeof NEXT_INDEX_POINTS)[number];
@@ -158,11 +158,11 @@ function armed(point: Point, name: string): string {
 
 /** What all of them do first is one transaction, what they do next another; rows follow in the same. */
 async function change({ source }: RunningPipeline, kinds: readonly string[]): Promise<void> {
-  const stepCount = Math.max(...kinds.map((name) => KINDS[name]!.statements.length));
-  for (let step = 0; step < stepCount; step++) {
+  const batchCount = Math.max(...kinds.map((name) => KINDS[name]!.statements.length));
+  for (let batch = 0; batch < batchCount; batch++) {
     const parts = kinds.flatMap((name) => {
       const { statements, isStill } = KINDS[name]!;
-      const sql = statements[step]?.replaceAll("@", name);
+      const sql = statements[batch]?.replaceAll("@", name);
       if (sql === undefined) return [];
       return isStill === true || sql.startsWith("update") ? [sql] : [sql, MOVE.replace("@", tableOf(name))];
     });
@@ -235,7 +235,7 @@ const ROUNDS: readonly Round[] = [
     kinds: ["not_null", "in_transaction", "renamed", "swapped", "other_key", "add_volatile", "drop_column"],
     kills: [
       ["postgres-sink.table-made", "drop_column"],
-      ["refill.swept", "renamed"],
+      ["snapshot.swept", "renamed"],
     ],
   },
   // Which of two is noticed first is not known, and what was noticed before a kill is not noticed again.

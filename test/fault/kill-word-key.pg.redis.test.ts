@@ -61,7 +61,7 @@ test(
       expect(await sinks.differences(source.url, installation.folder, [table(BESIDE)])).toEqual([]);
     });
     await pipeline.daemon.stop();
-    pipeline.daemon = installation.run({ MILLRACE_FAILPOINTS: "refill.chunk-durable=kill" });
+    pipeline.daemon = installation.run({ MILLRACE_FAILPOINTS: "snapshot.chunk-durable=kill" });
     await pipeline.daemon.streaming();
     for (const name of NAMES) await installation.command("snapshot", "start", "--tables", `public.${name}`);
     await pipeline.killed("reinstated");

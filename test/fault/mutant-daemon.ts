@@ -12,15 +12,15 @@ import type { Position } from "../../src/core/model/position.ts";
 import type { ChangeStream } from "../../src/core/contracts/change-log.ts";
 import type { Source } from "../../src/core/contracts/source.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
-import { runDaemon, type Wrappers } from "../../src/daemon.ts";
+import { runDaemon, type Wrappers } from "../../src/daemon/daemon.ts";
 import { createLogger } from "../../src/ops/logger.ts";
 
 /** The issue speaks of one row in 10^5; a short run writes some thousands. */
 const DROP_EVERY = 100;
-/** How many steps later an older row is written once more; meanwhile it takes of the budget of what is under way. */
-const OLDER_STEPS = 2;
+/** How many batches later an older row is written once more; meanwhile it takes of the budget of what is under way. */
+const OLDER_BATCHES = 2;
 /** Longer than it takes to acknowledge, see it and kill. */
-const SLOW_STEP_MS = 2_500;
+const SLOW_BATCH_MS = 2_500;
 
 const mutations: Readonly<Record<string, () => Wrappers>> = {
   /** No defect: the harness must find nothing. */
@@ -57,9 +57,9 @@ const mutations: Readonly<Record<string, () => Wrappers>> = {
       // Sinks that are always up to date would hide it; the first copy, before the stream, need not be slow.
       sink: (sink) =>
         changed(sink, {
-          apply: async (step, outcome, signal) => {
-            if (delivered !== null) await sleep(SLOW_STEP_MS);
-            await sink.apply(step, outcome, signal);
+          apply: async (batch, outcome, signal) => {
+            if (delivered !== null) await sleep(SLOW_BATCH_MS);
+            await sink.apply(batch, outcome, signal);
           },
         }),
     };
@@ -71,30 +71,30 @@ const mutations: Readonly<Record<string, () => Wrappers>> = {
     return {
       sink: (sink) =>
         changed(sink, {
-          apply: (step, outcome, signal) =>
-            step.kind === "rows"
-              ? sink.apply({ ...step, tables: step.tables.map((writes) => kept(writes, isKept)) }, outcome, signal)
-              : sink.apply(step, outcome, signal),
+          apply: (batch, outcome, signal) =>
+            batch.kind === "rows"
+              ? sink.apply({ ...batch, tables: batch.tables.map((writes) => kept(writes, isKept)) }, outcome, signal)
+              : sink.apply(batch, outcome, signal),
         }),
     };
   },
 
-  /** Rows as they were some steps ago are written once more, over newer ones, as if they were the newest. */
+  /** Rows as they were some batches ago are written once more, over newer ones, as if they were the newest. */
   "apply-older": () => ({
     sink: (sink) => {
       const earlier: (readonly TableWrites[])[] = [];
       return changed(sink, {
-        apply: async (step, outcome, signal) => {
-          await sink.apply(step, outcome, signal);
-          if (step.kind !== "rows") return;
-          const lasting = step.tables.map(lastingWrites);
+        apply: async (batch, outcome, signal) => {
+          await sink.apply(batch, outcome, signal);
+          if (batch.kind !== "rows") return;
+          const lasting = batch.tables.map(lastingWrites);
           retain(lasting);
           earlier.push(lasting);
-          const older = earlier.length > OLDER_STEPS ? earlier.shift() : undefined;
+          const older = earlier.length > OLDER_BATCHES ? earlier.shift() : undefined;
           if (older === undefined) return;
-          const newest = newestVersion(step.tables) + 1n;
+          const newest = newestVersion(batch.tables) + 1n;
           try {
-            await sink.apply({ ...step, tables: older.map((writes) => under(newest, writes)) }, outcome, signal);
+            await sink.apply({ ...batch, tables: older.map((writes) => under(newest, writes)) }, outcome, signal);
           } finally {
             release(older);
           }
@@ -106,14 +106,14 @@ const mutations: Readonly<Record<string, () => Wrappers>> = {
   "apply-twice": () => ({
     sink: (sink) =>
       changed(sink, {
-        apply: async (step, outcome, signal) => {
-          await sink.apply(step, outcome, signal);
-          await sink.apply({ ...step }, outcome, signal);
+        apply: async (batch, outcome, signal) => {
+          await sink.apply(batch, outcome, signal);
+          await sink.apply({ ...batch }, outcome, signal);
         },
       }),
   }),
 
-  /** At a start a sink's own progress is passed over: it gets again what the log still has, which here is all of it. */
+  /** At a start a sink's own checkpoint is passed over: it gets again what the log still has, which here is all of it. */
   "ignore-progress": () => {
     let store: StateStore | null = null;
     return {
@@ -135,7 +135,7 @@ const mutations: Readonly<Record<string, () => Wrappers>> = {
 
   /** Keys that a sink could not complete are forgotten instead of being read from the source. */
   "skip-listing": () => ({
-    state: (state) => changed(state, { refills: changed(state.refills, { addKeys: async () => {} }) }),
+    state: (state) => changed(state, { snapshots: changed(state.snapshots, { addKeys: async () => {} }) }),
   }),
 };
 
@@ -170,7 +170,7 @@ function kept(writes: TableWrites, isKept: (entry: number) => boolean): TableWri
   };
 }
 
-/** A copy that outlives the step: without what lies in the last block, into which merged rows of the next step will come. */
+/** A copy that outlives the batch: without what lies in the last block, into which merged rows of the next batch will come. */
 function lastingWrites(writes: TableWrites): TableWrites {
   const blocks = writes.blocks.slice(0, -1);
   return { ...kept(writes, (entry) => writes.block[entry]! < blocks.length), blocks };

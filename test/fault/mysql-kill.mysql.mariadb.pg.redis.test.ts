@@ -33,15 +33,15 @@ const POINTS: readonly (readonly [name: string, passage: number, provoke: Provok
   ["source.announced", 1, null],
   ["source.created", 1, null],
   ["copy.block-queued", 2, null],
-  ["lane.dispatched", 20, null],
+  ["fan-out.dispatched", 20, null],
   ["sink.applied", 30, null],
   ["ack.computed", 2, null],
   ["ack.stored", 2, null],
   ["schema.registered", 1, changeShape],
   ["sink.prepared", 2, changeShape],
-  ["refill.chunk-read", 1, readAgain],
-  ["refill.chunk-durable", 1, readAgain],
-  ["refill.swept", 1, readAgain],
+  ["snapshot.chunk-read", 1, readAgain],
+  ["snapshot.chunk-durable", 1, readAgain],
+  ["snapshot.swept", 1, readAgain],
   ["catch-up.opened", 1, fallBehind],
   ["catch-up.collecting", 1, fallBehind],
   ["catch-up.handed-over", 1, fallBehind],
@@ -61,7 +61,7 @@ async function countUp(url: string, signal: AbortSignal): Promise<void> {
   await connection.end();
 }
 
-/** Every step of the counter stands in the history once, in order, up to the last. */
+/** Every batch of the counter stands in the history once, in order, up to the last. */
 async function expectWholeHistory(pipeline: MysqlPipeline): Promise<void> {
   const { rows } = await pipeline.sinks.target!.query<{ n: string }>(
     "select n::text from history.counter where _millrace_op = 'u' order by _millrace_version, _millrace_offset",

@@ -114,7 +114,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       "delete from wide where id % 7 = 0",
       "insert into small values (3, 3)",
     );
-    for (const entry of ["refill.chunk-read=kill@2", "refill.chunk-durable=kill@2"]) {
+    for (const entry of ["snapshot.chunk-read=kill@2", "snapshot.chunk-durable=kill@2"]) {
       const { signal } = await pipeline.installation.run({ MILLRACE_FAILPOINTS: entry }).ended;
       expect({ entry, signal }).toEqual({ entry, signal: "SIGKILL" });
       await pipeline.run("update wide set n = n + 1, id = id + 20000 where id % 11 = 1 and id < 20000 limit 50");

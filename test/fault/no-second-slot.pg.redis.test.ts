@@ -4,7 +4,7 @@
  * @module-tag heavy
  */
 import { expect, test } from "vitest";
-import { allStream, ParkingScene, sinkOf } from "../support/faults/parking-scene.ts";
+import { allStream, DetachScene, sinkOf } from "../support/faults/detach-scene.ts";
 import type { SinkKind } from "../support/daemon/sink-set.ts";
 import { endReaders, giveSlotsBack, takeSlots } from "../support/faults/slots.ts";
 
@@ -15,7 +15,7 @@ test.concurrent(
   "no slot is left: the stream goes back, the others wait and status says for whom; killed in between too",
   { tags: "long" },
   async () => {
-    await using scene = await ParkingScene.create(KINDS, { max_replication_slots: 3 });
+    await using scene = await DetachScene.create(KINDS, { max_replication_slots: 3 });
     const { source, victim } = scene;
     await takeSlots(source);
     for (const ends of ["lives", "is killed"] as const) {
@@ -48,7 +48,7 @@ test.concurrent(
 
 test.concurrent("two sinks share the way back; one that leaves on it is not waited for", { tags: "long" }, async () => {
   // In the simulation, whose source may refuse a second stream.
-  await using scene = await ParkingScene.create(KINDS, { max_replication_slots: 3 });
+  await using scene = await DetachScene.create(KINDS, { max_replication_slots: 3 });
   await takeSlots(scene.source);
   await scene.away("redis");
   await scene.bulk(8_000);
@@ -65,9 +65,9 @@ test.concurrent("two sinks share the way back; one that leaves on it is not wait
 });
 
 test.concurrent("killed as the stream goes back, all goes on at the next start", { tags: "long" }, async () => {
-  await using scene = await ParkingScene.create(KINDS, { max_replication_slots: 3 });
+  await using scene = await DetachScene.create(KINDS, { max_replication_slots: 3 });
   await takeSlots(scene.source);
-  await scene.kill({ MILLRACE_FAILPOINTS: "rewind.moved=kill" });
+  await scene.kill({ MILLRACE_FAILPOINTS: "go-back.moved=kill" });
   await scene.daemon.streaming();
   await scene.away("redis");
   await scene.bulk(2_000);
@@ -79,7 +79,7 @@ test.concurrent("killed as the stream goes back, all goes on at the next start",
 });
 
 test.concurrent("a slot becomes free while it is asked for: nobody waits", { tags: "long" }, async () => {
-  await using scene = await ParkingScene.create(KINDS, { max_replication_slots: 3 });
+  await using scene = await DetachScene.create(KINDS, { max_replication_slots: 3 });
   await takeSlots(scene.source);
   await scene.away("postgres");
   await scene.back("postgres");
@@ -95,7 +95,7 @@ test.concurrent("a slot becomes free while it is asked for: nobody waits", { tag
 });
 
 test.concurrent("no WAL sender is left but the one of the stream, whose session is ended too", async () => {
-  await using scene = await ParkingScene.create(KINDS, { max_wal_senders: 1 });
+  await using scene = await DetachScene.create(KINDS, { max_wal_senders: 1 });
   await scene.away("redis");
   await scene.back("redis");
   await scene.until((status) => sinkOf(status, "redis").error?.code === REFUSED);

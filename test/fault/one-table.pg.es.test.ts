@@ -23,7 +23,7 @@ test.for(["elasticsearch", "postgres"] as const)(
     await pipeline.settled();
     const setBlock = async (isSet: boolean): Promise<void> => {
       if (kind === "postgres") {
-        // Fails at the commit only: no row of the step is refused.
+        // Fails at the commit only: no row of the batch is refused.
         await pipeline.sinks.target!.query(
           isSet
             ? `create function refuse() returns trigger language plpgsql as

@@ -1,27 +1,27 @@
 /**
- * Whatever happens to sinks that are parked, and around them: every sink comes to hold what the source holds.
+ * Whatever happens to sinks that are detached, and around them: every sink comes to hold what the source holds.
  *
  * @module-tag long
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
-import { BULK_TABLE, ParkingScene } from "../support/faults/parking-scene.ts";
+import { BULK_TABLE, DetachScene } from "../support/faults/detach-scene.ts";
 import { Random } from "../support/run/random.ts";
 import { isLongForm } from "../support/run/service-suffixes.ts";
 import { SINK_KINDS, type SinkKind } from "../support/daemon/sink-set.ts";
 import { endReaders, giveSlotsBack, takeSlots, temporarySlots } from "../support/faults/slots.ts";
 import { eventually } from "../support/run/waiting.ts";
 
-const STEP_COUNT = isLongForm() ? 250 : 8;
-const STEP_MS_MAX = 700;
+const BATCH_COUNT = isLongForm() ? 250 : 8;
+const BATCH_MS_MAX = 700;
 const PROXIED: readonly SinkKind[] = ["postgres", "redis", "elasticsearch"];
 /** More than the byte budget of all queues together. */
 const LARGE_ROW_COUNT = 30_000;
 const SMALL_ROW_COUNT = 800;
 
-type Happening = (scene: ParkingScene, random: Random) => Promise<unknown>;
+type Happening = (scene: DetachScene, random: Random) => Promise<unknown>;
 
-const sinkCommand = async (scene: ParkingScene, path: string, sink: string): Promise<unknown> =>
+const sinkCommand = async (scene: DetachScene, path: string, sink: string): Promise<unknown> =>
   await scene.victim.installation.ask("POST", path, { sink });
 
 const leaves: Happening = (scene, random) => scene.leave(random.pick(PROXIED));
@@ -48,7 +48,7 @@ const HAPPENINGS: Readonly<Record<string, Happening>> = {
   pause: (scene, random) => sinkCommand(scene, "/api/v1/pause", random.pick(SINK_KINDS)),
   resume: async (scene) => await scene.victim.installation.ask("POST", "/api/v1/resume", {}),
   "resume all": async (scene) => await scene.victim.installation.ask("POST", "/api/v1/resume", {}),
-  refill: (scene, random) =>
+  snapshot: (scene, random) =>
     scene.victim.installation.ask("POST", "/api/v1/snapshots", {
       sinks: [random.pick(SINK_KINDS)],
       tables: ["public.line"],
@@ -76,19 +76,19 @@ const HAPPENINGS: Readonly<Record<string, Happening>> = {
 };
 
 test(
-  `${STEP_COUNT} things happen at random`,
+  `${BATCH_COUNT} things happen at random`,
   async () => {
-    await using scene = await ParkingScene.create(SINK_KINDS, { max_replication_slots: 5 });
+    await using scene = await DetachScene.create(SINK_KINDS, { max_replication_slots: 5 });
     const random = new Random(scene.seed);
     const names = Object.keys(HAPPENINGS);
     const happened: string[] = [];
     try {
-      for (let i = 0; i < STEP_COUNT; i++) {
+      for (let i = 0; i < BATCH_COUNT; i++) {
         const name = random.pick(names);
         happened.push(name);
         await HAPPENINGS[name]!(scene, random);
         expect(scene.daemon.exited ? scene.daemon.said : "").toBe("");
-        await sleep(random.below(STEP_MS_MAX));
+        await sleep(random.below(BATCH_MS_MAX));
       }
       for (const kind of PROXIED) await scene.back(kind);
       await giveSlotsBack(scene.source);
@@ -99,5 +99,5 @@ test(
       throw error;
     }
   },
-  STEP_COUNT * 6_000 + 240_000,
+  BATCH_COUNT * 6_000 + 240_000,
 );

@@ -143,7 +143,7 @@ describe.concurrent("the state and the sink are not of one moment", () => {
         const status = await pipeline.installation.status();
         const { deadLetters, error } = status.sinks.find(({ name }) => name === SINK)!;
         if (expected.startsWith("MR")) return expect(error?.code).toBe(expected);
-        expect({ error, refills: status.refills }).toEqual({ error: null, refills: 0 });
+        expect({ error, snapshots: status.unfinishedSnapshots }).toEqual({ error: null, snapshots: 0 });
         const kept = await differences(pipeline, "kept");
         expect({ kept, moving: await differences(pipeline, "moving") }).toEqual({
           kept: expected === "letter" ? 1 : 0,
@@ -165,7 +165,9 @@ describe.concurrent("the state and the sink are not of one moment", () => {
     await eventually(async () => expect((await pipeline.installation.status()).phase).toBe("streaming"));
     const body = { sinks: [SINK], tables: ["public.kept"] };
     expect(await pipeline.installation.ask<object>("POST", "/api/v1/snapshots", body)).toEqual({ tables: body.tables });
-    await eventually(async () => expect(await pipeline.installation.status()).toMatchObject({ refills: 0 }));
+    await eventually(async () =>
+      expect(await pipeline.installation.status()).toMatchObject({ unfinishedSnapshots: 0 }),
+    );
     expect(await differences(pipeline, "kept")).toBe(0);
     await pipeline.daemon.stop();
     sinks.older(pipeline);
@@ -197,7 +199,7 @@ describe.concurrent("the state and the sink are not of one moment", () => {
       await pipeline.daemon.stop();
       const state = await openState(`sqlite:${join(stateFolder(pipeline), `${installation.name}.db`)}`, {});
       await runInFile(join(installation.folder, "warehouse.duckdb"), "delete from public.kept where id = 7");
-      await state.refills.addKeys(SINK, "public.kept", [["7"]]);
+      await state.snapshots.addKeys(SINK, "public.kept", [["7"]]);
       await state.close();
       lost[which](pipeline);
       await pipeline.start();
@@ -216,7 +218,7 @@ describe.concurrent("the state and the sink are not of one moment", () => {
     await pipeline.daemon.stop();
     const state = await openState(`sqlite:${join(stateFolder(pipeline), `${installation.name}.db`)}`, {});
     await runInFile(join(installation.folder, "warehouse.duckdb"), "delete from public.kept where id = 7");
-    await state.refills.addKeys(SINK, "public.kept", [["7"]]);
+    await state.snapshots.addKeys(SINK, "public.kept", [["7"]]);
     await state.sinks.setError(SINK, { code: "MR1304", message: "m", hint: null, at: "2026-01-01T00:00:00Z" });
     await state.close();
     const asked = await installation.command("snapshot", "start", "--tables", "public.moving");

@@ -168,7 +168,7 @@ test.concurrent(
       {
         await using _ = writing(pipeline);
         for (const share of [0.2, 0.6]) await killAt(pipeline, ROW_COUNT * share);
-        await eventually(async () => expect((await pipeline.installation.status()).refills).toBe(0), {
+        await eventually(async () => expect((await pipeline.installation.status()).unfinishedSnapshots).toBe(0), {
           withinMs: READ_WITHIN_MS,
         });
       }

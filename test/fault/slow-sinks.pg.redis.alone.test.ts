@@ -149,9 +149,9 @@ test("a sink at a tenth of the rate is parked, status says so, and it catches up
   for (let i = 0; i < 30; i++) await insertBulk(play, 1 + i * 3_000, 3_000);
   await eventually(
     async () => {
-      const parked = await play.sink("cache");
-      expect(parked).toMatchObject({ catchingUp: true });
-      expect(parked.lagBytes).toBeGreaterThan(1_000_000);
+      const detached = await play.sink("cache");
+      expect(detached).toMatchObject({ catchingUp: true });
+      expect(detached.lagBytes).toBeGreaterThan(1_000_000);
     },
     { withinMs: 60_000 },
   );

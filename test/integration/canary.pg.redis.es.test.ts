@@ -236,8 +236,8 @@ test("a running daemon, its commands, its interface, its state and its sinks", {
   await daemon.stop();
   seen.push(["the daemon's log", daemon.said + (await daemon.ended).stdout]);
   seen.push(...filesBelow(installation.folder, ["millrace.yaml"]));
-  const progress = await warehouse.query("select * from _millrace.progress");
-  seen.push(["the warehouse's metadata", JSON.stringify(progress.rows)]);
+  const checkpoint = await warehouse.query("select * from _millrace.progress");
+  seen.push(["the warehouse's metadata", JSON.stringify(checkpoint.rows)]);
   const dumps = await Promise.all((await redis.keys("*")).map(async (key) => `${key} ${await redis.dump(key)}`));
   seen.push(["the cache", dumps.join("\n")]);
   const found = await fetch(`${search.origin}/${indices.prefix}*,*millrace*/_search?size=1000&expand_wildcards=all`);

@@ -3,7 +3,7 @@
  * @module-tag heavy
  */
 import { expect, test } from "vitest";
-import { progressAt, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
+import { checkpointAt, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { clickhouseTarget } from "../support/warehouses/clickhouse-target.ts";
 import { clickhouseGateway, type Reply } from "../support/warehouses/clickhouse-gateway.ts";
 import { tableVersion } from "../support/model/blocks.ts";
@@ -16,7 +16,7 @@ test("a checkpoint that was put back to an older copy is taken over, and written
   const first = await target.makeSink();
   await first.open(1, timeout());
   const write = async (sink: typeof first, at: bigint): Promise<void> =>
-    await sink.apply({ kind: "progress", progress: progressAt(at) }, new Reports(), timeout());
+    await sink.apply({ kind: "checkpoint", checkpoint: checkpointAt(at) }, new Reports(), timeout());
   await write(first, 10n);
   const own = `sink = '${target.sink}'`;
   await target.query(
@@ -40,10 +40,10 @@ test("a sink that forgets its checkpoint leaves the table to those that have jus
   await using other = await clickhouseTarget({ deletes: "hard", mode: "mirror" }, clickhouseUrl());
   const [going, coming] = [await target.makeSink(), await other.makeSink()];
   await going.open(1, timeout());
-  await going.apply({ kind: "progress", progress: progressAt(10n) }, new Reports(), timeout());
+  await going.apply({ kind: "checkpoint", checkpoint: checkpointAt(10n) }, new Reports(), timeout());
   // Whatever the order of these two is.
   await Promise.all([going.forget(timeout()), coming.open(1, timeout())]);
-  await coming.apply({ kind: "progress", progress: progressAt(20n) }, new Reports(), timeout());
+  await coming.apply({ kind: "checkpoint", checkpoint: checkpointAt(20n) }, new Reports(), timeout());
   await coming.verify(timeout());
   expect(await going.look(timeout())).toBeNull();
   const tables = await target.query("SELECT name FROM system.tables WHERE database = 'millrace' ORDER BY name");
@@ -73,7 +73,7 @@ test("a checkpoint that a replica does not show yet is waited for with pauses; o
   const sink = await target.makeSink();
   await sink.open(1, timeout());
   const write = async (at: bigint): Promise<void> =>
-    await sink.apply({ kind: "progress", progress: progressAt(at) }, new Reports(), timeout());
+    await sink.apply({ kind: "checkpoint", checkpoint: checkpointAt(at) }, new Reports(), timeout());
   await write(10n);
   const { state } = gateway;
   state.isStale = true;
@@ -119,7 +119,7 @@ test("what lists of a replica do not show yet is neither lost nor foreign", asyn
   expect(await presence.foreign!([users], timeout())).toEqual([]);
   staleFor(300);
   await sink.prepare([users], timeout());
-  await sink.apply(rowsStep(10n, [users, [put(["1", "ann"])]]), new Reports(), timeout());
+  await sink.apply(rowsBatch(10n, [users, [put(["1", "ann"])]]), new Reports(), timeout());
   staleFor(300);
   await sink.verify(timeout());
   expect(await presence.missing([users], timeout())).toEqual([]);
@@ -142,7 +142,7 @@ test("a table whose columns a replica shows as they were takes no late statement
   gateway.state.isStale = true;
   await second.prepare([users], timeout());
   setTimeout(() => (gateway.state.isStale = false), 300);
-  await second.apply(rowsStep(10n, [users, [put(["1", "ann"])]]), new Reports(), timeout());
+  await second.apply(rowsBatch(10n, [users, [put(["1", "ann"])]]), new Reports(), timeout());
   const left = await runs();
   expect(left).toHaveLength(1);
   expect(left).not.toEqual(own);
@@ -164,7 +164,7 @@ test("statements are ended of this sink alone, up to its own lease", async () =>
     else await expect(sink.open(lease, timeout())).rejects.toMatchObject({ code: "MR4111" });
     if (lease !== 5) {
       await sink.prepare([users], timeout());
-      await sink.apply(rowsStep(10n, [users, [put(["1", "ann"])]]), new Reports(), timeout());
+      await sink.apply(rowsBatch(10n, [users, [put(["1", "ann"])]]), new Reports(), timeout());
     }
     await sink.close();
   }

@@ -7,7 +7,7 @@ import { factory, definition } from "../../connectors/duckdb/config.ts";
 import { DuckdbInspection } from "../../connectors/duckdb/inspect/inspect.ts";
 import { DuckdbSink } from "../../connectors/duckdb/sink.ts";
 import { findMillraceError, type MillraceError } from "../../src/core/errors.ts";
-import { failure, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
+import { failure, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { duckdbTarget } from "../support/warehouses/duckdb-target.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
@@ -36,7 +36,7 @@ async function failureOf(work: Promise<void>): Promise<MillraceError | undefined
   }
 }
 
-const step = (at: bigint, id: string) => rowsStep(at, [items, [put([id, "x"])]]);
+const batch = (at: bigint, id: string) => rowsBatch(at, [items, [put([id, "x"])]]);
 
 test("what is no DuckDB file, a damaged one and a missing folder are told apart", async () => {
   using folder = temporaryFolder();
@@ -49,7 +49,7 @@ test("what is no DuckDB file, a damaged one and a missing folder are told apart"
   await sink.open(1, timeout());
   await sink.prepare([items], timeout());
   await sink.apply(
-    rowsStep(10n, [items, Array.from({ length: 5000 }, (_, i) => put([`${i}`, "x".repeat(100)]))]),
+    rowsBatch(10n, [items, Array.from({ length: 5000 }, (_, i) => put([`${i}`, "x".repeat(100)]))]),
     new Reports(),
     timeout(),
   );
@@ -79,9 +79,9 @@ test("a file moved away while it is open stops the sink before anything is taken
   const sink = sinkAt(path);
   await sink.open(1, timeout());
   await sink.prepare([items], timeout());
-  await sink.apply(step(10n, "1"), new Reports(), timeout());
+  await sink.apply(batch(10n, "1"), new Reports(), timeout());
   renameSync(path, folder.file("moved.duckdb"));
-  for (const call of [sink.verify(timeout()), sink.apply(step(20n, "2"), new Reports(), timeout())]) {
+  for (const call of [sink.verify(timeout()), sink.apply(batch(20n, "2"), new Reports(), timeout())]) {
     const error = await failure(call);
     expect([error.code, error.kind]).toEqual(["MR3214", "reopen"]);
   }
@@ -110,7 +110,7 @@ test("a sink whose memory a long read has filled goes on when the read has ended
   await sink.prepare([items], timeout());
   const written = (at: bigint) => {
     const rows = Array.from({ length: ROWS }, (_, i) => put([`${i}`, `${at} `.repeat(200)]));
-    return sink.apply(rowsStep(at, [items, rows]), new Reports(), timeout());
+    return sink.apply(rowsBatch(at, [items, rows]), new Reports(), timeout());
   };
   await written(10n);
   await using inspection = await DuckdbInspection.open(settings, {
@@ -140,8 +140,8 @@ test("two sinks share a file, each with its own progress; one target has one wri
     await sink.prepare([items], timeout());
   }
   await Promise.all([
-    a.apply(step(10n, "1"), new Reports(), timeout()),
-    b.apply(step(20n, "2"), new Reports(), timeout()),
+    a.apply(batch(10n, "1"), new Reports(), timeout()),
+    b.apply(batch(20n, "2"), new Reports(), timeout()),
   ]);
   await a.close();
   const { rows } = await queried(b, path, "select (select id from public.items), (select id from copies.items)");
@@ -217,7 +217,7 @@ test("queries read beside the writes, and only read", async () => {
   const sink = target.makeSink();
   await sink.open(1, timeout());
   await sink.prepare([items], timeout());
-  await sink.apply(step(10n, "9007199254740993"), new Reports(), timeout());
+  await sink.apply(batch(10n, "9007199254740993"), new Reports(), timeout());
   const ask = (sql: string) => queried(sink, target.path, sql);
   expect(await ask("select id, v from public.items")).toEqual({
     columns: [
@@ -264,7 +264,7 @@ test("queries read beside the writes, and only read", async () => {
   const long = "select count(*) from range(1000000000), range(1000000)";
   await expect(queried(sink, target.path, long, AbortSignal.timeout(50))).rejects.toThrow();
   expect((await ask("select count(*)::integer from public.items")).rows).toEqual([[1]]);
-  await sink.apply(step(20n, "2"), new Reports(), timeout());
+  await sink.apply(batch(20n, "2"), new Reports(), timeout());
   await sink.close();
 });
 
@@ -274,11 +274,11 @@ test("a copy holds what was committed when it was asked for, while steps go on, 
   await sink.open(1, timeout());
   await sink.prepare([items], timeout());
   const many = (from: number) => Array.from({ length: 20_000 }, (_, i) => put([`${from + i}`, "x".repeat(200)]));
-  await sink.apply(rowsStep(10n, [items, many(0)]), new Reports(), timeout());
+  await sink.apply(rowsBatch(10n, [items, many(0)]), new Reports(), timeout());
   const over = new AbortController();
   const writer = (async () => {
     for (let at = 20n; !over.signal.aborted; at += 10n) {
-      await sink.apply(rowsStep(at, [items, many(Number(at) * 10_000)]), new Reports(), timeout());
+      await sink.apply(rowsBatch(at, [items, many(Number(at) * 10_000)]), new Reports(), timeout());
     }
   })();
   for (let i = 0; i < 3; i++) {
@@ -298,7 +298,7 @@ test("closing while a step is in flight abandons it; the file is free and nothin
   await sink.open(1, timeout());
   await sink.prepare([items], timeout());
   const many = Array.from({ length: 20_000 }, (_, i) => put([`${i}`, "x".repeat(50)]));
-  const applying = sink.apply(rowsStep(10n, [items, many]), new Reports(), timeout());
+  const applying = sink.apply(rowsBatch(10n, [items, many]), new Reports(), timeout());
   const [outcome] = await Promise.allSettled([applying, sink.close()]);
   const next = target.makeSink();
   const held = await next.open(2, timeout());
@@ -318,7 +318,7 @@ test("no staged row is left in any folder, and none can be read by others", asyn
   const sink = target.makeSink();
   await sink.open(1, timeout());
   await sink.prepare([items], timeout());
-  await sink.apply(step(10n, "1"), new Reports(), timeout());
+  await sink.apply(batch(10n, "1"), new Reports(), timeout());
   if (process.platform === "linux") expect(staged().filter((name) => !before.has(name))).toEqual([]);
   await sink.close();
 });

@@ -7,12 +7,12 @@ import { setTimeout as delay } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { DuckdbSink } from "../../connectors/duckdb/sink.ts";
 import { duckdbTarget } from "../support/warehouses/duckdb-target.ts";
-import { expectedAfter, steps } from "../support/warehouses/duckdb-writer.ts";
+import { expectedAfter, batches } from "../support/warehouses/duckdb-writer.ts";
 import { failure, timeout } from "../conformance/stage.ts";
 
 const WRITER = fileURLToPath(new URL("../support/warehouses/duckdb-writer.ts", import.meta.url));
 const KILLS = 10;
-/** Up to so long after a step the process is killed; a step takes some tens of milliseconds. */
+/** Up to so long after a batch the process is killed; a batch takes some tens of milliseconds. */
 const KILL_WITHIN_MS = 60;
 
 test("a writer that is killed at any moment leaves rows and progress that belong together", async () => {
@@ -21,7 +21,7 @@ test("a writer that is killed at any moment leaves rows and progress that belong
   for (let kill = 1; kill <= KILLS; kill++) {
     const writer = startWriter(target.path, kill);
     await line(writer);
-    // Anywhere in the next steps: the moment is what the test is about, nothing waits for it.
+    // Anywhere in the next batches: the moment is what the test is about, nothing waits for it.
     await delay(Math.random() * KILL_WITHIN_MS);
     writer.kill("SIGKILL");
     await once(writer, "exit");
@@ -31,7 +31,7 @@ test("a writer that is killed at any moment leaves rows and progress that belong
     const n = Number(held?.position.commit);
     expect(n).toBeGreaterThan(reached);
     reached = n;
-    const rows = await target.readRows(steps);
+    const rows = await target.readRows(batches);
     const found = rows.map(({ cells }) => cells.join(" ")).toSorted();
     expect(found).toEqual(expectedAfter(n).toSorted());
     await sink.close();

@@ -5,7 +5,7 @@
 import { expect, test } from "vitest";
 import { DuckdbSink } from "../../connectors/duckdb/sink.ts";
 import { Database } from "../../connectors/duckdb/file/database.ts";
-import { patch, put, Reports, rowsStep, timeout, type Write } from "../conformance/stage.ts";
+import { patch, put, Reports, rowsBatch, timeout, type Write } from "../conformance/stage.ts";
 import { tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
@@ -31,10 +31,10 @@ test("inserts, updates, upserts and small rows beside large ones go through at t
   let at = 10n;
   const attempts: number[] = [];
   const write = async (...writes: readonly Write[]): Promise<void> => {
-    const step = rowsStep((at += 10n), [table, writes]);
+    const batch = rowsBatch((at += 10n), [table, writes]);
     for (let tries = 1; ; tries++) {
       try {
-        await sink.apply(step, reports, timeout());
+        await sink.apply(batch, reports, timeout());
         attempts.push(tries);
         return;
       } catch (error) {

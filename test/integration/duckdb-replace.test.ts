@@ -144,7 +144,7 @@ test("a change costs the same in a table of twenty times the rows", { tags: "hea
   expect(large / small).toBeLessThan(4);
 });
 
-/** Processor time of random updates in a table of that size, the median step. */
+/** Processor time of random updates in a table of that size, the median batch. */
 async function costOf(size: number): Promise<number> {
   await using stage = await staged(DEFAULT_FORM, items, size, ITEMS);
   const costs: number[] = [];

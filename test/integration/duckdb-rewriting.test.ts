@@ -1,4 +1,4 @@
-/** A table with more dead rows than live ones is written anew beside the stream, in turns, and ends as the steps say. */
+/** A table with more dead rows than live ones is written anew beside the stream, in turns, and ends as the batches say. */
 import { setImmediate as turn } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { DEFAULT_FORM, type TargetForm } from "../../connectors/duckdb/tables/form.ts";
@@ -8,10 +8,10 @@ import { rowVersion } from "../../src/core/model/version.ts";
 import {
   type Cells,
   patch,
-  progressAt,
+  checkpointAt,
   put,
   remove,
-  rowsStep,
+  rowsBatch,
   Stage,
   timeout,
   type Write,
@@ -146,7 +146,7 @@ class Worn implements AsyncDisposable {
     this.#at += 10n;
     const version = rowVersion(1, this.#at);
     const { table } = this;
-    await this.stage.apply({ kind: "truncate", table, version, progress: progressAt(this.#at + 1n) });
+    await this.stage.apply({ kind: "truncate", table, version, checkpoint: checkpointAt(this.#at + 1n) });
     this.rows.clear();
   }
 
@@ -155,9 +155,9 @@ class Worn implements AsyncDisposable {
     this.#at += 10n;
     const kept = [...this.rows.values()].filter((_, i) => i % 2 === 0);
     const { table } = this;
-    await this.stage.apply(rowsStep(this.#at, [table, kept.map((cells) => put(cells))]));
+    await this.stage.apply(rowsBatch(this.#at, [table, kept.map((cells) => put(cells))]));
     const sweeps = [{ table, below: rowVersion(1, this.#at) }];
-    await this.stage.apply({ kind: "sweep", sweeps, progress: progressAt(this.#at + 2n) });
+    await this.stage.apply({ kind: "sweep", sweeps, checkpoint: checkpointAt(this.#at + 2n) });
     this.rows.clear();
     for (const cells of kept) this.rows.set(keyOf(Number(cells[0])), cells);
   }
@@ -243,13 +243,13 @@ test.concurrent.for([
     skip(isLong && !isLongForm(), "it is part of the long form");
     await using worn = await Worn.create(WORN, { ...DEFAULT_FORM, deletes }, table);
     await worn.halfway();
-    let steps = 0;
-    for (; worn.told.with("was rewritten").length === 0; steps++) {
+    let batches = 0;
+    for (; worn.told.with("was rewritten").length === 0; batches++) {
       await worn.writeAny();
       expect(worn.told.with("abandoned")).toEqual([]);
       await turn();
     }
-    expect(steps).toBeGreaterThan(5);
+    expect(batches).toBeGreaterThan(5);
     expect(worn.told.with("was rewritten")).toMatchObject([{ table: "public.items" }]);
     const [done] = worn.told.with("was rewritten");
     expect(done?.["turnCount"]).toBeGreaterThan((2 * ROWS) / WORN.spanMax);

@@ -9,7 +9,7 @@ import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
 import type { SinkHarness } from "../conformance/sink.ts";
-import { failure, patch, put, remove, Reports, rowsStep, Stage, timeout, type Write } from "../conformance/stage.ts";
+import { failure, patch, put, remove, Reports, rowsBatch, Stage, timeout, type Write } from "../conformance/stage.ts";
 import { tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import { landed } from "../support/warehouses/duckdb-landing.ts";
 import { type DuckdbTarget, duckdbTarget, FORMS } from "../support/warehouses/duckdb-target.ts";
@@ -113,12 +113,12 @@ test("a step that fails in the same way twice is no conflict: it names what Duck
   const store = await Database.acquire({ path: targetOf(stage).path, memoryLimit: "256MB", threads: 2 });
   const other = await store.connect();
   await other.run("BEGIN TRANSACTION; ALTER TABLE public.held ADD COLUMN more INTEGER");
-  const attempt = () => failure(stage.apply(rowsStep(20n, [held!, [put(["1", "b"])]])));
+  const attempt = () => failure(stage.apply(rowsBatch(20n, [held!, [put(["1", "b"])]])));
   expect(await attempt()).toMatchObject({ code: "MR3220", kind: "retryable" });
   const second = await attempt();
   expect(second).toMatchObject({ code: "MR3234", kind: "fatal" });
   expect(second.message).toMatch(/TransactionContext Error/);
-  // The runtime tries the tables of such a step one by one, and others later.
+  // The runtime tries the tables of such a batch one by one, and others later.
   await stage.write(free!, 30n, [put(["1", "b"])]);
   expect(await attempt()).toMatchObject({ code: "MR3220", kind: "retryable" });
   await other.run("ROLLBACK");
@@ -145,7 +145,7 @@ test("an engine in a process of its own that ends fails the calls that wait, and
     await stage.restart(table);
     vi.unstubAllEnvs();
   };
-  const attempt = () => failure(stage.apply(rowsStep(20n, [table, [put(["1", "b"])]])));
+  const attempt = () => failure(stage.apply(rowsBatch(20n, [table, [put(["1", "b"])]])));
   const again = async (failpoints: string): Promise<void> => {
     vi.stubEnv("MILLRACE_FAILPOINTS", failpoints);
     await stage.open(stage.lease);
@@ -398,7 +398,7 @@ test(
     const error = await failure(stage.write(table, 10n, all));
     expect([error.code, error.kind]).toEqual(["MR3210", "fatal"]);
     expect(error.message).not.toContain("no json");
-    expect(await stage.progressNow()).toBeNull();
+    expect(await stage.checkpointNow()).toBeNull();
   },
 );
 
@@ -583,10 +583,10 @@ test("a truncate or sweep of one table keeps its version rule", async () => {
   const table = tableVersion({ table: "swept", columns: [["id", "int8"]], key: ["id"] });
   await using stage = await Stage.of(harness, table);
   await stage.write(table, 10n, [put(["1"]), put(["2"], { at: 11n }), put(["3"], { at: 12n })]);
-  const progress = { position: { epoch: 1, commit: 20n, index: 0 }, tables: {} };
-  await stage.apply({ kind: "sweep", sweeps: [{ table, below: rowVersion(1, 11n) }], progress });
+  const checkpoint = { position: { epoch: 1, commit: 20n, index: 0 }, tables: {} };
+  await stage.apply({ kind: "sweep", sweeps: [{ table, below: rowVersion(1, 11n) }], checkpoint });
   await stage.expectRows(table, [["2"], ["3"]]);
-  await stage.apply({ kind: "truncate", table, version: rowVersion(1, 11n), progress });
+  await stage.apply({ kind: "truncate", table, version: rowVersion(1, 11n), checkpoint });
   await stage.expectRows(table, [["3"]]);
 });
 
@@ -614,7 +614,7 @@ test("many tables are made ready together, each from where it is, and the one th
   const error = await failure(stage.sink.prepare([occupied, ...others], timeout()));
   expect([error.code, error.kind, error.table]).toEqual(["MR3205", "fatal", occupied.id]);
   const row = (table: (typeof others)[number]) => (table === wider ? ["2", "new"] : ["2"]);
-  await stage.apply(rowsStep(20n, ...others.map((table) => [table, [put(row(table))]] as const)));
+  await stage.apply(rowsBatch(20n, ...others.map((table) => [table, [put(row(table))]] as const)));
   for (const table of others.slice(2)) await stage.expectRows(table, [row(table)]);
   await stage.expectRows(same, [["2"]]);
   await stage.expectRows(wider, [["1", null], row(wider)]);
@@ -641,7 +641,7 @@ test("what steps of many tables leave in the log is folded in behind them", asyn
   const [few, many] = [some(0, 70), some(70, 140)];
   await stage.prepare(...few, ...many);
   const write = async (commit: bigint, tables: readonly TableVersion[]): Promise<void> => {
-    await stage.apply(rowsStep(commit, ...tables.map((table) => [table, [put(["1", "a"])]] as const)));
+    await stage.apply(rowsBatch(commit, ...tables.map((table) => [table, [put(["1", "a"])]] as const)));
   };
   const logBytes = (): number => statSync(`${targetOf(stage).path}.wal`, { throwIfNoEntry: false })?.size ?? 0;
   await write(10n, few);
@@ -650,7 +650,7 @@ test("what steps of many tables leave in the log is folded in behind them", asyn
   // Nothing else comes.
   await eventually(() => expect(logBytes()).toBe(0));
 
-  // Of 256 MB half may be held so: the next step waits.
+  // Of 256 MB half may be held so: the next batch waits.
   await write(20n, many);
   await write(30n, few.slice(0, 1));
   expect(logBytes()).toBeGreaterThan(0);
@@ -681,7 +681,7 @@ test("a file that is there keeps the size of its blocks; a new one has small one
   const sizeOfBlocks = async (path: string, sink: Sink): Promise<unknown> => {
     await sink.open(1, timeout());
     await sink.prepare([table], timeout());
-    await sink.apply(rowsStep(10n, [table, [put(["1"])]]), new Reports(), timeout());
+    await sink.apply(rowsBatch(10n, [table, [put(["1"])]]), new Reports(), timeout());
     await sink.close();
     const instance = await DuckDBInstance.create(path);
     const connection = await instance.connect();

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { LakeSink } from "../../connectors/duckdb/lake/sink.ts";
 import type { CatalogKind } from "../../connectors/duckdb/lake/place.ts";
-import { put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
+import { put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { lakeTarget } from "../support/warehouses/ducklake-target.ts";
 
@@ -28,12 +28,12 @@ test.for(["sqlite", "duckdb"] as const satisfies readonly CatalogKind[])(
     await sink.open(1, timeout());
     await sink.prepare([items], timeout());
     const all = Array.from({ length: ROWS }, (_, i) => put([`${i}`, "x"]));
-    await sink.apply(rowsStep(1n, [items, all]), new Reports(), timeout());
+    await sink.apply(rowsBatch(1n, [items, all]), new Reports(), timeout());
     const stopped = new AbortController();
     const writing = (async () => {
       for (let n = 2; !stopped.signal.aborted; n++) {
         const changes = Array.from({ length: 5 }, (_, i) => put([`${(n * 5 + i) % 300}`, `y${n}`]));
-        await sink.apply(rowsStep(BigInt(n), [items, changes]), new Reports(), timeout());
+        await sink.apply(rowsBatch(BigInt(n), [items, changes]), new Reports(), timeout());
         // The places of former shapes are removed, and a reader may still look for rows there.
         // Of two writers at the same moment one is refused.
         const wider = target.query(`alter table lake.public.items add column extra${n} integer`);

@@ -5,7 +5,7 @@
 import { expect, test } from "vitest";
 import { placeOf } from "../../connectors/duckdb/lake/place.ts";
 import { LakeSink } from "../../connectors/duckdb/lake/sink.ts";
-import { failure, put, remove, Reports, rowsStep, timeout, type Write } from "../conformance/stage.ts";
+import { failure, put, remove, Reports, rowsBatch, timeout, type Write } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { tcpProxy } from "../support/network/proxy.ts";
 import { type LakeTarget, lakeTarget } from "../support/warehouses/ducklake-target.ts";
@@ -38,9 +38,9 @@ test.for([
   const first = new LakeSink({ ...options, place: through });
   await first.open(1, timeout());
   await first.prepare([items], timeout());
-  await first.apply(rowsStep(10n, [items, ["1", "2", "3"].map((id) => put([id, "a"]))]), new Reports(), timeout());
+  await first.apply(rowsBatch(10n, [items, ["1", "2", "3"].map((id) => put([id, "a"]))]), new Reports(), timeout());
   const held = proxy.hold(from);
-  const givenUp = failure(first.apply(rowsStep(20n, [items, late]), new Reports(), timeout()));
+  const givenUp = failure(first.apply(rowsBatch(20n, [items, late]), new Reports(), timeout()));
   await held.reached;
   proxy.halfClose("client");
   expect(await givenUp).toMatchObject({ code: "MR3227", reason: "lost" });
@@ -51,7 +51,7 @@ test.for([
     (error: unknown) => error,
   );
   const write = (at: bigint, writes: readonly Write[]) =>
-    next.apply(rowsStep(at, [items, writes]), new Reports(), timeout());
+    next.apply(rowsBatch(at, [items, writes]), new Reports(), timeout());
   const writeOn = async () => {
     await next.prepare([items], timeout());
     await write(20n, late);
@@ -81,7 +81,7 @@ async function expectFilledAgain(sink: LakeSink, target: LakeTarget): Promise<vo
   expect(found).toMatchObject({ code: "MR3226", kind: "reopen", lostTables: [items.id] });
   await sink.open(4, timeout());
   await sink.prepare([items], timeout());
-  await sink.apply(rowsStep(50n, [items, many]), new Reports(), timeout());
+  await sink.apply(rowsBatch(50n, [items, many]), new Reports(), timeout());
   expect(await target.readRows(items)).toHaveLength(many.length);
   await sink.close();
 }

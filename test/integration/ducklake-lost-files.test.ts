@@ -5,7 +5,7 @@ import { expect, test } from "vitest";
 import { LakeSink, type LakeSinkOptions } from "../../connectors/duckdb/lake/sink.ts";
 import { DEFAULT_FORM, type TargetForm } from "../../connectors/duckdb/tables/form.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
-import { failure, put, remove, Reports, rowsStep, timeout } from "../conformance/stage.ts";
+import { failure, put, remove, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { complete } from "../support/daemon/complete.ts";
 import { lakeTarget, type LakeTarget } from "../support/warehouses/ducklake-target.ts";
@@ -47,14 +47,14 @@ test.for(Object.keys(SPOILING))("a mirror's table with a file that is %s is lost
   await sink.prepare([kept, spoiled], timeout());
   expect(await rewriting(sink)).toMatchObject({ code: "MR3226", lostTables: ["public.spoiled"] });
   await sink.open(3, timeout());
-  const { progress } = rowsStep(1n, [kept, rows]);
+  const { checkpoint } = rowsBatch(1n, [kept, rows]);
   await sink.apply(
-    { kind: "progress", progress: { ...progress, tables: complete({ "public.kept": "1" }) } },
+    { kind: "checkpoint", checkpoint: { ...checkpoint, tables: complete({ "public.kept": "1" }) } },
     new Reports(),
     timeout(),
   );
   await sink.prepare([kept, spoiled], timeout());
-  await sink.apply(rowsStep(2n, [kept, rows.slice(0, 200)], [spoiled, rows.slice(0, 300)]), new Reports(), timeout());
+  await sink.apply(rowsBatch(2n, [kept, rows.slice(0, 200)], [spoiled, rows.slice(0, 300)]), new Reports(), timeout());
   expect([(await target.readRows(kept)).length, (await target.readRows(spoiled)).length]).toEqual([500, 300]);
   await sink.close();
 });
@@ -87,7 +87,7 @@ test("a table that is reset is emptied without its lost file", async () => {
   await sink.open(2, timeout());
   await sink.expel([kept, spoiled], 0n, timeout());
   await sink.prepare([kept, spoiled], timeout());
-  await sink.apply(rowsStep(2n, [kept, rows], [spoiled, rows]), new Reports(), timeout());
+  await sink.apply(rowsBatch(2n, [kept, rows], [spoiled, rows]), new Reports(), timeout());
   expect([(await target.readRows(kept)).length, (await target.readRows(spoiled)).length]).toEqual([500, 500]);
   await sink.close();
 });
@@ -97,7 +97,7 @@ test("what maintenance could not read is lost too, and it joins the files of the
   const sink = await written(target, { everyMs: 500, keepSnapshotsMs: 60_000 });
   // Of files with many deleted rows the rest is written again.
   const gone = rows.slice(0, 250).map((_, i) => remove([`${i}`, null]));
-  await sink.apply(rowsStep(2n, [kept, gone], [spoiled, gone]), new Reports(), timeout());
+  await sink.apply(rowsBatch(2n, [kept, gone], [spoiled, gone]), new Reports(), timeout());
   spoil(target, "gone");
   await eventually(async () => {
     expect(await failure(sink.verify(timeout()))).toMatchObject({ code: "MR3226", lostTables: ["public.spoiled"] });
@@ -109,14 +109,14 @@ async function written(target: LakeTarget, maintenance: LakeSinkOptions["mainten
   const sink = new LakeSink({ ...target.options, maintenance });
   await sink.open(1, timeout());
   await sink.prepare([kept, spoiled], timeout());
-  const step = rowsStep(1n, [kept, rows], [spoiled, rows]);
+  const batch = rowsBatch(1n, [kept, rows], [spoiled, rows]);
   const tables = complete({ "public.kept": "1", "public.spoiled": "1" });
-  await sink.apply({ ...step, progress: { ...step.progress, tables } }, new Reports(), timeout());
+  await sink.apply({ ...batch, checkpoint: { ...batch.checkpoint, tables } }, new Reports(), timeout());
   return sink;
 }
 
 async function rewriting(sink: LakeSink): Promise<MillraceError> {
-  return await failure(sink.apply(rowsStep(2n, [kept, rows], [spoiled, rows]), new Reports(), timeout()));
+  return await failure(sink.apply(rowsBatch(2n, [kept, rows], [spoiled, rows]), new Reports(), timeout()));
 }
 
 function spoil(target: LakeTarget, how: string): void {

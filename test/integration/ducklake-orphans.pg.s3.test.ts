@@ -11,7 +11,7 @@ import { SILENT } from "../../src/core/contracts/telemetry.ts";
 import { timeout } from "../conformance/stage.ts";
 import { type LakeTarget, lakeTarget } from "../support/warehouses/ducklake-target.ts";
 import { Writer } from "../support/warehouses/ducklake-writers.ts";
-import { expectedAfter, steps } from "../support/warehouses/duckdb-writer.ts";
+import { expectedAfter, batches } from "../support/warehouses/duckdb-writer.ts";
 import { eventually } from "../support/run/waiting.ts";
 
 const META = "__ducklake_metadata_lake";
@@ -59,7 +59,7 @@ test(
     expect(readdirSync(folder)).toEqual(expect.arrayContaining(["other.parquet", "notes.txt"]));
     const again = target.makeSink();
     const held = await again.open(3, timeout());
-    const rows = await target.readRows(steps);
+    const rows = await target.readRows(batches);
     expect(rows.map(({ cells }) => cells.join(" ")).toSorted()).toEqual(
       expectedAfter(Number(held?.position.commit)).toSorted(),
     );

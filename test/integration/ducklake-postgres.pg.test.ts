@@ -5,7 +5,7 @@ import { queryLake } from "../../connectors/duckdb/lake/query.ts";
 import { LakeSink } from "../../connectors/duckdb/lake/sink.ts";
 import { placeOf } from "../../connectors/duckdb/lake/place.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
-import { failure, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
+import { failure, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { freshDatabase, ownPostgres } from "../support/run/services.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
@@ -27,15 +27,15 @@ test("a broken connection costs no row: the step succeeds, at the latest once th
   const sink = target.makeSink();
   await sink.open(1, timeout());
   await sink.prepare([items], timeout());
-  await sink.apply(rowsStep(1n, [items, [put(["1", "a"])]]), new Reports(), timeout());
+  await sink.apply(rowsBatch(1n, [items, [put(["1", "a"])]]), new Reports(), timeout());
   await target.cut!();
-  const step = rowsStep(2n, [items, [put(["1", "b"]), put(["2", "b"])]]);
+  const batch = rowsBatch(2n, [items, [put(["1", "b"]), put(["2", "b"])]]);
   // DuckDB may have noticed by itself. If not: as the runtime does.
-  await sink.apply(step, new Reports(), timeout()).catch(async (error: unknown) => {
+  await sink.apply(batch, new Reports(), timeout()).catch(async (error: unknown) => {
     expect(findMillraceError(error)).toMatchObject({ kind: "retryable" });
     await sink.open(2, timeout());
     await sink.prepare([items], timeout());
-    await sink.apply(step, new Reports(), timeout());
+    await sink.apply(batch, new Reports(), timeout());
   });
   const rows = await target.readRows(items);
   expect(rows.map(({ cells }) => cells.join(" ")).toSorted()).toEqual(["1 b", "2 b"]);
@@ -68,7 +68,7 @@ test(
       await read.catch((error: unknown) => expect(findMillraceError(error)?.kind).toBe("retryable"));
     });
     for (let i = 1; i <= SHAPES; i++) {
-      await sink.apply(rowsStep(BigInt(i), [items, [put([`${i}`, "a"])]]), new Reports(), timeout());
+      await sink.apply(rowsBatch(BigInt(i), [items, [put([`${i}`, "a"])]]), new Reports(), timeout());
       await target.query(`alter table lake.public.items add column c${i} integer`);
       if (i % 3 === 0) await target.query("call ducklake_flush_inlined_data('lake')");
     }
@@ -119,15 +119,15 @@ test("a password in the file of `passfile` may change while the sink is open", {
   });
   await sink.open(1, timeout());
   await sink.prepare([items], timeout());
-  await sink.apply(rowsStep(1n, [items, [put(["1", "a"])]]), new Reports(), timeout());
+  await sink.apply(rowsBatch(1n, [items, [put(["1", "a"])]]), new Reports(), timeout());
   await database.query("alter role writer password 'second'");
   await database.query("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'writer'");
-  const step = rowsStep(2n, [items, [put(["1", "b"])]]);
-  expect(await failure(sink.apply(step, new Reports(), timeout()))).toMatchObject({ code: "MR3227" });
+  const batch = rowsBatch(2n, [items, [put(["1", "b"])]]);
+  expect(await failure(sink.apply(batch, new Reports(), timeout()))).toMatchObject({ code: "MR3227" });
   expect(await failure(sink.open(1, timeout()))).toMatchObject({ code: "MR3227", kind: "blocked" });
   rotate("second");
   await sink.open(1, timeout());
   await sink.prepare([items], timeout());
-  await sink.apply(step, new Reports(), timeout());
+  await sink.apply(batch, new Reports(), timeout());
   await sink.close();
 });

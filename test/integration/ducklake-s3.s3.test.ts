@@ -5,12 +5,12 @@
 import { writeFileSync } from "node:fs";
 import { S3Client } from "@aws-sdk/client-s3";
 import { expect, test, vi } from "vitest";
-import type { Step } from "../../src/core/model/batch.ts";
+import type { Batch } from "../../src/core/model/batch.ts";
 import { placeOf } from "../../connectors/duckdb/lake/place.ts";
 import { LakeSink } from "../../connectors/duckdb/lake/sink.ts";
 import { lookForLogin } from "../../connectors/kit/bucket-login.ts";
 import { users } from "../conformance/sink-rows.ts";
-import { failure, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
+import { failure, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { lakeTarget } from "../support/warehouses/ducklake-target.ts";
 import { DEFAULT_FORM } from "../../connectors/duckdb/tables/form.ts";
 import { s3Gateway, type Way } from "../support/network/s3-gateway.ts";
@@ -152,8 +152,8 @@ test("TLS: an authority of one's own is trusted by `s3.ca`; whatever is not trus
   expect(await target.readRows(users)).toHaveLength(ROWS);
 });
 
-function rows(round: number, at: bigint): Step {
-  return rowsStep(at, [users, Array.from({ length: ROWS }, (_, i) => put([String(round * ROWS + i), "a", null]))]);
+function rows(round: number, at: bigint): Batch {
+  return rowsBatch(at, [users, Array.from({ length: ROWS }, (_, i) => put([String(round * ROWS + i), "a", null]))]);
 }
 
 async function fill(sink: LakeSink, lease: number): Promise<void> {
@@ -161,7 +161,7 @@ async function fill(sink: LakeSink, lease: number): Promise<void> {
   try {
     await sink.open(lease, timeout());
     await sink.prepare([users], timeout());
-    await sink.apply(rowsStep(10n, [users, rows]), new Reports(), timeout());
+    await sink.apply(rowsBatch(10n, [users, rows]), new Reports(), timeout());
   } finally {
     await sink.close();
   }

@@ -11,18 +11,18 @@ import { LakeSink } from "../../connectors/duckdb/lake/sink.ts";
 import { lookUpTargets } from "../../connectors/duckdb/tables/existing.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
 import { SILENT } from "../../src/core/contracts/telemetry.ts";
-import { failure, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
+import { failure, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { lakeTarget } from "../support/warehouses/ducklake-target.ts";
 import { Writer } from "../support/warehouses/ducklake-writers.ts";
-import { BULK_BASE, BULK_COUNT, expectedAfter, steps } from "../support/warehouses/duckdb-writer.ts";
+import { BULK_BASE, BULK_COUNT, expectedAfter, batches } from "../support/warehouses/duckdb-writer.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
 import { eventually } from "../support/run/waiting.ts";
 
 const KILLS = 5;
 const MOVES = 30;
 const LOOKS = 150;
-/** Up to so long after a step the process is killed; a step takes about as long. */
+/** Up to so long after a batch the process is killed; a batch takes about as long. */
 const KILL_WITHIN_MS = 250;
 
 const items = tableVersion({
@@ -53,7 +53,7 @@ test(
     for (let kill = 1; kill <= KILLS; kill++) {
       await using writer = new Writer(target, kill);
       await writer.next();
-      // Anywhere in the next steps: the moment is what the test is about, nothing waits for it.
+      // Anywhere in the next batches: the moment is what the test is about, nothing waits for it.
       await delay(Math.random() * KILL_WITHIN_MS);
       await writer.kill();
       const sink = target.makeSink();
@@ -61,7 +61,7 @@ test(
       const n = Number(held?.position.commit);
       expect(n).toBeGreaterThan(reached);
       reached = n;
-      const rows = await target.readRows(steps);
+      const rows = await target.readRows(batches);
       expect(rows.map(({ cells }) => cells.join(" ")).toSorted()).toEqual(expectedAfter(n).toSorted());
       await sink.close();
     }
@@ -99,7 +99,7 @@ test("a writer in another process that is taken over writes no more", { tags: "h
   await eventually(async () => void (await sink.open(2, timeout())));
   expect(await writer.last()).toBe("MR3204");
   const held = await sink.look(timeout());
-  const rows = await target.readRows(steps);
+  const rows = await target.readRows(batches);
   expect(rows.map(({ cells }) => cells.join(" ")).toSorted()).toEqual(
     expectedAfter(Number(held?.position.commit)).toSorted(),
   );
@@ -115,7 +115,7 @@ test("upkeep joins small files and ends old snapshots; rows stay", { tags: "heav
   // Each writes a file: more rows than the catalogue holds.
   for (let n = 1; n <= 24; n++) {
     const changes = Array.from({ length: 150 }, (_, i) => put([`${i * n}`, `${n}`]));
-    await sink.apply(rowsStep(BigInt(n), [items, changes]), new Reports(), timeout());
+    await sink.apply(rowsBatch(BigInt(n), [items, changes]), new Reports(), timeout());
   }
   const before = await target.readRows(items);
   await eventually(
@@ -132,7 +132,7 @@ test("upkeep joins small files and ends old snapshots; rows stay", { tags: "heav
   );
   const order = (rows: typeof before) => rows.map(({ cells }) => cells.join(" ")).toSorted();
   expect(order(await target.readRows(items))).toEqual(order(before));
-  await sink.apply(rowsStep(100n, [items, [put(["1", "after"])]]), new Reports(), timeout());
+  await sink.apply(rowsBatch(100n, [items, [put(["1", "after"])]]), new Reports(), timeout());
   await sink.close();
 });
 
@@ -173,9 +173,9 @@ test("a program that attached the lake before a table got another shape reads on
   const sink = new LakeSink({ ...target.options, maintenance: { everyMs: 2_500, keepSnapshotsMs: 60_000 } });
   await sink.open(1, timeout());
   await sink.prepare([items], timeout());
-  await sink.apply(rowsStep(1n, [items, [put(["1", "one"])]]), new Reports(), timeout());
+  await sink.apply(rowsBatch(1n, [items, [put(["1", "one"])]]), new Reports(), timeout());
   await sink.prepare([wider], timeout());
-  await sink.apply(rowsStep(2n, [wider, [put(["2", "two", "more"])]]), new Reports(), timeout());
+  await sink.apply(rowsBatch(2n, [wider, [put(["2", "two", "more"])]]), new Reports(), timeout());
   const engine = await startEngine(target.options, "read");
   const connection = await engine.connect();
   const read = async () =>
@@ -210,13 +210,13 @@ test("few rows go into the catalogue, new ones too, and no older row replaces on
     );
   const rows = (from: number, count: number, v: string) =>
     Array.from({ length: count }, (_, i) => put([`${from + i}`, v]));
-  await sink.apply(rowsStep(10n, [items, rows(0, 1, "a")]), new Reports(), timeout());
-  await sink.apply(rowsStep(20n, [items, rows(0, 10, "b")]), new Reports(), timeout());
-  await sink.apply(rowsStep(5n, [items, rows(0, 3, "older")]), new Reports(), timeout());
+  await sink.apply(rowsBatch(10n, [items, rows(0, 1, "a")]), new Reports(), timeout());
+  await sink.apply(rowsBatch(20n, [items, rows(0, 10, "b")]), new Reports(), timeout());
+  await sink.apply(rowsBatch(5n, [items, rows(0, 3, "older")]), new Reports(), timeout());
   expect(await files()).toBe(0);
-  await sink.apply(rowsStep(30n, [items, rows(10, 101, "b")]), new Reports(), timeout());
+  await sink.apply(rowsBatch(30n, [items, rows(10, 101, "b")]), new Reports(), timeout());
   expect(await files()).toBe(1);
-  await sink.apply(rowsStep(40n, [items, rows(10, 100, "c")]), new Reports(), timeout());
+  await sink.apply(rowsBatch(40n, [items, rows(10, 100, "c")]), new Reports(), timeout());
   expect(await files()).toBe(1);
   expect(await target.query("select v, count(*)::integer from lake.public.items group by v order by v")).toEqual([
     ["b", 11],
@@ -230,9 +230,9 @@ test("readers can go back in time", async () => {
   const sink = target.makeSink();
   await sink.open(1, timeout());
   await sink.prepare([items], timeout());
-  await sink.apply(rowsStep(10n, [items, [put(["1", "then"])]]), new Reports(), timeout());
+  await sink.apply(rowsBatch(10n, [items, [put(["1", "then"])]]), new Reports(), timeout());
   const [then] = await target.query("select max(snapshot_id)::integer from ducklake_snapshots('lake')");
-  await sink.apply(rowsStep(20n, [items, [put(["1", "now"])]]), new Reports(), timeout());
+  await sink.apply(rowsBatch(20n, [items, [put(["1", "now"])]]), new Reports(), timeout());
   expect(await target.query(`select v from lake.public.items at (version => ${Number(then?.[0])})`)).toEqual([
     ["then"],
   ]);
@@ -249,7 +249,7 @@ test(
     await sink.open(1, timeout());
     await sink.prepare([items], timeout());
     const rows = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => put([`${from + i}`, "a"]));
-    await sink.apply(rowsStep(1n, [items, rows(0, 200)]), new Reports(), timeout());
+    await sink.apply(rowsBatch(1n, [items, rows(0, 200)]), new Reports(), timeout());
     const over = new AbortController();
     const request = { sql: "select count(*)::integer from public.items", rowCountMax: 1, byteCountMax: 100 };
     const asked = Array.from({ length: 3 }, async () => {
@@ -264,7 +264,7 @@ test(
       return found;
     });
     for (let i = 2; i < MOVES; i++) {
-      await sink.apply(rowsStep(BigInt(i), [items, rows(i, i + 50)]), new Reports(), timeout());
+      await sink.apply(rowsBatch(BigInt(i), [items, rows(i, i + 50)]), new Reports(), timeout());
       await target.query("call ducklake_flush_inlined_data('lake')");
     }
     over.abort();
@@ -283,7 +283,7 @@ test("a query reads, and can do nothing else", async () => {
   const sink = target.makeSink();
   await sink.open(1, timeout());
   await sink.prepare([items], timeout());
-  await sink.apply(rowsStep(10n, [items, [put(["1", "a"])]]), new Reports(), timeout());
+  await sink.apply(rowsBatch(10n, [items, [put(["1", "a"])]]), new Reports(), timeout());
   expect((await ask("select id, v from public.items")).rows).toEqual([[1, "a"]]);
   for (const sql of [
     "delete from public.items",
@@ -385,9 +385,9 @@ test("data files that are gone are told", async () => {
   await sink.open(1, timeout());
   await sink.prepare([items], timeout());
   const changes = Array.from({ length: 200 }, (_, i) => put([`${i}`, "x"]));
-  await sink.apply(rowsStep(1n, [items, changes]), new Reports(), timeout());
+  await sink.apply(rowsBatch(1n, [items, changes]), new Reports(), timeout());
   rmSync(target.options.place.data, { recursive: true });
-  const again = sink.apply(rowsStep(2n, [items, changes]), new Reports(), timeout());
+  const again = sink.apply(rowsBatch(2n, [items, changes]), new Reports(), timeout());
   expect(await failure(again)).toMatchObject({
     code: "MR3226",
     kind: "blocked",

@@ -7,7 +7,7 @@ import { expect, test } from "vitest";
 import { check } from "../../connectors/elasticsearch/check.ts";
 import { definition, factory } from "../../connectors/elasticsearch/config.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
-import { failure, progressAt, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
+import { failure, checkpointAt, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { readDocuments } from "../support/caches/search-rows.ts";
@@ -104,7 +104,7 @@ test("user and password, or an API key, are sent with each request; wrong ones a
   await using withUser = await sinkOn({ url: `http://us%20er:${CANARY}@${gate.host}`, prefix });
   await withUser.open(1, timeout());
   await withUser.prepare([notes], timeout());
-  await withUser.apply(rowsStep(10n, [notes, [put(["1", "a"])]]), new Reports(), timeout());
+  await withUser.apply(rowsBatch(10n, [notes, [put(["1", "a"])]]), new Reports(), timeout());
   await using withKey = await sinkOn({ url: `http://${gate.host}`, apiKey: CANARY, prefix });
   await withKey.open(2, timeout());
   for (const more of [
@@ -149,7 +149,7 @@ test("a body that is too large is sent in halves; a document that is too large a
     put([`${i}`, i === 77 ? CANARY.repeat(2_000) : "x".repeat(1_000)]),
   );
   const reports = new Reports();
-  await sink.apply(rowsStep(10n, [notes, rows]), reports, timeout());
+  await sink.apply(rowsBatch(10n, [notes, rows]), reports, timeout());
   expect(reports.poisons.map(({ entry, error }) => [entry, error.code, error.kind])).toEqual([
     [77, "MR3308", "poison"],
   ]);
@@ -168,14 +168,14 @@ test.each([
   await using sink = await sinkOn({ url: `http://${gate.host}`, prefix });
   await sink.open(1, timeout());
   await sink.prepare([notes], timeout());
-  const step = rowsStep(10n, [notes, [put(["1", "a"])]]);
+  const batch = rowsBatch(10n, [notes, [put(["1", "a"])]]);
   for (const path of ["/_bulk", "millrace-progress"]) {
     gate.refuse = ({ url, method }) => (url?.includes(path) === true && method !== "GET" ? status : null);
-    const error = await failure(sink.apply(step, new Reports(), timeout()));
+    const error = await failure(sink.apply(batch, new Reports(), timeout()));
     expect([error.code, error.kind]).toEqual([code, kind]);
   }
   gate.refuse = () => null;
-  await sink.apply(step, new Reports(), timeout());
+  await sink.apply(batch, new Reports(), timeout());
   expect(await readDocuments(elasticsearchUrl(), prefix, notes)).toHaveLength(1);
 });
 
@@ -188,7 +188,7 @@ test("large documents of one step go one by one, and one that the engine never a
   await sink.prepare([notes], timeout());
   const rows = [30, 30, 60, 30].map((megabytes, i) => put([`${i}`, "x".repeat(megabytes * 1_000_000)]));
   const reports = new Reports();
-  await sink.apply(rowsStep(10n, [notes, rows]), reports, timeout());
+  await sink.apply(rowsBatch(10n, [notes, rows]), reports, timeout());
   expect(reports.poisons.map(({ entry, error }) => [entry, error.code])).toEqual([[2, "MR3308"]]);
   expect(gate.mostBytes).toBeLessThan(61_000_000);
   expect(
@@ -207,8 +207,8 @@ test("a large document whose answer is lost costs little memory", async () => {
     return null;
   };
   const before = getHeapStatistics().total_heap_size;
-  const step = rowsStep(10n, [notes, [put(["1", "x".repeat(4_000_000)])]]);
-  expect((await failure(sink.apply(step, new Reports(), timeout()))).code).toBe("MR3301");
+  const batch = rowsBatch(10n, [notes, [put(["1", "x".repeat(4_000_000)])]]);
+  expect((await failure(sink.apply(batch, new Reports(), timeout()))).code).toBe("MR3301");
   expect(getHeapStatistics().total_heap_size - before).toBeLessThan(100_000_000);
 });
 
@@ -228,10 +228,10 @@ test("of several nodes one that is down does not stop the sink", async () => {
   await sink.prepare([notes], timeout());
   let failed = 0;
   for (let i = 0; i < 20; i++) {
-    const step = rowsStep(BigInt(10 + i), [notes, [put([`${i}`, "a"])]]);
-    await sink.apply(step, new Reports(), timeout()).catch(async () => {
+    const batch = rowsBatch(BigInt(10 + i), [notes, [put([`${i}`, "a"])]]);
+    await sink.apply(batch, new Reports(), timeout()).catch(async () => {
       failed++;
-      await sink.apply(step, new Reports(), timeout());
+      await sink.apply(batch, new Reports(), timeout());
     });
   }
   expect(failed).toBeLessThan(5);
@@ -257,7 +257,7 @@ test("what some shards or nodes did not do is no answer", async () => {
   await sink.open(1, timeout());
   await sink.prepare([notes], timeout());
   const rows = Array.from({ length: 5_010 }, (_, i) => put([`${i}`, "a"]));
-  await sink.apply(rowsStep(10n, [notes, rows]), new Reports(), timeout());
+  await sink.apply(rowsBatch(10n, [notes, rows]), new Reports(), timeout());
   const listed = async (): Promise<number> => {
     await using inspection = await sink.comparison!.inspect(timeout());
     let count = 0;
@@ -265,8 +265,8 @@ test("what some shards or nodes did not do is no answer", async () => {
     return count;
   };
   const truncate = async (): Promise<void> => {
-    const step = { kind: "truncate", table: notes, version: 1n << 60n, progress: progressAt(20n) } as const;
-    await sink.apply(step, new Reports(), timeout());
+    const batch = { kind: "truncate", table: notes, version: 1n << 60n, checkpoint: checkpointAt(20n) } as const;
+    await sink.apply(batch, new Reports(), timeout());
   };
   const highest = async () => await sink.rows!.highestVersion(null, timeout());
   const expel = async (): Promise<void> => await sink.rows!.expel([notes], 1n << 60n, timeout());
@@ -295,8 +295,8 @@ test("what some shards or nodes did not do is no answer", async () => {
   await next.open(2, timeout());
   await next.prepare([notes], timeout());
   gate.answer = (path, body) => (path.startsWith("/_aliases") ? body.replace("true", "false") : body);
-  const step = rowsStep(30n, [notes, [put(["1", "b"])]]);
-  expect((await failure(next.apply(step, new Reports(), timeout()))).code).toBe("MR3301");
+  const batch = rowsBatch(30n, [notes, [put(["1", "b"])]]);
+  expect((await failure(next.apply(batch, new Reports(), timeout()))).code).toBe("MR3301");
   gate.answer = (_, body) => body;
-  await next.apply(step, new Reports(), timeout());
+  await next.apply(batch, new Reports(), timeout());
 });

@@ -5,7 +5,7 @@
  */
 import { expect, test } from "vitest";
 import { definition, factory } from "../../connectors/elasticsearch/config.ts";
-import { failure, progressAt, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
+import { failure, checkpointAt, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { readDocuments, searchCall } from "../support/caches/search-rows.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
@@ -40,7 +40,7 @@ test("limits of searches, of memory and of shards", async () => {
   const [first, second, third] = ["first", "second", "third"].map(tableNamed);
   await sink.prepare([first!], timeout());
   const rows = Array.from({ length: 12_000 }, (_, i) => put([`${i}`, "a"]));
-  await sink.apply(rowsStep(10n, [first!, rows]), new Reports(), timeout());
+  await sink.apply(rowsBatch(10n, [first!, rows]), new Reports(), timeout());
 
   await set({
     "search.default_search_timeout": "1ms",
@@ -59,11 +59,11 @@ test("limits of searches, of memory and of shards", async () => {
 
   // What the breaker refuses is tried again, and is no answer in the meantime.
   await set({ "indices.breaker.total.limit": "1kb" });
-  const step = { kind: "truncate", table: first!, version: 1n << 60n, progress: progressAt(20n) } as const;
-  const { code, kind } = await failure(sink.apply(step, new Reports(), timeout()));
+  const batch = { kind: "truncate", table: first!, version: 1n << 60n, checkpoint: checkpointAt(20n) } as const;
+  const { code, kind } = await failure(sink.apply(batch, new Reports(), timeout()));
   expect([code, kind]).toEqual(["MR3309", "retryable"]);
   await set({ "indices.breaker.total.limit": null });
-  await sink.apply(step, new Reports(), timeout());
+  await sink.apply(batch, new Reports(), timeout());
   expect(await readDocuments(url, "", first!)).toEqual([]);
 
   await set({ "cluster.max_shards_per_node": 3 });
@@ -81,7 +81,7 @@ test("limits of searches, of memory and of shards", async () => {
     fix: expect.stringContaining('"cluster.max_shards_per_node": 4'),
   });
   // Those that have an index go on.
-  await sink.apply(rowsStep(30n, [second!, [put(["1", "b"])]]), new Reports(), timeout());
+  await sink.apply(rowsBatch(30n, [second!, [put(["1", "b"])]]), new Reports(), timeout());
   await set({ "cluster.max_shards_per_node": 4 });
   await sink.prepare([third!], timeout());
   await sink.close();

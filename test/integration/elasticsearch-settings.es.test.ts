@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { definition, factory } from "../../connectors/elasticsearch/config.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
-import { failure, progressAt, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
+import { failure, checkpointAt, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { readDocuments, searchCall } from "../support/caches/search-rows.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { tcpProxy } from "../support/network/proxy.ts";
@@ -17,7 +17,7 @@ const users = tableVersion({
   ],
   key: ["id"],
 });
-const STEP = rowsStep(10n, [users, [put(["1", "a"])]]);
+const BATCH = rowsBatch(10n, [users, [put(["1", "a"])]]);
 const INDEX = "public.users-000001";
 
 describe.each(searchEngines())("a search sink and what is there already, on $name", ({ url }) => {
@@ -67,7 +67,7 @@ describe.each(searchEngines())("a search sink and what is there already, on $nam
     await using sink = await sinkOn(prefix);
     await sink.open(1, timeout());
     await sink.prepare([users], timeout());
-    await sink.apply(STEP, new Reports(), timeout());
+    await sink.apply(BATCH, new Reports(), timeout());
     expect((await readDocuments(url(), prefix, users)).map(({ cells }) => cells)).toEqual([["1", '"a"']]);
     await sink.verify(timeout());
     expect(await refusals(prefix)).toEqual([]);
@@ -91,7 +91,7 @@ describe.each(searchEngines())("a search sink and what is there already, on $nam
       await using sink = await sinkOn(prefix);
       await sink.open(1, timeout());
       await sink.prepare([users], timeout());
-      await sink.apply({ ...STEP, progress: progressAt(11n, { [users.id]: "x" }) }, new Reports(), timeout());
+      await sink.apply({ ...BATCH, checkpoint: checkpointAt(11n, { [users.id]: "x" }) }, new Reports(), timeout());
     }
     await call("PUT", `/_ingest/pipeline/${prefix}drop`, { processors: [] });
     const at = `/${prefix}${INDEX}`;
@@ -135,7 +135,7 @@ describe.each(searchEngines())("a search sink and what is there already, on $nam
     await using sink = await sinkOn(prefix);
     await sink.open(++lease, timeout());
     await sink.prepare([users], timeout());
-    await sink.apply(rowsStep(20n, [users, [put(["2", "b"])]]), new Reports(), timeout());
+    await sink.apply(rowsBatch(20n, [users, [put(["2", "b"])]]), new Reports(), timeout());
     expect(await readDocuments(url(), prefix, users)).toHaveLength(2);
   });
 
@@ -163,7 +163,7 @@ describe.each(searchEngines())("a search sink and what is there already, on $nam
     const held = Object.fromEntries(Array.from({ length: 10_000 }, (_, i) => [`public.table_${i}`, `shape/${i}`]));
     const written = async (at: bigint, tables: Record<string, string>): Promise<number> => {
       const before = proxy.counters.bytesToServer;
-      await sink.apply({ kind: "progress", progress: progressAt(at, tables) }, new Reports(), timeout());
+      await sink.apply({ kind: "checkpoint", checkpoint: checkpointAt(at, tables) }, new Reports(), timeout());
       return proxy.counters.bytesToServer - before;
     };
     expect(await written(10n, held)).toBeGreaterThan(300_000);
@@ -184,7 +184,7 @@ describe.each(searchEngines())("a search sink and what is there already, on $nam
   test("an index of checkpoints that is not Millrace's, and a checkpoint that is not, stop the sink; one that is gone does not", async () => {
     await using indices = freshIndexPrefix(url());
     const { prefix } = indices;
-    const progress = `${prefix}millrace-progress`;
+    const checkpoint = `${prefix}millrace-progress`;
     const opens = async (lease: number): Promise<unknown> => {
       await using sink = await sinkOn(prefix);
       return await sink.open(lease, timeout());
@@ -193,11 +193,11 @@ describe.each(searchEngines())("a search sink and what is there already, on $nam
       const error = await failure(opens(9));
       expect([error.code, error.kind]).toEqual([code, "fatal"]);
     };
-    await call("PUT", `/${progress}`);
+    await call("PUT", `/${checkpoint}`);
     await refused("MR3304");
     expect(await refusals(prefix)).toEqual([expect.stringContaining("MR3304")]);
-    await call("DELETE", `/${progress}`);
-    await call("PUT", `/${prefix}other`, { aliases: { [progress]: {} } });
+    await call("DELETE", `/${checkpoint}`);
+    await call("PUT", `/${prefix}other`, { aliases: { [checkpoint]: {} } });
     await refused("MR3304");
     expect(await refusals(prefix)).toEqual([expect.stringContaining("MR3304")]);
     await call("DELETE", `/${prefix}other`);
@@ -206,26 +206,26 @@ describe.each(searchEngines())("a search sink and what is there already, on $nam
       await using sink = await sinkOn(prefix);
       await sink.open(2, timeout());
       await sink.prepare([users], timeout());
-      await sink.apply({ ...STEP, progress: progressAt(11n, { [users.id]: "x" }) }, new Reports(), timeout());
+      await sink.apply({ ...BATCH, checkpoint: checkpointAt(11n, { [users.id]: "x" }) }, new Reports(), timeout());
     }
-    await call("POST", `/${progress}/_refresh`);
-    const { text } = await searchCall(url(), "GET", `/${progress}/_search?size=100`);
+    await call("POST", `/${checkpoint}/_refresh`);
+    const { text } = await searchCall(url(), "GET", `/${checkpoint}/_search?size=100`);
     const [part] = [...text.matchAll(/"_id":"(shop\.search\/\d+\/2)"/g)].map((match) => encodeURIComponent(match[1]!));
-    const { text: kept } = await searchCall(url(), "GET", `/${progress}/_source/shop.search`);
+    const { text: kept } = await searchCall(url(), "GET", `/${checkpoint}/_source/shop.search`);
     const head: object = JSON.parse(kept);
     for (const garbage of [{ lease: "x" }, { ...head, position: "here" }, {}]) {
-      await call("PUT", `/${progress}/_doc/shop.search`, garbage);
+      await call("PUT", `/${checkpoint}/_doc/shop.search`, garbage);
       await refused("MR3315");
     }
-    await call("PUT", `/${progress}/_doc/shop.search`, head);
+    await call("PUT", `/${checkpoint}/_doc/shop.search`, head);
     expect(await opens(3)).toMatchObject({ tables: { [users.id]: "x" } });
-    await call("PUT", `/${progress}/_doc/${part}`, { content: "garbage" });
+    await call("PUT", `/${checkpoint}/_doc/${part}`, { content: "garbage" });
     await refused("MR3315");
-    await call("DELETE", `/${progress}/_doc/${part}`);
+    await call("DELETE", `/${checkpoint}/_doc/${part}`);
     expect(await opens(4)).toBeNull();
-    await call("DELETE", `/${progress}/_doc/shop.search`);
+    await call("DELETE", `/${checkpoint}/_doc/shop.search`);
     expect(await opens(1)).toBeNull();
-    await call("PUT", `/${progress}/_settings`, { "index.translog.durability": "async" });
+    await call("PUT", `/${checkpoint}/_settings`, { "index.translog.durability": "async" });
     await refused("MR3314");
     expect(await refusals(prefix)).toEqual([expect.stringContaining("MR3314")]);
   });

@@ -1,18 +1,18 @@
 /** A change that a mapping can't take: the next index is filled behind the back of those who read. */
 import { describe, expect, test } from "vitest";
 import { definition, factory } from "../../connectors/elasticsearch/config.ts";
-import { type SinkProgress, type Step } from "../../src/core/model/batch.ts";
+import { type Checkpoint, type Batch } from "../../src/core/model/batch.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
 import {
   failure,
   patch,
-  progressAt,
+  checkpointAt,
   put,
   remove,
   Reports,
-  rowsStep,
+  rowsBatch,
   timeout,
   UNCHANGED,
   type Write,
@@ -45,20 +45,20 @@ describe.each(searchEngines())("the next index on $name", ({ url }) => {
   }
 
   interface Opened extends Sink, AsyncDisposable {
-    readonly held: SinkProgress | null;
+    readonly held: Checkpoint | null;
   }
 
-  async function apply(sink: Sink, step: Step): Promise<Reports> {
+  async function apply(sink: Sink, batch: Batch): Promise<Reports> {
     const reports = new Reports();
-    await sink.apply(step, reports, timeout());
+    await sink.apply(batch, reports, timeout());
     return reports;
   }
 
   const write = (sink: Sink, table: TableVersion, at: bigint, ...entries: Write[]): Promise<Reports> =>
-    apply(sink, rowsStep(at, [table, entries]));
+    apply(sink, rowsBatch(at, [table, entries]));
 
   const complete = (sink: Sink, table: TableVersion, at: bigint): Promise<Reports> =>
-    apply(sink, { kind: "progress", progress: progressAt(at, { [table.id]: `${table.fingerprint}/1` }) });
+    apply(sink, { kind: "checkpoint", checkpoint: checkpointAt(at, { [table.id]: `${table.fingerprint}/1` }) });
 
   /** Two rows, complete; then the type changes, and one of them has been read again. */
   async function filling(indices: FreshPrefix): Promise<Opened> {
@@ -66,7 +66,7 @@ describe.each(searchEngines())("the next index on $name", ({ url }) => {
     await sink.prepare([first], timeout());
     await write(sink, first, 10n, put(["1", "7", "a"]), put(["2", "8", "b"]));
     await complete(sink, first, 11n);
-    await apply(sink, { kind: "progress", progress: progressAt(11n) });
+    await apply(sink, { kind: "checkpoint", checkpoint: checkpointAt(11n) });
     await sink.prepare([second], timeout());
     await write(sink, second, 20n, put(["1", "seven", "a"]));
     return sink;
@@ -95,7 +95,7 @@ describe.each(searchEngines())("the next index on $name", ({ url }) => {
 
   const drop = (prefix: string, index: string): Promise<unknown> => searchCall(url(), "DELETE", `/${prefix}${index}`);
 
-  /** The documents of the progress, by id. */
+  /** The documents of the checkpoint, by id. */
   async function stored(prefix: string): Promise<Map<string, { content?: string }>> {
     await searchCall(url(), "POST", `/${prefix}millrace-progress/_refresh`);
     const { text } = await searchCall(url(), "GET", `/${prefix}millrace-progress/_search?size=100`);
@@ -116,7 +116,7 @@ describe.each(searchEngines())("the next index on $name", ({ url }) => {
 
   async function finished(sink: Sink, prefix: string, table = second): Promise<void> {
     await write(sink, table, 30n, put(["1", "seven", "a"]), put(["2", "eight", "b"]));
-    await apply(sink, { kind: "sweep", sweeps: [{ table, below: rowVersion(1, 30n) }], progress: progressAt(31n) });
+    await apply(sink, { kind: "sweep", sweeps: [{ table, below: rowVersion(1, 30n) }], checkpoint: checkpointAt(31n) });
     await complete(sink, table, 31n);
     expect(await seen(prefix)).toEqual(NEW_ROWS);
   }

@@ -2,18 +2,18 @@ import { describe, expect, test } from "vitest";
 import { definition, factory } from "../../connectors/elasticsearch/config.ts";
 import { SearchClient } from "../../connectors/elasticsearch/http.ts";
 import { ElasticsearchInspection } from "../../connectors/elasticsearch/inspect.ts";
-import type { Step } from "../../src/core/model/batch.ts";
+import type { Batch } from "../../src/core/model/batch.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
 import {
   failure,
   patch,
-  progressAt,
+  checkpointAt,
   put,
   remove,
   Reports,
-  rowsStep,
+  rowsBatch,
   timeout,
   UNCHANGED,
 } from "../conformance/stage.ts";
@@ -41,9 +41,9 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     return Object.assign(sink, { [Symbol.asyncDispose]: () => sink.close() });
   }
 
-  async function apply(sink: Sink, step: Step): Promise<Reports> {
+  async function apply(sink: Sink, batch: Batch): Promise<Reports> {
     const reports = new Reports();
-    await sink.apply(step, reports, timeout());
+    await sink.apply(batch, reports, timeout());
     return reports;
   }
 
@@ -66,11 +66,11 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     await using indices = freshIndexPrefix(url());
     await using sink = await opened(indices.prefix);
     await sink.prepare([users], timeout());
-    await apply(sink, rowsStep(10n, [users, [put(["1", "a", null])]]));
-    await apply(sink, rowsStep(30n, [users, [remove(["1", null, null]), remove(["2", null, null])]]));
-    await apply(sink, rowsStep(20n, [users, [put(["1", "old", null]), put(["2", "old", null])]]));
+    await apply(sink, rowsBatch(10n, [users, [put(["1", "a", null])]]));
+    await apply(sink, rowsBatch(30n, [users, [remove(["1", null, null]), remove(["2", null, null])]]));
+    await apply(sink, rowsBatch(20n, [users, [put(["1", "old", null]), put(["2", "old", null])]]));
     expect(await ids(indices.prefix, users)).toBe(0);
-    await apply(sink, rowsStep(40n, [users, [put(["1", "new", null])]]));
+    await apply(sink, rowsBatch(40n, [users, [put(["1", "new", null])]]));
     expect(await ids(indices.prefix, users)).toBe(1);
   });
 
@@ -80,9 +80,9 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     await sink.prepare([users], timeout());
     const doc = '{"n": 123456789012345678901234567890.10,  "e": 1e400, "a\\"}": ["}", "\\u00e9"], "id": {"id": 1}}';
     const twice = '{"a": 1, "b": {"c": 1, "c": 2.50}, "a": 3}';
-    const reports = await apply(sink, rowsStep(10n, [users, [put(["1", 'x"}\n', doc]), put(["2", "x", twice])]]));
+    const reports = await apply(sink, rowsBatch(10n, [users, [put(["1", 'x"}\n', doc]), put(["2", "x", twice])]]));
     expect(reports.poisons).toEqual([]);
-    await apply(sink, rowsStep(20n, [users, [patch(["1", UNCHANGED, UNCHANGED]), patch(["2", "y", UNCHANGED])]]));
+    await apply(sink, rowsBatch(20n, [users, [patch(["1", UNCHANGED, UNCHANGED]), patch(["2", "y", UNCHANGED])]]));
     const time = "2026-11-18T11:06:40.000000Z";
     const head = `{"_millrace_version":${rowVersion(1, 20n)},"_millrace_commit_time":"${time}"`;
     const alias = "public.users";
@@ -115,7 +115,7 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     await sink.prepare([things], timeout());
     await apply(
       sink,
-      rowsStep(10n, [
+      rowsBatch(10n, [
         things,
         [
           put(["1", "12.50", "2026-11-20 06:43:15.123456+00", "The quick Fox", "1.5", "{a,b}"]),
@@ -140,18 +140,18 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     await using indices = freshIndexPrefix(url());
     const { prefix } = indices;
     const other = tableVersion({ table: "other", columns: [["id", "int4"]], key: ["id"] });
-    const progress = progressAt(11n, { "public.users": "rules", "public.other": "rules" });
+    const checkpoint = checkpointAt(11n, { "public.users": "rules", "public.other": "rules" });
     {
       await using sink = await opened(prefix);
       for (const table of [users, other]) await sink.prepare([table], timeout());
-      await apply(sink, { ...rowsStep(10n, [users, [put(["1", "a", null])]], [other, [put(["1"])]]), progress });
+      await apply(sink, { ...rowsBatch(10n, [users, [put(["1", "a", null])]], [other, [put(["1"])]]), checkpoint });
     }
     await searchCall(url(), "DELETE", `/${prefix}public.users-000001`);
     // Twice: a process that dies between the two must not take the new, empty index for the old one.
     for (const lease of [2, 3]) {
       await using sink = await opened(prefix, {}, lease);
       const held = await sink.open(lease, timeout());
-      expect(held).toEqual({ position: progress.position, tables: { "public.other": "rules" } });
+      expect(held).toEqual({ position: checkpoint.position, tables: { "public.other": "rules" } });
       await sink.prepare([users], timeout());
     }
     expect(await ids(prefix, users)).toBe(0);
@@ -162,17 +162,17 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     const { prefix } = indices;
     await using sink = await opened(prefix);
     await sink.prepare([users], timeout());
-    await apply(sink, rowsStep(10n, [users, [put(["1", "a", null])]]));
+    await apply(sink, rowsBatch(10n, [users, [put(["1", "a", null])]]));
     await searchCall(url(), "DELETE", `/${prefix}public.users-000001`);
     for (const entry of [put(["2", "b", null]), remove(["1", null, null]), patch(["1", "b", UNCHANGED])]) {
-      const error = await failure(apply(sink, rowsStep(20n, [users, [entry]])));
+      const error = await failure(apply(sink, rowsBatch(20n, [users, [entry]])));
       expect([error.code, error.kind]).toEqual(["MR3303", "reopen"]);
     }
-    for (const step of [
-      { kind: "truncate", table: users, version: 1n << 60n, progress: progressAt(20n) },
-      { kind: "sweep", sweeps: [{ table: users, below: 1n << 60n }], progress: progressAt(20n) },
+    for (const batch of [
+      { kind: "truncate", table: users, version: 1n << 60n, checkpoint: checkpointAt(20n) },
+      { kind: "sweep", sweeps: [{ table: users, below: 1n << 60n }], checkpoint: checkpointAt(20n) },
     ] as const) {
-      expect((await failure(apply(sink, step))).code).toBe("MR3303");
+      expect((await failure(apply(sink, batch))).code).toBe("MR3303");
     }
     expect((await failure(sink.verify(timeout()))).code).toBe("MR3303");
     expect((await searchCall(url(), "GET", `/${prefix}public.users`)).status).toBe(404);
@@ -183,13 +183,13 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     const { prefix } = indices;
     await using sink = await opened(prefix);
     await sink.prepare([users], timeout());
-    await apply(sink, rowsStep(10n, [users, [put(["1", "a", null])]]));
+    await apply(sink, rowsBatch(10n, [users, [put(["1", "a", null])]]));
     const alias = `${prefix}public.users`;
     await searchCall(url(), "PUT", `/${alias}-other`);
     const add = (index: string) => ({ add: { index, alias, is_write_index: false } });
     const actions = JSON.stringify({ actions: [add(`${alias}-000001`), add(`${alias}-other`)] });
     expect((await searchCall(url(), "POST", "/_aliases", actions)).status).toBe(200);
-    await apply(sink, rowsStep(20n, [users, [put(["2", "b", null]), remove(["1", null, null])]]));
+    await apply(sink, rowsBatch(20n, [users, [put(["2", "b", null]), remove(["1", null, null])]]));
     await sink.verify(timeout());
     expect(await hits(prefix, "public.users-000001", { match_all: {} })).toEqual(["2"]);
     expect(await hits(prefix, "public.users-other", { match_all: {} })).toEqual([]);
@@ -200,15 +200,15 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     const { prefix } = indices;
     await using sink = await opened(prefix);
     await sink.prepare([users], timeout());
-    await apply(sink, rowsStep(10n, [users, [put(["1", "a", null])]]));
+    await apply(sink, rowsBatch(10n, [users, [put(["1", "a", null])]]));
     await searchCall(url(), "POST", `/${prefix}public.users-000001/_close`);
-    const step = rowsStep(20n, [users, [put(["1", "b", null]), put(["2", "b", null])]]);
+    const batch = rowsBatch(20n, [users, [put(["1", "b", null]), put(["2", "b", null])]]);
     const reports = new Reports();
-    const { code, kind, table, message } = await failure(sink.apply(step, reports, timeout()));
+    const { code, kind, table, message } = await failure(sink.apply(batch, reports, timeout()));
     expect([code, kind, table, message]).toEqual(["MR3310", "blocked", users.id, expect.stringContaining("is closed")]);
     expect(reports.poisons).toEqual([]);
     await searchCall(url(), "POST", `/${prefix}public.users-000001/_open`);
-    await apply(sink, step);
+    await apply(sink, batch);
     expect(await ids(prefix, users)).toBe(2);
   });
 
@@ -218,20 +218,20 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     await using proxy = await tcpProxy(url());
     await using sink = await opened(prefix, { url: proxy.url(url()) });
     await sink.prepare([users], timeout());
-    await apply(sink, rowsStep(10n, [users, [put(["1", "a", null])]]));
-    // The progress alone is one request, whose answer never comes.
-    const step: Step = { kind: "progress", progress: progressAt(21n) };
+    await apply(sink, rowsBatch(10n, [users, [put(["1", "a", null])]]));
+    // The checkpoint alone is one request, whose answer never comes.
+    const batch: Batch = { kind: "checkpoint", checkpoint: checkpointAt(21n) };
     const progressText = async (): Promise<string> => source(prefix, "millrace-progress", "shop.search");
     const calls = proxy.counters.bytesToServer;
     proxy.delay(150);
-    const lost = failure(apply(sink, step));
+    const lost = failure(apply(sink, batch));
     await expect.poll(() => proxy.counters.bytesToServer).toBeGreaterThan(calls);
     await expect.poll(progressText, { interval: 5 }).toContain('"1/21/0"');
     proxy.cut();
     expect((await lost).kind).toBe("retryable");
     await proxy.resume();
-    await apply(sink, step);
-    await apply(sink, rowsStep(30n, [users, [put(["1", "b", null])]]));
+    await apply(sink, batch);
+    await apply(sink, rowsBatch(30n, [users, [put(["1", "b", null])]]));
     expect(await source(prefix, "public.users", "1")).toContain('"name":"b"');
   });
 
@@ -240,11 +240,11 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     const { prefix } = indices;
     await using sink = await opened(prefix);
     await sink.prepare([users], timeout());
-    await apply(sink, rowsStep(10n, [users, [put(["1", "a", null])]]));
+    await apply(sink, rowsBatch(10n, [users, [put(["1", "a", null])]]));
     const held: unknown = JSON.parse(await source(prefix, "millrace-progress", "shop.search"));
     const older = JSON.stringify({ ...Object(held), position: "1/5/0" });
     await searchCall(url(), "PUT", `/${prefix}millrace-progress/_doc/shop.search`, older);
-    const error = await failure(apply(sink, rowsStep(20n, [users, [put(["1", "b", null])]])));
+    const error = await failure(apply(sink, rowsBatch(20n, [users, [put(["1", "b", null])]])));
     expect([error.code, error.kind]).toEqual(["MR3312", "reopen"]);
     expect(await source(prefix, "public.users", "1")).toContain('"name":"a"');
   });
@@ -269,8 +269,8 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     await sink.prepare([narrow], timeout());
     await sink.prepare([wide], timeout());
     const cells = wide.columns.map((_, i) => String(i));
-    await apply(sink, rowsStep(10n, [wide, [put(cells)]]));
-    await apply(sink, rowsStep(20n, [wide, [patch(cells.map((cell, i) => (i % 2 === 1 ? UNCHANGED : cell)))]]));
+    await apply(sink, rowsBatch(10n, [wide, [put(cells)]]));
+    await apply(sink, rowsBatch(20n, [wide, [patch(cells.map((cell, i) => (i % 2 === 1 ? UNCHANGED : cell)))]]));
     const [row] = await readDocuments(url(), indices.prefix, wide);
     expect(row?.cells.slice(1)).toEqual(cells.slice(1).map((cell) => JSON.stringify(cell)));
   });
@@ -296,7 +296,7 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     const [fits, isLonger] = ["日".repeat(170), "日".repeat(171)];
     const bodies = ["日".repeat(8_191), "日".repeat(8_192), "😀".repeat(4_095)];
     const rows = bodies.map((body, i) => put([[fits, isLonger, "é"][i]!, body]));
-    const reports = await apply(sink, rowsStep(10n, [first!, rows]));
+    const reports = await apply(sink, rowsBatch(10n, [first!, rows]));
     expect(reports.poisons).toEqual([]);
     const alias = sink.target(first!);
     const term = (body: string): Promise<string[]> => hits("", encodeURIComponent(alias), { term: { body } });
@@ -304,7 +304,7 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     expect(await term(bodies[1]!)).toEqual([]);
     expect(await term(bodies[2]!)).toEqual(["é"]);
     expect(await sink.rows?.highestVersion(tables, timeout())).toBe(rowVersion(1, 10n));
-    await apply(sink, rowsStep(20n, [first!, [remove([fits, null]), remove([isLonger, null]), remove(["é", null])]]));
+    await apply(sink, rowsBatch(20n, [first!, [remove([fits, null]), remove([isLonger, null]), remove(["é", null])]]));
     expect(await ids(prefix, first!)).toBe(0);
   });
 
@@ -314,8 +314,8 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     const plain = tableVersion({ table: "plain", columns: [["id", "int4"]], key: ["id"] });
     await sink.prepare([plain], timeout());
     const many = Array.from({ length: 11_000 }, (_, i) => put([`${i}`], { at: i % 1_000 === 7 ? 30n : 10n }));
-    await apply(sink, rowsStep(30n, [plain, many]));
-    await apply(sink, { kind: "truncate", table: plain, version: rowVersion(1, 20n), progress: progressAt(31n) });
+    await apply(sink, rowsBatch(30n, [plain, many]));
+    await apply(sink, { kind: "truncate", table: plain, version: rowVersion(1, 20n), checkpoint: checkpointAt(31n) });
     expect(await ids(indices.prefix, plain)).toBe(11);
   });
 
@@ -332,12 +332,12 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
         JSON.stringify({ "index.blocks.read_only_allow_delete": value }),
       );
     await block(true);
-    const error = await failure(apply(sink, rowsStep(10n, [users, [put(["1", "a", null])]])));
+    const error = await failure(apply(sink, rowsBatch(10n, [users, [put(["1", "a", null])]])));
     expect([error.code, error.kind]).toEqual(["MR3310", "blocked"]);
     // This block is the one of a full disk.
     expect(error.message).toMatch(/the disks have: \/\S+ of node \S+ \([\d,]+ bytes free\)/);
     await block(null);
-    await apply(sink, rowsStep(10n, [users, [put(["1", "a", null])]]));
+    await apply(sink, rowsBatch(10n, [users, [put(["1", "a", null])]]));
   });
 
   test("no server", async () => {

@@ -6,7 +6,7 @@ import { FilesSink } from "../../connectors/files/sink.ts";
 import { FolderStore } from "../../connectors/files/store/folder.ts";
 import type { Store } from "../../connectors/files/store/store.ts";
 import { systemClock } from "../../src/core/clock.ts";
-import { failure, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
+import { failure, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { fieldsOf, plainOf, readJson } from "../support/model/json-text.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
 import { fileUsers, manifestIn, manifestPaths } from "../support/warehouses/files-sample.ts";
@@ -35,8 +35,8 @@ function sinkOf({ store, nowMs, daemon = "shop" }: Made): FilesSink {
 
 async function write(sink: FilesSink, at: bigint, count = 1): Promise<void> {
   const entries = Array.from({ length: count }, (_, i) => put([String(at * 100n + BigInt(i)), "a"]));
-  const step = { ...rowsStep(at, [fileUsers, entries]), order: new Uint16Array(count) };
-  await sink.apply(step, new Reports(), timeout());
+  const batch = { ...rowsBatch(at, [fileUsers, entries]), order: new Uint16Array(count) };
+  await sink.apply(batch, new Reports(), timeout());
 }
 
 function sequencesIn(folder: string): readonly bigint[] {

@@ -13,7 +13,7 @@ import {
   foundIn,
   HOUR_MS,
   START_MS,
-  userStep,
+  userBatch,
 } from "../support/warehouses/files-sample.ts";
 import { fieldsOf, plainOf, readJson } from "../support/model/json-text.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
@@ -24,7 +24,7 @@ import { tcpProxy } from "../support/network/proxy.ts";
 import { tlsFront } from "../support/network/tls-front.ts";
 import { eventually } from "../support/run/waiting.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
-import { failure, progressAt, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
+import { failure, checkpointAt, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 
 function storeIn({ bucket, options }: FreshBucket, other: Partial<BucketSettings> = {}): S3Store {
   return new S3Store({ bucket, prefix: "changes/", ca: undefined, ...options, ...other });
@@ -111,9 +111,9 @@ test("a bucket that goes away is noticed, with an error that names it", async ()
   await using bucket = await freshBucket();
   const sink = await sinkIn(bucket);
   await sink.open(1, timeout());
-  await sink.apply(userStep(10n, "1"), new Reports(), timeout());
+  await sink.apply(userBatch(10n, "1"), new Reports(), timeout());
   await removeBucket(bucket.bucket, bucket.options);
-  expect((await failure(sink.apply(userStep(20n, "2"), new Reports(), timeout()))).code).toBe("MR4212");
+  expect((await failure(sink.apply(userBatch(20n, "2"), new Reports(), timeout()))).code).toBe("MR4212");
   expect((await failure(sink.open(2, timeout()))).code).toBe("MR4212");
   await sink.close();
 });
@@ -132,11 +132,11 @@ test("a clock that is an hour wrong is put right by the server's; where that doe
   const sink = await sinkIn(bucket, { endpoint: between.url });
   await sink.open(1, timeout());
   isWrong = true;
-  const error = await failure(sink.apply(userStep(10n, "1"), new Reports(), timeout()));
+  const error = await failure(sink.apply(userBatch(10n, "1"), new Reports(), timeout()));
   expect({ code: error.code, kind: error.kind }).toEqual({ code: "MR4213", kind: "blocked" });
   isWrong = false;
   await sink.open(1, timeout());
-  await sink.apply(userStep(10n, "1"), new Reports(), timeout());
+  await sink.apply(userBatch(10n, "1"), new Reports(), timeout());
   await sink.close();
   expect(await dataKeys(bucket)).toHaveLength(1);
 });
@@ -161,10 +161,10 @@ test(
       const at = BigInt(i * 10);
       while (held === null || held.position.commit !== at + 1n) {
         try {
-          await sink.apply(userStep(at, String(i)), new Reports(), timeout());
-          held = progressAt(at + 1n);
+          await sink.apply(userBatch(at, String(i)), new Reports(), timeout());
+          held = checkpointAt(at + 1n);
         } catch {
-          // As the runtime does: it opens the sink again, and looks whether the step is done.
+          // As the runtime does: it opens the sink again, and looks whether the batch is done.
           held = await reopened(sink);
         }
       }
@@ -221,8 +221,8 @@ test.for([
   );
   await before.write(10n, START_MS);
   proxy.stall("toServer");
-  const step = before.sink.apply(userStep(20n, "20"), new Reports(), AbortSignal.timeout(500));
-  await expect(step).rejects.toThrow(/abort|timeout/i);
+  const batch = before.sink.apply(userBatch(20n, "20"), new Reports(), AbortSignal.timeout(500));
+  await expect(batch).rejects.toThrow(/abort|timeout/i);
   await using observer = storeIn(bucket);
   const countOf = async (): Promise<number> => (await observer.list("_millrace/log/", timeout())).length;
   const count = await countOf();
@@ -313,8 +313,8 @@ test("keys stay within what S3 takes, whatever the names and the prefix", async 
   const table = { ...fileUsers, schema: "日".repeat(21), table: "é".repeat(31) };
   await sink.open(1, timeout());
   await sink.prepare([table], timeout());
-  const step = { ...rowsStep(10n, [table, [put(["1", "a"])]]), order: Uint16Array.of(0) };
-  await sink.apply(step, new Reports(), timeout());
+  const batch = { ...rowsBatch(10n, [table, [put(["1", "a"])]]), order: Uint16Array.of(0) };
+  await sink.apply(batch, new Reports(), timeout());
   await sink.close();
   await using store = storeIn(bucket, { prefix: `${longest}/` });
   const keys = await store.list("", timeout());

@@ -7,7 +7,7 @@ import { definition, factory } from "../../connectors/kafka/config.ts";
 import type { EnvelopeContext } from "../../src/core/model/envelope.ts";
 import type { KeyedTable } from "../../src/core/model/schema.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
-import { failure, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
+import { failure, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { KafkaTopics } from "../support/kafka/kafka-topics.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
@@ -56,8 +56,8 @@ async function opened(named: Named): Promise<Sink> {
 
 async function write(sink: Sink, table: KeyedTable, at: bigint, id: string): Promise<void> {
   await sink.prepare([table], timeout());
-  const step = rowsStep(at, [table, [put([id])]]);
-  await sink.apply(step.kind === "rows" ? { ...step, order: new Uint16Array(1) } : step, new Reports(), timeout());
+  const batch = rowsBatch(at, [table, [put([id])]]);
+  await sink.apply(batch.kind === "rows" ? { ...batch, order: new Uint16Array(1) } : batch, new Reports(), timeout());
 }
 
 async function checked(named: Named, tables: readonly { schema: string; table: string }[] = []): Promise<string> {
@@ -80,7 +80,7 @@ test.each([
     for (const sink of [first, second]) {
       if (sink.form === "log")
         await sink.apply(
-          { kind: "progress", progress: { position: { epoch: 1, commit: at, index: 0 }, tables: {} } },
+          { kind: "checkpoint", checkpoint: { position: { epoch: 1, commit: at, index: 0 }, tables: {} } },
           new Reports(),
           timeout(),
         );
@@ -233,8 +233,8 @@ test("partitions that were added are named by check", async () => {
   await write(sink, item, 10n, "1");
   await sink.apply(
     {
-      kind: "progress",
-      progress: { position: { epoch: 1, commit: 20n, index: 0 }, tables: complete({ [item.id]: "1" }) },
+      kind: "checkpoint",
+      checkpoint: { position: { epoch: 1, commit: 20n, index: 0 }, tables: complete({ [item.id]: "1" }) },
     },
     new Reports(),
     timeout(),
@@ -252,7 +252,7 @@ test("a limit that becomes smaller is taken over at the next look; a row above i
   await write(sink, wide, 10n, "1");
   await setTo(`${topics.prefix}s-shop.public.wide`, "max.message.bytes", "20000");
   const reports = new Reports();
-  const large = rowsStep(20n, [wide, [put(["x".repeat(30_000)]), put(["2"])]]);
+  const large = rowsBatch(20n, [wide, [put(["x".repeat(30_000)]), put(["2"])]]);
   await eventually(async () => {
     await sink.verify(timeout());
     await sink.apply(large.kind === "rows" ? { ...large, order: new Uint16Array(2) } : large, reports, timeout());

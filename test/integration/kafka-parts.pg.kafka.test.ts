@@ -1,4 +1,4 @@
-/** A step whose records are sent in several parts of one transaction. */
+/** A batch whose records are sent in several parts of one transaction. */
 import { expect, test } from "vitest";
 import { streamFaults } from "../support/kafka/kafka-stream.ts";
 import type { ReadRecord } from "../support/kafka/kafka-topics.ts";
@@ -7,7 +7,7 @@ import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
 
 const ROWS = 8_000;
 const CHANGES = ROWS * 1.5;
-/** 14 megabytes of records: six parts in the first step, one in the second. */
+/** 14 megabytes of records: six parts in the first batch, one in the second. */
 const LARGE_TRANSACTION = `begin;
   insert into words select g, repeat(md5(g::text), 32) from generate_series(1, ${ROWS}) g;
   update words set body = 'short' where n % 2 = 0;
@@ -16,7 +16,7 @@ const LARGE_TRANSACTION = `begin;
 const PART_MIN = 3;
 const PART_MAX = 5;
 
-/** So that a step has all rows of a block, and several parts. */
+/** So that a batch has all rows of a block, and several parts. */
 const BATCH = { rows: 50_000, bytes: "16MB" };
 
 async function start(): Promise<RunningPipeline> {

@@ -1,11 +1,11 @@
 /** A statement that the ClickHouse sink gave up reaches the server after what the sink has written since. */
 import { describe, expect, test } from "vitest";
 import { definition, factory } from "../../connectors/clickhouse/config.ts";
-import type { Step } from "../../src/core/model/batch.ts";
+import type { Batch } from "../../src/core/model/batch.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
-import { failure, progressAt, put, remove, Reports, rowsStep, timeout } from "../conformance/stage.ts";
+import { failure, checkpointAt, put, remove, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { lateGateway, type LateRequest } from "../support/network/late-gateway.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
@@ -57,13 +57,13 @@ async function scene(form: Form = HARD) {
 const HISTORY = (table: string): string =>
   `SELECT id, _millrace_version, _millrace_offset, _millrace_op FROM ${table} FINAL ORDER BY ALL`;
 
-const apply = (sink: Sink, step: Step): Promise<void> => sink.apply(step, new Reports(), timeout());
+const apply = (sink: Sink, batch: Batch): Promise<void> => sink.apply(batch, new Reports(), timeout());
 
-/** The sink gives the step up, and applies it again. */
-async function givenUp(sink: Sink, step: Step, late: LateRequest): Promise<void> {
-  expect((await failure(apply(sink, step))).kind).toBe("retryable");
+/** The sink gives the batch up, and applies it again. */
+async function givenUp(sink: Sink, batch: Batch, late: LateRequest): Promise<void> {
+  expect((await failure(apply(sink, batch))).kind).toBe("retryable");
   await late.lost;
-  await apply(sink, step);
+  await apply(sink, batch);
 }
 
 describe.each(["hard", "soft"] as const)("deletes: %s", (deletes) => {
@@ -71,11 +71,11 @@ describe.each(["hard", "soft"] as const)("deletes: %s", (deletes) => {
     await using at = await scene({ deletes, mode: "mirror" });
     const sink = await at.opened(1);
     await sink.prepare([at.first], timeout());
-    await apply(sink, rowsStep(10n, [at.first, [put(["1", "a"]), put(["2", "b"])]]));
+    await apply(sink, rowsBatch(10n, [at.first, [put(["1", "a"]), put(["2", "b"])]]));
     const late = at.lose(isRemoval);
     const version = rowVersion(1, 20n);
-    await givenUp(sink, { kind: "truncate", table: at.first, version, progress: progressAt(20n) }, late);
-    await apply(sink, rowsStep(20n, [at.first, [put(["1", "A"]), put(["2", "B"])]]));
+    await givenUp(sink, { kind: "truncate", table: at.first, version, checkpoint: checkpointAt(20n) }, late);
+    await apply(sink, rowsBatch(20n, [at.first, [put(["1", "A"]), put(["2", "B"])]]));
     expect((await late.deliver()).status).not.toBe(200);
     expect(await at.rows()).toEqual(["1 A", "2 B"]);
   });
@@ -85,8 +85,8 @@ describe.each(["hard", "soft"] as const)("deletes: %s", (deletes) => {
     const sink = await at.opened(1);
     await sink.prepare([at.first], timeout());
     const late = at.lose(isInsert);
-    await givenUp(sink, rowsStep(10n, [at.first, [put(["1", "first"]), put(["2", "first"])]]), late);
-    await apply(sink, rowsStep(10n, [at.first, [put(["1", "second"]), remove(["2", null])]]));
+    await givenUp(sink, rowsBatch(10n, [at.first, [put(["1", "first"]), put(["2", "first"])]]), late);
+    await apply(sink, rowsBatch(10n, [at.first, [put(["1", "second"]), remove(["2", null])]]));
     expect((await late.deliver()).status).not.toBe(200);
     expect(await at.rows()).toEqual(["1 second"]);
   });
@@ -97,12 +97,12 @@ test("rows that were deleted before types changed do not come back", async () =>
   const sink = await at.opened(1);
   await sink.prepare([at.first], timeout());
   const late = at.lose(isInsert);
-  await givenUp(sink, rowsStep(10n, [at.first, [put(["1", "7"]), put(["2", "8"])]]), late);
-  await apply(sink, rowsStep(20n, [at.first, [remove(["1", null])]]));
+  await givenUp(sink, rowsBatch(10n, [at.first, [put(["1", "7"]), put(["2", "8"])]]), late);
+  await apply(sink, rowsBatch(20n, [at.first, [remove(["1", null])]]));
   for (const table of [at.numbered, at.again]) await sink.prepare([table], timeout());
   await late.deliver();
   expect(await at.rows()).toEqual(["2 8"]);
-  await apply(sink, rowsStep(30n, [at.again, [put(["3", "9"])]]));
+  await apply(sink, rowsBatch(30n, [at.again, [put(["3", "9"])]]));
   expect(await at.rows()).toEqual(["2 8", "3 9"]);
 });
 
@@ -111,8 +111,8 @@ test("rows whose deletion somebody has cleaned up do not come back", async () =>
   const sink = await at.opened(1);
   await sink.prepare([at.first], timeout());
   const late = at.lose(isInsert);
-  await givenUp(sink, rowsStep(10n, [at.first, [put(["1", "a"]), put(["2", "b"])]]), late);
-  await apply(sink, rowsStep(20n, [at.first, [remove(["1", null])]]));
+  await givenUp(sink, rowsBatch(10n, [at.first, [put(["1", "a"]), put(["2", "b"])]]), late);
+  await apply(sink, rowsBatch(20n, [at.first, [remove(["1", null])]]));
   await at.query(`ALTER TABLE ${at.table} MODIFY SETTING allow_experimental_replacing_merge_with_cleanup = 1`);
   await at.query(`OPTIMIZE TABLE ${at.table} FINAL CLEANUP`);
   expect(await at.query(`SELECT count() FROM ${at.table}`)).toEqual([["1"]]);
@@ -124,18 +124,18 @@ test("what a process sent before another took its sink over does not come after 
   await using at = await scene();
   const before = await at.opened(1);
   await before.prepare([at.first], timeout());
-  await apply(before, rowsStep(10n, [at.first, [put(["1", "a"]), put(["2", "b"])]]));
+  await apply(before, rowsBatch(10n, [at.first, [put(["1", "a"]), put(["2", "b"])]]));
   const late = at.lose(isInsert);
-  await failure(apply(before, rowsStep(20n, [at.first, [put(["1", "first"]), put(["2", "first"])]])));
+  await failure(apply(before, rowsBatch(20n, [at.first, [put(["1", "first"]), put(["2", "first"])]])));
   await late.lost;
   const after = await at.opened(2);
   await after.prepare([at.first], timeout());
-  await apply(after, rowsStep(20n, [at.first, [put(["1", "second"]), remove(["2", null])]]));
+  await apply(after, rowsBatch(20n, [at.first, [put(["1", "second"]), remove(["2", null])]]));
   expect((await late.deliver()).status).not.toBe(200);
   expect(await at.rows()).toEqual(["1 second"]);
   // The first one, which only slept, writes nothing either.
-  expect((await failure(apply(before, rowsStep(20n, [at.first, [put(["1", "first"])]])))).code).toBe("MR4111");
-  await apply(after, rowsStep(30n, [at.first, [put(["3", "c"])]]));
+  expect((await failure(apply(before, rowsBatch(20n, [at.first, [put(["1", "first"])]])))).code).toBe("MR4111");
+  await apply(after, rowsBatch(30n, [at.first, [put(["3", "c"])]]));
   expect(await at.rows()).toEqual(["1 second", "3 c"]);
 });
 
@@ -144,10 +144,10 @@ test("of a history neither changes nor sweeps come late", async () => {
   const sink = await at.opened(1);
   await sink.prepare([at.first], timeout());
   const changes = at.lose(isInsert);
-  await givenUp(sink, rowsStep(10n, [at.first, [put(["1", "a"], { fresh: true })]]), changes);
+  await givenUp(sink, rowsBatch(10n, [at.first, [put(["1", "a"], { fresh: true })]]), changes);
   const sweep = at.lose(isRemoval);
   const below = rowVersion(1, 20n);
-  await givenUp(sink, { kind: "sweep", sweeps: [{ table: at.first, below }], progress: progressAt(20n) }, sweep);
+  await givenUp(sink, { kind: "sweep", sweeps: [{ table: at.first, below }], checkpoint: checkpointAt(20n) }, sweep);
   const held = await at.query(HISTORY(at.table));
   for (const late of [changes, sweep]) expect((await late.deliver()).status).not.toBe(200);
   expect(await at.query(HISTORY(at.table))).toEqual(held);
@@ -157,7 +157,7 @@ test("changes of a table, and the removal of foreign rows, have no effect when t
   await using at = await scene();
   const sink = await at.opened(1);
   await sink.prepare([at.first], timeout());
-  await apply(sink, rowsStep(10n, [at.first, [put(["1", "7"])]]));
+  await apply(sink, rowsBatch(10n, [at.first, [put(["1", "7"])]]));
   const late = [
     at.lose((what) => what.includes("` DELETE WHERE")),
     at.lose((what) => what.includes("EXCHANGE TABLES")),
@@ -165,7 +165,7 @@ test("changes of a table, and the removal of foreign rows, have no effect when t
   await failure(sink.rows!.expel([at.first], 0n, timeout()));
   await failure(sink.prepare([at.numbered], timeout()));
   await sink.prepare([at.numbered], timeout());
-  await apply(sink, rowsStep(20n, [at.numbered, [put(["2", "8"])]]));
+  await apply(sink, rowsBatch(20n, [at.numbered, [put(["2", "8"])]]));
   for (const each of late) await each.deliver();
   expect(await at.rows()).toEqual(["1 7", "2 8"]);
   await sink.verify(timeout());
@@ -176,12 +176,12 @@ test("a checkpoint that comes late, before the next one, is not taken for it", a
   const sink = await at.opened(1);
   await sink.prepare([at.first], timeout());
   const late = at.lose((what) => what.includes("INSERT INTO `millrace`.`progress`"));
-  await failure(apply(sink, { kind: "progress", progress: progressAt(10n) }));
+  await failure(apply(sink, { kind: "checkpoint", checkpoint: checkpointAt(10n) }));
   const reports = new Reports();
   // The rows are there, and the checkpoint is not.
   reports.poison = async () => void (await late.deliver());
-  await sink.apply(rowsStep(20n, [at.first, [put(["1", "a"])]]), reports, timeout());
+  await sink.apply(rowsBatch(20n, [at.first, [put(["1", "a"])]]), reports, timeout());
   expect((await sink.look(timeout()))?.position.commit).toBe(21n);
-  await apply(sink, { kind: "progress", progress: progressAt(30n) });
+  await apply(sink, { kind: "checkpoint", checkpoint: checkpointAt(30n) });
   expect((await sink.look(timeout()))?.position.commit).toBe(30n);
 });

@@ -2,17 +2,17 @@
 import { describe, expect, test } from "vitest";
 import { definition, factory } from "../../connectors/elasticsearch/config.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import type { Step } from "../../src/core/model/batch.ts";
+import type { Batch } from "../../src/core/model/batch.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
 import {
   failure,
   patch,
-  progressAt,
+  checkpointAt,
   put,
   remove,
   Reports,
-  rowsStep,
+  rowsBatch,
   timeout,
   UNCHANGED,
 } from "../conformance/stage.ts";
@@ -78,24 +78,24 @@ describe.each(searchEngines())("late requests to $name", ({ url }) => {
     };
   }
 
-  const apply = (sink: Sink, step: Step): Promise<void> => sink.apply(step, new Reports(), timeout());
+  const apply = (sink: Sink, batch: Batch): Promise<void> => sink.apply(batch, new Reports(), timeout());
 
-  /** The sink gives the step up, and applies it again. */
-  async function givenUp(sink: Sink, step: Step, late: LateRequest): Promise<void> {
-    expect((await failure(apply(sink, step))).kind).toBe("retryable");
+  /** The sink gives the batch up, and applies it again. */
+  async function givenUp(sink: Sink, batch: Batch, late: LateRequest): Promise<void> {
+    expect((await failure(apply(sink, batch))).kind).toBe("retryable");
     await late.lost;
-    await apply(sink, step);
+    await apply(sink, batch);
   }
 
   test("a TRUNCATE of the transaction that filled the table again removes none of its rows", async () => {
     await using at = await scene();
     const sink = await at.opened(1);
     await sink.prepare([users], timeout());
-    await apply(sink, rowsStep(10n, [users, [put(["1", "a"]), put(["2", "b"])]]));
+    await apply(sink, rowsBatch(10n, [users, [put(["1", "a"]), put(["2", "b"])]]));
     const late = at.gateway.lose(isDeletion);
     const version = rowVersion(1, 20n);
-    await givenUp(sink, { kind: "truncate", table: users, version, progress: progressAt(20n) }, late);
-    await apply(sink, rowsStep(20n, [users, [put(["1", "A"]), put(["2", "B"])]]));
+    await givenUp(sink, { kind: "truncate", table: users, version, checkpoint: checkpointAt(20n) }, late);
+    await apply(sink, rowsBatch(20n, [users, [put(["1", "A"]), put(["2", "B"])]]));
     await late.deliver();
     expect(await at.rows()).toEqual(["1 A", "2 B"]);
   });
@@ -105,8 +105,8 @@ describe.each(searchEngines())("late requests to $name", ({ url }) => {
     const sink = await at.opened(1);
     await sink.prepare([users], timeout());
     const late = at.gateway.lose(isBulk);
-    await givenUp(sink, rowsStep(10n, [users, [put(["1", "first"]), put(["2", "first"])]]), late);
-    await apply(sink, rowsStep(10n, [users, [put(["1", "second"]), remove(["2", null])]]));
+    await givenUp(sink, rowsBatch(10n, [users, [put(["1", "first"]), put(["2", "first"])]]), late);
+    await apply(sink, rowsBatch(10n, [users, [put(["1", "second"]), remove(["2", null])]]));
     await late.deliver();
     expect(await at.rows()).toEqual(["1 second"]);
   });
@@ -116,11 +116,11 @@ describe.each(searchEngines())("late requests to $name", ({ url }) => {
     const sink = await at.opened(1);
     await sink.prepare([users], timeout());
     const late = at.gateway.lose(isBulk);
-    await givenUp(sink, rowsStep(10n, [users, [put(["1", "7"]), put(["2", "8"])]]), late);
-    await apply(sink, rowsStep(20n, [users, [remove(["1", null])]]));
+    await givenUp(sink, rowsBatch(10n, [users, [put(["1", "7"]), put(["2", "8"])]]), late);
+    await apply(sink, rowsBatch(20n, [users, [remove(["1", null])]]));
     await sink.prepare([numbered], timeout());
-    await apply(sink, rowsStep(30n, [numbered, [put(["2", "8"])]]));
-    await apply(sink, { kind: "progress", progress: progressAt(31n, { "public.users": "rules" }) });
+    await apply(sink, rowsBatch(30n, [numbered, [put(["2", "8"])]]));
+    await apply(sink, { kind: "checkpoint", checkpoint: checkpointAt(31n, { "public.users": "rules" }) });
     await late.deliver();
     expect(await at.rows(numbered)).toEqual(["2 8"]);
     expect(await at.indices()).toEqual([`${at.prefix}millrace-progress`, `${at.prefix}public.users-000002`]);
@@ -133,9 +133,9 @@ describe.each(searchEngines())("late requests to $name", ({ url }) => {
     const settings = JSON.stringify({ "index.gc_deletes": "1ms" });
     await searchCall(url(), "PUT", `/${at.prefix}public.users/_settings`, settings);
     const late = at.gateway.lose(isBulk);
-    await givenUp(sink, rowsStep(10n, [users, [put(["1", "a"])]]), late);
-    await apply(sink, rowsStep(20n, [users, [remove(["1", null])]]));
-    await apply(sink, rowsStep(30n, [users, [put(["2", "b"])]]));
+    await givenUp(sink, rowsBatch(10n, [users, [put(["1", "a"])]]), late);
+    await apply(sink, rowsBatch(20n, [users, [remove(["1", null])]]));
+    await apply(sink, rowsBatch(30n, [users, [put(["2", "b"])]]));
     await searchCall(url(), "POST", `/${at.prefix}public.users/_refresh`);
     await late.deliver();
     expect(await at.rows()).toEqual(["2 b"]);
@@ -145,18 +145,18 @@ describe.each(searchEngines())("late requests to $name", ({ url }) => {
     await using at = await scene();
     const first = await at.opened(1);
     await first.prepare([users], timeout());
-    await apply(first, rowsStep(10n, [users, [put(["1", "a"]), put(["2", "b"])]]));
+    await apply(first, rowsBatch(10n, [users, [put(["1", "a"]), put(["2", "b"])]]));
     const late = at.gateway.lose(isBulk);
-    await failure(apply(first, rowsStep(20n, [users, [put(["1", "first"]), put(["2", "first"])]])));
+    await failure(apply(first, rowsBatch(20n, [users, [put(["1", "first"]), put(["2", "first"])]])));
     await late.lost;
     const second = await at.opened(2);
     await second.prepare([users], timeout());
-    await apply(second, rowsStep(20n, [users, [put(["1", "second"]), remove(["2", null])]]));
+    await apply(second, rowsBatch(20n, [users, [put(["1", "second"]), remove(["2", null])]]));
     await late.deliver();
     expect(await at.rows()).toEqual(["1 second"]);
     // The first one, which only slept, writes nothing either.
-    expect((await failure(apply(first, rowsStep(20n, [users, [put(["1", "first"])]])))).code).toBe("MR3305");
-    await apply(second, rowsStep(30n, [users, [put(["3", "c"])]]));
+    expect((await failure(apply(first, rowsBatch(20n, [users, [put(["1", "first"])]])))).code).toBe("MR3305");
+    await apply(second, rowsBatch(30n, [users, [put(["3", "c"])]]));
     expect(await at.rows()).toEqual(["1 second", "3 c"]);
   });
 
@@ -164,14 +164,14 @@ describe.each(searchEngines())("late requests to $name", ({ url }) => {
     await using at = await scene();
     const sink = await at.opened(1);
     await sink.prepare([users], timeout());
-    await apply(sink, rowsStep(10n, [users, [put(["1", "a"])]]));
+    await apply(sink, rowsBatch(10n, [users, [put(["1", "a"])]]));
     const late = at.gateway.lose(isDeletion);
-    await failure(apply(sink, rowsStep(20n, [users, [remove(["1", null])]])));
+    await failure(apply(sink, rowsBatch(20n, [users, [remove(["1", null])]])));
     await searchCall(url(), "DELETE", `/${at.prefix}public.users-000001`);
     await late.deliver();
     expect(await at.indices()).toEqual([`${at.prefix}millrace-progress`]);
     // Nor does one that comes in time.
-    const lost = await failure(apply(sink, rowsStep(20n, [users, [remove(["1", null])]])));
+    const lost = await failure(apply(sink, rowsBatch(20n, [users, [remove(["1", null])]])));
     expect([lost.code, lost.kind]).toEqual(["MR3303", "reopen"]);
     expect(await at.indices()).toEqual([`${at.prefix}millrace-progress`]);
   });
@@ -180,9 +180,9 @@ describe.each(searchEngines())("late requests to $name", ({ url }) => {
     await using at = await scene();
     const sink = await at.opened(1);
     await sink.prepare([users], timeout());
-    await apply(sink, rowsStep(10n, [users, [put(["1", "a"])]]));
+    await apply(sink, rowsBatch(10n, [users, [put(["1", "a"])]]));
     const late = at.gateway.lose(isBulk);
-    await failure(apply(sink, rowsStep(20n, [users, [patch(["1", UNCHANGED]), put(["2", "b"])]])));
+    await failure(apply(sink, rowsBatch(20n, [users, [patch(["1", UNCHANGED]), put(["2", "b"])]])));
     await sink.forget(timeout());
     await late.deliver();
     expect(await at.rows()).toEqual(["1 a"]);
@@ -209,7 +209,7 @@ describe.each(searchEngines())("late requests to $name", ({ url }) => {
     await sink.close();
     const second = await at.opened(2);
     await second.prepare([users], timeout());
-    await apply(second, rowsStep(10n, [users, [put(["1", "a"])]]));
+    await apply(second, rowsBatch(10n, [users, [put(["1", "a"])]]));
     const writtenAt = performance.now();
     expect((await running).at).toBeLessThan(writtenAt);
   });

@@ -19,7 +19,7 @@ function opened(url: string): PostgresSink {
   const address = parsePostgresUrl(url);
   const sink = new PostgresSink({
     name: "replica",
-    progressName: "shop/replica",
+    checkpointName: "shop/replica",
     address,
     schema: undefined,
     form: DEFAULT_FORM,

@@ -1,6 +1,6 @@
 /** What only a Postgres target has: its own indexes, constraints and triggers, lost COMMITs, declared types. */
 import { describe, expect, onTestFinished, test } from "vitest";
-import type { Step } from "../../src/core/model/batch.ts";
+import type { Batch } from "../../src/core/model/batch.ts";
 import { factory } from "../../connectors/postgres/sink/config.ts";
 import { DEFAULT_FORM } from "../../connectors/postgres/sink/tables/form.ts";
 import { PostgresSink } from "../../connectors/postgres/sink/sink.ts";
@@ -13,7 +13,7 @@ import {
   put,
   remove,
   Reports,
-  rowsStep,
+  rowsBatch,
   timeout,
   UNCHANGED,
   type Write,
@@ -40,16 +40,16 @@ async function opened(
   form = DEFAULT_FORM,
 ): Promise<PostgresSink> {
   const address = parsePostgresUrl(database.url);
-  const sink = new PostgresSink({ name: "replica", progressName: "shop/replica", address, schema, form });
+  const sink = new PostgresSink({ name: "replica", checkpointName: "shop/replica", address, schema, form });
   onTestFinished(() => sink.close());
   await sink.open(1, timeout());
   for (const table of tables) await sink.prepare([table], timeout());
   return sink;
 }
 
-async function apply(sink: PostgresSink, step: Step): Promise<Reports> {
+async function apply(sink: PostgresSink, batch: Batch): Promise<Reports> {
   const reports = new Reports();
-  await sink.apply(step, reports, timeout());
+  await sink.apply(batch, reports, timeout());
   return reports;
 }
 
@@ -65,10 +65,10 @@ test("columns that somebody made NOT NULL stand in no soft delete's way", async 
   const sink = await opened(database, [people], undefined, { ...DEFAULT_FORM, deletes: "soft" });
   await database.query("alter table people alter email set not null, add other text not null default ''");
   const ids = Array.from({ length: 40 }, (_, i) => `${i}`);
-  await apply(sink, rowsStep(10n, [people, ids.map((id) => put([id, "a", null]))]));
+  await apply(sink, rowsBatch(10n, [people, ids.map((id) => put([id, "a", null]))]));
   const removals = ["3", "99"].map((id) => remove([id, null, null]));
-  const few = await apply(sink, rowsStep(20n, [people, removals]));
-  const many = await apply(sink, rowsStep(30n, [people, ids.map((id) => remove([`${Number(id) * 2}`, null, null]))]));
+  const few = await apply(sink, rowsBatch(20n, [people, removals]));
+  const many = await apply(sink, rowsBatch(30n, [people, ids.map((id) => remove([`${Number(id) * 2}`, null, null]))]));
   expect([...few.poisons, ...many.poisons]).toEqual([]);
   expect(await rowsOf(database, "select count(*)::int from people where _millrace_deleted")).toEqual([[21]]);
 });
@@ -78,10 +78,10 @@ describe("a second unique index in the target", () => {
     await using database = await freshDatabase();
     const sink = await opened(database, [people]);
     await database.query("create unique index on people (email)");
-    await apply(sink, rowsStep(10n, [people, [put(["1", "a", "x"]), put(["2", "b", "y"]), put(["3", "c", "z"])]]));
+    await apply(sink, rowsBatch(10n, [people, [put(["1", "a", "x"]), put(["2", "b", "y"]), put(["3", "c", "z"])]]));
     const reports = await apply(
       sink,
-      rowsStep(20n, [people, [put(["1", "b", "x"]), patch(["2", "c", UNCHANGED]), put(["3", "a", "z"])]]),
+      rowsBatch(20n, [people, [put(["1", "b", "x"]), patch(["2", "c", UNCHANGED]), put(["3", "a", "z"])]]),
     );
     expect(reports.poisons).toEqual([]);
     expect(await rowsOf(database, PEOPLE)).toEqual([
@@ -96,12 +96,12 @@ describe("a second unique index in the target", () => {
     const sink = await opened(database, [people]);
     await database.query("create unique index on people (email)");
     const ids = Array.from({ length: 100 }, (_, i) => i);
-    await apply(sink, rowsStep(10n, [people, ids.map((i) => put([`${i}`, `m${i}`, null], { fresh: true }))]));
+    await apply(sink, rowsBatch(10n, [people, ids.map((i) => put([`${i}`, `m${i}`, null], { fresh: true }))]));
     // Every mail moves to the next row; a new row takes the last one.
     const moved = ids.map((i) => put([`${i}`, `m${i - 1}`, null]));
-    await apply(sink, rowsStep(20n, [people, [...moved, put(["100", "m99", null], { fresh: true })]]));
+    await apply(sink, rowsBatch(20n, [people, [...moved, put(["100", "m99", null], { fresh: true })]]));
     expect(await rowsOf(database, "select count(*)::int from people where email = 'm' || (id - 1)")).toEqual([[101]]);
-    await apply(sink, rowsStep(30n, [people, [remove(["0", null, null]), put(["200", "m-1", null])]]));
+    await apply(sink, rowsBatch(30n, [people, [remove(["0", null, null]), put(["200", "m-1", null])]]));
     expect(await rowsOf(database, "select id from people where email = 'm-1'")).toEqual([[200]]);
   });
 
@@ -109,8 +109,8 @@ describe("a second unique index in the target", () => {
     await using database = await freshDatabase();
     const sink = await opened(database, [people]);
     await database.query("create unique index on people (email)");
-    await apply(sink, rowsStep(10n, [people, [put(["1", "a", null])]]));
-    const { poisons } = await apply(sink, rowsStep(20n, [people, [put(["2", "a", null]), put(["3", "c", null])]]));
+    await apply(sink, rowsBatch(10n, [people, [put(["1", "a", null])]]));
+    const { poisons } = await apply(sink, rowsBatch(20n, [people, [put(["2", "a", null]), put(["3", "c", null])]]));
     expect(poisons.map(({ entry, error }) => [entry, error.code])).toEqual([[0, "MR3111"]]);
     expect(poisons[0]?.error.message).toContain("people_email_idx");
     expect(await rowsOf(database, "select id from people order by id")).toEqual([[1], [3]]);
@@ -154,7 +154,7 @@ describe("many updates at once write each row once, of rows that are", () => {
   ])("%s", async (_, change, more, expected) => {
     await using database = await freshDatabase();
     const sink = await opened(database, [prices]);
-    await apply(sink, rowsStep(10n, [prices, ids.map((i) => put([`${i}`, "old"], { fresh: true }))]));
+    await apply(sink, rowsBatch(10n, [prices, ids.map((i) => put([`${i}`, "old"], { fresh: true }))]));
     await database.query(`
       ${change};
       create table effects (n int);
@@ -162,7 +162,7 @@ describe("many updates at once write each row once, of rows that are", () => {
         begin insert into effects values (1); return null; end $$;
       create trigger count_effect after insert or update on prices for each row execute function count_effect();`);
     const updates = ids.map((i) => put([`${i}`, "updated"], { at: 20n }));
-    await apply(sink, rowsStep(40n, [prices, [...updates, ...more]]));
+    await apply(sink, rowsBatch(40n, [prices, [...updates, ...more]]));
     const labels = await rowsOf(database, "select label, count(*)::int from prices group by 1 order by 1");
     expect(labels).toEqual(expected);
     const written = expected.filter(([label]) => label !== "newer").reduce((sum, [, count]) => sum + count, 0);
@@ -182,7 +182,7 @@ test("rows that a constraint or a trigger of the target refuses are reported wit
   const cells = (i: number) => [`${i}`, i === 41 ? "secret-root" : `m${i}`, i === 7 ? "secret-bio" : null];
   for (const at of [10n, 20n]) {
     const fresh = at === 10n;
-    const { poisons } = await apply(sink, rowsStep(at, [people, ids.map((i) => put(cells(i), { fresh }))]));
+    const { poisons } = await apply(sink, rowsBatch(at, [people, ids.map((i) => put(cells(i), { fresh }))]));
     expect(poisons.map((report) => report.entry).toSorted((a, b) => a - b)).toEqual([7, 41]);
     for (const { error } of poisons) {
       expect(error.kind).toBe("poison");
@@ -200,11 +200,11 @@ test("a trigger that fails for its own reasons stops the sink and is named", asy
     create function count_effect() returns trigger language plpgsql as $$
       begin insert into effects values (1); return null; end $$;
     create trigger count_effect after insert or update on people for each row execute function count_effect();`);
-  const step = rowsStep(10n, [people, [put(["1", "a", null])]]);
-  const error = await failure(apply(sink, step));
+  const batch = rowsBatch(10n, [people, [put(["1", "a", null])]]);
+  const error = await failure(apply(sink, batch));
   expect([error.code, error.kind]).toEqual(["MR3119", "fatal"]);
   await database.query("alter function count_effect() set search_path = public");
-  await apply(sink, step);
+  await apply(sink, batch);
   expect(await rowsOf(database, "select count(*)::int from effects")).toEqual([[1]]);
 });
 
@@ -214,7 +214,7 @@ test("a key too large for an index is one row's fault", async () => {
   const sink = await opened(database, [words]);
   // Random, so that it does not compress below the limit.
   const long = Array.from({ length: 20_000 }, (_, i) => String.fromCodePoint(0x4e00 + ((i * 7919) % 20_000))).join("");
-  const { poisons } = await apply(sink, rowsStep(10n, [words, [put([long]), put(["short"])]]));
+  const { poisons } = await apply(sink, rowsBatch(10n, [words, [put([long]), put(["short"])]]));
   expect(poisons.map((report) => report.entry)).toEqual([0]);
   expect(await rowsOf(database, "select word from words")).toEqual([["short"]]);
 });
@@ -228,12 +228,12 @@ test("a step whose COMMIT got no answer is not written twice", async () => {
     create function count_effect() returns trigger language plpgsql as $$
       begin insert into public.effects values (1); return null; end $$;
     create trigger count_effect after insert or update on people for each row execute function count_effect();`);
-  await apply(sink, rowsStep(10n, [people, [put(["1", "a", null])]]));
-  const step = rowsStep(20n, [people, [put(["1", "b", null])]]);
-  // The step waits for a row that the test holds; its session is cut at the moment it commits or before.
+  await apply(sink, rowsBatch(10n, [people, [put(["1", "a", null])]]));
+  const batch = rowsBatch(20n, [people, [put(["1", "b", null])]]);
+  // The batch waits for a row that the test holds; its session is cut at the moment it commits or before.
   await using holder = await database.connect();
   await holder.query("begin; select * from people for update");
-  const outcome = sink.apply(step, new Reports(), timeout()).then(
+  const outcome = sink.apply(batch, new Reports(), timeout()).then(
     () => "done",
     (error: unknown) => error,
   );
@@ -248,7 +248,7 @@ test("a step whose COMMIT got no answer is not written twice", async () => {
   );
   expect(await outcome).toMatchObject({ kind: "retryable" });
   await holder.query("rollback");
-  await apply(sink, step);
+  await apply(sink, batch);
   expect(await rowsOf(database, PEOPLE)).toEqual([[1, "b", null]]);
   expect(await rowsOf(database, "select count(*)::int from effects")).toEqual([[2]]);
 });
@@ -263,9 +263,9 @@ test("a committed step whose answer was lost is recognised", async () => {
       begin insert into public.effects values (1); perform pg_sleep(0.3); return null; end $$;
     create constraint trigger count_effect after insert or update on people deferrable initially deferred
       for each row execute function count_effect();`);
-  const step = rowsStep(10n, [people, [put(["1", "a", null])]]);
+  const batch = rowsBatch(10n, [people, [put(["1", "a", null])]]);
   const stop = new AbortController();
-  const applying = failure(sink.apply(step, new Reports(), stop.signal));
+  const applying = failure(sink.apply(batch, new Reports(), stop.signal));
   const sessions = (condition: string) =>
     database.query(
       `select 1 from pg_stat_activity where datname = current_database() and application_name = 'millrace' and ${condition}`,
@@ -275,8 +275,8 @@ test("a committed step whose answer was lost is recognised", async () => {
   expect((await applying).kind).toBe("aborted");
   await eventually(async () => expect((await sessions("true")).rows).toHaveLength(0));
   expect(await rowsOf(database, PEOPLE)).toEqual([[1, "a", null]]);
-  await apply(sink, step);
-  await apply(sink, rowsStep(20n, [people, [put(["2", "b", null])]]));
+  await apply(sink, batch);
+  await apply(sink, rowsBatch(20n, [people, [put(["2", "b", null])]]));
   expect(await rowsOf(database, "select count(*)::int from effects")).toEqual([[2]]);
 });
 
@@ -332,7 +332,7 @@ double precision|inet`
       ),
     ).toEqual([["pair"], ['"Odd""Type"'], ["pair[]"], ["text"], ["numeric(8,3)"], ["text"], ["text"]]);
     const cells = ["1", '(1,"a b")', "(2)", '{"(1,x)",NULL}', "0101", "1.500", "x", "public.orders"];
-    const { poisons } = await apply(sink, rowsStep(10n, [table, [put(cells)]]));
+    const { poisons } = await apply(sink, rowsBatch(10n, [table, [put(cells)]]));
     expect(poisons).toEqual([]);
     expect(await rowsOf(database, "select known::text, odd::text, list::text, domain::text from others")).toEqual([
       ['(1,"a b")', "(2)", '{"(1,x)",NULL}', "1.500"],
@@ -345,7 +345,7 @@ double precision|inet`
     const a = tableVersion({ schema: "a", table: "t", columns, key: ["id"] });
     const b = tableVersion({ schema: "b", table: "t", columns, key: ["id"] });
     const sink = await opened(database, [a], 'all "in" one');
-    await apply(sink, rowsStep(10n, [a, [put(["1"])]]));
+    await apply(sink, rowsBatch(10n, [a, [put(["1"])]]));
     expect(await rowsOf(database, 'select id from "all ""in"" one".t')).toEqual([[1]]);
     expect(sink.target(a)).toBe(sink.target(b));
     expect((await failure(sink.prepare([b], timeout()))).code).toBe("MR3108");
@@ -397,7 +397,7 @@ describe("a table that somebody", () => {
   ])("%s is noticed", async (_, sql) => {
     await using database = await freshDatabase();
     const sink = await opened(database, [people]);
-    await apply(sink, rowsStep(10n, [people, [put(["1", "a", null])]]));
+    await apply(sink, rowsBatch(10n, [people, [put(["1", "a", null])]]));
     await sink.verify(timeout());
     await database.query(sql);
     expect((await failure(sink.verify(timeout()))).code).toBe("MR3110");
@@ -406,11 +406,11 @@ describe("a table that somebody", () => {
   test("vacuumed into another file, or emptied through us, is not", async () => {
     await using database = await freshDatabase();
     const sink = await opened(database, [people]);
-    await apply(sink, rowsStep(10n, [people, [put(["1", "a", null])]]));
+    await apply(sink, rowsBatch(10n, [people, [put(["1", "a", null])]]));
     await sink.verify(timeout());
     await database.query("vacuum full people");
     await sink.verify(timeout());
-    await apply(sink, rowsStep(20n, [people, [remove(["1", null, null])]]));
+    await apply(sink, rowsBatch(20n, [people, [remove(["1", null, null])]]));
     await database.query("vacuum full people");
     await sink.verify(timeout());
   });
@@ -427,7 +427,7 @@ test("a wrong password, database and port are named, without the password", asyn
     change(url);
     const sink = new PostgresSink({
       name: "r",
-      progressName: "s/r",
+      checkpointName: "s/r",
       address: parsePostgresUrl(url.href),
       schema: undefined,
     });
@@ -457,12 +457,12 @@ test("the grants that the preflight prints are enough", async () => {
   for (const finding of before) await database.query(finding.fix ?? "");
   expect((await factory.check(context, timeout())).map((finding) => finding.level)).toEqual(["ok"]);
   const address = parsePostgresUrl(url.href);
-  const sink = new PostgresSink({ name: "replica", progressName: "shop/replica", address, schema: undefined });
+  const sink = new PostgresSink({ name: "replica", checkpointName: "shop/replica", address, schema: undefined });
   await sink.open(1, timeout());
   const table = { ...people, schema: "shop", id: "shop.people" };
   await sink.prepare([table], timeout());
   const rows = Array.from({ length: 50 }, (_, i) => put([`${i}`, "m", null], { fresh: i % 2 === 0 }));
-  await apply(sink, rowsStep(10n, [table, rows]));
+  await apply(sink, rowsBatch(10n, [table, rows]));
   await sink.verify(timeout());
   await sink.close();
   expect(await rowsOf(database, "select count(*)::int from shop.people")).toEqual([[50]]);
@@ -474,16 +474,16 @@ describe("a target that does not answer", () => {
     await using database = await freshDatabase();
     await using proxy = await tcpProxy(database.url);
     const address = parsePostgresUrl(proxy.url(database.url));
-    const sink = new PostgresSink({ name: "r", progressName: "s/r", address, schema: undefined, silenceMs: 300 });
+    const sink = new PostgresSink({ name: "r", checkpointName: "s/r", address, schema: undefined, silenceMs: 300 });
     onTestFinished(() => sink.close());
     await sink.open(1, timeout());
     await sink.prepare([people], timeout());
     proxy.stall();
-    const step = rowsStep(10n, [people, [put(["1", "a", null])]]);
-    const error = await failure(apply(sink, step));
+    const batch = rowsBatch(10n, [people, [put(["1", "a", null])]]);
+    const error = await failure(apply(sink, batch));
     expect([error.code, error.kind]).toEqual(["MR3102", "retryable"]);
     await proxy.resume();
-    await apply(sink, step);
+    await apply(sink, batch);
     expect(await rowsOf(database, PEOPLE)).toEqual([[1, "a", null]]);
   });
 
@@ -491,13 +491,13 @@ describe("a target that does not answer", () => {
     await using database = await freshDatabase();
     await using proxy = await tcpProxy(database.url);
     const address = parsePostgresUrl(proxy.url(database.url));
-    const sink = new PostgresSink({ name: "replica", progressName: "shop/replica", address, schema: undefined });
+    const sink = new PostgresSink({ name: "replica", checkpointName: "shop/replica", address, schema: undefined });
     onTestFinished(() => sink.close());
     await sink.open(1, timeout());
     await sink.prepare([people], timeout());
     const many = Array.from({ length: 500 }, (_, i) => put([`${i}`, "late", "x".repeat(1000)], { fresh: true }));
     proxy.limit(100_000);
-    const late = failure(apply(sink, rowsStep(10n, [people, many])));
+    const late = failure(apply(sink, rowsBatch(10n, [people, many])));
     await eventually(async () => {
       const held = await database.query(
         "select 1 from pg_locks where relation = '_millrace.progress'::regclass and granted and mode = 'RowExclusiveLock'",
@@ -507,17 +507,17 @@ describe("a target that does not answer", () => {
     proxy.stall();
     const successor = new PostgresSink({
       name: "replica",
-      progressName: "shop/replica",
+      checkpointName: "shop/replica",
       address: parsePostgresUrl(database.url),
       schema: undefined,
     });
     onTestFinished(() => successor.close());
     expect(await successor.open(2, timeout())).toBeNull();
     await successor.prepare([people], timeout());
-    await apply(successor, rowsStep(10n, [people, [put(["1", "a", null])]]));
+    await apply(successor, rowsBatch(10n, [people, [put(["1", "a", null])]]));
     await proxy.resume();
     expect(["MR3102", "MR3109", "MR3112"]).toContain((await late).code);
-    expect((await failure(apply(sink, rowsStep(10n, [people, many])))).code).toBe("MR3109");
+    expect((await failure(apply(sink, rowsBatch(10n, [people, many])))).code).toBe("MR3109");
     await sink.close();
     await eventually(() => expect(proxy.counters.open).toBe(0));
     expect(await rowsOf(database, PEOPLE)).toEqual([[1, "a", null]]);
@@ -528,7 +528,7 @@ describe("a target that does not answer", () => {
       await using database = await freshDatabase();
       await using proxy = await tcpProxy(database.url);
       const address = parsePostgresUrl(proxy.url(database.url));
-      const sink = new PostgresSink({ name: "r", progressName: "s/r", address, schema: undefined });
+      const sink = new PostgresSink({ name: "r", checkpointName: "s/r", address, schema: undefined });
       onTestFinished(() => sink.close());
       await sink.open(1, timeout());
       await sink.prepare([people], timeout());
@@ -542,14 +542,14 @@ describe("a target that does not answer", () => {
       await held?.reached;
       await eventually(async () => {
         const { rows } = await database.query("select steps from _millrace.progress");
-        expect(rows).toEqual([{ steps: isLate ? "0" : "1" }]);
+        expect(rows).toEqual([{ batches: isLate ? "0" : "1" }]);
       });
       stop.abort();
       await lost;
       if (!isLate) await proxy.resume();
       await sink.prepare([people], timeout());
       await held?.release();
-      await apply(sink, rowsStep(10n, [people, [put(["1", "a", null])]]));
+      await apply(sink, rowsBatch(10n, [people, [put(["1", "a", null])]]));
       await sink.verify(timeout());
       expect(await rowsOf(database, PEOPLE)).toEqual([[1, "a", null]]);
     }
@@ -558,14 +558,14 @@ describe("a target that does not answer", () => {
   test("is waited for while it works", async () => {
     await using database = await freshDatabase();
     const address = parsePostgresUrl(database.url);
-    const sink = new PostgresSink({ name: "r", progressName: "s/r", address, schema: undefined, silenceMs: 300 });
+    const sink = new PostgresSink({ name: "r", checkpointName: "s/r", address, schema: undefined, silenceMs: 300 });
     onTestFinished(() => sink.close());
     await sink.open(1, timeout());
     await sink.prepare([people], timeout());
     await database.query(`
       create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(1); return null; end $$;
       create trigger slow after insert on people for each row execute function slow();`);
-    await apply(sink, rowsStep(10n, [people, [put(["1", "a", null])]]));
+    await apply(sink, rowsBatch(10n, [people, [put(["1", "a", null])]]));
     expect(await rowsOf(database, PEOPLE)).toEqual([[1, "a", null]]);
   });
 });
@@ -601,7 +601,7 @@ test.each([
   await database.query(fix);
   expect(await problems()).toEqual([]);
   await sink.prepare([people], timeout());
-  await apply(sink, rowsStep(10n, [people, [put(["1", "m", "b"])]]));
+  await apply(sink, rowsBatch(10n, [people, [put(["1", "m", "b"])]]));
   expect(await rowsOf(database, "select id, bio from people")).toEqual([[1, "b"]]);
 });
 

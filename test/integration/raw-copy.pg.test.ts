@@ -146,7 +146,7 @@ function workOf(ids: readonly number[], email = "a@b"): RawWork {
 async function opened(url: string, lease = 1, silenceMs = 15_000): Promise<PostgresSink> {
   const sink = new PostgresSink({
     name: "replica",
-    progressName: "shop/replica",
+    checkpointName: "shop/replica",
     address: parsePostgresUrl(url),
     schema: undefined,
     silenceMs,

@@ -5,7 +5,7 @@ import { expect, test } from "vitest";
 import { definition, factory } from "../../connectors/redis/config.ts";
 import type { Finding } from "../../src/core/contracts/connector.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
-import { failure, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
+import { failure, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { selfSigned } from "../support/network/certificate.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
@@ -37,7 +37,7 @@ async function write(sink: Sink, at: bigint, count = 1, size = 1): Promise<void>
   const rows = Array.from({ length: count }, (_, i) => put([`${i}`, "x".repeat(size)]));
   if (!prepared.has(sink)) await sink.prepare([users], timeout());
   prepared.add(sink);
-  await sink.apply(rowsStep(at, [users, rows]), new Reports(), timeout());
+  await sink.apply(rowsBatch(at, [users, rows]), new Reports(), timeout());
 }
 
 function byId(findings: readonly Finding[], id: string): string | undefined {
@@ -120,7 +120,7 @@ test.each(["proto-max-bulk-len", "client-query-buffer-limit"])(
     // Two bytes a character.
     const rows = [200_000, 250_000, 270_000, 250_000, 1].map((length, i) => put([`${i}`, "é".repeat(length)]));
     const reports = new Reports();
-    await sink.apply(rowsStep(10n, [users, rows]), reports, timeout());
+    await sink.apply(rowsBatch(10n, [users, rows]), reports, timeout());
     expect(reports.poisons.map(({ entry, error }) => [entry, error.code])).toEqual([[2, "MR3409"]]);
     const admin = new Redis(server.url);
     expect(await admin.dbsize()).toBe(5);

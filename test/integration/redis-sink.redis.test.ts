@@ -2,18 +2,18 @@ import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { TombstoneKeys } from "../../connectors/redis/keys.ts";
 import { definition, factory } from "../../connectors/redis/config.ts";
-import { type Step, tablesOf } from "../../src/core/model/batch.ts";
+import { type Batch, tablesOf } from "../../src/core/model/batch.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
 import {
   failure,
   patch,
-  progressAt,
+  checkpointAt,
   put,
   remove,
   Reports,
-  rowsStep,
+  rowsBatch,
   timeout,
   UNCHANGED,
 } from "../conformance/stage.ts";
@@ -54,22 +54,22 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
   }
 
   /** Prepares the tables first that the sink has not seen. */
-  async function apply(sink: Sink, step: Step): Promise<Reports> {
+  async function apply(sink: Sink, batch: Batch): Promise<Reports> {
     const known = prepared.get(sink) ?? new Set();
     prepared.set(sink, known);
-    for (const table of tablesOf(step)) {
+    for (const table of tablesOf(batch)) {
       if (!known.has(table)) await sink.prepare([table], timeout());
       known.add(table);
     }
     const reports = new Reports();
-    await sink.apply(step, reports, timeout());
+    await sink.apply(batch, reports, timeout());
     return reports;
   }
 
   test("a change to a row from before leaves nothing of a column that was dropped since", async () => {
     await using keys = freshKeyPrefix(url());
     await using sink = await opened(keys.prefix);
-    await apply(sink, rowsStep(10n, [users, [put(["1", "a", '"long"'])]]));
+    await apply(sink, rowsBatch(10n, [users, [put(["1", "a", '"long"'])]]));
     const narrower = tableVersion({
       table: "users",
       columns: [
@@ -81,7 +81,7 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
       identities: { doc: 3, later: 4 },
       version: 2,
     });
-    const reports = await apply(sink, rowsStep(20n, [narrower, [patch(["1", UNCHANGED, "x"])]]));
+    const reports = await apply(sink, rowsBatch(20n, [narrower, [patch(["1", UNCHANGED, "x"])]]));
     expect(reports.incompletes).toEqual([]);
     const {
       _millrace_version: _,
@@ -104,7 +104,7 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
       ],
       key: ["k", "n"],
     });
-    await apply(sink, rowsStep(10n, [table, [put(["x:y", "7", null]), put(["", "8", "v"])]]));
+    await apply(sink, rowsBatch(10n, [table, [put(["x:y", "7", null]), put(["", "8", "v"])]]));
     expect(await client.hgetall(`${keys.prefix}a%3Ab:c%25d:x%3Ay:7`)).toEqual({
       _millrace_version: String(rowVersion(1, 10n)),
       _millrace_commit_time: "2026-11-18T11:06:40.000000Z",
@@ -118,14 +118,14 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
     await using keys = freshKeyPrefix(url());
     await using sink = await opened(keys.prefix, { format });
     const ids = ["plain", "{tag}", "a{b}c", "open{", "close}", "}{", "{}", "{}{x}", "{{a}}"];
-    await apply(sink, rowsStep(10n, [users, ids.map((id) => put([id, "a", null]))]));
-    await apply(sink, rowsStep(30n, [users, ids.map((id) => remove([id, null, null]))]));
+    await apply(sink, rowsBatch(10n, [users, ids.map((id) => put([id, "a", null]))]));
+    await apply(sink, rowsBatch(30n, [users, ids.map((id) => remove([id, null, null]))]));
     expect(await rowKeys(keys.prefix)).toEqual([]);
-    const reports = await apply(sink, rowsStep(20n, [users, ids.map((id) => put([id, "old", null]))]));
-    await apply(sink, rowsStep(20n, [users, [patch(["plain", "old", UNCHANGED])]]));
+    const reports = await apply(sink, rowsBatch(20n, [users, ids.map((id) => put([id, "old", null]))]));
+    await apply(sink, rowsBatch(20n, [users, [patch(["plain", "old", UNCHANGED])]]));
     expect(reports.incompleteEntries).toEqual([]);
     expect(await rowKeys(keys.prefix)).toEqual([]);
-    await apply(sink, rowsStep(40n, [users, ids.map((id) => put([id, "new", null]))]));
+    await apply(sink, rowsBatch(40n, [users, ids.map((id) => put([id, "new", null]))]));
     expect(await rowKeys(keys.prefix)).toHaveLength(ids.length);
     const graves = (await keysUnder(client, keys.prefix)).filter((key) => key.includes("_millrace::"));
     expect(graves).toHaveLength(ids.length);
@@ -136,8 +136,8 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
     await using keys = freshKeyPrefix(url());
     await using sink = await opened(keys.prefix, { format: "json" });
     const doc = '{"n": 123456789012345678901234567890.10, "e": 1e400, "a\\"\\\\": ["}", "\\u00e9"], "x": {"id": 1}}';
-    await apply(sink, rowsStep(10n, [users, [put(["1", 'a"}\\', doc]), put(["2", "b", null])]]));
-    await apply(sink, rowsStep(20n, [users, [patch(["1", UNCHANGED, UNCHANGED]), patch(["2", "c", UNCHANGED])]]));
+    await apply(sink, rowsBatch(10n, [users, [put(["1", 'a"}\\', doc]), put(["2", "b", null])]]));
+    await apply(sink, rowsBatch(20n, [users, [patch(["1", UNCHANGED, UNCHANGED]), patch(["2", "c", UNCHANGED])]]));
     const time = "2026-11-18T11:06:40.000000Z";
     const head = `{"_millrace_version":${rowVersion(1, 20n)},"_millrace_commit_time":"${time}"`;
     expect(await client.get(`${keys.prefix}public:users:1`)).toBe(`${head},"id":"1","name":"a\\"}\\\\","doc":${doc}}`);
@@ -148,16 +148,16 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
     await using keys = freshKeyPrefix(url());
     await using proxy = await tcpProxy(url());
     await using sink = await opened(keys.prefix, { url: proxy.url(url()) });
-    await apply(sink, rowsStep(10n, [users, [put(["1", "a", null])]]));
-    const step = rowsStep(20n, [users, [patch(["1", "b", UNCHANGED]), put(["2", "c", null])]]);
+    await apply(sink, rowsBatch(10n, [users, [put(["1", "a", null])]]));
+    const batch = rowsBatch(20n, [users, [patch(["1", "b", UNCHANGED]), put(["2", "c", null])]]);
     proxy.stall("toClient");
-    const lost = failure(apply(sink, step));
+    const lost = failure(apply(sink, batch));
     await expect.poll(() => client.hget(`${keys.prefix}public:users:1`, "name")).toBe("b");
     proxy.cut();
     expect((await lost).kind).toBe("retryable");
     await proxy.resume();
-    await apply(sink, step);
-    await apply(sink, rowsStep(30n, [users, [put(["1", "d", null])]]));
+    await apply(sink, batch);
+    await apply(sink, rowsBatch(30n, [users, [put(["1", "d", null])]]));
     expect(await client.hget(`${keys.prefix}public:users:1`, "name")).toBe("d");
   });
 
@@ -166,17 +166,17 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
     await using sink = await opened(keys.prefix);
     await client.script("FLUSH");
     const many = Array.from({ length: 5_000 }, (_, i) => put([`${i}`, "a", null]));
-    await apply(sink, rowsStep(10n, [users, many]));
+    await apply(sink, rowsBatch(10n, [users, many]));
     expect(await rowKeys(keys.prefix)).toHaveLength(5_000);
   });
 
   test("a cache that went back to an older state is found, and not written to", async () => {
     await using keys = freshKeyPrefix(url());
     await using sink = await opened(keys.prefix);
-    await apply(sink, rowsStep(10n, [users, [put(["1", "a", null])]]));
+    await apply(sink, rowsBatch(10n, [users, [put(["1", "a", null])]]));
     await client.hset(`${keys.prefix}_millrace:shop.cache`, "position", "1/5/0");
     expect((await failure(sink.verify(timeout()))).code).toBe("MR3407");
-    const error = await failure(apply(sink, rowsStep(20n, [users, [put(["1", "b", null])]])));
+    const error = await failure(apply(sink, rowsBatch(20n, [users, [put(["1", "b", null])]])));
     expect([error.code, error.kind]).toEqual(["MR3407", "reopen"]);
     expect(await client.hget(`${keys.prefix}public:users:1`, "name")).toBe("a");
   });
@@ -195,7 +195,7 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
       await client.del(key);
       await using sink = await opened(keys.prefix);
       const write = async (at: bigint): Promise<unknown> =>
-        await apply(sink, rowsStep(at, [users, [put(["1", what, null])]]));
+        await apply(sink, rowsBatch(at, [users, [put(["1", what, null])]]));
       await write(10n);
       await overwrite();
       const attempts = [() => opened(keys.prefix, {}, 2), ...(/tables|lease/.test(what) ? [] : [() => write(20n)])];
@@ -213,18 +213,18 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
 
   test("another format means that every table is read again, and rows change over", async () => {
     await using keys = freshKeyPrefix(url());
-    const progress = progressAt(11n, { "public.users": "rules" });
+    const checkpoint = checkpointAt(11n, { "public.users": "rules" });
     {
       await using hash = await opened(keys.prefix, { format: "hash" });
-      await apply(hash, { ...rowsStep(10n, [users, [put(["1", "a", null]), put(["2", "a", null])]]), progress });
+      await apply(hash, { ...rowsBatch(10n, [users, [put(["1", "a", null]), put(["2", "a", null])]]), checkpoint });
     }
     const json = await sinkOn(keys.prefix, { format: "json" });
     await using _ = { [Symbol.asyncDispose]: () => json.close() };
-    expect(await json.open(2, timeout())).toEqual({ position: progress.position, tables: {} });
-    const reports = await apply(json, rowsStep(20n, [users, [put(["1", "b", null]), patch(["2", "b", UNCHANGED])]]));
+    expect(await json.open(2, timeout())).toEqual({ position: checkpoint.position, tables: {} });
+    const reports = await apply(json, rowsBatch(20n, [users, [put(["1", "b", null]), patch(["2", "b", UNCHANGED])]]));
     expect(reports.incompleteEntries).toEqual([1]);
     expect(await client.type(`${keys.prefix}public:users:1`)).toBe("string");
-    const old = await apply(json, rowsStep(30n, [users, [put(["2", "old", null], { at: 5n })]]));
+    const old = await apply(json, rowsBatch(30n, [users, [put(["2", "old", null], { at: 5n })]]));
     expect(old.poisons).toEqual([]);
     expect(await client.hget(`${keys.prefix}public:users:2`, "name")).toBe("a");
   });
@@ -235,7 +235,7 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
     await client.lpush(`${keys.prefix}public:users:2`, "not ours");
     const reports = await apply(
       sink,
-      rowsStep(10n, [users, [put(["1", "secret", null]), put(["2", "secret", null]), put(["3", "secret", null])]]),
+      rowsBatch(10n, [users, [put(["1", "secret", null]), put(["2", "secret", null]), put(["3", "secret", null])]]),
     );
     expect(reports.poisons.map(({ entry, error }) => [entry, error.code, error.kind])).toEqual([
       [1, "MR3408", "poison"],
@@ -249,14 +249,14 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
     await using keys = freshKeyPrefix(url());
     await using sink = await opened(keys.prefix);
     const ids = ["1", "2", "3"];
-    await apply(sink, rowsStep(10n, [users, ids.map((id) => remove([id, null, null]))]));
+    await apply(sink, rowsBatch(10n, [users, ids.map((id) => remove([id, null, null]))]));
     const tombstones = new TombstoneKeys(keys.prefix);
     const [list, long, short] = ids.map((id) => tombstones.of(`${keys.prefix}public:users:${id}`));
     await client.multi().del(list!).rpush(list!, "not ours").set(long!, "9".repeat(30)).set(short!, "ours?").exec();
-    const reports = await apply(sink, rowsStep(20n, [users, ids.map((id) => put([id, "a", null]))]));
+    const reports = await apply(sink, rowsBatch(20n, [users, ids.map((id) => put([id, "a", null]))]));
     expect(reports.poisons).toEqual([]);
     for (const id of ids) expect(await client.hget(`${keys.prefix}public:users:${id}`, "name")).toBe("a");
-    await apply(sink, rowsStep(30n, [users, [remove(["1", null, null])]]));
+    await apply(sink, rowsBatch(30n, [users, [remove(["1", null, null])]]));
     expect(await client.get(list!)).toBe(String(rowVersion(1, 30n)));
   });
 
@@ -271,14 +271,14 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
     await using sink = await opened(keys.prefix);
     const long = "x".repeat(600);
     const rows = [put(["1", "v"]), put(["*", "v"]), put([long, "v"])];
-    await apply(sink, rowsStep(10n, ...tables.map((table) => [table, rows] as const)));
+    await apply(sink, rowsBatch(10n, ...tables.map((table) => [table, rows] as const)));
     for (const [i, table] of tables.entries()) {
       const at = BigInt(20 + i);
-      const step: Step =
+      const batch: Batch =
         i % 2 === 0
-          ? { kind: "truncate", table, version: rowVersion(1, 15n), progress: progressAt(at) }
-          : { kind: "sweep", sweeps: [{ table, below: rowVersion(1, 15n) }], progress: progressAt(at) };
-      await apply(sink, step);
+          ? { kind: "truncate", table, version: rowVersion(1, 15n), checkpoint: checkpointAt(at) }
+          : { kind: "sweep", sweeps: [{ table, below: rowVersion(1, 15n) }], checkpoint: checkpointAt(at) };
+      await apply(sink, batch);
       expect(await rowKeys(keys.prefix)).toHaveLength(3 * (names.length - i - 1));
     }
   });
@@ -288,9 +288,9 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
     const inner = tableVersion({ schema: "x", table: "y", columns: [["id", "text"]], key: ["id"] });
     await using ours = await opened(keys.prefix);
     await using theirs = await opened(`${keys.prefix}public:users:`);
-    await apply(ours, rowsStep(10n, [users, [put(["1", "a", null])]]));
-    await apply(theirs, rowsStep(10n, [inner, [put(["1"])]]));
-    await apply(ours, { kind: "truncate", table: users, version: rowVersion(1, 50n), progress: progressAt(51n) });
+    await apply(ours, rowsBatch(10n, [users, [put(["1", "a", null])]]));
+    await apply(theirs, rowsBatch(10n, [inner, [put(["1"])]]));
+    await apply(ours, { kind: "truncate", table: users, version: rowVersion(1, 50n), checkpoint: checkpointAt(51n) });
     expect(await rowKeys(keys.prefix)).toEqual([`${keys.prefix}public:users:x:y:1`]);
   });
 
@@ -300,24 +300,24 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
     const columns = Array.from({ length: 4_095 }, (_, i) => [`c${i}`, "text"] as const);
     const wide = tableVersion({ table: "wide", columns: [["id", "int4"], ...columns], key: ["id"] });
     const cells = (mark: string) => wide.columns.map((_, i) => (i === 0 ? "1" : `${mark}${i}`));
-    await apply(sink, rowsStep(10n, [wide, [put(cells("a"))]]));
-    await apply(sink, rowsStep(20n, [wide, [patch(cells("b").map((cell, i) => (i === 7 ? UNCHANGED : cell)))]]));
+    await apply(sink, rowsBatch(10n, [wide, [put(cells("a"))]]));
+    await apply(sink, rowsBatch(20n, [wide, [patch(cells("b").map((cell, i) => (i === 7 ? UNCHANGED : cell)))]]));
     const found = await client.hmget(`${keys.prefix}public:wide:1`, "c0", "c6", "c4094");
     expect(found).toEqual(["b1", "a7", "b4095"]);
     const none = wide.columns.map((_, i) => (i === 0 ? "1" : null));
-    await apply(sink, rowsStep(30n, [wide, [put(none)]]));
+    await apply(sink, rowsBatch(30n, [wide, [put(none)]]));
     expect(await client.hlen(`${keys.prefix}public:wide:1`)).toBe(3);
-    await apply(sink, rowsStep(40n, [wide, [put(cells("c"))]]));
+    await apply(sink, rowsBatch(40n, [wide, [put(cells("c"))]]));
     const nulled = none.map((cell, i) => (i === 7 ? UNCHANGED : cell));
-    await apply(sink, rowsStep(50n, [wide, [patch(nulled)]]));
+    await apply(sink, rowsBatch(50n, [wide, [patch(nulled)]]));
     expect(await client.hlen(`${keys.prefix}public:wide:1`)).toBe(4);
   });
 
   test("a column that became null leaves no field behind, in any size of step", async () => {
     await using keys = freshKeyPrefix(url());
     await using sink = await opened(keys.prefix);
-    await apply(sink, rowsStep(10n, [users, [put(["1", "a", "{}"]), put(["2", "a", "{}"])]]));
-    await apply(sink, rowsStep(20n, [users, [put(["1", null, "1"]), patch(["2", null, UNCHANGED])]]));
+    await apply(sink, rowsBatch(10n, [users, [put(["1", "a", "{}"]), put(["2", "a", "{}"])]]));
+    await apply(sink, rowsBatch(20n, [users, [put(["1", null, "1"]), patch(["2", null, UNCHANGED])]]));
     expect(Object.keys(await client.hgetall(`${keys.prefix}public:users:1`)).toSorted()).toEqual([
       "_millrace_commit_time",
       "_millrace_version",
@@ -341,11 +341,11 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
       ["b:", plain],
     ] as const) {
       const rows = texts.map((text, i) => put([`${i}`, text, i % 2 === 0 ? null : "[1, 2]"], { fresh: true }));
-      await apply(sink, rowsStep(10n, [users, rows]));
+      await apply(sink, rowsBatch(10n, [users, rows]));
       // Every second row is behind the one that is there, though the log took it for new.
       const again = texts.map((text, i) => put([`${i}`, `${text}+`, null], { fresh: i % 3 === 0 }));
-      await apply(sink, rowsStep(5n, [users, again.filter((_, i) => i % 2 === 1)]));
-      await apply(sink, rowsStep(20n, [users, again.filter((_, i) => i % 2 === 0)]));
+      await apply(sink, rowsBatch(5n, [users, again.filter((_, i) => i % 2 === 1)]));
+      await apply(sink, rowsBatch(20n, [users, again.filter((_, i) => i % 2 === 0)]));
       for (const [i, text] of texts.entries()) {
         const { _millrace_version: version, ...row } = await client.hgetall(`${keys.prefix}${prefix}public:users:${i}`);
         const isNew = i % 2 === 0;

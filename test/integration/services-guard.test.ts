@@ -23,7 +23,7 @@ const SERVER = `
   require("node:net").createServer((socket) => socket.end("yes " + child.pid)).listen(Number(process.argv[1]), "127.0.0.1");
 `;
 
-async function specOf(script: string, stopSteps: GuardedSpec["stopSteps"]): Promise<GuardedSpec> {
+async function specOf(script: string, stopBatches: GuardedSpec["stopSteps"]): Promise<GuardedSpec> {
   const home = await mkdtemp(join(tmpdir(), "millrace-guard-"));
   await writeFile(join(home, "data"), "data");
   const port = await freePort();
@@ -42,7 +42,7 @@ async function specOf(script: string, stopSteps: GuardedSpec["stopSteps"]): Prom
       logPath: join(home, "server.log"),
       user: undefined,
     },
-    stopSteps,
+    stopSteps: stopBatches,
     endSteps: [],
     ready: (signal) => waitUntilReady(async () => void (await childOf(port)), signal),
   };

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { Netter, type Slice } from "../../src/runtime/netting/netting.ts";
+import { Netter, type Slice } from "../../src/runtime/compaction/compaction.ts";
 import { type Cell, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import { HistoryModel } from "../support/model/history-model.ts";
 import { blocksOf, keyOfRow, type LogChange, ModelSink, type Row, versionOf } from "../support/model/log-model.ts";
@@ -17,19 +17,19 @@ const seats = tableVersion({
 });
 
 /** Guests take seats inside a transaction without regard to who sits there; at its end every seat has one guest at most. */
-type Step =
+type Batch =
   | { readonly kind: "move"; readonly guest: number; readonly seat: number; readonly keepsMenu: boolean }
   | { readonly kind: "leave"; readonly guest: number }
   | { readonly kind: "come"; readonly guest: number; readonly seat: number };
 
 const guest = fc.nat({ max: 5 });
 const seat = fc.nat({ max: 4 });
-const step: fc.Arbitrary<Step> = fc.oneof(
+const batch: fc.Arbitrary<Batch> = fc.oneof(
   { weight: 4, arbitrary: fc.record({ kind: fc.constant("move"), guest, seat, keepsMenu: fc.boolean() }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("leave"), guest }) },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant("come"), guest, seat }) },
 );
-const transactions = fc.array(fc.array(step, { minLength: 1, maxLength: 10, size: "max" }), {
+const transactions = fc.array(fc.array(batch, { minLength: 1, maxLength: 10, size: "max" }), {
   minLength: 1,
   maxLength: 8,
   size: "max",
@@ -42,20 +42,20 @@ class Room {
   #index = 0;
   #count = 0;
 
-  transact(steps: readonly Step[]): void {
+  transact(batches: readonly Batch[]): void {
     this.#commit += 10n;
     // Other tables' changes come first now and then.
     this.#index = Number(this.#commit / 10n) % 3;
-    for (const one of steps) this.#step(one);
+    for (const one of batches) this.#batch(one);
     const taken = new Set<string>();
     for (const [who, row] of this.guests) {
-      if (taken.has(row[1]!)) this.#step({ kind: "leave", guest: who });
+      if (taken.has(row[1]!)) this.#batch({ kind: "leave", guest: who });
       else taken.add(row[1]!);
     }
   }
 
   /** As the log has them: guests that are alike can't be told apart, so menus are often the same. */
-  #step(one: Step): void {
+  #batch(one: Batch): void {
     const old = this.guests.get(one.guest);
     if (one.kind === "come") {
       if (old !== undefined) return;
@@ -85,11 +85,11 @@ class Room {
   }
 }
 
-function net(batch: readonly Slice[], sink: ModelSink, since: Parameters<Netter["net"]>[2]): number {
-  const netted = new Netter().net(batch, () => true, since);
-  for (const { bytes, offset } of netted.untold) sink.list(bytes, offset);
-  for (const writes of netted.tables) sink.apply(writes);
-  return netted.untold.length;
+function compact(batch: readonly Slice[], sink: ModelSink, since: Parameters<Netter["compact"]>[2]): number {
+  const compacted = new Netter().compact(batch, () => true, since);
+  for (const { bytes, offset } of compacted.untold) sink.list(bytes, offset);
+  for (const writes of compacted.tables) sink.apply(writes);
+  return compacted.untold.length;
 }
 
 function plain(sink: ModelSink): Map<string, Row> {
@@ -98,9 +98,9 @@ function plain(sink: ModelSink): Map<string, Row> {
 
 test("keys that change hands inside whole transactions need nothing from the source", () => {
   fc.assert(
-    fc.property(transactions, fc.array(fc.nat({ max: 60 }), { maxLength: 8 }), fc.boolean(), (steps, cuts, split) => {
+    fc.property(transactions, fc.array(fc.nat({ max: 60 }), { maxLength: 8 }), fc.boolean(), (moves, cuts, split) => {
       const room = new Room();
-      for (const one of steps) room.transact(one);
+      for (const one of moves) room.transact(one);
       const sink = new ModelSink(seats);
       const { changes } = room;
       const batches = blocksOf(
@@ -115,7 +115,7 @@ test("keys that change hands inside whole transactions need nothing from the sou
           { block, from: 0, to: middle },
           { block, from: middle, to: block.count },
         ].filter(({ from, to }) => from < to);
-        expect(slices.length === 0 ? 0 : net(slices, sink, since)).toBe(0);
+        expect(slices.length === 0 ? 0 : compact(slices, sink, since)).toBe(0);
         since = block.until;
       }
       expect(plain(sink)).toEqual(room.rows);
@@ -126,13 +126,13 @@ test("keys that change hands inside whole transactions need nothing from the sou
 
 test("transactions that are cut leave their keys to the source, and all others are right", () => {
   fc.assert(
-    fc.property(transactions, fc.array(fc.nat({ max: 60 }), { maxLength: 8 }), (steps, cuts) => {
+    fc.property(transactions, fc.array(fc.nat({ max: 60 }), { maxLength: 8 }), (moves, cuts) => {
       const room = new Room();
-      for (const one of steps) room.transact(one);
+      for (const one of moves) room.transact(one);
       const sink = new ModelSink(seats);
       let since = { epoch: 1, commit: 1n, index: 0 };
       for (const block of blocksOf(room.changes, cuts)) {
-        if (block.count > 0) net([{ block, from: 0, to: block.count }], sink, since);
+        if (block.count > 0) compact([{ block, from: 0, to: block.count }], sink, since);
         since = block.until;
       }
       sink.readPending(room.rows, versionOf(1n << 40n));
@@ -151,23 +151,23 @@ test("rows read beside the stream pass as they are", () => {
     commit: 0n,
     index: i,
   }));
-  for (const block of blocksOf(rows, [])) expect(net([{ block, from: 0, to: block.count }], sink, null)).toBe(0);
+  for (const block of blocksOf(rows, [])) expect(compact([{ block, from: 0, to: block.count }], sink, null)).toBe(0);
   expect(sink.rows.size).toBe(5);
 });
 
 test("a history has every change once, and the last of each key is its row, save for keys that are to be read", () => {
   fc.assert(
-    fc.property(transactions, fc.array(fc.nat({ max: 60 }), { maxLength: 8 }), (steps, cuts) => {
+    fc.property(transactions, fc.array(fc.nat({ max: 60 }), { maxLength: 8 }), (moves, cuts) => {
       const room = new Room();
-      for (const one of steps) room.transact(one);
+      for (const one of moves) room.transact(one);
       const sink = new HistoryModel(seats);
       const toRead = new ModelSink(seats);
       let since = { epoch: 1, commit: 1n, index: 0 };
       for (const block of blocksOf(room.changes, cuts)) {
         if (block.count > 0) {
-          const netted = new Netter("history").net([{ block, from: 0, to: block.count }], () => true, since);
-          for (const { bytes, offset } of netted.untold) toRead.list(bytes, offset);
-          for (const writes of netted.tables) sink.apply(writes);
+          const compacted = new Netter("history").compact([{ block, from: 0, to: block.count }], () => true, since);
+          for (const { bytes, offset } of compacted.untold) toRead.list(bytes, offset);
+          for (const writes of compacted.tables) sink.apply(writes);
         }
         since = block.until;
       }

@@ -43,14 +43,14 @@ const HAPPENINGS = [
 ];
 
 /** What happens, one after the other, while everything runs. */
-const step = fc.record({
+const batch = fc.record({
   what: fc.constantFrom(...HAPPENINGS),
   table: fc.nat({ max: 1 }),
   key: fc.noBias(fc.nat({ max: KEY_COUNT - 1 })),
   target: fc.noBias(fc.nat({ max: KEY_COUNT - 1 })),
   sink: fc.nat({ max: 1 }),
 });
-type Happening = typeof step extends fc.Arbitrary<infer T> ? T : never;
+type Happening = typeof batch extends fc.Arbitrary<infer T> ? T : never;
 
 class Stage {
   readonly source = new ScriptedSource(TABLES);
@@ -104,7 +104,7 @@ class Stage {
     const runner = this.pipeline.runner(sink.name)!;
     switch (what) {
       case "park":
-        runner.park();
+        runner.detach();
         return;
       case "pause":
         return await runner.pause();
@@ -115,7 +115,7 @@ class Stage {
         this.source.refusesSecond = what === "refuse";
         return;
       case "refill":
-        return await this.pipeline.refill(sink.name, [table.id], null, "asked for");
+        return await this.pipeline.snapshot(sink.name, [table.id], null, "asked for");
       case "fails":
         sink.before = once(() => (sink.before = () => undefined));
         return;
@@ -124,7 +124,7 @@ class Stage {
         return;
       case "unreachable":
         sink.onOpen = once(() => (sink.onOpen = () => undefined));
-        runner.park();
+        runner.detach();
         return;
       case "restart":
         await this.#stop();
@@ -173,7 +173,7 @@ class Stage {
     }
     await eventually(
       () => {
-        expect(this.pipeline.unfinishedRefills).toBe(0);
+        expect(this.pipeline.unfinishedSnapshots).toBe(0);
         for (const sink of this.sinks) {
           for (const table of TABLES)
             expect([sink.name, plain(sink.rowsOf(table))]).toEqual([
@@ -208,10 +208,10 @@ function plain(rows: Iterable<Row>): Row[] {
 
 test("whatever happens to sinks, streams and the daemon, every sink comes to hold what the source holds", async () => {
   await fc.assert(
-    fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 60, size: "max" }), async (steps) => {
+    fc.asyncProperty(fc.array(batch, { minLength: 1, maxLength: 60, size: "max" }), async (batches) => {
       await using opened = await realState();
       const stage = new Stage(opened.state);
-      for (const one of steps) await stage.happen(one);
+      for (const one of batches) await stage.happen(one);
       await stage.end();
     }),
     { numRuns: 12, endOnFailure: true, interruptAfterTimeLimit: 15_000 },

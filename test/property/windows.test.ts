@@ -2,7 +2,7 @@ import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Block } from "../../src/core/model/block.ts";
 import type { Chunk, KeyText } from "../../src/core/contracts/row-reads.ts";
-import { Netter } from "../../src/runtime/netting/netting.ts";
+import { Netter } from "../../src/runtime/compaction/compaction.ts";
 import { Window } from "../../src/runtime/snapshot/windows.ts";
 import { blockOf, type Change, tableVersion } from "../support/model/blocks.ts";
 import { blocksOf, ModelSink, type Row, versionOf } from "../support/model/log-model.ts";
@@ -48,14 +48,14 @@ function pass(
   const window = new Window("w", table.id);
   const netter = new Netter();
   const apply = (block: Block) => {
-    const netted = netter.net(
+    const compacted = netter.compact(
       [{ block, from: 0, to: block.count }],
       () => true,
       null,
       () => complete,
     );
-    for (const { bytes, offset } of netted.untold) sink.list(bytes, offset);
-    for (const writes of netted.tables) sink.apply(writes);
+    for (const { bytes, offset } of compacted.untold) sink.list(bytes, offset);
+    for (const writes of compacted.tables) sink.apply(writes);
   };
   const before = log.changes.filter(({ commit }) => commit < low);
   const between = log.changes.filter(({ commit }) => commit > low && commit < high);
@@ -95,11 +95,11 @@ function committedBefore(log: Log, high: bigint): ReadonlyMap<string, Row> {
 
 /** A row that leaves its key and comes back to it in one transaction, and is old in the sink. */
 const THERE_AND_BACK = [
-  step("insert", 1),
-  step("insert", 0),
-  step("move", 0, 3),
-  step("move", 3, 0),
-  step("move", 0, 3),
+  batch("insert", 1),
+  batch("insert", 0),
+  batch("move", 0, 3),
+  batch("move", 3, 0),
+  batch("move", 0, 3),
 ];
 const PLAIN_SHAPE = {
   table: tableVersion({
@@ -124,7 +124,7 @@ const FOUND: Example = [
 
 type Example = [Shape, Command[], number, [number, number, number], string[], number[]];
 
-function step(kind: Command["kind"], key: number, target = 0): Command {
+function batch(kind: Command["kind"], key: number, target = 0): Command {
   return { kind, key, target, keep: 63, toasted: 63, commits: false };
 }
 

@@ -127,7 +127,7 @@ export class Acts {
         return;
       }
       case "empty":
-        return this.#put(this.#target(happening.sink), { tables: new Map(), progress: null, evicted: new Set() });
+        return this.#put(this.#target(happening.sink), { tables: new Map(), checkpoint: null, evicted: new Set() });
       case "sink restored": {
         const target = this.#target(happening.sink);
         const copy = target.copy();
@@ -251,7 +251,7 @@ export class Acts {
         scheduler.after(happening.forMs, () => (server.refusesSecond = false));
         return;
       case "park":
-        daemon?.running?.pipeline.runner(this.#target(happening.sink).traits.name)?.park();
+        daemon?.running?.pipeline.runner(this.#target(happening.sink).traits.name)?.detach();
         return;
       case "give up": {
         const target = this.#target(happening.sink);
@@ -298,7 +298,7 @@ export class Acts {
 
   #put(target: Target, copy: TargetCopy): void {
     this.#world.say(
-      () => `${target.traits.name}: holds another content: ${copy.progress === null ? "nothing" : "an older copy"}`,
+      () => `${target.traits.name}: holds another content: ${copy.checkpoint === null ? "nothing" : "an older copy"}`,
     );
     target.put(copy);
     this.#world.checks.restart(target);

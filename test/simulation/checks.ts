@@ -1,5 +1,5 @@
 /** What must hold at every moment. */
-import type { SinkProgress } from "../../src/core/model/batch.ts";
+import type { Checkpoint } from "../../src/core/model/batch.ts";
 import type { DeadLetter } from "../../src/core/contracts/state-store.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import { comparePositions, type Position, serializePosition } from "../../src/core/model/position.ts";
@@ -108,8 +108,8 @@ export class Checks implements TargetWatch {
     const count = Number(row[1]);
     // A row that came back with its partition was committed twice, and the log tells of the first time.
     const commits = this.#commitsOf(count);
-    const isNoStepBack = (one: bigint): boolean => before === undefined || !this.#isBack(before, count, one);
-    const commit = commits.find(isNoStepBack) ?? commits.at(-1) ?? 0n;
+    const isNoBatchBack = (one: bigint): boolean => before === undefined || !this.#isBack(before, count, one);
+    const commit = commits.find(isNoBatchBack) ?? commits.at(-1) ?? 0n;
     if (!this.hasTimeGoneBack && before !== undefined && this.#isBack(before, count, commit)) {
       const was = before.goneAt === null ? "" : `, then nothing by ${before.goneAt},`;
       this.fail(
@@ -128,10 +128,10 @@ export class Checks implements TargetWatch {
     return before.goneAt !== null && before.goneAt > commit && count <= before.count;
   }
 
-  /** Where rows and progress are one, no change of the log is applied twice. */
-  applied(target: Target, change: Position, progress: SinkProgress | null): void {
-    if (progress === null || comparePositions(change, progress.position) >= 0) return;
-    const [at, stood] = [change, progress.position].map(serializePosition);
+  /** Where rows and checkpoint are one, no change of the log is applied twice. */
+  applied(target: Target, change: Position, checkpoint: Checkpoint | null): void {
+    if (checkpoint === null || comparePositions(change, checkpoint.position) >= 0) return;
+    const [at, stood] = [change, checkpoint.position].map(serializePosition);
     this.fail(`${target.traits.name} was given ${at} although it stood at ${stood}`);
   }
 
@@ -186,7 +186,7 @@ export class Checks implements TargetWatch {
     this.#givenUp.set(target, place);
   }
 
-  progressed(target: Target, { position }: SinkProgress): void {
+  progressed(target: Target, { position }: Checkpoint): void {
     const place = this.#givenUp.get(target);
     if (place !== undefined && comparePositions(position, place) >= 0) this.#givenUp.delete(target);
     const reached = this.#reached.get(target);
@@ -199,7 +199,7 @@ export class Checks implements TargetWatch {
   /** The source may forget what lies before `commit`. What a target says that it does not hold is owed: it is read as a whole. */
   acknowledged(commit: bigint, epoch: number, targets: readonly Target[], tableIds: readonly string[]): void {
     for (const target of targets) {
-      const held = target.progress?.tables ?? {};
+      const held = target.checkpoint?.tables ?? {};
       if (this.#givenUp.has(target)) continue;
       if (Object.keys(held).length === 0 || !tableIds.every((id) => held[id] !== undefined)) continue;
       const reached = this.#reached.get(target);

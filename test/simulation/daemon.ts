@@ -4,19 +4,26 @@ import { scopeOf } from "../../src/core/clock.ts";
 import { type Logger, SILENT } from "../../src/core/contracts/telemetry.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
-import { memoryOf } from "../../src/open-source.ts";
+import { memoryOf } from "../../src/daemon/ruled-source.ts";
 import { Reconciler } from "../../src/reconcile/reconciler.ts";
 import { repairDifferences } from "../../src/reconcile/recovery.ts";
 import { Control } from "../../src/runtime/control/control.ts";
 import { Pipeline } from "../../src/runtime/pipeline.ts";
 import { policyOf } from "../../src/rules/merged-rule.ts";
-import { relay } from "../../src/relaying.ts";
+import { relay } from "../../src/daemon/log-relay.ts";
 import type { Rules } from "../../src/rules/definition.ts";
 import type { RuleMemory } from "../../src/rules/former-rules.ts";
 import type { RuledSource } from "../../src/rules/with-rules.ts";
 import { patient } from "../../src/state/patient.ts";
-import { awaitLease, forgetRemovedSinks, keepLease, releaseLease, takeLease, throughMoves } from "../../src/tenure.ts";
-import { untilHealed } from "../../src/until-healed.ts";
+import {
+  awaitLease,
+  forgetRemovedSinks,
+  keepLease,
+  releaseLease,
+  takeLease,
+  throughMoves,
+} from "../../src/daemon/lease.ts";
+import { untilHealed } from "../../src/daemon/until-healed.ts";
 import { noMetrics } from "../support/model/scripted.ts";
 import type { MemoryState } from "./memory-state.ts";
 import type { SimulatedProcess } from "./scheduler.ts";
@@ -24,7 +31,7 @@ import type { SimulatedProcess } from "./scheduler.ts";
 export const HEARTBEAT_MS = 400;
 const LIMITS = { rowCountMax: 6, byteCountMax: 1 << 20 };
 
-/** Half of the forms: what stores rows before their checkpoint empties a table in a step of its own. */
+/** Half of the forms: what stores rows before their checkpoint empties a table in a batch of its own. */
 const limitsOf = ({ delivery, form }: Sink) => ({
   ...LIMITS,
   hasTruncates: delivery === "transactional" && form === "mirror",
@@ -160,7 +167,7 @@ export class Daemon {
         run,
         control.run(until),
         keepLease({ state, clock }, lease, until),
-        repairDifferences({ clock, reconciler, refills: state.refills, logger }, until),
+        repairDifferences({ clock, reconciler, snapshots: state.snapshots, logger }, until),
       ]);
     } catch (error) {
       if (!signal.aborted) throw error;

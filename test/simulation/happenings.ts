@@ -11,7 +11,7 @@ export interface Plan {
   readonly rows: number;
   readonly chunkRows: number;
   readonly sinks: readonly SinkKind[];
-  /** Targets take one table in a step; left out: as many as there are. */
+  /** Targets take one table in a batch; left out: as many as there are. */
   readonly isNarrow?: true;
   /** Left out: it keeps its log for a slot. */
   readonly source?: "binlog";

@@ -5,7 +5,7 @@ import { expectReachable } from "../../src/cli/offsets/import-reach.ts";
 import { findMillraceError, isAborted } from "../../src/core/errors.ts";
 import type { StateDump, StateStore } from "../../src/core/contracts/state-store.ts";
 import { askWhileStopped } from "../../src/runtime/snapshot/snapshots.ts";
-import { releaseLease, takeLease } from "../../src/tenure.ts";
+import { releaseLease, takeLease } from "../../src/daemon/lease.ts";
 import type { SimulatedProcess } from "./scheduler.ts";
 import { SimulatedSink } from "./sinks.ts";
 import { briefly } from "./tracing.ts";

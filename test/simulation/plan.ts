@@ -130,7 +130,7 @@ export function planOf(seed: number, name: SizeName): Plan {
   return withNarrowTargets(withNamedTable(withIgnoredChanges(withLateRequests(withGivenUpPlace(met)))));
 }
 
-/** Of 1: in so many plans with two tables targets take one of them in a step, by chance of its own. */
+/** Of 1: in so many plans with two tables targets take one of them in a batch, by chance of its own. */
 const NARROW = 0.5;
 
 function withNarrowTargets(plan: Plan): Plan {

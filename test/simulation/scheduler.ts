@@ -39,7 +39,7 @@ export class Scheduler {
    */
   run(isDone: () => boolean, untilMs: number): Promise<Ended> {
     return new Promise((resolve, reject) => {
-      const step = (): void => {
+      const batch = (): void => {
         try {
           if (isDone()) return resolve("done");
           const due = this.#next();
@@ -58,7 +58,7 @@ export class Scheduler {
         }
         void SETTLED.then(settle);
       };
-      const settle = (): void => process.nextTick(step);
+      const settle = (): void => process.nextTick(batch);
       settle();
     });
   }

@@ -133,12 +133,12 @@ async function givenBack({ daemon, scheduler }: World): Promise<void> {
 }
 
 async function obligations(state: StateStore): Promise<void> {
-  const refills = await state.refills.list();
-  if (refills.length > 0)
+  const snapshots = await state.snapshots.list();
+  if (snapshots.length > 0)
     throw new Violation(
-      `a read is left over: ${refills.map(({ tableId, sink, scope }) => `${scope.kind} of ${tableId} for ${sink}`).join()}`,
+      `a read is left over: ${snapshots.map(({ tableId, sink, scope }) => `${scope.kind} of ${tableId} for ${sink}`).join()}`,
     );
-  if ((await state.refills.countKeys()) > 0) throw new Violation("listed keys are left over");
+  if ((await state.snapshots.countKeys()) > 0) throw new Violation("listed keys are left over");
 }
 
 /** Where changes are ignored all the time, sinks never get another shape than the first. */

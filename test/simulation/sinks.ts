@@ -2,8 +2,8 @@
 import {
   DELETE,
   PATCH,
-  type SinkProgress,
-  type Step,
+  type Checkpoint,
+  type Batch,
   type TableWrites,
   tablesOf,
   type Truncate,
@@ -75,7 +75,7 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
   #triedAtMs = 0;
   #triesAtOnce = 0;
   /** What this process wrote last, or found. */
-  #known: SinkProgress | null = null;
+  #known: Checkpoint | null = null;
 
   constructor(process: SimulatedProcess, target: Target) {
     this.name = target.traits.name;
@@ -92,7 +92,7 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
     return `${table.schema}.${table.table}`;
   }
 
-  async open(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
+  async open(lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
     return await this.#connection.call(
       "open",
       () => {
@@ -100,14 +100,14 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
         if (lease < target.lease) throw fenced(this.name);
         target.lease = this.#lease = lease;
         this.#runs = new WriteRuns(() => `${lease}/${++target.runCount}`);
-        return (this.#known = target.progress);
+        return (this.#known = target.checkpoint);
       },
       signal,
     );
   }
 
-  async look(signal: AbortSignal): Promise<SinkProgress | null> {
-    return await this.#connection.call("look", () => this.#target.progress, signal);
+  async look(signal: AbortSignal): Promise<Checkpoint | null> {
+    return await this.#connection.call("look", () => this.#target.checkpoint, signal);
   }
 
   async missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
@@ -165,12 +165,12 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
     return made;
   }
 
-  async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
+  async apply(batch: Batch, outcome: Outcome, signal: AbortSignal): Promise<void> {
     outcome.waiting?.();
-    if (step.kind === "rows" && step.tables.length > this.#target.traits.tablesMax) throw tooMany(this.name);
+    if (batch.kind === "rows" && batch.tables.length > this.#target.traits.tablesMax) throw tooMany(this.name);
     if (!this.#isTriedAt(this.#process.clock.elapsed())) return await never();
-    if (this.#target.traits.isTransactional) await this.#applyAtOnce(step, outcome, signal);
-    else await this.#applyByRow(step, outcome, signal);
+    if (this.#target.traits.isTransactional) await this.#applyAtOnce(batch, outcome, signal);
+    else await this.#applyByRow(batch, outcome, signal);
   }
 
   /** False: for ever. */
@@ -182,29 +182,29 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
     return false;
   }
 
-  async #applyAtOnce(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
-    const puts = this.form === "stream" ? [] : await this.#puts(step, outcome, signal);
-    const refused = this.form === "stream" ? await this.#refused(step, outcome) : new Set<string>();
+  async #applyAtOnce(batch: Batch, outcome: Outcome, signal: AbortSignal): Promise<void> {
+    const puts = this.form === "stream" ? [] : await this.#puts(batch, outcome, signal);
+    const refused = this.form === "stream" ? await this.#refused(batch, outcome) : new Set<string>();
     await this.#connection.call(
-      `apply ${step.kind}`,
+      `apply ${batch.kind}`,
       () => {
         this.#expectOurs();
-        this.#tell(step);
-        if (step.kind === "rows") this.#empty(step.truncates ?? []);
+        this.#tell(batch);
+        if (batch.kind === "rows") this.#empty(batch.truncates ?? []);
         for (const { table, put } of puts) this.#write(this.#held(table), put);
-        if (this.form === "stream") this.#pass(step, refused);
-        this.#sweep(step);
-        this.#store(step.progress);
+        if (this.form === "stream") this.#pass(batch, refused);
+        this.#sweep(batch);
+        this.#store(batch.checkpoint);
       },
       signal,
     );
-    this.#known = step.progress;
+    this.#known = batch.checkpoint;
   }
 
-  /** Entries of a stream's step whose rows the target refuses: table and number. */
-  async #refused(step: Step, outcome: Outcome): Promise<ReadonlySet<string>> {
+  /** Entries of a stream's batch whose rows the target refuses: table and number. */
+  async #refused(batch: Batch, outcome: Outcome): Promise<ReadonlySet<string>> {
     const refused = new Set<string>();
-    for (const writes of step.kind === "rows" ? step.tables : []) {
+    for (const writes of batch.kind === "rows" ? batch.tables : []) {
       for (let i = 0; i < writes.count; i++) {
         // It has no row after the change.
         if (writes.action[i] === DELETE) continue;
@@ -219,8 +219,8 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
   }
 
   /** What a reader makes of each change, as it comes: the newest counts, and has what it leaves as it was from the one before. */
-  #pass(step: Step, refused: ReadonlySet<string>): void {
-    for (const writes of step.kind === "rows" ? step.tables : []) {
+  #pass(batch: Batch, refused: ReadonlySet<string>): void {
+    for (const writes of batch.kind === "rows" ? batch.tables : []) {
       const held = this.#held(writes.table);
       for (let i = 0; i < writes.count; i++) {
         if (refused.has(`${writes.table.id}/${i}`)) continue;
@@ -238,9 +238,9 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
   }
 
   /** Of a target whose effects are exactly once. */
-  #tell(step: Step): void {
-    if (step.kind !== "rows") return;
-    for (const { blocks, block, row, count } of step.tables) {
+  #tell(batch: Batch): void {
+    if (batch.kind !== "rows") return;
+    for (const { blocks, block, row, count } of batch.tables) {
       for (let i = 0; i < count; i++) {
         const { transactions, tx, op, index } = blocks[block[i]!]!;
         const ordinal = tx[row[i]!]!;
@@ -248,32 +248,32 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
         if (commit === 0n || op[row[i]!] === OP_READ) continue;
         const epoch = epochOf(transactions.version[ordinal]!);
         const change = { epoch, commit, index: index[row[i]!]! };
-        this.#target.watch.applied(this.#target, change, this.#target.progress);
+        this.#target.watch.applied(this.#target, change, this.#target.checkpoint);
       }
     }
   }
 
-  async #applyByRow(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
-    const puts = await this.#puts(step, outcome, signal);
+  async #applyByRow(batch: Batch, outcome: Outcome, signal: AbortSignal): Promise<void> {
+    const puts = await this.#puts(batch, outcome, signal);
     this.#expectOurs();
-    this.#enter(tablesOf(step));
+    this.#enter(tablesOf(batch));
     this.#giveUp(
-      `rows ${step.kind}`,
+      `rows ${batch.kind}`,
       () => {
         for (const { table, put } of puts) this.#write(this.#held(table), put);
-        this.#sweep(step);
+        this.#sweep(batch);
       },
-      tablesOf(step),
+      tablesOf(batch),
     );
     for (const { table, put } of puts) {
       if (!this.#process.passes()) return await never();
       this.#write(this.#held(table), put);
     }
     await this.#connection.call(
-      `rows ${step.kind}`,
+      `rows ${batch.kind}`,
       () => {
         this.#expectOurs();
-        this.#sweep(step);
+        this.#sweep(batch);
       },
       signal,
     );
@@ -281,11 +281,11 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
       "progress",
       () => {
         this.#expectOurs();
-        this.#store(step.progress);
+        this.#store(batch.checkpoint);
       },
       signal,
     );
-    this.#known = step.progress;
+    this.#known = batch.checkpoint;
   }
 
   #enter(tables: readonly TableVersion[]): void {
@@ -313,21 +313,21 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
 
   /** The fence. */
   #expectOurs(): void {
-    const { lease, progress } = this.#target;
+    const { lease, checkpoint } = this.#target;
     if (lease > this.#lease) throw fenced(this.name);
-    if (lease !== this.#lease || progress !== this.#known) throw replaced(this.name);
+    if (lease !== this.#lease || checkpoint !== this.#known) throw replaced(this.name);
   }
 
-  /** What the step writes, row by row; what can't be written is reported first. */
+  /** What the batch writes, row by row; what can't be written is reported first. */
   async #puts(
-    step: Step,
+    batch: Batch,
     outcome: Outcome,
     signal: AbortSignal,
   ): Promise<{ readonly table: TableVersion; readonly put: Put }[]> {
-    if (step.kind !== "rows") return [];
+    if (batch.kind !== "rows") return [];
     const all: { readonly table: TableVersion; readonly put: Put }[] = [];
-    const emptied = new Map((step.truncates ?? []).map(({ table, version }) => [table.id, version]));
-    for (const writes of step.tables) {
+    const emptied = new Map((batch.truncates ?? []).map(({ table, version }) => [table.id, version]));
+    for (const writes of batch.tables) {
       const missing: number[] = [];
       for (let i = 0; i < writes.count; i++) {
         const put = this.#put(writes, i, emptied.get(writes.table.id) ?? -1n);
@@ -396,10 +396,10 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
     if (held.rows.delete(key)) this.#target.watch.shown(this.#target, held.shape.id, key, null, version);
   }
 
-  #sweep(step: Step): void {
-    if (step.kind !== "truncate" && step.kind !== "sweep") return;
+  #sweep(batch: Batch): void {
+    if (batch.kind !== "truncate" && batch.kind !== "sweep") return;
     this.#empty(
-      step.kind === "truncate" ? [step] : step.sweeps.map(({ table, below }) => ({ table, version: below - 1n })),
+      batch.kind === "truncate" ? [batch] : batch.sweeps.map(({ table, below }) => ({ table, version: below - 1n })),
     );
   }
 
@@ -410,16 +410,16 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
     }
   }
 
-  #store(progress: SinkProgress): void {
-    this.#target.progress = progress;
-    this.#target.watch.progressed(this.#target, progress);
+  #store(checkpoint: Checkpoint): void {
+    this.#target.checkpoint = checkpoint;
+    this.#target.watch.progressed(this.#target, checkpoint);
   }
 
   async verify(signal: AbortSignal): Promise<void> {
     await this.#connection.call(
       "verify",
       () => {
-        if (this.#target.progress !== this.#known) throw replaced(this.name);
+        if (this.#target.checkpoint !== this.#known) throw replaced(this.name);
       },
       signal,
     );

@@ -1,5 +1,5 @@
 /** Targets, which outlive every process. */
-import type { SinkProgress } from "../../src/core/model/batch.ts";
+import type { Checkpoint } from "../../src/core/model/batch.ts";
 import type { Position } from "../../src/core/model/position.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { OnLost } from "../../src/core/contracts/sink.ts";
@@ -22,26 +22,26 @@ export interface TargetTable {
 
 export interface TargetTraits {
   readonly name: string;
-  /** Rows and progress are one transaction; else rows come first, one after the other. */
+  /** Rows and checkpoint are one transaction; else rows come first, one after the other. */
   readonly isTransactional: boolean;
   /** It gets every change in commit order, and finds no row by its key. */
   readonly isStream: boolean;
   readonly onLost: OnLost;
-  /** It takes rows of no more in one step. */
+  /** It takes rows of no more in one batch. */
   readonly tablesMax: number;
 }
 
 /** Told of what becomes visible in a target, as it does. */
 export interface TargetWatch {
-  /** The same step is tried again and again, and no time passes. */
+  /** The same batch is tried again and again, and no time passes. */
   triedForEver(target: Target): void;
   /** A row was refused: what the target has under its key may be swept as if nothing had come. */
   refused(target: Target, table: string, key: string): void;
   /** `version`: of the row, or of what has removed it. */
   shown(target: Target, table: string, key: string, row: Row | null, version: bigint): void;
-  progressed(target: Target, progress: SinkProgress): void;
-  /** A change of the log is applied, the target standing at `progress`. */
-  applied(target: Target, change: Position, progress: SinkProgress | null): void;
+  progressed(target: Target, checkpoint: Checkpoint): void;
+  /** A change of the log is applied, the target standing at `checkpoint`. */
+  applied(target: Target, change: Position, checkpoint: Checkpoint | null): void;
 }
 
 export const refusesNone = (): boolean => false;
@@ -51,7 +51,7 @@ export class Target {
   readonly weather: Weather;
   readonly watch: TargetWatch;
   tables = new Map<string, TargetTable>();
-  progress: SinkProgress | null = null;
+  checkpoint: Checkpoint | null = null;
   lease = 0;
   /** Of its sinks' requests. */
   runCount = 0;
@@ -81,13 +81,13 @@ export class Target {
         { shape, rows: new Map(rows), gone: new Map(gone), run },
       ]),
     );
-    return { tables, progress: this.progress, evicted: new Set(this.evicted) };
+    return { tables, checkpoint: this.checkpoint, evicted: new Set(this.evicted) };
   }
 
   /** Somebody puts another content in its place. */
-  put({ tables, progress, evicted }: TargetCopy): void {
+  put({ tables, checkpoint, evicted }: TargetCopy): void {
     this.tables = tables;
-    this.progress = progress;
+    this.checkpoint = checkpoint;
     this.lease = 0;
     this.evicted = evicted;
   }
@@ -98,7 +98,7 @@ export class Target {
    */
   forget(): void {
     if (this.traits.isStream) this.tables = new Map();
-    this.progress = null;
+    this.checkpoint = null;
     this.lease = 0;
   }
 
@@ -110,4 +110,4 @@ export class Target {
   }
 }
 
-export type TargetCopy = Pick<Target, "tables" | "progress" | "evicted">;
+export type TargetCopy = Pick<Target, "tables" | "checkpoint" | "evicted">;

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { checkpointTexts, parseCheckpoint } from "../../src/core/checkpoint/checkpoint-text.ts";
+import { checkpointTexts, checkpointFromTexts } from "../../src/core/checkpoint/checkpoint-text.ts";
 import { complete } from "../support/daemon/complete.ts";
 
 const bond = { state: "ab", session: "cd", step: 7, obligation: 3 };
@@ -10,19 +10,19 @@ test("tables, their place and bond come back as they were", () => {
   const contents = [{ tables, bond }, { tables }, { tables: complete({}) }, { tables: complete({}), bond }];
   for (const content of [...contents, ...contents.map((one) => ({ ...one, place }))]) {
     const texts = checkpointTexts(content);
-    expect(parseCheckpoint(texts.tables, texts.bond)).toEqual(content);
+    expect(checkpointFromTexts(texts.tables, texts.bond)).toEqual(content);
   }
 });
 
 test("what earlier versions wrote into one text is understood, and a bond beside it counts", () => {
   const both = JSON.stringify({ bond: "ab/cd/7/3", tables: { "public.t": "f/1" } });
-  expect(parseCheckpoint(both, null)).toEqual({ tables: { "public.t": "f/1" }, bond });
-  expect(parseCheckpoint(both, "ab/cd/8/3")).toMatchObject({ bond: { step: 8 } });
-  expect(parseCheckpoint('{"public.t":"f/1"}', undefined)).toEqual({ tables: { "public.t": "f/1" } });
+  expect(checkpointFromTexts(both, null)).toEqual({ tables: { "public.t": "f/1" }, bond });
+  expect(checkpointFromTexts(both, "ab/cd/8/3")).toMatchObject({ bond: { step: 8 } });
+  expect(checkpointFromTexts('{"public.t":"f/1"}', undefined)).toEqual({ tables: { "public.t": "f/1" } });
 });
 
 test("what was never written there is refused", () => {
   for (const text of ["[]", "null", '{"public.t":1}', '{"bond":"ab/cd/7/3","tables":{"t":1}}']) {
-    expect(() => parseCheckpoint(text, "")).toThrow("checkpoint");
+    expect(() => checkpointFromTexts(text, "")).toThrow("checkpoint");
   }
 });

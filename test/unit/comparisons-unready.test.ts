@@ -1,39 +1,39 @@
 /** Why a sink can't be compared yet: what it says of itself, and what it is known to lack. */
 import { expect, test } from "vitest";
 import { systemClock } from "../../src/core/clock.ts";
-import type { Refill } from "../../src/core/contracts/state-store.ts";
+import type { TableSnapshot } from "../../src/core/contracts/state-store.ts";
 import { type ComparisonParts, Comparisons } from "../../src/runtime/comparisons.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 
 const table = tableVersion({ table: "t", columns: [["id", "integer"]], key: ["id"] });
 
-function comparisons(open: readonly Partial<Refill>[]): Comparisons {
-  const worker = { progress: { tables: { [table.id]: "complete" } } };
+function comparisons(open: readonly Partial<TableSnapshot>[]): Comparisons {
+  const worker = { checkpoint: { tables: { [table.id]: "complete" } } };
   const parts = {
     clock: systemClock,
-    lane: { has: () => true },
+    fanOut: { has: () => true },
     takers: { completeness: () => "complete" },
     runners: [{ name: "cache", state: "streaming", catchingUp: false, error: null, worker }],
     suspended: { errorOf: () => null },
-    state: { refills: { list: async () => open } },
+    state: { snapshots: { list: async () => open } },
   };
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of them
   return new Comparisons(parts as unknown as ComparisonParts);
 }
 
-const refill = { sink: "cache", tableId: table.id, needed: true, scope: { kind: "table" } } as const;
+const snapshot = { sink: "cache", tableId: table.id, needed: true, scope: { kind: "table" } } as const;
 
 test("a sink that holds a copy is ready", async () => {
   expect(await comparisons([]).unready("cache", table)).toBeNull();
-  const others: readonly Partial<Refill>[] = [
-    { ...refill, sink: "other" },
-    { ...refill, tableId: "public.other" },
-    { ...refill, needed: false },
-    { ...refill, scope: { kind: "differences" } },
+  const others: readonly Partial<TableSnapshot>[] = [
+    { ...snapshot, sink: "other" },
+    { ...snapshot, tableId: "public.other" },
+    { ...snapshot, needed: false },
+    { ...snapshot, scope: { kind: "differences" } },
   ];
   expect(await comparisons(others).unready("cache", table)).toBeNull();
 });
 
 test("one whose copy lacks rows until they are read again is not", async () => {
-  expect(await comparisons([refill]).unready("cache", table)).toMatchObject({ isWhole: false });
+  expect(await comparisons([snapshot]).unready("cache", table)).toMatchObject({ isWhole: false });
 });

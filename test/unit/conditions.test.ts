@@ -12,7 +12,7 @@ import type { ReportSummary } from "../../src/core/contracts/reconciliation.ts";
 import type { StoredError } from "../../src/core/contracts/state-store.ts";
 import { SILENT } from "../../src/core/contracts/telemetry.ts";
 import { LastAnswer } from "../../src/core/last-answer.ts";
-import { pipelineLevels } from "../../src/levels.ts";
+import { pipelineLevels } from "../../src/daemon/gauges.ts";
 import { waitsForApproval } from "../../src/runtime/errors.ts";
 import { createWaitingAdmin } from "../../src/ops/admin/admin.ts";
 import { PrometheusMetrics } from "../../src/ops/metrics.ts";
@@ -344,7 +344,7 @@ const CASES: readonly Case[] = [
   },
   {
     kind: "reads.unfinished",
-    change: { refills: 2 },
+    change: { unfinishedSnapshots: 2 },
     what: "2 reads beside the stream are not finished",
     level: "watch",
     blocks: ["wait"],

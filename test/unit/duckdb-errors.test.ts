@@ -62,7 +62,7 @@ test.each([
 test("a step counts as one that never passes when it fails in the same way again, while nobody else writes", () => {
   const conflict = new Error("TransactionContext Error: Failed to commit: write-write conflict on key");
   const unknown = new Error("Not implemented Error: something new");
-  const codes = (error: Error, marks: readonly string[], work = "a step"): string[] => {
+  const codes = (error: Error, marks: readonly string[], work = "a batch"): string[] => {
     const repetition = new Repetition();
     return marks.map((mark) => repetition.judged(classify(error, "writing"), error, work, mark).code);
   };

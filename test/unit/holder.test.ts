@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { holderName, isGone, localPid } from "../../src/holder.ts";
+import { holderName, isGone, localPid } from "../../src/daemon/holder.ts";
 
 test("a process id of another host of the same name, or of an earlier boot, says nothing of a process here", () => {
   const own = holderName();

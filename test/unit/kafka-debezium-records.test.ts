@@ -4,12 +4,12 @@ import { DebeziumFormat, type DebeziumOptions } from "../../connectors/kafka/for
 import { Inexpressible, type Place } from "../../connectors/kafka/formats/format.ts";
 import { type TopicNaming, topicOf } from "../../connectors/kafka/names.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
-import type { RowsStep } from "../../connectors/kit/ordered-changes.ts";
+import type { RowsBatch } from "../../connectors/kit/ordered-changes.ts";
 import { inCommitOrder } from "../../connectors/kit/ordered-changes.ts";
 import type { EnvelopeContext } from "../../src/core/model/envelope.ts";
 import type { KeyedTable } from "../../src/core/model/schema.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
-import { Netter } from "../../src/runtime/netting/netting.ts";
+import { Netter } from "../../src/runtime/compaction/compaction.ts";
 import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 
 const context: EnvelopeContext = {
@@ -44,14 +44,14 @@ function tell(format: DebeziumFormat, changes: readonly Change[]): readonly Told
   const told: Told[] = [];
   const netter = new Netter("stream");
   const block = blockOf(changes);
-  const net = netter.net([{ block, from: 0, to: block.count }], () => true);
-  const step: RowsStep = {
+  const compact = netter.compact([{ block, from: 0, to: block.count }], () => true);
+  const batch: RowsBatch = {
     kind: "rows",
-    tables: net.tables,
-    order: net.order,
-    progress: { position: block.until, tables: {} },
+    tables: compact.tables,
+    order: compact.order,
+    checkpoint: { position: block.until, tables: {} },
   };
-  inCommitOrder(step, (writes, entry, isMoved) => {
+  inCommitOrder(batch, (writes, entry, isMoved) => {
     const key = new ByteWriter();
     const value = new ByteWriter();
     format.key(key, writes, entry);
@@ -107,9 +107,9 @@ test("a topic of all tables: the keys name the table, in their schemas too", () 
 test("a truncate is one record without a key; a sweep has no form, and neither has the flat form a truncate", () => {
   const record = { index: 3, commitTimeUs: 1_700_000_000_123_456n, xid: 77, origin: undefined };
   const version = rowVersion(1, 40n);
-  const progress = { position: { epoch: 1, commit: 41n, index: 0 }, tables: {} };
-  const step = { kind: "truncate", table: users, version, record, progress } as const;
-  const told = formatOf().barrier({ kind: "truncate", step }, place);
+  const checkpoint = { position: { epoch: 1, commit: 41n, index: 0 }, tables: {} };
+  const batch = { kind: "truncate", table: users, version, record, checkpoint } as const;
+  const told = formatOf().barrier({ kind: "truncate", batch }, place);
   expect(told).toMatchObject({ key: null, isEverywhere: false });
   expect(JSON.parse(told!.value.toString())).toEqual({
     before: null,
@@ -139,7 +139,7 @@ test("a truncate is one record without a key; a sweep has no form, and neither h
     ts_ns: 1.7e18,
   });
   expect(formatOf().barrier({ kind: "sweep", table: users, below: version }, place)).toBeNull();
-  expect(formatOf({ form: "debezium-flat" }).barrier({ kind: "truncate", step }, place)).toBeNull();
+  expect(formatOf({ form: "debezium-flat" }).barrier({ kind: "truncate", batch }, place)).toBeNull();
 });
 
 test("events have ids of their own, in lower-case attributes that are texts", () => {

@@ -69,7 +69,7 @@ test("the exported names, labels and values", async () => {
   const metrics = new PrometheusMetrics();
   metrics.rowsApplied("warehouse", "public.t", "put", 7);
   metrics.rowsApplied("warehouse", "public.t", "put", 3);
-  metrics.stepApplied("warehouse", 0.004);
+  metrics.batchApplied("warehouse", 0.004);
   metrics.commitToApply("warehouse", 0.009, { source: 0.002, internal: 0.003, sink: 0.004 });
   metrics.commitToApply("cache", 0.009, null);
   metrics.sinkError("cache", "retryable");

@@ -12,7 +12,7 @@ import { systemClock } from "../../src/core/clock.ts";
 import type { Logger } from "../../src/core/contracts/telemetry.ts";
 import { type Measured, metricData } from "../../src/ops/otlp/metric-data.ts";
 import { spanData } from "../../src/ops/otlp/span-data.ts";
-import { STEPS_MAX, TracedSteps } from "../../src/ops/otlp/traced-steps.ts";
+import { BATCHES_MAX, TracedBatches } from "../../src/ops/otlp/traced-batches.ts";
 import { pushTelemetry } from "../../src/ops/otlp/otlp-push.ts";
 import { NO_TLS_KEYS } from "../../src/tls/options.ts";
 import { selfSigned } from "../support/network/certificate.ts";
@@ -80,15 +80,15 @@ const ONE_GAUGE = {
   collect: async (): Promise<readonly Measured[]> => [
     { name: "g", help: "g", type: "gauge", values: [{ value: 1, labels: {} }] },
   ],
-  takeSteps: null,
+  takeBatches: null,
 };
 
 const PARTS = { source: 0.25, internal: 0.5, sink: 1.25 };
 
 test("a step is a trace: the whole, and a part for each stretch of its time, one behind the other", () => {
-  const step = { sink: "w", rowCount: 3, tables: ["public.a", 'b"\n'], endMs: 10_000, parts: PARTS };
+  const batch = { sink: "w", rowCount: 3, tables: ["public.a", 'b"\n'], endMs: 10_000, parts: PARTS };
   const origin = { resource: resourceFromAttributes({}), instrumentationScope: { name: "millrace", version: "1" } };
-  const spans = spanData([step, step], origin, api);
+  const spans = spanData([batch, batch], origin, api);
   const [whole] = spans;
   const { traceId, spanId } = whole!.spanContext();
   const seen = spans.slice(0, 4).map((span) => {
@@ -101,7 +101,7 @@ test("a step is a trace: the whole, and a part for each stretch of its time, one
     ["queue", [8, 250_000_000], [8, 750_000_000], [0, 500_000_000], spanId],
     ["write", [8, 750_000_000], [10, 0], [1, 250_000_000], spanId],
   ]);
-  expect(whole!.attributes).toEqual({ "millrace.sink": "w", "millrace.rows": 3, "millrace.tables": step.tables });
+  expect(whole!.attributes).toEqual({ "millrace.sink": "w", "millrace.rows": 3, "millrace.tables": batch.tables });
   const ids = new Set(spans.map((span) => span.spanContext().spanId));
   expect(ids.size).toBe(8);
   expect(new Set(spans.map((span) => span.spanContext().traceId)).size).toBe(2);
@@ -110,27 +110,27 @@ test("a step is a trace: the whole, and a part for each stretch of its time, one
 test("slow steps are kept all, and of the others an even share; no more than a send may have", () => {
   const counted: string[] = [];
   const metrics = { ...noMetrics, rowsApplied: (sink: string, table: string) => void counted.push(sink + table) };
-  const steps = new TracedSteps({ now: () => 7 }, metrics, { share: 0.25, slowMs: 2_000 });
-  const step = (seconds: number, sink = "w"): void => {
-    steps.rowsApplied(sink, "a", "put", 2);
-    steps.rowsApplied(sink, "b", "delete", 1);
-    steps.commitToApply(sink, seconds, PARTS);
+  const batches = new TracedBatches({ now: () => 7 }, metrics, { share: 0.25, slowMs: 2_000 });
+  const batch = (seconds: number, sink = "w"): void => {
+    batches.rowsApplied(sink, "a", "put", 2);
+    batches.rowsApplied(sink, "b", "delete", 1);
+    batches.commitToApply(sink, seconds, PARTS);
   };
-  for (let i = 0; i < 8; i++) step(1.999);
-  expect(steps.take()).toEqual(
+  for (let i = 0; i < 8; i++) batch(1.999);
+  expect(batches.take()).toEqual(
     [0, 1].map(() => ({ sink: "w", rowCount: 3, tables: ["a", "b"], endMs: 7, parts: PARTS })),
   );
   expect(counted).toHaveLength(16);
-  step(2);
-  step(2, "other");
-  expect(steps.take().map(({ sink }) => sink)).toEqual(["w", "other"]);
+  batch(2);
+  batch(2, "other");
+  expect(batches.take().map(({ sink }) => sink)).toEqual(["w", "other"]);
   // Rows that did not come by the stream have no parts.
-  steps.rowsApplied("w", "a", "put", 2);
-  steps.commitToApply("w", 5, null);
-  expect(steps.take()).toEqual([]);
-  for (let i = 0; i <= STEPS_MAX; i++) step(3);
-  expect(steps.take()).toHaveLength(STEPS_MAX);
-  expect(steps.take()).toEqual([]);
+  batches.rowsApplied("w", "a", "put", 2);
+  batches.commitToApply("w", 5, null);
+  expect(batches.take()).toEqual([]);
+  for (let i = 0; i <= BATCHES_MAX; i++) batch(3);
+  expect(batches.take()).toHaveLength(BATCHES_MAX);
+  expect(batches.take()).toEqual([]);
 });
 
 test("headers go with each request; a receiver that refuses is told once, and is sent to again", async () => {
@@ -162,7 +162,7 @@ test("headers go with each request; a receiver that refuses is told once, and is
       headers: { authorization: "Bearer x", "x-scope": "shop" },
       tls: NO_TLS_KEYS,
       ...ONE_GAUGE,
-      takeSteps: () => [{ sink: "w", rowCount: 1, tables: ["t"], endMs: 1, parts: PARTS }],
+      takeBatches: () => [{ sink: "w", rowCount: 1, tables: ["t"], endMs: 1, parts: PARTS }],
       logger,
     },
     stop.signal,

@@ -1,6 +1,6 @@
 /** A planned comparison that does not end is something that `status` tells. */
 import { expect, test } from "vitest";
-import { Comparing, type ComparingParts } from "../../src/comparing.ts";
+import { Comparing, type ComparingParts } from "../../src/daemon/comparing.ts";
 import type { Config } from "../../src/config/config.ts";
 import { systemClock } from "../../src/core/clock.ts";
 import { SILENT } from "../../src/core/contracts/telemetry.ts";

@@ -1,7 +1,7 @@
 /** Rows and truncates that are one batch: what is left of the rows, and which truncates are passed on. */
 import { expect, test } from "vitest";
 import type { SinkForm } from "../../src/core/contracts/sink.ts";
-import { rowBatchOf } from "../../src/runtime/apply/row-batch.ts";
+import { queuedRowsOf } from "../../src/runtime/apply/queued-rows.ts";
 import type { RowsWork, TruncateWork } from "../../src/runtime/apply/work.ts";
 import { blockOf, tableVersion } from "../support/model/blocks.ts";
 
@@ -19,7 +19,7 @@ const truncate = (commit: bigint): TruncateWork => {
   return { kind: "truncate", table: emptied, version: commit, record, until: { epoch: 1, commit, index: 1 } };
 };
 const batch = (form: SinkForm) => {
-  const { slices, truncates } = rowBatchOf([rows(1n), truncate(2n), rows(3n), truncate(4n), rows(5n)], START, form)!;
+  const { slices, truncates } = queuedRowsOf([rows(1n), truncate(2n), rows(3n), truncate(4n), rows(5n)], START, form)!;
   return {
     emptied: slices.map((slice) => [...(slice.emptied ?? [])]),
     truncates: truncates.map(({ version }) => version),

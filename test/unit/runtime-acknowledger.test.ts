@@ -6,7 +6,7 @@ import { comparePositions, type Position } from "../../src/core/model/position.t
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import { Acknowledger, type SinkStanding } from "../../src/runtime/stream/acknowledger.ts";
 import { LagClock } from "../../src/runtime/control/lag.ts";
-import { kindOf, ReconnectBackoff, retryStep } from "../../src/runtime/retry.ts";
+import { kindOf, ReconnectBackoff, retryBatch } from "../../src/runtime/retry.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import { realState, ScriptedStream } from "../support/model/scripted.ts";
 
@@ -207,7 +207,7 @@ describe("waiting between attempts", () => {
       [new Error("of no known kind"), 7],
     ] as const) {
       let attempts = 0;
-      const work = retryStep(
+      const work = retryBatch(
         systemClock,
         async () => {
           attempts++;

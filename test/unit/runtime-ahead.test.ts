@@ -66,7 +66,7 @@ describe("a sink that is ahead of the log", () => {
       message: expect.stringContaining("MR1311"),
       hint: expect.stringContaining(what),
     });
-    expect(await opened.state.refills.list()).toEqual([]);
+    expect(await opened.state.snapshots.list()).toEqual([]);
   });
 });
 
@@ -79,7 +79,7 @@ async function failed(state: StateStore, form: ScriptedSink["form"] = "mirror"):
   ]);
   const ahead = new ScriptedSink("ahead");
   ahead.form = form;
-  ahead.progress = { position: AHEAD, tables: {} };
+  ahead.checkpoint = { position: AHEAD, tables: {} };
   let isBack = false;
   ahead.onOpen = () => {
     if (!isBack) throw outage();

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { systemClock } from "../../src/core/clock.ts";
 import type { Position } from "../../src/core/model/position.ts";
-import { Lane } from "../../src/runtime/stream/lane.ts";
+import { FanOut } from "../../src/runtime/stream/fan-out.ts";
 import { Backlog } from "../../src/runtime/snapshot/backlog.ts";
 import { FailingReads } from "../../src/runtime/snapshot/failing-reads.ts";
 import { tableVersion } from "../support/model/blocks.ts";
@@ -18,9 +18,9 @@ async function stage() {
   const { state } = opened;
   const worker = workerOf(new ScriptedSink(), state);
   worker.begin({ position: START, tables: complete({ [users.id]: `${users.fingerprint}/1` }) }, START, false);
-  const lane = new Lane(START, "m");
-  lane.attach(worker);
-  await state.refills.add({
+  const fanOut = new FanOut(START, "m");
+  fanOut.attach(worker);
+  await state.snapshots.add({
     tableId: users.id,
     sink: worker.name,
     scope: { kind: "table" },
@@ -28,19 +28,19 @@ async function stage() {
     needed: true,
   });
   const gate = { tables: [], isGone: () => true };
-  const parts = { lane, state, gate, isSuspended: () => false, logger: quietLog };
+  const parts = { fanOut, state, gate, isSuspended: () => false, logger: quietLog };
   const backlog = new Backlog(parts, new FailingReads(systemClock));
-  const round = async () => (await backlog.withoutVoid(await state.refills.list())).open.length;
-  return { worker, lane, round, [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose]() };
+  const round = async () => (await backlog.withoutVoid(await state.snapshots.list())).open.length;
+  return { worker, fanOut, round, [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose]() };
 }
 
 test("a sink that takes nothing is told once that a table is gone, however often it is looked at", async () => {
   await using scene = await stage();
   for (let i = 0; i < 10; i++) expect(await scene.round()).toBe(1);
   expect(scene.worker.queue.length).toBe(1);
-  // What waited for it is dropped with its place on the lane.
-  scene.lane.detach(scene.worker);
-  scene.lane.attach(scene.worker);
+  // What waited for it is dropped with its place on the fan-out.
+  scene.fanOut.detach(scene.worker);
+  scene.fanOut.attach(scene.worker);
   expect(scene.worker.queue.length).toBe(0);
   for (let i = 0; i < 10; i++) expect(await scene.round()).toBe(1);
   expect(scene.worker.queue.length).toBe(1);
@@ -51,7 +51,7 @@ test("when the sink has taken note, the read is void", async () => {
   expect(await scene.round()).toBe(1);
   const stop = new AbortController();
   const run = scene.worker.run(stop.signal);
-  await expect.poll(() => scene.worker.progress?.tables[users.id]).toBeUndefined();
+  await expect.poll(() => scene.worker.checkpoint?.tables[users.id]).toBeUndefined();
   expect(await scene.round()).toBe(0);
   stop.abort();
   await expect(run).rejects.toThrow();

@@ -124,7 +124,7 @@ test("too large a part of a table's rows within a minute: the table is at fault 
   let nowMs = 0;
   const box = boxOf(opened.state, { shareMax: 0.5, clock: { now: () => nowMs } });
   let next = 0;
-  const step = async (table: typeof users, count: number, refused: number): Promise<void> => {
+  const batch = async (table: typeof users, count: number, refused: number): Promise<void> => {
     const all = writes(
       table,
       Array.from({ length: count }, () => next++),
@@ -134,18 +134,18 @@ test("too large a part of a table's rows within a minute: the table is at fault 
     await box.supersede([all]);
   };
   // Few rows, half of them, and rows of different minutes and tables are no fault of the table.
-  await step(users, 19, 19);
+  await batch(users, 19, 19);
   nowMs = 60_000;
-  await step(users, 40, 20);
-  await step(notes, 10, 10);
-  await expect(step(users, 10, 10)).rejects.toMatchObject({
+  await batch(users, 40, 20);
+  await batch(notes, 10, 10);
+  await expect(batch(users, 10, 10)).rejects.toMatchObject({
     code: "MR1328",
     table: users.id,
     message: expect.stringContaining("refused 30 of 50 rows"),
   });
   expect((await opened.state.deadLetters.waiting()).get("s")?.count).toBe(59);
   // It begins again.
-  await step(users, 10, 10);
+  await batch(users, 10, 10);
 });
 
 test("letters that have ended go after thirty days; those that wait stay", async () => {

@@ -44,14 +44,14 @@ test("a table that is suspended is read from its first key again, for every sink
   const gate = gateOf(state);
   const table = await gate.resolve(shape, at(1n));
   for (const sink of ["one", "other"]) {
-    const refill = await state.refills.add({ tableId: table.id, sink, scope: { kind: "table" }, reason: "asked" });
-    const { id, attempt } = refill;
-    const progress = { id, attempt, cursor: ["7"], held: 3, rowsDone: 7, chunksDone: 1, resumedCount: 0 };
-    await state.refills.advance([{ ...progress, completeness: completeFor(table, "g"), sweepBelow: 1n }]);
+    const snapshot = await state.snapshots.add({ tableId: table.id, sink, scope: { kind: "table" }, reason: "asked" });
+    const { id, attempt } = snapshot;
+    const checkpoint = { id, attempt, cursor: ["7"], held: 3, rowsDone: 7, chunksDone: 1, resumedCount: 0 };
+    await state.snapshots.advance([{ ...checkpoint, completeness: completeFor(table, "g"), sweepBelow: 1n }]);
   }
-  expect((await state.refills.list()).map(({ cursor }) => cursor)).toEqual([["7"], ["7"]]);
+  expect((await state.snapshots.list()).map(({ cursor }) => cursor)).toEqual([["7"], ["7"]]);
   await gate.suspend(table.id, new MillraceError({ code: "MR1307", kind: "fatal", message: "it has no key" }));
-  expect((await state.refills.list()).map(({ cursor, state: of }) => [cursor, of])).toEqual([
+  expect((await state.snapshots.list()).map(({ cursor, state: of }) => [cursor, of])).toEqual([
     [null, "waiting"],
     [null, "waiting"],
   ]);

@@ -125,15 +125,15 @@ test("a stream is given the changes of all tables in commit order", async () => 
   const sink = new ScriptedSink();
   sink.form = "stream";
   const given: string[] = [];
-  sink.before = (step) => {
-    if (step.kind !== "rows") return;
-    inCommitOrder(step, (writes, entry) => {
+  sink.before = (batch) => {
+    if (batch.kind !== "rows") return;
+    inCommitOrder(batch, (writes, entry) => {
       const { bytes, after } = writes.blocks[writes.block[entry]!]!;
       given.push(`${writes.table.table} ${keyText(writes.table, bytes, after[writes.row[entry]!]!).join()}`);
     });
   };
   const scene = start(source, opened.state, [sink]);
-  await eventually(() => expect(Object.keys(sink.progress?.tables ?? {})).toHaveLength(2));
+  await eventually(() => expect(Object.keys(sink.checkpoint?.tables ?? {})).toHaveLength(2));
   for (let id = 1; id <= 20; id++) source.commit(put(users, id), put(notes, id), put(users, id + 100));
   await same(source, sink);
   expect(given).toEqual(
@@ -152,8 +152,8 @@ describe("a table that a sink can't follow", () => {
     source.fill(notes, many(5));
     const first = start(source, state, [good, bad]);
     for (const sink of [good, bad]) await same(source, sink);
-    bad.before = (step) => {
-      if (step.kind === "rows" && step.tables.some(({ table }) => table.id === notes.id)) throw refused(notes);
+    bad.before = (batch) => {
+      if (batch.kind === "rows" && batch.tables.some(({ table }) => table.id === notes.id)) throw refused(notes);
     };
     source.commit(put(notes, 10), put(users, 10));
     source.commit(put(users, 11), put(notes, 11));
@@ -163,7 +163,7 @@ describe("a table that a sink can't follow", () => {
     const suspended = [{ sink: "bad", tableId: notes.id, error: expect.objectContaining({ code: "MR3999" }) }];
     expect(first.pipeline.suspendedTables).toEqual(suspended);
     expect(first.pipeline.runners.map((runner) => runner.state)).toEqual(["streaming", "streaming"]);
-    expect(Object.keys(bad.progress?.tables ?? {})).toEqual([users.id]);
+    expect(Object.keys(bad.checkpoint?.tables ?? {})).toEqual([users.id]);
     await first.stop();
     source.commit(put(notes, 12), put(users, 12));
     bad.before = () => undefined;
@@ -171,7 +171,7 @@ describe("a table that a sink can't follow", () => {
     await same(source, good);
     await same(source, bad, [users]);
     expect(second.pipeline.suspendedTables).toEqual(suspended);
-    await eventually(() => second.pipeline.unfinishedRefills === 0);
+    await eventually(() => second.pipeline.unfinishedSnapshots === 0);
     expect(bad.rowsOf(notes)).toHaveLength(5);
     await second.pipeline.reinstateIn(["bad"], [notes.id]);
     await same(source, bad);
@@ -192,7 +192,7 @@ describe("a table that a sink can't follow", () => {
     };
     const scene = start(source, opened.state, [sink]);
     await same(source, sink, [notes]);
-    await eventually(() => scene.pipeline.phase === "streaming" && scene.pipeline.unfinishedRefills === 0);
+    await eventually(() => scene.pipeline.phase === "streaming" && scene.pipeline.unfinishedSnapshots === 0);
     expect(scene.pipeline.suspendedTables).toMatchObject([{ tableId: users.id }]);
     expect(sink.rowsOf(users)).toEqual([]);
     await scene.stop();
@@ -211,10 +211,10 @@ describe("a table that a sink can't follow", () => {
     };
     source.commit({ table: wider, op: "c", after: ["9", "a", "b", "c"] }, put(notes, 1));
     await same(source, sink, [notes]);
-    await eventually(() => scene.pipeline.suspendedTables.length === 1 && scene.pipeline.unfinishedRefills === 0);
+    await eventually(() => scene.pipeline.suspendedTables.length === 1 && scene.pipeline.unfinishedSnapshots === 0);
     source.commit({ table: wider, op: "c", after: ["10", "a", "b", "c"] }, put(notes, 2));
     await same(source, sink, [notes]);
-    expect(sink.progress?.tables[users.id]).toBeUndefined();
+    expect(sink.checkpoint?.tables[users.id]).toBeUndefined();
     await scene.stop();
   });
 
@@ -226,19 +226,19 @@ describe("a table that a sink can't follow", () => {
     const scene = start(source, opened.state, [sink]);
     await same(source, sink);
     let together = 0;
-    sink.before = (step) => {
-      if (step.kind !== "sweep" || !step.sweeps.some(({ table }) => table.id === notes.id)) return;
-      if (step.sweeps.length > 1) together++;
+    sink.before = (batch) => {
+      if (batch.kind !== "sweep" || !batch.sweeps.some(({ table }) => table.id === notes.id)) return;
+      if (batch.sweeps.length > 1) together++;
       throw new MillraceError({ code: "MR3999", kind: "fatal", message: "it can't be written", hint: "change it" });
     };
-    await scene.pipeline.refill("scripted", [users.id, notes.id], null, "asked for");
-    await eventually(() => scene.pipeline.suspendedTables.length === 1 && scene.pipeline.unfinishedRefills === 0);
+    await scene.pipeline.snapshot("scripted", [users.id, notes.id], null, "asked for");
+    await eventually(() => scene.pipeline.suspendedTables.length === 1 && scene.pipeline.unfinishedSnapshots === 0);
     expect(scene.pipeline.suspendedTables).toMatchObject([{ sink: "scripted", tableId: notes.id }]);
     expect(together).toBeGreaterThan(0);
     expect(scene.pipeline.runners.map((runner) => runner.state)).toEqual(["streaming"]);
     source.commit(put(users, 30), put(notes, 30));
     await same(source, sink, [users]);
-    expect(Object.keys(sink.progress?.tables ?? {})).toEqual([users.id]);
+    expect(Object.keys(sink.checkpoint?.tables ?? {})).toEqual([users.id]);
     await scene.stop();
   });
 
@@ -250,9 +250,9 @@ describe("a table that a sink can't follow", () => {
     const scene = start(source, opened.state, [sink]);
     await same(source, sink);
     const tried: string[][] = [];
-    sink.before = (step) => {
-      if (step.kind !== "rows") return;
-      tried.push(step.tables.map(({ table }) => table.id));
+    sink.before = (batch) => {
+      if (batch.kind !== "rows") return;
+      tried.push(batch.tables.map(({ table }) => table.id));
       throw new MillraceError({ code: "MR3999", kind: "fatal", message: "no", hint: "change it" });
     };
     source.commit(put(users, 1), put(notes, 1));
@@ -324,8 +324,8 @@ describe("a failure that nobody has classified", () => {
     const scene = start(source, state, [sink]);
     await same(source, sink);
     let isBroken = true;
-    sink.before = (step) => {
-      const hasNotes = step.kind === "rows" && step.tables.some(({ table }) => table.id === notes.id);
+    sink.before = (batch) => {
+      const hasNotes = batch.kind === "rows" && batch.tables.some(({ table }) => table.id === notes.id);
       if (isBroken && hasNotes)
         throw new MillraceError({ code: "MR3999", kind: "fatal", message: "a secret of the target" });
     };
@@ -421,8 +421,8 @@ describe("a failure that nobody has classified", () => {
     source.commit(put(users, 1), put(notes, 1));
     await same(source, sink);
     let isBroken = true;
-    sink.before = (step) => {
-      const hasNotes = step.kind === "rows" && step.tables.some(({ table }) => table.id === notes.id);
+    sink.before = (batch) => {
+      const hasNotes = batch.kind === "rows" && batch.tables.some(({ table }) => table.id === notes.id);
       if (isBroken && hasNotes) throw new MillraceError({ code: "MR3999", kind: "fatal", message: "no" });
     };
     source.commit(put(users, 2), put(notes, 2));
@@ -500,7 +500,7 @@ describe("the first copy", () => {
     source.commit(put(users, 100));
     const second = start(source, opened.state, [sink]);
     await same(source, sink);
-    await eventually(() => second.pipeline.unfinishedRefills === 0);
+    await eventually(() => second.pipeline.unfinishedSnapshots === 0);
     await second.stop();
     expect(source.reads).toBeGreaterThan(0);
   });
@@ -515,12 +515,12 @@ describe("a start", () => {
     source.commit(put(users, 1));
     await same(source, good);
     await same(source, old);
-    const backup = old.progress;
+    const backup = old.checkpoint;
     const commit = source.commit(put(users, 2));
     await same(source, old);
     await eventually(() => (first.pipeline.acknowledged?.commit ?? 0n) > commit);
     await first.stop();
-    old.progress = backup;
+    old.checkpoint = backup;
     source.commit(put(users, 3));
     const second = start(source, opened.state, [good, old]);
     await same(source, good);
@@ -558,7 +558,7 @@ describe("a start", () => {
     const source = new ScriptedSource([users]);
     source.fill(users, many(3));
     const [good, away] = [new ScriptedSink("good"), new ScriptedSink("away")];
-    away.progress = { position: { epoch: 7, commit: 5_000n, index: 0 }, tables: {} };
+    away.checkpoint = { position: { epoch: 7, commit: 5_000n, index: 0 }, tables: {} };
     let isBack = false;
     away.onOpen = () => {
       if (!isBack) throw outage();
@@ -624,7 +624,9 @@ describe("without a second stream", () => {
     await same(source, good);
     await same(source, away);
     await scene.stop();
-    const written = good.steps.flatMap((step) => (step.kind === "rows" ? step.tables.map(({ count }) => count) : []));
+    const written = good.batches.flatMap((batch) =>
+      batch.kind === "rows" ? batch.tables.map(({ count }) => count) : [],
+    );
     expect(written.reduce((sum, count) => sum + count, 0)).toBe(40);
     expect(source.streams.filter(({ temporary }) => temporary)).toEqual([]);
   });
@@ -649,7 +651,7 @@ describe("rows read beside the stream", () => {
       source.commit({ table: users, op: "d", before: source.rowsOf(users).values().next().value ?? old });
     };
     const scene = start(source, opened.state, [first, added]);
-    await eventually(() => scene.pipeline.unfinishedRefills === 0 && added.rowsOf(users).length > 0 && count > 10);
+    await eventually(() => scene.pipeline.unfinishedSnapshots === 0 && added.rowsOf(users).length > 0 && count > 10);
     source.onRead = () => undefined;
     await same(source, added);
     await same(source, first);
@@ -731,7 +733,7 @@ describe("rows read beside the stream", () => {
     };
     const scene = start(source, opened.state, [first, added], { heartbeatMs: 60_000 });
     await same(source, added, [users]);
-    await eventually(() => scene.pipeline.unfinishedRefills === 0);
+    await eventually(() => scene.pipeline.unfinishedSnapshots === 0);
     await scene.stop();
     expect(source.reads).toBe(4);
     expect(source.chunks.released).toBe(source.chunks.given);
@@ -746,8 +748,8 @@ describe("rows read beside the stream", () => {
     const takes = ({ id }: { readonly id: string }) => id === users.id;
     const scene = start(source, opened.state, [sink], { sinks: [{ sink, limits, onPoison: "deadLetter", takes }] });
     await eventually(() => scene.pipeline.phase === "streaming");
-    await scene.pipeline.refill("a", [users.id, notes.id], null, "asked for");
-    await eventually(() => scene.pipeline.unfinishedRefills === 0 && source.reads === 1);
+    await scene.pipeline.snapshot("a", [users.id, notes.id], null, "asked for");
+    await eventually(() => scene.pipeline.unfinishedSnapshots === 0 && source.reads === 1);
     await scene.stop();
     expect([...sink.tables.keys()]).toEqual([users.id]);
   });

@@ -58,13 +58,13 @@ class Scene implements AsyncDisposable {
   /** The sinks are filled, and everything is read in chunks of one row from here on. */
   static async start(state: StateStore, sinks: readonly string[], tables?: readonly TableVersion[]): Promise<Scene> {
     const scene = new Scene(state, sinks, tables);
-    await eventually(() => scene.pipeline.phase === "streaming" && scene.pipeline.unfinishedRefills === 0);
+    await eventually(() => scene.pipeline.phase === "streaming" && scene.pipeline.unfinishedSnapshots === 0);
     scene.source.chunkSize = 1;
     return scene;
   }
 
   async readAgain(sink: string, table: TableVersion, where: string | null = null): Promise<void> {
-    await this.pipeline.refill(sink, [table.id], where, "asked for");
+    await this.pipeline.snapshot(sink, [table.id], where, "asked for");
   }
 
   async states(table: TableVersion): Promise<readonly string[]> {
@@ -141,31 +141,31 @@ test("a table that nobody wants any more is named no more", async () => {
   await scene.readAgain("a", held);
   await eventually(() => pipeline.unreadable.length === 1);
   const [asked] = await pipeline.snapshots(false);
-  expect(await opened.state.refills.cancel(asked!.id)).toBe(true);
+  expect(await opened.state.snapshots.cancel(asked!.id)).toBe(true);
   await eventually(() => pipeline.unreadable.length === 0);
 });
 
 test("listed keys of a table that can't be read do not stand before those of another", async () => {
   await using opened = await realState();
-  const { refills } = opened.state;
+  const { snapshots } = opened.state;
   await using scene = await Scene.start(opened.state, ["a"]);
   const { source, pipeline } = scene;
   source.onRead = ({ id }) => {
     if (id === held.id) throw outage();
   };
   const keys = Array.from({ length: 2_000 }, (_, i) => [String(i)]);
-  await refills.addKeys("a", held.id, keys);
-  await refills.addKeys("a", free.id, [["3"]]);
-  await eventually(async () => expect(await refills.keys(["a"], [free.id], 10)).toEqual([]));
+  await snapshots.addKeys("a", held.id, keys);
+  await snapshots.addKeys("a", free.id, [["3"]]);
+  await eventually(async () => expect(await snapshots.keys(["a"], [free.id], 10)).toEqual([]));
   expect(pipeline.unreadable).toMatchObject([{ table: held.id, sinks: ["a"] }]);
   source.onRead = () => undefined;
-  await eventually(async () => expect(await refills.countKeys()).toBe(0));
+  await eventually(async () => expect(await snapshots.countKeys()).toBe(0));
   expect(pipeline.unreadable).toEqual([]);
 });
 
 test("large rows are looked up few at once, small ones soon by the hundred", async () => {
   await using opened = await realState();
-  const { refills } = opened.state;
+  const { snapshots } = opened.state;
   await using scene = await Scene.start(opened.state, ["a"]);
   const { source } = scene;
   const many = Array.from({ length: 600 }, (_, i): Row => [String(i), "n"]);
@@ -189,9 +189,9 @@ test("large rows are looked up few at once, small ones soon by the hundred", asy
     [held, large],
   ] as const) {
     const keys = listed.map(([id]) => [id!]);
-    await refills.addKeys("a", table.id, keys);
+    await snapshots.addKeys("a", table.id, keys);
   }
-  await eventually(async () => expect(await refills.countKeys()).toBe(0));
+  await eventually(async () => expect(await snapshots.countKeys()).toBe(0));
   expect(counts.get(free.id)).toEqual([8, 64, 512, 16]);
   expect(counts.get(held.id)).toEqual([8, 4, 4, 4, 4, 4, 2]);
 });

@@ -8,8 +8,8 @@ import type { Position } from "../../src/core/model/position.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { OnLost } from "../../src/core/contracts/sink.ts";
 import type { CatchUpParts } from "../../src/runtime/stream/catch-up.ts";
-import { Lane } from "../../src/runtime/stream/lane.ts";
-import { Rewind } from "../../src/runtime/stream/rewind.ts";
+import { FanOut } from "../../src/runtime/stream/fan-out.ts";
+import { GoBack } from "../../src/runtime/stream/go-back.ts";
 import { SinkRunner } from "../../src/runtime/apply/sink-runner.ts";
 import type { WorkerParts } from "../../src/runtime/apply/applier.ts";
 import { Receipts } from "../../src/runtime/apply/work.ts";
@@ -33,12 +33,12 @@ const put = (id: number, commit: bigint): Change => ({ table: users, op: "c", af
 const idle = (commit: bigint): Block => blockOf([], { until: at(commit) });
 const ids = (sink: ScriptedSink) => sink.rowsOf(users).map((row) => Number(row[0]));
 
-/** A main lane with one sink on it, and whatever a source is asked for on its behalf. */
+/** A main fan-out with one sink on it, and whatever a source is asked for on its behalf. */
 async function stage(parts: Partial<WorkerParts> = {}, onLost: OnLost = "fail") {
   const opened = await realState();
   const { state } = opened;
   const sink = new ScriptedSink();
-  sink.progress = { position: at(100n), tables: complete({ [users.id]: `${users.fingerprint}/1` }) };
+  sink.checkpoint = { position: at(100n), tables: complete({ [users.id]: `${users.fingerprint}/1` }) };
   await state.sinks.written(sink.name, at(100n), {});
   const worker = workerOf(sink, state, parts);
   const runner = new SinkRunner({
@@ -58,7 +58,7 @@ async function stage(parts: Partial<WorkerParts> = {}, onLost: OnLost = "fail") 
     rejoin: async () => undefined,
     logger: quietLog,
   });
-  const lane = new Lane(at(100n), "m");
+  const fanOut = new FanOut(at(100n), "m");
   const stream = new ScriptedStream();
   const streams: ScriptedStream[] = [];
   let onStream: (from: Position) => Promise<void> | void = () => undefined;
@@ -83,8 +83,8 @@ async function stage(parts: Partial<WorkerParts> = {}, onLost: OnLost = "fail") 
   const main: CatchUpParts = {
     clock: systemClock,
     source,
-    main: lane,
-    rewind: new Rewind(systemClock, lane),
+    main: fanOut,
+    goBack: new GoBack(systemClock, fanOut),
     secondStreamTriesMax: 2,
     resolve: () => Promise.reject(new Error("no shapes here")),
     isKnown: () => false,
@@ -92,19 +92,19 @@ async function stage(parts: Partial<WorkerParts> = {}, onLost: OnLost = "fail") 
     onUnreadableRows: async () => undefined,
   };
   const stopping = new AbortController();
-  const feeding = lane.run(stream, stopping.signal).catch(() => undefined);
+  const feeding = fanOut.run(stream, stopping.signal).catch(() => undefined);
   const running = runner.begin(stopping.signal).then(() => runner.run(main, stopping.signal));
   return {
     sink,
     worker,
     runner,
-    lane,
+    fanOut,
     stream,
     streams,
     state,
     hookStream: (hook: typeof onStream) => (onStream = hook),
     hookMark: (hook: typeof onMark) => (onMark = hook),
-    joined: () => eventually(() => lane.has(worker)),
+    joined: () => eventually(() => fanOut.has(worker)),
     covered: (commit: bigint) => eventually(() => (worker.covered?.commit ?? 0n) >= commit),
     async [Symbol.asyncDispose]() {
       stopping.abort();
@@ -122,7 +122,7 @@ describe("a sink's work", () => {
     scene.stream.push(blockOf([put(3, 500n)]), idle(900n));
     await scene.covered(900n);
     expect(ids(scene.sink)).toEqual([3]);
-    expect(scene.sink.progress?.position).toEqual(at(501n));
+    expect(scene.sink.checkpoint?.position).toEqual(at(501n));
   });
 
   test("with a delay comes in fewer, larger batches; what fills a batch does not wait", async () => {
@@ -134,8 +134,8 @@ describe("a sink's work", () => {
     };
     const limits = { rowCountMax: 3, byteCountMax: 1024 ** 2, delayMs: 60_000 };
     await using scene = await stage({ limits, clock: { ...systemClock, sleep } });
-    let stepCount = 0;
-    scene.sink.before = () => void stepCount++;
+    let batchCount = 0;
+    scene.sink.before = () => void batchCount++;
     await scene.joined();
     scene.stream.push(blockOf([put(1, 200n), put(2, 200n), put(3, 200n)]));
     await scene.covered(201n);
@@ -143,11 +143,11 @@ describe("a sink's work", () => {
     await eventually(async () => expect(slept).toEqual([expect.closeTo(60_000, -4)]));
     scene.stream.push(blockOf([put(5, 400n)]));
     await eventually(async () => expect(scene.worker.queue.length).toBe(2));
-    const before = stepCount;
+    const before = batchCount;
     awake.resolve();
     await scene.covered(401n);
     expect(ids(scene.sink)).toEqual([1, 2, 3, 4, 5]);
-    expect(stepCount).toBe(before + 1);
+    expect(batchCount).toBe(before + 1);
     scene.stream.push(blockOf([put(6, 500n), put(7, 500n), put(8, 500n)]));
     await scene.covered(501n);
     expect(slept).toHaveLength(1);
@@ -188,15 +188,15 @@ describe("a sink's work", () => {
     sink.before = () => {
       throw new MillraceError({ code: "MR3999", kind: "fatal", message: "it can't be" });
     };
-    const lane = new Lane(at(100n), "m");
-    lane.attach(worker);
+    const fanOut = new FanOut(at(100n), "m");
+    fanOut.attach(worker);
     const stream = new ScriptedStream();
     stream.push(blockOf([put(1, 200n)]), idle(900n));
     const run = worker.run(new AbortController().signal);
-    await lane.run(stream, new AbortController().signal, () => lane.position.commit === 201n);
+    await fanOut.run(stream, new AbortController().signal, () => fanOut.position.commit === 201n);
     await expect(run).rejects.toThrow("it can't be");
-    // Its runner has not taken it off the lane yet when this comes.
-    await lane.run(stream, new AbortController().signal, () => lane.position.commit === 900n);
+    // Its runner has not taken it off the fan-out yet when this comes.
+    await fanOut.run(stream, new AbortController().signal, () => fanOut.position.commit === 900n);
     expect([worker.queue.length, worker.covered]).toEqual([0, at(100n)]);
   });
 
@@ -212,7 +212,7 @@ describe("a sink's work", () => {
     scene.stream.push(blockOf([put(1, 200n)]));
     await eventually(() => begunCount === 1);
     scene.stream.push(blockOf([put(2, 300n)]));
-    await eventually(() => scene.lane.position.commit === 301n);
+    await eventually(() => scene.fanOut.position.commit === 301n);
     await turn();
     expect(scene.sink.staged).toEqual([]);
     scene.stream.push(...[3, 4, 5, 6].map((id) => blockOf([put(id, BigInt(id) * 1000n)])));
@@ -221,9 +221,9 @@ describe("a sink's work", () => {
     answered.open();
     await scene.covered(6001n);
     expect(ids(scene.sink)).toEqual([1, 2, 3, 4, 5, 6]);
-    const steps = scene.sink.steps.flatMap((step) => (step.kind === "rows" ? [step.tables] : []));
-    expect(scene.sink.staged.every((tables) => steps.includes(tables))).toBe(true);
-    expect(steps.map((tables) => tables[0]!.count)).toEqual([1, 2, 2, 1]);
+    const batches = scene.sink.batches.flatMap((batch) => (batch.kind === "rows" ? [batch.tables] : []));
+    expect(scene.sink.staged.every((tables) => batches.includes(tables))).toBe(true);
+    expect(batches.map((tables) => tables[0]!.count)).toEqual([1, 2, 2, 1]);
   });
 
   test("that meets a defect in the rows of one table goes on without that table", async () => {
@@ -273,8 +273,8 @@ describe("a sink's work", () => {
         blockOf([isTruncate ? { table: skipped, op: "t", commit: 200n } : { ...put(1, 200n), table: skipped }]),
       );
       await scene.covered(isTruncate ? 200n : 201n);
-      expect(Object.keys(scene.sink.progress?.tables ?? {})).toEqual([users.id, "public.quiet"]);
-      expect(scene.sink.progress?.position).toEqual(at(100n));
+      expect(Object.keys(scene.sink.checkpoint?.tables ?? {})).toEqual([users.id, "public.quiet"]);
+      expect(scene.sink.checkpoint?.position).toEqual(at(100n));
     }
   });
 
@@ -312,7 +312,7 @@ describe("a sink's work", () => {
     scene.sink.before = async () => await held.passed;
     scene.stream.push(blockOf([put(4, 400n)]), blockOf([put(5, 500n), put(6, 500n)]));
     await eventually(() => scene.sink.staged.length === 2);
-    scene.lane.detach(scene.worker);
+    scene.fanOut.detach(scene.worker);
     held.open();
     await eventually(() => scene.worker.idle);
     expect([scene.worker.queue.heldBytes, ids(scene.sink)]).toEqual([0, [1, 2, 3, 4]]);
@@ -327,7 +327,7 @@ describe("a sink's work", () => {
     };
     scene.stream.push(blockOf([put(1, 200n)]));
     await scene.covered(201n);
-    expect(scene.sink.steps.filter(({ kind }) => kind === "rows")).toHaveLength(1);
+    expect(scene.sink.batches.filter(({ kind }) => kind === "rows")).toHaveLength(1);
   });
 
   test("goes on from what the sink holds when it was set back between two attempts", async () => {
@@ -341,7 +341,7 @@ describe("a sink's work", () => {
       if (failures++ > 0) return;
       // Emptied and restored to an older copy while it was away.
       scene.sink.tables.clear();
-      scene.sink.progress = { position: at(150n), tables: {} };
+      scene.sink.checkpoint = { position: at(150n), tables: {} };
       throw outage();
     };
     scene.stream.push(blockOf([put(2, 300n)]), idle(400n));
@@ -359,7 +359,7 @@ describe("a sink's work", () => {
     let failures = 0;
     scene.sink.before = () => {
       if (failures++ > 0) return;
-      scene.sink.progress = { position: at(350n), tables: {} };
+      scene.sink.checkpoint = { position: at(350n), tables: {} };
       throw outage();
     };
     scene.stream.push(blockOf([put(2, 300n)]), idle(400n));
@@ -375,7 +375,7 @@ describe("a sink's work", () => {
     await using scene = await stage({ onVoid: (tableId) => voided.push(tableId) });
     await scene.joined();
     const followed: unknown[] = [];
-    scene.sink.prepare = async ([table]) => void followed.push([table?.version, scene.sink.progress?.tables]);
+    scene.sink.prepare = async ([table]) => void followed.push([table?.version, scene.sink.checkpoint?.tables]);
     scene.stream.push(blockOf([{ table: added, op: "c", after: ["1", "new", "x"], commit: 200n }]));
     await scene.covered(201n);
     expect(followed).toEqual([[2, {}]]);
@@ -394,7 +394,7 @@ describe("a sink's work", () => {
       ]),
     );
     await scene.covered(221n);
-    expect((await scene.state.refills.keys([scene.sink.name], null, 10)).map(({ key }) => key)).toEqual([["3"]]);
+    expect((await scene.state.snapshots.keys([scene.sink.name], null, 10)).map(({ key }) => key)).toEqual([["3"]]);
   });
 
   test("of a table that the sink does not take is no sweep", async () => {
@@ -405,7 +405,7 @@ describe("a sink's work", () => {
     await scene.covered(201n);
     takes = false;
     const receipts = new Receipts(1);
-    scene.lane.push(scene.worker, { kind: "sweep", table: users, below: 1n << 60n, receipt: receipts.one() });
+    scene.fanOut.push(scene.worker, { kind: "sweep", table: users, below: 1n << 60n, receipt: receipts.one() });
     expect(await receipts.all).toBe(false);
     expect(ids(scene.sink)).toEqual([1]);
   });
@@ -417,16 +417,16 @@ describe("a sink that was away", () => {
     await scene.joined();
     await scene.runner.pause();
     await eventually(() => scene.runner.state === "paused");
-    // A second sink keeps the main lane going.
+    // A second sink keeps the main fan-out going.
     const other = workerOf(new ScriptedSink("other"), scene.state);
     other.begin({ position: at(100n), tables: {} }, at(100n), false);
-    scene.lane.attach(other);
+    scene.fanOut.attach(other);
     const log = Array.from({ length: 20 }, (_, i) => put(i, BigInt(200 + i * 10)));
     for (const change of log.slice(0, 10)) scene.stream.push(blockOf([change]));
-    await eventually(() => (other.queue.clear(), scene.lane.attach(other), scene.lane.position.commit >= 291n));
+    await eventually(() => (other.queue.clear(), scene.fanOut.attach(other), scene.fanOut.position.commit >= 291n));
     await scene.runner.resume();
     await eventually(() => scene.streams.length === 1);
-    // The joint is where the main lane stands now; both streams carry what lies around it.
+    // The joint is where the main fan-out stands now; both streams carry what lies around it.
     const own = scene.streams[0]!;
     scene.stream.push(...log.slice(10, 15).map((change) => blockOf([change])));
     own.push(...log.slice(0, 12).map((change) => blockOf([change])));
@@ -435,11 +435,11 @@ describe("a sink that was away", () => {
     for (const change of log.slice(15)) scene.stream.push(blockOf([change]));
     scene.stream.push(idle(2000n));
     await eventually(
-      () => (other.queue.clear(), scene.lane.attach(other), (scene.worker.covered?.commit ?? 0n) >= 2000n),
+      () => (other.queue.clear(), scene.fanOut.attach(other), (scene.worker.covered?.commit ?? 0n) >= 2000n),
     );
     expect(ids(scene.sink)).toEqual(log.map((_, i) => i));
-    const written = scene.sink.steps.flatMap((step) =>
-      step.kind === "rows" ? step.tables.map(({ count }) => count) : [],
+    const written = scene.sink.batches.flatMap((batch) =>
+      batch.kind === "rows" ? batch.tables.map(({ count }) => count) : [],
     );
     expect(written.reduce((sum, count) => sum + count, 0)).toBe(log.length);
     expect(own.isClosed).toBe(true);
@@ -452,10 +452,10 @@ describe("a sink that was away", () => {
     await eventually(() => scene.runner.state === "paused");
     const other = workerOf(new ScriptedSink("other"), scene.state);
     other.begin({ position: at(100n), tables: {} }, at(100n), false);
-    scene.lane.attach(other);
+    scene.fanOut.attach(other);
     // Far enough from where the sink was left.
     scene.stream.push(idle(9_000_000n));
-    await eventually(() => scene.lane.position.commit === 9_000_000n);
+    await eventually(() => scene.fanOut.position.commit === 9_000_000n);
     const [writing, answered] = [gate(), gate()];
     scene.sink.before = () => (writing.open(), answered.passed);
     await scene.runner.resume();
@@ -468,7 +468,7 @@ describe("a sink that was away", () => {
     await turn();
     answered.open();
     await scene.joined();
-    await eventually(() => scene.sink.progress?.position.commit === 501n);
+    await eventually(() => scene.sink.checkpoint?.position.commit === 501n);
     expect(ids(scene.sink)).toEqual([1, 2, 3, 4]);
     expect(own.isClosed).toBe(true);
   });
@@ -489,7 +489,7 @@ describe("a sink that was away", () => {
     const busy = gate();
     scene.sink.before = () => busy.passed;
     scene.stream.push(blockOf([put(9, 150n)]));
-    await eventually(() => scene.lane.position.commit === 151n && scene.worker.queue.length === 0);
+    await eventually(() => scene.fanOut.position.commit === 151n && scene.worker.queue.length === 0);
     // As a hand-over leaves it: the end of one stream, and the other from a place before that end.
     const queue = (changes: readonly Change[]) =>
       scene.worker.queue.push({ kind: "rows", block: blockOf(changes), from: 0, to: changes.length });
@@ -497,9 +497,11 @@ describe("a sink that was away", () => {
     queue(moved.slice(0, 1));
     busy.open();
     await scene.covered(211n);
-    const written = scene.sink.steps.flatMap((step) => (step.kind === "rows" ? step.tables.map((t) => t.count) : []));
+    const written = scene.sink.batches.flatMap((batch) =>
+      batch.kind === "rows" ? batch.tables.map((t) => t.count) : [],
+    );
     expect(written.slice(1)).toEqual([2]);
-    expect(scene.sink.progress?.position).toEqual(at(211n));
+    expect(scene.sink.checkpoint?.position).toEqual(at(211n));
   });
 
   test("leaves nothing behind that could detach it from its next attempt", async () => {
@@ -507,20 +509,20 @@ describe("a sink that was away", () => {
     await scene.joined();
     await scene.runner.pause();
     await eventually(() => scene.runner.state === "paused");
-    scene.lane.attach(scene.worker);
+    scene.fanOut.attach(scene.worker);
     scene.stream.push(idle(900n));
-    await eventually(() => scene.lane.position.commit === 900n);
-    scene.lane.detach(scene.worker);
+    await eventually(() => scene.fanOut.position.commit === 900n);
+    scene.fanOut.detach(scene.worker);
     scene.worker.begin({ position: at(100n), tables: {} }, at(100n), false);
     // The mark of the first attempt takes its time, whatever is aborted meanwhile.
     const slow = gate();
     scene.hookMark(() => slow.passed);
     await scene.runner.resume();
     await eventually(() => scene.streams.length === 1);
-    scene.runner.park();
+    scene.runner.detach();
     scene.hookMark(() => undefined);
     // Time enough for a second attempt to join, if it does not wait for the first to end.
-    for (let i = 0; i < 200 && !scene.lane.has(scene.worker); i++) {
+    for (let i = 0; i < 200 && !scene.fanOut.has(scene.worker); i++) {
       if (i === 50) scene.streams[1]?.push(idle(950n));
       await turn();
     }
@@ -529,7 +531,7 @@ describe("a sink that was away", () => {
     scene.streams[1]!.push(idle(950n));
     await scene.joined();
     for (let i = 0; i < 10; i++) await turn();
-    expect(scene.lane.has(scene.worker)).toBe(true);
+    expect(scene.fanOut.has(scene.worker)).toBe(true);
     scene.stream.push(blockOf([put(1, 1000n)]));
     await scene.covered(1001n);
     expect(ids(scene.sink)).toEqual([1]);
@@ -545,11 +547,11 @@ describe("a sink's life", () => {
     let released = 0;
     const counted = (id: number, commit: bigint) => blockOf([put(id, commit)], { onRelease: () => released++ });
     scene.stream.push(counted(1, 200n));
-    await eventually(() => scene.lane.position.commit === 201n && scene.worker.queue.length === 0);
+    await eventually(() => scene.fanOut.position.commit === 201n && scene.worker.queue.length === 0);
     scene.stream.push(counted(2, 300n), counted(3, 400n));
     await eventually(() => scene.worker.queue.length === 2);
     await scene.runner.pause();
-    expect(scene.lane.has(scene.worker)).toBe(false);
+    expect(scene.fanOut.has(scene.worker)).toBe(false);
     expect(released).toBe(2);
     busy.open();
     await eventually(() => scene.runner.state === "paused" && released === 3);
@@ -564,8 +566,8 @@ describe("a sink's life", () => {
     scene.sink.onOpen = () => {
       if (failures++ < 3) throw outage();
     };
-    scene.runner.park();
-    await eventually(() => failures > 3 && scene.lane.has(scene.worker));
+    scene.runner.detach();
+    await eventually(() => failures > 3 && scene.fanOut.has(scene.worker));
     expect(scene.runner.error).toBeNull();
     expect(scene.runner.state).toBe("streaming");
   });
@@ -575,7 +577,7 @@ describe("a sink's life", () => {
     await scene.joined();
     await scene.runner.resume();
     await turn();
-    expect(scene.lane.has(scene.worker)).toBe(true);
+    expect(scene.fanOut.has(scene.worker)).toBe(true);
     expect(scene.sink.opens).toBe(1);
   });
 
@@ -587,7 +589,7 @@ describe("a sink's life", () => {
       asked.push(performance.now());
       throw outage();
     };
-    scene.runner.park();
+    scene.runner.detach();
     // Waits that doubled to the end would take minutes.
     await eventually(() => asked.length > 12, { withinMs: 24_000 });
     expect(asked[12]! - asked[0]!).toBeLessThan(24_000);
@@ -600,7 +602,7 @@ describe("a sink's life", () => {
     scene.sink.onOpen = () => {
       throw new MillraceError({ code: "MR3999", kind: "blocked", message: "it refuses the password" });
     };
-    scene.runner.park();
+    scene.runner.detach();
     await eventually(() => scene.runner.needsPerson);
     expect([scene.runner.state, scene.runner.error?.code]).toEqual(["retrying", "MR3999"]);
     scene.sink.onOpen = () => undefined;
@@ -611,20 +613,20 @@ describe("a sink's life", () => {
   test("one that was emptied is new where it may be read again", async () => {
     await using scene = await stage({}, "resync");
     await scene.joined();
-    scene.sink.progress = null;
-    scene.runner.park();
-    await eventually(() => scene.worker.written === null && scene.lane.has(scene.worker));
-    expect([scene.runner.state, scene.worker.progress?.tables]).toEqual(["streaming", {}]);
+    scene.sink.checkpoint = null;
+    scene.runner.detach();
+    await eventually(() => scene.worker.written === null && scene.fanOut.has(scene.worker));
+    expect([scene.runner.state, scene.worker.checkpoint?.tables]).toEqual(["streaming", {}]);
   });
 
   test("one that failed for good waits for an operator", async () => {
     await using scene = await stage();
     await scene.joined();
-    scene.sink.progress = null;
-    scene.runner.park();
+    scene.sink.checkpoint = null;
+    scene.runner.detach();
     await eventually(() => scene.runner.state === "failed");
     expect(scene.runner.error?.code).toBe("MR1301");
-    scene.sink.progress = { position: at(100n), tables: {} };
+    scene.sink.checkpoint = { position: at(100n), tables: {} };
     await scene.runner.resume();
     await scene.joined();
     expect(scene.runner.error).toBeNull();

@@ -31,12 +31,12 @@ describe("where a sink goes on from", () => {
   test("one that holds what was recorded goes on from there, or from further on where the log had nothing for it", () => {
     expect(stand(own(100n), record(100n, 100n), 100n)).toEqual({
       kind: "known",
-      progress: own(100n),
+      checkpoint: own(100n),
       covered: at(100n),
     });
     expect(stand(own(100n), record(100n, 900n), 900n)).toEqual({
       kind: "known",
-      progress: own(100n),
+      checkpoint: own(100n),
       covered: at(900n),
     });
     expect(stand(own(100n), record(100n, null), null)).toMatchObject({ covered: at(100n) });
@@ -45,7 +45,7 @@ describe("where a sink goes on from", () => {
   test("one that holds more than was recorded goes on from what it holds, not from the record", () => {
     expect(stand(own(200n), record(100n, 150n), 150n)).toEqual({
       kind: "known",
-      progress: own(200n),
+      checkpoint: own(200n),
       covered: at(200n),
     });
   });
@@ -53,7 +53,7 @@ describe("where a sink goes on from", () => {
   test("one that was set back goes on from what it holds while the log reaches that far, whatever was recorded", () => {
     expect(stand(own(100n), record(200n, 900n), 100n)).toEqual({
       kind: "known",
-      progress: own(100n),
+      checkpoint: own(100n),
       covered: at(100n),
     });
     expect(stand(own(200n, 1), record(200n, 2n), 200n)).toMatchObject({ covered: at(200n, 1) });

@@ -59,7 +59,7 @@ function written(path: string, form: number): StateDump["relations"] {
   }
 }
 
-/** Reads that were under way begin again where an earlier form does not tell what they need: their progress is void. */
+/** Reads that were under way begin again where an earlier form does not tell what they need: their checkpoint is void. */
 const VOID = new Set(["state", "sweep_below", "cursor", "rows_done", "needed", "attempt", "held", "started_at"]);
 
 function expectKept(now: StateDump, before: StateDump["relations"]): void {
@@ -88,9 +88,9 @@ test.each(EARLIER)("a file of form %i is migrated with its rows, and its daemon 
     expect(await state.source.get()).toMatchObject({ epoch: 2, acknowledged: { epoch: 2, commit: 900n, index: 0 } });
     expect(await state.sinks.get("warehouse")).toMatchObject({ paused: true, covered: { commit: 960n } });
     // What was owed is owed still.
-    const owed = (await state.refills.list()).map(({ id, state: now }) => ({ id, now }));
+    const owed = (await state.snapshots.list()).map(({ id, state: now }) => ({ id, now }));
     expect(owed).toContainEqual({ id: 6, now: "waiting" });
-    expect(await state.refills.countKeys()).toBe(1);
+    expect(await state.snapshots.countKeys()).toBe(1);
     expect((await state.deadLetters.waiting()).get("cache")?.count).toBe(1);
     expect(await state.notices.list()).toEqual([]);
   } finally {

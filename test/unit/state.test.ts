@@ -66,7 +66,7 @@ describe("the state file", () => {
 
     const damaged = folder.file("damaged.db");
     const whole = await openState(`sqlite:${damaged}`);
-    for (let i = 0; i < 50; i++) await whole.refills.addKeys("s", "public.t", [[`${i}`.repeat(200)]]);
+    for (let i = 0; i < 50; i++) await whole.snapshots.addKeys("s", "public.t", [[`${i}`.repeat(200)]]);
     await whole.close();
     const bytes = readFileSync(damaged);
     bytes.fill(0xff, 4096, bytes.length);
@@ -136,7 +136,7 @@ describe("after SIGKILL", () => {
       const commit = async (sink: string, of: "written" | "covered") => (await state.sinks.get(sink))?.[of]?.commit;
       expect(await commit("a", "written")).toBeGreaterThanOrEqual(BigInt(said.written));
       expect(await commit("b", "covered")).toBeGreaterThanOrEqual(BigInt(said.acknowledged));
-      const keys = new Set((await state.refills.keys(["a", "b", "s"], null, 100_000)).map((k) => k.key[0]));
+      const keys = new Set((await state.snapshots.keys(["a", "b", "s"], null, 100_000)).map((k) => k.key[0]));
       const letters = new Set((await state.deadLetters.list()).map((l) => l.key[0]));
       for (let i = 1; i <= said.key; i++) expect(keys).toContain(String(i));
       for (let i = 1; i <= said.letter; i++) expect(letters).toContain(String(i));

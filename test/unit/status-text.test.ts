@@ -225,7 +225,7 @@ test("what is read beside the stream: how far each is, since when, and the list'
     startedAt: new Date(NOW_MS - 60_000).toISOString(),
     endedAt: null,
   } as const;
-  const written = text({ refills: 40, snapshots: Array.from({ length: 40 }, () => one) });
+  const written = text({ unfinishedSnapshots: 40, snapshots: Array.from({ length: 40 }, () => one) });
   expect(attention(written)).toBe("  ! 40 reads beside the stream are not finished\n    -> millrace snapshot list");
   expect(written.match(/ {2}public\.orders for warehouse: 12,000 rows read in 60 s, resumed 2 times/g)?.length).toBe(5);
 });

@@ -1,6 +1,6 @@
 /**
  * Makes a table again where ClickHouse can't change it: its key, a column of the key, how it hides deleted rows, a type.
- * The rows are copied into another table, which then takes the name in one step; if that is interrupted, it begins again.
+ * The rows are copied into another table, which then takes the name in one batch; if that is interrupted, it begins again.
  */
 import { type Following, nameUntil } from "../../../src/core/targets/following.ts";
 import type { Client } from "../client.ts";

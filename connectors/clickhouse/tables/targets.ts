@@ -225,12 +225,12 @@ export class Targets {
     this.#presence.filled(layout);
   }
 
-  /** The rows of a step are there. */
+  /** The rows of a batch are there. */
   async written(client: Client, signal: AbortSignal): Promise<void> {
     await this.#presence.saveFilled(client, signal);
   }
 
-  /** This sink removed rows there in another way than by steps. */
+  /** This sink removed rows there in another way than by batches. */
   async removed(client: Client, sqlNames: readonly string[], signal: AbortSignal): Promise<void> {
     await this.#presence.refresh(client, sqlNames, signal);
   }

@@ -16,7 +16,7 @@ export async function versionedTables(client: Client, signal: AbortSignal): Prom
   return new Set(rows.map(([database, table]) => sqlNameOf({ database: database ?? "", table: table ?? "" })));
 }
 
-/** Removes rows that no step can have written; a row that somebody wrote without a version has 0. `condition`: see WriteFence. */
+/** Removes rows that no batch can have written; a row that somebody wrote without a version has 0. `condition`: see WriteFence. */
 export function expelSql(sqlName: string, placement: Placement, version: bigint, condition: string): string {
   return `ALTER TABLE ${sqlName}${onCluster(placement)} DELETE WHERE (${VERSION} > ${version} OR ${VERSION} = 0) AND ${condition}`;
 }

@@ -192,7 +192,7 @@ function ended(code: number | null, signal: NodeJS.Signals | null): Error {
     kind: "retryable",
     reason: "lost",
     message: `DuckDB ended its process (${how})`,
-    hint: "Millrace repeats the step",
+    hint: "Millrace repeats the batch",
   });
 }
 

@@ -1,6 +1,6 @@
 /** Tells work that fails in the same way each time from work that may pass when it is repeated. */
 import { findMillraceError, type MillraceError } from "../../../src/core/errors.ts";
-import { type Step, tablesOf } from "../../../src/core/model/batch.ts";
+import { type Batch, tablesOf } from "../../../src/core/model/batch.ts";
 import { driverKind, duckdbError, type DuckdbErrorCode } from "../errors.ts";
 import { pages } from "../error-pages.ts";
 
@@ -69,8 +69,8 @@ function said(error: unknown): string {
   return phrase === undefined ? ` (${driverKind(error)})` : ` (${driverKind(error)}: ${phrase})`;
 }
 
-/** Equal for attempts at one step. */
-export function stepName(step: Step): string {
-  const { epoch, commit, index } = step.progress.position;
-  return JSON.stringify([step.kind, epoch, String(commit), index, tablesOf(step).map(({ id }) => id)]);
+/** Equal for attempts at one batch. */
+export function batchName(batch: Batch): string {
+  const { epoch, commit, index } = batch.checkpoint.position;
+  return JSON.stringify([batch.kind, epoch, String(commit), index, tablesOf(batch).map(({ id }) => id)]);
 }

@@ -198,7 +198,7 @@ export class Database implements Store {
     await this.#memory.makeMoreRoom(connection);
   }
 
-  /** Called after a step. What is still held is folded in first; if that is impossible now, after the next step. */
+  /** Called after a batch. What is still held is folded in first; if that is impossible now, after the next batch. */
   async giveBack(connection: EngineConnection): Promise<void> {
     if (!this.broken) await this.#memory.giveBack(connection, () => this.folding.now(connection));
   }

@@ -4,7 +4,7 @@
  * live ones.
  */
 import type { EngineConnection } from "../engine/engine.ts";
-import { PUT, type Step, tablesOf } from "../../../src/core/model/batch.ts";
+import { PUT, type Batch, tablesOf } from "../../../src/core/model/batch.ts";
 import { quoteLiteral, quoteName, type TargetName } from "../names.ts";
 import { readTextRows } from "../write/text-rows.ts";
 
@@ -34,14 +34,14 @@ export class DeadRows {
     return [...this.#found.values()].reduce((sum, { dead }) => sum + dead, 0);
   }
 
-  applied(step: Step): void {
-    if (step.kind === "progress") return;
-    if (step.kind !== "rows") {
+  applied(batch: Batch): void {
+    if (batch.kind === "checkpoint") return;
+    if (batch.kind !== "rows") {
       // The number of its dead rows is unknown.
-      for (const { id } of tablesOf(step)) this.#found.delete(id);
+      for (const { id } of tablesOf(batch)) this.#found.delete(id);
       return;
     }
-    for (const { table, count, action, fresh } of step.tables) {
+    for (const { table, count, action, fresh } of batch.tables) {
       let written = this.#written.get(table.id) ?? 0;
       for (let i = 0; i < count; i++) if (action[i] !== PUT || fresh[i] === 0) written++;
       this.#written.set(table.id, written);

@@ -12,7 +12,7 @@ const MANY_TABLES = 16;
 const TABLE_BYTES = 1024 * 1024;
 /** The share of the memory that may be held this way. */
 const HELD_SHARE = 0.5;
-/** After this time without a step all of it is returned. */
+/** After this time without a batch all of it is returned. */
 const IDLE_MS = 1_000;
 const NEVER = "SET checkpoint_threshold = '1TB'";
 
@@ -26,7 +26,7 @@ export interface FoldingParts {
 /** Decides when DuckDB's log is folded into the file. */
 export class Folding {
   readonly #parts: FoldingParts;
-  /** Ids of tables whose rows are not folded in, as far as steps with many tables wrote them. */
+  /** Ids of tables whose rows are not folded in, as far as batches with many tables wrote them. */
   readonly #unfolded = new Set<string>();
   #copies = 0;
   #idle: NodeJS.Timeout | undefined;
@@ -53,13 +53,13 @@ export class Folding {
       this.#unfolded.clear();
       return true;
     } catch {
-      // Somebody reads the file: the next attempt at the step tries again.
+      // Somebody reads the file: the next attempt at the batch tries again.
       return false;
     }
   }
 
   /**
-   * Runs a step that writes to these tables, as their writer. Folds in afterwards what the step left: this step does
+   * Runs a batch that writes to these tables, as their writer. Folds in afterwards what the batch left: this batch does
    * not wait for that, the next one does.
    */
   async around(connection: EngineConnection, tableIds: readonly string[], write: () => Promise<void>): Promise<void> {
@@ -83,7 +83,7 @@ export class Folding {
   #behind(): void {
     const { path, memoryLimit } = this.#parts;
     const logBytes = logBytesOf(path);
-    // A step with few tables may have folded it in.
+    // A batch with few tables may have folded it in.
     if (logBytes === 0) this.#unfolded.clear();
     const isHeld = this.#unfolded.size * TABLE_BYTES > memoryBytes(memoryLimit) * HELD_SHARE;
     if (isHeld || logBytes > walBytesMax(memoryLimit)) void this.#inTurn();
@@ -94,7 +94,7 @@ export class Folding {
     const work = async (connection: EngineConnection): Promise<void> => {
       if (this.#unfolded.size > 0) await this.now(connection);
     };
-    // If DuckDB has given up the file meanwhile, the next step finds out.
+    // If DuckDB has given up the file meanwhile, the next batch finds out.
     await this.#parts.inTurn(work).catch(() => undefined);
   }
 

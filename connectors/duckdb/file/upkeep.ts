@@ -1,13 +1,13 @@
 /**
  * Frees space beside the stream: counts the dead rows of written tables, and rewrites a table whose dead rows outnumber
- * the live ones, in turns between the steps. One table of a file at a time. If something fails here, the rewriting is
- * abandoned and logged; no step fails.
+ * the live ones, in turns between the batches. One table of a file at a time. If something fails here, the rewriting is
+ * abandoned and logged; no batch fails.
  */
 import { statfsSync } from "node:fs";
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { EngineConnection } from "../engine/engine.ts";
-import { type Step, tablesOf } from "../../../src/core/model/batch.ts";
+import { type Batch, tablesOf } from "../../../src/core/model/batch.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { Logger } from "../../../src/core/contracts/telemetry.ts";
 import { logBytesOf } from "./copy-file.ts";
@@ -15,7 +15,7 @@ import type { Database } from "./database.ts";
 import { countRows, type DeadRows, readRoom, type RowCounts } from "./dead-rows.ts";
 import { classify, driverKind, duckdbError, isInvalidated, isOutOfMemory } from "../errors.ts";
 import type { TableLayout } from "../write/layout.ts";
-import type { ProgressRow } from "../tables/progress.ts";
+import type { CheckpointRow } from "../tables/checkpoint.ts";
 import { Shadow, TableChanged, type Turn } from "../tables/shadow.ts";
 import { TouchedKeys } from "../write/touched-keys.ts";
 import { walBytesMax } from "./wal-size.ts";
@@ -45,7 +45,7 @@ export interface UpkeepSettings {
 
 export interface UpkeepParts {
   readonly database: Database;
-  readonly progress: ProgressRow;
+  readonly checkpoint: CheckpointRow;
   readonly dead: DeadRows;
   /** By table id. */
   readonly layouts: () => ReadonlyMap<string, TableLayout>;
@@ -72,7 +72,7 @@ interface Rewriting {
 interface Figures {
   rowCount: number;
   turnCount: number;
-  /** Rows that steps wrote meanwhile. */
+  /** Rows that batches wrote meanwhile. */
   touchedCount: number;
   /** The longest delay of the stream. */
   longestMs: number;
@@ -117,12 +117,12 @@ export class Upkeep {
       .finally(() => (this.#running = null));
   }
 
-  /** Invariant: called before a step changes anything. As its writer, exclusively. */
-  async applying(step: Step): Promise<void> {
+  /** Invariant: called before a batch changes anything. As its writer, exclusively. */
+  async applying(batch: Batch): Promise<void> {
     const current = this.#current;
     if (current === null || current.end !== null) return;
-    if (step.kind !== "rows") return this.abandon(tablesOf(step));
-    for (const writes of step.tables) {
+    if (batch.kind !== "rows") return this.abandon(tablesOf(batch));
+    for (const writes of batch.tables) {
       if (writes.table.id !== current.layout.table.id) continue;
       // Rows of another shape: the target may not have followed it yet.
       if (writes.table !== current.layout.table) return this.abandon([writes.table]);
@@ -137,7 +137,7 @@ export class Upkeep {
   }
 
   /**
-   * Abandons the rewriting of these tables, because something other than rows of a step changes them. As their writer,
+   * Abandons the rewriting of these tables, because something other than rows of a batch changes them. As their writer,
    * exclusively.
    */
   abandon(tables: readonly { readonly id: string }[]): void {
@@ -145,7 +145,7 @@ export class Upkeep {
     if (tables.some(({ id }) => id === current?.layout.table.id)) current!.end ??= new TableChanged();
   }
 
-  /** Frees memory for a step that needs it more. As its writer, exclusively. */
+  /** Frees memory for a batch that needs it more. As its writer, exclusively. */
   async makeWay(shortage: unknown): Promise<void> {
     const current = this.#current;
     if (current === null) return;
@@ -162,7 +162,7 @@ export class Upkeep {
 
   async #run(): Promise<void> {
     const { database, dead, layouts } = this.#parts;
-    while (!this.#closing.signal.aborted && this.#parts.progress.held !== null) {
+    while (!this.#closing.signal.aborted && this.#parts.checkpoint.held !== null) {
       const known = layouts();
       const id = this.#due(known);
       if (id === null) return;
@@ -251,9 +251,9 @@ export class Upkeep {
   }
 
   async #fold(): Promise<void> {
-    const { database, progress } = this.#parts;
+    const { database, checkpoint } = this.#parts;
     // If that fails, the file stays longer than necessary.
-    await progress.rewriteIndex(this.#connection).catch(() => undefined);
+    await checkpoint.rewriteIndex(this.#connection).catch(() => undefined);
     await database.folding.now(this.#connection);
   }
 
@@ -277,18 +277,18 @@ export class Upkeep {
 
   /** True if it was the last turn. */
   async #turn(current: Rewriting): Promise<boolean> {
-    const { progress, settings } = this.#parts;
-    const { held } = progress;
+    const { checkpoint, settings } = this.#parts;
+    const { held } = checkpoint;
     if (current.end !== null) throw current.end;
     if (held === null) throw new TableChanged();
-    // Invariant: more rows than the steps have written since, so that the rewriting ends.
+    // Invariant: more rows than the batches have written since, so that the rewriting ends.
     const span = Math.max(current.span, 2 * current.touched.count);
     const withinMs = Math.max(TURN_MS_MAX, 4 * span * current.msPerRow);
     const startedMs = performance.now();
     let turn: Turn;
     try {
       turn = await current.shadow.turn({
-        begin: () => progress.begin(this.#connection, held),
+        begin: () => checkpoint.begin(this.#connection, held),
         touched: current.touched,
         span,
         withinMs,

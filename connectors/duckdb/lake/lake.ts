@@ -25,7 +25,7 @@ import { inodeOf, type LakePlace, shownCatalog } from "./place.ts";
 
 /**
  * One open lake, shared by all its users in this process: a catalogue in a DuckDB file lets no second instance in, and
- * writers of one lake that take turns need not repeat each other's steps. Other processes may write to it too.
+ * writers of one lake that take turns need not repeat each other's batches. Other processes may write to it too.
  */
 export class Lake implements Store {
   readonly catalogue = LAKE;
@@ -144,7 +144,7 @@ export class Lake implements Store {
     return await this.#loggedIn(() => whole(connection, this.settings.place.kind, read));
   }
 
-  /** At once, and while this process moves no rows: who reads the list may take long, or wait for steps. */
+  /** At once, and while this process moves no rows: who reads the list may take long, or wait for batches. */
   async listed(connection: EngineConnection, sql: string, signal: AbortSignal): Promise<string> {
     using _ = await this.#moves.take(signal);
     await this.whole(connection, () => connection.run(`CREATE OR REPLACE TEMP TABLE ${LISTED} AS ${sql}`));
@@ -165,7 +165,7 @@ export class Lake implements Store {
     return true;
   }
 
-  /** Called after a step. */
+  /** Called after a batch. */
   async giveBack(connection: EngineConnection): Promise<void> {
     if (this.broken) return;
     await this.#inline(connection, true);

@@ -40,7 +40,7 @@ export class TablesWithLostFiles {
   /** Before the targets of these tables are prepared, or lose rows for a reset. Older snapshots keep what they have. */
   async preparing(
     tables: readonly TableVersion[],
-    { connection, store, progress }: Opened<Lake>,
+    { connection, store, checkpoint }: Opened<Lake>,
     purpose: "prepare" | "reset",
   ): Promise<void> {
     for (const table of tables) {
@@ -48,7 +48,7 @@ export class TablesWithLostFiles {
       if (name === null) continue;
       this.#targets.set(targetKey(name), { id: table.id, name });
       // Invariant: the sink has stored that it does not hold the table, or stores it before it does anything else.
-      const isHeld = purpose === "prepare" && progress.held?.tables[table.id] !== undefined;
+      const isHeld = purpose === "prepare" && checkpoint.held?.tables[table.id] !== undefined;
       if (!this.#lost.has(table.id) || isHeld) continue;
       const sql = `DROP TABLE IF EXISTS ${quoteName(store.catalogue, name.schema, name.table)}`;
       await store.exclusively(async () => void (await connection.run(sql)));
@@ -119,7 +119,7 @@ export class TablesWithLostFiles {
     if (!found.othersAreThere || !lost.has(target.id) || mode === "history") return ofAll(error, target.id);
     if (deletes === "soft") return ofOne(error, target.id);
     for (const id of lost) this.#lost.add(id);
-    return refilled(error, [...lost]);
+    return readAgainError(error, [...lost]);
   }
 
   /** Null: it can't have that name, as its own preparation says. */
@@ -132,7 +132,7 @@ export class TablesWithLostFiles {
   }
 }
 
-function refilled({ message, cause }: MillraceError, lostTables: readonly string[]): MillraceError {
+function readAgainError({ message, cause }: MillraceError, lostTables: readonly string[]): MillraceError {
   return duckdbError({
     code: "MR3226",
     kind: "reopen",

@@ -22,7 +22,7 @@ const GONE_SHARE = 0.3;
 /** If a table has more small files with deleted rows than this, all of its files with deleted rows are. */
 const SMALL_FILES_MAX = 8;
 const SMALL_BYTES = 8 * 1024 * 1024;
-/** After each piece of work the stream has the lake for so many times as long: steps that wait are behind by a quarter at most. */
+/** After each piece of work the stream has the lake for so many times as long: batches that wait are behind by a quarter at most. */
 const STREAM_SHARE = 3;
 /** As many snapshots end by one statement. */
 const ENDED_TOGETHER = 500;
@@ -45,7 +45,7 @@ export interface Maintained {
   readonly onLostAnswer: () => void;
 }
 
-/** The job that runs every so often while the lake is open. If it fails, the next run tries again; no step fails. */
+/** The job that runs every so often while the lake is open. If it fails, the next run tries again; no batch fails. */
 export class Maintenance {
   readonly #parts: Maintained;
   #timer: NodeJS.Timeout | undefined;
@@ -70,7 +70,7 @@ export class Maintenance {
     await this.#running;
   }
 
-  /** A piece of work between the steps of the stream. Null: the sink is closing. */
+  /** A piece of work between the batches of the stream. Null: the sink is closing. */
   async #inTurn<T>(work: () => Promise<T>): Promise<T | null> {
     const { lake } = this.#parts;
     if (this.#isClosed || lake.broken) return null;

@@ -1,4 +1,4 @@
-import type { Step } from "../../../src/core/model/batch.ts";
+import type { Batch } from "../../../src/core/model/batch.ts";
 import type { Inspection } from "../../../src/core/contracts/comparing.ts";
 import { tmpdir } from "node:os";
 import { failpoint } from "../../../src/core/failpoint.ts";
@@ -32,7 +32,7 @@ const OF_BUCKET: ReadonlySet<string> = new Set(["MR3228", "MR3229", "MR3230", "M
 /** Mirrors tables into a lake (DuckLake), or keeps their history; effects occur exactly once. See README.md. */
 export class LakeSink extends EngineSink<Lake> {
   readonly kind = "ducklake";
-  override readonly batch = BATCH;
+  override readonly batchLimits = BATCH;
   readonly #options: LakeSinkOptions;
   #maintenance: Maintenance | null = null;
   readonly #lostFiles: TablesWithLostFiles;
@@ -105,7 +105,7 @@ export class LakeSink extends EngineSink<Lake> {
   }
 
   protected override async applying(
-    _step: Step,
+    _batch: Batch,
     { connection, store }: Opened<Lake>,
     write: () => Promise<void>,
   ): Promise<void> {

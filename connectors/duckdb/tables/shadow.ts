@@ -30,7 +30,7 @@ export interface TurnOptions {
 
 export interface Turn {
   readonly rowCount: number;
-  /** Time for the rows that steps had touched. */
+  /** Time for the rows that batches had touched. */
   readonly renewMs: number;
   /** The shadow has replaced the table. */
   readonly isLast: boolean;
@@ -43,7 +43,7 @@ export class TableChanged extends Error {}
  * A copy of a table that is built piece by piece and then replaces the table. Rows are copied in the order of their
  * rowids. In a table with a key a row's rowid never changes, and new rows get higher ones. Invariant: at the end of a
  * turn the shadow has exactly the table's rows with a rowid below `#next`. Therefore a turn starts with the keys that
- * steps have touched since the previous one.
+ * batches have touched since the previous one.
  */
 export class Shadow {
   readonly #connection: EngineConnection;

@@ -20,7 +20,7 @@ export async function versionedTables(
   );
 }
 
-/** Removes rows that no step can have written. */
+/** Removes rows that no batch can have written. */
 export function expelSql(sqlName: string, version: bigint): string {
   return `DELETE FROM ${sqlName} WHERE ${VERSION} > ${version} OR ${VERSION} IS NULL`;
 }

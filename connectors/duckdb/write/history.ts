@@ -1,4 +1,4 @@
-/** Steps of a history sink: stages all rows in the order of the log, then appends them. */
+/** Batches of a history sink: stages all rows in the order of the log, then appends them. */
 import type { TableWrites } from "../../../src/core/model/batch.ts";
 import { holdsReads } from "../../../src/core/targets/history.ts";
 import {

@@ -185,7 +185,7 @@ export function updateSql(layout: TableLayout, file: StagedFile, withExact: bool
   );
 }
 
-/** Rows, or keys, that a step has for a table: a relation with a column `version`, and one for each column of the key. */
+/** Rows, or keys, that a batch has for a table: a relation with a column `version`, and one for each column of the key. */
 export interface StagedRows {
   readonly sql: string;
   /** The column with the value of the key's k-th column. */

@@ -6,7 +6,7 @@ import type { StageFile } from "./stage-file.ts";
 
 /** Measured with rows of 100 MB: seven copies. */
 const COPIES_OF_ROW = 8;
-/** After this many bytes of rows DuckDB must return freed memory. A large step has about as many bytes. */
+/** After this many bytes of rows DuckDB must return freed memory. A large batch has about as many bytes. */
 const PASSED_BYTES = 2 * 1024 * 1024;
 
 /** DuckDB's memory limit, and how it is exceeded for large rows. */
@@ -35,7 +35,7 @@ export class MemoryLimit {
     await this.#raise(connection, rowBytes * COPIES_OF_ROW);
   }
 
-  /** For a step that ran out of memory: neighbouring rows may be large too, and DuckDB may hold them all. */
+  /** For a batch that ran out of memory: neighbouring rows may be large too, and DuckDB may hold them all. */
   async makeMoreRoom(connection: EngineConnection): Promise<void> {
     const limit = memoryBytes(this.#limit);
     await this.#raise(connection, limit + Math.max(limit, this.#rowBytesMax * COPIES_OF_ROW));
@@ -48,7 +48,7 @@ export class MemoryLimit {
   }
 
   /**
-   * Called after a step. Sets the limit to its configured value, even if it has that value already: this makes DuckDB's
+   * Called after a batch. Sets the limit to its configured value, even if it has that value already: this makes DuckDB's
    * allocator and the C library return freed memory, which no limit counts. Takes 4 ms. `before`: called first, if more
    * memory was provided.
    */

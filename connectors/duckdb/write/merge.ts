@@ -50,7 +50,7 @@ function bytesOfTurn({ pass, layout }: Staging, turn: number): number {
 }
 
 /**
- * A row contradicts the log's hints: it is new although it should exist, or the reverse, or it is newer. The step is
+ * A row contradicts the log's hints: it is new although it should exist, or the reverse, or it is newer. The batch is
  * repeated without the hints.
  */
 export class HintWrong extends Error {
@@ -94,7 +94,7 @@ export interface WriteTools extends ReplaceTools {
   readonly stage: RowStage;
   readonly files: readonly [StageFile, StageFile];
   readonly signal: AbortSignal;
-  /** Whether the step ran out of memory: then rows take the way that reads least. */
+  /** Whether the batch ran out of memory: then rows take the way that reads least. */
   readonly isFrugal: boolean;
   /** Provides DuckDB with memory for a row of this size; between two statements. */
   readonly makeRoom: (rowBytes: number) => Promise<void>;
@@ -108,7 +108,7 @@ export interface Left {
 }
 
 /**
- * Writes one table's entries inside the step's transaction. Invariant: base rows are read before any write to the
+ * Writes one table's entries inside the batch's transaction. Invariant: base rows are read before any write to the
  * table, and deletes precede puts, so that of two keys that differ only in bytes the put wins.
  */
 export async function writeTable(

@@ -7,7 +7,7 @@ import type { TableLayout } from "./layout.ts";
 import { staging } from "./stage.ts";
 import { rollBack } from "./transaction.ts";
 
-/** More refused rows in one step point to a wrong mapping of the table, not to single rows. */
+/** More refused rows in one batch point to a wrong mapping of the table, not to single rows. */
 const POISON_COUNT_MAX = 1_000;
 
 /** Finds the rows that DuckDB refuses, by halving; every trial is rolled back. */
@@ -58,7 +58,7 @@ function tooMany(layout: TableLayout): MillraceError {
   return duckdbError({
     code: "MR3210",
     kind: "fatal",
-    message: `DuckDB refuses more than ${POISON_COUNT_MAX} rows of ${layout.table.id} in one step`,
+    message: `DuckDB refuses more than ${POISON_COUNT_MAX} rows of ${layout.table.id} in one batch`,
     hint: "compare the column types of the table in the file with the source's",
     table: layout.table.id,
   });

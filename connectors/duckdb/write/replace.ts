@@ -2,7 +2,7 @@
  * Rows are replaced by a delete and an append. To change a row in place, DuckDB decodes in each column what lies before
  * the row's vector: in a large table a hundred times the work, and more the more rows it has (docs/benchmarks.md). The
  * rows to delete are found by the key's index if they are few for the table; otherwise DuckDB looks at all its keys. In
- * a small table a step of some size changes rows in place, which leaves no dead rows.
+ * a small table a batch of some size changes rows in place, which leaves no dead rows.
  */
 import type { EngineConnection } from "../engine/engine.ts";
 import { COMMIT_TIME_COLUMN, quoteIdentifier, quoteLiteral, targetKey, VERSION_COLUMN } from "../names.ts";
@@ -28,7 +28,7 @@ const KEYS_PER_LOOKUP = 1_000;
 const LOOKUPS_MIN = 50;
 /** In a larger table changes in place cost more. */
 const IN_PLACE_ROWS_MAX = 250_000;
-/** Of a table's rows, a step replaces one of so many, or fewer, for less than they cost in place. */
+/** Of a table's rows, a batch replaces one of so many, or fewer, for less than they cost in place. */
 const REPLACED_SHARE = 40;
 /** The sizes of tables are read again after so many appended rows. */
 const SIZES_ROWS_MAX = 1_000_000;
@@ -76,7 +76,7 @@ export interface ReplaceTools {
 /** Conditions for a table's rows (as `millrace_row`) that DuckDB evaluates by the key's index. */
 export interface Lookups {
   readonly keys: readonly string[];
-  /** The lowest version of the rows that have these keys in the step. */
+  /** The lowest version of the rows that have these keys in the batch. */
   readonly version: bigint;
 }
 

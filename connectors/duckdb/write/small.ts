@@ -1,5 +1,5 @@
 /**
- * Writes few rows of a table by statements with their values: to stage them takes four times as long. For steps with
+ * Writes few rows of a table by statements with their values: to stage them takes four times as long. For batches with
  * one row in each of hundreds of tables that is most of the time.
  */
 import { DELETE, type TableWrites } from "../../../src/core/model/batch.ts";

@@ -11,7 +11,7 @@ import { readTextRows } from "./text-rows.ts";
 const BYTES_MAX = 16 * 1024 * 1024;
 
 /**
- * Keys of a table whose rows steps have written or deleted, or have tried to. Kept outside the file and the steps'
+ * Keys of a table whose rows batches have written or deleted, or have tried to. Kept outside the file and the batches'
  * transactions: an extra key does no harm.
  */
 export class TouchedKeys {

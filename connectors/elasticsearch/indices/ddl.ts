@@ -46,7 +46,7 @@ const MARK = z.object({
   daemon: z.string().optional(),
   table: z.string().optional(),
   shape: SHAPE.optional(),
-  progress: z.boolean().optional(),
+  checkpoint: z.boolean().optional(),
 });
 const INDEX = z.object({
   aliases: z.record(z.string(), z.record(z.string(), z.unknown())).default({}),

@@ -19,7 +19,7 @@ import type { WriteFence } from "../fence.ts";
 import type { SearchClient } from "../http.ts";
 import { dropIndex, indexAfter, moveAlias, nextAliasOf } from "./next-index.ts";
 import { absentIndices, reviseIndices } from "./presence.ts";
-import type { ProgressChange, ProgressContent, StoredProgress } from "../progress.ts";
+import type { CheckpointChange, CheckpointContent, StoredCheckpoint } from "../checkpoint.ts";
 import { type IndexIdentity, type PreparedIndex, type TableIndex, writtenIndex } from "./tables.ts";
 
 /**
@@ -48,7 +48,7 @@ export class TableIndices {
    * A table whose index was dropped or replaced while no daemon ran is no longer complete. This is stored with the
    * lease, before a new index can replace the old one in the record.
    */
-  async revise(held: ProgressContent, signal: AbortSignal): Promise<ProgressChange> {
+  async revise(held: CheckpointContent, signal: AbortSignal): Promise<CheckpointChange> {
     const { indices, lost, unfilled } = await reviseIndices(this.#client, held.indices, signal);
     this.#indices.clear();
     this.#filling.clear();
@@ -74,7 +74,7 @@ export class TableIndices {
   }
 
   /** Drops the table's indices, including the visible one; `prepare` creates another. */
-  async remove(tableId: string, document: StoredProgress, signal: AbortSignal): Promise<void> {
+  async remove(tableId: string, document: StoredCheckpoint, signal: AbortSignal): Promise<void> {
     const table = this.#indices.get(tableId);
     if (table === undefined) return;
     for (const identity of [table, ...(table.next === undefined ? [] : [table.next])]) {
@@ -89,7 +89,7 @@ export class TableIndices {
   async prepare(
     alias: string,
     table: TableVersion,
-    document: StoredProgress,
+    document: StoredCheckpoint,
     signal: AbortSignal,
   ): Promise<PreparedIndex> {
     // Invariant: a process that has lost its lease creates and drops no index.
@@ -143,7 +143,7 @@ export class TableIndices {
   }
 
   /** From here on the indices are known by their UUIDs, also after a restart. */
-  async #record(tableId: string, table: TableIndex, document: StoredProgress, signal: AbortSignal): Promise<void> {
+  async #record(tableId: string, table: TableIndex, document: StoredCheckpoint, signal: AbortSignal): Promise<void> {
     const changed = new Map([[tableId, table]]);
     const known = this.#indices.get(tableId);
     if (JSON.stringify(known) !== JSON.stringify(table)) await document.write({ indices: changed }, signal);
@@ -152,8 +152,8 @@ export class TableIndices {
   }
 
   /**
-   * Moves the aliases of the tables that become complete with this step. Returns what to store with the step's
-   * progress, and then to `adopt`. Idempotent until then.
+   * Moves the aliases of the tables that become complete with this batch. Returns what to store with the batch's
+   * checkpoint, and then to `adopt`. Idempotent until then.
    */
   async complete(tables: CompleteTables, signal: AbortSignal): Promise<ReadonlyMap<string, TableIndex>> {
     const moved = new Map<string, TableIndex>();

@@ -9,7 +9,7 @@ export interface IndexIdentity {
   readonly uuid: string;
 }
 
-/** The index with a table's documents; stored with the progress, to be found again after a restart. */
+/** The index with a table's documents; stored with the checkpoint, to be found again after a restart. */
 export interface TableIndex extends IndexIdentity {
   /**
    * The index that is being filled to replace it: it gets all writes. The alias moves to it when the table is complete.

@@ -17,7 +17,7 @@ const ALL_WELL = Buffer.from('{"errors":false');
 
 /**
  * Sends a body and returns the refused items. An item whose version is older than the document's (409) is done: the
- * document shows a later commit. Any failure that is not a document's own throws, and the step is repeated.
+ * document shows a later commit. Any failure that is not a document's own throws, and the batch is repeated.
  */
 export async function sendBulk(client: SearchClient, body: BulkBody, signal: AbortSignal): Promise<Refusal[]> {
   return sendItems(client, body, 0, body.count, signal);

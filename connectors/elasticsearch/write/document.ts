@@ -37,7 +37,7 @@ export class DocumentWriter {
     this.#deleteLine = Buffer.from(`{"delete":{"_index":${JSON.stringify(alias)},"_id":`);
   }
 
-  /** Called before each step: blocks are reused, so cached values of a block are void. */
+  /** Called before each batch: blocks are reused, so cached values of a block are void. */
   begin(): void {
     this.#block = undefined;
   }

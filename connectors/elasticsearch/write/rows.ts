@@ -20,7 +20,7 @@ const BASE_BYTES_AIM = 8 * 1024 * 1024;
 /** The runtime could not store a report: not an error of the engine. */
 export class ReportFailure extends Error {}
 
-/** Bodies are reused from step to step; one pool per sink. */
+/** Bodies are reused from batch to batch; one pool per sink. */
 export class BodyPool {
   readonly #free: BulkBody[] = [];
 
@@ -35,8 +35,8 @@ export class BodyPool {
   }
 }
 
-/** Writes the entries of a step. Invariant: a document is removed only after all puts are durable. */
-export class RowsStep {
+/** Writes the entries of a batch. Invariant: a document is removed only after all puts are durable. */
+export class RowsBatch {
   readonly #client: SearchClient;
   readonly #pool: BodyPool;
   readonly #tables: readonly TableWrites[];

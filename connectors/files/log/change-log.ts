@@ -1,5 +1,5 @@
 /**
- * What an open sink does with its log: adds steps, and makes files of them when it is time.
+ * What an open sink does with its log: adds batches, and makes files of them when it is time.
  *
  * Files are made in three steps, each of which a killed process leaves for the next one to finish: an entry says which entries
  * become files under which number; the files and their manifest are written; another entry says that they are.
@@ -15,11 +15,11 @@ import type { Publisher } from "../publish/publisher.ts";
 import type { Retention } from "../publish/retention.ts";
 import type { RollLimits } from "../settings.ts";
 import type { Store } from "../store/store.ts";
-import type { StepParts, StepPlace } from "../text/step-parts.ts";
-import { type Checkpoint, type Head, NO_CHECKPOINT, NOTHING_WAITS, type RowText, type Waiting } from "./entry.ts";
+import type { BatchParts, BatchPlace } from "../text/batch-parts.ts";
+import { type EntryCheckpoint, type Head, NO_CHECKPOINT, NOTHING_WAITS, type RowText, type Waiting } from "./entry.ts";
 import { entryNumbers, findLog, type FoundLog, LogWriter } from "./log.ts";
 
-/** Each step is an entry: the log stays short also where steps are tiny. */
+/** Each batch is an entry: the log stays short also where batches are tiny. */
 const ENTRIES_MAX = 512;
 /** Each time the sink is opened, so many entries of predecessors may come late. */
 const LATE_MAX = 8;
@@ -48,7 +48,7 @@ interface Tools {
 /** What the newest entry says, and the next one says too unless it changes. */
 type State = Omit<Head, "format" | "lease" | "owner" | "writer" | "shapes" | "parts">;
 
-const NO_ROWS: Omit<StepParts, "next"> = { shapes: [], parts: [], bytes: [] };
+const NO_ROWS: Omit<BatchParts, "next"> = { shapes: [], parts: [], bytes: [] };
 
 export class ChangeLog {
   readonly #tools: Tools;
@@ -94,7 +94,7 @@ export class ChangeLog {
     return opened;
   }
 
-  get checkpoint(): Checkpoint {
+  get checkpoint(): EntryCheckpoint {
     return this.#state.checkpoint;
   }
 
@@ -103,11 +103,11 @@ export class ChangeLog {
     return { ...manifest, lastSequence: sequence - 1 };
   }
 
-  /** `readsAll`: from this step on, all rows that the sink will hold completely are read again. */
+  /** `readsAll`: from this batch on, all rows that the sink will hold completely are read again. */
   async add(
-    checkpoint: Checkpoint,
+    checkpoint: EntryCheckpoint,
     readsAll: boolean,
-    partsOf: (place: Pick<StepPlace, "sequence" | "begun">) => StepParts,
+    partsOf: (place: Pick<BatchPlace, "sequence" | "begun">) => BatchParts,
     signal: AbortSignal,
   ): Promise<void> {
     const { clock, owner } = this.#tools;
@@ -165,14 +165,14 @@ export class ChangeLog {
     await this.#log.trim(this.#state.since, signal);
   }
 
-  /** Of the next step. */
+  /** Of the next batch. */
   #placeFor(readsAll: boolean): { readonly sequence: number; readonly begun: number } {
     const { sequence, begun } = this.#state;
     const first = above(sequence - 1, clockMs(this.#tools) * US_PER_MS);
     return readsAll ? { sequence: first + 1, begun: first } : { sequence: first, begun };
   }
 
-  #with({ parts }: Pick<StepParts, "parts">, nowMs: number): Waiting {
+  #with({ parts }: Pick<BatchParts, "parts">, nowMs: number): Waiting {
     const { rows, bytes, sinceMs } = this.#state.waiting;
     const added = parts.reduce((sum, part) => sum + part.rows, 0);
     if (added === 0) return this.#state.waiting;
@@ -197,7 +197,7 @@ export class ChangeLog {
     return this.#state.partial && !isInside(this.#state.checkpoint);
   }
 
-  async #append(next: State, { shapes, parts, bytes }: Omit<StepParts, "next">, signal: AbortSignal): Promise<void> {
+  async #append(next: State, { shapes, parts, bytes }: Omit<BatchParts, "next">, signal: AbortSignal): Promise<void> {
     const since = next.waiting.rows === 0 || this.#state.waiting.rows === 0 ? this.#log.newest + 1 : next.since;
     await this.#log.append({ ...next, since, shapes: [...shapes], parts: [...parts] }, bytes, signal);
     this.#state = { ...next, since };
@@ -205,7 +205,7 @@ export class ChangeLog {
 }
 
 /** Whether the position lies inside a transaction. */
-function isInside({ position }: Checkpoint): boolean {
+function isInside({ position }: EntryCheckpoint): boolean {
   return position !== "" && parsePosition(position).index > 0;
 }
 

@@ -1,5 +1,5 @@
 /**
- * An entry of the log: what one step wrote. A line of JSON, then the parts that it lists, one after the other. The newest
+ * An entry of the log: what one batch wrote. A line of JSON, then the parts that it lists, one after the other. The newest
  * entry is the sink's checkpoint.
  */
 import * as z from "zod";
@@ -77,13 +77,13 @@ const HEAD = z.object({
 });
 
 export type Head = Readonly<z.output<typeof HEAD>>;
-export type Checkpoint = Readonly<z.output<typeof CHECKPOINT>>;
+export type EntryCheckpoint = Readonly<z.output<typeof CHECKPOINT>>;
 export type Waiting = Readonly<z.output<typeof WAITING>>;
 export type Part = Readonly<z.output<typeof PART>>;
 export type Shape = Readonly<z.output<typeof SHAPE>>;
 export type RowText = Head["text"];
 
-export const NO_CHECKPOINT: Checkpoint = { position: "", tables: "{}", bond: "" };
+export const NO_CHECKPOINT: EntryCheckpoint = { position: "", tables: "{}", bond: "" };
 export const NOTHING_WAITS: Waiting = { rows: 0, bytes: 0, sinceMs: 0 };
 
 export interface Entry {

@@ -1,7 +1,7 @@
 import * as z from "zod";
 import { parsePosition } from "../../../src/core/model/position.ts";
 import { rowVersion } from "../../../src/core/model/version.ts";
-import type { Checkpoint, Head, Shape } from "../log/entry.ts";
+import type { EntryCheckpoint, Head, Shape } from "../log/entry.ts";
 import { filesError } from "../errors.ts";
 import { manifestKey } from "../names.ts";
 import type { Store } from "../store/store.ts";
@@ -23,7 +23,7 @@ export interface ManifestHead {
   readonly previous: number;
   /** The highest `_millrace_sequence` in the files of this manifest and those before it. */
   readonly lastSequence: number;
-  readonly checkpoint: Checkpoint;
+  readonly checkpoint: EntryCheckpoint;
   /** When it was made, by this machine's clock. */
   readonly madeMs: number;
 }

@@ -1,5 +1,5 @@
 import type { ByteWriter } from "../../../src/core/bytes.ts";
-import type { Step, TableWrites } from "../../../src/core/model/batch.ts";
+import type { Batch, TableWrites } from "../../../src/core/model/batch.ts";
 import type { TransactionOrigin } from "../../../src/core/model/block.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { Header } from "../client/record-batch.ts";
@@ -49,7 +49,7 @@ export class Inexpressible extends Error {
 
 /** Rows are gone, and no key tells which. */
 export type Barrier =
-  | { readonly kind: "truncate"; readonly step: Extract<Step, { readonly kind: "truncate" }> }
+  | { readonly kind: "truncate"; readonly batch: Extract<Batch, { readonly kind: "truncate" }> }
   | { readonly kind: "sweep"; readonly table: TableVersion; readonly below: bigint };
 
 export interface BarrierRecord {

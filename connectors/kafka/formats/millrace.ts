@@ -134,6 +134,6 @@ function barrierKey(op: BarrierPlace["op"], tableId: string): Buffer {
 
 function barrierOf(barrier: Barrier): BarrierPlace {
   if (barrier.kind === "sweep") return { table: barrier.table, version: barrier.below, op: "s", index: 0 };
-  const { table, version, record } = barrier.step;
+  const { table, version, record } = barrier.batch;
   return { table, version, op: "t", index: record?.index ?? 0 };
 }

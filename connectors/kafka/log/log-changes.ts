@@ -1,15 +1,15 @@
 import { ByteWriter } from "../../../src/core/bytes.ts";
-import type { LogEntry, Step } from "../../../src/core/model/batch.ts";
+import type { LogEntry, Batch } from "../../../src/core/model/batch.ts";
 import { FrameWriter } from "../../../src/core/model/frame.ts";
 import { logTopic, type TopicNaming } from "../names.ts";
-import type { StepTarget } from "../step-changes.ts";
+import type { BatchTarget } from "../batch-changes.ts";
 import { partsOf } from "../parts.ts";
 import { relayedShape } from "./shapes.ts";
 
-/** A buffer that a large step made larger than this is not kept. */
+/** A buffer that a large batch made larger than this is not kept. */
 const KEPT_BYTES_MAX = 16 * 1024 * 1024;
 
-/** Writes each step as one frame of the log. A step that only moves the checkpoint writes nothing. */
+/** Writes each batch as one frame of the log. A batch that only moves the checkpoint writes nothing. */
 export class LogChanges {
   readonly #naming: TopicNaming;
   #out = new ByteWriter();
@@ -18,13 +18,13 @@ export class LogChanges {
     this.#naming = naming;
   }
 
-  add(step: Step, { records, topics }: StepTarget): void {
-    if (step.kind !== "progress" || step.log === undefined) return;
+  add(batch: Batch, { records, topics }: BatchTarget): void {
+    if (batch.kind !== "checkpoint" || batch.log === undefined) return;
     if (this.#out.bytes.length > KEPT_BYTES_MAX) this.#out = new ByteWriter();
     this.#out.reset();
-    const places = { from: step.log.from, until: step.progress.position };
+    const places = { from: batch.log.from, until: batch.checkpoint.position };
     const frame = new FrameWriter(this.#out, places, relayedShape);
-    for (const entry of step.log.entries) write(frame, entry);
+    for (const entry of batch.log.entries) write(frame, entry);
     const usable = topics.get(logTopic(this.#naming));
     for (const part of partsOf(this.#out.view(), usable.batchBytesMax)) records.own(usable, null, part);
   }

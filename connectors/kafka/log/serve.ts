@@ -13,7 +13,7 @@ import { classify, kafkaError } from "../errors.ts";
 import { answersId, callTopics } from "../names.ts";
 import { partsOf } from "../parts.ts";
 import type { KafkaSinkSettings } from "../settings.ts";
-import { RecordBuffers, StepRecords } from "../step-records.ts";
+import { RecordBuffers, BatchRecords } from "../batch-records.ts";
 import { Topics } from "../topics.ts";
 import {
   type AskedTable,
@@ -71,7 +71,7 @@ export async function serve(
     const open = new Set<Promise<void>>();
     const write = async (key: string, message: Buffer): Promise<void> => {
       using _ = await turn.take(until);
-      const records = new StepRecords(new RecordBuffers(), clock.now());
+      const records = new BatchRecords(new RecordBuffers(), clock.now());
       const usable = topics.get(names.answers);
       for (const part of partsOf(message, usable.batchBytesMax)) records.own(usable, Buffer.from(key), part);
       await writer.write(records.part().batches, until);

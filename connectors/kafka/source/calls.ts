@@ -10,7 +10,7 @@ import { classify, kafkaError } from "../errors.ts";
 import { type Answer, BEGUN, type Call, isRowCall, readAnswer, type Request } from "../log/answers.ts";
 import { callTopics, requestsId } from "../names.ts";
 import { Assembly, partsOf } from "../parts.ts";
-import { RecordBuffers, StepRecords } from "../step-records.ts";
+import { RecordBuffers, BatchRecords } from "../batch-records.ts";
 import { type TopicRules, Topics, type UsableTopic } from "../topics.ts";
 import type { SourceContext } from "./context.ts";
 
@@ -74,7 +74,7 @@ export class Calls {
     };
     const link = await withTimeout(this.#linked(), { clock, signal, timeoutMs: ANSWER_MS_MAX, late });
     try {
-      const records = new StepRecords(new RecordBuffers(), clock.now());
+      const records = new BatchRecords(new RecordBuffers(), clock.now());
       const message = Buffer.from(JSON.stringify(request));
       for (const part of partsOf(message, link.requests.batchBytesMax))
         records.own(link.requests, Buffer.from(request.id), part);

@@ -7,7 +7,7 @@ import { DEFAULT_FORM, type TargetForm, VERSION_COLUMN } from "./tables/form.ts"
 import { findTable, obstaclesOf } from "./tables/found-table.ts";
 import { fitted, targetName, type TargetName } from "./tables/names.ts";
 import { METADATA_SCHEMA } from "../own-tables.ts";
-import { PROGRESS_NAME } from "./progress.ts";
+import { CHECKPOINT_NAME } from "./checkpoint.ts";
 import { Session } from "./session.ts";
 import type { PostgresSinkOptions } from "./sink.ts";
 import { Frames } from "./wire.ts";
@@ -32,7 +32,7 @@ interface Facts {
   readonly altered: readonly Omit<Finding, "id">[];
 }
 
-/** The targets of rows and progress. */
+/** The targets of rows and checkpoint. */
 interface Wanted {
   readonly schemas: readonly string[];
   readonly tables: readonly TargetName[];
@@ -93,7 +93,7 @@ async function look(session: Session, wanted: Wanted, signal: AbortSignal): Prom
      WHERE nspname = ANY (${quoteTextArray(known)})`,
     signal,
   );
-  const places = [...named, PROGRESS_NAME];
+  const places = [...named, CHECKPOINT_NAME];
   const tables = await session.query(
     `SELECT n.nspname, c.relname, pg_has_role(c.relowner, 'USAGE') OR (SELECT bool_and(has_table_privilege(c.oid, p))
          FROM unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE}'::text[]) AS p),

@@ -59,7 +59,7 @@ function sinkOptions({ name, daemon, folder, options, dropsColumns }: SinkContex
   try {
     const address = { ...parsePostgresUrl(options.url, folder), freshPassword: freshPassword(options, folder) };
     const { schema, deletes, mode } = options;
-    return { name, progressName: `${daemon}/${name}`, address, schema, form: { deletes, mode }, dropsColumns };
+    return { name, checkpointName: `${daemon}/${name}`, address, schema, form: { deletes, mode }, dropsColumns };
   } catch (error) {
     throw sinkError(error, `reading the url of sink ${name}`);
   }

@@ -17,7 +17,7 @@ export const pages: ErrorPages = {
   MR3102: {
     title: "Target can't be reached",
     cause:
-      "No connection to the target, or it broke or stopped answering. Millrace connects again and repeats the step.",
+      "No connection to the target, or it broke or stopped answering. Millrace connects again and repeats the batch.",
     remedy: "Check host, port, firewall and the target's log, if it lasts.",
   },
   MR3103: {
@@ -88,7 +88,7 @@ export const pages: ErrorPages = {
   },
   MR3114: {
     title: "Too many rows refused",
-    cause: "The target refused more rows of one step than Millrace stores as dead letters.",
+    cause: "The target refused more rows of one batch than Millrace stores as dead letters.",
     remedy:
       "The table is at fault rather than its rows: see the last SQLSTATE in the message, and constraints and triggers in the target.",
   },

@@ -195,7 +195,7 @@ export function stateOf(error: unknown): string | undefined {
   return failureOf(error).state;
 }
 
-/** Whether the server permanently refuses a statement because of a value in one of the step's tables. */
+/** Whether the server permanently refuses a statement because of a value in one of the batch's tables. */
 export function isRefused(error: unknown): boolean {
   const failure = failureOf(error);
   if (failure.state === undefined) return false;

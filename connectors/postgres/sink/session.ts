@@ -11,7 +11,7 @@ import { type Answer, exchange, type Hooks } from "../client/exchange.ts";
 import { Frames } from "./wire.ts";
 
 /**
- * Settings of steps, besides those of all our sessions. Joins by nested loop only: a step's keys are few and found by
+ * Settings of batches, besides those of all our sessions. Joins by nested loop only: a batch's keys are few and found by
  * index, while a temporary table without statistics may make a hash join look cheap. money is read in the C locale.
  */
 const SETTINGS = `SET synchronous_commit = on; SET lock_timeout = '30s'; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; SET lc_monetary = 'C'; SET client_min_messages = error`;
@@ -172,13 +172,13 @@ function ask(client: Client, sql: string): Promise<Answer> {
 
 /** An abort destroys the connection: what was sent is then committed completely or not at all. */
 async function withSignal(client: Client, signal: AbortSignal, work: () => Promise<Answer>): Promise<Answer> {
-  if (signal.aborted) throw stopped("the step");
+  if (signal.aborted) throw stopped("the batch");
   const onAbort = (): void => void client.connection.stream.destroy();
   signal.addEventListener("abort", onAbort, { once: true });
   try {
     return await work();
   } catch (error) {
-    if (signal.aborted) throw stopped("the step");
+    if (signal.aborted) throw stopped("the batch");
     throw error;
   } finally {
     signal.removeEventListener("abort", onAbort);

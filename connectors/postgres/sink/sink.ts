@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import type { SinkProgress, Step, TableWrites } from "../../../src/core/model/batch.ts";
+import type { Checkpoint, Batch, TableWrites } from "../../../src/core/model/batch.ts";
 import { checkpointTexts } from "../../../src/core/checkpoint/checkpoint-text.ts";
 import type { Inspection } from "../../../src/core/contracts/comparing.ts";
 import { atServer, MillraceError, reasonOf } from "../../../src/core/errors.ts";
@@ -10,7 +10,7 @@ import type {
   Outcome,
   Sink,
   SinkForm,
-  StepPrefetch,
+  BatchPrefetch,
   TargetComparison,
   TargetEvolution,
   TargetPresence,
@@ -34,19 +34,19 @@ import {
   FIND_METADATA,
   FIND_WHOLE_METADATA,
   lockLease,
-  lookAtProgress,
-  readProgress,
-  removeProgress,
+  lookAtCheckpoint,
+  readCheckpoint,
+  removeCheckpoint,
   selectFence,
-  selectProgress,
-  type StoredProgress,
+  selectCheckpoint,
+  type StoredCheckpoint,
   takeLease,
-} from "./progress.ts";
+} from "./checkpoint.ts";
 import { type Fenced, RawTarget } from "./raw/raw-target.ts";
 import { Session } from "./session.ts";
 import { Presence } from "./tables/presence.ts";
-import type { TableStep } from "./write/small.ts";
-import type { Merge, StepCall } from "./write/merge.ts";
+import type { TableBatch } from "./write/small.ts";
+import type { Merge, BatchCall } from "./write/merge.ts";
 import type { TargetTable } from "./tables/target-table.ts";
 import { Targets } from "./tables/targets.ts";
 import { expel, highestVersion } from "./versioned-rows.ts";
@@ -55,7 +55,7 @@ import { Frames } from "./wire.ts";
 export interface PostgresSinkOptions {
   readonly name: string;
   /** Names the row of progress: `<daemon>/<sink>`. */
-  readonly progressName: string;
+  readonly checkpointName: string;
   readonly address: PostgresAddress;
   /** Puts all tables in this schema. */
   readonly schema: string | undefined;
@@ -70,16 +70,18 @@ export interface PostgresSinkOptions {
 /** A transaction holds locks on each table, its indexes and its staging table; a server has room for 6,400 by default. */
 const BATCH = { rowCountMax: 50_000, byteCountMax: 2 * 1024 * 1024, tableCountMax: 250 } as const;
 
-/** The step whose COMMIT may have been sent without an answer. */
+/** The batch whose COMMIT may have been sent without an answer. */
 interface InFlight {
-  readonly step: Step;
-  readonly steps: bigint;
+  readonly batch: Batch;
+  readonly batches: bigint;
 }
 
 /**
- * Mirrors tables in a Postgres database, or keeps their history; rows and progress become durable in one transaction.
+ * Mirrors tables in a Postgres database, or keeps their history; rows and checkpoint become durable in one transaction.
  */
-export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvolution, StepPrefetch, TargetComparison {
+export class PostgresSink
+  implements Sink, TargetPresence, TargetRows, TargetEvolution, BatchPrefetch, TargetComparison
+{
   readonly name: string;
   readonly kind = "postgres";
   readonly form: SinkForm;
@@ -90,33 +92,33 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
   readonly evolution = this;
   readonly prefetch = this;
   readonly comparison = this;
-  readonly batch = BATCH;
+  readonly batchLimits = BATCH;
   readonly raw: RawTarget;
   readonly #options: PostgresSinkOptions;
   readonly #targetForm: TargetForm;
   readonly #targets: Targets;
-  /** One buffer for all sessions of this sink, so that steps allocate nothing. */
+  /** One buffer for all sessions of this sink, so that batches allocate nothing. */
   readonly #frames = new Frames();
-  /** The rows of the step in flight. */
+  /** The rows of the batch in flight. */
   #copies = new RenderedCopies();
-  /** The rows of the next step, if known. */
+  /** The rows of the next batch, if known. */
   #copiesAhead = new RenderedCopies();
   #prefetched: { readonly tables: readonly TableWrites[]; readonly merge: Merge } | null = null;
   readonly #presence: Presence;
   #session: Session | null = null;
   #closed = false;
   #lease = 0n;
-  /** The target's step count as far as this process knows; the fence compares it. */
-  #steps = 0n;
+  /** The target's batch count as far as this process knows; the fence compares it. */
+  #batches = 0n;
   #inFlight: InFlight | null = null;
-  /** Names the session: see `progress.ts`. */
+  /** Names the session: see `checkpoint.ts`. */
   #claim = "";
-  /** A step of a raw copy may have been counted without an answer. */
+  /** A batch of a raw copy may have been counted without an answer. */
   #isCountInDoubt = false;
   /** The text of the complete tables, if the target certainly has it. */
   #storedTables: string | null = null;
-  /** A step that was found done after its connection broke: when it comes again, it is not written again. */
-  #done: Step | null = null;
+  /** A batch that was found done after its connection broke: when it comes again, it is not written again. */
+  #done: Batch | null = null;
 
   constructor(options: PostgresSinkOptions) {
     this.name = options.name;
@@ -124,12 +126,12 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
     this.#targetForm = options.form ?? DEFAULT_FORM;
     this.form = this.#targetForm.mode;
     const { schema, dropsColumns } = options;
-    const owner = options.progressName;
+    const owner = options.checkpointName;
     this.#targets = new Targets({ owner, schema, form: this.#targetForm, dropsColumns });
     this.#presence = new Presence(owner);
     const fence = {
       now: () => this.#fence,
-      counted: () => void this.#steps++,
+      counted: () => void this.#batches++,
       inDoubt: () => {
         this.#isCountInDoubt = true;
         this.#session?.close();
@@ -147,37 +149,37 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
     return this.#targets.quoted(table);
   }
 
-  async open(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
+  async open(lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
     const session = await this.#connect(signal);
     return this.#guarded("opening the target", async () => {
       const found = await session.query(FIND_WHOLE_METADATA, signal);
       if (found.rows.length === 0) await session.query(CREATE_METADATA, signal);
-      const { progressName } = this.#options;
-      await session.query(endPredecessor(progressName, BigInt(lease)), signal);
+      const { checkpointName } = this.#options;
+      await session.query(endPredecessor(checkpointName, BigInt(lease)), signal);
       const fence = { ...this.#fence, lease: BigInt(lease) };
-      const taken = readProgress(await session.query(takeLease(fence), signal));
+      const taken = readCheckpoint(await session.query(takeLease(fence), signal));
       if (taken === null) {
-        const holder = readProgress(await session.query(selectProgress(progressName), signal));
+        const holder = readCheckpoint(await session.query(selectCheckpoint(checkpointName), signal));
         throw fenceError(holder, fence);
       }
       this.#lease = taken.lease;
       this.#isCountInDoubt = false;
-      this.#steps = taken.steps;
+      this.#batches = taken.batches;
       this.#inFlight = null;
       this.#storedTables = null;
       this.#presence.reopened();
-      return taken.progress;
+      return taken.checkpoint;
     });
   }
 
-  async look(signal: AbortSignal): Promise<SinkProgress | null> {
-    const { progressName } = this.#options;
+  async look(signal: AbortSignal): Promise<Checkpoint | null> {
+    const { checkpointName } = this.#options;
     const session = await this.#openBeside(signal);
     try {
       return await this.#guarded("looking at the target's progress", async () => {
         const found = await session.query(FIND_METADATA, signal);
         if (found.rows.length === 0) return null;
-        return readProgress(await session.query(lookAtProgress(progressName), signal))?.progress ?? null;
+        return readCheckpoint(await session.query(lookAtCheckpoint(checkpointName), signal))?.checkpoint ?? null;
       });
     } finally {
       session.close();
@@ -227,31 +229,31 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
     return await this.#guarded(`looking at ${to.id}`, () => this.#targets.carries(session, from, to, signal));
   }
 
-  async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
-    if (signal.aborted) throw stopped("the step");
+  async apply(batch: Batch, outcome: Outcome, signal: AbortSignal): Promise<void> {
+    if (signal.aborted) throw stopped("the batch");
     const session = await this.#ready(signal);
-    if (this.#done === step) return;
+    if (this.#done === batch) return;
     this.#done = null;
-    const texts = checkpointTexts(step.progress);
-    const advance = advanceTo(this.#fence, step.progress.position, texts, this.#storedTables);
+    const texts = checkpointTexts(batch.checkpoint);
+    const advance = advanceTo(this.#fence, batch.checkpoint.position, texts, this.#storedTables);
     this.#storedTables = null;
-    this.#inFlight = { step, steps: this.#steps };
-    const tableCount = step.kind === "rows" ? step.tables.length : 1;
-    const what = tableCount === 1 ? "a step" : `a step of ${tableCount} tables`;
+    this.#inFlight = { batch, batches: this.#batches };
+    const tableCount = batch.kind === "rows" ? batch.tables.length : 1;
+    const what = tableCount === 1 ? "a batch" : `a batch of ${tableCount} tables`;
     await this.#guarded(`applying ${what} to ${this.name}`, () =>
-      this.#write(step, { session, advance, outcome, signal }),
+      this.#write(batch, { session, advance, outcome, signal }),
     );
-    this.#steps++;
+    this.#batches++;
     this.#storedTables = texts.tables;
     this.#inFlight = null;
-    this.#presence.applied(step, (table) => this.#targets.find(table));
+    this.#presence.applied(batch, (table) => this.#targets.find(table));
   }
 
   prefetchRows(tables: readonly TableWrites[]): void {
     this.#prefetched = null;
-    // The form of a shape that comes with this step is still unknown.
+    // The form of a shape that comes with this batch is still unknown.
     if (!tables.every(({ table }) => this.#targets.find(table) !== undefined)) return;
-    const merge = prepareRows(this.#tableSteps(tables), this.#copiesAhead);
+    const merge = prepareRows(this.#tableBatches(tables), this.#copiesAhead);
     if (merge !== null) this.#prefetched = { tables, merge };
   }
 
@@ -274,14 +276,14 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
   async forget(signal: AbortSignal): Promise<void> {
     const session = await this.#ready(signal);
     await this.#guarded("removing the sink's progress", async () => {
-      await session.query(removeProgress(this.#fence), signal);
+      await session.query(removeCheckpoint(this.#fence), signal);
     });
   }
 
   async verify(signal: AbortSignal): Promise<void> {
     const session = await this.#ready(signal);
     await this.#guarded("looking at the target", async () => {
-      this.#compare(readProgress(await session.query(selectFence(this.#options.progressName), signal)));
+      this.#compare(readCheckpoint(await session.query(selectFence(this.#options.checkpointName), signal)));
       await this.#presence.check(session, signal);
     });
   }
@@ -300,18 +302,18 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
     this.#session = null;
   }
 
-  async #write(step: Step, call: StepCall): Promise<void> {
-    if (step.kind !== "rows") return await applyWhole(step, this.#targets, call);
-    const staged = this.#prefetched?.tables === step.tables ? this.#prefetched : null;
+  async #write(batch: Batch, call: BatchCall): Promise<void> {
+    if (batch.kind !== "rows") return await applyWhole(batch, this.#targets, call);
+    const staged = this.#prefetched?.tables === batch.tables ? this.#prefetched : null;
     if (staged !== null) {
       this.#prefetched = null;
       [this.#copies, this.#copiesAhead] = [this.#copiesAhead, this.#copies];
     }
-    const rows = { tables: this.#tableSteps(step.tables), copies: this.#copies, merge: staged?.merge ?? null };
+    const rows = { tables: this.#tableBatches(batch.tables), copies: this.#copies, merge: staged?.merge ?? null };
     return await applyRows(rows, call);
   }
 
-  #tableSteps(tables: readonly TableWrites[]): readonly TableStep[] {
+  #tableBatches(tables: readonly TableWrites[]): readonly TableBatch[] {
     const filled = tables.filter(({ count }) => count > 0);
     return filled.map((writes) => ({ table: this.#targets.get(writes.table), writes }));
   }
@@ -330,7 +332,7 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
     return session;
   }
 
-  /** A session beside the one that applies steps. */
+  /** A session beside the one that applies batches. */
   async #openBeside(signal: AbortSignal): Promise<Session> {
     const { address, silenceMs } = this.#options;
     return await Session.open(address, new Frames(), signal, silenceMs);
@@ -345,19 +347,19 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
     if (this.#session !== null && !this.#session.broken) return this.#session;
     const session = await this.#connect(signal);
     await this.#guarded("looking at the target's progress", async () => {
-      const { progressName } = this.#options;
-      await session.query(endPredecessor(progressName, this.#lease), signal);
-      const entered = readProgress(await session.query(enterSession(this.#fence), signal));
-      const found = entered ?? readProgress(await session.query(selectProgress(progressName), signal));
+      const { checkpointName } = this.#options;
+      await session.query(endPredecessor(checkpointName, this.#lease), signal);
+      const entered = readCheckpoint(await session.query(enterSession(this.#fence), signal));
+      const found = entered ?? readCheckpoint(await session.query(selectCheckpoint(checkpointName), signal));
       const inFlight = this.#inFlight;
-      if (inFlight !== null && found?.lease === this.#lease && found.steps === inFlight.steps + 1n) {
-        this.#steps = found.steps;
-        this.#done = inFlight.step;
+      if (inFlight !== null && found?.lease === this.#lease && found.batches === inFlight.batches + 1n) {
+        this.#batches = found.batches;
+        this.#done = inFlight.batch;
         this.#inFlight = null;
         return;
       }
-      if (this.#isCountInDoubt && found?.lease === this.#lease && found.steps === this.#steps + 1n) {
-        this.#steps = found.steps;
+      if (this.#isCountInDoubt && found?.lease === this.#lease && found.batches === this.#batches + 1n) {
+        this.#batches = found.batches;
       }
       this.#isCountInDoubt = false;
       this.#compare(found);
@@ -375,18 +377,18 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
 
   /** Begins a transaction that changes tables, after the fence. */
   async #fencedDdl(session: Session, signal: AbortSignal): Promise<void> {
-    const sql = `BEGIN; ${LOCK_DDL}; ${lockLease(this.#options.progressName)}`;
-    this.#compare(readProgress(await session.query(sql, signal)));
+    const sql = `BEGIN; ${LOCK_DDL}; ${lockLease(this.#options.checkpointName)}`;
+    this.#compare(readCheckpoint(await session.query(sql, signal)));
   }
 
-  #compare(found: StoredProgress | null): void {
-    const { lease, steps, claim } = this.#fence;
-    if (found?.lease === lease && found.steps === steps && found.claim === claim) return;
+  #compare(found: StoredCheckpoint | null): void {
+    const { lease, batches, claim } = this.#fence;
+    if (found?.lease === lease && found.batches === batches && found.claim === claim) return;
     throw fenceError(found, this.#fence);
   }
 
   get #fence(): Fence {
-    return { name: this.#options.progressName, lease: this.#lease, steps: this.#steps, claim: this.#claim };
+    return { name: this.#options.checkpointName, lease: this.#lease, batches: this.#batches, claim: this.#claim };
   }
 
   /** Turns a failure into a numbered error. Rolls a failed transaction back; a session that can't do that is closed. */
@@ -409,7 +411,7 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
     try {
       await session.query("ROLLBACK", signal);
       if (!(error instanceof FenceBroken)) return null;
-      this.#compare(readProgress(await session.query(selectProgress(this.#options.progressName), signal)));
+      this.#compare(readCheckpoint(await session.query(selectCheckpoint(this.#options.checkpointName), signal)));
       return null;
     } catch (second) {
       if (second instanceof MillraceError) return second;

@@ -6,7 +6,7 @@ import { redisError } from "../errors.ts";
 import type { TombstoneKeys } from "../keys.ts";
 import { RESULT_FENCED, RESULT_INCOMPLETE, RESULT_WRONG_TYPE } from "./script.ts";
 import { type Claim, FenceMismatch } from "./fence.ts";
-import { type ProgressToStore, ScriptCall } from "./script-call.ts";
+import { type CheckpointToStore, ScriptCall } from "./script-call.ts";
 
 /**
  * Limit of calls in flight: enough that the server never waits for us, few enough that their bytes stay at some
@@ -47,8 +47,8 @@ export class CallPool {
 }
 
 /**
- * Sends one step as script calls. Invariants: a call that removes rows is sent after all earlier calls succeeded (a key
- * change writes the new row before it deletes the old one). The last call stores the progress, after all others
+ * Sends one batch as script calls. Invariants: a call that removes rows is sent after all earlier calls succeeded (a key
+ * change writes the new row before it deletes the old one). The last call stores the checkpoint, after all others
  * succeeded and every skipped row was reported.
  */
 export class CallStream {
@@ -110,26 +110,26 @@ export class CallStream {
     await Promise.allSettled(this.#inFlight.splice(0));
   }
 
-  /** Sends the rest and stores the progress. */
-  async finish(progress: ProgressToStore, outcome: Outcome): Promise<void> {
+  /** Sends the rest and stores the checkpoint. */
+  async finish(checkpoint: CheckpointToStore, outcome: Outcome): Promise<void> {
     if (this.#connection.isCluster) await this.flush();
     await this.settle();
     await this.#report(outcome);
     if (this.#sentCount > 0) failpoint("redis.rows-written");
-    await this.#send(this.#call, progress);
+    await this.#send(this.#call, checkpoint);
     this.#call = this.#pool.take(this.#connection);
     if (this.#left.length === 0) return;
     await this.#report(outcome);
     failpoint("redis.rows-written");
-    await this.#send(this.#call, progress);
+    await this.#send(this.#call, checkpoint);
     this.#call = this.#pool.take(this.#connection);
   }
 
-  async #send(call: ScriptCall, progress: ProgressToStore | null): Promise<void> {
+  async #send(call: ScriptCall, checkpoint: CheckpointToStore | null): Promise<void> {
     this.#sentCount++;
     const fence =
       call.count === 0 ? this.#claim.whole(this.#position) : this.#claim.beside(call.firstKey, this.#position);
-    const reply = await this.#connection.encoded("evalsha", call.encode(fence, progress), fence.key);
+    const reply = await this.#connection.encoded("evalsha", call.encode(fence, checkpoint), fence.key);
     this.#take(call, reply);
     this.#pool.give(call);
   }

@@ -1,19 +1,19 @@
 /**
  * What each call compares before it changes anything, so that a call of a connection that was given up changes nothing,
- * however late it arrives. A claim names the connection that writes. It is stored in the progress key, which a call can
+ * however late it arrives. A claim names the connection that writes. It is stored in the checkpoint key, which a call can
  * compare only in its own cluster slot: in a cluster each slot with rows has a copy of the claim.
  *
- * A connection notes a slot in the progress key before it puts its claim there, and puts it there before it sends rows.
+ * A connection notes a slot in the checkpoint key before it puts its claim there, and puts it there before it sends rows.
  * So the next claim finds all slots for which calls may still be on their way, and no such call finds a slot without a
- * fence. If the progress key was lost, the copies are looked for.
+ * fence. If the checkpoint key was lost, the copies are looked for.
  */
 import { randomUUID } from "node:crypto";
 import { type Connection, listOf, textOf } from "../connection.ts";
-import { overwritten, readProgress, takenOver } from "../progress.ts";
+import { overwritten, readCheckpoint, takenOver } from "../checkpoint.ts";
 import { SLOT_COUNT, slotOf, tagOfSlot } from "../slots.ts";
 import { keyPages } from "./key-pages.ts";
 
-/** The stored progress or claim is not what this process wrote last; the sink finds out why. */
+/** The stored checkpoint or claim is not what this process wrote last; the sink finds out why. */
 export class FenceMismatch extends Error {}
 
 export interface Fence {
@@ -30,7 +30,7 @@ const CLAIMS_MAX = 3;
 
 /**
  * Lease numbers and claims count, so a double is exact. A claim is a number above all earlier ones, and a name that no
- * other has: where the progress key was lost in between, the numbers begin again. Answers with the lease that is stored
+ * other has: where the checkpoint key was lost in between, the numbers begin again. Answers with the lease that is stored
  * then; if it is ours, with the claim, the slots that were noted, and whether there was an earlier claim.
  */
 const CLAIM = `
@@ -67,14 +67,14 @@ if redis.call('HGET', KEYS[1], 'claim') ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])
 `;
 
-/** Where fences are: in the progress key, and in a cluster in each slot with rows. */
+/** Where fences are: in the checkpoint key, and in a cluster in each slot with rows. */
 export class FenceKeys {
-  readonly progressKey: Buffer;
-  /** Null if the progress key is in the slot of all rows: on a single server, and under a prefix with a hash tag. */
+  readonly checkpointKey: Buffer;
+  /** Null if the checkpoint key is in the slot of all rows: on a single server, and under a prefix with a hash tag. */
   readonly slotKeyStart: string | null;
 
-  constructor(prefix: string, name: string, progressKey: Buffer, isCluster: boolean) {
-    this.progressKey = progressKey;
+  constructor(prefix: string, name: string, checkpointKey: Buffer, isCluster: boolean) {
+    this.checkpointKey = checkpointKey;
     this.slotKeyStart = isCluster && !prefix.includes("{") ? `${prefix}_millrace::f:${name}:` : null;
   }
 }
@@ -96,10 +96,10 @@ export class Claim {
 
   /** Unless a higher lease is stored. From then on no call of an earlier connection changes anything. */
   static async take(connection: Connection, keys: FenceKeys, lease: string, signal: AbortSignal): Promise<Claim> {
-    await readProgress(connection, keys.progressKey);
+    await readCheckpoint(connection, keys.checkpointKey);
     let above = "0";
     for (let n = 0; n < CLAIMS_MAX; n++) {
-      const args = [keys.progressKey, lease, above, randomUUID()];
+      const args = [keys.checkpointKey, lease, above, randomUUID()];
       const reply = listOf(await connection.command("eval", CLAIM, "1", ...args)) ?? [];
       const [holder, name] = reply.slice(0, 2).map(textOf);
       if (name == null) throw takenOver(holder ?? "", lease);
@@ -109,12 +109,12 @@ export class Claim {
       if (higher === null) return claim;
       above = /^\d{1,15}/.exec(higher)?.[0] ?? above;
     }
-    throw overwritten(keys.progressKey);
+    throw overwritten(keys.checkpointKey);
   }
 
   /** The fence of a call that compares the position too. */
   whole(position: string): Fence {
-    return { key: this.#keys.progressKey, claim: this.name, position };
+    return { key: this.#keys.checkpointKey, claim: this.name, position };
   }
 
   /** The fence that a call with this row's key can compare. */
@@ -131,14 +131,14 @@ export class Claim {
     if (added.length === 0) return;
     const noted = Buffer.from(this.#slots);
     for (const slot of added) noted[slot >> 3]! |= 1 << (slot & 7);
-    const answer = await this.#connection.command("eval", NOTE_SLOTS, "1", this.#keys.progressKey, this.name, noted);
+    const answer = await this.#connection.command("eval", NOTE_SLOTS, "1", this.#keys.checkpointKey, this.name, noted);
     if (answer !== 1 || (await this.#raise(added)) !== null) throw new FenceMismatch("another claim is stored");
     this.#slots = noted;
   }
 
-  /** Removes the progress, and then the copies of the claim. */
+  /** Removes the checkpoint, and then the copies of the claim. */
   async forget(): Promise<void> {
-    const answer = await this.#connection.command("eval", FORGET, "1", this.#keys.progressKey, this.name);
+    const answer = await this.#connection.command("eval", FORGET, "1", this.#keys.checkpointKey, this.name);
     if (answer !== 1) throw new FenceMismatch("another claim is stored");
     await this.#each(slotsIn(this.#slots), async (key) => void (await this.#connection.command("del", key)));
   }

@@ -51,7 +51,7 @@ export class RowWriter {
     this.#packedNames = packed.length === names.length ? packed : null;
   }
 
-  /** Called before each step: blocks are reused, so cached values of a block are void. */
+  /** Called before each batch: blocks are reused, so cached values of a block are void. */
   begin(packing: Packing | null): void {
     this.#head.forget();
     const fits = packing !== null && this.#table.columns.length + 2 <= packing.fieldCountMax;

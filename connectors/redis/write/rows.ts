@@ -22,7 +22,7 @@ interface Phase {
   readonly count: number;
 }
 
-export interface RowsStepParts {
+export interface RowsBatchParts {
   readonly connection: Connection;
   readonly stream: CallStream;
   readonly format: Format;
@@ -31,15 +31,15 @@ export interface RowsStepParts {
   readonly packing: Packing | null;
 }
 
-/** Writes the entries of a step: first rows, then deletions. */
-export class RowsStep {
+/** Writes the entries of a batch: first rows, then deletions. */
+export class RowsBatch {
   readonly #connection: Connection;
   readonly #stream: CallStream;
   readonly #format: Format;
   readonly #tables: readonly TableWrites[];
   readonly #targets: readonly TableTarget[];
 
-  constructor({ connection, stream, format, tables, target, packing }: RowsStepParts) {
+  constructor({ connection, stream, format, tables, target, packing }: RowsBatchParts) {
     this.#connection = connection;
     this.#stream = stream;
     this.#format = format;

@@ -15,7 +15,7 @@ const FRAME_BYTES = 1024;
 const KEPT_BYTES_MAX = 4 * 1024 * 1024;
 
 /** What the script stores after all rows succeeded. */
-export interface ProgressToStore {
+export interface CheckpointToStore {
   readonly position: string;
   readonly bond: string;
   readonly format: string;
@@ -108,7 +108,7 @@ export class ScriptCall {
     this.#rows.length = this.#rowStart;
   }
 
-  encode({ key, claim, position }: Fence, progress: ProgressToStore | null): Buffer {
+  encode({ key, claim, position }: Fence, checkpoint: CheckpointToStore | null): Buffer {
     const out = this.#out;
     endRows(this.#rows, this.count);
     const keyCount = 2 * this.count + 1;
@@ -123,10 +123,10 @@ export class ScriptCall {
     writeArgument(out, this.#rows.bytes, this.#rows.length);
     writeText(out, claim);
     writeText(out, position);
-    writeText(out, progress?.position ?? "");
-    writeText(out, progress?.bond ?? "");
-    writeText(out, progress?.format ?? "");
-    writeText(out, progress?.tables ?? "");
+    writeText(out, checkpoint?.position ?? "");
+    writeText(out, checkpoint?.bond ?? "");
+    writeText(out, checkpoint?.format ?? "");
+    writeText(out, checkpoint?.tables ?? "");
     return out.view();
   }
 }

@@ -40,7 +40,7 @@ export const RESULT_WRONG_TYPE = 2;
 export const RESULT_FENCED = -1;
 
 /**
- * One call for many rows: compare-and-set on the version, atomically with the fence and the progress.
+ * One call for many rows: compare-and-set on the version, atomically with the fence and the checkpoint.
  *
  *   KEYS  the rows' keys, then as many keys of their tombstones, then the key with the fence (fence.ts)
  *   ARGV  1 actions, a byte per row
@@ -50,7 +50,7 @@ export const RESULT_FENCED = -1;
  *         7 the format to store                     8 "" or the tables to store
  *
  * Versions have up to 19 digits, more than a Lua number can distinguish: they are compared as text, by length first.
- * The progress is stored only if every row was written. Answers with a flat list of row ordinal and result.
+ * The checkpoint is stored only if every row was written. Answers with a flat list of row ordinal and result.
  *
  * A put sets all fields and then counts them. If there are more than were set, the others are columns that became null,
  * and the hash is written again. That is rare, and avoids a DEL in the common case (measured: a fifth of the time).

@@ -3,7 +3,7 @@ import { systemClock } from "../../core/clock.ts";
 import type { Source } from "../../core/contracts/source.ts";
 import type { StartedRecord, StateStore } from "../../core/contracts/state-store.ts";
 import { SILENT } from "../../core/contracts/telemetry.ts";
-import { type Foreseen, foresee, heldForeseen } from "../../runtime/foreseen.ts";
+import { type SinkForecast, forecastSink, heldForecast } from "../../runtime/sink-forecast.ts";
 import { knownPlace } from "../../runtime/apply/standing.ts";
 import { cliError } from "../errors.ts";
 import { withSink } from "../opened-sink.ts";
@@ -11,7 +11,7 @@ import { withSink } from "../opened-sink.ts";
 /** What a start would learn from the log. */
 export interface LogAnswer {
   /** By the sinks' names. */
-  readonly foreseen: ReadonlyMap<string, Foreseen>;
+  readonly foreseen: ReadonlyMap<string, SinkForecast>;
   /** False: the log of another host that the next start can continue in. */
   readonly isSame: boolean;
 }
@@ -26,14 +26,14 @@ export async function askLog(
 ): Promise<LogAnswer> {
   const { identity, epoch } = record;
   positions.recall?.(identity);
-  const foreseen = new Map<string, Foreseen>();
+  const foreseen = new Map<string, SinkForecast>();
   for (const config of sinks) {
     foreseen.set(
       config.name,
-      await withSink(SILENT, config, (sink) => foresee({ clock: systemClock, sink, state }, record, signal)),
+      await withSink(SILENT, config, (sink) => forecastSink({ clock: systemClock, sink, state }, record, signal)),
     );
   }
-  const held = heldForeseen(record, [...foreseen.values()]);
+  const held = heldForecast(record, [...foreseen.values()]);
   if (held === null) throw cliError("MR1120", "the first start has not finished: there is nothing to recover");
   const places = (await state.sinks.all()).flatMap((sink) => knownPlace(sink) ?? []);
   const commits = places.filter((place) => place.epoch === epoch).map(({ commit }) => commit);

@@ -5,7 +5,7 @@ import { findMillraceError } from "../../core/errors.ts";
 import type { LogAdmin } from "../../core/contracts/log-admin.ts";
 import { hasIdentity, type StateStore } from "../../core/contracts/state-store.ts";
 import { SILENT } from "../../core/contracts/telemetry.ts";
-import { openSource, memoryOf } from "../../open-source.ts";
+import { openSource, memoryOf } from "../../daemon/ruled-source.ts";
 import { openState } from "../../state/open.ts";
 import { askLog } from "./ask-log.ts";
 import { checkStandings } from "./check-standings.ts";

@@ -4,14 +4,14 @@ import type { MillraceError } from "../../core/errors.ts";
 import type { SourceRecord } from "../../core/contracts/state-store.ts";
 import { SILENT } from "../../core/contracts/telemetry.ts";
 import { sinkAhead } from "../../runtime/errors.ts";
-import type { Foreseen } from "../../runtime/foreseen.ts";
+import type { SinkForecast } from "../../runtime/sink-forecast.ts";
 import { isBeyondLog, onLostOf } from "../../runtime/apply/standing.ts";
 import { withSink } from "../opened-sink.ts";
 
 /** What a start would find about each sink's position in a log that ends at `tip`. */
 export async function checkStandings(
   { sinks }: Config,
-  foreseen: ReadonlyMap<string, Foreseen>,
+  foreseen: ReadonlyMap<string, SinkForecast>,
   { epoch }: SourceRecord,
   tip: bigint,
 ): Promise<readonly (Finding & { readonly part: string })[]> {
@@ -24,7 +24,7 @@ export async function checkStandings(
 }
 
 /** The sink's own findings say why it can't be asked. */
-function refusalOf(name: string, foreseen: Foreseen | undefined, epoch: number, tip: bigint): MillraceError | null {
+function refusalOf(name: string, foreseen: SinkForecast | undefined, epoch: number, tip: bigint): MillraceError | null {
   if (foreseen?.kind === "refused") return foreseen.error;
   if (foreseen?.kind !== "stands" || foreseen.standing.kind === "new") return null;
   return isBeyondLog(foreseen.standing.covered, epoch, tip) ? sinkAhead(name) : null;

@@ -1,6 +1,6 @@
 import type { Config } from "../../config/config.ts";
 import { systemClock } from "../../core/clock.ts";
-import type { DaemonOptions, DaemonResult } from "../../daemon.ts";
+import type { DaemonOptions, DaemonResult } from "../../daemon/daemon.ts";
 import { keepHeapSmall } from "../../ops/heap.ts";
 import { underSupervisor } from "../../sharing/supervised.ts";
 import type { CommandLine } from "../command-line.ts";
@@ -41,8 +41,8 @@ async function runOne(session: Session, signal: AbortSignal): Promise<void> {
   const config = await session.config();
   const supervised = underSupervisor({ process, clock: systemClock, logger: session.log }, signal);
   const [{ runDaemon }, { untilHealed }] = await Promise.all([
-    import("../../daemon.ts"),
-    import("../../until-healed.ts"),
+    import("../../daemon/daemon.ts"),
+    import("../../daemon/until-healed.ts"),
   ]);
   // Where processes can share the tables, one more than there are shares is ready to take over.
   const awaitsLease = supervised !== null || config.source.connector.group !== undefined;
@@ -76,7 +76,7 @@ async function asDaemon(session: Session, run: Daemon): Promise<ExitCode> {
  * Runs the daemon in this process until a signal ends it. Its code is loaded here, so that other commands start faster.
  */
 export async function runHere(config: Config, options: DaemonOptions): Promise<DaemonResult> {
-  const { runDaemon } = await import("../../daemon.ts");
+  const { runDaemon } = await import("../../daemon/daemon.ts");
   return await runDaemon(config, options, untilSignal());
 }
 

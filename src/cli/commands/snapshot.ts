@@ -6,10 +6,10 @@ import type { TableVersion } from "../../core/model/schema.ts";
 import type { SnapshotStatus } from "../../core/contracts/status.ts";
 import { TableSelection } from "../../core/table-selection.ts";
 import { SILENT } from "../../core/contracts/telemetry.ts";
-import { openSource, memoryOf } from "../../open-source.ts";
+import { openSource, memoryOf } from "../../daemon/ruled-source.ts";
 import {
   askWhileStopped,
-  cancelRefill,
+  cancelSnapshot,
   snapshotStatus,
   type StoppedRequest,
   tryCondition,
@@ -49,8 +49,8 @@ export function addSnapshot({ program, action, actionFor }: CommandLine): void {
     .description("tables that are read again, and those of the past")
     .action(
       action(async (session) => {
-        const refills = await list(await session.place());
-        session.print({ snapshots: refills }, describe(refills));
+        const snapshots = await list(await session.place());
+        session.print({ snapshots: snapshots }, describe(snapshots));
         return EXIT.done;
       }),
     );
@@ -138,7 +138,7 @@ async function store(
 async function list(config: Place): Promise<readonly SnapshotStatus[]> {
   const answer = await new DaemonClient(config.state).ask<readonly SnapshotStatus[]>("GET", "/api/v1/snapshots");
   if (answer !== undefined) return answer;
-  return (await readState(config, ({ refills }) => refills.list(true))).map((refill) => snapshotStatus(refill));
+  return (await readState(config, ({ snapshots }) => snapshots.list(true))).map((snapshot) => snapshotStatus(snapshot));
 }
 
 async function cancel(config: Place, id: number): Promise<boolean> {
@@ -146,7 +146,7 @@ async function cancel(config: Place, id: number): Promise<boolean> {
   if (answer !== undefined) return answer.cancelled;
   const state = await openState(config.state, { name: config.name });
   try {
-    const cancelled = async () => await cancelRefill(state.refills, id);
+    const cancelled = async () => await cancelSnapshot(state.snapshots, id);
     return await auditedHere(state, "snapshot cancel", { id }, cancelled, (done) => ({ cancelled: done }));
   } finally {
     await state.close();

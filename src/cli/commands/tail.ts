@@ -13,7 +13,7 @@ import { TableSelection } from "../../core/table-selection.ts";
 import { readState } from "../read-state.ts";
 import { openState } from "../../state/open.ts";
 import { SILENT } from "../../core/contracts/telemetry.ts";
-import { openSource, memoryOf } from "../../open-source.ts";
+import { openSource, memoryOf } from "../../daemon/ruled-source.ts";
 import { PRODUCER } from "../../version.ts";
 import { countOf, tableGlobs } from "../arguments.ts";
 import type { CommandLine } from "../command-line.ts";

@@ -164,7 +164,7 @@ class ExpressionReader {
   #sequence(): readonly Sequence[] | null {
     let found: readonly Sequence[] = [EMPTY];
     while (!this.isAtEnd && !"|)".includes(this.#text.charAt(this.#at))) {
-      const next = this.#takes("(?!") ? this.#lookahead(found) : this.#appended(found);
+      const next = this.#takes("(?!") ? this.#prefetch(found) : this.#appended(found);
       if (next === null || next.length > ALTERNATIVES_MAX) return null;
       found = next;
     }
@@ -172,7 +172,7 @@ class ExpressionReader {
   }
 
   /** What must not follow: known only behind a fixed start. */
-  #lookahead(starts: readonly Sequence[]): readonly Sequence[] | null {
+  #prefetch(starts: readonly Sequence[]): readonly Sequence[] | null {
     const inner = this.alternatives();
     if (inner === null || !this.#takes(")")) return null;
     const isSimple = inner.every(({ isExact, without }) => isExact && without.length === 0);

@@ -42,7 +42,7 @@ export interface Transfer {
   readonly epoch: number | null;
   readonly sinks: readonly { readonly name: string; readonly position: string | null }[];
   readonly tables: number;
-  readonly refills: number;
+  readonly snapshots: number;
   readonly deadLetters: number;
 }
 
@@ -226,7 +226,7 @@ function summaryOf(name: string, dump: StateDump, positions: Positions): Transfe
       return { name: String(row["name"]), position: spelled };
     }),
     tables: new Set(rowsOf(dump, "table_version").map((row) => row["table_id"])).size,
-    refills: rowsOf(dump, "refill").filter(open).length,
+    snapshots: rowsOf(dump, "refill").filter(open).length,
     deadLetters: rowsOf(dump, "dead_letter").filter((row) => row["state"] === "waiting").length,
   };
 }
@@ -252,9 +252,9 @@ export function importText(plan: ImportPlan): string {
   ].join("\n");
 }
 
-function lines({ epoch, sinks, tables, refills, deadLetters }: Transfer): string[] {
+function lines({ epoch, sinks, tables, snapshots, deadLetters }: Transfer): string[] {
   return [
-    `  epoch ${epoch ?? "-"}, ${tables} tables, ${refills} unfinished reads, ${deadLetters} dead letters`,
+    `  epoch ${epoch ?? "-"}, ${tables} tables, ${snapshots} unfinished reads, ${deadLetters} dead letters`,
     ...sinks.map(({ name, position }) => `  ${name}: ${position ?? "nothing"}`),
   ];
 }

@@ -7,7 +7,7 @@ import type { LogIdentity, Positions } from "../../core/contracts/positions.ts";
 import type { Source } from "../../core/contracts/source.ts";
 import type { SinkReset, SourceRecord, StartedRecord, StateStore } from "../../core/contracts/state-store.ts";
 import { TableSelection } from "../../core/table-selection.ts";
-import { openSource, memoryOf } from "../../open-source.ts";
+import { openSource, memoryOf } from "../../daemon/ruled-source.ts";
 import type { TableGenerations } from "../../core/contracts/catalog.ts";
 import { listComparisons } from "../../runtime/beyond-gap.ts";
 import { knownPlace, unreadable } from "../../runtime/apply/standing.ts";
@@ -194,9 +194,9 @@ async function list(
     if (!chosen.includes(name)) continue;
     const selection = new TableSelection(tables);
     const ids = known.filter(({ schema, table }) => selection.matches(schema, table)).map(({ id }) => id);
-    keeps.set(name, await listComparisons(state.refills, name, ids, generations));
+    keeps.set(name, await listComparisons(state.snapshots, name, ids, generations));
   }
-  const open = (await state.refills.list()).filter(({ scope }) => scope.kind === "differences");
+  const open = (await state.snapshots.list()).filter(({ scope }) => scope.kind === "differences");
   return { listed: open.map(({ id }) => id), tables: known.map(({ id }) => id), keeps };
 }
 

@@ -79,7 +79,7 @@ async function repairListed(
     if (reasonOf(error) !== "held") throw error;
     missing = ["a daemon was started meanwhile and does the rest"];
   }
-  const ended = await readState(config, ({ refills }) => refills.list(true));
+  const ended = await readState(config, ({ snapshots }) => snapshots.list(true));
   // The daemon drops the comparisons of a sink that holds no rows.
   const ours = ended.filter(({ id, state }) => listed.includes(id) && state !== "cancelled");
   const mended = ours.flatMap(({ tableId, sink, rowsDone, state }) =>

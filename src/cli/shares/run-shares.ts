@@ -36,7 +36,7 @@ export async function runShares(session: Session, signal: AbortSignal): Promise<
     };
     await supervise({ group, joined: () => void joined(), keepRunning, logger }, signal);
   };
-  const { untilHealed } = await import("../../until-healed.ts");
+  const { untilHealed } = await import("../../daemon/until-healed.ts");
   await untilHealed({ config, clock, ...session.daemon }, run, signal);
   logger.info({}, "millrace has stopped");
 }

@@ -11,7 +11,7 @@ import { EXIT, type ExitCode } from "../exit-codes.ts";
 import { liveHolder, readState, storedPositions } from "../read-state.ts";
 import type { Session } from "../session.ts";
 import { pastOf } from "../../reconcile/report/past.ts";
-import { LEASE_MS } from "../../tenure.ts";
+import { LEASE_MS } from "../../daemon/lease.ts";
 import { lineageText, storedLineage } from "./lineage.ts";
 import { sharesText, statusText } from "./status-text.ts";
 
@@ -76,7 +76,7 @@ async function storedStatus(place: Place, state: StateStore): Promise<StatusDocu
   const aside = [...(await state.schemas.suspended())].map(([table, error]) => ({ table, error }));
   const suspended = (await state.suspensions.list()).map(({ tableId, ...rest }) => ({ table: tableId, ...rest }));
   const captured = (await state.schemas.list()).length - aside.length;
-  const open = await state.refills.list();
+  const open = await state.snapshots.list();
   const heldBy = await liveHolder(state);
   const ended = heldBy === null ? await state.ending.get() : null;
   const unreleased = heldBy === null ? await state.lease.unreleased() : null;
@@ -85,8 +85,8 @@ async function storedStatus(place: Place, state: StateStore): Promise<StatusDocu
     source: { ...unseen.source, position, acknowledged: position },
     sinks,
     tables: { ...unseen.tables, captured, aside, suspended },
-    refills: open.length + (await state.refills.countKeys()),
-    snapshots: open.map((refill) => snapshotStatus(refill)).filter(isRunning),
+    unfinishedSnapshots: open.length + (await state.snapshots.countKeys()),
+    snapshots: open.map((snapshot) => snapshotStatus(snapshot)).filter(isRunning),
     ...(heldBy === null ? {} : { heldBy }),
     ...(ended === null ? {} : { ended }),
     ...(unreleased === null ? {} : { lastSeenAt: new Date(unreleased.expiresAtMs - LEASE_MS).toISOString() }),

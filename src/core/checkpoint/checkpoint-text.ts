@@ -1,14 +1,14 @@
 /**
  * The texts that sinks store beside the position of their checkpoint: complete tables with the place where they lie, and
- * the bond with the state. The bond changes with each step. The tables rarely change and may be thousands, so a sink writes
+ * the bond with the state. The bond changes with each batch. The tables rarely change and may be thousands, so a sink writes
  * them only after a change.
  */
-import type { SinkProgress } from "../model/batch.ts";
+import type { Checkpoint } from "../model/batch.ts";
 import { isRecord } from "./stored-json.ts";
 import { type CompleteTables, isCompleteTables } from "./completeness.ts";
 import { parseBond, serializeBond } from "./bond.ts";
 
-export type CheckpointContent = Pick<SinkProgress, "tables" | "place" | "bond">;
+export type CheckpointContent = Pick<Checkpoint, "tables" | "place" | "bond">;
 
 export interface CheckpointTexts {
   readonly tables: string;
@@ -31,7 +31,7 @@ export function checkpointTexts({ tables, place, bond }: CheckpointContent): Che
  * `bond`: "" or null if none is stored. Earlier versions wrote no place, and no bond or one in the text of the tables. No
  * table's id is a key of ours.
  */
-export function parseCheckpoint(tablesText: string, bondText: string | null | undefined): CheckpointContent {
+export function checkpointFromTexts(tablesText: string, bondText: string | null | undefined): CheckpointContent {
   const value: unknown = JSON.parse(tablesText);
   if (!isRecord(value)) throw notContent();
   const { bond: oldBond, place, tables: inner } = value;

@@ -68,7 +68,7 @@ export function unseenStatus({ name, source, sinks }: Named): PipelineStatus {
       waitsFor: [],
     })),
     tables: { captured: 0, aside: [], refused: [], unreadable: [], suspended: [] },
-    refills: 0,
+    unfinishedSnapshots: 0,
     snapshots: [],
     daemon: null,
   };
@@ -362,7 +362,7 @@ function sinkFailure(
   return { level, what: `sink ${name} does not take rows${lag}`, ...retried(error), meanwhile };
 }
 
-function* ofTables({ tables, refills, source, phase }: PipelineStatus): Generator<Condition> {
+function* ofTables({ tables, unfinishedSnapshots: snapshots, source, phase }: PipelineStatus): Generator<Condition> {
   for (const { table, error, mayReturn } of tables.aside) {
     const what = `table ${table} is suspended, its changes are passed over`;
     const blocks: readonly Block[] = mayReturn === true ? ["ready", "wait"] : ["ready", "wait", "once"];
@@ -420,9 +420,9 @@ function* ofTables({ tables, refills, source, phase }: PipelineStatus): Generato
     const meanwhile = "it goes on by itself";
     yield condition({ kind: "table.pending", level: "watch", blocks: ["wait"], table, what, meanwhile });
   }
-  if (refills > 0 && phase === "streaming") {
+  if (snapshots > 0 && phase === "streaming") {
     const paused = source.readsPaused === true ? ", and paused: the source keeps too much log" : "";
-    const are = `${count(refills, "read")} beside the stream ${refills === 1 ? "is" : "are"}`;
+    const are = `${count(snapshots, "read")} beside the stream ${snapshots === 1 ? "is" : "are"}`;
     const what = `${are} not finished${paused}`;
     const fix = "millrace snapshot list";
     yield condition({ kind: "reads.unfinished", level: "watch", blocks: ["wait"], what, fix });

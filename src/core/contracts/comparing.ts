@@ -105,7 +105,7 @@ export interface ComparePlace {
 }
 
 /**
- * `again`: the rows could not be brought to a position, or on the way the sink left its lane or changed the table's
+ * `again`: the rows could not be brought to a position, or on the way the sink left its fan-out or changed the table's
  * shape: the comparison does not count. `away`: the source can't be reached.
  */
 export type CompareOutcome =

@@ -1,4 +1,4 @@
-import type { SinkProgress, Step, TableWrites } from "../model/batch.ts";
+import type { Checkpoint, Batch, TableWrites } from "../model/batch.ts";
 import type { Inspection } from "./comparing.ts";
 import type { MillraceError } from "../errors.ts";
 import type { TableVersion } from "../model/schema.ts";
@@ -7,11 +7,11 @@ import type { TargetRawRows } from "./raw/raw-copy.ts";
 import type { SourceRelay } from "./source.ts";
 
 /**
- * What a target keeps of a table, and so what a step of rows contains:
- * - `mirror`: the rows as they are now. A step has the net effect of its changes, at most one entry per key.
+ * What a target keeps of a table, and so what a batch of rows contains:
+ * - `mirror`: the rows as they are now. A batch has the net effect of its changes, at most one entry per key.
  * - `history`: every change as a separate entry, in the order of the log, table by table.
- * - `stream`: the same, for passing on: `Step.order` gives the commit order over all tables. A transaction is complete
- *   once a step's progress lies after its commit. The target need not find a row by its key.
+ * - `stream`: the same, for passing on: `Batch.order` gives the commit order over all tables. A transaction is complete
+ *   once a batch's checkpoint lies after its commit. The target need not find a row by its key.
  * - `log`: the log itself, in the order of the log, for another process whose source it then is (`LogStretch`).
  *   Rows that do not come from the log are not given to it, so no table is ever complete in it.
  */
@@ -24,8 +24,8 @@ export type SinkForm = "mirror" | "history" | "stream" | "log";
 export type ReadersHold = "all" | "same key" | "none";
 
 /**
- * `transactional`: a step and its progress become durable together, so each effect occurs exactly once. `idempotent`:
- * the step becomes durable first, and after a crash it is applied again. A mirror's row versions make that harmless;
+ * `transactional`: a batch and its checkpoint become durable together, so each effect occurs exactly once. `idempotent`:
+ * the batch becomes durable first, and after a crash it is applied again. A mirror's row versions make that harmless;
  * readers of a stream recognise repeated entries by position and index.
  */
 export type Delivery = "transactional" | "idempotent";
@@ -34,18 +34,18 @@ export type Delivery = "transactional" | "idempotent";
  * A target that takes changes.
  *
  * Guarantees that every sink gives, and that test/conformance checks:
- * 1. When `apply` resolves, the step's entries and then its progress are durable: see `Delivery`. Nothing is lost.
+ * 1. When `apply` resolves, the batch's entries and then its checkpoint are durable: see `Delivery`. Nothing is lost.
  * 2. A mirror never replaces a row by an older one: a write whose version is below the row's version in the sink
  *    changes nothing; an equal version writes.
  * 3. A cell that the log did not carry is never shown as null. A mirror takes it from its row; if that row is missing,
- *    it leaves the entry out and reports it to `outcome.incomplete` before progress is durable. A history marks it, and so
+ *    it leaves the entry out and reports it to `outcome.incomplete` before the checkpoint is durable. A history marks it, and so
  *    does a stream whose readers hold the row (`readersHold`).
- * 4. The fence: before a step changes anything, the sink compares the stored progress and lease with what this process
- *    wrote last. If another process wrote in between, the step fails with a fatal error and changes nothing. Sinks
+ * 4. The fence: before a batch changes anything, the sink compares the stored checkpoint and lease with what this process
+ *    wrote last. If another process wrote in between, the batch fails with a fatal error and changes nothing. Sinks
  *    without transactions come as close as the target allows; the connector's README says how close.
- * 5. A step that fails retryably may be applied again as a whole, with the same effect.
+ * 5. A batch that fails retryably may be applied again as a whole, with the same effect.
  *
- * One step is in flight at a time, and methods are never called concurrently, except `close` and those of `prefetch`,
+ * One batch is in flight at a time, and methods are never called concurrently, except `close` and those of `prefetch`,
  * `copies` and `engine`.
  *
  * What only some targets can do is a capability: an optional property. Each says what the runtime does without it.
@@ -61,14 +61,14 @@ export interface Sink {
    */
   readonly onLost: OnLost;
   /**
-   * The best size of a step, if enough changes wait and the configuration does not say. Default: the runtime's. `delayMs`:
-   * how long after the beginning of one step the next one begins, unless enough waits to fill it; absent: at once.
-   * `hasTruncates`: a step of rows may empty tables first, or note in a history that they were emptied (for a target whose
-   * steps cost more than their rows); absent: a truncate is a step of its own.
-   * `tableCountMax`: of one step; absent: the target does not mind. After an error with the reason "tables" the runtime
+   * The best size of a batch, if enough changes wait and the configuration does not say. Default: the runtime's. `delayMs`:
+   * how long after the beginning of one batch the next one begins, unless enough waits to fill it; absent: at once.
+   * `hasTruncates`: a batch of rows may empty tables first, or note in a history that they were emptied (for a target whose
+   * batches cost more than their rows); absent: a truncate is a batch of its own.
+   * `tableCountMax`: of one batch; absent: the target does not mind. After an error with the reason "tables" the runtime
    * gives fewer.
    */
-  readonly batch?: {
+  readonly batchLimits?: {
     readonly rowCountMax: number;
     readonly byteCountMax: number;
     readonly delayMs?: number;
@@ -84,15 +84,15 @@ export interface Sink {
 
   /**
    * Connects, creates Millrace's own metadata if missing, takes over the fence under lease number `lease` (a higher
-   * number wins, a lower one is refused) and returns the progress that the sink holds; null: it holds none.
+   * number wins, a lower one is refused) and returns the checkpoint that the sink holds; null: it holds none.
    */
-  open(lease: number, signal: AbortSignal): Promise<SinkProgress | null>;
+  open(lease: number, signal: AbortSignal): Promise<Checkpoint | null>;
 
   /**
-   * The progress that the sink holds, as `open` returns it. Takes nothing over and creates nothing. May be called at
+   * The checkpoint that the sink holds, as `open` returns it. Takes nothing over and creates nothing. May be called at
    * any time, without `open`.
    */
-  look(signal: AbortSignal): Promise<SinkProgress | null>;
+  look(signal: AbortSignal): Promise<Checkpoint | null>;
 
   /**
    * Prepares the targets for rows of these versions, of one table each: creates or extends them. Idempotent; called
@@ -103,7 +103,7 @@ export interface Sink {
    */
   prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void>;
 
-  apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void>;
+  apply(batch: Batch, outcome: Outcome, signal: AbortSignal): Promise<void>;
 
   /**
    * Called with each heartbeat while idle: checks that what we wrote still exists. Throws an error of kind `reopen` if
@@ -117,7 +117,7 @@ export interface Sink {
    */
   forget(signal: AbortSignal): Promise<void>;
 
-  /** Closes connections and abandons a step in flight. Idempotent. */
+  /** Closes connections and abandons a batch in flight. Idempotent. */
   close(): Promise<void>;
 
   /**
@@ -134,14 +134,14 @@ export interface Sink {
   readonly presence?: TargetPresence;
   readonly rows?: TargetRows;
   readonly evolution?: TargetEvolution;
-  readonly prefetch?: StepPrefetch;
+  readonly prefetch?: BatchPrefetch;
   readonly comparison?: TargetComparison;
   readonly copies?: TargetCopies;
   readonly engine?: TargetEngine;
-  /** Takes large tables of an initial snapshot undecoded. Without it, or for another form, they come as steps of rows. */
+  /** Takes large tables of an initial snapshot undecoded. Without it, or for another form, they come as batches of rows. */
   readonly raw?: TargetRawRows;
   /**
-   * Only for a stream; asked before each step, before `prepare` too. A change that readers can't complete is not passed on:
+   * Only for a stream; asked before each batch, before `prepare` too. A change that readers can't complete is not passed on:
    * its key is read from the source. Without it readers hold all.
    */
   readersHold?(table: TableVersion): ReadersHold;
@@ -158,8 +158,8 @@ export interface TargetHint {
 export interface TargetPresence {
   /**
    * Which of these tables the target lacks, under the names and in the form that they would have now. Called after
-   * `open`, for tables that are complete according to the progress, or partly filled: the missing ones are read again.
-   * In `open` a sink may also remove complete tables from its progress by itself.
+   * `open`, for tables that are complete according to the checkpoint, or partly filled: the missing ones are read again.
+   * In `open` a sink may also remove complete tables from its checkpoint by itself.
    */
   missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]>;
 
@@ -172,12 +172,12 @@ export interface TargetPresence {
 }
 
 /**
- * Finds rows by their versions. Without it a target that lost its progress counts as free of old rows, and rows written
+ * Finds rows by their versions. Without it a target that lost its checkpoint counts as free of old rows, and rows written
  * by hand stay.
  */
 export interface TargetRows {
   /**
-   * Removes rows that no step can have written, from existing targets: rows of these tables with a version above
+   * Removes rows that no batch can have written, from existing targets: rows of these tables with a version above
    * `version`, or without a version. Afterwards every row from that version on can be written under their keys. Called
    * after `open`, when an operator has a sink filled again because somebody changed it by hand.
    */
@@ -203,11 +203,11 @@ export interface TargetEvolution {
   carries(from: TableVersion, to: TableVersion, signal: AbortSignal): Promise<boolean>;
 }
 
-/** Prepares a step while the target works on the previous one. Without it each step begins when its turn comes. */
-export interface StepPrefetch {
+/** Prepares a batch while the target works on the previous one. Without it each batch begins when its turn comes. */
+export interface BatchPrefetch {
   /**
-   * The tables of the next step of rows, as far as they are known while `apply` waits for the target. The sink can
-   * prepare everything that does not need the target. The next step has exactly this list, or another one; a later call
+   * The tables of the next batch of rows, as far as they are known while `apply` waits for the target. The sink can
+   * prepare everything that does not need the target. The next batch has exactly this list, or another one; a later call
    * replaces it.
    */
   prefetchRows(tables: readonly TableWrites[]): void;
@@ -267,7 +267,7 @@ export interface QueryResult {
 }
 
 /**
- * A sink reports about a step here. If a method returns a promise, await it: when it resolves the report is durable.
+ * A sink reports about a batch here. If a method returns a promise, await it: when it resolves the report is durable.
  */
 export interface RefusedEntry {
   readonly writes: TableWrites;
@@ -279,12 +279,12 @@ export interface Outcome {
   /** Entries whose base row is missing in the sink; their keys will be read from the source. */
   incomplete(writes: TableWrites, entries: readonly number[]): Promise<void>;
   /**
-   * Entries whose content the target refuses, as many at once as are known: a report of more than the step's checkpoint
-   * counts ends the step, which is then applied again.
+   * Entries whose content the target refuses, as many at once as are known: a report of more than the batch's checkpoint
+   * counts ends the batch, which is then applied again.
    */
   poison(refused: readonly RefusedEntry[]): Promise<void>;
   /**
-   * The step only waits for the target now: there is time for preparing the next one (`prefetchRows`). A sink may call it any
+   * The batch only waits for the target now: there is time for preparing the next one (`prefetchRows`). A sink may call it any
    * number of times, or never.
    */
   readonly waiting?: () => void;

@@ -21,7 +21,7 @@ export interface StateStore {
   readonly bonds: BondStore;
   readonly schemas: SchemaStore;
   readonly suspensions: SuspensionStore;
-  readonly refills: RefillStore;
+  readonly snapshots: SnapshotStore;
   readonly deadLetters: DeadLetterStore;
   readonly reports: ReportStore;
   readonly comparisons: ComparisonStore;
@@ -104,7 +104,7 @@ export interface SourceStore {
   acknowledge(
     position: Position,
     covered: ReadonlyMap<string, Position>,
-    written?: readonly WrittenProgress[],
+    written?: readonly WrittenCheckpoint[],
   ): Promise<void>;
   /** The stream continues in another log, from `origin`, in a new epoch: stored at once with each sink's start in it. */
   crossed(identity: LogIdentity, origin: Position, resets: ReadonlyMap<string, SinkReset>): Promise<void>;
@@ -116,7 +116,7 @@ export interface SourceStore {
 }
 
 /** The progress that a sink reported. */
-export interface WrittenProgress {
+export interface WrittenCheckpoint {
   readonly name: string;
   readonly position: Position;
   /** Omitted if the store has them already. */
@@ -188,7 +188,7 @@ export interface SinkStore {
 export interface BondStore {
   /** How the sink's checkpoint matches what is stored. */
   accord(sink: string, own: Bond | undefined): Promise<Accord>;
-  /** Tables of which something was settled after this step of the sink: a sink at that step owes it again. */
+  /** Tables of which something was settled after this batch of the sink: a sink at that batch owes it again. */
   undone(sink: string, step: number): Promise<readonly string[]>;
   /**
    * The sink was opened: stores the session and the sink's debts (tables whose differences must be compared), in one
@@ -207,7 +207,7 @@ export interface SinkOpening {
   readonly reason: string;
 }
 
-/** What the next checkpoints of the sink contain; `step` is that of the last one. */
+/** What the next checkpoints of the sink contain; `batch` is that of the last one. */
 export type SinkEntry = Pick<Bond, "state" | "session" | "step">;
 
 export interface SchemaStore {
@@ -253,15 +253,15 @@ export interface SuspensionStore {
 }
 
 /** `differences`: the sink is compared with the source, and differing rows are read. */
-export type RefillScope =
+export type SnapshotScope =
   | { readonly kind: "table" | "differences" }
   | { readonly kind: "where"; readonly where: string };
 
 /** Rows to read from the source beside the stream for one sink: a whole table, or a part of it. */
-export interface Refill extends RefillProgress {
+export interface TableSnapshot extends SnapshotProgress {
   readonly tableId: string;
   readonly sink: string;
-  readonly scope: RefillScope;
+  readonly scope: SnapshotScope;
   readonly reason: string;
   /** Without it the sink lacks rows, so nobody can cancel it. */
   readonly needed: boolean;
@@ -272,10 +272,10 @@ export interface Refill extends RefillProgress {
   readonly endedAt: string | null;
 }
 
-/** The progress of a refill: the next process continues from it. */
-export interface RefillProgress {
+/** The progress of an incremental snapshot: the next process continues from it. */
+export interface SnapshotProgress {
   readonly id: number;
-  /** Grows when the refill starts again from the first key: progress of an earlier attempt is void. */
+  /** Grows when the incremental snapshot starts again from the first key: progress of an earlier attempt is void. */
   readonly attempt: number;
   /**
    * What the sink's copy will be complete for. If that changes, the rows read so far are void. Null until the first
@@ -286,7 +286,7 @@ export interface RefillProgress {
   readonly sweepBelow: bigint | null;
   /** Everything up to this key is durable in the sink. */
   readonly cursor: KeyText | null;
-  /** The step of the sink's checkpoint at that time: a sink at an earlier step has lost rows of it. */
+  /** The batch of the sink's checkpoint at that time: a sink at an earlier batch has lost rows of it. */
   readonly held: number | null;
   readonly rowsDone: number;
   readonly chunksDone: number;
@@ -297,30 +297,30 @@ export interface RefillProgress {
 const COMPARISONS_MAX = 3;
 
 /** Whether a table differed at each comparison although its differences were read again: a person has to look. */
-export function isStubborn({ scope, chunksDone }: Pick<Refill, "scope" | "chunksDone">): boolean {
+export function isStubborn({ scope, chunksDone }: Pick<TableSnapshot, "scope" | "chunksDone">): boolean {
   return scope.kind === "differences" && chunksDone >= COMPARISONS_MAX;
 }
 
-export interface RefillStore {
-  /** Returns an unfinished refill of the same table, sink and scope instead of adding a second one. */
-  add(refill: RefillRequest): Promise<Refill>;
+export interface SnapshotStore {
+  /** Returns an unfinished incremental snapshot of the same table, sink and scope instead of adding a second one. */
+  add(snapshot: SnapshotRequest): Promise<TableSnapshot>;
   /** The same for many, in one transaction. */
-  addAll(refills: readonly RefillRequest[]): Promise<readonly Refill[]>;
+  addAll(snapshots: readonly SnapshotRequest[]): Promise<readonly TableSnapshot[]>;
   /**
-   * The same, but an unfinished refill starts again: it may have passed rows that are wanted now. One for which
-   * `isAhead` is true has read nothing yet, and stays. In one transaction, so that no refill ends in between.
+   * The same, but an unfinished incremental snapshot starts again: it may have passed rows that are wanted now. One for which
+   * `isAhead` is true has read nothing yet, and stays. In one transaction, so that no incremental snapshot ends in between.
    */
-  again(refill: RefillRequest, isAhead: (open: Refill) => boolean): Promise<Refill>;
+  again(snapshot: SnapshotRequest, isAhead: (open: TableSnapshot) => boolean): Promise<TableSnapshot>;
   /** Unfinished ones, oldest first; with `all` also the finished ones. */
-  list(all?: boolean): Promise<readonly Refill[]>;
-  /** Stores their progress in one transaction. Skips refills that have started again, or ended, since. */
-  advance(progress: readonly RefillProgress[]): Promise<void>;
+  list(all?: boolean): Promise<readonly TableSnapshot[]>;
+  /** Stores their progress in one transaction. Skips incremental snapshots that have started again, or ended, since. */
+  advance(checkpoint: readonly SnapshotProgress[]): Promise<void>;
   /**
-   * Returns false, and changes nothing, if the refill has started again, or ended, since. `settledAt`: the step of the
+   * Returns false, and changes nothing, if the incremental snapshot has started again, or ended, since. `settledAt`: the batch of the
    * sink's checkpoint that contains its last row.
    */
-  finish(progress: RefillProgress, settledAt?: number): Promise<boolean>;
-  /** False if there is no such unfinished refill. `evenNeeded` also cancels one without which the sink lacks rows. */
+  finish(checkpoint: SnapshotProgress, settledAt?: number): Promise<boolean>;
+  /** False if there is no such unfinished incremental snapshot. `evenNeeded` also cancels one without which the sink lacks rows. */
   cancel(id: number, evenNeeded?: boolean): Promise<boolean>;
   /** Starts again from the first key; what was read does not count any more. */
   restart(id: number): Promise<void>;
@@ -335,10 +335,12 @@ export interface RefillStore {
   countKeys(): Promise<number>;
 }
 
-export type RefillRequest = Pick<Refill, "tableId" | "sink" | "scope" | "reason"> & { readonly needed?: boolean };
+export type SnapshotRequest = Pick<TableSnapshot, "tableId" | "sink" | "scope" | "reason"> & {
+  readonly needed?: boolean;
+};
 
 /**
- * For keys that were read and not cancelled: `step` is that of the sink's checkpoint that contains the last of their
+ * For keys that were read and not cancelled: `batch` is that of the sink's checkpoint that contains the last of their
  * rows.
  */
 export interface SettledKeys {

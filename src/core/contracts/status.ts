@@ -1,7 +1,7 @@
 import type { Condition, Verdict } from "../conditions/condition.ts";
 import type { SourceCounts } from "./source-counters.ts";
 import type { ReportSummary } from "./reconciliation.ts";
-import type { Refill, StoredError } from "./state-store.ts";
+import type { TableSnapshot, StoredError } from "./state-store.ts";
 import type { TargetHint } from "./sink.ts";
 import type { SinkState } from "./telemetry.ts";
 
@@ -57,7 +57,7 @@ export interface PipelineStatus {
   readonly sinks: readonly SinkStatus[];
   readonly tables: TablesStatus;
   /** Tables, chunks and keys still to be read beside the stream. */
-  readonly refills: number;
+  readonly unfinishedSnapshots: number;
   /** The tables that are being read now. */
   readonly snapshots: readonly SnapshotStatus[];
   /** Null if no daemon runs: then everything is as the state store last knew it. */
@@ -182,7 +182,7 @@ export interface SnapshotStatus
   extends
     Partial<ReadProgress>,
     Pick<
-      Refill,
+      TableSnapshot,
       | "id"
       | "tableId"
       | "sink"

@@ -29,10 +29,10 @@ export type LatencyParts = Readonly<Record<(typeof LATENCY_PARTS)[number], numbe
 
 /** What the runtime measures; ops/metrics has the names and units of the exported metrics. */
 export interface Metrics {
-  /** Rows that a step made durable, by table and operation. */
+  /** Rows that a batch made durable, by table and operation. */
   rowsApplied(sink: string, table: string, op: "put" | "patch" | "delete" | "truncate", count: number): void;
-  /** Duration of one step in the sink, retries included. */
-  stepApplied(sink: string, seconds: number): void;
+  /** Duration of one batch in the sink, retries included. */
+  batchApplied(sink: string, seconds: number): void;
   /** Time from a transaction's commit until its rows were durable in the sink. Null: its rows did not come by the stream. */
   commitToApply(sink: string, seconds: number, parts: LatencyParts | null): void;
   sinkError(sink: string, kind: string): void;

@@ -45,7 +45,7 @@ export interface TableWrites {
 }
 
 /** Progress of one sink, stored in the sink with the data that it describes. */
-export interface SinkProgress {
+export interface Checkpoint {
   /** Everything before it is in the sink. */
   readonly position: Position;
   /** The tables of which the sink holds a complete copy, and what the copy is of. */
@@ -56,12 +56,12 @@ export interface SinkProgress {
   readonly bond?: Bond;
 }
 
-/** One unit of work for a sink; afterwards the sink is at `progress`. */
-export type Step =
+/** One unit of work for a sink; afterwards the sink is at `checkpoint`. */
+export type Batch =
   | {
       readonly kind: "rows";
       /**
-       * Tables to empty before the rows are written, as by a step of its own; of a history, where its tables were emptied
+       * Tables to empty before the rows are written, as by a batch of its own; of a history, where its tables were emptied
        * before, between or behind the rows. Only where `Sink.batch` says so.
        */
       readonly truncates?: readonly Truncate[];
@@ -71,13 +71,13 @@ export type Step =
        * keep their order.
        */
       readonly order?: Uint16Array | undefined;
-      readonly progress: SinkProgress;
+      readonly checkpoint: Checkpoint;
     }
-  | ({ readonly kind: "truncate"; readonly progress: SinkProgress } & Truncate)
+  | ({ readonly kind: "truncate"; readonly checkpoint: Checkpoint } & Truncate)
   /** Remove rows that the source no longer has. */
-  | { readonly kind: "sweep"; readonly sweeps: readonly Sweep[]; readonly progress: SinkProgress }
-  /** Store only the progress; for form `log` with what the log has up to there. */
-  | { readonly kind: "progress"; readonly log?: LogStretch; readonly progress: SinkProgress };
+  | { readonly kind: "sweep"; readonly sweeps: readonly Sweep[]; readonly checkpoint: Checkpoint }
+  /** Store only the checkpoint; for form `log` with what the log has up to there. */
+  | { readonly kind: "checkpoint"; readonly log?: LogStretch; readonly checkpoint: Checkpoint };
 
 /** Remove the table's rows whose version is not above `version`. */
 export interface Truncate {
@@ -86,7 +86,7 @@ export interface Truncate {
   readonly record?: TruncateInLog;
 }
 
-/** A stretch of the log as it is, from `from` up to the step's progress. */
+/** A stretch of the log as it is, from `from` up to the batch's checkpoint. */
 export interface LogStretch {
   readonly from: Position;
   readonly entries: readonly LogEntry[];
@@ -125,21 +125,21 @@ export interface Sweep {
   readonly below: bigint;
 }
 
-/** The tables that a step writes to. */
-export function tablesOf(step: Step): readonly TableVersion[] {
-  switch (step.kind) {
-    case "progress":
+/** The tables that a batch writes to. */
+export function tablesOf(batch: Batch): readonly TableVersion[] {
+  switch (batch.kind) {
+    case "checkpoint":
       return [];
     case "rows": {
-      const written = step.tables.map(({ table }) => table);
-      const emptied = (step.truncates ?? []).map(({ table }) => table);
+      const written = batch.tables.map(({ table }) => table);
+      const emptied = (batch.truncates ?? []).map(({ table }) => table);
       return emptied.length === 0 ? written : [...new Set([...emptied, ...written])];
     }
     case "sweep":
-      return step.sweeps.map(({ table }) => table);
+      return batch.sweeps.map(({ table }) => table);
     case "truncate":
-      return [step.table];
+      return [batch.table];
     default:
-      return step satisfies never;
+      return batch satisfies never;
   }
 }

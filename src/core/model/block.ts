@@ -11,7 +11,7 @@ export const OP_READ = 3;
 export const OP_TRUNCATE = 4;
 /**
  * An update of a row for which it is unknown here whether the row is wanted: its new tuple has only the key, the other
- * cells are unchanged. The sink's step reads the row from the source.
+ * cells are unchanged. The sink's batch reads the row from the source.
  */
 export const OP_UNTOLD = 5;
 /** An update of a row of which it is known that the filter let it through before, too. */

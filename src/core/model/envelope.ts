@@ -46,7 +46,7 @@ interface Origin {
   };
 }
 
-/** The context of the envelopes of one daemon, also of rows that were netted. */
+/** The context of the envelopes of one daemon, also of rows that were compacted. */
 export function contextOf(
   { name, producer }: Pick<EnvelopeContext, "name" | "producer">,
   { kind, database, positions }: Origin,

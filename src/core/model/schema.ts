@@ -30,14 +30,14 @@ export interface TableVersion {
   readonly key: readonly number[];
   /**
    * True if two rows may have the same key for a moment inside a transaction (deferrable constraint). Old rows of such
-   * a table arrive complete, and its changes are netted per transaction (runtime/netting/netting).
+   * a table arrive complete, and its changes are compacted per transaction (runtime/compaction/compaction).
    */
   readonly deferrableKey: boolean;
   /** True where the configuration chose the key: then only the operator changes it. */
   readonly keyChosen?: true;
   /**
    * True where no constraint of the source enforces the chosen key: only the configuration says that no two rows share
-   * it. Which row has a key that appeared or disappeared is then read from the source (runtime/netting/table-net). That
+   * it. Which row has a key that appeared or disappeared is then read from the source (runtime/compaction/table-compaction). That
    * read also finds two rows with one key.
    */
   readonly unenforcedKey?: true;

@@ -24,7 +24,7 @@ export function changeOp(writes: TableWrites, entry: number): (typeof OP_LETTERS
   return OP_LETTERS[writes.action[entry] === DELETE ? OP_DELETE : op]!;
 }
 
-/** A step contains either rows of the log or rows that were read. */
+/** A batch contains either rows of the log or rows that were read. */
 export function holdsReads(writes: TableWrites): boolean {
   return writes.count > 0 && isRead(writes.blocks[writes.block[0]!]!, writes.row[0]!);
 }

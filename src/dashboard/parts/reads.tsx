@@ -10,7 +10,7 @@ interface ReadsProps {
 
 /** Rows that are read beside the stream, and the first copy. */
 export function Reads({ status, reads, nowMs }: ReadsProps) {
-  const { refills, source } = status;
+  const { unfinishedSnapshots: snapshots, source } = status;
   const copy = source.copy !== null && source.copy.tablesDone < source.copy.tableCount ? source.copy : null;
   return (
     <section id="reads" aria-labelledby="reads-title">
@@ -21,7 +21,7 @@ export function Reads({ status, reads, nowMs }: ReadsProps) {
           <Read key={snapshot.id} snapshot={snapshot} nowMs={nowMs} />
         ))}
         {copy === null && reads.length === 0 && (
-          <p class="soft">{refills === 0 ? "No table is being read." : `${many(refills, "read")} to do.`}</p>
+          <p class="soft">{snapshots === 0 ? "No table is being read." : `${many(snapshots, "read")} to do.`}</p>
         )}
       </div>
     </section>

@@ -52,8 +52,8 @@ export class Activity implements Metrics {
     }
   }
 
-  stepApplied(sink: string, seconds: number): void {
-    this.#metrics.stepApplied(sink, seconds);
+  batchApplied(sink: string, seconds: number): void {
+    this.#metrics.batchApplied(sink, seconds);
   }
 
   commitToApply(...given: Parameters<Metrics["commitToApply"]>): void {

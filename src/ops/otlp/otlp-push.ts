@@ -7,7 +7,7 @@ import { tlsOptions, type TlsSettings, UnusableTls } from "../../tls/options.ts"
 import { pages } from "../errors.ts";
 import { type Measured, metricData } from "./metric-data.ts";
 import { type ReadableSpan, spanData } from "./span-data.ts";
-import type { TracedStep } from "./traced-steps.ts";
+import type { TracedBatch } from "./traced-batches.ts";
 
 /** Below the shortest interval, so that no push waits for another one. */
 const ANSWER_MS_MAX = 4_000;
@@ -24,8 +24,8 @@ export interface OtlpParts {
   readonly version: string;
   /** What `/metrics` would serve now. */
   readonly collect: () => Promise<readonly Measured[]>;
-  /** The steps since the last call; null: traces are not sent. */
-  readonly takeSteps: (() => readonly TracedStep[]) | null;
+  /** The batches since the last call; null: traces are not sent. */
+  readonly takeBatches: (() => readonly TracedBatch[]) | null;
   readonly logger: Logger;
 }
 
@@ -43,7 +43,7 @@ interface Exporter<T> {
 }
 
 /**
- * Sends the numbers of `/metrics`, and traces of steps, to an OpenTelemetry receiver, again and again. A receiver that is away
+ * Sends the numbers of `/metrics`, and traces of batches, to an OpenTelemetry receiver, again and again. A receiver that is away
  * changes nothing for the daemon: what it misses is lost, except that counters go on counting.
  */
 export async function pushTelemetry(parts: OtlpParts, signal: AbortSignal): Promise<never> {
@@ -105,7 +105,7 @@ async function send<T>(exporter: Exporter<T>, data: T): Promise<Error | null> {
 
 /** These packages take half a second of processor time and 27 MB of memory, so only a daemon that needs them loads them. */
 async function loaded(parts: OtlpParts) {
-  const { endpoint, headers, tls, name, version, clock, collect, takeSteps } = parts;
+  const { endpoint, headers, tls, name, version, clock, collect, takeBatches } = parts;
   const [api, sdk, { OTLPMetricExporter }, { resourceFromAttributes }] = await Promise.all([
     import("@opentelemetry/api"),
     import("@opentelemetry/sdk-metrics"),
@@ -132,13 +132,13 @@ async function loaded(parts: OtlpParts) {
       return { resource, scopeMetrics: [{ scope, metrics: metricData(await collect(), times, { api, sdk }) }] };
     },
   };
-  if (takeSteps === null) return { metrics, traces: null };
+  if (takeBatches === null) return { metrics, traces: null };
   const { OTLPTraceExporter } = await import("@opentelemetry/exporter-trace-otlp-proto");
   const traces: Pushed<ReadableSpan[]> = {
     what: "traces",
     open: () => new OTLPTraceExporter(optionsFor("traces")),
     take: async () => {
-      const spans = spanData(takeSteps(), { resource, instrumentationScope: scope }, api);
+      const spans = spanData(takeBatches(), { resource, instrumentationScope: scope }, api);
       return await Promise.resolve(spans.length === 0 ? null : spans);
     },
   };

@@ -1,10 +1,10 @@
-/** Steps of sinks as traces, in the form that OpenTelemetry's exporters take. */
+/** Batches of sinks as traces, in the form that OpenTelemetry's exporters take. */
 import { randomBytes } from "node:crypto";
 import type * as api from "@opentelemetry/api";
 import type { OTLPTraceExporter } from "@opentelemetry/exporter-trace-otlp-proto";
 import { LATENCY_PARTS } from "../../core/contracts/telemetry.ts";
 import { hrTime } from "./times.ts";
-import type { TracedStep } from "./traced-steps.ts";
+import type { TracedBatch } from "./traced-batches.ts";
 
 /** The constants of OpenTelemetry's API, which is loaded only when it is needed. */
 export type SpanConstants = Pick<typeof api, "SpanKind" | "SpanStatusCode" | "TraceFlags">;
@@ -16,10 +16,10 @@ export type Origin = Pick<ReadableSpan, "resource" | "instrumentationScope">;
 /** What the parts of the latency are called: in Postgres or MySQL and on the way, in the daemon, in the target. */
 const NAMES = { source: "capture", internal: "queue", sink: "write" } as const;
 
-/** One trace for each step: `apply`, with a span for each part of its time. */
-export function spanData(steps: readonly TracedStep[], origin: Origin, constants: SpanConstants): ReadableSpan[] {
+/** One trace for each batch: `apply`, with a span for each part of its time. */
+export function spanData(batches: readonly TracedBatch[], origin: Origin, constants: SpanConstants): ReadableSpan[] {
   const { SpanKind, SpanStatusCode, TraceFlags } = constants;
-  return steps.flatMap(({ sink, rowCount, tables, endMs, parts }) => {
+  return batches.flatMap(({ sink, rowCount, tables, endMs, parts }) => {
     const traceId = randomBytes(16).toString("hex");
     const contextOf = (): api.SpanContext => ({
       traceId,

@@ -11,13 +11,13 @@ import { ambiguousKey, internalFailure } from "../errors.ts";
 import { FollowedShapes } from "../schema/followed-shapes.ts";
 import { IncompleteKeys } from "./incomplete-keys.ts";
 import type { Attempted } from "./isolation.ts";
-import { measuredNow, measureStep } from "./measured-steps.ts";
+import { measuredNow, measureBatch } from "./measured-batches.ts";
 import { LogPassing } from "../stream/log-passing.ts";
-import { Lookahead, type NettedAhead } from "./lookahead.ts";
-import { type Netted, Netter } from "../netting/netting.ts";
-import { type RowBatch, rowBatchOf } from "./row-batch.ts";
+import { Prefetch, type CompactedAhead } from "./prefetch.ts";
+import { type Compacted, Netter } from "../compaction/compaction.ts";
+import { type QueuedRows, queuedRowsOf } from "./queued-rows.ts";
 import type { BatchLimits, SinkQueue, Taken, TakenChunks, TakenEnds, TakenRows } from "./sink-queue.ts";
-import { SinkSteps } from "./sink-steps.ts";
+import { SinkBatches } from "./sink-batches.ts";
 import { isOfShape, withoutTables } from "../../core/checkpoint/completeness.ts";
 import type { CompareWork, CompleteWork, CopyWork, SweepWork, TableEnd, TruncateWork, Work } from "./work.ts";
 
@@ -62,19 +62,19 @@ const ANSWER_MS_MAX = 5 * 60_000;
 export type How = "durable" | "dropped";
 
 /**
- * Turns one sink's works into steps: nets them, prepares their targets, applies them, and lists the keys that the sink
+ * Turns one sink's works into batches: compacts them, prepares their targets, applies them, and lists the keys that the sink
  * still needs.
  */
 export class Applier {
   readonly #parts: WorkerParts;
-  /** They take turns: the result of one stays valid while the other nets. */
+  /** They take turns: the result of one stays valid while the other compacts. */
   readonly #netters: readonly [Netter, Netter];
   #nettings = 0;
-  readonly lookahead: Lookahead;
+  readonly prefetch: Prefetch;
   readonly #incomplete: IncompleteKeys;
-  /** Null: the sink gets steps of rows, and not the log itself. */
+  /** Null: the sink gets batches of rows, and not the log itself. */
   readonly #passing: LogPassing | null;
-  readonly steps: SinkSteps;
+  readonly batches: SinkBatches;
   readonly shapes: FollowedShapes;
   /** What the sink is working on, if it is known: a failure may concern only one of these tables. */
   attempted: Attempted | null = null;
@@ -83,14 +83,14 @@ export class Applier {
     const { sink, state, deadLetters, willRead } = parts;
     this.#parts = parts;
     this.#netters = [new Netter(sink.form, sink), new Netter(sink.form, sink)];
-    this.lookahead = new Lookahead({
+    this.prefetch = new Prefetch({
       ...parts,
       queue,
       isComplete: ({ id }) => this.#isComplete(id),
-      net: (batch, wants, isComplete) => this.#netted(batch, wants, isComplete),
+      compact: (queued, wants, isComplete) => this.#compacted(queued, wants, isComplete),
       prefetch: (tables) => sink.prefetch?.prefetchRows(tables),
     });
-    this.steps = new SinkSteps({
+    this.batches = new SinkBatches({
       ...parts,
       bonds: state.bonds,
       answerMsMax: parts.limits.answerMsMax ?? ANSWER_MS_MAX,
@@ -105,24 +105,24 @@ export class Applier {
       },
       onAttempt: () => deadLetters.beginAttempt(),
     });
-    this.#passing = sink.form === "log" ? new LogPassing({ ...parts, steps: this.steps }) : null;
+    this.#passing = sink.form === "log" ? new LogPassing({ ...parts, batches: this.batches }) : null;
     this.shapes = new FollowedShapes({
       ...parts,
       schemas: state.schemas,
-      steps: this.steps,
+      batches: this.batches,
       onWork: (tableId) => (this.attempted = tableId === null ? null : { kind: "table", tableId }),
     });
     this.#incomplete = new IncompleteKeys({
       ...parts,
       // Invariant: if a copy may count as complete again without being read, the keys that it lacks are listed.
       willRead: (tableId) => !this.shapes.mayCarry(tableId) && willRead(tableId),
-      refills: state.refills,
+      snapshots: state.snapshots,
       isComplete: (tableId) => this.#isComplete(tableId),
     });
   }
 
   /** Adds to `passed` the works of `taken` that were dropped although the others are done. */
-  async perform(taken: Taken, ahead: NettedAhead | null, passed: Set<Work>, signal: AbortSignal): Promise<How> {
+  async perform(taken: Taken, ahead: CompactedAhead | null, passed: Set<Work>, signal: AbortSignal): Promise<How> {
     if (this.#passing !== null) return await this.#passing.perform(taken, signal);
     this.attempted = "table" in taken ? { kind: "table", tableId: taken.table.id } : null;
     switch (taken.kind) {
@@ -150,10 +150,10 @@ export class Applier {
         await this.#skip([{ id: taken.entry.tableId }], signal);
         break;
       case "heartbeat":
-        await this.steps.verify(signal);
+        await this.batches.verify(signal);
         await this.shapes.verify(this.#parts.tables(), signal);
-        if (comparePositions(this.steps.reached, this.steps.held.position) > 0) {
-          await this.steps.store({ position: this.steps.reached }, signal);
+        if (comparePositions(this.batches.reached, this.batches.held.position) > 0) {
+          await this.batches.store({ position: this.batches.reached }, signal);
         }
         break;
       default:
@@ -163,25 +163,25 @@ export class Applier {
   }
 
   /**
-   * Invariant 7: a sink that joined its lane beyond the chunk's position may have deleted rows that the chunk still shows.
+   * Invariant 7: a sink that joined its fan-out beyond the chunk's position may have deleted rows that the chunk still shows.
    * Invariant: each chunk moves the sink's position forward, so that an older copy of the sink is recognised by it.
    */
   async #chunks({ works }: TakenChunks, passed: Set<Work>, signal: AbortSignal): Promise<void> {
     passed.clear();
     const { until } = works[0]!;
-    const isLate = comparePositions(this.steps.reached, until) > 0;
+    const isLate = comparePositions(this.batches.reached, until) > 0;
     const fitting = works.filter((work) => {
       const fits = !isLate && work.block.tables.every((table) => this.#takes(table));
       if (!fits) passed.add(work);
       return fits;
     });
-    const { position } = this.steps.held;
+    const { position } = this.batches.held;
     const reached = comparePositions(until, position) > 0 ? until : position;
     const slices = fitting.map(({ block }) => ({ block, from: 0, to: block.count }));
-    await this.#net({ slices, truncates: [], since: null, until: null }, null, reached, signal);
+    await this.#compact({ slices, truncates: [], since: null, until: null }, null, reached, signal);
   }
 
-  /** All tables in one step. If that fails and the error names no table, one step per table follows. */
+  /** All tables in one batch. If that fails and the error names no table, one batch per table follows. */
   async #ends({ works }: TakenEnds, passed: Set<Work>, signal: AbortSignal): Promise<void> {
     passed.clear();
     const ends = works.filter((work) => this.#isWanted(work, passed));
@@ -193,7 +193,7 @@ export class Applier {
         const known = findMillraceError(error);
         if (signal.aborted || known?.kind !== "fatal" || known.table !== undefined) throw error;
         this.shapes.reopen();
-        await this.steps.reopen(signal);
+        await this.batches.reopen(signal);
       }
     }
     for (const [tableId, own] of byTable) {
@@ -209,15 +209,15 @@ export class Applier {
     const sweeps = works.filter((work) => work.kind === "sweep");
     const complete = works.filter((work) => work.kind === "complete");
     if (sweeps.length === 0) return await this.shapes.complete(complete, signal);
-    const progress = this.shapes.completed(this.steps.held, complete);
-    await this.steps.apply({ kind: "sweep", sweeps, progress }, signal);
+    const checkpoint = this.shapes.completed(this.batches.held, complete);
+    await this.batches.apply({ kind: "sweep", sweeps, checkpoint }, signal);
     this.shapes.noteComplete(complete);
   }
 
   /** Invariant 7: only at this position does the sink hold exactly these rows. */
   async #compare({ table, until, compare }: CompareWork, signal: AbortSignal): Promise<How> {
-    const held = this.steps.held.tables[table.id];
-    if (comparePositions(this.steps.reached, until) > 0 || this.shapes.isOutdated(table)) return "dropped";
+    const held = this.batches.held.tables[table.id];
+    if (comparePositions(this.batches.reached, until) > 0 || this.shapes.isOutdated(table)) return "dropped";
     if (held === undefined || !isOfShape(held, table) || !this.#parts.wants(table)) return "dropped";
     await this.shapes.prepare(table, signal);
     await compare(signal);
@@ -229,12 +229,12 @@ export class Applier {
     const { sink, metrics } = this.#parts;
     if (sink.raw === undefined || !this.#takes(table)) return "dropped";
     await this.shapes.prepare(table, signal);
-    if (this.steps.written === null) await this.steps.store({}, signal);
+    if (this.batches.written === null) await this.batches.store({}, signal);
     const onRows = (count: number): void => metrics.rowsApplied(sink.name, table.id, "put", count);
     const how = await run(sink.raw, onRows, signal);
     if (how === "failed") {
       this.shapes.reopen();
-      await this.steps.reopen(signal);
+      await this.batches.reopen(signal);
     }
     if (how !== "copied") return "dropped";
     await this.#end(ends, signal);
@@ -242,24 +242,24 @@ export class Applier {
   }
 
   async #truncate({ table, version, record, until }: TruncateWork, signal: AbortSignal): Promise<void> {
-    if (comparePositions(until, this.steps.reached) <= 0) return;
+    if (comparePositions(until, this.batches.reached) <= 0) return;
     if (this.#parts.wants(table)) {
       await this.shapes.prepare(table, signal);
-      const progress = { ...this.steps.held, position: until };
-      await this.steps.apply({ kind: "truncate", table, version, record, progress }, signal);
+      const checkpoint = { ...this.batches.held, position: until };
+      await this.batches.apply({ kind: "truncate", table, version, record, checkpoint }, signal);
       this.#parts.metrics.rowsApplied(this.#parts.sink.name, table.id, "truncate", 1);
     } else {
       await this.#skip([table], signal);
     }
-    this.steps.cover(until);
+    this.batches.cover(until);
   }
 
-  async #rows(taken: TakenRows, ahead: NettedAhead | null, passed: Set<Work>, signal: AbortSignal): Promise<void> {
-    const { reached, held } = this.steps;
-    const batch = rowBatchOf(taken.works, reached, this.#parts.sink.form);
-    if (batch === null) return;
+  async #rows(taken: TakenRows, ahead: CompactedAhead | null, passed: Set<Work>, signal: AbortSignal): Promise<void> {
+    const { reached, held } = this.batches;
+    const queued = queuedRowsOf(taken.works, reached, this.#parts.sink.form);
+    if (queued === null) return;
     passed.clear();
-    await this.#net(batch, ahead, batch.until ?? held.position, signal, async () => {
+    await this.#compact(queued, ahead, queued.until ?? held.position, signal, async () => {
       const complete = taken.complete.filter((work) => this.#isWanted(work, passed));
       // A table without rows gets its target too.
       await this.#prepare(
@@ -268,7 +268,7 @@ export class Applier {
       );
       return complete;
     });
-    if (batch.until !== null) this.steps.cover(batch.until);
+    if (queued.until !== null) this.batches.cover(queued.until);
   }
 
   async #prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
@@ -289,29 +289,30 @@ export class Applier {
   }
 
   /**
-   * Nets the rows, unless that was done ahead, and applies the result. The sink is then at `position` and holds the tables
+   * Compacts the rows, unless that was done ahead, and applies the result. The sink is then at `position` and holds the tables
    * that `complete` returns. A batch without rows or complete tables for this sink writes nothing.
    */
-  async #net(
-    batch: RowBatch,
-    ahead: NettedAhead | null,
+  async #compact(
+    queued: QueuedRows,
+    ahead: CompactedAhead | null,
     position: Position,
     signal: AbortSignal,
     complete: () => Promise<readonly CompleteWork[]> = async () => [],
   ): Promise<void> {
-    if (batch.slices.length + batch.truncates.length === 0) return await this.shapes.complete(await complete(), signal);
-    const known = ahead?.isValid(this.steps.reached) === true ? ahead.netted : null;
-    const netted = known ?? this.#netted(batch, this.#parts.wants, ({ id }) => this.#isComplete(id));
-    if (await this.#suspended(netted)) return await this.#net(batch, null, position, signal, complete);
-    const truncates = batch.truncates.filter(({ table }) => this.#parts.wants(table));
-    const passedOver = batch.truncates.flatMap(({ table }) => (this.#parts.wants(table) ? [] : [table]));
-    await this.#skip([...netted.skipped, ...passedOver], signal);
+    if (queued.slices.length + queued.truncates.length === 0)
+      return await this.shapes.complete(await complete(), signal);
+    const known = ahead?.isValid(this.batches.reached) === true ? ahead.compacted : null;
+    const compacted = known ?? this.#compacted(queued, this.#parts.wants, ({ id }) => this.#isComplete(id));
+    if (await this.#suspended(compacted)) return await this.#compact(queued, null, position, signal, complete);
+    const truncates = queued.truncates.filter(({ table }) => this.#parts.wants(table));
+    const passedOver = queued.truncates.flatMap(({ table }) => (this.#parts.wants(table) ? [] : [table]));
+    await this.#skip([...compacted.skipped, ...passedOver], signal);
     // Invariant: a key is listed durably before the checkpoint passes its change.
-    if (netted.untold.length > 0) await this.#incomplete.list(netted.untold);
-    for (const row of netted.unplaced) await this.#parts.deadLetters.updateUnplaced(row);
-    const { tables, order } = netted;
+    if (compacted.untold.length > 0) await this.#incomplete.list(compacted.untold);
+    for (const row of compacted.unplaced) await this.#parts.deadLetters.updateUnplaced(row);
+    const { tables, order } = compacted;
     if (tables.length + truncates.length === 0) {
-      netted.release();
+      compacted.release();
       return await this.shapes.complete(await complete(), signal);
     }
     await this.#incomplete.listDoubtful(tables);
@@ -320,36 +321,36 @@ export class Applier {
     await this.#prepare(written, signal);
     const ended = await complete();
     this.attempted = { kind: "rows", tables, truncates };
-    const { reached, held } = this.steps;
-    const step = {
+    const { reached, held } = this.batches;
+    const batch = {
       kind: "rows",
       ...(truncates.length === 0 ? {} : { truncates }),
       tables,
       order,
-      progress: { ...this.shapes.completed(held, ended), position },
+      checkpoint: { ...this.shapes.completed(held, ended), position },
     } as const;
     const end = comparePositions(position, reached) > 0 ? position : reached;
     const begunMs = measuredNow();
-    await this.lookahead.during(end, (onWaiting) => this.steps.apply(step, signal, onWaiting));
+    await this.prefetch.during(end, (onWaiting) => this.batches.apply(batch, signal, onWaiting));
     this.attempted = null;
     this.shapes.noteComplete(ended);
     const { metrics, sink } = this.#parts;
     for (const { table } of truncates) metrics.rowsApplied(sink.name, table.id, "truncate", 1);
-    measureStep(metrics, sink.name, tables, begunMs);
+    measureBatch(metrics, sink.name, tables, begunMs);
     await this.#parts.deadLetters.supersede(tables);
-    netted.release();
+    compacted.release();
   }
 
   /** Invariant: the sink forgets that it holds a table before it passes a change of the table that it skips. */
   async #skip(skipped: Iterable<Pick<TableVersion, "id">>, signal: AbortSignal): Promise<void> {
     const ids = new Set(Array.from(skipped, ({ id }) => id).filter((id) => this.#isComplete(id)));
     if (ids.size === 0) return;
-    await this.steps.store({ tables: withoutTables(this.steps.held.tables, ids) }, signal);
+    await this.batches.store({ tables: withoutTables(this.batches.held.tables, ids) }, signal);
     for (const id of ids) this.#parts.onVoid(id);
   }
 
-  /** Suspends the tables that can't be netted. True: there were some, and the others must be netted again. */
-  async #suspended({ unkeyed, failed }: Netted): Promise<boolean> {
+  /** Suspends the tables that can't be compacted. True: there were some, and the others must be compacted again. */
+  async #suspended({ unkeyed, failed }: Compacted): Promise<boolean> {
     const { suspend, logger } = this.#parts;
     for (const { id } of unkeyed) await suspend(id, ambiguousKey(id, "null"));
     for (const [{ id }, error] of failed) {
@@ -359,15 +360,15 @@ export class Applier {
     return unkeyed.length > 0 || failed.size > 0;
   }
 
-  #netted(
-    { slices, since }: RowBatch,
+  #compacted(
+    { slices, since }: QueuedRows,
     wants: (table: TableVersion) => boolean,
     isComplete: (table: TableVersion) => boolean,
-  ): Netted {
-    return this.#netters[this.#nettings++ % 2]!.net(slices, wants, since, isComplete);
+  ): Compacted {
+    return this.#netters[this.#nettings++ % 2]!.compact(slices, wants, since, isComplete);
   }
 
   #isComplete(tableId: string): boolean {
-    return this.steps.held.tables[tableId] !== undefined;
+    return this.batches.held.tables[tableId] !== undefined;
   }
 }

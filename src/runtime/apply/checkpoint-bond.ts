@@ -1,4 +1,4 @@
-import type { SinkProgress } from "../../core/model/batch.ts";
+import type { Checkpoint } from "../../core/model/batch.ts";
 import type { Bond } from "../../core/checkpoint/bond.ts";
 import { MillraceError } from "../../core/errors.ts";
 import type { Outcome, Sink } from "../../core/contracts/sink.ts";
@@ -7,7 +7,7 @@ import { placeOf } from "./standing.ts";
 
 /**
  * Binds each checkpoint of one sink to the state. Invariant: a checkpoint counts every obligation from before its position.
- * A sink finds new obligations while it applies a step. If the step's checkpoint does not count them, the step ends and is
+ * A sink finds new obligations while it applies a batch. If the batch's checkpoint does not count them, the batch ends and is
  * applied again with a checkpoint that does.
  */
 export class CheckpointBond {
@@ -28,15 +28,15 @@ export class CheckpointBond {
   }
 
   /** Adds the bond of the sink's next checkpoint, and its place where it has none; adds neither before `enter`. */
-  async next(progress: SinkProgress): Promise<SinkProgress> {
-    if (this.#entry === null) return progress;
+  async next(checkpoint: Checkpoint): Promise<Checkpoint> {
+    if (this.#entry === null) return checkpoint;
     const { state, session, step } = this.#entry;
-    const place = progress.place ?? this.#place;
-    return { ...progress, place, bond: { state, session, step: step + 1, obligation: await this.#obligation() } };
+    const place = checkpoint.place ?? this.#place;
+    return { ...checkpoint, place, bond: { state, session, step: step + 1, obligation: await this.#obligation() } };
   }
 
   /** The checkpoint is durable in the sink. */
-  written({ bond }: SinkProgress): void {
+  written({ bond }: Checkpoint): void {
     if (this.#entry !== null && bond !== undefined) this.#entry = { ...this.#entry, step: bond.step };
   }
 
@@ -49,7 +49,7 @@ export class CheckpointBond {
       throw new MillraceError({
         code: "MR1304",
         kind: "retryable",
-        message: `sink ${this.#sink} has more open keys than its checkpoint counts: the step is applied again`,
+        message: `sink ${this.#sink} has more open keys than its checkpoint counts: the batch is applied again`,
       });
     };
     return {
@@ -76,6 +76,6 @@ export class CheckpointBond {
 
 interface WatchedOutcome {
   readonly outcome: Outcome;
-  /** Whether the step was ended because its checkpoint counts too few obligations. */
+  /** Whether the batch was ended because its checkpoint counts too few obligations. */
   readonly isOutdated: () => boolean;
 }

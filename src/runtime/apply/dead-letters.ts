@@ -9,9 +9,9 @@ import type { TableVersion } from "../../core/model/schema.ts";
 import type { KeyText } from "../../core/contracts/row-reads.ts";
 import type { DeadLetterStore } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
-import { baseKey } from "../netting/doubtful-bases.ts";
+import { baseKey } from "../compaction/doubtful-bases.ts";
 import { impossibleKey, pausedOnPoison, tooManyRefused } from "../errors.ts";
-import type { UnplacedRow } from "../netting/table-net.ts";
+import type { UnplacedRow } from "../compaction/table-compaction.ts";
 
 const NONE: ReadonlySet<string> = new Set();
 
@@ -62,7 +62,7 @@ export class DeadLetterBox {
     this.#logger = logger;
   }
 
-  /** A step is tried, perhaps again: the target may now accept rows that it refused in an earlier attempt. */
+  /** A batch is tried, perhaps again: the target may now accept rows that it refused in an earlier attempt. */
   beginAttempt(): void {
     this.#refused.clear();
   }
@@ -121,7 +121,7 @@ export class DeadLetterBox {
   }
 
   /**
-   * Resolves the letters of keys that this step has written: they need no replay. A written row may have taken unchanged
+   * Resolves the letters of keys that this batch has written: they need no replay. A written row may have taken unchanged
    * cells from a row that has a letter. It is then as wrong as that row: its key is listed, and the key lookup resolves it.
    */
   async supersede(tables: readonly TableWrites[]): Promise<void> {
@@ -143,8 +143,8 @@ export class DeadLetterBox {
   }
 
   /**
-   * The step is in the sink, and its letters are stored: what is thrown here ends no row, and the next opening of the sink
-   * finds the step done.
+   * The batch is in the sink, and its letters are stored: what is thrown here ends no row, and the next opening of the sink
+   * finds the batch done.
    */
   #expectFew(tableId: string, count: number): void {
     const { shareMax, clock } = this.#rules;

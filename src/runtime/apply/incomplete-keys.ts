@@ -5,12 +5,12 @@ import { keyShape, keyText } from "../../core/model/row-id.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";
 import type { DeadLetterBox } from "./dead-letters.ts";
-import { doubtfulBases, withFollowers } from "../netting/doubtful-bases.ts";
-import type { UntoldKey } from "../netting/table-net.ts";
+import { doubtfulBases, withFollowers } from "../compaction/doubtful-bases.ts";
+import type { UntoldKey } from "../compaction/table-compaction.ts";
 
 export interface IncompleteKeysParts {
   readonly sink: Pick<Sink, "name" | "form">;
-  readonly refills: StateStore["refills"];
+  readonly snapshots: StateStore["snapshots"];
   readonly deadLetters: DeadLetterBox;
   /** Whether the sink holds the table completely. */
   readonly isComplete: (tableId: string) => boolean;
@@ -30,15 +30,15 @@ export class IncompleteKeys {
   }
 
   async list(untold: readonly UntoldKey[]): Promise<void> {
-    const { sink, refills, isComplete, willRead, isVoid, onPendingKeys } = this.#parts;
+    const { sink, snapshots, isComplete, willRead, isVoid, onPendingKeys } = this.#parts;
     const byTable = Map.groupBy(untold, (key) => key.table);
     for (const [table, keys] of byTable) {
-      // If such a key were listed, and removed each time, its step would be repeated without end.
+      // If such a key were listed, and removed each time, its batch would be repeated without end.
       if (isVoid(table.id)) continue;
       // During a first fill under load, this would list most of the table.
       if (!isComplete(table.id) && willRead(table.id)) continue;
       const texts = keys.map((key) => keyText(table, key.bytes, key.offset));
-      await refills.addKeys(sink.name, table.id, texts, keyShape(table));
+      await snapshots.addKeys(sink.name, table.id, texts, keyShape(table));
     }
     onPendingKeys();
   }
@@ -49,15 +49,15 @@ export class IncompleteKeys {
 
   /** Lists entries whose base row in the sink may be older than the state that the batch builds on. */
   async listDoubtful(tables: readonly TableWrites[]): Promise<void> {
-    const { sink, deadLetters, refills } = this.#parts;
+    const { sink, deadLetters, snapshots } = this.#parts;
     for (const writes of tables) {
-      const doubtful = await doubtfulBases(sink.name, writes, deadLetters, refills);
+      const doubtful = await doubtfulBases(sink.name, writes, deadLetters, snapshots);
       const all = sink.form === "stream" ? withFollowers(writes, doubtful) : doubtful;
       if (all.length > 0) await this.listEntries(writes, all);
     }
   }
 
-  /** Lists what builds on an entry that the target refuses: a stream passes on what follows it in the step. */
+  /** Lists what builds on an entry that the target refuses: a stream passes on what follows it in the batch. */
   async listAfter(writes: TableWrites, refused: number): Promise<void> {
     if (this.#parts.sink.form !== "stream") return;
     const followers = withFollowers(writes, [refused]).filter((entry) => entry !== refused);

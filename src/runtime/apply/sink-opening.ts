@@ -1,4 +1,4 @@
-import type { SinkProgress } from "../../core/model/batch.ts";
+import type { Checkpoint } from "../../core/model/batch.ts";
 import type { Accord } from "../../core/checkpoint/bond.ts";
 import { type Completeness, withoutTables } from "../../core/checkpoint/completeness.ts";
 import type { Clock } from "../../core/clock.ts";
@@ -37,10 +37,10 @@ export interface OpeningParts {
    */
   readonly passedBy: (copies: readonly Copy[]) => Promise<ReadonlySet<string>>;
   /**
-   * The sink continues from the checkpoint of this step (null: nothing proves what the sink got), without these tables.
+   * The sink continues from the checkpoint of this batch (null: nothing proves what the sink got), without these tables.
    * When this resolves, the parts that the sink lacks do not count any more.
    */
-  readonly rejoin: (step: number | null, invalid: ReadonlySet<string>) => Promise<void>;
+  readonly rejoin: (batch: number | null, invalid: ReadonlySet<string>) => Promise<void>;
   /** What the sink holds, or still needs, has changed. */
   readonly onChange: () => void;
   /** Notified when the sink's state changes. */
@@ -55,7 +55,7 @@ export interface OpeningParts {
 /** A table's id, and what the copy of it is a copy of. */
 type Copy = readonly [tableId: string, copy: Completeness];
 
-/** `isBound`: the state knows the step of the sink's checkpoint. */
+/** `isBound`: the state knows the batch of the sink's checkpoint. */
 export type Known = Extract<Standing, { kind: "known" }> & { readonly isBound: boolean };
 export type Opened = {
   readonly standing: Known | Extract<Standing, { kind: "new" }>;
@@ -101,12 +101,12 @@ export class SinkOpening {
     if (readsByItself || tableIds.length === 0) return;
     const scope = { kind: "table" } as const;
     const asked = tableIds.map((tableId) => ({ tableId, sink: worker.name, scope, reason: LOST, needed: true }));
-    await state.refills.addAll(asked);
+    await state.snapshots.addAll(asked);
     onChange();
   }
 
   async #standingOf(
-    own: SinkProgress | null,
+    own: Checkpoint | null,
     record: SinkRecord | null,
     accord: Accord,
     acknowledged: Position | null,
@@ -115,7 +115,7 @@ export class SinkOpening {
     try {
       const standing = standingOf(worker.name, { own, record, accord }, acknowledged);
       // Invariant: no await in between. The log must be kept from the position that was just found in it.
-      if (standing.kind === "known") worker.stand(standing.progress, standing.covered);
+      if (standing.kind === "known") worker.stand(standing.checkpoint, standing.covered);
       return standing;
     } catch (error) {
       if (reasonOf(error) !== "behind" || onLost === "fail") throw error;
@@ -130,12 +130,7 @@ export class SinkOpening {
    * Invariant: what a sink owes, if it keeps its rows, is stored before its next checkpoint, because that checkpoint counts
    * it as known.
    */
-  async #enter(
-    own: SinkProgress | null,
-    held: SinkProgress | null,
-    accord: Accord,
-    signal: AbortSignal,
-  ): Promise<void> {
+  async #enter(own: Checkpoint | null, held: Checkpoint | null, accord: Accord, signal: AbortSignal): Promise<void> {
     const { worker, state, tables, logger, onChange } = this.#parts;
     const owed = held === null ? [] : await owedBy(worker.name, held, accord, state.bonds);
     const taken = new Set(tables().map(({ id }) => id));
@@ -155,12 +150,12 @@ export class SinkOpening {
   async #readUncompared(): Promise<void> {
     const { worker, state, onChange } = this.#parts;
     if (worker.sink.comparison !== undefined) return;
-    const own = (await state.refills.list()).filter(({ sink }) => sink === worker.name);
-    for (const refill of own.filter(({ scope }) => scope.kind === "differences")) {
-      const { tableId, sink, reason } = refill;
+    const own = (await state.snapshots.list()).filter(({ sink }) => sink === worker.name);
+    for (const snapshot of own.filter(({ scope }) => scope.kind === "differences")) {
+      const { tableId, sink, reason } = snapshot;
       const read = { tableId, sink, scope: { kind: "table" }, reason, needed: true } as const;
-      await state.refills.again(read, (open) => open.state === "waiting");
-      await state.refills.finish(refill);
+      await state.snapshots.again(read, (open) => open.state === "waiting");
+      await state.snapshots.finish(snapshot);
       onChange();
     }
   }
@@ -183,24 +178,24 @@ export class SinkOpening {
    * passes such a change.
    */
   async withoutInvalid(
-    { progress, isBound }: Known,
+    { checkpoint, isBound }: Known,
     lost: readonly string[],
     signal: AbortSignal,
-  ): Promise<SinkProgress> {
+  ): Promise<Checkpoint> {
     const { worker, parts, passedBy, tables, rejoin, logger } = this.#parts;
     const { sink } = worker;
-    const copies = [...Object.entries(progress.tables), ...(await parts())];
+    const copies = [...Object.entries(checkpoint.tables), ...(await parts())];
     const copied = new Set(copies.map(([id]) => id));
     const there = tables().filter(({ id }) => copied.has(id));
     // Under another place there may be tables from an earlier time at which that one was in force.
-    const isMoved = (progress.place ?? placeOf(sink)) !== placeOf(sink);
+    const isMoved = (checkpoint.place ?? placeOf(sink)) !== placeOf(sink);
     const found = await worker.ask(there, async (some) => await sink.presence?.missing(some, signal), signal);
     const absent = (found ?? []).map(({ id }) => id);
     const missing = new Set([...(isMoved ? copied : absent), ...lost]);
-    const histories = sink.form === "history" ? [...missing].filter((id) => progress.tables[id] !== undefined) : [];
+    const histories = sink.form === "history" ? [...missing].filter((id) => checkpoint.tables[id] !== undefined) : [];
     if (histories.length > 0) throw historyLost(sink.name, histories);
     const invalid = new Set([...missing, ...(await passedBy(copies))]);
-    await rejoin(isBound ? (progress.bond?.step ?? null) : null, invalid);
+    await rejoin(isBound ? (checkpoint.bond?.step ?? null) : null, invalid);
     if (missing.size > 0) {
       logger.warn(
         { sink: sink.name, tables: [...missing] },
@@ -208,11 +203,11 @@ export class SinkOpening {
           ? "the sink's tables have other names or another schema now: they are read again"
           : "tables are missing in the target, or lost rows there: they are read again",
       );
-      await this.#ask([...missing].filter((id) => progress.tables[id] !== undefined));
+      await this.#ask([...missing].filter((id) => checkpoint.tables[id] !== undefined));
     }
-    const kept = withoutTables(progress.tables, invalid);
-    if (kept === progress.tables && !isMoved) return progress;
-    const held = { ...progress, place: placeOf(sink), tables: kept };
+    const kept = withoutTables(checkpoint.tables, invalid);
+    if (kept === checkpoint.tables && !isMoved) return checkpoint;
+    const held = { ...checkpoint, place: placeOf(sink), tables: kept };
     await worker.note(held, signal);
     return held;
   }

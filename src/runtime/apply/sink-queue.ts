@@ -19,7 +19,7 @@ import {
 export interface BatchLimits {
   readonly rowCountMax: number;
   readonly byteCountMax: number;
-  /** Of the tables with rows in a batch. Absent: as many as a step can name. */
+  /** Of the tables with rows in a batch. Absent: as many as a batch can name. */
   readonly tableCountMax?: number;
   /** So long after the beginning of one batch the next one begins, unless enough waits to fill it. Absent: at once. */
   readonly delayMs?: number;
@@ -29,14 +29,14 @@ export interface BatchLimits {
   readonly answerMsMax?: number;
 }
 
-/** What a sink takes at once: consecutive works that fit in one step, or one work of another kind. */
+/** What a sink takes at once: consecutive works that fit in one batch, or one work of another kind. */
 export type Taken =
   | TakenRows
   | TakenChunks
   | TakenEnds
   | Exclude<Work, RowsWork | ChunkWork | SweepWork | CompleteWork>;
 
-/** Rows that can be netted together, and truncates between them. */
+/** Rows that can be compacted together, and truncates between them. */
 export interface TakenRows {
   readonly kind: "rows";
   readonly works: readonly (RowsWork | TruncateWork)[];
@@ -362,7 +362,7 @@ function rowsOf(work: Work): number {
 
 /** Batches refer to their blocks by 16-bit ordinals. */
 const WORKS_PER_BATCH_MAX = 60_000;
-/** As `Step.order` can name. */
+/** As `Batch.order` can name. */
 const TABLES_PER_BATCH_MAX = 0xffff;
 
 /** The tables of its rows. A block from before and after a change of shape has two versions of a table. */
@@ -387,7 +387,7 @@ function addVersions(versions: Map<string, TableVersion>, tables: readonly Table
 const cells = new CellMap();
 
 /**
- * Whether each table of a batch has its keys in one form. Netting compares keys by their bytes, and a stream that changes
+ * Whether each table of a batch has its keys in one form. Compaction compares keys by their bytes, and a stream that changes
  * from binary to text, or a second stream in another form, shows the same key in other bytes.
  */
 class KeyForms {

@@ -21,7 +21,7 @@ const REOPENED_MAX = 3;
 const REPEATED_MS = 30_000;
 
 /**
- * The life of one sink: open it, find where it continues, bring it to the main lane, work off its queue. After a failure it
+ * The life of one sink: open it, find where it continues, bring it to the main fan-out, work off its queue. After a failure it
  * waits and begins again, or stops until an operator resumes it. Nothing here makes another sink wait.
  */
 export class SinkRunner {
@@ -45,7 +45,7 @@ export class SinkRunner {
   readonly #backoff: ReconnectBackoff;
   #record: SinkRecord | null = null;
   #paused = false;
-  #parked = false;
+  #detached = false;
   /** The sink is to go on there without what it lacks before; null: it keeps its place. */
   #givesUpTo: Position | null = null;
   /** The state has another place for the sink than the sink itself, which was not opened since. */
@@ -60,7 +60,7 @@ export class SinkRunner {
   /** Why the last attempt failed that could open the sink. */
   #inVain: StoredError | null = null;
   #onJoined: () => void = () => undefined;
-  /** Resolves when the first attempt to join the lane has ended, with or without success. */
+  /** Resolves when the first attempt to join the fan-out has ended, with or without success. */
   readonly joined = new Promise<void>((resolve) => {
     this.#onJoined = resolve;
   });
@@ -114,7 +114,7 @@ export class SinkRunner {
 
   /** True while the sink has its own stream because it could not keep up, or was away. */
   get catchingUp(): boolean {
-    return this.#parked;
+    return this.#detached;
   }
 
   /** True while the sink's place was moved, by an operator or by `giveUp`, and the sink has not begun there yet. */
@@ -157,7 +157,7 @@ export class SinkRunner {
     }
   }
 
-  /** The first attempt to open, before the lane starts. Resolves whether or not it succeeds. */
+  /** The first attempt to open, before the fan-out starts. Resolves whether or not it succeeds. */
   begin(signal: AbortSignal): Promise<Standing | null> {
     return (this.#begun = this.#begin(signal));
   }
@@ -193,9 +193,9 @@ export class SinkRunner {
     if (!streams) this.#work.end();
   }
 
-  /** Detaches a sink that can't keep up from the main lane; it continues with its own stream. */
-  park(): void {
-    this.#parked = true;
+  /** Detaches a sink that can't keep up from the main fan-out; it continues with its own stream. */
+  detach(): void {
+    this.#detached = true;
     this.#work.end();
   }
 
@@ -239,7 +239,7 @@ export class SinkRunner {
     while (!signal.aborted) {
       using work = (this.#work = scopeOf(signal));
       const interrupted = work.signal;
-      // At once, so that no other sink waits for the bytes in this sink's queue. A step in flight may still end.
+      // At once, so that no other sink waits for the bytes in this sink's queue. A batch in flight may still end.
       interrupted.addEventListener("abort", () => this.#leave(main), { once: true });
       let waitMs: number | null = null;
       try {
@@ -284,19 +284,19 @@ export class SinkRunner {
     this.#wasOpened = true;
     this.#standing = null;
     const { worker } = this;
-    const lane = main.main;
+    const fanOut = main.main;
     if (standing.kind === "new") {
       this.#lost = [];
       if (standing.isEmpty) await this.#opening.expectEarlierRows(main, signal);
       await this.#parts.rejoin(null, new Set());
-      const progress = { position: lane.position, tables: {} };
+      const checkpoint = { position: fanOut.position, tables: {} };
       // Invariant: the completeness that the sink has stored does not count any more, not even after a crash before its
-      // first step.
-      if (!standing.isEmpty) await worker.note(progress, signal);
-      worker.begin(progress, lane.position, true);
+      // first batch.
+      if (!standing.isEmpty) await worker.note(checkpoint, signal);
+      worker.begin(checkpoint, fanOut.position, true);
       // Invariant: from here on the log is kept for this sink. This comes before anything is acknowledged past its
       // position.
-      await this.#parts.state.sinks.covered(this.name, lane.position);
+      await this.#parts.state.sinks.covered(this.name, fanOut.position);
     } else {
       const lost = this.#lost;
       this.#lost = [];
@@ -320,28 +320,28 @@ export class SinkRunner {
     }
   }
 
-  /** Joins the main lane: directly if the sink is at or beyond the lane's position, otherwise through its own stream. */
+  /** Joins the main fan-out: directly if the sink is at or beyond the fan-out's position, otherwise through its own stream. */
   async #join(main: CatchUpParts, signal: AbortSignal): Promise<void> {
     const { worker } = this;
-    const lane = main.main;
+    const fanOut = main.main;
     await this.#setError(null);
     signal.throwIfAborted();
     const { covered } = worker;
     invariant(covered !== null, "a sink joins after it began");
-    const isAhead = comparePositions(covered, lane.position) > 0;
-    if (isAhead && isBeyondLog(covered, lane.position.epoch, await main.source.log.tip(signal)))
+    const isAhead = comparePositions(covered, fanOut.position) > 0;
+    if (isAhead && isBeyondLog(covered, fanOut.position.epoch, await main.source.log.tip(signal)))
       throw sinkAhead(this.name);
     this.#become("streaming");
-    if (comparePositions(covered, lane.position) < 0) {
-      this.#parked = true;
+    if (comparePositions(covered, fanOut.position) < 0) {
+      this.#detached = true;
       await rejoin(worker, main, (refusal) => this.#waits(refusal), signal);
       signal.throwIfAborted();
       this.#become("streaming");
       await this.#setError(null);
     } else {
-      main.rewind.attach(worker);
+      main.goBack.attach(worker);
     }
-    this.#parked = false;
+    this.#detached = false;
     this.#parts.news.tell();
     this.#parts.logger.info({}, "the sink streams");
     this.#onJoined();

@@ -1,6 +1,6 @@
 import { withoutTables } from "../../core/checkpoint/completeness.ts";
 import { scopeOf } from "../../core/clock.ts";
-import type { SinkProgress } from "../../core/model/batch.ts";
+import type { Checkpoint } from "../../core/model/batch.ts";
 import { findMillraceError, type MillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { Position } from "../../core/model/position.ts";
@@ -9,18 +9,18 @@ import type { Sink } from "../../core/contracts/sink.ts";
 import type { SinkEntry } from "../../core/contracts/state-store.ts";
 import { cannotWrite } from "../errors.ts";
 import { Isolation } from "./isolation.ts";
-import type { NettedAhead } from "./lookahead.ts";
+import type { CompactedAhead } from "./prefetch.ts";
 import { Applier, type How, type WorkerParts } from "./applier.ts";
 import { type BatchLimits, SinkQueue, type Taken } from "./sink-queue.ts";
 import type { StoredError } from "../../core/contracts/state-store.ts";
-import type { SinkSteps } from "./sink-steps.ts";
-import type { StepWatch } from "../step-watch.ts";
+import type { SinkBatches } from "./sink-batches.ts";
+import type { BatchWatch } from "../batch-watch.ts";
 import type { Work } from "./work.ts";
 
 /** Errors of targets, classified or not. */
 const OF_CONNECTORS = /^MR([34]\d{3}|1304)$/;
-/** The time that a step in flight still gets when its sink is stopped, paused or detached. */
-const STEP_GRACE_MS = 5_000;
+/** The time that a batch in flight still gets when its sink is stopped, paused or detached. */
+const BATCH_GRACE_MS = 5_000;
 
 /** Works off one sink's queue, work by work (applier.ts). A failure that concerns one table suspends only that table. */
 export class SinkWorker {
@@ -28,7 +28,7 @@ export class SinkWorker {
   readonly queue = new SinkQueue();
   readonly #parts: WorkerParts;
   readonly #applier: Applier;
-  readonly #steps: SinkSteps;
+  readonly #batches: SinkBatches;
   /** Everything before it has been put into the queue. */
   #given: Position | null = null;
   #session = 0;
@@ -38,7 +38,7 @@ export class SinkWorker {
     this.#parts = parts;
     this.name = parts.sink.name;
     this.#applier = new Applier(parts, this.queue);
-    this.#steps = this.#applier.steps;
+    this.#batches = this.#applier.batches;
   }
 
   get sink(): Sink {
@@ -48,21 +48,21 @@ export class SinkWorker {
   /** Of the write in flight. */
   /** See `SinkSteps`. */
   get failing(): StoredError | null {
-    return this.#steps.failing;
+    return this.#batches.failing;
   }
 
-  get watch(): StepWatch {
-    return this.#steps.watch;
+  get watch(): BatchWatch {
+    return this.#batches.watch;
   }
 
   /** What the sink holds; null until `begin`. */
-  get progress(): SinkProgress | null {
-    return this.#steps.progress;
+  get checkpoint(): Checkpoint | null {
+    return this.#batches.checkpoint;
   }
 
-  /** What the sink itself has made durable; null for a new sink until its first step. */
-  get written(): SinkProgress | null {
-    return this.#steps.written;
+  /** What the sink itself has made durable; null for a new sink until its first batch. */
+  get written(): Checkpoint | null {
+    return this.#batches.written;
   }
 
   get limits(): BatchLimits {
@@ -75,21 +75,21 @@ export class SinkWorker {
   }
 
   get writeCount(): number {
-    return this.#steps.writeCount;
+    return this.#batches.writeCount;
   }
 
-  /** The step of the sink's last checkpoint; null if there is none, or it is not bound to the state. */
-  get step(): number | null {
+  /** The batch of the sink's last checkpoint; null if there is none, or it is not bound to the state. */
+  get batch(): number | null {
     return this.written?.bond?.step ?? null;
   }
 
   /** Everything before it is done for this sink. */
   get covered(): Position | null {
-    return this.#steps.covered;
+    return this.#batches.covered;
   }
 
   /**
-   * The number changes when the sink is dropped from its lane. Receipts from before then prove nothing about what it holds.
+   * The number changes when the sink is dropped from its fan-out. Receipts from before then prove nothing about what it holds.
    */
   get session(): number {
     return this.#session;
@@ -97,41 +97,41 @@ export class SinkWorker {
 
   /** True when nothing waits and nothing is in flight. */
   get idle(): boolean {
-    return !this.#busy && this.#applier.lookahead.isEmpty && this.queue.length === 0;
+    return !this.#busy && this.#applier.prefetch.isEmpty && this.queue.length === 0;
   }
 
-  async open(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
+  async open(lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
     this.#applier.shapes.reopen();
-    return await this.#steps.open(lease, signal);
+    return await this.#batches.open(lease, signal);
   }
 
   /** The entry that the sink's checkpoints name from here on. After `open`. */
   enter(entry: SinkEntry): void {
-    this.#steps.enter(entry);
+    this.#batches.enter(entry);
   }
 
   /**
-   * Sets the sink's position before its queue is worked off. `covered` is at or behind `progress.position`. `isNew`: the
+   * Sets the sink's position before its queue is worked off. `covered` is at or behind `checkpoint.position`. `isNew`: the
    * sink itself does not hold this checkpoint yet.
    */
-  begin(progress: SinkProgress, covered: Position, isNew: boolean): void {
-    this.#steps.begin(progress, isNew ? null : progress, covered);
+  begin(checkpoint: Checkpoint, covered: Position, isNew: boolean): void {
+    this.#batches.begin(checkpoint, isNew ? null : checkpoint, covered);
     this.#given = null;
     this.#busy = false;
     this.#applier.shapes.begin();
   }
 
   /** What the sink holds when it is opened, which may be less than before. Before `begin`. */
-  stand(progress: SinkProgress, covered: Position): void {
-    this.#steps.begin(progress, progress, covered);
+  stand(checkpoint: Checkpoint, covered: Position): void {
+    this.#batches.begin(checkpoint, checkpoint, covered);
   }
 
   /** Stores a checkpoint that claims less than the sink's own. Before `begin`. */
-  async note(progress: SinkProgress, signal: AbortSignal): Promise<void> {
-    await this.#steps.note(progress, signal);
+  async note(checkpoint: Checkpoint, signal: AbortSignal): Promise<void> {
+    await this.#batches.note(checkpoint, signal);
   }
 
-  /** Removes rows that no step can have written. Before `begin`. */
+  /** Removes rows that no batch can have written. Before `begin`. */
   async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
     await this.ask(tables, async (some) => await this.sink.rows?.expel(some, version, signal), signal);
   }
@@ -188,43 +188,43 @@ export class SinkWorker {
   }
 
   #coverGiven(): void {
-    if (!this.idle || this.#given === null || this.#steps.covered === null) return;
-    this.#steps.cover(this.#given);
+    if (!this.idle || this.#given === null || this.#batches.covered === null) return;
+    this.#batches.cover(this.#given);
     this.#parts.news.tell();
   }
 
-  /** Drops waiting works. A step in flight may still end. */
+  /** Drops waiting works. A batch in flight may still end. */
   drop(): void {
     this.#session++;
     this.#given = null;
-    this.#applier.lookahead.drop();
+    this.#applier.prefetch.drop();
     this.queue.clear();
   }
 
   /**
-   * Works off the queue until aborted, or until a step fails for good. After an abort, a step in flight gets some time to
+   * Works off the queue until aborted, or until a batch fails for good. After an abort, a batch in flight gets some time to
    * end.
    */
   async run(signal: AbortSignal): Promise<never> {
-    const step = new AbortController();
+    const batch = new AbortController();
     let takeBack = (): void => undefined;
     const onAbort = (): void => {
-      takeBack = this.#parts.clock.after(STEP_GRACE_MS, () => step.abort(signal.reason));
+      takeBack = this.#parts.clock.after(BATCH_GRACE_MS, () => batch.abort(signal.reason));
     };
     signal.addEventListener("abort", onAbort, { once: true });
     try {
-      return await this.#run(signal, step.signal);
+      return await this.#run(signal, batch.signal);
     } finally {
       signal.removeEventListener("abort", onAbort);
       takeBack();
-      this.#applier.lookahead.drop();
+      this.#applier.prefetch.drop();
     }
   }
 
-  async #run(signal: AbortSignal, stepSignal: AbortSignal): Promise<never> {
+  async #run(signal: AbortSignal, batchSignal: AbortSignal): Promise<never> {
     let begunMs = -Infinity;
     for (;;) {
-      if (this.#applier.lookahead.isEmpty) {
+      if (this.#applier.prefetch.isEmpty) {
         await this.queue.wait(signal);
         const waitMs = this.#delayMs(begunMs);
         if (waitMs > 0) await this.#filled(waitMs, signal);
@@ -232,14 +232,14 @@ export class SinkWorker {
       begunMs = this.#parts.clock.elapsed();
       // The queue may have been cleared, and filled again from another position, since it woke this worker.
       signal.throwIfAborted();
-      const prepared = this.#applier.lookahead.take();
+      const prepared = this.#applier.prefetch.take();
       if (prepared === null && this.queue.length === 0) continue;
       const taken = prepared?.taken ?? this.queue.take(this.#parts.limits);
       this.#busy = true;
       let how: How = "dropped";
       const passed = new Set<Work>();
       try {
-        how = await this.#work(taken, prepared?.ahead ?? null, passed, stepSignal);
+        how = await this.#work(taken, prepared?.ahead ?? null, passed, batchSignal);
         // Invariant: after a failure nothing is covered until the sink begins again, because dropped works lie before it.
         this.#busy = false;
       } finally {
@@ -270,7 +270,7 @@ export class SinkWorker {
    * Invariant: a failure that concerns one table suspends only that table. Each retry therefore fails with another table at
    * most.
    */
-  async #work(taken: Taken, ahead: NettedAhead | null, passed: Set<Work>, signal: AbortSignal): Promise<How> {
+  async #work(taken: Taken, ahead: CompactedAhead | null, passed: Set<Work>, signal: AbortSignal): Promise<How> {
     for (;;) {
       try {
         return await this.#applier.perform(taken, ahead, passed, signal);
@@ -290,7 +290,7 @@ export class SinkWorker {
     const attempted = this.#applier.attempted;
     this.#applier.attempted = null;
     if (known === undefined || known.kind === "aborted" || signal.aborted) return null;
-    const isolation = new Isolation(this.sink, this.#steps, this.#parts.logger);
+    const isolation = new Isolation(this.sink, this.#batches, this.#parts.logger);
     if (known.table !== undefined) {
       if (known.kind === "fatal") return known;
       const mayPass = known.kind === "blocked" || known.kind === "retryable";
@@ -305,9 +305,9 @@ export class SinkWorker {
   /** Invariant: the sink forgets that it holds the table before a change of the table is skipped. */
   async #withdraw(tableId: string, signal: AbortSignal): Promise<void> {
     this.#applier.shapes.reopen();
-    await this.#steps.reopen(signal);
-    const held = this.#steps.held.tables;
+    await this.#batches.reopen(signal);
+    const held = this.#batches.held.tables;
     const tables = withoutTables(held, new Set([tableId]));
-    if (tables !== held) await this.#steps.store({ tables }, signal);
+    if (tables !== held) await this.#batches.store({ tables }, signal);
   }
 }

@@ -1,4 +1,4 @@
-import type { SinkProgress } from "../../core/model/batch.ts";
+import type { Checkpoint } from "../../core/model/batch.ts";
 import type { Accord } from "../../core/checkpoint/bond.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
 import type { OnLost, Sink, SinkForm } from "../../core/contracts/sink.ts";
@@ -12,11 +12,11 @@ import { sinkAhead, sinkBehind, sinkEmptied, sinkForeign } from "../errors.ts";
  */
 export type Standing =
   | { readonly kind: "new"; readonly isEmpty: boolean }
-  | { readonly kind: "known"; readonly progress: SinkProgress; readonly covered: Position };
+  | { readonly kind: "known"; readonly checkpoint: Checkpoint; readonly covered: Position };
 
 /** The sink's own checkpoint, the state's record of it, and how the two go together. */
 export interface Meeting {
-  readonly own: SinkProgress | null;
+  readonly own: Checkpoint | null;
   readonly record: SinkRecord | null;
   readonly accord: Accord;
 }
@@ -44,14 +44,14 @@ export function standingOf(sink: string, { own, record, accord }: Meeting, ackno
   if (difference === 0) {
     const covered = record?.covered ?? own.position;
     const ahead = comparePositions(covered, own.position) > 0;
-    return { kind: "known", progress: own, covered: ahead ? covered : own.position };
+    return { kind: "known", checkpoint: own, covered: ahead ? covered : own.position };
   }
   const reachable = acknowledged === null || comparePositions(own.position, acknowledged) >= 0;
   // A sink without a record (it was removed from the configuration and added again) is filled again, over the rows that it
   // holds.
   if (!reachable && written === null) return { kind: "new", isEmpty: false };
   if (!reachable) throw sinkBehind(sink);
-  return { kind: "known", progress: own, covered: own.position };
+  return { kind: "known", checkpoint: own, covered: own.position };
 }
 
 /**
@@ -61,7 +61,7 @@ export function standingOf(sink: string, { own, record, accord }: Meeting, ackno
  */
 export async function owedBy(
   sink: string,
-  held: SinkProgress,
+  held: Checkpoint,
   accord: Accord,
   bonds: Pick<BondStore, "undone">,
 ): Promise<readonly string[]> {

@@ -27,7 +27,7 @@ import type { Pipeline } from "../pipeline.ts";
 import { holdsReads, keepWithin, type KeptLogPolicy } from "../stream/kept-log.ts";
 import type { SinkRunner } from "../apply/sink-runner.ts";
 import { isTriedAgain, kindOf } from "../retry.ts";
-import { cancelRefill, tryCondition } from "../snapshot/snapshots.ts";
+import { cancelSnapshot, tryCondition } from "../snapshot/snapshots.ts";
 
 export interface SnapshotRequest {
   /** Sinks to fill; empty: all. */
@@ -229,7 +229,7 @@ export class Control {
     await this.#pipeline.reinstateIn(names, ids);
     // All at once: sinks that begin together share what is read.
     const asked = runners.map(({ name }) =>
-      this.#pipeline.refill(name, ids, request.where, "asked for by an operator"),
+      this.#pipeline.snapshot(name, ids, request.where, "asked for by an operator"),
     );
     await Promise.all(asked);
     for (const runner of runners)
@@ -243,7 +243,7 @@ export class Control {
 
   /** False if there is no unfinished snapshot with this number. */
   async cancelSnapshot(id: number): Promise<boolean> {
-    return await cancelRefill(this.#pipeline.state.refills, id);
+    return await cancelSnapshot(this.#pipeline.state.snapshots, id);
   }
 
   /** Reads the rows of dead letters from the source again; resolves when each has ended, or after the timeout. */

@@ -65,7 +65,7 @@ export async function listKeysOf(
 ): Promise<readonly DeadLetter[]> {
   const waiting = letters.filter((letter) => letter.state === "waiting" && table(letter.tableId) !== undefined);
   for (const { sink, tableId, keys } of byTable(waiting)) {
-    await state.refills.addKeys(sink, tableId, keys, keyShape(table(tableId)!));
+    await state.snapshots.addKeys(sink, tableId, keys, keyShape(table(tableId)!));
   }
   return waiting;
 }
@@ -103,10 +103,10 @@ export async function replay(
   };
 }
 
-async function stillListed(letters: readonly DeadLetter[], { refills }: StateStore): Promise<readonly DeadLetter[]> {
+async function stillListed(letters: readonly DeadLetter[], { snapshots }: StateStore): Promise<readonly DeadLetter[]> {
   const left: DeadLetter[] = [];
   for (const { sink, tableId, keys, together } of byTable(letters)) {
-    const listed = await refills.listed(sink, tableId, keys);
+    const listed = await snapshots.listed(sink, tableId, keys);
     left.push(...together.filter((_, i) => listed.has(i)));
   }
   return left;

@@ -49,12 +49,12 @@ export const NOTHING_STORED: StoredFacts = { letters: new Map(), snapshots: [], 
 
 export async function storedFacts(pipeline: Pipeline): Promise<StoredFacts> {
   const { state } = pipeline;
-  const [letters, snapshots, refills] = await Promise.all([
+  const [letters, snapshots, unfinished] = await Promise.all([
     state.deadLetters.waiting(),
     pipeline.snapshots(false),
-    state.refills.list(),
+    state.snapshots.list(),
   ]);
-  const stubborn = refills.filter(isStubborn).map(({ tableId, sink }) => ({ table: tableId, sink }));
+  const stubborn = unfinished.filter(isStubborn).map(({ tableId, sink }) => ({ table: tableId, sink }));
   return { letters, snapshots, stubborn };
 }
 
@@ -67,7 +67,7 @@ export function statusOf(
   const nowMs = pipeline.clock.now();
   const up = sourceError === null && health !== null && lag.isFresh(nowMs);
   const lagSeconds = position === null ? null : lag.seconds(position.commit, nowMs);
-  const { lane, isSourceSilent: isSilent } = pipeline;
+  const { fanOut, isSourceSilent: isSilent } = pipeline;
   const spell = (commit: bigint | undefined) => (commit === undefined ? null : source.positions.format(commit));
   return {
     name,
@@ -75,7 +75,7 @@ export function statusOf(
     source: {
       kind: source.kind,
       up,
-      ...sourceActivity({ up, isSilent, lane, lagSeconds }),
+      ...sourceActivity({ up, isSilent, fanOut, lagSeconds }),
       position: spell(position?.commit),
       acknowledged: spell(acknowledged?.commit),
       lagBytes: bytesBetween(source.positions, position?.commit ?? null, lag.tip),
@@ -107,7 +107,7 @@ export function statusOf(
       stubborn,
       areKnown: pipeline.hasLooked,
     },
-    refills: pipeline.unfinishedRefills,
+    unfinishedSnapshots: pipeline.unfinishedSnapshots,
     snapshots: estimates.ofReads(snapshots).filter(isRunning),
     daemon: { pid: process.pid, startedAt: startedAt },
   };
@@ -148,7 +148,7 @@ function sinkStatus(
     name: runner.name,
     kind: runner.worker.sink.kind,
     state: snapshotting ? "snapshot" : state,
-    activity: sinkActivity({ state, worker: runner.worker }, { catchingUp, waitsFor }, pipeline.lane),
+    activity: sinkActivity({ state, worker: runner.worker }, { catchingUp, waitsFor }, pipeline.fanOut),
     position: covered === null ? null : positions.format(covered.commit),
     lagSeconds: covered === null ? null : lag.seconds(covered.commit, pipeline.clock.now()),
     lagBytes: bytesBetween(positions, covered?.commit ?? null, lag.tip),

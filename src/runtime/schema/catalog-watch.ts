@@ -6,7 +6,7 @@ import type { CapturedTables, TableShape } from "../../core/contracts/catalog.ts
 import type { Source } from "../../core/contracts/source.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
-import type { Lane } from "../stream/lane.ts";
+import type { FanOut } from "../stream/fan-out.ts";
 import { CORRECTED_AT_SOURCE } from "../errors.ts";
 import { kindOf } from "../retry.ts";
 import type { TableGate } from "./table-gate.ts";
@@ -17,7 +17,7 @@ export interface CatalogWatchParts {
   readonly source: Pick<Source, "catalog" | "watermarks">;
   readonly state: StateStore;
   readonly gate: TableGate;
-  readonly lane: Lane;
+  readonly fanOut: FanOut;
   readonly intervalMs: number;
   /** Whether some sink holds a complete copy of the table as it is now, or no sink takes it: nothing waits for its rows. */
   readonly isHeld: (tableId: string, generation: string) => boolean;
@@ -112,13 +112,13 @@ export class CatalogWatch {
 
   /** Rests until the next look is due, something asks for one, or the stream has passed the watermark of new shapes. */
   async #rest(signal: AbortSignal): Promise<void> {
-    const { clock, news, lane } = this.#parts;
+    const { clock, news, fanOut } = this.#parts;
     const wake = this.#wake.signal;
     const mark = this.#toConfirm?.mark;
     if (mark === undefined) return await pause(clock, this.#pauseMs, signal, wake);
     using resting = scopeOf(signal, wake);
     const dueMs = clock.elapsed() + this.#pauseMs;
-    for (let told = news.count; lane.position.commit <= mark; told = news.count) {
+    for (let told = news.count; fanOut.position.commit <= mark; told = news.count) {
       const leftMs = dueMs - clock.elapsed();
       if (resting.signal.aborted || leftMs <= 0) return;
       await news.after(told, clock, leftMs, resting.signal).catch(() => undefined);
@@ -132,7 +132,7 @@ export class CatalogWatch {
 
   /** Publishes matching tables that are not published yet, and starts reading the rows that the log does not bring. */
   async #once(signal: AbortSignal): Promise<void> {
-    const { source, state, gate, lane, logger } = this.#parts;
+    const { source, state, gate, fanOut, logger } = this.#parts;
     const failure = this.#failure;
     this.#failure = undefined;
     if (failure !== undefined) throw failure;
@@ -147,7 +147,7 @@ export class CatalogWatch {
     const open = this.#unsettled(captured);
     if (open.size > 0 && !this.#isSettling) void this.#settle(open, onWait, signal);
     const readable = new Map([...captured.generations].filter(([id]) => !open.has(id)));
-    await gate.discover({ ...captured, generations: readable }, lookedAt, lane.position);
+    await gate.discover({ ...captured, generations: readable }, lookedAt, fanOut.position);
     this.#waitingFor = [...open.keys()];
     const toConfirm = await this.#confirmShapes(captured, signal);
     await this.#reinstateReturned(captured);
@@ -189,7 +189,7 @@ export class CatalogWatch {
    * the watermark, and still has it when the stream has passed the watermark, the shape is in force there.
    */
   async #confirmShapes(captured: CapturedTables, signal: AbortSignal): Promise<ToConfirm | null> {
-    const { source, gate, lane } = this.#parts;
+    const { source, gate, fanOut } = this.#parts;
     const changed = gate.changed(captured);
     const before = this.#toConfirm;
     const isAsBefore = changed.every(({ id, fingerprint }) =>
@@ -197,8 +197,8 @@ export class CatalogWatch {
     );
     if (changed.length === 0) return null;
     if (before === null || !isAsBefore) return { shapes: changed, mark: await source.watermarks.renew(signal) };
-    if (lane.position.commit <= before.mark) return before;
-    for (const shape of changed) await gate.confirm(shape, { ...lane.position, commit: before.mark, index: 0 });
+    if (fanOut.position.commit <= before.mark) return before;
+    for (const shape of changed) await gate.confirm(shape, { ...fanOut.position, commit: before.mark, index: 0 });
     // From the change on, the tables' names may mean other tables.
     this.#wake.end();
     return null;

@@ -1,4 +1,4 @@
-import type { SinkProgress } from "../../core/model/batch.ts";
+import type { Checkpoint } from "../../core/model/batch.ts";
 import { findMillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import { isLater, type TableVersion } from "../../core/model/schema.ts";
@@ -7,13 +7,13 @@ import type { SchemaStore } from "../../core/contracts/state-store.ts";
 import { CarriedCopies } from "./carried-copies.ts";
 import { isOfShape, withoutTables } from "../../core/checkpoint/completeness.ts";
 import { targetsGone } from "../errors.ts";
-import type { SinkSteps } from "../apply/sink-steps.ts";
+import type { SinkBatches } from "../apply/sink-batches.ts";
 import type { CarryWork, CompleteEnd } from "../apply/work.ts";
 
 export interface FollowedShapesParts {
   readonly sink: Sink;
   readonly schemas: Pick<SchemaStore, "versions">;
-  readonly steps: SinkSteps;
+  readonly batches: SinkBatches;
   /** The sink no longer holds the table completely, because its shape has changed. */
   readonly onVoid: (tableId: string) => void;
   /** The sink is working on the target of this table alone; null: not any more. */
@@ -66,36 +66,36 @@ export class FollowedShapes {
 
   /** The same for several tables. */
   async prepareAll(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
-    const { steps, onVoid, onWork } = this.#parts;
+    const { batches, onVoid, onWork } = this.#parts;
     const changed = tables.filter((table) => this.#prepared.get(table.id) !== table);
     if (changed.length === 0) return;
-    const foreign = await this.#asked(changed, (some) => steps.foreign(some, signal), signal);
+    const foreign = await this.#asked(changed, (some) => batches.foreign(some, signal), signal);
     await this.#expectThere(
       changed.filter((table) => !foreign.includes(table)),
       signal,
     );
     const voided = new Set<string>();
     for (const table of changed) {
-      const held = steps.held.tables[table.id];
+      const held = batches.held.tables[table.id];
       const isForeign = foreign.includes(table);
       const isVoid = held !== undefined && (isForeign || !isOfShape(held, table));
       if (isVoid) voided.add(table.id);
       if (isVoid || held === undefined) {
         onWork(table.id);
         const left = isVoid && !isForeign ? held : null;
-        await steps.retrying(signal, () => this.#carried.follow(table, left, signal));
+        await batches.retrying(signal, () => this.#carried.follow(table, left, signal));
       }
     }
     onWork(null);
     if (voided.size > 0) {
       // Invariant: durable before the target follows, which may lose values. A process that continues from there reads them
       // again.
-      await steps.store({ tables: withoutTables(steps.held.tables, voided) }, signal);
+      await batches.store({ tables: withoutTables(batches.held.tables, voided) }, signal);
       for (const id of voided) onVoid(id);
       for (const table of changed) if (voided.has(table.id)) failpoint("sink.voided", table);
     }
     // Rows of a later version would win against all that is read now.
-    if (foreign.length > 0) await steps.expel(foreign, signal);
+    if (foreign.length > 0) await batches.expel(foreign, signal);
     await this.#make(changed, signal);
   }
 
@@ -110,12 +110,12 @@ export class FollowedShapes {
 
   /** Invariant: a target that is made again is empty, so the sink has not kept the table as complete. */
   async #expectThere(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
-    const { sink, steps } = this.#parts;
+    const { sink, batches } = this.#parts;
     const held = tables.filter((table) => {
-      const complete = steps.held.tables[table.id];
+      const complete = batches.held.tables[table.id];
       return complete !== undefined && isOfShape(complete, table);
     });
-    const missing = await this.#asked(held, (some) => steps.missing(some, signal), signal);
+    const missing = await this.#asked(held, (some) => batches.missing(some, signal), signal);
     if (missing.length > 0)
       throw targetsGone(
         sink.name,
@@ -124,10 +124,10 @@ export class FollowedShapes {
   }
 
   async #make(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
-    const { steps } = this.#parts;
+    const { batches } = this.#parts;
     for (const { id, fingerprint } of tables) this.#tried.set(id, fingerprint);
     const make = async (some: readonly TableVersion[]) => {
-      await steps.prepare(some, signal);
+      await batches.prepare(some, signal);
       for (const table of some) this.#noteMade(table);
       return [];
     };
@@ -165,13 +165,13 @@ export class FollowedShapes {
   /** All rows of these tables are in the sink, and their targets are prepared. */
   async complete(works: readonly CompleteEnd[], signal: AbortSignal): Promise<void> {
     if (works.length === 0) return;
-    const { steps } = this.#parts;
-    await steps.store(this.completed(steps.held, works), signal);
+    const { batches } = this.#parts;
+    await batches.store(this.completed(batches.held, works), signal);
     this.noteComplete(works);
   }
 
   /** What the sink holds when these tables are complete too. */
-  completed(held: SinkProgress, works: readonly CompleteEnd[]): SinkProgress {
+  completed(held: Checkpoint, works: readonly CompleteEnd[]): Checkpoint {
     if (works.length === 0) return held;
     const tables = Object.fromEntries(works.map(({ table, completeness }) => [table.id, completeness]));
     return { ...held, tables: { ...held.tables, ...tables } };
@@ -187,13 +187,13 @@ export class FollowedShapes {
    * records completeness again only after it has recorded its end, and after the change of the target.
    */
   async carry({ table, completeness, facts }: CarryWork, signal: AbortSignal): Promise<boolean> {
-    const { steps } = this.#parts;
+    const { batches } = this.#parts;
     await this.prepare(table, signal);
-    const { tables } = steps.held;
+    const { tables } = batches.held;
     if (tables[table.id] === undefined && this.#carried.take(table, completeness, facts)) {
       failpoint("sink.carried", table);
-      await steps.store({ position: steps.reached, tables: { ...tables, [table.id]: completeness } }, signal);
+      await batches.store({ position: batches.reached, tables: { ...tables, [table.id]: completeness } }, signal);
     }
-    return steps.held.tables[table.id] === completeness;
+    return batches.held.tables[table.id] === completeness;
   }
 }

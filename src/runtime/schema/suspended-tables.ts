@@ -162,7 +162,7 @@ export async function pauseWhileStopped(
 
 /** The same back. `snapshot`: where it is `none`, nobody else lists what the tables lack. */
 export async function resumeWhileStopped(
-  { suspensions, refills }: Pick<StateStore, "suspensions" | "refills">,
+  { suspensions, snapshots }: Pick<StateStore, "suspensions" | "snapshots">,
   snapshot: "initial" | "none",
   sink: string,
   tableIds: readonly string[],
@@ -170,6 +170,6 @@ export async function resumeWhileStopped(
   const paused = (await suspensions.list()).filter((one) => one.sink === sink && one.error.code === TABLE_PAUSED);
   const ids = paused.map(({ tableId }) => tableId).filter((id) => tableIds.includes(id));
   const request = { sink, tableIds: ids, scope: { kind: "table" }, reason: RESUMED, needed: false } as const;
-  if (snapshot === "none") await askAgain(refills, request);
+  if (snapshot === "none") await askAgain(snapshots, request);
   await suspensions.reinstate(sink, ids);
 }

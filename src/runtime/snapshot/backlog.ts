@@ -1,24 +1,24 @@
-import type { PendingKey, Refill, StateStore } from "../../core/contracts/state-store.ts";
+import type { PendingKey, TableSnapshot, StateStore } from "../../core/contracts/state-store.ts";
 import { KeyPace } from "../../core/contracts/row-reads.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import type { FailingReads } from "./failing-reads.ts";
 import { lossOf } from "../apply/work.ts";
 import type { SinkWorker } from "../apply/sink-worker.ts";
-import type { Lane } from "../stream/lane.ts";
+import type { FanOut } from "../stream/fan-out.ts";
 import { keyReadings, rangeReadings, type Reading } from "./readings.ts";
 import type { TableGate } from "../schema/table-gate.ts";
 
 export interface BacklogParts {
-  readonly lane: Lane;
+  readonly fanOut: FanOut;
   readonly state: StateStore;
   readonly gate: Pick<TableGate, "tables" | "isGone">;
   readonly isSuspended: (sink: string, tableId: string) => boolean;
   readonly logger: Logger;
 }
 
-/** What the state lists, as it was at one look. Keys that are listed after it are told to the refiller. */
+/** What the state lists, as it was at one look. Keys that are listed after it are told to the snapshotter. */
 export interface Unfinished {
-  readonly open: readonly Refill[];
+  readonly open: readonly TableSnapshot[];
   readonly keyCount: number;
 }
 
@@ -45,9 +45,9 @@ export class Backlog {
     // Keys of a table that is suspended, or can't be read, must not hold up other keys.
     const held = this.#failing.tablesOfKeys(true);
     const tableIds = this.#tableIds.filter((id) => !held.has(id));
-    const { refills } = this.#parts.state;
+    const { snapshots } = this.#parts.state;
     if (keyCount === 0) this.#keyPaces.clear();
-    const keys = keyCount === 0 ? [] : this.#keyReadings(await refills.keys(sinks, tableIds, KEYS_LISTED_MAX));
+    const keys = keyCount === 0 ? [] : this.#keyReadings(await snapshots.keys(sinks, tableIds, KEYS_LISTED_MAX));
     const ranges = rangeReadings(open.filter(({ sink }) => sinks.includes(sink)));
     // Key lookups and tables take turns: while a table is read, rows that move may list new keys as fast as keys are read.
     this.#keysFirst = !this.#keysFirst;
@@ -56,14 +56,14 @@ export class Backlog {
   }
 
   /** Unfinished reads for attached sinks, of tables that flow: only these can be failing. */
-  async failing(open: readonly Refill[]): Promise<readonly Reading[]> {
+  async failing(open: readonly TableSnapshot[]): Promise<readonly Reading[]> {
     const sinks = this.#attached;
     const tableIds = this.#tableIds;
     const flowing = open.filter(({ sink, tableId }) => sinks.includes(sink) && tableIds.includes(tableId));
     const readings: Reading[] = rangeReadings(flowing);
     const failing = this.#failing.tablesOfKeys(false);
     for (const id of tableIds.filter((tableId) => failing.has(tableId)))
-      readings.push(...this.#keyReadings(await this.#parts.state.refills.keys(sinks, [id], KEYS_LISTED_MAX)));
+      readings.push(...this.#keyReadings(await this.#parts.state.snapshots.keys(sinks, [id], KEYS_LISTED_MAX)));
     return readings;
   }
 
@@ -83,35 +83,35 @@ export class Backlog {
    * read as a whole when it is reinstated. Invariant: the sink no longer holds a table that is gone before its read ends,
    * so a table that comes back as it was is read.
    */
-  async withoutVoid(open: readonly Refill[]): Promise<Unfinished> {
+  async withoutVoid(open: readonly TableSnapshot[]): Promise<Unfinished> {
     const { state, gate, isSuspended, logger } = this.#parts;
-    const left: Refill[] = [];
-    for (const refill of open) {
-      const { id, tableId, sink } = refill;
+    const left: TableSnapshot[] = [];
+    for (const snapshot of open) {
+      const { id, tableId, sink } = snapshot;
       const isGone = gate.isGone(tableId);
       if ((!isGone && !isSuspended(sink, tableId)) || (isGone && this.#mayHold(sink, tableId))) {
-        left.push(refill);
+        left.push(snapshot);
         continue;
       }
-      await state.refills.cancel(id, true);
+      await state.snapshots.cancel(id, true);
       const why = isGone ? "gone at the source" : "suspended in the sink";
       logger.info({ table: tableId, sink }, `the table is ${why}; it is not read any more`);
     }
     // Looked at in every round, and mostly no key is listed.
-    const keyCount = await state.refills.countKeys();
-    const keys = keyCount === 0 ? [] : await state.refills.keys(this.#attached, null, KEYS_LISTED_MAX);
+    const keyCount = await state.snapshots.countKeys();
+    const keys = keyCount === 0 ? [] : await state.snapshots.keys(this.#attached, null, KEYS_LISTED_MAX);
     const gone = keys.filter(({ tableId, sink }) => gate.isGone(tableId) || isSuspended(sink, tableId));
     if (gone.length === 0) return { open: left, keyCount };
-    await state.refills.removeKeys(gone.map(({ id }) => id));
-    return { open: left, keyCount: await state.refills.countKeys() };
+    await state.snapshots.removeKeys(gone.map(({ id }) => id));
+    return { open: left, keyCount: await state.snapshots.countKeys() };
   }
 
   /** Whether the sink counts a table that is gone as complete, or may do so. Then it is told that it lacks rows. */
   #mayHold(sink: string, tableId: string): boolean {
-    const { lane } = this.#parts;
-    const worker = [...lane.sinks].find(({ name }) => name === sink);
+    const { fanOut } = this.#parts;
+    const worker = [...fanOut.sinks].find(({ name }) => name === sink);
     if (worker === undefined) return true;
-    if (worker.progress?.tables[tableId] === undefined) return false;
+    if (worker.checkpoint?.tables[tableId] === undefined) return false;
     this.#tell(worker, tableId);
     return true;
   }
@@ -123,11 +123,11 @@ export class Backlog {
     if (told.has(tableId)) return;
     told.add(tableId);
     const ended = (): void => void told.delete(tableId);
-    this.#parts.lane.push(worker, lossOf(tableId, { durable: ended, dropped: ended }));
+    this.#parts.fanOut.push(worker, lossOf(tableId, { durable: ended, dropped: ended }));
   }
 
   get #attached(): readonly string[] {
-    return [...this.#parts.lane.sinks].map((worker) => worker.name);
+    return [...this.#parts.fanOut.sinks].map((worker) => worker.name);
   }
 
   get #tableIds(): readonly string[] {

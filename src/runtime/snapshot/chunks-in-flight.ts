@@ -1,6 +1,6 @@
 import type { Clock } from "../../core/clock.ts";
 import type { SinkWorker } from "../apply/sink-worker.ts";
-import { type HandedOver } from "./refill-chunks.ts";
+import { type HandedOver } from "./snapshot-chunks.ts";
 import { withTimeout } from "../../core/with-timeout.ts";
 
 /** How long a fast sink waits for slower ones with the same chunk, so that they share the next read too. */
@@ -31,7 +31,7 @@ export class ChunksInFlight {
     return this.#busy;
   }
 
-  /** An error outside of the refiller's rounds: the next round throws it. */
+  /** An error outside of the snapshotter's rounds: the next round throws it. */
   failed(error: unknown): void {
     this.#failure ??= error;
     this.#onChange();

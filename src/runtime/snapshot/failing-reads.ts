@@ -1,6 +1,6 @@
 import { type Clock, timestamp } from "../../core/clock.ts";
 import { findMillraceError } from "../../core/errors.ts";
-import type { Refill, StoredError } from "../../core/contracts/state-store.ts";
+import type { TableSnapshot, StoredError } from "../../core/contracts/state-store.ts";
 import type { UnreadableTable } from "../../core/contracts/status.ts";
 import { readFailed } from "../errors.ts";
 import type { Reading } from "./readings.ts";
@@ -117,8 +117,8 @@ export class FailingReads {
     });
   }
 
-  /** Why the refill makes no progress. */
-  errorOf({ tableId, sink, scope, state }: Refill): StoredError | null {
+  /** Why the incremental snapshot makes no progress. */
+  errorOf({ tableId, sink, scope, state }: TableSnapshot): StoredError | null {
     const failing = this.#byName.get(nameOfRange(tableId, scope));
     const isOpen = state === "waiting" || state === "running";
     return isOpen && failing?.sinks.includes(sink) === true ? failing.error : null;
@@ -134,6 +134,6 @@ function nameOfKeys(tableId: string): string {
   return JSON.stringify([tableId]);
 }
 
-function nameOfRange(tableId: string, scope: Refill["scope"]): string {
+function nameOfRange(tableId: string, scope: TableSnapshot["scope"]): string {
   return JSON.stringify([tableId, scope]);
 }

@@ -15,7 +15,7 @@ const FULL_LOOK_MS = 1_000;
 
 /**
  * Fills the sinks with all rows as of the position where the stream will begin. A table whose copy failed, or a sink that
- * failed meanwhile, is left to the refiller: it reads what a sink does not hold completely.
+ * failed meanwhile, is left to the snapshotter: it reads what a sink does not hold completely.
  */
 export async function firstCopy(parts: FirstCopyParts, progress: CopyProgress, signal: AbortSignal): Promise<void> {
   const { clock, news, leave, logger } = parts;

@@ -13,7 +13,7 @@ import type {
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import type { SinkWorker } from "../apply/sink-worker.ts";
 import { type CopyRun, Receipts } from "../apply/work.ts";
-import { retryStep } from "../retry.ts";
+import { retryBatch } from "../retry.ts";
 import { type CopyProgress, endsOf, type FirstCopyParts } from "./copy-parts.ts";
 
 /** `left`: the sink did not get to it, or failed. `decode`: the rows must be copied as blocks. */
@@ -63,7 +63,7 @@ export async function copyRaw(
       const onRetry = (error: unknown): void => {
         logger.warn({ table: table.id, error }, "the end of the copy failed and is retried");
       };
-      await retryStep(clock, () => target.finish(table, until), onRetry, until);
+      await retryBatch(clock, () => target.finish(table, until), onRetry, until);
       logger.info({ table: table.id, rows: rowCount, parts: rows.partCount }, "table copied undecoded");
       return "copied";
     } catch (error) {
@@ -155,7 +155,7 @@ async function oneLane(lanes: Lanes, signal: AbortSignal): Promise<void> {
           throw error;
         }
       };
-      await retryStep(clock, write, onRetry, signal);
+      await retryBatch(clock, write, onRetry, signal);
       await held.sessions?.writer.commit(signal);
       onPart(rowCount);
     }

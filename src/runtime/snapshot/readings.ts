@@ -2,7 +2,7 @@
 import { keyShape } from "../../core/model/row-id.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { Chunk, KeyText, RowReads } from "../../core/contracts/row-reads.ts";
-import type { PendingKey, Refill, RefillScope } from "../../core/contracts/state-store.ts";
+import type { PendingKey, TableSnapshot, SnapshotScope } from "../../core/contracts/state-store.ts";
 import { entry } from "../entry.ts";
 
 /** Rows that one sink could not complete. */
@@ -13,14 +13,14 @@ export interface KeyReading {
   readonly keys: readonly PendingKey[];
 }
 
-/** The next rows of a table, or of a part of it, for all the sinks whose refills are at the same key. */
+/** The next rows of a table, or of a part of it, for all the sinks whose incremental snapshots are at the same key. */
 export interface RangeReading {
   readonly kind: "range";
   readonly tableId: string;
   readonly sinks: readonly string[];
-  readonly scope: RefillScope;
+  readonly scope: SnapshotScope;
   readonly cursor: KeyText | null;
-  readonly refills: readonly Refill[];
+  readonly snapshots: readonly TableSnapshot[];
 }
 
 export type Reading = KeyReading | RangeReading;
@@ -34,13 +34,13 @@ export function keyReadings(keys: readonly PendingKey[], countOf: (tableId: stri
   });
 }
 
-/** A refill of kind `differences` is not read here: a comparison finds the differences and lists them as keys. */
-export function rangeReadings(open: readonly Refill[]): RangeReading[] {
+/** An incremental snapshot of kind `differences` is not read here: a comparison finds the differences and lists them as keys. */
+export function rangeReadings(open: readonly TableSnapshot[]): RangeReading[] {
   const ranged = open.filter(({ scope }) => scope.kind !== "differences");
   const groups = Map.groupBy(ranged, ({ tableId, scope, cursor }) => JSON.stringify([tableId, scope, cursor]));
-  return [...groups.values()].map((refills) => {
-    const { tableId, scope, cursor } = refills[0]!;
-    return { kind: "range", tableId, sinks: refills.map(({ sink }) => sink), scope, cursor, refills };
+  return [...groups.values()].map((snapshots) => {
+    const { tableId, scope, cursor } = snapshots[0]!;
+    return { kind: "range", tableId, sinks: snapshots.map(({ sink }) => sink), scope, cursor, snapshots };
   });
 }
 

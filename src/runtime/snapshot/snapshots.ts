@@ -2,7 +2,13 @@
 import { type Clock, deadline } from "../../core/clock.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { RowReads } from "../../core/contracts/row-reads.ts";
-import type { Refill, RefillRequest, RefillStore, StateStore, StoredError } from "../../core/contracts/state-store.ts";
+import type {
+  TableSnapshot,
+  SnapshotRequest,
+  SnapshotStore,
+  StateStore,
+  StoredError,
+} from "../../core/contracts/state-store.ts";
 import type { SnapshotStatus } from "../../core/contracts/status.ts";
 import { conditionRefused, SINK_AHEAD, snapshotNeeded } from "../errors.ts";
 import { knownPlace } from "../apply/standing.ts";
@@ -10,9 +16,9 @@ import { knownPlace } from "../apply/standing.ts";
 const ANSWER_MS_MAX = 8_000;
 
 /** `error`: why it makes no progress, as far as the daemon knows. */
-export function snapshotStatus(refill: Refill, error: StoredError | null = null): SnapshotStatus {
-  const { id, tableId, sink, scope, reason, needed, state, rowsDone, chunksDone, resumedCount } = refill;
-  const { attempt: restartedCount, createdAt, startedAt, endedAt } = refill;
+export function snapshotStatus(snapshot: TableSnapshot, error: StoredError | null = null): SnapshotStatus {
+  const { id, tableId, sink, scope, reason, needed, state, rowsDone, chunksDone, resumedCount } = snapshot;
+  const { attempt: restartedCount, createdAt, startedAt, endedAt } = snapshot;
   const progress = { rowsDone, chunksDone, resumedCount, restartedCount };
   return { id, tableId, sink, scope, reason, needed, state, error, ...progress, createdAt, startedAt, endedAt };
 }
@@ -21,16 +27,16 @@ export function snapshotStatus(refill: Refill, error: StoredError | null = null)
 export const RESUMED = "an operator let the table go on";
 
 /** Tables, or a part of each, to be read again for one sink. */
-export interface Again extends Omit<RefillRequest, "tableId"> {
+export interface Again extends Omit<SnapshotRequest, "tableId"> {
   readonly tableIds: readonly string[];
 }
 
 /**
- * Requests that tables are read again while no refiller runs. An interrupted refill begins again, because the requested rows
+ * Requests that tables are read again while no snapshotter runs. An interrupted incremental snapshot begins again, because the requested rows
  * may be among those that it has passed.
  */
-export async function askAgain(refills: RefillStore, { tableIds, ...request }: Again): Promise<void> {
-  for (const tableId of tableIds) await refills.again({ ...request, tableId }, ({ state }) => state === "waiting");
+export async function askAgain(snapshots: SnapshotStore, { tableIds, ...request }: Again): Promise<void> {
+  for (const tableId of tableIds) await snapshots.again({ ...request, tableId }, ({ state }) => state === "waiting");
 }
 
 /** A request to a daemon that does not run. */
@@ -53,13 +59,13 @@ export async function askWhileStopped(
   const suspended = await state.schemas.suspended();
   for (const sink of sinks) {
     await state.suspensions.reinstate(sink, tableIds);
-    await askAgain(state.refills, { sink, tableIds, scope, reason: "asked for by an operator", needed: false });
+    await askAgain(state.snapshots, { sink, tableIds, scope, reason: "asked for by an operator", needed: false });
     if (isWhole && where === null) await fillFailed(state, sink);
   }
   // Every sink lacks the changes of a suspended table.
   for (const tableId of tableIds.filter((id) => suspended.has(id))) {
     const request = { tableId, scope: { kind: "table" }, reason: "reinstated", needed: true } as const;
-    for (const sink of takers) await state.refills.add({ ...request, sink });
+    for (const sink of takers) await state.snapshots.add({ ...request, sink });
     await state.schemas.reinstate(tableId);
   }
 }
@@ -101,9 +107,9 @@ export function isRunning({ state }: SnapshotStatus): boolean {
 }
 
 /** False if there is no such unfinished snapshot. Throws if the sink would lack rows without it. */
-export async function cancelRefill(refills: RefillStore, id: number): Promise<boolean> {
-  const refill = (await refills.list()).find((open) => open.id === id);
-  if (refill === undefined) return false;
-  if (await refills.cancel(id)) return true;
-  throw snapshotNeeded(id, refill.tableId, refill.sink);
+export async function cancelSnapshot(snapshots: SnapshotStore, id: number): Promise<boolean> {
+  const snapshot = (await snapshots.list()).find((open) => open.id === id);
+  if (snapshot === undefined) return false;
+  if (await snapshots.cancel(id)) return true;
+  throw snapshotNeeded(id, snapshot.tableId, snapshot.sink);
 }

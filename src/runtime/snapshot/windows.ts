@@ -16,8 +16,8 @@ import { isKeyed, type TableVersion } from "../../core/model/schema.ts";
 import type { Chunk, KeyText } from "../../core/contracts/row-reads.ts";
 import { TupleWriter } from "../../core/model/tuple-writer.ts";
 import { hasUnchanged, tupleEnd } from "../../core/model/tuple.ts";
-import { KeyImages } from "../netting/key-images.ts";
-import { mergeTuples } from "../netting/merged-tuples.ts";
+import { KeyImages } from "../compaction/key-images.ts";
+import { mergeTuples } from "../compaction/merged-tuples.ts";
 
 /** Why a chunk can't be used and is read again. */
 export type Spoiled = "truncated" | "schema changed" | "not yet visible" | "lost" | "without a key" | "overfull";

@@ -6,7 +6,7 @@ import { comparePositions, earliest, type Position } from "../../core/model/posi
 import type { News } from "../../core/news.ts";
 import type { ChangeStream } from "../../core/contracts/change-log.ts";
 import type { LogIdentity } from "../../core/contracts/positions.ts";
-import type { StateStore, WrittenProgress } from "../../core/contracts/state-store.ts";
+import type { StateStore, WrittenCheckpoint } from "../../core/contracts/state-store.ts";
 
 /** The position of one configured sink, attached or not. */
 export interface SinkStanding {
@@ -124,7 +124,7 @@ export class Acknowledger {
     return written !== null && (stored?.written !== written || stored.tables !== tables);
   }
 
-  #writtenOf({ name, written, tables }: SinkStanding): readonly WrittenProgress[] {
+  #writtenOf({ name, written, tables }: SinkStanding): readonly WrittenCheckpoint[] {
     if (written === null) return [];
     const isStored = this.#stored.get(name)?.tables === tables;
     return [isStored ? { name, position: written } : { name, position: written, tables }];

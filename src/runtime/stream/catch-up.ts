@@ -5,15 +5,15 @@ import { invariant } from "../../core/invariant.ts";
 import { comparePositions } from "../../core/model/position.ts";
 import { SecondStreamRefused, type SchemaResolver, type StreamOptions } from "../../core/contracts/change-log.ts";
 import type { Source } from "../../core/contracts/source.ts";
-import { Lane } from "./lane.ts";
+import { FanOut } from "./fan-out.ts";
 import { encodeMark } from "./marks.ts";
 import { ReconnectBackoff } from "../retry.ts";
-import type { Rewind } from "./rewind.ts";
+import type { GoBack } from "./go-back.ts";
 import { ASIDE_BATCHES, bytesFor } from "./byte-budget.ts";
 import { SinkQueue } from "../apply/sink-queue.ts";
 import type { SinkWorker } from "../apply/sink-worker.ts";
 
-/** At this distance in the log, in its own unit (Postgres: bytes), a catching-up sink is handed over to the main lane. */
+/** At this distance in the log, in its own unit (Postgres: bytes), a catching-up sink is handed over to the main fan-out. */
 const NEAR = 1n << 20n;
 
 /** Attempts to get a second stream while the source has none free: about fifteen seconds. */
@@ -22,8 +22,8 @@ export const SECOND_STREAM_TRIES_MAX = 6;
 export interface CatchUpParts {
   readonly clock: Clock;
   readonly source: Pick<Source, "log" | "watermarks">;
-  readonly main: Lane;
-  readonly rewind: Rewind;
+  readonly main: FanOut;
+  readonly goBack: GoBack;
   readonly resolve: SchemaResolver;
   /** `StreamOptions.isKnown` */
   readonly isKnown: (tableId: string) => boolean;
@@ -35,8 +35,8 @@ export interface CatchUpParts {
 }
 
 /**
- * Brings a sink that is behind to the main lane: with its own stream or, if the source has none free, by making the main
- * lane go back. `onRefused` is called each time the source refuses a stream. Runs beside `worker.run`.
+ * Brings a sink that is behind to the main fan-out: with its own stream or, if the source has none free, by making the main
+ * fan-out go back. `onRefused` is called each time the source refuses a stream. Runs beside `worker.run`.
  */
 export async function rejoin(
   worker: SinkWorker,
@@ -52,19 +52,19 @@ export async function rejoin(
       const refusal = findMillraceError(error);
       if (!(refusal instanceof SecondStreamRefused)) {
         // A source whose log has changed is noticed here first, because nothing looks at an idle main stream.
-        if (!signal.aborted && parts.main.isAtRest) parts.rewind.reopen();
+        if (!signal.aborted && parts.main.isAtRest) parts.goBack.reopen();
         throw error;
       }
       await onRefused(refusal);
       const isLast = tries >= parts.secondStreamTriesMax;
-      if (isLast) parts.rewind.ask(refusal);
-      if (await parts.rewind.comesBy(worker, isLast ? null : backoff.next(), signal)) return;
+      if (isLast) parts.goBack.ask(refusal);
+      if (await parts.goBack.comesBy(worker, isLast ? null : backoff.next(), signal)) return;
     }
   }
 }
 
 /**
- * Brings one sink to the main lane with a second stream, while the others continue. Near the end, the main lane already
+ * Brings one sink to the main fan-out with a second stream, while the others continue. Near the end, the main fan-out already
  * collects the sink's changes in a queue. That queue is appended when the second stream has passed the position where it
  * began; changes that both streams carried are skipped by position.
  */
@@ -77,7 +77,7 @@ async function catchUp(worker: SinkWorker, parts: CatchUpParts, signal: AbortSig
   invariant(from !== null, "a sink catches up from a known position");
   const onUnreadableRows = (tableId: string, error: MillraceError) =>
     parts.onUnreadableRows(tableId, error, worker.name);
-  const own = new Lane(from, source.watermarks.markPrefix);
+  const own = new FanOut(from, source.watermarks.markPrefix);
   const onRenamed: StreamOptions["onRenamed"] = async (renames, position) => own.rename(renames, position);
   const asked = { resolve, isKnown, onUnloggedRows, onUnreadableRows, onRenamed };
   await using stream = await source.log.stream(from, { temporary: true, ...asked, byteCountMax }, signal);

@@ -1,13 +1,13 @@
 import { type Block, OP_TRUNCATE } from "../../core/model/block.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 
-/** A part of a block that can be netted together, or one truncate. */
+/** A part of a block that can be compacted together, or one truncate. */
 export type Piece =
   | { readonly kind: "rows"; readonly from: number; readonly to: number }
   | { readonly kind: "truncate"; readonly row: number };
 
 /**
- * Cuts rows `from`..`to` of a block where netting must stop: at truncates, and where a table appears in a second version.
+ * Cuts rows `from`..`to` of a block where compaction must stop: at truncates, and where a table appears in a second version.
  * Most blocks have neither: they stay in one piece, and their rows are not looked at.
  */
 export function cut(block: Block, from: number, to: number): readonly Piece[] {

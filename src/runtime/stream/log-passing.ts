@@ -2,15 +2,15 @@ import type { LogEntry } from "../../core/model/batch.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
-import type { Slice } from "../netting/netting.ts";
-import { rowBatchOf } from "../apply/row-batch.ts";
+import type { Slice } from "../compaction/compaction.ts";
+import { queuedRowsOf } from "../apply/queued-rows.ts";
 import type { Taken, TakenRows } from "../apply/sink-queue.ts";
-import type { SinkSteps } from "../apply/sink-steps.ts";
+import type { SinkBatches } from "../apply/sink-batches.ts";
 import type { NoticeWork, TruncateWork } from "../apply/work.ts";
 
 export interface LogPassingParts {
   readonly sink: Pick<Sink, "verify">;
-  readonly steps: SinkSteps;
+  readonly batches: SinkBatches;
   /** Whether the table's changes are passed on. */
   readonly wants: (table: TableVersion) => boolean;
   /** Whether the configuration leaves the table's changes out. */
@@ -26,7 +26,7 @@ export interface LogPassingParts {
 export class LogPassing {
   readonly #parts: LogPassingParts;
   /**
-   * The configuration changes between two processes: the first step of each says which rules are in force, and which tables
+   * The configuration changes between two processes: the first batch of each says which rules are in force, and which tables
    * are left out. The source may show nothing of these.
    */
   #hasTold = false;
@@ -62,7 +62,7 @@ export class LogPassing {
   }
 
   async #rows({ works }: TakenRows, signal: AbortSignal): Promise<void> {
-    const batch = rowBatchOf(works, this.#parts.steps.reached, "log");
+    const batch = queuedRowsOf(works, this.#parts.batches.reached, "log");
     if (batch?.until == null) return;
     const lost = new Set<string>();
     const entries = batch.slices.flatMap((slice) => this.#wanted(slice, lost));
@@ -85,8 +85,8 @@ export class LogPassing {
   }
 
   async #truncate({ table, version, record, until }: TruncateWork, signal: AbortSignal): Promise<void> {
-    const { steps, wants } = this.#parts;
-    if (comparePositions(until, steps.reached) <= 0) return;
+    const { batches, wants } = this.#parts;
+    if (comparePositions(until, batches.reached) <= 0) return;
     const entry: LogEntry = wants(table)
       ? { kind: "truncate", table, version, record }
       : { kind: "lost", tableId: table.id };
@@ -95,22 +95,22 @@ export class LogPassing {
 
   /** A mark at the sink's own position may be there already; twice at one place does no harm. */
   async #notice({ entry, until }: NoticeWork, signal: AbortSignal): Promise<void> {
-    const { reached } = this.#parts.steps;
+    const { reached } = this.#parts.batches;
     if (until !== null && comparePositions(until, reached) < 0) return;
     await this.#pass([entry], until ?? reached, signal);
   }
 
   async #heartbeat(signal: AbortSignal): Promise<void> {
-    const { steps, sink } = this.#parts;
-    await steps.retrying(signal, () => sink.verify(signal));
-    if (comparePositions(steps.reached, steps.held.position) > 0) await this.#pass([], steps.reached, signal);
+    const { batches, sink } = this.#parts;
+    await batches.retrying(signal, () => sink.verify(signal));
+    if (comparePositions(batches.reached, batches.held.position) > 0) await this.#pass([], batches.reached, signal);
   }
 
   async #pass(entries: readonly LogEntry[], until: Position, signal: AbortSignal): Promise<void> {
-    const { steps } = this.#parts;
-    const { held } = steps;
+    const { batches } = this.#parts;
+    const { held } = batches;
     const log = { from: held.position, entries: this.#hasTold ? entries : [...this.#configured(), ...entries] };
-    await steps.apply({ kind: "progress", log, progress: { ...held, position: until } }, signal);
+    await batches.apply({ kind: "checkpoint", log, checkpoint: { ...held, position: until } }, signal);
     this.#hasTold = true;
   }
 

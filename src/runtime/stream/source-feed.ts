@@ -8,16 +8,16 @@ import type { Source } from "../../core/contracts/source.ts";
 import type { StateStore, StoredError } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { streamLost } from "../errors.ts";
-import type { Lane } from "./lane.ts";
+import type { FanOut } from "./fan-out.ts";
 import { isTriedAgain, kindOf, PROVEN_MS, ReconnectBackoff } from "../retry.ts";
-import type { Rewind } from "./rewind.ts";
+import type { GoBack } from "./go-back.ts";
 
 export interface SourceFeedParts {
   readonly clock: Clock;
   readonly source: Pick<Source, "admin" | "log">;
   readonly state: StateStore;
-  readonly lane: Lane;
-  readonly rewind: Rewind;
+  readonly fanOut: FanOut;
+  readonly goBack: GoBack;
   readonly resolve: SchemaResolver;
   /** `StreamOptions.isKnown` */
   readonly isKnown: (tableId: string) => boolean;
@@ -27,7 +27,7 @@ export interface SourceFeedParts {
   readonly onUnreadableRows: (tableId: string, error: MillraceError) => Promise<void>;
   /** `StreamOptions.onRenamed` */
   readonly onRenamed: NonNullable<StreamOptions["onRenamed"]>;
-  /** The sinks' positions; the lane is at the lowest. */
+  /** The sinks' positions; the fan-out is at the lowest. */
   readonly held: () => HeldPositions;
   /** How long it may be reopened without success before an operator has to act. */
   readonly inVainMsMax: number;
@@ -37,8 +37,8 @@ export interface SourceFeedParts {
 }
 
 /**
- * Feeds the main lane from the source's stream. A stream that breaks is opened again at the lane's position, also after the
- * lane has moved (`Rewind`). Each opening compares the log's identity; if it can't prove that there is no gap, the feed
+ * Feeds the main fan-out from the source's stream. A stream that breaks is opened again at the fan-out's position, also after the
+ * fan-out has moved (`GoBack`). Each opening compares the log's identity; if it can't prove that there is no gap, the feed
  * ends.
  */
 export class SourceFeed implements AsyncDisposable {
@@ -77,10 +77,10 @@ export class SourceFeed implements AsyncDisposable {
   }
 
   async run(signal: AbortSignal): Promise<never> {
-    const { rewind } = this.#parts;
+    const { goBack } = this.#parts;
     for (;;) {
-      if (this.#stream === null) rewind.move();
-      const { asked } = rewind;
+      if (this.#stream === null) goBack.move();
+      const { asked } = goBack;
       try {
         this.#stream ??= await this.#open(signal);
         this.#error = null;
@@ -102,29 +102,29 @@ export class SourceFeed implements AsyncDisposable {
 
   /** Ends when the stream breaks, or has to be opened again at another position. */
   async #feed(stream: ChangeStream, signal: AbortSignal): Promise<void> {
-    const { clock, lane, rewind } = this.#parts;
-    const reached = lane.position;
+    const { clock, fanOut, goBack } = this.#parts;
+    const reached = fanOut.position;
     const openedMs = clock.elapsed();
     try {
-      await lane.run(stream, signal, () => {
-        if (comparePositions(lane.position, reached) > 0) this.#backoff.reset();
-        return rewind.isDone();
+      await fanOut.run(stream, signal, () => {
+        if (comparePositions(fanOut.position, reached) > 0) this.#backoff.reset();
+        return goBack.isDone();
       });
     } finally {
-      const isProven = comparePositions(lane.position, reached) > 0 || clock.elapsed() - openedMs > PROVEN_MS;
+      const isProven = comparePositions(fanOut.position, reached) > 0 || clock.elapsed() - openedMs > PROVEN_MS;
       if (isProven) this.#failingSince = null;
     }
   }
 
   async #open(signal: AbortSignal): Promise<ChangeStream> {
-    const { source, state, lane, resolve, isKnown, held, onUnloggedRows, onUnreadableRows, onRenamed } = this.#parts;
+    const { source, state, fanOut, resolve, isKnown, held, onUnloggedRows, onUnreadableRows, onRenamed } = this.#parts;
     const identity = (await state.source.get())?.identity;
     invariant(identity != null, "a running source has an identity");
     await state.source.identify(await source.admin.resume(identity, held(), signal));
-    const byteCountMax = lane.byteBudget;
+    const byteCountMax = fanOut.byteBudget;
     const asked = { resolve, isKnown, onUnloggedRows, onUnreadableRows, onRenamed };
     const options = { temporary: false, ...asked, byteCountMax };
-    return await source.log.stream(lane.position, options, signal);
+    return await source.log.stream(fanOut.position, options, signal);
   }
 
   async #close(): Promise<void> {

@@ -1,13 +1,13 @@
 import type { Clock } from "../../core/clock.ts";
 import { EVERYTHING_VISIBLE, type Visibility, type Watermarks } from "../../core/contracts/watermarks.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
-import type { Lane } from "./lane.ts";
+import type { FanOut } from "./fan-out.ts";
 import { kindOf, ReconnectBackoff } from "../retry.ts";
 
 export interface VisibilityParts {
   readonly clock: Clock;
   readonly watermarks: Watermarks;
-  readonly lane: Lane;
+  readonly fanOut: FanOut;
   readonly logger: Logger;
 }
 
@@ -18,12 +18,12 @@ const INTERVAL_MS = 1_000;
  * beside the stream must wait for those too.
  */
 export async function noteEarlierDeliveries(parts: VisibilityParts, signal: AbortSignal): Promise<void> {
-  const { clock, watermarks, lane, logger } = parts;
+  const { clock, watermarks, fanOut, logger } = parts;
   const backoff = new ReconnectBackoff(clock);
   for (;;) {
     try {
       const { committing } = await visibility(watermarks, signal);
-      lane.delivered.addEarlier(committing);
+      fanOut.delivered.addEarlier(committing);
       return;
     } catch (error) {
       signal.throwIfAborted();
@@ -36,16 +36,16 @@ export async function noteEarlierDeliveries(parts: VisibilityParts, signal: Abor
 
 /** Keeps the list of delivered transactions short that may not be visible yet. */
 export async function forgetVisible(
-  { clock, watermarks, lane, logger }: VisibilityParts,
+  { clock, watermarks, fanOut, logger }: VisibilityParts,
   signal: AbortSignal,
 ): Promise<never> {
   for (;;) {
     await clock.sleep(INTERVAL_MS, signal);
-    if (!lane.delivered.isUnproven) continue;
-    const { mark } = lane.delivered;
+    if (!fanOut.delivered.isUnproven) continue;
+    const { mark } = fanOut.delivered;
     try {
       const { sees } = await visibility(watermarks, signal);
-      lane.forgetVisible(mark, sees);
+      fanOut.forgetVisible(mark, sees);
     } catch (error) {
       signal.throwIfAborted();
       logger.debug({ error }, "the source did not tell which transactions are visible");

@@ -66,7 +66,7 @@ export class PostgresState implements LeaseStore {
       bonds: wrapped(local.bonds),
       schemas: wrapped(local.schemas),
       suspensions: wrapped(local.suspensions),
-      refills: wrapped(local.refills),
+      snapshots: wrapped(local.snapshots),
       deadLetters: wrapped(local.deadLetters),
       reports: wrapped(local.reports),
       comparisons: wrapped(local.comparisons),

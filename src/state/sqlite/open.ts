@@ -15,7 +15,7 @@ import { SqliteDeadLetters } from "./stores/dead-letters.ts";
 import { classify, damaged } from "./errors.ts";
 import { SqliteLease } from "./stores/lease.ts";
 import { migrate, recognise, verifyCurrent } from "./migrate.ts";
-import { SqliteRefills } from "./stores/refills.ts";
+import { SqliteSnapshots } from "./stores/snapshots.ts";
 import { SqliteReports } from "./stores/reports.ts";
 import { text } from "./row.ts";
 import { SqliteSchemas } from "./stores/schemas.ts";
@@ -60,14 +60,14 @@ export function openSqlite(path: string, options: SqliteOptions): StateStore {
 
 export function assemble(connection: Connection): StateStore {
   const sinks = new SqliteSinks(connection);
-  const refills = new SqliteRefills(connection);
+  const snapshots = new SqliteSnapshots(connection);
   return {
     lease: new SqliteLease(connection),
     source: new SqliteSource(connection, sinks),
     sinks,
-    bonds: new SqliteBonds(connection, refills),
+    bonds: new SqliteBonds(connection, snapshots),
     schemas: new SqliteSchemas(connection),
-    refills,
+    snapshots,
     suspensions: new SqliteSuspensions(connection),
     deadLetters: new SqliteDeadLetters(connection),
     reports: new SqliteReports(connection),

@@ -2,7 +2,7 @@
 import { recoverIn, type RecoverConfig } from "../../../src/cli/recover/recover-in.ts";
 import { findMillraceError, isAborted } from "../../../src/core/errors.ts";
 import { logTopic } from "../../../connectors/kafka/names.ts";
-import { releaseLease, takeLease } from "../../../src/tenure.ts";
+import { releaseLease, takeLease } from "../../../src/daemon/lease.ts";
 import type { SimulatedProcess } from "../scheduler.ts";
 import { fairWeather, worsen } from "../network.ts";
 import { postgresLikeSource } from "../postgres-source.ts";

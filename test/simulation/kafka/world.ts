@@ -239,10 +239,10 @@ export class KafkaWorld {
       const identity = (await this.beside(state).source.get())?.identity;
       if (identity?.["position"] === undefined) continue;
       const stored = BigInt(identity["position"]);
-      for (const { traits, progress } of targets)
-        if (progress !== null && stored > progress.position.commit)
+      for (const { traits, checkpoint } of targets)
+        if (checkpoint !== null && stored > checkpoint.position.commit)
           this.checks.fail(
-            `share ${number} stored ${stored} although ${traits.name} is at ${progress.position.commit}`,
+            `share ${number} stored ${stored} although ${traits.name} is at ${checkpoint.position.commit}`,
           );
     }
   }

@@ -55,7 +55,7 @@ export function statusDocument({
     },
     sinks: [sinkStatus("warehouse"), sinkStatus("cache")],
     tables: { captured: 2, aside: [], refused: [], unreadable: [], suspended: [], ...tables },
-    refills: 0,
+    unfinishedSnapshots: 0,
     snapshots: [],
     daemon: { pid: 42, startedAt: "2026-11-20T01:00:00Z" },
     ...change,

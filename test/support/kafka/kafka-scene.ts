@@ -12,7 +12,7 @@ import { KafkaSink } from "../../../connectors/kafka/sink.ts";
 import { ByteWriter } from "../../../src/core/bytes.ts";
 import { systemClock } from "../../../src/core/clock.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
-import { put, Reports, rowsStep, timeout } from "../../conformance/stage.ts";
+import { put, Reports, rowsBatch, timeout } from "../../conformance/stage.ts";
 import { tableVersion } from "../model/blocks.ts";
 import { forgetfulAccess, type Weakness } from "../faults/forgetful-cluster.ts";
 import { KafkaTopics } from "./kafka-topics.ts";
@@ -111,9 +111,9 @@ export class SinkScene implements AsyncDisposable {
   }
 
   async write(table: TableVersion, at: bigint, ...ids: readonly string[]): Promise<void> {
-    const step = rowsStep(at, [table, ids.map((id) => put([id]))]);
+    const batch = rowsBatch(at, [table, ids.map((id) => put([id]))]);
     const order = new Uint16Array(ids.length);
-    await this.sink.apply(step.kind === "rows" ? { ...step, order } : step, new Reports(), timeout());
+    await this.sink.apply(batch.kind === "rows" ? { ...batch, order } : batch, new Reports(), timeout());
   }
 
   /** Its transactional id. */

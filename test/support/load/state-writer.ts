@@ -15,7 +15,7 @@ for (let i = 1; ; i++) {
   say("written", i);
   await state.source.acknowledge(position, new Map([["b", position]]));
   say("acknowledged", i);
-  await state.refills.addKeys("a", "public.t", [[String(i)]]);
+  await state.snapshots.addKeys("a", "public.t", [[String(i)]]);
   say("key", i);
   await state.deadLetters.add({
     sink: "a",

@@ -99,7 +99,7 @@ async function transaction(client: Client, random: Random): Promise<void> {
   await client.query("begin");
   try {
     const count = random.chance(0.6) ? 1 : 1 + random.below(random.chance(0.05) ? 200 : 12);
-    for (let i = 0; i < count; i++) await step(client, random);
+    for (let i = 0; i < count; i++) await batch(client, random);
     await client.query(random.chance(0.95) ? "commit" : "rollback");
   } catch (error) {
     await client.query("rollback");
@@ -107,15 +107,15 @@ async function transaction(client: Client, random: Random): Promise<void> {
   }
 }
 
-type Step = (client: Client, random: Random) => Promise<unknown>;
+type Batch = (client: Client, random: Random) => Promise<unknown>;
 
-async function step(client: Client, random: Random): Promise<void> {
-  await random.pick(STEPS)(client, random);
+async function batch(client: Client, random: Random): Promise<void> {
+  await random.pick(BATCHES)(client, random);
 }
 
 const key = (random: Random) => 1 + random.below(KEYS);
 
-const STEPS: readonly Step[] = [
+const BATCHES: readonly Batch[] = [
   (client, random) =>
     client.query("insert into account values ($1::int, 'n' || $1::int, $2, $3, $4) on conflict do nothing", [
       key(random),

@@ -8,7 +8,7 @@
  *   ]);
  */
 import { createHash } from "node:crypto";
-import { DELETE, PATCH, PUT, type SinkProgress, type Step, type TableWrites } from "../../../src/core/model/batch.ts";
+import { DELETE, PATCH, PUT, type Checkpoint, type Batch, type TableWrites } from "../../../src/core/model/batch.ts";
 import {
   BEFORE_FULL,
   BEFORE_KEY,
@@ -232,11 +232,11 @@ export function writesOf(
   };
 }
 
-/** A step of rows whose progress is the end of the last block. */
-export function rowsStep(tables: readonly TableWrites[], progress?: SinkProgress): Step {
+/** A batch of rows whose checkpoint is the end of the last block. */
+export function rowsBatch(tables: readonly TableWrites[], checkpoint?: Checkpoint): Batch {
   const last = tables.at(-1)?.blocks.at(-1);
   const position = last?.until ?? { epoch: 1, commit: 0n, index: 0 };
-  return { kind: "rows", tables, progress: progress ?? { position, tables: {} } };
+  return { kind: "rows", tables, checkpoint: checkpoint ?? { position, tables: {} } };
 }
 
 function rowsOf(block: Block, table: TableVersion): number[] {

@@ -1,6 +1,6 @@
 /**
  * A source's table and its log, and a sink that obeys the documented semantics of `TableWrites`, all in plain maps: what
- * property tests of netting compare with.
+ * property tests of compaction compare with.
  */
 import { DELETE, PATCH, type TableWrites } from "../../../src/core/model/batch.ts";
 import type { Block } from "../../../src/core/model/block.ts";

@@ -32,7 +32,7 @@ export const shape: fc.Arbitrary<Shape> = fc
     return { table: tableVersion({ table: "t", columns, key: keys.map(([name]) => name) }), full, binary };
   });
 
-/** One step of the source: what it does depends on the rows that are there. */
+/** One batch of the source: what it does depends on the rows that are there. */
 export interface Command {
   readonly kind: "insert" | "update" | "move" | "delete";
   readonly key: number;
@@ -71,14 +71,14 @@ export function run({ table, full, binary }: Shape, commands: readonly Command[]
   let start: ReadonlyMap<string, Row> = new Map();
   let commit = 1000n;
   let index = 0;
-  commands.forEach((step, ordinal) => {
+  commands.forEach((batch, ordinal) => {
     if (ordinal === startAt) start = new Map(rows);
-    const change = execute(table, full, rows, step, ordinal);
+    const change = execute(table, full, rows, batch, ordinal);
     if (change === null || ordinal < startAt) return;
     const placed = { ...change, commit, index: index++ };
     changes.push(binary ? inBinary(placed) : placed);
     history.set(commit, new Map(rows));
-    if (step.commits) {
+    if (batch.commits) {
       commit += 10n;
       index = 0;
     }
@@ -92,34 +92,34 @@ function execute(
   table: TableVersion,
   full: boolean,
   rows: Map<string, Row>,
-  step: Command,
+  batch: Command,
   ordinal: number,
 ): BareChange | null {
-  const fresh = rowWithKey(table, step.key, ordinal);
+  const fresh = rowWithKey(table, batch.key, ordinal);
   const key = keyOfRow(table, fresh);
   const old = rows.get(key);
-  if (step.kind === "insert") {
+  if (batch.kind === "insert") {
     if (old !== undefined) return null;
     rows.set(key, fresh);
     return { table, op: "c", after: fresh };
   }
   if (old === undefined) return null;
   const before = { before: old, beforeKind: full ? "full" : "key" } as const;
-  if (step.kind === "delete") {
+  if (batch.kind === "delete") {
     rows.delete(key);
     return { table, op: "d", ...before };
   }
-  const moves = step.kind === "move" && step.target !== step.key;
-  const written = rowWithKey(table, moves ? step.target : step.key, ordinal);
+  const moves = batch.kind === "move" && batch.target !== batch.key;
+  const written = rowWithKey(table, moves ? batch.target : batch.key, ordinal);
   const isKey = (i: number) => table.key.includes(i);
-  const row = written.map((cell, i) => (isKey(i) || (step.keep & (1 << i)) === 0 ? cell : old[i]!));
+  const row = written.map((cell, i) => (isKey(i) || (batch.keep & (1 << i)) === 0 ? cell : old[i]!));
   const newKey = keyOfRow(table, row);
   if (newKey !== key && rows.has(newKey)) return null;
   rows.delete(key);
   rows.set(newKey, row);
   const sent = row.map((cell, i): Cell => {
     const kept = !isKey(i) && table.columns[i]!.name.startsWith("w") && cell !== null && cell === old[i];
-    return kept && (step.toasted & (1 << i)) !== 0 ? UNCHANGED : cell;
+    return kept && (batch.toasted & (1 << i)) !== 0 ? UNCHANGED : cell;
   });
   return { table, op: "u", after: sent, ...(full || newKey !== key ? before : {}) };
 }

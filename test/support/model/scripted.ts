@@ -1,11 +1,11 @@
 /** A stream and a sink that do as a test tells them, for tests of the runtime between the two. */
-import type { SinkProgress, Step, TableWrites } from "../../../src/core/model/batch.ts";
+import type { Checkpoint, Batch, TableWrites } from "../../../src/core/model/batch.ts";
 import type { Block } from "../../../src/core/model/block.ts";
 import { systemClock } from "../../../src/core/clock.ts";
 import { abortedError, MillraceError } from "../../../src/core/errors.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { News } from "../../../src/core/news.ts";
-import type { Outcome, Sink, SinkForm, StepPrefetch } from "../../../src/core/contracts/sink.ts";
+import type { Outcome, Sink, SinkForm, BatchPrefetch } from "../../../src/core/contracts/sink.ts";
 import { type ChangeStream, SecondStreamRefused } from "../../../src/core/contracts/change-log.ts";
 import type { StateStore } from "../../../src/core/contracts/state-store.ts";
 import type { Metrics } from "../../../src/core/contracts/telemetry.ts";
@@ -75,26 +75,26 @@ export function noSecondStream(): SecondStreamRefused {
   return new SecondStreamRefused({ code: "MR2999", kind: "retryable", message: "no second stream can be had" });
 }
 
-/** Holds rows and progress in memory, like a target that survives the process. */
-export class ScriptedSink implements Sink, StepPrefetch {
+/** Holds rows and checkpoint in memory, like a target that survives the process. */
+export class ScriptedSink implements Sink, BatchPrefetch {
   readonly name: string;
   readonly kind = "scripted";
   form: SinkForm = "mirror";
   readonly delivery = "transactional";
   readonly onLost = "fail";
   readonly prefetch = this;
-  progress: SinkProgress | null = null;
+  checkpoint: Checkpoint | null = null;
   readonly tables = new Map<string, ModelSink>();
-  readonly steps: Step[] = [];
-  /** The tables of each step that was announced while another was in flight. */
+  readonly batches: Batch[] = [];
+  /** The tables of each batch that was announced while another was in flight. */
   readonly staged: (readonly TableWrites[])[] = [];
   opens = 0;
-  /** Called before each step; what it throws fails the step, what it awaits holds it. */
-  before: (step: Step, signal: AbortSignal) => Promise<void> | void = () => undefined;
-  /** Called when a step's rows are durable and its progress is not. */
-  between: (step: Step) => Promise<void> | void = () => undefined;
-  /** Called when a step is durable, before it is answered. */
-  after: (step: Step) => Promise<void> | void = () => undefined;
+  /** Called before each batch; what it throws fails the batch, what it awaits holds it. */
+  before: (batch: Batch, signal: AbortSignal) => Promise<void> | void = () => undefined;
+  /** Called when a batch's rows are durable and its checkpoint is not. */
+  between: (batch: Batch) => Promise<void> | void = () => undefined;
+  /** Called when a batch is durable, before it is answered. */
+  after: (batch: Batch) => Promise<void> | void = () => undefined;
   onOpen: () => Promise<void> | void = () => undefined;
   /** Called before a table is made ready; what it throws fails that. */
   preparing: (table: TableVersion) => void = () => undefined;
@@ -109,15 +109,15 @@ export class ScriptedSink implements Sink, StepPrefetch {
     return table.id;
   }
 
-  async open(_lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
+  async open(_lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
     signal.throwIfAborted();
     this.opens++;
     await this.onOpen();
-    return this.progress;
+    return this.checkpoint;
   }
 
-  async look(): Promise<SinkProgress | null> {
-    return this.progress;
+  async look(): Promise<Checkpoint | null> {
+    return this.checkpoint;
   }
 
   async prepare(tables: readonly TableVersion[]): Promise<void> {
@@ -131,12 +131,12 @@ export class ScriptedSink implements Sink, StepPrefetch {
     this.staged.push(tables);
   }
 
-  async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
+  async apply(batch: Batch, outcome: Outcome, signal: AbortSignal): Promise<void> {
     outcome.waiting?.();
-    await this.before(step, signal);
+    await this.before(batch, signal);
     signal.throwIfAborted();
-    if (step.kind === "rows") {
-      for (const writes of step.tables) {
+    if (batch.kind === "rows") {
+      for (const writes of batch.tables) {
         const model = this.#model(writes.table);
         const missing = model.missing(writes);
         if (missing.length > 0) await outcome.incomplete(writes, missing);
@@ -145,23 +145,23 @@ export class ScriptedSink implements Sink, StepPrefetch {
         model.apply(writes, Infinity, new Set(refused));
         model.pending.clear();
       }
-    } else if (step.kind !== "progress") {
-      const sweeps = step.kind === "truncate" ? [{ table: step.table, below: step.version + 1n }] : step.sweeps;
+    } else if (batch.kind !== "checkpoint") {
+      const sweeps = batch.kind === "truncate" ? [{ table: batch.table, below: batch.version + 1n }] : batch.sweeps;
       for (const { table, below } of sweeps) {
         const { rows } = this.#model(table);
         for (const [key, { version }] of rows) if (version < below) rows.delete(key);
       }
     }
-    await this.between(step);
-    this.progress = step.progress;
-    this.steps.push(step);
-    await this.after(step);
+    await this.between(batch);
+    this.checkpoint = batch.checkpoint;
+    this.batches.push(batch);
+    await this.after(batch);
   }
 
   async verify(): Promise<void> {}
 
   async forget(): Promise<void> {
-    this.progress = null;
+    this.checkpoint = null;
   }
 
   async close(): Promise<void> {}
@@ -179,7 +179,7 @@ export class ScriptedSink implements Sink, StepPrefetch {
 
 export const noMetrics: Metrics = {
   rowsApplied: () => undefined,
-  stepApplied: () => undefined,
+  batchApplied: () => undefined,
   commitToApply: () => undefined,
   sinkError: () => undefined,
 };

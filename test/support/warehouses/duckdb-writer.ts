@@ -1,12 +1,12 @@
 /**
- * A process that writes numbered steps into a DuckDB file until it is killed: `node duckdb-writer.ts FILE LEASE`. Step n
+ * A process that writes numbered batches into a DuckDB file until it is killed: `node duckdb-writer.ts FILE LEASE`. Batch n
  * counts in row 0, whose text it leaves unchanged, writes row n, deletes row n - 5, and replaces all bulk rows.
  */
 import { DuckdbSink } from "../../../connectors/duckdb/sink.ts";
 import type { Outcome } from "../../../src/core/contracts/sink.ts";
 import { blockOf, type Cell, type Change, tableVersion, UNCHANGED, writesOf } from "../model/blocks.ts";
 
-export const steps = tableVersion({
+export const batches = tableVersion({
   table: "steps",
   columns: [
     ["id", "int8"],
@@ -26,21 +26,21 @@ export function changesOf(n: number): Change[] {
   const commit = BigInt(n);
   const changes: Change[] = [
     n === 1
-      ? { table: steps, op: "c", commit, after: row(0, 1) }
-      : { table: steps, op: "u", commit, after: ["0", `${n}`, UNCHANGED, `{a,"${n}"}`] },
-    { table: steps, op: "c", commit, after: row(n, n) },
+      ? { table: batches, op: "c", commit, after: row(0, 1) }
+      : { table: batches, op: "u", commit, after: ["0", `${n}`, UNCHANGED, `{a,"${n}"}`] },
+    { table: batches, op: "c", commit, after: row(n, n) },
   ];
-  if (n > KEPT) changes.push({ table: steps, op: "d", commit, before: [`${n - KEPT}`, null, null, null] });
+  if (n > KEPT) changes.push({ table: batches, op: "d", commit, before: [`${n - KEPT}`, null, null, null] });
   for (let i = 0; i < BULK_COUNT; i++) {
     const id = BULK_BASE + (i + (n % 2) * BULK_COUNT);
-    changes.push({ table: steps, op: "c", commit, after: row(id, n) });
+    changes.push({ table: batches, op: "c", commit, after: row(id, n) });
     const old = BULK_BASE + (i + ((n + 1) % 2) * BULK_COUNT);
-    changes.push({ table: steps, op: "d", commit, before: [`${old}`, null, null, null] });
+    changes.push({ table: batches, op: "d", commit, before: [`${old}`, null, null, null] });
   }
   return changes;
 }
 
-/** Rows as `readRows` shows them after step n. */
+/** Rows as `readRows` shows them after batch n. */
 export function expectedAfter(n: number): string[] {
   const row = (id: number, value: number): string => `${id} ${value} body of ${id} ["a","${value}"]`;
   const kept = Array.from({ length: Math.min(n, KEPT) }, (_, i) => row(n - i, n - i));
@@ -59,11 +59,11 @@ async function write(path: string, lease: number): Promise<void> {
   const { signal } = new AbortController();
   const sink = new DuckdbSink({ name: "w", path, memoryLimit: "256MB", threads: 2, schema: undefined });
   const held = await sink.open(lease, signal);
-  await sink.prepare([steps], signal);
+  await sink.prepare([batches], signal);
   for (let n = Number(held?.position.commit ?? 0n) + 1; ; n++) {
     const block = blockOf(changesOf(n));
-    const progress = { position: { epoch: 1, commit: BigInt(n), index: 0 }, tables: {} };
-    await sink.apply({ kind: "rows", tables: [writesOf(steps, block)], progress }, refuse, signal);
+    const checkpoint = { position: { epoch: 1, commit: BigInt(n), index: 0 }, tables: {} };
+    await sink.apply({ kind: "rows", tables: [writesOf(batches, block)], checkpoint }, refuse, signal);
     process.stdout.write(`${n}\n`);
   }
 }

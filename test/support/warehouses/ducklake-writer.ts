@@ -1,13 +1,13 @@
 /**
- * A process that writes the numbered steps of duckdb-writer.ts into a lake until it is killed, or until it fails:
- * `node ducklake-writer.ts CATALOG DATA LEASE`. It prints the number of each step, and the code of the failure.
+ * A process that writes the numbered batches of duckdb-writer.ts into a lake until it is killed, or until it fails:
+ * `node ducklake-writer.ts CATALOG DATA LEASE`. It prints the number of each batch, and the code of the failure.
  */
 import { duckdbExtensions } from "../../../scripts/services/packages/duckdb-extensions.ts";
 import { placeOf } from "../../../connectors/duckdb/lake/place.ts";
 import { LakeSink } from "../../../connectors/duckdb/lake/sink.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";
 import { blockOf, writesOf } from "../model/blocks.ts";
-import { changesOf, refuse, steps } from "./duckdb-writer.ts";
+import { changesOf, refuse, batches } from "./duckdb-writer.ts";
 
 async function write(catalog: string, data: string, lease: number): Promise<void> {
   const { signal } = new AbortController();
@@ -22,17 +22,17 @@ async function write(catalog: string, data: string, lease: number): Promise<void
     maintenance: null,
   });
   const held = await sink.open(lease, signal);
-  await sink.prepare([steps], signal);
+  await sink.prepare([batches], signal);
   for (let n = Number(held?.position.commit ?? 0n) + 1; ; n++) {
     const block = blockOf(changesOf(n));
-    const progress = { position: { epoch: 1, commit: BigInt(n), index: 0 }, tables: {} };
-    const step = { kind: "rows", tables: [writesOf(steps, block)], progress } as const;
+    const checkpoint = { position: { epoch: 1, commit: BigInt(n), index: 0 }, tables: {} };
+    const batch = { kind: "rows", tables: [writesOf(batches, block)], checkpoint } as const;
     for (let isDone = false; !isDone;) {
       try {
-        await sink.apply(step, refuse, signal);
+        await sink.apply(batch, refuse, signal);
         isDone = true;
       } catch (error) {
-        // What the runtime does: a retryable step is applied again.
+        // What the runtime does: a retryable batch is applied again.
         if (findMillraceError(error)?.kind !== "retryable") throw error;
       }
     }

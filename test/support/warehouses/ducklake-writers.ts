@@ -6,7 +6,7 @@ import type { LakeTarget } from "./ducklake-target.ts";
 
 const WRITER = fileURLToPath(new URL("./ducklake-writer.ts", import.meta.url));
 
-/** A process that writes steps, and its lines. */
+/** A process that writes batches, and its lines. */
 export class Writer implements AsyncDisposable {
   readonly #process: ChildProcess;
   readonly #lines: AsyncIterator<string>;

@@ -1,16 +1,16 @@
-/** A files sink of which each step is a file, and what readers of its folder find. */
+/** A files sink of which each batch is a file, and what readers of its folder find. */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as z from "zod";
 import { FilesSink } from "../../../connectors/files/sink.ts";
 import type { Store } from "../../../connectors/files/store/store.ts";
 import { systemClock } from "../../../src/core/clock.ts";
-import { put, Reports, rowsStep, timeout } from "../../conformance/stage.ts";
+import { put, Reports, rowsBatch, timeout } from "../../conformance/stage.ts";
 import { tableVersion } from "../model/blocks.ts";
 
 export const HOUR_MS = 3_600_000;
 export const DAY_MS = 24 * HOUR_MS;
-/** After the commits of the steps. */
+/** After the commits of the batches. */
 export const START_MS = Date.UTC(2026, 10, 20);
 
 export const fileUsers = tableVersion({
@@ -23,8 +23,8 @@ export const fileUsers = tableVersion({
 });
 
 /** A row that is written. */
-export const userStep = (at: bigint, id: string) => ({
-  ...rowsStep(at, [fileUsers, [put([id, "a"])]]),
+export const userBatch = (at: bigint, id: string) => ({
+  ...rowsBatch(at, [fileUsers, [put([id, "a"])]]),
   order: Uint16Array.of(0),
 });
 
@@ -56,7 +56,7 @@ export async function filesSample(
     sink,
     write: async (at, now) => {
       nowMs = now;
-      await sink.apply(userStep(at, String(at)), new Reports(), timeout());
+      await sink.apply(userBatch(at, String(at)), new Reports(), timeout());
     },
   };
 }

@@ -80,7 +80,7 @@ export class DebeziumFormat implements DescribedFormat {
   /** Debezium knows no sweep. A truncate is one record, without a key. */
   barrier(barrier: Barrier, place: Place): BarrierRecord | null {
     if (barrier.kind === "sweep" || !this.#values.hasTruncate) return null;
-    const { table, version, record } = barrier.step;
+    const { table, version, record } = barrier.batch;
     const change = this.#changeOf(this.#layouts.of(table), place);
     change.op = "t";
     change.before = change.after = NO_TUPLE;

@@ -24,7 +24,7 @@ export class JsonCursor {
     this.at = 0;
   }
 
-  /** Steps over the same bytes as these. */
+  /** Batches over the same bytes as these. */
   expect(token: Buffer): void {
     const end = this.at + token.length;
     if (token.compare(this.bytes, this.at, end) !== 0)
@@ -32,7 +32,7 @@ export class JsonCursor {
     this.at = end;
   }
 
-  /** Steps over `null`; false if the value is another. */
+  /** Batches over `null`; false if the value is another. */
   takeNull(): boolean {
     if (this.bytes[this.at] !== LETTER_N) return false;
     this.at += 4;

@@ -91,7 +91,7 @@ export class RegisteredFormat implements Format {
   barrier(barrier: Barrier, place: Place): BarrierRecord | null {
     const record = this.#of.barrier(barrier, place);
     if (record === null || barrier.kind === "sweep") return record;
-    const { value } = this.#partsOf(barrier.step.table);
+    const { value } = this.#partsOf(barrier.batch.table);
     return { ...record, value: this.#copied(value, record.value) };
   }
 

@@ -5,7 +5,7 @@ import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { Turn } from "../../../../src/core/turn.ts";
 import { RAW_FORM } from "../../raw-form.ts";
 import { sinkError, withoutRow } from "../errors.ts";
-import { countStep, expectClaim, type Fence, markWriter } from "../progress.ts";
+import { countBatch, expectClaim, type Fence, markWriter } from "../checkpoint.ts";
 import type { Session } from "../session.ts";
 import type { Targets } from "../tables/targets.ts";
 import { binaryStamp } from "../write/stamp.ts";
@@ -19,9 +19,9 @@ const NOT_WAITING = "SET LOCAL synchronous_commit = off";
 /** What the target holds if no other session has written. */
 export interface CountedFence {
   now(): Fence;
-  /** A step was counted. */
+  /** A batch was counted. */
   counted(): void;
-  /** A step may have been counted, or may be counted yet: the sink enters with a new session. */
+  /** A batch may have been counted, or may be counted yet: the sink enters with a new session. */
   inDoubt(): void;
 }
 
@@ -38,7 +38,7 @@ export type Fenced = (doing: string, work: (session: Session) => Promise<void>, 
 export class RawTarget implements TargetRawRows {
   readonly form = RAW_FORM;
   readonly #parts: RawTargetParts;
-  /** The fence counts one step after the other. */
+  /** The fence counts one batch after the other. */
   readonly #turn = new Turn();
   readonly #owed = new WeakMap<TableVersion, OwedKey>();
 
@@ -68,7 +68,7 @@ export class RawTarget implements TargetRawRows {
     const end = async (session: Session): Promise<void> => {
       if (owed !== undefined) await session.query(makeKey(targets.get(table), owed), signal);
       failpoint("postgres-sink.key-made");
-      await counting(fence, () => session.query(`${countStep(fence.now())}; COMMIT`, signal));
+      await counting(fence, () => session.query(`${countBatch(fence.now())}; COMMIT`, signal));
     };
     await fenced(`ending the copy of ${table.id}`, end, signal);
     this.#owed.delete(table);
@@ -128,7 +128,7 @@ class PostgresRawWriter implements RawWriter {
     const { fence } = this.#parts;
     using _ = await this.#turn.take(signal);
     try {
-      await counting(fence, () => this.#session.query(`${countStep(fence.now())}; COMMIT`, signal));
+      await counting(fence, () => this.#session.query(`${countBatch(fence.now())}; COMMIT`, signal));
     } catch (error) {
       this.close();
       throw withoutRow(sinkError(error, "committing a part of a copy"));

@@ -3,7 +3,7 @@
  * another oid; one that somebody truncated has another file and no rows, although we deleted none. One that another daemon
  * prepared since has its name in the note.
  */
-import { type Step, type TableWrites, tablesOf } from "../../../../src/core/model/batch.ts";
+import { type Batch, type TableWrites, tablesOf } from "../../../../src/core/model/batch.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { decodeNote, successorOf } from "../../../../src/core/targets/following.ts";
 import { quoteLiteral } from "../../quote.ts";
@@ -48,10 +48,10 @@ export class Presence {
     for (const known of this.#known.values()) known.suspect = true;
   }
 
-  /** Records what a step did. */
-  applied(step: Step, tableOf: (version: TableVersion) => TargetTable | undefined): void {
-    if (step.kind === "rows") for (const writes of step.tables) this.#note(tableOf(writes.table), writes);
-    else for (const table of tablesOf(step)) this.#note(tableOf(table), undefined);
+  /** Records what a batch did. */
+  applied(batch: Batch, tableOf: (version: TableVersion) => TargetTable | undefined): void {
+    if (batch.kind === "rows") for (const writes of batch.tables) this.#note(tableOf(writes.table), writes);
+    else for (const table of tablesOf(batch)) this.#note(tableOf(table), undefined);
   }
 
   #note(table: TargetTable | undefined, writes: TableWrites | undefined): void {

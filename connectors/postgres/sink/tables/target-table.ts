@@ -45,8 +45,8 @@ export class TargetTable {
   readonly forms: CellForms;
   /** Whether the last rows had to be sent as text. One stream carries one form only, so this form is tried first. */
   textRows = false;
-  /** For how many steps `updateStaged` is not tried. */
-  stepsWithoutUpdate = 0;
+  /** For how many batches `updateStaged` is not tried. */
+  batchesWithoutUpdate = 0;
 
   /** Null: a mirror. */
   readonly history: HistoryTable | null;

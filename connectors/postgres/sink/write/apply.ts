@@ -1,25 +1,25 @@
-/** Chooses how to write a step of rows, and what to try when the target refuses it. */
-import type { Step } from "../../../../src/core/model/batch.ts";
+/** Chooses how to write a batch of rows, and what to try when the target refuses it. */
+import type { Batch } from "../../../../src/core/model/batch.ts";
 import { applyCarefully } from "./careful.ts";
 import { isRefused, stateOf } from "../errors.ts";
 import { applyAppended } from "./history.ts";
 import type { RenderedCopies } from "./copies.ts";
-import { type Approach, applyMerged, type Merge, prepareMerge, type RowsStep, type StepCall } from "./merge.ts";
-import { advance as advanceStatement, behindFence, FenceBroken } from "../progress.ts";
+import { type Approach, applyMerged, type Merge, prepareMerge, type RowsBatch, type BatchCall } from "./merge.ts";
+import { advance as advanceStatement, behindFence, FenceBroken } from "../checkpoint.ts";
 import type { Targets } from "../tables/targets.ts";
-import { applySmall, isSmall, NO_BASE, type TableStep } from "./small.ts";
+import { applySmall, isSmall, NO_BASE, type TableBatch } from "./small.ts";
 
 const UNIQUE_VIOLATION = "23505";
 /** Two rows of one INSERT … ON CONFLICT have one key. */
 const CARDINALITY_VIOLATION = "21000";
 
-/** How to merge a step of rows if nothing prevents it; null if it is written in another way. */
-export function prepareRows(tables: readonly TableStep[], copies: RenderedCopies): Merge | null {
+/** How to merge a batch of rows if nothing prevents it; null if it is written in another way. */
+export function prepareRows(tables: readonly TableBatch[], copies: RenderedCopies): Merge | null {
   if (tables.some(({ table }) => table.history !== null) || isSmall(tables)) return null;
   return prepareMerge(tables, true, copies);
 }
 
-export async function applyRows({ tables, copies, merge }: RowsStep, call: StepCall): Promise<void> {
+export async function applyRows({ tables, copies, merge }: RowsBatch, call: BatchCall): Promise<void> {
   const { session, advance, signal } = call;
   const isHistory = tables.some(({ table }) => table.history !== null);
   let small = !isHistory && isSmall(tables);
@@ -60,33 +60,33 @@ function nextApproach(state: string, approach: Approach, small: boolean): Approa
   return approach.displace ? null : { direct: false, distinct: approach.distinct, displace: true };
 }
 
-/** A step without rows: it changes whole tables, or the checkpoint alone. */
+/** A batch without rows: it changes whole tables, or the checkpoint alone. */
 export async function applyWhole(
-  step: Exclude<Step, { readonly kind: "rows" }>,
+  batch: Exclude<Batch, { readonly kind: "rows" }>,
   targets: Pick<Targets, "get">,
-  { session, advance, signal }: StepCall,
+  { session, advance, signal }: BatchCall,
 ): Promise<void> {
-  await behindFence(session.query([advanceStatement(advance), ...wholeStatements(step, targets)].join("; "), signal));
+  await behindFence(session.query([advanceStatement(advance), ...wholeStatements(batch, targets)].join("; "), signal));
 }
 
 function wholeStatements(
-  step: Exclude<Step, { readonly kind: "rows" }>,
+  batch: Exclude<Batch, { readonly kind: "rows" }>,
   targets: Pick<Targets, "get">,
 ): readonly string[] {
-  switch (step.kind) {
+  switch (batch.kind) {
     case "truncate": {
-      const { version, record } = step;
-      const table = targets.get(step.table);
+      const { version, record } = batch;
+      const table = targets.get(batch.table);
       return [table.history?.truncate(version, record) ?? table.truncateTo(version, record?.commitTimeUs)];
     }
     case "sweep":
-      return step.sweeps.map(({ table, below }) => {
+      return batch.sweeps.map(({ table, below }) => {
         const target = targets.get(table);
         return target.history?.sweep(below) ?? target.sweepBelow(below);
       });
-    case "progress":
+    case "checkpoint":
       return [];
     default:
-      return step satisfies never;
+      return batch satisfies never;
   }
 }

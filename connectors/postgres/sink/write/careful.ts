@@ -1,5 +1,5 @@
 /**
- * Applies a step in which the target refuses rows: tries each statement on halves, under savepoints, down to the
+ * Applies a batch in which the target refuses rows: tries each statement on halves, under savepoints, down to the
  * refused rows. Reports them before the commit; all others are applied with it.
  */
 import { DELETE } from "../../../../src/core/model/batch.ts";
@@ -7,62 +7,62 @@ import { aboutTable, type MillraceError } from "../../../../src/core/errors.ts";
 import type { Copy, RenderedCopies } from "./copies.ts";
 import { fatal, isPoison, OF_ONE_TABLE, sinkError } from "../errors.ts";
 import { appending } from "./history.ts";
-import { completions, createStages, reportIncomplete, type StepCall } from "./merge.ts";
-import { advance as advanceStatement, behindFence } from "../progress.ts";
-import type { TableStep } from "./small.ts";
+import { completions, createStages, reportIncomplete, type BatchCall } from "./merge.ts";
+import { advance as advanceStatement, behindFence } from "../checkpoint.ts";
+import type { TableBatch } from "./small.ts";
 import type { EntryRange } from "./staged.ts";
 
-/** More refused rows than this in one step are the table's fault, not the rows'. */
+/** More refused rows than this in one batch are the table's fault, not the rows'. */
 const REFUSED_ROWS_MAX = 1000;
 
 /** Refused entries of one table, with the reason. */
 type Refused = Map<number, MillraceError>;
 
 export async function applyCarefully(
-  tables: readonly TableStep[],
+  tables: readonly TableBatch[],
   copies: RenderedCopies,
-  call: StepCall,
+  call: BatchCall,
 ): Promise<void> {
   const { session, advance, outcome, signal } = call;
   await createStages(
     session,
-    tables.map((step) => step.table),
+    tables.map((batch) => batch.table),
     signal,
   );
   await behindFence(session.query(`${advanceStatement(advance)}; BEGIN`, signal));
   const refused = tables.map((): Refused => new Map());
   const known = (error: unknown) => sinkError(error, "writing rows");
-  const inTurn = async (work: (step: TableStep, refused: Refused) => Promise<void>): Promise<void> => {
-    for (const [i, step] of tables.entries())
-      await aboutTable(step.writes.table.id, OF_ONE_TABLE, known, () => work(step, refused[i]!));
+  const inTurn = async (work: (batch: TableBatch, refused: Refused) => Promise<void>): Promise<void> => {
+    for (const [i, batch] of tables.entries())
+      await aboutTable(batch.writes.table.id, OF_ONE_TABLE, known, () => work(batch, refused[i]!));
   };
-  await inTurn((step, found) => stage(step, copies, found, call));
+  await inTurn((batch, found) => stage(batch, copies, found, call));
   const patched = completions(tables);
   if (patched.length > 0) {
     const { rows } = await session.query(patched.join("; "), signal);
     await reportIncomplete(rows, tables, outcome);
   }
-  await inTurn((step, found) => change(step, found, call));
+  await inTurn((batch, found) => change(batch, found, call));
   for (const [i, { writes }] of tables.entries()) {
     await outcome.poison(Array.from(refused[i]!, ([entry, error]) => ({ writes, entry, error })));
   }
   await session.query("COMMIT", signal);
 }
 
-async function stage(step: TableStep, copies: RenderedCopies, refused: Refused, call: StepCall): Promise<void> {
+async function stage(batch: TableBatch, copies: RenderedCopies, refused: Refused, call: BatchCall): Promise<void> {
   const { session, outcome, signal } = call;
-  const all = Uint32Array.from({ length: step.writes.count }, (_, i) => i);
-  await halve({ step, refused, call }, { from: 0, to: all.length }, async (range) => {
+  const all = Uint32Array.from({ length: batch.writes.count }, (_, i) => i);
+  await halve({ batch, refused, call }, { from: 0, to: all.length }, async (range) => {
     const entries = all.subarray(range.from, range.to);
-    const copy: Copy = { ...step, entries, into: "stage" };
+    const copy: Copy = { ...batch, entries, into: "stage" };
     await copies.render([copy]).send(session, [SAVEPOINT, copy, RELEASE], outcome, signal);
   });
 }
 
-async function change(step: TableStep, refused: Refused, call: StepCall): Promise<void> {
+async function change(batch: TableBatch, refused: Refused, call: BatchCall): Promise<void> {
   const { session, signal } = call;
-  const halving = { step, refused, call };
-  const { table, writes } = step;
+  const halving = { batch, refused, call };
+  const { table, writes } = batch;
   const all = { from: 0, to: writes.count };
   const run = (statement: (range: EntryRange) => string) => (range: EntryRange) =>
     session.query(`${SAVEPOINT}; ${statement(range)}; ${RELEASE}`, signal);
@@ -71,7 +71,7 @@ async function change(step: TableStep, refused: Refused, call: StepCall): Promis
     return await halve(
       halving,
       all,
-      run((range) => appending(history, step, range).join("; ")),
+      run((range) => appending(history, batch, range).join("; ")),
     );
   }
   if (writes.deleteCount > 0) {
@@ -105,14 +105,14 @@ const SAVEPOINT = "SAVEPOINT part";
 const RELEASE = "RELEASE SAVEPOINT part";
 
 interface Halving {
-  readonly step: TableStep;
+  readonly batch: TableBatch;
   readonly refused: Refused;
-  readonly call: StepCall;
+  readonly call: BatchCall;
 }
 
 /** Runs `work` on the range, or on its halves if a row in it is refused. */
 async function halve(
-  { step, refused, call: { session, signal } }: Halving,
+  { batch, refused, call: { session, signal } }: Halving,
   whole: EntryRange,
   work: (range: EntryRange) => Promise<unknown>,
 ): Promise<void> {
@@ -125,7 +125,7 @@ async function halve(
       if (!isPoison(error)) throw error;
       await session.query(`ROLLBACK TO SAVEPOINT part; ${RELEASE}`, signal);
       if (range.to - range.from === 1) {
-        refuse(step, range.from, refused, error);
+        refuse(batch, range.from, refused, error);
         continue;
       }
     }
@@ -134,13 +134,13 @@ async function halve(
   }
 }
 
-function refuse({ table, writes }: TableStep, entry: number, refused: Refused, error: unknown): void {
+function refuse({ table, writes }: TableBatch, entry: number, refused: Refused, error: unknown): void {
   const verb = writes.action[entry] === DELETE ? "deleting from" : "writing to";
   const reason = sinkError(error, `${verb} ${table.quoted}`);
   if (refused.size >= REFUSED_ROWS_MAX) {
     throw fatal(
       "MR3114",
-      `the target refuses more than ${REFUSED_ROWS_MAX} rows of one step; the last: ${reason.message}`,
+      `the target refuses more than ${REFUSED_ROWS_MAX} rows of one batch; the last: ${reason.message}`,
       "Look for a constraint, a trigger or an encoding in the target that the source does not have.",
     );
   }

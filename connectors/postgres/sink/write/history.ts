@@ -1,29 +1,31 @@
-/** Steps of a history sink: copies all rows into a staging table, then appends them. */
+/** Batches of a history sink: copies all rows into a staging table, then appends them. */
 import { failpoint } from "../../../../src/core/failpoint.ts";
 import { holdsReads } from "../../../../src/core/targets/history.ts";
 import type { Copy, RenderedCopies } from "./copies.ts";
 import type { HistoryTable } from "../tables/history-table.ts";
-import { completions, createStages, reportIncomplete, type StepCall } from "./merge.ts";
-import { advance as advanceStatement, behindFence } from "../progress.ts";
-import type { TableStep } from "./small.ts";
+import { completions, createStages, reportIncomplete, type BatchCall } from "./merge.ts";
+import { advance as advanceStatement, behindFence } from "../checkpoint.ts";
+import type { TableBatch } from "./small.ts";
 import type { EntryRange } from "./staged.ts";
 
 export async function applyAppended(
-  tables: readonly TableStep[],
+  tables: readonly TableBatch[],
   copies: RenderedCopies,
-  { session, advance, outcome, signal }: StepCall,
+  { session, advance, outcome, signal }: BatchCall,
 ): Promise<void> {
   await createStages(
     session,
     tables.map(({ table }) => table),
     signal,
   );
-  const staging = tables.map((step): Copy => {
-    const entries = Uint32Array.from({ length: step.writes.count }, (_, i) => i);
-    return { ...step, entries, into: "stage" };
+  const staging = tables.map((batch): Copy => {
+    const entries = Uint32Array.from({ length: batch.writes.count }, (_, i) => i);
+    return { ...batch, entries, into: "stage" };
   });
   copies.render(staging);
-  const appends = tables.flatMap((step) => (step.table.history === null ? [] : appending(step.table.history, step)));
+  const appends = tables.flatMap((batch) =>
+    batch.table.history === null ? [] : appending(batch.table.history, batch),
+  );
   const fence = advanceStatement(advance);
   const looking = completions(tables);
   if (looking.length === 0) {
@@ -36,6 +38,6 @@ export async function applyAppended(
   await session.query([...appends, "COMMIT"].join("; "), signal);
 }
 
-export function appending(history: HistoryTable, { writes }: TableStep, range?: EntryRange): readonly string[] {
+export function appending(history: HistoryTable, { writes }: TableBatch, range?: EntryRange): readonly string[] {
   return holdsReads(writes) ? history.appendReads(range) : [history.append(writes.patchCount > 0, range)];
 }

@@ -10,26 +10,26 @@ import { invariant } from "../../../../src/core/invariant.ts";
 import type { Outcome } from "../../../../src/core/contracts/sink.ts";
 import type { Copy, RenderedCopies } from "./copies.ts";
 import { sortByKey } from "./order.ts";
-import { type Advance, advance as advanceStatement, behindFence } from "../progress.ts";
+import { type Advance, advance as advanceStatement, behindFence } from "../checkpoint.ts";
 import type { Session } from "../session.ts";
-import type { TableStep } from "./small.ts";
+import type { TableBatch } from "./small.ts";
 import type { TargetTable } from "../tables/target-table.ts";
 import type { Answer } from "../../client/exchange.ts";
 
 /** Fewer new rows than this go with the staged ones, if there are any. */
 const DIRECT_ROWS_MIN = 20;
 
-/** What earlier attempts at the step have shown. */
+/** What earlier attempts at the batch have shown. */
 export interface Approach {
   /** Trust the hint that keys are new. */
   readonly direct: boolean;
-  /** Two entries of the step have the same key for the target. */
+  /** Two entries of the batch have the same key for the target. */
   readonly distinct: boolean;
   /** First delete the old rows of the keys that are put: a second unique index conflicted with the order of writing. */
   readonly displace: boolean;
 }
 
-interface Part extends TableStep {
+interface Part extends TableBatch {
   readonly direct: Uint32Array;
   readonly staged: Uint32Array;
   /** How many of the staged entries put a row, and how many of these come from an update in the log. */
@@ -44,25 +44,25 @@ export interface Merge {
   readonly filling: readonly Copy[];
 }
 
-/** What every way of writing a step needs. */
-export interface StepCall {
+/** What every way of writing a batch needs. */
+export interface BatchCall {
   readonly session: Session;
   readonly advance: Advance;
   readonly outcome: Outcome;
   readonly signal: AbortSignal;
 }
 
-/** A step of rows, and the buffers for rendering them. */
-export interface RowsStep {
-  readonly tables: readonly TableStep[];
+/** A batch of rows, and the buffers for rendering them. */
+export interface RowsBatch {
+  readonly tables: readonly TableBatch[];
   readonly copies: RenderedCopies;
   /** The rendered merge, if there is one already. */
   readonly merge: Merge | null;
 }
 
 /** Groups the rows by the way they are written, and renders them. */
-export function prepareMerge(tables: readonly TableStep[], useDirect: boolean, copies: RenderedCopies): Merge {
-  const parts = tables.map((step) => partOf(step, useDirect));
+export function prepareMerge(tables: readonly TableBatch[], useDirect: boolean, copies: RenderedCopies): Merge {
+  const parts = tables.map((batch) => partOf(batch, useDirect));
   const staged = parts.filter((part) => part.staged.length > 0);
   const direct = parts.filter((part) => part.direct.length > 0);
   const staging = staged.map((part): Copy => ({ ...part, entries: part.staged, into: "stage" }));
@@ -71,10 +71,10 @@ export function prepareMerge(tables: readonly TableStep[], useDirect: boolean, c
   return { staged, staging, filling };
 }
 
-export async function applyMerged(step: RowsStep, approach: Approach, call: StepCall): Promise<void> {
+export async function applyMerged(batch: RowsBatch, approach: Approach, call: BatchCall): Promise<void> {
   const { session, advance, outcome, signal } = call;
-  const { copies } = step;
-  const merge = step.merge ?? prepareMerge(step.tables, approach.direct, copies);
+  const { copies } = batch;
+  const merge = batch.merge ?? prepareMerge(batch.tables, approach.direct, copies);
   const { staged, staging, filling } = merge;
   await createStages(
     session,
@@ -99,8 +99,8 @@ export async function applyMerged(step: RowsStep, approach: Approach, call: Step
   await copies.send(session, [...changes(staged, approach), ...filling, "COMMIT"], outcome, signal);
 }
 
-function partOf(step: TableStep, useDirect: boolean): Part {
-  const { writes } = step;
+function partOf(batch: TableBatch, useDirect: boolean): Part {
+  const { writes } = batch;
   const direct = new Uint32Array(writes.count);
   const staged = new Uint32Array(writes.count);
   let directCount = 0;
@@ -123,7 +123,7 @@ function partOf(step: TableStep, useDirect: boolean): Part {
     if (isUpdate(writes.blocks[writes.block[entry]!]!.op[writes.row[entry]!]!)) updateCount++;
   }
   return {
-    ...step,
+    ...batch,
     direct: direct.subarray(0, directCount),
     staged: sortByKey(writes, entries),
     putCount,
@@ -136,10 +136,10 @@ function areHeld({ putCount, updateCount }: Part): boolean {
   return updateCount * 2 > putCount;
 }
 
-/** Counts the steps that use the other way after one in which rows were missing. */
+/** Counts the batches that use the other way after one in which rows were missing. */
 function mayUpdateFirst({ table }: Part): boolean {
-  if (table.stepsWithoutUpdate === 0) return true;
-  table.stepsWithoutUpdate--;
+  if (table.batchesWithoutUpdate === 0) return true;
+  table.batchesWithoutUpdate--;
   return false;
 }
 
@@ -151,7 +151,7 @@ function mayUpdateFirst({ table }: Part): boolean {
 async function updateFirst(
   { staged, staging, filling }: Merge,
   copies: RenderedCopies,
-  { session, advance, outcome, signal }: StepCall,
+  { session, advance, outcome, signal }: BatchCall,
 ): Promise<boolean> {
   const fence = advanceStatement(advance);
   const puts = staged.filter(({ putCount }) => putCount > 0);
@@ -165,18 +165,18 @@ async function updateFirst(
   const counts = answered.slice(marked.length);
   invariant(counts.length === puts.length, "every update is answered");
   const missed = puts.filter(({ putCount }, i) => counts[i] !== putCount);
-  // Invariant: a row is written once in a step, so the updates are rolled back rather than overwritten.
+  // Invariant: a row is written once in a batch, so the updates are rolled back rather than overwritten.
   await session.query(missed.length === 0 ? "COMMIT" : "ROLLBACK", signal);
-  for (const { table } of missed) table.stepsWithoutUpdate = STEPS_WITHOUT_UPDATE;
+  for (const { table } of missed) table.batchesWithoutUpdate = BATCHES_WITHOUT_UPDATE;
   return missed.length === 0;
 }
 
 const UPDATED = "UPDATE ";
-/** While a table is being filled under load most steps lack rows: do not write each of them twice. */
-const STEPS_WITHOUT_UPDATE = 64;
+/** While a table is being filled under load most batches lack rows: do not write each of them twice. */
+const BATCHES_WITHOUT_UPDATE = 64;
 
 /** Reads unchanged cells before any delete; returns the entries without a base. */
-export function completions(staged: readonly TableStep[]): readonly string[] {
+export function completions(staged: readonly TableBatch[]): readonly string[] {
   return staged.flatMap(({ table, writes }, i) => {
     if (writes.patchCount === 0) return [];
     return table.history === null ? [table.complete, table.incomplete(i)] : [table.history.incomplete(i)];
@@ -200,7 +200,7 @@ function changes(staged: readonly Part[], approach: Approach): readonly string[]
 /** Reports the rows that `completions` selected: the table's index in `staged`, and the entry. */
 export async function reportIncomplete(
   rows: Answer["rows"],
-  staged: readonly TableStep[],
+  staged: readonly TableBatch[],
   outcome: Outcome,
 ): Promise<void> {
   const entries = staged.map((): number[] => []);
@@ -209,7 +209,7 @@ export async function reportIncomplete(
   for (const [i, list] of entries.entries()) if (list.length > 0) await outcome.incomplete(staged[i]!.writes, list);
 }
 
-/** Each table gets its staging table once per session, outside the step's transaction. */
+/** Each table gets its staging table once per session, outside the batch's transaction. */
 export async function createStages(
   session: Session,
   tables: readonly TargetTable[],

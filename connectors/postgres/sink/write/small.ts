@@ -5,7 +5,7 @@
 import { DELETE, PATCH, PUT, type TableWrites } from "../../../../src/core/model/batch.ts";
 import { CELL_BINARY, CELL_TEXT, CELL_UNCHANGED, CellMap } from "../../../../src/core/model/tuple.ts";
 import { copyText, writeField, writeNull } from "./cells.ts";
-import { type Advance, advanceParameters, advancePrepared, behindFence } from "../progress.ts";
+import { type Advance, advanceParameters, advancePrepared, behindFence } from "../checkpoint.ts";
 import type { Session } from "../session.ts";
 import { BinaryStamp } from "./stamp.ts";
 import type { PreparedStatements } from "./statements.ts";
@@ -21,13 +21,13 @@ export const NO_BASE = "22012";
 const stamp = new BinaryStamp();
 const cells = new CellMap();
 
-export interface TableStep {
+export interface TableBatch {
   readonly table: TargetTable;
   readonly writes: TableWrites;
 }
 
 /** Rows that take unchanged cells from another key's row need the merge. */
-export function isSmall(tables: readonly TableStep[]): boolean {
+export function isSmall(tables: readonly TableBatch[]): boolean {
   let count = 0;
   for (const { writes } of tables) {
     count += writes.count;
@@ -48,7 +48,7 @@ function hasWholeKey(writes: TableWrites, entry: number): boolean {
 /** Deletes before puts, as everywhere: keys that differ in bytes may be equal for the target. */
 export async function applySmall(
   session: Session,
-  tables: readonly TableStep[],
+  tables: readonly TableBatch[],
   advance: Advance,
   signal: AbortSignal,
 ): Promise<void> {

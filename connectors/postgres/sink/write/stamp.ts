@@ -32,7 +32,7 @@ export class BinaryStamp {
     return this.bytes;
   }
 
-  /** Blocks are reused: cached values of a block are void when a step ends. */
+  /** Blocks are reused: cached values of a block are void when a batch ends. */
   forget(): void {
     this.#block = undefined;
     this.#tx = -1;

@@ -37,7 +37,7 @@ function identityIndex(table: CatalogTable): CatalogIndex | undefined {
     case FULL: {
       const notNull = notNullColumns(table);
       const usable = table.uniques.filter((index) => index.columns.every((attnum) => notNull.has(attnum)));
-      // The smallest comes first. A key that is checked at once is better: its rows need no special netting.
+      // The smallest comes first. A key that is checked at once is better: its rows need no special compaction.
       return primary ?? usable.find((index) => index.immediate) ?? usable[0];
     }
     default:
@@ -88,7 +88,7 @@ function identityColumns(table: CatalogTable): ReadonlySet<number> {
   return new Set(identityIndex(table)?.columns);
 }
 
-/** The index that makes these columns unique. Netting a deferrable key needs whole old rows, which only FULL gives. */
+/** The index that makes these columns unique. Compacting a deferrable key needs whole old rows, which only FULL gives. */
 function proofOf(table: CatalogTable, columns: readonly number[]): CatalogIndex | undefined {
   const notNull = notNullColumns(table);
   if (!columns.every((attnum) => notNull.has(attnum))) return undefined;

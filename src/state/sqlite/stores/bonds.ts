@@ -1,7 +1,7 @@
 import { type Accord, accordOf, type Bond, type SinkSession } from "../../../core/checkpoint/bond.ts";
 import type { BondStore, SinkEntry, SinkOpening } from "../../../core/contracts/state-store.ts";
 import type { Connection } from "../connection.ts";
-import type { SqliteRefills } from "./refills.ts";
+import type { SqliteSnapshots } from "./snapshots.ts";
 import { integer, text, type Row } from "../row.ts";
 
 /** How many sessions to keep besides the one in the sink's checkpoint. They identify older copies of the sink. */
@@ -11,12 +11,12 @@ const ID_BYTES = 8;
 /** Links this state with the checkpoints of its sinks. */
 export class SqliteBonds implements BondStore {
   readonly #connection: Connection;
-  readonly #refills: Pick<SqliteRefills, "owe">;
+  readonly #snapshots: Pick<SqliteSnapshots, "owe">;
   readonly #statements: ReturnType<typeof prepare>;
 
-  constructor(connection: Connection, refills: Pick<SqliteRefills, "owe">) {
+  constructor(connection: Connection, snapshots: Pick<SqliteSnapshots, "owe">) {
     this.#connection = connection;
-    this.#refills = refills;
+    this.#snapshots = snapshots;
     this.#statements = prepare(connection);
   }
 
@@ -37,7 +37,7 @@ export class SqliteBonds implements BondStore {
     const session = this.#connection.clock.unique(ID_BYTES);
     return this.#connection.write(() => {
       this.#statements.name.run({ state: this.#connection.clock.unique(ID_BYTES) });
-      for (const tableId of owed) this.#refills.owe({ tableId, sink, scope: { kind: "differences" }, reason });
+      for (const tableId of owed) this.#snapshots.owe({ tableId, sink, scope: { kind: "differences" }, reason });
       const obligation = this.#obligation(sink);
       this.#statements.enter.run({ sink, session, base: step, obligation });
       this.#statements.prune.run({ sink, own: own?.session ?? null, keep: SESSIONS_MAX });

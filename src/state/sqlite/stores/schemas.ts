@@ -6,7 +6,7 @@ import type { Rename } from "../../../core/contracts/change-log.ts";
 import type { SchemaStore, StoredError, StoredRenames } from "../../../core/contracts/state-store.ts";
 import { ObligationCount } from "./obligations.ts";
 import type { Connection } from "../connection.ts";
-import { voidRefills } from "./refills.ts";
+import { voidSnapshots } from "./snapshots.ts";
 import { isRecord } from "../../../core/checkpoint/stored-json.ts";
 import { integer, isStoredError, stored, text, type Row } from "../row.ts";
 
@@ -21,7 +21,7 @@ export class SqliteSchemas implements SchemaStore {
   readonly #renames: StatementSync;
   readonly #suspended: StatementSync;
   readonly #suspend: StatementSync;
-  readonly #voidRefills: StatementSync;
+  readonly #voidSnapshots: StatementSync;
   readonly #reinstate: StatementSync;
   readonly #obligations: ObligationCount;
 
@@ -46,7 +46,7 @@ export class SqliteSchemas implements SchemaStore {
     this.#suspend = connection.prepare(
       "INSERT INTO table_aside (table_id, error) VALUES (:table, :error) ON CONFLICT DO UPDATE SET error = :error",
     );
-    this.#voidRefills = connection.prepare(voidRefills("table_id = :table"));
+    this.#voidSnapshots = connection.prepare(voidSnapshots("table_id = :table"));
     this.#reinstate = connection.prepare("DELETE FROM table_aside WHERE table_id = :table");
   }
 
@@ -97,8 +97,8 @@ export class SqliteSchemas implements SchemaStore {
     this.#connection.write(() => {
       this.#suspend.run({ table: tableId, error: JSON.stringify(error) });
       this.#obligations.addedToAll();
-      // Invariant: changes that are skipped from now on do not lie behind the cursor of a refill that continues later.
-      this.#voidRefills.run({ table: tableId });
+      // Invariant: changes that are skipped from now on do not lie behind the cursor of an incremental snapshot that continues later.
+      this.#voidSnapshots.run({ table: tableId });
     });
   }
 

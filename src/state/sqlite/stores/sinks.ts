@@ -7,7 +7,7 @@ import type {
   SinkReset,
   SinkStore,
   StoredError,
-  WrittenProgress,
+  WrittenCheckpoint,
 } from "../../../core/contracts/state-store.ts";
 import { isRecord, isTextRecord } from "../../../core/checkpoint/stored-json.ts";
 import type { Connection } from "../connection.ts";
@@ -78,7 +78,7 @@ export class SqliteSinks implements SinkStore {
   }
 
   /** The caller has opened a transaction. */
-  note({ name, position, tables }: WrittenProgress): void {
+  note({ name, position, tables }: WrittenCheckpoint): void {
     const written = serializePosition(position);
     const covered = serializePosition(coveredAfterWrite(this.#positionsOf(name), position));
     if (tables === undefined && this.#moved.run({ name, written, covered }).changes === 1) return;

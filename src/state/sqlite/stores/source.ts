@@ -3,7 +3,7 @@ import { timestamp } from "../../../core/clock.ts";
 import { invariant } from "../../../core/invariant.ts";
 import { comparePositions, earliest, serializePosition, type Position } from "../../../core/model/position.ts";
 import type { LogIdentity } from "../../../core/contracts/positions.ts";
-import type { SinkReset, SourceRecord, SourceStore, WrittenProgress } from "../../../core/contracts/state-store.ts";
+import type { SinkReset, SourceRecord, SourceStore, WrittenCheckpoint } from "../../../core/contracts/state-store.ts";
 import type { Connection } from "../connection.ts";
 import { isTextRecord } from "../../../core/checkpoint/stored-json.ts";
 import { integer, positionOrNull, storedOrNull, textOrNull } from "../row.ts";
@@ -74,7 +74,7 @@ export class SqliteSource implements SourceStore {
   async acknowledge(
     position: Position,
     covered: ReadonlyMap<string, Position>,
-    written: readonly WrittenProgress[] = [],
+    written: readonly WrittenCheckpoint[] = [],
   ): Promise<void> {
     this.#connection.write(() => {
       const record = this.#read();

@@ -1,0 +1,119 @@
+/** Applies batches: the rows become durable first, then the checkpoint. */
+import type { Batch, TableWrites } from "../../../src/core/model/batch.ts";
+import type { Outcome } from "../../../src/core/contracts/sink.ts";
+import type { Client } from "../client.ts";
+import { clickhouseError } from "../errors.ts";
+import type { TableLayout } from "../tables/layout.ts";
+import { historySweepSql, historyTruncateSql } from "./history.ts";
+import { historyRows } from "./history-rows.ts";
+import { insertHead } from "./insert-head.ts";
+import { Left, mirrorRows } from "./mirror.ts";
+import { removeSql } from "./removal.ts";
+import { RowWriter } from "./row-writer.ts";
+
+/** More refused rows in one batch point to a wrong mapping of the table, not to single rows. */
+const POISON_COUNT_MAX = 1_000;
+
+interface Writing {
+  readonly client: Client;
+  /** The fence's. */
+  readonly column: string;
+}
+
+export class BatchWriter {
+  readonly #onFilled: (layout: TableLayout) => void;
+  #writer = new RowWriter();
+
+  /** `onFilled`: a table got rows. */
+  constructor(onFilled: (layout: TableLayout) => void) {
+    this.#onFilled = onFilled;
+  }
+
+  /** `layouts`: of `tablesOf(batch)`. */
+  async write(
+    { client, column }: Writing,
+    batch: Batch,
+    layouts: readonly TableLayout[],
+    outcome: Outcome,
+    signal: AbortSignal,
+  ): Promise<void> {
+    switch (batch.kind) {
+      case "checkpoint":
+        return;
+      case "rows":
+        for (const [i, writes] of batch.tables.entries()) {
+          await this.#rows({ client, column }, layouts[i]!, writes, outcome, signal);
+        }
+        return;
+      case "truncate": {
+        const { version, record } = batch;
+        const layout = layouts[0]!;
+        const isHistory = layout.form.mode === "history";
+        const sql = isHistory
+          ? historyTruncateSql(layout, column, version, record)
+          : removeSql(layout, column, { versionIs: `<= ${version}`, version, commitTimeUs: record?.commitTimeUs });
+        await client.run(sql, signal);
+        return;
+      }
+      case "sweep":
+        for (const [i, { below }] of batch.sweeps.entries()) {
+          const layout = layouts[i]!;
+          const isHistory = layout.form.mode === "history";
+          await client.run(
+            isHistory
+              ? historySweepSql(layout, column, below)
+              : removeSql(layout, column, { versionIs: `< ${below}`, version: below, commitTimeUs: undefined }),
+            signal,
+          );
+        }
+        return;
+      default:
+        return batch satisfies never;
+    }
+  }
+
+  async #rows(
+    { client, column }: Writing,
+    layout: TableLayout,
+    writes: TableWrites,
+    outcome: Outcome,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const left = new Left();
+    const isHistory = layout.form.mode === "history";
+    const work = { client, writer: this.#writer, layout, writes, left, signal };
+    const rows = isHistory ? historyRows(work) : mirrorRows(work);
+    try {
+      if (await client.insert(insertHead(layout, column), rows, signal)) this.#onFilled(layout);
+      this.#writer.giveBack();
+    } catch (error) {
+      // Rows of the failed insert may still be rendered, until what they wait for comes.
+      this.#writer = new RowWriter();
+      throw error;
+    }
+    if (left.incomplete.length > 0)
+      await outcome.incomplete(
+        writes,
+        left.incomplete.toSorted((a, b) => a - b),
+      );
+    if (left.unfit.length > POISON_COUNT_MAX) throw tooMany(layout);
+    await outcome.poison(left.unfit.map((entry) => ({ writes, entry, error: doesNotFit(layout) })));
+  }
+}
+
+function doesNotFit({ table }: TableLayout) {
+  return clickhouseError({
+    code: "MR4110",
+    kind: "poison",
+    message: `a value in the key of a row of ${table.id} does not fit ClickHouse's type`,
+  });
+}
+
+function tooMany({ table }: TableLayout) {
+  return clickhouseError({
+    code: "MR4110",
+    kind: "fatal",
+    message: `more than ${POISON_COUNT_MAX} rows of ${table.id} in one batch have keys that do not fit ClickHouse's types`,
+    table: table.id,
+  });
+}

@@ -1,0 +1,216 @@
+import type { EngineConnection } from "../engine/engine.ts";
+import type { Batch, TableWrites, Truncate } from "../../../src/core/model/batch.ts";
+import type { MillraceError } from "../../../src/core/errors.ts";
+import { failpoint } from "../../../src/core/failpoint.ts";
+import type { TableVersion } from "../../../src/core/model/schema.ts";
+import type { Outcome } from "../../../src/core/contracts/sink.ts";
+import { driverKind, duckdbError, isInvalidated, isOutOfMemory, overFiles } from "../errors.ts";
+import { appendTable } from "./history.ts";
+import { appendSweepSql, appendTruncateSql } from "./history-statements.ts";
+import { EntriesRefused, ExactMissing, HintWrong, writeTable, type WriteTools } from "./merge.ts";
+import { deleteUpToSql, type TableLayout } from "./layout.ts";
+import { addExactSql } from "../tables/ddl.ts";
+import { findPoison } from "./poison.ts";
+import { TableSizes } from "./replace.ts";
+import type { CheckpointRow } from "../tables/checkpoint.ts";
+import { RowStage } from "./stage.ts";
+import type { Store } from "../store.ts";
+import { inTransaction } from "./transaction.ts";
+
+/** For how many batches the hints on a table's rows are ignored after one was wrong. */
+const MISTRUST_BATCHES = 64;
+/** For how many batches a table's rows take the way with the least memory, after a batch ran out of it. */
+const FRUGAL_BATCHES = 64;
+
+const NONE: ReadonlySet<number> = new Set();
+
+export interface BatchParts {
+  readonly connection: EngineConnection;
+  readonly store: Store;
+  readonly checkpoint: CheckpointRow;
+  readonly outcome: Outcome;
+  readonly signal: AbortSignal;
+}
+
+/** Applies batches, each in one transaction with its checkpoint. */
+export class BatchWriter {
+  readonly #stage = new RowStage();
+  readonly #sizes = new TableSizes();
+  readonly #layoutOf: (table: TableVersion) => TableLayout;
+  /** Targets with `_millrace_exact`, by their quoted name. */
+  readonly #exact = new Set<string>();
+  /** Table id -> remaining batches in which its rows take the way with the least memory. */
+  readonly #frugal = new Map<string, number>();
+  /** The table whose constraints seemed broken, and the instance that reported it; a second instance confirms it. */
+  #doubted: { readonly tableId: string; readonly store: Store } | null = null;
+  /** Table id -> remaining batches in which its hints are ignored. */
+  readonly #mistrusted = new Map<string, number>();
+
+  constructor(layoutOf: (table: TableVersion) => TableLayout) {
+    this.#layoutOf = layoutOf;
+  }
+
+  /** Records whether the target has that column now; it may have been created again. */
+  hasExact(layout: TableLayout, has: boolean): void {
+    if (has) this.#exact.add(layout.sqlName);
+    else this.#exact.delete(layout.sqlName);
+  }
+
+  async apply(parts: BatchParts, batch: Batch): Promise<void> {
+    const { connection, checkpoint } = parts;
+    const without = new Map<TableWrites, Set<number>>();
+    let trust = !this.#counts(this.#mistrusted, batch);
+    let isFrugal = this.#counts(this.#frugal, batch);
+    for (;;) {
+      if (isFrugal) await parts.store.makeMoreRoom(connection);
+      const tools = this.#tools(parts, { trust, isFrugal });
+      try {
+        const begin = (): Promise<void> => checkpoint.begin(connection, batch.checkpoint);
+        const write = (): Promise<void> => this.#write(tools, batch, parts.outcome, without);
+        return await this.#withExact(parts, () => inTransaction(connection, begin, write));
+      } catch (error) {
+        if (error instanceof EntriesRefused) await this.#passOver(parts, error, without);
+        else if (error instanceof HintWrong) {
+          // The hints were wrong, or a row is poison: the other ways find out.
+          trust = false;
+          this.#mistrusted.set(error.writes.table.id, MISTRUST_BATCHES);
+        } else if (isOutOfMemory(error) && batch.kind === "rows") {
+          for (const { table } of batch.tables) this.#frugal.set(table.id, FRUGAL_BATCHES);
+          // While somebody reads, written rows can't leave the memory until the read ends. An instance that could not
+          // even roll back is opened again, and the batch is repeated.
+          if (isFrugal || isInvalidated(error) || !(await parts.store.freeMemory(connection))) throw error;
+          isFrugal = true;
+        } else throw error;
+      }
+    }
+  }
+
+  async #write(
+    tools: WriteTools,
+    batch: Batch,
+    outcome: Outcome,
+    without: ReadonlyMap<TableWrites, ReadonlySet<number>>,
+  ): Promise<void> {
+    const { connection, signal } = tools;
+    switch (batch.kind) {
+      case "rows":
+        for (const truncate of batch.truncates ?? []) await this.#truncate(connection, truncate);
+        for (const writes of batch.tables) {
+          const layout = this.#layoutOf(writes.table);
+          const write = layout.form.mode === "history" ? appendTable : writeTable;
+          const work = () => write(tools, layout, writes, without.get(writes) ?? NONE);
+          const left = await overFiles(writes.table.id, work);
+          await outcome.poison(left.unfit.map((entry) => ({ writes, entry, error: keyDoesNotFit(layout) })));
+          if (left.incomplete.length > 0) await outcome.incomplete(writes, left.incomplete);
+        }
+        break;
+      case "truncate":
+        await this.#truncate(connection, batch);
+        break;
+      case "sweep":
+        for (const { table, below } of batch.sweeps)
+          await overFiles(table.id, async () => void (await connection.run(sweepSql(this.#layoutOf(table), below))));
+        break;
+      case "checkpoint":
+        break;
+      default:
+        batch satisfies never;
+    }
+    failpoint("duckdb.rows-written");
+    signal.throwIfAborted();
+  }
+
+  async #truncate(connection: EngineConnection, { table, version, record }: Truncate): Promise<void> {
+    await overFiles(table.id, async () => {
+      await connection.run(truncateSql(this.#layoutOf(table), version, record));
+    });
+  }
+
+  /** Invariant: a column is added before the transaction that needs it (see `ExactMissing`). Once per table. */
+  async #withExact<T>({ connection, checkpoint }: BatchParts, work: () => Promise<T>): Promise<T> {
+    for (;;) {
+      try {
+        return await work();
+      } catch (error) {
+        if (!(error instanceof ExactMissing)) throw error;
+        const { layout } = error;
+        const add = () => connection.run(addExactSql(layout));
+        await inTransaction(connection, () => checkpoint.fence(connection), add);
+        this.#exact.add(layout.sqlName);
+      }
+    }
+  }
+
+  /** Reports the refused rows; the next attempt skips them. */
+  async #passOver(parts: BatchParts, refused: EntriesRefused, without: Map<TableWrites, Set<number>>): Promise<void> {
+    const { writes } = refused;
+    this.#verify(parts, refused);
+    const tools = this.#tools(parts, { trust: false, isFrugal: true });
+    const poison = await this.#withExact(parts, () => findPoison(tools, this.#layoutOf(writes.table), refused));
+    const left = without.get(writes) ?? new Set<number>();
+    await parts.outcome.poison(poison);
+    for (const { entry } of poison) left.add(entry);
+    without.set(writes, left);
+  }
+
+  /**
+   * Puts and deletes break no constraint of ours. If DuckDB reports a broken one, its index may be damaged after
+   * running out of memory. A row is at fault only if an instance says so that was opened for this batch.
+   */
+  #verify({ store }: BatchParts, { writes, pass, cause }: EntriesRefused): void {
+    if (driverKind(cause) !== "Constraint Error" || pass === "append") return;
+    if (this.#doubted?.tableId === writes.table.id && this.#doubted.store !== store) return;
+    this.#doubted = { tableId: writes.table.id, store };
+    throw duckdbError({
+      code: "MR3216",
+      kind: "retryable",
+      reason: "lost",
+      message: `DuckDB says that a constraint of ${writes.table.id} is broken; the file is opened again to see whether that is so`,
+    });
+  }
+
+  #tools({ connection, store, signal }: BatchParts, way: Pick<WriteTools, "trust" | "isFrugal">): WriteTools {
+    return {
+      ...way,
+      makeRoom: (rowBytes) => store.makeRoom(connection, rowBytes),
+      connection,
+      stage: this.#stage,
+      sizes: this.#sizes,
+      files: store.stages,
+      signal,
+      hasExact: ({ sqlName }) => this.#exact.has(sqlName),
+    };
+  }
+
+  /** Whether one of the batch's tables is listed; each entry expires after its number of batches. */
+  #counts(listed: Map<string, number>, batch: Batch): boolean {
+    if (batch.kind !== "rows") return false;
+    let isListed = false;
+    for (const { table } of batch.tables) {
+      const left = listed.get(table.id);
+      if (left === undefined) continue;
+      isListed = true;
+      if (left > 1) listed.set(table.id, left - 1);
+      else listed.delete(table.id);
+    }
+    return isListed;
+  }
+}
+
+function truncateSql(layout: TableLayout, version: bigint, record: Truncate["record"]): string {
+  if (layout.form.mode === "history") return appendTruncateSql(layout, version, record);
+  return deleteUpToSql(layout, "<=", version, record?.commitTimeUs);
+}
+
+function sweepSql(layout: TableLayout, below: bigint): string {
+  return layout.form.mode === "history" ? appendSweepSql(layout, below) : deleteUpToSql(layout, "<", below);
+}
+
+function keyDoesNotFit(layout: TableLayout): MillraceError {
+  return duckdbError({
+    code: "MR3211",
+    kind: "poison",
+    message: `a key value of ${layout.table.id} does not fit into its DuckDB type`,
+    hint: "see the type table of the DuckDB sink; correct the value at the source",
+  });
+}

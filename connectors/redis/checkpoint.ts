@@ -1,0 +1,78 @@
+import type { Checkpoint } from "../../src/core/model/batch.ts";
+import { checkpointFromTexts } from "../../src/core/checkpoint/checkpoint-text.ts";
+import type { MillraceError } from "../../src/core/errors.ts";
+import { comparePositions, parsePosition } from "../../src/core/model/position.ts";
+import { type Commands, listOf, textOf } from "./connection.ts";
+import { redisError, replyCode } from "./errors.ts";
+
+/** The hash of the checkpoint key; "" and null for missing fields. */
+export interface StoredCheckpoint {
+  readonly lease: string | null;
+  readonly position: string;
+  readonly tables: string;
+  readonly format: string;
+  readonly bond: string;
+}
+
+export async function readCheckpoint(connection: Commands, key: Buffer): Promise<StoredCheckpoint> {
+  const asked = connection.command("hmget", key, "lease", "position", "tables", "format", "bond");
+  const reply = await asked.catch((error: unknown) => {
+    throw isOfOtherKind(error) ? overwritten(key, error) : error;
+  });
+  const [lease, position, tables, format, bond] = (listOf(reply) ?? []).map(textOf);
+  if (!/^\d*$/.test(lease ?? "") || !/^(\d+\/\d+\/\d+)?$/.test(position ?? "")) throw overwritten(key);
+  return {
+    lease: lease ?? null,
+    position: position ?? "",
+    tables: tables ?? "",
+    format: format ?? "",
+    bond: bond ?? "",
+  };
+}
+
+export function isOfOtherKind(error: unknown): boolean {
+  return error instanceof Error && replyCode(error.message) === "WRONGTYPE";
+}
+
+export function overwritten(key: Buffer, cause?: unknown): MillraceError {
+  const message = `key ${key.toString()} does not hold the sink's progress: another program has overwritten it`;
+  return redisError("MR3414", "fatal", message, cause);
+}
+
+/**
+ * The sink's checkpoint. Rows in another format can't be bases, and readers will not find them: then no table counts as
+ * complete, and each is read again.
+ */
+export function parseCheckpoint(stored: StoredCheckpoint, format: string, key: Buffer): Checkpoint | null {
+  if (stored.position === "") return null;
+  try {
+    const checkpoint = { position: parsePosition(stored.position), ...checkpointFromTexts(stored.tables, stored.bond) };
+    return stored.format === format ? checkpoint : { ...checkpoint, tables: {} };
+  } catch (error) {
+    throw overwritten(key, error);
+  }
+}
+
+/** Why the stored checkpoint is not what this process wrote last. */
+export function fenceError(stored: StoredCheckpoint, lease: string, position: string): MillraceError {
+  if (stored.lease === null) {
+    return redisError("MR3406", "reopen", "the cache was emptied: the sink's progress key is gone");
+  }
+  if (Number(stored.lease) > Number(lease)) return takenOver(stored.lease, lease);
+  // A checkpoint beyond ours comes from another writer: if two processes took turns, that would never end.
+  const isOlder =
+    Number(stored.lease) < Number(lease) || position === "" || stored.position === "" || isBefore(stored, position);
+  return redisError(
+    "MR3407",
+    isOlder ? "reopen" : "fatal",
+    `the cache does not hold the progress that was written: ${isOlder ? "it was restored or failed over" : "another process writes to it"}`,
+  );
+}
+
+function isBefore(stored: StoredCheckpoint, position: string): boolean {
+  return comparePositions(parsePosition(stored.position), parsePosition(position)) < 0;
+}
+
+export function takenOver(holder: string, lease: string): MillraceError {
+  return redisError("MR3405", "fatal", `another process holds the sink under lease ${holder}, ours is ${lease}`);
+}

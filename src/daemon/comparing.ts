@@ -1,0 +1,185 @@
+import type { Config, Schedule } from "../config/config.ts";
+import { ConfigError } from "../config/errors.ts";
+import { type Clock, timestamp } from "../core/clock.ts";
+import { findMillraceError } from "../core/errors.ts";
+import { LastAnswer } from "../core/last-answer.ts";
+import type {
+  ReconcileDocument,
+  ReconcileRequest,
+  ReportSummary,
+  TableReconciliation,
+} from "../core/contracts/reconciliation.ts";
+import type { ComparisonStatus } from "../core/contracts/status.ts";
+import type { StateStore, StoredError } from "../core/contracts/state-store.ts";
+import type { Logger } from "../core/contracts/telemetry.ts";
+import type { Levels } from "../ops/metrics.ts";
+import { webhook } from "../ops/webhook.ts";
+import { lastEqual, pastOf } from "../reconcile/report/past.ts";
+import { Reconciler, type ReconcilerParts } from "../reconcile/reconciler.ts";
+import { ReportFolder } from "../reconcile/report/report-folder.ts";
+import { Reporting } from "../reconcile/report/reporting.ts";
+import { followSchedule, nextTime } from "../reconcile/schedule.ts";
+import { driftMaxOf } from "../rules/merged-rule.ts";
+
+export interface ComparingParts extends Pick<ReconcilerParts, "clock" | "news" | "port" | "lag" | "kept"> {
+  readonly reports: StateStore["reports"];
+  readonly folder: ReportFolder | null;
+  readonly redact: (json: string) => string;
+  readonly logger: Logger;
+}
+
+/** How many examples a comparison lists unless the request says otherwise. */
+const SAMPLE_MAX = 20;
+/** The number of reports that are read; tables that only older reports have stay unknown. */
+const RECALLED_MAX = 30;
+
+export interface Proof {
+  readonly table: string;
+  readonly sink: string;
+  readonly at: string;
+  readonly rows: number;
+  readonly sourceRows: number;
+  readonly sinkRows: number;
+  /** The newest comparison that found no difference; null: none that is still kept. */
+  readonly equalAt: string | null;
+}
+
+/** The comparisons of one daemon: runs them, reports their results, and starts the scheduled ones. */
+export class Comparing {
+  readonly reconciler: Reconciler;
+  readonly #reporting: Reporting;
+  readonly #reports: StateStore["reports"];
+  readonly #listed: LastAnswer<readonly ReportSummary[]>;
+  readonly #schedule: Schedule | null;
+  readonly #logger: Logger;
+  readonly #signal: AbortSignal;
+  readonly #clock: Clock;
+  /** Of the newest scheduled comparison. */
+  #failure: StoredError | null = null;
+  readonly #proofs = new Map<string, Proof>();
+
+  constructor(config: Config, { clock, news, port, lag, kept, ...parts }: ComparingParts, signal: AbortSignal) {
+    const { name, rules } = config;
+    const { webhook: url, webhookTls: tls, schedule } = config.reconcile;
+    const tell = url === null ? null : webhook({ url, tls, key: null, redact: parts.redact });
+    const reporting = new Reporting({ ...parts, tell }, signal);
+    this.#reporting = reporting;
+    this.#reports = parts.reports;
+    this.#listed = new LastAnswer(clock, []);
+    this.#schedule = schedule;
+    this.#logger = parts.logger;
+    this.#signal = signal;
+    this.#clock = clock;
+    this.reconciler = new Reconciler({
+      clock,
+      news,
+      name,
+      port,
+      lag,
+      driftMax: (table) => driftMaxOf(rules, table),
+      kept,
+      report: async (found) => {
+        this.#prove(found);
+        await reporting.keep(found);
+      },
+      logger: parts.logger,
+    });
+  }
+
+  /** Runs one comparison to its end, including all notifications. */
+  async once(request: ReconcileRequest): Promise<ReconcileDocument> {
+    const found = await this.reconciler.run(request, this.#signal);
+    await this.#reporting.settled();
+    return found;
+  }
+
+  /** The results of earlier processes. They count until each table is compared again. */
+  async recall(): Promise<void> {
+    const past: TableReconciliation[] = [];
+    const found: ReconcileDocument[] = [];
+    for (const { id, whole } of (await this.#reports.list()).slice(0, RECALLED_MAX)) {
+      const report = await this.#reports.get(id);
+      past.push(...(report?.tables ?? []));
+      if (report !== null) found.push(report);
+      if (whole === true) break;
+    }
+    for (const report of found.toReversed()) this.#prove(report);
+    this.reconciler.recall(past);
+  }
+
+  /** For each table in each sink: when all of its rows were last compared, and how many differed then. */
+  get proofs(): readonly Proof[] {
+    return [...this.#proofs.values()];
+  }
+
+  #prove({ finishedAt, tables }: ReconcileDocument): void {
+    for (const { table, sink, missing, extra, different, repaired, sourceRows, sinkRows } of tables) {
+      const rows = Math.max(0, missing + extra + different - repaired);
+      const key = JSON.stringify([table, sink]);
+      const equalAt = rows === 0 ? finishedAt : (this.#proofs.get(key)?.equalAt ?? null);
+      this.#proofs.set(key, { table, sink, at: finishedAt, rows, equalAt, sourceRows, sinkRows });
+    }
+  }
+
+  async status(): Promise<ComparisonStatus> {
+    const next = this.#schedule === null ? null : nextTime(this.#schedule);
+    const past = pastOf(await this.#listed.to(() => this.#reports.list()));
+    // Another comparison may have ended since.
+    const isOver = this.#failure !== null && past.last !== null && past.last.finishedAt > this.#failure.at;
+    return { next: next?.toISOString() ?? null, ...past, failure: isOver ? null : this.#failure };
+  }
+
+  /** For the metrics. */
+  async levels(): Promise<Pick<Levels, "drift" | "lastEqualSeconds">> {
+    const equal = lastEqual(await this.#listed.to(() => this.#reports.list()));
+    return { drift: this.reconciler.drift, lastEqualSeconds: equal === null ? null : equal.getTime() / 1000 };
+  }
+
+  #failureOf(error: unknown): StoredError {
+    const known = findMillraceError(error);
+    const message = known?.message ?? (error instanceof Error ? error.message : String(error));
+    const at = timestamp(this.#clock);
+    const since = this.#failure?.since ?? at;
+    return { code: known?.code ?? "MR1402", message, hint: known?.hint ?? null, at, since };
+  }
+
+  /** Runs the scheduled comparisons; never ends if none is scheduled. */
+  async planned(): Promise<never> {
+    if (this.#schedule === null) return await new Promise<never>(() => {});
+    const { cron, timeZone, repairs, patienceMs, mode } = this.#schedule;
+    const request: ReconcileRequest = {
+      tables: [],
+      sinks: [],
+      patienceMs,
+      repairs,
+      mode,
+      sampleMax: SAMPLE_MAX,
+      showsValues: false,
+      resume: null,
+    };
+    const run = async (signal: AbortSignal): Promise<void> => {
+      try {
+        await this.reconciler.idle(signal);
+        await this.reconciler.run(request, signal);
+        this.#failure = null;
+      } catch (error) {
+        if (!signal.aborted) this.#failure = this.#failureOf(error);
+        throw error;
+      }
+    };
+    return await followSchedule({ cron, timeZone, run, logger: this.#logger }, this.#signal);
+  }
+}
+
+/** Before anything begins: a folder that can't be written to is an error in the configuration. */
+export function openReports({ file, reconcile }: Pick<Config, "file" | "reconcile">): ReportFolder | null {
+  if (reconcile.reports === null) return null;
+  const { path, line, column } = reconcile.reports;
+  try {
+    return ReportFolder.open(path);
+  } catch (error) {
+    const reason = error instanceof Error && "code" in error ? String(error.code) : "unknown error";
+    const message = `${path} can't be written to (${reason})`;
+    throw new ConfigError(file, [{ code: "MR1011", path: ["reconcile", "reports"], message, line, column }], error);
+  }
+}

@@ -1,0 +1,88 @@
+/**
+ * The daemon's work around a run: it holds the lease, forgets sinks that were removed, and starts again when the source has
+ * changed to another one.
+ */
+import type { Clock } from "../core/clock.ts";
+import { LogMoved } from "../core/contracts/log-admin.ts";
+import type { Acquired, StateStore } from "../core/contracts/state-store.ts";
+import type { Logger } from "../core/contracts/telemetry.ts";
+import { leaseHeld, leaseLost } from "../state/errors.ts";
+
+export const LEASE_MS = 15_000;
+export const LEASE_RENEWAL_MS = 4_000;
+/** How often to look whether the lease is free. */
+const LEASE_LOOK_MS = 500;
+const MOVED_PAUSE_MS = 250;
+
+export interface LeaseParts {
+  readonly state: Pick<StateStore, "lease">;
+  readonly clock: Clock;
+  /** The holder's name, for people. */
+  readonly holder: string;
+  /** Whether a holder certainly runs no more. */
+  readonly isGone: (holder: string) => boolean;
+}
+
+export async function takeLease({ state, clock, holder, isGone }: LeaseParts): Promise<Acquired> {
+  const acquired = await state.lease.acquire(holder, LEASE_MS, isGone);
+  if (!acquired.taken) throw leaseHeld(acquired.lease, clock);
+  return acquired;
+}
+
+/** The same, but waits for a holder that gives it back, or is gone. */
+export async function awaitLease(parts: LeaseParts, logger: Logger, signal: AbortSignal): Promise<Acquired> {
+  for (let isTold = false; ; isTold = true) {
+    const acquired = await parts.state.lease.acquire(parts.holder, LEASE_MS, parts.isGone);
+    const { taken, lease } = acquired;
+    if (taken) return acquired;
+    if (!isTold)
+      logger.info({ holder: lease.holder }, "another process has the lease; this one takes over when it ends");
+    await parts.clock.sleep(LEASE_LOOK_MS, signal);
+  }
+}
+
+/** Runs until aborted; throws when another daemon has the lease. */
+export async function keepLease(
+  { state, clock }: Pick<LeaseParts, "state" | "clock">,
+  lease: number,
+  signal: AbortSignal,
+): Promise<never> {
+  for (;;) {
+    await clock.sleep(LEASE_RENEWAL_MS, signal);
+    if (!(await state.lease.renew(lease, LEASE_MS))) throw leaseLost();
+  }
+}
+
+/** A lease that can't be given back expires by itself, and must not hide why this process ends. */
+export async function releaseLease(state: Pick<StateStore, "lease">, lease: number, logger: Logger): Promise<void> {
+  try {
+    await state.lease.release(lease);
+  } catch (error) {
+    logger.warn({ error }, "the lease could not be given back");
+  }
+}
+
+/** A sink that was removed from the configuration holds nothing back any more; if it returns, it is filled like a new one. */
+export async function forgetRemovedSinks(
+  { sinks }: Pick<StateStore, "sinks">,
+  configured: readonly string[],
+): Promise<void> {
+  for (const { name } of await sinks.all()) if (!configured.includes(name)) await sinks.remove(name);
+}
+
+/** If the source has become another one, everything starts again; the start checks whether the sinks can continue there. */
+export async function throughMoves<T>(
+  { clock, logger }: { readonly clock: Clock; readonly logger: Logger },
+  run: () => Promise<T>,
+  signal: AbortSignal,
+): Promise<T> {
+  for (;;) {
+    try {
+      return await run();
+    } catch (error) {
+      if (!(error instanceof LogMoved)) throw error;
+      logger.warn({ code: error.code, error }, `${error.message}; checking whether the sinks can continue there`);
+      await clock.sleep(MOVED_PAUSE_MS, signal);
+    }
+  }
+}

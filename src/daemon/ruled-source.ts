@@ -1,0 +1,48 @@
+import type { Config } from "../config/config.ts";
+import type { TableName } from "../core/contracts/connector.ts";
+import type { TableVersion } from "../core/model/schema.ts";
+import { TableSelection } from "../core/table-selection.ts";
+import { FormerRules, noMemory, type RuleMemory } from "../rules/former-rules.ts";
+import type { Logger } from "../core/contracts/telemetry.ts";
+import type { StateStore } from "../core/contracts/state-store.ts";
+import { policyOf } from "../rules/merged-rule.ts";
+import type { Pin } from "../rules/pins.ts";
+import { sourceShape } from "../rules/source-shape.ts";
+import { type RuledSource, withRules } from "../rules/with-rules.ts";
+
+/** The configured source under its rules. Every part that shows, stores or sends rows must use this one. */
+export async function openSource(
+  { source, rules }: Pick<Config, "source" | "rules">,
+  memory: RuleMemory,
+  logger: Logger,
+): Promise<RuledSource> {
+  return withRules(await source.connector.create(logger), rules, memory, isSelectedBy(source));
+}
+
+/** Whether `source.tables` names the table without a wildcard. */
+export function isSelectedBy({ tables }: Config["source"]): (table: TableName) => boolean {
+  const selection = new TableSelection(tables);
+  return ({ schema, table }) => selection.isLiteral(schema, table);
+}
+
+/** What was registered of tables: what they stood under, and the kept shapes of those whose changes are ignored. */
+export async function memoryOf(
+  { rules }: Pick<Config, "rules">,
+  { schemas }: Pick<StateStore, "schemas">,
+): Promise<RuleMemory> {
+  const pins = new Map<string, Pin>();
+  const newest = await schemas.list();
+  const isPlain = rules.tables.length === 0 && rules.selections.every(({ patterns }) => patterns.length === 0);
+  if (isPlain && newest.every(({ ruled }) => ruled === undefined))
+    return { ...noMemory(), keep: (renames, position) => schemas.rename(renames, position) };
+  const versions: TableVersion[] = [];
+  for (const { id } of newest) versions.push(...(await schemas.versions(id)));
+  for (const table of newest) {
+    if (policyOf(rules, table).schemaChange !== "ignore") continue;
+    const last = versions.findLast(({ id }) => id === table.id) ?? table;
+    const shape = sourceShape(last);
+    if (shape.key.length > 0) pins.set(table.id, { shape, since: last.since });
+  }
+  const former = new FormerRules(versions, await schemas.renames());
+  return { pins, former, keep: (renames, position) => schemas.rename(renames, position) };
+}

@@ -1,0 +1,76 @@
+/** A daemon outlasts what can heal without it: while a server of its own is away it waits, and begins again. */
+import type { Config } from "../config/config.ts";
+import { type Clock, timestamp } from "../core/clock.ts";
+import type { Logger } from "../core/contracts/telemetry.ts";
+import { findMillraceError, type MillraceError } from "../core/errors.ts";
+import { isTriedAgain, ReconnectBackoff } from "../runtime/retry.ts";
+import { serveWaiting } from "./serving.ts";
+
+const WAIT_MS_MAX = 4_000;
+/** A run that lasted so long made progress: what ends it now is another failure. */
+const LASTED_MS = 60_000;
+/** Of an address that another process listens on: a daemon that can't be asked would wait unseen. */
+const UNSEEN = "MR1154";
+/** Without an answer a run ends before its lease does, whatever comes later: the next one takes a lease of its own. */
+const STATE_AWAY = "MR1215";
+
+export interface HealingParts {
+  readonly config: Config;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly redact: (json: string) => string;
+}
+
+/**
+ * Runs again after each failure that may pass. In between, and until `run` calls `serves`, the admin address says what
+ * the process waits for.
+ */
+export async function untilHealed(
+  { config, clock, logger, redact }: HealingParts,
+  run: (serves: () => Promise<void>) => Promise<void>,
+  signal: AbortSignal,
+): Promise<void> {
+  const backoff = new ReconnectBackoff(clock, WAIT_MS_MAX);
+  let waiting: AsyncDisposable | null = null;
+  const endWaiting = async (): Promise<void> => {
+    const ends = waiting;
+    waiting = null;
+    await ends?.[Symbol.asyncDispose]();
+  };
+  let said = "";
+  let since: string | null = null;
+  const serves = async (): Promise<void> => {
+    said = "";
+    since = null;
+    await endWaiting();
+  };
+  try {
+    for (;;) {
+      const begunMs = clock.elapsed();
+      try {
+        await run(serves);
+        return;
+      } catch (error) {
+        const known = findMillraceError(error);
+        if (signal.aborted || known === undefined || !mayHeal(known)) throw error;
+        if (clock.elapsed() - begunMs > LASTED_MS) backoff.reset();
+        if (known.message !== said) logger.warn({ code: known.code, error }, `millrace waits: ${known.message}`);
+        said = known.message;
+        await endWaiting();
+        const at = timestamp(clock);
+        since ??= at;
+        const { code, message, hint = null } = known;
+        waiting = await serveWaiting(config, { error: { code, message, hint, at, since }, redact, logger });
+      }
+      await clock.sleep(backoff.next(), signal).catch(() => {});
+      if (signal.aborted) return;
+    }
+  } finally {
+    await endWaiting();
+  }
+}
+
+function mayHeal(error: MillraceError): boolean {
+  if (error.code === STATE_AWAY || error.reason === "passing") return true;
+  return isTriedAgain(error) && error.code !== UNSEEN;
+}

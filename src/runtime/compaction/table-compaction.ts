@@ -1,0 +1,414 @@
+import { DELETE, PATCH, PUT, type TableWrites } from "../../core/model/batch.ts";
+import {
+  BEFORE_DOUBTED,
+  BEFORE_FULL,
+  type Block,
+  NO_TUPLE,
+  isUpdate,
+  OP_CREATE,
+  OP_DELETE,
+  OP_KEPT,
+  OP_READ,
+  OP_UNTOLD,
+} from "../../core/model/block.ts";
+import type { ReadersHold } from "../../core/contracts/sink.ts";
+import { invariant } from "../../core/invariant.ts";
+import { hasKeyDates, hasWholeKey, mayLackKeyDates } from "../../core/model/row-id.ts";
+import type { KeyedTable, TableVersion } from "../../core/model/schema.ts";
+import { hasUnchanged } from "../../core/model/tuple.ts";
+import type { CommitOrder } from "./commit-order.ts";
+import { KeyColumns } from "./key-bytes.ts";
+import { CompactedEntries, NONE } from "./compacted-entries.ts";
+import type { MergedRow, MergedTuples, Tuple } from "./merged-tuples.ts";
+
+/** A key whose row the stream alone does not show; it is read from the source. */
+export interface UntoldKey {
+  readonly table: TableVersion;
+  readonly bytes: Uint8Array;
+  /** A tuple whose key cells name the row. */
+  readonly offset: number;
+}
+
+/** A row whose key no target can hold. */
+export interface UnplacedRow {
+  readonly table: TableVersion;
+  readonly block: Block;
+  readonly row: number;
+  /** The key has no row any more. */
+  readonly isGone: boolean;
+}
+
+/** A change that is compacted after all others: `slice` and `row` name it, `number` is its number in the order of changes. */
+interface Postponed {
+  readonly slice: number;
+  readonly row: number;
+  readonly number: number;
+}
+
+/**
+ * Where the row that a PATCH builds on is in the sink: under its own key, under another key, or under its own key again
+ * after the row had left it. In the last case an incremental snapshot may have dropped the row, because the stream had
+ * shown it: without a complete copy the row is read again.
+ */
+const STAYED = 0;
+const MOVED = 1;
+const RETURNED = 2;
+type Whence = typeof STAYED | typeof MOVED | typeof RETURNED;
+
+/** The entries of one table in one batch, and the hash table that finds a key's latest one. */
+export class TableCompaction {
+  readonly table: KeyedTable;
+  readonly #merged: MergedTuples;
+  readonly keys: KeyColumns;
+  readonly #appends: boolean;
+  readonly #order: CommitOrder | null;
+  readonly #entries: CompactedEntries;
+  /** The number of the present or last batch. */
+  batch = 0;
+  #blocks: readonly Block[] = [];
+  #untold: UntoldKey[] = [];
+  #isUnkeyed = false;
+  readonly #mayLackKeyDates: boolean;
+  #postponed: Postponed[] = [];
+  #aliveCount = 0;
+  #readersHold: ReadersHold = "all";
+
+  /** `appends`: an earlier entry of a key stays besides the later one. `order`: numbers the changes. */
+  constructor(table: KeyedTable, merged: MergedTuples, appends = false, order: CommitOrder | null = null) {
+    this.#appends = appends;
+    this.#order = order;
+    this.table = table;
+    this.#merged = merged;
+    this.keys = new KeyColumns(table);
+    this.#entries = new CompactedEntries(this.keys);
+    this.#mayLackKeyDates = mayLackKeyDates(table);
+  }
+
+  /** The rows that this instance has room for, and keeps when it is used again. */
+  get capacity(): number {
+    return this.#entries.capacity;
+  }
+
+  begin(batch: number, blocks: readonly Block[], untold: UntoldKey[], readersHold: ReadersHold = "all"): void {
+    this.batch = batch;
+    this.#readersHold = readersHold;
+    this.#entries.begin(blocks);
+    this.#blocks = blocks;
+    this.#untold = untold;
+    this.#isUnkeyed = false;
+    this.#postponed = [];
+  }
+
+  /** The result is not used any more. */
+  end(): void {
+    this.#blocks = [];
+    this.#entries.end();
+    this.#untold = [];
+    this.#postponed = [];
+  }
+
+  postpone(slice: number, row: number): void {
+    this.#postponed.push({ slice, row, number: this.#order?.number ?? 0 });
+  }
+
+  /** Runs for the postponed changes in order; entries that are made during a change's turn get that change's number. */
+  *postponed(): Iterable<Postponed> {
+    for (const change of this.#postponed) {
+      if (this.#order !== null) this.#order.number = change.number;
+      yield change;
+    }
+  }
+
+  change(b: number, row: number, readIsFresh: boolean): void {
+    const block = this.#blocks[b]!;
+    const op = block.op[row]!;
+    if (op === OP_DELETE) {
+      this.#delete(b, row, block);
+    } else if (op === OP_CREATE || op === OP_READ) {
+      this.put(b, row, op === OP_CREATE || readIsFresh);
+    } else if (op === OP_UNTOLD) {
+      this.#untoldRow(b, row, block);
+    } else {
+      this.#update(b, row, block);
+    }
+  }
+
+  /**
+   * For keys that only the configuration declares unique. True: the change is dealt with. Before and after the change,
+   * another row may have the key. Therefore the key is read from the source; that read also finds two rows with one key. A
+   * sink that appends needs every change.
+   */
+  isUntoldByKey(b: number, row: number): boolean {
+    const { op, bytes, before, after } = this.#blocks[b]!;
+    const older = before[row]!;
+    const newer = after[row]!;
+    if (newer !== NO_TUPLE && !hasWholeKey(this.table, bytes, newer)) {
+      this.#isUnkeyed = true;
+      return true;
+    }
+    if (this.#appends || op[row] === OP_READ) return false;
+    const isGone = older !== NO_TUPLE && (newer === NO_TUPLE || !this.keys.equal(bytes, older, bytes, newer));
+    if (!isGone && isUpdate(op[row]!)) return false;
+    if (isGone && hasWholeKey(this.table, bytes, older)) this.giveUpOld(b, row);
+    if (newer !== NO_TUPLE) this.giveUpNew(b, row);
+    return true;
+  }
+
+  /** A row of the batch has a null in its key, and becomes no entry. */
+  get isUnkeyed(): boolean {
+    return this.#isUnkeyed;
+  }
+
+  /**
+   * Invariant: what a filter left out all along is not told. A history is asked whether it has the key, by a read that
+   * finds the row gone. A stream can't be asked.
+   */
+  #delete(b: number, row: number, block: Block): void {
+    const isDoubted = block.beforeKind[row] === BEFORE_DOUBTED;
+    if (this.#order !== null) {
+      // A key that was looked for, and has no row that is wanted.
+      const isMissed = this.table.ruled?.filtered === true && block.transactions.commit[block.tx[row]!] === 0n;
+      if (!isDoubted && !isMissed) this.remove(b, row);
+    } else if (isDoubted && this.#appends) this.giveUpOld(b, row);
+    else this.remove(b, row);
+  }
+
+  /** Puts the row under its new key; its tuple is complete. */
+  put(b: number, row: number, fresh: boolean): void {
+    const block = this.#blocks[b]!;
+    this.#add(PUT, b, row, block.bytes, block.after[row]!, fresh, STAYED);
+  }
+
+  #untoldRow(b: number, row: number, { bytes, before, after }: Block): void {
+    const old = before[row]!;
+    this.giveUpNew(b, row);
+    if (old !== NO_TUPLE && !this.keys.equal(bytes, old, bytes, after[row]!)) this.remove(b, row);
+  }
+
+  /** Completes an update's new tuple from its full old one. The result is a row to `put`. */
+  completed(b: number, row: number): { readonly block: number; readonly row: number } {
+    const block = this.#blocks[b]!;
+    const { bytes } = block;
+    if (block.beforeKind[row] !== BEFORE_FULL || !hasUnchanged(bytes, block.after[row]!)) return { block: b, row };
+    const merged = this.#merge(block, row, { bytes, offset: block.before[row]! }, null);
+    return { block: this.#merged.ordinal, row: merged.row };
+  }
+
+  blockAt(ordinal: number): Block {
+    return this.#blocks[ordinal]!;
+  }
+
+  /** The row under its old key is gone. */
+  remove(b: number, row: number): void {
+    const block = this.#blocks[b]!;
+    this.#add(DELETE, b, row, block.bytes, block.before[row]!, false, STAYED);
+  }
+
+  /** Gives up the key of a row's new tuple: the stream alone does not show its row, so it is read from the source. */
+  giveUpNew(b: number, row: number): void {
+    this.#giveUp(PUT, b, row, this.#blocks[b]!.after[row]!);
+  }
+
+  /** The same for the key of its old tuple. */
+  giveUpOld(b: number, row: number): void {
+    this.#giveUp(DELETE, b, row, this.#blocks[b]!.before[row]!);
+  }
+
+  /** Lists the key of a row's old tuple for a read from the source; the change still becomes an entry. */
+  doubtOld(b: number, row: number): void {
+    const block = this.#blocks[b]!;
+    this.#untold.push({ table: this.table, bytes: block.bytes, offset: block.before[row]! });
+  }
+
+  /** Adds an entry that is not alive: later changes of this key in the batch that are not whole are given up too. */
+  #giveUp(action: number, b: number, row: number, offset: number): void {
+    const { bytes } = this.#blocks[b]!;
+    this.#add(action, b, row, bytes, offset, false, STAYED);
+    this.#entries.alive[this.#entries.count - 1] = 0;
+    this.#untold.push({ table: this.table, bytes, offset });
+  }
+
+  #update(b: number, row: number, block: Block): void {
+    const { bytes } = block;
+    const after = block.after[row]!;
+    const before = block.before[row]!;
+    const moved = before !== NO_TUPLE && !this.keys.equal(bytes, before, bytes, after);
+    const whole = this.completed(b, row);
+    if (whole.block !== b || !hasUnchanged(bytes, after)) {
+      this.put(whole.block, whole.row, false);
+    } else {
+      this.#partial(b, row, block, moved);
+    }
+    if (moved) this.remove(b, row);
+  }
+
+  /** An update with unchanged cells: completed from an earlier entry of the batch, or left as a PATCH. */
+  #partial(b: number, row: number, block: Block, moved: boolean): void {
+    const { bytes } = block;
+    const after = block.after[row]!;
+    if (this.#readersLack(block, row, moved)) {
+      this.giveUpNew(b, row);
+      return;
+    }
+    // A stream has the change as the log has it.
+    const earlier = this.#order === null ? this.#entries.latest(bytes, moved ? block.before[row]! : after) : NONE;
+    if (earlier === NONE) {
+      this.#add(PATCH, b, row, bytes, after, false, moved ? MOVED : STAYED);
+      return;
+    }
+    const earlierBlock = this.#blocks[this.#entries.block[earlier]!]!;
+    const earlierRow = this.#entries.row[earlier]!;
+    if (this.#entries.alive[earlier] === 0 || this.#entries.action[earlier] === DELETE) {
+      // No log shows this, but it happens after some of a row's changes were skipped.
+      if (this.#appends) this.#add(PATCH, b, row, bytes, after, true, STAYED);
+      else this.giveUpNew(b, row);
+      return;
+    }
+    const base = this.#baseOf(earlier, moved ? { bytes, offset: block.before[row]! } : null);
+    const isBack = base !== null && this.keys.equal(base.bytes, base.offset, bytes, after);
+    const isReturned = isBack || (base === null && this.#entries.moved[earlier] === RETURNED);
+    const older = { bytes: earlierBlock.bytes, offset: earlierBlock.after[earlierRow]! };
+    const merged = this.#merge(block, row, older, isBack ? null : base);
+    this.#addMerged(merged, earlier, isReturned ? RETURNED : base === null ? STAYED : MOVED);
+  }
+
+  /** Whether a reader of the stream can't complete this change: what it builds on may also be one that was left out just now. */
+  #readersLack({ bytes, after }: Block, row: number, moved: boolean): boolean {
+    if (this.#readersHold === "all") return false;
+    if (moved || this.#readersHold === "none") return true;
+    const earlier = this.#entries.latest(bytes, after[row]!);
+    return earlier !== NONE && (this.#entries.alive[earlier] === 0 || this.#entries.action[earlier] === DELETE);
+  }
+
+  /** The tuple whose key names a PATCH's base, if that is not the entry's own key. */
+  #baseOf(entry: number, ownOldKey: Tuple | null): Tuple | null {
+    if (this.#entries.action[entry] !== PATCH) return null;
+    if (this.#entries.moved[entry] !== MOVED) return ownOldKey;
+    const block = this.#blocks[this.#entries.block[entry]!]!;
+    return { bytes: block.bytes, offset: block.before[this.#entries.row[entry]!]! };
+  }
+
+  #merge(block: Block, row: number, older: Tuple, base: Tuple | null): MergedRow {
+    return this.#merged.merge(block, row, { bytes: block.bytes, offset: block.after[row]! }, older, base, this.table);
+  }
+
+  #addMerged(merged: MergedRow, earlier: number, moved: Whence): void {
+    const ordinal = this.#merged.ordinal;
+    const block = this.#blocks[ordinal]!;
+    const fresh = earlier !== NONE && this.#entries.fresh[earlier] === 1;
+    const action = merged.unresolved ? PATCH : PUT;
+    this.#add(
+      action,
+      ordinal,
+      merged.row,
+      block.bytes,
+      block.after[merged.row]!,
+      fresh,
+      merged.unresolved ? moved : STAYED,
+    );
+  }
+
+  /** A new entry for a key replaces the earlier one, at the end of the order. */
+  #add(action: number, b: number, row: number, bytes: Uint8Array, offset: number, fresh: boolean, moved: Whence): void {
+    const entries = this.#entries;
+    const other = entries.add(action, b, row, bytes, offset);
+    const entry = entries.count - 1;
+    entries.moved[entry] = moved;
+    entries.fresh[entry] = fresh ? 1 : 0;
+    if (this.#order !== null) entries.number[entry] = this.#order.number;
+    if (other === NONE || this.#appends) return;
+    // The first change of a key in this batch shows what the key was before the batch.
+    entries.fresh[entry] = entries.fresh[other]!;
+    entries.alive[other] = 0;
+  }
+
+  /** Removes the entries whose key no target can hold. Before `finish`. */
+  unplaced(): readonly UnplacedRow[] {
+    const rows: UnplacedRow[] = [];
+    if (!this.#mayLackKeyDates) return rows;
+    for (let i = 0; i < this.#entries.count; i++) {
+      if (this.#entries.alive[i] === 0) continue;
+      const block = this.#blocks[this.#entries.block[i]!]!;
+      const row = this.#entries.row[i]!;
+      const isGone = this.#entries.action[i] === DELETE;
+      if (hasKeyDates(this.table, block.bytes, isGone ? block.before[row]! : block.after[row]!)) continue;
+      this.#entries.alive[i] = 0;
+      rows.push({ table: this.table, block, row, isGone });
+    }
+    return rows;
+  }
+
+  /** `movable`: a row may be completed from the row that the sink holds under another key. */
+  finish(movable: boolean): TableWrites {
+    if (this.#order !== null) this.#listLetIn();
+    else if (!this.#appends) this.#dropUnusableBases(movable);
+    const entries = this.#entries;
+    const { action, block, row, fresh, moved } = entries;
+    const count = (this.#aliveCount = entries.compact());
+    let deleteCount = 0;
+    let patchCount = 0;
+    for (let i = 0; i < count; i++) {
+      if (action[i] === DELETE) {
+        deleteCount++;
+        fresh[i] = 0;
+      } else if (action[i] === PATCH) patchCount++;
+      moved[i] = moved[i] === MOVED ? 1 : 0;
+    }
+    return {
+      table: this.table,
+      blocks: this.#blocks,
+      count,
+      action,
+      block,
+      row,
+      fresh,
+      moved,
+      deleteCount,
+      patchCount,
+    };
+  }
+
+  /** After `finish`, only for a stream: the change number of each entry. */
+  get numbers(): Uint32Array {
+    return this.#entries.number.subarray(0, this.#aliveCount);
+  }
+
+  /**
+   * A PATCH whose base another entry overwrites can't be repeated after a crash between the two: its key is read from the
+   * source.
+   */
+  #dropUnusableBases(movable: boolean): void {
+    for (let i = 0; i < this.#entries.count; i++) {
+      if (this.#entries.alive[i] === 0 || this.#entries.moved[i] === STAYED) continue;
+      const block = this.#blocks[this.#entries.block[i]!]!;
+      const row = this.#entries.row[i]!;
+      if (movable && (this.#entries.moved[i] === RETURNED || this.#hasLeft(block.bytes, block.before[row]!))) continue;
+      this.#entries.alive[i] = 0;
+      this.#untold.push({ table: this.table, bytes: block.bytes, offset: block.after[row]! });
+    }
+  }
+
+  /**
+   * A stream does not say that its readers lack the row that a PATCH builds on. If the rules may have left that row out, its
+   * key is read from the source as well.
+   */
+  #listLetIn(): void {
+    const { ruled } = this.table;
+    if (ruled?.filtered !== true) return;
+    for (let i = 0; i < this.#entries.count; i++) {
+      const stays = this.#entries.moved[i] === STAYED && ruled.filteredByKey === true;
+      if (this.#entries.action[i] !== PATCH || stays) continue;
+      const block = this.#blocks[this.#entries.block[i]!]!;
+      const row = this.#entries.row[i]!;
+      if (block.op[row] === OP_KEPT) continue;
+      this.#untold.push({ table: this.table, bytes: block.bytes, offset: block.after[row]! });
+    }
+  }
+
+  /** Whether the row under this key is only removed: until then, what the sink holds there can be read as a base. */
+  #hasLeft(bytes: Uint8Array, offset: number): boolean {
+    const base = this.#entries.latest(bytes, offset);
+    invariant(base !== NONE, "a moved row's old key has an entry");
+    return this.#entries.action[base] === DELETE && this.#entries.alive[base] === 1;
+  }
+}

@@ -1,0 +1,81 @@
+import type { Clock } from "../../core/clock.ts";
+import type { Position } from "../../core/model/position.ts";
+import type { News } from "../../core/news.ts";
+import type { FanOut } from "./fan-out.ts";
+import type { SinkWorker } from "../apply/sink-worker.ts";
+
+/** The pause between two looks is at least this long, and a sink holds nearly all for at least this long. */
+const REST_MS = 100;
+/** By then it also looks at what nobody tells of. */
+const LOOK_MS = 60_000;
+/** A sink that holds half of the budget for this long is detached. */
+const HALF_MS_MAX = 10_000;
+/** A sink that holds nearly all of it stops the others: it is detached soon. */
+const NEARLY_ALL = 0.75;
+
+/**
+ * A sink that the others already wait for is known to be slow, and a large row takes its time in each sink: such a sink is
+ * detached only if it makes no progress at all.
+ */
+const STALLED_MS_MAX = 60_000;
+
+interface Held {
+  readonly sinceMs: number;
+  readonly covered: Position | null;
+}
+
+export interface DetachParts {
+  readonly clock: Clock;
+  /** Told when a sink has made progress. */
+  readonly news: News;
+  readonly fanOut: FanOut;
+  readonly isWaitedFor: (worker: SinkWorker) => boolean;
+  readonly detach: (worker: SinkWorker) => void;
+}
+
+/**
+ * Detaches the sinks that can't keep up, so that the others don't wait. A sink that is alone delays no other. It looks
+ * when a sink becomes crowded, while one is also when any sink makes progress, and when a slow sink's time is up.
+ */
+export async function detachSlowSinks(parts: DetachParts, signal: AbortSignal): Promise<never> {
+  const { clock, news, fanOut } = parts;
+  const slow = new Map<SinkWorker, Held>();
+  for (;;) {
+    const [begunMs, crowded, moved] = [clock.elapsed(), fanOut.crowding.count, news.count];
+    const dueMs = look(parts, slow);
+    const isAnyCrowded = [...fanOut.sinks].some((worker) => fanOut.isCrowded(worker));
+    // The others become idle by their own progress, also while nothing more arrives.
+    if (isAnyCrowded) await news.after(moved, clock, dueMs, signal);
+    else await fanOut.crowding.after(crowded, clock, dueMs, signal);
+    await clock.sleep(Math.max(0, begunMs + REST_MS - clock.elapsed()), signal);
+  }
+}
+
+/** Returns after which time to look again even if nothing happens. */
+function look({ clock, fanOut, isWaitedFor, detach }: DetachParts, slow: Map<SinkWorker, Held>): number {
+  let dueMs = LOOK_MS;
+  const sinks = [...fanOut.sinks];
+  for (const worker of sinks) {
+    const heldBytes = fanOut.heldBytes(worker);
+    const othersWait = sinks.some((other) => other !== worker && fanOut.heldBytes(other) < heldBytes / 4);
+    if (!fanOut.isCrowded(worker) || !othersWait) {
+      slow.delete(worker);
+      continue;
+    }
+    const nowMs = clock.elapsed();
+    const isWaited = isWaitedFor(worker) || fanOut.holdsLarge(worker);
+    const before = slow.get(worker);
+    const hasMoved = isWaited && before?.covered !== worker.covered;
+    const held = before === undefined || hasMoved ? { sinceMs: nowMs, covered: worker.covered } : before;
+    slow.set(worker, held);
+    const limitMs = isWaited ? STALLED_MS_MAX : heldBytes < fanOut.byteBudget * NEARLY_ALL ? HALF_MS_MAX : REST_MS;
+    const leftMs = held.sinceMs + limitMs - nowMs;
+    if (leftMs > 0) {
+      dueMs = Math.min(dueMs, leftMs);
+      continue;
+    }
+    slow.delete(worker);
+    detach(worker);
+  }
+  return dueMs;
+}

@@ -1,0 +1,320 @@
+import type { Block, LogMessage } from "../../core/model/block.ts";
+import { failpoint } from "../../core/failpoint.ts";
+import type { Position } from "../../core/model/position.ts";
+import { News } from "../../core/news.ts";
+import type { ChangeStream, Rename } from "../../core/contracts/change-log.ts";
+import { rowVersion } from "../../core/model/version.ts";
+import { bytesFor, MAIN_BATCHES } from "./byte-budget.ts";
+import { cut } from "./cut.ts";
+import { DeliveredTransactions } from "./delivered.ts";
+import { decodeMark } from "./marks.ts";
+import { measuredNow } from "../apply/measured-batches.ts";
+import type { SinkQueue } from "../apply/sink-queue.ts";
+import type { SinkWorker } from "../apply/sink-worker.ts";
+import type { Spoiled, Window, WindowRows } from "../snapshot/windows.ts";
+import { letGo, giveReceipt, lossOf, type Work } from "../apply/work.ts";
+
+/** The fan-out stops reading the stream when in every sink's queue so many works wait, and enough to fill its next batch. */
+const WAITING_WORKS_MIN = 2;
+/** Then also if they do not fill it: the next ones are larger if the stream is left alone for a while. */
+const WAITING_WORKS_MAX = 16;
+
+/** A sink for which this part of the budget waits is crowded. */
+const CROWDED = 0.5;
+
+/** How a window ended at its high watermark: with rows to apply (perhaps none), or with the reason why not. */
+export type Closed = ClosedWell | { readonly spoiled: Spoiled };
+
+export interface ClosedWell extends WindowRows {
+  readonly lowVersion: bigint;
+  /** The position of the high watermark: the sinks got everything before it before the chunk. */
+  readonly until: Position;
+}
+
+interface Expected {
+  readonly window: Window;
+  readonly onClosed: (closed: Closed) => void;
+  /** How many transactions were delivered before its low watermark. */
+  mark: number;
+}
+
+/**
+ * One stream on its way to its sinks. The fan-out cuts blocks, shows them to the open windows, and puts them into the sinks'
+ * queues in the order of the log. It never waits for one slow sink; the byte budget makes the stream wait.
+ */
+export class FanOut {
+  #position: Position;
+  readonly #markPrefix: string;
+  readonly #news: News;
+  /** Bytes that all queues together may hold before the stream stops reading (the stream's own bound). */
+  readonly byteBudget: number;
+  readonly #sinks = new Map<SinkWorker, SinkQueue>();
+  /** By the id in their marks; several windows may share one. */
+  readonly #windows = new Map<string, Expected[]>();
+  readonly delivered = new DeliveredTransactions();
+  /** Told when more waits for a crowded sink. */
+  readonly crowding = new News();
+  #roomMade: (() => void) | null = null;
+
+  /** `news` is notified when the fan-out has made progress. */
+  constructor(
+    position: Position,
+    markPrefix: string,
+    news: News = new News(),
+    byteBudget: number = bytesFor(MAIN_BATCHES, []),
+  ) {
+    this.#position = position;
+    this.#markPrefix = markPrefix;
+    this.#news = news;
+    this.byteBudget = byteBudget;
+  }
+
+  /** Everything before it was given to the attached sinks. */
+  get position(): Position {
+    return this.#position;
+  }
+
+  /**
+   * Continues from another position, where the stream is opened next. Going back gives the sinks changes again that they
+   * have; going forward skips changes that every attached sink has.
+   */
+  moveTo(position: Position): void {
+    this.#position = position;
+    this.#news.tell();
+    for (const expected of this.#expected) {
+      // Invariant: a window sees the changes between its marks exactly once. After a move it could take earlier changes for
+      // those.
+      if (!expected.window.isOpen) continue;
+      expected.window.spoil("lost");
+      this.#close(expected, position);
+    }
+  }
+
+  get sinks(): Iterable<SinkWorker> {
+    return this.#sinks.keys();
+  }
+
+  /** Bytes that wait for this sink, in its own queue or in one that will be appended to it. */
+  heldBytes(worker: SinkWorker): number {
+    return this.#sinks.get(worker)?.heldBytes ?? 0;
+  }
+
+  isCrowded(worker: SinkWorker): boolean {
+    return this.heldBytes(worker) >= this.byteBudget * CROWDED;
+  }
+
+  /** Whether what waits for the sink has a large row: detached, the sink would be given that row again. */
+  holdsLarge(worker: SinkWorker): boolean {
+    return this.#sinks.get(worker)?.hasLarge ?? false;
+  }
+
+  has(worker: SinkWorker): boolean {
+    return this.#sinks.get(worker) === worker.queue;
+  }
+
+  /** From the next block on, works go to `queue`: the worker's own, or one that will be appended to it. */
+  attach(worker: SinkWorker, queue: SinkQueue = worker.queue): void {
+    this.#sinks.set(worker, queue);
+    const onRoom = (): void => this.#roomMade?.();
+    queue.onRoom = onRoom;
+    this.#roomMade?.();
+  }
+
+  detach(worker: SinkWorker): void {
+    this.#sinks.get(worker)?.clear();
+    this.#sinks.delete(worker);
+    worker.drop();
+    worker.queue.onRoom = null;
+    this.#roomMade?.();
+  }
+
+  /** Adds a window that opens and closes when its marks pass. `onClosed` is called at the position of the high mark. */
+  expect(window: Window, onClosed: (closed: Closed) => void): void {
+    const together = this.#windows.get(window.id) ?? [];
+    this.#windows.set(window.id, [...together, { window, onClosed, mark: 0 }]);
+  }
+
+  forget(window: Window): void {
+    const left = (this.#windows.get(window.id) ?? []).filter((expected) => expected.window !== window);
+    if (left.length > 0) this.#windows.set(window.id, left);
+    else this.#windows.delete(window.id);
+  }
+
+  /**
+   * Forgets transactions that were delivered before `mark` and are visible. Invariant: only while nothing is being read,
+   * because the snapshot of a running read may be older than this one.
+   */
+  forgetVisible(mark: number, sees: (xid: number) => boolean): void {
+    if (this.#windows.size === 0) this.delivered.prune(mark, sees);
+  }
+
+  /** The queues of sinks that get the log itself. */
+  get #logs(): readonly SinkQueue[] {
+    return [...this.#sinks].flatMap(([{ sink }, queue]) => (sink.form === "log" ? [queue] : []));
+  }
+
+  /**
+   * Rows of the table changed whose changes are not in the log, or can't be read. Pushed before the position at which it
+   * shows; `isPassedBy`: into all queues, so that the sinks forget that they hold the table.
+   */
+  lose(tableId: string, isPassedBy = false): void {
+    for (const queue of isPassedBy ? this.#sinks.values() : this.#logs) queue.push(lossOf(tableId));
+  }
+
+  /** Told to sinks that get the log itself. Pushed before the rows of that position: those before it are known by theirs. */
+  rename(renames: readonly Rename[], { commit }: Position): void {
+    const entry = { kind: "renamed", renames, commit } as const;
+    for (const queue of this.#logs) queue.push({ kind: "notice", entry, until: null });
+  }
+
+  get #expected(): readonly Expected[] {
+    return [...this.#windows.values()].flat();
+  }
+
+  /** After a schema change of the table: chunks that were read across it are useless. */
+  spoil(tableId: string): void {
+    for (const { window } of this.#expected) if (window.tableId === tableId) window.spoil("schema changed");
+  }
+
+  push(worker: SinkWorker, work: Work): void {
+    const queue = this.#sinks.get(worker);
+    if (queue !== undefined) {
+      queue.push(work);
+      if (this.isCrowded(worker)) this.crowding.tell();
+      return;
+    }
+    letGo(work);
+    giveReceipt(work, "dropped");
+  }
+
+  /** Feeds the sinks until aborted, until the stream fails, or until `enough` returns true after a block. */
+  async run(stream: ChangeStream, signal: AbortSignal, enough: () => boolean = () => false): Promise<void> {
+    while (!enough()) {
+      await this.#room(signal);
+      // Room was made, and `enough` may wait for that: an idle log brings no further block.
+      if (enough()) return;
+      const block = await stream.next(signal);
+      block.arrivedMs = measuredNow();
+      try {
+        this.#dispatch(block);
+      } finally {
+        block.release();
+      }
+      failpoint("fan-out.dispatched");
+    }
+  }
+
+  /** True while no sink has room, so that the stream is not read. */
+  get isAtRest(): boolean {
+    return this.#roomMade !== null;
+  }
+
+  /** Waits until some sink needs work. Meanwhile more changes gather in the stream, and arrive in larger blocks. */
+  async #room(signal: AbortSignal): Promise<void> {
+    while (!this.hasRoom) {
+      signal.throwIfAborted();
+      await new Promise<void>((resolve) => {
+        const go = () => {
+          this.#roomMade = null;
+          signal.removeEventListener("abort", go);
+          resolve();
+        };
+        this.#roomMade = go;
+        signal.addEventListener("abort", go, { once: true });
+      });
+    }
+    signal.throwIfAborted();
+  }
+
+  /** Whether some sink needs work. */
+  get hasRoom(): boolean {
+    for (const [{ limits }, queue] of this.#sinks) {
+      if (queue.length < WAITING_WORKS_MIN || (queue.length < WAITING_WORKS_MAX && !queue.isFull(limits))) return true;
+    }
+    return false;
+  }
+
+  #dispatch(block: Block): void {
+    let from = 0;
+    for (const message of block.messages) {
+      const edge = this.#edge(message);
+      const takers = message.prefix === this.#markPrefix ? this.#logs : [];
+      if (edge === null && takers.length === 0) continue;
+      this.#rows(block, from, message.at);
+      from = message.at;
+      for (const queue of takers) queue.push(noticeOf(block, message));
+      for (const expected of edge?.expected ?? []) {
+        if (edge!.isLow) this.#open(expected, rowVersion(block.until.epoch, message.position));
+        else this.#close(expected, block.positionAt(message.at));
+      }
+    }
+    this.#rows(block, from, block.count);
+    this.#position = block.until;
+    this.#news.tell();
+    for (const worker of this.#sinks.keys()) if (this.isCrowded(worker)) this.crowding.tell();
+    for (const [worker, queue] of this.#sinks) {
+      // Invariant: only a sink that got everything before this position is covered. A sink that is being handed over has it
+      // in two queues.
+      if (queue === worker.queue) worker.cover(block.until);
+    }
+  }
+
+  /** The edge of windows that this fan-out expects; other marks do not cut the rows. */
+  #edge(message: LogMessage): { readonly isLow: boolean; readonly expected: readonly Expected[] } | null {
+    if (message.prefix !== this.#markPrefix) return null;
+    const mark = decodeMark(message.content);
+    if (mark === null || mark.edge === null) return null;
+    const expected = this.#windows.get(mark.window);
+    return expected === undefined ? null : { isLow: mark.edge === "low", expected };
+  }
+
+  #rows(block: Block, from: number, to: number): void {
+    if (from === to) return;
+    const { tx, transactions } = block;
+    for (let t = tx[from]!; t <= tx[to - 1]!; t++) this.delivered.add(transactions.xid[t]!);
+    for (const together of this.#windows.values()) {
+      for (const { window } of together) if (window.isOpen) window.touch(block, from, to);
+    }
+    for (const piece of cut(block, from, to)) {
+      for (const queue of this.#sinks.values()) {
+        if (piece.kind === "rows") {
+          queue.push({ kind: "rows", block: block.retain(), from: piece.from, to: piece.to });
+        } else {
+          const { row } = piece;
+          const table = block.tables[block.table[row]!]!;
+          const version = transactions.version[tx[row]!]!;
+          const { commitTimeUs, xid, origins } = transactions;
+          const of = tx[row]!;
+          const record = {
+            index: block.index[row]!,
+            commitTimeUs: commitTimeUs[of]!,
+            xid: xid[of]!,
+            origin: origins[of],
+          };
+          queue.push({ kind: "truncate", table, version, record, until: block.positionAt(row + 1) });
+        }
+      }
+    }
+  }
+
+  #open(expected: Expected, version: bigint): void {
+    expected.window.low(version);
+    expected.mark = this.delivered.mark;
+  }
+
+  #close({ window, onClosed, mark }: Expected, until: Position = this.#position): void {
+    this.forget(window);
+    const result = window.close((sees) => {
+      const areSeen = this.delivered.allSeen(mark, sees);
+      this.forgetVisible(mark, sees);
+      return areSeen;
+    });
+    onClosed(typeof result === "string" ? { spoiled: result } : { ...result, lowVersion: window.lowVersion, until });
+  }
+}
+
+function noticeOf(block: Block, message: LogMessage): Work {
+  // The block's bytes are used again.
+  const kept = { ...message, content: Uint8Array.from(message.content) };
+  return { kind: "notice", entry: { kind: "mark", message: kept }, until: block.positionAt(message.at) };
+}
