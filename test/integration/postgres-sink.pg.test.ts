@@ -542,7 +542,7 @@ describe("a target that does not answer", () => {
       await held?.reached;
       await eventually(async () => {
         const { rows } = await database.query("select steps from _millrace.progress");
-        expect(rows).toEqual([{ batches: isLate ? "0" : "1" }]);
+        expect(rows).toEqual([{ steps: isLate ? "0" : "1" }]);
       });
       stop.abort();
       await lost;
