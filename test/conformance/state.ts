@@ -347,7 +347,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
     reason: "sink added",
   });
 
-  describe("refills", () => {
+  describe("incremental snapshots", () => {
     test("an equal unfinished one is not added twice", async () => {
       await using store = await open();
       const { snapshots } = store.state;

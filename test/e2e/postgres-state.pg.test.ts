@@ -35,7 +35,7 @@ test(
     await pipeline.start();
     await pipeline.expectEqual(["orders"]);
     const copies = await state.query<{ count: number }>(
-      "select count(*)::int as count from millrace.state_row where relation = 'refill'",
+      "select count(*)::int as count from millrace.state_row where relation = 'snapshot'",
     );
     expect(copies.rows[0]!.count, "nothing had to be read again").toBe(0);
   },

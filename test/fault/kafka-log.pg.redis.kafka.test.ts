@@ -48,7 +48,7 @@ test("killed at failpoints on both sides under load, the applying side goes on: 
     const isThere = async (): Promise<void> => {
       if (!applying.daemon.exited) await applying.readAgain("public.account", "public.line");
     };
-    if (name.startsWith("refill.")) await eventually(isThere);
+    if (name.startsWith("snapshot.")) await eventually(isThere);
     await applying.killed(name);
     applying.daemon = applying.installation.run();
   }

@@ -90,7 +90,7 @@ test("killed at its failpoints, it goes on with the next change, and tells none 
   for (const [name, countMax] of random.some(Object.entries(FAILPOINTS))) {
     const entry = `${name}=kill@${1 + random.below(countMax)}`;
     entries.push(entry);
-    const isProvoked = name.startsWith("refill.") || name === "sink.prepared";
+    const isProvoked = name.startsWith("snapshot.") || name === "sink.prepared";
     // Whoever has just been killed does not answer.
     const readAgain = () =>
       victim.installation

@@ -195,7 +195,7 @@ function pointsOf({ needsNextIndex, isCarried, becomes }: Kind): readonly Point[
     // A table under a new name is a new one: no sink holds a copy of it that could be void.
     if (point === "sink.voided") return becomes === undefined;
     if (point === "sink.carried") return isCarried === true;
-    return isCarried !== true || !point.startsWith("refill.");
+    return isCarried !== true || !point.startsWith("snapshot.");
   });
   return needsNextIndex === true ? [...points, ...NEXT_INDEX_POINTS] : points;
 }

@@ -29,7 +29,7 @@ const HAPPENINGS = [
   "park",
   "pause",
   "resume",
-  "refill",
+  "snapshot",
   "fails",
   "torn",
   "unreachable",
@@ -114,7 +114,7 @@ class Stage {
       case "allow":
         this.source.refusesSecond = what === "refuse";
         return;
-      case "refill":
+      case "snapshot":
         return await this.pipeline.snapshot(sink.name, [table.id], null, "asked for");
       case "fails":
         sink.before = once(() => (sink.before = () => undefined));

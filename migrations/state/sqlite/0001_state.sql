@@ -1,5 +1,5 @@
 -- What Millrace remembers of one source. Positions are text, `epoch/commit/index` in decimal; keys are JSON arrays of
--- text; times are RFC 3339 in UTC, or milliseconds since 1970 where the name ends in `_ms`.
+-- text; errors are JSON; times are RFC 3339 in UTC, or milliseconds since 1970 where the name ends in `_ms`.
 
 -- The name in the configuration that this file belongs to.
 CREATE TABLE store (
@@ -15,23 +15,57 @@ CREATE TABLE lease (
   expires_at_ms INTEGER NOT NULL
 ) STRICT;
 
+-- What ties the sinks' checkpoints to this state (decision 15). The state's name: random, kept by export and import.
+CREATE TABLE identity (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  state TEXT NOT NULL
+) STRICT;
+
+-- `origin`: where the epoch begins. `acknowledged_at`: when `acknowledged` was stored; what the source has forgotten was
+-- committed before. `identity`: JSON.
 CREATE TABLE source (
   one INTEGER PRIMARY KEY CHECK (one = 1),
   epoch INTEGER NOT NULL,
   identity TEXT,
   origin TEXT,
-  acknowledged TEXT
+  acknowledged TEXT,
+  acknowledged_at TEXT
 ) STRICT;
 
+-- A copy of each sink's checkpoint; the sink's own counts. `written`: the last position that the sink has stored durably;
+-- `covered`: up to here the log has nothing more for it; `tables`: which tables it holds completely, as JSON. `reset`: where
+-- an operator has moved the sink, as JSON, until the sink itself has stored it.
 CREATE TABLE sink (
   name TEXT PRIMARY KEY,
   written TEXT,
   covered TEXT,
   tables TEXT NOT NULL DEFAULT '{}',
   paused INTEGER NOT NULL DEFAULT 0 CHECK (paused IN (0, 1)),
-  error TEXT
+  error TEXT,
+  reset TEXT
 ) STRICT;
 
+-- Each opening of a sink, in the order of `id`. `base`: the step of the checkpoint that it found; `obligation`: the number of
+-- the last obligation that was stored for the sink, which goes on over sessions.
+CREATE TABLE sink_session (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  sink TEXT NOT NULL,
+  session TEXT NOT NULL,
+  base INTEGER NOT NULL,
+  obligation INTEGER NOT NULL,
+  UNIQUE (sink, session)
+) STRICT;
+
+-- The step of the sink's checkpoint at which something that it owed of a table was settled last: a copy of the sink from
+-- before owes it again.
+CREATE TABLE settled (
+  sink TEXT NOT NULL,
+  table_id TEXT NOT NULL,
+  step INTEGER NOT NULL,
+  PRIMARY KEY (sink, table_id)
+) STRICT;
+
+-- Schema versions of each table, with the position from which they hold. `shape`: JSON.
 CREATE TABLE table_version (
   table_id TEXT NOT NULL,
   version INTEGER NOT NULL,
@@ -41,34 +75,69 @@ CREATE TABLE table_version (
   PRIMARY KEY (table_id, version)
 ) STRICT;
 
-CREATE TABLE table_aside (
+-- Renames of tables that rules name, and of their columns, by their position in the log. `renames`: JSON.
+CREATE TABLE table_rename (
+  since TEXT PRIMARY KEY,
+  renames TEXT NOT NULL
+) STRICT;
+
+-- Tables that the source can't follow: all sinks skip their changes until an operator acts.
+CREATE TABLE suspended_table (
   table_id TEXT PRIMARY KEY,
   error TEXT NOT NULL
 ) STRICT;
 
-CREATE TABLE refill (
+-- Tables that one sink can't follow: it skips their changes until an operator acts; the other sinks do not.
+CREATE TABLE sink_suspended_table (
+  sink TEXT NOT NULL,
+  table_id TEXT NOT NULL,
+  error TEXT NOT NULL,
+  PRIMARY KEY (sink, table_id)
+) STRICT;
+
+-- Incremental snapshots: of a whole table, of the rows for which `condition` holds, or (`differences`) a comparison of a table
+-- of which the sink may hold anything, with repair. They continue after a restart. `needed`: without it the sink lacks rows.
+-- `attempt` grows when the snapshot starts again from the first key. `completeness`: what the sink's copy is complete for
+-- afterwards. `sweep_below`: rows of the sink with a lower version are removed at the end. `cursor`: the last key that is
+-- durable in the sink; `held`: the step of the sink's checkpoint at that time.
+CREATE TABLE snapshot (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   sink TEXT NOT NULL,
   table_id TEXT NOT NULL,
-  scope TEXT NOT NULL CHECK (scope IN ('table', 'where')),
+  scope TEXT NOT NULL CHECK (scope IN ('table', 'where', 'differences')),
   condition TEXT,
   reason TEXT NOT NULL,
+  needed INTEGER NOT NULL DEFAULT 0 CHECK (needed IN (0, 1)),
   state TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'running', 'done', 'cancelled')),
+  attempt INTEGER NOT NULL DEFAULT 0,
+  completeness TEXT,
   sweep_below TEXT,
   cursor TEXT,
+  held INTEGER,
   rows_done INTEGER NOT NULL DEFAULT 0,
+  chunks_done INTEGER NOT NULL DEFAULT 0,
+  resumed_count INTEGER NOT NULL DEFAULT 0,
   created_at TEXT NOT NULL,
+  started_at TEXT,
+  ended_at TEXT,
   CHECK ((scope = 'where') = (condition IS NOT NULL))
 ) STRICT;
 
+-- Each table asks for its own unfinished snapshots: among those of thousands it has to be found.
+CREATE INDEX snapshot_unfinished ON snapshot (table_id, sink) WHERE state IN ('waiting', 'running');
+
+-- Keys that a sink could not complete: a key lookup reads them. `shape`: what the key consisted of when it was listed; ''
+-- where that is not known.
 CREATE TABLE pending_key (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   sink TEXT NOT NULL,
   table_id TEXT NOT NULL,
   key TEXT NOT NULL,
+  shape TEXT NOT NULL DEFAULT '',
   UNIQUE (sink, table_id, key)
 ) STRICT;
 
+-- Rows that a target refused. `attempts`: how often, replays included.
 CREATE TABLE dead_letter (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   sink TEXT NOT NULL,
@@ -80,7 +149,48 @@ CREATE TABLE dead_letter (
   reason TEXT NOT NULL,
   envelope TEXT NOT NULL,
   created_at TEXT NOT NULL,
+  attempts INTEGER NOT NULL DEFAULT 1,
   state TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'superseded', 'replayed', 'discarded'))
 ) STRICT;
 
 CREATE UNIQUE INDEX dead_letter_waiting ON dead_letter (sink, table_id, key) WHERE state = 'waiting';
+
+-- What comparisons of the sinks with the source have found, the newest of them. `summary`, `document`: JSON.
+CREATE TABLE report (
+  number INTEGER PRIMARY KEY AUTOINCREMENT,
+  id TEXT NOT NULL UNIQUE,
+  summary TEXT NOT NULL,
+  document TEXT NOT NULL
+) STRICT;
+
+-- The newest comparison, if it has not ended: what it has found so far, so that the next process continues it. One row.
+CREATE TABLE comparison (
+  id TEXT NOT NULL PRIMARY KEY,
+  content TEXT NOT NULL
+) STRICT;
+
+-- Actions of operators, the newest of them. `subject`, `before`, `after`: JSON; null `ended_at`: the action has not ended.
+CREATE TABLE audit (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  at TEXT NOT NULL,
+  ended_at TEXT,
+  who TEXT NOT NULL,
+  via TEXT NOT NULL,
+  action TEXT NOT NULL,
+  subject TEXT NOT NULL,
+  before TEXT,
+  after TEXT,
+  error TEXT
+) STRICT;
+
+-- What the receiver of `notify.webhook` was last told to be not well. `condition`: JSON.
+CREATE TABLE notice (
+  id TEXT PRIMARY KEY,
+  condition TEXT NOT NULL
+) STRICT;
+
+-- The error with which the last daemon ended, until the next one starts. `error`: JSON.
+CREATE TABLE ending (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  error TEXT NOT NULL
+) STRICT;

@@ -226,7 +226,7 @@ function summaryOf(name: string, dump: StateDump, positions: Positions): Transfe
       return { name: String(row["name"]), position: spelled };
     }),
     tables: new Set(rowsOf(dump, "table_version").map((row) => row["table_id"])).size,
-    snapshots: rowsOf(dump, "refill").filter(open).length,
+    snapshots: rowsOf(dump, "snapshot").filter(open).length,
     deadLetters: rowsOf(dump, "dead_letter").filter((row) => row["state"] === "waiting").length,
   };
 }

@@ -24,7 +24,7 @@ export async function killedAtEach(
       victim.installation
         .ask("POST", "/api/v1/snapshots", { tables: [`public.${random.pick(load.tables)}`] })
         .catch(() => undefined);
-    await killAt(victim, entry, { ...KILLED, provoke: name.startsWith("refill.") ? readAgain : undefined });
+    await killAt(victim, entry, { ...KILLED, provoke: name.startsWith("snapshot.") ? readAgain : undefined });
   }
   expect(await faultsAfter(load, victim)).toEqual([]);
   const reader = await readerOf(victim);

@@ -42,12 +42,12 @@ export class SqliteSchemas implements SchemaStore {
       "INSERT INTO table_rename (since, renames) VALUES (:since, :renames) ON CONFLICT DO NOTHING",
     );
     this.#renames = connection.prepare("SELECT since, renames FROM table_rename");
-    this.#suspended = connection.prepare("SELECT table_id, error FROM table_aside ORDER BY table_id");
+    this.#suspended = connection.prepare("SELECT table_id, error FROM suspended_table ORDER BY table_id");
     this.#suspend = connection.prepare(
-      "INSERT INTO table_aside (table_id, error) VALUES (:table, :error) ON CONFLICT DO UPDATE SET error = :error",
+      "INSERT INTO suspended_table (table_id, error) VALUES (:table, :error) ON CONFLICT DO UPDATE SET error = :error",
     );
     this.#voidSnapshots = connection.prepare(voidSnapshots("table_id = :table"));
-    this.#reinstate = connection.prepare("DELETE FROM table_aside WHERE table_id = :table");
+    this.#reinstate = connection.prepare("DELETE FROM suspended_table WHERE table_id = :table");
   }
 
   async resolve(shape: TableShape, position: Position): Promise<TableVersion> {
@@ -61,7 +61,7 @@ export class SqliteSchemas implements SchemaStore {
         version,
         since: serializePosition(position),
         fingerprint: shape.fingerprint,
-        shape: JSON.stringify(toStored(created)),
+        shape: JSON.stringify(created),
       });
       return this.#object(created, version, position);
     });
@@ -123,7 +123,7 @@ export class SqliteSchemas implements SchemaStore {
     const version = integer(row, "version");
     return (
       this.#known(text(row, "table_id"), version) ??
-      this.#object(fromStored(stored(row, "shape", isShape)), version, parsePosition(text(row, "since")))
+      this.#object(stored(row, "shape", isShape), version, parsePosition(text(row, "since")))
     );
   }
 
@@ -153,22 +153,11 @@ function shapeOnly(shape: TableShape): TableShape {
   return ruled === undefined ? plain : { ...plain, ruled };
 }
 
-/** `unenforcedKey` is stored as `keyOnWord`, its name in the states of older releases. */
-type StoredShape = Omit<TableShape, "unenforcedKey"> & { readonly keyOnWord?: true };
-
-function toStored({ unenforcedKey, ...shape }: TableShape): StoredShape {
-  return unenforcedKey === undefined ? shape : { ...shape, keyOnWord: unenforcedKey };
-}
-
-function fromStored({ keyOnWord, ...shape }: StoredShape): TableShape {
-  return keyOnWord === undefined ? shape : { ...shape, unenforcedKey: keyOnWord };
-}
-
 function isRenames(value: unknown): value is readonly Rename[] {
   return Array.isArray(value) && value.every((one) => isRecord(one) && typeof one["from"] === "string");
 }
 
-function isShape(value: unknown): value is StoredShape {
+function isShape(value: unknown): value is TableShape {
   return (
     isRecord(value) &&
     typeof value["id"] === "string" &&

@@ -60,8 +60,8 @@ export class SqliteSinks implements SinkStore {
       "DELETE FROM dead_letter WHERE sink = :name",
       "DELETE FROM sink_session WHERE sink = :name",
       "DELETE FROM settled WHERE sink = :name",
-      "DELETE FROM suspended_table WHERE sink = :name",
-      "UPDATE refill SET state = 'cancelled' WHERE sink = :name AND state IN ('waiting', 'running')",
+      "DELETE FROM sink_suspended_table WHERE sink = :name",
+      "UPDATE snapshot SET state = 'cancelled' WHERE sink = :name AND state IN ('waiting', 'running')",
     ].map((sql) => connection.prepare(sql));
   }
 

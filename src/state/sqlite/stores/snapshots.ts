@@ -18,14 +18,14 @@ import { integer, integerOrNull, isTexts, stored, storedOrNull, text, textOrNull
 /** Only the newest finished incremental snapshots are kept, for `snapshot list`. */
 const FINISHED_COUNT_MAX = 1000;
 
-const COLUMNS = `id, sink, table_id, scope, condition, reason, needed, state, attempt, rules, sweep_below, cursor, held,
+const COLUMNS = `id, sink, table_id, scope, condition, reason, needed, state, attempt, completeness, sweep_below, cursor, held,
   rows_done, chunks_done, resumed_count, created_at, started_at, ended_at`;
 const UNFINISHED = "state IN ('waiting', 'running')";
 
 /** SQL that restarts the unfinished incremental snapshots of a condition from the first key. */
 export function voidSnapshots(condition: string): string {
-  return `UPDATE refill SET state = 'waiting', attempt = attempt + 1, rules = NULL, sweep_below = NULL, cursor = NULL,
-      held = NULL, rows_done = 0, chunks_done = 0, resumed_count = 0, started_at = NULL
+  return `UPDATE snapshot SET state = 'waiting', attempt = attempt + 1, completeness = NULL, sweep_below = NULL,
+      cursor = NULL, held = NULL, rows_done = 0, chunks_done = 0, resumed_count = 0, started_at = NULL
     WHERE ${condition} AND ${UNFINISHED}`;
 }
 
@@ -191,35 +191,35 @@ type Statements = ReturnType<typeof prepare>;
 
 function prepare(connection: Connection) {
   return {
-    get: connection.prepare(`SELECT ${COLUMNS} FROM refill WHERE id = :id`),
-    all: connection.prepare(`SELECT ${COLUMNS} FROM refill ORDER BY id`),
-    unfinished: connection.prepare(`SELECT ${COLUMNS} FROM refill WHERE ${UNFINISHED} ORDER BY id`),
+    get: connection.prepare(`SELECT ${COLUMNS} FROM snapshot WHERE id = :id`),
+    all: connection.prepare(`SELECT ${COLUMNS} FROM snapshot ORDER BY id`),
+    unfinished: connection.prepare(`SELECT ${COLUMNS} FROM snapshot WHERE ${UNFINISHED} ORDER BY id`),
     unfinishedOf: connection.prepare(
-      `SELECT ${COLUMNS} FROM refill
+      `SELECT ${COLUMNS} FROM snapshot
        WHERE ${UNFINISHED} AND table_id = :table AND sink = :sink AND scope = :scope AND condition IS :condition
        ORDER BY id`,
     ),
-    need: connection.prepare("UPDATE refill SET needed = max(needed, :needed) WHERE id = :id"),
+    need: connection.prepare("UPDATE snapshot SET needed = max(needed, :needed) WHERE id = :id"),
     insert: connection.prepare(
-      `INSERT INTO refill (sink, table_id, scope, condition, reason, needed, created_at)
+      `INSERT INTO snapshot (sink, table_id, scope, condition, reason, needed, created_at)
        VALUES (:sink, :table, :scope, :condition, :reason, :needed, :created) RETURNING id`,
     ),
     prune: connection.prepare(
-      `DELETE FROM refill WHERE state IN ('done', 'cancelled') AND id <= (
-         SELECT id FROM refill WHERE state IN ('done', 'cancelled') ORDER BY id DESC LIMIT 1 OFFSET :keep)`,
+      `DELETE FROM snapshot WHERE state IN ('done', 'cancelled') AND id <= (
+         SELECT id FROM snapshot WHERE state IN ('done', 'cancelled') ORDER BY id DESC LIMIT 1 OFFSET :keep)`,
     ),
     advance: connection.prepare(
-      `UPDATE refill SET state = 'running', rules = :rules, sweep_below = :sweep, cursor = :cursor, held = :held,
-         rows_done = :rows, chunks_done = :chunks, resumed_count = :resumed, started_at = coalesce(started_at, :at)
+      `UPDATE snapshot SET state = 'running', completeness = :completeness, sweep_below = :sweep, cursor = :cursor,
+         held = :held, rows_done = :rows, chunks_done = :chunks, resumed_count = :resumed, started_at = coalesce(started_at, :at)
        WHERE id = :id AND attempt = :attempt AND ${UNFINISHED}`,
     ),
     finish: connection.prepare(
-      `UPDATE refill SET state = 'done', rows_done = :rows, chunks_done = :chunks, ended_at = :at,
+      `UPDATE snapshot SET state = 'done', rows_done = :rows, chunks_done = :chunks, ended_at = :at,
          started_at = coalesce(started_at, :at)
        WHERE id = :id AND attempt = :attempt AND ${UNFINISHED}`,
     ),
     cancel: connection.prepare(
-      `UPDATE refill SET state = 'cancelled', ended_at = :at
+      `UPDATE snapshot SET state = 'cancelled', ended_at = :at
        WHERE id = :id AND (needed = 0 OR :even = 1) AND ${UNFINISHED}`,
     ),
     restart: connection.prepare(voidSnapshots("id = :id")),
@@ -267,11 +267,11 @@ function snapshotOf(row: Row): TableSnapshot {
 }
 
 function stateOf(progress: SnapshotProgress) {
-  const { id, attempt, completeness: rules, sweepBelow, cursor, held, rowsDone, chunksDone, resumedCount } = progress;
+  const { id, attempt, completeness, sweepBelow, cursor, held, rowsDone, chunksDone, resumedCount } = progress;
   return {
     id,
     attempt,
-    rules,
+    completeness,
     sweep: sweepBelow === null ? null : String(sweepBelow),
     cursor: cursor === null ? null : JSON.stringify(cursor),
     held,
@@ -297,6 +297,6 @@ function pendingKey(row: Row): PendingKey {
 }
 
 function completenessOf(row: Row): Completeness | null {
-  const text = textOrNull(row, "rules");
+  const text = textOrNull(row, "completeness");
   return text === null ? null : storedCompleteness(text);
 }

@@ -11,12 +11,12 @@ export class SqliteSuspensions implements SuspensionStore {
 
   constructor(connection: Connection) {
     this.#connection = connection;
-    this.#list = connection.prepare("SELECT sink, table_id, error FROM suspended_table ORDER BY sink, table_id");
+    this.#list = connection.prepare("SELECT sink, table_id, error FROM sink_suspended_table ORDER BY sink, table_id");
     this.#suspend = connection.prepare(
-      `INSERT INTO suspended_table (sink, table_id, error) VALUES (:sink, :table, :error)
+      `INSERT INTO sink_suspended_table (sink, table_id, error) VALUES (:sink, :table, :error)
        ON CONFLICT DO UPDATE SET error = :error`,
     );
-    this.#reinstate = connection.prepare("DELETE FROM suspended_table WHERE sink = :sink AND table_id = :table");
+    this.#reinstate = connection.prepare("DELETE FROM sink_suspended_table WHERE sink = :sink AND table_id = :table");
   }
 
   async list(): Promise<readonly SuspendedTable[]> {

@@ -1,1 +1,0 @@
-ALTER TABLE notice RENAME COLUMN concern TO condition;
