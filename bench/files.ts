@@ -20,7 +20,7 @@ import type { KeyedTable } from "../src/core/model/schema.ts";
 import { TupleWriter } from "../src/core/model/tuple-writer.ts";
 import type { ColumnType } from "../src/core/model/types.ts";
 import { rowVersion } from "../src/core/model/version.ts";
-import { Netter } from "../src/runtime/compaction/compaction.ts";
+import { Compactor } from "../src/runtime/compaction/compaction.ts";
 import { type BenchOptions, type BenchReport, type Line, median } from "./report.ts";
 
 const ROWS = 1_000_000;
@@ -167,7 +167,7 @@ function stepOf(number: number): Batch {
     block.append(OP_CREATE, table, after, NO_TUPLE, BEFORE_NONE, tx, i);
   }
   block.bytes = out.bytes;
-  const { tables, order } = new Netter("stream").compact([{ block, from: 0, to: block.count }], () => true);
+  const { tables, order } = new Compactor("stream").compact([{ block, from: 0, to: block.count }], () => true);
   const progress: Checkpoint = { position: { epoch: 1, commit: commit + 1n, index: 0 }, tables: {} };
   return { kind: "rows", tables, order, checkpoint: progress };
 }

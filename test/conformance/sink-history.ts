@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { READ_OFFSET } from "../../src/core/targets/history.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
-import { Netter } from "../../src/runtime/compaction/compaction.ts";
+import { Compactor } from "../../src/runtime/compaction/compaction.ts";
 import { blockOf, type Change, tableVersion } from "../support/model/blocks.ts";
 import type { KeptForm, SinkHarness } from "./sink.ts";
 import { lines, users } from "./sink-rows.ts";
@@ -301,7 +301,7 @@ async function batchOf(stage: Stage, changes: readonly Plain[], at: bigint, vers
 
 function compactedOf(stage: Stage, changes: readonly Plain[], version?: bigint, table = users) {
   const block = blockOf(changes.map((one) => ({ table, ...(version === undefined ? {} : { version }), ...one })));
-  const compacted = new Netter(stage.sink.form).compact([{ block, from: 0, to: block.count }], () => true);
+  const compacted = new Compactor(stage.sink.form).compact([{ block, from: 0, to: block.count }], () => true);
   expect(compacted.untold).toEqual([]);
   return compacted;
 }

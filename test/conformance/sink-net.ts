@@ -1,7 +1,7 @@
 /** Changes as a source sends them, through the runtime's compaction, compared with a model of the source's table. */
 import { expect, test } from "vitest";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import { Netter } from "../../src/runtime/compaction/compaction.ts";
+import { Compactor } from "../../src/runtime/compaction/compaction.ts";
 import { blockOf, type Change } from "../support/model/blocks.ts";
 import type { SinkHarness } from "./sink.ts";
 import { users } from "./sink-rows.ts";
@@ -60,7 +60,7 @@ export function compactTests(harness: SinkHarness): void {
     const [first, ...rest] = changes;
     if (first === undefined) return;
     const block = blockOf([{ ...first, commit: at }, ...rest]);
-    const compacted = new Netter(stage.sink.form).compact(
+    const compacted = new Compactor(stage.sink.form).compact(
       [{ block, from: 0, to: block.count }],
       (other) => other === table,
     );
@@ -76,7 +76,7 @@ export function compactTests(harness: SinkHarness): void {
     const blocks = log
       .slice(from, to)
       .map((changes, i) => blockOf(changes.map((change) => ({ ...change, commit: BigInt(1000 + (from + i) * 10) }))));
-    const compacted = new Netter(stage.sink.form).compact(
+    const compacted = new Compactor(stage.sink.form).compact(
       blocks.map((block) => ({ block, from: 0, to: block.count })),
       () => true,
     );

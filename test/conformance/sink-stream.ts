@@ -4,7 +4,7 @@ import type { Checkpoint } from "../../src/core/model/batch.ts";
 import { READ_OFFSET } from "../../src/core/targets/history.ts";
 import type { KeyedTable } from "../../src/core/model/schema.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
-import { Netter } from "../../src/runtime/compaction/compaction.ts";
+import { Compactor } from "../../src/runtime/compaction/compaction.ts";
 import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import type { SinkHarness, StreamEntry } from "./sink.ts";
 import { letterCaseTest } from "./sink-names.ts";
@@ -172,7 +172,7 @@ async function batches(
 ): Promise<void> {
   const blocks = log.map((list, i) => blockOf(list.map((one) => ({ ...one, commit: at(i) }))));
   const slices = blocks.map((block) => ({ block, from: 0, to: block.count }));
-  const { tables, order } = new Netter(stage.sink.form).compact(slices, () => true);
+  const { tables, order } = new Compactor(stage.sink.form).compact(slices, () => true);
   stage.reports = new Reports();
   await stage.apply({ kind: "rows", tables, order, checkpoint });
 }

@@ -82,7 +82,7 @@ export type Part =
   | "tables"
   | "shapes"
   | "late"
-  | "netted changes"
+  | "compacted changes"
   | "soft deletes"
   | "history";
 
@@ -210,7 +210,7 @@ export function sinkConformance(harness: SinkHarness): void {
     part("tables", () => schemaTests(harness));
     part("shapes", () => shapeTests(harness));
     if (harness.isHeld === true) part("late", () => lateTests(harness));
-    part("netted changes", () => compactTests(harness));
+    part("compacted changes", () => compactTests(harness));
     if (harness.form?.deletes === "soft") part("soft deletes", () => softTests(harness, harness.form));
     if (harness.form?.mode === "history") part("history", () => historyTests(harness));
   });

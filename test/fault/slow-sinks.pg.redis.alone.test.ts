@@ -140,7 +140,7 @@ test(
   },
 );
 
-test("a sink at a tenth of the rate is parked, status says so, and it catches up; the others don't notice", async () => {
+test("a sink at a tenth of the rate is detached, status says so, and it catches up; the others don't notice", async () => {
   await using keys = freshKeyPrefix();
   await using proxy = await tcpProxy(redisUrl());
   await using play = await scene({ cache: { kind: "redis", url: proxy.url(redisUrl()), prefix: keys.prefix } });
@@ -156,7 +156,7 @@ test("a sink at a tenth of the rate is parked, status says so, and it catches up
     { withinMs: 60_000 },
   );
   await eventually(async () => expect((await play.sink("fast")).lagBytes).toBeLessThan(100_000), { withinMs: 60_000 });
-  for (let i = 0; i < 2; i++) await play.expectUsual("a sink parked");
+  for (let i = 0; i < 2; i++) await play.expectUsual("a sink detached");
   expect((await play.sink("fast")).catchingUp).toBe(false);
   await proxy.resume();
   await eventually(async () => expect(await play.sink("cache")).toMatchObject({ catchingUp: false }), {

@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Block } from "../../src/core/model/block.ts";
-import { Netter, type Slice } from "../../src/runtime/compaction/compaction.ts";
+import { Compactor, type Slice } from "../../src/runtime/compaction/compaction.ts";
 import { blocksOf, type LogChange, ModelSink, type Row, versionOf } from "../support/model/log-model.ts";
 import { command, history, type Log, run, shape } from "../support/model/random-log.ts";
 
@@ -26,8 +26,8 @@ function slicesOf(block: Block, cuts: readonly number[]): Slice[] {
 }
 
 /** Compacts a batch and applies it; listed keys are durable before the rows. */
-function applyBatch(netter: Netter, sink: ModelSink, batch: readonly Slice[], crashAfter = Infinity): number {
-  const compacted = netter.compact(batch, () => true);
+function applyBatch(compactor: Compactor, sink: ModelSink, batch: readonly Slice[], crashAfter = Infinity): number {
+  const compacted = compactor.compact(batch, () => true);
   for (const { bytes, offset } of compacted.untold) sink.list(bytes, offset);
   for (const writes of compacted.tables) sink.apply(writes, crashAfter);
   return compacted.untold.length;
@@ -62,9 +62,9 @@ test("whatever the blocks and batches, a sink that nets them ends with the sourc
         // Some base rows are not there: evicted, dead-lettered, not copied yet.
         [...log.start.keys()].forEach((key, i) => (lacking & (1 << i)) !== 0 && sink.rows.delete(key));
         const absent = [...log.start.keys()].filter((key) => !sink.rows.has(key));
-        const netter = new Netter();
+        const compactor = new Compactor();
         for (const batch of batchesOf(log.changes, blockCuts, sliceCuts)) {
-          applyBatch(netter, sink, batch);
+          applyBatch(compactor, sink, batch);
           const committed = committedAt(log, batch);
           if (committed !== null && batch.length % 2 === 0) sink.readPending(committed.rows, committed.version);
         }
@@ -94,8 +94,8 @@ test("a sink that has all rows needs nothing from the source as long as no key c
         const log = run(table, commands, Math.min(startAt, commands.length - 1));
         const sink = new ModelSink(table.table);
         sink.fill(log.start, versionOf(1n));
-        const netter = new Netter();
-        for (const batch of batchesOf(log.changes, blockCuts, sliceCuts)) applyBatch(netter, sink, batch);
+        const compactor = new Compactor();
+        for (const batch of batchesOf(log.changes, blockCuts, sliceCuts)) applyBatch(compactor, sink, batch);
         expect([...sink.pending]).toEqual([]);
         expect(plain(sink)).toEqual(log.end);
       },
@@ -120,19 +120,19 @@ test("crashes between a batch's rows and its progress, and other batches afterwa
         let rest: readonly LogChange[] = log.changes;
         let cuts: readonly number[] = sliceCuts;
         for (const crash of crashes) {
-          const netter = new Netter();
+          const compactor = new Compactor();
           const batches = batchesOf(rest, blockCuts, cuts);
           const whole = Math.min(crash.rows, batches.length - 1);
           for (const batch of batches.slice(0, whole)) {
-            applyBatch(netter, sink, batch);
+            applyBatch(compactor, sink, batch);
             rest = rest.slice(batch.reduce((count, { from, to }) => count + to - from, 0));
           }
           const torn = batches[whole];
-          if (torn !== undefined) applyBatch(netter, sink, torn, crash.rows);
+          if (torn !== undefined) applyBatch(compactor, sink, torn, crash.rows);
           cuts = crash.cuts;
         }
-        const netter = new Netter();
-        for (const batch of batchesOf(rest, blockCuts, cuts)) applyBatch(netter, sink, batch);
+        const compactor = new Compactor();
+        for (const batch of batchesOf(rest, blockCuts, cuts)) applyBatch(compactor, sink, batch);
         sink.readPending(log.end, versionOf(1n << 40n));
         expect(plain(sink)).toEqual(log.end);
       },
@@ -158,10 +158,10 @@ test("whole transactions read again from an earlier place end in the same rows",
           cuts.filter((cut) => of[cut] !== undefined && of[cut].index === 0);
         const wholeBatches = (of: readonly LogChange[], cuts: readonly number[]) =>
           blocksOf(of, atCommits(cuts, of)).map((block) => [{ block, from: 0, to: block.count }]);
-        for (const batch of wholeBatches(log.changes, firstCuts)) applyBatch(new Netter(), sink, batch);
+        for (const batch of wholeBatches(log.changes, firstCuts)) applyBatch(new Compactor(), sink, batch);
         const from = log.changes.findLastIndex((change, i) => i <= back && change.index === 0);
         const again = from < 0 ? [] : log.changes.slice(from);
-        for (const batch of wholeBatches(again, secondCuts)) applyBatch(new Netter(), sink, batch);
+        for (const batch of wholeBatches(again, secondCuts)) applyBatch(new Compactor(), sink, batch);
         sink.readPending(log.end, versionOf(1n << 40n));
         expect(plain(sink)).toEqual(log.end);
       },

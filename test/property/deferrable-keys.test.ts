@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { Netter, type Slice } from "../../src/runtime/compaction/compaction.ts";
+import { Compactor, type Slice } from "../../src/runtime/compaction/compaction.ts";
 import { type Cell, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import { HistoryModel } from "../support/model/history-model.ts";
 import { blocksOf, keyOfRow, type LogChange, ModelSink, type Row, versionOf } from "../support/model/log-model.ts";
@@ -85,8 +85,8 @@ class Room {
   }
 }
 
-function compact(batch: readonly Slice[], sink: ModelSink, since: Parameters<Netter["compact"]>[2]): number {
-  const compacted = new Netter().compact(batch, () => true, since);
+function compact(batch: readonly Slice[], sink: ModelSink, since: Parameters<Compactor["compact"]>[2]): number {
+  const compacted = new Compactor().compact(batch, () => true, since);
   for (const { bytes, offset } of compacted.untold) sink.list(bytes, offset);
   for (const writes of compacted.tables) sink.apply(writes);
   return compacted.untold.length;
@@ -165,7 +165,7 @@ test("a history has every change once, and the last of each key is its row, save
       let since = { epoch: 1, commit: 1n, index: 0 };
       for (const block of blocksOf(room.changes, cuts)) {
         if (block.count > 0) {
-          const compacted = new Netter("history").compact([{ block, from: 0, to: block.count }], () => true, since);
+          const compacted = new Compactor("history").compact([{ block, from: 0, to: block.count }], () => true, since);
           for (const { bytes, offset } of compacted.untold) toRead.list(bytes, offset);
           for (const writes of compacted.tables) sink.apply(writes);
         }

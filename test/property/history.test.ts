@@ -1,7 +1,7 @@
 /** Sinks that keep a history are given every change once, in the order of the log, with all that is known of its row. */
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { Netter } from "../../src/runtime/compaction/compaction.ts";
+import { Compactor } from "../../src/runtime/compaction/compaction.ts";
 import { UNCHANGED } from "../support/model/blocks.ts";
 import { HistoryModel } from "../support/model/history-model.ts";
 import { blocksOf, keyOfRow, type Row } from "../support/model/log-model.ts";
@@ -15,12 +15,12 @@ test("however the log is cut into batches, each change is appended once, in orde
       const log = run(table, commands, Math.min(startAt, commands.length - 1));
       const sink = new HistoryModel(table.table);
       sink.fill(log.start);
-      const netter = new Netter("history");
+      const compactor = new Compactor("history");
       const blocks = blocksOf(log.changes, blockCuts).filter((block) => block.count > 0);
       for (let i = 0; i < blocks.length;) {
         const size = batchCuts.includes(i) ? 1 : 1 + (i % 3);
         const slices = blocks.slice(i, i + size).map((block) => ({ block, from: 0, to: block.count }));
-        const compacted = netter.compact(slices, () => true);
+        const compacted = compactor.compact(slices, () => true);
         expect(compacted.untold).toEqual([]);
         for (const writes of compacted.tables) sink.apply(writes);
         i += size;

@@ -2,7 +2,7 @@ import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Block } from "../../src/core/model/block.ts";
 import type { Chunk, KeyText } from "../../src/core/contracts/row-reads.ts";
-import { Netter } from "../../src/runtime/compaction/compaction.ts";
+import { Compactor } from "../../src/runtime/compaction/compaction.ts";
 import { Window } from "../../src/runtime/snapshot/windows.ts";
 import { blockOf, type Change, tableVersion } from "../support/model/blocks.ts";
 import { blocksOf, ModelSink, type Row, versionOf } from "../support/model/log-model.ts";
@@ -46,9 +46,9 @@ function pass(
 ): void {
   const { table } = sink;
   const window = new Window("w", table.id);
-  const netter = new Netter();
+  const compactor = new Compactor();
   const apply = (block: Block) => {
-    const compacted = netter.compact(
+    const compacted = compactor.compact(
       [{ block, from: 0, to: block.count }],
       () => true,
       null,

@@ -9,7 +9,7 @@ import { inCommitOrder } from "../../connectors/kit/ordered-changes.ts";
 import type { EnvelopeContext } from "../../src/core/model/envelope.ts";
 import type { KeyedTable } from "../../src/core/model/schema.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
-import { Netter } from "../../src/runtime/compaction/compaction.ts";
+import { Compactor } from "../../src/runtime/compaction/compaction.ts";
 import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 
 const context: EnvelopeContext = {
@@ -42,9 +42,9 @@ function formatOf(options: Partial<DebeziumOptions> = {}): DebeziumFormat {
 
 function tell(format: DebeziumFormat, changes: readonly Change[]): readonly Told[] {
   const told: Told[] = [];
-  const netter = new Netter("stream");
+  const compactor = new Compactor("stream");
   const block = blockOf(changes);
-  const compact = netter.compact([{ block, from: 0, to: block.count }], () => true);
+  const compact = compactor.compact([{ block, from: 0, to: block.count }], () => true);
   const batch: RowsBatch = {
     kind: "rows",
     tables: compact.tables,

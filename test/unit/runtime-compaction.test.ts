@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { DELETE, PATCH, PUT, type TableWrites } from "../../src/core/model/batch.ts";
 import { BEFORE_FULL, BEFORE_KEY, BEFORE_NONE, NO_TUPLE } from "../../src/core/model/block.ts";
 import { keyText } from "../../src/core/model/row-id.ts";
-import { type Compacted, Netter } from "../../src/runtime/compaction/compaction.ts";
+import { type Compacted, Compactor } from "../../src/runtime/compaction/compaction.ts";
 import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import { cellsOf } from "../support/model/log-model.ts";
 
@@ -16,9 +16,9 @@ const notes = tableVersion({
   key: ["id"],
 });
 
-function compact(changes: readonly Omit<Change, "table">[], netter = new Netter()): Compacted {
+function compact(changes: readonly Omit<Change, "table">[], compactor = new Compactor()): Compacted {
   const block = blockOf(changes.map((change) => ({ ...change, table: notes })));
-  return netter.compact([{ block, from: 0, to: block.count }], () => true);
+  return compactor.compact([{ block, from: 0, to: block.count }], () => true);
 }
 
 const move = (from: string, to: string, body: string | typeof UNCHANGED = UNCHANGED): Omit<Change, "table"> => ({
@@ -96,20 +96,20 @@ test("fresh says that the log brought the key in this batch, and nothing more", 
 });
 
 test("a batch with a row for each of thousands of keys keeps every key, and a small one after it its own", () => {
-  const netter = new Netter();
+  const compactor = new Compactor();
   const many = Array.from({ length: 5000 }, (_, i): Omit<Change, "table"> => ({
     op: "c",
     after: [String(i % 4000), `n${i}`, null],
   }));
-  expect(compact(many, netter).tables[0]?.count).toBe(4000);
-  const few = compact([{ op: "u", after: ["17", "x", UNCHANGED] }], netter);
+  expect(compact(many, compactor).tables[0]?.count).toBe(4000);
+  const few = compact([{ op: "u", after: ["17", "x", UNCHANGED] }], compactor);
   expect(entries(few.tables[0])).toEqual([{ action: PATCH, cells: ["17", "x", UNCHANGED], moved: false }]);
-  expect(compact([], netter).tables).toEqual([]);
+  expect(compact([], compactor).tables).toEqual([]);
 });
 
 test("tables that a sink does not take leave no trace", () => {
   const block = blockOf([{ table: notes, op: "c", after: ["1", "a", null] }]);
-  const compacted = new Netter().compact([{ block, from: 0, to: 1 }], () => false);
+  const compacted = new Compactor().compact([{ block, from: 0, to: 1 }], () => false);
   expect(compacted).toMatchObject({
     tables: [],
     untold: [],
@@ -132,7 +132,7 @@ test.for([
       { op: "u", after: ["2", "b", UNCHANGED] },
       { op: "u", after: ["3", "b", UNCHANGED] },
     ];
-    const { tables, untold } = compact(changes, new Netter("stream", { readersHold: () => readersHold }));
+    const { tables, untold } = compact(changes, new Compactor("stream", { readersHold: () => readersHold }));
     expect(untold.map(({ table, bytes, offset }) => keyText(table, bytes, offset)[0])).toEqual(read);
     const named = entries(tables[0]).map(
       ({ action, cells }) => `${String(cells[0])} ${action === PATCH ? "PATCH" : "DELETE"}`,
@@ -148,7 +148,7 @@ test("a stream gets each change as the log has it, whatever else is in the batch
     { op: "u", after: ["2", "b", UNCHANGED] },
     { op: "u", after: ["2", "c", UNCHANGED], before: ["2", "b", "long"], beforeKind: "full" },
   ];
-  const { tables } = compact(changes, new Netter("stream"));
+  const { tables } = compact(changes, new Compactor("stream"));
   const [writes] = tables;
   const shown = entries(writes).map((entry, i) => {
     const block = writes!.blocks[writes!.block[i]!]!;

@@ -96,7 +96,7 @@ test.each([
   ["at two blocks, which fill it", 15, 2],
   ["at the block that fills it", 45, 5],
   ["at sixteen blocks, however little they hold", 1_000, 16],
-])("with a batch to fill the lane rests %s", async (_, rowCountMax, waiting) => {
+])("with a batch to fill the fan-out rests %s", async (_, rowCountMax, waiting) => {
   await using scene = await fanOutWith(1, { limits: { rowCountMax, byteCountMax: 1 << 20 } });
   for (let block = 0; block < 20; block++) {
     const commit = 1000n + BigInt(block);

@@ -30,7 +30,7 @@ async function stage() {
   };
   return {
     fanOut,
-    rewind: goBack,
+    goBack,
     ahead: ahead!,
     behind: behind!,
     furtherBehind: furtherBehind!,
@@ -39,9 +39,9 @@ async function stage() {
   };
 }
 
-test("the lane goes back to the lowest of all that wait, who asked or not, and gives them all from there", async () => {
+test("the fan-out goes back to the lowest of all that wait, who asked or not, and gives them all from there", async () => {
   await using scene = await stage();
-  const { fanOut, rewind: goBack, behind, furtherBehind } = scene;
+  const { fanOut, goBack, behind, furtherBehind } = scene;
   const came = goBack.comesBy(furtherBehind, 60_000, never);
   goBack.ask(noSecondStream());
   const asked = goBack.comesBy(behind, null, never);
@@ -58,9 +58,9 @@ test("the lane goes back to the lowest of all that wait, who asked or not, and g
   expect([goBack.isDone(), goBack.goneBack]).toEqual([false, null]);
 });
 
-test("sinks that leave on the way are not waited for: the lane goes on where it was", async () => {
+test("sinks that leave on the way are not waited for: the fan-out goes on where it was", async () => {
   await using scene = await stage();
-  const { fanOut, rewind: goBack, behind } = scene;
+  const { fanOut, goBack, behind } = scene;
   goBack.ask(noSecondStream());
   const asked = goBack.comesBy(behind, null, never);
   goBack.move();
@@ -75,7 +75,7 @@ test("sinks that leave on the way are not waited for: the lane goes on where it 
 
 test("nothing is left out while a sink is being handed over", async () => {
   await using scene = await stage();
-  const { fanOut, rewind: goBack, behind, furtherBehind } = scene;
+  const { fanOut, goBack, behind, furtherBehind } = scene;
   goBack.ask(noSecondStream());
   const asked = goBack.comesBy(behind, null, never);
   goBack.move();
@@ -89,7 +89,7 @@ test("nothing is left out while a sink is being handed over", async () => {
 
 test("a sink that stopped waiting is not taken along, and nothing moves for it", async () => {
   await using scene = await stage();
-  const { fanOut, rewind: goBack, behind } = scene;
+  const { fanOut, goBack, behind } = scene;
   const stopping = new AbortController();
   goBack.ask(noSecondStream());
   const asked = goBack.comesBy(behind, null, stopping.signal);
@@ -102,7 +102,7 @@ test("a sink that stopped waiting is not taken along, and nothing moves for it",
 
 test("rows that are being read beside the stream are read again: what comes twice would be taken for what came between", async () => {
   await using scene = await stage();
-  const { fanOut, rewind: goBack, behind } = scene;
+  const { fanOut, goBack, behind } = scene;
   const closed: Closed[] = [];
   const window = new Window("w", "public.users");
   fanOut.expect(window, (result) => closed.push(result));

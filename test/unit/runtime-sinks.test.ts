@@ -278,7 +278,7 @@ describe("a sink's work", () => {
     }
   });
 
-  test("that was made ready is netted again where the table is not wanted any more", async () => {
+  test("that was made ready is compacted again where the table is not wanted any more", async () => {
     const unwanted = new Set<string>();
     await using scene = await stage({
       limits: { rowCountMax: 2, byteCountMax: 1 << 20 },

@@ -14,7 +14,7 @@ import type { Attempted } from "./isolation.ts";
 import { measuredNow, measureBatch } from "./measured-batches.ts";
 import { LogPassing } from "../stream/log-passing.ts";
 import { Prefetch, type CompactedAhead } from "./prefetch.ts";
-import { type Compacted, Netter } from "../compaction/compaction.ts";
+import { type Compacted, Compactor } from "../compaction/compaction.ts";
 import { type QueuedRows, queuedRowsOf } from "./queued-rows.ts";
 import type { BatchLimits, SinkQueue, Taken, TakenChunks, TakenEnds, TakenRows } from "./sink-queue.ts";
 import { SinkBatches } from "./sink-batches.ts";
@@ -68,8 +68,8 @@ export type How = "durable" | "dropped";
 export class Applier {
   readonly #parts: WorkerParts;
   /** They take turns: the result of one stays valid while the other compacts. */
-  readonly #netters: readonly [Netter, Netter];
-  #nettings = 0;
+  readonly #compactors: readonly [Compactor, Compactor];
+  #compactions = 0;
   readonly prefetch: Prefetch;
   readonly #incomplete: IncompleteKeys;
   /** Null: the sink gets batches of rows, and not the log itself. */
@@ -82,7 +82,7 @@ export class Applier {
   constructor(parts: WorkerParts, queue: SinkQueue) {
     const { sink, state, deadLetters, willRead } = parts;
     this.#parts = parts;
-    this.#netters = [new Netter(sink.form, sink), new Netter(sink.form, sink)];
+    this.#compactors = [new Compactor(sink.form, sink), new Compactor(sink.form, sink)];
     this.prefetch = new Prefetch({
       ...parts,
       queue,
@@ -365,7 +365,7 @@ export class Applier {
     wants: (table: TableVersion) => boolean,
     isComplete: (table: TableVersion) => boolean,
   ): Compacted {
-    return this.#netters[this.#nettings++ % 2]!.compact(slices, wants, since, isComplete);
+    return this.#compactors[this.#compactions++ % 2]!.compact(slices, wants, since, isComplete);
   }
 
   #isComplete(tableId: string): boolean {

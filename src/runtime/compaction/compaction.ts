@@ -52,7 +52,7 @@ const KEPT_TABLE_COUNT_MAX = 64;
  *
  * One instance per sink. Its vectors are reused, so a result is valid until it is released, or until the next call.
  */
-export class Netter {
+export class Compactor {
   readonly #perTable = new Map<TableVersion, TableCompaction>();
   readonly #merged: MergedTuples;
   readonly #appends: boolean;

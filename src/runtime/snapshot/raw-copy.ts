@@ -57,9 +57,9 @@ export async function copyRaw(
     const open = async (): Promise<Sessions> => await openBoth(target, rows, columns, until);
     const stamp = { table, version, commitTimeUs: BigInt(clock.now()) * 1000n };
     try {
-      const lanes = { clock, open, stamp, waiting, onPart, logger };
+      const parts = { clock, open, stamp, waiting, onPart, logger };
       await target.begin(table, until);
-      await allLanes(lanes, Math.min(sessionCountMax, rows.partCount), until);
+      await copyAllParts(parts, Math.min(sessionCountMax, rows.partCount), until);
       const onRetry = (error: unknown): void => {
         logger.warn({ table: table.id, error }, "the end of the copy failed and is retried");
       };
@@ -105,24 +105,24 @@ function close({ reader, writer }: Sessions): void {
   writer.close();
 }
 
-interface Lanes {
+interface PartsToCopy {
   readonly clock: Clock;
   readonly open: () => Promise<Sessions>;
   readonly stamp: Omit<RawWork, "read">;
-  /** Parts that no lane has taken. */
+  /** Parts that no session has taken. */
   readonly waiting: number[];
   readonly onPart: (rowCount: number) => void;
   readonly logger: Logger;
 }
 
-/** Rejects with the first failure, when every lane has ended. */
-async function allLanes(lanes: Lanes, count: number, signal: AbortSignal): Promise<void> {
+/** Rejects with the first failure, when every session has ended. */
+async function copyAllParts(parts: PartsToCopy, count: number, signal: AbortSignal): Promise<void> {
   const stop = new AbortController();
   const until = AbortSignal.any([signal, stop.signal]);
   const failures: unknown[] = [];
   const one = async (): Promise<void> => {
     try {
-      await oneLane(lanes, until);
+      await copyPartsInTurn(parts, until);
     } catch (error) {
       failures.push(error);
       stop.abort();
@@ -133,8 +133,8 @@ async function allLanes(lanes: Lanes, count: number, signal: AbortSignal): Promi
 }
 
 /** Sessions that take one part after the other; after a failure they are opened again. */
-async function oneLane(lanes: Lanes, signal: AbortSignal): Promise<void> {
-  const { clock, open, stamp, waiting, onPart, logger } = lanes;
+async function copyPartsInTurn(parts: PartsToCopy, signal: AbortSignal): Promise<void> {
+  const { clock, open, stamp, waiting, onPart, logger } = parts;
   const held: { sessions: Sessions | null } = { sessions: null };
   const onRetry = (error: unknown): void => {
     logger.warn({ table: stamp.table.id, error }, "a part of the copy failed and is retried");
