@@ -234,3 +234,16 @@ function hasKey(schema: unknown, [first, ...rest]: readonly string[]): boolean {
 function fieldOf(value: unknown, name: string): unknown {
   return typeof value === "object" && value !== null ? Object.getOwnPropertyDescriptor(value, name)?.value : undefined;
 }
+
+/** Words that docs/glossary.md has replaced, in names and comments. */
+const REPLACED =
+  /(?<![a-z])(lanes?|refill(s|er|ing|ed)?|nett(ed|ing|er)|rewind|rewound|parking|parked|tenure)(?![a-z])/i;
+
+test("the code uses the glossary's words", () => {
+  const product = everything.filter((path) => /^(src|connectors)\/.*\.(tsx?|md)$/.test(path));
+  const words = (source: string) => source.replaceAll(/([a-z])([A-Z])/g, "$1 $2").split("\n");
+  const former = product.flatMap((path) =>
+    [path, ...words(text(path))].filter((line) => REPLACED.test(line)).map((line) => `${path}: ${line.trim()}`),
+  );
+  expect(former).toEqual([]);
+});
