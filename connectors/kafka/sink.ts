@@ -280,7 +280,8 @@ export class KafkaSink implements Sink, TargetPresence, TargetRows {
   /** Of certain tables there is none that has an effect on later ones: see `expel`. */
   async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
     this.#ours(signal);
-    return tables === null ? baseVersion(epochIn(this.#last)) : 0n;
+    const epoch = epochIn(this.#last);
+    return tables === null && epoch > 0 ? baseVersion(epoch) : 0n;
   }
 
   async verify(signal: AbortSignal): Promise<void> {

@@ -12,7 +12,7 @@ interface Misfit {
   readonly message: string;
 }
 
-interface Asked {
+interface SharesRequest {
   readonly name: string;
   readonly listen: Address | null;
   readonly sinks: readonly SinkConfig[];
@@ -23,7 +23,7 @@ export function divisionOf(count: number, sinks: readonly SinkConfig[]): Divisio
   return { count, by: sinks.some(({ connector }) => connector.divides === "name") ? "name" : "id" };
 }
 
-export function misfits(count: number, { name, listen, sinks }: Asked): readonly Misfit[] {
+export function misfits(count: number, { name, listen, sinks }: SharesRequest): readonly Misfit[] {
   const path = ["source", "shares"];
   const length = NAME_LENGTH_MAX - shareName("", count).length;
   const alone = sinks.filter(({ connector }) => connector.divides === undefined);

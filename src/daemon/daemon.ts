@@ -127,7 +127,7 @@ function endingOf(error: unknown): StoredError | null {
   return { code, message, hint, at: timestamp(clock) };
 }
 
-interface Held {
+interface HeldState {
   readonly state: StateStore;
   readonly lease: number;
   /** See Acquired. */
@@ -141,7 +141,7 @@ interface Held {
 async function runWithLease(
   config: Config,
   options: DaemonOptions,
-  { state, lease, isInherited, folder, stateError }: Held,
+  { state, lease, isInherited, folder, stateError }: HeldState,
   signal: AbortSignal,
 ): Promise<DaemonResult> {
   const { logger, redact, once, reconcile, wrap = {} } = options;
@@ -240,12 +240,12 @@ function tracedBatches(to: OtlpConfig | null, metrics: Metrics): TracedBatches |
   return to === null || to.traces === null ? null : new TracedBatches(clock, metrics, to.traces);
 }
 
-interface Told extends ServedParts {
+interface TelemetryParts extends ServedParts {
   readonly name: string;
   readonly traced: TracedBatches | null;
 }
 
-async function sendTelemetry(to: OtlpConfig, parts: Told, signal: AbortSignal): Promise<never> {
+async function sendTelemetry(to: OtlpConfig, parts: TelemetryParts, signal: AbortSignal): Promise<never> {
   const { name, metrics, traced, logger } = parts;
   const { pushTelemetry } = await import("../ops/otlp/otlp-push.ts");
   const collect = async () => await metrics.measured(await levelsOf(parts));

@@ -3,7 +3,7 @@ import type { NotComparable, ReconcileRequest, TableReconciliation } from "../co
 import { type KeptTable, openId, withoutValues } from "./rows/kept-table.ts";
 import type { Run } from "./run.ts";
 
-interface Kept {
+interface StoredRun {
   readonly startedAt: string;
   readonly request: ReconcileRequest;
   readonly part: Run["part"];
@@ -16,7 +16,7 @@ interface Kept {
 export function keptText(run: Run): string {
   const { startedAt, request, part, done, tables, notComparable, open } = run;
   // Values of rows are only for the user who asked for them. They are never stored.
-  const kept: Kept = {
+  const kept: StoredRun = {
     startedAt,
     request,
     part,
@@ -45,7 +45,7 @@ export function takeUp(run: Run, text: string): void {
   for (const one of open) run.open.set(openId(one.table, one.sink), one);
 }
 
-function parsed(text: string): Kept {
+function parsed(text: string): StoredRun {
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- written by this package, into its own state
-  return JSON.parse(text) as Kept;
+  return JSON.parse(text) as StoredRun;
 }

@@ -30,12 +30,12 @@ export interface KeptCell {
   readonly asText: boolean;
 }
 
-export type Kept = { readonly cells: readonly KeptCell[] } | { readonly misfit: string };
+export type PinnedCells = { readonly cells: readonly KeptCell[] } | { readonly misfit: string };
 
 /**
  * `masked`: by ordinal of the kept column. A masked column fits with any type, because its visible values are text or null.
  */
-export function kept(pinned: TableShape, now: TableShape, masked: (ordinal: number) => boolean): Kept {
+export function kept(pinned: TableShape, now: TableShape, masked: (ordinal: number) => boolean): PinnedCells {
   if (pinned.relation !== now.relation) return { misfit: "another table has the name now" };
   const cells: KeptCell[] = [];
   for (const [i, column] of pinned.columns.entries()) {

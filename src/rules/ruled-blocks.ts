@@ -46,7 +46,7 @@ export interface Origin {
 export type BlockOrigin = "log" | { readonly sees: Sees; readonly read: OpenRead };
 
 /** Changes whose filter needs a value that they leave out. */
-export interface Asked {
+export interface FilterQuestion {
   readonly table: RuledTable;
   readonly rows: {
     readonly id: string;
@@ -97,13 +97,13 @@ export class RuledBlocks {
   }
 
   /** Changes of this block whose filter needs a value that they leave out, and that is not remembered. */
-  asked(block: Block): readonly Asked[] {
-    const found: Asked[] = [];
-    const rowIds = new Map<string, Asked["rows"][number]>();
+  asked(block: Block): readonly FilterQuestion[] {
+    const found: FilterQuestion[] = [];
+    const rowIds = new Map<string, FilterQuestion["rows"][number]>();
     for (const [t, version] of block.tables.entries()) {
       const table = this.#tableOf(version);
       if (table === undefined || !mayLeaveOut(table) || table.ruled.ruled?.fault != null) continue;
-      const asked: Asked = { table, rows: [] };
+      const asked: FilterQuestion = { table, rows: [] };
       rowIds.clear();
       for (let row = 0; row < block.count; row++) if (block.table[row] === t) this.#ask(block, row, asked, rowIds);
       // Of a transaction that goes on in the next block, a later change may tell it.
@@ -115,7 +115,12 @@ export class RuledBlocks {
     return found;
   }
 
-  #ask(block: Block, row: number, { table, rows }: Asked, rowIds: Map<string, Asked["rows"][number]>): void {
+  #ask(
+    block: Block,
+    row: number,
+    { table, rows }: FilterQuestion,
+    rowIds: Map<string, FilterQuestion["rows"][number]>,
+  ): void {
     const { bytes, op } = block;
     const after = block.after[row]!;
     const before = block.before[row]!;
@@ -151,7 +156,7 @@ export class RuledBlocks {
   }
 
   /** `block`: the rows as they are now. Those that nobody wrote since have the values that their changes left out. */
-  answer({ table, rows }: Asked, block: Block | null, writers: readonly (number | null)[]): void {
+  answer({ table, rows }: FilterQuestion, block: Block | null, writers: readonly (number | null)[]): void {
     const { source, plan } = table;
     const byId = new Map(rows.map((row, i) => [row.id, writers[i] === row.writer && !row.isOver ? row : undefined]));
     for (let row = 0; row < (block?.count ?? 0); row++) {

@@ -16,7 +16,7 @@ import { runnerOf, SinkRunner } from "./apply/sink-runner.ts";
 import { SinkWorker } from "./apply/sink-worker.ts";
 import { onLostOf } from "./apply/standing.ts";
 import type { Comparisons } from "./comparisons.ts";
-import { untilGranted, type Waiting, type Withheld } from "./granted.ts";
+import { untilGranted, type WaitingStart, type StartObstacle } from "./start-waits.ts";
 import { IN_VAIN_MS_MAX } from "./retry.ts";
 import { SinkTables, type TableTaker } from "./schema/sink-tables.ts";
 import { SuspendedTables } from "./schema/suspended-tables.ts";
@@ -91,7 +91,7 @@ export class Pipeline {
   readonly #tables: SinkTables;
   #stored: SourceRecord | null = null;
   /** Set while the source does not let this daemon continue. */
-  #withheld: Withheld | null = null;
+  #withheld: StartObstacle | null = null;
   /** Null while it starts. */
   #streaming: Streaming | null = null;
 
@@ -336,8 +336,8 @@ export class Pipeline {
     return this.#parts.inVainMsMax ?? IN_VAIN_MS_MAX;
   }
 
-  get #waiting(): Waiting {
-    const onWithheld = (withheld: Withheld | null): void => void (this.#withheld = withheld);
+  get #waiting(): WaitingStart {
+    const onWithheld = (withheld: StartObstacle | null): void => void (this.#withheld = withheld);
     return { ...this.#parts, inVainMsMax: this.#inVainMsMax, onWithheld };
   }
 

@@ -10,7 +10,7 @@ import { isTriedAgain } from "./retry.ts";
 import type { SinkRunner } from "./apply/sink-runner.ts";
 import { listComparisons } from "./beyond-gap.ts";
 import { knownPlace } from "./apply/standing.ts";
-import { type Waiting, whenAnswered } from "./granted.ts";
+import { type WaitingStart, whenAnswered } from "./start-waits.ts";
 import { EPOCH_MAX } from "../core/model/version.ts";
 import { epochsUsedUp } from "./errors.ts";
 import { withTimeout } from "../core/with-timeout.ts";
@@ -26,7 +26,7 @@ export interface LogParts {
   readonly snapshot: "initial" | "none";
   /** Ids of the captured tables that a sink takes. */
   readonly tablesOf: (sink: string) => readonly string[];
-  readonly waiting: Waiting;
+  readonly waiting: WaitingStart;
 }
 
 /** The log as the state has it. A first start creates the log, and may also bring a copy of the rows as of its beginning. */

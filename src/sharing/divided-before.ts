@@ -14,7 +14,7 @@ export interface Divided {
 }
 
 /** What a daemon of this name, or of one of its shares, has kept. */
-export interface Kept {
+export interface FormerDivision {
   /** Of the share; null: the daemon of all tables. */
   readonly number: number | null;
   readonly division: string | null;
@@ -40,8 +40,8 @@ export async function expectOwnDivision(divided: Divided, number: number): Promi
 }
 
 /** In the order of the shares. */
-export async function keptOf(divided: Omit<Divided, "division">): Promise<readonly Kept[]> {
-  const found: Kept[] = [];
+export async function keptOf(divided: Omit<Divided, "division">): Promise<readonly FormerDivision[]> {
+  const found: FormerDivision[] = [];
   for (const number of [null, ...Array.from({ length: SHARE_COUNT_MAX }, (_, i) => i + 1)]) {
     const kept = await keptBy(divided, number);
     // A daemon of its own may be named like a share.
@@ -52,7 +52,10 @@ export async function keptOf(divided: Omit<Divided, "division">): Promise<readon
 }
 
 /** Null: there is no state, or nothing was begun in it. */
-async function keptBy({ name, state }: Omit<Divided, "division">, number: number | null): Promise<Kept | null> {
+async function keptBy(
+  { name, state }: Omit<Divided, "division">,
+  number: number | null,
+): Promise<FormerDivision | null> {
   try {
     const address = { ...state, url: pathOfShare(state.url, number) };
     const opened = await openState(address, {

@@ -25,7 +25,7 @@ export interface PatientState {
  * acknowledged to the source meanwhile, because each acknowledgement is stored first.
  */
 export function patient({ store, ...parts }: PatientParts, signal: AbortSignal): PatientState {
-  const waiting = new Waiting(parts, signal);
+  const waiting = new WaitingCalls(parts, signal);
   const members = Object.entries(store).map(([name, part]: [string, unknown]) => [
     name,
     typeof part === "object" && part !== null ? waiting.wrapped(part) : part,
@@ -37,7 +37,7 @@ export function patient({ store, ...parts }: PatientParts, signal: AbortSignal):
   };
 }
 
-class Waiting {
+class WaitingCalls {
   readonly #parts: Omit<PatientParts, "store">;
   readonly #signal: AbortSignal;
   #calls = 0;

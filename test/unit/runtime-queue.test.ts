@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import type { Block } from "../../src/core/model/block.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { cut } from "../../src/runtime/stream/cut.ts";
-import { type BatchLimits, SinkQueue, type Taken } from "../../src/runtime/apply/sink-queue.ts";
+import { type BatchLimits, SinkQueue, type QueuedWork } from "../../src/runtime/apply/sink-queue.ts";
 import { type Receipt, Receipts, type Work } from "../../src/runtime/apply/work.ts";
 import { blockOf, type Change, tableVersion } from "../support/model/blocks.ts";
 import { inBinary } from "../support/model/log-model.ts";
@@ -104,7 +104,7 @@ class Counted {
   }
 }
 
-function size(taken: Taken): number {
+function size(taken: QueuedWork): number {
   return taken.kind === "rows" ? taken.works.length : 1;
 }
 
@@ -252,7 +252,7 @@ describe("queue", () => {
         const counted = new Counted();
         const queue = new SinkQueue();
         const aside = new SinkQueue();
-        let taken: Taken | null = null;
+        let taken: QueuedWork | null = null;
         let receiptCount = 0;
         const end = (how: "durable" | "dropped") => {
           if (taken !== null) queue.done(taken, how);

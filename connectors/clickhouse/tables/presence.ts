@@ -13,20 +13,20 @@ import { lookUpTargets } from "./existing.ts";
 import type { LastSeen } from "./last-seen.ts";
 import type { TableLayout } from "./layout.ts";
 
-interface Known {
+interface PreparedTable {
   readonly layout: TableLayout;
   readonly facts: Facts;
 }
 
 /** A table that is no longer what it was. */
-export type Lost =
+export type LostTable =
   | { readonly layout: TableLayout; readonly what: Loss | "robbed of columns" }
   | { readonly layout: TableLayout; readonly what: "taken over"; readonly successor: string };
 
 export class Presence {
   readonly #lastSeen: LastSeen;
   /** Tables that were prepared, by name in SQL. */
-  readonly #known = new Map<string, Known>();
+  readonly #known = new Map<string, PreparedTable>();
   /** Of tables that were not prepared since. */
   readonly #stored = new Map<string, Evidence>();
   /** Tables that have rows now, and had none when they were seen last. */
@@ -121,7 +121,7 @@ export class Presence {
   }
 
   /** Prepared tables that lost what was written to them, or one that another daemon writes now; they are forgotten. */
-  async lost(client: Client, signal: AbortSignal): Promise<readonly Lost[]> {
+  async lost(client: Client, signal: AbortSignal): Promise<readonly LostTable[]> {
     const all = [...this.#known.values()];
     if (all.length === 0) return [];
     const look = async () => await this.#look(client, all, signal);
@@ -144,10 +144,10 @@ export class Presence {
     return lost;
   }
 
-  async #look(client: Client, all: readonly Known[], signal: AbortSignal) {
+  async #look(client: Client, all: readonly PreparedTable[], signal: AbortSignal) {
     const targets = all.map(({ layout }) => layout.target);
     const there = await lookUpFacts(client, targets, signal);
-    const lost: Lost[] = [];
+    const lost: LostTable[] = [];
     const suspects: TableLayout[] = [];
     for (const { layout, facts: before } of all) {
       const now = there.get(layout.sqlName);
@@ -170,13 +170,17 @@ export class Presence {
   }
 }
 
-async function altered(client: Client, layouts: readonly TableLayout[], signal: AbortSignal): Promise<readonly Lost[]> {
+async function altered(
+  client: Client,
+  layouts: readonly TableLayout[],
+  signal: AbortSignal,
+): Promise<readonly LostTable[]> {
   const there = await lookUpTargets(
     client,
     layouts.map(({ target }) => target),
     signal,
   );
-  return layouts.flatMap((layout): Lost[] => {
+  return layouts.flatMap((layout): LostTable[] => {
     const existing = there.get(layout.sqlName);
     if (existing === undefined) return [];
     const successor = successorOf(layout.owner, existing.note);

@@ -16,7 +16,7 @@ import { carriesTarget, expectMode, followTable, refuseForm } from "./follow.ts"
 import type { Placement, TargetForm } from "./form.ts";
 import { layoutOf, type TableLayout } from "./layout.ts";
 import { LastSeen } from "./last-seen.ts";
-import { type Lost, Presence } from "./presence.ts";
+import { type LostTable, Presence } from "./presence.ts";
 import { createSql, onCluster } from "./statements.ts";
 import { isOurView, viewFor } from "./view.ts";
 
@@ -236,7 +236,7 @@ export class Targets {
   }
 
   /** See Presence. */
-  async lost(client: Client, signal: AbortSignal): Promise<readonly Lost[]> {
+  async lost(client: Client, signal: AbortSignal): Promise<readonly LostTable[]> {
     return await this.#presence.lost(client, signal);
   }
 

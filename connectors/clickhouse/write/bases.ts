@@ -30,7 +30,7 @@ export interface Base extends StoredRow {
 }
 
 /** Some of a table's entries, and the keys of the rows that they build on. */
-export interface Wanted {
+export interface BaseRequest {
   readonly entries: readonly number[];
   readonly keys: readonly string[];
   readonly literals: readonly string[];
@@ -54,7 +54,7 @@ export function* inParts(
   }: { readonly layout: TableLayout; readonly writes: TableWrites; readonly writer: RowWriter },
   entries: readonly number[],
   unfit: (entry: number) => void,
-): Generator<Wanted> {
+): Generator<BaseRequest> {
   let wanted = { entries: [] as number[], keys: [] as string[], literals: [] as string[] };
   let byteCount = 0;
   for (const entry of entries) {

@@ -7,7 +7,7 @@ import type { TableLayout } from "../tables/layout.ts";
 import { historySweepSql, historyTruncateSql } from "./history.ts";
 import { historyRows } from "./history-rows.ts";
 import { insertHead } from "./insert-head.ts";
-import { Left, mirrorRows } from "./mirror.ts";
+import { UnwrittenEntries, mirrorRows } from "./mirror.ts";
 import { removeSql } from "./removal.ts";
 import { RowWriter } from "./row-writer.ts";
 
@@ -79,7 +79,7 @@ export class BatchWriter {
     outcome: Outcome,
     signal: AbortSignal,
   ): Promise<void> {
-    const left = new Left();
+    const left = new UnwrittenEntries();
     const isHistory = layout.form.mode === "history";
     const work = { client, writer: this.#writer, layout, writes, left, signal };
     const rows = isHistory ? historyRows(work) : mirrorRows(work);

@@ -3,7 +3,7 @@ import { DELETE, PATCH, type TableWrites } from "../../../src/core/model/batch.t
 import { CELL_UNCHANGED, CellMap } from "../../../src/core/model/tuple.ts";
 import { changeOffset, changeOp, holdsReads } from "../../../src/core/targets/history.ts";
 import type { TableLayout } from "../tables/layout.ts";
-import { inParts, type Wanted } from "./bases.ts";
+import { inParts, type BaseRequest } from "./bases.ts";
 import { writeLength } from "./cells.ts";
 import { basesSql, latestSql, truncatedSql } from "./history.ts";
 import { PIECE_BYTES, respelt, type RowsWork } from "./mirror.ts";
@@ -72,7 +72,7 @@ function identityOf(writes: TableWrites, entry: number) {
 
 async function* basesOf(
   { client, layout, writes, signal }: RowsWork,
-  { entries, literals }: Wanted,
+  { entries, literals }: BaseRequest,
 ): AsyncGenerator<readonly [entry: number, base: Change]> {
   const tuples = entries.map((entry, i) => {
     const { version, offset } = identityOf(writes, entry);

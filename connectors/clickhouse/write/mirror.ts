@@ -16,12 +16,12 @@ export interface RowsWork {
   readonly writer: RowWriter;
   readonly layout: TableLayout;
   readonly writes: TableWrites;
-  readonly left: Left;
+  readonly left: UnwrittenEntries;
   readonly signal: AbortSignal;
 }
 
 /** What a table's rows left over. */
-export class Left {
+export class UnwrittenEntries {
   /** Entries whose base row is missing. */
   readonly incomplete: number[] = [];
   /** Entries whose key does not fit. */

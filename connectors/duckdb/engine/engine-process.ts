@@ -23,14 +23,14 @@ export type Answer =
 /** Signals that only somebody outside of the process sends: the system when memory is short, or a person. */
 const FROM_OUTSIDE: ReadonlySet<string> = new Set(["SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"]);
 
-interface Waiting {
+interface PendingCall {
   readonly resolve: (answer: Answer) => void;
   readonly reject: (error: Error) => void;
 }
 
 export class EngineProcess implements Engine {
   readonly #child: ChildProcess;
-  readonly #waiting = new Map<number, Waiting>();
+  readonly #waiting = new Map<number, PendingCall>();
   readonly #ended: Promise<void>;
   #last = 0;
   /** The process is gone, or going. */

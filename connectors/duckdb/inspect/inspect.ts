@@ -38,7 +38,7 @@ import { wholeResult } from "./whole-result.ts";
 import { readTextRows } from "../write/text-rows.ts";
 
 /** The present form of a table in the file. */
-interface Found extends LineTable {
+interface PresentTable extends LineTable {
   readonly names: readonly string[];
   /** In the order of the source's columns, each in a form that JSON can carry; a missing column shows NULL. */
   readonly cells: readonly string[];
@@ -178,7 +178,7 @@ export class DuckdbInspection implements Inspection {
     }
   }
 
-  async #find(connection: EngineConnection, table: TableVersion): Promise<Found | null> {
+  async #find(connection: EngineConnection, table: TableVersion): Promise<PresentTable | null> {
     const { catalogue } = this.#store;
     const { schema, table: name } = targetOf(table, this.#schema);
     const rows = await readTextRows(
@@ -214,7 +214,7 @@ export class DuckdbInspection implements Inspection {
   }
 
   /** The rows of these that exist. */
-  #live({ sqlName, keys }: Found, rows: string): string {
+  #live({ sqlName, keys }: PresentTable, rows: string): string {
     if (this.#form.mode === "history") {
       const later = `(e.${VERSION_COLUMN}, e.${OFFSET_COLUMN}) > (latest.${VERSION_COLUMN}, latest.${OFFSET_COLUMN})`;
       const latest = `SELECT * FROM ${rows} AS r WHERE ${OP_COLUMN} <> 't' QUALIFY row_number() OVER (PARTITION BY ${keys.join(", ")} ORDER BY ${VERSION_COLUMN} DESC, ${OFFSET_COLUMN} DESC) = 1`;

@@ -9,7 +9,7 @@ import {
   stageChangesSql,
   unknownSql,
 } from "./history-statements.ts";
-import { expectExact, type Left, refusing, STAGE_BYTES_MAX, type WriteTools } from "./merge.ts";
+import { expectExact, type UnwrittenEntries, refusing, STAGE_BYTES_MAX, type WriteTools } from "./merge.ts";
 import type { TableLayout } from "./layout.ts";
 import { staging, type Staging } from "./stage.ts";
 import { readTextRows } from "./text-rows.ts";
@@ -19,7 +19,7 @@ export async function appendTable(
   layout: TableLayout,
   writes: TableWrites,
   without: ReadonlySet<number>,
-): Promise<Left> {
+): Promise<UnwrittenEntries> {
   const entries = Array.from({ length: writes.count }, (_, i) => i).filter((i) => !without.has(i));
   const work = staging(layout, writes, "append", entries);
   const incomplete = await appendEntries(tools, work);

@@ -100,7 +100,7 @@ export interface WriteTools extends ReplaceTools {
   readonly makeRoom: (rowBytes: number) => Promise<void>;
 }
 
-export interface Left {
+export interface UnwrittenEntries {
   /** Entries whose base row is missing. */
   readonly incomplete: readonly number[];
   /** Entries whose key does not fit. */
@@ -116,7 +116,7 @@ export async function writeTable(
   layout: TableLayout,
   writes: TableWrites,
   without: ReadonlySet<number>,
-): Promise<Left> {
+): Promise<UnwrittenEntries> {
   // A lake refuses no second row of a key.
   const trust = tools.trust && layout.form.isLake !== true;
   const inPlace = layout.form.deletes === "hard" && writes.patchCount > 0 && !(await isLarge(tools, layout));

@@ -16,7 +16,14 @@ import type { Retention } from "../publish/retention.ts";
 import type { RollLimits } from "../settings.ts";
 import type { Store } from "../store/store.ts";
 import type { BatchParts, BatchPlace } from "../text/batch-parts.ts";
-import { type EntryCheckpoint, type Head, NO_CHECKPOINT, NOTHING_WAITS, type RowText, type Waiting } from "./entry.ts";
+import {
+  type EntryCheckpoint,
+  type Head,
+  NO_CHECKPOINT,
+  NOTHING_WAITS,
+  type RowText,
+  type WaitingEntries,
+} from "./entry.ts";
 import { entryNumbers, findLog, type FoundLog, LogWriter } from "./log.ts";
 
 /** Each batch is an entry: the log stays short also where batches are tiny. */
@@ -172,7 +179,7 @@ export class ChangeLog {
     return readsAll ? { sequence: first + 1, begun: first } : { sequence: first, begun };
   }
 
-  #with({ parts }: Pick<BatchParts, "parts">, nowMs: number): Waiting {
+  #with({ parts }: Pick<BatchParts, "parts">, nowMs: number): WaitingEntries {
     const { rows, bytes, sinceMs } = this.#state.waiting;
     const added = parts.reduce((sum, part) => sum + part.rows, 0);
     if (added === 0) return this.#state.waiting;

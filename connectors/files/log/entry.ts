@@ -78,13 +78,13 @@ const HEAD = z.object({
 
 export type Head = Readonly<z.output<typeof HEAD>>;
 export type EntryCheckpoint = Readonly<z.output<typeof CHECKPOINT>>;
-export type Waiting = Readonly<z.output<typeof WAITING>>;
+export type WaitingEntries = Readonly<z.output<typeof WAITING>>;
 export type Part = Readonly<z.output<typeof PART>>;
 export type Shape = Readonly<z.output<typeof SHAPE>>;
 export type RowText = Head["text"];
 
 export const NO_CHECKPOINT: EntryCheckpoint = { position: "", tables: "{}", bond: "" };
-export const NOTHING_WAITS: Waiting = { rows: 0, bytes: 0, sinceMs: 0 };
+export const NOTHING_WAITS: WaitingEntries = { rows: 0, bytes: 0, sinceMs: 0 };
 
 export interface Entry {
   readonly head: Head;

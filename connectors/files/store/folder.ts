@@ -15,7 +15,7 @@ import { dirname, join } from "node:path";
 import { makeFolder } from "../../../src/core/folder.ts";
 import { systemErrorCode } from "../../../src/core/system-errors.ts";
 import { classifyFile } from "../errors.ts";
-import type { Store, Wanted } from "./store.ts";
+import type { Store, ListFilter } from "./store.ts";
 
 const SCRATCH = "_millrace/tmp";
 const FOLDER_MODE = 0o755;
@@ -51,7 +51,7 @@ export class FolderStore implements Store {
     });
   }
 
-  async find(under: string, { is, countMax }: Wanted, signal: AbortSignal): Promise<readonly string[]> {
+  async find(under: string, { is, countMax }: ListFilter, signal: AbortSignal): Promise<readonly string[]> {
     const found: string[] = [];
     const walk = async (folder: string): Promise<void> => {
       const entries = await readdir(join(this.#path, folder), { withFileTypes: true });

@@ -22,7 +22,7 @@ import type { BucketSettings } from "../../kit/bucket.ts";
 import { lookForLogin } from "../../kit/bucket-login.ts";
 import { MANIFESTS, manifestOf, numberOf } from "../names.ts";
 import { answerOf, classifyS3, trusted } from "./s3-faults.ts";
-import type { Store, Wanted } from "./store.ts";
+import type { Store, ListFilter } from "./store.ts";
 
 /** S3 takes up to 10,000 parts of 5 MB or more. */
 const PART_BYTES = 16 * 1024 * 1024;
@@ -75,7 +75,7 @@ export class S3Store implements Store {
     return keys.toSorted();
   }
 
-  async find(under: string, { is, countMax }: Wanted, signal: AbortSignal): Promise<readonly string[]> {
+  async find(under: string, { is, countMax }: ListFilter, signal: AbortSignal): Promise<readonly string[]> {
     const found: string[] = [];
     for await (const page of this.#pages(under, signal)) {
       found.push(...page.filter(is));

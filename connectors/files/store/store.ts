@@ -1,4 +1,4 @@
-export interface Wanted {
+export interface ListFilter {
   readonly is: (key: string) => boolean;
   readonly countMax: number;
 }
@@ -13,7 +13,7 @@ export interface Store extends AsyncDisposable {
   /** In the order of their keys. `after`: only those behind this key. */
   list(under: string, signal: AbortSignal, after?: string): Promise<readonly string[]>;
   /** The first keys in all folders below `under` that are wanted, in their order. */
-  find(under: string, wanted: Wanted, signal: AbortSignal): Promise<readonly string[]>;
+  find(under: string, wanted: ListFilter, signal: AbortSignal): Promise<readonly string[]>;
   /** Null: there is none. */
   read(key: string, signal: AbortSignal): Promise<Buffer | null>;
   has(key: string, signal: AbortSignal): Promise<boolean>;

@@ -33,7 +33,7 @@ const CALL = z.discriminatedUnion("kind", [
 ]);
 const REQUEST = z.object({ id: z.string(), call: CALL });
 
-export type AskedTable = Readonly<z.output<typeof TABLE>>;
+export type TableQuestion = Readonly<z.output<typeof TABLE>>;
 export type Call = z.output<typeof CALL>;
 /** A call whose answer has rows. */
 export type RowCall = Extract<Call, { readonly kind: "range" | "matching" | "keys" }>;

@@ -16,7 +16,7 @@ import type { KafkaSinkSettings } from "../settings.ts";
 import { RecordBuffers, BatchRecords } from "../batch-records.ts";
 import { Topics } from "../topics.ts";
 import {
-  type AskedTable,
+  type TableQuestion,
   BEGUN,
   type Call,
   isRowCall,
@@ -198,7 +198,7 @@ class Answering {
     throw kafkaError("MR3524", "blocked", "its sink with `format: log` takes no conditions (`conditions: true`)");
   }
 
-  #expectTable({ id, fingerprint }: AskedTable): TableVersion {
+  #expectTable({ id, fingerprint }: TableQuestion): TableVersion {
     const table = this.#relayed.table(id);
     if (table?.fingerprint === fingerprint) return table;
     const why = table === undefined ? "is not captured now" : "has another shape by now";

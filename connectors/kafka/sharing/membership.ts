@@ -20,7 +20,7 @@ export interface GroupName {
 }
 
 /** What each member says when it joins, by its id in the group. */
-export type Told = ReadonlyMap<string, Buffer>;
+export type MemberSubscriptions = ReadonlyMap<string, Buffer>;
 
 interface Joined {
   readonly generationId: number;
@@ -59,7 +59,7 @@ export class Membership {
    */
   async join(
     told: Buffer,
-    lead: (told: Told) => ReadonlyMap<string, Buffer>,
+    lead: (told: MemberSubscriptions) => ReadonlyMap<string, Buffer>,
     signal: AbortSignal,
   ): Promise<Buffer | null> {
     const { generationId, memberId, leader, members } = await this.#joined(told, signal);

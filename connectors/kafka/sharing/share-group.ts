@@ -6,7 +6,7 @@ import { type Division, divisionText } from "../../../src/core/sharing/share.ts"
 import type { ClusterAccess } from "../client/cluster.ts";
 import { apiIdsOf } from "../client/failures.ts";
 import { classify, kafkaError } from "../errors.ts";
-import { type GroupName, Membership, type Told } from "./membership.ts";
+import { type GroupName, Membership, type MemberSubscriptions } from "./membership.ts";
 
 const HEARTBEAT_MS = 1_000;
 const LEAVE_MS_MAX = 5_000;
@@ -81,7 +81,7 @@ export class ShareGroup implements Group {
     return { id, protocol: `shares ${divisionText(division)}` };
   }
 
-  #lead(told: Told): ReadonlyMap<string, Buffer> {
+  #lead(told: MemberSubscriptions): ReadonlyMap<string, Buffer> {
     const claims = [...told].map(([member, metadata]): Claim => ({ member, ...toldIn(metadata) }));
     const assigned = assign(claims, this.#settings.division.count);
     return new Map([...assigned].map(([member, shares]) => [member, textOf({ shares, leaves: false })]));

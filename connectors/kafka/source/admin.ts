@@ -81,7 +81,7 @@ async function create(
   }
 }
 
-interface Expected {
+interface ExpectedLog {
   readonly followed: Followed;
   readonly identity: LogIdentity;
   readonly held: HeldPositions;
@@ -93,7 +93,7 @@ interface Expected {
  */
 async function expectThere(
   context: SourceContext,
-  { followed, identity, held }: Expected,
+  { followed, identity, held }: ExpectedLog,
   signal: AbortSignal,
 ): Promise<LogIdentity> {
   const [offset, position] = [BigInt(identity["offset"] ?? 0), BigInt(identity["position"] ?? 0)];

@@ -21,7 +21,7 @@ const ROWS_MS_MAX = 300_000;
 /** The capturing daemon makes the topics. */
 const NONE_MADE: TopicRules = { create: false, partitions: 1, replication: -1, settings: {} };
 
-interface Asked {
+interface PendingCall {
   readonly assembly: Assembly;
   readonly answered: PromiseWithResolvers<Buffer>;
 }
@@ -37,7 +37,7 @@ interface Link {
 
 export class Calls {
   readonly #context: SourceContext;
-  readonly #asked = new Map<string, Asked>();
+  readonly #asked = new Map<string, PendingCall>();
   readonly #turn = new Turn();
   readonly #over = scopeOf();
   #link: Promise<Link> | null = null;
@@ -50,7 +50,7 @@ export class Calls {
   async ask(call: Call, signal: AbortSignal): Promise<Answer> {
     const { clock } = this.#context;
     const request: Request = { id: clock.unique(12), call };
-    const asked: Asked = { assembly: new Assembly(), answered: Promise.withResolvers() };
+    const asked: PendingCall = { assembly: new Assembly(), answered: Promise.withResolvers() };
     asked.answered.promise.catch(() => undefined);
     this.#asked.set(request.id, asked);
     try {

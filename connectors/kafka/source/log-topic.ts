@@ -1,5 +1,5 @@
 /** The topic of the log, read as frames. */
-import { Frame, type FrameReading, type Read, UnreadableFrame } from "../../../src/core/model/frame.ts";
+import { Frame, type FrameReading, type FrameContent, UnreadableFrame } from "../../../src/core/model/frame.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";
 import type { Cluster } from "../client/cluster.ts";
 import { type CommittedRecord, type Place, readCommitted } from "../client/reading.ts";
@@ -89,7 +89,7 @@ export async function contentOf(
   { name }: Pick<Place, "name">,
   { frame, ...whole }: Framed,
   reading: FrameReading,
-): Promise<Read> {
+): Promise<FrameContent> {
   try {
     return await frame.read(reading);
   } catch (error) {

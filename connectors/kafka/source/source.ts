@@ -6,7 +6,7 @@ import { Frame } from "../../../src/core/model/frame.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { extentOf } from "../client/reading.ts";
 import { classify } from "../errors.ts";
-import type { AskedTable, Call } from "../log/answers.ts";
+import type { TableQuestion, Call } from "../log/answers.ts";
 import { logAdmin } from "./admin.ts";
 import { Calls } from "./calls.ts";
 import type { SourceContext } from "./context.ts";
@@ -106,7 +106,7 @@ async function read(calls: Calls, table: TableVersion, call: Call, signal: Abort
 }
 
 /** Under rules of this daemon the table has another fingerprint than in the log. */
-function asked({ id, fingerprint, ruled }: TableVersion): AskedTable {
+function asked({ id, fingerprint, ruled }: TableVersion): TableQuestion {
   return { id, fingerprint: ruled?.source.fingerprint ?? fingerprint };
 }
 

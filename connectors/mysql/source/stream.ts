@@ -13,7 +13,7 @@ import type { Session } from "./driver.ts";
 import type { LargeEvent } from "./log/dump-packets.ts";
 import { HEARTBEAT, HEARTBEAT_V2, isStatement, SIZE_AT, TRANSACTION_PAYLOAD, TYPE_AT } from "./log/events.ts";
 import { readUint32 } from "./log/little-endian.ts";
-import { type Asked, LogReader } from "./log/log-reader.ts";
+import { type LogQuestion, LogReader } from "./log/log-reader.ts";
 import type { StreamParts } from "./stream-parts.ts";
 import { lookBack } from "./transactions/look-back.ts";
 import type { PendingMark } from "./marks.ts";
@@ -36,7 +36,7 @@ const AGAIN = 1;
 const INSIDE = 2;
 type Took = typeof DONE | typeof AGAIN | typeof INSIDE;
 
-interface Held {
+interface HeldEvent {
   readonly event: Buffer | SpooledEvent;
   /** Whether the decoder is inside a compressed transaction that this event holds. */
   isOpened: boolean;
@@ -50,7 +50,7 @@ export class BinlogStream implements ChangeStream {
   #dump: Dump | undefined;
   readonly #waiting = new OneReader<Block>();
   /** Events that came while none could be handled; the first one caused the stop. */
-  #held: Held[] = [];
+  #held: HeldEvent[] = [];
   /** A large event that is being received. */
   #spooled: SpooledEvent | undefined;
   #resolving = false;
@@ -266,7 +266,7 @@ export class BinlogStream implements ChangeStream {
     this.#goOn();
   }
 
-  async #answer(asked: Asked): Promise<void> {
+  async #answer(asked: LogQuestion): Promise<void> {
     try {
       if (asked.kind === "truncate") {
         const table = await this.#parts.named(asked.target, this.#assembler.position);
@@ -295,7 +295,7 @@ export class BinlogStream implements ChangeStream {
   }
 
   /** A statement in place of rows: the tables that it may have changed are suspended, except one that it just empties. */
-  async #passStatement(asked: Extract<Asked, { readonly kind: "rows" }>): Promise<void> {
+  async #passStatement(asked: Extract<LogQuestion, { readonly kind: "rows" }>): Promise<void> {
     const { changed, named, options } = this.#parts;
     const { empties, place } = asked;
     const emptied = empties === null ? null : await named(empties, this.#assembler.position);

@@ -33,7 +33,7 @@ interface Facts {
 }
 
 /** The targets of rows and checkpoint. */
-interface Wanted {
+interface CheckedTargets {
   readonly schemas: readonly string[];
   readonly tables: readonly TargetName[];
   /** True if the tables' schemas are unknown, so that one may have to be created. */
@@ -72,7 +72,7 @@ export async function checkTarget(
   }
 }
 
-async function look(session: Session, wanted: Wanted, signal: AbortSignal): Promise<Facts> {
+async function look(session: Session, wanted: CheckedTargets, signal: AbortSignal): Promise<Facts> {
   const general = await session.query(
     `SELECT current_setting('server_version_num'), pg_is_in_recovery(), current_setting('server_encoding'),
        has_database_privilege(current_database(), 'CREATE'), has_database_privilege(current_database(), 'TEMPORARY'),
@@ -170,7 +170,7 @@ async function alteredIn(
   ];
 }
 
-function findings(id: string, facts: Facts, wanted: Wanted): readonly Finding[] {
+function findings(id: string, facts: Facts, wanted: CheckedTargets): readonly Finding[] {
   const database = quoteIdentifier(facts.database);
   const role = quoteIdentifier(facts.role);
   const found: Finding[] = [];

@@ -25,7 +25,7 @@ export interface InspectionParts {
 }
 
 /** The present form of a table in the target. */
-interface Found {
+interface PresentTable {
   readonly quoted: string;
   /** In the order of the source's columns; a missing column shows NULL. */
   readonly cells: readonly string[];
@@ -41,7 +41,7 @@ const ABSENT = "NULL";
 export class PostgresInspection implements Inspection {
   readonly #parts: InspectionParts;
   readonly #lines = new CopyLines();
-  readonly #found = new WeakMap<TableVersion, Found>();
+  readonly #found = new WeakMap<TableVersion, PresentTable>();
   /** Tables whose keys have another order in the target, or none. */
   readonly #scattered = new WeakSet<TableVersion>();
   #session: Session | null = null;
@@ -170,14 +170,14 @@ export class PostgresInspection implements Inspection {
     this.#session = null;
   }
 
-  async #find(session: Session, table: TableVersion, signal: AbortSignal): Promise<Found | null> {
+  async #find(session: Session, table: TableVersion, signal: AbortSignal): Promise<PresentTable | null> {
     const known = this.#found.get(table) ?? (await this.#look(session, table, signal));
     // A missing column may come back.
     if (known !== null && !known.cells.includes(ABSENT)) this.#found.set(table, known);
     return known;
   }
 
-  async #look(session: Session, table: TableVersion, signal: AbortSignal): Promise<Found | null> {
+  async #look(session: Session, table: TableVersion, signal: AbortSignal): Promise<PresentTable | null> {
     const { schema, table: name } = this.#parts.nameOf(table);
     const quoted = quoteTable(schema, name);
     const { rows } = await session.query(
@@ -197,7 +197,7 @@ export class PostgresInspection implements Inspection {
   }
 
   /** The rows of these that exist. */
-  #live({ quoted, keys }: Found, rows: string): string {
+  #live({ quoted, keys }: PresentTable, rows: string): string {
     const { deletes, mode } = this.#parts.form;
     if (mode === "history") {
       const key = keys.join(", ");

@@ -109,16 +109,16 @@ const REPEATED_MAX = 3;
 const CLASS_MAX = 12;
 
 /** While reading, anchors are parts too. */
-type Read = Part | { readonly kind: "start" | "end" };
+type Token = Part | { readonly kind: "start" | "end" };
 interface Sequence {
-  readonly parts: readonly Read[];
+  readonly parts: readonly Token[];
   readonly without: readonly (readonly Part[])[];
   readonly isExact: boolean;
 }
 
 const EMPTY: Sequence = { parts: [], without: [], isExact: true };
 
-function exactly(...parts: readonly Read[]): Sequence {
+function exactly(...parts: readonly Token[]): Sequence {
   return { parts, without: [], isExact: true };
 }
 

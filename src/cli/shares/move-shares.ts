@@ -6,7 +6,7 @@ import type { Config } from "../../config/config.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import { divisionText, SHARE_COUNT_MAX, shareName } from "../../core/sharing/share.ts";
-import { type Kept, keptOf } from "../../sharing/divided-before.ts";
+import { type FormerDivision, keptOf } from "../../sharing/divided-before.ts";
 import { alone } from "../alone.ts";
 import { auditedHere } from "../audit.ts";
 import { cliError } from "../errors.ts";
@@ -42,7 +42,7 @@ export async function moveShares(session: Session, isConfirmed: boolean): Promis
 }
 
 /** Null: all is shared like this already. */
-function moveOf(kept: readonly Kept[], count: number, to: string): Move | null {
+function moveOf(kept: readonly FormerDivision[], count: number, to: string): Move | null {
   const started = kept.filter(({ isStarted }) => isStarted);
   if (started.every(({ division }) => division === to)) return null;
   const former = Math.max(...started.map(({ division }) => Number.parseInt(division ?? "1", 10)));

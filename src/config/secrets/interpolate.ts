@@ -38,9 +38,9 @@ export function interpolate(text: string, surroundings: Surroundings): Interpola
   return { text: result, inserted, references, problems };
 }
 
-type Found = { readonly text: string } | { readonly problem: string };
+type Interpolation = { readonly text: string } | { readonly problem: string };
 
-function lookUp(body: string, { environment, folder }: Surroundings): Found {
+function lookUp(body: string, { environment, folder }: Surroundings): Interpolation {
   if (body.startsWith("file:")) return readSecret(resolve(folder, body.slice("file:".length)));
   const match = /^([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?$/s.exec(body);
   if (match === null || body.includes("${"))
@@ -55,7 +55,7 @@ function lookUp(body: string, { environment, folder }: Surroundings): Found {
   return { problem: `the environment variable ${name} is ${value === undefined ? "not set" : "empty"}` };
 }
 
-function readSecret(path: string): Found {
+function readSecret(path: string): Interpolation {
   try {
     const text = readSmallFile(path, SECRET_BYTES_MAX).replace(/\r?\n$/, "");
     return text === "" ? { problem: `the secret file ${path} is empty` } : { text };

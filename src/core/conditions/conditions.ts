@@ -21,7 +21,7 @@ import { shellWord } from "../shell-word.ts";
 const SLOW_SECONDS = 30;
 const GIVEN_UP = "its place in the log was given up or moved, and its tables are read again when it takes rows";
 
-type Given = Pick<Condition, "kind" | "level" | "what" | "blocks"> & Partial<Condition>;
+type ConditionFacts = Pick<Condition, "kind" | "level" | "what" | "blocks"> & Partial<Condition>;
 
 /** What a status says beside the pipeline. */
 export type Beside = Pick<StatusDocument, "state" | "reconcile" | "notify" | "config">;
@@ -113,7 +113,7 @@ export function pipelineConditions(pipeline: PipelineStatus): readonly Condition
   ];
 }
 
-function condition(given: Given): Condition {
+function condition(given: ConditionFacts): Condition {
   const { kind, sink = null, table = null } = given;
   const id = [kind, ...(sink === null ? [] : [`sink=${sink}`]), ...(table === null ? [] : [`table=${table}`])].join(
     " ",

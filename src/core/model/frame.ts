@@ -171,7 +171,7 @@ export class Frame {
   }
 
   /** Once. */
-  async read(reading: FrameReading): Promise<Read> {
+  async read(reading: FrameReading): Promise<FrameContent> {
     const bytes = this.#bytes;
     const block = new Block(bytes);
     block.byteCount = bytes.length;
@@ -269,7 +269,7 @@ export class Frame {
 }
 
 /** What a frame says. */
-export interface Read {
+export interface FrameContent {
   /** It shares the frame's bytes. */
   readonly block: Block;
   /** Ids of tables. */

@@ -18,7 +18,7 @@ export interface Finding {
 }
 
 /** The values that the sink must show; null: the source does not have the row. */
-interface Expected {
+interface ExpectedCells {
   readonly cells: readonly (string | null)[] | null;
 }
 
@@ -86,7 +86,7 @@ function textOf(table: TableVersion, bytes: Uint8Array, ordinal: number): string
 /** Null: the sink holds the expected row. */
 export function judge(
   table: TableVersion,
-  { cells }: Expected,
+  { cells }: ExpectedCells,
   stored: StoredRow | undefined,
   versionMax: bigint,
 ): Finding | null {
@@ -109,7 +109,7 @@ function causeOf({ version, surplus = [] }: StoredRow, versionMax: bigint): Drif
 /** Adds the differing values, for users who may see them. */
 export function withValues(
   { columns }: TableVersion,
-  { cells }: Expected,
+  { cells }: ExpectedCells,
   stored: StoredRow | undefined,
   finding: Finding,
 ): Finding {

@@ -9,7 +9,7 @@ import { type Suspect, suspectOf } from "./suspect.ts";
 type Entry = readonly [id: string, suspect: Suspect];
 
 /** The result of one look at a batch of suspects. */
-export interface Looked {
+export interface SuspectLook {
   readonly look: Look;
   /** See `ComparedPlace.at`. */
   readonly at: string | null;
@@ -97,7 +97,11 @@ export class Suspects {
   }
 
   /** Counts settled suspects. Returns the keys to repair, and whether any suspect of the batch came to rest. */
-  looked(batch: readonly Entry[], looked: Looked, findings: Findings): { repair: readonly KeyText[]; rested: boolean } {
+  looked(
+    batch: readonly Entry[],
+    looked: SuspectLook,
+    findings: Findings,
+  ): { repair: readonly KeyText[]; rested: boolean } {
     const verdicts = batch.map(([id, suspect], i) => {
       // Moves it to the end of the line, so that others get their turn.
       this.#open.delete(id);
@@ -121,7 +125,7 @@ export class Suspects {
     return "settled";
   }
 
-  #lookResult(id: string, suspect: Suspect, { look, at, refused }: Looked, findings: Findings): LookResult {
+  #lookResult(id: string, suspect: Suspect, { look, at, refused }: SuspectLook, findings: Findings): LookResult {
     suspect.awaitedSinceMs = null;
     suspect.looks++;
     if (look.equal.has(id)) return settled(suspect, findings);

@@ -7,7 +7,7 @@ import {
   type Family,
   type FamilyName,
   familyOf,
-  type Known,
+  type CarriedValue,
   literalValue,
   type Value,
 } from "./values.ts";
@@ -59,7 +59,7 @@ function truthOf(digit: string | undefined): Truth {
 }
 
 type Evaluate = (row: ConditionRow) => Truth;
-type Read = (row: ConditionRow) => Known;
+type ReadValue = (row: ConditionRow) => CarriedValue;
 
 interface BoundColumn {
   readonly column: Column;
@@ -191,7 +191,7 @@ class Binder {
     };
   }
 
-  #pair(left: Operand, right: Operand, at: number): { a: Read; b: Read; compare: Family["compare"] } {
+  #pair(left: Operand, right: Operand, at: number): { a: ReadValue; b: ReadValue; compare: Family["compare"] } {
     if (left.kind === "column" && right.kind === "column") {
       const a = this.#compared(left);
       const b = this.#compared(right);
@@ -205,7 +205,7 @@ class Binder {
       throw new WhereError(at, "a comparison needs a column on one of its sides");
     const bound = this.#compared(column);
     const value = literalValue(literal, bound.column, bound.family);
-    const constant: Read = () => value;
+    const constant: ReadValue = () => value;
     return {
       a: left === column ? bound.read : constant,
       b: left === column ? constant : bound.read,
@@ -213,12 +213,12 @@ class Binder {
     };
   }
 
-  #compared(name: ColumnName): { readonly column: Column; readonly family: Family; readonly read: Read } {
+  #compared(name: ColumnName): { readonly column: Column; readonly family: Family; readonly read: ReadValue } {
     const { column, ordinal } = this.#find(name);
     const family = familyOf(column);
     if (family === null) throw new WhereError(name.at, `${described(column)} can only be asked whether it is null`);
     const { type } = column;
-    const read = (row: ConditionRow): Known => {
+    const read = (row: ConditionRow): CarriedValue => {
       const text = row.text(ordinal, type);
       return text == null ? text : valueOf(text, family);
     };

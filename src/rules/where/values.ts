@@ -10,7 +10,7 @@ import { type Literal, WhereError } from "./syntax.ts";
 
 export type Value = Numeric | string | boolean;
 /** Undefined: the change does not carry the value. */
-export type Known = Value | null | undefined;
+export type CarriedValue = Value | null | undefined;
 
 /** One row for a condition; reused from row to row. */
 export class ConditionRow {

@@ -16,7 +16,7 @@ import { LogPassing } from "../stream/log-passing.ts";
 import { Prefetch, type CompactedAhead } from "./prefetch.ts";
 import { type Compacted, Compactor } from "../compaction/compaction.ts";
 import { type QueuedRows, queuedRowsOf } from "./queued-rows.ts";
-import type { BatchLimits, SinkQueue, Taken, TakenChunks, TakenEnds, TakenRows } from "./sink-queue.ts";
+import type { BatchLimits, SinkQueue, QueuedWork, QueuedChunks, QueuedEnds, QueuedRowWorks } from "./sink-queue.ts";
 import { SinkBatches } from "./sink-batches.ts";
 import { isOfShape, withoutTables } from "../../core/checkpoint/completeness.ts";
 import type { CompareWork, CompleteWork, CopyWork, SweepWork, TableEnd, TruncateWork, Work } from "./work.ts";
@@ -122,7 +122,7 @@ export class Applier {
   }
 
   /** Adds to `passed` the works of `taken` that were dropped although the others are done. */
-  async perform(taken: Taken, ahead: CompactedAhead | null, passed: Set<Work>, signal: AbortSignal): Promise<How> {
+  async perform(taken: QueuedWork, ahead: CompactedAhead | null, passed: Set<Work>, signal: AbortSignal): Promise<How> {
     if (this.#passing !== null) return await this.#passing.perform(taken, signal);
     this.attempted = "table" in taken ? { kind: "table", tableId: taken.table.id } : null;
     switch (taken.kind) {
@@ -166,7 +166,7 @@ export class Applier {
    * Invariant 7: a sink that joined its fan-out beyond the chunk's position may have deleted rows that the chunk still shows.
    * Invariant: each chunk moves the sink's position forward, so that an older copy of the sink is recognised by it.
    */
-  async #chunks({ works }: TakenChunks, passed: Set<Work>, signal: AbortSignal): Promise<void> {
+  async #chunks({ works }: QueuedChunks, passed: Set<Work>, signal: AbortSignal): Promise<void> {
     passed.clear();
     const { until } = works[0]!;
     const isLate = comparePositions(this.batches.reached, until) > 0;
@@ -182,7 +182,7 @@ export class Applier {
   }
 
   /** All tables in one batch. If that fails and the error names no table, one batch per table follows. */
-  async #ends({ works }: TakenEnds, passed: Set<Work>, signal: AbortSignal): Promise<void> {
+  async #ends({ works }: QueuedEnds, passed: Set<Work>, signal: AbortSignal): Promise<void> {
     passed.clear();
     const ends = works.filter((work) => this.#isWanted(work, passed));
     const byTable = Map.groupBy(ends, ({ table }) => table.id);
@@ -254,7 +254,12 @@ export class Applier {
     this.batches.cover(until);
   }
 
-  async #rows(taken: TakenRows, ahead: CompactedAhead | null, passed: Set<Work>, signal: AbortSignal): Promise<void> {
+  async #rows(
+    taken: QueuedRowWorks,
+    ahead: CompactedAhead | null,
+    passed: Set<Work>,
+    signal: AbortSignal,
+  ): Promise<void> {
     const { reached, held } = this.batches;
     const queued = queuedRowsOf(taken.works, reached, this.#parts.sink.form);
     if (queued === null) return;

@@ -51,7 +51,7 @@ export class DeadLetterBox {
   /** Keys with a waiting letter, by table; null until read from the store. A letter that was discarded since may be in it. */
   #waiting: Map<string, Set<string>> | null = null;
   /** Keys refused by the attempt in flight, with their tables. */
-  readonly #refused = new Map<string, Refused>();
+  readonly #refused = new Map<string, TableError>();
   readonly #windows = new Map<string, Window>();
 
   constructor(sink: string, store: DeadLetterStore, rules: DeadLetterRules, context: EnvelopeContext, logger: Logger) {
@@ -181,7 +181,7 @@ export class DeadLetterBox {
   }
 }
 
-interface Refused {
+interface TableError {
   readonly tableId: string;
   readonly error: MillraceError;
 }

@@ -5,7 +5,7 @@ import { comparePositions, type Position } from "../../core/model/position.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { Compacted } from "../compaction/compaction.ts";
 import { type QueuedRows, queuedRowsOf } from "./queued-rows.ts";
-import type { BatchLimits, SinkQueue, TakenRows } from "./sink-queue.ts";
+import type { BatchLimits, SinkQueue, QueuedRowWorks } from "./sink-queue.ts";
 
 /** The compacted rows of a batch. They are valid as long as the answers are the same that the compaction was based on. */
 export class CompactedAhead {
@@ -59,7 +59,7 @@ export interface PrefetchParts {
 }
 
 export interface Prepared {
-  readonly taken: TakenRows;
+  readonly taken: QueuedRowWorks;
   /** Null if the batch could not be compacted ahead. */
   readonly ahead: CompactedAhead | null;
 }

@@ -30,14 +30,14 @@ export interface BatchLimits {
 }
 
 /** What a sink takes at once: consecutive works that fit in one batch, or one work of another kind. */
-export type Taken =
-  | TakenRows
-  | TakenChunks
-  | TakenEnds
+export type QueuedWork =
+  | QueuedRowWorks
+  | QueuedChunks
+  | QueuedEnds
   | Exclude<Work, RowsWork | ChunkWork | SweepWork | CompleteWork>;
 
 /** Rows that can be compacted together, and truncates between them. */
-export interface TakenRows {
+export interface QueuedRowWorks {
   readonly kind: "rows";
   readonly works: readonly (RowsWork | TruncateWork)[];
   /** Tables that are complete with these rows. In an initial snapshot one batch can complete many small tables. */
@@ -45,13 +45,13 @@ export interface TakenRows {
 }
 
 /** Chunks of several tables that share a high watermark. */
-export interface TakenChunks {
+export interface QueuedChunks {
   readonly kind: "chunks";
   readonly works: readonly ChunkWork[];
 }
 
 /** Ends of whole tables. */
-export interface TakenEnds {
+export interface QueuedEnds {
   readonly kind: "ends";
   readonly works: readonly (SweepWork | CompleteWork)[];
 }
@@ -136,7 +136,7 @@ export class SinkQueue {
    * Takes the next work; if it has rows, also all following rows that fit in the same batch. Call after `wait`. The bytes
    * of what is taken count until `done`.
    */
-  take(limits: BatchLimits): Taken {
+  take(limits: BatchLimits): QueuedWork {
     const first = this.#works[this.#head]!;
     if (first.kind === "rows") return this.#takeBatch(this.#divided(first, limits), limits);
     if (first.kind === "truncate" && limits.hasTruncates === true) return this.#takeBatch(first, limits);
@@ -161,7 +161,7 @@ export class SinkQueue {
   }
 
   /** The same if the next work has rows; otherwise null, and nothing is taken. */
-  takeRows(limits: BatchLimits): TakenRows | null {
+  takeRows(limits: BatchLimits): QueuedRowWorks | null {
     const first = this.#works[this.#head];
     if (first?.kind === "truncate" && limits.hasTruncates === true) return this.#takeBatch(first, limits);
     return first?.kind === "rows" ? this.#takeBatch(this.#divided(first, limits), limits) : null;
@@ -191,7 +191,7 @@ export class SinkQueue {
     return pieces[0]!;
   }
 
-  #takeBatch(first: RowsWork | TruncateWork, limits: BatchLimits): TakenRows {
+  #takeBatch(first: RowsWork | TruncateWork, limits: BatchLimits): QueuedRowWorks {
     this.#next();
     const works: (RowsWork | TruncateWork)[] = [first];
     const complete: CompleteWork[] = [];
@@ -266,7 +266,7 @@ export class SinkQueue {
    * Ends what was taken: releases its bytes and gives its receipts. `passed`: works that were dropped although the others
    * are done.
    */
-  done(taken: Taken, how: "durable" | "dropped", passed?: ReadonlySet<Work>): void {
+  done(taken: QueuedWork, how: "durable" | "dropped", passed?: ReadonlySet<Work>): void {
     for (const work of worksOf(taken)) this.#end(work, passed?.has(work) === true ? "dropped" : how);
     this.onRoom?.();
   }
@@ -306,7 +306,7 @@ export class SinkQueue {
   }
 }
 
-function worksOf(taken: Taken): readonly Work[] {
+function worksOf(taken: QueuedWork): readonly Work[] {
   if (taken.kind === "rows") return taken.complete.length === 0 ? taken.works : [...taken.works, ...taken.complete];
   return taken.kind === "chunks" || taken.kind === "ends" ? taken.works : [taken];
 }

@@ -11,7 +11,7 @@ import { cannotWrite } from "../errors.ts";
 import { Isolation } from "./isolation.ts";
 import type { CompactedAhead } from "./prefetch.ts";
 import { Applier, type How, type WorkerParts } from "./applier.ts";
-import { type BatchLimits, SinkQueue, type Taken } from "./sink-queue.ts";
+import { type BatchLimits, SinkQueue, type QueuedWork } from "./sink-queue.ts";
 import type { StoredError } from "../../core/contracts/state-store.ts";
 import type { SinkBatches } from "./sink-batches.ts";
 import type { BatchWatch } from "../batch-watch.ts";
@@ -270,7 +270,7 @@ export class SinkWorker {
    * Invariant: a failure that concerns one table suspends only that table. Each retry therefore fails with another table at
    * most.
    */
-  async #work(taken: Taken, ahead: CompactedAhead | null, passed: Set<Work>, signal: AbortSignal): Promise<How> {
+  async #work(taken: QueuedWork, ahead: CompactedAhead | null, passed: Set<Work>, signal: AbortSignal): Promise<How> {
     for (;;) {
       try {
         return await this.#applier.perform(taken, ahead, passed, signal);

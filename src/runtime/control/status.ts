@@ -19,7 +19,7 @@ import { sinkActivity, sourceActivity } from "./activity.ts";
 import type { LagClock } from "./lag.ts";
 
 /** What the daemon knows of its source and itself beside the pipeline. */
-export interface Looked {
+export interface DaemonFacts {
   readonly name: string;
   readonly startedAt: string;
   /** Null: the source did not tell at the last look. */
@@ -60,7 +60,7 @@ export async function storedFacts(pipeline: Pipeline): Promise<StoredFacts> {
 
 export function statusOf(
   pipeline: Pipeline,
-  { name, startedAt, health, unanswered, lag, estimates, retainedBytesMax }: Looked,
+  { name, startedAt, health, unanswered, lag, estimates, retainedBytesMax }: DaemonFacts,
   { letters, snapshots, stubborn }: StoredFacts,
 ): PipelineStatus {
   const { source, gate, position, acknowledged, phase, runners, copyProgress, sourceError, goneBack } = pipeline;
@@ -132,7 +132,7 @@ function sinkStatus(
     pipeline,
     lag,
     letters,
-  }: Pick<Looked, "lag"> & { readonly pipeline: Pipeline; readonly letters: WaitingLetters | undefined },
+  }: Pick<DaemonFacts, "lag"> & { readonly pipeline: Pipeline; readonly letters: WaitingLetters | undefined },
 ): SinkStatus {
   const { goneBack, phase } = pipeline;
   const { positions } = pipeline.source;

@@ -5,7 +5,7 @@ import type { FailingReads } from "./failing-reads.ts";
 import { lossOf } from "../apply/work.ts";
 import type { SinkWorker } from "../apply/sink-worker.ts";
 import type { FanOut } from "../stream/fan-out.ts";
-import { keyReadings, rangeReadings, type Reading } from "./readings.ts";
+import { keyReads, rangeReads, type SnapshotRead } from "./reads.ts";
 import type { TableGate } from "../schema/table-gate.ts";
 
 export interface BacklogParts {
@@ -40,7 +40,7 @@ export class Backlog {
   }
 
   /** Reads that can run now, for attached sinks that are not `busy`. */
-  async inTurn({ open, keyCount }: Unfinished, busy: ReadonlySet<string>): Promise<readonly Reading[]> {
+  async inTurn({ open, keyCount }: Unfinished, busy: ReadonlySet<string>): Promise<readonly SnapshotRead[]> {
     const sinks = this.#attached.filter((name) => !busy.has(name));
     // Keys of a table that is suspended, or can't be read, must not hold up other keys.
     const held = this.#failing.tablesOfKeys(true);
@@ -48,19 +48,19 @@ export class Backlog {
     const { snapshots } = this.#parts.state;
     if (keyCount === 0) this.#keyPaces.clear();
     const keys = keyCount === 0 ? [] : this.#keyReadings(await snapshots.keys(sinks, tableIds, KEYS_LISTED_MAX));
-    const ranges = rangeReadings(open.filter(({ sink }) => sinks.includes(sink)));
+    const ranges = rangeReads(open.filter(({ sink }) => sinks.includes(sink)));
     // Key lookups and tables take turns: while a table is read, rows that move may list new keys as fast as keys are read.
     this.#keysFirst = !this.#keysFirst;
-    const readings: readonly Reading[] = this.#keysFirst ? [...keys, ...ranges] : [...ranges, ...keys];
+    const readings: readonly SnapshotRead[] = this.#keysFirst ? [...keys, ...ranges] : [...ranges, ...keys];
     return readings.filter((reading) => !this.#failing.holds(reading));
   }
 
   /** Unfinished reads for attached sinks, of tables that flow: only these can be failing. */
-  async failing(open: readonly TableSnapshot[]): Promise<readonly Reading[]> {
+  async failing(open: readonly TableSnapshot[]): Promise<readonly SnapshotRead[]> {
     const sinks = this.#attached;
     const tableIds = this.#tableIds;
     const flowing = open.filter(({ sink, tableId }) => sinks.includes(sink) && tableIds.includes(tableId));
-    const readings: Reading[] = rangeReadings(flowing);
+    const readings: SnapshotRead[] = rangeReads(flowing);
     const failing = this.#failing.tablesOfKeys(false);
     for (const id of tableIds.filter((tableId) => failing.has(tableId)))
       readings.push(...this.#keyReadings(await this.#parts.state.snapshots.keys(sinks, [id], KEYS_LISTED_MAX)));
@@ -74,8 +74,8 @@ export class Backlog {
     return pace;
   }
 
-  #keyReadings(keys: readonly PendingKey[]): readonly Reading[] {
-    return keyReadings(keys, (tableId) => this.keyPace(tableId).count);
+  #keyReadings(keys: readonly PendingKey[]): readonly SnapshotRead[] {
+    return keyReads(keys, (tableId) => this.keyPace(tableId).count);
   }
 
   /**

@@ -3,7 +3,7 @@ import { findMillraceError } from "../../core/errors.ts";
 import type { TableSnapshot, StoredError } from "../../core/contracts/state-store.ts";
 import type { UnreadableTable } from "../../core/contracts/status.ts";
 import { readFailed } from "../errors.ts";
-import type { Reading } from "./readings.ts";
+import type { SnapshotRead } from "./reads.ts";
 import { ReconnectBackoff } from "../retry.ts";
 
 interface Failing {
@@ -34,7 +34,7 @@ export class FailingReads {
   }
 
   /** True while the read does not take turns with the others. */
-  holds(reading: Reading): boolean {
+  holds(reading: SnapshotRead): boolean {
     return (this.#byName.get(nameOf(reading))?.nextMs ?? null) !== null;
   }
 
@@ -47,7 +47,7 @@ export class FailingReads {
   }
 
   /** Returns the milliseconds until the next attempt. */
-  failed(reading: Reading, cause: unknown): number {
+  failed(reading: SnapshotRead, cause: unknown): number {
     const { tableId, sinks } = reading;
     const { code, message, hint } = findMillraceError(cause) ?? readFailed(tableId, cause);
     const at = timestamp(this.#clock);
@@ -72,18 +72,18 @@ export class FailingReads {
     return waitMs;
   }
 
-  worked(reading: Reading): void {
+  worked(reading: SnapshotRead): void {
     this.#byName.delete(nameOf(reading));
   }
 
   /** An attempt beside the others has worked. */
-  rejoin(reading: Reading): void {
+  rejoin(reading: SnapshotRead): void {
     const failing = this.#byName.get(nameOf(reading));
     if (failing !== undefined) failing.nextMs = null;
   }
 
   /** `readings`: all unfinished ones, for whatever reason they wait. Others are done or given up, and are forgotten. */
-  keep(readings: readonly Reading[]): void {
+  keep(readings: readonly SnapshotRead[]): void {
     const left = Map.groupBy(readings, nameOf);
     for (const [name, failing] of this.#byName) {
       const sinks = left.get(name)?.flatMap((reading) => reading.sinks);
@@ -93,9 +93,9 @@ export class FailingReads {
   }
 
   /** The read whose attempt is most overdue; its attempt counts as begun. */
-  due(readings: readonly Reading[]): Reading | undefined {
+  due(readings: readonly SnapshotRead[]): SnapshotRead | undefined {
     const nowMs = this.#clock.elapsed();
-    const nextMs = (reading: Reading) => this.#byName.get(nameOf(reading))?.nextMs ?? Infinity;
+    const nextMs = (reading: SnapshotRead) => this.#byName.get(nameOf(reading))?.nextMs ?? Infinity;
     const [first] = readings.filter((one) => nextMs(one) <= nowMs).toSorted((a, b) => nextMs(a) - nextMs(b));
     if (first !== undefined) this.#putOff(this.#byName.get(nameOf(first))!);
     return first;
@@ -126,7 +126,7 @@ export class FailingReads {
 }
 
 /** The same name for every key that a table has been read up to. */
-function nameOf(reading: Reading): string {
+function nameOf(reading: SnapshotRead): string {
   return reading.kind === "keys" ? nameOfKeys(reading.tableId) : nameOfRange(reading.tableId, reading.scope);
 }
 

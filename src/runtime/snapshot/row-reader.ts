@@ -5,7 +5,7 @@ import type { Source } from "../../core/contracts/source.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { ambiguousKey } from "../errors.ts";
 import { FailingReads } from "./failing-reads.ts";
-import { type Asked, type Reading, readRows } from "./readings.ts";
+import { type ReadLimits, type SnapshotRead, readRows } from "./reads.ts";
 import { kindOf } from "../retry.ts";
 import type { TableGate } from "../schema/table-gate.ts";
 
@@ -37,7 +37,7 @@ export class RowReader {
     this.failing = new FailingReads(parts.clock);
   }
 
-  async read(table: TableVersion, reading: Reading, { signal, scanRowCountMax }: Asked): Promise<Chunk> {
+  async read(table: TableVersion, reading: SnapshotRead, { signal, scanRowCountMax }: ReadLimits): Promise<Chunk> {
     const chunk = await this.#read(table, reading, signal, scanRowCountMax);
     this.failing.worked(reading);
     return chunk;
@@ -47,7 +47,7 @@ export class RowReader {
    * `readings`: all unfinished ones. The rows of an attempt are dropped: once it works, the read takes its turn with the
    * others.
    */
-  tryRefused(readings: readonly Reading[], signal: AbortSignal): void {
+  tryRefused(readings: readonly SnapshotRead[], signal: AbortSignal): void {
     this.failing.keep(readings);
     const reading = this.#isTrying ? undefined : this.failing.due(readings);
     const table = reading === undefined ? undefined : this.#parts.gate.table(reading.tableId);
@@ -64,7 +64,7 @@ export class RowReader {
     return this.#isTrying ? Infinity : this.failing.dueInMs;
   }
 
-  async #attempt(table: TableVersion, reading: Reading, signal: AbortSignal): Promise<unknown> {
+  async #attempt(table: TableVersion, reading: SnapshotRead, signal: AbortSignal): Promise<unknown> {
     try {
       (await this.#read(table, reading, signal)).block?.release();
       this.failing.rejoin(reading);
@@ -74,7 +74,12 @@ export class RowReader {
     }
   }
 
-  async #read(table: TableVersion, reading: Reading, signal: AbortSignal, scanRowCountMax?: number): Promise<Chunk> {
+  async #read(
+    table: TableVersion,
+    reading: SnapshotRead,
+    signal: AbortSignal,
+    scanRowCountMax?: number,
+  ): Promise<Chunk> {
     const { source, gate, logger } = this.#parts;
     try {
       return await readRows(source.rows, table, reading, signal, scanRowCountMax);

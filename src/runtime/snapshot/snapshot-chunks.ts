@@ -8,7 +8,7 @@ import type { Source } from "../../core/contracts/source.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import type { Closed, ClosedWell, FanOut } from "../stream/fan-out.ts";
 import { encodeMark } from "../stream/marks.ts";
-import type { Asked } from "./readings.ts";
+import type { ReadLimits } from "./reads.ts";
 import { isOfOneTable } from "./row-reader.ts";
 import type { SinkWorker } from "../apply/sink-worker.ts";
 import { Window } from "./windows.ts";
@@ -28,13 +28,13 @@ export interface Passage {
   /** The keys that are asked for, if it is a key lookup. */
   readonly keys: readonly KeyText[] | null;
   readonly purpose: "apply" | "compare";
-  readonly read: (asked: Asked) => Promise<Chunk>;
+  readonly read: (asked: ReadLimits) => Promise<Chunk>;
   /** Called at the position of the high mark; the callee releases the block. */
   readonly hand: (closed: ClosedWell) => void;
 }
 
 /** A table's next chunk, and its sinks. */
-export interface Wanted extends Pick<Passage, "table" | "keys" | "read"> {
+export interface WantedChunk extends Pick<Passage, "table" | "keys" | "read"> {
   readonly workers: readonly SinkWorker[];
 }
 
@@ -79,7 +79,7 @@ export class ChunkReader {
    * Reads a chunk of each table between the same two marks, as long as that is quick. The chunks enter the sinks' queues at
    * their position. Null for a chunk that must be read again.
    */
-  async read(wanted: readonly Wanted[], signal: AbortSignal): Promise<readonly (HandedOver | null)[]> {
+  async read(wanted: readonly WantedChunk[], signal: AbortSignal): Promise<readonly (HandedOver | null)[]> {
     const passages = wanted.map(({ table, workers, keys, read }) => {
       const receipts = new Map(workers.map((worker) => [worker, new Receipts(1)]));
       const sessions = new Map(workers.map((worker) => [worker, worker.session]));
@@ -183,7 +183,11 @@ export class ChunkReader {
   }
 
   /** Null: meanwhile the stream brought more than a window keeps, and the next chunk must be smaller. */
-  async #chunk(window: Window, read: (asked: Asked) => Promise<Chunk>, signal: AbortSignal): Promise<Chunk | null> {
+  async #chunk(
+    window: Window,
+    read: (asked: ReadLimits) => Promise<Chunk>,
+    signal: AbortSignal,
+  ): Promise<Chunk | null> {
     const scanRowCountMax = this.#scanRowCountMax;
     using reading = scopeOf(signal, window.overfull);
     try {

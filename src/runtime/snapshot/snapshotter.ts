@@ -12,7 +12,7 @@ import { entry } from "../entry.ts";
 import type { FailingReads } from "./failing-reads.ts";
 import type { FanOut } from "../stream/fan-out.ts";
 import type { ReadHold } from "../stream/read-hold.ts";
-import { type Asked, fittingKeys, type KeyReading, type RangeReading, type Reading } from "./readings.ts";
+import { type ReadLimits, fittingKeys, type KeyRead, type RangeRead, type SnapshotRead } from "./reads.ts";
 import { ChunkReader } from "./snapshot-chunks.ts";
 import { SnapshotLedger } from "./snapshot-ledger.ts";
 import { kindOf, ReconnectBackoff } from "../retry.ts";
@@ -179,9 +179,9 @@ export class Snapshotter {
   }
 
   /** Does the first work that is possible. A failure does not stop the others; its error is thrown only if all fail. */
-  async #first(readings: readonly Reading[], signal: AbortSignal): Promise<boolean> {
+  async #first(readings: readonly SnapshotRead[], signal: AbortSignal): Promise<boolean> {
     let failure: unknown;
-    const tried = new Set<Reading>();
+    const tried = new Set<SnapshotRead>();
     for (const reading of readings) {
       if (tried.has(reading)) continue;
       const group = reading.kind === "keys" ? [] : together(reading, readings);
@@ -202,7 +202,7 @@ export class Snapshotter {
   }
 
   /** Reads listed keys for one sink. */
-  async #listed(reading: KeyReading, signal: AbortSignal): Promise<boolean> {
+  async #listed(reading: KeyRead, signal: AbortSignal): Promise<boolean> {
     const { snapshots } = this.#parts.state;
     const worker = this.#attached(reading.sinks[0]!);
     const table = this.#parts.gate.table(reading.tableId);
@@ -211,7 +211,7 @@ export class Snapshotter {
     const { fitting, texts, others } = fittingKeys(reading.keys, table);
     if (others.length > 0) await snapshots.removeKeys(others.map((pending) => pending.id));
     if (fitting.length === 0) return true;
-    const read = async (asked: Asked): Promise<Chunk> => {
+    const read = async (asked: ReadLimits): Promise<Chunk> => {
       const chunk = await this.#reader.read(table, reading, asked);
       this.#backlog.keyPace(table.id).looked(texts.length, chunk.block?.byteCount ?? 0);
       return chunk;
@@ -230,7 +230,7 @@ export class Snapshotter {
   }
 
   /** Reads the next chunk of each table for all the sinks whose incremental snapshots are at the same key. */
-  async #ranged(group: readonly RangeReading[], signal: AbortSignal): Promise<boolean> {
+  async #ranged(group: readonly RangeRead[], signal: AbortSignal): Promise<boolean> {
     const { state } = this.#parts;
     const ready = group.flatMap((reading) => this.#ready(reading) ?? []);
     if (ready.length === 0) return false;
@@ -250,7 +250,7 @@ export class Snapshotter {
     for (const { snapshots } of ready) for (const snapshot of snapshots.values()) this.#ledger.begin(snapshot);
     const chunks = ready.map(({ reading, table, snapshots }) => {
       const end: { last: KeyText | null; rowCount: number } = { last: null, rowCount: 0 };
-      const read = async (asked: Asked) => {
+      const read = async (asked: ReadLimits) => {
         const chunk = await this.#reader.read(table, reading, asked);
         end.last = chunk.last;
         end.rowCount = chunk.block?.count ?? 0;
@@ -278,7 +278,7 @@ export class Snapshotter {
   }
 
   /** Null if the table can't be read now. */
-  #ready(reading: RangeReading): Ready | null {
+  #ready(reading: RangeRead): Ready | null {
     const table = this.#parts.gate.table(reading.tableId);
     const snapshots = new Map<SinkWorker, TableSnapshot>();
     for (const snapshot of reading.snapshots) {
@@ -363,19 +363,19 @@ export class Snapshotter {
 
 /** A range whose table can be read now, with the completeness of its copy and its attached sinks. */
 interface Ready {
-  readonly reading: RangeReading;
+  readonly reading: RangeRead;
   readonly table: TableVersion;
   readonly completeness: Completeness;
   readonly snapshots: ReadonlyMap<SinkWorker, TableSnapshot>;
 }
 
 /** Adds to a table that is read from its first key other tables that begin for the same sinks: most are small. */
-function together(first: RangeReading, readings: readonly Reading[]): RangeReading[] {
-  const isBeginning = ({ cursor, scope }: RangeReading): boolean => cursor === null && scope.kind === "table";
+function together(first: RangeRead, readings: readonly SnapshotRead[]): RangeRead[] {
+  const isBeginning = ({ cursor, scope }: RangeRead): boolean => cursor === null && scope.kind === "table";
   if (!isBeginning(first)) return [first];
   const sinks = first.sinks.toSorted().join();
   const alike = readings.filter(
-    (reading): reading is RangeReading =>
+    (reading): reading is RangeRead =>
       reading.kind === "range" && isBeginning(reading) && reading.sinks.toSorted().join() === sinks,
   );
   return alike.slice(0, TOGETHER_COUNT_MAX);

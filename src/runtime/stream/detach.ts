@@ -19,7 +19,7 @@ const NEARLY_ALL = 0.75;
  */
 const STALLED_MS_MAX = 60_000;
 
-interface Held {
+interface StalledSink {
   readonly sinceMs: number;
   readonly covered: Position | null;
 }
@@ -39,7 +39,7 @@ export interface DetachParts {
  */
 export async function detachSlowSinks(parts: DetachParts, signal: AbortSignal): Promise<never> {
   const { clock, news, fanOut } = parts;
-  const slow = new Map<SinkWorker, Held>();
+  const slow = new Map<SinkWorker, StalledSink>();
   for (;;) {
     const [begunMs, crowded, moved] = [clock.elapsed(), fanOut.crowding.count, news.count];
     const dueMs = look(parts, slow);
@@ -52,7 +52,7 @@ export async function detachSlowSinks(parts: DetachParts, signal: AbortSignal): 
 }
 
 /** Returns after which time to look again even if nothing happens. */
-function look({ clock, fanOut, isWaitedFor, detach }: DetachParts, slow: Map<SinkWorker, Held>): number {
+function look({ clock, fanOut, isWaitedFor, detach }: DetachParts, slow: Map<SinkWorker, StalledSink>): number {
   let dueMs = LOOK_MS;
   const sinks = [...fanOut.sinks];
   for (const worker of sinks) {

@@ -4,7 +4,7 @@ import type { TableVersion } from "../../core/model/schema.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
 import type { Slice } from "../compaction/compaction.ts";
 import { queuedRowsOf } from "../apply/queued-rows.ts";
-import type { Taken, TakenRows } from "../apply/sink-queue.ts";
+import type { QueuedWork, QueuedRowWorks } from "../apply/sink-queue.ts";
 import type { SinkBatches } from "../apply/sink-batches.ts";
 import type { NoticeWork, TruncateWork } from "../apply/work.ts";
 
@@ -35,7 +35,7 @@ export class LogPassing {
     this.#parts = parts;
   }
 
-  async perform(taken: Taken, signal: AbortSignal): Promise<"durable" | "dropped"> {
+  async perform(taken: QueuedWork, signal: AbortSignal): Promise<"durable" | "dropped"> {
     switch (taken.kind) {
       case "rows":
         await this.#rows(taken, signal);
@@ -61,7 +61,7 @@ export class LogPassing {
     }
   }
 
-  async #rows({ works }: TakenRows, signal: AbortSignal): Promise<void> {
+  async #rows({ works }: QueuedRowWorks, signal: AbortSignal): Promise<void> {
     const batch = queuedRowsOf(works, this.#parts.batches.reached, "log");
     if (batch?.until == null) return;
     const lost = new Set<string>();

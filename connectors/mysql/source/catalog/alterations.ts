@@ -6,10 +6,10 @@
 interface Look {
   /** The end of the log before it. */
   readonly before: bigint;
-  readonly tables: ReadonlyMap<string, LookedAt>;
+  readonly tables: ReadonlyMap<string, TableState>;
 }
 
-export interface LookedAt {
+export interface TableState {
   readonly generation: string;
   /** When it was last altered, in seconds. */
   readonly altered: string;

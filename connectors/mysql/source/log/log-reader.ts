@@ -45,7 +45,7 @@ const NAMELESS: TransactionName = {
 };
 
 /** Something that an event needs and the stream must wait for. */
-export type Asked =
+export type LogQuestion =
   /** The version of the table that was truncated: see `truncated`. */
   | { readonly kind: "truncate"; readonly target: StatementTarget }
   /** Tables in which rows may have come or gone outside the log: see `defined`. */
@@ -144,7 +144,7 @@ export class LogReader {
   }
 
   /** Takes the event that the decoder left to this reader. */
-  control(): Asked | null {
+  control(): LogQuestion | null {
     const { header, bytes, at, until } = this.#decoder;
     switch (header.type) {
       case code.ROTATE:
@@ -277,7 +277,7 @@ export class LogReader {
     this.#end();
   }
 
-  #commitPrepared(name: string | null): Asked | null {
+  #commitPrepared(name: string | null): LogQuestion | null {
     if (!this.#isPassed) {
       if (name === null) throw damaged("the name of a prepared transaction can't be read");
       const rows = this.prepared.take(name);
@@ -295,7 +295,7 @@ export class LogReader {
     if (!this.#isExplicit) this.#end();
   }
 
-  #statement(): Asked | null {
+  #statement(): LogQuestion | null {
     const { bytes, at, header, until } = this.#decoder;
     const { isLegible, isWhole, schema, sql } = readStatement(header.type, bytes, at, until);
     const statement = kindOfStatement(sql, schema);
@@ -345,7 +345,7 @@ export class LogReader {
     }
   }
 
-  #defined(statement: Extract<StatementKind, { readonly kind: "definition" }>): Asked | null {
+  #defined(statement: Extract<StatementKind, { readonly kind: "definition" }>): LogQuestion | null {
     this.#context.read.defined(this.#start);
     this.#context.shapes.defined(this.#start);
     this.#context.alterations.defined(this.#start);
@@ -367,7 +367,7 @@ export class LogReader {
     return null;
   }
 
-  #changed(statement: RowStatement, known: Pick<Uncertain, "isLegible" | "isWhole">): Asked | null {
+  #changed(statement: RowStatement, known: Pick<Uncertain, "isLegible" | "isWhole">): LogQuestion | null {
     if (this.#start < this.#from.commit || this.#preparedBefore !== null) {
       this.#endAlone();
       return null;

@@ -60,14 +60,14 @@ export interface TableMap {
   fault: MillraceError | undefined;
 }
 
-interface Kept {
+interface StoredMap {
   readonly body: Uint8Array;
   readonly map: TableMap;
 }
 
 /** The maps of a stream. */
 export class TableMaps {
-  readonly #kept = new Map<number, Kept>();
+  readonly #kept = new Map<number, StoredMap>();
   /** The maps of the present statement, by table id. */
   readonly #active = new Map<number, TableMap>();
   /** The maps of the present transaction. */

@@ -43,7 +43,7 @@ export function severalWritten(text: string, schema: string): readonly TableName
   return written.some((tables) => tables.length === 0) ? null : written.flat();
 }
 
-interface Written {
+interface WriteTargets {
   /** As the statement calls them: by their names or aliases. */
   readonly names: readonly string[];
   /** The list of tables. */
@@ -51,7 +51,7 @@ interface Written {
 }
 
 /** Each column that it sets must name its table. */
-function updated(tokens: readonly Token[]): Written | null {
+function updated(tokens: readonly Token[]): WriteTargets | null {
   const set = wordAt(tokens, ["SET"]);
   if (set < 0) return null;
   const rest = tokens.slice(set + 1);
@@ -70,7 +70,7 @@ function afterOptions(tokens: readonly Token[]): number {
 }
 
 /** `DELETE a, b FROM …` or `DELETE FROM a, b USING …`. */
-function deleted(tokens: readonly Token[]): Written | null {
+function deleted(tokens: readonly Token[]): WriteTargets | null {
   const from = wordAt(tokens, ["FROM"]);
   const using = wordAt(tokens, ["USING"], from);
   const first = afterOptions(tokens);

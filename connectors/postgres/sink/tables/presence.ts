@@ -11,7 +11,7 @@ import { reopening, takenOver } from "../errors.ts";
 import type { Session } from "../session.ts";
 import type { TargetTable } from "./target-table.ts";
 
-interface Known {
+interface PreparedTable {
   readonly table: TargetTable;
   readonly oid: string;
   file: string;
@@ -26,7 +26,7 @@ interface Known {
 
 export class Presence {
   readonly #owner: string;
-  readonly #known = new Map<string, Known>();
+  readonly #known = new Map<string, PreparedTable>();
 
   /** `owner`: see TargetNote. */
   constructor(owner: string) {

@@ -16,7 +16,7 @@ import type { EntryRange } from "./staged.ts";
 const REFUSED_ROWS_MAX = 1000;
 
 /** Refused entries of one table, with the reason. */
-type Refused = Map<number, MillraceError>;
+type RefusedEntries = Map<number, MillraceError>;
 
 export async function applyCarefully(
   tables: readonly TableBatch[],
@@ -30,9 +30,9 @@ export async function applyCarefully(
     signal,
   );
   await behindFence(session.query(`${advanceStatement(advance)}; BEGIN`, signal));
-  const refused = tables.map((): Refused => new Map());
+  const refused = tables.map((): RefusedEntries => new Map());
   const known = (error: unknown) => sinkError(error, "writing rows");
-  const inTurn = async (work: (batch: TableBatch, refused: Refused) => Promise<void>): Promise<void> => {
+  const inTurn = async (work: (batch: TableBatch, refused: RefusedEntries) => Promise<void>): Promise<void> => {
     for (const [i, batch] of tables.entries())
       await aboutTable(batch.writes.table.id, OF_ONE_TABLE, known, () => work(batch, refused[i]!));
   };
@@ -49,7 +49,12 @@ export async function applyCarefully(
   await session.query("COMMIT", signal);
 }
 
-async function stage(batch: TableBatch, copies: RenderedCopies, refused: Refused, call: BatchCall): Promise<void> {
+async function stage(
+  batch: TableBatch,
+  copies: RenderedCopies,
+  refused: RefusedEntries,
+  call: BatchCall,
+): Promise<void> {
   const { session, outcome, signal } = call;
   const all = Uint32Array.from({ length: batch.writes.count }, (_, i) => i);
   await halve({ batch, refused, call }, { from: 0, to: all.length }, async (range) => {
@@ -59,7 +64,7 @@ async function stage(batch: TableBatch, copies: RenderedCopies, refused: Refused
   });
 }
 
-async function change(batch: TableBatch, refused: Refused, call: BatchCall): Promise<void> {
+async function change(batch: TableBatch, refused: RefusedEntries, call: BatchCall): Promise<void> {
   const { session, signal } = call;
   const halving = { batch, refused, call };
   const { table, writes } = batch;
@@ -83,11 +88,11 @@ async function change(batch: TableBatch, refused: Refused, call: BatchCall): Pro
   }
   if (writes.deleteCount === writes.count) return;
   const put = run((range) => `${table.displaceStaged(range)}; ${table.putStaged(true, range)}`);
-  const rejected: Refused = new Map();
+  const rejected: RefusedEntries = new Map();
   await halve({ ...halving, refused: rejected }, all, put);
   // A row may have blocked another one only until it was written itself.
   while (rejected.size > 0) {
-    const again: Refused = new Map();
+    const again: RefusedEntries = new Map();
     for (const entry of rejected.keys()) {
       await halve({ ...halving, refused: again }, { from: entry, to: entry + 1 }, put);
     }
@@ -106,7 +111,7 @@ const RELEASE = "RELEASE SAVEPOINT part";
 
 interface Halving {
   readonly batch: TableBatch;
-  readonly refused: Refused;
+  readonly refused: RefusedEntries;
   readonly call: BatchCall;
 }
 
@@ -134,7 +139,7 @@ async function halve(
   }
 }
 
-function refuse({ table, writes }: TableBatch, entry: number, refused: Refused, error: unknown): void {
+function refuse({ table, writes }: TableBatch, entry: number, refused: RefusedEntries, error: unknown): void {
   const verb = writes.action[entry] === DELETE ? "deleting from" : "writing to";
   const reason = sinkError(error, `${verb} ${table.quoted}`);
   if (refused.size >= REFUSED_ROWS_MAX) {

@@ -12,7 +12,7 @@ export interface Ahead {
   readonly until: number;
 }
 
-export interface Found {
+export interface CatalogAnswer {
   readonly catalog: Catalog;
   /** The type of each column of the message, as format_type spells it. */
   readonly natives: readonly string[];
@@ -33,7 +33,7 @@ export class Lookups {
     this.#database = database;
   }
 
-  async of({ message, leaf }: Relation, ahead: () => Ahead, signal: AbortSignal): Promise<Found> {
+  async of({ message, leaf }: Relation, ahead: () => Ahead, signal: AbortSignal): Promise<CatalogAnswer> {
     const own = leaf === undefined ? [message.oid] : [message.oid, leaf];
     const catalog = await this.#catalogOf(own, ahead(), signal);
     const { types } = catalog;

@@ -6,7 +6,7 @@ import type { PendingKey, TableSnapshot, SnapshotScope } from "../../core/contra
 import { entry } from "../entry.ts";
 
 /** Rows that one sink could not complete. */
-export interface KeyReading {
+export interface KeyRead {
   readonly kind: "keys";
   readonly tableId: string;
   readonly sinks: readonly string[];
@@ -14,7 +14,7 @@ export interface KeyReading {
 }
 
 /** The next rows of a table, or of a part of it, for all the sinks whose incremental snapshots are at the same key. */
-export interface RangeReading {
+export interface RangeRead {
   readonly kind: "range";
   readonly tableId: string;
   readonly sinks: readonly string[];
@@ -23,10 +23,10 @@ export interface RangeReading {
   readonly snapshots: readonly TableSnapshot[];
 }
 
-export type Reading = KeyReading | RangeReading;
+export type SnapshotRead = KeyRead | RangeRead;
 
 /** `countOf`: how many rows of a table to look up at once. */
-export function keyReadings(keys: readonly PendingKey[], countOf: (tableId: string) => number): KeyReading[] {
+export function keyReads(keys: readonly PendingKey[], countOf: (tableId: string) => number): KeyRead[] {
   const groups = Map.groupBy(keys, ({ sink, tableId }) => entry(sink, tableId));
   return [...groups.values()].map((group) => {
     const { tableId, sink } = group[0]!;
@@ -35,7 +35,7 @@ export function keyReadings(keys: readonly PendingKey[], countOf: (tableId: stri
 }
 
 /** An incremental snapshot of kind `differences` is not read here: a comparison finds the differences and lists them as keys. */
-export function rangeReadings(open: readonly TableSnapshot[]): RangeReading[] {
+export function rangeReads(open: readonly TableSnapshot[]): RangeRead[] {
   const ranged = open.filter(({ scope }) => scope.kind !== "differences");
   const groups = Map.groupBy(ranged, ({ tableId, scope, cursor }) => JSON.stringify([tableId, scope, cursor]));
   return [...groups.values()].map((snapshots) => {
@@ -47,7 +47,7 @@ export function rangeReadings(open: readonly TableSnapshot[]): RangeReading[] {
 export async function readRows(
   rows: RowReads,
   table: TableVersion,
-  reading: Reading,
+  reading: SnapshotRead,
   signal: AbortSignal,
   scanRowCountMax?: number,
 ): Promise<Chunk> {
@@ -72,7 +72,7 @@ export function fittingKeys(keys: readonly PendingKey[], table: TableVersion): F
 }
 
 /** Limits for the read of a chunk. */
-export interface Asked {
+export interface ReadLimits {
   /** Aborted when the chunk has become useless. */
   readonly signal: AbortSignal;
   /** The maximum number of rows to look at under a condition. */

@@ -11,13 +11,13 @@ import { forecastSink, heldForecast } from "./sink-forecast.ts";
 import { isTriedAgain, kindOf, PROBE_MS_MAX, ReconnectBackoff } from "./retry.ts";
 
 /** Why the source does not let a start continue yet. */
-export interface Withheld {
+export interface StartObstacle {
   readonly error: StoredError;
   readonly needsPerson: boolean;
 }
 
 /** A start that waits, and who is told. */
-export interface Waiting {
+export interface WaitingStart {
   readonly clock: Clock;
   /** See `PipelineParts`. */
   readonly inVainMsMax: number;
@@ -27,10 +27,10 @@ export interface Waiting {
   readonly isOnce?: boolean | undefined;
   readonly logger: Logger;
   /** Null: it goes on. */
-  readonly onWithheld: (withheld: Withheld | null) => void;
+  readonly onWithheld: (withheld: StartObstacle | null) => void;
 }
 
-export interface GrantParts extends Waiting {
+export interface GrantParts extends WaitingStart {
   readonly source: Pick<Source, "admin" | "log">;
   readonly state: StateStore;
   readonly sinks: readonly Sink[];
@@ -38,7 +38,7 @@ export interface GrantParts extends Waiting {
 
 /** Works until it succeeds, or fails in a way that does not pass. */
 export async function whenAnswered<T>(
-  { clock, inVainMsMax, login, isOnce, logger, onWithheld }: Waiting,
+  { clock, inVainMsMax, login, isOnce, logger, onWithheld }: WaitingStart,
   work: (isAgain: boolean) => Promise<T>,
   signal: AbortSignal,
 ): Promise<T> {
@@ -68,7 +68,7 @@ function asWithheld(
   { code, message, hint }: MillraceError,
   { clock, since }: { readonly clock: Clock; readonly since: string },
   needsPerson: boolean,
-): Withheld {
+): StartObstacle {
   return { error: { code, message, hint: hint ?? null, at: timestamp(clock), since }, needsPerson };
 }
 
