@@ -16,7 +16,7 @@ interface Letter {
   readonly key: string;
   readonly op: string;
   readonly code: string;
-  readonly reason: string;
+  readonly cause: string;
   readonly attempts: number;
   readonly state: string;
   readonly envelope?: { readonly op: string; readonly key: object; readonly after: Record<string, unknown> };
@@ -90,9 +90,9 @@ test("refused rows become dead letters with their envelopes, and the rows around
     "postgres public.item 2 u waiting",
     "redis public.item 5 u waiting",
   ]);
-  for (const { code, reason } of found) {
+  for (const { code, cause } of found) {
     expect(code).toMatch(/^MR3\d\d\d$/);
-    expect(reason).not.toContain("secret-canary");
+    expect(cause).not.toContain("secret-canary");
   }
   const show = async (...args: readonly string[]): Promise<string> => {
     const id = String(found.find(({ key }) => key === "2")?.id);

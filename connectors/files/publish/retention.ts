@@ -4,14 +4,12 @@ import { filesError } from "../errors.ts";
 import { MANIFESTS, numberOf } from "../names.ts";
 import type { Store } from "../store/store.ts";
 
-const DAY_MS = 24 * 3_600_000;
 /** A log that was kept for long before gets shorter with each set of files that is added. */
 const MANIFESTS_PER_PASS = 100;
 
-/** `madeMs` is missing in manifests of earlier versions: then the days of the files say how old they are. */
 const AGED = z.object({
-  madeMs: z.number().optional(),
-  files: z.array(z.object({ path: z.string(), date: z.string() })),
+  madeMs: z.number(),
+  files: z.array(z.object({ path: z.string() })),
 });
 
 export class Retention {
@@ -34,14 +32,9 @@ export class Retention {
       if (bytes === null) continue;
       const manifest = AGED.safeParse(JSON.parse(bytes.toString("utf8")));
       if (!manifest.success) throw filesError("MR4204", "fatal", `${key} is not a manifest of Millrace's`);
-      if (madeMs(manifest.data) > nowMs - this.#keepMs) break;
+      if (manifest.data.madeMs > nowMs - this.#keepMs) break;
       for (const { path } of manifest.data.files) await this.#store.remove(path, signal);
       await this.#store.remove(key, signal);
     }
   }
-}
-
-/** Without files there is nothing that a reader could miss. */
-function madeMs({ madeMs: known, files }: z.infer<typeof AGED>): number {
-  return known ?? Math.max(0, ...files.map(({ date }) => Date.parse(date) + DAY_MS));
 }

@@ -19,14 +19,7 @@ const CALL = z.discriminatedUnion("kind", [
     kind: z.literal("range"),
     table: TABLE,
     after: KEY.nullable(),
-    scanRowCountMax: z.int().positive().nullable(),
-  }),
-  /** A kind of its own: a version that does not know conditions must not read all rows instead. */
-  z.object({
-    kind: z.literal("matching"),
-    table: TABLE,
-    after: KEY.nullable(),
-    where: z.string(),
+    where: z.string().nullable(),
     scanRowCountMax: z.int().positive().nullable(),
   }),
   z.object({ kind: z.literal("keys"), table: TABLE, keys: z.array(KEY) }),
@@ -36,14 +29,14 @@ const REQUEST = z.object({ id: z.string(), call: CALL });
 export type TableQuestion = Readonly<z.output<typeof TABLE>>;
 export type Call = z.output<typeof CALL>;
 /** A call whose answer has rows. */
-export type RowCall = Extract<Call, { readonly kind: "range" | "matching" | "keys" }>;
+export type RowCall = Extract<Call, { readonly kind: "range" | "keys" }>;
 export type Request = Readonly<z.output<typeof REQUEST>>;
 
 /** The key of what the capturing daemon writes when it begins to answer: what was asked before is lost. */
 export const BEGUN = "begun";
 
 export function isRowCall(call: Call): call is RowCall {
-  return call.kind === "range" || call.kind === "matching" || call.kind === "keys";
+  return call.kind === "range" || call.kind === "keys";
 }
 
 /** Of so many askers parts may be under way at once; what an asker that was killed has begun goes first. */

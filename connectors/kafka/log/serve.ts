@@ -187,14 +187,14 @@ class Answering {
     const table = this.#expectTable(call.table);
     const { rows } = this.#relayed.source;
     if (call.kind === "keys") return written(await rows.readKeys(table, call.keys, signal));
-    const where = call.kind === "matching" ? this.#allowed(call.where) : null;
     const { after, scanRowCountMax } = call;
+    const where = this.#allowed(call.where);
     return written(await rows.readRange(table, { after, where, ...scanLimit(scanRowCountMax) }, signal));
   }
 
   /** A condition is SQL: the source runs it with the rights of this daemon's user. */
-  #allowed(where: string): string {
-    if (this.#takesConditions) return where;
+  #allowed(where: string | null): string | null {
+    if (where === null || this.#takesConditions) return where;
     throw kafkaError("MR3524", "blocked", "its sink with `format: log` takes no conditions (`conditions: true`)");
   }
 

@@ -79,12 +79,8 @@ async function earliest(context: SourceContext, followed: Followed, signal: Abor
 function rowReads(calls: Calls): RowReads {
   return {
     readRange: async (table, { after, where, scanRowCountMax: limit }: RowRange, signal) => {
-      const range = {
-        table: asked(table),
-        after: after === null ? null : [...after],
-        scanRowCountMax: limit ?? null,
-      };
-      const call: Call = where === null ? { kind: "range", ...range } : { kind: "matching", ...range, where };
+      const from = after === null ? null : [...after];
+      const call: Call = { kind: "range", table: asked(table), after: from, where, scanRowCountMax: limit ?? null };
       return await read(calls, table, call, signal);
     },
     readKeys: (table, keys: readonly KeyText[], signal) =>

@@ -78,8 +78,8 @@ export async function resumeLog(
 export function otherHost(facts: ServerFacts, identity: LogIdentity): string | undefined {
   if (identity["flavour"] !== facts.flavour) throw another(`it is ${facts.flavour} now`);
   if (identity["uuid"] !== facts.uuid) return `its server_uuid is ${facts.uuid}`;
-  // Distinguishes hosts of MariaDB. Earlier versions did not store it.
-  const { serverId = String(facts.serverId) } = identity;
+  // Distinguishes hosts of MariaDB.
+  const serverId = identity["serverId"];
   if (facts.uuid !== "" || serverId === String(facts.serverId)) return undefined;
   return `its server_id is ${facts.serverId}, not ${serverId}`;
 }

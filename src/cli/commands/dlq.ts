@@ -180,9 +180,6 @@ function summary({ id, sink, tableId, key, op, position, code, reason, createdAt
     at: createdAt,
     attempts,
     state,
-    // As earlier versions call the two above.
-    reason,
-    createdAt,
   };
 }
 
