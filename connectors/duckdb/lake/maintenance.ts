@@ -7,6 +7,7 @@ import { failpoint } from "../../../src/core/failpoint.ts";
 import { classify } from "../errors.ts";
 import { META_SCHEMA, quoteIdentifier, quoteLiteral, type TargetName } from "../names.ts";
 import { readTextRows } from "../write/text-rows.ts";
+import { inTransaction } from "../write/transaction.ts";
 import { LAKE, METADATA } from "./engine.ts";
 import type { Lake } from "./lake.ts";
 import { findOrphans, KEEP_NAMED, markData, ownerOfData, scheduleOrphans } from "./orphans.ts";
@@ -181,8 +182,10 @@ export class Maintenance {
   }
 }
 
-/** A table that is only made and dropped. */
+/** A table without rows. */
 const MARK = `${LAKE}.${quoteIdentifier(META_SCHEMA)}.shapes_changed`;
+/** DuckLake counts a comment as a change of shape, even if it says the same. */
+const CHANGE_SHAPE = `CREATE TABLE IF NOT EXISTS ${MARK} (id INTEGER); COMMENT ON TABLE ${MARK} IS 'Millrace changes this comment'`;
 
 const CLEAN_UP = `${KEEP_NAMED}; CALL ducklake_cleanup_old_files('${LAKE}', older_than => now() - INTERVAL '${READING}')`;
 
@@ -211,12 +214,17 @@ async function writeOut(connection: EngineConnection, { schema, table }: TargetN
       `JOIN ${METADATA}.ducklake_schema AS s USING (schema_id) WHERE t.table_name = ${name} AND s.schema_name = ${inSchema} ` +
       "AND t.end_snapshot IS NULL AND s.end_snapshot IS NULL GROUP BY table_id HAVING count(*) > 1",
   );
-  await connection.run(
-    `CALL ducklake_flush_inlined_data('${LAKE}', table_name => ${name}, schema_name => ${inSchema})`,
+  const flush = `CALL ducklake_flush_inlined_data('${LAKE}', table_name => ${name}, schema_name => ${inSchema})`;
+  // Invariant: in one commit, so that no program finds the places gone and the shapes as they were.
+  await inTransaction(
+    connection,
+    () => connection.run("BEGIN TRANSACTION"),
+    async () => {
+      await connection.run(flush);
+      failpoint("ducklake.maintaining");
+      if (former.length > 0) await connection.run(CHANGE_SHAPE);
+    },
   );
-  failpoint("ducklake.maintaining");
-  // A process that was killed may have left it. Made and dropped in one transaction it would change nothing.
-  if (former.length > 0) await connection.run(`CREATE OR REPLACE TABLE ${MARK} (id INTEGER); DROP TABLE ${MARK}`);
 }
 
 /** The share of its rows that a file lacks when it is written again. */
