@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { NOT_COUNTED } from "../../src/core/contracts/source-counters.ts";
 import { connectors } from "../../connectors/registry.ts";
+import { everyCommand } from "../../src/cli/cli.ts";
 import { versions } from "../../scripts/services/versions.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { Secrets } from "../../src/config/secrets/secrets.ts";
@@ -107,4 +108,34 @@ test("the example's config is valid", async () => {
     secrets: new Secrets(),
   });
   expect(config.sinks.map(({ kind }) => kind).toSorted()).toEqual(connectors.sinkKinds.toSorted());
+});
+
+test("docs/cli.md names every command", async () => {
+  const page = text("docs/cli.md");
+  const names = (await everyCommand()).commands
+    .map((command) => command.name())
+    .filter(
+      // `complete` is what the shells' scripts call.
+      (name) => !["help", "complete"].includes(name),
+    );
+  expect(names.length).toBeGreaterThan(20);
+  expect(names.filter((name) => !new RegExp(`millrace ${name}\\b|, \`${name}\``).test(page))).toEqual([]);
+});
+
+test("the README and the page beside other tools name every kind of source and sink", () => {
+  const kinds = [...new Set([...connectors.sourceKinds, ...connectors.sinkKinds])];
+  expect(kinds.filter((kind) => !text("README.md").includes(`| \`${kind}\``))).toEqual([]);
+  const compared = text("docs/compare.md").toLowerCase();
+  expect(connectors.sinkKinds.filter((kind) => !compared.includes(kind))).toEqual([]);
+});
+
+test("docs/connectors.md names the capabilities of a sink, and none more", () => {
+  const contract = text("src/core/contracts/sink.ts");
+  const body = /export interface Sink \{([\s\S]*?)\n\}/.exec(contract)?.[1] ?? "";
+  const capabilities = [...body.matchAll(/^ {2}readonly (\w+)\?: (?:Target|BatchPrefetch|SourceRelay)/gm)].map(
+    ([, name]) => name!,
+  );
+  const [, table = ""] = /Capabilities are properties([\s\S]*?)\n\n[^|\n]/.exec(text("docs/connectors.md")) ?? [];
+  const named = [...table.matchAll(/^\| `(\w+)`/gm)].map(([, name]) => name!);
+  expect(named.toSorted()).toEqual(capabilities.toSorted());
 });
