@@ -19,6 +19,8 @@ export interface ResetParts {
 }
 
 export const RESET_REASON = "offsets were reset";
+/** Why tables are compared after a crossing. */
+const BEYOND_COMMON = "the sink may hold changes that the new log lacks";
 
 /**
  * Moves a sink's checkpoint to the position that an operator has chosen. Until the checkpoint is stored, nothing else
@@ -77,7 +79,8 @@ export async function applyReset(
 /**
  * Continues in another log. Invariant 4: a sink keeps its rows only if it is exactly at the position whose counterpart in
  * the new log is known. At any other position it may hold more or less, and is filled again above everything that it can
- * hold.
+ * hold. A sink at that position may still have a part of a batch, or of a transaction, that follows it: unless the new log
+ * certainly brings that again, the sink's tables are compared, and those that were being read are read from the beginning.
  */
 async function cross(
   parts: ResetParts,
@@ -94,6 +97,20 @@ async function cross(
     return;
   }
   const tables = isAt(to) ? own.tables : carried(own.tables, crossing.generations);
+  const beyond = [own.position, worker.mayHoldUntil].some(
+    (place) => place !== null && comparePositions(place, crossing.common) > 0,
+  );
+  if (beyond && !isAt(to)) {
+    const ids = Object.keys(tables);
+    const request = { sink: worker.name, reason: BEYOND_COMMON } as const;
+    await askAgain(state.snapshots, { ...request, tableIds: ids, scope: { kind: "differences" }, needed: true });
+    const unfinished = (await state.snapshots.list()).filter(({ sink }) => sink === worker.name);
+    for (const { tableId, scope, needed } of unfinished) {
+      await askAgain(state.snapshots, { ...request, tableIds: [tableId], scope, needed });
+    }
+    logger.warn({ tables: ids.length }, `${BEYOND_COMMON}: its tables are compared`);
+  }
+  failpoint("reset.listed");
   await storeReset({ worker, state }, { position: to, tables }, signal);
   logger.info({ tables: Object.keys(tables).length }, "the sink continues in another log and keeps its rows");
 }

@@ -76,6 +76,7 @@ async function cross(
   const generations = Object.fromEntries(
     Array.from(crossing.generations, ([id, { before, now }]): [string, [string, string]] => [id, [before, now]]),
   );
+  const common = { epoch, commit: highest(crossing.places.keys()), index: 0 };
   const resets = new Map<string, SinkReset>();
   for (const record of records) {
     const place = knownPlace(record);
@@ -86,10 +87,16 @@ async function cross(
     resets.set(record.name, {
       to: from === null ? otherwise : at(to!),
       anew: record.reset?.anew ?? false,
-      crossing: { from, otherwise, generations },
+      crossing: { from, common, otherwise, generations },
     });
   }
   await state.source.crossed(crossing.identity, at(crossing.from), resets);
+}
+
+function highest(places: Iterable<bigint>): bigint {
+  let found = 0n;
+  for (const place of places) if (place > found) found = place;
+  return found;
 }
 
 /** Every sink continues at `to`, and its tables are compared. One that is to be filled whatever it holds is filled there. */

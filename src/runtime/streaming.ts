@@ -169,6 +169,8 @@ export class Streaming {
       ...this.#schemaCalls,
       secondStreamTriesMax: this.#parts.secondStreamTriesMax ?? SECOND_STREAM_TRIES_MAX,
     };
+    const tip = async (untilTold: AbortSignal): Promise<bigint | null> =>
+      feed.stream === null ? null : await source.log.tip(untilTold);
     const sinks = runners.map((runner) => runner.run(main, until));
     try {
       // A runner ends before it is told to only if the state store fails.
@@ -185,7 +187,7 @@ export class Streaming {
           until,
         ),
         this.#trySuspended(until),
-        heartbeat({ clock, watermarks, fanOut, intervalMs: heartbeatMs, logger }, until),
+        heartbeat({ clock, watermarks, fanOut, tip, intervalMs: heartbeatMs, logger }, until),
         watch.run(until),
         detachSlowSinks(
           {
@@ -270,7 +272,13 @@ export class Streaming {
 
   /** What can't be stored now is read again at the next start. A failure here must not hide why this run ended. */
   async #storeLast(): Promise<void> {
-    const storing = [this.snapshotter.ledger.store(), this.acknowledger.once(this.feed.stream)];
+    const { runners, state } = this.#parts;
+    const left = runners.filter(({ worker }) => worker.isAtCheckpoint);
+    const storing = [
+      this.snapshotter.ledger.store(),
+      this.acknowledger.once(this.feed.stream),
+      ...left.map(({ name }) => state.bonds.leave(name)),
+    ];
     for (const result of await Promise.allSettled(storing)) {
       if (result.status === "fulfilled") continue;
       this.#parts.logger.warn({ error: result.reason as unknown }, "the last positions could not be stored");

@@ -177,6 +177,18 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       expect(await bonds.accord("s", { ...bond, ...second, step: 9 })).toBe("bound");
     });
 
+    test("the next session is told whether the one before was left", async () => {
+      await using store = await open();
+      const { bonds } = store.state;
+      const wasLeft = async (sink: string) => (await bonds.enter(sink, opening)).wasLeft;
+      expect(await wasLeft("s")).toBe(true);
+      expect(await wasLeft("s")).toBe(false);
+      await wasLeft("t");
+      await bonds.leave("s");
+      expect([await wasLeft("s"), await wasLeft("t")]).toEqual([true, false]);
+      expect(await wasLeft("s")).toBe(false);
+    });
+
     test("each obligation counts once, for the sinks that have it", async () => {
       await using store = await open();
       const { bonds, deadLetters, snapshots, schemas } = store.state;

@@ -40,7 +40,7 @@ const FIRST = `
   INSERT INTO source VALUES (1, 2, '{"systemIdentifier":"7"}', '2/100/0', '2/900/0', '2026-11-20T00:00:00Z');
   INSERT INTO sink VALUES ('warehouse', '2/950/3', '2/960/0', '{"public.orders":"h1"}', 1, NULL, '{"to":"2/400/0","anew":true}');
   INSERT INTO sink VALUES ('cache', NULL, NULL, '{}', 0, ${error("MR3401")}, NULL);
-  INSERT INTO sink_session VALUES (2, 'cache', 's1', 4, 5);
+  INSERT INTO sink_session VALUES (2, 'cache', 's1', 4, 5, 1);
   INSERT INTO settled VALUES ('cache', 'public.orders', 6);
   INSERT INTO table_version VALUES ('public.orders', 3, '2/500/0', 'f3', '{"schema":"public","table":"orders"}');
   INSERT INTO table_rename VALUES ('2/500/0', '[{"from":"public.order","to":"public.orders"}]');

@@ -46,13 +46,15 @@ CREATE TABLE sink (
 ) STRICT;
 
 -- Each opening of a sink, in the order of `id`. `base`: the step of the checkpoint that it found; `obligation`: the number of
--- the last obligation that was stored for the sink, which goes on over sessions.
+-- the last obligation that was stored for the sink, which goes on over sessions; `is_left`: it ended, and the sink held nothing
+-- beyond its checkpoint.
 CREATE TABLE sink_session (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   sink TEXT NOT NULL,
   session TEXT NOT NULL,
   base INTEGER NOT NULL,
   obligation INTEGER NOT NULL,
+  is_left INTEGER NOT NULL DEFAULT 0,
   UNIQUE (sink, session)
 ) STRICT;
 

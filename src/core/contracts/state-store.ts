@@ -155,6 +155,8 @@ export interface SinkReset {
 export interface SinkCrossing {
   /** Null: no sink does. */
   readonly from: Position | null;
+  /** The new log has everything that precedes this position of the former one, and may lack what follows. */
+  readonly common: Position;
   /** Where every other sink continues, filled again. */
   readonly otherwise: Position;
   /** New generations of complete tables, by table id: the value before and the value now. */
@@ -195,6 +197,8 @@ export interface BondStore {
    * transaction.
    */
   enter(sink: string, opening: SinkOpening): Promise<SinkEntry>;
+  /** The sink's session ends, and the sink holds nothing beyond its checkpoint. */
+  leave(sink: string): Promise<void>;
   /** Number of the last obligation that was stored for the sink. */
   obligation(sink: string): Promise<number>;
 }
@@ -208,7 +212,10 @@ export interface SinkOpening {
 }
 
 /** What the next checkpoints of the sink contain; `batch` is that of the last one. */
-export type SinkEntry = Pick<Bond, "state" | "session" | "step">;
+export interface SinkEntry extends Pick<Bond, "state" | "session" | "step"> {
+  /** The session before was left, or there was none. */
+  readonly wasLeft: boolean;
+}
 
 export interface SchemaStore {
   /**

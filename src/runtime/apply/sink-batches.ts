@@ -30,6 +30,9 @@ export interface SinkBatchesParts {
 /** A batch that is repeated in place, and done within this time, is not worth a word. */
 const UNSAID_MS_MAX = 5_000;
 
+/** Beyond every position. */
+const ANYWHERE: Position = { epoch: Infinity, commit: 0n, index: 0 };
+
 /**
  * Applies batches to one sink, each until it is done or fails for good, and knows the sink's position. `written` is what the
  * sink itself holds. `covered` may be further, if the log had nothing for the sink in between.
@@ -42,6 +45,10 @@ export class SinkBatches {
   #written: Checkpoint | null = null;
   #covered: Position | null = null;
   #writeCount = 0;
+  /** See `mayHoldUntil`; undefined until the sink was entered. */
+  #mayHoldUntil: Position | null | undefined;
+  /** The highest position of a batch that was begun. */
+  #attempted: Position | null = null;
   #lease = 0;
   /** Why the present batch was tried again, and when it began. */
   #failing: { readonly begunMs: number; readonly error: StoredError } | null = null;
@@ -78,6 +85,24 @@ export class SinkBatches {
     return this.#covered;
   }
 
+  /**
+   * The sink may hold rows of what precedes this position, beyond its checkpoint: of a batch that did not end, here or in an
+   * earlier process. Null: it holds none.
+   */
+  get mayHoldUntil(): Position | null {
+    return this.#mayHoldUntil ?? null;
+  }
+
+  /** What an earlier process may have written of the log lies anywhere. */
+  get holdsUnknown(): boolean {
+    return this.#mayHoldUntil === ANYWHERE;
+  }
+
+  /** This process has entered the sink, and what the sink holds is what its checkpoint says. */
+  get isAtCheckpoint(): boolean {
+    return this.#mayHoldUntil === null;
+  }
+
   /** The same; only after `begin`. */
   get reached(): Position {
     invariant(this.#covered !== null, "a sink's queue is worked only after begin");
@@ -96,6 +121,28 @@ export class SinkBatches {
   /** The entry that the checkpoints name from here on. After `open`, before anything is stored. */
   enter(entry: SinkEntry): void {
     this.#bond.enter(entry);
+    // Later entries are this process's own.
+    if (this.#mayHoldUntil === undefined)
+      this.#mayHoldUntil = entry.wasLeft || this.#parts.sink.delivery === "transactional" ? null : ANYWHERE;
+  }
+
+  /** No earlier process has read the log beyond `position`. */
+  knowEarlier(position: Position): void {
+    if (!this.holdsUnknown) return;
+    const attempted = this.#attempted ?? position;
+    this.#mayHoldUntil = comparePositions(attempted, position) > 0 ? attempted : position;
+    this.#cleared();
+  }
+
+  #begun({ position }: Checkpoint): void {
+    if (this.#parts.sink.delivery === "transactional") return;
+    if (this.#attempted === null || comparePositions(position, this.#attempted) > 0) this.#attempted = position;
+    if (this.#mayHoldUntil == null || comparePositions(position, this.#mayHoldUntil) > 0) this.#mayHoldUntil = position;
+  }
+
+  #cleared(): void {
+    if (this.#mayHoldUntil == null || this.#covered === null) return;
+    if (comparePositions(this.#covered, this.#mayHoldUntil) >= 0) this.#mayHoldUntil = null;
   }
 
   begin(checkpoint: Checkpoint, written: Checkpoint | null, covered: Position): void {
@@ -116,6 +163,7 @@ export class SinkBatches {
   /** Everything before `position` is done. */
   cover(position: Position): void {
     if (this.#covered === null || comparePositions(position, this.#covered) > 0) this.#covered = position;
+    this.#cleared();
   }
 
   /** `onWaiting`: see Outcome. */
@@ -125,6 +173,7 @@ export class SinkBatches {
     const startedMs = clock.elapsed();
     let bound = await this.#bound(batch);
     let attempt = 0;
+    this.#begun(bound.checkpoint);
     await this.retrying(signal, async () => {
       if (attempt++ > 0 && (await this.#alreadyDone(bound, signal))) return;
       while (!(await this.#attempt(bound, outcome, signal))) bound = await this.#bound(batch);

@@ -83,6 +83,26 @@ export class SinkWorker {
     return this.written?.bond?.step ?? null;
   }
 
+  /** See `SinkBatches`. */
+  get mayHoldUntil(): Position | null {
+    return this.#batches.mayHoldUntil;
+  }
+
+  /** See `SinkBatches`. */
+  get holdsUnknown(): boolean {
+    return this.#batches.holdsUnknown;
+  }
+
+  /** See `SinkBatches`. */
+  get isAtCheckpoint(): boolean {
+    return this.#batches.isAtCheckpoint;
+  }
+
+  /** See `SinkBatches`. */
+  knowEarlier(position: Position): void {
+    this.#batches.knowEarlier(position);
+  }
+
   /** Everything before it is done for this sink. */
   get covered(): Position | null {
     return this.#batches.covered;

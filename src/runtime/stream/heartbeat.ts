@@ -8,17 +8,26 @@ export interface HeartbeatParts {
   readonly clock: Clock;
   readonly watermarks: Watermarks;
   readonly fanOut: FanOut;
+  /** The end of the log; null: whether this is still the log that was read is not known at the moment. */
+  readonly tip: (signal: AbortSignal) => Promise<bigint | null>;
   readonly intervalMs: number;
   readonly logger: Logger;
 }
 
-/** Each beat writes a mark into the log, so that an idle source's position moves, and checks idle sinks. */
+/**
+ * Each beat writes a mark into the log, so that an idle source's position moves, checks idle sinks, and tells those that an
+ * earlier process may have left in the middle of a batch where all that it can have read ends.
+ */
 export async function heartbeat(parts: HeartbeatParts, signal: AbortSignal): Promise<never> {
-  const { clock, watermarks, fanOut, intervalMs, logger } = parts;
+  const { clock, watermarks, fanOut, tip, intervalMs, logger } = parts;
   for (;;) {
     try {
       await watermarks.mark(encodeMark({ edge: null }), signal);
       for (const worker of fanOut.sinks) if (worker.idle) fanOut.push(worker, { kind: "heartbeat" });
+      const unknown = [...fanOut.sinks].filter(({ holdsUnknown }) => holdsUnknown);
+      const commit = unknown.length === 0 ? null : await tip(signal);
+      const { epoch } = fanOut.position;
+      if (commit !== null) for (const worker of unknown) worker.knowEarlier({ epoch, commit, index: 0 });
     } catch (error) {
       signal.throwIfAborted();
       logger.warn({ error }, "a heartbeat failed; the next one tries again");

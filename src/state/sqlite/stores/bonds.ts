@@ -39,12 +39,18 @@ export class SqliteBonds implements BondStore {
       this.#statements.name.run({ state: this.#connection.clock.unique(ID_BYTES) });
       for (const tableId of owed) this.#snapshots.owe({ tableId, sink, scope: { kind: "differences" }, reason });
       const obligation = this.#obligation(sink);
+      const last = this.#statements.last.get({ sink });
+      const wasLeft = last === undefined || integer(last, "is_left") === 1;
       this.#statements.enter.run({ sink, session, base: step, obligation });
       this.#statements.prune.run({ sink, own: own?.session ?? null, keep: SESSIONS_MAX });
       // Invariant: everything that was settled after this copy of the sink is owed again by now, or the sink is filled.
       this.#statements.unsettle.run({ sink, step });
-      return { state: text(this.#statements.state.get()!, "state"), session, step };
+      return { state: text(this.#statements.state.get()!, "state"), session, step, wasLeft };
     });
+  }
+
+  async leave(sink: string): Promise<void> {
+    this.#connection.write(() => this.#statements.leave.run({ sink }));
   }
 
   async obligation(sink: string): Promise<number> {
@@ -65,6 +71,10 @@ function prepare(connection: Connection) {
     unsettle: connection.prepare("DELETE FROM settled WHERE sink = :sink AND step > :step"),
     enter: connection.prepare(
       `INSERT INTO sink_session (sink, session, base, obligation) VALUES (:sink, :session, :base, :obligation)`,
+    ),
+    last: connection.prepare("SELECT is_left FROM sink_session WHERE sink = :sink ORDER BY id DESC LIMIT 1"),
+    leave: connection.prepare(
+      "UPDATE sink_session SET is_left = 1 WHERE id = (SELECT max(id) FROM sink_session WHERE sink = :sink)",
     ),
     prune: connection.prepare(
       `DELETE FROM sink_session WHERE sink = :sink AND session IS NOT :own AND id <= (

@@ -178,20 +178,27 @@ function resetOf(row: Row): SinkReset | null {
   const kept = keeps === undefined ? {} : { keeps };
   if (crossing === undefined) return { to: parsePosition(to), anew, ...kept };
   const from = crossing.from === null ? null : parsePosition(crossing.from);
-  const otherwise = parsePosition(crossing.otherwise);
-  return { to: parsePosition(to), anew, crossing: { ...crossing, from, otherwise } };
+  const [common, otherwise] = [parsePosition(crossing.common), parsePosition(crossing.otherwise)];
+  return { to: parsePosition(to), anew, crossing: { ...crossing, from, common, otherwise } };
 }
 
 interface StoredReset {
   readonly to: string;
   readonly anew: boolean;
-  readonly crossing?: Pick<SinkCrossing, "generations"> & { readonly from: string | null; readonly otherwise: string };
+  readonly crossing?: StoredCrossing;
   readonly keeps?: Readonly<Record<string, string>>;
 }
 
-function spelled({ from, otherwise, generations }: SinkCrossing): StoredReset["crossing"] & object {
+interface StoredCrossing extends Pick<SinkCrossing, "generations"> {
+  readonly from: string | null;
+  readonly common: string;
+  readonly otherwise: string;
+}
+
+function spelled({ from, common, otherwise, generations }: SinkCrossing): StoredCrossing {
   return {
     from: from === null ? null : serializePosition(from),
+    common: serializePosition(common),
     otherwise: serializePosition(otherwise),
     generations,
   };
@@ -201,5 +208,6 @@ function isStoredReset(value: unknown): value is StoredReset {
   if (!isRecord(value) || typeof value["to"] !== "string" || typeof value["anew"] !== "boolean") return false;
   const { crossing, keeps } = value;
   if (keeps !== undefined && !isTextRecord(keeps)) return false;
-  return crossing === undefined || (isRecord(crossing) && typeof crossing["otherwise"] === "string");
+  if (crossing === undefined) return true;
+  return isRecord(crossing) && typeof crossing["common"] === "string" && typeof crossing["otherwise"] === "string";
 }
