@@ -29,7 +29,7 @@ import { Targets } from "./tables/targets.ts";
 import { expelSql, highestVersion, versionedTables } from "./tables/versioned-rows.ts";
 import { readTextRows } from "./write/text-rows.ts";
 import { inTransaction } from "./write/transaction.ts";
-import { type NotedTable, tablesIn } from "./tables/existing.ts";
+import type { NotedTable } from "./tables/existing.ts";
 
 /**
  * A batch of many rows reads the keys of its tables once: the larger a batch, the less a row costs (docs/benchmarks.md). A
@@ -194,7 +194,7 @@ export abstract class EngineSink<S extends Store>
   async foreign(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
     return await this.#work("looking for tables", signal, async () => {
       const { connection, store } = this.opened();
-      return await this.targets.foreign(connection, store.catalogue, tables);
+      return await this.targets.foreign({ connection, store }, tables);
     });
   }
 
@@ -343,7 +343,7 @@ export abstract class EngineSink<S extends Store>
   /** By target key: all tables there. */
   async #tablesThere(): Promise<ReadonlyMap<string, NotedTable>> {
     const { connection, store } = this.opened();
-    return new Map((await tablesIn(connection, store.catalogue)).map((table) => [targetKey(table.name), table]));
+    return new Map((await store.tables(connection)).map((table) => [targetKey(table.name), table]));
   }
 
   async #connect(): Promise<void> {

@@ -8,7 +8,7 @@ import { Lake } from "../../connectors/duckdb/lake/lake.ts";
 import { queryLake } from "../../connectors/duckdb/lake/query.ts";
 import { placeOf } from "../../connectors/duckdb/lake/place.ts";
 import { LakeSink } from "../../connectors/duckdb/lake/sink.ts";
-import { lookUpTargets } from "../../connectors/duckdb/tables/existing.ts";
+import { lookUpTargets, tablesIn } from "../../connectors/duckdb/tables/existing.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
 import { SILENT } from "../../src/core/contracts/telemetry.ts";
 import { failure, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
@@ -21,7 +21,7 @@ import { eventually } from "../support/run/waiting.ts";
 
 const KILLS = 5;
 const MOVES = 30;
-const LOOKS = 150;
+const LOOKS = 60;
 /** Up to so long after a batch the process is killed; a batch takes about as long. */
 const KILL_WITHIN_MS = 250;
 
@@ -328,6 +328,37 @@ test("what is in the way is named", async () => {
   expect(await opening({ place: elsewhere })).toMatchObject({ code: "MR3225", kind: "fatal" });
 });
 
+test("what the catalogue says of tables and views is what DuckDB's own functions say", async () => {
+  await using target = await lakeTarget("sqlite");
+  const sink = target.makeSink();
+  await sink.open(1, timeout());
+  await sink.prepare([items], timeout());
+  await target.query(
+    `create table lake.public."It's ""odd""" ("A b" decimal(38, 9), c varchar[], d timestamp with time zone, e struct(x tinyint, "Y" json[]), f uuid, g map(varchar, blob), h time)`,
+  );
+  await target.query("create view lake.public.seen as select 1 as one");
+  await target.query("create schema lake.former; create table lake.former.gone (id integer)");
+  await target.query("drop table lake.former.gone; alter table lake.public.items rename to Things");
+  await target.query("alter table lake.public.Things add column w date");
+  const lake = await Lake.acquire(target.options);
+  const connection = await lake.connect();
+  const names = ["items", "things", `It's "odd"`, "seen", "gone"].map((table) => ({ schema: "PUBLIC", table }));
+  const wanted = [...names, { schema: "former", table: "gone" }];
+  const there = await lake.find(connection, wanted);
+  const shown = await lookUpTargets(connection, lake.catalogue, wanted);
+  // Nobody asks for the columns of a view.
+  const compared = (all: typeof shown) =>
+    new Map([...all].map(([key, found]) => [key, found.isView ? { ...found, columns: null } : found]));
+  expect(compared(there)).toEqual(compared(shown));
+  expect(there.size).toBe(3);
+  const byName = (all: Awaited<ReturnType<typeof tablesIn>>) =>
+    new Map(all.map((table) => [`${table.name.schema}.${table.name.table}`, table]));
+  expect(byName(await lake.tables(connection))).toEqual(byName(await tablesIn(connection, lake.catalogue)));
+  connection.disconnectSync();
+  await lake.release();
+  await sink.close();
+});
+
 test("a table is seen as it was at one moment, while others change shapes", async () => {
   await using target = await lakeTarget("sqlite");
   const sink = target.makeSink();
@@ -342,7 +373,7 @@ test("a table is seen as it was at one moment, while others change shapes", asyn
     await target.query(`create table lake.public.other${asked++} (id integer)`);
     return answer;
   };
-  const there = await lookUpTargets(connection, lake.catalogue, [{ schema: "public", table: "items" }]);
+  const there = await lake.find(connection, [{ schema: "public", table: "items" }]);
   expect(asked).toBeGreaterThan(1);
   expect([...there.values()].map(({ columns }) => [...columns.keys()])).toEqual([
     ["id", "v", "_millrace_version", "_millrace_commit_time"],
@@ -368,7 +399,7 @@ test("a table has its columns at every look, while maintenance changes shapes", 
   })();
   const seen = new Set<string>();
   for (let look = 0; look < LOOKS; look++) {
-    const there = await lookUpTargets(connection, lake.catalogue, [{ schema: "public", table: "items" }]);
+    const there = await lake.find(connection, [{ schema: "public", table: "items" }]);
     for (const { columns } of there.values()) seen.add([...columns.keys()].join(" "));
   }
   stopped.abort();

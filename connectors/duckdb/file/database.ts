@@ -8,10 +8,11 @@ import { classify, duckdbError } from "../errors.ts";
 import { expectJoinable, Writers } from "../joining.ts";
 import { copyFile, logBytesOf, removeCopies } from "./copy-file.ts";
 import { Folding } from "./folding.ts";
-import { quoteLiteral } from "../names.ts";
+import { quoteLiteral, type TargetName } from "../names.ts";
 import { MemoryLimit } from "../write/memory.ts";
 import { StageFile } from "../write/stage-file.ts";
 import type { Store, Writer } from "../store.ts";
+import { type ExistingTarget, lookUpTargets, type NotedTable, tablesIn } from "../tables/existing.ts";
 import { readTextRows } from "../write/text-rows.ts";
 import { walBytesMax } from "./wal-size.ts";
 
@@ -132,6 +133,17 @@ export class Database implements Store {
     const connection = await this.#engine.connect();
     await connection.run("SET TimeZone = 'UTC'");
     return connection;
+  }
+
+  async tables(connection: EngineConnection): Promise<readonly NotedTable[]> {
+    return await tablesIn(connection, this.catalogue);
+  }
+
+  async find(
+    connection: EngineConnection,
+    targets: readonly TargetName[],
+  ): Promise<ReadonlyMap<string, ExistingTarget>> {
+    return await lookUpTargets(connection, this.catalogue, targets);
   }
 
   /** No other process can have the file open, and in this one writers take turns. */

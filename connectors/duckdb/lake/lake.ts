@@ -5,9 +5,10 @@ import { Turn } from "../../../src/core/turn.ts";
 import { classify, duckdbError } from "../errors.ts";
 import { expectJoinable, Writers } from "../joining.ts";
 import { MemoryLimit } from "../write/memory.ts";
-import { readTextRows } from "../write/text-rows.ts";
 import { StageFile } from "../write/stage-file.ts";
+import type { TargetName } from "../names.ts";
 import type { Store, Writer } from "../store.ts";
+import type { ExistingTarget, NotedTable } from "../tables/existing.ts";
 import {
   type Access,
   INLINED_ROW_BYTES_MAX,
@@ -15,13 +16,13 @@ import {
   LAKE,
   type LakeSettings,
   loginOf,
-  METADATA,
   setInlining,
   startEngine,
 } from "./engine.ts";
 import type { LakeLogin } from "./bucket.ts";
 import { whole } from "./moved.ts";
 import { inodeOf, type LakePlace, shownCatalog } from "./place.ts";
+import { findInLake, newestSnapshot, tablesOfLake } from "./tables.ts";
 
 /**
  * One open lake, shared by all its users in this process: a catalogue in a DuckDB file lets no second instance in, and
@@ -109,8 +110,18 @@ export class Lake implements Store {
   }
 
   async lastCommit(connection: EngineConnection): Promise<string> {
-    const [row] = await readTextRows(connection, `SELECT max(snapshot_id)::VARCHAR FROM ${METADATA}.ducklake_snapshot`);
-    return row?.[0] ?? "";
+    return await newestSnapshot(connection);
+  }
+
+  async tables(connection: EngineConnection): Promise<readonly NotedTable[]> {
+    return await tablesOfLake(connection);
+  }
+
+  async find(
+    connection: EngineConnection,
+    targets: readonly TargetName[],
+  ): Promise<ReadonlyMap<string, ExistingTarget>> {
+    return await findInLake(connection, targets);
   }
 
   claim(target: string, writer: Writer): void {

@@ -11,7 +11,7 @@ import { inTransaction } from "../write/transaction.ts";
 import { LAKE, METADATA } from "./engine.ts";
 import type { Lake } from "./lake.ts";
 import { findOrphans, KEEP_NAMED, markData, ownerOfData, scheduleOrphans } from "./orphans.ts";
-import { tablesIn } from "../tables/existing.ts";
+import { tablesOfLake } from "./tables.ts";
 
 /**
  * A reader of a snapshot that has ended may still read its files. With a catalogue in SQLite, DuckLake compares days alone: at
@@ -166,7 +166,7 @@ export class Maintenance {
       const startedMs = performance.now();
       await this.#connected(async (connection) => {
         await this.#each(connection, await expireStatements(connection, settings.keepSnapshotsMs));
-        for (const { name: table } of await tablesIn(connection, LAKE)) await this.#join(connection, table);
+        for (const { name: table } of await tablesOfLake(connection)) await this.#join(connection, table);
         await this.#each(connection, [CLEAN_UP]);
         await this.#orphans(connection);
       });

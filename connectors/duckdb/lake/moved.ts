@@ -8,10 +8,9 @@ import { readTextRows } from "../write/text-rows.ts";
 import { METADATA } from "./engine.ts";
 import type { CatalogKind } from "./place.ts";
 import { MOVED } from "./rules.ts";
+import { newestSnapshot } from "./tables.ts";
 
 const TRIES_MAX = 5;
-
-const SNAPSHOTS = `${METADATA}.ducklake_snapshot`;
 
 /** Reads again if rows were moved while they were read. */
 export async function whole<T>(connection: EngineConnection, kind: CatalogKind, read: () => Promise<T>): Promise<T> {
@@ -51,15 +50,10 @@ function isMoved(error: unknown): boolean {
   return error instanceof Error && MOVED.test(error.message);
 }
 
-async function newestSnapshot(connection: EngineConnection): Promise<number> {
-  const [[id = ""] = []] = await readTextRows(connection, `SELECT max(snapshot_id)::VARCHAR FROM ${SNAPSHOTS}`);
-  return Number(id);
-}
-
-async function hasMovedSince(connection: EngineConnection, snapshot: number): Promise<boolean> {
+async function hasMovedSince(connection: EngineConnection, snapshot: string): Promise<boolean> {
   const [[count = ""] = []] = await readTextRows(
     connection,
-    `SELECT count(*)::VARCHAR FROM ${SNAPSHOTS}_changes WHERE snapshot_id > ${snapshot} AND regexp_matches(changes_made, 'flush|rewrite|merge|compact')`,
+    `SELECT count(*)::VARCHAR FROM ${METADATA}.ducklake_snapshot_changes WHERE snapshot_id > ${snapshot} AND regexp_matches(changes_made, 'flush|rewrite|merge|compact')`,
   );
   return Number(count) > 0;
 }

@@ -4,7 +4,7 @@ import { encodeNote, noteOf } from "../../../src/core/targets/following.ts";
 import type { Column } from "../../../src/core/model/schema.ts";
 import { createSql } from "./create.ts";
 import { duckdbError } from "../errors.ts";
-import { type ExistingTarget, lookUpTargets } from "./existing.ts";
+import type { ExistingTarget } from "./existing.ts";
 import { followTable, retiredWhereFollowed, wantedColumns } from "./follow.ts";
 import { conversion } from "./form.ts";
 import {
@@ -13,7 +13,6 @@ import {
   quoteIdentifier,
   quoteLiteral,
   quoteName,
-  targetKey,
   VERSION_COLUMN,
 } from "../names.ts";
 import type { TableLayout } from "../write/layout.ts";
@@ -72,14 +71,7 @@ function isNoted(layout: TableLayout, { note }: ExistingTarget): boolean {
 }
 
 /** See `Sink.carries`. Exact texts are stored under the columns' old names. */
-export async function carriesTarget(
-  connection: EngineConnection,
-  from: TableLayout,
-  to: TableLayout,
-  catalogue: string,
-): Promise<boolean> {
-  const existing = (await lookUpTargets(connection, catalogue, [to.target])).get(targetKey(to.target));
-  if (existing === undefined) return false;
+export function carriesTarget(from: TableLayout, to: TableLayout, existing: ExistingTarget): boolean {
   // A column that a mirror keeps must be null in all rows; a history keeps the old values.
   const drops = to.dropsColumns || to.form.mode === "history";
   const isGoing = ({ identity }: Column): boolean => to.table.columns.every((column) => column.identity !== identity);

@@ -7,7 +7,7 @@ import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { lostColumns, successorOf } from "../../../src/core/targets/following.ts";
 import { carriesTarget, createStatements, followTarget, preparedAlready, type PreparedTarget } from "./ddl.ts";
 import { classify, duckdbError, OF_ONE_TABLE, overFiles } from "../errors.ts";
-import { type ExistingTarget, lookUpTargets } from "./existing.ts";
+import type { ExistingTarget } from "./existing.ts";
 import { conversion, type TargetForm } from "./form.ts";
 import { columnNames, fold, targetKey, type TargetName, targetOf, VERSION_COLUMN } from "../names.ts";
 import type { Store } from "../store.ts";
@@ -103,7 +103,7 @@ export class Targets {
     }
     const lagging = await store.exclusively(async () => {
       const wanted = layouts.map(({ target }) => target);
-      const there = await lookUpTargets(connection, store.catalogue, wanted);
+      const there = await store.find(connection, wanted);
       const missing: TableLayout[] = [];
       const found: Lagging[] = [];
       const seen = new Set<string>();
@@ -131,13 +131,13 @@ export class Targets {
   async #follow({ connection, store, changing }: TargetStore, { layout, existing }: Lagging): Promise<void> {
     await store.exclusively(async () => {
       changing([layout.table]);
-      let target = existing ?? (await lookUp(connection, layout));
+      let target = existing ?? (await lookUp(connection, store, layout));
       // No conversion if it is not ours: that is refused below.
       const converting = target.columns.has(VERSION_COLUMN)
         ? conversion(layout.sqlName, layout.form, target.columns)
         : [];
       for (const sql of converting) await connection.run(sql);
-      if (converting.length > 0) target = await lookUp(connection, layout);
+      if (converting.length > 0) target = await lookUp(connection, store, layout);
       const prepared = await inTransaction(
         connection,
         () => connection.run(BEGIN),
@@ -161,7 +161,7 @@ export class Targets {
   ): Promise<readonly TableVersion[]> {
     const { schema, form } = this.#options;
     const targets = tables.map((table) => targetOf(table, schema));
-    const there = await lookUpTargets(connection, store.catalogue, targets);
+    const there = await store.find(connection, targets);
     const missing: TableVersion[] = [];
     for (const table of tables) {
       const found = there.get(this.key(table));
@@ -182,14 +182,12 @@ export class Targets {
 
   /** See TargetPresence. */
   async foreign(
-    connection: EngineConnection,
-    catalogue: string,
+    { connection, store }: Omit<TargetStore, "changing">,
     tables: readonly TableVersion[],
   ): Promise<readonly TableVersion[]> {
     const names = tables.map((table) => this.#nameOf(table));
-    const there = await lookUpTargets(
+    const there = await store.find(
       connection,
-      catalogue,
       names.filter((name) => name !== null),
     );
     return tables.filter((_, i) => {
@@ -220,7 +218,9 @@ export class Targets {
     to: TableVersion,
   ): Promise<boolean> {
     const { catalogue } = store;
-    return await carriesTarget(connection, this.#layoutFor(from, catalogue), this.#layoutFor(to, catalogue), catalogue);
+    const [before, after] = [this.#layoutFor(from, catalogue), this.#layoutFor(to, catalogue)];
+    const existing = (await store.find(connection, [after.target])).get(targetKey(after.target));
+    return existing !== undefined && carriesTarget(before, after, existing);
   }
 
   #isRobbed(table: TableVersion, existing: ExistingTarget): boolean {
@@ -273,8 +273,8 @@ async function make(connection: EngineConnection, layouts: readonly TableLayout[
   );
 }
 
-async function lookUp(connection: EngineConnection, { target, catalogue }: TableLayout): Promise<ExistingTarget> {
-  const existing = (await lookUpTargets(connection, catalogue, [target])).get(targetKey(target));
+async function lookUp(connection: EngineConnection, store: Store, { target }: TableLayout): Promise<ExistingTarget> {
+  const existing = (await store.find(connection, [target])).get(targetKey(target));
   invariant(existing !== undefined, "a created or found target exists");
   return existing;
 }
