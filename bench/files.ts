@@ -14,7 +14,7 @@ import { CsvRows } from "../connectors/files/text/csv.ts";
 import { type BatchParts, BatchRows } from "../connectors/files/text/batch-parts.ts";
 import { ByteWriter } from "../src/core/bytes.ts";
 import type { Outcome } from "../src/core/contracts/sink.ts";
-import type { Checkpoint, Batch } from "../src/core/model/batch.ts";
+import type { Batch } from "../src/core/model/batch.ts";
 import { BEFORE_NONE, Block, NO_TUPLE, OP_CREATE } from "../src/core/model/block.ts";
 import type { KeyedTable } from "../src/core/model/schema.ts";
 import { TupleWriter } from "../src/core/model/tuple-writer.ts";
@@ -22,6 +22,7 @@ import type { ColumnType } from "../src/core/model/types.ts";
 import { rowVersion } from "../src/core/model/version.ts";
 import { Compactor } from "../src/runtime/compaction/compaction.ts";
 import { type BenchOptions, type BenchReport, type Line, median } from "./report.ts";
+import { checkpointOf } from "../test/support/daemon/complete.ts";
 
 const ROWS = 1_000_000;
 const STEP_ROWS = 50_000;
@@ -168,6 +169,6 @@ function stepOf(number: number): Batch {
   }
   block.bytes = out.bytes;
   const { tables, order } = new Compactor("stream").compact([{ block, from: 0, to: block.count }], () => true);
-  const progress: Checkpoint = { position: { epoch: 1, commit: commit + 1n, index: 0 }, tables: {} };
+  const progress = checkpointOf({ epoch: 1, commit: commit + 1n, index: 0 });
   return { kind: "rows", tables, order, checkpoint: progress };
 }

@@ -23,7 +23,7 @@ const HEAD = z.object({
   position: z.string().regex(/^(\d+\/\d+\/\d+)?$/),
   /** "" if there is none. */
   bond: z.string(),
-  place: z.string().optional(),
+  place: z.string(),
   /** The number of each part; 0: it has no table, and no document. */
   parts: z.array(z.int().min(0)).length(PART_COUNT),
 });
@@ -62,7 +62,7 @@ interface Stored {
 
 const EMPTY_PART: Part = { tables: new Map(), indices: new Map() };
 const EMPTY: Stored = {
-  head: { lease: 0, position: "", bond: "", parts: Array.from({ length: PART_COUNT }, () => 0) },
+  head: { lease: 0, position: "", bond: "", place: "", parts: Array.from({ length: PART_COUNT }, () => 0) },
   parts: Array.from({ length: PART_COUNT }, () => EMPTY_PART),
   tables: {},
 };
@@ -390,8 +390,8 @@ function contentOf({ tables, parts }: Stored): CheckpointContent {
 function headOf({ position, place, bond }: Checkpoint): Pick<Head, "position" | "bond" | "place"> {
   return {
     position: serializePosition(position),
-    bond: bond === undefined ? "" : serializeBond(bond),
-    ...(place === undefined ? {} : { place }),
+    bond: serializeBond(bond),
+    place,
   };
 }
 
@@ -400,8 +400,8 @@ function checkpointOf({ head: { position, bond, place }, tables }: Stored): Chec
   return {
     position: parsePosition(position),
     tables: { ...tables },
-    ...(place === undefined ? {} : { place }),
-    ...(bond === "" ? {} : { bond: parseBond(bond) }),
+    place,
+    bond: parseBond(bond),
   };
 }
 

@@ -1,6 +1,6 @@
 /** What a start verifies of what is there already, before it writes; `millrace check` does the same. */
-import { checkpointFromTexts } from "../../src/core/checkpoint/checkpoint-text.ts";
-import type { TopicCheckpoint } from "./checkpoint.ts";
+import { placedTables } from "../../src/core/checkpoint/checkpoint-text.ts";
+import { NO_CHECKPOINT, type TopicCheckpoint } from "./checkpoint.ts";
 import { inUse, kafkaError, newlyCompacted, tableError } from "./errors.ts";
 import { ownTopic, sinkId } from "./names.ts";
 import type { KafkaSinkSettings } from "./settings.ts";
@@ -49,5 +49,5 @@ export function holds(last: TopicCheckpoint, id: string): boolean {
 }
 
 function heldBy({ tables }: TopicCheckpoint): Readonly<Record<string, string>> {
-  return checkpointFromTexts(tables, "").tables;
+  return tables === NO_CHECKPOINT.tables ? {} : placedTables(tables).tables;
 }

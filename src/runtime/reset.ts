@@ -71,7 +71,7 @@ export async function applyReset(
   // No batch of this sink was beyond `to`, so none of our rows has a later version, unless it is of a later epoch.
   if (anew || isOfLaterEpoch) await worker.expel(tables, rowVersion(to.epoch, to.commit), signal);
   failpoint("reset.expelled");
-  const checkpoint: Checkpoint = isReplay ? { ...own, position: to } : { position: to, tables: {} };
+  const checkpoint = isReplay ? { ...own, position: to } : worker.first(to);
   await storeReset({ worker, state }, checkpoint, signal);
   logger.info({ anew, isReplay }, "the sink begins where its offset was reset to");
 }
@@ -111,7 +111,7 @@ async function cross(
     logger.warn({ tables: ids.length }, `${BEYOND_COMMON}: its tables are compared`);
   }
   failpoint("reset.listed");
-  await storeReset({ worker, state }, { position: to, tables }, signal);
+  await storeReset({ worker, state }, { ...own, position: to, tables }, signal);
   logger.info({ tables: Object.keys(tables).length }, "the sink continues in another log and keeps its rows");
 }
 

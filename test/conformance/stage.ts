@@ -8,7 +8,7 @@ import type { Outcome, Sink, RefusedEntry } from "../../src/core/contracts/sink.
 import { rowVersion } from "../../src/core/model/version.ts";
 import { blockOf, type Cell, type Change, type Entry, UNCHANGED, writesOf } from "../support/model/blocks.ts";
 import { formOf, type SinkHarness, type SinkTarget } from "./sink.ts";
-import { complete } from "../support/daemon/complete.ts";
+import { checkpointOf, complete } from "../support/daemon/complete.ts";
 
 /** Longer than any single call may take; a sink that hangs fails its test by this. */
 const CALL_TIMEOUT_MS = 60_000;
@@ -46,7 +46,7 @@ export function remove(before: Cells, options: Pick<Write, "at"> = {}): Write {
 
 /** Commit position `at`, everything before it done. */
 export function checkpointAt(at: bigint, tables: Readonly<Record<string, string>> = {}, index = 0): Checkpoint {
-  return { position: { epoch: 1, commit: at, index }, tables: complete(tables) };
+  return checkpointOf({ epoch: 1, commit: at, index }, complete(tables));
 }
 
 /** The writes of a batch that commits at `at`. Entries lie alternately in two blocks, as under load. */

@@ -15,6 +15,7 @@ import { landed } from "../support/warehouses/duckdb-landing.ts";
 import { type DuckdbTarget, duckdbTarget, FORMS } from "../support/warehouses/duckdb-target.ts";
 import { lakeTarget } from "../support/warehouses/ducklake-target.ts";
 import { eventually } from "../support/run/waiting.ts";
+import { checkpointOf } from "../support/daemon/complete.ts";
 
 const harness: SinkHarness = { name: "duckdb", target: async () => duckdbTarget(), landed, transactional: true };
 
@@ -583,7 +584,7 @@ test("a truncate or sweep of one table keeps its version rule", async () => {
   const table = tableVersion({ table: "swept", columns: [["id", "int8"]], key: ["id"] });
   await using stage = await Stage.of(harness, table);
   await stage.write(table, 10n, [put(["1"]), put(["2"], { at: 11n }), put(["3"], { at: 12n })]);
-  const checkpoint = { position: { epoch: 1, commit: 20n, index: 0 }, tables: {} };
+  const checkpoint = checkpointOf({ epoch: 1, commit: 20n, index: 0 });
   await stage.apply({ kind: "sweep", sweeps: [{ table, below: rowVersion(1, 11n) }], checkpoint });
   await stage.expectRows(table, [["2"], ["3"]]);
   await stage.apply({ kind: "truncate", table, version: rowVersion(1, 11n), checkpoint });

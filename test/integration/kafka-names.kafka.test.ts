@@ -13,7 +13,7 @@ import { tableVersion } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { kafkaBroker } from "../support/run/services.ts";
 import { eventually } from "../support/run/waiting.ts";
-import { complete } from "../support/daemon/complete.ts";
+import { checkpointOf, complete } from "../support/daemon/complete.ts";
 
 const topics = new KafkaTopics(kafkaBroker());
 afterAll(async () => await topics[Symbol.asyncDispose]());
@@ -80,7 +80,7 @@ test.each([
     for (const sink of [first, second]) {
       if (sink.form === "log")
         await sink.apply(
-          { kind: "checkpoint", checkpoint: { position: { epoch: 1, commit: at, index: 0 }, tables: {} } },
+          { kind: "checkpoint", checkpoint: checkpointOf({ epoch: 1, commit: at, index: 0 }) },
           new Reports(),
           timeout(),
         );
@@ -234,7 +234,7 @@ test("partitions that were added are named by check", async () => {
   await sink.apply(
     {
       kind: "checkpoint",
-      checkpoint: { position: { epoch: 1, commit: 20n, index: 0 }, tables: complete({ [item.id]: "1" }) },
+      checkpoint: checkpointOf({ epoch: 1, commit: 20n, index: 0 }, complete({ [item.id]: "1" })),
     },
     new Reports(),
     timeout(),

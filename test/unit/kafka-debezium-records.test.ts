@@ -11,6 +11,7 @@ import type { KeyedTable } from "../../src/core/model/schema.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
 import { Compactor } from "../../src/runtime/compaction/compaction.ts";
 import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
+import { checkpointOf } from "../support/daemon/complete.ts";
 
 const context: EnvelopeContext = {
   name: "shop",
@@ -49,7 +50,7 @@ function tell(format: DebeziumFormat, changes: readonly Change[]): readonly Told
     kind: "rows",
     tables: compact.tables,
     order: compact.order,
-    checkpoint: { position: block.until, tables: {} },
+    checkpoint: checkpointOf(block.until),
   };
   inCommitOrder(batch, (writes, entry, isMoved) => {
     const key = new ByteWriter();
@@ -107,7 +108,7 @@ test("a topic of all tables: the keys name the table, in their schemas too", () 
 test("a truncate is one record without a key; a sweep has no form, and neither has the flat form a truncate", () => {
   const record = { index: 3, commitTimeUs: 1_700_000_000_123_456n, xid: 77, origin: undefined };
   const version = rowVersion(1, 40n);
-  const checkpoint = { position: { epoch: 1, commit: 41n, index: 0 }, tables: {} };
+  const checkpoint = checkpointOf({ epoch: 1, commit: 41n, index: 0 });
   const batch = { kind: "truncate", table: users, version, record, checkpoint } as const;
   const told = formatOf().barrier({ kind: "truncate", batch }, place);
   expect(told).toMatchObject({ key: null, isEverywhere: false });

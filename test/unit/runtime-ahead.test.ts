@@ -11,6 +11,7 @@ import { quietLog } from "../support/run/quiet-log.ts";
 import { noMetrics, outage, realState, ScriptedSink } from "../support/model/scripted.ts";
 import { ScriptedSource } from "../support/model/scripted-source.ts";
 import { eventually } from "../support/run/waiting.ts";
+import { checkpointOf } from "../support/daemon/complete.ts";
 
 const users = tableVersion({
   table: "users",
@@ -79,7 +80,7 @@ async function failed(state: StateStore, form: ScriptedSink["form"] = "mirror"):
   ]);
   const ahead = new ScriptedSink("ahead");
   ahead.form = form;
-  ahead.checkpoint = { position: AHEAD, tables: {} };
+  ahead.checkpoint = checkpointOf(AHEAD);
   let isBack = false;
   ahead.onOpen = () => {
     if (!isBack) throw outage();

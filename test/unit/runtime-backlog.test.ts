@@ -5,7 +5,7 @@ import { FanOut } from "../../src/runtime/stream/fan-out.ts";
 import { Backlog } from "../../src/runtime/snapshot/backlog.ts";
 import { FailingReads } from "../../src/runtime/snapshot/failing-reads.ts";
 import { tableVersion } from "../support/model/blocks.ts";
-import { complete } from "../support/daemon/complete.ts";
+import { checkpointOf, complete } from "../support/daemon/complete.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { realState, ScriptedSink, workerOf } from "../support/model/scripted.ts";
 
@@ -17,7 +17,7 @@ async function stage() {
   const opened = await realState();
   const { state } = opened;
   const worker = workerOf(new ScriptedSink(), state);
-  worker.begin({ position: START, tables: complete({ [users.id]: `${users.fingerprint}/1` }) }, START, false);
+  worker.begin(checkpointOf(START, complete({ [users.id]: `${users.fingerprint}/1` })), START, false);
   const fanOut = new FanOut(START, "m");
   fanOut.attach(worker);
   await state.snapshots.add({

@@ -12,6 +12,7 @@ import { blockOf, type BlockSpec, type Change, tableVersion } from "../support/m
 import { versionOf } from "../support/model/log-model.ts";
 import { realState, ScriptedSink, ScriptedStream, workerOf } from "../support/model/scripted.ts";
 import { eventually } from "../support/run/waiting.ts";
+import { checkpointOf } from "../support/daemon/complete.ts";
 
 const users = tableVersion({ table: "users", columns: [["id", "int4"]], key: ["id"] });
 const START = { epoch: 1, commit: 100n, index: 0 };
@@ -37,7 +38,7 @@ async function fanOutWith(count: number, parts: Partial<WorkerParts> = {}) {
   const stream = new ScriptedStream();
   const stopping = new AbortController();
   for (const worker of workers) {
-    worker.begin({ position: START, tables: {} }, START, false);
+    worker.begin(checkpointOf(START), START, false);
     fanOut.attach(worker);
   }
   let released = 0;
@@ -220,7 +221,7 @@ test("a chunk whose place a sink has passed brings no deleted row back: it is dr
   const sink = new ScriptedSink("ahead");
   const worker = workerOf(sink, opened.state);
   const further = { ...START, commit: 3001n };
-  worker.begin({ position: further, tables: {} }, further, false);
+  worker.begin(checkpointOf(further), further, false);
   scene.fanOut.attach(worker);
   const stopping = new AbortController();
   const working = worker.run(stopping.signal).catch(() => undefined);

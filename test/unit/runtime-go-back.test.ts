@@ -8,6 +8,7 @@ import { SinkQueue } from "../../src/runtime/apply/sink-queue.ts";
 import { Window } from "../../src/runtime/snapshot/windows.ts";
 import { blockOf } from "../support/model/blocks.ts";
 import { noSecondStream, realState, ScriptedSink, ScriptedStream, workerOf } from "../support/model/scripted.ts";
+import { checkpointOf } from "../support/daemon/complete.ts";
 
 const at = (commit: bigint): Position => ({ epoch: 1, commit, index: 0 });
 const never = new AbortController().signal;
@@ -19,7 +20,7 @@ async function stage() {
   const goBack = new GoBack(systemClock, fanOut);
   const [ahead, behind, furtherBehind] = [500n, 300n, 200n].map((commit, i) => {
     const worker = workerOf(new ScriptedSink(`s${i}`), opened.state);
-    worker.begin({ position: at(commit), tables: {} }, at(commit), false);
+    worker.begin(checkpointOf(at(commit)), at(commit), false);
     return worker;
   });
   fanOut.attach(ahead!);

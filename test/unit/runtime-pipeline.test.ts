@@ -13,6 +13,7 @@ import { gate, noMetrics, outage, realState, ScriptedSink } from "../support/mod
 import type { CapturedTables } from "../../src/core/contracts/catalog.ts";
 import { ScriptedSource } from "../support/model/scripted-source.ts";
 import { eventually } from "../support/run/waiting.ts";
+import { checkpointOf } from "../support/daemon/complete.ts";
 
 const columns = [
   ["id", "int4"],
@@ -558,7 +559,7 @@ describe("a start", () => {
     const source = new ScriptedSource([users]);
     source.fill(users, many(3));
     const [good, away] = [new ScriptedSink("good"), new ScriptedSink("away")];
-    away.checkpoint = { position: { epoch: 7, commit: 5_000n, index: 0 }, tables: {} };
+    away.checkpoint = checkpointOf({ epoch: 7, commit: 5_000n, index: 0 });
     let isBack = false;
     away.onOpen = () => {
       if (!isBack) throw outage();

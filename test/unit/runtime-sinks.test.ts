@@ -17,7 +17,8 @@ import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/model/
 import { quietLog } from "../support/run/quiet-log.ts";
 import { gate, outage, realState, ScriptedSink, ScriptedStream, workerOf } from "../support/model/scripted.ts";
 import { eventually } from "../support/run/waiting.ts";
-import { complete } from "../support/daemon/complete.ts";
+import { checkpointOf, complete } from "../support/daemon/complete.ts";
+import { placeOf } from "../../src/runtime/apply/standing.ts";
 
 const COLUMNS = [
   ["id", "int4"],
@@ -38,7 +39,9 @@ async function stage(parts: Partial<WorkerParts> = {}, onLost: OnLost = "fail") 
   const opened = await realState();
   const { state } = opened;
   const sink = new ScriptedSink();
-  sink.checkpoint = { position: at(100n), tables: complete({ [users.id]: `${users.fingerprint}/1` }) };
+  const entry = await state.bonds.enter(sink.name, { own: undefined, owed: [], reason: "" });
+  const earlier = { place: placeOf(sink), bond: { ...entry, obligation: 0 } };
+  sink.checkpoint = { ...earlier, position: at(100n), tables: complete({ [users.id]: `${users.fingerprint}/1` }) };
   await state.sinks.written(sink.name, at(100n), {});
   const worker = workerOf(sink, state, parts);
   const runner = new SinkRunner({
@@ -95,6 +98,7 @@ async function stage(parts: Partial<WorkerParts> = {}, onLost: OnLost = "fail") 
   const feeding = fanOut.run(stream, stopping.signal).catch(() => undefined);
   const running = runner.begin(stopping.signal).then(() => runner.run(main, stopping.signal));
   return {
+    earlier,
     sink,
     worker,
     runner,
@@ -174,7 +178,7 @@ describe("a sink's work", () => {
   test("that was done before is passed over, also where it ends inside a block", async () => {
     await using scene = await stage();
     await scene.joined();
-    scene.worker.begin({ position: at(300n, 1), tables: {} }, at(300n, 1), false);
+    scene.worker.begin(checkpointOf(at(300n, 1)), at(300n, 1), false);
     scene.stream.push(blockOf([put(1, 200n), put(2, 300n), put(3, 300n), put(4, 400n)]));
     await scene.covered(401n);
     expect(ids(scene.sink)).toEqual([3, 4]);
@@ -184,7 +188,7 @@ describe("a sink's work", () => {
     await using opened = await realState();
     const sink = new ScriptedSink();
     const worker = workerOf(sink, opened.state);
-    worker.begin({ position: at(100n), tables: {} }, at(100n), false);
+    worker.begin(checkpointOf(at(100n)), at(100n), false);
     sink.before = () => {
       throw new MillraceError({ code: "MR3999", kind: "fatal", message: "it can't be" });
     };
@@ -267,7 +271,7 @@ describe("a sink's work", () => {
         [skipped.id]: `${skipped.fingerprint}/1`,
         "public.quiet": "x/1",
       });
-      scene.worker.begin({ position: at(100n), tables: held }, at(100n), false);
+      scene.worker.begin(checkpointOf(at(100n), held), at(100n), false);
       const isTruncate = skipped === emptied;
       scene.stream.push(
         blockOf([isTruncate ? { table: skipped, op: "t", commit: 200n } : { ...put(1, 200n), table: skipped }]),
@@ -341,7 +345,7 @@ describe("a sink's work", () => {
       if (failures++ > 0) return;
       // Emptied and restored to an older copy while it was away.
       scene.sink.tables.clear();
-      scene.sink.checkpoint = { position: at(150n), tables: {} };
+      scene.sink.checkpoint = { ...scene.earlier, position: at(150n), tables: {} };
       throw outage();
     };
     scene.stream.push(blockOf([put(2, 300n)]), idle(400n));
@@ -359,7 +363,7 @@ describe("a sink's work", () => {
     let failures = 0;
     scene.sink.before = () => {
       if (failures++ > 0) return;
-      scene.sink.checkpoint = { position: at(350n), tables: {} };
+      scene.sink.checkpoint = { ...scene.earlier, position: at(350n), tables: {} };
       throw outage();
     };
     scene.stream.push(blockOf([put(2, 300n)]), idle(400n));
@@ -385,7 +389,7 @@ describe("a sink's work", () => {
   test("lists the keys of moved rows while the sink does not hold the whole table", async () => {
     await using scene = await stage();
     await scene.joined();
-    scene.worker.begin({ position: at(100n), tables: {} }, at(100n), false);
+    scene.worker.begin(checkpointOf(at(100n)), at(100n), false);
     scene.stream.push(
       blockOf([
         { table: users, op: "c", after: ["1", "stale"], commit: 200n },
@@ -419,7 +423,7 @@ describe("a sink that was away", () => {
     await eventually(() => scene.runner.state === "paused");
     // A second sink keeps the main fan-out going.
     const other = workerOf(new ScriptedSink("other"), scene.state);
-    other.begin({ position: at(100n), tables: {} }, at(100n), false);
+    other.begin(checkpointOf(at(100n)), at(100n), false);
     scene.fanOut.attach(other);
     const log = Array.from({ length: 20 }, (_, i) => put(i, BigInt(200 + i * 10)));
     for (const change of log.slice(0, 10)) scene.stream.push(blockOf([change]));
@@ -451,7 +455,7 @@ describe("a sink that was away", () => {
     await scene.runner.pause();
     await eventually(() => scene.runner.state === "paused");
     const other = workerOf(new ScriptedSink("other"), scene.state);
-    other.begin({ position: at(100n), tables: {} }, at(100n), false);
+    other.begin(checkpointOf(at(100n)), at(100n), false);
     scene.fanOut.attach(other);
     // Far enough from where the sink was left.
     scene.stream.push(idle(9_000_000n));
@@ -476,11 +480,7 @@ describe("a sink that was away", () => {
   test("is given what both streams carried once, also where both lie in one batch", async () => {
     await using scene = await stage();
     await scene.joined();
-    scene.worker.begin(
-      { position: at(100n), tables: complete({ [users.id]: `${users.fingerprint}/1` }) },
-      at(100n),
-      false,
-    );
+    scene.worker.begin(checkpointOf(at(100n), complete({ [users.id]: `${users.fingerprint}/1` })), at(100n), false);
     const moved: readonly Change[] = [
       put(1, 200n),
       { table: users, op: "u", after: ["2", UNCHANGED], before: ["1", null], commit: 210n },
@@ -513,7 +513,7 @@ describe("a sink that was away", () => {
     scene.stream.push(idle(900n));
     await eventually(() => scene.fanOut.position.commit === 900n);
     scene.fanOut.detach(scene.worker);
-    scene.worker.begin({ position: at(100n), tables: {} }, at(100n), false);
+    scene.worker.begin(checkpointOf(at(100n)), at(100n), false);
     // The mark of the first attempt takes its time, whatever is aborted meanwhile.
     const slow = gate();
     scene.hookMark(() => slow.passed);
@@ -626,7 +626,7 @@ describe("a sink's life", () => {
     scene.runner.detach();
     await eventually(() => scene.runner.state === "failed");
     expect(scene.runner.error?.code).toBe("MR1301");
-    scene.sink.checkpoint = { position: at(100n), tables: {} };
+    scene.sink.checkpoint = { ...scene.earlier, position: at(100n), tables: {} };
     await scene.runner.resume();
     await scene.joined();
     expect(scene.runner.error).toBeNull();

@@ -3,7 +3,7 @@ import { type Accord, accordOf } from "../../src/core/checkpoint/bond.ts";
 import type { Position } from "../../src/core/model/position.ts";
 import type { SinkRecord } from "../../src/core/contracts/state-store.ts";
 import { standingOf } from "../../src/runtime/apply/standing.ts";
-import { complete } from "../support/daemon/complete.ts";
+import { checkpointOf, complete } from "../support/daemon/complete.ts";
 
 const at = (commit: bigint, index = 0): Position => ({ epoch: 1, commit, index });
 const record = (written: bigint | null, covered: bigint | null): SinkRecord => ({
@@ -14,7 +14,7 @@ const record = (written: bigint | null, covered: bigint | null): SinkRecord => (
   paused: false,
   error: null,
 });
-const own = (commit: bigint, index = 0) => ({ position: at(commit, index), tables: complete({ t: "h" }) });
+const own = (commit: bigint, index = 0) => checkpointOf(at(commit, index), complete({ t: "h" }));
 const stand = (
   held: ReturnType<typeof own> | null,
   known: SinkRecord | null,
@@ -69,7 +69,7 @@ describe("where a sink goes on from", () => {
   });
 
   test("one that stands in a later history than the source's fails alone, as everything would be passed over", () => {
-    const later = { position: { epoch: 3, commit: 100n, index: 0 }, tables: complete({ t: "h" }) };
+    const later = checkpointOf({ epoch: 3, commit: 100n, index: 0 }, complete({ t: "h" }));
     expect(() => stand(later, null, 500n, "foreign")).toThrow(expect.objectContaining({ code: "MR1311" }));
     expect(() => stand(later, null, 500n)).toThrow(expect.objectContaining({ code: "MR1311" }));
     expect(() => stand(later, record(200n, 200n), 500n)).toThrow(expect.objectContaining({ code: "MR1311" }));
@@ -92,11 +92,6 @@ describe("where a sink goes on from", () => {
       isEmpty: false,
     });
   });
-
-  test("one without a bond that nothing is recorded of does not count as complete by its own word", () => {
-    expect(stand(own(700n), null, 500n, "unbound")).toEqual({ kind: "new", isEmpty: false });
-    expect(stand(own(700n), record(700n, 700n), 500n, "unbound")).toMatchObject({ kind: "known" });
-  });
 });
 
 describe("how a checkpoint and the state go together", () => {
@@ -114,13 +109,12 @@ describe("how a checkpoint and the state go together", () => {
     ["steps that a later session did not find", bond("b2", 18, 4), "estranged"],
     ["a session that the state does not know", bond("d4", 1, 0), "estranged"],
     ["another state", { ...bond("c3", 40, 5), state: "0f" }, "foreign"],
-    ["none, although the state has bound the sink", undefined, "estranged"],
+    ["no checkpoint", undefined, "bound"],
   ] as const)("%s", (_what, own, accord) => {
     expect(accordOf(own, "f0", sessions)).toBe(accord);
   });
 
-  test("neither knows of the other", () => {
-    expect(accordOf(undefined, null, [])).toBe("unbound");
+  test("a state without a name", () => {
     expect(accordOf(bond("c3", 1, 0), null, [])).toBe("foreign");
   });
 });

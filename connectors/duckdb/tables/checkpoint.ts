@@ -35,9 +35,7 @@ export class CheckpointRow {
       `CREATE TABLE IF NOT EXISTS ${this.#table} (name VARCHAR ${this.#isLake ? "NOT NULL" : "PRIMARY KEY"}, epoch INTEGER, "commit" BIGINT, ` +
         `"index" BIGINT, lease BIGINT NOT NULL, tables VARCHAR, bond VARCHAR, updated_at TIMESTAMP WITH TIME ZONE NOT NULL)`,
     );
-    // A version before 0.2 created the table in a file.
-    if (!this.#isLake) await connection.run(`ALTER TABLE ${this.#table} ADD COLUMN IF NOT EXISTS bond VARCHAR`);
-    const row = await this.#read(connection, "coalesce(bond, '')");
+    const row = await this.#read(connection);
     const found = row === undefined ? 0 : Number(row[3]);
     if (found > lease) {
       throw duckdbError({
@@ -70,16 +68,15 @@ export class CheckpointRow {
   async look(connection: EngineConnection, catalogue: string): Promise<Checkpoint | null> {
     const there = await readTextRows(
       connection,
-      "SELECT column_name FROM duckdb_columns() WHERE database_name = $1 AND schema_name = $2 AND table_name = 'progress'",
+      "SELECT 1 FROM duckdb_tables() WHERE database_name = $1 AND schema_name = $2 AND table_name = 'progress'",
       [catalogue, META_SCHEMA],
     );
     if (there.length === 0) return null;
-    const hasBond = there.some(([name]) => name === "bond");
-    return parseCheckpoint(await this.#read(connection, hasBond ? "coalesce(bond, '')" : "''"));
+    return parseCheckpoint(await this.#read(connection));
   }
 
-  async #read(connection: EngineConnection, bond: string): Promise<readonly string[] | undefined> {
-    const sql = `SELECT epoch, "commit", "index", lease, tables, ${bond} FROM ${this.#table} WHERE name = $1`;
+  async #read(connection: EngineConnection): Promise<readonly string[] | undefined> {
+    const sql = `SELECT epoch, "commit", "index", lease, tables, bond FROM ${this.#table} WHERE name = $1`;
     return (await readTextRows(connection, sql, [this.#sink]))[0];
   }
 
@@ -169,5 +166,5 @@ function parseCheckpoint(row: readonly string[] | undefined): Checkpoint | null 
   if (row === undefined || row[0] === "") return null;
   const [epoch, commit, index, , tables, bond] = row;
   const position = { epoch: Number(epoch), commit: BigInt(commit!), index: Number(index) };
-  return { position, ...checkpointFromTexts(tables!, bond) };
+  return { position, ...checkpointFromTexts(tables!, bond!) };
 }

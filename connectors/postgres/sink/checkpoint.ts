@@ -58,13 +58,10 @@ CREATE TABLE IF NOT EXISTS ${CHECKPOINT} (
   claim text,
   updated_at timestamptz NOT NULL
 ) WITH (fillfactor = 10);
-ALTER TABLE ${CHECKPOINT} ADD COLUMN IF NOT EXISTS bond text, ADD COLUMN IF NOT EXISTS claim text;
 COMMIT`;
 
+/** A role without CREATE can use an existing table. */
 export const FIND_METADATA = `SELECT 1 WHERE to_regclass('${CHECKPOINT}') IS NOT NULL`;
-
-/** A role without CREATE can use an existing table. One from a version before 0.2 lacks a column. */
-export const FIND_WHOLE_METADATA = `SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass('${CHECKPOINT}') AND attname = 'claim' AND NOT attisdropped`;
 
 /** Removes the sink's row, and with the last one everything of Millrace. Not the row of a process that came later. */
 export function removeCheckpoint(fence: Fence): string {
@@ -135,11 +132,6 @@ export function selectCheckpoint(name: string): string {
   return `SELECT ${COLUMNS} FROM ${CHECKPOINT} WHERE name = ${quoteLiteral(name)}`;
 }
 
-/** The same, also for a table from before version 0.2. */
-export function lookAtCheckpoint(name: string): string {
-  return `SELECT lease, steps, to_jsonb(p) ->> 'claim', epoch, "commit", "index", tables, to_jsonb(p) ->> 'bond' FROM ${CHECKPOINT} p WHERE name = ${quoteLiteral(name)}`;
-}
-
 /** The columns that the fence compares, without the tables. */
 export function selectFence(name: string): string {
   return `SELECT lease, steps, claim FROM ${CHECKPOINT} WHERE name = ${quoteLiteral(name)}`;
@@ -157,7 +149,7 @@ export function readCheckpoint(answer: Answer): StoredCheckpoint | null {
   const counted = { lease: BigInt(lease ?? 0), batches: BigInt(batches ?? 0), claim: claim ?? "" };
   if (epoch == null || commit == null || index == null) return { ...counted, checkpoint: null };
   const position = { epoch: Number(epoch), commit: BigInt(commit), index: Number(index) };
-  return { ...counted, checkpoint: { position, ...checkpointFromTexts(tables ?? "{}", bond) } };
+  return { ...counted, checkpoint: { position, ...checkpointFromTexts(tables ?? "null", bond ?? "") } };
 }
 
 /** The expected state of the row, and its state after this batch: the first statement of every batch. */

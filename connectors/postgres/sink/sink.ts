@@ -32,9 +32,7 @@ import {
   fenceError,
   LOCK_DDL,
   FIND_METADATA,
-  FIND_WHOLE_METADATA,
   lockLease,
-  lookAtCheckpoint,
   readCheckpoint,
   removeCheckpoint,
   selectFence,
@@ -152,7 +150,7 @@ export class PostgresSink
   async open(lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
     const session = await this.#connect(signal);
     return this.#guarded("opening the target", async () => {
-      const found = await session.query(FIND_WHOLE_METADATA, signal);
+      const found = await session.query(FIND_METADATA, signal);
       if (found.rows.length === 0) await session.query(CREATE_METADATA, signal);
       const { checkpointName } = this.#options;
       await session.query(endPredecessor(checkpointName, BigInt(lease)), signal);
@@ -179,7 +177,7 @@ export class PostgresSink
       return await this.#guarded("looking at the target's progress", async () => {
         const found = await session.query(FIND_METADATA, signal);
         if (found.rows.length === 0) return null;
-        return readCheckpoint(await session.query(lookAtCheckpoint(checkpointName), signal))?.checkpoint ?? null;
+        return readCheckpoint(await session.query(selectCheckpoint(checkpointName), signal))?.checkpoint ?? null;
       });
     } finally {
       session.close();

@@ -27,10 +27,6 @@ export function parseBond(text: string): Bond {
   return { state: match[1]!, session: match[2]!, step: Number(match[3]), obligation: Number(match[4]) };
 }
 
-export function isSameBond(a: Bond | undefined, b: Bond | undefined): boolean {
-  return a !== undefined && b !== undefined && serializeBond(a) === serializeBond(b);
-}
-
 /** One opening of a sink, as the state knows it. */
 export interface SinkSession {
   readonly session: string;
@@ -47,16 +43,18 @@ export interface SinkSession {
  * How a checkpoint matches the state.
  *
  * - `bound`: the state knows every obligation that the checkpoint relies on.
- * - `unbound`: neither knows a bond: a version without bonds wrote them.
  * - `estranged`: the checkpoint belongs to this state, but the state does not know all that the checkpoint relies on:
  *   the state is an older copy or has forgotten the sink, or the checkpoint belongs to an abandoned history.
  * - `foreign`: the checkpoint belongs to another state.
  */
-export type Accord = "bound" | "unbound" | "estranged" | "foreign";
+export type Accord = "bound" | "estranged" | "foreign";
 
-/** `sessions`: those of this sink in the state named `state` (null: it has no name yet), oldest first. */
+/**
+ * `own`: undefined if the sink has no checkpoint, which relies on nothing. `sessions`: those of this sink in the state named
+ * `state` (null: it has no name yet), oldest first.
+ */
 export function accordOf(own: Bond | undefined, state: string | null, sessions: readonly SinkSession[]): Accord {
-  if (own === undefined) return sessions.length === 0 ? "unbound" : "estranged";
+  if (own === undefined) return "bound";
   if (own.state !== state) return "foreign";
   const at = sessions.findIndex(({ session }) => session === own.session);
   if (at < 0 || own.obligation > sessions[at]!.obligation) return "estranged";

@@ -188,7 +188,7 @@ export interface SinkStore {
 
 /** Links the checkpoints of the sinks to this state: see `Bond`. */
 export interface BondStore {
-  /** How the sink's checkpoint matches what is stored. */
+  /** How the sink's checkpoint matches what is stored; undefined: it has none. */
   accord(sink: string, own: Bond | undefined): Promise<Accord>;
   /** Tables of which something was settled after this batch of the sink: a sink at that batch owes it again. */
   undone(sink: string, step: number): Promise<readonly string[]>;

@@ -50,10 +50,10 @@ export interface Checkpoint {
   readonly position: Position;
   /** The tables of which the sink holds a complete copy, and what the copy is of. */
   readonly tables: CompleteTables;
-  /** The target that the sink's options gave to one certain table; absent if a version that did not store it wrote this. */
-  readonly place?: string;
-  /** The state under which this was written; absent if a version without bonds wrote it. */
-  readonly bond?: Bond;
+  /** The target that the sink's options gave to one certain table. */
+  readonly place: string;
+  /** The state under which this was written. */
+  readonly bond: Bond;
 }
 
 /** One unit of work for a sink; afterwards the sink is at `checkpoint`. */

@@ -1,6 +1,8 @@
 import type { Checkpoint } from "../../core/model/batch.ts";
 import type { Bond } from "../../core/checkpoint/bond.ts";
 import { MillraceError } from "../../core/errors.ts";
+import { invariant } from "../../core/invariant.ts";
+import type { Position } from "../../core/model/position.ts";
 import type { Outcome, Sink } from "../../core/contracts/sink.ts";
 import type { BondStore, SinkEntry } from "../../core/contracts/state-store.ts";
 import { placeOf } from "./standing.ts";
@@ -27,24 +29,32 @@ export class CheckpointBond {
     this.#entry = entry;
   }
 
-  /** Adds the bond of the sink's next checkpoint, and its place where it has none; adds neither before `enter`. */
+  /** A checkpoint of no table: the sink has not stored it yet. */
+  first(position: Position): Checkpoint {
+    return { position, tables: {}, place: this.#place, bond: { ...this.#entered(), obligation: 0 } };
+  }
+
+  /** The same checkpoint with the bond that it is stored with. */
   async next(checkpoint: Checkpoint): Promise<Checkpoint> {
-    if (this.#entry === null) return checkpoint;
-    const { state, session, step } = this.#entry;
-    const place = checkpoint.place ?? this.#place;
-    return { ...checkpoint, place, bond: { state, session, step: step + 1, obligation: await this.#obligation() } };
+    const { state, session, step } = this.#entered();
+    return { ...checkpoint, bond: { state, session, step: step + 1, obligation: await this.#obligation() } };
+  }
+
+  #entered(): SinkEntry {
+    invariant(this.#entry !== null, "the state knows the opening of a sink before its checkpoints");
+    return this.#entry;
   }
 
   /** The checkpoint is durable in the sink. */
   written({ bond }: Checkpoint): void {
-    if (this.#entry !== null && bond !== undefined) this.#entry = { ...this.#entry, step: bond.step };
+    this.#entry = { ...this.#entered(), step: bond.step };
   }
 
   /** Wraps `outcome`: each report becomes durable first, then it is checked whether the checkpoint counts it. */
-  watch(outcome: Outcome, bond: Bond | undefined): WatchedOutcome {
+  watch(outcome: Outcome, bond: Bond): WatchedOutcome {
     let isOutdated = false;
     const look = async (): Promise<void> => {
-      if (bond === undefined || (await this.#obligation()) <= bond.obligation) return;
+      if ((await this.#obligation()) <= bond.obligation) return;
       isOutdated = true;
       throw new MillraceError({
         code: "MR1304",

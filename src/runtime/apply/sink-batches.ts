@@ -145,6 +145,11 @@ export class SinkBatches {
     if (comparePositions(this.#covered, this.#mayHoldUntil) >= 0) this.#mayHoldUntil = null;
   }
 
+  /** A checkpoint of no table: the sink has not stored it yet. */
+  first(position: Position): Checkpoint {
+    return this.#bond.first(position);
+  }
+
   begin(checkpoint: Checkpoint, written: Checkpoint | null, covered: Position): void {
     this.#checkpoint = checkpoint;
     this.#written = written;

@@ -188,14 +188,14 @@ export class SinkOpening {
     const copied = new Set(copies.map(([id]) => id));
     const there = tables().filter(({ id }) => copied.has(id));
     // Under another place there may be tables from an earlier time at which that one was in force.
-    const isMoved = (checkpoint.place ?? placeOf(sink)) !== placeOf(sink);
+    const isMoved = checkpoint.place !== placeOf(sink);
     const found = await worker.ask(there, async (some) => await sink.presence?.missing(some, signal), signal);
     const absent = (found ?? []).map(({ id }) => id);
     const missing = new Set([...(isMoved ? copied : absent), ...lost]);
     const histories = sink.form === "history" ? [...missing].filter((id) => checkpoint.tables[id] !== undefined) : [];
     if (histories.length > 0) throw historyLost(sink.name, histories);
     const invalid = new Set([...missing, ...(await passedBy(copies))]);
-    await rejoin(isBound ? (checkpoint.bond?.step ?? null) : null, invalid);
+    await rejoin(isBound ? checkpoint.bond.step : null, invalid);
     if (missing.size > 0) {
       logger.warn(
         { sink: sink.name, tables: [...missing] },

@@ -289,7 +289,7 @@ export class SinkRunner {
       this.#lost = [];
       if (standing.isEmpty) await this.#opening.expectEarlierRows(main, signal);
       await this.#parts.rejoin(null, new Set());
-      const checkpoint = { position: fanOut.position, tables: {} };
+      const checkpoint = worker.first(fanOut.position);
       // Invariant: the completeness that the sink has stored does not count any more, not even after a crash before its
       // first batch.
       if (!standing.isEmpty) await worker.note(checkpoint, signal);

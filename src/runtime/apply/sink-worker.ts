@@ -78,9 +78,9 @@ export class SinkWorker {
     return this.#batches.writeCount;
   }
 
-  /** The batch of the sink's last checkpoint; null if there is none, or it is not bound to the state. */
+  /** The batch of the sink's last checkpoint; null if there is none. */
   get batch(): number | null {
-    return this.written?.bond?.step ?? null;
+    return this.written?.bond.step ?? null;
   }
 
   /** See `SinkBatches`. */
@@ -128,6 +128,11 @@ export class SinkWorker {
   /** The entry that the sink's checkpoints name from here on. After `open`. */
   enter(entry: SinkEntry): void {
     this.#batches.enter(entry);
+  }
+
+  /** A checkpoint of no table: the sink has not stored it yet. */
+  first(position: Position): Checkpoint {
+    return this.#batches.first(position);
   }
 
   /**

@@ -38,8 +38,6 @@ export function standingOf(sink: string, { own, record, accord }: Meeting, ackno
     if (own.position.epoch === acknowledged?.epoch) throw sinkForeign(sink);
     return { kind: "new", isEmpty: false };
   }
-  // Invariant: the checkpoint of a sink without a record in the state never makes the sink count as complete.
-  if (accord === "unbound" && written === null) return { kind: "new", isEmpty: false };
   const difference = written === null ? 1 : comparePositions(own.position, written);
   if (difference === 0) {
     const covered = record?.covered ?? own.position;
@@ -66,8 +64,7 @@ export async function owedBy(
   bonds: Pick<BondStore, "undone">,
 ): Promise<readonly string[]> {
   const complete = Object.keys(held.tables);
-  if (accord === "unbound") return [];
-  if (accord !== "bound" || held.bond === undefined) return complete;
+  if (accord !== "bound") return complete;
   const undone = new Set(await bonds.undone(sink, held.bond.step));
   return complete.filter((id) => undone.has(id));
 }

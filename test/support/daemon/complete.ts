@@ -1,8 +1,15 @@
-/** Complete tables, from the texts that stand for them in a test. */
+/** Checkpoints, and complete tables from the texts that stand for them in a test. */
 import { type CompleteTables, isCompleteTables } from "../../../src/core/checkpoint/completeness.ts";
 import { invariant } from "../../../src/core/invariant.ts";
+import type { Checkpoint } from "../../../src/core/model/batch.ts";
+import type { Position } from "../../../src/core/model/position.ts";
 
 export function complete(tables: Readonly<Record<string, string>>): CompleteTables {
   invariant(isCompleteTables(tables), "texts by table id");
   return tables;
+}
+
+/** Bound to no state that a test has. */
+export function checkpointOf(position: Position, tables: CompleteTables = {}): Checkpoint {
+  return { position, tables, place: "a place", bond: { state: "ab", session: "cd", step: 7, obligation: 3 } };
 }

@@ -27,6 +27,7 @@ import type { ColumnType } from "../../../src/core/model/types.ts";
 import type { TableShape } from "../../../src/core/contracts/catalog.ts";
 import { rowVersion } from "../../../src/core/model/version.ts";
 import { postgresType } from "../postgres/postgres-types.ts";
+import { checkpointOf } from "../daemon/complete.ts";
 
 /** A cell that the log did not carry. */
 export const UNCHANGED = Symbol("unchanged");
@@ -236,7 +237,7 @@ export function writesOf(
 export function rowsBatch(tables: readonly TableWrites[], checkpoint?: Checkpoint): Batch {
   const last = tables.at(-1)?.blocks.at(-1);
   const position = last?.until ?? { epoch: 1, commit: 0n, index: 0 };
-  return { kind: "rows", tables, checkpoint: checkpoint ?? { position, tables: {} } };
+  return { kind: "rows", tables, checkpoint: checkpoint ?? checkpointOf(position) };
 }
 
 function rowsOf(block: Block, table: TableVersion): number[] {

@@ -105,8 +105,8 @@ export class ScriptedSink implements Sink, BatchPrefetch {
     this.name = name;
   }
 
-  target(table: TableVersion): string {
-    return table.id;
+  target({ schema, table }: Pick<TableVersion, "schema" | "table">): string {
+    return `${schema}.${table}`;
   }
 
   async open(_lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
@@ -210,7 +210,7 @@ export function workerOf(sink: Sink, state: StateStore, parts: Partial<WorkerPar
     database: "test",
     formatPosition: (commit: bigint) => String(commit),
   };
-  return new SinkWorker({
+  const worker = new SinkWorker({
     clock: systemClock,
     sink,
     state,
@@ -231,6 +231,8 @@ export function workerOf(sink: Sink, state: StateStore, parts: Partial<WorkerPar
     news: new News(),
     ...parts,
   });
+  worker.enter({ state: "ab", session: "cd", step: 7 });
+  return worker;
 }
 
 /** A promise that a test resolves when it is time. */

@@ -5,6 +5,7 @@
 import { DuckdbSink } from "../../../connectors/duckdb/sink.ts";
 import type { Outcome } from "../../../src/core/contracts/sink.ts";
 import { blockOf, type Cell, type Change, tableVersion, UNCHANGED, writesOf } from "../model/blocks.ts";
+import { checkpointOf } from "../daemon/complete.ts";
 
 export const batches = tableVersion({
   table: "steps",
@@ -62,7 +63,7 @@ async function write(path: string, lease: number): Promise<void> {
   await sink.prepare([batches], signal);
   for (let n = Number(held?.position.commit ?? 0n) + 1; ; n++) {
     const block = blockOf(changesOf(n));
-    const checkpoint = { position: { epoch: 1, commit: BigInt(n), index: 0 }, tables: {} };
+    const checkpoint = checkpointOf({ epoch: 1, commit: BigInt(n), index: 0 });
     await sink.apply({ kind: "rows", tables: [writesOf(batches, block)], checkpoint }, refuse, signal);
     process.stdout.write(`${n}\n`);
   }

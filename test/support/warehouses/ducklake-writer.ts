@@ -8,6 +8,7 @@ import { LakeSink } from "../../../connectors/duckdb/lake/sink.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";
 import { blockOf, writesOf } from "../model/blocks.ts";
 import { changesOf, refuse, batches } from "./duckdb-writer.ts";
+import { checkpointOf } from "../daemon/complete.ts";
 
 async function write(catalog: string, data: string, lease: number): Promise<void> {
   const { signal } = new AbortController();
@@ -25,7 +26,7 @@ async function write(catalog: string, data: string, lease: number): Promise<void
   await sink.prepare([batches], signal);
   for (let n = Number(held?.position.commit ?? 0n) + 1; ; n++) {
     const block = blockOf(changesOf(n));
-    const checkpoint = { position: { epoch: 1, commit: BigInt(n), index: 0 }, tables: {} };
+    const checkpoint = checkpointOf({ epoch: 1, commit: BigInt(n), index: 0 });
     const batch = { kind: "rows", tables: [writesOf(batches, block)], checkpoint } as const;
     for (let isDone = false; !isDone;) {
       try {
