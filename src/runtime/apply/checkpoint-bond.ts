@@ -31,7 +31,8 @@ export class CheckpointBond {
 
   /** A checkpoint of no table: the sink has not stored it yet. */
   first(position: Position): Checkpoint {
-    return { position, tables: {}, place: this.#place, bond: { ...this.#entered(), obligation: 0 } };
+    const { state, session, step } = this.#entered();
+    return { position, tables: {}, place: this.#place, bond: { state, session, step, obligation: 0 } };
   }
 
   /** The same checkpoint with the bond that it is stored with. */

@@ -231,7 +231,7 @@ export function workerOf(sink: Sink, state: StateStore, parts: Partial<WorkerPar
     news: new News(),
     ...parts,
   });
-  worker.enter({ state: "ab", session: "cd", step: 7 });
+  worker.enter({ state: "ab", session: "cd", step: 7, wasLeft: false });
   return worker;
 }
 
