@@ -173,7 +173,7 @@ describe.each(searchEngines())("a search sink and what is there already, on $nam
     expect(await written(13n, rest)).toBeLessThan(20_000);
     await sink.close();
     await using next = await sinkOn(indices.prefix);
-    expect(await next.open(2, timeout())).toEqual({ position: { epoch: 1, commit: 13n, index: 0 }, tables: rest });
+    expect(await next.open(2, timeout())).toEqual(checkpointAt(13n, rest));
     await next.forget(timeout());
     await searchCall(url(), "POST", `/${indices.prefix}millrace-progress/_refresh`);
     const left = await searchCall(url(), "GET", `/${indices.prefix}millrace-progress/_count`);

@@ -151,7 +151,7 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     for (const lease of [2, 3]) {
       await using sink = await opened(prefix, {}, lease);
       const held = await sink.open(lease, timeout());
-      expect(held).toEqual({ position: checkpoint.position, tables: { "public.other": "rules" } });
+      expect(held).toEqual({ ...checkpoint, tables: { "public.other": "rules" } });
       await sink.prepare([users], timeout());
     }
     expect(await ids(prefix, users)).toBe(0);

@@ -220,7 +220,7 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
     }
     const json = await sinkOn(keys.prefix, { format: "json" });
     await using _ = { [Symbol.asyncDispose]: () => json.close() };
-    expect(await json.open(2, timeout())).toEqual({ position: checkpoint.position, tables: {} });
+    expect(await json.open(2, timeout())).toEqual({ ...checkpoint, tables: {} });
     const reports = await apply(json, rowsBatch(20n, [users, [put(["1", "b", null]), patch(["2", "b", UNCHANGED])]]));
     expect(reports.incompleteEntries).toEqual([1]);
     expect(await client.type(`${keys.prefix}public:users:1`)).toBe("string");
