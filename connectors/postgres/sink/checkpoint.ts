@@ -1,5 +1,5 @@
 /**
- * Checkpoint and fence: one row per sink in the target, changed in the transaction of the rows that it describes. `batches`
+ * Checkpoint and fence: one row per sink in the target, changed in the transaction of the rows that it describes. `steps`
  * counts these transactions, so that a batch whose COMMIT got no answer can be distinguished from one that never
  * happened. `claim` names the session that writes: what a session sent that was given up is refused once another one has
  * entered, also where it arrives late through a pooler.
@@ -106,7 +106,7 @@ function isHeld({ name, lease, batches, claim }: Fence): string {
   return `name = ${quoteLiteral(name)} AND lease = ${lease} AND steps = ${batches} AND claim = ${quoteLiteral(claim)}`;
 }
 
-/** Fails if another session writes now. It does not wait for the row: `countStep` does that before the commit. */
+/** Fails if another session writes now. It does not wait for the row: `countBatch` does that before the commit. */
 export function expectClaim({ name, claim }: Fence): string {
   return `SELECT 1 / count(*) FROM ${CHECKPOINT} WHERE name = ${quoteLiteral(name)} AND claim = ${quoteLiteral(claim)}`;
 }

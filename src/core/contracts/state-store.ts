@@ -211,7 +211,7 @@ export interface SinkOpening {
   readonly reason: string;
 }
 
-/** What the next checkpoints of the sink contain; `batch` is that of the last one. */
+/** What the next checkpoints of the sink contain; `step` is that of the last one. */
 export interface SinkEntry extends Pick<Bond, "state" | "session" | "step"> {
   /** The session before was left, or there was none. */
   readonly wasLeft: boolean;
@@ -347,7 +347,7 @@ export type SnapshotRequest = Pick<TableSnapshot, "tableId" | "sink" | "scope" |
 };
 
 /**
- * For keys that were read and not cancelled: `batch` is that of the sink's checkpoint that contains the last of their
+ * For keys that were read and not cancelled: `step` is that of the sink's checkpoint that contains the last of their
  * rows.
  */
 export interface SettledKeys {

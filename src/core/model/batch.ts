@@ -62,7 +62,7 @@ export type Batch =
       readonly kind: "rows";
       /**
        * Tables to empty before the rows are written, as by a batch of its own; of a history, where its tables were emptied
-       * before, between or behind the rows. Only where `Sink.batch` says so.
+       * before, between or behind the rows. Only where `Sink.batchLimits` says so.
        */
       readonly truncates?: readonly Truncate[];
       readonly tables: readonly TableWrites[];

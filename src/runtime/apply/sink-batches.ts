@@ -19,7 +19,7 @@ export interface SinkBatchesParts {
   readonly sink: Sink;
   readonly bonds: Pick<BondStore, "obligation">;
   readonly outcome: Outcome;
-  /** See `StepWatch`. */
+  /** See `BatchWatch`. */
   readonly answerMsMax: number;
   /** An attempt at a batch begins: refusals of rows by an earlier attempt do not count any more. */
   readonly onAttempt: () => void;

@@ -23,7 +23,7 @@ export interface BatchLimits {
   readonly tableCountMax?: number;
   /** So long after the beginning of one batch the next one begins, unless enough waits to fill it. Absent: at once. */
   readonly delayMs?: number;
-  /** Whether a batch of rows goes on behind a truncate: see `Sink.batch`. */
+  /** Whether a batch of rows goes on behind a truncate: see `Sink.batchLimits`. */
   readonly hasTruncates?: boolean;
   /** A write that takes longer is given up, and its sink opened again. Absent: the runtime's default. */
   readonly answerMsMax?: number;

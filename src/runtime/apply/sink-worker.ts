@@ -46,7 +46,7 @@ export class SinkWorker {
   }
 
   /** Of the write in flight. */
-  /** See `SinkSteps`. */
+  /** See `SinkBatches`. */
   get failing(): StoredError | null {
     return this.#batches.failing;
   }
