@@ -6,7 +6,7 @@ import type { Client } from "pg";
 import { kafka } from "../scripts/services/servers/kafka.ts";
 import { postgres } from "../scripts/services/servers/postgres/postgres.ts";
 import { redis } from "../scripts/services/servers/redis.ts";
-import { shareOf } from "../src/core/sharing/share.ts";
+import { shareName, shareOf } from "../src/core/sharing/share.ts";
 import { connected, createDatabases, withDatabase } from "./clients.ts";
 import { cpuSecondsOf, MeasuredDaemon } from "./daemon.ts";
 import { ORDERS } from "./orders.ts";
@@ -102,7 +102,7 @@ async function apply(scene: Scene, { tables, rowCount, shares, name }: Asked): P
     source: { kind: "kafka", brokers: [broker], from: CAPTURE, shares },
     sinks: { target: await sink(name) },
   });
-  const names = Array.from({ length: shares }, (_, i) => `${name}_${i + 1}`);
+  const names = Array.from({ length: shares }, (_, i) => shareName(name, i + 1));
   daemon.start();
   const phases = async () => await Promise.all(names.map(async (one) => (await daemon.status(one))?.phase));
   await until(async () => (await phases()).every((phase) => phase === "streaming"));
