@@ -98,8 +98,6 @@ export interface ReconcileConfig {
   /** Null: only on demand. */
   readonly schedule: Schedule | null;
   readonly reports: ReportsFolder | null;
-  readonly webhook: string | null;
-  readonly webhookTls: TlsSettings;
 }
 
 export interface NotifyConfig {

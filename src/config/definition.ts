@@ -210,15 +210,6 @@ const reconcile = z.strictObject({
     .default(60_000)
     .describe("In scheduled comparisons: how long to wait for a sink that makes no progress."),
   reports: z.string().min(1).optional().describe("The folder for reports of comparisons as JSON, Markdown and HTML."),
-  webhook: z
-    .string()
-    .refine(isHttpUrl, { error: "expected https://… or http://…" })
-    .optional()
-    .describe("A URL that is sent a short JSON when more rows differ than a table's reconcile.maxDrift allows."),
-  ca: z
-    .string()
-    .optional()
-    .describe("PEM file with the certificate authority of the webhook's server, in place of those that Node trusts."),
 });
 
 const notify = z.strictObject({

@@ -398,7 +398,7 @@ class Loading {
   }
 
   #reconcile(given: z.output<typeof topDefinition>["reconcile"]): ReconcileConfig {
-    const { schedule, timeZone, mode, repair, patience, reports, webhook, ca } = given;
+    const { schedule, timeZone, mode, repair, patience, reports } = given;
     const place = this.#yaml.locate(["reconcile", "reports"], "value");
     return {
       schedule:
@@ -406,8 +406,6 @@ class Loading {
           ? null
           : { cron: schedule, timeZone: timeZone ?? null, mode, repairs: repair, patienceMs: patience },
       reports: reports === undefined ? null : { path: resolve(this.#folder, reports), ...place },
-      webhook: webhook ?? null,
-      webhookTls: tlsSettings({ ca }, this.#folder),
     };
   }
 

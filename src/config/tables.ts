@@ -94,7 +94,7 @@ export const tableDefinition = z.strictObject({
         .min(0)
         .optional()
         .describe(
-          "How many rows of a sink may differ before `reconcile` exits with 3 and the webhook is called. Default: 0.",
+          "How many rows of a sink may differ before that is drift: `reconcile` exits with 3, and `status` and `notify` tell it. Default: 0.",
         ),
     })
     .prefault({})

@@ -13,11 +13,10 @@ import type { ComparisonStatus } from "../core/contracts/status.ts";
 import type { StateStore, StoredError } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import type { Levels } from "../ops/metrics.ts";
-import { webhook } from "../ops/webhook.ts";
 import { lastEqual, pastOf } from "../reconcile/report/past.ts";
 import { Reconciler, type ReconcilerParts } from "../reconcile/reconciler.ts";
 import { ReportFolder } from "../reconcile/report/report-folder.ts";
-import { Reporting } from "../reconcile/report/reporting.ts";
+import { keepReport } from "../reconcile/report/reporting.ts";
 import { followSchedule, nextTime } from "../reconcile/schedule.ts";
 import { driftMaxOf } from "../rules/merged-rule.ts";
 
@@ -47,7 +46,6 @@ export interface Proof {
 /** The comparisons of one daemon: runs them, reports their results, and starts the scheduled ones. */
 export class Comparing {
   readonly reconciler: Reconciler;
-  readonly #reporting: Reporting;
   readonly #reports: StateStore["reports"];
   readonly #listed: LastAnswer<readonly ReportSummary[]>;
   readonly #schedule: Schedule | null;
@@ -60,13 +58,9 @@ export class Comparing {
 
   constructor(config: Config, { clock, news, port, lag, kept, ...parts }: ComparingParts, signal: AbortSignal) {
     const { name, rules } = config;
-    const { webhook: url, webhookTls: tls, schedule } = config.reconcile;
-    const tell = url === null ? null : webhook({ url, tls, key: null, redact: parts.redact });
-    const reporting = new Reporting({ ...parts, tell }, signal);
-    this.#reporting = reporting;
     this.#reports = parts.reports;
     this.#listed = new LastAnswer(clock, []);
-    this.#schedule = schedule;
+    this.#schedule = config.reconcile.schedule;
     this.#logger = parts.logger;
     this.#signal = signal;
     this.#clock = clock;
@@ -80,17 +74,15 @@ export class Comparing {
       kept,
       report: async (found) => {
         this.#prove(found);
-        await reporting.keep(found);
+        await keepReport(parts, found);
       },
       logger: parts.logger,
     });
   }
 
-  /** Runs one comparison to its end, including all notifications. */
+  /** Runs one comparison to its end. */
   async once(request: ReconcileRequest): Promise<ReconcileDocument> {
-    const found = await this.reconciler.run(request, this.#signal);
-    await this.#reporting.settled();
-    return found;
+    return await this.reconciler.run(request, this.#signal);
   }
 
   /** The results of earlier processes. They count until each table is compared again. */

@@ -38,9 +38,9 @@ export const pages = {
   MR1158: {
     title: "The webhook did not accept the message",
     cause:
-      "The URL of `reconcile.webhook` or `notify.webhook` could not be reached for about two minutes, answered with a status other than 2xx, or its certificate could not be verified. Nothing else is affected: the report of a comparison is kept, and what is not well is told later.",
+      "The URL of `notify.webhook` could not be reached for about two minutes, answered with a status other than 2xx, or its certificate could not be verified. Nothing else is affected: what is not well is told later.",
     remedy:
-      "Check the URL and the server behind it; with an authority of your own name its PEM file in `ca`. `millrace report list` shows the report, `millrace status` what is not well.",
+      "Check the URL and the server behind it; with an authority of your own name its PEM file in `notify.ca`. `millrace status` says what is not well.",
   },
   MR1159: {
     title: "Without tokens the admin address is read-only",

@@ -181,11 +181,11 @@ admin: { listen: false }
 describe("comparing the sinks", () => {
   test("happens on demand, without reports, unless the file says otherwise", async () => {
     const { config } = await load(BASE);
-    expect(config?.reconcile).toEqual({ schedule: null, reports: null, webhook: null, webhookTls: NO_TLS_KEYS });
+    expect(config?.reconcile).toEqual({ schedule: null, reports: null });
     expect(driftMaxOf(config!.rules, "public.a")).toBe(0);
   });
 
-  test("has its time, its place for reports, its webhook as a secret, and a threshold per table", async () => {
+  test("has its time, its place for reports, and a threshold per table", async () => {
     const { config, folder, secrets } = await load(
       `${BASE}tables: { "public.*": { reconcile: { maxDrift: 5 } }, public.b: { reconcile: { maxDrift: 0 } }, "public.?": {} }
 reconcile:
@@ -194,6 +194,7 @@ reconcile:
   mode: fast
   repair: true
   reports: ./reports
+notify:
   webhook: https://user:pw@hooks.example/services/T0/very-secret?key=a1b2
 `,
     );
@@ -206,8 +207,6 @@ reconcile:
         patienceMs: 60_000,
       },
       reports: { path: join(folder, "reports"), line: 15, column: 12 },
-      webhook: "https://user:pw@hooks.example/services/T0/very-secret?key=a1b2",
-      webhookTls: NO_TLS_KEYS,
     });
     expect(["public.a", "public.b", "other.a"].map((table) => driftMaxOf(config!.rules, table))).toEqual([5, 0, 0]);
     const said = secrets.redact(
@@ -414,8 +413,8 @@ describe("bad input", () => {
     ],
     [
       "a webhook that is no address",
-      `${BASE}reconcile: { webhook: "hooks.example" }\n`,
-      "MR1005 9:23 reconcile.webhook: expected https://… or http://…",
+      `${BASE}notify: { webhook: "hooks.example" }\n`,
+      "MR1005 9:20 notify.webhook: expected https://… or http://…",
     ],
     [
       "a threshold below nothing",
