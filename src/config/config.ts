@@ -82,7 +82,6 @@ export interface SinkConfig {
   readonly onPoison: "deadLetter" | "pause";
   readonly deadLettersMax: number;
   /** Null: any part of the rows may be refused. */
-  readonly deadLettersShare: number | null;
   /** Undefined: the default of this kind of sink. */
   readonly onLost: OnLost | undefined;
   readonly batch: {

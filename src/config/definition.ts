@@ -69,14 +69,6 @@ export const sinkDefinition = z.object({
     .describe(
       "How many rows of one table may wait as dead letters; with one more, the table is suspended in this sink.",
     ),
-  deadLettersShare: z
-    .number()
-    .min(0.001)
-    .max(1)
-    .optional()
-    .describe(
-      "If more than this part of a table's rows is refused within a minute, and at least 20 are, the table is suspended in this sink. Default: any part may be refused.",
-    ),
   onLost: z
     .enum(["resync", "fail"])
     .optional()

@@ -43,7 +43,7 @@ import { addressOfShare, divisionOf, misfits } from "./shares.ts";
 import { rulesOf } from "./tables.ts";
 
 /** Keys of all sinks that are about rows which a target refuses. */
-const OF_ROWS = ["onPoison", "deadLettersMax", "deadLettersShare"];
+const OF_ROWS = ["onPoison", "deadLettersMax"];
 
 const FILE_BYTES_MAX = 16 * 1024 * 1024;
 
@@ -327,7 +327,7 @@ class Loading {
     if (common.onLost === "resync" && Object.getOwnPropertyDescriptor(input, "mode")?.value === "history")
       this.#problem("MR1005", [...path, "onLost"], "what a history held can't be read again: leave it out, or fail");
     if (common.onPoison === "pause")
-      this.#refuseGiven(path, input, ["deadLettersMax", "deadLettersShare"], "has no use with `onPoison: pause`");
+      this.#refuseGiven(path, input, ["deadLettersMax"], "has no use with `onPoison: pause`");
     const { rows, bytes, delay, timeout } = common.batch;
     const batch = {
       rowCountMax: rows ?? null,
@@ -336,7 +336,7 @@ class Loading {
       answerMsMax: timeout ?? null,
     };
     const dropsColumns = (table: TableName): boolean => policyOf(rules, table).droppedColumns === "drop";
-    const { kind: sinkKind, tables = [], onPoison, deadLettersMax, deadLettersShare = null, onLost } = common;
+    const { kind: sinkKind, tables = [], onPoison, deadLettersMax, onLost } = common;
     const connector = bind({ name, ...daemon, folder: this.#folder, tables, dropsColumns });
     if (connector.form === "log")
       this.#refuseGiven(path, input, OF_ROWS, "has no use with `format: log`: the log has no rows to refuse");
@@ -348,7 +348,6 @@ class Loading {
       tables,
       onPoison,
       deadLettersMax,
-      deadLettersShare,
       onLost,
       batch,
       connector,

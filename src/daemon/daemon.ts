@@ -289,7 +289,7 @@ async function setUp(
     },
     onPoison: config.onPoison,
     login: config.login,
-    deadLetters: { countMax: config.deadLettersMax, shareMax: config.deadLettersShare },
+    deadLettersMax: config.deadLettersMax,
     ...(config.onLost === undefined ? {} : { onLost: config.onLost }),
     takes: ({ schema, table }) => captured.matches(schema, table) && selection.matches(schema, table),
   };

@@ -245,7 +245,7 @@ export const pages = {
     title: "A sink refuses too many rows of a table",
     cause:
       "So many rows of the table wait as dead letters of the sink as `deadLettersMax` allows (1,000, if the config does not say), and the " +
-      "target refused another one; or a larger part of its rows was refused within a minute than `deadLettersShare` allows. So many rows point to the table, not to the rows: a constraint or a trigger that somebody added to the " +
+      "target refused another one. So many rows point to the table, not to the rows: a constraint or a trigger that somebody added to the " +
       "target, or a column that is too small. The table is suspended in this sink, so that neither its letters nor the tries grow without " +
       "an end; everything else goes on. A history, which could not make up for what passes by meanwhile, stops as a whole.",
     remedy:

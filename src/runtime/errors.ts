@@ -121,13 +121,13 @@ export function pausedOnPoison(sink: string, table: string, cause: MillraceError
 export function tooManyRefused(
   sink: string,
   table: string,
-  { many, isHistory }: { readonly many: string; readonly isHistory: boolean },
+  { countMax, isHistory }: { readonly countMax: number; readonly isHistory: boolean },
   cause: MillraceError,
 ): MillraceError {
   return new MillraceError({
     code: "MR1328",
     kind: "fatal",
-    message: `sink ${sink} refused ${many} rows of ${table}, the last one by ${cause.code} (${cause.message})`,
+    message: `sink ${sink} refused more than ${countMax} rows of ${table}, the last one by ${cause.code} (${cause.message})`,
     hint: isHistory
       ? `millrace dlq list --sink ${sink}; correct the target or discard the letters, then millrace resume --sink ${sink}`
       : `millrace dlq list --sink ${sink}; correct the target, then millrace snapshot start --tables ${shellWord(table)} --sink ${sink}`,

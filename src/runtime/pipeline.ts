@@ -10,7 +10,7 @@ import { contextOf } from "../core/model/envelope.ts";
 import { News } from "../core/news.ts";
 import type { TableVersion } from "../core/model/schema.ts";
 import { DEFAULT_POLICY, type SchemaPolicy } from "../core/model/schema-policy.ts";
-import { DEAD_LETTER_LIMITS, DeadLetterBox, type DeadLetterLimits } from "./apply/dead-letters.ts";
+import { DEAD_LETTERS_MAX, DeadLetterBox } from "./apply/dead-letters.ts";
 import type { BatchLimits } from "./apply/sink-queue.ts";
 import { runnerOf, SinkRunner } from "./apply/sink-runner.ts";
 import { SinkWorker } from "./apply/sink-worker.ts";
@@ -36,7 +36,7 @@ export interface SinkSetup extends TableTaker {
   /** See `withLogin`. */
   readonly login?: string | null;
   /** How many rows of a table may be refused; absent: the default. */
-  readonly deadLetters?: DeadLetterLimits;
+  readonly deadLettersMax?: number;
   /** Default: the sink's own. A lost history can't be read again. */
   readonly onLost?: OnLost;
 }
@@ -358,11 +358,11 @@ export class Pipeline {
   }
 
   #runnerFor(setup: SinkSetup): SinkRunner {
-    const { sink, limits, onPoison, deadLetters = DEAD_LETTER_LIMITS, takes } = setup;
+    const { sink, limits, onPoison, deadLettersMax = DEAD_LETTERS_MAX, takes } = setup;
     const { clock, name, producer, source, state, lease, logger: parent, metrics } = this.#parts;
     const logger = parent.child({ sink: sink.name });
     const context = contextOf({ name, producer }, source);
-    const refusals = { policy: onPoison, ...deadLetters, isHistory: sink.form === "history", clock };
+    const refusals = { policy: onPoison, countMax: deadLettersMax, isHistory: sink.form === "history" };
     const leavesOut = (tableId: string): boolean => {
       const table = this.gate.newest(tableId);
       return this.suspended.has(sink.name, tableId) || (table !== undefined && !takes(table));

@@ -245,33 +245,6 @@ test("a table of which too many rows are refused is suspended in that sink alone
   await pipeline.sinks.target!.query("alter table public.item add constraint small check (n < 1000)");
 });
 
-test("a table of which too large a share is refused is suspended in that sink alone; a small share is not", async () => {
-  await pipeline.daemon.stop();
-  pipeline.installation.configure(withSinks({ deadLettersShare: 0.1 }));
-  await pipeline.start();
-  const insert = (from: number, to: number, n: number): string =>
-    `insert into item (id, n, doc, body) select g, ${n}, '{}', 'share' from generate_series(${from}, ${to}) g`;
-  await pipeline.run(`begin; ${insert(600, 999, 1)}; ${insert(1000, 1024, 3000)}; commit`);
-  await pipeline.settled();
-  expect(await counts()).toMatchObject({ postgres: 25 });
-  expect((await pipeline.installation.status()).tables.suspended).toEqual([]);
-
-  await pipeline.run(`${insert(1100, 1199, 3000)}; insert into measured values (8.5, 8)`);
-  await eventually(async () => {
-    const { tables, sinks } = await pipeline.installation.status();
-    expect(tables.suspended).toMatchObject([{ table: "public.item", sink: "postgres", error: { code: "MR1328" } }]);
-    expect(sinks.find(({ name }) => name === "postgres")).toMatchObject({ state: "streaming" });
-  });
-  await pipeline.sinks.target!.query("alter table public.item drop constraint small");
-  const resync = ["snapshot", "start", "--tables", "public.item", "--sink", "postgres"];
-  expect(await pipeline.installation.command(...resync)).toMatchObject({ exitCode: 0 });
-  await pipeline.expectEqual(["item", "measured"]);
-  expect(await counts()).toMatchObject({ postgres: 0 });
-  await pipeline.run("delete from item where id >= 600");
-  await pipeline.expectEqual(["item", "measured"]);
-  await pipeline.sinks.target!.query("alter table public.item add constraint small check (n < 1000)");
-});
-
 test("with onPoison: pause the sink stops at the row, alone, and goes on when the target is mended", async () => {
   await pipeline.daemon.stop();
   pipeline.installation.configure(withSinks({ onPoison: "pause" }));

@@ -104,7 +104,6 @@ describe("a config", () => {
           tables: [],
           onPoison: "deadLetter",
           deadLettersMax: 1_000,
-          deadLettersShare: null,
           batch: { rowCountMax: null, byteCountMax: null, delayMs: null, answerMsMax: null },
         },
       ],

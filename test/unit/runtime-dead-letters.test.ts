@@ -28,8 +28,6 @@ function boxOf(state: StateStore, rules: Partial<DeadLetterRules> = {}): DeadLet
   const all: DeadLetterRules = {
     policy: "deadLetter",
     countMax: 1_000,
-    shareMax: null,
-    clock: systemClock,
     isHistory: false,
     ...rules,
   };
@@ -117,35 +115,6 @@ test("one row too many: the table is at fault, in a history the sink; known rows
   const [first] = await deadLetters.list({ sink: "s", state: "waiting" });
   await deadLetters.settle([first!.id], DISCARD);
   await box.add(writes(users, [3]), 0, refusal);
-});
-
-test("too large a part of a table's rows within a minute: the table is at fault when the step is stored", async () => {
-  await using opened = await realState();
-  let nowMs = 0;
-  const box = boxOf(opened.state, { shareMax: 0.5, clock: { now: () => nowMs } });
-  let next = 0;
-  const batch = async (table: typeof users, count: number, refused: number): Promise<void> => {
-    const all = writes(
-      table,
-      Array.from({ length: count }, () => next++),
-    );
-    box.beginAttempt();
-    for (let i = 0; i < refused; i++) await box.add(all, i, refusal);
-    await box.supersede([all]);
-  };
-  // Few rows, half of them, and rows of different minutes and tables are no fault of the table.
-  await batch(users, 19, 19);
-  nowMs = 60_000;
-  await batch(users, 40, 20);
-  await batch(notes, 10, 10);
-  await expect(batch(users, 10, 10)).rejects.toMatchObject({
-    code: "MR1328",
-    table: users.id,
-    message: expect.stringContaining("refused 30 of 50 rows"),
-  });
-  expect((await opened.state.deadLetters.waiting()).get("s")?.count).toBe(59);
-  // It begins again.
-  await batch(users, 10, 10);
 });
 
 test("letters that have ended go after thirty days; those that wait stay", async () => {

@@ -1,4 +1,3 @@
-import type { Clock } from "../../core/clock.ts";
 import { DELETE, PATCH, type TableWrites } from "../../core/model/batch.ts";
 import { type Block, OP_LETTERS } from "../../core/model/block.ts";
 import { ByteWriter } from "../../core/bytes.ts";
@@ -19,27 +18,11 @@ export interface DeadLetterRules {
   readonly policy: "pause" | "deadLetter";
   /** So many rows of one table may wait in the sink; one more, and the table is at fault. */
   readonly countMax: number;
-  /** The same if more than this part of the table's rows is refused within a minute; null: any part may be. */
-  readonly shareMax: number | null;
-  readonly clock: Pick<Clock, "now">;
   /** What passes by while a table is suspended in a history is lost to it: the sink as a whole stops. */
   readonly isHistory: boolean;
 }
 
-export type DeadLetterLimits = Pick<DeadLetterRules, "countMax" | "shareMax">;
-
-export const DEAD_LETTER_LIMITS: DeadLetterLimits = { countMax: 1_000, shareMax: null };
-
-const SHARE_WINDOW_MS = 60_000;
-/** Fewer refused rows say nothing of the table. */
-const SHARE_REFUSED_MIN = 20;
-
-/** Rows of a table that were written, or refused, since the window began. */
-interface Window {
-  readonly endsMs: number;
-  rows: number;
-  refused: number;
-}
+export const DEAD_LETTERS_MAX = 1_000;
 
 /** Rows that one sink's target refused. Each is stored before the sink's checkpoint passes it. */
 export class DeadLetterBox {
@@ -51,8 +34,7 @@ export class DeadLetterBox {
   /** Keys with a waiting letter, by table; null until read from the store. A letter that was discarded since may be in it. */
   #waiting: Map<string, Set<string>> | null = null;
   /** Keys refused by the attempt in flight, with their tables. */
-  readonly #refused = new Map<string, TableError>();
-  readonly #windows = new Map<string, Window>();
+  readonly #refused = new Set<string>();
 
   constructor(sink: string, store: DeadLetterStore, rules: DeadLetterRules, context: EnvelopeContext, logger: Logger) {
     this.#sink = sink;
@@ -82,7 +64,7 @@ export class DeadLetterBox {
 
   async #add(table: TableVersion, block: Block, row: number, key: KeyText, error: MillraceError): Promise<void> {
     const text = JSON.stringify(key);
-    if (await this.#isFull(table.id, text)) throw this.#tooMany(table.id, error);
+    if (await this.#isFull(table.id, text)) throw tooManyRefused(this.#sink, table.id, this.#rules, error);
     const envelope = new ByteWriter(4096);
     writeEnvelope(envelope, block, row, this.#context);
     await this.#store.add({
@@ -95,15 +77,10 @@ export class DeadLetterBox {
       reason: error.message,
       envelope: envelope.view().toString("utf8"),
     });
-    this.#refused.set(inTable(table.id, text), { tableId: table.id, error });
+    this.#refused.add(inTable(table.id, text));
     this.#keysOf(table.id).add(text);
     this.#logger.warn({ table: table.id, error }, "a row was refused and is stored as a dead letter");
     if (this.#rules.policy === "pause") throw pausedOnPoison(this.#sink, table.id, error);
-  }
-
-  #tooMany(tableId: string, error: MillraceError): MillraceError {
-    const { countMax, isHistory } = this.#rules;
-    return tooManyRefused(this.#sink, tableId, { many: `more than ${countMax}`, isHistory }, error);
   }
 
   /** Whether a letter more is one too many. A row that has a letter only gets another one in its place. */
@@ -139,29 +116,6 @@ export class DeadLetterBox {
       await this.#store.supersede(this.#sink, writes.table.id, written);
       this.#waiting = null;
     }
-    for (const { table, count } of tables) this.#expectFew(table.id, count);
-  }
-
-  /**
-   * The batch is in the sink, and its letters are stored: what is thrown here ends no row, and the next opening of the sink
-   * finds the batch done.
-   */
-  #expectFew(tableId: string, count: number): void {
-    const { shareMax, clock } = this.#rules;
-    if (shareMax === null) return;
-    const refused = [...this.#refused.values()].filter((one) => one.tableId === tableId);
-    const nowMs = clock.now();
-    const known = this.#windows.get(tableId);
-    const window =
-      known !== undefined && nowMs < known.endsMs ? known : { endsMs: nowMs + SHARE_WINDOW_MS, rows: 0, refused: 0 };
-    this.#windows.set(tableId, window);
-    window.rows += count;
-    window.refused += refused.length;
-    const last = refused.at(-1);
-    if (last === undefined || window.refused < SHARE_REFUSED_MIN || window.refused <= shareMax * window.rows) return;
-    this.#windows.delete(tableId);
-    const many = `${window.refused} of ${window.rows}`;
-    throw tooManyRefused(this.#sink, tableId, { many, isHistory: this.#rules.isHistory }, last.error);
   }
 
   #keysOf(tableId: string): Set<string> {
@@ -179,11 +133,6 @@ export class DeadLetterBox {
     }
     return result;
   }
-}
-
-interface TableError {
-  readonly tableId: string;
-  readonly error: MillraceError;
 }
 
 function inTable(tableId: string, key: string): string {
