@@ -47,8 +47,8 @@ const RULES: readonly Rule[] = [
   {
     files: /^src\/reconcile\//,
     may: () => /^src\/(core|reconcile|html)\//,
-    packages: ["croner"],
-    sentence: "reconcile sees core and itself, and writes its pages with html",
+    packages: ["cli-table3", "croner"],
+    sentence: "reconcile sees core and itself, and writes its reports as tables and as pages of html",
   },
   {
     files: /^src\/html\//,

@@ -18,7 +18,7 @@ import { auditedHere } from "../audit.ts";
 import { cliError } from "../errors.ts";
 import { EXIT, type ExitCode } from "../exit-codes.ts";
 import { readState } from "../read-state.ts";
-import { describeReport } from "./report-text.ts";
+import { reportText } from "../../reconcile/report/text.ts";
 import { runHere, untilSignal } from "../commands/run.ts";
 import type { Session } from "../session.ts";
 
@@ -55,7 +55,7 @@ export function addReconcile({ program, action }: CommandLine): void {
         const found =
           (await byDaemon(place, request, session)) ?? (await alone(await session.config(), request, session));
         if (folder !== null) await writeReport(folder, found, place, session);
-        session.print(found, describeReport(found, options["dryRun"] === true));
+        session.print(found, reportText(found, options["dryRun"] === true));
         return exitOf(found);
       }),
     );

@@ -4,7 +4,7 @@ import type { CommandLine } from "../command-line.ts";
 import { cliError } from "../errors.ts";
 import { EXIT } from "../exit-codes.ts";
 import { readState } from "../read-state.ts";
-import { describeReport } from "./report-text.ts";
+import { reportText } from "../../reconcile/report/text.ts";
 
 export function addReport({ program, action }: CommandLine): void {
   const report = program.command("report").description("past comparisons of the sinks with the source");
@@ -31,7 +31,7 @@ export function addReport({ program, action }: CommandLine): void {
           throw cliError("MR1125", id === undefined ? "no comparison has ended yet" : `there is no report ${id}`);
         }
         const heading = `${found.id}: from ${found.startedAt} to ${found.finishedAt}`;
-        session.print(found, `${heading}\n${describeReport(found)}`);
+        session.print(found, `${heading}\n${reportText(found)}`);
         return EXIT.done;
       }),
     );

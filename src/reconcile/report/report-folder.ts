@@ -2,7 +2,7 @@ import { accessSync, constants } from "node:fs";
 import { join } from "node:path";
 import { makeFolder, writeWhole } from "../../core/folder.ts";
 import type { ReconcileDocument, ReportSummary } from "../../core/contracts/reconciliation.ts";
-import { markdownReport } from "./markdown.ts";
+import { markdownReport } from "./text.ts";
 
 /** A folder of reports: for each comparison one JSON file, one Markdown file and one HTML file. */
 export class ReportFolder {

@@ -1,10 +1,20 @@
-/** The result of a comparison as text for people. */
+/** The result of a comparison as text for people: what the terminal prints, and what the Markdown file holds. */
 import Table from "cli-table3";
 import type { DriftSample, ReconcileDocument, TableReconciliation } from "../../core/contracts/reconciliation.ts";
-import { CAUSES, gapsOf, partText, valueText, verdictOf } from "../../reconcile/report/verdict.ts";
+import { CAUSES, gapsOf, partText, secondsOf, stepsOf, valueText, verdictOf } from "./verdict.ts";
+
+/** As code, which can't hold markup: the fence is longer than any row of backticks in a name or key of the source. */
+export function markdownReport(found: ReconcileDocument): string {
+  const { name, id, startedAt, finishedAt } = found;
+  const steps = stepsOf(found).map(({ text, command }) => (command === null ? text : `${text}\n  ${command}`));
+  const text = [reportText(found), ...steps].join("\n").replaceAll(/[^\P{Cc}\n]/gu, " ");
+  const fence = "`".repeat(Math.max(3, 1 + Math.max(0, ...(text.match(/`+/g) ?? []).map((run) => run.length))));
+  const took = `from ${startedAt} to ${finishedAt} (${secondsOf(found).toFixed(1)} s)`;
+  return `# ${name}: ${verdictOf(found).text}\n\nComparison ${id}, ${took}.\n\n${fence}text\n${text}\n${fence}\n`;
+}
 
 /** `isPlan`: describes a repair that is not carried out. */
-export function describeReport(found: ReconcileDocument, isPlan = false): string {
+export function reportText(found: ReconcileDocument, isPlan = false): string {
   const { tables, notComparable, aside, besides = [] } = found;
   const style = { head: [], border: [], compact: true };
   const head = ["table", "sink", "source", "sink rows", "compared", "missing", "extra", "different", "repaired"];
