@@ -14,7 +14,7 @@ const least = {
       "**/alerts.*",
       "**/alerts-away.*",
       "**/tls.*",
-      "**/demo.*",
+      "test/e2e/operate/demo.*",
       "**/memory.*",
       "**/slow-sinks.*",
       "**/node_modules/**",

@@ -253,7 +253,7 @@ export function isHangUp(error: unknown): boolean {
 
 /**
  * Classifies a failed connection; `server`: host and port of the node, or of all nodes. The transport keeps no code of Node's errors, so TLS failures are recognised by
- * OpenSSL's and Node's texts (test/e2e/tls-sinks).
+ * OpenSSL's and Node's texts (test/e2e/access/tls-sinks).
  */
 export function classifyConnection(error: unknown, signal: AbortSignal, server: string): MillraceError {
   if (error instanceof MillraceError) return atServer(error, server);

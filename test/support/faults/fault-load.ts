@@ -15,7 +15,7 @@ import { Workload, WORKLOAD_TABLES } from "../load/workload.ts";
 const ACCOUNT_ID_MAX = 800;
 /** A daemon that was killed a hundred times has hardly moved on, and the load has. */
 const WAIT_SECONDS = isLongForm() ? 600 : 90;
-const MUTANT = fileURLToPath(new URL("../../fault/mutant-daemon.ts", import.meta.url));
+const MUTANT = fileURLToPath(new URL("../../fault/harness/mutant-daemon.ts", import.meta.url));
 
 /** A database whose rows keep changing. */
 export class Load implements AsyncDisposable {

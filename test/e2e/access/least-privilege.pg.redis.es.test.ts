@@ -1,0 +1,124 @@
+/**
+ * What `check` prints is enough, in one round: roles that may log in and nothing else come to a running daemon by it.
+ * @module-tag heavy
+ */
+import { expect, test } from "vitest";
+import { Installation } from "../../support/daemon/daemon-process.ts";
+import { administer } from "../../support/postgres/administer.ts";
+import { checked, plainRole } from "../../support/postgres/least-privilege.ts";
+import { freshDatabase, postgres } from "../../support/run/services.ts";
+import { SinkSet } from "../../support/daemon/sink-set.ts";
+import { eventually } from "../../support/run/waiting.ts";
+
+const TABLES = `
+  create table public.customers (id int primary key, name text, body text);
+  insert into public.customers select g, 'c' || g, repeat(md5(g::text), 200) from generate_series(1, 300) g;
+  create schema "Sales Dept";
+  create table "Sales Dept"."Or""ders" (id int primary key, total numeric(12,2));
+  insert into "Sales Dept"."Or""ders" select g, g * 1.5 from generate_series(1, 200) g;
+  create table public.secrets (id int primary key, owner_name text);
+  insert into public.secrets select g, 'x' from generate_series(1, 20) g;
+  alter table public.secrets enable row level security;
+  create policy own_rows on public.secrets using (owner_name = current_user);
+  create table public.events (id int, at date, note text, primary key (id, at)) partition by range (at);
+  create table public.events_2025 partition of public.events for values from ('2025-01-01') to ('2026-01-01');
+  create table public.events_2026 partition of public.events for values from ('2026-01-01') to ('2027-01-01');
+  insert into public.events select g, date '2025-06-01' + g, 'e' from generate_series(1, 300) g;`;
+
+const NAMES = [
+  { schema: "public", table: "customers" },
+  { schema: "public", table: "secrets" },
+  { schema: "public", table: "events" },
+  { schema: "Sales Dept", table: 'Or"ders' },
+];
+
+test("two roles without any right become a working daemon by the statements that one check prints", async () => {
+  const server = postgres();
+  await using owner = await plainRole("app", server);
+  await using reader = await plainRole('reader "quoted"', server);
+  await using writer = await plainRole("writer", server);
+  await using source = await freshDatabase();
+  await using sinks = await SinkSet.create(["duckdb", "postgres", "redis", "elasticsearch"]);
+  const target = sinks.target!;
+  // The tables are somebody else's, and what a server gives to everybody is taken away.
+  await source.query(`grant create on database ${source.name} to "${owner.name}";
+    alter schema public owner to "${owner.name}"; revoke all on schema public from public;
+    revoke temporary on database ${source.name} from public; set role "${owner.name}"; ${TABLES}`);
+  await target.query(`revoke temporary on database ${target.name} from public; create schema "Sales Dept"`);
+  await using installation = new Installation({
+    name: source.name,
+    source: { kind: "postgres", url: reader.url(source), heartbeat: "500ms" },
+    sinks: { ...sinks.config, postgres: { kind: "postgres", url: writer.url(target) } },
+  });
+  const databases = { source, postgres: target };
+
+  await source.query("reset role");
+  const before = await checked(installation);
+  expect(before.ok).toBe(false);
+  const ran = await administer(before.findings, databases);
+  const after = await checked(installation);
+  const left = after.findings.filter(
+    ({ part, id, level }) => part in databases && level !== "ok" && id !== "postgres.max_slot_wal_keep_size",
+  );
+  expect({ ok: after.ok, left }).toEqual({ ok: true, left: [] });
+  // No more than what is needed: neither role owns, inherits or may change anything of the application.
+  expect(ran.join("\n")).not.toMatch(/SUPERUSER|INSERT|UPDATE|DELETE|ALL|pg_/);
+
+  let daemon = installation.run();
+  await daemon.streaming();
+  const equal = async (names = NAMES): Promise<void> => {
+    const answer = await installation.ask<{ reached: boolean }>("POST", "/api/v1/wait", { timeoutMs: 40_000 });
+    expect({ answer, said: daemon.said.slice(-2_000) }).toMatchObject({ answer: { reached: true } });
+    expect(await sinks.differences(source.url, installation.folder, names)).toEqual([]);
+  };
+  await source.query(`set role "${owner.name}"`);
+  await equal();
+  await source.query(`update public.customers set name = 'n' where id % 3 = 0; delete from public.customers where id % 7 = 0;
+    update public.customers set id = id + 1000 where id % 5 = 0; insert into public.secrets values (99, 'nobody');
+    update "Sales Dept"."Or""ders" set total = total + 1; insert into public.events values (1, '2026-03-01', 'late')`);
+  await equal();
+  await source.query('truncate "Sales Dept"."Or""ders"; insert into "Sales Dept"."Or""ders" values (1, 2)');
+  await source.query(`create table public.events_2027 (id int, at date, note text, primary key (id, at));
+    insert into public.events_2027 values (1, '2027-05-05', 'filled before');
+    alter table public.events attach partition public.events_2027 for values from ('2027-01-01') to ('2028-01-01');
+    truncate public.events_2025`);
+  await equal();
+
+  // A table of somebody else's that appears while the daemon runs: what is missing is said, and is enough.
+  await source.query(
+    "create table public.late (id int primary key, note text); insert into public.late values (1, 'a')",
+  );
+  const refused = await eventually(async () => {
+    const { tables } = await installation.status();
+    expect(tables.refused).toHaveLength(1);
+    return tables.refused[0]!;
+  });
+  expect(refused).toMatchObject({ table: "public.late", fix: expect.stringContaining('TO "reader ""quoted""') });
+  await source.query("reset role");
+  const late = await administer((await checked(installation)).findings, databases);
+  expect(late.filter((fix) => fix.includes('"late"'))).toHaveLength(2);
+  const all = [...NAMES, { schema: "public", table: "late" }];
+  await eventually(async () => expect((await installation.status()).tables.refused).toEqual([]));
+  await source.query("insert into public.late values (2, 'b')");
+  await equal(all);
+
+  const again = await installation.command(
+    "snapshot",
+    "start",
+    "--tables",
+    "public.secrets",
+    "--tables",
+    "public.events",
+  );
+  expect(again.stderr + again.exitCode).toBe("0");
+  await source.query("delete from public.late where id = 1");
+  await equal(all);
+  expect((await daemon.stop()).exitCode).toBe(0);
+  await source.query("insert into public.late values (3, 'while it was away')");
+  daemon = installation.run();
+  await daemon.streaming();
+  await equal(all);
+  const { ok } = await checked(installation);
+  expect(ok).toBe(true);
+  expect((await daemon.stop()).exitCode).toBe(0);
+});

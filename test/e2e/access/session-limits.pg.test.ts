@@ -1,0 +1,55 @@
+/**
+ * Limits that administrators set for everybody's sessions end none of ours.
+ * @module-tag heavy
+ */
+import { test } from "vitest";
+import { expectAllEqual } from "../../support/daemon/reconciled.ts";
+import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
+import { freshDatabase, needsPostgres, type FreshDatabase } from "../../support/run/services.ts";
+
+const ROW_COUNT = 60_000;
+
+test("a first copy, a large transaction and a comparison outlast the timeouts of role and database", async (context) => {
+  needsPostgres(17, context);
+  const source = await freshDatabase();
+  await using state = await freshDatabase();
+  await using pipeline = await RunningPipeline.start(
+    async () => {
+      await source.query(
+        `create table t (id int primary key, n int, body text);
+         insert into t select g, 0, repeat('x', 400) from generate_series(1, ${ROW_COUNT}) g`,
+      );
+      await limit(source);
+      await limit(state);
+    },
+    {
+      source,
+      kinds: ["postgres"],
+      configure: (config) => ({ ...config, state: state.url }),
+      untilStreaming: false,
+    },
+  );
+  await limit(pipeline.sinks.target!);
+  await pipeline.daemon.streaming();
+  await pipeline.run("update t set n = n + 1");
+  await pipeline.settled();
+  await expectAllEqual(pipeline, ROW_COUNT);
+});
+
+/** Of the database, which count for all sessions that begin later. */
+async function limit(database: FreshDatabase): Promise<void> {
+  const settings = {
+    transaction_timeout: "100ms",
+    statement_timeout: "90ms",
+    lock_timeout: "50ms",
+    idle_in_transaction_session_timeout: "50ms",
+    idle_session_timeout: "200ms",
+    wal_sender_timeout: "300ms",
+    tcp_user_timeout: "100",
+    default_transaction_isolation: "serializable",
+    default_transaction_deferrable: "on",
+    default_transaction_read_only: "on",
+  };
+  for (const [name, value] of Object.entries(settings))
+    await database.query(`alter database ${database.name} set ${name} = '${value}'`);
+}

@@ -1,0 +1,131 @@
+/**
+ * Names and texts that are somebody else's syntax somewhere: they are data in every sink.
+ * @module-tag heavy
+ */
+import { expect, test } from "vitest";
+import { tableId } from "../../../src/core/model/schema.ts";
+import type { TableName } from "../../support/compare/compare.ts";
+import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
+import { isLongForm } from "../../support/run/service-suffixes.ts";
+import { eventually } from "../../support/run/waiting.ts";
+
+const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`;
+
+const NAMES = [
+  'double "quotes"',
+  "single 'quotes'",
+  "dots.in.it",
+  " spaces ",
+  "x".repeat(63),
+  "🚀".repeat(15),
+  "__proto__",
+  "constructor",
+  "toString",
+  "'; drop table x; --",
+  '"; drop schema public cascade; --',
+  "per%cent %41",
+  "colon:and::more",
+  "back\\slash",
+  "_leading",
+  "-dash",
+  "+plus",
+  "..",
+  "a/b*c?<d>|,#",
+  "new\nline\ttab",
+  "select",
+  "$1",
+  "{braces}",
+  "[brackets]",
+  "MixedCase",
+  "ünïcödé ß",
+  "_id",
+  "_source",
+  "null",
+];
+
+/** Hostile in SQL, JSON, scripts, protocols and patterns. */
+const TEXTS = [
+  "",
+  "'; drop table x; --",
+  '"}{"index":{}}\n{"a":1}',
+  "\\",
+  "\\N",
+  "\\.",
+  '","',
+  "$$ $1 ${x} %s %n {{a}}",
+  "\r\nDEL x\r\n",
+  "*3\r\n$3\r\nSET\r\n",
+  "__proto__",
+  "NaN",
+  "null",
+  "\u0001\u001f\u007f\u0085\u2028\ufeff",
+  "🚀 \u202e rtl é e\u0301",
+  "<script>alert(1)</script>",
+  "'||pg_sleep(10)||'",
+  "a,b;c\td|e",
+];
+
+/** Columns beside those: one that differs from another in case alone. */
+const COLUMNS = [...NAMES, "mixedcase", "MIXEDCASE", "_millrac", "id"];
+
+test("hostile names of schemas, tables and columns, and hostile texts", async () => {
+  const tables: TableName[] = [];
+  await using pipeline = await RunningPipeline.start(async (source) => {
+    for (let i = 0; i < NAMES.length; i += isLongForm() ? 1 : 2) {
+      // Every name is a schema's or a table's, in the long form both, and a column's.
+      const name = NAMES[(i + 1) % NAMES.length]!;
+      const schema = NAMES[i]!;
+      const columns = [name, ...COLUMNS.filter((column) => column !== name)].map(quoted);
+      const into = `${quoted(schema)}.${quoted(name)}`;
+      await source.query(
+        `create schema ${quoted(schema)}; create table ${into} (${columns.join(" text, ")} text, primary key (${quoted(name)}))`,
+      );
+      const parameters = columns.map((_, i) => `$${i + 1}`).join(", ");
+      for (const [n, text] of TEXTS.entries()) {
+        const values = columns.map((_, i) => (i === 0 ? text : TEXTS[(n + i) % TEXTS.length]));
+        await source.query(`insert into ${into} (${columns.join(", ")}) values (${parameters})`, values);
+      }
+      tables.push({ schema, table: name });
+    }
+  });
+  await pipeline.expectEqual(tables);
+  for (const { schema, table } of tables) {
+    const into = `${quoted(schema)}.${quoted(table)}`;
+    await pipeline.source.query(
+      `update ${into} set ${quoted(table)} = ${quoted(table)} || '.new' where length(${quoted(table)}) % 3 = 0`,
+    );
+    await pipeline.source.query(`delete from ${into} where length(${quoted(table)}) % 5 = 1`);
+  }
+  await pipeline.expectEqual(tables);
+  const ids = tables.slice(0, 6).map(({ schema, table }) => tableId(schema, table));
+  await pipeline.readAgain(...ids);
+  await pipeline.source.query(`truncate ${quoted(NAMES[0]!)}.${quoted(NAMES[1]!)}`);
+  await pipeline.expectEqual(tables);
+  const { sinks } = await pipeline.installation.status();
+  expect(sinks.map(({ deadLetters }) => deadLetters)).toEqual([0, 0, 0, 0]);
+});
+
+test("of two tables that would meet in one target the second is refused by number, the first goes on", async () => {
+  await using pipeline = await RunningPipeline.start(
+    "create table twin (id int primary key, body text); insert into twin values (1, 'first')",
+  );
+  await pipeline.settled();
+  await pipeline.run(
+    `create table "Twin" (id int primary key, body text); insert into "Twin" values (1, 'second'), (2, 'second')`,
+  );
+  await eventually(async () => {
+    const { tables } = await pipeline.installation.status();
+    expect(tables.aside.map(({ table, error }) => [table, error.code])).toEqual([["public.Twin", "MR1305"]]);
+  });
+  await pipeline.run(
+    `insert into twin values (2, 'first'); update "Twin" set body = 'more'; delete from "Twin" where id = 2`,
+  );
+  await eventually(async () => {
+    const { folder } = pipeline.installation;
+    expect(await pipeline.sinks.differences(pipeline.source.url, folder, ["twin"])).toEqual([]);
+  });
+  const waited = await pipeline.installation.ask<{ missing: readonly string[] }>("POST", "/api/v1/wait", {
+    timeoutMs: 3_000,
+  });
+  expect(waited?.missing.join()).toContain("MR1305");
+});

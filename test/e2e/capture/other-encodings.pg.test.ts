@@ -1,0 +1,127 @@
+/**
+ * Databases in other encodings than UTF8: what has no form in UTF-8 concerns its own table alone.
+ * @module-tag heavy
+ */
+import { describe, expect, test } from "vitest";
+import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
+import { isLongForm } from "../../support/run/service-suffixes.ts";
+import { freshDatabase, postgres } from "../../support/run/services.ts";
+import { eventually } from "../../support/run/waiting.ts";
+
+/** Bytes that the encoding takes and UTF-8 lacks, and texts that both have: of several lengths, where it has them. */
+const ENCODINGS = [
+  { encoding: "SQL_ASCII", bytes: "e9", good: "größe €" },
+  { encoding: "WIN1252", bytes: "81", good: "größe €" },
+  { encoding: "EUC_JP", bytes: "a9a1", good: "größe 日本 ｶﾅ" },
+  { encoding: "EUC_KR", bytes: "c9a1", good: "한국어" },
+  { encoding: "EUC_CN", bytes: "aaa1", good: "中文" },
+  { encoding: "EUC_TW", bytes: "8ea7fefe", good: "中文 乂" },
+  { encoding: "EUC_JIS_2004", bytes: "8fa2a1", good: "日本 か゚" },
+  { encoding: "KOI8R", bytes: null, good: "слово" },
+];
+/** The others show what only they have: in every run. */
+const IN_SHORT = new Set(["SQL_ASCII", "EUC_JP"]);
+
+describe.each(ENCODINGS)("$encoding", ({ encoding, bytes, good }) => {
+  test("rows without a form in UTF-8, in the log and at reads", async ({ skip }) => {
+    skip(!IN_SHORT.has(encoding) && !isLongForm(), "it is part of the long form");
+    const bad = bytes === null ? "'bad'" : `convert_from('\\x${bytes}'::bytea, '${encoding}')`;
+    const source = await freshDatabase(postgres(), encoding);
+    // Names can't be read beside one without a form, but in SQL_ASCII.
+    const named =
+      encoding === "SQL_ASCII"
+        ? `do $$ begin execute format('create table named (id int primary key, %I int)', 'n' || ${bad}); end $$`
+        : "";
+    const prepare = `
+      create table good (id int primary key, v text);
+      create table "${good}" (id int primary key, "${good}" text);
+      create table later (id int primary key, v text, f float8 default 0.1);
+      create table before (id int primary key, v text);
+      insert into good values (1, '${good}'); insert into later values (1, 'a');
+      insert into before values (1, 'a'), (2, ${bad}), (3, 'c'); ${named}`;
+    await using pipeline = await RunningPipeline.start(prepare, { kinds: ["postgres"], source });
+    const { installation, sinks } = pipeline;
+    const arrives = async (id: number): Promise<void> => {
+      await pipeline.run(`insert into good values (${id}, '${good}'); insert into "${good}" values (${id}, '${good}')`);
+      await eventually(async () => {
+        for (const table of ["good", good]) {
+          const { rows } = await sinks.target!.query(`select * from public."${table}" where id = ${id}`);
+          expect(Object.values(rows[0] ?? {})).toEqual(expect.arrayContaining([id, good]));
+        }
+      });
+    };
+    await arrives(2);
+    if (bytes !== null) {
+      // What can't be read is tried again, and nothing else waits.
+      await eventually(async () => {
+        const { tables } = await installation.status();
+        expect(tables.unreadable).toMatchObject([{ table: "public.before", error: { code: "MR2037" } }]);
+        if (named !== "") expect(tables.refused).toMatchObject([{ reason: expect.stringContaining("no UTF-8") }]);
+      });
+      await pipeline.run("update before set v = 'b' where id = 2");
+      await pipeline.run(`insert into later values (2, ${bad}), (3, 'c'); insert into good values (10, 'with it')`);
+    }
+    await arrives(3);
+    if (bytes !== null) {
+      await eventually(async () =>
+        expect((await installation.status()).tables.aside).toMatchObject([
+          { table: "public.later", error: { code: "MR2037" } },
+        ]),
+      );
+      await pipeline.run("update later set v = 'b' where id = 2");
+    }
+    await pipeline.daemon.stop();
+    await pipeline.start();
+    await arrives(4);
+    if (bytes !== null) await pipeline.readAgain("public.later");
+    await pipeline.run("update later set v = 'd' where id = 1");
+    await pipeline.settled();
+    for (const table of ["good", "later", "before"]) {
+      const sql = `select id, v from public.${table} order by id`;
+      expect((await sinks.target!.query(sql)).rows, table).toEqual((await source.query(sql)).rows);
+    }
+    const warned = expect((await installation.command("check")).stdout);
+    if (bytes === null) warned.not.toMatch(/encoding/);
+    else warned.toMatch(`encoding ${encoding}`);
+  });
+});
+
+test("a target and a state in LATIN1: a row that the target can't hold is a dead letter, a table with such a name waits", async () => {
+  await using target = await freshDatabase(postgres(), "LATIN1");
+  await using state = await freshDatabase(postgres(), "LATIN1");
+  await using pipeline = await RunningPipeline.start(
+    `create table item (id int primary key, v text); insert into item values (1, 'é'), (2, '日'), (3, 'c');
+     create table many (id int primary key, v text); insert into many select g, 'x' from generate_series(1, 500) g;
+     create table "日本" (id int primary key); insert into "日本" values (1);
+     create table named (id int primary key, "本" int); insert into named values (1, 1)`,
+    {
+      kinds: [],
+      configure: (config) => ({
+        ...config,
+        state: state.url,
+        sinks: { latin: { kind: "postgres", url: target.url } },
+      }),
+    },
+  );
+  const { installation } = pipeline;
+  const holds = async (items: readonly object[], count: number): Promise<void> =>
+    await eventually(async () => {
+      expect((await target.query("select id, v from item order by id")).rows).toEqual(items);
+      expect((await target.query("select count(*)::int as count from many")).rows).toEqual([{ count }]);
+    });
+  const first = [
+    { id: 1, v: "é" },
+    { id: 3, v: "c" },
+  ];
+  await holds(first, 500);
+  await pipeline.run(
+    `insert into item values (4, '日'); insert into many values (501, 'y'); insert into "日本" values (2)`,
+  );
+  await pipeline.run("update many set v = '日' where id % 100 = 0");
+  await pipeline.run("insert into item values (5, 'ü')");
+  await holds([...first, { id: 5, v: "ü" }], 501);
+  const { sinks, tables } = await installation.status();
+  expect(sinks).toMatchObject([{ deadLetters: 7 }]);
+  expect(tables.suspended.map(({ table }) => table).toSorted()).toEqual(["public.named", "public.日本"]);
+  expect((await installation.command("check")).stdout).toContain("the target's encoding is LATIN1");
+});

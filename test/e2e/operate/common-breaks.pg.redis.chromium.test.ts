@@ -1,0 +1,294 @@
+/**
+ * The common breaks, each caused on a real server: what a person on call is told first, by `status`, the dashboard and
+ * `explain` alone, leads to its cure.
+ * @module-tag heavy
+ */
+import { truncateSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Page } from "playwright-core";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { freePort } from "../../../scripts/services/processes/port.ts";
+import type { RunningPostgres } from "../../../scripts/services/servers/postgres/postgres.ts";
+import type { RunningService } from "../../../scripts/services/service.ts";
+import { Installation } from "../../support/daemon/daemon-process.ts";
+import { act, axeFindings, DashboardBrowser, type Seen } from "../../support/daemon/dashboard-browser.ts";
+import { SmallDisk } from "../../support/faults/small-disk.ts";
+import { type FreshDatabase, freshDatabase, ownPostgres, ownRedis } from "../../support/run/services.ts";
+import { eventually } from "../../support/run/waiting.ts";
+
+const TOKEN = "token-that-acts-0123456789abcdefg";
+/** Where the source's password comes from. */
+const VARIABLE = "MILLRACE_TEST_BREAKS_PASSWORD";
+const TOLD_WITHIN_MS = 60_000;
+
+let server: RunningPostgres;
+let redis: RunningService;
+let source: FreshDatabase;
+let target: FreshDatabase;
+let installation: Installation;
+let browser: DashboardBrowser;
+let seen: Seen;
+let page: Page;
+
+beforeAll(async () => {
+  server = await ownPostgres({
+    auth: ["host all,replication reader 127.0.0.1/32 scram-sha-256", "host all all 127.0.0.1/32 trust"],
+  });
+  redis = await ownRedis();
+  source = await freshDatabase(server);
+  target = await freshDatabase();
+  await source.query(`create role reader superuser login password 'first';
+    create table item (id int primary key, n int); insert into item select g, g from generate_series(1, 50) g;
+    create table guarded (id int primary key); insert into guarded values (1);
+    create table keyed (region text, "No" int, primary key (region, "No")); insert into keyed values ('eu', 1);
+    create table indexed (id int primary key, code int not null); insert into indexed values (1, 1);
+    create unique index indexed_code on indexed (code); alter table indexed replica identity using index indexed_code`);
+  const port = await freePort();
+  const url = new URL(source.url);
+  process.env[VARIABLE] = "first";
+  installation = new Installation({
+    name: source.name,
+    source: {
+      kind: "postgres",
+      url: `postgres://reader:\${${VARIABLE}}@${url.host}${url.pathname}`,
+      heartbeat: "500ms",
+    },
+    sinks: { warehouse: { kind: "postgres", url: target.url }, cache: { kind: "redis", url: redis.url } },
+    tables: { "public.guarded": { schemaChange: "pause" } },
+    admin: { listen: `127.0.0.1:${port}`, tokens: [{ role: "operator", token: TOKEN }] },
+  });
+  await installation.run().streaming();
+  browser = await DashboardBrowser.connect(`http://127.0.0.1:${port}`);
+  seen = await browser.open(TOKEN);
+  ({ page } = seen);
+});
+
+afterAll(async () => {
+  delete process.env[VARIABLE];
+  await seen?.[Symbol.asyncDispose]();
+  await browser?.[Symbol.asyncDispose]();
+  await installation?.[Symbol.asyncDispose]();
+  await target?.[Symbol.asyncDispose]();
+  await source?.[Symbol.asyncDispose]();
+  await redis?.[Symbol.asyncDispose]();
+  await server?.[Symbol.asyncDispose]();
+});
+
+/** The first thing that `status` lists: what it is, why, and what to do. */
+async function firstSaid(of: Installation): Promise<string> {
+  const { stdout } = await of.command("status");
+  const lines = stdout.split("\n");
+  const begin = lines.findIndex((line) => line.startsWith("  ! "));
+  const end = lines.findIndex((line, i) => i > begin && (line === "" || line.startsWith("  ! ")));
+  return begin < 0 ? stdout : lines.slice(begin, end).join("\n");
+}
+
+/** `status` says all of this first, and the dashboard shows it; the error's page is what `explain` prints. */
+async function expectTold(parts: readonly RegExp[], code: string | null): Promise<void> {
+  await eventually(
+    async () => {
+      const said = await firstSaid(installation);
+      for (const part of parts) expect(said).toMatch(part);
+    },
+    { withinMs: TOLD_WITHIN_MS },
+  );
+  const attention = page.locator(".attention");
+  await eventually(
+    async () => {
+      const shown = await attention.innerText();
+      for (const part of parts) expect(shown).toMatch(part);
+    },
+    { withinMs: TOLD_WITHIN_MS },
+  );
+  if (code === null) return;
+  const { stdout } = await installation.command("explain", code);
+  expect(stdout).toMatch(new RegExp(`^${code}: .+\n\n[^]+What to do: .+`));
+}
+
+async function expectWell(of = installation): Promise<void> {
+  await eventually(async () => expect((await of.command("status")).stdout).toMatch(/^all is well/m), {
+    withinMs: 90_000,
+  });
+}
+
+test("rows that a sink refuses: how many, why, and the command that replays them", async () => {
+  await target.query("alter table public.item add constraint small check (n < 1000)");
+  await source.query("update item set n = 5000 where id in (1, 2)");
+  await expectTold(
+    [
+      /sink warehouse refused 2 rows/i,
+      /public\.item: MR3111 .*constraint "small"/,
+      /millrace dlq replay --sink warehouse --all/,
+    ],
+    "MR3111",
+  );
+  await target.query("alter table public.item drop constraint small");
+  expect(await installation.command("dlq", "replay", "--sink", "warehouse", "--all")).toMatchObject({ exitCode: 0 });
+  await expectWell();
+});
+
+test("a table that lost its key, or the index of its identity: the SQL, which helps as it is printed", async () => {
+  for (const { lose, says, fix } of [
+    {
+      lose: "alter table keyed drop constraint keyed_pkey",
+      says: /it has no usable key/,
+      fix: 'ALTER TABLE "public"."keyed" ADD PRIMARY KEY ("region", "No");',
+    },
+    {
+      lose: "drop index indexed_code",
+      says: /the index that was its replica identity was dropped/,
+      fix: 'ALTER TABLE "public"."indexed" REPLICA IDENTITY DEFAULT;',
+    },
+  ]) {
+    await source.query(lose);
+    await expectTold([/table public\.\w+ is suspended/i, /MR1309/, says, literally(fix)], "MR1309");
+    await source.query(fix);
+    await expectWell();
+  }
+});
+
+test("a change that waits for approval: the command, and the button beside it", async () => {
+  await source.query("alter table guarded add column more text");
+  await expectTold(
+    [/table public\.guarded is suspended/i, /column added: "more"/, /millrace schema approve public\.guarded/],
+    "MR1303",
+  );
+  expect(await axeFindings(page)).toEqual([]);
+  await act(page, "Approve table public.guarded", true);
+  await page.getByRole("status").getByText("Table public.guarded goes on.").waitFor({ timeout: 60_000 });
+  await expectWell();
+  await source.query("alter table guarded add column another text");
+  await expectTold([/column added: "another"/], "MR1303");
+  expect(await installation.command("schema", "approve", "public.guarded")).toMatchObject({ exitCode: 0 });
+  await expectWell();
+});
+
+test("an ALTER in an open transaction, at the source or the target: the pid, its age and statement", async () => {
+  {
+    await using holder = await source.connect();
+    const { rows } = await holder.query<{ pid: number }>("select pg_backend_pid() as pid");
+    await holder.query("begin; alter table item add column held text default 'canary-of-a-value'");
+    await installation.command("snapshot", "start", "--tables", "public.item");
+    await expectTold(
+      [
+        /table public\.item can't be read/i,
+        new RegExp(`pid ${rows[0]!.pid} \\(role \\w+, .*its transaction is \\d+ s old, idle in transaction`),
+        /last statement: begin; alter table item add column held text default \?\) holds it/,
+        new RegExp(`pg_terminate_backend\\(${rows[0]!.pid}\\)`),
+      ],
+      "MR2026",
+    );
+    expect((await installation.command("status", "--json")).stdout).not.toContain("canary-of-a-value");
+    await holder.query("rollback");
+    await expectWell();
+  }
+  await using holder = await target.connect();
+  const { rows } = await holder.query<{ pid: number }>("select pg_backend_pid() as pid");
+  await holder.query("begin; alter table public.item add column held int");
+  await source.query("update item set n = 7 where id = 3");
+  await expectTold(
+    [
+      /sink warehouse does not take rows/i,
+      new RegExp(
+        `pid ${rows[0]!.pid} \\(role \\w+, .*last statement: begin; alter table public.item add column held int`,
+      ),
+    ],
+    "MR3113",
+  );
+  await holder.query("rollback");
+  await expectWell();
+});
+
+test("a sink is down: which, where, since when, and what happens meanwhile", async () => {
+  await redis.stop();
+  await source.query("update item set n = 8 where id = 3");
+  await expectTold(
+    [
+      /sink cache does not take rows/i,
+      literally(`MR3401 the connection to Redis at ${redis.host}:${redis.port} failed: ECONNREFUSED`),
+      literally(`Nothing listens at ${redis.host}:${redis.port}: start the server there`),
+      /it catches up by itself/,
+      /for \d+ s|since/,
+    ],
+    "MR3401",
+  );
+  await redis.start();
+  await expectWell();
+});
+
+test("the source's password was changed: whose, since when, and why a restart is needed", async () => {
+  await source.query("alter role reader password 'second'");
+  await source.query("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'reader'");
+  await expectTold(
+    [
+      /source/i,
+      literally(`MR2002 the source refuses the login while connecting to ${server.host}:${server.port}`),
+      /password authentication failed for user "reader"/,
+      literally(`restart needed: \`\${${VARIABLE}}\` is read at the start`),
+    ],
+    "MR2002",
+  );
+  await source.query("alter role reader password 'first'");
+  await expectWell();
+});
+
+test("the disk of a target, then of the state, is full: the path and the free bytes", async ({ skip }) => {
+  await using disk = await SmallDisk.mount("48m");
+  skip(disk === null, "mounting a file system needs a privilege");
+  if (disk === null) return;
+  await using own = new Installation({
+    name: "full",
+    source: { kind: "postgres", url: source.url, heartbeat: "500ms", tables: ["public.item"] },
+    state: `sqlite:${join(disk.folder, "state.db")}`,
+    sinks: { files: { kind: "files", path: join(disk.folder, "changes") } },
+  });
+  const filler = join(disk.folder, "filler");
+  own.run();
+  await expectWell(own);
+  fill(filler);
+  await source.query("update item set n = n + 1");
+  const places = [literally(disk.folder), /\d[\d,]* bytes free/];
+  await eventually(
+    async () => {
+      const { stdout } = await own.command("status");
+      for (const part of [
+        ...places,
+        /MR1209 the state file can't be written, its disk is full/,
+        /MR4201 the disk is full/,
+      ])
+        expect(stdout).toMatch(part);
+    },
+    { withinMs: TOLD_WITHIN_MS },
+  );
+  truncateSync(filler);
+  await expectWell(own);
+});
+
+test("the source is stopped: until when it was connected, and that the sinks are fine", async () => {
+  await server.stop();
+  await expectTold(
+    [
+      /no connection to the source, connected until \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC/i,
+      /the sinks are fine/,
+      literally(`${server.host}:${server.port}: ECONNREFUSED`),
+      literally(`Nothing listens at ${server.host}:${server.port}`),
+    ],
+    "MR2001",
+  );
+  await server.start();
+  await expectWell();
+});
+
+/** Takes all the room that there is. */
+function fill(path: string): void {
+  const piece = Buffer.alloc(64 * 1024);
+  try {
+    for (;;) writeFileSync(path, piece, { flag: "a" });
+  } catch (error) {
+    expect(error).toMatchObject({ code: "ENOSPC" });
+  }
+}
+
+function literally(text: string): RegExp {
+  return new RegExp(text.replaceAll(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`), "i");
+}

@@ -1,0 +1,92 @@
+/**
+ * `teardown`: what Millrace made goes, what it found stays.
+ * @module-tag heavy
+ */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { isLeastMode } from "../../support/postgres/least-mode.ts";
+import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
+import { freshDatabase } from "../../support/run/services.ts";
+
+const TABLE = "create table orders (id int primary key, n int); insert into orders values (1, 1)";
+
+async function left({ source }: RunningPipeline): Promise<readonly string[]> {
+  const { rows } = await source.query<{ name: string }>(
+    `select 'slot' as name from pg_replication_slots where slot_name = $1
+     union all select 'publication' from pg_publication where pubname = $1 order by 1`,
+    [`millrace_${source.name}`],
+  );
+  return rows.map(({ name }) => name);
+}
+
+test("is refused while a daemon runs, says its plan, and removes all that was made, once and again", async () => {
+  await using pipeline = await RunningPipeline.start(TABLE);
+  const { installation } = pipeline;
+  await pipeline.settled();
+  expect(await installation.command("teardown", "--yes")).toMatchObject({ exitCode: 4 });
+  await pipeline.daemon.stop();
+  const plan = await installation.command("teardown", "--sink-metadata");
+  expect(plan).toMatchObject({ exitCode: 4, stdout: expect.stringContaining("slot") });
+  expect(await left(pipeline)).toEqual(["publication", "slot"]);
+
+  // As after a crash half-way: the slot is gone already.
+  await pipeline.source.query("select pg_drop_replication_slot($1)", [`millrace_${pipeline.source.name}`]);
+  const done = await installation.command("teardown", "--sink-metadata", "--yes");
+  expect(done, done.stderr).toMatchObject({ exitCode: 0 });
+  // Under the grants of `check` an administrator has made it.
+  expect(await left(pipeline)).toEqual(isLeastMode ? ["publication"] : []);
+  expect(existsSync(join(installation.folder, ".millrace", `${pipeline.source.name}.db`))).toBe(false);
+  const schemas = await pipeline.sinks.target!.query("select 1 from pg_namespace where nspname = '_millrace'");
+  expect(schemas.rows).toEqual([]);
+  const rows = await pipeline.sinks.target!.query("select id from public.orders");
+  expect(rows.rows, "rows stay").toHaveLength(1);
+  using cache = pipeline.cache();
+  expect(await cache.keys(`${pipeline.sinks.keyPrefix}_millrace:*`)).toEqual([]);
+  expect(await installation.command("teardown", "--yes")).toMatchObject({ exitCode: 0 });
+});
+
+test("nothing is removed while one sink does not answer; the daemon can still go on where it was", async () => {
+  await using pipeline = await RunningPipeline.start(TABLE, { kinds: ["postgres", "redis"], isProxied: true });
+  const { installation, source, sinks } = pipeline;
+  await pipeline.settled();
+  const lastRead = await pipeline.lastRead();
+  await pipeline.daemon.stop();
+  await source.query("update orders set n = 2");
+  await sinks.proxies.get("redis")!.refuse();
+  const refused = await installation.command("teardown", "--sink-metadata", "--yes");
+  expect(refused).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("MR3401") });
+  expect(await left(pipeline)).toEqual(["publication", "slot"]);
+  await sinks.proxies.get("redis")!.resume();
+  await pipeline.start();
+  await pipeline.expectEqual(["orders"]);
+  expect(await pipeline.readers(lastRead)).toEqual({});
+  await pipeline.daemon.stop();
+  const done = await installation.command("teardown", "--sink-metadata", "--yes");
+  expect(done, done.stderr).toMatchObject({ exitCode: 0 });
+});
+
+test("keeps a slot and a publication that Millrace found there; a state on Postgres goes too", async () => {
+  await using state = await freshDatabase();
+  await using source = await freshDatabase();
+  await source.query(TABLE);
+  await source.query(`create publication "millrace_${source.name}" for all tables`);
+  await source.query("select pg_create_logical_replication_slot($1, 'pgoutput')", [`millrace_${source.name}`]);
+  await using pipeline = await RunningPipeline.start("select 1", {
+    source,
+    kinds: ["duckdb"],
+    configure: (config) => ({ ...config, state: state.url }),
+  });
+  await pipeline.settled();
+  // Another start must not forget who made the slot.
+  await pipeline.restart();
+  await pipeline.settled();
+  await pipeline.daemon.stop();
+  const done = await pipeline.installation.command("teardown", "--yes");
+  expect(done, done.stderr).toMatchObject({ exitCode: 0, stdout: expect.stringContaining("did not make it") });
+  expect(await left(pipeline)).toEqual(["publication", "slot"]);
+  expect((await state.query("select 1 from millrace.state union all select 1 from millrace.state_row")).rows).toEqual(
+    [],
+  );
+  await source.query("select pg_drop_replication_slot($1)", [`millrace_${source.name}`]);
+});

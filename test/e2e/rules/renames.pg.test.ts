@@ -1,0 +1,160 @@
+/**
+ * Rules follow the table and the column, not their names: what stood under rules goes out under another name only when the
+ * configuration names that one.
+ * @module-tag heavy
+ */
+import { expect, test } from "vitest";
+import { CANARY, expectHidden, placesWith, SHOWN } from "../../support/daemon/canary.ts";
+import { type PipelineConfig, RunningPipeline } from "../../support/daemon/running-pipeline.ts";
+import { eventually } from "../../support/run/waiting.ts";
+
+const TABLES = `
+  create schema other;
+  create table users (id int primary key, mail text, country text);
+  insert into users values (1, 'a@${CANARY}', '${SHOWN}'), (2, 'b@${CANARY}', null), (3, '${CANARY}', 'DE');
+  create table users_next (id int primary key, mail text, country text);
+  create table contacts (id int primary key, mail text, note text);
+  insert into contacts values (1, 'c@${CANARY}', '${SHOWN}');
+  create table orders (id int primary key, note text) partition by range (id);
+  create table orders_1 partition of orders for values from (0) to (100);
+  create table orders_2 partition of orders for values from (100) to (200);
+  insert into orders values (1, 'n ${CANARY}'), (101, 'n ${CANARY}');
+  create table secrets (id int primary key, word text);
+  insert into secrets values (1, 's ${CANARY}');
+  create table archive (id int primary key, word text) partition by range (id);
+  create table archive_1 partition of archive for values from (100) to (200);
+  create table plain (id int primary key, v text)`;
+
+const RULES = {
+  "public.users": { columns: { mail: { mask: "redact" } }, where: "country is null or country <> 'DE'" },
+  "public.contacts": { columns: { "*mail*": { drop: true } } },
+  "public.orders": { columns: { note: { mask: "hash" } } },
+  "public.secrets": { columns: { word: { mask: "partial" } } },
+};
+
+class Scene implements AsyncDisposable {
+  readonly pipeline: RunningPipeline;
+  readonly #isDown: boolean;
+  #marks = 0;
+  #rules: Readonly<Record<string, object>> = RULES;
+
+  constructor(pipeline: RunningPipeline, isDown: boolean) {
+    this.pipeline = pipeline;
+    this.#isDown = isDown;
+  }
+
+  static async start(isDown: boolean): Promise<Scene> {
+    const configure = (config: PipelineConfig) => ({
+      ...config,
+      tables: RULES,
+      maskKey: "a-key-of-the-tests-0123456789",
+    });
+    return new Scene(await RunningPipeline.start(TABLES, { kinds: ["files", "duckdb"], configure }), isDown);
+  }
+
+  async run(sql: string, rules = this.#rules): Promise<void> {
+    const { pipeline } = this;
+    await this.passed();
+    if (this.#isDown || rules !== this.#rules) {
+      await pipeline.daemon.kill();
+      this.#rules = rules;
+      pipeline.installation.configure({ ...this.#config(), tables: rules });
+      await pipeline.run(sql);
+      pipeline.daemon = pipeline.installation.run();
+      await pipeline.daemon.streaming();
+    } else await pipeline.run(sql);
+  }
+
+  #config() {
+    const { source, sinks } = this.pipeline;
+    const own = { kind: "postgres", url: source.url, heartbeat: "500ms" };
+    return { name: source.name, source: own, sinks: sinks.config, maskKey: "a-key-of-the-tests-0123456789" };
+  }
+
+  /** Exactly these tables are suspended, and what is hidden is nowhere. */
+  async expectSuspended(expected: Readonly<Record<string, string>>): Promise<void> {
+    const { installation } = this.pipeline;
+    await eventually(async () => {
+      const { tables } = await installation.status();
+      expect(Object.fromEntries(tables.aside.map(({ table, error }) => [table, error.code]))).toEqual(expected);
+    });
+    await this.passed();
+    await expectHidden(this.pipeline);
+  }
+
+  /** What was committed until now has passed; `wait` would wait for suspended tables. */
+  async passed(): Promise<void> {
+    const mark = `mark ${++this.#marks}.`;
+    await this.pipeline.run(`insert into plain values (${this.#marks}, '${mark}')`);
+    await eventually(async () => expect((await placesWith(mark, this.pipeline)).length).toBeGreaterThan(0));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.pipeline[Symbol.asyncDispose]();
+  }
+}
+
+test.each([
+  ["while the daemon runs", false],
+  ["while no daemon runs", true],
+])("tables under rules that get another name %s", async (_, isDown) => {
+  await using scene = await Scene.start(isDown);
+  await scene.expectSuspended({});
+  await scene.run(`alter table users rename to people; insert into people values (4, 'd@${CANARY}', 'DE')`);
+  await scene.expectSuspended({ "public.people": "MR1033" });
+  await scene.run(`alter table people set schema other; insert into other.people values (5, 'e@${CANARY}', 'x')`);
+  await scene.expectSuspended({ "other.people": "MR1033" });
+  const { stdout } = await scene.pipeline.installation.command("check");
+  expect(stdout).toMatch(
+    /table other\.people is public\.users under another name; rules for that name hide "mail" and leave rows out/,
+  );
+  expect(stdout).toContain(`{"columns":{"mail":{"mask":"redact"}},"where":"country is null or country <> 'DE'"}`);
+  // Its own name again, and then a swap with a table that was captured before.
+  await scene.run("alter table other.people set schema public; alter table people rename to users");
+  await scene.expectSuspended({});
+  await scene.run(
+    `alter table users rename to users_old; alter table users_next rename to users;
+     insert into users values (1, 'n@${CANARY}', 'x'); update users_old set mail = 'u@${CANARY}'`,
+  );
+  await scene.expectSuspended({ "public.users_old": "MR1033" });
+  await scene.run(
+    `create table users_backup as select * from users; alter table users_backup add primary key (id);
+     create table users_like (like users including all); insert into users_like values (1, '${CANARY}', 'x')`,
+  );
+  await scene.expectSuspended({
+    "public.users_backup": "MR1033",
+    "public.users_like": "MR1033",
+    "public.users_old": "MR1033",
+  });
+  await scene.run("drop table users_backup; drop table users_like");
+  await scene.expectSuspended({ "public.users_old": "MR1033" });
+  // The configuration names it.
+  await scene.run("select 1", { ...RULES, "public.users_old": { columns: { mail: { mask: "null" } } } });
+  await scene.expectSuspended({});
+  await scene.run(`insert into users_old values (9, 'z@${CANARY}', 'DE')`);
+  await scene.expectSuspended({});
+  await scene.pipeline.expectEqual(["plain"]);
+});
+
+test.each([
+  ["while the daemon runs", false],
+  ["while no daemon runs", true],
+])("partitions and columns under rules that get another name %s", async (_, isDown) => {
+  await using scene = await Scene.start(isDown);
+  await scene.run(`alter table orders detach partition orders_1; update orders_1 set note = 'later ${CANARY}'`);
+  await scene.expectSuspended({ "public.orders_1": "MR1033" });
+  await scene.run(`alter table orders attach partition orders_1 for values from (0) to (100)`);
+  await scene.expectSuspended({});
+  // A table without rules shows what a partition of it stood under.
+  await scene.run(
+    `alter table archive attach partition secrets for values from (0) to (100); insert into archive values (2, 'a ${CANARY}')`,
+  );
+  await scene.expectSuspended({ "public.archive": "MR1033" });
+  await scene.run("alter table archive detach partition secrets");
+  await scene.expectSuspended({});
+  await scene.run(`alter table contacts rename mail to kontakt; update contacts set kontakt = 'k@${CANARY}'`);
+  await scene.expectSuspended({ "public.contacts": "MR1025" });
+  await scene.run(`alter table contacts rename kontakt to mail; alter table contacts rename note to was; alter table contacts rename mail to note;
+    alter table contacts rename was to mail; update contacts set note = 'k2@${CANARY}'`);
+  await scene.expectSuspended({ "public.contacts": "MR1025" });
+});

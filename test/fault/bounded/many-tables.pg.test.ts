@@ -1,0 +1,36 @@
+/**
+ * A transaction over more tables than the target has locks for, and their preparation, go in parts that fit.
+ * @module-tag heavy
+ */
+import { expect, test } from "vitest";
+import { createFreshDatabase } from "../../support/run/fresh-database.ts";
+import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
+import { freshDatabase, ownPostgres } from "../../support/run/services.ts";
+
+const TABLE_COUNT = 600;
+const IN_EACH = `do $$ begin for i in 1..${TABLE_COUNT} loop execute format('STATEMENT', i); end loop; end $$`;
+const inEach = (statement: string): string => IN_EACH.replace("STATEMENT", statement);
+
+test("600 tables in one transaction reach a target with room for some 200 locks", async () => {
+  await using server = await ownPostgres({ settings: { max_locks_per_transaction: 10, max_connections: 20 } });
+  await using target = await createFreshDatabase(server);
+  const source = await freshDatabase();
+  await using pipeline = await RunningPipeline.start(inEach("create table t_%s (id int primary key, v text)"), {
+    source,
+    kinds: [],
+    configure: (config) => ({ ...config, sinks: { warehouse: { kind: "postgres", url: target.url } } }),
+    untilStreaming: false,
+  });
+  await pipeline.daemon.streaming(120_000);
+  await pipeline.run(inEach("insert into t_%s values (1, repeat(''x'', 100))"));
+  await pipeline.settled();
+  await pipeline.run(inEach("update t_%s set v = ''y''"));
+  await pipeline.settled();
+  const union = Array.from({ length: TABLE_COUNT }, (_, i) => `select id, v from t_${i + 1}`);
+  for (let i = 0; i < TABLE_COUNT; i += 20) {
+    const { rows } = await target.query(
+      `select count(*)::int, min(v) as v from (${union.slice(i, i + 20).join(" union all ")}) u`,
+    );
+    expect(rows).toEqual([{ count: 20, v: "y" }]);
+  }
+});

@@ -1,0 +1,43 @@
+/**
+ * A first start that waits for a forgotten prepared transaction says for which; so do `status` and `check`.
+ * @module-tag heavy
+ */
+import { expect, test } from "vitest";
+import { createFreshDatabase } from "../../support/run/fresh-database.ts";
+import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
+import { ownPostgres } from "../../support/run/services.ts";
+import { eventually } from "../../support/run/waiting.ts";
+
+test("a prepared transaction of another database is named with its owner, its age and what ends it", async () => {
+  await using server = await ownPostgres({ settings: { max_prepared_transactions: 5 } });
+  await using other = await createFreshDatabase(server);
+  await other.query("create table held (id int primary key)");
+  await other.query("begin; insert into held values (1); prepare transaction 'it''s forgotten'");
+  const source = await createFreshDatabase(server);
+  await using pipeline = await RunningPipeline.start("create table t (id int primary key); insert into t values (1)", {
+    source,
+    kinds: ["duckdb"],
+    untilStreaming: false,
+  });
+  const { installation, daemon } = pipeline;
+  const named = expect.stringMatching(
+    new RegExp(
+      `prepared transaction 'it''s forgotten' \\(role \\w+, database ${other.name}, \\d+ s old\\). COMMIT PREPARED 'it''s forgotten'; or ROLLBACK PREPARED 'it''s forgotten'; in database ${other.name}`,
+    ),
+  );
+  await eventually(
+    async () => {
+      expect(daemon.said).toEqual(named);
+      const status = await installation.status();
+      expect(status.source.hints).toEqual([named]);
+      expect(status.source["oldestTransactionSeconds"]).toBeGreaterThan(0);
+    },
+    { withinMs: 40_000 },
+  );
+  const checked = await installation.command("check");
+  expect(checked.stdout).toContain("the first start waits until it has ended");
+  expect(checked.stdout).toContain("ROLLBACK PREPARED 'it''s forgotten'");
+  await other.query("rollback prepared 'it''s forgotten'");
+  await daemon.streaming();
+  await pipeline.expectEqual(["t"]);
+});

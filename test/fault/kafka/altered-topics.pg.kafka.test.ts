@@ -1,0 +1,221 @@
+/**
+ * Topics of a Kafka sink that others delete, make again, widen or narrow: the sink says so, and what it can do by itself it does.
+ * @module-tag heavy
+ */
+import { Producer, stringSerializers } from "@platformatic/kafka";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { definition, factory } from "../../../connectors/kafka/config.ts";
+import { timeout } from "../../conformance/stage.ts";
+import { KafkaTopics } from "../../support/kafka/kafka-topics.ts";
+import { quietLog } from "../../support/run/quiet-log.ts";
+import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
+import {
+  change,
+  failsAlone,
+  filledByItself,
+  PREPARE,
+  restartWith,
+  running,
+  sinkOf,
+  start,
+  TABLES,
+} from "../../support/faults/sink-loss.ts";
+import { kafkaBroker } from "../../support/run/services.ts";
+import { eventually } from "../../support/run/waiting.ts";
+
+const MESSAGE_BYTES_MAX = 60_000;
+const COMPACT = [{ name: "cleanup.policy", value: "compact" }];
+const OPTIONS = { topics: { partitions: 3, settings: { "max.message.bytes": MESSAGE_BYTES_MAX } } };
+
+let pipeline: RunningPipeline;
+
+beforeAll(async () => {
+  pipeline = await running("kafka", OPTIONS);
+});
+
+afterAll(async () => {
+  await pipeline?.[Symbol.asyncDispose]();
+});
+
+function topicOf(table: string, { sinks, source }: RunningPipeline = pipeline): string {
+  return `${sinks.topics!.prefix}${source.name}.public.${table}`;
+}
+
+async function removed(...tables: readonly string[]): Promise<void> {
+  const topics = pipeline.sinks.topics!;
+  await topics.remove(tables.map((table) => topicOf(table)));
+  await eventually(async () => {
+    const names = await topics.names();
+    return tables.every((table) => !names.includes(topicOf(table)));
+  });
+}
+
+test("topics that are deleted while the daemon runs are filled again", async () => {
+  await removed(...TABLES);
+  await filledByItself(pipeline, "kafka", /MR3506/);
+});
+
+test("topics that are deleted, or deleted and made again, while it is stopped are filled again", async () => {
+  await pipeline.daemon.stop();
+  await removed(...TABLES);
+  const { admin } = pipeline.sinks.topics!;
+  await admin.createTopics({ topics: [topicOf("moving")], partitions: 5, replicas: 1 });
+  await start(pipeline);
+  await change(pipeline, "since it is back");
+  await pipeline.expectEqual(TABLES);
+  const records = await pipeline.sinks.topics!.read(topicOf("moving"));
+  expect(new Set(records.map(({ partition }) => partition)).size).toBe(5);
+});
+
+test("partitions that are added suspend that table, and `snapshot start` takes them", async () => {
+  const { admin } = pipeline.sinks.topics!;
+  await admin.createPartitions({ topics: [{ name: topicOf("moving"), count: 7 }] });
+  await eventually(async () => {
+    await change(pipeline, "by seven");
+    const { tables } = await pipeline.installation.status();
+    expect(JSON.stringify(tables)).toContain("MR3514");
+  });
+  await pipeline.run("update kept set body = 'meanwhile' where id % 2 = 0");
+  await eventually(async () => {
+    expect(await pipeline.sinks.differences(pipeline.source.url, pipeline.installation.folder, ["kept"])).toEqual([]);
+  });
+  expect(await sinkOf(pipeline, "kafka")).toMatchObject({ state: "streaming" });
+  // No record of a suspended table is in a partition that its keys did not have before.
+  const before = await pipeline.sinks.topics!.read(topicOf("moving"));
+  expect(before.filter(({ partition }) => partition > 4)).toEqual([]);
+  await pipeline.daemon.stop();
+  await start(pipeline);
+  expect(JSON.stringify((await pipeline.installation.status()).tables)).toContain("MR3514");
+  const started = await pipeline.installation.command(
+    "snapshot",
+    "start",
+    "--tables",
+    "public.moving",
+    "--sink",
+    "kafka",
+  );
+  expect(started).toMatchObject({ exitCode: 0 });
+  await eventually(async () => {
+    const { tables } = await pipeline.installation.status();
+    expect(JSON.stringify(tables)).not.toContain("MR3514");
+  });
+  await change(pipeline, "since then");
+  await pipeline.expectEqual(TABLES);
+  const after = await pipeline.sinks.topics!.read(topicOf("moving"));
+  expect(new Set(after.map(({ partition }) => partition)).size).toBe(7);
+});
+
+test("a row that is larger than its topic takes becomes a dead letter, and nothing else stops", async () => {
+  await pipeline.run(
+    `begin; insert into kept values (9001, 'before'), (9002, repeat('x', ${MESSAGE_BYTES_MAX})), (9003, 'after'); commit`,
+  );
+  await eventually(async () =>
+    expect(await sinkOf(pipeline, "kafka")).toMatchObject({ deadLetters: 1, state: "streaming" }),
+  );
+  const { stdout } = await pipeline.installation.command("dlq", "list", "--json");
+  expect(JSON.parse(stdout)).toMatchObject({ letters: [{ sink: "kafka", key: "9002", code: "MR3508" }] });
+  await pipeline.settled();
+  const keys = (await pipeline.sinks.topics!.read(topicOf("kept"))).map(({ key }) => key);
+  expect(keys).toEqual(expect.arrayContaining(['{"id":9001}', '{"id":9003}']));
+  expect(keys).not.toContain('{"id":9002}');
+  await pipeline.run("delete from kept where id = 9002");
+  await eventually(async () => expect(await sinkOf(pipeline, "kafka")).toMatchObject({ deadLetters: 0 }));
+  await pipeline.expectEqual(["kept"]);
+});
+
+test("another form of records is refused before it writes any; set back, the sink goes on; with another prefix it is filled", async () => {
+  const topics = pipeline.sinks.topics!;
+  const other = `${topics.prefix}other.`;
+  const { config } = pipeline.sinks;
+  const before = { ...config["kafka"], ...OPTIONS };
+  const restarted = (kafka: object): Promise<void> => restartWith(pipeline, { ...config, kafka });
+  const records = async () => (await topics.read(topicOf("moving"))).length;
+  await pipeline.settled();
+  const count = await records();
+  await restarted({ ...before, format: "debezium" });
+  await failsAlone(pipeline, "kafka", /MR3517/);
+  expect(await records()).toBe(count);
+  await restarted({ ...before, format: "debezium", prefix: other });
+  await pipeline.settled();
+  const [first] = await topics.read(`${other}${pipeline.source.name}.public.moving`);
+  expect(first!.value).toContain('"schema":');
+  await restarted(before);
+  await topics.remove((await topics.names()).filter((name) => name.startsWith(other)));
+  await change(pipeline, "in the first form again");
+  await pipeline.expectEqual(TABLES);
+  expect((await pipeline.installation.status()).conditions).toEqual([]);
+});
+
+test("without `topics.create` a missing topic is named, and the sink goes on when it is there", async () => {
+  await using bound = await RunningPipeline.start(PREPARE, {
+    kinds: ["kafka"],
+    untilStreaming: false,
+    configure: (config) => ({
+      ...config,
+      sinks: { kafka: { ...config.sinks["kafka"], transactions: false, topics: { create: false } } },
+    }),
+  });
+  const topics = bound.sinks.topics!;
+  const own = `${topics.prefix}${bound.source.name}._`;
+  const made = async (name: string): Promise<void> => {
+    const isOwn = name.startsWith(own);
+    const configs = isOwn ? COMPACT : [];
+    await topics.admin.createTopics({ topics: [name], partitions: isOwn ? 1 : 2, replicas: 1, configs });
+  };
+  for (const name of [`${own}checkpoint.kafka`, `${own}schemas`]) {
+    await eventually(async () => {
+      expect(await sinkOf(bound, "kafka")).toMatchObject({
+        state: "retrying",
+        needsPerson: true,
+        error: { code: "MR3507", message: expect.stringContaining(name) },
+      });
+    });
+    await made(name);
+  }
+  const [kept, moving] = TABLES.map((table) => topicOf(table, bound));
+  await made(moving!);
+  // The one table waits for its topic, and the other goes on.
+  await eventually(async () => {
+    const { suspended } = (await bound.installation.status()).tables;
+    expect(suspended).toMatchObject([
+      { table: "public.kept", sink: "kafka", error: { message: expect.stringMatching(`MR3507.*${kept}`) } },
+    ]);
+  });
+  await change(bound, "without the other");
+  await eventually(async () => {
+    expect(await bound.sinks.differences(bound.source.url, bound.installation.folder, ["moving"])).toEqual([]);
+  });
+  await made(kept!);
+  await eventually(async () => expect((await bound.installation.status()).tables.suspended).toEqual([]), {
+    withinMs: 60_000,
+  });
+  await bound.expectEqual(TABLES);
+});
+
+test("a checkpoint topic that was deleted within a transaction, and has nothing but its end, is an empty one", async () => {
+  await using topics = new KafkaTopics(kafkaBroker());
+  const { broker, prefix, admin } = topics;
+  const topic = `${prefix}shop._checkpoint.stream`;
+  await admin.createTopics({ topics: [topic], partitions: 1, replicas: 1, configs: COMPACT });
+  const producer = new Producer({
+    clientId: "test",
+    bootstrapBrokers: [broker],
+    idempotent: true,
+    transactionalId: `${prefix}given-up`,
+    serializers: stringSerializers,
+  });
+  try {
+    const transaction = await producer.beginTransaction();
+    await transaction.send({ messages: [{ topic, key: "position", value: "no checkpoint" }] });
+    await transaction.abort();
+  } finally {
+    await producer.close();
+  }
+  const options = definition.parse({ brokers: [broker], prefix });
+  const sink = await factory.create({ name: "stream", daemon: "shop", folder: "/", options }, quietLog);
+  try {
+    expect(await sink.open(1, timeout())).toBeNull();
+  } finally {
+    await sink.close();
+  }
+});

@@ -1,0 +1,284 @@
+/**
+ * The log was lost, cut or exchanged: the daemon exits 1 with a numbered error and a way out, and never streams on.
+ * @module-tag heavy
+ */
+import { execFile } from "node:child_process";
+import { rm } from "node:fs/promises";
+import { promisify } from "node:util";
+import { describe, expect, test } from "vitest";
+import type { CommandResult } from "../../support/daemon/daemon-process.ts";
+import { createFreshDatabase, type FreshDatabase } from "../../support/run/fresh-database.ts";
+import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
+import { freshDatabase, needsPostgres, ownPostgres } from "../../support/run/services.ts";
+import { eventually } from "../../support/run/waiting.ts";
+import { isLongForm } from "../../support/run/service-suffixes.ts";
+
+const PREPARE = "create table t (id int primary key, body text); insert into t values (1, 'first')";
+const ENDS_WITHIN_MS = 60_000;
+
+interface Loss {
+  readonly what: string;
+  readonly code: RegExp;
+  readonly harm: (source: FreshDatabase) => Promise<unknown>;
+  /** The Postgres that can do this first. */
+  readonly major?: number;
+}
+
+const slotOf = (source: FreshDatabase) => `millrace_${source.name}`;
+const publicationOf = (source: FreshDatabase) => `millrace_${source.name}`;
+const change = (source: FreshDatabase) => source.query("insert into t select max(id) + 1, 'unseen' from t");
+
+/** A slot in use can't be dropped, and a daemon that is alive comes back at once: end its session and drop until it works. */
+async function dropSlot(source: FreshDatabase): Promise<void> {
+  await eventually(
+    () =>
+      source.query(
+        `select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = '${slotOf(source)}' and active_pid is not null;
+         select pg_drop_replication_slot('${slotOf(source)}')`,
+      ),
+    { everyMs: 1 },
+  );
+}
+
+const losses: readonly Loss[] = [
+  {
+    what: "the slot was dropped",
+    code: /MR2010/,
+    harm: async (source) => {
+      await dropSlot(source);
+      await change(source);
+    },
+  },
+  {
+    what: "the slot was dropped and made again by hand",
+    code: /MR2010|MR2015/,
+    harm: async (source) => {
+      await dropSlot(source);
+      await change(source);
+      await source.query("select pg_create_logical_replication_slot($1, 'pgoutput')", [slotOf(source)]);
+    },
+  },
+  {
+    what: "the publication was dropped",
+    code: /MR2017/,
+    harm: async (source) => {
+      await source.query(`drop publication ${publicationOf(source)}`);
+      await change(source);
+    },
+  },
+  {
+    what: "the publication was dropped and made again by hand",
+    code: /MR2017/,
+    harm: async (source) => {
+      await source.query(`drop publication ${publicationOf(source)}`);
+      await change(source);
+      await source.query(`create publication ${publicationOf(source)} for table t`);
+    },
+  },
+  {
+    what: "the publication lost a table",
+    code: /MR2017/,
+    harm: async (source) => {
+      await source.query(`alter publication ${publicationOf(source)} drop table t`);
+      await change(source);
+    },
+  },
+  {
+    what: "the publication was without a table for a while",
+    code: /MR2017/,
+    harm: async (source) => {
+      await source.query(`alter publication ${publicationOf(source)} drop table t`);
+      await change(source);
+      await source.query(`alter publication ${publicationOf(source)} add table t`);
+    },
+  },
+  {
+    what: "the publication lost kinds of change",
+    code: /MR2017/,
+    harm: async (source) => {
+      await source.query(`alter publication ${publicationOf(source)} set (publish = 'update, delete')`);
+      await change(source);
+    },
+  },
+  {
+    what: "the publication filters rows",
+    major: 15,
+    code: /MR2017/,
+    harm: async (source) => {
+      await source.query(`alter publication ${publicationOf(source)} set table t where (id < 2)`);
+      await change(source);
+    },
+  },
+];
+
+/** The others are found by the same look at each connect: each is in integration/postgres-start. */
+const SHORT = { down: "the publication was without a table for a while", running: "the slot was dropped" };
+
+describe.concurrent("while the daemon is down", () => {
+  test.for([...losses])("$what", async ({ what, code, harm, major = 14 }, context) => {
+    context.skip(!isLongForm() && what !== SHORT.down, "it is part of the long form");
+    needsPostgres(major, context);
+    await using pipeline = await started();
+    await pipeline.daemon.stop();
+    await harm(pipeline.source);
+    await expectForeseen(pipeline, code);
+    expectEnded(await pipeline.installation.run().ended, code);
+  });
+});
+
+describe.concurrent("while the daemon runs", () => {
+  test.for([...losses])("$what", async ({ what, code, harm, major = 14 }, context) => {
+    context.skip(!isLongForm() && what !== SHORT.running, "it is part of the long form");
+    needsPostgres(major, context);
+    await using pipeline = await started();
+    const { source } = pipeline;
+    await harm(source);
+    const deadline = performance.now() + ENDS_WITHIN_MS;
+    // What the daemon does not see at once it must see with a later change, or with a heartbeat.
+    while (!pipeline.daemon.exited && performance.now() < deadline) {
+      await change(source);
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+    expect({ exited: pipeline.daemon.exited, said: pipeline.complaints() }).toMatchObject({ exited: true });
+    expectEnded(await pipeline.daemon.ended, code);
+    const { stdout, exitCode } = await pipeline.installation.command("status", "--exit-code");
+    expect({ exitCode, stdout }).toMatchObject({ exitCode: 1, stdout: expect.stringMatching(code) });
+    expect(stdout).toMatch(/the daemon has ended[^]*-> .*millrace recover/);
+    // Nor does it go on after another start.
+    expectEnded(await pipeline.installation.run().ended, code);
+  });
+});
+
+/** `check` says what the start will say, and the way out. */
+async function expectForeseen({ installation }: RunningPipeline, code: RegExp): Promise<void> {
+  const { exitCode, stdout } = await installation.command("check", "--json");
+  expect(exitCode).toBe(1);
+  const { findings }: { findings: readonly object[] } = JSON.parse(stdout);
+  expect(findings).toContainEqual({
+    part: "source",
+    id: "log",
+    level: "error",
+    what: expect.stringMatching(code),
+    fix: expect.stringContaining("millrace recover"),
+  });
+}
+
+test.concurrent("check finds before the start that the slot is gone", async () => {
+  await using pipeline = await started();
+  await pipeline.daemon.stop();
+  expect((await pipeline.installation.command("check", "--json")).stdout).not.toContain('"id": "log"');
+  await dropSlot(pipeline.source);
+  const { exitCode, stdout } = await pipeline.installation.command("check", "--json");
+  expect(exitCode).toBe(1);
+  const { findings }: { findings: readonly object[] } = JSON.parse(stdout);
+  expect(findings).toContainEqual(expect.objectContaining({ part: "source", id: "log", level: "error" }));
+});
+
+test.concurrent("the server gave the slot up", async () => {
+  await using server = await ownPostgres({
+    settings: { max_slot_wal_keep_size: "1MB", min_wal_size: "32MB", max_wal_size: "48MB" },
+  });
+  await using pipeline = await started(await createFreshDatabase(server));
+  await pipeline.daemon.stop();
+  for (let i = 0; i < 8; i++) {
+    await pipeline.source.query("insert into t select max(id) + 1, 'unseen' from t");
+    await pipeline.source.query("select pg_switch_wal()");
+  }
+  await pipeline.source.query("checkpoint");
+  expectEnded(await pipeline.installation.run().ended, /MR2011/);
+});
+
+test.concurrent("another server, and another database of the same server, under the same name", async () => {
+  await using other = await ownPostgres();
+  await using elsewhere = await createFreshDatabase(other);
+  await using sibling = await freshDatabase();
+  await using pipeline = await started();
+  await pipeline.daemon.stop();
+  for (const { url } of [elsewhere, sibling]) {
+    pipeline.installation.configure({
+      name: pipeline.source.name,
+      source: { kind: "postgres", url },
+      sinks: pipeline.sinks.config,
+    });
+    expectEnded(await pipeline.installation.run().ended, /MR2013/);
+  }
+});
+
+test.concurrent("the server was put back to an older copy of itself", async () => {
+  await using server = await ownPostgres();
+  const { dataDir } = server;
+  if (dataDir === undefined) throw new Error("a server of the native kind is needed");
+  await using pipeline = await started(await createFreshDatabase(server));
+  const { source } = pipeline;
+  await pipeline.daemon.stop();
+  await server.stop();
+  await copyFolder(dataDir, `${dataDir}-copy`);
+  await server.start();
+  await using session = await source.connect();
+  await session.query("insert into t select g, repeat('later', 100) from generate_series(100, 5000) g");
+  pipeline.daemon = pipeline.installation.run();
+  await pipeline.daemon.streaming();
+  await pipeline.settled();
+  // Under the running daemon, which meets the older server when it connects again.
+  await server.stop();
+  await rm(dataDir, { recursive: true });
+  await copyFolder(`${dataDir}-copy`, dataDir);
+  await server.start();
+  expectEnded(await pipeline.daemon.ended, /MR2016/);
+  expectEnded(await pipeline.installation.run().ended, /MR2016/);
+});
+
+test.concurrent("an idle database's slot keeps moving while another is busy, and a start after an idle night goes on", async () => {
+  await using busy = await freshDatabase();
+  await busy.query("create table noise (id int, body text)");
+  await using pipeline = await started();
+  const { source } = pipeline;
+  const confirmed = async (): Promise<bigint> => {
+    const { rows } = await source.query<{ lsn: string }>(
+      "select (confirmed_flush_lsn - '0/0')::text as lsn from pg_replication_slots where slot_name = $1",
+      [slotOf(source)],
+    );
+    return BigInt(rows[0]!.lsn);
+  };
+  const makeNoise = async (): Promise<bigint> => {
+    await busy.query("insert into noise select g, repeat('n', 1000) from generate_series(1, 5000) g");
+    const { rows } = await busy.query<{ lsn: string }>("select (pg_current_wal_lsn() - '0/0')::text as lsn");
+    return BigInt(rows[0]!.lsn);
+  };
+  const reached = await makeNoise();
+  await eventually(async () => (await confirmed()) >= reached);
+  for (const end of ["stop", "kill"] as const) {
+    await pipeline.daemon[end]();
+    await makeNoise();
+    await busy.query("checkpoint");
+    await pipeline.start();
+    const next = await makeNoise();
+    await eventually(async () => (await confirmed()) >= next);
+  }
+  await change(source);
+  await pipeline.expectEqual(["t"]);
+});
+
+async function started(source?: FreshDatabase): Promise<RunningPipeline> {
+  const pipeline = await RunningPipeline.start(PREPARE, {
+    kinds: ["postgres"],
+    ...(source === undefined ? {} : { source }),
+  });
+  await change(pipeline.source);
+  await pipeline.settled();
+  return pipeline;
+}
+
+/** Owners and modes as they are; the copy lies in the server's own folder and goes with it. */
+async function copyFolder(from: string, to: string): Promise<void> {
+  await promisify(execFile)("cp", ["-a", "--", from, to]);
+}
+
+/** With the reason, its number and what to do. */
+function expectEnded({ exitCode, stderr }: CommandResult, code: RegExp): void {
+  expect({ exitCode, stderr: stderr.slice(-1_500) }).toMatchObject({
+    exitCode: 1,
+    stderr: expect.stringMatching(code),
+  });
+  expect(stderr).toMatch(/"error":\{"code":"MR\d+","kind":"\w+","message":"[^"].*","hint":"[^"].*"/);
+}
