@@ -18,14 +18,14 @@ import { rowVersion } from "../core/model/version.ts";
 import type { ClosedWell, FanOut } from "./stream/fan-out.ts";
 import type { ReadHold } from "./stream/read-hold.ts";
 import { ChunkReader } from "./snapshot/snapshot-chunks.ts";
-import { runnerOf, type SinkRunner } from "./apply/sink-runner.ts";
+import { lifeOf, type SinkLife } from "./sink/sink-life.ts";
 import type { SinkTables } from "./schema/sink-tables.ts";
 import type { SuspendedTables } from "./schema/suspended-tables.ts";
 import type { TableGate } from "./schema/table-gate.ts";
 import { pauseAfter } from "./snapshot/reading-pace.ts";
 import { withTimeout } from "../core/with-timeout.ts";
 import { ReadingTurns } from "./snapshot/reading-turns.ts";
-import { Receipts } from "./apply/work.ts";
+import { Receipts } from "./stream/work.ts";
 
 export interface ComparisonParts {
   readonly clock: Clock;
@@ -35,7 +35,7 @@ export interface ComparisonParts {
   readonly state: StateStore;
   readonly gate: TableGate;
   readonly takers: SinkTables;
-  readonly runners: readonly SinkRunner[];
+  readonly runners: readonly SinkLife[];
   readonly suspended: Pick<SuspendedTables, "errorOf">;
   readonly onPendingKeys: () => void;
   readonly logger: Logger;
@@ -252,8 +252,8 @@ export class Comparisons implements ComparePort {
     return way;
   }
 
-  #runner(sink: string): SinkRunner {
-    const found = runnerOf(this.#parts.runners, sink);
+  #runner(sink: string): SinkLife {
+    const found = lifeOf(this.#parts.runners, sink);
     if (found === undefined) throw new RangeError(`there is no sink ${sink}`);
     return found;
   }

@@ -10,13 +10,13 @@ import { contextOf } from "../core/model/envelope.ts";
 import { News } from "../core/news.ts";
 import type { TableVersion } from "../core/model/schema.ts";
 import { DEFAULT_POLICY, type SchemaPolicy } from "../core/model/schema-policy.ts";
-import { DEAD_LETTERS_MAX, DeadLetterBox } from "./apply/dead-letters.ts";
-import type { BatchLimits } from "./apply/sink-queue.ts";
-import { runnerOf, SinkRunner } from "./apply/sink-runner.ts";
-import { SinkWorker } from "./apply/sink-worker.ts";
-import { onLostOf } from "./apply/standing.ts";
+import { DEAD_LETTERS_MAX, DeadLetterBox } from "./sink/dead-letters.ts";
+import type { BatchLimits } from "./stream/sink-queue.ts";
+import { lifeOf, SinkLife } from "./sink/sink-life.ts";
+import { SinkWorker } from "./sink/sink-worker.ts";
+import { onLostOf } from "./sink/sink-position.ts";
 import type { Comparisons } from "./comparisons.ts";
-import { untilGranted, type WaitingStart, type StartObstacle } from "./start-waits.ts";
+import { untilGranted, type WaitingStart, type StartObstacle } from "./start/start-waits.ts";
 import { IN_VAIN_MS_MAX } from "./retry.ts";
 import { SinkTables, type TableTaker } from "./schema/sink-tables.ts";
 import { SuspendedTables } from "./schema/suspended-tables.ts";
@@ -24,7 +24,7 @@ import { TableGate } from "./schema/table-gate.ts";
 import type { CopyProgress } from "./snapshot/copy-parts.ts";
 import { askAgain, RESUMED, snapshotStatus } from "./snapshot/snapshots.ts";
 import { tablePaused } from "./errors.ts";
-import { findLog, startingPoint } from "./start.ts";
+import { findLog, startingPoint } from "./start/found-log.ts";
 import type { GoneBack } from "./stream/go-back.ts";
 import type { FanOut } from "./stream/fan-out.ts";
 import { ReadHold } from "./stream/read-hold.ts";
@@ -81,7 +81,7 @@ export class Pipeline {
   readonly source: Source;
   readonly state: StateStore;
   readonly gate: TableGate;
-  readonly runners: readonly SinkRunner[];
+  readonly runners: readonly SinkLife[];
   /** Notified when something changes that a `wait` may wait for: a sink has made progress, or its state has changed. */
   readonly news = new News();
   readonly #parts: PipelineParts;
@@ -198,8 +198,8 @@ export class Pipeline {
     return this.#streaming?.snapshotter.unfinished ?? 0;
   }
 
-  runner(name: string): SinkRunner | undefined {
-    return runnerOf(this.runners, name);
+  runner(name: string): SinkLife | undefined {
+    return lifeOf(this.runners, name);
   }
 
   /** Reads tables, or a part of each, again for one sink, beside the stream. */
@@ -357,7 +357,7 @@ export class Pipeline {
     }
   }
 
-  #runnerFor(setup: SinkSetup): SinkRunner {
+  #runnerFor(setup: SinkSetup): SinkLife {
     const { sink, limits, onPoison, deadLettersMax = DEAD_LETTERS_MAX, takes } = setup;
     const { clock, name, producer, source, state, lease, logger: parent, metrics } = this.#parts;
     const logger = parent.child({ sink: sink.name });
@@ -389,7 +389,7 @@ export class Pipeline {
       logger,
       metrics,
     });
-    return new SinkRunner({
+    return new SinkLife({
       clock,
       worker,
       lease,

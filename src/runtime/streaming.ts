@@ -10,10 +10,10 @@ import type { Position } from "../core/model/position.ts";
 import type { TableVersion } from "../core/model/schema.ts";
 import type { News } from "../core/news.ts";
 import { baseVersion } from "../core/model/version.ts";
-import { runnerOf, type SinkRunner } from "./apply/sink-runner.ts";
-import type { SinkWorker } from "./apply/sink-worker.ts";
-import { heldFrom } from "./apply/standing.ts";
-import { lossOf, type Work } from "./apply/work.ts";
+import { lifeOf, type SinkLife } from "./sink/sink-life.ts";
+import type { SinkWorker } from "./sink/sink-worker.ts";
+import { heldFrom } from "./sink/sink-position.ts";
+import { lossOf, type Work } from "./stream/work.ts";
 import { Comparisons } from "./comparisons.ts";
 import { CatalogWatch } from "./schema/catalog-watch.ts";
 import type { SinkTables } from "./schema/sink-tables.ts";
@@ -22,7 +22,7 @@ import type { TableGate } from "./schema/table-gate.ts";
 import type { CopyProgress } from "./snapshot/copy-parts.ts";
 import { firstCopy } from "./snapshot/first-copy.ts";
 import { Snapshotter } from "./snapshot/snapshotter.ts";
-import { type FoundLog, OPENING_MS_MAX } from "./start.ts";
+import { type FoundLog, OPENING_MS_MAX } from "./start/found-log.ts";
 import { Acknowledger } from "./stream/acknowledger.ts";
 import { bytesFor, MAIN_BATCHES } from "./stream/byte-budget.ts";
 import { type CatchUpParts, SECOND_STREAM_TRIES_MAX } from "./stream/catch-up.ts";
@@ -60,7 +60,7 @@ export interface StreamingParts {
   readonly gate: TableGate;
   readonly suspended: SuspendedTables;
   readonly tables: SinkTables;
-  readonly runners: readonly SinkRunner[];
+  readonly runners: readonly SinkLife[];
   /** The log as it was found. */
   readonly log: FoundLog;
   /** Where the stream begins. */
@@ -195,7 +195,7 @@ export class Streaming {
             news,
             fanOut,
             isWaitedFor: (worker) => goBack.isCatchingUp(worker),
-            detach: (worker) => runnerOf(runners, worker.name)?.detach(),
+            detach: (worker) => lifeOf(runners, worker.name)?.detach(),
           },
           until,
         ),
@@ -233,7 +233,7 @@ export class Streaming {
     const shapeOf = (sink: string, tableId: string): string | null => {
       const table = gate.table(tableId);
       const isReady =
-        runnerOf(this.#parts.runners, sink)?.state === "streaming" && table !== undefined && tables.takes(sink, table);
+        lifeOf(this.#parts.runners, sink)?.state === "streaming" && table !== undefined && tables.takes(sink, table);
       return isReady ? table.fingerprint : null;
     };
     for (;;) {
@@ -259,7 +259,7 @@ export class Streaming {
     if (open.some((snapshot) => snapshot.sink === sink && snapshot.tableId === tableId)) return false;
     return (
       this.#parts.snapshot === "none" ||
-      runnerOf(this.#parts.runners, sink)?.worker.checkpoint?.tables[tableId] !== undefined
+      lifeOf(this.#parts.runners, sink)?.worker.checkpoint?.tables[tableId] !== undefined
     );
   }
 
@@ -316,9 +316,9 @@ export class Streaming {
       news,
       copy,
       tables,
-      workers: [...fanOut.sinks].filter(({ name }) => runnerOf(this.#parts.runners, name)?.takesFirstCopy),
+      workers: [...fanOut.sinks].filter(({ name }) => lifeOf(this.#parts.runners, name)?.takesFirstCopy),
       push: (worker: SinkWorker, work: Work) => fanOut.push(worker, work),
-      leave: (worker: SinkWorker) => runnerOf(runners, worker.name)?.detach(),
+      leave: (worker: SinkWorker) => lifeOf(runners, worker.name)?.detach(),
       wants: (worker: SinkWorker, table: TableVersion) => taken.fills(worker.name, table),
       // A sink without a checkpoint may also have rows of earlier epochs. In a first epoch no row is below the base.
       sweeps: ({ sink }: SinkWorker) => fanOut.position.epoch > 1 || sink.isLoadedElsewhere === true,
@@ -354,7 +354,7 @@ export class Streaming {
    */
   async #passBy(tableId: string, error: MillraceError, only: string | null): Promise<void> {
     const { gate, runners } = this.#parts;
-    const behind = only === null ? undefined : runnerOf(runners, only)?.worker;
+    const behind = only === null ? undefined : lifeOf(runners, only)?.worker;
     if (only === null) this.fanOut.lose(tableId, true);
     else behind?.queue.push(lossOf(tableId));
     if (only === null && !gate.suspended.has(tableId)) await gate.suspend(tableId, error);
@@ -363,7 +363,7 @@ export class Streaming {
   /** Tells it the sinks that get the log itself, in the stream that shows it. */
   #passLoss(tableId: string, only: string | null): void {
     if (only === null) return this.fanOut.lose(tableId);
-    const worker = runnerOf(this.#parts.runners, only)?.worker;
+    const worker = lifeOf(this.#parts.runners, only)?.worker;
     if (worker?.sink.form === "log") worker.queue.push(lossOf(tableId));
   }
 

@@ -4,7 +4,7 @@ import { News } from "../../src/core/news.ts";
 import { systemClock } from "../../src/core/clock.ts";
 import { comparePositions, type Position } from "../../src/core/model/position.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
-import { Acknowledger, type SinkStanding } from "../../src/runtime/stream/acknowledger.ts";
+import { Acknowledger, type SinkPositions } from "../../src/runtime/stream/acknowledger.ts";
 import { LagClock } from "../../src/runtime/control/lag.ts";
 import { kindOf, ReconnectBackoff, retryBatch } from "../../src/runtime/retry.ts";
 import { MillraceError } from "../../src/core/errors.ts";
@@ -15,7 +15,7 @@ const at = (commit: bigint | number, index = 0): Position => ({ epoch: 1, commit
 function acknowledgerOf(
   state: StateStore,
   acknowledged: Position | null,
-  standings: () => readonly SinkStanding[],
+  standings: () => readonly SinkPositions[],
   reached: () => Position,
 ): Acknowledger {
   return new Acknowledger({
@@ -30,7 +30,7 @@ function acknowledgerOf(
 }
 
 describe("acknowledgement", () => {
-  const standing = (name: string, written: Position | null, covered: Position | null): SinkStanding => ({
+  const standing = (name: string, written: Position | null, covered: Position | null): SinkPositions => ({
     name,
     written,
     tables: {},

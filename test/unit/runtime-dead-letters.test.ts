@@ -3,7 +3,7 @@ import { systemClock } from "../../src/core/clock.ts";
 import type { TableWrites } from "../../src/core/model/batch.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
-import { DeadLetterBox, type DeadLetterRules } from "../../src/runtime/apply/dead-letters.ts";
+import { DeadLetterBox, type DeadLetterRules } from "../../src/runtime/sink/dead-letters.ts";
 import { DISCARD } from "../../src/runtime/control/replay.ts";
 import { blockOf, tableVersion, writesOf } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";

@@ -4,7 +4,7 @@ import { comparePositions, type Position } from "../../src/core/model/position.t
 import { type Closed, FanOut } from "../../src/runtime/stream/fan-out.ts";
 import { encodeMark } from "../../src/runtime/stream/marks.ts";
 import { GoBack } from "../../src/runtime/stream/go-back.ts";
-import { SinkQueue } from "../../src/runtime/apply/sink-queue.ts";
+import { SinkQueue } from "../../src/runtime/stream/sink-queue.ts";
 import { Window } from "../../src/runtime/snapshot/windows.ts";
 import { blockOf } from "../support/model/blocks.ts";
 import { noSecondStream, realState, ScriptedSink, ScriptedStream, workerOf } from "../support/model/scripted.ts";

@@ -10,15 +10,15 @@ import type { OnLost } from "../../src/core/contracts/sink.ts";
 import type { CatchUpParts } from "../../src/runtime/stream/catch-up.ts";
 import { FanOut } from "../../src/runtime/stream/fan-out.ts";
 import { GoBack } from "../../src/runtime/stream/go-back.ts";
-import { SinkRunner } from "../../src/runtime/apply/sink-runner.ts";
-import type { WorkerParts } from "../../src/runtime/apply/applier.ts";
-import { Receipts } from "../../src/runtime/apply/work.ts";
+import { SinkLife } from "../../src/runtime/sink/sink-life.ts";
+import type { WorkerParts } from "../../src/runtime/sink/applier.ts";
+import { Receipts } from "../../src/runtime/stream/work.ts";
 import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { gate, outage, realState, ScriptedSink, ScriptedStream, workerOf } from "../support/model/scripted.ts";
 import { eventually } from "../support/run/waiting.ts";
 import { checkpointOf, complete } from "../support/daemon/complete.ts";
-import { placeOf } from "../../src/runtime/apply/standing.ts";
+import { placeOf } from "../../src/runtime/sink/sink-position.ts";
 
 const COLUMNS = [
   ["id", "int4"],
@@ -44,7 +44,7 @@ async function stage(parts: Partial<WorkerParts> = {}, onLost: OnLost = "fail") 
   sink.checkpoint = { ...earlier, position: at(100n), tables: complete({ [users.id]: `${users.fingerprint}/1` }) };
   await state.sinks.written(sink.name, at(100n), {});
   const worker = workerOf(sink, state, parts);
-  const runner = new SinkRunner({
+  const runner = new SinkLife({
     clock: systemClock,
     worker,
     lease: 1,

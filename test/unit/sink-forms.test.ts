@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { connectors } from "../../connectors/registry.ts";
 import { planText } from "../../src/cli/offsets/offset-reset.ts";
-import { unreadable } from "../../src/runtime/apply/standing.ts";
+import { unreadable } from "../../src/runtime/sink/sink-position.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
 

@@ -3,8 +3,8 @@ import { systemClock } from "../../core/clock.ts";
 import type { Source } from "../../core/contracts/source.ts";
 import type { StartedRecord, StateStore } from "../../core/contracts/state-store.ts";
 import { SILENT } from "../../core/contracts/telemetry.ts";
-import { type SinkForecast, forecastSink, heldForecast } from "../../runtime/sink-forecast.ts";
-import { knownPlace } from "../../runtime/apply/standing.ts";
+import { type SinkForecast, forecastSink, heldForecast } from "../../runtime/start/sink-forecast.ts";
+import { knownPlace } from "../../runtime/sink/sink-position.ts";
 import { cliError } from "../errors.ts";
 import { withSink } from "../opened-sink.ts";
 

@@ -4,8 +4,8 @@ import type { MillraceError } from "../../core/errors.ts";
 import type { SourceRecord } from "../../core/contracts/state-store.ts";
 import { SILENT } from "../../core/contracts/telemetry.ts";
 import { sinkAhead } from "../../runtime/errors.ts";
-import type { SinkForecast } from "../../runtime/sink-forecast.ts";
-import { isBeyondLog, onLostOf } from "../../runtime/apply/standing.ts";
+import type { SinkForecast } from "../../runtime/start/sink-forecast.ts";
+import { isBeyondLog, onLostOf } from "../../runtime/sink/sink-position.ts";
 import { withSink } from "../opened-sink.ts";
 
 /** What a start would find about each sink's position in a log that ends at `tip`. */

@@ -4,7 +4,7 @@ import { TableSelection } from "../../core/table-selection.ts";
 import type { Positions } from "../../core/contracts/positions.ts";
 import type { Source } from "../../core/contracts/source.ts";
 import type { SinkReset, StateStore } from "../../core/contracts/state-store.ts";
-import { heldFrom, knownPlace, unreadable } from "../../runtime/apply/standing.ts";
+import { heldFrom, knownPlace, unreadable } from "../../runtime/sink/sink-position.ts";
 import { alone } from "../alone.ts";
 import { auditedHere } from "../audit.ts";
 import { chosenSinks } from "../arguments.ts";

@@ -9,8 +9,8 @@ import type { SinkReset, SourceRecord, StartedRecord, StateStore } from "../../c
 import { TableSelection } from "../../core/table-selection.ts";
 import { openSource, memoryOf } from "../../daemon/ruled-source.ts";
 import type { TableGenerations } from "../../core/contracts/catalog.ts";
-import { listComparisons } from "../../runtime/beyond-gap.ts";
-import { knownPlace, unreadable } from "../../runtime/apply/standing.ts";
+import { listComparisons } from "../../runtime/start/beyond-gap.ts";
+import { knownPlace, unreadable } from "../../runtime/sink/sink-position.ts";
 import { askLog } from "../check/ask-log.ts";
 import { chosenSinks } from "../arguments.ts";
 import { cliError } from "../errors.ts";

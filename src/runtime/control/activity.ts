@@ -1,6 +1,6 @@
 /** What the stream and the sinks do now, from what each part knows of itself. */
 import type { SinkActivity, SinkStatus, SourceActivity, SourceStatus } from "../../core/contracts/status.ts";
-import type { SinkRunner } from "../apply/sink-runner.ts";
+import type { SinkLife } from "../sink/sink-life.ts";
 import type { FanOut } from "../stream/fan-out.ts";
 
 /** The log is read later than this only if the daemon, or the way to it, is slow. */
@@ -39,7 +39,7 @@ function blockers(fanOut: FanOut | null): readonly string[] {
 }
 
 export function sinkActivity(
-  { state, worker }: Pick<SinkRunner, "state" | "worker">,
+  { state, worker }: Pick<SinkLife, "state" | "worker">,
   { catchingUp, waitsFor }: Pick<SinkStatus, "catchingUp" | "waitsFor">,
   fanOut: FanOut | null,
 ): SinkActivity {

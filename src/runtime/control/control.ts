@@ -25,7 +25,7 @@ import { bytesBetween, NOTHING_STORED, statusOf, type StoredFacts, storedFacts, 
 import { encodeMark } from "../stream/marks.ts";
 import type { Pipeline } from "../pipeline.ts";
 import { holdsReads, keepWithin, type KeptLogPolicy } from "../stream/kept-log.ts";
-import type { SinkRunner } from "../apply/sink-runner.ts";
+import type { SinkLife } from "../sink/sink-life.ts";
 import { isTriedAgain, kindOf } from "../retry.ts";
 import { cancelSnapshot, tryCondition } from "../snapshot/snapshots.ts";
 
@@ -342,7 +342,7 @@ export class Control {
     return missing;
   }
 
-  #chosen(sink: string | null): readonly SinkRunner[] {
+  #chosen(sink: string | null): readonly SinkLife[] {
     if (sink === null) return this.#pipeline.runners;
     const runner = this.#pipeline.runner(sink);
     if (runner === undefined)

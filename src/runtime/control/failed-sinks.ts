@@ -2,7 +2,7 @@
 import type { SinkForm } from "../../core/contracts/sink.ts";
 import type { StoredError } from "../../core/contracts/state-store.ts";
 import type { Position } from "../../core/model/position.ts";
-import type { SinkRunner } from "../apply/sink-runner.ts";
+import type { SinkLife } from "../sink/sink-life.ts";
 import { notReadAgain, SINK_AHEAD } from "../errors.ts";
 
 /** The sink's place does not go together with the log: as long as it has that place, it takes nothing. */
@@ -15,7 +15,7 @@ export interface FailedSink {
   readonly error: StoredError | null;
 }
 
-export function failedSink({ name, worker, state, error }: SinkRunner): FailedSink {
+export function failedSink({ name, worker, state, error }: SinkLife): FailedSink {
   return { name, form: worker.sink.form, error: state === "failed" ? error : null };
 }
 
@@ -29,7 +29,7 @@ export function expectReadable({ name, form, error }: FailedSink, isWhole: boole
 }
 
 /** Opens a failed sink again. `place`: not null if all of its rows were asked for; then it is filled whatever it holds. */
-export async function revive(runner: SinkRunner, place: Position | null): Promise<void> {
+export async function revive(runner: SinkLife, place: Position | null): Promise<void> {
   if (place !== null) await runner.fillAgain(place);
   else await runner.resume();
 }

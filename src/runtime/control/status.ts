@@ -10,7 +10,7 @@ import type {
   SourceStatus,
   TablesStatus,
 } from "../../core/contracts/status.ts";
-import type { SinkRunner } from "../apply/sink-runner.ts";
+import type { SinkLife } from "../sink/sink-life.ts";
 import type { Pipeline } from "../pipeline.ts";
 import { isRunning } from "../snapshot/snapshots.ts";
 import type { Estimates } from "./estimates.ts";
@@ -127,7 +127,7 @@ function pendingTables({ changingTables, unsettledTables, gate }: Pipeline): Non
 }
 
 function sinkStatus(
-  runner: SinkRunner,
+  runner: SinkLife,
   {
     pipeline,
     lag,

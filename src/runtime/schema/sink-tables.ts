@@ -3,7 +3,7 @@ import { type Completeness, type CompleteTables, completeFor } from "../../core/
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
 import type { TableShape } from "../../core/contracts/catalog.ts";
-import type { SinkStanding } from "../stream/acknowledger.ts";
+import type { SinkPositions } from "../stream/acknowledger.ts";
 import { targetsMeet } from "../errors.ts";
 import type { SuspendedTables } from "./suspended-tables.ts";
 import type { TableGate } from "./table-gate.ts";
@@ -74,7 +74,7 @@ export class SinkTables {
   }
 
   /** Whether one of the sinks that take the table holds a complete copy of this generation; also true if no sink takes it. */
-  isHeld(tableId: string, generation: string, standings: readonly SinkStanding[]): boolean {
+  isHeld(tableId: string, generation: string, standings: readonly SinkPositions[]): boolean {
     const table = this.#gate.table(tableId);
     if (table === undefined) return false;
     const completeness = completeFor(table, generation);

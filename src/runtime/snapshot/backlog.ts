@@ -2,8 +2,8 @@ import type { PendingKey, TableSnapshot, StateStore } from "../../core/contracts
 import { KeyPace } from "../../core/contracts/row-reads.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import type { FailingReads } from "./failing-reads.ts";
-import { lossOf } from "../apply/work.ts";
-import type { SinkWorker } from "../apply/sink-worker.ts";
+import { lossOf } from "../stream/work.ts";
+import type { SinkWorker } from "../sink/sink-worker.ts";
 import type { FanOut } from "../stream/fan-out.ts";
 import { keyReads, rangeReads, type SnapshotRead } from "./reads.ts";
 import type { TableGate } from "../schema/table-gate.ts";

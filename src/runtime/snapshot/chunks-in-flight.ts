@@ -1,5 +1,5 @@
 import type { Clock } from "../../core/clock.ts";
-import type { SinkWorker } from "../apply/sink-worker.ts";
+import type { SinkWorker } from "../sink/sink-worker.ts";
 import { type HandedOver } from "./snapshot-chunks.ts";
 import { withTimeout } from "../../core/with-timeout.ts";
 

@@ -1,5 +1,5 @@
 import type { Clock } from "../../core/clock.ts";
-import type { SinkWorker } from "../apply/sink-worker.ts";
+import type { SinkWorker } from "../sink/sink-worker.ts";
 import { ASIDE_BATCHES, bytesFor } from "../stream/byte-budget.ts";
 
 /** Others have waited for the sink this long, and for half of the time: it takes twice as long as they do. */

@@ -5,8 +5,8 @@ import type { TableVersion } from "../../core/model/schema.ts";
 import type { News } from "../../core/news.ts";
 import type { FirstCopy } from "../../core/contracts/log-admin.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
-import type { SinkWorker } from "../apply/sink-worker.ts";
-import type { TableEnd, Work } from "../apply/work.ts";
+import type { SinkWorker } from "../sink/sink-worker.ts";
+import type { TableEnd, Work } from "../stream/work.ts";
 
 export interface FirstCopyParts {
   readonly clock: Clock;

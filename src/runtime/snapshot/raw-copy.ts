@@ -11,8 +11,8 @@ import type {
   TargetRawRows,
 } from "../../core/contracts/raw/raw-copy.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
-import type { SinkWorker } from "../apply/sink-worker.ts";
-import { type CopyRun, Receipts } from "../apply/work.ts";
+import type { SinkWorker } from "../sink/sink-worker.ts";
+import { type CopyRun, Receipts } from "../stream/work.ts";
 import { retryBatch } from "../retry.ts";
 import { type CopyProgress, endsOf, type FirstCopyParts } from "./copy-parts.ts";
 

@@ -10,10 +10,10 @@ import type { Closed, ClosedWell, FanOut } from "../stream/fan-out.ts";
 import { encodeMark } from "../stream/marks.ts";
 import type { ReadLimits } from "./reads.ts";
 import { isOfOneTable } from "./row-reader.ts";
-import type { SinkWorker } from "../apply/sink-worker.ts";
+import type { SinkWorker } from "../sink/sink-worker.ts";
 import { Window } from "./windows.ts";
 import { withTimeout } from "../../core/with-timeout.ts";
-import { Receipts } from "../apply/work.ts";
+import { Receipts } from "../stream/work.ts";
 
 export interface ChunkReaderParts {
   readonly clock: Clock;

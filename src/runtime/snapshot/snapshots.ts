@@ -11,7 +11,7 @@ import type {
 } from "../../core/contracts/state-store.ts";
 import type { SnapshotStatus } from "../../core/contracts/status.ts";
 import { conditionRefused, SINK_AHEAD, snapshotNeeded } from "../errors.ts";
-import { knownPlace } from "../apply/standing.ts";
+import { knownPlace } from "../sink/sink-position.ts";
 
 const ANSWER_MS_MAX = 8_000;
 

@@ -18,9 +18,9 @@ import { SnapshotLedger } from "./snapshot-ledger.ts";
 import { kindOf, ReconnectBackoff } from "../retry.ts";
 import type { Again } from "./snapshots.ts";
 import { isOfOneTable, RowReader } from "./row-reader.ts";
-import type { SinkWorker } from "../apply/sink-worker.ts";
+import type { SinkWorker } from "../sink/sink-worker.ts";
 import type { TableGate } from "../schema/table-gate.ts";
-import { Receipts } from "../apply/work.ts";
+import { Receipts } from "../stream/work.ts";
 import { ChunksInFlight } from "./chunks-in-flight.ts";
 
 export interface SnapshotterParts {

@@ -9,7 +9,7 @@ import type { LogIdentity } from "../../core/contracts/positions.ts";
 import type { StateStore, WrittenCheckpoint } from "../../core/contracts/state-store.ts";
 
 /** The position of one configured sink, attached or not. */
-export interface SinkStanding {
+export interface SinkPositions {
   readonly name: string;
   /** What the sink itself holds. */
   readonly written: Position | null;
@@ -30,7 +30,7 @@ export interface AcknowledgerParts {
   readonly news: News;
   /** The stored value. */
   readonly acknowledged: Position | null;
-  readonly standings: () => readonly SinkStanding[];
+  readonly standings: () => readonly SinkPositions[];
   /** The stream's own position: a sink beyond it holds nothing back. */
   readonly reached: () => Position;
   /**
@@ -47,7 +47,7 @@ export interface AcknowledgerParts {
  */
 export class Acknowledger {
   readonly #parts: AcknowledgerParts;
-  readonly #stored = new Map<string, SinkStanding>();
+  readonly #stored = new Map<string, SinkPositions>();
   #acknowledged: Position | null;
   #givenUp: Position | null;
 
@@ -119,12 +119,12 @@ export class Acknowledger {
   }
 
   /** Whether the store's copy of what the sink holds must be updated. The sink may never fall behind that copy. */
-  #isNews({ name, written, tables }: SinkStanding): boolean {
+  #isNews({ name, written, tables }: SinkPositions): boolean {
     const stored = this.#stored.get(name);
     return written !== null && (stored?.written !== written || stored.tables !== tables);
   }
 
-  #writtenOf({ name, written, tables }: SinkStanding): readonly WrittenCheckpoint[] {
+  #writtenOf({ name, written, tables }: SinkPositions): readonly WrittenCheckpoint[] {
     if (written === null) return [];
     const isStored = this.#stored.get(name)?.tables === tables;
     return [isStored ? { name, position: written } : { name, position: written, tables }];

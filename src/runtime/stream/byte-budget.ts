@@ -1,4 +1,4 @@
-import type { BatchLimits } from "../apply/sink-queue.ts";
+import type { BatchLimits } from "./sink-queue.ts";
 
 /** A batch counts as at least this much, so that a stream reads ahead of sinks that write little at once. */
 const BATCH_BYTES_MIN = 8 * 1024 * 1024;

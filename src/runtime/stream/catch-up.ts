@@ -10,8 +10,8 @@ import { encodeMark } from "./marks.ts";
 import { ReconnectBackoff } from "../retry.ts";
 import type { GoBack } from "./go-back.ts";
 import { ASIDE_BATCHES, bytesFor } from "./byte-budget.ts";
-import { SinkQueue } from "../apply/sink-queue.ts";
-import type { SinkWorker } from "../apply/sink-worker.ts";
+import { SinkQueue } from "./sink-queue.ts";
+import type { SinkWorker } from "../sink/sink-worker.ts";
 
 /** At this distance in the log, in its own unit (Postgres: bytes), a catching-up sink is handed over to the main fan-out. */
 const NEAR = 1n << 20n;

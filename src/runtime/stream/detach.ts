@@ -2,7 +2,7 @@ import type { Clock } from "../../core/clock.ts";
 import type { Position } from "../../core/model/position.ts";
 import type { News } from "../../core/news.ts";
 import type { FanOut } from "./fan-out.ts";
-import type { SinkWorker } from "../apply/sink-worker.ts";
+import type { SinkWorker } from "../sink/sink-worker.ts";
 
 /** The pause between two looks is at least this long, and a sink holds nearly all for at least this long. */
 const REST_MS = 100;

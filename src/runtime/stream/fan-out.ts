@@ -8,11 +8,11 @@ import { bytesFor, MAIN_BATCHES } from "./byte-budget.ts";
 import { cut } from "./cut.ts";
 import { DeliveredTransactions } from "./delivered.ts";
 import { decodeMark } from "./marks.ts";
-import { measuredNow } from "../apply/measured-batches.ts";
-import type { SinkQueue } from "../apply/sink-queue.ts";
-import type { SinkWorker } from "../apply/sink-worker.ts";
+import { measuredNow } from "../sink/measured-batches.ts";
+import type { SinkQueue } from "./sink-queue.ts";
+import type { SinkWorker } from "../sink/sink-worker.ts";
 import type { Spoiled, Window, WindowRows } from "../snapshot/windows.ts";
-import { letGo, giveReceipt, lossOf, type Work } from "../apply/work.ts";
+import { letGo, giveReceipt, lossOf, type Work } from "./work.ts";
 
 /** The fan-out stops reading the stream when in every sink's queue so many works wait, and enough to fill its next batch. */
 const WAITING_WORKS_MIN = 2;

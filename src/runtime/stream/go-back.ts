@@ -4,7 +4,7 @@ import { comparePositions, earliest, type Position } from "../../core/model/posi
 import type { SecondStreamRefused } from "../../core/contracts/change-log.ts";
 import type { StoredError } from "../../core/contracts/state-store.ts";
 import type { FanOut } from "./fan-out.ts";
-import type { SinkWorker } from "../apply/sink-worker.ts";
+import type { SinkWorker } from "../sink/sink-worker.ts";
 
 /** The main fan-out while it has not reached the position again from which it went back. */
 export interface GoneBack {

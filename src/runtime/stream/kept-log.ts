@@ -1,6 +1,6 @@
 import { comparePositions, type Position } from "../../core/model/position.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
-import type { SinkRunner } from "../apply/sink-runner.ts";
+import type { SinkLife } from "../sink/sink-life.ts";
 
 /** How much log the source may keep, and what happens beyond that. */
 export interface KeptLogPolicy {
@@ -32,7 +32,7 @@ export interface KeptLog {
 export function keepWithin(
   { byteCountMax, policy }: KeptLogPolicy,
   { retainedBytes, reached, bytesBehind }: KeptLog,
-  runners: readonly SinkRunner[],
+  runners: readonly SinkLife[],
   logger: Logger,
 ): void {
   if (policy !== "dropSink" || retainedBytes < byteCountMax) return;

@@ -9,9 +9,9 @@ import type { Outcome, Sink, SinkForm, BatchPrefetch } from "../../../src/core/c
 import { type ChangeStream, SecondStreamRefused } from "../../../src/core/contracts/change-log.ts";
 import type { StateStore } from "../../../src/core/contracts/state-store.ts";
 import type { Metrics } from "../../../src/core/contracts/telemetry.ts";
-import { DeadLetterBox } from "../../../src/runtime/apply/dead-letters.ts";
-import type { WorkerParts } from "../../../src/runtime/apply/applier.ts";
-import { SinkWorker } from "../../../src/runtime/apply/sink-worker.ts";
+import { DeadLetterBox } from "../../../src/runtime/sink/dead-letters.ts";
+import type { WorkerParts } from "../../../src/runtime/sink/applier.ts";
+import { SinkWorker } from "../../../src/runtime/sink/sink-worker.ts";
 import { openState } from "../../../src/state/open.ts";
 import { ModelSink, type Row } from "./log-model.ts";
 import { quietLog } from "../run/quiet-log.ts";

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { type Accord, accordOf } from "../../src/core/checkpoint/bond.ts";
 import type { Position } from "../../src/core/model/position.ts";
 import type { SinkRecord } from "../../src/core/contracts/state-store.ts";
-import { standingOf } from "../../src/runtime/apply/standing.ts";
+import { continuationOf } from "../../src/runtime/sink/sink-position.ts";
 import { checkpointOf, complete } from "../support/daemon/complete.ts";
 
 const at = (commit: bigint, index = 0): Position => ({ epoch: 1, commit, index });
@@ -20,7 +20,7 @@ const stand = (
   known: SinkRecord | null,
   acknowledged: bigint | null,
   accord: Accord = "bound",
-) => standingOf("s", { own: held, record: known, accord }, acknowledged === null ? null : at(acknowledged));
+) => continuationOf("s", { own: held, record: known, accord }, acknowledged === null ? null : at(acknowledged));
 
 describe("where a sink goes on from", () => {
   test("one that was never seen is new", () => {
@@ -87,7 +87,7 @@ describe("where a sink goes on from", () => {
     expect(() => stand(own(700n), record(700n, 700n), 500n, "foreign")).toThrow(
       expect.objectContaining({ code: "MR1317" }),
     );
-    expect(standingOf("s", { own: own(700n), record: null, accord: "foreign" }, next)).toEqual({
+    expect(continuationOf("s", { own: own(700n), record: null, accord: "foreign" }, next)).toEqual({
       kind: "new",
       isEmpty: false,
     });

@@ -1,6 +1,6 @@
-import type { TableGenerations } from "../core/contracts/catalog.ts";
-import type { SnapshotStore, SinkReset } from "../core/contracts/state-store.ts";
-import { askAgain } from "./snapshot/snapshots.ts";
+import type { TableGenerations } from "../../core/contracts/catalog.ts";
+import type { SnapshotStore, SinkReset } from "../../core/contracts/state-store.ts";
+import { askAgain } from "../snapshot/snapshots.ts";
 
 const GAP_REASON = "the log between was lost";
 

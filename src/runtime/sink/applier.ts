@@ -8,18 +8,18 @@ import type { StateStore } from "../../core/contracts/state-store.ts";
 import type { Logger, Metrics } from "../../core/contracts/telemetry.ts";
 import type { DeadLetterBox } from "./dead-letters.ts";
 import { ambiguousKey, internalFailure } from "../errors.ts";
-import { FollowedShapes } from "../schema/followed-shapes.ts";
+import { TargetShapes } from "./target-shapes.ts";
 import { IncompleteKeys } from "./incomplete-keys.ts";
-import type { Attempted } from "./isolation.ts";
+import type { Attempted } from "./table-at-fault.ts";
 import { measuredNow, measureBatch } from "./measured-batches.ts";
-import { LogPassing } from "../stream/log-passing.ts";
+import { LogPassing } from "./log-passing.ts";
 import { Prefetch, type CompactedAhead } from "./prefetch.ts";
 import { type Compacted, Compactor } from "../compaction/compaction.ts";
 import { type QueuedRows, queuedRowsOf } from "./queued-rows.ts";
-import type { BatchLimits, SinkQueue, QueuedWork, QueuedChunks, QueuedEnds, QueuedRowWorks } from "./sink-queue.ts";
-import { SinkBatches } from "./sink-batches.ts";
+import type { BatchLimits, SinkQueue, QueuedWork, QueuedChunks, QueuedEnds, QueuedRowWorks } from "../stream/sink-queue.ts";
+import { BatchWriter } from "./batch-writer.ts";
 import { isOfShape, withoutTables } from "../../core/checkpoint/completeness.ts";
-import type { CompareWork, CompleteWork, CopyWork, SweepWork, TableEnd, TruncateWork, Work } from "./work.ts";
+import type { CompareWork, CompleteWork, CopyWork, SweepWork, TableEnd, TruncateWork, Work } from "../stream/work.ts";
 
 export interface WorkerParts {
   readonly clock: Clock;
@@ -74,8 +74,8 @@ export class Applier {
   readonly #incomplete: IncompleteKeys;
   /** Null: the sink gets batches of rows, and not the log itself. */
   readonly #passing: LogPassing | null;
-  readonly batches: SinkBatches;
-  readonly shapes: FollowedShapes;
+  readonly batches: BatchWriter;
+  readonly shapes: TargetShapes;
   /** What the sink is working on, if it is known: a failure may concern only one of these tables. */
   attempted: Attempted | null = null;
 
@@ -90,7 +90,7 @@ export class Applier {
       compact: (queued, wants, isComplete) => this.#compacted(queued, wants, isComplete),
       prefetch: (tables) => sink.prefetch?.prefetchRows(tables),
     });
-    this.batches = new SinkBatches({
+    this.batches = new BatchWriter({
       ...parts,
       bonds: state.bonds,
       answerMsMax: parts.limits.answerMsMax ?? ANSWER_MS_MAX,
@@ -106,7 +106,7 @@ export class Applier {
       onAttempt: () => deadLetters.beginAttempt(),
     });
     this.#passing = sink.form === "log" ? new LogPassing({ ...parts, batches: this.batches }) : null;
-    this.shapes = new FollowedShapes({
+    this.shapes = new TargetShapes({
       ...parts,
       schemas: state.schemas,
       batches: this.batches,

@@ -8,14 +8,14 @@ import type { TableVersion } from "../../core/model/schema.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
 import type { SinkEntry } from "../../core/contracts/state-store.ts";
 import { cannotWrite } from "../errors.ts";
-import { Isolation } from "./isolation.ts";
+import { Isolation } from "./table-at-fault.ts";
 import type { CompactedAhead } from "./prefetch.ts";
 import { Applier, type How, type WorkerParts } from "./applier.ts";
-import { type BatchLimits, SinkQueue, type QueuedWork } from "./sink-queue.ts";
+import { type BatchLimits, SinkQueue, type QueuedWork } from "../stream/sink-queue.ts";
 import type { StoredError } from "../../core/contracts/state-store.ts";
-import type { SinkBatches } from "./sink-batches.ts";
-import type { BatchWatch } from "../batch-watch.ts";
-import type { Work } from "./work.ts";
+import type { BatchWriter } from "./batch-writer.ts";
+import type { BatchWatch } from "./batch-watch.ts";
+import type { Work } from "../stream/work.ts";
 
 /** Errors of targets, classified or not. */
 const OF_CONNECTORS = /^MR([34]\d{3}|1304)$/;
@@ -28,7 +28,7 @@ export class SinkWorker {
   readonly queue = new SinkQueue();
   readonly #parts: WorkerParts;
   readonly #applier: Applier;
-  readonly #batches: SinkBatches;
+  readonly #batches: BatchWriter;
   /** Everything before it has been put into the queue. */
   #given: Position | null = null;
   #session = 0;
@@ -46,7 +46,7 @@ export class SinkWorker {
   }
 
   /** Of the write in flight. */
-  /** See `SinkBatches`. */
+  /** See `BatchWriter`. */
   get failing(): StoredError | null {
     return this.#batches.failing;
   }
@@ -83,22 +83,22 @@ export class SinkWorker {
     return this.written?.bond.step ?? null;
   }
 
-  /** See `SinkBatches`. */
+  /** See `BatchWriter`. */
   get mayHoldUntil(): Position | null {
     return this.#batches.mayHoldUntil;
   }
 
-  /** See `SinkBatches`. */
+  /** See `BatchWriter`. */
   get holdsUnknown(): boolean {
     return this.#batches.holdsUnknown;
   }
 
-  /** See `SinkBatches`. */
+  /** See `BatchWriter`. */
   get isAtCheckpoint(): boolean {
     return this.#batches.isAtCheckpoint;
   }
 
-  /** See `SinkBatches`. */
+  /** See `BatchWriter`. */
   knowEarlier(position: Position): void {
     this.#batches.knowEarlier(position);
   }

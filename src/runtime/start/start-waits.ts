@@ -1,14 +1,14 @@
-import { type Clock, timestamp } from "../core/clock.ts";
-import { findMillraceError, type MillraceError, withLogin } from "../core/errors.ts";
-import { invariant } from "../core/invariant.ts";
-import type { Sink } from "../core/contracts/sink.ts";
-import type { ChangeLog } from "../core/contracts/change-log.ts";
-import type { Source } from "../core/contracts/source.ts";
-import { hasIdentity, type StartedRecord, type StateStore, type StoredError } from "../core/contracts/state-store.ts";
-import type { Logger } from "../core/contracts/telemetry.ts";
-import { streamLost } from "./errors.ts";
+import { type Clock, timestamp } from "../../core/clock.ts";
+import { findMillraceError, type MillraceError, withLogin } from "../../core/errors.ts";
+import { invariant } from "../../core/invariant.ts";
+import type { Sink } from "../../core/contracts/sink.ts";
+import type { ChangeLog } from "../../core/contracts/change-log.ts";
+import type { Source } from "../../core/contracts/source.ts";
+import { hasIdentity, type StartedRecord, type StateStore, type StoredError } from "../../core/contracts/state-store.ts";
+import type { Logger } from "../../core/contracts/telemetry.ts";
+import { streamLost } from "../errors.ts";
 import { forecastSink, heldForecast } from "./sink-forecast.ts";
-import { isTriedAgain, kindOf, PROBE_MS_MAX, ReconnectBackoff } from "./retry.ts";
+import { isTriedAgain, kindOf, PROBE_MS_MAX, ReconnectBackoff } from "../retry.ts";
 
 /** Why the source does not let a start continue yet. */
 export interface StartObstacle {

@@ -12,9 +12,9 @@ import type { Logger } from "../../core/contracts/telemetry.ts";
 import { rowVersion } from "../../core/model/version.ts";
 import type { CatchUpParts } from "../stream/catch-up.ts";
 import { historyLost, sinkHoldsLater } from "../errors.ts";
-import { applyReset } from "../reset.ts";
+import { applyReset } from "./offset-reset.ts";
 import type { SinkWorker } from "./sink-worker.ts";
-import { owedBy, placeOf, type Standing, standingOf, unreadable } from "./standing.ts";
+import { owedBy, placeOf, type Continuation, continuationOf, unreadable } from "./sink-position.ts";
 
 export interface OpeningParts {
   readonly clock: Clock;
@@ -56,9 +56,9 @@ export interface OpeningParts {
 type Copy = readonly [tableId: string, copy: Completeness];
 
 /** `isBound`: the state knows the batch of the sink's checkpoint. */
-export type Known = Extract<Standing, { kind: "known" }> & { readonly isBound: boolean };
+export type Known = Extract<Continuation, { kind: "known" }> & { readonly isBound: boolean };
 export type Opened = {
-  readonly standing: Known | Extract<Standing, { kind: "new" }>;
+  readonly standing: Known | Extract<Continuation, { kind: "new" }>;
   readonly record: SinkRecord | null;
 };
 
@@ -84,7 +84,7 @@ export class SinkOpening {
     const record = await state.sinks.get(worker.name);
     const accord = await state.bonds.accord(worker.name, own?.bond);
     const reset = record?.reset ?? null;
-    const standing = reset === null ? await this.#standingOf(own, record, accord, acknowledged()) : null;
+    const standing = reset === null ? await this.#continuationOf(own, record, accord, acknowledged()) : null;
     if (standing?.kind === "new") await this.#ask(Object.keys({ ...record?.tables, ...own?.tables }));
     await this.#enter(own, standing?.kind === "new" ? null : own, accord, signal);
     if (reset === null) await this.#readUncompared();
@@ -105,15 +105,15 @@ export class SinkOpening {
     onChange();
   }
 
-  async #standingOf(
+  async #continuationOf(
     own: Checkpoint | null,
     record: SinkRecord | null,
     accord: Accord,
     acknowledged: Position | null,
-  ): Promise<Standing> {
+  ): Promise<Continuation> {
     const { worker, state, onLost, logger } = this.#parts;
     try {
-      const standing = standingOf(worker.name, { own, record, accord }, acknowledged);
+      const standing = continuationOf(worker.name, { own, record, accord }, acknowledged);
       // Invariant: no await in between. The log must be kept from the position that was just found in it.
       if (standing.kind === "known") worker.stand(standing.checkpoint, standing.covered);
       return standing;

@@ -10,7 +10,7 @@ import { sinkAhead, sinkBehind, sinkEmptied, sinkForeign } from "../errors.ts";
  * Where a sink continues: from a position of the log, or, if it is new, from the stream's present position. A new one with
  * `isEmpty` holds no rows of an earlier life.
  */
-export type Standing =
+export type Continuation =
   | { readonly kind: "new"; readonly isEmpty: boolean }
   | { readonly kind: "known"; readonly checkpoint: Checkpoint; readonly covered: Position };
 
@@ -25,7 +25,7 @@ export interface Meeting {
  * Compares the sink's own checkpoint with the state store's copy of it. The sink's own counts. If it is behind the copy,
  * the sink was emptied, restored or rolled back; it continues only if the source still has the log from there.
  */
-export function standingOf(sink: string, { own, record, accord }: Meeting, acknowledged: Position | null): Standing {
+export function continuationOf(sink: string, { own, record, accord }: Meeting, acknowledged: Position | null): Continuation {
   const written = record?.written ?? null;
   if (own === null) {
     if (written !== null) throw sinkEmptied(sink);

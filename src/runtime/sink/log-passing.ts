@@ -3,14 +3,14 @@ import { comparePositions, type Position } from "../../core/model/position.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
 import type { Slice } from "../compaction/compaction.ts";
-import { queuedRowsOf } from "../apply/queued-rows.ts";
-import type { QueuedWork, QueuedRowWorks } from "../apply/sink-queue.ts";
-import type { SinkBatches } from "../apply/sink-batches.ts";
-import type { NoticeWork, TruncateWork } from "../apply/work.ts";
+import { queuedRowsOf } from "./queued-rows.ts";
+import type { QueuedWork, QueuedRowWorks } from "../stream/sink-queue.ts";
+import type { BatchWriter } from "./batch-writer.ts";
+import type { NoticeWork, TruncateWork } from "../stream/work.ts";
 
 export interface LogPassingParts {
   readonly sink: Pick<Sink, "verify">;
-  readonly batches: SinkBatches;
+  readonly batches: BatchWriter;
   /** Whether the table's changes are passed on. */
   readonly wants: (table: TableVersion) => boolean;
   /** Whether the configuration leaves the table's changes out. */

@@ -1,14 +1,14 @@
-import { acrossGenerations, type CompleteTables, inGeneration } from "../core/checkpoint/completeness.ts";
-import type { Checkpoint } from "../core/model/batch.ts";
-import { failpoint } from "../core/failpoint.ts";
-import { comparePositions, type Position } from "../core/model/position.ts";
-import type { TableVersion } from "../core/model/schema.ts";
-import type { SinkReset, StateStore } from "../core/contracts/state-store.ts";
-import type { Logger } from "../core/contracts/telemetry.ts";
-import { rowVersion } from "../core/model/version.ts";
-import { sinkAhead } from "./errors.ts";
-import type { SinkWorker } from "./apply/sink-worker.ts";
-import { askAgain } from "./snapshot/snapshots.ts";
+import { acrossGenerations, type CompleteTables, inGeneration } from "../../core/checkpoint/completeness.ts";
+import type { Checkpoint } from "../../core/model/batch.ts";
+import { failpoint } from "../../core/failpoint.ts";
+import { comparePositions, type Position } from "../../core/model/position.ts";
+import type { TableVersion } from "../../core/model/schema.ts";
+import type { SinkReset, StateStore } from "../../core/contracts/state-store.ts";
+import type { Logger } from "../../core/contracts/telemetry.ts";
+import { rowVersion } from "../../core/model/version.ts";
+import { sinkAhead } from "../errors.ts";
+import type { SinkWorker } from "./sink-worker.ts";
+import { askAgain } from "../snapshot/snapshots.ts";
 
 export interface ResetParts {
   readonly worker: SinkWorker;

@@ -1,7 +1,7 @@
 import type { SinkForm } from "../../core/contracts/sink.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
 import type { Slice } from "../compaction/compaction.ts";
-import type { RowsWork, TruncateWork } from "./work.ts";
+import type { RowsWork, TruncateWork } from "../stream/work.ts";
 
 /** The rows of one batch that are new to a sink at its position. */
 export interface QueuedRows {

@@ -12,9 +12,9 @@ import type { Logger, Metrics } from "../../core/contracts/telemetry.ts";
 import { CheckpointBond } from "./checkpoint-bond.ts";
 import { otherThanWritten, unclassified } from "../errors.ts";
 import { kindOf, retryBatch } from "../retry.ts";
-import { BatchWatch } from "../batch-watch.ts";
+import { BatchWatch } from "./batch-watch.ts";
 
-export interface SinkBatchesParts {
+export interface BatchWriterParts {
   readonly clock: Clock;
   readonly sink: Sink;
   readonly bonds: Pick<BondStore, "obligation">;
@@ -37,8 +37,8 @@ const ANYWHERE: Position = { epoch: Infinity, commit: 0n, index: 0 };
  * Applies batches to one sink, each until it is done or fails for good, and knows the sink's position. `written` is what the
  * sink itself holds. `covered` may be further, if the log had nothing for the sink in between.
  */
-export class SinkBatches {
-  readonly #parts: SinkBatchesParts;
+export class BatchWriter {
+  readonly #parts: BatchWriterParts;
   readonly #bond: CheckpointBond;
   readonly watch: BatchWatch;
   #checkpoint: Checkpoint | null = null;
@@ -53,7 +53,7 @@ export class SinkBatches {
   /** Why the present batch was tried again, and when it began. */
   #failing: { readonly begunMs: number; readonly error: StoredError } | null = null;
 
-  constructor(parts: SinkBatchesParts) {
+  constructor(parts: BatchWriterParts) {
     this.#parts = parts;
     this.#bond = new CheckpointBond(parts.sink, parts.bonds);
     this.watch = new BatchWatch({ ...parts, name: parts.sink.name });

@@ -7,13 +7,13 @@ import type { SchemaStore } from "../../core/contracts/state-store.ts";
 import { CarriedCopies } from "./carried-copies.ts";
 import { isOfShape, withoutTables } from "../../core/checkpoint/completeness.ts";
 import { targetsGone } from "../errors.ts";
-import type { SinkBatches } from "../apply/sink-batches.ts";
-import type { CarryWork, CompleteEnd } from "../apply/work.ts";
+import type { BatchWriter } from "./batch-writer.ts";
+import type { CarryWork, CompleteEnd } from "../stream/work.ts";
 
-export interface FollowedShapesParts {
+export interface TargetShapesParts {
   readonly sink: Sink;
   readonly schemas: Pick<SchemaStore, "versions">;
-  readonly batches: SinkBatches;
+  readonly batches: BatchWriter;
   /** The sink no longer holds the table completely, because its shape has changed. */
   readonly onVoid: (tableId: string) => void;
   /** The sink is working on the target of this table alone; null: not any more. */
@@ -21,14 +21,14 @@ export interface FollowedShapesParts {
 }
 
 /** The shape of each of a sink's targets, and which copies stay complete while the targets follow their tables. */
-export class FollowedShapes {
-  readonly #parts: FollowedShapesParts;
+export class TargetShapes {
+  readonly #parts: TargetShapesParts;
   readonly #carried: CarriedCopies;
   readonly #prepared = new Map<string, TableVersion>();
   /** Fingerprints of the shapes that the sink was last asked to follow, successful or not. */
   readonly #tried = new Map<string, string>();
 
-  constructor(parts: FollowedShapesParts) {
+  constructor(parts: TargetShapesParts) {
     this.#parts = parts;
     this.#carried = new CarriedCopies(parts.sink, parts.schemas);
   }

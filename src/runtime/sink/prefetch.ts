@@ -5,7 +5,7 @@ import { comparePositions, type Position } from "../../core/model/position.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { Compacted } from "../compaction/compaction.ts";
 import { type QueuedRows, queuedRowsOf } from "./queued-rows.ts";
-import type { BatchLimits, SinkQueue, QueuedRowWorks } from "./sink-queue.ts";
+import type { BatchLimits, SinkQueue, QueuedRowWorks } from "../stream/sink-queue.ts";
 
 /** The compacted rows of a batch. They are valid as long as the answers are the same that the compaction was based on. */
 export class CompactedAhead {

@@ -5,7 +5,7 @@ import { invariant } from "../../core/invariant.ts";
 import type { Position } from "../../core/model/position.ts";
 import type { Outcome, Sink } from "../../core/contracts/sink.ts";
 import type { BondStore, SinkEntry } from "../../core/contracts/state-store.ts";
-import { placeOf } from "./standing.ts";
+import { placeOf } from "./sink-position.ts";
 
 /**
  * Binds each checkpoint of one sink to the state. Invariant: a checkpoint counts every obligation from before its position.

@@ -5,14 +5,14 @@ import { invariant } from "../../core/invariant.ts";
 import { comparePositions, type Position, serializePosition } from "../../core/model/position.ts";
 import type { SinkRecord, StoredError } from "../../core/contracts/state-store.ts";
 import type { SinkState } from "../../core/contracts/telemetry.ts";
-import type { SinkStanding } from "../stream/acknowledger.ts";
+import type { SinkPositions } from "../stream/acknowledger.ts";
 import { type CatchUpParts, rejoin } from "../stream/catch-up.ts";
-import { epochHeld } from "../epochs.ts";
+import { epochHeld } from "./epochs.ts";
 import { sinkAhead, unclassified } from "../errors.ts";
 import { kindOf, PROBE_MS_MAX, PROVEN_MS, ReconnectBackoff } from "../retry.ts";
 import { type Opened, type OpeningParts, SinkOpening } from "./sink-opening.ts";
 import type { SinkWorker } from "./sink-worker.ts";
-import { isBeyondLog, type Standing } from "./standing.ts";
+import { isBeyondLog, type Continuation } from "./sink-position.ts";
 
 const NOWHERE = { written: null, covered: null } as const;
 /** After this many reopenings in a row without progress, an operator has to act. */
@@ -24,7 +24,7 @@ const REPEATED_MS = 30_000;
  * The life of one sink: open it, find where it continues, bring it to the main fan-out, work off its queue. After a failure it
  * waits and begins again, or stops until an operator resumes it. Nothing here makes another sink wait.
  */
-export class SinkRunner {
+export class SinkLife {
   readonly worker: SinkWorker;
   readonly #parts: OpeningParts;
   readonly #opening: SinkOpening;
@@ -52,7 +52,7 @@ export class SinkRunner {
   #isMoved = false;
   #takesFirstCopy = true;
   #standing: Opened["standing"] | null = null;
-  #begun: Promise<Standing | null> | null = null;
+  #begun: Promise<Continuation | null> | null = null;
   /** The present attempt, or wait. */
   #work = scopeOf();
   /** What the sink had done when it last began. */
@@ -122,7 +122,7 @@ export class SinkRunner {
     return this.#isMoved;
   }
 
-  get standing(): SinkStanding {
+  get standing(): SinkPositions {
     const { written, covered } = this.#isMoved ? NOWHERE : this.worker;
     return {
       name: this.name,
@@ -158,11 +158,11 @@ export class SinkRunner {
   }
 
   /** The first attempt to open, before the fan-out starts. Resolves whether or not it succeeds. */
-  begin(signal: AbortSignal): Promise<Standing | null> {
+  begin(signal: AbortSignal): Promise<Continuation | null> {
     return (this.#begun = this.#begin(signal));
   }
 
-  async #begin(signal: AbortSignal): Promise<Standing | null> {
+  async #begin(signal: AbortSignal): Promise<Continuation | null> {
     this.#record = await this.#parts.state.sinks.get(this.name);
     this.#isMoved = this.#record?.reset != null;
     this.#paused = this.#record?.paused ?? false;
@@ -410,6 +410,6 @@ export class SinkRunner {
 }
 
 /** The runner of the sink with this name. */
-export function runnerOf(runners: readonly SinkRunner[], name: string): SinkRunner | undefined {
+export function lifeOf(runners: readonly SinkLife[], name: string): SinkLife | undefined {
   return runners.find((runner) => runner.name === name);
 }

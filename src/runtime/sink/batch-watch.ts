@@ -1,6 +1,6 @@
-import { type Clock, scopeOf } from "../core/clock.ts";
-import type { Logger } from "../core/contracts/telemetry.ts";
-import { noAnswer, type SinkTask } from "./errors.ts";
+import { type Clock, scopeOf } from "../../core/clock.ts";
+import type { Logger } from "../../core/contracts/telemetry.ts";
+import { noAnswer, type SinkTask } from "../errors.ts";
 
 export interface BatchWatchParts {
   readonly clock: Clock;

@@ -1,6 +1,6 @@
-import type { Checkpoint } from "../core/model/batch.ts";
-import type { Sink } from "../core/contracts/sink.ts";
-import { EPOCH_MAX, epochOf } from "../core/model/version.ts";
+import type { Checkpoint } from "../../core/model/batch.ts";
+import type { Sink } from "../../core/contracts/sink.ts";
+import { EPOCH_MAX, epochOf } from "../../core/model/version.ts";
 
 /**
  * The highest epoch that an opened sink shows: that of its checkpoint or, without a checkpoint, of its rows. 0: the sink is

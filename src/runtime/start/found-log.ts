@@ -1,19 +1,19 @@
-import type { Clock } from "../core/clock.ts";
-import { failpoint } from "../core/failpoint.ts";
-import { invariant } from "../core/invariant.ts";
-import { earliest, type Position } from "../core/model/position.ts";
-import type { TableGenerations } from "../core/contracts/catalog.ts";
-import type { CreatedLog, Crossing, FirstCopy, LogAdmin } from "../core/contracts/log-admin.ts";
-import type { LogIdentity } from "../core/contracts/positions.ts";
-import type { SinkRecord, SinkReset, SourceRecord, StateStore } from "../core/contracts/state-store.ts";
-import { isTriedAgain } from "./retry.ts";
-import type { SinkRunner } from "./apply/sink-runner.ts";
+import type { Clock } from "../../core/clock.ts";
+import { failpoint } from "../../core/failpoint.ts";
+import { invariant } from "../../core/invariant.ts";
+import { earliest, type Position } from "../../core/model/position.ts";
+import type { TableGenerations } from "../../core/contracts/catalog.ts";
+import type { CreatedLog, Crossing, FirstCopy, LogAdmin } from "../../core/contracts/log-admin.ts";
+import type { LogIdentity } from "../../core/contracts/positions.ts";
+import type { SinkRecord, SinkReset, SourceRecord, StateStore } from "../../core/contracts/state-store.ts";
+import { isTriedAgain } from "../retry.ts";
+import type { SinkLife } from "../sink/sink-life.ts";
 import { listComparisons } from "./beyond-gap.ts";
-import { knownPlace } from "./apply/standing.ts";
+import { knownPlace } from "../sink/sink-position.ts";
 import { type WaitingStart, whenAnswered } from "./start-waits.ts";
-import { EPOCH_MAX } from "../core/model/version.ts";
-import { epochsUsedUp } from "./errors.ts";
-import { withTimeout } from "../core/with-timeout.ts";
+import { EPOCH_MAX } from "../../core/model/version.ts";
+import { epochsUsedUp } from "../errors.ts";
+import { withTimeout } from "../../core/with-timeout.ts";
 
 /** How long a start waits for sinks to answer before it continues with those that did. */
 export const OPENING_MS_MAX = 10_000;
@@ -22,7 +22,7 @@ export interface LogParts {
   readonly clock: Clock;
   readonly admin: LogAdmin;
   readonly state: StateStore;
-  readonly runners: readonly SinkRunner[];
+  readonly runners: readonly SinkLife[];
   readonly snapshot: "initial" | "none";
   /** Ids of the captured tables that a sink takes. */
   readonly tablesOf: (sink: string) => readonly string[];
@@ -140,7 +140,7 @@ async function create(
  */
 async function epochOver(
   clock: Clock,
-  runners: readonly SinkRunner[],
+  runners: readonly SinkLife[],
   announced: number | null,
   signal: AbortSignal,
 ): Promise<number> {

@@ -2,7 +2,7 @@ import type { TableWrites, Truncate } from "../../core/model/batch.ts";
 import { findMillraceError, type MillraceError } from "../../core/errors.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
-import type { SinkBatches } from "./sink-batches.ts";
+import type { BatchWriter } from "./batch-writer.ts";
 
 /** What a sink was working on when it failed. */
 export type Attempted =
@@ -17,10 +17,10 @@ export interface Guilty {
 /** Finds the one table that made a batch fail, by testing what the sink can still do without it. */
 export class Isolation {
   readonly #sink: Sink;
-  readonly #batches: SinkBatches;
+  readonly #batches: BatchWriter;
   readonly #logger: Logger;
 
-  constructor(sink: Sink, batches: SinkBatches, logger: Logger) {
+  constructor(sink: Sink, batches: BatchWriter, logger: Logger) {
     this.#sink = sink;
     this.#batches = batches;
     this.#logger = logger;

@@ -1,15 +1,15 @@
-import type { Clock } from "../core/clock.ts";
-import { type MillraceError, findMillraceError } from "../core/errors.ts";
-import { earliest, type Position } from "../core/model/position.ts";
-import type { Sink } from "../core/contracts/sink.ts";
-import type { HeldPositions } from "../core/contracts/log-admin.ts";
-import type { SinkRecord, SourceRecord, StateStore } from "../core/contracts/state-store.ts";
-import { heldFrom, type Standing, standingOf } from "./apply/standing.ts";
-import { withTimeout } from "../core/with-timeout.ts";
+import type { Clock } from "../../core/clock.ts";
+import { type MillraceError, findMillraceError } from "../../core/errors.ts";
+import { earliest, type Position } from "../../core/model/position.ts";
+import type { Sink } from "../../core/contracts/sink.ts";
+import type { HeldPositions } from "../../core/contracts/log-admin.ts";
+import type { SinkRecord, SourceRecord, StateStore } from "../../core/contracts/state-store.ts";
+import { heldFrom, type Continuation, continuationOf } from "../sink/sink-position.ts";
+import { withTimeout } from "../../core/with-timeout.ts";
 
 /** What a start would find out about one sink, by the same decision. The sink is read, but not taken over. */
 export type SinkForecast = { readonly record: SinkRecord | null } & (
-  | { readonly kind: "stands"; readonly standing: Standing }
+  | { readonly kind: "stands"; readonly standing: Continuation }
   /** An operator has reset its offset; the reset comes first. */
   | { readonly kind: "reset"; readonly to: Position }
   | { readonly kind: "refused"; readonly error: MillraceError }
@@ -37,7 +37,7 @@ export async function forecastSink(
   const { own } = answer;
   const accord = await state.bonds.accord(sink.name, own?.bond);
   try {
-    return { record, kind: "stands", standing: standingOf(sink.name, { own, record, accord }, acknowledged ?? origin) };
+    return { record, kind: "stands", standing: continuationOf(sink.name, { own, record, accord }, acknowledged ?? origin) };
   } catch (error) {
     const known = findMillraceError(error);
     if (known === undefined) throw error;
