@@ -100,7 +100,7 @@ export class Comparisons implements ComparePort {
       return { reason: `the sink is ${state}${why}`, isWhole: true };
     }
     if (!fanOut.has(runner.worker)) return { reason: "the sink is catching up", isWhole: true };
-    const held = runner.worker.checkpoint?.tables[table.id];
+    const held = runner.worker.position.tables[table.id];
     const isWhole = held !== undefined && held === takers.completeness(table);
     // A suspended table lacks changes, but the sink's checkpoint still calls its copy complete.
     if (isWhole && !(await state.snapshots.list()).some((snapshot) => isShortOf(snapshot, sink, table.id))) return null;
@@ -185,7 +185,7 @@ export class Comparisons implements ComparePort {
       const outcomes = new Map<string, CompareOutcome>();
       const ended = [...ways].map(async ([sink, way]) => {
         const { worker } = this.#runner(sink);
-        const placeOf = () => `${this.#slicesDone.get(sink)} ${worker.covered?.commit}`;
+        const placeOf = () => `${this.#slicesDone.get(sink)} ${worker.position.covered?.commit}`;
         const all = await whileMoving(clock, way.all, placeOf, place, signal);
         if (way.failure !== null) outcomes.set(sink, { kind: "failed", error: way.failure.error });
         else if (all === "late") outcomes.set(sink, { kind: "late" });

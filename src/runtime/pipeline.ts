@@ -14,6 +14,7 @@ import { DEAD_LETTERS_MAX, DeadLetterBox } from "./sink/dead-letters.ts";
 import type { BatchLimits } from "./stream/sink-queue.ts";
 import { lifeOf, SinkLife } from "./sink/sink-life.ts";
 import { SinkWorker } from "./sink/sink-worker.ts";
+import { TablesOfSink } from "./sink/tables-of-sink.ts";
 import { onLostOf } from "./sink/sink-position.ts";
 import type { Comparisons } from "./comparisons.ts";
 import { untilGranted, type WaitingStart, type StartObstacle } from "./start/start-waits.ts";
@@ -22,6 +23,7 @@ import { SinkTables, type TableTaker } from "./schema/sink-tables.ts";
 import { SuspendedTables } from "./schema/suspended-tables.ts";
 import { TableGate } from "./schema/table-gate.ts";
 import type { CopyProgress } from "./snapshot/copy-parts.ts";
+import { SnapshotLedger } from "./snapshot/snapshot-ledger.ts";
 import { askAgain, RESUMED, snapshotStatus } from "./snapshot/snapshots.ts";
 import { tablePaused } from "./errors.ts";
 import { findLog, startingPoint } from "./start/found-log.ts";
@@ -89,6 +91,7 @@ export class Pipeline {
   readonly readHold = new ReadHold();
   readonly suspended: SuspendedTables;
   readonly #tables: SinkTables;
+  readonly #ledger: SnapshotLedger;
   #stored: SourceRecord | null = null;
   /** Set while the source does not let this daemon continue. */
   #withheld: StartObstacle | null = null;
@@ -113,6 +116,7 @@ export class Pipeline {
     });
     this.suspended = new SuspendedTables(parts.clock, parts.state.suspensions, parts.logger);
     this.#tables = new SinkTables(this.gate, parts.sinks, this.suspended);
+    this.#ledger = new SnapshotLedger(parts.clock, parts.state.snapshots);
     this.runners = parts.sinks.map((setup) => this.#runnerFor(setup));
   }
 
@@ -277,7 +281,7 @@ export class Pipeline {
 
   /** The snapshots that are not finished, oldest first; with `all` the finished ones too. */
   async snapshots(all: boolean): Promise<readonly SnapshotStatus[]> {
-    const snapshots = await (this.#streaming?.snapshotter.ledger ?? this.state.snapshots).list(all);
+    const snapshots = await this.#ledger.list(all);
     return snapshots.map((snapshot) =>
       snapshotStatus(snapshot, this.#streaming?.snapshotter.failing.errorOf(snapshot)),
     );
@@ -319,6 +323,7 @@ export class Pipeline {
       gate,
       suspended,
       tables: this.#tables,
+      ledger: this.#ledger,
       runners,
       inVainMsMax: this.#inVainMsMax,
       log,
@@ -358,34 +363,22 @@ export class Pipeline {
   }
 
   #runnerFor(setup: SinkSetup): SinkLife {
-    const { sink, limits, onPoison, deadLettersMax = DEAD_LETTERS_MAX, takes } = setup;
+    const { sink, limits, onPoison, deadLettersMax = DEAD_LETTERS_MAX } = setup;
     const { clock, name, producer, source, state, lease, logger: parent, metrics } = this.#parts;
     const logger = parent.child({ sink: sink.name });
     const context = contextOf({ name, producer }, source);
     const refusals = { policy: onPoison, countMax: deadLettersMax, isHistory: sink.form === "history" };
-    const leavesOut = (tableId: string): boolean => {
-      const table = this.gate.newest(tableId);
-      return this.suspended.has(sink.name, tableId) || (table !== undefined && !takes(table));
-    };
-    const tables = () => this.#tables.named(sink);
+    const { gate, suspended, news } = this;
+    const onChange = (): void => this.#notify();
+    const tables = new TablesOfSink(setup, { gate, suspended, tables: this.#tables, ledger: this.#ledger, onChange });
     const worker = new SinkWorker({
       clock,
       sink,
       state,
       limits,
-      wants: (table) => this.#tables.flows(sink.name, table) && this.gate.flows(table),
-      leavesOut,
-      known: () => this.gate.every,
       tables,
       deadLetters: new DeadLetterBox(sink.name, state.deadLetters, refusals, context, logger),
-      willRead: (tableId) => this.#streaming?.snapshotter.ledger.willRead(sink.name, tableId) ?? false,
-      isVoid: (tableId) => this.gate.isGone(tableId) || this.suspended.has(sink.name, tableId),
-      onPendingKeys: () => this.#notify(),
-      onRefused: async (tableId, error, shape) =>
-        await this.suspended.suspend(sink.name, tableId, error, shape ?? this.gate.newest(tableId)?.fingerprint),
-      suspend: async (tableId, error) => await this.gate.suspend(tableId, error),
-      onVoid: () => this.#notify(),
-      news: this.news,
+      news,
       logger,
       metrics,
     });
@@ -394,18 +387,11 @@ export class Pipeline {
       worker,
       lease,
       state,
+      tables,
       onLost: onLostOf(sink, setup.onLost),
       readsByItself: this.#parts.snapshot === "initial",
       acknowledged: () => this.#streaming?.acknowledger.givenUp ?? this.acknowledged,
-      tables,
-      parts: async () => (await this.#streaming?.snapshotter.ledger.partsOf(sink.name)) ?? [],
-      passedBy: async (copies) => {
-        const leftOut = copies.map(([id]) => id).filter((id) => leavesOut(id));
-        return (await this.gate.ofOtherRules(copies)).union(new Set(leftOut));
-      },
-      rejoin: async (step, missing) => await this.#streaming?.snapshotter.ledger.rejoin(sink.name, step, missing),
-      onChange: () => this.#notify(),
-      news: this.news,
+      news,
       inVainMsMax: this.#inVainMsMax,
       login: setup.login,
       logger,

@@ -21,6 +21,7 @@ import type { SuspendedTables } from "./schema/suspended-tables.ts";
 import type { TableGate } from "./schema/table-gate.ts";
 import type { CopyProgress } from "./snapshot/copy-parts.ts";
 import { firstCopy } from "./snapshot/first-copy.ts";
+import type { SnapshotLedger } from "./snapshot/snapshot-ledger.ts";
 import { Snapshotter } from "./snapshot/snapshotter.ts";
 import { type FoundLog, OPENING_MS_MAX } from "./start/found-log.ts";
 import { Acknowledger } from "./stream/acknowledger.ts";
@@ -60,6 +61,7 @@ export interface StreamingParts {
   readonly gate: TableGate;
   readonly suspended: SuspendedTables;
   readonly tables: SinkTables;
+  readonly ledger: SnapshotLedger;
   readonly runners: readonly SinkLife[];
   /** The log as it was found. */
   readonly log: FoundLog;
@@ -99,11 +101,12 @@ export class Streaming {
     );
     const fanOut = (this.fanOut = new FanOut(parts.from, source.watermarks.markPrefix, news, byteBudget));
     const shared = { clock, news, source, state, gate, fanOut, logger };
-    const standings = () => runners.map(({ standing }) => standing);
+    const positions = () => runners.map((runner) => runner.positions);
     this.goBack = new GoBack(clock, fanOut);
     this.snapshotter = new Snapshotter({
       ...shared,
       readHold,
+      ledger: parts.ledger,
       completeness: (table) => tables.completeness(table),
       lacking: (worker) => this.#lacking(worker),
       isSuspended: (sink, tableId) => suspended.has(sink, tableId),
@@ -112,7 +115,7 @@ export class Streaming {
     this.comparisons = new Comparisons({ ...shared, readHold, takers: tables, runners, suspended, onPendingKeys });
     this.watch = new CatalogWatch({
       ...shared,
-      isHeld: (id, generation) => tables.isHeld(id, generation, standings()),
+      isHeld: (id, generation) => tables.isHeld(id, generation, positions()),
       intervalMs: heartbeatMs,
       reinstate: parts.reinstate,
     });
@@ -121,9 +124,9 @@ export class Streaming {
       news,
       state,
       acknowledged: parts.log.stored.acknowledged,
-      standings,
+      sinks: positions,
       reached: () => fanOut.position,
-      remember: (places) => source.admin.remember?.(places) ?? null,
+      remember: (known) => source.admin.remember?.(known) ?? null,
     });
     this.feed = new SourceFeed({
       ...shared,
@@ -131,7 +134,7 @@ export class Streaming {
       inVainMsMax,
       login: parts.login,
       ...this.#schemaCalls,
-      held: () => heldFrom(fanOut.position, standings()),
+      held: () => heldFrom(fanOut.position, positions()),
     });
   }
 
@@ -259,7 +262,7 @@ export class Streaming {
     if (open.some((snapshot) => snapshot.sink === sink && snapshot.tableId === tableId)) return false;
     return (
       this.#parts.snapshot === "none" ||
-      lifeOf(this.#parts.runners, sink)?.worker.checkpoint?.tables[tableId] !== undefined
+      lifeOf(this.#parts.runners, sink)?.worker.position.holds(tableId) === true
     );
   }
 
@@ -273,7 +276,7 @@ export class Streaming {
   /** What can't be stored now is read again at the next start. A failure here must not hide why this run ended. */
   async #storeLast(): Promise<void> {
     const { runners, state } = this.#parts;
-    const left = runners.filter(({ worker }) => worker.isAtCheckpoint);
+    const left = runners.filter(({ worker }) => worker.position.isAtCheckpoint);
     const storing = [
       this.snapshotter.ledger.store(),
       this.acknowledger.once(this.feed.stream),
@@ -368,8 +371,8 @@ export class Streaming {
   }
 
   /** Ids of the tables that this sink must hold and does not hold completely. */
-  #lacking({ name, checkpoint }: SinkWorker): readonly string[] {
+  #lacking({ name, position }: SinkWorker): readonly string[] {
     if (this.#parts.snapshot === "none" || this.#phase !== "streaming") return [];
-    return this.#parts.tables.lacking(name, checkpoint?.tables ?? {});
+    return this.#parts.tables.lacking(name, position.tables);
   }
 }

@@ -141,18 +141,18 @@ export function schemaTests(harness: SinkHarness): void {
     await using stage = await Stage.of(harness, users);
     const tables = complete({ "public.users": "f/1" });
     const goTo = async (at: bigint, held: CompleteTables): Promise<void> => {
-      const bond = { state: "ab", session: "cd", step: Number(at), obligation: 0 };
+      const bond = { state: "ab", session: "cd", batch: Number(at), obligation: 0 };
       await stage.apply({ kind: "checkpoint", checkpoint: { ...checkpointAt(at), tables: held, bond } });
     };
     await goTo(10n, tables);
     await goTo(20n, tables);
     await stage.restart();
-    expect(stage.held).toMatchObject({ position: { commit: 20n }, tables, bond: { step: 20 } });
+    expect(stage.held).toMatchObject({ position: { commit: 20n }, tables, bond: { batch: 20 } });
     await goTo(30n, tables);
     await goTo(40n, {});
     await goTo(50n, {});
     await stage.restart();
-    expect(stage.held).toMatchObject({ position: { commit: 50n }, bond: { step: 50 } });
+    expect(stage.held).toMatchObject({ position: { commit: 50n }, bond: { batch: 50 } });
     expect(stage.held?.tables).toEqual({});
   });
 

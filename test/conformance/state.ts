@@ -64,7 +64,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       expect((await other.lease.acquire("new", 60_000)).taken).toBe(true);
       const writes = [
         store.state.source.acknowledge(at(9n), new Map()),
-        store.state.sinks.written("w", at(9n), {}),
+        store.state.sinks.setCheckpoint("w", at(9n), {}),
         store.state.snapshots.addKeys("w", "public.t", [["1"]]),
       ];
       for (const write of writes) await expect(write).rejects.toMatchObject({ code: "MR1210", kind: "fatal" });
@@ -111,18 +111,18 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
   });
 
   describe("sinks", () => {
-    test("covered is at or after written, until the sink itself falls back", async () => {
+    test("covered is at or after the checkpoint, until the sink itself falls back", async () => {
       await using store = await open();
       const { sinks } = store.state;
-      await sinks.written("w", at(10n), {});
+      await sinks.setCheckpoint("w", at(10n), {});
       expect((await sinks.get("w"))?.covered).toEqual(at(10n));
       await sinks.covered("w", at(50n));
-      await sinks.written("w", at(20n), complete({ "public.t": "r" }));
-      expect(await sinks.get("w")).toMatchObject({ written: at(20n), covered: at(50n), tables: { "public.t": "r" } });
-      await sinks.written("w", at(60n, 3), {});
+      await sinks.setCheckpoint("w", at(20n), complete({ "public.t": "r" }));
+      expect(await sinks.get("w")).toMatchObject({ checkpoint: at(20n), covered: at(50n), tables: { "public.t": "r" } });
+      await sinks.setCheckpoint("w", at(60n, 3), {});
       expect((await sinks.get("w"))?.covered).toEqual(at(60n, 3));
-      await sinks.written("w", at(15n), {});
-      expect(await sinks.get("w")).toMatchObject({ written: at(15n), covered: at(15n) });
+      await sinks.setCheckpoint("w", at(15n), {});
+      expect(await sinks.get("w")).toMatchObject({ checkpoint: at(15n), covered: at(15n) });
     });
 
     test("pause and error stay beside progress", async () => {
@@ -130,9 +130,9 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       const { sinks } = store.state;
       await sinks.setPaused("b", true);
       await sinks.setError("b", failure);
-      await sinks.written("b", at(1n), {});
+      await sinks.setCheckpoint("b", at(1n), {});
       expect(await sinks.all()).toEqual([
-        { name: "b", written: at(1n), covered: at(1n), tables: {}, paused: true, error: failure, reset: null },
+        { name: "b", checkpoint: at(1n), covered: at(1n), tables: {}, paused: true, error: failure, reset: null },
       ]);
       await sinks.setError("b", null);
       expect((await sinks.get("b"))?.error).toBeNull();
@@ -141,7 +141,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
     test("a sink that is removed leaves nothing behind that waits for it", async () => {
       await using store = await open();
       const { sinks, snapshots, deadLetters } = store.state;
-      await sinks.written("gone", at(1n), {});
+      await sinks.setCheckpoint("gone", at(1n), {});
       const stays = await snapshots.add(snapshotOf("public.a", "stays"));
       const only = await snapshots.add(snapshotOf("public.b", "gone"));
       await snapshots.addKeys("gone", "public.a", [["1"]]);
@@ -163,7 +163,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       const { bonds, snapshots } = store.state;
       expect(await bonds.accord("s", undefined)).toBe("bound");
       const first = await bonds.enter("s", opening);
-      const bond = { ...first, step: 1, obligation: await bonds.obligation("s") };
+      const bond = { ...first, batch: 1, obligation: await bonds.obligation("s") };
       expect(await bonds.accord("s", bond)).toBe("bound");
       expect(await bonds.accord("other", bond)).toBe("estranged");
       expect(await bonds.accord("s", undefined)).toBe("bound");
@@ -172,9 +172,9 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       await snapshots.addKeys("s", "public.a", [["1"]]);
       expect(await bonds.accord("s", { ...bond, obligation: bond.obligation + 1 })).toBe("bound");
       const second = await bonds.enter("s", { ...opening, own: bond });
-      expect(second).toMatchObject({ state: first.state, step: 1 });
-      expect(await bonds.accord("s", { ...bond, step: 2 })).toBe("estranged");
-      expect(await bonds.accord("s", { ...bond, ...second, step: 9 })).toBe("bound");
+      expect(second).toMatchObject({ state: first.state, batch: 1 });
+      expect(await bonds.accord("s", { ...bond, batch: 2 })).toBe("estranged");
+      expect(await bonds.accord("s", { ...bond, ...second, batch: 9 })).toBe("bound");
     });
 
     test("the next session is told whether the one before was left", async () => {
@@ -210,19 +210,19 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       expect(await counts()).toEqual([3, 3]);
     });
 
-    test("what was settled behind a step is owed by a sink that stands there", async () => {
+    test("what was settled after a batch is owed by a sink that is at it", async () => {
       await using store = await open();
       const { bonds, snapshots } = store.state;
       await bonds.enter("s", opening);
       await snapshots.addKeys("s", "public.a", [["1"]]);
       const [key] = await snapshots.keys(["s"], null, 1);
-      await snapshots.removeKeys([key!.id], { sink: "s", tableId: "public.a", step: 7 });
+      await snapshots.removeKeys([key!.id], { sink: "s", tableId: "public.a", batch: 7 });
       const snapshot = await snapshots.add(snapshotOf("public.b", "s"));
       await snapshots.finish(snapshot, 9);
       expect(await bonds.undone("s", 6)).toEqual(["public.a", "public.b"]);
       expect(await bonds.undone("s", 7)).toEqual(["public.b"]);
       expect(await bonds.undone("s", 9)).toEqual([]);
-      const own = { state: "f0", session: "a1", step: 6, obligation: 0 };
+      const own = { state: "f0", session: "a1", batch: 6, obligation: 0 };
       await bonds.enter("s", { own, owed: ["public.a", "public.b"], reason: "r" });
       expect(await bonds.undone("s", 6)).toEqual([]);
       expect(await snapshots.list()).toMatchObject([
@@ -237,7 +237,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       const entry = await bonds.enter("s", opening);
       const dump = await store.state.dump();
       await snapshots.addKeys("s", "public.a", [["1"]]);
-      const bond = { ...entry, step: 3, obligation: await bonds.obligation("s") };
+      const bond = { ...entry, batch: 3, obligation: await bonds.obligation("s") };
       await store.state.restore(dump);
       expect(await bonds.accord("s", bond)).toBe("estranged");
       expect(await bonds.accord("s", { ...bond, obligation: bond.obligation - 1 })).toBe("bound");
@@ -263,7 +263,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
         reset: { to: at(40n), anew: true },
       });
       await sinks.finishReset("a", at(40n), {});
-      expect(await sinks.get("a")).toMatchObject({ written: at(40n), covered: at(40n), tables: {}, reset: null });
+      expect(await sinks.get("a")).toMatchObject({ checkpoint: at(40n), covered: at(40n), tables: {}, reset: null });
       await source.reset(new Map([["a", { to: at(90n), anew: false }]]));
       expect((await source.get())?.acknowledged, "other sinks may still need it").toEqual(at(40n));
     });
@@ -603,7 +603,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       const { state } = store;
       await state.source.announce(2);
       await state.source.created({ slot: "a" }, at(5n, 0, 2));
-      await state.sinks.written("w", at(9n, 3, 2), complete({ "public.t": "h" }));
+      await state.sinks.setCheckpoint("w", at(9n, 3, 2), complete({ "public.t": "h" }));
       const { version: _version, ...shape } = tableVersion({ table: "t", columns: [["id", "int8"]], key: ["id"] });
       await state.schemas.resolve(shape, at(5n, 0, 2));
       const snapshot = await state.snapshots.add({
@@ -614,7 +614,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       });
       await state.snapshots.addKeys("w", "public.t", [["1"], ["2"]]);
       const { lease } = await elsewhere.state.lease.acquire("importer", 60_000);
-      await elsewhere.state.sinks.written("old", at(1n), {});
+      await elsewhere.state.sinks.setCheckpoint("old", at(1n), {});
       const dump = await state.dump();
       // As a file carries it.
       await elsewhere.state.restore(JSON.parse(JSON.stringify(dump)));
@@ -636,7 +636,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
 
     test("of a newer form, or with what nobody knows, is refused and changes nothing", async () => {
       await using store = await open();
-      await store.state.sinks.written("w", at(9n), {});
+      await store.state.sinks.setCheckpoint("w", at(9n), {});
       const dump = await store.state.dump();
       await expect(store.state.restore({ ...dump, migration: 9999 })).rejects.toMatchObject({ code: "MR1206" });
       const unknown = { ...dump, relations: { ...dump.relations, nothing: [{ a: 1 }] } };

@@ -40,7 +40,7 @@ test("names share a database and nothing else; one that is not there is said to 
   await expect(openState(database.url, { name: "shop", readOnly: true })).rejects.toMatchObject({ code: "MR1203" });
   const shop = await openState(database.url, { name: "shop" });
   const crm = await openState(database.url, { name: "crm" });
-  await shop.sinks.written("w", at(1n), {});
+  await shop.sinks.setCheckpoint("w", at(1n), {});
   expect(await crm.sinks.all()).toEqual([]);
   await expect(openState(database.url, { name: "other", readOnly: true })).rejects.toMatchObject({ code: "MR1203" });
   const reader = await openState(database.url, { name: "shop", readOnly: true });
@@ -55,10 +55,10 @@ test("what has resolved is on the server; a broken line is mended while the leas
   const state = await openState(proxy.url(database.url), { name: "shop" });
   await state.lease.acquire("one", 20_000);
   const before = await rowCount(database);
-  await Promise.all(["a", "b", "c"].map((name) => state.sinks.written(name, at(7n), {})));
+  await Promise.all(["a", "b", "c"].map((name) => state.sinks.setCheckpoint(name, at(7n), {})));
   expect(await rowCount(database)).toBe(before + 3);
   proxy.cut();
-  await state.sinks.written("d", at(8n), {});
+  await state.sinks.setCheckpoint("d", at(8n), {});
   expect(await rowCount(database)).toBe(before + 4);
   await state.close();
 });
@@ -70,7 +70,7 @@ test("once the lease may be another's, nothing is written any more", async () =>
   const { lease } = await state.lease.acquire("one", 2_500);
   await proxy.refuse();
   proxy.cut();
-  const written = state.sinks.written("w", at(9n), {});
+  const written = state.sinks.setCheckpoint("w", at(9n), {});
   await expect(written).rejects.toMatchObject({ code: "MR1215", kind: "fatal" });
   await proxy.resume();
   await expect(state.sinks.all()).rejects.toMatchObject({ code: "MR1215" });

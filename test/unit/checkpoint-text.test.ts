@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { checkpointTexts, checkpointFromTexts } from "../../src/core/checkpoint/checkpoint-text.ts";
 import { complete } from "../support/daemon/complete.ts";
 
-const bond = { state: "ab", session: "cd", step: 7, obligation: 3 };
+const bond = { state: "ab", session: "cd", batch: 7, obligation: 3 };
 const tables = complete({ "public.t": "f/1", bond: "no bond but a table", tables: "too", place: "too" });
 
 test("tables, their place and bond come back as they were", () => {

@@ -4,7 +4,8 @@ import { News } from "../../src/core/news.ts";
 import { systemClock } from "../../src/core/clock.ts";
 import { comparePositions, type Position } from "../../src/core/model/position.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
-import { Acknowledger, type SinkPositions } from "../../src/runtime/stream/acknowledger.ts";
+import type { SinkPositions } from "../../src/runtime/sink/sink-position.ts";
+import { Acknowledger } from "../../src/runtime/stream/acknowledger.ts";
 import { LagClock } from "../../src/runtime/control/lag.ts";
 import { kindOf, ReconnectBackoff, retryBatch } from "../../src/runtime/retry.ts";
 import { MillraceError } from "../../src/core/errors.ts";
@@ -15,7 +16,7 @@ const at = (commit: bigint | number, index = 0): Position => ({ epoch: 1, commit
 function acknowledgerOf(
   state: StateStore,
   acknowledged: Position | null,
-  standings: () => readonly SinkPositions[],
+  sinks: () => readonly SinkPositions[],
   reached: () => Position,
 ): Acknowledger {
   return new Acknowledger({
@@ -23,16 +24,16 @@ function acknowledgerOf(
     news: new News(),
     state,
     acknowledged,
-    standings,
+    sinks,
     reached,
     remember: () => null,
   });
 }
 
 describe("acknowledgement", () => {
-  const standing = (name: string, written: Position | null, covered: Position | null): SinkPositions => ({
+  const positions = (name: string, checkpoint: Position | null, covered: Position | null): SinkPositions => ({
     name,
-    written,
+    checkpoint,
     tables: {},
     covered,
   });
@@ -59,7 +60,7 @@ describe("acknowledgement", () => {
         const acknowledger = acknowledgerOf(
           state,
           null,
-          () => [...sinks].map(([name, covered]) => standing(name, covered, covered)),
+          () => [...sinks].map(([name, covered]) => positions(name, covered, covered)),
           () => reached,
         );
         for (const { sink, by, inside, reached: to } of moves) {
@@ -91,7 +92,7 @@ describe("acknowledgement", () => {
     const acknowledger = acknowledgerOf(
       state,
       null,
-      () => [standing("up", at(400), at(500)), standing("down", null, low)],
+      () => [positions("up", at(400), at(500)), positions("down", null, low)],
       () => reached,
     );
     await acknowledger.once(stream);
@@ -103,24 +104,24 @@ describe("acknowledgement", () => {
     await acknowledger.once(stream);
     expect(stream.acknowledged.at(-1)).toBe(300n);
     const known = await state.sinks.get("up");
-    expect([known?.written, known?.covered]).toEqual([at(400), at(500)]);
-    expect((await state.sinks.get("down"))?.written).toBeNull();
+    expect([known?.checkpoint, known?.covered]).toEqual([at(400), at(500)]);
+    expect((await state.sinks.get("down"))?.checkpoint).toBeNull();
   });
 
   test("is what the sinks hold themselves: a state that is restored knows no more of them", async () => {
     await using opened = await realState();
     await opened.state.source.created({ id: "x" }, at(0));
     const stream = new ScriptedStream();
-    let written = at(300);
+    let checkpoint = at(300);
     const acknowledger = acknowledgerOf(
       opened.state,
       null,
-      () => [standing("quiet", written, at(500)), standing("new", null, at(450))],
+      () => [positions("quiet", checkpoint, at(500)), positions("new", null, at(450))],
       () => at(500),
     );
     await acknowledger.once(stream);
     expect([acknowledger.acknowledged, stream.acknowledged]).toEqual([at(300), [300n]]);
-    written = at(490);
+    checkpoint = at(490);
     await acknowledger.once(stream);
     expect(stream.acknowledged.at(-1)).toBe(450n);
   });
@@ -131,7 +132,7 @@ describe("acknowledgement", () => {
     const acknowledger = acknowledgerOf(
       opened.state,
       null,
-      () => [standing("new", null, null)],
+      () => [positions("new", null, null)],
       () => at(900),
     );
     await acknowledger.once(stream);
@@ -144,7 +145,7 @@ describe("acknowledgement", () => {
     const acknowledger = acknowledgerOf(
       opened.state,
       at(700),
-      () => [standing("s", at(600), at(600))],
+      () => [positions("s", at(600), at(600))],
       () => at(900),
     );
     await acknowledger.once(stream);

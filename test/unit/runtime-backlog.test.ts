@@ -17,7 +17,7 @@ async function stage() {
   const opened = await realState();
   const { state } = opened;
   const worker = workerOf(new ScriptedSink(), state);
-  worker.begin(checkpointOf(START, complete({ [users.id]: `${users.fingerprint}/1` })), START, false);
+  worker.begin(checkpointOf(START, complete({ [users.id]: `${users.fingerprint}/1` })), START);
   const fanOut = new FanOut(START, "m");
   fanOut.attach(worker);
   await state.snapshots.add({
@@ -51,7 +51,7 @@ test("when the sink has taken note, the read is void", async () => {
   expect(await scene.round()).toBe(1);
   const stop = new AbortController();
   const run = scene.worker.run(stop.signal);
-  await expect.poll(() => scene.worker.checkpoint?.tables[users.id]).toBeUndefined();
+  await expect.poll(() => scene.worker.position.tables[users.id]).toBeUndefined();
   expect(await scene.round()).toBe(0);
   stop.abort();
   await expect(run).rejects.toThrow();

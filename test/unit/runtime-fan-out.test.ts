@@ -6,11 +6,10 @@ import { encodeMark, type Mark } from "../../src/runtime/stream/marks.ts";
 import { SinkQueue } from "../../src/runtime/stream/sink-queue.ts";
 import type { SinkWorker } from "../../src/runtime/sink/sink-worker.ts";
 import { Window } from "../../src/runtime/snapshot/windows.ts";
-import type { WorkerParts } from "../../src/runtime/sink/applier.ts";
 import { Receipts } from "../../src/runtime/stream/work.ts";
 import { blockOf, type BlockSpec, type Change, tableVersion } from "../support/model/blocks.ts";
 import { versionOf } from "../support/model/log-model.ts";
-import { realState, ScriptedSink, ScriptedStream, workerOf } from "../support/model/scripted.ts";
+import { realState, ScriptedSink, ScriptedStream, type WorkerOptions, workerOf } from "../support/model/scripted.ts";
 import { eventually } from "../support/run/waiting.ts";
 import { checkpointOf } from "../support/daemon/complete.ts";
 
@@ -31,14 +30,14 @@ const mark = (at: number, what: Mark, position: bigint): LogMessage => ({
 });
 
 /** A fan-out with sinks that nobody works: what they get is looked at in their queues. */
-async function fanOutWith(count: number, parts: Partial<WorkerParts> = {}) {
+async function fanOutWith(count: number, options: WorkerOptions = {}) {
   const opened = await realState();
-  const workers = Array.from({ length: count }, (_, i) => workerOf(new ScriptedSink(`s${i}`), opened.state, parts));
+  const workers = Array.from({ length: count }, (_, i) => workerOf(new ScriptedSink(`s${i}`), opened.state, options));
   const fanOut = new FanOut(START, "m");
   const stream = new ScriptedStream();
   const stopping = new AbortController();
   for (const worker of workers) {
-    worker.begin(checkpointOf(START), START, false);
+    worker.begin(checkpointOf(START), START);
     fanOut.attach(worker);
   }
   let released = 0;
@@ -221,7 +220,7 @@ test("a chunk whose place a sink has passed brings no deleted row back: it is dr
   const sink = new ScriptedSink("ahead");
   const worker = workerOf(sink, opened.state);
   const further = { ...START, commit: 3001n };
-  worker.begin(checkpointOf(further), further, false);
+  worker.begin(checkpointOf(further), further);
   scene.fanOut.attach(worker);
   const stopping = new AbortController();
   const working = worker.run(stopping.signal).catch(() => undefined);

@@ -20,7 +20,7 @@ async function stage() {
   const goBack = new GoBack(systemClock, fanOut);
   const [ahead, behind, furtherBehind] = [500n, 300n, 200n].map((commit, i) => {
     const worker = workerOf(new ScriptedSink(`s${i}`), opened.state);
-    worker.begin(checkpointOf(at(commit)), at(commit), false);
+    worker.begin(checkpointOf(at(commit)), at(commit));
     return worker;
   });
   fanOut.attach(ahead!);

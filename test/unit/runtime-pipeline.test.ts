@@ -547,7 +547,7 @@ describe("a start", () => {
     await same(source, good);
     source.commit(put(users, 3));
     await same(source, good);
-    const held = second.pipeline.runner("away")?.standing.covered;
+    const held = second.pipeline.runner("away")?.positions.covered;
     expect(second.pipeline.acknowledged!.commit).toBeLessThanOrEqual(held!.commit);
     isBack = true;
     await same(source, away);

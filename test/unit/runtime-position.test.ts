@@ -6,9 +6,9 @@ import { continuationOf } from "../../src/runtime/sink/sink-position.ts";
 import { checkpointOf, complete } from "../support/daemon/complete.ts";
 
 const at = (commit: bigint, index = 0): Position => ({ epoch: 1, commit, index });
-const record = (written: bigint | null, covered: bigint | null): SinkRecord => ({
+const record = (checkpoint: bigint | null, covered: bigint | null): SinkRecord => ({
   name: "s",
-  written: written === null ? null : at(written),
+  checkpoint: checkpoint === null ? null : at(checkpoint),
   covered: covered === null ? null : at(covered),
   tables: {},
   paused: false,
@@ -100,7 +100,7 @@ describe("how a checkpoint and the state go together", () => {
     { session: "b2", base: 20, obligation: 5 },
     { session: "c3", base: 15, obligation: 5 },
   ];
-  const bond = (session: string, step: number, obligation: number) => ({ state: "f0", session, step, obligation });
+  const bond = (session: string, batch: number, obligation: number) => ({ state: "f0", session, batch, obligation });
 
   test.each([
     ["the newest session", bond("c3", 40, 5), "bound"],

@@ -11,14 +11,13 @@ import type { CatchUpParts } from "../../src/runtime/stream/catch-up.ts";
 import { FanOut } from "../../src/runtime/stream/fan-out.ts";
 import { GoBack } from "../../src/runtime/stream/go-back.ts";
 import { SinkLife } from "../../src/runtime/sink/sink-life.ts";
-import type { WorkerParts } from "../../src/runtime/sink/applier.ts";
 import { Receipts } from "../../src/runtime/stream/work.ts";
 import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
-import { gate, outage, realState, ScriptedSink, ScriptedStream, workerOf } from "../support/model/scripted.ts";
+import { gate, outage, realState, ScriptedSink, ScriptedStream, tableAnswers, type WorkerOptions, workerOf } from "../support/model/scripted.ts";
 import { eventually } from "../support/run/waiting.ts";
 import { checkpointOf, complete } from "../support/daemon/complete.ts";
-import { placeOf } from "../../src/runtime/sink/sink-position.ts";
+import { targetOf } from "../../src/runtime/sink/sink-position.ts";
 
 const COLUMNS = [
   ["id", "int4"],
@@ -35,15 +34,15 @@ const idle = (commit: bigint): Block => blockOf([], { until: at(commit) });
 const ids = (sink: ScriptedSink) => sink.rowsOf(users).map((row) => Number(row[0]));
 
 /** A main fan-out with one sink on it, and whatever a source is asked for on its behalf. */
-async function stage(parts: Partial<WorkerParts> = {}, onLost: OnLost = "fail") {
+async function stage(options: WorkerOptions = {}, onLost: OnLost = "fail") {
   const opened = await realState();
   const { state } = opened;
   const sink = new ScriptedSink();
   const entry = await state.bonds.enter(sink.name, { own: undefined, owed: [], reason: "" });
-  const earlier = { place: placeOf(sink), bond: { ...entry, obligation: 0 } };
+  const earlier = { place: targetOf(sink), bond: { ...entry, obligation: 0 } };
   sink.checkpoint = { ...earlier, position: at(100n), tables: complete({ [users.id]: `${users.fingerprint}/1` }) };
-  await state.sinks.written(sink.name, at(100n), {});
-  const worker = workerOf(sink, state, parts);
+  await state.sinks.setCheckpoint(sink.name, at(100n), {});
+  const worker = workerOf(sink, state, options);
   const runner = new SinkLife({
     clock: systemClock,
     worker,
@@ -52,13 +51,9 @@ async function stage(parts: Partial<WorkerParts> = {}, onLost: OnLost = "fail") 
     onLost,
     readsByItself: true,
     acknowledged: () => null,
-    tables: () => [],
-    parts: async () => [],
-    passedBy: async () => new Set(),
-    onChange: () => undefined,
+    tables: tableAnswers(),
     news: new News(),
     inVainMsMax: 60_000,
-    rejoin: async () => undefined,
     logger: quietLog,
   });
   const fanOut = new FanOut(at(100n), "m");
@@ -109,7 +104,7 @@ async function stage(parts: Partial<WorkerParts> = {}, onLost: OnLost = "fail") 
     hookStream: (hook: typeof onStream) => (onStream = hook),
     hookMark: (hook: typeof onMark) => (onMark = hook),
     joined: () => eventually(() => fanOut.has(worker)),
-    covered: (commit: bigint) => eventually(() => (worker.covered?.commit ?? 0n) >= commit),
+    covered: (commit: bigint) => eventually(() => (worker.position.covered?.commit ?? 0n) >= commit),
     async [Symbol.asyncDispose]() {
       stopping.abort();
       await Promise.all([feeding, running]);
@@ -178,7 +173,7 @@ describe("a sink's work", () => {
   test("that was done before is passed over, also where it ends inside a block", async () => {
     await using scene = await stage();
     await scene.joined();
-    scene.worker.begin(checkpointOf(at(300n, 1)), at(300n, 1), false);
+    scene.worker.begin(checkpointOf(at(300n, 1)), at(300n, 1));
     scene.stream.push(blockOf([put(1, 200n), put(2, 300n), put(3, 300n), put(4, 400n)]));
     await scene.covered(401n);
     expect(ids(scene.sink)).toEqual([3, 4]);
@@ -188,7 +183,7 @@ describe("a sink's work", () => {
     await using opened = await realState();
     const sink = new ScriptedSink();
     const worker = workerOf(sink, opened.state);
-    worker.begin(checkpointOf(at(100n)), at(100n), false);
+    worker.begin(checkpointOf(at(100n)), at(100n));
     sink.before = () => {
       throw new MillraceError({ code: "MR3999", kind: "fatal", message: "it can't be" });
     };
@@ -201,7 +196,7 @@ describe("a sink's work", () => {
     await expect(run).rejects.toThrow("it can't be");
     // Its runner has not taken it off the fan-out yet when this comes.
     await fanOut.run(stream, new AbortController().signal, () => fanOut.position.commit === 900n);
-    expect([worker.queue.length, worker.covered]).toEqual([0, at(100n)]);
+    expect([worker.queue.length, worker.position.covered]).toEqual([0, at(100n)]);
   });
 
   test("that comes while a step is in flight is made ready, a whole batch of it", async () => {
@@ -271,7 +266,7 @@ describe("a sink's work", () => {
         [skipped.id]: `${skipped.fingerprint}/1`,
         "public.quiet": "x/1",
       });
-      scene.worker.begin(checkpointOf(at(100n), held), at(100n), false);
+      scene.worker.begin(checkpointOf(at(100n), held), at(100n));
       const isTruncate = skipped === emptied;
       scene.stream.push(
         blockOf([isTruncate ? { table: skipped, op: "t", commit: 200n } : { ...put(1, 200n), table: skipped }]),
@@ -339,7 +334,7 @@ describe("a sink's work", () => {
     await scene.joined();
     scene.stream.push(blockOf([put(1, 200n)]));
     await scene.covered(201n);
-    await scene.state.sinks.written(scene.sink.name, at(201n), {});
+    await scene.state.sinks.setCheckpoint(scene.sink.name, at(201n), {});
     let failures = 0;
     scene.sink.before = () => {
       if (failures++ > 0) return;
@@ -375,21 +370,21 @@ describe("a sink's work", () => {
 
   test("of another shape of a table that the sink held: that it holds it is forgotten before the target follows", async () => {
     const added = tableVersion({ table: "users", columns: [...COLUMNS, ["more", "text"]], key: ["id"], version: 2 });
-    const voided: string[] = [];
-    await using scene = await stage({ onVoid: (tableId) => voided.push(tableId) });
+    let changedCount = 0;
+    await using scene = await stage({ changed: () => void changedCount++ });
     await scene.joined();
     const followed: unknown[] = [];
     scene.sink.prepare = async ([table]) => void followed.push([table?.version, scene.sink.checkpoint?.tables]);
     scene.stream.push(blockOf([{ table: added, op: "c", after: ["1", "new", "x"], commit: 200n }]));
     await scene.covered(201n);
     expect(followed).toEqual([[2, {}]]);
-    expect(voided).toEqual([users.id]);
+    expect(changedCount).toBe(1);
   });
 
   test("lists the keys of moved rows while the sink does not hold the whole table", async () => {
     await using scene = await stage();
     await scene.joined();
-    scene.worker.begin(checkpointOf(at(100n)), at(100n), false);
+    scene.worker.begin(checkpointOf(at(100n)), at(100n));
     scene.stream.push(
       blockOf([
         { table: users, op: "c", after: ["1", "stale"], commit: 200n },
@@ -423,7 +418,7 @@ describe("a sink that was away", () => {
     await eventually(() => scene.runner.state === "paused");
     // A second sink keeps the main fan-out going.
     const other = workerOf(new ScriptedSink("other"), scene.state);
-    other.begin(checkpointOf(at(100n)), at(100n), false);
+    other.begin(checkpointOf(at(100n)), at(100n));
     scene.fanOut.attach(other);
     const log = Array.from({ length: 20 }, (_, i) => put(i, BigInt(200 + i * 10)));
     for (const change of log.slice(0, 10)) scene.stream.push(blockOf([change]));
@@ -439,7 +434,7 @@ describe("a sink that was away", () => {
     for (const change of log.slice(15)) scene.stream.push(blockOf([change]));
     scene.stream.push(idle(2000n));
     await eventually(
-      () => (other.queue.clear(), scene.fanOut.attach(other), (scene.worker.covered?.commit ?? 0n) >= 2000n),
+      () => (other.queue.clear(), scene.fanOut.attach(other), (scene.worker.position.covered?.commit ?? 0n) >= 2000n),
     );
     expect(ids(scene.sink)).toEqual(log.map((_, i) => i));
     const written = scene.sink.batches.flatMap((batch) =>
@@ -455,7 +450,7 @@ describe("a sink that was away", () => {
     await scene.runner.pause();
     await eventually(() => scene.runner.state === "paused");
     const other = workerOf(new ScriptedSink("other"), scene.state);
-    other.begin(checkpointOf(at(100n)), at(100n), false);
+    other.begin(checkpointOf(at(100n)), at(100n));
     scene.fanOut.attach(other);
     // Far enough from where the sink was left.
     scene.stream.push(idle(9_000_000n));
@@ -480,7 +475,7 @@ describe("a sink that was away", () => {
   test("is given what both streams carried once, also where both lie in one batch", async () => {
     await using scene = await stage();
     await scene.joined();
-    scene.worker.begin(checkpointOf(at(100n), complete({ [users.id]: `${users.fingerprint}/1` })), at(100n), false);
+    scene.worker.begin(checkpointOf(at(100n), complete({ [users.id]: `${users.fingerprint}/1` })), at(100n));
     const moved: readonly Change[] = [
       put(1, 200n),
       { table: users, op: "u", after: ["2", UNCHANGED], before: ["1", null], commit: 210n },
@@ -513,7 +508,7 @@ describe("a sink that was away", () => {
     scene.stream.push(idle(900n));
     await eventually(() => scene.fanOut.position.commit === 900n);
     scene.fanOut.detach(scene.worker);
-    scene.worker.begin(checkpointOf(at(100n)), at(100n), false);
+    scene.worker.begin(checkpointOf(at(100n)), at(100n));
     // The mark of the first attempt takes its time, whatever is aborted meanwhile.
     const slow = gate();
     scene.hookMark(() => slow.passed);
@@ -555,7 +550,7 @@ describe("a sink's life", () => {
     expect(released).toBe(2);
     busy.open();
     await eventually(() => scene.runner.state === "paused" && released === 3);
-    expect(scene.worker.covered).toEqual(at(201n));
+    expect(scene.worker.position.covered).toEqual(at(201n));
     expect((await scene.state.sinks.get(scene.sink.name))?.paused).toBe(true);
   });
 
@@ -615,8 +610,8 @@ describe("a sink's life", () => {
     await scene.joined();
     scene.sink.checkpoint = null;
     scene.runner.detach();
-    await eventually(() => scene.worker.written === null && scene.fanOut.has(scene.worker));
-    expect([scene.runner.state, scene.worker.checkpoint?.tables]).toEqual(["streaming", {}]);
+    await eventually(() => scene.worker.position.stored === null && scene.fanOut.has(scene.worker));
+    expect([scene.runner.state, scene.worker.position.tables]).toEqual(["streaming", {}]);
   });
 
   test("one that failed for good waits for an operator", async () => {

@@ -27,7 +27,7 @@ describe("the state file", () => {
     const first = await openState(url);
     await first.source.announce(3);
     await first.source.created({ system: "7", slot: "millrace_x" }, at(9n, 0, 3));
-    await first.sinks.written("w", at(2n ** 55n - 1n, 7), complete({ "public.a": "h1", "public.__proto__": "h2" }));
+    await first.sinks.setCheckpoint("w", at(2n ** 55n - 1n, 7), complete({ "public.a": "h1", "public.__proto__": "h2" }));
     await first.close();
     const second = await openState(url);
     expect(await second.source.get()).toEqual({
@@ -37,7 +37,7 @@ describe("the state file", () => {
       acknowledged: null,
       acknowledgedAt: null,
     });
-    expect((await second.sinks.get("w"))?.written).toEqual(at(2n ** 55n - 1n, 7));
+    expect((await second.sinks.get("w"))?.checkpoint).toEqual(at(2n ** 55n - 1n, 7));
     expect((await second.sinks.get("w"))?.tables).toEqual({ "public.a": "h1", "public.__proto__": "h2" });
     await second.close();
   });

@@ -4,14 +4,14 @@ import type { Source } from "../../core/contracts/source.ts";
 import type { StartedRecord, StateStore } from "../../core/contracts/state-store.ts";
 import { SILENT } from "../../core/contracts/telemetry.ts";
 import { type SinkForecast, forecastSink, heldForecast } from "../../runtime/start/sink-forecast.ts";
-import { knownPlace } from "../../runtime/sink/sink-position.ts";
+import { knownPosition } from "../../runtime/sink/sink-position.ts";
 import { cliError } from "../errors.ts";
 import { withSink } from "../opened-sink.ts";
 
 /** What a start would learn from the log. */
 export interface LogAnswer {
   /** By the sinks' names. */
-  readonly foreseen: ReadonlyMap<string, SinkForecast>;
+  readonly forecasts: ReadonlyMap<string, SinkForecast>;
   /** False: the log of another host that the next start can continue in. */
   readonly isSame: boolean;
 }
@@ -26,18 +26,18 @@ export async function askLog(
 ): Promise<LogAnswer> {
   const { identity, epoch } = record;
   positions.recall?.(identity);
-  const foreseen = new Map<string, SinkForecast>();
+  const forecasts = new Map<string, SinkForecast>();
   for (const config of sinks) {
-    foreseen.set(
+    forecasts.set(
       config.name,
       await withSink(SILENT, config, (sink) => forecastSink({ clock: systemClock, sink, state }, record, signal)),
     );
   }
-  const held = heldForecast(record, [...foreseen.values()]);
+  const held = heldForecast(record, [...forecasts.values()]);
   if (held === null) throw cliError("MR1120", "the first start has not finished: there is nothing to recover");
-  const places = (await state.sinks.all()).flatMap((sink) => knownPlace(sink) ?? []);
-  const commits = places.filter((place) => place.epoch === epoch).map(({ commit }) => commit);
+  const positions = (await state.sinks.all()).flatMap((sink) => knownPosition(sink) ?? []);
+  const commits = positions.filter((position) => position.epoch === epoch).map(({ commit }) => commit);
   const crossing = (await admin.cross?.(identity, commits, signal)) ?? null;
   if (crossing === null) await admin.resume(identity, held, signal);
-  return { foreseen, isSame: crossing === null };
+  return { forecasts, isSame: crossing === null };
 }

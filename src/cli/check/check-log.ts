@@ -8,7 +8,7 @@ import { SILENT } from "../../core/contracts/telemetry.ts";
 import { openSource, memoryOf } from "../../daemon/ruled-source.ts";
 import { openState } from "../../state/open.ts";
 import { askLog } from "./ask-log.ts";
-import { checkStandings } from "./check-standings.ts";
+import { checkPositions } from "./check-positions.ts";
 import { noMemory } from "../../rules/former-rules.ts";
 import { liveHolder } from "../read-state.ts";
 
@@ -28,10 +28,10 @@ export async function checkLog(
     const source = await openSource(config, state === null ? noMemory() : await memoryOf(config, state), SILENT);
     try {
       if (record !== null && hasIdentity(record)) {
-        const { foreseen, isSame } = await askLog(source, state!, config.sinks, record, signal);
+        const { forecasts, isSame } = await askLog(source, state!, config.sinks, record, signal);
         if (!isSame) return [];
         await source.admin.expectFree?.(record.identity, signal);
-        return await checkStandings(config, foreseen, record, await source.log.tip(signal));
+        return await checkPositions(config, forecasts, record, await source.log.tip(signal));
       }
       if (record === null) await source.admin.expectFree?.(null, signal);
       return [];

@@ -4,7 +4,7 @@ import { TableSelection } from "../../core/table-selection.ts";
 import type { Positions } from "../../core/contracts/positions.ts";
 import type { Source } from "../../core/contracts/source.ts";
 import type { SinkReset, StateStore } from "../../core/contracts/state-store.ts";
-import { heldFrom, knownPlace, unreadable } from "../../runtime/sink/sink-position.ts";
+import { heldFrom, knownPosition, unreadable } from "../../runtime/sink/sink-position.ts";
 import { alone } from "../alone.ts";
 import { auditedHere } from "../audit.ts";
 import { chosenSinks } from "../arguments.ts";
@@ -103,7 +103,7 @@ async function planOf(
   { position, anew }: Place,
 ): Promise<SinkPlan> {
   const record = await state.sinks.get(name);
-  const held = knownPlace(record);
+  const held = knownPosition(record);
   const { tables: taken = [], connector } = config.sinks.find((sink) => sink.name === name) ?? {};
   const ofRows = anew ? "anew" : effectOf(held, position);
   const form = connector?.form ?? "mirror";

@@ -129,8 +129,8 @@ function epochOf(record: SourceRecord | null): number | null {
 function sinkOffset(positions: Positions, record: SinkRecord | undefined, live: string | null) {
   const reset = record?.reset ?? null;
   return {
-    position: live ?? spell(positions, record?.covered ?? record?.written),
-    written: spell(positions, record?.written),
+    position: live ?? spell(positions, record?.covered ?? record?.checkpoint),
+    written: spell(positions, record?.checkpoint),
     gtids: gtidsBefore(positions, record?.covered),
     tables: Object.keys(record?.tables ?? {}).length,
     reset: reset === null ? null : { position: positions.format(reset.to.commit), anew: reset.anew },

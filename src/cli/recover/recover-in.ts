@@ -9,8 +9,8 @@ import type { SinkReset, SourceRecord, StartedRecord, StateStore } from "../../c
 import { TableSelection } from "../../core/table-selection.ts";
 import { openSource, memoryOf } from "../../daemon/ruled-source.ts";
 import type { TableGenerations } from "../../core/contracts/catalog.ts";
-import { listComparisons } from "../../runtime/start/beyond-gap.ts";
-import { knownPlace, unreadable } from "../../runtime/sink/sink-position.ts";
+import { listComparisons } from "../../runtime/start/found-log.ts";
+import { knownPosition, unreadable } from "../../runtime/sink/sink-position.ts";
 import { askLog } from "../check/ask-log.ts";
 import { chosenSinks } from "../arguments.ts";
 import { cliError } from "../errors.ts";
@@ -169,7 +169,7 @@ async function holdings(
   if (identity !== null) positions.recall?.(identity);
   const records = new Map((await state.sinks.all()).map((record) => [record.name, record]));
   return chosen.map((name) => {
-    const place = knownPlace(records.get(name) ?? null);
+    const place = knownPosition(records.get(name) ?? null);
     const form = sinks.find((sink) => sink.name === name)?.connector.form ?? "mirror";
     const holds = place === null ? null : positions.format(place.commit);
     return { name, holds, loses: place === null ? null : unreadable(form) };

@@ -67,7 +67,7 @@ async function storedStatus(place: Place, state: StateStore): Promise<StatusDocu
     sinks.push({
       ...sink,
       state: known?.paused === true ? "paused" : known?.error == null ? "stopped" : "failed",
-      position: spell((known?.covered ?? known?.written)?.commit),
+      position: spell((known?.covered ?? known?.checkpoint)?.commit),
       ...letterFacts(letters.get(sink.name)),
       error: known?.error ?? null,
       needsPerson: known?.error != null,

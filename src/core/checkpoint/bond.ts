@@ -11,27 +11,27 @@ export interface Bond {
    * Identifies the opening of the sink: a random value, stored in the state before the first checkpoint that names it.
    */
   readonly session: string;
-  /** Counts the sink's checkpoints over all sessions. */
-  readonly step: number;
+  /** Number of the batch that stored it, counted over all sessions. */
+  readonly batch: number;
   /** Number of the last obligation for this sink that the state had stored durably. */
   readonly obligation: number;
 }
 
-export function serializeBond({ state, session, step, obligation }: Bond): string {
-  return `${state}/${session}/${step}/${obligation}`;
+export function serializeBond({ state, session, batch, obligation }: Bond): string {
+  return `${state}/${session}/${batch}/${obligation}`;
 }
 
 export function parseBond(text: string): Bond {
   const match = /^([0-9a-f]+)\/([0-9a-f]+)\/(\d+)\/(\d+)$/.exec(text);
   if (match === null) throw new Error(`not a bond: ${JSON.stringify(text)}`);
-  return { state: match[1]!, session: match[2]!, step: Number(match[3]), obligation: Number(match[4]) };
+  return { state: match[1]!, session: match[2]!, batch: Number(match[3]), obligation: Number(match[4]) };
 }
 
 /** One opening of a sink, as the state knows it. */
 export interface SinkSession {
   readonly session: string;
   /**
-   * The sink's step when the session began. If an older copy of the sink has later steps of an earlier session, its
+   * The sink's last batch when the session began. If an older copy of the sink has later batches of an earlier session, its
    * history differs from ours.
    */
   readonly base: number;
@@ -58,6 +58,6 @@ export function accordOf(own: Bond | undefined, state: string | null, sessions: 
   if (own.state !== state) return "foreign";
   const at = sessions.findIndex(({ session }) => session === own.session);
   if (at < 0 || own.obligation > sessions[at]!.obligation) return "estranged";
-  const isGivenUp = sessions.slice(at + 1).some(({ base }) => own.step > base);
+  const isGivenUp = sessions.slice(at + 1).some(({ base }) => own.batch > base);
   return isGivenUp ? "estranged" : "bound";
 }

@@ -104,7 +104,7 @@ export interface SourceStore {
   acknowledge(
     position: Position,
     covered: ReadonlyMap<string, Position>,
-    written?: readonly WrittenCheckpoint[],
+    checkpoints?: readonly SinkCheckpoint[],
   ): Promise<void>;
   /** The stream continues in another log, from `origin`, in a new epoch: stored at once with each sink's start in it. */
   crossed(identity: LogIdentity, origin: Position, resets: ReadonlyMap<string, SinkReset>): Promise<void>;
@@ -115,8 +115,8 @@ export interface SourceStore {
   reset(resets: ReadonlyMap<string, SinkReset>): Promise<void>;
 }
 
-/** The progress that a sink reported. */
-export interface WrittenCheckpoint {
+/** The checkpoint that a sink reported. */
+export interface SinkCheckpoint {
   readonly name: string;
   readonly position: Position;
   /** Omitted if the store has them already. */
@@ -126,9 +126,9 @@ export interface WrittenCheckpoint {
 /** The store's copy of one sink's progress; the sink's own counts. */
 export interface SinkRecord {
   readonly name: string;
-  /** The last position that the sink reported as durable. */
-  readonly written: Position | null;
-  /** Up to here the log has nothing for the sink beyond `written`; at or after `written`. */
+  /** The position of the last checkpoint that the sink reported as durable. */
+  readonly checkpoint: Position | null;
+  /** Up to here the log has nothing for the sink beyond `checkpoint`; at or after `checkpoint`. */
   readonly covered: Position | null;
   readonly tables: CompleteTables;
   readonly paused: boolean;
@@ -176,7 +176,7 @@ export interface StoredError {
 export interface SinkStore {
   all(): Promise<readonly SinkRecord[]>;
   get(name: string): Promise<SinkRecord | null>;
-  written(name: string, position: Position, tables: CompleteTables): Promise<void>;
+  setCheckpoint(name: string, position: Position, tables: CompleteTables): Promise<void>;
   covered(name: string, position: Position): Promise<void>;
   /** The sink itself has reached the position of its reset and holds `tables` completely: the reset is done. */
   finishReset(name: string, position: Position, tables: CompleteTables): Promise<void>;
@@ -191,7 +191,7 @@ export interface BondStore {
   /** How the sink's checkpoint matches what is stored; undefined: it has none. */
   accord(sink: string, own: Bond | undefined): Promise<Accord>;
   /** Tables of which something was settled after this batch of the sink: a sink at that batch owes it again. */
-  undone(sink: string, step: number): Promise<readonly string[]>;
+  undone(sink: string, batch: number): Promise<readonly string[]>;
   /**
    * The sink was opened: stores the session and the sink's debts (tables whose differences must be compared), in one
    * transaction.
@@ -211,8 +211,8 @@ export interface SinkOpening {
   readonly reason: string;
 }
 
-/** What the next checkpoints of the sink contain; `step` is that of the last one. */
-export interface SinkEntry extends Pick<Bond, "state" | "session" | "step"> {
+/** What the next checkpoints of the sink contain; `batch` is that of the last one. */
+export interface SinkEntry extends Pick<Bond, "state" | "session" | "batch"> {
   /** The session before was left, or there was none. */
   readonly wasLeft: boolean;
 }
@@ -347,13 +347,13 @@ export type SnapshotRequest = Pick<TableSnapshot, "tableId" | "sink" | "scope" |
 };
 
 /**
- * For keys that were read and not cancelled: `step` is that of the sink's checkpoint that contains the last of their
+ * For keys that were read and not cancelled: `batch` is that of the sink's checkpoint that contains the last of their
  * rows.
  */
 export interface SettledKeys {
   readonly sink: string;
   readonly tableId: string;
-  readonly step: number;
+  readonly batch: number;
 }
 
 export interface PendingKey {

@@ -44,9 +44,9 @@ export function sinkActivity(
   fanOut: FanOut | null,
 ): SinkActivity {
   if (state !== "streaming" && state !== "retrying" && state !== "snapshot") return "stopped";
-  if (worker.watch.isWedged) return "wedged";
+  if (worker.writer.watch.isWedged) return "wedged";
   if (state === "retrying") return "away";
-  if (catchingUp || worker.watch.isSlow || fanOut?.isCrowded(worker) === true) return "slow";
+  if (catchingUp || worker.writer.watch.isSlow || fanOut?.isCrowded(worker) === true) return "slow";
   if (waitsFor.length > 0) return "blocked";
   return worker.idle ? "idle" : "flowing";
 }

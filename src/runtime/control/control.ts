@@ -335,8 +335,8 @@ export class Control {
     if (phase !== "streaming" || position === null) return missing;
     const held = new Set(blocking.map(({ sink, table }) => (table === null ? sink : null)));
     if (position.commit < tip) missing.push("the stream has not reached the source's position");
-    for (const { name, standing } of runners) {
-      const isThere = standing.covered !== null && standing.covered.commit >= tip;
+    for (const { name, positions: { covered } } of runners) {
+      const isThere = covered !== null && covered.commit >= tip;
       if (!isThere && !held.has(name)) missing.push(`sink ${name} has not applied it all`);
     }
     return missing;

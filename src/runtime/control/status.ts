@@ -137,7 +137,7 @@ function sinkStatus(
   const { goneBack, phase } = pipeline;
   const { positions } = pipeline.source;
   // Until a moved sink has begun at its new place, it holds what it held before.
-  const { covered } = runner.isMoved ? runner.worker : runner.standing;
+  const { covered } = runner.isMoved ? runner.worker.position : runner.positions;
   const state = runner.isFailing ? "retrying" : runner.state;
   const sharesStream = state === "streaming" && !runner.catchingUp;
   const isWaitedFor = goneBack?.sinks.includes(runner.name) === true;

@@ -3,7 +3,7 @@ import { type Completeness, type CompleteTables, completeFor } from "../../core/
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
 import type { TableShape } from "../../core/contracts/catalog.ts";
-import type { SinkPositions } from "../stream/acknowledger.ts";
+import type { SinkPositions } from "../sink/sink-position.ts";
 import { targetsMeet } from "../errors.ts";
 import type { SuspendedTables } from "./suspended-tables.ts";
 import type { TableGate } from "./table-gate.ts";
@@ -74,11 +74,11 @@ export class SinkTables {
   }
 
   /** Whether one of the sinks that take the table holds a complete copy of this generation; also true if no sink takes it. */
-  isHeld(tableId: string, generation: string, standings: readonly SinkPositions[]): boolean {
+  isHeld(tableId: string, generation: string, sinks: readonly SinkPositions[]): boolean {
     const table = this.#gate.table(tableId);
     if (table === undefined) return false;
     const completeness = completeFor(table, generation);
-    const takers = standings.filter(({ name }) => this.fills(name, table));
+    const takers = sinks.filter(({ name }) => this.fills(name, table));
     return takers.length === 0 || takers.some(({ tables }) => tables[tableId] === completeness);
   }
 

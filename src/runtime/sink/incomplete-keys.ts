@@ -4,21 +4,20 @@ import { invariant } from "../../core/invariant.ts";
 import { keyShape, keyText } from "../../core/model/row-id.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";
+import type { CarriedCopies } from "./carried-copies.ts";
 import type { DeadLetterBox } from "./dead-letters.ts";
+import type { SinkPosition } from "./sink-position.ts";
+import type { SinkTableAnswers } from "./tables-of-sink.ts";
 import { doubtfulBases, withFollowers } from "../compaction/doubtful-bases.ts";
 import type { UntoldKey } from "../compaction/table-compaction.ts";
 
 export interface IncompleteKeysParts {
   readonly sink: Pick<Sink, "name" | "form">;
-  readonly snapshots: StateStore["snapshots"];
+  readonly state: Pick<StateStore, "snapshots">;
   readonly deadLetters: DeadLetterBox;
-  /** Whether the sink holds the table completely. */
-  readonly isComplete: (tableId: string) => boolean;
-  /** Whether the sink is going to get a whole copy of the table, and nothing of it was read yet. */
-  readonly willRead: (tableId: string) => boolean;
-  /** Whether no snapshot reads the table for the sink any more. */
-  readonly isVoid: (tableId: string) => boolean;
-  readonly onPendingKeys: () => void;
+  readonly position: SinkPosition;
+  readonly tables: SinkTableAnswers;
+  readonly carried: CarriedCopies;
 }
 
 /** Durably lists keys whose rows one sink can't complete from its input. A key lookup reads them from the source later. */
@@ -30,17 +29,22 @@ export class IncompleteKeys {
   }
 
   async list(untold: readonly UntoldKey[]): Promise<void> {
-    const { sink, snapshots, isComplete, willRead, isVoid, onPendingKeys } = this.#parts;
+    const { sink, state, tables, position } = this.#parts;
     const byTable = Map.groupBy(untold, (key) => key.table);
     for (const [table, keys] of byTable) {
       // If such a key were listed, and removed each time, its batch would be repeated without end.
-      if (isVoid(table.id)) continue;
+      if (tables.isVoid(table.id)) continue;
       // During a first fill under load, this would list most of the table.
-      if (!isComplete(table.id) && willRead(table.id)) continue;
+      if (!position.holds(table.id) && this.#isReadLater(table.id)) continue;
       const texts = keys.map((key) => keyText(table, key.bytes, key.offset));
-      await snapshots.addKeys(sink.name, table.id, texts, keyShape(table));
+      await state.snapshots.addKeys(sink.name, table.id, texts, keyShape(table));
     }
-    onPendingKeys();
+    tables.changed();
+  }
+
+  /** Invariant: if a copy may count as complete again without being read, the keys that it lacks are listed. */
+  #isReadLater(tableId: string): boolean {
+    return !this.#parts.carried.has(tableId) && this.#parts.tables.willRead(tableId);
   }
 
   async listEntries(writes: TableWrites, entries: readonly number[]): Promise<void> {
@@ -49,9 +53,9 @@ export class IncompleteKeys {
 
   /** Lists entries whose base row in the sink may be older than the state that the batch builds on. */
   async listDoubtful(tables: readonly TableWrites[]): Promise<void> {
-    const { sink, deadLetters, snapshots } = this.#parts;
+    const { sink, deadLetters, state } = this.#parts;
     for (const writes of tables) {
-      const doubtful = await doubtfulBases(sink.name, writes, deadLetters, snapshots);
+      const doubtful = await doubtfulBases(sink.name, writes, deadLetters, state.snapshots);
       const all = sink.form === "stream" ? withFollowers(writes, doubtful) : doubtful;
       if (all.length > 0) await this.listEntries(writes, all);
     }

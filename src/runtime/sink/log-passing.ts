@@ -6,17 +6,13 @@ import type { Slice } from "../compaction/compaction.ts";
 import { queuedRowsOf } from "./queued-rows.ts";
 import type { QueuedWork, QueuedRowWorks } from "../stream/sink-queue.ts";
 import type { BatchWriter } from "./batch-writer.ts";
+import type { SinkTableAnswers } from "./tables-of-sink.ts";
 import type { NoticeWork, TruncateWork } from "../stream/work.ts";
 
 export interface LogPassingParts {
   readonly sink: Pick<Sink, "verify">;
-  readonly batches: BatchWriter;
-  /** Whether the table's changes are passed on. */
-  readonly wants: (table: TableVersion) => boolean;
-  /** Whether the configuration leaves the table's changes out. */
-  readonly leavesOut: (tableId: string) => boolean;
-  /** The newest version of each table that was ever known. */
-  readonly known: () => Iterable<TableVersion>;
+  readonly writer: BatchWriter;
+  readonly tables: SinkTableAnswers;
 }
 
 /**
@@ -62,7 +58,7 @@ export class LogPassing {
   }
 
   async #rows({ works }: QueuedRowWorks, signal: AbortSignal): Promise<void> {
-    const batch = queuedRowsOf(works, this.#parts.batches.reached, "log");
+    const batch = queuedRowsOf(works, this.#parts.writer.position.reached, "log");
     if (batch?.until == null) return;
     const lost = new Set<string>();
     const entries = batch.slices.flatMap((slice) => this.#wanted(slice, lost));
@@ -71,7 +67,7 @@ export class LogPassing {
 
   /** The runs of rows that are passed on; the tables of the others are added to `lost`. */
   #wanted({ block, from, to }: Slice, lost: Set<string>): readonly LogEntry[] {
-    const isWanted = block.tables.map((table) => this.#parts.wants(table));
+    const isWanted = block.tables.map((table) => this.#parts.tables.wants(table));
     if (isWanted.every(Boolean)) return [{ kind: "rows", block, from, to }];
     const runs: LogEntry[] = [];
     let start = from;
@@ -85,40 +81,41 @@ export class LogPassing {
   }
 
   async #truncate({ table, version, record, until }: TruncateWork, signal: AbortSignal): Promise<void> {
-    const { batches, wants } = this.#parts;
-    if (comparePositions(until, batches.reached) <= 0) return;
-    const entry: LogEntry = wants(table)
+    const { writer, tables } = this.#parts;
+    if (comparePositions(until, writer.position.reached) <= 0) return;
+    const entry: LogEntry = tables.wants(table)
       ? { kind: "truncate", table, version, record }
       : { kind: "lost", tableId: table.id };
     await this.#pass([entry], until, signal);
   }
 
-  /** A mark at the sink's own position may be there already; twice at one place does no harm. */
+  /** A mark at the sink's own position may be there already; twice at one position does no harm. */
   async #notice({ entry, until }: NoticeWork, signal: AbortSignal): Promise<void> {
-    const { reached } = this.#parts.batches;
+    const { reached } = this.#parts.writer.position;
     if (until !== null && comparePositions(until, reached) < 0) return;
     await this.#pass([entry], until ?? reached, signal);
   }
 
   async #heartbeat(signal: AbortSignal): Promise<void> {
-    const { batches, sink } = this.#parts;
-    await batches.retrying(signal, () => sink.verify(signal));
-    if (comparePositions(batches.reached, batches.held.position) > 0) await this.#pass([], batches.reached, signal);
+    const { writer, sink } = this.#parts;
+    await writer.retrying(signal, () => sink.verify(signal));
+    const { position } = writer;
+    if (position.isBeyondCheckpoint) await this.#pass([], position.reached, signal);
   }
 
   async #pass(entries: readonly LogEntry[], until: Position, signal: AbortSignal): Promise<void> {
-    const { batches } = this.#parts;
-    const { held } = batches;
-    const log = { from: held.position, entries: this.#hasTold ? entries : [...this.#configured(), ...entries] };
-    await batches.apply({ kind: "checkpoint", log, checkpoint: { ...held, position: until } }, signal);
+    const { writer } = this.#parts;
+    const { checkpoint } = writer.position;
+    const log = { from: checkpoint.position, entries: this.#hasTold ? entries : [...this.#configured(), ...entries] };
+    await writer.apply({ kind: "checkpoint", log, checkpoint: { ...checkpoint, position: until } }, signal);
     this.#hasTold = true;
   }
 
   #configured(): readonly LogEntry[] {
-    const { known, leavesOut } = this.#parts;
-    const tables = [...known()];
-    const ruled = tables.filter((table) => table.ruled !== undefined);
-    const leftOut = tables.map(({ id }) => id).filter((id) => leavesOut(id));
+    const { tables } = this.#parts;
+    const known = [...tables.known];
+    const ruled = known.filter((table) => table.ruled !== undefined);
+    const leftOut = known.map(({ id }) => id).filter((id) => tables.leavesOut(id));
     return [...ruled.map((table): LogEntry => ({ kind: "shape", table })), ...lossesOf(leftOut)];
   }
 }

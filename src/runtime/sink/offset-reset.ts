@@ -71,7 +71,7 @@ export async function applyReset(
   // No batch of this sink was beyond `to`, so none of our rows has a later version, unless it is of a later epoch.
   if (anew || isOfLaterEpoch) await worker.expel(tables, rowVersion(to.epoch, to.commit), signal);
   failpoint("reset.expelled");
-  const checkpoint = isReplay ? { ...own, position: to } : worker.first(to);
+  const checkpoint = isReplay ? { ...own, position: to } : worker.position.first(to);
   await storeReset({ worker, state }, checkpoint, signal);
   logger.info({ anew, isReplay }, "the sink begins where its offset was reset to");
 }
@@ -89,16 +89,16 @@ async function cross(
   signal: AbortSignal,
 ): Promise<void> {
   const { logger, state, worker } = parts;
-  const isAt = (place: Position | null): boolean =>
-    !anew && own !== null && place !== null && comparePositions(own.position, place) === 0;
+  const isAt = (position: Position | null): boolean =>
+    !anew && own !== null && position !== null && comparePositions(own.position, position) === 0;
   // The sink has it already: stored before a crash.
   if (own === null || !(isAt(crossing.from) || isAt(to))) {
     await applyReset(parts, own, { to: crossing.otherwise, anew }, signal);
     return;
   }
   const tables = isAt(to) ? own.tables : carried(own.tables, crossing.generations);
-  const beyond = [own.position, worker.mayHoldUntil].some(
-    (place) => place !== null && comparePositions(place, crossing.common) > 0,
+  const beyond = [own.position, worker.position.mayHoldUntil].some(
+    (position) => position !== null && comparePositions(position, crossing.common) > 0,
   );
   if (beyond && !isAt(to)) {
     const ids = Object.keys(tables);
@@ -121,7 +121,7 @@ async function storeReset(
   checkpoint: Checkpoint,
   signal: AbortSignal,
 ): Promise<void> {
-  await worker.note(checkpoint, signal);
+  await worker.writer.note(checkpoint, signal);
   failpoint("reset.noted");
   await state.sinks.finishReset(worker.name, checkpoint.position, checkpoint.tables);
   failpoint("reset.settled");

@@ -1,28 +1,12 @@
-import type { TableWrites } from "../../core/model/batch.ts";
 import type { Clock } from "../../core/clock.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
-import type { Compacted } from "../compaction/compaction.ts";
+import { type Compacted, Compactor } from "../compaction/compaction.ts";
 import { type QueuedRows, queuedRowsOf } from "./queued-rows.ts";
 import type { BatchLimits, SinkQueue, QueuedRowWorks } from "../stream/sink-queue.ts";
-
-/** The compacted rows of a batch. They are valid as long as the answers are the same that the compaction was based on. */
-export class CompactedAhead {
-  readonly #reached: Position;
-  readonly #wants = new Answers();
-  readonly #complete = new Answers();
-  readonly compacted: Compacted;
-
-  constructor({ compact, wants, isComplete }: PrefetchParts, queued: QueuedRows, reached: Position) {
-    this.#reached = reached;
-    this.compacted = compact(queued, this.#wants.of(wants), this.#complete.of(isComplete));
-  }
-
-  isValid(reached: Position): boolean {
-    return comparePositions(reached, this.#reached) === 0 && this.#wants.areSame && this.#complete.areSame;
-  }
-}
+import type { SinkPosition } from "./sink-position.ts";
+import type { SinkTableAnswers } from "./tables-of-sink.ts";
 
 type Ask = (table: TableVersion) => boolean;
 
@@ -46,16 +30,39 @@ class Answers {
   }
 }
 
+/** The compacted rows of a batch. They are valid as long as the answers are the same that the compaction was based on. */
+export class CompactedAhead {
+  readonly #reached: Position;
+  readonly #wants = new Answers();
+  readonly #complete = new Answers();
+  readonly compacted: Compacted;
+
+  constructor(
+    compactor: Compactor,
+    { slices, since }: QueuedRows,
+    answers: { readonly wants: Ask; readonly isComplete: Ask; readonly reached: Position },
+  ) {
+    this.#reached = answers.reached;
+    this.compacted = compactor.compact(
+      slices,
+      this.#wants.of(answers.wants),
+      since,
+      this.#complete.of(answers.isComplete),
+    );
+  }
+
+  isValid(reached: Position): boolean {
+    return comparePositions(reached, this.#reached) === 0 && this.#wants.areSame && this.#complete.areSame;
+  }
+}
+
 export interface PrefetchParts {
   readonly clock: Clock;
-  readonly sink: Pick<Sink, "form">;
+  readonly sink: Pick<Sink, "name" | "form" | "readersHold" | "prefetch">;
   readonly queue: SinkQueue;
   readonly limits: BatchLimits;
-  readonly wants: Ask;
-  readonly isComplete: Ask;
-  /** Does not touch the result of the previous call. */
-  readonly compact: (queued: QueuedRows, wants: Ask, isComplete: Ask) => Compacted;
-  readonly prefetch: (tables: readonly TableWrites[]) => void;
+  readonly tables: SinkTableAnswers;
+  readonly position: SinkPosition;
 }
 
 export interface Prepared {
@@ -65,20 +72,39 @@ export interface Prepared {
 }
 
 /**
- * Compacts and renders the next batch while the target works on the one in flight. It takes only a full batch early, because a
- * smaller one may still grow.
+ * Compacts the rows of a sink's batches. While the target works on one batch, it compacts and renders the next one. It takes
+ * only a full batch early, because a smaller one may still grow.
  */
 export class Prefetch {
   readonly #parts: PrefetchParts;
+  /** They take turns: the result of one stays valid while the other compacts. */
+  readonly #compactors: readonly [Compactor, Compactor];
+  #compactions = 0;
+  readonly #wants: Ask;
+  readonly #isComplete: Ask;
   /** The sink's position after the batch in flight; null unless the sink waits for its target. */
   #reached: Position | null = null;
   #isLooking = false;
   #prepared: Prepared | null = null;
 
   constructor(parts: PrefetchParts) {
+    const { sink, queue, tables, position } = parts;
     this.#parts = parts;
+    this.#compactors = [new Compactor(sink.form, sink), new Compactor(sink.form, sink)];
+    this.#wants = (table) => tables.wants(table);
+    this.#isComplete = ({ id }) => position.holds(id);
     const onPush = (): void => this.#look();
-    parts.queue.onPush = onPush;
+    queue.onPush = onPush;
+  }
+
+  /** Compacts the rows, unless that was done ahead and is still valid. */
+  compacted(queued: QueuedRows, ahead: CompactedAhead | null): Compacted {
+    if (ahead?.isValid(this.#parts.position.reached) === true) return ahead.compacted;
+    return this.#next().compact(queued.slices, this.#wants, queued.since, this.#isComplete);
+  }
+
+  #next(): Compactor {
+    return this.#compactors[this.#compactions++ % 2]!;
   }
 
   get isEmpty(): boolean {
@@ -128,16 +154,17 @@ export class Prefetch {
   }
 
   #prepare(reached: Position): void {
-    const { queue, limits, prefetch, sink } = this.#parts;
+    const { queue, limits, sink } = this.#parts;
     const taken = queue.takeRows(limits);
     if (taken === null) return;
     this.#prepared = { taken, ahead: null };
     try {
       const queued = queuedRowsOf(taken.works, reached, sink.form);
       if (queued === null) return;
-      const ahead = new CompactedAhead(this.#parts, queued, reached);
+      const answers = { wants: this.#wants, isComplete: this.#isComplete, reached };
+      const ahead = new CompactedAhead(this.#next(), queued, answers);
       if (ahead.compacted.unkeyed.length > 0 || ahead.compacted.failed.size > 0) return;
-      prefetch(ahead.compacted.tables);
+      sink.prefetch?.prefetchRows(ahead.compacted.tables);
       this.#prepared = { taken, ahead };
     } catch {
       // The batch is compacted again when its turn comes; if that fails too, the sink reports it.

@@ -1,20 +1,16 @@
 import { abortOf, scopeOf, timestamp, pause } from "../../core/clock.ts";
 import { type ErrorKind, findMillraceError, type MillraceError, withLogin } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
-import { invariant } from "../../core/invariant.ts";
 import { comparePositions, type Position, serializePosition } from "../../core/model/position.ts";
 import type { SinkRecord, StoredError } from "../../core/contracts/state-store.ts";
 import type { SinkState } from "../../core/contracts/telemetry.ts";
-import type { SinkPositions } from "../stream/acknowledger.ts";
 import { type CatchUpParts, rejoin } from "../stream/catch-up.ts";
-import { epochHeld } from "./epochs.ts";
 import { sinkAhead, unclassified } from "../errors.ts";
 import { kindOf, PROBE_MS_MAX, PROVEN_MS, ReconnectBackoff } from "../retry.ts";
-import { type Opened, type OpeningParts, SinkOpening } from "./sink-opening.ts";
+import { type Opened, type SinkLifeParts, SinkOpening } from "./sink-opening.ts";
 import type { SinkWorker } from "./sink-worker.ts";
-import { isBeyondLog, type Continuation } from "./sink-position.ts";
+import { type Continuation, epochHeld, isBeyondLog, knownPosition, type SinkPositions } from "./sink-position.ts";
 
-const NOWHERE = { written: null, covered: null } as const;
 /** After this many reopenings in a row without progress, an operator has to act. */
 const REOPENED_MAX = 3;
 /** How often an attempt that fails like the one before is logged. */
@@ -26,7 +22,7 @@ const REPEATED_MS = 30_000;
  */
 export class SinkLife {
   readonly worker: SinkWorker;
-  readonly #parts: OpeningParts;
+  readonly #parts: SinkLifeParts;
   readonly #opening: SinkOpening;
   #state: SinkState = "starting";
   #error: StoredError | null = null;
@@ -46,12 +42,13 @@ export class SinkLife {
   #record: SinkRecord | null = null;
   #paused = false;
   #detached = false;
-  /** The sink is to go on there without what it lacks before; null: it keeps its place. */
+  /** The sink is to go on there without what it lacks before; null: it keeps its position. */
   #givesUpTo: Position | null = null;
-  /** The state has another place for the sink than the sink itself, which was not opened since. */
+  /** The state has another position for the sink than the sink itself, which was not opened since. */
   #isMoved = false;
   #takesFirstCopy = true;
-  #standing: Opened["standing"] | null = null;
+  /** Where the sink continues, if it was opened and has not begun yet. */
+  #opened: Opened["continuation"] | null = null;
   #begun: Promise<Continuation | null> | null = null;
   /** The present attempt, or wait. */
   #work = scopeOf();
@@ -65,7 +62,7 @@ export class SinkLife {
     this.#onJoined = resolve;
   });
 
-  constructor(parts: OpeningParts) {
+  constructor(parts: SinkLifeParts) {
     this.#parts = parts;
     this.#backoff = new ReconnectBackoff(parts.clock);
     this.#opening = new SinkOpening(parts);
@@ -81,12 +78,12 @@ export class SinkLife {
   }
 
   get error(): StoredError | null {
-    return this.#error ?? (this.isUnproven ? this.#inVain : null) ?? this.worker.failing;
+    return this.#error ?? (this.isUnproven ? this.#inVain : null) ?? this.worker.writer.failing;
   }
 
   /** It streams, and can't write what it was given. */
   get isFailing(): boolean {
-    return this.isUnproven || (this.#state === "streaming" && this.worker.failing !== null);
+    return this.isUnproven || (this.#state === "streaming" && this.worker.writer.failing !== null);
   }
 
   /** The sink could be opened again, and has not yet written what it failed to write before. */
@@ -97,7 +94,7 @@ export class SinkLife {
   }
 
   get #hasWritten(): boolean {
-    return this.#began !== null && this.worker.writeCount > this.#began.writeCount;
+    return this.#began !== null && this.worker.writer.writeCount > this.#began.writeCount;
   }
 
   get #lasts(): boolean {
@@ -106,7 +103,7 @@ export class SinkLife {
 
   /** True if the sink can only continue after somebody acts, here or at the target. */
   get needsPerson(): boolean {
-    if (this.worker.watch.isStuck) return true;
+    if (this.worker.writer.watch.isStuck) return true;
     if (this.#state !== "retrying" && !this.isUnproven) return this.#state === "failed";
     if (this.#errorKind === "blocked" || this.#reopened > REOPENED_MAX) return true;
     return this.error !== null && this.#backoff.waitedMs > this.#parts.inVainMsMax;
@@ -117,18 +114,20 @@ export class SinkLife {
     return this.#detached;
   }
 
-  /** True while the sink's place was moved, by an operator or by `giveUp`, and the sink has not begun there yet. */
+  /** True while the sink's position was moved, by an operator or by `giveUp`, and the sink has not begun there yet. */
   get isMoved(): boolean {
     return this.#isMoved;
   }
 
-  get standing(): SinkPositions {
-    const { written, covered } = this.#isMoved ? NOWHERE : this.worker;
+  get positions(): SinkPositions {
+    const { position } = this.worker;
+    const stored = this.#isMoved ? null : position.stored;
+    const covered = this.#isMoved ? null : position.covered;
     return {
       name: this.name,
-      written: written?.position ?? this.#record?.written ?? null,
-      tables: written?.tables ?? this.#record?.tables ?? {},
-      covered: covered ?? this.#record?.covered ?? this.#record?.written ?? null,
+      checkpoint: stored?.position ?? this.#record?.checkpoint ?? null,
+      tables: stored?.tables ?? this.#record?.tables ?? {},
+      covered: covered ?? knownPosition(this.#record),
     };
   }
 
@@ -169,12 +168,12 @@ export class SinkLife {
     this.#failingSince = this.#record?.error?.since ?? null;
     if (this.#paused) return null;
     try {
-      this.#standing = await this.#open(signal);
+      this.#opened = await this.#open(signal);
     } catch (error) {
       signal.throwIfAborted();
       await this.#failed(error);
     }
-    return this.#standing;
+    return this.#opened;
   }
 
   async pause(): Promise<void> {
@@ -200,34 +199,34 @@ export class SinkLife {
   }
 
   /**
-   * Fills the sink again from `place` on, whatever it holds. Invariant: stored at once, with the information about what is
+   * Fills the sink again from `position` on, whatever it holds. Invariant: stored at once, with the information about what is
    * kept.
    */
-  async fillAgain(place: Position): Promise<void> {
-    await this.#parts.state.source.reset(new Map([[this.name, { to: place, anew: true }]]));
+  async fillAgain(position: Position): Promise<void> {
+    await this.#parts.state.source.reset(new Map([[this.name, { to: position, anew: true }]]));
     await this.resume();
   }
 
   /**
-   * Gives up what the sink lacks before `place`, so that the source need not keep it: the sink goes on from there, and its
+   * Gives up what the sink lacks before `position`, so that the source need not keep it: the sink goes on from there, and its
    * tables are read again, once it takes rows.
    */
-  giveUp(place: Position): void {
-    this.#givesUpTo = place;
+  giveUp(position: Position): void {
+    this.#givesUpTo = position;
     this.#work.end();
   }
 
-  /** Invariant: stored before `standing` shows it, because the source may forget its log from then on. */
+  /** Invariant: stored before `positions` shows it, because the source may forget its log from then on. */
   async #move(to: Position): Promise<void> {
     const { state, logger } = this.#parts;
     await state.source.reset(new Map([[this.name, { to, anew: false }]]));
     this.#givesUpTo = null;
-    this.#standing = null;
+    this.#opened = null;
     this.#record = await state.sinks.get(this.name);
     this.#isMoved = true;
     logger.warn(
       { to: serializePosition(to) },
-      "the sink's place in the log is given up: its tables are read again later",
+      "the sink's position in the log is given up: its tables are read again later",
     );
     failpoint("sink.given-up");
   }
@@ -272,7 +271,7 @@ export class SinkLife {
    * write nothing is also covered by log that has nothing for it.
    */
   get #hasMoved(): boolean {
-    const { covered } = this.worker;
+    const { covered } = this.worker.position;
     if (this.#began === null || covered === null || comparePositions(covered, this.#began.covered) <= 0) return false;
     return this.#hasWritten || this.#lasts;
   }
@@ -280,33 +279,31 @@ export class SinkLife {
   async #stream(main: CatchUpParts, signal: AbortSignal): Promise<void> {
     this.#began = null;
     this.#wasOpened = false;
-    const standing = this.#standing ?? (await this.#open(signal));
+    const from = this.#opened ?? (await this.#open(signal));
     this.#wasOpened = true;
-    this.#standing = null;
+    this.#opened = null;
     const { worker } = this;
     const fanOut = main.main;
-    if (standing.kind === "new") {
-      this.#lost = [];
-      if (standing.isEmpty) await this.#opening.expectEarlierRows(main, signal);
-      await this.#parts.rejoin(null, new Set());
-      const checkpoint = worker.first(fanOut.position);
+    const lost = this.#lost;
+    this.#lost = [];
+    if (from.kind === "new") {
+      if (from.isEmpty) await this.#opening.expectEarlierRows(main, signal);
+      await this.#parts.tables.rejoin(null, new Set());
+      const checkpoint = worker.position.first(fanOut.position);
       // Invariant: the completeness that the sink has stored does not count any more, not even after a crash before its
       // first batch.
-      if (!standing.isEmpty) await worker.note(checkpoint, signal);
-      worker.begin(checkpoint, fanOut.position, true);
+      if (!from.isEmpty) await worker.writer.note(checkpoint, signal);
+      worker.begin(checkpoint, fanOut.position, false);
       // Invariant: from here on the log is kept for this sink. This comes before anything is acknowledged past its
       // position.
       await this.#parts.state.sinks.covered(this.name, fanOut.position);
     } else {
-      const lost = this.#lost;
-      this.#lost = [];
-      worker.begin(await this.#opening.withoutInvalid(standing, lost, signal), standing.covered, false);
+      worker.begin(await this.#opening.withoutInvalid(from, lost, signal), from.covered);
     }
     signal.throwIfAborted();
     this.#isMoved = false;
-    const { covered, writeCount } = worker;
-    invariant(covered !== null, "a sink that began has a position");
-    this.#began = { covered, writeCount, atMs: this.#parts.clock.elapsed() };
+    const { writeCount } = worker.writer;
+    this.#began = { covered: worker.position.reached, writeCount, atMs: this.#parts.clock.elapsed() };
     const { signal: workSignal, end } = scopeOf(signal);
     const run = worker.run(workSignal);
     const join = this.#join(main, workSignal);
@@ -326,8 +323,7 @@ export class SinkLife {
     const fanOut = main.main;
     await this.#setError(null);
     signal.throwIfAborted();
-    const { covered } = worker;
-    invariant(covered !== null, "a sink joins after it began");
+    const covered = worker.position.reached;
     const isAhead = comparePositions(covered, fanOut.position) > 0;
     if (isAhead && isBeyondLog(covered, fanOut.position.epoch, await main.source.log.tip(signal)))
       throw sinkAhead(this.name);
@@ -345,7 +341,7 @@ export class SinkLife {
     this.#parts.news.tell();
     this.#parts.logger.info({}, "the sink streams");
     this.#onJoined();
-    this.#parts.onChange();
+    this.#parts.tables.changed();
   }
 
   /** The sink waits for its own stream. */
@@ -355,10 +351,10 @@ export class SinkLife {
     await this.#setError(refusal);
   }
 
-  async #open(signal: AbortSignal): Promise<Opened["standing"]> {
-    const { standing, record } = await this.#opening.open(signal);
+  async #open(signal: AbortSignal): Promise<Opened["continuation"]> {
+    const { continuation, record } = await this.#opening.open(signal);
     this.#record = record;
-    return standing;
+    return continuation;
   }
 
   #become(state: SinkState): void {
@@ -368,13 +364,13 @@ export class SinkLife {
 
   #leave(main: CatchUpParts): void {
     main.main.detach(this.worker);
-    this.#standing = null;
+    this.#opened = null;
   }
 
   async #failed(error: unknown): Promise<SinkState> {
     const known = withLogin(findMillraceError(error) ?? unclassified(this.name, error), this.#parts.login);
     const kind = kindOf(error);
-    if (known.reason === "tables") this.worker.takeFewerTables();
+    if (known.reason === "tables") this.worker.queue.takeFewerTables(this.worker.limits);
     this.#become(kind === "retryable" || kind === "blocked" || kind === "reopen" ? "retrying" : "failed");
     this.#errorKind = kind;
     if (kind === "reopen") this.#reopened++;

@@ -1,11 +1,10 @@
 import type { Checkpoint } from "../../core/model/batch.ts";
 import type { Accord } from "../../core/checkpoint/bond.ts";
-import { type Completeness, withoutTables } from "../../core/checkpoint/completeness.ts";
+import { withoutTables } from "../../core/checkpoint/completeness.ts";
 import type { Clock } from "../../core/clock.ts";
 import { reasonOf } from "../../core/errors.ts";
 import type { Position } from "../../core/model/position.ts";
 import type { News } from "../../core/news.ts";
-import type { TableVersion } from "../../core/model/schema.ts";
 import type { OnLost } from "../../core/contracts/sink.ts";
 import type { SinkRecord, StateStore } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
@@ -14,35 +13,21 @@ import type { CatchUpParts } from "../stream/catch-up.ts";
 import { historyLost, sinkHoldsLater } from "../errors.ts";
 import { applyReset } from "./offset-reset.ts";
 import type { SinkWorker } from "./sink-worker.ts";
-import { owedBy, placeOf, type Continuation, continuationOf, unreadable } from "./sink-position.ts";
+import type { SinkTableAnswers } from "./tables-of-sink.ts";
+import { owedBy, targetOf, type Continuation, continuationOf, unreadable } from "./sink-position.ts";
 
-export interface OpeningParts {
+export interface SinkLifeParts {
   readonly clock: Clock;
   readonly worker: SinkWorker;
   readonly lease: number;
   readonly state: StateStore;
+  readonly tables: SinkTableAnswers;
   /** What happens when the sink has lost its data. */
   readonly onLost: OnLost;
   /** The source may have deleted its log before this position. */
   readonly acknowledged: () => Position | null;
   /** Whether missing tables are read without a request. If not, the tables that a sink loses are listed at the loss. */
   readonly readsByItself: boolean;
-  /** The tables that this sink takes, as far as they are known now. */
-  readonly tables: () => readonly TableVersion[];
-  /** Tables of which the sink has a part, from which an unfinished snapshot continues. */
-  readonly parts: () => Promise<readonly Copy[]>;
-  /**
-   * The tables of which changes may pass the sink by unnoticed: their copies were made under other rules than those in
-   * force, or the configuration leaves them out.
-   */
-  readonly passedBy: (copies: readonly Copy[]) => Promise<ReadonlySet<string>>;
-  /**
-   * The sink continues from the checkpoint of this batch (null: nothing proves what the sink got), without these tables.
-   * When this resolves, the parts that the sink lacks do not count any more.
-   */
-  readonly rejoin: (batch: number | null, invalid: ReadonlySet<string>) => Promise<void>;
-  /** What the sink holds, or still needs, has changed. */
-  readonly onChange: () => void;
   /** Notified when the sink's state changes. */
   readonly news: News;
   /** How long a target that answers may fail in a row before an operator has to act. */
@@ -52,13 +37,10 @@ export interface OpeningParts {
   readonly logger: Logger;
 }
 
-/** A table's id, and what the copy of it is a copy of. */
-type Copy = readonly [tableId: string, copy: Completeness];
-
 /** `isBound`: the state knows the batch of the sink's checkpoint. */
 export type Known = Extract<Continuation, { kind: "known" }> & { readonly isBound: boolean };
 export type Opened = {
-  readonly standing: Known | Extract<Continuation, { kind: "new" }>;
+  readonly continuation: Known | Extract<Continuation, { kind: "new" }>;
   readonly record: SinkRecord | null;
 };
 
@@ -72,9 +54,9 @@ const LOST = "what the sink held, or still needed, is not known any more";
  * from the two.
  */
 export class SinkOpening {
-  readonly #parts: OpeningParts;
+  readonly #parts: SinkLifeParts;
 
-  constructor(parts: OpeningParts) {
+  constructor(parts: SinkLifeParts) {
     this.#parts = parts;
   }
 
@@ -84,25 +66,28 @@ export class SinkOpening {
     const record = await state.sinks.get(worker.name);
     const accord = await state.bonds.accord(worker.name, own?.bond);
     const reset = record?.reset ?? null;
-    const standing = reset === null ? await this.#continuationOf(own, record, accord, acknowledged()) : null;
-    if (standing?.kind === "new") await this.#ask(Object.keys({ ...record?.tables, ...own?.tables }));
-    await this.#enter(own, standing?.kind === "new" ? null : own, accord, signal);
-    if (reset === null) await this.#readUncompared();
+    if (reset !== null) {
+      await this.#enter(own, own, accord, signal);
+      await applyReset({ worker, state, tables: tables.named, logger }, own, reset, signal);
+      return await this.open(signal);
+    }
+    const found = await this.#continuationOf(own, record, accord, acknowledged());
+    if (found.kind === "new") await this.#ask(Object.keys({ ...record?.tables, ...own?.tables }));
+    await this.#enter(own, found.kind === "new" ? null : own, accord, signal);
+    await this.#readUncompared();
     // The record may just have been removed.
-    if (standing?.kind === "new") return { standing, record: await state.sinks.get(worker.name) };
-    if (standing !== null) return { standing: { ...standing, isBound: accord === "bound" }, record };
-    await applyReset({ worker, state, tables: tables(), logger }, own, reset!, signal);
-    return await this.open(signal);
+    if (found.kind === "new") return { continuation: found, record: await state.sinks.get(worker.name) };
+    return { continuation: { ...found, isBound: accord === "bound" }, record };
   }
 
   /** Invariant: this is stored before the sink records that it does not hold the tables. */
   async #ask(tableIds: readonly string[]): Promise<void> {
-    const { worker, state, readsByItself, onChange } = this.#parts;
+    const { worker, state, readsByItself, tables } = this.#parts;
     if (readsByItself || tableIds.length === 0) return;
     const scope = { kind: "table" } as const;
     const asked = tableIds.map((tableId) => ({ tableId, sink: worker.name, scope, reason: LOST, needed: true }));
     await state.snapshots.addAll(asked);
-    onChange();
+    tables.changed();
   }
 
   async #continuationOf(
@@ -113,10 +98,10 @@ export class SinkOpening {
   ): Promise<Continuation> {
     const { worker, state, onLost, logger } = this.#parts;
     try {
-      const standing = continuationOf(worker.name, { own, record, accord }, acknowledged);
+      const found = continuationOf(worker.name, { own, record, accord }, acknowledged);
       // Invariant: no await in between. The log must be kept from the position that was just found in it.
-      if (standing.kind === "known") worker.stand(standing.checkpoint, standing.covered);
-      return standing;
+      if (found.kind === "known") worker.position.begin(found.checkpoint, found.covered);
+      return found;
     } catch (error) {
       if (reasonOf(error) !== "behind" || onLost === "fail") throw error;
       const lost = unreadable(worker.sink.form);
@@ -130,25 +115,25 @@ export class SinkOpening {
    * Invariant: what a sink owes, if it keeps its rows, is stored before its next checkpoint, because that checkpoint counts
    * it as known.
    */
-  async #enter(own: Checkpoint | null, held: Checkpoint | null, accord: Accord, signal: AbortSignal): Promise<void> {
-    const { worker, state, tables, logger, onChange } = this.#parts;
-    const owed = held === null ? [] : await owedBy(worker.name, held, accord, state.bonds);
-    const taken = new Set(tables().map(({ id }) => id));
+  async #enter(own: Checkpoint | null, kept: Checkpoint | null, accord: Accord, signal: AbortSignal): Promise<void> {
+    const { worker, state, tables, logger } = this.#parts;
+    const owed = kept === null ? [] : await owedBy(worker.name, kept, accord, state.bonds);
+    const taken = new Set(tables.named.map(({ id }) => id));
     const listed = owed.filter((id) => taken.has(id));
-    worker.enter(await state.bonds.enter(worker.name, { own: own?.bond, owed: listed, reason: OWED }));
+    worker.position.enter(await state.bonds.enter(worker.name, { own: own?.bond, owed: listed, reason: OWED }));
     if (listed.length > 0) {
       logger.warn(
         { sink: worker.name, tables: listed, accord },
         "the sink may lack completed reads: its tables are compared",
       );
-      onChange();
+      tables.changed();
     }
-    if (held !== null && accord !== "bound") await worker.note(held, signal);
+    if (kept !== null && accord !== "bound") await worker.writer.note(kept, signal);
   }
 
   /** A sink that can't be compared gets all rows of the tables. Invariant: they are listed for the one or the other. */
   async #readUncompared(): Promise<void> {
-    const { worker, state, onChange } = this.#parts;
+    const { worker, state, tables } = this.#parts;
     if (worker.sink.comparison !== undefined) return;
     const own = (await state.snapshots.list()).filter(({ sink }) => sink === worker.name);
     for (const snapshot of own.filter(({ scope }) => scope.kind === "differences")) {
@@ -156,7 +141,7 @@ export class SinkOpening {
       const read = { tableId, sink, scope: { kind: "table" }, reason, needed: true } as const;
       await state.snapshots.again(read, (open) => open.state === "waiting");
       await state.snapshots.finish(snapshot);
-      onChange();
+      tables.changed();
     }
   }
 
@@ -167,14 +152,14 @@ export class SinkOpening {
   async expectEarlierRows({ main, source }: CatchUpParts, signal: AbortSignal): Promise<void> {
     const { worker, tables } = this.#parts;
     const { rows } = worker.sink;
-    const highest = await worker.ask(tables(), async (some) => await rows?.highestVersion(some, signal), signal);
+    const highest = await worker.ask(tables.named, async (some) => await rows?.highestVersion(some, signal), signal);
     if (highest === undefined || highest === 0n) return;
     if (highest > rowVersion(main.position.epoch, await source.log.tip(signal))) throw sinkHoldsLater(worker.name);
   }
 
   /**
-   * A table that is missing in the target (dropped or renamed meanwhile, or the sink's options name another place) is not complete, nor is a table of `lost`, nor one
-   * whose changes may pass by. Invariant: this is durable before the target can be created again, and before the sink
+   * A table that is missing in the target (dropped or renamed meanwhile, or the sink's options name another target) is not
+   * complete, nor is a table of `lost`, nor one whose changes may pass by. Invariant: this is durable before the target can be created again, and before the sink
    * passes such a change.
    */
   async withoutInvalid(
@@ -182,20 +167,20 @@ export class SinkOpening {
     lost: readonly string[],
     signal: AbortSignal,
   ): Promise<Checkpoint> {
-    const { worker, parts, passedBy, tables, rejoin, logger } = this.#parts;
+    const { worker, tables, logger } = this.#parts;
     const { sink } = worker;
-    const copies = [...Object.entries(checkpoint.tables), ...(await parts())];
+    const copies = [...Object.entries(checkpoint.tables), ...(await tables.parts())];
     const copied = new Set(copies.map(([id]) => id));
-    const there = tables().filter(({ id }) => copied.has(id));
-    // Under another place there may be tables from an earlier time at which that one was in force.
-    const isMoved = checkpoint.place !== placeOf(sink);
+    const there = tables.named.filter(({ id }) => copied.has(id));
+    // Under other names there may be tables from an earlier time at which those were in force.
+    const isMoved = checkpoint.place !== targetOf(sink);
     const found = await worker.ask(there, async (some) => await sink.presence?.missing(some, signal), signal);
     const absent = (found ?? []).map(({ id }) => id);
     const missing = new Set([...(isMoved ? copied : absent), ...lost]);
     const histories = sink.form === "history" ? [...missing].filter((id) => checkpoint.tables[id] !== undefined) : [];
     if (histories.length > 0) throw historyLost(sink.name, histories);
-    const invalid = new Set([...missing, ...(await passedBy(copies))]);
-    await rejoin(isBound ? checkpoint.bond.step : null, invalid);
+    const invalid = new Set([...missing, ...(await tables.passedBy(copies))]);
+    await tables.rejoin(isBound ? checkpoint.bond.batch : null, invalid);
     if (missing.size > 0) {
       logger.warn(
         { sink: sink.name, tables: [...missing] },
@@ -207,8 +192,8 @@ export class SinkOpening {
     }
     const kept = withoutTables(checkpoint.tables, invalid);
     if (kept === checkpoint.tables && !isMoved) return checkpoint;
-    const held = { ...checkpoint, place: placeOf(sink), tables: kept };
-    await worker.note(held, signal);
-    return held;
+    const valid = { ...checkpoint, place: targetOf(sink), tables: kept };
+    await worker.writer.note(valid, signal);
+    return valid;
   }
 }

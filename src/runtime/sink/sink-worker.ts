@@ -1,34 +1,32 @@
 import { withoutTables } from "../../core/checkpoint/completeness.ts";
 import { scopeOf } from "../../core/clock.ts";
 import type { Checkpoint } from "../../core/model/batch.ts";
-import { findMillraceError, type MillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { Position } from "../../core/model/position.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
-import type { SinkEntry } from "../../core/contracts/state-store.ts";
-import { cannotWrite } from "../errors.ts";
-import { Isolation } from "./table-at-fault.ts";
-import type { CompactedAhead } from "./prefetch.ts";
-import { Applier, type How, type WorkerParts } from "./applier.ts";
 import { type BatchLimits, SinkQueue, type QueuedWork } from "../stream/sink-queue.ts";
-import type { StoredError } from "../../core/contracts/state-store.ts";
-import type { BatchWriter } from "./batch-writer.ts";
-import type { BatchWatch } from "./batch-watch.ts";
 import type { Work } from "../stream/work.ts";
+import { Applier, type How, type WorkerParts } from "./applier.ts";
+import type { BatchWriter } from "./batch-writer.ts";
+import type { CompactedAhead } from "./prefetch.ts";
+import type { SinkPosition } from "./sink-position.ts";
+import { TableAtFault } from "./table-at-fault.ts";
 
-/** Errors of targets, classified or not. */
-const OF_CONNECTORS = /^MR([34]\d{3}|1304)$/;
 /** The time that a batch in flight still gets when its sink is stopped, paused or detached. */
 const BATCH_GRACE_MS = 5_000;
 
 /** Works off one sink's queue, work by work (applier.ts). A failure that concerns one table suspends only that table. */
 export class SinkWorker {
   readonly name: string;
+  readonly sink: Sink;
+  readonly limits: BatchLimits;
   readonly queue = new SinkQueue();
+  readonly position: SinkPosition;
+  readonly writer: BatchWriter;
   readonly #parts: WorkerParts;
   readonly #applier: Applier;
-  readonly #batches: BatchWriter;
+  readonly #fault: TableAtFault;
   /** Everything before it has been put into the queue. */
   #given: Position | null = null;
   #session = 0;
@@ -37,75 +35,12 @@ export class SinkWorker {
   constructor(parts: WorkerParts) {
     this.#parts = parts;
     this.name = parts.sink.name;
+    this.sink = parts.sink;
+    this.limits = parts.limits;
     this.#applier = new Applier(parts, this.queue);
-    this.#batches = this.#applier.batches;
-  }
-
-  get sink(): Sink {
-    return this.#parts.sink;
-  }
-
-  /** Of the write in flight. */
-  /** See `BatchWriter`. */
-  get failing(): StoredError | null {
-    return this.#batches.failing;
-  }
-
-  get watch(): BatchWatch {
-    return this.#batches.watch;
-  }
-
-  /** What the sink holds; null until `begin`. */
-  get checkpoint(): Checkpoint | null {
-    return this.#batches.checkpoint;
-  }
-
-  /** What the sink itself has made durable; null for a new sink until its first batch. */
-  get written(): Checkpoint | null {
-    return this.#batches.written;
-  }
-
-  get limits(): BatchLimits {
-    return this.#parts.limits;
-  }
-
-  /** See `SinkQueue`. */
-  takeFewerTables(): void {
-    this.queue.takeFewerTables(this.limits);
-  }
-
-  get writeCount(): number {
-    return this.#batches.writeCount;
-  }
-
-  /** The batch of the sink's last checkpoint; null if there is none. */
-  get batch(): number | null {
-    return this.written?.bond.step ?? null;
-  }
-
-  /** See `BatchWriter`. */
-  get mayHoldUntil(): Position | null {
-    return this.#batches.mayHoldUntil;
-  }
-
-  /** See `BatchWriter`. */
-  get holdsUnknown(): boolean {
-    return this.#batches.holdsUnknown;
-  }
-
-  /** See `BatchWriter`. */
-  get isAtCheckpoint(): boolean {
-    return this.#batches.isAtCheckpoint;
-  }
-
-  /** See `BatchWriter`. */
-  knowEarlier(position: Position): void {
-    this.#batches.knowEarlier(position);
-  }
-
-  /** Everything before it is done for this sink. */
-  get covered(): Position | null {
-    return this.#batches.covered;
+    this.position = this.#applier.position;
+    this.writer = this.#applier.writer;
+    this.#fault = new TableAtFault(parts.sink, this.writer, parts.logger);
   }
 
   /**
@@ -122,38 +57,18 @@ export class SinkWorker {
 
   async open(lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
     this.#applier.shapes.reopen();
-    return await this.#batches.open(lease, signal);
-  }
-
-  /** The entry that the sink's checkpoints name from here on. After `open`. */
-  enter(entry: SinkEntry): void {
-    this.#batches.enter(entry);
-  }
-
-  /** A checkpoint of no table: the sink has not stored it yet. */
-  first(position: Position): Checkpoint {
-    return this.#batches.first(position);
+    return await this.writer.open(lease, signal);
   }
 
   /**
-   * Sets the sink's position before its queue is worked off. `covered` is at or behind `checkpoint.position`. `isNew`: the
-   * sink itself does not hold this checkpoint yet.
+   * Sets the sink's position before its queue is worked off. `covered` is at or behind `checkpoint.position`. `isStored`: the
+   * sink itself holds this checkpoint.
    */
-  begin(checkpoint: Checkpoint, covered: Position, isNew: boolean): void {
-    this.#batches.begin(checkpoint, isNew ? null : checkpoint, covered);
+  begin(checkpoint: Checkpoint, covered: Position, isStored = true): void {
+    this.position.begin(checkpoint, covered, isStored);
     this.#given = null;
     this.#busy = false;
     this.#applier.shapes.begin();
-  }
-
-  /** What the sink holds when it is opened, which may be less than before. Before `begin`. */
-  stand(checkpoint: Checkpoint, covered: Position): void {
-    this.#batches.begin(checkpoint, checkpoint, covered);
-  }
-
-  /** Stores a checkpoint that claims less than the sink's own. Before `begin`. */
-  async note(checkpoint: Checkpoint, signal: AbortSignal): Promise<void> {
-    await this.#batches.note(checkpoint, signal);
   }
 
   /** Removes rows that no batch can have written. Before `begin`. */
@@ -173,37 +88,12 @@ export class SinkWorker {
         return await question(asked);
       } catch (error) {
         signal.throwIfAborted();
-        const refused = await this.#unanswered(error, asked, question, signal);
+        const refused = await this.#fault.ofQuestion(error, asked, question, signal);
         if (refused?.table === undefined || asked.every(({ id }) => id !== refused.table)) throw error;
-        await this.#parts.onRefused(refused.table, refused, undefined);
+        await this.#parts.tables.refuse(refused.table, refused);
         asked = asked.filter(({ id }) => id !== refused.table);
       }
     }
-  }
-
-  /** The failure, if it concerns a single table: the sink answers for the others, or for none at least. */
-  async #unanswered(
-    error: unknown,
-    tables: readonly TableVersion[],
-    question: (tables: readonly TableVersion[]) => Promise<unknown>,
-    signal: AbortSignal,
-  ): Promise<MillraceError | null> {
-    const known = findMillraceError(error);
-    if (known?.kind !== "fatal" || known.table !== undefined) return known?.kind === "fatal" ? known : null;
-    if (!OF_CONNECTORS.test(known.code)) return null;
-    const failing: MillraceError[] = [];
-    for (const some of [[], ...tables.map((table) => [table])]) {
-      try {
-        await question(some);
-      } catch (failure) {
-        signal.throwIfAborted();
-        const [table] = some;
-        const own = findMillraceError(failure);
-        if (table === undefined || own?.kind !== "fatal") return null;
-        failing.push(cannotWrite(this.name, table.id, own));
-      }
-    }
-    return failing.length === tables.length && tables.length > 1 ? null : (failing[0] ?? null);
   }
 
   /** Everything before `position` is in the queue; when the queue is worked off, it is done for this sink. */
@@ -213,8 +103,8 @@ export class SinkWorker {
   }
 
   #coverGiven(): void {
-    if (!this.idle || this.#given === null || this.#batches.covered === null) return;
-    this.#batches.cover(this.#given);
+    if (!this.idle || this.#given === null || this.position.covered === null) return;
+    this.position.cover(this.#given);
     this.#parts.news.tell();
   }
 
@@ -300,39 +190,21 @@ export class SinkWorker {
       try {
         return await this.#applier.perform(taken, ahead, passed, signal);
       } catch (error) {
-        const refused = await this.#blamed(error, signal);
-        if (refused?.table === undefined || this.#parts.leavesOut(refused.table)) throw error;
-        await this.#parts.onRefused(refused.table, refused, this.#applier.shapes.tried(refused.table));
+        const refused = await this.#fault.ofWork(error, signal);
+        if (refused?.table === undefined || this.#parts.tables.leavesOut(refused.table)) throw error;
+        await this.#parts.tables.refuse(refused.table, refused, this.#applier.shapes.tried(refused.table));
         failpoint("sink.table-suspended");
         await this.#withdraw(refused.table, signal);
       }
     }
   }
 
-  /** The failure, if it concerns a single table; null: it concerns the whole sink, or it may pass. */
-  async #blamed(error: unknown, signal: AbortSignal): Promise<MillraceError | null> {
-    const known = findMillraceError(error);
-    const attempted = this.#applier.attempted;
-    this.#applier.attempted = null;
-    if (known === undefined || known.kind === "aborted" || signal.aborted) return null;
-    const isolation = new Isolation(this.sink, this.#batches, this.#parts.logger);
-    if (known.table !== undefined) {
-      if (known.kind === "fatal") return known;
-      const mayPass = known.kind === "blocked" || known.kind === "retryable";
-      return mayPass && (await isolation.takes(signal)) ? cannotWrite(this.name, known.table, known) : null;
-    }
-    const isOfTable = known.kind === "fatal" || (known.kind === "blocked" && known.reason === "privilege");
-    if (attempted === null || !isOfTable || !OF_CONNECTORS.test(known.code)) return null;
-    const guilty = await isolation.guilty(attempted, known, signal);
-    return guilty === null ? null : cannotWrite(this.name, guilty.tableId, guilty.error);
-  }
-
   /** Invariant: the sink forgets that it holds the table before a change of the table is skipped. */
   async #withdraw(tableId: string, signal: AbortSignal): Promise<void> {
     this.#applier.shapes.reopen();
-    await this.#batches.reopen(signal);
-    const held = this.#batches.held.tables;
+    await this.writer.reopen(signal);
+    const held = this.position.tables;
     const tables = withoutTables(held, new Set([tableId]));
-    if (tables !== held) await this.#batches.store({ tables }, signal);
+    if (tables !== held) await this.writer.store({ tables }, signal);
   }
 }

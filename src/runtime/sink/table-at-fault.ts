@@ -1,39 +1,80 @@
-import type { TableWrites, Truncate } from "../../core/model/batch.ts";
 import { findMillraceError, type MillraceError } from "../../core/errors.ts";
+import type { TableVersion } from "../../core/model/schema.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
-import type { BatchWriter } from "./batch-writer.ts";
+import { cannotWrite } from "../errors.ts";
+import type { Attempted, BatchWriter } from "./batch-writer.ts";
 
-/** What a sink was working on when it failed. */
-export type Attempted =
-  | { readonly kind: "table"; readonly tableId: string }
-  | { readonly kind: "rows"; readonly tables: readonly TableWrites[]; readonly truncates: readonly Truncate[] };
-
-export interface Guilty {
+interface Guilty {
   readonly tableId: string;
   readonly error: MillraceError;
 }
 
-/** Finds the one table that made a batch fail, by testing what the sink can still do without it. */
-export class Isolation {
+/** Errors of targets, classified or not. */
+const OF_CONNECTORS = /^MR([34]\d{3}|1304)$/;
+
+/** Finds the one table that made a sink fail, by testing what the sink can still do without it. */
+export class TableAtFault {
   readonly #sink: Sink;
-  readonly #batches: BatchWriter;
+  readonly #writer: BatchWriter;
   readonly #logger: Logger;
 
-  constructor(sink: Sink, batches: BatchWriter, logger: Logger) {
+  constructor(sink: Sink, writer: BatchWriter, logger: Logger) {
     this.#sink = sink;
-    this.#batches = batches;
+    this.#writer = writer;
     this.#logger = logger;
   }
 
+  /** The failure of a work, if it concerns a single table; null: it concerns the whole sink, or it may pass. */
+  async ofWork(error: unknown, signal: AbortSignal): Promise<MillraceError | null> {
+    const known = findMillraceError(error);
+    const { attempted } = this.#writer;
+    this.#writer.attempted = null;
+    if (known === undefined || known.kind === "aborted" || signal.aborted) return null;
+    if (known.table !== undefined) {
+      if (known.kind === "fatal") return known;
+      const mayPass = known.kind === "blocked" || known.kind === "retryable";
+      return mayPass && (await this.#takes(signal)) ? cannotWrite(this.#sink.name, known.table, known) : null;
+    }
+    const isOfTable = known.kind === "fatal" || (known.kind === "blocked" && known.reason === "privilege");
+    if (attempted === null || !isOfTable || !OF_CONNECTORS.test(known.code)) return null;
+    const guilty = await this.#guilty(attempted, known, signal);
+    return guilty === null ? null : cannotWrite(this.#sink.name, guilty.tableId, guilty.error);
+  }
+
+  /** The failure of a question, if it concerns a single table: the sink answers for the others, or for none at least. */
+  async ofQuestion(
+    error: unknown,
+    tables: readonly TableVersion[],
+    question: (tables: readonly TableVersion[]) => Promise<unknown>,
+    signal: AbortSignal,
+  ): Promise<MillraceError | null> {
+    const known = findMillraceError(error);
+    if (known?.kind !== "fatal" || known.table !== undefined) return known?.kind === "fatal" ? known : null;
+    if (!OF_CONNECTORS.test(known.code)) return null;
+    const failing: MillraceError[] = [];
+    for (const some of [[], ...tables.map((table) => [table])]) {
+      try {
+        await question(some);
+      } catch (failure) {
+        signal.throwIfAborted();
+        const [table] = some;
+        const own = findMillraceError(failure);
+        if (table === undefined || own?.kind !== "fatal") return null;
+        failing.push(cannotWrite(this.#sink.name, table.id, own));
+      }
+    }
+    return failing.length === tables.length && tables.length > 1 ? null : (failing[0] ?? null);
+  }
+
   /** Whether the sink accepts any write at all. */
-  async takes(signal: AbortSignal): Promise<boolean> {
-    return (await this.#failure(() => this.#batches.store({}, signal), signal)) === null;
+  async #takes(signal: AbortSignal): Promise<boolean> {
+    return (await this.#failure(() => this.#writer.store({}, signal), signal)) === null;
   }
 
   /** Null if the failure concerns the whole sink: it accepts nothing, or none of several tables, or each of them alone. */
-  async guilty(attempted: Attempted, error: MillraceError, signal: AbortSignal): Promise<Guilty | null> {
-    if (!(await this.takes(signal))) return null;
+  async #guilty(attempted: Attempted, error: MillraceError, signal: AbortSignal): Promise<Guilty | null> {
+    if (!(await this.#takes(signal))) return null;
     if (attempted.kind === "table") return { tableId: attempted.tableId, error };
     const writes = new Map(attempted.tables.map((own) => [own.table.id, own]));
     const truncates = Map.groupBy(attempted.truncates, ({ table }) => table.id);
@@ -49,9 +90,9 @@ export class Isolation {
         kind: "rows",
         truncates: truncates.get(tableId) ?? [],
         tables: own === undefined ? [] : [own],
-        checkpoint: this.#batches.held,
+        checkpoint: this.#writer.position.checkpoint,
       } as const;
-      const failure = await this.#failure(() => this.#batches.apply(batch, signal), signal);
+      const failure = await this.#failure(() => this.#writer.apply(batch, signal), signal);
       if (failure !== null) refused.push({ tableId, error: failure });
     }
     const ids = refused.map(({ tableId }) => tableId);
@@ -61,7 +102,7 @@ export class Isolation {
 
   async #failure(work: () => Promise<void>, signal: AbortSignal): Promise<MillraceError | null> {
     try {
-      await this.#batches.reopen(signal);
+      await this.#writer.reopen(signal);
       await work();
       return null;
     } catch (error) {

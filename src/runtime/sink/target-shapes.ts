@@ -3,34 +3,29 @@ import { findMillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import { isLater, type TableVersion } from "../../core/model/schema.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
-import type { SchemaStore } from "../../core/contracts/state-store.ts";
-import { CarriedCopies } from "./carried-copies.ts";
+import type { CarriedCopies } from "./carried-copies.ts";
 import { isOfShape, withoutTables } from "../../core/checkpoint/completeness.ts";
 import { targetsGone } from "../errors.ts";
 import type { BatchWriter } from "./batch-writer.ts";
+import type { SinkTableAnswers } from "./tables-of-sink.ts";
 import type { CarryWork, CompleteEnd } from "../stream/work.ts";
 
 export interface TargetShapesParts {
   readonly sink: Sink;
-  readonly schemas: Pick<SchemaStore, "versions">;
-  readonly batches: BatchWriter;
-  /** The sink no longer holds the table completely, because its shape has changed. */
-  readonly onVoid: (tableId: string) => void;
-  /** The sink is working on the target of this table alone; null: not any more. */
-  readonly onWork: (tableId: string | null) => void;
+  readonly writer: BatchWriter;
+  readonly carried: CarriedCopies;
+  readonly tables: SinkTableAnswers;
 }
 
 /** The shape of each of a sink's targets, and which copies stay complete while the targets follow their tables. */
 export class TargetShapes {
   readonly #parts: TargetShapesParts;
-  readonly #carried: CarriedCopies;
   readonly #prepared = new Map<string, TableVersion>();
   /** Fingerprints of the shapes that the sink was last asked to follow, successful or not. */
   readonly #tried = new Map<string, string>();
 
   constructor(parts: TargetShapesParts) {
     this.#parts = parts;
-    this.#carried = new CarriedCopies(parts.sink, parts.schemas);
   }
 
   /** The sink was opened: the shapes of its targets are unknown. */
@@ -40,12 +35,7 @@ export class TargetShapes {
 
   /** The sink begins again: nothing is known any more about copies that were not complete. */
   begin(): void {
-    this.#carried.clear();
-  }
-
-  /** Whether the sink's copy is not complete, but may become so without a read. */
-  mayCarry(tableId: string): boolean {
-    return this.#carried.has(tableId);
+    this.#parts.carried.clear();
   }
 
   /** The fingerprint of the shape that the sink was asked to follow last. */
@@ -66,36 +56,36 @@ export class TargetShapes {
 
   /** The same for several tables. */
   async prepareAll(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
-    const { batches, onVoid, onWork } = this.#parts;
+    const { writer, tables: own } = this.#parts;
     const changed = tables.filter((table) => this.#prepared.get(table.id) !== table);
     if (changed.length === 0) return;
-    const foreign = await this.#asked(changed, (some) => batches.foreign(some, signal), signal);
+    const foreign = await this.#asked(changed, (some) => writer.foreign(some, signal), signal);
     await this.#expectThere(
       changed.filter((table) => !foreign.includes(table)),
       signal,
     );
     const voided = new Set<string>();
     for (const table of changed) {
-      const held = batches.held.tables[table.id];
+      const held = writer.position.tables[table.id];
       const isForeign = foreign.includes(table);
       const isVoid = held !== undefined && (isForeign || !isOfShape(held, table));
       if (isVoid) voided.add(table.id);
       if (isVoid || held === undefined) {
-        onWork(table.id);
+        this.#works(table.id);
         const left = isVoid && !isForeign ? held : null;
-        await batches.retrying(signal, () => this.#carried.follow(table, left, signal));
+        await writer.retrying(signal, () => this.#parts.carried.follow(table, left, signal));
       }
     }
-    onWork(null);
+    writer.attempted = null;
     if (voided.size > 0) {
       // Invariant: durable before the target follows, which may lose values. A process that continues from there reads them
       // again.
-      await batches.store({ tables: withoutTables(batches.held.tables, voided) }, signal);
-      for (const id of voided) onVoid(id);
+      await writer.store({ tables: withoutTables(writer.position.tables, voided) }, signal);
+      own.changed();
       for (const table of changed) if (voided.has(table.id)) failpoint("sink.voided", table);
     }
     // Rows of a later version would win against all that is read now.
-    if (foreign.length > 0) await batches.expel(foreign, signal);
+    if (foreign.length > 0) await writer.expel(foreign, signal);
     await this.#make(changed, signal);
   }
 
@@ -105,17 +95,17 @@ export class TargetShapes {
       tables.filter(({ id }) => !this.#prepared.has(id)),
       signal,
     );
-    this.#parts.onWork(null);
+    this.#parts.writer.attempted = null;
   }
 
   /** Invariant: a target that is made again is empty, so the sink has not kept the table as complete. */
   async #expectThere(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
-    const { sink, batches } = this.#parts;
+    const { sink, writer } = this.#parts;
     const held = tables.filter((table) => {
-      const complete = batches.held.tables[table.id];
+      const complete = writer.position.tables[table.id];
       return complete !== undefined && isOfShape(complete, table);
     });
-    const missing = await this.#asked(held, (some) => batches.missing(some, signal), signal);
+    const missing = await this.#asked(held, (some) => writer.missing(some, signal), signal);
     if (missing.length > 0)
       throw targetsGone(
         sink.name,
@@ -124,10 +114,10 @@ export class TargetShapes {
   }
 
   async #make(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
-    const { batches } = this.#parts;
+    const { writer } = this.#parts;
     for (const { id, fingerprint } of tables) this.#tried.set(id, fingerprint);
     const make = async (some: readonly TableVersion[]) => {
-      await batches.prepare(some, signal);
+      await writer.prepare(some, signal);
       for (const table of some) this.#noteMade(table);
       return [];
     };
@@ -151,10 +141,15 @@ export class TargetShapes {
     }
     const found: TableVersion[] = [];
     for (const table of tables) {
-      this.#parts.onWork(table.id);
+      this.#works(table.id);
       found.push(...(await ask([table])));
     }
     return found;
+  }
+
+  /** The sink is working on the target of this table alone. */
+  #works(tableId: string): void {
+    this.#parts.writer.attempted = { kind: "table", tableId };
   }
 
   #noteMade(table: TableVersion): void {
@@ -165,8 +160,8 @@ export class TargetShapes {
   /** All rows of these tables are in the sink, and their targets are prepared. */
   async complete(works: readonly CompleteEnd[], signal: AbortSignal): Promise<void> {
     if (works.length === 0) return;
-    const { batches } = this.#parts;
-    await batches.store(this.completed(batches.held, works), signal);
+    const { writer } = this.#parts;
+    await writer.store(this.completed(writer.position.checkpoint, works), signal);
     this.noteComplete(works);
   }
 
@@ -179,7 +174,7 @@ export class TargetShapes {
 
   /** The sink has stored this durably. */
   noteComplete(works: readonly CompleteEnd[]): void {
-    for (const { table } of works) this.#carried.forget(table.id);
+    for (const { table } of works) this.#parts.carried.forget(table.id);
   }
 
   /**
@@ -187,13 +182,13 @@ export class TargetShapes {
    * records completeness again only after it has recorded its end, and after the change of the target.
    */
   async carry({ table, completeness, facts }: CarryWork, signal: AbortSignal): Promise<boolean> {
-    const { batches } = this.#parts;
+    const { writer } = this.#parts;
     await this.prepare(table, signal);
-    const { tables } = batches.held;
-    if (tables[table.id] === undefined && this.#carried.take(table, completeness, facts)) {
+    const { tables } = writer.position.checkpoint;
+    if (tables[table.id] === undefined && this.#parts.carried.take(table, completeness, facts)) {
       failpoint("sink.carried", table);
-      await batches.store({ position: batches.reached, tables: { ...tables, [table.id]: completeness } }, signal);
+      await writer.store({ position: writer.position.reached, tables: { ...tables, [table.id]: completeness } }, signal);
     }
-    return batches.held.tables[table.id] === completeness;
+    return writer.position.tables[table.id] === completeness;
   }
 }

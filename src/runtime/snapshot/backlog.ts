@@ -111,7 +111,7 @@ export class Backlog {
     const { fanOut } = this.#parts;
     const worker = [...fanOut.sinks].find(({ name }) => name === sink);
     if (worker === undefined) return true;
-    if (worker.checkpoint?.tables[tableId] === undefined) return false;
+    if (!worker.position.holds(tableId)) return false;
     this.#tell(worker, tableId);
     return true;
   }

@@ -158,11 +158,11 @@ export class SnapshotLedger {
    * the tables `missing`. Incremental snapshots that have lost rows in the sink begin again from the first key. Invariant: this is
    * durable before the sink moves, because afterwards the loss can't be seen any more.
    */
-  async rejoin(sink: string, step: number | null, missing: ReadonlySet<string>): Promise<void> {
+  async rejoin(sink: string, batch: number | null, missing: ReadonlySet<string>): Promise<void> {
     await this.store();
     for (const snapshot of await this.list()) {
       if (snapshot.sink !== sink || snapshot.state !== "running") continue;
-      const isShort = step === null || snapshot.held === null || step < snapshot.held || missing.has(snapshot.tableId);
+      const isShort = batch === null || snapshot.held === null || batch < snapshot.held || missing.has(snapshot.tableId);
       if (isShort) await this.#store.restart(snapshot.id);
     }
   }

@@ -11,7 +11,7 @@ import type {
 } from "../../core/contracts/state-store.ts";
 import type { SnapshotStatus } from "../../core/contracts/status.ts";
 import { conditionRefused, SINK_AHEAD, snapshotNeeded } from "../errors.ts";
-import { knownPlace } from "../sink/sink-position.ts";
+import { knownPosition } from "../sink/sink-position.ts";
 
 const ANSWER_MS_MAX = 8_000;
 
@@ -77,7 +77,7 @@ async function fillFailed({ sinks, source }: StateStore, name: string): Promise<
   const log = await source.get();
   const ofLog = log?.acknowledged ?? log?.origin ?? null;
   // The log does not have the place of a sink that is ahead of it.
-  const place = record.error.code === SINK_AHEAD ? ofLog : (knownPlace(record) ?? ofLog);
+  const place = record.error.code === SINK_AHEAD ? ofLog : (knownPosition(record) ?? ofLog);
   if (place !== null) await source.reset(new Map([[name, { to: place, anew: true }]]));
 }
 

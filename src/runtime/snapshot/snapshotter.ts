@@ -14,7 +14,7 @@ import type { FanOut } from "../stream/fan-out.ts";
 import type { ReadHold } from "../stream/read-hold.ts";
 import { type ReadLimits, fittingKeys, type KeyRead, type RangeRead, type SnapshotRead } from "./reads.ts";
 import { ChunkReader } from "./snapshot-chunks.ts";
-import { SnapshotLedger } from "./snapshot-ledger.ts";
+import type { SnapshotLedger } from "./snapshot-ledger.ts";
 import { kindOf, ReconnectBackoff } from "../retry.ts";
 import type { Again } from "./snapshots.ts";
 import { isOfOneTable, RowReader } from "./row-reader.ts";
@@ -31,6 +31,8 @@ export interface SnapshotterParts {
   readonly readHold: ReadHold;
   readonly source: Pick<Source, "log" | "rows" | "watermarks">;
   readonly state: StateStore;
+  /** The progress of each incremental snapshot. */
+  readonly ledger: SnapshotLedger;
   readonly gate: Pick<TableGate, "table" | "tables" | "columnFacts" | "isGone" | "suspend">;
   /** What the sinks record about a complete copy that begins now; null: a whole copy can't begin yet. */
   readonly completeness: (table: TableVersion) => Completeness | null;
@@ -73,7 +75,7 @@ export class Snapshotter {
 
   constructor(parts: SnapshotterParts) {
     this.#parts = parts;
-    this.#ledger = new SnapshotLedger(parts.clock, parts.state.snapshots);
+    this.#ledger = parts.ledger;
     this.#chunks = new ChunkReader(parts);
     this.#inFlight = new ChunksInFlight(parts.clock, () => this.#wake.tell());
     this.#reader = new RowReader({ ...parts, onAttempt: (error) => this.#inFlight.failed(error) });
@@ -219,10 +221,10 @@ export class Snapshotter {
     const [handed] = await this.#chunks.read([{ table, workers: [worker], keys: texts, read }], signal);
     const done = async (): Promise<void> => {
       failpoint("snapshot.keys-durable");
-      const step = worker.batch ?? 0;
+      const batch = worker.position.batch ?? 0;
       await snapshots.removeKeys(
         fitting.map((pending) => pending.id),
-        { sink: worker.name, tableId: table.id, step },
+        { sink: worker.name, tableId: table.id, batch },
       );
     };
     await this.#inFlight.untilDurable([{ handed: handed ?? null, done }], signal);
@@ -268,7 +270,7 @@ export class Snapshotter {
         failpoint("snapshot.chunk-durable", table);
         const { last, rowCount } = chunks[i]!.end;
         const snapshot = snapshots.get(worker)!;
-        const progress = this.#ledger.after(snapshot, { completeness, lowVersion, last, rowCount, held: worker.batch });
+        const progress = this.#ledger.after(snapshot, { completeness, lowVersion, last, rowCount, held: worker.position.batch });
         if (last === null) await this.#finish(snapshot, progress, table, worker);
         else this.#ledger.note(progress);
       },
@@ -352,7 +354,7 @@ export class Snapshotter {
       if (!(await receipts.all)) return;
       failpoint("snapshot.swept", table);
     }
-    if (!(await this.#ledger.finish(progress, worker.batch ?? undefined))) return;
+    if (!(await this.#ledger.finish(progress, worker.position.batch ?? undefined))) return;
     // The tables that the sink takes may have changed during the read.
     if (completeness !== this.#parts.completeness(table)) this.notify();
     const { reason } = snapshot;

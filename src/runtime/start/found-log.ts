@@ -5,11 +5,11 @@ import { earliest, type Position } from "../../core/model/position.ts";
 import type { TableGenerations } from "../../core/contracts/catalog.ts";
 import type { CreatedLog, Crossing, FirstCopy, LogAdmin } from "../../core/contracts/log-admin.ts";
 import type { LogIdentity } from "../../core/contracts/positions.ts";
-import type { SinkRecord, SinkReset, SourceRecord, StateStore } from "../../core/contracts/state-store.ts";
+import type { SinkRecord, SinkReset, SnapshotStore, SourceRecord, StateStore } from "../../core/contracts/state-store.ts";
 import { isTriedAgain } from "../retry.ts";
 import type { SinkLife } from "../sink/sink-life.ts";
-import { listComparisons } from "./beyond-gap.ts";
-import { knownPlace } from "../sink/sink-position.ts";
+import { askAgain } from "../snapshot/snapshots.ts";
+import { knownPosition } from "../sink/sink-position.ts";
 import { type WaitingStart, whenAnswered } from "./start-waits.ts";
 import { EPOCH_MAX } from "../../core/model/version.ts";
 import { epochsUsedUp } from "../errors.ts";
@@ -17,6 +17,8 @@ import { withTimeout } from "../../core/with-timeout.ts";
 
 /** How long a start waits for sinks to answer before it continues with those that did. */
 export const OPENING_MS_MAX = 10_000;
+
+const GAP_REASON = "the log between was lost";
 
 export interface LogParts {
   readonly clock: Clock;
@@ -57,10 +59,10 @@ async function cross(
 ): Promise<void> {
   const { admin, state } = parts;
   const records = await state.sinks.all();
-  const places = records.flatMap((record) => knownPlace(record)?.commit ?? []);
+  const positions = records.flatMap((record) => knownPosition(record)?.commit ?? []);
   let crossing: Crossing | null;
   try {
-    crossing = (await admin.cross?.(identity, places, signal)) ?? null;
+    crossing = (await admin.cross?.(identity, positions, signal)) ?? null;
   } catch (error) {
     if (!isTriedAgain(error)) throw error;
     return;
@@ -79,10 +81,10 @@ async function cross(
   const common = { epoch, commit: highest(crossing.places.keys()), index: 0 };
   const resets = new Map<string, SinkReset>();
   for (const record of records) {
-    const place = knownPlace(record);
-    if (place === null) continue;
-    const to = crossing.places.get(place.commit);
-    const from = to === undefined || place.epoch !== epoch ? null : record.written;
+    const position = knownPosition(record);
+    if (position === null) continue;
+    const to = crossing.places.get(position.commit);
+    const from = to === undefined || position.epoch !== epoch ? null : record.checkpoint;
     const otherwise = at(crossing.end);
     resets.set(record.name, {
       to: from === null ? otherwise : at(to!),
@@ -93,9 +95,9 @@ async function cross(
   await state.source.crossed(crossing.identity, at(crossing.from), resets);
 }
 
-function highest(places: Iterable<bigint>): bigint {
+function highest(positions: Iterable<bigint>): bigint {
   let found = 0n;
-  for (const place of places) if (place > found) found = place;
+  for (const position of positions) if (position > found) found = position;
   return found;
 }
 
@@ -113,6 +115,25 @@ async function overGap(
     resets.set(name, { to, anew: isAnew, ...(keeps === undefined ? {} : { keeps }) });
   }
   return resets;
+}
+
+/**
+ * Lists the comparison of each of these tables of a sink that exists now, whatever the sink holds of it. Returns what the sink
+ * keeps: no rows that are not compared. Invariant: this is stored before the sink's position moves over the gap.
+ */
+export async function listComparisons(
+  snapshots: SnapshotStore,
+  sink: string,
+  tableIds: readonly string[],
+  generations: TableGenerations,
+): Promise<NonNullable<SinkReset["keeps"]>> {
+  const kept = tableIds.flatMap((id): readonly [string, string][] => {
+    const generation = generations.get(id);
+    return generation === undefined ? [] : [[id, generation]];
+  });
+  const request = { sink, scope: { kind: "differences" }, reason: GAP_REASON, needed: true } as const;
+  await askAgain(snapshots, { ...request, tableIds: kept.map(([id]) => id) });
+  return Object.fromEntries(kept);
 }
 
 /** First start: it announces what it is about to create, creates it, and records it, in this order. */
@@ -162,7 +183,7 @@ export async function startingPoint(
   signal: AbortSignal,
 ): Promise<Position> {
   const opening = Promise.all(runners.map((runner) => runner.begin(signal)));
-  const standings = await withTimeout(opening, { clock, signal, timeoutMs: OPENING_MS_MAX, late: () => [] });
-  const covered = standings.flatMap((standing) => (standing?.kind === "known" ? [standing.covered] : []));
+  const continuations = await withTimeout(opening, { clock, signal, timeoutMs: OPENING_MS_MAX, late: () => [] });
+  const covered = continuations.flatMap((from) => (from?.kind === "known" ? [from.covered] : []));
   return earliest(covered) ?? acknowledged ?? origin;
 }

@@ -9,7 +9,7 @@ import { withTimeout } from "../../core/with-timeout.ts";
 
 /** What a start would find out about one sink, by the same decision. The sink is read, but not taken over. */
 export type SinkForecast = { readonly record: SinkRecord | null } & (
-  | { readonly kind: "stands"; readonly standing: Continuation }
+  | { readonly kind: "continues"; readonly from: Continuation }
   /** An operator has reset its offset; the reset comes first. */
   | { readonly kind: "reset"; readonly to: Position }
   | { readonly kind: "refused"; readonly error: MillraceError }
@@ -37,7 +37,7 @@ export async function forecastSink(
   const { own } = answer;
   const accord = await state.bonds.accord(sink.name, own?.bond);
   try {
-    return { record, kind: "stands", standing: continuationOf(sink.name, { own, record, accord }, acknowledged ?? origin) };
+    return { record, kind: "continues", from: continuationOf(sink.name, { own, record, accord }, acknowledged ?? origin) };
   } catch (error) {
     const known = findMillraceError(error);
     if (known === undefined) throw error;
@@ -59,13 +59,14 @@ async function looked(clock: Clock, sink: Sink, signal: AbortSignal) {
 /** The positions that a stream has to reach for sinks that begin like this. Null: nothing shows where it would begin. */
 export function heldForecast(
   { acknowledged, epoch, origin }: SourceRecord,
-  foreseen: readonly SinkForecast[],
+  forecasts: readonly SinkForecast[],
 ): HeldPositions | null {
-  const places = foreseen.flatMap((one) => {
+  const positions = forecasts.flatMap((one) => {
     if (one.kind === "reset") return [one.to];
-    return one.kind === "stands" && one.standing.kind === "known" ? [one.standing.covered] : [];
+    return one.kind === "continues" && one.from.kind === "known" ? [one.from.covered] : [];
   });
-  const from = earliest(places.filter((place) => place.epoch === epoch)) ?? acknowledged ?? origin;
-  const known = foreseen.flatMap(({ kind, record }) => (kind === "reset" || record === null ? [] : [record]));
-  return from === null ? null : heldFrom(from, [...places.map((covered) => ({ covered, written: null })), ...known]);
+  const from = earliest(positions.filter((position) => position.epoch === epoch)) ?? acknowledged ?? origin;
+  const known = forecasts.flatMap(({ kind, record }) => (kind === "reset" || record === null ? [] : [record]));
+  if (from === null) return null;
+  return heldFrom(from, [...positions.map((covered) => ({ covered, checkpoint: null })), ...known]);
 }

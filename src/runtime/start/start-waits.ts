@@ -103,8 +103,8 @@ async function withheld({ source, state }: GrantParts, signal: AbortSignal): Pro
 
 async function resume({ clock, source, state, sinks }: GrantParts, signal: AbortSignal): Promise<void> {
   const record = await stored(state);
-  const foreseen = await Promise.all(sinks.map((sink) => forecastSink({ clock, sink, state }, record, signal)));
-  const held = heldForecast(record, foreseen);
+  const forecasts = await Promise.all(sinks.map((sink) => forecastSink({ clock, sink, state }, record, signal)));
+  const held = heldForecast(record, forecasts);
   invariant(held !== null, "a running source has an origin");
   await state.source.identify(await source.admin.resume(record.identity, held, signal));
 }

@@ -1,4 +1,3 @@
-import type { CompleteTables } from "../../core/checkpoint/completeness.ts";
 import type { Clock } from "../../core/clock.ts";
 import { findMillraceError, type MillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
@@ -6,17 +5,8 @@ import { comparePositions, earliest, type Position } from "../../core/model/posi
 import type { News } from "../../core/news.ts";
 import type { ChangeStream } from "../../core/contracts/change-log.ts";
 import type { LogIdentity } from "../../core/contracts/positions.ts";
-import type { StateStore, WrittenCheckpoint } from "../../core/contracts/state-store.ts";
-
-/** The position of one configured sink, attached or not. */
-export interface SinkPositions {
-  readonly name: string;
-  /** What the sink itself holds. */
-  readonly written: Position | null;
-  readonly tables: CompleteTables;
-  /** Everything before it is done for the sink; null for a sink that never took part. */
-  readonly covered: Position | null;
-}
+import type { SinkCheckpoint, StateStore } from "../../core/contracts/state-store.ts";
+import type { SinkPositions } from "../sink/sink-position.ts";
 
 /** The state is written at most this often, */
 const INTERVAL_MS = 1_000;
@@ -30,17 +20,17 @@ export interface AcknowledgerParts {
   readonly news: News;
   /** The stored value. */
   readonly acknowledged: Position | null;
-  readonly standings: () => readonly SinkPositions[];
+  readonly sinks: () => readonly SinkPositions[];
   /** The stream's own position: a sink beyond it holds nothing back. */
   readonly reached: () => Position;
   /**
    * What the source's stored identity has to record about the log when the sinks are at these positions; null: nothing new.
    */
-  readonly remember: (places: readonly bigint[]) => LogIdentity | null;
+  readonly remember: (positions: readonly bigint[]) => LogIdentity | null;
 }
 
 /**
- * Tells the source what it may forget: everything before the lowest position that all configured sinks themselves hold, and
+ * Tells the source what it may forget: everything before the lowest checkpoint of all configured sinks, and
  * never more than the state store has recorded. The store comes first: after a crash between the two, the source keeps more
  * than needed, never less. A sink's covered position does not count here: only the state knows it, and an older copy of the
  * state does not.
@@ -88,45 +78,45 @@ export class Acknowledger {
 
   async once(stream: ChangeStream | null): Promise<void> {
     const { state, remember, reached } = this.#parts;
-    const standings = this.#parts.standings();
+    const sinks = this.#parts.sinks();
     const covered = new Map<string, Position>();
-    for (const { name, covered: position } of standings) if (position !== null) covered.set(name, position);
-    const held = standings.flatMap(({ written, covered: done }) => (done === null ? [] : [written ?? done]));
-    const lowest = earliest([...held, reached()]);
+    for (const { name, covered: position } of sinks) if (position !== null) covered.set(name, position);
+    const stored = sinks.flatMap(({ checkpoint, covered: done }) => (done === null ? [] : [checkpoint ?? done]));
+    const lowest = earliest([...stored, reached()]);
     if (lowest === undefined || covered.size === 0) return;
-    const changed = standings.filter((standing) => this.#isNews(standing));
+    const changed = sinks.filter((sink) => this.#isNews(sink));
     const advances = this.#acknowledged === null || comparePositions(lowest, this.#acknowledged) > 0;
     if (advances || changed.length > 0) {
       // Invariant: before the first await, because a sink that is opened meanwhile may hold less than it did.
       if (advances) this.#givenUp = lowest;
       failpoint("ack.computed");
-      const places = standings.flatMap(({ covered: done, written }) =>
-        [done, written].filter((place) => place !== null),
+      const positions = sinks.flatMap(({ covered: done, checkpoint }) =>
+        [done, checkpoint].filter((position) => position !== null),
       );
-      const identity = remember(places.map(({ commit }) => commit));
+      const identity = remember(positions.map(({ commit }) => commit));
       if (identity !== null) await state.source.identify(identity);
       // Invariant: a position is stored before it is acknowledged, together with what every sink holds and covers.
       await state.source.acknowledge(
         lowest,
         covered,
-        changed.flatMap((standing) => this.#writtenOf(standing)),
+        changed.flatMap((sink) => this.#checkpointOf(sink)),
       );
       failpoint("ack.stored");
       if (advances) this.#acknowledged = this.#givenUp = lowest;
-      for (const standing of changed) this.#stored.set(standing.name, standing);
+      for (const sink of changed) this.#stored.set(sink.name, sink);
     }
     if (this.#acknowledged !== null) stream?.acknowledge(this.#acknowledged.commit);
   }
 
   /** Whether the store's copy of what the sink holds must be updated. The sink may never fall behind that copy. */
-  #isNews({ name, written, tables }: SinkPositions): boolean {
+  #isNews({ name, checkpoint, tables }: SinkPositions): boolean {
     const stored = this.#stored.get(name);
-    return written !== null && (stored?.written !== written || stored.tables !== tables);
+    return checkpoint !== null && (stored?.checkpoint !== checkpoint || stored.tables !== tables);
   }
 
-  #writtenOf({ name, written, tables }: SinkPositions): readonly WrittenCheckpoint[] {
-    if (written === null) return [];
+  #checkpointOf({ name, checkpoint: position, tables }: SinkPositions): readonly SinkCheckpoint[] {
+    if (position === null) return [];
     const isStored = this.#stored.get(name)?.tables === tables;
-    return [isStored ? { name, position: written } : { name, position: written, tables }];
+    return [isStored ? { name, position } : { name, position, tables }];
   }
 }

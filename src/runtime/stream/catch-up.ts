@@ -1,7 +1,6 @@
 import type { Clock } from "../../core/clock.ts";
 import { findMillraceError, type MillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
-import { invariant } from "../../core/invariant.ts";
 import { comparePositions } from "../../core/model/position.ts";
 import { SecondStreamRefused, type SchemaResolver, type StreamOptions } from "../../core/contracts/change-log.ts";
 import type { Source } from "../../core/contracts/source.ts";
@@ -73,8 +72,7 @@ async function catchUp(worker: SinkWorker, parts: CatchUpParts, signal: AbortSig
   /** Besides those of the main stream. */
   const byteCountMax = bytesFor(ASIDE_BATCHES, [worker.limits]);
   const onUnloggedRows = (tableId: string) => parts.onUnloggedRows(tableId, worker.name);
-  const from = worker.covered;
-  invariant(from !== null, "a sink catches up from a known position");
+  const from = worker.position.reached;
   const onUnreadableRows = (tableId: string, error: MillraceError) =>
     parts.onUnreadableRows(tableId, error, worker.name);
   const own = new FanOut(from, source.watermarks.markPrefix);

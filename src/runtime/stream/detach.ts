@@ -6,7 +6,7 @@ import type { SinkWorker } from "../sink/sink-worker.ts";
 
 /** The pause between two looks is at least this long, and a sink holds nearly all for at least this long. */
 const REST_MS = 100;
-/** By then it also looks at what nobody tells of. */
+/** By then it also looks at what is announced by no event. */
 const LOOK_MS = 60_000;
 /** A sink that holds half of the budget for this long is detached. */
 const HALF_MS_MAX = 10_000;
@@ -65,8 +65,8 @@ function look({ clock, fanOut, isWaitedFor, detach }: DetachParts, slow: Map<Sin
     const nowMs = clock.elapsed();
     const isWaited = isWaitedFor(worker) || fanOut.holdsLarge(worker);
     const before = slow.get(worker);
-    const hasMoved = isWaited && before?.covered !== worker.covered;
-    const held = before === undefined || hasMoved ? { sinceMs: nowMs, covered: worker.covered } : before;
+    const hasMoved = isWaited && before?.covered !== worker.position.covered;
+    const held = before === undefined || hasMoved ? { sinceMs: nowMs, covered: worker.position.covered } : before;
     slow.set(worker, held);
     const limitMs = isWaited ? STALLED_MS_MAX : heldBytes < fanOut.byteBudget * NEARLY_ALL ? HALF_MS_MAX : REST_MS;
     const leftMs = held.sinceMs + limitMs - nowMs;

@@ -54,8 +54,8 @@ export class GoBack {
   }
 
   #isBehind(worker: SinkWorker): boolean {
-    if (this.#until === null || !this.#fanOut.has(worker) || worker.covered === null) return false;
-    return comparePositions(worker.covered, this.#until) < 0;
+    if (this.#until === null || !this.#fanOut.has(worker) || worker.position.covered === null) return false;
+    return comparePositions(worker.position.covered, this.#until) < 0;
   }
 
   /** For a sink that is at the fan-out's position, or beyond it. */
@@ -122,7 +122,7 @@ export class GoBack {
     const { position } = this.#fanOut;
     const furthest = this.#until !== null && comparePositions(this.#until, position) > 0 ? this.#until : position;
     const from = this.#isNeeded ? position : furthest;
-    const to = earliest([from, ...[...this.#waiting.keys()].flatMap(({ covered }) => covered ?? [])])!;
+    const to = earliest([from, ...[...this.#waiting.keys()].flatMap(({ position: { covered } }) => covered ?? [])])!;
     if (comparePositions(to, position) !== 0) this.#fanOut.moveTo(to);
     this.#until = comparePositions(to, furthest) < 0 ? furthest : null;
     for (const [worker, tell] of this.#waiting) {

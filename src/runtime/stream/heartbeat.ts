@@ -24,10 +24,10 @@ export async function heartbeat(parts: HeartbeatParts, signal: AbortSignal): Pro
     try {
       await watermarks.mark(encodeMark({ edge: null }), signal);
       for (const worker of fanOut.sinks) if (worker.idle) fanOut.push(worker, { kind: "heartbeat" });
-      const unknown = [...fanOut.sinks].filter(({ holdsUnknown }) => holdsUnknown);
+      const unknown = [...fanOut.sinks].filter((worker) => worker.position.holdsUnknown);
       const commit = unknown.length === 0 ? null : await tip(signal);
       const { epoch } = fanOut.position;
-      if (commit !== null) for (const worker of unknown) worker.knowEarlier({ epoch, commit, index: 0 });
+      if (commit !== null) for (const worker of unknown) worker.position.knowEarlier({ epoch, commit, index: 0 });
     } catch (error) {
       signal.throwIfAborted();
       logger.warn({ error }, "a heartbeat failed; the next one tries again");

@@ -21,11 +21,11 @@ export interface KeptLog {
   /** Where the stream is. */
   readonly reached: Position;
   /** Log between a position and the end of the source's log. */
-  readonly bytesBehind: (place: Position) => number;
+  readonly bytesBehind: (position: Position) => number;
 }
 
 /**
- * Gives up the places of sinks that are further behind than the source may keep its log, and are not about to be elsewhere.
+ * Gives up the positions of sinks that are further behind than the source may keep its log, and are not about to be elsewhere.
  * Only mirrors: what a history, a stream or a log lacks can't be read again. A sink that flows with the stream holds back
  * no more than the stream does.
  */
@@ -37,11 +37,11 @@ export function keepWithin(
 ): void {
   if (policy !== "dropSink" || retainedBytes < byteCountMax) return;
   for (const runner of runners) {
-    const { written, covered } = runner.standing;
-    const place = written ?? covered;
+    const { checkpoint, covered } = runner.positions;
+    const position = checkpoint ?? covered;
     const flows = runner.state === "streaming" && !runner.catchingUp;
-    if (place === null || flows || runner.worker.sink.form !== "mirror") continue;
-    if (comparePositions(place, reached) >= 0 || bytesBehind(place) < byteCountMax) continue;
+    if (position === null || flows || runner.worker.sink.form !== "mirror") continue;
+    if (comparePositions(position, reached) >= 0 || bytesBehind(position) < byteCountMax) continue;
     logger.warn({ sink: runner.name, retainedBytes, byteCountMax }, "the source keeps too much log for this sink");
     runner.giveUp(reached);
   }

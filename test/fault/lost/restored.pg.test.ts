@@ -127,7 +127,7 @@ const CELLS: readonly (readonly [state: keyof typeof states, sink: keyof typeof 
   ["other", "emptied", "MR1301"],
 ];
 
-/** Enough to see each outcome. The rule itself is held by runtime-standing and the simulation. */
+/** Enough to see each outcome. The rule itself is held by runtime-position and the simulation. */
 const SHORT = new Set(["older same", "older other"]);
 
 describe.concurrent("the state and the sink are not of one moment", () => {

@@ -11,7 +11,7 @@ const { lease } = await state.lease.acquire("writer", 60_000);
 await state.source.announce(1);
 for (let i = 1; ; i++) {
   const position = { epoch: 1, commit: BigInt(i), index: 0 };
-  await state.sinks.written("a", position, complete({ "public.t": String(i) }));
+  await state.sinks.setCheckpoint("a", position, complete({ "public.t": String(i) }));
   say("written", i);
   await state.source.acknowledge(position, new Map([["b", position]]));
   say("acknowledged", i);

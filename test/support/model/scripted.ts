@@ -11,6 +11,7 @@ import type { StateStore } from "../../../src/core/contracts/state-store.ts";
 import type { Metrics } from "../../../src/core/contracts/telemetry.ts";
 import { DeadLetterBox } from "../../../src/runtime/sink/dead-letters.ts";
 import type { WorkerParts } from "../../../src/runtime/sink/applier.ts";
+import type { SinkTableAnswers } from "../../../src/runtime/sink/tables-of-sink.ts";
 import { SinkWorker } from "../../../src/runtime/sink/sink-worker.ts";
 import { openState } from "../../../src/state/open.ts";
 import { ModelSink, type Row } from "./log-model.ts";
@@ -202,7 +203,28 @@ export async function realState(options: Parameters<typeof openState>[1] = {}): 
   };
 }
 
-export function workerOf(sink: Sink, state: StateStore, parts: Partial<WorkerParts> = {}): SinkWorker {
+/** A sink that takes every table, and has none. */
+export function tableAnswers(answers: Partial<SinkTableAnswers> = {}): SinkTableAnswers {
+  return {
+    wants: () => true,
+    leavesOut: () => false,
+    known: [],
+    named: [],
+    isVoid: () => false,
+    willRead: () => false,
+    refuse: async () => undefined,
+    suspend: async () => undefined,
+    parts: async () => [],
+    passedBy: async () => new Set(),
+    rejoin: async () => undefined,
+    changed: () => undefined,
+    ...answers,
+  };
+}
+
+export type WorkerOptions = Partial<Omit<WorkerParts, "tables"> & SinkTableAnswers>;
+
+export function workerOf(sink: Sink, state: StateStore, options: WorkerOptions = {}): SinkWorker {
   const context = {
     name: "test",
     producer: "millrace/test",
@@ -215,23 +237,14 @@ export function workerOf(sink: Sink, state: StateStore, parts: Partial<WorkerPar
     sink,
     state,
     limits: { rowCountMax: 10_000, byteCountMax: 8 * 1024 * 1024 },
-    wants: () => true,
-    leavesOut: () => false,
-    known: () => [],
-    tables: () => [],
-    isVoid: () => false,
+    tables: tableAnswers(options),
     deadLetters: new DeadLetterBox(sink.name, state.deadLetters, KEPT, context, quietLog),
-    willRead: () => false,
-    onVoid: () => undefined,
-    onRefused: async () => undefined,
-    suspend: async () => undefined,
-    onPendingKeys: () => undefined,
     logger: quietLog,
     metrics: noMetrics,
     news: new News(),
-    ...parts,
+    ...options,
   });
-  worker.enter({ state: "ab", session: "cd", step: 7, wasLeft: false });
+  worker.position.enter({ state: "ab", session: "cd", batch: 7, wasLeft: false });
   return worker;
 }
 

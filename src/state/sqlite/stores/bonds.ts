@@ -28,12 +28,12 @@ export class SqliteBonds implements BondStore {
     });
   }
 
-  async undone(sink: string, step: number): Promise<readonly string[]> {
-    return this.#connection.read(() => this.#statements.undone.all({ sink, step }).map((row) => text(row, "table_id")));
+  async undone(sink: string, batch: number): Promise<readonly string[]> {
+    return this.#connection.read(() => this.#statements.undone.all({ sink, batch }).map((row) => text(row, "table_id")));
   }
 
   async enter(sink: string, { own, owed, reason }: SinkOpening): Promise<SinkEntry> {
-    const step = own?.step ?? 0;
+    const batch = own?.batch ?? 0;
     const session = this.#connection.clock.unique(ID_BYTES);
     return this.#connection.write(() => {
       this.#statements.name.run({ state: this.#connection.clock.unique(ID_BYTES) });
@@ -41,11 +41,11 @@ export class SqliteBonds implements BondStore {
       const obligation = this.#obligation(sink);
       const last = this.#statements.last.get({ sink });
       const wasLeft = last === undefined || integer(last, "is_left") === 1;
-      this.#statements.enter.run({ sink, session, base: step, obligation });
+      this.#statements.enter.run({ sink, session, base: batch, obligation });
       this.#statements.prune.run({ sink, own: own?.session ?? null, keep: SESSIONS_MAX });
       // Invariant: everything that was settled after this copy of the sink is owed again by now, or the sink is filled.
-      this.#statements.unsettle.run({ sink, step });
-      return { state: text(this.#statements.state.get()!, "state"), session, step, wasLeft };
+      this.#statements.unsettle.run({ sink, batch });
+      return { state: text(this.#statements.state.get()!, "state"), session, batch, wasLeft };
     });
   }
 
@@ -67,8 +67,8 @@ function prepare(connection: Connection) {
     state: connection.prepare("SELECT state FROM identity"),
     name: connection.prepare("INSERT INTO identity (one, state) VALUES (1, :state) ON CONFLICT DO NOTHING"),
     sessions: connection.prepare("SELECT session, base, obligation FROM sink_session WHERE sink = :sink ORDER BY id"),
-    undone: connection.prepare("SELECT table_id FROM settled WHERE sink = :sink AND step > :step ORDER BY table_id"),
-    unsettle: connection.prepare("DELETE FROM settled WHERE sink = :sink AND step > :step"),
+    undone: connection.prepare("SELECT table_id FROM settled WHERE sink = :sink AND step > :batch ORDER BY table_id"),
+    unsettle: connection.prepare("DELETE FROM settled WHERE sink = :sink AND step > :batch"),
     enter: connection.prepare(
       `INSERT INTO sink_session (sink, session, base, obligation) VALUES (:sink, :session, :base, :obligation)`,
     ),

@@ -7,7 +7,7 @@ import type {
   SinkReset,
   SinkStore,
   StoredError,
-  WrittenCheckpoint,
+  SinkCheckpoint,
 } from "../../../core/contracts/state-store.ts";
 import { isRecord, isTextRecord } from "../../../core/checkpoint/stored-json.ts";
 import type { Connection } from "../connection.ts";
@@ -73,12 +73,12 @@ export class SqliteSinks implements SinkStore {
     return this.#connection.read(() => this.#read(name));
   }
 
-  async written(name: string, position: Position, tables: CompleteTables): Promise<void> {
+  async setCheckpoint(name: string, position: Position, tables: CompleteTables): Promise<void> {
     this.#connection.write(() => this.note({ name, position, tables }));
   }
 
   /** The caller has opened a transaction. */
-  note({ name, position, tables }: WrittenCheckpoint): void {
+  note({ name, position, tables }: SinkCheckpoint): void {
     const written = serializePosition(position);
     const covered = serializePosition(coveredAfterWrite(this.#positionsOf(name), position));
     if (tables === undefined && this.#moved.run({ name, written, covered }).changes === 1) return;
@@ -92,7 +92,7 @@ export class SqliteSinks implements SinkStore {
   /** The caller has opened a transaction. */
   cover(name: string, position: Position): void {
     const positions = this.#positionsOf(name);
-    const covered = latest(position, positions?.covered ?? null, positions?.written ?? null);
+    const covered = latest(position, positions?.covered ?? null, positions?.checkpoint ?? null);
     this.#covered.run({ name, covered: serializePosition(covered) });
   }
 
@@ -132,7 +132,7 @@ export class SqliteSinks implements SinkStore {
     const row = this.#positions.get({ name });
     return row === undefined
       ? null
-      : { written: positionOrNull(row, "written"), covered: positionOrNull(row, "covered") };
+      : { checkpoint: positionOrNull(row, "written"), covered: positionOrNull(row, "covered") };
   }
 
   #read(name: string): SinkRecord | null {
@@ -141,7 +141,7 @@ export class SqliteSinks implements SinkStore {
   }
 }
 
-type Positions = Pick<SinkRecord, "written" | "covered">;
+type Positions = Pick<SinkRecord, "checkpoint" | "covered">;
 
 /**
  * A sink that reports an earlier position than before was restored or emptied. Then `covered` goes back too: otherwise
@@ -149,7 +149,7 @@ type Positions = Pick<SinkRecord, "written" | "covered">;
  */
 function coveredAfterWrite(record: Positions | null, written: Position): Position {
   if (record === null || record.covered === null) return written;
-  if (record.written !== null && comparePositions(written, record.written) < 0) return written;
+  if (record.checkpoint !== null && comparePositions(written, record.checkpoint) < 0) return written;
   return latest(written, record.covered);
 }
 
@@ -162,7 +162,7 @@ function latest(first: Position, ...others: readonly (Position | null)[]): Posit
 function sinkRecord(row: Row): SinkRecord {
   return {
     name: text(row, "name"),
-    written: positionOrNull(row, "written"),
+    checkpoint: positionOrNull(row, "written"),
     covered: positionOrNull(row, "covered"),
     tables: stored(row, "tables", isCompleteTables),
     paused: integer(row, "paused") === 1,

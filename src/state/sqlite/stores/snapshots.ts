@@ -97,13 +97,13 @@ export class SqliteSnapshots implements SnapshotStore {
     return this.#connection.write(() => {
       if (this.#statements.finish.run({ id, attempt, rows, chunks, at: this.#now() }).changes !== 1) return false;
       const { sink, tableId } = this.#read(id);
-      if (settledAt !== undefined) this.#settled({ sink, tableId, step: settledAt });
+      if (settledAt !== undefined) this.#settled({ sink, tableId, batch: settledAt });
       return true;
     });
   }
 
-  #settled({ sink, tableId: table, step }: SettledKeys): void {
-    this.#statements.settled.run({ sink, table, step });
+  #settled({ sink, tableId: table, batch }: SettledKeys): void {
+    this.#statements.settled.run({ sink, table, batch });
   }
 
   async cancel(id: number, evenNeeded = false): Promise<boolean> {
@@ -224,8 +224,8 @@ function prepare(connection: Connection) {
     ),
     restart: connection.prepare(voidSnapshots("id = :id")),
     settled: connection.prepare(
-      `INSERT INTO settled (sink, table_id, step) VALUES (:sink, :table, :step)
-       ON CONFLICT DO UPDATE SET step = max(step, :step)`,
+      `INSERT INTO settled (sink, table_id, step) VALUES (:sink, :table, :batch)
+       ON CONFLICT DO UPDATE SET step = max(step, :batch)`,
     ),
     addKey: connection.prepare(
       "INSERT OR REPLACE INTO pending_key (sink, table_id, key, shape) VALUES (:sink, :table, :key, :shape)",

@@ -3,7 +3,7 @@ import { timestamp } from "../../../core/clock.ts";
 import { invariant } from "../../../core/invariant.ts";
 import { comparePositions, earliest, serializePosition, type Position } from "../../../core/model/position.ts";
 import type { LogIdentity } from "../../../core/contracts/positions.ts";
-import type { SinkReset, SourceRecord, SourceStore, WrittenCheckpoint } from "../../../core/contracts/state-store.ts";
+import type { SinkReset, SourceRecord, SourceStore, SinkCheckpoint } from "../../../core/contracts/state-store.ts";
 import type { Connection } from "../connection.ts";
 import { isTextRecord } from "../../../core/checkpoint/stored-json.ts";
 import { integer, positionOrNull, storedOrNull, textOrNull } from "../row.ts";
@@ -74,12 +74,12 @@ export class SqliteSource implements SourceStore {
   async acknowledge(
     position: Position,
     covered: ReadonlyMap<string, Position>,
-    written: readonly WrittenCheckpoint[] = [],
+    checkpoints: readonly SinkCheckpoint[] = [],
   ): Promise<void> {
     this.#connection.write(() => {
       const record = this.#read();
       invariant(record !== null, "a log is announced before anything is acknowledged to it");
-      for (const progress of written) this.#sinks.note(progress);
+      for (const checkpoint of checkpoints) this.#sinks.note(checkpoint);
       for (const [sink, at] of covered) this.#sinks.cover(sink, at);
       if (record.acknowledged !== null && comparePositions(position, record.acknowledged) <= 0) return;
       this.#acknowledge.run({ position: serializePosition(position), at: timestamp(this.#connection.clock) });

@@ -9,25 +9,25 @@ import { isBeyondLog, onLostOf } from "../../runtime/sink/sink-position.ts";
 import { withSink } from "../opened-sink.ts";
 
 /** What a start would find about each sink's position in a log that ends at `tip`. */
-export async function checkStandings(
+export async function checkPositions(
   { sinks }: Config,
-  foreseen: ReadonlyMap<string, SinkForecast>,
+  forecasts: ReadonlyMap<string, SinkForecast>,
   { epoch }: SourceRecord,
   tip: bigint,
 ): Promise<readonly (Finding & { readonly part: string })[]> {
   const found: (Finding & { readonly part: string })[] = [];
   for (const config of sinks) {
-    const error = refusalOf(config.name, foreseen.get(config.name), epoch, tip);
+    const error = refusalOf(config.name, forecasts.get(config.name), epoch, tip);
     if (error !== null) found.push({ part: config.name, ...(await findingOf(config, error)) });
   }
   return found;
 }
 
 /** The sink's own findings say why it can't be asked. */
-function refusalOf(name: string, foreseen: SinkForecast | undefined, epoch: number, tip: bigint): MillraceError | null {
-  if (foreseen?.kind === "refused") return foreseen.error;
-  if (foreseen?.kind !== "stands" || foreseen.standing.kind === "new") return null;
-  return isBeyondLog(foreseen.standing.covered, epoch, tip) ? sinkAhead(name) : null;
+function refusalOf(name: string, forecast: SinkForecast | undefined, epoch: number, tip: bigint): MillraceError | null {
+  if (forecast?.kind === "refused") return forecast.error;
+  if (forecast?.kind !== "continues" || forecast.from.kind === "new") return null;
+  return isBeyondLog(forecast.from.covered, epoch, tip) ? sinkAhead(name) : null;
 }
 
 async function findingOf(config: SinkConfig, { code, message, hint, reason }: MillraceError): Promise<Finding> {
