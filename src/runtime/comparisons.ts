@@ -16,7 +16,7 @@ import type { TableSnapshot, StateStore } from "../core/contracts/state-store.ts
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { rowVersion } from "../core/model/version.ts";
 import type { ClosedWell, FanOut } from "./stream/fan-out.ts";
-import type { ReadHold } from "./stream/read-hold.ts";
+import type { ReadHold } from "./stream/kept-log.ts";
 import { ChunkReader } from "./snapshot/snapshot-chunks.ts";
 import { lifeOf, type SinkLife } from "./sink/sink-life.ts";
 import type { SinkTables } from "./schema/sink-tables.ts";

@@ -2,8 +2,8 @@ import type { Clock } from "../core/clock.ts";
 import type { OnLost } from "../core/contracts/sink.ts";
 import type { Source } from "../core/contracts/source.ts";
 import type { TableShape } from "../core/contracts/catalog.ts";
-import type { SourceRecord, StateStore, StoredError, SuspendedTable } from "../core/contracts/state-store.ts";
-import { type SnapshotStatus, TABLE_PAUSED, type UnreadableTable } from "../core/contracts/status.ts";
+import type { SourceRecord, StateStore, SuspendedTable } from "../core/contracts/state-store.ts";
+import { type SnapshotStatus, TABLE_PAUSED } from "../core/contracts/status.ts";
 import type { Logger, Metrics } from "../core/contracts/telemetry.ts";
 import type { Position } from "../core/model/position.ts";
 import { contextOf } from "../core/model/envelope.ts";
@@ -22,15 +22,12 @@ import { IN_VAIN_MS_MAX } from "./retry.ts";
 import { SinkTables, type TableTaker } from "./schema/sink-tables.ts";
 import { SuspendedTables } from "./schema/suspended-tables.ts";
 import { TableGate } from "./schema/table-gate.ts";
-import type { CopyProgress } from "./snapshot/copy-parts.ts";
 import { SnapshotLedger } from "./snapshot/snapshot-ledger.ts";
 import { askAgain, RESUMED, snapshotStatus } from "./snapshot/snapshots.ts";
 import { tablePaused } from "./errors.ts";
 import { findLog, startingPoint } from "./start/found-log.ts";
-import type { GoneBack } from "./stream/go-back.ts";
-import type { FanOut } from "./stream/fan-out.ts";
-import { ReadHold } from "./stream/read-hold.ts";
-import { type Phase, Streaming } from "./streaming.ts";
+import { ReadHold } from "./stream/kept-log.ts";
+import { STARTING, type StreamFacts, Streaming } from "./streaming.ts";
 
 export interface SinkSetup extends TableTaker {
   readonly limits: BatchLimits;
@@ -80,7 +77,10 @@ const REINSTATED = "reinstated";
  * where the stream begins; then it streams (streaming.ts).
  */
 export class Pipeline {
+  readonly clock: Clock;
   readonly source: Source;
+  /** Of the source; see `withLogin`. */
+  readonly login: string | null;
   readonly state: StateStore;
   readonly gate: TableGate;
   readonly runners: readonly SinkLife[];
@@ -100,7 +100,9 @@ export class Pipeline {
 
   constructor(parts: PipelineParts) {
     this.#parts = parts;
+    this.clock = parts.clock;
     this.source = parts.source;
+    this.login = parts.login ?? null;
     this.state = parts.state;
     this.gate = new TableGate({
       clock: parts.clock,
@@ -120,69 +122,15 @@ export class Pipeline {
     this.runners = parts.sinks.map((setup) => this.#runnerFor(setup));
   }
 
-  get clock(): Clock {
-    return this.#parts.clock;
-  }
-
-  /** Of the source; see `withLogin`. */
-  get login(): string | null {
-    return this.#parts.login ?? null;
-  }
-
-  get phase(): Phase {
-    return this.#streaming?.phase ?? "starting";
-  }
-
-  get copyProgress(): CopyProgress | null {
-    return this.#streaming?.copyProgress ?? null;
-  }
-
-  /** Everything before it has been read from the source. */
-  get position(): Position | null {
-    return this.#streaming?.fanOut.position ?? null;
+  /** How the stream is at the moment. */
+  get facts(): StreamFacts {
+    if (this.#streaming !== null) return this.#streaming.facts;
+    const { error = null, needsPerson = false } = this.#withheld ?? {};
+    return { ...STARTING, error, needsPerson, changingTables: this.gate.changing };
   }
 
   get acknowledged(): Position | null {
     return this.#streaming?.acknowledger.acknowledged ?? this.#stored?.acknowledged ?? this.#stored?.origin ?? null;
-  }
-
-  /** The last failure of the stream while it is not back yet. */
-  get sourceError(): StoredError | null {
-    return this.#streaming?.feed.error ?? this.#withheld?.error ?? null;
-  }
-
-  /** See `SourceFeed`. */
-  get isSourceSilent(): boolean {
-    return this.#streaming?.feed.isSilent ?? false;
-  }
-
-  /** Null while it starts. */
-  get fanOut(): FanOut | null {
-    return this.#streaming?.fanOut ?? null;
-  }
-
-  get sourceNeedsPerson(): boolean {
-    return this.#streaming?.feed.needsPerson ?? this.#withheld?.needsPerson ?? false;
-  }
-
-  /** While the sinks share one stream that went back for some of them. */
-  get goneBack(): GoneBack | null {
-    return this.#streaming?.goBack.goneBack ?? null;
-  }
-
-  /** Whether the source's tables were read since the start. Before that, it is unknown which tables need a snapshot. */
-  get hasLooked(): boolean {
-    return this.#streaming?.watch.hasLooked ?? false;
-  }
-
-  /** Ids of tables whose present shape the stream has not reached yet. */
-  get changingTables(): readonly string[] {
-    return [...new Set([...(this.#streaming?.watch.changing ?? []), ...this.gate.changing])];
-  }
-
-  /** Ids of tables that can't be read before older transactions at the source have ended. */
-  get unsettledTables(): readonly string[] {
-    return this.#streaming?.watch.unsettled ?? [];
   }
 
   /** What sinks hold, beside what the source has; null while the pipeline does not stream. */
@@ -195,11 +143,6 @@ export class Pipeline {
     if (this.#streaming?.phase !== "streaming") return false;
     await this.#streaming.watch.look(signal);
     return true;
-  }
-
-  /** Chunks, tables and keys still to be read beside the stream. */
-  get unfinishedSnapshots(): number {
-    return this.#streaming?.snapshotter.unfinished ?? 0;
   }
 
   runner(name: string): SinkLife | undefined {
@@ -285,11 +228,6 @@ export class Pipeline {
     return snapshots.map((snapshot) =>
       snapshotStatus(snapshot, this.#streaming?.snapshotter.failing.errorOf(snapshot)),
     );
-  }
-
-  /** Tables with an unfinished snapshot that can't be read at the moment. */
-  get unreadable(): readonly UnreadableTable[] {
-    return this.#streaming?.snapshotter.failing.tables ?? [];
   }
 
   /** Runs until aborted (then everything in flight has ended) or until the source fails for good. */

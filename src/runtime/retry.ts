@@ -25,7 +25,7 @@ export async function retryBatch(
   onRetry: (error: unknown) => void,
   signal: AbortSignal,
 ): Promise<void> {
-  const backoff = new Backoff(clock, BATCH_FIRST_WAIT_MS, BATCH_WAIT_MS_MAX);
+  const backoff = new ReconnectBackoff(clock, BATCH_WAIT_MS_MAX, BATCH_FIRST_WAIT_MS);
   for (let attempt = 0; ; attempt++) {
     try {
       return await work();
@@ -34,29 +34,6 @@ export async function retryBatch(
       onRetry(error);
     }
     await clock.sleep(backoff.next(), signal);
-  }
-}
-
-/** Growing waits with a random share, so that many that wait for one thing do not come back together. */
-class Backoff {
-  readonly #clock: Clock;
-  readonly #firstMs: number;
-  readonly #maxMs: number;
-  #count = 0;
-
-  constructor(clock: Clock, firstMs: number, maxMs: number) {
-    this.#clock = clock;
-    this.#firstMs = firstMs;
-    this.#maxMs = maxMs;
-  }
-
-  next(): number {
-    const fullMs = Math.min(this.#maxMs, this.#firstMs * 2 ** this.#count++);
-    return fullMs * (0.5 + this.#clock.random() / 2);
-  }
-
-  reset(): void {
-    this.#count = 0;
   }
 }
 
@@ -73,19 +50,28 @@ export const PROVEN_MS = 60_000;
 
 const FIRST_WAIT_MS = 250;
 
-/** Waits between attempts to reach a failed sink or a lost source: with jitter, starting at a quarter of a second. */
+/**
+ * Growing waits between attempts, with a random share, so that many that wait for one thing do not come back together. By
+ * default for a failed sink or a lost source: from a quarter of a second on.
+ */
 export class ReconnectBackoff {
-  readonly #backoff: Backoff;
+  readonly #clock: Clock;
+  readonly #maxMs: number;
+  readonly #firstMs: number;
+  #count = 0;
   /** Total wait since the last attempt that made progress. */
   #waitedMs = 0;
 
-  constructor(clock: Clock, maxMs = WAIT_MS_MAX) {
-    this.#backoff = new Backoff(clock, FIRST_WAIT_MS, maxMs);
+  constructor(clock: Clock, maxMs = WAIT_MS_MAX, firstMs = FIRST_WAIT_MS) {
+    this.#clock = clock;
+    this.#maxMs = maxMs;
+    this.#firstMs = firstMs;
   }
 
   /** Milliseconds to wait before the next attempt. */
   next(): number {
-    const waitMs = this.#backoff.next();
+    const fullMs = Math.min(this.#maxMs, this.#firstMs * 2 ** this.#count++);
+    const waitMs = fullMs * (0.5 + this.#clock.random() / 2);
     this.#waitedMs += waitMs;
     return waitMs;
   }
@@ -95,7 +81,7 @@ export class ReconnectBackoff {
   }
 
   reset(): void {
-    this.#backoff.reset();
+    this.#count = 0;
     this.#waitedMs = 0;
   }
 }

@@ -2,8 +2,8 @@ import { type Clock, scopeOf } from "../core/clock.ts";
 import { completeFor } from "../core/checkpoint/completeness.ts";
 import type { FirstCopy } from "../core/contracts/log-admin.ts";
 import type { Source } from "../core/contracts/source.ts";
-import type { StreamOptions } from "../core/contracts/change-log.ts";
-import type { TableSnapshot, StateStore, SuspendedTable } from "../core/contracts/state-store.ts";
+import type { TableSnapshot, StateStore, StoredError, SuspendedTable } from "../core/contracts/state-store.ts";
+import type { UnreadableTable } from "../core/contracts/status.ts";
 import type { MillraceError } from "../core/errors.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import type { Position } from "../core/model/position.ts";
@@ -25,13 +25,12 @@ import type { SnapshotLedger } from "./snapshot/snapshot-ledger.ts";
 import { Snapshotter } from "./snapshot/snapshotter.ts";
 import { type FoundLog, OPENING_MS_MAX } from "./start/found-log.ts";
 import { Acknowledger } from "./stream/acknowledger.ts";
-import { bytesFor, MAIN_BATCHES } from "./stream/byte-budget.ts";
-import { type CatchUpParts, SECOND_STREAM_TRIES_MAX } from "./stream/catch-up.ts";
+import { type AnswersFor, type CatchUpParts, SECOND_STREAM_TRIES_MAX } from "./stream/catch-up.ts";
 import { heartbeat } from "./stream/heartbeat.ts";
-import { FanOut } from "./stream/fan-out.ts";
+import { bytesFor, FanOut, MAIN_BATCHES } from "./stream/fan-out.ts";
 import { detachSlowSinks } from "./stream/detach.ts";
-import type { ReadHold } from "./stream/read-hold.ts";
-import { GoBack } from "./stream/go-back.ts";
+import type { ReadHold } from "./stream/kept-log.ts";
+import { GoBack, type GoneBack } from "./stream/go-back.ts";
 import { SourceFeed } from "./stream/source-feed.ts";
 import { forgetVisible, noteEarlierDeliveries } from "./stream/visibility.ts";
 import { withTimeout } from "../core/with-timeout.ts";
@@ -45,6 +44,51 @@ const SUSPENDED_LOOK_MS = 500;
 const UNLOGGED = "rows changed without a trace in the log";
 
 export type Phase = "starting" | "snapshot" | "streaming" | "stopped";
+
+/** How the stream is at the moment. */
+export interface StreamFacts {
+  readonly phase: Phase;
+  /** Of the initial snapshot; null: there was none. */
+  readonly copyProgress: CopyProgress | null;
+  /** Null while it starts. */
+  readonly fanOut: FanOut | null;
+  /** Everything before it has been read from the source. */
+  readonly position: Position | null;
+  /** While the sinks share one stream that went back for some of them. */
+  readonly goneBack: GoneBack | null;
+  /** The last failure of the stream while it is not back yet. */
+  readonly error: StoredError | null;
+  /** See `SourceFeed`. */
+  readonly isSilent: boolean;
+  readonly needsPerson: boolean;
+  /** Whether the source's tables were read since the start. Before that, it is unknown which tables need a snapshot. */
+  readonly hasLooked: boolean;
+  /** Ids of tables whose present shape the stream has not reached yet. */
+  readonly changingTables: readonly string[];
+  /** Ids of tables that can't be read before older transactions at the source have ended. */
+  readonly unsettledTables: readonly string[];
+  /** Tables with an unfinished snapshot that can't be read at the moment. */
+  readonly unreadable: readonly UnreadableTable[];
+  /** Chunks, tables and keys still to be read beside the stream. */
+  readonly unfinishedSnapshots: number;
+}
+
+/** Before the stream. */
+export const STARTING: StreamFacts = {
+  phase: "starting",
+  copyProgress: null,
+  fanOut: null,
+  position: null,
+  goneBack: null,
+  error: null,
+  isSilent: false,
+  needsPerson: false,
+  hasLooked: false,
+  changingTables: [],
+  unsettledTables: [],
+  unreadable: [],
+  unfinishedSnapshots: 0,
+};
 
 export interface StreamingParts {
   readonly clock: Clock;
@@ -69,12 +113,6 @@ export interface StreamingParts {
   readonly from: Position;
   readonly reinstate: (tableIds: readonly string[]) => Promise<void>;
   readonly logger: Logger;
-}
-
-interface SchemaCalls extends Pick<CatchUpParts, "resolve" | "isKnown"> {
-  readonly onUnloggedRows: (tableId: string, sink?: string) => Promise<void>;
-  readonly onUnreadableRows: (tableId: string, error: MillraceError, sink?: string) => Promise<void>;
-  readonly onRenamed: NonNullable<StreamOptions["onRenamed"]>;
 }
 
 /** A source that is being followed, from the first block to the last acknowledgement. All of its parts exist and run. */
@@ -133,7 +171,7 @@ export class Streaming {
       goBack: this.goBack,
       inVainMsMax,
       login: parts.login,
-      ...this.#schemaCalls,
+      answersFor: this.#answersFor,
       held: () => heldFrom(fanOut.position, positions()),
     });
   }
@@ -142,21 +180,36 @@ export class Streaming {
     return this.#phase;
   }
 
-  get copyProgress(): CopyProgress | null {
-    return this.#copyProgress;
+  get facts(): StreamFacts {
+    const { fanOut, goBack, feed, watch, snapshotter } = this;
+    return {
+      phase: this.#phase,
+      copyProgress: this.#copyProgress,
+      fanOut,
+      position: fanOut.position,
+      goneBack: goBack.goneBack,
+      error: feed.error,
+      isSilent: feed.isSilent,
+      needsPerson: feed.needsPerson,
+      hasLooked: watch.hasLooked,
+      changingTables: [...new Set([...watch.changing, ...this.#parts.gate.changing])],
+      unsettledTables: watch.unsettled,
+      unreadable: snapshotter.failing.tables,
+      unfinishedSnapshots: snapshotter.unfinished,
+    };
   }
 
   /** What each stream asks about the tables that it shows. */
-  get #schemaCalls(): SchemaCalls {
+  readonly #answersFor: AnswersFor = (fanOut, sink) => {
     const { gate } = this.#parts;
     return {
       resolve: gate.resolve,
       isKnown: (id) => gate.newest(id) !== undefined,
-      onUnloggedRows: (id: string, sink?: string) => this.#readUnlogged(id, sink ?? null),
-      onUnreadableRows: (id: string, error: MillraceError, sink?: string) => this.#passBy(id, error, sink ?? null),
-      onRenamed: async (renames, position) => this.fanOut.rename(renames, position),
+      onUnloggedRows: (id) => this.#readUnlogged(id, sink),
+      onUnreadableRows: (id, error) => this.#passBy(id, error, sink),
+      onRenamed: async (renames, position) => fanOut.rename(renames, position),
     };
-  }
+  };
 
   /** Runs until aborted, or until a part fails for good. When it ends, everything in flight has ended. */
   async run(signal: AbortSignal): Promise<void> {
@@ -169,7 +222,7 @@ export class Streaming {
       source,
       main: fanOut,
       goBack,
-      ...this.#schemaCalls,
+      answersFor: this.#answersFor,
       secondStreamTriesMax: this.#parts.secondStreamTriesMax ?? SECOND_STREAM_TRIES_MAX,
     };
     const tip = async (untilTold: AbortSignal): Promise<bigint | null> =>
@@ -261,8 +314,7 @@ export class Streaming {
   #isRead({ sink, tableId }: SuspendedTable, open: readonly TableSnapshot[]): boolean {
     if (open.some((snapshot) => snapshot.sink === sink && snapshot.tableId === tableId)) return false;
     return (
-      this.#parts.snapshot === "none" ||
-      lifeOf(this.#parts.runners, sink)?.worker.position.holds(tableId) === true
+      this.#parts.snapshot === "none" || lifeOf(this.#parts.runners, sink)?.worker.position.holds(tableId) === true
     );
   }
 

@@ -118,7 +118,11 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       expect((await sinks.get("w"))?.covered).toEqual(at(10n));
       await sinks.covered("w", at(50n));
       await sinks.setCheckpoint("w", at(20n), complete({ "public.t": "r" }));
-      expect(await sinks.get("w")).toMatchObject({ checkpoint: at(20n), covered: at(50n), tables: { "public.t": "r" } });
+      expect(await sinks.get("w")).toMatchObject({
+        checkpoint: at(20n),
+        covered: at(50n),
+        tables: { "public.t": "r" },
+      });
       await sinks.setCheckpoint("w", at(60n, 3), {});
       expect((await sinks.get("w"))?.covered).toEqual(at(60n, 3));
       await sinks.setCheckpoint("w", at(15n), {});

@@ -173,7 +173,7 @@ class Stage {
     }
     await eventually(
       () => {
-        expect(this.pipeline.unfinishedSnapshots).toBe(0);
+        expect(this.pipeline.facts.unfinishedSnapshots).toBe(0);
         for (const sink of this.sinks) {
           for (const table of TABLES)
             expect([sink.name, plain(sink.rowsOf(table))]).toEqual([

@@ -257,7 +257,7 @@ export class Acts {
         const target = this.#target(happening.sink);
         const pipeline = daemon?.running?.pipeline;
         const runner = pipeline?.runner(target.traits.name);
-        const place = pipeline?.position;
+        const place = pipeline?.facts.position;
         if (runner === undefined || place == null || (runner.state === "streaming" && !runner.catchingUp)) return;
         checks.giveUp(target, place);
         runner.giveUp(place);

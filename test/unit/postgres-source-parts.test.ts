@@ -130,7 +130,7 @@ describe("columns of a Relation message where the catalogue is ahead", () => {
     const table: CatalogTable = {
       oid: 1,
       file: 1,
-      checkpoint: null,
+      written: null,
       named: null,
       schema: "public",
       table: "t",

@@ -86,7 +86,7 @@ async function failed(state: StateStore, form: ScriptedSink["form"] = "mirror"):
     if (!isBack) throw outage();
   };
   const scene = begun(state, source, ahead);
-  await eventually(() => scene.pipeline.phase === "streaming");
+  await eventually(() => scene.pipeline.facts.phase === "streaming");
   isBack = true;
   await eventually(() =>
     expect(scene.pipeline.runner("ahead")).toMatchObject({ state: "failed", error: { code: "MR1311" } }),

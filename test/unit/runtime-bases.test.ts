@@ -81,7 +81,7 @@ class Stage implements AsyncDisposable {
   async same(): Promise<void> {
     await this.applied();
     await eventually(() => {
-      expect(this.pipeline.unfinishedSnapshots).toBe(0);
+      expect(this.pipeline.facts.unfinishedSnapshots).toBe(0);
       expect(sorted(this.sink.rowsOf(users))).toEqual(sorted(this.source.rowsOf(users).values()));
     });
   }
@@ -149,7 +149,7 @@ test("a row that moves from a key that waits to be read takes nothing of what st
   // 1 goes where 3 was, and its own key is used again at once: 3 is left to be read, and the sink still shows the old one.
   scene.source.commit(scene.remove(3), scene.move(1, 3, "b"), scene.insert(1, "new", "body of new"));
   await scene.applied();
-  await eventually(() => scene.pipeline.unfinishedSnapshots > 0);
+  await eventually(() => scene.pipeline.facts.unfinishedSnapshots > 0);
   scene.source.commit(scene.move(3, 4, "d"));
   await scene.applied();
   reading.open();

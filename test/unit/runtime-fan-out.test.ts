@@ -166,11 +166,11 @@ test("an idle sink is covered by what has nothing for it, a busy one is not", as
   await using scene = await fanOutWith(1);
   scene.push([], { until: { epoch: 1, commit: 500n, index: 0 } });
   await scene.reached(500n);
-  expect(one(scene.workers).covered?.commit).toBe(500n);
+  expect(one(scene.workers).position.covered?.commit).toBe(500n);
   scene.push([put(1)]);
   scene.push([], { until: { epoch: 1, commit: 2000n, index: 0 } });
   await scene.reached(2000n);
-  expect(one(scene.workers).covered?.commit).toBe(500n);
+  expect(one(scene.workers).position.covered?.commit).toBe(500n);
 });
 
 test("a sink that is handed over from a stream of its own is not covered by the main one", async () => {
@@ -181,7 +181,7 @@ test("a sink that is handed over from a stream of its own is not covered by the 
   scene.push([put(1)]);
   scene.push([], { until: { epoch: 1, commit: 2000n, index: 0 } });
   await scene.reached(2000n);
-  expect(late.covered?.commit).toBe(START.commit);
+  expect(late.position.covered?.commit).toBe(START.commit);
   expect(scene.fanOut.has(late)).toBe(false);
   expect(drained(collected)).toEqual(["0-1"]);
 });

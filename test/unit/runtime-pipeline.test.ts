@@ -172,7 +172,7 @@ describe("a table that a sink can't follow", () => {
     await same(source, good);
     await same(source, bad, [users]);
     expect(second.pipeline.suspendedTables).toEqual(suspended);
-    await eventually(() => second.pipeline.unfinishedSnapshots === 0);
+    await eventually(() => second.pipeline.facts.unfinishedSnapshots === 0);
     expect(bad.rowsOf(notes)).toHaveLength(5);
     await second.pipeline.reinstateIn(["bad"], [notes.id]);
     await same(source, bad);
@@ -193,7 +193,9 @@ describe("a table that a sink can't follow", () => {
     };
     const scene = start(source, opened.state, [sink]);
     await same(source, sink, [notes]);
-    await eventually(() => scene.pipeline.phase === "streaming" && scene.pipeline.unfinishedSnapshots === 0);
+    await eventually(
+      () => scene.pipeline.facts.phase === "streaming" && scene.pipeline.facts.unfinishedSnapshots === 0,
+    );
     expect(scene.pipeline.suspendedTables).toMatchObject([{ tableId: users.id }]);
     expect(sink.rowsOf(users)).toEqual([]);
     await scene.stop();
@@ -212,7 +214,9 @@ describe("a table that a sink can't follow", () => {
     };
     source.commit({ table: wider, op: "c", after: ["9", "a", "b", "c"] }, put(notes, 1));
     await same(source, sink, [notes]);
-    await eventually(() => scene.pipeline.suspendedTables.length === 1 && scene.pipeline.unfinishedSnapshots === 0);
+    await eventually(
+      () => scene.pipeline.suspendedTables.length === 1 && scene.pipeline.facts.unfinishedSnapshots === 0,
+    );
     source.commit({ table: wider, op: "c", after: ["10", "a", "b", "c"] }, put(notes, 2));
     await same(source, sink, [notes]);
     expect(sink.checkpoint?.tables[users.id]).toBeUndefined();
@@ -233,7 +237,9 @@ describe("a table that a sink can't follow", () => {
       throw new MillraceError({ code: "MR3999", kind: "fatal", message: "it can't be written", hint: "change it" });
     };
     await scene.pipeline.snapshot("scripted", [users.id, notes.id], null, "asked for");
-    await eventually(() => scene.pipeline.suspendedTables.length === 1 && scene.pipeline.unfinishedSnapshots === 0);
+    await eventually(
+      () => scene.pipeline.suspendedTables.length === 1 && scene.pipeline.facts.unfinishedSnapshots === 0,
+    );
     expect(scene.pipeline.suspendedTables).toMatchObject([{ sink: "scripted", tableId: notes.id }]);
     expect(together).toBeGreaterThan(0);
     expect(scene.pipeline.runners.map((runner) => runner.state)).toEqual(["streaming"]);
@@ -474,7 +480,7 @@ describe("the first copy", () => {
     };
     const scene = start(source, opened.state, [good, bad]);
     await same(source, good, [users, notes, later]);
-    await eventually(() => scene.pipeline.phase === "streaming");
+    await eventually(() => scene.pipeline.facts.phase === "streaming");
     expect(scene.pipeline.runner("bad")?.state).toBe("failed");
     await scene.stop();
     expect(source.copied.released).toBe(source.copied.given);
@@ -501,7 +507,7 @@ describe("the first copy", () => {
     source.commit(put(users, 100));
     const second = start(source, opened.state, [sink]);
     await same(source, sink);
-    await eventually(() => second.pipeline.unfinishedSnapshots === 0);
+    await eventually(() => second.pipeline.facts.unfinishedSnapshots === 0);
     await second.stop();
     expect(source.reads).toBeGreaterThan(0);
   });
@@ -580,7 +586,9 @@ describe("a start", () => {
     source.fill(users, many(3));
     const scene = start(source, opened.state, [sink]);
     await same(source, sink, [users]);
-    await eventually(() => scene.pipeline.phase === "streaming" && (scene.pipeline.acknowledged?.commit ?? 0n) > 1000n);
+    await eventually(
+      () => scene.pipeline.facts.phase === "streaming" && (scene.pipeline.acknowledged?.commit ?? 0n) > 1000n,
+    );
     const failure = new MillraceError({ code: "MR1210", kind: "fatal", message: "the lease was taken over" });
     opened.state.sinks.setError = () => Promise.reject(failure);
     sink.before = () => {
@@ -605,7 +613,7 @@ describe("without a second stream", () => {
       return setError(name, error);
     };
     const scene = start(source, opened.state, [good, away], { secondStreamTriesMax: 2 });
-    await eventually(() => scene.pipeline.phase === "streaming");
+    await eventually(() => scene.pipeline.facts.phase === "streaming");
     source.commit(put(users, 1));
     await same(source, away);
     await scene.pipeline.runner("away")!.pause();
@@ -614,12 +622,12 @@ describe("without a second stream", () => {
     const busy = gate();
     away.before = () => busy.passed;
     await scene.pipeline.runner("away")!.resume();
-    await eventually(() => scene.pipeline.goneBack !== null);
+    await eventually(() => scene.pipeline.facts.goneBack !== null);
     expect(told.filter((code) => code === "MR2999")).toHaveLength(2);
-    expect(scene.pipeline.goneBack).toMatchObject({ sinks: ["away"], error: { code: "MR2999" } });
+    expect(scene.pipeline.facts.goneBack).toMatchObject({ sinks: ["away"], error: { code: "MR2999" } });
     busy.open();
     await same(source, away);
-    await eventually(() => scene.pipeline.goneBack === null);
+    await eventually(() => scene.pipeline.facts.goneBack === null);
     expect(scene.pipeline.runner("away")).toMatchObject({ state: "streaming", error: null, catchingUp: false });
     source.commit(put(users, 50));
     await same(source, good);
@@ -652,7 +660,9 @@ describe("rows read beside the stream", () => {
       source.commit({ table: users, op: "d", before: source.rowsOf(users).values().next().value ?? old });
     };
     const scene = start(source, opened.state, [first, added]);
-    await eventually(() => scene.pipeline.unfinishedSnapshots === 0 && added.rowsOf(users).length > 0 && count > 10);
+    await eventually(
+      () => scene.pipeline.facts.unfinishedSnapshots === 0 && added.rowsOf(users).length > 0 && count > 10,
+    );
     source.onRead = () => undefined;
     await same(source, added);
     await same(source, first);
@@ -669,7 +679,7 @@ describe("rows read beside the stream", () => {
       const sink = new ScriptedSink("a");
       const first = start(source, opened.state, [sink]);
       await same(source, sink, [users]);
-      await eventually(() => first.pipeline.hasLooked);
+      await eventually(() => first.pipeline.facts.hasLooked);
       if (when === "while it is down") await first.stop();
       const settled = gate();
       let isWaitedFor = false;
@@ -698,19 +708,19 @@ describe("rows read beside the stream", () => {
     const sink = new ScriptedSink("a");
     const scene = start(source, opened.state, [sink]);
     await same(source, sink, [users]);
-    await eventually(() => scene.pipeline.hasLooked);
+    await eventually(() => scene.pipeline.facts.hasLooked);
     const settled = gate();
     source.watermarks = { ...source.watermarks, settle: () => settled.passed };
     const captured = await tablesOf(source);
     const moved = [users.id, "2"] as const;
     shows(source, { ...captured, generations: new Map([moved]) });
-    await eventually(() => scene.pipeline.unsettledTables.includes(users.id));
+    await eventually(() => scene.pipeline.facts.unsettledTables.includes(users.id));
     const tables = [...captured.tables, notes];
     shows(source, { ...captured, tables, generations: new Map([moved, [notes.id, "1"]]) });
     await eventually(() => scene.pipeline.gate.tables.some(({ id }) => id === notes.id));
     expect(source.reads).toBe(0);
     settled.open();
-    await eventually(() => scene.pipeline.unsettledTables.length === 0 && source.reads > 0);
+    await eventually(() => scene.pipeline.facts.unsettledTables.length === 0 && source.reads > 0);
     await scene.stop();
   });
 
@@ -734,7 +744,7 @@ describe("rows read beside the stream", () => {
     };
     const scene = start(source, opened.state, [first, added], { heartbeatMs: 60_000 });
     await same(source, added, [users]);
-    await eventually(() => scene.pipeline.unfinishedSnapshots === 0);
+    await eventually(() => scene.pipeline.facts.unfinishedSnapshots === 0);
     await scene.stop();
     expect(source.reads).toBe(4);
     expect(source.chunks.released).toBe(source.chunks.given);
@@ -748,9 +758,9 @@ describe("rows read beside the stream", () => {
     const limits = { rowCountMax: 1000, byteCountMax: 1 << 20 };
     const takes = ({ id }: { readonly id: string }) => id === users.id;
     const scene = start(source, opened.state, [sink], { sinks: [{ sink, limits, onPoison: "deadLetter", takes }] });
-    await eventually(() => scene.pipeline.phase === "streaming");
+    await eventually(() => scene.pipeline.facts.phase === "streaming");
     await scene.pipeline.snapshot("a", [users.id, notes.id], null, "asked for");
-    await eventually(() => scene.pipeline.unfinishedSnapshots === 0 && source.reads === 1);
+    await eventually(() => scene.pipeline.facts.unfinishedSnapshots === 0 && source.reads === 1);
     await scene.stop();
     expect([...sink.tables.keys()]).toEqual([users.id]);
   });
@@ -772,15 +782,15 @@ describe("what fails in vain for long, and may pass", () => {
     source.fill(users, many(5));
     const scene = start(source, opened.state, [sink], { inVainMsMax: 400 });
     await same(source, sink, [users]);
-    expect(scene.pipeline.sourceNeedsPerson).toBe(false);
+    expect(scene.pipeline.facts.needsPerson).toBe(false);
     isBroken = true;
     source.streams[0]!.stream.fail(broken);
-    await eventually(() => expect(scene.pipeline.sourceError?.code).toBe("MR2027"));
-    await eventually(() => expect(scene.pipeline.sourceNeedsPerson).toBe(true));
+    await eventually(() => expect(scene.pipeline.facts.error?.code).toBe("MR2027"));
+    await eventually(() => expect(scene.pipeline.facts.needsPerson).toBe(true));
     source.commit(put(users, 10));
     isBroken = false;
     await same(source, sink, [users]);
-    expect({ error: scene.pipeline.sourceError, needsPerson: scene.pipeline.sourceNeedsPerson }).toEqual({
+    expect({ error: scene.pipeline.facts.error, needsPerson: scene.pipeline.facts.needsPerson }).toEqual({
       error: null,
       needsPerson: false,
     });

@@ -2,7 +2,7 @@ import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Block } from "../../src/core/model/block.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import { cut } from "../../src/runtime/stream/cut.ts";
+import { cut } from "../../src/runtime/stream/fan-out.ts";
 import { type BatchLimits, SinkQueue, type QueuedWork } from "../../src/runtime/stream/sink-queue.ts";
 import { type Receipt, Receipts, type Work } from "../../src/runtime/stream/work.ts";
 import { blockOf, type Change, tableVersion } from "../support/model/blocks.ts";

@@ -58,7 +58,9 @@ class Scene implements AsyncDisposable {
   /** The sinks are filled, and everything is read in chunks of one row from here on. */
   static async start(state: StateStore, sinks: readonly string[], tables?: readonly TableVersion[]): Promise<Scene> {
     const scene = new Scene(state, sinks, tables);
-    await eventually(() => scene.pipeline.phase === "streaming" && scene.pipeline.unfinishedSnapshots === 0);
+    await eventually(
+      () => scene.pipeline.facts.phase === "streaming" && scene.pipeline.facts.unfinishedSnapshots === 0,
+    );
     scene.source.chunkSize = 1;
     return scene;
   }
@@ -96,7 +98,7 @@ test("others are read while an attempt waits; the table is named until a read of
   await scene.readAgain("a", free);
   await eventually(async () => expect(await scene.states(free)).toEqual(["done"]));
   expect(attempts).toBe(2);
-  expect(pipeline.unreadable).toMatchObject([
+  expect(pipeline.facts.unreadable).toMatchObject([
     { table: held.id, sinks: ["a", "b"], error: { message: "somebody has locked it" } },
   ]);
   expect(await pipeline.snapshots(false)).toMatchObject([
@@ -105,7 +107,7 @@ test("others are read while an attempt waits; the table is named until a read of
   ]);
   released.open();
   await eventually(async () => expect(await scene.states(held)).toEqual(["done", "done"]));
-  expect(pipeline.unreadable).toEqual([]);
+  expect(pipeline.facts.unreadable).toEqual([]);
   await eventually(() => source.chunks.released === source.chunks.given);
 });
 
@@ -125,10 +127,10 @@ test("a source that answers nothing is no matter of the table whose turn it was"
   source.log = { ...log, tip };
   await scene.readAgain("a", held);
   await failed.passed;
-  expect(pipeline.unreadable).toEqual([]);
+  expect(pipeline.facts.unreadable).toEqual([]);
   Object.assign(source, { log, onRead: () => undefined });
   await eventually(async () => expect(await scene.states(held)).toEqual(["done"]));
-  expect(pipeline.unreadable).toEqual([]);
+  expect(pipeline.facts.unreadable).toEqual([]);
 });
 
 test("a table that nobody wants any more is named no more", async () => {
@@ -139,10 +141,10 @@ test("a table that nobody wants any more is named no more", async () => {
     throw outage();
   };
   await scene.readAgain("a", held);
-  await eventually(() => pipeline.unreadable.length === 1);
+  await eventually(() => pipeline.facts.unreadable.length === 1);
   const [asked] = await pipeline.snapshots(false);
   expect(await opened.state.snapshots.cancel(asked!.id)).toBe(true);
-  await eventually(() => pipeline.unreadable.length === 0);
+  await eventually(() => pipeline.facts.unreadable.length === 0);
 });
 
 test("listed keys of a table that can't be read do not stand before those of another", async () => {
@@ -157,10 +159,10 @@ test("listed keys of a table that can't be read do not stand before those of ano
   await snapshots.addKeys("a", held.id, keys);
   await snapshots.addKeys("a", free.id, [["3"]]);
   await eventually(async () => expect(await snapshots.keys(["a"], [free.id], 10)).toEqual([]));
-  expect(pipeline.unreadable).toMatchObject([{ table: held.id, sinks: ["a"] }]);
+  expect(pipeline.facts.unreadable).toMatchObject([{ table: held.id, sinks: ["a"] }]);
   source.onRead = () => undefined;
   await eventually(async () => expect(await snapshots.countKeys()).toBe(0));
-  expect(pipeline.unreadable).toEqual([]);
+  expect(pipeline.facts.unreadable).toEqual([]);
 });
 
 test("large rows are looked up few at once, small ones soon by the hundred", async () => {
@@ -209,7 +211,7 @@ test("a part whose condition is wrong keeps its table from nobody", async () => 
     },
   };
   await scene.readAgain("a", held, "wrong = 1");
-  await eventually(() => pipeline.unreadable.length === 1);
+  await eventually(() => pipeline.facts.unreadable.length === 1);
   await scene.readAgain("a", held);
   await eventually(async () => expect(await scene.states(held)).toEqual([expect.anything(), "done"]));
   expect(await pipeline.snapshots(false)).toMatchObject([
@@ -232,7 +234,7 @@ test("small tables are read between the same two marks; one that can't be read h
   for (const table of many) await eventually(async () => expect(await scene.states(table)).toEqual(["done", "done"]));
   // Twice: what was asked for first is read by itself, the others together while that is on its way.
   expect(marks).toBeLessThan(20);
-  expect(scene.pipeline.unreadable).toMatchObject([{ table: held.id, sinks: ["a", "b"] }]);
+  expect(scene.pipeline.facts.unreadable).toMatchObject([{ table: held.id, sinks: ["a", "b"] }]);
   for (const { sink } of scene.sinks) for (const table of many) expect(sink.rowsOf(table)).toHaveLength(ROW_COUNT);
   source.onRead = () => undefined;
   await eventually(async () => expect(await scene.states(held)).toEqual(["done", "done"]));

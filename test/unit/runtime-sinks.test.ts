@@ -14,7 +14,16 @@ import { SinkLife } from "../../src/runtime/sink/sink-life.ts";
 import { Receipts } from "../../src/runtime/stream/work.ts";
 import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
-import { gate, outage, realState, ScriptedSink, ScriptedStream, tableAnswers, type WorkerOptions, workerOf } from "../support/model/scripted.ts";
+import {
+  gate,
+  outage,
+  realState,
+  ScriptedSink,
+  ScriptedStream,
+  tableAnswers,
+  type WorkerOptions,
+  workerOf,
+} from "../support/model/scripted.ts";
 import { eventually } from "../support/run/waiting.ts";
 import { checkpointOf, complete } from "../support/daemon/complete.ts";
 import { targetOf } from "../../src/runtime/sink/sink-position.ts";
@@ -84,10 +93,7 @@ async function stage(options: WorkerOptions = {}, onLost: OnLost = "fail") {
     main: fanOut,
     goBack: new GoBack(systemClock, fanOut),
     secondStreamTriesMax: 2,
-    resolve: () => Promise.reject(new Error("no shapes here")),
-    isKnown: () => false,
-    onUnloggedRows: async () => undefined,
-    onUnreadableRows: async () => undefined,
+    answersFor: () => ({ resolve: () => Promise.reject(new Error("no shapes here")), isKnown: () => false }),
   };
   const stopping = new AbortController();
   const feeding = fanOut.run(stream, stopping.signal).catch(() => undefined);

@@ -27,7 +27,11 @@ describe("the state file", () => {
     const first = await openState(url);
     await first.source.announce(3);
     await first.source.created({ system: "7", slot: "millrace_x" }, at(9n, 0, 3));
-    await first.sinks.setCheckpoint("w", at(2n ** 55n - 1n, 7), complete({ "public.a": "h1", "public.__proto__": "h2" }));
+    await first.sinks.setCheckpoint(
+      "w",
+      at(2n ** 55n - 1n, 7),
+      complete({ "public.a": "h1", "public.__proto__": "h2" }),
+    );
     await first.close();
     const second = await openState(url);
     expect(await second.source.get()).toEqual({
@@ -133,8 +137,8 @@ describe("after SIGKILL", () => {
       const path = folder.file(`${lineCount}.db`);
       const said = await runUntilKilled(path, lineCount);
       const state = await openState(`sqlite:${path}`);
-      const commit = async (sink: string, of: "written" | "covered") => (await state.sinks.get(sink))?.[of]?.commit;
-      expect(await commit("a", "written")).toBeGreaterThanOrEqual(BigInt(said.written));
+      const commit = async (sink: string, of: "checkpoint" | "covered") => (await state.sinks.get(sink))?.[of]?.commit;
+      expect(await commit("a", "checkpoint")).toBeGreaterThanOrEqual(BigInt(said.written));
       expect(await commit("b", "covered")).toBeGreaterThanOrEqual(BigInt(said.acknowledged));
       const keys = new Set((await state.snapshots.keys(["a", "b", "s"], null, 100_000)).map((k) => k.key[0]));
       const letters = new Set((await state.deadLetters.list()).map((l) => l.key[0]));

@@ -35,8 +35,8 @@ export async function askLog(
   }
   const held = heldForecast(record, [...forecasts.values()]);
   if (held === null) throw cliError("MR1120", "the first start has not finished: there is nothing to recover");
-  const positions = (await state.sinks.all()).flatMap((sink) => knownPosition(sink) ?? []);
-  const commits = positions.filter((position) => position.epoch === epoch).map(({ commit }) => commit);
+  const known = (await state.sinks.all()).flatMap((sink) => knownPosition(sink) ?? []);
+  const commits = known.filter((position) => position.epoch === epoch).map(({ commit }) => commit);
   const crossing = (await admin.cross?.(identity, commits, signal)) ?? null;
   if (crossing === null) await admin.resume(identity, held, signal);
   return { forecasts, isSame: crossing === null };

@@ -2,6 +2,7 @@ import type { AuditStore } from "../audit/audit-store.ts";
 import type { EndingStore, NoticeStore } from "../conditions/condition.ts";
 import type { Completeness, CompleteTables } from "../checkpoint/completeness.ts";
 import type { Accord, Bond } from "../checkpoint/bond.ts";
+import type { MillraceError } from "../errors.ts";
 import type { Position } from "../model/position.ts";
 import type { ReconcileDocument, ReportSummary } from "./reconciliation.ts";
 import type { TableVersion } from "../model/schema.ts";
@@ -171,6 +172,10 @@ export interface StoredError {
   readonly at: string;
   /** Of the first one that failed, of those without success between them. Absent: the same. */
   readonly since?: string;
+}
+
+export function storedErrorOf({ code, message, hint }: MillraceError, at: string, since?: string): StoredError {
+  return { code, message, hint: hint ?? null, at, ...(since === undefined ? {} : { since }) };
 }
 
 export interface SinkStore {

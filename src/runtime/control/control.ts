@@ -4,7 +4,7 @@ import type { LogHealth } from "../../core/contracts/log-admin.ts";
 import type { Position } from "../../core/model/position.ts";
 import { pipelineConditions } from "../../core/conditions/conditions.ts";
 import { blocks, sentenceOf } from "../../core/conditions/condition.ts";
-import type { DeadLetter, StoredError } from "../../core/contracts/state-store.ts";
+import { type DeadLetter, type StoredError, storedErrorOf } from "../../core/contracts/state-store.ts";
 import type { PipelineStatus, SnapshotStatus } from "../../core/contracts/status.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { LastAnswer } from "../../core/last-answer.ts";
@@ -86,7 +86,7 @@ export class Control {
     for (;;) {
       try {
         const nowMs = this.#pipeline.clock.now();
-        const isBegun = this.#pipeline.position !== null;
+        const isBegun = this.#pipeline.facts.position !== null;
         const health = await this.#pipeline.source.admin.health(signal);
         // Before the start has made its place in the log, nothing is missing there.
         this.#health = isBegun ? health : { ...health, warnings: [] };
@@ -105,14 +105,15 @@ export class Control {
 
   #silentFor(error: unknown): Unanswered {
     const { clock, login } = this.#pipeline;
-    const { code, message, hint = null } = withLogin(findMillraceError(error) ?? streamLost(error), login);
+    const known = withLogin(findMillraceError(error) ?? streamLost(error), login);
     const at = timestamp(clock);
     const since = this.#unanswered?.error.since ?? at;
-    return { error: { code, message, hint, at, since }, needsPerson: kindOf(error) === "blocked" };
+    return { error: storedErrorOf(known, at, since), needsPerson: kindOf(error) === "blocked" };
   }
 
   #keepLog({ retainedBytes, tip }: LogHealth): void {
-    const { position: reached, runners, source, readHold } = this.#pipeline;
+    const { runners, source, readHold } = this.#pipeline;
+    const reached = this.#pipeline.facts.position;
     if (this.#retention === null || reached === null) return;
     const isHeld = holdsReads(this.#retention, retainedBytes, readHold.isOn);
     if (readHold.set(isHeld)) {
@@ -233,7 +234,7 @@ export class Control {
     );
     await Promise.all(asked);
     for (const runner of runners)
-      if (runner.state === "failed") await revive(runner, isWhole ? this.#pipeline.position : null);
+      if (runner.state === "failed") await revive(runner, isWhole ? this.#pipeline.facts.position : null);
     return ids;
   }
 
@@ -289,7 +290,7 @@ export class Control {
     } catch (error) {
       if (!until.aborted) throw error;
       signal.throwIfAborted();
-      return { reached: false, missing: missing ?? [silent(this.#pipeline.sourceError)] };
+      return { reached: false, missing: missing ?? [silent(this.#pipeline.facts.error)] };
     }
   }
 
@@ -329,13 +330,17 @@ export class Control {
 
   /** What still has to happen until every sink holds everything before `tip`. */
   #missing(tip: bigint): readonly string[] {
-    const { phase, runners, position } = this.#pipeline;
+    const { runners } = this.#pipeline;
+    const { phase, position } = this.#pipeline.facts;
     const blocking = pipelineConditions(this.#statusOf(NOTHING_STORED)).filter((one) => blocks(one, "wait"));
     const missing = blocking.map(sentenceOf);
     if (phase !== "streaming" || position === null) return missing;
     const held = new Set(blocking.map(({ sink, table }) => (table === null ? sink : null)));
     if (position.commit < tip) missing.push("the stream has not reached the source's position");
-    for (const { name, positions: { covered } } of runners) {
+    for (const {
+      name,
+      positions: { covered },
+    } of runners) {
       const isThere = covered !== null && covered.commit >= tip;
       if (!isThere && !held.has(name)) missing.push(`sink ${name} has not applied it all`);
     }

@@ -12,6 +12,8 @@ import type {
 } from "../../core/contracts/status.ts";
 import type { SinkLife } from "../sink/sink-life.ts";
 import type { Pipeline } from "../pipeline.ts";
+import type { TableGate } from "../schema/table-gate.ts";
+import type { StreamFacts } from "../streaming.ts";
 import { isRunning } from "../snapshot/snapshots.ts";
 import type { Estimates } from "./estimates.ts";
 import type { WaitingLetters } from "../../core/contracts/state-store.ts";
@@ -63,11 +65,11 @@ export function statusOf(
   { name, startedAt, health, unanswered, lag, estimates, retainedBytesMax }: DaemonFacts,
   { letters, snapshots, stubborn }: StoredFacts,
 ): PipelineStatus {
-  const { source, gate, position, acknowledged, phase, runners, copyProgress, sourceError, goneBack } = pipeline;
+  const { source, gate, acknowledged, runners, facts } = pipeline;
+  const { position, phase, fanOut, isSilent, goneBack } = facts;
   const nowMs = pipeline.clock.now();
-  const up = sourceError === null && health !== null && lag.isFresh(nowMs);
+  const up = facts.error === null && health !== null && lag.isFresh(nowMs);
   const lagSeconds = position === null ? null : lag.seconds(position.commit, nowMs);
-  const { fanOut, isSourceSilent: isSilent } = pipeline;
   const spell = (commit: bigint | undefined) => (commit === undefined ? null : source.positions.format(commit));
   return {
     name,
@@ -84,36 +86,39 @@ export function statusOf(
       log: keptLog(health, source.positions),
       retainedBytesMax,
       readsPaused: pipeline.readHold.isOn,
-      error: sourceError,
+      error: facts.error,
       answeredAt: lag.lookedAtMs === null ? null : new Date(lag.lookedAtMs).toISOString(),
       unanswered: unanswered?.error ?? null,
-      needsPerson: pipeline.sourceNeedsPerson || unanswered?.needsPerson === true,
+      needsPerson: facts.needsPerson || unanswered?.needsPerson === true,
       goneBack: goneBack === null ? null : { ...goneBack, until: source.positions.format(goneBack.until.commit) },
-      copy: estimates.ofCopy(copyProgress),
+      copy: estimates.ofCopy(facts.copyProgress),
     },
     sinks: runners.map((runner) => {
-      return sinkStatus(runner, { pipeline, lag, letters: letters.get(runner.name) });
+      return sinkStatus(runner, { pipeline, facts, lag, letters: letters.get(runner.name) });
     }),
     tables: {
       captured: gate.tables.length,
       aside: [...gate.suspended].map(([table, error]) => {
         // A table that the source may no longer have holds nothing up.
-        return { table, error, mayReturn: !pipeline.hasLooked || gate.isToReturn(table) };
+        return { table, error, mayReturn: !facts.hasLooked || gate.isToReturn(table) };
       }),
       refused: gate.refused.map(({ id, reason, fix }) => ({ table: id, reason, fix })),
-      unreadable: pipeline.unreadable,
+      unreadable: facts.unreadable,
       suspended: pipeline.suspendedTables.map(({ tableId, ...rest }) => ({ table: tableId, ...rest })),
-      pending: pendingTables(pipeline),
+      pending: pendingTables(facts, gate),
       stubborn,
-      areKnown: pipeline.hasLooked,
+      areKnown: facts.hasLooked,
     },
-    unfinishedSnapshots: pipeline.unfinishedSnapshots,
+    unfinishedSnapshots: facts.unfinishedSnapshots,
     snapshots: estimates.ofReads(snapshots).filter(isRunning),
     daemon: { pid: process.pid, startedAt: startedAt },
   };
 }
 
-function pendingTables({ changingTables, unsettledTables, gate }: Pipeline): NonNullable<TablesStatus["pending"]> {
+function pendingTables(
+  { changingTables, unsettledTables }: StreamFacts,
+  gate: TableGate,
+): NonNullable<TablesStatus["pending"]> {
   return [
     ...changingTables.map((table) => ({ table, why: "its new shape is not followed yet" })),
     ...unsettledTables.map((table) => ({
@@ -126,17 +131,16 @@ function pendingTables({ changingTables, unsettledTables, gate }: Pipeline): Non
   ];
 }
 
-function sinkStatus(
-  runner: SinkLife,
-  {
-    pipeline,
-    lag,
-    letters,
-  }: Pick<DaemonFacts, "lag"> & { readonly pipeline: Pipeline; readonly letters: WaitingLetters | undefined },
-): SinkStatus {
-  const { goneBack, phase } = pipeline;
+interface SinkFacts extends Pick<DaemonFacts, "lag"> {
+  readonly pipeline: Pipeline;
+  readonly facts: StreamFacts;
+  readonly letters: WaitingLetters | undefined;
+}
+
+function sinkStatus(runner: SinkLife, { pipeline, facts, lag, letters }: SinkFacts): SinkStatus {
+  const { goneBack, phase, fanOut } = facts;
   const { positions } = pipeline.source;
-  // Until a moved sink has begun at its new place, it holds what it held before.
+  // Until a moved sink has begun at its new position, it holds what it held before.
   const { covered } = runner.isMoved ? runner.worker.position : runner.positions;
   const state = runner.isFailing ? "retrying" : runner.state;
   const sharesStream = state === "streaming" && !runner.catchingUp;
@@ -148,7 +152,7 @@ function sinkStatus(
     name: runner.name,
     kind: runner.worker.sink.kind,
     state: snapshotting ? "snapshot" : state,
-    activity: sinkActivity({ state, worker: runner.worker }, { catchingUp, waitsFor }, pipeline.fanOut),
+    activity: sinkActivity({ state, worker: runner.worker }, { catchingUp, waitsFor }, fanOut),
     position: covered === null ? null : positions.format(covered.commit),
     lagSeconds: covered === null ? null : lag.seconds(covered.commit, pipeline.clock.now()),
     lagBytes: bytesBetween(positions, covered?.commit ?? null, lag.tip),

@@ -9,7 +9,14 @@ import type { Logger, Metrics } from "../../core/contracts/telemetry.ts";
 import { isOfShape, withoutTables } from "../../core/checkpoint/completeness.ts";
 import { ambiguousKey, internalFailure } from "../errors.ts";
 import type { Compacted } from "../compaction/compaction.ts";
-import type { BatchLimits, SinkQueue, QueuedWork, QueuedChunks, QueuedEnds, QueuedRowWorks } from "../stream/sink-queue.ts";
+import type {
+  BatchLimits,
+  SinkQueue,
+  QueuedWork,
+  QueuedChunks,
+  QueuedEnds,
+  QueuedRowWorks,
+} from "../stream/sink-queue.ts";
 import type { CompareWork, CompleteWork, CopyWork, SweepWork, TableEnd, TruncateWork, Work } from "../stream/work.ts";
 import { BatchWriter } from "./batch-writer.ts";
 import { CarriedCopies } from "./carried-copies.ts";

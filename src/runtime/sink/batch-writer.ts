@@ -3,10 +3,8 @@ import { findMillraceError, MillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { Batch, Checkpoint, TableWrites, Truncate } from "../../core/model/batch.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
-import type { TableVersion } from "../../core/model/schema.ts";
-import { rowVersion } from "../../core/model/version.ts";
-import type { Outcome, Sink, TargetPresence } from "../../core/contracts/sink.ts";
-import type { StoredError } from "../../core/contracts/state-store.ts";
+import type { Outcome, Sink } from "../../core/contracts/sink.ts";
+import { type StoredError, storedErrorOf } from "../../core/contracts/state-store.ts";
 import type { Logger, Metrics } from "../../core/contracts/telemetry.ts";
 import { otherThanWritten, unclassified } from "../errors.ts";
 import { kindOf, retryBatch } from "../retry.ts";
@@ -78,7 +76,16 @@ export class BatchWriter {
     const bound = await this.position.next(checkpoint);
     const { sink } = this.#parts;
     const batch = { kind: "checkpoint", checkpoint: bound } as const;
-    await this.watch.bounded("write", (until) => sink.apply(batch, this.#outcomeOf(async () => {}), until), signal);
+    await this.watch.bounded(
+      "write",
+      (until) =>
+        sink.apply(
+          batch,
+          this.#outcomeOf(async () => {}),
+          until,
+        ),
+      signal,
+    );
     this.position.note(bound);
   }
 
@@ -176,42 +183,8 @@ export class BatchWriter {
     return moved && found !== null && comparePositions(found.position, position) === 0;
   }
 
-  /** Those of these tables whose targets another daemon has prepared since. */
-  async foreign(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
-    return await this.#asked((presence, until) => presence.foreign?.(tables, until), signal);
-  }
-
-  /** Those of these tables that the target lacks. */
-  async missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
-    return tables.length === 0 ? [] : await this.#asked((presence, until) => presence.missing(tables, until), signal);
-  }
-
-  /** Of a sink that can't tell: nothing. */
-  async #asked(
-    ask: (presence: TargetPresence, until: AbortSignal) => Promise<readonly TableVersion[]> | undefined,
-    signal: AbortSignal,
-  ): Promise<readonly TableVersion[]> {
-    const { presence } = this.#parts.sink;
-    if (presence === undefined) return [];
-    let found: readonly TableVersion[] = [];
-    await this.#bounded(async (until) => void (found = (await ask(presence, until)) ?? []), signal);
-    return found;
-  }
-
-  /** Removes rows of these tables that no batch of this sink can have written. */
-  async expel(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
-    const { rows } = this.#parts.sink;
-    const { epoch, commit } = this.position.checkpoint.position;
-    await this.#bounded(async (until) => await rows?.expel(tables, rowVersion(epoch, commit), until), signal);
-  }
-
-  /** Prepares the targets of these tables for rows of their shapes. */
-  async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
-    const { sink } = this.#parts;
-    await this.#bounded((until) => sink.prepare(tables, until), signal);
-  }
-
-  async #bounded(work: (until: AbortSignal) => Promise<void>, signal: AbortSignal): Promise<void> {
+  /** Work on targets beside batches, repeated like these. */
+  async onTargets(work: (until: AbortSignal) => Promise<void>, signal: AbortSignal): Promise<void> {
     await this.retrying(signal, () => this.watch.bounded("table", work, signal));
   }
 
@@ -226,9 +199,9 @@ export class BatchWriter {
     const begunMs = clock.elapsed();
     let since: string | undefined;
     const onRetry = (error: unknown): void => {
-      const { code, message, hint = null } = findMillraceError(error) ?? unclassified(sink.name, error);
+      const known = findMillraceError(error) ?? unclassified(sink.name, error);
       const at = timestamp(clock);
-      this.#failing = { begunMs, error: { code, message, hint, at, since: (since ??= at) } };
+      this.#failing = { begunMs, error: storedErrorOf(known, at, (since ??= at)) };
       metrics.sinkError(sink.name, kindOf(error));
       logger.warn({ error }, "a batch failed and is retried");
     };

@@ -8,7 +8,6 @@ import type { TableVersion } from "../../core/model/schema.ts";
 import type { KeyText } from "../../core/contracts/row-reads.ts";
 import type { DeadLetterStore } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
-import { baseKey } from "../compaction/doubtful-bases.ts";
 import { impossibleKey, pausedOnPoison, tooManyRefused } from "../errors.ts";
 import type { UnplacedRow } from "../compaction/table-compaction.ts";
 
@@ -139,9 +138,18 @@ function inTable(tableId: string, key: string): string {
   return `${tableId} ${key}`;
 }
 
-function locate(writes: TableWrites, entry: number): { block: Block; row: number; key: KeyText } {
+/** The row of an entry, and its key. */
+export function locate(writes: TableWrites, entry: number): { block: Block; row: number; key: KeyText } {
   const block = writes.blocks[writes.block[entry]!]!;
   const row = writes.row[entry]!;
   const offset = writes.action[entry] === DELETE ? block.before[row]! : block.after[row]!;
   return { block, row, key: keyText(writes.table, block.bytes, offset) };
+}
+
+/** The key of the row that a PATCH takes its unchanged cells from. */
+export function baseKey(writes: TableWrites, entry: number): KeyText {
+  const block = writes.blocks[writes.block[entry]!]!;
+  const row = writes.row[entry]!;
+  const offset = writes.moved[entry] === 1 ? block.before[row]! : block.after[row]!;
+  return keyText(writes.table, block.bytes, offset);
 }

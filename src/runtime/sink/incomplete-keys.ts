@@ -1,14 +1,13 @@
-import { DELETE, type TableWrites } from "../../core/model/batch.ts";
+import { DELETE, PATCH, type TableWrites } from "../../core/model/batch.ts";
 import { NO_TUPLE } from "../../core/model/block.ts";
 import { invariant } from "../../core/invariant.ts";
 import { keyShape, keyText } from "../../core/model/row-id.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
-import type { StateStore } from "../../core/contracts/state-store.ts";
+import type { SnapshotStore, StateStore } from "../../core/contracts/state-store.ts";
 import type { CarriedCopies } from "./carried-copies.ts";
-import type { DeadLetterBox } from "./dead-letters.ts";
+import { baseKey, type DeadLetterBox, locate } from "./dead-letters.ts";
 import type { SinkPosition } from "./sink-position.ts";
 import type { SinkTableAnswers } from "./tables-of-sink.ts";
-import { doubtfulBases, withFollowers } from "../compaction/doubtful-bases.ts";
 import type { UntoldKey } from "../compaction/table-compaction.ts";
 
 export interface IncompleteKeysParts {
@@ -76,4 +75,53 @@ function tupleOf(writes: TableWrites, entry: number): { readonly bytes: Uint8Arr
   const offset = writes.action[entry] === DELETE ? block.before[row]! : block.after[row]!;
   invariant(offset !== NO_TUPLE, `entry ${entry} has the tuple of its action`);
   return { bytes: block.bytes, offset };
+}
+
+/**
+ * The PATCH entries whose base the sink may hold in an older state than the log: the row was refused, its key waits for a
+ * lookup, or a resync reads its whole table. Cells taken from such a base may be wrong, so the entries' own keys must be
+ * read from the source too. In the last two cases a row that keeps its key needs no listing, because it is read anyway.
+ */
+async function doubtfulBases(
+  sink: string,
+  writes: TableWrites,
+  letters: DeadLetterBox,
+  snapshots: Pick<SnapshotStore, "list" | "listed">,
+): Promise<readonly number[]> {
+  if (writes.patchCount === 0) return [];
+  const waiting = await letters.waitingOf(writes.table.id);
+  const doubtful: number[] = [];
+  const moved: number[] = [];
+  for (let i = 0; i < writes.count; i++) {
+    if (writes.action[i] !== PATCH) continue;
+    if (waiting.size > 0 && waiting.has(JSON.stringify(baseKey(writes, i)))) doubtful.push(i);
+    else if (writes.moved[i] === 1) moved.push(i);
+  }
+  if (moved.length === 0) return doubtful;
+  const { id } = writes.table;
+  const open = await snapshots.list();
+  if (open.some((r) => r.sink === sink && r.tableId === id && r.scope.kind !== "where")) return [...doubtful, ...moved];
+  const keys = moved.map((entry) => baseKey(writes, entry));
+  const listed = await snapshots.listed(sink, id, keys);
+  return [...doubtful, ...moved.filter((_, i) => listed.has(i))];
+}
+
+/**
+ * For a stream, whose entries are every change: the PATCH entries that build on what `entries` leave of their rows, batch by
+ * batch, and those of `entries` that are PATCH entries themselves. Ascending.
+ */
+function withFollowers(writes: TableWrites, entries: readonly number[]): readonly number[] {
+  if (writes.patchCount === 0 || entries.length === 0) return [];
+  const given = new Set(entries);
+  const doubted = new Set<string>();
+  const found: number[] = [];
+  for (let i = Math.min(...entries); i < writes.count; i++) {
+    const isPatch = writes.action[i] === PATCH;
+    const own = JSON.stringify(locate(writes, i).key);
+    if (given.has(i) || (isPatch && doubted.has(JSON.stringify(baseKey(writes, i))))) {
+      doubted.add(own);
+      if (isPatch) found.push(i);
+    } else doubted.delete(own);
+  }
+  return found;
 }

@@ -1,7 +1,5 @@
 import type { LogEntry } from "../../core/model/batch.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
-import type { TableVersion } from "../../core/model/schema.ts";
-import type { Sink } from "../../core/contracts/sink.ts";
 import type { Slice } from "../compaction/compaction.ts";
 import { queuedRowsOf } from "./queued-rows.ts";
 import type { QueuedWork, QueuedRowWorks } from "../stream/sink-queue.ts";
@@ -10,7 +8,6 @@ import type { SinkTableAnswers } from "./tables-of-sink.ts";
 import type { NoticeWork, TruncateWork } from "../stream/work.ts";
 
 export interface LogPassingParts {
-  readonly sink: Pick<Sink, "verify">;
   readonly writer: BatchWriter;
   readonly tables: SinkTableAnswers;
 }
@@ -97,8 +94,8 @@ export class LogPassing {
   }
 
   async #heartbeat(signal: AbortSignal): Promise<void> {
-    const { writer, sink } = this.#parts;
-    await writer.retrying(signal, () => sink.verify(signal));
+    const { writer } = this.#parts;
+    await writer.verify(signal);
     const { position } = writer;
     if (position.isBeyondCheckpoint) await this.#pass([], position.reached, signal);
   }

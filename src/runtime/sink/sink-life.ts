@@ -2,7 +2,7 @@ import { abortOf, scopeOf, timestamp, pause } from "../../core/clock.ts";
 import { type ErrorKind, findMillraceError, type MillraceError, withLogin } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import { comparePositions, type Position, serializePosition } from "../../core/model/position.ts";
-import type { SinkRecord, StoredError } from "../../core/contracts/state-store.ts";
+import { type SinkRecord, type StoredError, storedErrorOf } from "../../core/contracts/state-store.ts";
 import type { SinkState } from "../../core/contracts/telemetry.ts";
 import { type CatchUpParts, rejoin } from "../stream/catch-up.ts";
 import { sinkAhead, unclassified } from "../errors.ts";
@@ -389,16 +389,7 @@ export class SinkLife {
     // The process before this one may have stored its own.
     if (error === null && this.#error === null && this.#record?.error == null) return;
     const at = timestamp(this.#parts.clock);
-    this.#error =
-      error === null
-        ? null
-        : {
-            code: error.code,
-            message: error.message,
-            hint: error.hint ?? null,
-            at,
-            since: (this.#failingSince ??= at),
-          };
+    this.#error = error === null ? null : storedErrorOf(error, at, (this.#failingSince ??= at));
     if (error === null && this.#state === "failed") this.#become("starting");
     // Only this process knows when the last attempt was.
     if (!isRepeated) await this.#parts.state.sinks.setError(this.name, this.#error);

@@ -334,10 +334,7 @@ export function knownPosition(record: SinkRecord | null): Position | null {
 }
 
 /** What a stream that starts at `from` has to reach: the furthest position of a sink in that epoch. */
-export function heldFrom(
-  from: Position,
-  sinks: readonly Pick<SinkRecord, "covered" | "checkpoint">[],
-): HeldPositions {
+export function heldFrom(from: Position, sinks: readonly Pick<SinkRecord, "covered" | "checkpoint">[]): HeldPositions {
   let reached = from;
   for (const { covered, checkpoint } of sinks) {
     for (const position of [covered, checkpoint]) {

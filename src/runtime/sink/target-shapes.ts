@@ -2,13 +2,20 @@ import type { Checkpoint } from "../../core/model/batch.ts";
 import { findMillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import { isLater, type TableVersion } from "../../core/model/schema.ts";
-import type { Sink } from "../../core/contracts/sink.ts";
+import { rowVersion } from "../../core/model/version.ts";
+import type { Sink, TargetPresence } from "../../core/contracts/sink.ts";
 import type { CarriedCopies } from "./carried-copies.ts";
 import { isOfShape, withoutTables } from "../../core/checkpoint/completeness.ts";
 import { targetsGone } from "../errors.ts";
 import type { BatchWriter } from "./batch-writer.ts";
 import type { SinkTableAnswers } from "./tables-of-sink.ts";
 import type { CarryWork, CompleteEnd } from "../stream/work.ts";
+
+type PresenceQuestion = (
+  presence: TargetPresence,
+  tables: readonly TableVersion[],
+  until: AbortSignal,
+) => Promise<readonly TableVersion[]> | undefined;
 
 export interface TargetShapesParts {
   readonly sink: Sink;
@@ -59,7 +66,7 @@ export class TargetShapes {
     const { writer, tables: own } = this.#parts;
     const changed = tables.filter((table) => this.#prepared.get(table.id) !== table);
     if (changed.length === 0) return;
-    const foreign = await this.#asked(changed, (some) => writer.foreign(some, signal), signal);
+    const foreign = await this.#asked(changed, (presence, some, until) => presence.foreign?.(some, until), signal);
     await this.#expectThere(
       changed.filter((table) => !foreign.includes(table)),
       signal,
@@ -85,7 +92,7 @@ export class TargetShapes {
       for (const table of changed) if (voided.has(table.id)) failpoint("sink.voided", table);
     }
     // Rows of a later version would win against all that is read now.
-    if (foreign.length > 0) await writer.expel(foreign, signal);
+    if (foreign.length > 0) await this.#expel(foreign, signal);
     await this.#make(changed, signal);
   }
 
@@ -105,7 +112,7 @@ export class TargetShapes {
       const complete = writer.position.tables[table.id];
       return complete !== undefined && isOfShape(complete, table);
     });
-    const missing = await this.#asked(held, (some) => writer.missing(some, signal), signal);
+    const missing = await this.#asked(held, (presence, some, until) => presence.missing(some, until), signal);
     if (missing.length > 0)
       throw targetsGone(
         sink.name,
@@ -114,18 +121,42 @@ export class TargetShapes {
   }
 
   async #make(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
-    const { writer } = this.#parts;
+    const { sink, writer } = this.#parts;
     for (const { id, fingerprint } of tables) this.#tried.set(id, fingerprint);
     const make = async (some: readonly TableVersion[]) => {
-      await writer.prepare(some, signal);
+      await writer.onTargets((until) => sink.prepare(some, until), signal);
       for (const table of some) this.#noteMade(table);
       return [];
     };
-    await this.#asked(tables, make, signal);
+    await this.#together(tables, make, signal);
+  }
+
+  /** Removes rows of these tables that no batch of this sink can have written. */
+  async #expel(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+    const { sink, writer } = this.#parts;
+    const { epoch, commit } = writer.position.checkpoint.position;
+    await writer.onTargets(async (until) => await sink.rows?.expel(tables, rowVersion(epoch, commit), until), signal);
+  }
+
+  /** Those of these tables for which the question is true. A sink that can't tell: none. */
+  async #asked(
+    tables: readonly TableVersion[],
+    question: PresenceQuestion,
+    signal: AbortSignal,
+  ): Promise<readonly TableVersion[]> {
+    const { sink, writer } = this.#parts;
+    const { presence } = sink;
+    if (presence === undefined) return [];
+    const ask = async (some: readonly TableVersion[]) => {
+      let found: readonly TableVersion[] = [];
+      await writer.onTargets(async (until) => void (found = (await question(presence, some, until)) ?? []), signal);
+      return found;
+    };
+    return await this.#together(tables, ask, signal);
   }
 
   /** All tables in one call. If that fails and the error names no table, one call per table shows which one fails. */
-  async #asked(
+  async #together(
     tables: readonly TableVersion[],
     ask: (tables: readonly TableVersion[]) => Promise<readonly TableVersion[]>,
     signal: AbortSignal,
@@ -187,7 +218,10 @@ export class TargetShapes {
     const { tables } = writer.position.checkpoint;
     if (tables[table.id] === undefined && this.#parts.carried.take(table, completeness, facts)) {
       failpoint("sink.carried", table);
-      await writer.store({ position: writer.position.reached, tables: { ...tables, [table.id]: completeness } }, signal);
+      await writer.store(
+        { position: writer.position.reached, tables: { ...tables, [table.id]: completeness } },
+        signal,
+      );
     }
     return writer.position.tables[table.id] === completeness;
   }

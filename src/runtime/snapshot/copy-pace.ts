@@ -1,6 +1,6 @@
 import type { Clock } from "../../core/clock.ts";
 import type { SinkWorker } from "../sink/sink-worker.ts";
-import { ASIDE_BATCHES, bytesFor } from "../stream/byte-budget.ts";
+import { bytesFor, OWN_BATCHES } from "../stream/fan-out.ts";
 
 /** Others have waited for the sink this long, and for half of the time: it takes twice as long as they do. */
 const WAITED_MS_MIN = 3_000;
@@ -73,5 +73,5 @@ export class CopyPace {
 }
 
 export function hasRoom({ queue, limits }: SinkWorker): boolean {
-  return queue.heldBytes <= bytesFor(ASIDE_BATCHES, [limits]);
+  return queue.heldBytes <= bytesFor(OWN_BATCHES, [limits]);
 }

@@ -162,7 +162,8 @@ export class SnapshotLedger {
     await this.store();
     for (const snapshot of await this.list()) {
       if (snapshot.sink !== sink || snapshot.state !== "running") continue;
-      const isShort = batch === null || snapshot.held === null || batch < snapshot.held || missing.has(snapshot.tableId);
+      const isShort =
+        batch === null || snapshot.held === null || batch < snapshot.held || missing.has(snapshot.tableId);
       if (isShort) await this.#store.restart(snapshot.id);
     }
   }

@@ -11,7 +11,7 @@ import { Backlog } from "./backlog.ts";
 import { entry } from "../entry.ts";
 import type { FailingReads } from "./failing-reads.ts";
 import type { FanOut } from "../stream/fan-out.ts";
-import type { ReadHold } from "../stream/read-hold.ts";
+import type { ReadHold } from "../stream/kept-log.ts";
 import { type ReadLimits, fittingKeys, type KeyRead, type RangeRead, type SnapshotRead } from "./reads.ts";
 import { ChunkReader } from "./snapshot-chunks.ts";
 import type { SnapshotLedger } from "./snapshot-ledger.ts";
@@ -270,7 +270,13 @@ export class Snapshotter {
         failpoint("snapshot.chunk-durable", table);
         const { last, rowCount } = chunks[i]!.end;
         const snapshot = snapshots.get(worker)!;
-        const progress = this.#ledger.after(snapshot, { completeness, lowVersion, last, rowCount, held: worker.position.batch });
+        const progress = this.#ledger.after(snapshot, {
+          completeness,
+          lowVersion,
+          last,
+          rowCount,
+          held: worker.position.batch,
+        });
         if (last === null) await this.#finish(snapshot, progress, table, worker);
         else this.#ledger.note(progress);
       },

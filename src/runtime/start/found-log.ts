@@ -5,7 +5,13 @@ import { earliest, type Position } from "../../core/model/position.ts";
 import type { TableGenerations } from "../../core/contracts/catalog.ts";
 import type { CreatedLog, Crossing, FirstCopy, LogAdmin } from "../../core/contracts/log-admin.ts";
 import type { LogIdentity } from "../../core/contracts/positions.ts";
-import type { SinkRecord, SinkReset, SnapshotStore, SourceRecord, StateStore } from "../../core/contracts/state-store.ts";
+import type {
+  SinkRecord,
+  SinkReset,
+  SnapshotStore,
+  SourceRecord,
+  StateStore,
+} from "../../core/contracts/state-store.ts";
 import { isTriedAgain } from "../retry.ts";
 import type { SinkLife } from "../sink/sink-life.ts";
 import { askAgain } from "../snapshot/snapshots.ts";

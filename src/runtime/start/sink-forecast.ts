@@ -37,7 +37,11 @@ export async function forecastSink(
   const { own } = answer;
   const accord = await state.bonds.accord(sink.name, own?.bond);
   try {
-    return { record, kind: "continues", from: continuationOf(sink.name, { own, record, accord }, acknowledged ?? origin) };
+    return {
+      record,
+      kind: "continues",
+      from: continuationOf(sink.name, { own, record, accord }, acknowledged ?? origin),
+    };
   } catch (error) {
     const known = findMillraceError(error);
     if (known === undefined) throw error;

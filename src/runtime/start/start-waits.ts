@@ -1,10 +1,16 @@
 import { type Clock, timestamp } from "../../core/clock.ts";
-import { findMillraceError, type MillraceError, withLogin } from "../../core/errors.ts";
+import { findMillraceError, withLogin } from "../../core/errors.ts";
 import { invariant } from "../../core/invariant.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
 import type { ChangeLog } from "../../core/contracts/change-log.ts";
 import type { Source } from "../../core/contracts/source.ts";
-import { hasIdentity, type StartedRecord, type StateStore, type StoredError } from "../../core/contracts/state-store.ts";
+import {
+  hasIdentity,
+  type StartedRecord,
+  type StateStore,
+  type StoredError,
+  storedErrorOf,
+} from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { streamLost } from "../errors.ts";
 import { forecastSink, heldForecast } from "./sink-forecast.ts";
@@ -58,18 +64,10 @@ export async function whenAnswered<T>(
       if (known.message !== said) logger.warn({ error }, `the first start waits: ${known.message}`);
       said = known.message;
       const needsPerson = known.kind === "blocked" || clock.elapsed() - sinceMs > inVainMsMax;
-      onWithheld(asWithheld(withLogin(known, login), { clock, since }, needsPerson));
+      onWithheld({ error: storedErrorOf(withLogin(known, login), timestamp(clock), since), needsPerson });
     }
     await clock.sleep(backoff.next(), signal);
   }
-}
-
-function asWithheld(
-  { code, message, hint }: MillraceError,
-  { clock, since }: { readonly clock: Clock; readonly since: string },
-  needsPerson: boolean,
-): StartObstacle {
-  return { error: { code, message, hint: hint ?? null, at: timestamp(clock), since }, needsPerson };
 }
 
 /**
@@ -88,7 +86,7 @@ export async function untilGranted(parts: GrantParts, signal: AbortSignal): Prom
     const waitMs = backoff.next();
     const needsPerson = kindOf(error) === "blocked" || backoff.waitedMs > inVainMsMax;
     const known = withLogin(findMillraceError(error) ?? streamLost(error), login);
-    onWithheld(asWithheld(known, { clock, since }, needsPerson));
+    onWithheld({ error: storedErrorOf(known, timestamp(clock), since), needsPerson });
     await clock.sleep(waitMs, signal);
   }
   onWithheld(null);

@@ -1,14 +1,13 @@
 import type { Clock } from "../../core/clock.ts";
-import { findMillraceError, type MillraceError } from "../../core/errors.ts";
+import { findMillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import { comparePositions } from "../../core/model/position.ts";
-import { SecondStreamRefused, type SchemaResolver, type StreamOptions } from "../../core/contracts/change-log.ts";
+import { SecondStreamRefused, type StreamOptions } from "../../core/contracts/change-log.ts";
 import type { Source } from "../../core/contracts/source.ts";
-import { FanOut } from "./fan-out.ts";
+import { bytesFor, FanOut, OWN_BATCHES } from "./fan-out.ts";
 import { encodeMark } from "./marks.ts";
 import { ReconnectBackoff } from "../retry.ts";
 import type { GoBack } from "./go-back.ts";
-import { ASIDE_BATCHES, bytesFor } from "./byte-budget.ts";
 import { SinkQueue } from "./sink-queue.ts";
 import type { SinkWorker } from "../sink/sink-worker.ts";
 
@@ -18,18 +17,18 @@ const NEAR = 1n << 20n;
 /** Attempts to get a second stream while the source has none free: about fifteen seconds. */
 export const SECOND_STREAM_TRIES_MAX = 6;
 
+/**
+ * What the stream that feeds this fan-out asks about the tables that it shows. `sink`: the one whose own stream it is; null: the
+ * main stream.
+ */
+export type AnswersFor = (fanOut: FanOut, sink: string | null) => Omit<StreamOptions, "temporary" | "byteCountMax">;
+
 export interface CatchUpParts {
   readonly clock: Clock;
   readonly source: Pick<Source, "log" | "watermarks">;
   readonly main: FanOut;
   readonly goBack: GoBack;
-  readonly resolve: SchemaResolver;
-  /** `StreamOptions.isKnown` */
-  readonly isKnown: (tableId: string) => boolean;
-  /** `StreamOptions.onUnloggedRows`, of the stream of one sink. */
-  readonly onUnloggedRows: (tableId: string, sink: string) => Promise<void>;
-  /** `StreamOptions.onUnreadableRows`, likewise. */
-  readonly onUnreadableRows: (tableId: string, error: MillraceError, sink: string) => Promise<void>;
+  readonly answersFor: AnswersFor;
   readonly secondStreamTriesMax: number;
 }
 
@@ -68,17 +67,13 @@ export async function rejoin(
  * began; changes that both streams carried are skipped by position.
  */
 async function catchUp(worker: SinkWorker, parts: CatchUpParts, signal: AbortSignal): Promise<void> {
-  const { source, main, resolve, isKnown } = parts;
+  const { source, main } = parts;
   /** Besides those of the main stream. */
-  const byteCountMax = bytesFor(ASIDE_BATCHES, [worker.limits]);
-  const onUnloggedRows = (tableId: string) => parts.onUnloggedRows(tableId, worker.name);
+  const byteCountMax = bytesFor(OWN_BATCHES, [worker.limits]);
   const from = worker.position.reached;
-  const onUnreadableRows = (tableId: string, error: MillraceError) =>
-    parts.onUnreadableRows(tableId, error, worker.name);
   const own = new FanOut(from, source.watermarks.markPrefix);
-  const onRenamed: StreamOptions["onRenamed"] = async (renames, position) => own.rename(renames, position);
-  const asked = { resolve, isKnown, onUnloggedRows, onUnreadableRows, onRenamed };
-  await using stream = await source.log.stream(from, { temporary: true, ...asked, byteCountMax }, signal);
+  const options = { temporary: true, ...parts.answersFor(own, worker.name), byteCountMax };
+  await using stream = await source.log.stream(from, options, signal);
   failpoint("catch-up.opened");
   own.attach(worker);
   const collected = new SinkQueue();

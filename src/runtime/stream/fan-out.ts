@@ -1,18 +1,59 @@
-import type { Block, LogMessage } from "../../core/model/block.ts";
+import { type Block, type LogMessage, OP_TRUNCATE } from "../../core/model/block.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { Position } from "../../core/model/position.ts";
 import { News } from "../../core/news.ts";
 import type { ChangeStream, Rename } from "../../core/contracts/change-log.ts";
 import { rowVersion } from "../../core/model/version.ts";
-import { bytesFor, MAIN_BATCHES } from "./byte-budget.ts";
-import { cut } from "./cut.ts";
-import { DeliveredTransactions } from "./delivered.ts";
+import type { TableVersion } from "../../core/model/schema.ts";
+import { DeliveredTransactions } from "./delivered-transactions.ts";
 import { decodeMark } from "./marks.ts";
 import { measuredNow } from "../sink/measured-batches.ts";
-import type { SinkQueue } from "./sink-queue.ts";
+import type { BatchLimits, SinkQueue } from "./sink-queue.ts";
 import type { SinkWorker } from "../sink/sink-worker.ts";
 import type { Spoiled, Window, WindowRows } from "../snapshot/windows.ts";
 import { letGo, giveReceipt, lossOf, type Work } from "./work.ts";
+
+/*
+ * Fan-out and catch-up
+ *
+ * The source has one stream for all sinks, and a slow sink must not slow down the others:
+ *
+ *                                   ┌─▶ queue ─▶ worker of sink a          positions in the log
+ *      source ══ blocks ══▶ fan-out ┼─▶ queue ─▶ worker of sink b      a ────────────────●
+ *                    (by reference) └─▶ queue ─▶ worker of sink c      b ───────────────●│
+ *                                                                      c ────●          ││
+ *                own stream ══════════▶ own fan-out ─▶ queue of c            └ catch-up ┘fan-out
+ *
+ * 1. The fan-out cuts each block where compaction must stop (`cut`), and puts the parts into the queues of all attached
+ *    sinks, in the order of the log. It never waits for one sink. It stops reading only when no sink needs work, or when the
+ *    byte budget of the stream is spent.
+ * 2. A sink that holds most of the budget while others are idle is detached (detach.ts): its queue is dropped, which frees
+ *    the bytes at once. What was in it comes again from the log, because the sink's checkpoint is before it.
+ * 3. A sink that is behind catches up with its own stream and its own fan-out (catch-up.ts). Near the end the main fan-out
+ *    already collects the sink's changes in a second queue. When the own stream has passed the position where that began,
+ *    the second queue is appended to the first one. Changes that both streams carried are dropped by position (queued-rows.ts).
+ * 4. A source that has no second stream to give lets the main fan-out go back to the sink's position (go-back.ts). Sinks
+ *    that were further get changes that they have, and skip them by position, too.
+ * 5. At low and high watermarks the fan-out opens and closes windows of incremental snapshots (snapshot/windows.ts): rows that
+ *    were read enter the queues at exactly this position. So a move to another position spoils all open windows.
+ *
+ * What went wrong before: the hand-over looked only after a block, and at an own queue that was nearly empty. In an idle log
+ * no further block came, so a sink that had been away kept its second stream and never joined. Now room in its queue counts,
+ * and a mark in the log wakes both streams.
+ */
+
+/** A batch counts as at least this much, so that a stream reads ahead of sinks that write little at once. */
+const BATCH_BYTES_MIN = 8 * 1024 * 1024;
+
+/** One that is being written, one that waits, and one that is being read. */
+export const MAIN_BATCHES = 3;
+/** A sink that catches up is alone at its stream, and nobody waits for a table's first copy. */
+export const OWN_BATCHES = 2;
+
+/** Bytes that may wait in memory, so that sinks with these limits can fill so many batches. */
+export function bytesFor(batchCount: number, limits: readonly Pick<BatchLimits, "byteCountMax">[]): number {
+  return batchCount * Math.max(BATCH_BYTES_MIN, ...limits.map(({ byteCountMax }) => byteCountMax));
+}
 
 /** The fan-out stops reading the stream when in every sink's queue so many works wait, and enough to fill its next batch. */
 const WAITING_WORKS_MIN = 2;
@@ -317,4 +358,44 @@ function noticeOf(block: Block, message: LogMessage): Work {
   // The block's bytes are used again.
   const kept = { ...message, content: Uint8Array.from(message.content) };
   return { kind: "notice", entry: { kind: "mark", message: kept }, until: block.positionAt(message.at) };
+}
+
+/** A part of a block that can be compacted together, or one truncate. */
+export type Piece =
+  | { readonly kind: "rows"; readonly from: number; readonly to: number }
+  | { readonly kind: "truncate"; readonly row: number };
+
+/**
+ * Cuts rows `from`..`to` of a block where compaction must stop: at truncates, and where a table appears in a second version.
+ * Most blocks have neither: they stay in one piece, and their rows are not looked at.
+ */
+export function cut(block: Block, from: number, to: number): readonly Piece[] {
+  const truncate = block.op.subarray(from, to).includes(OP_TRUNCATE);
+  if (!truncate && !hasTwoVersions(block.tables)) return from < to ? [{ kind: "rows", from, to }] : [];
+  const pieces: Piece[] = [];
+  let start = from;
+  let versions = new Map<string, TableVersion>();
+  const closeAt = (row: number) => {
+    if (row > start) pieces.push({ kind: "rows", from: start, to: row });
+    start = row;
+    versions = new Map();
+  };
+  for (let row = from; row < to; row++) {
+    const table = block.tables[block.table[row]!]!;
+    if (block.op[row] === OP_TRUNCATE) {
+      closeAt(row);
+      pieces.push({ kind: "truncate", row });
+      start = row + 1;
+      continue;
+    }
+    const seen = versions.get(table.id);
+    if (seen !== undefined && seen !== table) closeAt(row);
+    versions.set(table.id, table);
+  }
+  closeAt(to);
+  return pieces;
+}
+
+function hasTwoVersions(tables: readonly TableVersion[]): boolean {
+  return tables.length > 1 && new Set(tables.map((table) => table.id)).size < tables.length;
 }

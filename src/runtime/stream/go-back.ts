@@ -2,7 +2,7 @@ import { abortOf, type Clock, scopeOf, timestamp, pause } from "../../core/clock
 import { failpoint } from "../../core/failpoint.ts";
 import { comparePositions, earliest, type Position } from "../../core/model/position.ts";
 import type { SecondStreamRefused } from "../../core/contracts/change-log.ts";
-import type { StoredError } from "../../core/contracts/state-store.ts";
+import { type StoredError, storedErrorOf } from "../../core/contracts/state-store.ts";
 import type { FanOut } from "./fan-out.ts";
 import type { SinkWorker } from "../sink/sink-worker.ts";
 
@@ -84,8 +84,7 @@ export class GoBack {
 
   /** Makes the fan-out go back to the sinks that wait. */
   ask(error: SecondStreamRefused): void {
-    const { code, message, hint } = error;
-    this.#error = { code, message, hint: hint ?? null, at: timestamp(this.#clock) };
+    this.#error = storedErrorOf(error, timestamp(this.#clock));
     this.#asked.end();
   }
 

@@ -1,13 +1,14 @@
 import { type Clock, scopeOf, timestamp } from "../../core/clock.ts";
-import { findMillraceError, isAborted, type MillraceError, reasonOf, withLogin } from "../../core/errors.ts";
+import { findMillraceError, isAborted, reasonOf, withLogin } from "../../core/errors.ts";
 import { invariant } from "../../core/invariant.ts";
 import { comparePositions } from "../../core/model/position.ts";
-import type { ChangeStream, SchemaResolver, StreamOptions } from "../../core/contracts/change-log.ts";
+import type { ChangeStream } from "../../core/contracts/change-log.ts";
 import type { HeldPositions } from "../../core/contracts/log-admin.ts";
 import type { Source } from "../../core/contracts/source.ts";
-import type { StateStore, StoredError } from "../../core/contracts/state-store.ts";
+import { type StateStore, type StoredError, storedErrorOf } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { streamLost } from "../errors.ts";
+import type { AnswersFor } from "./catch-up.ts";
 import type { FanOut } from "./fan-out.ts";
 import { isTriedAgain, kindOf, PROVEN_MS, ReconnectBackoff } from "../retry.ts";
 import type { GoBack } from "./go-back.ts";
@@ -18,15 +19,7 @@ export interface SourceFeedParts {
   readonly state: StateStore;
   readonly fanOut: FanOut;
   readonly goBack: GoBack;
-  readonly resolve: SchemaResolver;
-  /** `StreamOptions.isKnown` */
-  readonly isKnown: (tableId: string) => boolean;
-  /** `StreamOptions.onUnloggedRows` */
-  readonly onUnloggedRows: (tableId: string) => Promise<void>;
-  /** `StreamOptions.onUnreadableRows` */
-  readonly onUnreadableRows: (tableId: string, error: MillraceError) => Promise<void>;
-  /** `StreamOptions.onRenamed` */
-  readonly onRenamed: NonNullable<StreamOptions["onRenamed"]>;
+  readonly answersFor: AnswersFor;
   /** The sinks' positions; the fan-out is at the lowest. */
   readonly held: () => HeldPositions;
   /** How long it may be reopened without success before an operator has to act. */
@@ -117,13 +110,11 @@ export class SourceFeed implements AsyncDisposable {
   }
 
   async #open(signal: AbortSignal): Promise<ChangeStream> {
-    const { source, state, fanOut, resolve, isKnown, held, onUnloggedRows, onUnreadableRows, onRenamed } = this.#parts;
+    const { source, state, fanOut, held, answersFor } = this.#parts;
     const identity = (await state.source.get())?.identity;
     invariant(identity != null, "a running source has an identity");
     await state.source.identify(await source.admin.resume(identity, held(), signal));
-    const byteCountMax = fanOut.byteBudget;
-    const asked = { resolve, isKnown, onUnloggedRows, onUnreadableRows, onRenamed };
-    const options = { temporary: false, ...asked, byteCountMax };
+    const options = { temporary: false, ...answersFor(fanOut, null), byteCountMax: fanOut.byteBudget };
     return await source.log.stream(fanOut.position, options, signal);
   }
 
@@ -138,10 +129,10 @@ export class SourceFeed implements AsyncDisposable {
     if (!isTriedAgain(error)) throw error;
     this.#isBlocked = kindOf(error) === "blocked";
     this.#isSilent ||= reasonOf(error) === "silent";
-    const { code, message, hint } = withLogin(findMillraceError(error) ?? streamLost(error), this.#parts.login);
+    const known = withLogin(findMillraceError(error) ?? streamLost(error), this.#parts.login);
     const at = timestamp(this.#parts.clock);
     this.#failingSince ??= at;
-    this.#error = { code, message, hint: hint ?? null, at, since: this.#failingSince };
+    this.#error = storedErrorOf(known, at, this.#failingSince);
     this.#parts.logger.warn({ error }, "the stream from the source broke; it is opened again");
   }
 

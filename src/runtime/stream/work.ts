@@ -165,28 +165,20 @@ export function dividedReceipt(receipt: Receipt, count: number): Receipt {
   return { durable: () => end(true), dropped: () => end(false) };
 }
 
-/** Resolves when all expected works have ended: true if all are durable, false if one was dropped. */
+/** Receipts for so many works: `all` resolves when they have ended, true if all are durable, false if one was dropped. */
 export class Receipts {
-  #open = 0;
-  #droppedOne = false;
-  #resolve: (allDurable: boolean) => void = () => {};
   readonly all: Promise<boolean>;
+  readonly #one: Receipt;
 
   constructor(expected: number) {
-    this.#open = expected;
-    this.all = new Promise((resolve) => {
-      this.#resolve = resolve;
-    });
-    if (expected === 0) this.#resolve(true);
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    this.all = promise;
+    if (expected === 0) resolve(true);
+    this.#one = dividedReceipt({ durable: () => resolve(true), dropped: () => resolve(false) }, expected);
   }
 
   one(): Receipt {
-    return { durable: () => this.#receive(false), dropped: () => this.#receive(true) };
-  }
-
-  #receive(dropped: boolean): void {
-    this.#droppedOne ||= dropped;
-    if (--this.#open === 0) this.#resolve(!this.#droppedOne);
+    return this.#one;
   }
 }
 

@@ -221,7 +221,7 @@ export class KafkaWorld {
     await scheduler.run(() => isDone() || isFollowed(), scheduler.nowMs + STARTS_WITHIN_MS);
     begin();
     const stream = (): boolean =>
-      shares.every(({ number }) => machines.daemonOf(number)?.running?.pipeline.position != null);
+      shares.every(({ number }) => machines.daemonOf(number)?.running?.pipeline.facts.position != null);
     const ended = await scheduler.run(() => isDone() || stream(), scheduler.nowMs + STARTS_WITHIN_MS);
     checks.throwViolation();
     if (ended !== "done") throw new Violation("the shares do not start");

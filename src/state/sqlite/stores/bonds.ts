@@ -29,7 +29,9 @@ export class SqliteBonds implements BondStore {
   }
 
   async undone(sink: string, batch: number): Promise<readonly string[]> {
-    return this.#connection.read(() => this.#statements.undone.all({ sink, batch }).map((row) => text(row, "table_id")));
+    return this.#connection.read(() =>
+      this.#statements.undone.all({ sink, batch }).map((row) => text(row, "table_id")),
+    );
   }
 
   async enter(sink: string, { own, owed, reason }: SinkOpening): Promise<SinkEntry> {
