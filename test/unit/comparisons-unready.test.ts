@@ -8,7 +8,7 @@ import { tableVersion } from "../support/model/blocks.ts";
 const table = tableVersion({ table: "t", columns: [["id", "integer"]], key: ["id"] });
 
 function comparisons(open: readonly Partial<TableSnapshot>[]): Comparisons {
-  const worker = { checkpoint: { tables: { [table.id]: "complete" } } };
+  const worker = { position: { tables: { [table.id]: "complete" } } };
   const parts = {
     clock: systemClock,
     fanOut: { has: () => true },
