@@ -2,8 +2,9 @@
  * `node scripts/generate.ts` writes the files that are derived from the sources. With `--check` it exits 1 if one is
  * stale.
  */
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, globSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { configKeys, withConfigKeys } from "./generated/config-keys.ts";
 import { configSchemaDocument } from "./generated/config-schema.ts";
 import { errorPagesDocument } from "./generated/error-pages.ts";
 import { metricsPageDocument } from "./generated/metrics-page.ts";
@@ -12,7 +13,15 @@ import { statusPageDocument } from "./generated/status-page.ts";
 const root = dirname(import.meta.dirname);
 const isCheck = process.argv.includes("--check");
 
+const keys = await configKeys();
+const pages = globSync(["docs/*.md", "connectors/**/*.md"], { cwd: root });
+const listing = pages.map((file) => {
+  const text = readFileSync(join(root, file), "utf8");
+  return [file, withConfigKeys(text, keys)] as const;
+});
+
 const documents = {
+  ...Object.fromEntries(listing),
   "docs/errors.md": await errorPagesDocument(root),
   "docs/metrics.md": metricsPageDocument(),
   "docs/status.md": statusPageDocument(),

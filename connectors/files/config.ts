@@ -4,32 +4,19 @@ import type { SinkContext, SinkFactory } from "../../src/core/contracts/connecto
 import type { FilesSettings } from "./settings.ts";
 import { bucketOf, s3, S3_PATH, s3Refusal } from "../kit/bucket.ts";
 import { refusing } from "../kit/idle-keys.ts";
+import { duration, size } from "../../src/core/values/quantity-keys.ts";
 import { MEMORY_LIMIT, memoryLimit } from "../kit/duckdb.ts";
 
-const DURATION = /^(\d+)(s|m|h)$/;
-const DURATION_MS: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000 };
-const KEEP = /^(\d+)(h|d)$/;
-const KEEP_MS: Readonly<Record<string, number>> = { h: 3_600_000, d: 24 * 3_600_000 };
-const SIZE = /^(\d+)(KB|MB|GB)$/;
-const SIZE_BYTES: Readonly<Record<string, number>> = { KB: 1024, MB: 1024 ** 2, GB: 1024 ** 3 };
 const AGE_MS_MAX = 24 * 3_600_000;
 const KEEP_MS_MAX = 10_000 * 24 * 3_600_000;
 const ROLL_BYTES_MAX = 4 * 1024 ** 3;
 
 const roll = z.strictObject({
   rows: z.int().min(1).max(100_000_000).default(1_000_000).describe("Changes of all tables."),
-  bytes: z
-    .string()
-    .regex(SIZE, { error: "expected a size such as 64MB" })
-    .transform((text) => measured(text, SIZE, SIZE_BYTES))
-    .refine((bytes) => bytes >= 1024 && bytes <= ROLL_BYTES_MAX, { error: "expected a size from 1KB to 4GB" })
+  bytes: size(1024, ROLL_BYTES_MAX)
     .default(128 * 1024 * 1024)
     .describe("Size of these changes as text, which is several times the size of the Parquet files."),
-  age: z
-    .string()
-    .regex(DURATION, { error: "expected a duration such as 30s, 5m, 1h" })
-    .transform((text) => measured(text, DURATION, DURATION_MS))
-    .refine((ms) => ms >= 1_000 && ms <= AGE_MS_MAX, { error: "expected a duration from 1s to 24h" })
+  age: duration(1_000, AGE_MS_MAX)
     .default(60_000)
     .describe("How long a change waits for its file. An idle sink looks with each `heartbeat`."),
 });
@@ -49,11 +36,7 @@ export const definition = z
     roll: roll
       .prefault({})
       .describe("When changes become files: as soon as one of these is reached, and when the daemon stops."),
-    keep: z
-      .string()
-      .regex(KEEP, { error: "expected a duration such as 36h, 90d" })
-      .transform((text) => measured(text, KEEP, KEEP_MS))
-      .refine((ms) => ms >= 3_600_000 && ms <= KEEP_MS_MAX, { error: "expected a duration from 1h to 10000d" })
+    keep: duration(3_600_000, KEEP_MS_MAX)
       .optional()
       .describe(
         "How long files stay, with their manifests. For readers that load them into tables of their own: what is left after that is no longer complete. Without it they stay for ever.",
@@ -111,10 +94,4 @@ function settingsOf({ daemon, name, folder, options }: SinkContext<FilesOptions>
       return new FolderStore(resolve(folder, path));
     },
   };
-}
-
-/** The pattern was checked before. */
-function measured(text: string, pattern: RegExp, units: Readonly<Record<string, number>>): number {
-  const [, count, unit = ""] = pattern.exec(text) ?? [];
-  return Number(count) * (units[unit] ?? Number.NaN);
 }

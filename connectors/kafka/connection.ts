@@ -11,7 +11,7 @@ const login = z.strictObject({
   mechanism: z
     .enum(["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
     .describe("How user and password are sent. PLAIN only with `tls`, or in a network that is trusted."),
-  username: z.string().min(1),
+  username: z.string().min(1).describe("The login's user."),
   password: z.string().optional().describe("Default: from `passwordCommand` or `passwordFile`."),
   ...passwordKeys,
 });

@@ -5,7 +5,7 @@ import { TABLE_GLOB } from "../core/table-selection.ts";
 import { passwordKeys } from "../passwords/password.ts";
 import { RULE_GLOB, tableDefinition } from "./tables.ts";
 import { isTimeZone, scheduleProblem } from "./schedule.ts";
-import { DURATION, parseByteCount, parseDurationMs, SIZE } from "../core/values/quantities.ts";
+import { duration, size } from "../core/values/quantity-keys.ts";
 
 /** The keys of millrace.yaml that all sources and all sinks have. Connectors define the keys of their own kind. */
 
@@ -14,32 +14,14 @@ const SIGNING_SECRET = /^whsec_[A-Za-z0-9+/]{32,86}={0,2}$/;
 const NAME = /^[a-z][a-z0-9_]{0,39}$/;
 export const SINK_NAME = /^[A-Za-z][A-Za-z0-9_-]{0,39}$/;
 
-export function duration(atLeastMs: number, atMostMs: number) {
-  return z
-    .string({ error: "expected a duration such as 500ms, 10s, 5m, 1h" })
-    .regex(DURATION, { error: "expected a duration such as 500ms, 10s, 5m, 1h" })
-    .transform((text) => parseDurationMs(text) ?? Number.NaN)
-    .refine((ms) => ms >= atLeastMs && ms <= atMostMs, {
-      error: `expected a duration from ${atLeastMs}ms to ${atMostMs / 1000}s`,
-    });
-}
-
-export function size(atLeast: number, atMost: number) {
-  return z
-    .string({ error: "expected a size such as 512KB, 64MB, 1GB" })
-    .regex(SIZE, { error: "expected a size such as 512KB, 64MB, 1GB" })
-    .transform((text) => parseByteCount(text) ?? Number.NaN)
-    .refine((bytes) => bytes >= atLeast && bytes <= atMost, {
-      error: `expected a size from ${atLeast}B to ${atMost / 1024 ** 2}MB`,
-    });
-}
-
 const tables = z
   .array(z.string().regex(TABLE_GLOB, { error: 'expected schema.table, with * as a wildcard, such as "public.*"' }))
   .min(1, { error: "expected at least one table; leave the key out to take all" });
 
 export const sourceDefinition = z.object({
-  kind: z.string().describe("What the source is."),
+  kind: z
+    .string()
+    .describe("What the source is: `postgres`, `mysql` (for MariaDB too), or `kafka`, where another daemon captures."),
   tables: tables
     .optional()
     .describe(
@@ -51,12 +33,18 @@ export const sourceDefinition = z.object({
     .describe(
       "What to do when there is no stored position: copy the tables first, or begin with the changes from now on.",
     ),
-  heartbeat: duration(100, 3_600_000).default(10_000).describe("How often an idle source's position is advanced."),
+  heartbeat: duration(100, 3_600_000)
+    .default(10_000)
+    .describe("How often Millrace moves the position of an idle source forward, and looks at the catalogue."),
 });
 
 export const sinkDefinition = z.object({
-  kind: z.string().describe("What the sink is."),
-  tables: tables.optional().describe("A subset of the source's tables: schema.table globs, ! excludes."),
+  kind: z
+    .string()
+    .describe(
+      "What the sink is: `duckdb`, `ducklake`, `postgres`, `clickhouse`, `elasticsearch`, `redis`, `kafka` or `files`.",
+    ),
+  tables: tables.optional().describe("A subset of the source's tables: schema.table globs, ! excludes. Default: all."),
   onPoison: z
     .enum(["deadLetter", "pause"])
     .default("deadLetter")
@@ -67,31 +55,40 @@ export const sinkDefinition = z.object({
     .max(100_000)
     .default(1_000)
     .describe(
-      "How many rows of one table may wait as dead letters; with one more, the table is suspended in this sink.",
+      "How many rows of one table may wait as dead letters. With one more, the table is suspended in this sink and the other tables go on; a history stops.",
     ),
   onLost: z
     .enum(["resync", "fail"])
     .optional()
     .describe(
-      "What to do when the target was emptied, dropped or restored: read everything again, or stop. Default: resync for caches and search engines, fail for warehouses.",
+      "What to do if the target was emptied, dropped or restored, and the log no longer reaches back to its position. resync: read everything again; files and topics then get the present rows, and their readers lose the changes in between. fail: stop. If one table alone is gone, it is read again in both cases; a history always stops. Default: resync for redis, elasticsearch, kafka and files, else fail.",
     ),
   batch: z
     .strictObject({
-      rows: z.int().min(1).max(1_000_000).optional().describe("Maximum number of rows in one write."),
+      rows: z
+        .int()
+        .min(1)
+        .max(1_000_000)
+        .optional()
+        .describe("Most rows in one batch. Default: 50,000; DuckDB and ClickHouse 100,000, lakes 200,000."),
       bytes: size(1024, 256 * 1024 ** 2)
         .optional()
-        .describe("Maximum bytes of rows in one write."),
+        .describe(
+          "Most bytes of rows in one batch; a row is never divided. Default: 2 MB; DuckDB and ClickHouse 8 MB, files and lakes 16 MB.",
+        ),
       delay: duration(0, 30_000)
         .optional()
-        .describe("How long after one write the next one begins at the earliest, unless enough waits to fill it."),
+        .describe(
+          "How long after the beginning of one batch the next one begins at the earliest, unless enough waits to fill it. For targets that like few large batches. Default: 0s; ClickHouse 200ms, lakes 500ms.",
+        ),
       timeout: duration(1_000, 86_400_000)
         .optional()
         .describe(
-          "A write of rows, or an opening, that takes longer is given up, and work on a whole table after twelve times as long: the sink's connection is cut and opened again. Default: 5m.",
+          "If a write of rows, or the opening of the sink, takes longer, Millrace cuts the connection and opens the sink again. Work on a whole table (a sweep, a truncate, a change of shape) has twelve times as long; each attempt in a row gets twice the time of the one before. Default: 5m.",
         ),
     })
     .prefault({})
-    .describe("Upper limits of one write. The defaults suit most targets."),
+    .describe("Limits of one batch. The defaults suit most targets."),
 });
 
 const ADDRESS = /^(\[[0-9A-Fa-f:.]+\]|[^\s:/[\]]+):(\d{1,5})$/;
@@ -121,7 +118,9 @@ const admin = z.strictObject({
       { error: "expected HOST:PORT, such as 127.0.0.1:8642, or false" },
     )
     .default({ host: "127.0.0.1", port: 8642 })
-    .describe("HOST:PORT of health, metrics, API and dashboard; false switches them off."),
+    .describe(
+      "HOST:PORT of health, metrics, API and dashboard; false switches them off. Any address but loopback requires tokens. Default: 127.0.0.1:8642.",
+    ),
   tokens: z
     .array(
       z
@@ -200,15 +199,23 @@ const reconcile = z.strictObject({
   repair: z.boolean().default(false).describe("Whether scheduled comparisons repair what differs."),
   patience: duration(0, 86_400_000)
     .default(60_000)
-    .describe("In scheduled comparisons: how long to wait for a sink that makes no progress."),
-  reports: z.string().min(1).optional().describe("The folder for reports of comparisons as JSON, Markdown and HTML."),
+    .describe("In scheduled comparisons: a sink that makes no progress for this long is not comparable."),
+  reports: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(
+      "A folder: each comparison is written there as JSON, Markdown and HTML. If that can't be, the daemon does not start.",
+    ),
 });
 
 const notify = z.strictObject({
   webhook: z
     .string()
     .refine(isHttpUrl, { error: "expected https://… or http://…" })
-    .describe("A URL that is sent a JSON when something begins to need a person, and when it is well again."),
+    .describe(
+      "A URL that is sent a JSON by POST when something begins to need a person, and when it is well again. The whole URL is a secret.",
+    ),
   secret: z
     .string()
     .regex(SIGNING_SECRET, { error: "expected whsec_ and 24 to 64 bytes in base64" })
@@ -217,7 +224,9 @@ const notify = z.strictObject({
   level: z
     .enum(["act", "watch"])
     .default("act")
-    .describe("act: what waits for a person; watch: also what Millrace deals with by itself."),
+    .describe(
+      "act: what waits for a person, or keeps the daemon from being ready; watch: also what Millrace deals with by itself.",
+    ),
   after: duration(0, 86_400_000).default(30_000).describe("What lasts shorter is not told."),
   ...tlsKeys("the webhook's"),
 });
@@ -278,7 +287,9 @@ export const topDefinition = z.strictObject({
   name: z
     .string()
     .regex(NAME, { error: "expected a lower-case letter, then at most 39 of a-z, 0-9 and _" })
-    .describe("Names the daemon, its slot, publication and state."),
+    .describe(
+      "Names the daemon, its slot, publication and state: `[a-z][a-z0-9_]{0,39}`. With another name it is another daemon, which starts from the beginning.",
+    ),
   source: z.record(z.string(), z.unknown()).describe("The database whose changes are followed."),
   state: z
     .union([
@@ -287,7 +298,7 @@ export const topDefinition = z.strictObject({
     ])
     .optional()
     .describe(
-      "Where positions are kept: sqlite:PATH, or postgres://user:password@host:port/database (schema millrace), also as an object with `url` and where the password comes from. Default: sqlite:.millrace/<name>.db beside this file.",
+      "Where positions, shapes, dead letters and the lease are kept: sqlite:PATH, or postgres://user:password@host:port/database (schema millrace), so that a second machine can take over; also as an object with `url`, and `passwordCommand` or `passwordFile`. Default: sqlite:.millrace/<name>.db beside this file.",
     ),
   sinks: z.record(z.string(), z.unknown()).describe("The targets; each key is a sink's name."),
   tables: z

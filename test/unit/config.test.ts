@@ -304,7 +304,7 @@ describe("bad input", () => {
     [
       "a duration out of range",
       BASE.replace("  url", "  heartbeat: 1ms\n  url"),
-      "MR1005 4:14 source.heartbeat: expected a duration from 100ms to 3600s",
+      "MR1005 4:14 source.heartbeat: expected a duration from 100ms to 1h",
     ],
     [
       "a bad size",

@@ -13,11 +13,11 @@ import { type Levels, PrometheusMetrics } from "../../src/ops/metrics.ts";
 const root = join(import.meta.dirname, "../..");
 const text = (file: string) => readFileSync(join(root, file), "utf8");
 
-test("docs/config.md names every key that a millrace.yaml may have", () => {
-  const page = text("docs/config.md");
+test("the pages list every key that a millrace.yaml may have", () => {
+  const pages = ["docs/config.md", ...globSync("connectors/**/README.md", { cwd: root })].map(text).join("\n");
   const keys = new Set(keysOf(JSON.parse(text("millrace.schema.json"))));
   expect(keys.size).toBeGreaterThan(40);
-  expect([...keys].filter((key) => !new RegExp(`[\`.{ ]${key}[\`.:]`).test(page))).toEqual([]);
+  expect([...keys].filter((key) => !new RegExp(`[\`.{ ]${key}[\`.:]`).test(pages))).toEqual([]);
 });
 
 /** The names of all properties that are not just a map to others. */

@@ -5,22 +5,12 @@ import { deletes, mode, schemaFor } from "../../kit/row-form.ts";
 import type { SinkContext, SinkFactory } from "../../../src/core/contracts/connector.ts";
 import { memoryLimit, threads } from "../memory-keys.ts";
 import { isReserved } from "../names.ts";
-import { DURATION, parseDurationMs } from "../../../src/core/values/quantities.ts";
+import { duration } from "../../../src/core/values/quantity-keys.ts";
 import { s3, s3Refusal } from "../../kit/bucket.ts";
 import { CATALOG, placeOf, shownCatalog } from "./place.ts";
 import type { LakeSinkOptions } from "./sink.ts";
 
 const DAY_MS = 86_400_000;
-
-function duration(atLeastMs: number, atMostMs: number) {
-  return z
-    .string()
-    .regex(DURATION, { error: "expected a duration such as 30m, 1h, 7d" })
-    .transform((text) => parseDurationMs(text) ?? Number.NaN)
-    .refine((ms) => ms >= atLeastMs && ms <= atMostMs, {
-      error: `expected a duration from ${atLeastMs / 1000}s to ${atMostMs / DAY_MS}d`,
-    });
-}
 
 const fields = z.object({
   catalog: z

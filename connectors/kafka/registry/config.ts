@@ -8,7 +8,7 @@ export const registryKeys = z
   .strictObject({
     url: z.url({ protocol: /^https?$/, error: "expected http:// or https://" }).describe("The registry's address."),
     username: z.string().min(1).optional().describe("The login's user. Default: none."),
-    password: z.string().optional(),
+    password: z.string().optional().describe("The login's password."),
     register: z
       .boolean()
       .default(true)
