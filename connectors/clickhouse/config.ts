@@ -27,12 +27,14 @@ export const definition = z
       .min(1)
       .optional()
       .describe(
-        "Make tables ON CLUSTER this one, with replicas. Default: on the server alone, or as it replicates itself.",
+        "Makes databases, tables and views ON CLUSTER this one, as ReplicatedReplacingMergeTree. Not for ClickHouse Cloud, which replicates itself. Default: on the server alone.",
       ),
     quorum: z
       .union([z.literal("auto"), z.int().min(2).max(QUORUM_MAX)])
       .optional()
-      .describe("How many replicas take a batch before it counts as written; auto: most of them."),
+      .describe(
+        "How many replicas take a batch before it counts as written; auto: most of them. Reads then see what such a quorum has taken.",
+      ),
     fsync: z
       .boolean()
       .default(true)

@@ -22,7 +22,7 @@ export const definition = z
       .string()
       .regex(/^([a-z0-9][a-z0-9_-]{0,99})?$/, { error: "expected at most 100 lower-case letters, digits, - and _" })
       .default("")
-      .describe("What every index name begins with."),
+      .describe("What every index name begins with: lower-case letters, digits, `-`, `_`."),
     replicas: z.int().min(0).max(100).optional().describe("Replicas of new indices. Default: the engine's own."),
     shards: z.int().min(1).max(1024).optional().describe("Shards of new indices. Default: the engine's own."),
     refreshInterval: z

@@ -39,7 +39,7 @@ export const connectionKeys = {
   brokers: z
     .array(z.string().regex(/^[^\s/@:]+:\d+$|^\[[0-9a-fA-F:]+\]:\d+$/, { error: "expected host:port" }))
     .min(1)
-    .describe("host:port of one or more brokers; they name the others."),
+    .describe("host:port of one or more brokers; they name the others, whose advertised addresses must be reachable."),
   prefix: z
     .string()
     .max(100)

@@ -27,5 +27,7 @@ export function schemaFor(
       error: ({ input }) => `${word} ${JSON.stringify(input)} belongs to ${target} or to Millrace: choose another name`,
     })
     .optional()
-    .describe(`Put all tables into this ${word}. Default: ${others}.`);
+    .describe(
+      `Puts all tables into this ${word}; two tables with the same name there are refused. Default: ${others}.`,
+    );
 }

@@ -19,9 +19,14 @@ const fields = z.object({
       error: "expected sqlite:./lake.db, postgres://user:password@host/database or duckdb:./lake.duckdb",
     })
     .describe(
-      "Where the lake's catalogue is: sqlite:FILE, postgres://… (parameters as for psql), or duckdb:FILE, which no other process can read meanwhile.",
+      "Where the lake's catalogue is: sqlite:FILE, postgres://… (a database of its own, or an empty schema `public`; parameters as for psql, `passfile` for a password that changes), or duckdb:FILE, which no other process can read meanwhile.",
     ),
-  data: z.string().min(1).describe("The folder of the lake's data files, of this lake alone, or `s3://bucket/prefix`."),
+  data: z
+    .string()
+    .min(1)
+    .describe(
+      "The folder of the lake's data files, of this lake alone, or `s3://bucket/prefix`. The catalogue keeps its absolute path: it can't be changed later (MR3225).",
+    ),
   s3: s3.optional().describe("Of the bucket, for `data` that begin with s3://."),
   schema: schemaFor("DuckDB", isReserved),
   deletes,
@@ -44,7 +49,9 @@ const fields = z.object({
     .string()
     .min(1)
     .optional()
-    .describe("A folder with DuckDB's extensions (NAME.duckdb_extension). Default: DuckDB fetches them once."),
+    .describe(
+      "A folder with DuckDB's extensions (NAME.duckdb_extension) for machines without a network; DuckDB does not check their signatures. Default: DuckDB fetches them once.",
+    ),
 });
 
 export const definition = fields.superRefine(

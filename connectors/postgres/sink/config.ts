@@ -15,7 +15,9 @@ export const definition = z
     url: z
       .string()
       .regex(/^postgres(ql)?:\/\//, { error: "expected postgres://user:password@host:port/database" })
-      .describe("postgres://user:password@host:port/database of the target; parameters as for psql (sslmode, …)."),
+      .describe(
+        "postgres://user:password@host:port/database of the target itself, or of a pooler in session mode (another is refused, MR3101); parameters as for psql (sslmode, …).",
+      ),
     ...passwordKeys,
     schema: schemaFor("Postgres", isReserved).refine(
       (name) => name === undefined || Buffer.byteLength(name) <= NAME_BYTES_MAX,
