@@ -6,7 +6,7 @@
  */
 import ZongJi from "@vlasky/zongji";
 import { createConnection, type Connection } from "mysql2/promise";
-import { columnsOf } from "../connectors/mysql/source/catalog/columns.ts";
+import { columnsOf } from "../connectors/mysql/source/rows/columns.ts";
 import { Decoder, TOOK_TABLE_NEEDED } from "../connectors/mysql/source/rows/decoder.ts";
 import { RowTarget } from "../connectors/mysql/source/rows/rows.ts";
 import { mariadb } from "../scripts/services/servers/mysql/mariadb.ts";

@@ -13,10 +13,6 @@ export function quoteText(text: string): string {
   return text === "" ? "_utf8mb4 ''" : `_utf8mb4 0x${Buffer.from(text, "utf8").toString("hex")}`;
 }
 
-export function quoteBytes(bytes: Uint8Array): string {
-  return bytes.length === 0 ? "_binary ''" : `0x${Buffer.from(bytes).toString("hex")}`;
-}
-
 /** `user@host`, as a statement takes it; a user's name may hold an @. */
 export function quoteAccount(account: string): string {
   const at = account.lastIndexOf("@");

@@ -1,6 +1,6 @@
 /** The catalogue is read by several statements; tables change between them. */
 import { describe, expect, test } from "vitest";
-import { type CatalogTable, readCatalog } from "../../connectors/mysql/source/catalog/catalog.ts";
+import { CatalogReader, type CatalogTable } from "../../connectors/mysql/source/catalog/catalog.ts";
 import { type FreshMysqlDatabase, freshMysqlDatabase, mysqlFlavours, mysqlUrl } from "../support/run/services.ts";
 
 /** Not read here: not every server has them. */
@@ -11,17 +11,17 @@ const signal = AbortSignal.timeout(100_000);
 class Reader {
   indexReadings = 0;
   readonly #database: FreshMysqlDatabase;
-  readonly #context;
+  readonly #catalog: CatalogReader;
   readonly statements: string[] = [];
 
   constructor(database: FreshMysqlDatabase) {
     this.#database = database;
     const rows = (_: string, sql: string): Promise<(string | null)[][]> => this.#rows(sql);
-    this.#context = { database: { rows }, withoutIds: new Set(VIEWS), keyless: new Map<string, string>() };
+    this.#catalog = new CatalogReader({ rows }, VIEWS);
   }
 
   async read(): Promise<readonly CatalogTable[]> {
-    const tables = await readCatalog(this.#context, null, signal);
+    const tables = await this.#catalog.read(null, signal);
     return tables.filter(({ schema }) => schema === this.#database.name);
   }
 

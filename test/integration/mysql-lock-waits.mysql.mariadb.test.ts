@@ -3,8 +3,8 @@
  * @module-tag heavy
  */
 import { describe, expect, test } from "vitest";
-import { lockHolders } from "../../connectors/mysql/source/lock-waits.ts";
-import { Host } from "../../connectors/mysql/source/transactions/host.ts";
+import { lockHolders } from "../../connectors/mysql/source/snapshot/lock-waits.ts";
+import { Server } from "../../connectors/mysql/source/wire/server.ts";
 import { parseMysqlUrl } from "../../connectors/mysql/url.ts";
 import { createConnection, type Connection } from "mysql2/promise";
 import type { FreshMysqlDatabase } from "../support/mysql/mysql-database.ts";
@@ -54,8 +54,8 @@ class Scene implements AsyncDisposable {
   async told(user = "root"): Promise<{ readonly what: string; readonly fix: string } | null> {
     const url = new URL(this.url);
     url.username = user;
-    const target = { address: parseMysqlUrl(url.href, "."), host: new Host(() => {}) };
-    return await lockHolders(target, { schema: this.database.name, table: "t" }, AbortSignal.timeout(30_000));
+    const server = new Server(parseMysqlUrl(url.href, "."), 1);
+    return await lockHolders(server, { schema: this.database.name, table: "t" }, AbortSignal.timeout(30_000));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

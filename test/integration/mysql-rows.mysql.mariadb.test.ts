@@ -5,8 +5,8 @@ import {
   PARTIAL_UPDATE_ROWS,
   TRANSACTION_PAYLOAD,
   XID,
-} from "../../connectors/mysql/source/log/events.ts";
-import { SpooledEvent } from "../../connectors/mysql/source/log/spool.ts";
+} from "../../connectors/mysql/source/wire/event-header.ts";
+import { SpooledEvent } from "../../connectors/mysql/source/wire/spool.ts";
 import { RowTarget } from "../../connectors/mysql/source/rows/rows.ts";
 import { Block } from "../../src/core/model/block.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
@@ -257,7 +257,7 @@ describe("MySQL alone", () => {
       (decoder: Decoder) => decoder.takeSpooled(spooled(payload)),
     ]) {
       const { decoder, target } = open();
-      await using _ = decoder;
+      await using _ = decoder.events;
       const partRows: number[] = [];
       expect(take(decoder)).toBe(TOOK_PAYLOAD);
       do {
@@ -265,14 +265,15 @@ describe("MySQL alone", () => {
         for (; took !== TOOK_END; took = decoder.takeInner())
           if (decoder.needed !== undefined) decoder.needed.version = null;
         partRows.push(target.index);
-      } while (await decoder.nextPart());
+      } while (await decoder.events.nextPart());
       expect(target.index).toBe(4);
       expect(partRows.length).toBeGreaterThan(2);
     }
     const flipped = Buffer.from(payload);
     flipped[100]! ^= 1;
     for (const bad of [spooled(flipped), spooled(payload, 1)]) {
-      await using decoder = open().decoder;
+      const { decoder } = open();
+      await using _ = decoder.events;
       expect(() => decoder.takeSpooled(bad)).toThrow(expect.objectContaining({ code: "MR2102" }));
     }
   });

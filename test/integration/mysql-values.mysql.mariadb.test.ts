@@ -1,7 +1,7 @@
 import type { Connection } from "mysql2/promise";
 import { describe, expect, test } from "vitest";
-import type { RowPlan } from "../../connectors/mysql/source/rows/table-map.ts";
-import { sqlExpression, writeSqlCell } from "../../connectors/mysql/source/snapshot/sql-cells.ts";
+import type { RowPlan } from "../../connectors/mysql/source/values/cell-plan.ts";
+import { sqlExpression, writeSqlCell } from "../../connectors/mysql/source/snapshot/selected-rows.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
 import { TupleWriter } from "../../src/core/model/tuple-writer.ts";
 import { EDGE_TYPES } from "../support/mysql/mysql-edge-values.ts";

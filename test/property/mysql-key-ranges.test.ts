@@ -1,8 +1,7 @@
 /** Where a large table of MySQL is cut. */
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { cutColumn } from "../../connectors/mysql/source/snapshot/cut-table.ts";
-import { cutKeys, type KeyRange } from "../../connectors/mysql/source/snapshot/key-ranges.ts";
+import { cutColumn, cutKeys, type KeyRange } from "../../connectors/mysql/source/snapshot/cut-table.ts";
 import type { Column } from "../../src/core/model/schema.ts";
 import type { ColumnType } from "../../src/core/model/types.ts";
 

@@ -3,7 +3,7 @@
  * Both sides get the condition as the same text.
  */
 import { expect, test } from "vitest";
-import { readCatalog } from "../../connectors/mysql/source/catalog/catalog.ts";
+import { CatalogReader } from "../../connectors/mysql/source/catalog/catalog.ts";
 import { catalogShape } from "../../connectors/mysql/source/catalog/shapes.ts";
 import { columnType, type PgType } from "../../connectors/postgres/types.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
@@ -249,12 +249,9 @@ test.each(mysqlFlavours)("%s agrees", async (flavour) => {
   const columns = types.map(([native], i) => `c${i} ${native}`).join(", ");
   await database.connection.query(`create table t (id int primary key, ${columns}) collate utf8mb4_bin`);
   await database.connection.query(insertions(random, types));
-  const context = {
-    database: { rows: (_: string, sql: string) => database.texts(sql) },
-    withoutIds: new Set(["CHECK_CONSTRAINTS", "INNODB_TABLESPACES", "INNODB_SYS_TABLES"]),
-    keyless: new Map<string, string>(),
-  };
-  const tables = await readCatalog(context, null, AbortSignal.timeout(100_000));
+  const server = { rows: (_: string, sql: string) => database.texts(sql) };
+  const catalog = new CatalogReader(server, ["CHECK_CONSTRAINTS", "INNODB_TABLESPACES", "INNODB_SYS_TABLES"]);
+  const tables = await catalog.read(null, AbortSignal.timeout(100_000));
   const table = tables.find(({ schema }) => schema === database.name)!;
   const shown = catalogShape(table, { zeroDates: () => "null", chosenKey: () => null })!.columns;
   const bits = shown.flatMap(({ type, native }) => (native.startsWith("bit") ? [type.kind] : []));

@@ -142,6 +142,11 @@ const RULES: readonly Rule[] = [
   },
 ];
 
+/** Folders that lie on each other, the lowest first: each sees itself, those below it, and the errors. */
+const LAYERS: Readonly<Record<string, readonly string[]>> = {
+  "connectors/mysql/source": ["wire", "values", "statements", "events", "rows", "catalog", "snapshot", "transactions"],
+};
+
 const IMPORT =
   /^\s*(?:import|export)\b[^"';]*?\bfrom\s*["']([^"']+)["']|^\s*import\s*["']([^"']+)["']|\bimport\(\s*["']([^"']+)["']/gm;
 
@@ -153,9 +158,24 @@ function violations(file: string, text: string): string[] {
   return [...text.matchAll(IMPORT)].flatMap(([, from, bare, dynamic]) => {
     const specifier = from ?? bare ?? dynamic ?? "";
     const target = specifier.startsWith(".") ? inRepository(file, specifier) : undefined;
+    const above = target === undefined ? undefined : layerAbove(file, target);
+    if (above !== undefined) return [`${file} imports ${target}, but ${above}`];
     const isAllowed = target === undefined ? isPackageAllowed(specifier, packages) : may.test(target);
     return isAllowed ? [] : [`${file} imports ${target ?? specifier}, but ${rule.sentence}`];
   });
+}
+
+/** The sentence that forbids the import; undefined: it points down, or leaves the layers. */
+function layerAbove(file: string, target: string): string | undefined {
+  const root = Object.keys(LAYERS).find((one) => file.startsWith(`${one}/`) && target.startsWith(`${one}/`));
+  if (root === undefined || target === `${root}/errors.ts`) return undefined;
+  const layers = LAYERS[root]!;
+  const layerOf = (path: string) => layers.indexOf(path.slice(root.length + 1).split("/")[0]!);
+  const own = layerOf(file);
+  // What lies on top sees all.
+  if (own < 0) return undefined;
+  const found = layerOf(target);
+  return found >= 0 && found <= own ? undefined : `${layers[own]} sees nothing above it: ${layers.join(" < ")}`;
 }
 
 function inRepository(file: string, specifier: string): string {
@@ -190,6 +210,8 @@ test.each([
   ["connectors/redis/a.ts", 'import { Client } from "pg";', "its driver"],
   ["connectors/postgres/client/a.ts", 'import { x } from "../source/errors.ts";', "source, sink and state use it"],
   ["connectors/registry.ts", 'import { x } from "./redis/sink.ts";', "each connector's config.ts"],
+  ["connectors/mysql/source/wire/a.ts", 'import { x } from "../rows/x.ts";', "wire sees nothing above it"],
+  ["connectors/mysql/source/rows/a.ts", 'import { x } from "../source.ts";', "rows sees nothing above it"],
   ["connectors/novel/a.ts", 'import { Redis } from "ioredis";', "its driver"],
   ["examples/connector/a.ts", 'import { x } from "../../connectors/redis/keys.ts";', "never another connector"],
   ["src/novel/a.ts", "", "no rule says"],
@@ -205,6 +227,10 @@ test.each([
     'import pg from "pg";\nimport { x } from "../../../src/core/x.ts";\nimport "../quote.ts";',
   ],
   ["connectors/registry.ts", 'await import("./postgres/source/config.ts")'],
+  [
+    "connectors/mysql/source/rows/a.ts",
+    'import "../wire/x.ts";\nimport "./y.ts";\nimport "../errors.ts";\nimport "../../errors.ts";',
+  ],
 ])("%s may do what it does", (file, text) => {
   expect(violations(file, text)).toEqual([]);
 });

@@ -9,7 +9,7 @@ import {
   TABLE_MAP,
   WRITE_ROWS,
   WRITE_ROWS_V1,
-} from "../../connectors/mysql/source/log/events.ts";
+} from "../../connectors/mysql/source/wire/event-header.ts";
 import { Decoder } from "../../connectors/mysql/source/rows/decoder.ts";
 import { RowTarget } from "../../connectors/mysql/source/rows/rows.ts";
 import { Block } from "../../src/core/model/block.ts";
@@ -124,13 +124,13 @@ test("events are verified by the format of their own file", () => {
   const out = new ByteWriter();
   const decoder = new Decoder(new RowTarget(out, new Block(out.bytes)), { zeroDates: () => "null" });
   decoder.take(plain, 0, plain.length);
-  expect(decoder.format).toMatchObject({ hasChecksums: false, flavour: "mysql" });
+  expect(decoder.events.format).toMatchObject({ hasChecksums: false, flavour: "mysql" });
   const map = events.find((event) => typeOf(event) === TABLE_MAP)!;
   const without = Buffer.from(map.subarray(0, -4));
   without.writeUInt32LE(without.length, 9);
   decoder.take(without, 0, without.length);
   decoder.take(format, 0, format.length);
-  expect(decoder.format?.hasChecksums).toBe(true);
+  expect(decoder.events.format?.hasChecksums).toBe(true);
   expect(() => decoder.take(without, 0, without.length)).toThrow(expect.objectContaining({ code: "MR2102" }));
 });
 

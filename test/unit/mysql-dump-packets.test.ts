@@ -1,7 +1,7 @@
 /** Packets of a dump, however the socket cuts them. */
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { DumpPackets, type OnLarge } from "../../connectors/mysql/source/log/dump-packets.ts";
+import { DumpPackets, type OnLarge } from "../../connectors/mysql/source/wire/dump-packets.ts";
 
 const PAYLOAD_BYTES_MAX = 0xff_ffff;
 

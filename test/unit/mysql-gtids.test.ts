@@ -1,8 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { GtidSet, parseGtid } from "../../connectors/mysql/source/transactions/gtid-set.ts";
-import { readPreviousGtids } from "../../connectors/mysql/source/log/log-events.ts";
+import { GtidSet, parseGtid } from "../../connectors/mysql/source/events/gtid-set.ts";
+import { readPreviousGtids, readTaggedGtid } from "../../connectors/mysql/source/events/log-events.ts";
 import { ReadTransactions, Trail } from "../../connectors/mysql/source/transactions/read-transactions.ts";
-import { readTaggedGtid } from "../../connectors/mysql/source/transactions/tagged-gtid.ts";
 
 const A = "11111111-1111-1111-1111-111111111111";
 const B = "22222222-2222-2222-2222-222222222222";

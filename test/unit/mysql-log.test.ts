@@ -1,16 +1,14 @@
 /** Places of the log, statements in it, and addresses of its servers. */
 import { describe, expect, test } from "vitest";
-import { bytesBetween } from "../../connectors/mysql/source/log/log-state.ts";
-import { askedOffset } from "../../connectors/mysql/source/log/dump.ts";
-import { EventHeader, HEADER_BYTES, QUERY } from "../../connectors/mysql/source/log/events.ts";
+import { bytesBetween, LogFilter } from "../../connectors/mysql/source/wire/log-files.ts";
+import { askedOffset } from "../../connectors/mysql/source/wire/dump.ts";
+import { EventHeader, HEADER_BYTES, QUERY } from "../../connectors/mysql/source/wire/event-header.ts";
 import { Alterations } from "../../connectors/mysql/source/catalog/alterations.ts";
-import { LogFilter } from "../../connectors/mysql/source/catalog/log-filter.ts";
-import { LogCursor } from "../../connectors/mysql/source/log/log-cursor.ts";
-import { LogNames, packPlace, unpackPlace } from "../../connectors/mysql/source/log/position.ts";
+import { LogCursor, LogNames, packPlace, unpackPlace } from "../../connectors/mysql/source/wire/position.ts";
 import { Programs, type Uncertain } from "../../connectors/mysql/source/statements/programs.ts";
-import { readStatement } from "../../connectors/mysql/source/statements/statement-events.ts";
+import { readStatement } from "../../connectors/mysql/source/events/log-events.ts";
 import { kindOfStatement } from "../../connectors/mysql/source/statements/statements.ts";
-import { unfitSettings } from "../../connectors/mysql/source/server.ts";
+import { unfitSettings } from "../../connectors/mysql/source/wire/server-facts.ts";
 import { parseMysqlUrl } from "../../connectors/mysql/url.ts";
 
 test.each([
@@ -267,7 +265,7 @@ describe("statements", () => {
       const statement = kindOfStatement(sql, "shop");
       if (statement.kind !== "rows") return [statement.kind];
       const by = { statement, isWhole: true, isLegible: true, withRows: [], ...given };
-      const tables = await new Programs().written(server, by, AbortSignal.timeout(1_000));
+      const tables = await new Programs(server).written(by, AbortSignal.timeout(1_000));
       return tables.map(({ schema, table }) => `${schema}.${table}`).toSorted();
     };
 

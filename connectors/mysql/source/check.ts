@@ -1,62 +1,64 @@
 /** Preflight of a MySQL or MariaDB source: everything that a start needs, each finding with its exact fix. */
-import type { Finding } from "../../../src/core/contracts/connector.ts";
+import type { Finding, GrantScript } from "../../../src/core/contracts/connector.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";
-import type { SourceContext } from "./context.ts";
 import { classify } from "./errors.ts";
-import { readLogFilter } from "./catalog/log-filter.ts";
-import { readFiles, readTip } from "./log/log-state.ts";
-import { currentUser } from "./catalog/hidden.ts";
-import { LOG_FIX, selectTables } from "./catalog/selection.ts";
-import { checkServer, expirySeconds, readServer, type ServerFacts, unfitSettings } from "./server.ts";
-import { zoneColumns } from "./catalog/zone-columns.ts";
-import { openHints, readOpen } from "./transactions/open.ts";
+import { LOG_FIX } from "./catalog/source-tables.ts";
+import { checkServer, expirySeconds, type ServerFacts, unfitSettings } from "./wire/server-facts.ts";
+import { openHints, readOpen } from "./health.ts";
 import { ok } from "../../kit/findings.ts";
+import { tableId } from "../../../src/core/model/schema.ts";
+import { isGlob } from "../../../src/core/table-selection.ts";
+import { quoteAccount, quoteName, quoteTable } from "../quote.ts";
+import type { MysqlAddress } from "../url.ts";
+import type { SourceParts } from "./source-parts.ts";
+import type { Server } from "./wire/server.ts";
 
 const EXPIRY_SECONDS_LOW = 86_400;
 
-export async function check(context: SourceContext, signal: AbortSignal): Promise<readonly Finding[]> {
+export async function check(parts: SourceParts, signal: AbortSignal): Promise<readonly Finding[]> {
+  const { files, server } = parts;
   const findings: Finding[] = [];
   let facts: ServerFacts;
   try {
-    facts = await readServer(context, signal);
+    facts = await server.readFacts(signal);
   } catch (error) {
     const known = classify(error, "connecting");
     return [{ id: "connection", level: "error", what: known.message, fix: known.hint ?? null }];
   }
   const { flavour, version } = facts;
   findings.push(
-    ok("connection", `${flavour === "mariadb" ? "MariaDB" : "MySQL"} ${version} at ${context.address.host}`),
+    ok("connection", `${flavour === "mariadb" ? "MariaDB" : "MySQL"} ${version} at ${server.address.host}`),
   );
   const unfit = unfitSettings(facts);
   for (const { id, what, fix } of unfit) findings.push({ id, level: "error", what, fix });
   if (unfit.length === 0) {
     findings.push(ok("binlog", "the binary log holds whole rows with the names of their columns"));
-    await collect(findings, "server_id", async () => checkServer(facts, context));
+    await collect(findings, "server_id", async () => checkServer(facts, server.readerId));
   }
   const hasLog = unfit.every(({ id }) => id !== "log_bin");
   await collect(findings, "grants", async () => {
     if (!hasLog) return;
-    const tip = await readTip(context, signal);
-    await readFiles(context, signal);
-    findings.push(ok("log", `the log ends at ${context.names.format(tip)}`));
+    const tip = await files.tip(signal);
+    await files.read(signal);
+    findings.push(ok("log", `the log ends at ${server.names.format(tip)}`));
   });
   findings.push(
-    ...(await grants(context, facts, signal)),
+    ...(await grants(server, facts, signal)),
     expiry(facts),
-    ...(await connections(context, facts, signal)),
-    ...(hasLog ? await unnoticed(context, facts, signal) : []),
-    ...(await open(context, signal)),
+    ...(await connections(parts, facts, signal)),
+    ...(hasLog ? await unnoticed(parts, facts, signal) : []),
+    ...(await open(server, signal)),
   );
-  findings.push(...(await tables(context, signal)), ...(await cascades(context, facts, signal)));
-  findings.push(...(await zoneColumns(context, signal)));
+  findings.push(...(await tables(parts, signal)), ...(await cascades(parts, facts, signal)));
+  findings.push(...(await zoneColumns(parts, signal)));
   return findings;
 }
 
 const OPEN_SECONDS_MAX = 60;
 
 /** Whose locks a first copy, or a change of a table, may wait for. */
-async function open(context: SourceContext, signal: AbortSignal): Promise<readonly Finding[]> {
-  const hints = openHints(await readOpen(context, signal), OPEN_SECONDS_MAX);
+async function open(server: Server, signal: AbortSignal): Promise<readonly Finding[]> {
+  const hints = openHints(await readOpen(server, signal), OPEN_SECONDS_MAX);
   return hints.map((hint) => {
     const [what = hint, fix = null] = hint.split(/: (.*)/s);
     return { id: "transactions", level: "warning" as const, what, fix };
@@ -65,15 +67,15 @@ async function open(context: SourceContext, signal: AbortSignal): Promise<readon
 
 /** What the log may leave out without a trace, by the server's settings. */
 async function unnoticed(
-  context: SourceContext,
+  { files, server }: SourceParts,
   { variables }: ServerFacts,
   signal: AbortSignal,
 ): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
   await collect(findings, "log_filter", async () => {
-    const filter = await readLogFilter(context, signal);
+    const filter = await files.filter(signal);
     if (!filter.isSet) return;
-    const user = await currentUser(context, signal);
+    const user = await server.currentUser(signal);
     findings.push({
       id: "log_filter",
       level: "warning",
@@ -96,20 +98,20 @@ const CASCADES_LOGGED = [9, 6] as const;
 
 /** Foreign keys that change rows in a way that the log does not show. */
 async function cascades(
-  context: SourceContext,
+  { server, tables: { names } }: SourceParts,
   { flavour, version }: ServerFacts,
   signal: AbortSignal,
 ): Promise<readonly Finding[]> {
   const [major = 0, minor = 0] = version.split(".").map((part) => Number.parseInt(part, 10));
   const [since, sinceMinor] = CASCADES_LOGGED;
   if (flavour === "mysql" && (major > since || (major === since && minor >= sinceMinor))) return [];
-  const rows = await context.database.rows(
+  const rows = await server.rows(
     "reading the foreign keys",
     "SELECT constraint_schema, table_name, constraint_name, delete_rule, update_rule FROM information_schema.referential_constraints WHERE delete_rule NOT IN ('NO ACTION', 'RESTRICT') OR update_rule NOT IN ('NO ACTION', 'RESTRICT')",
     signal,
   );
   return rows
-    .filter(([schema, table]) => context.captures(schema ?? "", table ?? ""))
+    .filter(([schema, table]) => names.captures({ schema: schema ?? "", table: table ?? "" }))
     .map(([schema, table, name, onDelete, onUpdate]) => ({
       id: "cascades",
       level: "warning" as const,
@@ -128,10 +130,10 @@ async function collect(findings: Finding[], id: string, work: () => Promise<void
 }
 
 /** What the user may do, as the server lists it; inactive roles are not in the list. */
-async function grants(context: SourceContext, facts: ServerFacts, signal: AbortSignal): Promise<readonly Finding[]> {
-  const rows = await context.database.rows("reading the user's grants", "SHOW GRANTS", signal);
+async function grants(server: Server, facts: ServerFacts, signal: AbortSignal): Promise<readonly Finding[]> {
+  const rows = await server.rows("reading the user's grants", "SHOW GRANTS", signal);
   const text = rows.map(([line]) => line ?? "").join("\n");
-  const user = await currentUser(context, signal);
+  const user = await server.currentUser(signal);
   const wanted: readonly (readonly [RegExp, string])[] = [
     [/REPLICATION SLAVE\b/i, "REPLICATION SLAVE"],
     facts.flavour === "mariadb"
@@ -156,15 +158,14 @@ const OTHER_CONNECTIONS = 2;
 
 /** A user's limit of connections below what an initial snapshot may use. */
 async function connections(
-  context: SourceContext,
+  { copySessions, server }: SourceParts,
   { flavour, hasGtids }: ServerFacts,
   signal: AbortSignal,
 ): Promise<readonly Finding[]> {
-  const { copySessions, database } = context;
   const isLocking = flavour === "mysql" && !hasGtids;
   const wanted = TABLES_AT_ONCE * (copySessions + (isLocking ? 1 : 0)) + OTHER_CONNECTIONS;
   const sql = "SELECT @@SESSION.max_user_connections";
-  const [row] = await database.rows("reading the user's limits", sql, signal);
+  const [row] = await server.rows("reading the user's limits", sql, signal);
   const limit = Number(row?.[0] ?? 0);
   // 0: the user may have as many as the server.
   if (limit === 0 || limit >= wanted) return [];
@@ -173,7 +174,7 @@ async function connections(
       id: "connections",
       level: "warning",
       what: `the user may have ${limit} connections; an initial snapshot reads large tables with up to ${wanted}, and here with fewer`,
-      fix: `ALTER USER ${await currentUser(context, signal)} WITH MAX_USER_CONNECTIONS ${wanted}; or lower \`source.copySessions\`.`,
+      fix: `ALTER USER ${await server.currentUser(signal)} WITH MAX_USER_CONNECTIONS ${wanted}; or lower \`source.copySessions\`.`,
     },
   ];
 }
@@ -191,9 +192,9 @@ function expiry(facts: ServerFacts): Finding {
   };
 }
 
-async function tables(context: SourceContext, signal: AbortSignal): Promise<readonly Finding[]> {
+async function tables({ tables: all }: SourceParts, signal: AbortSignal): Promise<readonly Finding[]> {
   try {
-    const { tables: captured, refused, missing, unlogged } = await selectTables(context, false, signal);
+    const { tables: captured, refused, missing, unlogged } = await all.select(false, signal);
     const findings = missing.map((name): Finding => ({
       id: "tables",
       level: "error",
@@ -203,7 +204,7 @@ async function tables(context: SourceContext, signal: AbortSignal): Promise<read
     for (const what of unlogged)
       findings.push({ id: "log_filter", level: "error", what: `MR2114 ${what}`, fix: LOG_FIX });
     for (const { id, reason, fix, isCopy } of refused) {
-      const level = isNamed(context, id) ? "error" : isCopy === true ? "ok" : "warning";
+      const level = all.names.literals.includes(id) ? "error" : isCopy === true ? "ok" : "warning";
       findings.push({ id: "tables", level, what: `${id} is left out: ${reason}`, fix });
     }
     return [
@@ -217,6 +218,99 @@ async function tables(context: SourceContext, signal: AbortSignal): Promise<read
   }
 }
 
-function isNamed({ literals }: SourceContext, id: string): boolean {
-  return literals.includes(id);
+interface GeneratedColumn {
+  readonly name: string;
+  readonly type: string;
+  /** Null: it is not computed at each read. */
+  readonly expression: string | null;
+}
+
+/** Generated columns whose values depend on the time zone of the session that reads or writes them. */
+async function zoneColumns({ server, tables }: SourceParts, signal: AbortSignal): Promise<readonly Finding[]> {
+  const rows = await server.rows(
+    "reading the generated columns",
+    `SELECT c.table_schema, c.table_name, c.column_name, c.data_type,
+       CASE WHEN c.extra LIKE '%VIRTUAL GENERATED%' THEN c.generation_expression END
+     FROM information_schema.columns c JOIN (
+       SELECT DISTINCT table_schema, table_name FROM information_schema.columns WHERE extra LIKE '%VIRTUAL GENERATED%'
+     ) v ON v.table_schema = c.table_schema AND v.table_name = c.table_name
+     ORDER BY c.table_schema, c.table_name, c.ordinal_position`,
+    signal,
+  );
+  const captured = rows.filter(([schema, table]) =>
+    tables.names.captures({ schema: schema ?? "", table: table ?? "" }),
+  );
+  const byTable = Map.groupBy(captured, ([schema, table]) => tableId(schema ?? "", table ?? ""));
+  return [...byTable].flatMap(([table, found]) => {
+    const columns = found.map(([, , name, type, expression]) => ({
+      name: name ?? "",
+      type: type ?? "",
+      expression: expression ?? null,
+    }));
+    return dependent(columns).map((name) => ({
+      id: "zone_columns",
+      level: "warning" as const,
+      what: `the generated column ${name} of ${table} is VIRTUAL and computed from a TIMESTAMP: the log has it in the time zone of the session that wrote the row, rows that are read have it in UTC, so copies may differ from the stream`,
+      fix: "Make it STORED, compute it from a DATETIME, or drop it by a rule: columns: { NAME: { drop: true } }. If a rule drops it already, nothing is left to do.",
+    }));
+  });
+}
+
+/** Names of the virtual columns that are computed from a TIMESTAMP, directly or through other columns. */
+function dependent(columns: readonly GeneratedColumn[]): readonly string[] {
+  const dependentOnZone = new Set(
+    columns.filter(({ type }) => type.toLowerCase() === "timestamp").map(({ name }) => name),
+  );
+  const virtual = columns.filter(({ expression }) => expression !== null);
+  const found = new Set<string>();
+  for (let size = -1; size !== found.size;) {
+    size = found.size;
+    for (const { name, expression } of virtual) {
+      if (![...dependentOnZone].some((other) => other !== name && names(expression ?? "", other))) continue;
+      found.add(name);
+      dependentOnZone.add(name);
+    }
+  }
+  return [...found];
+}
+
+/** Servers print every name of an expression in backticks. */
+function names(expression: string, column: string): boolean {
+  return expression.toLowerCase().includes(`\`${column.replaceAll("`", "``").toLowerCase()}\``);
+}
+
+/**
+ * What the source's user needs, as a script for an administrator of MySQL or MariaDB. From the configuration alone: a user
+ * without grants sees no table. `globs` as in `source.tables`.
+ */
+export function grantScripts({ user, database }: MysqlAddress, globs: readonly string[]): readonly GrantScript[] {
+  const who = quoteAccount(`${user}@%`);
+  const script = [
+    `CREATE USER IF NOT EXISTS ${who};`,
+    `-- Its password: ALTER USER ${who} IDENTIFIED BY '…'; in place of '%' stands the address that Millrace comes from.`,
+    "-- MariaDB reads REPLICATION CLIENT as BINLOG MONITOR.",
+    `GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO ${who};`,
+    ...readable(globs, database).map((place) => `GRANT SELECT ON ${place} TO ${who};`),
+    "-- Only on MySQL with gtid_mode = OFF, where a read beside the stream locks its table for a moment:",
+    `-- GRANT LOCK TABLES ON ${database === "" ? "*" : onDatabase(database)}.* TO ${who};`,
+  ];
+  return [{ by: "an administrator", language: "sql", script: script.join("\n") }];
+}
+
+/** The narrowest places that hold every table of the globs: a table that is named in full, its database, or the server. */
+function readable(globs: readonly string[], database: string): readonly string[] {
+  const included = globs.filter((glob) => !glob.startsWith("!"));
+  if (included.length === 0) return [database === "" ? "*.*" : `${onDatabase(database)}.*`];
+  const places = included.map((glob) => {
+    const at = glob.indexOf(".");
+    const schema = glob.slice(0, at);
+    if (!isGlob(glob)) return quoteTable(schema, glob.slice(at + 1));
+    return isGlob(schema) ? "*.*" : `${onDatabase(schema)}.*`;
+  });
+  return places.includes("*.*") ? ["*.*"] : [...new Set(places)];
+}
+
+/** In a grant on a whole database `_` and `%` are wildcards. */
+function onDatabase(name: string): string {
+  return quoteName(name.replaceAll(/[\\_%]/g, "\\$&"));
 }

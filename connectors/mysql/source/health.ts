@@ -1,46 +1,114 @@
 /** What an operator should see of the log. */
 import type { LogHealth } from "../../../src/core/contracts/log-admin.ts";
-import type { SourceContext } from "./context.ts";
-import { bytesBetween, readFiles, readTip } from "./log/log-state.ts";
-import { unpackPlace } from "./log/position.ts";
-import { expirySeconds, readServer, unfitSettings } from "./server.ts";
-import { fileCreatedAt } from "./start.ts";
-import { openHints, readOpen } from "./transactions/open.ts";
+import { bytesBetween } from "./wire/log-files.ts";
+import { unpackPlace } from "./wire/position.ts";
+import { expirySeconds, unfitSettings } from "./wire/server-facts.ts";
+import { errorNumber } from "./errors.ts";
+import { quoteText } from "../quote.ts";
+import { findMillraceError } from "../../../src/core/errors.ts";
+import type { SourceParts } from "./source-parts.ts";
+import type { Server } from "./wire/server.ts";
 
 const OLD_TRANSACTION_SECONDS = 300;
 /** Warns when no more than this share of the time is left after which files are deleted. */
 const EXPIRY_NEAR = 0.5;
 
-export async function readHealth(context: SourceContext, signal: AbortSignal): Promise<LogHealth> {
-  const tip = await readTip(context, signal);
-  const from = context.acknowledged;
-  const open = await readOpen(context, signal);
-  const counts = { zeroDates: context.metZeroDates.count, oldestTransactionSeconds: open.oldest?.seconds ?? null };
+export async function readHealth(parts: SourceParts, signal: AbortSignal): Promise<LogHealth> {
+  const { server, state, tables } = parts;
+  const { names } = server;
+  const tip = await parts.files.tip(signal);
+  const from = state.acknowledged;
+  const open = await readOpen(server, signal);
+  const zeroDates = tables.rules.metZeroDates.count;
+  const counts = { zeroDates, oldestTransactionSeconds: open.oldest?.seconds ?? null };
   const hints = openHints(open, OLD_TRANSACTION_SECONDS);
   if (from === 0n) return { tip, retainedBytes: 0, safeBytes: null, warnings: [], hints, counts };
-  const files = await readFiles(context, signal);
+  const files = await parts.files.read(signal);
   const { file } = unpackPlace(from);
   const oldest = files.at(0)?.file ?? 0;
   const health = { tip, retainedBytes: bytesBetween(files, from, tip), safeBytes: null, hints, counts };
-  const facts = await readServer(context, signal);
+  const facts = await server.readFacts(signal);
   // They may have been changed since the stream was opened; sessions that begin now follow them.
   const warnings = unfitSettings(facts).map(({ what, fix }) => `MR2114 ${what}: changes may be missing. ${fix}`);
   if (file < oldest) {
-    const warning = `the server has purged its log behind us: it begins with ${context.names.file(oldest)}`;
+    const warning = `the server has purged its log behind us: it begins with ${names.file(oldest)}`;
     return { ...health, safeSeconds: 0, warnings: [...warnings, warning] };
   }
   const expiry = expirySeconds(facts);
   // The file that is being written is never deleted.
   if (expiry === 0 || file === unpackPlace(tip).file) return { ...health, warnings };
-  const safeSeconds = Math.max(0, expiry - (await secondsSinceClosed(context, file, signal)));
+  const safeSeconds = Math.max(0, expiry - (await parts.files.secondsSinceClosed(file, signal)));
   const isNear = safeSeconds < expiry * EXPIRY_NEAR;
-  const warning = `${context.names.file(file)}, which a sink still needs, may be deleted in ${Math.floor(safeSeconds / 60)} min: the server keeps files for ${Math.floor(expiry / 60)} min (binlog_expire_logs_seconds)`;
+  const warning = `${names.file(file)}, which a sink still needs, may be deleted in ${Math.floor(safeSeconds / 60)} min: the server keeps files for ${Math.floor(expiry / 60)} min (binlog_expire_logs_seconds)`;
   return { ...health, safeSeconds, warnings: isNear ? [...warnings, warning] : warnings };
 }
 
-/** By the server's clock. It counts from the file's last write, which is when the next file was begun. */
-async function secondsSinceClosed(context: SourceContext, file: number, signal: AbortSignal): Promise<number> {
-  if (context.closed?.file !== file) context.closed = { file, at: await fileCreatedAt(context, file + 1, signal) };
-  const [row] = await context.database.rows("asking for the time", "SELECT UNIX_TIMESTAMP()", signal);
-  return Math.max(0, Number(row?.[0] ?? 0) - context.closed.at);
+/**
+ * Who holds the server up: the oldest open transaction, and those that are prepared (XA PREPARE) and wait for their outcome.
+ */
+export interface OpenTransactions {
+  /** Null: the user may not see it (PROCESS), or there is none. */
+  readonly oldest: { readonly thread: string; readonly seconds: number } | null;
+  /** As `XA COMMIT` takes them. Empty too if the user may not see them (XA_RECOVER_ADMIN). */
+  readonly prepared: readonly string[];
+}
+
+const REFUSED = new Set([1044, 1142, 1227, 1401]);
+/** InnoDB gives this to a transaction whose session is gone: it is prepared. */
+const NO_THREAD = "0";
+const PREPARED_NAMED_MAX = 5;
+
+export async function readOpen(server: Server, signal: AbortSignal): Promise<OpenTransactions> {
+  const [trx] = await rows(
+    server,
+    "SELECT trx_mysql_thread_id, TIMESTAMPDIFF(SECOND, trx_started, SYSDATE()) FROM information_schema.innodb_trx WHERE trx_mysql_thread_id <> CONNECTION_ID() ORDER BY trx_started LIMIT 1",
+    signal,
+  );
+  const xa = await rows(server, "XA RECOVER /*!80000 CONVERT XID */ /*M!100303 FORMAT = 'SQL' */", signal);
+  return {
+    oldest: trx === undefined ? null : { thread: trx[0] ?? NO_THREAD, seconds: Math.max(0, Number(trx[1] ?? 0)) },
+    prepared: xa.map(([format, globalLength, , data]) => xidOf(format, Number(globalLength), data ?? "")),
+  };
+}
+
+/** MySQL gives the two parts of the name in hexadecimal digits, behind 0x; MariaDB gives it as statements take it. */
+function xidOf(format: string | null | undefined, globalLength: number, data: string): string {
+  if (!/^0x/i.test(data)) return data;
+  const digits = data.slice(2);
+  const [global, branch] = [digits.slice(0, globalLength * 2), digits.slice(globalLength * 2)];
+  return `${asText(global)}, ${asText(branch)}, ${Number(format ?? 1)}`;
+}
+
+function asText(hex: string): string {
+  const bytes = Buffer.from(hex, "hex");
+  return bytes.every((byte) => byte >= 0x20 && byte < 0x7f) ? quoteText(bytes.toString("latin1")) : `X'${hex}'`;
+}
+
+/** What an operator should know of them; `oldSeconds`: from which age on. */
+export function openHints({ oldest, prepared }: OpenTransactions, oldSeconds: number): string[] {
+  const hints: string[] = [];
+  if (oldest !== null && oldest.seconds > oldSeconds && oldest.thread !== NO_THREAD)
+    hints.push(
+      `session ${oldest.thread} has had a transaction open for ${Math.floor(oldest.seconds / 60)} min: end it there, or by KILL ${oldest.thread}`,
+    );
+  for (const xid of prepared.slice(0, PREPARED_NAMED_MAX))
+    hints.push(
+      `the prepared transaction ${xid} waits for its outcome and holds its locks: XA COMMIT ${xid}; or XA ROLLBACK ${xid};`,
+    );
+  if (prepared.length > PREPARED_NAMED_MAX)
+    hints.push(`${prepared.length - PREPARED_NAMED_MAX} further prepared transactions wait: XA RECOVER lists them`);
+  return hints;
+}
+
+async function rows(
+  server: Server,
+  sql: string,
+  signal: AbortSignal,
+): Promise<readonly (readonly (string | null)[])[]> {
+  try {
+    return await server.rows("looking for open transactions", sql, signal);
+  } catch (error) {
+    if (REFUSED.has(errorNumber(findMillraceError(error)?.cause ?? error) ?? 0)) return [];
+    throw error;
+  }
 }

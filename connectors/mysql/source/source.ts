@@ -1,59 +1,67 @@
-/** MySQL and MariaDB as a source: its capabilities, each put together from the parts that do the work. */
+/**
+ * MySQL and MariaDB as a source: its capabilities, each put together from the parts that do the work.
+ *
+ * The folders lie on each other, and imports point down:
+ *
+ *   transactions   what begins and ends where; prepared transactions; other hosts of the replication set
+ *   snapshot       rows that are read beside the stream
+ *   catalog        which tables there are, with what shapes
+ *   rows           table maps and images become blocks
+ *   events         checksums, compressed transactions, what an event says
+ *   statements     what the text of a statement changes
+ *   values         cells
+ *   wire           connections, packets, files and positions of the log
+ */
 import type { Catalog } from "../../../src/core/contracts/catalog.ts";
 import type { ChangeLog } from "../../../src/core/contracts/change-log.ts";
 import type { LogAdmin } from "../../../src/core/contracts/log-admin.ts";
 import type { Positions } from "../../../src/core/contracts/positions.ts";
 import type { Source } from "../../../src/core/contracts/source.ts";
 import type { Watermarks } from "../../../src/core/contracts/watermarks.ts";
-import { rowEstimates } from "./catalog/estimates.ts";
-import { selectTables } from "./catalog/selection.ts";
-import { changed, lookUp, named } from "./catalog/stream-tables.ts";
-import { expectUnclaimed } from "./claim.ts";
-import type { SourceContext } from "./context.ts";
+import { BinlogStream } from "./binlog-stream.ts";
 import { LOSSES } from "./errors.ts";
 import { readHealth } from "./health.ts";
-import { namingHolders } from "./lock-waits.ts";
-import { otherServerId } from "./log/dump.ts";
-import { bytesBetween, readFiles, readTip } from "./log/log-state.ts";
-import { AnsweringServer } from "./server.ts";
+import { KnownLog } from "./known-log.ts";
 import { readKeys, readRange } from "./snapshot/chunks.ts";
-import { startOf } from "./start.ts";
-import { BinlogStream } from "./stream.ts";
-import { KnownLog } from "./transactions/known-log.ts";
+import { namingHolders } from "./snapshot/lock-waits.ts";
+import { TableReadings } from "./snapshot/reading.ts";
+import { ReadTransactions } from "./transactions/read-transactions.ts";
+import { type LogFiles, bytesBetween } from "./wire/log-files.ts";
+import { LogNames, startOf } from "./wire/position.ts";
+import type { SourceParts } from "./source-parts.ts";
 
-export function mysqlSource(context: SourceContext): Source {
-  const server = new AnsweringServer(context);
-  const known = new KnownLog(context, server);
+export function mysqlSource(parts: SourceParts): Source {
+  const { copySessions, files, server, state, tables } = parts;
+  const readings = new TableReadings(server, files, tables, copySessions);
+  const known = new KnownLog(parts, readings);
   return {
     kind: "mysql",
-    database: context.address.database,
-    positions: positions(context),
-    log: changeLog(context, server, known),
-    admin: logAdmin(context, known),
-    catalog: catalog(context, server, known),
+    database: server.address.database,
+    positions: positions(server.names, state.read, files),
+    log: changeLog(parts, known),
+    admin: logAdmin(parts, known),
+    catalog: catalog(parts, known),
     rows: {
-      readRange: async (table, range, signal) => {
-        const at = { context, facts: await server.facts(signal) };
-        return await namingHolders(context, table, readRange(at, table, range, signal), signal);
-      },
-      readKeys: async (table, keys, signal) => {
-        const at = { context, facts: await server.facts(signal) };
-        return await namingHolders(context, table, readKeys(at, table, keys, signal), signal);
-      },
+      readRange: (table, range, signal) =>
+        namingHolders(server, table, readRange(readings, table, range, signal), signal),
+      readKeys: (table, keys, signal) => namingHolders(server, table, readKeys(readings, table, keys, signal), signal),
     },
-    watermarks: watermarks(context),
-    close: () => context.database.close(),
+    watermarks: watermarks(parts),
+    close: () => server.close(),
   };
 }
 
 /** As far as the log was looked at, or recalled. */
-export function positions(context: Pick<SourceContext, "names" | "read" | "files">): Positions {
-  const { names, read } = context;
+export function positions(
+  names = new LogNames("binlog"),
+  read = new ReadTransactions(),
+  files: Pick<LogFiles, "sizes"> = { sizes: [] },
+): Positions {
   return {
     format: (commit) => names.format(commit),
     parse: (text) => names.parse(text),
     fields: (commit) => names.fields(commit),
-    distance: (a, b) => (a < b ? bytesBetween(context.files, a, b) : bytesBetween(context.files, b, a)),
+    distance: (a, b) => (a < b ? bytesBetween(files.sizes, a, b) : bytesBetween(files.sizes, b, a)),
     recall: (identity) => {
       const base = identity["base"];
       if (base !== undefined) names.use(base);
@@ -63,63 +71,54 @@ export function positions(context: Pick<SourceContext, "names" | "read" | "files
   };
 }
 
-function changeLog(context: SourceContext, server: AnsweringServer, known: KnownLog): ChangeLog {
+function changeLog(parts: SourceParts, known: KnownLog): ChangeLog {
+  const { files, server } = parts;
   return {
     stream: async (from, options, signal) => {
-      const facts = await server.facts(signal);
-      if (!options.temporary) await known.knowBefore(from.commit, facts, signal);
-      return await BinlogStream.open(
-        {
-          context,
-          from,
-          options,
-          serverId: options.temporary ? otherServerId(context) : context.serverId,
-          resolve: (map, position) => lookUp(context, map, options, position),
-          named: (target, position) => named(context, target, options, position),
-          changed: (by) => changed(context, by, options),
-        },
-        signal,
-      );
+      await server.facts(signal);
+      if (!options.temporary) await known.knowBefore(from.commit, signal);
+      return await BinlogStream.open(parts, from, options, signal);
     },
-    tip: (signal) => readTip(context, signal),
+    tip: (signal) => files.tip(signal),
     earliest: async (signal) => {
-      const [first] = await readFiles(context, signal);
+      const [first] = await files.read(signal);
       return first === undefined ? null : startOf(first.file);
     },
   };
 }
 
 /** Nothing is created at the source. */
-function logAdmin(context: SourceContext, known: KnownLog): LogAdmin {
+function logAdmin(parts: SourceParts, known: KnownLog): LogAdmin {
+  const { claim } = parts;
   return {
     losses: LOSSES,
     expectFree: async (identity, signal) => {
-      if (identity !== null) known.knowReader(identity);
-      await expectUnclaimed(context, signal);
+      if (identity !== null) claim.load(identity["reader"]);
+      await claim.expectFree(signal);
     },
     create: (request, signal) => known.create(request, signal),
     resume: (identity, held, signal) => known.resume(identity, held, signal),
     cross: (identity, places, signal) => known.cross(identity, places, signal),
     remember: (places) => known.remember(places),
-    health: (signal) => readHealth(context, signal),
+    health: (signal) => readHealth(parts, signal),
   };
 }
 
-function catalog(context: SourceContext, server: AnsweringServer, known: KnownLog): Catalog {
+function catalog({ files, server, state, tables }: SourceParts, known: KnownLog): Catalog {
   return {
     tables: async (signal, before) => {
-      const tip = await readTip(context, signal);
-      const captured = await selectTables(context, false, signal, before);
-      const after = await readTip(context, signal);
-      const tables = new Map(
+      const tip = await files.tip(signal);
+      const captured = await tables.select(false, signal, before);
+      const after = await files.tip(signal);
+      const states = new Map(
         Array.from(captured.generations, ([id, generation]) => [
           id,
           { generation, altered: captured.altered.get(id)! },
         ]),
       );
-      const generations = context.alterations.looked({ before: tip, tables }, after, context.marks.reached);
-      context.read.looked(generations, tip);
-      context.shapes.looked(tip, after, captured.described);
+      const generations = tables.alterations.looked({ before: tip, tables: states }, after, state.reached);
+      state.read.looked(generations, tip);
+      tables.shapes.looked(tip, after, captured.described);
       return { ...captured, generations };
     },
     /** The log always has everything; only the file that the stream has reached has to be stored again. */
@@ -127,21 +126,23 @@ function catalog(context: SourceContext, server: AnsweringServer, known: KnownLo
       const identity = known.come();
       if (identity !== null) await onChange(identity);
     },
-    estimates: async (tables, signal) => await rowEstimates(context, await server.facts(signal), tables, signal),
+    estimates: async (wanted, signal) => {
+      const { flavour } = await server.facts(signal);
+      return await tables.catalog.rowEstimates(flavour, wanted, signal);
+    },
   };
 }
 
 /** All tables are in the log, and each read waits until everything in the log is visible. */
-function watermarks(context: SourceContext): Watermarks {
-  const { marks, markPrefix } = context;
+function watermarks({ files, markPrefix, state }: SourceParts): Watermarks {
   return {
     markPrefix,
     mark: async (content, signal) => {
-      marks.add(await marks.compared(() => readTip(context, signal)), content);
+      state.mark(await state.compared(() => files.tip(signal)), content);
     },
     renew: async (signal) => {
-      const tip = await readTip(context, signal);
-      marks.add(tip, null);
+      const tip = await files.tip(signal);
+      state.mark(tip, null);
       // A position that the stream of an idle log also passes.
       return tip - 1n;
     },

@@ -3,8 +3,7 @@ import { chmod } from "node:fs/promises";
 import { dirname } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import * as search from "../../../connectors/elasticsearch/config.ts";
-import { openSession } from "../../../connectors/mysql/source/database.ts";
-import { Host } from "../../../connectors/mysql/source/transactions/host.ts";
+import { Server } from "../../../connectors/mysql/source/wire/server.ts";
 import { parseMysqlUrl } from "../../../connectors/mysql/url.ts";
 import { connect } from "../../../connectors/postgres/client/connect.ts";
 import { parsePostgresUrl } from "../../../connectors/postgres/client/url.ts";
@@ -64,8 +63,7 @@ test.each(["mysql", "mariadb"] as const)("%s", { tags: "heavy" }, async (flavour
   for (const mode of ["DISABLED", "PREFERRED", "REQUIRED"]) {
     await expectRetried(proxy, async (port) => {
       const address = parseMysqlUrl(`mysql://root@localhost:${port}/mysql?ssl-mode=${mode}`, "");
-      const host = new Host(() => {});
-      (await openSession({ address, host }, AbortSignal.timeout(10_000))).destroy();
+      (await new Server(address, 1).open(AbortSignal.timeout(10_000))).destroy();
     });
   }
 });

@@ -3,9 +3,9 @@
  * @module-tag heavy
  */
 import { describe, expect, test } from "vitest";
-import { openSession } from "../../../connectors/mysql/source/database.ts";
-import { readDump } from "../../../connectors/mysql/source/log/dump.ts";
-import { Host } from "../../../connectors/mysql/source/transactions/host.ts";
+import { startOf } from "../../../connectors/mysql/source/wire/position.ts";
+import { Server } from "../../../connectors/mysql/source/wire/server.ts";
+import { readDump } from "../../../connectors/mysql/source/wire/dump.ts";
 import { parseMysqlUrl } from "../../../connectors/mysql/url.ts";
 import { MysqlPipeline } from "../../support/mysql/mysql-pipeline.ts";
 import { tcpProxy } from "../../support/network/proxy.ts";
@@ -66,12 +66,12 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
 
   test("a dump that is looked through ends where the server falls silent", { tags: "long" }, async () => {
     await using proxy = await tcpProxy(mysqlUrl(flavour));
-    const target = { address: parseMysqlUrl(proxy.url(mysqlUrl(flavour)), ""), host: new Host(() => {}) };
+    const target = new Server(parseMysqlUrl(proxy.url(mysqlUrl(flavour)), ""), 1);
     const { signal } = new AbortController();
-    const session = await openSession(target, signal);
+    const session = await target.open(signal);
     const [row] = await session.query("show binary logs");
     session.destroy();
-    const request = { file: row?.[0] ?? "", offset: 4, serverId: 987_654 };
+    const request = { from: startOf(target.names.learn(row?.[0] ?? "")) };
     const take = (): boolean => {
       proxy.stall("toClient");
       return true;

@@ -4,8 +4,9 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
-import { readDump } from "../../../connectors/mysql/source/log/dump.ts";
-import { Host } from "../../../connectors/mysql/source/transactions/host.ts";
+import { readDump } from "../../../connectors/mysql/source/wire/dump.ts";
+import { startOf } from "../../../connectors/mysql/source/wire/position.ts";
+import { Server } from "../../../connectors/mysql/source/wire/server.ts";
 import { parseMysqlUrl } from "../../../connectors/mysql/url.ts";
 import { run } from "../../support/mysql/mysql-hosts.ts";
 import { MysqlPipeline } from "../../support/mysql/mysql-pipeline.ts";
@@ -191,9 +192,10 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await pipeline.run("insert into t values (1, 'a')");
     await pipeline.expectEqual("t");
     // As a replica would: one that knows nothing of our locks.
-    const target = { address: parseMysqlUrl(server.url, "."), host: new Host(() => {}) };
+    const target = new Server(parseMysqlUrl(server.url, "."), 1);
     const [[file = ""] = []] = await pipeline.source.texts("show binary logs");
-    const request = { file: file ?? "", offset: 4, serverId: 7001, isEndless: false };
+    const from = startOf(target.names.learn(file ?? ""));
+    const request = { from, readerId: 7001, isEndless: false };
     await readDump(target, request, () => true, "reading as another", new AbortController().signal);
     expect(await pipeline.daemon.ended).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("MR2119") });
   });

@@ -7,8 +7,8 @@ import {
   TOOK_PAYLOAD,
   TOOK_TABLE_NEEDED,
 } from "../../../connectors/mysql/source/rows/decoder.ts";
-import { ANONYMOUS_GTID, GTID, GTID_TAGGED, MARIADB_GTID } from "../../../connectors/mysql/source/log/events.ts";
-import { columnsOf } from "../../../connectors/mysql/source/catalog/columns.ts";
+import { ANONYMOUS_GTID, GTID, GTID_TAGGED, MARIADB_GTID } from "../../../connectors/mysql/source/wire/event-header.ts";
+import { columnsOf } from "../../../connectors/mysql/source/rows/columns.ts";
 import { RowTarget } from "../../../connectors/mysql/source/rows/rows.ts";
 import type { TableMap } from "../../../connectors/mysql/source/rows/table-map.ts";
 import { Block, NO_TUPLE, OP_LETTERS } from "../../../src/core/model/block.ts";
@@ -61,8 +61,8 @@ export function decodeLog(events: readonly Buffer[], options: DecodeOptions): De
   let rowCount = 0;
   const answer = (took: number): boolean => {
     if (took === TOOK_CONTROL) {
-      controls.push(decoder.header.type);
-      if (BEGINS.has(decoder.header.type)) {
+      controls.push(decoder.events.header.type);
+      if (BEGINS.has(decoder.events.header.type)) {
         rowCount += target.index;
         target.index = 0;
       }

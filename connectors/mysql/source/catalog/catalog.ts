@@ -2,9 +2,12 @@
 import { isDeepStrictEqual } from "node:util";
 import type { TableName } from "../../../../src/core/contracts/connector.ts";
 import { findMillraceError } from "../../../../src/core/errors.ts";
-import type { SourceContext } from "../context.ts";
 import { errorNumber } from "../errors.ts";
 import { quoteText } from "../../quote.ts";
+import type { NamedTable } from "../../../../src/core/contracts/catalog.ts";
+import { tableId } from "../../../../src/core/model/schema.ts";
+import type { Flavour } from "../wire/event-header.ts";
+import type { Queryable } from "../wire/server-facts.ts";
 
 export interface CatalogColumn {
   readonly name: string;
@@ -57,35 +60,165 @@ const SYSTEM = "('mysql','sys','information_schema','performance_schema')";
 
 const READINGS_MAX = 4;
 
-export interface CatalogContext extends Pick<SourceContext, "keyless" | "withoutIds"> {
-  readonly database: Pick<SourceContext["database"], "rows">;
-}
+/** Reads information_schema, and knows what of it need not be asked for again. */
+export class CatalogReader {
+  readonly #server: Queryable;
+  /** Views that this server or user does not have. */
+  readonly #missing: Set<string>;
+  /** The generations of tables that are known to have no key, by schema and table with a zero between. */
+  readonly #keyless = new Map<string, string>();
 
-/**
- * One table, or all of the user's. The views are read one after another, so a table that is altered, dropped or created
- * meanwhile may seem to have no key, or a key over columns that it does not have. It counts as keyless if two readings in
- * a row say so. A table that no reading shows whole is left out, as one that is gone.
- */
-export async function readCatalog(
-  context: CatalogContext,
-  only: TableName | null,
-  signal: AbortSignal,
-): Promise<readonly CatalogTable[]> {
-  let tables = await readViews(context, only, signal);
-  for (let i = 1; i < READINGS_MAX; i++) {
-    const doubtful = new Map(tables.filter((table) => isDoubtful(table, context)).map((table) => [idOf(table), table]));
-    if (doubtful.size === 0) break;
-    tables = await readViews(context, only, signal);
-    for (const table of tables)
-      if (isDeepStrictEqual(doubtful.get(idOf(table)), table)) context.keyless.set(idOf(table), table.generation);
+  constructor(server: Queryable, missing: readonly string[] = []) {
+    this.#server = server;
+    this.#missing = new Set(missing);
   }
-  return tables.filter((table) => !isTorn(table));
-}
 
-function isDoubtful(table: CatalogTable, { keyless }: CatalogContext): boolean {
-  const isKeyless = table.primary === undefined && table.uniques.length === 0;
-  if (!isKeyless) keyless.delete(idOf(table));
-  return isTorn(table) || (BASE.has(table.type) && isKeyless && keyless.get(idOf(table)) !== table.generation);
+  /**
+   * One table, or all of the user's. The views are read one after another, so a table that is altered, dropped or created
+   * meanwhile may seem to have no key, or a key over columns that it does not have. It counts as keyless if two readings in
+   * a row say so. A table that no reading shows whole is left out, as one that is gone.
+   */
+  async read(only: TableName | null, signal: AbortSignal): Promise<readonly CatalogTable[]> {
+    let tables = await this.#views(only, signal);
+    for (let i = 1; i < READINGS_MAX; i++) {
+      const doubtful = new Map(tables.filter((table) => this.#isDoubtful(table)).map((table) => [idOf(table), table]));
+      if (doubtful.size === 0) break;
+      tables = await this.#views(only, signal);
+      for (const table of tables)
+        if (isDeepStrictEqual(doubtful.get(idOf(table)), table)) this.#keyless.set(idOf(table), table.generation);
+    }
+    return tables.filter((table) => !isTorn(table));
+  }
+
+  /** Of one database. */
+  async names(schema: string, signal: AbortSignal): Promise<readonly string[]> {
+    const sql = `SELECT table_name FROM information_schema.tables WHERE table_schema = ${quoteText(schema)} AND table_type <> 'VIEW'`;
+    const rows = await this.#server.rows("reading the names of tables", sql, signal);
+    return rows.map(([name]) => name ?? "");
+  }
+
+  /** Row counts as the storage engine's statistics estimate them: nothing is counted. */
+  async rowEstimates(
+    flavour: Flavour,
+    tables: readonly NamedTable[],
+    signal: AbortSignal,
+  ): Promise<ReadonlyMap<string, number>> {
+    const schemas = [...new Set(tables.map(({ schema }) => quoteText(schema)))];
+    if (schemas.length === 0) return new Map();
+    await freshStatistics(this.#server, flavour, signal);
+    const sql = `SELECT table_schema, table_name, table_rows FROM information_schema.tables WHERE table_schema IN (${schemas.join(",")})`;
+    const rows = await this.#server.rows("reading the statistics of tables", sql, signal);
+    const wanted = new Set(tables.map(({ id }) => id));
+    return new Map(
+      rows.flatMap(([schema, table, count]) => {
+        const id = tableId(schema ?? "", table ?? "");
+        return wanted.has(id) && count !== null && count !== undefined ? [[id, Number(count)] as const] : [];
+      }),
+    );
+  }
+
+  #isDoubtful(table: CatalogTable): boolean {
+    const isKeyless = table.primary === undefined && table.uniques.length === 0;
+    if (!isKeyless) this.#keyless.delete(idOf(table));
+    const isNew = this.#keyless.get(idOf(table)) !== table.generation;
+    return isTorn(table) || (BASE.has(table.type) && isKeyless && isNew);
+  }
+
+  async #views(only: TableName | null, signal: AbortSignal): Promise<readonly CatalogTable[]> {
+    const where =
+      only === null
+        ? `table_schema NOT IN ${SYSTEM}`
+        : `table_schema = ${quoteText(only.schema)} AND table_name = ${quoteText(only.table)}`;
+    const doing = "reading the catalogue";
+    const tables = await this.#server.rows(
+      doing,
+      `SELECT table_schema, table_name, table_type, engine, create_time, create_time >= NOW() - INTERVAL 1 SECOND FROM information_schema.tables WHERE ${where} ORDER BY table_schema, table_name`,
+      signal,
+    );
+    const columns = await this.#server.rows(
+      doing,
+      `SELECT table_schema, table_name, column_name, data_type, column_type, is_nullable, character_maximum_length, numeric_precision, numeric_scale, datetime_precision, CASE WHEN generation_expression = 'ROW END' THEN 1 END FROM information_schema.columns WHERE ${where} ORDER BY table_schema, table_name, ordinal_position`,
+      signal,
+    );
+    const indexes = await this.#server.rows(
+      doing,
+      `SELECT table_schema, table_name, index_name, column_name, sub_part FROM information_schema.statistics WHERE ${where} AND non_unique = 0 ORDER BY table_schema, table_name, index_name, seq_in_index`,
+      signal,
+    );
+    const ids = await this.#ids(signal);
+    const checked = await this.#jsonColumns(only, signal);
+    const columnsOf = grouped(columns);
+    const indexesOf = grouped(indexes);
+    return tables.map(([schema, table, type, engine, created, isFresh]) => {
+      const id = idOf({ schema: schema ?? "", table: table ?? "" });
+      const listed = columnsOf.get(id) ?? [];
+      const own = listed.map((row) => columnOf(row, checked.has(`${id}\0${row[2]}`)));
+      const history = type === VERSIONED ? historyOf(listed) : undefined;
+      const keys = keysOf(indexesOf.get(id) ?? [], history?.rowEnd);
+      const others = keys
+        .filter(({ name }) => name !== "PRIMARY")
+        .toSorted((a, b) => a.columns.length - b.columns.length);
+      const nullable = new Set(own.filter((column) => column.nullable).map((column) => column.name));
+      const isNullable = (key: CatalogKey): boolean => key.columns.some((name) => nullable.has(name));
+      return {
+        schema: schema ?? "",
+        table: table ?? "",
+        type: type ?? "",
+        engine: engine ?? "",
+        generation: ids.get(`${schema}/${table}`) ?? created ?? "-",
+        altered: `${created ?? "-"}${isFresh === "1" ? "~" : ""}`,
+        columns: own,
+        history,
+        primary: keys.find(({ name }) => name === "PRIMARY"),
+        uniques: others.filter((key) => !isNullable(key)),
+        nullableUnique: others.find(isNullable),
+      };
+    });
+  }
+
+  /**
+   * InnoDB's numbers of its tables, by `database/table`; those of its partitions for a table that has some. They change if a
+   * table or a partition was created again, emptied, rewritten or swapped. Without the privilege PROCESS, for other engines, or in a shared tablespace of MySQL, there is only the time of
+   * creation, in seconds.
+   */
+  async #ids(signal: AbortSignal): Promise<ReadonlyMap<string, string>> {
+    for (const { view, sql } of IDS) {
+      if (this.#missing.has(view)) continue;
+      try {
+        const rows = await this.#server.rows("reading the tables' numbers", sql, signal);
+        return generationsIn(rows.map(([name, id]) => [name ?? "", `#${id}`]));
+      } catch (error) {
+        const known = findMillraceError(error);
+        if (known?.reason !== "privilege" && !UNKNOWN.has(errorNumber(known?.cause) ?? 0)) throw error;
+        this.#missing.add(view);
+      }
+    }
+    return new Map();
+  }
+
+  /** MariaDB's columns with a check for JSON, as schema, table and name with zeros between them. */
+  async #jsonColumns(only: TableName | null, signal: AbortSignal): Promise<ReadonlySet<string>> {
+    if (this.#missing.has(CHECKS)) return new Set();
+    const one =
+      only === null
+        ? ""
+        : ` AND constraint_schema = ${quoteText(only.schema)} AND table_name = ${quoteText(only.table)}`;
+    const sql = `SELECT constraint_schema, table_name, check_clause FROM information_schema.check_constraints WHERE check_clause LIKE 'json_valid(%'${one}`;
+    try {
+      const rows = await this.#server.rows("reading the checks", sql, signal);
+      return new Set(
+        rows.flatMap(([schema, table, clause]) => {
+          const column = JSON_CHECK.exec(clause ?? "")?.[1];
+          return column === undefined ? [] : [`${schema}\0${table}\0${column.replaceAll("``", "`")}`];
+        }),
+      );
+    } catch (error) {
+      // MySQL's view has no such column, and its JSON is a type of its own.
+      if (errorNumber(findMillraceError(error)?.cause) !== UNKNOWN_COLUMN) throw error;
+      this.#missing.add(CHECKS);
+      return new Set();
+    }
+  }
 }
 
 function isTorn({ type, columns, primary, uniques }: CatalogTable): boolean {
@@ -101,74 +234,6 @@ function idOf({ schema, table }: TableName): string {
 /** MariaDB's tables with history: what a SELECT shows of them are the present rows. */
 export const VERSIONED = "SYSTEM VERSIONED";
 const BASE: ReadonlySet<string> = new Set(["BASE TABLE", VERSIONED]);
-
-async function readViews(
-  context: CatalogContext,
-  only: TableName | null,
-  signal: AbortSignal,
-): Promise<readonly CatalogTable[]> {
-  const { database } = context;
-  const where =
-    only === null
-      ? `table_schema NOT IN ${SYSTEM}`
-      : `table_schema = ${quoteText(only.schema)} AND table_name = ${quoteText(only.table)}`;
-  const doing = "reading the catalogue";
-  const tables = await database.rows(
-    doing,
-    `SELECT table_schema, table_name, table_type, engine, create_time, create_time >= NOW() - INTERVAL 1 SECOND FROM information_schema.tables WHERE ${where} ORDER BY table_schema, table_name`,
-    signal,
-  );
-  const columns = await database.rows(
-    doing,
-    `SELECT table_schema, table_name, column_name, data_type, column_type, is_nullable, character_maximum_length, numeric_precision, numeric_scale, datetime_precision, CASE WHEN generation_expression = 'ROW END' THEN 1 END FROM information_schema.columns WHERE ${where} ORDER BY table_schema, table_name, ordinal_position`,
-    signal,
-  );
-  const indexes = await database.rows(
-    doing,
-    `SELECT table_schema, table_name, index_name, column_name, sub_part FROM information_schema.statistics WHERE ${where} AND non_unique = 0 ORDER BY table_schema, table_name, index_name, seq_in_index`,
-    signal,
-  );
-  const ids = await tableIds(context, signal);
-  const checked = await jsonColumns(context, only, signal);
-  const columnsOf = grouped(columns);
-  const indexesOf = grouped(indexes);
-  return tables.map(([schema, table, type, engine, created, isFresh]) => {
-    const id = idOf({ schema: schema ?? "", table: table ?? "" });
-    const listed = columnsOf.get(id) ?? [];
-    const own = listed.map((row) => columnOf(row, checked.has(`${id}\0${row[2]}`)));
-    const history = type === VERSIONED ? historyOf(listed) : undefined;
-    const keys = keysOf(indexesOf.get(id) ?? [], history?.rowEnd);
-    const others = keys
-      .filter(({ name }) => name !== "PRIMARY")
-      .toSorted((a, b) => a.columns.length - b.columns.length);
-    const nullable = new Set(own.filter((column) => column.nullable).map((column) => column.name));
-    const isNullable = (key: CatalogKey): boolean => key.columns.some((name) => nullable.has(name));
-    return {
-      schema: schema ?? "",
-      table: table ?? "",
-      type: type ?? "",
-      engine: engine ?? "",
-      generation: ids.get(`${schema}/${table}`) ?? created ?? "-",
-      altered: `${created ?? "-"}${isFresh === "1" ? "~" : ""}`,
-      columns: own,
-      history,
-      primary: keys.find(({ name }) => name === "PRIMARY"),
-      uniques: others.filter((key) => !isNullable(key)),
-      nullableUnique: others.find(isNullable),
-    };
-  });
-}
-
-/** Of one database. */
-export async function tableNames(
-  { database }: Pick<CatalogContext, "database">,
-  schema: string,
-  signal: AbortSignal,
-): Promise<readonly string[]> {
-  const sql = `SELECT table_name FROM information_schema.tables WHERE table_schema = ${quoteText(schema)} AND table_type <> 'VIEW'`;
-  const rows = await database.rows("reading the names of tables", sql, signal);
-  return rows.map(([name]) => name ?? "");
-}
 
 /**
  * MySQL's INNODB_TABLES opens each table of the server, and so waits if any of them is locked (error 1205 while an ALTER of
@@ -186,26 +251,6 @@ const IDS = [
 const UNKNOWN: ReadonlySet<number> = new Set([1109, 1115]);
 /** Between a table and its partition. */
 const PARTITION = /#p#/gi;
-
-/**
- * InnoDB's numbers of its tables, by `database/table`; those of its partitions for a table that has some. They change if a
- * table or a partition was created again, emptied, rewritten or swapped. Without the privilege PROCESS, for other engines, or in a shared tablespace of MySQL, there is only the time of
- * creation, in seconds.
- */
-async function tableIds(context: CatalogContext, signal: AbortSignal): Promise<ReadonlyMap<string, string>> {
-  for (const { view, sql } of IDS) {
-    if (context.withoutIds.has(view)) continue;
-    try {
-      const rows = await context.database.rows("reading the tables' numbers", sql, signal);
-      return generationsIn(rows.map(([name, id]) => [name ?? "", `#${id}`]));
-    } catch (error) {
-      const known = findMillraceError(error);
-      if (known?.reason !== "privilege" && !UNKNOWN.has(errorNumber(known?.cause) ?? 0)) throw error;
-      context.withoutIds.add(view);
-    }
-  }
-  return new Map();
-}
 
 function generationsIn(found: readonly (readonly [name: string, id: string])[]): ReadonlyMap<string, string> {
   const partitions = new Map<string, string[]>();
@@ -225,32 +270,6 @@ function generationsIn(found: readonly (readonly [name: string, id: string])[]):
 const CHECKS = "CHECK_CONSTRAINTS";
 const UNKNOWN_COLUMN = 1054;
 const JSON_CHECK = /^json_valid\(`((?:[^`]|``)+)`\)$/i;
-
-/** MariaDB's columns with a check for JSON, as schema, table and name with zeros between them. */
-async function jsonColumns(
-  { database, withoutIds }: CatalogContext,
-  only: TableName | null,
-  signal: AbortSignal,
-): Promise<ReadonlySet<string>> {
-  if (withoutIds.has(CHECKS)) return new Set();
-  const one =
-    only === null ? "" : ` AND constraint_schema = ${quoteText(only.schema)} AND table_name = ${quoteText(only.table)}`;
-  const sql = `SELECT constraint_schema, table_name, check_clause FROM information_schema.check_constraints WHERE check_clause LIKE 'json_valid(%'${one}`;
-  try {
-    const rows = await database.rows("reading the checks", sql, signal);
-    return new Set(
-      rows.flatMap(([schema, table, clause]) => {
-        const column = JSON_CHECK.exec(clause ?? "")?.[1];
-        return column === undefined ? [] : [`${schema}\0${table}\0${column.replaceAll("``", "`")}`];
-      }),
-    );
-  } catch (error) {
-    // MySQL's view has no such column, and its JSON is a type of its own.
-    if (errorNumber(findMillraceError(error)?.cause) !== UNKNOWN_COLUMN) throw error;
-    withoutIds.add(CHECKS);
-    return new Set();
-  }
-}
 
 type Row = readonly (string | null)[];
 
@@ -298,4 +317,10 @@ function keysOf(rows: readonly Row[], rowEnd: string | undefined): CatalogKey[] 
     .map(([name, { columns, isWhole }]) => ({ name, isWhole, columns: columns.filter((column) => column !== rowEnd) }))
     .filter(({ columns, isWhole }) => isWhole && columns.length > 0)
     .map(({ name, columns }) => ({ name, columns }));
+}
+
+/** MySQL would show the figures of its last look, which may be a day old. */
+export async function freshStatistics(server: Queryable, flavour: Flavour, signal: AbortSignal): Promise<void> {
+  const sql = "SET SESSION information_schema_stats_expiry = 0";
+  if (flavour === "mysql") await server.rows("reading the statistics of tables", sql, signal);
 }

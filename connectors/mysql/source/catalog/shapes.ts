@@ -6,54 +6,36 @@ import { createHash } from "node:crypto";
 import type { ChosenKey, TableName, ZeroDates } from "../../../../src/core/contracts/connector.ts";
 import { type Column, tableId } from "../../../../src/core/model/schema.ts";
 import type { TableShape } from "../../../../src/core/contracts/catalog.ts";
-import type { ColumnType } from "../../../../src/core/model/types.ts";
-import { fatal, pages } from "../../errors.ts";
 import { type CatalogColumn, type CatalogTable, VERSIONED } from "./catalog.ts";
-import { bitWidth, columnsOf, nativeType as nativeOfMap } from "./columns.ts";
-import type { SourceContext } from "../context.ts";
-import { certainLabels, labelList } from "../values/labels.ts";
-import { LONGLONG, TIMESTAMP } from "../rows/field-types.ts";
-import { findKey } from "./keys.ts";
+import { columnOf, columnsOf, labelList, nativeType as nativeOfMap, withFraction } from "../rows/columns.ts";
+import { LONGLONG, TIMESTAMP } from "../values/field-types.ts";
 import type { TableMap } from "../rows/table-map.ts";
+import { quoteName, quoteTable } from "../../quote.ts";
 
-/** What the configuration says about a table. */
-export interface ShapeRules {
+/** What the configuration says about tables. */
+export interface TableRules {
   readonly zeroDates: (table: TableName) => ZeroDates;
   readonly chosenKey: (table: TableName) => ChosenKey | null;
 }
 
 /** Undefined if the table has no key, or not the chosen one. */
-export function catalogShape(table: CatalogTable, rules: ShapeRules): TableShape | undefined {
+export function catalogShape(table: CatalogTable, rules: TableRules): TableShape | undefined {
   const key = findKey(table, rules.chosenKey(table));
   if (key.kind !== "own" && key.kind !== "chosen") return undefined;
   const zeroDates = rules.zeroDates(table);
-  const columns = table.columns.map((column, i): Column => {
-    const type: ColumnType = isCalendar(column) && zeroDates === "text" ? { kind: "text" } : columnType(column);
-    const isKey = table.primary?.columns.includes(column.name) === true;
-    return {
-      name: column.name,
-      type,
-      native: nativeType(column),
-      nullable: column.nullable || (!isKey && zeroDates === "null" && isCalendar(column)),
-      identity: -(i + 1),
-    };
+  const columns = table.columns.map((column, i) => {
+    const { name, nullable } = column;
+    const isKey = table.primary?.columns.includes(name) === true;
+    return columnOf({ name, native: nativeType(column), nullable, identity: -(i + 1) }, isKey, zeroDates);
   });
   return shapeOf(table.schema, table.table, columns, key.columns, key.kind === "chosen");
 }
 
-/** The shape to follow for a table of the catalogue: the log's shape, if the two are known to differ. */
-export function followedShape(table: CatalogTable, context: SourceContext): TableShape | undefined {
-  const shape = catalogShape(table, context);
-  return shape === undefined ? undefined : context.shapes.of(table, shape);
-}
-
 /** The shape in the log. If the log names no key, the catalogue shows it; the catalogue may be ahead. */
-export function mappedShape(map: TableMap, table: CatalogTable | undefined, rules: ShapeRules): TableShape {
+export function mappedShape(map: TableMap, table: CatalogTable | undefined, rules: TableRules): TableShape {
   const { names } = map.metadata;
   const zeroDates = rules.zeroDates(map);
-  if (names.length !== map.types.length)
-    throw fatal("MR2103", `rows of ${map.schema}.${map.table} name no columns in the log`, pages.MR2103?.remedy ?? "");
-  const columns = columnsOf(map, { zeroDates, known: knownColumns(map, table) })
+  const columns = columnsOf(map, { zeroDates, known: knownTypes(map, table) })
     .slice(0, visibleCount(map, table))
     .map((column) => ({ ...column, identity: -column.identity }));
   const wanted = rules.chosenKey(map);
@@ -121,15 +103,14 @@ function isChosen({ columns }: ChosenKey, key: readonly string[]): boolean {
   return columns.length === key.length && columns.every((name, i) => name === key[i]);
 }
 
-/** Columns whose exact type the log does not show; a catalogue that is ahead may have another type for them. */
-function knownColumns(map: TableMap, table: CatalogTable | undefined): ReadonlyMap<number, KnownColumn> {
-  const known = new Map<number, KnownColumn>();
+/** Types of columns that the log does not show exactly; a catalogue that is ahead may have another type for them. */
+function knownTypes(map: TableMap, table: CatalogTable | undefined): ReadonlyMap<number, string> {
+  const known = new Map<number, string>();
   if (map.flavour !== "mariadb" || table === undefined) return known;
   const columns = new Map(table.columns.map((column) => [column.name, column]));
   map.metadata.names.forEach((name, i) => {
     const column = columns.get(name);
-    if (column !== undefined && layoutOf(column) === nativeOfMap(map, i))
-      known.set(i, { type: columnType(column), native: nativeType(column) });
+    if (column !== undefined && layoutOf(column) === nativeOfMap(map, i)) known.set(i, nativeType(column));
   });
   return known;
 }
@@ -160,74 +141,8 @@ function shapeOf(
   return keyChosen ? { ...shape, keyChosen } : shape;
 }
 
-type KnownColumn = Pick<Column, "type" | "native">;
-
-const CALENDAR = new Set(["date", "datetime", "timestamp"]);
-
-/** A date that does not exist becomes null, whatever the column says. */
-function isCalendar({ dataType }: CatalogColumn): boolean {
-  return CALENDAR.has(dataType);
-}
-
-const INTEGER_BITS: Readonly<Record<string, 8 | 16 | 24 | 32 | 64>> = {
-  tinyint: 8,
-  smallint: 16,
-  mediumint: 24,
-  int: 32,
-  bigint: 64,
-};
-
 function isUnsigned({ columnType: type }: CatalogColumn): boolean {
   return / unsigned/i.test(type) || / zerofill/i.test(type);
-}
-
-export function columnType(column: CatalogColumn): ColumnType {
-  if (column.isJson) return { kind: "json" };
-  const bits = INTEGER_BITS[column.dataType];
-  if (bits !== undefined) return { kind: "int", bits, signed: !isUnsigned(column) };
-  switch (column.dataType) {
-    case "year":
-      return { kind: "int", bits: 16, signed: true };
-    case "float":
-      return { kind: "float", bits: 32 };
-    case "double":
-      return { kind: "float", bits: 64 };
-    case "decimal":
-      return { kind: "decimal", precision: column.precision, scale: column.scale };
-    case "date":
-      return { kind: "date" };
-    case "datetime":
-      return { kind: "timestamp", zone: false };
-    case "timestamp":
-      return { kind: "timestamp", zone: true };
-    case "bit":
-      return column.precision === 1
-        ? { kind: "bool" }
-        : { kind: "int", bits: bitWidth(column.precision), signed: false };
-    case "enum":
-      return { kind: "enum", labels: certainLabels(labelsOf(column.columnType)) };
-    case "json":
-      return { kind: "json" };
-    case "vector":
-      return { kind: "array", of: { kind: "float", bits: 32 } };
-    case "time":
-    case "set":
-      return { kind: "opaque" };
-    case "uuid":
-      return { kind: "uuid" };
-    case "inet4":
-    case "inet6":
-      return { kind: "text" };
-    case "char":
-    case "varchar":
-    case "tinytext":
-    case "text":
-    case "mediumtext":
-    case "longtext":
-      return { kind: "text" };
-    default:
-      return { kind: "bytes" };
-  }
 }
 
 /** `enum('a','it''s')`: the server escapes a backslash, NUL, and the ends of lines, whatever the sql_mode. */
@@ -275,7 +190,7 @@ function nativeType(column: CatalogColumn): string {
     case "time":
     case "datetime":
     case "timestamp":
-      return digits === 0 ? dataType : `${dataType}(${digits})`;
+      return withFraction(dataType, digits);
     case "bit":
       return `bit(${precision})`;
     case "char":
@@ -293,4 +208,46 @@ function nativeType(column: CatalogColumn): string {
     default:
       return column.isJson ? "json" : `${dataType}${compressed}`;
   }
+}
+
+/**
+ * What identifies a table's rows: its own key, or the columns that the configuration chooses. The log has whole old rows.
+ */
+export type FoundKey =
+  | { readonly kind: "own" | "chosen"; readonly columns: readonly string[] }
+  /** The table has no own key, and none is chosen for it. */
+  | { readonly kind: "none" }
+  /** The chosen columns include one that the table does not have, or can't be its key. */
+  | { readonly kind: "unknown" | "unfit"; readonly reason: string; readonly fix: string };
+
+/** The key if `wanted` is chosen for the table; null: nothing is chosen. */
+export function findKey(table: CatalogTable, wanted: ChosenKey | null): FoundKey {
+  const own = table.primary ?? table.uniques[0];
+  const ownKey: FoundKey = own === undefined ? { kind: "none" } : { kind: "own", columns: own.columns };
+  if (wanted === null) return ownKey;
+  const columns = wanted.columns.map((name) => table.columns.find((column) => column.name === name));
+  const unknown = wanted.columns.find((_, i) => columns[i] === undefined);
+  const chosen = wanted.columns.map((name) => JSON.stringify(name)).join(", ");
+  if (unknown !== undefined) {
+    if (wanted.isForMany) return ownKey;
+    const reason = `its key is to be ${chosen}, and it has no column ${JSON.stringify(unknown)}`;
+    return { kind: "unknown", reason, fix: "Take the column's name at the source." };
+  }
+  const proofs = table.primary === undefined ? table.uniques : [table.primary, ...table.uniques];
+  const isProven = proofs.some((index) => index.columns.every((name) => wanted.columns.includes(name)));
+  const isNotNull = columns.every((column) => column?.nullable === false);
+  if (isProven && isNotNull) return { kind: "chosen", columns: wanted.columns };
+  // The table is left out anyway: the rule is meant for others.
+  if (own === undefined && wanted.isForMany) return ownKey;
+  const reason = `its key is to be ${chosen}, and no unique index over NOT NULL columns keeps its rows apart by that`;
+  const nullable = wanted.columns.filter((_, i) => columns[i]?.nullable === true);
+  const statements = [
+    ...nullable.map((name) => `MODIFY ${quoteName(name)} … NOT NULL`),
+    ...(isProven ? [] : [`ADD UNIQUE (${wanted.columns.map(quoteName).join(", ")})`]),
+  ];
+  return {
+    kind: "unfit",
+    reason,
+    fix: `ALTER TABLE ${quoteTable(table.schema, table.table)} ${statements.join(", ")};`,
+  };
 }

@@ -1,126 +1,117 @@
-/** Looks up, for a stream, the versions of tables that the log names. */
+/** The versions of tables that a stream meets: in table maps, and in statements. */
 import type { TableShape } from "../../../../src/core/contracts/catalog.ts";
 import type { StreamOptions } from "../../../../src/core/contracts/change-log.ts";
+import type { TableName } from "../../../../src/core/contracts/connector.ts";
 import { type ErrorCode, findMillraceError, type MillraceError } from "../../../../src/core/errors.ts";
 import type { Position } from "../../../../src/core/model/position.ts";
 import { tableId, type TableVersion } from "../../../../src/core/model/schema.ts";
 import { isLoggedCopy } from "../../../kit/online-copies.ts";
-import type { SourceContext } from "../context.ts";
 import type { TableMap } from "../rows/table-map.ts";
 import type { Uncertain } from "../statements/programs.ts";
-import type { StatementTarget } from "../statements/statements.ts";
-import { readCatalog, tableNames } from "./catalog.ts";
+import type { CatalogTable } from "./catalog.ts";
 import { described } from "./logged-shapes.ts";
-import { isLeftOut } from "./selection.ts";
-import { catalogShape, followedShape, mappedShape, rowEndOf } from "./shapes.ts";
+import { catalogShape, mappedShape, rowEndOf } from "./shapes.ts";
+import type { SourceTables } from "./source-tables.ts";
 
 /** Failures that come from the rows of one table, and not from the log. */
 const OF_ONE_TABLE: ReadonlySet<ErrorCode> = new Set(["MR2103", "MR2104", "MR2105", "MR2106"]);
 
-/** The version of a table whose rows follow; null: not captured, or to be passed by because they can't be read. */
-export async function lookUp(
-  context: SourceContext,
-  map: TableMap,
-  options: StreamOptions,
-  position: Position,
-): Promise<TableVersion | null> {
-  const { schema, table } = map;
-  if (!context.captures(schema, table)) return null;
-  if (await isCopy(context, map, options)) return null;
-  try {
-    if (map.fault !== undefined) throw map.fault;
-    return await versionOf(context, map, options, position);
-  } catch (error) {
-    const known: MillraceError | undefined = findMillraceError(error);
-    if (known === undefined || !OF_ONE_TABLE.has(known.code) || options.onUnreadableRows === undefined) throw error;
-    await options.onUnreadableRows(tableId(schema, table), known);
-    // Later rows under the same map are rows that the sinks lack, too.
-    map.fault = known;
-    return null;
+export class StreamTables {
+  readonly #tables: SourceTables;
+  readonly #options: StreamOptions;
+  /** The connection's own time limits end what it asks. */
+  readonly #signal = new AbortController().signal;
+
+  constructor(tables: SourceTables, options: StreamOptions) {
+    this.#tables = tables;
+    this.#options = options;
   }
-}
 
-async function versionOf(
-  context: SourceContext,
-  map: TableMap,
-  options: StreamOptions,
-  position: Position,
-): Promise<TableVersion | null> {
-  const { schema, table } = map;
-  // The connection's own time limits end it.
-  const { signal } = new AbortController();
-  const [live] = await readCatalog(context, { schema, table }, signal);
-  const shape = mappedShape(map, live, context);
-  map.rowEnd = rowEndOf(map, live);
-  const said = live === undefined ? undefined : catalogShape(live, context);
-  const now = live === undefined || said === undefined ? undefined : described(live, said);
-  if (!options.temporary) context.shapes.shown(shape, position.commit, now);
-  context.dropped.delete(shape.id);
-  const isUnfit = shape.key.length === 0 || (live !== undefined && isLeftOut(live, context));
-  if (isUnfit && options.isKnown?.(shape.id) === false) return null;
-  return await resolved(options, shape, position);
-}
-
-/** The version in force of a table that a statement names; null: not captured. */
-export async function named(
-  context: SourceContext,
-  target: StatementTarget,
-  options: StreamOptions,
-  position: Position,
-): Promise<TableVersion | null> {
-  if (!context.captures(target.schema, target.table)) return null;
-  if (await isCopy(context, target, options)) return null;
-  const { signal } = new AbortController();
-  const [live] = await readCatalog(context, target, signal);
-  const shape = live === undefined ? undefined : followedShape(live, context);
-  const isLeft =
-    live !== undefined && isLeftOut(live, context) && options.isKnown?.(tableId(live.schema, live.table)) === false;
-  return shape === undefined || isLeft ? null : await resolved(options, shape, position);
-}
-
-/** The followed tables that a statement may have changed. */
-export async function changed(
-  context: SourceContext,
-  by: Uncertain,
-  options: StreamOptions,
-): Promise<readonly StatementTarget[]> {
-  // The connection's own time limits end it.
-  const { signal } = new AbortController();
-  const touched = await context.programs.written(context.database, by, signal);
-  const captured = touched.filter(({ schema, table }) => context.captures(schema, table));
-  const followed: StatementTarget[] = [];
-  for (const target of captured) {
-    const isKnown = options.isKnown?.(tableId(target.schema, target.table)) === true;
-    if (isKnown || (await isFit(context, target, options, signal))) followed.push(target);
+  /** The version of a table whose rows follow; null: not captured, or to be passed by because they can't be read. */
+  async ofRows(map: TableMap, position: Position): Promise<TableVersion | null> {
+    if (!(await this.#isWanted(map))) return null;
+    try {
+      if (map.fault !== undefined) throw map.fault;
+      return await this.#version(map, position);
+    } catch (error) {
+      const known: MillraceError | undefined = findMillraceError(error);
+      const { onUnreadableRows } = this.#options;
+      if (known === undefined || !OF_ONE_TABLE.has(known.code) || onUnreadableRows === undefined) throw error;
+      await onUnreadableRows(tableId(map.schema, map.table), known);
+      // Later rows under the same map are rows that the sinks lack, too.
+      map.fault = known;
+      return null;
+    }
   }
-  return followed;
-}
 
-/** Whether a table that was not met yet can be followed. */
-async function isFit(
-  context: SourceContext,
-  target: StatementTarget,
-  options: StreamOptions,
-  signal: AbortSignal,
-): Promise<boolean> {
-  if (await isCopy(context, target, options)) return false;
-  const [live] = await readCatalog(context, target, signal);
-  return live !== undefined && catalogShape(live, context) !== undefined && !isLeftOut(live, context);
-}
+  /** The version in force of a table that a statement names; null: not captured. */
+  async named(target: TableName, position: Position): Promise<TableVersion | null> {
+    if (!(await this.#isWanted(target))) return null;
+    const live = await this.#live(target);
+    const shape = live === undefined ? undefined : this.#tables.followedShape(live);
+    const isLeft = live !== undefined && this.#tables.isLeftOut(live) && this.#isKnown(live) === false;
+    return shape === undefined || isLeft ? null : await this.#resolved(shape, position);
+  }
 
-/** Whether a glob leaves the table out, as a copy of another one. */
-async function isCopy(context: SourceContext, target: StatementTarget, { isKnown }: StreamOptions): Promise<boolean> {
-  if (context.isLiteral(target.schema, target.table)) return false;
-  // The connection's own time limits end it.
-  const { signal } = new AbortController();
-  const isFollowed = ({ schema, table }: StatementTarget): boolean => isKnown?.(tableId(schema, table)) === true;
-  return await isLoggedCopy(target, isFollowed, () => tableNames(context, target.schema, signal));
-}
+  /** The followed tables that a statement may have changed. */
+  async changed(by: Uncertain): Promise<readonly TableName[]> {
+    const touched = await this.#tables.programs.written(by, this.#signal);
+    const followed: TableName[] = [];
+    for (const target of touched) {
+      if (!this.#tables.names.captures(target)) continue;
+      if (this.#isKnown(target) === true || (await this.#isFit(target))) followed.push(target);
+    }
+    return followed;
+  }
 
-async function resolved(options: StreamOptions, shape: TableShape, position: Position): Promise<TableVersion> {
-  try {
-    return await options.resolve(shape, position);
-  } catch (error) {
-    throw findMillraceError(error) ?? error;
+  async #version(map: TableMap, position: Position): Promise<TableVersion | null> {
+    const { rules, shapes } = this.#tables;
+    const live = await this.#live(map);
+    const shape = mappedShape(map, live, rules);
+    map.rowEnd = rowEndOf(map, live);
+    const said = live === undefined ? undefined : catalogShape(live, rules);
+    const now = live === undefined || said === undefined ? undefined : described(live, said);
+    if (!this.#options.temporary) shapes.shown(shape, position.commit, now);
+    this.#tables.met(shape.id);
+    const isUnfit = shape.key.length === 0 || (live !== undefined && this.#tables.isLeftOut(live));
+    if (isUnfit && this.#isKnown(shape) === false) return null;
+    return await this.#resolved(shape, position);
+  }
+
+  /** Whether a table that was not met yet can be followed. */
+  async #isFit(target: TableName): Promise<boolean> {
+    if (await this.#isCopy(target)) return false;
+    const live = await this.#live(target);
+    return live !== undefined && catalogShape(live, this.#tables.rules) !== undefined && !this.#tables.isLeftOut(live);
+  }
+
+  async #isWanted(table: TableName): Promise<boolean> {
+    return this.#tables.names.captures(table) && !(await this.#isCopy(table));
+  }
+
+  /** Whether a glob leaves the table out, as a copy of another one. */
+  async #isCopy(table: TableName): Promise<boolean> {
+    const { catalog, names } = this.#tables;
+    if (names.isLiteral(table)) return false;
+    const isFollowed = (one: TableName): boolean => this.#isKnown(one) === true;
+    return await isLoggedCopy(table, isFollowed, () => catalog.names(table.schema, this.#signal));
+  }
+
+  /** Undefined: the stream's reader does not say. */
+  #isKnown({ schema, table }: TableName): boolean | undefined {
+    return this.#options.isKnown?.(tableId(schema, table));
+  }
+
+  async #live({ schema, table }: TableName): Promise<CatalogTable | undefined> {
+    const [live] = await this.#tables.catalog.read({ schema, table }, this.#signal);
+    return live;
+  }
+
+  async #resolved(shape: TableShape, position: Position): Promise<TableVersion> {
+    try {
+      return await this.#options.resolve(shape, position);
+    } catch (error) {
+      throw findMillraceError(error) ?? error;
+    }
   }
 }

@@ -15,8 +15,8 @@ import {
   cellVector,
   lengthAt,
   uncompressed,
+  cellInet,
 } from "../values/byte-cells.ts";
-import { cellInet } from "../values/inet-cells.ts";
 import {
   cellDate,
   cellDateTime,
@@ -26,7 +26,7 @@ import {
   cellTimestamp,
 } from "../values/calendar-cells.ts";
 import { writeJsonText } from "../values/json-text.ts";
-import { readUint16, readUint24, readUint32 } from "../log/little-endian.ts";
+import { readUint16, readUint24, readUint32 } from "../wire/bytes.ts";
 import {
   beginCell,
   beginText,
@@ -39,13 +39,12 @@ import {
   cellUint64,
   endText,
 } from "../values/number-cells.ts";
-import * as plan from "./row-plan.ts";
-import type { RowPlan } from "./table-map.ts";
-import { decimalBytes } from "./value-length.ts";
+import * as plan from "../values/cell-plan.ts";
+import { decimalBytes } from "../values/field-types.ts";
 
 const YEAR_BASE = 1900;
 /** Writes the value of column `i` at `at` as a cell and returns the offset after it. */
-export function writeCell(out: ByteWriter, rows: RowPlan, i: number, bytes: Uint8Array, at: number): number {
+export function writeCell(out: ByteWriter, rows: plan.RowPlan, i: number, bytes: Uint8Array, at: number): number {
   switch (rows.code[i]!) {
     case plan.AS_INT8:
       cell16(out, (bytes[at]! << 24) >> 24);
@@ -101,7 +100,7 @@ export function writeCell(out: ByteWriter, rows: RowPlan, i: number, bytes: Uint
   }
 }
 
-function writeCalendar(out: ByteWriter, rows: RowPlan, i: number, bytes: Uint8Array, at: number): number {
+function writeCalendar(out: ByteWriter, rows: plan.RowPlan, i: number, bytes: Uint8Array, at: number): number {
   switch (rows.code[i]!) {
     case plan.AS_DATE:
       return cellDate(out, rows, i, bytes, at);
@@ -123,7 +122,7 @@ function writeCalendar(out: ByteWriter, rows: RowPlan, i: number, bytes: Uint8Ar
 }
 
 /** Values that begin with their length. */
-function writeLong(out: ByteWriter, rows: RowPlan, i: number, bytes: Uint8Array, at: number): number {
+function writeLong(out: ByteWriter, rows: plan.RowPlan, i: number, bytes: Uint8Array, at: number): number {
   const lengthBytes = rows.a[i]!;
   const length = lengthAt(bytes, at, lengthBytes);
   const from = at + lengthBytes;
@@ -167,7 +166,7 @@ function writeLong(out: ByteWriter, rows: RowPlan, i: number, bytes: Uint8Array,
 }
 
 /** Writes a whole row with all columns; its null bitmap begins at `nulls`. */
-export function writeWholeRow(out: ByteWriter, rows: RowPlan, bytes: Uint8Array, nulls: number): number {
+export function writeWholeRow(out: ByteWriter, rows: plan.RowPlan, bytes: Uint8Array, nulls: number): number {
   const count = rows.cellCount;
   let at = nulls + ((rows.columnCount + 7) >> 3);
   for (let i = 0; i < count; i++) {

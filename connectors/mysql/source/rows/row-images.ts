@@ -8,15 +8,14 @@ import { invariant } from "../../../../src/core/invariant.ts";
 import { CELL_NULL, CellMap } from "../../../../src/core/model/tuple.ts";
 import { TupleWriter } from "../../../../src/core/model/tuple-writer.ts";
 import { damaged } from "../../errors.ts";
-import * as code from "../log/events.ts";
-import * as field from "./field-types.ts";
+import * as code from "../wire/event-header.ts";
+import * as field from "../values/field-types.ts";
 import { writeChangedJson } from "../values/json-diffs.ts";
-import { Cursor, readUint24, readUint32 } from "../log/little-endian.ts";
+import { Cursor, readUint24, readUint32 } from "../wire/bytes.ts";
 import { beginText, endText } from "../values/number-cells.ts";
 import { isNull, writeCell, writeWholeRow } from "./row-cells.ts";
-import type { RowPlan } from "./table-map.ts";
-import type { TableMap } from "./table-map.ts";
-import { valueEnd } from "./value-length.ts";
+import type { RowPlan } from "../values/cell-plan.ts";
+import { type TableMap, valueEnd } from "./table-map.ts";
 
 /** The columns of an image. */
 export interface ImageColumns {

@@ -10,15 +10,13 @@ import {
 import { EVERYTHING_VISIBLE } from "../../../../src/core/contracts/watermarks.ts";
 import { ChunkPace, isTooMuch } from "../../../kit/chunk-pace.ts";
 import { quoteName, quoteTable, quoteText } from "../../quote.ts";
-import type { SourceContext } from "../context.ts";
-import { answered } from "../database.ts";
-import type { Session } from "../driver.ts";
+import { answered } from "../wire/server.ts";
+import type { Session, OnRow } from "../wire/driver.ts";
 import { classify, isNoKey } from "../errors.ts";
-import { type At, beginReading, checkShape } from "./reading.ts";
-import { RowBlock } from "./row-blocks.ts";
-import { packetBytesMax, type ServerFacts } from "../server.ts";
-import { type DateChoice, selectList, selectPlan } from "./select-plan.ts";
-import { type OnRow, textQuery } from "./text-query.ts";
+import type { TableReadings } from "./reading.ts";
+import { RowBlock, selectList, selectPlan } from "./selected-rows.ts";
+import { packetBytesMax, type ServerFacts } from "../wire/server-facts.ts";
+import type { SourceRules } from "../catalog/source-tables.ts";
 
 /** The server ends a statement after this time, in case its client no longer exists. */
 const STATEMENT_SECONDS_MAX = 300;
@@ -33,27 +31,32 @@ const NOWHERE = { epoch: 1, commit: 0n, index: 0 };
 const { sees } = EVERYTHING_VISIBLE;
 
 export async function readRange(
-  { context, facts }: At,
+  readings: TableReadings,
   table: TableVersion,
   { after, where, scanRowCountMax = SCAN_ROW_COUNT_MAX }: RowRange,
   signal: AbortSignal,
 ): Promise<Chunk> {
-  const session = await beginReading({ context, facts }, table, signal);
+  const { server, tables } = readings;
+  const facts = await server.facts(signal);
+  const session = await readings.begin(table, signal);
   try {
-    const rows = new RowBlock(table, 1, context);
+    const rows = new RowBlock(table, 1, tables.rules);
     const pace = new ChunkPace();
     let from = after;
     let isFinished = false;
     const isScanned = where !== null && table.unenforcedKey !== true;
-    const end = isScanned ? await endOfScan({ session, context, table }, after, scanRowCountMax, signal) : null;
+    const all = selectAll(table, tables.rules);
+    const one = new RowBlock(table, 1, tables.rules);
+    const scan = `${rangeSql(all, table, after, null, 1)} OFFSET ${scanRowCountMax - 1}`;
+    const end = isScanned ? await endOfScan(session, one, scan, signal) : null;
     const upTo = end === null ? where : `(${where}\n) AND NOT (${behindKey(table, end)})`;
     for (;;) {
       const before = rows.count;
       const wanted = pace.ask();
-      const sql = rangeSql(selectAll(table, context), table, from, upTo, wanted);
+      const sql = rangeSql(all, table, from, upTo, wanted);
       // With a filter the first row may take some time.
       const isWhole = await selectSome(session, rows, where === null ? bounded(sql, facts) : sql, signal);
-      if (from === after) await checkShape(context, table, signal);
+      if (from === after) await readings.checkShape(table, signal);
       isFinished = isWhole && rows.count - before < wanted;
       if (isFinished) break;
       from = rows.lastKey();
@@ -69,41 +72,30 @@ export async function readRange(
  * The key up to which rows are looked at, in the order of the key; null: up to the last one. A condition without an index
  * may match none of millions of rows, and meanwhile a window has to keep what the stream brings.
  */
-async function endOfScan(
-  { session, context, table }: Scan,
-  after: KeyText | null,
-  rowCount: number,
-  signal: AbortSignal,
-): Promise<KeyText | null> {
-  const row = new RowBlock(table, 1, context);
-  const sql = `${rangeSql(selectAll(table, context), table, after, null, 1)} OFFSET ${rowCount - 1}`;
+async function endOfScan(session: Session, row: RowBlock, sql: string, signal: AbortSignal): Promise<KeyText | null> {
   await select(session, row, sql, signal);
   return row.count === 0 ? null : row.lastKey();
 }
 
-interface Scan {
-  readonly session: Session;
-  readonly context: SourceContext;
-  readonly table: TableVersion;
-}
-
 export async function readKeys(
-  { context, facts }: At,
+  readings: TableReadings,
   table: TableVersion,
   keys: readonly KeyText[],
   signal: AbortSignal,
 ): Promise<Chunk> {
-  const session = await beginReading({ context, facts }, table, signal);
+  const { server, tables } = readings;
+  const facts = await server.facts(signal);
+  const session = await readings.begin(table, signal);
   try {
-    const rows = new RowBlock(table, 1, context);
-    const all = selectAll(table, context);
+    const rows = new RowBlock(table, 1, tables.rules);
+    const all = selectAll(table, tables.rules);
     const byteCountMax = packetBytesMax(facts) - Buffer.byteLength(all) - FRAME_BYTES;
     let isChecked = false;
     for (const batch of keyBatches(table, keys, byteCountMax)) {
       await byHalves(batch, isNoKey, (some) =>
         select(session, rows, bounded(keysSql(all, table, some), facts), signal),
       );
-      if (!isChecked) await checkShape(context, table, signal);
+      if (!isChecked) await readings.checkShape(table, signal);
       isChecked = true;
     }
     return { block: rows.count === 0 ? null : rows.finish(NOWHERE), last: null, sees };
@@ -113,7 +105,7 @@ export async function readKeys(
 }
 
 async function select(session: Session, rows: RowBlock, sql: string, signal: AbortSignal): Promise<void> {
-  const reading = textQuery(session, sql, (bytes, start, end) => rows.append(bytes, start, end));
+  const reading = session.readRows(sql, (bytes, start, end) => rows.append(bytes, start, end));
   await arrived(reading, rows.table, signal);
 }
 
@@ -129,7 +121,7 @@ async function selectSome(session: Session, rows: RowBlock, sql: string, signal:
     session.pause();
     enough.resolve(false);
   };
-  const reading = textQuery(session, sql, onRow).then(() => !isCut);
+  const reading = session.readRows(sql, onRow).then(() => !isCut);
   return await arrived(Promise.race([reading, enough.promise]), rows.table, signal);
 }
 
@@ -143,8 +135,8 @@ async function arrived<T>(reading: Promise<T>, table: TableVersion, signal: Abor
 }
 
 /** SELECT … FROM … with all columns, in the form of the log's rows. */
-export function selectAll(table: TableVersion, choice: DateChoice): string {
-  return `SELECT ${selectList(table, selectPlan(table, choice))} FROM ${quoteTable(table.schema, table.table)}`;
+export function selectAll(table: TableVersion, rules: SourceRules): string {
+  return `SELECT ${selectList(table, selectPlan(table, rules))} FROM ${quoteTable(table.schema, table.table)}`;
 }
 
 function bounded(sql: string, { flavour }: ServerFacts): string {

@@ -1,17 +1,14 @@
-/** A transaction whose snapshot sees everything that was in the log when it began, without a lock on the whole server. */
+/** Transactions whose snapshot sees everything that was in the log when they began, without a lock on the whole server. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { invariant } from "../../../../src/core/invariant.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { quoteTable } from "../../quote.ts";
-import { readCatalog } from "../catalog/catalog.ts";
-import type { SourceContext } from "../context.ts";
-import { openSession, answered } from "../database.ts";
-import type { Session } from "../driver.ts";
+import { answered, type Server } from "../wire/server.ts";
+import type { Session } from "../wire/driver.ts";
 import { classify, isTooManySessions, sourceError } from "../errors.ts";
-import { readTip } from "../log/log-state.ts";
-import { packPlace } from "../log/position.ts";
-import type { ServerFacts } from "../server.ts";
-import { followedShape } from "../catalog/shapes.ts";
+import { packPlace } from "../wire/position.ts";
+import type { SourceTables } from "../catalog/source-tables.ts";
+import type { LogFiles } from "../wire/log-files.ts";
 
 /**
  * A commit is in the log before other sessions see it: usually for microseconds, with semi-synchronous replicas for longer.
@@ -20,82 +17,100 @@ const VISIBLE_MS_MAX = 10_000;
 const AGAIN_MS = 2;
 const BEGIN = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
 
-/** Where rows are read. */
-export interface At {
-  readonly context: SourceContext;
-  readonly facts: ServerFacts;
-}
+export class TableReadings {
+  readonly server: Server;
+  readonly tables: SourceTables;
+  readonly #files: LogFiles;
+  /** How many sessions read a large table of the initial snapshot. */
+  readonly sessionCount: number;
 
-/** A session inside such a transaction; the caller must destroy it. */
-export async function beginReading(at: At, table: TableVersion, signal: AbortSignal): Promise<Session> {
-  const [session] = await beginReadings(at, table, 1, signal);
-  invariant(session !== undefined, "a session is open");
-  return session;
-}
-
-/**
- * Up to so many sessions, at least one, each inside a transaction of its own: their snapshots may differ, except if it takes a
- * lock to begin. The caller must destroy them.
- */
-export async function beginReadings(
-  { context, facts }: At,
-  table: TableVersion,
-  countMax: number,
-  signal: AbortSignal,
-): Promise<readonly Session[]> {
-  const doing = `taking a snapshot for ${table.id}`;
-  const failed = new AbortController();
-  const until = AbortSignal.any([signal, failed.signal]);
-  const sessions = await openSessions(context, countMax, until);
-  const each = async (begin: (session: Session) => Promise<void>): Promise<void> => {
-    await Promise.all(sessions.map(begin));
-  };
-  try {
-    if (facts.flavour === "mariadb") await each((session) => beginMariadb(context, session, doing, until));
-    else if (facts.hasGtids) await each((session) => beginByNames(session, doing, until));
-    else await beginLocked(context, sessions, table, until);
-    return sessions;
-  } catch (error) {
-    failed.abort();
-    for (const session of sessions) session.destroy();
-    throw classify(error, doing);
+  constructor(server: Server, files: LogFiles, tables: SourceTables, sessionCount: number) {
+    this.server = server;
+    this.tables = tables;
+    this.#files = files;
+    this.sessionCount = sessionCount;
   }
-}
 
-/** Fewer than `countMax`, if the server lets its user have no more. */
-async function openSessions(
-  context: SourceContext,
-  countMax: number,
-  signal: AbortSignal,
-): Promise<readonly Session[]> {
-  const opening = await Promise.allSettled(Array.from({ length: countMax }, () => openSession(context, signal)));
-  const sessions = opening.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
-  const failures = opening.flatMap((one) => (one.status === "rejected" ? [one.reason as unknown] : []));
-  const failure = sessions.length === 0 ? failures[0] : failures.find((error) => !isTooManySessions(error));
-  if (failure === undefined) return sessions;
-  for (const session of sessions) session.destroy();
-  throw failure;
-}
+  /** A session inside such a transaction; the caller must destroy it. */
+  async begin(table: TableVersion, signal: AbortSignal): Promise<Session> {
+    const [session] = await this.beginSeveral(table, 1, signal);
+    invariant(session !== undefined, "a session is open");
+    return session;
+  }
 
-/** MariaDB shows the snapshot's position in the log. */
-async function beginMariadb(
-  context: SourceContext,
-  session: Session,
-  doing: string,
-  signal: AbortSignal,
-): Promise<void> {
-  const wanted = await readTip(context, signal);
-  const deadlineMs = performance.now() + VISIBLE_MS_MAX;
-  for (;;) {
-    await answered(session.query(BEGIN), doing, signal);
-    const rows = await answered(session.query("SHOW STATUS LIKE 'binlog_snapshot_%'"), doing, signal);
-    const values = new Map(rows.map(([name, value]) => [name?.toLowerCase(), value]));
-    const file = values.get("binlog_snapshot_file") ?? "";
-    const offset = Number(values.get("binlog_snapshot_position") ?? "0");
-    if (file !== "" && packPlace(context.names.learn(file), offset) >= wanted) return;
-    await answered(session.query("ROLLBACK"), doing, signal);
-    if (performance.now() > deadlineMs) throw notVisible();
-    await sleep(AGAIN_MS, undefined, { signal });
+  /**
+   * Up to so many sessions, at least one, each inside a transaction of its own: their snapshots may differ, except if it takes
+   * a lock to begin. The caller must destroy them.
+   */
+  async beginSeveral(table: TableVersion, countMax: number, signal: AbortSignal): Promise<readonly Session[]> {
+    const doing = `taking a snapshot for ${table.id}`;
+    const { flavour, hasGtids } = await this.server.facts(signal);
+    const failed = new AbortController();
+    const until = AbortSignal.any([signal, failed.signal]);
+    const sessions = await this.#open(countMax, until);
+    try {
+      if (flavour === "mariadb") await Promise.all(sessions.map((one) => this.#beginMariadb(one, doing, until)));
+      else if (hasGtids) await Promise.all(sessions.map((one) => beginByNames(one, doing, until)));
+      else await this.#beginLocked(sessions, table, until);
+      return sessions;
+    } catch (error) {
+      failed.abort();
+      for (const session of sessions) session.destroy();
+      throw classify(error, doing);
+    }
+  }
+
+  /** Once the table's first row was read, its shape is locked until the transaction ends. */
+  async checkShape(table: TableVersion, signal: AbortSignal): Promise<void> {
+    const [live] = await this.tables.catalog.read(table, signal);
+    const shape = live === undefined ? undefined : this.tables.followedShape(live);
+    const isSame =
+      shape?.columns.length === table.columns.length &&
+      shape.columns.every(({ name, native }, i) => {
+        const column = table.columns[i]!;
+        return column.name === name && column.native === native;
+      });
+    if (!isSame) throw sourceError("MR2122", "retryable", `${table.id} was altered before it was read`);
+  }
+
+  /** Fewer than `countMax`, if the server lets its user have no more. */
+  async #open(countMax: number, signal: AbortSignal): Promise<readonly Session[]> {
+    const opening = await Promise.allSettled(Array.from({ length: countMax }, () => this.server.open(signal)));
+    const sessions = opening.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
+    const failures = opening.flatMap((one) => (one.status === "rejected" ? [one.reason as unknown] : []));
+    const failure = sessions.length === 0 ? failures[0] : failures.find((error) => !isTooManySessions(error));
+    if (failure === undefined) return sessions;
+    for (const session of sessions) session.destroy();
+    throw failure;
+  }
+
+  /** MariaDB shows the snapshot's position in the log. */
+  async #beginMariadb(session: Session, doing: string, signal: AbortSignal): Promise<void> {
+    const wanted = await this.#files.tip(signal);
+    const deadlineMs = performance.now() + VISIBLE_MS_MAX;
+    for (;;) {
+      await answered(session.query(BEGIN), doing, signal);
+      const rows = await answered(session.query("SHOW STATUS LIKE 'binlog_snapshot_%'"), doing, signal);
+      const values = new Map(rows.map(([name, value]) => [name?.toLowerCase(), value]));
+      const file = values.get("binlog_snapshot_file") ?? "";
+      const offset = Number(values.get("binlog_snapshot_position") ?? "0");
+      if (file !== "" && packPlace(this.server.names.learn(file), offset) >= wanted) return;
+      await answered(session.query("ROLLBACK"), doing, signal);
+      if (performance.now() > deadlineMs) throw notVisible();
+      await sleep(AGAIN_MS, undefined, { signal });
+    }
+  }
+
+  /** Without GTIDs only the table itself shows that no session is about to commit to it: by a brief lock. */
+  async #beginLocked(sessions: readonly Session[], table: TableVersion, signal: AbortSignal): Promise<void> {
+    const doing = `locking ${table.id} for a moment`;
+    const locking = await this.server.open(signal);
+    try {
+      await answered(locking.query(`LOCK TABLES ${quoteTable(table.schema, table.table)} READ`), doing, signal);
+      await Promise.all(sessions.map((session) => answered(session.query(BEGIN), doing, signal)));
+    } finally {
+      locking.destroy();
+    }
   }
 }
 
@@ -130,23 +145,6 @@ async function ownedNames(session: Session, doing: string, signal: AbortSignal):
   return names;
 }
 
-/** Without GTIDs only the table itself shows that no session is about to commit to it: by a brief lock. */
-async function beginLocked(
-  context: SourceContext,
-  sessions: readonly Session[],
-  table: TableVersion,
-  signal: AbortSignal,
-): Promise<void> {
-  const doing = `locking ${table.id} for a moment`;
-  const locking = await openSession(context, signal);
-  try {
-    await answered(locking.query(`LOCK TABLES ${quoteTable(table.schema, table.table)} READ`), doing, signal);
-    await Promise.all(sessions.map((session) => answered(session.query(BEGIN), doing, signal)));
-  } finally {
-    locking.destroy();
-  }
-}
-
 /** `names`: of GTIDs with the connections that own them. */
 function notVisible(names: ReadonlySet<string> = new Set()): Error {
   const [owner] = Array.from(names, (name) => name.split("#")[1]);
@@ -158,17 +156,4 @@ function notVisible(names: ReadonlySet<string> = new Set()): Error {
     `a commit${of} has not been visible for ${VISIBLE_MS_MAX / 1000} s`,
     `Look whether it waits for a semi-synchronous replica, or has its gtid_next set and goes no further${end}. Millrace tries again by itself.`,
   );
-}
-
-/** Once the table's first row was read, its shape is locked until the transaction ends. */
-export async function checkShape(context: SourceContext, table: TableVersion, signal: AbortSignal): Promise<void> {
-  const [live] = await readCatalog(context, table, signal);
-  const shape = live === undefined ? undefined : followedShape(live, context);
-  const isSame =
-    shape?.columns.length === table.columns.length &&
-    shape.columns.every(({ name, native }, i) => {
-      const column = table.columns[i]!;
-      return column.name === name && column.native === native;
-    });
-  if (!isSame) throw sourceError("MR2122", "retryable", `${table.id} was altered before it was read`);
 }

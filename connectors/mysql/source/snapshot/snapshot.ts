@@ -7,16 +7,12 @@ import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import type { CapturedTables, TableGenerations, TableShape } from "../../../../src/core/contracts/catalog.ts";
 import type { FirstCopy } from "../../../../src/core/contracts/log-admin.ts";
 import { selectAll } from "./chunks.ts";
-import type { SourceContext } from "../context.ts";
-import type { Session } from "../driver.ts";
+import type { Session } from "../wire/driver.ts";
 import { aborted, classify } from "../errors.ts";
 import { cutColumnOf, cutTable, type Parts } from "./cut-table.ts";
-import { FilledBlocks } from "./filled-blocks.ts";
-import { beginReadings, checkShape } from "./reading.ts";
-import { BLOCK_BYTES, RowBlock } from "./row-blocks.ts";
-import type { ServerFacts } from "../server.ts";
-import { withHolders } from "../lock-waits.ts";
-import { textQuery } from "./text-query.ts";
+import type { TableReadings } from "./reading.ts";
+import { BLOCK_BYTES, RowBlock } from "./selected-rows.ts";
+import { withHolders } from "./lock-waits.ts";
 
 /** A table, the sessions that read it, and its parts. */
 interface Reading {
@@ -28,14 +24,12 @@ interface Reading {
 export class SnapshotCopy implements FirstCopy {
   readonly tables: readonly TableShape[];
   readonly generations: TableGenerations;
-  readonly #context: SourceContext;
-  readonly #facts: ServerFacts;
+  readonly #readings: TableReadings;
   readonly #epoch: number;
   readonly #closed = new AbortController();
 
-  constructor(context: SourceContext, facts: ServerFacts, epoch: number, selected: CapturedTables) {
-    this.#context = context;
-    this.#facts = facts;
+  constructor(readings: TableReadings, epoch: number, selected: CapturedTables) {
+    this.#readings = readings;
     this.#epoch = epoch;
     this.tables = selected.tables;
     this.generations = selected.generations;
@@ -46,29 +40,30 @@ export class SnapshotCopy implements FirstCopy {
     try {
       yield* this.#read(table, until);
     } catch (error) {
-      throw await withHolders(error, this.#context, table, until);
+      throw await withHolders(error, this.#readings.server, table, until);
     }
   }
 
   async *#read(table: TableVersion, until: AbortSignal): AsyncGenerator<Block> {
-    const at = { context: this.#context, facts: this.#facts };
-    const column = await cutColumnOf(at, table, until);
-    const sessions = await beginReadings(at, table, column === null ? 1 : this.#context.copySessions, until);
+    const readings = this.#readings;
+    const { flavour } = await readings.server.facts(until);
+    const column = await cutColumnOf(readings, table, until);
+    const sessions = await readings.beginSeveral(table, column === null ? 1 : readings.sessionCount, until);
     using blocks = new FilledBlocks(sessions);
     const stop = (): void => blocks.fail(aborted(`copying ${table.id}`));
     until.addEventListener("abort", stop, { once: true });
     try {
-      const parts = column === null ? [""] : await cutTable(at, { table, column, sessions }, until);
+      const parts = column === null ? [""] : await cutTable(flavour, { table, column, sessions }, until);
       if (column !== null) {
         const counts = { sessions: sessions.length, ranges: parts.length };
-        this.#context.logger.info({ table: table.id, ...counts }, "the table is read in ranges of its key");
+        readings.tables.logger.info({ table: table.id, ...counts }, "the table is read in ranges of its key");
       }
       void this.#fill(blocks, { table, sessions, parts });
       let isChecked = false;
       for (;;) {
         const isMore = await blocks.some();
         // By now each session's transaction locks it.
-        if (!isChecked) await checkShape(this.#context, table, until);
+        if (!isChecked) await readings.checkShape(table, until);
         isChecked = true;
         const block = isMore ? blocks.take() : undefined;
         if (block === undefined) break;
@@ -81,20 +76,21 @@ export class SnapshotCopy implements FirstCopy {
 
   /** Each session reads parts until none is left. */
   async #fill(blocks: FilledBlocks, { table, sessions, parts }: Reading): Promise<void> {
+    const { rules } = this.#readings.tables;
     const end = { epoch: this.#epoch, commit: 0n, index: 0 };
-    const select = selectAll(table, this.#context);
+    const select = selectAll(table, rules);
     const waiting = [...parts];
     const one = async (session: Session): Promise<void> => {
-      let filling = new RowBlock(table, this.#epoch, this.#context);
+      let filling = new RowBlock(table, this.#epoch, rules);
       const onRow = (bytes: Buffer, start: number, stopAt: number): void => {
         filling.append(bytes, start, stopAt);
         if (filling.byteCount < BLOCK_BYTES) return;
         const full = filling;
-        filling = new RowBlock(table, this.#epoch, this.#context);
+        filling = new RowBlock(table, this.#epoch, rules);
         blocks.push(full.finish(end), session);
       };
       for (let part = waiting.shift(); part !== undefined; part = waiting.shift())
-        await textQuery(session, `${select}${part}`, onRow);
+        await session.readRows(`${select}${part}`, onRow);
       if (filling.count > 0) blocks.push(filling.finish(end), session);
     };
     try {
@@ -107,5 +103,73 @@ export class SnapshotCopy implements FirstCopy {
 
   async close(): Promise<void> {
     this.#closed.abort();
+  }
+}
+
+/** Blocks that may wait for the reader before no socket is read any more; each session may be about to add one. */
+const QUEUE_COUNT_MAX = 2;
+
+/** Blocks that sessions fill and one reader takes, in whatever order they become full. */
+class FilledBlocks {
+  readonly #sessions: readonly Session[];
+  readonly #queue: Block[] = [];
+  readonly #paused = new Set<Session>();
+  #wake = Promise.withResolvers<void>();
+  #failure: unknown;
+  #isComplete = false;
+
+  constructor(sessions: readonly Session[]) {
+    this.#sessions = sessions;
+  }
+
+  /** Called while the session's rows come in. */
+  push(block: Block, session: Session): void {
+    this.#queue.push(block);
+    if (this.#queue.length >= QUEUE_COUNT_MAX) {
+      session.pause();
+      this.#paused.add(session);
+    }
+    this.#wake.resolve();
+  }
+
+  /** Nothing follows. */
+  complete(): void {
+    this.#isComplete = true;
+    this.#wake.resolve();
+  }
+
+  /** The first failure counts. All sessions end. */
+  fail(error: unknown): void {
+    this.#failure ??= error;
+    for (const session of this.#sessions) session.destroy();
+    this.#wake.resolve();
+  }
+
+  /** Resolves when there is a block to take; false: there will be none. */
+  async some(): Promise<boolean> {
+    for (;;) {
+      if (this.#failure !== undefined) throw this.#failure;
+      if (this.#queue.length > 0) return true;
+      if (this.#isComplete) return false;
+      await this.#wake.promise;
+      this.#wake = Promise.withResolvers<void>();
+    }
+  }
+
+  take(): Block | undefined {
+    const block = this.#queue.shift();
+    if (this.#queue.length < QUEUE_COUNT_MAX) {
+      const paused = [...this.#paused];
+      this.#paused.clear();
+      // Rows that have already arrived come in now.
+      for (const session of paused) session.resume();
+    }
+    return block;
+  }
+
+  /** Ends the sessions and gives back what nobody took. */
+  [Symbol.dispose](): void {
+    for (const session of this.#sessions) session.destroy();
+    for (const block of this.#queue.splice(0)) block.release();
   }
 }

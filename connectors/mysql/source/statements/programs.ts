@@ -4,8 +4,8 @@
  * not see a trigger or a function, or if it was dropped since.
  */
 import type { TableName } from "../../../../src/core/contracts/connector.ts";
-import type { Database } from "../database.ts";
-import { namesIn, type RowStatement, type StatementTarget } from "./statements.ts";
+import type { Queryable } from "../wire/server-facts.ts";
+import { namesIn, type RowStatement } from "./statements.ts";
 
 /** A statement of which the log has no rows. */
 export interface Uncertain {
@@ -29,7 +29,7 @@ interface Program {
 
 /** By their names without regard to case. */
 interface Objects {
-  readonly tables: ReadonlyMap<string, readonly StatementTarget[]>;
+  readonly tables: ReadonlyMap<string, readonly TableName[]>;
   /** Tables with transaction-precise history: the log has statements of them even where it has rows of all others. */
   readonly precise: ReadonlySet<string>;
   readonly views: ReadonlyMap<string, readonly Program[]>;
@@ -38,18 +38,21 @@ interface Objects {
   readonly routines: ReadonlyMap<string, readonly Program[]>;
 }
 
-type Server = Pick<Database, "rows">;
-
 export class Programs {
+  readonly #server: Queryable;
   #objects: Promise<Objects> | undefined;
+
+  constructor(server: Queryable) {
+    this.#server = server;
+  }
 
   /** They may be others from here on. */
   forget(): void {
     this.#objects = undefined;
   }
 
-  async written(server: Server, by: Uncertain, signal: AbortSignal): Promise<readonly StatementTarget[]> {
-    const objects = await this.#read(server, signal);
+  async written(by: Uncertain, signal: AbortSignal): Promise<readonly TableName[]> {
+    const objects = await this.#read(signal);
     const { isQuery, schema, several, target, text } = by.statement;
     const targets = target !== null ? [target] : by.isWhole && by.isLegible ? several : null;
     const search = new Search(objects, EVENTS[/^\w+/.exec(text)?.[0].toUpperCase() ?? ""]);
@@ -63,8 +66,8 @@ export class Programs {
     return [...search.found].filter((table) => keyOf(table) === key || !logged.has(keyOf(table)));
   }
 
-  async #read(server: Server, signal: AbortSignal): Promise<Objects> {
-    this.#objects ??= readObjects(server, signal);
+  async #read(signal: AbortSignal): Promise<Objects> {
+    this.#objects ??= readObjects(this.#server, signal);
     try {
       return await this.#objects;
     } catch (error) {
@@ -81,7 +84,7 @@ class Search {
   readonly #objects: Objects;
   /** Undefined: all. */
   readonly events: string | undefined;
-  readonly found = new Set<StatementTarget>();
+  readonly found = new Set<TableName>();
   /** What it met may write to any table. */
   isEndless = false;
   readonly #read = new Set<Program>();
@@ -93,7 +96,7 @@ class Search {
   }
 
   /** A table or view that is written to; one that is gone was a table. */
-  written(name: StatementTarget): void {
+  written(name: TableName): void {
     const { tables, views } = this.#objects;
     if (!tables.has(keyOf(name)) && !views.has(keyOf(name))) this.found.add(name);
     this.#reach(keyOf(name), this.events);
@@ -133,7 +136,7 @@ function keyOf({ schema, table }: TableName): string {
 
 const SYSTEM = "('mysql','sys','information_schema','performance_schema')";
 
-async function readObjects(server: Server, signal: AbortSignal): Promise<Objects> {
+async function readObjects(server: Queryable, signal: AbortSignal): Promise<Objects> {
   const rows = async (columns: string, view: string, schema: string, more = ""): Promise<(string | null)[][]> =>
     await server.rows(
       "looking for what a statement may change",
@@ -163,7 +166,7 @@ async function readObjects(server: Server, signal: AbortSignal): Promise<Objects
   };
 }
 
-function nameIn([schema, table]: readonly (string | null)[]): StatementTarget {
+function nameIn([schema, table]: readonly (string | null)[]): TableName {
   return { schema: schema ?? "", table: table ?? "" };
 }
 

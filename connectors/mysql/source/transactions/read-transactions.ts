@@ -3,9 +3,8 @@
  * names do, so a failover uses names. They are kept for the present positions and stored with the log's identity; for other
  * positions they follow from what the streams read.
  */
-import type { EventHeader } from "../log/events.ts";
-import { type GtidName, GtidSet, parseGtid, spellGtid } from "./gtid-set.ts";
-import type { TransactionName } from "./transaction-name.ts";
+import { type GtidName, GtidSet, parseGtid, spellGtid } from "../events/gtid-set.ts";
+import type { SeenTransaction } from "../events/log-interpreter.ts";
 
 /**
  * Up to this number, transactions are kept one by one; beyond it only as a sum. No active sink is that far behind its
@@ -14,48 +13,11 @@ import type { TransactionName } from "./transaction-name.ts";
 const ENTRY_COUNT_MAX = 200_000;
 const OTHERS_COUNT_MAX = 8;
 
-export interface SeenTransaction {
-  /** Empty if it has no name. */
-  readonly gtid: string;
-  /** The same on every host; it distinguishes names that were given again after a reset. In the server's unit. */
-  readonly time: number;
-}
-
 /** The transactions before a position. */
 export interface ReadBefore {
   readonly set: GtidSet;
   /** Null if none was seen. */
   readonly last: SeenTransaction | null;
-}
-
-type OnSeen = (start: bigint, seen: SeenTransaction) => boolean;
-
-/**
- * Combines names and times. MySQL sends the time with the name. MariaDB's name has the time of the commit, which differs on
- * a replica; the next event has the time of its statement, which is the same on every host.
- */
-export class TransactionTimes {
-  readonly #onSeen: OnSeen;
-  #untimed: { readonly start: bigint; readonly gtid: string } | undefined;
-
-  constructor(onSeen: OnSeen) {
-    this.#onSeen = onSeen;
-  }
-
-  /** False if `onSeen` returns false, here and below. */
-  named(start: bigint, { gtid, originUs }: Pick<TransactionName, "gtid" | "originUs">): boolean {
-    if (gtid === "" || originUs !== 0n) return this.#onSeen(start, { gtid, time: Number(originUs) });
-    this.#untimed = { start, gtid };
-    return true;
-  }
-
-  /** Every event of the file comes here before it is handled. */
-  event(header: EventHeader): boolean {
-    const untimed = this.#untimed;
-    if (untimed === undefined) return true;
-    this.#untimed = undefined;
-    return this.#onSeen(untimed.start, { gtid: untimed.gtid, time: header.timestamp });
-  }
 }
 
 /** What one stream has read, in order. */

@@ -6,11 +6,10 @@
 import type { ByteWriter } from "../../../../src/core/bytes.ts";
 import { CELL_BINARY, CELL_NULL } from "../../../../src/core/model/tuple.ts";
 import { writeDigits, writeInteger } from "../../../../src/core/values/integer.ts";
-import { readUint24, readUint32 } from "../log/little-endian.ts";
+import { readUint24, readUint32 } from "../wire/bytes.ts";
 import { beginCell, beginText, cell32, endText } from "./number-cells.ts";
-import { AS_OLD_TIMESTAMP, AS_TIMESTAMP, ZERO_IS_EPOCH, ZERO_IS_TEXT } from "../rows/row-plan.ts";
-import type { RowPlan } from "../rows/table-map.ts";
-import { fractionBytes } from "../rows/value-length.ts";
+import { AS_OLD_TIMESTAMP, AS_TIMESTAMP, ZERO_IS_EPOCH, ZERO_IS_TEXT, type RowPlan } from "./cell-plan.ts";
+import { fractionBytes } from "./field-types.ts";
 
 const DAYS_TO_2000 = 730_425; // from 0000-03-01
 const DAYS_1970 = -10_957;

@@ -2,7 +2,7 @@
 import type { ByteWriter } from "../../../../src/core/bytes.ts";
 import { CELL_BINARY, CELL_TEXT } from "../../../../src/core/model/tuple.ts";
 import { writeDigits, writeInteger } from "../../../../src/core/values/integer.ts";
-import { DIGITS_PER_WORD } from "../rows/value-length.ts";
+import { DIGITS_PER_WORD } from "./field-types.ts";
 
 const TWO_32 = 2 ** 32;
 const SAFE_HIGH = 2 ** 21;

@@ -1,7 +1,7 @@
 /** The binary log as the server sends it, for tests and benchmarks: every event from a position to the log's end. */
 import { createConnection } from "mysql2";
 import { createConnection as connect } from "mysql2/promise";
-import { PACKET_HEADER_BYTES, Session } from "../../../../connectors/mysql/source/driver.ts";
+import { PACKET_HEADER_BYTES, requestPacket, Session } from "../../../../connectors/mysql/source/wire/driver.ts";
 
 const COM_BINLOG_DUMP = 0x12;
 const END_AT_LAST_EVENT = 1;
@@ -71,20 +71,11 @@ function dump(session: Session, { file, position }: LogPlace, onEvent: OnEvent):
   });
 }
 
-/** The driver writes any object with these members as one packet. */
 function request(file: string, position: number): object {
-  const buffer = Buffer.alloc(PACKET_HEADER_BYTES + 11 + Buffer.byteLength(file));
-  buffer.writeUInt8(COM_BINLOG_DUMP, 4);
-  buffer.writeUInt32LE(position, 5);
-  buffer.writeUInt16LE(END_AT_LAST_EVENT, 9);
-  buffer.writeUInt32LE(1 + Math.floor(Math.random() * 1_000_000_000), 11);
-  buffer.write(file, 15);
-  return {
-    buffer,
-    length: () => buffer.length,
-    writeHeader(sequenceId: number) {
-      buffer.writeUIntLE(buffer.length - PACKET_HEADER_BYTES, 0, 3);
-      buffer.writeUInt8(sequenceId, 3);
-    },
-  };
+  const body = Buffer.alloc(10 + Buffer.byteLength(file));
+  body.writeUInt32LE(position, 0);
+  body.writeUInt16LE(END_AT_LAST_EVENT, 4);
+  body.writeUInt32LE(1 + Math.floor(Math.random() * 1_000_000_000), 6);
+  body.write(file, 10);
+  return requestPacket(COM_BINLOG_DUMP, body);
 }

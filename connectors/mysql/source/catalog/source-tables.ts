@@ -1,0 +1,270 @@
+/** Which of the catalogue's tables are captured, and why others can't be, or are not seen. */
+import type { Logger } from "../../../../src/core/contracts/telemetry.ts";
+import type { TableName } from "../../../../src/core/contracts/connector.ts";
+import type { CapturedTables, NamedTable, RefusedTable, TableShape } from "../../../../src/core/contracts/catalog.ts";
+import { tableId } from "../../../../src/core/model/schema.ts";
+import { copyRefusal } from "../../../kit/online-copies.ts";
+import { quoteName, quoteTable } from "../../quote.ts";
+import { type CatalogTable, CatalogReader } from "./catalog.ts";
+import { sourceError, errorNumber } from "../errors.ts";
+import { findKey, type FoundKey, catalogShape, type TableRules } from "./shapes.ts";
+import { type Described, described, LoggedShapes } from "./logged-shapes.ts";
+import { findMillraceError, type MillraceError } from "../../../../src/core/errors.ts";
+import type { TableNames } from "./table-names.ts";
+import { Alterations } from "./alterations.ts";
+import type { LogFiles } from "../wire/log-files.ts";
+import type { Server } from "../wire/server.ts";
+import { Programs } from "../statements/programs.ts";
+
+const NO_ROWS = new Set(["VIEW", "SYSTEM VIEW", "SEQUENCE", "TEMPORARY", "LOCAL TEMPORARY"]);
+
+interface Refusal {
+  readonly reason: string;
+  readonly fix: string;
+  readonly fixWith?: RefusedTable["fixWith"];
+  readonly chosenKey?: "unknown" | "unfit";
+}
+
+export interface SelectedTables extends CapturedTables {
+  readonly missing: readonly string[];
+  /** Why the log leaves out databases with tables that are to be captured; a sentence for each database. */
+  readonly unlogged: readonly string[];
+  /** By table id, when it was last altered. */
+  readonly altered: ReadonlyMap<string, string>;
+  /** By table id, even if another shape than the catalogue's is followed. */
+  readonly described: ReadonlyMap<string, Described>;
+}
+
+/** Engines whose tables change only by rows that this server logs; those of others lie elsewhere, or are not kept. */
+const ENGINES = new Set(["innodb", "myisam", "aria", "memory", "archive", "csv", "rocksdb", "tokudb", "mroonga"]);
+
+/** What the configuration says about tables, and how often dates that do not exist were met since the start. */
+export interface SourceRules extends TableRules {
+  readonly metZeroDates: { count: number };
+}
+
+/** The tables of the source: which are captured, with what shapes, and what is known of their changes. */
+export class SourceTables {
+  readonly names: TableNames;
+  readonly rules: SourceRules;
+  readonly catalog: CatalogReader;
+  readonly shapes: LoggedShapes;
+  readonly alterations = new Alterations();
+  readonly programs: Programs;
+  readonly logger: Logger;
+  readonly #server: Server;
+  readonly #files: LogFiles;
+  /** Ids of tables that the server has said not to have. */
+  readonly #dropped = new Set<string>();
+
+  constructor(server: Server, files: LogFiles, names: TableNames, rules: SourceRules, logger: Logger) {
+    this.#server = server;
+    this.#files = files;
+    this.names = names;
+    this.logger = logger;
+    this.rules = rules;
+    this.catalog = new CatalogReader(server);
+    this.shapes = new LoggedShapes(logger);
+    this.programs = new Programs(server);
+  }
+
+  /**
+   * With `strict`, as at a start, a table that is named literally and can't be captured is an error, and so is one that the
+   * server does not log. While the daemon runs it is refused like others, so that one table does not stop all. `known`: see
+   * `Catalog`.
+   */
+  async select(strict: boolean, signal: AbortSignal, known: readonly NamedTable[] = []): Promise<SelectedTables> {
+    const filter = await this.#files.filter(signal);
+    const catalog = await this.catalog.read(null, signal);
+    this.names.learn(catalog);
+    const tables: TableShape[] = [];
+    const refused: CapturedTables["refused"][number][] = [];
+    const generations = new Map<string, string>();
+    const told = new Map<string, Described>();
+    const altered = new Map<string, string>();
+    const rowful = catalog.filter(({ type }) => !NO_ROWS.has(type));
+    const names = Map.groupBy([...rowful, ...known], ({ schema }) => schema);
+    const unlogged = new Map<string, string>();
+    for (const table of catalog) {
+      if (!this.names.captures(table)) continue;
+      const isLiteral = this.names.isLiteral(table);
+      if (NO_ROWS.has(table.type) && !isLiteral) continue;
+      const copy = isLiteral ? null : copyRefusal(table, namesIn(names.get(table.schema)));
+      if (copy !== null) {
+        refused.push({ id: tableId(table.schema, table.table), ...copy, isCopy: true });
+        continue;
+      }
+      const zeroDates = this.rules.zeroDates(table);
+      const said = catalogShape(table, this.rules);
+      const shape = said === undefined ? undefined : this.shapes.of(table, said);
+      if (said !== undefined) told.set(said.id, described(table, said));
+      const setting = filter.excludes(table.schema);
+      const left = setting === undefined ? undefined : `the log leaves out the database ${table.schema} (${setting})`;
+      if (left !== undefined) unlogged.set(table.schema, left);
+      const refusal =
+        left === undefined
+          ? refusalOf(table, shape, findKey(table, this.rules.chosenKey(table)))
+          : { reason: left, fix: LOG_FIX };
+      if (shape !== undefined && refusal === undefined) {
+        tables.push(shape);
+        // With another choice the table has other rows. Statements that the log leaves out may have altered it.
+        const marks = [...(zeroDates === "null" ? [] : [zeroDates]), ...(filter.isSet ? [table.altered] : [])];
+        altered.set(shape.id, table.altered.replace("~", ""));
+        generations.set(shape.id, [table.generation, ...marks].join(" "));
+        continue;
+      }
+      const { reason, fix, fixWith, chosenKey }: Refusal = refusal ?? NO_KEY;
+      if (strict && left !== undefined) throw sourceError("MR2114", "fatal", left, fix);
+      if (isLiteral && strict)
+        throw sourceError("MR2115", "fatal", `${table.schema}.${table.table} can't be captured: ${reason}`, fix);
+      const id = tableId(table.schema, table.table);
+      const more = { ...(fixWith && { fixWith }), ...(chosenKey && { chosenKey }) };
+      refused.push({ id, reason, fix, ...more });
+    }
+    const shown = new Set(catalog.map(({ schema, table }) => tableId(schema, table)));
+    refused.push(...(await this.#hidden(known, shown, signal)));
+    const named = new Set(catalog.map(({ schema, table }) => `${schema}.${table}`));
+    const missing = this.names.literals.filter((literal) => !named.has(literal));
+    if (strict && missing[0] !== undefined)
+      throw sourceError(
+        "MR2115",
+        "fatal",
+        `the table ${missing[0]} does not exist, or the user may not read it`,
+        "Correct its name in `tables` (database.table), create it first, or GRANT SELECT on it.",
+      );
+    return {
+      tables,
+      refused,
+      generations,
+      missing,
+      idle: this.names.idle(catalog),
+      described: told,
+      altered,
+      unlogged: [...unlogged.values()],
+    };
+  }
+
+  /** Whether a table that was never followed stays left out. */
+  isLeftOut(table: CatalogTable): boolean {
+    const shape = catalogShape(table, this.rules);
+    return refusalOf(table, shape, findKey(table, this.rules.chosenKey(table))) !== undefined;
+  }
+
+  /** The shape to follow for a table of the catalogue: the log's shape, if the two are known to differ. */
+  followedShape(table: CatalogTable): TableShape | undefined {
+    const shape = catalogShape(table, this.rules);
+    return shape === undefined ? undefined : this.shapes.of(table, shape);
+  }
+
+  /** The log has rows of the table. */
+  met(id: string): void {
+    this.#dropped.delete(id);
+  }
+
+  /** A statement that creates, alters or drops something is at this position. */
+  defined(place: bigint): void {
+    this.shapes.defined(place);
+    this.alterations.defined(place);
+    this.programs.forget();
+  }
+
+  /** Another log begins, with other positions. */
+  begin(): void {
+    this.shapes.begin();
+    this.alterations.begin();
+  }
+
+  /**
+   * Those of the known tables that are not shown because the user may not read them any more. The server checks the privilege
+   * first, so it denies a table also if it was dropped after that; one that it said not to have is not asked for again until
+   * it is shown, or the log has rows of it.
+   */
+  async #hidden(
+    known: readonly NamedTable[],
+    shown: ReadonlySet<string>,
+    signal: AbortSignal,
+  ): Promise<readonly RefusedTable[]> {
+    const hidden: NamedTable[] = [];
+    for (const table of known) {
+      if (shown.has(table.id)) this.#dropped.delete(table.id);
+      else if (this.names.captures(table) && !this.#dropped.has(table.id)) {
+        const refusal = await this.#refusal(table, signal);
+        if (refusal?.reason === "privilege") hidden.push(table);
+        else if (NOT_THERE.has(errorNumber(refusal?.cause) ?? 0)) this.#dropped.add(table.id);
+      }
+    }
+    if (hidden.length === 0) return [];
+    const user = await this.#server.currentUser(signal);
+    return hidden.map(({ id, schema, table }) => ({
+      id,
+      reason: "the user may not read it",
+      fix: `GRANT SELECT ON ${quoteTable(schema, table)} TO ${user};`,
+      byPrivilege: true,
+    }));
+  }
+
+  /** The server's answer to a SELECT; null: it lets us read the table, which is just being created or altered. */
+  async #refusal({ schema, table }: NamedTable, signal: AbortSignal): Promise<MillraceError | null> {
+    try {
+      await this.#server.rows("looking for a table", `SELECT 1 FROM ${quoteTable(schema, table)} LIMIT 0`, signal);
+      return null;
+    } catch (error) {
+      const known = findMillraceError(error);
+      if (errorNumber(known?.cause) === undefined) throw error;
+      return known!;
+    }
+  }
+}
+
+/** Unknown database, no such table. */
+const NOT_THERE = new Set([1049, 1146]);
+
+function* namesIn(tables: readonly TableName[] = []): Generator<string> {
+  for (const { table } of tables) yield table;
+}
+
+export const LOG_FIX =
+  "Take binlog-do-db and binlog-ignore-db out of the server's configuration and restart it, or leave the database out of `tables`.";
+const NO_KEY: Refusal = { reason: "it has no usable key", fix: "Give it a primary key." };
+
+/** `former`: the columns of a key that the table had. */
+function keyFix({ columns, nullableUnique }: CatalogTable, name: string, former: readonly string[] = []): string {
+  if (former.length > 0 && former.every((column) => columns.some((one) => one.name === column)))
+    return `ALTER TABLE ${name} ADD PRIMARY KEY (${former.map(quoteName).join(", ")});`;
+  if (nullableUnique === undefined)
+    return `ALTER TABLE ${name} ADD PRIMARY KEY (…), or a unique index over NOT NULL columns.`;
+  const nullable = columns.filter((column) => column.nullable && nullableUnique.columns.includes(column.name));
+  const changes = nullable.map((column) => `MODIFY ${quoteName(column.name)} ${column.columnType} NOT NULL`);
+  return `ALTER TABLE ${name} ${changes.join(", ")}; makes its unique index ${quoteName(nullableUnique.name)} a key, or ADD PRIMARY KEY (…).`;
+}
+
+function refusalOf(table: CatalogTable, shape: TableShape | undefined, key: FoundKey): Refusal | undefined {
+  const name = quoteTable(table.schema, table.table);
+  if (NO_ROWS.has(table.type))
+    return {
+      reason: "it is no base table, and what it shows is not in the log",
+      fix: "Capture the tables beneath it.",
+    };
+  if (table.engine !== "" && !ENGINES.has(table.engine.toLowerCase()))
+    return {
+      reason: `the log does not show how rows of the engine ${table.engine} change`,
+      fix: "Leave it out of `tables`.",
+    };
+  if (table.history?.isPrecise === true)
+    return {
+      reason: "it has a transaction-precise history, so that its changes are logged as statements",
+      fix: "Leave it out of `tables`, or let its history have times: columns of type TIMESTAMP(6) AS ROW START and AS ROW END.",
+    };
+  if (key.kind === "unknown" || key.kind === "unfit") return { ...key, chosenKey: key.kind };
+  if (shape === undefined) {
+    const fixWith = (former: readonly string[]) => keyFix(table, name, former);
+    return { reason: NO_KEY.reason, fix: keyFix(table, name), fixWith };
+  }
+  const reserved = shape.columns.find((column) => column.name.startsWith("_millrace_"));
+  if (reserved !== undefined)
+    return {
+      reason: `its column ${reserved.name} has a name that Millrace reserves`,
+      fix: "Rename the column.",
+    };
+  return undefined;
+}

@@ -1,0 +1,122 @@
+/** Looks into the log beside the stream: finds its transactions, by name and position, and single events. */
+import { crc32 } from "node:zlib";
+import { findMillraceError } from "../../../../src/core/errors.ts";
+import { errorNumber } from "../errors.ts";
+import { askedOffset, readDump } from "../wire/dump.ts";
+import * as code from "../wire/event-header.ts";
+import { startOf, unpackPlace } from "../wire/position.ts";
+import type { Server } from "../wire/server.ts";
+import { EventReader } from "./event-reader.ts";
+import type { GtidSet } from "./gtid-set.ts";
+import { LogInterpreter, type SeenTransaction } from "./log-interpreter.ts";
+
+/** Each returns false to end the walk. */
+export interface WalkHandlers {
+  /** A file begins; the argument is what is before it, or undefined if that is unknown. */
+  readonly onFile?: (before: GtidSet | undefined) => boolean;
+  readonly onTransaction?: (start: bigint, transaction: SeenTransaction) => boolean;
+  /** A statement that creates, alters or drops something. */
+  readonly onDefinition?: (start: bigint) => void;
+}
+
+/** From the event at `from` to `until`, or to the end of the log. Rows are skipped. */
+export async function walkLog(
+  server: Server,
+  from: bigint,
+  until: bigint,
+  { onDefinition, onFile, onTransaction }: WalkHandlers,
+  signal: AbortSignal,
+): Promise<void> {
+  const events = new EventReader();
+  // A position that can't be requested is reached from the beginning of its file.
+  const onSeen = (start: bigint, seen: SeenTransaction): boolean =>
+    start < from || start >= until || (onTransaction?.(start, seen) ?? true);
+  const log = new LogInterpreter(events, server.names, from, onSeen);
+  const control = (): boolean => {
+    const event = log.read();
+    if (event.kind === "begin") return log.named(event.name);
+    if (event.kind === "before") return onFile?.(log.before()) ?? true;
+    if (event.kind === "next file") log.rotate(event.next);
+    if (event.kind === "statement" && event.says.kind === "definition") onDefinition?.(log.start);
+    return true;
+  };
+  const take = (bytes: Buffer, start: number, end: number): boolean => {
+    const isControl = isTelling(events, bytes, start) && !code.isOfRows(events.header.type, events.header.flags);
+    if (isControl) events.take(bytes, start, end);
+    const isGoingOn = log.outer();
+    return isGoingOn && (!isControl || control()) && log.next < until;
+  };
+  await readDump(server, { from, isEndless: false }, take, "looking through the log", signal);
+}
+
+/** Reads the header; false: the event is of rows, a table, or unknown. */
+function isTelling({ header }: EventReader, bytes: Uint8Array, start: number): boolean {
+  header.read(bytes, start);
+  const kind = code.classOf(header.type, header.flags);
+  return kind === code.CLASS_CONTROL || kind === code.CLASS_FORMAT;
+}
+
+/** What is before this file; undefined if that is unknown. */
+export async function setBefore(server: Server, file: number, signal: AbortSignal): Promise<GtidSet | undefined> {
+  let found: GtidSet | undefined;
+  const onFile = (before: GtidSet | undefined): boolean => {
+    found = before;
+    return false;
+  };
+  await walkLog(server, startOf(file), startOf(file + 1), { onFile, onTransaction: () => false }, signal);
+  return found;
+}
+
+/**
+ * An event that was read. If the log still has it, it is the same log, up to this event: a file with the same name and the
+ * same second of creation may still be another file, for the server's time stamps are seconds. MySQL's name of a transaction
+ * has microseconds, and MariaDB's end of a transaction has a number that the server gives only once.
+ */
+export interface Landmark {
+  readonly start: bigint;
+  readonly checksum: number;
+}
+
+const LANDMARKS: ReadonlySet<number> = new Set([code.GTID, code.GTID_TAGGED, code.ANONYMOUS_GTID, code.XID]);
+/** The server's error number for any position where it can't read. */
+const UNREADABLE = 1236;
+
+/** What the present event shows about the log; undefined: nothing. */
+export function landmarkOf({ at, bytes, header, until }: EventReader, place: bigint): Landmark | undefined {
+  return LANDMARKS.has(header.type) ? { start: place, checksum: crc32(bytes.subarray(at, until)) } : undefined;
+}
+
+export function spellLandmark(landmark: Landmark | undefined): string {
+  return landmark === undefined ? "" : `${landmark.start}/${landmark.checksum}`;
+}
+
+/** Reads what `spellLandmark` made. */
+export function parseLandmark(text: string | undefined): Landmark | undefined {
+  const [start = "", checksum = ""] = (text ?? "").split("/");
+  return start === "" ? undefined : { start: BigInt(start), checksum: Number(checksum) };
+}
+
+/** Whether the log still has the event where it was read. */
+export async function hasLandmark(server: Server, mark: Landmark, signal: AbortSignal): Promise<boolean> {
+  const events = new EventReader();
+  let isThere = false;
+  const take = (bytes: Buffer, start: number, end: number): boolean => {
+    if (!isTelling(events, bytes, start)) return false;
+    events.take(bytes, start, end);
+    // Events that the server sends before the requested one.
+    if ((events.header.flags & code.FLAG_ARTIFICIAL) !== 0 || events.header.nextPosition === 0) return true;
+    isThere = landmarkOf(events, mark.start)?.checksum === mark.checksum;
+    return false;
+  };
+  const { offset } = unpackPlace(mark.start);
+  // This event can't be requested alone.
+  if (askedOffset(offset) !== offset) return true;
+  try {
+    await readDump(server, { from: mark.start, isEndless: false }, take, "looking for what was read", signal);
+  } catch (error) {
+    const known = findMillraceError(error);
+    if (known?.kind !== "fatal" && errorNumber(known?.cause) !== UNREADABLE) throw error;
+    return false;
+  }
+  return isThere;
+}

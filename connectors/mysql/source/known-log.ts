@@ -1,0 +1,213 @@
+/**
+ * First and later starts: the position at which the log is entered, whether it is still the same log, and what is known of it
+ * and has to be stored since.
+ */
+import {
+  type CreatedLog,
+  type CreateRequest,
+  type Crossing,
+  type HeldPositions,
+  LogMoved,
+} from "../../../src/core/contracts/log-admin.ts";
+import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
+import { findMillraceError, type MillraceError } from "../../../src/core/errors.ts";
+import { BEGIN_ANEW, pages, sourceError } from "./errors.ts";
+import { hasLandmark, parseLandmark, spellLandmark } from "./events/log-walk.ts";
+import type { TableReadings } from "./snapshot/reading.ts";
+import { SnapshotCopy } from "./snapshot/snapshot.ts";
+import { HostCrossing } from "./transactions/crossing.ts";
+import { FILE_START, unpackPlace } from "./wire/position.ts";
+import type { ServerFacts } from "./wire/server-facts.ts";
+import type { SourceParts } from "./source-parts.ts";
+
+export class KnownLog {
+  readonly #parts: SourceParts;
+  readonly #readings: TableReadings;
+  readonly #crossing: HostCrossing;
+  #identity: LogIdentity | undefined;
+  /** The sinks' positions as last reported. */
+  #kept: readonly bigint[] = [];
+
+  constructor(parts: SourceParts, readings: TableReadings) {
+    this.#parts = parts;
+    this.#readings = readings;
+    const { files, server, state, tables } = parts;
+    this.#crossing = new HostCrossing(server, files, tables, state.read);
+  }
+
+  async create(request: CreateRequest, signal: AbortSignal): Promise<CreatedLog> {
+    const { files, server, tables } = this.#parts;
+    await server.refresh(signal);
+    tables.begin();
+    await tables.select(true, signal);
+    const commit = await files.tip(signal);
+    const position = { epoch: request.epoch, commit, index: 0 };
+    const identity = await this.#identityAt(unpackPlace(commit).file, signal);
+    // After the position: a table that is altered in between has its later shape, and the stream shows the change once more.
+    const selected = request.wantCopy ? await tables.select(false, signal) : null;
+    await this.knowBefore(commit, signal);
+    this.#identity = { ...identity, ...this.#seen };
+    const copy = selected === null ? null : new SnapshotCopy(this.#readings, request.epoch, selected);
+    return { identity: this.#identity, position, copy };
+  }
+
+  /**
+   * Compares the log with the stored identity: the server, the time stamp of the file that was last read, and whether the
+   * files still hold everything from the position where Millrace continues.
+   */
+  async resume(identity: LogIdentity, held: HeldPositions, signal: AbortSignal): Promise<LogIdentity> {
+    const { files, server, state } = this.#parts;
+    const { names } = server;
+    this.#takeIn(identity);
+    const facts = await server.refresh(signal);
+    const why = otherHost(facts, identity);
+    if (why !== undefined) throw state.read.isEmpty ? another(why) : moved(why);
+    const stored = { file: Number(identity["file"] ?? "0"), createdAt: Number(identity["createdAt"] ?? "0") };
+    const sizes = await files.read(signal);
+    const first = sizes.at(0)?.file ?? 0;
+    const last = sizes.at(-1)?.file ?? 0;
+    if (stored.file > last) throw another(`its files end before ${names.file(stored.file)}`);
+    if (stored.file >= first) {
+      const createdAt = await files.createdAt(stored.file, signal);
+      if (createdAt !== stored.createdAt) throw another(`${names.file(stored.file)} is another file than before`);
+    }
+    this.#checkHeld(held.from.commit);
+    const landmark = (state.landmark ??= parseLandmark(identity["landmark"]));
+    if (landmark !== undefined && unpackPlace(landmark.start).file >= first) {
+      if (!(await hasLandmark(server, landmark, signal)))
+        throw another(`at ${names.format(landmark.start)} is not what was read there`);
+    }
+    const tip = await files.tip(signal);
+    const { reached } = held;
+    if (reached.commit > tip)
+      throw beyond(
+        `the sinks hold changes up to ${names.format(reached.commit)}, the log ends at ${names.format(tip)}`,
+      );
+    const { file } = unpackPlace(held.from.commit);
+    const isSame = file === stored.file;
+    this.#identity = isSame ? { ...identity, serverId: String(facts.serverId) } : await this.#identityAt(file, signal);
+    return this.#identity;
+  }
+
+  /** Continues in another host of the same replication set, by the names of its transactions. */
+  async cross(identity: LogIdentity, places: readonly bigint[], signal: AbortSignal): Promise<Crossing | null> {
+    const { server, tables } = this.#parts;
+    const facts = await server.refresh(signal);
+    this.#takeIn(identity);
+    const why = otherHost(facts, identity);
+    if (why === undefined) return null;
+    const refuse = (what: string): Error => another(`${why}; Millrace can't continue in it: ${what}`);
+    const crossing = await this.#crossing.cross(places, refuse, signal);
+    this.#identity = await this.#identityAt(unpackPlace(crossing.from).file, signal);
+    tables.begin();
+    return { ...crossing, identity: this.#identity };
+  }
+
+  remember(places: readonly bigint[]): LogIdentity | null {
+    if (this.#identity === undefined) return null;
+    this.#parts.state.read.keep(places, this.#kept);
+    this.#kept = places;
+    const seen = this.#seen;
+    const before = this.#identity;
+    if (Object.entries(seen).every(([name, value]) => before[name] === value)) return null;
+    this.#identity = { ...before, ...seen };
+    return this.#identity;
+  }
+
+  /** The identity to store if the stream has reached another file; otherwise null. */
+  come(): LogIdentity | null {
+    const { file } = this.#parts.state;
+    const before = this.#identity;
+    if (file === undefined || before === undefined || before["file"] === String(file.file)) return null;
+    // Invariant: the file belongs to the host that was compared before the stream began; another host may answer by now.
+    this.#identity = { ...before, file: String(file.file), createdAt: String(file.createdAt), ...this.#seen };
+    return this.#identity;
+  }
+
+  /** The transactions before a position. Without them the stream still continues, but a failover can't. */
+  async knowBefore(place: bigint, signal: AbortSignal): Promise<void> {
+    const { logger, state } = this.#parts;
+    if (state.read.at(place) !== undefined) return;
+    try {
+      const before = await this.#crossing.before(place, signal);
+      if (before !== undefined) state.read.know([[place, before]]);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (findMillraceError(error)?.kind === "retryable") throw error;
+      logger.warn({ error }, "the transactions before the stream are unknown: no failover by GTID");
+    }
+  }
+
+  #takeIn(identity: LogIdentity): void {
+    const { claim, state, tables } = this.#parts;
+    state.read.load(identity["read"]);
+    tables.shapes.load(identity["shapes"]);
+    claim.load(identity["reader"]);
+  }
+
+  #checkHeld(from: bigint): void {
+    const { names } = this.#parts.server;
+    const { sizes } = this.#parts.files;
+    const { file, offset } = unpackPlace(from);
+    const found = sizes.find((one) => one.file === file);
+    if (found === undefined) {
+      const first = sizes.at(0)?.file ?? 0;
+      if (file >= first) throw beyond(`the log has no file ${names.file(file)}, where we stand`);
+      const what = `the log begins with ${names.file(first)}; ${names.format(from)} has been purged`;
+      throw sourceError("MR2116", "fatal", what);
+    }
+    if (offset > Math.max(found.size, FILE_START))
+      throw beyond(`${names.file(file)} has ${found.size} bytes, and we stand at ${offset}`);
+  }
+
+  async #identityAt(file: number, signal: AbortSignal): Promise<LogIdentity> {
+    const { files, server } = this.#parts;
+    const createdAt = await files.createdAt(file, signal);
+    const { flavour, serverId, uuid } = await server.facts(signal);
+    return {
+      flavour,
+      uuid,
+      serverId: String(serverId),
+      base: server.names.base,
+      file: String(file),
+      createdAt: String(createdAt),
+      ...this.#seen,
+    };
+  }
+
+  /** The stored form of what was read. */
+  get #seen(): LogIdentity {
+    const { claim, state, tables } = this.#parts;
+    return {
+      read: state.read.text,
+      landmark: spellLandmark(state.landmark),
+      shapes: tables.shapes.text,
+      reader: claim.id,
+    };
+  }
+}
+
+/** How the server differs from the one of `identity`; undefined if it does not. */
+function otherHost(facts: ServerFacts, identity: LogIdentity): string | undefined {
+  if (identity["flavour"] !== facts.flavour) throw another(`it is ${facts.flavour} now`);
+  if (identity["uuid"] !== facts.uuid) return `its server_uuid is ${facts.uuid}`;
+  // Distinguishes hosts of MariaDB.
+  const serverId = identity["serverId"];
+  if (facts.uuid !== "" || serverId === String(facts.serverId)) return undefined;
+  return `its server_id is ${facts.serverId}, not ${serverId}`;
+}
+
+function another(why: string): MillraceError {
+  return sourceError("MR2117", "fatal", `the log is another one than before: ${why}`, BEGIN_ANEW);
+}
+
+function beyond(why: string): MillraceError {
+  return sourceError("MR2118", "fatal", why);
+}
+
+/** The start finds out whether Millrace can continue in this log. */
+function moved(why: string): Error {
+  const hint = pages.MR2128?.remedy;
+  const message = `the log is another one than before: ${why}`;
+  return new LogMoved({ code: "MR2128", kind: "fatal", message, ...(hint === undefined ? {} : { hint }) });
+}

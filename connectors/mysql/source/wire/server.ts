@@ -1,0 +1,221 @@
+/**
+ * The server: where its connections lead, what it is, and the ordinary connection beside the stream, for the catalogue,
+ * positions of the log, and settings.
+ *
+ * Invariant 8: an address may lead the next connection to another server, but positions in the log and rows of tables must
+ * come from the same one. `refresh` asks which one it is; from there on every connection must end at it.
+ */
+import { systemClock } from "../../../../src/core/clock.ts";
+import { withTimeout } from "../../../../src/core/with-timeout.ts";
+import type { MysqlAddress } from "../../url.ts";
+import { aborted, classify, errorNumber, sourceError } from "../errors.ts";
+import { Session } from "./driver.ts";
+import { LogNames } from "./position.ts";
+import { checkServer, type Queryable, readServer, type ServerFacts } from "./server-facts.ts";
+
+const QUERY_TIMEOUT_MS = 60_000;
+const UNKNOWN_VARIABLE = 1193;
+const PREPARING = "preparing a connection";
+
+/**
+ * Settings of every connection, whatever the server's own are: values come in the form that the row path writes, no
+ * statement of ours is cut by a limit that was meant for others, none leaves a transaction behind, and the catalogue has every
+ * column that the log has (MySQL's generated invisible keys). Each flavour skips
+ * the comments with the other's names.
+ */
+const SESSION_SQL =
+  "SET SESSION time_zone = '+00:00', sql_mode = 'NO_BACKSLASH_ESCAPES,ALLOW_INVALID_DATES', net_write_timeout = 3600, net_read_timeout = 3600, " +
+  "wait_timeout = 28800, lock_wait_timeout = 10, innodb_lock_wait_timeout = 50, sql_select_limit = 18446744073709551615, sql_big_selects = 1, " +
+  "autocommit = 1, completion_type = 'NO_CHAIN', /*!80000 max_execution_time = 0, */ /*!80030 show_gipk_in_create_table_and_information_schema = 1, */ /*M!100500 max_statement_time = 0, " +
+  "max_session_mem_used = 9223372036854775807, idle_transaction_timeout = 0, idle_readonly_transaction_timeout = 0, " +
+  "idle_write_transaction_timeout = 0, */ character_set_results = 'utf8mb4', transaction_isolation = 'REPEATABLE-READ'" +
+  "/*M!100400 , system_versioning_asof = DEFAULT */";
+
+const READER_ID_MIN = 0x1000_0000;
+const READER_ID_SPAN = 0xe000_0000;
+
+export class Server implements Queryable {
+  readonly address: MysqlAddress;
+  /** The server_id under which the main stream reads the log. */
+  readonly readerId: number;
+  readonly names = new LogNames("binlog");
+  /** Names of tables that differ in case alone are the same name. */
+  foldsNames = false;
+  readonly #onOther: () => void;
+  /** How the server at which connections must end is known; undefined: it is not known yet. */
+  #expected: { readonly variable: string; readonly value: string } | undefined;
+  #facts: Promise<ServerFacts> | undefined;
+  /** The ordinary connection: opened at first use, and again after it broke. */
+  #connecting: Promise<Session> | undefined;
+  #before: Promise<unknown> = Promise.resolve();
+
+  /** `onOther`: a connection has ended at another server. */
+  constructor(address: MysqlAddress, readerId: number, onOther: () => void = () => {}) {
+    this.address = address;
+    this.readerId = readerId;
+    this.#onOther = onOther;
+  }
+
+  /** A connection that belongs to the caller. */
+  async open(signal: AbortSignal): Promise<Session> {
+    const session = await Session.open(this.address, signal);
+    try {
+      await answered(prepare(session), PREPARING, signal);
+      await this.#check(session, signal);
+      return session;
+    } catch (error) {
+      session.destroy();
+      throw classify(error, PREPARING);
+    }
+  }
+
+  /** The answer over the ordinary connection. Statements wait for each other there: it is for short, independent ones. */
+  async rows(doing: string, sql: string, signal: AbortSignal): Promise<(string | null)[][]> {
+    return await this.#inTurn(doing, () => this.#run(doing, sql, signal), signal);
+  }
+
+  /** As a statement names our user: `'name'@'host'`. */
+  async currentUser(signal: AbortSignal): Promise<string> {
+    const [row] = await this.rows("asking who we are", "SELECT CURRENT_USER()", signal);
+    return (row?.[0] ?? "")
+      .split("@")
+      .map((part) => `'${part}'`)
+      .join("@");
+  }
+
+  /** What the server that answers is, checked, as of the last request. */
+  async facts(signal: AbortSignal): Promise<ServerFacts> {
+    const asked = (this.#facts ??= this.#checked(signal));
+    try {
+      return await asked;
+    } catch (error) {
+      if (this.#facts === asked) this.#facts = undefined;
+      throw error;
+    }
+  }
+
+  /** What it is now, whether it fits or not. */
+  async readFacts(signal: AbortSignal): Promise<ServerFacts> {
+    const facts = await readServer(this, signal);
+    const base = facts.variables.get("log_bin_basename")?.replace(/^.*[/\\]/, "");
+    if (base !== undefined && base !== "") this.names.use(base);
+    this.foldsNames = !["", "0"].includes(facts.variables.get("lower_case_table_names") ?? "");
+    return facts;
+  }
+
+  /** Asks again to which server the address leads. From here on, every connection must end there. */
+  async refresh(signal: AbortSignal): Promise<ServerFacts> {
+    // The next statement uses another connection. Those in flight end first, because one that is cut off would wait for ever.
+    await this.#inTurn("renewing the connection", () => this.close(), signal);
+    this.#expected = undefined;
+    this.#facts = undefined;
+    const facts = await this.facts(signal);
+    const { serverId, uuid } = facts;
+    const isNamed = uuid !== "";
+    this.#expected = {
+      variable: isNamed ? "server_uuid" : "server_id",
+      value: isNamed ? uuid : String(serverId),
+    };
+    return facts;
+  }
+
+  /** For a reader beside the stream: two readers with one id would disconnect each other. */
+  otherReaderId(): number {
+    for (;;) {
+      const id = READER_ID_MIN + Math.floor(Math.random() * READER_ID_SPAN);
+      if (id !== this.readerId) return id;
+    }
+  }
+
+  /** Closes the ordinary connection; its next use opens another. */
+  async close(): Promise<void> {
+    const connecting = this.#connecting;
+    this.#connecting = undefined;
+    // A connection that was never opened needs no end.
+    (await connecting?.catch(() => undefined))?.destroy();
+  }
+
+  async #checked(signal: AbortSignal): Promise<ServerFacts> {
+    const facts = await this.readFacts(signal);
+    checkServer(facts, this.readerId);
+    return facts;
+  }
+
+  async #check(session: Session, signal: AbortSignal): Promise<void> {
+    const expected = this.#expected;
+    if (expected === undefined) return;
+    const asked = session.query(`SELECT @@GLOBAL.${expected.variable}`);
+    const [row] = await answered(asked, "asking which server it is", signal);
+    const found = row?.[0] ?? "";
+    if (found === expected.value) return;
+    this.#onOther();
+    throw sourceError(
+      "MR2130",
+      "retryable",
+      `a connection ended at the server with ${expected.variable} ${found}, and the log is read from ${expected.value}`,
+    );
+  }
+
+  async #inTurn<T>(doing: string, work: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    const turn = this.#before;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#before = turn.then(() => promise);
+    try {
+      await answered(turn, doing, signal);
+      return await work();
+    } finally {
+      resolve();
+    }
+  }
+
+  async #run(doing: string, sql: string, signal: AbortSignal): Promise<(string | null)[][]> {
+    try {
+      const session = await this.#ordinary(signal);
+      return await answered(session.query(sql), doing, signal);
+    } catch (error) {
+      // Any failure except an error answer of the server leaves the connection in an unknown state.
+      if (errorNumber(error) === undefined) await this.close();
+      throw classify(error, doing);
+    }
+  }
+
+  async #ordinary(signal: AbortSignal): Promise<Session> {
+    const known = await this.#connecting?.catch(() => undefined);
+    if (known?.isBroken === false) return known;
+    const connecting = this.#openOrdinary(signal);
+    this.#connecting = connecting;
+    return await connecting;
+  }
+
+  /** Outside of the URL's database: a server looks at a user's privileges on a session's own database only as it enters it. */
+  async #openOrdinary(signal: AbortSignal): Promise<Session> {
+    const session = await this.open(signal);
+    try {
+      await answered(session.query("USE information_schema"), PREPARING, signal);
+      return session;
+    } catch (error) {
+      session.destroy();
+      throw error;
+    }
+  }
+}
+
+async function prepare(session: Session): Promise<void> {
+  try {
+    await session.query(SESSION_SQL);
+  } catch (error) {
+    if (errorNumber(error) !== UNKNOWN_VARIABLE) throw error;
+    // MariaDB before 11.1 knows the isolation by its old name.
+    await session.query(SESSION_SQL.replace("transaction_isolation", "tx_isolation"));
+  }
+}
+
+/** The result of work that waits for the server, which must answer in time. */
+export async function answered<T>(work: Promise<T>, doing: string, signal: AbortSignal): Promise<T> {
+  const late = (): never => {
+    const message = `the source did not answer for ${QUERY_TIMEOUT_MS / 1000} s while ${doing}`;
+    throw sourceError("MR2121", "retryable", message);
+  };
+  const limits = { clock: systemClock, signal, timeoutMs: QUERY_TIMEOUT_MS, late, stopped: () => aborted(doing) };
+  return await withTimeout(work, limits);
+}
