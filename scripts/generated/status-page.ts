@@ -12,11 +12,11 @@ export function statusPageDocument(): string {
 - The form of a number is its unit: bytes, seconds (with fractions), rows, tables, count.
 - *time* is RFC 3339 in UTC, such as \`2026-11-20T06:43:15.123Z\`.
 - *position* is a place in the source's log in its own spelling: \`0/1A2B3C8\` (Postgres), \`binlog.000042:12345\` (MySQL, MariaDB).
-- A field that says *or null* is always there; \`heldBy\`, \`deadRows\`, and of a report \`whole\`, \`part\`, \`aside\` and \`deadLetters\` may be left out.
+- Every field is always there, and null where nothing is known; only \`heldBy\`, \`lastSeenAt\`, \`ended\`, \`notify\`, \`config\`, and a sink's \`deadRows\` and \`hints\` may be left out.
 - An *error* has the fields of [error](#error), a *report* those of [report](#report): they are in several places.
 - With \`--tables\` there is \`tables.lineage\` too: of each table \`{table, columns: [{source, target, mask}], filtered}\`, where \`target\` is null for a column that is dropped.
 
-\`status --exit-code\` ends with 0 where all is well, with 1 where no daemon runs, and with 3 where something needs a person: \`source.needsPerson\`, \`source.warnings\`, \`state.error\`, \`tables.aside\`, \`tables.suspended\`, \`tables.unreadable\`, a sink's \`needsPerson\` or \`deadLetters\`, or \`reconcile.drift\`.
+\`status --exit-code\` ends with 0 where all is well, with 1 where no daemon runs, and with 3 where something needs a person: \`source.needsPerson\`, \`source.warnings\`, \`state.error\`, \`tables.suspended\`, \`tables.unreadable\`, a sink's \`needsPerson\` or \`deadLetters\`, or \`reconcile.drift\`.
 
 ${groups.map(({ title, fields }) => group(title, fields)).join("\n")}`;
 }

@@ -29,7 +29,7 @@ export interface ComparingParts extends Pick<ReconcilerParts, "clock" | "news" |
 
 /** How many examples a comparison lists unless the request says otherwise. */
 const SAMPLE_MAX = 20;
-/** The number of reports that are read; tables that only older reports have stay unknown. */
+/** The number of reports that are read; tables that only earlier reports have stay unknown. */
 const RECALLED_MAX = 30;
 
 export interface Proof {
@@ -93,7 +93,7 @@ export class Comparing {
       const report = await this.#reports.get(id);
       past.push(...(report?.tables ?? []));
       if (report !== null) found.push(report);
-      if (whole === true) break;
+      if (whole) break;
     }
     for (const report of found.toReversed()) this.#prove(report);
     this.reconciler.recall(past);

@@ -16,18 +16,18 @@ export function pipelineLevels(
     conditions,
     sourceUp: source.up,
     sourceNeedsPerson: source.needsPerson,
-    suspendedCount: tables.aside.length + tables.suspended.length,
+    suspendedCount: tables.suspended.length,
     unreadableCount: tables.unreadable.length,
     sourceLagBytes: source.lagBytes,
     sourceLagSeconds: source.lagSeconds,
     slotRetainedBytes: source.retainedBytes,
     counts: source,
     activities: {
-      source: source.activity ?? null,
-      blockedBy: source.blockedBy ?? [],
-      readsPaused: source.readsPaused ?? false,
+      source: source.activity,
+      blockedBy: source.blockedBy,
+      readsPaused: source.readsPaused,
       logState: source.log?.state ?? null,
-      sinks: status.sinks.map(({ name, activity = null }) => ({ sink: name, activity })),
+      sinks: status.sinks.map(({ name, activity }) => ({ sink: name, activity })),
     },
     schemas,
     sinks: status.sinks.map(
@@ -60,10 +60,9 @@ export function tableLevels(parts: TableParts): TableLevels {
   const { status, taken, reads, proofs, history, stateError, nowMs } = parts;
   const { source, tables } = status;
   const ages = (at: string): number => Math.max(0, (nowMs - Date.parse(at)) / 1000);
-  const suspended = [
-    ...tables.aside.map(({ table, error }) => ({ table, sink: EVERY_SINK, since: error.at })),
-    ...tables.suspended.map(({ table, sink, error }) => ({ table, sink, since: error.at })),
-  ];
+  const suspended = tables.suspended.map(({ table, sink, error }) => {
+    return { table, sink: sink ?? EVERY_SINK, since: error.at };
+  });
   const unreadable = tables.unreadable.flatMap(({ table, sinks, since }) =>
     sinks.map((sink) => ({ table, sink, since })),
   );
@@ -86,7 +85,7 @@ export function tableLevels(parts: TableParts): TableLevels {
     }),
     proofAges: known.map(({ table, sink, equalAt }) => ({ table, sink, seconds: ages(equalAt) })),
     progress: [
-      ...(source.copy == null ? [] : progressOf({ ...source.copy, sink: EVERY_SINK, table: EVERY_TABLE })),
+      ...(source.copy === null ? [] : progressOf({ ...source.copy, sink: EVERY_SINK, table: EVERY_TABLE })),
       ...status.snapshots.flatMap(({ tableId: table, ...read }) => progressOf({ ...read, table })),
     ],
     readRows: [...Map.groupBy(reads, ({ sink, tableId }) => JSON.stringify([sink, tableId])).values()].flatMap(
@@ -98,9 +97,9 @@ export function tableLevels(parts: TableParts): TableLevels {
   };
 }
 
-type OfRead = Partial<ReadProgress> & { readonly sink: string; readonly table: string };
+type OfRead = ReadProgress & { readonly sink: string; readonly table: string };
 
 /** Nothing where the source has no statistics of the table. */
-function progressOf({ sink, table, share = null, secondsLeft = null }: OfRead): TableLevels["progress"] {
+function progressOf({ sink, table, share, secondsLeft }: OfRead): TableLevels["progress"] {
   return share === null ? [] : [{ sink, table, share, secondsLeft }];
 }

@@ -4,10 +4,10 @@ import { dirname } from "node:path";
 import type { Comparing } from "./comparing.ts";
 import type { Config } from "../config/config.ts";
 import { audited } from "../core/audit/audited.ts";
-import { statusDocument, unseenStatus } from "../core/conditions/conditions.ts";
+import { statusDocument } from "../core/conditions/conditions.ts";
 import { sinkFacts } from "../core/audit/facts.ts";
 import { systemClock } from "../core/clock.ts";
-import type { StatusDocument } from "../core/contracts/status.ts";
+import { pipelineStatus, type StatusDocument } from "../core/contracts/status.ts";
 import { LastAnswer } from "../core/last-answer.ts";
 import type { DeadLetter, StateStore, StoredError } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
@@ -127,14 +127,12 @@ function isListenedTo(path: string): Promise<boolean> {
 
 /** What is known without state, source and sinks. */
 function waitingStatus(config: Config, error: StoredError): StatusDocument {
-  const { source, ...unseen } = unseenStatus(config);
   const ofState = isOfState(error);
-  const away = ofState ? {} : { error, unanswered: error };
+  const source = ofState ? {} : { error, unanswered: error };
   const daemon = { pid: process.pid, startedAt: error.since ?? error.at };
-  return statusDocument(
-    { ...unseen, phase: "starting", source: { ...source, ...away }, daemon },
-    { state: { error: ofState ? error : null }, reconcile: { next: null, last: null, drift: null } },
-  );
+  const known = pipelineStatus(config, { phase: "starting", source, daemon });
+  const reconcile = { next: null, last: null, drift: null, failure: null };
+  return statusDocument(known, { state: { error: ofState ? error : null }, reconcile });
 }
 
 function portOf(parts: ServedParts, signal: AbortSignal): AdminPort {

@@ -77,10 +77,10 @@ const SOURCE: Fields<SourceStatus> = {
   kind: ["text", "`postgres` or `mysql` (MariaDB too)"],
   up: ["boolean", "false while the source does not answer, or its stream is broken"],
   activity: [
-    "text",
-    "what the stream does: `idle`, `flowing`, `slow` (behind the log, and no sink holds it up), `blocked` (it waits for sinks), `half-open` (the connection stood, nothing came, and it was cut), `away`; absent where no daemon runs",
+    { orNull: "text" },
+    "what the stream does: `idle`, `flowing`, `slow` (behind the log, and no sink holds it up), `blocked` (it waits for sinks), `half-open` (the connection stood, nothing came, and it was cut), `away`; null where no daemon runs",
   ],
-  blockedBy: ["list of text", "the sinks that the stream waits for; absent where no daemon runs"],
+  blockedBy: ["list of text", "the sinks that the stream waits for"],
   position: [{ orNull: "position" }, "everything before it has been read"],
   acknowledged: [{ orNull: "position" }, "everything before it is durable in every sink: the source may forget it"],
   lagBytes: [{ orNull: "bytes" }, "log that the source has written and Millrace has not read yet"],
@@ -89,7 +89,7 @@ const SOURCE: Fields<SourceStatus> = {
   retainedBytesMax: [{ orNull: "bytes" }, "how much it may keep: `retention.bytes`; null: no limit"],
   readsPaused: [
     "boolean",
-    "true while reads beside the stream wait, because it keeps more than that and `retention.policy` is `pauseSource`; absent where no daemon runs",
+    "true while reads beside the stream wait, because it keeps more than that and `retention.policy` is `pauseSource`",
   ],
   safeBytes: [
     { orNull: "bytes" },
@@ -101,7 +101,7 @@ const SOURCE: Fields<SourceStatus> = {
   ],
   log: [
     { orNull: { object: KEPT_LOG } },
-    "Postgres: the place of the slot; null: the source keeps its log for nobody in particular; absent where no daemon runs",
+    "Postgres: the place of the slot; null: the source keeps its log for nobody in particular, or no daemon runs",
   ],
   warnings: ["list of text", "dangers to the log that a sink still needs: somebody has to act"],
   hints: ["list of text", "what may become a danger, such as a long open transaction"],
@@ -120,14 +120,8 @@ const SOURCE: Fields<SourceStatus> = {
   ],
   spilledBytes: [{ orNull: "bytes" }, "Postgres: bytes that it wrote so"],
   error: [{ orNull: { object: ERROR } }, "why the stream does not flow"],
-  answeredAt: [
-    { orNull: "time" },
-    "when it last told its position; null: not since the daemon's start; absent where no daemon runs",
-  ],
-  unanswered: [
-    { orNull: { object: ERROR } },
-    "why it does not tell its position now; null: it does; absent where no daemon runs",
-  ],
+  answeredAt: [{ orNull: "time" }, "when it last told its position; null: not since the daemon's start"],
+  unanswered: [{ orNull: { object: ERROR } }, "why it does not tell its position now; null: it does"],
   needsPerson: ["boolean", "true if the stream waits for somebody to act"],
   goneBack: [{ orNull: { object: GONE_BACK } }, "the stream went back for sinks that can't have a stream of their own"],
   copy: [{ orNull: { object: COPY } }, "the first copy, while it runs"],
@@ -138,8 +132,8 @@ const SINK: Fields<SinkStatus> = {
   kind: ["text", "its `kind` in millrace.yaml"],
   state: ["text", "`starting`, `snapshot`, `streaming`, `retrying`, `paused`, `failed` or `stopped`"],
   activity: [
-    "text",
-    "what it does: `idle`, `flowing`, `slow` (it does not keep up), `blocked` (it waits for other sinks), `wedged` (its target takes connections and does not answer), `away` (the target can't be reached, or refuses), `stopped`; absent where no daemon runs",
+    { orNull: "text" },
+    "what it does: `idle`, `flowing`, `slow` (it does not keep up), `blocked` (it waits for other sinks), `wedged` (its target takes connections and does not answer), `away` (the target can't be reached, or refuses), `stopped` (it was paused or failed, or is starting); null where no daemon runs",
   ],
   position: [{ orNull: "position" }, "everything before it is durable in the sink"],
   lagSeconds: [{ orNull: "seconds" }, "how far the sink is behind the source in time"],
@@ -193,19 +187,6 @@ const UNREADABLE: Fields<UnreadableTable> = {
 
 const TABLES: Fields<TablesStatus> = {
   captured: ["tables", "that are followed"],
-  aside: [
-    {
-      listOf: {
-        table: ["text", "`schema.table`"],
-        error: [{ object: ERROR }, "why"],
-        mayReturn: [
-          "boolean",
-          "true if it may be followed again, or be gone, without anybody acting here; absent where no daemon runs",
-        ],
-      },
-    },
-    "tables whose changes are skipped until somebody acts",
-  ],
   refused: [
     {
       listOf: {
@@ -221,21 +202,22 @@ const TABLES: Fields<TablesStatus> = {
     {
       listOf: {
         table: ["text", "`schema.table`"],
-        sink: ["text", "the sink that can't follow it"],
+        sink: [{ orNull: "text" }, "the sink that skips its changes; null: every sink"],
         error: [{ object: ERROR }, "why"],
+        mayReturn: ["boolean", "true if it may be followed again, or be gone, without anybody acting here"],
       },
     },
-    "tables whose changes one sink skips",
+    "tables whose changes are skipped until they are reinstated",
   ],
   pending: [
     { listOf: { table: ["text", "`schema.table`"], why: ["text", "what it waits for"] } },
-    "tables that are not followed yet, or not in their present shape; absent where no daemon runs",
+    "tables that are not followed yet, or not in their present shape; empty where no daemon runs",
   ],
   stubborn: [
     { listOf: { table: ["text", "`schema.table`"], sink: ["text", "the sink where it differs"] } },
-    "tables whose differences come back, however often they are read again; absent where no daemon runs",
+    "tables whose differences come back, however often they are read again; empty where no daemon runs",
   ],
-  areKnown: ["boolean", "whether the source's tables were read since the start; absent where no daemon runs"],
+  areKnown: ["boolean", "whether the source's tables were read since the start of the daemon"],
 };
 
 const SNAPSHOT: Fields<SnapshotStatus> = {
@@ -283,7 +265,7 @@ const REPORT: Fields<ReportSummary> = {
     { orNull: { object: { number: ["number", "which part"], of: ["count", "parts"] } } },
     "for `fast`: the part of the rows whose values were compared; null: all rows",
   ],
-  aside: ["tables", "tables that were suspended meanwhile"],
+  suspended: ["tables", "tables that were suspended meanwhile"],
   deadLetters: ["rows", "rows that differ because the sink refused them; not counted as drift"],
   missing: ["rows", "rows of the source that the sink lacks"],
   extra: ["rows", "rows of the sink that the source lacks"],

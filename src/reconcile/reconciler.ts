@@ -175,7 +175,7 @@ export class Reconciler {
 
   #note({ whole, tables }: ReconcileDocument): void {
     // Tables and sinks that left the configuration must disappear from the scrape.
-    if (whole === true) this.#latest.clear();
+    if (whole) this.#latest.clear();
     for (const one of tables) this.#latest.set(openId(one.table, one.sink), one);
   }
 
@@ -196,7 +196,8 @@ export class Reconciler {
     const { request } = run;
     const isAsked = (id: string) => request.tables.length === 0 || request.tables.includes(id);
     const { suspended } = port;
-    for (const [table, { code, message }] of suspended) if (isAsked(table)) run.aside.push({ table, code, message });
+    for (const [table, { code, message }] of suspended)
+      if (isAsked(table)) run.suspended.push({ table, code, message });
     const tables = port.tables.filter(({ id }) => isAsked(id) && !suspended.has(id));
     for (const [table, what] of port.besides)
       if (tables.some(({ id }) => id === table)) run.besides.push({ table, what });

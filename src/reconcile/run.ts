@@ -29,7 +29,7 @@ export interface Run {
   savedMs: number;
   readonly tables: TableReconciliation[];
   readonly notComparable: NotComparable[];
-  readonly aside: { table: string; code: string; message: string }[];
+  readonly suspended: { table: string; code: string; message: string }[];
   readonly besides: { table: string; what: string }[];
   readonly comparing: Set<TableComparison>;
   /** Sinks that did not arrive in time, with the number of their tables that were skipped. */
@@ -54,7 +54,7 @@ export function newRun(request: ReconcileRequest, clock: Clock): Run {
     savedMs: clock.elapsed(),
     tables: [],
     notComparable: [],
-    aside: [],
+    suspended: [],
     besides: [],
     comparing: new Set(),
     givenUp: new Map(),
@@ -73,7 +73,7 @@ export interface DocumentParts {
 }
 
 export function documentOf({ clock, name, driftMax }: DocumentParts, run: Run): ReconcileDocument {
-  const { id, startedAt, notComparable, aside, besides, part, request } = run;
+  const { id, startedAt, notComparable, suspended, besides, part, request } = run;
   const tables = run.tables.toSorted((a, b) => a.table.localeCompare(b.table) || a.sink.localeCompare(b.sink));
   const drift = tables.some((row) => driftIn(row) > 0);
   const alarm = tables.some((row) => driftIn(row) > driftMax(row.table));
@@ -87,7 +87,7 @@ export function documentOf({ clock, name, driftMax }: DocumentParts, run: Run): 
     alarm,
     tables,
     notComparable,
-    aside,
+    suspended,
     besides,
     whole: request.tables.length === 0 && request.sinks.length === 0,
   };

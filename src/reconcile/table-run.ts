@@ -143,7 +143,7 @@ export class TableRun {
   #gone(): void {
     const { run, port } = this.#parts;
     const why = port.suspended.get(this.#id);
-    if (why !== undefined) run.aside.push({ table: this.#id, ...why });
+    if (why !== undefined) run.suspended.push({ table: this.#id, ...why });
   }
 
   #refuse(sink: string, error: unknown): void {

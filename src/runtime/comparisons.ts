@@ -17,14 +17,13 @@ import type { Logger } from "../core/contracts/telemetry.ts";
 import { rowVersion } from "../core/model/version.ts";
 import type { ClosedWell, FanOut } from "./stream/fan-out.ts";
 import type { ReadHold } from "./stream/kept-log.ts";
-import { ChunkReader } from "./snapshot/snapshot-chunks.ts";
+import { ChunkReader } from "./snapshot/chunk-reader.ts";
 import { lifeOf, type SinkLife } from "./sink/sink-life.ts";
 import type { SinkTables } from "./schema/sink-tables.ts";
 import type { SuspendedTables } from "./schema/suspended-tables.ts";
 import type { TableGate } from "./schema/table-gate.ts";
-import { pauseAfter } from "./snapshot/reading-pace.ts";
 import { withTimeout } from "../core/with-timeout.ts";
-import { ReadingTurns } from "./snapshot/reading-turns.ts";
+import { ComparisonTurns, pauseAfter } from "./comparison-turns.ts";
 import { Receipts } from "./stream/work.ts";
 
 export interface ComparisonParts {
@@ -59,12 +58,12 @@ export class Comparisons implements ComparePort {
   readonly #chunks: ChunkReader;
   /** By sink: one that compares other rows before these gets on. */
   readonly #slicesDone = new Map<string, number>();
-  readonly #turns: ReadingTurns;
+  readonly #turns: ComparisonTurns;
 
   constructor(parts: ComparisonParts) {
     this.#parts = parts;
     this.#chunks = new ChunkReader(parts);
-    this.#turns = new ReadingTurns(parts.clock);
+    this.#turns = new ComparisonTurns(parts.clock);
   }
 
   get sinks(): readonly string[] {
@@ -161,18 +160,17 @@ export class Comparisons implements ComparePort {
       const passage = {
         table,
         keys: rows.kind === "keys" ? rows.keys : null,
-        purpose: "compare",
         read,
         hand: (closed: ClosedWell) => {
           handedAt = source.positions.format(closed.until.commit);
           for (const sink of place.sinks) ways.set(sink, this.#hand(place, sink, closed, until));
           closed.block?.release();
         },
-      } as const;
+      };
       const { fanOut } = this.#parts;
       const passed = await whileMoving(
         clock,
-        this.#chunks.through(passage, until),
+        this.#chunks.compare(passage, until),
         () => fanOut.position.commit,
         place,
         signal,
@@ -192,7 +190,7 @@ export class Comparisons implements ComparePort {
         else outcomes.set(sink, { kind: all ? "compared" : "again" });
       });
       await Promise.all(ended);
-      return { last, at: handedAt, byteCount: heldBytes, aside: passed.aside, outcomes };
+      return { last, at: handedAt, byteCount: heldBytes, unsettled: passed.unsettled, outcomes };
     } catch (error) {
       signal.throwIfAborted();
       return nowhere(place, await this.#withoutSource({ kind: "failed", error }, signal));
@@ -280,7 +278,7 @@ function slicesOf(from: number, to: number): readonly { readonly from: number; r
 
 function nowhere({ sinks }: ComparePlace, outcome: CompareOutcome): ComparedPlace {
   const outcomes = new Map(sinks.map((sink) => [sink, outcome]));
-  return { last: null, at: null, byteCount: 0, aside: [], outcomes };
+  return { last: null, at: null, byteCount: 0, unsettled: [], outcomes };
 }
 
 /** The promise's value, or `late` when `placeOf` has stayed the same for too long. */

@@ -2,8 +2,8 @@ import type { Clock } from "../core/clock.ts";
 import type { OnLost } from "../core/contracts/sink.ts";
 import type { Source } from "../core/contracts/source.ts";
 import type { TableShape } from "../core/contracts/catalog.ts";
-import type { SourceRecord, StateStore, SuspendedTable } from "../core/contracts/state-store.ts";
-import { type SnapshotStatus, TABLE_PAUSED } from "../core/contracts/status.ts";
+import type { SourceRecord, StateStore } from "../core/contracts/state-store.ts";
+import { type SnapshotStatus, snapshotStatus, TABLE_PAUSED } from "../core/contracts/status.ts";
 import type { Logger, Metrics } from "../core/contracts/telemetry.ts";
 import type { Position } from "../core/model/position.ts";
 import { contextOf } from "../core/model/envelope.ts";
@@ -20,10 +20,10 @@ import type { Comparisons } from "./comparisons.ts";
 import { untilGranted, type WaitingStart, type StartObstacle } from "./start/start-waits.ts";
 import { IN_VAIN_MS_MAX } from "./retry.ts";
 import { SinkTables, type TableTaker } from "./schema/sink-tables.ts";
-import { SuspendedTables } from "./schema/suspended-tables.ts";
+import { type SuspendedInSink, SuspendedTables } from "./schema/suspended-tables.ts";
 import { TableGate } from "./schema/table-gate.ts";
-import { SnapshotLedger } from "./snapshot/snapshot-ledger.ts";
-import { askAgain, RESUMED, snapshotStatus } from "./snapshot/snapshots.ts";
+import { Ledger } from "./snapshot/ledger.ts";
+import { askAgain, RESUMED } from "./snapshot/snapshots.ts";
 import { tablePaused } from "./errors.ts";
 import { findLog, startingPoint } from "./start/found-log.ts";
 import { ReadHold } from "./stream/kept-log.ts";
@@ -91,7 +91,7 @@ export class Pipeline {
   readonly readHold = new ReadHold();
   readonly suspended: SuspendedTables;
   readonly #tables: SinkTables;
-  readonly #ledger: SnapshotLedger;
+  readonly #ledger: Ledger;
   #stored: SourceRecord | null = null;
   /** Set while the source does not let this daemon continue. */
   #withheld: StartObstacle | null = null;
@@ -118,7 +118,7 @@ export class Pipeline {
     });
     this.suspended = new SuspendedTables(parts.clock, parts.state.suspensions, parts.logger);
     this.#tables = new SinkTables(this.gate, parts.sinks, this.suspended);
-    this.#ledger = new SnapshotLedger(parts.clock, parts.state.snapshots);
+    this.#ledger = new Ledger(parts.clock, parts.state.snapshots);
     this.runners = parts.sinks.map((setup) => this.#runnerFor(setup));
   }
 
@@ -184,7 +184,7 @@ export class Pipeline {
   }
 
   /** Tables that a sink can't follow. A table that is gone at the source is left out: nothing waits for it. */
-  get suspendedTables(): readonly SuspendedTable[] {
+  get suspendedTables(): readonly SuspendedInSink[] {
     return this.suspended.all.filter(({ sink, tableId }) => {
       const table = this.gate.newest(tableId);
       return table !== undefined && !this.gate.isGone(tableId) && this.#tables.takes(sink, table);
@@ -225,9 +225,7 @@ export class Pipeline {
   /** The snapshots that are not finished, oldest first; with `all` the finished ones too. */
   async snapshots(all: boolean): Promise<readonly SnapshotStatus[]> {
     const snapshots = await this.#ledger.list(all);
-    return snapshots.map((snapshot) =>
-      snapshotStatus(snapshot, this.#streaming?.snapshotter.failing.errorOf(snapshot)),
-    );
+    return snapshots.map((snapshot) => snapshotStatus(snapshot, this.#streaming?.snapshotter.reader.errorOf(snapshot)));
   }
 
   /** Runs until aborted (then everything in flight has ended) or until the source fails for good. */

@@ -2,7 +2,7 @@ import { type Clock, scopeOf } from "../core/clock.ts";
 import { completeFor } from "../core/checkpoint/completeness.ts";
 import type { FirstCopy } from "../core/contracts/log-admin.ts";
 import type { Source } from "../core/contracts/source.ts";
-import type { TableSnapshot, StateStore, StoredError, SuspendedTable } from "../core/contracts/state-store.ts";
+import type { TableSnapshot, StateStore, StoredError } from "../core/contracts/state-store.ts";
 import type { UnreadableTable } from "../core/contracts/status.ts";
 import type { MillraceError } from "../core/errors.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
@@ -17,11 +17,10 @@ import { lossOf, type Work } from "./stream/work.ts";
 import { Comparisons } from "./comparisons.ts";
 import { CatalogWatch } from "./schema/catalog-watch.ts";
 import type { SinkTables } from "./schema/sink-tables.ts";
-import type { SuspendedTables } from "./schema/suspended-tables.ts";
+import type { SuspendedInSink, SuspendedTables } from "./schema/suspended-tables.ts";
 import type { TableGate } from "./schema/table-gate.ts";
-import type { CopyProgress } from "./snapshot/copy-parts.ts";
-import { firstCopy } from "./snapshot/first-copy.ts";
-import type { SnapshotLedger } from "./snapshot/snapshot-ledger.ts";
+import { type CopyProgress, firstCopy } from "./snapshot/first-copy.ts";
+import type { Ledger } from "./snapshot/ledger.ts";
 import { Snapshotter } from "./snapshot/snapshotter.ts";
 import { type FoundLog, OPENING_MS_MAX } from "./start/found-log.ts";
 import { Acknowledger } from "./stream/acknowledger.ts";
@@ -105,7 +104,7 @@ export interface StreamingParts {
   readonly gate: TableGate;
   readonly suspended: SuspendedTables;
   readonly tables: SinkTables;
-  readonly ledger: SnapshotLedger;
+  readonly ledger: Ledger;
   readonly runners: readonly SinkLife[];
   /** The log as it was found. */
   readonly log: FoundLog;
@@ -194,7 +193,7 @@ export class Streaming {
       hasLooked: watch.hasLooked,
       changingTables: [...new Set([...watch.changing, ...this.#parts.gate.changing])],
       unsettledTables: watch.unsettled,
-      unreadable: snapshotter.failing.tables,
+      unreadable: snapshotter.reader.unreadable,
       unfinishedSnapshots: snapshotter.unfinished,
     };
   }
@@ -311,7 +310,7 @@ export class Streaming {
     }
   }
 
-  #isRead({ sink, tableId }: SuspendedTable, open: readonly TableSnapshot[]): boolean {
+  #isRead({ sink, tableId }: SuspendedInSink, open: readonly TableSnapshot[]): boolean {
     if (open.some((snapshot) => snapshot.sink === sink && snapshot.tableId === tableId)) return false;
     return (
       this.#parts.snapshot === "none" || lifeOf(this.#parts.runners, sink)?.worker.position.holds(tableId) === true
@@ -330,7 +329,7 @@ export class Streaming {
     const { runners, state } = this.#parts;
     const left = runners.filter(({ worker }) => worker.position.isAtCheckpoint);
     const storing = [
-      this.snapshotter.ledger.store(),
+      this.#parts.ledger.store(),
       this.acknowledger.once(this.feed.stream),
       ...left.map(({ name }) => state.bonds.leave(name)),
     ];

@@ -6,12 +6,13 @@ import { openSqlite, type SqliteOptions } from "./sqlite/open.ts";
 export type OpenOptions = SqliteOptions;
 
 /**
- * Opens the store at `sqlite:PATH` or `postgres://…`, by its URL alone if that has the password. Creates and upgrades it, unless it is opened for reading only.
+ * Opens the store at `sqlite:PATH` or `postgres://…`, by its URL alone if that has the password. Creates and upgrades it,
+ * unless it is opened for reading only.
  */
 export async function openState(at: StateAddress | string, options: OpenOptions = {}): Promise<StateStore> {
   const { url, freshPassword }: StateAddress = typeof at === "string" ? { url: at } : at;
   if (/^postgres(ql)?:\/\//.test(url)) {
-    const { openPostgres } = await import("./postgres/open.ts");
+    const { openPostgres } = await import("./postgres/store.ts");
     return await openPostgres({ url, freshPassword }, options);
   }
   const scheme = "sqlite:";

@@ -5,13 +5,12 @@ export function redacting(store: StateStore, redact: (json: string) => string): 
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the same document with other texts
   const shown = <T>(value: T): T => JSON.parse(redact(JSON.stringify(value))) as T;
   const shownError = (error: StoredError): StoredError => shown(error);
-  const { sinks, schemas, suspensions, deadLetters, ending } = store;
+  const { sinks, suspensions, deadLetters, ending } = store;
   return {
     ...store,
     sinks: replacing(sinks, {
       setError: (name, error) => sinks.setError(name, error === null ? null : shownError(error)),
     }),
-    schemas: replacing(schemas, { suspend: (tableId, error) => schemas.suspend(tableId, shownError(error)) }),
     suspensions: replacing(suspensions, {
       suspend: (table) => suspensions.suspend({ ...table, error: shownError(table.error) }),
     }),

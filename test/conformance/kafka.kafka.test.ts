@@ -52,7 +52,7 @@ async function readStream(topics: KafkaTopics, tables: readonly TableVersion[]):
       const entries = (await topics.read(name)).flatMap(({ value }) => (value === null ? [] : entryOf(value, tables)));
       const ofTopic = entries.map((entry, at) => ({ entry, place: placeOf(entry), at }));
       const inOrder = ofTopic.toSorted((a, b) => (a.place < b.place ? -1 : a.place > b.place ? 1 : a.at - b.at));
-      // A topic of one partition is in commit order by itself, rows that were read aside.
+      // A topic of one partition is in commit order by itself, rows that were read suspended.
       const isRead = ofTopic.some(({ entry }) => entry.kind === "change" && entry.op === "r");
       if (!isRead && !inOrder.every(({ at }, i) => at === i)) throw new Error(`topic ${name} is not in commit order`);
       return inOrder;

@@ -195,7 +195,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
 
     test("each obligation counts once, for the sinks that have it", async () => {
       await using store = await open();
-      const { bonds, deadLetters, snapshots, schemas } = store.state;
+      const { bonds, deadLetters, snapshots, suspensions } = store.state;
       await bonds.enter("s", opening);
       await bonds.enter("t", opening);
       const counts = async () => [await bonds.obligation("s"), await bonds.obligation("t")];
@@ -210,7 +210,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       expect(await counts()).toEqual([2, 1]);
       await snapshots.restart(id);
       expect(await counts()).toEqual([2, 2]);
-      await schemas.suspend("public.a", { code: "MR1303", message: "m", hint: null, at: "now" });
+      await suspensions.suspend({ sink: null, tableId: "public.a", error: failure });
       expect(await counts()).toEqual([3, 3]);
     });
 
@@ -347,12 +347,19 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
 
     test("a table stays suspended until it is reinstated", async () => {
       await using store = await open();
-      const { schemas } = store.state;
-      await schemas.suspend("public.t", failure);
-      await schemas.suspend("public.t", { ...failure, message: "later" });
-      expect(await schemas.suspended()).toEqual(new Map([["public.t", { ...failure, message: "later" }]]));
-      await schemas.reinstate("public.t");
-      expect((await schemas.suspended()).size).toBe(0);
+      const { suspensions } = store.state;
+      const later = { ...failure, message: "later" };
+      const tables = [
+        { sink: null, tableId: "public.t", error: later },
+        { sink: "x", tableId: "public.t", error: failure, shape: "f1" },
+      ];
+      await suspensions.suspend({ sink: null, tableId: "public.t", error: failure });
+      for (const table of tables) await suspensions.suspend(table);
+      expect(await suspensions.list()).toEqual(tables);
+      await suspensions.reinstate(null, ["public.t"]);
+      expect(await suspensions.list()).toEqual(tables.slice(1));
+      await suspensions.reinstate("x", ["public.t"]);
+      expect(await suspensions.list()).toEqual([]);
     });
   });
 
@@ -414,12 +421,12 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
 
     test("begins again in every sink when its table is suspended", async () => {
       await using store = await open();
-      const { snapshots, schemas } = store.state;
+      const { snapshots, suspensions } = store.state;
       const x = await snapshots.add(snapshotOf("public.a", "x"));
       const y = await snapshots.add(snapshotOf("public.a", "y"));
       const other = await snapshots.add(snapshotOf("public.b", "x"));
       await snapshots.advance([x, y, other].map((snapshot) => ({ ...snapshot, cursor: ["5"] })));
-      await schemas.suspend("public.a", { code: "MR1303", message: "m", hint: null, at: "now" });
+      await suspensions.suspend({ sink: null, tableId: "public.a", error: failure });
       expect(await snapshots.list()).toMatchObject([
         { id: x.id, state: "waiting", cursor: null, attempt: 1 },
         { id: y.id, state: "waiting", cursor: null, attempt: 1 },

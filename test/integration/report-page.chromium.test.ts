@@ -81,7 +81,7 @@ function found(name: string): ReconcileDocument {
       tableFound({ table: "public.users", sink: "cache", sourceRows: 80_211, compared: 80_211, deadLetters: 2 }),
     ],
     notComparable: [{ sink: "replica", table: null, reason: `paused: ${name}` }],
-    aside: [{ table: name, code: "MR1309", message: name }],
+    suspended: [{ table: name, code: "MR1309", message: name }],
   };
 }
 

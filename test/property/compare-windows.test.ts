@@ -1,9 +1,9 @@
-/** A window that compares: its rows are exactly what a sink must hold at the high mark, and what it can't tell it sets aside. */
+/** A window that compares: its rows are exactly what a sink must hold at the high mark, and what it can't tell is unsettled. */
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { NO_TUPLE } from "../../src/core/model/block.ts";
 import type { Chunk } from "../../src/core/contracts/row-reads.ts";
-import { Window } from "../../src/runtime/snapshot/windows.ts";
+import { CompareWindow } from "../../src/runtime/snapshot/windows.ts";
 import { blockOf, type Cell, type Change } from "../support/model/blocks.ts";
 import { blocksOf, cellsOf, type Row, versionOf } from "../support/model/log-model.ts";
 import { history, type Log, run, shape } from "../support/model/random-log.ts";
@@ -15,7 +15,7 @@ function stateAt(log: Log, commit: bigint): ReadonlyMap<string, Row> {
   return [...log.history].findLast(([at]) => at < commit)?.[1] ?? log.start;
 }
 
-test("no row of it differs from the state at the high mark, and only keys that moved are set aside", () => {
+test("no row of it differs from the state at the high mark, and only keys that moved are unsettled", () => {
   let told = 0;
   let byLog = 0;
   fc.assert(
@@ -32,7 +32,7 @@ test("no row of it differs from the state at the high mark, and only keys that m
         const commits = [...log.history.keys()];
         const place = (i: number) => (commits[Math.min(i, commits.length) - 1] ?? 995n) + 1n;
         const [low, read, high] = [place(lowAt), place(lowAt + readAfter), place(lowAt + readAfter + closeAfter)];
-        const window = new Window("w", version.id, "compare");
+        const window = new CompareWindow("w", version.id);
         const snapshot = [...stateAt(log, read).values()];
         const keyOf = (row: readonly Cell[]) => version.key.map((ordinal) => String(row[ordinal]));
         const everyKey = new Map(
@@ -73,7 +73,7 @@ test("no row of it differs from the state at the high mark, and only keys that m
             [before, after].flatMap((row) => (row === undefined ? [] : [keyOf(row).join()])),
           ),
         );
-        for (const key of window.aside) expect(moved.has(key.join())).toBe(true);
+        for (const key of window.unsettled) expect(moved.has(key.join())).toBe(true);
       },
     ),
     { numRuns: 1_500 },

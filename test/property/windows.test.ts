@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import type { Block } from "../../src/core/model/block.ts";
 import type { Chunk, KeyText } from "../../src/core/contracts/row-reads.ts";
 import { Compactor } from "../../src/runtime/compaction/compaction.ts";
-import { Window } from "../../src/runtime/snapshot/windows.ts";
+import { ApplyWindow } from "../../src/runtime/snapshot/windows.ts";
 import { blockOf, type Change, tableVersion } from "../support/model/blocks.ts";
 import { blocksOf, ModelSink, type Row, versionOf } from "../support/model/log-model.ts";
 import { type Command, history, type Log, run, type Shape, shape } from "../support/model/random-log.ts";
@@ -45,7 +45,7 @@ function pass(
   complete: boolean,
 ): void {
   const { table } = sink;
-  const window = new Window("w", table.id);
+  const window = new ApplyWindow("w", table.id);
   const compactor = new Compactor();
   const apply = (block: Block) => {
     const compacted = compactor.compact(

@@ -84,7 +84,7 @@ export class MemoryState {
   }
 }
 
-const READS = /^(get|list|all|current|accord|undone|obligation|versions|suspended|keys|listed|countKeys|counts)$/;
+const READS = /^(get|list|all|current|accord|undone|obligation|versions|keys|listed|countKeys|counts)$/;
 
 function guarded(process: SimulatedProcess, state: MemoryState, store: StateStore): StateStore {
   const parts = Object.entries(store).map(([name, part]: [string, unknown]) => [

@@ -4,7 +4,7 @@ import { resetIn } from "../../src/cli/offsets/offset-reset.ts";
 import { expectReachable } from "../../src/cli/offsets/import-reach.ts";
 import { findMillraceError, isAborted } from "../../src/core/errors.ts";
 import type { StateDump, StateStore } from "../../src/core/contracts/state-store.ts";
-import { askWhileStopped } from "../../src/runtime/snapshot/snapshots.ts";
+import { askWhileStopped } from "../../src/runtime/control/while-stopped.ts";
 import { releaseLease, takeLease } from "../../src/daemon/lease.ts";
 import type { SimulatedProcess } from "./scheduler.ts";
 import { SimulatedSink } from "./sinks.ts";
@@ -67,8 +67,9 @@ export class Operators {
 
   /** Lets a table go on that waits for it. */
   async approve(id: string): Promise<void> {
-    const aside = await this.#world.beside.schemas.suspended();
-    if (aside.has(id)) await this.snapshot({ sinks: [], tables: [id], where: null });
+    const suspended = await this.#world.beside.suspensions.list();
+    if (suspended.some(({ sink, tableId }) => sink === null && tableId === id))
+      await this.snapshot({ sinks: [], tables: [id], where: null });
   }
 
   async reset(sink: string | null, to: string): Promise<void> {

@@ -65,12 +65,12 @@ export async function settle(world: World, acts: Acts): Promise<void> {
         if (!isSpoilt || (await proveByComparison(world))) break;
       }
       missing = result?.missing ?? ["the daemon does not answer"];
-      const aside = [...(world.daemon?.running?.pipeline.gate.suspended ?? [])];
-      if (aside.some(([, { code }]) => code === "MR1027"))
+      const suspended = [...(world.daemon?.running?.pipeline.gate.suspended ?? [])];
+      if (suspended.some(([, { code }]) => code === "MR1027"))
         await world.whileStopped(0, async () => void (world.policy = "evolve"));
-      if (aside.some(([, { code }]) => code === "MR1033"))
+      if (suspended.some(([, { code }]) => code === "MR1033"))
         await world.whileStopped(0, async () => void (world.rules = "masks"));
-      for (const [id] of aside) await acts.operators.approve(id);
+      for (const [id] of suspended) await acts.operators.approve(id);
       if (world.daemon === daemon) await remedyOfSinks(world, acts);
     }
     isDone = true;

@@ -9,6 +9,7 @@ import { systemClock } from "../../src/core/clock.ts";
 import { type Block, FirstSeen, isToBeTold } from "../../src/core/conditions/condition.ts";
 import { pipelineConditions } from "../../src/core/conditions/conditions.ts";
 import type { ReportSummary } from "../../src/core/contracts/reconciliation.ts";
+import { NO_PROGRESS } from "../../src/core/contracts/status.ts";
 import type { StoredError } from "../../src/core/contracts/state-store.ts";
 import { SILENT } from "../../src/core/contracts/telemetry.ts";
 import { LastAnswer } from "../../src/core/last-answer.ts";
@@ -39,6 +40,10 @@ const DRIFT: ReportSummary = {
   tables: 1,
   notComparable: 0,
   compared: 10,
+  whole: true,
+  part: null,
+  suspended: 0,
+  deadLetters: 0,
   missing: 2,
   extra: 0,
   different: 1,
@@ -96,7 +101,7 @@ const CASES: readonly Case[] = [
     kind: "daemon.copying",
     change: {
       phase: "snapshot",
-      source: { copy: { tableCount: 3, tablesDone: 1, rowsRead: 1200, share: 0.37 } },
+      source: { copy: { tableCount: 3, tablesDone: 1, rowsRead: 1200, ...NO_PROGRESS, share: 0.37 } },
     },
     what: "first copy: 1 of 3 tables done, 1,200 rows read, about 37%",
     level: "watch",
@@ -293,28 +298,32 @@ const CASES: readonly Case[] = [
   },
   {
     kind: "table.suspended",
-    change: { tables: { aside: [{ table: "public.t", error: failed("MR1303") }] } },
-    what: "table public.t is suspended, its changes are passed over: MR1303 it fails",
+    change: { tables: { suspended: [{ table: "public.t", sink: null, error: failed("MR1303"), mayReturn: false }] } },
+    what: "table public.t is suspended, its changes are skipped: MR1303 it fails",
     level: "act",
     blocks: STOPPED,
   },
   {
     kind: "table.suspended",
-    change: { tables: { aside: [{ table: "public.t", error: failed("MR1309"), mayReturn: true }] } },
-    what: "table public.t is suspended, its changes are passed over: MR1309 it fails",
+    change: { tables: { suspended: [{ table: "public.t", sink: null, error: failed("MR1309"), mayReturn: true }] } },
+    what: "table public.t is suspended, its changes are skipped: MR1309 it fails",
     level: "act",
     blocks: UNREADY,
   },
   {
     kind: "table.paused",
-    change: { tables: { suspended: [{ table: "public.t", sink: "cache", error: failed("MR1326") }] } },
+    change: {
+      tables: { suspended: [{ table: "public.t", sink: "cache", error: failed("MR1326"), mayReturn: false }] },
+    },
     what: "table public.t is paused in sink cache; its changes are skipped",
     level: "watch",
     blocks: ["wait", "once"],
   },
   {
     kind: "table.suspended-in-sink",
-    change: { tables: { suspended: [{ table: "public.t", sink: "cache", error: failed("MR1305") }] } },
+    change: {
+      tables: { suspended: [{ table: "public.t", sink: "cache", error: failed("MR1305"), mayReturn: false }] },
+    },
     what: "table public.t is suspended in sink cache, which lacks it: MR1305 it fails",
     level: "act",
     blocks: STOPPED,
@@ -514,7 +523,7 @@ test("what waits for a person is said first, and a phase behind what keeps the d
 
 test("a command to copy has the names of the source as words of a shell, whatever is in them", () => {
   const table = "public.it's; rm -rf ~";
-  const suspended = [{ table, sink: "cache", error: failed("MR1326") }];
+  const suspended = [{ table, sink: "cache", error: failed("MR1326"), mayReturn: false }];
   const [stubborn, paused] = statusDocument({
     tables: { suspended, stubborn: [{ table, sink: "cache" }] },
   }).conditions;

@@ -20,7 +20,7 @@ function report(changed: Partial<ReportSummary> = {}): ReportSummary {
     compared: 1,
     whole: true,
     part: null,
-    aside: 0,
+    suspended: 0,
     deadLetters: 0,
     missing: 0,
     extra: 0,
@@ -38,7 +38,7 @@ test("a sink that only passes changes on, which nobody can compare, keeps no com
   const stream = { sink: "stream", table: null, reason: "it only passes changes on", isExpected: true } as const;
   const away = { sink: "cache", table: null, reason: "it is away" };
   const summary = (notComparable: ReconcileDocument["notComparable"]): ReportSummary =>
-    summaryOf({ ...report(), part: null, tables: [], notComparable, aside: [] });
+    summaryOf({ ...report(), part: null, tables: [], notComparable, suspended: [], besides: [] });
   expect(lastEqual([summary([stream])])).not.toBeNull();
   expect(lastEqual([summary([stream, away])])).toBeNull();
 });
@@ -49,7 +49,7 @@ test("only a comparison of everything in which all is equal counts as a success"
     report({ whole: false }),
     report({ notComparable: 1 }),
     report({ deadLetters: 1 }),
-    report({ aside: 1 }),
+    report({ suspended: 1 }),
     report(DRIFT),
     fast(1),
   ]) {

@@ -20,9 +20,9 @@ test("says what was compared, and that it is equal", () => {
 });
 
 test("with a table suspended, what was compared is equal, and no more than that", () => {
-  const aside = [{ table: "public.t", code: "MR1309", message: "it has no usable key any more" }];
-  expect(markdownReport({ ...equal, aside })).toMatch(/^# shop: what was compared is equal$/m);
-  expect(reportText({ ...equal, aside })).toMatch(
+  const suspended = [{ table: "public.t", code: "MR1309", message: "it has no usable key any more" }];
+  expect(markdownReport({ ...equal, suspended })).toMatch(/^# shop: what was compared is equal$/m);
+  expect(reportText({ ...equal, suspended })).toMatch(
     /suspended: MR1309.*\nwhat was compared is equal: 1 table is suspended$/,
   );
 });
@@ -51,7 +51,7 @@ test("names of the source are text in it, and no markup", () => {
     alarm: true,
     tables: [{ ...row!, table: hostile, different: 30, repaired: 1, sample }],
     notComparable: [{ sink: "cache", table: null, reason: hostile }],
-    aside: [{ table: "public.t", code: "MR1309", message: hostile }],
+    suspended: [{ table: "public.t", code: "MR1309", message: hostile }],
   });
   const [head = "", body = "", end] = text.split(/^````(?:text)?$/m);
   expect(head).toContain("# shop: 29 rows differ");

@@ -237,7 +237,7 @@ function fieldOf(value: unknown, name: string): unknown {
 
 /** Words that docs/glossary.md has replaced, in names and comments. */
 const REPLACED =
-  /(?<![a-z])(lanes?|refill(s|er|ing|ed)?|nett(ed|ing|er)|rewind|rewound|parking|parked|tenure)(?![a-z])/i;
+  /(?<![a-z])(lanes?|refill(s|er|ing|ed)?|nett(ed|ing|er)|rewind|rewound|parking|parked|tenure|aside|(is|are|be) let in|lets in|readmit(s|ted)?)(?![a-z])/i;
 
 test("the code uses the glossary's words", () => {
   const product = everything.filter((path) => /^(src|connectors)\/.*\.(tsx?|md)$/.test(path));

@@ -5,7 +5,7 @@ import type { Position } from "../../src/core/model/position.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import { Control } from "../../src/runtime/control/control.ts";
 import { Pipeline } from "../../src/runtime/pipeline.ts";
-import { askWhileStopped } from "../../src/runtime/snapshot/snapshots.ts";
+import { askWhileStopped } from "../../src/runtime/control/while-stopped.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { noMetrics, outage, realState, ScriptedSink } from "../support/model/scripted.ts";

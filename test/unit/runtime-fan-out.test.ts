@@ -5,7 +5,7 @@ import { type Closed, FanOut } from "../../src/runtime/stream/fan-out.ts";
 import { encodeMark, type Mark } from "../../src/runtime/stream/marks.ts";
 import { SinkQueue } from "../../src/runtime/stream/sink-queue.ts";
 import type { SinkWorker } from "../../src/runtime/sink/sink-worker.ts";
-import { Window } from "../../src/runtime/snapshot/windows.ts";
+import { ApplyWindow } from "../../src/runtime/snapshot/windows.ts";
 import { Receipts } from "../../src/runtime/stream/work.ts";
 import { blockOf, type BlockSpec, type Change, tableVersion } from "../support/model/blocks.ts";
 import { versionOf } from "../support/model/log-model.ts";
@@ -108,7 +108,7 @@ test.each([
 
 test("a chunk stands exactly at the high mark's place, and marks that nobody waits for cut nothing", async () => {
   await using scene = await fanOutWith(1);
-  const window = new Window("w1", users.id);
+  const window = new ApplyWindow("w1", users.id);
   const closed: Closed[] = [];
   scene.fanOut.expect(window, (result) => {
     closed.push(result);
@@ -145,7 +145,7 @@ test("a window closes spoiled when its read missed a delivered transaction, and 
   await using scene = await fanOutWith(1);
   const results: Closed[] = [];
   const pass = async (id: string, sees: (xid: number) => boolean, commit: bigint) => {
-    const window = new Window(id, users.id);
+    const window = new ApplyWindow(id, users.id);
     scene.fanOut.expect(window, (result) => results.push(result));
     window.fill(users, { block: null, last: null, sees }, null, 0);
     scene.push([], {
@@ -225,7 +225,7 @@ test("a chunk whose place a sink has passed brings no deleted row back: it is dr
   const stopping = new AbortController();
   const working = worker.run(stopping.signal).catch(() => undefined);
   const readAt = async (id: string, low: bigint, high: bigint): Promise<boolean> => {
-    const window = new Window(id, users.id);
+    const window = new ApplyWindow(id, users.id);
     const receipts = new Receipts(1);
     scene.fanOut.expect(window, (result) => {
       if (!("block" in result) || result.block === null) throw new Error("the chunk has rows");

@@ -5,7 +5,7 @@ import { type Closed, FanOut } from "../../src/runtime/stream/fan-out.ts";
 import { encodeMark } from "../../src/runtime/stream/marks.ts";
 import { GoBack } from "../../src/runtime/stream/go-back.ts";
 import { SinkQueue } from "../../src/runtime/stream/sink-queue.ts";
-import { Window } from "../../src/runtime/snapshot/windows.ts";
+import { ApplyWindow } from "../../src/runtime/snapshot/windows.ts";
 import { blockOf } from "../support/model/blocks.ts";
 import { noSecondStream, realState, ScriptedSink, ScriptedStream, workerOf } from "../support/model/scripted.ts";
 import { checkpointOf } from "../support/daemon/complete.ts";
@@ -105,7 +105,7 @@ test("rows that are being read beside the stream are read again: what comes twic
   await using scene = await stage();
   const { fanOut, goBack, behind } = scene;
   const closed: Closed[] = [];
-  const window = new Window("w", "public.users");
+  const window = new ApplyWindow("w", "public.users");
   fanOut.expect(window, (result) => closed.push(result));
   const content = Buffer.from(encodeMark({ edge: "low", window: "w" }));
   const low = { at: 0, prefix: "m", content, position: 600n, transactional: true };

@@ -162,7 +162,7 @@ describe("a table that a sink can't follow", () => {
     await same(source, bad, [users]);
     expect(bad.rowsOf(notes)).toHaveLength(5);
     const suspended = [{ sink: "bad", tableId: notes.id, error: expect.objectContaining({ code: "MR3999" }) }];
-    expect(first.pipeline.suspendedTables).toEqual(suspended);
+    expect(first.pipeline.suspendedTables).toMatchObject(suspended);
     expect(first.pipeline.runners.map((runner) => runner.state)).toEqual(["streaming", "streaming"]);
     expect(Object.keys(bad.checkpoint?.tables ?? {})).toEqual([users.id]);
     await first.stop();
@@ -171,7 +171,7 @@ describe("a table that a sink can't follow", () => {
     const second = start(source, state, [good, bad]);
     await same(source, good);
     await same(source, bad, [users]);
-    expect(second.pipeline.suspendedTables).toEqual(suspended);
+    expect(second.pipeline.suspendedTables).toMatchObject(suspended);
     await eventually(() => second.pipeline.facts.unfinishedSnapshots === 0);
     expect(bad.rowsOf(notes)).toHaveLength(5);
     await second.pipeline.reinstateIn(["bad"], [notes.id]);

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { type Block, NO_TUPLE, OP_UNTOLD } from "../../src/core/model/block.ts";
 import type { KeyText } from "../../src/core/contracts/row-reads.ts";
-import { Window } from "../../src/runtime/snapshot/windows.ts";
+import { ApplyWindow } from "../../src/runtime/snapshot/windows.ts";
 import { blockOf, type Cell, type Change, type TableSpec, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import { cellsOf, versionOf } from "../support/model/log-model.ts";
 
@@ -26,9 +26,9 @@ interface Read {
   readonly table?: typeof notes;
 }
 
-function windowOf({ rows, touched = [], keys, table = notes }: Read): { window: Window; released: () => number } {
+function windowOf({ rows, touched = [], keys, table = notes }: Read): { window: ApplyWindow; released: () => number } {
   let released = 0;
-  const window = new Window("w", table.id);
+  const window = new ApplyWindow("w", table.id);
   window.low(LOW);
   const block = blockOf(
     rows.map((after): Change => ({ table, op: "r", after, commit: 0n })),
@@ -188,7 +188,7 @@ test.each([
   ["does not: read again", false, []],
 ])("a row that only the source can tell, of which the chunk's snapshot %s", (_what, isSeen, expected) => {
   for (const keys of [undefined, [["1"]]]) {
-    const window = new Window("w", notes.id);
+    const window = new ApplyWindow("w", notes.id);
     window.low(LOW);
     const block = blockOf([{ table: notes, op: "r", after: ["1", "new", "b"], commit: 0n }]);
     window.fill(notes, { block, last: null, sees: (xid) => xid !== 77 || isSeen }, keys ?? null, 0);
@@ -206,7 +206,7 @@ test.each([
 });
 
 test("more than a window keeps ends it, and says so to who reads", () => {
-  const window = new Window("w", notes.id, "apply", { keyCountMax: 3, byteCountMax: 1 << 20 });
+  const window = new ApplyWindow("w", notes.id, { keyCountMax: 3, byteCountMax: 1 << 20 });
   window.low(LOW);
   const changes = (ids: readonly number[]): Change[] =>
     ids.map((id) => ({ table: notes, op: "c", after: [String(id), "n", "b"], commit: 2000n }));

@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { exitCodeOf } from "../../src/cli/status/status.ts";
 import { statusText } from "../../src/cli/status/status-text.ts";
 import type { ReportSummary } from "../../src/core/contracts/reconciliation.ts";
+import { NO_PROGRESS } from "../../src/core/contracts/status.ts";
 import type { StoredError } from "../../src/core/contracts/state-store.ts";
 import { sinkStatus, type StatusChange, statusDocument } from "../support/daemon/status-document.ts";
 
@@ -107,7 +108,8 @@ test("where the stream is behind, no sink is blamed that has all of it", () => {
 });
 
 test("a paused table: since when, and the command that ends it", () => {
-  const paused = { table: "public.busy", sink: "cache", error: error("MR1326", "an operator has paused it", null) };
+  const told = error("MR1326", "an operator has paused it", null);
+  const paused = { table: "public.busy", sink: "cache", error: told, mayReturn: false };
   expect(attention(text({ tables: { suspended: [paused] } }))).toBe(
     "  ! table public.busy is paused in sink cache; its changes are skipped: MR1326 (12 min ago)\n" +
       "    -> millrace resume --tables public.busy --sink cache",
@@ -146,19 +148,23 @@ test("the source: its error, its warnings, and how much log it still keeps", () 
 });
 
 test("many suspended tables still leave the figures on the screen", () => {
-  const aside = Array.from({ length: 60 }, (_, i) => ({
+  const suspended = Array.from({ length: 60 }, (_, i) => ({
     table: `public.t${i}`,
+    sink: null,
     error: error("MR1303", "column a changed its type", "millrace snapshot start"),
+    mayReturn: false,
   }));
-  const written = text({ tables: { aside } });
-  expect(written).toContain("! table public.t0 is suspended, its changes are passed over: MR1303");
+  const written = text({ tables: { suspended } });
+  expect(written).toContain("! table public.t0 is suspended, its changes are skipped: MR1303");
   expect(written).toContain("55 more tables suspended");
 });
 
 test("a first copy that runs: not ready, how far it is, and that nobody has to do anything", () => {
   const written = text({
     phase: "snapshot",
-    source: { copy: { tableCount: 3, tablesDone: 1, rowsRead: 120_000, share: 0.371, secondsLeft: 240 } },
+    source: {
+      copy: { tableCount: 3, tablesDone: 1, rowsRead: 120_000, rowsEstimated: null, share: 0.371, secondsLeft: 240 },
+    },
     sinks: [sinkStatus("cache", { state: "snapshot", position: null, lagSeconds: null, lagBytes: null })],
   });
   expect(written).toContain("\nnot ready; nothing needs you so far:\n");
@@ -217,6 +223,7 @@ test("what is read beside the stream: how far each is, since when, and the list'
     needed: true,
     state: "running",
     error: null,
+    ...NO_PROGRESS,
     rowsDone: 12_000,
     chunksDone: 3,
     resumedCount: 2,
@@ -233,7 +240,7 @@ test("what is read beside the stream: how far each is, since when, and the list'
 const COMPARED: ReportSummary = {
   whole: true,
   part: null,
-  aside: 0,
+  suspended: 0,
   deadLetters: 0,
   id: "20261120T020000000Z-a1",
   name: "shop",
@@ -337,7 +344,11 @@ describe("as an exit code", () => {
     ["a daemon elsewhere", { daemon: null, heldBy: "host pid 7" }, 0],
     ["a sink that waits for somebody", { sinks: [sinkStatus("a", { state: "retrying", needsPerson: true })] }, 3],
     ["dead letters", { sinks: [sinkStatus("a", { deadLetters: 2 })] }, 3],
-    ["a suspended table", { tables: { aside: [{ table: "public.t", error: refused }] } }, 3],
+    [
+      "a suspended table",
+      { tables: { suspended: [{ table: "public.t", sink: null, error: refused, mayReturn: false }] } },
+      3,
+    ],
     [
       "a table that can't be read",
       { tables: { unreadable: [{ table: "public.t", sinks: ["a"], since: "", error: refused }] } },
@@ -350,10 +361,13 @@ describe("as an exit code", () => {
     ["a state that can't be written", { state: { error: refused } }, 3],
     ["drift", { reconcile: found({}) }, 3],
     ["drift that was repaired", { reconcile: found({ repaired: 1 }) }, 0],
-    ["a daemon of an earlier version", { reconcile: { next: null, last: null, drift: null } }, 0],
     ["a planned comparison that failed", { reconcile: { next: null, last: null, drift: null, failure: refused } }, 3],
     ["a sink that failed without an error", { sinks: [sinkStatus("a", { state: "failed" })] }, 3],
-    ["a table that a sink lacks", { tables: { suspended: [{ table: "public.t", sink: "a", error: refused }] } }, 3],
+    [
+      "a table that a sink lacks",
+      { tables: { suspended: [{ table: "public.t", sink: "a", error: refused, mayReturn: false }] } },
+      3,
+    ],
     ["a source that does not tell its position", { source: { up: false } }, 0],
   ])("%s", (what, change, expected) => {
     expect(exitCodeOf(statusDocument(change))).toBe(expected);

@@ -178,14 +178,14 @@ function loginConnection(address: PostgresAddress, ssl: false | ConnectionOption
  */
 function holdFarewell(connection: Connection): void {
   const emit = connection.emit.bind(connection);
-  let isLetIn = false;
+  let isAccepted = false;
   connection.emit = (name, ...given) => {
-    if (name === "errorMessage" && isLetIn) {
+    if (name === "errorMessage" && isAccepted) {
       queueMicrotask(() => emit(name, ...given));
       return true;
     }
     if (name === "readyForQuery") {
-      isLetIn = true;
+      isAccepted = true;
       queueMicrotask(() => void (connection.emit = emit));
     }
     return emit(name, ...given);

@@ -83,17 +83,13 @@ CREATE TABLE table_rename (
   renames TEXT NOT NULL
 ) STRICT;
 
--- Tables that the source can't follow: all sinks skip their changes until an operator acts.
+-- Tables that a sink can't follow, or ('' in the place of its name) nothing can: it, or every sink, skips their changes until
+-- they are reinstated. `shape`: the fingerprint of the shape that was refused; null: no other shape makes a difference.
 CREATE TABLE suspended_table (
-  table_id TEXT PRIMARY KEY,
-  error TEXT NOT NULL
-) STRICT;
-
--- Tables that one sink can't follow: it skips their changes until an operator acts; the other sinks do not.
-CREATE TABLE sink_suspended_table (
   sink TEXT NOT NULL,
   table_id TEXT NOT NULL,
   error TEXT NOT NULL,
+  shape TEXT,
   PRIMARY KEY (sink, table_id)
 ) STRICT;
 

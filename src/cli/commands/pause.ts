@@ -5,7 +5,7 @@ import { TableSelection } from "../../core/table-selection.ts";
 import type { Config } from "../../config/config.ts";
 import type { Place } from "../../config/load.ts";
 import { historyNotPaused } from "../../runtime/errors.ts";
-import { pauseWhileStopped, resumeWhileStopped } from "../../runtime/schema/suspended-tables.ts";
+import { pauseWhileStopped, resumeWhileStopped } from "../../runtime/control/while-stopped.ts";
 import { openState } from "../../state/open.ts";
 import { chosenSinks, noTableMatches } from "../arguments.ts";
 import { auditedHere } from "../audit.ts";

@@ -3,18 +3,13 @@ import type { Config } from "../../config/config.ts";
 import type { Place } from "../../config/load.ts";
 import { systemClock } from "../../core/clock.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
-import type { SnapshotStatus } from "../../core/contracts/status.ts";
+import { type SnapshotStatus, snapshotStatus } from "../../core/contracts/status.ts";
 import { TableSelection } from "../../core/table-selection.ts";
 import { SILENT } from "../../core/contracts/telemetry.ts";
 import { openSource, memoryOf } from "../../daemon/ruled-source.ts";
-import {
-  askWhileStopped,
-  cancelSnapshot,
-  snapshotStatus,
-  type StoppedRequest,
-  tryCondition,
-} from "../../runtime/snapshot/snapshots.ts";
+import { cancelSnapshot, tryCondition } from "../../runtime/snapshot/snapshots.ts";
 import { expectReadable } from "../../runtime/control/failed-sinks.ts";
+import { askWhileStopped, type StoppedRequest } from "../../runtime/control/while-stopped.ts";
 import { openState } from "../../state/open.ts";
 import { chosenSinks, noTableMatches, tableGlobs } from "../arguments.ts";
 import { auditedHere } from "../audit.ts";

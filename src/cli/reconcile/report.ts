@@ -49,13 +49,13 @@ function describeAll(reports: readonly ReportSummary[]): string {
   return table.toString();
 }
 
-function resultOf({ drift, alarm, notComparable, deadLetters = 0, aside = 0, part, whole }: ReportSummary): string {
+function resultOf({ drift, alarm, notComparable, deadLetters, suspended, part, whole }: ReportSummary): string {
   const rest = [
     ...(part == null ? [] : [`part ${part.number} of ${part.of}`]),
-    ...(whole === false ? ["not all was asked for"] : []),
+    ...(!whole ? ["not all was asked for"] : []),
     ...(notComparable === 0 ? [] : [`${notComparable} not comparable`]),
     ...(deadLetters === 0 ? [] : [`${deadLetters} dead letters`]),
-    ...(aside === 0 ? [] : [`${aside} suspended`]),
+    ...(suspended === 0 ? [] : [`${suspended} suspended`]),
   ];
   const equal = rest.length === 0 ? "equal" : "what was compared is equal";
   return [alarm ? "differs" : drift ? "differs, as is allowed" : equal, ...rest].join(", ");

@@ -70,11 +70,9 @@ export function addSchema({ program, action, actionFor }: CommandLine): void {
       action(async (session, _options, [id]) => {
         const place = await session.place();
         const table = String(id);
-        const waiting = await readState(place, async ({ schemas, suspensions }) => {
-          if ((await schemas.suspended()).has(table)) return true;
-          return (await suspensions.list()).some(({ tableId }) => tableId === table);
-        });
-        if (!waiting) throw cliError("MR1124", `table ${JSON.stringify(table)} is not suspended`);
+        const suspended = await readState(place, ({ suspensions }) => suspensions.list());
+        if (!suspended.some(({ tableId }) => tableId === table))
+          throw cliError("MR1124", `table ${JSON.stringify(table)} is not suspended`);
         await readAgain(place, table);
         session.print({ approved: table }, `approved: ${table}`);
         return EXIT.done;
@@ -104,7 +102,8 @@ interface ListedTable {
   readonly version: number;
   readonly columns: number;
   readonly since: string;
-  readonly aside: string | null;
+  /** Why every sink skips its changes. */
+  readonly suspended: string | null;
   /** True if the sinks keep this shape, whatever happens to the table. */
   readonly ignored: boolean;
 }
@@ -123,8 +122,12 @@ async function readSpelled<T>(place: Place, ask: (state: StateStore, spell: Spel
   });
 }
 
-async function listed({ schemas }: StateStore, rules: Rules, spell: Spell): Promise<readonly ListedTable[]> {
-  const aside = await schemas.suspended();
+async function listed(
+  { schemas, suspensions }: StateStore,
+  rules: Rules,
+  spell: Spell,
+): Promise<readonly ListedTable[]> {
+  const suspended = (await suspensions.list()).filter(({ sink }) => sink === null);
   const tables: ListedTable[] = [];
   for (const { id } of await schemas.list()) {
     const newest = (await schemas.versions(id)).at(-1)!;
@@ -133,7 +136,7 @@ async function listed({ schemas }: StateStore, rules: Rules, spell: Spell): Prom
       version: newest.version,
       columns: newest.columns.length,
       since: spell(newest.since),
-      aside: aside.get(id)?.message ?? null,
+      suspended: suspended.find(({ tableId }) => tableId === id)?.error.message ?? null,
       ignored: isIgnored(rules, newest),
     });
   }
@@ -166,8 +169,8 @@ function describeTables(tables: readonly ListedTable[]): string {
     head: ["table", "version", "columns", "since", "waits"],
     style: { head: [], border: [], compact: true },
   });
-  for (const { table: id, version, columns, since, aside, ignored } of tables) {
-    table.push([id, String(version), String(columns), since, aside ?? (ignored ? IGNORED : "")]);
+  for (const { table: id, version, columns, since, suspended, ignored } of tables) {
+    table.push([id, String(version), String(columns), since, suspended ?? (ignored ? IGNORED : "")]);
   }
   return table.toString();
 }

@@ -5,7 +5,7 @@
 import Table from "cli-table3";
 import type { ReportSummary } from "../../core/contracts/reconciliation.ts";
 import { type Condition, sentenceOf } from "../../core/conditions/condition.ts";
-import type { ReadProgress, SinkStatus, SnapshotStatus, StatusDocument } from "../../core/contracts/status.ts";
+import type { SinkStatus, SnapshotStatus, StatusDocument } from "../../core/contracts/status.ts";
 import { bytes, count, seconds, span } from "../../core/figures.ts";
 
 /** A longer list of tables is only counted. */
@@ -104,7 +104,7 @@ function sourceLine({ source }: StatusDocument): string {
 }
 
 /** The usual is not worth a word. */
-function activityOf({ activity, blockedBy = [] }: StatusDocument["source"]): readonly string[] {
+function activityOf({ activity, blockedBy }: StatusDocument["source"]): readonly string[] {
   if (activity === "slow" || activity === "half-open") return [activity];
   return blockedBy.length === 0 ? [] : [`blocked by ${blockedBy.join(", ")}`];
 }
@@ -157,19 +157,11 @@ function comparisonLine({ reconcile: { last, next } }: StatusDocument, nowMs: nu
   return parts.length === 0 ? [] : [parts.join(", ")];
 }
 
-function resultOf({
-  missing,
-  extra,
-  different,
-  repaired,
-  notComparable,
-  deadLetters = 0,
-  ...report
-}: ReportSummary): string {
-  const { id, whole, part, aside = 0 } = report;
+function resultOf({ missing, extra, different, repaired, notComparable, ...report }: ReportSummary): string {
+  const { id, whole, part, suspended, deadLetters } = report;
   const differed = missing + extra + different;
   const rest = notComparable === 0 ? "" : `, ${notComparable.toLocaleString("en-US")} not comparable`;
-  const isAll = whole === true && part === null && notComparable + deadLetters + aside === 0;
+  const isAll = whole && part === null && notComparable + deadLetters + suspended === 0;
   if (differed === 0 && isAll) return "equal";
   const also = repaired === 0 ? "" : `, ${repaired.toLocaleString("en-US")} repaired`;
   const what = differed === 0 ? "what was compared is equal" : `${count(differed, "row")} differed${also}`;
@@ -188,7 +180,7 @@ function readingLine(snapshot: SnapshotStatus, nowMs: number): string {
 }
 
 /** By the source's statistics. */
-function progressText({ share = null, secondsLeft = null }: Partial<ReadProgress>): string {
+function progressText({ share, secondsLeft }: SnapshotStatus): string {
   if (share === null) return "";
   const left = secondsLeft === null ? "" : `, about ${span(secondsLeft * 1_000)} left`;
   return `, about ${Math.floor(share * 100)}%${left}`;

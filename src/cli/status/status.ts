@@ -1,9 +1,14 @@
 import type { Place } from "../../config/load.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";
-import type { PipelineStatus, SinkStatus, StatusDocument } from "../../core/contracts/status.ts";
-import { letterFacts } from "../../runtime/control/status.ts";
-import { isRunning, snapshotStatus } from "../../runtime/snapshot/snapshots.ts";
-import { statusDocument, unseenStatus } from "../../core/conditions/conditions.ts";
+import {
+  isRunning,
+  letterFacts,
+  pipelineStatus,
+  type SinkStatus,
+  snapshotStatus,
+  type StatusDocument,
+} from "../../core/contracts/status.ts";
+import { statusDocument } from "../../core/conditions/conditions.ts";
 import { isToBeTold } from "../../core/conditions/condition.ts";
 import type { CommandLine } from "../command-line.ts";
 import { DaemonClient } from "../daemon-client.ts";
@@ -57,40 +62,36 @@ export async function statusOf(session: Session): Promise<StatusDocument> {
 async function storedStatus(place: Place, state: StateStore): Promise<StatusDocument> {
   const positions = await storedPositions(place, state);
   const spell = (commit: bigint | undefined) => (commit === undefined ? null : positions.format(commit));
-  const unseen = unseenStatus(place);
   const record = await state.source.get();
   const position = spell(record?.acknowledged?.commit ?? record?.origin?.commit);
   const letters = await state.deadLetters.waiting();
-  const sinks: SinkStatus[] = [];
-  for (const sink of unseen.sinks) {
-    const known = await state.sinks.get(sink.name);
-    sinks.push({
-      ...sink,
-      state: known?.paused === true ? "paused" : known?.error == null ? "stopped" : "failed",
-      position: spell((known?.covered ?? known?.checkpoint)?.commit),
-      ...letterFacts(letters.get(sink.name)),
-      error: known?.error ?? null,
-      needsPerson: known?.error != null,
-    });
-  }
-  const aside = [...(await state.schemas.suspended())].map(([table, error]) => ({ table, error }));
-  const suspended = (await state.suspensions.list()).map(({ tableId, ...rest }) => ({ table: tableId, ...rest }));
-  const captured = (await state.schemas.list()).length - aside.length;
+  const sinks = (await state.sinks.all()).map(({ name, paused, error, covered, checkpoint }) => {
+    const stored: Partial<SinkStatus> = {
+      state: paused ? "paused" : error === null ? "stopped" : "failed",
+      position: spell((covered ?? checkpoint)?.commit),
+      error,
+      needsPerson: error !== null,
+    };
+    return [name, { ...stored, ...letterFacts(letters.get(name)) }] as const;
+  });
+  const suspended = (await state.suspensions.list()).map(({ tableId: table, sink, error }) => {
+    return { table, sink, error, mayReturn: false };
+  });
+  const captured = (await state.schemas.list()).length - suspended.filter(({ sink }) => sink === null).length;
   const open = await state.snapshots.list();
   const heldBy = await liveHolder(state);
   const ended = heldBy === null ? await state.ending.get() : null;
   const unreleased = heldBy === null ? await state.lease.unreleased() : null;
-  const stored: PipelineStatus = {
-    ...unseen,
-    source: { ...unseen.source, position, acknowledged: position },
-    sinks,
-    tables: { ...unseen.tables, captured, aside, suspended },
+  const known = pipelineStatus(place, {
+    source: { position, acknowledged: position },
+    sinks: new Map(sinks),
+    tables: { captured, suspended },
     unfinishedSnapshots: open.length + (await state.snapshots.countKeys()),
     snapshots: open.map((snapshot) => snapshotStatus(snapshot)).filter(isRunning),
     ...(heldBy === null ? {} : { heldBy }),
     ...(ended === null ? {} : { ended }),
     ...(unreleased === null ? {} : { lastSeenAt: new Date(unreleased.expiresAtMs - LEASE_MS).toISOString() }),
-  };
+  });
   const reconcile = { next: null, failure: null, ...pastOf(await state.reports.list()) };
-  return statusDocument(stored, { state: { error: null }, reconcile });
+  return statusDocument(known, { state: { error: null }, reconcile });
 }

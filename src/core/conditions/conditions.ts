@@ -10,7 +10,6 @@ import {
   type StatusDocument,
   TABLE_PAUSED,
 } from "../contracts/status.ts";
-import { NOT_COUNTED } from "../contracts/source-counters.ts";
 import { hasLeft } from "../contracts/reconciliation.ts";
 import type { StoredError } from "../contracts/state-store.ts";
 import { bytes, count, seconds, span } from "../figures.ts";
@@ -26,52 +25,10 @@ type ConditionFacts = Pick<Condition, "kind" | "level" | "what" | "blocks"> & Pa
 /** What a status says beside the pipeline. */
 export type Beside = Pick<StatusDocument, "state" | "reconcile" | "notify" | "config">;
 
-/** What the configuration names. */
-interface Named {
-  readonly name: string;
-  readonly source: { readonly kind: string };
-  readonly sinks: readonly { readonly name: string; readonly kind: string }[];
-}
-
-/** The document of `status`, whether its facts are those of now or those that were stored last. */
+/** The document of `status`, whether its facts are those of now or those that were stored last; see `pipelineStatus`. */
 export function statusDocument(pipeline: PipelineStatus, beside: Beside): StatusDocument {
   const conditions = conditionsOf(pipeline, beside);
   return { ...pipeline, ...beside, verdict: verdictOf(conditions), conditions };
-}
-
-/** Of what nobody looks at now. */
-export function unseenStatus({ name, source, sinks }: Named): PipelineStatus {
-  const unknown = { position: null, lagBytes: null, lagSeconds: null, error: null, needsPerson: false } as const;
-  return {
-    name,
-    phase: "stopped",
-    source: {
-      kind: source.kind,
-      up: false,
-      ...unknown,
-      acknowledged: null,
-      retainedBytes: null,
-      safeBytes: null,
-      safeSeconds: null,
-      warnings: [],
-      ...NOT_COUNTED,
-      goneBack: null,
-      copy: null,
-    },
-    sinks: sinks.map((sink) => ({
-      name: sink.name,
-      kind: sink.kind,
-      state: "stopped",
-      ...unknown,
-      deadLetters: 0,
-      catchingUp: false,
-      waitsFor: [],
-    })),
-    tables: { captured: 0, aside: [], refused: [], unreadable: [], suspended: [] },
-    unfinishedSnapshots: 0,
-    snapshots: [],
-    daemon: null,
-  };
 }
 
 /** In the order in which they are to be read: what waits for a person first. Nothing: all is well. */
@@ -197,7 +154,7 @@ function* ofState(error: StoredError | null): Generator<Condition> {
 
 function* ofSource(status: PipelineStatus): Generator<Condition> {
   const { source, phase, sinks, daemon } = status;
-  const { goneBack, warnings, hints = [] } = source;
+  const { goneBack, warnings, hints, retainedBytes, retainedBytesMax } = source;
   if (daemon !== null) yield* ofConnection(status);
   if (isBehind(source)) {
     const what = `the stream is ${behind(source)} behind the log, and no sink holds it up`;
@@ -205,7 +162,6 @@ function* ofSource(status: PipelineStatus): Generator<Condition> {
       "look at the load of the source and of this machine; behind Kafka, at the daemon that captures: millrace status, there";
     yield condition({ kind: "source.behind", level: "watch", blocks: [], what, fix });
   }
-  const { retainedBytes, retainedBytesMax = null } = source;
   if (retainedBytes !== null && retainedBytesMax !== null && retainedBytes >= retainedBytesMax) {
     const what = `the source keeps ${bytes(retainedBytes)} of log for Millrace; retention.bytes is ${bytes(retainedBytesMax)}`;
     const [last] = sinks.toSorted((a, b) => (b.lagBytes ?? 0) - (a.lagBytes ?? 0));
@@ -215,7 +171,7 @@ function* ofSource(status: PipelineStatus): Generator<Condition> {
       : "look for a long transaction at the source; no sink is far behind";
     yield condition({ kind: "source.keeps-too-much", level: "act", blocks: [], what, fix });
   }
-  if (source.readsPaused === true) {
+  if (source.readsPaused) {
     const what = "reads beside the stream are paused: new tables, snapshots and comparisons wait";
     const meanwhile = "they go on by themselves when the source keeps less log";
     yield condition({ kind: "source.reads-paused", level: "watch", blocks: [], what, meanwhile });
@@ -225,7 +181,7 @@ function* ofSource(status: PipelineStatus): Generator<Condition> {
     const what = `the stream went back for ${names.join(", ")}; the other sinks wait until it is at ${until} again`;
     yield condition({ kind: "source.went-back", level: "watch", blocks: [], what, ...failure(goneBack.error) });
   }
-  if (phase === "streaming" && source.up && status.tables.areKnown === false) {
+  if (phase === "streaming" && source.up && !status.tables.areKnown) {
     const what = "the source's tables have not been looked at yet";
     const meanwhile = "the next look comes by itself";
     yield condition({ kind: "source.not-looked-at", level: "watch", blocks: ["wait"], what, meanwhile });
@@ -237,7 +193,7 @@ function* ofSource(status: PipelineStatus): Generator<Condition> {
 
 /** Whether the source answers, and its stream flows. */
 function* ofConnection({ source, sinks, phase }: PipelineStatus): Generator<Condition> {
-  const { error, up, needsPerson, answeredAt = null, unanswered = null } = source;
+  const { error, up, needsPerson, answeredAt, unanswered } = source;
   const level = needsPerson ? "act" : "watch";
   const areFine = sinks.every(isFine) ? ["the sinks are fine"] : [];
   const meanwhile = [
@@ -285,7 +241,7 @@ function* ofSink(status: PipelineStatus, sink: SinkStatus): Generator<Condition>
   const blocks: readonly Block[] = waits ? ["ready", "wait", "once"] : ["ready", "wait"];
   if (state === "paused" && error === null) {
     const kept = source.retainedBytes === null ? "" : ` (${bytes(source.retainedBytes)} by now)`;
-    const why = sink.isMoved === true ? GIVEN_UP : `the source keeps its log for it${kept}`;
+    const why = sink.isMoved ? GIVEN_UP : `the source keeps its log for it${kept}`;
     const what = `sink ${name} is paused; ${why}`;
     const fix = `millrace resume --sink ${name}`;
     yield condition({ ...of, kind: "sink.paused", level: "watch", blocks: ["wait", "once"], what, fix });
@@ -327,10 +283,10 @@ function* ofSink(status: PipelineStatus, sink: SinkStatus): Generator<Condition>
   for (const { what, fix } of sink.hints ?? [])
     yield condition({ ...of, kind: "sink.hint", level: "watch", blocks: [], what: `sink ${name}: ${what}`, fix });
   if (deadLetters > 0) {
-    const why = sink.lastRefusal == null ? "" : `; the last one, ${sink.lastRefusal}`;
+    const why = sink.lastRefusal === null ? "" : `; the last one, ${sink.lastRefusal}`;
     const what = `sink ${name} refused ${count(deadLetters, "row")}, kept as dead letters: the sink lacks them${why}`;
     const fix = `millrace dlq list --sink ${name} says why; correct that, then millrace dlq replay --sink ${name} --all`;
-    const since = sink.refusedSince ?? null;
+    const since = sink.refusedSince;
     yield condition({ ...of, kind: "sink.dead-letters", level: "act", blocks: ["once"], what, since, fix });
   }
 }
@@ -354,8 +310,7 @@ function sinkFailure(
   if (state === "failed") return { level: "act", what: `sink ${name} is failed and waits for you`, ...failure(error) };
   const level = waits ? "act" : "watch";
   if (state !== "retrying") return { level, what: `sink ${name} is ${state}`, ...failure(error) };
-  if (sink.isMoved === true)
-    return { level, what: `sink ${name} does not take rows`, ...retried(error), meanwhile: GIVEN_UP };
+  if (sink.isMoved) return { level, what: `sink ${name} does not take rows`, ...retried(error), meanwhile: GIVEN_UP };
   const meanwhile = waits ? "it waits for you, and goes on by itself once that is done" : "it catches up by itself";
   // There is no lag to show for a sink that was never reached.
   const lag = sink.lagSeconds === null && sink.lagBytes === null ? "" : `, ${behind(sink)} of log behind`;
@@ -363,12 +318,13 @@ function sinkFailure(
 }
 
 function* ofTables({ tables, unfinishedSnapshots: snapshots, source, phase }: PipelineStatus): Generator<Condition> {
-  for (const { table, error, mayReturn } of tables.aside) {
-    const what = `table ${table} is suspended, its changes are passed over`;
-    const blocks: readonly Block[] = mayReturn === true ? ["ready", "wait"] : ["ready", "wait", "once"];
-    yield condition({ kind: "table.suspended", level: "act", blocks, table, what, ...failure(error) });
-  }
-  for (const { table, sink, error } of tables.suspended) {
+  for (const { table, sink, error, mayReturn } of tables.suspended) {
+    const blocks: readonly Block[] = mayReturn ? ["ready", "wait"] : ["ready", "wait", "once"];
+    if (sink === null) {
+      const what = `table ${table} is suspended, its changes are skipped`;
+      yield condition({ kind: "table.suspended", level: "act", blocks, table, what, ...failure(error) });
+      continue;
+    }
     const of = { table, sink } as const;
     if (error.code === TABLE_PAUSED) {
       const what = `table ${table} is paused in sink ${sink}; its changes are skipped`;
@@ -392,7 +348,6 @@ function* ofTables({ tables, unfinishedSnapshots: snapshots, source, phase }: Pi
     const fix = failed.fix.includes("snapshot start")
       ? failed.fix
       : `${failed.fix.replace(/[.;]\s*$/, "")}; then ${back}`;
-    const blocks = ["ready", "wait", "once"] as const;
     yield condition({ ...of, kind: "table.suspended-in-sink", level: "act", blocks, what, ...failed, fix });
   }
   for (const { table, sinks, since, error } of tables.unreadable) {
@@ -410,18 +365,18 @@ function* ofTables({ tables, unfinishedSnapshots: snapshots, source, phase }: Pi
       meanwhile,
     });
   }
-  for (const { table, sink } of tables.stubborn ?? []) {
+  for (const { table, sink } of tables.stubborn) {
     const what = `table ${table} differs in sink ${sink} each time that it is compared`;
     const fix = `millrace reconcile --tables ${shellWord(table)} --sink ${sink}`;
     yield condition({ kind: "table.stubborn", level: "act", blocks: ["once"], table, sink, what, fix });
   }
-  for (const { table, why } of tables.pending ?? []) {
+  for (const { table, why } of tables.pending) {
     const what = `table ${table} waits: ${why}`;
     const meanwhile = "it goes on by itself";
     yield condition({ kind: "table.pending", level: "watch", blocks: ["wait"], table, what, meanwhile });
   }
   if (snapshots > 0 && phase === "streaming") {
-    const paused = source.readsPaused === true ? ", and paused: the source keeps too much log" : "";
+    const paused = source.readsPaused ? ", and paused: the source keeps too much log" : "";
     const are = `${count(snapshots, "read")} beside the stream ${snapshots === 1 ? "is" : "are"}`;
     const what = `${are} not finished${paused}`;
     const fix = "millrace snapshot list";
@@ -429,8 +384,8 @@ function* ofTables({ tables, unfinishedSnapshots: snapshots, source, phase }: Pi
   }
 }
 
-function* ofComparisons({ drift, failure: unfinished = null }: ComparisonStatus): Generator<Condition> {
-  if (drift != null) {
+function* ofComparisons({ drift, failure: unfinished }: ComparisonStatus): Generator<Condition> {
+  if (drift !== null) {
     const differed = count(drift.missing + drift.extra + drift.different, "row");
     const repaired = drift.repaired === 0 ? "" : `, ${drift.repaired.toLocaleString("en-US")} repaired`;
     yield condition({

@@ -123,7 +123,7 @@ export interface ComparedPlace extends SentRows {
   /** Of the rows that were read. */
   readonly byteCount: number;
   /** Keys that the stream carried meanwhile: the source's rows under them at this position are unknown. */
-  readonly aside: readonly KeyText[];
+  readonly unsettled: readonly KeyText[];
   readonly outcomes: ReadonlyMap<string, CompareOutcome>;
 }
 

@@ -68,7 +68,7 @@ export interface SourceFactory<Options> {
    * migration takes. Absent: the database can't take back a change of a table.
    */
   trial?(context: SourceContext<Options>, trial: Trial, signal: AbortSignal): Promise<TriedTables>;
-  /** Scripts for administrators; passwords are not in them. Looks at the source if the login is let in. */
+  /** Scripts for administrators; passwords are not in them. Looks at the source if the login is accepted. */
   grants?(context: SourceContext<Options>, signal: AbortSignal): Promise<readonly GrantScript[]>;
   /** The text form of positions, for commands that read what the state has stored. */
   positions(): Promise<Positions>;

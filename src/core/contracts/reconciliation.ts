@@ -34,11 +34,11 @@ export interface ReconcileDocument {
   /** What could not be compared, or only partly. */
   readonly notComparable: readonly NotComparable[];
   /** Tables that are suspended: the sinks do not follow them. */
-  readonly aside: readonly { readonly table: string; readonly code: string; readonly message: string }[];
-  /** Tables of which a SELECT shows more than their own rows, which alone are compared. Older reports lack this field. */
-  readonly besides?: readonly { readonly table: string; readonly what: string }[];
-  /** Whether all tables in all sinks were requested. Older reports lack this field. */
-  readonly whole?: boolean;
+  readonly suspended: readonly { readonly table: string; readonly code: string; readonly message: string }[];
+  /** Tables of which a SELECT shows more than their own rows, which alone are compared. */
+  readonly besides: readonly { readonly table: string; readonly what: string }[];
+  /** Whether all tables in all sinks were requested. */
+  readonly whole: boolean;
 }
 
 export interface TableReconciliation {
@@ -49,9 +49,9 @@ export interface TableReconciliation {
   readonly sinkRows: number;
   /** Rows compared column by column. */
   readonly compared: number;
-  /** Size of the compared rows on each side as read. Older reports lack these fields. */
-  readonly sourceBytes?: number;
-  readonly sinkBytes?: number;
+  /** Size of the compared rows on each side as read. */
+  readonly sourceBytes: number;
+  readonly sinkBytes: number;
   /** Rows of the source that the sink lacks. */
   readonly missing: number;
   /** Rows of the sink that the source lacks. */
@@ -62,9 +62,9 @@ export interface TableReconciliation {
   readonly unrepairable: number;
   /**
    * Differing rows that no change of the present epoch replaces: those with a version beyond the log, and those that a
-   * repair did not change. Older reports lack this field.
+   * repair did not change.
    */
-  readonly beyondLog?: number;
+  readonly beyondLog: number;
   /** Rows that differ because the sink refused them: its waiting dead letters. They do not count as drift. */
   readonly deadLetters: number;
   /**
@@ -134,11 +134,11 @@ export interface ReportSummary {
   readonly notComparable: number;
   /** Rows of all tables and sinks together. */
   readonly compared: number;
-  /** Older reports lack these fields; see `ReconcileDocument` and `TableReconciliation`. */
-  readonly whole?: boolean;
-  readonly part?: ReconcileDocument["part"];
-  readonly aside?: number;
-  readonly deadLetters?: number;
+  /** For what follows see `ReconcileDocument` and `TableReconciliation`. */
+  readonly whole: boolean;
+  readonly part: ReconcileDocument["part"];
+  readonly suspended: number;
+  readonly deadLetters: number;
   readonly missing: number;
   readonly extra: number;
   readonly different: number;
@@ -150,8 +150,8 @@ export function hasLeft({ missing, extra, different, repaired }: ReportSummary):
   return missing + extra + different > repaired;
 }
 
-export function summaryOf({ tables, notComparable, aside, ...found }: ReconcileDocument): ReportSummary {
-  const { id, name, startedAt, finishedAt, drift, alarm, whole = false, part } = found;
+export function summaryOf({ tables, notComparable, suspended, ...found }: ReconcileDocument): ReportSummary {
+  const { id, name, startedAt, finishedAt, drift, alarm, whole, part } = found;
   const sum = (of: "compared" | "repaired" | "deadLetters" | DriftKind): number =>
     tables.reduce((total, row) => total + row[of], 0);
   return {
@@ -166,7 +166,7 @@ export function summaryOf({ tables, notComparable, aside, ...found }: ReconcileD
     compared: sum("compared"),
     whole,
     part,
-    aside: aside.length,
+    suspended: suspended.length,
     deadLetters: sum("deadLetters"),
     missing: sum("missing"),
     extra: sum("extra"),

@@ -234,13 +234,6 @@ export interface SchemaStore {
   /** Renames of tables that stood under rules; those of one position once. */
   rename(renames: readonly Rename[], position: Position): Promise<void>;
   renames(): Promise<readonly StoredRenames[]>;
-  /**
-   * A table whose changes are counted and skipped until an operator lets it continue. Rows that were read of it beside
-   * the stream become void.
-   */
-  suspend(tableId: string, error: StoredError): Promise<void>;
-  suspended(): Promise<ReadonlyMap<string, StoredError>>;
-  reinstate(tableId: string): Promise<void>;
 }
 
 export interface StoredRenames {
@@ -248,9 +241,10 @@ export interface StoredRenames {
   readonly renames: readonly Rename[];
 }
 
-/** A table that one sink can't follow or write. */
+/** A table whose changes are skipped until it is reinstated. */
 export interface SuspendedTable {
-  readonly sink: string;
+  /** The sink that can't follow or write it; null: nothing can, and every sink skips its changes. */
+  readonly sink: string | null;
   readonly tableId: string;
   readonly error: StoredError;
   /** Fingerprint of the shape that the sink could not follow or write. Absent: no other shape makes a difference. */
@@ -259,9 +253,10 @@ export interface SuspendedTable {
 
 export interface SuspensionStore {
   list(): Promise<readonly SuspendedTable[]>;
+  /** Of a table that is suspended in every sink, rows that were read beside the stream become void. */
   suspend(table: SuspendedTable): Promise<void>;
   /** The caller requests the reading of these tables. */
-  reinstate(sink: string, tableIds: readonly string[]): Promise<void>;
+  reinstate(sink: string | null, tableIds: readonly string[]): Promise<void>;
 }
 
 /** `differences`: the sink is compared with the source, and differing rows are read. */

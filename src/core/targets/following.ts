@@ -152,7 +152,7 @@ export function lostColumns(
 
 /** Renames in an order in which none takes a name that another column still has. */
 export function renamesOf(following: Following, wanted: readonly WantedColumn[]): readonly Rename[] {
-  const aside: Rename[] = [];
+  const detours: Rename[] = [];
   const direct: Rename[] = [];
   const back: Rename[] = [];
   const taken = new Set(following.from);
@@ -161,13 +161,13 @@ export function renamesOf(following: Following, wanted: readonly WantedColumn[])
     if (from == null || from === name) continue;
     if (taken.has(name)) {
       const between = `_millrace_renamed_${i}`;
-      aside.push({ from, to: between });
+      detours.push({ from, to: between });
       back.push({ from: between, to: name });
     } else {
       direct.push({ from, to: name });
     }
   }
-  return [...aside, ...direct, ...back];
+  return [...detours, ...direct, ...back];
 }
 
 /**

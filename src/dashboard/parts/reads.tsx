@@ -54,7 +54,7 @@ function Read({ snapshot, nowMs }: { readonly snapshot: SnapshotStatus; readonly
         </b>
         <span>{endText(snapshot, nowMs)}</span>
       </div>
-      <Bar of={`Read of ${tableId} for ${sink}`} share={state === "waiting" ? 0 : (snapshot.share ?? null)} />
+      <Bar of={`Read of ${tableId} for ${sink}`} share={state === "waiting" ? 0 : snapshot.share} />
       <p class="soft">
         {state}, {rowsText(rowsDone, snapshot)}, {startedAt === null ? "not begun" : `since ${ago(startedAt, nowMs)}`}:{" "}
         {reason}
@@ -81,13 +81,13 @@ function Bar({ of, share }: { readonly of: string; readonly share: number | null
   return share === null ? <progress aria-label={of} /> : <progress max={1} value={share} aria-label={of} />;
 }
 
-function rowsText(rowsDone: number, { rowsEstimated = null, share = null }: Partial<ReadProgress>): string {
+function rowsText(rowsDone: number, { rowsEstimated, share }: ReadProgress): string {
   if (rowsEstimated === null) return many(rowsDone, "row");
   const percent = share === null ? "" : ` (${Math.floor(share * 100)}%)`;
   return `${count(rowsDone)} of about ${many(rowsEstimated, "row")}${percent}`;
 }
 
-function endText({ secondsLeft = null }: Partial<ReadProgress>, nowMs: number): string {
+function endText({ secondsLeft }: ReadProgress, nowMs: number): string {
   if (secondsLeft === null) return "";
   const end = new Date(nowMs + secondsLeft * 1000).toLocaleTimeString("en-GB");
   return `about ${duration(secondsLeft)} left, ends ${end}`;

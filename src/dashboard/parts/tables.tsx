@@ -17,8 +17,9 @@ export function Tables({ status, tables, nowMs }: TablesProps) {
   const [search, setSearch] = useState("");
   const wanted = search.trim().toLowerCase();
   const states = statesOf(status);
-  const aside = status.tables.aside.map(({ table }) => table).filter((id) => !tables.some(({ table }) => table === id));
-  const all = [...aside.map(unknown), ...tables];
+  const listed = new Set(tables.map(({ table }) => table));
+  const others = status.tables.suspended.filter(({ sink, table }) => sink === null && !listed.has(table));
+  const all = [...others.map(({ table }) => unknown(table)), ...tables];
   const found = all
     .filter(({ table }) => table.toLowerCase().includes(wanted))
     .toSorted((a, b) => Number(states.has(b.table)) - Number(states.has(a.table)) || a.table.localeCompare(b.table));
@@ -98,7 +99,10 @@ function unknown(table: string): TableView {
 
 function statesOf({ tables }: StatusDocument): ReadonlyMap<string, TableState> {
   const inSinks = Array.from(
-    Map.groupBy(tables.suspended, ({ table }) => table),
+    Map.groupBy(
+      tables.suspended.flatMap(({ sink, ...rest }) => (sink === null ? [] : [{ ...rest, sink }])),
+      ({ table }) => table,
+    ),
     ([table, found]): readonly [string, TableState] => {
       const isPaused = found.every(({ error }) => error.code === TABLE_PAUSED);
       const bySink = new Map(
@@ -112,6 +116,6 @@ function statesOf({ tables }: StatusDocument): ReadonlyMap<string, TableState> {
   return new Map([
     ...tables.unreadable.map(({ table }) => [table, whole("can't be read")] as const),
     ...inSinks,
-    ...tables.aside.map(({ table }) => [table, whole("suspended")] as const),
+    ...tables.suspended.flatMap(({ table, sink }) => (sink === null ? [[table, whole("suspended")] as const] : [])),
   ]);
 }

@@ -34,7 +34,7 @@ export function Tiles({ status, view, nowMs }: TilesProps) {
       <Tile
         name="Source"
         value={source.activity ?? (source.up ? "up" : "away")}
-        note={(source.blockedBy ?? []).length > 0 ? `by ${(source.blockedBy ?? []).join(", ")}` : "the stream"}
+        note={source.blockedBy.length > 0 ? `by ${source.blockedBy.join(", ")}` : "the stream"}
         look={STREAM_LOOKS[source.activity ?? ""] ?? ""}
       />
       <Tile

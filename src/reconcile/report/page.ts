@@ -20,8 +20,8 @@ ${titled("Results", results(tables))}
 ${titled("Past runs", trendCharts(found, history))}
 ${titled("Coverage", markup`${coverageChart(found)}${bytesRead(tables)}`)}
 ${listed("Not compared", found.notComparable, ({ sink, table, reason }) => markup`${isolated(sink)}${table === null ? "" : markup` ${isolated(table)}`}: ${reason}`)}
-${listed("Suspended", found.aside, ({ table, code, message }) => markup`${isolated(table)}: ${code} ${message}`)}
-${listed("Shown besides", found.besides ?? [], ({ table, what }) => markup`${isolated(table)}: ${what}`)}
+${listed("Suspended", found.suspended, ({ table, code, message }) => markup`${isolated(table)}: ${code} ${message}`)}
+${listed("Shown besides", found.besides, ({ table, what }) => markup`${isolated(table)}: ${what}`)}
 ${tables.filter(({ sample }) => sample.length > 0).map(rowsThatDiffer)}`;
   return htmlDocument({ title: `${name}: ${verdict.text}, ${utc(found.startedAt)}`, style: STYLE, body });
 }
@@ -84,10 +84,9 @@ function results(tables: readonly TableReconciliation[]): Markup {
 
 /** Bytes read on both sides for the compared rows. */
 function bytesRead(tables: readonly TableReconciliation[]): Markup {
-  const told = tables.filter(({ sourceBytes }) => sourceBytes !== undefined);
-  if (told.length === 0) return markup``;
-  const rows = told.map(
-    ({ table, sink, compared, sourceBytes = 0, sinkBytes = 0 }) =>
+  if (tables.length === 0) return markup``;
+  const rows = tables.map(
+    ({ table, sink, compared, sourceBytes, sinkBytes }) =>
       markup`<tr><td class="text">${isolated(table)}</td><td class="text">${isolated(sink)}</td><td>${count(compared)}</td><td>${byteText(sourceBytes)}</td><td>${byteText(sinkBytes)}</td></tr>
 `,
   );

@@ -47,9 +47,9 @@ export function openDrift(reports: readonly ReportSummary[]): ReportSummary | nu
 
 /** Whether everything was requested and compared, and nothing differs. */
 function isClean(report: ReportSummary): boolean {
-  return isOfAll(report) && !report.drift && (report.deadLetters ?? 0) === 0;
+  return isOfAll(report) && !report.drift && report.deadLetters === 0;
 }
 
-function isOfAll({ whole, part, aside, notComparable }: ReportSummary): boolean {
-  return whole === true && part !== undefined && notComparable + (aside ?? 0) === 0;
+function isOfAll({ whole, suspended, notComparable }: ReportSummary): boolean {
+  return whole && notComparable + suspended === 0;
 }

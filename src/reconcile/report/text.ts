@@ -15,7 +15,7 @@ export function markdownReport(found: ReconcileDocument): string {
 
 /** `isPlan`: describes a repair that is not carried out. */
 export function reportText(found: ReconcileDocument, isPlan = false): string {
-  const { tables, notComparable, aside, besides = [] } = found;
+  const { tables, notComparable, suspended, besides } = found;
   const style = { head: [], border: [], compact: true };
   const head = ["table", "sink", "source", "sink rows", "compared", "missing", "extra", "different", "repaired"];
   const summary = new Table({ head, style });
@@ -36,7 +36,7 @@ export function reportText(found: ReconcileDocument, isPlan = false): string {
       `moving: ${moving} rows of ${table} changed whenever they were read; ${sink} had them as the log says${place}`,
     );
   }
-  for (const { table, code, message } of aside) lines.push(`known: ${table} is suspended: ${code} ${message}`);
+  for (const { table, code, message } of suspended) lines.push(`known: ${table} is suspended: ${code} ${message}`);
   for (const { table, what } of besides) lines.push(`known: ${table}: ${what}`);
   for (const { sink, table, reason } of notComparable) {
     lines.push(`not comparable: ${sink}${table === null ? "" : ` ${table}`}: ${reason}`);

@@ -20,19 +20,20 @@ export function verdictOf(found: ReconcileDocument): Verdict {
 }
 
 /** Why a comparison does not prove that every sink equals the source, in words. */
-export function gapsOf({ tables, notComparable, aside, part, whole }: ReconcileDocument): readonly string[] {
+export function gapsOf({ tables, notComparable, suspended, part, whole }: ReconcileDocument): readonly string[] {
   const gaps: string[] = [];
   const sum = (of: (row: TableReconciliation) => number): number => tables.reduce((total, row) => total + of(row), 0);
   const rows = (count: number): string => `${count.toLocaleString("en-US")} ${count === 1 ? "row" : "rows"}`;
   const [compared, met] = [sum((row) => row.compared), sum((row) => row.sourceRows)];
   if (part === null && compared < met) gaps.push(`${compared.toLocaleString("en-US")} of ${rows(met)} were compared`);
   if (part !== null) gaps.push(`of the values part ${part.number} of ${part.of} was compared`);
-  if (whole === false) gaps.push("only some tables or sinks were asked for");
+  if (!whole) gaps.push("only some tables or sinks were asked for");
   const moving = sum((row) => row.moving ?? 0);
   if (moving > 0) gaps.push(`${rows(moving)} never rested, and were as the log says`);
   const letters = sum((row) => row.deadLetters);
   if (letters > 0) gaps.push(`${rows(letters)} differ and wait as dead letters`);
-  if (aside.length > 0) gaps.push(`${aside.length} ${aside.length === 1 ? "table is" : "tables are"} suspended`);
+  if (suspended.length > 0)
+    gaps.push(`${suspended.length} ${suspended.length === 1 ? "table is" : "tables are"} suspended`);
   if (notComparable.length > 0) gaps.push("what is named as not comparable was not compared");
   return gaps;
 }
@@ -80,13 +81,13 @@ export interface Step {
 
 export function stepsOf(found: ReconcileDocument): readonly Step[] {
   const steps: Step[] = [];
-  const { tables, notComparable, aside } = found;
+  const { tables, notComparable, suspended } = found;
   const left = tables.filter((row) => leftIn(row) > 0);
   const add = (text: string, command: string | null = null): void => void steps.push({ text, command });
   const sinksOf = (rows: readonly { readonly sink: string }[]): string[] => [...new Set(rows.map(({ sink }) => sink))];
   const because = (why: DriftCause): string[] =>
     sinksOf(left.filter(({ sample }) => sample.some((row) => row.why === why)));
-  const beyond = sinksOf(left.filter(({ beyondLog = 0 }) => beyondLog > 0));
+  const beyond = sinksOf(left.filter(({ beyondLog }) => beyondLog > 0));
   if (beyond.length > 0) add(`${beyondText(beyond)}: begin another epoch.`, "millrace recover --anyway");
   for (const sink of because("beyond-epochs")) {
     const text = `Rows of ${sink} have a version beyond every epoch, which keeps all changes out: fill the sink again.`;
@@ -105,7 +106,7 @@ export function stepsOf(found: ReconcileDocument): readonly Step[] {
   for (const sink of sinksOf(tables.filter(({ deadLetters }) => deadLetters > 0))) {
     add(`Rows that ${sink} refused wait as dead letters; each says why.`, `millrace dlq list --sink ${sink}`);
   }
-  if (aside.length > 0) add("Reinstate the suspended tables; each error says how.", "millrace status");
+  if (suspended.length > 0) add("Reinstate the suspended tables; each error says how.", "millrace status");
   if (notComparable.length > 0) {
     add("Bring the sinks that could not be compared to the source's position, then compare again.", "millrace status");
   }

@@ -182,21 +182,21 @@ export class TableComparison {
   }
 
   /** A position of the walk has ended: if it counts, its rows do. */
-  async walked(look: Look, { last, at, aside, outcomes }: ComparedPlace, signal: AbortSignal): Promise<void> {
+  async walked(look: Look, { last, at, unsettled, outcomes }: ComparedPlace, signal: AbortSignal): Promise<void> {
     const { inspection, table } = this.#parts;
     if (!(await this.#counts(outcomes.get(this.sink), signal))) return;
     if (look.purpose === "keys") {
       for (const [id, { key }] of look.suspects) this.#suspects.add(id, key, false);
     } else {
       this.#buckets.ofSource(look.keys);
-      this.findings.sourceRows += look.keys.count + aside.length;
+      this.findings.sourceRows += look.keys.count + unsettled.length;
       this.findings.compared += look.compared;
       this.findings.sourceBytes += look.sourceBytes;
       this.findings.sinkBytes += look.sinkBytes;
       for (const [id, suspect] of look.suspects)
         this.#suspects.put(id, look.equalByLog.has(id) ? { ...suspect, looks: 1, equalAt: at } : suspect);
     }
-    for (const key of aside) {
+    for (const key of unsettled) {
       const id = inspection.id(table, key);
       this.#suspects.add(id, key, look.purpose === "walk" && this.#isCompared(id));
     }

@@ -340,7 +340,7 @@ export class TableCompaction {
 
   /** `movable`: a row may be completed from the row that the sink holds under another key. */
   finish(movable: boolean): TableWrites {
-    if (this.#order !== null) this.#listLetIn();
+    if (this.#order !== null) this.#listEntered();
     else if (!this.#appends) this.#dropUnusableBases(movable);
     const entries = this.#entries;
     const { action, block, row, fresh, moved } = entries;
@@ -392,7 +392,7 @@ export class TableCompaction {
    * A stream does not say that its readers lack the row that a PATCH builds on. If the rules may have left that row out, its
    * key is read from the source as well.
    */
-  #listLetIn(): void {
+  #listEntered(): void {
     const { ruled } = this.table;
     if (ruled?.filtered !== true) return;
     for (let i = 0; i < this.#entries.count; i++) {

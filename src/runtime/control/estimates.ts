@@ -1,9 +1,9 @@
 import type { Clock } from "../../core/clock.ts";
 import type { Catalog, NamedTable } from "../../core/contracts/catalog.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
-import type { CopyStatus, ReadProgress, SnapshotStatus } from "../../core/contracts/status.ts";
+import { type CopyStatus, NO_PROGRESS, type ReadProgress, type SnapshotStatus } from "../../core/contracts/status.ts";
 import type { Pipeline } from "../pipeline.ts";
-import type { CopyProgress } from "../snapshot/copy-parts.ts";
+import type { CopyProgress } from "../snapshot/first-copy.ts";
 
 /** So soon are other tables noticed. */
 const STEP_MS = 1_000;
@@ -15,8 +15,6 @@ const SHARE_OF_TIME_MAX = 0.01;
 /** The estimate may be too low. Only the end of the read is certain. */
 const SHARE_MAX = 0.99;
 const PACE_MS_MIN = 1_000;
-
-const NOTHING_KNOWN: ReadProgress = { rowsEstimated: null, share: null, secondsLeft: null };
 
 interface Begun {
   readonly atMs: number;
@@ -78,8 +76,8 @@ export class Estimates {
 
   #ofRead({ id, tableId, scope, state, rowsDone }: SnapshotStatus): ReadProgress {
     const rows = this.#counts.get(tableId);
-    if (scope.kind !== "table" || rows === undefined) return NOTHING_KNOWN;
-    return state === "running" ? this.#progress(id, rowsDone, rows) : { ...NOTHING_KNOWN, rowsEstimated: rows };
+    if (scope.kind !== "table" || rows === undefined) return NO_PROGRESS;
+    return state === "running" ? this.#progress(id, rowsDone, rows) : { ...NO_PROGRESS, rowsEstimated: rows };
   }
 
   ofCopy(copy: CopyProgress | null): CopyStatus | null {
@@ -89,7 +87,7 @@ export class Estimates {
     const counts = tableIds.map((id) => this.#counts.get(id));
     const rows = counts.reduce<number | undefined>((sum, count) => (count === undefined ? count : sum! + count), 0);
     const isOver = tablesDone === tableCount;
-    const progress = isOver || rows === undefined ? NOTHING_KNOWN : this.#progress("copy", rowsRead, rows);
+    const progress = isOver || rows === undefined ? NO_PROGRESS : this.#progress("copy", rowsRead, rows);
     return { tableCount, tablesDone, rowsRead, ...progress };
   }
 

@@ -1,23 +1,24 @@
 import type { LogHealth } from "../../core/contracts/log-admin.ts";
 import type { Positions } from "../../core/contracts/positions.ts";
-import { NOT_COUNTED, type SourceCounter } from "../../core/contracts/source-counters.ts";
-import { isStubborn, type StoredError } from "../../core/contracts/state-store.ts";
-import type {
-  KeptLogStatus,
-  PipelineStatus,
-  SinkStatus,
-  SnapshotStatus,
-  SourceStatus,
-  TablesStatus,
+import { isStubborn, type StoredError, type WaitingLetters } from "../../core/contracts/state-store.ts";
+import {
+  isRunning,
+  type KeptLogStatus,
+  letterFacts,
+  type PipelineStatus,
+  pipelineStatus,
+  type SinkActivity,
+  type SinkStatus,
+  type SnapshotStatus,
+  type SourceActivity,
+  type SourceStatus,
+  type TablesStatus,
 } from "../../core/contracts/status.ts";
 import type { SinkLife } from "../sink/sink-life.ts";
 import type { Pipeline } from "../pipeline.ts";
-import type { TableGate } from "../schema/table-gate.ts";
+import type { FanOut } from "../stream/fan-out.ts";
 import type { StreamFacts } from "../streaming.ts";
-import { isRunning } from "../snapshot/snapshots.ts";
 import type { Estimates } from "./estimates.ts";
-import type { WaitingLetters } from "../../core/contracts/state-store.ts";
-import { sinkActivity, sourceActivity } from "./activity.ts";
 import type { LagClock } from "./lag.ts";
 
 /** What the daemon knows of its source and itself beside the pipeline. */
@@ -44,7 +45,7 @@ export interface Unanswered {
 export interface StoredFacts {
   readonly letters: ReadonlyMap<string, WaitingLetters>;
   readonly snapshots: readonly SnapshotStatus[];
-  readonly stubborn: NonNullable<TablesStatus["stubborn"]>;
+  readonly stubborn: TablesStatus["stubborn"];
 }
 
 export const NOTHING_STORED: StoredFacts = { letters: new Map(), snapshots: [], stubborn: [] };
@@ -71,54 +72,63 @@ export function statusOf(
   const up = facts.error === null && health !== null && lag.isFresh(nowMs);
   const lagSeconds = position === null ? null : lag.seconds(position.commit, nowMs);
   const spell = (commit: bigint | undefined) => (commit === undefined ? null : source.positions.format(commit));
-  return {
-    name,
-    phase,
-    source: {
-      kind: source.kind,
-      up,
-      ...sourceActivity({ up, isSilent, fanOut, lagSeconds }),
-      position: spell(position?.commit),
-      acknowledged: spell(acknowledged?.commit),
-      lagBytes: bytesBetween(source.positions, position?.commit ?? null, lag.tip),
-      lagSeconds,
-      ...healthOrNull(health),
-      log: keptLog(health, source.positions),
-      retainedBytesMax,
-      readsPaused: pipeline.readHold.isOn,
-      error: facts.error,
-      answeredAt: lag.lookedAtMs === null ? null : new Date(lag.lookedAtMs).toISOString(),
-      unanswered: unanswered?.error ?? null,
-      needsPerson: facts.needsPerson || unanswered?.needsPerson === true,
-      goneBack: goneBack === null ? null : { ...goneBack, until: source.positions.format(goneBack.until.commit) },
-      copy: estimates.ofCopy(facts.copyProgress),
+  const sinks = runners.map((runner) => ({ name: runner.name, kind: runner.worker.sink.kind }));
+  return pipelineStatus(
+    { name, source, sinks },
+    {
+      phase,
+      source: {
+        up,
+        ...sourceActivity({ up, isSilent, fanOut, lagSeconds }),
+        position: spell(position?.commit),
+        acknowledged: spell(acknowledged?.commit),
+        lagBytes: bytesBetween(source.positions, position?.commit ?? null, lag.tip),
+        lagSeconds,
+        ...healthFacts(health),
+        log: keptLog(health, source.positions),
+        retainedBytesMax,
+        readsPaused: pipeline.readHold.isOn,
+        error: facts.error,
+        answeredAt: lag.lookedAtMs === null ? null : new Date(lag.lookedAtMs).toISOString(),
+        unanswered: unanswered?.error ?? null,
+        needsPerson: facts.needsPerson || unanswered?.needsPerson === true,
+        goneBack: goneBack === null ? null : { ...goneBack, until: source.positions.format(goneBack.until.commit) },
+        copy: estimates.ofCopy(facts.copyProgress),
+      },
+      sinks: new Map(
+        runners.map((runner) => [
+          runner.name,
+          sinkFacts(runner, { pipeline, facts, lag, letters: letters.get(runner.name) }),
+        ]),
+      ),
+      tables: {
+        captured: gate.tables.length,
+        refused: gate.refused.map(({ id, reason, fix }) => ({ table: id, reason, fix })),
+        unreadable: facts.unreadable,
+        suspended: suspendedTables(pipeline),
+        pending: pendingTables(pipeline),
+        stubborn,
+        areKnown: facts.hasLooked,
+      },
+      unfinishedSnapshots: facts.unfinishedSnapshots,
+      snapshots: estimates.ofReads(snapshots).filter(isRunning),
+      daemon: { pid: process.pid, startedAt },
     },
-    sinks: runners.map((runner) => {
-      return sinkStatus(runner, { pipeline, facts, lag, letters: letters.get(runner.name) });
-    }),
-    tables: {
-      captured: gate.tables.length,
-      aside: [...gate.suspended].map(([table, error]) => {
-        // A table that the source may no longer have holds nothing up.
-        return { table, error, mayReturn: !facts.hasLooked || gate.isToReturn(table) };
-      }),
-      refused: gate.refused.map(({ id, reason, fix }) => ({ table: id, reason, fix })),
-      unreadable: facts.unreadable,
-      suspended: pipeline.suspendedTables.map(({ tableId, ...rest }) => ({ table: tableId, ...rest })),
-      pending: pendingTables(facts, gate),
-      stubborn,
-      areKnown: facts.hasLooked,
-    },
-    unfinishedSnapshots: facts.unfinishedSnapshots,
-    snapshots: estimates.ofReads(snapshots).filter(isRunning),
-    daemon: { pid: process.pid, startedAt: startedAt },
-  };
+  );
 }
 
-function pendingTables(
-  { changingTables, unsettledTables }: StreamFacts,
-  gate: TableGate,
-): NonNullable<TablesStatus["pending"]> {
+function suspendedTables({ gate, facts, suspendedTables: inSinks }: Pipeline): TablesStatus["suspended"] {
+  return [
+    ...Array.from(gate.suspended, ([table, error]) => {
+      // A table that the source may no longer have holds nothing up.
+      return { table, sink: null, error, mayReturn: !facts.hasLooked || gate.isToReturn(table) };
+    }),
+    ...inSinks.map(({ tableId: table, sink, error }) => ({ table, sink, error, mayReturn: false })),
+  ];
+}
+
+function pendingTables({ facts, gate }: Pipeline): TablesStatus["pending"] {
+  const { changingTables, unsettledTables } = facts;
   return [
     ...changingTables.map((table) => ({ table, why: "its new shape is not followed yet" })),
     ...unsettledTables.map((table) => ({
@@ -137,7 +147,7 @@ interface SinkFacts extends Pick<DaemonFacts, "lag"> {
   readonly letters: WaitingLetters | undefined;
 }
 
-function sinkStatus(runner: SinkLife, { pipeline, facts, lag, letters }: SinkFacts): SinkStatus {
+function sinkFacts(runner: SinkLife, { pipeline, facts, lag, letters }: SinkFacts): Partial<SinkStatus> {
   const { goneBack, phase, fanOut } = facts;
   const { positions } = pipeline.source;
   // Until a moved sink has begun at its new position, it holds what it held before.
@@ -149,8 +159,6 @@ function sinkStatus(runner: SinkLife, { pipeline, facts, lag, letters }: SinkFac
   const waitsFor = goneBack !== null && sharesStream && !isWaitedFor ? goneBack.sinks : [];
   const snapshotting = state === "streaming" && phase === "snapshot";
   return {
-    name: runner.name,
-    kind: runner.worker.sink.kind,
     state: snapshotting ? "snapshot" : state,
     activity: sinkActivity({ state, worker: runner.worker }, { catchingUp, waitsFor }, fanOut),
     position: covered === null ? null : positions.format(covered.commit),
@@ -167,13 +175,6 @@ function sinkStatus(runner: SinkLife, { pipeline, facts, lag, letters }: SinkFac
   };
 }
 
-export function letterFacts(
-  letters: WaitingLetters | undefined,
-): Required<Pick<SinkStatus, "deadLetters" | "lastRefusal" | "refusedSince">> {
-  const { count = 0, last = null, since = null } = letters ?? {};
-  return { deadLetters: count, lastRefusal: last, refusedSince: since };
-}
-
 export function bytesBetween(positions: Positions, from: bigint | null, to: bigint | null): number | null {
   if (from === null || to === null) return null;
   if (to <= from) return 0;
@@ -187,10 +188,56 @@ function keptLog(health: LogHealth | null, positions: Positions): KeptLogStatus 
   return { from: spell(from), confirmed: spell(confirmed), state };
 }
 
-function healthOrNull(
-  health: LogHealth | null,
-): Pick<SourceStatus, "retainedBytes" | "safeBytes" | "safeSeconds" | "warnings" | "hints" | SourceCounter> {
-  if (health === null) return { retainedBytes: null, safeBytes: null, safeSeconds: null, warnings: [], ...NOT_COUNTED };
+function healthFacts(health: LogHealth | null): Partial<SourceStatus> {
+  if (health === null) return {};
   const { retainedBytes, safeBytes, safeSeconds = null, warnings, hints = [], counts } = health;
-  return { retainedBytes, safeBytes, safeSeconds, warnings, hints, ...NOT_COUNTED, ...counts };
+  return { retainedBytes, safeBytes, safeSeconds, warnings, hints, ...counts };
+}
+
+/** The log is read later than this only if the daemon, or the way to it, is slow. */
+const SLOW_SECONDS = 10;
+
+interface Stream {
+  readonly up: boolean;
+  /** See `SourceFeed`. */
+  readonly isSilent: boolean;
+  /** Null while it starts. */
+  readonly fanOut: FanOut | null;
+  readonly lagSeconds: number | null;
+}
+
+function sourceActivity({ up, isSilent, fanOut, lagSeconds }: Stream) {
+  const blockedBy = up ? blockers(fanOut) : [];
+  const activity = activityOf({ up, isSilent, fanOut, lagSeconds }, blockedBy.length > 0);
+  return { activity, blockedBy } satisfies Pick<SourceStatus, "activity" | "blockedBy">;
+}
+
+function activityOf({ up, isSilent, fanOut, lagSeconds }: Stream, isBlocked: boolean): SourceActivity {
+  if (isSilent) return "half-open";
+  if (!up) return "away";
+  if (isBlocked) return "blocked";
+  if (lagSeconds !== null && lagSeconds > SLOW_SECONDS) return "slow";
+  const isIdle = lagSeconds === 0 && [...(fanOut?.sinks ?? [])].every(({ idle }) => idle);
+  return isIdle ? "idle" : "flowing";
+}
+
+/** The sinks for which the most waits, where the stream can't give them more. */
+function blockers(fanOut: FanOut | null): readonly string[] {
+  if (fanOut === null) return [];
+  const sinks = [...fanOut.sinks];
+  const crowded = sinks.filter((worker) => fanOut.isCrowded(worker));
+  return (crowded.length === 0 && fanOut.isAtRest ? sinks : crowded).map(({ name }) => name);
+}
+
+function sinkActivity(
+  { state, worker }: Pick<SinkLife, "state" | "worker">,
+  { catchingUp, waitsFor }: Pick<SinkStatus, "catchingUp" | "waitsFor">,
+  fanOut: FanOut | null,
+): SinkActivity {
+  if (state !== "streaming" && state !== "retrying" && state !== "snapshot") return "stopped";
+  if (worker.writer.watch.isWedged) return "wedged";
+  if (state === "retrying") return "away";
+  if (catchingUp || worker.writer.watch.isSlow || fanOut?.isCrowded(worker) === true) return "slow";
+  if (waitsFor.length > 0) return "blocked";
+  return worker.idle ? "idle" : "flowing";
 }

@@ -1,15 +1,18 @@
 import { type Clock, timestamp } from "../../core/clock.ts";
 import type { MillraceError } from "../../core/errors.ts";
-import type { StateStore, StoredError, SuspendedTable, SuspensionStore } from "../../core/contracts/state-store.ts";
+import type { StateStore, StoredError, SuspendedTable } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { entry } from "../entry.ts";
 import { TABLE_PAUSED } from "../../core/contracts/status.ts";
-import { CANNOT_WRITE, tablePaused } from "../errors.ts";
+import { CANNOT_WRITE } from "../errors.ts";
 import { ReconnectBackoff } from "../retry.ts";
-import { askAgain, RESUMED } from "../snapshot/snapshots.ts";
+
+export interface SuspendedInSink extends SuspendedTable {
+  readonly sink: string;
+}
 
 interface Suspension {
-  readonly table: SuspendedTable;
+  readonly table: SuspendedInSink;
   /** Tried again, to see whether it can be written by now. It is shown as suspended until the sink holds it. */
   isTried: boolean;
   /** When it is next tried by itself. Infinity: only another shape, or an operator, makes a difference. */
@@ -22,12 +25,12 @@ interface Suspension {
  */
 export class SuspendedTables {
   readonly #clock: Clock;
-  readonly #store: SuspensionStore;
+  readonly #store: StateStore["suspensions"];
   readonly #logger: Logger;
   readonly #bySink = new Map<string, Map<string, Suspension>>();
   readonly #backoffs = new Map<string, ReconnectBackoff>();
 
-  constructor(clock: Clock, store: SuspensionStore, logger: Logger) {
+  constructor(clock: Clock, store: StateStore["suspensions"], logger: Logger) {
     this.#clock = clock;
     this.#store = store;
     this.#logger = logger;
@@ -35,8 +38,10 @@ export class SuspendedTables {
 
   /** Before any sink begins. */
   async load(): Promise<void> {
-    for (const table of await this.#store.list()) {
-      this.#of(table.sink).set(table.tableId, { table, isTried: false, dueMs: this.#dueMs(table) });
+    for (const { sink, ...rest } of await this.#store.list()) {
+      if (sink === null) continue;
+      const table = { ...rest, sink };
+      this.#of(sink).set(table.tableId, { table, isTried: false, dueMs: this.#dueMs(table) });
     }
   }
 
@@ -48,8 +53,8 @@ export class SuspendedTables {
     return this.has(sink, tableId) ? this.#find(sink, tableId)!.table.error : null;
   }
 
-  get all(): readonly SuspendedTable[] {
-    return [...this.#bySink.values()].flatMap((tables) => Array.from(tables.values(), ({ table }) => shown(table)));
+  get all(): readonly SuspendedInSink[] {
+    return [...this.#bySink.values()].flatMap((tables) => Array.from(tables.values(), ({ table }) => table));
   }
 
   /**
@@ -80,7 +85,7 @@ export class SuspendedTables {
   }
 
   /** Tables whose time has come, or that have another shape than the refused one. `shapeOf` null: not now. */
-  due(shapeOf: (sink: string, tableId: string) => string | null): readonly SuspendedTable[] {
+  due(shapeOf: (sink: string, tableId: string) => string | null): readonly SuspendedInSink[] {
     return [...this.#bySink.values()].flatMap((tables) =>
       Array.from(tables.values()).flatMap(({ table, isTried, dueMs }) => {
         const shape = isTried ? null : shapeOf(table.sink, table.tableId);
@@ -91,7 +96,7 @@ export class SuspendedTables {
   }
 
   /** The sink takes the table again. The table is shown as suspended until `finishTrial`. `list` requests its rows. */
-  async tryAgain({ sink, tableId }: SuspendedTable, list: () => Promise<void>): Promise<void> {
+  async tryAgain({ sink, tableId }: SuspendedInSink, list: () => Promise<void>): Promise<void> {
     const suspension = this.#find(sink, tableId);
     if (suspension === undefined) return;
     this.#logger.info({ sink, table: tableId }, "the suspended table is retried");
@@ -106,14 +111,14 @@ export class SuspendedTables {
     }
   }
 
-  get tried(): readonly SuspendedTable[] {
+  get tried(): readonly SuspendedInSink[] {
     return [...this.#bySink.values()].flatMap((tables) =>
       Array.from(tables.values()).flatMap(({ table, isTried }) => (isTried ? [table] : [])),
     );
   }
 
   /** A table that was tried again is complete in its sink. */
-  finishTrial({ sink, tableId }: SuspendedTable): void {
+  finishTrial({ sink, tableId }: SuspendedInSink): void {
     if (this.#find(sink, tableId)?.isTried === true) this.#forget(sink, tableId);
   }
 
@@ -123,7 +128,7 @@ export class SuspendedTables {
   }
 
   /** A failure that may pass is retried at growing intervals. */
-  #dueMs({ sink, tableId, error }: SuspendedTable): number {
+  #dueMs({ sink, tableId, error }: SuspendedInSink): number {
     if (error.code !== CANNOT_WRITE) return Infinity;
     const key = entry(sink, tableId);
     let backoff = this.#backoffs.get(key);
@@ -140,36 +145,4 @@ export class SuspendedTables {
     if (tables === undefined) this.#bySink.set(sink, (tables = new Map<string, Suspension>()));
     return tables;
   }
-}
-
-function shown({ sink, tableId, error }: SuspendedTable): SuspendedTable {
-  return { sink, tableId, error };
-}
-
-/** An operator pauses tables of a sink while no daemon runs. One that the sink can't write stays suspended for that. */
-export async function pauseWhileStopped(
-  { suspensions }: Pick<StateStore, "suspensions">,
-  clock: Clock,
-  sink: string,
-  tableIds: readonly string[],
-): Promise<void> {
-  const suspended = new Set((await suspensions.list()).flatMap((one) => (one.sink === sink ? [one.tableId] : [])));
-  for (const tableId of tableIds.filter((id) => !suspended.has(id))) {
-    const { code, message, hint = null } = tablePaused(tableId);
-    await suspensions.suspend({ sink, tableId, error: { code, message, hint, at: timestamp(clock) } });
-  }
-}
-
-/** The same back. `snapshot`: where it is `none`, nobody else lists what the tables lack. */
-export async function resumeWhileStopped(
-  { suspensions, snapshots }: Pick<StateStore, "suspensions" | "snapshots">,
-  snapshot: "initial" | "none",
-  sink: string,
-  tableIds: readonly string[],
-): Promise<void> {
-  const paused = (await suspensions.list()).filter((one) => one.sink === sink && one.error.code === TABLE_PAUSED);
-  const ids = paused.map(({ tableId }) => tableId).filter((id) => tableIds.includes(id));
-  const request = { sink, tableIds: ids, scope: { kind: "table" }, reason: RESUMED, needed: false } as const;
-  if (snapshot === "none") await askAgain(snapshots, request);
-  await suspensions.reinstate(sink, ids);
 }

@@ -72,7 +72,8 @@ export class TableGate {
   async load(): Promise<void> {
     for (const table of await this.#parts.state.schemas.list()) this.#current.set(table.id, table);
     this.#isFirstLook = this.#current.size === 0;
-    for (const [id, error] of await this.#parts.state.schemas.suspended()) this.#suspended.set(id, error);
+    for (const { sink, tableId, error } of await this.#parts.state.suspensions.list())
+      if (sink === null) this.#suspended.set(tableId, error);
     // The table was reinstated, but its key had not come back.
     for (const { id, key } of this.tables) if (key.length === 0) await this.suspend(id, keyLost(id));
   }
@@ -321,7 +322,7 @@ export class TableGate {
     const at = timestamp(this.#parts.clock);
     const before = this.#suspended.get(tableId);
     const stored = { code, message, hint: hint ?? null, at, since: before?.since ?? before?.at ?? at };
-    await this.#parts.state.schemas.suspend(tableId, stored);
+    await this.#parts.state.suspensions.suspend({ sink: null, tableId, error: stored });
     this.#suspended.set(tableId, stored);
     this.#parts.logger.error({ table: tableId, code }, message);
     this.#parts.events.suspended(tableId);
@@ -345,7 +346,7 @@ export class TableGate {
         ? null
         : this.#parts.events.obstacle(current);
     if (meeting !== null) throw meeting;
-    await this.#parts.state.schemas.reinstate(id);
+    await this.#parts.state.suspensions.reinstate(null, [id]);
     this.#suspended.delete(id);
     return this.#current.get(id);
   }

@@ -4,7 +4,7 @@ import type { TableVersion } from "../../core/model/schema.ts";
 import type { SinkTables, TableTaker } from "../schema/sink-tables.ts";
 import type { SuspendedTables } from "../schema/suspended-tables.ts";
 import type { TableGate } from "../schema/table-gate.ts";
-import type { SnapshotLedger } from "../snapshot/snapshot-ledger.ts";
+import type { Ledger } from "../snapshot/ledger.ts";
 
 /** A table's id, and what the copy of it is a copy of. */
 export type Copy = readonly [tableId: string, copy: Completeness];
@@ -16,7 +16,7 @@ interface TablesOfSinkParts {
   readonly gate: TableGate;
   readonly suspended: SuspendedTables;
   readonly tables: SinkTables;
-  readonly ledger: SnapshotLedger;
+  readonly ledger: Ledger;
   /** What the sink holds, or still needs, has changed. */
   readonly onChange: () => void;
 }

@@ -1,12 +1,44 @@
+import type { Completeness } from "../../core/checkpoint/completeness.ts";
+import type { Clock } from "../../core/clock.ts";
 import { findMillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
+import type { News } from "../../core/news.ts";
+import type { FirstCopy } from "../../core/contracts/log-admin.ts";
+import type { Logger } from "../../core/contracts/telemetry.ts";
 import { kindOf } from "../retry.ts";
 import type { SinkWorker } from "../sink/sink-worker.ts";
-import { Receipts } from "../stream/work.ts";
-import { type CopyProgress, endsOf, type FirstCopyParts } from "./copy-parts.ts";
-import { CopyPace, hasRoom } from "./copy-pace.ts";
+import { Receipts, type TableEnd, type Work } from "../stream/work.ts";
+import { bytesFor, OWN_BATCHES } from "../stream/fan-out.ts";
 import { copyRaw } from "./raw-copy.ts";
+
+export interface FirstCopyParts {
+  readonly clock: Clock;
+  /** Notified when a sink's queue has room. */
+  readonly news: News;
+  readonly copy: FirstCopy;
+  /** The copy's tables under their versions. */
+  readonly tables: readonly TableVersion[];
+  readonly workers: readonly SinkWorker[];
+  /** Gives work to a sink, or drops it if the sink is no longer attached. */
+  readonly push: (worker: SinkWorker, work: Work) => void;
+  /** The sink gets no more of the snapshot; what waits for it is dropped. */
+  readonly leave: (worker: SinkWorker) => void;
+  readonly wants: (worker: SinkWorker, table: TableVersion) => boolean;
+  readonly completeness: (table: TableVersion) => Completeness;
+  /** Whether the sink, or a reader of it, may have rows of an earlier life. */
+  readonly sweeps: (worker: SinkWorker) => boolean;
+  /** The version of the copied rows: those of an earlier life have lower ones. */
+  readonly version: bigint;
+  readonly logger: Logger;
+}
+
+/** Progress of the initial snapshot, for `status`. */
+export interface CopyProgress {
+  readonly tableIds: readonly string[];
+  tablesDone: number;
+  rowsRead: number;
+}
 
 /** Tables read at the same time. */
 const PARALLEL_TABLES = 2;
@@ -63,7 +95,8 @@ async function copyTable(
   if (table.unenforcedKey === true) return [];
   const failed = new Set<SinkWorker>();
   try {
-    const raw = await copyRaw(parts, table, workers, progress, signal);
+    const ends = (worker: SinkWorker) => endsOf(parts, worker, table);
+    const raw = await copyRaw({ ...parts, table, workers, progress, ends }, signal);
     if (raw !== "decode") return [];
     await readTable(parts, table, { workers, failed, progress, pace }, signal);
   } catch (error) {
@@ -123,4 +156,88 @@ async function complete(parts: FirstCopyParts, worker: SinkWorker, table: TableV
   for (const end of ends) parts.push(worker, { ...end, receipt: receipts.one() });
   await receipts.all;
   failpoint("copy.table-complete");
+}
+
+/** What follows the last row of a table in a sink. */
+function endsOf(
+  { sweeps, version, completeness }: FirstCopyParts,
+  worker: SinkWorker,
+  table: TableVersion,
+): readonly TableEnd[] {
+  const complete: TableEnd = { kind: "complete", table, completeness: completeness(table) };
+  return sweeps(worker) ? [{ kind: "sweep", table, below: version }, complete] : [complete];
+}
+
+/** Others have waited for the sink this long, and for half of the time: it takes twice as long as they do. */
+const WAITED_MS_MIN = 3_000;
+/** The same at the end, where the others could stream: what is left to write is less than what would be read again. */
+const ENDING_MS_MAX = 10_000;
+/** Half of what was measured counts as past after this time: a sink may become slow late. */
+const MEASURED_MS = 20_000;
+
+/** `reading`: a read waits until each sink has room. `ending`: all is read, and each sink has to write what waits for it. */
+type CopyStage = "reading" | "ending";
+
+/**
+ * Who goes along in an initial snapshot. All sinks get each block at about the same time, so the slowest one sets the pace;
+ * one that the others wait for leaves, and is filled beside the stream.
+ */
+class CopyPace {
+  readonly #clock: Clock;
+  readonly #onLeft: (worker: SinkWorker) => void;
+  readonly #left = new Set<SinkWorker>();
+  /** By sink: how long others have waited for it. */
+  readonly #waitedMs = new Map<SinkWorker, number>();
+  /** Those for which others waited at the last look. */
+  #waitedFor: readonly SinkWorker[] = [];
+  #measuredMs = 0;
+  #lookedMs: number;
+  #endingMs: number | null = null;
+
+  constructor(clock: Clock, onLeft: (worker: SinkWorker) => void) {
+    this.#clock = clock;
+    this.#onLeft = onLeft;
+    this.#lookedMs = clock.elapsed();
+  }
+
+  /** Whether the sink has left. */
+  hasLeft(worker: SinkWorker): boolean {
+    return this.#left.has(worker);
+  }
+
+  /** Called while these sinks, which take the same table, wait for one of them. */
+  look(stage: CopyStage, workers: readonly SinkWorker[]): void {
+    const nowMs = this.#clock.elapsed();
+    const passedMs = nowMs - this.#lookedMs;
+    this.#lookedMs = nowMs;
+    this.#measuredMs += passedMs;
+    if (stage === "ending") this.#endingMs ??= nowMs;
+    for (const worker of this.#waitedFor) {
+      const waitedMs = (this.#waitedMs.get(worker) ?? 0) + passedMs;
+      this.#waitedMs.set(worker, waitedMs);
+      const isSlow =
+        this.#endingMs === null
+          ? waitedMs >= WAITED_MS_MIN && waitedMs > this.#measuredMs / 2
+          : nowMs - this.#endingMs >= ENDING_MS_MAX;
+      if (!isSlow || !this.#isWaitedFor(worker, stage, workers)) continue;
+      this.#left.add(worker);
+      this.#onLeft(worker);
+    }
+    this.#waitedFor = workers.filter((worker) => this.#isWaitedFor(worker, stage, workers));
+    if (this.#measuredMs < MEASURED_MS) return;
+    this.#measuredMs /= 2;
+    for (const [worker, waitedMs] of this.#waitedMs) this.#waitedMs.set(worker, waitedMs / 2);
+  }
+
+  #isWaitedFor(worker: SinkWorker, stage: CopyStage, workers: readonly SinkWorker[]): boolean {
+    if (this.#left.has(worker) || (stage === "reading" ? hasRoom(worker) : worker.idle)) return false;
+    const heldBytes = worker.queue.heldBytes;
+    return workers.some(
+      (other) => other !== worker && !this.#left.has(other) && (other.idle || other.queue.heldBytes < heldBytes / 4),
+    );
+  }
+}
+
+function hasRoom({ queue, limits }: SinkWorker): boolean {
+  return queue.heldBytes <= bytesFor(OWN_BATCHES, [limits]);
 }

@@ -12,25 +12,32 @@ import type {
 } from "../../core/contracts/raw/raw-copy.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import type { SinkWorker } from "../sink/sink-worker.ts";
-import { type CopyRun, Receipts } from "../stream/work.ts";
+import { type CopyRun, Receipts, type TableEnd, type Work } from "../stream/work.ts";
 import { retryBatch } from "../retry.ts";
-import { type CopyProgress, endsOf, type FirstCopyParts } from "./copy-parts.ts";
+import type { FirstCopy } from "../../core/contracts/log-admin.ts";
 
 /** `left`: the sink did not get to it, or failed. `decode`: the rows must be copied as blocks. */
 export type RawEnd = "copied" | "left" | "decode";
+
+export interface RawCopyParts {
+  readonly clock: Clock;
+  readonly copy: FirstCopy;
+  readonly table: TableVersion;
+  readonly workers: readonly SinkWorker[];
+  readonly progress: { rowsRead: number };
+  readonly version: bigint;
+  readonly push: (worker: SinkWorker, work: Work) => void;
+  /** What follows the last row. */
+  readonly ends: (worker: SinkWorker) => readonly TableEnd[];
+  readonly logger: Logger;
+}
 
 /**
  * Copies the table if it is large and exactly one sink takes it, in the source's form. Invariant: the sink marks it
  * complete after all parts are durable. If a part fails, the blocks that follow meet its rows under the same version.
  */
-export async function copyRaw(
-  parts: FirstCopyParts,
-  table: TableVersion,
-  workers: readonly SinkWorker[],
-  progress: CopyProgress,
-  signal: AbortSignal,
-): Promise<RawEnd> {
-  const { copy, clock, logger, version } = parts;
+export async function copyRaw(parts: RawCopyParts, signal: AbortSignal): Promise<RawEnd> {
+  const { copy, clock, table, workers, progress, ends, logger, version } = parts;
   const [worker] = workers;
   if (copy.raw === undefined || worker === undefined || workers.length > 1) return "decode";
   if (worker.sink.raw?.form !== copy.raw.form) return "decode";
@@ -73,7 +80,7 @@ export async function copyRaw(
       return "failed";
     }
   };
-  parts.push(worker, { kind: "copy", table, run, ends: endsOf(parts, worker, table), receipt: receipts.one() });
+  parts.push(worker, { kind: "copy", table, run, ends: ends(worker), receipt: receipts.one() });
   if (!(await receipts.all)) return isDecoded ? "decode" : "left";
   failpoint("copy.table-complete");
   return "copied";

@@ -5,48 +5,51 @@ import type { TableVersion } from "../../core/model/schema.ts";
 import { News } from "../../core/news.ts";
 import type { Chunk, KeyText } from "../../core/contracts/row-reads.ts";
 import type { Source } from "../../core/contracts/source.ts";
-import type { TableSnapshot, SnapshotProgress, StateStore } from "../../core/contracts/state-store.ts";
-import type { Logger } from "../../core/contracts/telemetry.ts";
-import { Backlog } from "./backlog.ts";
-import { entry } from "../entry.ts";
-import type { FailingReads } from "./failing-reads.ts";
-import type { FanOut } from "../stream/fan-out.ts";
+import type { TableSnapshot, SnapshotProgress } from "../../core/contracts/state-store.ts";
 import type { ReadHold } from "../stream/kept-log.ts";
-import { type ReadLimits, fittingKeys, type KeyRead, type RangeRead, type SnapshotRead } from "./reads.ts";
-import { ChunkReader } from "./snapshot-chunks.ts";
-import type { SnapshotLedger } from "./snapshot-ledger.ts";
+import { ChunkReader, type HandedOver } from "./chunk-reader.ts";
+import type { Ledger } from "./ledger.ts";
+import { ReadPlan, type ReadPlanParts, together } from "./read-plan.ts";
 import { kindOf, ReconnectBackoff } from "../retry.ts";
 import type { Again } from "./snapshots.ts";
-import { isOfOneTable, RowReader } from "./row-reader.ts";
+import {
+  fittingKeys,
+  isOfOneTable,
+  type KeyRead,
+  type RangeRead,
+  type ReadLimits,
+  RowReader,
+  type SnapshotRead,
+} from "./row-reader.ts";
 import type { SinkWorker } from "../sink/sink-worker.ts";
 import type { TableGate } from "../schema/table-gate.ts";
 import { Receipts } from "../stream/work.ts";
-import { ChunksInFlight } from "./chunks-in-flight.ts";
+import { withTimeout } from "../../core/with-timeout.ts";
 
-export interface SnapshotterParts {
+export interface SnapshotterParts extends ReadPlanParts {
   readonly clock: Clock;
   /** Notified when the stream has made progress, and when the list of reads changes. */
   readonly news: News;
-  readonly fanOut: FanOut;
   readonly readHold: ReadHold;
-  readonly source: Pick<Source, "log" | "rows" | "watermarks">;
-  readonly state: StateStore;
   /** The progress of each incremental snapshot. */
-  readonly ledger: SnapshotLedger;
+  readonly ledger: Ledger;
+  readonly source: Pick<Source, "log" | "rows" | "watermarks">;
   readonly gate: Pick<TableGate, "table" | "tables" | "columnFacts" | "isGone" | "suspend">;
   /** What the sinks record about a complete copy that begins now; null: a whole copy can't begin yet. */
   readonly completeness: (table: TableVersion) => Completeness | null;
-  /** Ids of the tables that this sink must hold and does not hold completely. */
-  readonly lacking: (worker: SinkWorker) => readonly string[];
-  /** Whether the sink skips the table's changes: then nothing of the table is read for it. */
-  readonly isSuspended: (sink: string, tableId: string) => boolean;
-  readonly logger: Logger;
 }
 
 /** How long the snapshotter waits before it looks again for work that was not possible yet. */
 const IDLE_MS = 1_000;
-/** The maximum number of tables that are read between the same two marks. */
-const TOGETHER_COUNT_MAX = 64;
+/** How long a fast sink waits for slower ones with the same chunk, so that they share the next read too. */
+const TOGETHER_MS_MAX = 500;
+
+/** A chunk that was given to sinks, and what is left to do for each sink when it has the chunk durably. */
+interface ChunkInFlight {
+  /** Null: the chunk must be read again. */
+  readonly handed: HandedOver | null;
+  readonly done: (worker: SinkWorker, lowVersion: bigint) => Promise<void>;
+}
 
 /**
  * Reads rows from the source beside the stream, chunk by chunk, for all reasons, and gives them to the sinks at their
@@ -65,31 +68,26 @@ export class Snapshotter {
   /** Count events that may change what the sinks lack, and how many of those were looked at. */
   #changes = 1;
   #seen = 0;
-  readonly #ledger: SnapshotLedger;
-  readonly #inFlight: ChunksInFlight;
-  /** Ids of incremental snapshots that this process began because a sink lacks the table. They may end without a read (`#carry`). */
-  readonly #carriable = new Set<number>();
-  readonly #reader: RowReader;
-  readonly #backlog: Backlog;
+  readonly #ledger: Ledger;
+  /** Knows what can't be read at the moment. */
+  readonly reader: RowReader;
+  readonly #plan: ReadPlan;
+  /** Sinks with a chunk that is not durable and recorded yet. */
+  readonly #busy = new Set<string>();
+  /** An error outside of the rounds: the next round throws it. */
+  #failure: unknown = undefined;
   #isIdle = false;
 
   constructor(parts: SnapshotterParts) {
     this.#parts = parts;
     this.#ledger = parts.ledger;
     this.#chunks = new ChunkReader(parts);
-    this.#inFlight = new ChunksInFlight(parts.clock, () => this.#wake.tell());
-    this.#reader = new RowReader({ ...parts, onAttempt: (error) => this.#inFlight.failed(error) });
-    this.#backlog = new Backlog(parts, this.failing);
-  }
-
-  /** The progress of each incremental snapshot. */
-  get ledger(): SnapshotLedger {
-    return this.#ledger;
-  }
-
-  /** What can't be read at the moment. */
-  get failing(): FailingReads {
-    return this.#reader.failing;
+    const onAttempt = (error: unknown): void => {
+      this.#failure ??= error;
+      this.#wake.tell();
+    };
+    this.reader = new RowReader({ ...parts, onAttempt });
+    this.#plan = new ReadPlan(parts, this.reader);
   }
 
   /** Incremental snapshots and listed keys that were unfinished at the last look. */
@@ -105,14 +103,14 @@ export class Snapshotter {
   }
 
   /**
-   * Requests that tables are read again; resolves when that is stored. An incremental snapshot that is running begins again, because the
-   * requested rows may be among those that it has passed.
+   * Requests that tables are read again; resolves when that is stored. An incremental snapshot that is running begins
+   * again, because the requested rows may be among those that it has passed.
    */
   async again({ tableIds, ...request }: Again): Promise<void> {
     for (const tableId of tableIds) {
       const snapshot = await this.#ledger.again({ ...request, tableId });
       // A requested read must not end without a read.
-      this.#carriable.delete(snapshot.id);
+      this.#plan.carriable.delete(snapshot.id);
     }
     this.notify();
   }
@@ -124,12 +122,12 @@ export class Snapshotter {
       signal.throwIfAborted();
       const told = this.#wake.count;
       try {
-        this.#inFlight.throwFailure();
+        this.#throwFailure();
         await this.#ledger.storeInTime();
         const worked = await this.#round(signal);
         this.#parts.news.tell();
         backoff.reset();
-        const idleMs = Math.min(IDLE_MS, this.#reader.dueInMs);
+        const idleMs = Math.min(IDLE_MS, this.reader.dueInMs);
         this.#isIdle = !worked;
         if (!worked) await this.#wake.after(told, clock, idleMs, signal);
       } catch (error) {
@@ -144,40 +142,19 @@ export class Snapshotter {
     }
   }
 
-  /**
-   * Lists what attached sinks lack. Invariant: the list follows from the tables that a sink takes and those that it holds,
-   * and is checked after each change of either. So no request can be lost. Returns all open incremental snapshots.
-   */
-  async #listLacking(): Promise<readonly TableSnapshot[]> {
-    const { fanOut, lacking, state } = this.#parts;
-    const open = await this.#ledger.list();
-    const isOpen = new Set(
-      open.flatMap((snapshot) => (isWhole(snapshot) ? [entry(snapshot.sink, snapshot.tableId)] : [])),
-    );
-    const requests = [...fanOut.sinks].flatMap((worker) =>
-      lacking(worker)
-        .filter((tableId) => !isOpen.has(entry(worker.name, tableId)))
-        .map((tableId) => ({ tableId, sink: worker.name, scope: WHOLE, reason: LACKING, needed: true })),
-    );
-    if (requests.length === 0) return open;
-    for (const { id } of await state.snapshots.addAll(requests)) this.#carriable.add(id);
-    return await this.#ledger.list();
-  }
-
   /** Reads one chunk of the first work that is possible. False: nothing to do now. */
   async #round(signal: AbortSignal): Promise<boolean> {
     const changes = this.#changes;
     const isToCheck = this.#seen < changes || this.#isIdle;
-    const listed = isToCheck ? await this.#listLacking() : await this.#ledger.list();
-    const unfinished = await this.#backlog.withoutVoid(listed);
+    const unfinished = await this.#plan.look(isToCheck);
     const { open, keyCount } = unfinished;
     this.#unfinished = keyCount + open.length;
     // Invariant: before this, the changes are counted; otherwise a `wait` would end in between.
     this.#seen = changes;
     this.#ledger.noteAhead(open);
     const now = this.#parts.readHold.isOn ? { open: [], keyCount } : unfinished;
-    if (!this.failing.isEmpty) this.#reader.tryRefused(await this.#backlog.failing(now.open), signal);
-    return await this.#first(await this.#backlog.inTurn(now, this.#inFlight.busy), signal);
+    if (this.reader.hasRefused) this.reader.tryRefused(await this.#plan.readable(now.open), signal);
+    return await this.#first(await this.#plan.inTurn(now, this.#busy), signal);
   }
 
   /** Does the first work that is possible. A failure does not stop the others; its error is thrown only if all fail. */
@@ -198,6 +175,32 @@ export class Snapshotter {
     return false;
   }
 
+  #throwFailure(): void {
+    const failure = this.#failure;
+    this.#failure = undefined;
+    if (failure !== undefined) throw failure;
+  }
+
+  /**
+   * Waits until the chunks are durable in the sinks, then does what is left for each sink. It waits for slow sinks in the
+   * background.
+   */
+  async #untilDurable(chunks: readonly ChunkInFlight[], signal: AbortSignal): Promise<void> {
+    const { clock } = this.#parts;
+    const byWorker = Map.groupBy(chunks.flatMap(worksOf), ({ worker }) => worker);
+    const ended = Promise.all(Array.from(byWorker, ([worker, works]) => this.#ended(worker, works)));
+    await withTimeout(ended, { clock, signal, timeoutMs: TOGETHER_MS_MAX, late: () => undefined });
+    this.#throwFailure();
+  }
+
+  async #ended(worker: SinkWorker, works: readonly SinkChunk[]): Promise<void> {
+    this.#busy.add(worker.name);
+    const outcomes = await Promise.allSettled(works.map(({ one }) => one()));
+    for (const outcome of outcomes) if (outcome.status === "rejected") this.#failure ??= outcome.reason;
+    this.#busy.delete(worker.name);
+    this.#wake.tell();
+  }
+
   #attached(name: string): SinkWorker | undefined {
     const { fanOut } = this.#parts;
     return [...fanOut.sinks].find((worker) => worker.name === name && fanOut.has(worker));
@@ -214,8 +217,8 @@ export class Snapshotter {
     if (others.length > 0) await snapshots.removeKeys(others.map((pending) => pending.id));
     if (fitting.length === 0) return true;
     const read = async (asked: ReadLimits): Promise<Chunk> => {
-      const chunk = await this.#reader.read(table, reading, asked);
-      this.#backlog.keyPace(table.id).looked(texts.length, chunk.block?.byteCount ?? 0);
+      const chunk = await this.reader.read(table, reading, asked);
+      this.#plan.keyPace(table.id).looked(texts.length, chunk.block?.byteCount ?? 0);
       return chunk;
     };
     const [handed] = await this.#chunks.read([{ table, workers: [worker], keys: texts, read }], signal);
@@ -227,7 +230,7 @@ export class Snapshotter {
         { sink: worker.name, tableId: table.id, batch },
       );
     };
-    await this.#inFlight.untilDurable([{ handed: handed ?? null, done }], signal);
+    await this.#untilDurable([{ handed: handed ?? null, done }], signal);
     return true;
   }
 
@@ -237,7 +240,9 @@ export class Snapshotter {
     const ready = group.flatMap((reading) => this.#ready(reading) ?? []);
     if (ready.length === 0) return false;
     const carriable = ready.flatMap((one) => {
-      const snapshots = [...one.snapshots].filter(([, { id, cursor }]) => cursor === null && this.#carriable.has(id));
+      const snapshots = [...one.snapshots].filter(
+        ([, { id, cursor }]) => cursor === null && this.#plan.carriable.has(id),
+      );
       return snapshots.length > 0 ? [{ ...one, snapshots: new Map(snapshots) }] : [];
     });
     if (carriable.length > 0) return await this.#carry(carriable, signal);
@@ -253,7 +258,7 @@ export class Snapshotter {
     const chunks = ready.map(({ reading, table, snapshots }) => {
       const end: { last: KeyText | null; rowCount: number } = { last: null, rowCount: 0 };
       const read = async (asked: ReadLimits) => {
-        const chunk = await this.#reader.read(table, reading, asked);
+        const chunk = await this.reader.read(table, reading, asked);
         end.last = chunk.last;
         end.rowCount = chunk.block?.count ?? 0;
         return chunk;
@@ -281,7 +286,7 @@ export class Snapshotter {
         else this.#ledger.note(progress);
       },
     }));
-    await this.#inFlight.untilDurable(chunksDone, signal);
+    await this.#untilDurable(chunksDone, signal);
     return true;
   }
 
@@ -320,7 +325,7 @@ export class Snapshotter {
       const isAsItWas = gate.table(table.id) === table && this.#parts.completeness(table) === completeness;
       for (const [worker, snapshot] of isAsItWas ? snapshots : []) {
         // An operator may have requested the rows meanwhile.
-        if (!this.#carriable.delete(snapshot.id) || facts == null) continue;
+        if (!this.#plan.carriable.delete(snapshot.id) || facts == null) continue;
         // Invariant: a request from here on makes the incremental snapshot begin again, and this does not end it.
         this.#ledger.begin(snapshot);
         const receipts = new Receipts(1);
@@ -338,7 +343,7 @@ export class Snapshotter {
       };
       return { handed: { lowVersion: 0n, durable, sessions }, done };
     });
-    await this.#inFlight.untilDurable(asked, signal);
+    await this.#untilDurable(asked, signal);
     return true;
   }
 
@@ -377,23 +382,19 @@ interface Ready {
   readonly snapshots: ReadonlyMap<SinkWorker, TableSnapshot>;
 }
 
-/** Adds to a table that is read from its first key other tables that begin for the same sinks: most are small. */
-function together(first: RangeRead, readings: readonly SnapshotRead[]): RangeRead[] {
-  const isBeginning = ({ cursor, scope }: RangeRead): boolean => cursor === null && scope.kind === "table";
-  if (!isBeginning(first)) return [first];
-  const sinks = first.sinks.toSorted().join();
-  const alike = readings.filter(
-    (reading): reading is RangeRead =>
-      reading.kind === "range" && isBeginning(reading) && reading.sinks.toSorted().join() === sinks,
-  );
-  return alike.slice(0, TOGETHER_COUNT_MAX);
+interface SinkChunk {
+  readonly worker: SinkWorker;
+  readonly one: () => Promise<void>;
 }
 
-const WHOLE = { kind: "table" } as const;
-
-/** Why a table is read without a request. */
-const LACKING = "not complete in this sink";
-
-function isWhole({ scope }: TableSnapshot): boolean {
-  return scope.kind === "table";
+function worksOf({ handed, done }: ChunkInFlight): SinkChunk[] {
+  if (handed === null) return [];
+  const { lowVersion, durable, sessions } = handed;
+  return Array.from(durable, ([worker, isDurable]) => {
+    const one = async (): Promise<void> => {
+      // Invariant: a sink that has left since may come back with less.
+      if ((await isDurable) && worker.session === sessions.get(worker)) await done(worker, lowVersion);
+    };
+    return { worker, one };
+  });
 }

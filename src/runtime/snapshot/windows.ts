@@ -1,3 +1,37 @@
+/**
+ * How rows that do not come from the log get their place in it.
+ *
+ * A SELECT shows rows as of some moment, and the stream shows changes; nothing tells which of the two is older. So
+ * Millrace writes two marks into the source's log, reads in between, and lets the stream itself bring the marks back:
+ *
+ *     the session that reads     mark low ........ SELECT a chunk ........ mark high
+ *                                   |                   |                     |
+ *     the log           ── a ── b ──L── c ── d ── e ── f ── g ── h ──────────H── i ──>
+ *                                   |<──── the window notes the keys ───────>|
+ *     the sinks' queues    a, b,      c, d, e, f, g, h,                       chunk, i
+ *
+ * The chunk was read after L, so it has a and b. It enters the queues at H, behind everything up to h. Of its rows only
+ * those stay that no change between the marks has touched: these rows were the same at L, at the SELECT and at H. They
+ * get the version of L, so that each later change of the log wins, and at the end of a whole table the sweep removes
+ * what has a lower version than the first L: rows that no chunk has shown are gone at the source.
+ *
+ * What a touched key means depends on who asks:
+ * - `ApplyWindow` fills a sink. The sink has the changes themselves, so the chunk's row of a touched key is left out. It
+ *   is needed only where the log does not show the whole row: a change that left TOASTed columns alone is completed with
+ *   the chunk's row (`partial`), and a row that the log can't show at all (`untold`) is taken from the chunk if the
+ *   chunk's snapshot sees the last change of it.
+ * - `CompareWindow` says what a sink must hold at H. First come the rows that the source itself has shown: untouched ones,
+ *   and those whose last change the snapshot sees. Then come keys that changed later, as the log left them. Keys of which
+ *   neither tells the state at H are `unsettled`, and are looked up again.
+ *
+ * What went wrong before this was so:
+ * - A transaction may be in the stream and not yet visible to a SELECT (a commit that waits for a synchronous standby).
+ *   A chunk counts only if its snapshot sees every transaction that was delivered before L (`not yet visible`).
+ * - A TRUNCATE, another shape, or a row without its key between the marks: the noted keys say nothing, and the chunk is
+ *   read again (`Spoiled`). So it is if the stream was opened again between the marks, and if H never shows (`lost`).
+ * - A chunk that takes minutes under a rare condition notes millions of keys: beyond `LIMITS` the window gives up, aborts
+ *   the read, and the next chunk is smaller (`overfull`).
+ */
 import {
   BEFORE_FULL,
   Block,
@@ -22,68 +56,28 @@ import { mergeTuples } from "../compaction/merged-tuples.ts";
 /** Why a chunk can't be used and is read again. */
 export type Spoiled = "truncated" | "schema changed" | "not yet visible" | "lost" | "without a key" | "overfull";
 
-/**
- * What the stream carried for one key between the watermarks. `partial`: all its changes left some columns alone, and the
- * sink may lack the row's other values. The chunk's row has those columns, so the two together make the whole row.
- */
-type Touched =
-  | { readonly kind: "superseded" }
-  | { readonly kind: "partial"; readonly tuple: Uint8Array; readonly version: bigint; readonly commitTimeUs: bigint }
-  | Untold
-  /** In a window that compares: the transaction of its last change. */
-  | { readonly kind: "last"; readonly xid: number };
-
-/**
- * Only the source can show the row. If the chunk's snapshot sees the key's last change, the chunk has the row as of that
- * change. So even a row that changes all the time is resolved in the end.
- */
-interface Untold {
-  readonly kind: "untold";
-  readonly xid: number;
-  readonly version: bigint;
-  readonly commitTimeUs: bigint;
-}
-
 /** The limit of what a window keeps of the stream: more than a short read meets even on the busiest table. */
 const LIMITS = { keyCountMax: 500_000, byteCountMax: 32 * 1024 * 1024 };
 const ENTRY_BYTES = 64;
 
-const SUPERSEDED: Touched = { kind: "superseded" };
-
-/**
- * One chunk's way into the stream. Between the low and the high watermark, the window notes the keys that the stream
- * carries. At the position of the high watermark the chunk's other rows are applied, with the low watermark's version.
- *
- * A window that compares returns exactly what a sink must hold at the high watermark. First come the rows that the source
- * itself showed: those that the stream did not carry, and those whose last change the chunk's snapshot sees. Then come keys
- * that changed later, if the log shows what it left of them. The other keys are `aside`.
- */
-export class Window {
+/** One chunk's way into the stream; `T`: what it notes of a key that the stream carries between the marks. */
+export abstract class Window<T = unknown> {
   readonly id: string;
   readonly tableId: string;
+  readonly #limits: typeof LIMITS;
+  readonly #overfull = new AbortController();
   #open = false;
   #spoiled: Spoiled | null = null;
   #lowVersion = 0n;
   #chunk: Filled | null = null;
-  readonly #touched = new Map<string, Touched>();
   #touchedBytes = 0;
-  readonly #overfull = new AbortController();
-  readonly #compares: boolean;
-  readonly #limits: typeof LIMITS;
-  readonly #aside: KeyText[] = [];
-  readonly #images = new KeyImages();
+  protected readonly touched = new Map<string, T>();
 
   /** `id`: the one in its marks; windows of several tables may share it. */
-  constructor(id: string, tableId: string, purpose: "apply" | "compare" = "apply", limits = LIMITS) {
-    this.#limits = limits;
+  constructor(id: string, tableId: string, limits = LIMITS) {
     this.id = id;
     this.tableId = tableId;
-    this.#compares = purpose === "compare";
-  }
-
-  /** Keys of the chunk, or listed ones, whose state at the high watermark is unknown. */
-  get aside(): readonly KeyText[] {
-    return this.#aside;
+    this.#limits = limits;
   }
 
   /** Aborted when the stream has brought more than a window keeps: the chunk is useless. */
@@ -107,7 +101,7 @@ export class Window {
 
   spoil(why: Spoiled): void {
     this.#spoiled ??= why;
-    this.#touched.clear();
+    this.touched.clear();
   }
 
   /** The chunk, just read between the marks. `keys`: the keys of a key lookup. */
@@ -132,41 +126,31 @@ export class Window {
     const before = block.before[row]!;
     const oldKey = before === NO_TUPLE ? null : keyOf(table, block.bytes, before);
     const newKey = after === NO_TUPLE ? null : keyOf(table, block.bytes, after);
-    if (this.#compares) {
-      const last = { kind: "last", xid: block.transactions.xid[block.tx[row]!]! } as const;
-      if (oldKey !== null) this.#note(oldKey, last);
-      if (newKey !== null) this.#note(newKey, last);
-      this.#images.note(block, row, table, oldKey, newKey);
-      return;
-    }
-    if (newKey !== null && block.op[row] === OP_UNTOLD) {
-      if (oldKey !== null) this.#note(oldKey, SUPERSEDED);
-      this.#note(newKey, untold(block, row));
-      return;
-    }
-    // Under a key that a row has just taken, the chunk may show the row that had the key before. A full old row completes
-    // the new one.
-    const stays = oldKey === null || (oldKey === newKey && block.beforeKind[row] !== BEFORE_FULL);
-    if (newKey !== null && stays && isUpdate(block.op[row]!)) {
-      this.#note(newKey, laterUpdate(block, row, this.#touched.get(newKey)));
-      return;
-    }
-    if (oldKey !== null) this.#note(oldKey, SUPERSEDED);
-    if (newKey !== null) this.#note(newKey, SUPERSEDED);
+    this.noteChange(block, row, table, oldKey, newKey);
   }
 
-  #note(key: string, touched: Touched): void {
-    const { size } = this.#touched;
-    this.#touched.set(key, touched);
-    if (touched.kind === "partial") this.#touchedBytes += touched.tuple.length;
-    if (this.#touched.size > size) this.#touchedBytes += key.length + ENTRY_BYTES;
+  /** `oldKey`, `newKey`: the keys of the row before and after the change; null if there is no such row. */
+  protected abstract noteChange(
+    block: Block,
+    row: number,
+    table: TableVersion,
+    oldKey: string | null,
+    newKey: string | null,
+  ): void;
+
+  /** `byteCount`: what is kept with the key. */
+  protected note(key: string, touched: T, byteCount = 0): void {
+    const { size } = this.touched;
+    this.touched.set(key, touched);
+    this.#touchedBytes += byteCount;
+    if (this.touched.size > size) this.#touchedBytes += key.length + ENTRY_BYTES;
     const { keyCountMax, byteCountMax } = this.#limits;
-    if (this.#touched.size <= keyCountMax && this.#touchedBytes < byteCountMax) return;
+    if (this.touched.size <= keyCountMax && this.#touchedBytes < byteCountMax) return;
     this.spoil("overfull");
     this.#overfull.abort();
   }
 
-  /** At the high watermark: the rows to apply, or why not. The caller releases the block; null if nothing is left to apply. */
+  /** At the high watermark: the rows to use, or why not. The caller releases the block; null if nothing is left. */
   close(allSeen: (sees: (xid: number) => boolean) => boolean): WindowRows | Spoiled {
     const filled = this.#chunk;
     if (filled === null) return "not yet visible";
@@ -180,20 +164,65 @@ export class Window {
     }
     if (chunk.block !== null) {
       chunk.block.transactions.version[0] = this.#lowVersion;
-      if (this.#touched.size === 0 && filled.keys === null) return { block: chunk.block, toldCount: chunk.block.count };
+      if (this.touched.size === 0 && filled.keys === null) return { block: chunk.block, toldCount: chunk.block.count };
     }
-    const rows = this.#compares ? this.#selectTold(filled) : this.#select(filled);
+    const rows = this.select(filled);
     chunk.block?.release();
     return rows;
   }
+
+  protected abstract select(filled: Filled): WindowRows;
 
   /** Drops a chunk whose high watermark never came. */
   discard(): void {
     this.#chunk?.chunk.block?.release();
     this.#chunk = null;
   }
+}
 
-  #select(filled: Filled): WindowRows {
+/**
+ * What the stream carried for one key. `partial`: all its changes left some columns alone, and the sink may lack the row's
+ * other values. The chunk's row has those columns, so the two together make the whole row.
+ */
+type Touched =
+  | { readonly kind: "superseded" }
+  | { readonly kind: "partial"; readonly tuple: Uint8Array; readonly version: bigint; readonly commitTimeUs: bigint }
+  | Untold;
+
+/**
+ * Only the source can show the row. If the chunk's snapshot sees the key's last change, the chunk has the row as of that
+ * change. So even a row that changes all the time is resolved in the end.
+ */
+interface Untold {
+  readonly kind: "untold";
+  readonly xid: number;
+  readonly version: bigint;
+  readonly commitTimeUs: bigint;
+}
+
+const SUPERSEDED: Touched = { kind: "superseded" };
+
+/** Rows for sinks that get the stream too. */
+export class ApplyWindow extends Window<Touched> {
+  protected noteChange(block: Block, row: number, _: TableVersion, oldKey: string | null, newKey: string | null): void {
+    if (newKey !== null && block.op[row] === OP_UNTOLD) {
+      if (oldKey !== null) this.note(oldKey, SUPERSEDED);
+      this.note(newKey, untold(block, row));
+      return;
+    }
+    // Under a key that a row has just taken, the chunk may show the row that had the key before. A full old row completes
+    // the new one.
+    const stays = oldKey === null || (oldKey === newKey && block.beforeKind[row] !== BEFORE_FULL);
+    if (newKey !== null && stays && isUpdate(block.op[row]!)) {
+      const later = laterUpdate(block, row, this.touched.get(newKey));
+      this.note(newKey, later, later.kind === "partial" ? later.tuple.length : 0);
+      return;
+    }
+    if (oldKey !== null) this.note(oldKey, SUPERSEDED);
+    if (newKey !== null) this.note(newKey, SUPERSEDED);
+  }
+
+  protected select(filled: Filled): WindowRows {
     const { table, keys } = filled;
     const { block: chunk, sees } = filled.chunk;
     const rows = new ChunkRows(table, chunk);
@@ -203,26 +232,50 @@ export class Window {
     for (const offset of chunk?.after.subarray(0, chunk.count) ?? []) {
       const key = keyOf(table, bytes, offset);
       found.add(key);
-      const touched = this.#touched.get(key);
-      if (touched === undefined) rows.copy(bytes, offset, this.#lowVersion, lowTimeUs);
+      const touched = this.touched.get(key);
+      if (touched === undefined) rows.copy(bytes, offset, this.lowVersion, lowTimeUs);
       else if (touched.kind === "partial") {
         rows.merge(touched.tuple, bytes, offset, touched.version, touched.commitTimeUs);
-      } else if (touched.kind === "untold" && isTold(touched, sees)) {
+      } else if (touched.kind === "untold" && isTold(touched.xid, sees)) {
         rows.copy(bytes, offset, touched.version, touched.commitTimeUs);
       }
     }
     for (const key of keys ?? []) {
       const text = joinedKey(key);
       if (found.has(text)) continue;
-      const touched = this.#touched.get(text);
-      if (touched === undefined) rows.remove(key, this.#lowVersion, lowTimeUs);
-      else if (touched.kind === "untold" && isTold(touched, sees))
+      const touched = this.touched.get(text);
+      if (touched === undefined) rows.remove(key, this.lowVersion, lowTimeUs);
+      else if (touched.kind === "untold" && isTold(touched.xid, sees))
         rows.remove(key, touched.version, touched.commitTimeUs);
     }
     return rows.finish();
   }
+}
 
-  #selectTold(filled: Filled): WindowRows {
+/** Exactly what a sink must hold at the high watermark. Of a key it notes the transaction of its last change. */
+export class CompareWindow extends Window<number> {
+  readonly #images = new KeyImages();
+  readonly #unsettled: KeyText[] = [];
+
+  /** Keys of the chunk, or listed ones, whose state at the high watermark is unknown. */
+  get unsettled(): readonly KeyText[] {
+    return this.#unsettled;
+  }
+
+  protected noteChange(
+    block: Block,
+    row: number,
+    table: TableVersion,
+    oldKey: string | null,
+    newKey: string | null,
+  ): void {
+    const xid = block.transactions.xid[block.tx[row]!]!;
+    if (oldKey !== null) this.note(oldKey, xid);
+    if (newKey !== null) this.note(newKey, xid);
+    this.#images.note(block, row, table, oldKey, newKey);
+  }
+
+  protected select(filled: Filled): WindowRows {
     const { table, keys } = filled;
     const { block: chunk, sees } = filled.chunk;
     const rows = new ChunkRows(table, chunk);
@@ -231,31 +284,31 @@ export class Window {
     const timeUs = timeOf(filled);
     const bytes = chunk?.bytes ?? new Uint8Array();
     const isMoved = (text: string): boolean => {
-      const touched = this.#touched.get(text);
-      return touched?.kind === "last" && !isTold(touched, sees);
+      const xid = this.touched.get(text);
+      return xid !== undefined && !isTold(xid, sees);
     };
     for (const offset of chunk?.after.subarray(0, chunk.count) ?? []) {
       const text = keyOf(table, bytes, offset);
       found.set(text, offset);
       if (isMoved(text)) moved.push([keyText(table, bytes, offset), text]);
-      else rows.copy(bytes, offset, this.#lowVersion, timeUs);
+      else rows.copy(bytes, offset, this.lowVersion, timeUs);
     }
     for (const key of keys ?? []) {
       const text = joinedKey(key);
       if (found.has(text)) continue;
       if (isMoved(text)) moved.push([key, text]);
-      else rows.remove(key, this.#lowVersion, timeUs);
+      else rows.remove(key, this.lowVersion, timeUs);
     }
     const toldCount = rows.count;
     for (const [key, text] of moved) {
       const image = this.#images.of(text);
       const offset = found.get(text);
-      if (image.kind === "row") rows.copy(image.tuple, 0, this.#lowVersion, timeUs);
+      if (image.kind === "row") rows.copy(image.tuple, 0, this.lowVersion, timeUs);
       else if (image.kind === "partial" && offset !== undefined)
-        rows.merge(image.tuple, bytes, offset, this.#lowVersion, timeUs);
+        rows.merge(image.tuple, bytes, offset, this.lowVersion, timeUs);
       // In a range, a row that is gone is no row: its key shows whether the sink still has it.
-      else if (image.kind === "gone" && keys !== null) rows.remove(key, this.#lowVersion, timeUs);
-      else this.#aside.push(key);
+      else if (image.kind === "gone" && keys !== null) rows.remove(key, this.lowVersion, timeUs);
+      else this.#unsettled.push(key);
     }
     return { ...rows.finish(), toldCount };
   }
@@ -293,7 +346,7 @@ function untold(block: Block, row: number): Untold {
 }
 
 /** A transaction that changes a row has seen the row's earlier changes: seeing the last one is seeing all. */
-function isTold({ xid }: { readonly xid: number }, sees: (xid: number) => boolean): boolean {
+function isTold(xid: number, sees: (xid: number) => boolean): boolean {
   return xid !== 0 && sees(xid);
 }
 
@@ -301,7 +354,7 @@ function laterUpdate(block: Block, row: number, earlier: Touched | undefined): T
   const { bytes } = block;
   const after = block.after[row]!;
   if (!hasUnchanged(bytes, after)) return SUPERSEDED;
-  if (earlier?.kind === "superseded" || earlier?.kind === "last") return SUPERSEDED;
+  if (earlier?.kind === "superseded") return SUPERSEDED;
   if (earlier?.kind === "untold") return untold(block, row);
   const out = new ByteWriter(256);
   if (earlier === undefined) out.copy(bytes, after, tupleEnd(bytes, after) - after);

@@ -1,9 +1,12 @@
+import { basename, dirname } from "node:path";
 import { systemClock } from "../../core/clock.ts";
+import type { StateAddress } from "../../core/contracts/connector.ts";
 import type { Acquired, Lease, LeaseStore, StateDump, StateRow, StateStore } from "../../core/contracts/state-store.ts";
 import { leaseHeld, stateError } from "../errors.ts";
 import { newestMigration } from "../sqlite/migrate.ts";
-import { assemble } from "../sqlite/open.ts";
-import type { Link, Query } from "./link.ts";
+import { assemble, type SqliteOptions } from "../sqlite/open.ts";
+import { Link, type Query } from "./link.ts";
+import { migrate, verifyThere } from "./migrate.ts";
 import { type Change, contentOf, Replica } from "./replica.ts";
 
 interface StateLine {
@@ -18,6 +21,27 @@ interface StateLine {
 const LINE = `SELECT form, revision, lease_number, holder, (extract(epoch from expires_at) * 1000)::bigint AS expires_ms,
   coalesce(expires_at > clock_timestamp(), false) AS alive FROM millrace.state WHERE name = $1`;
 
+/**
+ * `url` may end in `#` and a local path that stands for the state, two folders below the configuration's. Its last part
+ * is the name if none is given.
+ */
+export async function openPostgres({ url, freshPassword }: StateAddress, options: SqliteOptions): Promise<StateStore> {
+  const [address = "", localPath = ""] = url.split("#", 2);
+  const name = options.name ?? basename(localPath, ".db");
+  const link = new Link({ url: address, freshPassword }, dirname(dirname(localPath)));
+  const readOnly = options.readOnly ?? false;
+  try {
+    if (readOnly) await verifyThere(link, name);
+    else await migrate(link, name);
+    return new PostgresState(link, name, readOnly).store();
+  } catch (error) {
+    await link.close().catch(() => {
+      // The earlier error says why.
+    });
+    throw error;
+  }
+}
+
 /** For work without the lease: fail at once, do not wait. */
 const NO_DEADLINE = 0;
 /** Work on the server ends this long before the lease does. */
@@ -29,7 +53,7 @@ const MARGIN_MS = 1_000;
  * server is unreachable, calls retry until the lease ends; after that this process may not write, and every call fails.
  * A process without the lease loads the rows again at every call, and writes only while nobody holds the lease.
  */
-export class PostgresState implements LeaseStore {
+class PostgresState implements LeaseStore {
   readonly #link: Link;
   readonly #name: string;
   readonly #readOnly: boolean;

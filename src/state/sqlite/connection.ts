@@ -1,10 +1,13 @@
 import { rmSync } from "node:fs";
-import type { DatabaseSync, StatementSync } from "node:sqlite";
+import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite";
 import type { Clock } from "../../core/clock.ts";
 import type { StateDump } from "../../core/contracts/state-store.ts";
 import { stateError } from "../errors.ts";
 import { dumpOf, load, upgraded } from "./dump.ts";
 import { classify } from "./errors.ts";
+import type { Row } from "./row.ts";
+
+type Parameters = Readonly<Record<string, SQLInputValue>>;
 
 /**
  * The open database and its one rule: every write is a transaction that first checks the lease, and is on disk
@@ -16,26 +19,35 @@ export class Connection {
   /** The number of the lease that this process holds. Writes fail after another process took the lease. */
   held: number | null = null;
   readonly #database: DatabaseSync;
-  readonly #begin: StatementSync;
-  readonly #commit: StatementSync;
-  readonly #rollback: StatementSync;
-  readonly #lease: StatementSync;
+  /** Each statement is compiled once. */
+  readonly #statements = new Map<string, StatementSync>();
 
   constructor(database: DatabaseSync, path: string, clock: Clock) {
     this.path = path;
     this.clock = clock;
     this.#database = database;
-    this.#begin = database.prepare("BEGIN IMMEDIATE");
-    this.#commit = database.prepare("COMMIT");
-    this.#rollback = database.prepare("ROLLBACK");
-    this.#lease = database.prepare("SELECT number FROM lease");
   }
 
-  prepare(sql: string): StatementSync {
-    return this.#database.prepare(sql);
+  all(sql: string, parameters: Parameters = {}): readonly Row[] {
+    return this.#classified(() => this.#statement(sql).all(parameters));
   }
 
-  read<T>(work: () => T): T {
+  get(sql: string, parameters: Parameters = {}): Row | undefined {
+    return this.#classified(() => this.#statement(sql).get(parameters));
+  }
+
+  /** For the work of a `write`. Returns how many rows it changed. */
+  run(sql: string, parameters: Parameters = {}): number {
+    return this.#classified(() => Number(this.#statement(sql).run(parameters).changes));
+  }
+
+  #statement(sql: string): StatementSync {
+    let statement = this.#statements.get(sql);
+    if (statement === undefined) this.#statements.set(sql, (statement = this.#database.prepare(sql)));
+    return statement;
+  }
+
+  #classified<T>(work: () => T): T {
     try {
       return work();
     } catch (error) {
@@ -52,27 +64,25 @@ export class Connection {
 
   /** A write that compares the lease itself: only for the lease's own statements. */
   unfenced<T>(work: () => T): T {
-    try {
-      this.#begin.run();
+    return this.#classified(() => {
+      this.run("BEGIN IMMEDIATE");
       try {
         const result = work();
-        this.#commit.run();
+        this.run("COMMIT");
         return result;
       } catch (error) {
         // SQLite rolls back by itself after some errors (disk full, I/O).
-        if (this.#database.isTransaction) this.#rollback.run();
+        if (this.#database.isTransaction) this.run("ROLLBACK");
         throw error;
       }
-    } catch (error) {
-      throw classify(error, this.path);
-    }
+    });
   }
 
   dump(): StateDump {
-    return this.read(() => {
+    return this.#classified(() => {
       this.#database.exec("BEGIN");
       try {
-        return dumpOf(this.#database, Number(this.#lease.get()?.["number"] ?? 0));
+        return dumpOf(this.#database, Number(this.#leaseNumber ?? 0));
       } finally {
         this.#database.exec("ROLLBACK");
       }
@@ -84,7 +94,7 @@ export class Connection {
     const newest = upgraded(dump);
     this.write(() => {
       load(this.#database, newest);
-      this.#database.prepare("UPDATE lease SET number = max(number, ?)").run(dump.leaseNumber);
+      this.run("UPDATE lease SET number = max(number, :number)", { number: dump.leaseNumber });
     });
   }
 
@@ -99,9 +109,13 @@ export class Connection {
     if (this.#database.isOpen) this.#database.close();
   }
 
+  get #leaseNumber(): unknown {
+    return this.get("SELECT number FROM lease")?.["number"];
+  }
+
   #proveLease(): void {
     if (this.held === null) return;
-    const number = this.#lease.get()?.["number"];
+    const number = this.#leaseNumber;
     if (number !== this.held)
       throw stateError("MR1210", `lease ${this.held} was taken over (the lease is now number ${String(number)})`);
   }

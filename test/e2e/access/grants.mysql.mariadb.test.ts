@@ -91,7 +91,7 @@ test.each(mysqlFlavours)("%s: a database that may not be read any more is named 
   const user = `reader_${randomUUID().slice(0, 8)}`;
   await using pipeline = await pipelineOf(flavour, user, ["*"]);
   const { name, connection } = pipeline.source;
-  const suspended = async () => (await pipeline.installation.status()).tables.aside.map(({ error }) => error.code);
+  const suspended = async () => (await pipeline.installation.status()).tables.suspended.map(({ error }) => error.code);
   try {
     await pipeline.expectEqual("a", "z", "w");
     // The daemon's sessions stay as they are.
@@ -111,15 +111,15 @@ test.each(mysqlFlavours)("%s: a table that may not be read any more is named unt
   const { installation, source } = pipeline;
   const id = `${source.name}.z`;
   const grant = `GRANT SELECT ON \`${source.name}\`.\`z\` TO '${user}'@'%';`;
-  const aside = async () => (await installation.status()).tables.aside;
+  const suspended = async () => (await installation.status()).tables.suspended;
   const named = [{ table: id, error: { code: "MR1312", hint: expect.stringContaining(grant) } }];
   try {
     await pipeline.expectEqual("a", "z", "w");
     // A table that is dropped lacks nothing.
     await pipeline.run("drop table w", `revoke select on z from '${user}'@'%'`, "insert into z values (5)");
     await pipeline.run("insert into a values (5)");
-    await eventually(async () => (await aside()).length > 0);
-    expect(await aside()).toMatchObject(named);
+    await eventually(async () => (await suspended()).length > 0);
+    expect(await suspended()).toMatchObject(named);
     expect(await installation.command("status", "--exit-code")).toMatchObject({
       exitCode: 3,
       stdout: expect.stringContaining(grant),
@@ -131,10 +131,10 @@ test.each(mysqlFlavours)("%s: a table that may not be read any more is named unt
     });
     await pipeline.daemon.stop();
     await pipeline.start();
-    await eventually(async () => (await aside()).length > 0);
-    expect(await aside()).toMatchObject(named);
+    await eventually(async () => (await suspended()).length > 0);
+    expect(await suspended()).toMatchObject(named);
     await pipeline.run(grant, "delete from z where id = 1");
-    await eventually(async () => (await aside()).length === 0);
+    await eventually(async () => (await suspended()).length === 0);
     await pipeline.expectEqual("a", "z");
   } finally {
     await source.connection.query(`drop user if exists '${user}'@'%'`);

@@ -115,7 +115,7 @@ test("of two tables that would meet in one target the second is refused by numbe
   );
   await eventually(async () => {
     const { tables } = await pipeline.installation.status();
-    expect(tables.aside.map(({ table, error }) => [table, error.code])).toEqual([["public.Twin", "MR1305"]]);
+    expect(tables.suspended.map(({ table, error }) => [table, error.code])).toEqual([["public.Twin", "MR1305"]]);
   });
   await pipeline.run(
     `insert into twin values (2, 'first'); update "Twin" set body = 'more'; delete from "Twin" where id = 2`,

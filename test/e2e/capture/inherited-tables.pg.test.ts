@@ -42,7 +42,7 @@ test("flow, are read again, looked up and compared by their own rows; what SELEC
 
   const said = /SELECT also shows .*\(public\.payment_a, not captured; public\.payment_b\)/;
   await eventually(async () => {
-    const { hints = [] } = (await pipeline.installation.status()).source;
+    const { hints } = (await pipeline.installation.status()).source;
     expect(hints).toContainEqual(expect.stringMatching(said));
   });
   const check = await pipeline.installation.command("check");

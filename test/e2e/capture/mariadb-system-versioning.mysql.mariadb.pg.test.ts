@@ -56,8 +56,8 @@ describe.runIf(mysqlFlavours.includes("mariadb"))("MariaDB", () => {
         `insert into ${name} (id, v, t) values (6, 6, 'g')`,
       );
     await pipeline.expectEqual(...NAMES);
-    const { refused, aside } = (await pipeline.installation.status()).tables;
-    expect({ refused, aside }).toEqual({ refused: [], aside: [] });
+    const { refused, suspended } = (await pipeline.installation.status()).tables;
+    expect({ refused, suspended }).toEqual({ refused: [], suspended: [] });
     await pipeline.readAgain(...NAMES);
     await pipeline.run(...NAMES.map((name) => `update ${name} set v = v + 1`));
     await pipeline.expectEqual(...NAMES);
@@ -120,8 +120,8 @@ describe.runIf(mysqlFlavours.includes("mariadb"))("MariaDB", () => {
       "commit",
     );
     await pipeline.expectEqual("t", "noted");
-    const { refused, aside } = (await pipeline.installation.status()).tables;
-    expect(aside).toEqual([]);
+    const { refused, suspended } = (await pipeline.installation.status()).tables;
+    expect(suspended).toEqual([]);
     expect(refused).toMatchObject([{ reason: expect.stringContaining("transaction-precise") }]);
     // A session that logs statements writes nothing but the statement: its trigger's rows are lost, too.
     const session = await createConnection({ uri: pipeline.url });
@@ -129,7 +129,7 @@ describe.runIf(mysqlFlavours.includes("mariadb"))("MariaDB", () => {
     await session.query("insert into precise (id, v) values (500, 1)");
     await session.end();
     await eventually(async () =>
-      expect((await pipeline.installation.status()).tables.aside).toMatchObject([
+      expect((await pipeline.installation.status()).tables.suspended).toMatchObject([
         { table: `${pipeline.source.name}.noted`, error: { code: "MR2120" } },
       ]),
     );

@@ -64,7 +64,7 @@ describe.each(ENCODINGS)("$encoding", ({ encoding, bytes, good }) => {
     await arrives(3);
     if (bytes !== null) {
       await eventually(async () =>
-        expect((await installation.status()).tables.aside).toMatchObject([
+        expect((await installation.status()).tables.suspended).toMatchObject([
           { table: "public.later", error: { code: "MR2037" } },
         ]),
       );

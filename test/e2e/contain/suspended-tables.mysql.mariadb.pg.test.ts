@@ -103,8 +103,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     expect(await letters()).toEqual(ofEach(...keys));
     expect(await held()).toEqual(["2024-01-01 1 1", "2024-01-01 3 3", "2024-03-03 1 0"]);
     const { tables, sinks: told } = await installation.status();
-    expect([tables.aside, tables.suspended, told.map(({ state, deadLetters }) => [state, deadLetters])]).toEqual([
-      [],
+    expect([tables.suspended, told.map(({ state, deadLetters }) => [state, deadLetters])]).toEqual([
       [],
       [
         ["streaming", 5],

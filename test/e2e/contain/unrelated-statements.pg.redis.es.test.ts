@@ -1,5 +1,5 @@
 /**
- * Statements that change no row and no shape of what is captured never stop the stream, nor set anything aside.
+ * Statements that change no row and no shape of what is captured never stop the stream, nor set anything suspended.
  * @module-tag heavy
  */
 import { setTimeout as sleep } from "node:timers/promises";
@@ -222,7 +222,7 @@ test("unrelated and exotic statements while rows flow", async () => {
   const expectStreaming = async (after: string): Promise<void> => {
     const { sinks, tables } = await installation.status();
     const stopped = sinks.filter(({ state, error }) => state !== "streaming" || error !== null);
-    expect({ stopped, aside: tables.aside }, after).toEqual({ stopped: [], aside: [] });
+    expect({ stopped, suspended: tables.suspended }, after).toEqual({ stopped: [], suspended: [] });
   };
   {
     await using rows = moving(source);
@@ -244,8 +244,8 @@ test("unrelated and exotic statements while rows flow", async () => {
   expect(daemon.exited).toBe(false);
   expect(pipeline.complaints()).toEqual([]);
   const { stdout } = await installation.command("schema", "list", "--json");
-  const { tables }: { tables: readonly { table: string; version: number; aside: string | null }[] } =
+  const { tables }: { tables: readonly { table: string; version: number; suspended: string | null }[] } =
     JSON.parse(stdout);
   const versions = tables.filter(({ table }) => TABLES.includes(table.replace("public.", "")));
-  expect(versions.map(({ version, aside }) => [version, aside])).toEqual(TABLES.map(() => [1, null]));
+  expect(versions.map(({ version, suspended }) => [version, suspended])).toEqual(TABLES.map(() => [1, null]));
 });

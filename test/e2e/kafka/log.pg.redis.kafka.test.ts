@@ -106,9 +106,9 @@ test("what operators do on the applying side", async () => {
 
 test("a table that waits for approval on the capturing side is left out of the log, and is read again afterwards", async () => {
   const { applying, capture } = through;
-  const isAside = async (): Promise<boolean> => (await capture.status()).tables.aside.length > 0;
+  const isSuspended = async (): Promise<boolean> => (await capture.status()).tables.suspended.length > 0;
   await applying.run("alter table notes add column more int; update notes set more = 1");
-  await eventually(isAside);
+  await eventually(isSuspended);
   await applying.run("update notes set text = 'unseen'; insert into orders values (9000, 1, 'seen')");
   await eventually(async () => {
     const { rows } = await applying.sinks.target!.query("select from orders where id = 9000");

@@ -221,7 +221,7 @@ test("a table that loses its key while no row moves in it is suspended, named by
   await source.query("alter table quiet drop constraint quiet_pkey");
   await eventually(async () => {
     const { tables } = json(await installation.command("status", "--json"));
-    expect(tables).toMatchObject({ aside: [{ table: "public.quiet", error: { code: "MR1309" } }] });
+    expect(tables).toMatchObject({ suspended: [{ table: "public.quiet", error: { code: "MR1309" } }] });
   });
   await source.query("insert into quiet values (2)");
   const late = await installation.command("wait", "--timeout", "3s");
@@ -241,7 +241,7 @@ test("a table that loses its key while no row moves in it is suspended, named by
 });
 
 test(
-  "a table that lost its key and has it again is let in by itself, whether its log shows rows without key or not",
+  "a table that lost its key and has it again is reinstated by itself, whether its log shows rows without key or not",
   { tags: "long" },
   async () => {
     await using at = await place();
@@ -271,7 +271,7 @@ test(
     await source.query("alter table quiet drop constraint quiet_pkey");
     await source.query("insert into quiet values (4, 4)");
     await source.query("alter table quiet add primary key (id)");
-    await eventually(async () => expect((await installation.status()).tables.aside).toEqual([]));
+    await eventually(async () => expect((await installation.status()).tables.suspended).toEqual([]));
     expect(await installation.command("wait")).toMatchObject({ exitCode: 0 });
     expect((await daemon.stop()).exitCode).toBe(0);
     const redis = new Redis(redisUrl());

@@ -66,15 +66,15 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
 
       await pipeline.run("alter table waits add column c int", "insert into waits values (2, 'y', 3)");
       await eventually(async () => {
-        const { aside } = (await installation.status()).tables;
-        expect(aside.map(({ table, error }) => [table, error.code])).toEqual([[waits, "MR1303"]]);
+        const { suspended } = (await installation.status()).tables;
+        expect(suspended.map(({ table, error }) => [table, error.code])).toEqual([[waits, "MR1303"]]);
       });
       expect((await command(0, "schema", "list")).stdout).toContain('column added: "c"');
       expect((await command(0, "schema", "diff", waits, "1", "2")).stdout).toMatch(
         /column added: "c"[^]*backward|full/,
       );
       await command(0, "schema", "approve", waits);
-      await eventually(async () => expect((await installation.status()).tables.aside).toEqual([]));
+      await eventually(async () => expect((await installation.status()).tables.suspended).toEqual([]));
       await pipeline.expectEqual("waits", "flows");
 
       await command(0, "pause", "--sink", "redis");

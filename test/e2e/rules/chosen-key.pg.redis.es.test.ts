@@ -90,7 +90,7 @@ async function restartWith(tables: object, from: number): Promise<void> {
   await pipeline.start();
   await eventually(async () => {
     const { tables: known } = await installation.status();
-    expect(known.aside).toEqual([]);
+    expect(known.suspended).toEqual([]);
   });
 }
 
@@ -128,13 +128,13 @@ test("a key that nothing guards any more suspends its table, and the others go o
   await pipeline.run("alter table visit drop constraint visit_once; insert into visit values (7, 1, 0, 'twice')");
   await eventually(async () => {
     const { tables } = await pipeline.installation.status();
-    expect(tables.aside.map(({ table: id }) => id)).toEqual(["public.visit"]);
+    expect(tables.suspended.map(({ table: id }) => id)).toEqual(["public.visit"]);
     // The first where a row shows it, the second where the catalogue does.
-    expect(tables.aside[0]?.error.code).toMatch(/MR1309|MR1026/);
+    expect(tables.suspended[0]?.error.code).toMatch(/MR1309|MR1026/);
   });
   await move(80);
   await pipeline.run("delete from visit where tenant = 7; alter table visit add constraint visit_once unique (id)");
-  await eventually(async () => expect((await pipeline.installation.status()).tables.aside).toEqual([]));
+  await eventually(async () => expect((await pipeline.installation.status()).tables.suspended).toEqual([]));
   await pipeline.run("update visit set n = n + 1 where id < 20");
   await pipeline.expectEqual(CHOSEN);
 });

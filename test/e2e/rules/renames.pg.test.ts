@@ -76,7 +76,7 @@ class Scene implements AsyncDisposable {
     const { installation } = this.pipeline;
     await eventually(async () => {
       const { tables } = await installation.status();
-      expect(Object.fromEntries(tables.aside.map(({ table, error }) => [table, error.code]))).toEqual(expected);
+      expect(Object.fromEntries(tables.suspended.map(({ table, error }) => [table, error.code]))).toEqual(expected);
     });
     await this.passed();
     await expectHidden(this.pipeline);

@@ -373,7 +373,7 @@ test("a hidden column that is renamed while rows flow suspends its table", async
   await pipeline.run(`alter table account rename mail to contact; insert into account values ('${secret}', 2, 'z')`);
   await eventually(async () => {
     const { tables } = await pipeline.installation.status();
-    expect(tables.aside.map(({ table, error }) => [table, error.code])).toEqual([["public.account", "MR1025"]]);
+    expect(tables.suspended.map(({ table, error }) => [table, error.code])).toEqual([["public.account", "MR1025"]]);
   });
   await pipeline.run("update plain set v = 'on' where id = 1");
   await eventually(async () => {

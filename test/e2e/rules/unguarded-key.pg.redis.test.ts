@@ -39,13 +39,13 @@ afterAll(async () => {
   await pipeline?.[Symbol.asyncDispose]();
 });
 
-/** By table, the code of the error that set it aside. */
-async function aside(): Promise<Readonly<Record<string, string>>> {
+/** By table, the code of the error that suspended it. */
+async function suspended(): Promise<Readonly<Record<string, string>>> {
   const { tables } = await pipeline.installation.status();
-  return Object.fromEntries(tables.aside.map(({ table: id, error }) => [id, error.code]));
+  return Object.fromEntries(tables.suspended.map(({ table: id, error }) => [id, error.code]));
 }
 
-async function letIn(name: string): Promise<void> {
+async function reinstate(name: string): Promise<void> {
   await eventually(async () => {
     const { exitCode } = await pipeline.installation.command("snapshot", "start", "--tables", `public.${name}`);
     return exitCode === 0;
@@ -73,7 +73,7 @@ async function move(name: string, from: number): Promise<void> {
 test("rows that the key tells apart, and others in the first copy", async () => {
   await eventually(
     async () => {
-      expect(await aside()).toEqual({ "public.twice": "MR1313", "public.without": "MR1313" });
+      expect(await suspended()).toEqual({ "public.twice": "MR1313", "public.without": "MR1313" });
     },
     { withinMs: 60_000 },
   );
@@ -89,7 +89,7 @@ test("rows that the key tells apart, and others in the first copy", async () => 
     { withinMs: 60_000 },
   );
   await pipeline.run("delete from twice where id = 7000; update without set mail = 'mail50' where id = 50");
-  for (const name of ["twice", "without"]) await letIn(name);
+  for (const name of ["twice", "without"]) await reinstate(name);
   await move("twice", 10);
   await pipeline.expectEqual([...GOOD, ...BAD.map(table)]);
 });
@@ -100,7 +100,7 @@ test("two rows of one key, and a null, that come by the stream", async () => {
   await pipeline.run("alter table guarded drop constraint apart; update guarded set mail = 'mail81' where id = 80");
   await eventually(
     async () => {
-      expect(await aside()).toEqual({
+      expect(await suspended()).toEqual({
         "public.guarded": "MR1313",
         "public.loose": "MR1313",
         "public.person": "MR1313",
@@ -112,7 +112,7 @@ test("two rows of one key, and a null, that come by the stream", async () => {
   await pipeline.run(
     `delete from person where id = 80; delete from loose where id = 8000; update guarded set mail = 'mail80' where id = 80`,
   );
-  for (const name of ["person", "loose", "guarded"]) await letIn(name);
+  for (const name of ["person", "loose", "guarded"]) await reinstate(name);
   await move("guarded", 60);
   await move("loose", 60);
   await pipeline.expectEqual([...GOOD, ...BAD.map(table)]);

@@ -65,7 +65,7 @@ async function expectHidden(
 async function waitsForApproval(installation: Installation, table: string): Promise<void> {
   await eventually(async () => {
     const { tables } = await installation.status();
-    expect(tables.aside.map(({ table: id, error }) => [id, error.code])).toEqual([[table, "MR1303"]]);
+    expect(tables.suspended.map(({ table: id, error }) => [id, error.code])).toEqual([[table, "MR1303"]]);
   });
 }
 

@@ -125,7 +125,7 @@ test("what can't be ignored suspends its table; the others go on, and all is fol
   await pipeline.run("update plain set n = 2; update kept set b = 7 where id = 50");
   await eventually(async () => {
     const { tables } = await pipeline.installation.status();
-    expect(tables.aside.map(({ table, error }) => [table, error.code])).toEqual([["public.wider", "MR1027"]]);
+    expect(tables.suspended.map(({ table, error }) => [table, error.code])).toEqual([["public.wider", "MR1027"]]);
   });
   await eventually(async () => {
     const { source, sinks, installation } = pipeline;

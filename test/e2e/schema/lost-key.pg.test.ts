@@ -28,7 +28,7 @@ async function command(...words: string[]): Promise<void> {
 
 /** The tables that are suspended now. */
 async function suspended(): Promise<readonly string[]> {
-  return (await pipeline.installation.status()).tables.aside.map(({ table }) => table);
+  return (await pipeline.installation.status()).tables.suspended.map(({ table }) => table);
 }
 
 test("a sink that was away while a table had no key passes over those rows, also after a restart", async () => {

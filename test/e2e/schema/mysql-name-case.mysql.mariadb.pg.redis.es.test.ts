@@ -33,7 +33,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await pipeline.run("rename table USERS to Users", "update Users set v = 'y'");
     await pipeline.start();
     await pipeline.expectEqual("Users");
-    expect((await pipeline.installation.status()).tables.aside).toEqual([]);
+    expect((await pipeline.installation.status()).tables.suspended).toEqual([]);
 
     // Two at once are two: the second waits until the first is gone.
     await pipeline.run(
@@ -41,14 +41,16 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       "insert into users values (5, 'other')",
     );
     await expect
-      .poll(async () => (await pipeline.installation.status()).tables.aside.map(({ error }) => error.code), {
+      .poll(async () => (await pipeline.installation.status()).tables.suspended.map(({ error }) => error.code), {
         timeout: 20_000,
       })
       .toEqual(["MR1305"]);
     const approved = await pipeline.installation.command("schema", "approve", `${pipeline.source.name}.users`, "--yes");
     expect(approved.exitCode).not.toBe(0);
     await pipeline.run("drop table Users", "insert into users values (6, 'more')");
-    await expect.poll(async () => (await pipeline.installation.status()).tables.aside, { timeout: 20_000 }).toEqual([]);
+    await expect
+      .poll(async () => (await pipeline.installation.status()).tables.suspended, { timeout: 20_000 })
+      .toEqual([]);
     await pipeline.expectEqual("users");
   });
 });

@@ -236,21 +236,21 @@ test("changes that have to wait, and columns that go with the source's", async (
       }),
     },
   );
-  const expectAside = (...left: readonly string[]) =>
+  const expectSuspended = (...left: readonly string[]) =>
     eventually(async () => {
-      const { aside } = (await waiting.installation.status()).tables;
-      const told = aside.map(({ table, error }) => `${table} ${error.code}`).toSorted();
+      const { suspended } = (await waiting.installation.status()).tables;
+      const told = suspended.map(({ table, error }) => `${table} ${error.code}`).toSorted();
       expect(told).toEqual(left.map((name) => `public.${name} MR1303`));
     });
   for (const name of names)
     await waiting.run(`alter table "${name}" add column c text; insert into "${name}" values (2, 'y', 2, 'z')`);
   await waiting.run("alter table goes drop column a");
-  await expectAside(...held);
+  await expectSuspended(...held);
   const shown = await waiting.installation.command("schema", "list");
   expect(shown.stdout).toContain('column added: "c" text');
   for (const [i, name] of held.entries()) {
     expect(await waiting.installation.command("schema", "approve", `public.${name}`)).toMatchObject({ exitCode: 0 });
-    await expectAside(...held.slice(i + 1));
+    await expectSuspended(...held.slice(i + 1));
     await eventually(async () => {
       const { rows } = await waiting.sinks.target!.query<{ count: string }>(`select count(*) from public."${name}"`);
       expect(rows).toEqual([{ count: "2" }]);
@@ -269,7 +269,7 @@ test("changes that have to wait, and columns that go with the source's", async (
   await waiting.run("alter table only_safe alter b type bigint; insert into only_safe values (3, 'y', 3, 'z')");
   await waiting.expectEqual(["only_safe"]);
   await waiting.run("alter table only_safe alter b type text; insert into only_safe values (4, 'y', 'four', 'z')");
-  await expectAside("only_safe");
+  await expectSuspended("only_safe");
   expect(await waiting.installation.command("schema", "approve", "public.goes")).toMatchObject({ exitCode: 1 });
   const told = await waiting.installation.command("schema", "diff", "public.only_safe", "3", "4");
   expect(told.stdout).toContain('type changed: "b" from bigint to text');
@@ -291,7 +291,7 @@ test("a table that was dropped while its change waited stands in nobody's way", 
   );
   await waiting.run("alter table held add column a int; insert into held values (1, 1)");
   await eventually(async () => {
-    expect((await waiting.installation.status()).tables.aside).toMatchObject([{ table: "public.held" }]);
+    expect((await waiting.installation.status()).tables.suspended).toMatchObject([{ table: "public.held" }]);
   });
   await waiting.daemon.stop();
   const held = await waiting.installation.command("run", "--once");
@@ -306,7 +306,7 @@ test("a table that loses its key is suspended; the others go on, and it is reins
   await pipeline.run("update steady set n = n + 1");
   await eventually(async () => {
     const { tables } = await pipeline.installation.status();
-    expect(tables.aside.map(({ table }) => table)).toEqual(["public.unkeyed"]);
+    expect(tables.suspended.map(({ table }) => table)).toEqual(["public.unkeyed"]);
   });
   const waited = await pipeline.installation.ask<{ missing: readonly string[] }>("POST", "/api/v1/wait", {
     timeoutMs: 3_000,
@@ -315,14 +315,14 @@ test("a table that loses its key is suspended; the others go on, and it is reins
   const unkeyed = await pipeline.installation.command("snapshot", "start", "--tables", "public.unkeyed");
   expect(unkeyed).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("MR1309") });
   await pipeline.run("alter table unkeyed add primary key (id); update unkeyed set a = 'keyed' where id = 3");
-  await eventually(async () => expect((await pipeline.installation.status()).tables.aside).toEqual([]));
+  await eventually(async () => expect((await pipeline.installation.status()).tables.suspended).toEqual([]));
   await pipeline.expectEqual(["unkeyed", "steady", "growing", "parted"]);
   // Of a table that is gone nobody waits for anything.
   await pipeline.run("alter table unkeyed drop constraint unkeyed_pkey; insert into unkeyed values (12, 'x')");
-  await eventually(async () => expect((await pipeline.installation.status()).tables.aside).toHaveLength(1));
+  await eventually(async () => expect((await pipeline.installation.status()).tables.suspended).toHaveLength(1));
   await pipeline.run("drop table unkeyed");
   await pipeline.expectEqual(["steady"]);
-  expect((await pipeline.installation.status()).tables.aside).toEqual([]);
+  expect((await pipeline.installation.status()).tables.suspended).toEqual([]);
 });
 
 test(

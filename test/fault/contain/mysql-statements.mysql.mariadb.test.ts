@@ -31,8 +31,8 @@ const ownFolding = (flavour: MysqlFlavour) => ownMysql(flavour, { settings: { "l
 
 async function expectSuspended(pipeline: MysqlPipeline, ...tables: readonly string[]): Promise<void> {
   await eventually(async () => {
-    const { aside } = (await pipeline.installation.status()).tables;
-    expect(aside.map(({ table, error }) => `${table} ${error?.code}`).toSorted()).toEqual(
+    const { suspended } = (await pipeline.installation.status()).tables;
+    expect(suspended.map(({ table, error }) => `${table} ${error?.code}`).toSorted()).toEqual(
       tables.map((table) => `${pipeline.source.name}.${table} MR2120`).toSorted(),
     );
   });

@@ -36,7 +36,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     const expectSuspended = async (code: string, row: number): Promise<void> => {
       await eventually(async () => {
         const { tables } = await pipeline.installation.status();
-        expect(tables.aside).toMatchObject([{ table, error: { code } }]);
+        expect(tables.suspended).toMatchObject([{ table, error: { code } }]);
       });
       await pipeline.run(`insert into other values (${row})`);
       await eventually(async () => {

@@ -16,7 +16,7 @@ const ALL = [...NAMES, BESIDE];
 const MOVE = `update @ set n = n + 1 where id between 20 and 30; delete from @ where id = 31; insert into @ values (32000, 'new', 1)`;
 
 const table = (name: string): TableName => ({ schema: "public", table: name, key: ["mail"] });
-const aside = (names: readonly string[]) => Object.fromEntries(names.map((name) => [`public.${name}`, "MR1313"]));
+const suspended = (names: readonly string[]) => Object.fromEntries(names.map((name) => [`public.${name}`, "MR1313"]));
 
 test(
   "such a table is suspended after the restart, stays so, and is reinstated when it can be followed",
@@ -40,7 +40,7 @@ test(
     const { installation, source, sinks } = pipeline;
     const found = async (): Promise<object> => {
       const { tables } = await installation.status();
-      return Object.fromEntries(tables.aside.map(({ table: id, error }) => [id, error.code]));
+      return Object.fromEntries(tables.suspended.map(({ table: id, error }) => [id, error.code]));
     };
     await pipeline.settled();
     for (const [i, name] of NAMES.entries()) {
@@ -49,13 +49,13 @@ test(
       pipeline.daemon = installation.run({ MILLRACE_FAILPOINTS: "sink.applied=kill" });
       await pipeline.killed(name);
       await pipeline.start();
-      await eventually(async () => expect(await found(), name).toEqual(aside(NAMES.slice(0, i + 1))));
+      await eventually(async () => expect(await found(), name).toEqual(suspended(NAMES.slice(0, i + 1))));
     }
     // Killed where it is known, too: what is suspended is found in the state.
     await pipeline.kill();
     await pipeline.run(MOVE.replaceAll("@", BESIDE));
     await pipeline.start();
-    expect(await found()).toEqual(aside(NAMES));
+    expect(await found()).toEqual(suspended(NAMES));
     await pipeline.run(NAMES.map((name) => MET[name][1]).join(";"));
     await eventually(async () => {
       expect(await sinks.differences(source.url, installation.folder, [table(BESIDE)])).toEqual([]);

@@ -98,7 +98,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       await pipeline.reconnect();
       await eventually(
         async () =>
-          expect((await pipeline.installation.status()).tables.aside).toMatchObject([
+          expect((await pipeline.installation.status()).tables.suspended).toMatchObject([
             { error: { code: "MR1309", message: expect.stringContaining("binlog-do-db") } },
           ]),
         { withinMs: 60_000 },
@@ -167,7 +167,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     for (const engine of holes) {
       await pipeline.run(`alter table t ${engine}`, "insert into t values (2, 2)");
       await eventually(async () =>
-        expect((await pipeline.installation.status()).tables.aside).toMatchObject([
+        expect((await pipeline.installation.status()).tables.suspended).toMatchObject([
           { error: { code: "MR1309", message: expect.stringContaining("BLACKHOLE") } },
         ]),
       );

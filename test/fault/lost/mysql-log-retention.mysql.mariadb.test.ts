@@ -55,7 +55,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     );
     expect((await installation.command("check")).stdout).toMatch(said);
     await pipeline.run("xa rollback 'forgotten', 'b', 3");
-    await eventually(async () => expect((await installation.status()).source.hints ?? []).toEqual([]), {
+    await eventually(async () => expect((await installation.status()).source.hints).toEqual([]), {
       withinMs: 30_000,
     });
   });

@@ -15,6 +15,7 @@ export function tableFound(found: Partial<TableReconciliation> = {}): TableRecon
     different: 0,
     repaired: 0,
     unrepairable: 0,
+    beyondLog: 0,
     deadLetters: 0,
     sample: [],
     ...found,
@@ -35,6 +36,8 @@ export function reportOf({ id, ...found }: Partial<TableReconciliation> & { read
     alarm: drift,
     tables: [table],
     notComparable: [],
-    aside: [],
+    suspended: [],
+    besides: [],
+    whole: true,
   };
 }

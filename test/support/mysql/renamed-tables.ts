@@ -61,7 +61,7 @@ export class RenamedTables implements AsyncDisposable {
   async expectSuspended(expected: Readonly<Record<string, string>>): Promise<void> {
     await eventually(async () => {
       const { tables } = await this.pipeline.installation.status();
-      const found = tables.aside.map(({ table, error }) => [table.split(".")[1], error.code]);
+      const found = tables.suspended.map(({ table, error }) => [table.split(".")[1], error.code]);
       expect(Object.fromEntries(found)).toEqual(expected);
     });
     await this.#passed();

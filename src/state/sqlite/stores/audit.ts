@@ -1,4 +1,3 @@
-import type { StatementSync } from "node:sqlite";
 import { isRecord } from "../../../core/checkpoint/stored-json.ts";
 import { timestamp } from "../../../core/clock.ts";
 import type { AuditBeginning, AuditEnd, AuditEntry, AuditStore } from "../../../core/audit/audit-store.ts";
@@ -10,22 +9,14 @@ export const AUDIT_COUNT_MAX = 5_000;
 export const AUDIT_DAYS_MAX = 400;
 const DAY_MS = 86_400_000;
 
+const INSERT = `INSERT INTO audit (at, who, via, action, subject, before)
+  VALUES (:at, :who, :via, :action, :subject, :before) RETURNING id`;
+
 export class SqliteAudit implements AuditStore {
   readonly #connection: Connection;
-  readonly #insert: StatementSync;
-  readonly #prune: StatementSync;
-  readonly #end: StatementSync;
-  readonly #list: StatementSync;
 
   constructor(connection: Connection) {
     this.#connection = connection;
-    this.#insert = connection.prepare(
-      `INSERT INTO audit (at, who, via, action, subject, before)
-       VALUES (:at, :who, :via, :action, :subject, :before) RETURNING id`,
-    );
-    this.#prune = connection.prepare("DELETE FROM audit WHERE id <= :id OR at < :at");
-    this.#end = connection.prepare("UPDATE audit SET ended_at = :at, after = :after, error = :error WHERE id = :id");
-    this.#list = connection.prepare("SELECT * FROM audit ORDER BY id DESC LIMIT :limit");
   }
 
   async begin({ who, via, action, subject, before }: AuditBeginning): Promise<number> {
@@ -34,19 +25,22 @@ export class SqliteAudit implements AuditStore {
     const oldest = new Date(clock.now() - AUDIT_DAYS_MAX * DAY_MS).toISOString();
     return this.#connection.write(() => {
       const row = { at, who, via, action, subject: JSON.stringify(subject), before: jsonOrNull(before) };
-      const id = integer(this.#insert.get(row)!, "id");
-      this.#prune.run({ id: id - AUDIT_COUNT_MAX, at: oldest });
+      const id = integer(this.#connection.get(INSERT, row)!, "id");
+      const prune = "DELETE FROM audit WHERE id <= :id OR at < :at";
+      this.#connection.run(prune, { id: id - AUDIT_COUNT_MAX, at: oldest });
       return id;
     });
   }
 
   async end(id: number, { after, error }: AuditEnd): Promise<void> {
     const at = timestamp(this.#connection.clock);
-    this.#connection.write(() => this.#end.run({ id, at, after: jsonOrNull(after), error }));
+    const sql = "UPDATE audit SET ended_at = :at, after = :after, error = :error WHERE id = :id";
+    this.#connection.write(() => this.#connection.run(sql, { id, at, after: jsonOrNull(after), error }));
   }
 
   async list(limit: number): Promise<readonly AuditEntry[]> {
-    return this.#connection.read(() => this.#list.all({ limit }).map(entryOf));
+    const sql = "SELECT * FROM audit ORDER BY id DESC LIMIT :limit";
+    return this.#connection.all(sql, { limit }).map(entryOf);
   }
 }
 

@@ -1,9 +1,8 @@
-import type { StatementSync } from "node:sqlite";
 import { timestamp } from "../../../core/clock.ts";
 import { parsePosition, serializePosition } from "../../../core/model/position.ts";
 import type { KeyText } from "../../../core/contracts/row-reads.ts";
 import type { DeadLetter, DeadLetterStore, LetterChange, WaitingLetters } from "../../../core/contracts/state-store.ts";
-import { ObligationCount } from "./obligations.ts";
+import { countObligation } from "./obligations.ts";
 import type { Connection } from "../connection.ts";
 import { integer, isTexts, stored, text, oneOf, type Row } from "../row.ts";
 
@@ -19,50 +18,25 @@ const PRUNED_EVERY_MS = 3_600_000;
 
 const COLUMNS = "id, sink, table_id, key, op, position, code, reason, envelope, created_at, attempts, state";
 const SAME_KEY = "sink = :sink AND table_id = :table AND key = :key AND state = 'waiting'";
+const INSERT = `INSERT INTO dead_letter
+    (sink, table_id, key, op, position, code, reason, envelope, created_at, attempts)
+  VALUES (:sink, :table, :key, :op, :position, :code, :reason, :envelope, :created, :attempts)`;
+const PRUNE = `DELETE FROM dead_letter WHERE state <> 'waiting' AND (created_at < :since OR id <= (
+  SELECT id FROM dead_letter WHERE state <> 'waiting' ORDER BY id DESC LIMIT 1 OFFSET :keep))`;
+const LIST = `SELECT ${COLUMNS} FROM dead_letter
+  WHERE (:sink IS NULL OR sink = :sink) AND (:state IS NULL OR state = :state) ORDER BY id`;
+// SQLite takes the other columns from the row with the greatest id.
+const WAITING = `SELECT sink, count(*) AS count, max(id), table_id, code, reason,
+    (SELECT min(created_at) FROM dead_letter AS own WHERE own.state = 'waiting' AND own.sink = dead_letter.sink) AS since
+  FROM dead_letter WHERE state = 'waiting' GROUP BY sink`;
 
 export class SqliteDeadLetters implements DeadLetterStore {
   readonly #connection: Connection;
-  readonly #replaced: StatementSync;
-  readonly #insert: StatementSync;
-  readonly #prune: StatementSync;
-  readonly #list: StatementSync;
-  readonly #get: StatementSync;
-  readonly #waiting: StatementSync;
-  readonly #isWaiting: StatementSync;
-  readonly #supersede: StatementSync;
-  readonly #forget: StatementSync;
-  readonly #settle: StatementSync;
-  readonly #obligations: ObligationCount;
   #prunedMs = -Infinity;
   #unprunedCount = 0;
 
   constructor(connection: Connection) {
     this.#connection = connection;
-    this.#obligations = new ObligationCount(connection);
-    this.#replaced = connection.prepare(`DELETE FROM dead_letter WHERE ${SAME_KEY} RETURNING attempts, position, op`);
-    this.#insert = connection.prepare(
-      `INSERT INTO dead_letter (sink, table_id, key, op, position, code, reason, envelope, created_at, attempts)
-       VALUES (:sink, :table, :key, :op, :position, :code, :reason, :envelope, :created, :attempts)`,
-    );
-    this.#settle = connection.prepare("UPDATE dead_letter SET state = :to WHERE id = :id AND state = :from");
-    this.#prune = connection.prepare(
-      `DELETE FROM dead_letter WHERE state <> 'waiting' AND (created_at < :since OR id <= (
-         SELECT id FROM dead_letter WHERE state <> 'waiting' ORDER BY id DESC LIMIT 1 OFFSET :keep))`,
-    );
-    this.#list = connection.prepare(
-      `SELECT ${COLUMNS} FROM dead_letter
-       WHERE (:sink IS NULL OR sink = :sink) AND (:state IS NULL OR state = :state) ORDER BY id`,
-    );
-    this.#get = connection.prepare(`SELECT ${COLUMNS} FROM dead_letter WHERE id = :id`);
-    // SQLite takes the other columns from the row with the greatest id.
-    this.#waiting = connection.prepare(
-      `SELECT sink, count(*) AS count, max(id), table_id, code, reason,
-         (SELECT min(created_at) FROM dead_letter AS own WHERE own.state = 'waiting' AND own.sink = dead_letter.sink) AS since
-       FROM dead_letter WHERE state = 'waiting' GROUP BY sink`,
-    );
-    this.#isWaiting = connection.prepare(`SELECT 1 FROM dead_letter WHERE ${SAME_KEY}`);
-    this.#forget = connection.prepare("DELETE FROM dead_letter WHERE table_id = :table");
-    this.#supersede = connection.prepare(`UPDATE dead_letter SET state = 'superseded' WHERE ${SAME_KEY}`);
   }
 
   async add(letter: Omit<DeadLetter, "id" | "createdAt" | "state" | "attempts">): Promise<void> {
@@ -71,10 +45,12 @@ export class SqliteDeadLetters implements DeadLetterStore {
     const position = serializePosition(letter.position);
     const created = timestamp(this.#connection.clock);
     this.#connection.write(() => {
-      const replaced = this.#replaced.get({ sink, table, key: encodedKey });
-      if (replaced === undefined) this.#obligations.added(sink);
+      const replace = `DELETE FROM dead_letter WHERE ${SAME_KEY} RETURNING attempts, position, op`;
+      const replaced = this.#connection.get(replace, { sink, table, key: encodedKey });
+      if (replaced === undefined) countObligation(this.#connection, sink);
       const attempts = attemptsAfter(replaced, position, op);
-      this.#insert.run({ sink, table, key: encodedKey, op, position, code, reason, envelope, created, attempts });
+      const row = { sink, table, key: encodedKey, op, position, code, reason, envelope, created, attempts };
+      this.#connection.run(INSERT, row);
       this.#pruneSettled(1);
     });
   }
@@ -87,21 +63,22 @@ export class SqliteDeadLetters implements DeadLetterStore {
     this.#prunedMs = nowMs;
     this.#unprunedCount = 0;
     const since = new Date(nowMs - SETTLED_MS_MAX).toISOString();
-    this.#prune.run({ keep: SETTLED_COUNT_MAX, since });
+    this.#connection.run(PRUNE, { keep: SETTLED_COUNT_MAX, since });
   }
 
   async list(filter: { readonly sink?: string; readonly state?: DeadLetter["state"] } = {}) {
     const parameters = { sink: filter.sink ?? null, state: filter.state ?? null };
-    return this.#connection.read(() => this.#list.all(parameters).map(deadLetter));
+    return this.#connection.all(LIST, parameters).map(deadLetter);
   }
 
   async get(id: number): Promise<DeadLetter | null> {
-    const row = this.#connection.read(() => this.#get.get({ id }));
+    const sql = `SELECT ${COLUMNS} FROM dead_letter WHERE id = :id`;
+    const row = this.#connection.get(sql, { id });
     return row === undefined ? null : deadLetter(row);
   }
 
   async waiting(): Promise<ReadonlyMap<string, WaitingLetters>> {
-    const rows = this.#connection.read(() => this.#waiting.all());
+    const rows = this.#connection.all(WAITING);
     return new Map(
       rows.map((row) => {
         const last = `${text(row, "table_id")}: ${text(row, "code")} ${text(row, "reason")}`;
@@ -111,24 +88,28 @@ export class SqliteDeadLetters implements DeadLetterStore {
   }
 
   async forget(tableId: string): Promise<void> {
-    this.#connection.write(() => this.#forget.run({ table: tableId }));
+    this.#connection.write(() =>
+      this.#connection.run("DELETE FROM dead_letter WHERE table_id = :table", { table: tableId }),
+    );
   }
 
   /** Costs one lookup per key, and a write only if a letter waits. */
   async supersede(sink: string, tableId: string, keys: readonly KeyText[]): Promise<void> {
     const parameters = keys.map((k) => ({ sink, table: tableId, key: JSON.stringify(k) }));
-    const waiting = this.#connection.read(() => parameters.filter((p) => this.#isWaiting.get(p) !== undefined));
+    const isWaiting = `SELECT 1 FROM dead_letter WHERE ${SAME_KEY}`;
+    const waiting = parameters.filter((p) => this.#connection.get(isWaiting, p) !== undefined);
     if (waiting.length === 0) return;
     this.#connection.write(() => {
-      for (const p of waiting) this.#supersede.run(p);
+      for (const p of waiting) this.#connection.run(`UPDATE dead_letter SET state = 'superseded' WHERE ${SAME_KEY}`, p);
       this.#pruneSettled(waiting.length);
     });
   }
 
   async settle(ids: readonly number[], { from, to }: LetterChange): Promise<number> {
     if (ids.length === 0) return 0;
+    const sql = "UPDATE dead_letter SET state = :to WHERE id = :id AND state = :from";
     return this.#connection.write(() => {
-      const count = ids.reduce((n, id) => n + Number(this.#settle.run({ id, from, to }).changes), 0);
+      const count = ids.reduce((n, id) => n + this.#connection.run(sql, { id, from, to }), 0);
       this.#pruneSettled(count);
       return count;
     });

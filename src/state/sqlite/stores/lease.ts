@@ -1,7 +1,10 @@
-import type { StatementSync } from "node:sqlite";
 import type { Acquired, Lease, LeaseStore } from "../../../core/contracts/state-store.ts";
 import type { Connection } from "../connection.ts";
 import { integer, text, type Row } from "../row.ts";
+
+const TAKE = `INSERT INTO lease (one, number, holder, expires_at_ms) VALUES (1, :now, :holder, :expires)
+  ON CONFLICT DO UPDATE SET number = max(number + 1, :now), holder = :holder, expires_at_ms = :expires
+  RETURNING number, holder, expires_at_ms`;
 
 /**
  * Leases expire by wall clock, which all processes on one file share, because they run on one machine. Numbers start at
@@ -10,23 +13,9 @@ import { integer, text, type Row } from "../row.ts";
  */
 export class SqliteLease implements LeaseStore {
   readonly #connection: Connection;
-  readonly #get: StatementSync;
-  readonly #take: StatementSync;
-  readonly #renew: StatementSync;
-  readonly #release: StatementSync;
 
   constructor(connection: Connection) {
     this.#connection = connection;
-    this.#get = connection.prepare("SELECT number, holder, expires_at_ms FROM lease");
-    this.#take = connection.prepare(
-      `INSERT INTO lease (one, number, holder, expires_at_ms) VALUES (1, :now, :holder, :expires)
-       ON CONFLICT DO UPDATE SET number = max(number + 1, :now), holder = :holder, expires_at_ms = :expires
-       RETURNING number, holder, expires_at_ms`,
-    );
-    this.#renew = connection.prepare(
-      "UPDATE lease SET expires_at_ms = :expires WHERE number = :number AND expires_at_ms > 0",
-    );
-    this.#release = connection.prepare("UPDATE lease SET expires_at_ms = 0 WHERE number = :number");
   }
 
   async acquire(
@@ -39,7 +28,7 @@ export class SqliteLease implements LeaseStore {
       const held = this.#read();
       if (held !== null && held.expiresAtMs > nowMs && !isGone(held.holder))
         return { taken: false, lease: held, isInherited: false };
-      const taken = lease(this.#take.get({ holder, now: nowMs, expires: nowMs + durationMs })!);
+      const taken = lease(this.#connection.get(TAKE, { holder, now: nowMs, expires: nowMs + durationMs })!);
       return { taken: true, lease: taken, isInherited: held !== null && held.expiresAtMs > 0 };
     });
     if (result.taken) this.#connection.held = result.lease.number;
@@ -48,11 +37,13 @@ export class SqliteLease implements LeaseStore {
 
   async renew(number: number, durationMs: number): Promise<boolean> {
     const expires = this.#connection.clock.now() + durationMs;
-    return this.#connection.unfenced(() => this.#renew.run({ number, expires }).changes === 1);
+    const sql = "UPDATE lease SET expires_at_ms = :expires WHERE number = :number AND expires_at_ms > 0";
+    return this.#connection.unfenced(() => this.#connection.run(sql, { number, expires }) === 1);
   }
 
   async release(number: number): Promise<void> {
-    this.#connection.unfenced(() => this.#release.run({ number }));
+    const sql = "UPDATE lease SET expires_at_ms = 0 WHERE number = :number";
+    this.#connection.unfenced(() => this.#connection.run(sql, { number }));
     if (this.#connection.held === number) this.#connection.held = null;
   }
 
@@ -65,12 +56,12 @@ export class SqliteLease implements LeaseStore {
   }
 
   #expiringAfter(ms: number): Lease | null {
-    const found = this.#connection.read(() => this.#read());
+    const found = this.#read();
     return found !== null && found.expiresAtMs > ms ? found : null;
   }
 
   #read(): Lease | null {
-    const row = this.#get.get();
+    const row = this.#connection.get("SELECT number, holder, expires_at_ms FROM lease");
     return row === undefined ? null : lease(row);
   }
 }

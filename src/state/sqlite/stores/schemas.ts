@@ -1,62 +1,32 @@
-import type { StatementSync } from "node:sqlite";
 import { comparePositions, parsePosition, serializePosition, type Position } from "../../../core/model/position.ts";
 import { isLater, keyMarks, type TableVersion } from "../../../core/model/schema.ts";
 import type { TableShape } from "../../../core/contracts/catalog.ts";
 import type { Rename } from "../../../core/contracts/change-log.ts";
-import type { SchemaStore, StoredError, StoredRenames } from "../../../core/contracts/state-store.ts";
-import { ObligationCount } from "./obligations.ts";
+import type { SchemaStore, StoredRenames } from "../../../core/contracts/state-store.ts";
 import type { Connection } from "../connection.ts";
-import { voidSnapshots } from "./snapshots.ts";
 import { isRecord } from "../../../core/checkpoint/stored-json.ts";
-import { integer, isStoredError, stored, text, type Row } from "../row.ts";
+import { integer, stored, text, type Row } from "../row.ts";
+
+const COLUMNS = "table_id, version, since, shape";
+const REGISTER = `INSERT INTO table_version (table_id, version, since, fingerprint, shape)
+  VALUES (:table, :version, :since, :fingerprint, :shape)`;
 
 export class SqliteSchemas implements SchemaStore {
   readonly #connection: Connection;
   /** Versions are compared by identity: one object per table and version in this process. */
   readonly #objects = new Map<string, readonly TableVersion[]>();
-  readonly #everything: StatementSync;
-  readonly #ofTable: StatementSync;
-  readonly #register: StatementSync;
-  readonly #rename: StatementSync;
-  readonly #renames: StatementSync;
-  readonly #suspended: StatementSync;
-  readonly #suspend: StatementSync;
-  readonly #voidSnapshots: StatementSync;
-  readonly #reinstate: StatementSync;
-  readonly #obligations: ObligationCount;
 
   constructor(connection: Connection) {
     this.#connection = connection;
-    this.#obligations = new ObligationCount(connection);
-    this.#everything = connection.prepare(
-      "SELECT table_id, version, since, shape FROM table_version ORDER BY table_id",
-    );
-    this.#ofTable = connection.prepare(
-      "SELECT table_id, version, since, shape FROM table_version WHERE table_id = :table",
-    );
-    this.#register = connection.prepare(
-      `INSERT INTO table_version (table_id, version, since, fingerprint, shape)
-       VALUES (:table, :version, :since, :fingerprint, :shape)`,
-    );
-    this.#rename = connection.prepare(
-      "INSERT INTO table_rename (since, renames) VALUES (:since, :renames) ON CONFLICT DO NOTHING",
-    );
-    this.#renames = connection.prepare("SELECT since, renames FROM table_rename");
-    this.#suspended = connection.prepare("SELECT table_id, error FROM suspended_table ORDER BY table_id");
-    this.#suspend = connection.prepare(
-      "INSERT INTO suspended_table (table_id, error) VALUES (:table, :error) ON CONFLICT DO UPDATE SET error = :error",
-    );
-    this.#voidSnapshots = connection.prepare(voidSnapshots("table_id = :table"));
-    this.#reinstate = connection.prepare("DELETE FROM suspended_table WHERE table_id = :table");
   }
 
   async resolve(shape: TableShape, position: Position): Promise<TableVersion> {
-    const inForce = this.#connection.read(() => lastNotAfter(this.#registered(shape.id), position));
+    const inForce = lastNotAfter(this.#registered(shape.id), position);
     if (inForce?.fingerprint === shape.fingerprint) return inForce;
     return this.#connection.write(() => {
       const version = this.#registered(shape.id).reduce((highest, known) => Math.max(highest, known.version), 0) + 1;
       const created = shapeOnly(shape);
-      this.#register.run({
+      this.#connection.run(REGISTER, {
         table: shape.id,
         version,
         since: serializePosition(position),
@@ -69,7 +39,8 @@ export class SqliteSchemas implements SchemaStore {
 
   async list(): Promise<readonly TableVersion[]> {
     const newest = new Map<string, TableVersion>();
-    for (const table of this.#connection.read(() => this.#everything.all().map((row) => this.#fromRow(row)))) {
+    const sql = `SELECT ${COLUMNS} FROM table_version ORDER BY table_id`;
+    for (const table of this.#connection.all(sql).map((row) => this.#fromRow(row))) {
       const known = newest.get(table.id);
       if (known === undefined || isLater(table, known)) newest.set(table.id, table);
     }
@@ -77,44 +48,28 @@ export class SqliteSchemas implements SchemaStore {
   }
 
   async versions(tableId: string): Promise<readonly TableVersion[]> {
-    return this.#connection.read(() => this.#registered(tableId));
+    return this.#registered(tableId);
   }
 
   async rename(renames: readonly Rename[], position: Position): Promise<void> {
     const since = serializePosition(position);
-    this.#connection.write(() => this.#rename.run({ since, renames: JSON.stringify(renames) }));
+    const sql = "INSERT INTO table_rename (since, renames) VALUES (:since, :renames) ON CONFLICT DO NOTHING";
+    this.#connection.write(() => this.#connection.run(sql, { since, renames: JSON.stringify(renames) }));
   }
 
   async renames(): Promise<readonly StoredRenames[]> {
-    const rows = this.#connection.read(() => this.#renames.all());
+    const rows = this.#connection.all("SELECT since, renames FROM table_rename");
     return rows.map((row) => ({
       position: parsePosition(text(row, "since")),
       renames: stored(row, "renames", isRenames),
     }));
   }
 
-  async suspend(tableId: string, error: StoredError): Promise<void> {
-    this.#connection.write(() => {
-      this.#suspend.run({ table: tableId, error: JSON.stringify(error) });
-      this.#obligations.addedToAll();
-      // Invariant: changes that are skipped from now on do not lie behind the cursor of an incremental snapshot that continues later.
-      this.#voidSnapshots.run({ table: tableId });
-    });
-  }
-
-  async suspended(): Promise<ReadonlyMap<string, StoredError>> {
-    const rows = this.#connection.read(() => this.#suspended.all());
-    return new Map(rows.map((row) => [text(row, "table_id"), stored(row, "error", isStoredError)]));
-  }
-
-  async reinstate(tableId: string): Promise<void> {
-    this.#connection.write(() => this.#reinstate.run({ table: tableId }));
-  }
-
   /** In the order of the log. */
   #registered(tableId: string): TableVersion[] {
-    return this.#ofTable
-      .all({ table: tableId })
+    const sql = `SELECT ${COLUMNS} FROM table_version WHERE table_id = :table`;
+    return this.#connection
+      .all(sql, { table: tableId })
       .map((row) => this.#fromRow(row))
       .toSorted((a, b) => (isLater(a, b) ? 1 : -1));
   }

@@ -1,5 +1,4 @@
 import { type CompleteTables, isCompleteTables } from "../../../core/checkpoint/completeness.ts";
-import type { StatementSync } from "node:sqlite";
 import { comparePositions, parsePosition, serializePosition, type Position } from "../../../core/model/position.ts";
 import type {
   SinkCrossing,
@@ -13,64 +12,42 @@ import { isRecord, isTextRecord } from "../../../core/checkpoint/stored-json.ts"
 import type { Connection } from "../connection.ts";
 import { integer, isStoredError, positionOrNull, stored, storedOrNull, text, type Row } from "../row.ts";
 
+const COLUMNS = "name, written, covered, tables, paused, error, reset";
+const WRITTEN = `INSERT INTO sink (name, written, covered, tables) VALUES (:name, :written, :covered, :tables)
+  ON CONFLICT DO UPDATE SET written = :written, covered = :covered, tables = :tables`;
+const RESET = `INSERT INTO sink (name, written, covered, reset) VALUES (:name, :to, :to, :reset)
+  ON CONFLICT DO UPDATE SET written = :to, covered = :to, reset = :reset, error = NULL`;
+const FINISH_RESET =
+  "UPDATE sink SET written = :position, covered = :position, tables = :tables, reset = NULL WHERE name = :name";
+const FORGET = [
+  "DELETE FROM sink WHERE name = :name",
+  "DELETE FROM pending_key WHERE sink = :name",
+  "DELETE FROM dead_letter WHERE sink = :name",
+  "DELETE FROM sink_session WHERE sink = :name",
+  "DELETE FROM settled WHERE sink = :name",
+  "DELETE FROM suspended_table WHERE sink = :name",
+  "UPDATE snapshot SET state = 'cancelled' WHERE sink = :name AND state IN ('waiting', 'running')",
+];
+
+/** SQL that stores one column of a sink, also of one that is new. */
+function storing(column: "covered" | "paused" | "error"): string {
+  return `INSERT INTO sink (name, ${column}) VALUES (:name, :value) ON CONFLICT DO UPDATE SET ${column} = :value`;
+}
+
 export class SqliteSinks implements SinkStore {
   readonly #connection: Connection;
-  readonly #all: StatementSync;
-  readonly #get: StatementSync;
-  readonly #positions: StatementSync;
-  readonly #written: StatementSync;
-  readonly #moved: StatementSync;
-  readonly #covered: StatementSync;
-  readonly #paused: StatementSync;
-  readonly #error: StatementSync;
-  readonly #storeReset: StatementSync;
-  readonly #finishReset: StatementSync;
-  readonly #forget: readonly StatementSync[];
 
   constructor(connection: Connection) {
     this.#connection = connection;
-    const columns = "name, written, covered, tables, paused, error, reset";
-    this.#all = connection.prepare(`SELECT ${columns} FROM sink ORDER BY name`);
-    this.#get = connection.prepare(`SELECT ${columns} FROM sink WHERE name = :name`);
-    this.#written = connection.prepare(
-      `INSERT INTO sink (name, written, covered, tables) VALUES (:name, :written, :covered, :tables)
-       ON CONFLICT DO UPDATE SET written = :written, covered = :covered, tables = :tables`,
-    );
-    this.#positions = connection.prepare("SELECT written, covered FROM sink WHERE name = :name");
-    this.#moved = connection.prepare("UPDATE sink SET written = :written, covered = :covered WHERE name = :name");
-    this.#covered = connection.prepare(
-      "INSERT INTO sink (name, covered) VALUES (:name, :covered) ON CONFLICT DO UPDATE SET covered = :covered",
-    );
-    this.#paused = connection.prepare(
-      "INSERT INTO sink (name, paused) VALUES (:name, :paused) ON CONFLICT DO UPDATE SET paused = :paused",
-    );
-    this.#error = connection.prepare(
-      "INSERT INTO sink (name, error) VALUES (:name, :error) ON CONFLICT DO UPDATE SET error = :error",
-    );
-    this.#storeReset = connection.prepare(
-      `INSERT INTO sink (name, written, covered, reset) VALUES (:name, :to, :to, :reset)
-       ON CONFLICT DO UPDATE SET written = :to, covered = :to, reset = :reset, error = NULL`,
-    );
-    this.#finishReset = connection.prepare(
-      "UPDATE sink SET written = :position, covered = :position, tables = :tables, reset = NULL WHERE name = :name",
-    );
-    this.#forget = [
-      "DELETE FROM sink WHERE name = :name",
-      "DELETE FROM pending_key WHERE sink = :name",
-      "DELETE FROM dead_letter WHERE sink = :name",
-      "DELETE FROM sink_session WHERE sink = :name",
-      "DELETE FROM settled WHERE sink = :name",
-      "DELETE FROM sink_suspended_table WHERE sink = :name",
-      "UPDATE snapshot SET state = 'cancelled' WHERE sink = :name AND state IN ('waiting', 'running')",
-    ].map((sql) => connection.prepare(sql));
   }
 
   async all(): Promise<readonly SinkRecord[]> {
-    return this.#connection.read(() => this.#all.all().map(sinkRecord));
+    const sql = `SELECT ${COLUMNS} FROM sink ORDER BY name`;
+    return this.#connection.all(sql).map(sinkRecord);
   }
 
   async get(name: string): Promise<SinkRecord | null> {
-    return this.#connection.read(() => this.#read(name));
+    return this.#read(name);
   }
 
   async setCheckpoint(name: string, position: Position, tables: CompleteTables): Promise<void> {
@@ -81,8 +58,9 @@ export class SqliteSinks implements SinkStore {
   note({ name, position, tables }: SinkCheckpoint): void {
     const written = serializePosition(position);
     const covered = serializePosition(coveredAfterWrite(this.#positionsOf(name), position));
-    if (tables === undefined && this.#moved.run({ name, written, covered }).changes === 1) return;
-    this.#written.run({ name, written, covered, tables: JSON.stringify(tables ?? {}) });
+    const move = "UPDATE sink SET written = :written, covered = :covered WHERE name = :name";
+    if (tables === undefined && this.#connection.run(move, { name, written, covered }) === 1) return;
+    this.#connection.run(WRITTEN, { name, written, covered, tables: JSON.stringify(tables ?? {}) });
   }
 
   async covered(name: string, position: Position): Promise<void> {
@@ -93,7 +71,7 @@ export class SqliteSinks implements SinkStore {
   cover(name: string, position: Position): void {
     const positions = this.#positionsOf(name);
     const covered = latest(position, positions?.covered ?? null, positions?.checkpoint ?? null);
-    this.#covered.run({ name, covered: serializePosition(covered) });
+    this.#connection.run(storing("covered"), { name, value: serializePosition(covered) });
   }
 
   /** The caller has opened a transaction. */
@@ -105,38 +83,39 @@ export class SqliteSinks implements SinkStore {
       ...(crossing === undefined ? {} : { crossing: spelled(crossing) }),
       ...(keeps === undefined ? {} : { keeps }),
     };
-    this.#storeReset.run({ name, to: position, reset: JSON.stringify(reset) });
+    this.#connection.run(RESET, { name, to: position, reset: JSON.stringify(reset) });
   }
 
   async finishReset(name: string, position: Position, tables: CompleteTables): Promise<void> {
-    const written = serializePosition(position);
-    this.#connection.write(() => this.#finishReset.run({ name, position: written, tables: JSON.stringify(tables) }));
+    const row = { name, position: serializePosition(position), tables: JSON.stringify(tables) };
+    this.#connection.write(() => this.#connection.run(FINISH_RESET, row));
   }
 
   async setPaused(name: string, paused: boolean): Promise<void> {
-    this.#connection.write(() => this.#paused.run({ name, paused: paused ? 1 : 0 }));
+    this.#connection.write(() => this.#connection.run(storing("paused"), { name, value: paused ? 1 : 0 }));
   }
 
   async setError(name: string, error: StoredError | null): Promise<void> {
-    this.#connection.write(() => this.#error.run({ name, error: error === null ? null : JSON.stringify(error) }));
+    const value = error === null ? null : JSON.stringify(error);
+    this.#connection.write(() => this.#connection.run(storing("error"), { name, value }));
   }
 
   async remove(name: string): Promise<void> {
     this.#connection.write(() => {
-      for (const statement of this.#forget) statement.run({ name });
+      for (const sql of FORGET) this.#connection.run(sql, { name });
     });
   }
 
   /** Without the tables: there may be thousands. */
   #positionsOf(name: string): Positions | null {
-    const row = this.#positions.get({ name });
+    const row = this.#connection.get("SELECT written, covered FROM sink WHERE name = :name", { name });
     return row === undefined
       ? null
       : { checkpoint: positionOrNull(row, "written"), covered: positionOrNull(row, "covered") };
   }
 
   #read(name: string): SinkRecord | null {
-    const row = this.#get.get({ name });
+    const row = this.#connection.get(`SELECT ${COLUMNS} FROM sink WHERE name = :name`, { name });
     return row === undefined ? null : sinkRecord(row);
   }
 }

@@ -1,5 +1,4 @@
 import { type Completeness, storedCompleteness } from "../../../core/checkpoint/completeness.ts";
-import type { StatementSync } from "node:sqlite";
 import { timestamp } from "../../../core/clock.ts";
 import { invariant } from "../../../core/invariant.ts";
 import type { KeyText } from "../../../core/contracts/row-reads.ts";
@@ -11,7 +10,7 @@ import type {
   SnapshotStore,
   SettledKeys,
 } from "../../../core/contracts/state-store.ts";
-import { ObligationCount } from "./obligations.ts";
+import { countObligation } from "./obligations.ts";
 import type { Connection } from "../connection.ts";
 import { integer, integerOrNull, isTexts, stored, storedOrNull, text, textOrNull, oneOf, type Row } from "../row.ts";
 
@@ -29,15 +28,35 @@ export function voidSnapshots(condition: string): string {
     WHERE ${condition} AND ${UNFINISHED}`;
 }
 
+const UNFINISHED_OF = `SELECT ${COLUMNS} FROM snapshot
+  WHERE ${UNFINISHED} AND table_id = :table AND sink = :sink AND scope = :scope AND condition IS :condition
+  ORDER BY id`;
+const INSERT = `INSERT INTO snapshot (sink, table_id, scope, condition, reason, needed, created_at)
+  VALUES (:sink, :table, :scope, :condition, :reason, :needed, :created) RETURNING id`;
+const PRUNE = `DELETE FROM snapshot WHERE state IN ('done', 'cancelled') AND id <= (
+  SELECT id FROM snapshot WHERE state IN ('done', 'cancelled') ORDER BY id DESC LIMIT 1 OFFSET :keep)`;
+const ADVANCE = `UPDATE snapshot SET state = 'running', completeness = :completeness, sweep_below = :sweep, cursor = :cursor,
+    held = :held, rows_done = :rows, chunks_done = :chunks, resumed_count = :resumed, started_at = coalesce(started_at, :at)
+  WHERE id = :id AND attempt = :attempt AND ${UNFINISHED}`;
+const FINISH = `UPDATE snapshot SET state = 'done', rows_done = :rows, chunks_done = :chunks, ended_at = :at,
+    started_at = coalesce(started_at, :at)
+  WHERE id = :id AND attempt = :attempt AND ${UNFINISHED}`;
+const CANCEL = `UPDATE snapshot SET state = 'cancelled', ended_at = :at
+  WHERE id = :id AND (needed = 0 OR :even = 1) AND ${UNFINISHED}`;
+const RESTART = voidSnapshots("id = :id");
+const SETTLED = `INSERT INTO settled (sink, table_id, step) VALUES (:sink, :table, :batch)
+  ON CONFLICT DO UPDATE SET step = max(step, :batch)`;
+const KEYS = `SELECT id, sink, table_id, key, shape FROM pending_key
+  WHERE sink IN (SELECT value FROM json_each(:sinks))
+    AND (:tables IS NULL OR table_id IN (SELECT value FROM json_each(:tables)))
+  ORDER BY id LIMIT :limit`;
+const IS_LISTED = "SELECT 1 FROM pending_key WHERE sink = :sink AND table_id = :table AND key = :key";
+
 export class SqliteSnapshots implements SnapshotStore {
   readonly #connection: Connection;
-  readonly #statements: Statements;
-  readonly #obligations: ObligationCount;
 
   constructor(connection: Connection) {
     this.#connection = connection;
-    this.#statements = prepare(connection);
-    this.#obligations = new ObligationCount(connection);
   }
 
   async add(snapshot: SnapshotRequest): Promise<TableSnapshot> {
@@ -53,8 +72,8 @@ export class SqliteSnapshots implements SnapshotStore {
     return this.#connection.write(() => {
       const open = this.#add(snapshot);
       if (isAhead(open)) return open;
-      this.#obligations.added(open.sink);
-      this.#statements.restart.run({ id: open.id });
+      countObligation(this.#connection, open.sink);
+      this.#connection.run(RESTART, { id: open.id });
       return this.#read(open.id);
     });
   }
@@ -67,35 +86,36 @@ export class SqliteSnapshots implements SnapshotStore {
   #add({ tableId: table, sink, scope, reason, needed: isNeeded = false }: SnapshotRequest): TableSnapshot {
     const needed = isNeeded ? 1 : 0;
     const condition = scope.kind === "where" ? scope.where : null;
-    const same = this.#statements.unfinishedOf.get({ table, sink, scope: scope.kind, condition });
+    const same = this.#connection.get(UNFINISHED_OF, { table, sink, scope: scope.kind, condition });
     if (same !== undefined) {
       const id = integer(same, "id");
-      this.#statements.need.run({ id, needed });
+      this.#connection.run("UPDATE snapshot SET needed = max(needed, :needed) WHERE id = :id", { id, needed });
       return this.#read(id);
     }
     const created = this.#now();
-    const row = this.#statements.insert.get({ table, sink, scope: scope.kind, condition, reason, needed, created })!;
-    this.#statements.prune.run({ keep: FINISHED_COUNT_MAX });
-    this.#obligations.added(sink);
-    return this.#read(integer(row, "id"));
+    const row = { table, sink, scope: scope.kind, condition, reason, needed, created };
+    const id = integer(this.#connection.get(INSERT, row)!, "id");
+    this.#connection.run(PRUNE, { keep: FINISHED_COUNT_MAX });
+    countObligation(this.#connection, sink);
+    return this.#read(id);
   }
 
   async list(all = false): Promise<readonly TableSnapshot[]> {
-    const statement = all ? this.#statements.all : this.#statements.unfinished;
-    return this.#connection.read(() => statement.all().map(snapshotOf));
+    const sql = `SELECT ${COLUMNS} FROM snapshot ${all ? "" : `WHERE ${UNFINISHED}`} ORDER BY id`;
+    return this.#connection.all(sql).map(snapshotOf);
   }
 
   async advance(progress: readonly SnapshotProgress[]): Promise<void> {
     if (progress.length === 0) return;
     this.#connection.write(() => {
-      for (const one of progress) this.#statements.advance.run({ ...stateOf(one), at: this.#now() });
+      for (const one of progress) this.#connection.run(ADVANCE, { ...stateOf(one), at: this.#now() });
     });
   }
 
   async finish(progress: SnapshotProgress, settledAt?: number): Promise<boolean> {
     const { id, attempt, rowsDone: rows, chunksDone: chunks } = progress;
     return this.#connection.write(() => {
-      if (this.#statements.finish.run({ id, attempt, rows, chunks, at: this.#now() }).changes !== 1) return false;
+      if (this.#connection.run(FINISH, { id, attempt, rows, chunks, at: this.#now() }) !== 1) return false;
       const { sink, tableId } = this.#read(id);
       if (settledAt !== undefined) this.#settled({ sink, tableId, batch: settledAt });
       return true;
@@ -103,20 +123,17 @@ export class SqliteSnapshots implements SnapshotStore {
   }
 
   #settled({ sink, tableId: table, batch }: SettledKeys): void {
-    this.#statements.settled.run({ sink, table, batch });
+    this.#connection.run(SETTLED, { sink, table, batch });
   }
 
   async cancel(id: number, evenNeeded = false): Promise<boolean> {
-    return this.#change(this.#statements.cancel, {
-      id,
-      even: evenNeeded ? 1 : 0,
-      at: this.#now(),
-    });
+    const row = { id, even: evenNeeded ? 1 : 0, at: this.#now() };
+    return this.#connection.write(() => this.#connection.run(CANCEL, row) === 1);
   }
 
   async restart(id: number): Promise<void> {
     this.#connection.write(() => {
-      if (this.#statements.restart.run({ id }).changes === 1) this.#obligations.added(this.#read(id).sink);
+      if (this.#connection.run(RESTART, { id }) === 1) countObligation(this.#connection, this.#read(id).sink);
     });
   }
 
@@ -126,14 +143,15 @@ export class SqliteSnapshots implements SnapshotStore {
    */
   async addKeys(sink: string, tableId: string, keys: readonly KeyText[], shape = ""): Promise<void> {
     if (keys.length === 0) return;
+    const add = "INSERT OR REPLACE INTO pending_key (sink, table_id, key, shape) VALUES (:sink, :table, :key, :shape)";
     this.#connection.write(() => {
       let isNews = false;
       for (const k of keys) {
         const entry = { sink, table: tableId, key: JSON.stringify(k) };
-        isNews ||= this.#statements.isListed.get(entry) === undefined;
-        this.#statements.addKey.run({ ...entry, shape });
+        isNews ||= this.#connection.get(IS_LISTED, entry) === undefined;
+        this.#connection.run(add, { ...entry, shape });
       }
-      if (isNews) this.#obligations.added(sink);
+      if (isNews) countObligation(this.#connection, sink);
     });
   }
 
@@ -143,37 +161,29 @@ export class SqliteSnapshots implements SnapshotStore {
     limit: number,
   ): Promise<readonly PendingKey[]> {
     const tables = tableIds === null ? null : JSON.stringify(tableIds);
-    return this.#connection.read(() =>
-      this.#statements.keys.all({ sinks: JSON.stringify(sinks), tables, limit }).map(pendingKey),
-    );
+    return this.#connection.all(KEYS, { sinks: JSON.stringify(sinks), tables, limit }).map(pendingKey);
   }
 
   async removeKeys(ids: readonly number[], settled?: SettledKeys): Promise<void> {
     if (ids.length === 0) return;
     this.#connection.write(() => {
       if (settled !== undefined) this.#settled(settled);
-      for (const id of ids) this.#statements.removeKey.run({ id });
+      for (const id of ids) this.#connection.run("DELETE FROM pending_key WHERE id = :id", { id });
     });
   }
 
   async listed(sink: string, tableId: string, keys: readonly KeyText[]): Promise<ReadonlySet<number>> {
-    return this.#connection.read(() => {
-      const found = new Set<number>();
-      for (const [i, k] of keys.entries()) {
-        const parameters = { sink, table: tableId, key: JSON.stringify(k) };
-        if (this.#statements.isListed.get(parameters) !== undefined) found.add(i);
-      }
-      return found;
-    });
+    const found = new Set<number>();
+    for (const [i, k] of keys.entries()) {
+      const parameters = { sink, table: tableId, key: JSON.stringify(k) };
+      if (this.#connection.get(IS_LISTED, parameters) !== undefined) found.add(i);
+    }
+    return found;
   }
 
   async countKeys(): Promise<number> {
-    return this.#connection.read(() => integer(this.#statements.countKeys.get()!, "count"));
-  }
-
-  /** False if the incremental snapshot is not there, or in a state to which the change does not apply (cancelled, for example). */
-  #change(statement: StatementSync, parameters: Record<string, string | number>): boolean {
-    return this.#connection.write(() => statement.run(parameters).changes === 1);
+    const sql = "SELECT count(*) AS count FROM pending_key";
+    return integer(this.#connection.get(sql)!, "count");
   }
 
   #now(): string {
@@ -181,65 +191,10 @@ export class SqliteSnapshots implements SnapshotStore {
   }
 
   #read(id: number): TableSnapshot {
-    const row = this.#statements.get.get({ id });
+    const row = this.#connection.get(`SELECT ${COLUMNS} FROM snapshot WHERE id = :id`, { id });
     invariant(row !== undefined, `snapshot ${id} exists`);
     return snapshotOf(row);
   }
-}
-
-type Statements = ReturnType<typeof prepare>;
-
-function prepare(connection: Connection) {
-  return {
-    get: connection.prepare(`SELECT ${COLUMNS} FROM snapshot WHERE id = :id`),
-    all: connection.prepare(`SELECT ${COLUMNS} FROM snapshot ORDER BY id`),
-    unfinished: connection.prepare(`SELECT ${COLUMNS} FROM snapshot WHERE ${UNFINISHED} ORDER BY id`),
-    unfinishedOf: connection.prepare(
-      `SELECT ${COLUMNS} FROM snapshot
-       WHERE ${UNFINISHED} AND table_id = :table AND sink = :sink AND scope = :scope AND condition IS :condition
-       ORDER BY id`,
-    ),
-    need: connection.prepare("UPDATE snapshot SET needed = max(needed, :needed) WHERE id = :id"),
-    insert: connection.prepare(
-      `INSERT INTO snapshot (sink, table_id, scope, condition, reason, needed, created_at)
-       VALUES (:sink, :table, :scope, :condition, :reason, :needed, :created) RETURNING id`,
-    ),
-    prune: connection.prepare(
-      `DELETE FROM snapshot WHERE state IN ('done', 'cancelled') AND id <= (
-         SELECT id FROM snapshot WHERE state IN ('done', 'cancelled') ORDER BY id DESC LIMIT 1 OFFSET :keep)`,
-    ),
-    advance: connection.prepare(
-      `UPDATE snapshot SET state = 'running', completeness = :completeness, sweep_below = :sweep, cursor = :cursor,
-         held = :held, rows_done = :rows, chunks_done = :chunks, resumed_count = :resumed, started_at = coalesce(started_at, :at)
-       WHERE id = :id AND attempt = :attempt AND ${UNFINISHED}`,
-    ),
-    finish: connection.prepare(
-      `UPDATE snapshot SET state = 'done', rows_done = :rows, chunks_done = :chunks, ended_at = :at,
-         started_at = coalesce(started_at, :at)
-       WHERE id = :id AND attempt = :attempt AND ${UNFINISHED}`,
-    ),
-    cancel: connection.prepare(
-      `UPDATE snapshot SET state = 'cancelled', ended_at = :at
-       WHERE id = :id AND (needed = 0 OR :even = 1) AND ${UNFINISHED}`,
-    ),
-    restart: connection.prepare(voidSnapshots("id = :id")),
-    settled: connection.prepare(
-      `INSERT INTO settled (sink, table_id, step) VALUES (:sink, :table, :batch)
-       ON CONFLICT DO UPDATE SET step = max(step, :batch)`,
-    ),
-    addKey: connection.prepare(
-      "INSERT OR REPLACE INTO pending_key (sink, table_id, key, shape) VALUES (:sink, :table, :key, :shape)",
-    ),
-    keys: connection.prepare(
-      `SELECT id, sink, table_id, key, shape FROM pending_key
-       WHERE sink IN (SELECT value FROM json_each(:sinks)) 
-         AND (:tables IS NULL OR table_id IN (SELECT value FROM json_each(:tables)))
-       ORDER BY id LIMIT :limit`,
-    ),
-    isListed: connection.prepare("SELECT 1 FROM pending_key WHERE sink = :sink AND table_id = :table AND key = :key"),
-    removeKey: connection.prepare("DELETE FROM pending_key WHERE id = :id"),
-    countKeys: connection.prepare("SELECT count(*) AS count FROM pending_key"),
-  };
 }
 
 function snapshotOf(row: Row): TableSnapshot {

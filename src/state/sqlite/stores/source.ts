@@ -1,4 +1,3 @@
-import type { StatementSync } from "node:sqlite";
 import { timestamp } from "../../../core/clock.ts";
 import { invariant } from "../../../core/invariant.ts";
 import { comparePositions, earliest, serializePosition, type Position } from "../../../core/model/position.ts";
@@ -9,39 +8,24 @@ import { isTextRecord } from "../../../core/checkpoint/stored-json.ts";
 import { integer, positionOrNull, storedOrNull, textOrNull } from "../row.ts";
 import type { SqliteSinks } from "./sinks.ts";
 
+const ANNOUNCE = `INSERT INTO source (one, epoch) VALUES (1, :epoch)
+  ON CONFLICT DO UPDATE SET epoch = :epoch, identity = NULL, origin = NULL, acknowledged = NULL`;
+
 export class SqliteSource implements SourceStore {
   readonly #connection: Connection;
   readonly #sinks: SqliteSinks;
-  readonly #get: StatementSync;
-  readonly #announce: StatementSync;
-  readonly #created: StatementSync;
-  readonly #identify: StatementSync;
-  readonly #acknowledge: StatementSync;
-  readonly #setBack: StatementSync;
 
   constructor(connection: Connection, sinks: SqliteSinks) {
     this.#connection = connection;
     this.#sinks = sinks;
-    this.#get = connection.prepare("SELECT epoch, identity, origin, acknowledged, acknowledged_at FROM source");
-    this.#announce = connection.prepare(
-      `INSERT INTO source (one, epoch) VALUES (1, :epoch)
-       ON CONFLICT DO UPDATE SET epoch = :epoch, identity = NULL, origin = NULL, acknowledged = NULL`,
-    );
-    this.#created = connection.prepare(
-      "UPDATE source SET identity = :identity, epoch = :epoch, origin = :origin, acknowledged = NULL",
-    );
-    this.#identify = connection.prepare("UPDATE source SET identity = :identity");
-    this.#acknowledge = connection.prepare("UPDATE source SET acknowledged = :position, acknowledged_at = :at");
-    // The acknowledged time stays: the source was told nothing new.
-    this.#setBack = connection.prepare("UPDATE source SET acknowledged = :position");
   }
 
   async get(): Promise<SourceRecord | null> {
-    return this.#connection.read(() => this.#read());
+    return this.#read();
   }
 
   async announce(epoch: number): Promise<void> {
-    this.#connection.write(() => this.#announce.run({ epoch }));
+    this.#connection.write(() => this.#connection.run(ANNOUNCE, { epoch }));
   }
 
   async created(identity: LogIdentity, origin: Position): Promise<void> {
@@ -56,7 +40,8 @@ export class SqliteSource implements SourceStore {
   }
 
   #create(identity: LogIdentity, origin: Position): void {
-    const { changes } = this.#created.run({
+    const sql = "UPDATE source SET identity = :identity, epoch = :epoch, origin = :origin, acknowledged = NULL";
+    const changes = this.#connection.run(sql, {
       identity: JSON.stringify(identity),
       epoch: origin.epoch,
       origin: serializePosition(origin),
@@ -66,7 +51,8 @@ export class SqliteSource implements SourceStore {
 
   async identify(identity: LogIdentity): Promise<void> {
     this.#connection.write(() => {
-      const { changes } = this.#identify.run({ identity: JSON.stringify(identity) });
+      const row = { identity: JSON.stringify(identity) };
+      const changes = this.#connection.run("UPDATE source SET identity = :identity", row);
       invariant(changes === 1, "a log is announced before it is identified");
     });
   }
@@ -82,7 +68,8 @@ export class SqliteSource implements SourceStore {
       for (const checkpoint of checkpoints) this.#sinks.note(checkpoint);
       for (const [sink, at] of covered) this.#sinks.cover(sink, at);
       if (record.acknowledged !== null && comparePositions(position, record.acknowledged) <= 0) return;
-      this.#acknowledge.run({ position: serializePosition(position), at: timestamp(this.#connection.clock) });
+      const row = { position: serializePosition(position), at: timestamp(this.#connection.clock) };
+      this.#connection.run("UPDATE source SET acknowledged = :position, acknowledged_at = :at", row);
     });
   }
 
@@ -94,12 +81,13 @@ export class SqliteSource implements SourceStore {
       const { acknowledged } = record;
       const lowest = earliest([...resets.values()].map(({ to }) => to));
       if (acknowledged === null || lowest === undefined || comparePositions(lowest, acknowledged) >= 0) return;
-      this.#setBack.run({ position: serializePosition(lowest) });
+      // The acknowledged time stays: the source was told nothing new.
+      this.#connection.run("UPDATE source SET acknowledged = :position", { position: serializePosition(lowest) });
     });
   }
 
   #read(): SourceRecord | null {
-    const row = this.#get.get();
+    const row = this.#connection.get("SELECT epoch, identity, origin, acknowledged, acknowledged_at FROM source");
     if (row === undefined) return null;
     return {
       identity: storedOrNull(row, "identity", isTextRecord),

@@ -1,50 +1,53 @@
-import type { StatementSync } from "node:sqlite";
-import type { StoredError, SuspendedTable, SuspensionStore } from "../../../core/contracts/state-store.ts";
+import type { SuspendedTable, SuspensionStore } from "../../../core/contracts/state-store.ts";
 import type { Connection } from "../connection.ts";
-import { isStoredError, stored, text } from "../row.ts";
+import { isStoredError, stored, text, textOrNull, type Row } from "../row.ts";
+import { countObligation } from "./obligations.ts";
+import { voidSnapshots } from "./snapshots.ts";
+
+/** In the place of a sink's name: every sink. */
+const EVERY_SINK = "";
 
 export class SqliteSuspensions implements SuspensionStore {
   readonly #connection: Connection;
-  readonly #list: StatementSync;
-  readonly #suspend: StatementSync;
-  readonly #reinstate: StatementSync;
 
   constructor(connection: Connection) {
     this.#connection = connection;
-    this.#list = connection.prepare("SELECT sink, table_id, error FROM sink_suspended_table ORDER BY sink, table_id");
-    this.#suspend = connection.prepare(
-      `INSERT INTO sink_suspended_table (sink, table_id, error) VALUES (:sink, :table, :error)
-       ON CONFLICT DO UPDATE SET error = :error`,
-    );
-    this.#reinstate = connection.prepare("DELETE FROM sink_suspended_table WHERE sink = :sink AND table_id = :table");
   }
 
   async list(): Promise<readonly SuspendedTable[]> {
-    const rows = this.#connection.read(() => this.#list.all());
-    return rows.map((row) => {
-      const { shape, ...error } = stored(row, "error", isSuspension);
-      const table = { sink: text(row, "sink"), tableId: text(row, "table_id"), error };
-      return shape === undefined ? table : { ...table, shape };
+    const sql = "SELECT sink, table_id, error, shape FROM suspended_table ORDER BY sink, table_id";
+    return this.#connection.all(sql).map(suspendedTable);
+  }
+
+  async suspend({ sink, tableId: table, error, shape }: SuspendedTable): Promise<void> {
+    const row = { sink: sink ?? EVERY_SINK, table, error: JSON.stringify(error), shape: shape ?? null };
+    const sql = `INSERT INTO suspended_table (sink, table_id, error, shape) VALUES (:sink, :table, :error, :shape)
+      ON CONFLICT DO UPDATE SET error = :error, shape = :shape`;
+    this.#connection.write(() => {
+      this.#connection.run(sql, row);
+      if (sink !== null) return;
+      countObligation(this.#connection, null);
+      // Invariant: changes that are skipped from now on do not lie behind the cursor of a snapshot that continues later.
+      this.#connection.run(voidSnapshots("table_id = :table"), { table });
     });
   }
 
-  async suspend({ sink, tableId, error, shape }: SuspendedTable): Promise<void> {
-    this.#connection.write(() =>
-      this.#suspend.run({ sink, table: tableId, error: JSON.stringify({ ...error, shape }) }),
-    );
-  }
-
-  async reinstate(sink: string, tableIds: readonly string[]): Promise<void> {
+  async reinstate(sink: string | null, tableIds: readonly string[]): Promise<void> {
     if (tableIds.length === 0) return;
+    const sql = "DELETE FROM suspended_table WHERE sink = :sink AND table_id = :table";
     this.#connection.write(() => {
-      for (const table of tableIds) this.#reinstate.run({ sink, table });
+      for (const table of tableIds) this.#connection.run(sql, { sink: sink ?? EVERY_SINK, table });
     });
   }
 }
 
-/** The stored form: the shape beside the error. */
-function isSuspension(value: unknown): value is StoredError & { readonly shape?: string } {
-  if (!isStoredError(value)) return false;
-  const shape: unknown = Reflect.get(value, "shape");
-  return shape === undefined || typeof shape === "string";
+function suspendedTable(row: Row): SuspendedTable {
+  const sink = text(row, "sink");
+  const shape = textOrNull(row, "shape");
+  return {
+    sink: sink === EVERY_SINK ? null : sink,
+    tableId: text(row, "table_id"),
+    error: stored(row, "error", isStoredError),
+    ...(shape === null ? {} : { shape }),
+  };
 }

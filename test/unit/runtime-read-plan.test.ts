@@ -1,9 +1,7 @@
 import { expect, test } from "vitest";
-import { systemClock } from "../../src/core/clock.ts";
 import type { Position } from "../../src/core/model/position.ts";
 import { FanOut } from "../../src/runtime/stream/fan-out.ts";
-import { Backlog } from "../../src/runtime/snapshot/backlog.ts";
-import { FailingReads } from "../../src/runtime/snapshot/failing-reads.ts";
+import { ReadPlan } from "../../src/runtime/snapshot/read-plan.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { checkpointOf, complete } from "../support/daemon/complete.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
@@ -28,9 +26,10 @@ async function stage() {
     needed: true,
   });
   const gate = { tables: [], isGone: () => true };
-  const parts = { fanOut, state, gate, isSuspended: () => false, logger: quietLog };
-  const backlog = new Backlog(parts, new FailingReads(systemClock));
-  const round = async () => (await backlog.withoutVoid(await state.snapshots.list())).open.length;
+  const ledger = state.snapshots;
+  const parts = { fanOut, state, gate, ledger, lacking: () => [], isSuspended: () => false, logger: quietLog };
+  const plan = new ReadPlan(parts, { holds: () => false, tablesOfKeys: () => new Set() });
+  const round = async () => (await plan.look(false)).open.length;
   return { worker, fanOut, round, [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose]() };
 }
 

@@ -24,10 +24,10 @@ export interface DurableChunk {
 }
 
 /**
- * How far each incremental snapshot is: updated in memory after every chunk, and once a second in the state store, for all incremental snapshots in one
- * transaction. The store may be behind the sinks, never ahead of them.
+ * How far each incremental snapshot is: updated in memory after every chunk, and once a second in the state store, for all
+ * of them in one transaction. The store may be behind the sinks, never ahead of them.
  */
-export class SnapshotLedger {
+export class Ledger {
   readonly #clock: Clock;
   readonly #store: SnapshotStore;
   readonly #progress = new Map<number, SnapshotProgress>();
@@ -131,7 +131,7 @@ export class SnapshotLedger {
     return await this.#store.again(request, (open) => this.isAhead(this.current(open)));
   }
 
-  /** The first chunk of each incremental snapshot is stored at once, so that a process that is killed soon after leaves a trace. */
+  /** The first chunk of each is stored at once, so that a process that is killed soon after leaves a trace. */
   async storeInTime(): Promise<void> {
     const isDue = this.#clock.elapsed() - this.#storedAtMs >= STORE_EVERY_MS;
     if (isDue || [...this.#unstored].some((id) => !this.#stored.has(id))) await this.store();

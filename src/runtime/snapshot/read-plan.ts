@@ -1,17 +1,22 @@
 import type { PendingKey, TableSnapshot, StateStore } from "../../core/contracts/state-store.ts";
 import { KeyPace } from "../../core/contracts/row-reads.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
-import type { FailingReads } from "./failing-reads.ts";
+import { entry } from "../entry.ts";
 import { lossOf } from "../stream/work.ts";
 import type { SinkWorker } from "../sink/sink-worker.ts";
 import type { FanOut } from "../stream/fan-out.ts";
-import { keyReads, rangeReads, type SnapshotRead } from "./reads.ts";
+import type { Ledger } from "./ledger.ts";
+import type { KeyRead, RangeRead, RowReader, SnapshotRead } from "./row-reader.ts";
 import type { TableGate } from "../schema/table-gate.ts";
 
-export interface BacklogParts {
+export interface ReadPlanParts {
   readonly fanOut: FanOut;
   readonly state: StateStore;
   readonly gate: Pick<TableGate, "tables" | "isGone">;
+  readonly ledger: Pick<Ledger, "list">;
+  /** Ids of the tables that this sink must hold and does not hold completely. */
+  readonly lacking: (worker: SinkWorker) => readonly string[];
+  /** Whether the sink skips the table's changes: then nothing of the table is read for it. */
   readonly isSuspended: (sink: string, tableId: string) => boolean;
   readonly logger: Logger;
 }
@@ -22,28 +27,62 @@ export interface Unfinished {
   readonly keyCount: number;
 }
 
+const WHOLE = { kind: "table" } as const;
+/** Why a table is read without a request. */
+const LACKING = "not complete in this sink";
+
 const KEYS_LISTED_MAX = 1_000;
 
-/** The reads that the state lists, in the order in which they run. */
-export class Backlog {
-  readonly #parts: BacklogParts;
-  readonly #failing: FailingReads;
+/** The maximum number of tables that are read between the same two marks. */
+const TOGETHER_COUNT_MAX = 64;
+
+/** What is to be read, for which sinks, and in which order: what the state lists, but for what can't be read now. */
+export class ReadPlan {
+  readonly #parts: ReadPlanParts;
+  readonly #reader: Pick<RowReader, "holds" | "tablesOfKeys">;
+  /** Ids of incremental snapshots that this process began because a sink lacks the table. They may end without a read. */
+  readonly carriable = new Set<number>();
   #keysFirst = false;
   /** By table id, since keys are listed. */
   readonly #keyPaces = new Map<string, KeyPace>();
   /** By sink, tables of which it was told that they are gone, and has not taken note yet. */
   readonly #told = new Map<string, Set<string>>();
 
-  constructor(parts: BacklogParts, failing: FailingReads) {
+  constructor(parts: ReadPlanParts, reader: Pick<RowReader, "holds" | "tablesOfKeys">) {
     this.#parts = parts;
-    this.#failing = failing;
+    this.#reader = reader;
+  }
+
+  /** `isToCheck`: what the sinks lack may have changed since the last look. */
+  async look(isToCheck: boolean): Promise<Unfinished> {
+    return await this.withoutVoid(isToCheck ? await this.#listLacking() : await this.#parts.ledger.list());
+  }
+
+  /**
+   * Lists what attached sinks lack. Invariant: the list follows from the tables that a sink takes and those that it holds,
+   * and is checked after each change of either. So no request can be lost. Returns all open incremental snapshots.
+   */
+  async #listLacking(): Promise<readonly TableSnapshot[]> {
+    const { fanOut, lacking, ledger, state } = this.#parts;
+    const open = await ledger.list();
+    const isOpen = new Set(
+      open.flatMap(({ sink, tableId, scope }) => (scope.kind === "table" ? [entry(sink, tableId)] : [])),
+    );
+    const requests = [...fanOut.sinks].flatMap((worker) =>
+      lacking(worker)
+        .filter((tableId) => !isOpen.has(entry(worker.name, tableId)))
+        .map((tableId) => ({ tableId, sink: worker.name, scope: WHOLE, reason: LACKING, needed: true })),
+    );
+    if (requests.length === 0) return open;
+    for (const { id } of await state.snapshots.addAll(requests)) this.carriable.add(id);
+    return await ledger.list();
   }
 
   /** Reads that can run now, for attached sinks that are not `busy`. */
   async inTurn({ open, keyCount }: Unfinished, busy: ReadonlySet<string>): Promise<readonly SnapshotRead[]> {
     const sinks = this.#attached.filter((name) => !busy.has(name));
     // Keys of a table that is suspended, or can't be read, must not hold up other keys.
-    const held = this.#failing.tablesOfKeys(true);
+    const held = this.#reader.tablesOfKeys(true);
     const tableIds = this.#tableIds.filter((id) => !held.has(id));
     const { snapshots } = this.#parts.state;
     if (keyCount === 0) this.#keyPaces.clear();
@@ -52,17 +91,17 @@ export class Backlog {
     // Key lookups and tables take turns: while a table is read, rows that move may list new keys as fast as keys are read.
     this.#keysFirst = !this.#keysFirst;
     const readings: readonly SnapshotRead[] = this.#keysFirst ? [...keys, ...ranges] : [...ranges, ...keys];
-    return readings.filter((reading) => !this.#failing.holds(reading));
+    return readings.filter((reading) => !this.#reader.holds(reading));
   }
 
-  /** Unfinished reads for attached sinks, of tables that flow: only these can be failing. */
-  async failing(open: readonly TableSnapshot[]): Promise<readonly SnapshotRead[]> {
+  /** Unfinished reads for attached sinks, of tables that flow: only these can be refused. */
+  async readable(open: readonly TableSnapshot[]): Promise<readonly SnapshotRead[]> {
     const sinks = this.#attached;
     const tableIds = this.#tableIds;
     const flowing = open.filter(({ sink, tableId }) => sinks.includes(sink) && tableIds.includes(tableId));
     const readings: SnapshotRead[] = rangeReads(flowing);
-    const failing = this.#failing.tablesOfKeys(false);
-    for (const id of tableIds.filter((tableId) => failing.has(tableId)))
+    const refused = this.#reader.tablesOfKeys(false);
+    for (const id of tableIds.filter((tableId) => refused.has(tableId)))
       readings.push(...this.#keyReadings(await this.#parts.state.snapshots.keys(sinks, [id], KEYS_LISTED_MAX)));
     return readings;
   }
@@ -74,8 +113,12 @@ export class Backlog {
     return pace;
   }
 
-  #keyReadings(keys: readonly PendingKey[]): readonly SnapshotRead[] {
-    return keyReads(keys, (tableId) => this.keyPace(tableId).count);
+  #keyReadings(keys: readonly PendingKey[]): readonly KeyRead[] {
+    const groups = Map.groupBy(keys, ({ sink, tableId }) => entry(sink, tableId));
+    return [...groups.values()].map((group) => {
+      const { tableId, sink } = group[0]!;
+      return { kind: "keys", tableId, sinks: [sink], keys: group.slice(0, this.keyPace(tableId).count) };
+    });
   }
 
   /**
@@ -133,4 +176,26 @@ export class Backlog {
   get #tableIds(): readonly string[] {
     return this.#parts.gate.tables.map(({ id }) => id);
   }
+}
+
+/** Those of kind `differences` are not read here: a comparison finds the differences and lists them as keys. */
+function rangeReads(open: readonly TableSnapshot[]): RangeRead[] {
+  const ranged = open.filter(({ scope }) => scope.kind !== "differences");
+  const groups = Map.groupBy(ranged, ({ tableId, scope, cursor }) => JSON.stringify([tableId, scope, cursor]));
+  return [...groups.values()].map((snapshots) => {
+    const { tableId, scope, cursor } = snapshots[0]!;
+    return { kind: "range", tableId, sinks: snapshots.map(({ sink }) => sink), scope, cursor, snapshots };
+  });
+}
+
+/** Adds to a table that is read from its first key other tables that begin for the same sinks: most are small. */
+export function together(first: RangeRead, readings: readonly SnapshotRead[]): RangeRead[] {
+  const isBeginning = ({ cursor, scope }: RangeRead): boolean => cursor === null && scope.kind === "table";
+  if (!isBeginning(first)) return [first];
+  const sinks = first.sinks.toSorted().join();
+  const alike = readings.filter(
+    (reading): reading is RangeRead =>
+      reading.kind === "range" && isBeginning(reading) && reading.sinks.toSorted().join() === sinks,
+  );
+  return alike.slice(0, TOGETHER_COUNT_MAX);
 }

@@ -8,10 +8,9 @@ import type { Source } from "../../core/contracts/source.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import type { Closed, ClosedWell, FanOut } from "../stream/fan-out.ts";
 import { encodeMark } from "../stream/marks.ts";
-import type { ReadLimits } from "./reads.ts";
-import { isOfOneTable } from "./row-reader.ts";
+import { isOfOneTable, type ReadLimits } from "./row-reader.ts";
 import type { SinkWorker } from "../sink/sink-worker.ts";
-import { Window } from "./windows.ts";
+import { ApplyWindow, CompareWindow, type Window } from "./windows.ts";
 import { withTimeout } from "../../core/with-timeout.ts";
 import { Receipts } from "../stream/work.ts";
 
@@ -27,7 +26,6 @@ export interface Passage {
   readonly table: TableVersion;
   /** The keys that are asked for, if it is a key lookup. */
   readonly keys: readonly KeyText[] | null;
-  readonly purpose: "apply" | "compare";
   readonly read: (asked: ReadLimits) => Promise<Chunk>;
   /** Called at the position of the high mark; the callee releases the block. */
   readonly hand: (closed: ClosedWell) => void;
@@ -36,11 +34,6 @@ export interface Passage {
 /** A table's next chunk, and its sinks. */
 export interface WantedChunk extends Pick<Passage, "table" | "keys" | "read"> {
   readonly workers: readonly SinkWorker[];
-}
-
-export interface Through {
-  readonly lowVersion: bigint;
-  readonly aside: readonly KeyText[];
 }
 
 /** A chunk that is in the queues of its sinks. */
@@ -84,34 +77,35 @@ export class ChunkReader {
       const receipts = new Map(workers.map((worker) => [worker, new Receipts(1)]));
       const sessions = new Map(workers.map((worker) => [worker, worker.session]));
       const hand = ({ block, until }: ClosedWell) => this.#hand(block, until, receipts);
-      return { passage: { table, keys, purpose: "apply", read, hand } as const, receipts, sessions };
+      return { table, keys, read, hand, receipts, sessions };
     });
-    const through = await this.#through(
-      passages.map(({ passage }) => passage),
-      signal,
-    );
-    return through.map((closed, i) => {
-      if (closed === null) return null;
+    const windows = await this.#through(passages, ApplyWindow, signal);
+    return windows.map((window, i) => {
+      if (window === null) return null;
       const { receipts, sessions } = passages[i]!;
       const durable = new Map([...receipts].map(([worker, receipt]) => [worker, receipt.all]));
-      return { lowVersion: closed.lowVersion, durable, sessions };
+      return { lowVersion: window.lowVersion, durable, sessions };
     });
+  }
+
+  /** Reads rows to compare. The window, when its rows were handed on; null: to be read again. */
+  async compare(passage: Passage, signal: AbortSignal): Promise<CompareWindow | null> {
+    return (await this.#through([passage], CompareWindow, signal))[0] ?? null;
   }
 
   /**
-   * One window: low mark, read, high mark. At the position of the high mark the rows are handed on, and the promise
-   * resolves. Null: to be read again.
+   * Low mark, read, high mark. At the position of the high mark the rows are handed on, and the promise resolves with the
+   * windows. A table's error is thrown only if none can be read.
    */
-  async through(passage: Passage, signal: AbortSignal): Promise<Through | null> {
-    return (await this.#through([passage], signal))[0] ?? null;
-  }
-
-  /** The same for several tables, between the same marks. A table's error is thrown only if none can be read. */
-  async #through(passages: readonly Passage[], signal: AbortSignal): Promise<readonly (Through | null)[]> {
+  async #through<W extends Window>(
+    passages: readonly Passage[],
+    Kind: new (id: string, tableId: string) => W,
+    signal: AbortSignal,
+  ): Promise<readonly (W | null)[]> {
     const { clock, fanOut, source } = this.#parts;
     const id = `${this.#run}-${++this.#windowCount}`;
     const open = passages.map((passage) => {
-      const window = new Window(id, passage.table.id, passage.purpose);
+      const window = new Kind(id, passage.table.id);
       const closed = Promise.withResolvers<Closed>();
       fanOut.expect(window, (result) => {
         if ("block" in result) passage.hand(result);
@@ -127,8 +121,7 @@ export class ChunkReader {
       const results = await Promise.all(
         open.map(async ({ window, closed }) => {
           if (!filled.has(window)) return null;
-          const result = await this.#passed(closed, signal);
-          return this.#isClosedWell(window, result) ? { lowVersion: result.lowVersion, aside: window.aside } : null;
+          return this.#isClosedWell(window, await this.#passed(closed, signal)) ? window : null;
         }),
       );
       const isAgain = open.some(({ window }, i) => filled.has(window) && results[i] === null);
@@ -142,7 +135,7 @@ export class ChunkReader {
     }
   }
 
-  #isClosedWell({ tableId }: Window, result: Closed): result is ClosedWell {
+  #isClosedWell({ tableId }: Window, result: Closed): boolean {
     if ("block" in result) {
       this.#againMs = AGAIN_MS;
       this.#scanRowCountMax = Math.min(SCAN_ROW_COUNT_MAX, this.#scanRowCountMax * 2);

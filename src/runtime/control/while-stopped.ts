@@ -1,0 +1,77 @@
+/** What operators ask of a daemon that does not run: stored for its next start, as `Control` does it in a running one. */
+import { type Clock, timestamp } from "../../core/clock.ts";
+import type { StateStore } from "../../core/contracts/state-store.ts";
+import { TABLE_PAUSED } from "../../core/contracts/status.ts";
+import { knownPosition } from "../sink/sink-position.ts";
+import { SINK_AHEAD, tablePaused } from "../errors.ts";
+import { askAgain, RESUMED } from "../snapshot/snapshots.ts";
+
+export interface StoppedRequest {
+  readonly sinks: readonly string[];
+  readonly tableIds: readonly string[];
+  readonly where: string | null;
+  /** All tables: a sink that had failed is filled, whatever it holds. */
+  readonly isWhole: boolean;
+  /** All configured sinks: each lacks the changes of a suspended table. */
+  readonly takers: readonly string[];
+}
+
+/** Reads tables again. */
+export async function askWhileStopped(
+  state: StateStore,
+  { sinks, tableIds, where, isWhole, takers }: StoppedRequest,
+): Promise<void> {
+  const scope = where === null ? ({ kind: "table" } as const) : ({ kind: "where", where } as const);
+  const suspended = await state.suspensions.list();
+  for (const sink of sinks) {
+    await state.suspensions.reinstate(sink, tableIds);
+    await askAgain(state.snapshots, { sink, tableIds, scope, reason: "asked for by an operator", needed: false });
+    if (isWhole && where === null) await fillFailed(state, sink);
+  }
+  // Every sink lacks the changes of a suspended table.
+  for (const { sink: only, tableId } of suspended) {
+    if (only !== null || !tableIds.includes(tableId)) continue;
+    const request = { tableId, scope: { kind: "table" }, reason: "reinstated", needed: true } as const;
+    for (const sink of takers) await state.snapshots.add({ ...request, sink });
+    await state.suspensions.reinstate(null, [tableId]);
+  }
+}
+
+/** A sink that had failed is filled whatever it holds. */
+async function fillFailed({ sinks, source }: StateStore, name: string): Promise<void> {
+  const record = await sinks.get(name);
+  if (record?.error == null) return;
+  const log = await source.get();
+  const ofLog = log?.acknowledged ?? log?.origin ?? null;
+  // The log does not have the place of a sink that is ahead of it.
+  const place = record.error.code === SINK_AHEAD ? ofLog : (knownPosition(record) ?? ofLog);
+  if (place !== null) await source.reset(new Map([[name, { to: place, anew: true }]]));
+}
+
+/** Pauses tables of a sink. One that the sink can't write stays suspended for that. */
+export async function pauseWhileStopped(
+  { suspensions }: Pick<StateStore, "suspensions">,
+  clock: Clock,
+  sink: string,
+  tableIds: readonly string[],
+): Promise<void> {
+  const suspended = new Set((await suspensions.list()).flatMap((one) => (one.sink === sink ? [one.tableId] : [])));
+  for (const tableId of tableIds.filter((id) => !suspended.has(id))) {
+    const { code, message, hint = null } = tablePaused(tableId);
+    await suspensions.suspend({ sink, tableId, error: { code, message, hint, at: timestamp(clock) } });
+  }
+}
+
+/** Resumes them. `snapshot`: where it is `none`, nobody else lists what the tables lack. */
+export async function resumeWhileStopped(
+  { suspensions, snapshots }: Pick<StateStore, "suspensions" | "snapshots">,
+  snapshot: "initial" | "none",
+  sink: string,
+  tableIds: readonly string[],
+): Promise<void> {
+  const paused = (await suspensions.list()).filter((one) => one.sink === sink && one.error.code === TABLE_PAUSED);
+  const ids = paused.map(({ tableId }) => tableId).filter((id) => tableIds.includes(id));
+  const request = { sink, tableIds: ids, scope: { kind: "table" }, reason: RESUMED, needed: false } as const;
+  if (snapshot === "none") await askAgain(snapshots, request);
+  await suspensions.reinstate(sink, ids);
+}
