@@ -1,22 +1,25 @@
 /**
- * `npm test [-- pattern…]` runs the tests with vitest's own output. Then it lists the slowest files, every skipped test
- * with its reason (of the heavy ones it takes a third, in turn), in CI every test that passed only at the second try, and every failed test with its error. It ends
- * with one plain line, `N passed, N failed`. `--long` adds the variants of servers, the long test cases, and the older
- * lines of Postgres for the tests that depend on them.
+ * `npm test [-- pattern…]` runs the tests with vitest's own output. Then it lists the slowest files, how many tests it
+ * skipped for which reason, in CI every test that passed only at the second try, and every failed test with its error. It
+ * ends with one plain line, `N passed, N failed`. Without a pattern it is the default suite: the same tests, with the same
+ * seed, for one commit. `--long` runs all tests, the variants of servers, and the older lines of Postgres for the tests
+ * that depend on them.
  */
-import { randomInt } from "node:crypto";
+import { execFileSync } from "node:child_process";
 import { relative } from "node:path";
 import { inspect } from "node:util";
 import { createVitest, type TestCase, type TestModule, type Vitest } from "vitest/node";
 import { isMariadbChosen, mariadbLines } from "./services/servers/mysql/mariadb-version.ts";
 import { postgresLines } from "./services/servers/postgres/postgres-version.ts";
 import type { ProvidedServices } from "../test/support/run/global-setup.ts";
-import { TURN_COUNT, TURN_VARIABLE } from "../test/support/run/service-suffixes.ts";
+import { SEED_VARIABLE } from "../test/support/run/random.ts";
+import { isTurn, TURN_VARIABLE } from "../test/support/run/service-suffixes.ts";
 
 interface Outcome {
   passed: number;
   failed: number;
-  readonly skipped: { readonly name: string; readonly reason: string }[];
+  /** How many for which reason. */
+  readonly skipped: Map<string, number>;
   readonly broken: { readonly name: string; readonly error: string }[];
   /** Passed at the second try. */
   readonly flaky: { readonly name: string; readonly error: string }[];
@@ -39,7 +42,6 @@ const POSTGRES_FACING = [
   "test/fault/heal/server-restart",
   "test/integration/cli",
   "test/integration/postgres-",
-  "test/integration/services-postgres",
   "test/integration/values.pg",
 ];
 
@@ -47,10 +49,11 @@ const POSTGRES_FACING = [
 const MARIADB_FACING = ["mysql.mariadb"];
 
 const { patterns, isLong } = readArguments(process.argv.slice(2));
-const outcome: Outcome = { passed: 0, failed: 0, skipped: [], broken: [], flaky: [], files: [] };
+const outcome: Outcome = { passed: 0, failed: 0, skipped: new Map(), broken: [], flaky: [], files: [] };
 const missing = new Set<string>();
-const turn = isLong || patterns.length > 0 ? undefined : chosenTurn();
-if (turn !== undefined) process.stdout.write(`heavy tests: turn ${turn} of ${TURN_COUNT}; ${TURN_VARIABLE} chooses\n`);
+const isSuite = !isLong && patterns.length === 0;
+const turn = isSuite ? chosenTurn() : undefined;
+if (isSuite) process.env[SEED_VARIABLE] ??= String(seedOfCommit());
 await run("", patterns, { MILLRACE_TEST_LONG: isLong ? "1" : undefined, [TURN_VARIABLE]: turn });
 const hasChosen = (process.env["MILLRACE_TEST_POSTGRES_VERSION"] ?? "") !== "";
 if (isLong && patterns.length === 0 && !hasChosen) {
@@ -95,10 +98,26 @@ async function run(
   await vitest.close();
 }
 
-/** Any of them, so that a few runs have tried all tests. */
 function chosenTurn(): string {
   const given = process.env[TURN_VARIABLE] ?? "";
-  return given === "" ? String(randomInt(TURN_COUNT) + 1) : given;
+  if (given !== "" && !isTurn(given)) {
+    process.stderr.write(`${TURN_VARIABLE} is none, all, 1, 2 or 3, and not ${given}\n`);
+    process.exit(2);
+  }
+  return given === "" ? "none" : given;
+}
+
+/** One commit tries the same cases every time. Outside of a checkout all do. */
+function seedOfCommit(): number {
+  try {
+    const commit = execFileSync("git", ["rev-parse", "HEAD"], {
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "ignore"],
+    });
+    return Number.parseInt(commit.slice(0, 7), 16);
+  } catch {
+    return 1;
+  }
 }
 
 function readArguments(args: readonly string[]): { patterns: string[]; isLong: boolean } {
@@ -167,7 +186,7 @@ function count(found: Outcome, module: TestModule, test: TestCase, label: string
     case "pending": {
       const note = result.state === "skipped" ? result.note : undefined;
       const reason = note ?? (module.state() === "failed" ? "its file or suite failed before it" : "no reason given");
-      found.skipped.push({ name, reason });
+      found.skipped.set(reason, (found.skipped.get(reason) ?? 0) + 1);
       return;
     }
     default: {
@@ -187,7 +206,7 @@ function summary({ passed, failed, skipped, broken, flaky, files }: Outcome, rea
   const lines = [
     ...slow.map(({ name, seconds }) => `slow: ${name}, ${seconds.toFixed(0)} s`),
     ...reasons.map((reason) => `missing: ${reason}`),
-    ...skipped.map(({ name, reason }) => `skipped: ${name} (${reason})`),
+    ...[...skipped].toSorted(([, a], [, b]) => b - a).map(([reason, count]) => `skipped: ${count}: ${reason}`),
     ...flaky.map(({ name, error }) => `flaky: ${name}: failed first: ${error}`),
     ...broken.map(({ name, error }) => `failed: ${name}: ${error}`),
     `${passed} passed, ${failed} failed`,

@@ -1,6 +1,5 @@
 /**
  * A ClickHouse sink's checkpoint that somebody put back or a replica does not show, and processes that take it over.
- * @module-tag heavy
  */
 import { expect, test } from "vitest";
 import { checkpointAt, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";

@@ -1,4 +1,3 @@
-/** @module-tag heavy */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { statSync } from "node:fs";

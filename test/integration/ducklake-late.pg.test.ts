@@ -1,7 +1,4 @@
-/**
- * Requests to a lake's catalogue in Postgres that arrive after what was written since: none counts.
- * @module-tag heavy
- */
+/** Requests to a lake's catalogue in Postgres that arrive after what was written since: none counts. */
 import { expect, test } from "vitest";
 import { placeOf } from "../../connectors/duckdb/lake/place.ts";
 import { LakeSink } from "../../connectors/duckdb/lake/sink.ts";

@@ -96,7 +96,7 @@ test("a server that is down and a login that is refused are told apart, without 
   expect(await opening((url) => (url.username = "nobody"))).toMatchObject({ code: "MR3227", kind: "blocked" });
 });
 
-test("a password in the file of `passfile` may change while the sink is open", { tags: "heavy" }, async () => {
+test("a password in the file of `passfile` may change while the sink is open", async () => {
   await using server = await ownPostgres({
     auth: ["host all writer 127.0.0.1/32 scram-sha-256", "host all all 127.0.0.1/32 trust"],
   });

@@ -68,7 +68,7 @@ test(
   },
 );
 
-test("other processes read whole transactions while one writes", { tags: "heavy" }, async () => {
+test("other processes read whole transactions while one writes", async () => {
   await using target = await lakeTarget("sqlite");
   await using writer = new Writer(target, 1);
   await writer.next();
@@ -91,7 +91,7 @@ test("other processes read whole transactions while one writes", { tags: "heavy"
   }
 });
 
-test("a writer in another process that is taken over writes no more", { tags: "heavy" }, async () => {
+test("a writer in another process that is taken over writes no more", async () => {
   await using target = await lakeTarget("sqlite");
   await using writer = new Writer(target, 1);
   await writer.next();
@@ -106,7 +106,7 @@ test("a writer in another process that is taken over writes no more", { tags: "h
   await sink.close();
 });
 
-test("upkeep joins small files and ends old snapshots; rows stay", { tags: "heavy" }, async () => {
+test("upkeep joins small files and ends old snapshots; rows stay", async () => {
   await using target = await lakeTarget("sqlite");
   const maintenance = { everyMs: 500, keepSnapshotsMs: 0 };
   const sink = new LakeSink({ ...target.options, maintenance });

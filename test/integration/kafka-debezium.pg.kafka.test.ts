@@ -1,7 +1,4 @@
-/**
- * The formats of Debezium against Debezium itself: the same database, captured by its connector and by Millrace.
- * @module-tag heavy
- */
+/** The formats of Debezium against Debezium itself: the same database, captured by its connector and by Millrace. */
 import { test } from "vitest";
 import { expectSame, type Scene } from "../support/debezium/scene.ts";
 import { OWN_TYPES, TOLD_TYPES } from "../support/debezium/postgres-types.ts";

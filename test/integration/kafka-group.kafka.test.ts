@@ -1,6 +1,6 @@
 /** The group of the processes that share tables, with a real broker. */
 import { randomUUID } from "node:crypto";
-import { expect, test } from "vitest";
+import { beforeAll, expect, test } from "vitest";
 import { accessTo } from "../../connectors/kafka/connection.ts";
 import { coordinatorOf } from "../../connectors/kafka/client/coordinator.ts";
 import type { ClusterAccess } from "../../connectors/kafka/client/cluster.ts";
@@ -53,6 +53,9 @@ function access(): ClusterAccess {
 function groupOf(id: string, count: number, cluster = access()): ShareGroup {
   return new ShareGroup({ clock: systemClock, cluster, id, division: { count, by: "id" } });
 }
+
+/** The first question for a group's coordinator makes a new broker prepare for groups, and is answered later. */
+beforeAll(async () => await eventually(async () => (await described("nobody")) !== undefined));
 
 test("members share out what there is; nobody gets a share before the one who had it has ended it", async () => {
   const id = `test-${randomUUID()}`;

@@ -1,7 +1,4 @@
-/**
- * Kafka's own client for Java beside the daemon: it reads the same records, and would choose the same partitions.
- * @module-tag heavy
- */
+/** Kafka's own client for Java beside the daemon: it reads the same records, and would choose the same partitions. */
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { command } from "../../scripts/services/processes/command.ts";

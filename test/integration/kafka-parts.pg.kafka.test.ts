@@ -56,7 +56,7 @@ function passedOver(records: readonly ReadRecord[]): number {
   return count;
 }
 
-test("a large transaction comes whole, each change once and in its order", async () => {
+test("a large transaction comes whole, each change once and in its order", { tags: "heavy" }, async () => {
   await using pipeline = await start();
   await pipeline.run(LARGE_TRANSACTION);
   await pipeline.expectEqual(["words"]);

@@ -2,14 +2,51 @@
  * Records in Avro and JSON Schema, with a real registry: they say what the JSON records say, and other programs can read them.
  * @module-tag heavy
  */
+import { join } from "node:path";
 import { expect, test } from "vitest";
-import { RegistryReader, toldJson } from "../support/kafka/avro-records.ts";
-import { readByConfluent } from "../support/kafka/confluent-records.ts";
+import { RegistryReader, toldFloat, toldJson } from "../support/kafka/avro-records.ts";
 import { OWN_TYPES, TOLD_TYPES } from "../support/debezium/postgres-types.ts";
 import { KafkaTopics } from "../support/kafka/kafka-topics.ts";
 import { type PipelineConfig, RunningPipeline } from "../support/daemon/running-pipeline.ts";
 import { kafkaBroker, registryUrl } from "../support/run/services.ts";
 import { eventually } from "../support/run/waiting.ts";
+import { python } from "../../scripts/services/packages/python.ts";
+
+/** Records of topics, read by Confluent's own client and deserialisers for Python. */
+const CLIENT = { name: "confluent-kafka", version: "2.16.1", extras: ["avro", "json"] };
+
+interface ConfluentRecord {
+  readonly topic: string;
+  readonly key: unknown;
+  readonly value: unknown;
+}
+
+interface WhatToRead {
+  readonly broker: string;
+  readonly registry: string;
+  readonly encoding: "avro" | "json";
+  readonly topics: readonly string[];
+}
+
+/** In the order of each partition; told as `RegistryReader` tells them. */
+async function readByConfluent({ broker, registry, encoding, topics }: WhatToRead): Promise<ConfluentRecord[]> {
+  const program = join(import.meta.dirname, "../support/kafka/confluent-records.py");
+  const { exitCode, stdout, stderr } = await python(
+    CLIENT,
+    [program, broker, registry, encoding, ...topics],
+    import.meta.dirname,
+  );
+  if (exitCode !== 0) throw new Error(`the client ended with ${exitCode}: ${stderr}`);
+  return stdout
+    .trimEnd()
+    .split("\n")
+    .map((line): ConfluentRecord => JSON.parse(line, (_, value: unknown) => floatOf(value) ?? value));
+}
+
+function floatOf(value: unknown): string | undefined {
+  if (typeof value !== "object" || value === null || !("float" in value)) return undefined;
+  return typeof value.float === "string" ? toldFloat(Number(value.float)) : undefined;
+}
 
 const quoted = (text: string): string => `'${text.replaceAll("'", "''")}'`;
 const names = TOLD_TYPES.map((_, i) => `c${i}`).join(", ");

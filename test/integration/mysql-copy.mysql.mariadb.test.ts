@@ -1,7 +1,4 @@
-/**
- * The initial snapshot of a large table, by several sessions.
- * @module-tag heavy
- */
+/** The initial snapshot of a large table, by several sessions. */
 import { createConnection } from "mysql2/promise";
 import { describe, expect, test } from "vitest";
 import { sourceFactory } from "../../connectors/mysql/source/config.ts";

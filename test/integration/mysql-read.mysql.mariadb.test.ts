@@ -1,7 +1,4 @@
-/**
- * Rows read beside the stream.
- * @module-tag heavy
- */
+/** Rows read beside the stream. */
 import { firstVersion } from "../support/model/blocks.ts";
 import { expect, test } from "vitest";
 import { sourceFactory } from "../../connectors/mysql/source/config.ts";

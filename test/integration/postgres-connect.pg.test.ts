@@ -1,7 +1,4 @@
-/**
- * How the source is reached: TLS by sslmode, logins, poolers, and what is said when it can't be.
- * @module-tag heavy
- */
+/** How the source is reached: TLS by sslmode, logins, poolers, and what is said when it can't be. */
 import { createServer } from "node:net";
 import { expect, test } from "vitest";
 import { factory } from "../../connectors/postgres/sink/config.ts";

@@ -39,7 +39,7 @@ test("a slot of our own is a failover slot from the start", async (context) => {
   expect((await checkSource(database)).filter(({ id }) => id === ID)).toEqual([]);
 });
 
-test("a standby for which the server holds the stream back is named", { tags: "heavy" }, async (context) => {
+test("a standby for which the server holds the stream back is named", async (context) => {
   needsPostgres(17, context);
   await using server = await ownPostgres({ settings: { synchronized_standby_slots: "replica_1, replica_2" } });
   await using database = await freshDatabase(server);

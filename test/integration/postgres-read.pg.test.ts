@@ -349,7 +349,7 @@ test("a chunk of a table that has changed since is refused as a passing fault; a
   });
 });
 
-test("a chunk does not wait for ever behind a lock", { tags: "heavy" }, async () => {
+test("a chunk does not wait for ever behind a lock", async () => {
   await using database = await freshDatabase();
   await database.query("create table t (id int primary key)");
   await using source = await openSource(database);

@@ -1,7 +1,4 @@
-/**
- * Where a stream goes on: nothing skipped, nothing doubled.
- * @module-tag heavy
- */
+/** Where a stream goes on: nothing skipped, nothing doubled. */
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { comparePositions, type Position } from "../../src/core/model/position.ts";
@@ -15,6 +12,7 @@ import {
   type PlacedRow,
 } from "../support/postgres/postgres-source.ts";
 import { freshDatabase } from "../support/run/services.ts";
+import { patient } from "../support/run/waiting.ts";
 
 /** Commits that follow each other so closely that one record starts where the one before ends. */
 const ADJACENT_BYTES_MAX = 64n;
@@ -123,7 +121,7 @@ test("an idle database's position moves on while another database of the server 
   expect(await slotConfirmed(database, commit, source)).toBe(commit);
 });
 
-test("what is acknowledged is confirmed as it is, within two seconds, and never moves back", async () => {
+test("what is acknowledged is confirmed as it is, and never moves back", async () => {
   await using database = await freshDatabase();
   await database.query("create table t (id int primary key)");
   await using source = await openSource(database);
@@ -142,7 +140,7 @@ async function slotConfirmed(
   atLeast: bigint,
   source: Source,
 ): Promise<bigint> {
-  const deadlineMs = performance.now() + 2_500;
+  const deadlineMs = performance.now() + patient(20_000);
   for (;;) {
     const { rows } = await database.query<{ lsn: string }>(
       "select confirmed_flush_lsn::text as lsn from pg_replication_slots where slot_name = $1",

@@ -316,7 +316,7 @@ test("while running, a table named literally that is dropped does not stop the o
   expect((await source.catalog.tables(never)).tables.map((table) => table.id)).toEqual(["public.t"]);
 });
 
-test("a slot that somebody else reads from is named with its process", { tags: "heavy" }, async () => {
+test("a slot that somebody else reads from is named with its process", async () => {
   await using s = await started();
   await using reader = await Follower.from(s.source, s.log.position);
   await reader.readTo(await s.source.log.tip(never));

@@ -1,7 +1,4 @@
-/**
- * What a migration does to each sink, said before it runs; nothing of it stays. No sink is asked.
- * @module-tag heavy
- */
+/** What a migration does to each sink, said before it runs; nothing of it stays. No sink is asked. */
 import { writeFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { stringify } from "yaml";

@@ -1,7 +1,4 @@
-/**
- * Every verb with generated options and arguments: one of the contract's exit codes comes out, soon, and no bug.
- * @module-tag heavy
- */
+/** Every verb with generated options and arguments: one of the contract's exit codes comes out, soon, and no bug. */
 import { mkdirSync, writeFileSync } from "node:fs";
 import type { Argument, Command, Option } from "commander";
 import { type Arbitrary, array, assert, asyncProperty, boolean, constantFrom, oneof, string, tuple } from "fast-check";

@@ -6,6 +6,7 @@ import { eventually } from "../support/run/waiting.ts";
 test("comes again and again, one at a time, whatever one of them throws, until it is stopped", async () => {
   const stopping = new AbortController();
   const begun: number[] = [];
+  const told: object[] = [];
   let running = 0;
   let most = 0;
   const run = async (): Promise<void> => {
@@ -20,13 +21,21 @@ test("comes again and again, one at a time, whatever one of them throws, until i
     }
   };
   const followed = followSchedule(
-    { cron: "* * * * * *", timeZone: "Asia/Kolkata", run, logger: quietLog },
+    {
+      cron: "* * * * * *",
+      timeZone: "Asia/Kolkata",
+      run,
+      logger: { ...quietLog, info: (fields: object) => void told.push(fields) },
+    },
     stopping.signal,
   );
   await eventually(() => begun.length === 3);
   stopping.abort();
   await expect(followed).rejects.toMatchObject({ name: "AbortError" });
   expect(most).toBe(1);
-  // At the full second, never before.
-  for (const at of begun) expect(at % 1000).toBeLessThan(900);
+  // Never before its time.
+  for (const [i, at] of begun.entries()) {
+    const time = "at" in told[i]! ? Date.parse(String(told[i].at)) : Number.NaN;
+    expect({ at, time, isFull: time % 1000 === 0 }).toSatisfy(({ isFull }) => isFull && at >= time);
+  }
 });

@@ -1,7 +1,4 @@
-/**
- * Passwords that change while the daemon runs: it asks for them at each new connection.
- * @module-tag heavy
- */
+/** Passwords that change while the daemon runs: it asks for them at each new connection. */
 import { renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { randomUUID } from "node:crypto";

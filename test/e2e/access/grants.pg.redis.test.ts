@@ -1,7 +1,4 @@
-/**
- * What `grants` prints, run as it is, is all that the daemon needs: roles and users that did not exist before.
- * @module-tag heavy
- */
+/** What `grants` prints, run as it is, is all that the daemon needs: roles and users that did not exist before. */
 import { randomUUID } from "node:crypto";
 import { Redis } from "ioredis";
 import { expect, test } from "vitest";

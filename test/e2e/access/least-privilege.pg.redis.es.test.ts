@@ -1,14 +1,53 @@
 /**
  * What `check` prints is enough, in one round: roles that may log in and nothing else come to a running daemon by it.
- * @module-tag heavy
  */
+import { randomUUID } from "node:crypto";
 import { expect, test } from "vitest";
+import { Client } from "pg";
 import { Installation } from "../../support/daemon/daemon-process.ts";
-import { administer } from "../../support/postgres/administer.ts";
-import { checked, plainRole } from "../../support/postgres/least-privilege.ts";
-import { freshDatabase, postgres } from "../../support/run/services.ts";
+import { administer, type Checked } from "../../support/postgres/administer.ts";
+import { freshDatabase, type FreshDatabase, postgres } from "../../support/run/services.ts";
 import { SinkSet } from "../../support/daemon/sink-set.ts";
 import { eventually } from "../../support/run/waiting.ts";
+
+interface PlainRole extends AsyncDisposable {
+  readonly name: string;
+  /** The same database, as this role. */
+  url(database: Pick<FreshDatabase, "url">): string;
+}
+
+/** Dropped at the end, which must come after the end of the databases in which it was given anything. */
+async function plainRole(label = "least", server: { readonly url: string } = postgres()): Promise<PlainRole> {
+  const name = `${label}_${randomUUID().slice(0, 8)}`;
+  const quoted = `"${name.replaceAll('"', '""')}"`;
+  await asAdministrator(server, `create role ${quoted} login`);
+  return {
+    name,
+    url(database) {
+      const url = new URL(database.url);
+      url.username = encodeURIComponent(name);
+      return url.href;
+    },
+    [Symbol.asyncDispose]: () => asAdministrator(server, `drop role if exists ${quoted}`),
+  };
+}
+
+async function asAdministrator({ url }: { readonly url: string }, sql: string): Promise<void> {
+  const client = new Client({ connectionString: url });
+  await client.connect();
+  try {
+    await client.query(sql);
+  } finally {
+    await client.end();
+  }
+}
+
+async function checked(installation: Installation): Promise<Checked> {
+  const { stdout, stderr } = await installation.command("check", "--json");
+  if (stdout === "") throw new Error(`check printed nothing: ${stderr}`);
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the program's own output, in its documented shape
+  return JSON.parse(stdout) as Checked;
+}
 
 const TABLES = `
   create table public.customers (id int primary key, name text, body text);

@@ -1,7 +1,4 @@
-/**
- * Limits that administrators set for everybody's sessions end none of ours.
- * @module-tag heavy
- */
+/** Limits that administrators set for everybody's sessions end none of ours. */
 import { test } from "vitest";
 import { expectAllEqual } from "../../support/daemon/reconciled.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";

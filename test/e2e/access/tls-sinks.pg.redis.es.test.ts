@@ -1,7 +1,4 @@
-/**
- * The daemon with a search and a cache sink that take nothing but TLS, their authority beside the configuration.
- * @module-tag heavy
- */
+/** The daemon with a search and a cache sink that take nothing but TLS, their authority beside the configuration. */
 import { copyFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Redis } from "ioredis";

@@ -1,7 +1,4 @@
-/**
- * What happens to keys: they change, come back, swap, are truncated between, and are equal in other bytes.
- * @module-tag heavy
- */
+/** What happens to keys: they change, come back, swap, are truncated between, and are equal in other bytes. */
 import { afterAll, beforeAll, test } from "vitest";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
 import { eventually } from "../../support/run/waiting.ts";

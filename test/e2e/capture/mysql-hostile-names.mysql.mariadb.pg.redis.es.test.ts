@@ -1,7 +1,4 @@
-/**
- * Names and texts of MySQL and MariaDB that are somebody else's syntax somewhere: they are data in every sink.
- * @module-tag heavy
- */
+/** Names and texts of MySQL and MariaDB that are somebody else's syntax somewhere: they are data in every sink. */
 import { describe, expect, test } from "vitest";
 import type { TableName } from "../../support/compare/compare.ts";
 import { MysqlPipeline } from "../../support/mysql/mysql-pipeline.ts";

@@ -1,7 +1,4 @@
-/**
- * MySQL and MariaDB: NUL in texts. It is kept where a sink has it; Postgres shows its picture in its place.
- * @module-tag heavy
- */
+/** MySQL and MariaDB: NUL in texts. It is kept where a sink has it; Postgres shows its picture in its place. */
 import { Redis } from "ioredis";
 import { describe, expect, test } from "vitest";
 import { MysqlPipeline } from "../../support/mysql/mysql-pipeline.ts";

@@ -1,7 +1,4 @@
-/**
- * MySQL and MariaDB, from the log to every kind of sink.
- * @module-tag heavy
- */
+/** MySQL and MariaDB, from the log to every kind of sink. */
 import { describe, expect, test } from "vitest";
 import { MysqlPipeline } from "../../support/mysql/mysql-pipeline.ts";
 import { mysqlFlavours } from "../../support/run/services.ts";

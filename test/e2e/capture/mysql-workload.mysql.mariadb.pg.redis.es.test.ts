@@ -1,6 +1,5 @@
 /**
  * MySQL and MariaDB into every kind of sink, in each of its forms: what happens to keys, in transactions, and under rules.
- * @module-tag heavy
  */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { TableName } from "../../support/compare/compare.ts";

@@ -1,7 +1,6 @@
 /**
  * Every built-in type of Postgres with its edge values, through the first copy, the stream and chunks, into every sink:
  * what lands is the value, or what the sink's type table says of it. The source's own output settings don't matter.
- * @module-tag heavy
  */
 import { test } from "vitest";
 import { EDGE_TYPES, edgeValues } from "../../support/postgres/postgres-edge-values.ts";

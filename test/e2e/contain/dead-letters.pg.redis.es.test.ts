@@ -1,7 +1,4 @@
-/**
- * Rows that a sink can't take are kept as dead letters, are told, and stand in nobody's way.
- * @module-tag heavy
- */
+/** Rows that a sink can't take are kept as dead letters, are told, and stand in nobody's way. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type PipelineConfig, RunningPipeline } from "../../support/daemon/running-pipeline.ts";
 import { eventually } from "../../support/run/waiting.ts";
@@ -200,7 +197,7 @@ async function rollbacks(): Promise<number> {
   return rows[0]!.count;
 }
 
-test("hundreds of refused rows in one batch are found together, with few attempts", async () => {
+test("hundreds of refused rows in one batch are found together, with few attempts", { tags: "heavy" }, async () => {
   await pipeline.run("insert into item select g, 1, '{}', 'many' from generate_series(1000, 1699) g");
   await pipeline.settled();
   const before = await rollbacks();

@@ -1,7 +1,4 @@
-/**
- * Statements that change no row and no shape of what is captured never stop the stream, nor set anything suspended.
- * @module-tag heavy
- */
+/** Statements that change no row and no shape of what is captured never stop the stream, nor suspend anything. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { DatabaseError } from "pg";
 import { expect, test } from "vitest";

@@ -1,6 +1,5 @@
 /**
  * The comparison that the end-to-end tests trust: nothing is found in sinks that are right, and every damage in others.
- * @module-tag heavy
  */
 import { writeFileSync } from "node:fs";
 import { DuckDBInstance } from "@duckdb/node-api";

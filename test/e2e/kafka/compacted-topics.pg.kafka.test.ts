@@ -1,7 +1,6 @@
 /**
  * Topics that the broker compacts: of each key only the newest record is sure to stay, so each record is whole, each table's
  * truncate stays beside those of the others, and what the broker refuses is not counted as written.
- * @module-tag heavy
  */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";

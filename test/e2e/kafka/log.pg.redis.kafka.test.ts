@@ -1,7 +1,4 @@
-/**
- * One daemon captures into a log in Kafka, another one applies from it: its sinks equal the source.
- * @module-tag heavy
- */
+/** One daemon captures into a log in Kafka, another one applies from it: its sinks equal the source. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Daemon } from "../../support/daemon/daemon-process.ts";
 import { ThroughKafka } from "../../support/kafka/through-kafka.ts";
@@ -68,7 +65,7 @@ async function command(exitCode: number, ...args: readonly string[]): Promise<st
   return result.stdout;
 }
 
-test("what operators do on the applying side", async () => {
+test("what operators do on the applying side", { tags: "heavy" }, async () => {
   const { applying, capture } = through;
   expect(JSON.parse(await command(0, "check", "--json")).findings).toMatchObject(
     expect.arrayContaining([expect.objectContaining({ id: "kafka.capture", level: "ok" })]),
@@ -126,34 +123,42 @@ test("a table that waits for approval on the capturing side is left out of the l
   await applying.expectEqual(TABLES);
 });
 
-test("a read with a condition is run by the capturing daemon where its sink allows it, and refused elsewhere", async () => {
-  const { applying } = through;
-  const start = ["snapshot", "start", "--tables", "public.orders", "--sink", "postgres", "--where"];
-  const refused = await applying.installation.command(...start, "n = 77");
-  expect(refused).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("MR1323") });
-  expect(refused.stderr).toContain("MR3524");
-  await through.captureAgain({}, { conditions: true });
+test(
+  "a read with a condition is run by the capturing daemon where its sink allows it, and refused elsewhere",
+  { tags: "heavy" },
+  async () => {
+    const { applying } = through;
+    const start = ["snapshot", "start", "--tables", "public.orders", "--sink", "postgres", "--where"];
+    const refused = await applying.installation.command(...start, "n = 77");
+    expect(refused).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("MR1323") });
+    expect(refused.stderr).toContain("MR3524");
+    await through.captureAgain({}, { conditions: true });
 
-  await applying.expectEqual(TABLES);
-  const { target } = applying.sinks;
-  await target!.query("update orders set n = -7 where id = 62; update orders set n = -7 where id = 3");
-  const source = await applying.source.query<{ n: number }>("select n from orders where id = 62");
-  const reset = `n = ${source.rows[0]!.n}`;
-  await command(0, ...start, reset);
-  const read = async (id: number): Promise<number> =>
-    (await target!.query<{ n: number }>("select n from orders where id = $1", [id])).rows[0]!.n;
-  await eventually(async () => expect(`n = ${await read(62)}`).toBe(reset));
-  await command(0, "wait");
-  expect(await read(3), "the condition does not match it").toBe(-7);
+    await applying.expectEqual(TABLES);
+    const { target } = applying.sinks;
+    await target!.query("update orders set n = -7 where id = 62; update orders set n = -7 where id = 3");
+    const source = await applying.source.query<{ n: number }>("select n from orders where id = 62");
+    const reset = `n = ${source.rows[0]!.n}`;
+    await command(0, ...start, reset);
+    const read = async (id: number): Promise<number> =>
+      (await target!.query<{ n: number }>("select n from orders where id = $1", [id])).rows[0]!.n;
+    await eventually(async () => expect(`n = ${await read(62)}`).toBe(reset));
+    await command(0, "wait");
+    expect(await read(3), "the condition does not match it").toBe(-7);
 
-  for (const wrong of ["no_such_column = 1", "true); drop table notes; --", "id in (delete from notes returning id)"]) {
-    const result = await applying.installation.command(...start, wrong);
-    expect(result, result.stderr).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("MR1323") });
-  }
-  // While it is stopped, too.
-  await applying.daemon.stop();
-  await command(0, ...start, "id = 3");
-  applying.daemon = applying.installation.run();
-  await applying.daemon.streaming();
-  await applying.expectEqual(TABLES);
-});
+    for (const wrong of [
+      "no_such_column = 1",
+      "true); drop table notes; --",
+      "id in (delete from notes returning id)",
+    ]) {
+      const result = await applying.installation.command(...start, wrong);
+      expect(result, result.stderr).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("MR1323") });
+    }
+    // While it is stopped, too.
+    await applying.daemon.stop();
+    await command(0, ...start, "id = 3");
+    applying.daemon = applying.installation.run();
+    await applying.daemon.streaming();
+    await applying.expectEqual(TABLES);
+  },
+);

@@ -1,6 +1,5 @@
 /**
  * The daemon from Postgres to Kafka: what a reader of the topics makes of them is the source, and they tell every change in order.
- * @module-tag heavy
  */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { streamFaults } from "../../support/kafka/kafka-stream.ts";

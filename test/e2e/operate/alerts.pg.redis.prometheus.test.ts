@@ -1,7 +1,4 @@
-/**
- * The alert rules of deploy/: a real Prometheus scrapes a real daemon, is quiet while all is well, and fires.
- * @module-tag heavy
- */
+/** The alert rules of deploy/: a real Prometheus scrapes a real daemon, is quiet while all is well, and fires. */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -53,56 +50,60 @@ test("promtool: each rule fires over its bad value, and over no good one", async
   expect(await promtool(["test", "rules", "test.yml"], folder.path)).toContain("SUCCESS");
 });
 
-test("a real Prometheus fires over what a real daemon meets, and is quiet before and afterwards", async () => {
-  const daemon = await scrapedDaemon();
-  await using pipeline = await RunningPipeline.start(
-    `create table item (id int primary key, n int); insert into item select g, g from generate_series(1, 50) g;
+test(
+  "a real Prometheus fires over what a real daemon meets, and is quiet before and afterwards",
+  { tags: "heavy" },
+  async () => {
+    const daemon = await scrapedDaemon();
+    await using pipeline = await RunningPipeline.start(
+      `create table item (id int primary key, n int); insert into item select g, g from generate_series(1, 50) g;
      create table quiet (id int primary key); insert into quiet values (1);
      create table locked (id int primary key); insert into locked values (1)`,
-    {
-      kinds: ["postgres", "redis"],
-      configure: (config) => ({ ...config, admin: daemon.admin }),
-    },
-  );
-  await pipeline.settled();
-  await using alerts = await AlertWatch.start(daemon);
-  await alerts.quiet();
+      {
+        kinds: ["postgres", "redis"],
+        configure: (config) => ({ ...config, admin: daemon.admin }),
+      },
+    );
+    await pipeline.settled();
+    await using alerts = await AlertWatch.start(daemon);
+    await alerts.quiet();
 
-  const { source, installation, sinks } = pipeline;
-  const target = sinks.target!;
-  await target.query("update public.item set n = -1 where id = 7");
-  expect((await installation.command("reconcile")).exitCode).toBe(3);
-  await target.query("alter table public.item add constraint small check (n < 1000)");
-  await pipeline.run("update item set n = 5000 where id = 2");
-  await pipeline.settled();
-  await source.query("alter table quiet drop constraint quiet_pkey");
-  await using locker = await source.connect();
-  await locker.query("begin; lock table locked in access exclusive mode");
-  await pipeline.readAgain("public.locked");
-  await installation.ask("POST", "/api/v1/pause", { sink: "redis" });
-  await eventually(
-    async () =>
-      expect(await alerts.firing()).toEqual([
-        "MillraceDeadLetters",
-        "MillraceDrift",
-        "MillraceSinkPaused",
-        "MillraceTableSuspended",
-        "MillraceTableUnreadable",
-      ]),
-    { withinMs: 90_000 },
-  );
-  expect(await alerts.query("millrace_table_suspended")).toMatchObject([
-    { metric: { table: "public.quiet", sink: "*" } },
-  ]);
+    const { source, installation, sinks } = pipeline;
+    const target = sinks.target!;
+    await target.query("update public.item set n = -1 where id = 7");
+    expect((await installation.command("reconcile")).exitCode).toBe(3);
+    await target.query("alter table public.item add constraint small check (n < 1000)");
+    await pipeline.run("update item set n = 5000 where id = 2");
+    await pipeline.settled();
+    await source.query("alter table quiet drop constraint quiet_pkey");
+    await using locker = await source.connect();
+    await locker.query("begin; lock table locked in access exclusive mode");
+    await pipeline.readAgain("public.locked");
+    await installation.ask("POST", "/api/v1/pause", { sink: "redis" });
+    await eventually(
+      async () =>
+        expect(await alerts.firing()).toEqual([
+          "MillraceDeadLetters",
+          "MillraceDrift",
+          "MillraceSinkPaused",
+          "MillraceTableSuspended",
+          "MillraceTableUnreadable",
+        ]),
+      { withinMs: 90_000 },
+    );
+    expect(await alerts.query("millrace_table_suspended")).toMatchObject([
+      { metric: { table: "public.quiet", sink: "*" } },
+    ]);
 
-  await locker.query("rollback");
-  await installation.ask("POST", "/api/v1/resume", { sink: "redis" });
-  await source.query("alter table quiet add primary key (id)");
-  await target.query("alter table public.item drop constraint small");
-  await pipeline.run("update item set n = 5 where id in (2, 7)");
-  await pipeline.settled();
-  expect((await installation.command("reconcile")).exitCode).toBe(0);
-  await alerts.quiet();
-  await pipeline.daemon.stop();
-  await eventually(async () => expect(await alerts.firing()).toEqual(["MillraceDown"]));
-});
+    await locker.query("rollback");
+    await installation.ask("POST", "/api/v1/resume", { sink: "redis" });
+    await source.query("alter table quiet add primary key (id)");
+    await target.query("alter table public.item drop constraint small");
+    await pipeline.run("update item set n = 5 where id in (2, 7)");
+    await pipeline.settled();
+    expect((await installation.command("reconcile")).exitCode).toBe(0);
+    await alerts.quiet();
+    await pipeline.daemon.stop();
+    await eventually(async () => expect(await alerts.firing()).toEqual(["MillraceDown"]));
+  },
+);

@@ -1,7 +1,4 @@
-/**
- * The commands as an operator uses them, against a real daemon: docs/cli.md is true.
- * @module-tag heavy
- */
+/** The commands as an operator uses them, against a real daemon: docs/cli.md is true. */
 import { userInfo } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";

@@ -1,7 +1,6 @@
 /**
  * The common breaks, each caused on a real server: what a person on call is told first, by `status`, the dashboard and
  * `explain` alone, leads to its cure.
- * @module-tag heavy
  */
 import { truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -163,43 +162,47 @@ test("a change that waits for approval: the command, and the button beside it", 
   await expectWell();
 });
 
-test("an ALTER in an open transaction, at the source or the target: the pid, its age and statement", async () => {
-  {
-    await using holder = await source.connect();
+test(
+  "an ALTER in an open transaction, at the source or the target: the pid, its age and statement",
+  { tags: "heavy" },
+  async () => {
+    {
+      await using holder = await source.connect();
+      const { rows } = await holder.query<{ pid: number }>("select pg_backend_pid() as pid");
+      await holder.query("begin; alter table item add column held text default 'canary-of-a-value'");
+      await installation.command("snapshot", "start", "--tables", "public.item");
+      await expectTold(
+        [
+          /table public\.item can't be read/i,
+          new RegExp(`pid ${rows[0]!.pid} \\(role \\w+, .*its transaction is \\d+ s old, idle in transaction`),
+          /last statement: begin; alter table item add column held text default \?\) holds it/,
+          new RegExp(`pg_terminate_backend\\(${rows[0]!.pid}\\)`),
+        ],
+        "MR2026",
+      );
+      expect((await installation.command("status", "--json")).stdout).not.toContain("canary-of-a-value");
+      await holder.query("rollback");
+      await expectWell();
+    }
+    await using holder = await target.connect();
     const { rows } = await holder.query<{ pid: number }>("select pg_backend_pid() as pid");
-    await holder.query("begin; alter table item add column held text default 'canary-of-a-value'");
-    await installation.command("snapshot", "start", "--tables", "public.item");
+    await holder.query("begin; alter table public.item add column held int");
+    await source.query("update item set n = 7 where id = 3");
     await expectTold(
       [
-        /table public\.item can't be read/i,
-        new RegExp(`pid ${rows[0]!.pid} \\(role \\w+, .*its transaction is \\d+ s old, idle in transaction`),
-        /last statement: begin; alter table item add column held text default \?\) holds it/,
-        new RegExp(`pg_terminate_backend\\(${rows[0]!.pid}\\)`),
+        /sink warehouse does not take rows/i,
+        new RegExp(
+          `pid ${rows[0]!.pid} \\(role \\w+, .*last statement: begin; alter table public.item add column held int`,
+        ),
       ],
-      "MR2026",
+      "MR3113",
     );
-    expect((await installation.command("status", "--json")).stdout).not.toContain("canary-of-a-value");
     await holder.query("rollback");
     await expectWell();
-  }
-  await using holder = await target.connect();
-  const { rows } = await holder.query<{ pid: number }>("select pg_backend_pid() as pid");
-  await holder.query("begin; alter table public.item add column held int");
-  await source.query("update item set n = 7 where id = 3");
-  await expectTold(
-    [
-      /sink warehouse does not take rows/i,
-      new RegExp(
-        `pid ${rows[0]!.pid} \\(role \\w+, .*last statement: begin; alter table public.item add column held int`,
-      ),
-    ],
-    "MR3113",
-  );
-  await holder.query("rollback");
-  await expectWell();
-});
+  },
+);
 
-test("a sink is down: which, where, since when, and what happens meanwhile", async () => {
+test("a sink is down: which, where, since when, and what happens meanwhile", { tags: "heavy" }, async () => {
   await redis.stop();
   await source.query("update item set n = 8 where id = 3");
   await expectTold(
@@ -264,7 +267,7 @@ test("the disk of a target, then of the state, is full: the path and the free by
   await expectWell(own);
 });
 
-test("the source is stopped: until when it was connected, and that the sinks are fine", async () => {
+test("the source is stopped: until when it was connected, and that the sinks are fine", { tags: "heavy" }, async () => {
   await server.stop();
   await expectTold(
     [

@@ -1,7 +1,4 @@
-/**
- * The dashboard of a real daemon, in a real browser: it shows what is, and its buttons do what they say.
- * @module-tag heavy
- */
+/** The dashboard of a real daemon, in a real browser: it shows what is, and its buttons do what they say. */
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Locator } from "playwright-core";
@@ -190,39 +187,43 @@ test("rows that were refused are replayed as a group", async () => {
   await pipeline.settled();
 });
 
-test("a read shows from its start how many rows there are, and the metrics say the same", async () => {
-  const locker = await pipeline.sinks.target!.connect();
-  try {
-    await locker.query("begin; lock table public.orders in access exclusive mode");
+test(
+  "a read shows from its start how many rows there are, and the metrics say the same",
+  { tags: "heavy" },
+  async () => {
+    const locker = await pipeline.sinks.target!.connect();
+    try {
+      await locker.query("begin; lock table public.orders in access exclusive mode");
+      await using seen = await browser.open(ACTS);
+      const { page } = seen;
+      const cells = part(page, "tables")
+        .getByRole("row", { name: /^public\.orders/ })
+        .getByRole("cell");
+      await eventually(async () => expect(await cells.nth(3).innerText()).toMatch(/^≈ 8,\d{3}$/));
+      await page.getByRole("button", { name: "public.orders", exact: true }).click();
+      await act(page, "Resync table public.orders in sink warehouse", true);
+      const read = part(page, "reads").locator(".read", { hasText: "public.orders → warehouse" });
+      await read.getByText(/of about 8,\d{3} rows/).waitFor(PATIENCE);
+      await locker.query("rollback");
+    } finally {
+      await locker.end();
+    }
+    await pipeline.settled();
+    const text = await metrics();
+    expect(text).toContain("# TYPE millrace_snapshot_share gauge");
+    expect(text).toContain("# TYPE millrace_snapshot_remaining_seconds gauge");
+    await pipeline.installation.command("reconcile");
     await using seen = await browser.open(ACTS);
     const { page } = seen;
-    const cells = part(page, "tables")
-      .getByRole("row", { name: /^public\.orders/ })
-      .getByRole("cell");
-    await eventually(async () => expect(await cells.nth(3).innerText()).toMatch(/^≈ 8,\d{3}$/));
     await page.getByRole("button", { name: "public.orders", exact: true }).click();
-    await act(page, "Resync table public.orders in sink warehouse", true);
-    const read = part(page, "reads").locator(".read", { hasText: "public.orders → warehouse" });
-    await read.getByText(/of about 8,\d{3} rows/).waitFor(PATIENCE);
-    await locker.query("rollback");
-  } finally {
-    await locker.end();
-  }
-  await pipeline.settled();
-  const text = await metrics();
-  expect(text).toContain("# TYPE millrace_snapshot_share gauge");
-  expect(text).toContain("# TYPE millrace_snapshot_remaining_seconds gauge");
-  await pipeline.installation.command("reconcile");
-  await using seen = await browser.open(ACTS);
-  const { page } = seen;
-  await page.getByRole("button", { name: "public.orders", exact: true }).click();
-  await part(page, "tables")
-    .getByRole("row", { name: /^→ cache.*= 8,000/ })
-    .waitFor(PATIENCE);
-  await part(page, "tables")
-    .getByRole("row", { name: /^public\.orders.*= 8,000/ })
-    .waitFor(PATIENCE);
-});
+    await part(page, "tables")
+      .getByRole("row", { name: /^→ cache.*= 8,000/ })
+      .waitFor(PATIENCE);
+    await part(page, "tables")
+      .getByRole("row", { name: /^public\.orders.*= 8,000/ })
+      .waitFor(PATIENCE);
+  },
+);
 
 test("a suspended table says what to do, and is followed again; a read that waits is cancelled", async () => {
   await pipeline.source.query("alter table quiet drop constraint quiet_pkey");
@@ -293,6 +294,7 @@ test("charts are for the keyboard too, and a question is closed by Escape", asyn
 
 test.each(Object.entries(WIDTHS))(
   "on a %s nothing is cut off and axe finds nothing, in light and in dark",
+  { tags: "heavy" },
   async (_name, width) => {
     await pipeline.installation.command("reconcile");
     for (const colorScheme of ["light", "dark"] as const) {

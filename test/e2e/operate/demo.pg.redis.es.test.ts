@@ -1,7 +1,4 @@
-/**
- * `npm run demo` as people run it, with little data, on the servers of this test run.
- * @module-tag heavy
- */
+/** `npm run demo` as people run it, with little data, on the servers of this test run. */
 import { existsSync } from "node:fs";
 import { Redis } from "ioredis";
 import { Client } from "pg";
@@ -32,17 +29,21 @@ async function leftovers(demo: Demo): Promise<object> {
 
 const nothing = { databases: [], keys: [], indices: "" };
 
-test("every table in every sink is equal after a SIGKILL in the middle, and nothing is left behind", async () => {
-  const demo = startDemo(["--seconds", "8", "--rows", "3000"]);
-  const exitCode = await demo.exitCode;
-  expect({ exitCode, said: exitCode === 0 ? "" : demo.said() }).toEqual({ exitCode: 0, said: "" });
-  expect(demo.said()).toMatch(/kill -9 \d+/);
-  expect(demo.said()).toMatch(/every sink is up to date/);
-  expect(demo.said()).toMatch(/32 of 32 equal, after one SIGKILL/);
-  expect(await leftovers(demo)).toEqual(nothing);
-});
+test(
+  "every table in every sink is equal after a SIGKILL in the middle, and nothing is left behind",
+  { tags: "heavy" },
+  async () => {
+    const demo = startDemo(["--seconds", "8", "--rows", "3000"]);
+    const exitCode = await demo.exitCode;
+    expect({ exitCode, said: exitCode === 0 ? "" : demo.said() }).toEqual({ exitCode: 0, said: "" });
+    expect(demo.said()).toMatch(/kill -9 \d+/);
+    expect(demo.said()).toMatch(/every sink is up to date/);
+    expect(demo.said()).toMatch(/32 of 32 equal, after one SIGKILL/);
+    expect(await leftovers(demo)).toEqual(nothing);
+  },
+);
 
-test("Ctrl-C in the middle leaves nothing behind", async () => {
+test("Ctrl-C in the middle leaves nothing behind", { tags: "heavy" }, async () => {
   const demo = startDemo(["--seconds", "60", "--rows", "1000"]);
   await eventually(() => /pid \d+/.test(demo.said()), { withinMs: 60_000 });
   const pid = Number(/pid (\d+)/.exec(demo.said())?.[1]);

@@ -1,6 +1,5 @@
 /**
  * A table that an operator pauses is skipped while all others flow, over restarts, and is whole again when it goes on.
- * @module-tag heavy
  */
 import { expect, test } from "vitest";
 import type { StatusDocument } from "../../../src/core/contracts/status.ts";

@@ -1,7 +1,4 @@
-/**
- * `state: postgres://…`: the same daemon, its state on a server.
- * @module-tag heavy
- */
+/** `state: postgres://…`: the same daemon, its state on a server. */
 import { expect, test } from "vitest";
 import { Installation } from "../../support/daemon/daemon-process.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
@@ -9,37 +6,6 @@ import { freshDatabase } from "../../support/run/services.ts";
 
 const TABLE =
   "create table orders (id int primary key, n int); insert into orders select g, 0 from generate_series(1, 200) g";
-
-test(
-  "killed again and again under load the daemon goes on, and the sinks equal the source",
-  { tags: "long" },
-  async () => {
-    // test/fault/kill/random has it, and integration/state each of the state's promises on Postgres.
-    await using state = await freshDatabase();
-    await using pipeline = await RunningPipeline.start(TABLE, {
-      kinds: ["postgres", "duckdb"],
-      configure: (config) => ({ ...config, state: state.url }),
-    });
-    let id = 1000;
-    for (const at of ["ack.stored", "sink.applied", "ack.computed"]) {
-      await pipeline.kill();
-      pipeline.daemon = pipeline.installation.run({ MILLRACE_FAILPOINTS: `${at}=kill@2` });
-      while (!pipeline.daemon.exited) {
-        id++;
-        await pipeline.run(
-          `update orders set n = n + 1 where id % 7 = ${id % 7}; insert into orders values (${id}, 1)`,
-        );
-      }
-      expect((await pipeline.daemon.ended).signal).toBe("SIGKILL");
-    }
-    await pipeline.start();
-    await pipeline.expectEqual(["orders"]);
-    const copies = await state.query<{ count: number }>(
-      "select count(*)::int as count from millrace.state_row where relation = 'snapshot'",
-    );
-    expect(copies.rows[0]!.count, "nothing had to be read again").toBe(0);
-  },
-);
 
 test("commands work with and without the daemon; a second one is refused wherever it runs; no password is said", async () => {
   await using state = await freshDatabase();

@@ -1,7 +1,4 @@
-/**
- * `teardown`: what Millrace made goes, what it found stays.
- * @module-tag heavy
- */
+/** `teardown`: what Millrace made goes, what it found stays. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";

@@ -1,6 +1,5 @@
 /**
  * One verdict: status, its exit code, readiness, `wait` and the dashboard say the same, and are green only when it is true.
- * @module-tag heavy
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -9,14 +8,11 @@ import { freePort } from "../../../scripts/services/processes/port.ts";
 import type { StatusDocument } from "../../../src/core/contracts/status.ts";
 import { axeFindings, DashboardBrowser } from "../../support/daemon/dashboard-browser.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
-import { type TcpProxy, tcpProxy } from "../../support/network/proxy.ts";
-import { freshDatabase } from "../../support/run/services.ts";
 import { eventually } from "../../support/run/waiting.ts";
 
 /** The page asks every two seconds. */
 const PATIENCE = { timeout: 60_000 };
 
-let source: TcpProxy;
 let pipeline: RunningPipeline;
 let browser: DashboardBrowser;
 let url: string;
@@ -24,17 +20,10 @@ let url: string;
 beforeAll(async () => {
   const port = await freePort();
   url = `http://127.0.0.1:${port}`;
-  const database = await freshDatabase();
-  source = await tcpProxy(database.url);
   pipeline = await RunningPipeline.start("create table item (id int primary key); insert into item values (1)", {
     kinds: ["redis"],
     isProxied: true,
-    source: database,
-    configure: (config) => ({
-      ...config,
-      source: { ...config.source, url: source.url(database.url) },
-      admin: { listen: `127.0.0.1:${port}` },
-    }),
+    configure: (config) => ({ ...config, admin: { listen: `127.0.0.1:${port}` } }),
   });
   await pipeline.settled();
   browser = await DashboardBrowser.connect(url);
@@ -43,7 +32,6 @@ beforeAll(async () => {
 afterAll(async () => {
   await browser?.[Symbol.asyncDispose]();
   await pipeline?.[Symbol.asyncDispose]();
-  await source?.[Symbol.asyncDispose]();
 });
 
 interface Said {
@@ -114,31 +102,7 @@ test("a sink that is away: not ready, the same beginning at each try, and well a
   await page.getByRole("heading", { name: "All is well" }).waitFor(PATIENCE);
 });
 
-test("a source that is away: until when it was there, and that the sinks are fine", async () => {
-  await using seen = await browser.open(null);
-  const { page } = seen;
-  await source.refuse();
-  source.cut();
-  await page
-    .getByText(/No connection to the source, connected until \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC/)
-    .waitFor(PATIENCE);
-  await page.getByText("the sinks are fine").waitFor(PATIENCE);
-  const { ready, exitCode, text, status } = await said();
-  expect({ ready, exitCode }).toEqual({ ready: false, exitCode: 3 });
-  expect(text).toMatch(/no connection to the source, connected until .*the sinks are fine/);
-  expect(status.conditions.map(({ kind }) => kind)).toEqual(["source.failing"]);
-  const first = conditionOf(status, "source.failing");
-  await eventually(async () => {
-    const later = conditionOf(await pipeline.installation.status(), "source.failing");
-    expect(later?.since).toBe(first?.since);
-    expect(Date.parse(later?.lastTried ?? "")).toBeGreaterThan(Date.parse(first?.lastTried ?? ""));
-  });
-  await source.resume();
-  await pipeline.settled();
-  await allIsWell();
-});
-
-test("beside a daemon, commands that ask it need nothing of the source and the sinks", async () => {
+test("beside a daemon, commands that ask it need nothing of the source and the sinks", { tags: "heavy" }, async () => {
   expect(await bare("status", "--exit-code")).toMatchObject({
     exitCode: 0,
     stdout: expect.stringContaining("all is well"),
@@ -179,7 +143,7 @@ test("a config file that was changed is told until it says the same again", asyn
   await allIsWell();
 });
 
-test("a daemon that is gone, or does not answer, is never well", async () => {
+test("a daemon that is gone, or does not answer, is never well", { tags: "heavy" }, async () => {
   await using seen = await browser.open(null);
   const { page } = seen;
   const gone = page.getByRole("heading", { name: "The daemon does not answer" });

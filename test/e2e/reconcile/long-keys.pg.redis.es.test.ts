@@ -1,7 +1,4 @@
-/**
- * `reconcile` and keys whose ids are digests: a document or a key of the cache tells its key by its values alone.
- * @module-tag heavy
- */
+/** `reconcile` and keys whose ids are digests: a document or a key of the cache tells its key by its values alone. */
 import { expect, test } from "vitest";
 import { rowIdOf } from "../../../src/core/model/row-id.ts";
 import { driftOf, reconcile } from "../../support/daemon/reconciled.ts";

@@ -1,7 +1,4 @@
-/**
- * `reconcile`: what the sinks hold beside the source, while both are live, by the real command line.
- * @module-tag heavy
- */
+/** `reconcile`: what the sinks hold beside the source, while both are live, by the real command line. */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";

@@ -1,6 +1,5 @@
 /**
  * The way out of every gap: with the state file moved away, everything is read again into every sink, over what it holds.
- * @module-tag heavy
  */
 import { renameSync } from "node:fs";
 import { join } from "node:path";

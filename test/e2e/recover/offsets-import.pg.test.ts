@@ -1,7 +1,4 @@
-/**
- * `offsets import` of positions from which no daemon could start.
- * @module-tag heavy
- */
+/** `offsets import` of positions from which no daemon could start. */
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";

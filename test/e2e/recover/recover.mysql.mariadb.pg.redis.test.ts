@@ -2,8 +2,6 @@
  * `recover` from MySQL and MariaDB: the binary log was purged, or begun anew.
  * @module-tag heavy
  */
-import { cpSync, rmSync } from "node:fs";
-import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { run } from "../../support/mysql/mysql-hosts.ts";
 import { MysqlPipeline } from "../../support/mysql/mysql-pipeline.ts";
@@ -60,43 +58,4 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await pipeline.run(...AFTER);
     await pipeline.expectEqual("t", "u");
   });
-
-  test(
-    "a state restored to before a recovery: check says what run says, and recover is the way out",
-    { timeout: 120_000, tags: "long" },
-    async () => {
-      // Of the state, whatever the source: e2e/recover has it.
-      await using pipeline = await MysqlPipeline.start(flavour, PREPARED, { kinds: ["postgres", "redis"] });
-      const { installation } = pipeline;
-      const folder = join(installation.folder, ".millrace");
-      const copy = join(installation.folder, "copy");
-      await pipeline.settled();
-      await pipeline.daemon.stop();
-      cpSync(folder, copy, { recursive: true });
-      expect(await installation.command("recover", "--anyway", "--yes")).toMatchObject({ exitCode: 0 });
-      await pipeline.run(...BETWEEN);
-      expect(await installation.command("run", "--once")).toMatchObject({ exitCode: 0 });
-      rmSync(folder, { recursive: true });
-      cpSync(copy, folder, { recursive: true });
-      await pipeline.run(...AFTER);
-      const checked = await installation.command("check", "--json");
-      const { findings }: { findings: { part: string; id: string; level: string; fix: string | null }[] } = JSON.parse(
-        checked.stdout,
-      );
-      const errors = findings.filter(({ level }) => level === "error");
-      expect(checked.exitCode).toBe(1);
-      expect(errors.map(({ part, id }) => `${part} ${id}`).toSorted()).toEqual(["postgres MR1311", "redis MR1311"]);
-      for (const { fix } of errors) expect(fix).toContain("millrace recover");
-      expect(await installation.command("run", "--once")).toMatchObject({
-        exitCode: 1,
-        stderr: expect.stringContaining("MR1311"),
-      });
-      const recovered = await installation.command("recover", "--yes", "--json");
-      expect(recovered, recovered.stderr).toMatchObject({ exitCode: 0 });
-      expect(JSON.parse(recovered.stdout)).toMatchObject({ lost: { code: "MR1311" }, epoch: 3 });
-      expect(await installation.command("check", "--json")).toMatchObject({ exitCode: 0 });
-      await pipeline.start();
-      await pipeline.expectEqual("t", "u");
-    },
-  );
 });

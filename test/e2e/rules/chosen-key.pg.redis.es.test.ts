@@ -1,7 +1,4 @@
-/**
- * `key` in a table's rule: other columns than the source's own tell its rows apart in every sink.
- * @module-tag heavy
- */
+/** `key` in a table's rule: other columns than the source's own tell its rows apart in every sink. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { TableName } from "../../support/compare/compare.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
@@ -114,7 +111,7 @@ test("the first copy and changes of every kind", async () => {
   expect(await primaryKeys()).toEqual(KEYS_CHOSEN);
 });
 
-test("another key between two runs is read again, and waits for nobody's approval", async () => {
+test("another key between two runs is read again, and waits for nobody's approval", { tags: "heavy" }, async () => {
   await restartWith({ "public.visit": { schemaChange: "pause" } }, 25);
   await pipeline.expectEqual(OWN);
   expect(await primaryKeys()).toEqual({ visit: "id,tenant", person: "id", pair: "a,b", coupon: "id", plain: "id" });

@@ -1,7 +1,6 @@
 /**
  * Rows that a filter leaves out: nothing is told of them, whatever becomes of them. Their values and keys are in no history,
  * in no file, and not in `tail`; changes of the other rows are.
- * @module-tag heavy
  */
 import { join } from "node:path";
 import { expect, test } from "vitest";

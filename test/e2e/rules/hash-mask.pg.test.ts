@@ -1,7 +1,4 @@
-/**
- * `mask: hash`: one value has one hash, whatever its type, its table, the way it came and the run of the daemon.
- * @module-tag heavy
- */
+/** `mask: hash`: one value has one hash, whatever its type, its table, the way it came and the run of the daemon. */
 import { createHmac } from "node:crypto";
 import { expect, test } from "vitest";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";

@@ -1,7 +1,6 @@
 /**
  * MySQL and MariaDB: what tools for online changes do to a table under rules, in their own statements. Their copies of its
  * rows are nowhere, and the table behind the swap is the one that it was.
- * @module-tag heavy
  */
 import { describe, expect, test } from "vitest";
 import { CANARY, expectHidden, SHOWN } from "../../support/daemon/canary.ts";
@@ -110,7 +109,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await expectHidden(pipeline);
   });
 
-  test("both, while no daemon runs", async () => {
+  test("both, while no daemon runs", { tags: "heavy" }, async () => {
     await using pipeline = await started(flavour);
     const users = { ...USERS, schema: pipeline.source.name };
     await pipeline.expectEqual(users);

@@ -1,9 +1,8 @@
 /**
  * Rules follow the table and the column, not their names: what stood under rules goes out under another name only when the
  * configuration names that one.
- * @module-tag heavy
  */
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { CANARY, expectHidden, placesWith, SHOWN } from "../../support/daemon/canary.ts";
 import { type PipelineConfig, RunningPipeline } from "../../support/daemon/running-pipeline.ts";
 import { eventually } from "../../support/run/waiting.ts";
@@ -94,67 +93,68 @@ class Scene implements AsyncDisposable {
   }
 }
 
-test.each([
-  ["while the daemon runs", false],
-  ["while no daemon runs", true],
-])("tables under rules that get another name %s", async (_, isDown) => {
-  await using scene = await Scene.start(isDown);
-  await scene.expectSuspended({});
-  await scene.run(`alter table users rename to people; insert into people values (4, 'd@${CANARY}', 'DE')`);
-  await scene.expectSuspended({ "public.people": "MR1033" });
-  await scene.run(`alter table people set schema other; insert into other.people values (5, 'e@${CANARY}', 'x')`);
-  await scene.expectSuspended({ "other.people": "MR1033" });
-  const { stdout } = await scene.pipeline.installation.command("check");
-  expect(stdout).toMatch(
-    /table other\.people is public\.users under another name; rules for that name hide "mail" and leave rows out/,
-  );
-  expect(stdout).toContain(`{"columns":{"mail":{"mask":"redact"}},"where":"country is null or country <> 'DE'"}`);
-  // Its own name again, and then a swap with a table that was captured before.
-  await scene.run("alter table other.people set schema public; alter table people rename to users");
-  await scene.expectSuspended({});
-  await scene.run(
-    `alter table users rename to users_old; alter table users_next rename to users;
-     insert into users values (1, 'n@${CANARY}', 'x'); update users_old set mail = 'u@${CANARY}'`,
-  );
-  await scene.expectSuspended({ "public.users_old": "MR1033" });
-  await scene.run(
-    `create table users_backup as select * from users; alter table users_backup add primary key (id);
-     create table users_like (like users including all); insert into users_like values (1, '${CANARY}', 'x')`,
-  );
-  await scene.expectSuspended({
-    "public.users_backup": "MR1033",
-    "public.users_like": "MR1033",
-    "public.users_old": "MR1033",
-  });
-  await scene.run("drop table users_backup; drop table users_like");
-  await scene.expectSuspended({ "public.users_old": "MR1033" });
-  // The configuration names it.
-  await scene.run("select 1", { ...RULES, "public.users_old": { columns: { mail: { mask: "null" } } } });
-  await scene.expectSuspended({});
-  await scene.run(`insert into users_old values (9, 'z@${CANARY}', 'DE')`);
-  await scene.expectSuspended({});
-  await scene.pipeline.expectEqual(["plain"]);
-});
+const WAYS = [
+  { when: "while the daemon runs", isDown: false, options: {} },
+  { when: "while no daemon runs", isDown: true, options: { tags: "heavy" } },
+] as const;
 
-test.each([
-  ["while the daemon runs", false],
-  ["while no daemon runs", true],
-])("partitions and columns under rules that get another name %s", async (_, isDown) => {
-  await using scene = await Scene.start(isDown);
-  await scene.run(`alter table orders detach partition orders_1; update orders_1 set note = 'later ${CANARY}'`);
-  await scene.expectSuspended({ "public.orders_1": "MR1033" });
-  await scene.run(`alter table orders attach partition orders_1 for values from (0) to (100)`);
-  await scene.expectSuspended({});
-  // A table without rules shows what a partition of it stood under.
-  await scene.run(
-    `alter table archive attach partition secrets for values from (0) to (100); insert into archive values (2, 'a ${CANARY}')`,
-  );
-  await scene.expectSuspended({ "public.archive": "MR1033" });
-  await scene.run("alter table archive detach partition secrets");
-  await scene.expectSuspended({});
-  await scene.run(`alter table contacts rename mail to kontakt; update contacts set kontakt = 'k@${CANARY}'`);
-  await scene.expectSuspended({ "public.contacts": "MR1025" });
-  await scene.run(`alter table contacts rename kontakt to mail; alter table contacts rename note to was; alter table contacts rename mail to note;
+describe.each(WAYS)("$when", ({ isDown, options }) => {
+  test("tables under rules that get another name", options, async () => {
+    await using scene = await Scene.start(isDown);
+    await scene.expectSuspended({});
+    await scene.run(`alter table users rename to people; insert into people values (4, 'd@${CANARY}', 'DE')`);
+    await scene.expectSuspended({ "public.people": "MR1033" });
+    await scene.run(`alter table people set schema other; insert into other.people values (5, 'e@${CANARY}', 'x')`);
+    await scene.expectSuspended({ "other.people": "MR1033" });
+    const { stdout } = await scene.pipeline.installation.command("check");
+    expect(stdout).toMatch(
+      /table other\.people is public\.users under another name; rules for that name hide "mail" and leave rows out/,
+    );
+    expect(stdout).toContain(`{"columns":{"mail":{"mask":"redact"}},"where":"country is null or country <> 'DE'"}`);
+    // Its own name again, and then a swap with a table that was captured before.
+    await scene.run("alter table other.people set schema public; alter table people rename to users");
+    await scene.expectSuspended({});
+    await scene.run(
+      `alter table users rename to users_old; alter table users_next rename to users;
+     insert into users values (1, 'n@${CANARY}', 'x'); update users_old set mail = 'u@${CANARY}'`,
+    );
+    await scene.expectSuspended({ "public.users_old": "MR1033" });
+    await scene.run(
+      `create table users_backup as select * from users; alter table users_backup add primary key (id);
+     create table users_like (like users including all); insert into users_like values (1, '${CANARY}', 'x')`,
+    );
+    await scene.expectSuspended({
+      "public.users_backup": "MR1033",
+      "public.users_like": "MR1033",
+      "public.users_old": "MR1033",
+    });
+    await scene.run("drop table users_backup; drop table users_like");
+    await scene.expectSuspended({ "public.users_old": "MR1033" });
+    // The configuration names it.
+    await scene.run("select 1", { ...RULES, "public.users_old": { columns: { mail: { mask: "null" } } } });
+    await scene.expectSuspended({});
+    await scene.run(`insert into users_old values (9, 'z@${CANARY}', 'DE')`);
+    await scene.expectSuspended({});
+    await scene.pipeline.expectEqual(["plain"]);
+  });
+
+  test("partitions and columns under rules that get another name", options, async () => {
+    await using scene = await Scene.start(isDown);
+    await scene.run(`alter table orders detach partition orders_1; update orders_1 set note = 'later ${CANARY}'`);
+    await scene.expectSuspended({ "public.orders_1": "MR1033" });
+    await scene.run(`alter table orders attach partition orders_1 for values from (0) to (100)`);
+    await scene.expectSuspended({});
+    // A table without rules shows what a partition of it stood under.
+    await scene.run(
+      `alter table archive attach partition secrets for values from (0) to (100); insert into archive values (2, 'a ${CANARY}')`,
+    );
+    await scene.expectSuspended({ "public.archive": "MR1033" });
+    await scene.run("alter table archive detach partition secrets");
+    await scene.expectSuspended({});
+    await scene.run(`alter table contacts rename mail to kontakt; update contacts set kontakt = 'k@${CANARY}'`);
+    await scene.expectSuspended({ "public.contacts": "MR1025" });
+    await scene.run(`alter table contacts rename kontakt to mail; alter table contacts rename note to was; alter table contacts rename mail to note;
     alter table contacts rename was to mail; update contacts set note = 'k2@${CANARY}'`);
-  await scene.expectSuspended({ "public.contacts": "MR1025" });
+    await scene.expectSuspended({ "public.contacts": "MR1025" });
+  });
 });

@@ -1,7 +1,4 @@
-/**
- * Rules per table: masks, dropped and renamed columns, row filters. What they hide is nowhere; the rest is equal.
- * @module-tag heavy
- */
+/** Rules per table: masks, dropped and renamed columns, row filters. What they hide is nowhere; the rest is equal. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";

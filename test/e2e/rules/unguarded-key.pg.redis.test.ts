@@ -1,6 +1,5 @@
 /**
  * `key` at the operator's word, without a constraint that keeps rows apart: rows as they are, and what is met of others.
- * @module-tag heavy
  */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { TableName } from "../../support/compare/compare.ts";

@@ -2,7 +2,6 @@
  * Ways to lose a mask that happen to everybody: after each of them, what rules hide is in no sink, no report, no output and
  * not in the state. Further ones: names that are misspelt (test/integration/rules), tables and columns with other names
  * (renames, online-schema-changes), refused rows (rules), rows that a filter leaves out (filtered-rows).
- * @module-tag heavy
  */
 import { expect, test } from "vitest";
 import { CANARY, filesBelow, SHOWN } from "../../support/daemon/canary.ts";

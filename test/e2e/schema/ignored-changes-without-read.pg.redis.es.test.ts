@@ -1,7 +1,6 @@
 /**
  * `schemaChange: ignore` beside changes of shape that sinks follow without reading: what costs no read there, and what is
  * read anyway; and from one to the other and back.
- * @module-tag heavy
  */
 import { expect, test } from "vitest";
 import type { TableName } from "../../support/compare/compare.ts";

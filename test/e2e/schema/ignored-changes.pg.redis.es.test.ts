@@ -1,7 +1,4 @@
-/**
- * `schemaChange: ignore`: sinks keep the shape that they have, and rows go on flowing.
- * @module-tag heavy
- */
+/** `schemaChange: ignore`: sinks keep the shape that they have, and rows go on flowing. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { TableName } from "../../support/compare/compare.ts";
 import { type PipelineConfig, RunningPipeline } from "../../support/daemon/running-pipeline.ts";

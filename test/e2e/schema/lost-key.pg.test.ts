@@ -1,6 +1,5 @@
 /**
  * Tables that lose their key and get it back: what the log shows of them in between reaches no sink, and stops none.
- * @module-tag heavy
  */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";

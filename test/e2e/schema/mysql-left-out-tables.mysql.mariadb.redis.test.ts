@@ -1,7 +1,4 @@
-/**
- * MySQL and MariaDB: tables that the configuration leaves out for a while.
- * @module-tag heavy
- */
+/** MySQL and MariaDB: tables that the configuration leaves out for a while. */
 import { describe, test } from "vitest";
 import { MysqlPipeline } from "../../support/mysql/mysql-pipeline.ts";
 import { mysqlFlavours } from "../../support/run/services.ts";

@@ -1,7 +1,4 @@
-/**
- * Tables of MySQL and MariaDB that change their shape, their name, or come and go, while rows flow.
- * @module-tag heavy
- */
+/** Tables of MySQL and MariaDB that change their shape, their name, or come and go, while rows flow. */
 import { describe, expect, test } from "vitest";
 import { MysqlPipeline } from "../../support/mysql/mysql-pipeline.ts";
 import { mysqlFlavours } from "../../support/run/services.ts";

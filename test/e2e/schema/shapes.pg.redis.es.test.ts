@@ -1,7 +1,4 @@
-/**
- * Tables whose shape changes: the sinks follow; what can't be followed is suspended alone.
- * @module-tag heavy
- */
+/** Tables whose shape changes: the sinks follow; what can't be followed is suspended alone. */
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import type { Client } from "pg";
@@ -183,7 +180,7 @@ test("changes that happened while the daemon was down, and two of them at once",
   await moving.expectEqual(NAMES);
 });
 
-test("tables that are renamed, swapped and made anew", async () => {
+test("tables that are renamed, swapped and made anew", { tags: "heavy" }, async () => {
   await using moving = await RunningPipeline.start(
     `create table one (id int primary key, a text); create table two (id int primary key, n int, a text);
      insert into one select g, 'one' from generate_series(1, 100) g; insert into two select g, g, 'two' from generate_series(50, 200) g;
@@ -213,7 +210,7 @@ test("tables that are renamed, swapped and made anew", async () => {
   await moving.expectEqual(["one", "two", "another"]);
 });
 
-test("changes that have to wait, and columns that go with the source's", async () => {
+test("changes that have to wait, and columns that go with the source's", { tags: "heavy" }, async () => {
   // A name that is approved is no glob: `wait*` says nothing of the others.
   const held = ["wait*", "wait?", "waits"];
   const names = [...held, "only_safe", "goes"];
@@ -387,7 +384,7 @@ test(
   },
 );
 
-test("rows that wait to be read under a table's former key stand in nobody's way", async () => {
+test("rows that wait to be read under a table's former key stand in nobody's way", { tags: "heavy" }, async () => {
   await using pipeline = await RunningPipeline.start(
     `create table item (id text primary key, n int not null); insert into item select 'i' || g, g from generate_series(1, 20) g`,
     { kinds: ["redis"] },

@@ -1,7 +1,6 @@
 /**
  * Tables that come, go and change while the daemon runs, and partitions, of whose coming and going the log says nothing:
  * every sink follows.
- * @module-tag heavy
  */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";

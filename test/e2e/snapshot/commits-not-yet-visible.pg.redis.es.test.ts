@@ -1,7 +1,6 @@
 /**
  * A commit is in the log, and delivered, before other sessions see it; while the source waits for a synchronous standby
  * that does not answer, for as long as that takes. Rows read meanwhile must not undo what was delivered.
- * @module-tag heavy
  */
 import type { Client } from "pg";
 import { expect, test } from "vitest";

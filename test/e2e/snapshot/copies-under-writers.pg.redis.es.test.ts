@@ -1,7 +1,4 @@
-/**
- * Rows that are read, first or again, while others write: the first copy and chunks give what the source has.
- * @module-tag heavy
- */
+/** Rows that are read, first or again, while others write: the first copy and chunks give what the source has. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { Random, testSeed } from "../../support/run/random.ts";

@@ -1,7 +1,6 @@
 /**
  * Large tables pass from Postgres to Postgres undecoded, by several sessions at once: what lands is what the source has, as
  * if it had been decoded, and a table whose cells are needed is decoded.
- * @module-tag heavy
  */
 import { renameSync } from "node:fs";
 import { join } from "node:path";

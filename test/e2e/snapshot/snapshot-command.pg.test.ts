@@ -1,7 +1,4 @@
-/**
- * `millrace snapshot`: tables, or parts of them, read again beside the stream, as operators ask for it.
- * @module-tag heavy
- */
+/** `millrace snapshot`: tables, or parts of them, read again beside the stream, as operators ask for it. */
 import { expect, test } from "vitest";
 import type { SnapshotStatus } from "../../../src/core/contracts/status.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
@@ -114,51 +111,42 @@ test("a condition that the source does not take is refused, with the daemon and 
   expect(await asked(pipeline)).toEqual([]);
 });
 
-test("a condition is one condition: what would end the transaction and go on in another is refused, and changes nothing", async () => {
-  await using pipeline = await filled();
-  const escape = "true)); COMMIT; BEGIN READ WRITE; DROP TABLE public.few; COMMIT; SELECT ((1 = 1";
-  const refused = await command(pipeline, "start", "--tables", "public.many", "--where", escape);
-  expect(refused).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("MR1323") });
-  const { rows } = await pipeline.source.query("select count(*)::int as count from public.few");
-  expect(rows).toEqual([{ count: 50 }]);
-  expect(await asked(pipeline)).toEqual([]);
-});
-
-test("cancelled in the middle it ends, what was read stays, and nobody waits for the rest", async () => {
-  await using pipeline = await filled();
-  await start(pipeline, "--tables", "public.many", "--sink", "postgres", "--where", SLOWLY);
-  const { id } = await under(pipeline);
-  expect(await command(pipeline, "cancel", String(id))).toMatchObject({ exitCode: 0 });
-  await pipeline.settled(3_000);
-  const [cancelled] = await asked(pipeline);
-  expect(cancelled).toMatchObject({ id, state: "cancelled" });
-  expect(cancelled?.rowsDone).toBeLessThan(1_000);
-  expect(await command(pipeline, "cancel", String(id))).toMatchObject({
-    exitCode: 1,
-    stderr: expect.stringContaining("MR1114"),
-  });
-  await pipeline.run("update many set body = 'later' where id % 3 = 0");
-  await pipeline.expectEqual(TABLES);
-});
-
 test(
-  "asked for again while it is read it begins again: what it has passed is read once more",
-  { tags: "long" },
+  "a condition is one condition: what would end the transaction and go on in another is refused, and changes nothing",
+  { tags: "heavy" },
   async () => {
-    // In the simulation too.
     await using pipeline = await filled();
-    const args = ["--tables", "public.many", "--sink", "postgres", "--where", SLOWLY];
-    await start(pipeline, ...args);
-    const { id } = await under(pipeline);
-    await damage(pipeline);
-    await start(pipeline, ...args);
-    await pipeline.settled();
-    expect(await held(pipeline, 10, 11, 20, 21, -2, -1)).toEqual(["m10", "m11", "m20", "m21", "stray", "stray"]);
-    expect(await asked(pipeline)).toMatchObject([{ id, state: "done", rowsDone: 1_000, restartedCount: 1 }]);
+    const escape = "true)); COMMIT; BEGIN READ WRITE; DROP TABLE public.few; COMMIT; SELECT ((1 = 1";
+    const refused = await command(pipeline, "start", "--tables", "public.many", "--where", escape);
+    expect(refused).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("MR1323") });
+    const { rows } = await pipeline.source.query("select count(*)::int as count from public.few");
+    expect(rows).toEqual([{ count: 50 }]);
+    expect(await asked(pipeline)).toEqual([]);
   },
 );
 
-test("for a paused sink it waits, and is read when the sink is resumed", async () => {
+test(
+  "cancelled in the middle it ends, what was read stays, and nobody waits for the rest",
+  { tags: "heavy" },
+  async () => {
+    await using pipeline = await filled();
+    await start(pipeline, "--tables", "public.many", "--sink", "postgres", "--where", SLOWLY);
+    const { id } = await under(pipeline);
+    expect(await command(pipeline, "cancel", String(id))).toMatchObject({ exitCode: 0 });
+    await pipeline.settled(3_000);
+    const [cancelled] = await asked(pipeline);
+    expect(cancelled).toMatchObject({ id, state: "cancelled" });
+    expect(cancelled?.rowsDone).toBeLessThan(1_000);
+    expect(await command(pipeline, "cancel", String(id))).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringContaining("MR1114"),
+    });
+    await pipeline.run("update many set body = 'later' where id % 3 = 0");
+    await pipeline.expectEqual(TABLES);
+  },
+);
+
+test("for a paused sink it waits, and is read when the sink is resumed", { tags: "heavy" }, async () => {
   await using pipeline = await filled();
   expect(await pipeline.installation.command("pause", "--sink", "postgres")).toMatchObject({ exitCode: 0 });
   await damage(pipeline);
@@ -177,18 +165,6 @@ test("for a paused sink it waits, and is read when the sink is resumed", async (
   expect(await pipeline.installation.command("resume", "--sink", "postgres")).toMatchObject({ exitCode: 0 });
   await pipeline.daemon.streaming();
   await pipeline.expectEqual(TABLES);
-});
-
-test("paused in the middle it goes on where it was", { tags: "long" }, async () => {
-  // In the simulation too.
-  await using pipeline = await filled();
-  await start(pipeline, "--tables", "public.many", "--sink", "postgres", "--where", SLOWLY);
-  await under(pipeline);
-  expect(await pipeline.installation.command("pause", "--sink", "postgres")).toMatchObject({ exitCode: 0 });
-  await pipeline.run("delete from many where id between 5 and 9; update many set body = 'meanwhile' where id > 990");
-  expect(await pipeline.installation.command("resume", "--sink", "postgres")).toMatchObject({ exitCode: 0 });
-  await pipeline.expectEqual(TABLES);
-  expect(await asked(pipeline)).toMatchObject([{ state: "done", restartedCount: 0 }]);
 });
 
 test(

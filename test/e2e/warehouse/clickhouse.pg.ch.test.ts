@@ -1,7 +1,4 @@
-/**
- * From Postgres into ClickHouse: every type, the workload in every form, shapes, planted faults.
- * @module-tag heavy
- */
+/** From Postgres into ClickHouse: every type, the workload in every form, shapes, planted faults. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { askClickhouse, nameIn } from "../../support/warehouses/clickhouse-values.ts";
@@ -44,7 +41,7 @@ test("under load, read again and killed: the live rows of every form equal the s
   expect({ exitCode, drift: driftOf(found), rest: found.notComparable }).toEqual({ exitCode: 0, drift: {}, rest: [] });
 });
 
-test("a zero in a key that changes its sign stays one row", async () => {
+test("a zero in a key that changes its sign stays one row", { tags: "heavy" }, async () => {
   await using pipeline = await RunningPipeline.start(
     `create table by_float (k float8 primary key, n int, body text); alter table by_float alter body set storage external;
      create table by_pair (a real, b text, n int, primary key (a, b));
@@ -67,7 +64,7 @@ test("a zero in a key that changes its sign stays one row", async () => {
   }
 });
 
-test("rows under long keys of many bytes a character are built on, and compared", async () => {
+test("rows under long keys of many bytes a character are built on, and compared", { tags: "heavy" }, async () => {
   await using pipeline = await RunningPipeline.start(
     `create table long_key (k text primary key, n int, body text); alter table long_key alter body set storage external;
      insert into long_key select repeat('日', 800) || g, 0, repeat('x', 3000) from generate_series(1, 300) g`,
@@ -93,7 +90,7 @@ const FAULTS: readonly (readonly [sql: string, found: string])[] = [
   ["INSERT INTO $.item (id, name, _millrace_version) VALUES (1000, 'extra', 1)", "public.item 1000 extra"],
 ];
 
-test("planted faults are found, each with its key and column, and repaired", async () => {
+test("planted faults are found, each with its key and column, and repaired", { tags: "heavy" }, async () => {
   await using pipeline = await RunningPipeline.start(
     `create table item (id int primary key, name text, price numeric(10,2), at timestamptz, day date, tags text[]);
      insert into item select g, 'n' || g, g + 0.5, '2026-01-01 00:00:00.5+00', 'infinity', '{a,NULL}' from generate_series(1, 50) g`,
@@ -136,7 +133,7 @@ test("columns come, go and change, tables are renamed and truncated, and the vie
   }
 });
 
-test("the view shows a column in the type that it has now", async () => {
+test("the view shows a column in the type that it has now", { tags: "heavy" }, async () => {
   await using pipeline = await RunningPipeline.start(
     "create table item (id int primary key, n int, v int); insert into item values (1, 1, 1)",
     { kinds: ["clickhouse"] },

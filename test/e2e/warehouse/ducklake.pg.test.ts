@@ -1,6 +1,5 @@
 /**
  * Postgres into a lake by the real command line: types, queries, and reconciliation beside other writers of the lake.
- * @module-tag heavy
  */
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -34,30 +33,37 @@ test("faults that another writer plants are found and repaired, and a query sees
   await pipeline.expectEqual(["item", "moving"]);
 });
 
-test("a lake's catalogue in the captured database is no table of the application, and check names it", async () => {
-  await using source = await freshDatabase();
-  await using pipeline = await RunningPipeline.start(ITEMS, {
-    source,
-    kinds: ["ducklake"],
-    configure: (config) => ({
-      ...config,
-      sinks: { ducklake: { ...config.sinks["ducklake"], catalog: source.url } },
-    }),
-  });
-  const { installation } = pipeline;
-  const found = async () => {
-    const { tables } = (await installation.ask<StatusDocument>("GET", "/api/v1/status"))!;
-    return { captured: tables.captured, suspended: tables.suspended };
-  };
-  await pipeline.run("create table later (id int primary key); insert into later values (1)");
-  await pipeline.settled();
-  expect(await found()).toEqual({ captured: 3, suspended: [] });
-  await pipeline.restart();
-  await pipeline.run("insert into later values (2)");
-  await pipeline.settled();
-  expect(await found()).toEqual({ captured: 3, suspended: [] });
-  const { stdout } = await installation.command("check");
-  expect(stdout).toContain("public.ducklake_snapshot is left out: it is part of the catalogue of a lake");
-  const { found: compared } = await reconcile(installation);
-  expect({ drift: driftOf(compared), notComparable: compared.notComparable }).toEqual({ drift: {}, notComparable: [] });
-});
+test(
+  "a lake's catalogue in the captured database is no table of the application, and check names it",
+  { tags: "heavy" },
+  async () => {
+    await using source = await freshDatabase();
+    await using pipeline = await RunningPipeline.start(ITEMS, {
+      source,
+      kinds: ["ducklake"],
+      configure: (config) => ({
+        ...config,
+        sinks: { ducklake: { ...config.sinks["ducklake"], catalog: source.url } },
+      }),
+    });
+    const { installation } = pipeline;
+    const found = async () => {
+      const { tables } = (await installation.ask<StatusDocument>("GET", "/api/v1/status"))!;
+      return { captured: tables.captured, suspended: tables.suspended };
+    };
+    await pipeline.run("create table later (id int primary key); insert into later values (1)");
+    await pipeline.settled();
+    expect(await found()).toEqual({ captured: 3, suspended: [] });
+    await pipeline.restart();
+    await pipeline.run("insert into later values (2)");
+    await pipeline.settled();
+    expect(await found()).toEqual({ captured: 3, suspended: [] });
+    const { stdout } = await installation.command("check");
+    expect(stdout).toContain("public.ducklake_snapshot is left out: it is part of the catalogue of a lake");
+    const { found: compared } = await reconcile(installation);
+    expect({ drift: driftOf(compared), notComparable: compared.notComparable }).toEqual({
+      drift: {},
+      notComparable: [],
+    });
+  },
+);

@@ -1,7 +1,4 @@
-/**
- * The daemon from Postgres to files: what the SQL of docs/warehouses makes of them is the source.
- * @module-tag heavy
- */
+/** The daemon from Postgres to files: what the SQL of docs/warehouses makes of them is the source. */
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { connectedDuckdb } from "../../support/warehouses/files-reader.ts";
@@ -59,24 +56,28 @@ test("a workload with changes of keys and shapes: the merged files equal the sou
   await pipeline.expectEqual([...WORKLOAD_TABLES, "late"]);
 });
 
-test("another format is another place: each format's files alone are whole, also when the first one comes back", async () => {
-  await using pipeline = await RunningPipeline.start(
-    async (source) => {
-      await source.query("create table kept (id int primary key, v text)");
-      await source.query("insert into kept select g, 'first' from generate_series(1, 10) g");
-    },
-    { kinds: LOG_KINDS },
-  );
-  await pipeline.expectEqual(["kept"]);
-  await restartWith(pipeline, { files: { ...pipeline.sinks.config["files"], format: "ndjson" } });
-  await pipeline.run("update kept set v = 'second' where id <= 3; delete from kept where id = 4");
-  await pipeline.settled();
-  await pipeline.daemon.stop();
-  expect(await inNdjson(pipeline)).toEqual([["9", "3"]]);
-  await restartWith(pipeline, pipeline.sinks.config);
-  await pipeline.run("update kept set v = 'third' where id <= 2");
-  await pipeline.expectEqual(["kept"]);
-});
+test(
+  "another format is another place: each format's files alone are whole, also when the first one comes back",
+  { tags: "heavy" },
+  async () => {
+    await using pipeline = await RunningPipeline.start(
+      async (source) => {
+        await source.query("create table kept (id int primary key, v text)");
+        await source.query("insert into kept select g, 'first' from generate_series(1, 10) g");
+      },
+      { kinds: LOG_KINDS },
+    );
+    await pipeline.expectEqual(["kept"]);
+    await restartWith(pipeline, { files: { ...pipeline.sinks.config["files"], format: "ndjson" } });
+    await pipeline.run("update kept set v = 'second' where id <= 3; delete from kept where id = 4");
+    await pipeline.settled();
+    await pipeline.daemon.stop();
+    expect(await inNdjson(pipeline)).toEqual([["9", "3"]]);
+    await restartWith(pipeline, pipeline.sinks.config);
+    await pipeline.run("update kept set v = 'third' where id <= 2");
+    await pipeline.expectEqual(["kept"]);
+  },
+);
 
 /** How many rows of `kept` the NDJSON files leave, and of these how many are `second`. */
 async function inNdjson({ installation }: RunningPipeline): Promise<readonly (readonly unknown[])[]> {
@@ -90,6 +91,6 @@ async function inNdjson({ installation }: RunningPipeline): Promise<readonly (re
   return result.getRowsJson();
 }
 
-test("all types land as the README has them", async () => {
+test("all types land as the README has them", { tags: "heavy" }, async () => {
   await roundTrip([...edgeValues, ...furtherValues], `${EDGE_TYPES}; ${FURTHER_TYPES}`, LOG_KINDS);
 });

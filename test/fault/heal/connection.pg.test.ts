@@ -1,7 +1,4 @@
-/**
- * The connection to the source breaks in every way: the daemon comes back by itself, and nothing is lost.
- * @module-tag heavy
- */
+/** The connection to the source breaks in every way: the daemon comes back by itself, and nothing is lost. */
 import { expect, test } from "vitest";
 import type { FreshDatabase } from "../../support/run/fresh-database.ts";
 import { tcpProxy } from "../../support/network/proxy.ts";

@@ -1,6 +1,7 @@
 /** A connection that ends anywhere in its handshake or login passes by itself, whoever it was made to, with TLS and without. */
 import { chmod } from "node:fs/promises";
 import { dirname } from "node:path";
+import { createConnection, createServer, type Socket } from "node:net";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import * as search from "../../../connectors/elasticsearch/config.ts";
 import { Server } from "../../../connectors/mysql/source/wire/server.ts";
@@ -16,10 +17,65 @@ import { findMillraceError } from "../../../src/core/errors.ts";
 import { classify as ofState } from "../../../src/state/postgres/errors.ts";
 import type { Sink } from "../../../src/core/contracts/sink.ts";
 import { type Certificate, selfSigned } from "../../support/network/certificate.ts";
-import { type CuttingProxy, cuttingProxy } from "../../support/network/cutting-proxy.ts";
 import { quietLog } from "../../support/run/quiet-log.ts";
 import { elasticsearchUrl, ownMysql, ownPostgres, redisUrl } from "../../support/run/services.ts";
 import { tlsFront } from "../../support/network/tls-front.ts";
+import { reset } from "../../support/network/proxy-flow.ts";
+
+/** `farewell`: closed; these bytes come in one piece with the last ones of the server. */
+type Cut = "close" | "reset" | { readonly farewell: Buffer };
+
+interface CuttingProxy extends AsyncDisposable {
+  readonly port: number;
+  /** New connections end behind this many messages of both sides together. */
+  cutAfter(messageCount: number, how: Cut): void;
+}
+
+/** What comes in one piece counts as a message. */
+async function cuttingProxy(target: string): Promise<CuttingProxy> {
+  const { hostname, port } = new URL(target);
+  let rule: { readonly messageCount: number; readonly how: Cut } = { messageCount: 0, how: "close" };
+  const open = new Set<Socket>();
+  const listener = createServer((client) => {
+    const { how, messageCount } = rule;
+    const server = createConnection({ host: hostname, port: Number(port) });
+    let left = messageCount;
+    const end = (): void => {
+      server.destroy();
+      if (how === "reset") reset(client);
+      else client.end();
+    };
+    const forward = (to: Socket) => (bytes: Buffer) => {
+      if (left <= 0) return;
+      left--;
+      const isFarewell = left === 0 && to === client && typeof how === "object";
+      to.write(isFarewell ? Buffer.concat([bytes, how.farewell]) : bytes, left === 0 ? end : undefined);
+    };
+    for (const socket of [client, server]) {
+      open.add(socket);
+      socket.on("error", () => socket.destroy());
+      socket.on("close", () => open.delete(socket));
+    }
+    client.on("data", forward(server));
+    server.on("data", forward(client));
+    client.on("close", () => server.destroy());
+    server.on("close", () => client.end());
+    if (messageCount === 0) end();
+  });
+  await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve));
+  const address = listener.address();
+  if (address === null || typeof address === "string") throw new Error("the proxy has no port");
+  return {
+    port: address.port,
+    cutAfter(messageCount, how) {
+      rule = { messageCount, how };
+    },
+    async [Symbol.asyncDispose]() {
+      for (const socket of open) socket.destroy();
+      await new Promise<void>((resolve) => listener.close(() => resolve()));
+    },
+  };
+}
 
 /** More than any of them has before it is at work. */
 const MESSAGE_COUNT_MAX = 24;

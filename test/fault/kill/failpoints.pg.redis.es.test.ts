@@ -1,7 +1,4 @@
-/**
- * The daemon is killed at every named failpoint, under load: it comes back by itself, nothing lost, nothing twice.
- * @module-tag heavy
- */
+/** The daemon is killed at every named failpoint, under load: it comes back by itself, nothing lost, nothing twice. */
 import { globSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";

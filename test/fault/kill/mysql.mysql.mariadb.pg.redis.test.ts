@@ -1,7 +1,4 @@
-/**
- * The daemon on MySQL and MariaDB is killed at named places and at random, under load: nothing lost, nothing twice.
- * @module-tag heavy
- */
+/** The daemon on MySQL and MariaDB is killed at named places and at random, under load: nothing lost, nothing twice. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { createConnection } from "mysql2/promise";
 import { describe, expect, test } from "vitest";

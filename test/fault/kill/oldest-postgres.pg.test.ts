@@ -1,6 +1,5 @@
 /**
  * The oldest Postgres that is captured from, in every run: copy, stream, types and kills. The long form runs all others.
- * @module-tag heavy
  */
 import { expect, test, type TestContext } from "vitest";
 import type { RunningPostgres } from "../../../scripts/services/servers/postgres/postgres.ts";

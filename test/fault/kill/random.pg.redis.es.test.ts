@@ -1,7 +1,4 @@
-/**
- * The daemon is killed at random moments, under load, with every kind of sink: nothing lost, nothing twice.
- * @module-tag heavy
- */
+/** The daemon is killed at random moments, under load, with every kind of sink: nothing lost, nothing twice. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { historyFaults, keepLog } from "../../support/compare/history.ts";

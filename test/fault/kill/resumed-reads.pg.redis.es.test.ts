@@ -1,18 +1,12 @@
 /**
  * Tables that are read beside the stream while the daemon is killed: what is durable in a sink is not read again, what is
  * not is, and every sink equals the source at the end.
- * @module-tag heavy
  */
-import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
-import { describe, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import type { SnapshotStatus } from "../../../src/core/contracts/status.ts";
-import { copyDuckdbFile, runInFile } from "../../support/warehouses/duckdb-file.ts";
-import { Random, testSeed } from "../../support/run/random.ts";
 import { RunningPipeline, type PipelineOptions } from "../../support/daemon/running-pipeline.ts";
 import { freshDatabase } from "../../support/run/services.ts";
 import { tcpProxy, type TcpProxy } from "../../support/network/proxy.ts";
-import { start } from "../../support/faults/sink-loss.ts";
 import { eventually } from "../../support/run/waiting.ts";
 
 const ROW_COUNT = 8_000;
@@ -122,64 +116,6 @@ test.concurrent(
   },
 );
 
-/** Statements anywhere among the keys, below and above the place where the daemon is killed. */
-const WRITES: readonly ((n: number) => string)[] = [
-  (n) => `delete from wide where id in ('k${n}', 'k${n + 1}', 'k${n + 2}')`,
-  (n) => `update wide set n = n + 1 where id in ('k${n}', 'k${n + 7}')`,
-  (n) => `update wide set id = 'm' || substr(id, 2) where id = 'k${n}'`,
-  (n) => `update wide set id = 'a' || substr(id, 2) where id = 'k${n}'`,
-  (n) => `update wide set id = 'k' || substr(id, 2) where id in ('m${n}', 'a${n}')`,
-  (n) => `insert into wide select 'k' || g, 9, ${BODY} from generate_series(${n}, ${n + 3}) g on conflict do nothing`,
-];
-
-/** Writes until disposed of. */
-function writing({ source }: RunningPipeline): AsyncDisposable {
-  const random = new Random(testSeed());
-  const over = new AbortController();
-  const ended = (async () => {
-    await using client = await source.connect();
-    while (!over.signal.aborted) {
-      try {
-        await client.query(random.pick(WRITES)(random.below(ROW_COUNT)));
-      } catch (error) {
-        // Keys may meet.
-        if (!(error instanceof Error && "code" in error && error.code === "23505")) throw error;
-      }
-      await sleep(40);
-    }
-  })();
-  return {
-    async [Symbol.asyncDispose]() {
-      over.abort();
-      await ended;
-    },
-  };
-}
-
-test.concurrent(
-  "a table that was added goes on under deletes, key changes and inserts, in every sink",
-  { tags: "long" },
-  async () => {
-    // One sink after the other is in the tests around it; in the simulation all of them.
-    await onSlowLine("create table small (id int primary key)", {}, async ({ pipeline, proxy }) => {
-      await pipeline.settled();
-      proxy.limit(BYTES_PER_SECOND);
-      await pipeline.run(`${WIDE}; alter table wide alter body set storage external; ${FILL}`);
-      {
-        await using _ = writing(pipeline);
-        for (const share of [0.2, 0.6]) await killAt(pipeline, ROW_COUNT * share);
-        await eventually(async () => expect((await pipeline.installation.status()).unfinishedSnapshots).toBe(0), {
-          withinMs: READ_WITHIN_MS,
-        });
-      }
-      await pipeline.expectEqual(["wide", "small"]);
-      // A sink that is slow beside the others may have had nothing to go on from.
-      const resumed = (await ofWide(pipeline)).map(({ resumedCount }) => resumedCount);
-      expect(Math.max(...resumed)).toBeGreaterThan(0);
-    });
-  },
-);
-
 test.concurrent("an interrupted first copy goes on by chunks, and these where they were", async () => {
   const prepare = `${WIDE}; ${FILL}; create table small as select g as id from generate_series(1, 10) g;
     alter table small add primary key (id)`;
@@ -204,131 +140,6 @@ test.concurrent("an interrupted first copy goes on by chunks, and these where th
     },
   );
 });
-
-/** What happens to the table while the daemon is down, after a part of it was read. */
-interface Meanwhile {
-  readonly what: string;
-  readonly sql: string;
-  readonly begins: boolean;
-}
-
-const MEANWHILE: readonly Meanwhile[] = [
-  {
-    what: "truncated and filled again, all of it in the log",
-    sql: `truncate wide; insert into wide select 'k' || g, 5, ${BODY} from generate_series(500, 4000) g`,
-    begins: false,
-  },
-  {
-    what: "made anew under its name",
-    sql: `drop table wide; ${WIDE}; insert into wide select 'k' || g, 6, ${BODY} from generate_series(300, 5000) g`,
-    begins: true,
-  },
-  {
-    what: "given a column with a value in every row",
-    sql: "alter table wide add extra int default 7",
-    begins: true,
-  },
-];
-
-test.concurrent.for(MEANWHILE)(
-  "a table that is $what while the daemon is down",
-  { tags: "long" },
-  async ({ sql, begins }) => {
-    // In the simulation, as whatever happens to tables is.
-    await onSlowLine(`${WIDE}; ${FILL}`, { kinds: ["postgres", "duckdb"] }, async ({ pipeline, proxy }) => {
-      await pipeline.settled();
-      proxy.limit(BYTES_PER_SECOND);
-      await pipeline.readAgain("public.wide");
-      await killAt(pipeline, ROW_COUNT * 0.4, () => pipeline.run(sql));
-      if (begins) await pipeline.run("update wide set n = 8 where id = 'k400'");
-      await pipeline.settled(READ_WITHIN_MS);
-      await pipeline.expectEqual(["wide"]);
-      for (const { restartedCount } of await ofWide(pipeline)) {
-        if (begins) expect(restartedCount).toBeGreaterThan(0);
-        else expect(restartedCount).toBe(0);
-      }
-    });
-  },
-);
-
-describe.concurrent.each(["duckdb", "postgres"] as const)("%s", (kind) => {
-  test(
-    "a sink that lost what it had been given of a table is given it again, from the first key",
-    { tags: "long" },
-    async () => {
-      await onSlowLine(
-        "create table small (id int primary key)",
-        { kinds: ["postgres", "duckdb"] },
-        async ({ pipeline, proxy }) => {
-          await pipeline.settled();
-          proxy.limit(BYTES_PER_SECOND);
-          await pipeline.run(`${WIDE}; ${FILL}`);
-          await given(pipeline, ROW_COUNT * 0.4, kind);
-          await killAt(pipeline, ROW_COUNT * 0.4, async () => {
-            if (kind === "postgres") await pipeline.sinks.target!.query("drop table public.wide");
-            else await runInFile(join(pipeline.installation.folder, "warehouse.duckdb"), "drop table public.wide");
-          });
-          await pipeline.settled(READ_WITHIN_MS);
-          await pipeline.expectEqual(["wide", "small"]);
-          const counts = new Map((await ofWide(pipeline)).map(({ sink, restartedCount }) => [sink, restartedCount]));
-          expect(counts.get(kind)).toBe(1);
-          expect(counts.get(kind === "duckdb" ? "postgres" : "duckdb")).toBe(0);
-        },
-      );
-    },
-  );
-});
-
-test.concurrent(
-  "a sink put back to an older copy within the log's reach is given again what it was given since",
-  { tags: "long" },
-  async () => {
-    // In the simulation, and without reads in lost-sink.
-    await onSlowLine(`${WIDE}; ${FILL}`, { kinds: ["duckdb", "postgres"] }, async ({ pipeline, proxy }) => {
-      await pipeline.settled();
-      const file = join(pipeline.installation.folder, "warehouse.duckdb");
-      proxy.limit(BYTES_PER_SECOND);
-      // Paused, the other sink keeps the log.
-      expect(await pipeline.installation.command("pause", "--sink", "postgres")).toMatchObject({ exitCode: 0 });
-      await pipeline.readAgain("public.wide");
-      const reading = async (rows: number, meanwhile: () => void) => {
-        await given(pipeline, rows, "duckdb");
-        await pipeline.kill();
-        meanwhile();
-        await start(pipeline);
-      };
-      // Nothing but the chunks themselves tells the copy from what came after it.
-      await reading(ROW_COUNT * 0.2, () => copyDuckdbFile(file, `${file}.old`));
-      await reading(ROW_COUNT * 0.6, () => copyDuckdbFile(`${file}.old`, file));
-      expect(await pipeline.installation.command("resume", "--sink", "postgres")).toMatchObject({ exitCode: 0 });
-      await pipeline.settled(READ_WITHIN_MS);
-      await pipeline.expectEqual(["wide"]);
-      const duckdb = (await ofWide(pipeline)).find(({ sink }) => sink === "duckdb");
-      expect(duckdb?.restartedCount).toBe(1);
-    });
-  },
-);
-
-test.concurrent(
-  "one that a sink is short of rows without can't be cancelled, with a daemon and without",
-  { tags: "long" },
-  async () => {
-    const prepare = "create table small (id int primary key)";
-    await onSlowLine(prepare, { kinds: ["postgres"] }, async ({ pipeline, proxy }) => {
-      await pipeline.settled();
-      proxy.limit(BYTES_PER_SECOND);
-      await pipeline.run(`${WIDE}; ${FILL}`);
-      const { id } = await given(pipeline, 1);
-      const cancel = () => pipeline.installation.command("snapshot", "cancel", String(id));
-      const refused = { exitCode: 4, stderr: expect.stringContaining("MR1310") };
-      expect(await cancel()).toMatchObject(refused);
-      await pipeline.kill();
-      expect(await cancel()).toMatchObject(refused);
-      await pipeline.start();
-      await pipeline.expectEqual(["wide", "small"]);
-    });
-  },
-);
 
 async function ofWide(pipeline: RunningPipeline): Promise<readonly SnapshotStatus[]> {
   const found = (await snapshots(pipeline)).filter(({ tableId }) => tableId === "public.wide");

@@ -1,7 +1,4 @@
-/**
- * Somebody changes a ClickHouse sink's tables by hand: they are filled again, or a number says what is owed.
- * @module-tag heavy
- */
+/** Somebody changes a ClickHouse sink's tables by hand: they are filled again, or a number says what is owed. */
 import { expect, test } from "vitest";
 import { askClickhouse, nameIn } from "../../support/warehouses/clickhouse-values.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
@@ -64,18 +61,23 @@ const ROWS_GONE = {
   ],
 } as const;
 
-test("a table that moves no row is filled again when somebody renames, replaces, empties or alters it", async () => {
-  await using pipeline = await RunningPipeline.start(PREPARE, { kinds: [SINK] });
-  await pipeline.settled();
-  for (const statements of Object.values(CHANGES)) {
-    await byHand(pipeline, ...statements);
-    await becomesEqual(pipeline);
-  }
-  expect(await sinkOf(pipeline, SINK)).toMatchObject({ needsPerson: false });
-});
+test(
+  "a table that moves no row is filled again when somebody renames, replaces, empties or alters it",
+  { tags: "heavy" },
+  async () => {
+    await using pipeline = await RunningPipeline.start(PREPARE, { kinds: [SINK] });
+    await pipeline.settled();
+    for (const statements of Object.values(CHANGES)) {
+      await byHand(pipeline, ...statements);
+      await becomesEqual(pipeline);
+    }
+    expect(await sinkOf(pipeline, SINK)).toMatchObject({ needsPerson: false });
+  },
+);
 
 test.for(Object.entries(ROWS_GONE))(
   "a table that was %s while the daemon was down is filled again, though no row moves",
+  { tags: "heavy" },
   async ([, statements]) => {
     await using pipeline = await RunningPipeline.start(PREPARE, { kinds: [SINK] });
     await pipeline.settled();
@@ -98,33 +100,37 @@ test("a table that somebody empties is filled again, also if a row comes before 
   await becomesEqual(pipeline);
 });
 
-test("merges, mutations and what an operator may add are no reason to fill a table again", async () => {
-  await using pipeline = await RunningPipeline.start(PREPARE, { kinds: [SINK] });
-  for (const id of [1, 2, 3]) {
-    await pipeline.run(`update kept set n = 0 where id = ${id}; delete from kept where id = 10 + ${id}`);
+test(
+  "merges, mutations and what an operator may add are no reason to fill a table again",
+  { tags: "heavy" },
+  async () => {
+    await using pipeline = await RunningPipeline.start(PREPARE, { kinds: [SINK] });
+    for (const id of [1, 2, 3]) {
+      await pipeline.run(`update kept set n = 0 where id = ${id}; delete from kept where id = 10 + ${id}`);
+      await pipeline.settled();
+    }
+    const before = await pipeline.lastRead();
+    const harmless = [
+      "ALTER TABLE kept UPDATE body = body WHERE id % 2 = 0",
+      "OPTIMIZE TABLE kept FINAL",
+      "ALTER TABLE kept ADD INDEX by_n n TYPE minmax",
+      "ALTER TABLE kept MATERIALIZE INDEX by_n",
+      "ALTER TABLE kept MODIFY SETTING allow_experimental_replacing_merge_with_cleanup = 1",
+      "OPTIMIZE TABLE kept FINAL CLEANUP",
+    ];
+    await byHand(pipeline, ...harmless);
+    await pipeline.run("update kept set n = 0 where id = 4");
     await pipeline.settled();
-  }
-  const before = await pipeline.lastRead();
-  const harmless = [
-    "ALTER TABLE kept UPDATE body = body WHERE id % 2 = 0",
-    "OPTIMIZE TABLE kept FINAL",
-    "ALTER TABLE kept ADD INDEX by_n n TYPE minmax",
-    "ALTER TABLE kept MATERIALIZE INDEX by_n",
-    "ALTER TABLE kept MODIFY SETTING allow_experimental_replacing_merge_with_cleanup = 1",
-    "OPTIMIZE TABLE kept FINAL CLEANUP",
-  ];
-  await byHand(pipeline, ...harmless);
-  await pipeline.run("update kept set n = 0 where id = 4");
-  await pipeline.settled();
-  await pipeline.daemon.stop();
-  await byHand(pipeline, ...harmless.filter((sql) => !sql.includes("INDEX")));
-  await pipeline.start();
-  await pipeline.run("update kept set n = 0 where id = 5");
-  await pipeline.expectEqual(["kept", "moving"]);
-  expect(await pipeline.lastRead()).toBe(before);
-});
+    await pipeline.daemon.stop();
+    await byHand(pipeline, ...harmless.filter((sql) => !sql.includes("INDEX")));
+    await pipeline.start();
+    await pipeline.run("update kept set n = 0 where id = 5");
+    await pipeline.expectEqual(["kept", "moving"]);
+    expect(await pipeline.lastRead()).toBe(before);
+  },
+);
 
-test("a history that somebody empties while the daemon is down stops by number", async () => {
+test("a history that somebody empties while the daemon is down stops by number", { tags: "heavy" }, async () => {
   await using pipeline = await RunningPipeline.start(PREPARE, { kinds: ["clickhouse-history"] });
   await pipeline.settled();
   await pipeline.daemon.stop();
@@ -136,21 +142,28 @@ test("a history that somebody empties while the daemon is down stops by number",
   }, NOTICED);
 });
 
-test("a column that somebody gave another type of the same width takes no row, and the table is suspended by number", async () => {
-  await using pipeline = await RunningPipeline.start(PREPARE, { kinds: [SINK] });
-  await pipeline.settled();
-  await byHand(pipeline, "ALTER TABLE kept MODIFY COLUMN n Nullable(Float32)");
-  await pipeline.run("update kept set n = 1000 where id = 1");
-  await eventually(async () => {
-    const { conditions } = await pipeline.installation.status();
-    expect(JSON.stringify(conditions)).toContain("MR4106");
-  }, NOTICED);
-  const [database = ""] = pipeline.sinks.databases;
-  const stored = await askClickhouse(clickhouseUrl(), `SELECT n FROM ${nameIn(database, "kept_current")} WHERE id = 1`);
-  expect(stored).toEqual([["1"]]);
-});
+test(
+  "a column that somebody gave another type of the same width takes no row, and the table is suspended by number",
+  { tags: "heavy" },
+  async () => {
+    await using pipeline = await RunningPipeline.start(PREPARE, { kinds: [SINK] });
+    await pipeline.settled();
+    await byHand(pipeline, "ALTER TABLE kept MODIFY COLUMN n Nullable(Float32)");
+    await pipeline.run("update kept set n = 1000 where id = 1");
+    await eventually(async () => {
+      const { conditions } = await pipeline.installation.status();
+      expect(JSON.stringify(conditions)).toContain("MR4106");
+    }, NOTICED);
+    const [database = ""] = pipeline.sinks.databases;
+    const stored = await askClickhouse(
+      clickhouseUrl(),
+      `SELECT n FROM ${nameIn(database, "kept_current")} WHERE id = 1`,
+    );
+    expect(stored).toEqual([["1"]]);
+  },
+);
 
-test("a history that somebody empties, or robs of a column, stops by number", async () => {
+test("a history that somebody empties, or robs of a column, stops by number", { tags: "heavy" }, async () => {
   await using pipeline = await RunningPipeline.start(PREPARE, { kinds: ["clickhouse-history"] });
   await pipeline.settled();
   await byHand(pipeline, "ALTER TABLE kept DROP COLUMN body");

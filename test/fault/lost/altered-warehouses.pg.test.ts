@@ -1,6 +1,5 @@
 /**
  * Somebody drops or renames columns in a warehouse by hand: their values are read again, or a history stops by number.
- * @module-tag heavy
  */
 import { join } from "node:path";
 import { expect, test } from "vitest";

@@ -1,7 +1,4 @@
-/**
- * The log was lost, cut or exchanged: the daemon exits 1 with a numbered error and a way out, and never streams on.
- * @module-tag heavy
- */
+/** The log was lost, cut or exchanged: the daemon exits 1 with a numbered error and a way out, and never streams on. */
 import { execFile } from "node:child_process";
 import { rm } from "node:fs/promises";
 import { promisify } from "node:util";

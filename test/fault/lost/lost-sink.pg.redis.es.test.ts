@@ -1,6 +1,5 @@
 /**
  * A sink is emptied, set back, taken out or put in: it is filled, goes on, or fails alone with a number; never short.
- * @module-tag heavy
  */
 import { rmSync } from "node:fs";
 import { join } from "node:path";
@@ -93,7 +92,7 @@ describe.concurrent.each(SINK_KINDS)("%s", (kind) => {
   });
 });
 
-describe.concurrent.each(Object.entries(tableLost))("%s: one table dropped there", (name, lose) => {
+describe.concurrent.each(Object.entries(tableLost))("%s: one table dropped there", { tags: "heavy" }, (name, lose) => {
   const kind = SINK_KINDS.find((known) => known === name)!;
 
   // The daemon holds a DuckDB file for itself.
@@ -159,25 +158,29 @@ test.concurrent(
   },
 );
 
-test.concurrent("a schema that a sink had before has rows from then: its tables are read again, and a history does not go on", async () => {
-  const kinds = ["postgres", "duckdb", "postgres-history"] as const;
-  await using pipeline = await RunningPipeline.start(PREPARE, { kinds });
-  await change(pipeline, "at first");
-  await pipeline.expectEqual(TABLES);
-  const own = pipeline.sinks.config;
-  const { "postgres-history": history, ...mirrors } = own;
-  const others = Object.entries(mirrors).map(([name, sink]) => [name, { ...sink, schema: "other" }]);
-  await restartWith(pipeline, { ...Object.fromEntries(others), "postgres-history": history });
-  await pipeline.run("delete from kept where id = 1");
-  await change(pipeline, "elsewhere");
-  await pipeline.settled();
-  await restartWith(pipeline, own);
-  await pipeline.expectEqual(TABLES);
-  await restartWith(pipeline, { ...own, "postgres-history": { ...history, schema: "other" } });
-  await failsAlone(pipeline, "postgres-history", /MR1315/);
-  await restartWith(pipeline, own);
-  await pipeline.expectEqual(TABLES);
-});
+test.concurrent(
+  "a schema that a sink had before has rows from then: its tables are read again, and a history does not go on",
+  { tags: "heavy" },
+  async () => {
+    const kinds = ["postgres", "duckdb", "postgres-history"] as const;
+    await using pipeline = await RunningPipeline.start(PREPARE, { kinds });
+    await change(pipeline, "at first");
+    await pipeline.expectEqual(TABLES);
+    const own = pipeline.sinks.config;
+    const { "postgres-history": history, ...mirrors } = own;
+    const others = Object.entries(mirrors).map(([name, sink]) => [name, { ...sink, schema: "other" }]);
+    await restartWith(pipeline, { ...Object.fromEntries(others), "postgres-history": history });
+    await pipeline.run("delete from kept where id = 1");
+    await change(pipeline, "elsewhere");
+    await pipeline.settled();
+    await restartWith(pipeline, own);
+    await pipeline.expectEqual(TABLES);
+    await restartWith(pipeline, { ...own, "postgres-history": { ...history, schema: "other" } });
+    await failsAlone(pipeline, "postgres-history", /MR1315/);
+    await restartWith(pipeline, own);
+    await pipeline.expectEqual(TABLES);
+  },
+);
 
 test.concurrent("a table emptied by hand in a warehouse is read again by itself, and a history that is dropped stops its sink", async () => {
   await using pipeline = await RunningPipeline.start(PREPARE, { kinds: ["postgres", "postgres-history"] });

@@ -1,7 +1,6 @@
 /**
  * Another host of the replication set answers in place of the one that was read. Where its GTIDs show that it has all that
  * was read, and nothing else in between, the daemon goes on by itself, without reading any table again; else it stops.
- * @module-tag heavy
  */
 import { createConnection } from "mysql2/promise";
 import { describe, expect, test } from "vitest";

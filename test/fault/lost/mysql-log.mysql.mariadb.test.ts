@@ -1,7 +1,4 @@
-/**
- * MySQL and MariaDB: what ends a stream, what it goes on after, and what it must stop at.
- * @module-tag heavy
- */
+/** MySQL and MariaDB: what ends a stream, what it goes on after, and what it must stop at. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { readDump } from "../../../connectors/mysql/source/wire/dump.ts";

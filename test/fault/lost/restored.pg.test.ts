@@ -1,7 +1,6 @@
 /**
  * State and sink are restored, replaced or lost apart from each other: afterwards the sink equals the source, or `status` names
  * what it owes, or a number refuses. docs/restore.md has the same table.
- * @module-tag heavy
  */
 import { copyFileSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";

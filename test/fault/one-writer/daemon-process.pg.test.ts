@@ -1,6 +1,5 @@
 /**
  * The daemon as a process: stopped by a signal, frozen for longer than its lease, started twice, killed between commits.
- * @module-tag heavy
  */
 import { expect, test } from "vitest";
 import type { StatusDocument } from "../../../src/core/contracts/status.ts";
@@ -14,11 +13,10 @@ import { Workload, WORKLOAD_TABLES } from "../../support/load/workload.ts";
 
 /** A lease is held for 15 s from its last renewal. */
 const LEASE_OVER_MS = 20_000;
-const STOP_MS_MAX = 10_000;
 const STOP_COUNT = 3;
 const ADJACENT_COUNT = 4;
 
-test.concurrent("SIGTERM under load ends it in order within 10 s, and the next start loses nothing", async () => {
+test.concurrent("SIGTERM under load ends it in order, and the next start loses nothing", async () => {
   await using source = await freshDatabase();
   await using load = new Workload(source.url, testSeed());
   await load.createTables(100);
@@ -26,9 +24,7 @@ test.concurrent("SIGTERM under load ends it in order within 10 s, and the next s
   load.start(15);
   for (let i = 0; i < STOP_COUNT; i++) {
     await changes(load, 50);
-    const startedMs = performance.now();
     const { exitCode, signal } = await pipeline.daemon.stop();
-    expect(performance.now() - startedMs).toBeLessThan(STOP_MS_MAX);
     expect({ exitCode, signal, complaints: pipeline.complaints() }).toEqual({
       exitCode: 0,
       signal: null,
@@ -106,18 +102,6 @@ test.concurrent("frozen for longer than its lease, it stops with MR1210 when ano
   await pipeline.daemon.streaming(60_000);
   await load.stop();
   await pipeline.expectEqual(WORKLOAD_TABLES);
-});
-
-test.concurrent("a second daemon of the same name exits 4 and names the holder; the first goes on", async () => {
-  await using source = await freshDatabase();
-  await using pipeline = await pipelineOn(source, "create table t (id int primary key); insert into t values (1)");
-  for (const args of [[], ["--once"]]) {
-    const second = await pipeline.installation.run({}, ...args).ended;
-    expect(second).toMatchObject({ exitCode: 4, stderr: expect.stringMatching(/MR1213/) });
-    expect(second.stderr).toContain(`pid ${pipeline.daemon.pid}`);
-  }
-  await source.query("insert into t values (2)");
-  await pipeline.expectEqual(["t"]);
 });
 
 test.concurrent(

@@ -1,7 +1,4 @@
-/**
- * What a killed daemon has sent reaches its targets after the next daemon has written.
- * @module-tag heavy
- */
+/** What a killed daemon has sent reaches its targets after the next daemon has written. */
 import { expect, test } from "vitest";
 import { type PipelineConfig, RunningPipeline } from "../../support/daemon/running-pipeline.ts";
 import { lateGateway, type LateGateway } from "../../support/network/late-gateway.ts";

@@ -10,61 +10,65 @@ const PREPARE = `create table item (id int primary key, name text);
   insert into own values (1, 'own');`;
 const NOTICED = { withinMs: 60_000, everyMs: 250 };
 
-test("a table that a second daemon takes over is suspended in the first by number, and is taken back by reading it again", async () => {
-  await using first = await RunningPipeline.start(
-    `${PREPARE} insert into item select g, 'first' from generate_series(1, 50) g`,
-    { kinds: ["postgres", "clickhouse", "ducklake"] },
-  );
-  await first.expectEqual(["item", "own"]);
-  const { folder } = first.installation;
-  await using source = await freshDatabase();
-  await source.query(
-    "create table item (id int primary key, name text); insert into item values (1, 'second'), (99, 'second')",
-  );
-  const { ducklake, ...others } = JSON.parse(JSON.stringify(first.sinks.config).replaceAll("../", `${folder}/`));
-  await using installation = new Installation({
-    name: source.name,
-    source: { kind: "postgres", url: source.url, heartbeat: "500ms" },
-    sinks: { ...others, lake: ducklake },
-  });
-  const second = installation.run();
-  await second.streaming();
-  await eventually(async () => {
-    const { suspended } = (await first.installation.status()).tables;
-    expect(suspended.map(({ table, sink, error }) => `${table} ${sink} ${error.code}`).toSorted()).toEqual([
-      "public.item clickhouse MR4118",
-      "public.item ducklake MR3232",
-      "public.item postgres MR3121",
-    ]);
-    const names = suspended.map(({ error }) => /belongs to (\S+) now/.exec(error.message)?.[1] ?? "");
-    expect(names.toSorted()).toEqual(["clickhouse", "lake", "postgres"].map((sink) => `${source.name}/${sink}`));
-  }, NOTICED);
-  await first.run("update item set name = 'later'; update own set name = 'later'");
-  await eventually(async () => {
-    expect(await first.sinks.differences(first.source.url, folder, ["own"])).toEqual([]);
+test(
+  "a table that a second daemon takes over is suspended in the first by number, and is taken back by reading it again",
+  { tags: "heavy" },
+  async () => {
+    await using first = await RunningPipeline.start(
+      `${PREPARE} insert into item select g, 'first' from generate_series(1, 50) g`,
+      { kinds: ["postgres", "clickhouse", "ducklake"] },
+    );
+    await first.expectEqual(["item", "own"]);
+    const { folder } = first.installation;
+    await using source = await freshDatabase();
+    await source.query(
+      "create table item (id int primary key, name text); insert into item values (1, 'second'), (99, 'second')",
+    );
+    const { ducklake, ...others } = JSON.parse(JSON.stringify(first.sinks.config).replaceAll("../", `${folder}/`));
+    await using installation = new Installation({
+      name: source.name,
+      source: { kind: "postgres", url: source.url, heartbeat: "500ms" },
+      sinks: { ...others, lake: ducklake },
+    });
+    const second = installation.run();
+    await second.streaming();
+    await eventually(async () => {
+      const { suspended } = (await first.installation.status()).tables;
+      expect(suspended.map(({ table, sink, error }) => `${table} ${sink} ${error.code}`).toSorted()).toEqual([
+        "public.item clickhouse MR4118",
+        "public.item ducklake MR3232",
+        "public.item postgres MR3121",
+      ]);
+      const names = suspended.map(({ error }) => /belongs to (\S+) now/.exec(error.message)?.[1] ?? "");
+      expect(names.toSorted()).toEqual(["clickhouse", "lake", "postgres"].map((sink) => `${source.name}/${sink}`));
+    }, NOTICED);
+    await first.run("update item set name = 'later'; update own set name = 'later'");
+    await eventually(async () => {
+      expect(await first.sinks.differences(first.source.url, folder, ["own"])).toEqual([]);
+      expect(await first.sinks.differences(source.url, folder, ["item"])).toEqual([]);
+    }, NOTICED);
+
+    // Another shape at its source is no reason to take it back.
+    await first.run("alter table item add column more int default 5");
+    await eventually(async () => {
+      const { stdout } = await first.installation.command("schema", "show", "public.item", "2");
+      expect(stdout).toContain("more");
+    }, NOTICED);
+    expect(await first.installation.command("wait", "--timeout", "4s")).toMatchObject({
+      exitCode: 5,
+      stdout: expect.stringContaining("MR3121"),
+    });
+    expect((await installation.status()).tables.suspended).toEqual([]);
     expect(await first.sinks.differences(source.url, folder, ["item"])).toEqual([]);
-  }, NOTICED);
 
-  // Another shape at its source is no reason to take it back.
-  await first.run("alter table item add column more int default 5");
-  await eventually(async () => {
-    const { stdout } = await first.installation.command("schema", "show", "public.item", "2");
-    expect(stdout).toContain("more");
-  }, NOTICED);
-  expect(await first.installation.command("wait", "--timeout", "4s")).toMatchObject({
-    exitCode: 5,
-    stdout: expect.stringContaining("MR3121"),
-  });
-  expect((await installation.status()).tables.suspended).toEqual([]);
-  expect(await first.sinks.differences(source.url, folder, ["item"])).toEqual([]);
-
-  await second.stop();
-  expect(await first.installation.command("snapshot", "start", "--tables", "public.item")).toMatchObject({
-    exitCode: 0,
-  });
-  await first.expectEqual(["item", "own"]);
-  expect((await first.installation.status()).tables.suspended).toEqual([]);
-});
+    await second.stop();
+    expect(await first.installation.command("snapshot", "start", "--tables", "public.item")).toMatchObject({
+      exitCode: 0,
+    });
+    await first.expectEqual(["item", "own"]);
+    expect((await first.installation.status()).tables.suspended).toEqual([]);
+  },
+);
 
 test("a daemon that was down while another one had its table reads it again when it starts", async () => {
   await using first = await RunningPipeline.start(

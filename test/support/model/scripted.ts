@@ -1,7 +1,7 @@
 /** A stream and a sink that do as a test tells them, for tests of the runtime between the two. */
 import type { Checkpoint, Batch, TableWrites } from "../../../src/core/model/batch.ts";
 import type { Block } from "../../../src/core/model/block.ts";
-import { systemClock } from "../../../src/core/clock.ts";
+import { type Clock, systemClock } from "../../../src/core/clock.ts";
 import { abortedError, MillraceError } from "../../../src/core/errors.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { News } from "../../../src/core/news.ts";
@@ -233,7 +233,7 @@ export function workerOf(sink: Sink, state: StateStore, options: WorkerOptions =
     formatPosition: (commit: bigint) => String(commit),
   };
   const worker = new SinkWorker({
-    clock: systemClock,
+    clock: hurriedClock,
     sink,
     state,
     limits: { rowCountMax: 10_000, byteCountMax: 8 * 1024 * 1024 },
@@ -247,6 +247,14 @@ export function workerOf(sink: Sink, state: StateStore, options: WorkerOptions =
   worker.position.enter({ state: "ab", session: "cd", batch: 7, wasLeft: false });
   return worker;
 }
+
+/** Ten times as fast as the machine's: what is tried again after seconds is tried again soon. */
+export const hurriedClock: Clock = {
+  ...systemClock,
+  elapsed: () => systemClock.elapsed() * 10,
+  sleep: (ms, ...signals) => systemClock.sleep(ms / 10, ...signals),
+  after: (ms, work) => systemClock.after(ms / 10, work),
+};
 
 /** A promise that a test resolves when it is time. */
 export function gate(): { readonly passed: Promise<void>; readonly open: () => void } {

@@ -1,15 +1,31 @@
 /** Once for a run: compiles the program, starts the servers that the test files need, and tells the tests where they are. */
-import { readFileSync } from "node:fs";
+import { readFileSync, statfsSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { freemem, tmpdir } from "node:os";
 import { join } from "node:path";
 import { Client } from "pg";
 import type { TestProject } from "vitest/node";
 import { definitionOf } from "../../../scripts/services/definitions.ts";
-import { ServiceUnavailableError, type RunningService, type ServiceName } from "../../../scripts/services/service.ts";
+import { type RunningService, type ServiceName, ServiceUnavailableError } from "../../../scripts/services/service.ts";
 import { compileProgram } from "./program.ts";
-import { scratchFolder } from "./scratch-folder.ts";
 import { servicesStartedFor } from "./service-suffixes.ts";
+
+const IN_MEMORY = "/dev/shm";
+const GIB = 2 ** 30;
+/** A whole run has some two gigabytes there at a time at most, and leaves nothing. */
+const FREE_BYTES_MIN = 8 * GIB;
+const MEMORY_BYTES_MIN = 12 * GIB;
+
+/** Where tests and their servers write: in memory where there is plenty, as nothing of it has to outlive the machine. */
+function scratchFolder(): string {
+  try {
+    const { bavail, bsize } = statfsSync(IN_MEMORY);
+    return bavail * bsize >= FREE_BYTES_MIN && freemem() >= MEMORY_BYTES_MIN ? IN_MEMORY : tmpdir();
+  } catch {
+    // No Linux.
+    return tmpdir();
+  }
+}
 
 /** What a test learns of a server: where it is, or why it is not there. */
 export type ProvidedService =

@@ -51,9 +51,9 @@ export class Random {
   }
 }
 
-const SEED_VARIABLE = "MILLRACE_TEST_SEED";
+export const SEED_VARIABLE = "MILLRACE_TEST_SEED";
 
-/** The seed of this run, printed: another one each time unless the environment gives it. */
+/** The seed of this run, printed: another one each time unless the environment gives it, as the default suite does. */
 export function testSeed(): number {
   const given = process.env[SEED_VARIABLE];
   const seed = given === undefined || given === "" ? Math.floor(Math.random() * 1_000_000) : Number(given);

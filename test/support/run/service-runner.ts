@@ -1,29 +1,71 @@
 /**
  * Vitest's runner, with five rules more. Where a server that a file's name asks for is not there, its tests are skipped
  * with the reason as their note; in CI they run, and fail at the first use of the server with the same reason. In the short
- * form tests with the tag "long" are skipped, and daemons are tested on MySQL and MariaDB in turn. Heavy
- * tests are left to other turns. And a file whose tests leave something open fails.
+ * form tests with the tag "long" are skipped, and daemons are tested on MySQL and MariaDB in turn. The default suite
+ * leaves out heavy tests. And a file whose tests leave something open fails.
  */
+import { setTimeout as delay } from "node:timers/promises";
 import {
   inject,
-  TestRunner,
   type RunnerTask,
   type RunnerTestCase,
   type RunnerTestFile,
   type RunnerTestSuite,
+  TestRunner,
 } from "vitest";
-import { countOpen, expectNothingLeftOpen, type OpenCounts } from "./left-open.ts";
-import {
-  HEAVY,
-  heavyTurn,
-  isInTurn,
-  isLongForm,
-  LONG,
-  servicesNeededBy,
-  TURN_COUNT,
-  turnOf,
-} from "./service-suffixes.ts";
+import { HEAVY, isInTurn, isLongForm, LONG, servicesNeededBy, takesHeavy } from "./service-suffixes.ts";
 import { mysqlFlavours } from "./services.ts";
+
+const KINDS: Readonly<Record<string, string>> = {
+  TCPSocketWrap: "TCP connection",
+  TCPServerWrap: "TCP listener",
+  TLSWrap: "TLS connection",
+  PipeWrap: "pipe or Unix socket",
+  PipeServerWrap: "Unix socket listener",
+  ProcessWrap: "child process",
+  MessagePort: "thread or message port",
+  UDPWrap: "UDP socket",
+  FSEventWrap: "file watcher",
+};
+
+/** What was just closed needs a moment to be gone. */
+const GRACE_MS = 3_000;
+const POLL_MS = 20;
+
+type OpenCounts = ReadonlyMap<string, number>;
+
+/** What keeps this process alive now, by kind. */
+function countOpen(): OpenCounts {
+  const counts = new Map<string, number>();
+  openStandardStreams();
+  for (const kind of process.getActiveResourcesInfo()) {
+    if (kind in KINDS) counts.set(kind, (counts.get(kind) ?? 0) + 1);
+  }
+  return counts;
+}
+
+/** Node opens its own pipes when they are first asked for, as some modules do on import: they count as there before. */
+function openStandardStreams(): number {
+  return [process.stdin, process.stdout, process.stderr].length;
+}
+
+/** Throws when more is open than before and stays so. */
+async function expectNothingLeftOpen(before: OpenCounts): Promise<void> {
+  const deadline = performance.now() + GRACE_MS;
+  for (;;) {
+    const left = surplus(before, countOpen());
+    if (left.length === 0) return;
+    if (performance.now() >= deadline) throw new Error(`the tests of this file left open: ${left.join(", ")}`);
+    await delay(POLL_MS);
+  }
+}
+
+function surplus(before: OpenCounts, after: OpenCounts): string[] {
+  return [...after].flatMap(([kind, count]) => {
+    const more = count - (before.get(kind) ?? 0);
+    return more > 0 ? [`${more} × ${KINDS[kind]}`] : [];
+  });
+}
 
 export default class ServiceRunner extends TestRunner {
   #openBefore: OpenCounts = new Map();
@@ -36,8 +78,7 @@ export default class ServiceRunner extends TestRunner {
     for (const file of files) {
       if (isInTurn(file.filepath)) takeTurns(file);
       if (!isLongForm()) skipLong(file);
-      const turn = heavyTurn();
-      if (turn !== null) leaveToOtherTurns(file, turn);
+      if (!takesHeavy(file.name)) skipHeavy(file);
       dropUselessHooks(file);
       const reason = process.env["CI"] === "true" ? undefined : missingFor(file.filepath);
       if (reason !== undefined) skipTests(file, reason);
@@ -83,11 +124,9 @@ function skipLong(file: RunnerTestFile): void {
 }
 
 /** The heavy tests of a file stay together: many go on from what the one before them has left. */
-function leaveToOtherTurns(file: RunnerTestFile, turn: number): void {
-  const own = turnOf(file.name);
-  if (own === turn) return;
+function skipHeavy(file: RunnerTestFile): void {
   for (const test of tagged(file, HEAVY)) {
-    if (test.mode !== "skip") skipTest(test, `heavy: turn ${own} of ${TURN_COUNT}`);
+    if (test.mode !== "skip") skipTest(test, "heavy: `npm test -- FILE` and continuous integration run it");
   }
 }
 

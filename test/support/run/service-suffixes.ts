@@ -31,24 +31,26 @@ export const ALONE = "alone";
 export const LONG = "long";
 
 /**
- * The tag of tests that take seconds of processor time. A run of all tests takes a third of them, in turn; the long form, and
- * whoever names files, runs all.
+ * The tag of tests that are not in the default suite: they take seconds, and vary a promise that a cheaper test holds.
+ * Continuous integration, the long form, and whoever names files run them.
  */
 export const HEAVY = "heavy";
-export const TURN_COUNT = 3;
+const TURN_COUNT = 3;
+/** Which heavy tests a run takes: `none`, `all`, or a third, from 1 to 3. Unset: `all`. */
 export const TURN_VARIABLE = "MILLRACE_TEST_TURN";
+const TURNS = new Set(["none", "all", "1", "2", "3"]);
 
-/** The turn that takes the heavy tests of a file; `name` is its path in this repository. */
-export function turnOf(name: string): number {
-  let sum = 0;
-  for (let i = 0; i < name.length; i++) sum += name.charCodeAt(i);
-  return (sum % TURN_COUNT) + 1;
+export function isTurn(text: string): boolean {
+  return TURNS.has(text);
 }
 
-/** Which third of the heavy tests this run takes, from 1 on; null: all. */
-export function heavyTurn(): number | null {
-  const given = process.env[TURN_VARIABLE];
-  return given === undefined || given === "" ? null : Number(given);
+/** Whether a run takes the heavy tests of a file; `name` is its path in this repository. */
+export function takesHeavy(name: string): boolean {
+  const turn = process.env[TURN_VARIABLE] ?? "";
+  if (turn === "" || turn === "all") return true;
+  let sum = 0;
+  for (let i = 0; i < name.length; i++) sum += name.charCodeAt(i);
+  return turn === String((sum % TURN_COUNT) + 1);
 }
 
 export function isLongForm(): boolean {
