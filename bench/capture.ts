@@ -13,7 +13,7 @@ import { parseLsn } from "../connectors/postgres/source/log/lsn.ts";
 import { ShownLeaves } from "../connectors/postgres/source/catalog/shown-leaves.ts";
 import { PostgresStream } from "../connectors/postgres/source/stream/stream.ts";
 import { TableSelection } from "../src/core/table-selection.ts";
-import { parsePostgresUrl } from "../connectors/postgres/client/url.ts";
+import { parsePostgresUrl } from "../src/postgres/url.ts";
 import type { SchemaResolver } from "../src/core/contracts/change-log.ts";
 import { SILENT } from "../src/core/contracts/telemetry.ts";
 import {

@@ -2,9 +2,9 @@
 import type { Client } from "pg";
 import { endsIt, type OpenTransaction, saysWho, TRANSACTION_COLUMNS } from "./open-transaction.ts";
 import type { LockHolders } from "../kit/lock-holders.ts";
-import { quoteLiteral } from "./quote.ts";
-import { connect } from "./client/connect.ts";
-import type { PostgresAddress } from "./client/url.ts";
+import { quoteLiteral } from "../../src/postgres/quote.ts";
+import { connect } from "../../src/postgres/connect.ts";
+import type { PostgresAddress } from "../../src/postgres/url.ts";
 
 const ASKING_MS_MAX = 3_000;
 /** More do not help to act. */

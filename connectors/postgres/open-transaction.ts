@@ -1,6 +1,6 @@
 /** A transaction of a server for which Millrace waits: whose it is, how old, and what ends it. */
 import { shownStatement } from "../kit/lock-holders.ts";
-import { quoteLiteral } from "./quote.ts";
+import { quoteLiteral } from "../../src/postgres/quote.ts";
 
 export interface OpenTransaction {
   /** Null for a prepared one. */

@@ -1,7 +1,7 @@
 import { afterAll } from "vitest";
 import { DEFAULT_FORM, type TargetForm } from "../../connectors/postgres/sink/tables/form.ts";
 import { PostgresSink } from "../../connectors/postgres/sink/sink.ts";
-import { parsePostgresUrl } from "../../connectors/postgres/client/url.ts";
+import { parsePostgresUrl } from "../../src/postgres/url.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { type Kept, liveRows } from "../support/compare/live-rows.ts";

@@ -11,7 +11,7 @@ import { PostgresInspection } from "../../connectors/postgres/sink/inspect.ts";
 import { targetName } from "../../connectors/postgres/sink/tables/names.ts";
 import { Session } from "../../connectors/postgres/sink/session.ts";
 import { Frames } from "../../connectors/postgres/sink/wire.ts";
-import { parsePostgresUrl } from "../../connectors/postgres/client/url.ts";
+import { parsePostgresUrl } from "../../src/postgres/url.ts";
 import { RedisInspection } from "../../connectors/redis/inspect.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";

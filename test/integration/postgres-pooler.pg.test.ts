@@ -1,8 +1,8 @@
 /** Poolers: what they leave out of a login is set otherwise, and one that gives a session to several clients is refused. */
 import { Client } from "pg";
 import { expect, onTestFinished, test } from "vitest";
-import { connect } from "../../connectors/postgres/client/connect.ts";
-import { parsePostgresUrl } from "../../connectors/postgres/client/url.ts";
+import { connect } from "../../src/postgres/connect.ts";
+import { parsePostgresUrl } from "../../src/postgres/url.ts";
 import { DEFAULT_FORM } from "../../connectors/postgres/sink/tables/form.ts";
 import { PostgresSink } from "../../connectors/postgres/sink/sink.ts";
 import { openState } from "../../src/state/open.ts";

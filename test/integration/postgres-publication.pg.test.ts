@@ -2,7 +2,7 @@
 import { expect, onTestFinished, test } from "vitest";
 import { Database } from "../../connectors/postgres/source/database.ts";
 import { readPublication } from "../../connectors/postgres/source/log/publication.ts";
-import { parsePostgresUrl } from "../../connectors/postgres/client/url.ts";
+import { parsePostgresUrl } from "../../src/postgres/url.ts";
 import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
 import { freshDatabase, needsPostgres, postgresMajor } from "../support/run/services.ts";
 import { eventually } from "../support/run/waiting.ts";

@@ -4,7 +4,7 @@ import type { Batch } from "../../src/core/model/batch.ts";
 import { factory } from "../../connectors/postgres/sink/config.ts";
 import { DEFAULT_FORM } from "../../connectors/postgres/sink/tables/form.ts";
 import { PostgresSink } from "../../connectors/postgres/sink/sink.ts";
-import { parsePostgresUrl } from "../../connectors/postgres/client/url.ts";
+import { parsePostgresUrl } from "../../src/postgres/url.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
 import {

@@ -1,7 +1,7 @@
 /** Both ends of a raw copy: the parts of a table at the source, and the sessions that write them at the target. */
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, onTestFinished, test } from "vitest";
-import { parsePostgresUrl } from "../../connectors/postgres/client/url.ts";
+import { parsePostgresUrl } from "../../src/postgres/url.ts";
 import { PostgresSink } from "../../connectors/postgres/sink/sink.ts";
 import { rangesOf } from "../../connectors/postgres/source/snapshot/raw-rows.ts";
 import type { RawTable, RawTaker, RawWork, RawWriter } from "../../src/core/contracts/raw/raw-copy.ts";

@@ -45,7 +45,7 @@ const RULES: readonly Rule[] = [
   },
   {
     files: /^src\/state\//,
-    may: () => /^src\/(core|state)\/|^connectors\/postgres\/client\//,
+    may: () => /^src\/(core|state|postgres)\//,
     packages: ["pg"],
     sentence: "state sees core and itself, and the Postgres client for a state on a server",
   },
@@ -128,17 +128,17 @@ const RULES: readonly Rule[] = [
     sentence: "the registry sees each connector's config.ts and binds it to the configuration",
   },
   {
-    files: /^connectors\/postgres\/client\//,
-    may: () => /^src\/(core|tls)\/|^connectors\/postgres\/client\//,
+    files: /^src\/postgres\//,
+    may: () => /^src\/(core|tls|postgres)\//,
     packages: ["pg"],
     sentence: "the Postgres client sees core, tls and its driver; source, sink and state use it",
   },
   {
     files: /^(connectors\/[a-z]+|examples\/[a-z]+)\//,
-    may: (file) => new RegExp(`${coreAndOwnFolder(file).source}|^src/(tls|passwords)/|^connectors/kit/`),
+    may: (file) => new RegExp(`${coreAndOwnFolder(file).source}|^src/(tls|passwords|postgres)/|^connectors/kit/`),
     packages: (file) => [...(DRIVERS[file.split("/")[1] ?? ""] ?? []), "zod"],
     sentence:
-      "a connector sees core, tls, passwords, its own folder, the kit and its driver, never another connector or the runtime",
+      "a connector sees core, tls, passwords, the Postgres client, its own folder, the kit and its driver, never another connector or the runtime",
   },
 ];
 
@@ -205,10 +205,14 @@ test.each([
   ["src/runtime/a.ts", 'import pg from "pg";', "no vendor's package"],
   ["src/config/a.ts", 'const m = await import("../../connectors/registry.ts");', "connectors are given to it"],
   ["src/cli/a.ts", 'import "../../test/support/x.ts";', "neither imports tests"],
-  ["connectors/redis/a.ts", 'import { x } from "../postgres/quote.ts";', "never another connector"],
+  ["connectors/redis/a.ts", 'import { x } from "../postgres/types.ts";', "never another connector"],
   ["connectors/redis/a.ts", 'import { x } from "../../src/runtime/x.ts";', "or the runtime"],
   ["connectors/redis/a.ts", 'import { Client } from "pg";', "its driver"],
-  ["connectors/postgres/client/a.ts", 'import { x } from "../source/errors.ts";', "source, sink and state use it"],
+  [
+    "src/postgres/a.ts",
+    'import { x } from "../../connectors/postgres/source/errors.ts";',
+    "source, sink and state use it",
+  ],
   ["connectors/registry.ts", 'import { x } from "./redis/sink.ts";', "each connector's config.ts"],
   ["connectors/mysql/source/wire/a.ts", 'import { x } from "../rows/x.ts";', "wire sees nothing above it"],
   ["connectors/mysql/source/rows/a.ts", 'import { x } from "../source.ts";', "rows sees nothing above it"],

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { failureOf } from "../../connectors/postgres/client/failure.ts";
-import { ServerError } from "../../connectors/postgres/client/frames.ts";
+import { failureOf } from "../../src/postgres/failure.ts";
+import { ServerError } from "../../src/postgres/frames.ts";
 import { sinkError } from "../../connectors/postgres/sink/errors.ts";
 import { classify } from "../../connectors/postgres/source/errors.ts";
 import { classify as ofState } from "../../src/state/postgres/errors.ts";

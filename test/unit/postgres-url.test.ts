@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { expect, test } from "vitest";
 import { parseMysqlUrl } from "../../connectors/mysql/url.ts";
-import { parsePostgresUrl } from "../../connectors/postgres/client/url.ts";
+import { parsePostgresUrl } from "../../src/postgres/url.ts";
 import { sinkError } from "../../connectors/postgres/sink/errors.ts";
 import { classify } from "../../connectors/postgres/source/errors.ts";
 import { classify as ofState } from "../../src/state/postgres/errors.ts";

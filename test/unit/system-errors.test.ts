@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { classifyConnection } from "../../connectors/elasticsearch/errors.ts";
 import { classify as ofClickhouse } from "../../connectors/clickhouse/errors.ts";
-import { failureOf } from "../../connectors/postgres/client/failure.ts";
+import { failureOf } from "../../src/postgres/failure.ts";
 import { Logins } from "../../src/config/secrets/logins.ts";
 import { classify as ofMysql, unconnected } from "../../connectors/mysql/source/errors.ts";
 import { classify as ofPostgres } from "../../connectors/postgres/source/errors.ts";

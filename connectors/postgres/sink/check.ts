@@ -1,6 +1,6 @@
 import type { Finding, TableName } from "../../../src/core/contracts/connector.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";
-import { quoteIdentifier, quoteLiteral, quoteTable, quoteTextArray } from "../quote.ts";
+import { quoteIdentifier, quoteLiteral, quoteTable, quoteTextArray } from "../../../src/postgres/quote.ts";
 import { FOREIGN_TABLE_FIX, stateOf, UNTRANSLATABLE } from "./errors.ts";
 import { expectKey } from "./tables/follow.ts";
 import { DEFAULT_FORM, type TargetForm, VERSION_COLUMN } from "./tables/form.ts";

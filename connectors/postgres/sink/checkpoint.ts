@@ -8,9 +8,9 @@ import type { Checkpoint } from "../../../src/core/model/batch.ts";
 import { type CheckpointTexts, checkpointFromTexts } from "../../../src/core/checkpoint/checkpoint-text.ts";
 import type { Position } from "../../../src/core/model/position.ts";
 import { METADATA_SCHEMA } from "../own-tables.ts";
-import { quoteLiteral } from "../quote.ts";
+import { quoteLiteral } from "../../../src/postgres/quote.ts";
 import { fatal, reopening, stateOf } from "./errors.ts";
-import { type Answer, StatementFailure } from "../client/exchange.ts";
+import { type Answer, StatementFailure } from "../../../src/postgres/exchange.ts";
 
 export const CHECKPOINT_NAME = { schema: METADATA_SCHEMA, table: "progress" };
 const CHECKPOINT = `${METADATA_SCHEMA}.${CHECKPOINT_NAME.table}`;

@@ -3,7 +3,7 @@ import { freshPassword, idlePassword, passwordIn, passwordKeys } from "../../../
 import { idleDeletes, refusing } from "../../kit/idle-keys.ts";
 import { deletes, mode, schemaFor } from "../../kit/row-form.ts";
 import type { SinkContext, SinkFactory } from "../../../src/core/contracts/connector.ts";
-import { parsePostgresUrl, placeOfUrl } from "../client/url.ts";
+import { parsePostgresUrl, placeOfUrl } from "../../../src/postgres/url.ts";
 import { sinkError } from "./errors.ts";
 import type { PostgresSinkOptions } from "./sink.ts";
 import { isReserved } from "./tables/names.ts";

@@ -6,7 +6,7 @@ import {
   MillraceError,
 } from "../../../src/core/errors.ts";
 import type { LockHolders } from "../../kit/lock-holders.ts";
-import { connectFix, type Failure, failureOf } from "../client/failure.ts";
+import { connectFix, type Failure, failureOf } from "../../../src/postgres/failure.ts";
 
 export { area, FOREIGN_TABLE_FIX, pages } from "./error-pages.ts";
 

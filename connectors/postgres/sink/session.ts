@@ -1,13 +1,13 @@
 /** One connection to the target, and the wait for its answers. */
 import type { Client } from "pg";
-import { connect } from "../client/connect.ts";
+import { connect } from "../../../src/postgres/connect.ts";
 import type { LockHolders } from "../../kit/lock-holders.ts";
 import { inFrontOf, lockHolders } from "../lock-waits.ts";
-import type { PostgresAddress } from "../client/url.ts";
+import type { PostgresAddress } from "../../../src/postgres/url.ts";
 import { sinkError, stopped } from "./errors.ts";
 import { PreparedStatements } from "./write/statements.ts";
-import { CopyIn } from "../client/copy-in.ts";
-import { type Answer, exchange, type Hooks } from "../client/exchange.ts";
+import { CopyIn } from "../../../src/postgres/copy-in.ts";
+import { type Answer, exchange, type Hooks } from "../../../src/postgres/exchange.ts";
 import { Frames } from "./wire.ts";
 
 /**

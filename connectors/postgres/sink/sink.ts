@@ -16,7 +16,7 @@ import type {
   TargetPresence,
   TargetRows,
 } from "../../../src/core/contracts/sink.ts";
-import type { PostgresAddress } from "../client/url.ts";
+import type { PostgresAddress } from "../../../src/postgres/url.ts";
 import { applyRows, applyWhole, prepareRows } from "./write/apply.ts";
 import { RenderedCopies } from "./write/copies.ts";
 import { heldBy, sinkError, stopped, withoutRow } from "./errors.ts";

@@ -1,5 +1,5 @@
 /** Finds rows by their versions. */
-import { quoteIdentifier, quoteLiteral } from "../quote.ts";
+import { quoteIdentifier, quoteLiteral } from "../../../src/postgres/quote.ts";
 import type { Session } from "./session.ts";
 import { VERSION_COLUMN } from "./tables/form.ts";
 

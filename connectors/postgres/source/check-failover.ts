@@ -1,6 +1,6 @@
 /** Preflight of failovers: whether a promoted standby would have what Millrace needs. */
 import type { Finding } from "../../../src/core/contracts/connector.ts";
-import { quoteIdentifier, quoteLiteral } from "../quote.ts";
+import { quoteIdentifier, quoteLiteral } from "../../../src/postgres/quote.ts";
 import type { SourceContext } from "./context.ts";
 import { ABSENT_FIX, ABSENT_STANDBYS_SQL, saysAbsent } from "./log/health.ts";
 import type { ServerFacts } from "./log/server.ts";

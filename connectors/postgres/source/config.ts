@@ -6,7 +6,7 @@ import { type Logger, SILENT } from "../../../src/core/contracts/telemetry.ts";
 import { refusing } from "../../kit/idle-keys.ts";
 import { TableSelection } from "../../../src/core/table-selection.ts";
 import { isOwnTable } from "../own-tables.ts";
-import { parsePostgresUrl, type PostgresAddress } from "../client/url.ts";
+import { parsePostgresUrl, type PostgresAddress } from "../../../src/postgres/url.ts";
 import type { SourceContext } from "./context.ts";
 import { classify } from "./errors.ts";
 

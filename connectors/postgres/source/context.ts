@@ -1,6 +1,6 @@
 import type { ChosenKey, TableName } from "../../../src/core/contracts/connector.ts";
 import type { Logger } from "../../../src/core/contracts/telemetry.ts";
-import type { PostgresAddress } from "../client/url.ts";
+import type { PostgresAddress } from "../../../src/postgres/url.ts";
 import type { TableSelection } from "../../../src/core/table-selection.ts";
 import type { Database } from "./database.ts";
 

@@ -2,12 +2,12 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { Client, QueryResult, QueryResultRow } from "pg";
 import { systemClock } from "../../../src/core/clock.ts";
 import { withTimeout } from "../../../src/core/with-timeout.ts";
-import { connect } from "../client/connect.ts";
-import { OneConnection } from "../client/one-connection.ts";
+import { connect } from "../../../src/postgres/connect.ts";
+import { OneConnection } from "../../../src/postgres/one-connection.ts";
 import { type ErrorReason, MillraceError } from "../../../src/core/errors.ts";
 import { inFrontOf, lockHolders } from "../lock-waits.ts";
 import { aborted, classify, waitedForLock } from "./errors.ts";
-import type { PostgresAddress } from "../client/url.ts";
+import type { PostgresAddress } from "../../../src/postgres/url.ts";
 import { KeptSessions } from "./snapshot/kept-sessions.ts";
 import type { Wire } from "./snapshot/wire.ts";
 

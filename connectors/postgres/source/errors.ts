@@ -8,10 +8,10 @@ import {
   reasonOf,
 } from "../../../src/core/errors.ts";
 import { SecondStreamRefused } from "../../../src/core/contracts/change-log.ts";
-import { connectFix, Failure, failureOf } from "../client/failure.ts";
+import { connectFix, Failure, failureOf } from "../../../src/postgres/failure.ts";
 import { heldBy, type LockHolders } from "../../kit/lock-holders.ts";
 import { lockHolders } from "../lock-waits.ts";
-import type { PostgresAddress } from "../client/url.ts";
+import type { PostgresAddress } from "../../../src/postgres/url.ts";
 import { BEGIN_ANEW, pages } from "./error-pages.ts";
 
 export { area, BEGIN_ANEW, LOSSES, pages } from "./error-pages.ts";

@@ -1,7 +1,7 @@
 /** What the source's role needs, as a script for a superuser. */
 import type { GrantScript } from "../../../src/core/contracts/connector.ts";
-import { quoteIdentifier, quoteTable } from "../quote.ts";
-import { makeRole } from "../role.ts";
+import { quoteIdentifier, quoteTable } from "../../../src/postgres/quote.ts";
+import { makeRole } from "../../../src/postgres/role.ts";
 import type { CatalogTable } from "./catalog/catalog.ts";
 import { selectTables, type Selected } from "./catalog/selection.ts";
 import type { SourceContext } from "./context.ts";

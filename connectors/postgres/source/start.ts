@@ -4,7 +4,7 @@ import type { Position } from "../../../src/core/model/position.ts";
 import type { CreatedLog, CreateRequest, HeldPositions } from "../../../src/core/contracts/log-admin.ts";
 import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
 import { BEGIN_ANEW, sourceError } from "./errors.ts";
-import { quoteLiteral } from "../quote.ts";
+import { quoteLiteral } from "../../../src/postgres/quote.ts";
 import type { CatalogTable } from "./catalog/catalog.ts";
 import type { SourceContext } from "./context.ts";
 import { Database } from "./database.ts";

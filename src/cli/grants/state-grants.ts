@@ -1,6 +1,6 @@
-import { makeRole } from "../../../connectors/postgres/role.ts";
-import { parsePostgresUrl } from "../../../connectors/postgres/client/url.ts";
-import { quoteIdentifier } from "../../../connectors/postgres/quote.ts";
+import { makeRole } from "../../postgres/role.ts";
+import { parsePostgresUrl } from "../../postgres/url.ts";
+import { quoteIdentifier } from "../../postgres/quote.ts";
 import type { GrantScript } from "../../core/contracts/connector.ts";
 
 /** What the role of a state on Postgres needs: a schema of its own, and no right to make others. */

@@ -1,4 +1,4 @@
-import { connectFix, type Failure, failureOf } from "../../../connectors/postgres/client/failure.ts";
+import { connectFix, type Failure, failureOf } from "../../postgres/failure.ts";
 import { type DatabaseReason, type ErrorCode, MillraceError } from "../../core/errors.ts";
 import { stateError } from "../errors.ts";
 

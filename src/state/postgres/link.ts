@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Client, QueryResultRow } from "pg";
-import { connect, plainClient } from "../../../connectors/postgres/client/connect.ts";
-import { OneConnection } from "../../../connectors/postgres/client/one-connection.ts";
-import { parsePostgresUrl, type PostgresAddress } from "../../../connectors/postgres/client/url.ts";
+import { connect, plainClient } from "../../postgres/connect.ts";
+import { OneConnection } from "../../postgres/one-connection.ts";
+import { parsePostgresUrl, type PostgresAddress } from "../../postgres/url.ts";
 import type { FreshPassword, StateAddress } from "../../core/contracts/connector.ts";
 import { findMillraceError } from "../../core/errors.ts";
 import { stateError } from "../errors.ts";

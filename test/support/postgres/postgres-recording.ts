@@ -2,11 +2,11 @@
 import { firstVersion } from "../model/blocks.ts";
 import { readFile, writeFile } from "node:fs/promises";
 import { Assembler } from "../../../connectors/postgres/source/stream/assemble.ts";
-import { queryFrame } from "../../../connectors/postgres/client/frames.ts";
+import { queryFrame } from "../../../src/postgres/frames.ts";
 import type { RelationMessage } from "../../../connectors/postgres/source/stream/relations.ts";
 import { relationShape } from "../../../connectors/postgres/source/catalog/shapes.ts";
 import { connectReplication } from "../../../connectors/postgres/source/stream/transport.ts";
-import { parsePostgresUrl } from "../../../connectors/postgres/client/url.ts";
+import { parsePostgresUrl } from "../../../src/postgres/url.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { FreshDatabase } from "../run/fresh-database.ts";

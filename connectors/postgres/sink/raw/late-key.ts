@@ -4,7 +4,7 @@
  * key is owed: whoever prepares the table next makes it (tables/follow).
  */
 import { encodeNote, type TargetNote } from "../../../../src/core/targets/following.ts";
-import { quoteIdentifier, quoteLiteral } from "../../quote.ts";
+import { quoteIdentifier, quoteLiteral } from "../../../../src/postgres/quote.ts";
 import type { Session } from "../session.ts";
 import { findTable } from "../tables/found-table.ts";
 import { attempt } from "../tables/follow.ts";

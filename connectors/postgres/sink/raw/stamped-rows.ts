@@ -5,7 +5,7 @@
 import type { RawTaker } from "../../../../src/core/contracts/raw/raw-copy.ts";
 import { ByteWriter } from "../../../../src/core/bytes.ts";
 import { invariant } from "../../../../src/core/invariant.ts";
-import type { CopyIn } from "../../client/copy-in.ts";
+import type { CopyIn } from "../../../../src/postgres/copy-in.ts";
 import { COPY_HEADER } from "../wire.ts";
 
 /** Smaller pieces cost calls on both sides; while one is sent the next is filled. */

@@ -3,7 +3,7 @@ import { failpoint } from "../../../../src/core/failpoint.ts";
 import { followsByNote } from "../../../../src/core/targets/carrying.ts";
 import { encodeNote, noteOf } from "../../../../src/core/targets/following.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
-import { quoteIdentifier, quoteLiteral, quoteTable } from "../../quote.ts";
+import { quoteIdentifier, quoteLiteral, quoteTable } from "../../../../src/postgres/quote.ts";
 import { type CatalogType, cellForms } from "../write/cells.ts";
 import { fatal } from "../errors.ts";
 import { attempt, dropColumn, followTable } from "./follow.ts";
@@ -13,7 +13,7 @@ import { HISTORY_COLUMNS, OFFSET_COLUMN } from "./history-table.ts";
 import { fitted, type TargetName } from "./names.ts";
 import type { Session } from "../session.ts";
 import { TargetTable } from "./target-table.ts";
-import type { Answer } from "../../client/exchange.ts";
+import type { Answer } from "../../../../src/postgres/exchange.ts";
 import { foreignType, targetType } from "./types.ts";
 
 const RESERVED = "_millrace_";

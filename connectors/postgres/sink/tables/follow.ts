@@ -4,7 +4,7 @@
  */
 import { follow, type Following, nameUntil, renamesOf } from "../../../../src/core/targets/following.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
-import { quoteIdentifier, quoteTable } from "../../quote.ts";
+import { quoteIdentifier, quoteTable } from "../../../../src/postgres/quote.ts";
 import type { MillraceError } from "../../../../src/core/errors.ts";
 import { fatal, FOREIGN_TABLE_FIX, stateOf } from "../errors.ts";
 import { type FoundColumn, type FoundTable, obstaclesOf, OWN, type TypedColumn } from "./found-table.ts";

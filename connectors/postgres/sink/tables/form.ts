@@ -1,5 +1,5 @@
 /** The form of a sink's tables: `deletes` and `mode` of its configuration, and how to convert a table into it. */
-import { quoteLiteral } from "../../quote.ts";
+import { quoteLiteral } from "../../../../src/postgres/quote.ts";
 import { fatal } from "../errors.ts";
 
 export const VERSION_COLUMN = "_millrace_version";

@@ -1,6 +1,6 @@
 /** The existing table under a target's name. */
 import { decodeNote, type TargetNote, type WantedColumn } from "../../../../src/core/targets/following.ts";
-import { quoteIdentifier, quoteLiteral } from "../../quote.ts";
+import { quoteIdentifier, quoteLiteral } from "../../../../src/postgres/quote.ts";
 import type { TargetName } from "./names.ts";
 import type { Session } from "../session.ts";
 

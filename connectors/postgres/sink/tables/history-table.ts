@@ -3,7 +3,7 @@
  * it and is unique, so an existing change is not appended again when the log is read again.
  */
 import { READ_OFFSET } from "../../../../src/core/targets/history.ts";
-import { quoteLiteral } from "../../quote.ts";
+import { quoteLiteral } from "../../../../src/postgres/quote.ts";
 import { STAGED_MOVE, STAGED_PATCH } from "../write/staged.ts";
 import { OP_COLUMN, TIME_COLUMN, VERSION_COLUMN } from "./form.ts";
 import { type EntryRange, timeOf, inRange } from "../write/staged.ts";

@@ -6,7 +6,7 @@
 import { type Batch, type TableWrites, tablesOf } from "../../../../src/core/model/batch.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { decodeNote, successorOf } from "../../../../src/core/targets/following.ts";
-import { quoteLiteral } from "../../quote.ts";
+import { quoteLiteral } from "../../../../src/postgres/quote.ts";
 import { reopening, takenOver } from "../errors.ts";
 import type { Session } from "../session.ts";
 import type { TargetTable } from "./target-table.ts";

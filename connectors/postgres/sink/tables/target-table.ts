@@ -4,7 +4,7 @@
  */
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import type { ColumnType } from "../../../../src/core/model/types.ts";
-import { quoteIdentifier, quoteTable } from "../../quote.ts";
+import { quoteIdentifier, quoteTable } from "../../../../src/postgres/quote.ts";
 import type { CellForms } from "../write/cells.ts";
 import { STAGED_DELETE, STAGED_MOVE, STAGED_PATCH, STAGED_PUT } from "../write/staged.ts";
 import { DELETED_COLUMN, type TargetForm, TIME_COLUMN, VERSION_COLUMN } from "./form.ts";

@@ -3,7 +3,7 @@ import { aboutTable } from "../../../../src/core/errors.ts";
 import { invariant } from "../../../../src/core/invariant.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { decodeNote, lostColumns, successorOf, type TargetNote } from "../../../../src/core/targets/following.ts";
-import { quoteTable } from "../../quote.ts";
+import { quoteTable } from "../../../../src/postgres/quote.ts";
 import { OF_ONE_TABLE, sinkError, targetsMeet, withoutRow } from "../errors.ts";
 import type { Session } from "../session.ts";
 import { carriesTable, prepareTable, type WantedTarget } from "./ddl.ts";

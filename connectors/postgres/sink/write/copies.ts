@@ -6,7 +6,7 @@ import { copyDirect, copyStaged } from "./copy.ts";
 import { copyDirectText, copyStagedText } from "./copy-text.ts";
 import type { Session } from "../session.ts";
 import type { TargetTable } from "../tables/target-table.ts";
-import type { Answer } from "../../client/exchange.ts";
+import type { Answer } from "../../../../src/postgres/exchange.ts";
 import { Frames } from "../wire.ts";
 
 /** A COPY of these entries into the table itself (only puts) or into its staging table. */

@@ -14,7 +14,7 @@ import { type Advance, advance as advanceStatement, behindFence } from "../check
 import type { Session } from "../session.ts";
 import type { TableBatch } from "./small.ts";
 import type { TargetTable } from "../tables/target-table.ts";
-import type { Answer } from "../../client/exchange.ts";
+import type { Answer } from "../../../../src/postgres/exchange.ts";
 
 /** Fewer new rows than this go with the staged ones, if there are any. */
 const DIRECT_ROWS_MIN = 20;

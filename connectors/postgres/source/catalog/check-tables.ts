@@ -4,7 +4,7 @@
  */
 import type { Finding } from "../../../../src/core/contracts/connector.ts";
 import { tableId } from "../../../../src/core/model/schema.ts";
-import { quoteIdentifier } from "../../quote.ts";
+import { quoteIdentifier } from "../../../../src/postgres/quote.ts";
 import type { CatalogTable } from "./catalog.ts";
 import type { SourceContext } from "../context.ts";
 import { leftOutByLists } from "./listed-columns.ts";

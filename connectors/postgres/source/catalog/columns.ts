@@ -3,7 +3,7 @@ import { MillraceError } from "../../../../src/core/errors.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { CELL_BINARY, CELL_TEXT } from "../../../../src/core/model/tuple.ts";
 import { hasBinaryForm } from "../../../../src/core/model/types.ts";
-import { quoteIdentifier, quoteLiteral, quoteTable } from "../../quote.ts";
+import { quoteIdentifier, quoteLiteral, quoteTable } from "../../../../src/postgres/quote.ts";
 import type { Wire } from "../snapshot/wire.ts";
 
 export interface LiveColumn {

@@ -1,6 +1,6 @@
 /** What identifies a table's rows: its replica identity, or the columns that the configuration chooses within it. */
 import type { ChosenKey } from "../../../../src/core/contracts/connector.ts";
-import { quoteIdentifier, quoteTable } from "../../quote.ts";
+import { quoteIdentifier, quoteTable } from "../../../../src/postgres/quote.ts";
 import type { CatalogIndex, CatalogTable } from "./catalog.ts";
 
 export interface Key {

@@ -1,6 +1,6 @@
 /** Columns that no sink gets, because the publication has a column list without them. */
 import { tableId } from "../../../../src/core/model/schema.ts";
-import { quoteIdentifier } from "../../quote.ts";
+import { quoteIdentifier } from "../../../../src/postgres/quote.ts";
 import { member, type Publication } from "../log/publication.ts";
 import type { CatalogTable } from "./catalog.ts";
 import type { Selected } from "./selection.ts";

@@ -1,5 +1,5 @@
 /** What a role lacks to capture a table, and the exact statements that give it. */
-import { quoteIdentifier, quoteTable } from "../../quote.ts";
+import { quoteIdentifier, quoteTable } from "../../../../src/postgres/quote.ts";
 import type { CatalogTable } from "./catalog.ts";
 
 export interface Lack {

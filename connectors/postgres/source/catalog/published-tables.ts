@@ -8,7 +8,7 @@ import { failpoint } from "../../../../src/core/failpoint.ts";
 import { Turn } from "../../../../src/core/turn.ts";
 import type { LockHolders } from "../../../kit/lock-holders.ts";
 import { holdersOf, lockHolders } from "../../lock-waits.ts";
-import { quoteTable } from "../../quote.ts";
+import { quoteTable } from "../../../../src/postgres/quote.ts";
 import type { SourceContext } from "../context.ts";
 import {
   checkPublicationHistory,

@@ -4,7 +4,7 @@ import { tableId } from "../../../../src/core/model/schema.ts";
 import { copyRefusal } from "../../../kit/online-copies.ts";
 import { sourceError } from "../errors.ts";
 import { isOwnTable } from "../../own-tables.ts";
-import { quoteIdentifier, quoteTable } from "../../quote.ts";
+import { quoteIdentifier, quoteTable } from "../../../../src/postgres/quote.ts";
 import { readCatalog, type Catalog, type CatalogTable } from "./catalog.ts";
 import type { SourceContext } from "../context.ts";
 import { lackOf } from "./privileges.ts";

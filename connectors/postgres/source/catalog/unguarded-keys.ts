@@ -3,7 +3,7 @@ import type { Block } from "../../../../src/core/model/block.ts";
 import { keyText } from "../../../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { AmbiguousKey } from "../../../../src/core/contracts/row-reads.ts";
-import { quoteIdentifier } from "../../quote.ts";
+import { quoteIdentifier } from "../../../../src/postgres/quote.ts";
 import type { LiveTable } from "./columns.ts";
 import type { Wire } from "../snapshot/wire.ts";
 

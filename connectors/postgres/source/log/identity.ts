@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import type { LogIdentity } from "../../../../src/core/contracts/positions.ts";
 import { BEGIN_ANEW, sourceError } from "../errors.ts";
-import { quoteIdentifier, quoteTable } from "../../quote.ts";
+import { quoteIdentifier, quoteTable } from "../../../../src/postgres/quote.ts";
 import type { SourceContext } from "../context.ts";
 import type { Publication } from "./publication.ts";
 import type { Selected } from "../catalog/selection.ts";

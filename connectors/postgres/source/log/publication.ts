@@ -3,7 +3,7 @@ import type { Blocker } from "../../../../src/core/contracts/watermarks.ts";
 import { setTimeout as delay } from "node:timers/promises";
 import { BEGIN_ANEW, sourceError } from "../errors.ts";
 import { endsIt, type OpenTransaction, saysWho, TRANSACTION_COLUMNS } from "../../open-transaction.ts";
-import { quoteIdentifier, quoteTable } from "../../quote.ts";
+import { quoteIdentifier, quoteTable } from "../../../../src/postgres/quote.ts";
 import type { CatalogTable } from "../catalog/catalog.ts";
 import type { SourceContext } from "../context.ts";
 

@@ -4,7 +4,7 @@
  * the next would deadlock with a migration that takes them in another order.
  */
 import { type ErrorReason, MillraceError, reasonOf } from "../../../../src/core/errors.ts";
-import { quoteIdentifier, quoteLiteral, quoteTable } from "../../quote.ts";
+import { quoteIdentifier, quoteLiteral, quoteTable } from "../../../../src/postgres/quote.ts";
 import type { CatalogTable } from "../catalog/catalog.ts";
 import type { SourceContext } from "../context.ts";
 import { Database } from "../database.ts";

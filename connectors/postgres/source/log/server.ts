@@ -2,7 +2,7 @@
 import type { QueryResultRow } from "pg";
 import type { ErrorCode, MillraceError } from "../../../../src/core/errors.ts";
 import { classify, poolerError, sourceError } from "../errors.ts";
-import { quoteIdentifier } from "../../quote.ts";
+import { quoteIdentifier } from "../../../../src/postgres/quote.ts";
 import type { SourceContext } from "../context.ts";
 import { answered } from "../database.ts";
 import { parseLsn } from "./lsn.ts";

@@ -1,7 +1,7 @@
 /** The replication slot: finds it, creates it, adopts it, waits for it. */
 import { setTimeout as delay } from "node:timers/promises";
 import { BEGIN_ANEW, sourceError } from "../errors.ts";
-import { quoteIdentifier, quoteLiteral } from "../../quote.ts";
+import { quoteIdentifier, quoteLiteral } from "../../../../src/postgres/quote.ts";
 import type { SourceContext } from "../context.ts";
 import { parseLsn } from "./lsn.ts";
 import { endsIt, OLDEST_TRANSACTION_SQL, type OpenTransaction, saysWho } from "../../open-transaction.ts";

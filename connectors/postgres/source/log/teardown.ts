@@ -1,7 +1,7 @@
 /** What capture created at the server, and its removal. */
 import type { LogIdentity } from "../../../../src/core/contracts/positions.ts";
 import type { MadeObject } from "../../../../src/core/contracts/log-admin.ts";
-import { quoteIdentifier } from "../../quote.ts";
+import { quoteIdentifier } from "../../../../src/postgres/quote.ts";
 import type { SourceContext } from "../context.ts";
 import { readPublication } from "./publication.ts";
 import { dropSlot, readSlot } from "./slot.ts";

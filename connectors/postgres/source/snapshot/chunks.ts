@@ -10,7 +10,7 @@ import {
 } from "../../../../src/core/contracts/row-reads.ts";
 import { CELL_TEXT } from "../../../../src/core/model/tuple.ts";
 import { CHUNK_ROWS_MAX, ChunkPace, isTooMuch } from "../../../kit/chunk-pace.ts";
-import { quoteIdentifier, quoteLiteral, quoteTable, quoteTextArray } from "../../quote.ts";
+import { quoteIdentifier, quoteLiteral, quoteTable, quoteTextArray } from "../../../../src/postgres/quote.ts";
 import { holdersOf } from "../../lock-waits.ts";
 import { isNoKey, withHolders } from "../errors.ts";
 import { BUILT_IN, findTable, type LiveColumn, type LiveTable } from "../catalog/columns.ts";

@@ -1,7 +1,7 @@
 /** Enters the initial snapshot: a transaction that sees a table as it was when the slot began. */
 import { type ErrorReason, reasonOf } from "../../../../src/core/errors.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
-import { quoteLiteral, quoteTable } from "../../quote.ts";
+import { quoteLiteral, quoteTable } from "../../../../src/postgres/quote.ts";
 import { findTable, type LiveTable } from "../catalog/columns.ts";
 import { holdersOf } from "../../lock-waits.ts";
 import type { SourceContext } from "../context.ts";

@@ -2,7 +2,7 @@
 import type { RawColumn, RawReader, RawRows, RawTable, RawTaker } from "../../../../src/core/contracts/raw/raw-copy.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { CELL_BINARY, CELL_TEXT } from "../../../../src/core/model/tuple.ts";
-import { quoteLiteral, quoteTable } from "../../quote.ts";
+import { quoteLiteral, quoteTable } from "../../../../src/postgres/quote.ts";
 import { RAW_FORM } from "../../raw-form.ts";
 import { copyList } from "../catalog/columns.ts";
 import type { SourceContext } from "../context.ts";

@@ -3,12 +3,12 @@
  * come back as bytes that a reader takes from the frames. It is for copies and chunks, where an object per row and per cell
  * would cost more than the read.
  */
-import type { PostgresAddress } from "../../client/url.ts";
+import type { PostgresAddress } from "../../../../src/postgres/url.ts";
 import type { KeptSessions } from "./kept-sessions.ts";
 import { readInt32 } from "../../../../src/core/model/tuple.ts";
 import { aborted, classify, sourceError } from "../errors.ts";
-import { queryFrame, readServerError, statementFrames } from "../../client/frames.ts";
-import { connectInlet, type Inlet, type InletConnection, type InletSocket } from "../../client/inlet.ts";
+import { queryFrame, readServerError, statementFrames } from "../../../../src/postgres/frames.ts";
+import { connectInlet, type Inlet, type InletConnection, type InletSocket } from "../../../../src/postgres/inlet.ts";
 
 const SILENCE_MS = 20_000;
 /** A session that takes longer to end its transaction is closed. */

@@ -17,7 +17,7 @@ import {
 import type { Position } from "../../../../src/core/model/position.ts";
 import { readInt32, tupleEnd } from "../../../../src/core/model/tuple.ts";
 import { fitsVersion, rowVersion } from "../../../../src/core/model/version.ts";
-import { readServerError } from "../../client/frames.ts";
+import { readServerError } from "../../../../src/postgres/frames.ts";
 import { beforeKind, frameLength, XLOG_HEADER } from "./frame.ts";
 import { POSITION_BEFORE_MESSAGE } from "./record-position.ts";
 import type { Ahead } from "../catalog/lookups.ts";

@@ -9,7 +9,7 @@ import type { LogIdentity } from "../../../../src/core/contracts/positions.ts";
 import { hasBinaryForm } from "../../../../src/core/model/types.ts";
 import { findMillraceError, reasonOf } from "../../../../src/core/errors.ts";
 import { BEGIN_ANEW, classify, pages, refusedSecondStream, sourceError, TextModeNeeded } from "../errors.ts";
-import { quoteIdentifier, quoteLiteral } from "../../quote.ts";
+import { quoteIdentifier, quoteLiteral } from "../../../../src/postgres/quote.ts";
 import type { SourceContext } from "../context.ts";
 import { tableNames } from "../catalog/catalog.ts";
 import { type Ahead, Lookups } from "../catalog/lookups.ts";

@@ -6,8 +6,8 @@
 import type { Client, ClientConfig } from "pg";
 import replication from "pg-logical-replication";
 import { classify } from "../errors.ts";
-import type { PostgresAddress } from "../../client/url.ts";
-import { connectInlet, type InletConnection } from "../../client/inlet.ts";
+import type { PostgresAddress } from "../../../../src/postgres/url.ts";
+import { connectInlet, type InletConnection } from "../../../../src/postgres/inlet.ts";
 
 /** Its client is for commands before the stream starts (IDENTIFY_SYSTEM, SQL). */
 export type ReplicationConnection = InletConnection;

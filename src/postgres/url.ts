@@ -1,9 +1,9 @@
 import { readFileSync } from "node:fs";
 import { homedir, userInfo } from "node:os";
 import { join, resolve } from "node:path";
-import type { FreshPassword } from "../../../src/core/contracts/connector.ts";
-import { decodePercent } from "../../../src/tls/url-parts.ts";
-import { readCertificates, readPem, readPrivateKey } from "../../../src/tls/pem.ts";
+import type { FreshPassword } from "../core/contracts/connector.ts";
+import { decodePercent } from "../tls/url-parts.ts";
+import { readCertificates, readPem, readPrivateKey } from "../tls/pem.ts";
 import { Failure } from "./failure.ts";
 
 /**

@@ -1,5 +1,5 @@
 /** Explains TLS failures and their fixes by the code of Node or OpenSSL. The fixes name libpq's parameters. */
-import { certificateFailures, isTlsCode, type TlsFailure } from "../../../src/tls/failure.ts";
+import { certificateFailures, isTlsCode, type TlsFailure } from "../tls/failure.ts";
 
 const OWN_PAIR: TlsFailure = {
   what: "the client's certificate and key can't be used",

@@ -1,6 +1,6 @@
 /** A failure of the server or of the connection to it. The client's users give it a number and a message. */
-import type { DatabaseReason } from "../../../src/core/errors.ts";
-import { reachAgain, systemErrorCode } from "../../../src/core/system-errors.ts";
+import type { DatabaseReason } from "../core/errors.ts";
+import { reachAgain, systemErrorCode } from "../core/system-errors.ts";
 import { StatementFailure } from "./exchange.ts";
 import { reasonOfState } from "./sql-states.ts";
 import { handshakeFailure, refusedWithoutTls } from "./tls-failures.ts";

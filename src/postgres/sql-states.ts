@@ -1,4 +1,4 @@
-import type { DatabaseReason } from "../../../src/core/errors.ts";
+import type { DatabaseReason } from "../core/errors.ts";
 
 /** By SQLSTATE, else by its class, the first two characters (the manual's appendix A). */
 const REASONS: Readonly<Record<string, DatabaseReason>> = {

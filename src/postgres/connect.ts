@@ -2,7 +2,7 @@ import { Socket, type SocketConstructorOpts } from "node:net";
 import { Duplex } from "node:stream";
 import type { ConnectionOptions } from "node:tls";
 import { Client, type ClientConfig, Connection } from "pg";
-import { serverAt } from "../../../src/core/system-errors.ts";
+import { serverAt } from "../core/system-errors.ts";
 import { requireBinding } from "./channel-binding.ts";
 import { Failure, failureOf } from "./failure.ts";
 import { type OtherSettings, settle, startupOptions } from "./session-settings.ts";

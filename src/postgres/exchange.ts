@@ -2,7 +2,7 @@
  * Sends messages as bytes and collects the server's answers. The driver keeps the connection, its TLS and its parser.
  */
 import type { Client, Connection, Submittable } from "pg";
-import { failpoint } from "../../../src/core/failpoint.ts";
+import { failpoint } from "../core/failpoint.ts";
 
 /** The server's answer: rows of all statements as text, and the tag of each completed statement. */
 export interface Answer {
