@@ -31,6 +31,7 @@ for (const form of FORMS) {
     target: () => clickhouseTarget(form, server.url),
     landed: (column, text) => landed(column, text),
     transactional: false,
+    heavy: ["names", "shapes", "compacted changes"],
   };
   // The forms share nearly all code: what is the same in each is tested in one, in the long form in all.
   if (kept === "" || isLongForm()) sinkConformance(harness);

@@ -10,6 +10,7 @@ sinkConformance({
   landed,
   transactional: true,
   ...(isLongForm() ? {} : { only: ["values", "rows", "fence"] }),
+  heavy: ["values"],
   refusal,
 });
 

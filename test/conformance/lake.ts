@@ -19,6 +19,7 @@ export function lakeConformance(kind: CatalogKind, parts: readonly Part[], bucke
       landed,
       transactional: true,
       ...(isLongForm() ? {} : { only: i === 0 ? parts : ["values"] }),
+      heavy: i === 0 ? [] : ["values"],
       refusal,
     });
   }

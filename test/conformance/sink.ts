@@ -24,7 +24,7 @@ import { describe, type TestContext } from "vitest";
 import type { Column, TableVersion } from "../../src/core/model/schema.ts";
 import type { Sink, SinkForm } from "../../src/core/contracts/sink.ts";
 import type { HeldBytes } from "../support/network/proxy.ts";
-import { LONG } from "../support/run/service-suffixes.ts";
+import { HEAVY, LONG } from "../support/run/service-suffixes.ts";
 import { fenceTests } from "./sink-fence.ts";
 import { lateTests } from "./sink-late.ts";
 import { historyTests } from "./sink-history.ts";
@@ -63,6 +63,8 @@ export interface SinkHarness {
   readonly form?: KeptForm;
   /** The parts of the suite to run, where the target is slow and other runs cover the rest. Default: all. */
   readonly only?: readonly Part[];
+  /** Parts that the default suite leaves out, as the target is slow, and another form or `e2e` shows them. Default: none. */
+  readonly heavy?: readonly Part[];
   /** True where changes are handed on: see sink-stream.ts. */
   readonly isStream?: boolean;
   /** True where the target can keep what was sent (`hold`). */
@@ -194,7 +196,8 @@ export interface HistoryRow extends TargetRow {
 
 export function sinkConformance(harness: SinkHarness): void {
   const part = (name: Part, tests: () => void): void => {
-    describe(name, harness.only?.includes(name) === false ? { tags: LONG } : {}, tests);
+    const isLeftOut = harness.only?.includes(name) === false;
+    describe(name, isLeftOut ? { tags: LONG } : harness.heavy?.includes(name) === true ? { tags: HEAVY } : {}, tests);
   };
   describe(`sink ${harness.name}`, () => {
     part("values", () => valueTests(harness));

@@ -145,7 +145,7 @@ describe.concurrent("what a failing command prints", () => {
   });
 });
 
-test("a running daemon, its commands, its interface, its state and its sinks", async () => {
+test("a running daemon, its commands, its interface, its state and its sinks", { tags: "heavy" }, async () => {
   const secrets = {
     source: new Canary("Source"),
     target: new Canary("Target"),

@@ -1,5 +1,6 @@
 /**
  * Limits of a profile, which are meant for people who type statements, end no statement of the sink and cut no answer.
+ * @module-tag heavy
  */
 import { expect, test } from "vitest";
 import { Client } from "../../connectors/clickhouse/client.ts";

@@ -1,6 +1,7 @@
 /**
  * Limits that administrators of a search engine set for everybody: they cut no answer, and where the sink needs more it says
  * which and how much.
+ * @module-tag heavy
  */
 import { expect, test } from "vitest";
 import { definition, factory } from "../../connectors/elasticsearch/config.ts";

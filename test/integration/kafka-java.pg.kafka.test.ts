@@ -1,4 +1,7 @@
-/** Kafka's own client for Java beside the daemon: it reads the same records, and would choose the same partitions. */
+/**
+ * Kafka's own client for Java beside the daemon: it reads the same records, and would choose the same partitions.
+ * @module-tag heavy
+ */
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { command } from "../../scripts/services/processes/command.ts";

@@ -1,4 +1,7 @@
-/** The initial snapshot of a large table, by several sessions. */
+/**
+ * The initial snapshot of a large table, by several sessions.
+ * @module-tag heavy
+ */
 import { createConnection } from "mysql2/promise";
 import { describe, expect, test } from "vitest";
 import { sourceFactory } from "../../connectors/mysql/source/config.ts";

@@ -1,4 +1,7 @@
-/** Who keeps a table from being read is named with its age and statement; so is the grant that is missing for it. */
+/**
+ * Who keeps a table from being read is named with its age and statement; so is the grant that is missing for it.
+ * @module-tag heavy
+ */
 import { describe, expect, test } from "vitest";
 import { lockHolders } from "../../connectors/mysql/source/snapshot/lock-waits.ts";
 import { Server } from "../../connectors/mysql/source/wire/server.ts";

@@ -1,6 +1,7 @@
 /**
  * MySQL and MariaDB: texts that the server can't convert are the same whether they come by the log or are read, and keep no
  * other row waiting.
+ * @module-tag heavy
  */
 import { describe, expect, test } from "vitest";
 import { MysqlPipeline } from "../../support/mysql/mysql-pipeline.ts";

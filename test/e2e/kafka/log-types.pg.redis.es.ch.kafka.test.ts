@@ -1,6 +1,7 @@
 /**
  * Every built-in type of Postgres with its edge values behind a log in Kafka: what lands in each sink is what lands there
  * from the database itself.
+ * @module-tag heavy
  */
 import { test } from "vitest";
 import { EDGE_TYPES, edgeValues } from "../../support/postgres/postgres-edge-values.ts";

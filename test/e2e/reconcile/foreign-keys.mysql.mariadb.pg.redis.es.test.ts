@@ -1,5 +1,6 @@
 /**
  * `reconcile` and keys that only one side can hold: MySQL's odd ones are no drift, and a foreign one stops no table.
+ * @module-tag heavy
  */
 import { describe, expect, test } from "vitest";
 import { MysqlPipeline } from "../../support/mysql/mysql-pipeline.ts";

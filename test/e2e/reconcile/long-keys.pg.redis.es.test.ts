@@ -1,4 +1,7 @@
-/** `reconcile` and keys whose ids are digests: a document or a key of the cache tells its key by its values alone. */
+/**
+ * `reconcile` and keys whose ids are digests: a document or a key of the cache tells its key by its values alone.
+ * @module-tag heavy
+ */
 import { expect, test } from "vitest";
 import { rowIdOf } from "../../../src/core/model/row-id.ts";
 import { driftOf, reconcile } from "../../support/daemon/reconciled.ts";

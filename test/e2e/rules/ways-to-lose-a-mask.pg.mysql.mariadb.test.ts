@@ -133,7 +133,7 @@ test("Postgres", async () => {
   await throughAll(pipeline, "public");
 });
 
-test.each(mysqlFlavours)("%s", async (flavour) => {
+test.each(mysqlFlavours)("%s", { tags: "heavy" }, async (flavour) => {
   await using pipeline = await MysqlPipeline.start(flavour, PREPARE, {
     kinds: ["duckdb", "duckdb-history", "files"],
     sinks: withNdjson,

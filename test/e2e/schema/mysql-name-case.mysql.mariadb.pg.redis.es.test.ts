@@ -1,4 +1,7 @@
-/** MySQL and MariaDB: a table whose name changes its case alone, where sinks take both names for one. */
+/**
+ * MySQL and MariaDB: a table whose name changes its case alone, where sinks take both names for one.
+ * @module-tag heavy
+ */
 import { describe, expect, test } from "vitest";
 import { MysqlPipeline } from "../../support/mysql/mysql-pipeline.ts";
 import { mysqlFlavours } from "../../support/run/services.ts";

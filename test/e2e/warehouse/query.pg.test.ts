@@ -1,4 +1,7 @@
-/** `query`: read-only SQL on a DuckDB sink, with a daemon and without. */
+/**
+ * `query`: read-only SQL on a DuckDB sink, with a daemon and without.
+ * @module-tag heavy
+ */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";

@@ -1,4 +1,7 @@
-/** Daemons and servers are killed under load: ClickHouse equals the source afterwards, in every form. */
+/**
+ * Daemons and servers are killed under load: ClickHouse equals the source afterwards, in every form.
+ * @module-tag heavy
+ */
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { Load, Victim } from "../../support/faults/fault-load.ts";

@@ -182,10 +182,7 @@ test("killed in a first copy that has tables complete, the rest is read beside t
   await expectAllWell(load, victim);
 });
 
-test.each<[kinds: readonly SinkKind[], points: Readonly<Record<string, Failpoint>>]>([
-  [CHOSEN_KINDS, { ...START, ...RUNNING }],
-  [SEARCHED_KINDS, SEARCH],
-])("killed at the failpoints of %j, every sink equals the source", async (kinds, points) => {
+async function equalAfterKills(kinds: readonly SinkKind[], points: Readonly<Record<string, Failpoint>>): Promise<void> {
   const random = new Random(testSeed());
   await using load = await Load.create(random.seed, 300);
   await load.addTurning();
@@ -196,6 +193,14 @@ test.each<[kinds: readonly SinkKind[], points: Readonly<Record<string, Failpoint
   load.start(150);
   await killAtEach(points, { load, victim, random });
   await expectAllWell(load, victim);
+}
+
+test("killed at the failpoints, every sink equals the source", async () => {
+  await equalAfterKills(CHOSEN_KINDS, { ...START, ...RUNNING });
+});
+
+test("killed at the failpoints of the search engine, every sink equals the source", { tags: "heavy" }, async () => {
+  await equalAfterKills(SEARCHED_KINDS, SEARCH);
 });
 
 async function copyFirst(victim: Victim): Promise<void> {

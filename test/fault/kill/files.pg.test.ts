@@ -1,5 +1,6 @@
 /**
  * Daemons are killed while files are made: readers find each change once, and the rows that they leave equal the source.
+ * @module-tag heavy
  */
 import { join } from "node:path";
 import { test } from "vitest";
