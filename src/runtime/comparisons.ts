@@ -34,7 +34,7 @@ export interface ComparisonParts {
   readonly state: StateStore;
   readonly gate: TableGate;
   readonly takers: SinkTables;
-  readonly runners: readonly SinkLife[];
+  readonly lives: readonly SinkLife[];
   readonly suspended: Pick<SuspendedTables, "errorOf">;
   readonly onPendingKeys: () => void;
   readonly logger: Logger;
@@ -67,7 +67,7 @@ export class Comparisons implements ComparePort {
   }
 
   get sinks(): readonly string[] {
-    return this.#parts.runners.map(({ name }) => name);
+    return this.#parts.lives.map(({ name }) => name);
   }
 
   get tables(): readonly TableVersion[] {
@@ -88,18 +88,18 @@ export class Comparisons implements ComparePort {
 
   async unready(sink: string, table: TableVersion): Promise<Unready | null> {
     const { fanOut, takers, state, suspended } = this.#parts;
-    const runner = this.#runner(sink);
+    const life = this.#life(sink);
     const error = suspended.errorOf(sink, table.id);
     if (error !== null) {
       return { reason: `it is suspended in the sink: ${error.code} ${error.message}`, isWhole: false, isFinal: true };
     }
-    if (runner.state !== "streaming" || runner.catchingUp) {
-      const why = runner.error === null ? "" : ` (${runner.error.code} ${runner.error.message})`;
-      const state = runner.state === "streaming" ? "catching up" : runner.state;
+    if (life.state !== "streaming" || life.catchingUp) {
+      const why = life.error === null ? "" : ` (${life.error.code} ${life.error.message})`;
+      const state = life.state === "streaming" ? "catching up" : life.state;
       return { reason: `the sink is ${state}${why}`, isWhole: true };
     }
-    if (!fanOut.has(runner.worker)) return { reason: "the sink is catching up", isWhole: true };
-    const held = runner.worker.position.tables[table.id];
+    if (!fanOut.has(life.worker)) return { reason: "the sink is catching up", isWhole: true };
+    const held = life.worker.position.tables[table.id];
     const isWhole = held !== undefined && held === takers.completeness(table);
     // A suspended table lacks changes, but the sink's checkpoint still calls its copy complete.
     if (isWhole && !(await state.snapshots.list()).some((snapshot) => isShortOf(snapshot, sink, table.id))) return null;
@@ -107,11 +107,11 @@ export class Comparisons implements ComparePort {
   }
 
   isComparable(sink: string): boolean {
-    return this.#runner(sink).worker.sink.comparison !== undefined;
+    return this.#life(sink).worker.sink.comparison !== undefined;
   }
 
   async inspect(sink: string, signal: AbortSignal): Promise<Inspection> {
-    const inspection = await this.#runner(sink).worker.sink.comparison?.inspect(signal);
+    const inspection = await this.#life(sink).worker.sink.comparison?.inspect(signal);
     invariant(inspection !== undefined, "a sink that can't be compared is not inspected");
     return inspection;
   }
@@ -182,7 +182,7 @@ export class Comparisons implements ComparePort {
       place.onSent?.({ last });
       const outcomes = new Map<string, CompareOutcome>();
       const ended = [...ways].map(async ([sink, way]) => {
-        const { worker } = this.#runner(sink);
+        const { worker } = this.#life(sink);
         const placeOf = () => `${this.#slicesDone.get(sink)} ${worker.position.covered?.commit}`;
         const all = await whileMoving(clock, way.all, placeOf, place, signal);
         if (way.failure !== null) outcomes.set(sink, { kind: "failed", error: way.failure.error });
@@ -216,7 +216,7 @@ export class Comparisons implements ComparePort {
   /** Puts the rows into the sink's queue, in slices. */
   #hand(place: ComparePlace, sink: string, { block, toldCount, until }: ClosedWell, signal: AbortSignal): Way {
     const { fanOut, source } = this.#parts;
-    const { worker } = this.#runner(sink);
+    const { worker } = this.#life(sink);
     const { table } = place;
     const slices = block === null ? [] : [...slicesOf(0, toldCount), ...slicesOf(toldCount, block.count)];
     const receipts = new Receipts(slices.length);
@@ -250,8 +250,8 @@ export class Comparisons implements ComparePort {
     return way;
   }
 
-  #runner(sink: string): SinkLife {
-    const found = lifeOf(this.#parts.runners, sink);
+  #life(sink: string): SinkLife {
+    const found = lifeOf(this.#parts.lives, sink);
     if (found === undefined) throw new RangeError(`there is no sink ${sink}`);
     return found;
   }

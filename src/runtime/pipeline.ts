@@ -83,7 +83,7 @@ export class Pipeline {
   readonly login: string | null;
   readonly state: StateStore;
   readonly gate: TableGate;
-  readonly runners: readonly SinkLife[];
+  readonly lives: readonly SinkLife[];
   /** Notified when something changes that a `wait` may wait for: a sink has made progress, or its state has changed. */
   readonly news = new News();
   readonly #parts: PipelineParts;
@@ -119,7 +119,7 @@ export class Pipeline {
     this.suspended = new SuspendedTables(parts.clock, parts.state.suspensions, parts.logger);
     this.#tables = new SinkTables(this.gate, parts.sinks, this.suspended);
     this.#ledger = new Ledger(parts.clock, parts.state.snapshots);
-    this.runners = parts.sinks.map((setup) => this.#runnerFor(setup));
+    this.lives = parts.sinks.map((setup) => this.#lifeFor(setup));
   }
 
   /** How the stream is at the moment. */
@@ -145,8 +145,8 @@ export class Pipeline {
     return true;
   }
 
-  runner(name: string): SinkLife | undefined {
-    return lifeOf(this.runners, name);
+  life(name: string): SinkLife | undefined {
+    return lifeOf(this.lives, name);
   }
 
   /** Reads tables, or a part of each, again for one sink, beside the stream. */
@@ -169,7 +169,7 @@ export class Pipeline {
   /** Every sink lacks changes of a suspended table: all of them read it again before it flows. */
   async reinstate(tableIds: readonly string[]): Promise<void> {
     const { gate, state, suspended } = this;
-    const sinks = this.runners.map(({ name }) => name);
+    const sinks = this.lives.map(({ name }) => name);
     const ids = tableIds.filter((id) => gate.suspended.has(id));
     for (const tableId of ids) {
       const table = gate.newest(tableId);
@@ -242,13 +242,13 @@ export class Pipeline {
     await this.suspended.load();
     await this.#dropUnwanted();
     const { clock, source, state, snapshot } = this.#parts;
-    const { runners } = this;
+    const { lives } = this;
     const tablesOf = (sink: string) => this.tablesOf(sink);
     const waiting = this.#waiting;
-    const log = await findLog({ clock, admin: source.admin, state, runners, snapshot, tablesOf, waiting }, signal);
+    const log = await findLog({ clock, admin: source.admin, state, lives, snapshot, tablesOf, waiting }, signal);
     this.#stored = log.stored;
     if (log.copy === null) await this.#granted(signal);
-    const from = await startingPoint({ clock, runners }, log.stored, signal);
+    const from = await startingPoint({ clock, lives }, log.stored, signal);
     const { gate, suspended } = this;
     await gate.revise(this.#parts.revised, from);
     const reinstate = (tableIds: readonly string[]): Promise<void> => this.reinstate(tableIds);
@@ -260,7 +260,7 @@ export class Pipeline {
       suspended,
       tables: this.#tables,
       ledger: this.#ledger,
-      runners,
+      lives,
       inVainMsMax: this.#inVainMsMax,
       log,
       from,
@@ -298,7 +298,7 @@ export class Pipeline {
     }
   }
 
-  #runnerFor(setup: SinkSetup): SinkLife {
+  #lifeFor(setup: SinkSetup): SinkLife {
     const { sink, limits, onPoison, deadLettersMax = DEAD_LETTERS_MAX } = setup;
     const { clock, name, producer, source, state, lease, logger: parent, metrics } = this.#parts;
     const logger = parent.child({ sink: sink.name });

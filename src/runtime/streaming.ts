@@ -105,7 +105,7 @@ export interface StreamingParts {
   readonly suspended: SuspendedTables;
   readonly tables: SinkTables;
   readonly ledger: Ledger;
-  readonly runners: readonly SinkLife[];
+  readonly lives: readonly SinkLife[];
   /** The log as it was found. */
   readonly log: FoundLog;
   /** Where the stream begins. */
@@ -130,15 +130,15 @@ export class Streaming {
 
   constructor(parts: StreamingParts) {
     this.#parts = parts;
-    const { clock, news, source, state, gate, runners, suspended, tables, inVainMsMax, heartbeatMs, logger } = parts;
+    const { clock, news, source, state, gate, lives, suspended, tables, inVainMsMax, heartbeatMs, logger } = parts;
     const { readHold } = parts;
     const byteBudget = bytesFor(
       MAIN_BATCHES,
-      runners.map(({ worker }) => worker.limits),
+      lives.map(({ worker }) => worker.limits),
     );
     const fanOut = (this.fanOut = new FanOut(parts.from, source.watermarks.markPrefix, news, byteBudget));
     const shared = { clock, news, source, state, gate, fanOut, logger };
-    const positions = () => runners.map((runner) => runner.positions);
+    const positions = () => lives.map((life) => life.positions);
     this.goBack = new GoBack(clock, fanOut);
     this.snapshotter = new Snapshotter({
       ...shared,
@@ -149,7 +149,7 @@ export class Streaming {
       isSuspended: (sink, tableId) => suspended.has(sink, tableId),
     });
     const onPendingKeys = () => this.snapshotter.notify();
-    this.comparisons = new Comparisons({ ...shared, readHold, takers: tables, runners, suspended, onPendingKeys });
+    this.comparisons = new Comparisons({ ...shared, readHold, takers: tables, lives, suspended, onPendingKeys });
     this.watch = new CatalogWatch({
       ...shared,
       isHeld: (id, generation) => tables.isHeld(id, generation, positions()),
@@ -212,7 +212,7 @@ export class Streaming {
 
   /** Runs until aborted, or until a part fails for good. When it ends, everything in flight has ended. */
   async run(signal: AbortSignal): Promise<void> {
-    const { clock, news, source, runners, heartbeatMs, logger } = this.#parts;
+    const { clock, news, source, lives, heartbeatMs, logger } = this.#parts;
     const { watermarks } = source;
     const { acknowledger, feed, fanOut, snapshotter, goBack, watch } = this;
     const { signal: until, end } = scopeOf(signal);
@@ -226,9 +226,9 @@ export class Streaming {
     };
     const tip = async (untilTold: AbortSignal): Promise<bigint | null> =>
       feed.stream === null ? null : await source.log.tip(untilTold);
-    const sinks = runners.map((runner) => runner.run(main, until));
+    const sinks = lives.map((life) => life.run(main, until));
     try {
-      // A runner ends before it is told to only if the state store fails.
+      // A life ends before it is told to only if the state store fails.
       await Promise.race([this.#copyFirst(until), ...sinks]);
       await Promise.race([
         feed.run(until),
@@ -244,16 +244,7 @@ export class Streaming {
         this.#trySuspended(until),
         heartbeat({ clock, watermarks, fanOut, tip, intervalMs: heartbeatMs, logger }, until),
         watch.run(until),
-        detachSlowSinks(
-          {
-            clock,
-            news,
-            fanOut,
-            isWaitedFor: (worker) => goBack.isCatchingUp(worker),
-            detach: (worker) => lifeOf(runners, worker.name)?.detach(),
-          },
-          until,
-        ),
+        detachSlowSinks({ clock, news, fanOut, goBack, lives }, until),
         ...sinks,
       ]);
     } finally {
@@ -288,7 +279,7 @@ export class Streaming {
     const shapeOf = (sink: string, tableId: string): string | null => {
       const table = gate.table(tableId);
       const isReady =
-        lifeOf(this.#parts.runners, sink)?.state === "streaming" && table !== undefined && tables.takes(sink, table);
+        lifeOf(this.#parts.lives, sink)?.state === "streaming" && table !== undefined && tables.takes(sink, table);
       return isReady ? table.fingerprint : null;
     };
     for (;;) {
@@ -312,22 +303,20 @@ export class Streaming {
 
   #isRead({ sink, tableId }: SuspendedInSink, open: readonly TableSnapshot[]): boolean {
     if (open.some((snapshot) => snapshot.sink === sink && snapshot.tableId === tableId)) return false;
-    return (
-      this.#parts.snapshot === "none" || lifeOf(this.#parts.runners, sink)?.worker.position.holds(tableId) === true
-    );
+    return this.#parts.snapshot === "none" || lifeOf(this.#parts.lives, sink)?.worker.position.holds(tableId) === true;
   }
 
   /** Sinks that are at the same key share a read, so the first of them waits a moment for the others. */
   async #joinedTogether(signal: AbortSignal): Promise<void> {
-    const { clock, runners } = this.#parts;
-    const joined = Promise.all(runners.map((runner) => runner.joined));
+    const { clock, lives } = this.#parts;
+    const joined = Promise.all(lives.map((life) => life.joined));
     await withTimeout(joined, { clock, signal, timeoutMs: JOINING_MS_MAX, late: () => null });
   }
 
   /** What can't be stored now is read again at the next start. A failure here must not hide why this run ended. */
   async #storeLast(): Promise<void> {
-    const { runners, state } = this.#parts;
-    const left = runners.filter(({ worker }) => worker.position.isAtCheckpoint);
+    const { lives, state } = this.#parts;
+    const left = lives.filter(({ worker }) => worker.position.isAtCheckpoint);
     const storing = [
       this.#parts.ledger.store(),
       this.acknowledger.once(this.feed.stream),
@@ -354,7 +343,7 @@ export class Streaming {
   async #copyTables(copy: FirstCopy, signal: AbortSignal): Promise<void> {
     this.#phase = "snapshot";
     const { fanOut } = this;
-    const { clock, news, gate, runners, tables: taken, logger } = this.#parts;
+    const { clock, news, gate, lives, tables: taken, logger } = this.#parts;
     const tables: TableVersion[] = [];
     for (const shape of copy.tables) {
       const table = await gate.resolve(shape, fanOut.position);
@@ -362,7 +351,7 @@ export class Streaming {
     }
     const tableIds = tables.map(({ id }) => id);
     const checkpoint = (this.#copyProgress = { tableIds, tablesDone: 0, rowsRead: 0 });
-    const joined = Promise.all(runners.map((runner) => runner.joined));
+    const joined = Promise.all(lives.map((life) => life.joined));
     await withTimeout(joined, { clock, signal, timeoutMs: OPENING_MS_MAX, late: () => null });
     const version = baseVersion(fanOut.position.epoch);
     const parts = {
@@ -370,9 +359,9 @@ export class Streaming {
       news,
       copy,
       tables,
-      workers: [...fanOut.sinks].filter(({ name }) => lifeOf(this.#parts.runners, name)?.takesFirstCopy),
+      workers: [...fanOut.sinks].filter(({ name }) => lifeOf(this.#parts.lives, name)?.takesFirstCopy),
       push: (worker: SinkWorker, work: Work) => fanOut.push(worker, work),
-      leave: (worker: SinkWorker) => lifeOf(runners, worker.name)?.detach(),
+      leave: (worker: SinkWorker) => lifeOf(lives, worker.name)?.detach(),
       wants: (worker: SinkWorker, table: TableVersion) => taken.fills(worker.name, table),
       // A sink without a checkpoint may also have rows of earlier epochs. In a first epoch no row is below the base.
       sweeps: ({ sink }: SinkWorker) => fanOut.position.epoch > 1 || sink.isLoadedElsewhere === true,
@@ -388,7 +377,7 @@ export class Streaming {
    * passes that position, and the completeness of its copy is determined after that.
    */
   async #readUnlogged(tableId: string, only: string | null): Promise<void> {
-    const { gate, runners, tables } = this.#parts;
+    const { gate, lives, tables } = this.#parts;
     // A table that is gone may come back as it was: the configuration that left it out was another process's.
     const table = gate.known.find(({ id }) => id === tableId);
     if (table !== undefined) this.#passLoss(tableId, only);
@@ -396,7 +385,7 @@ export class Streaming {
     this.fanOut.spoil(tableId);
     if (!gate.isGone(tableId)) gate.doubt(tableId);
     this.watch.wake();
-    const takers = runners.map(({ name }) => name).filter((name) => tables.fills(name, table));
+    const takers = lives.map(({ name }) => name).filter((name) => tables.fills(name, table));
     const sinks = only === null ? takers : takers.filter((name) => name === only);
     const request = { tableIds: [tableId], scope: { kind: "table" }, reason: UNLOGGED, needed: true } as const;
     await Promise.all(sinks.map((sink) => this.snapshotter.again({ ...request, sink })));
@@ -407,8 +396,8 @@ export class Streaming {
    * not get. One that is behind meets again what was passed by, and then reads the table.
    */
   async #passBy(tableId: string, error: MillraceError, only: string | null): Promise<void> {
-    const { gate, runners } = this.#parts;
-    const behind = only === null ? undefined : lifeOf(runners, only)?.worker;
+    const { gate, lives } = this.#parts;
+    const behind = only === null ? undefined : lifeOf(lives, only)?.worker;
     if (only === null) this.fanOut.lose(tableId, true);
     else behind?.queue.push(lossOf(tableId));
     if (only === null && !gate.suspended.has(tableId)) await gate.suspend(tableId, error);
@@ -417,7 +406,7 @@ export class Streaming {
   /** Tells it the sinks that get the log itself, in the stream that shows it. */
   #passLoss(tableId: string, only: string | null): void {
     if (only === null) return this.fanOut.lose(tableId);
-    const worker = lifeOf(this.#parts.runners, only)?.worker;
+    const worker = lifeOf(this.#parts.lives, only)?.worker;
     if (worker?.sink.form === "log") worker.queue.push(lossOf(tableId));
   }
 

@@ -101,15 +101,15 @@ class Stage {
   async happen({ what, table: t, key, target, sink: s }: Happening): Promise<void> {
     const table = TABLES[t]!;
     const sink = this.sinks[s]!;
-    const runner = this.pipeline.runner(sink.name)!;
+    const life = this.pipeline.life(sink.name)!;
     switch (what) {
       case "park":
-        runner.detach();
+        life.detach();
         return;
       case "pause":
-        return await runner.pause();
+        return await life.pause();
       case "resume":
-        return await runner.resume();
+        return await life.resume();
       case "refuse":
       case "allow":
         this.source.refusesSecond = what === "refuse";
@@ -124,7 +124,7 @@ class Stage {
         return;
       case "unreachable":
         sink.onOpen = once(() => (sink.onOpen = () => undefined));
-        runner.detach();
+        life.detach();
         return;
       case "restart":
         await this.#stop();
@@ -169,7 +169,7 @@ class Stage {
   async #settle(): Promise<void> {
     for (const sink of this.sinks) {
       sink.before = sink.between = sink.onOpen = () => undefined;
-      await this.pipeline.runner(sink.name)?.resume();
+      await this.pipeline.life(sink.name)?.resume();
     }
     await eventually(
       () => {
@@ -191,7 +191,7 @@ class Stage {
     await this.#stop();
     expect(this.source.chunks.released).toBe(this.source.chunks.given);
     expect(this.source.copied.released).toBe(this.source.copied.given);
-    for (const sink of this.sinks) expect(this.pipeline.runner(sink.name)?.worker.queue.heldBytes).toBe(0);
+    for (const sink of this.sinks) expect(this.pipeline.life(sink.name)?.worker.queue.heldBytes).toBe(0);
   }
 }
 

@@ -251,16 +251,16 @@ export class Acts {
         scheduler.after(happening.forMs, () => (server.refusesSecond = false));
         return;
       case "park":
-        daemon?.running?.pipeline.runner(this.#target(happening.sink).traits.name)?.detach();
+        daemon?.running?.pipeline.life(this.#target(happening.sink).traits.name)?.detach();
         return;
       case "give up": {
         const target = this.#target(happening.sink);
         const pipeline = daemon?.running?.pipeline;
-        const runner = pipeline?.runner(target.traits.name);
+        const life = pipeline?.life(target.traits.name);
         const place = pipeline?.facts.position;
-        if (runner === undefined || place == null || (runner.state === "streaming" && !runner.catchingUp)) return;
+        if (life === undefined || place == null || (life.state === "streaming" && !life.catchingUp)) return;
         checks.giveUp(target, place);
-        runner.giveUp(place);
+        life.giveUp(place);
         return;
       }
       case "second daemon": {

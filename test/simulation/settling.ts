@@ -97,7 +97,7 @@ async function remedyOfDaemon(world: World, { operators }: Acts): Promise<void> 
 
 /** What the pages of these errors say. */
 async function remedyOfSinks(world: World, { operators }: Acts): Promise<void> {
-  for (const { name, state, error } of world.daemon?.running?.pipeline.runners ?? []) {
+  for (const { name, state, error } of world.daemon?.running?.pipeline.lives ?? []) {
     if (state !== "failed") continue;
     const code = error?.code ?? "";
     switch (code) {

@@ -129,7 +129,7 @@ export class World {
   /** Without those that are said to be another daemon's: nothing of this log is owed to them. */
   get #heard(): readonly Target[] {
     const pipeline = this.#daemon?.running?.pipeline;
-    return this.configured.filter(({ traits }) => pipeline?.runner(traits.name)?.error?.code !== "MR1317");
+    return this.configured.filter(({ traits }) => pipeline?.life(traits.name)?.error?.code !== "MR1317");
   }
 
   readonly say = (text: () => string): void => {

@@ -13,7 +13,7 @@ function comparisons(open: readonly Partial<TableSnapshot>[]): Comparisons {
     clock: systemClock,
     fanOut: { has: () => true },
     takers: { completeness: () => "complete" },
-    runners: [{ name: "cache", state: "streaming", catchingUp: false, error: null, worker }],
+    lives: [{ name: "cache", state: "streaming", catchingUp: false, error: null, worker }],
     suspended: { errorOf: () => null },
     state: { snapshots: { list: async () => open } },
   };

@@ -89,7 +89,7 @@ async function failed(state: StateStore, form: ScriptedSink["form"] = "mirror"):
   await eventually(() => scene.pipeline.facts.phase === "streaming");
   isBack = true;
   await eventually(() =>
-    expect(scene.pipeline.runner("ahead")).toMatchObject({ state: "failed", error: { code: "MR1311" } }),
+    expect(scene.pipeline.life("ahead")).toMatchObject({ state: "failed", error: { code: "MR1311" } }),
   );
   return scene;
 }
@@ -133,7 +133,7 @@ async function same({ source, ahead, pipeline }: Scene): Promise<void> {
   const sorted = (rows: Iterable<readonly (string | null | undefined | symbol)[]>) =>
     [...rows].toSorted((a, b) => Number(a[0]) - Number(b[0]));
   await eventually(() => {
-    expect(pipeline.runner("ahead")).toMatchObject({ state: "streaming", error: null });
+    expect(pipeline.life("ahead")).toMatchObject({ state: "streaming", error: null });
     expect(sorted(ahead.rowsOf(users))).toEqual(sorted(source.rowsOf(users).values()));
   });
 }

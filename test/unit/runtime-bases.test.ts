@@ -88,7 +88,7 @@ class Stage implements AsyncDisposable {
 
   async applied(): Promise<void> {
     const tip = await this.source.log.tip(new AbortController().signal);
-    await eventually(() => (this.pipeline.runner("s")?.positions.covered?.commit ?? 0n) >= tip);
+    await eventually(() => (this.pipeline.life("s")?.positions.covered?.commit ?? 0n) >= tip);
   }
 
   async letters(): Promise<string[]> {

@@ -106,11 +106,11 @@ test.each([
   source.commit(put(users, 1));
   await same(source, large, [users]);
   // A sink that was away catches up by a second stream.
-  const runner = scene.pipeline.runners.find(({ name }) => name === "large")!;
-  await runner.pause();
+  const life = scene.pipeline.lives.find(({ name }) => name === "large")!;
+  await life.pause();
   source.commit(put(users, 2));
   await same(source, small, [users]);
-  await runner.resume();
+  await life.resume();
   await same(source, large, [users]);
   await scene.stop();
   const held = (isSecond: boolean) =>
@@ -163,7 +163,7 @@ describe("a table that a sink can't follow", () => {
     expect(bad.rowsOf(notes)).toHaveLength(5);
     const suspended = [{ sink: "bad", tableId: notes.id, error: expect.objectContaining({ code: "MR3999" }) }];
     expect(first.pipeline.suspendedTables).toMatchObject(suspended);
-    expect(first.pipeline.runners.map((runner) => runner.state)).toEqual(["streaming", "streaming"]);
+    expect(first.pipeline.lives.map((life) => life.state)).toEqual(["streaming", "streaming"]);
     expect(Object.keys(bad.checkpoint?.tables ?? {})).toEqual([users.id]);
     await first.stop();
     source.commit(put(notes, 12), put(users, 12));
@@ -242,7 +242,7 @@ describe("a table that a sink can't follow", () => {
     );
     expect(scene.pipeline.suspendedTables).toMatchObject([{ sink: "scripted", tableId: notes.id }]);
     expect(together).toBeGreaterThan(0);
-    expect(scene.pipeline.runners.map((runner) => runner.state)).toEqual(["streaming"]);
+    expect(scene.pipeline.lives.map((life) => life.state)).toEqual(["streaming"]);
     source.commit(put(users, 30), put(notes, 30));
     await same(source, sink, [users]);
     expect(Object.keys(sink.checkpoint?.tables ?? {})).toEqual([users.id]);
@@ -263,7 +263,7 @@ describe("a table that a sink can't follow", () => {
       throw new MillraceError({ code: "MR3999", kind: "fatal", message: "no", hint: "change it" });
     };
     source.commit(put(users, 1), put(notes, 1));
-    await eventually(() => expect(scene.pipeline.runners.map((runner) => runner.state)).toEqual(["failed"]));
+    await eventually(() => expect(scene.pipeline.lives.map((life) => life.state)).toEqual(["failed"]));
     expect(tried).toEqual([[users.id, notes.id]]);
     expect(scene.pipeline.suspendedTables).toEqual([]);
     await scene.stop();
@@ -343,7 +343,7 @@ describe("a failure that nobody has classified", () => {
     expect(scene.pipeline.suspendedTables).toMatchObject([
       { sink: "sink", tableId: notes.id, error: { code: "MR1324", message: expect.stringContaining("MR3999") } },
     ]);
-    expect(scene.pipeline.runner("sink")!.state).toBe("streaming");
+    expect(scene.pipeline.life("sink")!.state).toBe("streaming");
     source.commit(put(users, 12), put(notes, 12));
     await same(source, sink, [users]);
     // It is tried meanwhile, and shown as suspended all the while.
@@ -374,7 +374,7 @@ describe("a failure that nobody has classified", () => {
     expect(scene.pipeline.suspendedTables).toMatchObject([{ tableId: notes.id, error: { code: "MR1324" } }]);
     source.commit(put(users, 2), put(notes, 2));
     await same(source, sink, [users]);
-    expect(scene.pipeline.runners.map(({ state }) => state)).toEqual(["streaming"]);
+    expect(scene.pipeline.lives.map(({ state }) => state)).toEqual(["streaming"]);
     isBroken = false;
     await same(source, sink);
     await scene.stop();
@@ -392,7 +392,7 @@ describe("a failure that nobody has classified", () => {
       if (isBlocked) throw new MillraceError({ code: "MR3999", kind: "blocked", message: "no", table: notes.id });
     };
     source.commit(put(notes, 2));
-    await eventually(() => expect(scene.pipeline.runners[0]!.needsPerson).toBe(true));
+    await eventually(() => expect(scene.pipeline.lives[0]!.needsPerson).toBe(true));
     expect(scene.pipeline.suspendedTables).toEqual([]);
     isBlocked = false;
     await same(source, sink);
@@ -415,7 +415,7 @@ describe("a failure that nobody has classified", () => {
     };
     source.commit(put(users, 10), put(notes, 10));
     for (const name of ["deaf", "picky"])
-      await eventually(() => expect(scene.pipeline.runner(name)!.state).toBe("failed"));
+      await eventually(() => expect(scene.pipeline.life(name)!.state).toBe("failed"));
     expect(scene.pipeline.suspendedTables).toEqual([]);
     await scene.stop();
   });
@@ -481,7 +481,7 @@ describe("the first copy", () => {
     const scene = start(source, opened.state, [good, bad]);
     await same(source, good, [users, notes, later]);
     await eventually(() => scene.pipeline.facts.phase === "streaming");
-    expect(scene.pipeline.runner("bad")?.state).toBe("failed");
+    expect(scene.pipeline.life("bad")?.state).toBe("failed");
     await scene.stop();
     expect(source.copied.released).toBe(source.copied.given);
   });
@@ -531,7 +531,7 @@ describe("a start", () => {
     source.commit(put(users, 3));
     const second = start(source, opened.state, [good, old]);
     await same(source, good);
-    await eventually(() => second.pipeline.runner("old")?.error?.code === "MR1301");
+    await eventually(() => second.pipeline.life("old")?.error?.code === "MR1301");
     expect(source.resumedFrom.at(-1)?.commit).toBeGreaterThan(backup!.position.commit);
     await second.stop();
   });
@@ -553,7 +553,7 @@ describe("a start", () => {
     await same(source, good);
     source.commit(put(users, 3));
     await same(source, good);
-    const held = second.pipeline.runner("away")?.positions.covered;
+    const held = second.pipeline.life("away")?.positions.covered;
     expect(second.pipeline.acknowledged!.commit).toBeLessThanOrEqual(held!.commit);
     isBack = true;
     await same(source, away);
@@ -573,13 +573,13 @@ describe("a start", () => {
     const scene = start(source, opened.state, [good, away]);
     await same(source, good, [users]);
     isBack = true;
-    await eventually(() => scene.pipeline.runner("away")?.error?.code === "MR1311");
+    await eventually(() => scene.pipeline.life("away")?.error?.code === "MR1311");
     source.commit(put(users, 50));
     await same(source, good, [users]);
     await scene.stop();
   });
 
-  test("whose store fails a sink's runner ends with that error and leaves nothing unhandled", async () => {
+  test("whose store fails a sink's life ends with that error and leaves nothing unhandled", async () => {
     await using opened = await realState();
     const source = new ScriptedSource([users]);
     const sink = new ScriptedSink("a");
@@ -616,19 +616,19 @@ describe("without a second stream", () => {
     await eventually(() => scene.pipeline.facts.phase === "streaming");
     source.commit(put(users, 1));
     await same(source, away);
-    await scene.pipeline.runner("away")!.pause();
+    await scene.pipeline.life("away")!.pause();
     for (let id = 2; id < 40; id++) source.commit(put(users, id));
     await same(source, good);
     const busy = gate();
     away.before = () => busy.passed;
-    await scene.pipeline.runner("away")!.resume();
+    await scene.pipeline.life("away")!.resume();
     await eventually(() => scene.pipeline.facts.goneBack !== null);
     expect(told.filter((code) => code === "MR2999")).toHaveLength(2);
     expect(scene.pipeline.facts.goneBack).toMatchObject({ sinks: ["away"], error: { code: "MR2999" } });
     busy.open();
     await same(source, away);
     await eventually(() => scene.pipeline.facts.goneBack === null);
-    expect(scene.pipeline.runner("away")).toMatchObject({ state: "streaming", error: null, catchingUp: false });
+    expect(scene.pipeline.life("away")).toMatchObject({ state: "streaming", error: null, catchingUp: false });
     source.commit(put(users, 50));
     await same(source, good);
     await same(source, away);
@@ -809,17 +809,17 @@ describe("what fails in vain for long, and may pass", () => {
     };
     source.commit(put(users, 10));
     await same(source, good, [users]);
-    const runner = scene.pipeline.runner("bad")!;
-    await eventually(() => expect(runner.needsPerson).toBe(true), { withinMs: 15_000 });
-    expect(runner.state).toBe("retrying");
-    expect(scene.pipeline.runner("good")!.needsPerson).toBe(false);
+    const life = scene.pipeline.life("bad")!;
+    await eventually(() => expect(life.needsPerson).toBe(true), { withinMs: 15_000 });
+    expect(life.state).toBe("retrying");
+    expect(scene.pipeline.life("good")!.needsPerson).toBe(false);
     // It is opened again, log that has nothing for the sink covers it, and what it failed to write fails again.
     const { clock } = scene.pipeline;
     const untilMs = clock.elapsed() + 8_000;
     const shown = new Set<string>();
     await eventually(
       () => {
-        if (!runner.worker.idle) shown.add(`${runner.error?.code} ${runner.needsPerson}`);
+        if (!life.worker.idle) shown.add(`${life.error?.code} ${life.needsPerson}`);
         expect(clock.elapsed()).toBeGreaterThan(untilMs);
       },
       { withinMs: 15_000, everyMs: 5 },
@@ -827,7 +827,7 @@ describe("what fails in vain for long, and may pass", () => {
     expect([...shown]).toEqual(["MR3999 true"]);
     bad.before = () => undefined;
     await same(source, bad, [users]);
-    await eventually(() => expect(runner.needsPerson).toBe(false));
+    await eventually(() => expect(life.needsPerson).toBe(false));
     await scene.stop();
   });
 });

@@ -53,7 +53,7 @@ async function stage(options: WorkerOptions = {}, onLost: OnLost = "fail", clock
   sink.checkpoint = { ...earlier, position: at(100n), tables: complete({ [users.id]: `${users.fingerprint}/1` }) };
   await state.sinks.setCheckpoint(sink.name, at(100n), {});
   const worker = workerOf(sink, state, options);
-  const runner = new SinkLife({
+  const life = new SinkLife({
     clock,
     worker,
     lease: 1,
@@ -98,12 +98,12 @@ async function stage(options: WorkerOptions = {}, onLost: OnLost = "fail", clock
   };
   const stopping = new AbortController();
   const feeding = fanOut.run(stream, stopping.signal).catch(() => undefined);
-  const running = runner.begin(stopping.signal).then(() => runner.run(main, stopping.signal));
+  const running = life.begin(stopping.signal).then(() => life.run(main, stopping.signal));
   return {
     earlier,
     sink,
     worker,
-    runner,
+    life,
     fanOut,
     stream,
     streams,
@@ -201,7 +201,7 @@ describe("a sink's work", () => {
     const run = worker.run(new AbortController().signal);
     await fanOut.run(stream, new AbortController().signal, () => fanOut.position.commit === 201n);
     await expect(run).rejects.toThrow("it can't be");
-    // Its runner has not taken it off the fan-out yet when this comes.
+    // Its life has not taken it off the fan-out yet when this comes.
     await fanOut.run(stream, new AbortController().signal, () => fanOut.position.commit === 900n);
     expect([worker.queue.length, worker.position.covered]).toEqual([0, at(100n)]);
   });
@@ -248,7 +248,7 @@ describe("a sink's work", () => {
     );
     await scene.covered(301n);
     expect([ids(scene.sink), [...suspended]]).toEqual([[1, 2, 3], [["public.broken", "MR1314"]]]);
-    expect(scene.runner.error).toBeNull();
+    expect(scene.life.error).toBeNull();
   });
 
   test("on a version of a table without a key is passed over", async () => {
@@ -421,8 +421,8 @@ describe("a sink that was away", () => {
   test("catches up by a stream of its own and is handed over without loss or repetition", async () => {
     await using scene = await stage();
     await scene.joined();
-    await scene.runner.pause();
-    await eventually(() => scene.runner.state === "paused");
+    await scene.life.pause();
+    await eventually(() => scene.life.state === "paused");
     // A second sink keeps the main fan-out going.
     const other = workerOf(new ScriptedSink("other"), scene.state);
     other.begin(checkpointOf(at(100n)), at(100n));
@@ -430,7 +430,7 @@ describe("a sink that was away", () => {
     const log = Array.from({ length: 20 }, (_, i) => put(i, BigInt(200 + i * 10)));
     for (const change of log.slice(0, 10)) scene.stream.push(blockOf([change]));
     await eventually(() => (other.queue.clear(), scene.fanOut.attach(other), scene.fanOut.position.commit >= 291n));
-    await scene.runner.resume();
+    await scene.life.resume();
     await eventually(() => scene.streams.length === 1);
     // The joint is where the main fan-out stands now; both streams carry what lies around it.
     const own = scene.streams[0]!;
@@ -454,8 +454,8 @@ describe("a sink that was away", () => {
   test("is handed over once it has worked off what its own stream brought, though nothing more comes", async () => {
     await using scene = await stage();
     await scene.joined();
-    await scene.runner.pause();
-    await eventually(() => scene.runner.state === "paused");
+    await scene.life.pause();
+    await eventually(() => scene.life.state === "paused");
     const other = workerOf(new ScriptedSink("other"), scene.state);
     other.begin(checkpointOf(at(100n)), at(100n));
     scene.fanOut.attach(other);
@@ -464,7 +464,7 @@ describe("a sink that was away", () => {
     await eventually(() => scene.fanOut.position.commit === 9_000_000n);
     const [writing, answered] = [gate(), gate()];
     scene.sink.before = () => (writing.open(), answered.passed);
-    await scene.runner.resume();
+    await scene.life.resume();
     await eventually(() => scene.streams.length === 1);
     const own = scene.streams[0]!;
     own.push(blockOf([put(1, 200n)]));
@@ -509,8 +509,8 @@ describe("a sink that was away", () => {
   test("leaves nothing behind that could detach it from its next attempt", async () => {
     await using scene = await stage();
     await scene.joined();
-    await scene.runner.pause();
-    await eventually(() => scene.runner.state === "paused");
+    await scene.life.pause();
+    await eventually(() => scene.life.state === "paused");
     scene.fanOut.attach(scene.worker);
     scene.stream.push(idle(900n));
     await eventually(() => scene.fanOut.position.commit === 900n);
@@ -519,9 +519,9 @@ describe("a sink that was away", () => {
     // The mark of the first attempt takes its time, whatever is aborted meanwhile.
     const slow = gate();
     scene.hookMark(() => slow.passed);
-    await scene.runner.resume();
+    await scene.life.resume();
     await eventually(() => scene.streams.length === 1);
-    scene.runner.detach();
+    scene.life.detach();
     scene.hookMark(() => undefined);
     // Time enough for a second attempt to join, if it does not wait for the first to end.
     for (let i = 0; i < 200 && !scene.fanOut.has(scene.worker); i++) {
@@ -552,11 +552,11 @@ describe("a sink's life", () => {
     await eventually(() => scene.fanOut.position.commit === 201n && scene.worker.queue.length === 0);
     scene.stream.push(counted(2, 300n), counted(3, 400n));
     await eventually(() => scene.worker.queue.length === 2);
-    await scene.runner.pause();
+    await scene.life.pause();
     expect(scene.fanOut.has(scene.worker)).toBe(false);
     expect(released).toBe(2);
     busy.open();
-    await eventually(() => scene.runner.state === "paused" && released === 3);
+    await eventually(() => scene.life.state === "paused" && released === 3);
     expect(scene.worker.position.covered).toEqual(at(201n));
     expect((await scene.state.sinks.get(scene.sink.name))?.paused).toBe(true);
   });
@@ -568,16 +568,16 @@ describe("a sink's life", () => {
     scene.sink.onOpen = () => {
       if (failures++ < 3) throw outage();
     };
-    scene.runner.detach();
+    scene.life.detach();
     await eventually(() => failures > 3 && scene.fanOut.has(scene.worker));
-    expect(scene.runner.error).toBeNull();
-    expect(scene.runner.state).toBe("streaming");
+    expect(scene.life.error).toBeNull();
+    expect(scene.life.state).toBe("streaming");
   });
 
   test("to resume one that streams disturbs nothing", async () => {
     await using scene = await stage();
     await scene.joined();
-    await scene.runner.resume();
+    await scene.life.resume();
     await turn();
     expect(scene.fanOut.has(scene.worker)).toBe(true);
     expect(scene.sink.opens).toBe(1);
@@ -596,11 +596,11 @@ describe("a sink's life", () => {
       attempts++;
       throw outage();
     };
-    scene.runner.detach();
+    scene.life.detach();
     await eventually(() => attempts > 12);
     // Waits that doubled to the end would take minutes.
     expect(Math.max(...waitsMs)).toBeLessThanOrEqual(2_000);
-    expect(scene.runner.needsPerson).toBe(false);
+    expect(scene.life.needsPerson).toBe(false);
   });
 
   test("one that waits for somebody at its target is tried again, and says so meanwhile", async () => {
@@ -609,33 +609,33 @@ describe("a sink's life", () => {
     scene.sink.onOpen = () => {
       throw new MillraceError({ code: "MR3999", kind: "blocked", message: "it refuses the password" });
     };
-    scene.runner.detach();
-    await eventually(() => scene.runner.needsPerson);
-    expect([scene.runner.state, scene.runner.error?.code]).toEqual(["retrying", "MR3999"]);
+    scene.life.detach();
+    await eventually(() => scene.life.needsPerson);
+    expect([scene.life.state, scene.life.error?.code]).toEqual(["retrying", "MR3999"]);
     scene.sink.onOpen = () => undefined;
     await scene.joined();
-    expect([scene.runner.needsPerson, scene.runner.error]).toEqual([false, null]);
+    expect([scene.life.needsPerson, scene.life.error]).toEqual([false, null]);
   });
 
   test("one that was emptied is new where it may be read again", async () => {
     await using scene = await stage({}, "resync");
     await scene.joined();
     scene.sink.checkpoint = null;
-    scene.runner.detach();
+    scene.life.detach();
     await eventually(() => scene.worker.position.stored === null && scene.fanOut.has(scene.worker));
-    expect([scene.runner.state, scene.worker.position.tables]).toEqual(["streaming", {}]);
+    expect([scene.life.state, scene.worker.position.tables]).toEqual(["streaming", {}]);
   });
 
   test("one that failed for good waits for an operator", async () => {
     await using scene = await stage();
     await scene.joined();
     scene.sink.checkpoint = null;
-    scene.runner.detach();
-    await eventually(() => scene.runner.state === "failed");
-    expect(scene.runner.error?.code).toBe("MR1301");
+    scene.life.detach();
+    await eventually(() => scene.life.state === "failed");
+    expect(scene.life.error?.code).toBe("MR1301");
     scene.sink.checkpoint = { ...scene.earlier, position: at(100n), tables: {} };
-    await scene.runner.resume();
+    await scene.life.resume();
     await scene.joined();
-    expect(scene.runner.error).toBeNull();
+    expect(scene.life.error).toBeNull();
   });
 });

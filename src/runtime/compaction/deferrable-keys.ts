@@ -67,16 +67,12 @@ function appendOne(compact: TableCompaction, keys: Map<string, KeyRows>, change:
     const stays = before === NO_TUPLE || compact.keys.equal(block.bytes, before, source.bytes, after);
     compact.put(whole.block, whole.row, false);
     const rows = rowsOf(keys, compact, source, after);
-    if (stays) {
-      replace(rows, compact, change, whole);
-      return;
-    }
+    if (stays && before !== NO_TUPLE) leave(rows, compact, change);
     rows.puts.push(whole);
+    if (stays) return;
   }
   const rows = rowsOf(keys, compact, block, before);
-  const own = rows.puts.findIndex((put) => sameTuple(block, before, compact.blockAt(put.block), put.row));
-  if (own >= 0) rows.puts.splice(own, 1);
-  else rows.removal = change;
+  const own = leave(rows, compact, change);
   const isTaken = rows.puts.length > 0;
   if (isDelete || !isTaken) compact.remove(change.block, change.row);
   // An entry of the key that is not its row: this delete, or the put that it has just cancelled.
@@ -86,28 +82,23 @@ function appendOne(compact: TableCompaction, keys: Map<string, KeyRows>, change:
   if (isLastOther || mayStay || isCut) compact.doubtOld(change.block, change.row);
 }
 
-/** A row keeps its key: this removes the put of the same transaction that it replaces. */
-function replace(rows: KeyRows, compact: TableCompaction, change: Row, whole: Row): void {
+/**
+ * The change takes its old row away from a key: the put of this transaction that equals it, or else the row from before.
+ * Returns which put it was, or -1.
+ */
+function leave(rows: KeyRows, compact: TableCompaction, change: Row): number {
   const block = compact.blockAt(change.block);
   const before = block.before[change.row]!;
-  const own =
-    before === NO_TUPLE
-      ? -1
-      : rows.puts.findIndex((put) => sameTuple(block, before, compact.blockAt(put.block), put.row));
+  const own = rows.puts.findIndex((put) => sameTuple(block, before, compact.blockAt(put.block), put.row));
   if (own >= 0) rows.puts.splice(own, 1);
-  else if (before !== NO_TUPLE) rows.removal = change;
-  rows.puts.push(whole);
+  else rows.removal = change;
+  return own;
 }
 
 function note(compact: TableCompaction, keys: Map<string, KeyRows>, change: Row): void {
   const block = compact.blockAt(change.block);
   const before = block.before[change.row]!;
-  if (before !== NO_TUPLE) {
-    const rows = rowsOf(keys, compact, block, before);
-    const own = rows.puts.findIndex((put) => sameTuple(block, before, compact.blockAt(put.block), put.row));
-    if (own >= 0) rows.puts.splice(own, 1);
-    else rows.removal = change;
-  }
+  if (before !== NO_TUPLE) leave(rowsOf(keys, compact, block, before), compact, change);
   if (block.op[change.row] !== OP_DELETE) {
     const whole = compact.completed(change.block, change.row);
     const source = compact.blockAt(whole.block);

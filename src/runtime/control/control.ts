@@ -112,7 +112,7 @@ export class Control {
   }
 
   #keepLog({ retainedBytes, tip }: LogHealth): void {
-    const { runners, source, readHold } = this.#pipeline;
+    const { lives, source, readHold } = this.#pipeline;
     const reached = this.#pipeline.facts.position;
     if (this.#retention === null || reached === null) return;
     const isHeld = holdsReads(this.#retention, retainedBytes, readHold.isOn);
@@ -123,7 +123,7 @@ export class Control {
       );
     }
     const bytesBehind = ({ commit }: Position): number => bytesBetween(source.positions, commit, tip) ?? 0;
-    keepWithin(this.#retention, { retainedBytes, reached, bytesBehind }, runners, this.#logger);
+    keepWithin(this.#retention, { retainedBytes, reached, bytesBehind }, lives, this.#logger);
   }
 
   async status(): Promise<PipelineStatus> {
@@ -164,24 +164,24 @@ export class Control {
 
   /** The tables that each sink takes. */
   get taken(): readonly { readonly sink: string; readonly tables: readonly string[] }[] {
-    return this.#pipeline.runners.map(({ name }) => ({ sink: name, tables: this.#pipeline.tablesOf(name) }));
+    return this.#pipeline.lives.map(({ name }) => ({ sink: name, tables: this.#pipeline.tablesOf(name) }));
   }
 
   /** One sink or all (null): as a whole, or, if `tables` has any, these tables alone. */
   async pause(sink: string | null, tables: readonly string[] = []): Promise<void> {
     this.#expectTables(tables);
-    const runners = this.#chosen(sink);
-    if (tables.length === 0) for (const runner of runners) await runner.pause();
-    const takers = runners.filter(({ name }) => this.#pipeline.tablesOf(name).some((id) => tables.includes(id)));
+    const lives = this.#chosen(sink);
+    if (tables.length === 0) for (const life of lives) await life.pause();
+    const takers = lives.filter(({ name }) => this.#pipeline.tablesOf(name).some((id) => tables.includes(id)));
     for (const { name, worker } of takers) if (worker.sink.form === "history") throw historyNotPaused(name);
     for (const { name } of takers) await this.#pipeline.pauseIn(name, tables);
   }
 
   async resume(sink: string | null, tables: readonly string[] = []): Promise<void> {
     this.#expectTables(tables);
-    for (const runner of this.#chosen(sink)) {
-      if (tables.length === 0) await runner.resume();
-      else await this.#pipeline.resumeIn(runner.name, tables);
+    for (const life of this.#chosen(sink)) {
+      if (tables.length === 0) await life.resume();
+      else await this.#pipeline.resumeIn(life.name, tables);
     }
   }
 
@@ -193,7 +193,7 @@ export class Control {
   /** For sinks whose engines run in this process: the memory that the engine itself reports. */
   async memory(): Promise<ReadonlyMap<string, number>> {
     const found = new Map<string, number>();
-    for (const { name, worker } of this.#pipeline.runners) {
+    for (const { name, worker } of this.#pipeline.lives) {
       // The figure is only informative: a sink that can't report it now is left out.
       const bytes = await worker.sink.engine?.memoryBytes().catch(() => null);
       if (bytes != null) found.set(name, bytes);
@@ -217,24 +217,24 @@ export class Control {
   /** Reads tables again beside the stream. A sink that had failed, or was emptied, is filled again from the beginning. */
   async startSnapshot(request: SnapshotRequest): Promise<readonly string[]> {
     const { gate, source } = this.#pipeline;
-    const runners =
-      request.sinks.length === 0 ? this.#pipeline.runners : request.sinks.flatMap((name) => this.#chosen(name));
+    const lives =
+      request.sinks.length === 0 ? this.#pipeline.lives : request.sinks.flatMap((name) => this.#chosen(name));
     const ids = request.tables.length === 0 ? gate.tables.map((table) => table.id) : request.tables;
     this.#expectTables(ids);
     const read = ids.flatMap((id) => gate.table(id) ?? []);
     const isWhole = request.tables.length === 0 && request.where === null;
-    if (request.sinks.length > 0) for (const runner of runners) expectReadable(failedSink(runner), isWhole);
+    if (request.sinks.length > 0) for (const life of lives) expectReadable(failedSink(life), isWhole);
     if (request.where !== null) await tryCondition(this.#pipeline.clock, source.rows, read, request.where);
     await this.#pipeline.reinstate(ids);
-    const names = runners.map(({ name }) => name);
+    const names = lives.map(({ name }) => name);
     await this.#pipeline.reinstateIn(names, ids);
     // All at once: sinks that begin together share what is read.
-    const asked = runners.map(({ name }) =>
+    const asked = lives.map(({ name }) =>
       this.#pipeline.snapshot(name, ids, request.where, "asked for by an operator"),
     );
     await Promise.all(asked);
-    for (const runner of runners)
-      if (runner.state === "failed") await revive(runner, isWhole ? this.#pipeline.facts.position : null);
+    for (const life of lives)
+      if (life.state === "failed") await revive(life, isWhole ? this.#pipeline.facts.position : null);
     return ids;
   }
 
@@ -330,7 +330,7 @@ export class Control {
 
   /** What still has to happen until every sink holds everything before `tip`. */
   #missing(tip: bigint): readonly string[] {
-    const { runners } = this.#pipeline;
+    const { lives } = this.#pipeline;
     const { phase, position } = this.#pipeline.facts;
     const blocking = pipelineConditions(this.#statusOf(NOTHING_STORED)).filter((one) => blocks(one, "wait"));
     const missing = blocking.map(sentenceOf);
@@ -340,7 +340,7 @@ export class Control {
     for (const {
       name,
       positions: { covered },
-    } of runners) {
+    } of lives) {
       const isThere = covered !== null && covered.commit >= tip;
       if (!isThere && !held.has(name)) missing.push(`sink ${name} has not applied it all`);
     }
@@ -348,14 +348,14 @@ export class Control {
   }
 
   #chosen(sink: string | null): readonly SinkLife[] {
-    if (sink === null) return this.#pipeline.runners;
-    const runner = this.#pipeline.runner(sink);
-    if (runner === undefined)
+    if (sink === null) return this.#pipeline.lives;
+    const life = this.#pipeline.life(sink);
+    if (life === undefined)
       throw noSuchSink(
         sink,
-        this.#pipeline.runners.map((r) => r.name),
+        this.#pipeline.lives.map((r) => r.name),
       );
-    return [runner];
+    return [life];
   }
 }
 

@@ -29,7 +29,7 @@ export function expectReadable({ name, form, error }: FailedSink, isWhole: boole
 }
 
 /** Opens a failed sink again. `place`: not null if all of its rows were asked for; then it is filled whatever it holds. */
-export async function revive(runner: SinkLife, place: Position | null): Promise<void> {
-  if (place !== null) await runner.fillAgain(place);
-  else await runner.resume();
+export async function revive(life: SinkLife, place: Position | null): Promise<void> {
+  if (place !== null) await life.fillAgain(place);
+  else await life.resume();
 }

@@ -66,13 +66,13 @@ export function statusOf(
   { name, startedAt, health, unanswered, lag, estimates, retainedBytesMax }: DaemonFacts,
   { letters, snapshots, stubborn }: StoredFacts,
 ): PipelineStatus {
-  const { source, gate, acknowledged, runners, facts } = pipeline;
+  const { source, gate, acknowledged, lives, facts } = pipeline;
   const { position, phase, fanOut, isSilent, goneBack } = facts;
   const nowMs = pipeline.clock.now();
   const up = facts.error === null && health !== null && lag.isFresh(nowMs);
   const lagSeconds = position === null ? null : lag.seconds(position.commit, nowMs);
   const spell = (commit: bigint | undefined) => (commit === undefined ? null : source.positions.format(commit));
-  const sinks = runners.map((runner) => ({ name: runner.name, kind: runner.worker.sink.kind }));
+  const sinks = lives.map((life) => ({ name: life.name, kind: life.worker.sink.kind }));
   return pipelineStatus(
     { name, source, sinks },
     {
@@ -96,10 +96,7 @@ export function statusOf(
         copy: estimates.ofCopy(facts.copyProgress),
       },
       sinks: new Map(
-        runners.map((runner) => [
-          runner.name,
-          sinkFacts(runner, { pipeline, facts, lag, letters: letters.get(runner.name) }),
-        ]),
+        lives.map((life) => [life.name, sinkFacts(life, { pipeline, facts, lag, letters: letters.get(life.name) })]),
       ),
       tables: {
         captured: gate.tables.length,
@@ -147,31 +144,31 @@ interface SinkFacts extends Pick<DaemonFacts, "lag"> {
   readonly letters: WaitingLetters | undefined;
 }
 
-function sinkFacts(runner: SinkLife, { pipeline, facts, lag, letters }: SinkFacts): Partial<SinkStatus> {
+function sinkFacts(life: SinkLife, { pipeline, facts, lag, letters }: SinkFacts): Partial<SinkStatus> {
   const { goneBack, phase, fanOut } = facts;
   const { positions } = pipeline.source;
   // Until a moved sink has begun at its new position, it holds what it held before.
-  const { covered } = runner.isMoved ? runner.worker.position : runner.positions;
-  const state = runner.isFailing ? "retrying" : runner.state;
-  const sharesStream = state === "streaming" && !runner.catchingUp;
-  const isWaitedFor = goneBack?.sinks.includes(runner.name) === true;
-  const catchingUp = runner.catchingUp || isWaitedFor;
+  const { covered } = life.isMoved ? life.worker.position : life.positions;
+  const state = life.isFailing ? "retrying" : life.state;
+  const sharesStream = state === "streaming" && !life.catchingUp;
+  const isWaitedFor = goneBack?.sinks.includes(life.name) === true;
+  const catchingUp = life.catchingUp || isWaitedFor;
   const waitsFor = goneBack !== null && sharesStream && !isWaitedFor ? goneBack.sinks : [];
   const snapshotting = state === "streaming" && phase === "snapshot";
   return {
     state: snapshotting ? "snapshot" : state,
-    activity: sinkActivity({ state, worker: runner.worker }, { catchingUp, waitsFor }, fanOut),
+    activity: sinkActivity({ state, worker: life.worker }, { catchingUp, waitsFor }, fanOut),
     position: covered === null ? null : positions.format(covered.commit),
     lagSeconds: covered === null ? null : lag.seconds(covered.commit, pipeline.clock.now()),
     lagBytes: bytesBetween(positions, covered?.commit ?? null, lag.tip),
     ...letterFacts(letters),
-    error: runner.error,
-    needsPerson: runner.needsPerson,
-    isMoved: runner.isMoved,
+    error: life.error,
+    needsPerson: life.needsPerson,
+    isMoved: life.isMoved,
     catchingUp,
     waitsFor,
-    ...(runner.worker.sink.engine === undefined ? {} : { deadRows: runner.worker.sink.engine.deadRows }),
-    ...(runner.worker.sink.hints === undefined ? {} : { hints: runner.worker.sink.hints }),
+    ...(life.worker.sink.engine === undefined ? {} : { deadRows: life.worker.sink.engine.deadRows }),
+    ...(life.worker.sink.hints === undefined ? {} : { hints: life.worker.sink.hints }),
   };
 }
 

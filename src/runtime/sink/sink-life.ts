@@ -396,7 +396,7 @@ export class SinkLife {
   }
 }
 
-/** The runner of the sink with this name. */
-export function lifeOf(runners: readonly SinkLife[], name: string): SinkLife | undefined {
-  return runners.find((runner) => runner.name === name);
+/** The life of the sink with this name. */
+export function lifeOf(lives: readonly SinkLife[], name: string): SinkLife | undefined {
+  return lives.find((life) => life.name === name);
 }

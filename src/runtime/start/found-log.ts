@@ -30,7 +30,7 @@ export interface LogParts {
   readonly clock: Clock;
   readonly admin: LogAdmin;
   readonly state: StateStore;
-  readonly runners: readonly SinkLife[];
+  readonly lives: readonly SinkLife[];
   readonly snapshot: "initial" | "none";
   /** Ids of the captured tables that a sink takes. */
   readonly tablesOf: (sink: string) => readonly string[];
@@ -109,13 +109,13 @@ function highest(positions: Iterable<bigint>): bigint {
 
 /** Every sink continues at `to`, and its tables are compared. One that is to be filled whatever it holds is filled there. */
 async function overGap(
-  { state, runners, tablesOf }: LogParts,
+  { state, lives, tablesOf }: LogParts,
   records: readonly SinkRecord[],
   to: Position,
   generations: TableGenerations,
 ): Promise<ReadonlyMap<string, SinkReset>> {
   const resets = new Map<string, SinkReset>();
-  for (const { name } of runners) {
+  for (const { name } of lives) {
     const isAnew = records.find((record) => record.name === name)?.reset?.anew === true;
     const keeps = isAnew ? undefined : await listComparisons(state.snapshots, name, tablesOf(name), generations);
     resets.set(name, { to, anew: isAnew, ...(keeps === undefined ? {} : { keeps }) });
@@ -144,13 +144,13 @@ export async function listComparisons(
 
 /** First start: it announces what it is about to create, creates it, and records it, in this order. */
 async function create(
-  { clock, admin, state, runners, snapshot, waiting }: LogParts,
+  { clock, admin, state, lives, snapshot, waiting }: LogParts,
   record: SourceRecord | null,
   signal: AbortSignal,
 ): Promise<FirstCopy | null> {
   // Before the sinks are opened: opening takes over their fence, and another running daemon may own them.
   if (record === null) await whenAnswered(waiting, async () => await admin.expectFree?.(null, signal), signal);
-  const epoch = await epochOver(clock, runners, record?.epoch ?? null, signal);
+  const epoch = await epochOver(clock, lives, record?.epoch ?? null, signal);
   if (record === null) await state.source.announce(epoch);
   failpoint("source.announced");
   const make = (isAgain: boolean): Promise<CreatedLog> =>
@@ -167,28 +167,28 @@ async function create(
  */
 async function epochOver(
   clock: Clock,
-  runners: readonly SinkLife[],
+  lives: readonly SinkLife[],
   announced: number | null,
   signal: AbortSignal,
 ): Promise<number> {
   // Asked separately, so that a sink that does not answer hides no other sink's answer. If that sink holds a later epoch,
   // it stops when it is back.
   const limits = { clock, signal, timeoutMs: OPENING_MS_MAX, late: () => null };
-  const asked = runners.map((runner) => withTimeout(runner.epochHeld(signal), limits));
+  const asked = lives.map((life) => withTimeout(life.epochHeld(signal), limits));
   const held = await Promise.all(asked);
   const epoch = announced ?? 1 + Math.max(0, ...held.map((one) => one ?? 0));
   if (epoch > EPOCH_MAX) throw epochsUsedUp(epoch);
-  for (const [i, runner] of runners.entries()) if ((held[i] ?? epoch) >= epoch) runner.missFirstCopy();
+  for (const [i, life] of lives.entries()) if ((held[i] ?? epoch) >= epoch) life.missFirstCopy();
   return epoch;
 }
 
 /** The position where the stream begins: the lowest one of the sinks that answer in time. The other sinks join later. */
 export async function startingPoint(
-  { clock, runners }: Pick<LogParts, "clock" | "runners">,
+  { clock, lives }: Pick<LogParts, "clock" | "lives">,
   { acknowledged, origin }: FoundLog["stored"],
   signal: AbortSignal,
 ): Promise<Position> {
-  const opening = Promise.all(runners.map((runner) => runner.begin(signal)));
+  const opening = Promise.all(lives.map((life) => life.begin(signal)));
   const continuations = await withTimeout(opening, { clock, signal, timeoutMs: OPENING_MS_MAX, late: () => [] });
   const covered = continuations.flatMap((from) => (from?.kind === "known" ? [from.covered] : []));
   return earliest(covered) ?? acknowledged ?? origin;

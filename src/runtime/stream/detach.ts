@@ -2,6 +2,8 @@ import type { Clock } from "../../core/clock.ts";
 import type { Position } from "../../core/model/position.ts";
 import type { News } from "../../core/news.ts";
 import type { FanOut } from "./fan-out.ts";
+import type { GoBack } from "./go-back.ts";
+import { lifeOf, type SinkLife } from "../sink/sink-life.ts";
 import type { SinkWorker } from "../sink/sink-worker.ts";
 
 /** The pause between two looks is at least this long, and a sink holds nearly all for at least this long. */
@@ -29,8 +31,8 @@ export interface DetachParts {
   /** Told when a sink has made progress. */
   readonly news: News;
   readonly fanOut: FanOut;
-  readonly isWaitedFor: (worker: SinkWorker) => boolean;
-  readonly detach: (worker: SinkWorker) => void;
+  readonly goBack: GoBack;
+  readonly lives: readonly SinkLife[];
 }
 
 /**
@@ -52,7 +54,7 @@ export async function detachSlowSinks(parts: DetachParts, signal: AbortSignal): 
 }
 
 /** Returns after which time to look again even if nothing happens. */
-function look({ clock, fanOut, isWaitedFor, detach }: DetachParts, slow: Map<SinkWorker, StalledSink>): number {
+function look({ clock, fanOut, goBack, lives }: DetachParts, slow: Map<SinkWorker, StalledSink>): number {
   let dueMs = LOOK_MS;
   const sinks = [...fanOut.sinks];
   for (const worker of sinks) {
@@ -63,7 +65,7 @@ function look({ clock, fanOut, isWaitedFor, detach }: DetachParts, slow: Map<Sin
       continue;
     }
     const nowMs = clock.elapsed();
-    const isWaited = isWaitedFor(worker) || fanOut.holdsLarge(worker);
+    const isWaited = goBack.isCatchingUp(worker) || fanOut.holdsLarge(worker);
     const before = slow.get(worker);
     const hasMoved = isWaited && before?.covered !== worker.position.covered;
     const held = before === undefined || hasMoved ? { sinceMs: nowMs, covered: worker.position.covered } : before;
@@ -75,7 +77,7 @@ function look({ clock, fanOut, isWaitedFor, detach }: DetachParts, slow: Map<Sin
       continue;
     }
     slow.delete(worker);
-    detach(worker);
+    lifeOf(lives, worker.name)?.detach();
   }
   return dueMs;
 }

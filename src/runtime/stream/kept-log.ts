@@ -34,18 +34,18 @@ export interface KeptLog {
 export function keepWithin(
   { byteCountMax, policy }: KeptLogPolicy,
   { retainedBytes, reached, bytesBehind }: KeptLog,
-  runners: readonly SinkLife[],
+  lives: readonly SinkLife[],
   logger: Logger,
 ): void {
   if (policy !== "dropSink" || retainedBytes < byteCountMax) return;
-  for (const runner of runners) {
-    const { checkpoint, covered } = runner.positions;
+  for (const life of lives) {
+    const { checkpoint, covered } = life.positions;
     const position = checkpoint ?? covered;
-    const flows = runner.state === "streaming" && !runner.catchingUp;
-    if (position === null || flows || runner.worker.sink.form !== "mirror") continue;
+    const flows = life.state === "streaming" && !life.catchingUp;
+    if (position === null || flows || life.worker.sink.form !== "mirror") continue;
     if (comparePositions(position, reached) >= 0 || bytesBehind(position) < byteCountMax) continue;
-    logger.warn({ sink: runner.name, retainedBytes, byteCountMax }, "the source keeps too much log for this sink");
-    runner.giveUp(reached);
+    logger.warn({ sink: life.name, retainedBytes, byteCountMax }, "the source keeps too much log for this sink");
+    life.giveUp(reached);
   }
 }
 

@@ -52,8 +52,8 @@ export async function settle(world: KafkaWorld): Promise<void> {
 async function missingOf(world: KafkaWorld, daemon: Daemon | null, name: string): Promise<readonly string[]> {
   const running = daemon?.running ?? null;
   if (daemon === null || running === null) return [`${name} does not run`];
-  for (const runner of running.pipeline.runners)
-    if (runner.state === "failed") await running.control.resume(runner.name).catch(() => undefined);
+  for (const life of running.pipeline.lives)
+    if (life.state === "failed") await running.control.resume(life.name).catch(() => undefined);
   const asked = running.control.wait(ROUND_MS, new AbortController().signal);
   const death = new Promise<null>((resolve) => daemon.process.onDeath(() => resolve(null)));
   const result = await Promise.race([asked, death, world.sleep(ROUND_MS * 2).then(() => null)]).catch(() => null);
