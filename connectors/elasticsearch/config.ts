@@ -63,7 +63,7 @@ export const factory: SinkFactory<ElasticsearchOptions> = {
     return await check(settingsOf(context), signal, { tables });
   },
   grants: async (context) => {
-    const { grants } = await import("./grants.ts");
+    const { grants } = await import("./check.ts");
     const { urls, prefix, name } = settingsOf(context);
     return grants(urls[0] ?? "", prefix, `millrace_${context.daemon}_${name}`);
   },

@@ -1,12 +1,10 @@
-/**
- * Finds documents that no batch can have written, when an operator has a sink filled again because somebody changed it
- * by hand.
- */
+/** Looks at the versions of documents that no batch of this life has written: those of an earlier one, or of other hands. */
 import * as z from "zod";
 import { expectEveryShard, refresh } from "./indices/ddl.ts";
 import { VERSION_FIELD } from "./write/document.ts";
 import { parsed, pathOf, type SearchClient, WHOLE_SEARCH } from "./http.ts";
 import type { IndexIdentity } from "./indices/tables.ts";
+import { chunksByLength } from "./indices/presence.ts";
 
 const PAGE = 5_000;
 const KEPT_FOR = "1m";
@@ -18,7 +16,7 @@ const HITS = z.object({ hits: z.object({ hits: z.array(z.object({ _version: z.nu
 const PAGE_OF = HITS.extend({ _scroll_id: z.string() });
 const LOOKING = "looking for documents that are not ours";
 
-/** Whether a document has a version above `version` (the engine's or ours), or lacks our version. */
+/** When an operator has a sink filled again because somebody changed it by hand: whether a document has a version above `version` (the engine's or ours), or lacks our version. */
 export async function holdsForeign(
   client: SearchClient,
   { index }: IndexIdentity,
@@ -73,4 +71,38 @@ async function page(
   const { _scroll_id: scroll, hits } = PAGE_OF.parse(parsed(answer.body));
   const highest = hits.hits.reduce((most, { _version: own = 0 }) => Math.max(most, own), 0);
   return { count: hits.hits.length, highest, scroll };
+}
+
+/** Of documents where a sink writes: old ones may be left there. */
+export async function highestVersion(
+  client: SearchClient,
+  names: readonly string[],
+  signal: AbortSignal,
+): Promise<bigint> {
+  let highest = 0n;
+  for (const chunk of chunksByLength(names, (name) => name)) {
+    const found = await highestIn(client, chunk, signal);
+    if (found > highest) highest = found;
+  }
+  return highest;
+}
+
+async function highestIn(client: SearchClient, names: readonly string[], signal: AbortSignal): Promise<bigint> {
+  const path = pathOf(names);
+  const there = { ignore_unavailable: "true", allow_no_indices: "true" } as const;
+  expectEveryShard(
+    await client.request({ method: "POST", path: `${path}/_refresh`, query: there }, signal),
+    "a refresh",
+  );
+  const order = `[{"${VERSION_FIELD}":{"order":"desc","unmapped_type":"long","missing":"_last"}}]`;
+  const body = `{"size":1,"_source":false,"query":{"exists":{"field":"${VERSION_FIELD}"}},"sort":${order}}`;
+  const query = { ...there, ...WHOLE_SEARCH };
+  const answer = await client.request(
+    { method: "POST", path: `${path}/_search`, query, body: Buffer.from(body) },
+    signal,
+  );
+  expectEveryShard(answer, "looking for old documents");
+  // Parsed as text: JSON numbers would lose digits here.
+  const sorted = /"sort":\[(\d+)\]/.exec(answer.body.toString("utf8"));
+  return BigInt(sorted?.[1] ?? 0);
 }

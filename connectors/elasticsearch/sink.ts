@@ -17,17 +17,17 @@ import type {
 } from "../../src/core/contracts/sink.ts";
 import type { Logger } from "../../src/core/contracts/telemetry.ts";
 import type { IndexOptions } from "./indices/ddl.ts";
-import { highestVersion } from "./highest-version.ts";
+import { highestVersion, holdsForeign } from "./foreign.ts";
 import { classifyConnection, droppedError, OF_ONE_TABLE, searchError } from "./errors.ts";
 import { WriteFence } from "./fence.ts";
-import { holdsForeign } from "./foreign.ts";
 import { type ClientSettings, parsed, SearchClient, serversOf } from "./http.ts";
 import { TableIndices } from "./indices/indices.ts";
 import { ElasticsearchInspection } from "./inspect.ts";
 import { StoredCheckpoint } from "./checkpoint.ts";
 import { expectWhole } from "./indices/presence.ts";
+import { ReportFailure } from "../kit/skipped-rows.ts";
 import { removeUpTo } from "./write/removal.ts";
-import { BodyPool, ReportFailure, RowsBatch } from "./write/rows.ts";
+import { BodyPool, RowsBatch } from "./write/rows.ts";
 import { type IndexIdentity, type PreparedIndex, type SearchTable, searchTable } from "./indices/tables.ts";
 
 export interface ElasticsearchSinkSettings extends ClientSettings, IndexOptions {
@@ -35,6 +35,13 @@ export interface ElasticsearchSinkSettings extends ClientSettings, IndexOptions 
   readonly daemon: string;
   readonly name: string;
   readonly prefix: string;
+}
+
+/** Since the sink was opened. */
+interface Opened {
+  readonly checkpoint: StoredCheckpoint;
+  readonly indices: TableIndices;
+  readonly fence: WriteFence;
 }
 
 /** A table version whose index takes its rows, and how they are written under the index's present alias. */
@@ -64,10 +71,8 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
   readonly #prepared = new Map<string, Prepared>();
   /** Ids of tables whose index had lost a shard: the sink checks it before it waits for it again. */
   readonly #partial = new Set<string>();
-  #indices: TableIndices | null = null;
-  #fence: WriteFence | null = null;
   #client: SearchClient | null = null;
-  #checkpoint: StoredCheckpoint | null = null;
+  #opened: Opened | null = null;
   #isClosed = false;
   #isRefused = false;
 
@@ -89,11 +94,9 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
     return this.#guarded(signal, async (client) => {
       const checkpoint = this.#stored(client);
       const fence = new WriteFence(client, this.#settings.prefix, `${this.#settings.daemon}.${this.name}`);
-      const indices = new TableIndices(client, this.#settings, fence, this.#log);
+      const indices = new TableIndices(client, this.#settings, fence, checkpoint, this.#log);
       const held = await checkpoint.takeOver(lease, (content) => indices.revise(content, signal), signal);
-      this.#checkpoint = checkpoint;
-      this.#indices = indices;
-      this.#fence = fence;
+      this.#opened = { checkpoint, indices, fence };
       return held;
     });
   }
@@ -108,7 +111,7 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
   }
 
   async missing(tables: readonly TableVersion[]): Promise<readonly TableVersion[]> {
-    return tables.filter(({ id }) => !this.#tables().holds(id));
+    return tables.filter(({ id }) => !this.#ours.indices.holds(id));
   }
 
   async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
@@ -118,10 +121,10 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
   }
 
   async #prepare(client: SearchClient, table: TableVersion, signal: AbortSignal): Promise<void> {
-    const written = this.#tables().written(table.id);
+    const written = this.#ours.indices.written(table.id);
     if (written !== undefined && this.#partial.has(table.id)) await expectWhole(client, written, table, signal);
     this.#partial.delete(table.id);
-    const prepare = () => this.#tables().prepare(this.target(table), table, this.#document(), signal);
+    const prepare = () => this.#ours.indices.prepare(this.target(table), table, signal);
     const prepared = await aboutTable(table.id, OF_ONE_TABLE, findMillraceError, prepare);
     this.#prepared.set(table.id, { ...prepared, table, target: null });
   }
@@ -129,19 +132,19 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
   /** A document keeps its named fields until it is written. */
   async carries(from: TableVersion, to: TableVersion, signal: AbortSignal): Promise<boolean> {
     if (!onlyGrows(from, to)) return false;
-    return await this.#guarded(signal, () => this.#tables().takes(this.target(to), to, signal));
+    return await this.#guarded(signal, () => this.#ours.indices.takes(this.target(to), to, signal));
   }
 
   async apply(batch: Batch, outcome: Outcome, signal: AbortSignal): Promise<void> {
     await this.#guarded(signal, async (client) => {
-      await this.#document().compare(signal);
+      await this.#ours.checkpoint.compare(signal);
       const targets = await this.#enter(tablesOf(batch), signal);
       await this.#applyBatch(client, batch, targets, outcome, signal);
       if (batch.kind !== "checkpoint") failpoint("elasticsearch.rows-written");
       const { checkpoint } = batch;
-      const moved = await this.#tables().complete(checkpoint.tables, signal);
-      await this.#document().write({ checkpoint, indices: moved }, signal);
-      this.#tables().adopt(moved);
+      const moved = await this.#ours.indices.complete(checkpoint.tables, signal);
+      await this.#ours.checkpoint.write({ checkpoint, indices: moved }, signal);
+      this.#ours.indices.adopt(moved);
     });
   }
 
@@ -173,12 +176,12 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
    */
   async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
     await this.#guarded(signal, async (client) => {
-      await this.#document().compare(signal);
+      await this.#ours.checkpoint.compare(signal);
       for (const { id } of tables) {
-        const written = this.#tables().written(id);
+        const written = this.#ours.indices.written(id);
         if (written === undefined || !(await holdsForeign(client, written, version, signal))) continue;
         this.#log.warn({ table: id }, "the index holds documents that Millrace did not write: it is created again");
-        await this.#tables().remove(id, this.#document(), signal);
+        await this.#ours.indices.remove(id, signal);
         this.#prepared.delete(id);
       }
     });
@@ -191,15 +194,15 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
 
   async forget(signal: AbortSignal): Promise<void> {
     await this.#guarded(signal, async () => {
-      await this.#entering().leave(this.#tables().all(), signal);
-      await this.#document().remove(signal);
+      await this.#ours.fence.leave(this.#ours.indices.all(), signal);
+      await this.#ours.checkpoint.remove(signal);
     });
   }
 
   async verify(signal: AbortSignal): Promise<void> {
     await this.#guarded(signal, async () => {
-      await this.#document().compare(signal);
-      await this.#tables().expectPresent(signal);
+      await this.#ours.checkpoint.compare(signal);
+      await this.#ours.indices.expectPresent(signal);
     });
   }
 
@@ -250,34 +253,24 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
     return new MillraceError({ code, kind, message: `${message}; the disks have: ${room}`, hint, cause });
   }
 
-  #document(): StoredCheckpoint {
-    invariant(this.#checkpoint !== null, "a sink is opened before it is used");
-    return this.#checkpoint;
-  }
-
-  #tables(): TableIndices {
-    invariant(this.#indices !== null, "a sink is opened before it is used");
-    return this.#indices;
-  }
-
-  #entering(): WriteFence {
-    invariant(this.#fence !== null, "a sink is opened before it is used");
-    return this.#fence;
+  get #ours(): Opened {
+    invariant(this.#opened !== null, "a sink is opened before it is used");
+    return this.#opened;
   }
 
   /** From here on nothing is written to these tables' indices that this process has given up, or another one. */
   async #enter(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly SearchTable[]> {
     const indices = tables.map((table) => this.#written(table));
-    const { aliases, areNew } = await this.#entering().enter(indices, signal);
+    const { aliases, areNew } = await this.#ours.fence.enter(indices, signal);
     // Another process that has taken the sink over enters its indices after its lease is stored: either we see the lease
     // here, or our alias is gone before it writes.
-    if (areNew) await this.#document().compare(signal);
+    if (areNew) await this.#ours.checkpoint.compare(signal);
     return tables.map((table, i) => this.#target(table, aliases[i]!));
   }
 
   #written({ id }: TableVersion): IndexIdentity {
     const prepared = this.#prepared.get(id);
-    const written = this.#tables().written(id);
+    const written = this.#ours.indices.written(id);
     if (written === undefined || written.uuid !== prepared?.index.uuid) throw droppedError(written?.alias ?? id);
     return written;
   }

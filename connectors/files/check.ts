@@ -4,7 +4,7 @@ import { failed, ok } from "../kit/findings.ts";
 import { pages } from "./errors.ts";
 import { findLog, type FoundLog } from "./log/log.ts";
 import { Holes, holeText } from "./publish/holes.ts";
-import type { FilesSettings } from "./settings.ts";
+import type { FilesSettings } from "./sink.ts";
 import type { Store } from "./store/store.ts";
 
 const LOOKED_AT_MAX = 10_000;
@@ -17,7 +17,7 @@ export async function check({ store: open, keepMs }: FilesSettings, signal: Abor
     const found = await findLog(store, signal);
     const what =
       found === null ? "holds no changes yet" : `holds changes up to ${found.entry.head.checkpoint.position}`;
-    const findings = [ok(id, `${store.place} can be read, and ${what}`)];
+    const findings = [ok(id, `${store.location} can be read, and ${what}`)];
     return found === null ? findings : [...findings, ...(await holesIn(store, found, keepMs !== null, signal))];
   } catch (error) {
     const known = findMillraceError(error);

@@ -1,7 +1,7 @@
-import { resolve } from "node:path";
 import * as z from "zod";
+import { resolve } from "node:path";
 import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
-import type { FilesSettings } from "./settings.ts";
+import type { FilesSettings } from "./sink.ts";
 import { bucketOf, s3, S3_PATH, s3Refusal } from "../kit/bucket.ts";
 import { refusing } from "../kit/idle-keys.ts";
 import { duration, size } from "../../src/core/values/quantity-keys.ts";

@@ -6,7 +6,7 @@ import type { Checkpoint, Batch } from "../../src/core/model/batch.ts";
 import { parsePosition, serializePosition } from "../../src/core/model/position.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { filesError } from "./errors.ts";
-import { ChangeLog } from "./log/change-log.ts";
+import { ChangeLog, type RollLimits } from "./log/change-log.ts";
 import type { EntryCheckpoint, RowText } from "./log/entry.ts";
 import { findLog } from "./log/log.ts";
 import { folderOf } from "./names.ts";
@@ -15,11 +15,10 @@ import { ParquetMaker } from "./publish/parquet.ts";
 import { Publisher } from "./publish/publisher.ts";
 import { highestVersion } from "./publish/manifest.ts";
 import { Retention } from "./publish/retention.ts";
-import type { FilesSettings } from "./settings.ts";
 import type { Store } from "./store/store.ts";
 import { CsvRows } from "./text/csv.ts";
 import { NdjsonRows } from "./text/ndjson.ts";
-import { type BatchParts, type BatchPlace, BatchRows } from "./text/batch-parts.ts";
+import { type BatchParts, type BatchNumbers, BatchRows } from "./text/batch-parts.ts";
 
 /** Larger batches make fewer entries of the log. */
 const CLOSE_MS_MAX = 30_000;
@@ -27,6 +26,17 @@ const BATCH = { rowCountMax: 50_000, byteCountMax: 16 * 1024 * 1024 };
 
 /** Objects that are looked at when the sink is opened, and with each heartbeat. */
 const LOOKED_AT = { opening: 100, idle: 20 };
+
+export interface FilesSettings {
+  readonly daemon: string;
+  readonly name: string;
+  readonly format: "parquet" | "ndjson";
+  readonly roll: RollLimits;
+  /** How long files stay; null: for ever. */
+  readonly keepMs: number | null;
+  readonly memoryLimit: string;
+  readonly store: () => Promise<Store>;
+}
 
 interface Opened {
   readonly store: Store;
@@ -131,9 +141,9 @@ export class FilesSink implements Sink, TargetPresence, TargetRows {
     const position = serializePosition(batch.checkpoint.position);
     const readsAll = isEmpty(batch.checkpoint.tables) && completeIn(log).length > 0;
     const held = new Set(batch.kind === "sweep" ? completeIn(log) : []);
-    const partsOf = (place: Pick<BatchPlace, "sequence" | "begun">): BatchParts => {
+    const partsOf = (numbers: Pick<BatchNumbers, "sequence" | "begun">): BatchParts => {
       const holds = (tableId: string): boolean => held.has(tableId);
-      const parts = this.#parts.partsOf(batch, { ...place, holds }, this.#clock.now());
+      const parts = this.#parts.partsOf(batch, { ...numbers, holds }, this.#clock.now());
       outcome.waiting?.();
       return parts;
     };

@@ -15,7 +15,7 @@ import type { KeyText } from "../../src/core/contracts/row-reads.ts";
 import { keyInRow, listedKeys } from "../kit/listed-keys.ts";
 import { Connection, type ConnectionSettings, serverOf, textOf } from "./connection.ts";
 import { classify, replyCode } from "./errors.ts";
-import { rowKeyPages } from "./write/removal.ts";
+import { rowKeyPages } from "./write/key-pages.ts";
 import { equalRows } from "./row-lines.ts";
 import { VERSION_FIELD } from "./write/script.ts";
 import { type Format, tableKeyStart } from "./write/table-target.ts";

@@ -2,6 +2,7 @@
 import * as z from "zod";
 import { type ShapeNote, shapeNote } from "../../src/core/targets/base-floors.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
+import { STORED_SHAPE } from "../kit/stored-shape.ts";
 import { type Commands, textOf } from "./connection.ts";
 import { overwritten } from "./checkpoint.ts";
 
@@ -12,13 +13,7 @@ export interface RowShape extends ShapeNote {
   readonly widths: readonly number[];
 }
 
-const SHAPE = z.object({
-  relation: z.number(),
-  key: z.array(z.tuple([z.string(), z.number()])),
-  columns: z.array(z.tuple([z.string(), z.number(), z.string().regex(/^\d+$/)])),
-  retired: z.array(z.string()),
-  widths: z.array(z.int()),
-});
+const SHAPE = STORED_SHAPE.extend({ retired: z.array(z.string()), widths: z.array(z.int()) });
 
 /** Only under the claim that writes the rows. */
 const STORE = `

@@ -3,7 +3,7 @@ import { checkpointTexts } from "../../src/core/checkpoint/checkpoint-text.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import { onlyGrows } from "../../src/core/targets/carrying.ts";
 import { invariant } from "../../src/core/invariant.ts";
-import { parsePosition, serializePosition } from "../../src/core/model/position.ts";
+import { serializePosition } from "../../src/core/model/position.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type {
   Outcome,
@@ -14,12 +14,12 @@ import type {
   TargetRows,
 } from "../../src/core/contracts/sink.ts";
 import type { Logger } from "../../src/core/contracts/telemetry.ts";
-import { rowVersion } from "../../src/core/model/version.ts";
-import { CallPool, CallStream, ReportFailure } from "./write/call-stream.ts";
+import { CallPool, CallStream } from "./write/call-stream.ts";
+import { ReportFailure } from "../kit/skipped-rows.ts";
+import { versionSince } from "../kit/stored-shape.ts";
 import { Connection, type ConnectionSettings, serverOf } from "./connection.ts";
 import { classify, redisError, replyCode } from "./errors.ts";
-import { expel } from "./foreign.ts";
-import { highestVersion } from "./highest-version.ts";
+import { expel, highestVersion } from "./foreign.ts";
 import { RedisInspection } from "./inspect.ts";
 import { evictionIn, memoryOf, withRoom } from "./memory.ts";
 import { checkpointKey, TombstoneKeys } from "./keys.ts";
@@ -33,7 +33,6 @@ import { ACTION } from "./write/script.ts";
 import type { CheckpointToStore } from "./write/script-call.ts";
 import { followShape } from "./shapes.ts";
 import { type Format, tableKeyStart, TableTarget } from "./write/table-target.ts";
-import { waitForReplicas } from "./replicas.ts";
 
 export interface RedisSinkSettings extends ConnectionSettings {
   readonly name: string;
@@ -53,6 +52,7 @@ interface Attempt {
 
 /** How often `apply` starts a batch again by itself: after a lost answer, and after the server lost the script. */
 const ATTEMPTS_MAX = 3;
+const WAIT_MS = "10000";
 
 /**
  * Rows as keys of a Redis or Valkey server or cluster; see README.md for its guarantees. Not a transactional sink,
@@ -142,7 +142,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
   /** Keys need no preparation; notes which values rows of another shape may supply. */
   async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     await this.#guarded(signal, async (connection) => {
-      const since = versionAt(this.#position);
+      const since = versionSince(this.#position);
       const { prefix, format } = this.#settings;
       for (const table of tables) {
         const shape = await this.#fenced(connection, signal, async (claim) => {
@@ -352,9 +352,13 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
   }
 }
 
-/** Rows of a shape that begins now have this version or a higher one. */
-function versionAt(position: string): bigint {
-  if (position === "") return 0n;
-  const { epoch, commit } = parsePosition(position);
-  return rowVersion(epoch, commit);
+/** Returns when that many replicas have this connection's writes; in a cluster it asks each primary. */
+async function waitForReplicas(connection: Connection, count: number): Promise<void> {
+  if (count === 0) return;
+  for (const primary of connection.primaries()) {
+    const reached = await primary.command("wait", String(count), WAIT_MS);
+    if (typeof reached !== "number" || reached < count) {
+      throw redisError("MR3411", "retryable", `fewer than ${count} replicas confirmed the batch`);
+    }
+  }
 }

@@ -4,6 +4,7 @@ import { invariant } from "../../../src/core/invariant.ts";
 import { documentField } from "../../../src/core/targets/names.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { TIME_FIELD, VERSION_FIELD } from "../write/document.ts";
+import { STORED_SHAPE } from "../../kit/stored-shape.ts";
 import { classifyEngine, partError, searchError, tooManyShards } from "../errors.ts";
 import { type Answer, errorOf, fieldOf, parsed, pathOf, type SearchClient } from "../http.ts";
 import type { IndexIdentity } from "./tables.ts";
@@ -37,15 +38,10 @@ export interface IndexOptions {
 }
 
 const FIELD = z.looseObject({ type: z.string().optional(), fields: z.record(z.string(), z.unknown()).optional() });
-const SHAPE = z.object({
-  relation: z.number(),
-  key: z.array(z.tuple([z.string(), z.number()])),
-  columns: z.array(z.tuple([z.string(), z.number(), z.string().regex(/^\d+$/)])),
-});
 const MARK = z.object({
   daemon: z.string().optional(),
   table: z.string().optional(),
-  shape: SHAPE.optional(),
+  shape: STORED_SHAPE.optional(),
   checkpoint: z.boolean().optional(),
 });
 const INDEX = z.object({

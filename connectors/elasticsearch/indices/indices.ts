@@ -1,10 +1,9 @@
 import { shapeNote } from "../../../src/core/targets/base-floors.ts";
 import type { CompleteTables } from "../../../src/core/checkpoint/completeness.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
-import { parsePosition } from "../../../src/core/model/position.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { Logger } from "../../../src/core/contracts/telemetry.ts";
-import { rowVersion } from "../../../src/core/model/version.ts";
+import { versionSince } from "../../kit/stored-shape.ts";
 import {
   createIndex,
   extendIndex,
@@ -31,16 +30,18 @@ export class TableIndices {
   readonly #client: SearchClient;
   readonly #engine: Engine;
   readonly #fence: WriteFence;
+  readonly #document: StoredCheckpoint;
   readonly #log: Logger;
   readonly #indices = new Map<string, TableIndex>();
   #unfilled = new Set<string>();
   /** Ids of tables whose next index is being filled. */
   readonly #filling = new Set<string>();
 
-  constructor(client: SearchClient, options: IndexOptions, fence: WriteFence, log: Logger) {
+  constructor(client: SearchClient, options: IndexOptions, fence: WriteFence, document: StoredCheckpoint, log: Logger) {
     this.#client = client;
     this.#engine = { client, options };
     this.#fence = fence;
+    this.#document = document;
     this.#log = log;
   }
 
@@ -74,26 +75,21 @@ export class TableIndices {
   }
 
   /** Drops the table's indices, including the visible one; `prepare` creates another. */
-  async remove(tableId: string, document: StoredCheckpoint, signal: AbortSignal): Promise<void> {
+  async remove(tableId: string, signal: AbortSignal): Promise<void> {
     const table = this.#indices.get(tableId);
     if (table === undefined) return;
     for (const identity of [table, ...(table.next === undefined ? [] : [table.next])]) {
       await dropIndex(this.#client, identity, signal);
     }
-    await document.write({ indices: new Map([[tableId, null]]) }, signal);
+    await this.#document.write({ indices: new Map([[tableId, null]]) }, signal);
     this.#indices.delete(tableId);
     this.#filling.delete(tableId);
   }
 
   /** Prepares an index for rows of this version, and returns it. */
-  async prepare(
-    alias: string,
-    table: TableVersion,
-    document: StoredCheckpoint,
-    signal: AbortSignal,
-  ): Promise<PreparedIndex> {
+  async prepare(alias: string, table: TableVersion, signal: AbortSignal): Promise<PreparedIndex> {
     // Invariant: a process that has lost its lease creates and drops no index.
-    await document.compare(signal);
+    await this.#document.compare(signal);
     const known = this.#indices.get(table.id);
     const nextAlias = nextAliasOf(alias);
     const { current, next } = await findIndices(this.#engine, table, { alias, nextAlias }, signal);
@@ -108,15 +104,15 @@ export class TableIndices {
       await dropIndex(this.#client, next, signal);
     }
     if (target !== null && fieldOfOtherType(target, table) === null) {
-      const note = shapeNote(target.note, table, versionAt(document.position));
+      const note = shapeNote(target.note, table, versionSince(this.#document.position));
       const extension = extensionOf(target, table, note);
       if (extension !== null) {
         const [entered] = (await this.#fence.enter([target], signal)).aliases;
-        await document.compare(signal);
+        await this.#document.compare(signal);
         await extendIndex(this.#engine, table, { alias: entered!, extension }, signal);
       }
       const recorded = { ...identityOf(current ?? target), next: filling === null ? undefined : identityOf(filling) };
-      await this.#record(table.id, recorded, document, signal);
+      await this.#record(table.id, recorded, signal);
       return { index: writtenIndex(recorded), note };
     }
     const made = { writeAlias: this.#fence.newAlias(), note: shapeNote(null, table, 0n) };
@@ -127,7 +123,7 @@ export class TableIndices {
     const index = identityOf(await createIndex(this.#engine, table, wanted, signal));
     this.#fence.made(index.uuid, made.writeAlias);
     failpoint("elasticsearch.index-made", table);
-    await this.#record(table.id, current === null ? index : { ...identityOf(current), next: index }, document, signal);
+    await this.#record(table.id, current === null ? index : { ...identityOf(current), next: index }, signal);
     if (current !== null) {
       this.#log.info({ table: table.id, index: index.index }, "a type changed: the table is read into a new index");
     }
@@ -143,10 +139,10 @@ export class TableIndices {
   }
 
   /** From here on the indices are known by their UUIDs, also after a restart. */
-  async #record(tableId: string, table: TableIndex, document: StoredCheckpoint, signal: AbortSignal): Promise<void> {
+  async #record(tableId: string, table: TableIndex, signal: AbortSignal): Promise<void> {
     const changed = new Map([[tableId, table]]);
     const known = this.#indices.get(tableId);
-    if (JSON.stringify(known) !== JSON.stringify(table)) await document.write({ indices: changed }, signal);
+    if (JSON.stringify(known) !== JSON.stringify(table)) await this.#document.write({ indices: changed }, signal);
     this.#unfilled.delete(tableId);
     this.adopt(changed);
   }
@@ -188,11 +184,4 @@ export class TableIndices {
 
 function identityOf({ alias, index, uuid }: IndexIdentity): IndexIdentity {
   return { alias, index, uuid };
-}
-
-/** Rows of a shape that begins now have this version or a higher one. */
-function versionAt(position: string): bigint {
-  if (position === "") return 0n;
-  const { epoch, commit } = parsePosition(position);
-  return rowVersion(epoch, commit);
 }

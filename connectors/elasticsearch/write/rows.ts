@@ -1,6 +1,8 @@
 import { DELETE, PATCH, type TableWrites } from "../../../src/core/model/batch.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
-import type { Outcome, RefusedEntry } from "../../../src/core/contracts/sink.ts";
+import type { Outcome } from "../../../src/core/contracts/sink.ts";
+import { BaseWindow } from "../../kit/base-window.ts";
+import { SkippedRows } from "../../kit/skipped-rows.ts";
 import { type BaseLookup, type BaseRequest, readBases } from "./base-documents.ts";
 import { BulkBody } from "./bulk-body.ts";
 import { type Refusal, sendBulk } from "./bulk.ts";
@@ -12,14 +14,6 @@ import type { SearchTable } from "../indices/tables.ts";
 const BODIES_IN_FLIGHT = 2;
 /** A body of more bytes has one large document. It goes alone: the engines admit a tenth of their heap at once. */
 const BYTES_IN_FLIGHT_MAX = 8 * 1024 * 1024;
-/** How many base documents to read at once: at first this number, then by their measured size. */
-const BASES_FIRST = 8;
-const BASES_MAX = 500;
-const BASE_BYTES_AIM = 8 * 1024 * 1024;
-
-/** The runtime could not store a report: not an error of the engine. */
-export class ReportFailure extends Error {}
-
 /** Bodies are reused from batch to batch; one pool per sink. */
 export class BodyPool {
   readonly #free: BulkBody[] = [];
@@ -44,8 +38,7 @@ export class RowsBatch {
   readonly #signal: AbortSignal;
   readonly #inFlight: Promise<void>[] = [];
   #bytesInFlight = 0;
-  readonly #incomplete = new Map<TableWrites, number[]>();
-  readonly #poison: RefusedEntry[] = [];
+  readonly #skipped = new SkippedRows();
   #body: BulkBody;
 
   constructor(
@@ -77,11 +70,7 @@ export class RowsBatch {
       // After a failure nothing may arrive after the next attempt has begun.
       await Promise.allSettled(this.#inFlight);
     }
-    try {
-      await this.#report(outcome);
-    } catch (error) {
-      throw new ReportFailure("the rows that the sink skipped could not be reported", { cause: error });
-    }
+    await this.#skipped.report(outcome);
   }
 
   async #putRows(): Promise<void> {
@@ -98,12 +87,12 @@ export class RowsBatch {
 
   async #putPatches(): Promise<void> {
     const requests = this.#patches();
-    let windowCount = BASES_FIRST;
+    const size = new BaseWindow();
     for (let from = 0; from < requests.length;) {
-      const window = requests.slice(from, from + windowCount);
+      const window = requests.slice(from, from + size.count);
       const bases = await readBases(this.#client, window, this.#signal);
       for (const [n, request] of window.entries()) await this.#putPatch(request, bases[n]!);
-      windowCount = nextWindow(bases);
+      size.measured(bases.length, byteCountOf(bases));
       from += window.length;
     }
   }
@@ -125,7 +114,7 @@ export class RowsBatch {
       case "newer":
         return;
       case "missing":
-        return this.#leave(writes, entry);
+        return this.#skipped.incomplete(writes, entry);
       case "found":
         if (this.#body.isFull) await this.#flush();
         return this.#put(this.#tables.indexOf(writes), entry, base.source);
@@ -140,7 +129,7 @@ export class RowsBatch {
       this.#body.add(writes, i);
     } else {
       this.#body.abandon();
-      this.#leave(writes, i);
+      this.#skipped.incomplete(writes, i);
     }
   }
 
@@ -155,12 +144,6 @@ export class RowsBatch {
         this.#body.add(writes, i);
       }
     }
-  }
-
-  #leave(writes: TableWrites, entry: number): void {
-    const entries = this.#incomplete.get(writes);
-    if (entries === undefined) this.#incomplete.set(writes, [entry]);
-    else entries.push(entry);
   }
 
   async #flush(): Promise<void> {
@@ -187,14 +170,9 @@ export class RowsBatch {
     for (const refusal of await sendBulk(this.#client, body, this.#signal)) {
       const writes = body.writes[refusal.item];
       if (writes === undefined) continue;
-      this.#poison.push({ writes, entry: body.entry[refusal.item]!, error: poisonError(writes, refusal) });
+      this.#skipped.refused(writes, body.entry[refusal.item]!, poisonError(writes, refusal));
     }
     this.#pool.give(body);
-  }
-
-  async #report(outcome: Outcome): Promise<void> {
-    await outcome.poison(this.#poison);
-    for (const [writes, entries] of this.#incomplete) await outcome.incomplete(writes, entries);
   }
 }
 
@@ -205,9 +183,8 @@ function poisonError(writes: TableWrites, { tooLarge, reason }: Refusal): Millra
     : searchError("MR3307", "poison", `the search engine refuses a row of ${id} for its content (${reason})`);
 }
 
-function nextWindow(bases: readonly BaseLookup[]): number {
+function byteCountOf(bases: readonly BaseLookup[]): number {
   let byteCount = 0;
   for (const base of bases) if (base.kind === "found") byteCount += base.source.length;
-  const average = byteCount / bases.length;
-  return average === 0 ? BASES_MAX : Math.max(1, Math.min(BASES_MAX, Math.floor(BASE_BYTES_AIM / average)));
+  return byteCount;
 }

@@ -13,9 +13,8 @@ import { logKey, manifestKey, MANIFESTS, NUMBER_MAX, numberOf } from "../names.t
 import { NO_MANIFEST, type Published, readHead } from "../publish/manifest.ts";
 import type { Publisher } from "../publish/publisher.ts";
 import type { Retention } from "../publish/retention.ts";
-import type { RollLimits } from "../settings.ts";
 import type { Store } from "../store/store.ts";
-import type { BatchParts, BatchPlace } from "../text/batch-parts.ts";
+import type { BatchParts, BatchNumbers } from "../text/batch-parts.ts";
 import {
   type EntryCheckpoint,
   type Head,
@@ -33,6 +32,13 @@ const LATE_MAX = 8;
 const US_PER_MS = 1000;
 /** A clock that shows a later time than the year 2112 is wrong; numbers would be used up. */
 const CLOCK_MS_MAX = 2 ** 52 / US_PER_MS;
+
+/** When changes that wait in the log become files: as soon as one of these is reached. */
+export interface RollLimits {
+  readonly rows: number;
+  readonly bytes: number;
+  readonly ageMs: number;
+}
 
 interface Owner {
   readonly lease: number;
@@ -90,7 +96,7 @@ export class ChangeLog {
       throw filesError(
         "MR4202",
         "fatal",
-        `another process holds ${store.place} under lease ${lease}, ours is ${owner.lease}`,
+        `another process holds ${store.location} under lease ${lease}, ours is ${owner.lease}`,
       );
     }
     const { log, state } = found === null ? await anew(tools, signal) : await continued(tools, found, signal);
@@ -114,18 +120,22 @@ export class ChangeLog {
   async add(
     checkpoint: EntryCheckpoint,
     readsAll: boolean,
-    partsOf: (place: Pick<BatchPlace, "sequence" | "begun">) => BatchParts,
+    partsOf: (numbers: Pick<BatchNumbers, "sequence" | "begun">) => BatchParts,
     signal: AbortSignal,
   ): Promise<void> {
     const { clock, owner } = this.#tools;
     // Changes of one publication have one form.
     if (this.#state.text !== owner.text) await this.publishAll(signal);
-    const place = this.#placeFor(readsAll);
-    const rows = partsOf(place);
+    const numbers = this.#numbersFor(readsAll);
+    const rows = partsOf(numbers);
     if (rows.next > Number.MAX_SAFE_INTEGER)
-      throw filesError("MR4220", "fatal", `${this.#tools.store.place}: _millrace_sequence is ${this.#state.sequence}`);
+      throw filesError(
+        "MR4220",
+        "fatal",
+        `${this.#tools.store.location}: _millrace_sequence is ${this.#state.sequence}`,
+      );
     const waiting = this.#with(rows, clock.now());
-    const { begun } = place;
+    const { begun } = numbers;
     const next = { ...this.#state, checkpoint, waiting, text: owner.text, sequence: rows.next, begun };
     await this.#append(next, rows, signal);
     if (this.#isDue()) await this.publishAll(signal);
@@ -142,7 +152,7 @@ export class ChangeLog {
     if (this.#state.waiting.rows === 0 && !this.#endsPart()) return;
     const publishing = above(this.#state.manifest.number, clockMs(this.#tools));
     if (publishing > NUMBER_MAX)
-      throw filesError("MR4220", "fatal", `${this.#tools.store.place}: ${manifestKey(publishing - 1)}`);
+      throw filesError("MR4220", "fatal", `${this.#tools.store.location}: ${manifestKey(publishing - 1)}`);
     await this.#append({ ...this.#state, publishing }, NO_ROWS, signal);
     failpoint("files.publication-stored");
     await this.#finish(signal);
@@ -173,7 +183,7 @@ export class ChangeLog {
   }
 
   /** Of the next batch. */
-  #placeFor(readsAll: boolean): { readonly sequence: number; readonly begun: number } {
+  #numbersFor(readsAll: boolean): { readonly sequence: number; readonly begun: number } {
     const { sequence, begun } = this.#state;
     const first = above(sequence - 1, clockMs(this.#tools) * US_PER_MS);
     return readsAll ? { sequence: first + 1, begun: first } : { sequence: first, begun };

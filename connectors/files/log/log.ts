@@ -75,7 +75,7 @@ export class LogWriter {
     signal: AbortSignal,
   ): Promise<void> {
     const number = this.#newest + 1;
-    if (number > NUMBER_MAX) throw filesError("MR4220", "fatal", `${this.#store.place}: ${logKey(this.#newest)}`);
+    if (number > NUMBER_MAX) throw filesError("MR4220", "fatal", `${this.#store.location}: ${logKey(this.#newest)}`);
     const key = logKey(number);
     failpoint("files.before-entry");
     const isNew = await this.#store.create(key, piecesOfEntry({ ...this.#writer, ...head }, parts), signal);
@@ -109,19 +109,19 @@ export class LogWriter {
     const head = (await readEntry(this.#store, number, signal))?.head;
     if (head?.writer === this.#writer.writer) return;
     if (head === undefined || (head.owner === this.#writer.owner && head.lease <= this.#writer.lease)) {
-      throw filesError("MR4219", "retryable", `${logKey(number)} below ${this.#store.place} came late`);
+      throw filesError("MR4219", "retryable", `${logKey(number)} below ${this.#store.location} came late`);
     }
-    throw taken(head.lease, this.#store.place);
+    throw taken(head.lease, this.#store.location);
   }
 
   async #missing(signal: AbortSignal): Promise<Error> {
     const found = await findLog(this.#store, signal);
     if (found !== null && found.entry.head.lease > this.#writer.lease)
-      return taken(found.entry.head.lease, this.#store.place);
-    return filesError("MR4203", "reopen", `the log below ${this.#store.place} is gone`);
+      return taken(found.entry.head.lease, this.#store.location);
+    return filesError("MR4203", "reopen", `the log below ${this.#store.location} is gone`);
   }
 }
 
-function taken(lease: number, place: string): Error {
-  return filesError("MR4202", "fatal", `another process has written below ${place}, under lease ${lease}`);
+function taken(lease: number, location: string): Error {
+  return filesError("MR4202", "fatal", `another process has written below ${location}, under lease ${lease}`);
 }

@@ -75,7 +75,7 @@ export class Holes {
     throw filesError(
       "MR4218",
       "reopen",
-      `${what}, below ${store.place}: ${lostText(lostTables)}`,
+      `${what}, below ${store.location}: ${lostText(lostTables)}`,
       undefined,
       lostTables,
     );

@@ -1,7 +1,8 @@
 import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
 import { filesError } from "../errors.ts";
 import type { Shape } from "../log/entry.ts";
-import { parquetSql, type RowsFile } from "./parquet-sql.ts";
+import { quoteIdentifier, quoteLiteral } from "../../kit/duckdb.ts";
+import { type FileColumn, fileColumns } from "./columns.ts";
 
 /** Makes Parquet files; the engine runs in this process, is opened by the first file, and holds no data. */
 export class ParquetMaker implements Disposable {
@@ -39,4 +40,62 @@ export class ParquetMaker implements Disposable {
     await this.#connection.run("SET TimeZone = 'UTC'");
     return this.#connection;
   }
+}
+
+/** The reader refuses longer rows by default. */
+const ROW_BYTES_DEFAULT = 1024 * 1024;
+const BUFFER_BYTES = 2 * ROW_BYTES_DEFAULT;
+
+export interface RowsFile {
+  readonly path: string;
+  readonly rowBytesMax: number;
+}
+
+/** Makes a Parquet file of the lines of CsvRows. */
+export function parquetSql(shape: Shape, from: RowsFile, to: string): string {
+  const columns = fileColumns(shape).map((column, i) => ({ ...column, field: `c${i}` }));
+  const own = [
+    'sequence AS "_millrace_sequence"',
+    'op AS "_millrace_op"',
+    'version AS "_millrace_version"',
+    '"offset" AS "_millrace_offset"',
+    'make_timestamptz(commit_us) AS "_millrace_commit_time"',
+    'transaction_id AS "_millrace_transaction"',
+    'unchanged AS "_millrace_unchanged"',
+  ];
+  const values = columns.map(({ field, expression, name }) => `${expression(field)} AS ${quoteIdentifier(name)}`);
+  const exact = `${exactOf(columns)} AS "_millrace_exact"`;
+  const select = `SELECT ${[...own, exact, ...values].join(", ")} FROM ${readCsv(columns.length, from)}`;
+  return `COPY (${select}) TO ${quoteLiteral(to)} (FORMAT parquet, COMPRESSION zstd)`;
+}
+
+/** A JSON object with the texts of the cells whose types can't hold them; null where all do. */
+function exactOf(columns: readonly (FileColumn & { readonly field: string })[]): string {
+  const tests = columns.flatMap(({ name, field, unfit }) =>
+    unfit === null ? [] : [{ name, field, is: unfit(field) }],
+  );
+  if (tests.length === 0) return "CAST(NULL AS VARCHAR)";
+  const pairs = tests.map(
+    ({ name, field, is }) => `{'k': ${quoteLiteral(name)}, 'v': CASE WHEN ${is} THEN ${field} END}`,
+  );
+  const kept = `list_filter([${pairs.join(", ")}], lambda x: x.v IS NOT NULL)`;
+  const any = tests.map(({ field, is }) => `(${field} IS NOT NULL AND ${is})`).join(" OR ");
+  return `CASE WHEN ${any} THEN CAST(to_json(map_from_entries(${kept})) AS VARCHAR) END`;
+}
+
+function readCsv(columnCount: number, { path, rowBytesMax }: RowsFile): string {
+  const fields = [
+    ...Array.from({ length: columnCount }, (_, i) => `'c${i}': 'VARCHAR'`),
+    "'sequence': 'BIGINT', 'op': 'VARCHAR', 'version': 'BIGINT', 'offset': 'BIGINT', 'commit_us': 'BIGINT'",
+    "'transaction_id': 'VARCHAR', 'unchanged': 'VARCHAR'",
+  ];
+  const size = rowBytesMax > ROW_BYTES_DEFAULT ? rowBytesMax + 1024 : null;
+  const options = [
+    "auto_detect = false, header = false, delim = ',', quote = '\"', escape = '\"', new_line = '\\n'",
+    // An empty field is null, an empty quoted one is the empty text.
+    "nullstr = '', allow_quoted_nulls = false, parallel = false",
+    `columns = {${fields.join(", ")}}`,
+    size === null ? `buffer_size = ${BUFFER_BYTES}` : `max_line_size = ${size}, buffer_size = ${size}`,
+  ];
+  return `read_csv(${quoteLiteral(path)}, ${options.join(", ")})`;
 }

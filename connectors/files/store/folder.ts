@@ -24,7 +24,7 @@ const SYNCED_MAX = 10_000;
 
 /** A folder of this machine, or of a file system that it mounts. An object is synced before it appears under its name. */
 export class FolderStore implements Store {
-  readonly place: string;
+  readonly location: string;
   readonly #path: string;
   #count = 0;
   /** Folders whose own names are durable. */
@@ -32,7 +32,7 @@ export class FolderStore implements Store {
 
   constructor(path: string) {
     this.#path = path;
-    this.place = path;
+    this.location = path;
   }
 
   async list(under: string, signal: AbortSignal, after = ""): Promise<readonly string[]> {

@@ -50,32 +50,33 @@ export function answerOf(error: unknown): Answer | null {
 }
 
 /** The authorities of `s3.ca`. */
-export function trusted(ca: string, isEncrypted: boolean, place: string): ConnectionOptions {
+export function trusted(ca: string, isEncrypted: boolean, location: string): ConnectionOptions {
   try {
     return tlsOptions({ ...NO_TLS_KEYS, ca }, isEncrypted);
   } catch (error) {
     if (!(error instanceof UnusableTls)) throw error;
-    throw filesError("MR4217", "blocked", `${place}: ${error.what}`, error.cause);
+    throw filesError("MR4217", "blocked", `${location}: ${error.what}`, error.cause);
   }
 }
 
 /** By the code of the answer, never by its text. */
 export function classifyS3(error: unknown, bucket: string, signal: AbortSignal, server?: string): unknown {
-  const place = server === undefined ? bucket : `${bucket} at ${server}`;
+  const location = server === undefined ? bucket : `${bucket} at ${server}`;
   if (isAborted(error) || signal.aborted) return error;
   const tls = tlsFailure(codeOf(error));
-  if (tls !== undefined) return filesError("MR4217", "blocked", `${place}: TLS to S3 failed: ${tls.what}`);
+  if (tls !== undefined) return filesError("MR4217", "blocked", `${location}: TLS to S3 failed: ${tls.what}`);
   const answer = answerOf(error);
-  return answer === null ? error : faultOf(answer, place, error);
+  return answer === null ? error : faultOf(answer, location, error);
 }
 
-function faultOf({ name, status }: Answer, place: string, cause: unknown): MillraceError {
+function faultOf({ name, status }: Answer, location: string, cause: unknown): MillraceError {
   const told = status === null ? name : `${name}, status ${status}`;
-  if (SKEW.has(name)) return filesError("MR4213", "blocked", `${place}: the machine's clock is wrong (${told})`, cause);
+  if (SKEW.has(name))
+    return filesError("MR4213", "blocked", `${location}: the machine's clock is wrong (${told})`, cause);
   if (LOGIN.has(name) || status === 401 || status === 403)
-    return filesError("MR4211", "blocked", `${place}: S3 refuses the credentials (${told})`, cause, [], "login");
+    return filesError("MR4211", "blocked", `${location}: S3 refuses the credentials (${told})`, cause, [], "login");
   if (BUCKET.has(name) || status === 301)
-    return filesError("MR4212", "blocked", `${place}: the bucket can't be used (${told})`, cause);
+    return filesError("MR4212", "blocked", `${location}: the bucket can't be used (${told})`, cause);
   if (
     status === null ||
     status >= FIRST_SERVER_STATUS ||
@@ -83,6 +84,6 @@ function faultOf({ name, status }: Answer, place: string, cause: unknown): Millr
     name === "RequestTimeout" ||
     status === 409
   )
-    return filesError("MR4214", "retryable", `${place}: S3 can't be reached, or is busy (${told})`, cause);
-  return filesError("MR4215", "blocked", `${place}: S3 refuses a request (${told})`, cause);
+    return filesError("MR4214", "retryable", `${location}: S3 can't be reached, or is busy (${told})`, cause);
+  return filesError("MR4215", "blocked", `${location}: S3 refuses a request (${told})`, cause);
 }

@@ -33,7 +33,7 @@ const PROBE = "_millrace/probe";
 
 /** Objects below a prefix of a bucket. An upload in parts becomes visible with its last request. */
 export class S3Store implements Store {
-  readonly place: string;
+  readonly location: string;
   readonly #client: S3Client;
   readonly #bucket: string;
   readonly #prefix: string;
@@ -42,7 +42,7 @@ export class S3Store implements Store {
   #scratch: string | null = null;
 
   constructor({ bucket, prefix, region, endpoint, accessKeyId, secretAccessKey, pathStyle, ca }: BucketSettings) {
-    this.place = `s3://${bucket}/${prefix}`;
+    this.location = `s3://${bucket}/${prefix}`;
     this.#bucket = bucket;
     if (endpoint !== undefined) {
       const { host, port } = addressOf(new URL(endpoint));
@@ -61,7 +61,7 @@ export class S3Store implements Store {
       requestChecksumCalculation: "WHEN_REQUIRED",
       responseChecksumValidation: "WHEN_REQUIRED",
       requestHandler: {
-        ...(ca === undefined ? {} : { httpsAgent: { ...trusted(ca, isEncrypted, this.place), keepAlive: true } }),
+        ...(ca === undefined ? {} : { httpsAgent: { ...trusted(ca, isEncrypted, this.location), keepAlive: true } }),
         connectionTimeout: CONNECT_MS_MAX,
         requestTimeout: REQUEST_MS_MAX,
         throwOnRequestTimeout: true,
@@ -180,7 +180,7 @@ export class S3Store implements Store {
       throw filesError(
         "MR4216",
         "fatal",
-        `${this.place}: the server has overwritten an object that it should have kept`,
+        `${this.location}: the server has overwritten an object that it should have kept`,
       );
     }
   }
@@ -242,7 +242,7 @@ export class S3Store implements Store {
     try {
       return await work();
     } catch (error) {
-      throw classifyS3(error, this.place, signal, this.#server);
+      throw classifyS3(error, this.location, signal, this.#server);
     }
   }
 }

@@ -20,7 +20,7 @@ export interface BatchParts {
 }
 
 /** What a batch needs of the log. */
-export interface BatchPlace {
+export interface BatchNumbers {
   /** The sequence of its first change. */
   readonly sequence: number;
   /** `Head.begun` */
@@ -59,7 +59,7 @@ export class BatchRows {
   }
 
   /** `nowMs`: the time of what has no commit. */
-  partsOf(batch: Batch, { sequence, begun, holds }: BatchPlace, nowMs: number): BatchParts {
+  partsOf(batch: Batch, { sequence, begun, holds }: BatchNumbers, nowMs: number): BatchParts {
     this.#parts.clear();
     this.#sequence = sequence;
     if (batch.kind === "rows") this.#rows(batch);

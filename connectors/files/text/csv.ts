@@ -1,6 +1,6 @@
 /**
  * A change as a line of CSV, for DuckDB, which makes Parquet of it: each cell's text in quotes, nothing for a null, then
- * Millrace's own columns. A cell has Postgres' text form; an array has its JSON form. `parquet-sql.ts` reads it.
+ * Millrace's own columns. A cell has Postgres' text form; an array has its JSON form. `parquet.ts` reads it.
  */
 import { ByteWriter } from "../../../src/core/bytes.ts";
 import { CELL_NULL, CELL_TEXT, CELL_UNCHANGED } from "../../../src/core/model/tuple.ts";

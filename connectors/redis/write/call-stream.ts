@@ -1,6 +1,8 @@
 import type { TableWrites } from "../../../src/core/model/batch.ts";
+import type { MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
-import type { Outcome, RefusedEntry } from "../../../src/core/contracts/sink.ts";
+import type { Outcome } from "../../../src/core/contracts/sink.ts";
+import { SkippedRows } from "../../kit/skipped-rows.ts";
 import { type Connection, listOf, type Reply } from "../connection.ts";
 import { redisError } from "../errors.ts";
 import type { TombstoneKeys } from "../keys.ts";
@@ -14,17 +16,8 @@ import { type CheckpointToStore, ScriptCall } from "./script-call.ts";
  */
 const CALLS_IN_FLIGHT = 3;
 
-/** The runtime could not store a report: not an error of Redis. */
-export class ReportFailure extends Error {}
-
 /** A row that is too large to send; the script never sees it. */
 export const RESULT_TOO_LARGE = 3;
-
-interface LeftRow {
-  readonly writes: TableWrites;
-  readonly entry: number;
-  readonly result: number;
-}
 
 /** Reusable calls; one pool per sink. */
 export class CallPool {
@@ -57,7 +50,7 @@ export class CallStream {
   readonly #claim: Claim;
   readonly #position: string;
   readonly #inFlight: Promise<void>[] = [];
-  readonly #left: LeftRow[] = [];
+  readonly #skipped = new SkippedRows();
   #call: ScriptCall;
   #sentCount = 0;
 
@@ -80,7 +73,8 @@ export class CallStream {
   }
 
   leave(writes: TableWrites, entry: number, result: number): void {
-    this.#left.push({ writes, entry, result });
+    if (result === RESULT_INCOMPLETE) this.#skipped.incomplete(writes, entry);
+    else this.#skipped.refused(writes, entry, poisonError(writes, result));
   }
 
   /** Before the first row in these slots of a cluster. */
@@ -114,12 +108,12 @@ export class CallStream {
   async finish(checkpoint: CheckpointToStore, outcome: Outcome): Promise<void> {
     if (this.#connection.isCluster) await this.flush();
     await this.settle();
-    await this.#report(outcome);
+    await this.#skipped.report(outcome);
     if (this.#sentCount > 0) failpoint("redis.rows-written");
     await this.#send(this.#call, checkpoint);
     this.#call = this.#pool.take(this.#connection);
-    if (this.#left.length === 0) return;
-    await this.#report(outcome);
+    if (this.#skipped.isEmpty) return;
+    await this.#skipped.report(outcome);
     failpoint("redis.rows-written");
     await this.#send(this.#call, checkpoint);
     this.#call = this.#pool.take(this.#connection);
@@ -144,34 +138,9 @@ export class CallStream {
       if (writes !== undefined) this.leave(writes, call.entry[row]!, Number(list[i + 1]));
     }
   }
-
-  async #report(outcome: Outcome): Promise<void> {
-    if (this.#left.length === 0) return;
-    try {
-      await this.#reportLeft(outcome);
-    } catch (error) {
-      throw new ReportFailure("the rows that the sink skipped could not be reported", { cause: error });
-    }
-  }
-
-  async #reportLeft(outcome: Outcome): Promise<void> {
-    const incomplete = new Map<TableWrites, number[]>();
-    const refused: RefusedEntry[] = [];
-    for (const { writes, entry, result } of this.#left.splice(0)) {
-      if (result === RESULT_INCOMPLETE) {
-        const entries = incomplete.get(writes);
-        if (entries === undefined) incomplete.set(writes, [entry]);
-        else entries.push(entry);
-      } else {
-        refused.push({ writes, entry, error: poisonError(writes, result) });
-      }
-    }
-    await outcome.poison(refused);
-    for (const [writes, entries] of incomplete) await outcome.incomplete(writes, entries);
-  }
 }
 
-function poisonError(writes: TableWrites, result: number): ReturnType<typeof redisError> {
+function poisonError(writes: TableWrites, result: number): MillraceError {
   const { id } = writes.table;
   if (result === RESULT_WRONG_TYPE) {
     return redisError("MR3408", "poison", `a row of ${id} has a key under which Redis holds a value of another kind`);

@@ -4,6 +4,16 @@ import { type Commands, listOf, type Reply, textOf } from "../connection.ts";
 import { scanPattern } from "../keys.ts";
 
 const SCAN_COUNT = "1000";
+const COLON = 0x3a;
+const DIGEST_START = "sha256:";
+
+/** Identifies a table's keys. */
+export interface RowKeys {
+  /** The start of the keys. */
+  readonly keyStart: string;
+  /** The numbers of columns that the keys have had. */
+  readonly keyWidths: readonly number[];
+}
 
 /** All keys that begin with `start`, page by page. */
 export async function* keyPages(primary: Commands, start: string, signal: AbortSignal): AsyncGenerator<Buffer[]> {
@@ -23,4 +33,23 @@ function pageOf(reply: Reply): [cursor: string, keys: Buffer[]] {
   const list = listOf(keys);
   invariant(next !== null && list !== null, "SCAN answers with a cursor and keys");
   return [next, list.filter((key) => Buffer.isBuffer(key))];
+}
+
+/** All keys in the range of the table's rows, page by page. */
+export async function* rowKeyPages(
+  primary: Commands,
+  { keyStart, keyWidths }: RowKeys,
+  signal: AbortSignal,
+): AsyncGenerator<Buffer[]> {
+  const start = Buffer.byteLength(keyStart);
+  for await (const keys of keyPages(primary, keyStart, signal)) {
+    yield keys.filter((bytes) => isRowKey(bytes, start, keyWidths));
+  }
+}
+
+/** Another pipeline's table may follow ours if its prefix begins with our key; such a key has more parts. */
+export function isRowKey(key: Buffer, start: number, keyWidths: readonly number[]): boolean {
+  let colons = 0;
+  for (let i = start; i < key.length; i++) if (key[i] === COLON) colons++;
+  return keyWidths.includes(colons + 1) || (colons === 1 && key.toString("latin1", start).startsWith(DIGEST_START));
 }

@@ -3,20 +3,9 @@ import { ByteWriter } from "../../../src/core/bytes.ts";
 import type { CallStream } from "./call-stream.ts";
 import type { Commands, Connection } from "../connection.ts";
 import { redisError } from "../errors.ts";
-import { keyPages } from "./key-pages.ts";
+import { isRowKey, keyPages, type RowKeys } from "./key-pages.ts";
 import { beginText, endText } from "./message-pack.ts";
 import { slotOf } from "../slots.ts";
-
-const COLON = 0x3a;
-const DIGEST_START = "sha256:";
-
-/** Identifies a table's keys. */
-export interface RowKeys {
-  /** The start of the keys. */
-  readonly keyStart: string;
-  /** The numbers of columns that the keys have had. */
-  readonly keyWidths: readonly number[];
-}
 
 export interface Removal extends RowKeys {
   readonly action: number;
@@ -85,25 +74,6 @@ function sharedStart(texts: readonly string[]): string {
   for (const text of others) while (!text.startsWith(first.slice(0, length))) length--;
   while (!first.slice(0, length).isWellFormed()) length--;
   return first.slice(0, length);
-}
-
-/** All keys in the range of the table's rows, page by page. */
-export async function* rowKeyPages(
-  primary: Commands,
-  { keyStart, keyWidths }: RowKeys,
-  signal: AbortSignal,
-): AsyncGenerator<Buffer[]> {
-  const start = Buffer.byteLength(keyStart);
-  for await (const keys of keyPages(primary, keyStart, signal)) {
-    yield keys.filter((bytes) => isRowKey(bytes, start, keyWidths));
-  }
-}
-
-/** Another pipeline's table may follow ours if its prefix begins with our key; such a key has more parts. */
-function isRowKey(key: Buffer, start: number, keyWidths: readonly number[]): boolean {
-  let colons = 0;
-  for (let i = start; i < key.length; i++) if (key[i] === COLON) colons++;
-  return keyWidths.includes(colons + 1) || (colons === 1 && key.toString("latin1", start).startsWith(DIGEST_START));
 }
 
 async function topology(connection: Connection): Promise<string> {

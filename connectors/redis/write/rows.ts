@@ -1,6 +1,7 @@
 import { DELETE, PATCH, type TableWrites } from "../../../src/core/model/batch.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
+import { BaseWindow } from "../../kit/base-window.ts";
 import { type BaseLookup, type BaseRequest, readBases } from "./base-rows.ts";
 import { type CallStream, RESULT_TOO_LARGE } from "./call-stream.ts";
 import type { Connection } from "../connection.ts";
@@ -9,11 +10,6 @@ import type { Packing } from "./packed-row.ts";
 import { ACTION, RESULT_INCOMPLETE } from "./script.ts";
 import { slotOf } from "../slots.ts";
 import type { Format, TableTarget } from "./table-target.ts";
-
-/** How many base rows to read at once: at first this number, then by their measured size. */
-const BASES_FIRST = 8;
-const BASES_MAX = 500;
-const BASE_BYTES_AIM = 8 * 1024 * 1024;
 
 /** Entries of one kind, in the order of sending. */
 interface Phase {
@@ -71,13 +67,13 @@ export class RowsBatch {
   }
 
   async #writeCompleted(phase: Phase, signal: AbortSignal): Promise<void> {
-    let windowCount = BASES_FIRST;
+    const size = new BaseWindow();
     for (let from = 0; from < phase.count;) {
-      const to = Math.min(from + windowCount, phase.count);
+      const to = Math.min(from + size.count, phase.count);
       const requests = Array.from({ length: to - from }, (_, i) => this.#request(phase, from + i));
       const bases = await readBases(this.#connection, this.#format, requests);
       for (let n = from; n < to; n++) await this.#writeWithBase(phase, n, bases[n - from]!, signal);
-      windowCount = nextWindow(bases);
+      size.measured(bases.length, byteCountOf(bases));
       from = to;
     }
     if (this.#connection.isCluster) await this.#stream.flush();
@@ -181,11 +177,10 @@ export class RowsBatch {
   }
 }
 
-function nextWindow(bases: readonly BaseLookup[]): number {
+function byteCountOf(bases: readonly BaseLookup[]): number {
   let byteCount = 0;
   for (const base of bases) {
     if (base.kind === "found") for (const value of base.row.values) byteCount += value?.length ?? 0;
   }
-  const average = byteCount / bases.length;
-  return average === 0 ? BASES_MAX : Math.max(1, Math.min(BASES_MAX, Math.floor(BASE_BYTES_AIM / average)));
+  return byteCount;
 }
