@@ -6,9 +6,9 @@
 import { compatibilityPartitioner, type MessageToProduce, Producer } from "@platformatic/kafka";
 import type { Cluster } from "../connectors/kafka/client/cluster.ts";
 import { LibraryCluster } from "../connectors/kafka/client/library-cluster.ts";
-import { extentOf, type Place, readCommitted } from "../connectors/kafka/client/reading.ts";
-import { createTopic } from "../connectors/kafka/client/topic-settings.ts";
-import { partitionOf } from "../connectors/kafka/partitions.ts";
+import { extentOf, type Partition, readCommitted } from "../connectors/kafka/client/partition.ts";
+import { createTopic } from "../connectors/kafka/writer/topics.ts";
+import { partitionOf } from "../connectors/kafka/writer/records.ts";
 import { kafka } from "../scripts/services/servers/kafka.ts";
 import type { RunningService } from "../scripts/services/service.ts";
 import { againstLoad, type Loaded, type LoadTarget } from "./against-load.ts";
@@ -171,7 +171,7 @@ class KafkaTarget implements LoadTarget {
     return keys;
   }
 
-  async #placeOf(name: string, partition: number): Promise<Place | null> {
+  async #placeOf(name: string, partition: number): Promise<Partition | null> {
     const topic = (await this.#cluster.topics([name], this.#signal)).get(name);
     return topic == null ? null : { name, topic, partition };
   }

@@ -1,20 +1,30 @@
 import { tableId } from "../../src/core/model/schema.ts";
 import { systemClock } from "../../src/core/clock.ts";
 import type { Finding, TableName } from "../../src/core/contracts/connector.ts";
-import { aclFinding } from "./acls/script.ts";
-import { sinkAcls } from "./acls/sink-acls.ts";
-import { readCheckpoint } from "./checkpoint.ts";
-import { Claims } from "./claims.ts";
+import { aclFinding, givenTo } from "./acls.ts";
+import { readCheckpoint } from "./writer/checkpoint.ts";
+import { Claims, expectBefore, expectForm, expectOwner } from "./writer/claims.ts";
 import type { Cluster } from "./client/cluster.ts";
 import { apiIdsOf } from "./client/failures.ts";
-import { createTopic, settingsOfTopics } from "./client/topic-settings.ts";
+import { createTopic, settingsOfTopics, isCompacting, Topics } from "./writer/topics.ts";
 import { classify, takesOnlyKeys } from "./errors.ts";
-import { callTopics, logTopic, ownTopic, topicOf, type TopicNaming, transactionTopic } from "./names.ts";
+import {
+  answersId,
+  callTopics,
+  checkpointTopic,
+  logTopic,
+  ownTopic,
+  sinkId,
+  topicOf,
+  type TopicNaming,
+  transactionTopic,
+} from "./names.ts";
 import { RegistryClient } from "./registry/client.ts";
-import type { KafkaSinkSettings } from "./settings.ts";
-import { isCompacting, Topics } from "./topics.ts";
-import { checkpointTopic, expectBefore, expectForm, expectOwner } from "./verification.ts";
+import type { LogSinkSettings } from "./log/answering.ts";
+import type { TopicSinkSettings } from "./sink/topic-sink.ts";
 import { failed, ok } from "../kit/findings.ts";
+
+export type KafkaSinkSettings = TopicSinkSettings | LogSinkSettings;
 
 const NAMED_MAX = 5;
 
@@ -24,119 +34,119 @@ export async function check(
   signal: AbortSignal,
   tables: readonly TableName[] = [],
 ): Promise<readonly Finding[]> {
-  try {
+  return await finding("kafka.connect", signal, async () => {
     await using cluster = await settings.cluster.connect(signal);
     const brokers = await cluster.brokerCount(signal);
+    const look = new Look(cluster, settings, tables, signal);
     return [
       ok("kafka.connect", `connected to a Kafka cluster of ${brokers} broker${brokers === 1 ? "" : "s"}`),
-      await features(cluster, signal),
-      ...(await claimFindings(cluster, settings, tables, signal)),
-      ...(await keptFindings(cluster, settings, tables, signal)),
-      await topicsFinding(cluster, settings, brokers, tables, signal),
-      ...(await compactionFindings(cluster, settings, tables, signal)),
-      ...(await registryFindings(settings, signal)),
+      ...(await finding("kafka.transactions", signal, () => look.features())),
+      ...(await finding("kafka.claims", signal, () => look.claims())),
+      ...(await finding("kafka.checkpoint", signal, () => look.kept())),
+      ...(await finding("kafka.topics", signal, () => look.topics(brokers))),
+      ...(await finding("kafka.compaction", signal, () => look.compaction())),
+      ...(await finding("kafka.registry", signal, () => look.registry())),
       aclFinding("sink", sinkAcls(settings)),
     ];
-  } catch (error) {
-    return [failed("kafka.connect", classify(error, signal))];
-  }
+  });
 }
 
-async function features(cluster: Cluster, signal: AbortSignal): Promise<Finding> {
-  try {
-    for (const name of ["Produce", "InitProducerId", "AddPartitionsToTxn", "EndTxn"])
-      await cluster.version(name, signal);
-    return ok("kafka.transactions", "the brokers speak what transactions need");
-  } catch (error) {
-    return failed("kafka.transactions", classify(error, signal));
-  }
-}
-
-async function topicsFinding(
-  cluster: Cluster,
-  settings: KafkaSinkSettings,
-  brokers: number,
-  tables: readonly TableName[],
+async function finding(
+  id: string,
   signal: AbortSignal,
-): Promise<Finding> {
-  const { rules } = settings;
-  const wanted = topicsOf(settings, tables);
+  work: () => Promise<readonly Finding[]>,
+): Promise<readonly Finding[]> {
   try {
-    const found = await cluster.topics(wanted, signal);
+    return await work();
+  } catch (error) {
+    return [failed(id, classify(error, signal))];
+  }
+}
+
+/** Each says what it finds; one that fails is a finding. */
+class Look {
+  readonly #cluster: Cluster;
+  readonly #settings: KafkaSinkSettings;
+  readonly #tables: readonly TableName[];
+  readonly #signal: AbortSignal;
+
+  constructor(cluster: Cluster, settings: KafkaSinkSettings, tables: readonly TableName[], signal: AbortSignal) {
+    this.#cluster = cluster;
+    this.#settings = settings;
+    this.#tables = tables;
+    this.#signal = signal;
+  }
+
+  async features(): Promise<readonly Finding[]> {
+    for (const name of ["Produce", "InitProducerId", "AddPartitionsToTxn", "EndTxn"])
+      await this.#cluster.version(name, this.#signal);
+    return [ok("kafka.transactions", "the brokers speak what transactions need")];
+  }
+
+  async topics(brokers: number): Promise<readonly Finding[]> {
+    const { rules } = this.#settings;
+    const wanted = this.#wanted();
+    const found = await this.#cluster.topics(wanted, this.#signal);
     const missing = wanted.filter((topic) => found.get(topic) == null);
     const [first] = missing;
-    if (first === undefined) return ok("kafka.topics", `all ${wanted.length} topics are there`);
+    if (first === undefined) return [ok("kafka.topics", `all ${wanted.length} topics are there`)];
     const named = `${missing.slice(0, NAMED_MAX).join(", ")}${missing.length > NAMED_MAX ? " …" : ""}`;
+    const wrong = (what: string, fix: string): Finding => ({ id: "kafka.topics", level: "error", what, fix });
     if (!rules.create) {
       const what = `${missing.length} topics are missing: ${named}`;
-      return { id: "kafka.topics", level: "error", what, fix: "Create them, or set `topics: { create: true }`." };
+      return [wrong(what, "Create them, or set `topics: { create: true }`.")];
     }
     if (rules.replication > brokers) {
       const what = `\`topics.replication\` is ${rules.replication}, and there are ${brokers} brokers`;
-      return { id: "kafka.topics", level: "error", what, fix: `Set it to ${brokers} or less.` };
+      return [wrong(what, `Set it to ${brokers} or less.`)];
     }
-    const { partitions, replication, settings: of } = rules;
-    await createTopic(cluster, { name: first, partitions, replication, settings: of }, signal, true);
-    return ok("kafka.topics", `${missing.length} topics will be made: ${named}`);
-  } catch (error) {
-    if (apiIdsOf(error).includes("TOPIC_ALREADY_EXISTS")) return ok("kafka.topics", "topics are being made");
-    return failed("kafka.topics", classify(error, signal));
-  }
-}
-
-/** Of topics that another sink writes to, and of those that hold something else than this one is to write. */
-async function claimFindings(
-  cluster: Cluster,
-  settings: KafkaSinkSettings,
-  tables: readonly TableName[],
-  signal: AbortSignal,
-): Promise<readonly Finding[]> {
-  const { naming } = settings;
-  try {
-    const held = await readCheckpoint(cluster, checkpointTopic(settings), signal);
-    expectOwner(held, settings);
-    expectForm(held, settings);
-    const claims = await Claims.of(cluster, settings, signal);
-    claims.expectOwn(naming);
-    const targets = new Map(tables.map((table) => [topicOf(table, naming), tableId(table.schema, table.table)]));
-    const found = await cluster.topics([...targets.keys()], signal);
-    for (const [topic, id] of targets) if (found.get(topic) != null) claims.expectFree(id, topic, found.get(topic)!);
-    return [];
-  } catch (error) {
-    return [failed("kafka.claims", classify(error, signal))];
-  }
-}
-
-/** Of topics whose records are deleted, and of those that are other ones than before. */
-async function keptFindings(
-  cluster: Cluster,
-  settings: KafkaSinkSettings,
-  tables: readonly TableName[],
-  signal: AbortSignal,
-): Promise<readonly Finding[]> {
-  const { naming, rules, isLog } = settings;
-  const own = checkpointTopic(settings);
-  const schemas = ownTopic("schemas", naming);
-  const ofTables = new Map(isLog ? [] : tables.map((table) => [topicOf(table, naming), table]));
-  const topics = new Topics(cluster, rules, (ms, until) => systemClock.sleep(ms, until));
-  const findings: Finding[] = [];
-  const look = (id: string, work: () => void): void => {
+    const { partitions, replication, settings } = rules;
     try {
-      work();
+      await createTopic(this.#cluster, { name: first, partitions, replication, settings }, this.#signal, true);
     } catch (error) {
-      findings.push(failed(id, classify(error, signal)));
+      if (!apiIdsOf(error).includes("TOPIC_ALREADY_EXISTS")) throw error;
+      return [ok("kafka.topics", "topics are being made")];
     }
-  };
-  try {
-    const there = await topics.existing([own, schemas, ...ofTables.keys()], signal);
-    const held = await readCheckpoint(cluster, own, signal);
+    return [ok("kafka.topics", `${missing.length} topics will be made: ${named}`)];
+  }
+
+  /** Of topics that another sink writes to, and of those that hold something else than this one is to write. */
+  async claims(): Promise<readonly Finding[]> {
+    const { naming } = this.#settings;
+    const held = await readCheckpoint(this.#cluster, checkpointTopic(this.#settings), this.#signal);
+    expectOwner(held, this.#settings);
+    expectForm(held, this.#settings);
+    const claims = await Claims.of(this.#cluster, this.#settings, this.#signal);
+    claims.expectOwn(naming);
+    const targets = new Map(this.#tables.map((table) => [topicOf(table, naming), tableId(table.schema, table.table)]));
+    for (const [name, topic] of await this.#cluster.topics([...targets.keys()], this.#signal))
+      if (topic !== null) claims.expectFree(targets.get(name)!, name, topic);
+    return [];
+  }
+
+  /** Of topics whose records are deleted, and of those that are other ones than before. */
+  async kept(): Promise<readonly Finding[]> {
+    const { naming, rules, kind } = this.#settings;
+    const own = checkpointTopic(this.#settings);
+    const schemas = ownTopic("schemas", naming);
+    const ofTables = new Map(kind === "log" ? [] : this.#tables.map((table) => [topicOf(table, naming), table]));
+    const topics = new Topics(this.#cluster, rules, systemClock);
+    const there = await topics.existing([own, schemas, ...ofTables.keys()], this.#signal);
+    const held = await readCheckpoint(this.#cluster, own, this.#signal);
+    const findings: Finding[] = [];
+    const look = (id: string, work: () => void): void => {
+      try {
+        work();
+      } catch (error) {
+        findings.push(failed(id, classify(error, this.#signal)));
+      }
+    };
     look("kafka.checkpoint", () => topics.expectKept([own]));
-    for (const { name, topic } of there) {
-      const table = ofTables.get(name);
+    for (const usable of there) {
+      const table = ofTables.get(usable.name);
       if (table === undefined) continue;
       const id = tableId(table.schema, table.table);
-      const isCompacted = topics.isCompacted(name);
-      look("kafka.partitions", () => expectBefore(held, id, { name, topic, isCompacted }, settings));
+      look("kafka.partitions", () => expectBefore(held, id, usable, this.#settings));
     }
     const deletes = topics.deletes(schemas);
     if (deletes !== null) {
@@ -153,56 +163,68 @@ async function keptFindings(
         ),
       );
     return findings;
-  } catch (error) {
-    return [failed("kafka.checkpoint", classify(error, signal))];
   }
-}
 
-/** Of topics with records without a key that are, or will be, compacted. */
-async function compactionFindings(
-  cluster: Cluster,
-  { isLog, naming, rules, form }: KafkaSinkSettings,
-  tables: readonly TableName[],
-  signal: AbortSignal,
-): Promise<readonly Finding[]> {
-  const hasTruncates = naming.isDebezium && !form.startsWith("debezium-flat");
-  const names = isLog ? logTopics(naming) : hasTruncates ? tables.map((table) => topicOf(table, naming)) : [];
-  try {
-    const found = await cluster.topics([...new Set(names)], signal);
+  /** Of topics with records without a key that are, or will be, compacted. */
+  async compaction(): Promise<readonly Finding[]> {
+    const { kind, naming, rules, form } = this.#settings;
+    const hasTruncates = naming.isDebezium && !form.startsWith("debezium-flat");
+    const ofTables = hasTruncates ? this.#tables.map((table) => topicOf(table, naming)) : [];
+    const names = kind === "log" ? logTopics(naming) : ofTables;
+    const found = await this.#cluster.topics([...new Set(names)], this.#signal);
     const there = [...found].flatMap(([name, topic]) => (topic === null ? [] : [name]));
-    const settings = await settingsOfTopics(cluster, there, ["cleanup.policy"], signal);
+    const settings = await settingsOfTopics(this.#cluster, there, ["cleanup.policy"], this.#signal);
     const policyOf = (name: string) => settings.get(name)?.get("cleanup.policy") ?? rules.settings["cleanup.policy"];
     const compacted = names.find((name) => isCompacting(policyOf(name)) === true);
     if (compacted === undefined) return [];
-    if (isLog) return [failed("kafka.compaction", takesOnlyKeys(compacted))];
+    if (kind === "log") return [failed("kafka.compaction", takesOnlyKeys(compacted))];
     const what = `topic ${compacted} is compacted: it takes no TRUNCATE, which would suspend its table (MR3519)`;
     const fix = "Use `format: millrace`, or `cleanup.policy=delete`, if tables are truncated.";
     return [{ id: "kafka.compaction", level: "warning", what, fix }];
-  } catch (error) {
-    return [failed("kafka.compaction", classify(error, signal))];
   }
-}
 
-async function registryFindings({ registry }: KafkaSinkSettings, signal: AbortSignal): Promise<readonly Finding[]> {
-  if (registry === null) return [];
-  try {
+  async registry(): Promise<readonly Finding[]> {
+    const registry = this.#settings.kind === "log" ? null : this.#settings.registry;
+    if (registry === null) return [];
     await using client = new RegistryClient(registry);
-    const types = await client.types(signal);
+    const types = await client.types(this.#signal);
     return [ok("kafka.registry", `the schema registry takes ${types.join(", ")}`)];
-  } catch (error) {
-    return [failed("kafka.registry", classify(error, signal))];
   }
-}
 
-function topicsOf(settings: KafkaSinkSettings, tables: readonly TableName[]): readonly string[] {
-  const { naming, transactions, isLog } = settings;
-  const own = [checkpointTopic(settings)];
-  if (isLog) return [...own, ...logTopics(naming)];
-  if (!naming.isDebezium) own.push(ownTopic("schemas", naming));
-  if (transactions) own.push(transactionTopic(naming));
-  return [...own, ...new Set(tables.map((table) => topicOf(table, naming)))];
+  #wanted(): readonly string[] {
+    const { naming } = this.#settings;
+    const own = [checkpointTopic(this.#settings)];
+    if (this.#settings.kind === "log") return [...own, ...logTopics(naming)];
+    if (!naming.isDebezium) own.push(ownTopic("schemas", naming));
+    if (this.#settings.transactions) own.push(transactionTopic(naming));
+    return [...own, ...new Set(this.#tables.map((table) => topicOf(table, naming)))];
+  }
 }
 
 function logTopics(naming: TopicNaming): readonly string[] {
   return [logTopic(naming), ...Object.values(callTopics(naming))];
+}
+
+/** What the user needs who writes the topics. */
+export function sinkAcls(settings: KafkaSinkSettings): readonly string[] {
+  const { naming, rules, cluster } = settings;
+  const data = naming.single === undefined ? `${naming.prefix}${naming.daemon}.` : `${naming.prefix}${naming.single}`;
+  // Debezium's name of the topic of transactions begins as those of tables do.
+  const others = naming.isDebezium ? `${naming.prefix}${naming.daemon}.` : ownTopic("", naming);
+  const create = rules.create ? " --operation Create" : "";
+  const to = givenTo(cluster.settings());
+  const write = (prefix: string): string =>
+    `${to} --operation Write --operation Describe --operation DescribeConfigs${create} --resource-pattern-type prefixed --topic '${prefix}'`;
+  return [
+    write(data),
+    ...(naming.single === undefined ? [] : [write(others)]),
+    `${to} --operation Read --topic '${checkpointTopic(settings)}'`,
+    `${to} --operation Write --operation Describe --transactional-id '${sinkId(settings)}'`,
+    ...(settings.kind === "log"
+      ? [
+          `${to} --operation Read --topic '${callTopics(naming).requests}'`,
+          `${to} --operation Write --operation Describe --transactional-id '${answersId(settings)}'`,
+        ]
+      : []),
+  ];
 }

@@ -6,8 +6,9 @@ import { isNameOfOther, isTopicText, logTopic, type TopicNaming, transactionTopi
 import type { Format } from "./formats/format.ts";
 import type { DescribedFormat } from "./formats/registered/registered-format.ts";
 import type { RegistrySettings } from "./registry/client.ts";
-import { registryKeys, registryOf } from "./registry/config.ts";
-import type { KafkaSinkSettings } from "./settings.ts";
+import type { KafkaSinkSettings } from "./check.ts";
+import { idleTlsKeys, tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
+import { tlsOptions } from "../../src/tls/options.ts";
 
 const PARTITIONS = 6;
 const SETTING_NAME = /^[a-z][a-z.]+$/;
@@ -40,6 +41,34 @@ const topics = z.strictObject({
       "Settings of the topics that it creates for tables, as Kafka names them: `cleanup.policy`, `retention.ms` …",
     ),
 });
+
+/** The schema registry. */
+const registryKeys = z
+  .strictObject({
+    url: z.url({ protocol: /^https?$/, error: "expected http:// or https://" }).describe("The registry's address."),
+    username: z.string().min(1).optional().describe("The login's user. Default: none."),
+    password: z.string().optional().describe("The login's password."),
+    register: z
+      .boolean()
+      .default(true)
+      .describe("Whether Millrace registers schemas. If not, they must be there under their subjects."),
+    subjects: z
+      .enum(["topic", "record", "topic-record"])
+      .optional()
+      .describe(
+        "What names a subject: topic: `<topic>-key` and `<topic>-value` (TopicNameStrategy); record: the record's name " +
+          "(RecordNameStrategy); topic-record: both. Default: topic; with one `topic` for all tables: topic-record.",
+      ),
+    tls: z
+      .strictObject(tlsKeys("the registry's"))
+      .prefault({})
+      .describe("For an https:// address: an authority of your own, a client certificate."),
+  })
+  .superRefine(
+    refusing(function* ({ url, tls }) {
+      for (const [key, why] of idleTlsKeys(tls, url)) yield [`tls.${key}`, why];
+    }),
+  );
 
 export const definition = z
   .object({
@@ -163,16 +192,17 @@ function* idleKeys({
 
 export const factory: SinkFactory<KafkaOptions> = {
   create: async (context) => {
-    const { KafkaSink } = await import("./sink.ts");
-    return new KafkaSink(await settingsOf(context));
+    const settings = await settingsOf(context);
+    if (settings.kind === "log") return new (await import("./log/log-sink.ts")).LogSink(settings);
+    return new (await import("./sink/topic-sink.ts")).TopicSink(settings);
   },
   check: async (context, signal, tables) => {
     const { check } = await import("./check.ts");
     return await check(await settingsOf(context), signal, tables);
   },
   grants: async (context) => {
-    const { aclScripts } = await import("./acls/script.ts");
-    const { sinkAcls } = await import("./acls/sink-acls.ts");
+    const { aclScripts } = await import("./acls.ts");
+    const { sinkAcls } = await import("./check.ts");
     const settings = await settingsOf(context);
     return aclScripts(settings.cluster.settings(), sinkAcls(settings));
   },
@@ -197,8 +227,7 @@ async function settingsOf(context: SinkContext<KafkaOptions>): Promise<KafkaSink
   const { name, daemon, folder, options } = context;
   const { tombstones = true, transactions, compression, topics: made } = options;
   const settings = Object.entries(made.settings).map(([key, value]) => [key, String(value)] as const);
-  const registry = registryOf(folder, options.registry);
-  return {
+  const common = {
     name,
     cluster: accessTo(() => clusterOf(options, folder, `millrace-${daemon}-${name}`)),
     naming: namingOf(context),
@@ -209,14 +238,12 @@ async function settingsOf(context: SinkContext<KafkaOptions>): Promise<KafkaSink
       settings: Object.fromEntries(settings),
     },
     compression,
-    tombstones,
-    transactions,
     form: formOf(options),
-    format: await formatOf(context, registry),
-    registry,
-    isLog: options.format === "log",
-    takesConditions: options.conditions,
   };
+  if (options.format === "log") return { kind: "log", ...common, takesConditions: options.conditions };
+  const registry = registryOf(folder, options.registry);
+  const format = await formatOf(context, registry);
+  return { kind: "topics", ...common, tombstones, transactions, format, registry };
 }
 
 function unfitKeys(context: SinkContext<KafkaOptions>): string | null {
@@ -270,4 +297,21 @@ async function registered(
   const { RegistryClient } = await import("./registry/client.ts");
   const subjects = given?.subjects ?? (topic === undefined ? "topic" : "topic-record");
   return new RegisteredFormat(format, { connect: () => new RegistryClient(settings), encoding, subjects });
+}
+
+/** Paths are relative to `folder`. Null: there is none. */
+function registryOf(folder: string, given: KafkaOptions["registry"]): RegistrySettings | null {
+  if (given === undefined) return null;
+  const { url, username = null, password = null, register: registers, tls } = given;
+  const isEncrypted = url.startsWith("https:");
+  return {
+    url,
+    username,
+    password,
+    registers,
+    tls: () => {
+      const options = tlsOptions(tlsSettings(tls, folder), isEncrypted);
+      return isEncrypted ? options : null;
+    },
+  };
 }

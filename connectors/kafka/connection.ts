@@ -74,7 +74,7 @@ export function clusterOf(
 /** The client is loaded with the first connection. */
 export function accessTo(settings: () => ClusterSettings): ClusterAccess {
   const connect: ClusterAccess["connect"] = async (signal) =>
-    await (await import("./connect.ts")).connect(settings, signal);
+    await (await import("./client/connect.ts")).connect(settings, signal);
   return { settings, connect };
 }
 

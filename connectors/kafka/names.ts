@@ -36,6 +36,10 @@ export function ownTopic(purpose: string, { prefix, daemon }: Namespace): string
   return `${prefix}${daemon}._${purpose}`;
 }
 
+export function checkpointTopic({ naming, name }: NamedSink): string {
+  return ownTopic(`checkpoint.${name}`, naming);
+}
+
 /** Whether a topic has the name of a sink's checkpoint. */
 export function isCheckpointTopic(name: string): boolean {
   return /\._checkpoint\.[A-Za-z][A-Za-z0-9_-]*$/.test(name);

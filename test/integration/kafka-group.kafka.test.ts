@@ -2,9 +2,9 @@
 import { randomUUID } from "node:crypto";
 import { beforeAll, expect, test } from "vitest";
 import { accessTo } from "../../connectors/kafka/connection.ts";
-import { coordinatorOf } from "../../connectors/kafka/client/coordinator.ts";
+import { coordinatorOf } from "../../connectors/kafka/client/transactions.ts";
 import type { ClusterAccess } from "../../connectors/kafka/client/cluster.ts";
-import { ShareGroup } from "../../connectors/kafka/sharing/share-group.ts";
+import { ShareGroup } from "../../connectors/kafka/source/share-group.ts";
 import { systemClock } from "../../src/core/clock.ts";
 import { kafkaBroker } from "../support/run/services.ts";
 import { eventually } from "../support/run/waiting.ts";

@@ -1,8 +1,8 @@
 /** Transactions that the brokers count as ended, and never ended in some partitions: the next writer ends them there. */
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { extentOf } from "../../connectors/kafka/client/reading.ts";
+import { extentOf } from "../../connectors/kafka/client/partition.ts";
 import { TransactionalWriter } from "../../connectors/kafka/client/transactions.ts";
-import { KafkaSink } from "../../connectors/kafka/sink.ts";
+import { TopicSink } from "../../connectors/kafka/sink/topic-sink.ts";
 import type { RunningService } from "../../scripts/services/service.ts";
 import { systemClock } from "../../src/core/clock.ts";
 import { failure, timeout } from "../conformance/stage.ts";
@@ -125,7 +125,7 @@ test("a transaction of another program in the checkpoint's topic is named, with 
   const topic = (await cluster.topics([name], timeout())).get(name)!;
   const { end: since } = await extentOf(cluster, { name, topic, partition: 0 }, timeout());
   const other = await begunBy(cluster, `${scene.topics.prefix}other`, name);
-  scene.sink = new KafkaSink(scene.settings);
+  scene.sink = new TopicSink(scene.settings);
   const error = await failure(scene.open());
   expect(error).toMatchObject({ code: "MR3518", kind: "retryable" });
   expect(error.message).toContain(`producer ${other.producerId}`);

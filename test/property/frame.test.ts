@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { Assembly, partsOf } from "../../connectors/kafka/parts.ts";
-import { relayedShape } from "../../connectors/kafka/log/shapes.ts";
+import { Assembly, partsOf } from "../../connectors/kafka/writer/messages.ts";
+import { relayedShape } from "../../connectors/kafka/log/calls.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
 import { type Block, NO_TUPLE, OP_TRUNCATE } from "../../src/core/model/block.ts";
 import { Frame, type FrameReading, FrameWriter, UnreadableFrame } from "../../src/core/model/frame.ts";

@@ -134,6 +134,45 @@ const RULES: readonly Rule[] = [
     sentence: "the Postgres client sees core, tls and its driver; source, sink and state use it",
   },
   {
+    files: /^connectors\/kafka\/client\//,
+    may: () => /^src\/(core|tls)\/|^connectors\/kafka\/(client\/|errors\.ts$)/,
+    packages: ["@platformatic/kafka"],
+    sentence: "Kafka's client sees core, tls, its driver and what errors mean; all else of Kafka stands on it",
+  },
+  {
+    files: /^connectors\/kafka\/writer\//,
+    may: () => /^src\/core\/|^connectors\/kafka\/((client|writer)\/|(errors|names)\.ts$)/,
+    packages: ["zod"],
+    sentence: "what Kafka's two sinks share sees core and the client, and neither of them, nor a format",
+  },
+  {
+    files: /^connectors\/kafka\/formats\//,
+    may: () => /^src\/core\/|^connectors\/kafka\/((client|formats|registry)\/|names\.ts$)/,
+    packages: [],
+    sentence: "Kafka's formats see core, the client's records and the schema registry, and write to no topic",
+  },
+  {
+    files: /^connectors\/kafka\/sink\//,
+    may: () =>
+      /^src\/core\/|^connectors\/kit\/|^connectors\/kafka\/((client|writer|formats|registry|sink)\/|(errors|names)\.ts$)/,
+    packages: ["zod"],
+    sentence: "Kafka's sink of topics sees the client, the writer and the formats, and not the log between daemons",
+  },
+  {
+    files: /^connectors\/kafka\/log\//,
+    may: () => /^src\/core\/|^connectors\/kafka\/((client|writer|log)\/|(errors|names)\.ts$)/,
+    packages: ["zod"],
+    sentence: "Kafka's log between daemons sees the client and the writer, and not the sink of topics or a format",
+  },
+  {
+    files: /^connectors\/kafka\/source\//,
+    may: () =>
+      /^src\/core\/|^connectors\/kit\/|^connectors\/kafka\/((client|writer|log|source)\/|(errors|names|connection|acls)\.ts$)/,
+    packages: ["zod"],
+    sentence:
+      "the source behind Kafka's log sees the client, the writer and the log, and not the sink of topics or a format",
+  },
+  {
     files: /^(connectors\/[a-z]+|examples\/[a-z]+)\//,
     may: (file) => new RegExp(`${coreAndOwnFolder(file).source}|^src/(tls|passwords|postgres)/|^connectors/kit/`),
     packages: (file) => [...(DRIVERS[file.split("/")[1] ?? ""] ?? []), "zod"],
@@ -213,6 +252,10 @@ test.each([
     'import { x } from "../../connectors/postgres/source/errors.ts";',
     "source, sink and state use it",
   ],
+  ["connectors/kafka/client/a.ts", 'import { x } from "../writer/x.ts";', "all else of Kafka stands on it"],
+  ["connectors/kafka/writer/a.ts", 'import { x } from "../log/x.ts";', "neither of them"],
+  ["connectors/kafka/log/a.ts", 'import { x } from "../source/x.ts";', "the client and the writer"],
+  ["connectors/kafka/source/a.ts", 'import { x } from "../sink/x.ts";', "not the sink of topics"],
   ["connectors/registry.ts", 'import { x } from "./redis/sink.ts";', "each connector's config.ts"],
   ["connectors/mysql/source/wire/a.ts", 'import { x } from "../rows/x.ts";', "wire sees nothing above it"],
   ["connectors/mysql/source/rows/a.ts", 'import { x } from "../source.ts";', "rows sees nothing above it"],

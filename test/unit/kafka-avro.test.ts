@@ -1,10 +1,13 @@
 /** Avro's encoding of Debezium's records, read by a library that knows nothing of Millrace. */
 import type avro from "avsc";
 import { expect, test } from "vitest";
-import { AmbiguousNames, avroName, avroSchemaOf } from "../../connectors/kafka/formats/registered/avro-schema.ts";
-import { avroWriterOf } from "../../connectors/kafka/formats/registered/avro-value.ts";
-import type { ConnectSchema } from "../../connectors/kafka/formats/registered/connect-schema.ts";
-import { JsonCursor } from "../../connectors/kafka/formats/registered/json-cursor.ts";
+import {
+  AmbiguousNames,
+  avroName,
+  avroSchemaOf,
+  type ConnectSchema,
+} from "../../connectors/kafka/formats/registered/schemas.ts";
+import { avroWriterOf, JsonCursor } from "../../connectors/kafka/formats/registered/avro-writer.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
 import { toldAvro, toldJson } from "../support/kafka/avro-records.ts";
 

@@ -1,7 +1,7 @@
 /** Debezium's records as a whole, where no Debezium is beside them. */
 import { expect, test } from "vitest";
 import { DebeziumFormat, type DebeziumOptions } from "../../connectors/kafka/formats/debezium/debezium.ts";
-import { Inexpressible, type Place } from "../../connectors/kafka/formats/format.ts";
+import { Inexpressible, type RecordContext } from "../../connectors/kafka/formats/format.ts";
 import { type TopicNaming, topicOf } from "../../connectors/kafka/names.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
 import type { RowsBatch } from "../../connectors/kit/ordered-changes.ts";
@@ -21,7 +21,7 @@ const context: EnvelopeContext = {
   formatPosition: (commit) => String(commit),
 };
 const naming: TopicNaming = { prefix: "p-", daemon: "shop", single: undefined, isDebezium: true };
-const place: Place = { nowMs: 1_700_000_000_000, isMoved: false, transaction: null };
+const place: RecordContext = { nowMs: 1_700_000_000_000, isMoved: false, transaction: null };
 const users = tableVersion({
   table: "users",
   columns: [

@@ -3,9 +3,9 @@
  * beside a real Debezium are test/integration/kafka-debezium.
  */
 import { describe, expect, test } from "vitest";
-import type { Decimals } from "../../connectors/kafka/formats/debezium/types/field.ts";
-import { fieldOf } from "../../connectors/kafka/formats/debezium/types/fields.ts";
-import { writeValue } from "../../connectors/kafka/formats/debezium/values/values.ts";
+import type { Decimals } from "../../connectors/kafka/formats/debezium/fields.ts";
+import { fieldOf } from "../../connectors/kafka/formats/debezium/layout.ts";
+import { writeValue } from "../../connectors/kafka/formats/debezium/values.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
 import type { DialectName } from "../../src/core/model/dialects.ts";
 import { CELL_TEXT, CELL_UNCHANGED } from "../../src/core/model/tuple.ts";
@@ -26,7 +26,8 @@ function tell(
   const field = fieldOf({ native, type: type ?? canonical(native) }, dialect, decimals);
   const bytes = Buffer.from(text ?? "");
   const out = new ByteWriter(64);
-  const isTold = writeValue(out, field, text === null ? CELL_UNCHANGED : CELL_TEXT, bytes, 0, bytes.length);
+  const kind = text === null ? CELL_UNCHANGED : CELL_TEXT;
+  const isTold = writeValue(out, field, { kind, bytes, start: 0, length: bytes.length });
   return isTold ? out.view().toString() : null;
 }
 

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { OpenTransaction } from "../../connectors/kafka/open-transaction.ts";
+import { OpenTransaction } from "../../connectors/kafka/sink/open-transaction.ts";
 
 test("what the checkpoint keeps of an open transaction is enough to count on and to end it under its name", () => {
   const open = new OpenTransaction("");

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { compatibilityPartitioner } from "@platformatic/kafka";
-import { murmur2, partitionOf } from "../../connectors/kafka/partitions.ts";
+import { murmur2, partitionOf } from "../../connectors/kafka/writer/records.ts";
 
 /** Of org.apache.kafka.common.utils.UtilsTest. */
 const JAVA = {

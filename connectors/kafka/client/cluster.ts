@@ -26,6 +26,9 @@ export interface Topic {
   readonly leaders: readonly number[];
 }
 
+/** What a transaction came to. */
+export type Ending = "committed" | "aborted";
+
 /** The batches of one request, each of another partition. */
 export interface SentBatch {
   readonly name: string;

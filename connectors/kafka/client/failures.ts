@@ -1,4 +1,5 @@
 /** What went wrong between this client and the brokers, by the protocol's own names. */
+import type { Clock } from "../../../src/core/clock.ts";
 import { MillraceError } from "../../../src/core/errors.ts";
 import { protocolErrors, protocolErrorsCodesById } from "@platformatic/kafka";
 
@@ -18,11 +19,7 @@ export class KafkaFailure extends Error {
 
 /** The numbered error in what the library made of it: a password that could not be had. */
 export function numberedIn(error: unknown): MillraceError | undefined {
-  let found: MillraceError | undefined;
-  walk(error, 0, (one) => {
-    if (one instanceof MillraceError) found ??= one;
-  });
-  return found;
+  return causesOf(error).find((one) => one instanceof MillraceError);
 }
 
 /** A broker answered with an error. */
@@ -38,11 +35,7 @@ export class RefusedRequest extends Error {
 
 /** The request that was refused; null: none was. */
 export function requestOf(error: unknown): string | null {
-  let request: string | null = null;
-  walk(error, 0, (one) => {
-    if (one instanceof RefusedRequest) request ??= one.request;
-  });
-  return request;
+  return causesOf(error).find((one) => one instanceof RefusedRequest)?.request ?? null;
 }
 
 export function failureOf(error: number | string, about: string): KafkaFailure {
@@ -51,44 +44,42 @@ export function failureOf(error: number | string, about: string): KafkaFailure {
 
 /** All names of protocol errors in an error, outermost first. */
 export function apiIdsOf(error: unknown): readonly string[] {
-  const found: string[] = [];
-  walk(error, 0, (one) => {
-    if ("apiId" in one && typeof one.apiId === "string") found.push(one.apiId);
-  });
-  return found;
+  return causesOf(error).flatMap((one) => ("apiId" in one && typeof one.apiId === "string" ? one.apiId : []));
+}
+
+/** The codes of the library (PLT_KFK_…) and of the operating system in an error. */
+export function codesOf(error: unknown): readonly string[] {
+  return causesOf(error).flatMap((one) => ("code" in one && typeof one.code === "string" ? one.code : []));
 }
 
 /** The topic, id or broker that an error says this of; null: it does not tell. */
 export function aboutOf(error: unknown, apiId: string): string | null {
-  let about: string | null = null;
-  walk(error, 0, (one) => {
-    if (about !== null) return;
-    if (one instanceof KafkaFailure && one.apiId === apiId) about = one.about;
-    else if ("response" in one) about = namedIn(one.response, apiId, null, 0);
-  });
-  return about;
+  for (const one of causesOf(error)) {
+    if (one instanceof KafkaFailure && one.apiId === apiId) return one.about;
+    const about = "response" in one ? namedIn(one.response, apiId, null, 0) : null;
+    if (about !== null) return about;
+  }
+  return null;
 }
 
-/** The broker to which no connection could be made; null: the error is another. */
+/** The broker to which no connection could be made; null: the error is another. The library has it only in its sentence. */
 export function brokerIn(error: unknown): string | null {
-  let broker: string | null = null;
-  walk(error, 0, (one) => {
-    // The library has it only in its sentence.
-    if ("message" in one && typeof one.message === "string")
-      broker ??= /^Connection to (\S+:\d+) failed/.exec(one.message)?.[1] ?? null;
-  });
-  return broker;
+  for (const one of causesOf(error)) {
+    if (!("message" in one) || typeof one.message !== "string") continue;
+    const broker = /^Connection to (\S+:\d+) failed/.exec(one.message)?.[1];
+    if (broker !== undefined) return broker;
+  }
+  return null;
 }
 
 /** The text in a field of an answer that was refused; null: there is none. */
 export function fieldOf(error: unknown, field: string): string | null {
-  let found: string | null = null;
-  walk(error, 0, (one) => {
-    if (found !== null || !("response" in one)) return;
+  for (const one of causesOf(error)) {
+    if (!("response" in one)) continue;
     const value: unknown = Object.getOwnPropertyDescriptor(Object(one.response), field)?.value;
-    if (typeof value === "string" && value !== "") found = value;
-  });
-  return found;
+    if (typeof value === "string" && value !== "") return value;
+  }
+  return null;
 }
 
 /** A failed call that is about `about`, where its answer does not say so. */
@@ -98,6 +89,27 @@ export async function about<T>(name: string, call: Promise<T>): Promise<T> {
   } catch (error) {
     const [apiId] = apiIdsOf(error);
     throw apiId === undefined || aboutOf(error, apiId) !== null ? error : new KafkaFailure(apiId, name, error);
+  }
+}
+
+/** They take two seconds. */
+const TRIES_MAX = 65;
+const PAUSE_MS_MAX = 50;
+
+/** Tries again as long as brokers answer with one of these: they have to do with something else. */
+export async function whileBusy<T>(
+  clock: Clock,
+  signal: AbortSignal,
+  busy: ReadonlySet<string>,
+  request: () => Promise<T>,
+): Promise<T> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await request();
+    } catch (error) {
+      if (tries >= TRIES_MAX || !apiIdsOf(error).some((id) => busy.has(id))) throw error;
+      await clock.sleep(Math.min(tries, PAUSE_MS_MAX), signal);
+    }
   }
 }
 
@@ -125,21 +137,12 @@ export function mayPass(apiId: string): boolean {
   return protocolErrors[apiId]?.canRetry ?? false;
 }
 
-/** The codes of the library (PLT_KFK_…) and of the operating system in an error. */
-export function codesOf(error: unknown): readonly string[] {
-  const found: string[] = [];
-  walk(error, 0, (one) => {
-    if ("code" in one && typeof one.code === "string") found.push(one.code);
-  });
-  return found;
-}
-
 const DEPTH_MAX = 8;
 
-/** An error of the library has causes, and errors beside one another, as deep as its calls go. */
-function walk(error: unknown, depth: number, visit: (one: object) => void): void {
-  if (typeof error !== "object" || error === null || depth > DEPTH_MAX) return;
-  visit(error);
-  if ("cause" in error) walk(error.cause, depth + 1, visit);
-  if ("errors" in error && Array.isArray(error.errors)) for (const one of error.errors) walk(one, depth + 1, visit);
+/** An error and what it comes from: an error of the library has causes, and errors beside one another, as deep as its calls go. */
+function causesOf(error: unknown, depth = 0): readonly object[] {
+  if (typeof error !== "object" || error === null || depth > DEPTH_MAX) return [];
+  const all: unknown[] = "cause" in error ? [error.cause] : [];
+  if ("errors" in error && Array.isArray(error.errors)) all.push(...error.errors);
+  return [error, ...all.flatMap((one) => causesOf(one, depth + 1))];
 }

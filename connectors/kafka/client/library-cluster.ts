@@ -15,10 +15,9 @@ import {
 import { isIP, type Socket } from "node:net";
 import { systemClock } from "../../../src/core/clock.ts";
 import { withTimeout } from "../../../src/core/with-timeout.ts";
-import { Attachments } from "./attached.ts";
+import { Attachments, PRODUCE, produceAnswer, produceRequest } from "./produce.ts";
 import type { Cluster, ClusterSettings, SaslSettings, SendBatches, Topic } from "./cluster.ts";
 import { apiIdsOf, failureOf, RefusedRequest } from "./failures.ts";
-import { PRODUCE, produceAnswer, produceRequest } from "./produce.ts";
 
 const CONNECT_MS_MAX = 5_000;
 const REQUEST_MS_MAX = 30_000;
@@ -143,7 +142,7 @@ export class LibraryCluster implements Cluster {
 
   #attachedTo(socket: Socket): Attachments {
     let known = this.#attached.get(socket);
-    if (known === undefined) this.#attached.set(socket, (known = new Attachments(socket, PRODUCE)));
+    if (known === undefined) this.#attached.set(socket, (known = new Attachments(socket)));
     return known;
   }
 

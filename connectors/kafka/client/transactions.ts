@@ -3,10 +3,9 @@
  * writer whose call has failed is not used again.
  */
 import type { Clock } from "../../../src/core/clock.ts";
-import type { Cluster, SentBatch, Topic } from "./cluster.ts";
-import { coordinatorOf, type Ending, endingOf } from "./coordinator.ts";
-import { about, apiIdsOf, failureOf } from "./failures.ts";
-import type { Place } from "./reading.ts";
+import type { Cluster, Ending, SentBatch, Topic } from "./cluster.ts";
+import { about, apiIdsOf, codesOf, failureOf, whileBusy } from "./failures.ts";
+import type { Partition } from "./partition.ts";
 import type { Compression, ProducerIdentity, RecordBatch } from "./record-batch.ts";
 
 /** How long a transaction may last before the broker aborts it: the limit of a broker's default settings is 15 minutes. */
@@ -23,8 +22,6 @@ const STILL_ENDING = new Set(["CONCURRENT_TRANSACTIONS", "COORDINATOR_LOAD_IN_PR
 const STILL_BEGINNING = new Set([...STILL_ENDING, "COORDINATOR_NOT_AVAILABLE", "NOT_COORDINATOR"]);
 /** Two requests that left together can come the other way round. */
 const STILL_ADDING = new Set([...STILL_ENDING, "INVALID_TXN_STATE"]);
-/** They take two seconds. */
-const TRIES_MAX = 65;
 
 /** The batches of one topic, by partition. */
 export interface TopicBatches {
@@ -40,7 +37,7 @@ interface WriterOptions {
   readonly id: string;
   readonly compression: Compression;
   /** A partition that is in each transaction, whether it has records there or not. */
-  readonly always?: Place;
+  readonly always?: Partition;
 }
 
 interface AddedTopic {
@@ -71,7 +68,7 @@ export class TransactionalWriter {
   readonly #producer: ProducerIdentity;
   readonly #coordinator: number;
   readonly #compression: Compression;
-  readonly #always: Place | null;
+  readonly #always: Partition | null;
   /** By broker, the coordinator's and those of the partitions' leaders. */
   readonly #links: Map<number, object>;
   /** By topic id, the next sequence number of each partition. */
@@ -123,7 +120,7 @@ export class TransactionalWriter {
    * Null, unless a connection to a broker was lost since the last transaction; then the partitions of that one. It is
    * committed, but not told where a broker was away.
    */
-  async untold(signal: AbortSignal): Promise<readonly Place[] | null> {
+  async untold(signal: AbortSignal): Promise<readonly Partition[] | null> {
     let isCutOff = false;
     for (const [broker, link] of this.#links) {
       const now = await this.#cluster.linkTo(broker, signal);
@@ -137,8 +134,8 @@ export class TransactionalWriter {
   }
 
   /** Ends what was begun under this id, and is open in these partitions, also by earlier writers. */
-  async endIn(places: readonly Place[], outcome: Ending, signal: AbortSignal): Promise<void> {
-    const byTopic = Map.groupBy(places, ({ name }) => name);
+  async endIn(partitions: readonly Partition[], outcome: Ending, signal: AbortSignal): Promise<void> {
+    const byTopic = Map.groupBy(partitions, ({ name }) => name);
     const topics = [...byTopic].map(([name, of]) => ({ name, partitions: of.map(({ partition }) => partition) }));
     const { producerId, producerEpoch } = this.#producer;
     await whileBusy(this.#clock, signal, STILL_ADDING, async () => {
@@ -196,7 +193,7 @@ export class TransactionalWriter {
   async #announce(topics: readonly TopicBatches[], signal: AbortSignal): Promise<void> {
     const always = this.#announced.size === 0 && this.#always !== null ? [this.#always] : [];
     const wanted = [
-      ...always.map((place) => ({ ...place, partitions: [place.partition] })),
+      ...always.map((one) => ({ ...one, partitions: [one.partition] })),
       ...topics.map(({ name, topic, batches }) => ({ name, topic, partitions: batches.map((of) => of.partition) })),
     ];
     const announced = wanted.flatMap(({ name, topic, partitions: all }) => {
@@ -251,23 +248,6 @@ export class TransactionalWriter {
   }
 }
 
-/** Tries again as long as the coordinator has to do with something else. */
-async function whileBusy<T>(
-  clock: Clock,
-  signal: AbortSignal,
-  busy: ReadonlySet<string>,
-  request: () => Promise<T>,
-): Promise<T> {
-  for (let tries = 1; ; tries++) {
-    try {
-      return await request();
-    } catch (error) {
-      if (tries >= TRIES_MAX || !apiIdsOf(error).some((id) => busy.has(id))) throw error;
-      await clock.sleep(Math.min(tries, 50), signal);
-    }
-  }
-}
-
 function* inRequests(batches: readonly SentBatch[]): Generator<readonly SentBatch[]> {
   let rest = batches;
   while (rest.length > 0) {
@@ -276,13 +256,65 @@ function* inRequests(batches: readonly SentBatch[]): Generator<readonly SentBatc
     const taken = new Set<string>();
     let byteCount = 0;
     for (const one of rest) {
-      const place = `${one.name} ${one.partition}`;
-      const fits = !taken.has(place) && (request.length === 0 || byteCount + one.bytes.length <= REQUEST_BYTES);
-      taken.add(place);
+      const key = `${one.name} ${one.partition}`;
+      const fits = !taken.has(key) && (request.length === 0 || byteCount + one.bytes.length <= REQUEST_BYTES);
+      taken.add(key);
       if (fits) byteCount += one.bytes.length;
       (fits ? request : later).push(one);
     }
     yield request;
     rest = later;
+  }
+}
+
+/** The kinds of keys of FindCoordinator: https://kafka.apache.org/protocol#The_Messages_FindCoordinator */
+const KEY_TYPES = { group: 0, transaction: 1 } as const;
+
+interface Coordinator {
+  readonly nodeId: number;
+  readonly errorCode: number;
+}
+
+/** The broker that decides on a group, or on a transactional id. */
+export async function coordinatorOf(
+  cluster: Cluster,
+  type: keyof typeof KEY_TYPES,
+  id: string,
+  signal: AbortSignal,
+): Promise<number> {
+  const { coordinators } = await cluster.request<{ readonly coordinators: readonly Coordinator[] }>(
+    "FindCoordinator",
+    null,
+    signal,
+    KEY_TYPES[type],
+    [id],
+  );
+  const [found] = coordinators;
+  if (found === undefined) throw failureOf("COORDINATOR_NOT_AVAILABLE", id);
+  if (found.errorCode !== 0) throw failureOf(found.errorCode, id);
+  return found.nodeId;
+}
+
+const ENDINGS: Readonly<Record<string, Ending>> = { CompleteCommit: "committed", CompleteAbort: "aborted" };
+/** Of a broker before Kafka 3.0, and for an id that nobody has used. */
+const TELLS_NOTHING = new Set(["PLT_KFK_UNSUPPORTED_API", "UNSUPPORTED_VERSION", "TRANSACTIONAL_ID_NOT_FOUND"]);
+
+interface Described {
+  readonly transactionStates: readonly { readonly transactionState: string }[];
+}
+
+/** What the last transaction under an id came to; null: it is not over, or the coordinator does not know. */
+export async function endingOf(
+  cluster: Cluster,
+  coordinator: number,
+  id: string,
+  signal: AbortSignal,
+): Promise<Ending | null> {
+  try {
+    const { transactionStates } = await cluster.request<Described>("DescribeTransactions", coordinator, signal, [id]);
+    return ENDINGS[transactionStates[0]?.transactionState ?? ""] ?? null;
+  } catch (error) {
+    if ([...apiIdsOf(error), ...codesOf(error)].some((one) => TELLS_NOTHING.has(one))) return null;
+    throw error;
   }
 }

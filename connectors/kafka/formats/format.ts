@@ -1,18 +1,19 @@
 import type { ByteWriter } from "../../../src/core/bytes.ts";
-import type { Batch, TableWrites } from "../../../src/core/model/batch.ts";
-import type { TransactionOrigin } from "../../../src/core/model/block.ts";
+import { type Batch, type TableWrites, DELETE } from "../../../src/core/model/batch.ts";
+import type { TransactionOrigin, Block } from "../../../src/core/model/block.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { Header } from "../client/record-batch.ts";
+import { invariant } from "../../../src/core/invariant.ts";
 
 /** How changes look in the topics. An entry is one of `TableWrites`: see there. */
 export interface Format {
   /** The record's key. Records of one key have the same bytes here, so that they are in one partition. */
   key(out: ByteWriter, writes: TableWrites, entry: number): void;
   /** May throw `Inexpressible`, as `key` may. */
-  value(out: ByteWriter, writes: TableWrites, entry: number, place: Place): void;
+  value(out: ByteWriter, writes: TableWrites, entry: number, context: RecordContext): void;
   headers(writes: TableWrites, entry: number): readonly Header[];
   /** Where the table's topic gets it; null: the format has nothing for it. */
-  barrier(barrier: Barrier, place: Place): BarrierRecord | null;
+  barrier(barrier: Barrier, context: RecordContext): BarrierRecord | null;
   /** The name of a transaction in its own records and in those of its changes; without it they have no name. */
   transactionId?(transaction: NamedTransaction): string;
   /** What the topic of transactions gets before the first change of one. */
@@ -28,7 +29,7 @@ export interface Format {
 }
 
 /** Of a record in its transaction and in time. One object, which the next record changes. */
-export interface Place {
+export interface RecordContext {
   /** When the record is made. */
   nowMs: number;
   /** The change moves a row to another key: this record is one of two. */
@@ -81,4 +82,14 @@ export interface EndedTransaction extends Begun {
 export interface EndRecord {
   readonly key: Buffer;
   readonly value: Buffer;
+}
+
+/** Where an entry's bytes are. */
+export function entryOf(
+  writes: TableWrites,
+  entry: number,
+): { readonly block: Block; readonly row: number; readonly isDelete: boolean } {
+  const block = writes.blocks[writes.block[entry]!];
+  invariant(block !== undefined, "an entry is of a block");
+  return { block, row: writes.row[entry]!, isDelete: writes.action[entry] === DELETE };
 }

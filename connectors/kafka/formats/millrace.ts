@@ -13,8 +13,14 @@ import {
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { changeOffset } from "../../../src/core/targets/history.ts";
 import { type Header, header } from "../client/record-batch.ts";
-import type { Barrier, BarrierRecord, EndedTransaction, EndRecord, Format } from "./format.ts";
-import { placeOf } from "./place.ts";
+import {
+  type Barrier,
+  type BarrierRecord,
+  type EndedTransaction,
+  type EndRecord,
+  type Format,
+  entryOf,
+} from "./format.ts";
 
 const INDEX_HEADERS_MAX = 1024;
 
@@ -33,19 +39,19 @@ export class MillraceFormat implements Format {
   }
 
   key(out: ByteWriter, writes: TableWrites, entry: number): void {
-    const { block, row, isDelete } = placeOf(writes, entry);
+    const { block, row, isDelete } = entryOf(writes, entry);
     if (this.#namesTables) out.utf8(`{"table":${JSON.stringify(writes.table.id)},"key":`);
     writeKeyObject(out, writes.table, block.bytes, isDelete ? block.before[row]! : block.after[row]!);
     if (this.#namesTables) out.ascii("}");
   }
 
   value(out: ByteWriter, writes: TableWrites, entry: number): void {
-    const { block, row, isDelete } = placeOf(writes, entry);
+    const { block, row, isDelete } = entryOf(writes, entry);
     (isDelete ? writeDeleteEnvelope : writeEnvelope)(out, block, row, this.#context);
   }
 
   headers(writes: TableWrites, entry: number): readonly Header[] {
-    const { block, row } = placeOf(writes, entry);
+    const { block, row } = entryOf(writes, entry);
     return [
       this.#ofVersion(block.transactions.version[block.tx[row]!]!),
       this.#ofIndex(changeOffset(block, row)),
@@ -85,8 +91,8 @@ export class MillraceFormat implements Format {
     const listed = columns.map(({ name, type, native, nullable }) => ({ name, type, native, nullable }));
     const names = key.map((ordinal) => columns[ordinal]!.name);
     const isRuled = ruled !== undefined;
-    const place = { epoch: since.epoch, position: this.#context.formatPosition(since.commit) };
-    const value = { subject: id, version, fingerprint, schema, table, dialect, key: names, isRuled, since: place };
+    const from = { epoch: since.epoch, position: this.#context.formatPosition(since.commit) };
+    const value = { subject: id, version, fingerprint, schema, table, dialect, key: names, isRuled, since: from };
     return {
       key: Buffer.from(JSON.stringify({ subject: id, version, fingerprint })),
       value: Buffer.from(JSON.stringify({ ...value, columns: listed })),
@@ -116,7 +122,7 @@ export class MillraceFormat implements Format {
   }
 }
 
-interface BarrierPlace {
+interface BarrierParts {
   readonly table: TableVersion;
   readonly version: bigint;
   /** `t`: rows up to this version are gone. `s`: rows below it were not found. */
@@ -128,11 +134,11 @@ interface BarrierPlace {
  * Where a topic is compacted, each table's last truncate and last sweep stay in every partition. A key of a row is an object, so
  * none is like it.
  */
-function barrierKey(op: BarrierPlace["op"], tableId: string): Buffer {
+function barrierKey(op: BarrierParts["op"], tableId: string): Buffer {
   return Buffer.from(JSON.stringify([op, tableId]));
 }
 
-function barrierOf(barrier: Barrier): BarrierPlace {
+function barrierOf(barrier: Barrier): BarrierParts {
   if (barrier.kind === "sweep") return { table: barrier.table, version: barrier.below, op: "s", index: 0 };
   const { table, version, record } = barrier.batch;
   return { table, version, op: "t", index: record?.index ?? 0 };

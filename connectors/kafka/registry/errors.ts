@@ -4,7 +4,7 @@ import { reachAgain } from "../../../src/core/system-errors.ts";
 import { tlsFailure } from "../../../src/tls/failure.ts";
 import { UnusableTls } from "../../../src/tls/options.ts";
 import { codesOf } from "../client/failures.ts";
-import { AmbiguousNames } from "../formats/registered/avro-schema.ts";
+import { AmbiguousNames } from "../formats/registered/schemas.ts";
 import { kafkaError, pages, tableError } from "../errors.ts";
 
 /** Of an answer's text in a message: registries tell the whole schema. */

@@ -1,18 +1,22 @@
-import type { CreatedLog, CreateRequest, HeldPositions, LogAdmin } from "../../../src/core/contracts/log-admin.ts";
-import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
-import { withTimeout } from "../../../src/core/with-timeout.ts";
+/** Where a reader of the log begins, goes on, and goes on in another epoch. Nothing is created: the capturing daemon writes the log. */
 import { scopeOf } from "../../../src/core/clock.ts";
+import type {
+  CreatedLog,
+  CreateRequest,
+  Crossing,
+  HeldPositions,
+  LogAdmin,
+} from "../../../src/core/contracts/log-admin.ts";
+import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
 import type { FrameReading } from "../../../src/core/model/frame.ts";
-import { extentOf } from "../client/reading.ts";
+import { withTimeout } from "../../../src/core/with-timeout.ts";
 import { classify, kafkaError } from "../errors.ts";
-import type { Calls } from "./calls.ts";
+import { type Calls, tablesFrom } from "./asking.ts";
 import type { SourceContext } from "./context.ts";
-import { crossEpoch } from "./crossing.ts";
 import { type Followed, LOSSES } from "./followed.ts";
-import { contentOf, findLog, type Framed, framesFrom, lastOf } from "./log-topic.ts";
-import { Walk } from "./walk.ts";
+import { type Framed, LogTopic, Walk } from "./log-topic.ts";
 
-/** A start looks at so much behind the place where it goes on. */
+/** A start looks at so much behind the position where it goes on. */
 const WALKED_BYTES_MAX = 64 * 1024 * 1024;
 /** How long a first start waits for each frame until the capturing daemon has written one to begin at. */
 const FIRST_FRAME_MS_MAX = 60_000;
@@ -20,17 +24,24 @@ const FIRST_FRAME_MS_MAX = 60_000;
 /** Whether a frame can be read. */
 const LOOKED_AT: FrameReading = { epoch: 1, since: null, markOf: () => null, tableOf: async () => null };
 
-/** Nothing is created: the capturing daemon writes the log, and Kafka keeps it. */
-export function logAdmin(context: SourceContext, calls: Calls, followed: Followed): LogAdmin {
+/** What a reader of the log has. */
+export interface LogReader {
+  readonly context: SourceContext;
+  readonly calls: Calls;
+  readonly followed: Followed;
+}
+
+export function logAdmin(reader: LogReader): LogAdmin {
+  const { calls, followed } = reader;
   return {
     losses: LOSSES,
-    create: (request, signal) => create(context, { calls, followed }, request, signal),
+    create: (request, signal) => create(reader, request, signal),
     resume: async (identity, held, signal) => {
       followed.recall(identity);
-      return await expectThere(context, { followed, identity, held }, signal);
+      return await expectThere(reader, identity, held, signal);
     },
-    cross: (identity, places, signal) => crossEpoch(context, { calls, followed }, identity, places, signal),
-    remember: (places) => followed.remember(places),
+    cross: (identity, positions, signal) => crossEpoch(reader, identity, positions, signal),
+    remember: (positions) => followed.remember(positions),
     health: async (signal) => {
       const { said } = await calls.ask({ kind: "health" }, signal);
       return {
@@ -49,29 +60,27 @@ export function logAdmin(context: SourceContext, calls: Calls, followed: Followe
  * read through the capturing daemon.
  */
 async function create(
-  context: SourceContext,
-  { calls, followed }: { readonly calls: Calls; readonly followed: Followed },
+  { context, calls, followed }: LogReader,
   { epoch }: CreateRequest,
   signal: AbortSignal,
 ): Promise<CreatedLog> {
   using scope = scopeOf(signal);
   try {
-    await using cluster = await context.cluster.connect(scope.signal);
-    const place = await findLog(cluster, context, scope.signal);
-    const { stable } = await extentOf(cluster, place, scope.signal);
+    await using log = await LogTopic.open(context, scope.signal);
+    const { stable } = await log.extent(scope.signal);
     await calls.ask({ kind: "mark", content: "begin" }, scope.signal);
-    const frames = framesFrom(cluster, place, { from: stable, until: null }, scope.signal);
+    const frames = log.frames({ from: stable, until: null }, scope.signal);
     const late = (): never => {
-      throw kafkaError("MR3522", "retryable", `daemon ${context.naming.daemon} has written nothing to ${place.name}`);
+      throw kafkaError("MR3522", "retryable", `daemon ${context.naming.daemon} has written nothing to ${log.name}`);
     };
     const limits = { clock: context.clock, signal, timeoutMs: FIRST_FRAME_MS_MAX, late };
     let begins: Framed;
-    // A place in the middle of a transaction is none to begin at: an identity knows only whole ones.
+    // A position in the middle of a transaction is none to begin at: an identity knows only whole ones.
     do begins = await withTimeout(firstOf(frames), limits);
     while (begins.frame.from.index > 0);
     const { frame, first } = begins;
     const begun = { position: frame.from.commit, offset: first };
-    const identity = followed.identityOf(place.topic.id, frame.from.epoch, begun);
+    const identity = followed.identityOf(log.id, frame.from.epoch, begun);
     followed.recall(identity);
     return { identity, position: { ...frame.from, epoch }, copy: null };
   } catch (error) {
@@ -81,10 +90,10 @@ async function create(
   }
 }
 
-interface ExpectedLog {
-  readonly followed: Followed;
-  readonly identity: LogIdentity;
-  readonly held: HeldPositions;
+async function firstOf(frames: AsyncGenerator<Framed>): Promise<Framed> {
+  const { value, done } = await frames.next();
+  if (done === true) throw kafkaError("MR3501", "aborted", "the reading was stopped");
+  return value;
 }
 
 /**
@@ -92,44 +101,120 @@ interface ExpectedLog {
  * further on is met by the stream, which then stops there. Returns the identity to store.
  */
 async function expectThere(
-  context: SourceContext,
-  { followed, identity, held }: ExpectedLog,
+  { context, followed }: LogReader,
+  identity: LogIdentity,
+  held: HeldPositions,
   signal: AbortSignal,
 ): Promise<LogIdentity> {
   const [offset, position] = [BigInt(identity["offset"] ?? 0), BigInt(identity["position"] ?? 0)];
   try {
-    await using cluster = await context.cluster.connect(signal);
-    const place = await findLog(cluster, context, signal);
-    followed.expectSame(place.topic.id);
-    const { first, stable } = await extentOf(cluster, place, signal);
+    await using log = await LogTopic.open(context, signal);
+    followed.expectSame(log.id);
+    const { first, stable } = await log.extent(signal);
     const from = offset < first || offset > stable ? first : offset;
     const walk = new Walk({ epoch: held.from.epoch, commit: position, index: 0 });
     let byteCount = 0;
-    for await (const framed of framesFrom(cluster, place, { from, until: stable }, signal)) {
+    for await (const framed of log.frames({ from, until: stable }, signal)) {
       const { frame, message } = framed;
       if (followed.isLater(frame)) break;
-      if (!followed.isEarlier(frame) && walk.step(frame, place.name) !== null)
-        await contentOf(place, framed, LOOKED_AT);
+      if (!followed.isEarlier(frame) && walk.step(frame, log.name) !== null) await log.contentOf(framed, LOOKED_AT);
       byteCount += message.length;
       if (byteCount > WALKED_BYTES_MAX) break;
     }
-    const end = await lastOf(cluster, place, { from, until: stable }, signal);
+    const end = await log.last({ from, until: stable }, signal);
     if (end === null) return identity;
     if (followed.isEarlier(end)) throw followed.wentBack(end);
     if (followed.isLater(end)) return followed.readingOn(identity, end);
     if (end.until.commit >= held.reached.commit) return identity;
-    throw kafkaError(
-      "MR3521",
-      "fatal",
-      `the log in Kafka has lost its end: a sink holds more than topic ${place.name}`,
-    );
+    const what = `the log in Kafka has lost its end: a sink holds more than topic ${log.name}`;
+    throw kafkaError("MR3521", "fatal", what);
   } catch (error) {
     throw classify(error, signal);
   }
 }
 
-async function firstOf(frames: AsyncGenerator<Framed>): Promise<Framed> {
-  const { value, done } = await frames.next();
-  if (done === true) throw kafkaError("MR3501", "aborted", "the reading was stopped");
-  return value;
+/**
+ * The capturing daemon goes on in a new epoch: where a reader goes on there. Null: the log has no later epoch, or there are
+ * frames of this one to read first. Between two epochs anything may be missing: the capturing daemon's own crossing says
+ * nothing of what its readers have. So every sink keeps its rows, goes on where the newest epoch begins, and is compared.
+ */
+async function crossEpoch(
+  { context, calls, followed }: LogReader,
+  identity: LogIdentity,
+  positions: readonly bigint[],
+  signal: AbortSignal,
+): Promise<Crossing | null> {
+  followed.recall(identity);
+  try {
+    await using log = await LogTopic.open(context, signal);
+    if (!followed.isTopic(log.id)) return null;
+    const { first, stable } = await log.extent(signal);
+    const all = { from: first, until: stable };
+    const newest = (await log.last(all, signal))?.until.epoch ?? 0;
+    if (newest <= followed.epoch) return null;
+    if (!followed.hasReadOn(newest) && (await hasMore(log, followed.epoch, positions, signal))) return null;
+    const { frame, first: offset } = (await log.firstAfterEpoch(all, newest - 1, signal))!.found;
+    const position = frame.from.commit;
+    // Invariant: after the position was found. A table of a later generation is read as a whole.
+    const { generations } = await tablesFrom(context, calls, signal);
+    return {
+      identity: followed.identityOf(log.id, newest, { position, offset }),
+      places: new Map(),
+      from: position,
+      end: position,
+      generations: new Map(),
+      compared: generations,
+    };
+  } catch (error) {
+    throw classify(error, signal);
+  }
+}
+
+/** Whether the log has changes of this epoch that follow what every sink has: histories need them. */
+async function hasMore(
+  log: LogTopic,
+  epoch: number,
+  positions: readonly bigint[],
+  signal: AbortSignal,
+): Promise<boolean> {
+  const { first, stable } = await log.extent(signal);
+  const all = { from: first, until: stable };
+  const lowest = positions.reduce<bigint | null>((low, one) => (low === null || one < low ? one : low), null);
+  const oldest = await log.first(all, signal);
+  if (lowest === null || oldest === null || oldest.until.epoch > epoch) return false;
+  // What retention has cut off can't be read: the comparison finds it.
+  if (oldest.from.epoch === epoch && oldest.from.commit > lowest) return false;
+  const before = (await log.firstAfterEpoch(all, epoch, signal))?.before ?? null;
+  return before !== null && before.until.commit > lowest;
+}
+
+/** Behind the last gap, and the last frame that can't be read, which only the frames themselves show: reads the log to its end. */
+export async function earliest({ context, followed }: LogReader, signal: AbortSignal): Promise<bigint | null> {
+  try {
+    await using log = await LogTopic.open(context, signal);
+    const { first: from, stable: until } = await log.extent(signal);
+    followed.adopt(await log.last({ from, until }, signal));
+    let walk: Walk | null = null;
+    let begin: bigint | null = null;
+    for await (const found of log.found({ from, until }, signal)) {
+      if (found === null) {
+        walk = null;
+        begin = null;
+        continue;
+      }
+      const { frame } = found;
+      if (followed.isEarlier(frame)) continue;
+      if (followed.isLater(frame)) break;
+      if (walk === null || walk.lacksBefore(frame)) {
+        // A position in the middle of a transaction is none to begin at.
+        const isWhole: boolean = frame.from.index === 0;
+        walk = isWhole ? new Walk(frame.from) : null;
+        begin = isWhole ? frame.from.commit : null;
+      }
+      walk?.step(frame, log.name);
+    }
+    return begin;
+  } catch (error) {
+    throw classify(error, signal);
+  }
 }

@@ -1,11 +1,12 @@
 import type { Finding } from "../../../src/core/contracts/connector.ts";
 import { classify } from "../errors.ts";
-import { aclFinding } from "../acls/script.ts";
-import { sourceAcls } from "../acls/source-acls.ts";
+import { aclFinding, givenTo } from "../acls.ts";
 import type { SourceContext } from "./context.ts";
-import { findLog } from "./log-topic.ts";
+import { LogTopic } from "./log-topic.ts";
 import { kafkaSource } from "./source.ts";
 import { failed, ok } from "../../kit/findings.ts";
+import { shareName } from "../../../src/core/sharing/share.ts";
+import { callTopics, groupId, logTopic, requestsId } from "../names.ts";
 
 /** Preflight: connects, changes nothing, and asks the capturing daemon for its tables. */
 export async function check(context: SourceContext, signal: AbortSignal): Promise<readonly Finding[]> {
@@ -13,9 +14,8 @@ export async function check(context: SourceContext, signal: AbortSignal): Promis
   // What lacks may be one of them.
   const acls = aclFinding("source", sourceAcls(context));
   try {
-    await using cluster = await context.cluster.connect(signal);
-    const { name } = await findLog(cluster, context, signal);
-    findings.push(ok("kafka.log", `the log is there: topic ${name}`));
+    await using log = await LogTopic.open(context, signal);
+    findings.push(ok("kafka.log", `the log is there: topic ${log.name}`));
   } catch (error) {
     return [failed("kafka.log", classify(error, signal)), acls];
   }
@@ -29,4 +29,17 @@ export async function check(context: SourceContext, signal: AbortSignal): Promis
     await source.close();
   }
   return [...findings, acls];
+}
+
+/** What the user needs who follows a log. */
+export function sourceAcls({ naming, daemon, owner, isDivided, cluster }: SourceContext): readonly string[] {
+  const user = givenTo(cluster.settings());
+  const { requests, answers } = callTopics(naming);
+  const id = isDivided ? requestsId(naming, shareName(owner, "")) : `${requestsId(naming, daemon)}/`;
+  return [
+    `${user} --operation Read --operation Describe --topic '${logTopic(naming)}' --topic '${answers}'`,
+    `${user} --operation Write --operation Describe --operation DescribeConfigs --topic '${requests}'`,
+    `${user} --operation Write --operation Describe --resource-pattern-type prefixed --transactional-id '${id}'`,
+    ...(isDivided ? [`${user} --operation Read --group '${groupId(naming, owner)}'`] : []),
+  ];
 }

@@ -41,14 +41,14 @@ export const sourceFactory: SourceFactory<KafkaSourceOptions> = {
     return await check(contextOf(context), signal);
   },
   grants: async (context) => {
-    const { aclScripts } = await import("../acls/script.ts");
-    const { sourceAcls } = await import("../acls/source-acls.ts");
+    const { aclScripts } = await import("../acls.ts");
+    const { sourceAcls } = await import("./check.ts");
     const own = contextOf(context);
     return aclScripts(own.cluster.settings(), sourceAcls(own));
   },
   shareCount: ({ shares }) => shares,
   group: async (context, division) => {
-    const { ShareGroup } = await import("../sharing/share-group.ts");
+    const { ShareGroup } = await import("./share-group.ts");
     const { clock, cluster, naming, owner } = contextOf(context);
     return new ShareGroup({ clock, cluster, id: groupId(naming, owner), division });
   },

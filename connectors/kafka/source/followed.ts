@@ -6,7 +6,7 @@ import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
 import type { Frame } from "../../../src/core/model/frame.ts";
 import { DIVISION, divisionText, type Share } from "../../../src/core/sharing/share.ts";
 import type { Position } from "../../../src/core/model/position.ts";
-import type { Answer } from "../log/answers.ts";
+import type { Answer } from "../log/calls.ts";
 import { kafkaError } from "../errors.ts";
 import { pages } from "../log/errors.ts";
 
@@ -14,7 +14,7 @@ import { pages } from "../log/errors.ts";
 export const LOSSES: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["MR3520", "MR3521", "MR3523"]);
 
 /** Where a stream can begin: everything before `position` is in records before `offset`. */
-interface LogPlace {
+interface KnownOffset {
   readonly position: bigint;
   readonly offset: bigint;
 }
@@ -22,8 +22,8 @@ interface LogPlace {
 /** The key of a log's stored identity under which a daemon notes that it reads its epoch to the end, before a later one. */
 const READ_ON = "readOnBefore";
 
-/** How many places are remembered. Beyond it every second one is forgotten: a stream may begin earlier than it must. */
-const PLACES_MAX = 10_000;
+/** How many offsets are remembered. Beyond it every second one is forgotten: a stream may begin earlier than it must. */
+const OFFSETS_MAX = 10_000;
 
 /** How long a stream waits at the end of its epoch for sinks to make durable what it has brought. */
 const DURABLE_MS_MAX = 20_000;
@@ -40,7 +40,7 @@ export class Followed {
   /** The capturing daemon's. */
   #epoch = 0;
   /** Ascending. */
-  #places: LogPlace[] = [];
+  #offsets: KnownOffset[] = [];
   /** The later epoch that the log had when this daemon went on in its own one; null: none. */
   #readOnBefore: number | null = null;
   /** Records of other programs that were passed over. */
@@ -70,11 +70,11 @@ export class Followed {
     const { topic, epoch, position, offset } = identity;
     if (topic === undefined || epoch === undefined || position === undefined || offset === undefined) return;
     const isSame = topic === this.#topicId && Number(epoch) === this.#epoch;
-    if (isSame && this.#places.length > 0) return;
+    if (isSame && this.#offsets.length > 0) return;
     this.#topicId = topic;
     this.#epoch = Number(epoch);
     this.#readOnBefore = identity[READ_ON] === undefined ? null : Number(identity[READ_ON]);
-    this.#places = [{ position: BigInt(position), offset: BigInt(offset) }];
+    this.#offsets = [{ position: BigInt(position), offset: BigInt(offset) }];
   }
 
   /** Without an identity (a command that only reads), the log is the one that `last` is of. */
@@ -164,16 +164,16 @@ export class Followed {
 
   /** The offset at which a stream from this position can begin; null: unknown. */
   offsetBefore(position: bigint): bigint | null {
-    return this.#placeBefore(position)?.offset ?? null;
+    return this.#offsetBefore(position)?.offset ?? null;
   }
 
   /** A stream has read everything before `position`, and the records before `offset`. */
   passed({ commit, index }: Position, offset: bigint): void {
-    const newest = this.#places.at(-1);
+    const newest = this.#offsets.at(-1);
     // Another stream, which is behind.
     if (index > 0 || (newest !== undefined && commit <= newest.position)) return;
-    this.#places.push({ position: commit, offset });
-    if (this.#places.length > PLACES_MAX) this.#places = this.#places.filter((_, i) => i % 2 === 0);
+    this.#offsets.push({ position: commit, offset });
+    if (this.#offsets.length > OFFSETS_MAX) this.#offsets = this.#offsets.filter((_, i) => i % 2 === 0);
   }
 
   /** Null: as it was. */
@@ -181,24 +181,26 @@ export class Followed {
     const [first, ...rest] = positions;
     if (first === undefined || this.#topicId === null) return null;
     const lowest = rest.reduce((a, b) => (a < b ? a : b), first);
-    const place = this.#placeBefore(lowest);
-    if (place === undefined || place === this.#places[0]) return null;
-    this.#places = this.#places.filter(({ position }) => position >= place.position);
-    return this.identityOf(this.#topicId, this.#epoch, place);
+    const known = this.#offsetBefore(lowest);
+    if (known === undefined || known === this.#offsets[0]) return null;
+    this.#offsets = this.#offsets.filter(({ position }) => position >= known.position);
+    return this.identityOf(this.#topicId, this.#epoch, known);
   }
 
-  identityOf(topic: string, epoch: number, { position, offset }: LogPlace): LogIdentity {
-    const place = { topic, epoch: String(epoch), position: String(position), offset: String(offset) };
+  identityOf(topic: string, epoch: number, { position, offset }: KnownOffset): LogIdentity {
     const readOn = this.#readOnBefore;
     return {
-      ...place,
+      topic,
+      epoch: String(epoch),
+      position: String(position),
+      offset: String(offset),
       ...(this.#share === null ? {} : { [DIVISION]: divisionText(this.#share.of) }),
       ...(readOn === null || readOn <= epoch ? {} : { [READ_ON]: String(readOn) }),
     };
   }
 
-  #placeBefore(commit: bigint): LogPlace | undefined {
-    return this.#places.findLast(({ position }) => position <= commit);
+  #offsetBefore(commit: bigint): KnownOffset | undefined {
+    return this.#offsets.findLast(({ position }) => position <= commit);
   }
 }
 

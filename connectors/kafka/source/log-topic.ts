@@ -1,11 +1,12 @@
-/** The topic of the log, read as frames. */
-import { Frame, type FrameReading, type FrameContent, UnreadableFrame } from "../../../src/core/model/frame.ts";
+/** The topic of the log, read as frames, over a connection of its own. */
+import { Frame, type FrameContent, type FrameReading, UnreadableFrame } from "../../../src/core/model/frame.ts";
+import { comparePositions, type Position } from "../../../src/core/model/position.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";
 import type { Cluster } from "../client/cluster.ts";
-import { type CommittedRecord, type Place, readCommitted } from "../client/reading.ts";
+import { type CommittedRecord, type Extent, extentOf, type Partition, readCommitted } from "../client/partition.ts";
 import { kafkaError } from "../errors.ts";
-import { Assembly, isPart, type Whole } from "../parts.ts";
 import { logTopic } from "../names.ts";
+import { Assembly, isPart, type Whole } from "../writer/messages.ts";
 import type { SourceContext } from "./context.ts";
 
 /** In offsets: some frames. */
@@ -16,50 +17,153 @@ export interface Framed extends Whole {
   readonly frame: Frame;
 }
 
-export async function findLog(cluster: Cluster, { naming }: SourceContext, signal: AbortSignal): Promise<Place> {
-  const name = logTopic(naming);
-  const topic = (await cluster.topics([name], signal)).get(name);
-  if (topic == null)
-    throw kafkaError("MR3522", "blocked", `topic ${name} is not there: daemon ${naming.daemon} has no log yet`);
-  return { name, topic, partition: 0 };
+interface Range {
+  readonly from: bigint;
+  readonly until: bigint;
 }
 
-/**
- * Every frame that begins at offset `from` or later; `until`: see `readCommitted`. Throws at one that can't be read. What other
- * programs have written is passed over: a reader that goes from frame to frame lacks nothing. See `Walk`.
- */
-export async function* framesFrom(
-  cluster: Cluster,
-  place: Place,
-  { from, until }: { readonly from: bigint; readonly until: bigint | null },
-  signal: AbortSignal,
-  onForeign: (record: CommittedRecord) => void = () => undefined,
-): AsyncGenerator<Framed> {
-  const all = readCommitted(cluster, place, { from, until }, signal);
-  for await (const whole of wholesIn(all, onForeign)) yield framed(place, whole);
-}
+type OnForeign = (record: CommittedRecord) => void;
 
-/** Those that can be read: where others lie, a reader finds a gap. */
-async function* readableIn(cluster: Cluster, place: Place, range: Range, signal: AbortSignal): AsyncGenerator<Framed> {
-  for await (const found of foundIn(cluster, place, range, signal)) if (found !== null) yield found;
-}
+export class LogTopic implements AsyncDisposable {
+  readonly #cluster: Cluster;
+  readonly #partition: Partition;
 
-/** Null: one that can't be read. */
-export async function* foundIn(
-  cluster: Cluster,
-  place: Place,
-  range: Range,
-  signal: AbortSignal,
-): AsyncGenerator<Framed | null> {
-  const all = readCommitted(cluster, place, range, signal);
-  for await (const whole of wholesIn(all, () => undefined)) yield readableOf(place, whole);
+  private constructor(cluster: Cluster, partition: Partition) {
+    this.#cluster = cluster;
+    this.#partition = partition;
+  }
+
+  static async open({ cluster: access, naming }: SourceContext, signal: AbortSignal): Promise<LogTopic> {
+    await using opening = new AsyncDisposableStack();
+    const cluster = opening.use(await access.connect(signal));
+    const name = logTopic(naming);
+    const topic = (await cluster.topics([name], signal)).get(name);
+    if (topic == null)
+      throw kafkaError("MR3522", "blocked", `topic ${name} is not there: daemon ${naming.daemon} has no log yet`);
+    opening.move();
+    return new LogTopic(cluster, { name, topic, partition: 0 });
+  }
+
+  get name(): string {
+    return this.#partition.name;
+  }
+
+  /** Another one when the topic is made again. */
+  get id(): string {
+    return this.#partition.topic.id;
+  }
+
+  async extent(signal: AbortSignal): Promise<Extent> {
+    return await extentOf(this.#cluster, this.#partition, signal);
+  }
+
+  /**
+   * Every frame that begins at offset `from` or later; `until`: see `readCommitted`. Throws at one that can't be read. What other
+   * programs have written is passed over: a reader that goes from frame to frame lacks nothing. See `Walk`.
+   */
+  async *frames(
+    range: { readonly from: bigint; readonly until: bigint | null },
+    signal: AbortSignal,
+    onForeign: OnForeign = () => undefined,
+  ): AsyncGenerator<Framed> {
+    const records = readCommitted(this.#cluster, this.#partition, range, signal);
+    for await (const whole of wholesIn(records, onForeign)) yield this.#framed(whole);
+  }
+
+  /** The same up to an offset; null: a frame that can't be read. */
+  async *found(range: Range, signal: AbortSignal): AsyncGenerator<Framed | null> {
+    const records = readCommitted(this.#cluster, this.#partition, range, signal);
+    for await (const whole of wholesIn(records, () => undefined)) {
+      let framed: Framed | null = null;
+      try {
+        framed = this.#framed(whole);
+      } catch (error) {
+        if (!isUnreadable(error)) throw error;
+      }
+      yield framed;
+    }
+  }
+
+  /** What a frame says. Throws at content that can't be read. */
+  async contentOf({ frame, first }: Framed, reading: FrameReading): Promise<FrameContent> {
+    try {
+      return await frame.read(reading);
+    } catch (error) {
+      throw unreadable(this.#recordAt(first), error);
+    }
+  }
+
+  /** The last frame that begins in a range of offsets; null: there is none. */
+  async last({ from, until }: Range, signal: AbortSignal): Promise<Frame | null> {
+    for (const near of backwards(from, until)) {
+      let last: Frame | null = null;
+      for await (const found of this.found({ from: near, until }, signal)) last = found?.frame ?? last;
+      if (last !== null) return last;
+    }
+    return null;
+  }
+
+  /** The first frame in a range of offsets; null: there is none. */
+  async first(range: Range, signal: AbortSignal): Promise<Frame | null> {
+    for await (const found of this.found(range, signal)) if (found !== null) return found.frame;
+    return null;
+  }
+
+  /** The first frame of a later epoch, and the frame before it if that is there; null: there is no such frame. */
+  async firstAfterEpoch(
+    { from, until }: Range,
+    epoch: number,
+    signal: AbortSignal,
+  ): Promise<{ readonly found: Framed; readonly before: Frame | null } | null> {
+    for (const near of backwards(from, until)) {
+      let before: Frame | null = null;
+      for await (const found of this.found({ from: near, until }, signal)) {
+        if (found === null) continue;
+        if (found.frame.until.epoch <= epoch) before = found.frame;
+        else if (before !== null || near === from) return { found, before };
+        else break;
+      }
+    }
+    return null;
+  }
+
+  /** The offset of the last frame that begins at or before the position; without one, the range's first. */
+  async offsetBefore(
+    { from, until }: Range,
+    isBefore: (frame: Frame) => boolean,
+    signal: AbortSignal,
+  ): Promise<bigint> {
+    for (const near of backwards(from, until)) {
+      let last: bigint | null = null;
+      for await (const found of this.found({ from: near, until }, signal)) {
+        if (found === null) continue;
+        if (!isBefore(found.frame)) break;
+        last = found.first;
+      }
+      if (last !== null) return last;
+    }
+    return from;
+  }
+
+  #framed(whole: Whole): Framed {
+    try {
+      return { frame: new Frame(whole.message), ...whole };
+    } catch (error) {
+      throw unreadable(this.#recordAt(whole.first), error);
+    }
+  }
+
+  #recordAt(offset: bigint): string {
+    return `the record at offset ${offset} of topic ${this.name}`;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#cluster[Symbol.asyncDispose]();
+  }
 }
 
 /** The parts of a frame come from one producer; records of another one may lie between them. */
-async function* wholesIn(
-  records: AsyncIterable<CommittedRecord>,
-  onForeign: (record: CommittedRecord) => void,
-): AsyncGenerator<Whole> {
+async function* wholesIn(records: AsyncIterable<CommittedRecord>, onForeign: OnForeign): AsyncGenerator<Whole> {
   let writer: bigint | null = null;
   let assembly = new Assembly();
   for await (const record of records) {
@@ -76,109 +180,6 @@ async function* wholesIn(
   }
 }
 
-function framed({ name }: Place, whole: Whole): Framed {
-  try {
-    return { frame: new Frame(whole.message), ...whole };
-  } catch (error) {
-    throw unreadable(recordIn(name, whole), error);
-  }
-}
-
-/** What a frame says. Throws at content that can't be read. */
-export async function contentOf(
-  { name }: Pick<Place, "name">,
-  { frame, ...whole }: Framed,
-  reading: FrameReading,
-): Promise<FrameContent> {
-  try {
-    return await frame.read(reading);
-  } catch (error) {
-    throw unreadable(recordIn(name, whole), error);
-  }
-}
-
-function recordIn(topic: string, { first }: Whole): string {
-  return `the record at offset ${first} of topic ${topic}`;
-}
-
-function readableOf(place: Place, whole: Whole): Framed | null {
-  try {
-    return framed(place, whole);
-  } catch (error) {
-    if (findMillraceError(error)?.code === "MR3523") return null;
-    throw error;
-  }
-}
-
-interface Range {
-  readonly from: bigint;
-  readonly until: bigint;
-}
-
-/** The last frame that begins in a range of offsets; null: there is none. */
-export async function lastOf(
-  cluster: Cluster,
-  place: Place,
-  { from, until }: Range,
-  signal: AbortSignal,
-): Promise<Frame | null> {
-  for (const near of backwards(from, until)) {
-    let last: Frame | null = null;
-    for await (const { frame } of readableIn(cluster, place, { from: near, until }, signal)) last = frame;
-    if (last !== null) return last;
-  }
-  return null;
-}
-
-/** The first frame in a range of offsets; null: there is none. */
-export async function firstOf(
-  cluster: Cluster,
-  place: Place,
-  range: Range,
-  signal: AbortSignal,
-): Promise<Frame | null> {
-  for await (const { frame } of readableIn(cluster, place, range, signal)) return frame;
-  return null;
-}
-
-/** The first frame of a later epoch, and the frame before it if that is there; null: there is no such frame. */
-export async function firstAfterEpoch(
-  cluster: Cluster,
-  place: Place,
-  { from, until }: Range,
-  epoch: number,
-  signal: AbortSignal,
-): Promise<{ readonly found: Framed; readonly before: Frame | null } | null> {
-  for (const near of backwards(from, until)) {
-    let before: Frame | null = null;
-    for await (const found of readableIn(cluster, place, { from: near, until }, signal)) {
-      if (found.frame.until.epoch <= epoch) before = found.frame;
-      else if (before !== null || near === from) return { found, before };
-      else break;
-    }
-  }
-  return null;
-}
-
-/** The offset of the last frame that begins at or before the position; without one, the range's first. */
-export async function offsetBefore(
-  cluster: Cluster,
-  place: Place,
-  { from, until }: Range,
-  isBefore: (frame: Frame) => boolean,
-  signal: AbortSignal,
-): Promise<bigint> {
-  for (const near of backwards(from, until)) {
-    let last: bigint | null = null;
-    for await (const { frame, first } of readableIn(cluster, place, { from: near, until }, signal)) {
-      if (!isBefore(frame)) break;
-      last = first;
-    }
-    if (last !== null) return last;
-  }
-  return from;
-}
-
 /** Offsets at growing distances from the end. */
 function* backwards(from: bigint, until: bigint): Generator<bigint> {
   for (let back = NEAR_THE_END; ; back *= 10n) {
@@ -192,4 +193,46 @@ function* backwards(from: bigint, until: bigint): Generator<bigint> {
 export function unreadable(what: string, error: unknown): unknown {
   const isOurs = error instanceof UnreadableFrame || error instanceof RangeError || error instanceof SyntaxError;
   return isOurs ? kafkaError("MR3523", "fatal", `${what} is no frame of this version`) : error;
+}
+
+function isUnreadable(error: unknown): boolean {
+  return findMillraceError(error)?.code === "MR3523";
+}
+
+/** A reader's way from frame to frame: each begins where the one before ended, or earlier, where a part of the log was written again. */
+export class Walk {
+  #at: Position;
+
+  /** `at`: everything before it was read; in the reader's epoch. */
+  constructor(at: Position) {
+    this.#at = at;
+  }
+
+  get at(): Position {
+    return this.#at;
+  }
+
+  /**
+   * What a frame of the log's own epoch brings, in the reader's epoch: everything between `since` (null: its beginning) and
+   * `until`. Null: it was read before. Throws at a gap.
+   */
+  step(
+    frame: Pick<Frame, "from" | "until">,
+    topic: string,
+  ): { readonly since: Position | null; readonly until: Position } | null {
+    const since = this.#at;
+    const { epoch } = since;
+    const until = { ...frame.until, epoch };
+    if (comparePositions(until, since) < 0) return null;
+    if (this.lacksBefore(frame)) {
+      throw kafkaError("MR3520", "fatal", `topic ${topic} does not have the changes that follow those already read`);
+    }
+    this.#at = until;
+    return { since: comparePositions({ ...frame.from, epoch }, since) < 0 ? since : null, until };
+  }
+
+  /** Whether changes between here and the frame are in no frame before it. */
+  lacksBefore({ from }: Pick<Frame, "from">): boolean {
+    return comparePositions({ ...from, epoch: this.#at.epoch }, this.#at) > 0;
+  }
 }

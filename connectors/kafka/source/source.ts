@@ -4,77 +4,42 @@ import type { Source } from "../../../src/core/contracts/source.ts";
 import { EVERYTHING_VISIBLE, snapshotSees, type Watermarks } from "../../../src/core/contracts/watermarks.ts";
 import { Frame } from "../../../src/core/model/frame.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
-import { extentOf } from "../client/reading.ts";
-import { classify } from "../errors.ts";
-import type { TableQuestion, Call } from "../log/answers.ts";
-import { logAdmin } from "./admin.ts";
-import { Calls } from "./calls.ts";
+import { earliest, logAdmin, type LogReader } from "./admin.ts";
+import { Calls, tablesFrom } from "./asking.ts";
+import type { Call, TableQuestion } from "../log/calls.ts";
 import type { SourceContext } from "./context.ts";
 import { Followed, MARK_PREFIX } from "./followed.ts";
-import { findLog, foundIn, lastOf, unreadable } from "./log-topic.ts";
-import { tablesFrom } from "./tables.ts";
-import { FrameStream } from "./stream.ts";
-import { Walk } from "./walk.ts";
+import { FrameStream } from "./frame-stream.ts";
+import { unreadable } from "./log-topic.ts";
 
 /** The capturing daemon's source at one remove: the log brings the changes, everything else is asked for. */
 export function kafkaSource(context: SourceContext): Source {
   const calls = new Calls(context);
   const followed = new Followed(context.clock.unique(9), context.share);
+  const reader = { context, calls, followed };
   return {
     kind: "kafka",
     database: context.naming.daemon,
     positions: { ...POSITIONS, recall: (identity) => followed.recall(identity) },
     log: {
-      stream: (from, options, signal) => FrameStream.open(context, followed, from, options, signal),
+      stream: (from, options, signal) => FrameStream.open(reader, from, options, signal),
       tip: async (signal) => followed.positionIn(await calls.ask({ kind: "tip" }, signal)),
-      earliest: (signal) => earliest(context, followed, signal),
+      earliest: (signal) => earliest(reader, signal),
     },
-    admin: logAdmin(context, calls, followed),
+    admin: logAdmin(reader),
     catalog: {
       tables: (signal) => tablesFrom(context, calls, signal),
       // The capturing daemon publishes what it captures.
       publish: async () => {},
     },
     rows: rowReads(calls),
-    watermarks: watermarks(context, calls, followed),
+    watermarks: watermarks(reader),
     close: () => calls.close(),
   };
 }
 
 /** As the capturing source counts them; its own spelling is not known here. */
 export const POSITIONS: Positions = { format: String, parse: BigInt, distance: distanceInBytes };
-
-/** Behind the last gap, and the last frame that can't be read, which only the frames themselves show: reads the log to its end. */
-async function earliest(context: SourceContext, followed: Followed, signal: AbortSignal): Promise<bigint | null> {
-  try {
-    await using cluster = await context.cluster.connect(signal);
-    const place = await findLog(cluster, context, signal);
-    const { first: from, stable: until } = await extentOf(cluster, place, signal);
-    followed.adopt(await lastOf(cluster, place, { from, until }, signal));
-    let walk: Walk | null = null;
-    let begin: bigint | null = null;
-    for await (const found of foundIn(cluster, place, { from, until }, signal)) {
-      if (found === null) {
-        walk = null;
-        begin = null;
-        continue;
-      }
-      const { frame } = found;
-      if (followed.isEarlier(frame)) continue;
-      if (followed.isLater(frame)) break;
-      if (walk === null || walk.lacksBefore(frame)) {
-        // A place in the middle of a transaction is none to begin at.
-        const isWhole: boolean = frame.from.index === 0;
-        walk = isWhole ? new Walk(frame.from) : null;
-        begin = isWhole ? frame.from.commit : null;
-      }
-      walk?.step(frame, place.name);
-    }
-    return begin;
-  } catch (error) {
-    throw classify(error, signal);
-  }
-}
 
 function rowReads(calls: Calls): RowReads {
   return {
@@ -106,7 +71,7 @@ function asked({ id, fingerprint, ruled }: TableVersion): TableQuestion {
   return { id, fingerprint: ruled?.source.fingerprint ?? fingerprint };
 }
 
-function watermarks({ clock }: SourceContext, calls: Calls, followed: Followed): Watermarks {
+function watermarks({ context: { clock }, calls, followed }: LogReader): Watermarks {
   return {
     markPrefix: MARK_PREFIX,
     mark: async (content, signal) => {

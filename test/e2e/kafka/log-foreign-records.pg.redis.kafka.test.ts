@@ -4,7 +4,7 @@
  * @module-tag heavy
  */
 import { expect, test } from "vitest";
-import { connect } from "../../../connectors/kafka/connect.ts";
+import { connect } from "../../../connectors/kafka/client/connect.ts";
 import { RecordBatch } from "../../../connectors/kafka/client/record-batch.ts";
 import { TransactionalWriter } from "../../../connectors/kafka/client/transactions.ts";
 import { ByteWriter } from "../../../src/core/bytes.ts";

@@ -3,7 +3,7 @@
  * brokers do not verify that a partition is in a transaction, as those before 3.6.
  */
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { KafkaSink } from "../../../connectors/kafka/sink.ts";
+import { TopicSink } from "../../../connectors/kafka/sink/topic-sink.ts";
 import type { RunningService } from "../../../scripts/services/service.ts";
 import { failure, timeout } from "../../conformance/stage.ts";
 import { FORGETFUL } from "../../support/faults/forgetful-cluster.ts";
@@ -40,7 +40,7 @@ async function held(scene: SinkScene, request: Request): Promise<ReturnType<TcpP
 
 /** Another process in the place of the sink, which nobody ends. */
 async function takeOver(scene: SinkScene): Promise<void> {
-  scene.sink = new KafkaSink(scene.settings);
+  scene.sink = new TopicSink(scene.settings);
   await scene.open();
   await scene.sink.prepare([item], timeout());
 }
@@ -67,7 +67,7 @@ test.each(["AddPartitionsToTxn", "Produce", "EndTxn"] as const)("%s", async (req
 test("a late beginning ends the writer that came after it, which begins again and loses nothing", async () => {
   await using scene = await SinkScene.create(`127.0.0.1:${proxy.port}`);
   await scene.sink.close();
-  const first = (scene.sink = new KafkaSink(scene.settings));
+  const first = (scene.sink = new TopicSink(scene.settings));
   const holding = held(scene, "InitProducerId");
   const lost = failure(scene.open());
   const late = await holding;

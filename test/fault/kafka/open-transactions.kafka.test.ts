@@ -6,7 +6,7 @@ import { readFile } from "node:fs/promises";
 import { expect, test } from "vitest";
 import { newClusterId } from "../../../scripts/services/servers/kafka.ts";
 import type { RunningService } from "../../../scripts/services/service.ts";
-import { extentOf } from "../../../connectors/kafka/client/reading.ts";
+import { extentOf } from "../../../connectors/kafka/client/partition.ts";
 import { timeout } from "../../conformance/stage.ts";
 import { item, KEPT, note, SinkScene } from "../../support/kafka/kafka-scene.ts";
 import { ownKafka } from "../../support/run/services.ts";

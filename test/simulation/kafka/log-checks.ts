@@ -1,6 +1,6 @@
 /** What must hold of committed records, as they are: the log has no gap and nothing twice, and no checkpoint goes back. */
 import { logTopic, ownTopic } from "../../../connectors/kafka/names.ts";
-import { Assembly, messageOf } from "../../../connectors/kafka/parts.ts";
+import { Assembly, messageOf } from "../../../connectors/kafka/writer/messages.ts";
 import { Frame } from "../../../src/core/model/frame.ts";
 import { comparePositions, parsePosition, type Position, serializePosition } from "../../../src/core/model/position.ts";
 import type { WrittenRecord } from "./transactions.ts";

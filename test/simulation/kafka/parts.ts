@@ -1,10 +1,11 @@
 /** The product's own connectors over the simulated brokers. */
 import { MillraceFormat } from "../../../connectors/kafka/formats/millrace.ts";
 import { groupId } from "../../../connectors/kafka/names.ts";
-import type { KafkaSinkSettings } from "../../../connectors/kafka/settings.ts";
-import { ShareGroup } from "../../../connectors/kafka/sharing/share-group.ts";
-import { KafkaSink } from "../../../connectors/kafka/sink.ts";
+import { LogSink } from "../../../connectors/kafka/log/log-sink.ts";
+import { ShareGroup } from "../../../connectors/kafka/source/share-group.ts";
+import { TopicSink } from "../../../connectors/kafka/sink/topic-sink.ts";
 import { kafkaSource } from "../../../connectors/kafka/source/source.ts";
+import type { WriterSettings } from "../../../connectors/kafka/writer/checkpointed-writer.ts";
 import type { Sink } from "../../../src/core/contracts/sink.ts";
 import type { Source } from "../../../src/core/contracts/source.ts";
 import type { Group } from "../../../src/core/sharing/group.ts";
@@ -29,20 +30,17 @@ export function captureSinks(
     naming: NAMING,
     rules: { create: true, partitions, replication: -1, settings: {} },
     compression: "none",
-    tombstones: true,
-    transactions: partitions % 2 === 1,
-    registry: null,
-    takesConditions: false,
-  } as const satisfies Partial<KafkaSinkSettings>;
-  const log = new KafkaSink({ ...common, name: "log", form: "log", format: null, isLog: true }, process.clock);
+  } as const satisfies Partial<WriterSettings>;
+  const log = new LogSink({ ...common, kind: "log", name: "log", form: "log", takesConditions: false }, process.clock);
   if (partitions === 0) return [log];
   const origin = { sourceKind: "simulated", database: "simulated", producer: "millrace/simulated" };
   const format = new MillraceFormat({ ...origin, name: NAMING.daemon, formatPosition: String }, isSingle);
   const settings: Readonly<Record<string, string>> = areCompacted === true ? { "cleanup.policy": "compact" } : {};
   const rules = { ...common.rules, settings };
   const naming = { ...NAMING, single: isSingle === true ? SINGLE : undefined };
-  const topics = { ...common, rules, naming, name: "topics", form: "millrace", format, isLog: false } as const;
-  return [log, new KafkaSink(topics, process.clock)];
+  const own = { tombstones: true, transactions: partitions % 2 === 1, format, registry: null } as const;
+  const topics = { ...common, ...own, kind: "topics", rules, naming, name: "topics", form: "millrace" } as const;
+  return [log, new TopicSink(topics, process.clock)];
 }
 
 export function shareSource(process: SimulatedProcess, broker: Broker, number: number, of: Division): Source {

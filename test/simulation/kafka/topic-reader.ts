@@ -2,7 +2,7 @@
  * A reader of the tables' topics: for each key what its records make of it, and what a reader is promised. Of a compacted topic
  * a reader who comes at the end gets the newest record of each key alone.
  */
-import { partitionOf } from "../../../connectors/kafka/partitions.ts";
+import { partitionOf } from "../../../connectors/kafka/writer/records.ts";
 import type { Table } from "../database.ts";
 import { SINGLE } from "./log-checks.ts";
 import type { WrittenRecord } from "./transactions.ts";

@@ -1,14 +1,13 @@
 /** A Kafka sink in this process, whose brokers fail as a test wants. */
 import type { Cluster } from "../../../connectors/kafka/client/cluster.ts";
-import type { Place } from "../../../connectors/kafka/client/reading.ts";
+import type { Partition } from "../../../connectors/kafka/client/partition.ts";
 import { RecordBatch } from "../../../connectors/kafka/client/record-batch.ts";
-import { createTopic } from "../../../connectors/kafka/client/topic-settings.ts";
+import { createTopic } from "../../../connectors/kafka/writer/topics.ts";
 import { TransactionalWriter } from "../../../connectors/kafka/client/transactions.ts";
 import { accessTo } from "../../../connectors/kafka/connection.ts";
 import { MillraceFormat } from "../../../connectors/kafka/formats/millrace.ts";
-import type { KafkaSinkSettings } from "../../../connectors/kafka/settings.ts";
 import { sinkId } from "../../../connectors/kafka/names.ts";
-import { KafkaSink } from "../../../connectors/kafka/sink.ts";
+import { TopicSink, type TopicSinkSettings } from "../../../connectors/kafka/sink/topic-sink.ts";
 import { ByteWriter } from "../../../src/core/bytes.ts";
 import { systemClock } from "../../../src/core/clock.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
@@ -36,7 +35,7 @@ export async function begunBy(
   cluster: Cluster,
   id: string,
   name: string,
-  always?: Place,
+  always?: Partition,
 ): Promise<TransactionalWriter> {
   const options = { clock: systemClock, id, compression: "none", ...(always === undefined ? {} : { always }) } as const;
   const writer = await TransactionalWriter.open(cluster, options, timeout());
@@ -58,8 +57,8 @@ export class SinkScene implements AsyncDisposable {
     after: new Map(),
     wasCutOff: false,
   };
-  readonly settings: KafkaSinkSettings;
-  sink: KafkaSink;
+  readonly settings: TopicSinkSettings;
+  sink: TopicSink;
   #lease = 0;
   /** Where the sink said that it is when it was opened. */
   at: bigint | undefined;
@@ -79,10 +78,9 @@ export class SinkScene implements AsyncDisposable {
       form: "millrace",
       format: new MillraceFormat(ORIGIN),
       registry: null,
-      isLog: false,
-      takesConditions: false,
+      kind: "topics",
     };
-    this.sink = new KafkaSink(this.settings);
+    this.sink = new TopicSink(this.settings);
   }
 
   /** `address`: of the broker. The sink holds item 1. */
@@ -106,7 +104,7 @@ export class SinkScene implements AsyncDisposable {
     await this.sink.close();
     this.weakness.topics = new Set();
     this.weakness.aborts = false;
-    this.sink = new KafkaSink(this.settings);
+    this.sink = new TopicSink(this.settings);
     await this.open();
   }
 

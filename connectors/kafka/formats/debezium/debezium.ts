@@ -6,19 +6,26 @@ import type { EnvelopeContext } from "../../../../src/core/model/envelope.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import type { Header } from "../../client/record-batch.ts";
 import type { TopicNaming } from "../../names.ts";
-import type { Barrier, BarrierRecord, Begun, EndedTransaction, EndRecord, NamedTransaction, Place } from "../format.ts";
-import { placeOf } from "../place.ts";
-import { parseConnectSchema, type RecordSchemas } from "../registered/connect-schema.ts";
+import {
+  type Barrier,
+  type BarrierRecord,
+  type Begun,
+  type EndedTransaction,
+  type EndRecord,
+  type NamedTransaction,
+  type RecordContext,
+  entryOf,
+} from "../format.ts";
+import { parseConnectSchema, type RecordSchemas } from "../registered/schemas.ts";
 import type { DescribedFormat } from "../registered/registered-format.ts";
-import { type Change, newChange, setChange } from "./change.ts";
+import { type Change, newChange, setChange, type ValueWriter } from "./change.ts";
 import { CloudEventWriter } from "./cloud-events.ts";
 import { EnvelopeWriter } from "./envelope.ts";
-import type { Decimals } from "./types/field.ts";
+import type { Decimals } from "./fields.ts";
 import { FlatWriter } from "./flat.ts";
-import { type Layout, Layouts, writeKey } from "./layout.ts";
+import { type Layout, layoutOf, PerTable, writeKey } from "./layout.ts";
 import { positionOf, SourceBlock } from "./source.ts";
 import { beginRecord, endRecord, TRANSACTION_SCHEMAS } from "./transactions.ts";
-import { PerTable, schemaPrefix, type ValueWriter } from "./writers.ts";
 
 export type DebeziumForm = "debezium" | "debezium-flat" | "cloudevents";
 
@@ -30,19 +37,22 @@ export interface DebeziumOptions {
 }
 
 export class DebeziumFormat implements DescribedFormat {
-  readonly #layouts: Layouts;
+  readonly #layouts: PerTable<TableVersion, Layout>;
   readonly #source: SourceBlock;
   readonly #values: ValueWriter;
-  readonly #keys: PerTable<Buffer> | null;
-  readonly #hasSchemas: boolean;
+  /** What keys and values begin with, as Connect's JsonConverter writes it; null: they have no schemas. */
+  readonly #schemas: PerTable<Layout, { readonly key: Buffer; readonly value: Buffer }> | null;
   #change: Change | null = null;
 
   constructor(context: EnvelopeContext, { form, naming, schemas, decimals }: DebeziumOptions) {
-    this.#layouts = new Layouts({ naming, decimals });
+    this.#layouts = new PerTable((table) => layoutOf(table, naming, decimals));
     this.#source = new SourceBlock(context, `${naming.prefix}${naming.daemon}`);
-    this.#values = writerOf(form, this.#source, context, schemas);
-    this.#hasSchemas = schemas;
-    this.#keys = schemas ? new PerTable((layout) => schemaPrefix(keySchemaOf(layout))) : null;
+    const values = (this.#values = writerOf(form, this.#source, context.name));
+    const schemasOf = (layout: Layout) => ({
+      key: schemaPrefix(keySchemaOf(layout)),
+      value: schemaPrefix(values.schema(layout)),
+    });
+    this.#schemas = schemas ? new PerTable(schemasOf) : null;
   }
 
   schemasOf(table: TableVersion): RecordSchemas {
@@ -58,19 +68,19 @@ export class DebeziumFormat implements DescribedFormat {
   }
 
   key(out: ByteWriter, writes: TableWrites, entry: number): void {
-    const { block, row, isDelete } = placeOf(writes, entry);
+    const { block, row, isDelete } = entryOf(writes, entry);
     const layout = this.#layouts.of(writes.table);
-    const schema = this.#keys?.of(layout);
+    const schema = this.#schemas?.of(layout).key;
     if (schema !== undefined) out.copy(schema, 0, schema.length);
     writeKey(out, layout, block.bytes, isDelete ? block.before[row]! : block.after[row]!);
     if (schema !== undefined) out.ascii("}");
   }
 
-  value(out: ByteWriter, writes: TableWrites, entry: number, place: Place): void {
-    const { block, row, isDelete } = placeOf(writes, entry);
-    const change = this.#changeOf(this.#layouts.of(writes.table), place);
-    setChange(change, block, row, isDelete, place);
-    this.#values.write(out, change);
+  value(out: ByteWriter, writes: TableWrites, entry: number, context: RecordContext): void {
+    const { block, row, isDelete } = entryOf(writes, entry);
+    const change = this.#changeOf(this.#layouts.of(writes.table), context);
+    setChange(change, block, row, isDelete, context);
+    this.#write(out, change);
   }
 
   headers(): readonly Header[] {
@@ -78,14 +88,14 @@ export class DebeziumFormat implements DescribedFormat {
   }
 
   /** Debezium knows no sweep. A truncate is one record, without a key. */
-  barrier(barrier: Barrier, place: Place): BarrierRecord | null {
+  barrier(barrier: Barrier, context: RecordContext): BarrierRecord | null {
     if (barrier.kind === "sweep" || !this.#values.hasTruncate) return null;
     const { table, version, record } = barrier.batch;
-    const change = this.#changeOf(this.#layouts.of(table), place);
+    const change = this.#changeOf(this.#layouts.of(table), context);
     change.op = "t";
     change.before = change.after = NO_TUPLE;
     Object.assign(change.origin, {
-      timeUs: record?.commitTimeUs ?? BigInt(place.nowMs) * 1000n,
+      timeUs: record?.commitTimeUs ?? BigInt(context.nowMs) * 1000n,
       snapshot: "false",
       version,
       position: positionOf(version),
@@ -95,7 +105,7 @@ export class DebeziumFormat implements DescribedFormat {
       index: record?.index ?? 0,
     });
     const out = new ByteWriter();
-    this.#values.write(out, change);
+    this.#write(out, change);
     return { key: null, value: out.view(), headers: this.#values.headers, isEverywhere: false };
   }
 
@@ -104,17 +114,21 @@ export class DebeziumFormat implements DescribedFormat {
   }
 
   begin(transaction: Begun): EndRecord {
-    return beginRecord(transaction, this.#hasSchemas);
+    return beginRecord(transaction, this.#schemas !== null);
   }
 
   end(transaction: EndedTransaction): EndRecord {
-    return endRecord(transaction, this.#hasSchemas);
+    return endRecord(transaction, this.#schemas !== null);
   }
 
-  #changeOf(layout: Layout, place: Place): Change {
-    this.#change ??= newChange(layout, place);
+  #write(out: ByteWriter, change: Change): void {
+    this.#values.write(out, change, this.#schemas?.of(change.layout).value ?? null);
+  }
+
+  #changeOf(layout: Layout, context: RecordContext): Change {
+    this.#change ??= newChange(layout, context);
     this.#change.layout = layout;
-    this.#change.place = place;
+    this.#change.context = context;
     return this.#change;
   }
 }
@@ -123,14 +137,18 @@ function keySchemaOf({ keySchema, schemaName }: Layout): string {
   return `{${keySchema},"optional":false,"name":${JSON.stringify(`${schemaName}.Key`)}}`;
 }
 
-function writerOf(form: DebeziumForm, source: SourceBlock, context: EnvelopeContext, hasSchemas: boolean): ValueWriter {
+function schemaPrefix(schema: string): Buffer {
+  return Buffer.from(`{"schema":${schema},"payload":`);
+}
+
+function writerOf(form: DebeziumForm, source: SourceBlock, name: string): ValueWriter {
   switch (form) {
     case "debezium":
-      return new EnvelopeWriter(source, hasSchemas);
+      return new EnvelopeWriter(source);
     case "debezium-flat":
-      return new FlatWriter(source, hasSchemas);
+      return new FlatWriter(source);
     case "cloudevents":
-      return new CloudEventWriter(source, context, hasSchemas);
+      return new CloudEventWriter(source, name);
     default:
       return form satisfies never;
   }

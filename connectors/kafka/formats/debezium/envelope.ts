@@ -1,10 +1,9 @@
 /** `format: debezium`: before, after, source, transaction, op and times, below the schema that Connect's JsonConverter writes. */
 import type { ByteWriter } from "../../../../src/core/bytes.ts";
-import type { Change } from "./change.ts";
+import { type Change, statesSchema, type ValueWriter, writeStates } from "./change.ts";
 import type { Layout } from "./layout.ts";
 import type { SourceBlock } from "./source.ts";
 import { TRANSACTION_SCHEMA } from "./transactions.ts";
-import { PerTable, schemaPrefix, statesSchema, type ValueWriter, writeStates } from "./writers.ts";
 
 const REST =
   `${TRANSACTION_SCHEMA},{"type":"string","optional":false,"field":"op"},` +
@@ -15,11 +14,9 @@ export class EnvelopeWriter implements ValueWriter {
   readonly headers = [];
   readonly hasTruncate = true;
   readonly #source: SourceBlock;
-  readonly #schemas: PerTable<Buffer> | null;
 
-  constructor(source: SourceBlock, hasSchemas: boolean) {
+  constructor(source: SourceBlock) {
     this.#source = source;
-    this.#schemas = hasSchemas ? new PerTable((layout) => schemaPrefix(this.schema(layout))) : null;
   }
 
   schema(layout: Layout): string {
@@ -28,14 +25,13 @@ export class EnvelopeWriter implements ValueWriter {
     return `{"type":"struct","fields":[${fields}],"optional":false,"name":${name},"version":2}`;
   }
 
-  write(out: ByteWriter, change: Change): void {
-    const schema = this.#schemas?.of(change.layout);
-    if (schema !== undefined) out.copy(schema, 0, schema.length);
+  write(out: ByteWriter, change: Change, schema: Buffer | null): void {
+    if (schema !== null) out.copy(schema, 0, schema.length);
     out.ascii("{");
     writeStates(out, change);
     out.ascii(',"source":');
     this.#source.write(out, change.layout, change.origin);
-    const { transaction, nowMs } = change.place;
+    const { transaction, nowMs } = change.context;
     out.ascii(',"transaction":');
     if (transaction === null) out.ascii("null");
     else {
@@ -43,6 +39,6 @@ export class EnvelopeWriter implements ValueWriter {
       out.utf8(`{"id":${JSON.stringify(id)},"total_order":${total},"data_collection_order":${inTable}}`);
     }
     out.ascii(`,"op":"${change.op}","ts_ms":${nowMs},"ts_us":${nowMs}000,"ts_ns":${nowMs}000000}`);
-    if (schema !== undefined) out.ascii("}");
+    if (schema !== null) out.ascii("}");
   }
 }

@@ -4,10 +4,9 @@
  */
 import type { ByteWriter } from "../../../../src/core/bytes.ts";
 import { NO_TUPLE } from "../../../../src/core/model/block.ts";
-import type { Change } from "./change.ts";
-import { type Layout, writeRow } from "./layout.ts";
+import type { Change, ValueWriter } from "./change.ts";
+import { type Layout, PerTable, writeRow } from "./layout.ts";
 import type { SourceBlock } from "./source.ts";
-import { PerTable, schemaPrefix, type ValueWriter } from "./writers.ts";
 
 const ADDED =
   '{"type":"string","optional":true,"field":"__deleted"},{"type":"string","optional":true,"field":"__op"},' +
@@ -17,12 +16,10 @@ export class FlatWriter implements ValueWriter {
   readonly headers = [];
   readonly hasTruncate = false;
   readonly #source: SourceBlock;
-  readonly #schemas: PerTable<Buffer> | null;
-  readonly #tables = new PerTable(({ table }) => JSON.stringify(table.table));
+  readonly #tables = new PerTable(({ table }: Layout) => JSON.stringify(table.table));
 
-  constructor(source: SourceBlock, hasSchemas: boolean) {
+  constructor(source: SourceBlock) {
     this.#source = source;
-    this.#schemas = hasSchemas ? new PerTable((layout) => schemaPrefix(this.schema(layout))) : null;
   }
 
   schema({ rowSchema, schemaName }: Layout): string {
@@ -30,9 +27,9 @@ export class FlatWriter implements ValueWriter {
     return `{${fields},"optional":false,"name":${JSON.stringify(`${schemaName}.Value`)}}`;
   }
 
-  write(out: ByteWriter, { layout, op, bytes, before, beforeKind, after, origin }: Change): void {
-    const schema = this.#schemas?.of(layout);
-    if (schema !== undefined) out.copy(schema, 0, schema.length);
+  write(out: ByteWriter, change: Change, schema: Buffer | null): void {
+    const { layout, op, bytes, before, beforeKind, after, origin } = change;
+    if (schema !== null) out.copy(schema, 0, schema.length);
     const isDelete = after === NO_TUPLE;
     if (isDelete) writeRow(out, layout, bytes, before, beforeKind);
     else writeRow(out, layout, bytes, after);
@@ -40,6 +37,6 @@ export class FlatWriter implements ValueWriter {
     out.utf8(this.#tables.of(layout));
     out.ascii(`,"__source_ts_ms":${origin.timeUs / 1000n}`);
     out.utf8(this.#source.flatFields(origin));
-    out.ascii(schema === undefined ? "}" : "}}");
+    out.ascii(schema === null ? "}" : "}}");
   }
 }

@@ -1,13 +1,15 @@
 /** A table as records of Connect: its fields, and what is the same in every record of it, as bytes. */
 import type { ByteWriter } from "../../../../src/core/bytes.ts";
 import { BEFORE_FULL } from "../../../../src/core/model/block.ts";
-import type { TableVersion } from "../../../../src/core/model/schema.ts";
+import type { Column, TableVersion } from "../../../../src/core/model/schema.ts";
 import { CELL_UNCHANGED, CellMap } from "../../../../src/core/model/tuple.ts";
 import { type TopicNaming, topicOf } from "../../names.ts";
 import { Inexpressible } from "../format.ts";
-import type { Decimals, Field } from "./types/field.ts";
-import { fieldOf } from "./types/fields.ts";
-import { writeValue } from "./values/values.ts";
+import type { Cell, Decimals, Field } from "./fields.ts";
+import { writeValue } from "./values.ts";
+import type { DialectName } from "../../../../src/core/model/dialects.ts";
+import { mysqlField } from "./mysql-fields.ts";
+import { postgresField } from "./postgres-fields.ts";
 
 /** The key's field that tells apart tables of one topic: as Debezium's ByLogicalTableRouter names it. */
 const TABLE_FIELD = "__dbz__physicalTableIdentifier";
@@ -24,34 +26,28 @@ export interface Layout {
   readonly rowSchema: string;
   /** The rest of a key where tables share a topic, from the comma on. */
   readonly keyEnd: Buffer;
-  /** `schema.table`, as transactions name it. */
-  readonly collection: string;
 }
 
-export interface LayoutOptions {
-  readonly naming: TopicNaming;
-  readonly decimals: Decimals;
-}
+/** What is the same in every record of a table, made once. */
+export class PerTable<K extends object, T> {
+  readonly #make: (table: K) => T;
+  readonly #known = new WeakMap<K, T>();
 
-export class Layouts {
-  readonly #options: LayoutOptions;
-  readonly #known = new WeakMap<TableVersion, Layout>();
-
-  constructor(options: LayoutOptions) {
-    this.#options = options;
+  constructor(make: (table: K) => T) {
+    this.#make = make;
   }
 
-  of(table: TableVersion): Layout {
+  of(table: K): T {
     let known = this.#known.get(table);
     if (known === undefined) {
-      known = layoutOf(table, this.#options);
+      known = this.#make(table);
       this.#known.set(table, known);
     }
     return known;
   }
 }
 
-function layoutOf(table: TableVersion, { naming, decimals }: LayoutOptions): Layout {
+export function layoutOf(table: TableVersion, naming: TopicNaming, decimals: Decimals): Layout {
   const fields = table.columns.map((column) => fieldOf(column, table.dialect, decimals));
   const described = table.columns.map(({ name, nullable }, i) => fieldSchema(fields[i]!, name, nullable));
   const isShared = naming.single !== undefined;
@@ -66,7 +62,6 @@ function layoutOf(table: TableVersion, { naming, decimals }: LayoutOptions): Lay
     keySchema: `"type":"struct","fields":[${keyFields.join(",")}]`,
     rowSchema: `"type":"struct","fields":[${described.join(",")}]`,
     keyEnd: Buffer.from(isShared ? `,"${TABLE_FIELD}":${JSON.stringify(identifier)}}` : "}"),
-    collection: `${table.schema}.${table.table}`,
   };
 }
 
@@ -75,6 +70,7 @@ function fieldSchema({ schema: { type, rest } }: Field, name: string, optional: 
 }
 
 const cells = new CellMap();
+const cell: Cell = { kind: CELL_UNCHANGED, bytes: new Uint8Array(), start: 0, length: 0 };
 
 export function writeKey(out: ByteWriter, layout: Layout, bytes: Uint8Array, offset: number): void {
   cells.read(bytes, offset);
@@ -104,7 +100,11 @@ function writeCell(out: ByteWriter, layout: Layout, i: number, bytes: Uint8Array
   const name = names[i]!;
   const kind = cells.kind[i]!;
   out.copy(name, 0, name.length);
-  const isWritten = writeValue(out, fields[i]!, kind, bytes, cells.start[i]!, cells.length[i]!);
+  cell.kind = kind;
+  cell.bytes = bytes;
+  cell.start = cells.start[i]!;
+  cell.length = cells.length[i]!;
+  const isWritten = writeValue(out, fields[i]!, cell);
   if (isWritten && (column.nullable || kind !== CELL_UNCHANGED || fields[i]!.unavailable !== "null")) return;
   if (!column.nullable) throw new Inexpressible(column.name);
   out.ascii("null");
@@ -114,4 +114,14 @@ function writeUnknown(out: ByteWriter, { table, fields, names }: Layout, i: numb
   const name = names[i]!;
   out.copy(name, 0, name.length);
   out.ascii(table.columns[i]!.nullable ? "null" : fields[i]!.zero);
+}
+
+/**
+ * How Debezium shows a column: the Connect schema of its field, and the form of its values. From the column's type at the source
+ * (`native`) where the canonical type says too little. The tables of types in Debezium's manual:
+ * https://debezium.io/documentation/reference/stable/connectors/postgresql.html#postgresql-data-types and
+ * https://debezium.io/documentation/reference/stable/connectors/mysql.html#mysql-data-types
+ */
+export function fieldOf(column: Pick<Column, "type" | "native">, dialect: DialectName, decimals: Decimals): Field {
+  return dialect === "mysql" ? mysqlField(column, decimals) : postgresField(column, decimals);
 }

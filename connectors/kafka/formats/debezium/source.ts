@@ -134,7 +134,7 @@ export class SourceBlock {
   /** As text; the same in a transaction's own records and in those of its changes. */
   transactionId({ xid, position, gtid }: Pick<Origin, "xid" | "position" | "gtid">): string {
     if (this.isPostgres) return `${xid}:${position}`;
-    const { file, pos } = this.#place(position);
+    const { file, pos } = this.#fileAndPos(position);
     return gtid ?? `file=${file},pos=${pos}`;
   }
 
@@ -159,7 +159,7 @@ export class SourceBlock {
       if (position !== 0n) common.push(["lsn", String(position)]);
       return common;
     }
-    const { file, pos } = this.#place(position);
+    const { file, pos } = this.#fileAndPos(position);
     common.push(["serverid", String(origin.serverId)], ["file", String(file)], ["pos", String(pos)]);
     if (origin.gtid !== null) common.push(["gtid", origin.gtid]);
     common.push(["row", String(origin.index)]);
@@ -169,7 +169,7 @@ export class SourceBlock {
   /** The flat form's fields beside those of all sources. */
   flatFields(origin: Origin): string {
     if (this.isPostgres) return `,"__lsn":${origin.position === 0n ? "null" : origin.position}`;
-    const { file, pos } = this.#place(origin.position);
+    const { file, pos } = this.#fileAndPos(origin.position);
     return `,"__file":${JSON.stringify(file)},"__pos":${pos}`;
   }
 
@@ -186,12 +186,12 @@ export class SourceBlock {
 
   /** Up to the change's number. */
   #mysqlPart({ table }: TableVersion, { position, gtid, serverId }: Origin): string {
-    const { file, pos } = this.#place(position);
+    const { file, pos } = this.#fileAndPos(position);
     const named = `"gtid":${gtid === null ? "null" : JSON.stringify(gtid)},"file":${JSON.stringify(file)}`;
     return `"table":${JSON.stringify(table)},"server_id":${serverId},${named},"pos":${pos},"row":`;
   }
 
-  #place(position: bigint): { readonly file: string | number; readonly pos: string | number } {
+  #fileAndPos(position: bigint): { readonly file: string | number; readonly pos: string | number } {
     const { file = "", pos = 0 } = position === 0n ? {} : (this.#context.positionFields?.(position) ?? {});
     return { file, pos };
   }

@@ -1,7 +1,7 @@
 /** The records of Debezium's topic of transactions. */
 import { namesOfTable } from "../../../../src/core/model/schema.ts";
 import type { Begun, EndedTransaction, EndRecord } from "../format.ts";
-import { parseConnectSchema, type RecordSchemas } from "../registered/connect-schema.ts";
+import { parseConnectSchema, type RecordSchemas } from "../registered/schemas.ts";
 
 const KEY_SCHEMA =
   '{"type":"struct","fields":[{"type":"string","optional":false,"field":"id"}],"optional":false,' +

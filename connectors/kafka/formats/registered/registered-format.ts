@@ -15,13 +15,10 @@ import type {
   EndRecord,
   Format,
   NamedTransaction,
-  Place,
+  RecordContext,
 } from "../format.ts";
-import { avroSchemaOf } from "./avro-schema.ts";
-import { avroWriterOf, type AvroWriter } from "./avro-value.ts";
-import type { ConnectSchema, RecordSchemas } from "./connect-schema.ts";
-import { JsonCursor } from "./json-cursor.ts";
-import { jsonSchemaOf } from "./json-schema.ts";
+import { avroSchemaOf, type ConnectSchema, type RecordSchemas, jsonSchemaOf } from "./schemas.ts";
+import { avroWriterOf, type AvroWriter, JsonCursor } from "./avro-writer.ts";
 
 export type Encoding = "avro" | "json-schema";
 /** What a subject's name is made of: Confluent's TopicNameStrategy, RecordNameStrategy and TopicRecordNameStrategy. */
@@ -80,16 +77,16 @@ export class RegisteredFormat implements Format {
     this.#encoded(out, this.#partsOf(writes.table).key, (json) => this.#of.key(json, writes, entry));
   }
 
-  value(out: ByteWriter, writes: TableWrites, entry: number, place: Place): void {
-    this.#encoded(out, this.#partsOf(writes.table).value, (json) => this.#of.value(json, writes, entry, place));
+  value(out: ByteWriter, writes: TableWrites, entry: number, context: RecordContext): void {
+    this.#encoded(out, this.#partsOf(writes.table).value, (json) => this.#of.value(json, writes, entry, context));
   }
 
   headers(writes: TableWrites, entry: number): readonly Header[] {
     return this.#of.headers(writes, entry);
   }
 
-  barrier(barrier: Barrier, place: Place): BarrierRecord | null {
-    const record = this.#of.barrier(barrier, place);
+  barrier(barrier: Barrier, context: RecordContext): BarrierRecord | null {
+    const record = this.#of.barrier(barrier, context);
     if (record === null || barrier.kind === "sweep") return record;
     const { value } = this.#partsOf(barrier.batch.table);
     return { ...record, value: this.#copied(value, record.value) };

@@ -1,0 +1,172 @@
+/** What is asked over the topics, and the form of the answers. */
+import * as z from "zod";
+import type { CapturedTables, ColumnFacts, RefusedTable, TableShape } from "../../../src/core/contracts/catalog.ts";
+import { AmbiguousKey, type KeyText } from "../../../src/core/contracts/row-reads.ts";
+import { findMillraceError, MillraceError } from "../../../src/core/errors.ts";
+import type { CommittedRecord } from "../client/partition.ts";
+import { Assembly } from "../writer/messages.ts";
+import { pages } from "./errors.ts";
+import { createHash } from "node:crypto";
+import type { TableVersion } from "../../../src/core/model/schema.ts";
+
+const KEY = z.array(z.string());
+/** As the asking process knows it. */
+const TABLE = z.object({ id: z.string(), fingerprint: z.string() });
+const CALL = z.discriminatedUnion("kind", [
+  z.object({ kind: z.enum(["tables", "tip", "health", "renew", "visibility"]) }),
+  z.object({ kind: z.literal("mark"), content: z.string() }),
+  /** `token`: the same in each call that waits for the same transactions. */
+  z.object({ kind: z.literal("settle"), token: z.string() }),
+  z.object({
+    kind: z.literal("range"),
+    table: TABLE,
+    after: KEY.nullable(),
+    where: z.string().nullable(),
+    scanRowCountMax: z.int().positive().nullable(),
+  }),
+  z.object({ kind: z.literal("keys"), table: TABLE, keys: z.array(KEY) }),
+]);
+const REQUEST = z.object({ id: z.string(), call: CALL });
+
+export type TableQuestion = Readonly<z.output<typeof TABLE>>;
+export type Call = z.output<typeof CALL>;
+/** A call whose answer has rows. */
+export type RowCall = Extract<Call, { readonly kind: "range" | "keys" }>;
+export type Request = Readonly<z.output<typeof REQUEST>>;
+
+/** The key of what the capturing daemon writes when it begins to answer: what was asked before is lost. */
+export const BEGUN = "begun";
+
+export function isRowCall(call: Call): call is RowCall {
+  return call.kind === "range" || call.kind === "keys";
+}
+
+/** Of so many askers parts may be under way at once; what an asker that was killed has begun goes first. */
+const BEGUN_MAX = 64;
+
+/** Requests come in parts: one may name the keys of thousands of rows. */
+export class Requests {
+  /** By id. */
+  readonly #begun = new Map<string, Assembly>();
+
+  /** Null: more parts are to come, something else wrote it, or a later version did. */
+  add({ key, ...part }: Pick<CommittedRecord, "key" | "value" | "offset">): Request | null {
+    const id = key?.toString("utf8") ?? "";
+    const parts = this.#begun.get(id) ?? new Assembly();
+    this.#begun.set(id, parts);
+    const whole = parts.add(part);
+    if (whole !== null) this.#begun.delete(id);
+    const [oldest] = this.#begun.size > BEGUN_MAX ? this.#begun.keys() : [];
+    if (oldest !== undefined) this.#begun.delete(oldest);
+    return whole === null ? null : requestIn(whole.message);
+  }
+}
+
+function requestIn(message: Buffer): Request | null {
+  try {
+    return REQUEST.parse(JSON.parse(message.toString("utf8")));
+  } catch {
+    return null;
+  }
+}
+
+/** What an answer says beside rows. */
+export type Said =
+  | { readonly error: CallError }
+  | {
+      readonly error?: undefined;
+      readonly position?: string;
+      /** The epoch of `position`. */
+      readonly epoch?: number;
+      readonly isSettled?: boolean;
+      readonly tables?: WrittenTables;
+      readonly snapshot?: string | null;
+      readonly committing?: readonly number[];
+      readonly last?: KeyText | null;
+    };
+
+interface CallError {
+  readonly code?: string;
+  readonly kind?: string;
+  readonly message: string;
+  readonly hint?: string | undefined;
+  readonly ambiguous?: AmbiguousKey["what"];
+}
+
+export interface WrittenTables {
+  readonly tables: readonly TableShape[];
+  readonly refused: readonly RefusedTable[];
+  readonly generations: readonly (readonly [string, string])[];
+  readonly columns: readonly (readonly [string, readonly number[], readonly number[]])[];
+}
+
+export interface Answer {
+  readonly said: Exclude<Said, { readonly error: CallError }>;
+  /** A frame with rows; null: there are none. */
+  readonly frame: Buffer | null;
+}
+
+/** Int32 length and JSON of what is said, then the frame. */
+export function writeAnswer(said: Said, frame: Uint8Array | null): Buffer {
+  const text = Buffer.from(JSON.stringify(said), "utf8");
+  const length = Buffer.alloc(4);
+  length.writeInt32BE(text.length);
+  return Buffer.concat([length, text, ...(frame === null ? [] : [frame])]);
+}
+
+/** Throws the error that the answer says. */
+export function readAnswer(bytes: Buffer): Answer {
+  const end = 4 + bytes.readInt32BE(0);
+  const said: Said = JSON.parse(bytes.toString("utf8", 4, end));
+  if (said.error !== undefined) throw errorOf(said.error);
+  return { said, frame: end === bytes.length ? null : bytes.subarray(end) };
+}
+
+/** An error without a number says nothing: it may hold values. */
+export function saidError(error: unknown): Said {
+  if (error instanceof AmbiguousKey) return { error: { message: error.message, ambiguous: error.what } };
+  const known = findMillraceError(error);
+  if (known === undefined) return { error: { message: "it failed for an unknown reason" } };
+  const { code, kind, message, hint } = known;
+  return { error: { code, kind, message, hint } };
+}
+
+function errorOf({ code, kind, message, hint, ambiguous }: CallError): Error {
+  if (ambiguous !== undefined) return new AmbiguousKey(ambiguous);
+  const said = code === undefined ? message : `${code}: ${message}`;
+  const isBlocked = kind === "blocked" || kind === "fatal";
+  const remedy = hint ?? pages.MR3522.remedy;
+  const parts = { message: `the capturing daemon says: ${said}`, hint: remedy };
+  return new MillraceError({ code: "MR3522", kind: isBlocked ? "blocked" : "retryable", ...parts });
+}
+
+export function writeTables({ tables, refused, generations, columns }: CapturedTables): WrittenTables {
+  return {
+    tables,
+    refused,
+    generations: [...generations],
+    columns: Array.from(columns ?? [], ([id, { nullBefore, dropped }]) => [id, [...nullBefore], dropped] as const),
+  };
+}
+
+export function readTables({ tables, refused, generations, columns }: WrittenTables): CapturedTables {
+  const facts = columns.map(([id, nullBefore, dropped]): [string, ColumnFacts] => [
+    id,
+    { nullBefore: new Set(nullBefore), dropped },
+  ]);
+  return { tables, refused, generations: new Map(generations), columns: new Map(facts) };
+}
+
+/**
+ * A table as readers of the log are told of it. For them a table under rules is a table like any other. Other rules make it
+ * another table, as if it were created again: what a reader has of it is void.
+ */
+export function relayedShape(table: TableShape | TableVersion): TableShape {
+  const { ruled, version: _, since: __, ...shape } = { version: 0, since: null, ...table };
+  if (ruled === undefined) return shape;
+  const relation = createHash("sha256")
+    .update(JSON.stringify([shape.relation, ruled.rules]))
+    .digest()
+    .readUInt32BE(0);
+  return { ...shape, relation };
+}

@@ -1,0 +1,125 @@
+import { ByteWriter } from "../../../src/core/bytes.ts";
+import { type Clock, systemClock } from "../../../src/core/clock.ts";
+import type { Outcome, Sink, TargetRows } from "../../../src/core/contracts/sink.ts";
+import type { SourceRelay } from "../../../src/core/contracts/source.ts";
+import type { Batch, Checkpoint, LogEntry } from "../../../src/core/model/batch.ts";
+import { FrameWriter } from "../../../src/core/model/frame.ts";
+import type { TableVersion } from "../../../src/core/model/schema.ts";
+import { logTopic, topicOf } from "../names.ts";
+import { checkpointOf, NO_CHECKPOINT } from "../writer/checkpoint.ts";
+import { CheckpointedWriter } from "../writer/checkpointed-writer.ts";
+import type { BatchRecords } from "../writer/records.ts";
+import type { Topics } from "../writer/topics.ts";
+import { type LogSinkSettings, serve } from "./answering.ts";
+import { relayedShape } from "./calls.ts";
+
+/** A buffer that a large batch made larger than this is not kept. */
+const KEPT_BYTES_MAX = 16 * 1024 * 1024;
+
+/** `format: log`: each batch is one frame of the log, and with its checkpoint one Kafka transaction. */
+export class LogSink implements Sink, TargetRows {
+  readonly kind = "kafka";
+  readonly form = "log";
+  readonly delivery = "transactional";
+  readonly onLost = "resync";
+  readonly batchLimits = { rowCountMax: 10_000, byteCountMax: 4 * 1024 * 1024 };
+  readonly rows = this;
+  readonly name: string;
+  readonly relay: SourceRelay;
+  readonly #settings: LogSinkSettings;
+  readonly #writer: CheckpointedWriter;
+  #out = new ByteWriter();
+
+  constructor(settings: LogSinkSettings, clock: Clock = systemClock) {
+    this.name = settings.name;
+    this.#settings = settings;
+    this.#writer = new CheckpointedWriter(settings, clock, { logs: [logTopic(settings.naming)], others: [] });
+    this.relay = { serve: (relayed, signal) => serve(settings, clock, relayed, signal) };
+  }
+
+  target(table: Pick<TableVersion, "schema" | "table">): string {
+    return topicOf(table, this.#settings.naming);
+  }
+
+  async open(lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
+    return checkpointOf(await this.#writer.open(lease, signal));
+  }
+
+  async look(signal: AbortSignal): Promise<Checkpoint | null> {
+    return await this.#writer.look(signal);
+  }
+
+  /** `open` has made the one topic of all tables. */
+  async prepare(_tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+    this.#writer.ours(signal);
+  }
+
+  async apply(batch: Batch, outcome: Outcome, signal: AbortSignal): Promise<void> {
+    await this.#writer.attempt(signal, async ({ topics, writer, leftOpen }) => {
+      const records = this.#writer.records();
+      const untold = await writer.untold(signal);
+      if (untold !== null) await leftOpen.commit(untold, signal);
+      this.#add(batch, records, topics);
+      outcome.waiting?.();
+      await this.#writer.commit(batch.checkpoint, { open: "", topics: NO_CHECKPOINT.topics }, records, signal);
+    });
+  }
+
+  /** A batch that only moves the checkpoint writes nothing. */
+  #add(batch: Batch, records: BatchRecords, topics: Topics): void {
+    if (batch.kind !== "checkpoint" || batch.log === undefined) return;
+    if (this.#out.bytes.length > KEPT_BYTES_MAX) this.#out = new ByteWriter();
+    this.#out.reset();
+    const range = { from: batch.log.from, until: batch.checkpoint.position };
+    const frame = new FrameWriter(this.#out, range, relayedShape);
+    for (const entry of batch.log.entries) write(frame, entry);
+    records.message(topics.get(logTopic(this.#settings.naming)), null, this.#out.view());
+  }
+
+  /** The log remains. */
+  async expel(_tables: readonly TableVersion[], _version: bigint, signal: AbortSignal): Promise<void> {
+    this.#writer.ours(signal);
+  }
+
+  async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
+    const highest = this.#writer.highestVersion(signal);
+    return tables === null ? highest : 0n;
+  }
+
+  async verify(signal: AbortSignal): Promise<void> {
+    await this.#writer.verify(signal);
+  }
+
+  async forget(signal: AbortSignal): Promise<void> {
+    await this.#writer.forget(signal);
+  }
+
+  async close(): Promise<void> {
+    await this.#writer.close();
+  }
+}
+
+function write(frame: FrameWriter, entry: LogEntry): void {
+  switch (entry.kind) {
+    case "rows":
+      frame.rows(entry.block, entry.from, entry.to);
+      break;
+    case "truncate":
+      frame.truncate(entry.table, entry.version, entry.record);
+      break;
+    case "mark":
+      frame.mark(entry.message);
+      break;
+    case "shape":
+      frame.shape(entry.table);
+      break;
+    case "lost":
+      frame.lost(entry.tableId);
+      break;
+    case "renamed":
+      frame.renamed(entry.renames, entry.commit);
+      break;
+    default:
+      entry satisfies never;
+  }
+}

@@ -1,0 +1,214 @@
+import { type Clock, systemClock } from "../../../src/core/clock.ts";
+import type { Outcome, ReadersHold, Sink, TargetPresence, TargetRows } from "../../../src/core/contracts/sink.ts";
+import { failpoint } from "../../../src/core/failpoint.ts";
+import type { Batch, Checkpoint } from "../../../src/core/model/batch.ts";
+import type { TableVersion } from "../../../src/core/model/schema.ts";
+import { isWhole } from "../../kit/ordered-changes.ts";
+import { classify, ofTable } from "../errors.ts";
+import type { Format } from "../formats/format.ts";
+import { ownTopic, topicOf, transactionTopic } from "../names.ts";
+import type { RegistrySettings } from "../registry/client.ts";
+import { schemaError } from "../registry/errors.ts";
+import { checkpointOf, NO_CHECKPOINT, type TopicCheckpoint } from "../writer/checkpoint.ts";
+import { CheckpointedWriter, ONE_PARTITION, type WriterSettings } from "../writer/checkpointed-writer.ts";
+import { expectBefore, holds } from "../writer/claims.ts";
+import type { BatchRecords } from "../writer/records.ts";
+import { hasOtherPartitions, isNewlyCompacted, isSameTopic, stateOf, type Topics } from "../writer/topics.ts";
+import { BatchChanges, type BatchTarget } from "./batch-changes.ts";
+import { OpenTransaction } from "./open-transaction.ts";
+
+export interface TopicSinkSettings extends WriterSettings {
+  readonly kind: "topics";
+  /** Whether a record without a value follows a delete. */
+  readonly tombstones: boolean;
+  /** Whether a topic of its own tells the ends of transactions. */
+  readonly transactions: boolean;
+  /** Null: nothing is going to be written. */
+  readonly format: Format | null;
+  /** Null: records do not need one. */
+  readonly registry: RegistrySettings | null;
+}
+
+/**
+ * Every change as a record, in commit order within each partition; a batch and its checkpoint are one Kafka transaction. A
+ * reader of committed records therefore sees each change once.
+ */
+export class TopicSink implements Sink, TargetPresence, TargetRows {
+  readonly kind = "kafka";
+  readonly form = "stream";
+  readonly delivery = "transactional";
+  readonly onLost = "resync";
+  readonly batchLimits = { rowCountMax: 10_000, byteCountMax: 4 * 1024 * 1024 };
+  readonly presence = this;
+  readonly rows = this;
+  readonly name: string;
+  readonly #settings: TopicSinkSettings;
+  readonly #clock: Clock;
+  readonly #writer: CheckpointedWriter;
+  readonly #changes: BatchChanges | null;
+  /** Versions whose schema goes out with the next batch. */
+  readonly #newSchemas = new Set<TableVersion>();
+  /** The topics of tables, for the next checkpoint. */
+  #topics: TopicCheckpoint["topics"] = NO_CHECKPOINT.topics;
+  #transaction = new OpenTransaction("");
+
+  constructor(settings: TopicSinkSettings, clock: Clock = systemClock) {
+    const { name, naming, format } = settings;
+    this.name = name;
+    this.#settings = settings;
+    this.#clock = clock;
+    const others = [ownTopic("schemas", naming), transactionTopic(naming)];
+    this.#writer = new CheckpointedWriter(settings, clock, { logs: [], others });
+    this.#changes = format === null ? null : new BatchChanges(settings, format);
+  }
+
+  target(table: Pick<TableVersion, "schema" | "table">): string {
+    const { naming } = this.#settings;
+    // All tables may share one topic: their keys name the table there.
+    return naming.single === undefined ? topicOf(table, naming) : JSON.stringify([table.schema, table.table]);
+  }
+
+  async open(lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
+    const found = await this.#writer.open(lease, signal);
+    this.#transaction = new OpenTransaction(found.open);
+    this.#newSchemas.clear();
+    this.#topics = found.topics;
+    return checkpointOf(found);
+  }
+
+  async look(signal: AbortSignal): Promise<Checkpoint | null> {
+    return await this.#writer.look(signal);
+  }
+
+  /** In a compacted topic the row that a change builds on may be gone; under a new key it is in another partition. */
+  readersHold(table: TableVersion): ReadersHold {
+    const name = topicOf(table, this.#settings.naming);
+    return this.#writer.topics?.isCompacted(name) === false ? "same key" : "none";
+  }
+
+  async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+    const { topics } = this.#writer.ours(signal);
+    const { naming, format } = this.#settings;
+    await this.#prepareOwn(topics, signal);
+    const names = new Set(tables.map((table) => topicOf(table, naming)));
+    try {
+      await topics.prepare([...names], signal);
+    } catch (error) {
+      const known = classify(error, signal);
+      const [table] = tables;
+      throw tables.length === 1 && naming.single === undefined ? ofTable(known, table!.id) : known;
+    }
+    for (const table of tables) {
+      const usable = topics.get(topicOf(table, naming));
+      this.#writer.claims?.expectFree(table.id, usable.name, usable.topic);
+      expectBefore(this.#writer.last, table.id, usable, this.#settings);
+    }
+    for (const table of tables) await this.#register(table, signal);
+    if (format?.schema !== undefined) for (const table of tables) this.#newSchemas.add(table);
+    const states = [...names].map((name) => [name, stateOf(topics.get(name))] as const);
+    const changed = states.filter(([name, state]) => this.#topics[name] !== state);
+    if (changed.length === 0) return;
+    const added = changed.flatMap(([name, state]) => {
+      const before = this.#topics[name];
+      return before !== undefined && isSameTopic(before, state) ? [] : [topics.get(name)];
+    });
+    await this.#writer.attempt(signal, ({ leftOpen }) => leftOpen.abort(added, signal));
+    this.#topics = { ...this.#topics, ...Object.fromEntries(changed) };
+  }
+
+  async apply(batch: Batch, outcome: Outcome, signal: AbortSignal): Promise<void> {
+    const changes = this.#changes;
+    if (changes === null) throw new Error("a sink that writes has a format");
+    await this.#writer.attempt(signal, async ({ topics, writer, leftOpen }) => {
+      const nowMs = this.#clock.now();
+      const records = this.#writer.records(nowMs);
+      const transaction = this.#transaction.copy();
+      const flush = async (): Promise<void> => {
+        await this.#writer.send(records, signal);
+        // What was sent leaves the process in later turns of the event loop.
+        await new Promise<void>((resolve) => this.#clock.later(resolve));
+        failpoint("kafka.part-sent");
+      };
+      const to: BatchTarget = { records, topics, transaction, nowMs, flush };
+      const untold = await writer.untold(signal);
+      if (untold !== null) await leftOpen.commit(untold, signal);
+      this.#addSchemas(records, topics);
+      await changes.add(batch, to, outcome);
+      if (transaction.isOpen && isWhole(transaction.version, batch.checkpoint.position)) changes.end(to);
+      outcome.waiting?.();
+      const standing = { open: transaction.text, topics: this.#topics };
+      await this.#writer.commit(batch.checkpoint, standing, records, signal);
+      this.#transaction = transaction;
+      this.#newSchemas.clear();
+    });
+  }
+
+  async missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
+    return await this.#writer.attempt(signal, async ({ topics }) => {
+      const { last } = this.#writer;
+      const now = await topics.states(Object.keys(last.topics), signal);
+      return tables.filter((table) => {
+        const name = topicOf(table, this.#settings.naming);
+        const [held, found] = [last.topics[name], now.get(name)];
+        if (held === undefined || found === undefined || !isSameTopic(held, found) || isNewlyCompacted(held, found))
+          return true;
+        // A part of a copy that lies in other partitions; a whole one is suspended when its rows come.
+        return hasOtherPartitions(held, found) && !holds(last, table.id);
+      });
+    });
+  }
+
+  /** Records stay: a sweep takes their rows from readers. */
+  async expel(_tables: readonly TableVersion[], _version: bigint, signal: AbortSignal): Promise<void> {
+    this.#writer.ours(signal);
+  }
+
+  /** Of certain tables there is none that has an effect on later ones: see `expel`. */
+  async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
+    const highest = this.#writer.highestVersion(signal);
+    return tables === null ? highest : 0n;
+  }
+
+  async verify(signal: AbortSignal): Promise<void> {
+    await this.#writer.verify(signal);
+  }
+
+  async forget(signal: AbortSignal): Promise<void> {
+    await this.#writer.forget(signal);
+  }
+
+  async close(): Promise<void> {
+    await this.#writer.close();
+  }
+
+  async #prepareOwn(topics: Topics, signal: AbortSignal): Promise<void> {
+    const { naming, format, transactions } = this.#settings;
+    try {
+      if (format?.schema !== undefined) await topics.prepare([ownTopic("schemas", naming)], signal, ONE_PARTITION);
+      if (transactions && format?.end !== undefined) {
+        await topics.prepare([transactionTopic(naming)], signal, { ...ONE_PARTITION, settings: {} });
+        await format.registerTransactions?.(transactionTopic(naming), signal);
+      }
+    } catch (error) {
+      throw classify(error, signal);
+    }
+  }
+
+  /** A schema that the registry refuses suspends its table. */
+  async #register(table: TableVersion, signal: AbortSignal): Promise<void> {
+    const { naming, format } = this.#settings;
+    try {
+      await format?.register?.(table, topicOf(table, naming), signal);
+    } catch (error) {
+      throw schemaError(error, table.id) ?? classify(error, signal);
+    }
+  }
+
+  #addSchemas(records: BatchRecords, topics: Topics): void {
+    for (const table of this.#newSchemas) {
+      const record = this.#settings.format?.schema?.(table) ?? null;
+      if (record === null) continue;
+      records.own(topics.get(ownTopic("schemas", this.#settings.naming)), record.key, record.value);
+    }
+  }
+}

@@ -1,0 +1,286 @@
+/**
+ * What the two sinks share, the one of topics and the one of the log: the sink's transactions, each of which ends with its
+ * checkpoint, and the fence between two processes that write under one name.
+ *
+ *   open    checkpoint's topic: is it ours, of a lower lease? → made if missing, never one that deletes records
+ *           transactional id: from here on no earlier process can write; its open transaction is aborted, or committed if it was so far
+ *           left open: what a killed broker has not ended ends as it ended elsewhere (left-open.ts)
+ *           checkpoint again: what the last process has committed meanwhile; with our lease it is written back
+ *   write   records … records, checkpoint | commit      readers of committed records see all of it or nothing
+ *   fails   nobody knows how far the transaction came: the connection is given up, and only `open` goes on. Fenced: the
+ *           checkpoint tells whether another process has taken the sink, or the broker has aborted a slow transaction
+ *
+ * The lease is compared before and behind the fence: before, so that a process that is behind does not fence the one that is
+ * ahead; behind, since the one before may have committed until then.
+ */
+import type { Clock } from "../../../src/core/clock.ts";
+import type { MillraceError } from "../../../src/core/errors.ts";
+import { failpoint } from "../../../src/core/failpoint.ts";
+import type { Checkpoint } from "../../../src/core/model/batch.ts";
+import { serializePosition } from "../../../src/core/model/position.ts";
+import { checkpointTexts } from "../../../src/core/checkpoint/checkpoint-text.ts";
+import { baseVersion } from "../../../src/core/model/version.ts";
+import type { Cluster, ClusterAccess, Ending } from "../client/cluster.ts";
+import type { Compression } from "../client/record-batch.ts";
+import { TransactionalWriter } from "../client/transactions.ts";
+import { classify, isFenced, isUnknownTopic, kafkaError, stuckAfter, topicsLost } from "../errors.ts";
+import { checkpointTopic, sinkId, type TopicNaming } from "../names.ts";
+import {
+  CHECKPOINT_SETTINGS,
+  checkpointOf,
+  CheckpointWriter,
+  epochIn,
+  forgotten,
+  NO_CHECKPOINT,
+  readCheckpoint,
+  type TopicCheckpoint,
+} from "./checkpoint.ts";
+import { Claims, expectForm, expectOwner } from "./claims.ts";
+import { LeftOpen } from "./left-open.ts";
+import { BatchRecords, RecordBuffers } from "./records.ts";
+import { type TopicRules, Topics } from "./topics.ts";
+
+/** What every sink is told of its cluster, its topics and its records. */
+export interface WriterSettings {
+  readonly name: string;
+  readonly cluster: ClusterAccess;
+  readonly naming: TopicNaming;
+  readonly rules: TopicRules;
+  readonly compression: Compression;
+  /** How records look, in the words of the configuration. Records of two forms do not go into one topic. */
+  readonly form: string;
+}
+
+/** The sink's own topics beside its checkpoint's. */
+export interface OwnTopics {
+  /** Made before anybody follows them: a topic that is made later would be another one. Nobody else writes there. */
+  readonly logs: readonly string[];
+  /** Those that may not be there yet. */
+  readonly others: readonly string[];
+}
+
+/** One for the cluster, while it is open. */
+export interface Opened {
+  readonly cluster: Cluster;
+  readonly topics: Topics;
+  readonly writer: TransactionalWriter;
+  readonly leftOpen: LeftOpen;
+  readonly checkpoint: CheckpointWriter;
+}
+
+/** What a batch writes of the checkpoint beside the position. */
+type Standing = Pick<TopicCheckpoint, "open" | "topics">;
+
+const ABORTED = "Kafka has aborted the transaction: it took too long, or a request of an earlier process arrived late";
+/** Control topics are read in order, by all. */
+export const ONE_PARTITION = { partitions: 1, settings: { "cleanup.policy": "compact" } } as const;
+
+export class CheckpointedWriter {
+  readonly #settings: WriterSettings;
+  readonly #clock: Clock;
+  readonly #own: OwnTopics;
+  readonly #buffers = new RecordBuffers();
+  #opened: Opened | null = null;
+  /** Why the last batch failed. */
+  #failure: MillraceError | null = null;
+  /** What the last transaction came to; null: unknown. A writer that was opened in vain leaves nobody else who knows. */
+  #ending: Ending | null = null;
+  /** Another process holds the sink; until it is opened again. */
+  #refusal: MillraceError | null = null;
+  /** Of other sinks, when this one was opened first: one that comes later meets ours. */
+  #claims: Claims | null = null;
+  #lease = 0;
+  #last: TopicCheckpoint = NO_CHECKPOINT;
+  #isClosed = false;
+
+  constructor(settings: WriterSettings, clock: Clock, own: OwnTopics) {
+    this.#settings = settings;
+    this.#clock = clock;
+    this.#own = own;
+  }
+
+  /** What was written last. */
+  get last(): TopicCheckpoint {
+    return this.#last;
+  }
+
+  get claims(): Claims | null {
+    return this.#claims;
+  }
+
+  /** Null: the sink is not open. */
+  get topics(): Topics | null {
+    return this.#opened?.topics ?? null;
+  }
+
+  async open(lease: number, signal: AbortSignal): Promise<TopicCheckpoint> {
+    this.#expectUsable(signal);
+    await this.#release();
+    this.#refusal = null;
+    this.#lease = lease;
+    const { rules, compression, naming, form } = this.#settings;
+    const cluster = await this.#settings.cluster.connect(signal);
+    try {
+      const clock = this.#clock;
+      const topics = new Topics(cluster, rules, clock);
+      const name = this.#checkpointTopic;
+      // Before anything is made or written.
+      expectOwner(await readCheckpoint(cluster, name, signal), this.#settings);
+      this.#claims ??= await Claims.of(cluster, this.#settings, signal);
+      this.#claims.expectOwn(naming);
+      await topics.prepare([name], signal, { ...ONE_PARTITION, settings: CHECKPOINT_SETTINGS });
+      topics.expectKept([name]);
+      const { logs, others } = this.#own;
+      // Their records have no keys, so a broker whose topics are compacted by default must not compact them.
+      const settings = { "cleanup.policy": "delete", ...rules.settings };
+      await topics.prepare(logs, signal, { partitions: 1, settings });
+      topics.expectUncompacted(logs);
+      this.#expectOurs(await readCheckpoint(cluster, name, signal));
+      const id = sinkId(this.#settings);
+      const checkpoint = topics.get(name);
+      const always = { ...checkpoint, partition: 0 };
+      const writer = await TransactionalWriter.open(cluster, { clock, id, compression, always }, signal);
+      this.#ending = writer.before ?? this.#ending;
+      failpoint("kafka.fenced");
+      const address = this.#settings.cluster.settings().brokers[0]!;
+      const leftOpen = new LeftOpen({ cluster, writer, checkpoint, known: this.#ending, clock, address });
+      await leftOpen.expectEnded(
+        [name, ...logs].map((one) => topics.get(one)),
+        signal,
+      );
+      const found = await readCheckpoint(cluster, name, signal);
+      this.#expectOurs(found);
+      expectForm(found, this.#settings);
+      // Before anything is written, which would end it in its own way.
+      await leftOpen.end(await topics.existing([...Object.keys(found.topics), ...others], signal), signal);
+      this.#opened = { cluster, topics, writer, leftOpen, checkpoint: new CheckpointWriter() };
+      this.#last = found;
+      await this.#write({ ...found, lease, form, owner: id }, this.records(), signal);
+      this.#failure = null;
+      this.#ending = null;
+      return found;
+    } catch (error) {
+      this.#opened = null;
+      await cluster[Symbol.asyncDispose]();
+      throw stuckAfter(this.#failure, classify(error, signal));
+    }
+  }
+
+  async look(signal: AbortSignal): Promise<Checkpoint | null> {
+    this.#expectUsable(signal);
+    try {
+      await using cluster = await this.#settings.cluster.connect(signal);
+      return checkpointOf(await readCheckpoint(cluster, this.#checkpointTopic, signal));
+    } catch (error) {
+      throw classify(error, signal);
+    }
+  }
+
+  /** What `open` has opened. */
+  ours(signal: AbortSignal): Opened {
+    this.#expectUsable(signal);
+    if (this.#refusal !== null) throw this.#refusal;
+    if (this.#opened === null) throw kafkaError("MR3501", "retryable", "the sink is not open");
+    return this.#opened;
+  }
+
+  /** Work after whose failure the sink is opened again before anything else. */
+  async attempt<T>(signal: AbortSignal, work: (opened: Opened) => Promise<T>): Promise<T> {
+    const opened = this.ours(signal);
+    try {
+      return await work(opened);
+    } catch (error) {
+      throw await this.#failed(error, signal);
+    }
+  }
+
+  /** None yet, for one batch. */
+  records(nowMs = this.#clock.now()): BatchRecords {
+    return new BatchRecords(this.#buffers, nowMs);
+  }
+
+  /** Sends what `records` has, as a part of the transaction that `commit` ends. */
+  async send(records: BatchRecords, signal: AbortSignal): Promise<void> {
+    const { batches, release } = records.part();
+    await this.#opened!.writer.send(batches, release, signal);
+  }
+
+  /** Ends the transaction with this checkpoint, and with what is in `records`. Within `attempt`. */
+  async commit(checkpoint: Checkpoint, standing: Standing, records: BatchRecords, signal: AbortSignal): Promise<void> {
+    const { tables, bond } = checkpointTexts(checkpoint);
+    const position = serializePosition(checkpoint.position);
+    const { form } = this.#settings;
+    const owner = sinkId(this.#settings);
+    const next = { lease: this.#lease, position, epoch: 0, tables, bond, form, owner, ...standing };
+    await this.#write(next, records, signal);
+  }
+
+  async verify(signal: AbortSignal): Promise<void> {
+    await this.attempt(signal, ({ topics }) => topics.verify(signal));
+  }
+
+  /** The versions of all records are of this epoch or below. */
+  highestVersion(signal: AbortSignal): bigint {
+    this.ours(signal);
+    const epoch = epochIn(this.#last);
+    return epoch > 0 ? baseVersion(epoch) : 0n;
+  }
+
+  async forget(signal: AbortSignal): Promise<void> {
+    const next = forgotten({ ...this.#last, lease: this.#lease });
+    await this.attempt(signal, () => this.#write(next, this.records(), signal));
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await this.#release();
+  }
+
+  get #checkpointTopic(): string {
+    return checkpointTopic(this.#settings);
+  }
+
+  async #write(next: TopicCheckpoint, records: BatchRecords, signal: AbortSignal): Promise<void> {
+    const { topics, writer, checkpoint } = this.#opened!;
+    const own = topics.get(this.#checkpointTopic);
+    for (const { key, value } of checkpoint.records(next, own.batchBytesMax)) records.own(own, key, value);
+    failpoint("kafka.before-transaction");
+    await this.send(records, signal);
+    await writer.commit(signal);
+    failpoint("kafka.after-transaction");
+    this.#last = next;
+  }
+
+  async #failed(error: unknown, signal: AbortSignal): Promise<unknown> {
+    await this.#release();
+    const known = classify(isUnknownTopic(error) ? topicsLost() : error, signal);
+    this.#failure = known;
+    if (known.kind === "aborted" || !isFenced(error)) return known;
+    try {
+      await using cluster = await this.#settings.cluster.connect(signal);
+      this.#expectOurs(await readCheckpoint(cluster, this.#checkpointTopic, signal));
+    } catch (other) {
+      const refusal = classify(other, signal);
+      if (refusal.kind === "fatal") this.#refusal = refusal;
+      return refusal;
+    }
+    return kafkaError("MR3504", "retryable", ABORTED, error);
+  }
+
+  #expectOurs({ lease }: TopicCheckpoint): void {
+    if (lease <= this.#lease) return;
+    const message = `another process holds the checkpoint under lease ${lease}, ours is ${this.#lease}`;
+    throw kafkaError("MR3505", "fatal", message);
+  }
+
+  #expectUsable(signal: AbortSignal): void {
+    signal.throwIfAborted();
+    if (this.#isClosed) throw kafkaError("MR3501", "aborted", "the sink is closed");
+  }
+
+  async #release(): Promise<void> {
+    const opened = this.#opened;
+    this.#opened = null;
+    await opened?.cluster[Symbol.asyncDispose]();
+  }
+}

@@ -1,0 +1,110 @@
+/**
+ * What a start finds in the cluster before it writes, and `millrace check` too: whose the topics are, and what they hold.
+ *
+ * A prefix and a name together begin the names of a sink's topics, so prefix `shop` with name `eu` has those of name `shopeu`;
+ * and a table's name may have dots. Each checkpoint names its sink and its topics, so such a meeting shows where both may be
+ * read. Two sinks of one configuration are told apart when it is loaded.
+ */
+import { type TopicCheckpoint, NO_CHECKPOINT, readCheckpoint } from "./checkpoint.ts";
+import type { Cluster, Topic } from "../client/cluster.ts";
+import { apiIdsOf } from "../client/failures.ts";
+import { inUse, tableInUse, kafkaError, newlyCompacted, tableError } from "../errors.ts";
+import { checkpointTopic, isCheckpointTopic, namespaceOf, ownTopic, sinkId, type TopicNaming } from "../names.ts";
+import {
+  isSameTopic,
+  stateOf,
+  hasOtherPartitions,
+  isNewlyCompacted,
+  otherPartitions,
+  type UsableTopic,
+} from "./topics.ts";
+import { placedTables } from "../../../src/core/checkpoint/checkpoint-text.ts";
+
+/** A sink. */
+interface Claimant {
+  readonly naming: TopicNaming;
+  readonly name: string;
+}
+
+interface Claim {
+  readonly state: string;
+  readonly owner: string;
+}
+
+export class Claims {
+  readonly #byTopic = new Map<string, Claim>();
+  /** A sink of another prefix and name whose own topics begin as ours do. */
+  #meets: string | null = null;
+
+  /** Of the checkpoints that this user may read. */
+  static async of(cluster: Cluster, { naming, name }: Claimant, signal: AbortSignal): Promise<Claims> {
+    const claims = new Claims();
+    const ours = ownTopic("", naming);
+    for (const topic of (await cluster.names(signal)).filter(isCheckpointTopic)) {
+      const { owner, topics } = await readable(cluster, topic, signal);
+      const other = namespaceOf(owner);
+      if (other === null || owner === sinkId({ naming, name })) continue;
+      if (other.prefix === naming.prefix && other.daemon === naming.daemon) continue;
+      if (topic.startsWith(ours)) claims.#meets ??= owner;
+      for (const [claimed, state] of Object.entries(topics)) claims.#byTopic.set(claimed, { state, owner });
+    }
+    return claims;
+  }
+
+  /** Throws if Millrace's own topics of this sink are those of another one too. */
+  expectOwn({ prefix, daemon }: TopicNaming): void {
+    if (this.#meets !== null) throw inUse(`${prefix}${daemon}.…`, this.#meets);
+  }
+
+  /** Throws if another sink writes to the table's topic. */
+  expectFree(tableId: string, name: string, topic: Topic): void {
+    const claim = this.#byTopic.get(name);
+    if (claim === undefined || !isSameTopic(claim.state, stateOf({ topic, isCompacted: null }))) return;
+    throw tableInUse(tableId, name, claim.owner);
+  }
+}
+
+/** Of a topic that is no checkpoint, or one that this user may not read, or whose broker is away. */
+async function readable(cluster: Cluster, topic: string, signal: AbortSignal): Promise<TopicCheckpoint> {
+  try {
+    return await readCheckpoint(cluster, topic, signal);
+  } catch (error) {
+    if (apiIdsOf(error).length === 0) throw error;
+    return NO_CHECKPOINT;
+  }
+}
+
+export function expectOwner({ owner }: TopicCheckpoint, settings: Claimant): void {
+  if (owner !== "" && owner !== sinkId(settings)) throw inUse(checkpointTopic(settings), owner);
+}
+
+/** A reader takes records of one form, and compaction keeps the newest of each key, whatever its form. */
+export function expectForm({ form: before }: TopicCheckpoint, { form }: { readonly form: string }): void {
+  if (before === "" || before === form) return;
+  throw kafkaError("MR3517", "fatal", `the topics hold \`${before}\`, and the sink is to write \`${form}\``);
+}
+
+/** Once a table is not complete in the sink, it is read into the topic as it is. */
+export function expectBefore(
+  last: TopicCheckpoint,
+  id: string,
+  usable: Pick<UsableTopic, "name" | "topic" | "isCompacted">,
+  { naming }: Pick<Claimant, "naming">,
+): void {
+  const { name } = usable;
+  const before = last.topics[name];
+  const now = stateOf(usable);
+  if (before === undefined || !isSameTopic(before, now)) return;
+  const holdsOne = naming.single === undefined ? holds(last, id) : Object.keys(heldBy(last)).length > 0;
+  if (holdsOne && isNewlyCompacted(before, now)) throw newlyCompacted(name);
+  if (hasOtherPartitions(before, now) && holds(last, id))
+    throw tableError("MR3514", id, otherPartitions(name, before, now));
+}
+
+export function holds(last: TopicCheckpoint, id: string): boolean {
+  return heldBy(last)[id] !== undefined;
+}
+
+function heldBy({ tables }: TopicCheckpoint): Readonly<Record<string, string>> {
+  return tables === NO_CHECKPOINT.tables ? {} : placedTables(tables).tables;
+}
