@@ -6,7 +6,7 @@ import { explain, pages } from "./errors.ts";
 import { databasesOf, PRIVILEGES } from "./grants.ts";
 import { META_DATABASE, quoteIdentifier, targetOf } from "./names.ts";
 import type { ClickhouseSinkSettings } from "./sink.ts";
-import { alterationOf, type ExistingTarget, lookUpTargets } from "./tables/existing.ts";
+import { alterationOf, type ClickhouseTarget, lookUpTargets } from "./tables/existing.ts";
 import { isOurView } from "./tables/view.ts";
 
 const ANSWERS_MS_MAX = 20_000;
@@ -117,7 +117,7 @@ async function checkTables(
   const targets = tables.map((table) => targetOf(table, schema));
   const id = `clickhouse.${name}.table`;
   return [...(await lookUpTargets(client, targets, signal))].flatMap(([table, existing]): Finding[] => {
-    if (existing.isView && isOurView(existing.comment)) return [];
+    if (isOurView(existing)) return [];
     const error = (what: string, fix: string): Finding[] => [{ id, level: "error", what: `${table} ${what}`, fix }];
     if (existing.form === null)
       return error("exists and was not made by Millrace", "rename or drop it, or give the sink another `schema`");
@@ -137,16 +137,17 @@ async function checkTables(
   });
 }
 
-function otherKey({ note, sorted }: ExistingTarget): string | null {
+function otherKey({ note, keys: [sorted] }: ClickhouseTarget): string | null {
   const isKey = note === null || note.key.every((column) => sorted?.includes(column) === true);
-  return sorted !== null && isKey ? null : "its sorting key is not the table's key";
+  return sorted !== undefined && isKey ? null : "its sorting key is not the table's key";
 }
 
-function otherType({ note, columns }: ExistingTarget): string | null {
-  const found = Object.entries(note?.columns ?? {}).find(
-    ([column, [, type]]) => (columns.get(column) ?? type) !== type,
-  );
-  return found === undefined ? null : `column ${found[0]} is ${columns.get(found[0])}, and not ${found[1][1]}`;
+function otherType({ note, columns }: ClickhouseTarget): string | null {
+  for (const [column, [, noted]] of Object.entries(note?.columns ?? {})) {
+    const type = columns.get(column)?.type ?? noted;
+    if (type !== noted) return `column ${column} is ${type}, and not ${noted}`;
+  }
+  return null;
 }
 
 /** Without a quorum, a replica may answer that has not received what was written. */

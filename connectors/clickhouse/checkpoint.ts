@@ -9,8 +9,8 @@ import type { Client } from "./client.ts";
 import { current, DOUBT_MS_MAX } from "./current.ts";
 import { clickhouseError, isGone, notShown } from "./errors.ts";
 import { META_DATABASE, quoteIdentifier, quoteLiteral, sqlNameOf } from "./names.ts";
-import type { Placement } from "./tables/form.ts";
 import { engineOf, onCluster, tableSettings } from "./tables/statements.ts";
+import type { Placement } from "./tables/layout.ts";
 
 const NAME = { database: META_DATABASE, table: "progress" };
 const TABLE = sqlNameOf(NAME);

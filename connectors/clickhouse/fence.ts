@@ -10,8 +10,7 @@ import type { Client } from "./client.ts";
 import { current } from "./current.ts";
 import { notShown } from "./errors.ts";
 import { quoteIdentifier, quoteLiteral, RUN_PREFIX, sqlNameOf } from "./names.ts";
-import type { Placement } from "./tables/form.ts";
-import type { TableLayout } from "./tables/layout.ts";
+import type { Placement, TableLayout } from "./tables/layout.ts";
 import { onCluster, RUN_TYPE } from "./tables/statements.ts";
 
 export type Fenced = Pick<TableLayout, "target" | "sqlName">;

@@ -4,24 +4,10 @@ import { tableId } from "../../src/core/model/schema.ts";
 import { shortened } from "../../src/core/targets/names.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import { pages } from "./error-pages.ts";
+import { OWN_PREFIX } from "../warehouse/own-columns.ts";
 
 /** Database of Millrace's own tables; captured tables can't be in it. */
 export const META_DATABASE = "millrace";
-export const VERSION_COLUMN = "_millrace_version";
-export const COMMIT_TIME_COLUMN = "_millrace_commit_time";
-/** 1 in a row that was deleted at the source. */
-export const DELETED_COLUMN = "_millrace_deleted";
-/** JSON object with the texts of values that do not fit their columns' types; "": all fit. */
-export const EXACT_COLUMN = "_millrace_exact";
-/** Only in a history. */
-export const OP_COLUMN = "_millrace_op";
-export const OFFSET_COLUMN = "_millrace_offset";
-/** In a history: names of the columns whose value is unknown, from the log and from earlier rows. */
-export const UNCHANGED_COLUMN = "_millrace_unchanged";
-/** In a history: version of the last read beside the stream that found the row as it is. */
-export const SEEN_COLUMN = "_millrace_seen";
-
-export const OWN_PREFIX = "_millrace_";
 /** Begins the name of a column without values: see WriteFence. */
 export const RUN_PREFIX = `${OWN_PREFIX}run_`;
 export const VIEW_SUFFIX = "_current";

@@ -20,10 +20,16 @@ import { clickhouseError, explain, isDiskFull, isGone, stopped, takenOver } from
 import { WriteFence } from "./fence.ts";
 import { ClickhouseInspection } from "./inspect/inspect.ts";
 import { CheckpointRow } from "./checkpoint.ts";
-import type { Placement, TargetForm } from "./tables/form.ts";
-import { Targets } from "./tables/targets.ts";
-import { expelSql, highestVersion, versionedTables } from "./tables/versioned-rows.ts";
+import { expelSql } from "./tables/statements.ts";
+import type { ClickhouseTarget } from "./tables/existing.ts";
+import { LastSeen } from "./tables/last-seen.ts";
+import { Presence } from "./tables/presence.ts";
+import { ClickhouseWarehouse, layoutFor, type WarehouseOptions } from "./tables/warehouse.ts";
+import { Targets } from "../warehouse/targets.ts";
 import { BatchWriter } from "./write/batch-writer.ts";
+import type { TargetForm } from "../warehouse/own-columns.ts";
+import type { Placement, TableLayout } from "./tables/layout.ts";
+import { sqlNameOf, targetOf } from "./names.ts";
 
 /** Each batch makes a part of a table, which the server merges with others later: the larger a batch, the less work. */
 const BATCH = { rowCountMax: 100_000, byteCountMax: 8 * 1024 * 1024, delayMs: 200 } as const;
@@ -55,22 +61,30 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
   readonly form: SinkForm;
   readonly name: string;
   readonly #settings: ClickhouseSinkSettings;
-  readonly #targets: Targets;
-  readonly #writer = new BatchWriter((layout) => this.#targets.filled(layout));
+  readonly #options: WarehouseOptions;
+  readonly #targets: Targets<TableLayout, ClickhouseTarget, TableLayout>;
+  readonly #lastSeen: LastSeen;
+  readonly #presence: Presence;
+  readonly #writer = new BatchWriter((layout) => this.#presence.filled(layout));
   readonly #closing = new AbortController();
   #client: Client | null = null;
   #checkpoint: CheckpointRow | null = null;
+  #fence: WriteFence | null = null;
 
   constructor(settings: ClickhouseSinkSettings, logger: Logger) {
     this.name = settings.name;
     this.form = settings.form.mode;
     this.#settings = settings;
     const { schema, form, placement, dropsColumns } = settings;
-    this.#targets = new Targets({ owner: ownerOf(settings), schema, form, placement, dropsColumns, logger });
+    const owner = ownerOf(settings);
+    this.#options = { owner, schema, form, placement, dropsColumns, logger };
+    this.#targets = new Targets(owner);
+    this.#lastSeen = new LastSeen(owner, placement);
+    this.#presence = new Presence(this.#lastSeen);
   }
 
   target(table: TableVersion): string {
-    return this.#targets.key(table);
+    return sqlNameOf(targetOf(table, this.#options.schema));
   }
 
   async open(lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
@@ -80,7 +94,8 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
       const checkpoint = this.#stored(client);
       const held = await checkpoint.takeOver(lease, until);
       const fence = new WriteFence(client, ownerOf(this.#settings), lease, this.#settings.placement);
-      await this.#targets.open(client, fence, until);
+      await this.#presence.open(client, until);
+      this.#fence = fence;
       this.#checkpoint = checkpoint;
       return held;
     });
@@ -91,36 +106,42 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
   }
 
   async missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
-    return await this.#work("looking for tables", signal, (client, until) =>
-      this.#targets.missing(client, tables, until),
-    );
+    return await this.#work("looking for tables", signal, async (client, until) => {
+      const targets = tables.map((table) => targetOf(table, this.#options.schema));
+      const lost = await this.#presence.lostOf(client, targets, until);
+      const left = tables.filter((table) => !lost.has(this.target(table)));
+      const missing = new Set(await this.#targets.missing(this.#warehouse(client, until), left));
+      // What is reported here must not be reported again by `verify`.
+      for (const table of missing) this.#presence.forget(this.target(table));
+      return tables.filter((table) => missing.has(table) || lost.has(this.target(table)));
+    });
   }
 
   async foreign(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
     return await this.#work("looking for tables", signal, (client, until) =>
-      this.#targets.foreign(client, tables, until),
+      this.#targets.foreign(this.#warehouse(client, until), tables),
     );
   }
 
   async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     await this.#work("preparing tables", signal, async (client, until) => {
       await this.#opened().compare(until);
-      await this.#targets.prepare(client, tables, until);
+      await this.#targets.prepare(this.#warehouse(client, until), tables);
     });
   }
 
   async carries(from: TableVersion, to: TableVersion, signal: AbortSignal): Promise<boolean> {
     return await this.#work(`looking at ${to.id}`, signal, (client, until) =>
-      this.#targets.carries(client, from, to, until),
+      this.#targets.carries(this.#warehouse(client, until), from, to),
     );
   }
 
   async apply(batch: Batch, outcome: Outcome, signal: AbortSignal): Promise<void> {
     await this.#work("writing", signal, async (client, until) => {
       const checkpoint = this.#opened();
-      const layouts = tablesOf(batch).map((table) => this.#targets.layout(table));
+      const layouts = tablesOf(batch).map((table) => this.#targets.get(table));
       await checkpoint.compare(until);
-      const { fence } = this.#targets;
+      const fence = this.#entered();
       try {
         // Another process that has taken the sink over enters its tables after its lease is stored: either we see the
         // lease here, or our column is gone before it writes.
@@ -133,38 +154,33 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
       if (batch.kind !== "checkpoint") failpoint("clickhouse.rows-written");
       await checkpoint.write(batch.checkpoint, until);
       failpoint("clickhouse.committed");
-      await this.#targets.written(client, until);
+      await this.#presence.saveFilled(client, until);
     });
   }
 
   async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
     await this.#work("removing rows that Millrace did not write", signal, async (client, until) => {
       await this.#opened().compare(until);
-      const all = tables.map((table) => this.#targets.layoutFor(table));
-      const areThere = (found: ReadonlySet<string>): boolean => all.every(({ sqlName }) => found.has(sqlName));
-      const there = await current(() => versionedTables(client, until), areThere, until, DOUBT_MS_MAX);
+      const all = tables.map((table) => layoutFor(table, this.#options));
+      const warehouse = this.#warehouse(client, until);
+      const areThere = (found: ReadonlyMap<string, string>): boolean => all.every(({ sqlName }) => found.has(sqlName));
+      const there = await current(() => warehouse.versioned(tables), areThere, until, DOUBT_MS_MAX);
       const layouts = all.filter(({ sqlName }) => there.has(sqlName));
-      const { fence } = this.#targets;
+      const fence = this.#entered();
       if (await fence.enter(layouts, until)) await this.#opened().compare(until);
       for (const layout of layouts) {
         const sql = expelSql(layout.sqlName, this.#settings.placement, version, fence.holds(layout));
         await client.run(sql, until, { allow_nondeterministic_mutations: 1 });
       }
       const names = layouts.map(({ sqlName }) => sqlName);
-      await this.#targets.removed(client, names, until);
+      await this.#presence.refresh(client, names, until);
     });
   }
 
   async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
-    return await this.#work("looking for old rows", signal, async (client, until) => {
-      const there = await versionedTables(client, until);
-      const wanted = tables === null ? [...there] : tables.map((table) => this.target(table));
-      return await highestVersion(
-        client,
-        wanted.filter((name) => there.has(name)),
-        until,
-      );
-    });
+    return await this.#work("looking for old rows", signal, (client, until) =>
+      this.#targets.highestVersion(this.#warehouse(client, until), tables),
+    );
   }
 
   async verify(signal: AbortSignal): Promise<void> {
@@ -175,7 +191,7 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
   }
 
   async #expectTables(client: Client, signal: AbortSignal): Promise<void> {
-    const lost = await this.#targets.lost(client, signal);
+    const lost = await this.#presence.lost(client, signal);
     const taken = lost.find((one) => one.what === "taken over");
     if (taken !== undefined) throw takenOver(taken.layout.table.id, taken.layout.sqlName, taken.successor);
     const [first] = lost;
@@ -191,13 +207,13 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
   async forget(signal: AbortSignal): Promise<void> {
     await this.#work("removing the sink's checkpoint", signal, async (client, until) => {
       await this.#opened().remove(until);
-      await this.#targets.remove(client, until);
+      await this.#lastSeen.remove(client, until);
     });
   }
 
   async inspect(signal: AbortSignal): Promise<Inspection> {
     return new ClickhouseInspection(await Client.open(this.#settings, signal), (table) =>
-      this.#targets.layoutFor(table),
+      layoutFor(table, this.#options),
     );
   }
 
@@ -223,6 +239,15 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
 
   #stored(client: Client): CheckpointRow {
     return new CheckpointRow(client, ownerOf(this.#settings), this.#settings.placement);
+  }
+
+  #warehouse(client: Client, signal: AbortSignal): ClickhouseWarehouse {
+    return new ClickhouseWarehouse(client, { fence: this.#entered(), presence: this.#presence }, this.#options, signal);
+  }
+
+  #entered(): WriteFence {
+    invariant(this.#fence !== null, "a sink is opened before it is used");
+    return this.#fence;
   }
 
   #opened(): CheckpointRow {

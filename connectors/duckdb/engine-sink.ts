@@ -16,20 +16,18 @@ import type {
   TargetPresence,
   TargetRows,
 } from "../../src/core/contracts/sink.ts";
-import type { PreparedTarget } from "./tables/ddl.ts";
 import { classify, endedEngine, isInvalidated, overFiles, stopped, tableGone, takenOver } from "./errors.ts";
-import type { TargetForm } from "./tables/form.ts";
-import { targetKey } from "./names.ts";
-import type { TableLayout } from "./write/layout.ts";
+import { targetKey, targetOf } from "./names.ts";
+import type { DuckdbForm, TableLayout } from "./write/layout.ts";
 import { CheckpointRow } from "./tables/checkpoint.ts";
 import type { Store } from "./store.ts";
 import { Repetition, batchName } from "./engine/repetition.ts";
 import { type BatchParts, BatchWriter } from "./write/batch-writer.ts";
-import { Targets } from "./tables/targets.ts";
-import { expelSql, highestVersion, versionedTables } from "./tables/versioned-rows.ts";
+import { expelSql, Targets } from "../warehouse/targets.ts";
+import { DuckdbWarehouse, type WarehouseOptions } from "./tables/warehouse.ts";
 import { readTextRows } from "./write/text-rows.ts";
 import { inTransaction } from "./write/transaction.ts";
-import type { NotedTable } from "./tables/existing.ts";
+import type { DuckdbTarget } from "./tables/existing.ts";
 
 /**
  * A batch of many rows reads the keys of its tables once: the larger a batch, the less a row costs (docs/benchmarks.md). A
@@ -68,10 +66,13 @@ export abstract class EngineSink<S extends Store>
   readonly batchLimits: NonNullable<Sink["batchLimits"]> = BATCH;
   readonly form: SinkForm;
   readonly name: string;
-  protected readonly targets: Targets;
-  protected readonly targetForm: TargetForm;
+  /** By table id, as last prepared. */
+  protected readonly layouts = new Map<string, TableLayout>();
+  protected readonly targetForm: DuckdbForm;
   readonly #repetition = new Repetition();
-  readonly #batches = new BatchWriter((table) => this.targets.layout(table));
+  readonly #targets: Targets<TableLayout, DuckdbTarget, TableLayout>;
+  readonly #batches = new BatchWriter((table) => this.#targets.get(table));
+  readonly #options: WarehouseOptions;
   /** See `follows`. */
   protected inOwnProcess = false;
   #store: S | null = null;
@@ -80,12 +81,17 @@ export abstract class EngineSink<S extends Store>
   #closed = false;
   #inFlight: Promise<unknown> = Promise.resolve();
 
-  constructor({ name, owner, schema, dropsColumns }: EngineSinkOptions, form: TargetForm) {
+  constructor({ name, owner, schema, dropsColumns }: EngineSinkOptions, form: DuckdbForm) {
     this.name = name;
     this.targetForm = form;
     this.form = form.mode;
-    const onPrepared = (layout: TableLayout, { hasExact }: PreparedTarget) => this.#batches.hasExact(layout, hasExact);
-    this.targets = new Targets({ name, owner, schema, form, dropsColumns, onPrepared });
+    this.#targets = new Targets(owner);
+    const changing = (tables: readonly TableVersion[]): void => this.changing(tables);
+    const onPrepared = (layout: TableLayout, hasExact: boolean): void => {
+      this.layouts.set(layout.table.id, layout);
+      this.#batches.hasExact(layout, hasExact);
+    };
+    this.#options = { name, owner, schema, form, dropsColumns, changing, onPrepared };
   }
 
   /** Deleted rows that still occupy space in the target. */
@@ -142,7 +148,7 @@ export abstract class EngineSink<S extends Store>
 
   /** Equal for two tables if and only if they would share a target: the caller refuses the second. */
   target(table: TableVersion): string {
-    return this.targets.key(table);
+    return targetKey(targetOf(table, this.#options.schema));
   }
 
   async open(lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
@@ -185,34 +191,28 @@ export abstract class EngineSink<S extends Store>
   /** Existing tables get the form that the options request now, even if no rows arrive. */
   async missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
     return await this.#work("looking for tables", signal, async () => {
-      const { connection, store } = this.opened();
-      const changing = (changed: readonly TableVersion[]) => this.changing(changed);
-      return await this.targets.missing({ connection, store, changing }, tables);
+      return await this.#targets.missing(this.#warehouse(), tables);
     });
   }
 
   async foreign(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
     return await this.#work("looking for tables", signal, async () => {
-      const { connection, store } = this.opened();
-      return await this.targets.foreign({ connection, store }, tables);
+      return await this.#targets.foreign(this.#warehouse(), tables);
     });
   }
 
   async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     const doing = tables.length === 1 ? `preparing ${tables[0]!.id}` : `preparing ${tables.length} tables`;
     await this.#work(doing, signal, async () => {
-      const { connection, store } = this.opened();
-      store.verifyPlace();
+      this.opened().store.verifyPlace();
       await this.preparing(tables, this.opened(), "prepare");
-      const changing = (changed: readonly TableVersion[]) => this.changing(changed);
-      await this.targets.prepare({ connection, store, changing }, tables);
+      await this.#targets.prepare(this.#warehouse(), tables);
     });
   }
 
   async carries(from: TableVersion, to: TableVersion, signal: AbortSignal): Promise<boolean> {
     return await this.#work(`looking at ${to.id}`, signal, async () => {
-      const { connection, store } = this.opened();
-      return await this.targets.carries({ connection, store }, from, to);
+      return await this.#targets.carries(this.#warehouse(), from, to);
     });
   }
 
@@ -244,7 +244,7 @@ export abstract class EngineSink<S extends Store>
       const { connection, store } = opened;
       store.verifyPlace();
       await this.preparing(tables, opened, "reset");
-      const there = await versionedTables(connection, store.catalogue);
+      const there = await this.#warehouse().versioned(tables);
       const found = tables.filter((table) => there.has(this.target(table)));
       await store.exclusively(async () => {
         this.changing(found);
@@ -258,13 +258,7 @@ export abstract class EngineSink<S extends Store>
 
   async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
     return await this.#work("looking for old rows", signal, async () => {
-      const { connection, store } = this.opened();
-      const there = await versionedTables(connection, store.catalogue);
-      const wanted = tables === null ? [...there.keys()] : tables.map((table) => this.target(table));
-      return await highestVersion(
-        connection,
-        wanted.flatMap((key) => there.get(key) ?? []),
-      );
+      return await this.#targets.highestVersion(this.#warehouse(), tables);
     });
   }
 
@@ -284,19 +278,13 @@ export abstract class EngineSink<S extends Store>
 
   async verify(signal: AbortSignal): Promise<void> {
     await this.#work("looking at the target", signal, async () => {
-      this.opened().store.verifyPlace();
+      const { connection, store } = this.opened();
+      store.verifyPlace();
       await this.verifying(this.opened());
-      const there = await this.#tablesThere();
-      for (const [target, tableId] of this.targets.owners) {
-        const found = there.get(target);
-        const successor = found === undefined ? null : this.targets.successor(found);
-        if (successor !== null) {
-          this.targets.forget([target]);
-          throw takenOver(tableId, successor);
-        }
-        if (found !== undefined) continue;
-        throw tableGone(tableId);
-      }
+      const there = await store.tables(connection);
+      const lost = this.#targets.lost(new Map(there.map((table) => [targetKey(table.name), table])));
+      if (lost !== null)
+        throw lost.successor === null ? tableGone(lost.tableId) : takenOver(lost.tableId, lost.successor);
     });
     this.rested();
   }
@@ -340,10 +328,9 @@ export abstract class EngineSink<S extends Store>
     return new CheckpointRow(this.name, store.catalogue, this.targetForm);
   }
 
-  /** By target key: all tables there. */
-  async #tablesThere(): Promise<ReadonlyMap<string, NotedTable>> {
+  #warehouse(): DuckdbWarehouse {
     const { connection, store } = this.opened();
-    return new Map((await store.tables(connection)).map((table) => [targetKey(table.name), table]));
+    return new DuckdbWarehouse(connection, store, this.#options);
   }
 
   async #connect(): Promise<void> {
@@ -361,7 +348,7 @@ export abstract class EngineSink<S extends Store>
     await this.leaving();
     this.#connection?.disconnectSync();
     this.#connection = null;
-    this.targets.forget();
+    this.#targets.forget();
     const store = this.#store;
     this.#store = null;
     await store?.release();

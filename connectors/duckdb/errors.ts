@@ -31,16 +31,6 @@ export function targetsMeet(tableId: string, target: string): MillraceError {
   });
 }
 
-export function otherMode(sqlName: string, isHistory: boolean): MillraceError {
-  const [there, wanted] = isHistory ? ["a history", "a mirror"] : ["a mirror", "a history"];
-  return duckdbError({
-    code: "MR3222",
-    kind: "fatal",
-    message: `${sqlName} holds ${there}, and the sink is to keep ${wanted}`,
-    hint: "give the sink another `schema`, or set `mode` back; if nobody needs the table any more, drop it while Millrace is stopped: Millrace creates and fills it again",
-  });
-}
-
 const STOPPED = "writing to DuckDB was stopped";
 
 export function stopped(): MillraceError {

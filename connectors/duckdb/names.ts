@@ -3,26 +3,21 @@ import type { TableName } from "../../src/core/contracts/connector.ts";
 import { type Column, tableId } from "../../src/core/model/schema.ts";
 import { duckdbError } from "./errors.ts";
 import { quoteIdentifier, quoteLiteral } from "../kit/duckdb.ts";
+import {
+  COMMIT_TIME_COLUMN,
+  DELETED_COLUMN,
+  EXACT_COLUMN,
+  OFFSET_COLUMN,
+  OP_COLUMN,
+  SEEN_COLUMN,
+  UNCHANGED_COLUMN,
+  VERSION_COLUMN,
+} from "../warehouse/own-columns.ts";
 
 export { quoteIdentifier, quoteLiteral };
 
 /** Schema of Millrace's own tables; captured tables can't be in it. */
 export const META_SCHEMA = "_millrace";
-export const VERSION_COLUMN = "_millrace_version";
-export const COMMIT_TIME_COLUMN = "_millrace_commit_time";
-/** Only with soft deletes. A row that is not deleted has false here, never null. */
-export const DELETED_COLUMN = "_millrace_deleted";
-/** Only in a history. */
-export const OP_COLUMN = "_millrace_op";
-export const OFFSET_COLUMN = "_millrace_offset";
-/**
- * In a history: names of the columns whose value is unknown, from the log and from earlier rows; null: all are known.
- */
-export const UNCHANGED_COLUMN = "_millrace_unchanged";
-/** In a history: version of the last read beside the stream that found the row as it is. */
-export const SEEN_COLUMN = "_millrace_seen";
-/** Added at first need: JSON object of the cells that do not fit their columns' types, see README. */
-export const EXACT_COLUMN = "_millrace_exact";
 
 const OWN_COLUMNS = [
   VERSION_COLUMN,
@@ -41,9 +36,6 @@ const LAKE_COLUMNS = ["row_id", "begin_snapshot", "end_snapshot"];
 interface NamedFor {
   readonly isLake?: boolean;
 }
-
-/** Follows the key of a history's rows; distinguishes the changes of a row. */
-export const CHANGE_IDENTITY = [VERSION_COLUMN, OFFSET_COLUMN];
 
 const RESERVED_SCHEMAS = new Set([META_SCHEMA, "information_schema", "pg_catalog"]);
 

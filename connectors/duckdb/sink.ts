@@ -11,10 +11,10 @@ import { EngineSink, type EngineSinkOptions, type Opened } from "./engine-sink.t
 import { Database, type DatabaseSettings } from "./file/database.ts";
 import { DEAD_MIN, DeadRows } from "./file/dead-rows.ts";
 import { classify, isOutOfMemory, onDisk } from "./errors.ts";
-import { DEFAULT_FORM, type TargetForm } from "./tables/form.ts";
 import { DuckdbInspection } from "./inspect/inspect.ts";
 import { expectFile } from "./inspect/query-file.ts";
 import { SPAN_MAX, Upkeep } from "./file/upkeep.ts";
+import { DEFAULT_FORM, type TargetForm } from "../warehouse/own-columns.ts";
 
 export interface DuckdbSinkOptions extends DatabaseSettings, EngineSinkOptions {
   /** Default: a mirror with hard deletes. */
@@ -82,7 +82,7 @@ export class DuckdbSink extends EngineSink<Database> implements TargetCopies {
       database: store,
       checkpoint,
       dead: this.#dead,
-      layouts: () => this.targets.latest,
+      layouts: () => this.layouts,
       logger,
       settings: { spanMax: upkeep?.spanMax ?? SPAN_MAX },
     });

@@ -1,6 +1,6 @@
 import type { EngineConnection } from "./engine/engine.ts";
 import type { TargetName } from "./names.ts";
-import type { ExistingTarget, NotedTable } from "./tables/existing.ts";
+import type { DuckdbTarget, NotedTable } from "./tables/existing.ts";
 import type { StageFile } from "./write/stage-file.ts";
 
 /** Which sink and table write to a target. */
@@ -21,7 +21,7 @@ export interface Store {
   /** All of its tables. */
   tables(connection: EngineConnection): Promise<readonly NotedTable[]>;
   /** See `lookUpTargets`. */
-  find(connection: EngineConnection, targets: readonly TargetName[]): Promise<ReadonlyMap<string, ExistingTarget>>;
+  find(connection: EngineConnection, targets: readonly TargetName[]): Promise<ReadonlyMap<string, DuckdbTarget>>;
   /** Another text than before if another writer has committed in between. */
   lastCommit(connection: EngineConnection): Promise<string>;
   /** Throws if what we write is no longer what is found under its name. */

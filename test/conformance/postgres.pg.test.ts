@@ -1,5 +1,4 @@
 import { afterAll } from "vitest";
-import { DEFAULT_FORM, type TargetForm } from "../../connectors/postgres/sink/tables/form.ts";
 import { PostgresSink } from "../../connectors/postgres/sink/sink.ts";
 import { parsePostgresUrl } from "../../src/postgres/url.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
@@ -9,6 +8,7 @@ import { type TcpProxy, tcpProxy } from "../support/network/proxy.ts";
 import type { FreshDatabase } from "../support/run/services.ts";
 import { freshDatabase } from "../support/run/services.ts";
 import { sinkConformance, type SinkTarget } from "./sink.ts";
+import { DEFAULT_FORM, type TargetForm } from "../../connectors/warehouse/own-columns.ts";
 
 const SOFT: TargetForm = { deletes: "soft", mode: "mirror" };
 const HISTORY: TargetForm = { deletes: "hard", mode: "history" };

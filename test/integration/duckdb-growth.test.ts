@@ -2,13 +2,13 @@
 import { createHash } from "node:crypto";
 import { statSync } from "node:fs";
 import { expect, test } from "vitest";
-import { DEFAULT_FORM } from "../../connectors/duckdb/tables/form.ts";
 import { SPAN_MAX } from "../../connectors/duckdb/file/upkeep.ts";
 import { put, remove, Stage } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { landed } from "../support/warehouses/duckdb-landing.ts";
 import { type DuckdbTarget, duckdbTarget } from "../support/warehouses/duckdb-target.ts";
 import { eventually } from "../support/run/waiting.ts";
+import { DEFAULT_FORM } from "../../connectors/warehouse/own-columns.ts";
 
 const DEAD_MIN = 1_000;
 const upkeep = { deadMin: DEAD_MIN, spanMax: SPAN_MAX };

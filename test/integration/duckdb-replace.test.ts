@@ -1,12 +1,12 @@
 /** Rows of large tables are replaced by a delete and an append, found by the key's index: the work does not grow with the table. */
 import { expect, test } from "vitest";
-import { DEFAULT_FORM, type TargetForm } from "../../connectors/duckdb/tables/form.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
 import { type Cells, patch, put, remove, Stage, type Write } from "../conformance/stage.ts";
 import { tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import { landed } from "../support/warehouses/duckdb-landing.ts";
 import { type DuckdbTarget, duckdbTarget } from "../support/warehouses/duckdb-target.ts";
+import { DEFAULT_FORM, type TargetForm } from "../../connectors/warehouse/own-columns.ts";
 
 const items = tableVersion({
   table: "items",

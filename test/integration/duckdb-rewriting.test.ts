@@ -1,7 +1,6 @@
 /** A table with more dead rows than live ones is written anew beside the stream, in turns, and ends as the batches say. */
 import { setImmediate as turn } from "node:timers/promises";
 import { expect, test } from "vitest";
-import { DEFAULT_FORM, type TargetForm } from "../../connectors/duckdb/tables/form.ts";
 import type { KeyedTable } from "../../src/core/model/schema.ts";
 import type { Logger } from "../../src/core/contracts/telemetry.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
@@ -22,6 +21,7 @@ import { type DuckdbTarget, duckdbTarget } from "../support/warehouses/duckdb-ta
 import { Random, testSeed } from "../support/run/random.ts";
 import { isLongForm } from "../support/run/service-suffixes.ts";
 import { eventually } from "../support/run/waiting.ts";
+import { DEFAULT_FORM, type TargetForm } from "../../connectors/warehouse/own-columns.ts";
 
 const ROWS = 1_500;
 const WITHIN_MS = 60_000;

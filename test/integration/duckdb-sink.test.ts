@@ -4,7 +4,6 @@ import * as fc from "fast-check";
 import { expect, test, vi } from "vitest";
 import { Database } from "../../connectors/duckdb/file/database.ts";
 import { Folding } from "../../connectors/duckdb/file/folding.ts";
-import { DEFAULT_FORM } from "../../connectors/duckdb/tables/form.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
@@ -16,6 +15,7 @@ import { type DuckdbTarget, duckdbTarget, FORMS } from "../support/warehouses/du
 import { lakeTarget } from "../support/warehouses/ducklake-target.ts";
 import { eventually } from "../support/run/waiting.ts";
 import { checkpointOf } from "../support/daemon/complete.ts";
+import { DEFAULT_FORM } from "../../connectors/warehouse/own-columns.ts";
 
 const harness: SinkHarness = { name: "duckdb", target: async () => duckdbTarget(), landed, transactional: true };
 

@@ -3,13 +3,13 @@ import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { LakeSink, type LakeSinkOptions } from "../../connectors/duckdb/lake/sink.ts";
-import { DEFAULT_FORM, type TargetForm } from "../../connectors/duckdb/tables/form.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import { failure, put, remove, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { complete } from "../support/daemon/complete.ts";
 import { lakeTarget, type LakeTarget } from "../support/warehouses/ducklake-target.ts";
 import { eventually } from "../support/run/waiting.ts";
+import { DEFAULT_FORM, type TargetForm } from "../../connectors/warehouse/own-columns.ts";
 
 const COLUMNS = {
   columns: [

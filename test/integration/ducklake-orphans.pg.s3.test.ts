@@ -2,7 +2,6 @@
 import { readdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { DEFAULT_FORM } from "../../connectors/duckdb/tables/form.ts";
 import { freshBucket } from "../support/run/services.ts";
 import { Lake } from "../../connectors/duckdb/lake/lake.ts";
 import { findOrphans, markData, ownerOfData, scheduleOrphans } from "../../connectors/duckdb/lake/orphans.ts";
@@ -13,6 +12,7 @@ import { type LakeTarget, lakeTarget } from "../support/warehouses/ducklake-targ
 import { Writer } from "../support/warehouses/ducklake-writers.ts";
 import { expectedAfter, batches } from "../support/warehouses/duckdb-writer.ts";
 import { eventually } from "../support/run/waiting.ts";
+import { DEFAULT_FORM } from "../../connectors/warehouse/own-columns.ts";
 
 const META = "__ducklake_metadata_lake";
 /** The scheduled files are due. */

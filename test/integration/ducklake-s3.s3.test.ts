@@ -12,13 +12,13 @@ import { lookForLogin } from "../../connectors/kit/bucket-login.ts";
 import { users } from "../conformance/sink-rows.ts";
 import { failure, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { lakeTarget } from "../support/warehouses/ducklake-target.ts";
-import { DEFAULT_FORM } from "../../connectors/duckdb/tables/form.ts";
 import { s3Gateway, type Way } from "../support/network/s3-gateway.ts";
 import { selfSigned } from "../support/network/certificate.ts";
 import { tlsFront } from "../support/network/tls-front.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";
 import { freshBucket } from "../support/run/services.ts";
 import { eventually } from "../support/run/waiting.ts";
+import { DEFAULT_FORM } from "../../connectors/warehouse/own-columns.ts";
 
 const SECRETS = /wrong-secret|millracetestsecret/;
 /** More than the catalogue keeps itself. */

@@ -2,13 +2,13 @@
 import { createServer } from "node:net";
 import { expect, test } from "vitest";
 import { factory } from "../../connectors/postgres/sink/config.ts";
-import { DEFAULT_FORM } from "../../connectors/postgres/sink/tables/form.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
 import { openState } from "../../src/state/open.ts";
 import { freePort } from "../../scripts/services/processes/port.ts";
 import { selfSigned } from "../support/network/certificate.ts";
 import { checkSource, createLog, Follower, never, openSource } from "../support/postgres/postgres-source.ts";
 import { freshDatabase, ownPostgres, postgres, type FreshDatabase } from "../support/run/services.ts";
+import { DEFAULT_FORM } from "../../connectors/warehouse/own-columns.ts";
 
 const CANARY = "canary-3f1c-secret";
 

@@ -3,12 +3,12 @@ import { Client } from "pg";
 import { expect, onTestFinished, test } from "vitest";
 import { connect } from "../../src/postgres/connect.ts";
 import { parsePostgresUrl } from "../../src/postgres/url.ts";
-import { DEFAULT_FORM } from "../../connectors/postgres/sink/tables/form.ts";
 import { PostgresSink } from "../../connectors/postgres/sink/sink.ts";
 import { openState } from "../../src/state/open.ts";
 import { createLog, never, openSource } from "../support/postgres/postgres-source.ts";
 import { lacksPgBouncer, startPgBouncer } from "../support/postgres/pgbouncer.ts";
 import { freshDatabase } from "../support/run/services.ts";
+import { DEFAULT_FORM } from "../../connectors/warehouse/own-columns.ts";
 
 const SHOWN = `select current_setting('statement_timeout') as timeout, current_setting('DateStyle') as date, current_setting('bytea_output') as bytes,
   current_setting('search_path') as path, current_setting('row_security') as secured, current_setting('transaction_timeout', true) as transaction,

@@ -2,7 +2,6 @@
 import { describe, expect, onTestFinished, test } from "vitest";
 import type { Batch } from "../../src/core/model/batch.ts";
 import { factory } from "../../connectors/postgres/sink/config.ts";
-import { DEFAULT_FORM } from "../../connectors/postgres/sink/tables/form.ts";
 import { PostgresSink } from "../../connectors/postgres/sink/sink.ts";
 import { parsePostgresUrl } from "../../src/postgres/url.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
@@ -22,6 +21,7 @@ import { tableVersion } from "../support/model/blocks.ts";
 import { type FreshDatabase, freshDatabase } from "../support/run/services.ts";
 import { tcpProxy } from "../support/network/proxy.ts";
 import { eventually } from "../support/run/waiting.ts";
+import { DEFAULT_FORM } from "../../connectors/warehouse/own-columns.ts";
 
 const people = tableVersion({
   table: "people",

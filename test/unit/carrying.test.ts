@@ -1,7 +1,7 @@
 /** When rows that did not move are certain after changes of their table's shape, and when they are not. */
 import { expect, test } from "vitest";
-import { carriesRows, followsByNote, mayCarry } from "../../src/core/targets/carrying.ts";
-import { lostColumns, noteOf } from "../../src/core/targets/following.ts";
+import { carriesRows, mayCarry } from "../../src/core/targets/carrying.ts";
+import { followsByNote, lostColumns, noteOf } from "../../connectors/warehouse/following.ts";
 import type { Column, Ruled, TableVersion } from "../../src/core/model/schema.ts";
 
 /** `name:identity`, and the type where it is no int; the first is the key. */

@@ -173,11 +173,18 @@ const RULES: readonly Rule[] = [
       "the source behind Kafka's log sees the client, the writer and the log, and not the sink of topics or a format",
   },
   {
+    files: /^connectors\/warehouse\//,
+    may: coreAndOwnFolder,
+    packages: [],
+    sentence: "the warehouse kit plans tables, sees core and itself, and no engine",
+  },
+  {
     files: /^(connectors\/[a-z]+|examples\/[a-z]+)\//,
-    may: (file) => new RegExp(`${coreAndOwnFolder(file).source}|^src/(tls|passwords|postgres)/|^connectors/kit/`),
+    may: (file) =>
+      new RegExp(`${coreAndOwnFolder(file).source}|^src/(tls|passwords|postgres)/|^connectors/(kit|warehouse)/`),
     packages: (file) => [...(DRIVERS[file.split("/")[1] ?? ""] ?? []), "zod"],
     sentence:
-      "a connector sees core, tls, passwords, the Postgres client, its own folder, the kit and its driver, never another connector or the runtime",
+      "a connector sees core, tls, passwords, the Postgres client, its own folder, the kits and its driver, never another connector or the runtime",
   },
 ];
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { describeChange, isCompatible, type SchemaChange, schemaChanges } from "../../src/core/model/schema-change.ts";
-import { decodeNote, encodeNote, follow, noteOf, renamesOf } from "../../src/core/targets/following.ts";
+import { decodeNote, encodeNote, follow, noteOf, renamesOf } from "../../connectors/warehouse/following.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { tableVersion, type TableSpec } from "../support/model/blocks.ts";
 
@@ -162,7 +162,8 @@ describe("how a target goes on", () => {
     );
     const plan = following(to);
     expect(plan).toEqual({ from: ["id", "a", "b"], retired: [], replaced: [] });
-    expect(renamesOf(plan, wantedOf(to))).toEqual([
+    const columns = wantedOf(to).map((wanted, i) => ({ wanted, from: { name: plan.from[i] ?? "" } }));
+    expect(renamesOf(columns)).toEqual([
       { from: "a", to: "_millrace_renamed_1" },
       { from: "b", to: "_millrace_renamed_2" },
       { from: "_millrace_renamed_1", to: "b" },

@@ -5,12 +5,13 @@ import { isPossibleKey, rowIdOf } from "../../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { Client } from "../client.ts";
 import { classify } from "../errors.ts";
-import { EXACT_COLUMN, quoteIdentifier, VERSION_COLUMN } from "../names.ts";
+import { quoteIdentifier } from "../names.ts";
 import { lookUpTargets } from "../tables/existing.ts";
 import type { TableLayout } from "../tables/layout.ts";
 import { liveRows } from "../tables/view.ts";
 import { literalOf, tupleOf } from "../write/literal.ts";
 import { expectedText, fitsKey, shownText, sourceText } from "./expected.ts";
+import { EXACT_COLUMN, VERSION_COLUMN } from "../../warehouse/own-columns.ts";
 
 const KEYS_PER_STATEMENT = 500;
 const KEYS_PER_PAGE = 10_000;

@@ -1,32 +1,18 @@
 /** Finds existing targets in the server's catalogue. */
-import { decodeNote, type TargetNote } from "../../../src/core/targets/following.ts";
+import { decodeNote } from "../../warehouse/following.ts";
 import type { Client } from "../client.ts";
-import {
-  COMMIT_TIME_COLUMN,
-  DELETED_COLUMN,
-  EXACT_COLUMN,
-  OP_COLUMN,
-  quoteLiteral,
-  sqlNameOf,
-  type TargetName,
-  VERSION_COLUMN,
-} from "../names.ts";
-import type { Placement, TargetForm } from "./form.ts";
+import { quoteLiteral, sqlNameOf, type TargetName } from "../names.ts";
 import { ownColumns, replacingColumns } from "./statements.ts";
+import { DELETED_COLUMN, EXACT_COLUMN, formOf } from "../../warehouse/own-columns.ts";
+import type { ExistingColumn, ExistingTarget } from "../../warehouse/table-change.ts";
+import type { Placement } from "./layout.ts";
 
-export interface ExistingTarget {
-  readonly isView: boolean;
-  /** Types by name. */
-  readonly columns: ReadonlyMap<string, string>;
-  /** Names of the sorting key's columns; null: it has other expressions. */
-  readonly sorted: readonly string[] | null;
+/** Its one key, if it has one, is what it is sorted by, and consists of columns alone. */
+export interface ClickhouseTarget extends ExistingTarget {
   /** Names of the columns that decide in which partition a row is. */
   readonly partitioned: readonly string[];
   readonly engine: Engine;
   readonly comment: string;
-  readonly note: TargetNote | null;
-  /** Null: Millrace did not make it. */
-  readonly form: TargetForm | null;
 }
 
 interface Engine {
@@ -45,8 +31,8 @@ export async function lookUpTargets(
   client: Client,
   targets: readonly TargetName[],
   signal: AbortSignal,
-): Promise<ReadonlyMap<string, ExistingTarget>> {
-  const found = new Map<string, ExistingTarget>();
+): Promise<ReadonlyMap<string, ClickhouseTarget>> {
+  const found = new Map<string, ClickhouseTarget>();
   const wanted = new Set(targets.map(sqlNameOf));
   for (const where of listsOf(targets)) {
     const tables = await client.rows(
@@ -83,19 +69,23 @@ function nameOf([database, table]: Row): string {
   return sqlNameOf({ database: database ?? "", table: table ?? "" });
 }
 
-function existing([, , engine, engineFull, comment, sortingKey]: Row, columns: readonly Row[]): ExistingTarget {
-  const types = new Map(columns.map(([, , name, type]) => [name ?? "", type ?? ""]));
-  const isOurs = [VERSION_COLUMN, COMMIT_TIME_COLUMN, EXACT_COLUMN].every((name) => types.has(name));
+function existing([, , engine, engineFull, comment, sortingKey]: Row, columns: readonly Row[]): ClickhouseTarget {
+  const described = new Map(
+    columns.map(([, , name, type]): [string, ExistingColumn] => [name ?? "", { name: name ?? "", type: type ?? "" }]),
+  );
+  const form = engine !== "View" && described.has(EXACT_COLUMN) ? formOf(described) : null;
+  const sorted = identifiersOf(sortingKey ?? "");
   const parts = engineOf(engine ?? "", engineFull ?? "");
+  const isHard = form?.mode === "mirror" && parts.columns.includes(DELETED_COLUMN);
   return {
     isView: engine === "View",
-    columns: types,
-    sorted: identifiersOf(sortingKey ?? ""),
+    form: isHard ? { mode: "mirror", deletes: "hard" } : form,
+    columns: described,
+    keys: sorted === null ? [] : [sorted],
+    note: decodeNote(comment ?? null),
     partitioned: columns.filter((row) => row[4] === "1").map(([, , name]) => name ?? ""),
     engine: parts,
     comment: comment ?? "",
-    note: decodeNote(comment ?? null),
-    form: isOurs && engine !== "View" ? formOf(types, parts) : null,
   };
 }
 
@@ -132,14 +122,9 @@ function unquoted(name: string): string {
 
 const ESCAPES: Readonly<Record<string, string>> = { b: "\b", f: "\f", n: "\n", r: "\r", t: "\t", 0: "\0" };
 
-function formOf(columns: ReadonlyMap<string, string>, engine: Engine): TargetForm {
-  if (columns.has(OP_COLUMN)) return { mode: "history", deletes: "hard" };
-  return { mode: "mirror", deletes: engine.columns.includes(DELETED_COLUMN) ? "hard" : "soft" };
-}
-
 /** What somebody made otherwise than Millrace does, so that the table can't hold what is written to it. Null: nothing. */
 export function alterationOf(
-  { form, engine, sorted, partitioned, columns }: ExistingTarget,
+  { form, engine, keys, partitioned, columns }: ClickhouseTarget,
   { cluster }: Placement,
 ): string | null {
   if (form === null) return null;
@@ -150,13 +135,14 @@ export function alterationOf(
   const replacing = replacingColumns(form);
   if (engine.columns.join() !== replacing.join())
     return `its engine has (${engine.columns.join(", ")}), and not (${replacing.join(", ")})`;
-  const split = partitioned.filter((name) => sorted?.includes(name) !== true);
+  const split = partitioned.filter((name) => keys[0]?.includes(name) !== true);
   // Each change is a row of its own in a history.
   if (form.mode === "mirror" && split.length > 0)
     return `its partitions depend on ${split.join(", ")}, outside of the key: an old row would stay in another partition`;
   for (const [name, definition] of ownColumns(form)) {
     const [type = ""] = definition.split(" ALIAS ");
-    if (columns.get(name) !== type) return `its column ${name} is ${columns.get(name) ?? "missing"}, and not ${type}`;
+    const found = columns.get(name)?.type;
+    if (found !== type) return `its column ${name} is ${found ?? "missing"}, and not ${type}`;
   }
   return null;
 }

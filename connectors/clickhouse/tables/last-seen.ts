@@ -6,8 +6,8 @@ import type { Client } from "../client.ts";
 import { isGone } from "../errors.ts";
 import { META_DATABASE, quoteLiteral, sqlNameOf, type TargetName } from "../names.ts";
 import { type Evidence, parseRows, rowsText } from "./evidence.ts";
-import type { Placement } from "./form.ts";
 import { engineOf, onCluster, tableSettings } from "./statements.ts";
+import type { Placement } from "./layout.ts";
 
 const NAME = { database: META_DATABASE, table: "targets" };
 const TABLE = sqlNameOf(NAME);

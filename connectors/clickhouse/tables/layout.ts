@@ -1,7 +1,15 @@
 import type { Column, TableVersion } from "../../../src/core/model/schema.ts";
 import { sqlNameOf, type TargetName } from "../names.ts";
 import { type ClickhouseType, clickhouseType } from "../types.ts";
-import type { Placement, TargetForm } from "./form.ts";
+import type { TargetForm } from "../../warehouse/own-columns.ts";
+
+/** How tables are made on a cluster. */
+export interface Placement {
+  /** The cluster's name on the server; undefined: tables are made on the server itself. */
+  readonly cluster: string | undefined;
+  /** Whether an insert waits until its files are on the disk. */
+  readonly fsync: boolean;
+}
 
 export interface LayoutColumn {
   readonly name: string;

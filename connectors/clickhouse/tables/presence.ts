@@ -4,7 +4,7 @@
  * removes none; one that somebody altered has another time of its definition. Another daemon that takes a table over
  * alters it, because it writes its name there.
  */
-import { lostColumns, successorOf } from "../../../src/core/targets/following.ts";
+import { lostColumns, successorOf } from "../../warehouse/following.ts";
 import type { Client } from "../client.ts";
 import { current, DOUBT_MS_MAX } from "../current.ts";
 import { sqlNameOf, type TargetName } from "../names.ts";

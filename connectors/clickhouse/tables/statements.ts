@@ -1,19 +1,19 @@
 /** Parts of statements that define tables. */
-import { encodeNote, noteOf, type WantedColumn } from "../../../src/core/targets/following.ts";
+import type { WantedColumn } from "../../warehouse/following.ts";
+import { quoteIdentifier, quoteLiteral } from "../names.ts";
+import type { Placement, TableLayout } from "./layout.ts";
+import { noteText } from "../../warehouse/table-change.ts";
 import {
   COMMIT_TIME_COLUMN,
   DELETED_COLUMN,
   EXACT_COLUMN,
   OFFSET_COLUMN,
   OP_COLUMN,
-  quoteIdentifier,
-  quoteLiteral,
   SEEN_COLUMN,
+  type TargetForm,
   UNCHANGED_COLUMN,
   VERSION_COLUMN,
-} from "../names.ts";
-import type { Placement, TargetForm } from "./form.ts";
-import type { TableLayout } from "./layout.ts";
+} from "../../warehouse/own-columns.ts";
 
 export function onCluster({ cluster }: Placement): string {
   return cluster === undefined ? "" : ` ON CLUSTER ${quoteIdentifier(cluster)}`;
@@ -76,14 +76,21 @@ export function createSql(layout: TableLayout, { column, sqlName = layout.sqlNam
   return (
     `CREATE TABLE ${sqlName}${onCluster(placement)} (${[...columns, ...kept, ...own].join(", ")}) ` +
     `ENGINE = ${engineOf(placement, replacingColumns(form))} ORDER BY (${key.join(", ")})` +
-    `${tableSettings(placement)} COMMENT ${quoteLiteral(noteText(layout))}`
+    `${tableSettings(placement)} COMMENT ${quoteLiteral(noteText({ wanted: wantedColumns }, layout))}`
   );
 }
 
-export function wantedColumns(layout: TableLayout): readonly WantedColumn[] {
-  return layout.columns.map(({ name, source, type }) => ({ name, identity: source.identity, type: type.name }));
+/** `base`: the type without what allows nulls. */
+export function wantedColumns(layout: TableLayout): readonly (WantedColumn & { readonly base: string })[] {
+  return layout.columns.map(({ name, source, type }) => ({
+    name,
+    identity: source.identity,
+    type: type.name,
+    base: type.base,
+  }));
 }
 
-export function noteText(layout: TableLayout): string {
-  return encodeNote(noteOf(layout.table, wantedColumns(layout), layout.owner));
+/** Removes rows that no batch can have written; a row that somebody wrote without a version has 0. `condition`: see WriteFence. */
+export function expelSql(sqlName: string, placement: Placement, version: bigint, condition: string): string {
+  return `ALTER TABLE ${sqlName}${onCluster(placement)} DELETE WHERE (${VERSION_COLUMN} > ${version} OR ${VERSION_COLUMN} = 0) AND ${condition}`;
 }

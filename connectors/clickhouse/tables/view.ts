@@ -1,24 +1,21 @@
 /** The view of a table's live rows. */
 import { createHash } from "node:crypto";
+import { quoteIdentifier, quoteLiteral, sqlNameOf, viewOf } from "../names.ts";
+import type { TableLayout } from "./layout.ts";
+import { onCluster } from "./statements.ts";
 import {
   COMMIT_TIME_COLUMN,
   DELETED_COLUMN,
   EXACT_COLUMN,
   OFFSET_COLUMN,
   OP_COLUMN,
-  quoteIdentifier,
-  quoteLiteral,
-  sqlNameOf,
   VERSION_COLUMN,
-  viewOf,
-} from "../names.ts";
-import type { TableLayout } from "./layout.ts";
-import { onCluster } from "./statements.ts";
+} from "../../warehouse/own-columns.ts";
 
 const MARK = "millrace view ";
 
-export function isOurView(comment: string): boolean {
-  return comment.startsWith(MARK);
+export function isOurView({ isView, comment }: { readonly isView: boolean; readonly comment: string }): boolean {
+  return isView && comment.startsWith(MARK);
 }
 
 export interface View {

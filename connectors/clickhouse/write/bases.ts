@@ -5,7 +5,7 @@ import type { TableWrites } from "../../../src/core/model/batch.ts";
 import { baseOffset } from "../../../src/core/targets/base-lookup.ts";
 import { DELETE } from "../../../src/core/model/batch.ts";
 import type { Client } from "../client.ts";
-import { DELETED_COLUMN, EXACT_COLUMN, quoteIdentifier, VERSION_COLUMN } from "../names.ts";
+import { quoteIdentifier } from "../names.ts";
 import type { TableLayout } from "../tables/layout.ts";
 import { literalOf, tupleOf } from "./literal.ts";
 import type { RowWriter } from "./row-writer.ts";
@@ -19,6 +19,7 @@ import {
   UINT64_SHAPE,
   UINT8_SHAPE,
 } from "./stored-rows.ts";
+import { DELETED_COLUMN, EXACT_COLUMN, VERSION_COLUMN } from "../../warehouse/own-columns.ts";
 
 /** Parts of keys in one statement, whose count servers limit, and the bytes of these. */
 const KEY_PARTS_MAX = 1_000;

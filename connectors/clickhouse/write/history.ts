@@ -3,20 +3,19 @@
  * change that is written again takes its own place.
  */
 import { READ_OFFSET } from "../../../src/core/targets/history.ts";
+import { quoteIdentifier, quoteLiteral } from "../names.ts";
+import type { TableLayout } from "../tables/layout.ts";
+import { tupleOf } from "./literal.ts";
+import { timeSql } from "./removal.ts";
 import {
   COMMIT_TIME_COLUMN,
   EXACT_COLUMN,
   OFFSET_COLUMN,
   OP_COLUMN,
-  quoteIdentifier,
-  quoteLiteral,
   SEEN_COLUMN,
   UNCHANGED_COLUMN,
   VERSION_COLUMN,
-} from "../names.ts";
-import type { TableLayout } from "../tables/layout.ts";
-import { tupleOf } from "./literal.ts";
-import { timeSql } from "./removal.ts";
+} from "../../warehouse/own-columns.ts";
 
 const [VERSION, OFFSET, OP, UNCHANGED, SEEN, TIME, EXACT] = [
   VERSION_COLUMN,

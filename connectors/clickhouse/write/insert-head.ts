@@ -2,21 +2,21 @@
  * What an insert says before its rows. The columns' names and types go with the rows, so that the server refuses rows
  * for a table that somebody altered: RowBinary alone would read an integer's bytes as those of a float.
  */
+import { quoteIdentifier } from "../names.ts";
+import type { TableLayout } from "../tables/layout.ts";
+import { ownColumns } from "../tables/statements.ts";
+import { ByteWriter } from "../../../src/core/bytes.ts";
+import { writeLength } from "./cells.ts";
 import {
   COMMIT_TIME_COLUMN,
   DELETED_COLUMN,
   EXACT_COLUMN,
   OFFSET_COLUMN,
   OP_COLUMN,
-  quoteIdentifier,
   SEEN_COLUMN,
   UNCHANGED_COLUMN,
   VERSION_COLUMN,
-} from "../names.ts";
-import type { TableLayout } from "../tables/layout.ts";
-import { ownColumns } from "../tables/statements.ts";
-import { ByteWriter } from "../../../src/core/bytes.ts";
-import { writeLength } from "./cells.ts";
+} from "../../warehouse/own-columns.ts";
 
 export interface InsertHead {
   readonly sql: string;

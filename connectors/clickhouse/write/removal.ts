@@ -1,6 +1,7 @@
 /** Truncates and sweeps of a mirror. */
-import { COMMIT_TIME_COLUMN, DELETED_COLUMN, EXACT_COLUMN, quoteIdentifier, VERSION_COLUMN } from "../names.ts";
+import { quoteIdentifier } from "../names.ts";
 import type { TableLayout } from "../tables/layout.ts";
+import { COMMIT_TIME_COLUMN, DELETED_COLUMN, EXACT_COLUMN, VERSION_COLUMN } from "../../warehouse/own-columns.ts";
 
 interface Removal {
   readonly versionIs: string;

@@ -12,7 +12,7 @@ import { quoteLiteral, type TargetName } from "../names.ts";
 import { MemoryLimit } from "../write/memory.ts";
 import { StageFile } from "../write/stage-file.ts";
 import type { Store, Writer } from "../store.ts";
-import { type ExistingTarget, lookUpTargets, type NotedTable, tablesIn } from "../tables/existing.ts";
+import { type DuckdbTarget, lookUpTargets, type NotedTable, tablesIn } from "../tables/existing.ts";
 import { readTextRows } from "../write/text-rows.ts";
 import { walBytesMax } from "./wal-size.ts";
 
@@ -139,10 +139,7 @@ export class Database implements Store {
     return await tablesIn(connection, this.catalogue);
   }
 
-  async find(
-    connection: EngineConnection,
-    targets: readonly TargetName[],
-  ): Promise<ReadonlyMap<string, ExistingTarget>> {
+  async find(connection: EngineConnection, targets: readonly TargetName[]): Promise<ReadonlyMap<string, DuckdbTarget>> {
     return await lookUpTargets(connection, this.catalogue, targets);
   }
 

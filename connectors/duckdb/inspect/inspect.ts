@@ -12,30 +12,18 @@ import { isPossibleKey, rowIdOf } from "../../../src/core/model/row-id.ts";
 import type { Column, TableVersion } from "../../../src/core/model/schema.ts";
 import type { KeyText } from "../../../src/core/contracts/row-reads.ts";
 import type { ColumnType } from "../../../src/core/model/types.ts";
+import type { DuckdbForm } from "../write/layout.ts";
 import { Database, type DatabaseSettings } from "../file/database.ts";
 import { classify, stopped } from "../errors.ts";
 import { expectedText, sourceText } from "./expected.ts";
 import { interrupting } from "./interrupting.ts";
-import type { TargetForm } from "../tables/form.ts";
-import {
-  columnNames,
-  DELETED_COLUMN,
-  EXACT_COLUMN,
-  fold,
-  OFFSET_COLUMN,
-  OP_COLUMN,
-  quoteIdentifier,
-  quoteLiteral,
-  quoteName,
-  targetKey,
-  targetOf,
-  VERSION_COLUMN,
-} from "../names.ts";
+import { columnNames, fold, quoteIdentifier, quoteLiteral, quoteName, targetKey, targetOf } from "../names.ts";
 import type { Store } from "../store.ts";
 import { duckType, LIST } from "../types.ts";
 import { type LineTable, linesQuery, MetLines } from "./row-lines.ts";
 import { wholeResult } from "./whole-result.ts";
 import { readTextRows } from "../write/text-rows.ts";
+import { DELETED_COLUMN, EXACT_COLUMN, OFFSET_COLUMN, OP_COLUMN, VERSION_COLUMN } from "../../warehouse/own-columns.ts";
 
 /** The present form of a table in the file. */
 interface PresentTable extends LineTable {
@@ -51,14 +39,14 @@ export class DuckdbInspection implements Inspection {
   readonly #store: Store;
   readonly #connection: EngineConnection;
   readonly #schema: string | undefined;
-  readonly #form: TargetForm;
+  readonly #form: DuckdbForm;
   /** DuckDB never answers on a connection that is closed while it works. */
   readonly #reading = new Set<Promise<unknown>>();
 
   private constructor(
     store: Store,
     connection: EngineConnection,
-    { schema, form }: { readonly schema: string | undefined; readonly form: TargetForm },
+    { schema, form }: { readonly schema: string | undefined; readonly form: DuckdbForm },
   ) {
     this.#store = store;
     this.#connection = connection;
@@ -68,7 +56,7 @@ export class DuckdbInspection implements Inspection {
 
   static async open(
     settings: DatabaseSettings,
-    options: { readonly schema: string | undefined; readonly form: TargetForm },
+    options: { readonly schema: string | undefined; readonly form: DuckdbForm },
   ): Promise<DuckdbInspection> {
     return await DuckdbInspection.over(await Database.acquire(settings), options);
   }
@@ -76,7 +64,7 @@ export class DuckdbInspection implements Inspection {
   /** Releases the store at the end. */
   static async over(
     store: Store,
-    options: { readonly schema: string | undefined; readonly form: TargetForm },
+    options: { readonly schema: string | undefined; readonly form: DuckdbForm },
   ): Promise<DuckdbInspection> {
     try {
       return new DuckdbInspection(store, await store.connect(), options);

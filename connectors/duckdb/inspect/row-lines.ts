@@ -6,7 +6,8 @@ import type { EqualRows, RowsInOrder } from "../../../src/core/contracts/compari
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { sizedLine } from "../../../src/core/targets/sized-line.ts";
 import type { ColumnType } from "../../../src/core/model/types.ts";
-import { quoteLiteral, VERSION_COLUMN } from "../names.ts";
+import { quoteLiteral } from "../names.ts";
+import { VERSION_COLUMN } from "../../warehouse/own-columns.ts";
 
 /** The present form of a table in the file; missing columns are null. */
 export interface LineTable {

@@ -8,7 +8,7 @@ import { MemoryLimit } from "../write/memory.ts";
 import { StageFile } from "../write/stage-file.ts";
 import type { TargetName } from "../names.ts";
 import type { Store, Writer } from "../store.ts";
-import type { ExistingTarget, NotedTable } from "../tables/existing.ts";
+import type { DuckdbTarget, NotedTable } from "../tables/existing.ts";
 import {
   type Access,
   INLINED_ROW_BYTES_MAX,
@@ -117,10 +117,7 @@ export class Lake implements Store {
     return await tablesOfLake(connection);
   }
 
-  async find(
-    connection: EngineConnection,
-    targets: readonly TargetName[],
-  ): Promise<ReadonlyMap<string, ExistingTarget>> {
+  async find(connection: EngineConnection, targets: readonly TargetName[]): Promise<ReadonlyMap<string, DuckdbTarget>> {
     return await findInLake(connection, targets);
   }
 

@@ -4,9 +4,9 @@ import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { Opened } from "../engine-sink.ts";
 import { duckdbError, pages } from "../errors.ts";
 import { quoteName, targetKey, type TargetName, targetOf } from "../names.ts";
-import type { TargetForm } from "../tables/form.ts";
 import type { Lake } from "./lake.ts";
 import { findLostFiles } from "./lost-files.ts";
+import type { TargetForm } from "../../warehouse/own-columns.ts";
 
 export interface LostFilesOptions {
   readonly schema: string | undefined;

@@ -8,13 +8,13 @@ import { DuckdbInspection } from "../inspect/inspect.ts";
 import { atServer, type MillraceError } from "../../../src/core/errors.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { TargetName } from "../names.ts";
-import type { TargetForm } from "../tables/form.ts";
 import { classify, onDisk } from "../errors.ts";
 import { isNoLake, type LakeSettings } from "./engine.ts";
 import { Lake } from "./lake.ts";
 import { shownCatalog, shownData } from "./place.ts";
 import { TablesWithLostFiles } from "./lost-tables.ts";
 import { Maintenance, type MaintenanceSettings } from "./maintenance.ts";
+import type { TargetForm } from "../../warehouse/own-columns.ts";
 
 export interface LakeSinkOptions extends LakeSettings, EngineSinkOptions {
   readonly form: TargetForm;

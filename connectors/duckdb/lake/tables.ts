@@ -2,11 +2,12 @@
  * The tables of a lake, read from its catalogue. DuckDB's own functions read every table of every attached database, and
  * the catalogue itself is one, with a table for each former shape of those of the lake.
  */
-import { decodeNote } from "../../../src/core/targets/following.ts";
+import { decodeNote } from "../../warehouse/following.ts";
 import type { EngineConnection } from "../engine/engine.ts";
 import { driverKind } from "../errors.ts";
 import { fold, quoteName, type TargetName, targetKey } from "../names.ts";
-import { type ExistingColumn, type ExistingTarget, lookUpTargets, type NotedTable } from "../tables/existing.ts";
+import { type DuckdbTarget, duckdbTarget, lookUpTargets, type NotedTable } from "../tables/existing.ts";
+import type { ExistingColumn } from "../../warehouse/table-change.ts";
 import { readTextRows } from "../write/text-rows.ts";
 import { LAKE, METADATA } from "./engine.ts";
 
@@ -40,7 +41,7 @@ export async function newestSnapshot(connection: EngineConnection): Promise<stri
 export async function findInLake(
   connection: EngineConnection,
   targets: readonly TargetName[],
-): Promise<ReadonlyMap<string, ExistingTarget>> {
+): Promise<ReadonlyMap<string, DuckdbTarget>> {
   if (targets.length > DESCRIBED_MAX) return await lookUpTargets(connection, LAKE, targets);
   const before = await newestSnapshot(connection);
   const found = await described(connection, targets);
@@ -53,9 +54,9 @@ export async function findInLake(
 async function described(
   connection: EngineConnection,
   targets: readonly TargetName[],
-): Promise<ReadonlyMap<string, ExistingTarget> | null> {
+): Promise<ReadonlyMap<string, DuckdbTarget> | null> {
   const wanted = new Set(targets.map(targetKey));
-  const found = new Map<string, ExistingTarget>();
+  const found = new Map<string, DuckdbTarget>();
   for (const [schema = "", name = "", kind, comment = ""] of await readTextRows(
     connection,
     `${TABLES} UNION ALL ${VIEWS}`,
@@ -65,7 +66,7 @@ async function described(
     const isView = kind === "true";
     const columns = isView ? new Map<string, ExistingColumn>() : await columnsOf(connection, { schema, table: name });
     if (columns === null) return null;
-    found.set(key, { name, isView, columns, key: [], note: decodeNote(comment) });
+    found.set(key, duckdbTarget(name, isView, columns, decodeNote(comment)));
   }
   return found;
 }

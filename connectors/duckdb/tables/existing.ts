@@ -3,25 +3,17 @@
  * looks for many targets.
  */
 import type { EngineConnection } from "../engine/engine.ts";
-import { decodeNote, type TargetNote } from "../../../src/core/targets/following.ts";
+import { decodeNote, type TargetNote } from "../../warehouse/following.ts";
+import { formOf } from "../../warehouse/own-columns.ts";
+import type { ExistingColumn, ExistingTarget } from "../../warehouse/table-change.ts";
 import { fold, quoteLiteral, type TargetName, targetKey } from "../names.ts";
 import { readTextRows } from "../write/text-rows.ts";
 import { inTransaction } from "../write/transaction.ts";
 
-export interface ExistingColumn {
+/** Names of columns are folded. */
+export interface DuckdbTarget extends ExistingTarget {
   /** In its original spelling. */
   readonly name: string;
-  readonly type: string;
-}
-
-export interface ExistingTarget {
-  readonly name: string;
-  readonly isView: boolean;
-  /** By folded name. */
-  readonly columns: ReadonlyMap<string, ExistingColumn>;
-  /** Folded, in order. */
-  readonly key: readonly string[];
-  readonly note: TargetNote | null;
 }
 
 /** For more targets all names are read: a longer list costs more than it saves. */
@@ -32,7 +24,7 @@ export async function lookUpTargets(
   connection: EngineConnection,
   catalogue: string,
   targets: readonly TargetName[],
-): Promise<ReadonlyMap<string, ExistingTarget>> {
+): Promise<ReadonlyMap<string, DuckdbTarget>> {
   if (targets.length === 0) return new Map();
   // At one moment: others may change shapes in a lake.
   return await inTransaction(
@@ -46,7 +38,7 @@ async function lookedUp(
   connection: EngineConnection,
   catalogue: string,
   targets: readonly TargetName[],
-): Promise<ReadonlyMap<string, ExistingTarget>> {
+): Promise<ReadonlyMap<string, DuckdbTarget>> {
   const wanted = new Set(targets.map(targetKey));
   // lower() folds more letters than DuckDB's comparison of names does; extra matches are removed here.
   const names = targets.map(({ table }) => `lower(${quoteLiteral(table)})`);
@@ -79,23 +71,26 @@ async function lookedUp(
   const columnsOf = Map.groupBy(columns, keyOf);
   const keysOf = Map.groupBy(keys, keyOf);
   return new Map(
-    rows.map((row): [string, ExistingTarget] => {
+    rows.map((row): [string, DuckdbTarget] => {
       const [, name = "", isView, comment = ""] = row;
       const key = keyOf(row);
-      return [
-        key,
-        {
-          name,
-          isView: isView === "true",
-          columns: new Map(
-            columnsOf.get(key)?.map(([, , column = "", type = ""]) => [fold(column), { name: column, type }]),
-          ),
-          key: keysOf.get(key)?.map(([, , column = ""]) => fold(column)) ?? [],
-          note: decodeNote(comment),
-        },
-      ];
+      const described = columnsOf
+        .get(key)
+        ?.map(([, , column = "", type = ""]): [string, ExistingColumn] => [fold(column), { name: column, type }]);
+      const folded = keysOf.get(key)?.map(([, , column = ""]) => fold(column));
+      return [key, duckdbTarget(name, isView === "true", new Map(described), decodeNote(comment), folded)];
     }),
   );
+}
+
+export function duckdbTarget(
+  name: string,
+  isView: boolean,
+  columns: ReadonlyMap<string, ExistingColumn>,
+  note: TargetNote | null,
+  key?: readonly string[],
+): DuckdbTarget {
+  return { name, isView, form: isView ? null : formOf(columns), columns, keys: key === undefined ? [] : [key], note };
 }
 
 export interface NotedTable {

@@ -8,8 +8,7 @@ import { driverKind, duckdbError, isInvalidated, isOutOfMemory, overFiles } from
 import { appendTable } from "./history.ts";
 import { appendSweepSql, appendTruncateSql } from "./history-statements.ts";
 import { EntriesRefused, ExactMissing, HintWrong, writeTable, type WriteTools } from "./merge.ts";
-import { deleteUpToSql, type TableLayout } from "./layout.ts";
-import { addExactSql } from "../tables/ddl.ts";
+import { addExactSql, deleteUpToSql, type TableLayout } from "./layout.ts";
 import { findPoison } from "./poison.ts";
 import { TableSizes } from "./replace.ts";
 import type { CheckpointRow } from "../tables/checkpoint.ts";

@@ -3,17 +3,7 @@
  * it and is unique, so an existing change is not appended again when the log is read again.
  */
 import { READ_OFFSET } from "../../../src/core/targets/history.ts";
-import {
-  COMMIT_TIME_COLUMN,
-  EXACT_COLUMN,
-  OFFSET_COLUMN,
-  OP_COLUMN,
-  quoteIdentifier,
-  quoteLiteral,
-  SEEN_COLUMN,
-  UNCHANGED_COLUMN,
-  VERSION_COLUMN,
-} from "../names.ts";
+import { quoteIdentifier, quoteLiteral } from "../names.ts";
 import {
   cellFields,
   COMMIT_TIME,
@@ -25,6 +15,15 @@ import {
   type StagedFile,
   TAIL,
 } from "./layout.ts";
+import {
+  COMMIT_TIME_COLUMN,
+  EXACT_COLUMN,
+  OFFSET_COLUMN,
+  OP_COLUMN,
+  SEEN_COLUMN,
+  UNCHANGED_COLUMN,
+  VERSION_COLUMN,
+} from "../../warehouse/own-columns.ts";
 
 const CHANGES = "temp.main.millrace_changes";
 /** The row of a change's key before the change, or now. */

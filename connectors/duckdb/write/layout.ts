@@ -1,17 +1,19 @@
 import type { Column, TableVersion } from "../../../src/core/model/schema.ts";
-import { DEFAULT_FORM, type TargetForm } from "../tables/form.ts";
+import { columnNames, quoteIdentifier, quoteLiteral, quoteName, type TargetName } from "../names.ts";
+import { DECIMAL, duckType, type DuckType, FLOAT, HEX, INSTANT, JSON_TEXT, LIST, TEXT, TIMESTAMP } from "../types.ts";
 import {
   COMMIT_TIME_COLUMN,
-  columnNames,
+  DEFAULT_FORM,
   DELETED_COLUMN,
   EXACT_COLUMN,
-  quoteIdentifier,
-  quoteLiteral,
-  quoteName,
-  type TargetName,
+  type TargetForm,
   VERSION_COLUMN,
-} from "../names.ts";
-import { DECIMAL, duckType, type DuckType, FLOAT, HEX, INSTANT, JSON_TEXT, LIST, TEXT, TIMESTAMP } from "../types.ts";
+} from "../../warehouse/own-columns.ts";
+
+export interface DuckdbForm extends TargetForm {
+  /** The tables are in a lake (DuckLake), which knows no keys, indexes or ON CONFLICT. Default: in a file. */
+  readonly isLake?: boolean;
+}
 
 export interface LayoutColumn {
   readonly source: Column;
@@ -39,7 +41,7 @@ export interface TableLayout {
   readonly dropsColumns: boolean;
   /** Columns that the table no longer has and the target keeps: they are null in written rows. */
   readonly retired: readonly string[];
-  readonly form: TargetForm;
+  readonly form: DuckdbForm;
   /** See TargetNote. */
   readonly owner?: string | undefined;
 }
@@ -48,7 +50,7 @@ export function layoutOf(
   table: TableVersion,
   target: TargetName,
   catalogue: string,
-  form: TargetForm = DEFAULT_FORM,
+  form: DuckdbForm = DEFAULT_FORM,
 ): TableLayout {
   const names = columnNames(table.columns, form);
   const columns = table.columns.map((source, i): LayoutColumn => {
@@ -69,6 +71,10 @@ export function layoutOf(
     retired: [],
     form,
   };
+}
+
+export function addExactSql({ sqlName }: TableLayout): string {
+  return `ALTER TABLE ${sqlName} ADD COLUMN IF NOT EXISTS ${quoteIdentifier(EXACT_COLUMN)} JSON`;
 }
 
 /** What the reader of a staged file must know. */
@@ -301,7 +307,7 @@ interface Keyed {
 }
 
 /** Inserts the rows of `select` whose key the table does not have. */
-export function insertNew({ isLake }: TargetForm, { sqlName, columns, key }: Keyed, select: string): string {
+export function insertNew({ isLake }: DuckdbForm, { sqlName, columns, key }: Keyed, select: string): string {
   const into = `INSERT INTO ${sqlName} AS millrace_row (${columns.join(", ")})`;
   if (isLake !== true) return `${into} ${select} ON CONFLICT DO NOTHING`;
   const matches = key.map((name) => `held.${name} = added.${name}`).join(" AND ");

@@ -5,7 +5,7 @@
  * a small table a batch of some size changes rows in place, which leaves no dead rows.
  */
 import type { EngineConnection } from "../engine/engine.ts";
-import { COMMIT_TIME_COLUMN, quoteIdentifier, quoteLiteral, targetKey, VERSION_COLUMN } from "../names.ts";
+import { quoteIdentifier, quoteLiteral, targetKey } from "../names.ts";
 import {
   appendStagedSql,
   copyBasesSql,
@@ -19,6 +19,7 @@ import {
 } from "./layout.ts";
 import { LIST } from "../types.ts";
 import { readTextRows } from "./text-rows.ts";
+import { COMMIT_TIME_COLUMN, VERSION_COLUMN } from "../../warehouse/own-columns.ts";
 
 /** DuckDB looks up to 2,048 keys up in an index; for more it reads the column. */
 export const LISTED_TOGETHER = 1_000;

@@ -4,18 +4,12 @@
  */
 import { DELETE, type TableWrites } from "../../../src/core/model/batch.ts";
 import { tupleEnd } from "../../../src/core/model/tuple.ts";
-import {
-  COMMIT_TIME_COLUMN,
-  DELETED_COLUMN,
-  EXACT_COLUMN,
-  quoteIdentifier,
-  quoteLiteral,
-  VERSION_COLUMN,
-} from "../names.ts";
+import { quoteIdentifier, quoteLiteral } from "../names.ts";
 import { alsoSets, insert, mergedExact, type TableLayout, type LayoutColumn } from "./layout.ts";
 import { upTo } from "./replace.ts";
 import type { Staging } from "./stage.ts";
 import { LIST } from "../types.ts";
+import { COMMIT_TIME_COLUMN, DELETED_COLUMN, EXACT_COLUMN, VERSION_COLUMN } from "../../warehouse/own-columns.ts";
 
 /** With one statement for each row. */
 const CHANGED_MAX = 2;

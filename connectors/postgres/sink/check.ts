@@ -2,8 +2,7 @@ import type { Finding, TableName } from "../../../src/core/contracts/connector.t
 import { findMillraceError } from "../../../src/core/errors.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable, quoteTextArray } from "../../../src/postgres/quote.ts";
 import { FOREIGN_TABLE_FIX, stateOf, UNTRANSLATABLE } from "./errors.ts";
-import { expectKey } from "./tables/follow.ts";
-import { DEFAULT_FORM, type TargetForm, VERSION_COLUMN } from "./tables/form.ts";
+import { hasNotedKey } from "../../warehouse/table-change.ts";
 import { findTable, obstaclesOf } from "./tables/found-table.ts";
 import { fitted, targetName, type TargetName } from "./tables/names.ts";
 import { METADATA_SCHEMA } from "../own-tables.ts";
@@ -11,6 +10,7 @@ import { CHECKPOINT_NAME } from "./checkpoint.ts";
 import { Session } from "./session.ts";
 import type { PostgresSinkOptions } from "./sink.ts";
 import { Frames } from "./wire.ts";
+import { DEFAULT_FORM, type TargetForm, VERSION_COLUMN } from "../../warehouse/own-columns.ts";
 
 const VERSION_MIN = 140_000;
 
@@ -149,12 +149,14 @@ async function alteredIn(
   if (found === null) return [];
   const altered = obstaclesOf(table, found, Object.keys(found.note?.columns ?? {}));
   const errors: Omit<Finding, "id">[] = altered.map((obstacle) => ({ level: "error", ...obstacle }));
-  try {
-    expectKey(table, found, form);
-  } catch (error) {
-    const known = findMillraceError(error);
-    if (known === undefined) throw error;
-    errors.push({ level: "error", what: known.message, fix: known.hint ?? null });
+  if (found.note !== null && !hasNotedKey(found, form)) {
+    const key = found.note.key.map((column) => JSON.stringify(column)).join(", ");
+    const fix = "Give the target table that primary key, or drop it and fill it again with `millrace snapshot start`.";
+    errors.push({
+      level: "error",
+      what: `${table} has no primary key over ${key}, the table's key at the source`,
+      fix,
+    });
   }
   if (found.isSecured)
     errors.push({

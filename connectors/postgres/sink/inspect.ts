@@ -11,12 +11,17 @@ import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { KeyText } from "../../../src/core/contracts/row-reads.ts";
 import { CopyLines } from "./write/copy-lines.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable, quoteTextArray } from "../../../src/postgres/quote.ts";
-import { DELETED_COLUMN, OP_COLUMN, type TargetForm, VERSION_COLUMN } from "./tables/form.ts";
-import { OFFSET_COLUMN } from "./tables/history-table.ts";
 import { fitted, type TargetName } from "./tables/names.ts";
 import { visibleText } from "./write/nul.ts";
 import type { Session } from "./session.ts";
 import { type Answer, StatementFailure } from "../../../src/postgres/exchange.ts";
+import {
+  DELETED_COLUMN,
+  OFFSET_COLUMN,
+  OP_COLUMN,
+  type TargetForm,
+  VERSION_COLUMN,
+} from "../../warehouse/own-columns.ts";
 
 export interface InspectionParts {
   readonly open: (signal: AbortSignal) => Promise<Session>;

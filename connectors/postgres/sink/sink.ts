@@ -19,8 +19,7 @@ import type {
 import type { PostgresAddress } from "../../../src/postgres/url.ts";
 import { applyRows, applyWhole, prepareRows } from "./write/apply.ts";
 import { RenderedCopies } from "./write/copies.ts";
-import { heldBy, sinkError, stopped, withoutRow } from "./errors.ts";
-import { DEFAULT_FORM, type TargetForm } from "./tables/form.ts";
+import { heldBy, sinkError, stopped, targetsMeet, withoutRow } from "./errors.ts";
 import { PostgresInspection } from "./inspect.ts";
 import {
   advanceTo,
@@ -46,9 +45,17 @@ import { Presence } from "./tables/presence.ts";
 import type { TableBatch } from "./write/small.ts";
 import type { Merge, BatchCall } from "./write/merge.ts";
 import type { TargetTable } from "./tables/target-table.ts";
-import { Targets } from "./tables/targets.ts";
-import { expel, highestVersion } from "./versioned-rows.ts";
+import { targetName } from "./tables/names.ts";
+import {
+  type PostgresTargets,
+  PostgresWarehouse,
+  type Transaction,
+  type WarehouseOptions,
+} from "./tables/warehouse.ts";
+import { expelSql, Targets } from "../../warehouse/targets.ts";
+import { quoteTable } from "../../../src/postgres/quote.ts";
 import { Frames } from "./wire.ts";
+import { DEFAULT_FORM, type TargetForm } from "../../warehouse/own-columns.ts";
 
 export interface PostgresSinkOptions {
   readonly name: string;
@@ -94,7 +101,8 @@ export class PostgresSink
   readonly raw: RawTarget;
   readonly #options: PostgresSinkOptions;
   readonly #targetForm: TargetForm;
-  readonly #targets: Targets;
+  readonly #warehouse: WarehouseOptions;
+  readonly #targets: PostgresTargets;
   /** One buffer for all sessions of this sink, so that batches allocate nothing. */
   readonly #frames = new Frames();
   /** The rows of the batch in flight. */
@@ -125,7 +133,8 @@ export class PostgresSink
     this.form = this.#targetForm.mode;
     const { schema, dropsColumns } = options;
     const owner = options.checkpointName;
-    this.#targets = new Targets({ owner, schema, form: this.#targetForm, dropsColumns });
+    this.#warehouse = { owner, schema, form: this.#targetForm, dropsColumns };
+    this.#targets = new Targets(owner);
     this.#presence = new Presence(owner);
     const fence = {
       now: () => this.#fence,
@@ -144,7 +153,8 @@ export class PostgresSink
   }
 
   target(table: TableVersion): string {
-    return this.#targets.quoted(table);
+    const { schema, table: name } = targetName(table, this.#options.schema);
+    return quoteTable(schema, name);
   }
 
   async open(lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
@@ -187,27 +197,31 @@ export class PostgresSink
   async missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
     if (tables.length === 0) return [];
     const session = await this.#ready(signal);
-    const convert = async (statements: readonly string[]) => {
+    const convert = async (statements: string): Promise<void> => {
       await this.#fencedDdl(session, signal);
-      await session.query(`${statements.join("; ")}; COMMIT`, signal);
+      await session.query(`${statements}; COMMIT`, signal);
     };
-    return this.#guarded("looking for tables", () => this.#targets.missing(session, tables, convert, signal));
+    const warehouse = this.#tables(session, signal, { convert });
+    return this.#guarded("looking for tables", () => this.#targets.missing(warehouse, tables));
   }
 
   async foreign(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
     const session = await this.#ready(signal);
-    return this.#guarded("looking for tables", () => this.#targets.foreign(session, tables, signal));
+    return this.#guarded("looking for tables", () => this.#targets.foreign(this.#tables(session, signal), tables));
   }
 
   async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
-    for (const table of tables) this.#targets.expectOwn(table);
+    for (const table of tables) {
+      const other = this.#targets.tableOf(this.target(table)) ?? table.id;
+      if (other !== table.id) throw targetsMeet(table.id, other, this.target(table));
+    }
     const doing = tables.length === 1 ? `preparing ${tables[0]!.id}` : `preparing ${tables.length} tables`;
     const prepare = async (session: Session, some: readonly TableVersion[]): Promise<void> => {
-      const made: TargetTable[] = [];
-      for (const table of some) made.push(await this.#targets.make(session, table, signal));
-      await session.query("COMMIT", signal);
-      for (const target of made) this.#targets.note(target);
-      await this.#presence.add(session, made, signal);
+      const finish = async (made: readonly TargetTable[]): Promise<void> => {
+        await session.query("COMMIT", signal);
+        await this.#presence.add(session, made, signal);
+      };
+      await this.#targets.prepare(this.#tables(session, signal, { finish }), some);
     };
     let countMax: number = BATCH.tableCountMax;
     for (let i = 0; i < tables.length;) {
@@ -224,7 +238,8 @@ export class PostgresSink
 
   async carries(from: TableVersion, to: TableVersion, signal: AbortSignal): Promise<boolean> {
     const session = await this.#ready(signal);
-    return await this.#guarded(`looking at ${to.id}`, () => this.#targets.carries(session, from, to, signal));
+    const warehouse = this.#tables(session, signal);
+    return await this.#guarded(`looking at ${to.id}`, () => this.#targets.carries(warehouse, from, to));
   }
 
   async apply(batch: Batch, outcome: Outcome, signal: AbortSignal): Promise<void> {
@@ -257,7 +272,8 @@ export class PostgresSink
 
   async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
     const remove = async (session: Session): Promise<void> => {
-      for (const table of tables) await expel(session, this.target(table), version, signal);
+      const there = await this.#tables(session, signal).versioned(tables);
+      for (const name of there.values()) await session.query(expelSql(name, version), signal);
       await session.query("COMMIT", signal);
     };
     await this.#fenced("removing rows that Millrace did not write", remove, signal);
@@ -265,10 +281,8 @@ export class PostgresSink
 
   async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
     const session = await this.#ready(signal);
-    return await this.#guarded("looking for old rows", async () => {
-      const names = tables?.map((table) => this.target(table)) ?? null;
-      return await highestVersion(session, names, this.#options.schema, signal);
-    });
+    const warehouse = this.#tables(session, signal);
+    return await this.#guarded("looking for old rows", () => this.#targets.highestVersion(warehouse, tables));
   }
 
   async forget(signal: AbortSignal): Promise<void> {
@@ -289,7 +303,7 @@ export class PostgresSink
   async inspect(): Promise<Inspection> {
     return new PostgresInspection({
       open: (signal) => this.#openBeside(signal),
-      nameOf: (table) => this.#targets.nameOf(table),
+      nameOf: (table) => targetName(table, this.#options.schema),
       form: this.#targetForm,
     });
   }
@@ -314,6 +328,15 @@ export class PostgresSink
   #tableBatches(tables: readonly TableWrites[]): readonly TableBatch[] {
     const filled = tables.filter(({ count }) => count > 0);
     return filled.map((writes) => ({ table: this.#targets.get(writes.table), writes }));
+  }
+
+  #tables(session: Session, signal: AbortSignal, around: Partial<Transaction> = {}): PostgresWarehouse {
+    const transaction = {
+      convert: async (sql: string): Promise<void> => void (await session.query(sql, signal)),
+      finish: async (): Promise<void> => {},
+      ...around,
+    };
+    return new PostgresWarehouse(session, this.#warehouse, transaction, signal);
   }
 
   async #connect(signal: AbortSignal): Promise<Session> {

@@ -2,7 +2,6 @@
  * Decides after which changes of a table's shape the rows that did not change need not be read again: once the target
  * has followed, a sink's rows equal the source's. Answers yes only if that is certain.
  */
-import type { TargetNote, WantedColumn } from "./following.ts";
 import { keyShape } from "../model/row-id.ts";
 import { isLater, type TableVersion } from "../model/schema.ts";
 import type { ColumnFacts } from "../contracts/catalog.ts";
@@ -84,26 +83,5 @@ function hasLastingNames(versions: readonly TableVersion[]): boolean {
 export function onlyGrows(from: TableVersion, to: TableVersion): boolean {
   return from.columns.every(({ name, identity }) =>
     to.columns.some((column) => column.identity === identity && column.name === name),
-  );
-}
-
-/**
- * Whether a target with the columns `found`, noted for `from`, becomes like `wanted` only by renamed, added and dropped
- * columns. An added column must not exist already under its name: it would get the old values.
- */
-export function followsByNote(
-  found: readonly string[],
-  note: TargetNote | null,
-  from: readonly Pick<WantedColumn, "name" | "identity">[],
-  table: TableVersion,
-  wanted: readonly WantedColumn[],
-): boolean {
-  if (note === null || note.relation !== table.relation) return false;
-  const there = new Set(found);
-  const isNoted = from.every(({ name, identity }) => note.columns[name]?.[0] === identity && there.has(name));
-  if (!isNoted || Object.keys(note.columns).length !== from.length) return false;
-  const noted = new Map(Object.values(note.columns));
-  return wanted.every(({ name, identity, type }) =>
-    noted.has(identity) ? noted.get(identity) === type : !there.has(name),
   );
 }

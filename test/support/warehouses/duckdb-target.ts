@@ -2,7 +2,6 @@
 import { rmSync } from "node:fs";
 import type { Json } from "@duckdb/node-api";
 import { Database } from "../../../connectors/duckdb/file/database.ts";
-import { DEFAULT_FORM, type TargetForm } from "../../../connectors/duckdb/tables/form.ts";
 import { DuckdbSink, type DuckdbSinkOptions } from "../../../connectors/duckdb/sink.ts";
 import type { Store } from "../../../connectors/duckdb/store.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
@@ -11,6 +10,7 @@ import type { HistoryRow, MarkedRow, PoisonCase, SinkTarget, TargetRow } from ".
 import { tableVersion } from "../model/blocks.ts";
 import { type Kept, liveRows } from "../compare/live-rows.ts";
 import { temporaryFolder } from "../run/temporary-folder.ts";
+import { DEFAULT_FORM, type TargetForm } from "../../../connectors/warehouse/own-columns.ts";
 
 const SETTINGS = { memoryLimit: "256MB", threads: 2 };
 

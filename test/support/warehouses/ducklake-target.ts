@@ -5,12 +5,12 @@ import { duckdbExtensions } from "../../../scripts/services/packages/duckdb-exte
 import { Lake } from "../../../connectors/duckdb/lake/lake.ts";
 import { type CatalogKind, placeOf } from "../../../connectors/duckdb/lake/place.ts";
 import { LakeSink, type LakeSinkOptions } from "../../../connectors/duckdb/lake/sink.ts";
-import { DEFAULT_FORM, type TargetForm } from "../../../connectors/duckdb/tables/form.ts";
 import type { SinkTarget } from "../../conformance/sink.ts";
 import { emptyBucket, type FreshBucket, freshDatabase } from "../run/services.ts";
 import { onStore, quote, readerOf, type RunSql } from "./duckdb-target.ts";
 import { eventually } from "../run/waiting.ts";
 import { temporaryFolder } from "../run/temporary-folder.ts";
+import { DEFAULT_FORM, type TargetForm } from "../../../connectors/warehouse/own-columns.ts";
 
 const EXTENSIONS = await duckdbExtensions();
 

@@ -1,13 +1,13 @@
 /**
  * The key of a new table during its raw copy: it is taken away before the first row and built of all rows at the end. Row by
  * row an index costs the target a third of its processor time, built at once a sixth. The note beside the table says that the
- * key is owed: whoever prepares the table next makes it (tables/follow).
+ * key is owed: whoever prepares the table next makes it (tables/warehouse).
  */
-import { encodeNote, type TargetNote } from "../../../../src/core/targets/following.ts";
+import { encodeNote, type TargetNote } from "../../../warehouse/following.ts";
 import { quoteIdentifier, quoteLiteral } from "../../../../src/postgres/quote.ts";
 import type { Session } from "../session.ts";
 import { findTable } from "../tables/found-table.ts";
-import { attempt } from "../tables/follow.ts";
+import { attempt } from "../tables/warehouse.ts";
 import type { TargetTable } from "../tables/target-table.ts";
 
 /** Something depends on the key, or it belongs to another role. */

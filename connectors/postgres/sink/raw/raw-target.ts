@@ -7,7 +7,7 @@ import { RAW_FORM } from "../../raw-form.ts";
 import { sinkError, withoutRow } from "../errors.ts";
 import { countBatch, expectClaim, type Fence, markWriter } from "../checkpoint.ts";
 import type { Session } from "../session.ts";
-import type { Targets } from "../tables/targets.ts";
+import type { PostgresTargets } from "../tables/warehouse.ts";
 import { binaryStamp } from "../write/stamp.ts";
 import { makeKey, type OwedKey, takeKey } from "./late-key.ts";
 import { rawColumns } from "./raw-columns.ts";
@@ -26,7 +26,7 @@ export interface CountedFence {
 }
 
 export interface RawTargetParts {
-  readonly targets: Targets;
+  readonly targets: PostgresTargets;
   readonly fence: CountedFence;
   open(signal: AbortSignal): Promise<Session>;
   readonly fenced: Fenced;

@@ -1,11 +1,11 @@
 /** The existing table under a target's name. */
-import { decodeNote, type TargetNote, type WantedColumn } from "../../../../src/core/targets/following.ts";
+import { decodeNote, type WantedColumn } from "../../../warehouse/following.ts";
 import { quoteIdentifier, quoteLiteral } from "../../../../src/postgres/quote.ts";
 import type { TargetName } from "./names.ts";
 import type { Session } from "../session.ts";
-
-/** Begins the names of our own columns. */
-export const OWN = "_millrace_";
+import { formOf, isOwn, VERSION_COLUMN } from "../../../warehouse/own-columns.ts";
+import type { ExistingColumn, ExistingTarget } from "../../../warehouse/table-change.ts";
+import type { Answer } from "../../../../src/postgres/exchange.ts";
 
 /** A column and its type, as text and as the catalogue has it: oid and modifier. */
 export interface TypedColumn extends WantedColumn {
@@ -13,19 +13,19 @@ export interface TypedColumn extends WantedColumn {
   readonly modifier: string;
 }
 
-export interface FoundColumn extends Omit<TypedColumn, "identity"> {
+export interface FoundColumn extends ExistingColumn {
+  readonly oid: string;
+  readonly modifier: string;
   /** The server writes it: what makes it an ordinary column again. */
   readonly written: "DROP EXPRESSION" | "DROP IDENTITY" | null;
 }
 
-export interface FoundTable {
+/** Its keys are the unique indexes that ON CONFLICT can use. */
+export interface FoundTable extends ExistingTarget {
   readonly kind: string;
-  readonly columns: readonly FoundColumn[];
-  /** Columns of each unique index that ON CONFLICT can use. */
-  readonly uniques: readonly (readonly string[])[];
+  readonly columns: ReadonlyMap<string, FoundColumn>;
   /** The name of the primary key's constraint, and its columns. */
   readonly primaryKey: { readonly name: string; readonly columns: readonly string[] } | null;
-  readonly note: TargetNote | null;
   readonly isUnlogged: boolean;
   /** A policy hides rows from the role. */
   readonly isSecured: boolean;
@@ -35,39 +35,74 @@ export interface FoundTable {
 }
 
 export async function findTable(session: Session, name: TargetName, signal: AbortSignal): Promise<FoundTable | null> {
-  const oid = `(SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ${quoteLiteral(name.schema)} AND c.relname = ${quoteLiteral(name.table)})`;
+  return (await findTables(session, [name], signal))[0] ?? null;
+}
+
+/** How many names one statement asks for. */
+const NAMES_MAX = 250;
+
+/** In the order of the names. */
+export async function findTables(
+  session: Session,
+  names: readonly TargetName[],
+  signal: AbortSignal,
+): Promise<readonly (FoundTable | null)[]> {
+  const found: (FoundTable | null)[] = [];
+  for (let from = 0; from < names.length; from += NAMES_MAX) {
+    found.push(...(await look(session, names.slice(from, from + NAMES_MAX), signal)));
+  }
+  return found;
+}
+
+async function look(
+  session: Session,
+  names: readonly TargetName[],
+  signal: AbortSignal,
+): Promise<readonly (FoundTable | null)[]> {
+  const listed = names.map(
+    ({ schema, table }, i) => `(${i}, ${quoteLiteral(schema)}::name, ${quoteLiteral(table)}::name)`,
+  );
+  const tables = `(SELECT v.i, c.* FROM (VALUES ${listed.join(", ")}) AS v (i, s, t) JOIN pg_namespace n ON n.nspname = v.s JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = v.t) AS c`;
+  const own = `c.oid, c.relkind, obj_description(c.oid, 'pg_class')`;
   const { rows } = await session.query(
-    `SELECT relkind, obj_description(oid, 'pg_class'), relpersistence = 'u', row_security_active(oid),
+    `SELECT c.i, ${own}, c.relpersistence = 'u', row_security_active(c.oid),
        (SELECT json_agg(quote_ident(rulename)) FROM pg_rewrite WHERE ev_class = c.oid AND rulename <> '_RETURN' AND ev_enabled IN ('O', 'A')),
        (SELECT json_agg(quote_ident(tgname)) FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal AND tgenabled IN ('O', 'A') AND tgtype & 3 = 3)
-     FROM pg_class c WHERE oid = ${oid};
-     SELECT attname, atttypid, atttypmod, format_type(atttypid, atttypmod),
-       CASE WHEN attgenerated <> '' THEN 'DROP EXPRESSION' WHEN attidentity = 'a' THEN 'DROP IDENTITY' END FROM pg_attribute WHERE attrelid = ${oid} AND attnum > 0 AND NOT attisdropped;
-     SELECT i.indexrelid, a.attname, n.conname FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1])
-     LEFT JOIN pg_constraint n ON n.conindid = i.indexrelid AND n.contype = 'p'
-     WHERE i.indrelid = ${oid} AND i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL`,
+     FROM ${tables};
+     SELECT c.i, attname, atttypid, atttypmod, format_type(atttypid, atttypmod),
+       CASE WHEN attgenerated <> '' THEN 'DROP EXPRESSION' WHEN attidentity = 'a' THEN 'DROP IDENTITY' END
+     FROM ${tables} JOIN pg_attribute ON attrelid = c.oid AND attnum > 0 AND NOT attisdropped ORDER BY c.i, attnum;
+     SELECT c.i, x.indexrelid, a.attname, n.conname FROM ${tables} JOIN pg_index x ON x.indrelid = c.oid
+     JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = ANY (x.indkey[0:x.indnkeyatts - 1])
+     LEFT JOIN pg_constraint n ON n.conindid = x.indexrelid AND n.contype = 'p'
+     WHERE x.indisunique AND x.indimmediate AND x.indisvalid AND x.indpred IS NULL AND x.indexprs IS NULL`,
     signal,
   );
-  const [kind, comment, unlogged, secured, rules, triggers] = rows.find((row) => row.length === 6) ?? [];
+  const byTable = Map.groupBy(rows, ([i]) => Number(i));
+  return names.map((_, i) => foundTable(byTable.get(i) ?? []));
+}
+
+type Row = Answer["rows"][number];
+
+function foundTable(rows: readonly Row[]): FoundTable | null {
+  const [, , kind, comment, unlogged, secured, rules, triggers] = rows.find((row) => row.length === 8) ?? [];
   if (kind == null) return null;
   const uniques = new Map<string, string[]>();
   let primary: { readonly name: string; readonly index: string } | null = null;
   for (const row of rows) {
-    if (row.length !== 3) continue;
-    const [index, column, constraint] = row;
+    if (row.length !== 4) continue;
+    const [, index, column, constraint] = row;
     uniques.set(index!, [...(uniques.get(index!) ?? []), column!]);
     if (constraint != null) primary = { name: constraint, index: index! };
   }
-  const columns = rows
-    .filter((row) => row.length === 5)
-    .map(([column, oid_, modifier, type, written]): FoundColumn => {
-      const isWritten = written === "DROP EXPRESSION" || written === "DROP IDENTITY";
-      return { name: column!, oid: oid_!, modifier: modifier!, type: type!, written: isWritten ? written : null };
-    });
+  const columns = new Map(rows.filter((row) => row.length === 6).map((row) => [row[1]!, foundColumn(row)]));
+  const isTable = kind === "r" || kind === "p";
   return {
     kind,
+    isView: !isTable,
+    form: isTable && columns.get(VERSION_COLUMN)?.type === "bigint" ? formOf(columns) : null,
     columns,
-    uniques: [...uniques.values()],
+    keys: [...uniques.values()],
     primaryKey: primary === null ? null : { name: primary.name, columns: uniques.get(primary.index)! },
     note: decodeNote(comment ?? null),
     isUnlogged: unlogged === "t",
@@ -75,6 +110,11 @@ export async function findTable(session: Session, name: TargetName, signal: Abor
     rules: namesIn(rules),
     triggers: namesIn(triggers),
   };
+}
+
+function foundColumn([, name, oid, modifier, type, written]: Row): FoundColumn {
+  const isWritten = written === "DROP EXPRESSION" || written === "DROP IDENTITY";
+  return { name: name!, oid: oid!, modifier: modifier!, type: type!, written: isWritten ? written : null };
 }
 
 function namesIn(json: string | null | undefined): readonly string[] {
@@ -102,8 +142,8 @@ export function obstaclesOf(
     const what = `${table} has the rule ${rule} in the target: what is written would be changed, or refused`;
     found.push({ what, fix: `DROP RULE ${rule} ON ${table};` });
   }
-  for (const column of columns) {
-    if (column.written === null || !(written.includes(column.name) || column.name.startsWith(OWN))) continue;
+  for (const column of columns.values()) {
+    if (column.written === null || !(written.includes(column.name) || isOwn(column.name))) continue;
     const name = quoteIdentifier(column.name);
     const what = `${table}.${name} is a column that the target writes by itself`;
     found.push({ what, fix: `ALTER TABLE ${table} ALTER COLUMN ${name} ${column.written};` });

@@ -5,14 +5,15 @@
 import { READ_OFFSET } from "../../../../src/core/targets/history.ts";
 import { quoteLiteral } from "../../../../src/postgres/quote.ts";
 import { STAGED_MOVE, STAGED_PATCH } from "../write/staged.ts";
-import { OP_COLUMN, TIME_COLUMN, VERSION_COLUMN } from "./form.ts";
 import { type EntryRange, timeOf, inRange } from "../write/staged.ts";
-
-export const OFFSET_COLUMN = "_millrace_offset";
-/** Names of the columns whose value is unknown, from the log and from earlier rows; null: all are known. */
-export const UNCHANGED_COLUMN = "_millrace_unchanged";
-/** Version of the last read beside the stream that found the row as it is. */
-export const SEEN_COLUMN = "_millrace_seen";
+import {
+  COMMIT_TIME_COLUMN,
+  OFFSET_COLUMN,
+  OP_COLUMN,
+  SEEN_COLUMN,
+  UNCHANGED_COLUMN,
+  VERSION_COLUMN,
+} from "../../../warehouse/own-columns.ts";
 
 /** Columns of a history besides the source's, version and commit time. */
 export const HISTORY_COLUMNS: readonly string[] = [
@@ -38,7 +39,7 @@ export class HistoryTable {
 
   constructor(parts: HistoryParts) {
     this.#parts = parts;
-    const list = [...parts.columns, OP_COLUMN, OFFSET_COLUMN, UNCHANGED_COLUMN, VERSION_COLUMN, TIME_COLUMN];
+    const list = [...parts.columns, OP_COLUMN, OFFSET_COLUMN, UNCHANGED_COLUMN, VERSION_COLUMN, COMMIT_TIME_COLUMN];
     this.#place = `INSERT INTO ${parts.quoted} (${list.join(", ")})`;
   }
 
@@ -86,7 +87,7 @@ export class HistoryTable {
     const offset = record?.index ?? READ_OFFSET;
     const time = record === undefined ? "now()" : timeOf(record.commitTimeUs);
     const there = `${columns[key[0]!]} IS NULL AND ${VERSION_COLUMN} = ${version} AND ${OFFSET_COLUMN} = ${offset}`;
-    return `INSERT INTO ${quoted} (${OP_COLUMN}, ${OFFSET_COLUMN}, ${VERSION_COLUMN}, ${TIME_COLUMN}) SELECT 't', ${offset}, ${version}, ${time} WHERE NOT EXISTS (SELECT FROM ${quoted} WHERE ${there})`;
+    return `INSERT INTO ${quoted} (${OP_COLUMN}, ${OFFSET_COLUMN}, ${VERSION_COLUMN}, ${COMMIT_TIME_COLUMN}) SELECT 't', ${offset}, ${version}, ${time} WHERE NOT EXISTS (SELECT FROM ${quoted} WHERE ${there})`;
   }
 
   /** Appends a delete for each existing key that no read from `below` on has seen. */
@@ -95,7 +96,7 @@ export class HistoryTable {
     const keys = key.map((c) => columns[c]);
     const latest = `SELECT DISTINCT ON (${keys.join(", ")}) ${keys.join(", ")}, ${OP_COLUMN}, ${VERSION_COLUMN}, ${OFFSET_COLUMN}, ${SEEN_COLUMN} FROM ${quoted} WHERE ${keys[0]} IS NOT NULL ORDER BY ${keys.join(", ")}, ${VERSION_COLUMN} DESC, ${OFFSET_COLUMN} DESC`;
     const isGone = `NOT (${this.#isOver}) AND greatest(b.${VERSION_COLUMN}, b.${SEEN_COLUMN}) < ${below}`;
-    return `INSERT INTO ${quoted} (${keys.join(", ")}, ${OP_COLUMN}, ${OFFSET_COLUMN}, ${VERSION_COLUMN}, ${TIME_COLUMN}) SELECT ${keys.map((name) => `b.${name}`).join(", ")}, 'd', ${READ_OFFSET}, ${below}, now() FROM (${latest}) AS b WHERE ${isGone} ${this.#unlessThere}`;
+    return `INSERT INTO ${quoted} (${keys.join(", ")}, ${OP_COLUMN}, ${OFFSET_COLUMN}, ${VERSION_COLUMN}, ${COMMIT_TIME_COLUMN}) SELECT ${keys.map((name) => `b.${name}`).join(", ")}, 'd', ${READ_OFFSET}, ${below}, now() FROM (${latest}) AS b WHERE ${isGone} ${this.#unlessThere}`;
   }
 
   /** The row of the base key before the change. */

@@ -1,7 +1,7 @@
-import { createHash } from "node:crypto";
 import type { TableName } from "../../../../src/core/contracts/connector.ts";
 import { tableId } from "../../../../src/core/model/schema.ts";
 import { MillraceError } from "../../../../src/core/errors.ts";
+import { shortened } from "../../../../src/core/targets/names.ts";
 import { METADATA_SCHEMA } from "../../own-tables.ts";
 
 export interface TargetName {
@@ -11,7 +11,6 @@ export interface TargetName {
 
 /** The longest name that Postgres does not cut. */
 const NAME_BYTES_MAX = 63;
-const DIGEST_LENGTH = 8;
 
 /** The target of a table: its own schema and name, or the sink's one schema. */
 export function targetName(table: TableName, schemaOption: string | undefined): TargetName {
@@ -34,12 +33,7 @@ export function isReserved(schema: string): boolean {
   return schema.startsWith("pg_") || schema === "information_schema" || schema === METADATA_SCHEMA;
 }
 
-/** Cuts a name that is too long, and adds a hash of the whole to keep it unique. */
+/** A name that is too long is cut, and ends in a hash of the whole. */
 export function fitted(name: string): string {
-  if (Buffer.byteLength(name) <= NAME_BYTES_MAX) return name;
-  const digest = createHash("sha256").update(name).digest("hex").slice(0, DIGEST_LENGTH);
-  const room = NAME_BYTES_MAX - DIGEST_LENGTH - 1;
-  // A streaming decoder holds back a character that is cut in two.
-  const cut = new TextDecoder().decode(Buffer.from(name).subarray(0, room), { stream: true });
-  return `${cut}_${digest}`;
+  return shortened(name, NAME_BYTES_MAX);
 }

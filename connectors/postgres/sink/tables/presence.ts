@@ -5,7 +5,7 @@
  */
 import { type Batch, type TableWrites, tablesOf } from "../../../../src/core/model/batch.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
-import { decodeNote, successorOf } from "../../../../src/core/targets/following.ts";
+import { decodeNote, successorOf } from "../../../warehouse/following.ts";
 import { quoteLiteral } from "../../../../src/postgres/quote.ts";
 import { reopening, takenOver } from "../errors.ts";
 import type { Session } from "../session.ts";

@@ -7,10 +7,10 @@ import type { ColumnType } from "../../../../src/core/model/types.ts";
 import { quoteIdentifier, quoteTable } from "../../../../src/postgres/quote.ts";
 import type { CellForms } from "../write/cells.ts";
 import { STAGED_DELETE, STAGED_MOVE, STAGED_PATCH, STAGED_PUT } from "../write/staged.ts";
-import { DELETED_COLUMN, type TargetForm, TIME_COLUMN, VERSION_COLUMN } from "./form.ts";
 import { HistoryTable } from "./history-table.ts";
 import { fitted, type TargetName } from "./names.ts";
 import { type EntryRange, timeOf, inRange } from "../write/staged.ts";
+import { COMMIT_TIME_COLUMN, DELETED_COLUMN, type TargetForm, VERSION_COLUMN } from "../../../warehouse/own-columns.ts";
 
 /** The first columns of a staging table. */
 const STAMP = ["_ord integer", "_action integer", "_mask bytea", "_version bigint", "_time timestamptz"];
@@ -98,7 +98,7 @@ export class TargetTable {
   }
 
   copyDirect(binary: boolean): string {
-    return `COPY ${this.quoted} (${VERSION_COLUMN}, ${TIME_COLUMN}, ${this.#columns.join(", ")}) FROM STDIN${formatOf(binary)}`;
+    return `COPY ${this.quoted} (${VERSION_COLUMN}, ${COMMIT_TIME_COLUMN}, ${this.#columns.join(", ")}) FROM STDIN${formatOf(binary)}`;
   }
 
   copyStage(binary: boolean): string {
@@ -118,7 +118,7 @@ export class TargetTable {
   /** Guarded by version; see DESIGN for why deletes run before puts. */
   deleteStaged(range?: EntryRange): string {
     if (this.#soft) {
-      const sets = `${DELETED_COLUMN} = true, ${VERSION_COLUMN} = s._version, ${TIME_COLUMN} = s._time`;
+      const sets = `${DELETED_COLUMN} = true, ${VERSION_COLUMN} = s._version, ${COMMIT_TIME_COLUMN} = s._time`;
       return `UPDATE ${this.quoted} AS t SET ${sets} FROM ${this.stage} AS s WHERE s._action = ${STAGED_DELETE}${inRange(range)} AND ${this.#sameKey("c")} AND t.${VERSION_COLUMN} <= s._version`;
     }
     return `DELETE FROM ${this.quoted} AS t USING ${this.stage} AS s WHERE s._action = ${STAGED_DELETE}${inRange(range)} AND ${this.#sameKey("c")} AND t.${VERSION_COLUMN} <= s._version`;
@@ -135,7 +135,7 @@ export class TargetTable {
     const cells = this.#columns.map((_, i) => `s.c${i}`).join(", ");
     const source = `FROM ${this.stage} AS s WHERE s._action = ${STAGED_PUT}${inRange(range)}`;
     const order = distinct ? ` ORDER BY ${keys}, s._version DESC, s._ord DESC` : "";
-    return `INSERT INTO ${this.quoted} AS t (${this.#columns.join(", ")}, ${VERSION_COLUMN}, ${TIME_COLUMN}) SELECT ${distinct ? `DISTINCT ON (${keys}) ` : ""}${cells}, s._version, s._time ${source}${order} ${this.#onConflict()}`;
+    return `INSERT INTO ${this.quoted} AS t (${this.#columns.join(", ")}, ${VERSION_COLUMN}, ${COMMIT_TIME_COLUMN}) SELECT ${distinct ? `DISTINCT ON (${keys}) ` : ""}${cells}, s._version, s._time ${source}${order} ${this.#onConflict()}`;
   }
 
   /**
@@ -146,7 +146,7 @@ export class TargetTable {
     // A deleted row may have the same key in other bytes: all cells of the new row are written.
     const cells = this.#columns.map((name, i) => `${name} = s.c${i}`);
     const written = cells.filter((_, i) => this.#soft || this.isKey[i] !== 1);
-    const sets = [...written, `${VERSION_COLUMN} = s._version`, `${TIME_COLUMN} = s._time`, ...this.#also];
+    const sets = [...written, `${VERSION_COLUMN} = s._version`, `${COMMIT_TIME_COLUMN} = s._time`, ...this.#also];
     return `UPDATE ${this.quoted} AS t SET ${sets.join(", ")} FROM ${this.stage} AS s WHERE s._action = ${STAGED_PUT} AND ${this.#sameKey("c")} AND t.${VERSION_COLUMN} <= s._version`;
   }
 
@@ -158,7 +158,12 @@ export class TargetTable {
     const keys = this.keyColumns.map((c, i) => `t.${this.#columns[c]} = $${i + 3}::${this.#types[c]}`);
     const first = this.keyColumns.length + 3;
     const cells = changed.map((c, i) => `${this.#columns[c]} = $${first + i}::${this.#types[c]}`);
-    const sets = [`${VERSION_COLUMN} = $1::bigint`, `${TIME_COLUMN} = $2::timestamptz`, ...cells, ...this.#retired];
+    const sets = [
+      `${VERSION_COLUMN} = $1::bigint`,
+      `${COMMIT_TIME_COLUMN} = $2::timestamptz`,
+      ...cells,
+      ...this.#retired,
+    ];
     return `WITH moved AS (UPDATE ${this.quoted} AS t SET ${sets.join(", ")} WHERE ${keys.join(" AND ")} AND t.${VERSION_COLUMN} <= $1::bigint${this.#andLive} RETURNING 1) SELECT 1 / count(*) FROM moved`;
   }
 
@@ -175,7 +180,7 @@ export class TargetTable {
   /** A row that was already deleted keeps the version and the time of its own delete. */
   #mark(version: bigint, timeUs: bigint | undefined, guard: string): string {
     const time = timeUs === undefined ? "now()" : timeOf(timeUs);
-    return `UPDATE ${this.quoted} AS t SET ${DELETED_COLUMN} = true, ${VERSION_COLUMN} = ${version}, ${TIME_COLUMN} = ${time} WHERE ${VERSION_COLUMN} ${guard}${this.#andLive}`;
+    return `UPDATE ${this.quoted} AS t SET ${DELETED_COLUMN} = true, ${VERSION_COLUMN} = ${version}, ${COMMIT_TIME_COLUMN} = ${time} WHERE ${VERSION_COLUMN} ${guard}${this.#andLive}`;
   }
 
   /** The other columns of a written row: it is no longer deleted, and retired columns are null. */
@@ -191,7 +196,7 @@ export class TargetTable {
     const keys = this.keyColumns.map((c) => this.#columns[c]).join(", ");
     // A deleted row may have the same key in other bytes (1.0 and 1.00): all cells of the new row are written.
     const others = this.#columns.filter((_, i) => this.#soft || this.isKey[i] === 0);
-    const sets = [...others, VERSION_COLUMN, TIME_COLUMN].map((name) => `${name} = excluded.${name}`);
+    const sets = [...others, VERSION_COLUMN, COMMIT_TIME_COLUMN].map((name) => `${name} = excluded.${name}`);
     sets.push(...this.#also);
     return `ON CONFLICT (${keys}) DO UPDATE SET ${sets.join(", ")} WHERE t.${VERSION_COLUMN} <= excluded.${VERSION_COLUMN}`;
   }
@@ -199,14 +204,14 @@ export class TargetTable {
   /** One row as parameters: version, commit time and the cells in their order. */
   get put(): string {
     const values = this.#types.map((type, i) => `$${i + 3}::${type}`);
-    return `INSERT INTO ${this.quoted} AS t (${VERSION_COLUMN}, ${TIME_COLUMN}, ${this.#columns.join(", ")}) VALUES ($1::bigint, $2::timestamptz, ${values.join(", ")}) ${this.#onConflict()}`;
+    return `INSERT INTO ${this.quoted} AS t (${VERSION_COLUMN}, ${COMMIT_TIME_COLUMN}, ${this.#columns.join(", ")}) VALUES ($1::bigint, $2::timestamptz, ${values.join(", ")}) ${this.#onConflict()}`;
   }
 
   /** One row as parameters: the stamp values (`removeStampCount`), then the key. */
   get remove(): string {
     if (this.#soft) {
       const marked = this.keyColumns.map((c, i) => `t.${this.#columns[c]} = $${i + 3}::${this.#types[c]}`);
-      return `UPDATE ${this.quoted} AS t SET ${DELETED_COLUMN} = true, ${VERSION_COLUMN} = $1::bigint, ${TIME_COLUMN} = $2::timestamptz WHERE ${marked.join(" AND ")} AND t.${VERSION_COLUMN} <= $1::bigint`;
+      return `UPDATE ${this.quoted} AS t SET ${DELETED_COLUMN} = true, ${VERSION_COLUMN} = $1::bigint, ${COMMIT_TIME_COLUMN} = $2::timestamptz WHERE ${marked.join(" AND ")} AND t.${VERSION_COLUMN} <= $1::bigint`;
     }
     const keys = this.keyColumns.map((c, i) => `t.${this.#columns[c]} = $${i + 2}::${this.#types[c]}`);
     return `DELETE FROM ${this.quoted} AS t WHERE ${keys.join(" AND ")} AND t.${VERSION_COLUMN} <= $1::bigint`;

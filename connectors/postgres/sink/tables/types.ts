@@ -7,6 +7,11 @@
  */
 import type { Column, TableVersion } from "../../../../src/core/model/schema.ts";
 import type { ColumnType } from "../../../../src/core/model/types.ts";
+import type { Answer } from "../../../../src/postgres/exchange.ts";
+import { quoteLiteral } from "../../../../src/postgres/quote.ts";
+import type { CatalogType } from "../write/cells.ts";
+import type { TypedColumn } from "./found-table.ts";
+import { fitted } from "./names.ts";
 
 /**
  * Built-in types that exist in every database and whose text means the same everywhere (reg… types name other objects).
@@ -52,7 +57,7 @@ function split(native: string): { base: string; modifier: string; brackets: stri
  * A type of the source that is not built in, to be looked up in the target: its quoted name, its modifier, its
  * brackets.
  */
-export interface ForeignType {
+interface ForeignType {
   readonly name: string;
   readonly suffix: string;
 }
@@ -65,7 +70,7 @@ const QUALIFIED = /^(?:"(?:[^"]|"")+"|[a-z_][a-z0-9_$]*)\.(?:"(?:[^"]|"")+"|[a-z
 const PLAIN_MODIFIER = /^\([A-Za-z0-9_, -]*\)$/;
 
 /** The type to look up in the target for this column, or null if no lookup is needed. */
-export function foreignType(column: Column, table: TableVersion): ForeignType | null {
+function foreignType(column: Column, table: TableVersion): ForeignType | null {
   if (table.dialect !== "postgres" || keptType(column.native) !== null) return null;
   const innermost = column.type.kind === "array" ? column.type.of : column.type;
   // Operators of a key's type must be found without a search path, which is only true for built-in types.
@@ -76,7 +81,7 @@ export function foreignType(column: Column, table: TableVersion): ForeignType | 
 }
 
 /** The SQL type of a column; `found` returns the target's spelling of a foreign type that exists there. */
-export function targetType(column: Column, table: TableVersion, found: (name: string) => string | undefined): string {
+function targetType(column: Column, table: TableVersion, found: (name: string) => string | undefined): string {
   if (table.dialect === "postgres") {
     const kept = keptType(column.native);
     if (kept !== null) return kept;
@@ -147,4 +152,58 @@ function signedType(bits: 8 | 16 | 24 | 32 | 64): string {
 function unsignedType(bits: 8 | 16 | 24 | 32 | 64): string {
   if (bits === 64) return "numeric(20,0)";
   return bits === 32 ? "bigint" : bits >= 16 ? "integer" : "smallint";
+}
+
+type Rows = Answer["rows"];
+
+/** The SQL types of the columns. Types that are not built in are looked up by name. */
+export async function resolveTypes(
+  version: TableVersion,
+  rows: (sql: string) => Promise<Rows>,
+): Promise<readonly string[]> {
+  const foreign = version.columns.flatMap((column) => foreignType(column, version)?.name ?? []);
+  const known = new Map<string, string>();
+  if (foreign.length > 0) {
+    const names = [...new Set(foreign)].map((name) => `(${quoteLiteral(name)})`).join(", ");
+    const sql = `SELECT n, format_type(to_regtype(n), NULL) FROM (VALUES ${names}) AS v (n) WHERE to_regtype(n) IS NOT NULL`;
+    for (const [n, spelling] of await rows(sql)) if (n != null && spelling != null) known.set(n, spelling);
+  }
+  return version.columns.map((column) => targetType(column, version, (n) => known.get(n)));
+}
+
+/** The properties of built-in types are the same on every server, so they are read once. */
+const described = new Map<string, Rows>();
+const DESCRIBED_COUNT_MAX = 1_000;
+
+/** What the server's catalogue says of these types, as columns of the table. */
+export async function typesOf(
+  version: TableVersion,
+  types: readonly string[],
+  rows: (sql: string) => Promise<Rows>,
+): Promise<{ readonly wanted: readonly TypedColumn[]; readonly catalog: readonly CatalogType[] }> {
+  const isBuiltIn = version.columns.every((column) => foreignType(column, version) === null);
+  const key = types.join();
+  const found = (isBuiltIn ? described.get(key) : undefined) ?? (await rows(describe(types)));
+  if (described.size >= DESCRIBED_COUNT_MAX) described.clear();
+  if (isBuiltIn) described.set(key, found);
+  return {
+    wanted: found.map(([oid, modifier, spelling], i) => ({
+      name: fitted(version.columns[i]!.name),
+      identity: version.columns[i]!.identity,
+      oid: oid ?? "",
+      modifier: modifier ?? "",
+      type: spelling ?? "",
+    })),
+    catalog: found.map((row) => ({ name: row[3] ?? "", elementOid: Number(row[4]) })),
+  };
+}
+
+/** Makes a temporary table with the types, asks about its columns, and drops it. */
+function describe(types: readonly string[]): string {
+  const columns = types.map((type, i) => `c${i} ${type}`).join(", ");
+  return `CREATE TEMPORARY TABLE millrace_types (${columns}) ON COMMIT DROP;
+     SELECT a.atttypid, a.atttypmod, format_type(a.atttypid, a.atttypmod), t.typname, t.typelem
+     FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+     WHERE a.attrelid = 'pg_temp.millrace_types'::regclass AND a.attnum > 0 ORDER BY a.attnum;
+     DROP TABLE pg_temp.millrace_types`;
 }

@@ -6,7 +6,7 @@ import { applyAppended } from "./history.ts";
 import type { RenderedCopies } from "./copies.ts";
 import { type Approach, applyMerged, type Merge, prepareMerge, type RowsBatch, type BatchCall } from "./merge.ts";
 import { advance as advanceStatement, behindFence, FenceBroken } from "../checkpoint.ts";
-import type { Targets } from "../tables/targets.ts";
+import type { PostgresTargets } from "../tables/warehouse.ts";
 import { applySmall, isSmall, NO_BASE, type TableBatch } from "./small.ts";
 
 const UNIQUE_VIOLATION = "23505";
@@ -63,7 +63,7 @@ function nextApproach(state: string, approach: Approach, small: boolean): Approa
 /** A batch without rows: it changes whole tables, or the checkpoint alone. */
 export async function applyWhole(
   batch: Exclude<Batch, { readonly kind: "rows" }>,
-  targets: Pick<Targets, "get">,
+  targets: Pick<PostgresTargets, "get">,
   { session, advance, signal }: BatchCall,
 ): Promise<void> {
   await behindFence(session.query([advanceStatement(advance), ...wholeStatements(batch, targets)].join("; "), signal));
@@ -71,7 +71,7 @@ export async function applyWhole(
 
 function wholeStatements(
   batch: Exclude<Batch, { readonly kind: "rows" }>,
-  targets: Pick<Targets, "get">,
+  targets: Pick<PostgresTargets, "get">,
 ): readonly string[] {
   switch (batch.kind) {
     case "truncate": {

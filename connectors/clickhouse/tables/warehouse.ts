@@ -1,0 +1,323 @@
+/** ClickHouse's tables, and the views of their live rows, as the warehouse kit plans them. */
+import type { TableName } from "../../../src/core/contracts/connector.ts";
+import type { Logger } from "../../../src/core/contracts/telemetry.ts";
+import { aboutTable, type MillraceError } from "../../../src/core/errors.ts";
+import { failpoint } from "../../../src/core/failpoint.ts";
+import type { TableVersion } from "../../../src/core/model/schema.ts";
+import type { WantedColumn } from "../../warehouse/following.ts";
+import {
+  DELETED_COLUMN,
+  EXACT_COLUMN,
+  OWN_PREFIX,
+  type TargetForm,
+  VERSION_COLUMN,
+} from "../../warehouse/own-columns.ts";
+import {
+  alterations,
+  changeOf,
+  copyOf,
+  type CopyDialect,
+  type ExistingColumn,
+  type Refused,
+  type TableChange,
+} from "../../warehouse/table-change.ts";
+import type { Found, Warehouse } from "../../warehouse/targets.ts";
+import type { Client } from "../client.ts";
+import { current, DOUBT_MS_MAX } from "../current.ts";
+import { classify, clickhouseError, isThere, notShown, OF_ONE_TABLE } from "../errors.ts";
+import type { WriteFence } from "../fence.ts";
+import { quoteIdentifier, quoteLiteral, rebuiltPrefix, sqlNameOf, targetOf, viewOf } from "../names.ts";
+import { alterationOf, type ClickhouseTarget, lookUpTargets } from "./existing.ts";
+import { layoutOf, type Placement, type TableLayout } from "./layout.ts";
+import type { Presence } from "./presence.ts";
+import { createSql, onCluster, ownColumns, wantedColumns } from "./statements.ts";
+import { isOurView, viewFor } from "./view.ts";
+
+export interface WarehouseOptions {
+  /** See TargetNote. */
+  readonly owner: string;
+  /** The database for all tables; undefined: databases named like the source's schemas. */
+  readonly schema: string | undefined;
+  readonly form: TargetForm;
+  readonly placement: Placement;
+  /** See SinkContext. */
+  readonly dropsColumns: ((table: TableName) => boolean) | undefined;
+  readonly logger: Logger;
+}
+
+/** For a version that need not be prepared. */
+export function layoutFor(table: TableVersion, options: Omit<WarehouseOptions, "logger">): TableLayout {
+  const { owner, schema, form, placement, dropsColumns } = options;
+  const target = targetOf(table, schema);
+  return layoutOf(table, { target, form, placement, owner, dropsColumns: dropsColumns?.(table) ?? false });
+}
+
+/** For one call of the sink, which `signal` ends. */
+export class ClickhouseWarehouse
+  implements Warehouse<TableLayout, ClickhouseTarget, TableLayout>, CopyDialect<TableLayout, ClickhouseTarget>
+{
+  readonly place = "ClickHouse";
+  readonly keyName = "sorting key";
+  readonly keepsKeyOrder = true;
+  readonly createCountMax = 1;
+  readonly isOneTransaction = false;
+  readonly quote = quoteIdentifier;
+  readonly wanted = wantedColumns;
+  readonly #client: Client;
+  readonly #fence: WriteFence;
+  readonly #presence: Presence;
+  readonly #options: WarehouseOptions;
+  readonly #signal: AbortSignal;
+  /** What was found under the names of tables and views. */
+  readonly #found = new Map<string, ClickhouseTarget>();
+  /** That certainly exist. */
+  readonly #databases = new Set<string>();
+
+  constructor(
+    client: Client,
+    { fence, presence }: { readonly fence: WriteFence; readonly presence: Presence },
+    options: WarehouseOptions,
+    signal: AbortSignal,
+  ) {
+    this.#client = client;
+    this.#fence = fence;
+    this.#presence = presence;
+    this.#options = options;
+    this.#signal = signal;
+  }
+
+  key(table: TableName): string {
+    return sqlNameOf(targetOf(table, this.#options.schema));
+  }
+
+  target(table: TableVersion): TableLayout {
+    return layoutFor(table, this.#options);
+  }
+
+  layout(table: TableVersion): TableLayout {
+    return this.target(table);
+  }
+
+  shown(table: TableName): string {
+    const target = targetOf(table, this.#options.schema);
+    return `${target.database}.${target.table}`;
+  }
+
+  columnNames({ columns }: TableVersion): readonly string[] {
+    return columns.map(({ name }) => name);
+  }
+
+  fitted(name: string): string {
+    return name;
+  }
+
+  takes(there: ExistingColumn, { type }: WantedColumn): boolean {
+    return there.type === type;
+  }
+
+  isNamed(): boolean {
+    return true;
+  }
+
+  expectWhole({ table }: Pick<TableLayout, "table">, existing: ClickhouseTarget): void {
+    const alteration = alterationOf(existing, this.#options.placement);
+    if (alteration === null) return;
+    const message = `${this.shown(table)} was changed by somebody: ${alteration}`;
+    throw clickhouseError({ code: "MR4121", kind: "fatal", message });
+  }
+
+  refusal({ kind, message }: Refused): MillraceError {
+    return clickhouseError({ code: CODES[kind], kind: "fatal", message });
+  }
+
+  async about<T>(table: TableVersion, work: () => T | Promise<T>): Promise<T> {
+    const known = (error: unknown) => classify(error, `preparing ${table.id}`, this.#signal);
+    return await aboutTable(table.id, OF_ONE_TABLE, known, async () => await work());
+  }
+
+  async rows(sql: string): ReturnType<Client["rows"]> {
+    return await this.#client.rows(sql, this.#signal);
+  }
+
+  async find(
+    tables: readonly TableName[],
+    isExpected?: (found: Found<ClickhouseTarget>) => boolean,
+  ): Promise<Found<ClickhouseTarget>> {
+    const look = async (): Promise<Found<ClickhouseTarget>> => await this.#look(tables);
+    return isExpected === undefined ? await look() : await current(look, isExpected, this.#signal, DOUBT_MS_MAX);
+  }
+
+  async #look(tables: readonly TableName[]): Promise<Found<ClickhouseTarget>> {
+    const targets = tables.map((table) => targetOf(table, this.#options.schema));
+    const names = targets.flatMap((target) => [target, viewOf(target)]);
+    const found = await lookUpTargets(this.#client, names, this.#signal);
+    for (const name of names.map(sqlNameOf)) {
+      const there = found.get(name);
+      if (there === undefined) this.#found.delete(name);
+      else this.#found.set(name, there);
+    }
+    const wanted = new Set(targets.map(sqlNameOf));
+    // The view of another table is none of the table's: the table goes before it.
+    return new Map([...found].filter(([name, there]) => wanted.has(name) && !isOurView(there)));
+  }
+
+  /** Views have the column too. */
+  async versioned(tables: readonly TableName[] | null): Promise<Found<string>> {
+    const rows = await this.rows(
+      `SELECT c.database, c.table FROM system.columns AS c INNER JOIN system.tables AS t ON c.database = t.database AND c.table = t.name ` +
+        `WHERE c.name = ${quoteLiteral(VERSION_COLUMN)} AND t.engine LIKE '%ReplacingMergeTree' AND NOT startsWith(c.table, ${quoteLiteral(OWN_PREFIX)})`,
+    );
+    const wanted = tables === null ? null : new Set(tables.map((table) => this.key(table)));
+    const names = rows.map(([database, table]) => sqlNameOf({ database: database ?? "", table: table ?? "" }));
+    return new Map(names.filter((name) => wanted?.has(name) !== false).map((name) => [name, name]));
+  }
+
+  async create(layouts: readonly TableLayout[]): Promise<void> {
+    for (const layout of layouts) await this.#create(layout);
+  }
+
+  async #create(layout: TableLayout): Promise<void> {
+    const { database } = layout.target;
+    const on = onCluster(layout.placement);
+    if (!this.#databases.has(database)) {
+      await this.#run(`CREATE DATABASE IF NOT EXISTS ${quoteIdentifier(database)}${on}`);
+      this.#databases.add(database);
+    }
+    try {
+      await this.#run(createSql(layout, this.#fence));
+    } catch (error) {
+      if (!isThere(error)) throw error;
+      // An earlier answer did not show it, or it is the view of another table.
+      const existing = await this.#foundAgain(layout.sqlName, layout.target);
+      if (!isOurView(existing)) {
+        const change = changeOf(this, layout, existing);
+        if (!change.isNothing) await this.change(change);
+        return;
+      }
+      await this.#run(`DROP VIEW ${layout.sqlName}${on} SYNC`);
+      await this.#run(createSql(layout, this.#fence));
+    }
+    this.#fence.made(layout);
+    failpoint("clickhouse.target-made", layout.table);
+  }
+
+  /** A table or view that an answer of before did not show. */
+  async #foundAgain(name: string, target: TableLayout["target"]): Promise<ClickhouseTarget> {
+    const look = async () => (await lookUpTargets(this.#client, [target], this.#signal)).get(name);
+    const found = await current(look, (existing) => existing !== undefined, this.#signal);
+    if (found === undefined) throw notShown(name);
+    return found;
+  }
+
+  async change(change: TableChange<TableLayout, ClickhouseTarget>): Promise<readonly string[]> {
+    const { layout } = change;
+    await this.#fence.enter([layout], this.#signal);
+    const inPlace = alterations(change, { rename: true, drop: true });
+    if (inPlace === null) {
+      await this.#rebuild(change);
+      return [];
+    }
+    const parts = [
+      ...inPlace.dropped.map((name) => `DROP COLUMN ${quoteIdentifier(name)}`),
+      ...inPlace.added.map(({ name, type }) => `ADD COLUMN ${quoteIdentifier(name)} ${type}`),
+      ...inPlace.renamed.map(({ from, to }) => `RENAME COLUMN ${quoteIdentifier(from)} TO ${quoteIdentifier(to)}`),
+      ...(change.isNoted ? [] : [`MODIFY COMMENT ${quoteLiteral(change.note)}`]),
+      this.#fence.condition,
+    ];
+    // One statement changes everything or nothing.
+    await this.#run(`ALTER TABLE ${layout.sqlName}${onCluster(layout.placement)} ${parts.join(", ")}`);
+    return [];
+  }
+
+  /**
+   * Makes a table again where ClickHouse can't change it: its key, a column of the key, how it hides deleted rows, a type. The
+   * rows are copied into another table, which then takes the name in one step; if that is interrupted, it begins again.
+   */
+  async #rebuild(change: TableChange<TableLayout, ClickhouseTarget>): Promise<void> {
+    const { layout } = change;
+    const { sqlName, target, placement } = layout;
+    const on = onCluster(placement);
+    const { database } = target;
+    const prefix = rebuiltPrefix(target);
+    // Statements that come late know only tables that are gone.
+    const rebuilt = sqlNameOf({ database, table: `${prefix}${this.#fence.column}` });
+    const { cells, kept, hasKeys } = await copyOf(this, change);
+    const rows = cells.flatMap(({ isKey, value }) => (isKey ? [`${value} IS NOT NULL`] : []));
+    // Rows that were marked under soft deletes are gone under hard ones, and the reverse.
+    if (change.isOtherForm) rows.push(`${quoteIdentifier(DELETED_COLUMN)} = 0`);
+    const left = await this.rows(
+      `SELECT name FROM system.tables WHERE database = ${quoteLiteral(database)} AND startsWith(name, ${quoteLiteral(prefix)})`,
+    );
+    for (const [name] of left)
+      await this.#run(`DROP TABLE IF EXISTS ${sqlNameOf({ database, table: name! })}${on} SYNC`);
+    await this.#run(createSql(layout, { column: this.#fence.column, sqlName: rebuilt, kept }));
+    const names = cells.map(({ name }) => name).join(", ");
+    const values = cells.map(({ isKey, value }) => (isKey ? `assumeNotNull(${value})` : value)).join(", ");
+    const select = `SELECT ${values} FROM ${sqlName} FINAL WHERE ${rows.join(" AND ")}`;
+    if (hasKeys) await this.#run(`INSERT INTO ${rebuilt} (${names}) ${select}`);
+    failpoint("clickhouse.target-rebuilt", layout.table);
+    await this.#run(`EXCHANGE TABLES ${rebuilt} AND ${sqlName}${on}`);
+    await this.#run(`DROP TABLE ${rebuilt}${on} SYNC`);
+  }
+
+  /** An alias stores nothing. */
+  ownColumns(form: TargetForm): readonly string[] {
+    const names = ownColumns(form).map(([name]) => name);
+    return form.mode === "history" ? names.filter((name) => name !== DELETED_COLUMN) : names;
+  }
+
+  /** Null if the value does not fit the new type. Every type converts to text and back. */
+  cast(there: ExistingColumn, { base }: ReturnType<typeof wantedColumns>[number]): string {
+    const text = `toString(${quoteIdentifier(there.name)})`;
+    return base === "String" ? text : `accurateCastOrNull(${text}, ${quoteLiteral(base)})`;
+  }
+
+  async prepared(layout: TableLayout): Promise<TableLayout> {
+    await this.#show(layout, this.#found.get(sqlNameOf(viewOf(layout.target))));
+    return layout;
+  }
+
+  async #show(layout: TableLayout, existing: ClickhouseTarget | undefined): Promise<void> {
+    const { comment, createSql: sql } = viewFor(layout);
+    const view = viewOf(layout.target);
+    if (existing?.comment === comment) return;
+    if (existing !== undefined && !isOurView(existing)) {
+      const name = `${view.database}.${view.table}`;
+      this.#options.logger.warn(
+        { table: layout.table.id },
+        `there is no view of its live rows: ${name} exists already`,
+      );
+      return;
+    }
+    try {
+      // What an answer did not show yet may be somebody's.
+      await this.#run(existing === undefined ? sql.replace("CREATE OR REPLACE", "CREATE") : sql);
+    } catch (error) {
+      if (existing !== undefined || !isThere(error)) throw error;
+      await this.#show(layout, await this.#foundAgain(sqlNameOf(view), view));
+    }
+  }
+
+  async finish(prepared: readonly TableLayout[]): Promise<void> {
+    await this.#presence.add(this.#client, prepared, this.#signal);
+  }
+
+  /** Texts of values that do not fit are stored under the columns' names. */
+  async carriesRows(from: TableLayout, to: TableLayout): Promise<boolean> {
+    const namesOf = ({ columns }: TableLayout) => JSON.stringify(columns.map(({ name }) => name));
+    if (namesOf(from) === namesOf(to)) return true;
+    return (await this.rows(`SELECT 1 FROM ${to.sqlName} WHERE ${EXACT_COLUMN} != '' LIMIT 1`)).length === 0;
+  }
+
+  async #run(sql: string): Promise<void> {
+    await this.#client.run(sql, this.#signal);
+  }
+}
+
+const CODES = {
+  foreign: "MR4105",
+  mode: "MR4108",
+  type: "MR4106",
+  key: "MR4107",
+  "own name": "MR4109",
+} as const;

@@ -1,0 +1,357 @@
+/** Postgres' tables as the warehouse kit plans them, each call in one transaction. */
+import type { TableName } from "../../../../src/core/contracts/connector.ts";
+import { aboutTable, type MillraceError } from "../../../../src/core/errors.ts";
+import { failpoint } from "../../../../src/core/failpoint.ts";
+import type { TableVersion } from "../../../../src/core/model/schema.ts";
+import { nameUntil, renamesOf } from "../../../warehouse/following.ts";
+import {
+  COMMIT_TIME_COLUMN,
+  DELETED_COLUMN,
+  OFFSET_COLUMN,
+  type TargetForm,
+  VERSION_COLUMN,
+} from "../../../warehouse/own-columns.ts";
+import {
+  type ColumnChange,
+  goneColumns,
+  keyRefusal,
+  noteText,
+  type Refused,
+  type TableChange,
+  type TableLayout,
+} from "../../../warehouse/table-change.ts";
+import type { Found, Targets, Warehouse } from "../../../warehouse/targets.ts";
+import { quoteIdentifier, quoteLiteral, quoteTable } from "../../../../src/postgres/quote.ts";
+import { fatal, OF_ONE_TABLE, pages, sinkError, stateOf, withoutRow } from "../errors.ts";
+import type { Session } from "../session.ts";
+import { type CatalogType, cellForms } from "../write/cells.ts";
+import { type FoundColumn, findTables, type FoundTable, obstaclesOf, type TypedColumn } from "./found-table.ts";
+import { HISTORY_COLUMNS } from "./history-table.ts";
+import { fitted, type TargetName, targetName } from "./names.ts";
+import { TargetTable } from "./target-table.ts";
+import { resolveTypes, typesOf } from "./types.ts";
+
+export type PostgresTargets = Targets<PostgresLayout, FoundTable, TargetTable>;
+
+export interface PostgresLayout extends TableLayout {
+  readonly name: TargetName;
+  /** SQL types of the columns. */
+  readonly types: readonly string[];
+  readonly wanted: readonly TypedColumn[];
+  readonly catalog: readonly CatalogType[];
+}
+
+export interface WarehouseOptions {
+  /** See TargetNote. */
+  readonly owner: string;
+  /** Puts all tables in this schema. */
+  readonly schema: string | undefined;
+  readonly form: TargetForm;
+  /** See SinkContext. */
+  readonly dropsColumns: ((table: TableName) => boolean) | undefined;
+}
+
+/** What the sink does around the statements of one call. */
+export interface Transaction {
+  /** Runs statements that change a table: inside the transaction that is open, or in one of their own. */
+  convert(statements: string): Promise<void>;
+  /** Commits. */
+  finish(made: readonly TargetTable[]): Promise<void>;
+}
+
+/** Of the targets that this process has prepared: see TargetTable. */
+let ordinals = 0;
+
+export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, TargetTable> {
+  readonly place = "the target";
+  readonly keyName = "primary key";
+  readonly keepsKeyOrder = false;
+  readonly createCountMax = 1;
+  readonly isOneTransaction = true;
+  readonly quote = quoteIdentifier;
+  readonly fitted = fitted;
+  readonly #session: Session;
+  readonly #options: WarehouseOptions;
+  readonly #transaction: Transaction;
+  readonly #signal: AbortSignal;
+
+  constructor(session: Session, options: WarehouseOptions, transaction: Transaction, signal: AbortSignal) {
+    this.#session = session;
+    this.#options = options;
+    this.#transaction = transaction;
+    this.#signal = signal;
+  }
+
+  key(table: TableName): string {
+    const { schema, table: name } = targetName(table, this.#options.schema);
+    return quoteTable(schema, name);
+  }
+
+  shown(table: TableName): string {
+    return this.key(table);
+  }
+
+  target(table: TableVersion): TableLayout {
+    const { owner, form, dropsColumns } = this.#options;
+    return { table, sqlName: this.key(table), form, owner, dropsColumns: dropsColumns?.(table) ?? false };
+  }
+
+  async layout(table: TableVersion): Promise<PostgresLayout> {
+    const rows = (sql: string) => this.rows(sql);
+    const types = await resolveTypes(table, rows);
+    const { wanted, catalog } = await typesOf(table, types, rows);
+    return { ...this.target(table), name: targetName(table, this.#options.schema), types, wanted, catalog };
+  }
+
+  columnNames({ columns }: TableVersion): readonly string[] {
+    return columns.map(({ name }) => fitted(name));
+  }
+
+  wanted({ wanted }: PostgresLayout): readonly TypedColumn[] {
+    return wanted;
+  }
+
+  /** A type without modifier accepts what the same type with one accepts. */
+  takes(there: FoundColumn, wanted: TypedColumn): boolean {
+    return wanted.oid === there.oid && (wanted.modifier === there.modifier || there.modifier === "-1");
+  }
+
+  isNamed(): boolean {
+    return true;
+  }
+
+  expectWhole({ table, sqlName }: TableLayout, existing: FoundTable): void {
+    const [obstacle] = obstaclesOf(sqlName, existing, this.columnNames(table));
+    if (obstacle !== undefined) throw fatal("MR3107", obstacle.what, obstacle.fix);
+  }
+
+  async about<T>(table: TableVersion, work: () => T | Promise<T>): Promise<T> {
+    const known = (error: unknown) => withoutRow(sinkError(error, `preparing ${table.id}`));
+    return await aboutTable(table.id, OF_ONE_TABLE, known, async () => await work());
+  }
+
+  async rows(sql: string): Promise<readonly (readonly (string | null)[])[]> {
+    return (await this.#query(sql)).rows;
+  }
+
+  async find(tables: readonly TableName[]): Promise<Found<FoundTable>> {
+    const names = tables.map((table) => targetName(table, this.#options.schema));
+    const found = await findTables(this.#session, names, this.#signal);
+    return new Map(tables.flatMap((table, i) => (found[i] == null ? [] : [[this.key(table), found[i]] as const])));
+  }
+
+  /** Those that can be read. */
+  async versioned(tables: readonly TableName[] | null): Promise<Found<string>> {
+    const { schema } = this.#options;
+    const named = tables?.map((table) => `to_regclass(${quoteLiteral(this.key(table))})`).join(", ");
+    const where = [
+      `a.attname = ${quoteLiteral(VERSION_COLUMN)} AND NOT a.attisdropped AND a.atttypid = 'pg_catalog.int8'::regtype`,
+      "c.relkind IN ('r', 'p') AND has_table_privilege(c.oid, 'SELECT')",
+      ...(schema === undefined ? [] : [`n.nspname = ${quoteLiteral(schema)}`]),
+      ...(named === undefined ? [] : [named === "" ? "false" : `c.oid IN (${named})`]),
+    ];
+    const rows = await this.rows(
+      `SELECT n.nspname, c.relname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+       JOIN pg_namespace n ON n.oid = c.relnamespace WHERE ${where.join(" AND ")} ORDER BY 1, 2`,
+    );
+    return new Map(rows.map(([space, name]) => [quoteTable(space!, name!), quoteTable(space!, name!)]));
+  }
+
+  async create(layouts: readonly PostgresLayout[]): Promise<void> {
+    for (const layout of layouts) {
+      const { rows } = await this.#query(
+        `SELECT 1 FROM pg_namespace WHERE nspname = ${quoteLiteral(layout.name.schema)}`,
+      );
+      // IF NOT EXISTS requires the right to create schemas even if there is nothing to create.
+      const createSchema = `CREATE SCHEMA IF NOT EXISTS ${quoteIdentifier(layout.name.schema)}`;
+      const statements = [...createStatements(layout), commentSql(layout, noteText(this, layout))];
+      await this.#query([...(rows.length > 0 ? [] : [createSchema]), ...statements].join("; "));
+      failpoint("postgres-sink.table-made", layout.table);
+    }
+  }
+
+  /** Invariant: marked rows and the column that marks them go in one transaction, so that no deleted row appears as existing. */
+  async convert({ sqlName, form }: TableLayout): Promise<void> {
+    const statements =
+      form.deletes === "soft"
+        ? [`ALTER TABLE ${sqlName} ADD COLUMN ${DELETED_DEFINITION}`]
+        : [
+            // Locks before it removes rows, so that no reader sees a partial conversion.
+            `LOCK TABLE ${sqlName} IN ACCESS EXCLUSIVE MODE`,
+            `DELETE FROM ${sqlName} WHERE ${DELETED_COLUMN}`,
+            `ALTER TABLE ${sqlName} DROP COLUMN ${DELETED_COLUMN}`,
+          ];
+    await this.#transaction.convert(statements.join("; "));
+  }
+
+  /** Everything in place: key, names and types, each where the rows let it; else without the rows, which are read again. */
+  async change(change: TableChange<PostgresLayout, FoundTable>): Promise<readonly string[]> {
+    const { layout, existing, columns, retired, isNewKey, drops } = change;
+    const table = layout.sqlName;
+    if (isNewKey && existing.primaryKey !== null) await this.#query(dropKey(table, existing.primaryKey));
+    const moved = await this.#makeRoom(change);
+    const statements = renamesOf(columns).map(({ from, to }) => rename(table, from, to));
+    const added = columns.flatMap(({ from, wanted: { name } }, i) =>
+      from === null ? [`ADD COLUMN ${quoteIdentifier(name)} ${layout.types[i]}`] : [],
+    );
+    if (added.length > 0) statements.push(`ALTER TABLE ${table} ${added.join(", ")}`);
+    if (statements.length > 0) await this.#query(statements.join("; "));
+    for (const [i, column] of columns.entries()) {
+      if (column.isRetyped) await this.#retype(change, column, layout.types[i]!);
+    }
+    if (isNewKey) await this.#makeKey(layout);
+    const kept = [...moved];
+    for (const column of retired) if (!drops || !(await this.#drop(table, column))) kept.push(column);
+    // If another role owns the table, names will decide next time.
+    if (!change.isNoted) await attempt(this.#session, commentSql(layout, change.note), this.#signal, NOT_THE_OWNER);
+    failpoint("postgres-sink.table-made", layout.table);
+    // A history keeps the old values of its columns.
+    return layout.form.mode === "history" ? retired : kept;
+  }
+
+  /** Columns that the table lost release their names; returns their new names. A user's view may keep one that is to go. */
+  async #makeRoom({ layout, replaced, drops }: TableChange): Promise<readonly string[]> {
+    const moved: string[] = [];
+    for (const { from, to } of replaced) {
+      if (drops && (await this.#drop(layout.sqlName, from))) continue;
+      await this.#query(rename(layout.sqlName, from, to));
+      moved.push(to);
+    }
+    return moved;
+  }
+
+  /** False if something depends on it. */
+  async #drop(table: string, column: string): Promise<boolean> {
+    const sql = `ALTER TABLE ${table} DROP COLUMN ${quoteIdentifier(column)}`;
+    return await attempt(this.#session, sql, this.#signal, DEPENDED_ON);
+  }
+
+  /** Rows that do not fit the new key are removed: they are read again. */
+  async #makeKey({ table, sqlName, wanted }: PostgresLayout): Promise<void> {
+    const key = table.key.map((i) => quoteIdentifier(wanted[i]!.name)).join(", ");
+    const sql = `ALTER TABLE ${sqlName} ADD PRIMARY KEY (${key})`;
+    if (!(await attempt(this.#session, sql, this.#signal))) await this.#query(`DELETE FROM ${sqlName}; ${sql}`);
+  }
+
+  /**
+   * Keeps values that the new type accepts. Others are null until they are read again, and rows without key are removed; in a
+   * history they stay in a separate column.
+   */
+  async #retype(
+    { layout, existing }: TableChange<PostgresLayout, FoundTable>,
+    { wanted, isKey }: ColumnChange,
+    type: string,
+  ): Promise<void> {
+    const table = layout.sqlName;
+    const column = quoteIdentifier(wanted.name);
+    const to = (value: string): string => `ALTER TABLE ${table} ALTER COLUMN ${column} TYPE ${type} USING ${value}`;
+    const cast = to(`${column}::text::${type}`);
+    if (await attempt(this.#session, cast, this.#signal)) return;
+    if (layout.form.mode === "mirror") {
+      await this.#query(isKey ? `DELETE FROM ${table}; ${cast}` : to(`NULL::${type}`));
+      return;
+    }
+    if (isKey) throw keyRefusal(this, layout.table, [wanted.name]);
+    const until = nameUntil(wanted.name, layout.table.version, new Set(existing.columns.keys()), fitted);
+    await this.#query(`${rename(table, wanted.name, until)}; ALTER TABLE ${table} ADD COLUMN ${column} ${type}`);
+  }
+
+  prepared(layout: PostgresLayout, retired: readonly string[], existing: FoundTable | null): TargetTable {
+    const { table, name, types, catalog, form } = layout;
+    const forms = cellForms(table, catalog);
+    return new TargetTable({
+      version: table,
+      name,
+      ordinal: ordinals++,
+      types,
+      forms,
+      retired,
+      form,
+      isNew: existing === null,
+    });
+  }
+
+  async finish(made: readonly TargetTable[]): Promise<void> {
+    await this.#transaction.finish(made);
+  }
+
+  /** A column that a user's view shows can't go. */
+  async carriesRows(from: PostgresLayout, to: PostgresLayout): Promise<boolean> {
+    const gone = to.form.mode === "mirror" ? goneColumns(from.table, to.table) : [];
+    if (gone.length === 0) return true;
+    // Rolled back: it must leave nothing.
+    await this.#query("BEGIN");
+    let areFree = true;
+    for (const { name } of gone) areFree &&= await this.#drop(to.sqlName, fitted(name));
+    await this.#query("ROLLBACK");
+    return areFree;
+  }
+
+  refusal({ kind, message, column, table }: Refused): MillraceError {
+    const code = CODES[kind];
+    const name = this.key(table);
+    const retype = column && `ALTER TABLE ${name} ALTER COLUMN ${quoteIdentifier(column.name)} TYPE ${column.type}`;
+    const hint = retype && `${retype}; or drop the table and fill it again with \`millrace snapshot start\`.`;
+    return fatal(code, message, hint ?? pages[code]!.remedy);
+  }
+
+  async #query(sql: string): ReturnType<Session["query"]> {
+    return await this.#session.query(sql, this.#signal);
+  }
+}
+
+const CODES = { foreign: "MR3106", mode: "MR3120", type: "MR3107", key: "MR3107", "own name": "MR3117" } as const;
+
+const DELETED_DEFINITION = `${DELETED_COLUMN} boolean NOT NULL DEFAULT false`;
+const NOT_THE_OWNER = /^42501$/;
+const DEPENDED_ON = /^2BP01$/;
+/** SQLSTATE classes 22 and 23: data, and violated constraints; 42846: there is no such cast. */
+const FOR_ITS_ROWS = /^(22|23)|^42846$/;
+
+/** False if the server refuses the statement with one of these states: then it did nothing. */
+export async function attempt(
+  session: Session,
+  sql: string,
+  signal: AbortSignal,
+  refusals = FOR_ITS_ROWS,
+): Promise<boolean> {
+  await session.query("SAVEPOINT millrace_follow", signal);
+  try {
+    await session.query(sql, signal);
+  } catch (error) {
+    const state = stateOf(error);
+    if (state === undefined || !refusals.test(state)) throw error;
+    await session.query("ROLLBACK TO SAVEPOINT millrace_follow", signal);
+    return false;
+  }
+  return true;
+}
+
+function rename(table: string, from: string, to: string): string {
+  return `ALTER TABLE ${table} RENAME COLUMN ${quoteIdentifier(from)} TO ${quoteIdentifier(to)}`;
+}
+
+function dropKey(table: string, { name, columns }: NonNullable<FoundTable["primaryKey"]>): string {
+  const free = columns.map((column) => `ALTER COLUMN ${quoteIdentifier(column)} DROP NOT NULL`);
+  return `ALTER TABLE ${table} ${[`DROP CONSTRAINT ${quoteIdentifier(name)}`, ...free].join(", ")}`;
+}
+
+function commentSql({ sqlName }: TableLayout, note: string): string {
+  return `COMMENT ON TABLE ${sqlName} IS ${quoteLiteral(note)}`;
+}
+
+/** A history's key: the newest change of a key comes first. */
+function createStatements({ table, sqlName, types, form }: PostgresLayout): readonly string[] {
+  const isHistory = form.mode === "history";
+  const columns = table.columns.map(({ name }, i) => {
+    const notNull = table.key.includes(i) && !isHistory ? " NOT NULL" : "";
+    return `${quoteIdentifier(fitted(name))} ${types[i]}${notNull}`;
+  });
+  const key = table.key.map((i) => quoteIdentifier(fitted(table.columns[i]!.name))).join(", ");
+  if (form.deletes === "soft" && !isHistory) columns.push(DELETED_DEFINITION);
+  columns.push(`${VERSION_COLUMN} bigint NOT NULL`, `${COMMIT_TIME_COLUMN} timestamptz`);
+  columns.push(...(isHistory ? HISTORY_COLUMNS : [`PRIMARY KEY (${key})`]));
+  const create = `CREATE TABLE ${sqlName} (${columns.join(", ")})`;
+  if (!isHistory) return [create];
+  return [create, `CREATE UNIQUE INDEX ON ${sqlName} (${key}, ${VERSION_COLUMN} DESC, ${OFFSET_COLUMN} DESC)`];
+}

@@ -1,0 +1,219 @@
+/**
+ * How the target of a table follows a change of the table's shape. A note beside the target identifies its columns (in
+ * Postgres and DuckDB it is the table's comment). So a renamed column differs from one that was dropped and another
+ * that was added, even after a restore or restart.
+ */
+import type { TableVersion } from "../../src/core/model/schema.ts";
+
+/** The table for which the target was created, in the target's names and types. */
+export interface TargetNote {
+  /** `TableVersion.relation`. */
+  readonly relation: number;
+  /** Names of the key's columns. */
+  readonly key: readonly string[];
+  /** By name: `Column.identity`, and the type as the sink requested it. */
+  readonly columns: Readonly<Record<string, readonly [identity: number, type: string]>>;
+  /** Who writes to it, `<daemon>/<sink>`. Absent: a version that did not note it. */
+  readonly owner?: string | undefined;
+  /** The target has not got its key yet: it is made when the rows of a first copy are there. */
+  readonly keyless?: true | undefined;
+}
+
+/** A column as the target should have it. */
+export interface WantedColumn {
+  /** As the target compares it. */
+  readonly name: string;
+  /** As statements give it, if that is another spelling. */
+  readonly spelled?: string;
+  readonly identity: number;
+  readonly type: string;
+}
+
+/** What happens to each column of the table. */
+export interface Following {
+  /** For each wanted column: its present name in the target, or null if it must be added. */
+  readonly from: readonly (string | null)[];
+  /** Columns that the table no longer has: they stay, and are null in rows written from now on. */
+  readonly retired: readonly string[];
+  /** Columns that the table no longer has, but whose names are needed: they get another name or are dropped. */
+  readonly replaced: readonly string[];
+}
+
+const MARK = "millrace ";
+
+export function noteOf(table: TableVersion, columns: readonly WantedColumn[], owner: string | undefined): TargetNote {
+  return {
+    relation: table.relation,
+    key: table.key.map((ordinal) => columns[ordinal]!.name),
+    columns: Object.fromEntries(columns.map(({ name, identity, type }) => [name, [identity, type]])),
+    ...(owner === undefined ? {} : { owner }),
+  };
+}
+
+export function encodeNote(note: TargetNote): string {
+  return MARK + JSON.stringify(note);
+}
+
+/** Null if the text is not a note: another program's comment, or none. */
+export function decodeNote(text: string | null): TargetNote | null {
+  if (text === null || !text.startsWith(MARK)) return null;
+  try {
+    const value: unknown = JSON.parse(text.slice(MARK.length));
+    return isNote(value) ? value : null;
+  } catch (error) {
+    if (error instanceof SyntaxError) return null;
+    throw error;
+  }
+}
+
+/**
+ * Another daemon or sink that has taken over the target since `owner` prepared it; null: nobody. Two that write to one table
+ * hide each other's rows, because the versions of their rows come from different logs.
+ */
+export function successorOf(owner: string | undefined, note: TargetNote | null): string | null {
+  const noted = note?.owner;
+  return owner === undefined || noted === undefined || noted === owner ? null : noted;
+}
+
+function isNote(value: unknown): value is TargetNote {
+  if (typeof value !== "object" || value === null) return false;
+  if (!("relation" in value && "key" in value && "columns" in value)) return false;
+  const { relation, key, columns } = value;
+  const isColumn = (c: unknown): boolean => Array.isArray(c) && typeof c[0] === "number" && typeof c[1] === "string";
+  return (
+    typeof relation === "number" &&
+    Array.isArray(key) &&
+    typeof columns === "object" &&
+    columns !== null &&
+    Object.values(columns).every(isColumn) &&
+    (!("owner" in value) || typeof value.owner === "string")
+  );
+}
+
+/**
+ * `found`: names of the target's columns, without Millrace's own. If identities are unknown (another table under the
+ * name, no note), names decide: the rows are read again after every change of shape. `takes`: whether the column with
+ * this name has the type of the wanted one.
+ */
+export function follow(
+  found: readonly string[],
+  note: TargetNote | null,
+  table: TableVersion,
+  wanted: readonly WantedColumn[],
+  takes: (name: string, ordinal: number) => boolean,
+): Following {
+  const there = new Set(found);
+  const noted = note?.relation === table.relation ? note : null;
+  const nameOf = new Map<number, string>();
+  for (const [name, [identity]] of Object.entries(noted?.columns ?? {})) {
+    if (identity > 0 && there.has(name)) nameOf.set(identity, name);
+  }
+  const proven = wanted.map(({ identity }) => nameOf.get(identity) ?? null);
+  const claimed = new Set(proven.filter((name) => name !== null));
+  const from = proven.map((name, i) => {
+    const column = wanted[i]!;
+    if (name !== null) return name;
+    if (!there.has(column.name) || claimed.has(column.name)) return null;
+    const before = noted?.columns[column.name]?.[0] ?? 0;
+    // Dropped and added again: the same name for another column.
+    if (before > 0 && column.identity > 0) return null;
+    // The table lost a column of this name in an earlier shape. The target kept it, and can reuse it only with the same
+    // type.
+    const isRetired = note !== null && !Object.hasOwn(note.columns, column.name);
+    return isRetired && !takes(column.name, i) ? null : column.name;
+  });
+  const goingOn = new Set(from);
+  const left = found.filter((name) => !goingOn.has(name));
+  const names = new Set(wanted.map(({ name }) => name));
+  return {
+    from,
+    retired: left.filter((name) => !names.has(name)),
+    replaced: left.filter((name) => names.has(name)),
+  };
+}
+
+/**
+ * Columns that the table still has and the target no longer has, although it was given them: somebody dropped or renamed
+ * them there, so their values are lost. `names`: of the table's columns, as the target spells them.
+ */
+export function lostColumns(
+  found: readonly string[],
+  note: TargetNote | null,
+  table: TableVersion,
+  names: readonly string[],
+): readonly string[] {
+  if (note === null || note.relation !== table.relation) return [];
+  const there = new Set(found);
+  const isWanted = (name: string, identity: number): boolean =>
+    table.columns.some((column, i) =>
+      identity > 0 && column.identity > 0 ? column.identity === identity : names[i] === name,
+    );
+  return Object.entries(note.columns)
+    .filter(([name, [identity]]) => !there.has(name) && isWanted(name, identity))
+    .map(([name]) => name);
+}
+
+/** Renames in an order in which none takes a name that another column still has. */
+export function renamesOf(
+  columns: readonly { readonly from: { readonly name: string } | null; readonly wanted: WantedColumn }[],
+): readonly Rename[] {
+  const aside: Rename[] = [];
+  const direct: Rename[] = [];
+  const back: Rename[] = [];
+  const taken = new Set(columns.map(({ from }) => from?.name));
+  for (const [i, column] of columns.entries()) {
+    const [from, { name }] = [column.from?.name, column.wanted];
+    if (from === undefined || from === name) continue;
+    if (taken.has(name)) {
+      const between = `_millrace_renamed_${i}`;
+      aside.push({ from, to: between });
+      back.push({ from: between, to: name });
+    } else {
+      direct.push({ from, to: name });
+    }
+  }
+  return [...aside, ...direct, ...back];
+}
+
+/**
+ * A temporary name for a column whose own name the next version of its table needs; not one of `taken`. `fitted`: how
+ * the target spells a name.
+ */
+export function nameUntil(
+  column: string,
+  version: number,
+  taken: ReadonlySet<string>,
+  fitted = (name: string): string => name,
+): string {
+  const name = `${column}_until_${version}`;
+  for (let i = 1; ; i++) {
+    const chosen = fitted(i === 1 ? name : `${name}_${i}`);
+    if (!taken.has(chosen)) return chosen;
+  }
+}
+
+export interface Rename {
+  readonly from: string;
+  readonly to: string;
+}
+
+/**
+ * Whether a target with the columns `found`, noted for `from`, becomes like `wanted` only by renamed, added and dropped
+ * columns. An added column must not exist already under its name: it would get the old values.
+ */
+export function followsByNote(
+  found: readonly string[],
+  note: TargetNote | null,
+  from: readonly Pick<WantedColumn, "name" | "identity">[],
+  table: TableVersion,
+  wanted: readonly WantedColumn[],
+): boolean {
+  if (note === null || note.relation !== table.relation) return false;
+  const there = new Set(found);
+  const isNoted = from.every(({ name, identity }) => note.columns[name]?.[0] === identity && there.has(name));
+  if (!isNoted || Object.keys(note.columns).length !== from.length) return false;
+  const noted = new Map(Object.values(note.columns));
+  return wanted.every(({ name, identity, type }) =>
+    noted.has(identity) ? noted.get(identity) === type : !there.has(name),
+  );
+}

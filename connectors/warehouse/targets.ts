@@ -1,0 +1,272 @@
+/**
+ * The targets of one sink's tables: which there are, whose they are, and how each becomes like its table. The order of things
+ * is here; an engine looks, makes and changes.
+ */
+import type { TableName } from "../../src/core/contracts/connector.ts";
+import { findMillraceError } from "../../src/core/errors.ts";
+import { invariant } from "../../src/core/invariant.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
+import { lostColumns, successorOf, type TargetNote } from "./following.ts";
+import { isOwn, VERSION_COLUMN } from "./own-columns.ts";
+import {
+  changeOf,
+  type Dialect,
+  type ExistingTarget,
+  expectForm,
+  isOtherForm,
+  keptColumns,
+  mayCarryRows,
+  type TableChange,
+  type TableLayout,
+} from "./table-change.ts";
+
+/** `E`: by the key of its target. */
+export type Found<E> = ReadonlyMap<string, E>;
+
+/** An engine that is open for one sink. `P`: how the sink writes the rows of a prepared version. */
+export interface Warehouse<L extends TableLayout, E extends ExistingTarget, P> extends Dialect<L, E> {
+  /** Equal for two tables if and only if they would share a target. Throws for one that can't have a name there. */
+  key(table: TableName): string;
+  /** Where its target is, and in which form. */
+  target(table: TableVersion): TableLayout;
+  layout(table: TableVersion): L | Promise<L>;
+  /** Names of the table's columns, spelled as the engine compares them. */
+  columnNames(table: TableVersion): readonly string[];
+  /** Existing targets. An engine whose answers may be old asks again for a while unless the answer is the expected one. */
+  find(tables: readonly TableName[], isExpected?: (found: Found<E>) => boolean): Promise<Found<E>>;
+  /** Quoted names of the existing targets of these tables, or (null) of all targets there, that have a column for versions. */
+  versioned(tables: readonly TableName[] | null): Promise<Found<string>>;
+  /** Each value as text; null may be empty. */
+  rows(sql: string): Promise<readonly (readonly (string | null | undefined)[])[]>;
+  /** How many targets `create` takes at once: all of them succeed or fail. */
+  readonly createCountMax: number;
+  /** All calls until `finish` are one transaction: nothing more is prepared after a table has failed. */
+  readonly isOneTransaction: boolean;
+  create(layouts: readonly L[]): Promise<void>;
+  /** Does what is not done yet; what is interrupted is done again. Returns the columns that the target keeps for itself. */
+  change(change: TableChange<L, E>): Promise<readonly string[]>;
+  /** Gives a mirror its other form. Without it `change` does. */
+  convert?(target: TableLayout): Promise<void>;
+  /** `retired`: columns of the target that the table does not have. `existing`: as it was before; null: it was made. */
+  prepared(layout: L, retired: readonly string[], existing: E | null): P | Promise<P>;
+  /** All tables of a call were tried. */
+  finish(prepared: readonly P[]): Promise<void>;
+  /** Whether the rows are the same after changes that can keep them. */
+  carriesRows(from: L, to: L, existing: E): Promise<boolean>;
+  /** Runs work for one table; an error that concerns this table alone names it. */
+  about<T>(table: TableVersion, work: () => T | Promise<T>): Promise<T>;
+}
+
+export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
+  readonly #owner: string | undefined;
+  readonly #prepared = new WeakMap<TableVersion, P>();
+  /** Id of the table that is written to a target, by the target's key. */
+  readonly #tables = new Map<string, string>();
+
+  /** `owner`: see TargetNote. */
+  constructor(owner: string | undefined) {
+    this.#owner = owner;
+  }
+
+  find(table: TableVersion): P | undefined {
+    return this.#prepared.get(table);
+  }
+
+  get(table: TableVersion): P {
+    const found = this.#prepared.get(table);
+    invariant(found !== undefined, `${table.id} is prepared before it is written`);
+    return found;
+  }
+
+  /** Id of the table that was prepared last for this target. */
+  tableOf(key: string): string | undefined {
+    return this.#tables.get(key);
+  }
+
+  /** Targets are looked for again at their next preparation. */
+  forget(keys: Iterable<string> = [...this.#tables.keys()]): void {
+    for (const key of keys) this.#tables.delete(key);
+  }
+
+  /**
+   * Creates missing targets, and makes each outdated one follow its table. If a table fails, the others are still prepared, and
+   * the error names it.
+   */
+  async prepare(warehouse: Warehouse<L, E, P>, tables: readonly TableVersion[]): Promise<void> {
+    const failures: unknown[] = [];
+    const prepared: (readonly [table: TableVersion, P])[] = [];
+    const attempt = async <T>(table: TableVersion, work: () => T | Promise<T>): Promise<T | undefined> => {
+      try {
+        return await warehouse.about(table, work);
+      } catch (error) {
+        if (warehouse.isOneTransaction || findMillraceError(error)?.table === undefined) throw error;
+        failures.push(error);
+        return undefined;
+      }
+    };
+    const layouts: L[] = [];
+    for (const table of tables) {
+      const layout = await attempt(table, async () => named(warehouse, await warehouse.layout(table)));
+      if (layout !== undefined) layouts.push(layout);
+    }
+    const look = (): Promise<Found<E>> => warehouse.find(layouts.map(({ table }) => table));
+    const there = layouts.length === 1 ? await attempt(layouts[0]!.table, look) : await look();
+    if (there === undefined) throw failures[0];
+    const keyOf = ({ table }: TableLayout): string => warehouse.key(table);
+    const missing: L[] = [];
+    const others: L[] = [];
+    /** Targets whose existing form is not known any more. */
+    const touched = new Set<string>();
+    for (const layout of layouts) {
+      (there.has(keyOf(layout)) || touched.has(keyOf(layout)) ? others : missing).push(layout);
+      if (!there.has(keyOf(layout))) touched.add(keyOf(layout));
+    }
+    for (let from = 0; from < missing.length; from += warehouse.createCountMax) {
+      const some = missing.slice(from, from + warehouse.createCountMax);
+      const create = async (): Promise<void> => {
+        await warehouse.create(some);
+        for (const layout of some) prepared.push([layout.table, await warehouse.prepared(layout, [], null)]);
+      };
+      await (some.length === 1 ? attempt(some[0]!.table, create) : create());
+    }
+    for (const layout of others) {
+      const existing = touched.has(keyOf(layout)) ? undefined : there.get(keyOf(layout));
+      touched.add(keyOf(layout));
+      await attempt(layout.table, async () => {
+        prepared.push([layout.table, await followed(warehouse, layout, existing)]);
+      });
+    }
+    await warehouse.finish(prepared.map(([, target]) => target));
+    for (const [table, target] of prepared) {
+      this.#tables.set(warehouse.key(table), table.id);
+      this.#prepared.set(table, target);
+    }
+    if (failures.length > 0) throw failures[0];
+  }
+
+  /**
+   * Which of these tables lack their target, or it lost columns, or another daemon took it over. The others get the form that
+   * the options request now, even if no rows arrive.
+   */
+  async missing(warehouse: Warehouse<L, E, P>, tables: readonly TableVersion[]): Promise<readonly TableVersion[]> {
+    const isThere = (table: TableVersion, existing: E | undefined): existing is E =>
+      existing !== undefined && !existing.isView && !this.#isRobbed(warehouse, table, existing);
+    const there = await warehouse.find(tables, (found) =>
+      tables.every((table) => isThere(table, found.get(warehouse.key(table)))),
+    );
+    const missing: TableVersion[] = [];
+    for (const table of tables) {
+      const existing = there.get(warehouse.key(table));
+      if (!isThere(table, existing)) missing.push(table);
+      else if (existing.form !== null) await this.#convert(warehouse, warehouse.target(table), existing);
+    }
+    // What is reported here must not be reported again.
+    this.forget(missing.map((table) => warehouse.key(table)));
+    return missing;
+  }
+
+  async #convert(warehouse: Warehouse<L, E, P>, target: TableLayout, existing: E): Promise<void> {
+    expectForm(warehouse, target, existing);
+    await warehouse.about(target.table, () => warehouse.expectWhole(target, existing));
+    if (!isOtherForm(target, existing)) return;
+    if (warehouse.convert === undefined) await this.prepare(warehouse, [target.table]);
+    else await warehouse.convert(target);
+  }
+
+  #isRobbed(warehouse: Warehouse<L, E, P>, table: TableVersion, { form, columns, note }: E): boolean {
+    if (form === null) return false;
+    const lost = lostColumns([...columns.keys()], note, table, warehouse.columnNames(table));
+    return lost.length > 0 || this.successor(note) !== null;
+  }
+
+  /** See `TargetPresence.foreign`. */
+  async foreign(warehouse: Warehouse<L, E, P>, tables: readonly TableVersion[]): Promise<readonly TableVersion[]> {
+    const able = tables.filter((table) => keyOrNull(warehouse, table) !== null);
+    const isTaken = (table: TableVersion, found: Found<E>): boolean =>
+      this.successor(found.get(warehouse.key(table))?.note ?? null) !== null;
+    const there = await warehouse.find(able, (found) => !able.some((table) => isTaken(table, found)));
+    return able.filter((table) => isTaken(table, there));
+  }
+
+  /** See `successorOf`. */
+  successor(note: TargetNote | null): string | null {
+    return successorOf(this.#owner, note);
+  }
+
+  /** A prepared target that is gone (`successor`: null) or that another daemon writes now. `there`: all that are there. */
+  lost(
+    there: Found<Pick<ExistingTarget, "note">>,
+  ): { readonly tableId: string; readonly successor: string | null } | null {
+    for (const [key, tableId] of this.#tables) {
+      const found = there.get(key);
+      const successor = found === undefined ? null : this.successor(found.note);
+      if (found !== undefined && successor === null) continue;
+      if (successor !== null) this.forget([key]);
+      return { tableId, successor };
+    }
+    return null;
+  }
+
+  /** See `Sink.evolution`. */
+  async carries(warehouse: Warehouse<L, E, P>, from: TableVersion, to: TableVersion): Promise<boolean> {
+    const existing = (await warehouse.find([to])).get(warehouse.key(to));
+    if (existing === undefined) return false;
+    const [before, after] = [await warehouse.layout(from), await warehouse.layout(to)];
+    return mayCarryRows(warehouse, before, after, existing) && (await warehouse.carriesRows(before, after, existing));
+  }
+
+  /** See `TargetRows`. */
+  async highestVersion(warehouse: Warehouse<L, E, P>, tables: readonly TableVersion[] | null): Promise<bigint> {
+    let highest = 0n;
+    for (const name of (await warehouse.versioned(tables)).values()) {
+      const [row] = await warehouse.rows(`SELECT max(${VERSION_COLUMN}) FROM ${name}`);
+      const version = BigInt(row?.[0] ?? 0);
+      if (version > highest) highest = version;
+    }
+    return highest;
+  }
+}
+
+/** Removes rows that no batch can have written. */
+export function expelSql(sqlName: string, version: bigint): string {
+  return `DELETE FROM ${sqlName} WHERE ${VERSION_COLUMN} > ${version} OR ${VERSION_COLUMN} IS NULL`;
+}
+
+async function followed<L extends TableLayout, E extends ExistingTarget, P>(
+  warehouse: Warehouse<L, E, P>,
+  layout: L,
+  known: E | undefined,
+): Promise<P> {
+  const look = async () => (await warehouse.find([layout.table])).get(warehouse.key(layout.table));
+  let existing = known ?? (await look());
+  let change = existing === undefined ? null : changeOf(warehouse, layout, existing);
+  if (change?.isOtherForm === true && warehouse.convert !== undefined) {
+    await warehouse.convert(layout);
+    existing = await look();
+    change = existing === undefined ? null : changeOf(warehouse, layout, existing);
+  }
+  if (existing === undefined || change === null) {
+    await warehouse.create([layout]);
+    return await warehouse.prepared(layout, [], null);
+  }
+  const retired = change.isNothing ? keptColumns(change) : await warehouse.change(change);
+  return await warehouse.prepared(layout, retired, existing);
+}
+
+/** Throws for a table with a column that is named like ours. */
+function named<L extends TableLayout>(dialect: Dialect<L>, layout: L): L {
+  const own = dialect.wanted(layout).findIndex(({ name }) => isOwn(name));
+  if (own < 0) return layout;
+  const { table } = layout;
+  const message = `column ${table.columns[own]!.name} of ${table.id} is named like Millrace's own columns`;
+  throw dialect.refusal({ kind: "own name", message, table });
+}
+
+/** Null: it can't have that name, as its own preparation says. */
+export function keyOrNull(warehouse: { key(table: TableName): string }, table: TableName): string | null {
+  try {
+    return warehouse.key(table);
+  } catch {
+    return null;
+  }
+}
