@@ -157,7 +157,7 @@ export function lostColumns(
 export function renamesOf(
   columns: readonly { readonly from: { readonly name: string } | null; readonly wanted: WantedColumn }[],
 ): readonly Rename[] {
-  const aside: Rename[] = [];
+  const outOfTheWay: Rename[] = [];
   const direct: Rename[] = [];
   const back: Rename[] = [];
   const taken = new Set(columns.map(({ from }) => from?.name));
@@ -166,13 +166,13 @@ export function renamesOf(
     if (from === undefined || from === name) continue;
     if (taken.has(name)) {
       const between = `_millrace_renamed_${i}`;
-      aside.push({ from, to: between });
+      outOfTheWay.push({ from, to: between });
       back.push({ from: between, to: name });
     } else {
       direct.push({ from, to: name });
     }
   }
-  return [...aside, ...direct, ...back];
+  return [...outOfTheWay, ...direct, ...back];
 }
 
 /**
