@@ -2,7 +2,7 @@ import { ClickHouseError } from "@clickhouse/client";
 import type { Finding, TableName } from "../../src/core/contracts/connector.ts";
 import { failed, ok } from "../kit/findings.ts";
 import { Client } from "./client.ts";
-import { explain, pages } from "./errors.ts";
+import { explain, HINTS } from "./errors.ts";
 import { databasesOf, PRIVILEGES } from "./grants.ts";
 import { META_DATABASE, quoteIdentifier, targetOf } from "./names.ts";
 import type { ClickhouseSinkSettings } from "./sink.ts";
@@ -122,9 +122,9 @@ async function checkTables(
     if (existing.form === null)
       return error("exists and was not made by Millrace", "rename or drop it, or give the sink another `schema`");
     if (existing.form.mode !== form.mode)
-      return error(`holds a ${existing.form.mode}, and the sink is to keep a ${form.mode}`, pages.MR4108.remedy);
+      return error(`holds a ${existing.form.mode}, and the sink is to keep a ${form.mode}`, HINTS.MR3120);
     const altered = alterationOf(existing, placement) ?? otherKey(existing) ?? otherType(existing);
-    if (altered !== null) return error(`was changed by somebody: ${altered}`, pages.MR4121.remedy);
+    if (altered !== null) return error(`was changed by somebody: ${altered}`, HINTS.MR3107);
     if (!existing.engine.expires) return [];
     return [
       {

@@ -100,7 +100,7 @@ export class CheckpointRow {
     const stored = await this.#readFrom(held.revision, signal);
     if (stored === null) {
       throw clickhouseError({
-        code: "MR4112",
+        code: "MR3110",
         kind: "reopen",
         message: "the sink's checkpoint is gone from ClickHouse",
       });
@@ -266,7 +266,7 @@ function expectOwn([engine, sorted]: readonly (string | null)[], isReplicated: b
   const hasTokens = kind === undefined ? engine?.includes("non_replicated_deduplication_window = ") : true;
   if (isKept && hasTokens === true && (kind !== undefined || !isReplicated)) return;
   throw clickhouseError({
-    code: "MR4121",
+    code: "MR3107",
     kind: "blocked",
     message: `${NAME.database}.${NAME.table}, which holds the sinks' checkpoints, was changed by somebody`,
     hint: `Put it back as it was; or drop it while Millrace is stopped, and run \`millrace recover\`.`,
@@ -284,7 +284,7 @@ function isEqual(a: Stored, b: Stored): boolean {
 
 function takenOver(holder: number, lease: number): MillraceError {
   return clickhouseError({
-    code: "MR4111",
+    code: "MR3109",
     kind: "fatal",
     message: `another process holds the sink under lease ${holder}, ours is lease ${lease}`,
   });
@@ -298,7 +298,7 @@ function otherCheckpoint(stored: Stored, held: Stored): MillraceError {
     held.position === "" ||
     comparePositions(parsePosition(stored.position), parsePosition(held.position)) <= 0;
   return clickhouseError({
-    code: "MR4113",
+    code: "MR1308",
     kind: isOlder ? "reopen" : "fatal",
     message: "ClickHouse does not hold the checkpoint that was written",
   });

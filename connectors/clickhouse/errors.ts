@@ -1,43 +1,75 @@
 import { ClickHouseError } from "@clickhouse/client";
 import {
   atServer,
+  type ErrorCode,
   type ErrorKind,
-  type ErrorReason,
+  type ErrorParts,
+  errorsOf,
   findMillraceError,
   isAborted,
-  MillraceError,
+  type MillraceError,
 } from "../../src/core/errors.ts";
 import { reachAgain, serverAt, systemErrorCode } from "../../src/core/system-errors.ts";
 import { addressOf, codeOf, TLS_ALONE, tlsFailure, type TlsFailure, tryHandshake } from "../../src/tls/failure.ts";
 import { UnusableTls } from "../../src/tls/options.ts";
-import { pages } from "./error-pages.ts";
 
-export { area, pages } from "./error-pages.ts";
+const DROP_AND_FILL =
+  "Drop the table while Millrace is stopped (`DROP TABLE … SYNC`): Millrace creates and fills it again at the next start.";
 
-export type ClickhouseErrorCode = keyof typeof pages;
+/** Also what `check` says. */
+export const HINTS = {
+  MR1308:
+    "With replicas behind one address, set `quorum`, so that a read sees what was written, or let the `url` lead to one server.",
+  MR2001:
+    "`url` is the address of the HTTP interface (8123, with TLS 8443), not of the native protocol (9000). `millrace check` tests it from the machine on which it runs.",
+  MR2002: "Correct `url` (http://user:password@host:8123). A change at the server is noticed too.",
+  MR2003:
+    "Use https:// only where the port speaks TLS (8443); name an authority of your own in `ca`, a certificate of this client in `cert` and `certKey`, another name than the url's host in `serverName`.",
+  MR2005: "Millrace tries again at growing intervals; `millrace check` tells at once whether it is corrected.",
+  MR2006: "If it lasts, look at the server.",
+  MR2027:
+    "Use ClickHouse 24.8 or newer; `millrace check` tells the version. With `cluster`: the cluster must exist on the server (`system.clusters`), with the macros {shard} and {replica}. `system.query_log` has the whole text.",
+  MR3106: "Rename or drop it while Millrace is stopped, or give the sink another `schema`.",
+  MR3107: `Change it back while Millrace is stopped. For a history whose key changed at the source: rename the table, and Millrace begins a new one. Otherwise: ${DROP_AND_FILL}`,
+  MR3120:
+    "Give the sink another `schema`, or set `mode` back. If nobody needs the table any more, drop it while Millrace is stopped: Millrace creates and fills it again.",
+  MR3111: "`millrace dlq list --sink NAME` names the rows. Correct the values at the source, or leave the table out.",
+} as const;
+
+const raise = errorsOf({ side: "sink", kind: "clickhouse" }, HINTS);
 
 /** Failures of one table while it is prepared: they do not concern the sink's other tables. */
-export const OF_ONE_TABLE: ReadonlySet<string> = new Set<ClickhouseErrorCode>([
-  "MR4105",
-  "MR4106",
-  "MR4107",
-  "MR4108",
-  "MR4109",
-  "MR4117",
-  "MR4118",
-  "MR4121",
+export const OF_ONE_TABLE: ReadonlySet<string> = new Set<ErrorCode>([
+  "MR2027",
+  "MR3106",
+  "MR3107",
+  "MR3117",
+  "MR3120",
+  "MR3121",
 ]);
 
-type Meaning = readonly [code: ClickhouseErrorCode, kind: ErrorKind, what: string];
+type Meaning = readonly [code: ErrorCode, kind: ErrorKind, what: string, fix?: string];
 
-const BUSY: Meaning = ["MR4104", "retryable", "ClickHouse can't take the statement now"];
-const LOGIN: Meaning = ["MR4102", "blocked", "ClickHouse refuses user or password"];
-const LIMIT: Meaning = ["MR4119", "blocked", "a limit of the ClickHouse user ends the sink's statement"];
+const PARTS =
+  "If it lasts: a longer `batch.delay` makes fewer parts for the server to merge (max_parts_in_total, parts_to_throw_insert).";
+const MORE_MEMORY =
+  "If it lasts: a smaller `batch.bytes`, or more memory for the user (max_memory_usage) or the server (max_server_memory_usage).";
+const LIFT =
+  "ALTER USER … SETTINGS max_… = 0 for the setting in the message, or take the constraint out of the profile; of memory (code 241) raise it above what the message says, or set a smaller `batch.bytes`. `millrace check` names the limits that the user can't lift.";
+const LIFT_QUOTA = "ALTER QUOTA … FOR INTERVAL … NO LIMITS TO …, or wait for the interval's end.";
+const MAKE_ROOM = "Make room on the server's disks. Millrace goes on by itself.";
+
+const BUSY: Meaning = ["MR2006", "retryable", "ClickHouse can't take the statement now"];
+const LOGIN: Meaning = ["MR2002", "blocked", "ClickHouse refuses user or password"];
+const LIMIT: Meaning = ["MR2006", "blocked", "a limit of the ClickHouse user ends the sink's statement", LIFT];
 /** It ends by itself. */
-const QUOTA: Meaning = ["MR4119", "retryable", "a quota of the ClickHouse user is used up"];
-const REFUSED: Meaning = ["MR4117", "fatal", "ClickHouse refuses a statement of the sink"];
+const QUOTA: Meaning = ["MR2006", "retryable", "a quota of the ClickHouse user is used up", LIFT_QUOTA];
+const REFUSED: Meaning = ["MR2027", "fatal", "ClickHouse refuses a statement of the sink"];
 
-const FULL: Meaning = ["MR4104", "blocked", "ClickHouse has no disk space left"];
+const FULL: Meaning = ["MR3213", "blocked", "ClickHouse has no disk space left", MAKE_ROOM];
+/** Too many parts of tables, and too little memory of the server. */
+const CROWDED: Meaning = [BUSY[0], BUSY[1], BUSY[2], PARTS];
+const SHORT: Meaning = [BUSY[0], BUSY[1], BUSY[2], MORE_MEMORY];
 
 const DENIED = "497";
 
@@ -48,11 +80,11 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   194: LOGIN,
   195: LOGIN,
   516: LOGIN,
-  [DENIED]: ["MR4103", "blocked", "the ClickHouse user lacks a grant"],
-  164: ["MR4103", "blocked", "the ClickHouse user or server may only read"],
+  [DENIED]: ["MR2008", "blocked", "the ClickHouse user lacks a grant"],
+  164: ["MR2008", "blocked", "the ClickHouse user or server may only read"],
   243: FULL,
-  392: ["MR4103", "blocked", "the ClickHouse user may not change tables"],
-  452: ["MR4120", "blocked", "the profile of the ClickHouse user has a constraint"],
+  392: ["MR2008", "blocked", "the ClickHouse user may not change tables"],
+  452: ["MR2005", "blocked", "the profile of the ClickHouse user has a constraint"],
   158: LIMIT,
   159: BUSY,
   160: LIMIT,
@@ -67,9 +99,9 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   209: BUSY,
   210: BUSY,
   236: BUSY,
-  241: BUSY,
+  241: SHORT,
   242: BUSY,
-  252: BUSY,
+  252: CROWDED,
   279: BUSY,
   285: BUSY,
   286: BUSY,
@@ -140,34 +172,23 @@ function isLimit({ code, message }: ClickHouseError): boolean {
   return memoryLimit(code, message) !== undefined;
 }
 
-interface Parts {
-  readonly code: ClickhouseErrorCode;
-  readonly kind: ErrorKind;
-  readonly message: string;
-  readonly hint?: string;
-  readonly lostTables?: readonly string[];
-  readonly cause?: unknown;
-  readonly table?: string;
-  readonly reason?: ErrorReason;
-}
-
-export function clickhouseError(parts: Parts): MillraceError {
-  return new MillraceError({ hint: pages[parts.code].remedy, ...parts });
+export function clickhouseError({ code, kind, message, ...details }: Omit<ErrorParts, "connector">): MillraceError {
+  return raise(code, kind, message, details);
 }
 
 /** The profile keeps a setting, and the sink can't work with its value. */
 export function keptSetting(name: string, value: string, wanted: string): MillraceError {
   return clickhouseError({
-    code: "MR4120",
+    code: "MR2005",
     kind: "blocked",
     message: `the profile of the ClickHouse user keeps ${name} = ${value}, and the sink needs ${wanted}`,
-    hint: `An administrator runs: ALTER USER … SETTINGS ${name} = ${wanted}, or takes its constraint out of the profile. ${pages.MR4120.remedy}`,
+    hint: `An administrator runs: ALTER USER … SETTINGS ${name} = ${wanted}, or takes its constraint out of the profile. ${HINTS.MR2005}`,
   });
 }
 
 export function notShown(what: string): MillraceError {
   return clickhouseError({
-    code: "MR4113",
+    code: "MR1308",
     kind: "retryable",
     message: `ClickHouse does not show ${what}: what answers has not received it yet`,
   });
@@ -175,7 +196,7 @@ export function notShown(what: string): MillraceError {
 
 export function takenOver(table: string, sqlName: string, successor: string): MillraceError {
   return clickhouseError({
-    code: "MR4118",
+    code: "MR3121",
     kind: "fatal",
     message: `${sqlName} belongs to ${successor} now (daemon and sink), which has prepared it since`,
     table,
@@ -184,7 +205,7 @@ export function takenOver(table: string, sqlName: string, successor: string): Mi
 }
 
 export function stopped(cause?: unknown): MillraceError {
-  return clickhouseError({ code: "MR4101", kind: "aborted", message: "the work on ClickHouse was stopped", cause });
+  return raise("MR2029", "aborted", "the work on ClickHouse was stopped", { cause });
 }
 
 /** A server of TLS closes the connection of a plain request, or answers with an alert, which is no HTTP. */
@@ -197,7 +218,7 @@ export function classify(error: unknown, doing: string, signal: AbortSignal, ser
   if (signal.aborted || isAborted(error)) return stopped();
   if (error instanceof UnusableTls) {
     const { what: message, fix: hint, cause } = error;
-    return clickhouseError({ code: "MR4116", kind: "blocked", message, hint, cause });
+    return clickhouseError({ code: "MR2003", kind: "blocked", message, hint, cause });
   }
   if (error instanceof ClickHouseError) {
     const refused = ofServer(error, doing);
@@ -207,7 +228,7 @@ export function classify(error: unknown, doing: string, signal: AbortSignal, ser
   if (tls !== undefined) return tlsError(tls, server);
   const code = systemErrorCode(error);
   return clickhouseError({
-    code: "MR4101",
+    code: "MR2001",
     kind: "retryable",
     message: `${doing}: the connection to ClickHouse${at(server)} failed${code === undefined ? "" : `: ${code}`}`,
     ...(server === undefined ? {} : { hint: reachAgain(code, server, "url") }),
@@ -232,7 +253,7 @@ export async function explain(
 
 function tlsError({ what, fix: hint }: TlsFailure, server: string | undefined): MillraceError {
   const message = `TLS to ClickHouse${at(server)} failed: ${what}`;
-  return clickhouseError({ code: "MR4115", kind: "blocked", message, hint });
+  return clickhouseError({ code: "MR2003", kind: "blocked", message, hint });
 }
 
 function at(server: string | undefined): string {
@@ -243,19 +264,20 @@ function ofServer(error: ClickHouseError, doing: string): MillraceError {
   const cause = new ServerError(error);
   if (isGone(error)) {
     const message = `${doing}: a table of the sink is gone from ClickHouse`;
-    return clickhouseError({ code: "MR4114", kind: "reopen", message, cause });
+    return clickhouseError({ code: "MR3110", kind: "reopen", message, cause });
   }
-  const [code, kind, what] = isLimit(error)
+  const [code, kind, what, hint] = isLimit(error)
     ? LIMIT
-    : (MEANINGS[error.code] ?? ["MR4100", "retryable", "ClickHouse gave an error"]);
+    : (MEANINGS[error.code] ?? ["MR2027", "retryable", "ClickHouse gave an error"]);
   const reason =
-    code === "MR4102" ? "login" : error.code === DENIED ? "privilege" : isDiskFull(error) ? "disk" : undefined;
+    code === "MR2002" ? "login" : error.code === DENIED ? "privilege" : isDiskFull(error) ? "disk" : undefined;
   return clickhouseError({
     code,
     kind,
     message: `${doing}: ${what}: ${cause.message}`,
+    hint,
     cause,
-    ...(reason && { reason }),
+    reason,
   });
 }
 

@@ -2,8 +2,7 @@ import { createHash } from "node:crypto";
 import type { TableName } from "../../src/core/contracts/connector.ts";
 import { tableId } from "../../src/core/model/schema.ts";
 import { shortened } from "../../src/core/targets/names.ts";
-import { MillraceError } from "../../src/core/errors.ts";
-import { pages } from "./error-pages.ts";
+import { clickhouseError } from "./errors.ts";
 import { OWN_PREFIX } from "../warehouse/own-columns.ts";
 
 /** Database of Millrace's own tables; captured tables can't be in it. */
@@ -29,13 +28,8 @@ export function targetOf(table: TableName, schema: string | undefined): TargetNa
   const database = fitted(schema ?? table.schema);
   if (isReserved(database)) {
     const id = tableId(table.schema, table.table);
-    throw new MillraceError({
-      code: "MR4109",
-      kind: "fatal",
-      hint: pages.MR4109.remedy,
-      message: `table ${id} can't be written to database ${database}: the name is ClickHouse's or Millrace's own`,
-      table: id,
-    });
+    const message = `table ${id} can't be written to database ${database}: the name is ClickHouse's or Millrace's own`;
+    throw clickhouseError({ code: "MR3117", kind: "fatal", message, table: id });
   }
   return { database, table: fitted(table.table) };
 }

@@ -197,7 +197,7 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
     const [first] = lost;
     if (first === undefined) return;
     throw clickhouseError({
-      code: "MR4114",
+      code: "MR3110",
       kind: "reopen",
       message: `the table of ${first.layout.table.id} was ${first.what} in ClickHouse, by somebody else`,
       lostTables: lost.map(({ layout }) => layout.table.id),

@@ -1,30 +1,92 @@
 import { roomFor } from "../../src/core/disk-room.ts";
-import { atServer, type ErrorKind, type ErrorReason, findMillraceError, MillraceError } from "../../src/core/errors.ts";
+import {
+  atServer,
+  type Connector,
+  type ErrorCode,
+  type ErrorPages,
+  type ErrorParts,
+  errorsOf,
+  findMillraceError,
+  type MillraceError,
+} from "../../src/core/errors.ts";
 import { LAKE_RULES } from "./lake/rules.ts";
-import type { DuckdbErrorCode, Rule } from "./rule.ts";
-import { pages } from "./error-pages.ts";
+import type { Rule } from "./rule.ts";
 
-export { area, pages } from "./error-pages.ts";
-export type { DuckdbErrorCode } from "./rule.ts";
+/** What only DuckDB, as a file or a lake, can meet. */
+export const pages = {
+  MR3201: {
+    title: "The DuckDB file is open in another process",
+    remedy:
+      "Close it in the process that the message names. While Millrace runs, no other program can open it: `millrace query` reads it, or stop Millrace.",
+    cause: "DuckDB lets only one process open a file. A shell, a notebook or another Millrace has it open.",
+  },
+  MR3216: {
+    title: "DuckDB closed the database after an error",
+    remedy: "Nothing, if it happens once. The log names the kind of error; see whether disk or memory is short.",
+    cause:
+      "After an error DuckDB no longer trusts its memory, or its process was ended. Millrace opens the file again.",
+  },
+  MR3220: {
+    title: "Another transaction wrote the same rows",
+    remedy: "Nothing.",
+    cause:
+      "Two transactions met in the file or the lake. The batch is tried again; if that fails in the same way each time, MR3234 follows.",
+  },
+  MR3224: {
+    title: "An extension of DuckDB is missing",
+    remedy:
+      "Let DuckDB fetch it once with the network, or put the file `NAME.duckdb_extension` for its version and this platform into a folder, and name that in `extensions`.",
+    cause:
+      "A lake needs the extension `ducklake`, and others for its catalogue and its storage. DuckDB could not fetch one, or the folder `extensions` lacks it.",
+  },
+  MR3226: {
+    title: "A data file of a lake is missing or can't be read",
+    remedy:
+      "Nothing for a mirror's table. Otherwise put the files back: Millrace goes on by itself. If they are lost, drop the table in the lake, and Millrace creates and fills it again. If all are lost, remove the catalogue and the folder, and run `millrace snapshot start --sink NAME`.",
+    cause:
+      "Somebody removed files from the folder `data`, or spoiled them, or its disk is not mounted. It shows when rows are changed, or at the maintenance. A mirror's table is created and filled again; with `deletes: soft` it is suspended. A history waits, and so does the sink if no file is there at all.",
+  },
+  MR3234: {
+    title: "A batch fails in DuckDB in the same way each time",
+    remedy:
+      "The message names what DuckDB says. If the table was changed by hand (an index or a constraint), undo that, or drop it: Millrace creates and fills it again. A stopped sink is tried again by `millrace resume --sink NAME`. Report it, with the table's definition.",
+    cause:
+      "DuckDB reported a conflict or an error that it does not explain each time that the batch was repeated, while nobody else wrote. The table at fault is suspended in this sink (MR1324) and tried again; if it is none of them, the sink stops.",
+  },
+  MR3235: {
+    title: "DuckDB ended its process",
+    remedy:
+      "See what the table has that others have not (a type, an index made by hand), or leave it out of this sink's `tables`. If the file itself makes DuckDB end, restore it, or move it away and `millrace snapshot start --sink NAME`. A stopped sink is tried again by `millrace resume --sink NAME`. Report it, with the table's definition.",
+    cause:
+      "A fault of its own ended DuckDB by a signal. After a daemon that ended so, the next one runs DuckDB in processes of their own, so that this sink fails alone. If it ends again, the table at fault is suspended in this sink (MR1324) and tried again; if it is none of them, the sink stops.",
+  },
+} as const satisfies ErrorPages;
 
-interface Parts {
-  readonly code: DuckdbErrorCode;
-  readonly kind: ErrorKind;
-  readonly message: string;
-  readonly hint?: string;
-  readonly lostTables?: readonly string[];
-  readonly cause?: unknown;
-  readonly table?: string;
-  readonly reason?: ErrorReason;
-}
+const raise = errorsOf(
+  { side: "sink", kind: "duckdb" },
+  {
+    MR2003:
+      "Name the PEM file of the authority that signed the server's certificate in `s3.ca`; renew a certificate that has expired; let it name the host of `s3.endpoint`. The sink tries again at growing intervals.",
+    MR3109:
+      "Make sure that one daemon runs for this configuration, and start it again. Two daemons that write other tables of one lake need other names for their sinks.",
+    MR3202:
+      "Move the log away (`mv PATH.wal PATH.wal.damaged`) and `millrace resume --sink NAME`: the file holds rows and progress as of the last time that the log was folded in, and Millrace continues from there if the source's log reaches back that far. Or restore a backup of both; or move both away, and `millrace snapshot start --sink NAME` fills a new file.",
+    MR3203: "Its folder must exist, and the user that Millrace runs as must be able to write there.",
+    MR3226: pages.MR3226.remedy,
+    MR3234: pages.MR3234.remedy,
+    MR3235: pages.MR3235.remedy,
+  },
+);
 
-export function duckdbError(parts: Parts): MillraceError {
-  return new MillraceError(parts);
+type Parts = Omit<ErrorParts, "connector"> & Pick<Connector, "part">;
+
+export function duckdbError({ code, kind, message, ...details }: Parts): MillraceError {
+  return raise(code, kind, message, details);
 }
 
 export function targetsMeet(tableId: string, target: string): MillraceError {
   return duckdbError({
-    code: "MR3208",
+    code: "MR1305",
     kind: "fatal",
     message: `table ${tableId} would be written to ${target} (DuckDB ignores case in names)`,
     hint: "leave one of them out of this sink's tables, or give another sink its own schema",
@@ -34,15 +96,14 @@ export function targetsMeet(tableId: string, target: string): MillraceError {
 const STOPPED = "writing to DuckDB was stopped";
 
 export function stopped(): MillraceError {
-  return duckdbError({ code: "MR3215", kind: "aborted", message: STOPPED });
+  return duckdbError({ code: "MR2029", kind: "aborted", message: STOPPED });
 }
 
 export function takenOver(table: string, successor: string): MillraceError {
   return duckdbError({
-    code: "MR3232",
+    code: "MR3121",
     kind: "fatal",
     message: `the target of ${table} belongs to ${successor} now (daemon and sink), which has prepared it since`,
-    hint: pages.MR3232.remedy,
     table,
     reason: "taken",
   });
@@ -50,7 +111,7 @@ export function takenOver(table: string, successor: string): MillraceError {
 
 export function tableGone(table: string): MillraceError {
   return duckdbError({
-    code: "MR3214",
+    code: "MR3110",
     kind: "reopen",
     message: `the table of ${table} is gone from the target`,
     hint: "Millrace creates and fills it again",
@@ -58,7 +119,7 @@ export function tableGone(table: string): MillraceError {
   });
 }
 
-const ENGINE_ENDED: DuckdbErrorCode = "MR3235";
+const ENGINE_ENDED: ErrorCode = "MR3235";
 
 /** A sink's last error, or that of a table that it could not write: the engine ended its process. */
 export function endedEngine({ code, message }: { readonly code: string; readonly message: string }): boolean {
@@ -66,15 +127,14 @@ export function endedEngine({ code, message }: { readonly code: string; readonly
 }
 
 /** Failures of one table while it is prepared: they do not concern the sink's other tables. */
-export const OF_ONE_TABLE: ReadonlySet<string> = new Set<DuckdbErrorCode>([
-  "MR3205",
-  "MR3206",
-  "MR3207",
-  "MR3208",
-  "MR3209",
-  "MR3214",
-  "MR3222",
-  "MR3232",
+export const OF_ONE_TABLE: ReadonlySet<string> = new Set<ErrorCode>([
+  "MR3106",
+  "MR3107",
+  "MR1305",
+  "MR3117",
+  "MR3110",
+  "MR3120",
+  "MR3121",
 ]);
 
 /** DuckDB's messages contain cell values and staged rows, so only the kind of error is kept as the cause. */
@@ -128,7 +188,7 @@ export function isInvalidated(error: unknown): boolean {
 
 export function rowRefused(error: unknown, table: string): MillraceError {
   return duckdbError({
-    code: "MR3210",
+    code: "MR3111",
     kind: "poison",
     message: `DuckDB refuses a row of ${table} (${driverKind(error)})`,
     hint: "correct the row at the source, or change the column's type in the file",
@@ -139,7 +199,7 @@ export function rowRefused(error: unknown, table: string): MillraceError {
 const IO = ["IO Error"];
 const OBJECTS = ["Catalog Error", "Binder Error"];
 const OBJECT_GONE = {
-  code: "MR3214",
+  code: "MR3110",
   says: (doing: string) => `a table or column that Millrace made is gone or changed (${doing})`,
   hint: "put it back, or fill the sink again: millrace snapshot start --sink NAME",
 } as const;
@@ -148,7 +208,7 @@ const OBJECT_GONE = {
 const MEMORY: Rule = {
   text: /Out of Memory Error|failed to (?:allocate|pin|offload)|could not allocate block/i,
   orKinds: ["Out of Memory Error"],
-  code: "MR3212",
+  code: "MR2006",
   kind: "retryable",
   says: (doing) => `DuckDB's memory does not suffice while ${doing}`,
   hint: "raise the sink's memoryLimit",
@@ -162,7 +222,7 @@ const INVALIDATED: Rule = {
   says: (doing) => `DuckDB closed the database while ${doing}`,
   reason: "lost",
 };
-const UNKNOWN: Rule = { code: "MR3219", kind: "retryable", says: (doing, _, kind) => `${kind} while ${doing}` };
+const UNKNOWN: Rule = { code: "MR2027", kind: "retryable", says: (doing, _, kind) => `${kind} while ${doing}` };
 
 /** The first that fits counts. Lock, missing file, foreign file and full disk are all an "IO Error". */
 const RULES: readonly Rule[] = [
@@ -182,10 +242,9 @@ const RULES: readonly Rule[] = [
     code: "MR3202",
     kind: "fatal",
     says: (doing) => `the log of the DuckDB file can't be read (${doing})`,
-    hint: pages.MR3202.remedy,
   },
   INVALIDATED,
-  { kinds: ["INTERRUPT Error"], code: "MR3215", kind: "aborted", says: () => STOPPED },
+  { kinds: ["INTERRUPT Error"], code: "MR2029", kind: "aborted", says: () => STOPPED },
   {
     kinds: IO,
     text: /Could not set lock|Conflicting lock/i,
@@ -262,11 +321,11 @@ function isOfNode(error: unknown): boolean {
 export function classify(error: unknown, doing: string): MillraceError {
   const known = findMillraceError(error);
   if (known !== undefined) return known;
-  const { code, kind, says, hint, reason } = RULES.find((rule) => fits(rule, error)) ?? UNKNOWN;
+  const { code, kind, says, hint, reason, part } = RULES.find((rule) => fits(rule, error)) ?? UNKNOWN;
   const ofDriver = kindOf(error);
   const message = says(doing, error instanceof Error ? error.message : "", ofDriver);
   const cause = isOfNode(error) ? error : new DriverError(ofDriver);
-  return new MillraceError({ code, kind, message, hint, reason, cause });
+  return raise(code, kind, message, { hint, reason, cause, part });
 }
 
 /** Runs work on one table. A data file of a lake that can't be read concerns the table whose file it is. */
@@ -276,7 +335,6 @@ export async function overFiles<T>(table: string, work: () => T | Promise<T>): P
   } catch (error) {
     const known = classify(error, `working on ${table}`);
     if (known.code !== "MR3226" || known.table !== undefined) throw error;
-    const { code, message, hint = "", kind, cause } = known;
-    throw duckdbError({ code, kind, message, hint, cause, table });
+    throw known.with({ table });
   }
 }

@@ -36,7 +36,7 @@ export function expectJoinable(
   }
   if (asked.memoryLimit !== store.settings.memoryLimit || asked.threads !== store.settings.threads) {
     throw duckdbError({
-      code: "MR3221",
+      code: "MR2004",
       kind: "fatal",
       message: `two sinks open ${name} with different memoryLimit or threads`,
       hint: "give both the same settings",

@@ -49,7 +49,7 @@ export function targetOf(table: TableName, schemaOption: string | undefined): Ta
   if (isReserved(schema)) {
     const id = tableId(table.schema, table.table);
     throw duckdbError({
-      code: "MR3209",
+      code: "MR3117",
       kind: "fatal",
       message: `table ${id} can't be written to schema ${schema}: the name is DuckDB's or Millrace's own`,
       hint: "give the sink a `schema`, or leave the table out of its `tables`",

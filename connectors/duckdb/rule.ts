@@ -1,7 +1,4 @@
-import type { ErrorKind, ErrorReason } from "../../src/core/errors.ts";
-import type { pages } from "./error-pages.ts";
-
-export type DuckdbErrorCode = keyof typeof pages;
+import type { Connector, ErrorCode, ErrorKind, ErrorReason } from "../../src/core/errors.ts";
 
 /** Which failures of DuckDB get which number. */
 export interface Rule {
@@ -11,9 +8,10 @@ export interface Rule {
   readonly text?: RegExp;
   /** Kinds for which the sentence does not matter. */
   readonly orKinds?: readonly string[];
-  readonly code: DuckdbErrorCode;
+  readonly code: ErrorCode;
   readonly kind: ErrorKind;
   readonly says: (doing: string, text: string, kind: string) => string;
   readonly hint?: string;
   readonly reason?: ErrorReason;
+  readonly part?: Connector["part"];
 }

@@ -41,7 +41,7 @@ export async function check(
   } catch (error) {
     const { message, hint } = silent.aborted
       ? searchError(
-          "MR3301",
+          "MR2001",
           "retryable",
           `the search engine at ${serversOf(settings.urls)} did not answer for ${withinMs / 1000} s`,
         )
@@ -195,7 +195,7 @@ async function checkShards(
     {
       id: "elasticsearch.shards",
       level: "warning",
-      what: `${missing} tables without an index need ${needed - open} shards more than the ${open} that there are; ${SHARDS_MAX} allows ${perNode} on each of ${cluster.number_of_data_nodes} data nodes, and the last tables would wait (MR3316)`,
+      what: `${missing} tables without an index need ${needed - open} shards more than the ${open} that there are; ${SHARDS_MAX} allows ${perNode} on each of ${cluster.number_of_data_nodes} data nodes, and the last tables would wait (MR2006)`,
       fix: `PUT _cluster/settings {"persistent": {"${SHARDS_MAX}": ${Math.ceil(needed / cluster.number_of_data_nodes)}}}, or fewer \`replicas\` and \`shards\``,
     },
   ];

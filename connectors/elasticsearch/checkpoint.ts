@@ -169,7 +169,7 @@ export class StoredCheckpoint {
   }
 
   get #own(): Stored {
-    if (this.#stored === null) throw searchError("MR3300", "fatal", "the sink is not open");
+    if (this.#stored === null) throw searchError("MR2027", "fatal", "the sink is not open");
     return this.#stored;
   }
 
@@ -182,13 +182,13 @@ export class StoredCheckpoint {
   /** Accepts the stored head if it is ours; else throws with the owner. */
   #reconcile(found: { readonly head: Head; readonly revision: Revision } | null): void {
     const { head: ours } = this.#own;
-    if (found === null) throw searchError("MR3303", "reopen", "the sink's progress document is gone");
+    if (found === null) throw searchError("MR3110", "reopen", "the sink's progress document is gone");
     if (found.head.lease > ours.lease) throw takenOver(found.head.lease, ours.lease);
     const stored = [this.#own, this.#inDoubt].find((one) => one !== null && isSame(one.head, found.head));
     if (stored == null) {
       // A checkpoint beyond ours comes from another writer: if two processes took turns, that would never end.
       const kind = isOlder(found.head, ours) ? "reopen" : "fatal";
-      throw searchError("MR3312", kind, "the search engine does not hold the progress that was written");
+      throw searchError("MR1308", kind, "the search engine does not hold the progress that was written");
     }
     this.#stored = stored;
     this.#revision = found.revision;
@@ -335,7 +335,7 @@ export class StoredCheckpoint {
     if (answer.status < 300) return;
     const error = errorOf(answer);
     const taken = takenName(answer);
-    if (taken !== null) throw searchError("MR3304", "fatal", `the index ${this.#index} can't be made: ${taken}`);
+    if (taken !== null) throw searchError("MR3106", "fatal", `the index ${this.#index} can't be made: ${taken}`);
     if (error.type !== "resource_already_exists_exception") throw classifyEngine(error, "creating the progress index");
     await expectCheckpointIndex(this.#client, this.#index, signal);
   }
@@ -348,16 +348,18 @@ export async function expectCheckpointIndex(client: SearchClient, name: string, 
   const found = await storedIndices(client, [name], { text, parts }, signal);
   for (const [index, entry] of found) {
     if (index !== name || entry.mappings._meta?.millrace?.checkpoint !== true)
-      throw searchError("MR3304", "fatal", `the index ${index} exists and was not made by Millrace`);
+      throw searchError("MR3106", "fatal", `the index ${index} exists and was not made by Millrace`);
     const unfit = unfitSetting(entry, []);
-    if (unfit !== null) throw searchError("MR3314", "fatal", `the index ${index} of the sink's progress has ${unfit}`);
+    if (unfit !== null) throw searchError("MR3107", "fatal", `the index ${index} of the sink's progress has ${unfit}`);
   }
 }
 
 function overwritten(path: string, cause: unknown): MillraceError {
   const message = `document ${path} does not hold the sink's progress: another program has overwritten it`;
   // The cause quotes what is there.
-  return searchError("MR3315", "fatal", message, new Error(cause instanceof Error ? cause.name : "unknown"));
+  return searchError("MR3315", "fatal", message, {
+    cause: new Error(cause instanceof Error ? cause.name : "unknown"),
+  });
 }
 
 /** The same for a table in every version: its part is looked for by it. */
@@ -422,5 +424,5 @@ function isOlder(stored: Head, ours: Head): boolean {
 
 function takenOver(holder: number | null, lease: number): MillraceError {
   const by = holder === null ? "another process" : `another process under lease ${holder}`;
-  return searchError("MR3305", "fatal", `${by} holds the sink, ours is lease ${lease}`);
+  return searchError("MR3109", "fatal", `${by} holds the sink, ours is lease ${lease}`);
 }

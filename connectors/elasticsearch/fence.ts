@@ -140,7 +140,7 @@ export class WriteFence {
     const begun = await this.#running(signal);
     for (let running = begun; !begun.isDisjointFrom(running); running = await this.#running(signal)) {
       if (performance.now() > until) {
-        throw searchError("MR3301", "retryable", "requests that this sink has given up still run in the search engine");
+        throw searchError("MR2001", "retryable", "requests that this sink has given up still run in the search engine");
       }
       await setTimeout(LOOK_AGAIN_MS, undefined, { signal });
     }
@@ -156,7 +156,7 @@ export class WriteFence {
     const answer = await this.#client.request({ method: "GET", path: "/_tasks", query }, signal);
     expectOk(answer, ENTERING);
     const { tasks, node_failures: silent } = TASKS.parse(parsed(answer.body));
-    if (silent.length > 0) throw searchError("MR3301", "retryable", "a node of the cluster does not show its tasks");
+    if (silent.length > 0) throw searchError("MR2001", "retryable", "a node of the cluster does not show its tasks");
     const isOld = (mark = ""): boolean => mark.startsWith(this.#owner) && mark !== this.mark;
     return new Set(tasks.flatMap(({ node, id, headers }) => (isOld(headers["X-Opaque-Id"]) ? `${node}:${id}` : [])));
   }

@@ -161,11 +161,11 @@ function foundDocument(table: TableVersion, document: ReadonlyMap<string, unknow
 }
 
 function pageOf(answer: Answer | null): { readonly ids: readonly string[]; readonly scroll: string } {
-  if (answer === null) throw searchError("MR3300", "retryable", "an index went away while its documents were listed");
+  if (answer === null) throw searchError("MR2027", "retryable", "an index went away while its documents were listed");
   const whole = mapOf(parsed(answer.body));
   const hits = listIn(whole.get("hits"), "hits");
   const scroll = whole.get("_scroll_id");
-  if (typeof scroll !== "string") throw searchError("MR3300", "retryable", "listing documents got no list of them");
+  if (typeof scroll !== "string") throw searchError("MR2027", "retryable", "listing documents got no list of them");
   return { ids: hits.map((hit) => String(fieldOf(hit, "_id"))), scroll };
 }
 

@@ -2,7 +2,7 @@ import * as z from "zod";
 import { type Checkpoint, type Batch, tablesOf } from "../../src/core/model/batch.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import { onlyGrows } from "../../src/core/targets/carrying.ts";
-import { aboutTable, findMillraceError, MillraceError } from "../../src/core/errors.ts";
+import { aboutTable, findMillraceError, type MillraceError } from "../../src/core/errors.ts";
 import { failpoint } from "../../src/core/failpoint.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import { indexName } from "../../src/core/targets/names.ts";
@@ -231,7 +231,7 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
   }
 
   async #guarded<T>(signal: AbortSignal, work: (client: SearchClient) => Promise<T>): Promise<T> {
-    if (this.#isClosed) throw searchError("MR3301", "aborted", "the sink is closed");
+    if (this.#isClosed) throw searchError("MR2029", "aborted", "the sink is closed");
     try {
       signal.throwIfAborted();
       return await work(await this.#connected(signal));
@@ -248,9 +248,7 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
   async #withRoom(known: MillraceError, signal: AbortSignal): Promise<MillraceError> {
     if (known.code !== "MR3310" || known.table !== undefined || this.#client === null) return known;
     const room = await roomOf(this.#client, signal).catch(() => null);
-    if (room === null) return known;
-    const { code, kind, message, hint, cause } = known;
-    return new MillraceError({ code, kind, message: `${message}; the disks have: ${room}`, hint, cause });
+    return room === null ? known : known.with({ message: `${known.message}; the disks have: ${room}` });
   }
 
   get #ours(): Opened {

@@ -1,7 +1,7 @@
 import type { Finding } from "../../src/core/contracts/connector.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
 import { failed, ok } from "../kit/findings.ts";
-import { pages } from "./errors.ts";
+import { READ_AGAIN } from "./errors.ts";
 import { findLog, type FoundLog } from "./log/log.ts";
 import { Holes, holeText } from "./publish/holes.ts";
 import type { FilesSettings } from "./sink.ts";
@@ -36,7 +36,7 @@ async function holesIn(
   return holes.map((hole) => ({
     id: "files.manifests",
     level: "warning",
-    what: `MR4218: ${holeText(hole)}`,
-    fix: pages.MR4218.remedy,
+    what: `MR3110: ${holeText(hole)}`,
+    fix: READ_AGAIN,
   }));
 }

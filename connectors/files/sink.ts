@@ -210,13 +210,13 @@ export class FilesSink implements Sink, TargetPresence, TargetRows {
   #ours(signal: AbortSignal): Opened {
     this.#expectUsable(signal);
     if (this.#refusal !== null) throw this.#refusal;
-    if (this.#opened === null) throw filesError("MR4206", "retryable", "the sink is not open");
+    if (this.#opened === null) throw filesError("MR2001", "retryable", "the sink is not open");
     return this.#opened;
   }
 
   #expectUsable(signal: AbortSignal): void {
     signal.throwIfAborted();
-    if (this.#isClosed) throw filesError("MR4206", "aborted", "the sink is closed");
+    if (this.#isClosed) throw filesError("MR2029", "aborted", "the sink is closed");
   }
 
   async #release(): Promise<void> {

@@ -26,7 +26,7 @@ const topics = z.strictObject({
     .max(10_000)
     .optional()
     .describe(
-      "Partitions of the topics that it creates for tables. Choose the number for years: a topic whose number changes later is refused (MR3514). Default: 6.",
+      "Partitions of the topics that it creates for tables. Choose the number for years: a topic whose number changes later is refused (MR3107). Default: 6.",
     ),
   replication: z
     .int()
@@ -222,7 +222,7 @@ async function settingsOf(context: SinkContext<KafkaOptions>): Promise<KafkaSink
   const unfit = unfitKeys(context);
   if (unfit !== null) {
     const { kafkaError } = await import("./errors.ts");
-    throw kafkaError("MR3516", "fatal", `sink ${context.name}: ${unfit}`);
+    throw kafkaError("MR1005", "fatal", `sink ${context.name}: ${unfit}`);
   }
   const { name, daemon, folder, options } = context;
   const { tombstones = true, transactions, compression, topics: made } = options;

@@ -1,5 +1,5 @@
 /** Who holds a lock that a statement of ours waits for, as errors tell it. */
-import { MillraceError } from "../../src/core/errors.ts";
+import type { MillraceError } from "../../src/core/errors.ts";
 
 export interface LockHolders {
   readonly what: string;
@@ -8,8 +8,7 @@ export interface LockHolders {
 
 /** The error of a lock that was not granted, with who holds it. */
 export function heldBy(error: MillraceError, { what, fix }: LockHolders): MillraceError {
-  const { code, kind, message, reason, cause } = error;
-  return new MillraceError({ code, kind, message: `${message}; ${what}`, hint: fix, cause, reason });
+  return error.with({ message: `${error.message}; ${what}`, hint: fix });
 }
 
 /** Of a longer statement the beginning tells what it is. */

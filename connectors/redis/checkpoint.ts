@@ -36,7 +36,7 @@ export function isOfOtherKind(error: unknown): boolean {
 
 export function overwritten(key: Buffer, cause?: unknown): MillraceError {
   const message = `key ${key.toString()} does not hold the sink's progress: another program has overwritten it`;
-  return redisError("MR3414", "fatal", message, cause);
+  return redisError("MR3315", "fatal", message, cause);
 }
 
 /**
@@ -56,14 +56,14 @@ export function parseCheckpoint(stored: StoredCheckpoint, format: string, key: B
 /** Why the stored checkpoint is not what this process wrote last. */
 export function fenceError(stored: StoredCheckpoint, lease: string, position: string): MillraceError {
   if (stored.lease === null) {
-    return redisError("MR3406", "reopen", "the cache was emptied: the sink's progress key is gone");
+    return redisError("MR3110", "reopen", "the cache was emptied: the sink's progress key is gone");
   }
   if (Number(stored.lease) > Number(lease)) return takenOver(stored.lease, lease);
   // A checkpoint beyond ours comes from another writer: if two processes took turns, that would never end.
   const isOlder =
     Number(stored.lease) < Number(lease) || position === "" || stored.position === "" || isBefore(stored, position);
   return redisError(
-    "MR3407",
+    "MR1308",
     isOlder ? "reopen" : "fatal",
     `the cache does not hold the progress that was written: ${isOlder ? "it was restored or failed over" : "another process writes to it"}`,
   );
@@ -74,5 +74,5 @@ function isBefore(stored: StoredCheckpoint, position: string): boolean {
 }
 
 export function takenOver(holder: string, lease: string): MillraceError {
-  return redisError("MR3405", "fatal", `another process holds the sink under lease ${holder}, ours is ${lease}`);
+  return redisError("MR3109", "fatal", `another process holds the sink under lease ${holder}, ours is ${lease}`);
 }

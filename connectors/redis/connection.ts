@@ -200,10 +200,10 @@ export function serverOf(url: string): string {
 export function parseUrl(text: string): Address {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (url === undefined || !/^rediss?:$/.test(url.protocol)) {
-    throw redisError("MR3410", "fatal", "the sink's url is not of the form redis://user:password@host:port/db");
+    throw redisError("MR2004", "fatal", "the sink's url is not of the form redis://user:password@host:port/db");
   }
   const db = url.pathname.replace(/^\//, "");
-  if (!/^\d*$/.test(db)) throw redisError("MR3410", "fatal", "the database in the sink's url is not a number");
+  if (!/^\d*$/.test(db)) throw redisError("MR2004", "fatal", "the database in the sink's url is not a number");
   return {
     host: url.hostname.replace(/^\[|\]$/g, "") || "127.0.0.1",
     port: url.port === "" ? 6379 : Number(url.port),

@@ -1,17 +1,7 @@
-import {
-  type ErrorArea,
-  type ErrorCode,
-  type ErrorKind,
-  type ErrorPages,
-  type ErrorReason,
-  isAborted,
-  MillraceError,
-} from "../../src/core/errors.ts";
+import { type ErrorCode, type ErrorKind, errorsOf, isAborted, MillraceError } from "../../src/core/errors.ts";
 import { reachAgain, serverIn, systemErrorCode } from "../../src/core/system-errors.ts";
 import { tlsFailure, type TlsFailure } from "../../src/tls/failure.ts";
 import { UnusableTls } from "../../src/tls/options.ts";
-
-export const area: ErrorArea = { from: 3400, title: "Redis and Valkey" };
 
 /** What the sink calls. */
 export const ACL_COMMANDS =
@@ -19,115 +9,22 @@ export const ACL_COMMANDS =
 export const ACL_OF_CLUSTERS = "+cluster|slots +cluster|shards +info";
 export const ACL_FASTER = "+restore +config|get";
 
-export const pages: ErrorPages = {
-  MR3400: {
-    title: "Redis gave an unknown error",
-    cause:
-      "The server answered with an error that has no entry here. Millrace repeats the batch a limited number of times.",
-    remedy: "Look at the server's log and at the cause below the message; report it if the sink does not recover.",
+const raise = errorsOf(
+  { side: "sink", kind: "redis" },
+  {
+    MR1308:
+      "Nothing: the sink continues from there if the log reaches back that far; else it is filled again, or stops with MR1301 (`onLost: fail`).",
+    MR2002: "Correct `url` (redis://user:password@host:port/db).",
+    MR2003:
+      "Use rediss:// only where the port speaks TLS; name an authority of your own in `ca`, a certificate of this client in `cert` and `certKey`, another name than the url's host in `serverName`.",
+    MR2004: "Correct `url` (redis://user:password@host:port/db), or `cluster`.",
+    MR2005: "Use Redis 6.2 or newer, or Valkey, with EVAL allowed; or correct `cluster`.",
+    MR2006: "If it lasts, look at the server (INFO), and at its replicas if `waitReplicas` is set (INFO replication).",
+    MR2008: `Grant it (\`millrace grants\` prints it whole): ACL SETUSER <user> ~<prefix>* ${ACL_COMMANDS} (in a cluster also ${ACL_OF_CLUSTERS}). With ${ACL_FASTER} the server has less work.`,
+    MR3110:
+      "Nothing: the cache is filled again; with `onLost: fail` the sink stops with MR1301. With maxmemory use a volatile-* policy, so that the progress key is not evicted.",
   },
-  MR3401: {
-    title: "Redis can't be reached",
-    cause:
-      "No connection could be made, or it was lost or stopped answering. Millrace repeats the batch until the server answers.",
-    remedy:
-      "ECONNREFUSED: nothing listens at that host and port. ENOTFOUND: the name is unknown. ETIMEDOUT: no answer, check " +
-      "firewall and network. `millrace check` tests it from the machine on which it runs.",
-  },
-  MR3402: {
-    title: "Redis refuses the login",
-    cause: "The user or password in `url` is wrong, or the server requires one and the config has none.",
-    remedy: "Correct `url` (redis://user:password@host:port/db) and start again.",
-  },
-  MR3403: {
-    title: "The Redis user may not run a command that the sink needs",
-    cause: "The ACL of the user forbids a command or a key.",
-    remedy:
-      `Grant it (\`millrace grants\` prints it whole): ACL SETUSER <user> ~<prefix>* ${ACL_COMMANDS} (in a cluster also ` +
-      `${ACL_OF_CLUSTERS}). With ${ACL_FASTER} the server has less work.`,
-  },
-  MR3404: {
-    title: "Redis can't take writes now",
-    cause:
-      "It is loading its data, has become a replica, is over maxmemory, can't save to disk, lacks replicas, or its cluster " +
-      "is being changed. Millrace repeats the batch until the server takes it.",
-    remedy:
-      "If it lasts: for maxmemory raise it or set an eviction policy; for READONLY point `url` at the primary; for " +
-      "MISCONF free disk space.",
-  },
-  MR3405: {
-    title: "Another Millrace process has taken the sink over",
-    cause:
-      "The progress key in Redis holds a newer lease than this process has. It stops, so that two never write at once.",
-    remedy: "Make sure that one daemon runs under this name; the newer one continues by itself.",
-  },
-  MR3406: {
-    title: "Another program emptied the cache",
-    cause:
-      "The progress key is gone (FLUSHALL, FLUSHDB, DEL, eviction, or a restart without persistence). The cache is filled " +
-      "again by itself; with `onLost: fail` the sink stops with MR1301.",
-    remedy:
-      "Nothing. With maxmemory use a volatile-* policy so that the progress key, which never expires, is not evicted.",
-  },
-  MR3407: {
-    title: "The cache does not hold the state that was written",
-    cause:
-      "The progress key has another position than the one that this process wrote: the server was restored from a file, or a " +
-      "replica that lagged behind was promoted. The sink continues from there if the log reaches back that far; else it is filled " +
-      "again, or stops with MR1301 (`onLost: fail`).",
-    remedy: "Nothing.",
-  },
-  MR3408: {
-    title: "A key holds a value of another kind",
-    cause:
-      "The row's key exists as a list, set or other kind of value that Millrace did not write. The row becomes a dead letter.",
-    remedy:
-      "Remove or rename the key, or give the sink a `prefix` of its own; then `millrace dlq replay --sink NAME --all` reads the refused rows again.",
-  },
-  MR3409: {
-    title: "A row is too large for Redis",
-    cause:
-      "Rendered, the row has more bytes than half of what the server takes as one argument: `proto-max-bulk-len` (512 MB by default) or " +
-      "`client-query-buffer-limit`, whichever is less. The row becomes a dead letter.",
-    remedy:
-      "Raise the smaller of the two and restart the sink (`millrace pause`, `millrace resume`), or leave the large column out (`tables: … columns: … drop: true`) and read the table again: `millrace snapshot start --tables TABLE --sink NAME`.",
-  },
-  MR3410: {
-    title: "The Redis server lacks a feature that the sink needs",
-    cause: "A database number that does not exist, scripting switched off, or `cluster` does not match the server.",
-    remedy: "Correct `url` or `cluster`; Redis 6.2 or newer, or Valkey, with EVAL allowed is needed.",
-  },
-  MR3412: {
-    title: "TLS to Redis failed",
-    cause:
-      "The server's certificate could not be verified (authority, name or dates), it refuses ours, or only one side speaks TLS " +
-      "on this port.",
-    remedy:
-      "The message says which, and its fix. Use rediss:// only where the port speaks TLS; name an authority of your own in " +
-      "`ca`, a certificate of this client in `cert` and `certKey`, another name than the url's host in `serverName`.",
-  },
-  MR3413: {
-    title: "The Redis sink's TLS keys or files can't be used",
-    cause:
-      "A file that `ca`, `cert` or `certKey` names does not exist, may not be read or holds no PEM; certificate and key do " +
-      "not belong together.",
-    remedy: "The message says which; correct the path, the file or its permissions.",
-  },
-  MR3414: {
-    title: "Another program has overwritten the sink's progress",
-    cause:
-      "The progress key (the message names it) holds a value of another kind, or fields that Millrace did not write. How far " +
-      "the cache has come is unknown, so the sink stops and writes nothing.",
-    remedy:
-      "Remove the key (`redis-cli DEL KEY`) and start Millrace again: the cache is filled again; with `onLost: fail` the " +
-      "sink stops with MR1301, which says how to fill it. Give other programs keys of their own, or the sink a `prefix`.",
-  },
-  MR3411: {
-    title: "Replicas did not confirm in time",
-    cause: "`waitReplicas` is set and fewer replicas than that acknowledged the batch. It is repeated.",
-    remedy: "Look at the replicas (INFO replication), or lower `waitReplicas`.",
-  },
-};
+);
 
 /** `fix`: of this reply alone, where the page of the code names several. */
 type Meaning = readonly [code: ErrorCode, kind: ErrorKind, what: string, fix?: string | undefined];
@@ -145,56 +42,51 @@ const NO_DATABASE =
  */
 const REPLIES: Readonly<Record<string, Meaning>> = {
   NOAUTH: [
-    "MR3402",
+    "MR2002",
     "blocked",
     "Redis wants a password and the config has none",
     "Give `url` the password (redis://user:password@host:port/db), or set `passwordFile` or `passwordCommand`.",
   ],
-  WRONGPASS: ["MR3402", "blocked", "Redis refuses user or password"],
-  NOPERM: ["MR3403", "blocked", "the Redis user lacks a permission"],
+  WRONGPASS: ["MR2002", "blocked", "Redis refuses user or password"],
+  NOPERM: ["MR2008", "blocked", "the Redis user lacks a permission"],
   OOM: [
-    "MR3404",
+    "MR2006",
     "blocked",
     "Redis is over its maxmemory and refuses writes",
     "Raise `maxmemory` (CONFIG SET maxmemory …), or set a volatile-* policy that lets it evict other keys.",
   ],
-  READONLY: ["MR3404", "retryable", "Redis is a replica and refuses writes", PRIMARY],
-  LOADING: ["MR3404", "retryable", "Redis is loading its data", PASSES],
+  READONLY: ["MR2006", "retryable", "Redis is a replica and refuses writes", PRIMARY],
+  LOADING: ["MR2006", "retryable", "Redis is loading its data", PASSES],
   MISCONF: [
-    "MR3404",
+    "MR2006",
     "blocked",
     "Redis can't save to disk and refuses writes",
     "Free space on the disk of the folder that CONFIG GET dir names, or let its user write there; the server's log says which.",
   ],
   NOREPLICAS: [
-    "MR3404",
+    "MR2006",
     "retryable",
     "Redis lacks the replicas that it demands for writes",
     "Bring replicas back (INFO replication), or lower `min-replicas-to-write`.",
   ],
-  BUSY: ["MR3404", "retryable", "Redis is running a long script", "Wait for it, or end it: SCRIPT KILL."],
-  MASTERDOWN: ["MR3404", "retryable", "the Redis replica has lost its primary", PRIMARY],
-  CLUSTERDOWN: ["MR3404", "retryable", "the Redis cluster is down", OF_CLUSTER],
-  TRYAGAIN: ["MR3404", "retryable", "the Redis cluster is moving slots", OF_CLUSTER],
-  MOVED: ["MR3404", "retryable", "the Redis cluster is moving slots", OF_CLUSTER],
-  ASK: ["MR3404", "retryable", "the Redis cluster is moving slots", OF_CLUSTER],
-  UNBLOCKED: ["MR3404", "retryable", "Redis has become a replica", PRIMARY],
-  NOSCRIPT: ["MR3404", "retryable", "Redis has lost its scripts", PASSES],
-  CROSSSLOT: ["MR3410", "fatal", "Redis is a cluster and the config does not say so", "Set `cluster: true`."],
+  BUSY: ["MR2006", "retryable", "Redis is running a long script", "Wait for it, or end it: SCRIPT KILL."],
+  MASTERDOWN: ["MR2006", "retryable", "the Redis replica has lost its primary", PRIMARY],
+  CLUSTERDOWN: ["MR2006", "retryable", "the Redis cluster is down", OF_CLUSTER],
+  TRYAGAIN: ["MR2006", "retryable", "the Redis cluster is moving slots", OF_CLUSTER],
+  MOVED: ["MR2006", "retryable", "the Redis cluster is moving slots", OF_CLUSTER],
+  ASK: ["MR2006", "retryable", "the Redis cluster is moving slots", OF_CLUSTER],
+  UNBLOCKED: ["MR2006", "retryable", "Redis has become a replica", PRIMARY],
+  NOSCRIPT: ["MR2006", "retryable", "Redis has lost its scripts", PASSES],
+  CROSSSLOT: ["MR2004", "fatal", "Redis is a cluster and the config does not say so", "Set `cluster: true`."],
 };
 
 /** The meaning of an ioredis or server error for the runtime. `server`: host and port, of a cluster any of its nodes. */
 export function classify(error: unknown, signal: AbortSignal | undefined, server: string): MillraceError {
   if (signal?.aborted === true || isAborted(error)) {
-    return new MillraceError({
-      code: "MR3401",
-      kind: "aborted",
-      message: "the work on Redis was stopped",
-      cause: error,
-    });
+    return raise("MR2029", "aborted", "the work on Redis was stopped", { cause: error });
   }
   if (error instanceof MillraceError) return error;
-  if (error instanceof UnusableTls) return failed("MR3413", "blocked", error.what, error.fix, error.cause);
+  if (error instanceof UnusableTls) return redisError("MR2003", "blocked", error.what, error.cause, error.fix);
   const text = error instanceof Error ? error.message : String(error);
   const known = REPLIES[replyCode(text)];
   if (known !== undefined) return replied(known, server, error);
@@ -205,13 +97,8 @@ export function classify(error: unknown, signal: AbortSignal | undefined, server
     const at = serverIn(error) ?? server;
     const why =
       code === "" ? (/Command timed out|Socket timeout/.test(text) ? "no answer in time" : "it was closed") : code;
-    return failed(
-      "MR3401",
-      "retryable",
-      `the connection to Redis at ${at} failed: ${why}`,
-      reachAgain(code, at, "url"),
-      error,
-    );
+    const message = `the connection to Redis at ${at} failed: ${why}`;
+    return redisError("MR2001", "retryable", message, error, reachAgain(code, at, "url"));
   }
   return classifyGeneric(text, server, error);
 }
@@ -222,14 +109,14 @@ export function classify(error: unknown, signal: AbortSignal | undefined, server
  */
 function classifyGeneric(text: string, server: string, cause: unknown): MillraceError {
   if (/max number of clients reached/.test(text)) {
-    return replied(["MR3404", "retryable", "Redis has no connection left", FULL], server, cause);
+    return replied(["MR2006", "retryable", "Redis has no connection left", FULL], server, cause);
   }
   if (/invalid (username-)?password|Client sent AUTH/i.test(text)) {
-    return replied(["MR3402", "blocked", "Redis refuses user or password"], server, cause);
+    return replied(["MR2002", "blocked", "Redis refuses user or password"], server, cause);
   }
   if (/DB index is out of range|SELECT is not allowed in cluster mode/.test(text)) {
     return replied(
-      ["MR3410", "blocked", "the database number in the URL does not exist on this server", NO_DATABASE],
+      ["MR2004", "blocked", "the database number in the URL does not exist on this server", NO_DATABASE],
       server,
       cause,
     );
@@ -237,18 +124,22 @@ function classifyGeneric(text: string, server: string, cause: unknown): Millrace
   if (/Protocol error: invalid bulk length/.test(text)) {
     const fix =
       "Let the user call CONFIG GET, so that Millrace knows the limit, or raise `proto-max-bulk-len` to its default, 512mb.";
-    return replied(["MR3404", "blocked", "Redis takes no argument of that size", fix], server, cause);
+    return replied(["MR2006", "blocked", "Redis takes no argument of that size", fix], server, cause);
   }
   if (/unknown command|cluster support disabled/i.test(text)) {
     const fix = /cluster support/i.test(text) ? "Leave `cluster` out: the server is none." : undefined;
-    return replied(["MR3410", "blocked", "the Redis server lacks a command that the sink needs", fix], server, cause);
+    return replied(["MR2005", "blocked", "the Redis server lacks a command that the sink needs", fix], server, cause);
   }
-  return replied(["MR3400", "retryable", `Redis answered with an unknown error (${replyCode(text)})`], server, cause);
+  return replied(["MR2027", "retryable", `Redis answered with an unknown error (${replyCode(text)})`], server, cause);
 }
 
 function replied([code, kind, what, fix]: Meaning, server: string, cause: unknown): MillraceError {
-  const reason = code === "MR3402" ? "login" : undefined;
-  return failed(code, kind, `${what} (${server})`, fix ?? pages[code]?.remedy, cause, reason);
+  const details = {
+    hint: fix,
+    cause: withoutArguments(cause),
+    reason: code === "MR2002" ? "login" : undefined,
+  } as const;
+  return raise(code, kind, `${what} (${server})`, details);
 }
 
 /**
@@ -273,7 +164,7 @@ function codeOf(error: unknown): string {
 }
 
 export function tlsError({ what, fix }: TlsFailure, server: string, cause?: unknown): MillraceError {
-  return failed("MR3412", "blocked", `TLS to Redis at ${server} failed: ${what}`, fix, cause);
+  return redisError("MR2003", "blocked", `TLS to Redis at ${server} failed: ${what}`, cause, fix);
 }
 
 /** Whether the server ended the connection before it sent anything, as a TLS port does with a plain client. */
@@ -285,20 +176,14 @@ export function isHangUp(error: unknown): boolean {
   );
 }
 
-export function redisError(code: ErrorCode, kind: ErrorKind, message: string, cause?: unknown): MillraceError {
-  return failed(code, kind, message, pages[code]?.remedy, cause);
-}
-
-function failed(
+export function redisError(
   code: ErrorCode,
   kind: ErrorKind,
   message: string,
-  hint?: string,
   cause?: unknown,
-  reason?: ErrorReason,
+  hint?: string,
 ): MillraceError {
-  const known = cause === undefined ? undefined : withoutArguments(cause);
-  return new MillraceError({ code, kind, message, hint, cause: known, reason });
+  return raise(code, kind, message, { hint, cause: cause === undefined ? undefined : withoutArguments(cause) });
 }
 
 /** ioredis attaches the failed command with its arguments, passwords included, to the error: it must not be logged. */

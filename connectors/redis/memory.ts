@@ -1,5 +1,4 @@
 /** What the server says of its memory: whether it removes rows to save some, and how much is left. */
-import { MillraceError } from "../../src/core/errors.ts";
 import { type Commands, type Connection, permitted, settingOf, textOf } from "./connection.ts";
 import { classify, replyCode } from "./errors.ts";
 
@@ -46,9 +45,9 @@ export async function withRoom(connection: Connection, error: unknown, server: s
   const code = error instanceof Error ? replyCode(error.message) : "";
   if (code !== "OOM" && code !== "MISCONF") return error;
   const told = await Promise.all(connection.primaries().map(code === "OOM" ? memoryText : folderText)).catch(() => []);
-  const { code: number, kind, message, hint, cause } = classify(error, undefined, server);
+  const known = classify(error, undefined, server);
   const room = told.filter((text) => text !== null).join(", ");
-  return new MillraceError({ code: number, kind, message: room === "" ? message : `${message}: ${room}`, hint, cause });
+  return room === "" ? known : known.with({ message: `${known.message}: ${room}` });
 }
 
 async function memoryText(primary: Commands): Promise<string | null> {

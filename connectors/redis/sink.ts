@@ -305,7 +305,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
 
   /** Runs work on a live connection; after a failure the connection is closed. */
   async #guarded<T>(signal: AbortSignal, work: (connection: Connection) => Promise<T>): Promise<T> {
-    if (this.#isClosed) throw redisError("MR3401", "aborted", "the sink is closed");
+    if (this.#isClosed) throw redisError("MR2029", "aborted", "the sink is closed");
     const stop = (): void => void this.#drop();
     try {
       signal.throwIfAborted();
@@ -358,7 +358,7 @@ async function waitForReplicas(connection: Connection, count: number): Promise<v
   for (const primary of connection.primaries()) {
     const reached = await primary.command("wait", String(count), WAIT_MS);
     if (typeof reached !== "number" || reached < count) {
-      throw redisError("MR3411", "retryable", `fewer than ${count} replicas confirmed the batch`);
+      throw redisError("MR2006", "retryable", `fewer than ${count} replicas confirmed the batch`);
     }
   }
 }

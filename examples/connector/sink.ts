@@ -106,7 +106,7 @@ export class JsonFileSink implements Sink {
 
   #check(signal: AbortSignal): void {
     signal.throwIfAborted();
-    if (this.#isClosed) throw fileError("MR3901", "aborted", "the sink is closed");
+    if (this.#isClosed) throw fileError("MR2029", "aborted", "the sink is closed");
   }
 }
 

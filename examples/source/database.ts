@@ -41,11 +41,11 @@ export class Database implements Disposable {
   constructor(path: string, readOnly = false) {
     try {
       // SQLite would make a missing file.
-      if (!existsSync(path)) throw sqliteError("MR3971", "blocked", `${path} is missing`);
+      if (!existsSync(path)) throw sqliteError("MR3203", "blocked", `${path} is missing`);
       this.#connection = new DatabaseSync(path, { readOnly, timeout: BUSY_MS_MAX });
       const [mode] = this.rows("PRAGMA journal_mode");
       if (mode?.["journal_mode"] !== "wal")
-        throw sqliteError("MR3972", "blocked", `${path} is in journal mode ${String(mode?.["journal_mode"])}`);
+        throw sqliteError("MR2005", "blocked", `${path} is in journal mode ${String(mode?.["journal_mode"])}`);
     } catch (error) {
       throw classify(error, `opening ${path}`);
     }
@@ -88,7 +88,7 @@ export class Database implements Disposable {
 
   meta(): { readonly id: string; readonly keptFrom: bigint } {
     const [row] = this.hasLog ? this.rows("SELECT id, kept_from FROM millrace_meta") : [];
-    if (row === undefined) throw sqliteError("MR3973", "fatal", "the file has no log of ours");
+    if (row === undefined) throw sqliteError("MR2013", "fatal", "the file has no log of ours");
     return { id: String(row["id"]), keptFrom: bigint(row["kept_from"]) };
   }
 

@@ -1,50 +1,27 @@
 import {
-  type ErrorArea,
   type ErrorCode,
   type ErrorKind,
-  type ErrorPages,
+  errorsOf,
   findMillraceError,
-  MillraceError,
+  type MillraceError,
 } from "../../src/core/errors.ts";
 
-export const area: ErrorArea = { from: 3970, title: "A SQLite file" };
+const RECOVER = "millrace recover --yes: it compares all tables and reads what differs.";
 
-export const pages = {
-  MR3971: {
-    title: "The SQLite file can't be used",
-    cause: "It is missing or locked, may not be written, or the disk is full. The message has SQLite's code.",
-    remedy: "Check the path, its permissions and the room on the disk. The source goes on by itself.",
+/** What went wrong has a number of src/core/meanings.ts; what to do about it is here, where that is more than the meaning says. */
+export const sqliteError = errorsOf(
+  { side: "source", kind: "sqlite" },
+  {
+    MR2005: "PRAGMA journal_mode = WAL; it stays so.",
+    MR2010: RECOVER,
+    MR2013: RECOVER,
+    MR2016: RECOVER,
+    MR3203: "Check the path, its permissions and the room on the disk. The source goes on by itself.",
   },
-  MR3972: {
-    title: "The SQLite file is not in WAL mode",
-    cause: "In another journal mode readers and writers lock each other out.",
-    remedy: "PRAGMA journal_mode = WAL; it stays so.",
-  },
-  MR3973: {
-    title: "The file has another log",
-    cause: "It has no table of changes of ours, or one that was made later: the file was replaced.",
-    remedy: "millrace recover --yes: it compares all tables and reads what differs.",
-  },
-  MR3974: {
-    title: "The log does not hold the stored position",
-    cause: "The file was restored from an older copy, or somebody deleted changes.",
-    remedy: "millrace recover --yes: it compares all tables and reads what differs.",
-  },
-  MR3975: {
-    title: "A table was altered",
-    cause: "It is not as it was when its rows were asked for.",
-    remedy: "Nothing: it is read when the stream has passed the change.",
-  },
-} satisfies ErrorPages;
-
-type Code = keyof typeof pages & ErrorCode;
+);
 
 /** After these the stream can't go on: see `millrace recover`. */
-export const LOSSES: ReadonlySet<ErrorCode> = new Set<Code>(["MR3973", "MR3974"]);
-
-export function sqliteError(code: Code, kind: ErrorKind, message: string, cause?: unknown): MillraceError {
-  return new MillraceError({ code, kind, message, hint: pages[code].remedy, cause });
-}
+export const LOSSES: ReadonlySet<ErrorCode> = new Set(["MR2010", "MR2013", "MR2016"]);
 
 /** By SQLite's primary result code (https://sqlite.org/rescode.html). Others may be a defect: they stop the source. */
 const KINDS: Readonly<Record<number, ErrorKind>> = {
@@ -65,5 +42,5 @@ export function classify(error: unknown, doing: string): MillraceError {
   const code = error instanceof Error && "errcode" in error ? Number(error.errcode) & 0xff : undefined;
   const kind = KINDS[code ?? 0] ?? "fatal";
   const what = code === undefined ? String(error instanceof Error ? error.name : error) : `SQLite's code ${code}`;
-  return sqliteError("MR3971", kind, `${doing} failed: ${what}`);
+  return sqliteError("MR3203", kind, `${doing} failed: ${what}`);
 }

@@ -75,7 +75,7 @@ function endOfScan(database: Database, table: TableVersion, after: KeyText | nul
 }
 
 function expectShape(database: Database, table: TableVersion): void {
-  if (!isAsNow(database, table)) throw sqliteError("MR3975", "retryable", `${table.id} is not as it was`);
+  if (!isAsNow(database, table)) throw sqliteError("MR2025", "retryable", `${table.id} is not as it was`);
 }
 
 function selected({ table, columns }: TableVersion): string {

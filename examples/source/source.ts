@@ -102,11 +102,11 @@ function firstCopy({ path, selection }: SqliteSettings): FirstCopy {
 
 function resumeLog(database: Database, identity: LogIdentity, { from, reached }: HeldPositions): LogIdentity {
   const { id, keptFrom } = database.meta();
-  if (id !== identity["log"]) throw sqliteError("MR3973", "fatal", "the file has another log than the stored one");
+  if (id !== identity["log"]) throw sqliteError("MR2013", "fatal", "the file has another log than the stored one");
   const tip = database.tip();
   if (reached.commit > tip)
-    throw sqliteError("MR3974", "fatal", `the log ends at ${tip}, and ${reached.commit} was read`);
+    throw sqliteError("MR2016", "fatal", `the log ends at ${tip}, and ${reached.commit} was read`);
   if (from.commit < keptFrom)
-    throw sqliteError("MR3974", "fatal", `the log begins at ${keptFrom}, and ${from.commit} is needed`);
+    throw sqliteError("MR2010", "fatal", `the log begins at ${keptFrom}, and ${from.commit} is needed`);
   return identity;
 }

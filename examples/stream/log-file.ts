@@ -56,7 +56,7 @@ export async function readLog(path: string): Promise<FoundLog> {
   } catch (error) {
     const known = classify(error, path);
     throw known === error && !(error instanceof Error && "code" in error)
-      ? streamError("MR3954", "fatal", `${path} is not a file that Millrace wrote`, error)
+      ? streamError("MR3202", "fatal", `${path} is not a file that Millrace wrote`, { cause: error })
       : known;
   }
 }
@@ -87,9 +87,9 @@ export class LogWriter implements AsyncDisposable {
   async expectOurs(): Promise<void> {
     const { size, lease } = await this.#look();
     if (size === null || size < this.#length)
-      throw streamError("MR3953", "reopen", `${this.#path} is gone, or was cut`);
+      throw streamError("MR3110", "reopen", `${this.#path} is gone, or was cut`);
     if (size === this.#length) return;
-    throw streamError("MR3952", "fatal", `another process has written to ${this.#path}, under lease ${lease}`);
+    throw streamError("MR3109", "fatal", `another process has written to ${this.#path}, under lease ${lease}`);
   }
 
   async add(lines: readonly string[]): Promise<void> {

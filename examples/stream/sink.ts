@@ -41,7 +41,7 @@ export class StreamFileSink implements Sink {
     const found = await readLog(this.#path);
     if (found.lease > lease) {
       throw streamError(
-        "MR3952",
+        "MR3109",
         "fatal",
         `another process holds the file under lease ${found.lease}, ours is ${lease}`,
       );
@@ -92,7 +92,7 @@ export class StreamFileSink implements Sink {
   async #ours(signal: AbortSignal): Promise<LogWriter> {
     this.#check(signal);
     const log = this.#log;
-    if (log === null) throw streamError("MR3951", "retryable", "the sink is not open");
+    if (log === null) throw streamError("MR2001", "retryable", "the sink is not open");
     await log.expectOurs();
     return log;
   }
@@ -105,7 +105,7 @@ export class StreamFileSink implements Sink {
 
   #check(signal: AbortSignal): void {
     signal.throwIfAborted();
-    if (this.#isClosed) throw streamError("MR3951", "aborted", "the sink is closed");
+    if (this.#isClosed) throw streamError("MR2029", "aborted", "the sink is closed");
   }
 }
 

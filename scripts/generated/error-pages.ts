@@ -1,8 +1,9 @@
 import { globSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { howToSee, type Raised, raisedIn } from "./how-to-see.ts";
-import type { ErrorArea, ErrorCode, ErrorPage, ErrorPages } from "../../src/core/errors.ts";
+import { howToSee, PLACES, raisedIn } from "./how-to-see.ts";
+import { pages as meanings } from "../../src/core/meanings.ts";
+import type { ErrorCode, ErrorPage, ErrorPages } from "../../src/core/errors.ts";
 
 /** A code, its page and the file that defines it. */
 export interface DefinedPage {
@@ -11,71 +12,65 @@ export interface DefinedPage {
   readonly file: string;
 }
 
-/** The areas of src/; a connector's errors.ts exports its own as `area`. */
-const AREAS: readonly ErrorArea[] = [
-  { from: 1000, title: "Configuration" },
-  { from: 1100, title: "Command line" },
-  { from: 1200, title: "State and lease" },
-  { from: 1300, title: "Runtime" },
-  { from: 1400, title: "Comparing sinks with the source" },
+/** Headings, and the first number below each. */
+const AREAS: readonly (readonly [from: number, title: string])[] = [
+  [1000, "Configuration"],
+  [1100, "Command line and admin interface"],
+  [1200, "State and lease"],
+  [1300, "Sinks and tables"],
+  [1400, "Comparing sinks with the source"],
+  [2000, "Servers and logs"],
+  [3000, "Targets"],
 ];
 
-interface ErrorsFile {
-  readonly file: string;
-  readonly pages?: ErrorPages;
-  readonly area?: ErrorArea;
-}
-
-/** All `pages` that an errors.ts exports, in the order of the codes; a code that two files define appears twice. */
+/** All pages: the shared meanings, and what each errors.ts exports as `pages`, in the order of the codes. */
 export async function definedPages(root: string): Promise<readonly DefinedPage[]> {
-  return pagesOf(await errorsFiles(root));
-}
-
-async function errorsFiles(root: string): Promise<readonly ErrorsFile[]> {
   const files = globSync("{src,connectors}/**/errors.ts", { cwd: root }).toSorted();
-  return Promise.all(
+  const own = await Promise.all(
     files.map(async (file) => {
-      const { pages, area }: Omit<ErrorsFile, "file"> = await import(pathToFileURL(join(root, file)).href);
-      return { file, ...(pages === undefined ? {} : { pages }), ...(area === undefined ? {} : { area }) };
+      const { pages = {} }: { pages?: ErrorPages } = await import(pathToFileURL(join(root, file)).href);
+      return { file, pages };
     }),
   );
-}
-
-function pagesOf(files: readonly ErrorsFile[]): readonly DefinedPage[] {
-  const found = files.flatMap(({ file, pages = {} }) =>
-    Object.entries(pages).map(([code, page]) => ({ code: codeOf(code), page, file })),
+  const found = [{ file: "src/core/meanings.ts", pages: meanings }, ...own].flatMap(({ file, pages }) =>
+    Object.entries(pages).map(([code, page]: [string, ErrorPage]) => ({ code: codeOf(code), page, file })),
   );
   return found.toSorted((a, b) => a.code.localeCompare(b.code));
 }
 
 export async function errorPagesDocument(root: string): Promise<string> {
-  const files = await errorsFiles(root);
-  const pages = pagesOf(files);
+  const pages = await definedPages(root);
   const raised = raisedIn(root);
-  const areas = [...AREAS, ...files.flatMap(({ area = [] }) => area)].toSorted((a, b) => a.from - b.from);
-  const sections = areas.map((area, i) => {
-    const until = areas[i + 1]?.from ?? 10_000;
-    const inArea = pages.filter(({ code }) => {
-      const number = Number(code.slice(2));
-      return number >= area.from && number < until;
-    });
-    return inArea.length === 0
-      ? ""
-      : [`## ${area.title}\n`, ...inArea.map((defined) => section(defined, raised))].join("\n");
+  const sections = AREAS.map(([from, title], i) => {
+    const until = AREAS[i + 1]?.[0] ?? 10_000;
+    const inArea = pages.filter(({ code }) => Number(code.slice(2)) >= from && Number(code.slice(2)) < until);
+    return [
+      `## ${title}\n`,
+      ...inArea.map(({ code, page }) => section(code, page, howToSee(code, page, raised.get(code)))),
+    ].join("\n");
   });
   const head = `# Error codes
 
-Every error that Millrace raises on purpose has a number that never changes its meaning. The command line prints it with
-the message and a hint; \`--json\` gives it as \`error.code\`.
+Every error that Millrace raises on purpose has a number. One meaning has one number, whichever source or sink meets it;
+message and hint name the connector and what to do there. The command line prints number, message and hint; \`--json\`
+gives them as \`error\`.
 
-<!-- Generated from the \`pages\` of every errors.ts by scripts/generate.ts; do not edit. -->
+<!-- Generated from src/core/meanings.ts and the \`pages\` of every errors.ts by scripts/generate.ts; do not edit. -->
+
+## Where an error shows itself
+
+A page names its places, and this is what each of them means. A \`retryable\` error may pass by itself, of a \`blocked\` one
+somebody has to remove the cause; Millrace goes on by itself after both.
+
+${Object.entries(PLACES)
+  .map(([place, text]) => `- **${place}**: ${text}`)
+  .join("\n")}
 `;
-  return [head, ...sections.filter((text) => text !== "")].join("\n");
+  return [head, ...sections].join("\n");
 }
 
-function section({ code, page }: DefinedPage, raised: ReadonlyMap<string, Raised>): string {
-  const seen = howToSee(code, raised.get(code));
-  return `### ${code}\n\n**${page.title}**\n\n${page.cause}\n\n*How to see it:* ${seen}\n\n*What to do:* ${page.remedy}\n`;
+function section(code: ErrorCode, { title, remedy, cause }: ErrorPage, seen: string): string {
+  return `### ${code}\n\n**${title}**\n\n*What to do:* ${remedy}\n\n*When:* ${cause}\n\n*Seen:* ${seen}\n`;
 }
 
 /** The types of `pages` say that each of its keys is one. */

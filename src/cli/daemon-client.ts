@@ -38,7 +38,8 @@ export class DaemonClient {
     const answer = await this.#send(method, path, body, withinMs);
     if (answer === "silent") throw await this.#silent(withinMs);
     if (answer === "gone" && method !== "GET") {
-      throw cliError("MR1128", `the daemon ended before it had answered to ${method} ${path}`);
+      const hint = "See what `millrace status` shows now, and run the command again: nothing is done twice.";
+      throw cliError("MR1116", `the daemon ended before it had answered to ${method} ${path}`, { hint });
     }
     if (answer === undefined || answer === "gone") return undefined;
     const value: unknown = JSON.parse(answer.text);
@@ -112,7 +113,7 @@ function refusal(value: unknown, status: number): MillraceError {
   const code = field("code");
   const hint = field("hint");
   return new MillraceError({
-    code: isCode(code) ? code : "MR1153",
+    code: isCode(code) ? code : "MR1119",
     kind: "fatal",
     message: field("message") ?? `the daemon answered with status ${status}`,
     ...(hint === null ? {} : { hint }),

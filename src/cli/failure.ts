@@ -15,7 +15,7 @@ export function printFailure(error: unknown, { json, showStack, secrets }: Failu
   const { code, message, hint } = failureOf(error);
   if (json) {
     const problems = error instanceof ConfigError ? { problems: error.problems } : {};
-    const document = { error: { code, message, hint, ...problems } };
+    const document = { error: { code, message, hint, connector: findMillraceError(error)?.connector, ...problems } };
     process.stdout.write(`${secrets.redactJson(JSON.stringify(document, null, 2))}\n`);
     return;
   }

@@ -86,7 +86,7 @@ export class YamlFile {
 const UNKNOWN_ALIAS = "not valid YAML: an alias without its anchor; a value that begins with `*` needs quotes";
 
 function said(error: YAMLError): Pick<Problem, "code" | "message"> {
-  if (error.code === "DUPLICATE_KEY") return { code: "MR1003", message: "this key is given twice in one map" };
+  if (error.code === "DUPLICATE_KEY") return { code: "MR1002", message: "this key is given twice in one map" };
   // After the colon the message quotes the file: an alias, a tag or a text that may be a password.
   const sentence = error.message.split(":", 1)[0] ?? "";
   return { code: "MR1002", message: `not valid YAML: ${sentence}` };

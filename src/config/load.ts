@@ -364,7 +364,7 @@ class Loading {
     const kind: unknown = Object.getOwnPropertyDescriptor(input, "kind")?.value;
     if (typeof kind !== "string") return undefined;
     if (known.includes(kind)) return kind;
-    this.#problem("MR1008", [...path, "kind"], `unknown kind ${JSON.stringify(kind)}; ${suggestion(kind, known)}`);
+    this.#problem("MR1005", [...path, "kind"], `unknown kind ${JSON.stringify(kind)}; ${suggestion(kind, known)}`);
     return undefined;
   }
 
@@ -391,7 +391,7 @@ class Loading {
   #admin(admin: z.output<typeof topDefinition>["admin"]): AdminConfig {
     const listen = admin.listen === false ? null : admin.listen;
     if (listen !== null && !isLoopback(listen) && admin.tokens.length === 0)
-      this.#problem("MR1009", ["admin", "listen"], "listening beyond loopback needs admin.tokens");
+      this.#problem("MR1005", ["admin", "listen"], "listening beyond loopback needs admin.tokens");
     const hosts = [...(listen === null ? [] : [listen.host]), ...admin.hosts].map((host) => host.toLowerCase());
     return { listen, tokens: admin.tokens, hosts };
   }

@@ -115,7 +115,7 @@ export function rulesOf(tables: TablesInput, surroundings: RuleSurroundings): Ru
   const rules = Object.entries(tables).map(([pattern, table]) => tableRule(pattern, table, surroundings));
   const hashing = rules.flatMap(({ columns }) => columns).find(({ action }) => action.hiding === "hash");
   if (hashing !== undefined && maskKey === undefined)
-    problem("MR1024", hashing.path, "a hash needs maskKey at the top of the config");
+    problem("MR1005", hashing.path, "a hash needs maskKey at the top of the config");
   return { tables: rules, selections: [], maskKey: maskKey ?? null };
 }
 

@@ -1,3 +1,7 @@
+import { type ErrorCode, type ErrorPage, pages as meanings } from "./meanings.ts";
+
+export type { ErrorCode, ErrorPage, ErrorPages } from "./meanings.ts";
+
 /**
  * What the runtime does about a failure:
  * - retryable: it waits with jitter, then repeats the work;
@@ -9,8 +13,6 @@
  * - aborted: somebody asked us to stop; nothing is reported.
  */
 export type ErrorKind = "retryable" | "blocked" | "reopen" | "fatal" | "poison" | "aborted";
-
-export type ErrorCode = `MR${number}`;
 
 /** Why a database, or the connection to it, did not do what was asked. */
 export type DatabaseReason =
@@ -71,42 +73,34 @@ export type ErrorReason =
   | "taken" // another daemon, or another sink, writes the table now
   | "untold"; // rows of the table are gone, and the sink has no way to tell its readers
 
-/** The page of a code in docs/errors.md. Every folder that raises errors lists its pages in its errors.ts. */
-export interface ErrorPage {
-  readonly title: string;
-  /** When this happens, and what Millrace then does. */
-  readonly cause: string;
-  /** What the operator can do, step by step. */
-  readonly remedy: string;
+/** Whose failure it is. */
+export interface Connector {
+  readonly side: "source" | "sink";
+  readonly kind: string;
+  /** A server beside the one that its `url` names. */
+  readonly part?: "catalogue" | "bucket" | "registry" | undefined;
 }
 
-export type ErrorPages = Readonly<Record<ErrorCode, ErrorPage>>;
-
-/**
- * A part of docs/errors.md. A connector's errors.ts exports it as `area`: the heading and the first number of its
- * codes.
- */
-export interface ErrorArea {
-  readonly from: number;
-  readonly title: string;
-}
-
-interface ErrorParts {
-  readonly code: ErrorCode;
-  readonly kind: ErrorKind;
-  /** What is wrong and where. Never contains a cell value, a statement's parameter or a connection string. */
-  readonly message: string;
+interface ErrorDetails {
   /** What to do. */
   readonly hint?: string | undefined;
   /**
    * With `reopen`: ids of tables that the target no longer holds as they were written, even if its checkpoint says so.
    */
-  readonly lostTables?: readonly string[];
+  readonly lostTables?: readonly string[] | undefined;
   readonly cause?: unknown;
   /** See `MillraceError.reason`. */
   readonly reason?: ErrorReason | undefined;
   /** See `MillraceError.table`. */
   readonly table?: string | undefined;
+}
+
+export interface ErrorParts extends ErrorDetails {
+  readonly code: ErrorCode;
+  readonly kind: ErrorKind;
+  /** What is wrong and where. Never contains a cell value, a statement's parameter or a connection string. */
+  readonly message: string;
+  readonly connector?: Connector | undefined;
 }
 
 /** The only error that may cross a module's border with a meaning: numbered, classified, with its fix. */
@@ -122,6 +116,7 @@ export class MillraceError extends Error {
    * others go on.
    */
   readonly table: string | undefined;
+  readonly connector: Connector | undefined;
 
   constructor(parts: ErrorParts) {
     super(parts.message, parts.cause === undefined ? undefined : { cause: parts.cause });
@@ -132,22 +127,46 @@ export class MillraceError extends Error {
     this.lostTables = parts.lostTables ?? [];
     this.reason = parts.reason;
     this.table = parts.table;
+    this.connector = parts.connector;
+  }
+
+  /** The same error with something else in it. */
+  with(parts: Partial<ErrorParts>): MillraceError {
+    const { code, kind, message, hint, lostTables, cause, reason, table, connector } = this;
+    return new MillraceError({ code, kind, message, hint, lostTables, cause, reason, table, connector, ...parts });
   }
 }
 
+/** How one connector raises its errors. */
+export type Raise = (
+  code: ErrorCode,
+  kind: ErrorKind,
+  message: string,
+  details?: ErrorDetails & Pick<Connector, "part">,
+) => MillraceError;
+
+/** `hints`: what to do about a meaning in this connector; without one, what its page says. */
+export function errorsOf(connector: Connector, hints: Readonly<Partial<Record<ErrorCode, string>>>): Raise {
+  return (code, kind, message, { part, ...details } = {}) => {
+    const hint = details.hint ?? hints[code] ?? meant[code]?.remedy;
+    const whose = part === undefined ? connector : { ...connector, part };
+    return new MillraceError({ ...details, code, kind, message, connector: whose, hint });
+  };
+}
+
+const meant: Readonly<Record<string, ErrorPage>> = meanings;
+
 /** A failure that concerns the whole server: its message names which. */
 export function atServer(error: MillraceError, server: string): MillraceError {
-  const { code, kind, message, hint, lostTables, cause, reason, table } = error;
+  const { kind, message, table } = error;
   const isOfServer = (kind === "retryable" || kind === "blocked") && table === undefined;
-  if (!isOfServer || message.includes(server)) return error;
-  return new MillraceError({ code, kind, message: `${message} (${server})`, hint, lostTables, cause, reason });
+  return !isOfServer || message.includes(server) ? error : error.with({ message: `${message} (${server})` });
 }
 
 /** A login that is refused: whether another one needs a restart depends on where the configuration has it from. */
 export function withLogin(error: MillraceError, note: string | null | undefined): MillraceError {
   if (error.reason !== "login" || note == null) return error;
-  const { code, kind, message, hint, cause, reason, table } = error;
-  return new MillraceError({ code, kind, message, hint: `${hint ?? ""} ${note}`.trim(), cause, reason, table });
+  return error.with({ hint: `${error.hint ?? ""} ${note}`.trim() });
 }
 
 /** Runs work on one table. A fatal failure with one of these codes then concerns only that table. */
@@ -162,8 +181,7 @@ export async function aboutTable<T>(
   } catch (error) {
     const failure = known(error);
     if (failure?.kind !== "fatal" || !codes.has(failure.code)) throw error;
-    const { code, kind, message, hint, cause, reason } = failure;
-    throw new MillraceError({ code, kind, message, hint, cause, reason, table });
+    throw failure.with({ table });
   }
 }
 

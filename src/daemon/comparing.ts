@@ -172,6 +172,6 @@ export function openReports({ file, reconcile }: Pick<Config, "file" | "reconcil
   } catch (error) {
     const reason = error instanceof Error && "code" in error ? String(error.code) : "unknown error";
     const message = `${path} can't be written to (${reason})`;
-    throw new ConfigError(file, [{ code: "MR1011", path: ["reconcile", "reports"], message, line, column }], error);
+    throw new ConfigError(file, [{ code: "MR1005", path: ["reconcile", "reports"], message, line, column }], error);
   }
 }

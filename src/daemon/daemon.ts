@@ -8,7 +8,7 @@ import { contextOf, type EnvelopeContext } from "../core/model/envelope.ts";
 import type { Sink } from "../core/contracts/sink.ts";
 import type { Source } from "../core/contracts/source.ts";
 import type { StatusDocument } from "../core/contracts/status.ts";
-import type { StateStore, StoredError } from "../core/contracts/state-store.ts";
+import { type StateStore, type StoredError, storedErrorOf } from "../core/contracts/state-store.ts";
 import type { ReconcileDocument, ReconcileRequest } from "../core/contracts/reconciliation.ts";
 import { findMillraceError, isAborted } from "../core/errors.ts";
 import { TableSelection } from "../core/table-selection.ts";
@@ -122,9 +122,7 @@ export async function runDaemon(config: Config, options: DaemonOptions, signal: 
 /** For `status` and the webhook; null: no error of ours. */
 function endingOf(error: unknown): StoredError | null {
   const known = findMillraceError(error);
-  if (known === undefined) return null;
-  const { code, message, hint = null } = known;
-  return { code, message, hint, at: timestamp(clock) };
+  return known === undefined ? null : storedErrorOf(known, timestamp(clock));
 }
 
 interface HeldState {

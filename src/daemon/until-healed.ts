@@ -1,4 +1,5 @@
 /** A daemon outlasts what can heal without it: while a server of its own is away it waits, and begins again. */
+import { storedErrorOf } from "../core/contracts/state-store.ts";
 import type { Config } from "../config/config.ts";
 import { type Clock, timestamp } from "../core/clock.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
@@ -58,9 +59,7 @@ export async function untilHealed(
         said = known.message;
         await endWaiting();
         const at = timestamp(clock);
-        since ??= at;
-        const { code, message, hint = null } = known;
-        waiting = await serveWaiting(config, { error: { code, message, hint, at, since }, redact, logger });
+        waiting = await serveWaiting(config, { error: storedErrorOf(known, at, (since ??= at)), redact, logger });
       }
       await clock.sleep(backoff.next(), signal).catch(() => {});
       if (signal.aborted) return;

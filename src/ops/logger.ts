@@ -56,8 +56,8 @@ function wrap(logger: PinoLogger): Logger {
  */
 function describeError(error: unknown): unknown {
   if (error instanceof MillraceError) {
-    const { code, kind, message, hint } = error;
-    return { code, kind, message, hint, causes: causesOf(error.cause) };
+    const { code, kind, message, hint, connector } = error;
+    return { code, kind, message, hint, connector, causes: causesOf(error.cause) };
   }
   if (!(error instanceof Error)) return error;
   return { name: error.name, message: error.message, stack: error.stack, causes: causesOf(error.cause) };

@@ -80,9 +80,9 @@ function read(path: string): string {
     text = readSmallFile(path, PASSWORD_BYTES_MAX);
   } catch (error) {
     const reason = error instanceof Error && "code" in error ? String(error.code) : "unknown error";
-    throw unusable("MR2902", `the password file ${path} can't be read (${reason})`);
+    throw unusable("MR2901", `the password file ${path} can't be read (${reason})`);
   }
-  return alone(text, () => unusable("MR2902", `the password file ${path} is empty`));
+  return alone(text, () => unusable("MR2901", `the password file ${path} is empty`));
 }
 
 /** Without its last line break. */
@@ -93,5 +93,6 @@ function alone(text: string, empty: () => MillraceError): string {
 }
 
 function unusable(code: ErrorCode, message: string): MillraceError {
-  return new MillraceError({ code, kind: "blocked", message, hint: pages[code]?.remedy, reason: "login" });
+  const hint = pages[code]?.remedy;
+  return new MillraceError({ code, kind: "blocked", message, hint, reason: "login" });
 }

@@ -3,38 +3,30 @@ import { type ErrorPages, MillraceError } from "../core/errors.ts";
 export const pages = {
   MR1401: {
     title: "A comparison is running already",
+    remedy: "Wait until the running one ends; the command that started it prints its result.",
     cause:
       "`millrace reconcile` compares once at a time: a comparison reads the source's tables and uses the sinks' queues.",
-    remedy: "Wait until the running one ends; the command that started it prints its result.",
   },
   MR1402: {
     title: "The comparison was broken off",
-    cause:
-      "The daemon ended before everything was compared, or the source was unreachable for longer than `--patience`, or the command that asked for the comparison was stopped or went away: a comparison that nobody waits for ends. Rows that were repaired before stay repaired.",
     remedy:
-      "`millrace reconcile --resume ID` continues where it stopped; `millrace reconcile` starts from the beginning.",
-  },
-  MR1403: {
-    title: "There is nothing to compare with yet",
-    cause: "The daemon does not stream: it is starting, or still copying the tables for the first time.",
-    remedy: "Wait until `millrace status` shows the phase `streaming`, then run `millrace reconcile` again.",
+      "`millrace reconcile --resume ID` continues where it stopped; `millrace reconcile` starts from the beginning. Of a scheduled one `millrace status` has it as `reconcile.failure`, and the alert MillraceProofOld fires.",
+    cause:
+      "The daemon ended before everything was compared, the source was unreachable for longer than `--patience`, or nobody waited for it any more. Rows that were repaired before stay repaired.",
   },
   MR1404: {
     title: "The comparison can't be resumed",
+    remedy: "Run `millrace reconcile` without `--resume`.",
     cause:
       "`--resume` names a comparison that has ended, that never was, or was followed by another one: only the newest unfinished comparison is kept.",
-    remedy: "Run `millrace reconcile` without `--resume`.",
   },
   MR1405: {
     title: "Rows are newer than the log",
-    cause:
-      "The sink has rows, or notes of deleted rows, whose version is higher than every version of the log in this " +
-      "epoch: the source was restored to an earlier point, or another program wrote them. A sink never replaces a row by an older one, so " +
-      "neither changes nor `reconcile --repair` have an effect on them until the log has grown past that version. Another " +
-      "epoch is above them all.",
     remedy:
-      "Stop the daemon, `millrace recover --anyway` (shows the plan), `millrace recover --anyway --yes`: another epoch " +
-      "begins at the end of the source's log, all sinks are compared, and what differs is read again. Then `millrace run`.",
+      "Stop the daemon, `millrace recover --anyway` (shows the plan), `millrace recover --anyway --yes`: another epoch begins at the end of the source's log, all sinks are compared, and what differs is read again. Then `millrace run`.",
+    cause:
+      "The sink has rows, or notes of deleted rows, with higher versions than the log: the source was restored, or another program wrote them. Neither changes nor `reconcile --repair` have an effect on them.",
+    seen: "command",
   },
 } as const satisfies ErrorPages;
 
@@ -59,10 +51,10 @@ export function nothingToResume(id: string): MillraceError {
 
 export function notStreaming(): MillraceError {
   return new MillraceError({
-    code: "MR1403",
+    code: "MR1120",
     kind: "fatal",
     message: "the daemon does not stream yet",
-    hint: pages.MR1403.remedy,
+    hint: "Wait until `millrace status` shows the phase `streaming`, then run `millrace reconcile` again.",
   });
 }
 

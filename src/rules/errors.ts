@@ -3,107 +3,59 @@ import { type ErrorCode, type ErrorPages, MillraceError } from "../core/errors.t
 import { type Former, isPart, isSameTable } from "./former-rules.ts";
 
 const AFTERWARDS =
-  "If this is found at the start, the daemon does not start. If a table changes while the daemon runs, that table is " +
-  "suspended and none of its rows reaches a sink: correct the rule, start again, change one of the table's rows so that the " +
-  "log shows it, then `millrace snapshot start --tables TABLE`.";
+  "Then start again. A table that was suspended over it comes back by `millrace snapshot start --tables TABLE`, once one of its rows has changed.";
 
 export const pages = {
   MR1020: {
     title: "A `where` that can't be understood, or does not fit its table",
+    remedy: `Correct the condition at the character that the message names. Texts are in single quotes, names with capitals in double quotes. ${AFTERWARDS}`,
     cause:
-      "The condition of a table's rule is not in the language of filters, names a column that the table does not have, or " +
-      "compares a column with a value of another type. The message names the character. The language is SQL's without " +
-      "functions and arithmetic: `=`, `<>`, `<`, `<=`, `>`, `>=`, `and`, `or`, `not`, parentheses, `is [not] null`, " +
-      "`is [not] true`, `is [not] false`, `is [not] distinct from`, `[not] in (…)`, `[not] between … and …`, " +
-      "`[not] like '…'`, and a truth-value column by itself, as in `status <> 'test' and (country is null or country in ('DE', 'AT'))`.",
-    remedy: `Correct the condition. Put texts in single quotes, and names with capitals in double quotes. ${AFTERWARDS}`,
+      "The condition is not in the language of filters (SQL's comparisons, `and`, `or`, `not`, `is [not] null`, `is [not] true`, `is [not] false`, `is [not] distinct from`, `in`, `between`, `like`, truth-value columns), names a column that the table does not have, or compares it with a value of another type.",
   },
   MR1021: {
-    title: "A rule names a column that the table does not have",
+    title: "A rule or a sink's list names nothing",
+    remedy: `Use the name at the source; its case counts, and a partition comes under its parent's name. If it comes later: \`optional: true\` under that key of \`tables\`. ${AFTERWARDS}`,
     cause:
-      "A key under `columns` is no column of the table, and as a glob matches none (for a glob over tables: of none of its " +
-      "tables): it is misspelt, or the column was dropped or renamed at the source. It is refused, because a mask that hides " +
-      "nothing is worse than none.",
-    remedy: `Use the column's name at the source; its case counts. If the column comes later: \`optional: true\`. ${AFTERWARDS}`,
-  },
-  MR1022: {
-    title: "Two columns would have one name",
-    cause: "A `rename` gives a column the name of another one that is kept, or two columns get the same name.",
-    remedy: `Choose another name, or drop or rename the other column too. ${AFTERWARDS}`,
+      "A key of `tables` or of its `columns`, or a name in a sink's `tables`, names or matches no captured table or column: it is misspelt, or was dropped or renamed at the source. It is refused, because a mask that hides nothing is worse than none.",
   },
   MR1023: {
-    title: "A rule hides a column of the key",
-    cause: "Sinks find rows by their key, so its columns can't be masked or dropped. They may be renamed.",
-    remedy: `Leave the key's columns out of the rule; to exempt a column from a glob, name it with \`mask: none\`. ${AFTERWARDS}`,
-  },
-  MR1024: {
-    title: "A hash without its key",
-    cause: "A rule says `mask: hash`, and there is no `maskKey` at the top of the config (at least 16 characters).",
-    remedy:
-      "Add `maskKey: ${MILLRACE_MASK_KEY}` and keep that value: another one changes all hashes, and the tables are read again.",
+    title: "A rule can't be applied",
+    remedy: `Leave the key's columns out of the rule (of a glob by \`mask: none\`); give a renamed column a name of its own; make one of two globs more exact, or name the table or column itself. ${AFTERWARDS}`,
+    cause:
+      "It masks or drops a column of the key, by which sinks find rows; it gives two columns one name; or two globs that are equally exact say different things. The name itself is the most exact, then the glob with more literal characters, then with fewer `*`, then with more `?`; globs over tables come before globs over columns.",
   },
   MR1025: {
     title: "A hidden column has a new name that its rule does not cover",
-    cause:
-      "A column whose values a rule masks or drops was renamed at the source. The rule does not cover its new name, " +
-      "and its values would become visible.",
     remedy: `Use the column's present name. ${AFTERWARDS}`,
-  },
-  MR1033: {
-    title: "A table that stood under rules has another name",
     cause:
-      "Rules hide columns of the table, or leave rows out, and now it has another name: it was renamed, moved to another schema " +
-      "or database, swapped with another table, or is a partition that was detached or attached elsewhere. Or a new table has all columns of a table " +
-      "under rules, as a copy has. No rule hides the same under that name, and its values would become visible.",
-    remedy:
-      "Put what the message says under `tables`, with the new name: the same rules as before, or `{}` to show what the table " +
-      "has. Then start again: Millrace reads the table by itself. Or give it its former name back, or leave it out of `source.tables`.",
+      "A column whose values a rule masks or drops was renamed at the source. The rule does not cover its new name, and its values would become visible.",
   },
   MR1026: {
     title: "A `key` that can't identify its table's rows",
-    cause:
-      "The columns that a rule names as `key` are not all in the table's replica identity, so the log does not say which row " +
-      "an update or a delete concerns; or no constraint keeps two rows from having the same values there, and the replica identity " +
-      "is not FULL.",
     remedy:
-      "Use columns of the replica identity that are NOT NULL and under a unique constraint or index; the message has the statement. " +
-      "`REPLICA IDENTITY FULL` puts all columns in it; without a constraint you promise that no two rows have the same values there.",
+      "Use columns of the replica identity that are NOT NULL and under a unique constraint or index; the message has the statement. `REPLICA IDENTITY FULL` puts all columns in it; without a constraint you promise that no two rows have the same values there.",
+    cause:
+      "The columns are not all in the replica identity, so that the log does not say which row a change concerns; or no constraint keeps two rows from having the same values there.",
   },
   MR1027: {
     title: "A change of a table's shape that can't be ignored",
-    cause:
-      "The table's rule says `schemaChange: ignore`, and its rows can't be written in the shape that the sinks keep: a column " +
-      "now has a type whose values do not fit the kept one, the key has changed, or another table has the name.",
     remedy:
-      "Set `schemaChange: evolve`, start again, then `millrace snapshot start --tables TABLE`: the sinks follow the table. Or " +
-      "change it back at the source, then `millrace snapshot start --tables TABLE`.",
+      "Set `schemaChange: evolve` and start again, or change it back at the source; then `millrace snapshot start --tables TABLE`.",
+    cause:
+      "The rule says `schemaChange: ignore`, and the rows can't be written in the shape that the sinks keep: a type does not fit the kept one, the key has changed, or another table has the name.",
+  },
+  MR1033: {
+    title: "A table that stood under rules has another name",
+    remedy:
+      "Put what the message says under `tables`, with the new name: the same rules as before, or `{}` to show what the table has. Then start again: Millrace reads the table by itself. Or give it its former name back, or leave it out of `source.tables`.",
+    cause:
+      "Rules hide columns or rows of the table, and it was renamed, moved, swapped or detached; or a new table has all its columns, as a copy has. No rule hides the same under that name, and its values would become visible.",
   },
   MR1034: {
     title: "A table or column that no rule fits by the case of its letters",
+    remedy: `Name it as it is at the source: its own \`mask\`, \`drop\` or \`where\`, or \`mask: none\` for a column, and for a table a key of its own in \`tables\`, if it is to go out as it is. ${AFTERWARDS}`,
     cause:
-      "No rule speaks of the table or column, but one that hides something would if letters of its name were capitals, or " +
-      "small. A mask that is missed so is missed: the table is suspended, and none of its rows goes out.",
-    remedy:
-      "Name it as it is at the source: its own `mask`, `drop` or `where`, or `mask: none` for a column, and for a table a key of " +
-      `its own in \`tables\`, if it is to go out as it is. ${AFTERWARDS}`,
-  },
-  MR1029: {
-    title: "A rule or a sink's list fits no table",
-    cause:
-      "A key of `tables`, or a name in a sink's `tables`, names or matches none of the tables that `source.tables` takes: " +
-      "schema or table is misspelt or in another case, the table was renamed or dropped, or it is a partition, which comes " +
-      "under its parent's name. It is refused, because a mask that hides nothing is worse than none.",
-    remedy:
-      "Use the names at the source; their case counts. If the table comes later, say `optional: true` under that key of " +
-      "`tables` (for a name in a sink's list, under the same key).",
-  },
-  MR1028: {
-    title: "Two rules contradict each other",
-    cause:
-      "Two globs that are equally exact say different things of one column or table. The name itself is the most exact; " +
-      "then the glob with more literal characters, then with fewer `*`, then with more `?`; globs over tables come before " +
-      "globs over columns.",
-    remedy: `Make one of them more exact, or name the table or column itself. ${AFTERWARDS}`,
+      "No rule speaks of it, but one that hides something would if letters of its name were capitals, or small. The table is suspended, and none of its rows goes out.",
   },
 } as const satisfies ErrorPages;
 

@@ -38,7 +38,7 @@ export function idleRules(
       const what = isGlob(pattern) ? "matches no captured table" : "is no captured table";
       const nearest = nearestName(pattern, similar);
       const meant = nearest === undefined ? "" : `; did you mean ${JSON.stringify(nearest)}?`;
-      return { code: "MR1029", place, message: `${JSON.stringify(pattern)} ${what}${meant}` };
+      return { code: "MR1021", place, message: `${JSON.stringify(pattern)} ${what}${meant}` };
     });
 }
 

@@ -198,7 +198,8 @@ const SAID_OF_COLUMNS: readonly ((rule: ColumnRule) => string | null)[] = [
 function tied(first: TableRule | ColumnRule, second: TableRule | ColumnRule, what: string): RuleProblem {
   const patterns = `${JSON.stringify(first.pattern)} and ${JSON.stringify(second.pattern)}`;
   const message = `${patterns} say different things of ${what}, and neither is more exact; the other one is at ${second.place}`;
-  return { code: "MR1028", place: first.place, message };
+  const fix = "Make one of them more exact, or name the table or column itself.";
+  return { code: "MR1023", place: first.place, message, fix };
 }
 
 function fitting(tables: readonly TableRule[], name: TableName): readonly TableRule[] {

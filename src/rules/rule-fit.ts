@@ -24,6 +24,7 @@ export function hiddenKey(shape: TableShape, rule: MergedRule, rulings: readonly
     code: "MR1023",
     place: placeOf(rulings[ordinal]!.hiddenBy) ?? rule.place,
     message: `column ${JSON.stringify(name)} is in the key of table ${shape.id}; it can't be ${what}`,
+    fix: "Leave the key's columns out of the rule; to exempt a column from a glob, name it with `mask: none`.",
   };
 }
 
@@ -44,7 +45,8 @@ export function sameName(shape: TableShape, rule: MergedRule, columns: readonly 
     const renamed = sources.find((source) => source !== name) ?? name;
     const message = `columns ${sources.map((s) => JSON.stringify(s)).join(" and ")} of table ${shape.id} would both be named ${JSON.stringify(name)}`;
     const { renamedBy } = columnRuling(rule, renamed);
-    return { code: "MR1022", place: placeOf(renamedBy) ?? rule.place, message };
+    const fix = "Choose another name, or drop or rename the other column too.";
+    return { code: "MR1023", place: placeOf(renamedBy) ?? rule.place, message, fix };
   }
   return null;
 }

@@ -103,7 +103,7 @@ function problemsOf(
   book.begin(captured);
   const unfit = refused.map((table) => book.keyProblem(table)).filter((problem) => problem !== null);
   const found = [...idleRules(rules, captured, former.known), ...book.problems(tables, elsewhere?.tables), ...unfit];
-  const idle = new Set(found.flatMap(({ code, place }) => (code === "MR1029" || code === "MR1021" ? [place] : [])));
+  const idle = new Set(found.flatMap(({ code, place }) => (code === "MR1021" ? [place] : [])));
   // A rule that fits nothing says what it may have meant.
   return found.filter(({ code, place }) => code !== "MR1034" || !idle.has(place));
 }

@@ -1,103 +1,231 @@
 import { TABLE_PAUSED } from "../core/contracts/status.ts";
-import { MillraceError } from "../core/errors.ts";
+import { type ErrorCode, type ErrorPages, MillraceError } from "../core/errors.ts";
 import { EPOCH_MAX } from "../core/model/version.ts";
 import type { AmbiguousKey } from "../core/contracts/row-reads.ts";
 import type { RefusedTable, TableShape } from "../core/contracts/catalog.ts";
 import type { StoredError } from "../core/contracts/state-store.ts";
 
-import { pages } from "./error-pages.ts";
 import { shellWord } from "../core/shell-word.ts";
 
-export { pages };
+export const pages = {
+  MR1301: {
+    title: "The sink holds less than it held before",
+    remedy:
+      "Fill it again beside the running stream: `millrace snapshot start --sink NAME`; a history, files and topics lack the changes in between. If the sink was meant to be restored from a newer copy, restore that and run `millrace resume --sink NAME`.",
+    cause:
+      "The progress in the sink is missing or older than recorded (its file was deleted, an index dropped, an older copy restored), and the source's log no longer reaches back to there. Only this sink stops, and only with `onLost: fail` (the default of warehouses) or as a history; others are filled again by themselves.",
+  },
+  MR1302: {
+    title: "Refused rows stop a sink or a table",
+    remedy:
+      "`millrace dlq list` counts the letters by cause, `millrace dlq show ID --show-values` shows a row. Correct the target, then `millrace snapshot start --tables TABLE --sink NAME`; for a history `millrace dlq discard`, then `millrace resume --sink NAME`.",
+    cause:
+      "`onPoison: pause` is set; or more rows of a table were refused than `deadLettersMax` (1,000) allows, which points to the table: a constraint, a trigger, a column that is too small. The table is suspended in this sink; a history stops as a whole.",
+  },
+  MR1303: {
+    title: "A table is new or its shape changed, and an operator has to approve it",
+    remedy:
+      "Look at it with `millrace schema show TABLE`, then `millrace schema approve TABLE`: the sinks follow the new shape, and the table is read again beside the stream.",
+    cause:
+      "`schemaChange: pause`, or a change that the table's `compatibility` does not allow; under a glob with `schemaChange: pause` also a table that appears after the first start. The table is suspended: its changes are skipped, everything else continues.",
+    seen: "suspended",
+  },
+  MR1304: {
+    title: "A failure that is not classified",
+    remedy:
+      "The log has the error with its causes. Correct what it names and run `millrace resume --sink NAME`; a table that was suspended over it comes back by `millrace snapshot start --tables TABLE`. Report it.",
+    cause:
+      "A sink, the stream, or a read beside it failed with an error that Millrace does not know, and the retries failed too; or a defect of Millrace affects one table, which is suspended.",
+  },
+  MR1305: {
+    title: "Two tables have the same target",
+    remedy:
+      "Give the sink a `tables` list with only one of them, or put them in sinks with different `schema` or `prefix`. If one of the two is dropped or renamed at the source, Millrace captures the other by itself.",
+    cause:
+      "Two tables have one name in a sink: names that differ in case or in a dot's place, that were cut, or that two sinks share. The later one waits.",
+    seen: "suspended in a sink",
+  },
+  MR1308: {
+    title: "The sink holds another position than was written",
+    remedy:
+      "Nothing, unless it ends in MR1301. If it repeats, find the other program that writes to it, or let the `url` lead to one server.",
+    cause:
+      "The target was restored from a copy, a replica that lagged behind answers or was promoted, or somebody replaced it. Millrace goes on from what it holds if the log reaches back that far.",
+  },
+  MR1309: {
+    title: "A captured table can't be captured any more",
+    remedy:
+      "Do what the hint, or `millrace check`, says, such as adding the lost key or a GRANT. Millrace then reads the table again and captures it, without a command from you. One that was dropped for good you can take out of `tables`.",
+    cause:
+      "The table, its key or its replica identity was dropped, it became unlogged, got a column with a reserved name, or the login may not read it any more. The table is suspended, everything else goes on.",
+    seen: "suspended",
+  },
+  MR1311: {
+    title: "The sink is ahead of the source's log",
+    remedy:
+      "If the source was exchanged by mistake, put the right one back. Otherwise stop the daemon and run `millrace recover`: it begins a new epoch and compares every sink. Or fill this sink alone again, if it is a mirror: `millrace snapshot start --sink NAME`.",
+    cause:
+      "The checkpoint names a position that the log does not have: the state was lost or is an older copy, or the source was exchanged or restored, while this sink did not answer. Going on would skip changes. Only this sink stops.",
+  },
+  MR1313: {
+    title: "A key that does not tell its rows apart",
+    remedy:
+      "Correct those rows at the source and add a unique constraint over not-null columns; then `millrace snapshot start --tables TABLE`. Or use other columns as the key.",
+    cause:
+      "The rule's `key` has no unique constraint at the source, and two rows have the same values there, or one has a null. One of them would be lost in every sink, so the table is suspended.",
+    seen: "suspended",
+  },
+  MR1315: {
+    title: "A history is gone from its sink",
+    remedy:
+      "Put the table back from a backup, or the former `schema` into the configuration, then `millrace resume --sink NAME`. Or start a new history with the present rows: `millrace snapshot start --sink NAME`.",
+    cause:
+      "A table with `mode: history` was dropped or emptied, or the sink got another `schema`. Earlier rows can't be read again, so the sink stops.",
+  },
+  MR1317: {
+    title: "The sink belongs to another state",
+    remedy:
+      "Correct the sink's address. If the target is the right one: stop the daemon, then `millrace offsets reset --sink NAME --to snapshot --yes`, which removes rows that this log can't have written and reads all tables again.",
+    cause:
+      "The checkpoint was written with another state, or there is none and the rows are newer than the log: the target is another daemon's, or from an earlier life of this one. Changes would have no effect on such rows. Only this sink stops.",
+  },
+  MR1321: {
+    title: "A query can't be run",
+    remedy:
+      "Ask a DuckDB sink (`--sink`), by one statement that reads. Correct the SQL; make room beside the file, or ask when less is written or asked; or stop Millrace: then the query reads the file itself.",
+    cause:
+      "The sink has no queries, the SQL writes or fails, or there is no copy of the file to read: the disk has no room for it, too much is written, or too many queries run at once.",
+    seen: "command",
+  },
+  MR1323: {
+    title: "The source does not accept a condition",
+    remedy:
+      "Try it at the source: SELECT count(*) FROM the table WHERE (the condition). A daemon behind Kafka needs `conditions: true` for the sink with `format: log`.",
+    cause:
+      "`snapshot start --where` is not valid SQL of the source, names something that the table does not have, or the capturing daemon takes no conditions. Nothing was started.",
+    seen: "command",
+  },
+  MR1324: {
+    title: "A sink can't write one table",
+    remedy:
+      "Correct what the message names at the target. Millrace tries the table again by itself, at most every 30 s, and then reads it again as a whole.",
+    cause:
+      "The target refuses this table alone, and not because of a single row: an index is closed or has lost a part, a constraint fails at the commit, an error is not classified. The message has the target's own error. The table is suspended in this sink.",
+    seen: "suspended in a sink",
+  },
+  MR1326: {
+    title: "An operator has paused a table",
+    remedy:
+      "`millrace resume --tables TABLE`. Where changes have passed meanwhile, its rows are read again. `millrace audit list` says who paused it.",
+    cause:
+      "`millrace pause --tables TABLE`: the sinks skip the table's changes and go on with the others. The source keeps no log for it.",
+    seen: "suspended in a sink",
+  },
+  MR1330: {
+    title: "The tables were shared in another way before",
+    remedy:
+      "Take the former value back. Or stop all processes, and run `millrace recover --shares --yes` with the new one. From shares to none: `millrace teardown --sink-metadata --yes` with the former value, then start.",
+    cause:
+      "`source.shares` was changed, or a sink's `schema` was, and the states have positions from before; or processes of one group have different ones. Two daemons would count a table as theirs.",
+    seen: "start",
+  },
+  MR1335: {
+    title: "A sink gives no answer",
+    remedy:
+      "Look at the target: whether its server works, waits for a lock, or lacks memory or disk. If it is only slow, make its batches smaller (`batch.rows`, `batch.bytes`) or the time longer (`batch.timeout`).",
+    cause:
+      "A write took longer than `batch.timeout` (five minutes by default; twelve times as long for work on a whole table). Millrace cuts the connection, opens the sink again, and gives the next attempt twice the time. The other sinks go on.",
+  },
+} as const satisfies ErrorPages;
+
+function fatal(
+  code: ErrorCode,
+  message: string,
+  hint: string | undefined,
+  more: { readonly cause?: unknown; readonly table?: string | undefined; readonly reason?: "behind" } = {},
+): MillraceError {
+  return new MillraceError({ code, kind: "fatal", message, hint, ...more });
+}
 
 /** Millrace tries such a table again by itself. */
 export const CANNOT_WRITE = "MR1324";
 
 export function cannotWrite(sink: string, table: string, cause: MillraceError): MillraceError {
-  return new MillraceError({
-    code: CANNOT_WRITE,
-    kind: "fatal",
-    message: `sink ${sink} can't write ${table}: ${cause.code} ${cause.message}`,
-    hint: cause.hint ?? "correct what it names at the target; Millrace tries the table again by itself",
-    cause,
-    table,
-  });
+  return fatal(
+    CANNOT_WRITE,
+    `sink ${sink} can't write ${table}: ${cause.code} ${cause.message}`,
+    cause.hint ?? "correct what it names at the target; Millrace tries the table again by itself",
+    { cause, table },
+  );
 }
 
 export function sinkEmptied(sink: string): MillraceError {
-  return new MillraceError({
-    code: "MR1301",
-    kind: "fatal",
-    reason: "behind",
-    message: `sink ${sink} holds no checkpoint any more: its target was emptied, or the checkpoint was deleted there`,
-    hint: `millrace snapshot start --sink ${sink}`,
-  });
+  return fatal(
+    "MR1301",
+    `sink ${sink} holds no checkpoint any more: its target was emptied, or the checkpoint was deleted there`,
+    `millrace snapshot start --sink ${sink}`,
+    { reason: "behind" },
+  );
 }
 
 export function sinkBehind(sink: string): MillraceError {
-  return new MillraceError({
-    code: "MR1301",
-    kind: "fatal",
-    reason: "behind",
-    message: `sink ${sink} holds less than it held before, and the source's log no longer reaches back to there`,
-    hint: `millrace snapshot start --sink ${sink}`,
-  });
+  return fatal(
+    "MR1301",
+    `sink ${sink} holds less than it held before, and the source's log no longer reaches back to there`,
+    `millrace snapshot start --sink ${sink}`,
+    { reason: "behind" },
+  );
 }
 
 export function historyLost(sink: string, tables: readonly string[]): MillraceError {
-  return new MillraceError({
-    code: "MR1315",
-    kind: "fatal",
-    message: `the history of ${tables.join(", ")} is gone from sink ${sink}`,
-    hint: `put it back, then millrace resume --sink ${sink}; or start a new one: millrace snapshot start --sink ${sink}`,
-  });
+  return fatal(
+    "MR1315",
+    `the history of ${tables.join(", ")} is gone from sink ${sink}`,
+    `put it back, then millrace resume --sink ${sink}; or start a new one: millrace snapshot start --sink ${sink}`,
+  );
 }
 
 export const SINK_AHEAD = "MR1311";
 
 export function sinkAhead(sink: string): MillraceError {
-  return new MillraceError({
-    code: SINK_AHEAD,
-    kind: "fatal",
-    message: `sink ${sink} is at a position that the source's log does not have`,
-    hint: "stop the daemon, then millrace recover: it begins a new epoch and compares every sink",
-  });
+  return fatal(
+    SINK_AHEAD,
+    `sink ${sink} is at a position that the source's log does not have`,
+    "stop the daemon, then millrace recover: it begins a new epoch and compares every sink",
+  );
 }
 
 export function sinkForeign(sink: string): MillraceError {
-  return new MillraceError({
-    code: "MR1317",
-    kind: "fatal",
-    message: `sink ${sink} holds a checkpoint that was written with another state`,
-    hint: `millrace offsets reset --sink ${sink} --to snapshot fills it again; it removes rows that this log can't have written`,
-  });
+  return fatal(
+    "MR1317",
+    `sink ${sink} holds a checkpoint that was written with another state`,
+    `millrace offsets reset --sink ${sink} --to snapshot fills it again; it removes rows that this log can't have written`,
+  );
 }
 
 export function notReadAgain(sink: string, { code, message }: StoredError, hint: string | null): MillraceError {
-  return new MillraceError({
-    code: "MR1337",
-    kind: "fatal",
-    message: `sink ${sink} has failed, and reading this again would not bring it back: ${code} ${message}`,
-    hint: hint ?? pages.MR1337.remedy,
-  });
+  return fatal(
+    "MR1127",
+    `sink ${sink} has failed, and reading this again would not bring it back: ${code} ${message}`,
+    hint ??
+      "`millrace snapshot start --sink NAME`, without `--tables` and `--where`, fills a mirror again. For a history or a stream that is ahead of the log (MR1311), stop the daemon and run `millrace recover`.",
+  );
 }
 
 export function epochsUsedUp(epoch: number): MillraceError {
-  return new MillraceError({
-    code: "MR1338",
-    kind: "fatal",
-    message: `epoch ${epoch} is more than the ${EPOCH_MAX} that row versions can tell apart`,
-    hint: pages.MR1338.remedy,
-  });
+  return fatal(
+    "MR1131",
+    `epoch ${epoch} is more than the ${EPOCH_MAX} that row versions can tell apart`,
+    "Empty the sinks, or give them empty places (another schema, prefix or path). Then the epochs begin again.",
+  );
 }
 
 export function sinkHoldsLater(sink: string): MillraceError {
-  return new MillraceError({
-    code: "MR1318",
-    kind: "fatal",
-    message: `sink ${sink} has rows that are newer than anything that the source's log has, and no checkpoint`,
-    hint: `millrace offsets reset --sink ${sink} --to snapshot removes them and fills the sink again`,
-  });
+  return fatal(
+    "MR1317",
+    `sink ${sink} has rows that are newer than anything that the source's log has, and no checkpoint`,
+    `millrace offsets reset --sink ${sink} --to snapshot removes them and fills the sink again`,
+  );
 }
 
 export function otherThanWritten(sink: string): MillraceError {
@@ -109,13 +237,12 @@ export function otherThanWritten(sink: string): MillraceError {
 }
 
 export function pausedOnPoison(sink: string, table: string, cause: MillraceError): MillraceError {
-  return new MillraceError({
-    code: "MR1302",
-    kind: "fatal",
-    message: `sink ${sink} refused a row of ${table} (${cause.code}) and onPoison is pause`,
-    hint: `millrace dlq list, then millrace resume --sink ${sink}`,
-    cause,
-  });
+  return fatal(
+    "MR1302",
+    `sink ${sink} refused a row of ${table} (${cause.code}) and onPoison is pause`,
+    `millrace dlq list, then millrace resume --sink ${sink}`,
+    { cause },
+  );
 }
 
 export function tooManyRefused(
@@ -125,7 +252,7 @@ export function tooManyRefused(
   cause: MillraceError,
 ): MillraceError {
   return new MillraceError({
-    code: "MR1328",
+    code: "MR1302",
     kind: "fatal",
     message: `sink ${sink} refused more than ${countMax} rows of ${table}, the last one by ${cause.code} (${cause.message})`,
     hint: isHistory
@@ -138,39 +265,36 @@ export function tooManyRefused(
 
 export function impossibleKey(table: string): MillraceError {
   return new MillraceError({
-    code: "MR1325",
+    code: "MR3111",
     kind: "poison",
     message: `a row of ${table} has a date that does not exist in its key`,
-    hint: pages.MR1325.remedy,
+    hint: "Correct the row at the source, or choose `zeroDates: text` for its table, which is then read again with its dates as texts. `millrace dlq list` names the rows.",
   });
 }
 
 export function waitsForApproval(table: string, changes: readonly string[]): MillraceError {
-  return new MillraceError({
-    code: "MR1303",
-    kind: "fatal",
-    message: `table ${table} is suspended, because its shape has changed: ${changes.join("; ")}`,
-    hint: `millrace schema approve ${shellWord(table)}`,
-  });
+  return fatal(
+    "MR1303",
+    `table ${table} is suspended, because its shape has changed: ${changes.join("; ")}`,
+    `millrace schema approve ${shellWord(table)}`,
+  );
 }
 
 export function newWaits(table: string): MillraceError {
-  return new MillraceError({
-    code: "MR1303",
-    kind: "fatal",
-    message: `table ${table} is suspended, because it is new and no rule names it: a glob of \`tables\` says \`schemaChange: pause\``,
-    hint: `millrace schema approve ${shellWord(table)}`,
-  });
+  return fatal(
+    "MR1303",
+    `table ${table} is suspended, because it is new and no rule names it: a glob of \`tables\` says \`schemaChange: pause\``,
+    `millrace schema approve ${shellWord(table)}`,
+  );
 }
 
 export function unclassified(sink: string, cause: unknown): MillraceError {
-  return new MillraceError({
-    code: "MR1304",
-    kind: "fatal",
-    message: `sink ${sink} keeps failing: ${cause instanceof Error ? cause.message : String(cause)}`,
-    hint: `correct what the log names, then millrace resume --sink ${sink}`,
-    cause,
-  });
+  return fatal(
+    "MR1304",
+    `sink ${sink} keeps failing: ${cause instanceof Error ? cause.message : String(cause)}`,
+    `correct what the log names, then millrace resume --sink ${sink}`,
+    { cause },
+  );
 }
 
 /** A broken stream whose error no connector classified. */
@@ -196,160 +320,129 @@ export function readFailed(table: string, cause: unknown): MillraceError {
 export const TARGETS_MEET = "MR1305";
 
 export function targetsMeet(sink: string, a: string, b: string, target: string): MillraceError {
-  return new MillraceError({
-    code: TARGETS_MEET,
-    kind: "fatal",
-    message: `tables ${a} and ${b} would both be written to ${target} in sink ${sink}`,
-    hint: "leave one of them out of this sink's tables, or give another sink its own schema or prefix",
-  });
+  return fatal(
+    TARGETS_MEET,
+    `tables ${a} and ${b} would both be written to ${target} in sink ${sink}`,
+    "leave one of them out of this sink's tables, or give another sink its own schema or prefix",
+  );
 }
 
 export function notAsked(sink: string): MillraceError {
-  return new MillraceError({
-    code: "MR1321",
-    kind: "fatal",
-    message: `sink ${sink} can't be queried with SQL`,
-    hint: "name a DuckDB sink",
-  });
+  return fatal("MR1321", `sink ${sink} can't be queried with SQL`, "name a DuckDB sink");
 }
 
 export function tooManyQueries(max: number): MillraceError {
-  return new MillraceError({ code: "MR1322", kind: "retryable", message: `${max} queries are being prepared already` });
+  return new MillraceError({ code: "MR1321", kind: "retryable", message: `${max} queries are being prepared already` });
 }
 
 export function noSuchSink(name: string, known: readonly string[]): MillraceError {
-  return new MillraceError({
-    code: "MR1306",
-    kind: "fatal",
-    message: `there is no sink ${JSON.stringify(name)}`,
-    hint: `the sinks are: ${known.join(", ")}`,
-  });
+  return fatal("MR1114", `there is no sink ${JSON.stringify(name)}`, `the sinks are: ${known.join(", ")}`);
 }
 
 export function noSuchTable(id: string): MillraceError {
-  return new MillraceError({
-    code: "MR1307",
-    kind: "fatal",
-    message: `there is no captured table ${JSON.stringify(id)}`,
-    hint: "name it as schema.table",
-  });
+  return fatal("MR1114", `there is no captured table ${JSON.stringify(id)}`, "name it as schema.table");
 }
 
 export function tablePaused(id: string): MillraceError {
-  return new MillraceError({
-    code: TABLE_PAUSED,
-    kind: "fatal",
-    message: `an operator has paused table ${id}`,
-    hint: `let it go on: millrace resume --tables ${shellWord(id)}`,
-    table: id,
-  });
+  return fatal(
+    TABLE_PAUSED,
+    `an operator has paused table ${id}`,
+    `let it go on: millrace resume --tables ${shellWord(id)}`,
+    { table: id },
+  );
 }
 
 export function historyNotPaused(sink: string): MillraceError {
-  return new MillraceError({
-    code: "MR1327",
-    kind: "fatal",
-    message: `sink ${sink} keeps histories: what passes while a table is paused would be missing in its history for ever`,
-    hint: `name another sink with --sink, or pause the sink as a whole: millrace pause --sink ${sink}`,
-  });
+  return fatal(
+    "MR1127",
+    `sink ${sink} keeps histories: what passes while a table is paused would be missing in its history for ever`,
+    `name another sink with --sink, or pause the sink as a whole: millrace pause --sink ${sink}`,
+  );
 }
 
 export function noSuchLetter(ids: readonly number[]): MillraceError {
-  return new MillraceError({
-    code: "MR1115",
-    kind: "fatal",
-    message: `there is no dead letter ${ids.join(", ")}`,
-    hint: "millrace dlq list --all shows the numbers; a row that is refused again has a new one",
-  });
+  return fatal(
+    "MR1114",
+    `there is no dead letter ${ids.join(", ")}`,
+    "millrace dlq list --all shows the numbers; a row that is refused again has a new one",
+  );
 }
 
 /** What stood under rules has another name: it is suspended although it was never captured under that one. */
 export const OTHER_NAME = "MR1033";
 
 /** Reasons for a table's suspension that end by themselves as soon as the source, or the configuration, is corrected. */
-export const CORRECTED_AT_SOURCE: ReadonlySet<string> = new Set(["MR1026", OTHER_NAME, "MR1309", "MR1312"]);
+export const CORRECTED_AT_SOURCE: ReadonlySet<string> = new Set(["MR1026", OTHER_NAME, "MR1309"]);
 
 /** `before`: the table as it was captured. */
 export function refusedSince(refused: RefusedTable, before?: TableShape): MillraceError {
-  const { id, reason, byPrivilege, code } = refused;
+  const { id, reason, code } = refused;
   const key = before?.key.map((ordinal) => before.columns[ordinal]!.name) ?? [];
   const fix = refused.fixWith?.(key) ?? refused.fix;
   if (code !== undefined)
     return new MillraceError({ code, kind: "fatal", message: `table ${id} is suspended: ${reason}`, hint: fix });
-  return new MillraceError({
-    code: byPrivilege === true ? "MR1312" : "MR1309",
-    kind: "fatal",
-    message: `table ${id} is suspended, because it can't be captured any more: ${reason}`,
-    hint: `${fix} Then Millrace captures it again.`,
-  });
+  return fatal(
+    "MR1309",
+    `table ${id} is suspended, because it can't be captured any more: ${reason}`,
+    `${fix} Then Millrace captures it again.`,
+  );
 }
 
 export function keyLost(table: string): MillraceError {
-  return new MillraceError({
-    code: "MR1309",
-    kind: "fatal",
-    message: `table ${table} is suspended: it has no usable key any more`,
-    hint: "`millrace check` prints the SQL that gives it a key again; then Millrace captures it again",
-  });
+  return fatal(
+    "MR1309",
+    `table ${table} is suspended: it has no usable key any more`,
+    "`millrace check` prints the SQL that gives it a key again; then Millrace captures it again",
+  );
 }
 
 export function ambiguousKey(table: string, what: AmbiguousKey["what"]): MillraceError {
   const met = what === "null" ? "a row has a null in the columns" : "two rows have the same values in the columns";
-  return new MillraceError({
-    code: "MR1313",
-    kind: "fatal",
-    message: `table ${table} is suspended: ${met} that its rule names as key`,
-    hint: `correct those rows at the source, then millrace snapshot start --tables ${shellWord(table)}; or use other columns`,
-  });
+  return fatal(
+    "MR1313",
+    `table ${table} is suspended: ${met} that its rule names as key`,
+    `correct those rows at the source, then millrace snapshot start --tables ${shellWord(table)}; or use other columns`,
+  );
 }
 
 export function internalFailure(table: string, cause: unknown): MillraceError {
-  return new MillraceError({
-    code: "MR1314",
-    kind: "fatal",
-    message: `table ${table} is suspended: its rows could not be processed (${cause instanceof Error ? cause.name : typeof cause})`,
-    hint: `report the log's error, then millrace snapshot start --tables ${shellWord(table)}`,
-    cause,
-  });
+  return fatal(
+    "MR1304",
+    `table ${table} is suspended: its rows could not be processed (${cause instanceof Error ? cause.name : typeof cause})`,
+    `report the log's error, then millrace snapshot start --tables ${shellWord(table)}`,
+    { cause },
+  );
 }
 
 export function snapshotNeeded(id: number, table: string, sink: string): MillraceError {
-  return new MillraceError({
-    code: "MR1310",
-    kind: "fatal",
-    message: `snapshot ${id} can't be cancelled: without it sink ${sink} lacks rows of ${table}`,
-    hint: `millrace pause --sink ${sink} interrupts it; to do without the table, leave it out of the sink's tables`,
-  });
+  return fatal(
+    "MR1127",
+    `snapshot ${id} can't be cancelled: without it sink ${sink} lacks rows of ${table}`,
+    `millrace pause --sink ${sink} interrupts it; to do without the table, leave it out of the sink's tables`,
+  );
 }
 
 export function conditionRefused(table: string, cause: Error): MillraceError {
-  return new MillraceError({
-    code: "MR1323",
-    kind: "fatal",
-    message: `--where can't be used on ${table}: ${cause.message}`,
-    hint: pages.MR1323.remedy,
-    cause,
-  });
+  return fatal("MR1323", `--where can't be used on ${table}: ${cause.message}`, pages.MR1323.remedy, { cause });
 }
 
 /** Divisions as texts; null: one daemon has all tables. */
 export function dividedBefore(name: string, before: string | null, now: string | null): MillraceError {
   const spelled = (division: string | null) => (division === null ? "no shares" : `\`shares: ${division}\``);
-  return new MillraceError({
-    code: "MR1330",
-    kind: "fatal",
-    message: `${name} has run with ${spelled(before)}, and the configuration now has ${spelled(now)}`,
-    hint: pages.MR1330.remedy,
-  });
+  return fatal(
+    "MR1330",
+    `${name} has run with ${spelled(before)}, and the configuration now has ${spelled(now)}`,
+    pages.MR1330.remedy,
+  );
 }
 
 /** The sink is opened again, and the tables are made and filled again. */
 export function targetsGone(sink: string, lostTables: readonly string[]): MillraceError {
   return new MillraceError({
-    code: "MR1336",
+    code: "MR3110",
     kind: "reopen",
     message: `sink ${sink} lacks tables that it held: ${lostTables.join(", ")}`,
-    hint: pages.MR1336.remedy,
+    hint: "Nothing, if the table was dropped by mistake or to have it filled again. Otherwise find out who drops it.",
     lostTables,
   });
 }

@@ -1,6 +1,6 @@
 import { type Clock, timestamp } from "../core/clock.ts";
 import { findMillraceError, type MillraceError } from "../core/errors.ts";
-import type { StateStore, StoredError } from "../core/contracts/state-store.ts";
+import { type StateStore, type StoredError, storedErrorOf } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 
 const FIRST_WAIT_MS = 250;
@@ -101,9 +101,9 @@ class WaitingCalls {
 
   #tell(error: MillraceError): void {
     const { clock, logger } = this.#parts;
-    const { code, message, hint } = error;
+    const { code, message } = error;
     const at = timestamp(clock);
-    this.#error = { code, message, hint: hint ?? null, at, since: this.#error?.since ?? at };
+    this.#error = storedErrorOf(error, at, this.#error?.since ?? at);
     const nowMs = clock.elapsed();
     if (nowMs - this.#loggedMs < REPEATED_MS) return;
     this.#loggedMs = nowMs;

@@ -19,7 +19,7 @@ export interface OpenStore extends AsyncDisposable {
 }
 
 const at = (commit: bigint, index = 0, epoch = 1): Position => ({ epoch, commit, index });
-const failure: StoredError = { code: "MR3101", message: "m", hint: null, at: "2026-11-20T00:00:00Z" };
+const failure: StoredError = { code: "MR2004", message: "m", hint: null, at: "2026-11-20T00:00:00Z" };
 
 export function stateStoreSuite(open: () => Promise<OpenStore>): void {
   describe("lease", () => {
@@ -487,7 +487,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
     key: [key],
     op: "u",
     position: at(2n ** 54n, 4),
-    code: "MR3302",
+    code: "MR2002",
     reason: "too long",
     envelope: '{"op":"u"}',
   });
@@ -501,7 +501,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       await deadLetters.add(letter("x", "2"));
       await deadLetters.add(letter("y", "1"));
       const [first] = await deadLetters.list({ sink: "x" });
-      const last = "public.a: MR3302 too long";
+      const last = "public.a: MR2002 too long";
       expect(await deadLetters.waiting()).toEqual(
         new Map([
           ["x", { count: 2, last, since: first?.createdAt }],
@@ -651,7 +651,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       const dump = await store.state.dump();
       await expect(store.state.restore({ ...dump, migration: 9999 })).rejects.toMatchObject({ code: "MR1206" });
       const unknown = { ...dump, relations: { ...dump.relations, nothing: [{ a: 1 }] } };
-      await expect(store.state.restore(unknown)).rejects.toMatchObject({ code: "MR1214" });
+      await expect(store.state.restore(unknown)).rejects.toMatchObject({ code: "MR1204" });
       expect(await store.state.sinks.all()).toHaveLength(1);
     });
   });

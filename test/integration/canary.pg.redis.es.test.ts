@@ -62,7 +62,7 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
     says: /MR1005/,
   },
   "a secret file": { source: postgres(`postgres://u:\${file:secret}@${NOBODY}/d`), says: /can't be reached/ },
-  "a warehouse": { sinks: { w: postgres(`postgres://u:${pw}@${NOBODY}/d`) }, says: /MR3102/ },
+  "a warehouse": { sinks: { w: postgres(`postgres://u:${pw}@${NOBODY}/d`) }, says: /MR2001/ },
   "a cache": {
     sinks: { c: { kind: "redis", url: `redis://u:${pw}@${NOBODY}/0` } },
     says: /c: the connection to Redis at 127.0.0.1:\d+ failed/,

@@ -83,7 +83,7 @@ test("a checkpoint that a replica does not show yet is waited for with pauses; o
   state.isStale = true;
   state.reads = 0;
   // For good: it is told, and may pass.
-  await expect(write(12n)).rejects.toMatchObject({ code: "MR4113", kind: "retryable" });
+  await expect(write(12n)).rejects.toMatchObject({ code: "MR1308", kind: "retryable" });
   expect(state.reads).toBeLessThan(30);
   state.isStale = false;
   const held = await sink.open(1, timeout());
@@ -160,7 +160,7 @@ test("statements are ended of this sink alone, up to its own lease", async () =>
   for (const lease of [3, 7, 5]) {
     const sink = await target.makeSink();
     if (lease !== 5) await sink.open(lease, timeout());
-    else await expect(sink.open(lease, timeout())).rejects.toMatchObject({ code: "MR4111" });
+    else await expect(sink.open(lease, timeout())).rejects.toMatchObject({ code: "MR3109" });
     if (lease !== 5) {
       await sink.prepare([users], timeout());
       await sink.apply(rowsBatch(10n, [users, [put(["1", "ann"])]]), new Reports(), timeout());

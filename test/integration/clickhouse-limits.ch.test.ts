@@ -107,7 +107,7 @@ test("of a limit with a constraint the sink sets what comes nearest to none, and
     .rows(`SELECT length('${"x".repeat(120_000)}')`, within())
     .catch((error: unknown) => error);
   const told = classify(tooLong, "reading", within());
-  expect(told).toMatchObject({ code: "MR4119", kind: "blocked", message: expect.stringContaining("max_query_size") });
+  expect(told).toMatchObject({ code: "MR2006", kind: "blocked", message: expect.stringContaining("max_query_size") });
   const context = { name: "columns", daemon: "shop", folder: "/", options: definition.parse({ url: gateway.url }) };
   const findings = await factory.check(context, within());
   const limits = findings.filter(({ id }) => id.endsWith(".limits")).map(({ what }) => what);
@@ -127,7 +127,7 @@ test.for([
 ] as const)("a profile that keeps %s is told by name, with the value needed", async ([name, constraint, text]) => {
   await using gateway = await constrained({ [name]: constraint });
   const error = findMillraceError(await openedAt(gateway.url).catch((failure: unknown) => failure));
-  expect(error).toMatchObject({ code: "MR4120", kind: "blocked", message: expect.stringContaining(text) });
+  expect(error).toMatchObject({ code: "MR2005", kind: "blocked", message: expect.stringContaining(text) });
   expect(error?.hint).toContain(`${name} = ${text.at(-1)}`);
   // No one value is enough for this one.
   if (name === "insert_deduplicate") return;
@@ -142,7 +142,7 @@ test("a mode that cuts answers is refused with a limit that stays, and not witho
   await using client = await openedAt(alone.url);
   expect(client.fixedLimits).toEqual([]);
   await using gateway = await constrained({ ...mode, max_result_rows: { value: "1000000", isConst: true } });
-  await expect(openedAt(gateway.url)).rejects.toMatchObject({ code: "MR4120" });
+  await expect(openedAt(gateway.url)).rejects.toMatchObject({ code: "MR2005" });
 });
 
 test("a statement that needs more memory than its user may have is told with both numbers", async () => {
@@ -153,7 +153,7 @@ test("a statement that needs more memory than its user may have is told with bot
     .rows("SELECT groupArray(repeat('x', 1000)) FROM numbers(1000000)", within())
     .catch((error: unknown) => error);
   const told = classify(failed, "reading", within());
-  expect(told).toMatchObject({ code: "MR4119", kind: "blocked" });
+  expect(told).toMatchObject({ code: "MR2006", kind: "blocked" });
   expect(told.message).toMatch(/max_memory_usage: [\d.]+ MiB are too few for at least [\d.]+ MiB/);
 });
 
@@ -194,7 +194,7 @@ test("a full disk is told with its path and what is free there", async () => {
   await target.query("ALTER TABLE public.full MODIFY SETTING min_free_disk_bytes_to_perform_insert = 1000000000000000");
   const failed = sink.apply(rowsBatch(10n, [table, [put(["1"])]]), new Reports(), timeout());
   const error = findMillraceError(await failed.catch((failure: unknown) => failure));
-  expect(error).toMatchObject({ code: "MR4104", kind: "blocked", reason: "disk" });
+  expect(error).toMatchObject({ code: "MR3213", kind: "blocked", reason: "disk" });
   expect(error?.message).toMatch(/ClickHouse has no disk space left.* \(.*, \/.+ \([\d,]+ bytes free\)/);
   await sink.close();
 });

@@ -83,7 +83,7 @@ test("a file moved away while it is open stops the sink before anything is taken
   renameSync(path, folder.file("moved.duckdb"));
   for (const call of [sink.verify(timeout()), sink.apply(batch(20n, "2"), new Reports(), timeout())]) {
     const error = await failure(call);
-    expect([error.code, error.kind]).toEqual(["MR3214", "reopen"]);
+    expect([error.code, error.kind]).toEqual(["MR3110", "reopen"]);
   }
   await sink.close();
 });
@@ -96,7 +96,7 @@ test("a table dropped behind the sink's back is found", async () => {
   await sink.verify(timeout());
   await target.query("drop table public.items");
   const error = await failure(sink.verify(timeout()));
-  expect([error.code, error.kind]).toEqual(["MR3214", "reopen"]);
+  expect([error.code, error.kind]).toEqual(["MR3110", "reopen"]);
   expect(error.lostTables).toEqual(["public.items"]);
   await sink.close();
 });
@@ -123,7 +123,7 @@ test("a sink whose memory a long read has filled goes on when the read has ended
   let error: MillraceError | undefined;
   let at = 20n;
   for (; error === undefined && at < 400n; at += 10n) error = await failureOf(written(at));
-  expect(error).toMatchObject({ code: "MR3212", kind: "retryable" });
+  expect(error).toMatchObject({ code: "MR2006", kind: "retryable" });
   while ((await reading.next()).done !== true);
   // The first attempt behind the read makes room, the second one uses it.
   await failureOf(written(at));
@@ -148,9 +148,9 @@ test("two sinks share a file, each with its own progress; one target has one wri
   expect(rows).toEqual([[1, 2]]);
   const c = sinkAt(path, { name: "c", schema: "COPIES" });
   await c.open(1, timeout());
-  expect((await failure(c.prepare([items], timeout()))).code).toBe("MR3208");
+  expect((await failure(c.prepare([items], timeout()))).code).toBe("MR1305");
   const d = sinkAt(path, { name: "d", memoryLimit: "300MB" });
-  expect((await failure(d.open(1, timeout()))).code).toBe("MR3221");
+  expect((await failure(d.open(1, timeout()))).code).toBe("MR2004");
   for (const sink of [b, c, d]) await sink.close();
   const again = sinkAt(path, { name: "a" });
   expect((await again.open(2, timeout()))?.position.commit).toBe(11n);
@@ -169,10 +169,10 @@ test("tables that would be one have one target; names that are taken are refused
   expect(sink.target(upper)).toBe(sink.target(items));
   // The caller refuses the second of two; where the first is gone, its target is the second one's.
   await sink.prepare([upper], timeout());
-  expect(await refused(tableVersion({ schema: "_Millrace", table: "progress", columns, key: ["id"] }))).toBe("MR3209");
-  expect(await refused(tableVersion({ schema: "pg_catalog", table: "x", columns, key: ["id"] }))).toBe("MR3209");
+  expect(await refused(tableVersion({ schema: "_Millrace", table: "progress", columns, key: ["id"] }))).toBe("MR3117");
+  expect(await refused(tableVersion({ schema: "pg_catalog", table: "x", columns, key: ["id"] }))).toBe("MR3117");
   const own = tableVersion({ table: "own", columns: [...columns, ["_millrace_version", "int8"]], key: ["id"] });
-  expect(await refused(own)).toBe("MR3209");
+  expect(await refused(own)).toBe("MR3117");
   // Names that are DuckDB's own only in other places.
   for (const schema of ["main", "temp", "warehouse", "select"]) {
     await sink.prepare([tableVersion({ schema, table: "warehouse", columns, key: ["id"] })], timeout());
@@ -190,8 +190,8 @@ test("a type and a key that somebody else changed in the file are refused", asyn
   const note = typeof kept?.[0] === "string" ? kept[0] : "";
   let lease = 1;
   for (const [code, columns] of [
-    ["MR3206", "id bigint primary key, v int"],
-    ["MR3207", "id bigint, v varchar primary key"],
+    ["MR3107", "id bigint primary key, v int"],
+    ["MR3107", "id bigint, v varchar primary key"],
   ] as const) {
     await target.query("drop table public.items");
     await target.query(
@@ -259,7 +259,7 @@ test("queries read beside the writes, and only read", async () => {
     "no sql",
   ]) {
     const error = await failure(ask(sql));
-    expect(["MR3217", "MR3218"], sql).toContain(error.code);
+    expect(error.code, sql).toBe("MR1321");
   }
   const long = "select count(*) from range(1000000000), range(1000000)";
   await expect(queried(sink, target.path, long, AbortSignal.timeout(50))).rejects.toThrow();

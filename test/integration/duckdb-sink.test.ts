@@ -216,7 +216,7 @@ test("a key value that the type can't hold is poison, and its delete has nothing
   });
   await using stage = await Stage.of(harness, table);
   const reports = await stage.write(table, 10n, [put(["NaN", "x"]), put(["1.00", "y"])]);
-  expect(reports.poisons.map(({ entry, error }) => [entry, error.code, error.kind])).toEqual([[0, "MR3211", "poison"]]);
+  expect(reports.poisons.map(({ entry, error }) => [entry, error.code, error.kind])).toEqual([[0, "MR3111", "poison"]]);
   const after = await stage.write(table, 20n, [remove(["NaN", null])]);
   expect(after.poisons).toEqual([]);
   await stage.expectRows(table, [["1.00", "y"]]);
@@ -397,7 +397,7 @@ test(
     await using stage = await Stage.of(harness, table);
     const all = Array.from({ length: 1100 }, (_, i) => put([`${i}`, "no json"]));
     const error = await failure(stage.write(table, 10n, all));
-    expect([error.code, error.kind]).toEqual(["MR3210", "fatal"]);
+    expect([error.code, error.kind]).toEqual(["MR3111", "fatal"]);
     expect(error.message).not.toContain("no json");
     expect(await stage.checkpointNow()).toBeNull();
   },
@@ -613,7 +613,7 @@ test("many tables are made ready together, each from where it is, and the one th
   const wider = narrow("grown", 2);
   const others = [same, wider, ...Array.from({ length: 120 }, (_, i) => narrow(`t${i}`))];
   const error = await failure(stage.sink.prepare([occupied, ...others], timeout()));
-  expect([error.code, error.kind, error.table]).toEqual(["MR3205", "fatal", occupied.id]);
+  expect([error.code, error.kind, error.table]).toEqual(["MR3106", "fatal", occupied.id]);
   const row = (table: (typeof others)[number]) => (table === wider ? ["2", "new"] : ["2"]);
   await stage.apply(rowsBatch(20n, ...others.map((table) => [table, [put(row(table))]] as const)));
   for (const table of others.slice(2)) await stage.expectRows(table, [row(table)]);

@@ -40,7 +40,7 @@ test.for([
   const givenUp = failure(first.apply(rowsBatch(20n, [items, late]), new Reports(), timeout()));
   await held.reached;
   proxy.halfClose("client");
-  expect(await givenUp).toMatchObject({ code: "MR3227", reason: "lost" });
+  expect(await givenUp).toMatchObject({ code: "MR2001", reason: "lost" });
   // By the next lease, past the proxy.
   const next = new LakeSink(options);
   const opening = next.open(2, timeout()).then(

@@ -92,8 +92,8 @@ test("a server that is down and a login that is refused are told apart, without 
     expect(`${error.message} ${error.hint} ${String(error.cause)} ${error.stack}`).not.toContain("hush-hush");
     return error;
   };
-  expect(await opening((url) => (url.port = "1"))).toMatchObject({ code: "MR3227", kind: "retryable" });
-  expect(await opening((url) => (url.username = "nobody"))).toMatchObject({ code: "MR3227", kind: "blocked" });
+  expect(await opening((url) => (url.port = "1"))).toMatchObject({ code: "MR2001", kind: "retryable" });
+  expect(await opening((url) => (url.username = "nobody"))).toMatchObject({ code: "MR2002", kind: "blocked" });
 });
 
 test("a password in the file of `passfile` may change while the sink is open", async () => {
@@ -123,8 +123,8 @@ test("a password in the file of `passfile` may change while the sink is open", a
   await database.query("alter role writer password 'second'");
   await database.query("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'writer'");
   const batch = rowsBatch(2n, [items, [put(["1", "b"])]]);
-  expect(await failure(sink.apply(batch, new Reports(), timeout()))).toMatchObject({ code: "MR3227" });
-  expect(await failure(sink.open(1, timeout()))).toMatchObject({ code: "MR3227", kind: "blocked" });
+  expect(await failure(sink.apply(batch, new Reports(), timeout()))).toMatchObject({ code: "MR2001" });
+  expect(await failure(sink.open(1, timeout()))).toMatchObject({ code: "MR2002", kind: "blocked" });
   rotate("second");
   await sink.open(1, timeout());
   await sink.prepare([items], timeout());

@@ -39,10 +39,10 @@ test("wrong keys, no bucket, no server, a busy one and a wrong clock are told ap
   let lease = 1;
   const apply = (sink: LakeSink): Promise<void> => fill(sink, lease++);
   const cases = [
-    ["pass", { secretAccessKey: "wrong-secret" }, "MR3228", "blocked"],
-    ["pass", { accessKeyId: "nobody" }, "MR3228", "blocked"],
-    ["pass", { endpoint: "http://127.0.0.1:1" }, "MR3231", "retryable"],
-    ["busy", { endpoint: between.url }, "MR3231", "retryable"],
+    ["pass", { secretAccessKey: "wrong-secret" }, "MR2002", "blocked"],
+    ["pass", { accessKeyId: "nobody" }, "MR2002", "blocked"],
+    ["pass", { endpoint: "http://127.0.0.1:1" }, "MR2001", "retryable"],
+    ["busy", { endpoint: between.url }, "MR2001", "retryable"],
     ["skewed", { endpoint: between.url }, "MR3230", "blocked"],
   ] as const;
   for (const [now, options, code, kind] of cases) {
@@ -81,11 +81,11 @@ test("a login that ends, or whose file changes, is replaced while the sink is op
   await sink.apply(rows(1, 10n), new Reports(), timeout());
   const attempt = () => failure(sink.apply(rows(2, 20n), new Reports(), timeout()));
   way = "expired";
-  expect(await attempt()).toMatchObject({ code: "MR3228", kind: "blocked" });
+  expect(await attempt()).toMatchObject({ code: "MR2002", kind: "blocked" });
   // Read again, and wrong; then right.
   way = "pass";
   write("wrong-secret");
-  expect(await attempt()).toMatchObject({ code: "MR3228", kind: "blocked" });
+  expect(await attempt()).toMatchObject({ code: "MR2002", kind: "blocked" });
   write(secretAccessKey);
   await sink.apply(rows(2, 20n), new Reports(), timeout());
   await sink.close();
@@ -142,12 +142,12 @@ test("TLS: an authority of one's own is trusted by `s3.ca`; whatever is not trus
   ] as const;
   for (const [options, said] of refused) {
     const error = await failure(apply(options));
-    expect(error).toMatchObject({ code: "MR3233", kind: "blocked", message: expect.stringMatching(said) });
+    expect(error).toMatchObject({ code: "MR2003", kind: "blocked", message: expect.stringMatching(said) });
     expect(error.hint).toMatch(/`s3\.ca`/);
   }
   const lost = ["https://localhost:1", bucket.options.endpoint.replace("http:", "https:")];
   for (const endpoint of lost)
-    expect(await failure(apply({ endpoint }, "ssl_certificates"))).toMatchObject({ code: "MR3231", kind: "retryable" });
+    expect(await failure(apply({ endpoint }, "ssl_certificates"))).toMatchObject({ code: "MR2001", kind: "retryable" });
   await apply({ ca: own.certificatePath });
   expect(await target.readRows(users)).toHaveLength(ROWS);
 });

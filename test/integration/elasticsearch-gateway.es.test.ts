@@ -113,7 +113,7 @@ test("user and password, or an API key, are sent with each request; wrong ones a
   ]) {
     await using wrong = await sinkOn({ prefix, ...more });
     const error = await failure(wrong.open(3, timeout()));
-    expect([error.code, error.kind]).toEqual(["MR3302", "blocked"]);
+    expect([error.code, error.kind]).toEqual(["MR2002", "blocked"]);
     expect(inspect(error, { depth: 9, showHidden: true })).not.toContain(CANARY);
   }
 });
@@ -151,16 +151,16 @@ test("a body that is too large is sent in halves; a document that is too large a
   const reports = new Reports();
   await sink.apply(rowsBatch(10n, [notes, rows]), reports, timeout());
   expect(reports.poisons.map(({ entry, error }) => [entry, error.code, error.kind])).toEqual([
-    [77, "MR3308", "poison"],
+    [77, "MR3111", "poison"],
   ]);
   expect(await readDocuments(elasticsearchUrl(), prefix, notes)).toHaveLength(199);
 });
 
 test.each([
-  [429, "MR3309", "retryable"],
-  [502, "MR3301", "retryable"],
-  [503, "MR3301", "retryable"],
-  [403, "MR3302", "blocked"],
+  [429, "MR2006", "retryable"],
+  [502, "MR2001", "retryable"],
+  [503, "MR2001", "retryable"],
+  [403, "MR2008", "blocked"],
 ])("an answer of %i is %s, and the step then holds", async (status, code, kind) => {
   await using indices = freshIndexPrefix();
   await using gate = await gateway();
@@ -189,7 +189,7 @@ test("large documents of one step go one by one, and one that the engine never a
   const rows = [30, 30, 60, 30].map((megabytes, i) => put([`${i}`, "x".repeat(megabytes * 1_000_000)]));
   const reports = new Reports();
   await sink.apply(rowsBatch(10n, [notes, rows]), reports, timeout());
-  expect(reports.poisons.map(({ entry, error }) => [entry, error.code])).toEqual([[2, "MR3308"]]);
+  expect(reports.poisons.map(({ entry, error }) => [entry, error.code])).toEqual([[2, "MR3111"]]);
   expect(gate.mostBytes).toBeLessThan(61_000_000);
   expect(
     (await readDocuments(elasticsearchUrl(), prefix, notes)).map(({ cells }) => String(cells[0])).toSorted(),
@@ -208,7 +208,7 @@ test("a large document whose answer is lost costs little memory", async () => {
   };
   const before = getHeapStatistics().total_heap_size;
   const batch = rowsBatch(10n, [notes, [put(["1", "x".repeat(4_000_000)])]]);
-  expect((await failure(sink.apply(batch, new Reports(), timeout()))).code).toBe("MR3301");
+  expect((await failure(sink.apply(batch, new Reports(), timeout()))).code).toBe("MR2001");
   expect(getHeapStatistics().total_heap_size - before).toBeLessThan(100_000_000);
 });
 
@@ -245,7 +245,7 @@ test("a new index that comes with other types than it was asked for stops the si
   await sink.open(1, timeout());
   gate.alter = (body) => body.replace('"id":{"type":"long"', '"id":{"type":"date"');
   const error = await failure(sink.prepare([notes], timeout()));
-  expect([error.code, error.kind]).toEqual(["MR3306", "fatal"]);
+  expect([error.code, error.kind]).toEqual(["MR3107", "fatal"]);
   expect(error.message).toContain("field id of public.notes");
 });
 
@@ -285,7 +285,7 @@ test("what some shards or nodes did not do is no answer", async () => {
     gate.answer = (path, body) => (is(path) ? alter(body) : body);
     for (const work of works) {
       const { code, kind } = await failure(Promise.resolve(work()).then(() => undefined));
-      expect([code, kind, work.name]).toEqual(["MR3301", "retryable", work.name]);
+      expect([code, kind, work.name]).toEqual(["MR2001", "retryable", work.name]);
     }
   }
   gate.answer = (_, body) => body;
@@ -296,7 +296,7 @@ test("what some shards or nodes did not do is no answer", async () => {
   await next.prepare([notes], timeout());
   gate.answer = (path, body) => (path.startsWith("/_aliases") ? body.replace("true", "false") : body);
   const batch = rowsBatch(30n, [notes, [put(["1", "b"])]]);
-  expect((await failure(next.apply(batch, new Reports(), timeout()))).code).toBe("MR3301");
+  expect((await failure(next.apply(batch, new Reports(), timeout()))).code).toBe("MR2001");
   gate.answer = (_, body) => body;
   await next.apply(batch, new Reports(), timeout());
 });

@@ -61,7 +61,7 @@ test("limits of searches, of memory and of shards", async () => {
   await set({ "indices.breaker.total.limit": "1kb" });
   const batch = { kind: "truncate", table: first!, version: 1n << 60n, checkpoint: checkpointAt(20n) } as const;
   const { code, kind } = await failure(sink.apply(batch, new Reports(), timeout()));
-  expect([code, kind]).toEqual(["MR3309", "retryable"]);
+  expect([code, kind]).toEqual(["MR2006", "retryable"]);
   await set({ "indices.breaker.total.limit": null });
   await sink.apply(batch, new Reports(), timeout());
   expect(await readDocuments(url, "", first!)).toEqual([]);
@@ -69,7 +69,7 @@ test("limits of searches, of memory and of shards", async () => {
   await set({ "cluster.max_shards_per_node": 3 });
   await sink.prepare([second!], timeout());
   const error = await failure(sink.prepare([third!], timeout()));
-  expect([error.code, error.kind, error.table]).toEqual(["MR3316", "blocked", third!.id]);
+  expect([error.code, error.kind, error.table]).toEqual(["MR2006", "blocked", third!.id]);
   expect(error.message).toContain("needs 1 more shards, and the cluster has 3 of the 3");
   expect(error.hint).toContain("times the data nodes is 4 or more");
   const told = (await factory.check(context, timeout(), [first!, second!, third!])).find(

@@ -81,7 +81,7 @@ describe.each(searchEngines())("a search sink and what is there already, on $nam
     await using sink = await sinkOn(prefix);
     await sink.open(1, timeout());
     const error = await failure(sink.prepare([users], timeout()));
-    expect([error.code, error.kind, error.table]).toEqual(["MR3314", "fatal", users.id]);
+    expect([error.code, error.kind, error.table]).toEqual(["MR3107", "fatal", users.id]);
   });
 
   test("settings that somebody gave to an index are refused by name, and no longer when they are gone", async () => {
@@ -123,9 +123,9 @@ describe.each(searchEngines())("a search sink and what is there already, on $nam
       await using sink = await sinkOn(prefix);
       await sink.open(++lease, timeout());
       const error = await failure(sink.prepare([users], timeout()));
-      expect([error.code, error.table, said]).toEqual(["MR3314", users.id, said]);
+      expect([error.code, error.table, said]).toEqual(["MR3107", users.id, said]);
       expect(error.message).toContain(said);
-      expect(await refusals(prefix)).toEqual([expect.stringMatching(/^error: MR3314: /)]);
+      expect(await refusals(prefix)).toEqual([expect.stringMatching(/^error: MR3107: /)]);
       await back();
       await sink.prepare([users], timeout());
       expect(await refusals(prefix)).toEqual([]);
@@ -146,7 +146,7 @@ describe.each(searchEngines())("a search sink and what is there already, on $nam
     await sink.open(1, timeout());
     await using _ = await template(`${prefix}streams`, { index_patterns: [`${prefix}*-*1`], data_stream: {} });
     const error = await failure(sink.prepare([users], timeout()));
-    expect([error.code, error.kind, error.table]).toEqual(["MR3304", "fatal", users.id]);
+    expect([error.code, error.kind, error.table]).toEqual(["MR3106", "fatal", users.id]);
     expect(await refusals(prefix)).toEqual([
       expect.stringContaining(`the template ${prefix}streams makes data streams`),
     ]);
@@ -194,12 +194,12 @@ describe.each(searchEngines())("a search sink and what is there already, on $nam
       expect([error.code, error.kind]).toEqual([code, "fatal"]);
     };
     await call("PUT", `/${checkpoint}`);
-    await refused("MR3304");
-    expect(await refusals(prefix)).toEqual([expect.stringContaining("MR3304")]);
+    await refused("MR3106");
+    expect(await refusals(prefix)).toEqual([expect.stringContaining("MR3106")]);
     await call("DELETE", `/${checkpoint}`);
     await call("PUT", `/${prefix}other`, { aliases: { [checkpoint]: {} } });
-    await refused("MR3304");
-    expect(await refusals(prefix)).toEqual([expect.stringContaining("MR3304")]);
+    await refused("MR3106");
+    expect(await refusals(prefix)).toEqual([expect.stringContaining("MR3106")]);
     await call("DELETE", `/${prefix}other`);
     expect(await opens(1)).toBeNull();
     {
@@ -226,7 +226,7 @@ describe.each(searchEngines())("a search sink and what is there already, on $nam
     await call("DELETE", `/${checkpoint}/_doc/shop.search`);
     expect(await opens(1)).toBeNull();
     await call("PUT", `/${checkpoint}/_settings`, { "index.translog.durability": "async" });
-    await refused("MR3314");
-    expect(await refusals(prefix)).toEqual([expect.stringContaining("MR3314")]);
+    await refused("MR3107");
+    expect(await refusals(prefix)).toEqual([expect.stringContaining("MR3107")]);
   });
 });

@@ -204,10 +204,10 @@ describe.each(searchEngines())("the next index on $name", ({ url }) => {
     await drop(prefix, "public.users-000002");
     for (const entry of [put(["2", "b", null]), remove(["1", null, null]), patch(["1", "b", UNCHANGED])]) {
       const error = await failure(write(sink, second, 20n, entry));
-      expect([error.code, error.kind]).toEqual(["MR3303", "reopen"]);
+      expect([error.code, error.kind]).toEqual(["MR3110", "reopen"]);
     }
-    expect((await failure(complete(sink, second, 20n))).code).toBe("MR3303");
-    expect((await failure(sink.verify(timeout()))).code).toBe("MR3303");
+    expect((await failure(complete(sink, second, 20n))).code).toBe("MR3110");
+    expect((await failure(sink.verify(timeout()))).code).toBe("MR3110");
     expect(await layout(prefix)).toEqual([`${OLD} public.users`]);
     expect(await seen(prefix)).toEqual(OLD_ROWS);
   });
@@ -237,7 +237,7 @@ describe.each(searchEngines())("the next index on $name", ({ url }) => {
     const { prefix } = indices;
     await using sink = await filling(indices);
     await drop(prefix, OLD);
-    expect((await failure(sink.verify(timeout()))).code).toBe("MR3303");
+    expect((await failure(sink.verify(timeout()))).code).toBe("MR3110");
     await sink.close();
     await using next = await opened(prefix, 2);
     expect(await next.presence!.missing([second], timeout())).toEqual([second]);

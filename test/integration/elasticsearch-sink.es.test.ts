@@ -166,15 +166,15 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     await searchCall(url(), "DELETE", `/${prefix}public.users-000001`);
     for (const entry of [put(["2", "b", null]), remove(["1", null, null]), patch(["1", "b", UNCHANGED])]) {
       const error = await failure(apply(sink, rowsBatch(20n, [users, [entry]])));
-      expect([error.code, error.kind]).toEqual(["MR3303", "reopen"]);
+      expect([error.code, error.kind]).toEqual(["MR3110", "reopen"]);
     }
     for (const batch of [
       { kind: "truncate", table: users, version: 1n << 60n, checkpoint: checkpointAt(20n) },
       { kind: "sweep", sweeps: [{ table: users, below: 1n << 60n }], checkpoint: checkpointAt(20n) },
     ] as const) {
-      expect((await failure(apply(sink, batch))).code).toBe("MR3303");
+      expect((await failure(apply(sink, batch))).code).toBe("MR3110");
     }
-    expect((await failure(sink.verify(timeout()))).code).toBe("MR3303");
+    expect((await failure(sink.verify(timeout()))).code).toBe("MR3110");
     expect((await searchCall(url(), "GET", `/${prefix}public.users`)).status).toBe(404);
   });
 
@@ -245,7 +245,7 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     const older = JSON.stringify({ ...Object(held), position: "1/5/0" });
     await searchCall(url(), "PUT", `/${prefix}millrace-progress/_doc/shop.search`, older);
     const error = await failure(apply(sink, rowsBatch(20n, [users, [put(["1", "b", null])]])));
-    expect([error.code, error.kind]).toEqual(["MR3312", "reopen"]);
+    expect([error.code, error.kind]).toEqual(["MR1308", "reopen"]);
     expect(await source(prefix, "public.users", "1")).toContain('"name":"a"');
   });
 
@@ -256,7 +256,7 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     const options = definition.parse({ url: url(), prefix: indices.prefix });
     const stranger = await factory.create({ name: "search", daemon: "other", folder: "/", options }, quietLog);
     await stranger.open(1, timeout());
-    expect((await failure(stranger.prepare([users], timeout()))).code).toBe("MR3304");
+    expect((await failure(stranger.prepare([users], timeout()))).code).toBe("MR3106");
     await stranger.close();
   });
 
@@ -348,8 +348,8 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
       expect(error.hint).toBeTruthy();
       return [error.code, error.kind];
     };
-    expect(await found({ url: "http://127.0.0.1:1" })).toEqual(["MR3301", "retryable"]);
-    expect(await found({ url: "http://no-such-host.invalid" })).toEqual(["MR3301", "retryable"]);
+    expect(await found({ url: "http://127.0.0.1:1" })).toEqual(["MR2001", "retryable"]);
+    expect(await found({ url: "http://no-such-host.invalid" })).toEqual(["MR2001", "retryable"]);
   });
 
   test("the check tells the server and what it can't reach", async () => {

@@ -70,7 +70,7 @@ test("sequences differ up to the last one, and then the sink refuses with a numb
   await write(last, 20n, 3);
   expectGrowing(sequencesIn(folder.path));
   const refused = await failure(write(last, 30n));
-  expect({ code: refused.code, kind: refused.kind }).toEqual({ code: "MR4220", kind: "fatal" });
+  expect({ code: refused.code, kind: refused.kind }).toEqual({ code: "MR2035", kind: "fatal" });
   await last.close();
   expect(sequencesIn(folder.path).at(-1)).toBe(BigInt(Number.MAX_SAFE_INTEGER - 1));
 });
@@ -91,11 +91,11 @@ test("numbers of manifests and entries that would be too long for their names ar
   rename("manifests", `${number}.json`);
   const last = sinkOf({ store });
   await last.open(2, timeout());
-  expect((await failure(write(last, 20n))).code).toBe("MR4220");
+  expect((await failure(write(last, 20n))).code).toBe("MR2035");
   await last.close();
   plant(folder.path, { since: number });
   rename("log", String(number));
-  expect((await failure(sinkOf({ store }).open(3, timeout()))).code).toBe("MR4220");
+  expect((await failure(sinkOf({ store }).open(3, timeout()))).code).toBe("MR2035");
 });
 
 test("a clock that is set back, or far ahead, makes no number fall or end", async () => {
@@ -162,7 +162,7 @@ test.for([
       }),
   });
   if (daemon === "other") {
-    expect(await failure(next.open(lease, timeout()))).toMatchObject({ code: "MR4202", kind: "fatal" });
+    expect(await failure(next.open(lease, timeout()))).toMatchObject({ code: "MR3109", kind: "fatal" });
   } else {
     const held = await next.open(lease, timeout());
     expect(held?.position.commit).toBe(21n);

@@ -48,10 +48,10 @@ async function dataKeys(bucket: FreshBucket): Promise<readonly string[]> {
 test("wrong credentials, a missing bucket and a server that is away have errors of their own", async () => {
   await using bucket = await freshBucket();
   const cases = [
-    [{ secretAccessKey: "wrong" }, "MR4211", "blocked"],
-    [{ accessKeyId: "nobody" }, "MR4211", "blocked"],
-    [{ bucket: "there-is-none" }, "MR4212", "blocked"],
-    [{ endpoint: "http://127.0.0.1:1" }, "MR4214", "retryable"],
+    [{ secretAccessKey: "wrong" }, "MR2002", "blocked"],
+    [{ accessKeyId: "nobody" }, "MR2002", "blocked"],
+    [{ bucket: "there-is-none" }, "MR3229", "blocked"],
+    [{ endpoint: "http://127.0.0.1:1" }, "MR2001", "retryable"],
   ] as const;
   for (const [other, code, kind] of cases) {
     await using store = storeIn(bucket, other);
@@ -113,8 +113,8 @@ test("a bucket that goes away is noticed, with an error that names it", async ()
   await sink.open(1, timeout());
   await sink.apply(userBatch(10n, "1"), new Reports(), timeout());
   await removeBucket(bucket.bucket, bucket.options);
-  expect((await failure(sink.apply(userBatch(20n, "2"), new Reports(), timeout()))).code).toBe("MR4212");
-  expect((await failure(sink.open(2, timeout()))).code).toBe("MR4212");
+  expect((await failure(sink.apply(userBatch(20n, "2"), new Reports(), timeout()))).code).toBe("MR3229");
+  expect((await failure(sink.open(2, timeout()))).code).toBe("MR3229");
   await sink.close();
 });
 
@@ -133,7 +133,7 @@ test("a clock that is an hour wrong is put right by the server's; where that doe
   await sink.open(1, timeout());
   isWrong = true;
   const error = await failure(sink.apply(userBatch(10n, "1"), new Reports(), timeout()));
-  expect({ code: error.code, kind: error.kind }).toEqual({ code: "MR4213", kind: "blocked" });
+  expect({ code: error.code, kind: error.kind }).toEqual({ code: "MR3230", kind: "blocked" });
   isWrong = false;
   await sink.open(1, timeout());
   await sink.apply(userBatch(10n, "1"), new Reports(), timeout());
@@ -266,7 +266,7 @@ test("TLS: an authority of one's own is trusted by `s3.ca`, another is refused, 
   ] as const;
   for (const [options, said] of refused) {
     const error = await failure(opened(options));
-    expect(error).toMatchObject({ code: "MR4217", kind: "blocked", message: expect.stringMatching(said) });
+    expect(error).toMatchObject({ code: "MR2003", kind: "blocked", message: expect.stringMatching(said) });
     expect(error.hint).toMatch(/`s3\.ca`/);
   }
 });
@@ -281,7 +281,7 @@ test("a file and a manifest that somebody removes from the bucket are named, and
   const manifests = await store.list("_millrace/manifests/", timeout());
   await store.remove(manifests[1]!, timeout());
   const found = await failure(sink.verify(timeout()));
-  expect({ code: found.code, kind: found.kind }).toEqual({ code: "MR4218", kind: "reopen" });
+  expect({ code: found.code, kind: found.kind }).toEqual({ code: "MR3110", kind: "reopen" });
   expect(found.message).toContain(first);
   expect(found.message).toContain(manifests[1]);
   await sink.open(2, timeout());

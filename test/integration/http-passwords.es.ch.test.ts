@@ -32,7 +32,7 @@ async function rotates(sink: Sink, front: LoginFront, file: string, login: strin
     front.accept("canary-3");
     await writeFile(file, "");
     expect(await failure(sink.look(timeout()))).toMatchObject({ code: login });
-    expect(await failure(sink.open(3, timeout()))).toMatchObject({ code: "MR2902", kind: "blocked" });
+    expect(await failure(sink.open(3, timeout()))).toMatchObject({ code: "MR2901", kind: "blocked" });
     await rotated("canary-3");
     await sink.open(3, timeout());
     await sink.prepare([users], timeout());
@@ -52,7 +52,7 @@ test("Elasticsearch: the next connection takes the new one", async () => {
   const given = { url: front.url, passwordFile: "./password", prefix: prefix.prefix, replicas: 0 };
   const options = elasticsearch.definition.parse(given);
   const context = { name: "search", daemon: "shop", folder: folder.path, options };
-  await rotates(await elasticsearch.factory.create(context, quietLog), front, folder.file("password"), "MR3302");
+  await rotates(await elasticsearch.factory.create(context, quietLog), front, folder.file("password"), "MR2002");
 });
 
 test("ClickHouse: the next connection takes the new one", async () => {
@@ -64,5 +64,5 @@ test("ClickHouse: the next connection takes the new one", async () => {
   const given = { url: front.url, passwordFile: "./password", schema: columns.prefix };
   const options = clickhouse.definition.parse(given);
   const context = { name: "columns", daemon: columns.prefix, folder: folder.path, options };
-  await rotates(await clickhouse.factory.create(context, quietLog), front, folder.file("password"), "MR4102");
+  await rotates(await clickhouse.factory.create(context, quietLog), front, folder.file("password"), "MR2002");
 });

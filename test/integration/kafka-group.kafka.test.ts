@@ -70,7 +70,7 @@ test("members share out what there is; nobody gets a share before the one who ha
   expect([first.held.size, second.held.size]).toEqual([2, 2]);
 
   const other = new Member(groupOf(id, 5));
-  await expect(other.running).rejects.toMatchObject({ code: "MR3535", kind: "fatal" });
+  await expect(other.running).rejects.toMatchObject({ code: "MR1330", kind: "fatal" });
   // One that leaves gives back each share as soon as it has ended.
   first.leaves = true;
   const [one] = first.held;

@@ -75,8 +75,8 @@ describe("logins", () => {
   test.each(["SCRAM-SHA-256", "SCRAM-SHA-512"])("%s is taken, and a wrong password refused", async (mechanism) => {
     await opened(login({ mechanism, username: "scrammed", password: PASSWORD }));
     const { error, found } = await refused(login({ mechanism, username: "scrammed", password: `${PASSWORD}!` }));
-    expect(error).toMatchObject({ code: "MR3502", kind: "blocked" });
-    expect(found).toMatchObject([{ id: "kafka.connect", level: "error", what: expect.stringContaining("MR3502") }]);
+    expect(error).toMatchObject({ code: "MR2002", kind: "blocked" });
+    expect(found).toMatchObject([{ id: "kafka.connect", level: "error", what: expect.stringContaining("MR2002") }]);
   });
 
   test("a password from a file is read for each connection, and one that can't be had is told", async () => {
@@ -85,7 +85,7 @@ describe("logins", () => {
     await writeFile(file, `${PASSWORD}!\n`);
     const sink = await factory.create(contextOf(login(sasl)), quietLog);
     try {
-      expect(await failure(sink.open(1, timeout()))).toMatchObject({ code: "MR3502", kind: "blocked" });
+      expect(await failure(sink.open(1, timeout()))).toMatchObject({ code: "MR2002", kind: "blocked" });
       await writeFile(file, `${PASSWORD}\n`);
       await sink.open(1, timeout());
       await sink.prepare([users], timeout());
@@ -94,8 +94,8 @@ describe("logins", () => {
     }
     await writeFile(file, "");
     const { error, found } = await refused(login(sasl));
-    expect(error).toMatchObject({ code: "MR2902", kind: "blocked" });
-    expect(found).toMatchObject([{ level: "error", what: expect.stringContaining("MR2902") }]);
+    expect(error).toMatchObject({ code: "MR2901", kind: "blocked" });
+    expect(found).toMatchObject([{ level: "error", what: expect.stringContaining("MR2901") }]);
     await opened(login({ ...sasl, passwordFile: undefined, passwordCommand: ["printf", PASSWORD] }));
     expect(definition.safeParse(login({ ...sasl, passwordFile: undefined })).error?.message).toContain(
       "expected `password`, `passwordCommand` or `passwordFile`",
@@ -104,13 +104,13 @@ describe("logins", () => {
 
   test("PLAIN with a wrong password, no login where one is wanted, and one where none is taken", async () => {
     const wrong = await refused(login({ mechanism: "PLAIN", username: "plain", password: `${PASSWORD}!` }));
-    expect(wrong.error).toMatchObject({ code: "MR3502", kind: "blocked" });
+    expect(wrong.error).toMatchObject({ code: "MR2002", kind: "blocked" });
     const { error, found } = await refused({ brokers: [`127.0.0.1:${port("login")}`], prefix: "l-" });
-    expect(error).toMatchObject({ code: "MR3502", kind: "blocked" });
-    expect(found).toMatchObject([{ level: "error", what: expect.stringContaining("MR3502") }]);
+    expect(error).toMatchObject({ code: "MR2002", kind: "blocked" });
+    expect(found).toMatchObject([{ level: "error", what: expect.stringContaining("MR2002") }]);
     const sasl = { mechanism: "PLAIN", username: "plain", password: PASSWORD };
     const where = await refused({ brokers: [`127.0.0.1:${port("plain")}`], prefix: "l-", sasl });
-    expect(where.error).toMatchObject({ code: "MR3502", kind: "blocked" });
+    expect(where.error).toMatchObject({ code: "MR2002", kind: "blocked" });
   });
 });
 
@@ -145,7 +145,7 @@ describe("TLS", () => {
       const { error, found } = await refused(options);
       expect({ what, code: error.code, said: `${error.message} -> ${error.hint}` }).toEqual({
         what,
-        code: "MR3512",
+        code: "MR2003",
         said: expect.stringMatching(what),
       });
       expect(found.map(({ what: said, fix }) => `${said} -> ${fix}`)).toEqual([expect.stringMatching(what)]);
@@ -201,7 +201,7 @@ describe("an authorizer", () => {
       const { error } = await refused(options(prefix));
       expect({ lacking, code: error.code, kind: error.kind, message: error.message }).toEqual({
         lacking,
-        code: "MR3503",
+        code: "MR2008",
         kind: "blocked",
         message: expect.stringMatching(
           `${about.replace("a-", prefix)}.*, to ${lacking === "ID" ? "DESCRIBE" : lacking}`,

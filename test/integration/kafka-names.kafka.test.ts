@@ -96,10 +96,10 @@ test.each(["kafka", "another"])(
     const first = await opened({ prefix: name, daemon: "eu", name: "kafka" });
     await write(first, item, 10n, "1");
     const second = { prefix: "", daemon: `${name}eu`, name };
-    expect(await checked(second)).toMatch(/MR3537.*sink kafka of eu/);
+    expect(await checked(second)).toMatch(/MR3121.*sink kafka of eu/);
     const sink = await sinkOf(second);
     const refusal = await failure(sink.open(1, timeout()));
-    expect(refusal).toMatchObject({ code: "MR3537", kind: "fatal" });
+    expect(refusal).toMatchObject({ code: "MR3121", kind: "fatal" });
     await write(first, item, 11n, "2");
     for (const one of [first, sink]) await one.close();
     // What belongs together goes on, also as a new process.
@@ -118,8 +118,8 @@ test("of two daemons, a table whose name has dots does not get the topic of anot
   const second = { prefix: "", daemon: "x", name: "kafka" };
   const sink = await opened(second);
   const refusal = await failure(sink.prepare([dotted], timeout()));
-  expect(refusal).toMatchObject({ code: "MR3537", kind: "fatal", table: dotted.id });
-  expect(await checked(second, [{ schema: "shop", table: "public.item" }])).toContain("MR3537");
+  expect(refusal).toMatchObject({ code: "MR3121", kind: "fatal", table: dotted.id });
+  expect(await checked(second, [{ schema: "shop", table: "public.item" }])).toContain("MR3121");
   expect(await checked(second, [{ schema: "public", table: "item" }])).toBe("");
   await write(sink, item, 10n, "1");
   for (const one of [first, sink]) await one.close();
@@ -177,7 +177,7 @@ test("a checkpoint topic that deletes records is refused until it does not, at t
     const named: Named = { prefix: `k${i}-`, daemon: "shop", name: "stream" };
     const topic = await made(`k${i}-shop._checkpoint.stream`, { "cleanup.policy": policy });
     const sink = await sinkOf(named);
-    const refused = { code: "MR3539", kind: "blocked", message: expect.stringContaining(topic) };
+    const refused = { code: "MR3519", kind: "blocked", message: expect.stringContaining(topic) };
     expect(await failure(sink.open(1, timeout()))).toMatchObject(refused);
     expect(await checked(named)).toContain("deletes records that must stay");
     await setTo(topic, "cleanup.policy", "compact");
@@ -204,7 +204,7 @@ test("a checkpoint of which retention has deleted a part is none, and no foreign
   await topics.write([{ topic, partition: 0, offset: 0n, key: "position", value, headers: new Map() }]);
   const named: Named = { prefix: "m-", daemon: "shop", name: "stream" };
   const sink = await sinkOf(named);
-  expect(await failure(sink.open(2, timeout()))).toMatchObject({ code: "MR3505" });
+  expect(await failure(sink.open(2, timeout()))).toMatchObject({ code: "MR3109" });
   expect(await sink.open(4, timeout())).toBeNull();
   await sink.close();
   expect(await checked(named)).toBe("");
@@ -221,7 +221,7 @@ test.each([
   const sink = await opened({ ...named, ...before });
   await sink.close();
   const other = await sinkOf({ ...named, ...after });
-  expect(await failure(other.open(2, timeout()))).toMatchObject({ code: "MR3517", kind: "fatal" });
+  expect(await failure(other.open(2, timeout()))).toMatchObject({ code: "MR3120", kind: "fatal" });
   await other.close();
   expect(await checked({ ...named, ...after })).toContain("the topics hold");
   expect(await checked({ ...named, ...before })).toBe("");
@@ -256,7 +256,7 @@ test("a limit that becomes smaller is taken over at the next look; a row above i
   await eventually(async () => {
     await sink.verify(timeout());
     await sink.apply(large.kind === "rows" ? { ...large, order: new Uint16Array(2) } : large, reports, timeout());
-    expect(reports.poisons).toMatchObject([{ error: { code: "MR3508" } }]);
+    expect(reports.poisons).toMatchObject([{ error: { code: "MR3111" } }]);
   });
   await sink.close();
 });

@@ -51,13 +51,13 @@ test("`check` names what lacks: the login, the authority, the client certificate
   login.accept(PASSWORD);
   expect(await found(trusted())).toMatchObject({ id: "kafka.registry", level: "ok" });
   const refused = await found(trusted(), "wrong-canary");
-  expect(refused).toMatchObject({ level: "error", what: expect.stringContaining("MR3531") });
+  expect(refused).toMatchObject({ level: "error", what: expect.stringContaining("MR2002") });
   const { cert, certKey, ...rest } = { cert: "", certKey: "", ...trusted() };
   expect([cert, certKey]).not.toContain("");
   const strange = await found(rest);
-  expect(strange).toMatchObject({ level: "error", what: expect.stringContaining("MR3530") });
+  expect(strange).toMatchObject({ level: "error", what: expect.stringContaining("MR2001") });
   const unknown = await found({ cert, certKey });
-  expect(unknown).toMatchObject({ level: "error", what: expect.stringContaining("MR3530") });
+  expect(unknown).toMatchObject({ level: "error", what: expect.stringContaining("MR2001") });
   expect(unknown.fix).toContain("ca");
   expect(JSON.stringify([refused, strange, unknown])).not.toMatch(/canary/);
 });
@@ -84,7 +84,7 @@ test("a sink whose login is refused waits, and writes its records when it is let
   );
   await eventually(async () => {
     const { sinks } = await pipeline.installation.status();
-    expect(sinks).toMatchObject([{ error: { code: "MR3531" } }]);
+    expect(sinks).toMatchObject([{ error: { code: "MR2002" } }]);
   });
   login.accept(PASSWORD);
   await pipeline.run("insert into t values (2, 3)");

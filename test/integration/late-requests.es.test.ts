@@ -155,7 +155,7 @@ describe.each(searchEngines())("late requests to $name", ({ url }) => {
     await late.deliver();
     expect(await at.rows()).toEqual(["1 second"]);
     // The first one, which only slept, writes nothing either.
-    expect((await failure(apply(first, rowsBatch(20n, [users, [put(["1", "first"])]])))).code).toBe("MR3305");
+    expect((await failure(apply(first, rowsBatch(20n, [users, [put(["1", "first"])]])))).code).toBe("MR3109");
     await apply(second, rowsBatch(30n, [users, [put(["3", "c"])]]));
     expect(await at.rows()).toEqual(["1 second", "3 c"]);
   });
@@ -172,7 +172,7 @@ describe.each(searchEngines())("late requests to $name", ({ url }) => {
     expect(await at.indices()).toEqual([`${at.prefix}millrace-progress`]);
     // Nor does one that comes in time.
     const lost = await failure(apply(sink, rowsBatch(20n, [users, [remove(["1", null])]])));
-    expect([lost.code, lost.kind]).toEqual(["MR3303", "reopen"]);
+    expect([lost.code, lost.kind]).toEqual(["MR3110", "reopen"]);
     expect(await at.indices()).toEqual([`${at.prefix}millrace-progress`]);
   });
 

@@ -97,7 +97,7 @@ test.each(mysqlFlavours)(
     block?.release();
     const long = scene.source.rows.readKeys(scene.table, [["x".repeat(40_000)]], signal);
     await expect(long).rejects.toMatchObject({
-      code: "MR2125",
+      code: "MR2027",
       message: expect.stringContaining("max_allowed_packet"),
     });
   },

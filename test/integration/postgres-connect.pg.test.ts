@@ -173,7 +173,7 @@ test("a pooler is told from a server by its refusal of the replication parameter
       u.searchParams.set("sslmode", "disable");
     });
     await using source = await openSource(database, { url });
-    await expect(createLog(source)).rejects.toMatchObject({ code: "MR2007", kind: "fatal" });
+    await expect(createLog(source)).rejects.toMatchObject({ code: "MR2004", kind: "fatal" });
   } finally {
     pooler.close();
   }

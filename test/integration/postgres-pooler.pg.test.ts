@@ -74,10 +74,10 @@ test("one that gives a session to several clients is refused, as sink, as state 
     message: expect.stringContaining("several clients"),
     hint: expect.stringContaining("pool_mode = session"),
   };
-  await expect(opened(url).open(1, never)).rejects.toMatchObject({ code: "MR3101", ...told });
-  await expect(openState(url, { name: "shop" })).rejects.toMatchObject({ code: "MR1218", ...told });
+  await expect(opened(url).open(1, never)).rejects.toMatchObject({ code: "MR2004", ...told });
+  await expect(openState(url, { name: "shop" })).rejects.toMatchObject({ code: "MR1201", ...told });
   await using source = await openSource(database, { url });
-  await expect(createLog(source)).rejects.toMatchObject({ code: "MR2007", kind: "fatal" });
+  await expect(createLog(source)).rejects.toMatchObject({ code: "MR2004", kind: "fatal" });
   // Nothing of ours is left to other clients.
   const client = new Client({ connectionString: `${pooler.url}/${database.name}` });
   await client.connect();

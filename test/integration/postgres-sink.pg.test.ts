@@ -348,7 +348,7 @@ double precision|inet`
     await apply(sink, rowsBatch(10n, [a, [put(["1"])]]));
     expect(await rowsOf(database, 'select id from "all ""in"" one".t')).toEqual([[1]]);
     expect(sink.target(a)).toBe(sink.target(b));
-    expect((await failure(sink.prepare([b], timeout()))).code).toBe("MR3108");
+    expect((await failure(sink.prepare([b], timeout()))).code).toBe("MR1305");
   });
 
   test("a type and a key that somebody else changed, a view and a reserved name are refused", async () => {
@@ -419,8 +419,8 @@ describe("a table that somebody", () => {
 test("a wrong password, database and port are named, without the password", async () => {
   await using database = await freshDatabase();
   const wrong = [
-    [new URL(database.url), "MR3102", (url: URL) => (url.port = "1")],
-    [new URL(database.url), "MR3103", (url: URL) => (url.pathname = "/not_there")],
+    [new URL(database.url), "MR2001", (url: URL) => (url.port = "1")],
+    [new URL(database.url), "MR2002", (url: URL) => (url.pathname = "/not_there")],
   ] as const;
   for (const [url, code, change] of wrong) {
     url.password = "canary-password";
@@ -481,7 +481,7 @@ describe("a target that does not answer", () => {
     proxy.stall();
     const batch = rowsBatch(10n, [people, [put(["1", "a", null])]]);
     const error = await failure(apply(sink, batch));
-    expect([error.code, error.kind]).toEqual(["MR3102", "retryable"]);
+    expect([error.code, error.kind]).toEqual(["MR2001", "retryable"]);
     await proxy.resume();
     await apply(sink, batch);
     expect(await rowsOf(database, PEOPLE)).toEqual([[1, "a", null]]);
@@ -516,7 +516,7 @@ describe("a target that does not answer", () => {
     await successor.prepare([people], timeout());
     await apply(successor, rowsBatch(10n, [people, [put(["1", "a", null])]]));
     await proxy.resume();
-    expect(["MR3102", "MR3109", "MR3112"]).toContain((await late).code);
+    expect(["MR2001", "MR3109", "MR2006"]).toContain((await late).code);
     expect((await failure(apply(sink, rowsBatch(10n, [people, many])))).code).toBe("MR3109");
     await sink.close();
     await eventually(() => expect(proxy.counters.open).toBe(0));

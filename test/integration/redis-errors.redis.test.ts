@@ -51,10 +51,10 @@ test("no server, no name, no number: each its own error", async () => {
     expect(hint).toBeTruthy();
     return [code, kind];
   };
-  expect(await found("redis://127.0.0.1:1/0")).toEqual(["MR3401", "retryable"]);
-  expect(await found("redis://no-such-host.invalid/0")).toEqual(["MR3401", "retryable"]);
-  expect(await found(`${redisUrl()}/99`)).toEqual(["MR3410", "blocked"]);
-  expect(await found("redis://127.0.0.1:1/x")).toEqual(["MR3410", "fatal"]);
+  expect(await found("redis://127.0.0.1:1/0")).toEqual(["MR2001", "retryable"]);
+  expect(await found("redis://no-such-host.invalid/0")).toEqual(["MR2001", "retryable"]);
+  expect(await found(`${redisUrl()}/99`)).toEqual(["MR2004", "blocked"]);
+  expect(await found("redis://127.0.0.1:1/x")).toEqual(["MR2004", "fatal"]);
 });
 
 test("a wrong password waits for somebody, and nobody is told which", async () => {
@@ -66,7 +66,7 @@ test("a wrong password waits for somebody, and nobody is told which", async () =
   for (const url of [`redis://${host}`, `redis://:wrong-${CANARY}@${host}`, `redis://nobody:${CANARY}@${host}`]) {
     await using sink = await sinkOn({ url });
     const error = await failure(sink.open(1, timeout()));
-    expect([error.code, error.kind]).toEqual(["MR3402", "blocked"]);
+    expect([error.code, error.kind]).toEqual(["MR2002", "blocked"]);
     expect(inspect(error, { depth: 9, showHidden: true })).not.toContain(CANARY);
     const findings = await factory.check(contextOf({ url }), timeout());
     expect(byId(findings, "redis.connect")).toBe("error");
@@ -91,9 +91,9 @@ test("the permissions that the error page names are enough, and less is a fatal 
   await write(sink, 10n, 50);
   await sink.verify(timeout());
   await using weak = await sinkOn({ url: `redis://weak:${CANARY}@${host}`, prefix: "shop:" });
-  expect((await failure(weak.open(2, timeout()))).code).toBe("MR3403");
+  expect((await failure(weak.open(2, timeout()))).code).toBe("MR2008");
   await using outside = await sinkOn({ url: `redis://millrace:${CANARY}@${host}`, prefix: "other:" });
-  expect((await failure(outside.open(2, timeout()))).code).toBe("MR3403");
+  expect((await failure(outside.open(2, timeout()))).code).toBe("MR2008");
 });
 
 test("a full server is waited for, and the step then holds", async () => {
@@ -102,7 +102,7 @@ test("a full server is waited for, and the step then holds", async () => {
   await using sink = await sinkOn({ url: server.url });
   await sink.open(1, timeout());
   const error = await failure(write(sink, 10n, 5_000, 2_000));
-  expect([error.code, error.kind]).toEqual(["MR3404", "blocked"]);
+  expect([error.code, error.kind]).toEqual(["MR2006", "blocked"]);
   expect(error.message).toMatch(/maxmemory is 3,145,728 bytes, and [\d,]+ are used/);
   await admin.config("SET", "maxmemory", "0");
   await write(sink, 10n, 5_000, 2_000);
@@ -121,7 +121,7 @@ test.each(["proto-max-bulk-len", "client-query-buffer-limit"])(
     const rows = [200_000, 250_000, 270_000, 250_000, 1].map((length, i) => put([`${i}`, "é".repeat(length)]));
     const reports = new Reports();
     await sink.apply(rowsBatch(10n, [users, rows]), reports, timeout());
-    expect(reports.poisons.map(({ entry, error }) => [entry, error.code])).toEqual([[2, "MR3409"]]);
+    expect(reports.poisons.map(({ entry, error }) => [entry, error.code])).toEqual([[2, "MR3111"]]);
     const admin = new Redis(server.url);
     expect(await admin.dbsize()).toBe(5);
     admin.disconnect();
@@ -157,7 +157,7 @@ test("a server that may evict rows is told of, by check and by the sink; an evic
   }
   await admin.del("_millrace:shop.cache");
   admin.disconnect();
-  expect((await failure(sink.verify(timeout()))).code).toBe("MR3406");
+  expect((await failure(sink.verify(timeout()))).code).toBe("MR3110");
 });
 
 test("a server that became a replica is waited for", async () => {
@@ -168,7 +168,7 @@ test("a server that became a replica is waited for", async () => {
   await admin.replicaof("127.0.0.1", 1);
   expect(byId(await factory.check(contextOf({ url: server.url }), timeout()), "redis.role")).toBe("error");
   const error = await failure(write(sink, 10n));
-  expect([error.code, error.kind]).toEqual(["MR3404", "retryable"]);
+  expect([error.code, error.kind]).toEqual(["MR2006", "retryable"]);
   await admin.replicaof("NO", "ONE");
   await write(sink, 10n);
   admin.disconnect();
@@ -194,7 +194,7 @@ test("a node of a cluster and a plain server are told apart", async () => {
   const findings = await factory.check(contextOf({ url: server.url, cluster: true }), timeout());
   expect(findings.some(({ level }) => level === "error")).toBe(true);
   await using sink = await sinkOn({ url: server.url, cluster: true });
-  expect((await failure(sink.open(1, timeout()))).code).toBe("MR3410");
+  expect((await failure(sink.open(1, timeout()))).code).toBe("MR2005");
 });
 
 test("TLS with an authority of one's own", async () => {
@@ -221,9 +221,9 @@ test("TLS with an authority of one's own", async () => {
     const { code, kind, message } = await failure(sink.open(2, timeout()));
     return `${code} ${kind} ${message}`;
   };
-  expect(await said({ url, ...own })).toMatch(/^MR3412 blocked .* not signed by an authority that is trusted/);
-  expect(await said({ url, ca: certificatePath })).toMatch(/^MR3412 blocked .* wants a client certificate/);
+  expect(await said({ url, ...own })).toMatch(/^MR2003 blocked .* not signed by an authority that is trusted/);
+  expect(await said({ url, ca: certificatePath })).toMatch(/^MR2003 blocked .* wants a client certificate/);
   const other = { cert: stranger.certificatePath, certKey: stranger.keyPath };
-  expect(await said({ url, ca: certificatePath, ...other })).toMatch(/^MR3412 blocked .* does not accept the client's/);
-  expect(await said({ url: `redis://localhost:${tlsPort}` })).toMatch(/^MR3412 blocked .* speaks TLS alone/);
+  expect(await said({ url, ca: certificatePath, ...other })).toMatch(/^MR2003 blocked .* does not accept the client's/);
+  expect(await said({ url: `redis://localhost:${tlsPort}` })).toMatch(/^MR2003 blocked .* speaks TLS alone/);
 });

@@ -175,9 +175,9 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
     await using sink = await opened(keys.prefix);
     await apply(sink, rowsBatch(10n, [users, [put(["1", "a", null])]]));
     await client.hset(`${keys.prefix}_millrace:shop.cache`, "position", "1/5/0");
-    expect((await failure(sink.verify(timeout()))).code).toBe("MR3407");
+    expect((await failure(sink.verify(timeout()))).code).toBe("MR1308");
     const error = await failure(apply(sink, rowsBatch(20n, [users, [put(["1", "b", null])]])));
-    expect([error.code, error.kind]).toEqual(["MR3407", "reopen"]);
+    expect([error.code, error.kind]).toEqual(["MR1308", "reopen"]);
     expect(await client.hget(`${keys.prefix}public:users:1`, "name")).toBe("a");
   });
 
@@ -203,7 +203,7 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
         const { code, kind, message } = await failure(attempt());
         expect({ what, code, kind, message }).toEqual({
           what,
-          code: "MR3414",
+          code: "MR3315",
           kind: "fatal",
           message: expect.stringContaining(key),
         });
@@ -238,7 +238,7 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
       rowsBatch(10n, [users, [put(["1", "secret", null]), put(["2", "secret", null]), put(["3", "secret", null])]]),
     );
     expect(reports.poisons.map(({ entry, error }) => [entry, error.code, error.kind])).toEqual([
-      [1, "MR3408", "poison"],
+      [1, "MR3111", "poison"],
     ]);
     expect(reports.poisons[0]?.error.message).not.toContain("secret");
     expect(await client.hget(`${keys.prefix}public:users:3`, "name")).toBe("secret");

@@ -45,7 +45,7 @@ const AT_LOADING: Readonly<Record<string, Refused>> = {
   },
   "a hash without key": {
     tables: person({ mail: { mask: "hash" } }),
-    code: "MR1024",
+    code: "MR1005",
     says: /columns\.mail: .*maskKey/,
   },
   "a short key": {
@@ -91,28 +91,28 @@ const AT_THE_SOURCE: Readonly<Record<string, Refused>> = {
   },
   "a table in the singular": {
     tables: { "public.persn": { columns: { mail: { mask: "redact" } } } },
-    code: "MR1029",
+    code: "MR1021",
     says: /millrace\.yaml:\d+:\d+: tables\.public\.persn: "public\.persn" is no captured table; did you mean "public\.person"\?/,
   },
   "a table in another case": {
     tables: { "public.Person": { columns: { mail: { mask: "redact" } } } },
-    code: "MR1029",
+    code: "MR1021",
     says: /tables\.public\.Person: .* did you mean "public\.person"\?/,
   },
   "a schema that is misspelt": {
     tables: { "publik.*": { columns: { mail: { mask: "redact" } } } },
-    code: "MR1029",
+    code: "MR1021",
     says: /"publik\.\*" matches no captured table; did you mean "public\.\*"\?/,
   },
   "a rule that only filters a table that is not there": {
     tables: { "public.perso?": {}, "public.pers": { where: "id > 1" } },
-    code: "MR1029",
+    code: "MR1021",
     says: /tables\.public\.pers: /,
   },
   "a sink's table that is not there": {
     tables: {},
     taken: ["public.person", "public.others"],
-    code: "MR1029",
+    code: "MR1021",
     says: /millrace\.yaml:\d+:\d+: sinks\.w\.tables: "public\.others" is no captured table; did you mean "public\.other"\?/,
   },
   "a glob over columns that matches none": {
@@ -127,12 +127,12 @@ const AT_THE_SOURCE: Readonly<Record<string, Refused>> = {
   },
   "names that clash": {
     tables: person({ mail: { rename: "phone" } }),
-    code: "MR1022",
+    code: "MR1023",
     says: /columns\.mail: columns "mail" and "phone" .* "phone"/,
   },
   "two of the same name": {
     tables: person({ mail: { rename: "x" }, phone: { rename: "x" } }),
-    code: "MR1022",
+    code: "MR1023",
     says: /"x"/,
   },
   "a masked key": {
@@ -173,12 +173,12 @@ const AT_THE_SOURCE: Readonly<Record<string, Refused>> = {
   },
   "globs of which neither is more exact": {
     tables: { "public.p*n": { where: "id > 1" }, "public.pe*": { where: "id > 2" } },
-    code: "MR1028",
+    code: "MR1023",
     says: /"public\.p\*n" and "public\.pe\*" say different things of table public\.person/,
   },
   "columns' globs of which neither is more exact": {
     tables: person({ "ma*l": { mask: "redact" }, "m*il": { mask: "none" } }),
-    code: "MR1028",
+    code: "MR1023",
     says: /say different things of column "mail"/,
   },
   "a mask of a wider glob over the key": {
@@ -188,7 +188,7 @@ const AT_THE_SOURCE: Readonly<Record<string, Refused>> = {
   },
   "names that clash under two globs": {
     tables: { "public.*": { columns: { mail: { rename: "x" } } }, ...person({ phone: { rename: "x" } }) },
-    code: "MR1022",
+    code: "MR1023",
     says: /columns "mail" and "phone" of table public\.person would both be named "x"/,
   },
   "a condition on an unknown column": {

@@ -17,7 +17,7 @@ export function binlogLikeSource(process: SimulatedProcess, server: Server): Sou
   const host = new KnownHost(server);
   const like = sourceOver(client, (from) => {
     host.expect();
-    if (from.commit < server.purgedTo) throw lost("MR2116", "the log was purged beyond the place");
+    if (from.commit < server.purgedTo) throw lost("MR2010", "the log was purged beyond the place");
   });
   const { markPrefix, mark, renew } = like.watermarks;
   return {
@@ -48,7 +48,7 @@ class KnownHost {
   /** `resume` finds out whether it can be gone on in. */
   expect(): void {
     if (this.#server.host === this.#host) return;
-    throw new MillraceError({ code: "MR2130", kind: "retryable", message: "the connection ended at another host" });
+    throw new MillraceError({ code: "MR2032", kind: "retryable", message: "the connection ended at another host" });
   }
 }
 
@@ -60,7 +60,7 @@ function logAdmin({ remove: _remove, ...like }: LogAdmin, client: Client, known:
   const { server, connection } = client;
   return {
     ...like,
-    losses: new Set<ErrorCode>(["MR2116", "MR2117"]),
+    losses: new Set<ErrorCode>(["MR2010", "MR2013"]),
     create: ({ epoch, wantCopy }, signal) =>
       connection.call(
         "create",
@@ -101,10 +101,10 @@ function logAdmin({ remove: _remove, ...like }: LogAdmin, client: Client, known:
         () => {
           const { database, host, purgedTo } = server;
           if (identity["host"] !== String(host))
-            throw new LogMoved({ code: "MR2128", kind: "fatal", message: "another host answers" });
+            throw new LogMoved({ code: "MR2032", kind: "fatal", message: "another host answers" });
           known.know();
-          if (held.from.commit < purgedTo) throw lost("MR2116", "the log was purged beyond the place");
-          if (held.reached.commit > database.end) throw lost("MR2117", "the log ends before the place");
+          if (held.from.commit < purgedTo) throw lost("MR2010", "the log was purged beyond the place");
+          if (held.reached.commit > database.end) throw lost("MR2013", "the log ends before the place");
           return identityOf(server);
         },
         signal,

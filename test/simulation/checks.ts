@@ -17,10 +17,8 @@ const ENDS: Readonly<Record<string, readonly string[]>> = {
   MR1210: ["second daemon", "stands still", "clock"],
   MR1213: ["second daemon", "stands still", "clock", "export", "recover", "reset"],
   MR2012: ["crash", "state lost", "state restored", "second daemon", "source restored"],
-  MR2013: ["source restored"],
-  MR2116: ["purge", "state lost", "state restored", "export", "recover"],
-  MR2117: ["source restored", "failover"],
-  MR2015: ["slot lost", "source restored", "state restored", "export", "state lost", "recover"],
+  MR2010: ["slot lost", "purge", "source restored", "state restored", "export", "state lost", "recover"],
+  MR2013: ["source restored", "failover"],
 };
 
 /** What may have a sink replay the log: whoever reads a stream gets the changes since then once more. */

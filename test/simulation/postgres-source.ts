@@ -35,7 +35,7 @@ export function clientOf(process: SimulatedProcess, server: Server): Client {
 
 export function postgresLikeSource(process: SimulatedProcess, server: Server): Source {
   return sourceOver(clientOf(process, server), () => {
-    if (server.slot === null) throw lost("MR2015", "the slot is gone");
+    if (server.slot === null) throw lost("MR2010", "the slot is gone");
   });
 }
 
@@ -97,7 +97,7 @@ function expectFree({ reader }: Server, process: SimulatedProcess): void {
 function logAdmin(client: Client): LogAdmin {
   const { process, server, connection } = client;
   return {
-    losses: new Set<ErrorCode>(["MR2015", "MR2013"]),
+    losses: new Set<ErrorCode>(["MR2010", "MR2013"]),
     expectFree: (_identity, signal) => connection.call("ask who reads", () => expectFree(server, process), signal),
     create: ({ epoch, wantCopy }, signal) =>
       connection.call(
@@ -119,9 +119,9 @@ function logAdmin(client: Client): LogAdmin {
           const { database, slot } = server;
           const now = identityOf(server);
           if (identity["timeline"] !== now["timeline"]) throw lost("MR2013", "the source is another server");
-          if (slot === null || identity["slot"] !== slot.id) throw lost("MR2015", "the slot is gone");
-          if (held.from.commit < slot.confirmed) throw lost("MR2015", "the slot has gone past the place");
-          if (held.reached.commit > database.end) throw lost("MR2015", "the log ends before the place");
+          if (slot === null || identity["slot"] !== slot.id) throw lost("MR2010", "the slot is gone");
+          if (held.from.commit < slot.confirmed) throw lost("MR2010", "the slot has gone past the place");
+          if (held.reached.commit > database.end) throw lost("MR2010", "the log ends before the place");
           return now;
         },
         signal,

@@ -87,7 +87,7 @@ export async function settle(world: World, acts: Acts): Promise<void> {
   await keptShapes(world);
 }
 
-const LOSSES: ReadonlySet<string> = new Set(["MR2015", "MR2013", "MR2116", "MR2117", "MR1311"]);
+const LOSSES: ReadonlySet<string> = new Set(["MR2010", "MR2013", "MR1311"]);
 
 async function remedyOfDaemon(world: World, { operators }: Acts): Promise<void> {
   const code = world.lastError;
@@ -104,19 +104,16 @@ async function remedyOfSinks(world: World, { operators }: Acts): Promise<void> {
       case "MR1301":
         await world.whileStopped(0, () => operators.recover(name, false));
         return;
+      case "MR2010":
       case "MR2013":
-      case "MR2015":
-      case "MR2116":
-      case "MR2117":
       case "MR1311":
-      case "MR1312":
+      case "MR1309":
         await world.whileStopped(0, () => operators.recover(null, false));
         return;
       case "MR3997":
         await world.whileStopped(0, async () => undefined);
         return;
       case "MR1317":
-      case "MR1318":
         await world.whileStopped(0, () => operators.reset(name, "snapshot"));
         return;
       default:

@@ -27,7 +27,7 @@ const entrance = (tokens: readonly Token[], hosts: readonly string[], limit = ne
 const OPEN: Entrance = entrance([], ["127.0.0.1"]);
 const GUARDED: Entrance = entrance(TOKENS, ["0.0.0.0", "millrace.example"]);
 
-const AWAY = { code: "MR3401", message: "the server can't be reached", hint: null, at: "2026-11-20T03:00:00Z" };
+const AWAY = { code: "MR2001", message: "the server can't be reached", hint: null, at: "2026-11-20T03:00:00Z" };
 
 /** An interface over nothing, and what it was told to do. */
 function served(entrance: Entrance = { kind: "socket" }, others: Partial<AdminPort> = {}) {
@@ -50,7 +50,7 @@ function served(entrance: Entrance = { kind: "socket" }, others: Partial<AdminPo
       }),
     metrics: async () => ({ contentType: "text/plain", text: "m 1\n" }),
     pause: async (sink) => {
-      if (sink === "none") throw new MillraceError({ code: "MR1306", kind: "fatal", message: "there is no sink" });
+      if (sink === "none") throw new MillraceError({ code: "MR1114", kind: "fatal", message: "there is no sink" });
       told.push(`pause ${sink ?? "all"}`);
     },
     resume: async (sink) => void told.push(`resume ${sink ?? "all"}`),
@@ -144,7 +144,7 @@ describe("requests that act", () => {
   test("what the daemon refuses keeps its number", async () => {
     const { app } = served();
     const answer = await app.inject({ method: "POST", url: "/api/v1/pause", payload: { sink: "none" } });
-    expect({ status: answer.statusCode, body: answer.json() }).toEqual({ status: 409, body: failure("MR1306") });
+    expect({ status: answer.statusCode, body: answer.json() }).toEqual({ status: 409, body: failure("MR1114") });
   });
 
   test("a path that is not there is an error of the same form", async () => {
@@ -154,7 +154,7 @@ describe("requests that act", () => {
       ["GET", "/api/v1/pause"],
     ] as const) {
       const answer = await app.inject({ method, url });
-      expect({ status: answer.statusCode, body: answer.json() }).toEqual({ status: 404, body: failure("MR1156") });
+      expect({ status: answer.statusCode, body: answer.json() }).toEqual({ status: 404, body: failure("MR1155") });
     }
   });
 });
@@ -175,7 +175,7 @@ describe("over TCP without tokens", () => {
       expect({ url, status: answer.statusCode, body: answer.json() }).toEqual({
         url,
         status: 401,
-        body: failure("MR1159"),
+        body: failure("MR1152"),
       });
     }
     expect(told).toEqual([]);
@@ -190,7 +190,7 @@ describe("over TCP", () => {
     "a request for the host %j is refused",
     async (host) => {
       const answer = await ask(OPEN, { host });
-      expect({ status: answer.statusCode, body: answer.json() }).toEqual({ status: 403, body: failure("MR1160") });
+      expect({ status: answer.statusCode, body: answer.json() }).toEqual({ status: 403, body: failure("MR1157") });
       const asker = { host, authorization: `Bearer ${ACTS}` };
       expect((await ask(GUARDED, asker)).statusCode).toBe(403);
     },
@@ -309,7 +309,7 @@ describe("over TCP", () => {
       const [first] = await Promise.all([once(slow, "data"), once(slow, "close")]);
       expect(String(first)).toContain("408 Request Timeout");
       const answer = await fetch(`http://127.0.0.1:${port}/api/v1/status`);
-      expect([answer.status, await answer.json()]).toEqual([503, failure("MR1153")]);
+      expect([answer.status, await answer.json()]).toEqual([503, failure("MR1119")]);
       await app.close();
     },
   );
@@ -352,7 +352,7 @@ test("every action is in the audit log: who, what, and how it ended", async () =
       after: { tables: [] },
       error: null,
     },
-    { action: "pause", subject: { sinks: ["none"] }, after: null, error: "MR1306" },
+    { action: "pause", subject: { sinks: ["none"] }, after: null, error: "MR1114" },
     { action: "pause", subject: { sinks: ["cache"] }, after: {}, error: null },
   ]);
   const local = served();
@@ -393,8 +393,8 @@ describe("with tokens", () => {
     expect(readiness.json()).toEqual({
       ready: false,
       reasons: [
-        "sink redis://millrace:***@h is failed and waits for you: MR3401, somebody has to act",
-        "sink cache does not take rows, 0.0 s and 0 B of log behind: MR3401",
+        "sink redis://millrace:***@h is failed and waits for you: MR2001, somebody has to act",
+        "sink cache does not take rows, 0.0 s and 0 B of log behind: MR2001",
       ],
     });
     for (const url of ["/metrics", "/api/v1/status", "/api/v1/nope", "/", "/%68ealthz/../metrics"]) {

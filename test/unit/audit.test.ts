@@ -37,7 +37,7 @@ test("it keeps the newest, up to a number and an age", async () => {
 
 test("an action that fails is kept with its number, and one that never ends without an end", async () => {
   const { audit } = opened();
-  const refused = new MillraceError({ code: "MR1306", kind: "fatal", message: "there is no sink" });
+  const refused = new MillraceError({ code: "MR1114", kind: "fatal", message: "there is no sink" });
   const failing = audited(audit, PAUSE, async () => {
     throw refused;
   });
@@ -50,6 +50,6 @@ test("an action that fails is kept with its number, and one that never ends with
   });
   expect(await audit.list(2)).toMatchObject([
     { error: null, endedAt: null, after: null },
-    { error: "MR1306", endedAt: expect.any(String), after: null },
+    { error: "MR1114", endedAt: expect.any(String), after: null },
   ]);
 });

@@ -68,7 +68,7 @@ describe("results and failures", () => {
     using folder = temporaryFolder();
     const { exitCode, stdout } = await runCli(["explain", given], { folder: folder.path });
     expect(exitCode).toBe(0);
-    expect(stdout).toMatch(/^MR1203: .+\n\n.+\n\nHow to see it: .+\n\nWhat to do: .+\n$/);
+    expect(stdout).toMatch(/^MR1203: .+\n\nWhat to do: .+\n\nWhen: .+\n\nHow to see it:\n- .+\n$/);
   });
 
   test.each(["MR9999", "12", "all"])("explain %s is exit 2: there is none of that number", async (given) => {
@@ -165,14 +165,14 @@ describe("init without a source", () => {
     [
       "a source of no known kind",
       ["--source", "oracle://u:pw-canary@h/d"],
-      "MR1111: --source: no kind is known for oracle://",
+      "MR1110: --source: no kind is known for oracle://",
     ],
     [
       "a sink of no known kind",
       ["--sink", "mongodb://u:pw-canary@h"],
-      "MR1111: --sink: no kind is known for mongodb://",
+      "MR1110: --sink: no kind is known for mongodb://",
     ],
-    ["a sink that is no URL", ["--sink", "warehouse"], "MR1111: --sink: no kind is known"],
+    ["a sink that is no URL", ["--sink", "warehouse"], "MR1110: --sink: no kind is known"],
     ["a bad name", ["--name", "Not A Name"], "MR1110"],
   ])("refuses %s and writes nothing", async (_what, args, message) => {
     using folder = temporaryFolder();

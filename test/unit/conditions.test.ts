@@ -78,8 +78,8 @@ const CASES: readonly Case[] = [
   },
   {
     kind: "daemon.ended",
-    change: { daemon: null, phase: "stopped", ended: failed("MR2007") },
-    what: "nothing is copied, because the daemon has ended: MR2007 it fails",
+    change: { daemon: null, phase: "stopped", ended: failed("MR2004") },
+    what: "nothing is copied, because the daemon has ended: MR2004 it fails",
     level: "act",
     blocks: UNREADY,
   },
@@ -221,15 +221,15 @@ const CASES: readonly Case[] = [
   },
   {
     kind: "sink.failing",
-    change: ofSink({ state: "retrying", error: failed("MR3401"), lagSeconds: 60, lagBytes: 10 }),
-    what: "sink cache does not take rows, 60 s and 10 B of log behind: MR3401 it fails",
+    change: ofSink({ state: "retrying", error: failed("MR2001"), lagSeconds: 60, lagBytes: 10 }),
+    what: "sink cache does not take rows, 60 s and 10 B of log behind: MR2001 it fails",
     level: "watch",
     blocks: UNREADY,
   },
   {
     kind: "sink.failing",
-    change: ofSink({ state: "retrying", error: failed("MR3402"), needsPerson: true }),
-    what: "sink cache does not take rows, 0.0 s and 0 B of log behind: MR3402 it fails",
+    change: ofSink({ state: "retrying", error: failed("MR2002"), needsPerson: true }),
+    what: "sink cache does not take rows, 0.0 s and 0 B of log behind: MR2002 it fails",
     level: "act",
     blocks: STOPPED,
   },
@@ -512,7 +512,7 @@ test("what waits for a person is said first, and a phase behind what keeps the d
       phase: "snapshot",
       source: { copy: null },
       state: { error: failed("MR1209") },
-      ...ofSink({ state: "retrying", error: failed("MR3402"), needsPerson: true }),
+      ...ofSink({ state: "retrying", error: failed("MR2002"), needsPerson: true }),
     }),
   ).toEqual(["state.unwritable", "sink.failing", "daemon.copying"]);
   expect(kindsOf({ daemon: null, heldBy: "db2 pid 7", ...ofSink({ deadLetters: 1 }) })).toEqual([

@@ -114,7 +114,7 @@ describe("a config", () => {
   test("may have a state whose password comes from elsewhere", async () => {
     const { config, folder } = await load(`${BASE}state: { url: postgres://m@h/s, passwordFile: ./p }\n`);
     expect(config?.state.url).toBe(`postgres://m@h/s#${join(folder, ".millrace/shop.db")}`);
-    await expect(config?.state.freshPassword?.(new AbortController().signal)).rejects.toMatchObject({ code: "MR2902" });
+    await expect(config?.state.freshPassword?.(new AbortController().signal)).rejects.toMatchObject({ code: "MR2901" });
   });
 
   test("reaches the connectors with its own keys only, filled in", async () => {
@@ -348,12 +348,12 @@ describe("bad input", () => {
     [
       "an unknown kind",
       BASE.replace("duckdb", "duckdbb"),
-      'MR1008 7:11 sinks.warehouse.kind: unknown kind "duckdbb"; did you mean "duckdb"?',
+      'MR1005 7:11 sinks.warehouse.kind: unknown kind "duckdbb"; did you mean "duckdb"?',
     ],
     [
       "a kind that is far off",
       BASE.replace("kind: postgres", "kind: oracle"),
-      'MR1008 3:9 source.kind: unknown kind "oracle"; known here: postgres, mysql',
+      'MR1005 3:9 source.kind: unknown kind "oracle"; known here: postgres, mysql',
     ],
     [
       "a bad sink name",
@@ -368,9 +368,9 @@ describe("bad input", () => {
     [
       "a sink given twice",
       `${BASE}  warehouse: { kind: redis, url: x }\n`,
-      "MR1003 9:3 : this key is given twice in one map",
+      "MR1002 9:3 : this key is given twice in one map",
     ],
-    ["a key given twice", `${BASE}name: shop\n`, "MR1003 9:1 : this key is given twice in one map"],
+    ["a key given twice", `${BASE}name: shop\n`, "MR1002 9:1 : this key is given twice in one map"],
     ["no YAML", "name: shop\nsource: [\n", "MR1002 3:1 : not valid YAML: "],
     ["an empty file", "", ["MR1006 1:1 name: missing", "MR1006 1:1 source: missing", "MR1006 1:1 sinks: missing"]],
     ["another kind of document", "- a\n- b\n", "MR1005 1:1 : expected a map of keys, found a list"],
@@ -383,7 +383,7 @@ describe("bad input", () => {
     [
       "an open address",
       `${BASE}admin: { listen: "0.0.0.0:8642" }\n`,
-      "MR1009 9:18 admin.listen: listening beyond loopback needs admin.tokens",
+      "MR1005 9:18 admin.listen: listening beyond loopback needs admin.tokens",
     ],
     [
       "a schedule that is none",
@@ -425,7 +425,7 @@ describe("bad input", () => {
       `${BASE}tables: { public.a: { reconcile: { maxDrift: few } } }\n`,
       "MR1005 9:46 tables.public.a.reconcile.maxDrift: expected a number of rows",
     ],
-    ["an open IPv6 address", `${BASE}admin: { listen: "[::]:8642" }\n`, "MR1009 9:18 admin.listen"],
+    ["an open IPv6 address", `${BASE}admin: { listen: "[::]:8642" }\n`, "MR1005 9:18 admin.listen"],
     ["an address that is none", `${BASE}admin: { listen: 8642 }\n`, "MR1005 9:18 admin.listen: expected HOST:PORT"],
     ["a port that is none", `${BASE}admin: { listen: "127.0.0.1:99999" }\n`, "MR1005 9:18 admin.listen"],
     [
@@ -509,7 +509,7 @@ describe("bad input", () => {
     const { error } = await load(BASE.replace("shop\n", "SHOP\n").replace("duckdb", "duckd").concat("admn: {}\n"));
     expect(error?.problems.map((p) => [p.code, p.line])).toEqual([
       ["MR1005", 1],
-      ["MR1008", 7],
+      ["MR1005", 7],
       ["MR1004", 9],
     ]);
     expect(error?.message.split("\n")).toHaveLength(3);

@@ -7,7 +7,7 @@ test.each(["PRODUCER_FENCED", "INVALID_PRODUCER_EPOCH", "TRANSACTION_COORDINATOR
   (id) => {
     const { code, kind, message } = classify(failureOf(id, "millrace-shop-log"));
     expect({ code, kind, message }).toEqual({
-      code: "MR3505",
+      code: "MR3109",
       kind: "retryable",
       message: expect.stringContaining(id),
     });

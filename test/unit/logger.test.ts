@@ -14,7 +14,7 @@ function logging(level: LogLevel, isTTY: boolean) {
 }
 
 const failure = new MillraceError({
-  code: "MR3101",
+  code: "MR2004",
   kind: "retryable",
   message: "the target is gone",
   hint: "start it",
@@ -42,7 +42,7 @@ describe("for machines", () => {
     log.error({ error: failure }, "failed");
     expect(JSON.parse(lines[0] ?? "")).toMatchObject({
       error: {
-        code: "MR3101",
+        code: "MR2004",
         kind: "retryable",
         message: "the target is gone",
         hint: "start it",
@@ -82,5 +82,5 @@ test("on a terminal an entry is one line, and an error stands below it", () => {
   // oxlint-disable-next-line no-control-regex -- the colours are what is taken away
   const plain = lines.map((line) => line.replaceAll(/\x1b\[\d+m/g, ""));
   expect(plain[0]).toMatch(/^\d\d:\d\d:\d\d\.\d{3} INFO  warehouse: copied {2}rows=3 why="a b"\n$/);
-  expect(plain[1]).toMatch(/ERROR failed\n {2}MR3101: the target is gone\n {2}start it\n$/);
+  expect(plain[1]).toMatch(/ERROR failed\n {2}MR2004: the target is gone\n {2}start it\n$/);
 });

@@ -223,7 +223,7 @@ test("TLS: an authority of one's own and a client certificate are trusted; any o
   );
   try {
     await eventually(() => said.length === 1);
-    expect(said[0]).toContain("MR1164");
+    expect(said[0]).toContain("MR1158");
     expect(said[0]).toContain("not signed by an authority that is trusted");
     expect(count).toBe(0);
     await copyFile(own.certificatePath, ca);

@@ -25,7 +25,7 @@ test("a file is read each time", async () => {
   writeFileSync(folder.file("p"), "second");
   expect(await ask?.(never)).toBe("second");
   writeFileSync(folder.file("p"), "\n");
-  await expect(ask?.(never)).rejects.toMatchObject({ code: "MR2902", kind: "blocked" });
+  await expect(ask?.(never)).rejects.toMatchObject({ code: "MR2901", kind: "blocked" });
 });
 
 test("without either the password is the url's", () => {

@@ -46,8 +46,8 @@ test("a position may be where the new timeline begins, but not inside a transact
     checkSystem(stored, { epoch: 1, commit: parseLsn(commit), index }, system, "1@0/300");
   expect(check("0/300", 0)).not.toThrow();
   expect(check("0/2F8", 5)).not.toThrow();
-  expect(check("0/301", 0)).toThrow(expect.objectContaining({ code: "MR2014" }));
-  expect(check("0/300", 1)).toThrow(expect.objectContaining({ code: "MR2014" }));
+  expect(check("0/301", 0)).toThrow(expect.objectContaining({ code: "MR2016" }));
+  expect(check("0/300", 1)).toThrow(expect.objectContaining({ code: "MR2016" }));
   const same = (commit: string, index: number) => () =>
     checkSystem(stored, { epoch: 1, commit: parseLsn(commit), index }, { ...system, timeline: 1 }, "");
   expect(same("0/900", 0)).not.toThrow();

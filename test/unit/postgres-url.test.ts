@@ -48,12 +48,12 @@ test.each([
       message: expect.stringMatching(/^source\.url can't be used: /),
     });
     expect(sinkError(error, "reading the url")).toMatchObject({
-      code: "MR3101",
+      code: "MR2004",
       kind: "blocked",
       message: expect.stringMatching(/^the sink's url can't be used: /),
     });
     expect(ofState(error)).toMatchObject({
-      code: "MR1218",
+      code: "MR1201",
       kind: "fatal",
       message: expect.stringMatching(/^the state's url can't be used: /),
     });

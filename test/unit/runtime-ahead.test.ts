@@ -63,7 +63,7 @@ describe("a sink that is ahead of the log", () => {
     await using opened = await realState();
     await using scene = await failed(opened.state, form);
     await expect(scene.control.startSnapshot(request)).rejects.toMatchObject({
-      code: "MR1337",
+      code: "MR1127",
       message: expect.stringContaining("MR1311"),
       hint: expect.stringContaining(what),
     });

@@ -107,11 +107,11 @@ test("one row too many: the table is at fault, in a history the sink; known rows
   await box.add(writes(users, [1, 2]), 1, refusal);
   await box.add(writes(users, [2], 2000n), 0, refusal);
   await box.add(writes(notes, [3]), 0, refusal);
-  await expect(box.add(writes(users, [3]), 0, refusal)).rejects.toMatchObject({ code: "MR1328", table: users.id });
+  await expect(box.add(writes(users, [3]), 0, refusal)).rejects.toMatchObject({ code: "MR1302", table: users.id });
   expect((await deadLetters.waiting()).get("s")?.count).toBe(3);
   const history = boxOf(opened.state, { countMax: 2, isHistory: true });
   const stopped = history.add(writes(users, [3]), 0, refusal);
-  await expect(stopped).rejects.toMatchObject({ code: "MR1328", kind: "fatal", table: undefined });
+  await expect(stopped).rejects.toMatchObject({ code: "MR1302", kind: "fatal", table: undefined });
   const [first] = await deadLetters.list({ sink: "s", state: "waiting" });
   await deadLetters.settle([first!.id], DISCARD);
   await box.add(writes(users, [3]), 0, refusal);

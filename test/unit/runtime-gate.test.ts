@@ -50,7 +50,7 @@ test("a table that is suspended is read from its first key again, for every sink
     await state.snapshots.advance([{ ...checkpoint, completeness: completeFor(table, "g"), sweepBelow: 1n }]);
   }
   expect((await state.snapshots.list()).map(({ cursor }) => cursor)).toEqual([["7"], ["7"]]);
-  await gate.suspend(table.id, new MillraceError({ code: "MR1307", kind: "fatal", message: "it has no key" }));
+  await gate.suspend(table.id, new MillraceError({ code: "MR1114", kind: "fatal", message: "it has no key" }));
   expect((await state.snapshots.list()).map(({ cursor, state: of }) => [cursor, of])).toEqual([
     [null, "waiting"],
     [null, "waiting"],

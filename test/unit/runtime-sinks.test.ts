@@ -247,7 +247,7 @@ describe("a sink's work", () => {
       blockOf([put(3, 300n), { ...change, commit: 300n }]),
     );
     await scene.covered(301n);
-    expect([ids(scene.sink), [...suspended]]).toEqual([[1, 2, 3], [["public.broken", "MR1314"]]]);
+    expect([ids(scene.sink), [...suspended]]).toEqual([[1, 2, 3], [["public.broken", "MR1304"]]]);
     expect(scene.life.error).toBeNull();
   });
 

@@ -39,19 +39,19 @@ const FIRST = `
   INSERT INTO identity VALUES (1, 'a1b2');
   INSERT INTO source VALUES (1, 2, '{"systemIdentifier":"7"}', '2/100/0', '2/900/0', '2026-11-20T00:00:00Z');
   INSERT INTO sink VALUES ('warehouse', '2/950/3', '2/960/0', '{"public.orders":"h1"}', 1, NULL, '{"to":"2/400/0","anew":true}');
-  INSERT INTO sink VALUES ('cache', NULL, NULL, '{}', 0, ${error("MR3401")}, NULL);
+  INSERT INTO sink VALUES ('cache', NULL, NULL, '{}', 0, ${error("MR2001")}, NULL);
   INSERT INTO sink_session VALUES (2, 'cache', 's1', 4, 5, 1);
   INSERT INTO settled VALUES ('cache', 'public.orders', 6);
   INSERT INTO table_version VALUES ('public.orders', 3, '2/500/0', 'f3', '{"schema":"public","table":"orders"}');
   INSERT INTO table_rename VALUES ('2/500/0', '[{"from":"public.order","to":"public.orders"}]');
   INSERT INTO suspended_table VALUES ('', 'public.log', ${error("MR1303")}, NULL);
-  INSERT INTO suspended_table VALUES ('cache', 'public.orders', ${error("MR1310")}, 'f3');
+  INSERT INTO suspended_table VALUES ('cache', 'public.orders', ${error("MR1127")}, 'f3');
   INSERT INTO snapshot (id, sink, table_id, scope, condition, reason, state, sweep_below, cursor, rows_done, created_at) VALUES
     (4, 'warehouse', 'public.orders', 'table', NULL, 'new', 'done', '9', '["5"]', 50, '2026-11-19T00:00:00Z'),
     (5, 'warehouse', 'public.orders', 'where', 'id < 9', 'asked for', 'running', NULL, '["3"]', 30, '2026-11-20T00:00:00Z'),
     (6, 'cache', 'public.orders', 'table', NULL, 'new', 'waiting', NULL, NULL, 0, '2026-11-20T00:00:00Z');
   INSERT INTO pending_key VALUES (8, 'cache', 'public.orders', '["1","a"]', '');
-  INSERT INTO dead_letter VALUES (9, 'cache', 'public.orders', '["2"]', 'u', '2/700/1', 'MR3405', 'r', '{"op":"u"}',
+  INSERT INTO dead_letter VALUES (9, 'cache', 'public.orders', '["2"]', 'u', '2/700/1', 'MR3109', 'r', '{"op":"u"}',
     '2026-11-20T00:00:00Z', 3, 'waiting');
   INSERT INTO report VALUES (3, 'r3', '{}', '{"id":"r3"}');
   INSERT INTO comparison VALUES ('c1', '{"tables":[]}');
@@ -96,7 +96,7 @@ test.each(EARLIER)("a file of form %i is migrated with its rows, and its daemon 
   using folder = temporaryFolder();
   const path = folder.file("shop.db");
   const before = written(path, form);
-  await expect(openState(`sqlite:${path}`, { name: "shop", readOnly: true })).rejects.toMatchObject({ code: "MR1207" });
+  await expect(openState(`sqlite:${path}`, { name: "shop", readOnly: true })).rejects.toMatchObject({ code: "MR1206" });
   const state = await openState(`sqlite:${path}`, { name: "shop" });
   try {
     const dump = await state.dump();

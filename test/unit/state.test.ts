@@ -50,14 +50,14 @@ describe("the state file", () => {
     using folder = temporaryFolder();
     const text = folder.file("text.db");
     writeFileSync(text, "this is not a database, only a longer text that fills the header of one\n".repeat(20));
-    await expect(openState(`sqlite:${text}`)).rejects.toMatchObject({ code: "MR1205" });
+    await expect(openState(`sqlite:${text}`)).rejects.toMatchObject({ code: "MR1204" });
 
     const foreign = folder.file("foreign.db");
     const other = new DatabaseSync(foreign);
     other.exec("CREATE TABLE customers (id INTEGER)");
     other.close();
     const before = readFileSync(foreign);
-    await expect(openState(`sqlite:${foreign}`)).rejects.toMatchObject({ code: "MR1205" });
+    await expect(openState(`sqlite:${foreign}`)).rejects.toMatchObject({ code: "MR1204" });
     expect(readFileSync(foreign).equals(before)).toBe(true);
 
     const newer = folder.file("newer.db");
@@ -121,7 +121,7 @@ describe("the state file", () => {
     const state = await openState(`sqlite:${path}`);
     const other = new DatabaseSync(path);
     other.exec("BEGIN IMMEDIATE");
-    await expect(state.sinks.setPaused("w", true)).rejects.toMatchObject({ code: "MR1208", kind: "retryable" });
+    await expect(state.sinks.setPaused("w", true)).rejects.toMatchObject({ code: "MR1209", kind: "retryable" });
     other.exec("ROLLBACK");
     await state.sinks.setPaused("w", true);
     other.close();

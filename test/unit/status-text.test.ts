@@ -41,12 +41,12 @@ test("a sink that is down: which, since when, that it mends itself, and what to 
     lagSeconds: 720,
     lagBytes: 2048,
     error: {
-      ...error("MR3401", "the server can't be reached", "Check url, TLS and firewall.", "2026-11-20T03:11:57Z"),
+      ...error("MR2001", "the server can't be reached", "Check url, TLS and firewall.", "2026-11-20T03:11:57Z"),
       since: "2026-11-20T03:00:00Z",
     },
   });
   expect(attention(text({ sinks: [sinkStatus("warehouse"), down] }))).toBe(
-    "  ! sink cache does not take rows, 12 min and 2.0 KB of log behind: MR3401 the server can't be reached (for 12 min, last tried 3 s ago; it catches up by itself)\n" +
+    "  ! sink cache does not take rows, 12 min and 2.0 KB of log behind: MR2001 the server can't be reached (for 12 min, last tried 3 s ago; it catches up by itself)\n" +
       "    -> Check url, TLS and firewall.",
   );
 });
@@ -56,15 +56,15 @@ test("a sink that was never reached is not said to be behind by nothing", () => 
     state: "retrying",
     lagSeconds: null,
     lagBytes: null,
-    error: error("MR3401", "no", null),
+    error: error("MR2001", "no", null),
   });
-  expect(attention(text({ sinks: [down] }))).toContain("! sink cache does not take rows: MR3401 no");
+  expect(attention(text({ sinks: [down] }))).toContain("! sink cache does not take rows: MR2001 no");
 });
 
 test("without a daemon an error that may have passed is not said to wait for somebody", () => {
-  const last = sinkStatus("cache", { state: "failed", error: error("MR3401", "the server can't be reached", null) });
+  const last = sinkStatus("cache", { state: "failed", error: error("MR2001", "the server can't be reached", null) });
   const said = attention(text({ sinks: [last], daemon: null }));
-  expect(said).toContain("! sink cache did not take rows last: MR3401 the server can't be reached");
+  expect(said).toContain("! sink cache did not take rows last: MR2001 the server can't be reached");
   expect(said).not.toContain("waits for you");
 });
 
@@ -203,10 +203,10 @@ test("a table that can't be read: for whom, why, since when, and that it is trie
     table: "shop.orders",
     sinks: ["cache", "warehouse"],
     since: "2026-11-20T03:06:00Z",
-    error: error("MR2131", "the server gave up waiting", "Look who holds the table.", "2026-11-20T03:11:52Z"),
+    error: error("MR2026", "the server gave up waiting", "Look who holds the table.", "2026-11-20T03:11:52Z"),
   };
   expect(attention(text({ tables: { unreadable: [one] } }))).toBe(
-    "  ! table shop.orders can't be read for cache, warehouse: MR2131 the server gave up waiting (for 6 min, last tried 8 s ago; it is tried again by itself)\n" +
+    "  ! table shop.orders can't be read for cache, warehouse: MR2026 the server gave up waiting (for 6 min, last tried 8 s ago; it is tried again by itself)\n" +
       "    -> Look who holds the table.",
   );
   const many = attention(text({ tables: { unreadable: Array.from({ length: 40 }, () => one) } }));

@@ -10,7 +10,7 @@ import { temporaryFolder } from "../support/run/temporary-folder.ts";
 const NOW_MS = Date.parse("2026-11-20T03:12:00Z");
 
 const refused = {
-  code: "MR3401",
+  code: "MR2001",
   message: `the server "\u001b[31m${"x".repeat(300)}" can't be reached`,
   hint: "Check url, TLS and firewall, and everything else between here and there. ".repeat(5),
   at: "2026-11-20T03:11:57Z",

@@ -123,7 +123,7 @@ export class ClickhouseWarehouse
     const alteration = alterationOf(existing, this.#options.placement);
     if (alteration === null) return;
     const message = `${this.shown(table)} was changed by somebody: ${alteration}`;
-    throw clickhouseError({ code: "MR4121", kind: "fatal", message });
+    throw clickhouseError({ code: "MR3107", kind: "fatal", message });
   }
 
   refusal({ kind, message }: Refused): MillraceError {
@@ -315,9 +315,9 @@ export class ClickhouseWarehouse
 }
 
 const CODES = {
-  foreign: "MR4105",
-  mode: "MR4108",
-  type: "MR4106",
-  key: "MR4107",
-  "own name": "MR4109",
+  foreign: "MR3106",
+  mode: "MR3120",
+  type: "MR3107",
+  key: "MR3107",
+  "own name": "MR3117",
 } as const;

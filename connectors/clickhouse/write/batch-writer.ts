@@ -103,7 +103,7 @@ export class BatchWriter {
 
 function doesNotFit({ table }: TableLayout) {
   return clickhouseError({
-    code: "MR4110",
+    code: "MR3111",
     kind: "poison",
     message: `a value in the key of a row of ${table.id} does not fit ClickHouse's type`,
   });
@@ -111,7 +111,7 @@ function doesNotFit({ table }: TableLayout) {
 
 function tooMany({ table }: TableLayout) {
   return clickhouseError({
-    code: "MR4110",
+    code: "MR3111",
     kind: "fatal",
     message: `more than ${POISON_COUNT_MAX} rows of ${table.id} in one batch have keys that do not fit ClickHouse's types`,
     table: table.id,

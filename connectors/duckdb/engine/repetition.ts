@@ -1,16 +1,13 @@
 /** Tells work that fails in the same way each time from work that may pass when it is repeated. */
 import { findMillraceError, type MillraceError } from "../../../src/core/errors.ts";
 import { type Batch, tablesOf } from "../../../src/core/model/batch.ts";
-import { driverKind, duckdbError, type DuckdbErrorCode } from "../errors.ts";
-import { pages } from "../error-pages.ts";
+import { driverKind, duckdbError } from "../errors.ts";
 
 /**
  * How often in a row the same work may fail in the same way, while nobody else writes to the target. Of what is no
  * conflict, the first failures may be an instance that DuckDB has given up, or weather.
  */
-const FAILURES_MAX: Partial<Record<string, number>> = { MR3216: 5, MR3219: 5, MR3220: 2, MR3235: 2 } satisfies Partial<
-  Record<DuckdbErrorCode, number>
->;
+const FAILURES_MAX: Partial<Record<string, number>> = { MR3216: 5, MR2027: 5, MR3220: 2, MR3235: 2 };
 /** The same, while others write: each failure may be another conflict. */
 const CONFLICTS_MAX = 30;
 
@@ -47,13 +44,9 @@ export class Repetition {
     this.#mark = mark;
     if (this.#sinceMark < max && this.#inARow < CONFLICTS_MAX) return known;
     this.#work = "";
-    return duckdbError({
-      code: known.code === "MR3235" ? "MR3235" : "MR3234",
-      kind: "fatal",
-      message: `${known.message}: it fails in the same way each time${said(error)}`,
-      hint: pages[known.code === "MR3235" ? "MR3235" : "MR3234"].remedy,
-      cause: known,
-    });
+    const code = known.code === "MR3235" ? "MR3235" : "MR3234";
+    const message = `${known.message}: it fails in the same way each time${said(error)}`;
+    return duckdbError({ code, kind: "fatal", message, cause: known });
   }
 }
 

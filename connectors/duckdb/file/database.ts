@@ -241,7 +241,7 @@ export class Database implements Store {
     // The next `open` then opens the new file with that name.
     this.broken = true;
     throw duckdbError({
-      code: "MR3214",
+      code: "MR3110",
       kind: "reopen",
       message: `the DuckDB file ${basename(this.path)} was removed or replaced while it was open`,
       hint: "put it back, or fill a new one: millrace snapshot start --sink NAME",

@@ -56,7 +56,7 @@ export async function runQuery(
     if (signal.aborted) throw stopped();
     if (error instanceof MillraceError) throw error;
     throw duckdbError({
-      code: "MR3218",
+      code: "MR1321",
       kind: "fatal",
       // The user wrote the SQL and may see its data, so DuckDB's own message is the answer.
       message: error instanceof Error ? error.message : driverKind(error),
@@ -69,7 +69,7 @@ export async function runQuery(
 
 function notReading(): MillraceError {
   return duckdbError({
-    code: "MR3217",
+    code: "MR1321",
     kind: "fatal",
     message: "only one reading statement is allowed",
     hint: "to change the file by hand, stop Millrace first",

@@ -3,7 +3,6 @@ import type { EngineConnection } from "../engine/engine.ts";
 import { NO_TLS_KEYS, tlsOptions, UnusableTls } from "../../../src/tls/options.ts";
 import type { BucketSettings } from "../../kit/bucket.ts";
 import { type BucketLogin, lookForLogin, MARGIN_MS } from "../../kit/bucket-login.ts";
-import { pages } from "../error-pages.ts";
 import { duckdbError } from "../errors.ts";
 import { quoteLiteral } from "../names.ts";
 
@@ -106,6 +105,6 @@ function refuseUnusable(ca: string, isEncrypted: boolean): void {
     if (!(error instanceof UnusableTls)) throw error;
     const { what, cause } = error;
     const message = `the bucket of the lake's data: ${what}`;
-    throw duckdbError({ code: "MR3233", kind: "blocked", message, hint: pages.MR3233.remedy, cause });
+    throw duckdbError({ code: "MR2003", kind: "blocked", message, cause, part: "bucket" });
   }
 }

@@ -25,7 +25,7 @@ const fields = z.object({
     .string()
     .min(1)
     .describe(
-      "The folder of the lake's data files, of this lake alone, or `s3://bucket/prefix`. The catalogue keeps its absolute path: it can't be changed later (MR3225).",
+      "The folder of the lake's data files, of this lake alone, or `s3://bucket/prefix`. The catalogue keeps its absolute path: it can't be changed later (MR2004).",
     ),
   s3: s3.optional().describe("Of the bucket, for `data` that begin with s3://."),
   schema: schemaFor("DuckDB", isReserved),

@@ -137,7 +137,8 @@ export class Lake implements Store {
       await this.#login.renew(() => this.connect());
       return await work();
     } catch (error) {
-      if (classify(error, "").code === "MR3228") this.#login.refused();
+      const { code, connector } = classify(error, "");
+      if (code === "MR2002" && connector?.part === "bucket") this.#login.refused();
       throw error;
     }
   }
@@ -190,7 +191,7 @@ export class Lake implements Store {
     if (inodeOf(this.settings.place) === this.#inode) return;
     this.broken = true;
     throw duckdbError({
-      code: "MR3214",
+      code: "MR3110",
       kind: "reopen",
       message: `the lake's catalogue ${shownCatalog(this.settings.place)} was removed or replaced while it was open`,
       hint: "put it back, or fill a new one: millrace snapshot start --sink NAME",

@@ -2,7 +2,7 @@
 import { findMillraceError, type MillraceError } from "../../../src/core/errors.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { Opened } from "../engine-sink.ts";
-import { duckdbError, pages } from "../errors.ts";
+import { duckdbError } from "../errors.ts";
 import { quoteName, targetKey, type TargetName, targetOf } from "../names.ts";
 import type { Lake } from "./lake.ts";
 import { findLostFiles } from "./lost-files.ts";
@@ -132,30 +132,23 @@ export class TablesWithLostFiles {
   }
 }
 
-function readAgainError({ message, cause }: MillraceError, lostTables: readonly string[]): MillraceError {
-  return duckdbError({
-    code: "MR3226",
+function readAgainError(error: MillraceError, lostTables: readonly string[]): MillraceError {
+  return error.with({
     kind: "reopen",
-    message: `${message}; filled again: ${lostTables.join(", ")}`,
+    message: `${error.message}; filled again: ${lostTables.join(", ")}`,
     hint: "nothing: Millrace creates the table again and fills it",
     lostTables,
-    cause,
+    table: undefined,
   });
 }
 
 /** The table is suspended. Its rows that are deleted at the source can't be read again, so Millrace does not drop it. */
-function ofOne({ message, cause }: MillraceError, table: string): MillraceError {
+function ofOne(error: MillraceError, table: string): MillraceError {
   const hint = "put the file back; if it is lost, drop the table in the lake: Millrace creates and fills it again";
-  return duckdbError({ code: "MR3226", kind: "blocked", message, hint, table, cause });
+  return error.with({ hint, table });
 }
 
 /** The sink waits: all files are missing, or a history can't be filled again. */
-function ofAll({ message, cause }: MillraceError, table: string): MillraceError {
-  return duckdbError({
-    code: "MR3226",
-    kind: "blocked",
-    message: `${message}; the table is ${table}`,
-    hint: pages.MR3226.remedy,
-    cause,
-  });
+function ofAll(error: MillraceError, table: string): MillraceError {
+  return error.with({ message: `${error.message}; the table is ${table}`, table: undefined });
 }

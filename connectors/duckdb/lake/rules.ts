@@ -1,5 +1,4 @@
 /** What DuckLake says of the catalogue and the files of a lake. */
-import { pages } from "../error-pages.ts";
 import type { Rule } from "../rule.ts";
 
 const POSTGRES =
@@ -25,6 +24,7 @@ const S3_RULES: readonly Rule[] = [
     text: /HTTP Error[^]*(?:RequestTimeTooSkewed|RequestExpired)/,
     code: "MR3230",
     kind: "blocked",
+    part: "bucket",
     says: (doing) => `S3 finds this machine's clock wrong (${doing})`,
     hint: "set the clock, and keep it by NTP",
   },
@@ -32,13 +32,15 @@ const S3_RULES: readonly Rule[] = [
     text: /HTTP Error[^]*(?:NoSuchBucket|PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraint|HTTP (?:code )?301)/,
     code: "MR3229",
     kind: "blocked",
+    part: "bucket",
     says: (doing) => `the bucket of the lake's data can't be used (${doing})`,
     hint: "see whether it exists, and that `s3.region` and `s3.endpoint` are right",
   },
   {
     text: /HTTP Error[^]*(?:SignatureDoesNotMatch|InvalidAccessKeyId|XAdminUserNotFound|AccessDenied|ExpiredToken|InvalidToken|HTTP (?:code )?40[13])/,
-    code: "MR3228",
+    code: "MR2002",
     kind: "blocked",
+    part: "bucket",
     says: (doing) => `S3 refuses the credentials of the lake (${doing})`,
     reason: "login",
     hint: "correct `s3.accessKeyId` and `s3.secretAccessKey`, or give the user s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket",
@@ -46,23 +48,25 @@ const S3_RULES: readonly Rule[] = [
   {
     // Of both HTTP clients of DuckDB. A handshake that merely ends, as with a server that speaks no TLS, is not told apart from a lost connection.
     text: /SSL (?:peer certificate|CA cert|server|certificate loading)[^'"\n]* error for HTTP [A-Z]+ to /,
-    code: "MR3233",
+    code: "MR2003",
     kind: "blocked",
+    part: "bucket",
     says: (doing) => `the certificate of the S3 that holds the lake's data is not trusted (${doing})`,
-    hint: pages.MR3233.remedy,
   },
   {
     text: / error for HTTP [A-Z]+ to |HTTP Error[^]*(?:SlowDown|HTTP (?:code )?(?:5\d\d|429))/,
-    code: "MR3231",
+    code: "MR2001",
     kind: "retryable",
+    part: "bucket",
     reason: "lost",
     says: (doing) => `the S3 that holds the lake's data can't be reached, or is busy (${doing})`,
     hint: "see whether it runs, and `s3.endpoint`",
   },
   {
     text: /CredentialsProviderError|Could not load credentials|Region is missing/,
-    code: "MR3228",
+    code: "MR2002",
     kind: "blocked",
+    part: "bucket",
     says: (doing) => `no credentials or region for the lake's bucket were found (${doing})`,
     reason: "login",
     hint: "set `s3.accessKeyId`, `s3.secretAccessKey` and `s3.region`, or AWS' own variables, profile or role",
@@ -73,7 +77,7 @@ export const LAKE_RULES: readonly Rule[] = [
   ...S3_RULES,
   {
     text: /DATA_PATH parameter .* does not match/,
-    code: "MR3225",
+    code: "MR2004",
     kind: "fatal",
     says: () => "the lake's data are in another folder than `data` says",
     hint: "set `data` to the folder with which the lake was made",
@@ -83,27 +87,27 @@ export const LAKE_RULES: readonly Rule[] = [
     code: "MR3226",
     kind: "blocked",
     says: (doing, text) => `${dataFileIn(text)} of the lake is missing (${doing})`,
-    hint: pages.MR3226.remedy,
   },
   {
     text: SPOILED,
     code: "MR3226",
     kind: "blocked",
     says: (doing, text) => `${dataFileIn(text)} of the lake can't be read (${doing})`,
-    hint: pages.MR3226.remedy,
   },
   {
     text: /Unable to connect to Postgres[^]*(?:authentication failed|no pg_hba|role "|database ")/,
-    code: "MR3227",
+    code: "MR2002",
     kind: "blocked",
+    part: "catalogue",
     says: (doing) => `the Postgres that holds the lake's catalogue refuses the login (${doing})`,
     reason: "login",
     hint: "correct user, password and database in `catalog`, or pg_hba.conf on that server",
   },
   {
     text: POSTGRES,
-    code: "MR3227",
+    code: "MR2001",
     kind: "retryable",
+    part: "catalogue",
     reason: "lost",
     says: (doing) => `the Postgres that holds the lake's catalogue can't be reached (${doing})`,
     hint: "start it, or correct the host and port in `catalog`; Millrace goes on by itself",

@@ -26,9 +26,6 @@ export interface LakeSinkOptions extends LakeSettings, EngineSinkOptions {
 /** A commit costs the same for any number of rows, makes a file, and rewrites what says which rows of older files are gone. */
 const BATCH = { rowCountMax: 200_000, byteCountMax: 16 * 1024 * 1024, delayMs: 500, hasTruncates: true } as const;
 
-/** Failures of the S3 that holds the data. */
-const OF_BUCKET: ReadonlySet<string> = new Set(["MR3228", "MR3229", "MR3230", "MR3231", "MR3233"]);
-
 /** Mirrors tables into a lake (DuckLake), or keeps their history; effects occur exactly once. See README.md. */
 export class LakeSink extends EngineSink<Lake> {
   readonly kind = "ducklake";
@@ -61,8 +58,9 @@ export class LakeSink extends EngineSink<Lake> {
 
   protected override placed(error: MillraceError): MillraceError {
     const { place } = this.#options;
-    if (error.code === "MR3227") return atServer(error, shownCatalog(place));
-    if (OF_BUCKET.has(error.code)) return atServer(error, shownData(place));
+    const part = error.connector?.part;
+    if (part === "catalogue") return atServer(error, shownCatalog(place));
+    if (part === "bucket") return atServer(error, shownData(place));
     const catalogue = place.kind === "postgres" ? [] : [place.catalog];
     const data = place.bucket === null ? [place.data] : [];
     return onDisk(error, ...catalogue, ...data, tmpdir());

@@ -1,7 +1,7 @@
 import type { EngineConnection } from "../engine/engine.ts";
 import type { Checkpoint } from "../../../src/core/model/batch.ts";
 import { checkpointTexts, checkpointFromTexts } from "../../../src/core/checkpoint/checkpoint-text.ts";
-import { duckdbError, pages } from "../errors.ts";
+import { duckdbError } from "../errors.ts";
 import { META_SCHEMA, quoteLiteral, quoteName } from "../names.ts";
 import { readTextRows } from "../write/text-rows.ts";
 
@@ -39,10 +39,9 @@ export class CheckpointRow {
     const found = row === undefined ? 0 : Number(row[3]);
     if (found > lease) {
       throw duckdbError({
-        code: "MR3204",
+        code: "MR3109",
         kind: "fatal",
         message: `sink ${this.#sink} belongs to another process (lease ${found}, ours is ${lease})`,
-        hint: pages.MR3204.remedy,
       });
     }
     await connection.run(
@@ -119,10 +118,9 @@ export class CheckpointRow {
     );
     if (result.rowsChanged === 1) return;
     throw duckdbError({
-      code: "MR3204",
+      code: "MR3109",
       kind: "fatal",
       message: `sink ${this.#sink} was taken over by another process, or its progress was changed`,
-      hint: pages.MR3204.remedy,
     });
   }
 

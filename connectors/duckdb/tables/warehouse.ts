@@ -27,7 +27,7 @@ import {
   type TableChange,
 } from "../../warehouse/table-change.ts";
 import type { Found, Warehouse } from "../../warehouse/targets.ts";
-import { classify, duckdbError, OF_ONE_TABLE, overFiles, pages } from "../errors.ts";
+import { classify, duckdbError, OF_ONE_TABLE, overFiles } from "../errors.ts";
 import { columnNames, fold, quoteIdentifier, quoteLiteral, quoteName, targetKey, targetOf } from "../names.ts";
 import type { Store } from "../store.ts";
 import { HISTORY_COLUMNS } from "../write/history-statements.ts";
@@ -272,7 +272,7 @@ export class DuckdbWarehouse
       column &&
       `ALTER TABLE ${quoteName(this.#store.catalogue, schema, name)} ALTER ${quoteIdentifier(column.spelled!)} TYPE ${column.type}`;
     const hint = retype && `${retype} while Millrace is stopped, or drop the table and fill it again`;
-    return duckdbError({ code, kind: "fatal", message, hint: hint ?? pages[code].remedy });
+    return duckdbError({ code, kind: "fatal", message, hint });
   }
 
   #createStatements(layout: TableLayout): readonly string[] {
@@ -293,11 +293,11 @@ export class DuckdbWarehouse
 }
 
 const CODES = {
-  foreign: "MR3205",
-  mode: "MR3222",
-  type: "MR3206",
-  key: "MR3207",
-  "own name": "MR3209",
+  foreign: "MR3106",
+  mode: "MR3120",
+  type: "MR3107",
+  key: "MR3107",
+  "own name": "MR3117",
 } as const;
 
 function commentSql({ sqlName }: TableLayout, note: string): string {

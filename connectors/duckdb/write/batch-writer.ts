@@ -207,7 +207,7 @@ function sweepSql(layout: TableLayout, below: bigint): string {
 
 function keyDoesNotFit(layout: TableLayout): MillraceError {
   return duckdbError({
-    code: "MR3211",
+    code: "MR3111",
     kind: "poison",
     message: `a key value of ${layout.table.id} does not fit into its DuckDB type`,
     hint: "see the type table of the DuckDB sink; correct the value at the source",

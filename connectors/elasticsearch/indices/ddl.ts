@@ -173,16 +173,16 @@ export function indexBehind(
   const { mappings, settings } = entry;
   const mark = mappings._meta?.millrace;
   if (entries.length !== 1 || index === name || mark?.table === undefined || mark.daemon === undefined) {
-    throw searchError("MR3304", "fatal", `the index ${name} for ${table.id} exists and was not made by Millrace`);
+    throw searchError("MR3106", "fatal", `the index ${name} for ${table.id} exists and was not made by Millrace`);
   }
   // Index names have no capitals. If two tables share a name, either the caller refuses one, or one is gone and this
   // is its successor.
   if (mark.table.toLowerCase() !== table.id.toLowerCase() || mark.daemon !== owner) {
     const holder = `table ${mark.table} of ${mark.daemon}`;
-    throw searchError("MR3304", "fatal", `the index ${name} for ${table.id} holds ${holder}`);
+    throw searchError("MR3106", "fatal", `the index ${name} for ${table.id} holds ${holder}`);
   }
   const unfit = unfitSetting(entry, [name]);
-  if (unfit !== null) throw searchError("MR3314", "fatal", `the index ${index} of ${table.id} has ${unfit}`);
+  if (unfit !== null) throw searchError("MR3107", "fatal", `the index ${index} of ${table.id} has ${unfit}`);
   return {
     alias: name,
     index,
@@ -216,20 +216,20 @@ export async function createIndex(
   // Some distributions lack the type. The document is the same, but ranges are not available then.
   if (answer.status === 400 && answer.body.includes("[unsigned_long]")) answer = await create(false);
   if (answer.status === 400 && errorOf(answer).type === "resource_already_exists_exception") {
-    throw searchError("MR3304", "fatal", `the index ${index} for ${table.id} exists without the alias ${alias}`);
+    throw searchError("MR3106", "fatal", `the index ${index} for ${table.id} exists without the alias ${alias}`);
   }
   const full = answer.status === 400 ? tooManyShards(answer.body.toString("utf8"), table.id) : null;
   if (full !== null) throw full;
   const taken = takenName(answer);
   if (taken !== null)
-    throw searchError("MR3304", "fatal", `the index ${index} for ${table.id} can't be made: ${taken}`);
+    throw searchError("MR3106", "fatal", `the index ${index} for ${table.id} can't be made: ${taken}`);
   expectOk(answer, `creating the index of ${table.id}`, table.id);
   const { current: made } = await findIndices(engine, table, { alias, nextAlias: alias }, signal);
   invariant(made !== null, "a created index exists");
   const other = fieldOfOtherType(made, table);
   if (other !== null) {
     throw searchError(
-      "MR3306",
+      "MR3107",
       "fatal",
       `the field ${other} of ${table.id} is not mapped as the new index ${index} asks for`,
     );
@@ -385,7 +385,7 @@ export function expectEveryShard(answer: Answer, what: string, table?: string): 
 export function expectEveryNode(answer: Answer, what: string, table?: string): void {
   expectOk(answer, what, table);
   if (fieldOf(parsed(answer.body), "acknowledged") === true) return;
-  throw searchError("MR3301", "retryable", `${what}: some nodes of the cluster have not taken it yet`);
+  throw searchError("MR2001", "retryable", `${what}: some nodes of the cluster have not taken it yet`);
 }
 
 /** Makes everything written so far searchable. `table`: see `classifyEngine`. */

@@ -53,7 +53,7 @@ function writeRequest(out: ByteWriter, request: BaseRequest): void {
 /** The elements of `docs`, each as its own bytes. */
 function docsOf(body: Buffer): Buffer[] {
   DOCS.read(body);
-  if (!DOCS.has(0)) throw searchError("MR3300", "retryable", "reading documents got an answer without documents");
+  if (!DOCS.has(0)) throw searchError("MR2027", "retryable", "reading documents got an answer without documents");
   const items: Buffer[] = [];
   const end = DOCS.end[0]! - 1;
   for (let at = DOCS.start[0]! + 1; at < end;) {

@@ -74,7 +74,7 @@ function failures(answer: Answer): Failure[] {
   if (answer.status !== 200) throw classifyEngine(errorOf(answer), "a bulk write");
   if (answer.body.subarray(0, ALL_WELL.length).equals(ALL_WELL)) return [];
   const items = fieldOf(parsed(answer.body), "items");
-  if (!Array.isArray(items)) throw searchError("MR3300", "retryable", "a bulk write got an answer without items");
+  if (!Array.isArray(items)) throw searchError("MR2027", "retryable", "a bulk write got an answer without items");
   return items.flatMap((item: unknown, i) => {
     const result = fieldOf(item, "index") ?? fieldOf(item, "delete");
     const error = fieldOf(result, "error");

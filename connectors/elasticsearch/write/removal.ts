@@ -29,7 +29,7 @@ export async function removeUpTo(
     await refresh(client, alias, table.id, signal);
     const ids = await idsUpTo(client, alias, table.id, version, signal);
     if (ids.length === 0) return;
-    if (ids[0] === before) throw searchError("MR3300", "retryable", `documents of ${table.id} can't be removed`);
+    if (ids[0] === before) throw searchError("MR2027", "retryable", `documents of ${table.id} can't be removed`);
     before = ids[0];
     body.reset();
     for (const id of ids) {
@@ -38,7 +38,7 @@ export async function removeUpTo(
     }
     const refused = await sendBulk(client, body, signal);
     if (refused.length > 0)
-      throw searchError("MR3300", "retryable", `a removal of documents of ${table.id} was refused`);
+      throw searchError("MR2027", "retryable", `a removal of documents of ${table.id} was refused`);
   }
 }
 

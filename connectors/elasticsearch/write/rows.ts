@@ -179,8 +179,8 @@ export class RowsBatch {
 function poisonError(writes: TableWrites, { tooLarge, reason }: Refusal): MillraceError {
   const { id } = writes.table;
   return tooLarge
-    ? searchError("MR3308", "poison", `a row of ${id} is too large for the search engine (${reason})`)
-    : searchError("MR3307", "poison", `the search engine refuses a row of ${id} for its content (${reason})`);
+    ? searchError("MR3111", "poison", `a row of ${id} is too large for the search engine (${reason})`)
+    : searchError("MR3111", "poison", `the search engine refuses a row of ${id} for its content (${reason})`);
 }
 
 function byteCountOf(bases: readonly BaseLookup[]): number {

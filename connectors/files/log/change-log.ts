@@ -94,7 +94,7 @@ export class ChangeLog {
     if (found !== null && found.entry.head.lease > owner.lease) {
       const { lease } = found.entry.head;
       throw filesError(
-        "MR4202",
+        "MR3109",
         "fatal",
         `another process holds ${store.location} under lease ${lease}, ours is ${owner.lease}`,
       );
@@ -130,7 +130,7 @@ export class ChangeLog {
     const rows = partsOf(numbers);
     if (rows.next > Number.MAX_SAFE_INTEGER)
       throw filesError(
-        "MR4220",
+        "MR2035",
         "fatal",
         `${this.#tools.store.location}: _millrace_sequence is ${this.#state.sequence}`,
       );
@@ -152,7 +152,7 @@ export class ChangeLog {
     if (this.#state.waiting.rows === 0 && !this.#endsPart()) return;
     const publishing = above(this.#state.manifest.number, clockMs(this.#tools));
     if (publishing > NUMBER_MAX)
-      throw filesError("MR4220", "fatal", `${this.#tools.store.location}: ${manifestKey(publishing - 1)}`);
+      throw filesError("MR2035", "fatal", `${this.#tools.store.location}: ${manifestKey(publishing - 1)}`);
     await this.#append({ ...this.#state, publishing }, NO_ROWS, signal);
     failpoint("files.publication-stored");
     await this.#finish(signal);

@@ -75,7 +75,7 @@ export class LogWriter {
     signal: AbortSignal,
   ): Promise<void> {
     const number = this.#newest + 1;
-    if (number > NUMBER_MAX) throw filesError("MR4220", "fatal", `${this.#store.location}: ${logKey(this.#newest)}`);
+    if (number > NUMBER_MAX) throw filesError("MR2035", "fatal", `${this.#store.location}: ${logKey(this.#newest)}`);
     const key = logKey(number);
     failpoint("files.before-entry");
     const isNew = await this.#store.create(key, piecesOfEntry({ ...this.#writer, ...head }, parts), signal);
@@ -118,10 +118,10 @@ export class LogWriter {
     const found = await findLog(this.#store, signal);
     if (found !== null && found.entry.head.lease > this.#writer.lease)
       return taken(found.entry.head.lease, this.#store.location);
-    return filesError("MR4203", "reopen", `the log below ${this.#store.location} is gone`);
+    return filesError("MR3110", "reopen", `the log below ${this.#store.location} is gone`);
   }
 }
 
 function taken(lease: number, location: string): Error {
-  return filesError("MR4202", "fatal", `another process has written below ${location}, under lease ${lease}`);
+  return filesError("MR3109", "fatal", `another process has written below ${location}, under lease ${lease}`);
 }

@@ -10,7 +10,7 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { namesOfTable } from "../../../src/core/model/schema.ts";
-import { filesError } from "../errors.ts";
+import { filesError, READ_AGAIN } from "../errors.ts";
 import { folderOf, manifestKey, manifestOf, MANIFESTS, numberOf } from "../names.ts";
 import type { Store } from "../store/store.ts";
 import { type Manifest, type Published, readManifest } from "./manifest.ts";
@@ -72,13 +72,10 @@ export class Holes {
     this.#open = found;
     const lostTables = complete.filter((id) => this.#isOf(folderOf(namesOfTable(id))));
     const what = found.map(holeText).join("; ");
-    throw filesError(
-      "MR4218",
-      "reopen",
-      `${what}, below ${store.location}: ${lostText(lostTables)}`,
-      undefined,
+    throw filesError("MR3110", "reopen", `${what}, below ${store.location}: ${lostText(lostTables)}`, undefined, {
       lostTables,
-    );
+      hint: READ_AGAIN,
+    });
   }
 
   /** The tables of which changes are gone. */

@@ -61,7 +61,7 @@ export async function readManifest(store: Store, number: number, signal: AbortSi
 /** Of a manifest, for a log that begins behind it. */
 export async function readHead(store: Store, number: number, signal: AbortSignal): Promise<Published> {
   const found = await readManifest(store, number, signal);
-  if (found === null) throw filesError("MR4204", "fatal", `${manifestKey(number)} is not a manifest of Millrace's`);
+  if (found === null) throw filesError("MR3202", "fatal", `${manifestKey(number)} is not a manifest of Millrace's`);
   return { number, ordinal: found.ordinal, lastSequence: found.lastSequence };
 }
 

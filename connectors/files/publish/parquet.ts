@@ -21,7 +21,10 @@ export class ParquetMaker implements Disposable {
     } catch (error) {
       // The engine's text may hold values of rows: it is not repeated.
       const kind = error instanceof Error && /^Out of Memory/i.test(error.message) ? "needs more memory" : "failed";
-      throw filesError("MR4205", "blocked", `DuckDB ${kind} while it made a Parquet file of ${shape.id}`);
+      const hint =
+        "Read the cause in the daemon's log. If DuckDB needs more memory, raise `memoryLimit` or lower `roll.bytes`.";
+      const message = `DuckDB ${kind} while it made a Parquet file of ${shape.id}`;
+      throw filesError("MR2027", "blocked", message, undefined, { hint });
     }
   }
 

@@ -72,7 +72,7 @@ export class Publisher {
     const groups = new Groups(folder);
     for (let sequence = since; sequence <= until; sequence++) {
       const entry = await readEntry(this.#store, sequence, signal);
-      if (entry === null) throw filesError("MR4203", "reopen", `${logKey(sequence)} is gone before it became files`);
+      if (entry === null) throw filesError("MR3110", "reopen", `${logKey(sequence)} is gone before it became files`);
       for (const [i, part] of entry.head.parts.entries()) {
         await appendFile(groups.of(entry.head.shapes[part.shape]!, part).path, entry.parts[i]!);
       }

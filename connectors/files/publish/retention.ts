@@ -31,7 +31,7 @@ export class Retention {
       const bytes = await this.#store.read(key, signal);
       if (bytes === null) continue;
       const manifest = AGED.safeParse(JSON.parse(bytes.toString("utf8")));
-      if (!manifest.success) throw filesError("MR4204", "fatal", `${key} is not a manifest of Millrace's`);
+      if (!manifest.success) throw filesError("MR3202", "fatal", `${key} is not a manifest of Millrace's`);
       if (manifest.data.madeMs > nowMs - this.#keepMs) break;
       for (const { path } of manifest.data.files) await this.#store.remove(path, signal);
       await this.#store.remove(key, signal);

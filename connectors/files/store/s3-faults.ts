@@ -3,7 +3,7 @@ import { isAborted, type MillraceError } from "../../../src/core/errors.ts";
 import { systemErrorCode } from "../../../src/core/system-errors.ts";
 import { codeOf, tlsFailure } from "../../../src/tls/failure.ts";
 import { NO_TLS_KEYS, tlsOptions, UnusableTls } from "../../../src/tls/options.ts";
-import { filesError } from "../errors.ts";
+import { bucketError } from "../errors.ts";
 
 const LOGIN = new Set([
   // Versity's gateway, of an access key that it does not know.
@@ -55,7 +55,7 @@ export function trusted(ca: string, isEncrypted: boolean, location: string): Con
     return tlsOptions({ ...NO_TLS_KEYS, ca }, isEncrypted);
   } catch (error) {
     if (!(error instanceof UnusableTls)) throw error;
-    throw filesError("MR4217", "blocked", `${location}: ${error.what}`, error.cause);
+    throw bucketError("MR2003", "blocked", `${location}: ${error.what}`, error.cause);
   }
 }
 
@@ -64,7 +64,7 @@ export function classifyS3(error: unknown, bucket: string, signal: AbortSignal, 
   const location = server === undefined ? bucket : `${bucket} at ${server}`;
   if (isAborted(error) || signal.aborted) return error;
   const tls = tlsFailure(codeOf(error));
-  if (tls !== undefined) return filesError("MR4217", "blocked", `${location}: TLS to S3 failed: ${tls.what}`);
+  if (tls !== undefined) return bucketError("MR2003", "blocked", `${location}: TLS to S3 failed: ${tls.what}`);
   const answer = answerOf(error);
   return answer === null ? error : faultOf(answer, location, error);
 }
@@ -72,11 +72,11 @@ export function classifyS3(error: unknown, bucket: string, signal: AbortSignal, 
 function faultOf({ name, status }: Answer, location: string, cause: unknown): MillraceError {
   const told = status === null ? name : `${name}, status ${status}`;
   if (SKEW.has(name))
-    return filesError("MR4213", "blocked", `${location}: the machine's clock is wrong (${told})`, cause);
+    return bucketError("MR3230", "blocked", `${location}: the machine's clock is wrong (${told})`, cause);
   if (LOGIN.has(name) || status === 401 || status === 403)
-    return filesError("MR4211", "blocked", `${location}: S3 refuses the credentials (${told})`, cause, [], "login");
+    return bucketError("MR2002", "blocked", `${location}: S3 refuses the credentials (${told})`, cause, "login");
   if (BUCKET.has(name) || status === 301)
-    return filesError("MR4212", "blocked", `${location}: the bucket can't be used (${told})`, cause);
+    return bucketError("MR3229", "blocked", `${location}: the bucket can't be used (${told})`, cause);
   if (
     status === null ||
     status >= FIRST_SERVER_STATUS ||
@@ -84,6 +84,6 @@ function faultOf({ name, status }: Answer, location: string, cause: unknown): Mi
     name === "RequestTimeout" ||
     status === 409
   )
-    return filesError("MR4214", "retryable", `${location}: S3 can't be reached, or is busy (${told})`, cause);
-  return filesError("MR4215", "blocked", `${location}: S3 refuses a request (${told})`, cause);
+    return bucketError("MR2001", "retryable", `${location}: S3 can't be reached, or is busy (${told})`, cause);
+  return bucketError("MR2027", "blocked", `${location}: S3 refuses a request (${told})`, cause);
 }

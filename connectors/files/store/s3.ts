@@ -178,7 +178,7 @@ export class S3Store implements Store {
     await this.create(PROBE, [Buffer.from("first")], signal);
     if (await this.create(PROBE, [Buffer.from("second")], signal)) {
       throw filesError(
-        "MR4216",
+        "MR2005",
         "fatal",
         `${this.location}: the server has overwritten an object that it should have kept`,
       );

@@ -9,7 +9,7 @@ import { withTimeout } from "../../../src/core/with-timeout.ts";
 import { Turn } from "../../../src/core/turn.ts";
 import { TransactionalWriter } from "../client/transactions.ts";
 import { extentOf, readAny } from "../client/partition.ts";
-import { classify, kafkaError } from "../errors.ts";
+import { classify, logError } from "../errors.ts";
 import { answersId, callTopics } from "../names.ts";
 import type { WriterSettings } from "../writer/checkpointed-writer.ts";
 import { RecordBuffers, BatchRecords } from "../writer/records.ts";
@@ -199,14 +199,17 @@ class Answering {
   /** A condition is SQL: the source runs it with the rights of this daemon's user. */
   #allowed(where: string | null): string | null {
     if (where === null || this.#takesConditions) return where;
-    throw kafkaError("MR3524", "blocked", "its sink with `format: log` takes no conditions (`conditions: true`)");
+    const message = "its sink with `format: log` takes no conditions (`conditions: true`)";
+    const hint =
+      "A condition is SQL. Set `conditions: true` for that sink if only its own daemons may write to its topic of requests; or read the whole table.";
+    throw logError("MR1323", "blocked", message, { hint });
   }
 
   #expectTable({ id, fingerprint }: TableQuestion): TableVersion {
     const table = this.#relayed.table(id);
     if (table?.fingerprint === fingerprint) return table;
     const why = table === undefined ? "is not captured now" : "has another shape by now";
-    throw kafkaError("MR3522", "retryable", `table ${id} ${why}`);
+    throw logError("MR3522", "retryable", `table ${id} ${why}`);
   }
 }
 

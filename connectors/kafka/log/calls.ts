@@ -1,11 +1,11 @@
 /** What is asked over the topics, and the form of the answers. */
+import { logError } from "../errors.ts";
 import * as z from "zod";
 import type { CapturedTables, ColumnFacts, RefusedTable, TableShape } from "../../../src/core/contracts/catalog.ts";
 import { AmbiguousKey, type KeyText } from "../../../src/core/contracts/row-reads.ts";
-import { findMillraceError, MillraceError } from "../../../src/core/errors.ts";
+import { findMillraceError } from "../../../src/core/errors.ts";
 import type { CommittedRecord } from "../client/partition.ts";
 import { Assembly } from "../writer/messages.ts";
-import { pages } from "./errors.ts";
 import { createHash } from "node:crypto";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 
@@ -135,9 +135,7 @@ function errorOf({ code, kind, message, hint, ambiguous }: CallError): Error {
   if (ambiguous !== undefined) return new AmbiguousKey(ambiguous);
   const said = code === undefined ? message : `${code}: ${message}`;
   const isBlocked = kind === "blocked" || kind === "fatal";
-  const remedy = hint ?? pages.MR3522.remedy;
-  const parts = { message: `the capturing daemon says: ${said}`, hint: remedy };
-  return new MillraceError({ code: "MR3522", kind: isBlocked ? "blocked" : "retryable", ...parts });
+  return logError("MR3522", isBlocked ? "blocked" : "retryable", `the capturing daemon says: ${said}`, { hint });
 }
 
 export function writeTables({ tables, refused, generations, columns }: CapturedTables): WrittenTables {

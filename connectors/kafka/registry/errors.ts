@@ -1,11 +1,19 @@
 /** What the schema registry's answers and failures mean. */
-import { isAborted, MillraceError } from "../../../src/core/errors.ts";
+import { isAborted, MillraceError, type Raise } from "../../../src/core/errors.ts";
 import { reachAgain } from "../../../src/core/system-errors.ts";
 import { tlsFailure } from "../../../src/tls/failure.ts";
 import { UnusableTls } from "../../../src/tls/options.ts";
 import { codesOf } from "../client/failures.ts";
 import { AmbiguousNames } from "../formats/registered/schemas.ts";
-import { kafkaError, pages, tableError } from "../errors.ts";
+import { kafkaError, tableError } from "../errors.ts";
+
+const LOGIN =
+  "Correct `registry.username` and `registry.password`, or give the user the right to write the subjects (read, with `registry.register: false`).";
+const LOOK =
+  "Compare `registry.url` with the registry's address, and look at its log. With an authority of your own: `registry.tls.ca`.";
+
+const registryError: Raise = (code, kind, message, details) =>
+  kafkaError(code, kind, message, { ...details, hint: details?.hint ?? LOOK, part: "registry" });
 
 /** Of an answer's text in a message: registries tell the whole schema. */
 const TOLD_MAX = 300;
@@ -14,38 +22,27 @@ const INVALID = 422;
 const MISSING = 404;
 
 /** The registry refuses a schema, or does not have it: this concerns the table whose schema it is. */
-class SchemaRefused extends Error {
-  readonly code: "MR3532" | "MR3533";
-
-  constructor(code: "MR3532" | "MR3533", message: string) {
-    super(message);
-    this.code = code;
-  }
-}
+class SchemaRefused extends Error {}
 
 /** What concerns one table alone; undefined: the error is another. */
 export function schemaError(error: unknown, table: string): MillraceError | undefined {
-  if (error instanceof SchemaRefused) return tableError(error.code, table, error.message);
+  if (error instanceof SchemaRefused) return tableError("MR3532", table, error.message);
   if (!(error instanceof AmbiguousNames)) return undefined;
   const [one, other] = error.names.map((name) => JSON.stringify(name));
-  return tableError("MR3534", table, `columns ${one} and ${other} of ${table} have one name in Avro`);
+  return tableError("MR3532", table, `columns ${one} and ${other} of ${table} have one name in Avro`);
 }
 
 export function refusedBy(status: number, answer: string, server: string, subject = "?"): Error {
   const told = toldIn(answer);
   if (status === 401 || status === 403)
-    return kafkaError(
-      "MR3531",
-      "blocked",
-      `the schema registry at ${server} refuses the login (HTTP ${status})`,
-      undefined,
-      "login",
-    );
+    return registryError("MR2002", "blocked", `the schema registry at ${server} refuses the login (HTTP ${status})`, {
+      hint: LOGIN,
+      reason: "login",
+    });
   if (status === INCOMPATIBLE || status === INVALID)
-    return new SchemaRefused("MR3532", `the schema registry refuses the schema of ${subject}: ${told}`);
-  if (status === MISSING)
-    return new SchemaRefused("MR3533", `the schema registry does not have the schema of ${subject}`);
-  return kafkaError("MR3530", "retryable", `the schema registry at ${server} answers HTTP ${status}: ${told}`);
+    return new SchemaRefused(`the schema registry refuses the schema of ${subject}: ${told}`);
+  if (status === MISSING) return new SchemaRefused(`the schema registry does not have the schema of ${subject}`);
+  return registryError("MR2001", "retryable", `the schema registry at ${server} answers HTTP ${status}: ${told}`);
 }
 
 function toldIn(answer: string): string {
@@ -62,8 +59,7 @@ function toldIn(answer: string): string {
 export function classifyRegistry(error: unknown, server: string, signal: AbortSignal): MillraceError {
   if (error instanceof MillraceError) return error;
   if (signal.aborted) {
-    const message = "the work on the schema registry was stopped";
-    return new MillraceError({ code: "MR3530", kind: "aborted", message, cause: error });
+    return registryError("MR2029", "aborted", "the work on the schema registry was stopped", { cause: error });
   }
   if (error instanceof UnusableTls) return blocked(error.what, error.fix);
   const codes = codesOf(error);
@@ -72,9 +68,9 @@ export function classifyRegistry(error: unknown, server: string, signal: AbortSi
   const why = isAborted(error) ? "no answer in time" : (codes[0] ?? "unknown");
   const hint = reachAgain(codes[0], server, "registry.url");
   const message = `the schema registry at ${server} can't be reached: ${why}`;
-  return new MillraceError({ code: "MR3530", kind: "retryable", message, hint });
+  return registryError("MR2001", "retryable", message, { hint });
 }
 
 function blocked(message: string, hint: string): MillraceError {
-  return new MillraceError({ code: "MR3530", kind: "blocked", message, hint: hint || pages.MR3530.remedy });
+  return registryError("MR2003", "blocked", message, { hint: hint || undefined });
 }

@@ -143,13 +143,17 @@ export class BatchChanges {
     } catch (error) {
       if (!(error instanceof Inexpressible)) throw error;
       const what = `a row of ${writes.table.id} has a value in column ${error.column} that the format lacks`;
-      return kafkaError("MR3515", "poison", what);
+      const hint =
+        "NaN and Infinity: `decimals: string` or `double`. Left-out values: give the table REPLICA IDENTITY FULL. Then `millrace dlq replay --sink NAME --all`.";
+      return kafkaError("MR3111", "poison", what, { hint });
     }
     const headers = format.headers(writes, entry);
     const { timeMs } = this.#origin;
     if (!records.add(usable, key.view(), value.view(), headers, timeMs)) {
       const what = `a row of ${writes.table.id} is larger than max.message.bytes of its topic`;
-      return kafkaError("MR3508", "poison", what);
+      const hint =
+        "Raise `max.message.bytes` of the topic (and `replica.fetch.max.bytes` of the brokers), then `millrace dlq replay --sink NAME --all`. Or leave the large column out (`drop: true`).";
+      return kafkaError("MR3111", "poison", what, { hint });
     }
     if (this.#settings.tombstones && writes.action[entry] === DELETE) {
       records.add(usable, key.view(), null, headers, timeMs);

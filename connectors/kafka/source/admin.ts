@@ -10,7 +10,7 @@ import type {
 import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
 import type { FrameReading } from "../../../src/core/model/frame.ts";
 import { withTimeout } from "../../../src/core/with-timeout.ts";
-import { classify, kafkaError } from "../errors.ts";
+import { classify, logError } from "../errors.ts";
 import { type Calls, tablesFrom } from "./asking.ts";
 import type { SourceContext } from "./context.ts";
 import { type Followed, LOSSES } from "./followed.ts";
@@ -71,7 +71,7 @@ async function create(
     await calls.ask({ kind: "mark", content: "begin" }, scope.signal);
     const frames = log.frames({ from: stable, until: null }, scope.signal);
     const late = (): never => {
-      throw kafkaError("MR3522", "retryable", `daemon ${context.naming.daemon} has written nothing to ${log.name}`);
+      throw logError("MR3522", "retryable", `daemon ${context.naming.daemon} has written nothing to ${log.name}`);
     };
     const limits = { clock: context.clock, signal, timeoutMs: FIRST_FRAME_MS_MAX, late };
     let begins: Framed;
@@ -92,7 +92,7 @@ async function create(
 
 async function firstOf(frames: AsyncGenerator<Framed>): Promise<Framed> {
   const { value, done } = await frames.next();
-  if (done === true) throw kafkaError("MR3501", "aborted", "the reading was stopped");
+  if (done === true) throw logError("MR2029", "aborted", "the reading was stopped");
   return value;
 }
 
@@ -127,7 +127,7 @@ async function expectThere(
     if (followed.isLater(end)) return followed.readingOn(identity, end);
     if (end.until.commit >= held.reached.commit) return identity;
     const what = `the log in Kafka has lost its end: a sink holds more than topic ${log.name}`;
-    throw kafkaError("MR3521", "fatal", what);
+    throw logError("MR2013", "fatal", what);
   } catch (error) {
     throw classify(error, signal);
   }

@@ -10,7 +10,7 @@ import { Turn } from "../../../src/core/turn.ts";
 import type { Cluster } from "../client/cluster.ts";
 import { extentOf, type Partition, readAny } from "../client/partition.ts";
 import { TransactionalWriter } from "../client/transactions.ts";
-import { classify, kafkaError } from "../errors.ts";
+import { classify, logError } from "../errors.ts";
 import { type Answer, BEGUN, type Call, isRowCall, readAnswer, readTables, type Request } from "../log/calls.ts";
 import { callTopics, requestsId } from "../names.ts";
 import { Assembly } from "../writer/messages.ts";
@@ -159,7 +159,7 @@ export class Calls {
 
 function notAnswered({ naming }: SourceContext): MillraceError {
   const what = `daemon ${naming.daemon} does not answer in topic ${callTopics(naming).answers}`;
-  return kafkaError("MR3522", "retryable", what);
+  return logError("MR3522", "retryable", what);
 }
 
 /** The tables that this daemon takes, of those that the capturing one has now. */

@@ -7,11 +7,10 @@ import type { Frame } from "../../../src/core/model/frame.ts";
 import { DIVISION, divisionText, type Share } from "../../../src/core/sharing/share.ts";
 import type { Position } from "../../../src/core/model/position.ts";
 import type { Answer } from "../log/calls.ts";
-import { kafkaError } from "../errors.ts";
-import { pages } from "../log/errors.ts";
+import { logError } from "../errors.ts";
 
 /** Numbers of the errors that say that the log does not go on where this daemon stopped. */
-export const LOSSES: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["MR3520", "MR3521", "MR3523"]);
+export const LOSSES: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["MR2010", "MR2013", "MR2023"]);
 
 /** Where a stream can begin: everything before `position` is in records before `offset`. */
 interface KnownOffset {
@@ -93,7 +92,7 @@ export class Followed {
 
   expectSame(topicId: string): void {
     if (this.isTopic(topicId)) return;
-    throw kafkaError("MR3521", "fatal", "the log in Kafka is another one: its topic was deleted and made again");
+    throw logError("MR2013", "fatal", "the log in Kafka is another one: its topic was deleted and made again");
   }
 
   /** True for a frame of an earlier epoch, which this daemon never has to read. */
@@ -109,13 +108,13 @@ export class Followed {
   /** For a frame of an earlier epoch behind frames of this one. */
   wentBack({ until }: Pick<Frame, "until">): MillraceError {
     const message = `the log in Kafka is another one: it goes on in epoch ${until.epoch}, which is before epoch ${this.#epoch}`;
-    return kafkaError("MR3521", "fatal", message);
+    return logError("MR2013", "fatal", message);
   }
 
   /** Throws for a position of another epoch: this daemon has not come there yet, and it means nothing before. */
   positionIn({ said: { position = "", epoch } }: Answer): bigint {
     if (epoch === undefined || this.#epoch === 0 || epoch === this.#epoch) return BigInt(position);
-    throw kafkaError("MR3522", "retryable", otherEpoch(epoch, this.#epoch));
+    throw logError("MR3522", "retryable", otherEpoch(epoch, this.#epoch));
   }
 
   /** Whether this daemon has read its own epoch although the log had this one already. */
@@ -157,9 +156,7 @@ export class Followed {
       if (leftMs <= 0) break;
       await this.#news.after(told, clock, leftMs, signal);
     }
-    const { remedy: hint } = pages.MR3521;
-    const message = otherEpoch(frame.until.epoch, this.#epoch);
-    throw new LogMoved({ code: "MR3521", kind: "fatal", message, hint });
+    throw new LogMoved(logError("MR2013", "fatal", otherEpoch(frame.until.epoch, this.#epoch)));
   }
 
   /** The offset at which a stream from this position can begin; null: unknown. */

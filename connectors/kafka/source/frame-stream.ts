@@ -8,7 +8,7 @@ import { tableId, type TableVersion } from "../../../src/core/model/schema.ts";
 import { isLoggedCopy } from "../../kit/online-copies.ts";
 import { scopeOf } from "../../../src/core/clock.ts";
 import type { CommittedRecord } from "../client/partition.ts";
-import { classify, kafkaError } from "../errors.ts";
+import { classify, logError } from "../errors.ts";
 import { type Framed, LogTopic, Walk } from "./log-topic.ts";
 import type { LogReader } from "./admin.ts";
 import type { SourceContext } from "./context.ts";
@@ -78,7 +78,7 @@ export class FrameStream implements ChangeStream {
       for (;;) {
         signal.throwIfAborted();
         const { value, done } = await this.#frames.next();
-        if (done === true) throw kafkaError("MR3501", "aborted", "the stream is closed");
+        if (done === true) throw logError("MR2029", "aborted", "the stream is closed");
         const block = await this.#blockOf(value, signal);
         if (block !== null) return block;
       }
@@ -86,7 +86,7 @@ export class FrameStream implements ChangeStream {
       const known = classify(error, signal);
       // When the stream is opened again, it finds out which.
       if (known.kind !== "reopen") throw known;
-      throw kafkaError("MR3504", "retryable", `topic ${this.#log.name} is gone, or was made again`, error);
+      throw logError("MR2006", "retryable", `topic ${this.#log.name} is gone, or was made again`, { cause: error });
     } finally {
       signal.removeEventListener("abort", stop);
     }

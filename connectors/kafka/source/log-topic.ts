@@ -4,7 +4,7 @@ import { comparePositions, type Position } from "../../../src/core/model/positio
 import { findMillraceError } from "../../../src/core/errors.ts";
 import type { Cluster } from "../client/cluster.ts";
 import { type CommittedRecord, type Extent, extentOf, type Partition, readCommitted } from "../client/partition.ts";
-import { kafkaError } from "../errors.ts";
+import { logError } from "../errors.ts";
 import { logTopic } from "../names.ts";
 import { Assembly, isPart, type Whole } from "../writer/messages.ts";
 import type { SourceContext } from "./context.ts";
@@ -39,7 +39,7 @@ export class LogTopic implements AsyncDisposable {
     const name = logTopic(naming);
     const topic = (await cluster.topics([name], signal)).get(name);
     if (topic == null)
-      throw kafkaError("MR3522", "blocked", `topic ${name} is not there: daemon ${naming.daemon} has no log yet`);
+      throw logError("MR3522", "blocked", `topic ${name} is not there: daemon ${naming.daemon} has no log yet`);
     opening.move();
     return new LogTopic(cluster, { name, topic, partition: 0 });
   }
@@ -192,11 +192,11 @@ function* backwards(from: bigint, until: bigint): Generator<bigint> {
 /** The error that says that a message is none of this version; another error remains. The message's own text is not told. */
 export function unreadable(what: string, error: unknown): unknown {
   const isOurs = error instanceof UnreadableFrame || error instanceof RangeError || error instanceof SyntaxError;
-  return isOurs ? kafkaError("MR3523", "fatal", `${what} is no frame of this version`) : error;
+  return isOurs ? logError("MR2023", "fatal", `${what} is no frame of this version`) : error;
 }
 
 function isUnreadable(error: unknown): boolean {
-  return findMillraceError(error)?.code === "MR3523";
+  return findMillraceError(error)?.code === "MR2023";
 }
 
 /** A reader's way from frame to frame: each begins where the one before ended, or earlier, where a part of the log was written again. */
@@ -225,7 +225,7 @@ export class Walk {
     const until = { ...frame.until, epoch };
     if (comparePositions(until, since) < 0) return null;
     if (this.lacksBefore(frame)) {
-      throw kafkaError("MR3520", "fatal", `topic ${topic} does not have the changes that follow those already read`);
+      throw logError("MR2010", "fatal", `topic ${topic} does not have the changes that follow those already read`);
     }
     this.#at = until;
     return { since: comparePositions({ ...frame.from, epoch }, since) < 0 ? since : null, until };

@@ -180,7 +180,7 @@ export class CheckpointedWriter {
   ours(signal: AbortSignal): Opened {
     this.#expectUsable(signal);
     if (this.#refusal !== null) throw this.#refusal;
-    if (this.#opened === null) throw kafkaError("MR3501", "retryable", "the sink is not open");
+    if (this.#opened === null) throw kafkaError("MR2001", "retryable", "the sink is not open");
     return this.#opened;
   }
 
@@ -264,18 +264,18 @@ export class CheckpointedWriter {
       if (refusal.kind === "fatal") this.#refusal = refusal;
       return refusal;
     }
-    return kafkaError("MR3504", "retryable", ABORTED, error);
+    return kafkaError("MR2006", "retryable", ABORTED, { cause: error });
   }
 
   #expectOurs({ lease }: TopicCheckpoint): void {
     if (lease <= this.#lease) return;
     const message = `another process holds the checkpoint under lease ${lease}, ours is ${this.#lease}`;
-    throw kafkaError("MR3505", "fatal", message);
+    throw kafkaError("MR3109", "fatal", message);
   }
 
   #expectUsable(signal: AbortSignal): void {
     signal.throwIfAborted();
-    if (this.#isClosed) throw kafkaError("MR3501", "aborted", "the sink is closed");
+    if (this.#isClosed) throw kafkaError("MR2029", "aborted", "the sink is closed");
   }
 
   async #release(): Promise<void> {

@@ -81,7 +81,7 @@ export function expectOwner({ owner }: TopicCheckpoint, settings: Claimant): voi
 /** A reader takes records of one form, and compaction keeps the newest of each key, whatever its form. */
 export function expectForm({ form: before }: TopicCheckpoint, { form }: { readonly form: string }): void {
   if (before === "" || before === form) return;
-  throw kafkaError("MR3517", "fatal", `the topics hold \`${before}\`, and the sink is to write \`${form}\``);
+  throw kafkaError("MR3120", "fatal", `the topics hold \`${before}\`, and the sink is to write \`${form}\``);
 }
 
 /** Once a table is not complete in the sink, it is read into the topic as it is. */
@@ -98,7 +98,7 @@ export function expectBefore(
   const holdsOne = naming.single === undefined ? holds(last, id) : Object.keys(heldBy(last)).length > 0;
   if (holdsOne && isNewlyCompacted(before, now)) throw newlyCompacted(name);
   if (hasOtherPartitions(before, now) && holds(last, id))
-    throw tableError("MR3514", id, otherPartitions(name, before, now));
+    throw tableError("MR3107", id, otherPartitions(name, before, now));
 }
 
 export function holds(last: TopicCheckpoint, id: string): boolean {

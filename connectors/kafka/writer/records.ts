@@ -142,7 +142,9 @@ export class BatchRecords {
 /** No row is at fault, and without the record readers would miss something. */
 function doesNotFit({ name, batchBytesMax }: UsableTopic, { length }: Buffer): MillraceError {
   const message = `a record of ${length} bytes does not fit in topic ${name}, which takes ${batchBytesMax}`;
-  return kafkaError("MR3538", "blocked", message);
+  const config = `max.message.bytes=${length}`;
+  const hint = `Raise the limit: \`kafka-configs.sh --alter --entity-type topics --entity-name ${name} --add-config ${config}\`, or more; the sink then goes on by itself.`;
+  return kafkaError("MR2006", "blocked", message, { hint });
 }
 
 /**

@@ -173,7 +173,7 @@ export class Topics {
       const state = stateOf(usable);
       if (found === undefined || !isSameTopic(found, state)) throw topicsLost();
       // When the sink is opened again, the next rows of the table meet it.
-      if (hasOtherPartitions(state, found)) throw kafkaError("MR3514", "reopen", otherPartitions(name, state, found));
+      if (hasOtherPartitions(state, found)) throw kafkaError("MR3107", "reopen", otherPartitions(name, state, found));
       if (isNewlyCompacted(state, found)) throw newlyCompacted(name);
       // A batch that was made for a larger limit would be refused, and with it all that its transaction has.
       const { batchBytesMax } = this.#looked.get(name) ?? usable;

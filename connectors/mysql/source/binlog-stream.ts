@@ -123,7 +123,7 @@ export class BinlogStream implements ChangeStream {
       onEvent: (bytes: Buffer, start: number, end: number) => this.#received(bytes, start, end),
       onLarge: (header: Buffer) => this.#spool(header),
       onEnd: (error: unknown) =>
-        this.#fail(error ?? sourceError("MR2110", "retryable", "the server ended the stream of its log")),
+        this.#fail(error ?? sourceError("MR2001", "retryable", "the server ended the stream of its log")),
     };
     this.#dump = await Dump.start(server, request, handlers, signal);
     if (this.#isPaused) this.#dump.pause();
@@ -142,7 +142,7 @@ export class BinlogStream implements ChangeStream {
   }
 
   overtaken(): void {
-    this.#fail(sourceError("MR2121", "retryable", "the source's log ends before what was read of it"));
+    this.#fail(sourceError("MR2022", "retryable", "the source's log ends before what was read of it"));
   }
 
   next(signal: AbortSignal): Promise<Block> {
@@ -439,7 +439,7 @@ export class BinlogStream implements ChangeStream {
     if (isSilent) {
       this.#fail(silent("reading the log"));
     } else if (this.#marks.length > 0 && stillMs >= STUCK_MS_MAX) {
-      this.#fail(sourceError("MR2121", "retryable", "the source does not send what its log has"));
+      this.#fail(sourceError("MR2022", "retryable", "the source does not send what its log has"));
     }
   }
 

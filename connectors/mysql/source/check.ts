@@ -146,7 +146,7 @@ async function grants(server: Server, facts: ServerFacts, signal: AbortSignal): 
   return missing.map(([, name]) => ({
     id: "privileges",
     level: "error" as const,
-    what: `MR2113 ${user} lacks ${name}`,
+    what: `MR2008 ${user} lacks ${name}`,
     fix: `GRANT ${name} ON *.* TO ${user};`,
   }));
 }
@@ -198,11 +198,11 @@ async function tables({ tables: all }: SourceParts, signal: AbortSignal): Promis
     const findings = missing.map((name): Finding => ({
       id: "tables",
       level: "error",
-      what: `MR2115 the table ${name} does not exist, or the user may not read it`,
+      what: `MR2020 the table ${name} does not exist, or the user may not read it`,
       fix: "Correct its name in `tables` (database.table), create it first, or GRANT SELECT on it.",
     }));
     for (const what of unlogged)
-      findings.push({ id: "log_filter", level: "error", what: `MR2114 ${what}`, fix: LOG_FIX });
+      findings.push({ id: "log_filter", level: "error", what: `MR2005 ${what}`, fix: LOG_FIX });
     for (const { id, reason, fix, isCopy } of refused) {
       const level = all.names.literals.includes(id) ? "error" : isCopy === true ? "ok" : "warning";
       findings.push({ id: "tables", level, what: `${id} is left out: ${reason}`, fix });

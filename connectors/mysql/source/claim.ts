@@ -94,7 +94,7 @@ export class LogClaim {
     const [user, host] = await ask(`SELECT user, host FROM information_schema.processlist WHERE id = ${holder}`);
     const who = user == null || host == null ? "" : ` (${user} from ${host})`;
     return sourceError(
-      "MR2134",
+      "MR2012",
       kind,
       `another daemon of this name, or with the serverId ${this.#server.readerId}, reads the log: connection ${holder} of the server${who}`,
       `Stop it, or give this one another \`name\` and \`source.serverId\`. To end an unused connection: KILL ${holder};`,

@@ -29,7 +29,7 @@ export async function readHealth(parts: SourceParts, signal: AbortSignal): Promi
   const health = { tip, retainedBytes: bytesBetween(files, from, tip), safeBytes: null, hints, counts };
   const facts = await server.readFacts(signal);
   // They may have been changed since the stream was opened; sessions that begin now follow them.
-  const warnings = unfitSettings(facts).map(({ what, fix }) => `MR2114 ${what}: changes may be missing. ${fix}`);
+  const warnings = unfitSettings(facts).map(({ what, fix }) => `MR2005 ${what}: changes may be missing. ${fix}`);
   if (file < oldest) {
     const warning = `the server has purged its log behind us: it begins with ${names.file(oldest)}`;
     return { ...health, safeSeconds: 0, warnings: [...warnings, warning] };

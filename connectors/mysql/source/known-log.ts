@@ -11,7 +11,7 @@ import {
 } from "../../../src/core/contracts/log-admin.ts";
 import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
 import { findMillraceError, type MillraceError } from "../../../src/core/errors.ts";
-import { BEGIN_ANEW, pages, sourceError } from "./errors.ts";
+import { BEGIN_ANEW, sourceError } from "./errors.ts";
 import { hasLandmark, parseLandmark, spellLandmark } from "./events/log-walk.ts";
 import type { TableReadings } from "./snapshot/reading.ts";
 import { SnapshotCopy } from "./snapshot/snapshot.ts";
@@ -154,7 +154,7 @@ export class KnownLog {
       const first = sizes.at(0)?.file ?? 0;
       if (file >= first) throw beyond(`the log has no file ${names.file(file)}, where we stand`);
       const what = `the log begins with ${names.file(first)}; ${names.format(from)} has been purged`;
-      throw sourceError("MR2116", "fatal", what);
+      throw sourceError("MR2010", "fatal", what);
     }
     if (offset > Math.max(found.size, FILE_START))
       throw beyond(`${names.file(file)} has ${found.size} bytes, and we stand at ${offset}`);
@@ -198,16 +198,14 @@ function otherHost(facts: ServerFacts, identity: LogIdentity): string | undefine
 }
 
 function another(why: string): MillraceError {
-  return sourceError("MR2117", "fatal", `the log is another one than before: ${why}`, BEGIN_ANEW);
+  return sourceError("MR2013", "fatal", `the log is another one than before: ${why}`, BEGIN_ANEW);
 }
 
 function beyond(why: string): MillraceError {
-  return sourceError("MR2118", "fatal", why);
+  return sourceError("MR2016", "fatal", why);
 }
 
 /** The start finds out whether Millrace can continue in this log. */
 function moved(why: string): Error {
-  const hint = pages.MR2128?.remedy;
-  const message = `the log is another one than before: ${why}`;
-  return new LogMoved({ code: "MR2128", kind: "fatal", message, ...(hint === undefined ? {} : { hint }) });
+  return new LogMoved(sourceError("MR2032", "fatal", `the log is another one than before: ${why}`));
 }

@@ -16,7 +16,7 @@ export const definition = z
       .string()
       .regex(/^postgres(ql)?:\/\//, { error: "expected postgres://user:password@host:port/database" })
       .describe(
-        "postgres://user:password@host:port/database of the target itself, or of a pooler in session mode (another is refused, MR3101); parameters as for psql (sslmode, …).",
+        "postgres://user:password@host:port/database of the target itself, or of a pooler in session mode (another is refused, MR2004); parameters as for psql (sslmode, …).",
       ),
     ...passwordKeys,
     schema: schemaFor("Postgres", isReserved).refine(

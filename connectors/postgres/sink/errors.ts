@@ -2,13 +2,36 @@ import {
   type DatabaseReason,
   type ErrorCode,
   type ErrorKind,
+  type ErrorPages,
+  errorsOf,
   findMillraceError,
-  MillraceError,
+  type MillraceError,
 } from "../../../src/core/errors.ts";
-import type { LockHolders } from "../../kit/lock-holders.ts";
+import { heldBy as withHolders, type LockHolders } from "../../kit/lock-holders.ts";
 import { connectFix, type Failure, failureOf } from "../../../src/postgres/failure.ts";
 
-export { area, FOREIGN_TABLE_FIX, pages } from "./error-pages.ts";
+/** The most likely mistake is a sink in the source's own database: no hint may lead to dropping those tables. */
+export const FOREIGN_TABLE_FIX =
+  "Set the sink's `schema` to put Millrace's tables elsewhere. Rename or drop the table only if nobody needs it: if the sink's database is the source's, it may be the captured table itself.";
+
+/** What only Postgres as a sink can meet. */
+export const pages: ErrorPages = {
+  MR3119: {
+    title: "A function in the target failed",
+    remedy: "Qualify the names in the function, or give it its own path: ALTER FUNCTION … SET search_path = ….",
+    cause:
+      "A trigger, default or constraint of the target called a function that failed, often because it names a table without its schema: Millrace's session has an empty search path, like native logical replication.",
+  },
+  MR3122: {
+    title: "Views or other objects use the target",
+    remedy:
+      "Drop the objects that the message names, run `millrace snapshot start --tables TABLE --sink SINK`, and create them again.",
+    cause:
+      "A change of the source needs another type of a column of the target, or removes the column, and Postgres allows neither while a view, a rule, a policy or another object uses it. Millrace removes nothing that it did not make. The table is suspended in this sink; the others go on.",
+  },
+};
+
+const raise = errorsOf({ side: "sink", kind: "postgres" }, {});
 
 interface Rule {
   readonly code: ErrorCode;
@@ -17,14 +40,14 @@ interface Rule {
   readonly hint?: string;
 }
 
-const LOST: Rule = { code: "MR3102", kind: "retryable", what: "the connection to the target failed" };
+const LOST: Rule = { code: "MR2001", kind: "retryable", what: "the connection to the target failed" };
 const LOGIN: Rule = {
-  code: "MR3103",
+  code: "MR2002",
   kind: "blocked",
   what: "the target refuses the login",
 };
 const PRIVILEGE: Rule = {
-  code: "MR3105",
+  code: "MR2008",
   kind: "blocked",
   what: "the target's role lacks a privilege",
   hint: "`millrace check` prints the GRANT that is missing.",
@@ -51,25 +74,25 @@ const ENCODING: Rule = {
   hint: "Use a database with the encoding UTF8, or exclude the table.",
 };
 const RESOURCES: Rule = {
-  code: "MR3112",
+  code: "MR2006",
   kind: "retryable",
   what: "the target lacks a resource",
   hint: "The server's log names it. Millrace tries again by itself.",
 };
 const CONNECTIONS: Rule = {
-  code: "MR3112",
+  code: "MR2006",
   kind: "retryable",
   what: "the target has no free connection",
   hint: "Close sessions that nobody needs, or raise max_connections, or the role's CONNECTION LIMIT. Millrace tries again by itself.",
 };
 const ENDING: Rule = {
-  code: "MR3112",
+  code: "MR2006",
   kind: "retryable",
   what: "the target is starting or stopping, or has ended the session",
   hint: "Millrace connects again by itself.",
 };
 const FAILED: Rule = {
-  code: "MR3112",
+  code: "MR2006",
   kind: "retryable",
   what: "the target has failed",
   hint: "The server's log says why. Millrace tries again by itself.",
@@ -77,37 +100,37 @@ const FAILED: Rule = {
 /** SQLSTATE 53200 is also that of a server without memory. */
 const OUT_OF_MEMORY = "53200";
 const LOCKS: Rule = {
-  code: "MR3123",
+  code: "MR2006",
   kind: "retryable",
   what: "the target's lock table is full",
   hint: "Millrace then writes fewer tables at once. If it lasts, double max_locks_per_transaction on the target (ALTER SYSTEM SET max_locks_per_transaction = …; SHOW max_locks_per_transaction tells what it is) and restart that server.",
 };
 const DISK_FULL: Rule = {
-  code: "MR3112",
+  code: "MR3213",
   kind: "blocked",
   what: "the target's disk is full",
   hint: "Make room on the disk of the server's data directory (SHOW data_directory), or of the tablespace. Millrace goes on by itself.",
 };
 const CONFLICT: Rule = {
-  code: "MR3113",
+  code: "MR2026",
   kind: "retryable",
   what: "the target gave up the transaction for another one's sake",
   hint: "Millrace tries again by itself.",
 };
 const LOCKED: Rule = {
-  code: "MR3113",
+  code: "MR2026",
   kind: "retryable",
   what: "another session holds a lock, and the target gave up waiting for it",
   hint: "Millrace tries again by itself. If it lasts: SELECT * FROM pg_stat_activity WHERE wait_event_type = 'Lock' OR state LIKE 'idle in%' shows who holds it.",
 };
 const CANCELLED: Rule = {
-  code: "MR3113",
+  code: "MR2026",
   kind: "retryable",
   what: "the target cancelled the statement",
   hint: "Somebody cancelled it, or a limit that the server sets for all (statement_timeout of the role): look at its log. Millrace tries again by itself.",
 };
 const READ_ONLY: Rule = {
-  code: "MR3118",
+  code: "MR2031",
   kind: "blocked",
   what: "the target takes no writes",
   hint: "Point the sink's url at the primary server.",
@@ -125,16 +148,16 @@ const USED: Rule = {
   hint: "Drop them, read the table again, and create them again.",
 };
 const UNKNOWN: Rule = {
-  code: "MR3115",
+  code: "MR2027",
   kind: "fatal",
   what: "the target refused a statement",
   hint: "The server's log has the statement and why it was refused: correct that in the target.",
 };
 
-const STOPPED: Rule = { code: "MR3116", kind: "aborted", what: "was stopped" };
-const URL: Rule = { code: "MR3101", kind: "blocked", what: "the sink's url can't be used: " };
-const TLS: Rule = { code: "MR3104", kind: "blocked", what: "TLS with the target failed: " };
-const UNBOUND: Rule = { code: "MR3104", kind: "blocked", what: "" };
+const STOPPED: Rule = { code: "MR2029", kind: "aborted", what: "was stopped" };
+const URL: Rule = { code: "MR2004", kind: "blocked", what: "the sink's url can't be used: " };
+const TLS: Rule = { code: "MR2003", kind: "blocked", what: "TLS with the target failed: " };
+const UNBOUND: Rule = { code: "MR2003", kind: "blocked", what: "" };
 
 const RULES: Readonly<Record<DatabaseReason, Rule>> = {
   stopped: STOPPED,
@@ -180,10 +203,10 @@ const RULES: Readonly<Record<DatabaseReason, Rule>> = {
 export const OF_ONE_TABLE: ReadonlySet<string> = new Set([
   "MR3106",
   "MR3107",
-  "MR3108",
+  "MR1305",
   "MR3110",
-  "MR3114",
-  "MR3115",
+  "MR1302",
+  "MR2027",
   "MR3117",
   "MR3119",
   "MR3120",
@@ -247,12 +270,7 @@ export function sinkError(error: unknown, doing: string): MillraceError {
   const rule = RULES[reason];
   // Our own messages: safe to show.
   if (rule === URL || rule === TLS || rule === UNBOUND)
-    return new MillraceError({
-      code: rule.code,
-      kind: rule.kind,
-      message: `${rule.what}${text}${atServer(server)}`,
-      hint: fix,
-    });
+    return raise(rule.code, rule.kind, `${rule.what}${text}${atServer(server)}`, { hint: fix });
   return ofServer(failure, doing);
 }
 
@@ -265,11 +283,11 @@ function ofServer(failure: Failure, doing: string): MillraceError {
     const file = rule === DISK_FULL ? fileIn(text) : "";
     const message = `${what} while ${doing} (SQLSTATE ${state}${places(cause)})${users}${file}`;
     const reason = rule === PRIVILEGE ? "privilege" : rule === LOCKS ? "tables" : undefined;
-    return new MillraceError({ code, kind, message, hint: rule.hint, reason });
+    return raise(code, kind, message, { hint: rule.hint, reason });
   }
   if (rule === UNKNOWN && !connecting) {
     const message = `an unexpected failure while ${doing}: ${cause instanceof Error ? cause.name : "unknown"}`;
-    return new MillraceError({ code, kind, message, cause });
+    return raise(code, kind, message, { cause });
   }
   const why = word || (connecting ? text : "connection closed");
   // The server's sentences about logins hold names, never data.
@@ -280,7 +298,7 @@ function ofServer(failure: Failure, doing: string): MillraceError {
     connectFix(failure, "url") ??
     rule.hint ??
     "Millrace connects again by itself. If it lasts, look at the server's log.";
-  return new MillraceError({ code, kind, message, hint, ...(rule === LOGIN ? { reason: "login" } : {}) });
+  return raise(code, kind, message, { hint, reason: rule === LOGIN ? "login" : undefined });
 }
 
 function atServer(server: string | undefined): string {
@@ -330,35 +348,23 @@ function places(error: unknown): string {
 
 /** The error of a lock that was not granted in time, with who holds it. */
 export function heldBy(error: MillraceError, holders: LockHolders | null): MillraceError {
-  if (error.code !== "MR3113" || holders === null) return error;
-  const { code, kind, message, table } = error;
-  return new MillraceError({ code, kind, message: `${message}; ${holders.what}`, hint: holders.fix, table });
+  return error.code !== "MR2026" || holders === null ? error : withHolders(error, holders);
 }
 
 export function stopped(doing: string): MillraceError {
-  const { code, kind, what } = STOPPED;
-  return new MillraceError({ code, kind, message: `${doing} ${what}` });
+  return raise(STOPPED.code, STOPPED.kind, `${doing} ${STOPPED.what}`);
 }
 
 export function targetsMeet(table: string, owner: string, quoted: string): MillraceError {
-  return new MillraceError({
-    code: "MR3108",
-    kind: "fatal",
-    message: `${table} and ${owner} would both land in ${quoted}`,
+  return raise("MR1305", "fatal", `${table} and ${owner} would both land in ${quoted}`, {
     hint: "Exclude one of them in the sink's `tables`, or give it its own sink.",
     table,
   });
 }
 
 export function takenOver(table: string, quoted: string, successor: string): MillraceError {
-  return new MillraceError({
-    code: "MR3121",
-    kind: "fatal",
-    message: `${quoted} belongs to ${successor} now (daemon and sink), which has prepared it since`,
-    hint: "Leave the table to one of them: give this sink another `schema`, exclude the table, or stop the other daemon.",
-    reason: "taken",
-    table,
-  });
+  const message = `${quoted} belongs to ${successor} now (daemon and sink), which has prepared it since`;
+  return raise("MR3121", "fatal", message, { reason: "taken", table });
 }
 
 /** For refused content that is of no single row: a foreign key blocks a truncate, a constraint is checked at COMMIT. */
@@ -366,11 +372,11 @@ export function withoutRow(error: MillraceError): MillraceError {
   if (error.kind !== "poison") return error;
   const fix =
     "The message names the constraint, or a trigger has refused it: take it out of the target, or let it take Millrace's rows.";
-  return fatal("MR3115", error.message, error.hint ?? fix);
+  return fatal("MR2027", error.message, error.hint ?? fix);
 }
 
-export function fatal(code: ErrorCode, message: string, hint: string): MillraceError {
-  return new MillraceError({ code, kind: "fatal", message, hint });
+export function fatal(code: ErrorCode, message: string, hint?: string, table?: string): MillraceError {
+  return raise(code, "fatal", message, { hint, table });
 }
 
 /** Something is gone from the target: the sink is opened again, and these tables are read again. */
@@ -380,5 +386,5 @@ export function reopening(
   hint: string,
   lostTables: readonly string[] = [],
 ): MillraceError {
-  return new MillraceError({ code, kind: "reopen", message, hint, lostTables });
+  return raise(code, "reopen", message, { hint, lostTables });
 }

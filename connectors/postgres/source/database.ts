@@ -4,9 +4,9 @@ import { systemClock } from "../../../src/core/clock.ts";
 import { withTimeout } from "../../../src/core/with-timeout.ts";
 import { connect } from "../../../src/postgres/connect.ts";
 import { OneConnection } from "../../../src/postgres/one-connection.ts";
-import { type ErrorReason, MillraceError } from "../../../src/core/errors.ts";
+import type { ErrorReason, MillraceError } from "../../../src/core/errors.ts";
 import { inFrontOf, lockHolders } from "../lock-waits.ts";
-import { aborted, classify, waitedForLock } from "./errors.ts";
+import { aborted, classify, sourceError, waitedForLock } from "./errors.ts";
 import type { PostgresAddress } from "../../../src/postgres/url.ts";
 import { KeptSessions } from "./snapshot/kept-sessions.ts";
 import type { Wire } from "./snapshot/wire.ts";
@@ -120,7 +120,7 @@ export async function answered<T>(
 ): Promise<T> {
   const late = (): never => {
     const message = `the source did not answer for ${timeoutMs / 1000} s while ${doing}`;
-    throw new MillraceError({ code: "MR2021", kind: "retryable", message, reason: "lost" });
+    throw sourceError("MR2001", "retryable", message, undefined, undefined, "lost");
   };
   return await withTimeout(work, { clock: systemClock, signal, timeoutMs, late, stopped: () => aborted(doing) });
 }

@@ -2,9 +2,11 @@ import {
   type DatabaseReason,
   type ErrorCode,
   type ErrorKind,
+  type ErrorPages,
   type ErrorReason,
+  errorsOf,
   findMillraceError,
-  MillraceError,
+  type MillraceError,
   reasonOf,
 } from "../../../src/core/errors.ts";
 import { SecondStreamRefused } from "../../../src/core/contracts/change-log.ts";
@@ -12,12 +14,56 @@ import { connectFix, Failure, failureOf } from "../../../src/postgres/failure.ts
 import { heldBy, type LockHolders } from "../../kit/lock-holders.ts";
 import { lockHolders } from "../lock-waits.ts";
 import type { PostgresAddress } from "../../../src/postgres/url.ts";
-import { BEGIN_ANEW, pages } from "./error-pages.ts";
 
-export { area, BEGIN_ANEW, LOSSES, pages } from "./error-pages.ts";
+/** The way out of every gap: the sinks' rows get a new epoch, so that no row of the earlier one blocks a change. */
+export const BEGIN_ANEW =
+  "`millrace recover` makes a new slot first, then compares the sinks with the source and reads only the rows that differ.";
+
+/** After these errors, only a new slot helps. */
+export const LOSSES: ReadonlySet<ErrorCode> = new Set(["MR2010", "MR2013", "MR2016", "MR2017"]);
+
+/** What only Postgres as a source can meet. */
+export const pages = {
+  MR2017: {
+    title: "A publication is missing or narrowed",
+    remedy: `Correct the publication, or drop it: Millrace creates it again. ${BEGIN_ANEW}`,
+    cause:
+      "The publication was dropped, or no longer carries tables or kinds of change that it did: changes may have passed unseen. With `snapshot: none` also: it was altered, and may have carried less for a while.",
+  },
+  MR2018: {
+    title: "A slot is of another kind",
+    remedy: "Choose another `slot` in the source's configuration, or drop the slot.",
+    cause:
+      "A slot of that name exists but is physical, of another database or output plugin, or one that sends prepared transactions before they are committed (`two_phase`).",
+  },
+  MR2030: {
+    title: "No second slot for a sink that is behind",
+    remedy:
+      "Leave one slot and one WAL sender free (max_replication_slots, max_wal_senders), and let the role call pg_copy_logical_replication_slot(name, name, boolean).",
+    cause:
+      "A sink that was away or too slow catches up through its own stream, for which the server has no slot or WAL sender left, or which it refuses. After several attempts the shared stream goes back to the sink's position, and the other sinks wait until it is back: `millrace status` shows this.",
+  },
+  MR2037: {
+    title: "A text has no form in UTF-8",
+    remedy:
+      "Correct the rows, delete them, or leave the table out by `tables`; then `millrace snapshot start --tables TABLE` reads a suspended table again. In a session with client_encoding SQL_ASCII, of bytes in LATIN1: UPDATE … SET c = convert_from(convert(convert_to(c, 'SQL_ASCII'), 'LATIN1', 'UTF8'), 'SQL_ASCII') WHERE …. In a session with the database's encoding, of the byte 81 in WIN1252: UPDATE … SET c = replace(c, convert_from('\\x81', 'WIN1252'), '?') WHERE ….",
+    cause:
+      "A database with the encoding SQL_ASCII keeps whatever bytes a client sends, or a character of its encoding has no form in UTF-8. The table is suspended, or can't be read; all others go on. Where it is a name of a table or column, nothing can be read before it is changed.",
+  },
+} as const satisfies ErrorPages;
 
 /** Raised inside a stream with binary cells when a type appears that has no binary form. */
 export class TextModeNeeded extends Error {}
+
+const raise = errorsOf(
+  { side: "source", kind: "postgres" },
+  {
+    MR2001: "Millrace tries again by itself. If it lasts, check whether the server runs and can be reached.",
+    MR2002: "Try the same URL with psql from the same machine; correct `source.url` or pg_hba.conf.",
+    MR2003: "Set `sslmode` and `sslrootcert` in `source.url` as for psql. `verify-full` is right over a network.",
+    MR2004: "Correct the part of `source.url` that the message names.",
+  },
+);
 
 export function sourceError(
   code: ErrorCode,
@@ -25,8 +71,9 @@ export function sourceError(
   message: string,
   hint?: string,
   cause?: unknown,
+  reason?: ErrorReason,
 ): MillraceError {
-  return new MillraceError({ code, kind, message, hint, cause });
+  return raise(code, kind, message, { hint, cause, reason });
 }
 
 interface Rule {
@@ -57,7 +104,7 @@ const WAITED: Rule = {
   says: telling("the server gave up waiting"),
   hint: "A lock was in the way; see pg_stat_activity and pg_locks.",
 };
-const SHORT: Rule = { code: "MR2024", kind: "retryable", says: telling("the server is short of resources") };
+const SHORT: Rule = { code: "MR2006", kind: "retryable", says: telling("the server is short of resources") };
 const REFUSED: Rule = {
   code: "MR2027",
   kind: "fatal",
@@ -66,7 +113,7 @@ const REFUSED: Rule = {
 };
 
 const POOLER: Rule = {
-  code: "MR2007",
+  code: "MR2004",
   kind: "fatal",
   says: () => "source.url leads to a connection pooler, which can't carry replication",
   hint: "Point source.url at the Postgres server itself (its own host and port, not the pooler's).",
@@ -84,10 +131,9 @@ const RULES: Readonly<Record<DatabaseReason, Rule>> = {
     says: (at, { code }) => `the source can't be reached ${at}: ${code}`,
   },
   lost: {
-    code: "MR2021",
+    code: "MR2001",
     kind: "retryable",
     says: silent("the connection to the source was lost"),
-    hint: "Millrace tries again by itself. If it lasts, check whether the server runs and can be reached.",
   },
   pooler: POOLER,
   shared: POOLER,
@@ -108,7 +154,7 @@ const RULES: Readonly<Record<DatabaseReason, Rule>> = {
     hint: "`millrace check` prints the GRANT that is missing.",
   },
   "row-security": {
-    code: "MR2028",
+    code: "MR2008",
     kind: "blocked",
     says: telling("row-level security hides rows from the role"),
     hint: "Give the role BYPASSRLS (ALTER ROLE … BYPASSRLS), or exclude the table in `tables`.",
@@ -126,10 +172,10 @@ const RULES: Readonly<Record<DatabaseReason, Rule>> = {
     says: telling("the server has no free connection"),
     hint: "Raise max_connections or max_wal_senders, or the role's CONNECTION LIMIT.",
   },
-  disk: SHORT,
+  disk: { code: "MR3213", kind: "retryable", says: telling("the server's disk is full") },
   resources: SHORT,
   conflict: SHORT,
-  ending: { code: "MR2024", kind: "retryable", says: telling("the server ended the session") },
+  ending: { code: "MR2006", kind: "retryable", says: telling("the server ended the session") },
   lock: WAITED,
   cancelled: WAITED,
   idle: WAITED,
@@ -143,7 +189,7 @@ const RULES: Readonly<Record<DatabaseReason, Rule>> = {
     hint: "Promote it, or point source.url at the primary.",
   },
   "no-file": {
-    code: "MR2011",
+    code: "MR2010",
     kind: "fatal",
     says: telling("the server no longer has the log that is needed"),
     hint: `Drop the slot. ${BEGIN_ANEW}`,
@@ -165,7 +211,7 @@ const RULES: Readonly<Record<DatabaseReason, Rule>> = {
     code: "MR2037",
     kind: "retryable",
     says: silent("the server can't turn a stored text into UTF-8"),
-    hint: pages.MR2037!.remedy,
+    hint: pages.MR2037.remedy,
   },
   parameter: REFUSED,
   content: REFUSED,
@@ -183,20 +229,13 @@ function numbered(failure: Failure, during: string): MillraceError {
   const doing = failure.server !== undefined ? `connecting to ${failure.server}` : during;
   const at = state === undefined ? `while ${doing}` : `while ${doing} (SQLSTATE ${state})`;
   const message = says(at, failure, doing);
-  return new MillraceError({
-    code,
-    kind,
-    message,
-    hint: (reason === "shared" ? hint : fix) ?? connectFix(failure, "source.url") ?? hint,
-    cause,
-    reason,
-  });
+  const way = (reason === "shared" ? hint : fix) ?? connectFix(failure, "source.url") ?? hint;
+  return sourceError(code, kind, message, way, cause, reason);
 }
 
 /** No answer came, because the statement waits for a lock. */
 export function waitedForLock({ message, reason, cause }: MillraceError, { what, fix }: LockHolders): MillraceError {
-  const told = `${message}: it waits for a lock; ${what}`;
-  return new MillraceError({ code: "MR2026", kind: "retryable", message: told, hint: fix, cause, reason });
+  return sourceError("MR2026", "retryable", `${message}: it waits for a lock; ${what}`, fix, cause, reason);
 }
 
 /** The error of a lock that was not granted, with who holds it. */

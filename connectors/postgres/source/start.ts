@@ -219,7 +219,7 @@ function checkStoredNames(context: SourceContext, identity: LogIdentity, facts: 
   ] as const) {
     if (identity[what] === now) continue;
     throw sourceError(
-      "MR2015",
+      "MR2010",
       "fatal",
       `the configuration names the ${what} ${now}, the stored position was reached with ${identity[what]}`,
       `Set \`${what}: ${identity[what]}\` again. If the change was meant: ${BEGIN_ANEW}`,

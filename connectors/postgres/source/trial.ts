@@ -18,7 +18,7 @@ export async function trial(context: SourceContext, tried: Trial, signal: AbortS
     await database.simple("trying the migration", inTransaction(tried), signal);
     const after = await catalog.tables(signal);
     const [row] = await database.rows<{ inside: string | null }>("looking", INSIDE, [], signal);
-    if (row?.inside !== "on") throw sourceError("MR2021", "retryable", "the connection of the trial was lost");
+    if (row?.inside !== "on") throw sourceError("MR2001", "retryable", "the connection of the trial was lost");
     return { before, after, sizes };
   } finally {
     // The server rolls back in both cases; this does not wait for it.

@@ -131,7 +131,7 @@ export class CallStream {
   #take(call: ScriptCall, reply: Reply): void {
     if (reply === RESULT_FENCED) throw new FenceMismatch("the stored progress is not the expected one");
     const list = listOf(reply);
-    if (list === null) throw redisError("MR3400", "retryable", "Redis gave a script's answer in an unknown form");
+    if (list === null) throw redisError("MR2027", "retryable", "Redis gave a script's answer in an unknown form");
     for (let i = 0; i < list.length; i += 2) {
       const row = Number(list[i]) - 1;
       const writes = call.writes[row];
@@ -143,7 +143,7 @@ export class CallStream {
 function poisonError(writes: TableWrites, result: number): MillraceError {
   const { id } = writes.table;
   if (result === RESULT_WRONG_TYPE) {
-    return redisError("MR3408", "poison", `a row of ${id} has a key under which Redis holds a value of another kind`);
+    return redisError("MR3111", "poison", `a row of ${id} has a key under which Redis holds a value of another kind`);
   }
-  return redisError("MR3409", "poison", `a row of ${id} is too large for Redis`);
+  return redisError("MR3111", "poison", `a row of ${id} is too large for Redis`);
 }

@@ -26,7 +26,7 @@ export async function removeUpTo(
   const before = connection.isCluster ? await topology(connection) : "";
   for (const primary of connection.primaries()) await scan(primary, connection, stream, removals, signal);
   if (connection.isCluster && (await topology(connection)) !== before) {
-    throw redisError("MR3404", "retryable", "slots of the Redis cluster moved while its keys were listed");
+    throw redisError("MR2006", "retryable", "slots of the Redis cluster moved while its keys were listed");
   }
 }
 

@@ -211,7 +211,7 @@ async function openOrMade(state: StateAddress, name: string): Promise<StateStore
 function checkReports({ reconcile: { reports } }: Config): readonly Finding[] {
   return reports === null
     ? []
-    : [checkFolder("MR1011", `the folder of reports ${reports.path}`, "written to", reports.path)];
+    : [checkFolder("MR1005", `the folder of reports ${reports.path}`, "written to", reports.path)];
 }
 
 /** Whether `what` can be created or written in a folder that may not exist yet. */

@@ -46,7 +46,7 @@ export function addDlq({ program, action, actionFor }: CommandLine): void {
       actionFor("one", async (session, options, [id]) => {
         const number = countOf("<id>", id);
         const letter = await readState(await session.place(), ({ deadLetters }) => deadLetters.get(number));
-        if (letter === null) throw cliError("MR1115", `there is no dead letter ${id}`);
+        if (letter === null) throw cliError("MR1114", `there is no dead letter ${id}`);
         const isWhole = options["showValues"] === true;
         const envelope = isWhole ? letter.envelope : JSON.stringify(withoutValues(withDigits(letter.envelope)));
         const text = [
@@ -125,7 +125,7 @@ function choiceOf(place: Place, options: Readonly<Record<string, unknown>>, args
 
 async function known(state: StateStore, choice: LetterChoice): Promise<readonly DeadLetter[]> {
   const { letters, unknown } = await chosenLetters(state, choice);
-  if (unknown.length > 0) throw cliError("MR1115", `there is no dead letter ${unknown.join(", ")}`);
+  if (unknown.length > 0) throw cliError("MR1114", `there is no dead letter ${unknown.join(", ")}`);
   return letters;
 }
 

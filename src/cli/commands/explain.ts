@@ -7,13 +7,15 @@ import { EXIT } from "../exit-codes.ts";
 interface Page {
   readonly code: string;
   readonly title: string;
-  readonly cause: string;
-  readonly see: string;
   readonly remedy: string;
+  readonly cause: string;
+  /** Where it shows itself. */
+  readonly see: readonly string[];
 }
 
 /** The format that scripts/generate.ts writes. */
-const PAGE = /^### (MR\d{4})\n\n\*\*(.+)\*\*\n\n(.+)\n\n\*How to see it:\* (.+)\n\n\*What to do:\* (.+)$/gm;
+const PAGE = /^### (MR\d{4})\n\n\*\*(.+)\*\*\n\n\*What to do:\* (.+)\n\n\*When:\* (.+)\n\n\*Seen:\* (.+)$/gm;
+const PLACE = /^- \*\*(.+)\*\*: (.+)$/gm;
 
 export function addExplain({ program, actionFor }: CommandLine): void {
   program
@@ -24,7 +26,12 @@ export function addExplain({ program, actionFor }: CommandLine): void {
         const page = pageOf(code);
         session.print(
           page,
-          `${page.code}: ${page.title}\n\n${page.cause}\n\nHow to see it: ${page.see}\n\nWhat to do: ${page.remedy}`,
+          [
+            `${page.code}: ${page.title}`,
+            `What to do: ${page.remedy}`,
+            `When: ${page.cause}`,
+            ["How to see it:", ...page.see.map((place) => `- ${place}`)].join("\n"),
+          ].join("\n\n"),
         );
         return EXIT.done;
       }),
@@ -41,8 +48,10 @@ export function pageOf(given: string): Page {
 }
 
 export function pages(): readonly Page[] {
-  const found = readFileSync(installed("docs/errors.md"), "utf8").matchAll(PAGE);
-  return [...found].map(([, code = "", title = "", cause = "", see = "", remedy = ""]) => {
-    return { code, title, cause, see, remedy };
+  const document = readFileSync(installed("docs/errors.md"), "utf8");
+  const places = new Map([...document.matchAll(PLACE)].map(([, place = "", text = ""]) => [place, text]));
+  return [...document.matchAll(PAGE)].map(([, code = "", title = "", remedy = "", cause = "", seen = ""]) => {
+    const see = seen.split(", ").map((named) => `${named}: ${places.get(named.replace(/ \(.*/, "")) ?? ""}`);
+    return { code, title, remedy, cause, see };
   });
 }

@@ -106,7 +106,7 @@ async function positionOf({ source }: Config, text: string): Promise<bigint> {
 
 function forgotten(positions: Positions, asked: bigint, first: bigint): Error {
   const [from, since] = [asked, first].map((position) => positions.format(position));
-  return cliError("MR1117", `--from: the source no longer keeps its log from ${from} on for this daemon`, {
+  return cliError("MR1118", `--from: the source no longer keeps its log from ${from} on for this daemon`, {
     hint: `The log can be read from ${since} on (--from earliest); without --from it is read from now on.`,
   });
 }

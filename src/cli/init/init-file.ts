@@ -75,7 +75,7 @@ ${tablesPart(found, kind)}
 sinks:
 ${(sinks.length === 0 ? [defaultSink(name)] : sinks).map((sink) => sinkPart(sink, name)).join("\n")}
 ${rulesPart(found, kind)}
-# Health, metrics and API. Beyond this machine it wants tokens: millrace explain MR1009.
+# Health, metrics and API. Beyond this machine it wants tokens: millrace explain MR1005.
 # admin:
 #   listen: 127.0.0.1:8642
 `;

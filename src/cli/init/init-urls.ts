@@ -40,5 +40,5 @@ function isClickhousePort(url: string): boolean {
 
 function unknownKind(option: string, scheme: string) {
   const what = scheme === "" ? "a value without a known scheme or ending" : `${scheme}://`;
-  return cliError("MR1111", `${option}: no kind is known for ${what}`);
+  return cliError("MR1110", `${option}: no kind is known for ${what}`);
 }

@@ -154,7 +154,7 @@ function effectText({ effect, bytes, tables }: SinkPlan): string {
     case "gap":
       return (
         `${bytes} bytes of log are skipped, and nothing is read again: daemons that follow this sink's log stop there ` +
-        "with MR3520, and each needs `millrace recover`"
+        "with MR2010, and each needs `millrace recover`"
       );
     case "anew":
       return `filled again beside the stream, and rows that do not come from the log are removed: ${listed}; ${bytes} bytes of log are skipped`;

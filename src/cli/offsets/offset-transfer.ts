@@ -101,7 +101,7 @@ function refuseExisting(file: string): void {
   } catch (error) {
     throw notWritten(file, error);
   }
-  if (isThere) throw cliError("MR1132", `${file} exists already; nothing was written`);
+  if (isThere) throw cliError("MR1112", `${file} exists already; nothing was written`);
 }
 
 function notWritten(file: string, error: unknown): Error {
@@ -152,12 +152,12 @@ async function replace(session: Session, config: Config, source: Source, dump: S
 function read(file: string): Body {
   try {
     const { sha256, ...body } = FILE.parse(JSON.parse(readFileSync(file, "utf8")));
-    if (body.formatVersion > FORMAT_VERSION) throw cliError("MR1121", `${file} was written by a newer Millrace`);
-    if (sha256 !== digestOf(body)) throw cliError("MR1121", `the checksum of ${file} is wrong: it was changed or cut`);
+    if (body.formatVersion > FORMAT_VERSION) throw cliError("MR1140", `${file} was written by a newer Millrace`);
+    if (sha256 !== digestOf(body)) throw cliError("MR1140", `the checksum of ${file} is wrong: it was changed or cut`);
     return body;
   } catch (error) {
     if (findMillraceError(error) !== undefined) throw error;
-    throw cliError("MR1121", `${file} can't be read as an export of offsets`, { cause: error });
+    throw cliError("MR1140", `${file} can't be read as an export of offsets`, { cause: error });
   }
 }
 

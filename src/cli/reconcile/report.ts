@@ -28,7 +28,7 @@ export function addReport({ program, action }: CommandLine): void {
           return chosen === undefined ? null : await reports.get(chosen);
         });
         if (found === null) {
-          throw cliError("MR1125", id === undefined ? "no comparison has ended yet" : `there is no report ${id}`);
+          throw cliError("MR1114", id === undefined ? "no comparison has ended yet" : `there is no report ${id}`);
         }
         const heading = `${found.id}: from ${found.startedAt} to ${found.finishedAt}`;
         session.print(found, `${heading}\n${reportText(found)}`);

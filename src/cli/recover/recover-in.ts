@@ -75,7 +75,8 @@ export async function recoverIn(
     const lost = loss ?? aheadOf(held, record.epoch, await source.log.tip(AbortSignal.timeout(ANSWER_MS_MAX)));
     if (sink !== null && (lost !== null || request.isForced)) {
       const why = lost === null ? "--anyway begins another log" : `the log is lost: ${lost.message}`;
-      throw cliError("MR1127", `--sink ${sink}: every sink needs a new position: ${why}`);
+      const hint = "Run `millrace recover` without --sink.";
+      throw cliError("MR1127", `--sink ${sink}: every sink needs a new position: ${why}`, { hint });
     }
     if (lost !== null || request.isForced)
       return await startNewLog(session.log, { config, state, record, chosen, request }, lost);

@@ -12,7 +12,7 @@ export function writeBaseline(file: string, { tables }: CapturedTables, mayRepla
     writeFileSync(file, `${JSON.stringify({ format: FORMAT, tables }, null, 2)}\n`, { flag: mayReplace ? "w" : "wx" });
   } catch (error) {
     const reason = error instanceof Error && "code" in error ? String(error.code) : "unknown error";
-    if (reason === "EEXIST") throw cliError("MR1132", `${file} exists already; nothing was written`);
+    if (reason === "EEXIST") throw cliError("MR1112", `${file} exists already; nothing was written`);
     throw cliError("MR1113", `${file} can't be written (${reason})`, { cause: error });
   }
 }
@@ -23,9 +23,9 @@ export function readBaseline(file: string): CapturedTables {
     document = JSON.parse(readSmallFile(file, FILE_BYTES_MAX));
   } catch (error) {
     const reason = error instanceof Error && "code" in error ? String(error.code) : "it is not JSON";
-    throw cliError("MR1142", `${file} can't be read (${reason})`);
+    throw cliError("MR1140", `${file} can't be read (${reason})`);
   }
-  if (!isBaseline(document)) throw cliError("MR1142", `${file} was not written by schema export`);
+  if (!isBaseline(document)) throw cliError("MR1140", `${file} was not written by schema export`);
   return { tables: document.tables, refused: [], generations: new Map() };
 }
 

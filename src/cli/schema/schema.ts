@@ -72,7 +72,7 @@ export function addSchema({ program, action, actionFor }: CommandLine): void {
         const table = String(id);
         const suspended = await readState(place, ({ suspensions }) => suspensions.list());
         if (!suspended.some(({ tableId }) => tableId === table))
-          throw cliError("MR1124", `table ${JSON.stringify(table)} is not suspended`);
+          throw cliError("MR1114", `table ${JSON.stringify(table)} is not suspended`);
         await readAgain(place, table);
         session.print({ approved: table }, `approved: ${table}`);
         return EXIT.done;

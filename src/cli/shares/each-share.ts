@@ -18,7 +18,7 @@ interface Result {
 }
 
 /** What one share says of a table, or of a report, that another share has. */
-const NOT_HERE = new Set(["MR1110", "MR1124", "MR1125", "MR1404"]);
+const NOT_HERE = new Set(["MR1110", "MR1114", "MR1404"]);
 /** The first of these that a share ended with is the command's. */
 const BY_WEIGHT: readonly ExitCode[] = [EXIT.failed, EXIT.wrong, EXIT.refused, EXIT.timedOut, EXIT.again, EXIT.drift];
 

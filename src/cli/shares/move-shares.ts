@@ -59,7 +59,13 @@ function moveOf(kept: readonly FormerDivision[], count: number, to: string): Mov
 async function expectMirrors({ log }: Session, sinks: Config["sinks"]): Promise<void> {
   for (const sink of sinks) {
     if ((await withSink(log, sink, async ({ form }) => form)) === "history") {
-      throw cliError("MR1143", `sink ${sink.name} keeps a history`);
+      const hint =
+        "Keep the number of shares. Or put the history into a configuration of its own, without shares; or take the sink out of this one, and accept that its history ends here.";
+      throw cliError(
+        "MR1127",
+        `sink ${sink.name} keeps a history, which would lack what lies between the places in the log`,
+        { hint },
+      );
     }
   }
 }

@@ -80,10 +80,10 @@ export function createAdmin(port: AdminPort, entrance: Entrance, logger: Logger)
       return await reply.code(409).send(failure(error.code, error.message, error.hint));
     const status = statusOf(error);
     const message = error instanceof Error ? error.message : String(error);
-    return await reply.code(status).send(failure(status < 500 ? "MR1155" : "MR1153", message));
+    return await reply.code(status).send(failure(status < 500 ? "MR1155" : "MR1119", message));
   });
   app.setNotFoundHandler(async ({ method }, reply) => {
-    return await reply.code(404).send(failure("MR1156", `there is nothing at this path to ${method}`));
+    return await reply.code(404).send(failure("MR1155", `there is nothing at this path to ${method}`));
   });
   addReads(app, port, entrance);
   addActions(app, port, entrance);

@@ -47,13 +47,13 @@ export async function admit(request: FastifyRequest, reply: FastifyReply, entran
       .header("retry-after", waitSeconds)
       .send(failure("MR1161", "too many requests from this address"));
   } else if (!isOurName(request.headers.host, hosts)) {
-    await reply.code(403).send(failure("MR1160", "the request is for a host of another name"));
+    await reply.code(403).send(failure("MR1157", "the request is for a host of another name"));
   } else if (isForeign(request)) {
     await reply.code(403).send(failure("MR1157", "a web page of another origin sent this"));
   } else if (tokens.length > 0) {
     if (!isOpen) await admitToken(request, reply, entrance);
   } else if (!isLook(request)) {
-    await reply.code(401).send(failure("MR1159", "without admin.tokens the TCP address only shows"));
+    await reply.code(401).send(failure("MR1152", "without admin.tokens the TCP address only shows"));
   }
 }
 

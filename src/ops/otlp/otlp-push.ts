@@ -86,10 +86,10 @@ function numbered(what: string, error: unknown): MillraceError {
   const tls = error instanceof UnusableTls ? error : tlsFailure(codeOf(error));
   const status = error instanceof Error && "code" in error ? ` (${String(error.code)})` : "";
   return new MillraceError({
-    code: "MR1164",
+    code: "MR1158",
     kind: "retryable",
     message: `telemetry.otlp did not take ${what}${tls === undefined ? status : `: TLS failed: ${tls.what}`}`,
-    hint: tls?.fix ?? pages.MR1164.remedy,
+    hint: tls?.fix ?? pages.MR1158.remedy,
     cause: tls === undefined ? error : undefined,
   });
 }

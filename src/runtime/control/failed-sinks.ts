@@ -6,7 +6,7 @@ import type { SinkLife } from "../sink/sink-life.ts";
 import { notReadAgain, SINK_AHEAD } from "../errors.ts";
 
 /** The sink's place does not go together with the log: as long as it has that place, it takes nothing. */
-const OF_PLACE: ReadonlySet<string> = new Set(["MR1301", SINK_AHEAD, "MR1317", "MR1318"]);
+const OF_PLACE: ReadonlySet<string> = new Set(["MR1301", SINK_AHEAD, "MR1317"]);
 
 export interface FailedSink {
   readonly name: string;

@@ -4,10 +4,10 @@ import { stateError } from "../errors.ts";
 
 /** Our own messages about the URL and TLS; their fixes come with the error. */
 const BEFORE: Partial<Record<DatabaseReason, readonly [ErrorCode, string]>> = {
-  url: ["MR1218", "the state's url can't be used: "],
-  shared: ["MR1218", "the state's url can't be used: "],
-  tls: ["MR1217", "TLS with the state's server failed: "],
-  unbound: ["MR1217", ""],
+  url: ["MR1201", "the state's url can't be used: "],
+  shared: ["MR1201", "the state's url can't be used: "],
+  tls: ["MR1216", "TLS with the state's server failed: "],
+  unbound: ["MR1216", ""],
 };
 
 const HEALED: ReadonlySet<DatabaseReason> = new Set(["tls", "unbound", "login", "privilege", "shared"]);

@@ -125,7 +125,7 @@ class PostgresState implements LeaseStore {
         [this.#name, holder, durationMs],
       );
       const [line] = await query<StateLine>(LINE, [this.#name]);
-      if (line === undefined) throw stateError("MR1212", "the state's row is gone from its Postgres database");
+      if (line === undefined) throw stateError("MR1209", "the state's row is gone from its Postgres database");
       this.#load(await this.#read(query, line));
       if (line.form !== newestMigration()) await this.#rewrite(query);
       return { taken: true, lease: leaseOf(line), isInherited: found !== undefined && found.expires_ms !== null };
@@ -267,7 +267,7 @@ class PostgresState implements LeaseStore {
     if (this.#held !== null)
       throw stateError("MR1210", `lease ${this.#held} was taken over (the lease is now number ${line?.lease_number})`);
     if (line?.alive === true) throw leaseHeld(leaseOf(line), systemClock);
-    throw stateError("MR1208", "the state was changed by another process meanwhile", {
+    throw stateError("MR1209", "the state was changed by another process meanwhile", {
       kind: "retryable",
       reason: "passing",
     });

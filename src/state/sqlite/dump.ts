@@ -98,7 +98,7 @@ function plain(row: Readonly<Record<string, unknown>>): StateRow {
 }
 
 function unreadable(what: string): Error {
-  return stateError("MR1214", `the rows of a state can't be taken over: ${what}`);
+  return stateError("MR1204", `the rows of a state can't be taken over: ${what}`);
 }
 
 export function quote(name: string): string {

@@ -26,7 +26,7 @@ export function classify(error: unknown, path: string): unknown {
   switch (resultCode & 0xff) {
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
-      return stateError("MR1208", `the state file ${path} is locked by another process`, {
+      return stateError("MR1209", `the state file ${path} is locked by another process`, {
         kind: "retryable",
         ...passing,
       });
@@ -43,9 +43,9 @@ export function classify(error: unknown, path: string): unknown {
     case SQLITE_CORRUPT:
       return damaged(path, error);
     case SQLITE_NOTADB:
-      return stateError("MR1205", `${path} is not a Millrace state file`, cause);
+      return stateError("MR1204", `${path} is not a Millrace state file`, cause);
     default:
-      return stateError("MR1212", `the state file ${path} failed with SQLite result ${resultCode}`, cause);
+      return stateError("MR1209", `the state file ${path} failed with SQLite result ${resultCode}`, cause);
   }
 }
 

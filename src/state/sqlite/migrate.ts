@@ -32,7 +32,7 @@ export function verifyCurrent(database: DatabaseSync, path: string): void {
   const applied = appliedNumber(database);
   refuseNewer(applied, migrations, path);
   if (applied < highest(migrations))
-    throw stateError("MR1207", `the state file ${path} was written by an older Millrace (migration ${applied})`, {
+    throw stateError("MR1206", `the state file ${path} was written by an older Millrace (migration ${applied})`, {
       reason: "older",
     });
 }
@@ -59,7 +59,7 @@ export function recognise(database: DatabaseSync, path: string): "ours" | "empty
   const tableCount = integer(database.prepare("SELECT count(*) AS count FROM sqlite_schema").get()!, "count");
   const id = integer(database.prepare("PRAGMA application_id").get()!, "application_id");
   if (id === APPLICATION_ID) return tableCount > 0 ? "ours" : "empty";
-  if (id !== 0 || tableCount > 0) throw stateError("MR1205", `${path} is another program's SQLite file`);
+  if (id !== 0 || tableCount > 0) throw stateError("MR1204", `${path} is another program's SQLite file`);
   return "empty";
 }
 

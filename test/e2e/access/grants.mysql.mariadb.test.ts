@@ -96,7 +96,7 @@ test.each(mysqlFlavours)("%s: a database that may not be read any more is named 
     await pipeline.expectEqual("a", "z", "w");
     // The daemon's sessions stay as they are.
     await pipeline.run(`revoke select on ${name}.* from '${user}'@'%'`);
-    await eventually(async () => expect(await suspended()).toEqual(["MR1312", "MR1312", "MR1312"]));
+    await eventually(async () => expect(await suspended()).toEqual(["MR1309", "MR1309", "MR1309"]));
     await pipeline.run("insert into a values (5)", `grant select on ${name}.* to '${user}'@'%'`);
     await eventually(async () => expect(await suspended()).toEqual([]));
     await pipeline.expectEqual("a", "z", "w");
@@ -112,7 +112,7 @@ test.each(mysqlFlavours)("%s: a table that may not be read any more is named unt
   const id = `${source.name}.z`;
   const grant = `GRANT SELECT ON \`${source.name}\`.\`z\` TO '${user}'@'%';`;
   const suspended = async () => (await installation.status()).tables.suspended;
-  const named = [{ table: id, error: { code: "MR1312", hint: expect.stringContaining(grant) } }];
+  const named = [{ table: id, error: { code: "MR1309", hint: expect.stringContaining(grant) } }];
   try {
     await pipeline.expectEqual("a", "z", "w");
     // A table that is dropped lacks nothing.
@@ -126,7 +126,7 @@ test.each(mysqlFlavours)("%s: a table that may not be read any more is named unt
     });
     expect(await installation.command("reconcile")).toMatchObject({
       stdout: expect.stringMatching(
-        /known: .*z is suspended: MR1312 .* may not read it\nwhat was compared is equal: 1 table is suspended/,
+        /known: .*z is suspended: MR1309 .* may not read it\nwhat was compared is equal: 1 table is suspended/,
       ),
     });
     await pipeline.daemon.stop();

@@ -88,20 +88,20 @@ describe.each(mysqlFlavours)("%s that takes TLS alone", (flavour) => {
     const trusted = { "ssl-ca": named.certificatePath };
     await captured(urlOf(server, trusted, "127.0.0.1"), write);
     const result = await refused(urlOf(server, { "ssl-mode": "VERIFY_IDENTITY", ...trusted }, "127.0.0.1"));
-    expect(result).toMatchObject({ exitCode: 1, code: "MR2112" });
+    expect(result).toMatchObject({ exitCode: 1, code: "MR2003" });
     expect(result.said).toMatch(/another name.* -> .*ssl-mode=VERIFY_CA/);
   });
 
   test.each(["VERIFY_CA", "VERIFY_IDENTITY"])("another authority, ssl-mode=%s", { tags: "heavy" }, async (mode) => {
     const result = await refused(urlOf(server, { "ssl-mode": mode, "ssl-ca": other.certificatePath }));
-    expect(result).toMatchObject({ exitCode: 1, code: "MR2112" });
+    expect(result).toMatchObject({ exitCode: 1, code: "MR2003" });
     expect(result.said).toMatch(/not signed by an authority.* -> .*ssl-ca/);
   });
 
   test("without TLS it is said what to set", async () => {
     const result = await refused(urlOf(server, { "ssl-mode": "DISABLED" }));
     // MariaDB refuses it as it does a wrong password.
-    expect(result).toMatchObject({ exitCode: 1, code: flavour === "mysql" ? "MR2112" : "MR2111" });
+    expect(result).toMatchObject({ exitCode: 1, code: flavour === "mysql" ? "MR2003" : "MR2002" });
     expect(result.said).toMatch(/-> .*ssl-mode=REQUIRED/);
     expect(result.said).toMatch(/requires TLS/);
   });
@@ -109,7 +109,7 @@ describe.each(mysqlFlavours)("%s that takes TLS alone", (flavour) => {
   test("a server without TLS", async () => {
     await using plain = await ownMysql(flavour, { settings: PLAIN[flavour] });
     const result = await refused(urlOf(plain, { "ssl-mode": "REQUIRED" }));
-    expect(result).toMatchObject({ exitCode: 1, code: "MR2112" });
+    expect(result).toMatchObject({ exitCode: 1, code: "MR2003" });
     expect(result.said).toMatch(/does not speak TLS.* -> .*ssl-mode=DISABLED/);
   });
 });

@@ -89,7 +89,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
         await eventually(
           async () => {
             const { stdout } = await pipeline.installation.command("status");
-            expect(stdout).toMatch(new RegExp(`MR2110 .*'${names[i]}' resource \\(current value: 1\\)`));
+            expect(stdout).toMatch(new RegExp(`MR2006 .*'${names[i]}' resource \\(current value: 1\\)`));
             expect(stdout).toMatch(/ALTER USER … WITH MAX_QUERIES_PER_HOUR 0/);
           },
           { withinMs: 60_000 },

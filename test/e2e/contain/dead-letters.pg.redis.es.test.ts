@@ -162,7 +162,7 @@ test("replayed letters bring the rows as they are now, are refused again, or are
   ]);
   expect(first.answer["waiting"]).toEqual(left.map(({ id }) => id));
   expect((await letters("--all", "--sink", "redis")).find(({ id }) => id === before[0]!.id)?.state).toBe("replayed");
-  expect((await dlq("replay", String(before[1]!.id))).answer).toMatchObject({ error: { code: "MR1115" } });
+  expect((await dlq("replay", String(before[1]!.id))).answer).toMatchObject({ error: { code: "MR1114" } });
 
   // Without a daemon the row comes with the next start.
   await pipeline.daemon.stop();
@@ -222,7 +222,7 @@ test("a table of which too many rows are refused is suspended in that sink alone
   await eventually(async () => {
     const { tables, sinks } = await pipeline.installation.status();
     const [table] = tables.suspended;
-    expect(table).toMatchObject({ table: "public.item", sink: "postgres", error: { code: "MR1328" } });
+    expect(table).toMatchObject({ table: "public.item", sink: "postgres", error: { code: "MR1302" } });
     expect(sinks.find(({ name }) => name === "postgres")).toMatchObject({ state: "streaming", deadLetters: 3 });
   });
   const { stdout } = await pipeline.installation.command("dlq", "list", "--json", "--sink", "postgres");

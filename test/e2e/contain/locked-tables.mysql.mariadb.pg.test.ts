@@ -73,7 +73,7 @@ async function lockedMysql(flavour: MysqlFlavour): Promise<Locked> {
   return {
     pipeline,
     schema: name,
-    code: "MR2131",
+    code: "MR2026",
     slowly: `sleep(${SLOWLY_SECONDS}) = 0`,
     unlock: async () => void (await holder.query("unlock tables")),
     expectEqual: () => pipeline.expectEqual("held", "large"),

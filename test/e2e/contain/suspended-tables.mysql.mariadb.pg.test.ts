@@ -83,7 +83,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       return rows.map(({ row }) => row);
     };
     const ofEach = (...keys: readonly string[]): readonly string[] =>
-      keys.flatMap((key) => ["duckdb", "duckdb-history", "postgres"].map((sink) => `${sink} ${key} MR1325`)).toSorted();
+      keys.flatMap((key) => ["duckdb", "duckdb-history", "postgres"].map((sink) => `${sink} ${key} MR3111`)).toSorted();
     await pipeline.settled();
     expect(await letters()).toEqual(ofEach("0000-00-00:1", "2024-00-02:1", "2023-02-31:1"));
     expect(await held()).toEqual(["2024-01-01 1 1"]);

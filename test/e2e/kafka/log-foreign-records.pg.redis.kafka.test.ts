@@ -78,13 +78,13 @@ test("frames that can't be read stop the applying side, running or not; recover 
   /** `nth`: at which of the records that can't be read. */
   const stopped = async (nth: number): Promise<void> => {
     const { exitCode, stderr } = await applying.daemon.ended;
-    expect({ exitCode, stderr }).toEqual({ exitCode: 1, stderr: expect.stringContaining("MR3523") });
+    expect({ exitCode, stderr }).toEqual({ exitCode: 1, stderr: expect.stringContaining("MR2023") });
     const records = await through.topics.read(logOf(through));
     const { offset } = records.filter(({ value }) => value === UNREADABLE)[nth]!;
     const { stdout } = await installation.command("status", "--json");
     expect(JSON.parse(stdout).conditions).toContainEqual(
       expect.objectContaining({
-        code: "MR3523",
+        code: "MR2023",
         message: expect.stringContaining(`the record at offset ${offset} of topic ${logOf(through)}`),
         fix: expect.stringContaining("millrace recover"),
       }),
@@ -93,7 +93,7 @@ test("frames that can't be read stop the applying side, running or not; recover 
   const recovered = async (): Promise<void> => {
     const { stdout, stderr, exitCode } = await installation.command("recover", "--yes", "--json");
     expect(exitCode, stderr).toBe(0);
-    expect(JSON.parse(stdout)).toMatchObject({ applied: true, lost: { code: "MR3523" } });
+    expect(JSON.parse(stdout)).toMatchObject({ applied: true, lost: { code: "MR2023" } });
     await applying.start();
     await applying.expectEqual(["item"]);
   };

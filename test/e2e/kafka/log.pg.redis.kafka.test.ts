@@ -131,7 +131,7 @@ test(
     const start = ["snapshot", "start", "--tables", "public.orders", "--sink", "postgres", "--where"];
     const refused = await applying.installation.command(...start, "n = 77");
     expect(refused).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("MR1323") });
-    expect(refused.stderr).toContain("MR3524");
+    expect(refused.stderr).toContain("MR1323");
     await through.captureAgain({}, { conditions: true });
 
     await applying.expectEqual(TABLES);

@@ -306,8 +306,8 @@ test("tail writes a change as the contract does, with the position of its own re
   expect(await installation.command(...args)).toMatchObject({ stdout: read.stdout });
 
   const gone = await installation.command("tail", "--from", "0/1", "--json");
-  expect(gone.exitCode).toBe(1);
-  expect(json(gone)).toMatchObject({ error: { code: "MR1117", hint: expect.stringContaining(`from ${from} on`) } });
+  expect(gone.exitCode).toBe(4);
+  expect(json(gone)).toMatchObject({ error: { code: "MR1118", hint: expect.stringContaining(`from ${from} on`) } });
 });
 
 test("a daemon that hangs is named with its process, so that somebody can look at it", { tags: "long" }, async () => {
@@ -341,6 +341,6 @@ test("a daemon that ends while it is asked is no longer running; what it was tol
   await daemon.kill();
   expect(await outcomes).toMatchObject([
     { status: "fulfilled", value: undefined },
-    { status: "rejected", reason: { code: "MR1128" } },
+    { status: "rejected", reason: { code: "MR1116" } },
   ]);
 });

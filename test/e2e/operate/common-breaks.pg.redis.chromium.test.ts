@@ -195,7 +195,7 @@ test(
           `pid ${rows[0]!.pid} \\(role \\w+, .*last statement: begin; alter table public.item add column held int`,
         ),
       ],
-      "MR3113",
+      "MR2026",
     );
     await holder.query("rollback");
     await expectWell();
@@ -208,12 +208,12 @@ test("a sink is down: which, where, since when, and what happens meanwhile", { t
   await expectTold(
     [
       /sink cache does not take rows/i,
-      literally(`MR3401 the connection to Redis at ${redis.host}:${redis.port} failed: ECONNREFUSED`),
+      literally(`MR2001 the connection to Redis at ${redis.host}:${redis.port} failed: ECONNREFUSED`),
       literally(`Nothing listens at ${redis.host}:${redis.port}: start the server there`),
       /it catches up by itself/,
       /for \d+ s|since/,
     ],
-    "MR3401",
+    "MR2001",
   );
   await redis.start();
   await expectWell();
@@ -257,7 +257,7 @@ test("the disk of a target, then of the state, is full: the path and the free by
       for (const part of [
         ...places,
         /MR1209 the state file can't be written, its disk is full/,
-        /MR4201 the disk is full/,
+        /MR3213 the disk is full/,
       ])
         expect(stdout).toMatch(part);
     },

@@ -72,7 +72,7 @@ test("one sink and all, with a running daemon and without: the others flow, and 
 test("a history is not asked to, and an unknown table is refused", async () => {
   await using pipeline = await RunningPipeline.start(PREPARE, { kinds: ["postgres", "postgres-history"] });
   const { installation } = pipeline;
-  const refused = { exitCode: 1, stderr: expect.stringContaining("MR1327") };
+  const refused = { exitCode: 4, stderr: expect.stringMatching(/MR1127: .*keeps histories/) };
   expect(await installation.command("pause", "--tables", "public.busy")).toMatchObject(refused);
   expect(await installation.command("pause", "--tables", "public.none")).toMatchObject({
     exitCode: 2,

@@ -52,7 +52,7 @@ test("nothing is removed while one sink does not answer; the daemon can still go
   await source.query("update orders set n = 2");
   await sinks.proxies.get("redis")!.refuse();
   const refused = await installation.command("teardown", "--sink-metadata", "--yes");
-  expect(refused).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("MR3401") });
+  expect(refused).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("MR2001") });
   expect(await left(pipeline)).toEqual(["publication", "slot"]);
   await sinks.proxies.get("redis")!.resume();
   await pipeline.start();

@@ -68,7 +68,7 @@ test("a planned comparison is reported in the state, as files and to a webhook, 
   expect(text.stdout).toMatch(/missing id "7"/);
   expect(await installation.command("report", "show", "none")).toMatchObject({
     exitCode: 1,
-    stderr: expect.stringContaining("MR1125"),
+    stderr: expect.stringContaining("MR1114"),
   });
 
   // Without a daemon the thresholds, the state and the files are the same.

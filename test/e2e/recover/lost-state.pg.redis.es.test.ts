@@ -33,7 +33,7 @@ test.for([
   if (!dropSlot) await source.query("select pg_replication_slot_advance($1, pg_current_wal_lsn())", [slot]);
   const refused = await installation.run().ended;
   expect(refused.exitCode).toBe(1);
-  expect(refused.stderr).toContain(dropSlot ? "MR2010" : "MR2015");
+  expect(refused.stderr).toMatch(dropSlot ? /MR2010: .*does not exist/ : /MR2010: .*is confirmed up to/);
   expect(refused.stderr).toContain("millrace recover");
   const state = join(installation.folder, ".millrace", `${source.name}.db`);
   renameSync(state, `${state}.old`);

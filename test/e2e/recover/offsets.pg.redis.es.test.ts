@@ -380,7 +380,7 @@ describe("export and import", () => {
     writeFileSync(file, "an earlier one\n");
     const refused = await command(pipeline, 4, "offsets", "export", "offsets.json", "--json");
     expect(JSON.parse(refused.stdout)).toMatchObject({
-      error: { code: "MR1132", hint: expect.stringMatching(/--force/) },
+      error: { code: "MR1112", hint: expect.stringMatching(/--force/) },
     });
     expect(readFileSync(file, "utf8")).toBe("an earlier one\n");
     await command(pipeline, 0, "offsets", "export", "offsets.json", "--force");
@@ -396,7 +396,7 @@ describe("export and import", () => {
     const file = join(pipeline.installation.folder, "offsets.json");
     const text = readFileSync(file, "utf8");
     writeFileSync(`${file}.changed`, text.replace(/"epoch":1/, '"epoch":2'));
-    expect((await command(pipeline, 1, "offsets", "import", `${file}.changed`, "--yes")).stderr).toContain("MR1121");
+    expect((await command(pipeline, 1, "offsets", "import", `${file}.changed`, "--yes")).stderr).toContain("MR1140");
     const config = {
       name: pipeline.source.name,
       source: { kind: "postgres", url: pipeline.source.url },

@@ -46,7 +46,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     // A first file made within the same second, which is all that its time stamp tells, is only too short.
     expect({ refused, code }).toEqual({
       refused: 1,
-      code: expect.stringMatching(how === "purged" ? /^MR2116$/ : /^MR211[78]$/),
+      code: expect.stringMatching(how === "purged" ? /^MR2010$/ : /^MR201[36]$/),
     });
     const { exitCode, stdout, stderr } = await installation.command("recover", "--yes", "--json");
     expect({ exitCode, stderr: exitCode === 0 ? "" : stderr }).toEqual({ exitCode: 0, stderr: "" });

@@ -113,7 +113,7 @@ test.for(["recover.created", "recover.listed", "reset.noted", "reset.settled"])(
     const { signal, stderr } = await pipeline.installation.runProgram(PROGRAM, environment, "recover", "--yes").ended;
     expect({ signal, stderr }).toMatchObject({ signal: "SIGKILL" });
     await pipeline.run(AFTER);
-    if (where.startsWith("recover.")) expect(await recover(pipeline)).toMatchObject({ lost: { code: "MR2015" } });
+    if (where.startsWith("recover.")) expect(await recover(pipeline)).toMatchObject({ lost: { code: "MR2010" } });
     await pipeline.start();
     await pipeline.expectEqual(TABLES);
   },
@@ -180,13 +180,13 @@ test(
     await pipeline.run(AFTER);
     // The slot was made anew, behind everything that this state knows.
     expect(await errorsOfCheck(pipeline)).toMatchObject([
-      { id: "log", what: expect.stringContaining("MR2015"), fix: expect.stringContaining("millrace recover") },
+      { id: "log", what: expect.stringContaining("MR2010"), fix: expect.stringContaining("millrace recover") },
     ]);
     expect(await installation.command("run", "--once")).toMatchObject({
       exitCode: 1,
-      stderr: expect.stringContaining("MR2015"),
+      stderr: expect.stringContaining("MR2010"),
     });
-    expect(await recover(pipeline)).toMatchObject({ lost: { code: "MR2015" }, epoch: 3 });
+    expect(await recover(pipeline)).toMatchObject({ lost: { code: "MR2010" }, epoch: 3 });
     expect(await errorsOfCheck(pipeline)).toEqual([]);
     await pipeline.start();
     await pipeline.expectEqual(TABLES);

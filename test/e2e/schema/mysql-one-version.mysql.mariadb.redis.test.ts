@@ -159,7 +159,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       await pipeline.readAgain("t");
       await pipeline.expectEqual("t");
       expect((await pipeline.installation.command("reconcile")).exitCode).toBe(0);
-      expect({ isLogged, isAltered: /MR2122/.test(pipeline.daemon.said) }).toEqual({
+      expect({ isLogged, isAltered: /MR2025/.test(pipeline.daemon.said) }).toEqual({
         isLogged: false,
         isAltered: false,
       });

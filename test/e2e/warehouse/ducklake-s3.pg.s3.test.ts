@@ -38,7 +38,7 @@ test("a lake in a bucket is filled, killed and queried; wrong keys and a bucket 
   installation.text = configured.replace(/secretAccessKey: .*/, "secretAccessKey: wrong-secret");
   await pipeline.start(false);
   await pipeline.run("insert into item select g, 'late' from generate_series(3001, 3400) g");
-  await stopsWith(pipeline, "MR3228");
+  await stopsWith(pipeline, "MR2002");
   expect(pipeline.daemon.said).not.toContain("wrong-secret");
   await pipeline.daemon.stop();
   installation.text = configured;

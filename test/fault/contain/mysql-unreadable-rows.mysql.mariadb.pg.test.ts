@@ -51,10 +51,10 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
 
     const few = ["set session binlog_row_image = 'MINIMAL'", "update t set w = 20 where id = 2"];
     await inSession(pipeline.url, ...few, "delete from t where id = 1", "insert into t (id) values (4)");
-    await expectSuspended("MR2104", 1);
+    await expectSuspended("MR2103", 1);
     // Under the same table map.
     await inSession(pipeline.url, ...few.slice(0, 1), "update t set w = 21 where id = 2");
-    await expectSuspended("MR2104", 2);
+    await expectSuspended("MR2103", 2);
 
     await inSession(pipeline.url, "set global binlog_row_metadata = 'MINIMAL'", "update t set w = 30 where id = 3");
     await inSession(pipeline.url, "set global binlog_row_metadata = 'FULL'", "update t set v = 'd' where id = 3");

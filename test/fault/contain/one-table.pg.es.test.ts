@@ -88,7 +88,7 @@ test("postgres: a table that the sink's role may not make is suspended while the
       create table more.t (id int primary key); insert into more.t values (1); update free set name = 'since'`);
     await eventually(async () => {
       expect(await suspended(pipeline)).toMatchObject([
-        { table: "closed.t", error: { code: "MR1324", message: expect.stringContaining("MR3105") } },
+        { table: "closed.t", error: { code: "MR1324", message: expect.stringContaining("MR2008") } },
       ]);
     });
     await eventually(async () => {

@@ -138,9 +138,9 @@ test("brokers that are away at the first start, of a sink and of a source", asyn
   await eventually(
     async () => {
       const { phase, source } = await follower.installation.status();
-      expect({ phase, source }).toMatchObject({ phase: "starting", source: { error: { code: "MR3501" } } });
+      expect({ phase, source }).toMatchObject({ phase: "starting", source: { error: { code: "MR2001" } } });
       const { sinks } = await capture.status();
-      expect(sinks).toMatchObject([{ state: "retrying", error: { code: "MR3501" } }]);
+      expect(sinks).toMatchObject([{ state: "retrying", error: { code: "MR2001" } }]);
     },
     { withinMs: 60_000 },
   );
@@ -172,11 +172,11 @@ test("the state and the brokers of a process that shares tables, away when it st
   };
   await waitsFor("MR1215");
   await toState.resume();
-  await waitsFor("MR3501");
+  await waitsFor("MR2001");
   await toBroker.resume();
   await eventually(() => expect(process.said).toContain('"shares":[1,2]'), { withinMs: 60_000 });
   // By now the daemon of the first share has the address: nobody has captured yet.
-  await eventually(async () => expect((await healthAt(port)).reasons).not.toContain("MR3501"), { withinMs: 60_000 });
+  await eventually(async () => expect((await healthAt(port)).reasons).not.toContain("MR2001"), { withinMs: 60_000 });
   expect((await process.stop()).exitCode).toBe(0);
 });
 

@@ -44,7 +44,7 @@ const blockings: Readonly<Record<"redis" | "postgres", Blocking>> = {
       client.disconnect();
     },
     give: async (pipeline) => await acl("setuser", user(pipeline), ">right"),
-    code: "MR3402",
+    code: "MR2002",
   },
   postgres: {
     url: async (pipeline) => {
@@ -58,7 +58,7 @@ const blockings: Readonly<Record<"redis" | "postgres", Blocking>> = {
       );
     },
     give: async (pipeline) => await pipeline.sinks.target!.query(`alter role ${user(pipeline)} login`),
-    code: "MR3103",
+    code: "MR2002",
   },
 };
 

@@ -35,7 +35,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       await eventually(
         async () => {
           const { stdout } = await pipeline.installation.command("status");
-          expect(stdout).toMatch(new RegExp(`MR2110 .*127\\.0\\.0\\.1:${port}`));
+          expect(stdout).toMatch(new RegExp(`MR2001 .*127\\.0\\.0\\.1:${port}`));
         },
         { withinMs: 60_000 },
       );

@@ -50,17 +50,17 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
         exitCode: 1,
         stdout: expect.stringContaining("GRANT REPLICATION SLAVE ON *.* TO 'plain'@'%';"),
       });
-      await expectToWait(pipeline, "MR2113");
+      await expectToWait(pipeline, "MR2008");
       await pipeline.run("grant replication slave on *.* to plain@'%'", `revoke select on ${name}.* from plain@'%'`);
       expect(await pipeline.installation.command("check")).toMatchObject({
         exitCode: 1,
         stdout: expect.stringContaining(`GRANT SELECT ON \`${name}\`.* TO 'plain'@'%';`),
       });
-      await expectToWait(pipeline, "MR2113");
+      await expectToWait(pipeline, "MR2008");
 
       url.password = "wrong";
       pipeline.configure({ url: url.href });
-      await expectToWait(pipeline, "MR2111");
+      await expectToWait(pipeline, "MR2002");
     },
   );
 
@@ -75,11 +75,11 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       ["binlog_format", "MIXED", "ROW"],
     ]) {
       await pipeline.run(`set global ${name} = '${value}'`);
-      expect(await pipeline.refusal()).toMatchObject({ exitCode: 1, code: "MR2114" });
+      expect(await pipeline.refusal()).toMatchObject({ exitCode: 1, code: "MR2005" });
       await pipeline.run(`set global ${name} = '${usual}'`);
     }
     pipeline.configure({ serverId: 1 });
-    expect(await pipeline.refusal()).toMatchObject({ exitCode: 1, code: "MR2119" });
+    expect(await pipeline.refusal()).toMatchObject({ exitCode: 4, code: "MR2012" });
   });
 
   test("without GTIDs, and files of another name: a copy, a stream, reads beside it, positions without a daemon", async () => {
@@ -102,6 +102,6 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     });
     await pipeline.kill();
     pipeline.configure({ tables: [`${pipeline.source.name}.keyless`] });
-    expect(await pipeline.refusal()).toMatchObject({ exitCode: 1, code: "MR2115" });
+    expect(await pipeline.refusal()).toMatchObject({ exitCode: 1, code: "MR2020" });
   });
 });

@@ -41,7 +41,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       await pipeline.start();
       await write();
     }
-    expect(pipeline.daemon.said).not.toContain("MR21");
+    expect(pipeline.daemon.said).not.toMatch(/MR2[01]/);
   });
 
   test(
@@ -61,7 +61,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       await pipeline.settled(60_000);
       await proxy.resume();
       await pipeline.expectEqual("t");
-      expect(pipeline.daemon.said).not.toContain("MR2121");
+      expect(pipeline.daemon.said).not.toContain("MR2022");
     },
   );
 
@@ -78,7 +78,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       return true;
     };
     await expect(readDump(target, request, take, "looking", signal)).rejects.toMatchObject({
-      code: "MR2121",
+      code: "MR2022",
       kind: "retryable",
     });
   });

@@ -43,9 +43,9 @@ test.concurrent(
     other.exec("BEGIN IMMEDIATE");
     try {
       await pipeline.run("insert into t values (2, 'b')");
-      await shown(pipeline, ({ state }) => state.error?.code === "MR1208");
+      await shown(pipeline, ({ state }) => state.error?.code === "MR1209");
       await eventually(() => performance.now() - lockedMs > LASTING_MS, { withinMs: 2 * LASTING_MS });
-      await shown(pipeline, ({ state }) => state.error?.code === "MR1208");
+      await shown(pipeline, ({ state }) => state.error?.code === "MR1209");
     } finally {
       other.exec("ROLLBACK");
       other.close();

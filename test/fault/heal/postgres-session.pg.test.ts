@@ -81,7 +81,7 @@ test("a walsender that is terminated is a passing fault, and the stream goes on 
     await database.query("select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = $1", [
       `millrace_${database.name}`,
     ]);
-    await expect(readOn(follower)).rejects.toMatchObject({ kind: "retryable", code: "MR2024" });
+    await expect(readOn(follower)).rejects.toMatchObject({ kind: "retryable", code: "MR2006" });
   }
   await database.query("insert into t values (2)");
   await using again = await Follower.from(source, log.position);

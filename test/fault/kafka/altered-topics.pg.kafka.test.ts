@@ -52,7 +52,7 @@ async function removed(...tables: readonly string[]): Promise<void> {
 
 test("topics that are deleted while the daemon runs are filled again", async () => {
   await removed(...TABLES);
-  await filledByItself(pipeline, "kafka", /MR3506/);
+  await filledByItself(pipeline, "kafka", /MR3110/);
 });
 
 test("topics that are deleted, or deleted and made again, while it is stopped are filled again", async () => {
@@ -73,7 +73,7 @@ test("partitions that are added suspend that table, and `snapshot start` takes t
   await eventually(async () => {
     await change(pipeline, "by seven");
     const { tables } = await pipeline.installation.status();
-    expect(JSON.stringify(tables)).toContain("MR3514");
+    expect(JSON.stringify(tables)).toContain("MR3107");
   });
   await pipeline.run("update kept set body = 'meanwhile' where id % 2 = 0");
   await eventually(async () => {
@@ -85,7 +85,7 @@ test("partitions that are added suspend that table, and `snapshot start` takes t
   expect(before.filter(({ partition }) => partition > 4)).toEqual([]);
   await pipeline.daemon.stop();
   await start(pipeline);
-  expect(JSON.stringify((await pipeline.installation.status()).tables)).toContain("MR3514");
+  expect(JSON.stringify((await pipeline.installation.status()).tables)).toContain("MR3107");
   const started = await pipeline.installation.command(
     "snapshot",
     "start",
@@ -97,7 +97,7 @@ test("partitions that are added suspend that table, and `snapshot start` takes t
   expect(started).toMatchObject({ exitCode: 0 });
   await eventually(async () => {
     const { tables } = await pipeline.installation.status();
-    expect(JSON.stringify(tables)).not.toContain("MR3514");
+    expect(JSON.stringify(tables)).not.toContain("MR3107");
   });
   await change(pipeline, "since then");
   await pipeline.expectEqual(TABLES);
@@ -113,7 +113,7 @@ test("a row that is larger than its topic takes becomes a dead letter, and nothi
     expect(await sinkOf(pipeline, "kafka")).toMatchObject({ deadLetters: 1, state: "streaming" }),
   );
   const { stdout } = await pipeline.installation.command("dlq", "list", "--json");
-  expect(JSON.parse(stdout)).toMatchObject({ letters: [{ sink: "kafka", key: "9002", code: "MR3508" }] });
+  expect(JSON.parse(stdout)).toMatchObject({ letters: [{ sink: "kafka", key: "9002", code: "MR3111" }] });
   await pipeline.settled();
   const keys = (await pipeline.sinks.topics!.read(topicOf("kept"))).map(({ key }) => key);
   expect(keys).toEqual(expect.arrayContaining(['{"id":9001}', '{"id":9003}']));
@@ -133,7 +133,7 @@ test("another form of records is refused before it writes any; set back, the sin
   await pipeline.settled();
   const count = await records();
   await restarted({ ...before, format: "debezium" });
-  await failsAlone(pipeline, "kafka", /MR3517/);
+  await failsAlone(pipeline, "kafka", /MR3120/);
   expect(await records()).toBe(count);
   await restarted({ ...before, format: "debezium", prefix: other });
   await pipeline.settled();

@@ -52,7 +52,7 @@ test("while it runs, the applying side follows into the new epoch: no restart, n
   await loseSlot(through, UNSEEN);
   await expectCrossed(through);
   expect(applying.daemon.exited).toBe(false);
-  expect(applying.daemon.said).toContain("MR3521");
+  expect(applying.daemon.said).toContain("MR2013");
   expect(await setBack(applying.sinks.target!)).toEqual([]);
   const { snapshots } = JSON.parse((await applying.installation.command("snapshot", "list", "--json")).stdout);
   expect(snapshots).toContainEqual(
@@ -81,9 +81,9 @@ test(
     await through.capturing.streaming();
     await applying.run("update item set n = 32 where id < 10");
     const { exitCode, stderr } = await applying.daemon.ended;
-    expect({ exitCode, stderr }).toEqual({ exitCode: 1, stderr: expect.stringContaining("MR3521") });
+    expect({ exitCode, stderr }).toEqual({ exitCode: 1, stderr: expect.stringContaining("MR2013") });
     const again = await applying.installation.run().ended;
-    expect(again).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("MR3521") });
+    expect(again).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("MR2013") });
     const recovered = await applying.installation.command("recover", "--yes");
     expect(recovered, recovered.stderr).toMatchObject({ exitCode: 0 });
     applying.daemon = applying.installation.run();

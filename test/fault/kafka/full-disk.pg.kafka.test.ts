@@ -36,7 +36,7 @@ test("a broker whose disk is full, and then has room", { tags: "long" }, async (
       const { state, error } = await sinkOf(pipeline, "kafka");
       expect({ state, error }).toMatchObject({
         state: "retrying",
-        error: { code: expect.stringMatching(/MR350[14]/) },
+        error: { code: expect.stringMatching(/MR200[16]/) },
       });
     },
     { withinMs: 60_000 },

@@ -56,7 +56,7 @@ test.each(["AddPartitionsToTxn", "Produce", "EndTxn"] as const)("%s", async (req
   expect(scene.at).toBe(11n);
   await scene.write(item, 20n, "2", "3", "4");
   void late.release();
-  expect(await lost).toMatchObject({ code: "MR3505", kind: "fatal" });
+  expect(await lost).toMatchObject({ code: "MR3109", kind: "fatal" });
   await scene.write(item, 30n, "5");
   await first.close();
   await scene.restart();
@@ -75,7 +75,7 @@ test("a late beginning ends the writer that came after it, which begins again an
   await takeOver(scene);
   await scene.write(item, 20n, "2");
   void late.release();
-  expect(await lost).toMatchObject({ code: "MR3505", kind: "fatal" });
+  expect(await lost).toMatchObject({ code: "MR3109", kind: "fatal" });
   expect(await failure(scene.write(item, 30n, "3"))).toMatchObject({ kind: "retryable" });
   await first.close();
   await scene.restart();

@@ -97,7 +97,7 @@ test(
     await topics.admin.deleteRecords({ topics: [{ name: log, partitions: [{ partition: 0, offset: -1n }] }] });
     await applying.run("insert into item values (1000, 0, 'after')");
     expect((await capture.command("wait")).exitCode).toBe(0);
-    await recovered(through, "MR3520");
+    await recovered(through, "MR2010");
 
     await topics.remove([log]);
     await applying.run(
@@ -106,7 +106,7 @@ test(
     // The capturing daemon makes it again.
     await eventually(async () => expect(await topics.names()).toContain(log), { withinMs: 60_000 });
     await applying.daemon.ended;
-    await recovered(through, "MR3521");
+    await recovered(through, "MR2013");
   },
 );
 

@@ -133,7 +133,7 @@ test(
     expect(await other.command("wait", "--timeout", "60s")).toMatchObject({ exitCode: 0 });
     expect(await pipeline.sinks.differences(pipeline.source.url, other.folder, WORKLOAD_TABLES)).toEqual([]);
     expect(await faultsIn(pipeline.sinks, pipeline.source.name, WORKLOAD_TABLES)).toEqual([]);
-    await eventually(async () => expect(pipeline.daemon.said).toMatch(/MR3505|MR1213|MR2012/));
+    await eventually(async () => expect(pipeline.daemon.said).toMatch(/MR3109|MR1213|MR2012/));
     await later.stop();
   },
 );
@@ -203,7 +203,7 @@ test("brokers that are killed, stand still and come back, one of two and all of 
       const { state, error } = await sinkOf(pipeline, "kafka");
       expect({ state, error }).toMatchObject({
         state: "retrying",
-        error: { code: "MR3504", message: expect.stringMatching(`NOT_ENOUGH_REPLICAS.*${account}`) },
+        error: { code: "MR2006", message: expect.stringMatching(`NOT_ENOUGH_REPLICAS.*${account}`) },
       });
     },
     { withinMs: 60_000 },

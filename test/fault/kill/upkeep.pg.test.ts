@@ -25,7 +25,7 @@ test.concurrent(
     await pipeline.start();
     await eventually(async () => {
       const { suspended } = (await installation.status()).tables;
-      expect(suspended).toMatchObject([{ table: "public.t", sink: "postgres", error: { code: "MR3115" } }]);
+      expect(suspended).toMatchObject([{ table: "public.t", sink: "postgres", error: { code: "MR2027" } }]);
       expect((await target.query("select from public.other")).rowCount).toBe(2);
     });
     await target.query("drop view public.shows");

@@ -152,7 +152,7 @@ test(
     await pipeline.run("update kept set n = 1000 where id = 1");
     await eventually(async () => {
       const { conditions } = await pipeline.installation.status();
-      expect(JSON.stringify(conditions)).toContain("MR4106");
+      expect(JSON.stringify(conditions)).toContain("MR3107");
     }, NOTICED);
     const [database = ""] = pipeline.sinks.databases;
     const stored = await askClickhouse(

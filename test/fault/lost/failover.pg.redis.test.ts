@@ -283,8 +283,8 @@ describe.concurrent("a promoted standby that lacks something is no way to go on"
     await pair.promote();
     await using session = await load.source.connect();
     await session.query("insert into small values (4711, 'of the new history')");
-    expectGap(await daemon.ended, "MR2014");
-    expectGap(await victim.run().ended, "MR2014");
+    expectGap(await daemon.ended, "MR2016");
+    expectGap(await victim.run().ended, "MR2016");
     const { target } = victim.sinks;
     const { rows } = (await target?.query("select id from public.small where id = 4711")) ?? { rows: [{}] };
     expect(rows).toEqual([]);

@@ -42,7 +42,7 @@ function remove(pipeline: RunningPipeline, what: What): readonly string[] {
 /** `orphans`: readers by manifest never find them; what they find is compared. */
 async function isReadAgain(pipeline: RunningPipeline, orphans: readonly string[]): Promise<void> {
   const folder = folderOf(pipeline);
-  await eventually(async () => expect(pipeline.daemon.said).toContain("MR4218"), NOTICED);
+  await eventually(async () => expect(pipeline.daemon.said).toContain("MR3110"), NOTICED);
   for (const path of orphans) rmSync(join(folder, path), { force: true });
   await eventually(async () => {
     expect(await pipeline.sinks.differences(pipeline.source.url, pipeline.installation.folder, ["kept"])).toEqual([]);

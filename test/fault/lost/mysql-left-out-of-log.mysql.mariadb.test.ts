@@ -73,10 +73,10 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       another(pipeline, tables);
       expect(await findings(pipeline, "log_filter")).toEqual([
         expect.stringMatching(/^warning/),
-        expect.stringMatching(/^error MR2114 the log leaves out the database left_out \(binlog-ignore-db\)/),
+        expect.stringMatching(/^error MR2005 the log leaves out the database left_out \(binlog-ignore-db\)/),
       ]);
       expect((await pipeline.installation.command("check")).exitCode).toBe(1);
-      expect(await pipeline.refusal()).toMatchObject({ exitCode: 1, code: "MR2114" });
+      expect(await pipeline.refusal()).toMatchObject({ exitCode: 1, code: "MR2005" });
     }
   });
 
@@ -121,12 +121,12 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     else await pipeline.run("change master to master_host = '127.0.0.1', master_port = 1", "start slave");
     await eventually(async () =>
       expect((await pipeline.installation.status()).source.warnings).toEqual([
-        expect.stringMatching(/MR2114 the log leaves out what the server takes from its source/),
+        expect.stringMatching(/MR2005 the log leaves out what the server takes from its source/),
       ]),
     );
     await pipeline.daemon.stop();
     expect(await findings(pipeline, setting.replaceAll("-", "_"))).toEqual([expect.stringMatching(/^error/)]);
-    expect(await pipeline.refusal()).toMatchObject({ exitCode: 1, code: "MR2114" });
+    expect(await pipeline.refusal()).toMatchObject({ exitCode: 1, code: "MR2005" });
   });
 
   test("tables whose rows no log shows are left out; tables in memory are emptied with their server", async () => {

@@ -30,7 +30,7 @@ test.each(mysqlFlavours)("%s: is not stored as another host's that answers by no
     expect(source.positions.format(until.commit)).not.toContain(`.${String(identity["file"]).padStart(6, "0")}:`);
     hosts.lead();
     const held = { from: until, reached: until };
-    await expect(source.admin.resume(identity, held, signal)).rejects.toMatchObject({ code: "MR2128" });
+    await expect(source.admin.resume(identity, held, signal)).rejects.toMatchObject({ code: "MR2032" });
     const told: unknown[] = [];
     await source.catalog.publish(async (changed) => void told.push(changed), signal);
     const { uuid, serverId } = identity;

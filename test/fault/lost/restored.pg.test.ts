@@ -66,7 +66,7 @@ async function refuseRow({ installation }: RunningPipeline): Promise<void> {
   const state = await openState(`sqlite:${path}`, { name: installation.name });
   const position = { epoch: 1, commit: 1n, index: 0 };
   const letter = { sink: SINK, tableId: "public.kept", key: ["5"], op: "u", position };
-  await state.deadLetters.add({ ...letter, code: "MR3210", reason: "refused", envelope: "{}" });
+  await state.deadLetters.add({ ...letter, code: "MR3111", reason: "refused", envelope: "{}" });
   await state.close();
 }
 

@@ -12,7 +12,7 @@ import { mysqlFlavours, mysqlUrl } from "../../support/run/services.ts";
 
 const KINDS = ["duckdb"] as const;
 const TABLE = "create table t (id int primary key, v varchar(20))";
-const HELD = /MR2134: another daemon of this name, .* reads the log: connection \d+ of the server \(root from \S+\)/;
+const HELD = /MR2012: another daemon of this name, .* reads the log: connection \d+ of the server \(root from \S+\)/;
 
 /** Another folder, with a warehouse of its own. */
 function elsewhere({ source, url }: MysqlPipeline, name = source.name, serverId?: number): Installation {
@@ -29,7 +29,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await using second = elsewhere(pipeline);
     expect(await second.command("run")).toMatchObject({ exitCode: 4, stderr: expect.stringMatching(HELD) });
     const check = await second.command("check", "--json");
-    expect(check).toMatchObject({ exitCode: 1, stdout: expect.stringContaining("MR2134") });
+    expect(check).toMatchObject({ exitCode: 1, stdout: expect.stringContaining("MR2012") });
     await pipeline.daemon.stop();
     expect(await second.command("run", "--once")).toMatchObject({ exitCode: 0 });
     await pipeline.start();

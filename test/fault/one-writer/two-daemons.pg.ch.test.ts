@@ -35,8 +35,8 @@ test(
     await eventually(async () => {
       const { suspended } = (await first.installation.status()).tables;
       expect(suspended.map(({ table, sink, error }) => `${table} ${sink} ${error.code}`).toSorted()).toEqual([
-        "public.item clickhouse MR4118",
-        "public.item ducklake MR3232",
+        "public.item clickhouse MR3121",
+        "public.item ducklake MR3121",
         "public.item postgres MR3121",
       ]);
       const names = suspended.map(({ error }) => /belongs to (\S+) now/.exec(error.message)?.[1] ?? "");

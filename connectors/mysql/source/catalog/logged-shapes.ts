@@ -115,7 +115,7 @@ export class LoggedShapes {
     this.#byTable.set(shape.id, { fingerprint, made, shape });
     if (now.isFresh) this.#fresh.add(shape.id);
     else this.#fresh.delete(shape.id);
-    const { title, remedy } = pages[CODE]!;
+    const { title, remedy } = pages[CODE];
     this.#logger.warn({ table: shape.id, code: CODE, hint: remedy }, title);
   }
 

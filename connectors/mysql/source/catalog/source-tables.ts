@@ -114,9 +114,9 @@ export class SourceTables {
         continue;
       }
       const { reason, fix, fixWith, chosenKey }: Refusal = refusal ?? NO_KEY;
-      if (strict && left !== undefined) throw sourceError("MR2114", "fatal", left, fix);
+      if (strict && left !== undefined) throw sourceError("MR2005", "fatal", left, fix);
       if (isLiteral && strict)
-        throw sourceError("MR2115", "fatal", `${table.schema}.${table.table} can't be captured: ${reason}`, fix);
+        throw sourceError("MR2020", "fatal", `${table.schema}.${table.table} can't be captured: ${reason}`, fix);
       const id = tableId(table.schema, table.table);
       const more = { ...(fixWith && { fixWith }), ...(chosenKey && { chosenKey }) };
       refused.push({ id, reason, fix, ...more });
@@ -127,7 +127,7 @@ export class SourceTables {
     const missing = this.names.literals.filter((literal) => !named.has(literal));
     if (strict && missing[0] !== undefined)
       throw sourceError(
-        "MR2115",
+        "MR2020",
         "fatal",
         `the table ${missing[0]} does not exist, or the user may not read it`,
         "Correct its name in `tables` (database.table), create it first, or GRANT SELECT on it.",

@@ -14,7 +14,7 @@ import { catalogShape, mappedShape, rowEndOf } from "./shapes.ts";
 import type { SourceTables } from "./source-tables.ts";
 
 /** Failures that come from the rows of one table, and not from the log. */
-const OF_ONE_TABLE: ReadonlySet<ErrorCode> = new Set(["MR2103", "MR2104", "MR2105", "MR2106"]);
+const OF_ONE_TABLE: ReadonlySet<ErrorCode> = new Set(["MR2103", "MR2105"]);
 
 export class StreamTables {
   readonly #tables: SourceTables;

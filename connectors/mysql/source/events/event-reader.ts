@@ -3,7 +3,7 @@
  * means is for others: rows/decoder.ts for rows, log-interpreter.ts for all else.
  */
 import { crc32 } from "node:zlib";
-import { damaged } from "../../errors.ts";
+import { damaged } from "../errors.ts";
 import { readUint16, readUint32 } from "../wire/bytes.ts";
 import * as code from "../wire/event-header.ts";
 import type { SpooledEvent } from "../wire/spool.ts";

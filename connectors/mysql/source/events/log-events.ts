@@ -1,5 +1,5 @@
 /** Bodies of the log's events that are not rows, as far as they are needed: names of transactions, next files, statements. */
-import { damaged } from "../../errors.ts";
+import { damaged } from "../errors.ts";
 import * as code from "../wire/event-header.ts";
 import type { NextFile } from "../wire/position.ts";
 import { GtidSet } from "./gtid-set.ts";

@@ -4,7 +4,7 @@
  */
 import { createZstdDecompress, type ZstdDecompress } from "node:zlib";
 import { findMillraceError } from "../../../../src/core/errors.ts";
-import { damaged, fatal, pages } from "../../errors.ts";
+import { damaged, fatal } from "../errors.ts";
 import { HEADER_BYTES, SIZE_AT } from "../wire/event-header.ts";
 import { giveBack, inflated, Cursor } from "../wire/bytes.ts";
 import type { SpooledEvent } from "../wire/spool.ts";
@@ -88,7 +88,7 @@ function read(cursor: Cursor, end: number): Fields {
   if (compression === ZSTD || compression === NOT_COMPRESSED)
     return { at, byteCount, isPacked: compression === ZSTD, plainByteCount };
   const what = `a transaction is compressed in a way (${compression}) that is unknown`;
-  throw fatal("MR2101", what, pages.MR2101?.remedy ?? "");
+  throw fatal("MR2023", what);
 }
 
 /** All its events, one after the other: for a small one. */

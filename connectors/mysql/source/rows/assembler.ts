@@ -90,7 +90,7 @@ export class Assembler {
 
   /** `skipBelow`: an earlier run gave out the rows before it. */
   begin(start: bigint, timeUs: bigint, skipBelow: number, origin: TransactionOrigin): void {
-    if (!fitsVersion(start)) throw sourceError("MR2124", "fatal", "the log has come beyond the last position");
+    if (!fitsVersion(start)) throw sourceError("MR2035", "fatal", "the log has come beyond the last position");
     this.#open = start;
     this.#openTimeUs = timeUs;
     this.#origin = origin;

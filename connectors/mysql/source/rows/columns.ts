@@ -6,7 +6,7 @@ import type { ZeroDates } from "../../../../src/core/contracts/connector.ts";
 import type { Column } from "../../../../src/core/model/schema.ts";
 import type { ColumnType } from "../../../../src/core/model/types.ts";
 import { ByteWriter } from "../../../../src/core/bytes.ts";
-import { fatal, pages } from "../../errors.ts";
+import { fatal } from "../errors.ts";
 import { type Charset, charsetOfCollation, writeTextOf } from "../values/charsets.ts";
 import * as field from "../values/field-types.ts";
 import type { TableMap } from "./table-map.ts";
@@ -21,11 +21,7 @@ export interface ColumnOptions {
 export function columnsOf(map: TableMap, { known, zeroDates }: ColumnOptions): Column[] {
   const { names, primaryKey } = map.metadata;
   if (names.length !== map.types.length) {
-    throw fatal(
-      "MR2103",
-      `the log does not say what the columns of ${map.schema}.${map.table} are called`,
-      pages.MR2103?.remedy ?? "",
-    );
+    throw fatal("MR2103", `the log does not say what the columns of ${map.schema}.${map.table} are called`);
   }
   return names.map((name, i) => {
     const described = { name, native: known?.get(i) ?? nativeType(map, i), nullable: map.nullable[i] === true };
@@ -182,7 +178,6 @@ export function nativeType(map: TableMap, i: number): string {
       throw fatal(
         "MR2105",
         `column ${columnName(map, i)} of ${map.schema}.${map.table} has type ${type}, which is unknown`,
-        pages.MR2105?.remedy ?? "",
       );
   }
 }
@@ -215,9 +210,8 @@ export function charsetOf(map: TableMap, i: number): Charset {
   const charset = charsetOfCollation(collation);
   if (charset !== undefined) return charset;
   throw fatal(
-    "MR2106",
+    "MR2105",
     `column ${columnName(map, i)} of ${map.schema}.${map.table} has the collation with number ${collation}, which is unknown`,
-    pages.MR2106?.remedy ?? "",
   );
 }
 

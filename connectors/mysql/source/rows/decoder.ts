@@ -10,7 +10,7 @@
  *     TOOK_PAYLOAD        a transaction's events follow: `takeInner()` until it returns TOOK_END, answering as here; and
  *                         again while `await events.nextPart()` is true
  */
-import { damaged, fatal, pages } from "../../errors.ts";
+import { damaged, fatal } from "../errors.ts";
 import { EventReader } from "../events/event-reader.ts";
 import { readUint48 } from "../wire/bytes.ts";
 import * as code from "../wire/event-header.ts";
@@ -72,11 +72,7 @@ export class Decoder {
       case code.CLASS_ROWS:
         return this.#takeRows(bytes, at, until);
       default:
-        throw fatal(
-          "MR2101",
-          `the log holds an event of kind ${header.type}, which this version does not know`,
-          pages.MR2101?.remedy ?? "",
-        );
+        throw fatal("MR2023", `the log holds an event of kind ${header.type}, which this version does not know`);
     }
   }
 

@@ -4,7 +4,7 @@
  */
 import type { ByteWriter } from "../../../../src/core/bytes.ts";
 import { CELL_BINARY, CELL_NULL } from "../../../../src/core/model/tuple.ts";
-import { damaged } from "../../errors.ts";
+import { damaged } from "../errors.ts";
 import {
   cellCharset,
   cellCopy,

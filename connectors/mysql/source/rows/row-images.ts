@@ -7,7 +7,7 @@ import { ByteWriter } from "../../../../src/core/bytes.ts";
 import { invariant } from "../../../../src/core/invariant.ts";
 import { CELL_NULL, CellMap } from "../../../../src/core/model/tuple.ts";
 import { TupleWriter } from "../../../../src/core/model/tuple-writer.ts";
-import { damaged } from "../../errors.ts";
+import { damaged } from "../errors.ts";
 import * as code from "../wire/event-header.ts";
 import * as field from "../values/field-types.ts";
 import { writeChangedJson } from "../values/json-diffs.ts";

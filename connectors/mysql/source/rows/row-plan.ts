@@ -2,7 +2,7 @@
 import type { ZeroDates } from "../../../../src/core/contracts/connector.ts";
 import type { Column } from "../../../../src/core/model/schema.ts";
 import { ByteWriter } from "../../../../src/core/bytes.ts";
-import { fatal, pages } from "../../errors.ts";
+import { fatal } from "../errors.ts";
 import { bitCount, charsetOf } from "./columns.ts";
 import { type Charset, writeTextOf } from "../values/charsets.ts";
 import * as field from "../values/field-types.ts";
@@ -153,11 +153,7 @@ function planString(draft: Draft, map: TableMap, i: number, type: number, first:
     case field.BLOB_COMPRESSED:
       return put(draft, i, cell.AS_COMPRESSED, first, code);
     default:
-      throw fatal(
-        "MR2105",
-        `column ${i + 1} of ${map.schema}.${map.table} has type ${type}, which is unknown`,
-        pages.MR2105?.remedy ?? "",
-      );
+      throw fatal("MR2105", `column ${i + 1} of ${map.schema}.${map.table} has type ${type}, which is unknown`);
   }
 }
 

@@ -16,7 +16,7 @@ import type { ByteWriter } from "../../../../src/core/bytes.ts";
 import { invariant } from "../../../../src/core/invariant.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import type { ZeroDates } from "../../../../src/core/contracts/connector.ts";
-import { damaged, fatal, pages } from "../../errors.ts";
+import { damaged, fatal } from "../errors.ts";
 import * as code from "../wire/event-header.ts";
 import { inflated, Cursor, readUint16 } from "../wire/bytes.ts";
 import { type ImageColumns, RowImages } from "./row-images.ts";
@@ -231,7 +231,7 @@ export class Rows {
     if (present.isWhole) return;
     const what = kind === OP_CREATE ? "a new row" : kind === OP_DELETE ? "a deleted row" : "the old row of an update";
     const found = `${what} of ${map.schema}.${map.table} has ${present.count} of its ${map.types.length} columns`;
-    throw new PartialImages(fatal("MR2104", `${found} in the log`, pages.MR2104?.remedy ?? ""));
+    throw new PartialImages(fatal("MR2103", `${found} in the log`));
   }
 }
 

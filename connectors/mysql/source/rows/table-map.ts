@@ -5,7 +5,7 @@
 import type { TableName } from "../../../../src/core/contracts/connector.ts";
 import type { MillraceError } from "../../../../src/core/errors.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
-import { damaged } from "../../errors.ts";
+import { damaged } from "../errors.ts";
 import { HEADER_BYTES, type Flavour } from "../wire/event-header.ts";
 import * as field from "../values/field-types.ts";
 import { Cursor, readUint48, readUint } from "../wire/bytes.ts";

@@ -70,7 +70,7 @@ export class TableReadings {
         const column = table.columns[i]!;
         return column.name === name && column.native === native;
       });
-    if (!isSame) throw sourceError("MR2122", "retryable", `${table.id} was altered before it was read`);
+    if (!isSame) throw sourceError("MR2025", "retryable", `${table.id} was altered before it was read`);
   }
 
   /** Fewer than `countMax`, if the server lets its user have no more. */
@@ -151,7 +151,7 @@ function notVisible(names: ReadonlySet<string> = new Set()): Error {
   const of = owner === undefined ? "" : ` of connection ${owner}`;
   const end = owner === undefined ? "" : `; to end it there: KILL ${owner}`;
   return sourceError(
-    "MR2110",
+    "MR2001",
     "retryable",
     `a commit${of} has not been visible for ${VISIBLE_MS_MAX / 1000} s`,
     `Look whether it waits for a semi-synchronous replica, or has its gtid_next set and goes no further${end}. Millrace tries again by itself.`,

@@ -6,7 +6,7 @@
 import { ByteWriter } from "../../../../src/core/bytes.ts";
 import type { Column, TableVersion } from "../../../../src/core/model/schema.ts";
 import { CELL_NULL, CELL_BINARY } from "../../../../src/core/model/tuple.ts";
-import { damaged } from "../../errors.ts";
+import { damaged } from "../errors.ts";
 import { quoteName } from "../../quote.ts";
 import { Cursor } from "../wire/bytes.ts";
 import * as plan from "../values/cell-plan.ts";

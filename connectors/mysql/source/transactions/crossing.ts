@@ -21,7 +21,7 @@
  *
  * A sink's position alone, or a wait until both hosts agree, can't do this: after a lost transaction the hosts never agree,
  * and a host that is ahead would have its own transactions passed by. Where the names are not certain, nothing is guessed:
- * the operator learns what is missing (MR2117). Decision 10.
+ * the operator learns what is missing (MR2013). Decision 10.
  */
 import type { Crossing } from "../../../../src/core/contracts/log-admin.ts";
 import type { SourceTables } from "../catalog/source-tables.ts";

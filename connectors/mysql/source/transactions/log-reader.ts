@@ -3,9 +3,8 @@ import type { Position } from "../../../../src/core/model/position.ts";
 import type { Rename } from "../../../../src/core/contracts/change-log.ts";
 import type { TableName } from "../../../../src/core/contracts/connector.ts";
 import { tableId, type TableVersion } from "../../../../src/core/model/schema.ts";
-import { damaged } from "../../errors.ts";
 import type { SourceTables } from "../catalog/source-tables.ts";
-import { sourceError } from "../errors.ts";
+import { damaged, sourceError } from "../errors.ts";
 import { type TransactionName, type XaPrepare, ILLEGIBLE, type Statement } from "../events/log-events.ts";
 import { LogInterpreter } from "../events/log-interpreter.ts";
 import { landmarkOf } from "../events/log-walk.ts";
@@ -157,7 +156,7 @@ export class LogReader {
       case "statement":
         return this.#statement(event.statement, event.says);
       case "incident":
-        throw sourceError("MR2116", "fatal", `the server says that events are missing in its log at ${this.#place}`);
+        throw sourceError("MR2010", "fatal", `the server says that events are missing in its log at ${this.#place}`);
       case "before":
       case "other":
         return null;

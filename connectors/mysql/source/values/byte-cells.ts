@@ -1,7 +1,7 @@
 /** Text and bytes of the log as cells. */
 import type { ByteWriter } from "../../../../src/core/bytes.ts";
 import { CELL_BINARY } from "../../../../src/core/model/tuple.ts";
-import { damaged } from "../../errors.ts";
+import { damaged } from "../errors.ts";
 import { type Charset, writeTextOf } from "./charsets.ts";
 import { inflated, readUint, readUint32 } from "../wire/bytes.ts";
 import { beginCell, beginText, endText } from "./number-cells.ts";

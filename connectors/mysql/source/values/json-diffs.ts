@@ -3,7 +3,7 @@
  * rare, so the document is simply parsed and printed again, with the changes.
  */
 import { ByteWriter } from "../../../../src/core/bytes.ts";
-import { damaged } from "../../errors.ts";
+import { damaged } from "../errors.ts";
 import {
   writeQuoted,
   isInline,

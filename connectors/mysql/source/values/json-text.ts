@@ -5,7 +5,7 @@
  */
 import type { ByteWriter } from "../../../../src/core/bytes.ts";
 import { writeInteger } from "../../../../src/core/values/integer.ts";
-import { damaged } from "../../errors.ts";
+import { damaged } from "../errors.ts";
 import { readUint16, readUint32 } from "../wire/bytes.ts";
 import { writeUint64, writeDecimalText } from "./number-cells.ts";
 import { writeBase64 } from "../../../../src/core/values/byte-strings.ts";

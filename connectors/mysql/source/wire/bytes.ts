@@ -3,7 +3,7 @@
  * that are given back.
  */
 import { inflateRawSync, inflateSync, zstdDecompressSync } from "node:zlib";
-import { damaged } from "../../errors.ts";
+import { damaged } from "../errors.ts";
 
 export function readUint16(bytes: Uint8Array, at: number): number {
   return bytes[at]! | (bytes[at + 1]! << 8);

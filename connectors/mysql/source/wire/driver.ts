@@ -5,7 +5,7 @@
  */
 import { checkServerIdentity, type TLSSocket } from "node:tls";
 import { type Connection, createConnection } from "mysql2";
-import { MillraceError } from "../../../../src/core/errors.ts";
+import type { MillraceError } from "../../../../src/core/errors.ts";
 import { INSECURE_REFUSED } from "../../tls-errors.ts";
 import type { MysqlAddress } from "../../url.ts";
 import { aborted, sourceError, unconnected } from "../errors.ts";
@@ -138,7 +138,7 @@ export class Session {
 }
 
 function lost(): Error {
-  return sourceError("MR2110", "retryable", "the server closed the connection");
+  return sourceError("MR2001", "retryable", "the server closed the connection");
 }
 
 function isRunner(connection: object): connection is CommandRunner {
@@ -204,8 +204,7 @@ async function begin(address: MysqlAddress, encrypted: boolean, signal: AbortSig
 function refusedInClear(known: MillraceError): MillraceError {
   if (known.reason !== "login") return known;
   const hint = `${known.hint} MariaDB answers the same if it requires TLS. ${INSECURE_REFUSED.fix}`;
-  const { code, kind, message, cause, reason } = known;
-  return new MillraceError({ code, kind, message, hint, cause, reason });
+  return known.with({ hint });
 }
 
 function tlsOf({ sslMode, authority, certificate, key }: MysqlAddress): object {

@@ -66,7 +66,7 @@ export class LogFiles {
     const doing = "asking where the log ends";
     const [row] = await either(this.#server, doing, "SHOW BINARY LOG STATUS", "SHOW MASTER STATUS", signal);
     const [file, offset, only, ignored] = row ?? [];
-    if (file == null) throw sourceError("MR2114", "fatal", "the server writes no binary log (log_bin is OFF)");
+    if (file == null) throw sourceError("MR2005", "fatal", "the server writes no binary log (log_bin is OFF)");
     return { file, offset: offset ?? String(FILE_START), only: only ?? "", ignored: ignored ?? "" };
   }
 }

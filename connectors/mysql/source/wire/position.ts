@@ -21,7 +21,7 @@ export interface LogPlace {
 
 export function packPlace(file: number, offset: number): bigint {
   if (file > NUMBER_MAX || offset > OFFSET_MAX)
-    throw sourceError("MR2124", "fatal", `the log has come to file ${file}, offset ${offset}`);
+    throw sourceError("MR2035", "fatal", `the log has come to file ${file}, offset ${offset}`);
   return (BigInt(file) << OFFSET_BITS) | BigInt(offset);
 }
 
@@ -55,7 +55,7 @@ export class LogNames {
   /** Takes the base of a file's name, and returns its number. */
   learn(name: string): number {
     const match = /^(.*)\.(\d+)$/.exec(name);
-    if (match === null) throw sourceError("MR2125", "fatal", "a file of the binary log has a name without a number");
+    if (match === null) throw sourceError("MR2027", "fatal", "a file of the binary log has a name without a number");
     this.#base = match[1]!;
     return Number(match[2]);
   }

@@ -128,11 +128,11 @@ export function unfitSettings(facts: ServerFacts): readonly Unfit[] {
 export function checkServer(facts: ServerFacts, readerId: number): void {
   const [major = 0, minor = 0] = facts.version.split(".").map((part) => Number.parseInt(part, 10));
   const isTooOld = facts.flavour === "mariadb" ? major < 10 || (major === 10 && minor < 5) : major < 8;
-  if (isTooOld) throw sourceError("MR2126", "fatal", `the server is ${facts.flavour} ${facts.version}`);
+  if (isTooOld) throw sourceError("MR2005", "fatal", `the server is ${facts.flavour} ${facts.version}`);
   const [first] = unfitSettings(facts);
-  if (first !== undefined) throw sourceError("MR2114", "fatal", first.what, first.fix);
+  if (first !== undefined) throw sourceError("MR2005", "fatal", first.what, first.fix);
   if (facts.serverId === readerId) {
-    throw sourceError("MR2119", "fatal", `source.serverId ${readerId} is the server's own server_id`);
+    throw sourceError("MR2012", "fatal", `source.serverId ${readerId} is the server's own server_id`);
   }
 }
 

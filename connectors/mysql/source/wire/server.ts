@@ -150,7 +150,7 @@ export class Server implements Queryable {
     if (found === expected.value) return;
     this.#onOther();
     throw sourceError(
-      "MR2130",
+      "MR2032",
       "retryable",
       `a connection ended at the server with ${expected.variable} ${found}, and the log is read from ${expected.value}`,
     );
@@ -214,7 +214,7 @@ async function prepare(session: Session): Promise<void> {
 export async function answered<T>(work: Promise<T>, doing: string, signal: AbortSignal): Promise<T> {
   const late = (): never => {
     const message = `the source did not answer for ${QUERY_TIMEOUT_MS / 1000} s while ${doing}`;
-    throw sourceError("MR2121", "retryable", message);
+    throw sourceError("MR2022", "retryable", message);
   };
   const limits = { clock: systemClock, signal, timeoutMs: QUERY_TIMEOUT_MS, late, stopped: () => aborted(doing) };
   return await withTimeout(work, limits);

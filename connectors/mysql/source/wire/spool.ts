@@ -10,8 +10,7 @@ import { promisify } from "node:util";
 import { crc32 } from "node:zlib";
 import { roomFor } from "../../../../src/core/disk-room.ts";
 import { invariant } from "../../../../src/core/invariant.ts";
-import { damaged } from "../../errors.ts";
-import { sourceError } from "../errors.ts";
+import { damaged, sourceError } from "../errors.ts";
 import { CHECKSUM_BYTES } from "./event-header.ts";
 import { giveBack, readUint32 } from "./bytes.ts";
 
@@ -108,6 +107,6 @@ function withRoom<T>(write: () => T): T {
   } catch (error) {
     const why = error instanceof Error && "code" in error ? `: ${String(error.code)}` : "";
     const what = `a large transaction can't be put into a temporary file below ${roomFor(spoolFolder())}${why}`;
-    throw sourceError("MR2132", "retryable", what, undefined, error);
+    throw sourceError("MR3213", "retryable", what, undefined, error);
   }
 }

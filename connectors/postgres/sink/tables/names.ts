@@ -1,6 +1,6 @@
 import type { TableName } from "../../../../src/core/contracts/connector.ts";
 import { tableId } from "../../../../src/core/model/schema.ts";
-import { MillraceError } from "../../../../src/core/errors.ts";
+import { fatal } from "../errors.ts";
 import { shortened } from "../../../../src/core/targets/names.ts";
 import { METADATA_SCHEMA } from "../../own-tables.ts";
 
@@ -17,13 +17,8 @@ export function targetName(table: TableName, schemaOption: string | undefined): 
   const schema = schemaOption ?? table.schema;
   if (isReserved(schema)) {
     const id = tableId(table.schema, table.table);
-    throw new MillraceError({
-      code: "MR3117",
-      kind: "fatal",
-      message: `table ${id} can't be written to schema ${schema}: the name is Postgres' or Millrace's own`,
-      hint: "Give the sink a `schema`, or leave the table out of its `tables`.",
-      table: id,
-    });
+    const message = `table ${id} can't be written to schema ${schema}: the name is Postgres' or Millrace's own`;
+    throw fatal("MR3117", message, "Give the sink a `schema`, or leave the table out of its `tables`.", id);
   }
   return { schema: fitted(schema), table: fitted(table.table) };
 }

@@ -22,7 +22,7 @@ import {
 } from "../../../warehouse/table-change.ts";
 import type { Found, Targets, Warehouse } from "../../../warehouse/targets.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable } from "../../../../src/postgres/quote.ts";
-import { fatal, OF_ONE_TABLE, pages, sinkError, stateOf, withoutRow } from "../errors.ts";
+import { fatal, OF_ONE_TABLE, sinkError, stateOf, withoutRow } from "../errors.ts";
 import type { Session } from "../session.ts";
 import { type CatalogType, cellForms } from "../write/cells.ts";
 import { type FoundColumn, findTables, type FoundTable, obstaclesOf, type TypedColumn } from "./found-table.ts";
@@ -292,7 +292,7 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
     const name = this.key(table);
     const retype = column && `ALTER TABLE ${name} ALTER COLUMN ${quoteIdentifier(column.name)} TYPE ${column.type}`;
     const hint = retype && `${retype}; or drop the table and fill it again with \`millrace snapshot start\`.`;
-    return fatal(code, message, hint ?? pages[code]!.remedy);
+    return fatal(code, message, hint);
   }
 
   async #query(sql: string): ReturnType<Session["query"]> {

@@ -144,7 +144,7 @@ function refuse({ table, writes }: TableBatch, entry: number, refused: RefusedEn
   const reason = sinkError(error, `${verb} ${table.quoted}`);
   if (refused.size >= REFUSED_ROWS_MAX) {
     throw fatal(
-      "MR3114",
+      "MR1302",
       `the target refuses more than ${REFUSED_ROWS_MAX} rows of one batch; the last: ${reason.message}`,
       "Look for a constraint, a trigger or an encoding in the target that the source does not have.",
     );

@@ -1,5 +1,5 @@
 /** Finds the columns of a table version in the present catalogue, and writes them as SQL. */
-import { MillraceError } from "../../../../src/core/errors.ts";
+import { sourceError } from "../errors.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { CELL_BINARY, CELL_TEXT } from "../../../../src/core/model/tuple.ts";
 import { hasBinaryForm } from "../../../../src/core/model/types.ts";
@@ -61,13 +61,9 @@ export async function findTable(wire: Wire, table: TableVersion, signal: AbortSi
   const columns = table.columns.map((column): LiveColumn => {
     const live = column.identity > 0 ? byNumber.get(column.identity) : byName.get(column.name);
     if (live !== undefined && live.native === column.native) return live;
-    throw new MillraceError({
-      code: "MR2025",
-      kind: "retryable",
-      message: `${table.id} is not as it was: a column of version ${table.version} was dropped or altered`,
-      hint: "It is read when the stream has passed the change.",
-      reason: "no-column",
-    });
+    const what = `${table.id} is not as it was: a column of version ${table.version} was dropped or altered`;
+    const later = "It is read when the stream has passed the change.";
+    throw sourceError("MR2025", "retryable", what, later, undefined, "no-column");
   });
   const partitioned = rows[0]?.[0] === "p";
   return { sql: `${partitioned ? "" : "ONLY "}${quoteTable(table.schema, table.table)}`, partitioned, columns };

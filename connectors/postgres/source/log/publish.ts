@@ -3,11 +3,12 @@
  * lock. The application would wait behind a waiting lock request, and a statement that holds one table while it waits for
  * the next would deadlock with a migration that takes them in another order.
  */
-import { type ErrorReason, MillraceError, reasonOf } from "../../../../src/core/errors.ts";
+import { type ErrorReason, type MillraceError, reasonOf } from "../../../../src/core/errors.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable } from "../../../../src/postgres/quote.ts";
 import type { CatalogTable } from "../catalog/catalog.ts";
 import type { SourceContext } from "../context.ts";
 import { Database } from "../database.ts";
+import { sourceError } from "../errors.ts";
 import {
   addStatement,
   checkPublication,
@@ -158,12 +159,6 @@ function meaningOf(error: unknown): "done" | "passing" | "other" {
 }
 
 function notAllowed({ publication }: SourceContext, advice: string, cause?: unknown): MillraceError {
-  return new MillraceError({
-    code: "MR2008",
-    kind: "fatal",
-    message: `the role may not change the publication ${publication}`,
-    hint: `Let the tables' owner run: ${advice};`,
-    cause,
-    reason: "privilege",
-  });
+  const message = `the role may not change the publication ${publication}`;
+  return sourceError("MR2008", "fatal", message, `Let the tables' owner run: ${advice};`, cause, "privilege");
 }

@@ -56,7 +56,7 @@ export function serverProblems(facts: ServerFacts): readonly ServerProblem[] {
   };
   if (facts.version < VERSION_MIN) {
     const name = `Postgres ${Math.floor(facts.version / 10_000)}`;
-    add("version", "MR2009", `the server is ${name}`, "Millrace needs Postgres 14 or newer.");
+    add("version", "MR2005", `the server is ${name}`, "Millrace needs Postgres 14 or newer.");
   }
   if (facts.inRecovery) {
     const fix = "Point source.url at the primary, or promote this server.";

@@ -91,7 +91,7 @@ export function checkSlotKind(context: SourceContext, slot: Slot, database: stri
 export function checkSlotValid(context: SourceContext, slot: Slot): void {
   if (slot.invalidation === null) return;
   throw sourceError(
-    "MR2011",
+    "MR2010",
     "fatal",
     `the server gave up the slot ${context.slot}: ${slot.invalidation}`,
     `Drop the slot: SELECT pg_drop_replication_slot(${quoteLiteral(context.slot)}); ${BEGIN_ANEW}`,
@@ -169,7 +169,7 @@ export async function unfinishedSlot(context: SourceContext, slot: Slot, signal:
     slot.activePid === null ? "no process is creating it any more" : `process ${slot.activePid} is creating it`;
   const waits = oldest === undefined ? "" : `; the oldest open transaction is ${saysWho(oldest)}`;
   return sourceError(
-    "MR2019",
+    "MR2012",
     "fatal",
     `the slot ${context.slot} is not finished: ${who}${waits}`,
     `${oldest === undefined ? "Drop" : `${endsIt(oldest)} Or drop`} the slot: SELECT pg_drop_replication_slot(${quoteLiteral(context.slot)});`,

@@ -71,7 +71,7 @@ export function checkSystem(identity: LogIdentity, reached: Position, system: Sy
     const place = formatLsn(reached.commit);
     const where = common === 0n ? "is not in the server's history" : `was left at ${formatLsn(common)} there`;
     throw sourceError(
-      "MR2014",
+      "MR2016",
       "fatal",
       `the timeline ${identity["timeline"]}, on which we stood at ${place}, ${where}`,
       `What was delivered may not exist on this server: restore the right one. If the change was meant: ${BEGIN_ANEW}`,

@@ -286,7 +286,7 @@ export class ReplicationSession implements ChangeStream {
 }
 
 function lost(): Error {
-  return sourceError("MR2021", "retryable", "the server closed the replication connection");
+  return sourceError("MR2001", "retryable", "the server closed the replication connection");
 }
 
 /** The error for the fields of an ErrorResponse, or for an end without one. */

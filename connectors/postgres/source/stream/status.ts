@@ -4,7 +4,7 @@
  * (wal_sender_timeout counts from the last report). When the server is silent, it asks whether the server lives.
  */
 import type { Duplex } from "node:stream";
-import { MillraceError } from "../../../../src/core/errors.ts";
+import { sourceError } from "../errors.ts";
 
 const TICK_MS = 1_000;
 const REPORT_MS = 10_000;
@@ -70,7 +70,7 @@ export class StatusReporter implements Disposable {
     if (this.#askedAtMs !== undefined && now - this.#askedAtMs >= REPLY_MS) {
       const seconds = Math.round((now - this.#heardAtMs) / 1000);
       const message = `the server has been silent for ${seconds} s and did not answer when asked`;
-      this.#options.onSilent(new MillraceError({ code: "MR2022", kind: "retryable", message, reason: "silent" }));
+      this.#options.onSilent(sourceError("MR2022", "retryable", message, undefined, undefined, "silent"));
       return;
     }
     if (this.#askedAtMs === undefined && now - this.#heardAtMs >= SILENCE_MS) {

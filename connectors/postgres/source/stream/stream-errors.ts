@@ -5,7 +5,7 @@ import { formatLsn } from "../log/lsn.ts";
 /** Rows with a version that is cut off would look older than they are. */
 export function tooMany(): Error {
   return sourceError(
-    "MR2036",
+    "MR2035",
     "fatal",
     "a transaction has more than 4,294,967,296 changes",
     "`millrace recover` goes on behind it, compares the sinks with the source and reads only the rows that differ.",

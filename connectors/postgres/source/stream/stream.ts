@@ -178,7 +178,7 @@ export function checkNoGap(slot: string, confirmed: bigint | null, from: bigint)
   }
   if (confirmed <= from) return;
   throw sourceError(
-    "MR2015",
+    "MR2010",
     "fatal",
     `the slot ${slot} is confirmed up to ${formatLsn(confirmed)}, beyond the stored position ${formatLsn(from)}: changes between the two can't be had any more`,
     BEGIN_ANEW,
@@ -253,7 +253,7 @@ async function lookUp(
       "MR2037",
       "fatal",
       `a change of ${id} has a text without a form in UTF-8`,
-      pages.MR2037?.remedy,
+      pages.MR2037.remedy,
     );
     if (options.onUnreadableRows === undefined) throw error;
     await options.onUnreadableRows(id, error);
