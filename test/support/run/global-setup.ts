@@ -1,4 +1,4 @@
-/** Once for a run: compiles the program, starts the servers that the test files need, and tells the tests where they are. */
+/** Once for a run: compiles the program if tests start it, starts the servers that the test files need, and tells the tests where they are. */
 import { readFileSync, statfsSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { freemem, tmpdir } from "node:os";
@@ -50,11 +50,12 @@ const INTERNAL_ERRORS_MAX = 20;
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   process.env["TMPDIR"] ??= scratchFolder();
-  await compileProgram();
+  const paths = project.vitest.state.getPaths();
+  if (paths.some(startsProgram)) await compileProgram();
   // Of a start of the daemon a tenth is compiling.
   const compiled = await mkdtemp(join(tmpdir(), "millrace-compiled-"));
   process.env["MILLRACE_TEST_COMPILED"] = compiled;
-  const names = [...new Set(project.vitest.state.getPaths().flatMap(servicesStartedFor))];
+  const names = [...new Set(paths.flatMap(servicesStartedFor))];
   const running: RunningService[] = [];
   const stopAll = async (): Promise<void> => {
     for (const service of running) tellOfInternalErrors(service);
@@ -82,6 +83,12 @@ export default async function setup(project: TestProject): Promise<() => Promise
   }
   project.provide("services", provided);
   return stopAll;
+}
+
+/** Most unit tests start nothing: a changed line is seen to be wrong without a build. */
+function startsProgram(file: string): boolean {
+  const isUnit = /\/test\/unit\//.test(file);
+  return !isUnit || /support\/(daemon\/(?!complete)|run\/program)|\bdist\b/.test(readFileSync(file, "utf8"));
 }
 
 /** What Postgres calls internal (SQLSTATE XX…) should never be; whoever reads a failed run has the server's log no more. */
