@@ -58,6 +58,8 @@ export async function statusOf(session: Session): Promise<StatusDocument> {
   return answer ?? (await readState(place, async (state) => await storedStatus(place, state)));
 }
 
+const NOT_STORED = { paused: false, error: null, covered: null, checkpoint: null };
+
 /** Without a daemon: the last facts in the state store. */
 async function storedStatus(place: Place, state: StateStore): Promise<StatusDocument> {
   const positions = await storedPositions(place, state);
@@ -65,7 +67,9 @@ async function storedStatus(place: Place, state: StateStore): Promise<StatusDocu
   const record = await state.source.get();
   const position = spell(record?.acknowledged?.commit ?? record?.origin?.commit);
   const letters = await state.deadLetters.waiting();
-  const sinks = (await state.sinks.all()).map(({ name, paused, error, covered, checkpoint }) => {
+  const records = await state.sinks.all();
+  const sinks = place.sinks.map(({ name }) => {
+    const { paused, error, covered, checkpoint } = records.find((one) => one.name === name) ?? NOT_STORED;
     const stored: Partial<SinkStatus> = {
       state: paused ? "paused" : error === null ? "stopped" : "failed",
       position: spell((covered ?? checkpoint)?.commit),
