@@ -83,7 +83,7 @@ export class Comparisons implements ComparePort {
   }
 
   takes(sink: string, table: TableVersion): boolean {
-    return this.#parts.takers.takes(sink, table);
+    return lifeOf(this.#parts.lives, sink)?.tables.takes(table) ?? false;
   }
 
   async unready(sink: string, table: TableVersion): Promise<Unready | null> {

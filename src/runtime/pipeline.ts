@@ -117,7 +117,7 @@ export class Pipeline {
       logger: parts.logger,
     });
     this.suspended = new SuspendedTables(parts.clock, parts.state.suspensions, parts.logger);
-    this.#tables = new SinkTables(this.gate, parts.sinks, this.suspended);
+    this.#tables = new SinkTables(this.gate, parts.sinks);
     this.#ledger = new Ledger(parts.clock, parts.state.snapshots);
     this.lives = parts.sinks.map((setup) => this.#lifeFor(setup));
   }
@@ -154,7 +154,7 @@ export class Pipeline {
     const scope = where === null ? ({ kind: "table" } as const) : ({ kind: "where", where } as const);
     const taken = tableIds.filter((id) => {
       const table = this.gate.table(id);
-      return table !== undefined && this.#tables.fills(sink, table);
+      return table !== undefined && this.life(sink)?.tables.fills(table) === true;
     });
     const request = { sink, tableIds: taken, scope, reason, needed: false };
     if (this.#streaming === null) await askAgain(this.state.snapshots, request);
@@ -168,26 +168,23 @@ export class Pipeline {
 
   /** Every sink lacks changes of a suspended table: all of them read it again before it flows. */
   async reinstate(tableIds: readonly string[]): Promise<void> {
-    const { gate, state, suspended } = this;
-    const sinks = this.lives.map(({ name }) => name);
+    const { gate, state, lives } = this;
     const ids = tableIds.filter((id) => gate.suspended.has(id));
     for (const tableId of ids) {
       const table = gate.newest(tableId);
-      const takers = sinks.filter(
-        (name) => !suspended.has(name, tableId) && table !== undefined && this.#tables.fills(name, table),
-      );
+      const takers = lives.filter(({ tables }) => table !== undefined && tables.fills(table));
       const request = { tableId, scope: { kind: "table" }, reason: REINSTATED, needed: true } as const;
-      await state.snapshots.addAll(takers.map((sink) => ({ ...request, sink })));
+      await state.snapshots.addAll(takers.map(({ name: sink }) => ({ ...request, sink })));
       await gate.reinstate(tableId);
     }
-    for (const sink of sinks) await this.snapshot(sink, ids, null, REINSTATED);
+    for (const { name } of lives) await this.snapshot(name, ids, null, REINSTATED);
   }
 
   /** Tables that a sink can't follow. A table that is gone at the source is left out: nothing waits for it. */
   get suspendedTables(): readonly SuspendedInSink[] {
     return this.suspended.all.filter(({ sink, tableId }) => {
       const table = this.gate.newest(tableId);
-      return table !== undefined && !this.gate.isGone(tableId) && this.#tables.takes(sink, table);
+      return table !== undefined && !this.gate.isGone(tableId) && this.life(sink)?.tables.takes(table) === true;
     });
   }
 
@@ -198,7 +195,7 @@ export class Pipeline {
 
   /** The captured tables that a sink takes. */
   tablesOf(sink: string): readonly string[] {
-    return this.gate.tables.filter((table) => this.#tables.takes(sink, table)).map(({ id }) => id);
+    return this.gate.tables.filter((table) => this.life(sink)?.tables.takes(table)).map(({ id }) => id);
   }
 
   /** The sinks take tables again that were suspended there, and read them. */
@@ -294,7 +291,8 @@ export class Pipeline {
   async #dropUnwanted(): Promise<void> {
     for (const { id, tableId, sink } of await this.state.snapshots.list()) {
       const table = this.gate.newest(tableId);
-      if (table !== undefined && !this.#tables.holds(sink, table)) await this.state.snapshots.cancel(id, true);
+      if (table !== undefined && this.life(sink)?.tables.holds(table) !== true)
+        await this.state.snapshots.cancel(id, true);
     }
   }
 

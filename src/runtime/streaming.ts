@@ -152,7 +152,7 @@ export class Streaming {
     this.comparisons = new Comparisons({ ...shared, readHold, takers: tables, lives, suspended, onPendingKeys });
     this.watch = new CatalogWatch({
       ...shared,
-      isHeld: (id, generation) => tables.isHeld(id, generation, positions()),
+      isHeld: (id, generation) => this.#isHeld(id, generation),
       intervalMs: heartbeatMs,
       reinstate: parts.reinstate,
     });
@@ -275,12 +275,12 @@ export class Streaming {
    * the present state, not at events.
    */
   async #trySuspended(signal: AbortSignal): Promise<never> {
-    const { clock, gate, state, suspended, tables } = this.#parts;
+    const { clock, gate, state, suspended } = this.#parts;
     const shapeOf = (sink: string, tableId: string): string | null => {
       const table = gate.table(tableId);
-      const isReady =
-        lifeOf(this.#parts.lives, sink)?.state === "streaming" && table !== undefined && tables.takes(sink, table);
-      return isReady ? table.fingerprint : null;
+      const life = lifeOf(this.#parts.lives, sink);
+      if (life?.state !== "streaming" || table === undefined || !life.tables.takes(table)) return null;
+      return table.fingerprint;
     };
     for (;;) {
       await clock.sleep(SUSPENDED_LOOK_MS, signal);
@@ -343,7 +343,7 @@ export class Streaming {
   async #copyTables(copy: FirstCopy, signal: AbortSignal): Promise<void> {
     this.#phase = "snapshot";
     const { fanOut } = this;
-    const { clock, news, gate, lives, tables: taken, logger } = this.#parts;
+    const { clock, news, gate, lives, logger } = this.#parts;
     const tables: TableVersion[] = [];
     for (const shape of copy.tables) {
       const table = await gate.resolve(shape, fanOut.position);
@@ -362,7 +362,7 @@ export class Streaming {
       workers: [...fanOut.sinks].filter(({ name }) => lifeOf(this.#parts.lives, name)?.takesFirstCopy),
       push: (worker: SinkWorker, work: Work) => fanOut.push(worker, work),
       leave: (worker: SinkWorker) => lifeOf(lives, worker.name)?.detach(),
-      wants: (worker: SinkWorker, table: TableVersion) => taken.fills(worker.name, table),
+      wants: (worker: SinkWorker, table: TableVersion) => lifeOf(lives, worker.name)?.tables.fills(table) === true,
       // A sink without a checkpoint may also have rows of earlier epochs. In a first epoch no row is below the base.
       sweeps: ({ sink }: SinkWorker) => fanOut.position.epoch > 1 || sink.isLoadedElsewhere === true,
       version,
@@ -377,7 +377,7 @@ export class Streaming {
    * passes that position, and the completeness of its copy is determined after that.
    */
   async #readUnlogged(tableId: string, only: string | null): Promise<void> {
-    const { gate, lives, tables } = this.#parts;
+    const { gate, lives } = this.#parts;
     // A table that is gone may come back as it was: the configuration that left it out was another process's.
     const table = gate.known.find(({ id }) => id === tableId);
     if (table !== undefined) this.#passLoss(tableId, only);
@@ -385,7 +385,7 @@ export class Streaming {
     this.fanOut.spoil(tableId);
     if (!gate.isGone(tableId)) gate.doubt(tableId);
     this.watch.wake();
-    const takers = lives.map(({ name }) => name).filter((name) => tables.fills(name, table));
+    const takers = lives.filter((life) => life.tables.fills(table)).map(({ name }) => name);
     const sinks = only === null ? takers : takers.filter((name) => name === only);
     const request = { tableIds: [tableId], scope: { kind: "table" }, reason: UNLOGGED, needed: true } as const;
     await Promise.all(sinks.map((sink) => this.snapshotter.again({ ...request, sink })));
@@ -410,9 +410,19 @@ export class Streaming {
     if (worker?.sink.form === "log") worker.queue.push(lossOf(tableId));
   }
 
+  /** Whether one of the sinks that take the table holds a complete copy of this generation; also true if no sink takes it. */
+  #isHeld(tableId: string, generation: string): boolean {
+    const { gate, lives } = this.#parts;
+    const table = gate.table(tableId);
+    if (table === undefined) return false;
+    const completeness = completeFor(table, generation);
+    const takers = lives.filter((life) => life.tables.fills(table));
+    return takers.length === 0 || takers.some(({ positions }) => positions.tables[tableId] === completeness);
+  }
+
   /** Ids of the tables that this sink must hold and does not hold completely. */
   #lacking({ name, position }: SinkWorker): readonly string[] {
     if (this.#parts.snapshot === "none" || this.#phase !== "streaming") return [];
-    return this.#parts.tables.lacking(name, position.tables);
+    return lifeOf(this.#parts.lives, name)?.tables.lacking(position.tables) ?? [];
   }
 }

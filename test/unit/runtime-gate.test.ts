@@ -77,9 +77,8 @@ test("a table that meets one of another share waits; one that was there before g
   await using opened = await realState();
   const options = searchDefinition.parse({ url: "http://127.0.0.1:1" });
   const sink = await search.create({ name: "search", daemon: "shop_1", folder: "/", options }, quietLog);
-  const none = { has: () => false };
   const gate: TableGate = gateOf(opened.state, (table) => tables.meetsAnother(table));
-  const tables = new SinkTables(gate, [{ sink, takes: () => true }], none);
+  const tables = new SinkTables(gate, [{ sink, takes: () => true }]);
   const long = "x".repeat(300);
   // The name that the long one is cut to, as a name of its own.
   const cut = sink.target({ schema: "public", table: long }).slice("public.".length);

@@ -1,11 +1,9 @@
 import type { MillraceError } from "../../core/errors.ts";
-import { type Completeness, type CompleteTables, completeFor } from "../../core/checkpoint/completeness.ts";
+import { type Completeness, completeFor } from "../../core/checkpoint/completeness.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
 import type { TableShape } from "../../core/contracts/catalog.ts";
-import type { SinkPositions } from "../sink/sink-position.ts";
 import { targetsMeet } from "../errors.ts";
-import type { SuspendedTables } from "./suspended-tables.ts";
 import type { TableGate } from "./table-gate.ts";
 
 /** The parts of a sink's setup that decide which tables it takes. */
@@ -15,11 +13,10 @@ export interface TableTaker {
   readonly takes: (table: TableShape) => boolean;
 }
 
-/** Which tables each sink takes, and which of them it does not hold completely. */
+/** The targets of all sinks' tables, and what a complete copy of a table is. */
 export class SinkTables {
   readonly #gate: TableGate;
   readonly #takers: readonly TableTaker[];
-  readonly #suspended: Pick<SuspendedTables, "has">;
   /** By sink: its targets, and the ids of all tables that ever had them. */
   readonly #targets = new Map<string, Map<string, readonly string[]>>();
   readonly #targetsElsewhere = new Map<
@@ -27,59 +24,15 @@ export class SinkTables {
     { readonly of: readonly TableShape[]; readonly targets: ReadonlyMap<string, string> }
   >();
 
-  constructor(gate: TableGate, takers: readonly TableTaker[], suspended: Pick<SuspendedTables, "has">) {
+  constructor(gate: TableGate, takers: readonly TableTaker[]) {
     this.#gate = gate;
     this.#takers = takers;
-    this.#suspended = suspended;
-  }
-
-  takes(sink: string, table: TableShape): boolean {
-    return this.#takers.find((taker) => taker.sink.name === sink)?.takes(table) ?? false;
-  }
-
-  /** Whether the table's changes go to the sink: it takes the table, and the table is not suspended there. */
-  flows(sink: string, table: TableShape): boolean {
-    return this.takes(sink, table) && !this.#suspended.has(sink, table.id);
-  }
-
-  /** The same for a sink that holds rows, and so also needs those that do not come from the log. */
-  fills(sink: string, table: TableShape): boolean {
-    return this.holds(sink, table) && !this.#suspended.has(sink, table.id);
-  }
-
-  /** Whether the sink takes the table and holds rows. */
-  holds(sink: string, table: TableShape): boolean {
-    return this.#takers.some((taker) => taker.sink.name === sink && taker.sink.form !== "log" && taker.takes(table));
-  }
-
-  /** What the sink can be asked about: the tables that flow, whose rows it takes, and for which it has a name. */
-  named(sink: Sink): readonly TableVersion[] {
-    return this.#gate.tables.filter((table) => this.fills(sink.name, table) && targetIn(sink, table) !== null);
-  }
-
-  /** Ids of the tables that the sink takes and does not hold completely; `held`: its complete copies. */
-  lacking(sink: string, held: CompleteTables): readonly string[] {
-    return this.#gate.tables
-      .filter((table) => {
-        const completeness = this.completeness(table);
-        return completeness !== null && held[table.id] !== completeness && this.fills(sink, table);
-      })
-      .map((table) => table.id);
   }
 
   /** What a sink records about a complete copy of the table as it is now; null while the table can't be read. */
   completeness(table: TableVersion): Completeness | null {
     const generation = this.#gate.generation(table.id);
     return generation === undefined ? null : completeFor(table, generation);
-  }
-
-  /** Whether one of the sinks that take the table holds a complete copy of this generation; also true if no sink takes it. */
-  isHeld(tableId: string, generation: string, sinks: readonly SinkPositions[]): boolean {
-    const table = this.#gate.table(tableId);
-    if (table === undefined) return false;
-    const completeness = completeFor(table, generation);
-    const takers = sinks.filter(({ name }) => this.fills(name, table));
-    return takers.length === 0 || takers.some(({ tables }) => tables[tableId] === completeness);
   }
 
   /**
@@ -135,7 +88,7 @@ export class SinkTables {
 }
 
 /** Null: the sink has no name for the table. It says so when it prepares the table, which is then suspended there. */
-function targetIn(sink: Sink, table: TableShape): string | null {
+export function targetIn(sink: Sink, table: TableShape): string | null {
   try {
     return sink.target(table);
   } catch {

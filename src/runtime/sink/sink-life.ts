@@ -9,6 +9,7 @@ import { sinkAhead, unclassified } from "../errors.ts";
 import { kindOf, PROBE_MS_MAX, PROVEN_MS, ReconnectBackoff } from "../retry.ts";
 import { type Opened, type SinkLifeParts, SinkOpening } from "./sink-opening.ts";
 import type { SinkWorker } from "./sink-worker.ts";
+import type { SinkTableAnswers } from "./tables-of-sink.ts";
 import { type Continuation, epochHeld, isBeyondLog, knownPosition, type SinkPositions } from "./sink-position.ts";
 
 /** After this many reopenings in a row without progress, an operator has to act. */
@@ -22,6 +23,7 @@ const REPEATED_MS = 30_000;
  */
 export class SinkLife {
   readonly worker: SinkWorker;
+  readonly tables: SinkTableAnswers;
   readonly #parts: SinkLifeParts;
   readonly #opening: SinkOpening;
   #state: SinkState = "starting";
@@ -67,6 +69,7 @@ export class SinkLife {
     this.#backoff = new ReconnectBackoff(parts.clock);
     this.#opening = new SinkOpening(parts);
     this.worker = parts.worker;
+    this.tables = parts.tables;
   }
 
   get name(): string {
@@ -288,7 +291,7 @@ export class SinkLife {
     this.#lost = [];
     if (from.kind === "new") {
       if (from.isEmpty) await this.#opening.expectEarlierRows(main, signal);
-      await this.#parts.tables.rejoin(null, new Set());
+      await this.tables.rejoin(null, new Set());
       const checkpoint = worker.position.first(fanOut.position);
       // Invariant: the completeness that the sink has stored does not count any more, not even after a crash before its
       // first batch.
@@ -341,7 +344,7 @@ export class SinkLife {
     this.#parts.news.tell();
     this.#parts.logger.info({}, "the sink streams");
     this.#onJoined();
-    this.#parts.tables.changed();
+    this.tables.changed();
   }
 
   /** The sink waits for its own stream. */

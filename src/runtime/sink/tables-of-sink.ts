@@ -1,7 +1,8 @@
-import type { Completeness } from "../../core/checkpoint/completeness.ts";
+import type { Completeness, CompleteTables } from "../../core/checkpoint/completeness.ts";
 import type { MillraceError } from "../../core/errors.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
-import type { SinkTables, TableTaker } from "../schema/sink-tables.ts";
+import type { TableShape } from "../../core/contracts/catalog.ts";
+import { type SinkTables, type TableTaker, targetIn } from "../schema/sink-tables.ts";
 import type { SuspendedTables } from "../schema/suspended-tables.ts";
 import type { TableGate } from "../schema/table-gate.ts";
 import type { Ledger } from "../snapshot/ledger.ts";
@@ -35,20 +36,37 @@ export class TablesOfSink {
     return this.#taker.sink.name;
   }
 
+  /** Whether the sink's `tables` take this table in. */
+  takes(table: TableShape): boolean {
+    return this.#taker.takes(table);
+  }
+
   /**
    * Whether the sink takes this table, and the table is suspended neither in this sink nor in all. Asked once per block and
    * table.
    */
   wants(table: TableVersion): boolean {
-    const { tables, gate } = this.#parts;
-    return tables.flows(this.#sink, table) && gate.flows(table);
+    return this.takes(table) && !this.#isSuspended(table.id) && this.#parts.gate.flows(table);
+  }
+
+  /** Whether the sink takes the table and holds rows. */
+  holds(table: TableShape): boolean {
+    return this.#taker.sink.form !== "log" && this.takes(table);
+  }
+
+  /** The same if the table is not suspended there: the sink also needs rows that do not come from the log. */
+  fills(table: TableShape): boolean {
+    return this.holds(table) && !this.#isSuspended(table.id);
+  }
+
+  #isSuspended(tableId: string): boolean {
+    return this.#parts.suspended.has(this.#sink, tableId);
   }
 
   /** Whether the sink skips the table's changes, because of the configuration or because the table is suspended in it. */
   leavesOut(tableId: string): boolean {
-    const { gate, suspended } = this.#parts;
-    const table = gate.newest(tableId);
-    return suspended.has(this.#sink, tableId) || (table !== undefined && !this.#taker.takes(table));
+    const table = this.#parts.gate.newest(tableId);
+    return this.#isSuspended(tableId) || (table !== undefined && !this.takes(table));
   }
 
   /** The newest version of each table that was ever known. */
@@ -56,9 +74,20 @@ export class TablesOfSink {
     return this.#parts.gate.every;
   }
 
-  /** The newest version of each table that flows and whose rows the sink takes. */
+  /** What the sink can be asked about: the tables that flow, whose rows it takes, and for which it has a name. */
   get named(): readonly TableVersion[] {
-    return this.#parts.tables.named(this.#taker.sink);
+    const { sink } = this.#taker;
+    return this.#parts.gate.tables.filter((table) => this.fills(table) && targetIn(sink, table) !== null);
+  }
+
+  /** Ids of the tables that the sink takes and does not hold completely; `held`: its complete copies. */
+  lacking(held: CompleteTables): readonly string[] {
+    const { gate, tables } = this.#parts;
+    const lacked = gate.tables.filter((table) => {
+      const completeness = tables.completeness(table);
+      return completeness !== null && held[table.id] !== completeness && this.fills(table);
+    });
+    return lacked.map(({ id }) => id);
   }
 
   /** Whether the sink is going to get a whole copy of the table, and nothing of it was read yet. */
@@ -68,8 +97,7 @@ export class TablesOfSink {
 
   /** Whether no snapshot reads the table for this sink any more. */
   isVoid(tableId: string): boolean {
-    const { gate, suspended } = this.#parts;
-    return gate.isGone(tableId) || suspended.has(this.#sink, tableId);
+    return this.#parts.gate.isGone(tableId) || this.#isSuspended(tableId);
   }
 
   /** The sink can't follow or write the table. When this resolves, `wants` is false for the table. */

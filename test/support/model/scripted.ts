@@ -206,7 +206,11 @@ export async function realState(options: Parameters<typeof openState>[1] = {}): 
 /** A sink that takes every table, and has none. */
 export function tableAnswers(answers: Partial<SinkTableAnswers> = {}): SinkTableAnswers {
   return {
+    takes: () => true,
     wants: () => true,
+    holds: () => true,
+    fills: () => true,
+    lacking: () => [],
     leavesOut: () => false,
     known: [],
     named: [],
