@@ -59,15 +59,15 @@ export async function expel(
       // In a cluster one call can't have keys of several slots.
       if (connection.isCluster) {
         await claim.enter(keys.map((key) => slotOf(key)));
-        await Promise.all(keys.map((key) => run(primary, [key], claim, version)));
+        await Promise.all(keys.map((key) => removeAbove(primary, [key], claim, version)));
       } else {
-        await run(primary, keys, claim, version);
+        await removeAbove(primary, keys, claim, version);
       }
     }
   }
 }
 
-async function run(primary: Commands, keys: readonly Buffer[], claim: Claim, version: bigint): Promise<void> {
+async function removeAbove(primary: Commands, keys: readonly Buffer[], claim: Claim, version: bigint): Promise<void> {
   const all = [...keys, claim.beside(keys[0]!, "").key];
   const answer = await primary.command("eval", EXPEL, String(all.length), ...all, claim.name, String(version));
   if (answer === RESULT_FENCED) throw new FenceMismatch("another claim is stored");
@@ -82,13 +82,13 @@ export async function highestVersion(connection: Connection, prefix: string, sig
     for await (const keys of keyPages(primary, prefix, signal)) {
       // In a cluster one call can't have keys of several slots.
       const calls = connection.isCluster ? keys.map((key) => [key]) : [keys];
-      for (const version of await Promise.all(calls.map((call) => ask(primary, call)))) note(version);
+      for (const version of await Promise.all(calls.map((call) => highestOf(primary, call)))) note(version);
     }
   }
   return highest;
 }
 
-async function ask(primary: Commands, keys: readonly Buffer[]): Promise<bigint> {
+async function highestOf(primary: Commands, keys: readonly Buffer[]): Promise<bigint> {
   if (keys.length === 0) return 0n;
   return BigInt(textOf(await primary.command("eval", HIGHEST, String(keys.length), ...keys)) ?? "0");
 }

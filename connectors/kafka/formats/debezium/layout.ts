@@ -70,15 +70,16 @@ function fieldSchema({ schema: { type, rest } }: Field, name: string, optional: 
 }
 
 const cells = new CellMap();
-const cell: Cell = { kind: CELL_UNCHANGED, bytes: new Uint8Array(), start: 0, length: 0 };
+const cell: Cell = { kind: CELL_UNCHANGED, bytes: Buffer.alloc(0), start: 0, length: 0 };
 
 export function writeKey(out: ByteWriter, layout: Layout, bytes: Uint8Array, offset: number): void {
   cells.read(bytes, offset);
+  cell.bytes = bytes;
   let separator = "{";
   for (const ordinal of layout.table.key) {
     out.ascii(separator);
     separator = ",";
-    writeCell(out, layout, ordinal, bytes);
+    writeCell(out, layout, ordinal);
   }
   out.copy(layout.keyEnd, 0, layout.keyEnd.length);
 }
@@ -87,21 +88,21 @@ export function writeKey(out: ByteWriter, layout: Layout, bytes: Uint8Array, off
 export function writeRow(out: ByteWriter, layout: Layout, bytes: Uint8Array, offset: number, kind = BEFORE_FULL): void {
   const { table } = layout;
   cells.read(bytes, offset);
+  cell.bytes = bytes;
   for (let i = 0; i < table.columns.length; i++) {
     out.ascii(i === 0 ? "{" : ",");
-    if (kind === BEFORE_FULL || table.key.includes(i)) writeCell(out, layout, i, bytes);
+    if (kind === BEFORE_FULL || table.key.includes(i)) writeCell(out, layout, i);
     else writeUnknown(out, layout, i);
   }
 }
 
-function writeCell(out: ByteWriter, layout: Layout, i: number, bytes: Uint8Array): void {
+function writeCell(out: ByteWriter, layout: Layout, i: number): void {
   const { table, fields, names } = layout;
   const column = table.columns[i]!;
   const name = names[i]!;
   const kind = cells.kind[i]!;
   out.copy(name, 0, name.length);
   cell.kind = kind;
-  cell.bytes = bytes;
   cell.start = cells.start[i]!;
   cell.length = cells.length[i]!;
   const isWritten = writeValue(out, fields[i]!, cell);

@@ -93,7 +93,7 @@ function fromText(write: (out: ByteWriter, value: string, field: Field) => void)
 }
 
 /** One object, which the next element of an array replaces. */
-const element: Cell = { kind: CELL_NULL, bytes: new Uint8Array(), start: 0, length: 0 };
+const element: Cell = { kind: CELL_NULL, bytes: Buffer.alloc(0), start: 0, length: 0 };
 
 function writeElement(
   out: ByteWriter,
