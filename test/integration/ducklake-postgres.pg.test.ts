@@ -123,7 +123,7 @@ test("a password in the file of `passfile` may change while the sink is open", a
   await database.query("alter role writer password 'second'");
   await database.query("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'writer'");
   const batch = rowsBatch(2n, [items, [put(["1", "b"])]]);
-  expect(await failure(sink.apply(batch, new Reports(), timeout()))).toMatchObject({ code: "MR2001" });
+  expect(await failure(sink.apply(batch, new Reports(), timeout()))).toMatchObject({ code: "MR2002" });
   expect(await failure(sink.open(1, timeout()))).toMatchObject({ code: "MR2002", kind: "blocked" });
   rotate("second");
   await sink.open(1, timeout());
