@@ -44,7 +44,7 @@ export const pages = {
     remedy:
       "Nothing for a mirror's table. Otherwise put the files back: Millrace goes on by itself. If they are lost, drop the table in the lake, and Millrace creates and fills it again. If all are lost, remove the catalogue and the folder, and run `millrace snapshot start --sink NAME`.",
     cause:
-      "Somebody removed files from the folder `data`, or spoiled them, or its disk is not mounted. It shows when rows are changed, or at the maintenance. A mirror's table is created and filled again; with `deletes: soft` it is suspended. A history waits, and so does the sink if no file is there at all.",
+      "Somebody removed files from the folder `data`, or spoiled them, or its disk is not mounted. A mirror's table is filled again; with `deletes: soft` it is suspended. A history waits, and so does the sink if no file is there at all.",
   },
   MR3234: {
     title: "A batch fails in DuckDB in the same way each time",
@@ -58,7 +58,7 @@ export const pages = {
     remedy:
       "See what the table has that others have not (a type, an index made by hand), or leave it out of this sink's `tables`. If the file itself makes DuckDB end, restore it, or move it away and `millrace snapshot start --sink NAME`. A stopped sink is tried again by `millrace resume --sink NAME`. Report it, with the table's definition.",
     cause:
-      "A fault of its own ended DuckDB by a signal. After a daemon that ended so, the next one runs DuckDB in processes of their own, so that this sink fails alone. If it ends again, the table at fault is suspended in this sink (MR1324) and tried again; if it is none of them, the sink stops.",
+      "A fault of its own ended DuckDB by a signal. The next daemon runs DuckDB in processes of their own, so that this sink fails alone. If it ends again, the table at fault is suspended in this sink (MR1324); if it is none, the sink stops.",
   },
 } as const satisfies ErrorPages;
 

@@ -48,7 +48,7 @@ export const pages = {
     title: "A topic's `cleanup.policy` does not fit its records",
     remedy: `\`kafka-configs.sh --bootstrap-server HOST:PORT --alter --entity-type topics --entity-name TOPIC --add-config cleanup.policy=…\`: \`delete\` for the log and what its readers ask, \`compact\` for the sink's checkpoint; the sink goes on by itself. After a TRUNCATE also delete the table's topic, or empty what its readers hold, and ${READ_AGAIN}; \`format: millrace\` tells TRUNCATE in compacted topics too.`,
     cause:
-      "A compacted topic takes no record without a key: the log (`format: log`) has none, nor has TRUNCATE with `debezium` and `cloudevents`, whose table is suspended. A topic of the sink's checkpoint that deletes by time or size would make the sink an emptied one.",
+      "A compacted topic takes no record without a key, as the log (`format: log`) has and TRUNCATE with `debezium` and `cloudevents`, whose table is suspended. Or the checkpoint's topic deletes by time or size.",
   },
   MR3522: {
     title: "The capturing daemon does not answer, or can't do what was asked",
@@ -61,7 +61,7 @@ export const pages = {
     title: "The schema registry does not take, or have, a table's schema",
     remedy: `Make the change compatible (a new column that is nullable), or set the subject's \`compatibility\` (\`PUT /config/SUBJECT\`); with \`registry.register: false\` register it; of two columns with one name rename one by a rule, or use \`encoding: json-schema\`. Then ${READ_AGAIN}.`,
     cause:
-      "A table's new version is not compatible with the one before by the rule of its subject, the registry takes no such schema, nobody has registered it, or two columns have one name in Avro, which knows only letters, digits and underscores. The table is suspended in this sink.",
+      "A new version breaks the subject's rule, the registry takes no such schema, nobody has registered it, or two columns have one name in Avro. The table is suspended in this sink.",
   },
 } as const satisfies ErrorPages;
 

@@ -59,8 +59,8 @@ gives them as \`error\`.
 
 ## Where an error shows itself
 
-A page names its places, and this is what each of them means. A \`retryable\` error may pass by itself, of a \`blocked\` one
-somebody has to remove the cause; Millrace goes on by itself after both.
+A page says first what to do, then when the error comes, and names the places where it is seen. A \`retryable\` error may
+pass by itself, of a \`blocked\` one somebody has to remove the cause; Millrace goes on by itself after both.
 
 ${Object.entries(PLACES)
   .map(([place, text]) => `- **${place}**: ${text}`)
@@ -70,7 +70,7 @@ ${Object.entries(PLACES)
 }
 
 function section(code: ErrorCode, { title, remedy, cause }: ErrorPage, seen: string): string {
-  return `### ${code}\n\n**${title}**\n\n*What to do:* ${remedy}\n\n*When:* ${cause}\n\n*Seen:* ${seen}\n`;
+  return `### ${code}\n\n**${title}**\n\n${remedy}\n\n*When:* ${cause}\n\n*Seen:* ${seen}\n`;
 }
 
 /** The types of `pages` say that each of its keys is one. */

@@ -8,7 +8,7 @@ import { daemonExitCodeOf, exitCodeOf } from "../../src/cli/exit-codes.ts";
 /** What docs/errors.md says once of each place; the page of a number names its places. */
 export const PLACES = {
   config:
-    "Every command that reads the config prints it, with file, line and column where there is one, before it does anything. `millrace check` reads the config and changes nothing. If a rule no longer fits a table that changes while the daemon runs, that table alone is suspended: `millrace status` lists it, and the alert MillraceTableSuspended fires.",
+    "Every command that reads the config prints it, with file, line and column where there is one, before it does anything. `millrace check` reads the config and changes nothing. A table that changes while the daemon runs, and that its rule then no longer fits, is suspended alone.",
   command:
     "The command prints it and ends with the exit code; with `--json` it is `error.code`. Over HTTP it is in the answer to the request.",
   request:

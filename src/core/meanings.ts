@@ -83,7 +83,7 @@ export const pages = {
     remedy:
       "Stop the other reader, or give this one another `name` (and `source.serverId`). The message says who reads; a session that nobody uses ends by pg_terminate_backend(pid) or KILL. For a slot whose making waits, end the transaction that the message names.",
     cause:
-      "Another daemon or replica reads under our name or server id, a session of ours that was cut off still counts, or the slot's making was cut off. A daemon that had the log waits; a first start is refused before it touches anything.",
+      "Another daemon or replica reads under our name or server id, a session that was cut off still counts, or the slot's making was. A daemon that had the log waits; a first start is refused.",
   },
   MR2013: {
     title: "The log is another one than before",
@@ -168,7 +168,7 @@ export const pages = {
   MR3107: {
     title: "Somebody changed a target",
     remedy: `Change it back to what the message names, or drop it while Millrace is stopped. Then ${READ_AGAIN}`,
-    cause: `A column's type, a key, an engine, a mapping, a setting or the number of partitions is not the one that Millrace gave it, so that rows would be lost or mixed up. Or the key of a history changed at the source. ${ONE_TABLE}`,
+    cause: `A type, key, engine, mapping, setting or number of partitions is not the one that Millrace gave it, so that rows would be lost or mixed up. Or the key of a history changed. ${ONE_TABLE}`,
   },
   MR3109: {
     title: "Another process has taken a sink over",

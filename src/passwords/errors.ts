@@ -6,6 +6,6 @@ export const pages: ErrorPages = {
     remedy:
       "Run the command of `passwordCommand` yourself, as the daemon's user, with its environment and in the folder of millrace.yaml: it must print the password alone and end with 0 within 10 s (a program beside millrace.yaml is `./NAME`). Let the daemon's user read `passwordFile`, and replace it in one step (`mv NEW FILE`).",
     cause:
-      "Millrace asks before each new connection. The command can't be started, fails, prints nothing or more than 64 KB, or takes too long; or the file does not exist, can't be read or is empty. Millrace tries again for as long as it takes; for the state, as long as its lease lasts.",
+      "Millrace asks before each new connection. The command fails, prints nothing or more than 64 KB, or takes too long; or the file is missing, empty or can't be read. Millrace tries again; for the state, as long as its lease lasts.",
   },
 };

@@ -3,32 +3,31 @@ import { type ErrorCode, type ErrorPages, MillraceError } from "../core/errors.t
 import { type Former, isPart, isSameTable } from "./former-rules.ts";
 
 const AFTERWARDS =
-  "Then start again. A table that was suspended over it comes back by `millrace snapshot start --tables TABLE`, once one of its rows has changed.";
+  "Then start again; `millrace snapshot start --tables TABLE` brings back a table that was suspended over it, once one of its rows has changed.";
 
 export const pages = {
   MR1020: {
     title: "A `where` that can't be understood, or does not fit its table",
     remedy: `Correct the condition at the character that the message names. Texts are in single quotes, names with capitals in double quotes. ${AFTERWARDS}`,
     cause:
-      "The condition is not in the language of filters (SQL's comparisons, `and`, `or`, `not`, `is [not] null`, `is [not] true`, `is [not] false`, `is [not] distinct from`, `in`, `between`, `like`, truth-value columns), names a column that the table does not have, or compares it with a value of another type.",
+      "The condition is not in the language of filters (SQL's comparisons and truth values, without functions and arithmetic), names a column that the table does not have, or compares it with a value of another type.",
   },
   MR1021: {
     title: "A rule or a sink's list names nothing",
     remedy: `Use the name at the source; its case counts, and a partition comes under its parent's name. If it comes later: \`optional: true\` under that key of \`tables\`. ${AFTERWARDS}`,
     cause:
-      "A key of `tables` or of its `columns`, or a name in a sink's `tables`, names or matches no captured table or column: it is misspelt, or was dropped or renamed at the source. It is refused, because a mask that hides nothing is worse than none.",
+      "A key of `tables` or `columns`, or a sink's list, matches no captured table or column: it is misspelt, or was dropped or renamed. A mask that hides nothing is worse than none.",
   },
   MR1023: {
     title: "A rule can't be applied",
     remedy: `Leave the key's columns out of the rule (of a glob by \`mask: none\`); give a renamed column a name of its own; make one of two globs more exact, or name the table or column itself. ${AFTERWARDS}`,
     cause:
-      "It masks or drops a column of the key, by which sinks find rows; it gives two columns one name; or two globs that are equally exact say different things. The name itself is the most exact, then the glob with more literal characters, then with fewer `*`, then with more `?`; globs over tables come before globs over columns.",
+      "It masks or drops a column of the key, by which sinks find rows; it gives two columns one name; or two globs that are equally exact say different things.",
   },
   MR1025: {
     title: "A hidden column has a new name that its rule does not cover",
     remedy: `Use the column's present name. ${AFTERWARDS}`,
-    cause:
-      "A column whose values a rule masks or drops was renamed at the source. The rule does not cover its new name, and its values would become visible.",
+    cause: "A column that a rule masks or drops was renamed at the source, and its values would become visible.",
   },
   MR1026: {
     title: "A `key` that can't identify its table's rows",
@@ -49,7 +48,7 @@ export const pages = {
     remedy:
       "Put what the message says under `tables`, with the new name: the same rules as before, or `{}` to show what the table has. Then start again: Millrace reads the table by itself. Or give it its former name back, or leave it out of `source.tables`.",
     cause:
-      "Rules hide columns or rows of the table, and it was renamed, moved, swapped or detached; or a new table has all its columns, as a copy has. No rule hides the same under that name, and its values would become visible.",
+      "A table of which rules hide something was renamed, moved, swapped or detached, or a new one has all its columns. No rule hides the same under that name.",
   },
   MR1034: {
     title: "A table or column that no rule fits by the case of its letters",

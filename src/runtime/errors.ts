@@ -13,7 +13,7 @@ export const pages = {
     remedy:
       "Fill it again beside the running stream: `millrace snapshot start --sink NAME`; a history, files and topics lack the changes in between. If the sink was meant to be restored from a newer copy, restore that and run `millrace resume --sink NAME`.",
     cause:
-      "The progress in the sink is missing or older than recorded (its file was deleted, an index dropped, an older copy restored), and the source's log no longer reaches back to there. Only this sink stops, and only with `onLost: fail` (the default of warehouses) or as a history; others are filled again by themselves.",
+      "The progress in the sink is missing or older than recorded, and the source's log no longer reaches back to there. Only this sink stops, and only with `onLost: fail` (the default of warehouses) or as a history.",
   },
   MR1302: {
     title: "Refused rows stop a sink or a table",
@@ -65,7 +65,7 @@ export const pages = {
     remedy:
       "If the source was exchanged by mistake, put the right one back. Otherwise stop the daemon and run `millrace recover`: it begins a new epoch and compares every sink. Or fill this sink alone again, if it is a mirror: `millrace snapshot start --sink NAME`.",
     cause:
-      "The checkpoint names a position that the log does not have: the state was lost or is an older copy, or the source was exchanged or restored, while this sink did not answer. Going on would skip changes. Only this sink stops.",
+      "The checkpoint names a position that the log does not have: state or source was lost, exchanged or restored while this sink did not answer. Only this sink stops.",
   },
   MR1313: {
     title: "A key that does not tell its rows apart",

@@ -28,7 +28,7 @@ export const pages: ErrorPages = {
     remedy:
       "Restore it from a backup: sinks store their own checkpoints, so an older copy is fine as long as the source keeps the log from that time. Without one move the file away: the next start begins with a first copy. If another program wrote it, name another path in `state`.",
     cause:
-      "The file is corrupt or another program's, or rows that are to be loaded have a form that this version does not know. Nothing is read from it, because a wrong position would be a silent gap.",
+      "The file is corrupt or another program's, or rows to be loaded have an unknown form. Nothing is read from it: a wrong position would be a silent gap.",
   },
   MR1206: {
     title: "The state is of another version",

@@ -48,13 +48,13 @@ export const pages = {
   MR2120: {
     title: "The log holds a statement in place of rows",
     remedy: `Find the program that sets binlog_format in its session, and correct it; a history needs row_start and row_end of type TIMESTAMP(6). Then ${READ_AGAIN} If the stream has stopped: ${PASS_BY}`,
-    cause: `A session wrote with binlog_format STATEMENT or MIXED, or to a table of MariaDB with transaction-precise history: which rows changed can't be told. The message names a table that the statement may have changed, also by views, triggers and functions. ${SUSPENDED} Where the name of a table can't be read either, the stream stops.`,
+    cause: `A session wrote with binlog_format STATEMENT or MIXED, or to a table of MariaDB with transaction-precise history: which rows changed can't be told. ${SUSPENDED} Where the table can't be told either, the stream stops.`,
   },
   MR2123: {
     title: "A transaction can't be followed",
     remedy: `Leave those tables out by \`tables\`, or let the application use smaller transactions, and decide those that XA RECOVER lists. Then ${PASS_BY}`,
     cause:
-      "The log takes back rows of a transaction that was too large to be kept until its end (12 MB where that is to be feared, else 512 kB), prepared XA transactions are too large to be kept (12 MB each, 32 MB together), or one is committed whose rows lay in files of the log that are gone.",
+      "The log takes back rows of a transaction that was too large to be kept until its end, prepared XA transactions are too large to be kept (12 MB each, 32 MB together), or one is committed whose rows lay in files that are gone.",
   },
   MR2133: {
     title: "Catalogue and log differ about a table",

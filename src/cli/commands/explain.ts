@@ -14,7 +14,7 @@ interface Page {
 }
 
 /** The format that scripts/generate.ts writes. */
-const PAGE = /^### (MR\d{4})\n\n\*\*(.+)\*\*\n\n\*What to do:\* (.+)\n\n\*When:\* (.+)\n\n\*Seen:\* (.+)$/gm;
+const PAGE = /^### (MR\d{4})\n\n\*\*(.+)\*\*\n\n(.+)\n\n\*When:\* (.+)\n\n\*Seen:\* (.+)$/gm;
 const PLACE = /^- \*\*(.+)\*\*: (.+)$/gm;
 
 export function addExplain({ program, actionFor }: CommandLine): void {
