@@ -42,8 +42,8 @@ function realPath(path: string): string {
 export const factory: SinkFactory<Options> = {
   form: (options) => options.mode,
   create: async (context, log) => {
-    const { DuckdbSink } = await import("./sink.ts");
-    return new DuckdbSink({ ...sinkOptions(context), logger: log });
+    const { duckdbSink } = await import("./sink.ts");
+    return duckdbSink({ ...sinkOptions(context), logger: log });
   },
   check: async (context, signal) => {
     const { checkFile } = await import("./check.ts");

@@ -11,6 +11,7 @@ import type {
   Sink,
   SinkForm,
   TargetComparison,
+  TargetCopies,
   TargetEngine,
   TargetEvolution,
   TargetPresence,
@@ -29,12 +30,6 @@ import { readTextRows } from "./write/text-rows.ts";
 import { inTransaction } from "./write/transaction.ts";
 import type { DuckdbTarget } from "./tables/existing.ts";
 
-/**
- * A batch of many rows reads the keys of its tables once: the larger a batch, the less a row costs (docs/benchmarks.md). A
- * third of the limit of all sinks' queues, so that as many changes can arrive meanwhile.
- */
-const BATCH = { rowCountMax: 100_000, byteCountMax: 8 * 1024 * 1024 } as const;
-
 export interface EngineSinkOptions {
   readonly name: string;
   /** See TargetNote. */
@@ -51,11 +46,50 @@ export interface Opened<S> {
   readonly checkpoint: CheckpointRow;
 }
 
-/** What sinks over DuckDB's engine share: they write tables by SQL, each batch in one transaction with its checkpoint. */
-export abstract class EngineSink<S extends Store>
+/** What belongs to one kind of store, a file or a lake, of a sink over DuckDB's engine. It lives as long as the sink. */
+export interface StoreKeeper<S extends Store> {
+  readonly kind: string;
+  readonly form: DuckdbForm;
+  readonly batchLimits: NonNullable<Sink["batchLimits"]>;
+  readonly copies?: TargetCopies;
+  /** Deleted rows that still occupy space in the target. */
+  readonly deadRows: number;
+  /** See `EngineSink.follows`. */
+  inOwnProcess: boolean;
+  acquire(): Promise<S>;
+  /** The target as it is, opened for looking; null: there is none yet. Creates nothing. */
+  acquireExisting(): Promise<S | null>;
+  /** Opens separate connections for comparing. */
+  inspect(): Promise<Inspection>;
+  /** The error says that the target holds nothing at all. */
+  isAbsent?(error: unknown): boolean;
+  /** The failure, with the place that it concerns: a server, or a disk and its room. */
+  placed(error: MillraceError): MillraceError;
+  /** What a failure means for the sink, and what becomes of it. */
+  meaning?(error: MillraceError, opened: Opened<S>): Promise<MillraceError>;
+  /** The store is open. `layouts`: by table id, as last prepared. */
+  joined(opened: Opened<S>, layouts: ReadonlyMap<string, TableLayout>): Promise<void>;
+  /** Before the store is released. */
+  leaving(): Promise<void>;
+  /** The checkpoint was taken over. Exclusively. */
+  taken(opened: Opened<S>): Promise<void>;
+  /** Before the targets of these tables are prepared, or lose rows for a reset. */
+  preparing?(tables: readonly TableVersion[], opened: Opened<S>, purpose: "prepare" | "reset"): Promise<void>;
+  /** Before the targets of these tables change in another way than by batches. Exclusively. */
+  changing?(tables: readonly TableVersion[]): void;
+  /** Runs `write`, and what belongs before and after it. Exclusively. */
+  applying(batch: Batch, opened: Opened<S>, write: () => Promise<void>): Promise<void>;
+  /** While idle, to see whether the target is whole. */
+  verifying?(opened: Opened<S>): Promise<void>;
+  /** After a batch, and while idle. */
+  rested?(): void;
+}
+
+/** A sink over DuckDB's engine: it writes tables by SQL, each batch in one transaction with its checkpoint. */
+export class EngineSink<S extends Store>
   implements Sink, TargetPresence, TargetRows, TargetEvolution, TargetComparison, TargetEngine
 {
-  abstract readonly kind: string;
+  readonly kind: string;
   readonly delivery = "transactional";
   readonly onLost = "fail";
   readonly presence = this;
@@ -63,88 +97,47 @@ export abstract class EngineSink<S extends Store>
   readonly evolution = this;
   readonly comparison = this;
   readonly engine = this;
-  readonly batchLimits: NonNullable<Sink["batchLimits"]> = BATCH;
+  readonly copies?: TargetCopies;
+  readonly batchLimits: NonNullable<Sink["batchLimits"]>;
   readonly form: SinkForm;
   readonly name: string;
+  readonly #keeper: StoreKeeper<S>;
   /** By table id, as last prepared. */
-  protected readonly layouts = new Map<string, TableLayout>();
-  protected readonly targetForm: DuckdbForm;
+  readonly #layouts = new Map<string, TableLayout>();
   readonly #repetition = new Repetition();
   readonly #targets: Targets<TableLayout, DuckdbTarget, TableLayout>;
   readonly #batches = new BatchWriter((table) => this.#targets.get(table));
   readonly #options: WarehouseOptions;
-  /** See `follows`. */
-  protected inOwnProcess = false;
   #store: S | null = null;
   #connection: EngineConnection | null = null;
   #checkpoint: CheckpointRow | null = null;
   #closed = false;
   #inFlight: Promise<unknown> = Promise.resolve();
 
-  constructor({ name, owner, schema, dropsColumns }: EngineSinkOptions, form: DuckdbForm) {
+  constructor({ name, owner, schema, dropsColumns }: EngineSinkOptions, keeper: StoreKeeper<S>) {
+    const { kind, form, batchLimits, copies } = keeper;
     this.name = name;
-    this.targetForm = form;
+    this.kind = kind;
     this.form = form.mode;
+    this.batchLimits = batchLimits;
+    if (copies !== undefined) this.copies = copies;
+    this.#keeper = keeper;
     this.#targets = new Targets(owner);
-    const changing = (tables: readonly TableVersion[]): void => this.changing(tables);
+    const changing = (tables: readonly TableVersion[]): void => keeper.changing?.(tables);
     const onPrepared = (layout: TableLayout, hasExact: boolean): void => {
-      this.layouts.set(layout.table.id, layout);
+      this.#layouts.set(layout.table.id, layout);
       this.#batches.hasExact(layout, hasExact);
     };
     this.#options = { name, owner, schema, form, dropsColumns, changing, onPrepared };
   }
 
-  /** Deleted rows that still occupy space in the target. */
-  abstract get deadRows(): number;
-
-  /** Opens separate connections for comparing. */
-  abstract inspect(): Promise<Inspection>;
-
-  protected abstract acquire(): Promise<S>;
-
-  /** The target as it is, opened for looking; null: there is none yet. Creates nothing. */
-  protected abstract acquireExisting(): Promise<S | null>;
-
-  /** The error says that the target holds nothing at all. */
-  protected isAbsent(_error: unknown): boolean {
-    return false;
+  get deadRows(): number {
+    return this.#keeper.deadRows;
   }
 
-  /** Runs `write`, and what belongs before and after it. Exclusively. */
-  protected abstract applying(batch: Batch, opened: Opened<S>, write: () => Promise<void>): Promise<void>;
-
-  /** Called when the store is open. */
-  protected async joined(_opened: Opened<S>): Promise<void> {}
-
-  /** Called before the store is released. */
-  protected async leaving(): Promise<void> {}
-
-  /** Called after the checkpoint was taken over. Exclusively. */
-  protected async taken(): Promise<void> {}
-
-  /** Called before the targets of these tables are prepared, or lose rows for a reset. */
-  protected async preparing(
-    _tables: readonly TableVersion[],
-    _opened: Opened<S>,
-    _purpose: "prepare" | "reset",
-  ): Promise<void> {}
-
-  /** Called while idle, to see whether the target is whole. */
-  protected async verifying(_opened: Opened<S>): Promise<void> {}
-
-  /** The failure, with the place that it concerns: a server, or a disk and its room. */
-  protected abstract placed(error: MillraceError): MillraceError;
-
-  /** What a failure means for the sink, and what becomes of it. */
-  protected async meaning(error: MillraceError, _opened: Opened<S>): Promise<MillraceError> {
-    return error;
+  async inspect(): Promise<Inspection> {
+    return await this.#keeper.inspect();
   }
-
-  /** Called before the targets of these tables change in another way than by batches. Exclusively. */
-  protected changing(_tables: readonly TableVersion[]): void {}
-
-  /** Called after a batch, and while idle. */
-  protected rested(): void {}
 
   /** Equal for two tables if and only if they would share a target: the caller refuses the second. */
   target(table: TableVersion): string {
@@ -155,7 +148,7 @@ export abstract class EngineSink<S extends Store>
     return await this.#work("opening", signal, async () => {
       if (this.#store?.broken === true) await this.#disconnect();
       if (this.#connection === null) await this.#connect();
-      const { connection, store, checkpoint } = this.opened();
+      const { connection, store, checkpoint } = this.#opened();
       store.verifyPlace();
       return await store.exclusively(async () => {
         const held = await inTransaction(
@@ -163,7 +156,7 @@ export abstract class EngineSink<S extends Store>
           () => connection.run(BEGIN),
           () => checkpoint.take(connection, store.catalogue, lease),
         );
-        await this.taken();
+        await this.#keeper.taken(this.#opened());
         return held;
       });
     });
@@ -171,7 +164,7 @@ export abstract class EngineSink<S extends Store>
 
   async look(signal: AbortSignal): Promise<Checkpoint | null> {
     signal.throwIfAborted();
-    const store = await this.acquireExisting();
+    const store = await this.#keeper.acquireExisting();
     if (store === null) return null;
     try {
       const connection = await store.connect();
@@ -181,7 +174,7 @@ export abstract class EngineSink<S extends Store>
         connection.disconnectSync();
       }
     } catch (error) {
-      if (this.isAbsent(error)) return null;
+      if (this.#keeper.isAbsent?.(error) === true) return null;
       throw classify(error, "looking at the sink's progress");
     } finally {
       await store.release();
@@ -204,8 +197,8 @@ export abstract class EngineSink<S extends Store>
   async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     const doing = tables.length === 1 ? `preparing ${tables[0]!.id}` : `preparing ${tables.length} tables`;
     await this.#work(doing, signal, async () => {
-      this.opened().store.verifyPlace();
-      await this.preparing(tables, this.opened(), "prepare");
+      this.#opened().store.verifyPlace();
+      await this.#keeper.preparing?.(tables, this.#opened(), "prepare");
       await this.#targets.prepare(this.#warehouse(), tables);
     });
   }
@@ -221,18 +214,18 @@ export abstract class EngineSink<S extends Store>
       "writing",
       signal,
       async () => {
-        const opened = this.opened();
+        const opened = this.#opened();
         const { store, checkpoint } = opened;
         await store.exclusively(async () => {
           // Invariant: rows that went into a file without a name do not count as durable.
           store.verifyPlace();
-          await this.applying(batch, opened, async () => {
+          await this.#keeper.applying(batch, opened, async () => {
             const parts: BatchParts = { ...opened, outcome, signal };
             await this.#batches.apply(parts, batch);
             checkpoint.committed(batch.checkpoint);
           });
         });
-        this.rested();
+        this.#keeper.rested?.();
       },
       batchName(batch),
     );
@@ -240,14 +233,14 @@ export abstract class EngineSink<S extends Store>
 
   async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
     await this.#work("removing rows that Millrace did not write", signal, async () => {
-      const opened = this.opened();
+      const opened = this.#opened();
       const { connection, store } = opened;
       store.verifyPlace();
-      await this.preparing(tables, opened, "reset");
+      await this.#keeper.preparing?.(tables, opened, "reset");
       const there = await this.#warehouse().versioned(tables);
       const found = tables.filter((table) => there.has(this.target(table)));
       await store.exclusively(async () => {
-        this.changing(found);
+        this.#keeper.changing?.(found);
         for (const table of found) {
           const sql = expelSql(there.get(this.target(table))!, version);
           await overFiles(table.id, async () => void (await connection.run(sql)));
@@ -264,8 +257,8 @@ export abstract class EngineSink<S extends Store>
 
   async forget(signal: AbortSignal): Promise<void> {
     await this.#work("removing the sink's progress", signal, async () => {
-      const { connection, store, checkpoint } = this.opened();
-      await this.leaving();
+      const { connection, store, checkpoint } = this.#opened();
+      await this.#keeper.leaving();
       await store.exclusively(() =>
         inTransaction(
           connection,
@@ -278,20 +271,20 @@ export abstract class EngineSink<S extends Store>
 
   async verify(signal: AbortSignal): Promise<void> {
     await this.#work("looking at the target", signal, async () => {
-      const { connection, store } = this.opened();
+      const { connection, store } = this.#opened();
       store.verifyPlace();
-      await this.verifying(this.opened());
+      await this.#keeper.verifying?.(this.#opened());
       const there = await store.tables(connection);
       const lost = this.#targets.lost(new Map(there.map((table) => [targetKey(table.name), table])));
       if (lost !== null)
         throw lost.successor === null ? tableGone(lost.tableId) : takenOver(lost.tableId, lost.successor);
     });
-    this.rested();
+    this.#keeper.rested?.();
   }
 
   /** Invariant: an engine that may have ended a process never runs in the daemon's again, until that was stopped in order. */
   follows({ died, errors }: FormerProcess): void {
-    this.inOwnProcess = died || errors.some(endedEngine);
+    this.#keeper.inOwnProcess = died || errors.some(endedEngine);
   }
 
   async memoryBytes(): Promise<number | null> {
@@ -317,7 +310,7 @@ export abstract class EngineSink<S extends Store>
     await this.#disconnect();
   }
 
-  protected opened(): Opened<S> {
+  #opened(): Opened<S> {
     if (this.#closed) throw stopped();
     const [connection, store] = [this.#connection, this.#store];
     invariant(connection !== null && store !== null, "a sink is opened before it is used");
@@ -325,19 +318,19 @@ export abstract class EngineSink<S extends Store>
   }
 
   #checkpointIn(store: S): CheckpointRow {
-    return new CheckpointRow(this.name, store.catalogue, this.targetForm);
+    return new CheckpointRow(this.name, store.catalogue, this.#keeper.form);
   }
 
   #warehouse(): DuckdbWarehouse {
-    const { connection, store } = this.opened();
+    const { connection, store } = this.#opened();
     return new DuckdbWarehouse(connection, store, this.#options);
   }
 
   async #connect(): Promise<void> {
-    this.#store = await this.acquire();
+    this.#store = await this.#keeper.acquire();
     try {
       this.#connection = await this.#store.connect();
-      await this.joined(this.opened());
+      await this.#keeper.joined(this.#opened(), this.#layouts);
     } catch (error) {
       await this.#disconnect();
       throw error;
@@ -345,7 +338,7 @@ export abstract class EngineSink<S extends Store>
   }
 
   async #disconnect(): Promise<void> {
-    await this.leaving();
+    await this.#keeper.leaving();
     this.#connection?.disconnectSync();
     this.#connection = null;
     this.#targets.forget();
@@ -376,8 +369,9 @@ export abstract class EngineSink<S extends Store>
         const mark = isBroken ? "" : await this.#lastCommit();
         const known = this.#repetition.judged(found, error, what, mark);
         if (isBroken && this.#store !== null) this.#store.broken = true;
-        const placed = this.placed(known);
-        throw isBroken || this.#connection === null ? placed : await this.meaning(placed, this.opened());
+        const placed = this.#keeper.placed(known);
+        if (isBroken || this.#connection === null) throw placed;
+        throw (await this.#keeper.meaning?.(placed, this.#opened())) ?? placed;
       } finally {
         signal.removeEventListener("abort", interrupt);
       }

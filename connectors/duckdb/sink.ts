@@ -7,7 +7,8 @@ import { failpoint } from "../../src/core/failpoint.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { TargetCopies } from "../../src/core/contracts/sink.ts";
 import { type Logger, SILENT } from "../../src/core/contracts/telemetry.ts";
-import { EngineSink, type EngineSinkOptions, type Opened } from "./engine-sink.ts";
+import { EngineSink, type EngineSinkOptions, type Opened, type StoreKeeper } from "./engine-sink.ts";
+import type { TableLayout } from "./write/layout.ts";
 import { Database, type DatabaseSettings } from "./file/database.ts";
 import { DEAD_MIN, DeadRows } from "./file/dead-rows.ts";
 import { classify, isOutOfMemory, onDisk } from "./errors.ts";
@@ -24,24 +25,45 @@ export interface DuckdbSinkOptions extends DatabaseSettings, EngineSinkOptions {
   readonly upkeep?: { readonly deadMin: number; readonly spanMax: number };
 }
 
+/**
+ * A batch of many rows reads the keys of its tables once: the larger a batch, the less a row costs (docs/benchmarks.md). A
+ * third of the limit of all sinks' queues, so that as many changes can arrive meanwhile.
+ */
+const BATCH = { rowCountMax: 100_000, byteCountMax: 8 * 1024 * 1024 } as const;
+
 /** Mirrors tables into a DuckDB file, or keeps their history; effects occur exactly once. See README.md. */
-export class DuckdbSink extends EngineSink<Database> implements TargetCopies {
+export function duckdbSink(options: DuckdbSinkOptions): EngineSink<Database> {
+  return new EngineSink(options, new FileKeeper(options));
+}
+
+class FileKeeper implements StoreKeeper<Database>, TargetCopies {
   readonly kind = "duckdb";
+  readonly form: TargetForm;
+  readonly batchLimits = BATCH;
   readonly copies = this;
+  inOwnProcess = false;
   readonly #options: DuckdbSinkOptions;
   readonly #dead: DeadRows;
   /** Null in a history, which deletes no rows. */
   #upkeep: Upkeep | null = null;
 
   constructor(options: DuckdbSinkOptions) {
-    super(options, options.form ?? DEFAULT_FORM);
+    this.form = options.form ?? DEFAULT_FORM;
     this.#options = options;
     this.#dead = new DeadRows(options.upkeep?.deadMin ?? DEAD_MIN);
   }
 
   /** Over all tables at their last count. */
-  override get deadRows(): number {
+  get deadRows(): number {
     return this.#dead.count;
+  }
+
+  async acquire(): Promise<Database> {
+    return await Database.acquire({ ...this.#options, inOwnProcess: this.inOwnProcess });
+  }
+
+  async acquireExisting(): Promise<Database | null> {
+    return existsSync(this.#options.path) ? await this.acquire() : null;
   }
 
   /** Works also while the sink is paused or waits, because no other process can have the file open. */
@@ -57,56 +79,45 @@ export class DuckdbSink extends EngineSink<Database> implements TargetCopies {
     }
   }
 
-  override async inspect(): Promise<Inspection> {
-    expectFile(this.#options.path);
-    return await DuckdbInspection.over(await this.acquire(), { schema: this.#options.schema, form: this.targetForm });
+  async inspect(): Promise<Inspection> {
+    const { path, schema } = this.#options;
+    expectFile(path);
+    return await DuckdbInspection.over(await this.acquire(), { schema, form: this.form });
   }
 
   /** What does not fit into memory goes into a folder beside the file, and rows on their way into one for temporary files. */
-  protected override placed(error: MillraceError): MillraceError {
+  placed(error: MillraceError): MillraceError {
     return onDisk(error, this.#options.path, tmpdir());
   }
 
-  protected override async acquire(): Promise<Database> {
-    return await Database.acquire({ ...this.#options, inOwnProcess: this.inOwnProcess });
-  }
-
-  protected override async acquireExisting(): Promise<Database | null> {
-    return existsSync(this.#options.path) ? await this.acquire() : null;
-  }
-
-  protected override async joined({ store, checkpoint }: Opened<Database>): Promise<void> {
-    if (this.form !== "mirror") return;
+  async joined({ store, checkpoint }: Opened<Database>, layouts: ReadonlyMap<string, TableLayout>): Promise<void> {
+    if (this.form.mode !== "mirror") return;
     const { logger = SILENT, upkeep } = this.#options;
     this.#upkeep = await Upkeep.start({
       database: store,
       checkpoint,
       dead: this.#dead,
-      layouts: () => this.layouts,
+      layouts,
       logger,
       settings: { spanMax: upkeep?.spanMax ?? SPAN_MAX },
     });
   }
 
-  protected override async leaving(): Promise<void> {
+  async leaving(): Promise<void> {
     const upkeep = this.#upkeep;
     this.#upkeep = null;
     await upkeep?.close();
   }
 
-  protected override async taken(): Promise<void> {
+  async taken(): Promise<void> {
     await this.#upkeep?.clear();
   }
 
-  protected override changing(tables: readonly TableVersion[]): void {
+  changing(tables: readonly TableVersion[]): void {
     this.#upkeep?.abandon(tables);
   }
 
-  protected override async applying(
-    batch: Batch,
-    { connection, store }: Opened<Database>,
-    write: () => Promise<void>,
-  ): Promise<void> {
+  async applying(batch: Batch, { connection, store }: Opened<Database>, write: () => Promise<void>): Promise<void> {
     await this.#upkeep?.applying(batch);
     try {
       const tableIds = batch.kind === "rows" ? batch.tables.map(({ table }) => table.id) : [];
@@ -123,7 +134,7 @@ export class DuckdbSink extends EngineSink<Database> implements TargetCopies {
     await store.giveBack(connection);
   }
 
-  protected override rested(): void {
+  rested(): void {
     this.#upkeep?.look();
   }
 }

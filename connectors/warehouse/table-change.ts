@@ -85,18 +85,18 @@ export interface Dialect<L extends TableLayout = TableLayout, E extends Existing
   /** The rows are sorted by the key, so that the order of its columns matters. */
   readonly keepsKeyOrder: boolean;
   quote(name: string): string;
-  /** A name as the engine spells it: it may be too long. */
-  fitted(name: string): string;
+  /** A name as the engine spells it, where it may be too long. */
+  fitted?(name: string): string;
   /** The target's name in messages. */
   shown(table: TableName): string;
   /** In the order of the table's columns. */
   wanted(layout: L): readonly WantedColumn[];
-  /** Whether the target's column has the type, or accepts what a column of the type does. */
-  takes(there: ExistingColumn, wanted: WantedColumn): boolean;
+  /** Whether the target's column accepts what one of the wanted type does. Without it the types must be the same. */
+  takes?(there: ExistingColumn, wanted: WantedColumn): boolean;
   /** Throws if somebody changed the target so that it can't hold what is written to it. */
-  expectWhole(layout: TableLayout, existing: E): void;
-  /** Whether the target's name is spelled like the table's. */
-  isNamed(layout: L, existing: E): boolean;
+  expectWhole?(layout: TableLayout, existing: E): void;
+  /** Whether the target's name is spelled like the table's, where the engine finds it under other spellings. */
+  isNamed?(layout: L, existing: E): boolean;
   /** Numbers a refusal, and says what to do. */
   refusal(refused: Refused): MillraceError;
 }
@@ -141,22 +141,25 @@ export function changeOf<L extends TableLayout, E extends ExistingTarget>(
 ): TableChange<L, E> {
   const { table, form } = layout;
   expectForm(dialect, layout, existing);
-  dialect.expectWhole(layout, existing);
+  dialect.expectWhole?.(layout, existing);
   const wanted = dialect.wanted(layout);
   const thereAs = (name: string | null | undefined) => (name == null ? null : (existing.columns.get(name) ?? null));
-  const takes = (name: string, i: number): boolean => dialect.takes(thereAs(name)!, wanted[i]!);
+  const accepts = (there: ExistingColumn, column: WantedColumn): boolean =>
+    dialect.takes?.(there, column) ?? there.type === column.type;
+  const takes = (name: string, i: number): boolean => accepts(thereAs(name)!, wanted[i]!);
   const found = [...existing.columns.keys()].filter((name) => !isOwn(name));
   const { from, retired, replaced } = follow(found, existing.note, table, wanted, takes);
   const columns = wanted.map((column, i): ColumnChange => {
     const there = thereAs(from[i]);
-    const isRetyped = there !== null && !dialect.takes(there, column);
+    const isRetyped = there !== null && !accepts(there, column);
     const noted = existing.note?.columns[from[i] ?? ""]?.[1];
     if (isRetyped && (noted === undefined || noted === column.type)) throw otherType(dialect, table, column, there);
     return { wanted: column, isKey: table.key.includes(i), from: there, isRetyped };
   });
+  const fitted = (long: string): string => dialect.fitted?.(long) ?? long;
   const taken = new Set(existing.columns.keys());
   const renamed = replaced.map((name) => {
-    const to = nameUntil(name, table.version, taken, (long) => dialect.fitted(long));
+    const to = nameUntil(name, table.version, taken, fitted);
     taken.add(to);
     return { from: name, to };
   });
@@ -170,7 +173,7 @@ export function changeOf<L extends TableLayout, E extends ExistingTarget>(
     drops: layout.dropsColumns && form.mode === "mirror",
     isNewKey: isNewKey(dialect, layout, existing, { wanted, from }),
     isOtherForm: isOtherForm(layout, existing),
-    isRenamed: !dialect.isNamed(layout, existing),
+    isRenamed: dialect.isNamed?.(layout, existing) === false,
     note,
     isNoted: existing.note !== null && encodeNote(existing.note) === note,
   };
@@ -342,6 +345,7 @@ export async function copyOf<L extends TableLayout, E extends ExistingTarget>(
   const cells: { readonly name: string; readonly value: string; readonly isKey: boolean }[] = [];
   const kept: string[] = [];
   const moved: string[] = [];
+  const fitted = (long: string): string => dialect.fitted?.(long) ?? long;
   const taken = new Set([...existing.columns.keys(), ...replaced.map(({ to }) => to)]);
   const keep = ({ name: from, type }: ExistingColumn, to = from): void => {
     const name = dialect.quote(to);
@@ -358,7 +362,7 @@ export async function copyOf<L extends TableLayout, E extends ExistingTarget>(
     if (from === null || !isRetyped || layout.form.mode === "mirror") continue;
     const lost = `${dialect.quote(from.name)} IS NOT NULL AND ${value} IS NULL`;
     if ((await dialect.rows(`SELECT 1 FROM ${layout.sqlName} WHERE ${lost} LIMIT 1`)).length === 0) continue;
-    const until = nameUntil(wanted.name, layout.table.version, taken, (name) => dialect.fitted(name));
+    const until = nameUntil(wanted.name, layout.table.version, taken, fitted);
     taken.add(until);
     move(from, until);
   }

@@ -7,7 +7,7 @@ import { findMillraceError } from "../../src/core/errors.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { lostColumns, successorOf, type TargetNote } from "./following.ts";
-import { isOwn, VERSION_COLUMN } from "./own-columns.ts";
+import { isOwn, type TargetForm, VERSION_COLUMN } from "./own-columns.ts";
 import {
   changeOf,
   type Dialect,
@@ -23,6 +23,16 @@ import {
 /** `E`: by the key of its target. */
 export type Found<E> = ReadonlyMap<string, E>;
 
+export interface TargetsOptions {
+  /** See TargetNote. */
+  readonly owner?: string | undefined;
+  /** The schema for all tables; undefined: the source's schemas. */
+  readonly schema: string | undefined;
+  readonly form: TargetForm;
+  /** See SinkContext. */
+  readonly dropsColumns?: ((table: TableName) => boolean) | undefined;
+}
+
 /** An engine that is open for one sink. `P`: how the sink writes the rows of a prepared version. */
 export interface Warehouse<L extends TableLayout, E extends ExistingTarget, P> extends Dialect<L, E> {
   /** Equal for two tables if and only if they would share a target. Throws for one that can't have a name there. */
@@ -30,8 +40,8 @@ export interface Warehouse<L extends TableLayout, E extends ExistingTarget, P> e
   /** Where its target is, and in which form. */
   target(table: TableVersion): TableLayout;
   layout(table: TableVersion): L | Promise<L>;
-  /** Names of the table's columns, spelled as the engine compares them. */
-  columnNames(table: TableVersion): readonly string[];
+  /** Names of the table's columns in the target, as the engine compares them. Without it they are the same. */
+  columnNames?(table: TableVersion): readonly string[];
   /** Existing targets. An engine whose answers may be old asks again for a while unless the answer is the expected one. */
   find(tables: readonly TableName[], isExpected?: (found: Found<E>) => boolean): Promise<Found<E>>;
   /** Quoted names of the existing targets of these tables, or (null) of all targets there, that have a column for versions. */
@@ -50,7 +60,7 @@ export interface Warehouse<L extends TableLayout, E extends ExistingTarget, P> e
   /** `retired`: columns of the target that the table does not have. `existing`: as it was before; null: it was made. */
   prepared(layout: L, retired: readonly string[], existing: E | null): P | Promise<P>;
   /** All tables of a call were tried. */
-  finish(prepared: readonly P[]): Promise<void>;
+  finish?(prepared: readonly P[]): Promise<void>;
   /** Whether the rows are the same after changes that can keep them. */
   carriesRows(from: L, to: L, existing: E): Promise<boolean>;
   /** Runs work for one table; an error that concerns this table alone names it. */
@@ -136,7 +146,7 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
         prepared.push([layout.table, await followed(warehouse, layout, existing)]);
       });
     }
-    await warehouse.finish(prepared.map(([, target]) => target));
+    await warehouse.finish?.(prepared.map(([, target]) => target));
     for (const [table, target] of prepared) {
       this.#tables.set(warehouse.key(table), table.id);
       this.#prepared.set(table, target);
@@ -167,7 +177,7 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
 
   async #convert(warehouse: Warehouse<L, E, P>, target: TableLayout, existing: E): Promise<void> {
     expectForm(warehouse, target, existing);
-    await warehouse.about(target.table, () => warehouse.expectWhole(target, existing));
+    await warehouse.about(target.table, () => warehouse.expectWhole?.(target, existing));
     if (!isOtherForm(target, existing)) return;
     if (warehouse.convert === undefined) await this.prepare(warehouse, [target.table]);
     else await warehouse.convert(target);
@@ -175,7 +185,8 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
 
   #isRobbed(warehouse: Warehouse<L, E, P>, table: TableVersion, { form, columns, note }: E): boolean {
     if (form === null) return false;
-    const lost = lostColumns([...columns.keys()], note, table, warehouse.columnNames(table));
+    const names = warehouse.columnNames?.(table) ?? table.columns.map(({ name }) => name);
+    const lost = lostColumns([...columns.keys()], note, table, names);
     return lost.length > 0 || this.successor(note) !== null;
   }
 

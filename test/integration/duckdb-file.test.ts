@@ -5,7 +5,7 @@ import { chmodSync, copyFileSync, mkdirSync, readdirSync, renameSync, truncateSy
 import { expect, test } from "vitest";
 import { factory, definition } from "../../connectors/duckdb/config.ts";
 import { DuckdbInspection } from "../../connectors/duckdb/inspect/inspect.ts";
-import { DuckdbSink } from "../../connectors/duckdb/sink.ts";
+import { duckdbSink } from "../../connectors/duckdb/sink.ts";
 import { findMillraceError, type MillraceError } from "../../src/core/errors.ts";
 import { failure, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
@@ -21,9 +21,9 @@ const items = tableVersion({
   key: ["id"],
 });
 
-function sinkAt(path: string, more: { name?: string; schema?: string; memoryLimit?: string } = {}): DuckdbSink {
+function sinkAt(path: string, more: { name?: string; schema?: string; memoryLimit?: string } = {}): Sink {
   const { name = "w", schema, memoryLimit = "256MB" } = more;
-  return new DuckdbSink({ name, path, memoryLimit, threads: 2, schema });
+  return duckdbSink({ name, path, memoryLimit, threads: 2, schema });
 }
 
 /** Undefined where it succeeds. */

@@ -4,7 +4,7 @@ import { statSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, test } from "vitest";
-import { DuckdbSink } from "../../connectors/duckdb/sink.ts";
+import { duckdbSink } from "../../connectors/duckdb/sink.ts";
 import { duckdbTarget } from "../support/warehouses/duckdb-target.ts";
 import { expectedAfter, batches } from "../support/warehouses/duckdb-writer.ts";
 import { failure, timeout } from "../conformance/stage.ts";
@@ -25,7 +25,7 @@ test("a writer that is killed at any moment leaves rows and progress that belong
     writer.kill("SIGKILL");
     await once(writer, "exit");
 
-    const sink = new DuckdbSink({ name: "w", path: target.path, memoryLimit: "256MB", threads: 2, schema: undefined });
+    const sink = duckdbSink({ name: "w", path: target.path, memoryLimit: "256MB", threads: 2, schema: undefined });
     const held = await sink.open(kill, timeout());
     const n = Number(held?.position.commit);
     expect(n).toBeGreaterThan(reached);

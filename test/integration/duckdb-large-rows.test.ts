@@ -3,7 +3,7 @@
  * @module-tag heavy
  */
 import { expect, test } from "vitest";
-import { DuckdbSink } from "../../connectors/duckdb/sink.ts";
+import { duckdbSink } from "../../connectors/duckdb/sink.ts";
 import { Database } from "../../connectors/duckdb/file/database.ts";
 import { patch, put, Reports, rowsBatch, timeout, type Write } from "../conformance/stage.ts";
 import { tableVersion, UNCHANGED } from "../support/model/blocks.ts";
@@ -24,7 +24,7 @@ const LARGE = "x".repeat(25 << 20);
 test("inserts, updates, upserts and small rows beside large ones go through at the second attempt at the latest", async () => {
   using folder = temporaryFolder();
   const settings = { path: folder.file("warehouse.duckdb"), memoryLimit: LIMIT, threads: 1 };
-  const sink = new DuckdbSink({ name: "warehouse", schema: undefined, ...settings });
+  const sink = duckdbSink({ name: "warehouse", schema: undefined, ...settings });
   await sink.open(1, timeout());
   await sink.prepare([table], timeout());
   const reports = new Reports();

@@ -1,7 +1,7 @@
 /** What is compared in a lake while its maintenance moves rows. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
-import { LakeSink } from "../../connectors/duckdb/lake/sink.ts";
+import { lakeSink } from "../../connectors/duckdb/lake/sink.ts";
 import type { CatalogKind } from "../../connectors/duckdb/lake/place.ts";
 import { put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
@@ -24,7 +24,7 @@ test.for(["sqlite", "duckdb"] as const satisfies readonly CatalogKind[])(
   { tags: "heavy" },
   async (kind) => {
     await using target = await lakeTarget(kind);
-    const sink = new LakeSink({ ...target.options, maintenance: { everyMs: 20, keepSnapshotsMs: 1_000 } });
+    const sink = lakeSink({ ...target.options, maintenance: { everyMs: 20, keepSnapshotsMs: 1_000 } });
     await sink.open(1, timeout());
     await sink.prepare([items], timeout());
     const all = Array.from({ length: ROWS }, (_, i) => put([`${i}`, "x"]));

@@ -1,11 +1,12 @@
 /** Requests to a lake's catalogue in Postgres that arrive after what was written since: none counts. */
 import { expect, test } from "vitest";
 import { placeOf } from "../../connectors/duckdb/lake/place.ts";
-import { LakeSink } from "../../connectors/duckdb/lake/sink.ts";
+import { lakeSink } from "../../connectors/duckdb/lake/sink.ts";
 import { failure, put, remove, Reports, rowsBatch, timeout, type Write } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { tcpProxy } from "../support/network/proxy.ts";
 import { type LakeTarget, lakeTarget } from "../support/warehouses/ducklake-target.ts";
+import type { Sink } from "../../src/core/contracts/sink.ts";
 
 const items = tableVersion({
   table: "items",
@@ -32,7 +33,7 @@ test.for([
   // Where the server can't tell whose session it is, the next one waits for its end.
   const isKnown = from !== "COMMIT" || late === few;
   const options = isKnown ? { ...target.options, owner: "daemon/lake" } : target.options;
-  const first = new LakeSink({ ...options, place: through });
+  const first = lakeSink({ ...options, place: through });
   await first.open(1, timeout());
   await first.prepare([items], timeout());
   await first.apply(rowsBatch(10n, [items, ["1", "2", "3"].map((id) => put([id, "a"]))]), new Reports(), timeout());
@@ -42,7 +43,7 @@ test.for([
   proxy.halfClose("client");
   expect(await givenUp).toMatchObject({ code: "MR2001", reason: "lost" });
   // By the next lease, past the proxy.
-  const next = new LakeSink(options);
+  const next = lakeSink(options);
   const opening = next.open(2, timeout()).then(
     () => null,
     (error: unknown) => error,
@@ -73,7 +74,7 @@ test.for([
   await next.close();
 });
 
-async function expectFilledAgain(sink: LakeSink, target: LakeTarget): Promise<void> {
+async function expectFilledAgain(sink: Sink, target: LakeTarget): Promise<void> {
   const found = await failure(sink.open(4, timeout()));
   expect(found).toMatchObject({ code: "MR3226", kind: "reopen", lostTables: [items.id] });
   await sink.open(4, timeout());

@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { LakeSink, type LakeSinkOptions } from "../../connectors/duckdb/lake/sink.ts";
+import { lakeSink, type LakeSinkOptions } from "../../connectors/duckdb/lake/sink.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import { failure, put, remove, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
@@ -105,8 +105,8 @@ test("what maintenance could not read is lost too, and it joins the files of the
   await sink.close();
 });
 
-async function written(target: LakeTarget, maintenance: LakeSinkOptions["maintenance"] = null): Promise<LakeSink> {
-  const sink = new LakeSink({ ...target.options, maintenance });
+async function written(target: LakeTarget, maintenance: LakeSinkOptions["maintenance"] = null) {
+  const sink = lakeSink({ ...target.options, maintenance });
   await sink.open(1, timeout());
   await sink.prepare([kept, spoiled], timeout());
   const batch = rowsBatch(1n, [kept, rows], [spoiled, rows]);
@@ -115,7 +115,7 @@ async function written(target: LakeTarget, maintenance: LakeSinkOptions["mainten
   return sink;
 }
 
-async function rewriting(sink: LakeSink): Promise<MillraceError> {
+async function rewriting(sink: ReturnType<typeof lakeSink>): Promise<MillraceError> {
   return await failure(sink.apply(rowsBatch(2n, [kept, rows], [spoiled, rows]), new Reports(), timeout()));
 }
 

@@ -5,7 +5,7 @@ import { expect, test } from "vitest";
 import { freshBucket } from "../support/run/services.ts";
 import { Lake } from "../../connectors/duckdb/lake/lake.ts";
 import { findOrphans, markData, ownerOfData, scheduleOrphans } from "../../connectors/duckdb/lake/orphans.ts";
-import { LakeSink } from "../../connectors/duckdb/lake/sink.ts";
+import { lakeSink } from "../../connectors/duckdb/lake/sink.ts";
 import { SILENT } from "../../src/core/contracts/telemetry.ts";
 import { timeout } from "../conformance/stage.ts";
 import { type LakeTarget, lakeTarget } from "../support/warehouses/ducklake-target.ts";
@@ -42,7 +42,7 @@ test(
     const warned: string[] = [];
     const logger = { ...SILENT, warn: (_: object, text: string) => void warned.push(text) };
     const maintenance = { everyMs: 100, keepSnapshotsMs: 60_000 };
-    const sink = new LakeSink({ ...target.options, name: "upkeep", logger, maintenance });
+    const sink = lakeSink({ ...target.options, name: "upkeep", logger, maintenance });
     await sink.open(1, timeout());
     await eventually(async () => expect(warned).toContainEqual(expect.stringContaining("another lake")));
     expect(readdirSync(folder)).toEqual(expect.arrayContaining(left));
@@ -72,7 +72,7 @@ test("a file that a transaction of more than a day names after all stays", async
   const { place } = target.options;
   let runs = 0;
   const logger = { ...SILENT, info: () => void runs++ };
-  const sink = new LakeSink({ ...target.options, logger, maintenance: { everyMs: 200, keepSnapshotsMs: 60_000 } });
+  const sink = lakeSink({ ...target.options, logger, maintenance: { everyMs: 200, keepSnapshotsMs: 60_000 } });
   await sink.open(1, timeout());
   await target.query("create schema lake.public");
   await target.query("create table lake.public.items (id integer)");

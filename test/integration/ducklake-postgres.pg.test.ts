@@ -2,7 +2,7 @@
 import { writeFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { queryLake } from "../../connectors/duckdb/lake/query.ts";
-import { LakeSink } from "../../connectors/duckdb/lake/sink.ts";
+import { lakeSink } from "../../connectors/duckdb/lake/sink.ts";
 import { placeOf } from "../../connectors/duckdb/lake/place.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
 import { failure, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
@@ -86,7 +86,7 @@ test("a server that is down and a login that is refused are told apart, without 
     const url = new URL(options.place.catalog);
     change(url);
     url.password = "hush-hush";
-    const sink = new LakeSink({ ...options, place: placeOf({ catalog: url.href, data: options.place.data }, "/") });
+    const sink = lakeSink({ ...options, place: placeOf({ catalog: url.href, data: options.place.data }, "/") });
     const error = await failure(sink.open(1, timeout()));
     await sink.close();
     expect(`${error.message} ${error.hint} ${String(error.cause)} ${error.stack}`).not.toContain("hush-hush");
@@ -113,7 +113,7 @@ test("a password in the file of `passfile` may change while the sink is open", a
   url.password = "";
   url.searchParams.set("passfile", passfile);
   await using target = await lakeTarget("sqlite");
-  const sink = new LakeSink({
+  const sink = lakeSink({
     ...target.options,
     place: placeOf({ catalog: url.href, data: folder.file("data") }, "/"),
   });

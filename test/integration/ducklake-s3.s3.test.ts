@@ -7,7 +7,7 @@ import { S3Client } from "@aws-sdk/client-s3";
 import { expect, test, vi } from "vitest";
 import type { Batch } from "../../src/core/model/batch.ts";
 import { placeOf } from "../../connectors/duckdb/lake/place.ts";
-import { LakeSink } from "../../connectors/duckdb/lake/sink.ts";
+import { lakeSink } from "../../connectors/duckdb/lake/sink.ts";
 import { lookForLogin } from "../../connectors/kit/bucket-login.ts";
 import { users } from "../conformance/sink-rows.ts";
 import { failure, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
@@ -19,6 +19,7 @@ import { temporaryFolder } from "../support/run/temporary-folder.ts";
 import { freshBucket } from "../support/run/services.ts";
 import { eventually } from "../support/run/waiting.ts";
 import { DEFAULT_FORM } from "../../connectors/warehouse/own-columns.ts";
+import type { Sink } from "../../src/core/contracts/sink.ts";
 
 const SECRETS = /wrong-secret|millracetestsecret/;
 /** More than the catalogue keeps itself. */
@@ -30,14 +31,14 @@ test("wrong keys, no bucket, no server, a busy one and a wrong clock are told ap
   await using target = await lakeTarget("sqlite", DEFAULT_FORM, bucket);
   let way: Way = "pass";
   await using between = await s3Gateway(bucket.options.endpoint, () => way);
-  const sinkWith = (options: object, name = bucket.bucket): LakeSink => {
+  const sinkWith = (options: object, name = bucket.bucket): Sink => {
     const s3 = { ...bucket.options, ...options };
     const { catalog } = target.options.place;
     const place = placeOf({ catalog: `sqlite:${catalog}`, data: `s3://${name}/lake`, s3 }, "/");
-    return new LakeSink({ ...target.options, place });
+    return lakeSink({ ...target.options, place });
   };
   let lease = 1;
-  const apply = (sink: LakeSink): Promise<void> => fill(sink, lease++);
+  const apply = (sink: Sink): Promise<void> => fill(sink, lease++);
   const cases = [
     ["pass", { secretAccessKey: "wrong-secret" }, "MR2002", "blocked"],
     ["pass", { accessKeyId: "nobody" }, "MR2002", "blocked"],
@@ -75,7 +76,7 @@ test("a login that ends, or whose file changes, is replaced while the sink is op
   const { catalog } = target.options.place;
   const s3 = { ...others, endpoint: between.url };
   const place = placeOf({ catalog: `sqlite:${catalog}`, data: `s3://${bucket.bucket}/lake`, s3 }, "/");
-  const sink = new LakeSink({ ...target.options, place });
+  const sink = lakeSink({ ...target.options, place });
   await sink.open(1, timeout());
   await sink.prepare([users], timeout());
   await sink.apply(rows(1, 10n), new Reports(), timeout());
@@ -129,7 +130,7 @@ test("TLS: an authority of one's own is trusted by `s3.ca`; whatever is not trus
     const { catalog } = target.options.place;
     const s3 = { ...bucket.options, endpoint: front.url, ...options };
     const place = placeOf({ catalog: `sqlite:${catalog}`, data: `s3://${bucket.bucket}/lake`, s3 }, "/");
-    await fill(new LakeSink({ ...target.options, place, schema }), lease++);
+    await fill(lakeSink({ ...target.options, place, schema }), lease++);
   };
   const untrusted = /certificate of the S3 that holds the lake's data is not trusted/;
   const refused = [
@@ -156,7 +157,7 @@ function rows(round: number, at: bigint): Batch {
   return rowsBatch(at, [users, Array.from({ length: ROWS }, (_, i) => put([String(round * ROWS + i), "a", null]))]);
 }
 
-async function fill(sink: LakeSink, lease: number): Promise<void> {
+async function fill(sink: Sink, lease: number): Promise<void> {
   const rows = Array.from({ length: ROWS }, (_, i) => put([String(i), "a", null]));
   try {
     await sink.open(lease, timeout());

@@ -7,7 +7,7 @@ import { startEngine } from "../../connectors/duckdb/lake/engine.ts";
 import { Lake } from "../../connectors/duckdb/lake/lake.ts";
 import { queryLake } from "../../connectors/duckdb/lake/query.ts";
 import { placeOf } from "../../connectors/duckdb/lake/place.ts";
-import { LakeSink } from "../../connectors/duckdb/lake/sink.ts";
+import { lakeSink } from "../../connectors/duckdb/lake/sink.ts";
 import { lookUpTargets, tablesIn } from "../../connectors/duckdb/tables/existing.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
 import { SILENT } from "../../src/core/contracts/telemetry.ts";
@@ -109,7 +109,7 @@ test("a writer in another process that is taken over writes no more", async () =
 test("upkeep joins small files and ends old snapshots; rows stay", async () => {
   await using target = await lakeTarget("sqlite");
   const maintenance = { everyMs: 500, keepSnapshotsMs: 0 };
-  const sink = new LakeSink({ ...target.options, maintenance });
+  const sink = lakeSink({ ...target.options, maintenance });
   await sink.open(1, timeout());
   await sink.prepare([items], timeout());
   // Each writes a file: more rows than the catalogue holds.
@@ -142,7 +142,7 @@ test("snapshots stay as long as they are to be kept, and files until their reade
   const logger = { ...SILENT, info: () => void runs++ };
   const upkeep = async (keepSnapshotsMs: number) => {
     const before = runs;
-    const sink = new LakeSink({ ...target.options, logger, maintenance: { everyMs: 100, keepSnapshotsMs } });
+    const sink = lakeSink({ ...target.options, logger, maintenance: { everyMs: 100, keepSnapshotsMs } });
     await sink.open(1, timeout());
     await eventually(async () => expect(runs).toBeGreaterThan(before + 1));
     await sink.close();
@@ -170,7 +170,7 @@ test("snapshots stay as long as they are to be kept, and files until their reade
 
 test("a program that attached the lake before a table got another shape reads on after upkeep", async () => {
   await using target = await lakeTarget("sqlite");
-  const sink = new LakeSink({ ...target.options, maintenance: { everyMs: 2_500, keepSnapshotsMs: 60_000 } });
+  const sink = lakeSink({ ...target.options, maintenance: { everyMs: 2_500, keepSnapshotsMs: 60_000 } });
   await sink.open(1, timeout());
   await sink.prepare([items], timeout());
   await sink.apply(rowsBatch(1n, [items, [put(["1", "one"])]]), new Reports(), timeout());
@@ -306,7 +306,7 @@ test("what is in the way is named", async () => {
   using folder = temporaryFolder();
   const { options } = target;
   const opening = async (more: Partial<typeof options>) => {
-    const sink = new LakeSink({ ...options, ...more });
+    const sink = lakeSink({ ...options, ...more });
     try {
       return await failure(sink.open(1, timeout()));
     } finally {

@@ -40,13 +40,9 @@ const dialect: CopyDialect = {
   keyName: "key",
   keepsKeyOrder: false,
   quote: (name) => `"${name}"`,
-  fitted: (name) => name,
   shown: ({ table }) => table,
   wanted: ({ table }) =>
     table.columns.map(({ name, identity, native }): WantedColumn => ({ name, identity, type: native })),
-  takes: (there, { type }) => there.type === type,
-  isNamed: () => true,
-  expectWhole: () => undefined,
   refusal: ({ kind, message }) => new MillraceError({ code: "MR9000", kind: "fatal", message: `${kind}: ${message}` }),
   cast: ({ name }, { type }) => `try(${name} as ${type})`,
   ownColumns: () => ["_millrace_version", "_millrace_commit_time", "_millrace_op", "_millrace_offset"],

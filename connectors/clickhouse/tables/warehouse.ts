@@ -4,7 +4,6 @@ import type { Logger } from "../../../src/core/contracts/telemetry.ts";
 import { aboutTable, type MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
-import type { WantedColumn } from "../../warehouse/following.ts";
 import {
   DELETED_COLUMN,
   EXACT_COLUMN,
@@ -21,7 +20,7 @@ import {
   type Refused,
   type TableChange,
 } from "../../warehouse/table-change.ts";
-import type { Found, Warehouse } from "../../warehouse/targets.ts";
+import type { Found, TargetsOptions, Warehouse } from "../../warehouse/targets.ts";
 import type { Client } from "../client.ts";
 import { current, DOUBT_MS_MAX } from "../current.ts";
 import { classify, clickhouseError, isThere, notShown, OF_ONE_TABLE } from "../errors.ts";
@@ -33,15 +32,9 @@ import type { Presence } from "./presence.ts";
 import { createSql, onCluster, ownColumns, wantedColumns } from "./statements.ts";
 import { isOurView, viewFor } from "./view.ts";
 
-export interface WarehouseOptions {
-  /** See TargetNote. */
+export interface WarehouseOptions extends TargetsOptions {
   readonly owner: string;
-  /** The database for all tables; undefined: databases named like the source's schemas. */
-  readonly schema: string | undefined;
-  readonly form: TargetForm;
   readonly placement: Placement;
-  /** See SinkContext. */
-  readonly dropsColumns: ((table: TableName) => boolean) | undefined;
   readonly logger: Logger;
 }
 
@@ -101,22 +94,6 @@ export class ClickhouseWarehouse
   shown(table: TableName): string {
     const target = targetOf(table, this.#options.schema);
     return `${target.database}.${target.table}`;
-  }
-
-  columnNames({ columns }: TableVersion): readonly string[] {
-    return columns.map(({ name }) => name);
-  }
-
-  fitted(name: string): string {
-    return name;
-  }
-
-  takes(there: ExistingColumn, { type }: WantedColumn): boolean {
-    return there.type === type;
-  }
-
-  isNamed(): boolean {
-    return true;
   }
 
   expectWhole({ table }: Pick<TableLayout, "table">, existing: ClickhouseTarget): void {

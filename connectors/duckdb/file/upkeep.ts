@@ -48,7 +48,7 @@ export interface UpkeepParts {
   readonly checkpoint: CheckpointRow;
   readonly dead: DeadRows;
   /** By table id. */
-  readonly layouts: () => ReadonlyMap<string, TableLayout>;
+  readonly layouts: ReadonlyMap<string, TableLayout>;
   readonly logger: Logger;
   readonly settings: UpkeepSettings;
 }
@@ -163,10 +163,9 @@ export class Upkeep {
   async #run(): Promise<void> {
     const { database, dead, layouts } = this.#parts;
     while (!this.#closing.signal.aborted && this.#parts.checkpoint.held !== null) {
-      const known = layouts();
-      const id = this.#due(known);
+      const id = this.#due(layouts);
       if (id === null) return;
-      const layout = known.get(id)!;
+      const layout = layouts.get(id)!;
       try {
         const counts = await countRows(this.#connection, database.catalogue, layout.target);
         dead.counted(id, counts);

@@ -83,8 +83,8 @@ function sinkOptions({ name, daemon, folder, options, dropsColumns }: SinkContex
 export const factory: SinkFactory<Options> = {
   form: (options) => options.mode,
   create: async (context, log) => {
-    const { LakeSink } = await import("./sink.ts");
-    return new LakeSink({ ...sinkOptions(context), logger: log });
+    const { lakeSink } = await import("./sink.ts");
+    return lakeSink({ ...sinkOptions(context), logger: log });
   },
   check: async (context, signal) => {
     const { checkLake } = await import("./check.ts");

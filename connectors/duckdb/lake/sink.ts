@@ -3,7 +3,8 @@ import type { Inspection } from "../../../src/core/contracts/comparing.ts";
 import { tmpdir } from "node:os";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import { type Logger, SILENT } from "../../../src/core/contracts/telemetry.ts";
-import { EngineSink, type EngineSinkOptions, type Opened } from "../engine-sink.ts";
+import { EngineSink, type EngineSinkOptions, type Opened, type StoreKeeper } from "../engine-sink.ts";
+import type { DuckdbForm } from "../write/layout.ts";
 import { DuckdbInspection } from "../inspect/inspect.ts";
 import { atServer, type MillraceError } from "../../../src/core/errors.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
@@ -27,15 +28,23 @@ export interface LakeSinkOptions extends LakeSettings, EngineSinkOptions {
 const BATCH = { rowCountMax: 200_000, byteCountMax: 16 * 1024 * 1024, delayMs: 500, hasTruncates: true } as const;
 
 /** Mirrors tables into a lake (DuckLake), or keeps their history; effects occur exactly once. See README.md. */
-export class LakeSink extends EngineSink<Lake> {
+export function lakeSink(options: LakeSinkOptions): EngineSink<Lake> {
+  return new EngineSink(options, new LakeKeeper(options));
+}
+
+class LakeKeeper implements StoreKeeper<Lake> {
   readonly kind = "ducklake";
-  override readonly batchLimits = BATCH;
+  readonly form: DuckdbForm;
+  readonly batchLimits = BATCH;
+  /** The lake's maintenance removes them with their files. */
+  readonly deadRows = 0;
+  inOwnProcess = false;
   readonly #options: LakeSinkOptions;
-  #maintenance: Maintenance | null = null;
   readonly #lostFiles: TablesWithLostFiles;
+  #maintenance: Maintenance | null = null;
 
   constructor(options: LakeSinkOptions) {
-    super(options, { ...options.form, isLake: true });
+    this.form = { ...options.form, isLake: true };
     this.#options = options;
     this.#lostFiles = new TablesWithLostFiles(options);
   }
@@ -44,19 +53,26 @@ export class LakeSink extends EngineSink<Lake> {
     return { ...this.#options, inOwnProcess: this.inOwnProcess };
   }
 
-  /** The lake's maintenance removes them with their files. */
-  override get deadRows(): number {
-    return 0;
+  async acquire(): Promise<Lake> {
+    return await Lake.acquire(this.#settings);
+  }
+
+  async acquireExisting(): Promise<Lake | null> {
+    return await Lake.acquireExisting(this.#settings);
   }
 
   /** A reader of a catalogue in Postgres can lose its engine: see MOVED. The sink's own must not go with it. */
-  override async inspect(): Promise<Inspection> {
+  async inspect(): Promise<Inspection> {
     const { schema, place } = this.#options;
     const lake = await (place.kind === "postgres" ? Lake.acquireApart(this.#settings) : this.acquire());
-    return await DuckdbInspection.over(lake, { schema, form: this.targetForm });
+    return await DuckdbInspection.over(lake, { schema, form: this.form });
   }
 
-  protected override placed(error: MillraceError): MillraceError {
+  isAbsent(error: unknown): boolean {
+    return isNoLake(error);
+  }
+
+  placed(error: MillraceError): MillraceError {
     const { place } = this.#options;
     const part = error.connector?.part;
     if (part === "catalogue") return atServer(error, shownCatalog(place));
@@ -66,47 +82,32 @@ export class LakeSink extends EngineSink<Lake> {
     return onDisk(error, ...catalogue, ...data, tmpdir());
   }
 
-  protected override async acquire(): Promise<Lake> {
-    return await Lake.acquire(this.#settings);
+  async meaning(error: MillraceError, opened: Opened<Lake>): Promise<MillraceError> {
+    return await this.#lostFiles.meaning(error, opened);
   }
 
-  protected override async acquireExisting(): Promise<Lake | null> {
-    return await Lake.acquireExisting(this.#settings);
-  }
-
-  protected override async joined({ store }: Opened<Lake>): Promise<void> {
-    const { name, maintenance, logger = SILENT } = this.#options;
+  async joined({ store: lake }: Opened<Lake>): Promise<void> {
+    const { name: sink, maintenance: settings, logger = SILENT } = this.#options;
     const onLost = (target: TargetName, error: MillraceError) => this.#lostFiles.heardOf(target, error);
     const onLostAnswer = () => this.#lostFiles.answerLost();
-    this.#maintenance = new Maintenance({
-      sink: name,
-      lake: store,
-      settings: maintenance,
-      logger,
-      onLost,
-      onLostAnswer,
-    });
+    this.#maintenance = new Maintenance({ sink, lake, settings, logger, onLost, onLostAnswer });
   }
 
-  protected override async taken(): Promise<void> {
-    await this.#lostFiles.afterLostAnswer(this.opened());
-  }
-
-  protected override async leaving(): Promise<void> {
+  async leaving(): Promise<void> {
     const maintenance = this.#maintenance;
     this.#maintenance = null;
     await maintenance?.close();
   }
 
-  protected override isAbsent(error: unknown): boolean {
-    return isNoLake(error);
+  async taken(opened: Opened<Lake>): Promise<void> {
+    await this.#lostFiles.afterLostAnswer(opened);
   }
 
-  protected override async applying(
-    _batch: Batch,
-    { connection, store }: Opened<Lake>,
-    write: () => Promise<void>,
-  ): Promise<void> {
+  async preparing(tables: readonly TableVersion[], opened: Opened<Lake>, purpose: "prepare" | "reset"): Promise<void> {
+    await this.#lostFiles.preparing(tables, opened, purpose);
+  }
+
+  async applying(_batch: Batch, { connection, store }: Opened<Lake>, write: () => Promise<void>): Promise<void> {
     try {
       await write();
     } catch (error) {
@@ -117,19 +118,7 @@ export class LakeSink extends EngineSink<Lake> {
     await store.giveBack(connection);
   }
 
-  protected override async preparing(
-    tables: readonly TableVersion[],
-    opened: Opened<Lake>,
-    purpose: "prepare" | "reset",
-  ): Promise<void> {
-    await this.#lostFiles.preparing(tables, opened, purpose);
-  }
-
-  protected override async verifying(opened: Opened<Lake>): Promise<void> {
+  async verifying(opened: Opened<Lake>): Promise<void> {
     await this.#lostFiles.verify(opened);
-  }
-
-  protected override async meaning(error: MillraceError, opened: Opened<Lake>): Promise<MillraceError> {
-    return await this.#lostFiles.meaning(error, opened);
   }
 }

@@ -26,7 +26,7 @@ import {
   type Refused,
   type TableChange,
 } from "../../warehouse/table-change.ts";
-import type { Found, Warehouse } from "../../warehouse/targets.ts";
+import type { Found, TargetsOptions, Warehouse } from "../../warehouse/targets.ts";
 import { classify, duckdbError, OF_ONE_TABLE, overFiles } from "../errors.ts";
 import { columnNames, fold, quoteIdentifier, quoteLiteral, quoteName, targetKey, targetOf } from "../names.ts";
 import type { Store } from "../store.ts";
@@ -42,16 +42,10 @@ const MADE_TOGETHER = 50;
 /** DuckDB can't add a column with a constraint to an existing table; DuckLake takes the default as text only. */
 const DELETED = `${quoteIdentifier(DELETED_COLUMN)} BOOLEAN DEFAULT 'false'`;
 
-export interface WarehouseOptions {
+export interface WarehouseOptions extends TargetsOptions {
   /** The sink's name. */
   readonly name: string;
-  /** See TargetNote. */
-  readonly owner?: string | undefined;
-  /** The schema for all tables; undefined: the source's schemas. */
-  readonly schema: string | undefined;
   readonly form: DuckdbForm;
-  /** See SinkContext. */
-  readonly dropsColumns?: ((table: TableName) => boolean) | undefined;
   /** Called before the targets of these tables change in another way than by rows. Exclusively. */
   readonly changing: (tables: readonly TableVersion[]) => void;
   readonly onPrepared: (layout: TableLayout, hasExact: boolean) => void;
@@ -109,16 +103,6 @@ export class DuckdbWarehouse
       type: duck.name,
     }));
   }
-
-  fitted(name: string): string {
-    return name;
-  }
-
-  takes(there: ExistingColumn, { type }: WantedColumn): boolean {
-    return there.type === type;
-  }
-
-  expectWhole(): void {}
 
   /** Else it belongs to a dropped table whose name differed only in case. */
   isNamed({ target }: TableLayout, { name }: DuckdbTarget): boolean {
@@ -256,8 +240,6 @@ export class DuckdbWarehouse
     this.#options.onPrepared(prepared, existing?.columns.has(EXACT_COLUMN) === true);
     return prepared;
   }
-
-  async finish(): Promise<void> {}
 
   /** Exact texts are stored under the columns' old names. */
   async carriesRows(from: TableLayout, to: TableLayout, existing: DuckdbTarget): Promise<boolean> {

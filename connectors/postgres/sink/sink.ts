@@ -46,13 +46,8 @@ import type { TableBatch } from "./write/small.ts";
 import type { Merge, BatchCall } from "./write/merge.ts";
 import type { TargetTable } from "./tables/target-table.ts";
 import { targetName } from "./tables/names.ts";
-import {
-  type PostgresTargets,
-  PostgresWarehouse,
-  type Transaction,
-  type WarehouseOptions,
-} from "./tables/warehouse.ts";
-import { expelSql, Targets } from "../../warehouse/targets.ts";
+import { type PostgresTargets, PostgresWarehouse, type Transaction } from "./tables/warehouse.ts";
+import { expelSql, Targets, type TargetsOptions } from "../../warehouse/targets.ts";
 import { quoteTable } from "../../../src/postgres/quote.ts";
 import { Frames } from "./wire.ts";
 import { DEFAULT_FORM, type TargetForm } from "../../warehouse/own-columns.ts";
@@ -101,7 +96,7 @@ export class PostgresSink
   readonly raw: RawTarget;
   readonly #options: PostgresSinkOptions;
   readonly #targetForm: TargetForm;
-  readonly #warehouse: WarehouseOptions;
+  readonly #warehouse: TargetsOptions;
   readonly #targets: PostgresTargets;
   /** One buffer for all sessions of this sink, so that batches allocate nothing. */
   readonly #frames = new Frames();

@@ -2,7 +2,7 @@
 import { rmSync } from "node:fs";
 import type { Json } from "@duckdb/node-api";
 import { Database } from "../../../connectors/duckdb/file/database.ts";
-import { DuckdbSink, type DuckdbSinkOptions } from "../../../connectors/duckdb/sink.ts";
+import { duckdbSink, type DuckdbSinkOptions } from "../../../connectors/duckdb/sink.ts";
 import type { Store } from "../../../connectors/duckdb/store.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { ColumnType } from "../../../src/core/model/types.ts";
@@ -38,7 +38,7 @@ export const refusal = (): PoisonCase => ({
 
 export interface DuckdbTarget extends SinkTarget {
   readonly path: string;
-  makeSink(other?: string | TargetForm): DuckdbSink;
+  makeSink(other?: string | TargetForm): ReturnType<typeof duckdbSink>;
   /** Runs SQL on the file, also while a sink has it open. */
   readonly query: RunSql;
 }
@@ -57,7 +57,7 @@ export function duckdbTarget(
     makeSink: (other = form) => {
       const name = typeof other === "string" ? other : "warehouse";
       const given = typeof other === "string" ? form : other;
-      const sink = new DuckdbSink({ name, path, schema: undefined, form: given, ...SETTINGS, ...options });
+      const sink = duckdbSink({ name, path, schema: undefined, form: given, ...SETTINGS, ...options });
       sink.follows({ died, errors: [] });
       return sink;
     },

@@ -2,7 +2,7 @@
  * A process that writes numbered batches into a DuckDB file until it is killed: `node duckdb-writer.ts FILE LEASE`. Batch n
  * counts in row 0, whose text it leaves unchanged, writes row n, deletes row n - 5, and replaces all bulk rows.
  */
-import { DuckdbSink } from "../../../connectors/duckdb/sink.ts";
+import { duckdbSink } from "../../../connectors/duckdb/sink.ts";
 import type { Outcome } from "../../../src/core/contracts/sink.ts";
 import { blockOf, type Cell, type Change, tableVersion, UNCHANGED, writesOf } from "../model/blocks.ts";
 import { checkpointOf } from "../daemon/complete.ts";
@@ -58,7 +58,7 @@ export const refuse: Outcome = {
 
 async function write(path: string, lease: number): Promise<void> {
   const { signal } = new AbortController();
-  const sink = new DuckdbSink({ name: "w", path, memoryLimit: "256MB", threads: 2, schema: undefined });
+  const sink = duckdbSink({ name: "w", path, memoryLimit: "256MB", threads: 2, schema: undefined });
   const held = await sink.open(lease, signal);
   await sink.prepare([batches], signal);
   for (let n = Number(held?.position.commit ?? 0n) + 1; ; n++) {

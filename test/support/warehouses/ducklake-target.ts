@@ -4,7 +4,7 @@ import { DuckDBInstance } from "@duckdb/node-api";
 import { duckdbExtensions } from "../../../scripts/services/packages/duckdb-extensions.ts";
 import { Lake } from "../../../connectors/duckdb/lake/lake.ts";
 import { type CatalogKind, placeOf } from "../../../connectors/duckdb/lake/place.ts";
-import { LakeSink, type LakeSinkOptions } from "../../../connectors/duckdb/lake/sink.ts";
+import { lakeSink, type LakeSinkOptions } from "../../../connectors/duckdb/lake/sink.ts";
 import type { SinkTarget } from "../../conformance/sink.ts";
 import { emptyBucket, type FreshBucket, freshDatabase } from "../run/services.ts";
 import { onStore, quote, readerOf, type RunSql } from "./duckdb-target.ts";
@@ -16,7 +16,7 @@ const EXTENSIONS = await duckdbExtensions();
 
 export interface LakeTarget extends SinkTarget {
   readonly options: LakeSinkOptions;
-  makeSink(other?: string | TargetForm): LakeSink;
+  makeSink(other?: string | TargetForm): ReturnType<typeof lakeSink>;
   /** Runs SQL on the lake, also while a sink has it open. */
   readonly query: RunSql;
 }
@@ -55,7 +55,7 @@ export async function lakeTarget(
     query,
     makeSink: (other = form) => {
       const name = typeof other === "string" ? other : "lake";
-      return new LakeSink({ ...options, name, schema: undefined, form: typeof other === "string" ? form : other });
+      return lakeSink({ ...options, name, schema: undefined, form: typeof other === "string" ? form : other });
     },
     ...readerOf(query, "lake", form),
     async wipe() {

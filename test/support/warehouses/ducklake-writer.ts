@@ -4,7 +4,7 @@
  */
 import { duckdbExtensions } from "../../../scripts/services/packages/duckdb-extensions.ts";
 import { placeOf } from "../../../connectors/duckdb/lake/place.ts";
-import { LakeSink } from "../../../connectors/duckdb/lake/sink.ts";
+import { lakeSink } from "../../../connectors/duckdb/lake/sink.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";
 import { blockOf, writesOf } from "../model/blocks.ts";
 import { changesOf, refuse, batches } from "./duckdb-writer.ts";
@@ -12,7 +12,7 @@ import { checkpointOf } from "../daemon/complete.ts";
 
 async function write(catalog: string, data: string, lease: number): Promise<void> {
   const { signal } = new AbortController();
-  const sink = new LakeSink({
+  const sink = lakeSink({
     name: "lake",
     place: placeOf({ catalog, data }, "/"),
     extensions: await duckdbExtensions(),

@@ -4,13 +4,7 @@ import { aboutTable, type MillraceError } from "../../../../src/core/errors.ts";
 import { failpoint } from "../../../../src/core/failpoint.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { nameUntil, renamesOf } from "../../../warehouse/following.ts";
-import {
-  COMMIT_TIME_COLUMN,
-  DELETED_COLUMN,
-  OFFSET_COLUMN,
-  type TargetForm,
-  VERSION_COLUMN,
-} from "../../../warehouse/own-columns.ts";
+import { COMMIT_TIME_COLUMN, DELETED_COLUMN, OFFSET_COLUMN, VERSION_COLUMN } from "../../../warehouse/own-columns.ts";
 import {
   type ColumnChange,
   goneColumns,
@@ -20,7 +14,7 @@ import {
   type TableChange,
   type TableLayout,
 } from "../../../warehouse/table-change.ts";
-import type { Found, Targets, Warehouse } from "../../../warehouse/targets.ts";
+import type { Found, Targets, TargetsOptions, Warehouse } from "../../../warehouse/targets.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable } from "../../../../src/postgres/quote.ts";
 import { fatal, OF_ONE_TABLE, sinkError, stateOf, withoutRow } from "../errors.ts";
 import type { Session } from "../session.ts";
@@ -39,16 +33,6 @@ export interface PostgresLayout extends TableLayout {
   readonly types: readonly string[];
   readonly wanted: readonly TypedColumn[];
   readonly catalog: readonly CatalogType[];
-}
-
-export interface WarehouseOptions {
-  /** See TargetNote. */
-  readonly owner: string;
-  /** Puts all tables in this schema. */
-  readonly schema: string | undefined;
-  readonly form: TargetForm;
-  /** See SinkContext. */
-  readonly dropsColumns: ((table: TableName) => boolean) | undefined;
 }
 
 /** What the sink does around the statements of one call. */
@@ -71,11 +55,11 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
   readonly quote = quoteIdentifier;
   readonly fitted = fitted;
   readonly #session: Session;
-  readonly #options: WarehouseOptions;
+  readonly #options: TargetsOptions;
   readonly #transaction: Transaction;
   readonly #signal: AbortSignal;
 
-  constructor(session: Session, options: WarehouseOptions, transaction: Transaction, signal: AbortSignal) {
+  constructor(session: Session, options: TargetsOptions, transaction: Transaction, signal: AbortSignal) {
     this.#session = session;
     this.#options = options;
     this.#transaction = transaction;
@@ -114,10 +98,6 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
   /** A type without modifier accepts what the same type with one accepts. */
   takes(there: FoundColumn, wanted: TypedColumn): boolean {
     return wanted.oid === there.oid && (wanted.modifier === there.modifier || there.modifier === "-1");
-  }
-
-  isNamed(): boolean {
-    return true;
   }
 
   expectWhole({ table, sqlName }: TableLayout, existing: FoundTable): void {
