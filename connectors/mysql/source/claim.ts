@@ -54,7 +54,7 @@ export class LogClaim {
       const [, number] = await ask(`SELECT GET_LOCK(${this.#ownName}, 0), CONNECTION_ID()`);
       this.#session = number ?? "";
     } catch (error) {
-      if (!NO_LOCKS.has(errorNumber(findMillraceError(error)?.cause ?? error) ?? 0)) throw error;
+      if (!NO_LOCKS.has(errorNumber(findMillraceError(error)?.cause) ?? 0)) throw error;
     }
   }
 
@@ -111,7 +111,7 @@ async function end(holder: string, ask: Ask): Promise<void> {
   try {
     await ask(`KILL ${holder}`);
   } catch (error) {
-    if (errorNumber(error) === undefined) throw error;
+    if (errorNumber(findMillraceError(error)?.cause) === undefined) throw error;
   }
 }
 

@@ -112,7 +112,7 @@ export class EventReader implements AsyncDisposable {
 
   #unpack(payload: Payload): void {
     this.#innerAt = 0;
-    const { bytes } = payload.packed;
+    const { bytes } = payload;
     const isSmall = bytes !== undefined && payload.plainByteCount <= WHOLE_BYTES_MAX;
     this.#inner = isSmall ? unpack(bytes, payload) : undefined;
     this.#parts = isSmall ? undefined : unpackInParts(payload);

@@ -20,43 +20,31 @@ const WHAT = "compressed transactions";
 
 /** A transaction as it is stored in its event. */
 export interface Payload {
-  readonly packed: Packed;
   readonly isPacked: boolean;
   readonly plainByteCount: number;
-}
-
-interface Packed {
-  readonly byteCount: number;
-  /** In memory; undefined if it is too large. */
+  /** Its bytes, if they are in memory. */
   readonly bytes: Uint8Array | undefined;
-  /** Each part is only valid until the next is requested. */
+  /** Its bytes in parts. Each is only valid until the next is requested. */
   read(): AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 }
 
-/** The fields before the packed bytes, and the position of those bytes. */
-interface Fields {
+/** The fields before the transaction's bytes, and the position of those. */
+interface Fields extends Pick<Payload, "isPacked" | "plainByteCount"> {
   readonly at: number;
   readonly byteCount: number;
-  readonly isPacked: boolean;
-  readonly plainByteCount: number;
 }
 
 /** The transaction in the event between `start` and `end` (checksum not included). */
-export function readPayload(bytes: Uint8Array, start: number, end: number): Payload {
-  const fields = readFields(new Cursor(bytes, start + HEADER_BYTES, end), end);
+export function readPayload(event: Uint8Array, start: number, end: number): Payload {
+  const { at, byteCount, ...rest } = readFields(new Cursor(event, start + HEADER_BYTES, end), end);
   // A copy, because others reuse the buffer while it is read.
-  const packed = Uint8Array.from(bytes.subarray(fields.at, fields.at + fields.byteCount));
-  return payloadOf(fields, { byteCount: packed.length, bytes: packed, read: () => [packed] });
+  const bytes = Uint8Array.from(event.subarray(at, at + byteCount));
+  return { ...rest, bytes, read: () => [bytes] };
 }
 
 export function readSpooledPayload(event: SpooledEvent, end: number): Payload {
-  const fields = readFields(new Cursor(event.head, HEADER_BYTES, event.head.length), end);
-  const read = (): AsyncIterable<Uint8Array> => event.read(fields.at, fields.at + fields.byteCount);
-  return payloadOf(fields, { byteCount: fields.byteCount, bytes: undefined, read });
-}
-
-function payloadOf({ byteCount, isPacked, plainByteCount }: Fields, packed: Packed): Payload {
-  return { packed, isPacked, plainByteCount: isPacked ? plainByteCount : byteCount };
+  const { at, byteCount, ...rest } = readFields(new Cursor(event.head, HEADER_BYTES, event.head.length), end);
+  return { ...rest, bytes: undefined, read: () => event.read(at, at + byteCount) };
 }
 
 /** `end`: of the whole event; the cursor may have only its beginning. */
@@ -85,8 +73,8 @@ function read(cursor: Cursor, end: number): Fields {
   const { at } = cursor;
   const byteCount = payloadSize === 0 ? end - at : payloadSize;
   if (byteCount > end - at) throw new RangeError("the event ends before its content does");
-  if (compression === ZSTD || compression === NOT_COMPRESSED)
-    return { at, byteCount, isPacked: compression === ZSTD, plainByteCount };
+  if (compression === ZSTD) return { at, byteCount, isPacked: true, plainByteCount };
+  if (compression === NOT_COMPRESSED) return { at, byteCount, isPacked: false, plainByteCount: byteCount };
   const what = `a transaction is compressed in a way (${compression}) that is unknown`;
   throw fatal("MR2023", what);
 }
@@ -100,13 +88,14 @@ export function unpack(bytes: Uint8Array, { isPacked, plainByteCount }: Payload)
  * Its events in parts of whole events, so that a large transaction needs little more memory than its largest event. A part
  * is only valid until the next is requested.
  */
-export async function* unpackInParts({ packed, isPacked, plainByteCount }: Payload): AsyncGenerator<Uint8Array> {
+export async function* unpackInParts(payload: Payload): AsyncGenerator<Uint8Array> {
+  const { isPacked, plainByteCount } = payload;
   let pending: Buffer[] = [];
   let pendingBytes = 0;
   /** Bytes of the event that `pending` begins with, or of a header. */
   let needed = HEADER_BYTES;
   let byteCount = 0;
-  for await (const chunk of isPacked ? plainChunks(packed) : buffers(packed)) {
+  for await (const chunk of isPacked ? plainChunks(payload) : buffers(payload)) {
     byteCount += chunk.length;
     pendingBytes += chunk.length;
     pending.push(chunk);
@@ -125,9 +114,9 @@ export async function* unpackInParts({ packed, isPacked, plainByteCount }: Paylo
   if (pendingBytes > 0 || byteCount !== plainByteCount) throw damaged(`${WHAT} have another length than they say`);
 }
 
-async function* plainChunks(packed: Packed): AsyncGenerator<Buffer> {
+async function* plainChunks(payload: Payload): AsyncGenerator<Buffer> {
   const stream = createZstdDecompress({ chunkSize: CHUNK_BYTES });
-  void fill(stream, packed);
+  void fill(stream, payload);
   try {
     for await (const chunk of stream) if (chunk instanceof Buffer) yield chunk;
   } catch (error) {
@@ -136,9 +125,9 @@ async function* plainChunks(packed: Packed): AsyncGenerator<Buffer> {
 }
 
 /** A failure ends the stream; its reader sees the error. */
-async function fill(stream: ZstdDecompress, packed: Packed): Promise<void> {
+async function fill(stream: ZstdDecompress, payload: Payload): Promise<void> {
   try {
-    for await (const chunk of packed.read()) await written(stream, chunk);
+    for await (const chunk of payload.read()) await written(stream, chunk);
     stream.end();
   } catch (error) {
     stream.destroy(error instanceof Error ? error : undefined);
@@ -154,8 +143,8 @@ function written(stream: ZstdDecompress, chunk: Uint8Array): Promise<void> {
   });
 }
 
-async function* buffers(packed: Packed): AsyncGenerator<Buffer> {
-  for await (const { buffer, byteLength, byteOffset } of packed.read())
+async function* buffers(payload: Payload): AsyncGenerator<Buffer> {
+  for await (const { buffer, byteLength, byteOffset } of payload.read())
     yield Buffer.from(buffer, byteOffset, byteLength);
 }
 

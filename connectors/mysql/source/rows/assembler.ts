@@ -9,7 +9,6 @@ import { comparePositions, type Position } from "../../../../src/core/model/posi
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { fitsVersion, rowVersion } from "../../../../src/core/model/version.ts";
 import { sourceError } from "../errors.ts";
-import { type HeldRows, heldRows } from "./prepared-rows.ts";
 import { RowTarget } from "./rows.ts";
 
 /** A block of this size is given out, at a commit or inside a transaction. */
@@ -305,4 +304,35 @@ export class Assembler {
       if (wasFull && !this.isFull) this.#onRoom();
     });
   }
+}
+
+/** Rows that were taken out of a block. Offsets are into `bytes`. */
+export interface HeldRows {
+  readonly bytes: Uint8Array;
+  readonly count: number;
+  readonly tables: readonly TableVersion[];
+  readonly op: Uint8Array;
+  readonly table: Uint16Array;
+  readonly after: Uint32Array;
+  readonly before: Uint32Array;
+  readonly beforeKind: Uint8Array;
+  readonly index: Uint32Array;
+}
+
+/** Copies the rows of `block` from `from` on; their tuples begin at `start` of `bytes`. */
+function heldRows(block: Block, bytes: Uint8Array, from: number, start: number, end: number): HeldRows {
+  const { count } = block;
+  const inside = (offsets: Uint32Array): Uint32Array =>
+    offsets.slice(from, count).map((offset) => (offset === NO_TUPLE ? NO_TUPLE : offset - start));
+  return {
+    bytes: Uint8Array.from(bytes.subarray(start, end)),
+    count: count - from,
+    tables: [...block.tables],
+    op: block.op.slice(from, count),
+    table: block.table.slice(from, count),
+    after: inside(block.after),
+    before: inside(block.before),
+    beforeKind: block.beforeKind.slice(from, count),
+    index: block.index.slice(from, count),
+  };
 }

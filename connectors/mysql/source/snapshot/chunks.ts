@@ -12,7 +12,7 @@ import { ChunkPace, isTooMuch } from "../../../kit/chunk-pace.ts";
 import { quoteName, quoteTable, quoteText } from "../../quote.ts";
 import { answered } from "../wire/server.ts";
 import type { Session, OnRow } from "../wire/driver.ts";
-import { classify, isNoKey } from "../errors.ts";
+import { isNoKey } from "../errors.ts";
 import type { TableReadings } from "./reading.ts";
 import { RowBlock, selectList, selectPlan } from "./selected-rows.ts";
 import { packetBytesMax, type ServerFacts } from "../wire/server-facts.ts";
@@ -46,9 +46,8 @@ export async function readRange(
     let isFinished = false;
     const isScanned = where !== null && table.unenforcedKey !== true;
     const all = selectAll(table, tables.rules);
-    const one = new RowBlock(table, 1, tables.rules);
     const scan = `${rangeSql(all, table, after, null, 1)} OFFSET ${scanRowCountMax - 1}`;
-    const end = isScanned ? await endOfScan(session, one, scan, signal) : null;
+    const end = isScanned ? await endOfScan(session, new RowBlock(table, 1, tables.rules), scan, signal) : null;
     const upTo = end === null ? where : `(${where}\n) AND NOT (${behindKey(table, end)})`;
     for (;;) {
       const before = rows.count;
@@ -106,7 +105,7 @@ export async function readKeys(
 
 async function select(session: Session, rows: RowBlock, sql: string, signal: AbortSignal): Promise<void> {
   const reading = session.readRows(sql, (bytes, start, end) => rows.append(bytes, start, end));
-  await arrived(reading, rows.table, signal);
+  await answered(reading, `reading ${rows.table.id}`, signal);
 }
 
 /** False: the rows that came were too much, and others would follow. The session can't be used any more. */
@@ -122,16 +121,7 @@ async function selectSome(session: Session, rows: RowBlock, sql: string, signal:
     enough.resolve(false);
   };
   const reading = session.readRows(sql, onRow).then(() => !isCut);
-  return await arrived(Promise.race([reading, enough.promise]), rows.table, signal);
-}
-
-async function arrived<T>(reading: Promise<T>, table: TableVersion, signal: AbortSignal): Promise<T> {
-  const doing = `reading ${table.id}`;
-  try {
-    return await answered(reading, doing, signal);
-  } catch (error) {
-    throw classify(error, doing);
-  }
+  return await answered(Promise.race([reading, enough.promise]), `reading ${rows.table.id}`, signal);
 }
 
 /** SELECT … FROM … with all columns, in the form of the log's rows. */

@@ -3,7 +3,6 @@ import type { Column, TableVersion } from "../../../../src/core/model/schema.ts"
 import { quoteName, quoteTable, quoteText } from "../../quote.ts";
 import { answered } from "../wire/server.ts";
 import type { Session } from "../wire/driver.ts";
-import { classify } from "../errors.ts";
 import { freshStatistics } from "../catalog/catalog.ts";
 import type { TableReadings } from "./reading.ts";
 import type { Flavour } from "../wire/event-header.ts";
@@ -80,14 +79,8 @@ export async function cutTable(
   { table, column, sessions }: Cut,
   signal: AbortSignal,
 ): Promise<Parts> {
-  const ask = async (session: Session, sql: string): Promise<(string | null)[][]> => {
-    const doing = `cutting ${table.id}`;
-    try {
-      return await answered(session.query(sql), doing, signal);
-    } catch (error) {
-      throw classify(error, doing);
-    }
-  };
+  const ask = (session: Session, sql: string): Promise<(string | null)[][]> =>
+    answered(session.query(sql), `cutting ${table.id}`, signal);
   const name = quoteTable(table.schema, table.table);
   const bounds = `SELECT ${column.expression("MIN")}, ${column.expression("MAX")} FROM ${name}`;
   const answers = await Promise.all(sessions.map((session) => ask(session, bounds)));

@@ -8,15 +8,18 @@ import { damaged, sourceError } from "../errors.ts";
 import { type TransactionName, type XaPrepare, ILLEGIBLE, type Statement } from "../events/log-events.ts";
 import { LogInterpreter } from "../events/log-interpreter.ts";
 import { landmarkOf } from "../events/log-walk.ts";
-import type { Assembler } from "../rows/assembler.ts";
+import type { Assembler, HeldRows } from "../rows/assembler.ts";
 import type { Decoder } from "../rows/decoder.ts";
-import { PreparedTransactions, tooLarge } from "../rows/prepared-rows.ts";
 import type { Uncertain } from "../statements/programs.ts";
 import { rowsOfAny, type RowStatement, type StatementKind } from "../statements/statements.ts";
 import { type LogNames, unpackPlace } from "../wire/position.ts";
 import type { Trail } from "./read-transactions.ts";
 import type { StreamState } from "./stream-state.ts";
 
+/** The limit for the rows of all transactions that are prepared. */
+const PREPARED_BYTES_MAX = 32 * 1024 * 1024;
+/** The overhead of a row besides its tuples. */
+const ROW_BYTES = 18;
 const ALL_ROWS = Number.POSITIVE_INFINITY;
 const US_PER_SECOND = 1_000_000n;
 const NAMELESS: TransactionName = {
@@ -377,4 +380,48 @@ export class LogReader {
 
 function isIllegible({ schema, table }: TableName): boolean {
   return `${schema}${table}`.includes(ILLEGIBLE);
+}
+
+/**
+ * Transactions that are prepared (XA PREPARE) and wait for their outcome. Their rows are kept here by the transaction's name
+ * until XA COMMIT gives them their position in the log, or XA ROLLBACK drops them.
+ */
+class PreparedTransactions {
+  readonly #rows = new Map<string, HeldRows>();
+  #byteCount = 0;
+
+  /** False: there is no room. */
+  add(name: string, rows: HeldRows): boolean {
+    this.take(name);
+    this.#byteCount += byteCountOf(rows);
+    this.#rows.set(name, rows);
+    return this.#byteCount <= PREPARED_BYTES_MAX;
+  }
+
+  has(name: string): boolean {
+    return this.#rows.has(name);
+  }
+
+  take(name: string): HeldRows | undefined {
+    const rows = this.#rows.get(name);
+    if (rows === undefined) return undefined;
+    this.#rows.delete(name);
+    this.#byteCount -= byteCountOf(rows);
+    return rows;
+  }
+
+  /** Moves entries that only the other one has to this one. False: there is no room. */
+  takeAll(others: PreparedTransactions): boolean {
+    let hasRoom = true;
+    for (const [name, rows] of others.#rows) if (!this.has(name)) hasRoom = this.add(name, rows) && hasRoom;
+    return hasRoom;
+  }
+}
+
+function byteCountOf({ bytes, count }: HeldRows): number {
+  return bytes.length + count * ROW_BYTES;
+}
+
+export function tooLarge(place: string): Error {
+  return sourceError("MR2123", "fatal", `prepared transactions are larger than what is kept of them, at ${place}`);
 }

@@ -6,6 +6,7 @@
  * come from the same one. `refresh` asks which one it is; from there on every connection must end at it.
  */
 import { systemClock } from "../../../../src/core/clock.ts";
+import { findMillraceError } from "../../../../src/core/errors.ts";
 import { withTimeout } from "../../../../src/core/with-timeout.ts";
 import type { MysqlAddress } from "../../url.ts";
 import { aborted, classify, errorNumber, sourceError } from "../errors.ts";
@@ -65,7 +66,7 @@ export class Server implements Queryable {
       return session;
     } catch (error) {
       session.destroy();
-      throw classify(error, PREPARING);
+      throw error;
     }
   }
 
@@ -174,8 +175,8 @@ export class Server implements Queryable {
       return await answered(session.query(sql), doing, signal);
     } catch (error) {
       // Any failure except an error answer of the server leaves the connection in an unknown state.
-      if (errorNumber(error) === undefined) await this.close();
-      throw classify(error, doing);
+      if (errorNumber(findMillraceError(error)?.cause) === undefined) await this.close();
+      throw error;
     }
   }
 
@@ -210,12 +211,16 @@ async function prepare(session: Session): Promise<void> {
   }
 }
 
-/** The result of work that waits for the server, which must answer in time. */
+/** The result of work that waits for the server, which must answer in time. Its failure is a numbered error. */
 export async function answered<T>(work: Promise<T>, doing: string, signal: AbortSignal): Promise<T> {
   const late = (): never => {
     const message = `the source did not answer for ${QUERY_TIMEOUT_MS / 1000} s while ${doing}`;
     throw sourceError("MR2022", "retryable", message);
   };
   const limits = { clock: systemClock, signal, timeoutMs: QUERY_TIMEOUT_MS, late, stopped: () => aborted(doing) };
-  return await withTimeout(work, limits);
+  try {
+    return await withTimeout(work, limits);
+  } catch (error) {
+    throw classify(error, doing);
+  }
 }
