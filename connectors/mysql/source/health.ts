@@ -4,7 +4,6 @@ import { bytesBetween } from "./wire/log-files.ts";
 import { unpackPlace } from "./wire/position.ts";
 import { expirySeconds, unfitSettings } from "./wire/server-facts.ts";
 import { errorNumber } from "./errors.ts";
-import { quoteText } from "../quote.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";
 import type { SourceParts } from "./source-parts.ts";
 import type { Server } from "./wire/server.ts";
@@ -79,9 +78,10 @@ function xidOf(format: string | null | undefined, globalLength: number, data: st
   return `${asText(global)}, ${asText(branch)}, ${Number(format ?? 1)}`;
 }
 
+/** A literal that XA COMMIT takes, which knows none with a character set in front. */
 function asText(hex: string): string {
-  const bytes = Buffer.from(hex, "hex");
-  return bytes.every((byte) => byte >= 0x20 && byte < 0x7f) ? quoteText(bytes.toString("latin1")) : `X'${hex}'`;
+  const text = Buffer.from(hex, "hex").toString("latin1");
+  return /^[\w .:;,@/+=-]*$/.test(text) ? `'${text}'` : `X'${hex}'`;
 }
 
 /** What an operator should know of them; `oldSeconds`: from which age on. */
