@@ -240,7 +240,7 @@ export function classify(error: unknown, doing: string, signal: AbortSignal, ser
 export async function explain(
   error: unknown,
   doing: string,
-  { url, signal, room }: { readonly url: string; readonly signal: AbortSignal; readonly room?: string | undefined },
+  { url, signal, room = "" }: { readonly url: string; readonly signal: AbortSignal; readonly room?: string },
 ): Promise<MillraceError> {
   const address = addressOf(new URL(url));
   const server = serverAt(address.host, address.port);
@@ -248,7 +248,7 @@ export async function explain(
     const { spoke } = await tryHandshake(address, { rejectUnauthorized: false }, signal);
     if (spoke) return tlsError(TLS_ALONE, server);
   }
-  return classify(error, doing, signal, room === undefined ? server : `${server}, ${room}`);
+  return classify(error, doing, signal, room === "" ? server : `${server}, ${room}`);
 }
 
 function tlsError({ what, fix: hint }: TlsFailure, server: string | undefined): MillraceError {

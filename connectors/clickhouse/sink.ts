@@ -1,3 +1,4 @@
+import { lowBytesOf, type Room, roomText } from "../../src/core/disk-room.ts";
 import { failpoint } from "../../src/core/failpoint.ts";
 import { type Checkpoint, type Batch, tablesOf } from "../../src/core/model/batch.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
@@ -33,6 +34,8 @@ import { sqlNameOf, targetOf } from "./names.ts";
 
 /** Each batch makes a part of a table, which the server merges with others later: the larger a batch, the less work. */
 const BATCH = { rowCountMax: 100_000, byteCountMax: 8 * 1024 * 1024, delayMs: 200 } as const;
+
+const BUCKET_BYTES = 2 ** 60;
 
 export interface ClickhouseSinkSettings extends ClientSettings {
   readonly name: string;
@@ -211,6 +214,19 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
     });
   }
 
+  /** Of the disks of the server that the url leads to. */
+  async rooms(signal: AbortSignal): Promise<readonly Room[]> {
+    if (this.#client === null) return [];
+    // Not counted as a statement of the sink: nothing comes of it, whenever it runs.
+    const lines = await this.#client.text("SELECT free_space, total_space, path FROM system.disks", signal);
+    return lines.split("\n").flatMap((line): readonly Room[] => {
+      const [free, total, where] = line.split("\t");
+      // A bucket tells the largest number there is.
+      if (where === undefined || Number(total) >= BUCKET_BYTES) return [];
+      return [{ where, freeBytes: Number(free), lowBytes: lowBytesOf(Number(total)) }];
+    });
+  }
+
   async inspect(signal: AbortSignal): Promise<Inspection> {
     return new ClickhouseInspection(await Client.open(this.#settings, signal), (table) =>
       layoutFor(table, this.#options),
@@ -268,18 +284,8 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
       throw await explain(error, doing, {
         url: this.#settings.url,
         signal: until,
-        room: isDiskFull(error) && this.#client !== null ? await this.#room(this.#client, until) : undefined,
+        room: isDiskFull(error) ? await this.rooms(until).then(roomText, () => "") : "",
       });
-    }
-  }
-
-  /** Of the server's disks, the fullest first. */
-  async #room(client: Client, signal: AbortSignal): Promise<string | undefined> {
-    try {
-      const disks = await client.rows("SELECT path, free_space FROM system.disks ORDER BY free_space LIMIT 3", signal);
-      return disks.map(([path, free]) => `${path} (${Number(free).toLocaleString("en-US")} bytes free)`).join(", ");
-    } catch {
-      return undefined;
     }
   }
 }

@@ -1,6 +1,7 @@
 import type { EngineConnection } from "./engine/engine.ts";
 import type { Checkpoint, Batch } from "../../src/core/model/batch.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
+import { diskRooms, type Room } from "../../src/core/disk-room.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import type { TableName } from "../../src/core/contracts/connector.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
@@ -63,6 +64,8 @@ export interface StoreKeeper<S extends Store> {
   inspect(): Promise<Inspection>;
   /** The error says that the target holds nothing at all. */
   isAbsent?(error: unknown): boolean;
+  /** Files and folders of this machine that it fills. */
+  readonly paths: readonly string[];
   /** The failure, with the place that it concerns: a server, or a disk and its room. */
   placed(error: MillraceError): MillraceError;
   /** What a failure means for the sink, and what becomes of it. */
@@ -160,6 +163,10 @@ export class EngineSink<S extends Store>
         return held;
       });
     });
+  }
+
+  async rooms(): Promise<readonly Room[]> {
+    return diskRooms(...this.#keeper.paths);
   }
 
   async look(signal: AbortSignal): Promise<Checkpoint | null> {

@@ -86,8 +86,12 @@ class FileKeeper implements StoreKeeper<Database>, TargetCopies {
   }
 
   /** What does not fit into memory goes into a folder beside the file, and rows on their way into one for temporary files. */
+  get paths(): readonly string[] {
+    return [this.#options.path, tmpdir()];
+  }
+
   placed(error: MillraceError): MillraceError {
-    return onDisk(error, this.#options.path, tmpdir());
+    return onDisk(error, ...this.paths);
   }
 
   async joined({ store, checkpoint }: Opened<Database>, layouts: ReadonlyMap<string, TableLayout>): Promise<void> {

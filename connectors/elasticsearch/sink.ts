@@ -1,8 +1,8 @@
-import * as z from "zod";
 import { type Checkpoint, type Batch, tablesOf } from "../../src/core/model/batch.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import { onlyGrows } from "../../src/core/targets/carrying.ts";
 import { aboutTable, findMillraceError, type MillraceError } from "../../src/core/errors.ts";
+import { type Room, roomText } from "../../src/core/disk-room.ts";
 import { failpoint } from "../../src/core/failpoint.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import { indexName } from "../../src/core/targets/names.ts";
@@ -20,7 +20,8 @@ import type { IndexOptions } from "./indices/ddl.ts";
 import { highestVersion, holdsForeign } from "./foreign.ts";
 import { classifyConnection, droppedError, OF_ONE_TABLE, searchError } from "./errors.ts";
 import { WriteFence } from "./fence.ts";
-import { type ClientSettings, parsed, SearchClient, serversOf } from "./http.ts";
+import { diskRoomsOf } from "./disks.ts";
+import { type ClientSettings, SearchClient, serversOf } from "./http.ts";
 import { TableIndices } from "./indices/indices.ts";
 import { ElasticsearchInspection } from "./inspect.ts";
 import { StoredCheckpoint } from "./checkpoint.ts";
@@ -206,6 +207,10 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
     });
   }
 
+  async rooms(signal: AbortSignal): Promise<readonly Room[]> {
+    return this.#client === null ? [] : await diskRoomsOf(this.#client, signal);
+  }
+
   async inspect(signal: AbortSignal): Promise<Inspection> {
     return new ElasticsearchInspection(await SearchClient.open(this.#settings, signal), (table) => this.target(table));
   }
@@ -247,8 +252,8 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
   /** A block of all indices is that of a full disk: which one, and what is left there. */
   async #withRoom(known: MillraceError, signal: AbortSignal): Promise<MillraceError> {
     if (known.code !== "MR3310" || known.table !== undefined || this.#client === null) return known;
-    const room = await roomOf(this.#client, signal).catch(() => null);
-    return room === null ? known : known.with({ message: `${known.message}; the disks have: ${room}` });
+    const room = roomText(await this.rooms(signal).catch(() => []));
+    return room === "" ? known : known.with({ message: `${known.message}; the disks have: ${room}` });
   }
 
   get #ours(): Opened {
@@ -281,32 +286,4 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
     this.#prepared.set(table.id, { ...prepared, target });
     return target;
   }
-}
-
-const DISKS = z.object({
-  nodes: z.record(
-    z.string(),
-    z.object({
-      name: z.string(),
-      fs: z.object({ data: z.array(z.object({ path: z.string(), available_in_bytes: z.number() })) }),
-    }),
-  ),
-});
-const DISKS_MAX = 3;
-
-/** The fullest disks of the cluster; null: it does not tell. */
-async function roomOf(client: SearchClient, signal: AbortSignal): Promise<string | null> {
-  const query = { filter_path: "nodes.*.name,nodes.*.fs.data.path,nodes.*.fs.data.available_in_bytes" };
-  const { status, body } = await client.request({ method: "GET", path: "/_nodes/stats/fs", query }, signal);
-  const found = status === 200 ? DISKS.safeParse(parsed(body)) : undefined;
-  if (found?.success !== true) return null;
-  return Object.values(found.data.nodes)
-    .flatMap(({ name, fs }) => fs.data.map((disk) => ({ name, ...disk })))
-    .toSorted((a, b) => a.available_in_bytes - b.available_in_bytes)
-    .slice(0, DISKS_MAX)
-    .map(
-      ({ name, path, available_in_bytes: bytes }) =>
-        `${path} of node ${name} (${bytes.toLocaleString("en-US")} bytes free)`,
-    )
-    .join(", ");
 }

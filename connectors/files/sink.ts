@@ -1,6 +1,7 @@
 import { type Clock, systemClock } from "../../src/core/clock.ts";
 import { checkpointTexts, checkpointFromTexts } from "../../src/core/checkpoint/checkpoint-text.ts";
 import type { Outcome, Sink, TargetPresence, TargetRows } from "../../src/core/contracts/sink.ts";
+import { diskRooms, type Room } from "../../src/core/disk-room.ts";
 import { findMillraceError, isAborted, type MillraceError } from "../../src/core/errors.ts";
 import type { Checkpoint, Batch } from "../../src/core/model/batch.ts";
 import { parsePosition, serializePosition } from "../../src/core/model/position.ts";
@@ -160,6 +161,10 @@ export class FilesSink implements Sink, TargetPresence, TargetRows {
       await this.#closeHoles(opened, signal);
       await this.#expectNoHoles(opened, LOOKED_AT.idle, signal);
     });
+  }
+
+  async rooms(): Promise<readonly Room[]> {
+    return diskRooms(...(this.#opened?.store.paths ?? []));
   }
 
   async forget(signal: AbortSignal): Promise<void> {

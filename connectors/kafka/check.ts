@@ -36,7 +36,7 @@ export async function check(
 ): Promise<readonly Finding[]> {
   return await finding("kafka.connect", signal, async () => {
     await using cluster = await settings.cluster.connect(signal);
-    const brokers = await cluster.brokerCount(signal);
+    const { length: brokers } = await cluster.brokers(signal);
     const look = new Look(cluster, settings, tables, signal);
     return [
       ok("kafka.connect", `connected to a Kafka cluster of ${brokers} broker${brokers === 1 ? "" : "s"}`),

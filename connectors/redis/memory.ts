@@ -1,6 +1,10 @@
 /** What the server says of its memory: whether it removes rows to save some, and how much is left. */
+import type { Room } from "../../src/core/disk-room.ts";
 import { type Commands, type Connection, permitted, settingOf, textOf } from "./connection.ts";
 import { classify, replyCode } from "./errors.ts";
+
+/** With less than this part of `maxmemory` it is nearly full. */
+const LOW_SHARE = 0.1;
 
 export interface ServerMemory {
   /** Null: not known. */
@@ -23,6 +27,13 @@ export async function memoryOf(server: Commands): Promise<ServerMemory> {
     policy: await told("maxmemory-policy", "maxmemory_policy"),
     evictedCount: numberIn(info?.get("evicted_keys")),
   };
+}
+
+/** Null: it has no limit, or makes room by itself, of which `evictionIn` tells. */
+export function roomIn({ usedBytes, maxBytes, policy }: ServerMemory, server: string): Room | null {
+  if (usedBytes === null || maxBytes === null || policy?.startsWith("allkeys-") === true) return null;
+  const lowBytes = maxBytes * LOW_SHARE;
+  return { where: `maxmemory of ${server}`, freeBytes: Math.max(0, maxBytes - usedBytes), lowBytes };
 }
 
 /** Null: the server removes no rows. What expires are only tombstones, which a `volatile-` policy may remove earlier. */

@@ -2,6 +2,7 @@ import type { Checkpoint, Batch } from "../../src/core/model/batch.ts";
 import { checkpointTexts } from "../../src/core/checkpoint/checkpoint-text.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import { onlyGrows } from "../../src/core/targets/carrying.ts";
+import type { Room } from "../../src/core/disk-room.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import { serializePosition } from "../../src/core/model/position.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
@@ -21,7 +22,7 @@ import { Connection, type ConnectionSettings, serverOf } from "./connection.ts";
 import { classify, redisError, replyCode } from "./errors.ts";
 import { expel, highestVersion } from "./foreign.ts";
 import { RedisInspection } from "./inspect.ts";
-import { evictionIn, memoryOf, withRoom } from "./memory.ts";
+import { evictionIn, memoryOf, roomIn, withRoom } from "./memory.ts";
 import { checkpointKey, TombstoneKeys } from "./keys.ts";
 import { fenceError, isOfOtherKind, parseCheckpoint, readCheckpoint, type StoredCheckpoint } from "./checkpoint.ts";
 import { Claim, FenceKeys, FenceMismatch } from "./write/fence.ts";
@@ -292,6 +293,12 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
   async #look(connection: Connection): Promise<void> {
     const memories = await Promise.all(connection.primaries().map(memoryOf));
     this.hints = memories.flatMap((memory) => evictionIn(memory) ?? []).slice(0, 1);
+  }
+
+  async rooms(): Promise<readonly Room[]> {
+    if (this.#connection?.isUp !== true) return [];
+    const memories = await Promise.all(this.#connection.primaries().map(memoryOf));
+    return memories.flatMap((memory) => roomIn(memory, serverOf(this.#settings.url)) ?? []);
   }
 
   async inspect(): Promise<Inspection> {

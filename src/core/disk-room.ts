@@ -1,13 +1,55 @@
 import { statfsSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 
+/** A place that can become full: a disk, or the memory that a server may use. */
+export interface Room {
+  /** For people. */
+  readonly where: string;
+  readonly freeBytes: number;
+  /** With less it is nearly full. */
+  readonly lowBytes: number;
+}
+
+/** A disk is nearly full when less than this part of it is free, and less than this many bytes. */
+const LOW_SHARE = 0.1;
+const LOW_BYTES = 10 * 1024 ** 3;
+/** Of a message. */
+const TOLD_MAX = 3;
+
 /** How much room there is for these files or folders, the least first: "/var/lib/x (0 bytes free), /tmp (…)". */
 export function roomFor(...paths: readonly string[]): string {
-  const rooms = [...new Set(paths)].map((path) => ({ path, bytes: freeBytes(path) }));
+  return roomText([...new Set(paths)].map((where) => ({ where, freeBytes: freeBytes(where) })));
+}
+
+/** The fullest of them, the least room first. */
+export function roomText(rooms: readonly { readonly where: string; readonly freeBytes: number | null }[]): string {
   return rooms
-    .toSorted((a, b) => (a.bytes ?? 0) - (b.bytes ?? 0))
-    .map(({ path, bytes }) => `${path} (${bytes === null ? "?" : bytes.toLocaleString("en-US")} bytes free)`)
+    .toSorted((a, b) => (a.freeBytes ?? 0) - (b.freeBytes ?? 0))
+    .slice(0, TOLD_MAX)
+    .map(({ where, freeBytes: free }) => `${where} (${free === null ? "?" : free.toLocaleString("en-US")} bytes free)`)
     .join(", ");
+}
+
+/** The disks that have these files or folders, each by the first of them. */
+export function diskRooms(...paths: readonly string[]): readonly Room[] {
+  const rooms = new Map<number, Room>();
+  for (const where of paths) {
+    try {
+      const { bavail, blocks, bsize } = statfsSync(existing(where));
+      const { dev } = statSync(existing(where));
+      if (!rooms.has(dev)) {
+        rooms.set(dev, { where, freeBytes: bavail * bsize, lowBytes: lowBytesOf(blocks * bsize) });
+      }
+    } catch {
+      // The system does not tell.
+    }
+  }
+  return [...rooms.values()];
+}
+
+/** Of a disk that has no limit of its own for this. */
+export function lowBytesOf(totalBytes: number): number {
+  return Math.min(totalBytes * LOW_SHARE, LOW_BYTES);
 }
 
 /** Null: the system does not tell. A quota is not seen here. */

@@ -17,7 +17,7 @@ import { lastEqual, pastOf } from "../reconcile/report/past.ts";
 import { Reconciler, type ReconcilerParts } from "../reconcile/reconciler.ts";
 import { ReportFolder } from "../reconcile/report/report-folder.ts";
 import { keepReport } from "../reconcile/report/reporting.ts";
-import { followSchedule, nextTime } from "../reconcile/schedule.ts";
+import { followSchedule, nextTime, overdueSince } from "../reconcile/schedule.ts";
 import { driftMaxOf } from "../rules/merged-rule.ts";
 
 export interface ComparingParts extends Pick<ReconcilerParts, "clock" | "news" | "port" | "lag" | "kept"> {
@@ -52,6 +52,7 @@ export class Comparing {
   readonly #logger: Logger;
   readonly #signal: AbortSignal;
   readonly #clock: Clock;
+  readonly #startedAt: Date;
   /** Of the newest scheduled comparison. */
   #failure: StoredError | null = null;
   readonly #proofs = new Map<string, Proof>();
@@ -64,6 +65,7 @@ export class Comparing {
     this.#logger = parts.logger;
     this.#signal = signal;
     this.#clock = clock;
+    this.#startedAt = new Date(clock.now());
     this.reconciler = new Reconciler({
       clock,
       news,
@@ -115,10 +117,24 @@ export class Comparing {
 
   async status(): Promise<ComparisonStatus> {
     const next = this.#schedule === null ? null : nextTime(this.#schedule);
-    const past = pastOf(await this.#listed.to(() => this.#reports.list()));
+    const reports = await this.#listed.to(() => this.#reports.list());
+    const past = pastOf(reports);
     // Another comparison may have ended since.
     const isOver = this.#failure !== null && past.last !== null && past.last.finishedAt > this.#failure.at;
-    return { next: next?.toISOString() ?? null, ...past, failure: isOver ? null : this.#failure };
+    return {
+      next: next?.toISOString() ?? null,
+      ...past,
+      failure: isOver ? null : this.#failure,
+      overdueSince: this.#overdueSince(reports),
+    };
+  }
+
+  /** Without a whole comparison: since this process began, which could have run them. */
+  #overdueSince(reports: readonly ReportSummary[]): string | null {
+    if (this.#schedule === null) return null;
+    const whole = reports.find(({ whole: isWhole }) => isWhole);
+    const began = whole === undefined ? this.#startedAt : new Date(whole.startedAt);
+    return overdueSince(this.#schedule, began, this.#clock.now())?.toISOString() ?? null;
   }
 
   /** For the metrics. */

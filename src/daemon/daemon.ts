@@ -28,7 +28,7 @@ import { Control } from "../runtime/control/control.ts";
 import { Pipeline, type SinkSetup } from "../runtime/pipeline.ts";
 import { relay } from "./log-relay.ts";
 import { LEASE_LOST } from "../state/errors.ts";
-import { openState } from "../state/open.ts";
+import { openState, roomsOfState } from "../state/open.ts";
 import { patient } from "../state/patient.ts";
 import { redacting } from "../state/redacting.ts";
 import { awaitLease, forgetRemovedSinks, keepLease, releaseLease, takeLease, throughMoves } from "./lease.ts";
@@ -191,7 +191,7 @@ async function runWithLease(
     const [now, reconcile] = await Promise.all([control.status(), comparing.status()]);
     const notify = { error: notifier?.error ?? null };
     const beside = {
-      state: { error: stateError() },
+      state: { error: stateError(), rooms: roomsOfState(config.state) },
       reconcile,
       notify,
       config: { changedAt: configChangedAt(config) },

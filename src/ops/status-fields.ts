@@ -3,6 +3,7 @@
  * The types ensure that every field of the document is here, with its form, and no other field.
  */
 import type { ReportSummary } from "../core/contracts/reconciliation.ts";
+import type { Room } from "../core/disk-room.ts";
 import type { StoredError } from "../core/contracts/state-store.ts";
 import type { Condition } from "../core/conditions/condition.ts";
 import type {
@@ -46,6 +47,12 @@ const ERROR: Fields<StoredError> = {
   hint: [{ orNull: "text" }, "what to do"],
   at: ["time", "time of the last attempt"],
   since: ["time", "time of the first attempt that failed, of those in a row; absent: the same"],
+};
+
+const ROOM: Fields<Room> = {
+  where: ["text", "the file, folder or server"],
+  freeBytes: ["bytes", "left there"],
+  lowBytes: ["bytes", "with less it is nearly full"],
 };
 
 const PROGRESS: Fields<ReadProgress> = {
@@ -155,6 +162,10 @@ const SINK: Fields<SinkStatus> = {
   hints: [
     { listOf: { what: ["text", "what that is"], fix: ["text", "what prevents it"] } },
     "what the target may do to rows that lie there; only Redis tells",
+  ],
+  rooms: [
+    { listOf: ROOM },
+    "how much room there is where it writes, at the last look; absent where no daemon runs, or the target does not tell",
   ],
   deadRows: ["rows", "deleted rows that still occupy space in the target, at the last count; only DuckDB tells"],
 };
@@ -314,7 +325,12 @@ export const STATUS_FIELDS: Fields<StatusDocument> = {
     "the config file",
   ],
   state: [
-    { object: { error: [{ orNull: { object: ERROR } }, "why the state can't be written now"] } },
+    {
+      object: {
+        error: [{ orNull: { object: ERROR } }, "why the state can't be written now"],
+        rooms: [{ listOf: ROOM }, "how much room its disk has; absent if it is in a database"],
+      },
+    },
     "the state store",
   ],
   reconcile: [
@@ -329,6 +345,10 @@ export const STATUS_FIELDS: Fields<StatusDocument> = {
         failure: [
           { orNull: { object: ERROR } },
           "why the newest planned comparison did not end, until a later comparison does",
+        ],
+        overdueSince: [
+          { orNull: "time" },
+          "the first planned time since the newest whole comparison began, if the one after it has passed too; null: it has not; absent where no daemon runs",
         ],
       },
     },

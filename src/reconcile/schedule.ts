@@ -16,9 +16,28 @@ export interface ScheduleParts {
 /** How often to look at the clock: it may be set, and a machine may sleep. */
 const LOOK_MS = 30_000;
 
+/** Comparisons that follow each other by seconds take longer than that. */
+const OVERDUE_MS_MIN = 120_000;
+
 /** The next scheduled time; null: never. */
 export function nextTime({ cron, timeZone }: Pick<ScheduleParts, "cron" | "timeZone">): Date | null {
   return timesOf({ cron, timeZone }).nextRun();
+}
+
+/**
+ * The first scheduled time after `began`, the start of the newest comparison that has ended, if the one after it has passed
+ * too: then a whole interval went by without a comparison. Null: it has not.
+ */
+export function overdueSince(
+  schedule: Pick<ScheduleParts, "cron" | "timeZone">,
+  began: Date,
+  nowMs: number,
+): Date | null {
+  const times = timesOf(schedule);
+  const due = times.nextRun(began);
+  const next = due === null ? null : times.nextRun(due);
+  if (due === null || next === null) return null;
+  return nowMs > Math.max(next.getTime(), due.getTime() + OVERDUE_MS_MIN) ? due : null;
 }
 
 function timesOf({ cron, timeZone }: Pick<ScheduleParts, "cron" | "timeZone">): Cron {

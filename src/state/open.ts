@@ -1,9 +1,12 @@
 import type { StateAddress } from "../core/contracts/connector.ts";
 import type { StateStore } from "../core/contracts/state-store.ts";
+import { diskRooms, type Room } from "../core/disk-room.ts";
 import { stateError } from "./errors.ts";
 import { openSqlite, type SqliteOptions } from "./sqlite/open.ts";
 
 export type OpenOptions = SqliteOptions;
+
+const SQLITE = "sqlite:";
 
 /**
  * Opens the store at `sqlite:PATH` or `postgres://…`, by its URL alone if that has the password. Creates and upgrades it,
@@ -15,11 +18,15 @@ export async function openState(at: StateAddress | string, options: OpenOptions 
     const { openPostgres } = await import("./postgres/store.ts");
     return await openPostgres({ url, freshPassword }, options);
   }
-  const scheme = "sqlite:";
-  const path = url.slice(scheme.length);
-  if (!url.startsWith(scheme) || path === "")
+  const path = url.slice(SQLITE.length);
+  if (!url.startsWith(SQLITE) || path === "")
     throw stateError("MR1201", `the state store must be sqlite:PATH or postgres://…; this is "${schemeOf(url)}"`);
   return openSqlite(path, options);
+}
+
+/** Of the disk that has it; a database does not tell. */
+export function roomsOfState({ url }: StateAddress): readonly Room[] {
+  return url.startsWith(SQLITE) ? diskRooms(url.slice(SQLITE.length)) : [];
 }
 
 /** Only the scheme: the rest may hold a password. */

@@ -30,6 +30,7 @@ for (const form of FORMS) {
     form,
     target: () => clickhouseTarget(form, server.url),
     landed: (column, text) => landed(column, text),
+    room: /^\//,
     transactional: false,
     heavy: ["names", "shapes", "compacted changes"],
   };

@@ -8,6 +8,7 @@ sinkConformance({
   name: "duckdb in a process of its own",
   target: async () => duckdbTarget(undefined, { died: true }),
   landed,
+  room: /^\//,
   transactional: true,
   ...(isLongForm() ? {} : { only: ["values", "rows", "fence"] }),
   heavy: ["values"],
@@ -20,6 +21,7 @@ for (const form of FORMS) {
     form,
     target: async () => duckdbTarget(form),
     landed,
+    room: /^\//,
     transactional: true,
     refusal,
   });

@@ -21,6 +21,7 @@ sinkConformance({
   name: "elasticsearch",
   target: searchTarget,
   landed: documentLanding,
+  room: /^\/.* of node \S/,
   transactional: false,
   namesMeet: true,
   refusal: () => ({

@@ -16,6 +16,7 @@ sinkConformance({
   name: "files, in S3",
   target: async () => await bucketTarget(),
   landed: documentLanding,
+  room: /^\//,
   transactional: true,
   isStream: true,
 });

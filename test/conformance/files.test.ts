@@ -11,6 +11,7 @@ for (const format of ["ndjson", "parquet"] as const) {
     name: `files, ${format}`,
     target: async () => folderTarget(format),
     landed: format === "ndjson" ? documentLanding : parquetLanding,
+    room: /^\//,
     transactional: true,
     isStream: true,
   });

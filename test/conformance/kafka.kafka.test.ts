@@ -21,6 +21,7 @@ for (const single of [undefined, "all"]) {
     name: single === undefined ? "kafka" : "kafka, one topic",
     target: async () => kafkaTarget(single),
     landed: documentLanding,
+    room: /^\/.* of broker \d+$/,
     transactional: true,
     isStream: true,
   });

@@ -17,6 +17,7 @@ export function lakeConformance(kind: CatalogKind, parts: readonly Part[], bucke
       form,
       target: async () => await lakeTarget(kind, form, await bucket?.()),
       landed,
+      room: /^\//,
       transactional: true,
       ...(isLongForm() ? {} : { only: i === 0 ? parts : ["values"] }),
       heavy: i === 0 ? [] : ["values"],

@@ -49,6 +49,21 @@ export function checkpointTests(harness: SinkHarness): void {
     expect(await look()).toBeNull();
   });
 
+  test("how much room there is can be asked beside a batch", async () => {
+    await using stage = await Stage.of(harness, users);
+    const [rooms] = await Promise.all([
+      stage.sink.rooms?.(timeout()),
+      stage.write(users, 10n, [put(["1", "a", null])]),
+    ]);
+    for (const { where, freeBytes, lowBytes } of rooms ?? []) {
+      expect(where).toMatch(/^\S/);
+      expect(freeBytes).toBeGreaterThan(0);
+      expect(lowBytes).toBeGreaterThan(0);
+    }
+    if (harness.room === undefined) expect(rooms ?? []).toEqual([]);
+    else expect(rooms?.map(({ where }) => where)).toContainEqual(expect.stringMatching(harness.room));
+  });
+
   test("a step may be nothing but progress", async () => {
     await using stage = await Stage.of(harness);
     await stage.apply({ kind: "checkpoint", checkpoint: checkpointAt(100n, { "public.users": "1" }) });

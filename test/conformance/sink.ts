@@ -69,6 +69,8 @@ export interface SinkHarness {
   readonly isStream?: boolean;
   /** True where the target can keep what was sent (`hold`). */
   readonly isHeld?: boolean;
+  /** Where the target's room is, if it tells; absent: it does not. */
+  readonly room?: RegExp;
   /** Arranges that the target refuses one row for its content. Absent: this target can refuse none. */
   readonly refusal?: () => PoisonCase;
 }

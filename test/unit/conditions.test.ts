@@ -122,6 +122,13 @@ const CASES: readonly Case[] = [
     blocks: ["ready"],
   },
   {
+    kind: "state.nearly-full",
+    change: { state: { error: null, rooms: [{ where: "/var/lib/state.db", freeBytes: 1024, lowBytes: 4096 }] } },
+    what: "the disk of the state is nearly full: /var/lib/state.db has 1.0 KB free",
+    level: "act",
+    blocks: FREE,
+  },
+  {
     kind: "source.failing",
     change: { source: { up: false, error: failed("MR2001"), unanswered: failed("MR2001"), answeredAt: AT } },
     what: "no connection to the source, connected until 2026-11-20 03:00:00 UTC: MR2001 it fails",
@@ -283,6 +290,18 @@ const CASES: readonly Case[] = [
     blocks: UNREADY,
   },
   {
+    kind: "sink.nearly-full",
+    change: ofSink({
+      rooms: [
+        { where: "/a", freeBytes: 9000, lowBytes: 4096 },
+        { where: "/b of node n1", freeBytes: 0, lowBytes: 1 },
+      ],
+    }),
+    what: "sink cache has little room left: /b of node n1 has 0 B free",
+    level: "act",
+    blocks: FREE,
+  },
+  {
     kind: "sink.hint",
     change: ofSink({ hints: [{ what: "maxmemory-policy is allkeys-lru", fix: "CONFIG SET" }] }),
     what: "sink cache: maxmemory-policy is allkeys-lru",
@@ -376,6 +395,13 @@ const CASES: readonly Case[] = [
     kind: "comparison.failed",
     change: { reconcile: { ...COMPARED, failure: failed("MR1402") } },
     what: "the last planned comparison did not end: MR1402 it fails",
+    level: "act",
+    blocks: FREE,
+  },
+  {
+    kind: "comparison.overdue",
+    change: { reconcile: { ...COMPARED, overdueSince: AT } },
+    what: "no whole comparison has ended that began after 2026-11-20 03:00:00 UTC, when one was due",
     level: "act",
     blocks: FREE,
   },
@@ -502,6 +528,13 @@ async function toldTo(level: "act" | "watch", conditions: Parameters<FirstSeen["
   await notifier.run(async () => conditions, stopping.signal).catch(() => undefined);
   return kinds;
 }
+
+test("what has failed says itself that there is no room", () => {
+  const rooms = [{ where: "/a", freeBytes: 0, lowBytes: 1 }];
+  const kindsOf = (change: StatusChange) => statusDocument(change).conditions.map(({ kind }) => kind);
+  expect(kindsOf({ state: { error: failed("MR1209"), rooms } })).toEqual(["state.unwritable"]);
+  expect(kindsOf(ofSink({ state: "retrying", error: failed("MR3213"), rooms }))).toEqual(["sink.failing"]);
+});
 
 test("what waits for a person is said first, and a phase behind what keeps the daemon there", () => {
   const kindsOf = (change: StatusChange) => statusDocument(change).conditions.map(({ kind }) => kind);

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { followSchedule } from "../../src/reconcile/schedule.ts";
+import { followSchedule, overdueSince } from "../../src/reconcile/schedule.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { eventually } from "../support/run/waiting.ts";
 
@@ -38,4 +38,20 @@ test("comes again and again, one at a time, whatever one of them throws, until i
     const time = "at" in told[i]! ? Date.parse(String(told[i].at)) : Number.NaN;
     expect({ at, time, isFull: time % 1000 === 0 }).toSatisfy(({ isFull }) => isFull && at >= time);
   }
+});
+
+test.each([
+  ["the last one began at its time", "2026-11-20T02:00:01Z", "2026-11-21T12:00:00Z", null],
+  ["the next one has only just begun", "2026-11-20T02:00:01Z", "2026-11-22T02:00:00Z", null],
+  ["two times have passed", "2026-11-20T02:00:01Z", "2026-11-22T02:00:01Z", "2026-11-21T02:00:00.000Z"],
+  ["many have", "2026-11-20T01:59:59Z", "2026-12-20T00:00:00Z", "2026-11-20T02:00:00.000Z"],
+])("a comparison is overdue: %s", (_, began, now, due) => {
+  const schedule = { cron: "0 2 * * *", timeZone: "UTC" };
+  expect(overdueSince(schedule, new Date(began), Date.parse(now))?.toISOString() ?? null).toBe(due);
+});
+
+test("comparisons each second are not overdue after seconds", () => {
+  const [began, schedule] = [new Date("2026-11-20T02:00:00Z"), { cron: "* * * * * *", timeZone: "UTC" }];
+  expect(overdueSince(schedule, began, began.getTime() + 60_000)).toBeNull();
+  expect(overdueSince(schedule, began, began.getTime() + 180_000)).not.toBeNull();
 });

@@ -72,14 +72,19 @@ class LakeKeeper implements StoreKeeper<Lake> {
     return isNoLake(error);
   }
 
+  get paths(): readonly string[] {
+    const { place } = this.#options;
+    const catalogue = place.kind === "postgres" ? [] : [place.catalog];
+    const data = place.bucket === null ? [place.data] : [];
+    return [...catalogue, ...data, tmpdir()];
+  }
+
   placed(error: MillraceError): MillraceError {
     const { place } = this.#options;
     const part = error.connector?.part;
     if (part === "catalogue") return atServer(error, shownCatalog(place));
     if (part === "bucket") return atServer(error, shownData(place));
-    const catalogue = place.kind === "postgres" ? [] : [place.catalog];
-    const data = place.bucket === null ? [place.data] : [];
-    return onDisk(error, ...catalogue, ...data, tmpdir());
+    return onDisk(error, ...this.paths);
   }
 
   async meaning(error: MillraceError, opened: Opened<Lake>): Promise<MillraceError> {

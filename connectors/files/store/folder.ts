@@ -25,6 +25,7 @@ const SYNCED_MAX = 10_000;
 /** A folder of this machine, or of a file system that it mounts. An object is synced before it appears under its name. */
 export class FolderStore implements Store {
   readonly location: string;
+  readonly paths: readonly string[];
   readonly #path: string;
   #count = 0;
   /** Folders whose own names are durable. */
@@ -33,6 +34,7 @@ export class FolderStore implements Store {
   constructor(path: string) {
     this.#path = path;
     this.location = path;
+    this.paths = [path];
   }
 
   async list(under: string, signal: AbortSignal, after = ""): Promise<readonly string[]> {

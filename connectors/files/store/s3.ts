@@ -34,6 +34,7 @@ const PROBE = "_millrace/probe";
 /** Objects below a prefix of a bucket. An upload in parts becomes visible with its last request. */
 export class S3Store implements Store {
   readonly location: string;
+  readonly paths: readonly string[];
   readonly #client: S3Client;
   readonly #bucket: string;
   readonly #prefix: string;
@@ -43,6 +44,7 @@ export class S3Store implements Store {
 
   constructor({ bucket, prefix, region, endpoint, accessKeyId, secretAccessKey, pathStyle, ca }: BucketSettings) {
     this.location = `s3://${bucket}/${prefix}`;
+    this.paths = [tmpdir()];
     this.#bucket = bucket;
     if (endpoint !== undefined) {
       const { host, port } = addressOf(new URL(endpoint));

@@ -10,6 +10,8 @@ export interface ListFilter {
 export interface Store extends AsyncDisposable {
   /** Shown to people: without logins. */
   readonly location: string;
+  /** Files and folders of this machine that it fills. */
+  readonly paths: readonly string[];
   /** In the order of their keys. `after`: only those behind this key. */
   list(under: string, signal: AbortSignal, after?: string): Promise<readonly string[]>;
   /** The first keys in all folders below `under` that are wanted, in their order. */

@@ -46,7 +46,7 @@ export interface Cluster extends AsyncDisposable {
   names(signal: AbortSignal): Promise<readonly string[]>;
   /** The broker that decides on topics and their settings. */
   controller(signal: AbortSignal): Promise<number>;
-  brokerCount(signal: AbortSignal): Promise<number>;
+  brokers(signal: AbortSignal): Promise<readonly number[]>;
   /** The newest version of a request that both sides speak. */
   version(name: string, signal: AbortSignal): Promise<number>;
   /** One request in that version. `node`: null for any broker. */

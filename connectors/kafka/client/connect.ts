@@ -34,7 +34,7 @@ export async function connect(settings: () => ClusterSettings, signal: AbortSign
   }
   const cluster = new LibraryCluster(made);
   try {
-    await cluster.brokerCount(signal);
+    await cluster.brokers(signal);
     expectRecent(await cluster.version("Fetch", signal));
     return cluster;
   } catch (error) {

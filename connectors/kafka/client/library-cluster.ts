@@ -88,9 +88,9 @@ export class LibraryCluster implements Cluster {
     return (await this.#metadata([], signal)).controllerId;
   }
 
-  async brokerCount(signal: AbortSignal): Promise<number> {
+  async brokers(signal: AbortSignal): Promise<readonly number[]> {
     await this.#metadata([], signal);
-    return this.#brokers.size;
+    return [...this.#brokers.keys()];
   }
 
   /** `names`: null for all. */

@@ -1,6 +1,7 @@
 import { ByteWriter } from "../../../src/core/bytes.ts";
 import { type Clock, systemClock } from "../../../src/core/clock.ts";
 import type { Outcome, Sink, TargetRows } from "../../../src/core/contracts/sink.ts";
+import type { Room } from "../../../src/core/disk-room.ts";
 import type { SourceRelay } from "../../../src/core/contracts/source.ts";
 import type { Batch, Checkpoint, LogEntry } from "../../../src/core/model/batch.ts";
 import { FrameWriter } from "../../../src/core/model/frame.ts";
@@ -84,6 +85,10 @@ export class LogSink implements Sink, TargetRows {
   async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
     const highest = this.#writer.highestVersion(signal);
     return tables === null ? highest : 0n;
+  }
+
+  async rooms(signal: AbortSignal): Promise<readonly Room[]> {
+    return await this.#writer.rooms(signal);
   }
 
   async verify(signal: AbortSignal): Promise<void> {

@@ -1,5 +1,6 @@
 import { type Clock, systemClock } from "../../../src/core/clock.ts";
 import type { Outcome, ReadersHold, Sink, TargetPresence, TargetRows } from "../../../src/core/contracts/sink.ts";
+import type { Room } from "../../../src/core/disk-room.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { Batch, Checkpoint } from "../../../src/core/model/batch.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
@@ -167,6 +168,10 @@ export class TopicSink implements Sink, TargetPresence, TargetRows {
   async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
     const highest = this.#writer.highestVersion(signal);
     return tables === null ? highest : 0n;
+  }
+
+  async rooms(signal: AbortSignal): Promise<readonly Room[]> {
+    return await this.#writer.rooms(signal);
   }
 
   async verify(signal: AbortSignal): Promise<void> {

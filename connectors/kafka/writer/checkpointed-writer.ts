@@ -15,12 +15,14 @@
  */
 import type { Clock } from "../../../src/core/clock.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
+import type { Room } from "../../../src/core/disk-room.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { Checkpoint } from "../../../src/core/model/batch.ts";
 import { serializePosition } from "../../../src/core/model/position.ts";
 import { checkpointTexts } from "../../../src/core/checkpoint/checkpoint-text.ts";
 import { baseVersion } from "../../../src/core/model/version.ts";
 import type { Cluster, ClusterAccess, Ending } from "../client/cluster.ts";
+import { logDirRooms } from "../client/log-dirs.ts";
 import type { Compression } from "../client/record-batch.ts";
 import { TransactionalWriter } from "../client/transactions.ts";
 import { classify, isFenced, isUnknownTopic, kafkaError, stuckAfter, topicsLost } from "../errors.ts";
@@ -213,6 +215,10 @@ export class CheckpointedWriter {
     const owner = sinkId(this.#settings);
     const next = { lease: this.#lease, position, epoch: 0, tables, bond, form, owner, ...standing };
     await this.#write(next, records, signal);
+  }
+
+  async rooms(signal: AbortSignal): Promise<readonly Room[]> {
+    return this.#opened === null ? [] : await logDirRooms(this.#opened.cluster, signal);
   }
 
   async verify(signal: AbortSignal): Promise<void> {

@@ -15,6 +15,7 @@ import { DaemonClient } from "../daemon-client.ts";
 import { EXIT, type ExitCode } from "../exit-codes.ts";
 import { liveHolder, readState, storedPositions } from "../read-state.ts";
 import type { Session } from "../session.ts";
+import { roomsOfState } from "../../state/open.ts";
 import { pastOf } from "../../reconcile/report/past.ts";
 import { LEASE_MS } from "../../daemon/lease.ts";
 import { lineageText, storedLineage } from "./lineage.ts";
@@ -97,5 +98,5 @@ async function storedStatus(place: Place, state: StateStore): Promise<StatusDocu
     ...(unreleased === null ? {} : { lastSeenAt: new Date(unreleased.expiresAtMs - LEASE_MS).toISOString() }),
   });
   const reconcile = { next: null, failure: null, ...pastOf(await state.reports.list()) };
-  return statusDocument(known, { state: { error: null }, reconcile });
+  return statusDocument(known, { state: { error: null, rooms: roomsOfState(place.state) }, reconcile });
 }

@@ -7,17 +7,21 @@ import {
   type PipelineStatus,
   type SinkStatus,
   type SourceStatus,
+  type StateStatus,
   type StatusDocument,
   TABLE_PAUSED,
 } from "../contracts/status.ts";
 import { hasLeft } from "../contracts/reconciliation.ts";
 import type { StoredError } from "../contracts/state-store.ts";
+import type { Room } from "../disk-room.ts";
 import { bytes, count, seconds, span } from "../figures.ts";
 import { type Block, blocks, type Condition, type Verdict } from "./condition.ts";
 import { shellWord } from "../shell-word.ts";
 
 /** A streaming sink is mentioned when it is this far behind. */
 const SLOW_SECONDS = 30;
+/** Of one sink: a cluster may have many disks. */
+const ROOMS_MAX = 3;
 const GIVEN_UP = "its place in the log was given up or moved, and its tables are read again when it takes rows";
 
 type ConditionFacts = Pick<Condition, "kind" | "level" | "what" | "blocks"> & Partial<Condition>;
@@ -34,7 +38,7 @@ export function statusDocument(pipeline: PipelineStatus, beside: Beside): Status
 /** In the order in which they are to be read: what waits for a person first. Nothing: all is well. */
 function conditionsOf(pipeline: PipelineStatus, { state, reconcile, notify, config }: Beside): readonly Condition[] {
   const all = [
-    ...ofState(state.error),
+    ...ofState(state),
     ...pipelineConditions(pipeline),
     ...ofComparisons(reconcile),
     ...ofReceiver(notify?.error ?? null),
@@ -146,10 +150,30 @@ function copyText({ tablesDone, tableCount, rowsRead, share, secondsLeft }: NonN
   ].join(", ");
 }
 
-function* ofState(error: StoredError | null): Generator<Condition> {
-  if (error === null) return;
-  const what = "the state can't be written, and nothing is acknowledged";
-  yield condition({ kind: "state.unwritable", level: "act", blocks: ["ready"], what, ...retried(error) });
+function* ofState({ error, rooms = [] }: StateStatus): Generator<Condition> {
+  if (error === null) {
+    const meanwhile = "when it is full, nothing is acknowledged, and the source keeps its log";
+    yield* ofRooms(rooms, { kind: "state.nearly-full", what: "the disk of the state is nearly full", meanwhile });
+  } else {
+    const what = "the state can't be written, and nothing is acknowledged";
+    yield condition({ kind: "state.unwritable", level: "act", blocks: ["ready"], what, ...retried(error) });
+  }
+}
+
+/** What has failed already says itself that there is no room. */
+function* ofRooms(
+  rooms: readonly Room[],
+  of: Pick<ConditionFacts, "kind" | "what" | "sink" | "meanwhile">,
+): Generator<Condition> {
+  const low = rooms.filter(({ freeBytes, lowBytes }) => freeBytes < lowBytes);
+  if (low.length === 0) return;
+  const places = low
+    .toSorted((a, b) => a.freeBytes - b.freeBytes)
+    .slice(0, ROOMS_MAX)
+    .map(({ where, freeBytes }) => `${where} has ${bytes(freeBytes)} free`);
+  const more = low.length > ROOMS_MAX ? ` and ${low.length - ROOMS_MAX} more` : "";
+  const what = `${of.what}: ${places.join(", ")}${more}`;
+  yield condition({ ...of, level: "act", blocks: [], what, fix: "make room there before it is full" });
 }
 
 function* ofSource(status: PipelineStatus): Generator<Condition> {
@@ -280,6 +304,11 @@ function* ofSink(status: PipelineStatus, sink: SinkStatus): Generator<Condition>
       meanwhile,
     });
   }
+  if (error === null) {
+    const meanwhile = "when it is full, its rows wait, and the source keeps its log for it";
+    const what = `sink ${name} has little room left`;
+    yield* ofRooms(sink.rooms ?? [], { ...of, kind: "sink.nearly-full", what, meanwhile });
+  }
   for (const { what, fix } of sink.hints ?? [])
     yield condition({ ...of, kind: "sink.hint", level: "watch", blocks: [], what: `sink ${name}: ${what}`, fix });
   if (deadLetters > 0) {
@@ -384,7 +413,12 @@ function* ofTables({ tables, unfinishedSnapshots: snapshots, source, phase }: Pi
   }
 }
 
-function* ofComparisons({ drift, failure: unfinished }: ComparisonStatus): Generator<Condition> {
+function* ofComparisons({
+  last,
+  drift,
+  failure: unfinished,
+  overdueSince = null,
+}: ComparisonStatus): Generator<Condition> {
   if (drift !== null) {
     const differed = count(drift.missing + drift.extra + drift.different, "row");
     const repaired = drift.repaired === 0 ? "" : `, ${drift.repaired.toLocaleString("en-US")} repaired`;
@@ -402,6 +436,11 @@ function* ofComparisons({ drift, failure: unfinished }: ComparisonStatus): Gener
   if (unfinished !== null) {
     const what = "the last planned comparison did not end";
     yield condition({ kind: "comparison.failed", level: "act", blocks: [], what, ...failure(unfinished) });
+  } else if (overdueSince !== null) {
+    const newest = last === null ? "" : `; the newest of any kind ended at ${timeText(last.finishedAt)}`;
+    const what = `no whole comparison has ended that began after ${timeText(overdueSince)}, when one was due${newest}`;
+    const fix = "millrace reconcile; if each takes longer than the time between two, plan fewer";
+    yield condition({ kind: "comparison.overdue", level: "act", blocks: [], what, since: overdueSince, fix });
   }
 }
 

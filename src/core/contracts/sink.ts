@@ -5,6 +5,7 @@ import type { TableVersion } from "../model/schema.ts";
 import type { StoredError } from "./state-store.ts";
 import type { TargetRawRows } from "./raw/raw-copy.ts";
 import type { SourceRelay } from "./source.ts";
+import type { Room } from "../disk-room.ts";
 
 /**
  * What a target keeps of a table, and so what a batch of rows contains:
@@ -45,8 +46,8 @@ export type Delivery = "transactional" | "idempotent";
  *    without transactions come as close as the target allows; the connector's README says how close.
  * 5. A batch that fails retryably may be applied again as a whole, with the same effect.
  *
- * One batch is in flight at a time, and methods are never called concurrently, except `close` and those of `prefetch`,
- * `copies` and `engine`.
+ * One batch is in flight at a time, and methods are never called concurrently, except `close`, `rooms` and those of
+ * `prefetch`, `copies` and `engine`.
  *
  * What only some targets can do is a capability: an optional property. Each says what the runtime does without it.
  */
@@ -145,6 +146,11 @@ export interface Sink {
    * its key is read from the source. Without it readers hold all.
    */
   readersHold?(table: TableVersion): ReadersHold;
+  /**
+   * How much room there is where it writes, as far as that can be told now: without a connection, only of disks of this
+   * machine. Called at any time, beside the writes. Without it the first word of a full disk is its failure.
+   */
+  rooms?(signal: AbortSignal): Promise<readonly Room[]>;
   /** Only for form `log`. */
   readonly relay?: SourceRelay;
 }

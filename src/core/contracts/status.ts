@@ -4,6 +4,7 @@
  * those with a question mark; what is not known, for example because no daemon runs, is null.
  */
 import type { Condition, Verdict } from "../conditions/condition.ts";
+import type { Room } from "../disk-room.ts";
 import { NOT_COUNTED, type SourceCounts } from "./source-counters.ts";
 import type { ReportSummary } from "./reconciliation.ts";
 import type { TableSnapshot, StoredError, WaitingLetters } from "./state-store.ts";
@@ -11,7 +12,7 @@ import type { TargetHint } from "./sink.ts";
 import type { SinkState } from "./telemetry.ts";
 
 export interface StatusDocument extends PipelineStatus {
-  readonly state: { readonly error: StoredError | null };
+  readonly state: StateStatus;
   readonly reconcile: ComparisonStatus;
   readonly notify?: { readonly error: StoredError | null };
   readonly config?: { readonly changedAt: string | null };
@@ -19,11 +20,17 @@ export interface StatusDocument extends PipelineStatus {
   readonly conditions: readonly Condition[];
 }
 
+export interface StateStatus {
+  readonly error: StoredError | null;
+  readonly rooms?: readonly Room[];
+}
+
 export interface ComparisonStatus {
   readonly next: string | null;
   readonly last: ReportSummary | null;
   readonly drift: ReportSummary | null;
   readonly failure: StoredError | null;
+  readonly overdueSince?: string | null;
 }
 
 export const SOURCE_ACTIVITIES = ["idle", "flowing", "slow", "blocked", "half-open", "away"] as const;
@@ -117,6 +124,7 @@ export interface SinkStatus {
   readonly waitsFor: readonly string[];
   readonly deadRows?: number;
   readonly hints?: readonly TargetHint[];
+  readonly rooms?: readonly Room[];
 }
 
 /** A table, or a part of it, that is read beside the stream for one sink. Without keys: they are values of the source. */

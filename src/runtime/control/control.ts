@@ -20,6 +20,7 @@ import {
 } from "../errors.ts";
 import { expectReadable, failedSink, revive } from "./failed-sinks.ts";
 import { Estimates } from "./estimates.ts";
+import { TargetRooms } from "./target-rooms.ts";
 import { LagClock } from "./lag.ts";
 import { bytesBetween, NOTHING_STORED, statusOf, type StoredFacts, storedFacts, type Unanswered } from "./status.ts";
 import { encodeMark } from "../stream/marks.ts";
@@ -56,6 +57,7 @@ export class Control {
   readonly #logger: Logger;
   readonly #lag = new LagClock();
   readonly estimates: Estimates;
+  readonly #rooms: TargetRooms;
   readonly #startedAt: string;
   readonly #retention: KeptLogPolicy | null;
   #health: LogHealth | null = null;
@@ -73,12 +75,15 @@ export class Control {
     this.#stored = new LastAnswer(pipeline.clock, NOTHING_STORED);
     this.#snapshots = new LastAnswer(pipeline.clock, []);
     this.estimates = new Estimates(pipeline.clock, logger);
+    this.#rooms = new TargetRooms(pipeline.clock, logger);
     this.#startedAt = timestamp(pipeline.clock);
   }
 
-  /** Looks at the source regularly. */
+  /** Looks at the source and the targets regularly. */
   async run(signal: AbortSignal): Promise<never> {
-    return await Promise.race([this.#sample(signal), this.estimates.run(this.#pipeline, signal)]);
+    const { lives } = this.#pipeline;
+    const estimated = this.estimates.run(this.#pipeline, signal);
+    return await Promise.race([this.#sample(signal), estimated, this.#rooms.run(lives, signal)]);
   }
 
   /** So that lag is known in seconds. */
@@ -140,6 +145,7 @@ export class Control {
         unanswered: this.#unanswered,
         lag: this.#lag,
         estimates: this.estimates,
+        rooms: this.#rooms,
         retainedBytesMax: this.#retention?.byteCountMax ?? null,
       },
       stored,

@@ -19,6 +19,7 @@ import type { Pipeline } from "../pipeline.ts";
 import type { FanOut } from "../stream/fan-out.ts";
 import type { StreamFacts } from "../streaming.ts";
 import type { Estimates } from "./estimates.ts";
+import type { TargetRooms } from "./target-rooms.ts";
 import type { LagClock } from "./lag.ts";
 
 /** What the daemon knows of its source and itself beside the pipeline. */
@@ -31,6 +32,7 @@ export interface DaemonFacts {
   readonly unanswered: Unanswered | null;
   readonly lag: LagClock;
   readonly estimates: Estimates;
+  readonly rooms: TargetRooms;
   /** How much log the source may keep; null: any amount. */
   readonly retainedBytesMax: number | null;
 }
@@ -63,7 +65,7 @@ export async function storedFacts(pipeline: Pipeline): Promise<StoredFacts> {
 
 export function statusOf(
   pipeline: Pipeline,
-  { name, startedAt, health, unanswered, lag, estimates, retainedBytesMax }: DaemonFacts,
+  { name, startedAt, health, unanswered, lag, estimates, rooms, retainedBytesMax }: DaemonFacts,
   { letters, snapshots, stubborn }: StoredFacts,
 ): PipelineStatus {
   const { source, gate, acknowledged, lives, facts } = pipeline;
@@ -96,7 +98,10 @@ export function statusOf(
         copy: estimates.ofCopy(facts.copyProgress),
       },
       sinks: new Map(
-        lives.map((life) => [life.name, sinkFacts(life, { pipeline, facts, lag, letters: letters.get(life.name) })]),
+        lives.map((life) => [
+          life.name,
+          sinkFacts(life, { pipeline, facts, lag, rooms, letters: letters.get(life.name) }),
+        ]),
       ),
       tables: {
         captured: gate.tables.length,
@@ -138,13 +143,13 @@ function pendingTables({ facts, gate }: Pipeline): TablesStatus["pending"] {
   ];
 }
 
-interface SinkFacts extends Pick<DaemonFacts, "lag"> {
+interface SinkFacts extends Pick<DaemonFacts, "lag" | "rooms"> {
   readonly pipeline: Pipeline;
   readonly facts: StreamFacts;
   readonly letters: WaitingLetters | undefined;
 }
 
-function sinkFacts(life: SinkLife, { pipeline, facts, lag, letters }: SinkFacts): Partial<SinkStatus> {
+function sinkFacts(life: SinkLife, { pipeline, facts, lag, rooms, letters }: SinkFacts): Partial<SinkStatus> {
   const { goneBack, phase, fanOut } = facts;
   const { positions } = pipeline.source;
   // Until a moved sink has begun at its new position, it holds what it held before.
@@ -169,6 +174,7 @@ function sinkFacts(life: SinkLife, { pipeline, facts, lag, letters }: SinkFacts)
     waitsFor,
     ...(life.worker.sink.engine === undefined ? {} : { deadRows: life.worker.sink.engine.deadRows }),
     ...(life.worker.sink.hints === undefined ? {} : { hints: life.worker.sink.hints }),
+    ...rooms.of(life.name),
   };
 }
 

@@ -130,8 +130,8 @@ export class Broker {
     return [...this.#topics.keys()];
   }
 
-  get brokerCount(): number {
-    return BROKERS;
+  get brokers(): readonly number[] {
+    return Array.from({ length: BROKERS }, (_, i) => i + 1);
   }
 
   /** Null: there is no such partition. */

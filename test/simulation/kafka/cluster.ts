@@ -23,7 +23,7 @@ export function accessTo(process: SimulatedProcess, broker: Broker): ClusterAcce
     settings: () => ({ brokers: ["broker:9092"], clientId: process.name, tls: null, sasl: null }),
     connect: async (signal) => {
       const cluster = new SimulatedCluster(process, broker);
-      await cluster.brokerCount(signal);
+      await cluster.brokers(signal);
       return cluster;
     },
   };
@@ -51,8 +51,8 @@ class SimulatedCluster implements Cluster {
     return await this.#call("Metadata", () => 1, signal);
   }
 
-  async brokerCount(signal: AbortSignal): Promise<number> {
-    return await this.#call("Metadata", () => this.#broker.brokerCount, signal);
+  async brokers(signal: AbortSignal): Promise<readonly number[]> {
+    return await this.#call("Metadata", () => this.#broker.brokers, signal);
   }
 
   async version(): Promise<number> {

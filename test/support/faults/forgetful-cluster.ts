@@ -59,8 +59,8 @@ class ForgetfulCluster implements Cluster {
     return await this.#cluster.controller(signal);
   }
 
-  async brokerCount(signal: AbortSignal): Promise<number> {
-    return await this.#cluster.brokerCount(signal);
+  async brokers(signal: AbortSignal): Promise<readonly number[]> {
+    return await this.#cluster.brokers(signal);
   }
 
   async version(name: string, signal: AbortSignal): Promise<number> {
