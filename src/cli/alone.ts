@@ -14,7 +14,7 @@ export interface AloneOptions<T> {
 
 /** Works on the state under its lease. Refused while a daemon holds the lease; no daemon can start meanwhile. */
 export async function alone<T>(
-  config: Config,
+  config: Pick<Config, "name" | "state">,
   work: (state: StateStore) => Promise<T>,
   { create = false, removes = () => false }: AloneOptions<T> = {},
 ): Promise<T> {

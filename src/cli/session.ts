@@ -1,5 +1,5 @@
-import type { Config } from "../config/config.ts";
-import type { Place } from "../config/load.ts";
+import type { Config, SinkConfig } from "../config/config.ts";
+import type { ConfigPart, Place, WantedSinks } from "../config/load.ts";
 import type { Secrets } from "../config/secrets/secrets.ts";
 import type { Logger, LogLevel } from "../core/contracts/telemetry.ts";
 import { createLogger } from "../ops/logger.ts";
@@ -80,9 +80,9 @@ export class Session {
    */
   async place(): Promise<Place> {
     const { share } = this.options;
-    const load = await this.#loader();
+    const { loadPlace, options } = await this.#loader();
     try {
-      const place = load.loadPlace(this.configFile, { ...load.options, share });
+      const place = loadPlace(this.configFile, { ...options, share });
       if (share === null || share <= (place.shareCount ?? 0)) return place;
     } catch {
       // The whole has all of its problems.
@@ -97,6 +97,24 @@ export class Session {
       sinks,
       rules,
     };
+  }
+
+  /**
+   * The source and these sinks, for which no variable may be missing; all of the file where the tables have shares, because
+   * all sinks say who has which table.
+   */
+  async part(wanted: WantedSinks): Promise<ConfigPart> {
+    if ((await this.place()).shareCount !== null) return await this.config();
+    const { loadPart, options } = await this.#loader();
+    return await loadPart(this.configFile, options, wanted);
+  }
+
+  /** These sinks alone, for which no variable may be missing. */
+  async sinks(names: readonly string[]): Promise<readonly SinkConfig[]> {
+    if ((await this.place()).shareCount !== null)
+      return (await this.config()).sinks.filter(({ name }) => names.includes(name));
+    const { loadSinks, options } = await this.#loader();
+    return await loadSinks(this.configFile, options, names);
   }
 
   /** Of the daemon of a share, also one beyond the number of shares; null: of the daemon that had all tables. */
@@ -116,11 +134,11 @@ export class Session {
 
   /** Loads the code that reads the file, so that commands without a config start faster. */
   async #loader() {
-    const [{ connectors }, { loadConfig, loadPlace }] = await Promise.all([
+    const [{ connectors }, load] = await Promise.all([
       import("../../connectors/registry.ts"),
       import("../config/load.ts"),
     ]);
-    return { loadConfig, loadPlace, options: { connectors, environment: process.env, secrets: this.secrets } };
+    return { ...load, options: { connectors, environment: process.env, secrets: this.secrets } };
   }
 
   /** Prints an error: as text or, with `--json`, as the one document. */

@@ -33,7 +33,10 @@ export interface SourceConnector extends Connector<SourceContextBase, Source> {
   /** See SourceFactory. */
   positions(): Promise<Positions>;
 }
-export type SinkConnector = Connector<SinkContextBase, Sink>;
+export interface SinkConnector extends Connector<SinkContextBase, Sink> {
+  /** Whether its sinks can be asked by SQL; see SinkFactory. */
+  readonly isQueryable: boolean;
+}
 
 export interface Connector<Context, Made> {
   readonly definition: z.ZodObject;
@@ -106,7 +109,8 @@ export function sinkConnector<Options>({ definition, factory }: SinkModule<Optio
         : { query: (request, copy, signal) => factory.query!(context, request, copy, signal) }),
     };
   };
-  return { definition, parse: (input) => parseStrictly(definition, input, bind) };
+  const isQueryable = factory.query !== undefined;
+  return { definition, isQueryable, parse: (input) => parseStrictly(definition, input, bind) };
 }
 
 export function sourceConnector<Options>({

@@ -325,6 +325,9 @@ export const topDefinition = z.strictObject({
 /** What commands beside a daemon need, which has the rest. */
 export const placeDefinition = topDefinition.pick({ name: true, state: true, tables: true });
 
+/** What commands on source and sinks need, which no daemon does for them. */
+export const partDefinition = topDefinition.pick({ name: true, state: true, tables: true, maskKey: true });
+
 function isHttpUrl(text: string): boolean {
   return /^https?:\/\//.test(text) && URL.canParse(text);
 }

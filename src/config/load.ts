@@ -16,6 +16,7 @@ import type {
 } from "./config.ts";
 import type { Bound, Connector, Connectors } from "./connectors.ts";
 import {
+  partDefinition,
   placeDefinition,
   SINK_NAME,
   sinkDefinition,
@@ -83,6 +84,31 @@ export function loadPlace(file: string, options: LoadOptions): Place {
   return new Loading(file, dirname(path), readYaml(file, path), options).place();
 }
 
+/** What a command uses that works on the source, and on some sinks. */
+export type ConfigPart = Pick<Config, "name" | "state" | "source" | "sinks" | "rules">;
+
+/** `others`: also every other sink that lacks nothing; without it these alone. */
+export interface WantedSinks {
+  readonly sinks: readonly string[];
+  readonly others?: boolean;
+}
+
+/** No variable of another sink, of the notifications or of the admin interface has to be there. Of a source without shares. */
+export async function loadPart(file: string, options: LoadOptions, wanted: WantedSinks): Promise<ConfigPart> {
+  const path = resolve(file);
+  return await new Loading(file, dirname(path), readYaml(file, path), options).part(wanted);
+}
+
+/** The same for sinks alone. */
+export async function loadSinks(
+  file: string,
+  options: LoadOptions,
+  names: readonly string[],
+): Promise<readonly SinkConfig[]> {
+  const path = resolve(file);
+  return await new Loading(file, dirname(path), readYaml(file, path), options).sinks(names);
+}
+
 /** Since when the file says something else than the config that was read from it; null: it says the same, or can't be read. */
 export function configChangedAt({ file, digest }: Pick<Config, "file" | "digest">): string | null {
   try {
@@ -141,9 +167,7 @@ class Loading {
   }
 
   async config(path: string): Promise<Config> {
-    this.#problems.push(...this.#yaml.problems());
-    this.#stopIfWrong();
-    this.#fillIn();
+    this.#begin(() => true);
     const input = this.#value();
     const top = this.#read([], input ?? {}, topDefinition);
     const rules = top === undefined ? undefined : this.#rules(top);
@@ -177,17 +201,52 @@ class Loading {
     };
   }
 
+  async part(wanted: WantedSinks): Promise<ConfigPart> {
+    const { source, ...part } = await this.#partly(wanted, true);
+    if (source === null) throw new Error("invariant broken: the source is missing without a problem");
+    return { ...part, source };
+  }
+
+  async sinks(names: readonly string[]): Promise<readonly SinkConfig[]> {
+    return (await this.#partly({ sinks: names }, false)).sinks;
+  }
+
+  async #partly(
+    { sinks: needed, others = false }: WantedSinks,
+    needsSource: boolean,
+  ): Promise<Omit<ConfigPart, "source"> & { readonly source: SourceConfig | null }> {
+    const lacking = this.#begin(([key = "", sink = ""]) => {
+      if (key === "sinks") return needed.includes(sink);
+      return key === "source" ? needsSource : Object.hasOwn(partDefinition.shape, key);
+    });
+    const incomplete = new Set(lacking.flatMap(([key, sink]) => (key === "sinks" ? [sink] : [])));
+    const input = this.#value();
+    const top = this.#read([], only(input, partDefinition), partDefinition);
+    const rules = top === undefined ? undefined : this.#rules(top);
+    const names = { daemon: top?.name ?? "", owner: top?.name ?? "" };
+    const source = needsSource ? await this.#source(partOf(input, "source")) : undefined;
+    const chosen = Object.entries(partOf(input, "sinks") ?? {}).filter(
+      ([sink]) => needed.includes(sink) || (others && !incomplete.has(sink)),
+    );
+    const sinks = await this.#sinks(names, Object.fromEntries(chosen), rules ?? NO_RULES);
+    this.#stopIfWrong();
+    if (top === undefined || rules === undefined)
+      throw new Error("invariant broken: a part of the config is missing without a problem");
+    return {
+      name: top.name,
+      state: this.#state(top.name, top.state, null),
+      source: source?.made(names, rules, null) ?? null,
+      sinks,
+      rules: { ...rules, selections: sinks.map((sink) => this.#selection(sink)) },
+    };
+  }
+
   /** Throws where the file does not say it. */
   place(): Place {
     const { connectors, share } = this.#options;
-    this.#problems.push(...this.#yaml.problems());
-    this.#stopIfWrong();
-    this.#fillIn(([key]) => key === "name" || key === "state");
+    this.#begin(([key]) => key === "name" || key === "state");
     const input = this.#value();
-    const known = isMap(input)
-      ? Object.entries(input).filter(([key]) => Object.hasOwn(placeDefinition.shape, key))
-      : [];
-    const top = this.#read([], Object.fromEntries(known), placeDefinition);
+    const top = this.#read([], only(input, placeDefinition), placeDefinition);
     const source = partOf(input, "source");
     const kind = source && this.#kind(["source"], source, connectors.sourceKinds);
     const sinks = Object.entries(partOf(input, "sinks") ?? {}).map(([sink, part]: [string, unknown]) => {
@@ -238,19 +297,26 @@ class Loading {
     if (first !== undefined) throw new ConfigError(this.#file, [first, ...rest]);
   }
 
-  /** `isNeeded`: where nothing may be missing; elsewhere such a text stays as it is. */
-  #fillIn(isNeeded: (path: readonly string[]) => boolean = () => true): void {
+  /** `isNeeded`: where nothing may be missing. Returns the paths of other texts that lack something: they stay as they are. */
+  #begin(isNeeded: (path: readonly string[]) => boolean): readonly (readonly string[])[] {
+    this.#problems.push(...this.#yaml.problems());
+    this.#stopIfWrong();
+    const lacking: (readonly string[])[] = [];
     const surroundings = { environment: this.#options.environment, folder: this.#folder };
     this.#yaml.mapText((text, path) => {
       this.#holdsSecret ||= holdsSecret(path, text);
       const result = interpolate(text, surroundings);
-      if (result.problems.length > 0 && !isNeeded(path)) return text;
+      if (result.problems.length > 0 && !isNeeded(path)) {
+        lacking.push(path);
+        return text;
+      }
       for (const message of result.problems) this.#problem("MR1007", path, message);
       registerSecrets(this.#options.secrets, path, result.text, result.inserted);
       this.#logins.add(path, result.references);
       return result.text;
     });
     this.#stopIfWrong();
+    return lacking;
   }
 
   #shares(count: number, name: string, admin: AdminConfig | undefined, sinks: readonly SinkConfig[]): SharesConfig {
@@ -408,7 +474,7 @@ class Loading {
     };
   }
 
-  #rules({ tables, maskKey }: z.output<typeof topDefinition>): Rules {
+  #rules({ tables, maskKey }: z.output<typeof partDefinition>): Rules {
     return rulesOf(tables, {
       maskKey,
       place: (path) => this.#place(path),
@@ -473,6 +539,11 @@ function notifyOf(given: z.output<typeof topDefinition>["notify"], folder: strin
   const { webhook, secret, level, after } = given;
   const key = secret === undefined ? null : Buffer.from(secret.slice("whsec_".length), "base64");
   return { webhook, tls: tlsSettings(given, folder), key, level, afterMs: after };
+}
+
+/** The keys of the file that the definition has. */
+function only(input: unknown, { shape }: z.ZodObject): object {
+  return Object.fromEntries(isMap(input) ? Object.entries(input).filter(([key]) => Object.hasOwn(shape, key)) : []);
 }
 
 function partOf(input: unknown, key: string): object | undefined {

@@ -2,7 +2,7 @@ import { systemClock } from "../../core/clock.ts";
 import { SILENT } from "../../core/contracts/telemetry.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import { TableSelection } from "../../core/table-selection.ts";
-import type { Config } from "../../config/config.ts";
+import type { SinkConfig } from "../../config/config.ts";
 import type { Place } from "../../config/load.ts";
 import { historyNotPaused } from "../../runtime/errors.ts";
 import { pauseWhileStopped, resumeWhileStopped } from "../../runtime/control/while-stopped.ts";
@@ -14,6 +14,7 @@ import { DaemonClient } from "../daemon-client.ts";
 import { EXIT } from "../exit-codes.ts";
 import { withSink } from "../opened-sink.ts";
 import { readState } from "../read-state.ts";
+import type { Session } from "../session.ts";
 
 type Verb = "pause" | "resume";
 
@@ -46,9 +47,8 @@ function add({ program, action }: CommandLine, verb: Verb, description: string):
         const tables = chosen.map(({ id }) => id);
         const body = { ...(sink === null ? {} : { sink }), ...(tables.length === 0 ? {} : { tables }) };
         await new DaemonClient(place.state).tell(`/api/v1/${verb}`, body, async () => {
-          const config = await session.config();
-          if (verb === "pause") await expectNoHistory(config, sinks, chosen);
-          await store(config, verb, sinks, tables);
+          if (verb === "pause" && chosen.length > 0) await expectNoHistory(await session.sinks(sinks), chosen);
+          await store(session, { place, verb, sinks, tables });
         });
         const paused = tables.length === 0 ? sinks : tables;
         session.print(
@@ -68,9 +68,18 @@ async function chosenTables(place: Place, globs: readonly string[]): Promise<rea
   return chosen;
 }
 
+interface Stored {
+  readonly place: Place;
+  readonly verb: Verb;
+  readonly sinks: readonly string[];
+  readonly tables: readonly string[];
+}
+
 /** In the state store, for the next start. */
-async function store(config: Config, verb: Verb, sinks: readonly string[], tables: readonly string[]): Promise<void> {
-  const state = await openState(config.state, { name: config.name });
+async function store(session: Session, { place, verb, sinks, tables }: Stored): Promise<void> {
+  const isRead = verb === "resume" && tables.length > 0;
+  const snapshot = isRead ? (await session.part({ sinks: [] })).source.snapshot : null;
+  const state = await openState(place.state, { name: place.name });
   try {
     await auditedHere(state, verb, { sinks, ...(tables.length === 0 ? {} : { tables }) }, async () => {
       for (const name of sinks) {
@@ -78,7 +87,7 @@ async function store(config: Config, verb: Verb, sinks: readonly string[], table
           await state.sinks.setPaused(name, verb === "pause");
           if (verb === "resume") await state.sinks.setError(name, null);
         } else if (verb === "pause") await pauseWhileStopped(state, systemClock, name, tables);
-        else await resumeWhileStopped(state, config.source.snapshot, name, tables);
+        else if (snapshot !== null) await resumeWhileStopped(state, snapshot, name, tables);
       }
     });
   } finally {
@@ -86,12 +95,8 @@ async function store(config: Config, verb: Verb, sinks: readonly string[], table
   }
 }
 
-async function expectNoHistory(
-  { sinks }: Config,
-  names: readonly string[],
-  paused: readonly TableVersion[],
-): Promise<void> {
-  for (const sink of sinks.filter(({ name }) => names.includes(name))) {
+async function expectNoHistory(sinks: readonly SinkConfig[], paused: readonly TableVersion[]): Promise<void> {
+  for (const sink of sinks) {
     const selection = new TableSelection(sink.tables);
     if (!paused.some(({ schema, table }) => selection.matches(schema, table))) continue;
     const form = await withSink(SILENT, sink, async (made) => made.form);

@@ -1,7 +1,9 @@
 import Table from "cli-table3";
-import type { Config, SinkConfig } from "../../config/config.ts";
+import type { SinkConfig } from "../../config/config.ts";
+import type { Place } from "../../config/load.ts";
 import { isAborted } from "../../core/errors.ts";
 import type { QueryRequest, QueryResult } from "../../core/contracts/sink.ts";
+import { invariant } from "../../core/invariant.ts";
 import { countOf, durationOf } from "../arguments.ts";
 import type { CommandLine } from "../command-line.ts";
 import { DaemonClient } from "../daemon-client.ts";
@@ -21,10 +23,12 @@ export function addQuery({ program, actionFor }: CommandLine): void {
     .option("--timeout <duration>", "how long it may take", "30s")
     .action(
       actionFor("one", async (session, options, [sql = ""]) => {
-        const config = await session.config();
-        const sink = sinkOf(config, typeof options["sink"] === "string" ? options["sink"] : null);
+        const place = await session.place();
+        const name = await nameOf(place, typeof options["sink"] === "string" ? options["sink"] : null);
+        const [sink] = await session.sinks([name]);
+        invariant(sink !== undefined, "a sink of the file is loaded");
         const request = { sql, rowCountMax: countOf("--limit", options["limit"]), byteCountMax: BYTES_MAX };
-        const result = await ask(config, sink, request, durationOf("--timeout", options["timeout"]));
+        const result = await ask(place, sink, request, durationOf("--timeout", options["timeout"]));
         const rows = result.rows.map((row) => Object.fromEntries(result.columns.map(({ name }, i) => [name, row[i]])));
         session.print({ sink: sink.name, columns: result.columns, rows, truncated: result.truncated }, tableOf(result));
         return EXIT.done;
@@ -32,14 +36,15 @@ export function addQuery({ program, actionFor }: CommandLine): void {
     );
 }
 
-function sinkOf({ sinks }: Config, wanted: string | null): SinkConfig {
-  const able = sinks.filter(({ connector }) => connector.query !== undefined);
-  const names = able.map(({ name }) => name).join(", ") || "none";
+async function nameOf({ sinks }: Place, wanted: string | null): Promise<string> {
+  const { connectors } = await import("../../../connectors/registry.ts");
+  const able: string[] = [];
+  for (const { name, kind } of sinks) if ((await connectors.sink(kind)).isQueryable) able.push(name);
+  const names = able.join(", ") || "none";
   if (wanted !== null) {
-    const found = able.find(({ name }) => name === wanted);
-    if (found === undefined)
+    if (!able.includes(wanted))
       throw cliError("MR1110", `--sink: ${JSON.stringify(wanted)} can't be asked by SQL; these can: ${names}`);
-    return found;
+    return wanted;
   }
   const [only, ...others] = able;
   if (only === undefined)
@@ -48,13 +53,13 @@ function sinkOf({ sinks }: Config, wanted: string | null): SinkConfig {
   return only;
 }
 
-async function ask(config: Config, sink: SinkConfig, request: QueryRequest, timeoutMs: number): Promise<QueryResult> {
+async function ask({ state }: Place, sink: SinkConfig, request: QueryRequest, timeoutMs: number): Promise<QueryResult> {
   const body = { sink: sink.name, timeoutMs: Math.ceil(timeoutMs) };
   const deadline = AbortSignal.timeout(body.timeoutMs);
   try {
     if (sink.connector.query === undefined) throw cliError("MR1110", `sink ${sink.name} can't be asked by SQL`);
     if (sink.connector.isQueriedInPlace === true) return await sink.connector.query(request, null, deadline);
-    const client = new DaemonClient(config.state);
+    const client = new DaemonClient(state);
     // If a daemon has the file open, this process queries a copy, so that the query takes no resources from the writer.
     const answer = await client.ask<{ copy: string }>("POST", "/api/v1/query", body, body.timeoutMs + ANSWER_MS);
     return await sink.connector.query(request, answer?.copy ?? null, deadline);

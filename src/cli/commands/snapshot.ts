@@ -1,6 +1,5 @@
 import Table from "cli-table3";
-import type { Config } from "../../config/config.ts";
-import type { Place } from "../../config/load.ts";
+import type { ConfigPart, Place } from "../../config/load.ts";
 import { systemClock } from "../../core/clock.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import { type SnapshotStatus, snapshotStatus } from "../../core/contracts/status.ts";
@@ -79,23 +78,23 @@ async function start(session: Session, { tables, sink, where }: Start): Promise<
   if (ids.length === 0) throw noTableMatches(tables);
   const body = { sinks: sink === null ? [] : [sink], tables: tables.length === 0 ? [] : ids, where };
   await new DaemonClient(place.state).tell("/api/v1/snapshots", body, async () => {
-    const config = await session.config();
-    if (where !== null) await tryOffline(config, meant, where);
-    if (sink !== null) await expectReadableOffline(config, sink, tables.length === 0 && where === null);
-    await store(config, { sinks: chosen, tableIds: ids, where, isWhole: tables.length === 0 });
+    if (where !== null) await tryOffline(await session.part({ sinks: [] }), meant, where);
+    if (sink !== null) await expectReadableOffline(session, place, sink, tables.length === 0 && where === null);
+    await store(place, { sinks: chosen, tableIds: ids, where, isWhole: tables.length === 0 });
   });
   return ids;
 }
 
-async function expectReadableOffline(config: Config, name: string, isWhole: boolean): Promise<void> {
-  const record = await readState(config, (state) => state.sinks.get(name));
-  const sink = config.sinks.find((one) => one.name === name);
-  if (record?.error == null || sink === undefined) return;
+async function expectReadableOffline(session: Session, place: Place, name: string, isWhole: boolean): Promise<void> {
+  const record = await readState(place, (state) => state.sinks.get(name));
+  if (record?.error == null) return;
+  const [sink] = await session.sinks([name]);
+  if (sink === undefined) return;
   const form = await withSink(SILENT, sink, async (made) => made.form);
   expectReadable({ name, form, error: record.error }, isWhole);
 }
 
-async function tryOffline(config: Config, tables: readonly TableVersion[], where: string): Promise<void> {
+async function tryOffline(config: ConfigPart, tables: readonly TableVersion[], where: string): Promise<void> {
   const memory = await readState(config, (state) => memoryOf(config, state));
   const source = await openSource(config, memory, SILENT);
   try {

@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import type { Config } from "../../config/config.ts";
+import type { ConfigPart } from "../../config/load.ts";
 import { BEFORE_DOUBTED, type Block, OP_UNTOLD } from "../../core/model/block.ts";
 import { ByteWriter } from "../../core/bytes.ts";
 import { contextOf, type EnvelopeContext, writeEnvelope, writeMessageEnvelope } from "../../core/model/envelope.ts";
@@ -47,7 +47,7 @@ interface TailOptions {
 }
 
 async function tail(session: Session, { selection, from, limit }: TailOptions): Promise<void> {
-  const config = await session.config();
+  const config = await session.part({ sinks: [] });
   const given = from === null || isSearched(from) ? null : await positionOf(config, from);
   const memory = await readState(config, (state) => memoryOf(config, state));
   // The daemon keeps the state.
@@ -90,7 +90,7 @@ function isSearched(from: string): boolean {
   return from === "earliest" || timeOf(from) !== null;
 }
 
-async function positionOf({ source }: Config, text: string): Promise<bigint> {
+async function positionOf({ source }: ConfigPart, text: string): Promise<bigint> {
   const opened = await source.connector.create(SILENT);
   try {
     return opened.positions.parse(text);
@@ -121,7 +121,7 @@ interface Remembered {
   readonly acknowledgedAt: string | null;
 }
 
-async function remembered(config: Config): Promise<Remembered> {
+async function remembered(config: ConfigPart): Promise<Remembered> {
   const known = new Map<string, TableVersion>();
   const keyOf = (id: string, fingerprint: string) => `${id} ${fingerprint}`;
   const state = await openState(config.state, { name: config.name, readOnly: true });
@@ -150,7 +150,7 @@ class Printer {
   readonly #selection: TableSelection;
   #left: number;
 
-  constructor(config: Config, source: Source, selection: TableSelection, limit: number) {
+  constructor(config: ConfigPart, source: Source, selection: TableSelection, limit: number) {
     this.#selection = selection;
     this.#left = limit;
     this.#markPrefix = source.watermarks.markPrefix;

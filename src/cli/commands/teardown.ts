@@ -1,4 +1,5 @@
-import type { Config, SinkConfig } from "../../config/config.ts";
+import type { SinkConfig } from "../../config/config.ts";
+import type { ConfigPart, Place } from "../../config/load.ts";
 import { reasonOf } from "../../core/errors.ts";
 import type { LogAdmin } from "../../core/contracts/log-admin.ts";
 import type { LogIdentity } from "../../core/contracts/positions.ts";
@@ -34,20 +35,25 @@ interface TeardownPlan {
 
 /** Removes the state last: a repeated teardown needs it to know which objects are Millrace's. */
 async function teardown(session: Session, withSinks: boolean, isConfirmed: boolean): Promise<TeardownPlan> {
-  const config = await session.config();
+  const place = await session.place();
+  const work = async (state: StateStore): Promise<TeardownPlan> => {
+    const sinks = withSinks ? place.sinks.map(({ name }) => name) : [];
+    const config = await session.part({ sinks });
+    return await tearDown(session, { ...config, place }, state, withSinks, isConfirmed);
+  };
   try {
-    return await alone(config, (state) => tearDown(session, config, state, withSinks, isConfirmed), {
-      removes: ({ applied }) => applied,
-    });
+    return await alone(place, work, { removes: ({ applied }) => applied });
   } catch (error) {
     if (reasonOf(error) !== "absent") throw error;
     return { applied: false, nothingLeft: true, removes: [], keeps: [] };
   }
 }
 
+type TornDown = ConfigPart & { readonly place: Place };
+
 async function tearDown(
   session: Session,
-  config: Config,
+  config: TornDown,
   state: StateStore,
   withSinks: boolean,
   isConfirmed: boolean,
@@ -69,19 +75,19 @@ async function tearDown(
 
 /** `identity` undefined: no start was announced, so nothing at the source belongs to Millrace. */
 async function planOf(
-  config: Config,
+  { name: daemon, place }: TornDown,
   admin: LogAdmin,
   identity: LogIdentity | null | undefined,
   withSinks: boolean,
   signal: AbortSignal,
 ): Promise<Pick<TeardownPlan, "removes" | "keeps">> {
   const made = identity === undefined ? [] : ((await admin.made?.(identity, signal)) ?? []);
-  const sinks = config.sinks.map(({ name }) => `what sink ${name} keeps for itself (progress)`);
+  const sinks = place.sinks.map(({ name }) => `what sink ${name} keeps for itself (progress)`);
   return {
     removes: [
       ...made.filter(({ isOurs }) => isOurs).map(({ what }) => what),
       ...(withSinks ? sinks : []),
-      `the state of ${config.name}: positions, schema versions, dead letters`,
+      `the state of ${daemon}: positions, schema versions, dead letters`,
     ],
     keeps: [
       ...made.filter(({ isOurs }) => !isOurs).map(({ what }) => `${what}: Millrace did not make it`),

@@ -13,13 +13,14 @@ const ANOTHER_EXPORT =
 /**
  * Throws if the source has dropped log that a sink lacks, or if a sink has a later epoch than the export. A sink that
  * went on after the export reports its own position; for one that does not answer the position in the export counts. If
- * no sink has a position, the daemon starts at the source's.
+ * no sink has a position, the daemon starts at the source's. `names`: also of sinks that can't be asked here.
  */
 export async function expectReachable(
   session: Pick<Session, "log">,
   config: Pick<Config, "sinks">,
   source: Pick<Source, "log" | "positions">,
   dump: StateDump,
+  names: readonly string[] = config.sinks.map(({ name }) => name),
 ): Promise<void> {
   const { signal } = new AbortController();
   const range = await reachable(source.log, signal);
@@ -28,14 +29,14 @@ export async function expectReachable(
   const record = dump.relations["source"]?.[0];
   const acknowledged = placeIn(record, "acknowledged") ?? placeIn(record, "origin");
   let isAnyPlaced = false;
-  for (const sink of config.sinks) {
-    const { name } = sink;
+  for (const name of names) {
     const row = dump.relations["sink"]?.find((one) => one["name"] === name);
     const written = placeIn(row, "written");
     // A sink that is not in the export is filled.
     if (row === undefined || written === null) continue;
     const covered = placeIn(row, "covered") ?? written;
-    const own = await heldBy(session, sink);
+    const sink = config.sinks.find((one) => one.name === name);
+    const own = sink === undefined ? null : await heldBy(session, sink);
     if (own !== null && acknowledged !== null && own.epoch > acknowledged.epoch) {
       throw beyond(`sink ${name} is in epoch ${own.epoch}: epoch ${acknowledged.epoch} of the export`);
     }

@@ -47,9 +47,10 @@ export interface ResetPlan {
 }
 
 export async function resetOffsets(session: Session, request: ResetRequest): Promise<ResetPlan> {
-  const config = await session.config();
-  const chosen = chosenSinks(config, request.sink);
-  return await alone(config, async (state) => {
+  const place = await session.place();
+  const chosen = chosenSinks(place, request.sink);
+  return await alone(place, async (state) => {
+    const config = await session.part({ sinks: chosen });
     const source = await config.source.connector.create(session.log);
     try {
       const reset = async () => await resetIn(config, state, source, chosen, request);

@@ -2,19 +2,19 @@
 import { createHash } from "node:crypto";
 import { lstatSync, readFileSync } from "node:fs";
 import * as z from "zod";
-import type { Config } from "../../config/config.ts";
+import type { ConfigPart, Place } from "../../config/load.ts";
 import { findMillraceError, reasonOf } from "../../core/errors.ts";
 import { writeWhole } from "../../core/folder.ts";
 import { parsePosition } from "../../core/model/position.ts";
 import type { Positions } from "../../core/contracts/positions.ts";
 import type { Source } from "../../core/contracts/source.ts";
 import type { StateDump, StateRow } from "../../core/contracts/state-store.ts";
-import { SILENT } from "../../core/contracts/telemetry.ts";
 import { openState } from "../../state/open.ts";
 import { PRODUCER } from "../../version.ts";
 import { alone } from "../alone.ts";
 import { auditedHere } from "../audit.ts";
 import { cliError } from "../errors.ts";
+import { readState, storedPositions } from "../read-state.ts";
 import { expectReachable } from "./import-reach.ts";
 import type { Session } from "../session.ts";
 
@@ -54,32 +54,23 @@ export interface ImportPlan extends Transfer {
 }
 
 /** Works beside a running daemon too: at the import each sink reports how far it went after the export. */
-export async function exportOffsets(config: Config, file: string, isForced: boolean): Promise<Transfer> {
+export async function exportOffsets(place: Place, file: string, isForced: boolean): Promise<Transfer> {
   if (!isForced) refuseExisting(file);
-  const state = await openState(config.state, { name: config.name, readOnly: true });
-  let dump: StateDump;
-  try {
-    dump = await state.dump();
-  } finally {
-    await state.close();
-  }
+  const { dump, positions } = await readState(place, async (state) => {
+    return { dump: await state.dump(), positions: await storedPositions(place, state) };
+  });
   const body: Body = {
     format: "millrace-offsets",
     formatVersion: FORMAT_VERSION,
-    name: config.name,
-    sourceKind: config.source.kind,
+    name: place.name,
+    sourceKind: place.source.kind,
     exportedAt: new Date().toISOString(),
     producer: PRODUCER,
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the same rows, read-only here and not in zod's words
     state: dump as Body["state"],
   };
   write(file, JSON.stringify({ ...body, sha256: digestOf(body) }), isForced);
-  const source = await config.source.connector.create(SILENT);
-  try {
-    return summaryOf(config.name, dump, source.positions);
-  } finally {
-    await source.close();
-  }
+  return summaryOf(place.name, dump, positions);
 }
 
 /** Dead letters hold rows of the source, so only the owner may read the file. */
@@ -110,37 +101,46 @@ function notWritten(file: string, error: unknown): Error {
 }
 
 export async function importOffsets(session: Session, file: string, isConfirmed: boolean): Promise<ImportPlan> {
-  const config = await session.config();
+  const place = await session.place();
   const body = read(file);
-  if (body.name !== config.name)
-    throw cliError("MR1122", `the export is of ${JSON.stringify(body.name)}, this configuration is ${config.name}`);
-  if (body.sourceKind !== config.source.kind)
-    throw cliError("MR1122", `the export is of a ${body.sourceKind} source, this one is ${config.source.kind}`);
+  if (body.name !== place.name)
+    throw cliError("MR1122", `the export is of ${JSON.stringify(body.name)}, this configuration is ${place.name}`);
+  if (body.sourceKind !== place.source.kind)
+    throw cliError("MR1122", `the export is of a ${body.sourceKind} source, this one is ${place.source.kind}`);
+  // A sink that can't be asked, for want of a variable too, is where the export says.
+  const config = await session.part({ sinks: [], others: true });
   const source = await config.source.connector.create(session.log);
   try {
     await expectSameLog(source, body.state);
-    const present = await presentIn(config);
+    const present = await presentIn(place);
     const spelled = (dump: StateDump): Transfer => summaryOf(config.name, dump, source.positions);
     const replaces = present === null || isEmpty(present) ? null : spelled(present);
-    if (isConfirmed) await replace(session, config, source, body.state);
+    if (isConfirmed) await replace(session, place, { config, source, dump: body.state });
     return { ...spelled(body.state), applied: isConfirmed, exportedAt: body.exportedAt, replaces };
   } finally {
     await source.close();
   }
 }
 
+interface Replaced {
+  readonly config: ConfigPart;
+  readonly source: Source;
+  readonly dump: StateDump;
+}
+
 /** Invariant: an import never replaces the state by one that no daemon can start from. */
-async function replace(session: Session, config: Config, source: Source, dump: StateDump): Promise<void> {
+async function replace(session: Session, place: Place, { config, source, dump }: Replaced): Promise<void> {
+  const names = place.sinks.map(({ name }) => name);
   await alone(
-    config,
+    place,
     async (state) => {
-      await expectReachable(session, config, source, dump);
+      await expectReachable(session, config, source, dump, names);
       await state.restore(dump);
     },
     { create: true },
   );
   // The imported state has its own audit log; this is its next entry.
-  const state = await openState(config.state, { name: config.name });
+  const state = await openState(place.state, { name: place.name });
   try {
     const { leaseNumber, migration } = dump;
     await auditedHere(state, "offsets import", { leaseNumber, migration }, async () => undefined);
@@ -196,14 +196,9 @@ async function expectSameLog({ admin, log }: Pick<Source, "admin" | "log">, dump
 }
 
 /** What the state holds now; null if there is no state. */
-async function presentIn(config: Config): Promise<StateDump | null> {
+async function presentIn(place: Place): Promise<StateDump | null> {
   try {
-    const state = await openState(config.state, { name: config.name, readOnly: true });
-    try {
-      return await state.dump();
-    } finally {
-      await state.close();
-    }
+    return await readState(place, (state) => state.dump());
   } catch (error) {
     if (reasonOf(error) === "absent") return null;
     throw error;

@@ -54,7 +54,7 @@ function addTransfers(offsets: Command, { actionFor }: CommandLine): void {
     .action(
       actionFor("one", async (session, options, [file = ""]) => {
         const { exportOffsets } = await import("./offset-transfer.ts");
-        const exported = await exportOffsets(await session.config(), file, options["force"] === true);
+        const exported = await exportOffsets(await session.place(), file, options["force"] === true);
         session.print(exported, `exported to ${file}: ${exported.sinks.length} sinks, epoch ${exported.epoch ?? "-"}`);
         return EXIT.done;
       }),

@@ -1,8 +1,10 @@
 import Table from "cli-table3";
-import type { Config } from "../../config/config.ts";
+import { ConfigError } from "../../config/errors.ts";
+import type { Place } from "../../config/load.ts";
 import { reasonOf } from "../../core/errors.ts";
 import { keepHeapSmall } from "../../ops/heap.ts";
 import { alone } from "../alone.ts";
+import { chosenSinks } from "../arguments.ts";
 import { auditedHere } from "../audit.ts";
 import type { CommandLine } from "../command-line.ts";
 import { cliError } from "../errors.ts";
@@ -34,25 +36,26 @@ export function addRecover({ program, actionFor }: CommandLine): void {
           return await moveShares(session, isConfirmed);
         }
         const work = async (one: Session): Promise<ExitCode> => await recover(one, { sink, isForced, isConfirmed });
-        const { shares } = await session.whole();
-        const isOfAll = shares !== null && session.options.share === null;
-        return isOfAll
-          ? await inEachShare(session, { name: shares.name, count: shares.division.count }, { work })
+        const { owner: name, shareCount: count } = await session.place();
+        return count !== null && session.options.share === null
+          ? await inEachShare(session, { name, count }, { work })
           : await work(session);
       }),
     );
 }
 
 async function recover(session: Session, request: RecoverRequest): Promise<ExitCode> {
-  const config = await session.config();
-  const begun = await begin(session, config, request);
-  const recovery = begun.applied ? { ...begun, ...(await repairListed(session, config, begun.listed)) } : begun;
+  const place = await session.place();
+  const begun = await begin(session, place, request);
+  const recovery = begun.applied ? { ...begun, ...(await repairListed(session, place, begun.listed)) } : begun;
   session.print(documentOf(recovery), textOf(recovery));
   return exitOf(recovery);
 }
 
-async function begin(session: Session, config: Config, request: RecoverRequest): Promise<Recovery> {
-  return await alone(config, async (state) => {
+async function begin(session: Session, place: Place, request: RecoverRequest): Promise<Recovery> {
+  const sinks = chosenSinks(place, request.sink);
+  return await alone(place, async (state) => {
+    const config = await session.part({ sinks, others: true });
     const recover = async () => await recoverIn(session, config, state, request);
     if (!request.isConfirmed) return await recover();
     const { sink, isForced } = request;
@@ -68,18 +71,20 @@ async function begin(session: Session, config: Config, request: RecoverRequest):
 /** Without a daemon: runs until everything listed is repaired. A daemon that starts meanwhile does the rest. */
 async function repairListed(
   session: Session,
-  config: Config,
+  place: Place,
   listed: readonly number[],
 ): Promise<Pick<Recovery, "mended" | "missing">> {
   let missing: readonly string[];
   try {
     keepHeapSmall();
-    ({ missing } = await runHere(config, { once: true, ...session.daemon }));
+    ({ missing } = await runHere(await session.config(), { once: true, ...session.daemon }));
   } catch (error) {
-    if (reasonOf(error) !== "held") throw error;
-    missing = ["a daemon was started meanwhile and does the rest"];
+    if (reasonOf(error) === "held") missing = ["a daemon was started meanwhile and does the rest"];
+    // It runs all sinks, of which this command may know some only.
+    else if (error instanceof ConfigError) missing = [`nothing is compared yet: ${error.message}`];
+    else throw error;
   }
-  const ended = await readState(config, ({ snapshots }) => snapshots.list(true));
+  const ended = await readState(place, ({ snapshots }) => snapshots.list(true));
   // The daemon drops the comparisons of a sink that holds no rows.
   const ours = ended.filter(({ id, state }) => listed.includes(id) && state !== "cancelled");
   const mended = ours.flatMap(({ tableId, sink, rowsDone, state }) =>
