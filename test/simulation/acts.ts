@@ -13,6 +13,9 @@ import { COLUMNS, SINK_MS, SOURCE_MS, type World } from "./world.ts";
 /** Places of one host are none of another. */
 const FAILOVER_OFFSET = 1_000_000n;
 
+/** So long may a first copy wait for a sink that takes much longer than the others: three times for its answer, then for its rows. */
+const HELD_UP_MS_MAX = 45_000;
+
 export class Acts {
   readonly #world: World;
   readonly operators: Operators;
@@ -27,6 +30,12 @@ export class Acts {
     if (!world.isStormy) return;
     if (happening.what !== "transaction") world.say(() => `** ${JSON.stringify(happening)}`);
     this.#happen(happening).catch((error: unknown) => world.checks.fail(`an act failed: ${wholly(error)}`));
+  }
+
+  #expectOthersStream(place: "source" | number): void {
+    const { checks, configured, daemon } = this.#world;
+    if (place === "source" || configured.length < 2 || daemon?.running?.pipeline.facts.phase !== "snapshot") return;
+    checks.fail(`all sinks wait in the first copy for ${this.#target(place).traits.name}, which crawls`);
   }
 
   async #happen(happening: Happening): Promise<void> {
@@ -51,6 +60,7 @@ export class Acts {
         worsen(weather, kind);
         const usualMs = place === "source" ? SOURCE_MS : SINK_MS;
         scheduler.after(forMs, () => Object.assign(weather, fairWeather(usualMs)));
+        if (kind === "crawling") scheduler.after(HELD_UP_MS_MAX, () => this.#expectOthersStream(place));
         return;
       }
       case "pause": {

@@ -28,7 +28,7 @@ export interface Plan {
  */
 export type SinkKind = "transactional" | "by-row" | "cache" | "stream";
 
-export type WeatherKind = "failures" | "lost answers" | "hanging" | "late" | "down" | "slow";
+export type WeatherKind = "failures" | "lost answers" | "hanging" | "late" | "down" | "slow" | "crawling";
 
 export type Happening = { readonly atMs: number } & (
   | {

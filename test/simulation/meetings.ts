@@ -9,6 +9,8 @@ import type { Happening, Plan } from "./happenings.ts";
 
 /** Of 1: so many plans get a meeting. */
 const SHARE = 0.12;
+/** These last much longer than others. */
+const CRAWLS_SHARE = 0.004;
 const KEYS = 4;
 const OPS = ["insert", "update", "update", "replace", "move"] as const;
 const LASTS_MS = 600;
@@ -17,6 +19,8 @@ type Meeting = (random: Random, plan: Plan) => Plan;
 
 /** Decided by chance of its own: other plans are made as if there were none of these. */
 export function withMeeting(plan: Plan): Plan {
+  const apart = new Random(plan.seed ^ 0xc4a1);
+  if (apart.chance(CRAWLS_SHARE)) return crawlsInTheFirstCopy(apart, plan);
   const random = new Random(plan.seed ^ 0x3ee7);
   const met = random.chance(SHARE) ? random.pick(MEETINGS)(random, plan) : plan;
   if (met.sinks[0] !== "stream") return met;
@@ -31,6 +35,15 @@ const MEETINGS: readonly Meeting[] = [
   crosswise,
   copiedBeforeARowIsRead,
 ];
+
+/** A sink takes much longer than another one for what both get in the first copy. */
+function crawlsInTheFirstCopy(random: Random, plan: Plan): Plan {
+  const sinks = [random.pick(["transactional", "by-row"] as const), plan.sinks[0] ?? "transactional"] as const;
+  const forMs = 50_000;
+  const crawls = { atMs: 0, what: "weather", place: 0, kind: "crawling", forMs } as const;
+  const happenings = [crawls, write(random, 1_000, 0), write(random, 20_000, 0)];
+  return { ...plan, sinks, tables: 2, rows: 30, lastsMs: forMs, happenings };
+}
 
 /** The last of what is read is in the sink's queue for long, and not yet written, when the table changes. */
 function slowWhileItChanges(random: Random, plan: Plan): Plan {

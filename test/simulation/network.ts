@@ -44,6 +44,9 @@ export function worsen(weather: Weather, kind: WeatherKind): void {
     case "slow":
       weather.slowestMs = 300;
       return;
+    case "crawling":
+      weather.slowestMs = 8_000;
+      return;
     default:
       kind satisfies never;
   }
