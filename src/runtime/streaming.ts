@@ -12,7 +12,7 @@ import type { News } from "../core/news.ts";
 import { baseVersion } from "../core/model/version.ts";
 import { lifeOf, type SinkLife } from "./sink/sink-life.ts";
 import type { SinkWorker } from "./sink/sink-worker.ts";
-import { heldFrom } from "./sink/sink-position.ts";
+import { furthestHeld, heldFrom } from "./sink/sink-position.ts";
 import { lossOf, type Work } from "./stream/work.ts";
 import { Comparisons } from "./comparisons.ts";
 import { CatalogWatch } from "./schema/catalog-watch.ts";
@@ -171,7 +171,7 @@ export class Streaming {
       inVainMsMax,
       login: parts.login,
       answersFor: this.#answersFor,
-      held: () => heldFrom(fanOut.position, positions()),
+      held: () => ({ ...heldFrom(fanOut.position, positions()), mayReach: furthestHeld(lives) }),
     });
   }
 

@@ -1,5 +1,8 @@
 import { expect, test } from "vitest";
 import { parseLsn } from "../../connectors/postgres/source/log/lsn.ts";
+import { LogMoved } from "../../src/core/contracts/log-admin.ts";
+import type { Position } from "../../src/core/model/position.ts";
+import { ANYWHERE } from "../../src/runtime/sink/sink-position.ts";
 import { checkSystem, commonUntil } from "../../connectors/postgres/source/log/timeline.ts";
 
 const at = (timeline: number, history?: string) => ({
@@ -43,14 +46,31 @@ test("a position may be where the new timeline begins, but not inside a transact
   const stored = { ...at(1, ""), systemIdentifier: "7" };
   const system = { systemIdentifier: "7", timeline: 2, flushed: parseLsn("0/900") };
   const check = (commit: string, index: number) => () =>
-    checkSystem(stored, { epoch: 1, commit: parseLsn(commit), index }, system, "1@0/300");
+    checkSystem(stored, { reached: { epoch: 1, commit: parseLsn(commit), index } }, system, "1@0/300");
   expect(check("0/300", 0)).not.toThrow();
   expect(check("0/2F8", 5)).not.toThrow();
   expect(check("0/301", 0)).toThrow(expect.objectContaining({ code: "MR2016" }));
   expect(check("0/300", 1)).toThrow(expect.objectContaining({ code: "MR2016" }));
   const same = (commit: string, index: number) => () =>
-    checkSystem(stored, { epoch: 1, commit: parseLsn(commit), index }, { ...system, timeline: 1 }, "");
+    checkSystem(stored, { reached: { epoch: 1, commit: parseLsn(commit), index } }, { ...system, timeline: 1 }, "");
   expect(same("0/900", 0)).not.toThrow();
   expect(same("0/900", 1)).toThrow(expect.objectContaining({ code: "MR2016" }));
   expect(same("0/901", 0)).toThrow(expect.objectContaining({ code: "MR2016" }));
+});
+
+test("what a sink may hold beyond the point where the former log was left has the start look again", () => {
+  const stored = { ...at(1, ""), systemIdentifier: "7" };
+  const system = { systemIdentifier: "7", timeline: 2, flushed: parseLsn("0/900") };
+  const reached = { epoch: 3, commit: parseLsn("0/200"), index: 0 };
+  const check =
+    (mayReach: Position | null, timeline = 2) =>
+    () =>
+      checkSystem(stored, { reached, mayReach }, { ...system, timeline }, timeline === 1 ? "" : "1@0/300");
+  const at300 = { epoch: 3, commit: parseLsn("0/300"), index: 0 };
+  expect(check(null)).not.toThrow();
+  expect(check(at300)).not.toThrow();
+  expect(check({ ...at300, epoch: 2, commit: parseLsn("0/400") })).not.toThrow();
+  expect(check(ANYWHERE, 1)).not.toThrow();
+  for (const beyond of [{ ...at300, index: 1 }, { ...at300, commit: parseLsn("0/301") }, ANYWHERE])
+    expect(check(beyond)).toThrow(LogMoved);
 });

@@ -19,6 +19,7 @@ import { madeBy, removeOurs } from "./log/teardown.ts";
 import { readKeys, readRange, readWritten } from "./snapshot/chunks.ts";
 import { readVisibility } from "./snapshot/visibility.ts";
 import { recordPosition } from "./stream/record-position.ts";
+import { crossLog } from "./start.ts";
 import { PostgresStream } from "./stream/stream.ts";
 
 export function postgresSource(context: SourceContext): Source {
@@ -76,6 +77,7 @@ function logAdmin(context: SourceContext, published: PublishedTables): LogAdmin 
       if (slot?.confirmed === null && slot.kind === "logical") throw await unfinishedSlot(context, slot, signal);
     },
     create: (request, signal) => published.create(request, signal),
+    cross: (identity, places, signal) => crossLog(context, identity, places, signal),
     resume: (identity, held, signal) => published.resume(identity, held, signal),
     made: (identity, signal) => madeBy(context, identity, signal),
     remove: (identity, signal) => removeOurs(context, identity, signal),

@@ -1,7 +1,7 @@
 /** First and later starts: what is created, adopted and compared. */
 import { setTimeout as delay } from "node:timers/promises";
 import type { Position } from "../../../src/core/model/position.ts";
-import type { CreatedLog, CreateRequest, HeldPositions } from "../../../src/core/contracts/log-admin.ts";
+import type { CreatedLog, CreateRequest, Crossing, HeldPositions } from "../../../src/core/contracts/log-admin.ts";
 import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
 import { BEGIN_ANEW, sourceError } from "./errors.ts";
 import { quoteLiteral } from "../../../src/postgres/quote.ts";
@@ -33,7 +33,7 @@ import {
 } from "./log/slot.ts";
 import { SnapshotCopy } from "./snapshot/snapshot.ts";
 import { checkNoGap, slotMissing } from "./stream/stream.ts";
-import { checkSameCluster, checkSystem, readHistory } from "./log/timeline.ts";
+import { checkSameCluster, checkSystem, commonUntil, readHistory } from "./log/timeline.ts";
 import { connectReplication } from "./stream/transport.ts";
 
 /** How long an adopted slot may stay unfinished: another start may be about to finish it. */
@@ -172,7 +172,7 @@ async function finishedSlot(
 export async function resumeLog(
   context: SourceContext,
   identity: LogIdentity,
-  { from, reached }: HeldPositions,
+  held: HeldPositions,
   signal: AbortSignal,
 ): Promise<LogIdentity> {
   // A connection that is still open may lead to the former server.
@@ -185,20 +185,56 @@ export async function resumeLog(
     checkSameCluster(identity, system);
     if (facts.inRecovery) throw await waitingForPromotion(context, signal);
     const history = await readHistory(connection, system.timeline, signal);
-    checkSystem(identity, reached, system, history);
+    checkSystem(identity, held, system, history);
     checkServer(facts);
     checkStoredNames(context, identity, facts);
     const slot = await readSlot(context, signal);
     if (slot === undefined) throw slotMissing(context.slot);
     checkSlotKind(context, slot, facts.database);
     checkSlotValid(context, slot);
-    checkNoGap(context.slot, slot.confirmed, from.commit);
+    checkNoGap(context.slot, slot.confirmed, held.from.commit);
     const selected = await selectTables(context, true, signal);
     const publication = checkPublicationHistory(context, identity, selected);
     const captured = selected.captured.map(({ table }) => table);
     checkPublication(context, publication, captured);
     checkViaRoot(context, publication, captured);
     return identityOf(context, { facts, system, history, publication, slotMade: identity["slotMade"] === "yes" });
+  } finally {
+    connection.close();
+  }
+}
+
+/**
+ * A standby was promoted that has everything before these places: positions go on there, and mean the same up to where the
+ * former log was left. Null: the log is the same, or `resumeLog` tells what is wrong with it.
+ */
+export async function crossLog(
+  context: SourceContext,
+  identity: LogIdentity,
+  places: readonly bigint[],
+  signal: AbortSignal,
+): Promise<Crossing | null> {
+  await context.database.renew();
+  const connection = await connectReplication(context.address, signal);
+  try {
+    await checkOneServer(context, connection, signal);
+    const system = await identifySystem(connection, signal);
+    const isSame = identity["timeline"] === String(system.timeline);
+    if (isSame || identity["systemIdentifier"] !== system.systemIdentifier) return null;
+    if ((await readServer(context, signal)).inRecovery) throw await waitingForPromotion(context, signal);
+    const history = await readHistory(connection, system.timeline, signal);
+    const leftAt = commonUntil(identity, system.timeline, history);
+    const [first, ...others] = places;
+    if (first === undefined || leftAt === null || places.some((place) => place > leftAt)) return null;
+    const from = others.reduce((least, place) => (place < least ? place : least), first);
+    return {
+      identity: { ...identity, timeline: String(system.timeline), history },
+      places: new Map(places.map((place) => [place, place])),
+      from,
+      end: system.flushed,
+      generations: new Map(),
+      leftAt,
+    };
   } finally {
     connection.close();
   }

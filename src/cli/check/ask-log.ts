@@ -38,6 +38,7 @@ export async function askLog(
   const known = (await state.sinks.all()).flatMap((sink) => knownPosition(sink) ?? []);
   const commits = known.filter((position) => position.epoch === epoch).map(({ commit }) => commit);
   const crossing = (await admin.cross?.(identity, commits, signal)) ?? null;
-  if (crossing === null) await admin.resume(identity, held, signal);
-  return { forecasts, isSame: crossing === null };
+  const isSame = crossing === null || crossing.leftAt !== undefined;
+  if (isSame) await admin.resume(identity, held, signal);
+  return { forecasts, isSame };
 }

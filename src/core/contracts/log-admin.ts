@@ -33,7 +33,8 @@ export interface LogAdmin {
   /**
    * Any later start: checks that this is still the log of `identity`, that it still holds everything from `held.from` on,
    * and that it reaches as far as `held.reached`.
-   * Throws a fatal numbered error where a gap can't be ruled out. Returns the identity to store from now on.
+   * Throws a fatal numbered error where a gap can't be ruled out, and `LogMoved` if the log may lack what a sink may hold.
+   * Returns the identity to store from now on.
    */
   readonly resume: (identity: LogIdentity, held: HeldPositions, signal: AbortSignal) => Promise<LogIdentity>;
 
@@ -66,6 +67,8 @@ export interface LogAdmin {
 export interface HeldPositions {
   readonly from: Position;
   readonly reached: Position;
+  /** A sink may hold rows of what precedes this position: of a batch that did not end. Null or absent: none does. */
+  readonly mayReach?: Position | null;
 }
 
 export interface CreateRequest {
@@ -120,6 +123,11 @@ export interface Crossing {
    * exist now (these are their generations), and is compared.
    */
   readonly compared?: TableGenerations;
+  /**
+   * Present if the log goes on from the former one, where it was left here: positions before mean the same in both. It
+   * matters only if a sink may hold more than its checkpoint says: what follows there is lost.
+   */
+  readonly leftAt?: bigint;
 }
 
 /** The source has another log than the stored one: a new start asks `cross` whether the stream can continue in it. */

@@ -158,6 +158,8 @@ export interface SinkCrossing {
   readonly from: Position | null;
   /** The new log has everything that precedes this position of the former one, and may lack what follows. */
   readonly common: Position;
+  /** Up to there positions mean the same in both: a sink between `from` and there continues where it is. */
+  readonly isContinued?: true;
   /** Where every other sink continues, filled again. */
   readonly otherwise: Position;
   /** New generations of complete tables, by table id: the value before and the value now. */
@@ -204,6 +206,8 @@ export interface BondStore {
   enter(sink: string, opening: SinkOpening): Promise<SinkEntry>;
   /** The sink's session ends, and the sink holds nothing beyond its checkpoint. */
   leave(sink: string): Promise<void>;
+  /** Whether its last session was left, or there was none. */
+  isLeft(sink: string): Promise<boolean>;
   /** Number of the last obligation that was stored for the sink. */
   obligation(sink: string): Promise<number>;
 }

@@ -3,7 +3,7 @@ import type { Checkpoint } from "../../core/model/batch.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
-import type { SinkReset, StateStore } from "../../core/contracts/state-store.ts";
+import type { SinkCrossing, SinkReset, StateStore } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { rowVersion } from "../../core/model/version.ts";
 import { sinkAhead } from "../errors.ts";
@@ -89,18 +89,18 @@ async function cross(
   signal: AbortSignal,
 ): Promise<void> {
   const { logger, state, worker } = parts;
-  const isAt = (position: Position | null): boolean =>
-    !anew && own !== null && position !== null && comparePositions(own.position, position) === 0;
-  // The sink has it already: stored before a crash.
-  if (own === null || !(isAt(crossing.from) || isAt(to))) {
+  const position = own === null || anew ? null : continuedAt(own.position, to, crossing);
+  if (own === null || position === null) {
     await applyReset(parts, own, { to: crossing.otherwise, anew }, signal);
     return;
   }
-  const tables = isAt(to) ? own.tables : carried(own.tables, crossing.generations);
+  const isThere = comparePositions(own.position, to) === 0;
+  const isSame = isThere || crossing.isContinued === true;
+  const tables = isSame ? own.tables : carried(own.tables, crossing.generations);
   const beyond = [own.position, worker.position.mayHoldUntil].some(
-    (position) => position !== null && comparePositions(position, crossing.common) > 0,
+    (held) => held !== null && comparePositions(held, crossing.common) > 0,
   );
-  if (beyond && !isAt(to)) {
+  if (beyond && !isThere) {
     const ids = Object.keys(tables);
     const request = { sink: worker.name, reason: BEYOND_COMMON } as const;
     await askAgain(state.snapshots, { ...request, tableIds: ids, scope: { kind: "differences" }, needed: true });
@@ -111,8 +111,20 @@ async function cross(
     logger.warn({ tables: ids.length }, `${BEYOND_COMMON}: its tables are compared`);
   }
   failpoint("reset.listed");
-  await storeReset({ worker, state }, { ...own, position: to, tables }, signal);
+  await storeReset({ worker, state }, { ...own, position, tables }, signal);
   logger.info({ tables: Object.keys(tables).length }, "the sink continues in another log and keeps its rows");
+}
+
+/** Where a sink continues in the new log with what it holds; null: that is not known. */
+function continuedAt(own: Position, to: Position, { from, common, isContinued }: SinkCrossing): Position | null {
+  // The sink has it already: stored before a crash.
+  if (comparePositions(own, to) === 0) return to;
+  if (from === null || comparePositions(own, from) < 0) return null;
+  if (isContinued !== true) return comparePositions(own, from) === 0 ? to : null;
+  // Inside a transaction `commit` is where its commit begins, which must be there too.
+  const isLost = own.index > 0 ? own.commit >= common.commit : own.commit > common.commit;
+  if (isLost) return null;
+  return comparePositions(own, from) === 0 ? to : { ...own, epoch: to.epoch };
 }
 
 /** The sink first: the state may say that it is done only when it is. */

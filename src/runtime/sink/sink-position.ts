@@ -44,7 +44,7 @@ import { sinkAhead, sinkBehind, sinkEmptied, sinkForeign } from "../errors.ts";
  */
 
 /** Beyond every position. */
-const ANYWHERE: Position = { epoch: Infinity, commit: 0n, index: 0 };
+export const ANYWHERE: Position = { epoch: Infinity, commit: 0n, index: 0 };
 
 /** The position of one open sink: what it has stored, what is done for it, what it may hold beyond. */
 export class SinkPosition {
@@ -127,6 +127,12 @@ export class SinkPosition {
    */
   get mayHoldUntil(): Position | null {
     return this.#mayHoldUntil ?? null;
+  }
+
+  /** The same, also while nobody has entered the sink: what an earlier process has written there is not known. */
+  get mayHold(): Position | null {
+    if (this.#mayHoldUntil !== undefined) return this.#mayHoldUntil;
+    return this.#sink.delivery === "transactional" ? null : ANYWHERE;
   }
 
   /** What an earlier process may have written of the log lies anywhere. */
@@ -331,6 +337,27 @@ export function isBeyondLog(position: Position, epoch: number, tip: bigint): boo
 /** Everything before it is done for the sink, as far as the state knows. */
 export function knownPosition(record: SinkRecord | null): Position | null {
   return record?.covered ?? record?.checkpoint ?? null;
+}
+
+/** What one of the sinks may hold: see `SinkPosition.mayHold`. */
+export function furthestHeld(
+  lives: readonly { readonly worker: { readonly position: SinkPosition } }[],
+): Position | null {
+  let furthest: Position | null = null;
+  for (const { worker } of lives) {
+    const { mayHold } = worker.position;
+    if (mayHold !== null) furthest = later(furthest, mayHold);
+  }
+  return furthest;
+}
+
+/** Whether a sink may have rows of a batch whose end the state does not know: after a kill, where rows come first. */
+export async function mayHoldMore(
+  sinks: readonly Pick<Sink, "name" | "delivery">[],
+  bonds: Pick<BondStore, "isLeft">,
+): Promise<boolean> {
+  for (const { name, delivery } of sinks) if (delivery !== "transactional" && !(await bonds.isLeft(name))) return true;
+  return false;
 }
 
 /** What a stream that starts at `from` has to reach: the furthest position of a sink in that epoch. */

@@ -15,7 +15,7 @@ import type {
 import { isTriedAgain } from "../retry.ts";
 import type { SinkLife } from "../sink/sink-life.ts";
 import { askAgain } from "../snapshot/snapshots.ts";
-import { knownPosition } from "../sink/sink-position.ts";
+import { knownPosition, mayHoldMore } from "../sink/sink-position.ts";
 import { type WaitingStart, whenAnswered } from "./start-waits.ts";
 import { EPOCH_MAX } from "../../core/model/version.ts";
 import { epochsUsedUp } from "../errors.ts";
@@ -63,7 +63,7 @@ async function cross(
   identity: LogIdentity,
   signal: AbortSignal,
 ): Promise<void> {
-  const { admin, state } = parts;
+  const { admin, lives, state } = parts;
   const records = await state.sinks.all();
   const positions = records.flatMap((record) => knownPosition(record)?.commit ?? []);
   let crossing: Crossing | null;
@@ -74,6 +74,8 @@ async function cross(
     return;
   }
   if (crossing === null) return;
+  const sinks = lives.map(({ worker }) => worker.sink);
+  if (crossing.leftAt !== undefined && !(await mayHoldMore(sinks, state.bonds))) return;
   const at = (commit: bigint): Position => ({ epoch: epoch + 1, commit, index: 0 });
   if (crossing.compared !== undefined) {
     const resets = await overGap(parts, records, at(crossing.end), crossing.compared);
@@ -84,7 +86,8 @@ async function cross(
   const generations = Object.fromEntries(
     Array.from(crossing.generations, ([id, { before, now }]): [string, [string, string]] => [id, [before, now]]),
   );
-  const common = { epoch, commit: highest(crossing.places.keys()), index: 0 };
+  const common = { epoch, commit: crossing.leftAt ?? highest(crossing.places.keys()), index: 0 };
+  const isContinued = crossing.leftAt === undefined ? {} : ({ isContinued: true } as const);
   const resets = new Map<string, SinkReset>();
   for (const record of records) {
     const position = knownPosition(record);
@@ -95,7 +98,7 @@ async function cross(
     resets.set(record.name, {
       to: from === null ? otherwise : at(to!),
       anew: record.reset?.anew ?? false,
-      crossing: { from, common, otherwise, generations },
+      crossing: { from, common, otherwise, generations, ...isContinued },
     });
   }
   await state.source.crossed(crossing.identity, at(crossing.from), resets);

@@ -13,6 +13,7 @@ import {
 } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { streamLost } from "../errors.ts";
+import { ANYWHERE, mayHoldMore } from "../sink/sink-position.ts";
 import { forecastSink, heldForecast } from "./sink-forecast.ts";
 import { isTriedAgain, kindOf, PROBE_MS_MAX, ReconnectBackoff } from "../retry.ts";
 
@@ -104,7 +105,8 @@ async function resume({ clock, source, state, sinks }: GrantParts, signal: Abort
   const forecasts = await Promise.all(sinks.map((sink) => forecastSink({ clock, sink, state }, record, signal)));
   const held = heldForecast(record, forecasts);
   invariant(held !== null, "a running source has an origin");
-  await state.source.identify(await source.admin.resume(record.identity, held, signal));
+  const mayReach = (await mayHoldMore(sinks, state.bonds)) ? ANYWHERE : null;
+  await state.source.identify(await source.admin.resume(record.identity, { ...held, mayReach }, signal));
 }
 
 async function stored(state: StateStore): Promise<StartedRecord> {

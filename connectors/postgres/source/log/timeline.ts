@@ -3,6 +3,7 @@
  * point.
  */
 import type { Position } from "../../../../src/core/model/position.ts";
+import { type HeldPositions, LogMoved } from "../../../../src/core/contracts/log-admin.ts";
 import type { LogIdentity } from "../../../../src/core/contracts/positions.ts";
 import { BEGIN_ANEW, sourceError } from "../errors.ts";
 import { formatLsn, parseLsn } from "./lsn.ts";
@@ -63,9 +64,14 @@ export function commonUntil(stored: LogIdentity, timeline: number, history: stri
 
 /**
  * Throws if the server's log is not the one of `identity`, or does not hold everything before `reached`. A promoted standby
- * has another timeline. That is fine as long as our position is not beyond its beginning.
+ * has another timeline. That is fine as long as our position is not beyond its beginning, and no sink may hold what is.
  */
-export function checkSystem(identity: LogIdentity, reached: Position, system: SystemIdentity, history: string): void {
+export function checkSystem(
+  identity: LogIdentity,
+  { reached, mayReach = null }: Pick<HeldPositions, "reached" | "mayReach">,
+  system: SystemIdentity,
+  history: string,
+): void {
   const common = commonUntil(identity, system.timeline, history);
   if (common !== null && isBeyond(reached, common)) {
     const place = formatLsn(reached.commit);
@@ -76,6 +82,13 @@ export function checkSystem(identity: LogIdentity, reached: Position, system: Sy
       `the timeline ${identity["timeline"]}, on which we stood at ${place}, ${where}`,
       `What was delivered may not exist on this server: restore the right one. If the change was meant: ${BEGIN_ANEW}`,
     );
+  }
+  const isPresent = mayReach?.epoch === reached.epoch;
+  const mayBeLost =
+    mayReach !== null && (isPresent ? isBeyond(mayReach, common ?? mayReach.commit) : mayReach.epoch > reached.epoch);
+  if (common !== null && mayBeLost) {
+    const message = `the server was promoted and left the former log at ${formatLsn(common)}; a sink may hold rows of what came later there`;
+    throw new LogMoved(sourceError("MR2032", "fatal", message));
   }
   if (isBeyond(reached, system.flushed)) {
     throw sourceError(

@@ -44,8 +44,7 @@ export class SqliteBonds implements BondStore {
       this.#connection.run(NAME, { state: this.#connection.clock.unique(ID_BYTES) });
       for (const tableId of owed) this.#snapshots.owe({ tableId, sink, scope: { kind: "differences" }, reason });
       const obligation = this.#obligation(sink);
-      const last = this.#connection.get(LAST, { sink });
-      const wasLeft = last === undefined || integer(last, "is_left") === 1;
+      const wasLeft = this.#isLeft(sink);
       this.#connection.run(ENTER, { sink, session, base: batch, obligation });
       this.#connection.run(PRUNE, { sink, own: own?.session ?? null, keep: SESSIONS_MAX });
       // Invariant: everything that was settled after this copy of the sink is owed again by now, or the sink is filled.
@@ -57,6 +56,15 @@ export class SqliteBonds implements BondStore {
   async leave(sink: string): Promise<void> {
     const sql = `UPDATE sink_session SET is_left = 1 WHERE id = (SELECT max(id) FROM sink_session WHERE sink = :sink)`;
     this.#connection.write(() => this.#connection.run(sql, { sink }));
+  }
+
+  async isLeft(sink: string): Promise<boolean> {
+    return this.#isLeft(sink);
+  }
+
+  #isLeft(sink: string): boolean {
+    const last = this.#connection.get(LAST, { sink });
+    return last === undefined || integer(last, "is_left") === 1;
   }
 
   async obligation(sink: string): Promise<number> {

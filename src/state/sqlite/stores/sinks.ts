@@ -168,18 +168,18 @@ interface StoredReset {
   readonly keeps?: Readonly<Record<string, string>>;
 }
 
-interface StoredCrossing extends Pick<SinkCrossing, "generations"> {
+interface StoredCrossing extends Pick<SinkCrossing, "generations" | "isContinued"> {
   readonly from: string | null;
   readonly common: string;
   readonly otherwise: string;
 }
 
-function spelled({ from, common, otherwise, generations }: SinkCrossing): StoredCrossing {
+function spelled({ from, common, otherwise, ...crossing }: SinkCrossing): StoredCrossing {
   return {
+    ...crossing,
     from: from === null ? null : serializePosition(from),
     common: serializePosition(common),
     otherwise: serializePosition(otherwise),
-    generations,
   };
 }
 
