@@ -271,9 +271,13 @@ test("after another process has taken over, no part is committed, and none stand
   await a.write(workOf([1]), timeout());
   const next = await opened(database.url, 2);
   await expect(a.commit(timeout())).rejects.toMatchObject({ code: expect.stringMatching(/^MR(?:2001|2029|31)/) });
-  await expect(b.write(workOf([2]), timeout())).rejects.toMatchObject({ code: expect.stringMatching(/^MR(?:2001|2029|31)/) });
+  await expect(b.write(workOf([2]), timeout())).rejects.toMatchObject({
+    code: expect.stringMatching(/^MR(?:2001|2029|31)/),
+  });
   const late = await sink.raw.writer(timeout());
-  await expect(late.write(workOf([3]), timeout())).rejects.toMatchObject({ code: expect.stringMatching(/^MR(?:2001|2029|31)/) });
+  await expect(late.write(workOf([3]), timeout())).rejects.toMatchObject({
+    code: expect.stringMatching(/^MR(?:2001|2029|31)/),
+  });
   const writer = await next.raw.writer(timeout());
   await writer.write(workOf([1]), timeout());
   await writer.commit(timeout());
@@ -299,7 +303,9 @@ test("parts that a crash of the target takes back are missed, also by a session 
   await server.kill();
   await server.start();
   expect(await idsIn(database)).toEqual([1]);
-  await expect(sink.raw.finish(people, timeout())).rejects.toMatchObject({ code: expect.stringMatching(/^MR(?:2001|2029|31)/) });
+  await expect(sink.raw.finish(people, timeout())).rejects.toMatchObject({
+    code: expect.stringMatching(/^MR(?:2001|2029|31)/),
+  });
   await sink.open(1, timeout());
   (await writePart(3)).close();
   expect(await idsIn(database)).toEqual([1, 3]);
