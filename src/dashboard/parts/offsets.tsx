@@ -5,18 +5,7 @@ import { bytes, duration, seconds } from "../format.ts";
 const SAFE: ReadonlySet<string> = new Set(["reserved", "extended"]);
 
 export function Offsets({ status: { source, sinks } }: { readonly status: StatusDocument }) {
-  const {
-    kind,
-    up,
-    position,
-    acknowledged,
-    lagBytes,
-    lagSeconds,
-    retainedBytes,
-    safeBytes,
-    safeSeconds,
-    log = null,
-  } = source;
+  const { kind, up, position, acknowledged, lagBytes, lagSeconds, retainedBytes, safeBytes, safeSeconds, log } = source;
   const left = safeSeconds === null ? (safeBytes === null ? "no limit" : bytes(safeBytes)) : duration(safeSeconds);
   return (
     <section id="offsets" aria-labelledby="offsets-title">
