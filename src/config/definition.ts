@@ -30,9 +30,7 @@ export const sourceDefinition = z.object({
   snapshot: z
     .enum(["initial", "none"])
     .default("initial")
-    .describe(
-      "What to do when there is no stored position: copy the tables first, or begin with the changes from now on.",
-    ),
+    .describe("Without a stored position: copy the tables first, or begin with the changes from now on."),
   heartbeat: duration(100, 3_600_000)
     .default(10_000)
     .describe("How often Millrace moves the position of an idle source forward, and looks at the catalogue."),
@@ -48,20 +46,20 @@ export const sinkDefinition = z.object({
   onPoison: z
     .enum(["deadLetter", "pause"])
     .default("deadLetter")
-    .describe("What to do with a row that the target refuses: store it as a dead letter and go on, or pause the sink."),
+    .describe("A row that the target refuses: store it as a dead letter and go on, or pause the sink."),
   deadLettersMax: z
     .int()
     .min(1)
     .max(100_000)
     .default(1_000)
     .describe(
-      "How many rows of one table may wait as dead letters. With one more, the table is suspended in this sink and the other tables go on; a history stops.",
+      "Dead letters of one table. With one more, the table is suspended in this sink and the others go on; a history stops.",
     ),
   onLost: z
     .enum(["resync", "fail"])
     .optional()
     .describe(
-      "What to do if the target was emptied, dropped or restored, and the log no longer reaches back to its position. resync: read everything again; files and topics then get the present rows, and their readers lose the changes in between. fail: stop. If one table alone is gone, it is read again in both cases; a history always stops. Default: resync for redis, elasticsearch, kafka and files, else fail.",
+      "If the target was emptied, dropped or restored, and the log no longer reaches back to its position. resync: read everything again; readers of files and topics lose the changes in between. fail: stop. One table that is gone is read again in both cases; a history always stops. Default: resync for redis, elasticsearch, kafka and files, else fail.",
     ),
   batch: z
     .strictObject({
@@ -79,12 +77,12 @@ export const sinkDefinition = z.object({
       delay: duration(0, 30_000)
         .optional()
         .describe(
-          "How long after the beginning of one batch the next one begins at the earliest, unless enough waits to fill it. For targets that like few large batches. Default: 0s; ClickHouse 200ms, lakes 500ms.",
+          "The least time from the beginning of one batch to that of the next, unless enough waits to fill it. Default: 0s; ClickHouse 200ms, lakes 500ms.",
         ),
       timeout: duration(1_000, 86_400_000)
         .optional()
         .describe(
-          "If a write of rows, or the opening of the sink, takes longer, Millrace cuts the connection and opens the sink again. Work on a whole table (a sweep, a truncate, a change of shape) has twelve times as long; each attempt in a row gets twice the time of the one before. Default: 5m.",
+          "If a write, or the opening of the sink, takes longer, Millrace cuts the connection and opens the sink again. Work on a whole table (a sweep, a truncate, a change of shape) has twelve times as long; each further attempt has twice as long. Default: 5m.",
         ),
     })
     .prefault({})
@@ -165,13 +163,11 @@ const admin = z.strictObject({
           context.addIssue({ code: "custom", path: [i, "token"], message: "this token is listed twice" });
     })
     .default([])
-    .describe("Required for every request that changes something, and if listen is not a loopback address."),
+    .describe("Required for requests that change something, and if listen is not a loopback address."),
   hosts: z
     .array(z.string().regex(HOST_NAME, { error: "expected a host name without its port" }))
     .default([])
-    .describe(
-      "Further host names, besides localhost and the host of listen, under which a proxy or a service forwards to the address.",
-    ),
+    .describe("Further host names under which a proxy or a service forwards to the address."),
 });
 
 const reconcile = z.strictObject({
@@ -205,7 +201,7 @@ const reconcile = z.strictObject({
     .min(1)
     .optional()
     .describe(
-      "A folder: each comparison is written there as JSON, Markdown and HTML. If that can't be, the daemon does not start.",
+      "A folder to which each comparison is written as JSON, Markdown and HTML. It must be writable at the start.",
     ),
 });
 
@@ -214,7 +210,7 @@ const notify = z.strictObject({
     .string()
     .refine(isHttpUrl, { error: "expected https://… or http://…" })
     .describe(
-      "A URL that is sent a JSON by POST when something begins to need a person, and when it is well again. The whole URL is a secret.",
+      "Gets JSON by POST when something begins to need a person, and when it is well again. The whole URL is a secret.",
     ),
   secret: z
     .string()
@@ -259,7 +255,7 @@ const telemetry = z.strictObject({
         .describe("Traces too: one for each chosen batch of a sink."),
       ...tlsKeys("an https://"),
     })
-    .describe("An OpenTelemetry receiver that is sent what /metrics serves, and traces."),
+    .describe("A receiver of what /metrics serves, and of traces."),
 });
 
 const KEPT_BYTES_MAX = 100 * 1024 ** 4;
@@ -270,7 +266,7 @@ const retention = z.strictObject({
     .enum(["alarm", "pauseSource", "dropSink"])
     .default("alarm")
     .describe(
-      "What happens beyond that: alarm tells it; pauseSource also pauses what reads tables of the source beside the stream, until less is kept; dropSink also gives up the place of each mirror that is so far behind, which is filled again later. A history, a stream (files, topics) and a log keep their places: the changes that they lack can not be read again.",
+      "Beyond that: alarm tells it; pauseSource also pauses what reads tables of the source beside the stream, until less is kept; dropSink also gives up the position of each mirror that is so far behind, which is filled again later. A history, a stream (files, topics) and a log keep theirs: the changes that they lack can't be read again.",
     ),
 });
 
@@ -298,7 +294,7 @@ export const topDefinition = z.strictObject({
     ])
     .optional()
     .describe(
-      "Where positions, shapes, dead letters and the lease are kept: sqlite:PATH, or postgres://user:password@host:port/database (schema millrace), so that a second machine can take over; also as an object with `url`, and `passwordCommand` or `passwordFile`. Default: sqlite:.millrace/<name>.db beside this file.",
+      "Where positions, shapes, dead letters and the lease are kept: sqlite:PATH, or postgres://user:password@host:port/database (schema millrace), so that a second machine can take over; also as an object with `url`. Default: sqlite:.millrace/<name>.db beside this file.",
     ),
   sinks: z.record(z.string(), z.unknown()).describe("The targets; each key is a sink's name."),
   tables: z
@@ -308,7 +304,7 @@ export const topDefinition = z.strictObject({
     )
     .default({})
     .describe(
-      "Rules per table, applied before every sink; keys are schema.table globs, of each column and each option the most exact one that says something of it decides.",
+      "Rules per table, applied before every sink; keys are schema.table globs, of which the most exact one decides.",
     ),
   maskKey: z
     .string()

@@ -69,7 +69,7 @@ export const tableDefinition = z.strictObject({
     .nullable()
     .optional()
     .describe(
-      "MySQL and MariaDB: what dates that do not exist (0000-00-00, 2023-02-31) become. null (default), counted in `status`; epoch: 1970-01-01; text: as the server prints them, and the column is text.",
+      "MySQL and MariaDB: what dates that do not exist (0000-00-00) become. null (default), counted in `status`; epoch: 1970-01-01; text: as the server prints them, and the column is text.",
     ),
   schemaChange: z
     .enum(["evolve", "pause", "ignore"])
@@ -94,7 +94,7 @@ export const tableDefinition = z.strictObject({
         .min(0)
         .optional()
         .describe(
-          "How many rows of a sink may differ before that is drift: `reconcile` exits with 3, and `status` and `notify` tell it. Default: 0.",
+          "How many rows of a sink may differ before `reconcile` exits with 3, and `status` and `notify` tell it. Default: 0.",
         ),
     })
     .prefault({})
