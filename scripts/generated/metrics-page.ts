@@ -70,11 +70,11 @@ const LABELS = `| label | values |
 | \`sink\` | the sink's name in millrace.yaml |
 | \`table\` | \`schema.table\` as in the source |
 | \`op\` | \`put\` (a whole row), \`patch\` (some of its columns), \`delete\`, \`truncate\` |
-| \`state\` | ${SINK_STATES.map((state) => `\`${state}\``).join(", ")} |
+| \`state\` | ${named(SINK_STATES)} |
 | \`state\` of \`millrace_slot_state\` | Postgres' wal_status: \`reserved\`, \`extended\`, \`unreserved\`, \`lost\` |
-| \`part\` | ${LATENCY_PARTS.map((part) => `\`${part}\``).join(", ")} |
-| \`activity\` of \`millrace_source_activity\` | ${SOURCE_ACTIVITIES.map((one) => `\`${one}\``).join(", ")} |
-| \`activity\` of \`millrace_sink_activity\` | ${SINK_ACTIVITIES.map((one) => `\`${one}\``).join(", ")} |
+| \`part\` | ${named(LATENCY_PARTS)} |
+| \`activity\` of \`millrace_source_activity\` | ${named(SOURCE_ACTIVITIES)} |
+| \`activity\` of \`millrace_sink_activity\` | ${named(SINK_ACTIVITIES)} |
 | \`kind\`, \`level\` of \`millrace_conditions\` | as in [\`status --json\`](status.md): \`sink.failing\`, \`table.suspended\`, …; \`act\`, \`watch\` |
 | \`kind\` of \`millrace_sink_errors_total\` | \`retryable\`, \`blocked\`, \`reopen\`, \`fatal\`, \`poison\` |
 | \`kind\` of \`millrace_reconcile_drift_rows\` | \`missing\`, \`extra\`, \`different\` |
@@ -84,6 +84,7 @@ const LABELS = `| label | values |
 export function metricsPageDocument(): string {
   const all = new PrometheusMetrics().definitions;
   const own = all.filter(({ name }) => name.startsWith("millrace_"));
+  const ofProcess = all.filter((metric) => !own.includes(metric) && !LINUX_ONLY.includes(metric.name));
   const stray = Object.keys(ADVICE).filter((name) => !own.some((metric) => metric.name === name));
   if (stray.length > 0) throw new Error(`no metric has the name ${stray.join(", ")}`);
   return `# Metrics
@@ -94,9 +95,9 @@ export function metricsPageDocument(): string {
 
 ## Millrace's own
 
-| metric | type | labels | unit | meaning | alert |
-| --- | --- | --- | --- | --- | --- |
-${own.map(ownRow).join("\n")}
+Of each its type, unit, labels and meaning, and when to alert on it.
+
+${own.map(ownLine).join("\n")}
 
 A histogram has \`_bucket\` (with the label \`le\`), \`_sum\` and \`_count\`. Alert on \`up == 0\` too: the daemon does not answer, so nothing is copied. \`millrace status --exit-code\` is the same for a monitor without Prometheus.
 
@@ -105,23 +106,17 @@ A histogram has \`_bucket\` (with the label \`le\`), \`_sum\` and \`_count\`. Al
 ${LABELS}
 ## Of the process
 
-The usual ones of Node. Linux tells more: ${LINUX_ONLY.map((name) => `\`${name}\``).join(", ")}.
-
-| metric | type | labels | meaning |
-| --- | --- | --- | --- |
-${all
-  .filter((metric) => !own.includes(metric) && !LINUX_ONLY.includes(metric.name))
-  .map((metric) => `| \`${metric.name}\` | ${metric.type} | ${labelsOf(metric)} | ${metric.help} |`)
-  .join("\n")}
+The usual ones of Node, as prom-client describes them in the scrape: ${named(ofProcess.map(({ name }) => name))}. Linux tells more: ${named(LINUX_ONLY)}.
 `;
 }
 
-function ownRow(metric: Definition): string {
+function ownLine(metric: Definition): string {
   const advice = ADVICE[metric.name];
   if (advice === undefined) throw new Error(`scripts/generated/metrics-page.ts says nothing of ${metric.name}`);
-  return `| \`${metric.name}\` | ${metric.type} | ${labelsOf(metric)} | ${advice.unit} | ${metric.help} | ${advice.alert} |`;
+  const labels = metric.labels.length === 0 ? "" : `; ${named(metric.labels)}`;
+  return `- \`${metric.name}\` (${metric.type}, ${advice.unit}${labels}): ${metric.help} Alert: ${advice.alert}.`;
 }
 
-function labelsOf({ labels }: Definition): string {
-  return labels.map((label) => `\`${label}\``).join(", ");
+function named(names: readonly string[]): string {
+  return names.map((name) => `\`${name}\``).join(", ");
 }

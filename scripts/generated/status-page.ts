@@ -5,7 +5,7 @@ export function statusPageDocument(): string {
   const groups = groupsOf("", STATUS_FIELDS);
   return `# The document of \`status\`
 
-\`millrace status --json\` prints it, \`GET /api/v1/status\` answers it; \`GET /api/v1/openapi.json\` has the same as a JSON schema. Fields are added, never changed or taken away. What \`status\` says to people is in [operate.md](operate.md#what-status-says).
+\`millrace status --json\` prints it, \`GET /api/v1/status\` answers it; \`GET /api/v1/openapi.json\` has the same as a JSON schema. Fields are added, never changed or taken away. For people: [operate.md](operate.md#what-status-says).
 
 <!-- Generated from src/ops/status-fields.ts by scripts/generate.ts; do not edit. -->
 
@@ -51,11 +51,11 @@ function sharedName(fields: AnyFields): string | undefined {
 }
 
 function group(title: string, fields: AnyFields): string {
-  const rows = Object.entries(fields).map(
-    ([name, [form, meaning]]) => `| \`${name}\` | ${formText(form)} | ${meaning} |`,
+  const lines = Object.entries(fields).map(
+    ([name, [form, meaning]]) => `- \`${name}\` (${formText(form)}): ${meaning}`,
   );
   const heading = title === "The document" || title === "error" || title === "report" ? title : `\`${title}\``;
-  return `## ${heading}\n\n| field | form | meaning |\n| --- | --- | --- |\n${rows.join("\n")}\n`;
+  return `## ${heading}\n\n${lines.join("\n")}\n`;
 }
 
 function formText(form: AnyForm): string {
