@@ -12,7 +12,7 @@ export function statusPageDocument(): string {
 - The form of a number is its unit: bytes, seconds (with fractions), rows, tables, count.
 - *time* is RFC 3339 in UTC, such as \`2026-11-20T06:43:15.123Z\`.
 - *position* is a place in the source's log in its own spelling: \`0/1A2B3C8\` (Postgres), \`binlog.000042:12345\` (MySQL, MariaDB).
-- Every field is always there, and null where nothing is known; only \`heldBy\`, \`lastSeenAt\`, \`ended\`, \`notify\`, \`config\`, and a sink's \`deadRows\` and \`hints\` may be left out.
+- *texts* and *objects* are lists; \`?\`: or null. Every field is always there, and null where nothing is known; only \`heldBy\`, \`lastSeenAt\`, \`ended\`, \`notify\`, \`config\`, and a sink's \`deadRows\`, \`hints\` and \`rooms\` may be left out.
 - An *error* has the fields of [error](#error), a *report* those of [report](#report): they are in several places.
 - With \`--tables\` there is \`tables.lineage\` too: of each table \`{table, columns: [{source, target, mask}], filtered}\`, where \`target\` is null for a column that is dropped.
 
@@ -59,9 +59,9 @@ function group(title: string, fields: AnyFields): string {
 }
 
 function formText(form: AnyForm): string {
-  if (typeof form === "string") return form;
-  if ("orNull" in form) return `${formText(form.orNull)} or null`;
+  if (typeof form === "string") return form.replace(/^list of (.*)$/, "$1s");
+  if ("orNull" in form) return `${formText(form.orNull)}?`;
   const fields = "listOf" in form ? form.listOf : form.object;
   const name = sharedName(fields) ?? "object";
-  return "listOf" in form ? `list of ${name}s` : name;
+  return "listOf" in form ? `${name}s` : name;
 }

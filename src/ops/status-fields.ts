@@ -96,7 +96,7 @@ const SOURCE: Fields<SourceStatus> = {
   retainedBytesMax: [{ orNull: "bytes" }, "how much it may keep: `retention.bytes`; null: no limit"],
   readsPaused: [
     "boolean",
-    "true while reads beside the stream wait, because it keeps more than that and `retention.policy` is `pauseSource`",
+    "true while reads beside the stream wait: it keeps more than that, and `retention.policy` is `pauseSource`",
   ],
   safeBytes: [
     { orNull: "bytes" },
@@ -108,7 +108,7 @@ const SOURCE: Fields<SourceStatus> = {
   ],
   log: [
     { orNull: { object: KEPT_LOG } },
-    "Postgres: the place of the slot; null: the source keeps its log for nobody in particular, or no daemon runs",
+    "Postgres: the position of the slot; null: the source keeps its log for nobody in particular, or no daemon runs",
   ],
   warnings: ["list of text", "dangers to the log that a sink still needs: somebody has to act"],
   hints: ["list of text", "what may become a danger, such as a long open transaction"],
@@ -119,7 +119,7 @@ const SOURCE: Fields<SourceStatus> = {
   unconfirmedBytes: [{ orNull: "bytes" }, "Postgres: log behind the position that the slot has as confirmed"],
   oldestTransactionSeconds: [
     { orNull: "seconds" },
-    "how long the oldest open transaction has lasted, on Postgres the oldest that writes or is prepared; 0: there is none",
+    "age of the oldest open transaction, on Postgres the oldest that writes or is prepared; 0: there is none",
   ],
   spilledTransactions: [
     { orNull: "count" },
@@ -152,7 +152,7 @@ const SINK: Fields<SinkStatus> = {
   needsPerson: ["boolean", "true if it waits for somebody to act, here or at its target"],
   isMoved: [
     "boolean",
-    "true while its place in the log was moved, by `offsets reset` or `retention.policy`, and it has not begun there yet",
+    "true while its position was moved, by `offsets reset` or `retention.policy`, and it has not begun there yet",
   ],
   catchingUp: ["boolean", "true for a sink that was away or could not keep up, until it is back with the others"],
   waitsFor: [
@@ -215,7 +215,7 @@ const TABLES: Fields<TablesStatus> = {
         table: ["text", "`schema.table`"],
         sink: [{ orNull: "text" }, "the sink that skips its changes; null: every sink"],
         error: [{ object: ERROR }, "why"],
-        mayReturn: ["boolean", "true if it may be followed again, or be gone, without anybody acting here"],
+        mayReturn: ["boolean", "true if it may be followed again, or be gone, by itself"],
       },
     },
     "tables whose changes are skipped until they are reinstated",
