@@ -396,7 +396,7 @@ describe("export and import", () => {
     const file = join(pipeline.installation.folder, "offsets.json");
     const text = readFileSync(file, "utf8");
     writeFileSync(`${file}.changed`, text.replace(/"epoch":1/, '"epoch":2'));
-    expect((await command(pipeline, 1, "offsets", "import", `${file}.changed`, "--yes")).stderr).toContain("MR1140");
+    expect((await command(pipeline, 2, "offsets", "import", `${file}.changed`, "--yes")).stderr).toContain("MR1140");
     const config = {
       name: pipeline.source.name,
       source: { kind: "postgres", url: pipeline.source.url },
