@@ -10,8 +10,13 @@ interface Guilty {
   readonly error: MillraceError;
 }
 
-/** Errors of targets, classified or not. */
-const OF_CONNECTORS = /^MR([34]\d{3}|1304)$/;
+/** A failure of the target, classified or not. */
+function isOfTarget({ connector, code }: MillraceError): boolean {
+  return connector?.side === "sink" || OF_SINKS.test(code);
+}
+
+/** Numbers that sinks alone have, and that of an error which none of them knows. */
+const OF_SINKS = /^MR([34]\d{3}|1304)$/;
 
 /** Finds the one table that made a sink fail, by testing what the sink can still do without it. */
 export class TableAtFault {
@@ -37,7 +42,7 @@ export class TableAtFault {
       return mayPass && (await this.#takes(signal)) ? cannotWrite(this.#sink.name, known.table, known) : null;
     }
     const isOfTable = known.kind === "fatal" || (known.kind === "blocked" && known.reason === "privilege");
-    if (attempted === null || !isOfTable || !OF_CONNECTORS.test(known.code)) return null;
+    if (attempted === null || !isOfTable || !isOfTarget(known)) return null;
     const guilty = await this.#guilty(attempted, known, signal);
     return guilty === null ? null : cannotWrite(this.#sink.name, guilty.tableId, guilty.error);
   }
@@ -51,7 +56,7 @@ export class TableAtFault {
   ): Promise<MillraceError | null> {
     const known = findMillraceError(error);
     if (known?.kind !== "fatal" || known.table !== undefined) return known?.kind === "fatal" ? known : null;
-    if (!OF_CONNECTORS.test(known.code)) return null;
+    if (!isOfTarget(known)) return null;
     const failing: MillraceError[] = [];
     for (const some of [[], ...tables.map((table) => [table])]) {
       try {
