@@ -3,7 +3,7 @@ import type { Finding, TableName } from "../../src/core/contracts/connector.ts";
 import { failed, ok } from "../kit/findings.ts";
 import { Client } from "./client.ts";
 import { explain, HINTS } from "./errors.ts";
-import { databasesOf, PRIVILEGES } from "./grants.ts";
+import { databasesOf, privilegesOf, SYNC_PRIVILEGE } from "./grants.ts";
 import { META_DATABASE, quoteIdentifier, targetOf } from "./names.ts";
 import type { ClickhouseSinkSettings } from "./sink.ts";
 import { alterationOf, type ClickhouseTarget, lookUpTargets } from "./tables/existing.ts";
@@ -63,7 +63,7 @@ async function checkGrants(
   const missing: string[] = [];
   for (const database of databases) {
     const place = `${quoteIdentifier(database)}.*`;
-    for (const privilege of PRIVILEGES) {
+    for (const privilege of privilegesOf(settings)) {
       // This statement takes no FORMAT.
       const answer = await client.text(`CHECK GRANT ${privilege} ON ${place}`, signal);
       if (answer.trim() !== "1") missing.push(`${privilege} ON ${place}`);
@@ -165,8 +165,8 @@ async function checkReplicas(
     {
       id: `clickhouse.${name}.quorum`,
       level: "warning",
-      what: "tables have replicas and no quorum: a replica that has not received a batch yet can answer a read of it, which then waits",
-      fix: "set `quorum: auto`, or let the `url` lead to one server",
+      what: "tables have replicas and no quorum: a replica that has not received a batch yet can answer a read of it, so each such read first waits for a replica to catch up",
+      fix: `set \`quorum: auto\`; without it the user needs ${SYNC_PRIVILEGE} on the databases of the tables`,
     },
   ];
 }

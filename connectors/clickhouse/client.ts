@@ -47,6 +47,8 @@ export class Client implements AsyncDisposable {
   readonly #client: ClickHouseClient;
   readonly #agent: HttpAgent;
   #settings: StatementSettings | null = null;
+  /** A read sees what was written before it, or fails: see `quorum`. */
+  readonly isSequential: boolean;
 
   static async open(settings: ClientSettings, signal: AbortSignal): Promise<Client> {
     const client = new Client(settings, await settings.freshPassword?.(signal));
@@ -60,7 +62,8 @@ export class Client implements AsyncDisposable {
     }
   }
 
-  private constructor({ url: address, tls }: ClientSettings, password?: string) {
+  private constructor({ url: address, tls, quorum }: ClientSettings, password?: string) {
+    this.isSequential = quorum !== undefined;
     const url = new URL(address);
     const isEncrypted = url.protocol === "https:";
     const options = { keepAlive: true, maxSockets: CONNECTIONS_MAX, ...tlsOptions(tls, isEncrypted) };
@@ -91,8 +94,12 @@ export class Client implements AsyncDisposable {
   }
 
   /** Every value as text, null as null. */
-  async rows(sql: string, signal: AbortSignal): Promise<readonly (readonly (string | null)[])[]> {
-    return await this.#answer(sql, signal, { ...this.#settingsOf(sql), ...QUOTED });
+  async rows(
+    sql: string,
+    signal: AbortSignal,
+    settings: ClickHouseSettings = {},
+  ): Promise<readonly (readonly (string | null)[])[]> {
+    return await this.#answer(sql, signal, { ...this.#settingsOf(sql), ...QUOTED, ...settings });
   }
 
   async #answer(
@@ -107,20 +114,19 @@ export class Client implements AsyncDisposable {
   }
 
   /** The answer to a statement that takes no FORMAT. */
-  async text(sql: string, signal: AbortSignal): Promise<string> {
-    const { stream } = await this.#client.exec({
-      query: sql,
-      abort_signal: signal,
-      clickhouse_settings: this.#settingsOf(sql),
-    });
-    return await text(stream);
+  async text(sql: string, signal: AbortSignal, settings: ClickHouseSettings = {}): Promise<string> {
+    return await text(await this.#stream(sql, signal, settings));
   }
 
-  /** The answer to a statement that names its FORMAT. */
-  async *bytes(sql: string, signal: AbortSignal): AsyncGenerator<Buffer> {
-    const query = { query: sql, abort_signal: signal, clickhouse_settings: this.#settingsOf(sql) };
-    const { stream } = await this.#client.exec(query);
-    for await (const chunk of stream) yield Buffer.isBuffer(chunk) ? chunk : Buffer.from(String(chunk));
+  /** The answer to a statement that names its FORMAT. A refusal comes before the first of its bytes. */
+  async bytes(sql: string, signal: AbortSignal, settings: ClickHouseSettings = {}): Promise<AsyncGenerator<Buffer>> {
+    return buffers(await this.#stream(sql, signal, settings));
+  }
+
+  async #stream(sql: string, signal: AbortSignal, settings: ClickHouseSettings): Promise<Readable> {
+    const all = { ...this.#settingsOf(sql), ...settings };
+    const { stream } = await this.#client.exec({ query: sql, abort_signal: signal, clickhouse_settings: all });
+    return stream;
   }
 
   /**
@@ -171,6 +177,10 @@ export class Client implements AsyncDisposable {
 function textOf(value: unknown): string | null {
   if (value === null) return null;
   return typeof value === "string" ? value : JSON.stringify(value);
+}
+
+async function* buffers(stream: Readable): AsyncGenerator<Buffer> {
+  for await (const chunk of stream) yield Buffer.isBuffer(chunk) ? chunk : Buffer.from(String(chunk));
 }
 
 async function* all(first: readonly Buffer[], rest: AsyncGenerator<Buffer>): AsyncGenerator<Buffer> {

@@ -291,6 +291,11 @@ export function isGone(error: unknown): boolean {
   return error instanceof ClickHouseError && GONE.has(error.code);
 }
 
+/** Whether the server does not know the session of a statement: it is not the server on which the session began. */
+export function isElsewhere(error: unknown): boolean {
+  return error instanceof ClickHouseError && error.code === "372";
+}
+
 /** Whether a table that is to be made exists. */
 export function isThere(error: unknown): boolean {
   return error instanceof ClickHouseError && error.code === "57";

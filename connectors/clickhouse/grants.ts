@@ -4,7 +4,7 @@ import { META_DATABASE, quoteIdentifier, fitted } from "./names.ts";
 import type { ClickhouseSinkSettings } from "./sink.ts";
 
 /** On the databases of tables; the sink makes, changes and drops only what it made. */
-export const PRIVILEGES = [
+const PRIVILEGES = [
   "SELECT",
   "INSERT",
   "ALTER TABLE",
@@ -14,6 +14,16 @@ export const PRIVILEGES = [
   "DROP TABLE",
   "DROP VIEW",
 ];
+
+/** Without a quorum, a read waits until its replica has all rows. */
+export function privilegesOf({
+  placement,
+  quorum,
+}: Pick<ClickhouseSinkSettings, "placement" | "quorum">): readonly string[] {
+  return placement.cluster !== undefined && quorum === undefined ? [...PRIVILEGES, SYNC_PRIVILEGE] : PRIVILEGES;
+}
+
+export const SYNC_PRIVILEGE = "SYSTEM SYNC REPLICA";
 
 /** Undefined: the tables are not known, so any database may have to be made. */
 export function databasesOf(
@@ -27,7 +37,7 @@ export function databasesOf(
 }
 
 export function grants(
-  settings: Pick<ClickhouseSinkSettings, "url" | "schema" | "placement">,
+  settings: Pick<ClickhouseSinkSettings, "url" | "schema" | "placement" | "quorum">,
   tables: readonly TableName[] | undefined,
 ): readonly GrantScript[] {
   const { cluster } = settings.placement;
@@ -40,7 +50,7 @@ export function grants(
     ...(databases === undefined
       ? ["-- The source's tables are not known yet: with this the user makes their databases."]
       : []),
-    ...places.map((place) => `GRANT${on} ${PRIVILEGES.join(", ")} ON ${place} TO ${user};`),
+    ...places.map((place) => `GRANT${on} ${privilegesOf(settings).join(", ")} ON ${place} TO ${user};`),
     ...(cluster === undefined ? [] : [`GRANT${on} CLUSTER ON *.* TO ${user};`]),
   ];
   return [{ by: "a user with access management, in ClickHouse", language: "sql", script: script.join("\n") }];

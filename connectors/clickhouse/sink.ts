@@ -16,7 +16,6 @@ import type { Logger } from "../../src/core/contracts/telemetry.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { Client, type ClientSettings } from "./client.ts";
-import { current, DOUBT_MS_MAX } from "./current.ts";
 import { clickhouseError, explain, isDiskFull, isGone, stopped, takenOver } from "./errors.ts";
 import { WriteFence } from "./fence.ts";
 import { ClickhouseInspection } from "./inspect/inspect.ts";
@@ -68,7 +67,7 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
   readonly #targets: Targets<TableLayout, ClickhouseTarget, TableLayout>;
   readonly #lastSeen: LastSeen;
   readonly #presence: Presence;
-  readonly #writer = new BatchWriter((layout) => this.#presence.filled(layout));
+  readonly #writer: BatchWriter;
   readonly #closing = new AbortController();
   #client: Client | null = null;
   #checkpoint: CheckpointRow | null = null;
@@ -84,6 +83,7 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
     this.#targets = new Targets(owner);
     this.#lastSeen = new LastSeen(owner, placement);
     this.#presence = new Presence(this.#lastSeen);
+    this.#writer = new BatchWriter(this.#presence);
   }
 
   target(table: TableVersion): string {
@@ -166,8 +166,7 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
       await this.#opened().compare(until);
       const all = tables.map((table) => layoutFor(table, this.#options));
       const warehouse = this.#warehouse(client, until);
-      const areThere = (found: ReadonlyMap<string, string>): boolean => all.every(({ sqlName }) => found.has(sqlName));
-      const there = await current(() => warehouse.versioned(tables), areThere, until, DOUBT_MS_MAX);
+      const there = await warehouse.versioned(tables);
       const layouts = all.filter(({ sqlName }) => there.has(sqlName));
       const fence = this.#entered();
       if (await fence.enter(layouts, until)) await this.#opened().compare(until);

@@ -322,7 +322,8 @@ export interface CopyDialect<
   cast(there: ExistingColumn, column: WantedColumn): string;
   /** Own columns that a target of this form is made with, and that a statement can write. */
   ownColumns(form: TargetForm): readonly string[];
-  rows(sql: string): Promise<readonly unknown[]>;
+  /** `sqlName`: the target that the statement reads. */
+  rows(sql: string, sqlName: string): Promise<readonly unknown[]>;
 }
 
 /** Which values of the target go into the table that takes its place. */
@@ -361,7 +362,8 @@ export async function copyOf<L extends TableLayout, E extends ExistingTarget>(
     if (from !== null || isKey) cells.push({ name: dialect.quote(spelled(wanted)), value, isKey });
     if (from === null || !isRetyped || layout.form.mode === "mirror") continue;
     const lost = `${dialect.quote(from.name)} IS NOT NULL AND ${value} IS NULL`;
-    if ((await dialect.rows(`SELECT 1 FROM ${layout.sqlName} WHERE ${lost} LIMIT 1`)).length === 0) continue;
+    const { sqlName } = layout;
+    if ((await dialect.rows(`SELECT 1 FROM ${sqlName} WHERE ${lost} LIMIT 1`, sqlName)).length === 0) continue;
     const until = nameUntil(wanted.name, layout.table.version, taken, fitted);
     taken.add(until);
     move(from, until);

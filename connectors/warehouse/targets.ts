@@ -46,8 +46,8 @@ export interface Warehouse<L extends TableLayout, E extends ExistingTarget, P> e
   find(tables: readonly TableName[], isExpected?: (found: Found<E>) => boolean): Promise<Found<E>>;
   /** Quoted names of the existing targets of these tables, or (null) of all targets there, that have a column for versions. */
   versioned(tables: readonly TableName[] | null): Promise<Found<string>>;
-  /** Each value as text; null may be empty. */
-  rows(sql: string): Promise<readonly (readonly (string | null | undefined)[])[]>;
+  /** Each value as text; null may be empty. `sqlName`: the target that the statement reads. */
+  rows(sql: string, sqlName: string): Promise<readonly (readonly (string | null | undefined)[])[]>;
   /** How many targets `create` takes at once: all of them succeed or fail. */
   readonly createCountMax: number;
   /** All calls until `finish` are one transaction: nothing more is prepared after a table has failed. */
@@ -220,17 +220,20 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
 
   /** See `Sink.evolution`. */
   async carries(warehouse: Warehouse<L, E, P>, from: TableVersion, to: TableVersion): Promise<boolean> {
-    const existing = (await warehouse.find([to])).get(warehouse.key(to));
-    if (existing === undefined) return false;
     const [before, after] = [await warehouse.layout(from), await warehouse.layout(to)];
-    return mayCarryRows(warehouse, before, after, existing) && (await warehouse.carriesRows(before, after, existing));
+    const carrying = (found: Found<E>): E | null => {
+      const existing = found.get(warehouse.key(to));
+      return existing !== undefined && mayCarryRows(warehouse, before, after, existing) ? existing : null;
+    };
+    const existing = carrying(await warehouse.find([to], (found) => carrying(found) !== null));
+    return existing !== null && (await warehouse.carriesRows(before, after, existing));
   }
 
   /** See `TargetRows`. */
   async highestVersion(warehouse: Warehouse<L, E, P>, tables: readonly TableVersion[] | null): Promise<bigint> {
     let highest = 0n;
     for (const name of (await warehouse.versioned(tables)).values()) {
-      const [row] = await warehouse.rows(`SELECT max(${VERSION_COLUMN}) FROM ${name}`);
+      const [row] = await warehouse.rows(`SELECT max(${VERSION_COLUMN}) FROM ${name}`, name);
       const version = BigInt(row?.[0] ?? 0);
       if (version > highest) highest = version;
     }

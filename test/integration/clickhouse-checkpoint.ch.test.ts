@@ -6,6 +6,7 @@ import { checkpointAt, put, Reports, rowsBatch, timeout } from "../conformance/s
 import { clickhouseTarget } from "../support/warehouses/clickhouse-target.ts";
 import { clickhouseGateway, type Reply } from "../support/warehouses/clickhouse-gateway.ts";
 import { tableVersion } from "../support/model/blocks.ts";
+import { rowVersion } from "../../src/core/model/version.ts";
 import { clickhouseUrl } from "../support/run/services.ts";
 
 const COPY = "millrace.copied_progress";
@@ -52,7 +53,7 @@ test("a sink that forgets its checkpoint leaves the table to those that have jus
 
 /** Simulates replicas: a gateway that answers such reads as it answered them before, as long as it is asked to. */
 async function staleGateway(isRead: (sql: string) => boolean = (sql) => sql.startsWith("SELECT revision")) {
-  const state = { isStale: false, reads: 0 };
+  const state = { isStale: false, remembers: true, reads: 0 };
   const before = new Map<string, Reply>();
   const gateway = await clickhouseGateway(clickhouseUrl(), async ({ sql, pass }) => {
     if (!isRead(sql)) return await pass();
@@ -60,7 +61,7 @@ async function staleGateway(isRead: (sql: string) => boolean = (sql) => sql.star
     const kept = before.get(sql);
     if (state.isStale && kept !== undefined) return kept;
     const reply = await pass();
-    if (!state.isStale) before.set(sql, reply);
+    if (!state.isStale && state.remembers) before.set(sql, reply);
     return reply;
   });
   return { ...gateway, state };
@@ -101,6 +102,17 @@ const users = tableVersion({
   key: ["id"],
 });
 
+const widened = tableVersion({
+  table: "users",
+  columns: [
+    ["id", "int4"],
+    ["name", "text"],
+    ["note", "text"],
+  ],
+  key: ["id"],
+  version: 2,
+});
+
 test("what lists of a replica do not show yet is neither lost nor foreign", async () => {
   await using gateway = await staleGateway((sql) => /^SELECT[^]* FROM (system|`millrace`\.`targets`)/.test(sql));
   await using target = await clickhouseTarget({ deletes: "hard", mode: "mirror" }, gateway.url);
@@ -125,6 +137,29 @@ test("what lists of a replica do not show yet is neither lost nor foreign", asyn
   // A table that is really gone is told.
   await target.query("DROP TABLE public.users SYNC");
   expect(await presence.missing([users], timeout())).toEqual([users]);
+  await sink.close();
+});
+
+test("rows of a table that lists do not show yet are carried, and have a highest version", async () => {
+  await using gateway = await staleGateway((sql) => /^SELECT[^]* FROM system/.test(sql));
+  await using target = await clickhouseTarget({ deletes: "hard", mode: "mirror" }, gateway.url);
+  const { state } = gateway;
+  const sink = await target.makeSink();
+  await sink.open(1, timeout());
+  const highest = async () => await sink.rows!.highestVersion([users], timeout());
+  const carries = async () => await sink.evolution!.carries(users, widened, timeout());
+  // Every list is remembered as it is without the table.
+  expect([await highest(), await carries()]).toEqual([0n, false]);
+  state.remembers = false;
+  await sink.prepare([users], timeout());
+  await sink.apply(rowsBatch(10n, [users, [put(["1", "ann"])]]), new Reports(), timeout());
+  const stale = async <T>(ask: () => Promise<T>): Promise<T> => {
+    state.isStale = true;
+    setTimeout(() => (state.isStale = false), 300);
+    return await ask();
+  };
+  expect(await stale(highest)).toBe(rowVersion(1, 10n));
+  expect(await stale(carries)).toBe(true);
   await sink.close();
 });
 

@@ -51,6 +51,7 @@ test("the grants are on the databases of tables, or on all where these are not k
     url: "http://wri%60ter:secret@localhost:8123",
     schema: undefined,
     placement: { cluster: undefined, fsync: true },
+    quorum: undefined,
   };
   const [known] = grants(settings, [{ schema: "shop", table: "lines" }]);
   expect(known?.script).toContain(
@@ -59,6 +60,10 @@ test("the grants are on the databases of tables, or on all where these are not k
   expect(known?.script).toContain("ON `millrace`.* TO");
   expect(known?.script).not.toContain("secret");
   expect(grants(settings, undefined)[0]?.script).toContain("ON *.* TO");
+  const replicated = { ...settings, placement: { cluster: "all", fsync: true } };
+  expect(known?.script).not.toContain("SYNC REPLICA");
+  expect(grants(replicated, undefined)[0]?.script).toContain("DROP VIEW, SYSTEM SYNC REPLICA ON *.* TO");
+  expect(grants({ ...replicated, quorum: "auto" }, undefined)[0]?.script).not.toContain("SYNC REPLICA");
 });
 
 test("names keep within what ClickHouse allows for files, and differ where they did", () => {

@@ -4,9 +4,10 @@ import type { KeyText } from "../../../src/core/contracts/row-reads.ts";
 import { isPossibleKey, rowIdOf } from "../../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { Client } from "../client.ts";
+import { Reads } from "../current.ts";
 import { classify } from "../errors.ts";
 import { quoteIdentifier } from "../names.ts";
-import { lookUpTargets } from "../tables/existing.ts";
+import { type ClickhouseTarget, isReplicated, lookUpTargets } from "../tables/existing.ts";
 import type { TableLayout } from "../tables/layout.ts";
 import { liveRows } from "../tables/view.ts";
 import { literalOf, tupleOf } from "../write/literal.ts";
@@ -36,10 +37,11 @@ export class ClickhouseInspection implements Inspection {
   async rows(table: TableVersion, keys: readonly KeyText[], signal: AbortSignal): Promise<readonly StoredRow[]> {
     try {
       const layout = this.#layoutFor(table);
-      const there = await this.#columns(layout, signal);
+      const there = await this.#existing(layout, signal);
       if (there === null) return [];
+      const reads = this.#reads(there, signal);
       const columns = layout.columns.map(({ name, source }) =>
-        there.has(name) ? readable(name, source.type.kind === "bytes") : "NULL",
+        there.columns.has(name) ? readable(name, source.type.kind === "bytes") : "NULL",
       );
       const fitting = keys.filter((key) => key.every((text, part) => fitsKey(layout.key[part]!.source, text)));
       const rows: StoredRow[] = [];
@@ -48,10 +50,10 @@ export class ClickhouseInspection implements Inspection {
           .slice(from, from + KEYS_PER_STATEMENT)
           .map((key) => tupleOf(key.map((text, part) => literalOf(layout.key[part]!.type, text))));
         const names = tupleOf(layout.key.map(({ name }) => quoteIdentifier(name)));
-        const found = await this.#client.rows(
+        const found = await reads.rows(
+          layout.sqlName,
           `SELECT toString(${quoteIdentifier(VERSION_COLUMN)}), ${quoteIdentifier(EXACT_COLUMN)}, ${columns.join(", ")} ` +
             `FROM ${liveRows(layout, `${names} IN (${literals.join(", ")})`)}`,
-          signal,
         );
         for (const row of found) rows.push(storedRow(table, row));
       }
@@ -64,11 +66,12 @@ export class ClickhouseInspection implements Inspection {
   async *keys(table: TableVersion, signal: AbortSignal): AsyncGenerator<readonly ListedKey[]> {
     try {
       const layout = this.#layoutFor(table);
-      if ((await this.#columns(layout, signal)) === null) return;
+      const there = await this.#existing(layout, signal);
+      if (there === null) return;
       const columns = layout.key.map(({ name, source }) => readable(name, source.type.kind === "bytes"));
       const sql = `SELECT ${columns.join(", ")} FROM ${liveRows(layout)} FORMAT JSONCompactEachRow`;
       let page: ListedKey[] = [];
-      for await (const line of lines(this.#client.bytes(sql, signal))) {
+      for await (const line of lines(await this.#reads(there, signal).bytes(layout.sqlName, sql))) {
         const row: unknown = JSON.parse(line);
         page.push(listedKey(table, Array.isArray(row) ? row.map(String) : []));
         if (page.length < KEYS_PER_PAGE) continue;
@@ -86,10 +89,14 @@ export class ClickhouseInspection implements Inspection {
   }
 
   /** Null: there is no table of ours with this key. */
-  async #columns(layout: TableLayout, signal: AbortSignal): Promise<{ has(name: string): boolean } | null> {
+  async #existing(layout: TableLayout, signal: AbortSignal): Promise<ClickhouseTarget | null> {
     const existing = (await lookUpTargets(this.#client, [layout.target], signal)).get(layout.sqlName);
     if (existing === undefined || existing.form === null) return null;
-    return layout.key.every(({ name }) => existing.columns.has(name)) ? existing.columns : null;
+    return layout.key.every(({ name }) => existing.columns.has(name)) ? existing : null;
+  }
+
+  #reads({ engine }: ClickhouseTarget, signal: AbortSignal): Reads {
+    return new Reads(this.#client, { has: () => isReplicated(engine.name) }, signal);
   }
 }
 

@@ -5,6 +5,7 @@
  */
 import type { Client } from "../client.ts";
 import { quoteLiteral, sqlNameOf, type TargetName } from "../names.ts";
+import { isReplicated } from "./existing.ts";
 
 /** First and last number of blocks that follow each other. */
 export type Blocks = readonly (readonly [from: bigint, to: bigint])[];
@@ -20,6 +21,7 @@ export interface Facts extends Evidence {
   readonly defined: string;
   /** Somebody gave it a TTL, so that rows go by themselves. */
   readonly expires: boolean;
+  readonly isReplicated: boolean;
 }
 
 export type Loss = "dropped, renamed or replaced" | "emptied" | "robbed of rows";
@@ -74,16 +76,25 @@ export async function lookUpFacts(
   const blocks = await lookUpBlocks(client, where("table"), signal);
   const tables = await client.rows(
     "SELECT database, name, toString(uuid), if(metadata_modification_time < now() - 1, toString(metadata_modification_time), ''), " +
-      "total_rows > 0, position(engine_full, ' TTL ') > 0, match(engine, '^(Replicated|Shared)') FROM system.tables " +
+      "total_rows > 0, position(engine_full, ' TTL ') > 0, engine FROM system.tables " +
       `WHERE ${where("name")} AND engine LIKE '%MergeTree'`,
     signal,
   );
   return new Map(
-    tables.map(([database, table, uuid, defined, hasRows, expires, hasReplicas]) => {
+    tables.map(([database, table, uuid, defined, hasRows, expires, engine]) => {
       const name = sqlNameOf({ database: database ?? "", table: table ?? "" });
       const some = hasRows === "1" ? "some" : [];
-      const rows = hasReplicas === "1" ? some : (blocks.get(name) ?? []);
-      return [name, { uuid: uuid ?? "", defined: defined ?? "", expires: expires === "1", rows }];
+      const rows = isReplicated(engine) ? some : (blocks.get(name) ?? []);
+      return [
+        name,
+        {
+          uuid: uuid ?? "",
+          defined: defined ?? "",
+          expires: expires === "1",
+          rows,
+          isReplicated: isReplicated(engine),
+        },
+      ];
     }),
   );
 }

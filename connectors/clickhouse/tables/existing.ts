@@ -122,6 +122,11 @@ function unquoted(name: string): string {
 
 const ESCAPES: Readonly<Record<string, string>> = { b: "\b", f: "\f", n: "\n", r: "\r", t: "\t", 0: "\0" };
 
+/** Whether other servers hold its rows too, each as far as it has received them. */
+export function isReplicated(engine: string | null | undefined): boolean {
+  return /^(?:Replicated|Shared)/.test(engine ?? "");
+}
+
 /** What somebody made otherwise than Millrace does, so that the table can't hold what is written to it. Null: nothing. */
 export function alterationOf(
   { form, engine, keys, partitioned, columns }: ClickhouseTarget,

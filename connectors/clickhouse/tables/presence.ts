@@ -6,7 +6,8 @@
  */
 import { lostColumns, successorOf } from "../../warehouse/following.ts";
 import type { Client } from "../client.ts";
-import { current, DOUBT_MS_MAX } from "../current.ts";
+import { current, DOUBT_MS_MAX, Reads } from "../current.ts";
+import { notShown } from "../errors.ts";
 import { sqlNameOf, type TargetName } from "../names.ts";
 import { type Evidence, type Facts, type Loss, lookUpFacts, lossOf } from "./evidence.ts";
 import { lookUpTargets } from "./existing.ts";
@@ -58,7 +59,9 @@ export class Presence {
     for (const layout of layouts) {
       this.forget(layout.sqlName);
       const facts = there.get(layout.sqlName);
-      if (facts !== undefined) this.#known.set(layout.sqlName, { layout, facts });
+      // Whether it has replicas decides how it is read.
+      if (facts === undefined) throw notShown(layout.sqlName);
+      this.#known.set(layout.sqlName, { layout, facts });
     }
     await this.#save(client, layouts, signal);
   }
@@ -72,6 +75,9 @@ export class Presence {
       signal,
     );
   }
+
+  /** By name in SQL: tables that have replicas. */
+  readonly replicated = { has: (sqlName: string) => this.#known.get(sqlName)?.facts.isReplicated === true };
 
   /** Rows were written there. */
   filled(layout: TableLayout): void {
@@ -102,7 +108,7 @@ export class Presence {
   /** Those of these tables that lost what was written to them; they are forgotten. */
   async lostOf(client: Client, targets: readonly TargetName[], signal: AbortSignal): Promise<ReadonlySet<string>> {
     let isDoubted = false;
-    const look = async (): Promise<readonly string[]> => {
+    const look = async () => {
       // What is stored may have been an older answer too.
       if (isDoubted) await this.open(client, signal);
       isDoubted = true;
@@ -111,13 +117,21 @@ export class Presence {
         const evidence = this.#known.get(name)?.facts ?? this.#stored.get(name);
         return evidence === undefined ? [] : [[name, evidence] as const];
       });
-      if (before.length === 0) return [];
+      if (before.length === 0) return { there: new Map<string, Facts>(), lost: [] };
       const there = await lookUpFacts(client, targets, signal);
-      return before.filter(([name, evidence]) => lossOf(evidence, there.get(name)) !== null).map(([name]) => name);
+      const lost = before.flatMap(([name, evidence]) => {
+        const what = lossOf(evidence, there.get(name));
+        return what === null ? [] : [{ name, what }];
+      });
+      return { there, lost };
     };
-    const names = await current(look, ({ length }) => length === 0, signal, DOUBT_MS_MAX);
+    const { there, lost } = await current(look, (found) => found.lost.length === 0, signal, DOUBT_MS_MAX);
+    const names = new Set<string>();
+    for (const { name, what } of lost) {
+      if (what !== "emptied" || !(await holdsRows(client, name, there, signal))) names.add(name);
+    }
     for (const name of names) this.forget(name);
-    return new Set(names);
+    return names;
   }
 
   /** Prepared tables that lost what was written to them, or one that another daemon writes now; they are forgotten. */
@@ -125,7 +139,11 @@ export class Presence {
     const all = [...this.#known.values()];
     if (all.length === 0) return [];
     const look = async () => await this.#look(client, all, signal);
-    const { there, lost } = await current(look, (found) => found.lost.length === 0, signal, DOUBT_MS_MAX);
+    const { there, lost: suspected } = await current(look, (found) => found.lost.length === 0, signal, DOUBT_MS_MAX);
+    const lost: LostTable[] = [];
+    for (const one of suspected) {
+      if (one.what !== "emptied" || !(await holdsRows(client, one.layout.sqlName, there, signal))) lost.push(one);
+    }
     const taken = lost.find(({ what }) => what === "taken over");
     if (taken !== undefined) {
       this.forget(taken.layout.sqlName);
@@ -134,7 +152,11 @@ export class Presence {
     for (const { layout } of lost) this.forget(layout.sqlName);
     for (const { layout } of all) {
       const facts = there.get(layout.sqlName);
-      if (facts !== undefined && this.#known.has(layout.sqlName)) this.#known.set(layout.sqlName, { layout, facts });
+      const known = this.#known.get(layout.sqlName);
+      if (facts === undefined || known === undefined) continue;
+      // Rows that a replica does not show yet are there.
+      const rows = facts.isReplicated && facts.rows.length === 0 ? known.facts.rows : facts.rows;
+      this.#known.set(layout.sqlName, { layout, facts: { ...facts, rows } });
     }
     await this.#save(
       client,
@@ -168,6 +190,18 @@ export class Presence {
     });
     await this.#lastSeen.save(client, seen, signal);
   }
+}
+
+/** Whether a table has rows, although an answer showed none: it came from a replica that is behind. */
+async function holdsRows(
+  client: Client,
+  sqlName: string,
+  there: ReadonlyMap<string, Facts>,
+  signal: AbortSignal,
+): Promise<boolean> {
+  if (there.get(sqlName)?.isReplicated !== true) return false;
+  const reads = new Reads(client, { has: () => true }, signal);
+  return (await reads.rows(sqlName, `SELECT 1 FROM ${sqlName} LIMIT 1`)).length > 0;
 }
 
 async function altered(

@@ -22,11 +22,11 @@ import {
 } from "../../warehouse/table-change.ts";
 import type { Found, TargetsOptions, Warehouse } from "../../warehouse/targets.ts";
 import type { Client } from "../client.ts";
-import { current, DOUBT_MS_MAX } from "../current.ts";
+import { current, DOUBT_MS_MAX, Reads } from "../current.ts";
 import { classify, clickhouseError, isThere, notShown, OF_ONE_TABLE } from "../errors.ts";
 import type { WriteFence } from "../fence.ts";
 import { quoteIdentifier, quoteLiteral, rebuiltPrefix, sqlNameOf, targetOf, viewOf } from "../names.ts";
-import { alterationOf, type ClickhouseTarget, lookUpTargets } from "./existing.ts";
+import { alterationOf, type ClickhouseTarget, isReplicated, lookUpTargets } from "./existing.ts";
 import { layoutOf, type Placement, type TableLayout } from "./layout.ts";
 import type { Presence } from "./presence.ts";
 import { createSql, onCluster, ownColumns, wantedColumns } from "./statements.ts";
@@ -63,6 +63,9 @@ export class ClickhouseWarehouse
   readonly #signal: AbortSignal;
   /** What was found under the names of tables and views. */
   readonly #found = new Map<string, ClickhouseTarget>();
+  /** Names of those that have replicas. */
+  readonly #replicated = new Set<string>();
+  readonly #reads: Reads;
   /** That certainly exist. */
   readonly #databases = new Set<string>();
 
@@ -77,6 +80,7 @@ export class ClickhouseWarehouse
     this.#presence = presence;
     this.#options = options;
     this.#signal = signal;
+    this.#reads = new Reads(client, this.#replicated, signal);
   }
 
   key(table: TableName): string {
@@ -112,8 +116,8 @@ export class ClickhouseWarehouse
     return await aboutTable(table.id, OF_ONE_TABLE, known, async () => await work());
   }
 
-  async rows(sql: string): ReturnType<Client["rows"]> {
-    return await this.#client.rows(sql, this.#signal);
+  async rows(sql: string, sqlName: string): ReturnType<Client["rows"]> {
+    return await this.#reads.rows(sqlName, sql);
   }
 
   async find(
@@ -132,6 +136,7 @@ export class ClickhouseWarehouse
       const there = found.get(name);
       if (there === undefined) this.#found.delete(name);
       else this.#found.set(name, there);
+      if (there !== undefined && isReplicated(there.engine.name)) this.#replicated.add(name);
     }
     const wanted = new Set(targets.map(sqlNameOf));
     // The view of another table is none of the table's: the table goes before it.
@@ -140,13 +145,26 @@ export class ClickhouseWarehouse
 
   /** Views have the column too. */
   async versioned(tables: readonly TableName[] | null): Promise<Found<string>> {
-    const rows = await this.rows(
-      `SELECT c.database, c.table FROM system.columns AS c INNER JOIN system.tables AS t ON c.database = t.database AND c.table = t.name ` +
+    const look = async (): Promise<Found<string>> => await this.#versioned(tables);
+    const areThere = (found: Found<string>) => tables?.every((table) => found.has(this.key(table))) !== false;
+    return await current(look, areThere, this.#signal, DOUBT_MS_MAX);
+  }
+
+  async #versioned(tables: readonly TableName[] | null): Promise<Found<string>> {
+    const rows = await this.#client.rows(
+      `SELECT c.database, c.table, t.engine FROM system.columns AS c INNER JOIN system.tables AS t ON c.database = t.database AND c.table = t.name ` +
         `WHERE c.name = ${quoteLiteral(VERSION_COLUMN)} AND t.engine LIKE '%ReplacingMergeTree' AND NOT startsWith(c.table, ${quoteLiteral(OWN_PREFIX)})`,
+      this.#signal,
     );
     const wanted = tables === null ? null : new Set(tables.map((table) => this.key(table)));
-    const names = rows.map(([database, table]) => sqlNameOf({ database: database ?? "", table: table ?? "" }));
-    return new Map(names.filter((name) => wanted?.has(name) !== false).map((name) => [name, name]));
+    const found = new Map<string, string>();
+    for (const [database, table, engine] of rows) {
+      const name = sqlNameOf({ database: database ?? "", table: table ?? "" });
+      if (wanted?.has(name) === false) continue;
+      found.set(name, name);
+      if (isReplicated(engine)) this.#replicated.add(name);
+    }
+    return found;
   }
 
   async create(layouts: readonly TableLayout[]): Promise<void> {
@@ -222,8 +240,9 @@ export class ClickhouseWarehouse
     const rows = cells.flatMap(({ isKey, value }) => (isKey ? [`${value} IS NOT NULL`] : []));
     // Rows that were marked under soft deletes are gone under hard ones, and the reverse.
     if (change.isOtherForm) rows.push(`${quoteIdentifier(DELETED_COLUMN)} = 0`);
-    const left = await this.rows(
+    const left = await this.#client.rows(
       `SELECT name FROM system.tables WHERE database = ${quoteLiteral(database)} AND startsWith(name, ${quoteLiteral(prefix)})`,
+      this.#signal,
     );
     for (const [name] of left)
       await this.#run(`DROP TABLE IF EXISTS ${sqlNameOf({ database, table: name! })}${on} SYNC`);
@@ -231,7 +250,7 @@ export class ClickhouseWarehouse
     const names = cells.map(({ name }) => name).join(", ");
     const values = cells.map(({ isKey, value }) => (isKey ? `assumeNotNull(${value})` : value)).join(", ");
     const select = `SELECT ${values} FROM ${sqlName} FINAL WHERE ${rows.join(" AND ")}`;
-    if (hasKeys) await this.#run(`INSERT INTO ${rebuilt} (${names}) ${select}`);
+    if (hasKeys) await this.#reads.run(sqlName, `INSERT INTO ${rebuilt} (${names}) ${select}`);
     failpoint("clickhouse.target-rebuilt", layout.table);
     await this.#run(`EXCHANGE TABLES ${rebuilt} AND ${sqlName}${on}`);
     await this.#run(`DROP TABLE ${rebuilt}${on} SYNC`);
@@ -283,7 +302,8 @@ export class ClickhouseWarehouse
   async carriesRows(from: TableLayout, to: TableLayout): Promise<boolean> {
     const namesOf = ({ columns }: TableLayout) => JSON.stringify(columns.map(({ name }) => name));
     if (namesOf(from) === namesOf(to)) return true;
-    return (await this.rows(`SELECT 1 FROM ${to.sqlName} WHERE ${EXACT_COLUMN} != '' LIMIT 1`)).length === 0;
+    const { sqlName } = to;
+    return (await this.rows(`SELECT 1 FROM ${sqlName} WHERE ${EXACT_COLUMN} != '' LIMIT 1`, sqlName)).length === 0;
   }
 
   async #run(sql: string): Promise<void> {

@@ -4,7 +4,7 @@ import { CellMap } from "../../../src/core/model/tuple.ts";
 import type { TableWrites } from "../../../src/core/model/batch.ts";
 import { baseOffset } from "../../../src/core/targets/base-lookup.ts";
 import { DELETE } from "../../../src/core/model/batch.ts";
-import type { Client } from "../client.ts";
+import type { Reads } from "../current.ts";
 import { quoteIdentifier } from "../names.ts";
 import type { TableLayout } from "../tables/layout.ts";
 import { literalOf, tupleOf } from "./literal.ts";
@@ -91,10 +91,9 @@ export function keyLiteral(layout: TableLayout, bytes: Uint8Array, offset: numbe
 
 /** The rows that exist under these keys, by their keys as `RowWriter.keyOf` gives them, in any order. */
 export async function* readBases(
-  client: Client,
+  reads: Reads,
   layout: TableLayout,
   literals: readonly string[],
-  signal: AbortSignal,
 ): AsyncGenerator<readonly [key: string, base: Base]> {
   const { columns, key, sqlName, table } = layout;
   const shapes = columns.map(({ type }) => shapeOf(type));
@@ -103,7 +102,7 @@ export async function* readBases(
     `SELECT ${names.join(", ")} FROM ${sqlName} FINAL ` +
     `WHERE ${tupleOf(key.map(({ name }) => quoteIdentifier(name)))} IN (${literals.join(", ")}) FORMAT RowBinary`;
   const at = columns.length;
-  const rows = storedRows(client.bytes(sql, signal), [...shapes, UINT64_SHAPE, UINT8_SHAPE, STRING_SHAPE]);
+  const rows = storedRows(await reads.bytes(sqlName, sql), [...shapes, UINT64_SHAPE, UINT8_SHAPE, STRING_SHAPE]);
   for await (const row of rows) {
     const { bytes, start } = row;
     const found = table.key.map((i) => bytes.toString("latin1", start[i], start[i + 1])).join("");

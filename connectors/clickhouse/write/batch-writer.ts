@@ -2,8 +2,10 @@
 import type { Batch, TableWrites } from "../../../src/core/model/batch.ts";
 import type { Outcome } from "../../../src/core/contracts/sink.ts";
 import type { Client } from "../client.ts";
+import { Reads } from "../current.ts";
 import { clickhouseError } from "../errors.ts";
 import type { TableLayout } from "../tables/layout.ts";
+import type { Presence } from "../tables/presence.ts";
 import { historySweepSql, historyTruncateSql } from "./history.ts";
 import { historyRows } from "./history-rows.ts";
 import { insertHead } from "./insert-head.ts";
@@ -21,12 +23,11 @@ interface Writing {
 }
 
 export class BatchWriter {
-  readonly #onFilled: (layout: TableLayout) => void;
+  readonly #presence: Pick<Presence, "filled" | "replicated">;
   #writer = new RowWriter();
 
-  /** `onFilled`: a table got rows. */
-  constructor(onFilled: (layout: TableLayout) => void) {
-    this.#onFilled = onFilled;
+  constructor(presence: Pick<Presence, "filled" | "replicated">) {
+    this.#presence = presence;
   }
 
   /** `layouts`: of `tablesOf(batch)`. */
@@ -37,12 +38,13 @@ export class BatchWriter {
     outcome: Outcome,
     signal: AbortSignal,
   ): Promise<void> {
+    const reads = new Reads(client, this.#presence.replicated, signal);
     switch (batch.kind) {
       case "checkpoint":
         return;
       case "rows":
         for (const [i, writes] of batch.tables.entries()) {
-          await this.#rows({ client, column }, layouts[i]!, writes, outcome, signal);
+          await this.#rows({ client, column, reads }, layouts[i]!, writes, outcome, signal);
         }
         return;
       case "truncate": {
@@ -52,18 +54,18 @@ export class BatchWriter {
         const sql = isHistory
           ? historyTruncateSql(layout, column, version, record)
           : removeSql(layout, column, { versionIs: `<= ${version}`, version, commitTimeUs: record?.commitTimeUs });
-        await client.run(sql, signal);
+        await reads.run(layout.sqlName, sql);
         return;
       }
       case "sweep":
         for (const [i, { below }] of batch.sweeps.entries()) {
           const layout = layouts[i]!;
           const isHistory = layout.form.mode === "history";
-          await client.run(
+          await reads.run(
+            layout.sqlName,
             isHistory
               ? historySweepSql(layout, column, below)
               : removeSql(layout, column, { versionIs: `< ${below}`, version: below, commitTimeUs: undefined }),
-            signal,
           );
         }
         return;
@@ -73,7 +75,7 @@ export class BatchWriter {
   }
 
   async #rows(
-    { client, column }: Writing,
+    { client, column, reads }: Writing & { readonly reads: Reads },
     layout: TableLayout,
     writes: TableWrites,
     outcome: Outcome,
@@ -81,10 +83,10 @@ export class BatchWriter {
   ): Promise<void> {
     const left = new UnwrittenEntries();
     const isHistory = layout.form.mode === "history";
-    const work = { client, writer: this.#writer, layout, writes, left, signal };
+    const work = { reads, writer: this.#writer, layout, writes, left };
     const rows = isHistory ? historyRows(work) : mirrorRows(work);
     try {
-      if (await client.insert(insertHead(layout, column), rows, signal)) this.#onFilled(layout);
+      if (await client.insert(insertHead(layout, column), rows, signal)) this.#presence.filled(layout);
       this.#writer.giveBack();
     } catch (error) {
       // Rows of the failed insert may still be rendered, until what they wait for comes.

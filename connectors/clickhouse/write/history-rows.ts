@@ -71,7 +71,7 @@ function identityOf(writes: TableWrites, entry: number) {
 }
 
 async function* basesOf(
-  { client, layout, writes, signal }: RowsWork,
+  { reads, layout, writes }: RowsWork,
   { entries, literals }: BaseRequest,
 ): AsyncGenerator<readonly [entry: number, base: Change]> {
   const tuples = entries.map((entry, i) => {
@@ -79,7 +79,7 @@ async function* basesOf(
     const key = layout.key.length === 1 ? literals[i]! : literals[i]!.slice(1, -1);
     return `(${entry}, ${key}, ${version}, ${offset})`;
   });
-  const chunks = client.bytes(basesSql(layout, tuples), signal);
+  const chunks = await reads.bytes(layout.sqlName, basesSql(layout, tuples));
   for await (const row of storedRows(chunks, [UINT32_SHAPE, ...shapesOf(layout)])) {
     yield [row.bytes.readUInt32LE(row.start[0]), changeOf(layout, { bytes: row.bytes, start: row.start.subarray(1) })];
   }
@@ -87,8 +87,8 @@ async function* basesOf(
 
 /** Rows that were read beside the stream are changes where the history says something else. */
 async function* readRows(work: RowsWork): AsyncGenerator<Buffer> {
-  const { client, writer, layout, writes, left, signal } = work;
-  const [[version = "0", offset = "0"] = []] = await client.rows(truncatedSql(layout), signal);
+  const { reads, writer, layout, writes, left } = work;
+  const [[version = "0", offset = "0"] = []] = await reads.rows(layout.sqlName, truncatedSql(layout));
   const truncated = { version: BigInt(version ?? 0), offset: BigInt(offset ?? 0) };
   const entries = Array.from({ length: writes.count }, (_, i) => i);
   const parts = inParts(work, entries, (entry) => {
@@ -96,7 +96,7 @@ async function* readRows(work: RowsWork): AsyncGenerator<Buffer> {
   });
   for (const { entries: asked, keys, literals } of parts) {
     const waiting = new Map(keys.map((key, i) => [key, asked[i]!]));
-    const chunks = client.bytes(latestSql(layout, literals), signal);
+    const chunks = await reads.bytes(layout.sqlName, latestSql(layout, literals));
     for await (const row of storedRows(chunks, shapesOf(layout))) {
       const key = layout.table.key.map((i) => row.bytes.toString("latin1", row.start[i], row.start[i + 1])).join("");
       const entry = waiting.get(key);

@@ -2,7 +2,7 @@
 import { DELETE, PATCH, type TableWrites } from "../../../src/core/model/batch.ts";
 import { NO_TUPLE } from "../../../src/core/model/block.ts";
 import { judgeBase } from "../../../src/core/targets/base-lookup.ts";
-import type { Client } from "../client.ts";
+import type { Reads } from "../current.ts";
 import type { TableLayout } from "../tables/layout.ts";
 import { type Base, inParts, readBases } from "./bases.ts";
 import type { RowWriter } from "./row-writer.ts";
@@ -12,12 +12,11 @@ export const PIECE_BYTES = 256 * 1024;
 
 /** The rows of one table and batch, and what writes them. */
 export interface RowsWork {
-  readonly client: Client;
+  readonly reads: Reads;
   readonly writer: RowWriter;
   readonly layout: TableLayout;
   readonly writes: TableWrites;
   readonly left: UnwrittenEntries;
-  readonly signal: AbortSignal;
 }
 
 /** What a table's rows left over. */
@@ -36,7 +35,7 @@ const SHOWS_ALL = { of: () => 0n };
  * given to the server.
  */
 export async function* mirrorRows(work: RowsWork): AsyncGenerator<Buffer> {
-  const { client, writer, layout, writes, left, signal } = work;
+  const { reads, writer, layout, writes, left } = work;
   const isSoft = layout.form.deletes === "soft";
   const kept = respelt(work);
   const building = buildingEntries(writes, isSoft).filter((entry) => !kept.has(entry));
@@ -47,7 +46,7 @@ export async function* mirrorRows(work: RowsWork): AsyncGenerator<Buffer> {
   for (const { entries, keys, literals } of parts) {
     const missing = new Map<string, number[]>();
     for (const [i, key] of keys.entries()) missing.set(key, [...(missing.get(key) ?? []), entries[i]!]);
-    for await (const [key, base] of readBases(client, layout, literals, signal)) {
+    for await (const [key, base] of readBases(reads, layout, literals)) {
       const found = missing.get(key) ?? [];
       missing.delete(key);
       for (const entry of found) buildOn(work, entry, base);

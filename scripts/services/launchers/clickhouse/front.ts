@@ -35,6 +35,7 @@ const NO_SETTINGS = new Set([
   "password",
   "default_format",
   "session_id",
+  "session_check",
   "wait_end_of_query",
 ]);
 /** The statuses that the server gives to some codes; all others are 500. */
