@@ -1,0 +1,86 @@
+/**
+ * `npm run release -- VERSION`: everything that a release is, in release/, without publishing any of it. It makes the commit
+ * and the tag (`npm version`), the package, its SBOM, the container image where Docker or Podman is, and their checksums. Then
+ * it prints what a person does to publish them. A second run after a failure goes on with the tag that is there.
+ */
+import { execFile } from "node:child_process";
+import { createHash } from "node:crypto";
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { parseArgs, promisify } from "node:util";
+
+const ROOT = join(import.meta.dirname, "..");
+const OUT = join(ROOT, "release");
+const run = async (program: string, ...args: readonly string[]): Promise<string> => {
+  const { stdout } = await promisify(execFile)(program, args, { cwd: ROOT, maxBuffer: 2 ** 26 });
+  return stdout.trim();
+};
+
+const { positionals } = parseArgs({ allowPositionals: true });
+try {
+  process.stdout.write(await release(positionals));
+} catch (error) {
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+  process.exitCode = 1;
+}
+
+async function release([version = "", ...rest]: readonly string[]): Promise<string> {
+  if (!/^\d+\.\d+\.\d+(-[0-9A-Za-z.]+)?$/.test(version) || rest.length > 0)
+    throw new Error("usage: npm run release -- VERSION, such as 0.1.0");
+  if ((await run("git", "status", "--porcelain")) !== "") throw new Error("there are changes that are not committed");
+  if (!new RegExp(`^## \\[${RegExp.escape(version)}\\]`, "m").test(readFileSync(join(ROOT, "CHANGELOG.md"), "utf8")))
+    throw new Error(`CHANGELOG.md has no section "## [${version}]"`);
+  await tag(version);
+  rmSync(OUT, { recursive: true, force: true });
+  mkdirSync(OUT);
+  // Compiles, and makes the SBOM (prepack).
+  await run("npm", "pack", "--silent", "--pack-destination", OUT);
+  copyFileSync(join(ROOT, "dist/sbom.cdx.json"), join(OUT, `millrace-${version}.cdx.json`));
+  const image = await makeImage(version);
+  const files = readdirSync(OUT).toSorted();
+  const sums = files.map(
+    (file) =>
+      `${createHash("sha256")
+        .update(readFileSync(join(OUT, file)))
+        .digest("hex")}  ${file}\n`,
+  );
+  writeFileSync(join(OUT, "SHA256SUMS"), sums.join(""));
+  return [
+    `release/: ${[...files, "SHA256SUMS"].join(", ")}`,
+    ...(image === null ? ["No image: neither Docker nor Podman is here."] : []),
+    "",
+    "To publish it:",
+    `  git push origin main v${version}`,
+    `  npm publish release/millrace-${version}.tgz`,
+    ...(image === null
+      ? []
+      : [`  ${image} load -i release/millrace-${version}-image.tar`, `  ${image} push millrace:${version}`]),
+    `  in deploy/homebrew/millrace.rb: url, and sha256 ${sums.find((line) => line.endsWith(".tgz\n"))?.slice(0, 64)}`,
+    "",
+  ].join("\n");
+}
+
+/** One that is there has to be of this commit. */
+async function tag(version: string): Promise<void> {
+  const name = `v${version}`;
+  if ((await run("git", "tag", "--list", name)) !== "") {
+    const [tagged, head] = [await run("git", "rev-parse", `${name}^{commit}`), await run("git", "rev-parse", "HEAD")];
+    if (tagged !== head) throw new Error(`the tag ${name} is of another commit`);
+    return;
+  }
+  await run("npm", "version", version, "--allow-same-version", "--message", "Release %s");
+}
+
+async function makeImage(version: string): Promise<string | null> {
+  for (const program of ["docker", "podman"]) {
+    try {
+      await run(program, "version");
+    } catch {
+      continue;
+    }
+    await run(program, "build", "--tag", `millrace:${version}`, ".");
+    await run(program, "save", "--output", join(OUT, `millrace-${version}-image.tar`), `millrace:${version}`);
+    return program;
+  }
+  return null;
+}
