@@ -5,7 +5,7 @@ import { tableId } from "../../src/core/model/schema.ts";
 import { indexName } from "../../src/core/targets/names.ts";
 import { classifyConnection, classifyEngine, searchError } from "./errors.ts";
 import { type ClientSettings, errorOf, fieldOf, parsed, pathOf, SearchClient, serversOf } from "./http.ts";
-import { indexBehind, type IndexOptions, storedIndices } from "./indices/ddl.ts";
+import { indexBehind, type IndexOptions, storedIndices, WITHOUT_FIELDS } from "./indices/ddl.ts";
 import { indexAfter } from "./indices/next-index.ts";
 import { chunksByLength } from "./indices/presence.ts";
 import { expectCheckpointIndex } from "./checkpoint.ts";
@@ -255,7 +255,6 @@ async function checkTemplates(
   return [];
 }
 
-const WITHOUT_FIELDS = "*.aliases,*.mappings._meta,*.mappings._source,*.mappings._routing,*.settings";
 const TEMPLATES = z.object({
   index_templates: z.array(
     z.object({

@@ -10,7 +10,7 @@ import { type CompleteTables, isCompleteTables, storedCompleteness } from "../..
 import type { MillraceError } from "../../src/core/errors.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import { comparePositions, parsePosition, serializePosition } from "../../src/core/model/position.ts";
-import { expectOk, storedIndices, SURE, takenName, unfitSetting } from "./indices/ddl.ts";
+import { expectOk, storedIndices, SURE, takenName, unfitSetting, WITHOUT_FIELDS } from "./indices/ddl.ts";
 import { classifyEngine, searchError } from "./errors.ts";
 import { engineError, errorOf, fieldOf, parsed, pathOf, type SearchClient } from "./http.ts";
 import type { TableIndex } from "./indices/tables.ts";
@@ -344,8 +344,7 @@ export class StoredCheckpoint {
 /** Throws if the index of this name is not Millrace's, or does not keep what is written. */
 export async function expectCheckpointIndex(client: SearchClient, name: string, signal: AbortSignal): Promise<void> {
   const text = "looking at the progress index";
-  const parts = "*.aliases,*.mappings._meta,*.mappings._source,*.mappings._routing,*.settings";
-  const found = await storedIndices(client, [name], { text, parts }, signal);
+  const found = await storedIndices(client, [name], { text, parts: WITHOUT_FIELDS }, signal);
   for (const [index, entry] of found) {
     if (index !== name || entry.mappings._meta?.millrace?.checkpoint !== true)
       throw searchError("MR3106", "fatal", `the index ${index} exists and was not made by Millrace`);

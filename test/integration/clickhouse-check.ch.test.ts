@@ -133,16 +133,41 @@ test("what an operator may add to a table is in order, and a TTL is a warning", 
   await sink.close();
 });
 
-test("a table of another kind under a captured table's name is told", async () => {
+/** What else can have a table's name (a Distributed table needs a cluster, and is as a Merge), with the columns of a table that Millrace made: `like` is such a table. */
+const KINDS = {
+  "a view": (name: string, like: string) => `CREATE VIEW ${name} AS SELECT * FROM ${like}`,
+  "a materialized view": (name: string, like: string) =>
+    `CREATE MATERIALIZED VIEW ${name} ENGINE = MergeTree ORDER BY id AS SELECT * FROM ${like}`,
+  "a buffer": (name: string, like: string) =>
+    `CREATE TABLE ${name} AS ${like} ENGINE = Buffer(${like.replace(".", ", ")}, 1, 1, 1, 1, 1, 1, 1)`,
+  "a merge of tables": (name: string, like: string) =>
+    `CREATE TABLE ${name} AS ${like} ENGINE = Merge(${like.split(".")[0]}, '^like$')`,
+  "a dictionary": (name: string, like: string) =>
+    `CREATE DICTIONARY ${name} (id UInt64, day Nullable(Int32)) PRIMARY KEY id SOURCE(CLICKHOUSE(TABLE 'like' DB '${like.split(".")[0]!.replaceAll("`", "")}')) LAYOUT(FLAT()) LIFETIME(0)`,
+  "a table that keeps nothing": (name: string, like: string) => `CREATE TABLE ${name} AS ${like} ENGINE = Null`,
+} as const;
+
+test.for(Object.entries(KINDS))("where a table's name is %s, the table is refused and told", async ([, create]) => {
   await using database = freshColumns();
   const url = clickhouseUrl();
   await askClickhouse(url, `CREATE DATABASE ${database.prefix}`);
-  const name = nameIn(database.prefix, "orders");
+  const [name, like] = [nameIn(database.prefix, "orders"), nameIn(database.prefix, "like")];
+  await askClickhouse(
+    url,
+    `CREATE TABLE ${like} (id Int32, day Nullable(Int32), ${own}) ENGINE = ${replacing} ORDER BY id`,
+  );
+  await askClickhouse(url, create(name, like));
   const context = contextOf(url, { schema: database.prefix });
-  const kinds = [`CREATE VIEW ${name} AS SELECT 1 AS id`, `CREATE TABLE ${name} (id Int32, ${own}) ENGINE = Log`];
-  for (const sql of kinds) {
-    await askClickhouse(url, sql);
-    expect(await factory.check(context, within(), TABLES)).toContainEqual(expect.objectContaining({ level: "error" }));
-    await askClickhouse(url, `DROP TABLE ${name} SYNC`);
-  }
+  const findings = (await factory.check(context, within(), TABLES)).filter(({ level }) => level === "error");
+  expect(findings).toMatchObject([
+    { id: "clickhouse.columns.table", fix: expect.stringMatching(/^rename or drop it/) },
+  ]);
+  const sink = await factory.create({ ...context, name: database.prefix }, quietLog);
+  await sink.open(1, within());
+  const refused = findMillraceError(await sink.prepare([orders], within()).catch((error: unknown) => error));
+  const hint = expect.stringMatching(/^Rename or drop it/);
+  expect(refused).toMatchObject({ code: "MR3106", kind: "fatal", table: "public.orders", hint });
+  expect(await askClickhouse(url, `SELECT count() FROM ${like}`)).toEqual([["0"]]);
+  await sink.forget(within());
+  await sink.close();
 });

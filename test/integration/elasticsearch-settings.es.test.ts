@@ -17,6 +17,7 @@ const users = tableVersion({
   ],
   key: ["id"],
 });
+const orders = { ...users, table: "orders", id: "public.orders" };
 const BATCH = rowsBatch(10n, [users, [put(["1", "a"])]]);
 const INDEX = "public.users-000001";
 
@@ -150,6 +151,89 @@ describe.each(searchEngines())("a search sink and what is there already, on $nam
     expect(await refusals(prefix)).toEqual([
       expect.stringContaining(`the template ${prefix}streams makes data streams`),
     ]);
+  });
+
+  /** As long as it is used, a data stream has this name, and these aliases. */
+  async function dataStream(name: string, ...aliases: readonly string[]): Promise<AsyncDisposable> {
+    const made = await template(`${name}-template`, {
+      index_patterns: [name],
+      priority: 600,
+      data_stream: {},
+      template: { settings: { "index.number_of_replicas": 0 } },
+    });
+    await call("POST", `/${name}/_doc`, { "@timestamp": "2026-01-01T00:00:00Z" });
+    for (const alias of aliases) await call("POST", "/_aliases", { actions: [{ add: { index: name, alias } }] });
+    return {
+      [Symbol.asyncDispose]: async () => {
+        await searchCall(url(), "DELETE", `/_data_stream/${name}`);
+        await made[Symbol.asyncDispose]();
+      },
+    };
+  }
+
+  const NONE: AsyncDisposable = { [Symbol.asyncDispose]: async () => {} };
+
+  test.for<readonly [what: string, said: string, make: (prefix: string) => Promise<AsyncDisposable>]>([
+    ["a data stream", "is a data stream", (prefix) => dataStream(`${prefix}public.users`)],
+    [
+      "an alias of a data stream",
+      "is an alias of the data stream",
+      (prefix) => dataStream(`${prefix}logs`, `${prefix}public.users`),
+    ],
+    ["a data stream under its index's name", "", (prefix) => dataStream(`${prefix}${INDEX}`)],
+    [
+      "an index",
+      "was not made by Millrace",
+      async (prefix) => {
+        await call("PUT", `/${prefix}public.users`);
+        return NONE;
+      },
+    ],
+    [
+      "an alias with several indices",
+      "leads to 2 indices",
+      async (prefix) => {
+        const alias = `${prefix}public.users`;
+        await call("PUT", `/${prefix}one`, { aliases: { [alias]: { is_write_index: true } } });
+        await call("PUT", `/${prefix}two`, { aliases: { [alias]: {} } });
+        return NONE;
+      },
+    ],
+    [
+      "an alias of another index besides",
+      "leads to 2 indices",
+      async (prefix) => {
+        await using sink = await sinkOn(prefix);
+        await sink.open(1, timeout());
+        await sink.prepare([users], timeout());
+        const add = { index: `${prefix}two`, alias: `${prefix}public.users`, is_write_index: false };
+        await call("PUT", `/${prefix}two`);
+        await call("POST", "/_aliases", { actions: [{ add: { ...add, index: `${prefix}${INDEX}` } }, { add }] });
+        return NONE;
+      },
+    ],
+  ])("where a table's name is %s, the table is refused and told", async ([, said, make]) => {
+    await using indices = freshIndexPrefix(url());
+    const { prefix } = indices;
+    await using _ = await make(prefix);
+    await using sink = await sinkOn(prefix);
+    await sink.open(2, timeout());
+    const error = await failure(sink.prepare([users], timeout()));
+    await sink.prepare([orders], timeout());
+    expect([error.code, error.kind, error.table]).toEqual(["MR3106", "fatal", users.id]);
+    expect(error.message).toContain(said);
+    expect(await refusals(prefix)).toEqual([expect.stringMatching(/^error: (MR3106: |the template )/)]);
+    await sink.apply(rowsBatch(10n, [orders, [put(["1", "a"])]]), new Reports(), timeout());
+  });
+
+  test("a data stream under the name of the checkpoints is refused", async () => {
+    await using indices = freshIndexPrefix(url());
+    const { prefix } = indices;
+    await using _ = await dataStream(`${prefix}millrace-progress`);
+    await using sink = await sinkOn(prefix);
+    const error = await failure(sink.open(1, timeout()));
+    expect([error.code, error.kind]).toEqual(["MR3106", "fatal"]);
+    expect(await refusals(prefix)).toContainEqual(expect.stringMatching(/^error: MR3106: /));
   });
 
   test("of many tables a step writes what it changes", async () => {

@@ -73,7 +73,9 @@ function existing([, , engine, engineFull, comment, sortingKey]: Row, columns: r
   const described = new Map(
     columns.map(([, , name, type]): [string, ExistingColumn] => [name ?? "", { name: name ?? "", type: type ?? "" }]),
   );
-  const form = engine !== "View" && described.has(EXACT_COLUMN) ? formOf(described) : null;
+  // What leads to other tables (Distributed, Buffer, Merge, views) has their columns and is none of ours.
+  const isTable = engine?.endsWith("MergeTree") === true;
+  const form = isTable && described.has(EXACT_COLUMN) ? formOf(described) : null;
   const sorted = identifiersOf(sortingKey ?? "");
   const parts = engineOf(engine ?? "", engineFull ?? "");
   const isHard = form?.mode === "mirror" && parts.columns.includes(DELETED_COLUMN);

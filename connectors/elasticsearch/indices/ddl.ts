@@ -58,12 +58,21 @@ const INDEX = z.object({
     "index.uuid": z.string(),
     "index.mapping.total_fields.limit": z.coerce.number().default(FIELDS_MAX_DEFAULT),
   }),
+  /** Whose part it is. */
+  data_stream: z.string().optional(),
 });
 const INDICES = z.record(z.string(), INDEX);
 
 export type StoredIndex = z.output<typeof INDEX>;
 
-/** By name, those that exist of these indices, or behind these aliases. `parts`: of each, for `filter_path`. */
+/** What of an index tells whether it is the sink's own, for `filter_path`. */
+export const WITHOUT_FIELDS =
+  "*.aliases,*.mappings._meta,*.mappings._source,*.mappings._routing,*.settings,*.data_stream";
+
+/**
+ * By name, those that exist of these indices, or behind these aliases and data streams. `parts`: of each, for
+ * `filter_path`.
+ */
 export async function storedIndices(
   client: SearchClient,
   names: readonly string[],
@@ -76,7 +85,19 @@ export async function storedIndices(
   const answer = await client.request({ method: "GET", path: pathOf(names), query: filtered }, signal);
   if (answer.status === 404) return [];
   expectOk(answer, text, table);
-  return Object.entries(INDICES.parse(parsed(answer.body)));
+  const found = Object.entries(INDICES.parse(parsed(answer.body)));
+  if (found.every(([, { data_stream: stream }]) => stream === undefined)) return found;
+  // The engines don't say which name led to a data stream: it is asked for alone, and then counts as an alias.
+  const [name, ...others] = names;
+  if (others.length === 0)
+    return found.map(([index, there]) => [index, { ...there, aliases: { ...there.aliases, [name!]: {} } }]);
+  const merged = new Map<string, StoredIndex>();
+  for (const one of names) {
+    for (const [index, there] of await storedIndices(client, [one], what, signal)) {
+      merged.set(index, { ...there, aliases: { ...merged.get(index)?.aliases, ...there.aliases } });
+    }
+  }
+  return [...merged];
 }
 
 /** What documents do not survive, or the sink's searches, with its value: null for none. `names`: its aliases that readers use. */
@@ -160,6 +181,9 @@ export async function findIndices(
   };
 }
 
+/** So many indices are named. */
+const TOLD_MAX = 5;
+
 /** Throws if it is not the table's, or has a setting that its rows do not survive. */
 export function indexBehind(
   found: readonly (readonly [index: string, StoredIndex])[],
@@ -172,7 +196,21 @@ export function indexBehind(
   if (index === undefined || entry === undefined) return null;
   const { mappings, settings } = entry;
   const mark = mappings._meta?.millrace;
-  if (entries.length !== 1 || index === name || mark?.table === undefined || mark.daemon === undefined) {
+  if (entry.data_stream !== undefined) {
+    const what =
+      entry.data_stream === name ? "is a data stream" : `is an alias of the data stream ${entry.data_stream}`;
+    const hint = "Give the sink another `prefix`, or the data stream another name: Millrace needs indices of its own.";
+    throw searchError("MR3106", "fatal", `the alias ${name} for ${table.id} ${what}`, { hint });
+  }
+  if (entries.length !== 1) {
+    const message = `the alias ${name} for ${table.id} leads to ${entries.length} indices`;
+    const others = entries.filter(([, { mappings: of }]) => of._meta?.millrace?.daemon === undefined);
+    const actions = others.map(([other]) => ({ remove: { index: other, alias: name } }));
+    const request = `POST _aliases ${JSON.stringify({ actions: actions.slice(0, TOLD_MAX) })}`;
+    const hint = `Take the alias from ${actions.length === 0 ? "all but one" : `the others: ${request}`}, or give the sink another \`prefix\`.`;
+    throw searchError("MR3106", "fatal", message, { hint });
+  }
+  if (index === name || mark?.table === undefined || mark.daemon === undefined) {
     throw searchError("MR3106", "fatal", `the index ${name} for ${table.id} exists and was not made by Millrace`);
   }
   // Index names have no capitals. If two tables share a name, either the caller refuses one, or one is gone and this
