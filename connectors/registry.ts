@@ -16,6 +16,7 @@ const sinks = new Map<string, () => Promise<SinkConnector>>([
   ["kafka", async () => sinkConnector(await import("./kafka/config.ts"))],
   ["postgres", async () => sinkConnector(await import("./postgres/sink/config.ts"))],
   ["redis", async () => sinkConnector(await import("./redis/config.ts"))],
+  ["sqlite", async () => sinkConnector(await import("./sqlite/config.ts"))],
 ]);
 
 const sources = new Map<string, () => Promise<SourceConnector>>([

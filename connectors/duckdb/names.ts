@@ -1,8 +1,8 @@
-import { createHash } from "node:crypto";
 import type { TableName } from "../../src/core/contracts/connector.ts";
 import { type Column, tableId } from "../../src/core/model/schema.ts";
 import { duckdbError } from "./errors.ts";
-import { quoteIdentifier, quoteLiteral } from "../kit/duckdb.ts";
+import { quoteLiteral } from "../kit/duckdb.ts";
+import { distinctNames, fold, quoteIdentifier } from "../kit/sql-names.ts";
 import {
   COMMIT_TIME_COLUMN,
   DELETED_COLUMN,
@@ -14,7 +14,7 @@ import {
   VERSION_COLUMN,
 } from "../warehouse/own-columns.ts";
 
-export { quoteIdentifier, quoteLiteral };
+export { fold, quoteIdentifier, quoteLiteral };
 
 /** Schema of Millrace's own tables; captured tables can't be in it. */
 export const META_SCHEMA = "_millrace";
@@ -68,24 +68,9 @@ export function targetKey(target: TargetName): string {
   return `${quoteIdentifier(fold(target.schema))}.${quoteIdentifier(fold(target.table))}`;
 }
 
-/** DuckDB ignores the case of ASCII letters in identifiers, even in quoted ones; other letters keep their case. */
-export function fold(name: string): string {
-  return name.replace(/[A-Z]+/g, (letters) => letters.toLowerCase());
-}
-
-/**
- * If a column's name differs only in case from an earlier one, or from one of Millrace's or DuckLake's own, it gets a
- * suffix: `_` and 8 hex digits of its hash.
- */
+/** Names that differ from each other, and from Millrace's and DuckLake's own. */
 export function columnNames(columns: readonly Pick<Column, "name">[], { isLake }: NamedFor = {}): string[] {
-  const taken = new Set<string>(isLake === true ? [...OWN_COLUMNS, ...LAKE_COLUMNS] : OWN_COLUMNS);
-  return columns.map(({ name }) => {
-    const chosen = taken.has(fold(name))
-      ? `${name}_${createHash("sha256").update(name).digest("hex").slice(0, 8)}`
-      : name;
-    taken.add(fold(chosen));
-    return chosen;
-  });
+  return distinctNames(columns, isLake === true ? [...OWN_COLUMNS, ...LAKE_COLUMNS] : OWN_COLUMNS);
 }
 
 /** Qualified by catalogue or schema. */

@@ -5,10 +5,6 @@ import { z } from "zod";
 export const memoryLimit = z.string().regex(/^\d+(\.\d+)?\s*([KMGT]i?B)$/i, "a size like 512MB");
 export const MEMORY_LIMIT = "512MB";
 
-export function quoteIdentifier(name: string): string {
-  return `"${name.replaceAll('"', '""')}"`;
-}
-
 /** A statement ends at a NUL, so each NUL is written by its number. */
 export function quoteLiteral(text: string): string {
   const quoted = `'${text.replaceAll("'", "''")}'`;

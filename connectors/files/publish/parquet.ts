@@ -1,7 +1,8 @@
 import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
 import { filesError } from "../errors.ts";
 import type { Shape } from "../log/entry.ts";
-import { quoteIdentifier, quoteLiteral } from "../../kit/duckdb.ts";
+import { quoteLiteral } from "../../kit/duckdb.ts";
+import { quoteIdentifier } from "../../kit/sql-names.ts";
 import { type FileColumn, fileColumns } from "./columns.ts";
 
 /** Makes Parquet files; the engine runs in this process, is opened by the first file, and holds no data. */

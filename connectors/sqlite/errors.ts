@@ -1,0 +1,220 @@
+import { freeBytes, roomFor } from "../../src/core/disk-room.ts";
+import {
+  type ErrorCode,
+  type ErrorParts,
+  errorsOf,
+  findMillraceError,
+  type MillraceError,
+} from "../../src/core/errors.ts";
+import { fileFault } from "../kit/file-faults.ts";
+
+const raise = errorsOf(
+  { side: "sink", kind: "sqlite" },
+  {
+    MR2026:
+      "End what writes there for long: the file takes one writer at a time, and readers never hold it up. Millrace tries again by itself.",
+    MR3109: "Make sure that one daemon runs for this configuration, and start it again.",
+    MR3202:
+      "Restore it from a backup, or move it and the files beside it (`-wal`, `-shm`) away: `millrace snapshot start --sink NAME` fills a new one.",
+    MR3203: "Its folder must exist, and the user that Millrace runs as must be able to write there.",
+    MR3213: "Make room there, or look at the system's log for errors of that disk. Millrace goes on by itself.",
+  },
+);
+
+type Parts = Omit<ErrorParts, "connector">;
+
+export function sqliteError({ code, kind, message, ...details }: Parts): MillraceError {
+  return raise(code, kind, message, details);
+}
+
+/** SQLite's primary result codes (sqlite.org/rescode.html): the low byte of what the driver gives as `errcode`. */
+const ERROR = 1;
+const PERM = 3;
+const BUSY = 5;
+const LOCKED = 6;
+const NOMEM = 7;
+const READONLY = 8;
+const IOERR = 10;
+const CORRUPT = 11;
+const FULL = 13;
+const CANTOPEN = 14;
+const SCHEMA = 17;
+const TOOBIG = 18;
+const CONSTRAINT = 19;
+const MISMATCH = 20;
+const NOTADB = 26;
+
+/** A page of SQLite does not fit. */
+const FULL_BYTES = 64 * 1024;
+
+/** Failures of one table while it is prepared: they do not concern the sink's other tables. */
+export const OF_ONE_TABLE: ReadonlySet<string> = new Set<ErrorCode>([
+  "MR3106",
+  "MR3107",
+  "MR1305",
+  "MR3117",
+  "MR3110",
+  "MR3120",
+  "MR3121",
+]);
+
+const STOPPED = "writing to SQLite was stopped";
+
+export function stopped(): MillraceError {
+  return sqliteError({ code: "MR2029", kind: "aborted", message: STOPPED });
+}
+
+/** SQLite's own texts may hold what a user's trigger says: only the code is kept. */
+class DriverError extends Error {
+  constructor(resultCode: number) {
+    super(`SQLite result ${resultCode}`);
+    this.name = "SqliteError";
+  }
+}
+
+function resultCodeOf(error: unknown): number | undefined {
+  if (!(error instanceof Error) || !("errcode" in error)) return undefined;
+  return typeof error.errcode === "number" ? error.errcode : undefined;
+}
+
+function primaryCodeOf(error: unknown): number | undefined {
+  const code = resultCodeOf(error);
+  return code === undefined ? undefined : code & 0xff;
+}
+
+/** Another connection writes. */
+export function isBusy(error: unknown): boolean {
+  const code = primaryCodeOf(error);
+  return code === BUSY || code === LOCKED;
+}
+
+/** The content of a row is refused, by its type, its size or a constraint or trigger that somebody made. */
+export function isDataError(error: unknown): boolean {
+  const code = primaryCodeOf(error);
+  return code === CONSTRAINT || code === TOOBIG || code === MISMATCH;
+}
+
+export function rowRefused(error: unknown, table: string): MillraceError {
+  const code = resultCodeOf(error) ?? 0;
+  return sqliteError({
+    code: "MR3111",
+    kind: "poison",
+    message: `SQLite refuses a row of ${table} (result ${code})`,
+    hint: "correct the row at the source, or remove the constraint or trigger that was made in the file",
+    cause: new DriverError(code),
+  });
+}
+
+export function notOurs(path: string): MillraceError {
+  return sqliteError({
+    code: "MR3106",
+    kind: "fatal",
+    message: `the SQLite file ${path} has tables and was not made by Millrace`,
+    hint: "give the sink another `path`: Millrace writes into a file of its own, and others may add tables, indexes and views there",
+  });
+}
+
+export function fileGone(path: string): MillraceError {
+  return sqliteError({
+    code: "MR3110",
+    kind: "reopen",
+    message: `the SQLite file ${path} was removed or replaced while it was open`,
+    hint: "put it back, or fill a new one: millrace snapshot start --sink NAME",
+  });
+}
+
+export function tableGone(table: string): MillraceError {
+  return sqliteError({
+    code: "MR3110",
+    kind: "reopen",
+    message: `the table of ${table} is gone from the SQLite file`,
+    hint: "Millrace creates and fills it again",
+    lostTables: [table],
+  });
+}
+
+export function takenOver(table: string, successor: string): MillraceError {
+  return sqliteError({
+    code: "MR3121",
+    kind: "fatal",
+    message: `the target of ${table} belongs to ${successor} now (daemon and sink), which has prepared it since`,
+    table,
+    reason: "taken",
+  });
+}
+
+/** Turns a failure while `doing` something with the file into a numbered error. */
+export function classify(error: unknown, doing: string, path: string): MillraceError {
+  const known = findMillraceError(error);
+  if (known !== undefined) return known;
+  const fault = fileFault(error);
+  if (fault !== null) {
+    const { kind, code, isFull, fix } = fault;
+    const message = `${path} can't be used: ${code} (${roomFor(path)})`;
+    return sqliteError({ code: isFull ? "MR3213" : "MR3203", kind, message, hint: fix, cause: error });
+  }
+  const resultCode = resultCodeOf(error);
+  if (resultCode === undefined) {
+    const cause = error instanceof Error ? error.name : typeof error;
+    return sqliteError({ code: "MR2027", kind: "retryable", message: `${cause} while ${doing}`, cause: error });
+  }
+  const cause = new DriverError(resultCode);
+  switch (resultCode & 0xff) {
+    case BUSY:
+    case LOCKED:
+      return sqliteError({
+        code: "MR2026",
+        kind: "retryable",
+        reason: "lock",
+        message: `another program writes to the SQLite file ${path} (${doing})`,
+        cause,
+      });
+    case PERM:
+    case READONLY:
+    case CANTOPEN:
+      return sqliteError({
+        code: "MR3203",
+        kind: "blocked",
+        message: `the SQLite file ${path} can't be opened for this (${doing}, SQLite result ${resultCode})`,
+        cause,
+      });
+    case IOERR:
+    case FULL: {
+      // On some file systems a full disk is an error of input or output to SQLite.
+      const free = freeBytes(path);
+      const isFull = (resultCode & 0xff) === FULL || (free !== null && free < FULL_BYTES);
+      const why = isFull ? "is full" : "answers with an error";
+      return sqliteError({
+        code: "MR3213",
+        kind: "blocked",
+        message: `the disk of the SQLite file ${why}: ${roomFor(path)} (${doing}, SQLite result ${resultCode})`,
+        cause,
+      });
+    }
+    case CORRUPT:
+    case NOTADB: {
+      const what = (resultCode & 0xff) === CORRUPT ? "is damaged" : "is not a SQLite database";
+      return sqliteError({ code: "MR3202", kind: "fatal", message: `the file ${path} ${what} (${doing})`, cause });
+    }
+    case NOMEM:
+      return sqliteError({
+        code: "MR2006",
+        kind: "retryable",
+        reason: "resources",
+        message: `SQLite got no memory while ${doing}`,
+        cause,
+      });
+    case ERROR:
+    case SCHEMA:
+      if (error instanceof Error && /no such (?:table|column)|has no column named|no column named/.test(error.message))
+        return sqliteError({
+          code: "MR3110",
+          kind: "reopen",
+          message: `a table or column that Millrace made in the SQLite file is gone or changed (${doing})`,
+          hint: "put it back, or fill the sink again: millrace snapshot start --sink NAME",
+          cause,
+        });
+  }
+  const message = `SQLite result ${resultCode} while ${doing} (${path})`;
+  return sqliteError({ code: "MR2027", kind: "retryable", message, cause });
+}

@@ -1,0 +1,211 @@
+/**
+ * An open SQLite file, for one sink.
+ *
+ *     BEGIN IMMEDIATE ──► slices of rows, other work of the process in between ──► COMMIT ──► fdatasync of the log ──► durable
+ *                                                                                    │
+ *                                            a thread copies the log into the file ◄─┘
+ *
+ * SQLite's calls are synchronous, so whatever waits for a disk or a lock would hold up all sinks:
+ * - With `synchronous = NORMAL` COMMIT writes into the log (WAL) and syncs nothing. `transaction` syncs the log by itself, in
+ *   a thread of Node's, and resolves afterwards: what `synchronous = FULL` promises, without its wait in the event loop.
+ * - `busy_timeout` sleeps in the calling thread. It is 0, and BEGIN IMMEDIATE is tried again by a timer.
+ * - A checkpoint (the log's pages go into the file, both are synced) belongs to a thread (`LogThread`).
+ */
+import { existsSync, statSync } from "node:fs";
+import { type FileHandle, open, realpath } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { DatabaseSync, type SQLInputValue, type SQLOutputValue, type StatementSync } from "node:sqlite";
+import { setTimeout as sleep } from "node:timers/promises";
+import { failpoint } from "../../src/core/failpoint.ts";
+import { fileGone, isBusy, notOurs, sqliteError, stopped } from "./errors.ts";
+import { LogThread } from "./log-thread.ts";
+
+/** "Mill": marks a file that this sink made. SQLite keeps the number in the file's header. */
+export const APPLICATION_ID = 0x4d69_6c6c;
+/** How long another writer may hold the file. */
+export const BUSY_MS = 5_000;
+const BUSY_PAUSE_MS = 10;
+/** Of this connection; the daemon's memory has it beside its own budget. */
+const CACHE_KIB = 16 * 1024;
+/** The log's file shrinks to this when it begins anew. */
+const LOG_BYTES_KEPT = 64 * 1024 * 1024;
+/** Statements of tables that are not written any more go with the others. */
+const STATEMENTS_MAX = 1_000;
+
+export class SqliteFile {
+  readonly path: string;
+  readonly #database: DatabaseSync;
+  readonly #inode: string;
+  readonly #statements = new Map<string, StatementSync>();
+  readonly #log: LogThread;
+  #logHandle: FileHandle | null = null;
+
+  private constructor(path: string, database: DatabaseSync) {
+    this.path = path;
+    this.#database = database;
+    this.#inode = inodeOf(path);
+    this.#log = new LogThread(path);
+  }
+
+  /** Makes the file if it is missing. Refuses one with tables that we did not make. */
+  static async open(given: string, signal: AbortSignal): Promise<SqliteFile> {
+    const path = await resolved(given);
+    return await unlessBusy(signal, () => {
+      const database = new DatabaseSync(path, { timeout: 0, enableForeignKeyConstraints: false });
+      try {
+        expectOurs(database, path);
+        database.exec(
+          `PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0; ` +
+            `PRAGMA journal_size_limit = ${LOG_BYTES_KEPT}; PRAGMA cache_size = -${CACHE_KIB}`,
+        );
+        return new SqliteFile(path, database);
+      } catch (error) {
+        database.close();
+        throw error;
+      }
+    });
+  }
+
+  statement(sql: string): StatementSync {
+    const known = this.#statements.get(sql);
+    if (known !== undefined) return known;
+    if (this.#statements.size >= STATEMENTS_MAX) this.#statements.clear();
+    const statement = this.#database.prepare(sql);
+    this.#statements.set(sql, statement);
+    return statement;
+  }
+
+  exec(sql: string): void {
+    this.#database.exec(sql);
+  }
+
+  /** How many rows it changed. */
+  run(sql: string, ...values: readonly SQLInputValue[]): number {
+    return Number(this.statement(sql).run(...values).changes);
+  }
+
+  /** Integers are bigints. */
+  rows(sql: string, ...values: readonly SQLInputValue[]): readonly (readonly SQLOutputValue[])[] {
+    return rowsOf(this.#database, sql, ...values);
+  }
+
+  get isInTransaction(): boolean {
+    return this.#database.isTransaction;
+  }
+
+  /** Durable when it resolves. `begin` is the first of its work: nothing else runs before it. */
+  async transaction<T>(signal: AbortSignal, begin: () => void, work: () => T | Promise<T>): Promise<T> {
+    await this.#log.makeRoom();
+    // Invariant: rows that go into a file without a name do not count as durable.
+    this.verifyPlace();
+    await unlessBusy(signal, () => this.exec("BEGIN IMMEDIATE"));
+    let result: T;
+    try {
+      begin();
+      result = await work();
+      this.exec("COMMIT");
+    } catch (error) {
+      // SQLite rolls back by itself after some errors (disk full, I/O).
+      if (this.#database.isTransaction) this.exec("ROLLBACK");
+      throw error;
+    }
+    failpoint("sqlite.committed");
+    this.#logHandle ??= await open(`${this.path}-wal`, "r+");
+    await this.#logHandle.datasync();
+    this.verifyPlace();
+    this.#log.grew();
+    return result;
+  }
+
+  /** Throws if the file that we write is no longer the one under its name. */
+  verifyPlace(): void {
+    if (!this.isInPlace) throw fileGone(this.path);
+  }
+
+  get isInPlace(): boolean {
+    return inodeOf(this.path) === this.#inode;
+  }
+
+  /** If nobody else has the file open, SQLite copies the log into it and removes the log. It leaves another file's log alone. */
+  async close(): Promise<void> {
+    await this.#log.end();
+    this.#statements.clear();
+    await this.#logHandle?.close();
+    if (this.#database.isOpen) this.#database.close();
+  }
+}
+
+/** Another connection beside the writer's, for looking only. */
+export function openForReading(path: string): DatabaseSync {
+  return new DatabaseSync(path, { readOnly: true, timeout: 0 });
+}
+
+/** Null: there is no file, or none of ours. */
+export function openExisting(path: string): DatabaseSync | null {
+  if (!existsSync(path)) return null;
+  const database = openForReading(path);
+  if (applicationOf(database) === APPLICATION_ID) return database;
+  database.close();
+  return null;
+}
+
+export function rowsOf(
+  database: DatabaseSync,
+  sql: string,
+  ...values: readonly SQLInputValue[]
+): readonly (readonly SQLOutputValue[])[] {
+  const statement = database.prepare(sql);
+  statement.setReadBigInts(true);
+  statement.setReturnArrays(true);
+  // They are arrays, and the driver's types tell of objects only.
+  return statement.all(...values).map((row) => Object.values(row));
+}
+
+function applicationOf(database: DatabaseSync): number {
+  return Number(database.prepare("PRAGMA application_id").get()?.["application_id"]);
+}
+
+function expectOurs(database: DatabaseSync, path: string): void {
+  if (applicationOf(database) === APPLICATION_ID) return;
+  const isEmpty = database.prepare("SELECT 1 FROM sqlite_schema LIMIT 1").get() === undefined;
+  if (!isEmpty || applicationOf(database) !== 0) throw notOurs(path);
+  database.exec(`PRAGMA application_id = ${APPLICATION_ID}`);
+}
+
+/** Tries again while another connection has the lock, without holding up this process. */
+export async function unlessBusy<T>(signal: AbortSignal, work: () => T): Promise<T> {
+  const until = performance.now() + BUSY_MS;
+  for (;;) {
+    if (signal.aborted) throw stopped();
+    try {
+      return work();
+    } catch (error) {
+      if (!isBusy(error) || performance.now() > until) throw error;
+    }
+    await sleep(BUSY_PAUSE_MS);
+  }
+}
+
+/** The file may not exist yet; its folder must exist. */
+async function resolved(path: string): Promise<string> {
+  try {
+    return await realpath(path);
+  } catch {
+    try {
+      return join(await realpath(dirname(path)), basename(path));
+    } catch (error) {
+      throw sqliteError({
+        code: "MR3203",
+        kind: "blocked",
+        message: `the folder of the SQLite file ${path} does not exist`,
+        hint: `mkdir -p ${dirname(path)}`,
+        cause: error,
+      });
+    }
+  }
+}
+
+function inodeOf(path: string): string {
+  const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
+  return stat === undefined ? "" : `${stat.dev}:${stat.ino}`;
+}

@@ -1,0 +1,63 @@
+import type { TableName } from "../../src/core/contracts/connector.ts";
+import { type Column, tableId } from "../../src/core/model/schema.ts";
+import { distinctNames, fold, quoteIdentifier } from "../kit/sql-names.ts";
+import {
+  COMMIT_TIME_COLUMN,
+  DELETED_COLUMN,
+  EXACT_COLUMN,
+  OFFSET_COLUMN,
+  OP_COLUMN,
+  OWN_PREFIX,
+  SEEN_COLUMN,
+  UNCHANGED_COLUMN,
+  VERSION_COLUMN,
+} from "../warehouse/own-columns.ts";
+import { sqliteError } from "./errors.ts";
+
+export { fold, quoteIdentifier };
+
+/** Checkpoint and lease of each sink that writes to the file. No captured table has such a name: it holds no dot. */
+export const PROGRESS = "_millrace_progress";
+/** The notes of the targets (connectors/warehouse/following): SQLite has no comments. */
+export const NOTES = "_millrace_tables";
+/** Takes the place of a target whose rows must be copied. */
+export const REBUILT = "_millrace_rebuilt";
+
+const OWN_COLUMNS = [
+  VERSION_COLUMN,
+  COMMIT_TIME_COLUMN,
+  DELETED_COLUMN,
+  OP_COLUMN,
+  OFFSET_COLUMN,
+  UNCHANGED_COLUMN,
+  SEEN_COLUMN,
+  EXACT_COLUMN,
+];
+
+/** SQLite has no schemas: the table's name is that of both, with a dot. */
+export function targetName(table: TableName, schemaOption: string | undefined): string {
+  const schema = schemaOption ?? table.schema;
+  if (!isReserved(schema)) return `${schema}.${table.table}`;
+  const id = tableId(table.schema, table.table);
+  throw sqliteError({
+    code: "MR3117",
+    kind: "fatal",
+    message: `table ${id} can't be written under schema ${schema}: the name is SQLite's or Millrace's own`,
+    hint: "give the sink a `schema`, or leave the table out of its `tables`",
+    table: id,
+  });
+}
+
+export function isReserved(schema: string): boolean {
+  return fold(schema).startsWith("sqlite_") || fold(schema).startsWith(OWN_PREFIX) || fold(schema) === "_millrace";
+}
+
+/** Equal for two tables if and only if they would be one table in SQLite. */
+export function targetKey(name: string): string {
+  return quoteIdentifier(fold(name));
+}
+
+export function columnNames(columns: readonly Pick<Column, "name">[]): string[] {
+  // The name by which rows are walked through.
+  return distinctNames(columns, [...OWN_COLUMNS, "_rowid_"]);
+}

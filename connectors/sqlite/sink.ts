@@ -1,0 +1,320 @@
+import { diskRooms, type Room } from "../../src/core/disk-room.ts";
+import { failpoint } from "../../src/core/failpoint.ts";
+import { invariant } from "../../src/core/invariant.ts";
+import type { Batch, Checkpoint, TableWrites, Truncate } from "../../src/core/model/batch.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
+import type { Inspection } from "../../src/core/contracts/comparing.ts";
+import type { TableName } from "../../src/core/contracts/connector.ts";
+import type {
+  Outcome,
+  Sink,
+  TargetComparison,
+  TargetEvolution,
+  TargetPresence,
+  TargetRows,
+} from "../../src/core/contracts/sink.ts";
+import { decodeNote } from "../warehouse/following.ts";
+import {
+  COMMIT_TIME_COLUMN,
+  DEFAULT_FORM,
+  DELETED_COLUMN,
+  type TargetForm,
+  VERSION_COLUMN,
+} from "../warehouse/own-columns.ts";
+import { Targets, type TargetsOptions } from "../warehouse/targets.ts";
+import { classify, stopped, tableGone, takenOver } from "./errors.ts";
+import { openExisting, SqliteFile, unlessBusy } from "./file.ts";
+import { SqliteInspection } from "./inspect/inspect.ts";
+import { NOTES, targetKey, targetName } from "./names.ts";
+import { CheckpointRow } from "./tables/checkpoint.ts";
+import { isSoft, type SqliteLayout } from "./tables/layout.ts";
+import { type SqliteTarget, SqliteWarehouse } from "./tables/warehouse.ts";
+import { appendSweep, appendTruncate, HistoryWriter } from "./write/history.ts";
+import { MirrorWriter, RowValues } from "./write/mirror.ts";
+import { IN_PIECE, Slices } from "./write/slices.ts";
+
+export interface SqliteSinkOptions {
+  readonly name: string;
+  readonly path: string;
+  /** See TargetNote. */
+  readonly owner?: string | undefined;
+  /** What all tables' names begin with; undefined: the source's schemas. */
+  readonly schema: string | undefined;
+  /** Default: a mirror with hard deletes. */
+  readonly form?: TargetForm;
+  /** See SinkContext. */
+  readonly dropsColumns?: ((table: TableName) => boolean) | undefined;
+}
+
+/** Mirrors tables into a SQLite file, or keeps their history; effects occur exactly once. See README.md. */
+export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolution, TargetComparison {
+  readonly kind = "sqlite";
+  readonly delivery = "transactional";
+  readonly onLost = "fail";
+  readonly presence = this;
+  readonly rows = this;
+  readonly evolution = this;
+  readonly comparison = this;
+  /** A commit costs a sync of the log, and a row the same in a batch of any size. */
+  readonly batchLimits = { rowCountMax: 20_000, byteCountMax: 8 * 1024 * 1024 };
+  readonly name: string;
+  readonly form: TargetForm["mode"];
+  readonly #path: string;
+  readonly #options: TargetsOptions;
+  readonly #targets: Targets<SqliteLayout, SqliteTarget, SqliteLayout>;
+  readonly #checkpoint: CheckpointRow;
+  readonly #mirror = new MirrorWriter();
+  readonly #history = new HistoryWriter();
+  readonly #values = new RowValues();
+  readonly #closing = new AbortController();
+  #file: SqliteFile | null = null;
+  #inFlight: Promise<unknown> = Promise.resolve();
+
+  constructor({ name, path, owner, schema, form = DEFAULT_FORM, dropsColumns }: SqliteSinkOptions) {
+    this.name = name;
+    this.form = form.mode;
+    this.#path = path;
+    this.#options = { owner, schema, form, dropsColumns };
+    this.#targets = new Targets(owner);
+    this.#checkpoint = new CheckpointRow(name);
+  }
+
+  target(table: TableName): string {
+    return targetKey(targetName(table, this.#options.schema));
+  }
+
+  async open(lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
+    return await this.#work("opening the file", signal, async (stop) => {
+      if (this.#file?.isInPlace === false) await this.#disconnect();
+      this.#file ??= await SqliteFile.open(this.#path, stop);
+      const file = this.#file;
+      let held: Checkpoint | null = null;
+      await file.transaction(
+        stop,
+        () => (held = this.#checkpoint.take(file, lease)),
+        () => undefined,
+      );
+      return held;
+    });
+  }
+
+  async look(signal: AbortSignal): Promise<Checkpoint | null> {
+    try {
+      return await unlessBusy(signal, () => {
+        using database = openExisting(this.#path);
+        return database === null ? null : this.#checkpoint.look(database);
+      });
+    } catch (error) {
+      throw classify(error, "looking at the sink's progress", this.#path);
+    }
+  }
+
+  /** Existing tables get the form that the options request now, even if no rows arrive. */
+  async missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
+    return await this.#work("looking for tables", signal, async (stop) => {
+      return await this.#targets.missing(this.#warehouse(stop), tables);
+    });
+  }
+
+  async foreign(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
+    return await this.#work("looking for tables", signal, async (stop) => {
+      return await this.#targets.foreign(this.#warehouse(stop), tables);
+    });
+  }
+
+  async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+    const doing = tables.length === 1 ? `preparing ${tables[0]!.id}` : `preparing ${tables.length} tables`;
+    await this.#work(doing, signal, async (stop) => {
+      this.#opened().verifyPlace();
+      await this.#targets.prepare(this.#warehouse(stop), tables);
+    });
+  }
+
+  async carries(from: TableVersion, to: TableVersion, signal: AbortSignal): Promise<boolean> {
+    return await this.#work(`looking at ${to.id}`, signal, async (stop) => {
+      return await this.#targets.carries(this.#warehouse(stop), from, to);
+    });
+  }
+
+  async apply(batch: Batch, outcome: Outcome, signal: AbortSignal): Promise<void> {
+    await this.#work("writing", signal, async (stop) => {
+      const file = this.#opened();
+      const slices = new Slices(stop);
+      try {
+        await file.transaction(
+          stop,
+          () => this.#checkpoint.advance(file, batch.checkpoint),
+          async () => {
+            await this.#write(file, slices, batch, outcome);
+            failpoint("sqlite.rows-written");
+            if (stop.aborted) throw stopped();
+          },
+        );
+      } finally {
+        this.#values.release();
+      }
+      this.#checkpoint.committed(batch.checkpoint);
+    });
+  }
+
+  async #write(file: SqliteFile, slices: Slices, batch: Batch, outcome: Outcome): Promise<void> {
+    switch (batch.kind) {
+      case "rows":
+        for (const writes of batch.tables) await this.#writeTable(file, slices, writes, outcome);
+        break;
+      case "truncate":
+        await this.#truncate(file, slices, batch);
+        break;
+      case "sweep":
+        for (const { table, below } of batch.sweeps) await this.#sweep(file, slices, this.#targets.get(table), below);
+        break;
+      case "checkpoint":
+        break;
+      default:
+        batch satisfies never;
+    }
+  }
+
+  async #writeTable(file: SqliteFile, slices: Slices, writes: TableWrites, outcome: Outcome): Promise<void> {
+    const layout = this.#targets.get(writes.table);
+    const writer = layout.form.mode === "history" ? this.#history : this.#mirror;
+    const { incomplete, refused } = await writer.write(file, this.#values, slices, layout, writes);
+    if (refused.length > 0) await outcome.poison(refused.map((one) => ({ writes, ...one })));
+    if (incomplete.length > 0) await outcome.incomplete(writes, incomplete);
+  }
+
+  async #truncate(file: SqliteFile, slices: Slices, truncate: Truncate): Promise<void> {
+    const layout = this.#targets.get(truncate.table);
+    if (layout.form.mode === "history")
+      return appendTruncate(file, layout, truncate, (us) => this.#values.timeText(us));
+    const timeUs = truncate.record?.commitTimeUs;
+    return await this.#removeUpTo(file, slices, layout, "<=", truncate.version, timeUs);
+  }
+
+  async #sweep(file: SqliteFile, slices: Slices, layout: SqliteLayout, below: bigint): Promise<void> {
+    if (layout.form.mode === "history") return await appendSweep(file, slices, layout, below, this.#now());
+    return await this.#removeUpTo(file, slices, layout, "<", below, undefined);
+  }
+
+  /** Soft: a row that was already deleted keeps the version and the time of its own delete. */
+  async #removeUpTo(
+    file: SqliteFile,
+    slices: Slices,
+    { sqlName, form }: SqliteLayout,
+    comparison: "<=" | "<",
+    version: bigint,
+    timeUs: bigint | undefined,
+  ): Promise<void> {
+    const where = `WHERE ${IN_PIECE} AND ${VERSION_COLUMN} ${comparison} ?3`;
+    if (!isSoft(form)) return await slices.overRows(file, sqlName, `DELETE FROM ${sqlName} ${where}`, version);
+    const time = timeUs === undefined ? this.#now() : this.#values.timeText(timeUs);
+    const sets = `${DELETED_COLUMN} = 1, ${VERSION_COLUMN} = ?3, ${COMMIT_TIME_COLUMN} = ?4`;
+    const sql = `UPDATE ${sqlName} SET ${sets} ${where} AND NOT ${DELETED_COLUMN}`;
+    return await slices.overRows(file, sqlName, sql, version, time);
+  }
+
+  #now(): string {
+    return this.#values.timeText(BigInt(Date.now()) * 1000n);
+  }
+
+  async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
+    await this.#work("removing rows that Millrace did not write", signal, async (stop) => {
+      const file = this.#opened();
+      const there = await this.#warehouse(stop).versioned(tables);
+      const slices = new Slices(stop);
+      await file.transaction(
+        stop,
+        () => this.#checkpoint.fence(file),
+        async () => {
+          for (const sqlName of there.values()) {
+            const where = `WHERE ${IN_PIECE} AND (${VERSION_COLUMN} > ?3 OR ${VERSION_COLUMN} IS NULL)`;
+            await slices.overRows(file, sqlName, `DELETE FROM ${sqlName} ${where}`, version);
+          }
+        },
+      );
+    });
+  }
+
+  async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
+    return await this.#work("looking for old rows", signal, async (stop) => {
+      return await this.#targets.highestVersion(this.#warehouse(stop), tables);
+    });
+  }
+
+  async inspect(): Promise<Inspection> {
+    const { schema, form } = this.#options;
+    return SqliteInspection.open(this.#path, { schema, form });
+  }
+
+  async rooms(): Promise<readonly Room[]> {
+    return diskRooms(this.#path);
+  }
+
+  async verify(signal: AbortSignal): Promise<void> {
+    await this.#work("looking at the file", signal, async () => {
+      const file = this.#opened();
+      file.verifyPlace();
+      const there = file.rows(
+        `SELECT t.name, n.note FROM sqlite_schema AS t LEFT JOIN ${NOTES} AS n ON n.name = t.name WHERE t.type = 'table'`,
+      );
+      const found = there.map(
+        ([name, note]) => [targetKey(String(name)), { note: decodeNote(note === null ? null : String(note)) }] as const,
+      );
+      const lost = this.#targets.lost(new Map(found));
+      if (lost !== null)
+        throw lost.successor === null ? tableGone(lost.tableId) : takenOver(lost.tableId, lost.successor);
+    });
+  }
+
+  async forget(signal: AbortSignal): Promise<void> {
+    await this.#work("removing the sink's progress", signal, async (stop) => {
+      const file = this.#opened();
+      await file.transaction(
+        stop,
+        () => undefined,
+        () => this.#checkpoint.remove(file),
+      );
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await this.#inFlight;
+    await this.#disconnect();
+  }
+
+  #opened(): SqliteFile {
+    if (this.#closing.signal.aborted) throw stopped();
+    const file = this.#file;
+    invariant(file !== null, "a sink is opened before it is used");
+    return file;
+  }
+
+  #warehouse(stop: AbortSignal): SqliteWarehouse {
+    return new SqliteWarehouse(this.#opened(), this.#checkpoint, this.#options, stop);
+  }
+
+  async #disconnect(): Promise<void> {
+    const file = this.#file;
+    this.#file = null;
+    this.#targets.forget();
+    await file?.close();
+  }
+
+  /** Only one call at a time is in flight; `close` stops it and waits for it. */
+  async #work<T>(doing: string, signal: AbortSignal, work: (stop: AbortSignal) => Promise<T>): Promise<T> {
+    const stop = AbortSignal.any([signal, this.#closing.signal]);
+    const run = async (): Promise<T> => {
+      if (stop.aborted) throw stopped();
+      try {
+        return await work(stop);
+      } catch (error) {
+        if (stop.aborted) throw stopped();
+        throw classify(error, doing, this.#path);
+      }
+    };
+    const result = run();
+    this.#inFlight = result.catch(() => undefined);
+    return await result;
+  }
+}

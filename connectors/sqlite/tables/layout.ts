@@ -1,0 +1,193 @@
+/** The columns, key and form of one table version in the file, and so the statements that write its rows. */
+import type { Column, TableVersion } from "../../../src/core/model/schema.ts";
+import {
+  CHANGE_IDENTITY,
+  COMMIT_TIME_COLUMN,
+  DELETED_COLUMN,
+  OFFSET_COLUMN,
+  OP_COLUMN,
+  SEEN_COLUMN,
+  type TargetForm,
+  UNCHANGED_COLUMN,
+  VERSION_COLUMN,
+} from "../../warehouse/own-columns.ts";
+import type { TableLayout } from "../../warehouse/table-change.ts";
+import { columnNames, quoteIdentifier } from "../names.ts";
+import { type SqliteType, sqliteType } from "../types.ts";
+
+export interface LayoutColumn {
+  readonly source: Column;
+  /** Name in the target, and quoted. */
+  readonly name: string;
+  readonly sqlName: string;
+  readonly sqlite: SqliteType;
+  readonly isKey: boolean;
+}
+
+export interface SqliteLayout extends TableLayout {
+  /** Of the target. */
+  readonly name: string;
+  readonly columns: readonly LayoutColumn[];
+  /** In key order. */
+  readonly key: readonly LayoutColumn[];
+  /** Columns that the table no longer has and the target keeps: they are null in written rows. */
+  readonly retired: readonly string[];
+}
+
+export function layoutOf(
+  table: TableVersion,
+  name: string,
+  rest: Pick<SqliteLayout, "form" | "owner" | "dropsColumns">,
+): SqliteLayout {
+  const names = columnNames(table.columns);
+  const columns = table.columns.map((source, i): LayoutColumn => {
+    const isKey = table.key.includes(i);
+    return {
+      source,
+      name: names[i]!,
+      sqlName: quoteIdentifier(names[i]!),
+      sqlite: sqliteType(source, isKey),
+      isKey,
+    };
+  });
+  const key = table.key.map((ordinal) => columns[ordinal]!);
+  return { ...rest, table, name, sqlName: quoteIdentifier(name), columns, key, retired: [] };
+}
+
+const OWN_DEFINITIONS = `${VERSION_COLUMN} INTEGER NOT NULL, ${COMMIT_TIME_COLUMN} TEXT NOT NULL`;
+/** A column that is added to rows needs the default. */
+export const DELETED_DEFINITION = `${DELETED_COLUMN} INTEGER NOT NULL DEFAULT 0`;
+
+/** `kept`: definitions of columns that the table no longer has and the target keeps. */
+export function createSql(layout: SqliteLayout, sqlName = layout.sqlName, kept: readonly string[] = []): string {
+  const { mode, deletes } = layout.form;
+  const isHistory = mode === "history";
+  const columns = layout.columns.map(
+    ({ sqlName: name, sqlite, isKey }) => `${name} ${sqlite.name}${isKey && !isHistory ? " NOT NULL" : ""}`,
+  );
+  columns.push(...kept);
+  if (isHistory) columns.push(`${OP_COLUMN} TEXT NOT NULL, ${OFFSET_COLUMN} INTEGER NOT NULL`);
+  if (isHistory) columns.push(`${UNCHANGED_COLUMN} TEXT, ${SEEN_COLUMN} INTEGER`);
+  else if (deletes === "soft") columns.push(DELETED_DEFINITION);
+  columns.push(OWN_DEFINITIONS);
+  const key = layout.key.map(({ sqlName: name }) => name).join(", ");
+  columns.push(isHistory ? `UNIQUE (${key}, ${CHANGE_IDENTITY.join(", ")})` : `PRIMARY KEY (${key})`);
+  return `CREATE TABLE ${sqlName} (${columns.join(", ")}) STRICT`;
+}
+
+/** Finds a history's truncates at once. */
+export function indexTruncatesSql({ name, sqlName }: Pick<SqliteLayout, "name" | "sqlName">): string {
+  const index = quoteIdentifier(`_millrace_truncates ${name}`);
+  return `CREATE INDEX ${index} ON ${sqlName} (${CHANGE_IDENTITY.join(", ")}) WHERE ${OP_COLUMN} = 't'`;
+}
+
+/** `?1` and so on. */
+export function parameters(count: number, from = 1): readonly string[] {
+  return Array.from({ length: count }, (_, i) => `?${from + i}`);
+}
+
+/** `"id" = ?1 AND …`: the parameters begin at `from`. */
+export function isRow({ key }: SqliteLayout, from: number, of = ""): string {
+  return key.map(({ sqlName }, i) => `${of}${sqlName} = ?${from + i}`).join(" AND ");
+}
+
+export function keyNames({ key }: SqliteLayout): string {
+  return key.map(({ sqlName }) => sqlName).join(", ");
+}
+
+/** The other columns of a written row: it is no longer deleted, and retired columns are null. */
+export function alsoSets({ form, retired }: SqliteLayout): readonly string[] {
+  return [
+    ...(form.deletes === "soft" && form.mode === "mirror" ? [`${DELETED_COLUMN} = 0`] : []),
+    ...retired.map((name) => `${quoteIdentifier(name)} = NULL`),
+  ];
+}
+
+export function isSoft({ deletes, mode }: TargetForm): boolean {
+  return deletes === "soft" && mode === "mirror";
+}
+
+/** What writes the rows of a mirror. A row's values are its cells, version and commit time; a key's are its parts and those. */
+export class MirrorSql {
+  readonly put: string;
+  readonly remove: string;
+  /** Version of the row that is there, and whether it is deleted. */
+  readonly version: string;
+  /** Puts a row that `collect` has collected: its value is the entry. */
+  readonly putCollected: string;
+  readonly #layout: SqliteLayout;
+  readonly #patches = new Map<string, string>();
+  readonly #collects = new Map<string, string>();
+
+  constructor(layout: SqliteLayout) {
+    this.#layout = layout;
+    const { columns, key, sqlName, form } = layout;
+    const names = [...columns.map((column) => column.sqlName), VERSION_COLUMN, COMMIT_TIME_COLUMN];
+    const others = columns.filter(({ isKey }) => !isKey).map((column) => column.sqlName);
+    const sets = [...others, VERSION_COLUMN, COMMIT_TIME_COLUMN].map((name) => `${name} = excluded.${name}`);
+    // Invariant: a newer row is never replaced by an older one. Equal versions write.
+    const merge =
+      `ON CONFLICT (${keyNames(layout)}) DO UPDATE SET ${[...sets, ...alsoSets(layout)].join(", ")} ` +
+      `WHERE ${VERSION_COLUMN} <= excluded.${VERSION_COLUMN}`;
+    const into = `INSERT INTO ${sqlName} (${names.join(", ")})`;
+    this.put = `${into} VALUES (${parameters(names.length).join(", ")}) ${merge}`;
+    this.putCollected = `${into} SELECT ${names.join(", ")} FROM ${COLLECTED} WHERE ${ENTRY} = ?1 ${merge}`;
+    const [version, time] = parameters(2, key.length + 1);
+    const where = `WHERE ${isRow(layout, 1)} AND ${VERSION_COLUMN} <= ${version}`;
+    this.remove = isSoft(form)
+      ? `UPDATE ${sqlName} SET ${DELETED_COLUMN} = 1, ${VERSION_COLUMN} = ${version}, ${COMMIT_TIME_COLUMN} = ${time} ${where}`
+      : `DELETE FROM ${sqlName} ${where}`;
+    this.version = `SELECT ${VERSION_COLUMN}, ${isSoft(form) ? DELETED_COLUMN : "0"} FROM ${sqlName} WHERE ${isRow(layout, 1)}`;
+  }
+
+  /** Changes the columns of a row that the log carried: `mask` has a `u` for each of the others. */
+  patch(mask: string): string {
+    let sql = this.#patches.get(mask);
+    if (sql === undefined) {
+      const { columns, key, sqlName } = this.#layout;
+      const carried = columns.filter(({ isKey }, i) => !isKey && mask[i] !== "u");
+      const names = [...carried.map((column) => column.sqlName), VERSION_COLUMN, COMMIT_TIME_COLUMN];
+      const values = parameters(names.length, key.length + 1);
+      const sets = names.map((name, i) => `${name} = ${values[i]}`);
+      const version = values[values.length - 2]!;
+      sql =
+        `UPDATE ${sqlName} SET ${[...sets, ...alsoSets(this.#layout)].join(", ")} ` +
+        `WHERE ${isRow(this.#layout, 1)} AND ${VERSION_COLUMN} <= ${version}${this.#andLive()}`;
+      this.#patches.set(mask, sql);
+    }
+    return sql;
+  }
+
+  /**
+   * Collects a row under a new key, with the unchanged cells of the row under the old one. A row there that is newer than the
+   * change is another one by now: it supplies nothing.
+   */
+  collect(mask: string): string {
+    let sql = this.#collects.get(mask);
+    if (sql === undefined) {
+      const { columns, key, sqlName } = this.#layout;
+      let at = key.length;
+      const values = columns.map((column, i) => (mask[i] === "u" ? column.sqlName : `?${++at}`));
+      const [version, time, entry] = [`?${++at}`, `?${++at}`, `?${++at}`];
+      sql =
+        `INSERT INTO ${COLLECTED} SELECT ${[entry, ...values, version, time].join(", ")} FROM ${sqlName} ` +
+        `WHERE ${isRow(this.#layout, 1)} AND ${VERSION_COLUMN} <= ${version}${this.#andLive()}`;
+      this.#collects.set(mask, sql);
+    }
+    return sql;
+  }
+
+  get makeCollected(): string {
+    const names = this.#layout.columns.map(({ sqlName }) => sqlName);
+    // Without types, so that values stay as they are.
+    return `CREATE TABLE ${COLLECTED} (${[`${ENTRY} INTEGER PRIMARY KEY`, ...names, VERSION_COLUMN, COMMIT_TIME_COLUMN].join(", ")})`;
+  }
+
+  #andLive(): string {
+    return isSoft(this.#layout.form) ? ` AND NOT ${DELETED_COLUMN}` : "";
+  }
+}
+
+const COLLECTED = "temp._millrace_collected";
+const ENTRY = "_millrace_entry";
+export const DROP_COLLECTED = `DROP TABLE ${COLLECTED}`;

@@ -1,0 +1,326 @@
+/** SQLite's tables, as the warehouse kit plans them. */
+import type { TableName } from "../../../src/core/contracts/connector.ts";
+import { aboutTable, type MillraceError } from "../../../src/core/errors.ts";
+import { failpoint } from "../../../src/core/failpoint.ts";
+import type { TableVersion } from "../../../src/core/model/schema.ts";
+import { decodeNote, type WantedColumn } from "../../warehouse/following.ts";
+import {
+  COMMIT_TIME_COLUMN,
+  DELETED_COLUMN,
+  formOf,
+  OFFSET_COLUMN,
+  OP_COLUMN,
+  SEEN_COLUMN,
+  type TargetForm,
+  UNCHANGED_COLUMN,
+  VERSION_COLUMN,
+} from "../../warehouse/own-columns.ts";
+import {
+  alterations,
+  copyOf,
+  type CopyDialect,
+  type ExistingColumn,
+  type ExistingTarget,
+  keptColumns,
+  noteText,
+  type Refused,
+  type TableChange,
+} from "../../warehouse/table-change.ts";
+import type { Found, TargetsOptions, Warehouse } from "../../warehouse/targets.ts";
+import { classify, OF_ONE_TABLE, sqliteError } from "../errors.ts";
+import type { SqliteFile } from "../file.ts";
+import { columnNames, fold, NOTES, quoteIdentifier, REBUILT, targetKey, targetName } from "../names.ts";
+import { IN_PIECE, Slices } from "../write/slices.ts";
+import type { CheckpointRow } from "./checkpoint.ts";
+import { createSql, DELETED_DEFINITION, indexTruncatesSql, keyNames, layoutOf, type SqliteLayout } from "./layout.ts";
+
+/** Names of columns are folded. */
+export interface SqliteTarget extends ExistingTarget {
+  /** In its original spelling. */
+  readonly name: string;
+}
+
+const OWN_COLUMNS = [
+  VERSION_COLUMN,
+  COMMIT_TIME_COLUMN,
+  DELETED_COLUMN,
+  OP_COLUMN,
+  OFFSET_COLUMN,
+  UNCHANGED_COLUMN,
+  SEEN_COLUMN,
+];
+
+/** An open file, for one call of the sink. */
+export class SqliteWarehouse
+  implements Warehouse<SqliteLayout, SqliteTarget, SqliteLayout>, CopyDialect<SqliteLayout, SqliteTarget>
+{
+  readonly place = "the SQLite file";
+  readonly keyName = "primary key";
+  readonly keepsKeyOrder = false;
+  readonly createCountMax = Infinity;
+  readonly isOneTransaction = false;
+  readonly quote = quoteIdentifier;
+  readonly #file: SqliteFile;
+  readonly #checkpoint: CheckpointRow;
+  readonly #options: TargetsOptions;
+  readonly #signal: AbortSignal;
+
+  constructor(file: SqliteFile, checkpoint: CheckpointRow, options: TargetsOptions, signal: AbortSignal) {
+    this.#file = file;
+    this.#checkpoint = checkpoint;
+    this.#options = options;
+    this.#signal = signal;
+  }
+
+  key(table: TableName): string {
+    return targetKey(this.shown(table));
+  }
+
+  target(table: TableVersion): SqliteLayout {
+    const { owner, form, dropsColumns } = this.#options;
+    return layoutOf(table, this.shown(table), { owner, form, dropsColumns: dropsColumns?.(table) ?? false });
+  }
+
+  layout(table: TableVersion): SqliteLayout {
+    return this.target(table);
+  }
+
+  shown(table: TableName): string {
+    return targetName(table, this.#options.schema);
+  }
+
+  columnNames(table: TableVersion): readonly string[] {
+    return columnNames(table.columns).map(fold);
+  }
+
+  wanted({ columns }: SqliteLayout): readonly WantedColumn[] {
+    return columns.map(({ name, source, sqlite }) => ({
+      name: fold(name),
+      spelled: name,
+      identity: source.identity,
+      type: sqlite.name,
+    }));
+  }
+
+  /** Else it belongs to a dropped table whose name differed only in case. */
+  isNamed(layout: SqliteLayout, { name }: SqliteTarget): boolean {
+    return name === layout.name;
+  }
+
+  async about<T>(table: TableVersion, work: () => T | Promise<T>): Promise<T> {
+    const known = (error: unknown) => classify(error, `preparing ${table.id}`, this.#file.path);
+    return await aboutTable(table.id, OF_ONE_TABLE, known, async () => await work());
+  }
+
+  async rows(sql: string): Promise<readonly (readonly (string | null)[])[]> {
+    return this.#file.rows(sql).map((row) => row.map((value) => (value === null ? null : String(value))));
+  }
+
+  async find(tables: readonly TableName[]): Promise<Found<SqliteTarget>> {
+    const found = new Map<string, SqliteTarget>();
+    for (const table of tables) {
+      const target = this.#look(this.shown(table));
+      if (target !== null) found.set(this.key(table), target);
+    }
+    return found;
+  }
+
+  #look(wanted: string): SqliteTarget | null {
+    const file = this.#file;
+    const [there] = file.rows(
+      "SELECT name, type FROM sqlite_schema WHERE type IN ('table', 'view') AND name = ? COLLATE NOCASE",
+      wanted,
+    );
+    if (there === undefined) return null;
+    const name = String(there[0]);
+    const isView = there[1] === "view";
+    const described = file.rows("SELECT name, type, pk FROM pragma_table_xinfo(?)", name);
+    const columns = new Map(
+      described.map(([column, type]): [string, ExistingColumn] => {
+        return [fold(String(column)), { name: String(column), type: String(type) }];
+      }),
+    );
+    const primary = described
+      .filter(([, , place]) => place !== 0n)
+      .toSorted(([, , a], [, , b]) => Number(a) - Number(b))
+      .map(([column]) => fold(String(column)));
+    const unique = file.rows(
+      `SELECT i.name, c.name FROM pragma_index_list(?) AS i, pragma_index_info(i.name) AS c WHERE i.origin = 'u' ORDER BY i.seq, c.seqno`,
+      name,
+    );
+    const others = [...Map.groupBy(unique, ([index]) => index).values()];
+    const keys = [primary, ...others.map((rows) => rows.map(([, column]) => fold(String(column))))];
+    const [note] = file.rows(`SELECT note FROM ${NOTES} WHERE name = ?`, name);
+    return {
+      name,
+      isView,
+      form: isView ? null : formOf(columns),
+      columns,
+      keys: keys.filter((key) => key.length > 0),
+      note: decodeNote(note === undefined ? null : String(note[0])),
+    };
+  }
+
+  async versioned(tables: readonly TableName[] | null): Promise<Found<string>> {
+    const rows = this.#file.rows(
+      "SELECT t.name FROM sqlite_schema AS t, pragma_table_info(t.name) AS c WHERE t.type = 'table' AND c.name = ?",
+      VERSION_COLUMN,
+    );
+    const wanted = tables === null ? null : new Set(tables.map((table) => this.key(table)));
+    const names = rows.map(([name]) => String(name));
+    return new Map(
+      names.flatMap((name) => {
+        const key = targetKey(name);
+        return wanted?.has(key) === false ? [] : [[key, quoteIdentifier(name)]];
+      }),
+    );
+  }
+
+  async create(layouts: readonly SqliteLayout[]): Promise<void> {
+    await this.#changing(async (slices) => {
+      for (const layout of layouts) {
+        this.#file.exec(createSql(layout));
+        if (layout.form.mode === "history") this.#file.exec(indexTruncatesSql(layout));
+        this.#note(layout, noteText(this, layout));
+        failpoint("sqlite.target-made", layout.table);
+        if (slices.isOver) await slices.next();
+      }
+    });
+  }
+
+  /** Invariant: marked rows are removed before the column that marks them, so that no deleted row appears as existing. */
+  async convert({ sqlName, form }: Pick<SqliteLayout, "sqlName" | "form">): Promise<void> {
+    await this.#changing(async (slices) => {
+      if (form.deletes === "soft") this.#file.exec(`ALTER TABLE ${sqlName} ADD COLUMN ${DELETED_DEFINITION}`);
+      else {
+        await slices.overRows(this.#file, sqlName, `DELETE FROM ${sqlName} WHERE ${IN_PIECE} AND ${DELETED_COLUMN}`);
+        this.#file.exec(`ALTER TABLE ${sqlName} DROP COLUMN ${DELETED_COLUMN}`);
+      }
+    });
+  }
+
+  async change(change: TableChange<SqliteLayout, SqliteTarget>): Promise<readonly string[]> {
+    const { layout, existing } = change;
+    return await this.#changing(async (slices) => {
+      if (change.isRenamed) this.#rename(existing.name, layout.name);
+      const retired = await this.#follow(change, slices);
+      this.#note(layout, change.note);
+      failpoint("sqlite.target-made", layout.table);
+      return retired;
+    });
+  }
+
+  /** SQLite takes a name that differs only in case for the same. */
+  #rename(from: string, to: string): void {
+    const between = quoteIdentifier("_millrace_renamed");
+    this.#file.exec(`ALTER TABLE ${quoteIdentifier(from)} RENAME TO ${between}`);
+    this.#file.exec(`ALTER TABLE ${between} RENAME TO ${quoteIdentifier(to)}`);
+  }
+
+  /** To drop a column SQLite writes all rows again, in one call: they are copied in pieces. */
+  async #follow(change: TableChange<SqliteLayout, SqliteTarget>, slices: Slices): Promise<readonly string[]> {
+    const file = this.#file;
+    const { layout } = change;
+    const table = layout.sqlName;
+    const inPlace = alterations(change, { rename: true, drop: false });
+    if (inPlace !== null) {
+      for (const { from, to } of inPlace.renamed)
+        file.exec(`ALTER TABLE ${table} RENAME COLUMN ${quoteIdentifier(from)} TO ${quoteIdentifier(to)}`);
+      for (const column of inPlace.added)
+        file.exec(`ALTER TABLE ${table} ADD COLUMN ${quoteIdentifier(column.spelled!)} ${column.type}`);
+      return keptColumns(change);
+    }
+    const { cells, kept, moved, hasKeys } = await copyOf(this, change);
+    const isHistory = layout.form.mode === "history";
+    const made = file
+      .rows(
+        "SELECT sql FROM sqlite_schema WHERE tbl_name = ? AND type IN ('index', 'trigger') AND sql IS NOT NULL",
+        layout.name,
+      )
+      .map(([sql]) => String(sql));
+    file.exec(createSql(layout, REBUILT, kept));
+    if (hasKeys) {
+      const names = cells.map(({ name }) => name);
+      const keys = cells.flatMap(({ isKey, value }) => (isKey ? [`${value} IS NOT NULL`] : []));
+      // Rows that do not fit the key are removed, and of two with one key the older one: they are read again.
+      const standing = isHistory
+        ? "ON CONFLICT DO NOTHING"
+        : `AND ${keys.join(" AND ")} ON CONFLICT (${keyNames(layout)}) DO UPDATE SET ` +
+          `${names.map((name) => `${name} = excluded.${name}`).join(", ")} WHERE ${VERSION_COLUMN} < excluded.${VERSION_COLUMN}`;
+      const select = `SELECT ${cells.map(({ value }) => value).join(", ")} FROM ${table} WHERE ${IN_PIECE} ${standing}`;
+      await slices.overRows(file, table, `INSERT INTO ${REBUILT} (${names.join(", ")}) ${select}`);
+    }
+    file.exec(`DROP TABLE ${table}`);
+    // Otherwise SQLite looks into views and triggers, which lack their table now.
+    file.exec(
+      `PRAGMA legacy_alter_table = ON; ALTER TABLE ${REBUILT} RENAME TO ${table}; PRAGMA legacy_alter_table = OFF`,
+    );
+    for (const sql of made) this.#remake(sql);
+    // A history keeps the old values of its columns.
+    return isHistory ? keptColumns(change) : [...keptColumns(change), ...moved];
+  }
+
+  /** An index or trigger that somebody made. One over a column that is gone goes too. */
+  #remake(sql: string): void {
+    try {
+      this.#file.exec(sql);
+    } catch (error) {
+      if (classify(error, "making an index again", this.#file.path).code !== "MR3110") throw error;
+    }
+  }
+
+  ownColumns(_form: TargetForm): readonly string[] {
+    return OWN_COLUMNS;
+  }
+
+  /** Null if the value does not fit the new type. */
+  cast({ name, type: before }: ExistingColumn, { type }: WantedColumn): string {
+    const value = quoteIdentifier(name);
+    if (type === "ANY") return before === "BLOB" ? "NULL" : value;
+    if (type === "BLOB") return "NULL";
+    if (type === "TEXT") return `CASE WHEN typeof(${value}) <> 'blob' THEN CAST(${value} AS TEXT) END`;
+    const whole = `CAST(${value} AS INTEGER)`;
+    return `CASE WHEN typeof(${value}) <> 'blob' AND CAST(${whole} AS TEXT) = CAST(${value} AS TEXT) THEN ${whole} END`;
+  }
+
+  prepared(layout: SqliteLayout, retired: readonly string[]): SqliteLayout {
+    return { ...layout, retired };
+  }
+
+  async carriesRows(): Promise<boolean> {
+    return true;
+  }
+
+  refusal({ kind, message, table, column }: Refused): MillraceError {
+    const hint =
+      column === undefined
+        ? undefined
+        : `drop ${quoteIdentifier(this.shown(table))} in the file while Millrace is stopped: it is made and filled again`;
+    return sqliteError({ code: CODES[kind], kind: "fatal", message, hint });
+  }
+
+  #note({ name }: SqliteLayout, note: string): void {
+    this.#file.run(
+      `INSERT INTO ${NOTES} (name, note) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET name = excluded.name, note = excluded.note`,
+      name,
+      note,
+    );
+  }
+
+  async #changing<T>(work: (slices: Slices) => Promise<T>): Promise<T> {
+    const slices = new Slices(this.#signal);
+    return await this.#file.transaction(
+      this.#signal,
+      () => this.#checkpoint.fence(this.#file),
+      () => work(slices),
+    );
+  }
+}
+
+const CODES = {
+  foreign: "MR3106",
+  mode: "MR3120",
+  type: "MR3107",
+  key: "MR3107",
+  "own name": "MR3117",
+} as const;

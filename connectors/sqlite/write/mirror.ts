@@ -1,0 +1,283 @@
+import type { SQLInputValue } from "node:sqlite";
+import { DELETE, PATCH, type TableWrites } from "../../../src/core/model/batch.ts";
+import { type Block, NO_TUPLE } from "../../../src/core/model/block.ts";
+import { invariant } from "../../../src/core/invariant.ts";
+import { CELL_NULL, CELL_UNCHANGED, CellMap } from "../../../src/core/model/tuple.ts";
+import { ByteWriter } from "../../../src/core/bytes.ts";
+import { writeUnixTimeJson } from "../../../src/core/values/calendar.ts";
+import type { MillraceError } from "../../../src/core/errors.ts";
+import { isDataError, rowRefused } from "../errors.ts";
+import type { SqliteFile } from "../file.ts";
+import { DROP_COLLECTED, MirrorSql, type SqliteLayout } from "../tables/layout.ts";
+import { CellValues } from "./cells.ts";
+import type { Slices } from "./slices.ts";
+
+/** What became of entries that were not written. */
+export interface Left {
+  /** Their base row is missing. */
+  readonly incomplete: number[];
+  readonly refused: { readonly entry: number; readonly error: MillraceError }[];
+}
+
+/** Reads what statements bind from entries. One per sink; its buffers are reused. */
+export class RowValues {
+  readonly values: SQLInputValue[] = [];
+  /** Of the row read last, `u` for each unchanged cell. */
+  mask = "";
+  readonly #cells = new CellValues();
+  readonly #map = new CellMap();
+  readonly #time = new ByteWriter(64);
+  #block: Block | null = null;
+  #tx = -1;
+  #version = 0n;
+  #commitTime = "";
+
+  get version(): bigint {
+    return this.#version;
+  }
+
+  get commitTime(): string {
+    return this.#commitTime;
+  }
+
+  begin(writes: TableWrites, entry: number): void {
+    const block = writes.blocks[writes.block[entry]!]!;
+    const tx = block.tx[writes.row[entry]!]!;
+    this.values.length = 0;
+    this.#cells.over(block.bytes);
+    if (block === this.#block && tx === this.#tx) return;
+    this.#block = block;
+    this.#tx = tx;
+    this.#version = block.transactions.version[tx]!;
+    this.#commitTime = this.timeText(block.transactions.commitTimeUs[tx]!);
+  }
+
+  timeText(us: bigint): string {
+    this.#time.reset();
+    writeUnixTimeJson(this.#time, us);
+    return this.#time.bytes.toString("latin1", 0, this.#time.length);
+  }
+
+  /** Adds the cells of a tuple; of unchanged ones null, or nothing. */
+  cells(layout: SqliteLayout, bytes: Uint8Array, offset: number, unchanged: "null" | "left out" | "none"): void {
+    invariant(offset !== NO_TUPLE, "a row that is written has a tuple");
+    const map = this.#map;
+    map.read(bytes, offset);
+    const { columns } = layout;
+    const { values } = this;
+    for (let i = 0; i < columns.length; i++) {
+      const column = columns[i]!;
+      const kind = map.kind[i]!;
+      if (kind === CELL_NULL) values.push(null);
+      else if (kind === CELL_UNCHANGED) {
+        invariant(unchanged !== "none" && !column.isKey, "only a patch has unchanged cells, and none in its key");
+        if (unchanged === "null") values.push(null);
+      } else values.push(this.#cells.read(column.sqlite.form, column.source.type, kind, map.start[i]!, map.length[i]!));
+    }
+  }
+
+  /** The same without the key's cells, of those that the log carried; sets `mask`. */
+  carried(layout: SqliteLayout, bytes: Uint8Array, offset: number): void {
+    const map = this.#map;
+    map.read(bytes, offset);
+    const { columns } = layout;
+    this.mask = maskOf(map, columns.length);
+    for (let i = 0; i < columns.length; i++) {
+      const column = columns[i]!;
+      const kind = map.kind[i]!;
+      if (column.isKey || kind === CELL_UNCHANGED) continue;
+      if (kind === CELL_NULL) this.values.push(null);
+      else
+        this.values.push(this.#cells.read(column.sqlite.form, column.source.type, kind, map.start[i]!, map.length[i]!));
+    }
+  }
+
+  maskAt(layout: SqliteLayout, bytes: Uint8Array, offset: number): string {
+    this.#map.read(bytes, offset);
+    return maskOf(this.#map, layout.columns.length);
+  }
+
+  key({ key, table }: SqliteLayout, bytes: Uint8Array, offset: number): void {
+    invariant(offset !== NO_TUPLE, "a row that is looked for has a tuple");
+    const map = this.#map;
+    map.read(bytes, offset);
+    for (let k = 0; k < key.length; k++) {
+      const { sqlite, source } = key[k]!;
+      const i = table.key[k]!;
+      this.values.push(this.#cells.read(sqlite.form, source.type, map.kind[i]!, map.start[i]!, map.length[i]!));
+    }
+  }
+
+  tail(): void {
+    this.values.push(this.#version, this.#commitTime);
+  }
+
+  /** Keeps no block alive. */
+  release(): void {
+    this.#block = null;
+    this.#cells.release();
+    this.values.length = 0;
+  }
+}
+
+function maskOf({ kind }: CellMap, count: number): string {
+  let mask = "";
+  for (let i = 0; i < count; i++) mask += kind[i] === CELL_UNCHANGED ? "u" : "t";
+  return mask;
+}
+
+const CHECKED_EVERY = 16;
+
+/**
+ * Writes one table's entries inside the batch's transaction. Invariant: the rows that lend cells to another key are read
+ * before anything is written, and deletes precede puts, so that of two keys that SQLite takes for one the put wins.
+ */
+export class MirrorWriter {
+  readonly #sql = new WeakMap<SqliteLayout, MirrorSql>();
+
+  async write(
+    file: SqliteFile,
+    rows: RowValues,
+    slices: Slices,
+    layout: SqliteLayout,
+    writes: TableWrites,
+  ): Promise<Left> {
+    const sql = this.#of(layout);
+    const left: Left = { incomplete: [], refused: [] };
+    const { count, action, moved } = writes;
+    const hasMoved = writes.patchCount > 0 && moved.includes(1);
+    if (hasMoved) {
+      file.exec(sql.makeCollected);
+      for (let i = 0; i < count; i++) {
+        if (action[i] === PATCH && moved[i] === 1) collect(file, rows, sql, layout, writes, i, left);
+        if (i % CHECKED_EVERY === 0 && slices.isOver) await slices.next();
+      }
+    }
+    if (writes.deleteCount > 0) {
+      for (let i = 0; i < count; i++) {
+        if (action[i] === DELETE) remove(file, rows, sql, layout, writes, i, left);
+        if (i % CHECKED_EVERY === 0 && slices.isOver) await slices.next();
+      }
+    }
+    for (let i = 0; i < count; i++) {
+      if (action[i] === PATCH) {
+        if (moved[i] !== 1) patch(file, rows, sql, layout, writes, i, left);
+      } else if (action[i] !== DELETE) put(file, rows, sql, layout, writes, i, left);
+      if (i % CHECKED_EVERY === 0 && slices.isOver) await slices.next();
+    }
+    if (hasMoved) {
+      const unfound = new Set(left.incomplete);
+      for (let i = 0; i < count; i++) {
+        if (action[i] === PATCH && moved[i] === 1 && !unfound.has(i)) {
+          rows.values.length = 0;
+          rows.values.push(i);
+          run(file, sql.putCollected, rows, layout, i, left);
+        }
+        if (i % CHECKED_EVERY === 0 && slices.isOver) await slices.next();
+      }
+      file.exec(DROP_COLLECTED);
+    }
+    left.incomplete.sort((a, b) => a - b);
+    return left;
+  }
+
+  #of(layout: SqliteLayout): MirrorSql {
+    let sql = this.#sql.get(layout);
+    if (sql === undefined) this.#sql.set(layout, (sql = new MirrorSql(layout)));
+    return sql;
+  }
+}
+
+function put(
+  file: SqliteFile,
+  rows: RowValues,
+  sql: MirrorSql,
+  layout: SqliteLayout,
+  writes: TableWrites,
+  entry: number,
+  left: Left,
+): void {
+  const block = writes.blocks[writes.block[entry]!]!;
+  rows.begin(writes, entry);
+  rows.cells(layout, block.bytes, block.after[writes.row[entry]!]!, "none");
+  rows.tail();
+  run(file, sql.put, rows, layout, entry, left);
+}
+
+function patch(
+  file: SqliteFile,
+  rows: RowValues,
+  sql: MirrorSql,
+  layout: SqliteLayout,
+  writes: TableWrites,
+  entry: number,
+  left: Left,
+): void {
+  const block = writes.blocks[writes.block[entry]!]!;
+  const offset = block.after[writes.row[entry]!]!;
+  rows.begin(writes, entry);
+  rows.key(layout, block.bytes, offset);
+  rows.carried(layout, block.bytes, offset);
+  rows.tail();
+  if (run(file, sql.patch(rows.mask), rows, layout, entry, left) !== 0) return;
+  const [there] = file.rows(sql.version, ...rows.values.slice(0, layout.key.length));
+  // A newer row stays as it is.
+  const isThere = there !== undefined && there[1] === 0n;
+  if (!isThere) left.incomplete.push(entry);
+}
+
+function collect(
+  file: SqliteFile,
+  rows: RowValues,
+  sql: MirrorSql,
+  layout: SqliteLayout,
+  writes: TableWrites,
+  entry: number,
+  left: Left,
+): void {
+  const block = writes.blocks[writes.block[entry]!]!;
+  const row = writes.row[entry]!;
+  rows.begin(writes, entry);
+  rows.key(layout, block.bytes, block.before[row]!);
+  rows.cells(layout, block.bytes, block.after[row]!, "left out");
+  rows.tail();
+  rows.values.push(entry);
+  const mask = rows.maskAt(layout, block.bytes, block.after[row]!);
+  if (run(file, sql.collect(mask), rows, layout, entry, left) === 0) left.incomplete.push(entry);
+}
+
+function remove(
+  file: SqliteFile,
+  rows: RowValues,
+  sql: MirrorSql,
+  layout: SqliteLayout,
+  writes: TableWrites,
+  entry: number,
+  left: Left,
+): void {
+  const block = writes.blocks[writes.block[entry]!]!;
+  rows.begin(writes, entry);
+  rows.key(layout, block.bytes, block.before[writes.row[entry]!]!);
+  rows.tail();
+  // A hard delete has no use for the time.
+  if (layout.form.deletes === "hard") rows.values.pop();
+  run(file, sql.remove, rows, layout, entry, left);
+}
+
+/** How many rows it changed; null: the row was refused. */
+export function run(
+  file: SqliteFile,
+  sql: string,
+  { values }: RowValues,
+  layout: SqliteLayout,
+  entry: number,
+  left: Left,
+): number | null {
+  try {
+    return file.run(sql, ...values);
+  } catch (error) {
+    if (!isDataError(error) || !file.isInTransaction) throw error;
+    left.refused.push({ entry, error: rowRefused(error, layout.table.id) });
+    return null;
+  }
+}
