@@ -25,8 +25,8 @@ export const APPLICATION_ID = 0x4d69_6c6c;
 /** How long another writer may hold the file. */
 export const BUSY_MS = 5_000;
 const BUSY_PAUSE_MS = 10;
-/** Of this connection; the daemon's memory has it beside its own budget. */
-const CACHE_KIB = 16 * 1024;
+/** Of this connection. COMMIT writes the changed pages that it holds in one call; with more of them rows wait for no disk either. */
+const CACHE_KIB = 4 * 1024;
 /** The log's file shrinks to this when it begins anew. */
 const LOG_BYTES_KEPT = 64 * 1024 * 1024;
 /** Statements of tables that are not written any more go with the others. */
@@ -39,6 +39,7 @@ export class SqliteFile {
   readonly #statements = new Map<string, StatementSync>();
   readonly #log: LogThread;
   #logHandle: FileHandle | null = null;
+  #logPages = 0;
 
   private constructor(path: string, database: DatabaseSync) {
     this.path = path;
@@ -95,7 +96,7 @@ export class SqliteFile {
 
   /** Durable when it resolves. `begin` is the first of its work: nothing else runs before it. */
   async transaction<T>(signal: AbortSignal, begin: () => void, work: () => T | Promise<T>): Promise<T> {
-    await this.#log.makeRoom();
+    await this.#log.makeRoom(this.#logPages);
     // Invariant: rows that go into a file without a name do not count as durable.
     this.verifyPlace();
     await unlessBusy(signal, () => this.exec("BEGIN IMMEDIATE"));
@@ -113,8 +114,15 @@ export class SqliteFile {
     this.#logHandle ??= await open(`${this.path}-wal`, "r+");
     await this.#logHandle.datasync();
     this.verifyPlace();
-    this.#log.grew();
+    this.#logPages = this.#countLog();
+    this.#log.grew(this.#logPages);
     return result;
+  }
+
+  /** Pages in the log; an older SQLite, which knows no NOOP, copies them here. */
+  #countLog(): number {
+    const [row] = this.rows("PRAGMA wal_checkpoint(NOOP)");
+    return Number(row?.[1] ?? 0);
   }
 
   /** Throws if the file that we write is no longer the one under its name. */

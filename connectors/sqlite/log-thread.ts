@@ -1,15 +1,9 @@
 import { Worker } from "node:worker_threads";
 
-/** The log goes into the file this often while rows come. */
-const EVERY_MS = 1_000;
-/** SQLite begins the log anew only where a write finds all of it copied: beyond this size the next one waits for the copy. */
+/** With so many pages in the log it is copied, beside the writer. */
+const PAGES_COPIED = 2_048;
+/** SQLite begins the log anew only where a write finds all of it copied: beyond this size the next write waits for that. */
 const PAGES_MAX = 16_384;
-
-/** What a passive checkpoint says: pages in the log, and how many of them are in the file. */
-interface Copied {
-  readonly log: number;
-  readonly copied: number;
-}
 
 /**
  * Copies the log of a file into it, beside the writer and the readers. A reader that stays in one transaction keeps the log
@@ -18,57 +12,55 @@ interface Copied {
 export class LogThread {
   readonly #path: string;
   #worker: Worker | null = null;
-  #running: Promise<Copied> | null = null;
-  #last: Copied = { log: 0, copied: 0 };
-  #since = 0;
+  #running: Promise<void> | null = null;
 
   constructor(path: string) {
     this.#path = path;
   }
 
-  /** After a commit. */
-  grew(): void {
-    if (this.#running !== null || performance.now() - this.#since < EVERY_MS) return;
-    void this.#copy();
+  /** After a commit, which left so many pages that are not in the file. */
+  grew(pages: number): void {
+    if (this.#running === null && pages > PAGES_COPIED) void this.#copy();
   }
 
-  /** Before a transaction. */
-  async makeRoom(): Promise<void> {
-    if (this.#last.log > PAGES_MAX) await (this.#running ?? this.#copy());
+  /** Before a transaction. What was copied beside the one before is not all of it. */
+  async makeRoom(pages: number): Promise<void> {
+    if (pages <= PAGES_MAX) return;
+    await this.#running;
+    await this.#copy();
   }
 
   async end(): Promise<void> {
     await this.#running;
+    this.#worker?.ref();
     await this.#worker?.terminate();
     this.#worker = null;
   }
 
-  async #copy(): Promise<Copied> {
-    this.#since = performance.now();
-    this.#worker ??= this.#start();
-    const { promise, resolve } = Promise.withResolvers<Copied>();
+  async #copy(): Promise<void> {
+    const worker = (this.#worker ??= this.#start());
+    const { promise, resolve } = Promise.withResolvers<void>();
     this.#running = promise;
-    const worker = this.#worker;
-    // A copy that fails is tried again after a later commit: the log has everything.
-    const over = (copied: Copied): void => {
-      worker.removeAllListeners();
-      this.#last = copied;
+    worker.ref();
+    const over = (): void => {
+      worker.off("message", over).off("error", failed).off("exit", failed);
+      worker.unref();
       this.#running = null;
-      resolve(copied);
+      resolve();
     };
+    // A copy that fails is tried again after a later commit: the log has everything.
     const failed = (): void => {
       this.#worker = null;
-      over({ log: 0, copied: 0 });
+      over();
     };
     worker.once("message", over).once("error", failed).once("exit", failed);
+    // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread of Node's, no window
     worker.postMessage("copy");
     return await promise;
   }
 
   #start(): Worker {
-    const worker = new Worker(COPYING, { eval: true, workerData: this.#path });
-    worker.unref();
-    return worker;
+    return new Worker(COPYING, { eval: true, workerData: this.#path });
   }
 }
 
@@ -80,7 +72,7 @@ const database = new DatabaseSync(workerData, { timeout: 0 });
 database.exec("PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0");
 const statement = database.prepare("PRAGMA wal_checkpoint(PASSIVE)");
 parentPort.on("message", () => {
-  const { log, checkpointed } = statement.get();
-  parentPort.postMessage({ log, copied: checkpointed });
+  statement.get();
+  parentPort.postMessage("copied");
 });
 `;

@@ -40,7 +40,7 @@ export const sinkDefinition = z.object({
   kind: z
     .string()
     .describe(
-      "What the sink is: `duckdb`, `ducklake`, `postgres`, `clickhouse`, `elasticsearch`, `redis`, `kafka` or `files`.",
+      "What the sink is: `duckdb`, `ducklake`, `postgres`, `clickhouse`, `elasticsearch`, `redis`, `kafka`, `sqlite` or `files`.",
     ),
   tables: tables.optional().describe("A subset of the source's tables: schema.table globs, ! excludes. Default: all."),
   onPoison: z

@@ -71,6 +71,7 @@ const BASE: Readonly<Record<string, object>> = {
   },
   postgres: { url: "postgres://user@h/d" },
   redis: { url: "rediss://user@h:1", cert: "./c.pem", certKey: "./k.pem" },
+  sqlite: { path: "r.sqlite" },
 };
 
 const AVRO = {
@@ -90,6 +91,7 @@ const SINKS: Readonly<Record<string, Readonly<Record<string, Key>>>> = {
     fsync: ["work", false],
   },
   duckdb: { path: ["place", "w.duckdb"], ...warehouse, ...engine },
+  sqlite: { path: ["place", "r.sqlite"], ...warehouse },
   ducklake: {
     catalog: ["place", "sqlite:l.db"],
     data: ["place", "s3://bucket/lake"],

@@ -43,6 +43,7 @@ test.each([
   ],
   ["a schema", postgres("postgres://a@db/w", "s"), postgres("postgres://a@DB:5432/w", "s")],
   ["a file", duckdb("./data/w.duckdb"), duckdb("link/../data/../link/w.duckdb")],
+  ["a replica", { kind: "sqlite", path: "./data/r.db3" }, { kind: "sqlite", path: "link/r.db3" }],
   ["keys", redis("redis://:pw-canary@localhost", "p:"), redis("rediss://127.0.0.1:6379/0", "p:")],
   ["indices", search(["http://a:9200", "http://b:9200"], "p-"), search("http://u:pw-canary@b:9200", "p-")],
 ])("%s that two sinks write into", async (_what, a, b) => {

@@ -12,6 +12,7 @@ const WAREHOUSES = {
   duckdb: { path: "w.duckdb" },
   ducklake: { catalog: "sqlite:lake.db", data: "lake" },
   postgres: { url: "postgres://127.0.0.1/w" },
+  sqlite: { path: "r.sqlite" },
 };
 
 const SINKS: readonly (readonly [kind: string, options: object, form: string])[] = [

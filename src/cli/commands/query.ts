@@ -17,7 +17,7 @@ const ANSWER_MS = 10_000;
 export function addQuery({ program, actionFor }: CommandLine): void {
   program
     .command("query <sql>")
-    .description("read-only SQL on a DuckDB or DuckLake sink, through the daemon while one runs")
+    .description("read-only SQL on a DuckDB, DuckLake or SQLite sink, also while a daemon runs")
     .option("--sink <name>", "the sink to ask, where there are several")
     .option("--limit <count>", "rows to print at most", "1000")
     .option("--timeout <duration>", "how long it may take", "30s")
@@ -48,7 +48,10 @@ async function nameOf({ sinks }: Place, wanted: string | null): Promise<string> 
   }
   const [only, ...others] = able;
   if (only === undefined)
-    throw cliError("MR1110", "no sink of this configuration can be asked by SQL: a DuckDB or DuckLake sink can");
+    throw cliError(
+      "MR1110",
+      "no sink of this configuration can be asked by SQL: a DuckDB, DuckLake or SQLite sink can",
+    );
   if (others.length > 0) throw cliError("MR1110", `several sinks can be asked by SQL, name one with --sink: ${names}`);
   return only;
 }

@@ -92,6 +92,8 @@ const KEPT = `    # deletes: soft       # rows deleted at the source stay, with 
 const CHOICES: Readonly<Record<string, (daemon: string) => string>> = {
   duckdb: () => `    # memoryLimit: 512MB  # DuckDB's own memory, apart from Millrace's
 ${KEPT}`,
+  sqlite: (daemon) => `    # schema: ${daemon}   # what all tables' names begin with. Default: the source's schemas
+${KEPT}`,
   postgres: (daemon) => `    # schema: ${daemon}   # all tables in this schema. Default: the source's schemas
 ${KEPT}`,
   clickhouse: (daemon) => `    # schema: ${daemon}   # all tables in this database. Default: the source's schemas

@@ -14,6 +14,9 @@ export function sourceKindOf(url: string): string {
 }
 
 export function sinkFromUrl(given: string): PlannedSink {
+  const replica = /^sqlite:(?:\/\/)?(.+)$/is.exec(given)?.[1] ?? (/\.(?:sqlite|db3)$/i.test(given) ? given : null);
+  if (replica !== null && schemeOf(replica) === "")
+    return { name: "embedded", kind: "sqlite", place: { key: "path", value: replica } };
   const url = given.replace(/^duckdb:(\/\/)?/i, "");
   const scheme = schemeOf(url);
   switch (scheme) {

@@ -17,7 +17,10 @@ export function addInit({ program, actionFor }: CommandLine): void {
     .command("init")
     .description("look at the source and write a commented config file")
     .option("--source <url>", "the database to follow, such as postgres://user@host/db or mysql://user@host/db")
-    .option("--sink <url...>", "a target: postgres://…, redis://…, http://… (search), or a path ending in .duckdb")
+    .option(
+      "--sink <url...>",
+      "a target: postgres://…, redis://…, http://… (search), or a path ending in .duckdb, .sqlite or .db3",
+    )
     .option("--name <name>", "the daemon's name; default: from the database's name")
     .action(
       actionFor("none", async (session, options) => {

@@ -19,6 +19,7 @@ import { describeMysqlTable, openMysql, readMysqlRows } from "./mysql-source.ts"
 import type { SinkReader } from "./reader.ts";
 import { redisReader, type RedisSinkAddress } from "./redis.ts";
 import { Scratch } from "./scratch.ts";
+import { sqliteReader, type SqliteSinkAddress } from "./sqlite.ts";
 import { type Cells, describeTable, PRINTING, readRows, type SourceTable, type TableName } from "./source-table.ts";
 
 export type { TableDifference, TableName };
@@ -31,7 +32,8 @@ export type SinkAddress =
   | KafkaSinkAddress
   | LakeSinkAddress
   | PostgresSinkAddress
-  | RedisSinkAddress;
+  | RedisSinkAddress
+  | SqliteSinkAddress;
 
 export interface Comparison {
   /** The source's URL, read as a role that may SELECT. */
@@ -71,6 +73,8 @@ function openSink(sink: SinkAddress): Promise<SinkReader> {
       return postgresReader(sink);
     case "redis":
       return redisReader(sink);
+    case "sqlite":
+      return sqliteReader(sink);
     default:
       return sink satisfies never;
   }

@@ -31,6 +31,8 @@ export const LAKE_KINDS = ["ducklake", "ducklake-history"] as const;
 export const STREAM_KINDS = ["kafka"] as const;
 /** In a database of the test's own each. */
 export const COLUMN_KINDS = ["clickhouse", "clickhouse-soft", "clickhouse-history"] as const;
+/** What applications ship with. */
+export const EMBEDDED_KINDS = ["sqlite"] as const;
 export type PlainKind = (typeof SINK_KINDS)[number];
 /** A log of changes: what a test compares are the rows that they leave. */
 export const LOG_KINDS = ["files"] as const;
@@ -42,6 +44,7 @@ export type SinkKind =
   | (typeof LAKE_KINDS)[number]
   | (typeof STREAM_KINDS)[number]
   | (typeof LOG_KINDS)[number]
+  | (typeof EMBEDDED_KINDS)[number]
   | (typeof COLUMN_KINDS)[number]
   | (typeof BUCKET_KINDS)[number];
 
@@ -110,6 +113,10 @@ export class SinkSet implements AsyncDisposable {
       case "duckdb":
         this.config[kind] = { kind, path: "./warehouse.duckdb" };
         this.#addresses.push((folder) => ({ kind, path: join(folder, "warehouse.duckdb") }));
+        return;
+      case "sqlite":
+        this.config[kind] = { kind, path: "./replica.sqlite" };
+        this.#addresses.push((folder) => ({ kind, path: join(folder, "replica.sqlite") }));
         return;
       case "ducklake":
       case "ducklake-history": {

@@ -30,8 +30,9 @@ export async function compileProgram(): Promise<void> {
 
 /** Packages that look for files of their own stay where they are. */
 async function bundle(): Promise<void> {
-  // The second is started by the first, which finds it beside itself.
-  const input = [INSTALLED_PROGRAM, `${ROOT}dist/connectors/duckdb/engine/engine-host.js`];
+  // The others are started by the first, which finds them beside itself.
+  const hosts = ["duckdb/engine/engine-host.js", "sqlite/inspect/query-host.js"];
+  const input = [INSTALLED_PROGRAM, ...hosts.map((host) => `${ROOT}dist/connectors/${host}`)];
   const bundled = await rolldown({ input, platform: "node", external: [/^@(duckdb|platformatic)/] });
   await bundled.write({ dir: IN_FEW_FILES, format: "es", cleanDir: true });
   await bundled.close();

@@ -103,27 +103,32 @@ function columnsOf(query: RunSql, table: TableVersion): string[] {
   return table.columns.map(({ name }, i) => (found.includes(name) ? name : found[i]!));
 }
 
-function readable(name: string): string {
+export function sqliteReadable(name: string): string {
   return `case typeof(${quote(name)}) when 'text' then 't' || hex(${quote(name)}) when 'blob' then 'b' || hex(${quote(name)}) else ${quote(name)} end`;
 }
 
-function cellOf({ type, native }: Column, isKey: boolean, value: SQLOutputValue | undefined): string | null {
+/** A cell that `sqliteReadable` has selected, as `sqliteLanding` spells it. */
+export function sqliteCell(
+  { type, native }: Pick<Column, "type" | "native">,
+  isKey: boolean,
+  value: SQLOutputValue | undefined,
+): string | null {
   if (value === null || value === undefined) return null;
   if (typeof value === "number") return Object.is(value, -0) ? "-0" : String(value);
   if (typeof value !== "string") return String(value);
   if (value.startsWith("b")) return `\\x${value.slice(1).toLowerCase()}`;
   const text = Buffer.from(value.slice(1), "hex").toString();
   if (type.kind !== "array" || native === "box[]") return text;
-  return isKey ? spelledJson(landingOf(type, text)) : spelledJson(readJson(text));
+  return isKey ? text : spelledJson(readJson(text));
 }
 
 function cellsOf(table: TableVersion, values: readonly SQLOutputValue[]): (string | null)[] {
-  return values.map((value, i) => cellOf(table.columns[i]!, table.key.includes(i), value));
+  return values.map((value, i) => sqliteCell(table.columns[i]!, table.key.includes(i), value));
 }
 
 function liveRows(query: RunSql, table: TableVersion, { deletes, mode }: TargetForm): TargetRow[] {
   const names = columnsOf(query, table);
-  const cells = names.map(readable).join(", ");
+  const cells = names.map(sqliteReadable).join(", ");
   const keys = table.key.map((i) => quote(names[i]!)).join(", ");
   const latest =
     `(select * from (select *, row_number() over (partition by ${keys} order by _millrace_version desc, _millrace_offset desc) as _place ` +
@@ -140,7 +145,7 @@ function liveRows(query: RunSql, table: TableVersion, { deletes, mode }: TargetF
 function markedRows(query: RunSql, table: TableVersion): MarkedRow[] {
   const names = table.columns.map(({ name }) => name);
   const rows = query(
-    `select _millrace_version, _millrace_commit_time, _millrace_deleted, ${names.map(readable).join(", ")} ` +
+    `select _millrace_version, _millrace_commit_time, _millrace_deleted, ${names.map(sqliteReadable).join(", ")} ` +
       `from ${nameOf(table)} order by ${table.key.map((i) => quote(names[i]!)).join(", ")}`,
   );
   return rows.map(([version, time, deleted, ...values]) => ({
@@ -160,7 +165,7 @@ function historyRows(query: RunSql, table: TableVersion): HistoryRow[] {
   const names = table.columns.map(({ name }) => name);
   const keys = table.key.map((i) => quote(names[i]!)).join(", ");
   const rows = query(
-    `select _millrace_version, _millrace_offset, _millrace_op, coalesce(_millrace_unchanged, '[]'), ${names.map(readable).join(", ")} ` +
+    `select _millrace_version, _millrace_offset, _millrace_op, coalesce(_millrace_unchanged, '[]'), ${names.map(sqliteReadable).join(", ")} ` +
       `from ${nameOf(table)} order by _millrace_version, _millrace_offset, ${keys}, _millrace_op desc`,
   );
   return rows.map(([version, offset, op, unchanged, ...values]) => ({
