@@ -37,6 +37,7 @@ export class SqliteFile {
   readonly #database: DatabaseSync;
   readonly #inode: string;
   readonly #statements = new Map<string, StatementSync>();
+  readonly #queries = new Map<string, StatementSync>();
   readonly #log: LogThread;
   #logHandle: FileHandle | null = null;
   #logPages = 0;
@@ -67,27 +68,22 @@ export class SqliteFile {
     });
   }
 
-  statement(sql: string): StatementSync {
-    const known = this.#statements.get(sql);
-    if (known !== undefined) return known;
-    if (this.#statements.size >= STATEMENTS_MAX) this.#statements.clear();
-    const statement = this.#database.prepare(sql);
-    this.#statements.set(sql, statement);
-    return statement;
-  }
-
   exec(sql: string): void {
     this.#database.exec(sql);
   }
 
   /** How many rows it changed. */
   run(sql: string, ...values: readonly SQLInputValue[]): number {
-    return Number(this.statement(sql).run(...values).changes);
+    const statement = known(this.#statements, sql, () => this.#database.prepare(sql));
+    return Number(statement.run(...values).changes);
   }
 
   /** Integers are bigints. */
   rows(sql: string, ...values: readonly SQLInputValue[]): readonly (readonly SQLOutputValue[])[] {
-    return rowsOf(this.#database, sql, ...values);
+    return rowsBy(
+      known(this.#queries, sql, () => prepareQuery(this.#database, sql)),
+      ...values,
+    );
   }
 
   get isInTransaction(): boolean {
@@ -138,6 +134,7 @@ export class SqliteFile {
   async close(): Promise<void> {
     await this.#log.end();
     this.#statements.clear();
+    this.#queries.clear();
     await this.#logHandle?.close();
     if (this.#database.isOpen) this.#database.close();
   }
@@ -162,11 +159,33 @@ export function rowsOf(
   sql: string,
   ...values: readonly SQLInputValue[]
 ): readonly (readonly SQLOutputValue[])[] {
+  return rowsBy(prepareQuery(database, sql), ...values);
+}
+
+/** Integers are bigints. */
+export function prepareQuery(database: DatabaseSync, sql: string): StatementSync {
   const statement = database.prepare(sql);
   statement.setReadBigInts(true);
   statement.setReturnArrays(true);
+  return statement;
+}
+
+/** Of a statement from `prepareQuery`. */
+export function rowsBy(
+  statement: StatementSync,
+  ...values: readonly SQLInputValue[]
+): readonly (readonly SQLOutputValue[])[] {
   // They are arrays, and the driver's types tell of objects only.
   return statement.all(...values).map((row) => Object.values(row));
+}
+
+function known(statements: Map<string, StatementSync>, sql: string, prepare: () => StatementSync): StatementSync {
+  let statement = statements.get(sql);
+  if (statement === undefined) {
+    if (statements.size >= STATEMENTS_MAX) statements.clear();
+    statements.set(sql, (statement = prepare()));
+  }
+  return statement;
 }
 
 function applicationOf(database: DatabaseSync): number {

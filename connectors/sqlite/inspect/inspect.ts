@@ -15,7 +15,7 @@ import {
   VERSION_COLUMN,
 } from "../../warehouse/own-columns.ts";
 import { classify, sqliteError, stopped } from "../errors.ts";
-import { openExisting, rowsOf, unlessBusy } from "../file.ts";
+import { openExisting, prepareQuery, rowsBy, rowsOf, unlessBusy } from "../file.ts";
 import { columnNames, fold, quoteIdentifier, targetName } from "../names.ts";
 import { ARRAY, BOOL, BYTES, FLOAT, MOMENT, sqliteType, UNSIGNED } from "../types.ts";
 
@@ -65,13 +65,14 @@ export class SqliteInspection implements Inspection {
       if (found === null) return [];
       const wanted = found.keys.map((name, part) => `${name} = ${typed(table, part)}`).join(" AND ");
       const sql = `SELECT ${[VERSION_COLUMN, ...found.cells].join(", ")} FROM ${this.#live(found, wanted)}`;
+      const statement = prepareQuery(this.#database, sql);
       const ids = new Set<string>();
       const rows: StoredRow[] = [];
       for (const [i, key] of keys.entries()) {
         if (i % ROWS_PER_PIECE === ROWS_PER_PIECE - 1) await turn();
         if (signal.aborted) throw stopped();
         const values = key.map((text, part) => keyValue(table.columns[table.key[part]!]!, text));
-        for (const row of await unlessBusy(signal, () => rowsOf(this.#database, sql, ...values))) {
+        for (const row of await unlessBusy(signal, () => rowsBy(statement, ...values))) {
           const stored = storedRow(table, row);
           // Two keys that SQLite takes for one have one row.
           if (ids.has(stored.id)) continue;
@@ -89,9 +90,7 @@ export class SqliteInspection implements Inspection {
       const found = this.#find(database, table);
       if (found === null) return;
       const list = table.key.map((ordinal) => found.cells[ordinal]!).join(", ");
-      const statement = database.prepare(`SELECT ${list} FROM ${this.#live(found, "true")}`);
-      statement.setReadBigInts(true);
-      statement.setReturnArrays(true);
+      const statement = prepareQuery(database, `SELECT ${list} FROM ${this.#live(found, "true")}`);
       let piece: ListedKey[] = [];
       for (const row of statement.iterate()) {
         piece.push(listedKey(table, Object.values(row)));
