@@ -118,7 +118,9 @@ export class SqliteWarehouse
 
   async find(tables: readonly TableName[]): Promise<Found<SqliteTarget>> {
     const found = new Map<string, SqliteTarget>();
+    const slices = new Slices(this.#signal);
     for (const table of tables) {
+      if (slices.isOver) await slices.next();
       const target = this.#look(this.shown(table));
       if (target !== null) found.set(this.key(table), target);
     }

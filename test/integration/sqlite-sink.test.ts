@@ -1,0 +1,158 @@
+/** What only a SQLite file can meet: another program's file, lock, index or trigger, and readers beside the writer. */
+import { readFileSync, writeFileSync } from "node:fs";
+import { DatabaseSync } from "node:sqlite";
+import { setTimeout as sleep } from "node:timers/promises";
+import { expect, test } from "vitest";
+import { SqliteSink } from "../../connectors/sqlite/sink.ts";
+import { failure, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
+import { tableVersion } from "../support/model/blocks.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
+import { sqliteTarget } from "../support/warehouses/sqlite-target.ts";
+
+const orders = tableVersion({
+  table: "orders",
+  columns: [
+    ["id", "int8"],
+    ["status", "text"],
+    ["at", "timestamptz"],
+  ],
+  key: ["id"],
+});
+const AT = "2024-02-29 12:00:00.5+00";
+
+async function opened(sink: { open: SqliteSink["open"]; prepare: SqliteSink["prepare"] }): Promise<void> {
+  await sink.open(1, timeout());
+  await sink.prepare([orders], timeout());
+}
+
+test("a file that Millrace did not make is refused and stays as it is", async () => {
+  using folder = temporaryFolder();
+  const [app, text, damaged] = [folder.file("app.db"), folder.file("text"), folder.file("damaged")];
+  using database = new DatabaseSync(app);
+  database.exec("create table settings (k text)");
+  writeFileSync(text, "no database at all, but a text that is long enough to be read as one".repeat(20));
+  using other = new DatabaseSync(damaged);
+  other.exec("pragma application_id = 1298754668; create table t (a); insert into t values (1)");
+  other.close();
+  const bytes = readFileSync(damaged);
+  writeFileSync(damaged, bytes.fill(0x5a, 100, 4_000));
+  for (const [path, code] of [
+    [app, "MR3106"],
+    [text, "MR3202"],
+    [damaged, "MR3202"],
+  ] as const) {
+    const before = readFileSync(path);
+    const sink = new SqliteSink({ name: "s", path, schema: undefined });
+    const error = await failure(sink.open(1, timeout()));
+    expect(error).toMatchObject({ code, kind: "fatal", message: expect.stringContaining(path) });
+    await sink.close();
+    expect(readFileSync(path).equals(before)).toBe(true);
+  }
+});
+
+test("another program's transaction is waited for, and nothing else waits meanwhile", async () => {
+  await using target = sqliteTarget();
+  const sink = await target.makeSink();
+  await opened(sink);
+  using other = new DatabaseSync(target.path);
+  other.exec("create table mine (a); begin immediate; insert into mine values (1)");
+  let isApplied = false;
+  const applying = sink
+    .apply(rowsBatch(10n, [orders, [put(["1", "new", AT])]]), new Reports(), timeout())
+    .then(() => (isApplied = true));
+  // SQLite's own waiting would stand still here.
+  const started = performance.now();
+  for (let i = 0; i < 20; i++) await sleep(5);
+  expect(performance.now() - started).toBeLessThan(3_000);
+  expect(isApplied).toBe(false);
+  other.exec("commit");
+  await applying;
+  expect(target.query(`select status from "public.orders"`)).toEqual([["new"]]);
+  await sink.close();
+});
+
+test("a lock that stays is an error that is tried again, and names the file", { tags: "heavy" }, async () => {
+  await using target = sqliteTarget();
+  const sink = await target.makeSink();
+  await opened(sink);
+  using other = new DatabaseSync(target.path);
+  other.exec("begin immediate");
+  const batch = rowsBatch(10n, [orders, [put(["1", "new", AT])]]);
+  const error = await failure(sink.apply(batch, new Reports(), timeout()));
+  expect(error).toMatchObject({
+    code: "MR2026",
+    kind: "retryable",
+    message: expect.stringContaining(target.path),
+  });
+  other.exec("rollback");
+  await sink.apply(batch, new Reports(), timeout());
+  await sink.close();
+});
+
+test("a reader sees whole transactions and one moment, while rows come", async () => {
+  await using target = sqliteTarget();
+  const sink = await target.makeSink();
+  await opened(sink);
+  using reader = new DatabaseSync(target.path, { readOnly: true });
+  const many = (mark: string) => Array.from({ length: 5_000 }, (_, i) => put([`${i}`, mark, AT]));
+  const counts = () =>
+    reader.prepare(`select status, count(*) as n from "public.orders" group by status`).all().map(Object.values);
+  await sink.apply(rowsBatch(10n, [orders, many("a")]), new Reports(), timeout());
+  reader.exec("begin");
+  expect(counts()).toEqual([["a", 5_000]]);
+  const applied = new AbortController();
+  const applying = sink
+    .apply(rowsBatch(20n, [orders, many("b")]), new Reports(), timeout())
+    .finally(() => applied.abort());
+  for (; !applied.signal.aborted; await sleep(1)) expect(counts()).toEqual([["a", 5_000]]);
+  await applying;
+  reader.exec("commit");
+  expect(counts()).toEqual([["b", 5_000]]);
+  await sink.close();
+});
+
+test("indexes, views and triggers that somebody made outlive a copy of the table; one that refuses a row makes a dead letter", async () => {
+  await using target = sqliteTarget();
+  const sink = await target.makeSink();
+  await opened(sink);
+  await sink.apply(rowsBatch(10n, [orders, [put(["1", "new", AT])]]), new Reports(), timeout());
+  for (const sql of [
+    `create index by_status on "public.orders" (status)`,
+    `create index by_at on "public.orders" (at)`,
+    `create view open_orders as select id from "public.orders" where status = 'new'`,
+    `create trigger no_secrets before insert on "public.orders" when new.status = 'secret' begin select raise(abort, 'no'); end`,
+  ])
+    target.query(sql);
+  const retyped = tableVersion({
+    table: "orders",
+    columns: [
+      ["id", "text"],
+      ["status", "text"],
+    ],
+    key: ["id"],
+    version: 2,
+    identities: { id: 1, status: 2 },
+  });
+  await sink.prepare([retyped], timeout());
+  const reports = new Reports();
+  await sink.apply(rowsBatch(20n, [retyped, [put(["2", "secret"]), put(["3", "new"])]]), reports, timeout());
+  expect(reports.poisons.map(({ entry, error }) => [entry, error.code])).toEqual([[0, "MR3111"]]);
+  expect(reports.poisons[0]?.error.message).not.toContain("secret");
+  expect(target.query("select id from open_orders order by id")).toEqual([["1"], ["3"]]);
+  const made = target.query(
+    "select name from sqlite_schema where name like 'by_%' or name = 'no_secrets' order by name",
+  );
+  expect(made.flat()).toEqual(["by_at", "by_status", "no_secrets"]);
+  await sink.close();
+});
+
+test("SQLite's own functions read what lies there", async () => {
+  await using target = sqliteTarget();
+  const sink = await target.makeSink();
+  await opened(sink);
+  await sink.apply(rowsBatch(10n, [orders, [put(["1", "new", AT])]]), new Reports(), timeout());
+  expect(target.query(`select at, strftime('%s', at), typeof(id) from "public.orders"`)).toEqual([
+    ["2024-02-29T12:00:00.500000Z", "1709208000", "integer"],
+  ]);
+  await sink.close();
+});
