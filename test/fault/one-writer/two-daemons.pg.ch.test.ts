@@ -24,7 +24,7 @@ test(
     await source.query(
       "create table item (id int primary key, name text); insert into item values (1, 'second'), (99, 'second')",
     );
-    const { ducklake, ...others } = JSON.parse(JSON.stringify(first.sinks.config).replaceAll("../", `${folder}/`));
+    const { ducklake, ...others } = JSON.parse(JSON.stringify(first.sinks.config).replaceAll("./", `${folder}/`));
     await using installation = new Installation({
       name: source.name,
       source: { kind: "postgres", url: source.url, heartbeat: "500ms" },
