@@ -111,7 +111,7 @@ const SEARCH: Readonly<Record<string, Failpoint>> = {
 };
 
 /**
- * In clickhouse, ducklake, files, shapes, upkeep and raw-copy beside this file, in kafka/topics, contain/no-second-slot,
+ * In clickhouse, ducklake, files, shapes, sqlite, upkeep and raw-copy beside this file, in kafka/topics, contain/no-second-slot,
  * e2e/schema/changes-without-read and e2e/operate/commands, and in the tests of `offsets` and `recover`.
  */
 const ELSEWHERE = [
@@ -155,6 +155,9 @@ const ELSEWHERE = [
   "sink.table-suspended",
   "duckdb.rows-copied",
   "duckdb.rewritten",
+  "sqlite.target-made",
+  "sqlite.rows-written",
+  "sqlite.committed",
 ];
 
 const PROVOKE_EVERY_MS = 500;
