@@ -1,9 +1,8 @@
 import { constants } from "node:fs";
 import { access, stat } from "node:fs/promises";
 import { dirname } from "node:path";
-import type { Finding, GrantScript } from "../../src/core/contracts/connector.ts";
+import type { Finding } from "../../src/core/contracts/connector.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
-import { shellWord } from "../../src/core/shell-word.ts";
 import { Database } from "./file/database.ts";
 import type { DuckdbSinkOptions } from "./sink.ts";
 
@@ -28,15 +27,4 @@ export async function checkFile(options: DuckdbSinkOptions, signal: AbortSignal)
     if (known === undefined) throw error;
     return [{ id, level: "error", what: `${known.code}: ${known.message}`, fix: known.hint ?? null }];
   }
-}
-
-/** The file's folder belongs to the user that the daemon runs as: DuckDB writes files beside the file. */
-export function grants({ path }: Pick<DuckdbSinkOptions, "path">): readonly GrantScript[] {
-  const folder = shellWord(dirname(path));
-  const script = [
-    "# In place of millrace: the user that the daemon runs as, and its group.",
-    `install -d -m 0700 -o millrace -g millrace ${folder}`,
-    `test ! -e ${shellWord(path)} || { chown millrace:millrace ${shellWord(path)} && chmod 0600 ${shellWord(path)}; }`,
-  ];
-  return [{ by: "root, on the daemon's machine", language: "sh", script: script.join("\n") }];
 }

@@ -1,6 +1,6 @@
-import { existsSync, realpathSync } from "node:fs";
-import { basename, dirname, join, resolve } from "node:path";
+import { resolve } from "node:path";
 import { z } from "zod";
+import { fileGrants, realPath } from "../kit/file-target.ts";
 import { idleDeletes, refusing } from "../kit/idle-keys.ts";
 import { deletes, mode, schemaFor } from "../kit/row-form.ts";
 import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
@@ -32,13 +32,6 @@ function sinkOptions({ name, daemon, folder, options, dropsColumns }: SinkContex
   return { name, owner, path: resolve(folder, path), memoryLimit, threads, schema, form, dropsColumns };
 }
 
-/** The real path of a file that may not exist yet, and whose folder may be a link. */
-function realPath(path: string): string {
-  if (existsSync(path)) return realpathSync(path);
-  const folder = dirname(path);
-  return existsSync(folder) ? join(realpathSync(folder), basename(path)) : path;
-}
-
 export const factory: SinkFactory<Options> = {
   form: (options) => options.mode,
   create: async (context, log) => {
@@ -49,10 +42,7 @@ export const factory: SinkFactory<Options> = {
     const { checkFile } = await import("./check.ts");
     return await checkFile(sinkOptions(context), signal);
   },
-  grants: async (context) => {
-    const { grants } = await import("./check.ts");
-    return grants(sinkOptions(context));
-  },
+  grants: async (context) => fileGrants(sinkOptions(context).path),
   query: async (context, request, copy, signal) => {
     const { queryFile } = await import("./inspect/query-file.ts");
     return await queryFile(sinkOptions(context), request, copy, signal);

@@ -3,32 +3,12 @@ import { type Column, tableId } from "../../src/core/model/schema.ts";
 import { duckdbError } from "./errors.ts";
 import { quoteLiteral } from "../kit/duckdb.ts";
 import { distinctNames, fold, quoteIdentifier } from "../kit/sql-names.ts";
-import {
-  COMMIT_TIME_COLUMN,
-  DELETED_COLUMN,
-  EXACT_COLUMN,
-  OFFSET_COLUMN,
-  OP_COLUMN,
-  SEEN_COLUMN,
-  UNCHANGED_COLUMN,
-  VERSION_COLUMN,
-} from "../warehouse/own-columns.ts";
+import { OWN_COLUMNS } from "../warehouse/own-columns.ts";
 
 export { fold, quoteIdentifier, quoteLiteral };
 
 /** Schema of Millrace's own tables; captured tables can't be in it. */
 export const META_SCHEMA = "_millrace";
-
-const OWN_COLUMNS = [
-  VERSION_COLUMN,
-  COMMIT_TIME_COLUMN,
-  DELETED_COLUMN,
-  OP_COLUMN,
-  OFFSET_COLUMN,
-  UNCHANGED_COLUMN,
-  SEEN_COLUMN,
-  EXACT_COLUMN,
-];
 
 /** DuckLake gives these names to columns of its own. */
 const LAKE_COLUMNS = ["row_id", "begin_snapshot", "end_snapshot"];

@@ -1,8 +1,7 @@
 import { constants, existsSync } from "node:fs";
 import { access } from "node:fs/promises";
 import { dirname } from "node:path";
-import type { Finding, GrantScript } from "../../src/core/contracts/connector.ts";
-import { shellWord } from "../../src/core/shell-word.ts";
+import type { Finding } from "../../src/core/contracts/connector.ts";
 import { classify, notOurs } from "./errors.ts";
 import { openExisting, openForReading, rowsOf, unlessBusy } from "./file.ts";
 import type { SqliteSinkOptions } from "./sink.ts";
@@ -33,15 +32,4 @@ function expectUsable(path: string): void {
   if (ours !== null) return;
   using other = openForReading(path);
   if (rowsOf(other, "SELECT 1 FROM sqlite_schema LIMIT 1").length > 0) throw notOurs(path);
-}
-
-/** The file's folder belongs to the user that the daemon runs as: SQLite writes its log beside the file. */
-export function grants({ path }: Pick<SqliteSinkOptions, "path">): readonly GrantScript[] {
-  const folder = shellWord(dirname(path));
-  const script = [
-    "# In place of millrace: the user that the daemon runs as, and its group.",
-    `install -d -m 0700 -o millrace -g millrace ${folder}`,
-    `test ! -e ${shellWord(path)} || { chown millrace:millrace ${shellWord(path)} && chmod 0600 ${shellWord(path)}; }`,
-  ];
-  return [{ by: "root, on the daemon's machine", language: "sh", script: script.join("\n") }];
 }

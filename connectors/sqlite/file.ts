@@ -11,13 +11,13 @@
  * - `busy_timeout` sleeps in the calling thread. It is 0, and BEGIN IMMEDIATE is tried again by a timer.
  * - A checkpoint (the log's pages go into the file, both are synced) belongs to a thread (`LogThread`).
  */
-import { existsSync, statSync } from "node:fs";
-import { type FileHandle, open, realpath } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
+import { existsSync } from "node:fs";
+import { type FileHandle, open } from "node:fs/promises";
 import { DatabaseSync, type SQLInputValue, type SQLOutputValue, type StatementSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
 import { failpoint } from "../../src/core/failpoint.ts";
 import { fileGone, isBusy, notOurs, sqliteError, stopped } from "./errors.ts";
+import { inodeOf, resolved } from "../kit/file-target.ts";
 import { LogThread } from "./log-thread.ts";
 
 /** "Mill": marks a file that this sink made. SQLite keeps the number in the file's header. */
@@ -51,7 +51,7 @@ export class SqliteFile {
 
   /** Makes the file if it is missing. Refuses one with tables that we did not make. */
   static async open(given: string, signal: AbortSignal): Promise<SqliteFile> {
-    const path = await resolved(given);
+    const path = await resolved(given, "SQLite file", sqliteError);
     return await unlessBusy(signal, () => {
       const database = new DatabaseSync(path, { timeout: 0, enableForeignKeyConstraints: false });
       try {
@@ -211,28 +211,4 @@ export async function unlessBusy<T>(signal: AbortSignal, work: () => T): Promise
     }
     await sleep(BUSY_PAUSE_MS);
   }
-}
-
-/** The file may not exist yet; its folder must exist. */
-async function resolved(path: string): Promise<string> {
-  try {
-    return await realpath(path);
-  } catch {
-    try {
-      return join(await realpath(dirname(path)), basename(path));
-    } catch (error) {
-      throw sqliteError({
-        code: "MR3203",
-        kind: "blocked",
-        message: `the folder of the SQLite file ${path} does not exist`,
-        hint: `mkdir -p ${dirname(path)}`,
-        cause: error,
-      });
-    }
-  }
-}
-
-function inodeOf(path: string): string {
-  const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
-  return stat === undefined ? "" : `${stat.dev}:${stat.ino}`;
 }

@@ -1,17 +1,7 @@
 import type { TableName } from "../../src/core/contracts/connector.ts";
 import { type Column, tableId } from "../../src/core/model/schema.ts";
 import { distinctNames, fold, quoteIdentifier } from "../kit/sql-names.ts";
-import {
-  COMMIT_TIME_COLUMN,
-  DELETED_COLUMN,
-  EXACT_COLUMN,
-  OFFSET_COLUMN,
-  OP_COLUMN,
-  OWN_PREFIX,
-  SEEN_COLUMN,
-  UNCHANGED_COLUMN,
-  VERSION_COLUMN,
-} from "../warehouse/own-columns.ts";
+import { OWN_COLUMNS, OWN_PREFIX } from "../warehouse/own-columns.ts";
 import { sqliteError } from "./errors.ts";
 
 export { fold, quoteIdentifier };
@@ -22,17 +12,6 @@ export const PROGRESS = "_millrace_progress";
 export const NOTES = "_millrace_tables";
 /** Takes the place of a target whose rows must be copied. */
 export const REBUILT = "_millrace_rebuilt";
-
-const OWN_COLUMNS = [
-  VERSION_COLUMN,
-  COMMIT_TIME_COLUMN,
-  DELETED_COLUMN,
-  OP_COLUMN,
-  OFFSET_COLUMN,
-  UNCHANGED_COLUMN,
-  SEEN_COLUMN,
-  EXACT_COLUMN,
-];
 
 /** SQLite has no schemas: the table's name is that of both, with a dot. */
 export function targetName(table: TableName, schemaOption: string | undefined): string {

@@ -16,6 +16,19 @@ export const SEEN_COLUMN = "_millrace_seen";
 /** JSON object of the cells that do not fit their columns' types. */
 export const EXACT_COLUMN = "_millrace_exact";
 
+/** What an engine that can add them at any time makes its targets with, whatever their form. */
+export const WRITTEN_COLUMNS: readonly string[] = [
+  VERSION_COLUMN,
+  COMMIT_TIME_COLUMN,
+  DELETED_COLUMN,
+  OP_COLUMN,
+  OFFSET_COLUMN,
+  UNCHANGED_COLUMN,
+  SEEN_COLUMN,
+];
+/** The names that no column of a table may take. */
+export const OWN_COLUMNS: readonly string[] = [...WRITTEN_COLUMNS, EXACT_COLUMN];
+
 /** Follows the key of a history's rows; distinguishes the changes of a row. */
 export const CHANGE_IDENTITY: readonly string[] = [VERSION_COLUMN, OFFSET_COLUMN];
 

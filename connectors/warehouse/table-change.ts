@@ -68,8 +68,16 @@ export interface ExistingTarget {
 }
 
 /** Why a sink does not write a table. */
+export const REFUSED = {
+  foreign: "MR3106",
+  mode: "MR3120",
+  type: "MR3107",
+  key: "MR3107",
+  "own name": "MR3117",
+} as const;
+
 export interface Refused {
-  readonly kind: "foreign" | "mode" | "type" | "key" | "own name";
+  readonly kind: keyof typeof REFUSED;
   readonly message: string;
   readonly table: TableName;
   /** Of kind "type". */

@@ -317,6 +317,8 @@ export function readFailed(table: string, cause: unknown): MillraceError {
   });
 }
 
+/** Of an error that no connector knows. */
+export const UNCLASSIFIED = "MR1304";
 export const TARGETS_MEET = "MR1305";
 
 export function targetsMeet(sink: string, a: string, b: string, target: string): MillraceError {

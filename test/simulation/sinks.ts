@@ -38,17 +38,29 @@ interface Put {
   readonly version: bigint;
 }
 
+const TARGET = { side: "sink", kind: "model" } as const;
+
 function fenced(name: string): MillraceError {
-  return new MillraceError({ code: "MR3997", kind: "fatal", message: `${name}: another process has written` });
+  return new MillraceError({
+    connector: TARGET,
+    code: "MR3997",
+    kind: "fatal",
+    message: `${name}: another process has written`,
+  });
 }
 
 function replaced(name: string): MillraceError {
-  return new MillraceError({ code: "MR3995", kind: "reopen", message: `${name}: another progress than was written` });
+  return new MillraceError({
+    connector: TARGET,
+    code: "MR3995",
+    kind: "reopen",
+    message: `${name}: another progress than was written`,
+  });
 }
 
 function tooMany(name: string): MillraceError {
   const message = `${name}: a step has too many tables`;
-  return new MillraceError({ code: "MR3994", kind: "retryable", reason: "tables", message });
+  return new MillraceError({ connector: TARGET, code: "MR3994", kind: "retryable", reason: "tables", message });
 }
 
 /** Each call to a server takes time. */
@@ -370,6 +382,7 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
     const held = this.#target.tables.get(table.id);
     if (held === undefined || held.shape.fingerprint !== table.fingerprint)
       throw new MillraceError({
+        connector: TARGET,
         code: "MR3996",
         kind: "reopen",
         message: `${this.name}: the table is not there`,
@@ -437,7 +450,7 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
 }
 
 function refusal(): MillraceError {
-  return new MillraceError({ code: "MR3998", kind: "poison", message: "the row is refused" });
+  return new MillraceError({ connector: TARGET, code: "MR3998", kind: "poison", message: "the row is refused" });
 }
 
 interface Entry {

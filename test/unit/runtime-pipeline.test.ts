@@ -15,6 +15,7 @@ import { ScriptedSource } from "../support/model/scripted-source.ts";
 import { eventually } from "../support/run/waiting.ts";
 import { checkpointOf } from "../support/daemon/complete.ts";
 
+const TARGET = { side: "sink", kind: "scripted" } as const;
 const columns = [
   ["id", "int4"],
   ["name", "text"],
@@ -90,7 +91,14 @@ async function same(source: ScriptedSource, sink: ScriptedSink, tables: readonly
 
 /** What a sink says that can't follow one table. */
 const refused = (table: TableVersion) =>
-  new MillraceError({ code: "MR3999", kind: "fatal", message: "no", hint: "change it", table: table.id });
+  new MillraceError({
+    connector: TARGET,
+    code: "MR3999",
+    kind: "fatal",
+    message: "no",
+    hint: "change it",
+    table: table.id,
+  });
 
 test.each([
   ["of the largest batch, where one is large", 16, { main: [48], second: [32] }],
@@ -234,7 +242,13 @@ describe("a table that a sink can't follow", () => {
     sink.before = (batch) => {
       if (batch.kind !== "sweep" || !batch.sweeps.some(({ table }) => table.id === notes.id)) return;
       if (batch.sweeps.length > 1) together++;
-      throw new MillraceError({ code: "MR3999", kind: "fatal", message: "it can't be written", hint: "change it" });
+      throw new MillraceError({
+        connector: TARGET,
+        code: "MR3999",
+        kind: "fatal",
+        message: "it can't be written",
+        hint: "change it",
+      });
     };
     await scene.pipeline.snapshot("scripted", [users.id, notes.id], null, "asked for");
     await eventually(
@@ -260,7 +274,7 @@ describe("a table that a sink can't follow", () => {
     sink.before = (batch) => {
       if (batch.kind !== "rows") return;
       tried.push(batch.tables.map(({ table }) => table.id));
-      throw new MillraceError({ code: "MR3999", kind: "fatal", message: "no", hint: "change it" });
+      throw new MillraceError({ connector: TARGET, code: "MR3999", kind: "fatal", message: "no", hint: "change it" });
     };
     source.commit(put(users, 1), put(notes, 1));
     await eventually(() => expect(scene.pipeline.lives.map((life) => life.state)).toEqual(["failed"]));
@@ -334,7 +348,12 @@ describe("a failure that nobody has classified", () => {
     sink.before = (batch) => {
       const hasNotes = batch.kind === "rows" && batch.tables.some(({ table }) => table.id === notes.id);
       if (isBroken && hasNotes)
-        throw new MillraceError({ code: "MR3999", kind: "fatal", message: "a secret of the target" });
+        throw new MillraceError({
+          connector: TARGET,
+          code: "MR3999",
+          kind: "fatal",
+          message: "a secret of the target",
+        });
     };
     source.commit(put(notes, 10), put(users, 10));
     source.commit(put(users, 11), put(notes, 11));
@@ -358,7 +377,7 @@ describe("a failure that nobody has classified", () => {
   });
 
   test.each([
-    ["classified", new MillraceError({ code: "MR3999", kind: "fatal", message: "no" })],
+    ["classified", new MillraceError({ connector: TARGET, code: "MR3999", kind: "fatal", message: "no" })],
     ["a defect", new Error("no")],
   ])("suspends the one of several tables that can't be made ready: %s", async (_, failure) => {
     await using opened = await realState();
@@ -389,7 +408,8 @@ describe("a failure that nobody has classified", () => {
     await same(source, sink);
     let isBlocked = true;
     sink.before = () => {
-      if (isBlocked) throw new MillraceError({ code: "MR3999", kind: "blocked", message: "no", table: notes.id });
+      if (isBlocked)
+        throw new MillraceError({ connector: TARGET, code: "MR3999", kind: "blocked", message: "no", table: notes.id });
     };
     source.commit(put(notes, 2));
     await eventually(() => expect(scene.pipeline.lives[0]!.needsPerson).toBe(true));
@@ -406,7 +426,7 @@ describe("a failure that nobody has classified", () => {
     const scene = start(source, opened.state, [deaf, picky]);
     source.commit(put(users, 1));
     for (const sink of [deaf, picky]) await same(source, sink);
-    const broken = new MillraceError({ code: "MR3999", kind: "fatal", message: "no" });
+    const broken = new MillraceError({ connector: TARGET, code: "MR3999", kind: "fatal", message: "no" });
     deaf.before = () => {
       throw broken;
     };
@@ -430,7 +450,8 @@ describe("a failure that nobody has classified", () => {
     let isBroken = true;
     sink.before = (batch) => {
       const hasNotes = batch.kind === "rows" && batch.tables.some(({ table }) => table.id === notes.id);
-      if (isBroken && hasNotes) throw new MillraceError({ code: "MR3999", kind: "fatal", message: "no" });
+      if (isBroken && hasNotes)
+        throw new MillraceError({ connector: TARGET, code: "MR3999", kind: "fatal", message: "no" });
     };
     source.commit(put(users, 2), put(notes, 2));
     await eventually(() => expect(first.pipeline.suspendedTables).toHaveLength(1));
@@ -476,7 +497,7 @@ describe("the first copy", () => {
     source.chunkSize = 1;
     const [good, bad] = [new ScriptedSink("good"), new ScriptedSink("bad")];
     bad.before = () => {
-      throw new MillraceError({ code: "MR3999", kind: "fatal", message: "no" });
+      throw new MillraceError({ connector: TARGET, code: "MR3999", kind: "fatal", message: "no" });
     };
     const scene = start(source, opened.state, [good, bad]);
     await same(source, good, [users, notes, later]);
@@ -592,7 +613,7 @@ describe("a start", () => {
     const failure = new MillraceError({ code: "MR1210", kind: "fatal", message: "the lease was taken over" });
     opened.state.sinks.setError = () => Promise.reject(failure);
     sink.before = () => {
-      throw new MillraceError({ code: "MR3999", kind: "fatal", message: "no" });
+      throw new MillraceError({ connector: TARGET, code: "MR3999", kind: "fatal", message: "no" });
     };
     source.commit(put(users, 1));
     await expect(scene.running).rejects.toBe(failure);

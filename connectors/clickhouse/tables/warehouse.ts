@@ -17,6 +17,7 @@ import {
   copyOf,
   type CopyDialect,
   type ExistingColumn,
+  REFUSED,
   type Refused,
   type TableChange,
 } from "../../warehouse/table-change.ts";
@@ -108,7 +109,7 @@ export class ClickhouseWarehouse
   }
 
   refusal({ kind, message }: Refused): MillraceError {
-    return clickhouseError({ code: CODES[kind], kind: "fatal", message });
+    return clickhouseError({ code: REFUSED[kind], kind: "fatal", message });
   }
 
   async about<T>(table: TableVersion, work: () => T | Promise<T>): Promise<T> {
@@ -310,11 +311,3 @@ export class ClickhouseWarehouse
     await this.#client.run(sql, this.#signal);
   }
 }
-
-const CODES = {
-  foreign: "MR3106",
-  mode: "MR3120",
-  type: "MR3107",
-  key: "MR3107",
-  "own name": "MR3117",
-} as const;

@@ -1,10 +1,9 @@
-import { statSync } from "node:fs";
-import { realpath } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
+import { basename } from "node:path";
 import type { Engine, EngineConnection } from "../engine/engine.ts";
 import { openEngine } from "../engine/open-engine.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import { classify, duckdbError } from "../errors.ts";
+import { inodeOf, resolved } from "../../kit/file-target.ts";
 import { expectJoinable, Writers } from "../joining.ts";
 import { copyFile, logBytesOf, removeCopies } from "./copy-file.ts";
 import { Folding } from "./folding.ts";
@@ -75,7 +74,7 @@ export class Database implements Store {
   }
 
   static async acquire(settings: DatabaseSettings): Promise<Database> {
-    const path = await resolved(settings.path);
+    const path = await resolved(settings.path, "DuckDB file", duckdbError);
     for (let closing = closings.get(path); closing !== undefined; closing = closings.get(path)) await closing;
     const opening = opened.get(path) ?? Database.#open(path, settings);
     opened.set(path, opening);
@@ -299,27 +298,3 @@ export class Database implements Store {
 /** The files that this process has open or is closing. */
 const opened = new Map<string, Promise<Database>>();
 const closings = new Map<string, Promise<unknown>>();
-
-/** The file may not exist yet; its folder must exist. */
-async function resolved(path: string): Promise<string> {
-  try {
-    return await realpath(path);
-  } catch {
-    try {
-      return join(await realpath(dirname(path)), basename(path));
-    } catch (error) {
-      throw duckdbError({
-        code: "MR3203",
-        kind: "blocked",
-        message: `the folder of the DuckDB file ${path} does not exist`,
-        hint: `mkdir -p ${dirname(path)}`,
-        cause: error,
-      });
-    }
-  }
-}
-
-function inodeOf(path: string): string {
-  const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
-  return stat === undefined ? "" : `${stat.dev}:${stat.ino}`;
-}

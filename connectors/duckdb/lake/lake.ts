@@ -21,7 +21,7 @@ import {
 } from "./engine.ts";
 import type { LakeLogin } from "./bucket.ts";
 import { whole } from "./moved.ts";
-import { inodeOf, type LakePlace, shownCatalog } from "./place.ts";
+import { catalogInode, type LakePlace, shownCatalog } from "./place.ts";
 import { findInLake, newestSnapshot, tablesOfLake } from "./tables.ts";
 
 /**
@@ -51,7 +51,7 @@ export class Lake implements Store {
     const staged = (): StageFile => new StageFile(settings.inOwnProcess === true ? "another" : "self");
     this.stages = [staged(), staged()];
     this.#memory = new MemoryLimit(settings.memoryLimit, this.stages);
-    this.#inode = inodeOf(settings.place);
+    this.#inode = catalogInode(settings.place);
     const key = keyOf(settings.place);
     this.#moves = moves.get(key) ?? new Turn();
     moves.set(key, this.#moves);
@@ -188,7 +188,7 @@ export class Lake implements Store {
   }
 
   verifyPlace(): void {
-    if (inodeOf(this.settings.place) === this.#inode) return;
+    if (catalogInode(this.settings.place) === this.#inode) return;
     this.broken = true;
     throw duckdbError({
       code: "MR3110",

@@ -1,6 +1,6 @@
 /** Where a lake's catalogue and data are. */
-import { existsSync, realpathSync, statSync } from "node:fs";
-import { basename, dirname, join, resolve } from "node:path";
+import { resolve } from "node:path";
+import { inodeOf, realPath } from "../../kit/file-target.ts";
 import { bucketOf, type BucketSettings, type S3Options } from "../../kit/bucket.ts";
 
 export type CatalogKind = "sqlite" | "duckdb" | "postgres";
@@ -49,15 +49,8 @@ export function shownData({ data, bucket }: LakePlace): string {
 }
 
 /** The file's identity; empty: it does not exist, or the catalogue is a database. */
-export function inodeOf({ kind, catalog }: LakePlace): string {
-  const stat = kind === "postgres" ? undefined : statSync(catalog, { bigint: true, throwIfNoEntry: false });
-  return stat === undefined ? "" : `${stat.dev}:${stat.ino}`;
-}
-
-function realPath(path: string): string {
-  if (existsSync(path)) return realpathSync(path);
-  const folder = dirname(path);
-  return existsSync(folder) ? join(realpathSync(folder), basename(path)) : path;
+export function catalogInode({ kind, catalog }: LakePlace): string {
+  return kind === "postgres" ? "" : inodeOf(catalog);
 }
 
 function withSlash(path: string): string {

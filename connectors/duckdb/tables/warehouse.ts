@@ -10,11 +10,8 @@ import {
   COMMIT_TIME_COLUMN,
   DELETED_COLUMN,
   EXACT_COLUMN,
-  OFFSET_COLUMN,
-  OP_COLUMN,
-  SEEN_COLUMN,
-  UNCHANGED_COLUMN,
   VERSION_COLUMN,
+  WRITTEN_COLUMNS,
 } from "../../warehouse/own-columns.ts";
 import {
   alterations,
@@ -23,6 +20,7 @@ import {
   type ExistingColumn,
   keptColumns,
   noteText,
+  REFUSED,
   type Refused,
   type TableChange,
 } from "../../warehouse/table-change.ts";
@@ -217,15 +215,7 @@ export class DuckdbWarehouse
   }
 
   ownColumns(): readonly string[] {
-    return [
-      VERSION_COLUMN,
-      COMMIT_TIME_COLUMN,
-      DELETED_COLUMN,
-      OP_COLUMN,
-      OFFSET_COLUMN,
-      UNCHANGED_COLUMN,
-      SEEN_COLUMN,
-    ];
+    return WRITTEN_COLUMNS;
   }
 
   /** Null if the value does not fit the new type: so a negative zero as a float. Every type converts to text and back. */
@@ -248,7 +238,7 @@ export class DuckdbWarehouse
   }
 
   refusal({ kind, message, table, column }: Refused): MillraceError {
-    const code = CODES[kind];
+    const code = REFUSED[kind];
     const { schema, table: name } = targetOf(table, this.#options.schema);
     const retype =
       column &&
@@ -273,14 +263,6 @@ export class DuckdbWarehouse
     });
   }
 }
-
-const CODES = {
-  foreign: "MR3106",
-  mode: "MR3120",
-  type: "MR3107",
-  key: "MR3107",
-  "own name": "MR3117",
-} as const;
 
 function commentSql({ sqlName }: TableLayout, note: string): string {
   return `COMMENT ON TABLE ${sqlName} IS ${quoteLiteral(note)}`;

@@ -4,17 +4,7 @@ import { aboutTable, type MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { decodeNote, type WantedColumn } from "../../warehouse/following.ts";
-import {
-  COMMIT_TIME_COLUMN,
-  DELETED_COLUMN,
-  formOf,
-  OFFSET_COLUMN,
-  OP_COLUMN,
-  SEEN_COLUMN,
-  type TargetForm,
-  UNCHANGED_COLUMN,
-  VERSION_COLUMN,
-} from "../../warehouse/own-columns.ts";
+import { DELETED_COLUMN, formOf, VERSION_COLUMN, WRITTEN_COLUMNS } from "../../warehouse/own-columns.ts";
 import {
   alterations,
   copyOf,
@@ -23,6 +13,7 @@ import {
   type ExistingTarget,
   keptColumns,
   noteText,
+  REFUSED,
   type Refused,
   type TableChange,
 } from "../../warehouse/table-change.ts";
@@ -39,16 +30,6 @@ export interface SqliteTarget extends ExistingTarget {
   /** In its original spelling. */
   readonly name: string;
 }
-
-const OWN_COLUMNS = [
-  VERSION_COLUMN,
-  COMMIT_TIME_COLUMN,
-  DELETED_COLUMN,
-  OP_COLUMN,
-  OFFSET_COLUMN,
-  UNCHANGED_COLUMN,
-  SEEN_COLUMN,
-];
 
 /** An open file, for one call of the sink. */
 export class SqliteWarehouse
@@ -271,8 +252,8 @@ export class SqliteWarehouse
     }
   }
 
-  ownColumns(_form: TargetForm): readonly string[] {
-    return OWN_COLUMNS;
+  ownColumns(): readonly string[] {
+    return WRITTEN_COLUMNS;
   }
 
   /** Null if the value does not fit the new type. */
@@ -298,7 +279,7 @@ export class SqliteWarehouse
       column === undefined
         ? undefined
         : `drop ${quoteIdentifier(this.shown(table))} in the file while Millrace is stopped: it is made and filled again`;
-    return sqliteError({ code: CODES[kind], kind: "fatal", message, hint });
+    return sqliteError({ code: REFUSED[kind], kind: "fatal", message, hint });
   }
 
   #note({ name }: SqliteLayout, note: string): void {
@@ -318,11 +299,3 @@ export class SqliteWarehouse
     );
   }
 }
-
-const CODES = {
-  foreign: "MR3106",
-  mode: "MR3120",
-  type: "MR3107",
-  key: "MR3107",
-  "own name": "MR3117",
-} as const;

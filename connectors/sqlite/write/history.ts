@@ -21,8 +21,6 @@ import { IN_PIECE, type Slices } from "./slices.ts";
 const OWN = [OP_COLUMN, OFFSET_COLUMN, UNCHANGED_COLUMN, VERSION_COLUMN, COMMIT_TIME_COLUMN];
 const PLACE = `(${VERSION_COLUMN}, ${OFFSET_COLUMN})`;
 const NEWEST = `ORDER BY ${VERSION_COLUMN} DESC, ${OFFSET_COLUMN} DESC LIMIT 1`;
-const CHECKED_EVERY = 16;
-
 /** The statements of one layout; their values are the cells, then `OWN`. */
 class HistorySql {
   readonly append: string;
@@ -98,7 +96,7 @@ export class HistoryWriter {
     for (let i = 0; i < writes.count; i++) {
       if (areRead) appendRead(file, rows, sql, layout, writes, i, left);
       else append(file, rows, sql, layout, writes, i, left, typeof last === "bigint" ? last : 0n);
-      if (i % CHECKED_EVERY === 0 && slices.isOver) await slices.next();
+      if (slices.isOverAt(i)) await slices.next();
     }
     return left;
   }

@@ -126,8 +126,6 @@ function maskOf({ kind }: CellMap, count: number): string {
   return mask;
 }
 
-const CHECKED_EVERY = 16;
-
 /**
  * Writes one table's entries inside the batch's transaction. Invariant: the rows that lend cells to another key are read
  * before anything is written, and deletes precede puts, so that of two keys that SQLite takes for one the put wins.
@@ -150,20 +148,20 @@ export class MirrorWriter {
       file.exec(sql.makeCollected);
       for (let i = 0; i < count; i++) {
         if (action[i] === PATCH && moved[i] === 1) collect(file, rows, sql, layout, writes, i, left);
-        if (i % CHECKED_EVERY === 0 && slices.isOver) await slices.next();
+        if (slices.isOverAt(i)) await slices.next();
       }
     }
     if (writes.deleteCount > 0) {
       for (let i = 0; i < count; i++) {
         if (action[i] === DELETE) remove(file, rows, sql, layout, writes, i, left);
-        if (i % CHECKED_EVERY === 0 && slices.isOver) await slices.next();
+        if (slices.isOverAt(i)) await slices.next();
       }
     }
     for (let i = 0; i < count; i++) {
       if (action[i] === PATCH) {
         if (moved[i] !== 1) patch(file, rows, sql, layout, writes, i, left);
       } else if (action[i] !== DELETE) put(file, rows, sql, layout, writes, i, left);
-      if (i % CHECKED_EVERY === 0 && slices.isOver) await slices.next();
+      if (slices.isOverAt(i)) await slices.next();
     }
     if (hasMoved) {
       const unfound = new Set(left.incomplete);
@@ -173,7 +171,7 @@ export class MirrorWriter {
           rows.values.push(i);
           run(file, sql.putCollected, rows, layout, i, left);
         }
-        if (i % CHECKED_EVERY === 0 && slices.isOver) await slices.next();
+        if (slices.isOverAt(i)) await slices.next();
       }
       file.exec(DROP_COLLECTED);
     }

@@ -5,6 +5,8 @@ import type { SqliteFile } from "../file.ts";
 
 /** SQLite's calls are synchronous: after so much time in a row, other work of the process gets its turn. */
 const SLICE_MS = 8;
+/** Rows between two looks at the clock. */
+const CHECKED_EVERY = 16;
 /** Of a statement over a whole table. */
 const WINDOW_ROWS = 2_000;
 
@@ -18,6 +20,11 @@ export class Slices {
 
   get isOver(): boolean {
     return performance.now() - this.#since > SLICE_MS;
+  }
+
+  /** Whether a loop over rows is to give others their turn behind its row `i`. */
+  isOverAt(i: number): boolean {
+    return i % CHECKED_EVERY === 0 && this.isOver;
   }
 
   async next(): Promise<void> {

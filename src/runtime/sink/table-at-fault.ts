@@ -2,7 +2,7 @@ import { findMillraceError, type MillraceError } from "../../core/errors.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
-import { cannotWrite } from "../errors.ts";
+import { cannotWrite, UNCLASSIFIED } from "../errors.ts";
 import type { Attempted, BatchWriter } from "./batch-writer.ts";
 
 interface Guilty {
@@ -10,13 +10,10 @@ interface Guilty {
   readonly error: MillraceError;
 }
 
-/** A failure of the target, classified or not. */
+/** A failure of the target: its connector's, or one that the connector does not know. */
 function isOfTarget({ connector, code }: MillraceError): boolean {
-  return connector?.side === "sink" || OF_SINKS.test(code);
+  return connector?.side === "sink" || code === UNCLASSIFIED;
 }
-
-/** Numbers that sinks alone have, and that of an error which none of them knows. */
-const OF_SINKS = /^MR([34]\d{3}|1304)$/;
 
 /** Finds the one table that made a sink fail, by testing what the sink can still do without it. */
 export class TableAtFault {

@@ -18,6 +18,8 @@ import { ModelSink, type Row } from "./log-model.ts";
 import { quietLog } from "../run/quiet-log.ts";
 import { temporaryFolder } from "../run/temporary-folder.ts";
 
+const TARGET = { side: "sink", kind: "scripted" } as const;
+
 /** Gives out what was pushed, in order; waits when there is nothing. */
 const KEPT = { policy: "deadLetter", countMax: 1_000, shareMax: null, clock: systemClock, isHistory: false } as const;
 
@@ -65,11 +67,11 @@ export class ScriptedStream implements ChangeStream {
 }
 
 export function outage(text = "the target is away"): MillraceError {
-  return new MillraceError({ code: "MR3999", kind: "retryable", message: text });
+  return new MillraceError({ connector: TARGET, code: "MR3999", kind: "retryable", message: text });
 }
 
 function refusal(): MillraceError {
-  return new MillraceError({ code: "MR3998", kind: "poison", message: "the row is refused" });
+  return new MillraceError({ connector: TARGET, code: "MR3998", kind: "poison", message: "the row is refused" });
 }
 
 export function noSecondStream(): SecondStreamRefused {

@@ -10,6 +10,7 @@ import {
   goneColumns,
   keyRefusal,
   noteText,
+  REFUSED,
   type Refused,
   type TableChange,
   type TableLayout,
@@ -268,7 +269,7 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
   }
 
   refusal({ kind, message, column, table }: Refused): MillraceError {
-    const code = CODES[kind];
+    const code = REFUSED[kind];
     const name = this.key(table);
     const retype = column && `ALTER TABLE ${name} ALTER COLUMN ${quoteIdentifier(column.name)} TYPE ${column.type}`;
     const hint = retype && `${retype}; or drop the table and fill it again with \`millrace snapshot start\`.`;
@@ -279,8 +280,6 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
     return await this.#session.query(sql, this.#signal);
   }
 }
-
-const CODES = { foreign: "MR3106", mode: "MR3120", type: "MR3107", key: "MR3107", "own name": "MR3117" } as const;
 
 const DELETED_DEFINITION = `${DELETED_COLUMN} boolean NOT NULL DEFAULT false`;
 const NOT_THE_OWNER = /^42501$/;

@@ -1,0 +1,54 @@
+/** A target that is one file on the daemon's machine: DuckDB's, SQLite's, a lake's catalogue. */
+import { existsSync, realpathSync, statSync } from "node:fs";
+import { realpath } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import type { GrantScript } from "../../src/core/contracts/connector.ts";
+import type { ErrorParts, MillraceError } from "../../src/core/errors.ts";
+import { shellWord } from "../../src/core/shell-word.ts";
+
+/** The real path of a file that may not exist yet, and whose folder may be a link. */
+export function realPath(path: string): string {
+  if (existsSync(path)) return realpathSync(path);
+  const folder = dirname(path);
+  return existsSync(folder) ? join(realpathSync(folder), basename(path)) : path;
+}
+
+/** The same, before it is opened: its folder must exist. `file`: "DuckDB file". */
+export async function resolved(
+  path: string,
+  file: string,
+  raise: (parts: Omit<ErrorParts, "connector">) => MillraceError,
+): Promise<string> {
+  try {
+    return await realpath(path);
+  } catch {
+    try {
+      return join(await realpath(dirname(path)), basename(path));
+    } catch (error) {
+      throw raise({
+        code: "MR3203",
+        kind: "blocked",
+        message: `the folder of the ${file} ${path} does not exist`,
+        hint: `mkdir -p ${dirname(path)}`,
+        cause: error,
+      });
+    }
+  }
+}
+
+/** The file's identity, so that another file under its name is noticed; empty: it does not exist. */
+export function inodeOf(path: string): string {
+  const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
+  return stat === undefined ? "" : `${stat.dev}:${stat.ino}`;
+}
+
+/** The file's folder belongs to the user that the daemon runs as: engines write files beside the file. */
+export function fileGrants(path: string): readonly GrantScript[] {
+  const [file, folder] = [shellWord(path), shellWord(dirname(path))];
+  const script = [
+    "# In place of millrace: the user that the daemon runs as, and its group.",
+    `install -d -m 0700 -o millrace -g millrace ${folder}`,
+    `test ! -e ${file} || { chown millrace:millrace ${file} && chmod 0600 ${file}; }`,
+  ];
+  return [{ by: "root, on the daemon's machine", language: "sh", script: script.join("\n") }];
+}
