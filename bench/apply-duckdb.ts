@@ -20,7 +20,7 @@ import {
   TIMESTAMPTZ,
   VARCHAR,
 } from "@duckdb/node-api";
-import { parseLsn } from "../connectors/postgres/source/log/lsn.ts";
+import { parseLsn } from "../connectors/postgres/source/wire/lsn.ts";
 import { againstLoad, type Loaded, type LoadTarget } from "./against-load.ts";
 import type { Backlog, Work } from "./backlog.ts";
 import { rowsOf } from "./orders.ts";

@@ -3,7 +3,7 @@
  * bare load of the same rows into the same kind of server.
  */
 import type { Client } from "pg";
-import { parseLsn } from "../connectors/postgres/source/log/lsn.ts";
+import { parseLsn } from "../connectors/postgres/source/wire/lsn.ts";
 import { postgres } from "../scripts/services/servers/postgres/postgres.ts";
 import { connected } from "./clients.ts";
 import { cpuSecondsOf, MeasuredDaemon } from "./daemon.ts";

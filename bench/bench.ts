@@ -31,7 +31,9 @@ const benches: Readonly<Record<string, () => Promise<Bench>>> = {
   start: async () => (await import("./start.ts")).run,
   memory: async () => (await import("./memory.ts")).run,
   growth: async () => (await import("./growth.ts")).run,
+  size: async () => (await import("./size.ts")).run,
   tables: async () => (await import("./tables.ts")).run,
+  documents: async () => (await import("./documents.ts")).run,
 };
 
 const program = new Command("bench")
@@ -39,7 +41,7 @@ const program = new Command("bench")
   .option("--json", "print one JSON document")
   .option("--scale <factor>", "share of the documented number of rows", scaleOf, 1)
   .option("--runs <count>", "interleaved runs, of which the median counts", runsOf, 3)
-  .option("--scene <name>", "of tables, growth and memory: one part alone, as it is called in the file")
+  .option("--scene <name>", "of tables, size, growth and memory: one part alone, as it is called in the file")
   .option("--report [file]", "write an HTML page with charts too (default bench-report.html)")
   .parse();
 

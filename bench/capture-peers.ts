@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import type { Client } from "pg";
-import { formatLsn } from "../connectors/postgres/source/log/lsn.ts";
+import { formatLsn } from "../connectors/postgres/source/wire/lsn.ts";
 import type { RunningPostgres } from "../scripts/services/servers/postgres/postgres.ts";
 import type { Debezium } from "./debezium.ts";
 import { until } from "./slot.ts";

@@ -8,10 +8,9 @@
 import { readFile } from "node:fs/promises";
 import { Client } from "pg";
 import { postgres, type RunningPostgres } from "../scripts/services/servers/postgres/postgres.ts";
-import { Database } from "../connectors/postgres/source/database.ts";
-import { parseLsn } from "../connectors/postgres/source/log/lsn.ts";
-import { ShownLeaves } from "../connectors/postgres/source/catalog/shown-leaves.ts";
-import { PostgresStream } from "../connectors/postgres/source/stream/stream.ts";
+import { Database } from "../connectors/postgres/source/wire/database.ts";
+import { parseLsn } from "../connectors/postgres/source/wire/lsn.ts";
+import { PostgresStream } from "../connectors/postgres/source/stream/change-stream.ts";
 import { TableSelection } from "../src/core/table-selection.ts";
 import { parsePostgresUrl } from "../src/postgres/url.ts";
 import type { SchemaResolver } from "../src/core/contracts/change-log.ts";
@@ -34,6 +33,7 @@ import { Debezium, DEBEZIUM } from "./debezium.ts";
 import { insertOrders, ORDERS } from "./orders.ts";
 import { median, type BenchOptions, type BenchReport, type Line } from "./report.ts";
 import { DURABLE } from "./slot.ts";
+import { ShownLeaves } from "../connectors/postgres/source/catalog/unlogged-changes.ts";
 
 const ROWS = 1_000_000;
 const ROWS_PER_TRANSACTION = 100;
@@ -171,7 +171,6 @@ async function ours(place: Place, transport: Transport, form: Form): Promise<Fig
   const stream = await PostgresStream.open(
     {
       context,
-      database: "postgres",
       from: { epoch: 1, commit: place.from, index: 0 },
       options: { temporary: true, resolve },
       binary: form === "binary",

@@ -63,6 +63,15 @@ export class MeasuredDaemon implements AsyncDisposable {
     return new DaemonClient({ url: `sqlite:${join(this.folder, ".millrace", `${name}.db`)}` });
   }
 
+  /** How long a command takes beside the daemon. */
+  async commandSeconds(...args: readonly string[]): Promise<number> {
+    const startedMs = performance.now();
+    const command = spawn(process.execPath, [MAIN, ...args], { cwd: this.folder, stdio: "ignore" });
+    const [code] = await once(command, "exit");
+    if (code !== 0) throw new Error(`millrace ${args.join(" ")} ended with ${String(code)}`);
+    return (performance.now() - startedMs) / 1000;
+  }
+
   /** Of the running daemon. */
   get pid(): number {
     const pid = this.#child?.pid;

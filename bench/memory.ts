@@ -5,7 +5,7 @@
  */
 import { join } from "node:path";
 import type { Client } from "pg";
-import { parseLsn } from "../connectors/postgres/source/log/lsn.ts";
+import { parseLsn } from "../connectors/postgres/source/wire/lsn.ts";
 import { postgres, type RunningPostgres } from "../scripts/services/servers/postgres/postgres.ts";
 import { redis } from "../scripts/services/servers/redis.ts";
 import { connected } from "./clients.ts";

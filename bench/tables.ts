@@ -1,6 +1,7 @@
 /**
  * What tables cost, at growing numbers of them: from nothing to streaming, idle, one row in one table, one row in each
- * table in one transaction, altered tables, tables created at once, a restart, and memory. The peer is a native
+ * table in one transaction and in transactions of their own, altered tables, tables created at once, `status --tables`, a
+ * restart, and memory. The peer is a native
  * subscription of the same tables, from its creation until the last table is in sync. A further part brings tables into
  * DuckDB and Redis as well.
  */
@@ -185,6 +186,10 @@ async function byMillrace({ source, target, cache, from, log }: Scene, work: str
       await inEach(from, 0, tables, (table) => `update t${table} set body = 'changed' where id = 1`);
       await daemon.caughtUp("bench");
     });
+    await measured("singly s", async () => {
+      await inEach(from, 0, tables, (table) => `update t${table} set body = 'again' where id = 1`, 1);
+      await daemon.caughtUp("bench");
+    });
     await measured("altered s", async () => {
       const altered = Math.min(tables, ALTERED_MAX);
       for (let table = 0; table < altered; table++) {
@@ -200,6 +205,7 @@ async function byMillrace({ source, target, cache, from, log }: Scene, work: str
       await daemon.caughtUp("bench");
     });
   }
+  figures["status s"] = await daemon.commandSeconds("status", "--tables");
   await daemon.stop();
   await measured("restart s", async () => {
     daemon.start();

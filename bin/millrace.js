@@ -13,7 +13,8 @@ if (major < 24) {
   process.exit(1);
 }
 // A daemon starts once, and would hold what it has read of it for as long as it runs.
-if (!process.env["NODE_COMPILE_CACHE"] && !process.argv.includes("run")) keepCompiled();
+if (!process.env["NODE_COMPILE_CACHE"] && !["run", "up"].some((daemon) => process.argv.includes(daemon)))
+  keepCompiled();
 await import("../dist/src/cli/main.js");
 
 /**

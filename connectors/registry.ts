@@ -6,7 +6,10 @@ import {
   type SourceConnector,
 } from "../src/config/connectors.ts";
 
-/** The one list of connectors, a line for each kind. A module is loaded when a configuration names its kind. */
+/**
+ * The one list of connectors, a line for each kind. A module is loaded when a configuration names its kind. A URL of the
+ * command line belongs to the first kind that knows it.
+ */
 const sinks = new Map<string, () => Promise<SinkConnector>>([
   ["clickhouse", async () => sinkConnector(await import("./clickhouse/config.ts"))],
   ["duckdb", async () => sinkConnector(await import("./duckdb/config.ts"))],

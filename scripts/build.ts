@@ -4,20 +4,47 @@
  * `npm run check` checks the types.
  */
 import { execFile } from "node:child_process";
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 
 const PREACT = "/*! preact, MIT License, Copyright (c) 2015-present Jason Miller */";
 const ROOT = join(import.meta.dirname, "..");
+const ENTRY = join("src", "library", "millrace.d.ts");
+const IMPORTED = /(from "|import\(")(\.[^"]+)\.ts"/g;
 
 if (import.meta.main) await build();
 
 export async function build(): Promise<void> {
   rmSync(join(ROOT, "dist"), { recursive: true, force: true });
-  const compiler = join(ROOT, "node_modules/typescript/bin/tsc");
-  await promisify(execFile)(process.execPath, [compiler, "--project", join(ROOT, "tsconfig.build.json")]);
+  for (const [path, text] of await compile()) writeFileSync(join(ROOT, "dist", path), text);
+  // What `import type … from "millrace/rules"` finds.
+  copyFileSync(join(ROOT, "src/rules/rules.d.ts"), join(ROOT, "dist/rules.d.ts"));
   await buildDashboard();
+}
+
+/** Returns what `import … from "millrace"` finds: the entry's types and all that they name, by their paths in dist/. */
+async function compile(): Promise<ReadonlyMap<string, string>> {
+  const folder = mkdtempSync(join(tmpdir(), "millrace-types-"));
+  try {
+    const compiler = join(ROOT, "node_modules/typescript/bin/tsc");
+    const types = ["--declaration", "--declarationDir", folder];
+    const arguments_ = [compiler, "--project", join(ROOT, "tsconfig.build.json"), ...types];
+    await promisify(execFile)(process.execPath, arguments_);
+    const found = new Map<string, string>();
+    const collect = (path: string): void => {
+      if (found.has(path)) return;
+      const text = readFileSync(join(folder, path), "utf8").replaceAll(IMPORTED, '$1$2.js"');
+      found.set(path, text);
+      for (const [, , name = ""] of text.matchAll(/(from|import\() ?"(\.[^"]+)\.js"/g))
+        collect(join(dirname(path), `${name}.d.ts`));
+    };
+    collect(ENTRY);
+    return found;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 }
 
 /** Script and style in one file: a browser that has no token yet gets all of it with the answer 401. */

@@ -1,11 +1,13 @@
 import * as z from "zod";
-import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
+import type { SinkContext, SinkFactory, UrlKeys } from "../../src/core/contracts/connector.ts";
 import { freshPassword, idlePassword, passwordIn, passwordKeys } from "../../src/passwords/password.ts";
 import { idleTlsKeys, tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
 import { idleDeletes, refusing } from "../kit/idle-keys.ts";
-import { deletes, mode, schemaFor } from "../kit/row-form.ts";
-import { isReserved } from "./names.ts";
+import { deletes, formChoices, mode, schemaFor } from "../kit/row-form.ts";
+import { isReserved, sqlNameOf, targetOf, viewOf } from "./names.ts";
 import type { ClickhouseSinkSettings } from "./sink.ts";
+import { shellWord } from "../../src/core/shell-word.ts";
+import { curlOf } from "../kit/curl.ts";
 
 const ADDRESS = "expected http://user:password@host:8123, or https:// for TLS";
 const QUORUM_MAX = 100;
@@ -66,7 +68,26 @@ export const factory: SinkFactory<Options> = {
     const { grants } = await import("./grants.ts");
     return grants(settingsOf(context), tables);
   },
+  readable: async (context, signal) => {
+    const { readableServer } = await import("./inspect/readable.ts");
+    const { url, tls, freshPassword: password, quorum, schema } = settingsOf(context);
+    return await readableServer({ url, tls, freshPassword: password, quorum }, schema, signal);
+  },
   divides: ({ schema }) => (schema === undefined ? "id" : "name"),
+  reading: async ({ options: { url, schema, mode: form } }, table) => {
+    const target = targetOf(table, schema);
+    const sql = `SELECT * FROM ${sqlNameOf(form === "mirror" ? viewOf(target) : target)} LIMIT 10 FORMAT PrettyCompact`;
+    return { shell: `${curlOf(url)} --data-binary ${shellWord(sql)}` };
+  },
+  byUrl: {
+    name: "columns",
+    forms: ["clickhouse://host:8123/database (clickhouses:// with TLS)", "http://host:8123", "https://host:8443"],
+    keys: keysOf,
+    choices: (daemon) => [
+      `schema: ${daemon}   # all tables in this database. Default: the source's schemas`,
+      ...formChoices,
+    ],
+  },
   places: (context) => {
     const { url, schema } = settingsOf(context);
     const { hostname, port, protocol } = new URL(url);
@@ -75,6 +96,25 @@ export const factory: SinkFactory<Options> = {
     return [`${place} in ClickHouse at ${host}:${port || (protocol === "https:" ? "443" : "80")}`];
   },
 };
+
+/** Ports of the HTTP interface; search engines have others. */
+const HTTP_PORTS = new Set(["8123", "8443"]);
+const NATIVE_PORTS = new Set(["9000", "9440"]);
+
+/** The scheme `clickhouse` is that of drivers; its path names the database. */
+function keysOf(given: string): UrlKeys | string | null {
+  if (/^https?:/i.test(given)) return HTTP_PORTS.has(URL.parse(given)?.port ?? "") ? { url: given } : null;
+  const [, tls, place = "", database = "", rest = ""] =
+    /^clickhouse(s?):\/\/([^/?#]*)(?:\/([^/?#]*))?(.*)$/is.exec(given) ?? [];
+  if (tls === undefined) return null;
+  if (rest !== "") return "expected clickhouse://user:password@host:8123/database, and nothing behind the database";
+  const port = /:(\d+)$/.exec(place)?.[1];
+  if (port !== undefined && NATIVE_PORTS.has(port))
+    return `port ${port} is that of ClickHouse's native protocol; name the port of its HTTP interface, mostly 8123, or 8443 for TLS`;
+  const isEncrypted = tls !== "" || port === "8443";
+  const url = `${isEncrypted ? "https" : "http"}://${place}${port === undefined ? (isEncrypted ? ":8443" : ":8123") : ""}`;
+  return database === "" ? { url } : { url, schema: decodeURIComponent(database) };
+}
 
 function settingsOf({ name, daemon, folder, options, dropsColumns }: SinkContext<Options>): ClickhouseSinkSettings {
   const { url, schema, deletes, mode, cluster, quorum, fsync } = options;

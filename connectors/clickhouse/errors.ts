@@ -56,6 +56,10 @@ const MORE_MEMORY =
   "If it lasts: a smaller `batch.bytes`, or more memory for the user (max_memory_usage) or the server (max_server_memory_usage).";
 const LIFT =
   "ALTER USER … SETTINGS max_… = 0 for the setting in the message, or take the constraint out of the profile; of memory (code 241) raise it above what the message says, or set a smaller `batch.bytes`. `millrace check` names the limits that the user can't lift.";
+const MORE_AT_ONCE =
+  "If it lasts, raise the setting in the message (max_concurrent_queries… of the server or the user's profile): the sink runs one statement at a time, a comparison and `check` some more.";
+const MORE_TABLES =
+  "Raise the setting in the message (config.xml of the server) above the number of tables, or leave tables out (`tables` of the sink). The other tables go on.";
 const LIFT_QUOTA = "ALTER QUOTA … FOR INTERVAL … NO LIMITS TO …, or wait for the interval's end.";
 const MAKE_ROOM = "Make room on the server's disks. Millrace goes on by itself.";
 
@@ -70,6 +74,8 @@ const FULL: Meaning = ["MR3213", "blocked", "ClickHouse has no disk space left",
 /** Too many parts of tables, and too little memory of the server. */
 const CROWDED: Meaning = [BUSY[0], BUSY[1], BUSY[2], PARTS];
 const SHORT: Meaning = [BUSY[0], BUSY[1], BUSY[2], MORE_MEMORY];
+
+const TOO_MANY_TABLES: Meaning = ["MR2006", "blocked", "ClickHouse has as many tables as it takes", MORE_TABLES];
 
 const DENIED = "497";
 
@@ -95,7 +101,7 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   173: BUSY,
   191: LIMIT,
   201: QUOTA,
-  202: BUSY,
+  202: [BUSY[0], BUSY[1], "ClickHouse runs as many statements as it may", MORE_AT_ONCE],
   209: BUSY,
   210: BUSY,
   236: BUSY,
@@ -133,6 +139,8 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   359: LIMIT,
   396: LIMIT,
   549: REFUSED,
+  724: TOO_MANY_TABLES,
+  725: TOO_MANY_TABLES,
 };
 
 /** The server's answer that it waits no longer: timeouts, quorums, replicas and the keeper. */
@@ -149,7 +157,7 @@ const GONE = new Set(["60", "81"]);
 /** The server's messages can hold values of rows, so only code and name of an error, and the setting, are kept. */
 class ServerError extends Error {
   constructor({ code, type, message }: ClickHouseError) {
-    const see = memoryLimit(code, message) ?? SETTING.exec(message)?.[0];
+    const see = memoryLimit(code, message) ?? numberedLimit(message) ?? SETTING.exec(message)?.[0];
     super(`code ${code}${type === undefined ? "" : ` (${type})`}${see === undefined ? "" : `, see ${see}`}`);
     this.name = "ClickHouseError";
   }
@@ -158,6 +166,28 @@ class ServerError extends Error {
 const SETTING = /\b(?:max|min|force|allow|async|insert|mutations|alter|output|use|select|result|read)(?:_[a-z0-9]+)+\b/;
 /** Whose memory is at its end: the server's own is no limit of the user. */
 const MEMORY = /\b(query|user)\)? (?:memory limit )?exceeded: would use ([\d.]+ \w+)[^:]*maximum: ([\d.]+ \w+)/i;
+
+/** What the server's sentence has instead of the setting's name, or beside it. */
+const NUMBERED: readonly (readonly [setting: string, told: RegExp, what: string])[] = [
+  ["max_concurrent_queries_for_all_users", /simultaneous queries for all users\b.*\bmaximum: (\d+)/i, ""],
+  ["max_concurrent_queries_for_user", /simultaneous queries for user\b.*\bmaximum: (\d+)/i, ""],
+  ["max_concurrent_insert_queries", /simultaneous insert queries\b.*\bmaximum: (\d+)/i, ""],
+  ["max_concurrent_select_queries", /simultaneous select queries\b.*\bmaximum: (\d+)/i, ""],
+  ["max_concurrent_queries", /simultaneous queries\b.*\bmaximum: (\d+)/i, ""],
+  ["max_table_num_to_throw", /max_table_num_to_throw\W.*\bset to (\d+)/i, ""],
+  ["max_database_num_to_throw", /max_database_num_to_throw\W.*\bset to (\d+)/i, ""],
+  ["max_parts_in_total", /Too many parts \((\d+)\) in all partitions/i, " parts are there"],
+  ["parts_to_throw_insert", /Too many parts \((\d+)\b/i, " parts are there"],
+  ["inactive_parts_to_throw_insert", /Too many inactive parts \((\d+)\b/i, " parts are there"],
+];
+
+function numberedLimit(message: string): string | undefined {
+  for (const [setting, told, what] of NUMBERED) {
+    const count = told.exec(message)?.[1];
+    if (count !== undefined) return what === "" ? `${setting} = ${count}` : `${setting}: ${count}${what}`;
+  }
+  return undefined;
+}
 
 function memoryLimit(code: string, message: string): string | undefined {
   const [, whose, wanted, most] = code === "241" ? (MEMORY.exec(message) ?? []) : [];
@@ -294,6 +324,11 @@ export function isGone(error: unknown): boolean {
 /** Whether the server does not know the session of a statement: it is not the server on which the session began. */
 export function isElsewhere(error: unknown): boolean {
   return error instanceof ClickHouseError && error.code === "372";
+}
+
+/** Whether the server has as many tables, or databases, as it takes. */
+export function takesNoTable(error: unknown): boolean {
+  return error instanceof ClickHouseError && MEANINGS[error.code] === TOO_MANY_TABLES;
 }
 
 /** Whether a table that is to be made exists. */

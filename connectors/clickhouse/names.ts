@@ -11,7 +11,14 @@ export const META_DATABASE = "millrace";
 export const RUN_PREFIX = `${OWN_PREFIX}run_`;
 export const VIEW_SUFFIX = "_current";
 
-const RESERVED_DATABASES = new Set([META_DATABASE, "system", "information_schema", "INFORMATION_SCHEMA"]);
+/** The server says of no table in the last one that it is there. */
+export const RESERVED_DATABASES: ReadonlySet<string> = new Set([
+  META_DATABASE,
+  "system",
+  "information_schema",
+  "INFORMATION_SCHEMA",
+  "_temporary_and_external_tables",
+]);
 
 /**
  * In the names of files ClickHouse writes each byte of a character outside of ASCII's letters, digits and _ as %XX. A

@@ -13,6 +13,8 @@ export type Form =
   | { readonly kind: "json" }
   /** An array as JSON. */
   | { readonly kind: "array" }
+  /** Float32, as many as the varint before them says; null: none, because no vector is empty. */
+  | { readonly kind: "vector" }
   | { readonly kind: "bytes" }
   | { readonly kind: "date" }
   | { readonly kind: "timestamp" }
@@ -32,6 +34,7 @@ export interface ClickhouseType {
 
 const DECIMAL_DIGITS_MAX = 76;
 const STRING = "String";
+const TEXT: Form = { kind: "text" };
 
 /** ClickHouse sorts by the key, where a null would need a setting of the table; the source's keys have none. */
 export function clickhouseType(column: Pick<Column, "type" | "native">, isKey: boolean): ClickhouseType {
@@ -39,9 +42,12 @@ export function clickhouseType(column: Pick<Column, "type" | "native">, isKey: b
   const mayNotFit =
     form.kind === "decimal" || form.kind === "date" || form.kind === "timestamp" || form.kind === "array";
   if (isKey) {
-    const text = form.kind === "array" ? ({ kind: "text" } as const) : form;
+    if (form.kind === "vector") return { name: STRING, base: STRING, form: TEXT, isNullable: false, mayNotFit: false };
+    const text = form.kind === "array" ? TEXT : form;
     return { name, base: name, form: text, isNullable: false, mayNotFit: mayNotFit && form.kind !== "array" };
   }
+  // An array can't be nullable.
+  if (form.kind === "vector") return { name, base: name, form, isNullable: false, mayNotFit };
   const nullable = `Nullable(${name})`;
   const isEnum = column.type.kind === "enum";
   return { name: isEnum ? `LowCardinality(${nullable})` : nullable, base: name, form, isNullable: true, mayNotFit };
@@ -70,6 +76,10 @@ function baseType({ type, native }: Pick<Column, "type" | "native">): { readonly
     case "array":
       // box[] separates its elements by semicolons, all other types by commas.
       return { name: STRING, form: { kind: native === "box[]" ? "text" : "array" } };
+    case "vector":
+      return type.form === "sparse"
+        ? { name: STRING, form: TEXT }
+        : { name: "Array(Float32)", form: { kind: "vector" } };
     case "text":
     case "enum":
     case "time":

@@ -1,13 +1,24 @@
 import { constants } from "node:fs";
 import { access, stat } from "node:fs/promises";
 import { dirname } from "node:path";
-import type { Finding } from "../../src/core/contracts/connector.ts";
+import type { Finding, TableName } from "../../src/core/contracts/connector.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
+import { failed } from "../kit/findings.ts";
+import { DEFAULT_FORM } from "../warehouse/own-columns.ts";
+import { refusalOf } from "../warehouse/table-change.ts";
+import type { EngineSinkOptions } from "./engine-sink.ts";
 import { Database } from "./file/database.ts";
 import type { DuckdbSinkOptions } from "./sink.ts";
+import type { Store } from "./store.ts";
+import { DuckdbWarehouse } from "./tables/warehouse.ts";
+import type { DuckdbForm } from "./write/layout.ts";
 
-/** Checks the folder and, if the file exists, opens it; creates nothing. */
-export async function checkFile(options: DuckdbSinkOptions, signal: AbortSignal): Promise<readonly Finding[]> {
+/** Checks the folder and, if the file exists, opens it and looks at the targets; creates nothing. */
+export async function checkFile(
+  options: DuckdbSinkOptions,
+  signal: AbortSignal,
+  tables: readonly TableName[] = [],
+): Promise<readonly Finding[]> {
   signal.throwIfAborted();
   const id = `duckdb.file.${options.name}`;
   const folder = dirname(options.path);
@@ -20,11 +31,39 @@ export async function checkFile(options: DuckdbSinkOptions, signal: AbortSignal)
   if (found === undefined) return [{ id, level: "ok", what: `${options.path} will be made`, fix: null }];
   try {
     const database = await Database.acquire(options);
-    await database.release();
-    return [{ id, level: "ok", what: `${options.path} can be opened`, fix: null }];
+    return [
+      { id, level: "ok", what: `${options.path} can be opened`, fix: null },
+      ...(await targetFindings(database, options, tables)),
+    ];
   } catch (error) {
     const known = findMillraceError(error);
     if (known === undefined) throw error;
-    return [{ id, level: "error", what: `${known.code}: ${known.message}`, fix: known.hint ?? null }];
+    return [failed(id, known)];
+  }
+}
+
+/** What a start would refuse of the tables' targets. Releases the store. */
+export async function targetFindings(
+  store: Store,
+  { name, owner, schema, form = DEFAULT_FORM }: EngineSinkOptions & { readonly form?: DuckdbForm },
+  tables: readonly TableName[],
+): Promise<readonly Finding[]> {
+  try {
+    const connection = await store.connect();
+    try {
+      const nothing = (): void => undefined;
+      const options = { name, owner, schema, form, changing: nothing, onPrepared: nothing };
+      const warehouse = new DuckdbWarehouse(connection, store, options);
+      const there = await warehouse.find(tables);
+      return tables.flatMap((table): readonly Finding[] => {
+        const existing = there.get(warehouse.key(table));
+        const refused = existing === undefined ? null : refusalOf(warehouse, { table, form }, existing);
+        return refused === null ? [] : [failed(`duckdb.table.${name}`, refused)];
+      });
+    } finally {
+      connection.disconnectSync();
+    }
+  } finally {
+    await store.release();
   }
 }

@@ -1,11 +1,11 @@
-import { resolve } from "node:path";
+import { basename, resolve } from "node:path";
 import { z } from "zod";
-import { fileGrants, realPath } from "../kit/file-target.ts";
+import { fileGrants, fileKeys, realPath } from "../kit/file-target.ts";
 import { idleDeletes, refusing } from "../kit/idle-keys.ts";
-import { deletes, mode, schemaFor } from "../kit/row-form.ts";
+import { deletes, formChoices, mode, schemaFor } from "../kit/row-form.ts";
 import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
 import { memoryLimit, threads } from "./memory-keys.ts";
-import { isReserved } from "./names.ts";
+import { firstRowsSql, isReserved, targetOf } from "./names.ts";
 import type { DuckdbSinkOptions } from "./sink.ts";
 
 export const definition = z
@@ -38,14 +38,29 @@ export const factory: SinkFactory<Options> = {
     const { duckdbSink } = await import("./sink.ts");
     return duckdbSink({ ...sinkOptions(context), logger: log });
   },
-  check: async (context, signal) => {
+  check: async (context, signal, tables) => {
     const { checkFile } = await import("./check.ts");
-    return await checkFile(sinkOptions(context), signal);
+    return await checkFile(sinkOptions(context), signal, tables);
   },
   grants: async (context) => fileGrants(sinkOptions(context).path),
   query: async (context, request, copy, signal) => {
     const { queryFile } = await import("./inspect/query-file.ts");
     return await queryFile(sinkOptions(context), request, copy, signal);
+  },
+  readable: async (context) => {
+    const { readableFile } = await import("./inspect/readable.ts");
+    return await readableFile(sinkOptions(context));
+  },
+  reading: async ({ options: { path, schema } }, table) => {
+    // DuckDB calls the catalogue by the file.
+    const [catalogue] = basename(path).split(".");
+    return { sql: firstRowsSql(targetOf(table, schema), catalogue) };
+  },
+  byUrl: {
+    name: "warehouse",
+    forms: ["a path that ends with .duckdb", "duckdb:PATH"],
+    keys: (given) => fileKeys(given, "duckdb", [".duckdb"]),
+    choices: () => ["memoryLimit: 512MB  # DuckDB's own memory, apart from Millrace's", ...formChoices],
   },
   places: (context) => [`the DuckDB file ${realPath(sinkOptions(context).path)}`],
 };

@@ -159,6 +159,7 @@ export class EngineSink<S extends Store>
           () => connection.run(BEGIN),
           () => checkpoint.take(connection, store.catalogue, lease),
         );
+        this.#batches.opened();
         await this.#keeper.taken(this.#opened());
         return held;
       });

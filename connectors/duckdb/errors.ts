@@ -9,6 +9,7 @@ import {
   findMillraceError,
   type MillraceError,
 } from "../../src/core/errors.ts";
+import { moreHandles } from "../../src/core/system-errors.ts";
 import { LAKE_RULES } from "./lake/rules.ts";
 import type { Rule } from "./rule.ts";
 
@@ -263,6 +264,13 @@ const RULES: readonly Rule[] = [
     kind: "fatal",
     says: (doing) => `the file is not a DuckDB database that this version can read (${doing})`,
     hint: "give another path, restore it from a backup, or move it away so that Millrace creates a new one",
+  },
+  {
+    text: /Too many open files/,
+    code: "MR2006",
+    kind: "retryable",
+    says: (doing) => `a file can't be opened while ${doing}: ${moreHandles()}`,
+    hint: "The message names the limit; Millrace tries again by itself.",
   },
   {
     kinds: IO,

@@ -48,6 +48,12 @@ export function targetKey(target: TargetName): string {
   return `${quoteIdentifier(fold(target.schema))}.${quoteIdentifier(fold(target.table))}`;
 }
 
+/** `catalogue`: where a schema of the same name would make the shorter name ambiguous. */
+export function firstRowsSql({ schema, table }: TargetName, catalogue = ""): string {
+  const isAmbiguous = fold(schema) === fold(catalogue);
+  return `select * from ${quoteName(...(isAmbiguous ? [catalogue] : []), schema, table)} limit 10`;
+}
+
 /** Names that differ from each other, and from Millrace's and DuckLake's own. */
 export function columnNames(columns: readonly Pick<Column, "name">[], { isLake }: NamedFor = {}): string[] {
   return distinctNames(columns, isLake === true ? [...OWN_COLUMNS, ...LAKE_COLUMNS] : OWN_COLUMNS);

@@ -11,6 +11,7 @@ import { EngineSink, type EngineSinkOptions, type Opened, type StoreKeeper } fro
 import type { TableLayout } from "./write/layout.ts";
 import { Database, type DatabaseSettings } from "./file/database.ts";
 import { DEAD_MIN, DeadRows } from "./file/dead-rows.ts";
+import { tablesPerBatchMax } from "./file/folding.ts";
 import { classify, isOutOfMemory, onDisk } from "./errors.ts";
 import { DuckdbInspection } from "./inspect/inspect.ts";
 import { expectFile } from "./inspect/query-file.ts";
@@ -39,7 +40,7 @@ export function duckdbSink(options: DuckdbSinkOptions): EngineSink<Database> {
 class FileKeeper implements StoreKeeper<Database>, TargetCopies {
   readonly kind = "duckdb";
   readonly form: TargetForm;
-  readonly batchLimits = BATCH;
+  readonly batchLimits: StoreKeeper<Database>["batchLimits"];
   readonly copies = this;
   inOwnProcess = false;
   readonly #options: DuckdbSinkOptions;
@@ -50,6 +51,7 @@ class FileKeeper implements StoreKeeper<Database>, TargetCopies {
   constructor(options: DuckdbSinkOptions) {
     this.form = options.form ?? DEFAULT_FORM;
     this.#options = options;
+    this.batchLimits = { ...BATCH, tableCountMax: tablesPerBatchMax(options.memoryLimit) };
     this.#dead = new DeadRows(options.upkeep?.deadMin ?? DEAD_MIN);
   }
 

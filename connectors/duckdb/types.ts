@@ -35,6 +35,8 @@ export interface DuckType {
 }
 
 const DECIMAL_DIGITS_MAX = 38;
+/** Of a vector. */
+const NUMBER: ColumnType = { kind: "float", bits: 32 };
 
 /**
  * The mapping; README.md shows it as a table. A key column is never a list: DuckDB can't index lists. In a lake the elements of
@@ -43,6 +45,13 @@ const DECIMAL_DIGITS_MAX = 38;
 export function duckType({ type, native }: Column, isKey: boolean, isLake: boolean): DuckType {
   // In a key, both zeros are equal, in Postgres too.
   if (type.kind === "float" && isKey) return { ...plain(floatName(type.bits)), form: KEY_FLOAT };
+  if (type.kind === "vector" && !isKey && type.form !== "sparse") {
+    const list = listType(NUMBER);
+    // DuckLake has lists alone.
+    if (isLake || type.dimension === null || type.isUpTo === true) return list;
+    const name = `${floatName(32)}[${type.dimension}]`;
+    return { ...list, name, expression: (field) => `CAST(${list.expression(field)} AS ${name})` };
+  }
   if (type.kind !== "array") return scalarType(type);
   // box[] separates its elements by semicolons, all other types by commas.
   if (isKey || native === "box[]") return text("VARCHAR", TEXT);
@@ -61,6 +70,8 @@ function scalarType(type: Exclude<ColumnType, { kind: "array" }>): DuckType {
       const name = decimalName(type.precision, type.scale ?? 0);
       return name === undefined ? text("VARCHAR", TEXT) : { ...plain(name), form: DECIMAL };
     }
+    // Sparse, of a key, or an element.
+    case "vector":
     case "text":
     case "enum":
     case "opaque":

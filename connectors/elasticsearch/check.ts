@@ -1,11 +1,22 @@
 import * as z from "zod";
-import type { Finding, TableName, GrantScript } from "../../src/core/contracts/connector.ts";
+import { randomUUID } from "node:crypto";
+import type { CheckedTable, Finding, TableName, GrantScript } from "../../src/core/contracts/connector.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
 import { tableId } from "../../src/core/model/schema.ts";
-import { indexName } from "../../src/core/targets/names.ts";
+import { type IndexNaming, indexOf } from "../../src/core/targets/names.ts";
 import { classifyConnection, classifyEngine, searchError } from "./errors.ts";
 import { type ClientSettings, errorOf, fieldOf, parsed, pathOf, SearchClient, serversOf } from "./http.ts";
-import { indexBehind, type IndexOptions, storedIndices, WITHOUT_FIELDS } from "./indices/ddl.ts";
+import {
+  indexBehind,
+  type IndexOptions,
+  storedIndices,
+  trialDefinition,
+  tryDefinition,
+  WITHOUT_FIELDS,
+  isDefined,
+} from "./indices/ddl.ts";
+import { conflictsOf, definitionFor, driftedSettings } from "./indices/definition.ts";
+import { fits, selectedName } from "../../src/core/table-selection.ts";
 import { indexAfter } from "./indices/next-index.ts";
 import { chunksByLength } from "./indices/presence.ts";
 import { expectCheckpointIndex } from "./checkpoint.ts";
@@ -15,16 +26,16 @@ import { shellWord } from "../../src/core/shell-word.ts";
 /** Time for four answers that cost the engine nothing. */
 const ANSWERS_MS_MAX = 10_000;
 
-type CheckSettings = ClientSettings & Pick<IndexOptions, "owner" | "replicas" | "shards"> & { readonly prefix: string };
+type CheckSettings = ClientSettings & IndexOptions & IndexNaming;
 
-/** Preflight: connects, and writes nothing. */
+/** Preflight: connects, and writes nothing but an index of its own, which it makes and drops to ask the engine about settings. */
 export async function check(
   settings: CheckSettings,
   until: AbortSignal,
   {
     tables = [],
     withinMs = ANSWERS_MS_MAX,
-  }: { readonly tables?: readonly TableName[] | undefined; readonly withinMs?: number } = {},
+  }: { readonly tables?: readonly CheckedTable[] | undefined; readonly withinMs?: number } = {},
 ): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
   const silent = AbortSignal.timeout(withinMs);
@@ -35,9 +46,11 @@ export async function check(
     findings.push(await checkHealth(client, signal));
     findings.push(await checkAccess(client, settings.prefix, signal));
     findings.push(await checkTasks(client, signal));
-    findings.push(...(await checkIndices(client, settings, tables, signal)));
+    const indices = await checkIndices(client, settings, tables, signal);
+    findings.push(...indices.findings);
     findings.push(...(await checkShards(client, settings, tables, signal)));
     findings.push(...(await checkTemplates(client, settings, tables, signal)));
+    findings.push(...(await checkDefinitions(client, settings, tables, indices.drift, signal)));
   } catch (error) {
     const { message, hint } = silent.aborted
       ? searchError(
@@ -116,25 +129,32 @@ function checkpointIndex(prefix: string): string {
   return `${prefix}millrace-progress`;
 }
 
-/** What the sink would refuse of indices that are there. */
+interface CheckedIndices {
+  /** What the sink would refuse. */
+  readonly findings: readonly Finding[];
+  /** Settings that somebody changed in an index; Millrace leaves them, until the next index is made. */
+  readonly drift: readonly Finding[];
+}
+
 async function checkIndices(
   client: SearchClient,
-  { prefix, owner }: { readonly prefix: string; readonly owner: string },
+  { owner, ...naming }: IndexNaming & { readonly owner: string },
   tables: readonly TableName[],
   signal: AbortSignal,
-): Promise<readonly Finding[]> {
+): Promise<CheckedIndices> {
   const id = "elasticsearch.indices";
   const findings: Finding[] = [];
+  const drift: Finding[] = [];
   const refused = (error: unknown): void => {
     const known = findMillraceError(error);
     if (known?.kind !== "fatal") throw error;
     findings.push({ id, level: "error", what: `${known.code}: ${known.message}`, fix: known.hint ?? null });
   };
-  await expectCheckpointIndex(client, checkpointIndex(prefix), signal).catch(refused);
+  await expectCheckpointIndex(client, checkpointIndex(naming.prefix), signal).catch(refused);
   const text = "looking at the sink's indices";
   const named = tables.map((table) => ({
     id: tableId(table.schema, table.table),
-    alias: indexName(prefix, table.schema, table.table),
+    alias: indexOf(naming, table),
   }));
   const managed: string[] = [];
   for (const chunk of chunksByLength(named, ({ alias }) => alias)) {
@@ -142,7 +162,9 @@ async function checkIndices(
     const found = await storedIndices(client, names, { text, parts: WITHOUT_FIELDS }, signal);
     for (const table of chunk) {
       try {
-        indexBehind(found, table.alias, table, { owner });
+        const index = indexBehind(found, table.alias, table, { owner });
+        const drifted = index === null ? [] : driftedSettings(index.definition, index.settings);
+        if (drifted.length > 0) drift.push(driftOf(table.id, drifted));
       } catch (error) {
         refused(error);
       }
@@ -157,14 +179,24 @@ async function checkIndices(
       fix: 'PUT <index>/_settings {"index.lifecycle.name": null}, or POST _plugins/_ism/remove/<index>',
     });
   }
-  if (findings.length === 0) return [ok(id, "the indices that exist are the sink's own, and keep what it writes")];
-  return findings.slice(0, TOLD_MAX);
+  if (findings.length === 0)
+    findings.push(ok(id, "the indices that exist are the sink's own, and keep what it writes"));
+  return { findings: findings.slice(0, TOLD_MAX), drift };
+}
+
+function driftOf(table: string, drifted: readonly string[]): Finding {
+  return {
+    id: "elasticsearch.drift",
+    level: "warning",
+    what: `settings of the index of ${table} were changed by hand: ${drifted.join("; ")}`,
+    fix: "set them in the sink's `index` too, or back in the index; the next index that Millrace makes has what the configuration says",
+  };
 }
 
 /** Whether the cluster takes the indices of all tables. */
 async function checkShards(
   client: SearchClient,
-  { prefix, shards = 1, replicas = 1 }: CheckSettings,
+  { shards = 1, replicas = 1, ...naming }: CheckSettings,
   tables: readonly TableName[],
   signal: AbortSignal,
 ): Promise<readonly Finding[]> {
@@ -178,7 +210,7 @@ async function checkShards(
   if (perNode === undefined) return [];
   const open = cluster.active_shards + cluster.unassigned_shards + cluster.initializing_shards;
   let missing = 0;
-  const names = tables.map(({ schema, table }) => indexName(prefix, schema, table));
+  const names = tables.map((table) => indexOf(naming, table));
   for (const chunk of chunksByLength(names, (name) => name)) {
     const there = await storedIndices(
       client,
@@ -215,6 +247,46 @@ const SHARDS = z.object({
   }),
 });
 
+/** What the configuration says of indices: whether it fits tables and engine, and what was changed by hand. */
+async function checkDefinitions(
+  client: SearchClient,
+  settings: CheckSettings,
+  tables: readonly CheckedTable[],
+  drift: readonly Finding[],
+  signal: AbortSignal,
+): Promise<readonly Finding[]> {
+  const { parts, prefix } = settings;
+  const id = "elasticsearch.index";
+  const findings: Finding[] = parts.byTable.flatMap(({ pattern }): Finding[] => {
+    const isIdle = tables.length > 0 && !tables.some((table) => fits(pattern, selectedName(table)));
+    const what = `\`index\`: ${pattern} fits none of the sink's tables`;
+    return isIdle ? [{ id, level: "error", what, fix: "correct the name, or leave it out" }] : [];
+  });
+  const engine = { client, options: settings, lacking: new Set<string>() };
+  const asked = new Map<string, Promise<string | null>>();
+  for (const table of tables) {
+    const name = tableId(table.schema, table.table);
+    const definition = definitionFor(parts, table);
+    if (!isDefined(engine, table)) continue;
+    const conflicts = table.columns === undefined ? [] : conflictsOf(definition, table.columns);
+    for (const { key, what, fix } of conflicts)
+      findings.push({ id, level: "error", what: `\`index\` of ${name}, ${key}: ${what}`, fix });
+    const wanted = trialDefinition(engine, table);
+    if (conflicts.length > 0 || (!asked.has(wanted) && asked.size >= ASKED_MAX)) continue;
+    const trial = asked.get(wanted) ?? tryDefinition(engine, table, `${prefix}millrace%check-${randomUUID()}`, signal);
+    asked.set(wanted, trial);
+    const refusal = await trial;
+    if (refusal !== null) {
+      const what = `\`index\` of ${name}: the engine refuses it: ${refusal}`;
+      findings.push({ id, level: "error", what, fix: "correct `settings`, `analyzers` or `mappings`" });
+    }
+  }
+  return [...findings, ...drift].slice(0, TOLD_MAX);
+}
+
+/** So many indices are made to ask. */
+const ASKED_MAX = 20;
+
 /** Elasticsearch's policies, and OpenSearch's. */
 function isManaged(settings: Readonly<Record<string, unknown>>): boolean {
   return Object.keys(settings).some((name) =>
@@ -225,7 +297,7 @@ function isManaged(settings: Readonly<Record<string, unknown>>): boolean {
 /** Of templates only those are a danger that make data streams: all other settings are the sink's own in new indices. */
 async function checkTemplates(
   client: SearchClient,
-  { prefix }: { readonly prefix: string },
+  naming: IndexNaming,
   tables: readonly TableName[],
   signal: AbortSignal,
 ): Promise<readonly Finding[]> {
@@ -233,13 +305,10 @@ async function checkTemplates(
   const found = status === 200 ? TEMPLATES.safeParse(parsed(body)) : undefined;
   // A role may write indices and not look at templates.
   if (found?.success !== true) return [];
-  const names = [
-    checkpointIndex(prefix),
-    ...tables.map(({ schema, table }) => indexAfter(indexName(prefix, schema, table))),
-  ];
+  const names = [checkpointIndex(naming.prefix), ...tables.map((table) => indexAfter(indexOf(naming, table)))];
   for (const name of names) {
     const fitting = found.data.index_templates.filter(({ index_template: of }) =>
-      of.index_patterns.some((one) => fits(one, name)),
+      of.index_patterns.some((one) => isMatched(one, name)),
     );
     const [first] = fitting.toSorted((a, b) => b.index_template.priority - a.index_template.priority);
     if (first?.index_template.data_stream === undefined) continue;
@@ -269,7 +338,7 @@ const TEMPLATES = z.object({
 });
 
 /** The engines' patterns have * alone. */
-function fits(pattern: string, name: string): boolean {
+function isMatched(pattern: string, name: string): boolean {
   const parts = pattern.split("*").map((part) => part.replaceAll(/[^\w-]/g, String.raw`\$&`));
   return new RegExp(`^${parts.join(".*")}$`, "s").test(name);
 }

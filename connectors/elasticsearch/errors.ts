@@ -19,6 +19,13 @@ export const pages: ErrorPages = {
     cause:
       "Somebody closed it or set a block, or the disk passed the flood-stage watermark. If it is one index, its table is suspended (MR1324) and tried again; for the watermark the batch is repeated until the block is lifted.",
   },
+  MR3316: {
+    title: "An index can't have the settings or mappings that the configuration asks for",
+    remedy:
+      "Correct `index` of the sink in the configuration, and start Millrace again; `millrace check` asks the engine before. Until then the table is suspended, and the index that there is stays as it is.",
+    cause:
+      "A field has no column, or its type can't take the column's values, or the engine refuses a setting, an analyzer or a type.",
+  },
 };
 
 const SHARDS_FIX =
@@ -41,11 +48,17 @@ export const searchError = errorsOf(
     MR3107:
       "Set it back to the engine's default (PUT <index>/_settings), or remove what sets it (an index template, a plugin) and the index; then `millrace snapshot start --tables TABLE --sink NAME`, or for the index of checkpoints `millrace resume --sink NAME`.",
     MR3310: pages.MR3310?.remedy ?? "",
+    MR3316: pages.MR3316?.remedy ?? "",
   },
 );
 
 /** Failures of one table while its index is prepared: they do not concern the sink's other tables. */
-export const OF_ONE_TABLE: ReadonlySet<string> = new Set(["MR3106", "MR3107"]);
+export const OF_ONE_TABLE: ReadonlySet<string> = new Set(["MR3106", "MR3107", "MR3316"]);
+
+/** `what`: which key of the configuration, or what the engine says of it. */
+export function refusedDefinition(table: string, what: string): MillraceError {
+  return searchError("MR3316", "fatal", `the index of ${table} can't be made as the configuration asks: ${what}`);
+}
 
 export function droppedError(alias: string): MillraceError {
   return searchError("MR3110", "reopen", `the index behind ${alias} was dropped or replaced by another program`);

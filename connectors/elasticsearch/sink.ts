@@ -5,7 +5,7 @@ import { aboutTable, findMillraceError, type MillraceError } from "../../src/cor
 import { type Room, roomText } from "../../src/core/disk-room.ts";
 import { failpoint } from "../../src/core/failpoint.ts";
 import { invariant } from "../../src/core/invariant.ts";
-import { indexName } from "../../src/core/targets/names.ts";
+import { type IndexNaming, indexOf } from "../../src/core/targets/names.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type {
   Outcome,
@@ -13,10 +13,11 @@ import type {
   TargetComparison,
   TargetEvolution,
   TargetPresence,
+  TargetReaders,
   TargetRows,
 } from "../../src/core/contracts/sink.ts";
 import type { Logger } from "../../src/core/contracts/telemetry.ts";
-import type { IndexOptions } from "./indices/ddl.ts";
+import { type IndexOptions, refresh } from "./indices/ddl.ts";
 import { highestVersion, holdsForeign } from "./foreign.ts";
 import { classifyConnection, droppedError, OF_ONE_TABLE, searchError } from "./errors.ts";
 import { WriteFence } from "./fence.ts";
@@ -31,12 +32,14 @@ import { removeUpTo } from "./write/removal.ts";
 import { BodyPool, RowsBatch } from "./write/rows.ts";
 import { type IndexIdentity, type PreparedIndex, type SearchTable, searchTable } from "./indices/tables.ts";
 
-export interface ElasticsearchSinkSettings extends ClientSettings, IndexOptions {
+export interface ElasticsearchSinkSettings extends ClientSettings, IndexOptions, IndexNaming {
   /** Names the checkpoint. */
   readonly daemon: string;
   readonly name: string;
-  readonly prefix: string;
 }
+
+/** Names in the path of one request: the engines take 4 KiB. */
+const SHOWN_AT_ONCE = 12;
 
 /** Since the sink was opened. */
 interface Opened {
@@ -55,7 +58,9 @@ interface Prepared extends PreparedIndex {
  * Rows as documents of Elasticsearch or OpenSearch; see README.md for its guarantees. Not a transactional sink: first
  * rows become durable, then the checkpoint document, and versions make a repetition harmless.
  */
-export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, TargetEvolution, TargetComparison {
+export class ElasticsearchSink
+  implements Sink, TargetPresence, TargetRows, TargetEvolution, TargetComparison, TargetReaders
+{
   readonly kind = "elasticsearch";
   readonly form = "mirror";
   readonly delivery = "idempotent";
@@ -63,6 +68,7 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
   readonly rows = this;
   readonly evolution = this;
   readonly comparison = this;
+  readonly readers = this;
   readonly onLost = "resync";
   readonly name: string;
   readonly #settings: ElasticsearchSinkSettings;
@@ -70,6 +76,8 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
   readonly #bodies = new BodyPool();
   /** By table id: the latest version that is ready to be written. */
   readonly #prepared = new Map<string, Prepared>();
+  /** By table id: the fingerprint of the version whose index is as the configuration wants it, which does not change. */
+  readonly #seen = new Map<string, string>();
   /** Ids of tables whose index had lost a shard: the sink checks it before it waits for it again. */
   readonly #partial = new Set<string>();
   #client: SearchClient | null = null;
@@ -85,7 +93,7 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
 
   /** The alias of the table's documents. */
   target(table: TableVersion): string {
-    return indexName(this.#settings.prefix, table.schema, table.table);
+    return indexOf(this.#settings, table);
   }
 
   async open(lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
@@ -111,8 +119,14 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
     return new StoredCheckpoint(client, prefix, `${daemon}.${name}`, replicas);
   }
 
-  async missing(tables: readonly TableVersion[]): Promise<readonly TableVersion[]> {
-    return tables.filter(({ id }) => !this.#ours.indices.holds(id));
+  /** A table whose index the configuration wants otherwise is read into the next one. */
+  async missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
+    const { indices } = this.#ours;
+    const there = tables.filter(({ id }) => indices.holds(id));
+    const unseen = there.filter(({ id, fingerprint }) => this.#seen.get(id) !== fingerprint);
+    const outdated = await this.#guarded(signal, () => indices.outdated(unseen, signal));
+    for (const { id, fingerprint } of unseen) if (!outdated.has(id)) this.#seen.set(id, fingerprint);
+    return tables.filter(({ id }) => !indices.holds(id) || outdated.has(id));
   }
 
   async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
@@ -204,6 +218,15 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
     await this.#guarded(signal, async () => {
       await this.#ours.checkpoint.compare(signal);
       await this.#ours.indices.expectPresent(signal);
+    });
+  }
+
+  async show(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+    const { indices } = this.#ours;
+    const aliases = tables.flatMap(({ id }) => indices.written(id)?.alias ?? []);
+    await this.#guarded(signal, async (client) => {
+      for (let i = 0; i < aliases.length; i += SHOWN_AT_ONCE)
+        await refresh(client, aliases.slice(i, i + SHOWN_AT_ONCE), undefined, signal);
     });
   }
 

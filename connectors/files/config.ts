@@ -1,11 +1,13 @@
 import * as z from "zod";
 import { resolve } from "node:path";
-import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
+import type { SinkContext, SinkFactory, UrlKeys } from "../../src/core/contracts/connector.ts";
 import type { FilesSettings } from "./sink.ts";
 import { bucketOf, s3, S3_PATH, s3Refusal } from "../kit/bucket.ts";
 import { refusing } from "../kit/idle-keys.ts";
 import { duration, size } from "../../src/core/values/quantity-keys.ts";
 import { MEMORY_LIMIT, memoryLimit } from "../kit/duckdb.ts";
+import { shellWord } from "../../src/core/shell-word.ts";
+import { folderOf } from "./names.ts";
 
 const AGE_MS_MAX = 24 * 3_600_000;
 const KEEP_MS_MAX = 10_000 * 24 * 3_600_000;
@@ -68,12 +70,37 @@ export const factory: SinkFactory<FilesOptions> = {
     const { check } = await import("./check.ts");
     return await check(settingsOf(context), signal);
   },
+  reading: async ({ folder, options: { path, format } }, table) => {
+    const place = S3_PATH.test(path) ? path.replace(/\/+$/, "") : resolve(folder, path);
+    const files = `${place}/${folderOf(table)}/*/*.${format}`;
+    const read = format === "parquet" ? "read_parquet" : "read_json";
+    return { shell: `duckdb -c ${shellWord(`from ${read}('${files.replaceAll("'", "''")}') limit 10`)}` };
+  },
+  byUrl: {
+    name: "files",
+    forms: ["s3://bucket/prefix", "a folder, such as ./files/", "file:PATH"],
+    keys: keysOf,
+    choices: () => [
+      "format: ndjson      # a JSON object on each line. Default: parquet",
+      "roll: { age: 10s }  # how long a change waits for its file. Default: 1m",
+    ],
+  },
   places: ({ folder, options: { path, s3: given } }) => {
     if (!S3_PATH.test(path)) return [`files below ${resolve(folder, path)}`];
     const server = given?.endpoint === undefined ? "" : ` at ${new URL(given.endpoint).host}`;
     return [`files below ${path.replace(/\/+$/, "")}${server}`];
   },
 };
+
+/** A path is a folder's if it ends with a slash, or begins as a path does and has no ending. */
+function keysOf(given: string): UrlKeys | string | null {
+  if (/^s3:\/\//i.test(given))
+    return S3_PATH.test(given) ? { path: given } : "expected s3://bucket/prefix, with a bucket's name in lower case";
+  const named = /^file:(?:\/\/(?=\/))?(.+)$/is.exec(given)?.[1];
+  if (named !== undefined) return { path: named };
+  if (/^[a-z][a-z0-9+.-]*:/i.test(given)) return null;
+  return /^(?:.*\/|\.{1,2}|\.{0,2}\/(?:.*\/)?\.?[^/.]+)$/s.test(given) ? { path: given } : null;
+}
 
 function settingsOf({ daemon, name, folder, options }: SinkContext<FilesOptions>): FilesSettings {
   const { path, format, roll: limits, keep, memoryLimit = MEMORY_LIMIT } = options;

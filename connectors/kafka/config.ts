@@ -1,14 +1,15 @@
 import * as z from "zod";
-import type { IdleKey, SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
+import type { IdleKey, SinkContext, SinkFactory, UrlKeys } from "../../src/core/contracts/connector.ts";
 import { refusing } from "../kit/idle-keys.ts";
 import { accessTo, clusterOf, connectionKeys } from "./connection.ts";
-import { isNameOfOther, isTopicText, logTopic, type TopicNaming, transactionTopic } from "./names.ts";
+import { isNameOfOther, isTopicText, logTopic, type TopicNaming, topicOf, transactionTopic } from "./names.ts";
 import type { Format } from "./formats/format.ts";
 import type { DescribedFormat } from "./formats/registered/registered-format.ts";
 import type { RegistrySettings } from "./registry/client.ts";
 import type { KafkaSinkSettings } from "./check.ts";
 import { idleTlsKeys, tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
 import { tlsOptions } from "../../src/tls/options.ts";
+import { shellWord } from "../../src/core/shell-word.ts";
 
 const PARTITIONS = 6;
 const SETTING_NAME = /^[a-z][a-z.]+$/;
@@ -207,6 +208,23 @@ export const factory: SinkFactory<KafkaOptions> = {
     return aclScripts(settings.cluster.settings(), sinkAcls(settings));
   },
   form: ({ format }) => (format === "log" ? "log" : "stream"),
+  reading: async (context, table) => {
+    const { brokers, format } = context.options;
+    const naming = namingOf(context);
+    const topic = format === "log" ? logTopic(naming) : topicOf(table, naming);
+    const from = `--bootstrap-server ${shellWord(brokers.join(","))} --topic ${shellWord(topic)}`;
+    return { shell: `kafka-console-consumer.sh ${from} --from-beginning --max-messages 10` };
+  },
+  byUrl: {
+    name: "topics",
+    forms: ["kafka://host:9092,host:9092 (`tls` and `sasl` are in the file)"],
+    keys: keysOf,
+    choices: () => [
+      "format: debezium    # what Debezium's connectors write; debezium-flat, cloudevents, log. Default: millrace's own",
+      "tls: true           # whether the connection is encrypted. Default: false",
+      "sasl: { mechanism: SCRAM-SHA-256, username: …, password: ${KAFKA_PASSWORD} }",
+    ],
+  },
   places: ({ daemon, options }) => {
     const { brokers, prefix, topic, format, transactions } = options;
     const cluster = `of the Kafka cluster at ${brokers.toSorted().join(", ")}`;
@@ -216,6 +234,15 @@ export const factory: SinkFactory<KafkaOptions> = {
     return [`topics ${prefix}${topic ?? `${daemon}.…`} ${cluster}`, ...own];
   },
 };
+
+function keysOf(given: string): UrlKeys | string | null {
+  const place = /^kafka:\/\/([^/?#]*)\/?$/is.exec(given)?.[1];
+  if (place === undefined)
+    return /^kafka:/i.test(given) ? "expected kafka://host:9092,host:9092, and nothing behind the hosts" : null;
+  if (place.includes("@")) return "a login goes into the file, as `sasl`; leave it out of the URL";
+  const brokers = place.split(",").map((broker) => (/:\d+$/.test(broker) ? broker : `${broker}:9092`));
+  return { brokers };
+}
 
 /** Throws if keys do not go together. */
 async function settingsOf(context: SinkContext<KafkaOptions>): Promise<KafkaSinkSettings> {

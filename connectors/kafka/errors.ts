@@ -117,13 +117,18 @@ const ofLog = errorsOf(
 export const logError: Raise = (code, kind, message, details = {}) =>
   ofLog(code, kind, message, details.cause === undefined ? details : { ...details, cause: plain(details.cause) });
 
+const QUOTA =
+  "Each partition of a topic that is made counts. Nothing: Millrace makes the next topic when the quota allows it. To have all sooner, raise it for this user or client: `kafka-configs.sh --bootstrap-server HOST:PORT --describe --entity-type users` (and `clients`) tells what it is; or create the topics yourself.";
+const CROWDED =
+  " A broker that has as many connections as `max.connections` or `max.connections.per.ip` allows ends new ones, or lets them wait.";
+
 const FENCING = "another writer came under this transactional id, or a transaction took too long";
 
 /**
  * Meanings of the protocol's errors here: https://kafka.apache.org/protocol#protocol_error_codes. What is not listed is
  * retryable if the protocol says so.
  */
-const MEANINGS: Readonly<Record<string, readonly [code: ErrorCode, kind: ErrorKind, what: string]>> = {
+const MEANINGS: Readonly<Record<string, readonly [code: ErrorCode, kind: ErrorKind, what: string, fix?: string]>> = {
   SASL_AUTHENTICATION_FAILED: ["MR2002", "blocked", "Kafka refuses user or password"],
   UNSUPPORTED_SASL_MECHANISM: ["MR2002", "blocked", "Kafka does not accept the mechanism in `sasl`"],
   ILLEGAL_SASL_STATE: ["MR2002", "blocked", "this listener of Kafka takes no login, or wants one first"],
@@ -147,6 +152,7 @@ const MEANINGS: Readonly<Record<string, readonly [code: ErrorCode, kind: ErrorKi
   INVALID_CONFIG: ["MR3509", "blocked", "Kafka refuses a setting in `topics.settings`"],
   POLICY_VIOLATION: ["MR3509", "blocked", "a policy of the cluster forbids the topic"],
   MESSAGE_TOO_LARGE: ["MR2006", "retryable", "a topic's `max.message.bytes` has become smaller"],
+  THROTTLING_QUOTA_EXCEEDED: ["MR2006", "retryable", "the quota `controller_mutation_rate` is used up", QUOTA],
   RECORD_LIST_TOO_LARGE: ["MR2006", "retryable", "a topic's `segment.bytes` is smaller than a batch"],
   UNSUPPORTED_VERSION: ["MR2005", "fatal", "the brokers do not speak a version of the protocol that is needed"],
   CORRUPT_MESSAGE: ["MR3315", "fatal", "the checkpoint topic holds records that are not Millrace's"],
@@ -181,7 +187,7 @@ export function classify(error: unknown, signal?: AbortSignal): MillraceError {
       const message = `${meaning[2]} (${id})${named(error, id)}`;
       return meaning[0] === "MR2002"
         ? loginError(message, error)
-        : kafkaError(meaning[0], meaning[1], message, { cause: error });
+        : kafkaError(meaning[0], meaning[1], message, { cause: error, hint: meaning[3] });
     }
   }
   const codes = codesOf(error);
@@ -198,7 +204,7 @@ export function classify(error: unknown, signal?: AbortSignal): MillraceError {
     const fix = broker === null ? HINTS.MR2001 : reachAgain(system, broker, "brokers");
     const advertised =
       " A broker of another address than those in `brokers` is as the brokers' `advertised.listeners` name it.";
-    const hint = `${fix}${advertised}`;
+    const hint = `${fix}${advertised}${system === "ECONNREFUSED" ? "" : CROWDED}`;
     return kafkaError("MR2001", "retryable", `the connection to Kafka${at} failed: ${why}`, { hint, cause: error });
   }
   if (codes.includes("PLT_KFK_UNSUPPORTED_API")) {

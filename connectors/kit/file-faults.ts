@@ -1,5 +1,5 @@
 import type { ErrorKind } from "../../src/core/errors.ts";
-import { systemErrorCode } from "../../src/core/system-errors.ts";
+import { lacksHandles, moreHandles, systemErrorCode } from "../../src/core/system-errors.ts";
 
 export interface FileFault {
   readonly code: string;
@@ -31,10 +31,6 @@ export function fileFault(error: unknown): FileFault | null {
   const isFull = code === "ENOSPC" || code === "EDQUOT";
   const fix = FIXES[code];
   if (fix !== undefined) return { code, kind: "blocked", isFull, fix };
-  return {
-    code,
-    kind: "retryable",
-    isFull,
-    fix: "Look at the path and at the system's log. Millrace tries again by itself.",
-  };
+  const look = "Look at the path and at the system's log. Millrace tries again by itself.";
+  return { code, kind: "retryable", isFull, fix: lacksHandles(code) ? moreHandles() : look };
 }

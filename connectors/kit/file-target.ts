@@ -2,7 +2,7 @@
 import { existsSync, realpathSync, statSync } from "node:fs";
 import { realpath } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import type { GrantScript } from "../../src/core/contracts/connector.ts";
+import type { GrantScript, UrlKeys } from "../../src/core/contracts/connector.ts";
 import type { ErrorParts, MillraceError } from "../../src/core/errors.ts";
 import { shellWord } from "../../src/core/shell-word.ts";
 
@@ -51,4 +51,12 @@ export function fileGrants(path: string): readonly GrantScript[] {
     `test ! -e ${file} || { chown millrace:millrace ${file} && chmod 0600 ${file}; }`,
   ];
   return [{ by: "root, on the daemon's machine", language: "sh", script: script.join("\n") }];
+}
+
+/** A path with one of these endings, or any path behind `scheme:`. */
+export function fileKeys(given: string, scheme: string, endings: readonly string[]): UrlKeys | null {
+  const hasScheme = (text: string): boolean => /^[a-z][a-z0-9+.-]*:\/\//i.test(text);
+  const named = new RegExp(`^${scheme}:(?://)?(.+)$`, "is").exec(given)?.[1];
+  const path = named ?? (endings.some((ending) => given.toLowerCase().endsWith(ending)) ? given : "");
+  return path === "" || hasScheme(path) ? null : { path };
 }

@@ -1,5 +1,6 @@
 import type { ListedKey } from "../../src/core/contracts/comparing.ts";
 import type { KeyText } from "../../src/core/contracts/row-reads.ts";
+import { invariant } from "../../src/core/invariant.ts";
 import { isDigestId, keyOfRowId, rowIdOf } from "../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 
@@ -31,4 +32,11 @@ export function keyInRow(table: TableVersion, id: string, sourceText: (ordinal: 
     if (error instanceof SyntaxError || error instanceof RangeError) return null;
     throw error;
   }
+}
+
+/** The key at which a page of keys ended, as `KeyPage.next` has it: one without nulls. */
+export function keyAtPageEnd(text: string): KeyText {
+  const texts: unknown = JSON.parse(text);
+  invariant(Array.isArray(texts) && texts.every((one) => typeof one === "string"), "a page ends at a key");
+  return texts;
 }

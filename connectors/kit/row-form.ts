@@ -13,6 +13,12 @@ export const mode = z
   .default("mirror")
   .describe("mirror: a row for a row of the source. history: a row for every change, appended in commit order.");
 
+/** Both, as choices of a new configuration. */
+export const formChoices: readonly string[] = [
+  "deletes: soft       # rows deleted at the source stay, with _millrace_deleted true. Default: hard",
+  "mode: history       # a row for every change. Default, mirror: a row for a row of the source",
+];
+
 /** Of a target that has schemas: a name that it keeps for itself would suspend every table. */
 export function schemaFor(
   target: string,

@@ -4,6 +4,11 @@ export function quoteName(name: string): string {
   return `\`${name.replaceAll("`", "``")}\``;
 }
 
+/** What stands between the quotes of a name, as a name. */
+export function unquoted(text: string): string {
+  return text.replaceAll("``", "`");
+}
+
 export function quoteTable(schema: string, table: string): string {
   return `${quoteName(schema)}.${quoteName(table)}`;
 }

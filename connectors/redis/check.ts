@@ -1,13 +1,15 @@
 import type { Finding, GrantScript } from "../../src/core/contracts/connector.ts";
-import type { MillraceError } from "../../src/core/errors.ts";
+import { parseCheckpoint, readCheckpoint } from "./checkpoint.ts";
 import { Connection, type ConnectionSettings, parseUrl, serverOf, settingOf, textOf } from "./connection.ts";
 import { shellWord } from "../../src/core/shell-word.ts";
 import { ACL_COMMANDS, ACL_FASTER, ACL_OF_CLUSTERS, classify } from "./errors.ts";
+import { checkpointKey } from "./keys.ts";
 import { evictionIn, infoOf, memoryOf } from "./memory.ts";
-import { ok } from "../kit/findings.ts";
+import { failed, ok } from "../kit/findings.ts";
+import type { RedisSinkSettings } from "./sink.ts";
 
 /** Preflight: connects, and writes nothing. */
-export async function check(settings: ConnectionSettings, signal: AbortSignal): Promise<readonly Finding[]> {
+export async function check(settings: RedisSinkSettings, signal: AbortSignal): Promise<readonly Finding[]> {
   let connection: Connection;
   try {
     connection = await Connection.open(settings, signal);
@@ -16,7 +18,7 @@ export async function check(settings: ConnectionSettings, signal: AbortSignal): 
   }
   await using held = connection;
   const findings: Finding[] = [ok("redis.connect", `connected to ${serverOf(settings.url)}`)];
-  for (const look of [checkScripts, checkServer, checkEviction, checkPersistence]) {
+  for (const look of [checkScripts, checkServer, checkProgress, checkEviction, checkPersistence]) {
     try {
       findings.push(...(await look(held, settings)));
     } catch (error) {
@@ -85,6 +87,20 @@ async function checkServer(connection: Connection, settings: ConnectionSettings)
   return findings;
 }
 
+/** What the start finds in the sink's checkpoint. */
+async function checkProgress(
+  connection: Connection,
+  { prefix, daemon, name, format }: RedisSinkSettings,
+): Promise<Finding[]> {
+  const key = Buffer.from(checkpointKey(prefix, daemon, name));
+  const stored = await readCheckpoint(connection, key);
+  parseCheckpoint(stored, format, key);
+  if (stored.format === "" || stored.format === format) return [];
+  const what = `the keys hold rows in format ${stored.format}: the start reads all of them again, in format ${format}`;
+  const fix = "set `format` back, or give the sink another `prefix`, to keep them";
+  return [{ id: "redis.format", level: "warning", what, fix }];
+}
+
 /** An evicted row is missing, and after an evicted checkpoint key the sink would think that it was emptied. */
 async function checkEviction(connection: Connection): Promise<Finding[]> {
   const found = await Promise.all(connection.primaries().map(async (primary) => evictionIn(await memoryOf(primary))));
@@ -103,8 +119,4 @@ async function checkPersistence(connection: Connection): Promise<Finding[]> {
       fix: "CONFIG SET appendonly yes, or leave it if filling the cache again is acceptable",
     },
   ];
-}
-
-function failed(id: string, error: MillraceError): Finding {
-  return { id, level: "error", what: error.message, fix: error.hint ?? null };
 }

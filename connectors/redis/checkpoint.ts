@@ -14,6 +14,23 @@ export interface StoredCheckpoint {
   readonly bond: string;
 }
 
+/** What tells one step of a sink from the next: the position alone does not, where a sweep or the end of a read follows. */
+export type Step = Pick<StoredCheckpoint, "position" | "bond">;
+
+/** Before the first step, and where no step is stored. */
+export const NONE: Step = { position: "", bond: "" };
+
+/** As the script has it. */
+export function stepText({ position, bond }: Step): string {
+  return `${position} ${bond}`;
+}
+
+export const NO_STEP = stepText(NONE);
+
+export function isSameStep(a: Step, b: Step): boolean {
+  return a.position === b.position && a.bond === b.bond;
+}
+
 export async function readCheckpoint(connection: Commands, key: Buffer): Promise<StoredCheckpoint> {
   const asked = connection.command("hmget", key, "lease", "position", "tables", "format", "bond");
   const reply = await asked.catch((error: unknown) => {
@@ -54,14 +71,14 @@ export function parseCheckpoint(stored: StoredCheckpoint, format: string, key: B
 }
 
 /** Why the stored checkpoint is not what this process wrote last. */
-export function fenceError(stored: StoredCheckpoint, lease: string, position: string): MillraceError {
+export function fenceError(stored: StoredCheckpoint, lease: string, { position }: Step): MillraceError {
   if (stored.lease === null) {
     return redisError("MR3110", "reopen", "the cache was emptied: the sink's progress key is gone");
   }
   if (Number(stored.lease) > Number(lease)) return takenOver(stored.lease, lease);
   // A checkpoint beyond ours comes from another writer: if two processes took turns, that would never end.
   const isOlder =
-    Number(stored.lease) < Number(lease) || position === "" || stored.position === "" || isBefore(stored, position);
+    Number(stored.lease) < Number(lease) || position === "" || stored.position === "" || !isBeyond(stored, position);
   return redisError(
     "MR1308",
     isOlder ? "reopen" : "fatal",
@@ -69,8 +86,8 @@ export function fenceError(stored: StoredCheckpoint, lease: string, position: st
   );
 }
 
-function isBefore(stored: StoredCheckpoint, position: string): boolean {
-  return comparePositions(parsePosition(stored.position), parsePosition(position)) < 0;
+function isBeyond(stored: StoredCheckpoint, position: string): boolean {
+  return comparePositions(parsePosition(stored.position), parsePosition(position)) > 0;
 }
 
 export function takenOver(holder: string, lease: string): MillraceError {

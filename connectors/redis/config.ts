@@ -1,10 +1,17 @@
 import * as z from "zod";
 import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
-import { freshPassword, idlePassword, passwordIn, passwordKeys } from "../../src/passwords/password.ts";
+import {
+  freshPassword,
+  idlePassword,
+  passwordIn,
+  passwordKeys,
+  withoutPassword,
+} from "../../src/passwords/password.ts";
 import { idleTlsKeys, tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
 import { refusing } from "../kit/idle-keys.ts";
 import { isPrefixUsable } from "./keys.ts";
 import type { RedisSinkSettings } from "./sink.ts";
+import { shellWord } from "../../src/core/shell-word.ts";
 
 export const definition = z
   .object({
@@ -54,22 +61,37 @@ export const factory: SinkFactory<RedisOptions> = {
     return grants(settingsOf(context));
   },
   divides: () => "id",
+  reading: async ({ options: { url, prefix }, isOfDocuments }, table) => {
+    const { tableKeyStart } = await import("./write/table-target.ts");
+    const start = tableKeyStart({ prefix, isOfDocuments }, table).replaceAll(/[*?[\]\\]/g, "\\$&");
+    return { shell: `redis-cli -u ${shellWord(withoutPassword(url))} --scan --pattern ${shellWord(`${start}*`)}` };
+  },
+  byUrl: {
+    name: "cache",
+    forms: ["redis://host:6379/0 (rediss:// with TLS)"],
+    keys: (given) => (/^rediss?:\/\//i.test(given) ? { url: given } : null),
+    choices: (daemon) => [
+      `prefix: "${daemon}:"   # what every key begins with. Default: nothing`,
+      "format: json        # a row as one string. Default, hash: a field per column",
+    ],
+  },
   places: ({ options }) => {
     const url = URL.parse(options.url);
     if (url === null) return [];
     const host = /^(localhost|127\.0\.0\.1|\[::1\])$/.test(url.hostname) ? "localhost" : url.hostname;
     const database = url.pathname.replace(/^\//, "") || "0";
-    return [`keys ${JSON.stringify(options.prefix)}… of database ${database} at ${host}:${url.port || "6379"}`];
+    return [{ at: `database ${database} at ${host}:${url.port || "6379"}`, start: options.prefix }];
   },
 };
 
-function settingsOf({ name, daemon, folder, options }: SinkContext<RedisOptions>): RedisSinkSettings {
+function settingsOf({ name, daemon, folder, options, isOfDocuments }: SinkContext<RedisOptions>): RedisSinkSettings {
   const { url, prefix, format, cluster, waitReplicas } = options;
   return {
     name,
     daemon,
     url,
     prefix,
+    isOfDocuments,
     format,
     cluster,
     waitReplicas,

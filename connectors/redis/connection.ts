@@ -9,7 +9,7 @@ import { serverAt } from "../../src/core/system-errors.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import { NO_TLS, TLS_ALONE, tryHandshake } from "../../src/tls/failure.ts";
 import { tlsOptions, type TlsSettings } from "../../src/tls/options.ts";
-import { classify, isHangUp, redisError, replyCode, tlsError } from "./errors.ts";
+import { classify, type ClientLimit, isHangUp, redisError, replyCode, tlsError } from "./errors.ts";
 import { SCRIPT, SCRIPT_SHA } from "./write/script.ts";
 
 /** A server that does not answer in this time counts as unreachable. */
@@ -24,6 +24,12 @@ const PLAIN_SERVER_AFTER_MS = 1_000;
 /** Redis' own default, for servers that do not let us read their settings. */
 const ARGUMENT_BYTES_MAX = 512 * 1024 * 1024;
 const ARGUMENT_LIMITS = ["proto-max-bulk-len", "client-query-buffer-limit"];
+/** At which the server ends a client's connection without a word, and their defaults. */
+const CLIENT_LIMITS = {
+  "client-output-buffer-limit": "normal 0 0 0",
+  "maxmemory-clients": "0",
+  "client-query-buffer-limit": "1073741824",
+} as const;
 
 export interface ConnectionSettings {
   readonly url: string;
@@ -60,6 +66,8 @@ export class Connection implements Commands, AsyncDisposable {
   readonly isCluster: boolean;
   /** What the servers take as one argument of a command: they end the connection at a larger one. */
   argumentBytesMax = ARGUMENT_BYTES_MAX;
+  /** The server's limits for a client that are not the defaults; none if the user may not ask. */
+  clientLimits: readonly ClientLimit[] = [];
 
   private constructor(client: Redis | Cluster) {
     this.#client = client;
@@ -118,6 +126,7 @@ export class Connection implements Commands, AsyncDisposable {
       const limits = await Promise.all(ARGUMENT_LIMITS.map((name) => settingOf(primary, name)));
       const known = limits.flatMap((limit) => (limit === null ? [] : Number(limit)));
       this.argumentBytesMax = Math.min(this.argumentBytesMax, ...known);
+      this.clientLimits = await clientLimitsOf(primary);
     }
   }
 
@@ -165,6 +174,17 @@ function send(client: Redis | Cluster, name: string, args: readonly Argument[]):
 /** ioredis types the result as unknown; it is the command's promise. */
 async function sendCommand(client: Redis | Cluster, command: Command): Promise<Reply> {
   return await client.sendCommand(command);
+}
+
+async function clientLimitsOf(connection: Commands): Promise<readonly ClientLimit[]> {
+  const limits = await Promise.all(
+    Object.entries(CLIENT_LIMITS).map(async ([name, usual]) => {
+      // One for each class of clients; we are a normal one.
+      const value = (await settingOf(connection, name))?.replace(/^(normal \d+ \d+ \d+) .*$/, "$1");
+      return value === undefined || value === usual || value === "" ? [] : [{ name, value, usual }];
+    }),
+  );
+  return limits.flat();
 }
 
 /** Null if the user may not ask: managed servers forbid CONFIG, or do not have it. */

@@ -80,8 +80,24 @@ const REPLIES: Readonly<Record<string, Meaning>> = {
   CROSSSLOT: ["MR2004", "fatal", "Redis is a cluster and the config does not say so", "Set `cluster: true`."],
 };
 
-/** The meaning of an ioredis or server error for the runtime. `server`: host and port, of a cluster any of its nodes. */
-export function classify(error: unknown, signal: AbortSignal | undefined, server: string): MillraceError {
+/** At which a server ends a connection without a word. */
+export interface ClientLimit {
+  readonly name: string;
+  readonly value: string;
+  /** The default, which is enough. */
+  readonly usual: string;
+}
+
+/**
+ * The meaning of an ioredis or server error for the runtime. `server`: host and port, of a cluster any of its nodes.
+ * `limits`: of the connection that failed.
+ */
+export function classify(
+  error: unknown,
+  signal: AbortSignal | undefined,
+  server: string,
+  limits: readonly ClientLimit[] = [],
+): MillraceError {
   if (signal?.aborted === true || isAborted(error)) {
     return raise("MR2029", "aborted", "the work on Redis was stopped", { cause: error });
   }
@@ -98,7 +114,8 @@ export function classify(error: unknown, signal: AbortSignal | undefined, server
     const why =
       code === "" ? (/Command timed out|Socket timeout/.test(text) ? "no answer in time" : "it was closed") : code;
     const message = `the connection to Redis at ${at} failed: ${why}`;
-    return redisError("MR2001", "retryable", message, error, reachAgain(code, at, "url"));
+    const fix = reachAgain(code === "" && isHangUp(error) ? "ECONNRESET" : code, at, "url");
+    return redisError("MR2001", "retryable", message, error, isHangUp(error) ? `${fix}${widened(limits)}` : fix);
   }
   return classifyGeneric(text, server, error);
 }
@@ -157,6 +174,13 @@ function isConnectionLoss(error: unknown, text: string): boolean {
   return /Connection is closed|Command timed out|isn't writeable|isn't ready|Failed to refresh slots cache|None of startup nodes|Socket timeout/.test(
     text,
   );
+}
+
+function widened(limits: readonly ClientLimit[]): string {
+  if (limits.length === 0) return "";
+  const are = limits.map(({ name, value }) => `${name} is ${value}`).join(", ");
+  const wanted = limits.map(({ name, usual }) => `CONFIG SET ${name} "${usual}"`).join("; ");
+  return ` The server ends connections at limits of its own: ${are}. If it repeats: ${wanted}`;
 }
 
 function codeOf(error: unknown): string {

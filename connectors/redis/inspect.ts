@@ -1,5 +1,13 @@
 /** Reads the cache over a separate connection: see core/contracts/comparing. */
-import type { EqualRows, Inspection, ListedKey, RowsInOrder, StoredRow } from "../../src/core/contracts/comparing.ts";
+import { randomUUID } from "node:crypto";
+import type {
+  EqualRows,
+  Inspection,
+  KeyPage,
+  ListedKey,
+  RowsInOrder,
+  StoredRow,
+} from "../../src/core/contracts/comparing.ts";
 import {
   digitsOf,
   expectedJson,
@@ -11,19 +19,24 @@ import {
 } from "../../src/core/targets/expected-json.ts";
 import { rowIdOf } from "../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
+import type { ColumnType } from "../../src/core/model/types.ts";
+import { formatFloat32 } from "../../src/core/values/float.ts";
 import type { KeyText } from "../../src/core/contracts/row-reads.ts";
 import { keyInRow, listedKeys } from "../kit/listed-keys.ts";
-import { Connection, type ConnectionSettings, serverOf, textOf } from "./connection.ts";
+import { type Commands, Connection, type ConnectionSettings, serverOf, textOf } from "./connection.ts";
 import { classify, replyCode } from "./errors.ts";
-import { rowKeyPages } from "./write/key-pages.ts";
+import { rowKeyPage, rowKeyPages } from "./write/key-pages.ts";
 import { equalRows } from "./row-lines.ts";
 import { VERSION_FIELD } from "./write/script.ts";
-import { type Format, tableKeyStart } from "./write/table-target.ts";
+import { type Format, type KeyNaming, tableKeyStart } from "./write/table-target.ts";
 
-export interface InspectionSettings extends ConnectionSettings {
-  readonly prefix: string;
+export interface InspectionSettings extends ConnectionSettings, KeyNaming {
   readonly format: Format;
 }
+
+/** A page ends with so many keys of the table, or after so many steps: other keys may be much more. */
+const KEYS_PER_PAGE = 5_000;
+const STEPS_MAX = 100;
 
 /** A row's fields in the spelling of the format; null: the value is not a row of ours. */
 type Fields = ReadonlyMap<string, string> | null;
@@ -32,6 +45,7 @@ export class RedisInspection implements Inspection {
   readonly #settings: InspectionSettings;
   #connection: Connection | null = null;
   #mayScript = true;
+  #connectionName = "";
 
   constructor(settings: InspectionSettings) {
     this.#settings = settings;
@@ -39,7 +53,10 @@ export class RedisInspection implements Inspection {
 
   expected(table: TableVersion, ordinal: number, text: string): string | null {
     const { type } = table.columns[ordinal]!;
-    return this.#settings.format === "hash" ? expectedPlain(type, text) : expectedJson(type, text);
+    if (this.#settings.format !== "hash") return expectedJson(type, text);
+    // The numbers, as they are shown of the bytes.
+    if (type.kind === "vector") return text;
+    return expectedPlain(type, text);
   }
 
   id(_table: TableVersion, key: KeyText): string {
@@ -52,13 +69,14 @@ export class RedisInspection implements Inspection {
 
   /** A cluster's keys are in many slots, and JSON has insignificant white space: both need single reads. */
   async equal(table: TableVersion, asked: RowsInOrder, signal: AbortSignal): Promise<EqualRows | null> {
-    const { prefix, format } = this.#settings;
-    // Arrays are compared by element, not as text.
-    if (!this.#mayScript || format !== "hash" || table.columns.some(({ type }) => type.kind === "array")) return null;
+    const { format } = this.#settings;
+    // Arrays are compared by element, not as text, and vectors are none.
+    const isText = table.columns.every(({ type }) => type.kind !== "array" && type.kind !== "vector");
+    if (!this.#mayScript || format !== "hash" || !isText) return null;
     try {
       const connection = await this.#connect(signal);
       if (connection.isCluster) return null;
-      return await equalRows(connection, tableKeyStart(prefix, table), table, asked, signal);
+      return await equalRows(connection, tableKeyStart(this.#settings, table), table, asked, signal);
     } catch (error) {
       if (!(error instanceof Error) || replyCode(error.message) !== "NOPERM")
         throw classify(error, signal, serverOf(this.#settings.url));
@@ -68,7 +86,7 @@ export class RedisInspection implements Inspection {
   }
 
   async *keys(table: TableVersion, signal: AbortSignal): AsyncGenerator<readonly ListedKey[]> {
-    const keyStart = tableKeyStart(this.#settings.prefix, table);
+    const keyStart = tableKeyStart(this.#settings, table);
     const start = Buffer.byteLength(keyStart);
     const listed = { keyStart, keyWidths: [table.key.length] };
     try {
@@ -84,6 +102,48 @@ export class RedisInspection implements Inspection {
     }
   }
 
+  /**
+   * SCAN's cursors count for one process of the server, however long ago they were given: another process hashes the keys
+   * otherwise.
+   */
+  async page(table: TableVersion, after: string | null, signal: AbortSignal): Promise<KeyPage> {
+    const keyStart = tableKeyStart(this.#settings, table);
+    const listed = { keyStart, keyWidths: [table.key.length] };
+    try {
+      const primaries = (await this.#connect(signal)).primaries();
+      const runs = (await Promise.all(primaries.map((one) => this.#runOf(one)))).join();
+      const [from = "", at = "0", cursor = "0"] = after?.split("/") ?? [];
+      const isNew = after !== null && from !== runs;
+      let [node, next] = isNew ? [0, "0"] : [Number(at), cursor];
+      const ids = new Set<string>();
+      for (let step = 0; step < STEPS_MAX && ids.size < KEYS_PER_PAGE && node < primaries.length; step++) {
+        signal.throwIfAborted();
+        const [following, keys] = await rowKeyPage(primaries[node]!, listed, next);
+        for (const key of keys) ids.add(key.toString("utf8", Buffer.byteLength(keyStart)));
+        next = following;
+        if (following === "0") node++;
+      }
+      return {
+        keys: await listedKeys(table, [...ids], (unknown) => this.#byIds(table, unknown, signal)),
+        next: node < primaries.length ? `${runs}/${node}/${next}` : null,
+        isNew,
+      };
+    } catch (error) {
+      throw classify(error, signal, serverOf(this.#settings.url));
+    }
+  }
+
+  /** Names the server's process. Of one that does not tell it, this connection: it does not outlive the process. */
+  async #runOf(primary: Commands): Promise<string> {
+    try {
+      const run = /^run_id:(\w+)/m.exec(textOf(await primary.command("info", "server")) ?? "");
+      return run?.[1] ?? this.#connectionName;
+    } catch (error) {
+      if (!(error instanceof Error) || replyCode(error.message) !== "NOPERM") throw error;
+      return this.#connectionName;
+    }
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#connection?.[Symbol.asyncDispose]();
     this.#connection = null;
@@ -92,7 +152,7 @@ export class RedisInspection implements Inspection {
   async #byIds(table: TableVersion, ids: readonly string[], signal: AbortSignal) {
     try {
       const connection = await this.#connect(signal);
-      const keyStart = tableKeyStart(this.#settings.prefix, table);
+      const keyStart = tableKeyStart(this.#settings, table);
       const rows = await Promise.all(ids.map(async (id) => await this.#row(connection, table, id, `${keyStart}${id}`)));
       signal.throwIfAborted();
       return rows.filter((row) => row !== null);
@@ -103,7 +163,7 @@ export class RedisInspection implements Inspection {
 
   /** Null: the key does not exist. */
   async #row(connection: Connection, table: TableVersion, id: string, key: string) {
-    const fields = await this.#fields(connection, key);
+    const fields = await this.#fields(connection, table, key);
     if (fields === undefined) return null;
     const isHash = this.#settings.format === "hash";
     const cells = table.columns.map(({ name, type }) => {
@@ -120,13 +180,14 @@ export class RedisInspection implements Inspection {
       surplus: [...(fields?.keys() ?? [])].filter((name) => !names.has(name) && !name.startsWith("_millrace_")),
       key: keyInRow(table, id, (ordinal) => {
         const [{ type }, cell] = [table.columns[ordinal]!, cells[ordinal] ?? null];
+        if (isHash && type.kind === "vector") return cell ?? "";
         return isHash ? sourceTextOfPlain(type, cell ?? "") : sourceText(type, cell ?? "null");
       }),
     };
   }
 
   /** Undefined: the key does not exist. */
-  async #fields(connection: Connection, key: string): Promise<Fields | undefined> {
+  async #fields(connection: Connection, { columns }: TableVersion, key: string): Promise<Fields | undefined> {
     try {
       if (this.#settings.format === "json") {
         const text = textOf(await connection.command("get", key));
@@ -135,7 +196,11 @@ export class RedisInspection implements Inspection {
       // The driver converts the reply into an object.
       const reply = await connection.command("hgetall", key);
       const fields = typeof reply === "object" && reply !== null ? Object.entries(reply) : [];
-      return fields.length === 0 ? undefined : new Map(fields.map(([name, value]) => [name, textOf(value) ?? ""]));
+      if (fields.length === 0) return undefined;
+      const vectors = new Set(columns.filter(({ type }) => isDense(type)).map(({ name }) => name));
+      return new Map(
+        fields.map(([name, value]) => [name, (vectors.has(name) ? shownVector(value) : textOf(value)) ?? ""]),
+      );
     } catch (error) {
       // A value of another kind, or text that is not JSON.
       if (error instanceof SyntaxError) return null;
@@ -148,8 +213,21 @@ export class RedisInspection implements Inspection {
     if (this.#connection?.isUp === true) return this.#connection;
     await this.#connection?.[Symbol.asyncDispose]();
     this.#connection = await Connection.open(this.#settings, signal);
+    this.#connectionName = randomUUID();
     return this.#connection;
   }
+}
+
+function isDense(type: ColumnType): boolean {
+  return type.kind === "vector" && type.form !== "sparse";
+}
+
+/** As the source prints it; bytes that are no vector as hexadecimal digits. */
+function shownVector(value: unknown): string | null {
+  if (!Buffer.isBuffer(value)) return null;
+  if (value.length % 4 !== 0) return value.toString("hex");
+  const numbers = Array.from({ length: value.length / 4 }, (_, i) => formatFloat32(value.readFloatLE(i * 4)));
+  return `[${numbers.join(",")}]`;
 }
 
 function normal(text: string): string {

@@ -2,11 +2,13 @@
  * The keys that the sink writes:
  *
  *   <prefix><schema>:<table>:<id>        a row (`%` and `:` inside schema, table and key values percent-encoded)
+ *   <prefix><document>:<id>              a document
  *   <prefix>_millrace:<pipeline>.<sink>  the sink's checkpoint
  *   <prefix>_millrace::…                 the version of a row that was deleted, for an hour
  *   <prefix>_millrace::f:…               the sink's fence in a cluster slot (write/fence.ts)
  *
- * No row has a key of the last three forms: a row's key has two colons or more, and its table is not empty.
+ * No row has a key of the last three forms: a row's key has two colons or more, and its table is not empty; a
+ * document's name begins with a letter.
  */
 import { ByteWriter } from "../../src/core/bytes.ts";
 import { indexInRange, slotOf, tagOfSlot } from "./slots.ts";

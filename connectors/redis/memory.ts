@@ -1,4 +1,5 @@
 /** What the server says of its memory: whether it removes rows to save some, and how much is left. */
+import { digits } from "../../src/core/figures.ts";
 import type { Room } from "../../src/core/disk-room.ts";
 import { type Commands, type Connection, permitted, settingOf, textOf } from "./connection.ts";
 import { classify, replyCode } from "./errors.ts";
@@ -43,10 +44,9 @@ export function evictionIn({
   evictedCount,
 }: ServerMemory): { readonly what: string; readonly fix: string } | null {
   if (policy?.startsWith("allkeys-") !== true || maxBytes === null) return null;
-  const so =
-    evictedCount === null ? "" : `; it has evicted ${evictedCount.toLocaleString("en-US")} keys since it was started`;
+  const so = evictedCount === null ? "" : `; it has evicted ${digits(evictedCount)} keys since it was started`;
   return {
-    what: `maxmemory-policy is ${policy}: at ${maxBytes.toLocaleString("en-US")} bytes the server evicts rows without a word, and the sink's progress key${so}`,
+    what: `maxmemory-policy is ${policy}: at ${digits(maxBytes)} bytes the server evicts rows without a word, and the sink's progress key${so}`,
     fix: "CONFIG SET maxmemory-policy noeviction (or a volatile-* one), with a maxmemory for which the tables are small enough; then millrace reconcile --repair",
   };
 }
@@ -64,8 +64,8 @@ export async function withRoom(connection: Connection, error: unknown, server: s
 async function memoryText(primary: Commands): Promise<string | null> {
   const { usedBytes, maxBytes } = await memoryOf(primary);
   if (maxBytes === null) return null;
-  const used = usedBytes === null ? "" : `, and ${usedBytes.toLocaleString("en-US")} are used`;
-  return `maxmemory is ${maxBytes.toLocaleString("en-US")} bytes${used}`;
+  const used = usedBytes === null ? "" : `, and ${digits(usedBytes)} are used`;
+  return `maxmemory is ${digits(maxBytes)} bytes${used}`;
 }
 
 async function folderText(primary: Commands): Promise<string | null> {

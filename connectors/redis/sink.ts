@@ -19,12 +19,22 @@ import { CallPool, CallStream } from "./write/call-stream.ts";
 import { ReportFailure } from "../kit/skipped-rows.ts";
 import { versionSince } from "../kit/stored-shape.ts";
 import { Connection, type ConnectionSettings, serverOf } from "./connection.ts";
-import { classify, redisError, replyCode } from "./errors.ts";
+import { classify, type ClientLimit, redisError, replyCode } from "./errors.ts";
 import { expel, highestVersion } from "./foreign.ts";
 import { RedisInspection } from "./inspect.ts";
 import { evictionIn, memoryOf, roomIn, withRoom } from "./memory.ts";
 import { checkpointKey, TombstoneKeys } from "./keys.ts";
-import { fenceError, isOfOtherKind, parseCheckpoint, readCheckpoint, type StoredCheckpoint } from "./checkpoint.ts";
+import {
+  fenceError,
+  isOfOtherKind,
+  isSameStep,
+  NONE,
+  parseCheckpoint,
+  readCheckpoint,
+  type Step,
+  stepText,
+  type StoredCheckpoint,
+} from "./checkpoint.ts";
 import { Claim, FenceKeys, FenceMismatch } from "./write/fence.ts";
 import type { Packing } from "./write/packed-row.ts";
 import { findPacking } from "./write/packing.ts";
@@ -33,12 +43,11 @@ import { RowsBatch } from "./write/rows.ts";
 import { ACTION } from "./write/script.ts";
 import type { CheckpointToStore } from "./write/script-call.ts";
 import { followShape } from "./shapes.ts";
-import { type Format, tableKeyStart, TableTarget } from "./write/table-target.ts";
+import { type Format, type KeyNaming, tableKeyStart, TableTarget } from "./write/table-target.ts";
 
-export interface RedisSinkSettings extends ConnectionSettings {
+export interface RedisSinkSettings extends ConnectionSettings, KeyNaming {
   readonly name: string;
   readonly daemon: string;
-  readonly prefix: string;
   readonly format: Format;
   /** How many replicas must have a batch before it counts as durable. */
   readonly waitReplicas: number;
@@ -80,12 +89,12 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
   #lease = "";
   /** Null: another connection may be the one that writes. */
   #claim: Claim | null = null;
-  /** The last position that this process stored or found; the script compares it. */
-  #position = "";
+  /** The last one that this process stored or found; the script compares it. */
+  #step: Step = NONE;
   /** The stored checkpoint belongs to rows in the other format. */
   #isOtherFormat = false;
-  /** Position of a batch whose answer was lost: it may or may not be stored. */
-  #inDoubt: string | null = null;
+  /** Of a batch whose answer was lost: it may or may not be stored. */
+  #inDoubt: Step | null = null;
   /** The text of the complete tables, if the server certainly has it. */
   #storedTables: string | null = null;
   #isClosed = false;
@@ -104,7 +113,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
 
   /** The start of the table's keys. */
   target(table: TableVersion): string {
-    return tableKeyStart(this.#settings.prefix, table);
+    return tableKeyStart(this.#settings, table);
   }
 
   async open(lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
@@ -114,7 +123,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     return this.#guarded(signal, async (connection) => {
       this.#claim = await Claim.take(connection, this.#fenceKeys, this.#lease, signal);
       const stored = await readCheckpoint(connection, this.#checkpointKey);
-      this.#position = stored.position;
+      this.#step = stored;
       this.#packing = this.#settings.format === "hash" ? await findPacking(connection, this.#checkpointKey) : null;
       await this.#look(connection);
       this.#isOtherFormat = stored.format !== "" && stored.format !== this.#settings.format;
@@ -143,15 +152,15 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
   /** Keys need no preparation; notes which values rows of another shape may supply. */
   async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     await this.#guarded(signal, async (connection) => {
-      const since = versionSince(this.#position);
-      const { prefix, format } = this.#settings;
+      const since = versionSince(this.#step.position);
+      const { format } = this.#settings;
       for (const table of tables) {
         const shape = await this.#fenced(connection, signal, async (claim) => {
           const followed = await followShape(connection, this.#checkpointKey, claim.name, table, since);
           if (followed === null) throw new FenceMismatch("another claim is stored");
           return followed;
         });
-        this.#targets.set(table, new TableTarget(prefix, format, table, shape));
+        this.#targets.set(table, new TableTarget(this.#settings, format, table, shape));
       }
     });
   }
@@ -178,19 +187,19 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
   }
 
   async #attempt(connection: Connection, claim: Claim, { batch, checkpoint, outcome, signal }: Attempt): Promise<void> {
-    // Calls for rows of a cluster can't compare the position.
+    // Calls for rows of a cluster can't compare the last step.
     if (connection.isCluster) this.#compare(await readCheckpoint(connection, this.#checkpointKey));
-    const stream = new CallStream(connection, this.#pool, claim, this.#position);
+    const stream = new CallStream(connection, this.#pool, claim, stepText(this.#step));
     try {
       await this.#send(connection, stream, batch, signal);
-      this.#inDoubt = checkpoint.position;
+      this.#inDoubt = checkpoint;
       await stream.finish(checkpoint, outcome);
       await waitForReplicas(connection, this.#settings.waitReplicas);
     } catch (error) {
       await stream.drain();
       throw error;
     }
-    this.#position = checkpoint.position;
+    this.#step = checkpoint;
     this.#inDoubt = null;
   }
 
@@ -277,9 +286,9 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
 
   /** Accepts the stored checkpoint if this process wrote it; otherwise the sink must not continue. */
   #compare(stored: StoredCheckpoint): void {
-    const isOurs = stored.position === this.#position || stored.position === this.#inDoubt;
-    if (stored.lease !== this.#lease || !isOurs) throw fenceError(stored, this.#lease, this.#position);
-    this.#position = stored.position;
+    const isOurs = isSameStep(stored, this.#step) || (this.#inDoubt !== null && isSameStep(stored, this.#inDoubt));
+    if (stored.lease !== this.#lease || !isOurs) throw fenceError(stored, this.#lease, this.#step);
+    this.#step = stored;
   }
 
   async verify(signal: AbortSignal): Promise<void> {
@@ -314,17 +323,20 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
   async #guarded<T>(signal: AbortSignal, work: (connection: Connection) => Promise<T>): Promise<T> {
     if (this.#isClosed) throw redisError("MR2029", "aborted", "the sink is closed");
     const stop = (): void => void this.#drop();
+    let limits: readonly ClientLimit[] = [];
     try {
       signal.throwIfAborted();
       if (this.#connection?.isUp !== true) {
         await this.#drop();
         this.#connection = await Connection.open(this.#settings, signal);
       }
+      limits = this.#connection.clientLimits;
       signal.addEventListener("abort", stop);
       return await this.#attributed(this.#connection, work);
     } catch (error) {
       await this.#drop();
-      throw error instanceof ReportFailure ? error.cause : classify(error, signal, serverOf(this.#settings.url));
+      if (error instanceof ReportFailure) throw error.cause;
+      throw classify(error, signal, serverOf(this.#settings.url), limits);
     } finally {
       signal.removeEventListener("abort", stop);
     }

@@ -8,7 +8,9 @@
  *   date           2026-11-20, infinity                time        06:43:15.123456
  *   timestamp      2026-11-20T06:43:15.123456          with zone   2026-11-20T06:43:15.123456Z
  *   uuid           as it is, lower case                json        the JSON text, on one line (a JSON string keeps its quotes)
- *   array          JSON text: [1,null,3]               others      the source's own text form
+ *   array          JSON text: [1,null,3]               vector      float32 numbers, lowest byte first, as a search index
+ *                                                                  takes them; a sparse one is the source's text
+ *   others         the source's own text form
  *
  * A null has no field; the JSON null of a json column is the text `null`.
  */
@@ -16,6 +18,7 @@ import type { ByteWriter } from "../../src/core/bytes.ts";
 import type { ColumnType } from "../../src/core/model/types.ts";
 import { writeJson } from "../../src/core/values/json.ts";
 import { writeText } from "../../src/core/values/text.ts";
+import { writeFloats } from "../../src/core/values/vector.ts";
 
 const QUOTE = 0x22;
 
@@ -29,6 +32,9 @@ export function writeFieldText(
   length: number,
 ): void {
   switch (type.kind) {
+    case "vector":
+      if (type.form === "sparse") return writeText(out, type, kind, bytes, start, length);
+      return writeFloats(out, type.form, kind, bytes, start, length);
     case "text":
     case "enum":
     case "opaque":

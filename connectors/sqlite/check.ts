@@ -1,13 +1,23 @@
 import { constants, existsSync } from "node:fs";
 import { access } from "node:fs/promises";
 import { dirname } from "node:path";
-import type { Finding } from "../../src/core/contracts/connector.ts";
+import type { Finding, TableName } from "../../src/core/contracts/connector.ts";
+import { failed } from "../kit/findings.ts";
+import { DEFAULT_FORM } from "../warehouse/own-columns.ts";
+import { refusalOf, type Refused } from "../warehouse/table-change.ts";
 import { classify, notOurs } from "./errors.ts";
 import { openExisting, openForReading, rowsOf, unlessBusy } from "./file.ts";
+import { targetName } from "./names.ts";
 import type { SqliteSinkOptions } from "./sink.ts";
+import { KEY_NAME, lookUpTarget, PLACE, refusalAt } from "./tables/warehouse.ts";
 
-/** Checks the folder and, if the file exists, opens it; creates nothing. */
-export async function checkFile({ name, path }: SqliteSinkOptions, signal: AbortSignal): Promise<readonly Finding[]> {
+/** Checks the folder and, if the file exists, opens it and looks at the targets; creates nothing. */
+export async function checkFile(
+  options: SqliteSinkOptions,
+  signal: AbortSignal,
+  tables: readonly TableName[] = [],
+): Promise<readonly Finding[]> {
+  const { name, path } = options;
   signal.throwIfAborted();
   const id = `sqlite.file.${name}`;
   const folder = dirname(path);
@@ -19,17 +29,31 @@ export async function checkFile({ name, path }: SqliteSinkOptions, signal: Abort
   if (!existsSync(path)) return [{ id, level: "ok", what: `${path} will be made`, fix: null }];
   try {
     await access(path, constants.W_OK);
-    await unlessBusy(signal, () => expectUsable(path));
-    return [{ id, level: "ok", what: `${path} can be opened`, fix: null }];
+    const refused = await unlessBusy(signal, () => targetFindings(options, tables));
+    return [{ id, level: "ok", what: `${path} can be opened`, fix: null }, ...refused];
   } catch (error) {
     const known = classify(error, "opening the file", path);
-    return [{ id, level: "error", what: `${known.code}: ${known.message}`, fix: known.hint ?? null }];
+    return [failed(id, known)];
   }
 }
 
-function expectUsable(path: string): void {
+/** What a start would refuse of the tables' targets. Throws if the file is not ours. */
+function targetFindings(
+  { name, path, schema, form = DEFAULT_FORM }: SqliteSinkOptions,
+  tables: readonly TableName[],
+): readonly Finding[] {
   using ours = openExisting(path);
-  if (ours !== null) return;
+  if (ours !== null) {
+    const shown = (table: TableName): string => targetName(table, schema);
+    const refusal = (refused: Refused) => refusalAt(shown(refused.table), refused);
+    const dialect = { place: PLACE, keyName: KEY_NAME, shown, refusal };
+    return tables.flatMap((table): readonly Finding[] => {
+      const existing = lookUpTarget((sql, ...values) => rowsOf(ours, sql, ...values), shown(table));
+      const refused = existing === null ? null : refusalOf(dialect, { table, form }, existing);
+      return refused === null ? [] : [failed(`sqlite.table.${name}`, refused)];
+    });
+  }
   using other = openForReading(path);
   if (rowsOf(other, "SELECT 1 FROM sqlite_schema LIMIT 1").length > 0) throw notOurs(path);
+  return [];
 }

@@ -1,11 +1,12 @@
 import { resolve } from "node:path";
 import { z } from "zod";
-import { fileGrants, realPath } from "../kit/file-target.ts";
+import { fileGrants, fileKeys, realPath } from "../kit/file-target.ts";
 import { idleDeletes, refusing } from "../kit/idle-keys.ts";
-import { deletes, mode, schemaFor } from "../kit/row-form.ts";
+import { deletes, formChoices, mode, schemaFor } from "../kit/row-form.ts";
 import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
-import { isReserved } from "./names.ts";
+import { isReserved, targetName } from "./names.ts";
 import type { SqliteSinkOptions } from "./sink.ts";
+import { quoteIdentifier } from "../kit/sql-names.ts";
 
 export const definition = z
   .object({
@@ -40,9 +41,9 @@ export const factory: SinkFactory<Options> = {
     const { SqliteSink } = await import("./sink.ts");
     return new SqliteSink(sinkOptions(context));
   },
-  check: async (context, signal) => {
+  check: async (context, signal, tables) => {
     const { checkFile } = await import("./check.ts");
-    return await checkFile(sinkOptions(context), signal);
+    return await checkFile(sinkOptions(context), signal, tables);
   },
   grants: async (context) => fileGrants(sinkOptions(context).path),
   query: async (context, request, _copy, signal) => {
@@ -51,5 +52,17 @@ export const factory: SinkFactory<Options> = {
   },
   /** SQLite lets readers in beside the writer. */
   isQueriedInPlace: true,
+  reading: async ({ options: { schema } }, table) => ({
+    sql: `select * from ${quoteIdentifier(targetName(table, schema))} limit 10`,
+  }),
+  byUrl: {
+    name: "embedded",
+    forms: ["a path that ends with .sqlite, .sqlite3 or .db3", "sqlite:PATH"],
+    keys: (given) => fileKeys(given, "sqlite", [".sqlite", ".sqlite3", ".db3"]),
+    choices: (daemon) => [
+      `schema: ${daemon}   # what all tables' names begin with. Default: the source's schemas`,
+      ...formChoices,
+    ],
+  },
   places: (context) => [`the SQLite file ${realPath(sinkOptions(context).path)}`],
 };

@@ -13,7 +13,13 @@
  */
 import { existsSync } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
-import { DatabaseSync, type SQLInputValue, type SQLOutputValue, type StatementSync } from "node:sqlite";
+import {
+  DatabaseSync,
+  type FunctionOptions,
+  type SQLInputValue,
+  type SQLOutputValue,
+  type StatementSync,
+} from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
 import { failpoint } from "../../src/core/failpoint.ts";
 import { fileGone, isBusy, notOurs, sqliteError, stopped } from "./errors.ts";
@@ -32,7 +38,14 @@ const LOG_BYTES_KEPT = 64 * 1024 * 1024;
 /** Statements of tables that are not written any more go with the others. */
 const STATEMENTS_MAX = 1_000;
 
-export class SqliteFile {
+export type SqlFunction = (...values: SQLOutputValue[]) => SQLInputValue;
+
+/** A connection, as far as functions are made known to it. */
+export interface Functions {
+  function(name: string, options: FunctionOptions, of: SqlFunction): void;
+}
+
+export class SqliteFile implements Functions {
   readonly path: string;
   readonly #database: DatabaseSync;
   readonly #inode: string;
@@ -66,6 +79,11 @@ export class SqliteFile {
         throw error;
       }
     });
+  }
+
+  /** Makes a function known to the statements of this connection. */
+  function(name: string, options: FunctionOptions, of: SqlFunction): void {
+    this.#database.function(name, options, of);
   }
 
   exec(sql: string): void {

@@ -14,6 +14,7 @@ import type {
   TargetRows,
 } from "../../src/core/contracts/sink.ts";
 import { decodeNote } from "../warehouse/following.ts";
+
 import {
   COMMIT_TIME_COLUMN,
   DEFAULT_FORM,
@@ -22,6 +23,7 @@ import {
   VERSION_COLUMN,
 } from "../warehouse/own-columns.ts";
 import { Targets, type TargetsOptions } from "../warehouse/targets.ts";
+import { type Companion, KeptColumns } from "./companion.ts";
 import { classify, stopped, tableGone, takenOver } from "./errors.ts";
 import { openExisting, SqliteFile, unlessBusy } from "./file.ts";
 import { SqliteInspection } from "./inspect/inspect.ts";
@@ -35,6 +37,8 @@ import { IN_PIECE, Slices } from "./write/slices.ts";
 
 export interface SqliteSinkOptions {
   readonly name: string;
+  /** Default: `sqlite`. */
+  readonly kind?: string;
   readonly path: string;
   /** See TargetNote. */
   readonly owner?: string | undefined;
@@ -44,11 +48,12 @@ export interface SqliteSinkOptions {
   readonly form?: TargetForm;
   /** See SinkContext. */
   readonly dropsColumns?: ((table: TableName) => boolean) | undefined;
+  readonly companion?: Companion;
 }
 
 /** Mirrors tables into a SQLite file, or keeps their history; effects occur exactly once. See README.md. */
 export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolution, TargetComparison {
-  readonly kind = "sqlite";
+  readonly kind: string;
   readonly delivery = "transactional";
   readonly onLost = "fail";
   readonly presence = this;
@@ -65,13 +70,20 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
   readonly #checkpoint: CheckpointRow;
   readonly #mirror = new MirrorWriter();
   readonly #history = new HistoryWriter();
-  readonly #values = new RowValues();
+  readonly #values: RowValues;
   readonly #closing = new AbortController();
+  readonly #companion: Companion | undefined;
+  readonly #kept: KeptColumns;
   #file: SqliteFile | null = null;
   #inFlight: Promise<unknown> = Promise.resolve();
 
-  constructor({ name, path, owner, schema, form = DEFAULT_FORM, dropsColumns }: SqliteSinkOptions) {
+  constructor(options: SqliteSinkOptions) {
+    const { name, kind = "sqlite", path, owner, schema, form = DEFAULT_FORM, dropsColumns, companion } = options;
     this.name = name;
+    this.kind = kind;
+    this.#companion = companion;
+    this.#kept = new KeptColumns(companion);
+    this.#values = new RowValues(companion === undefined);
     this.form = form.mode;
     this.#path = path;
     this.#options = { owner, schema, form, dropsColumns };
@@ -86,6 +98,7 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
   async open(lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
     return await this.#work("opening the file", signal, async (stop) => {
       if (this.#file?.isInPlace === false) await this.#disconnect();
+      const isOpen = this.#file !== null;
       this.#file ??= await SqliteFile.open(this.#path, stop);
       const file = this.#file;
       let held: Checkpoint | null = null;
@@ -94,6 +107,8 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
         () => (held = this.#checkpoint.take(file, lease)),
         () => undefined,
       );
+      const complete = this.#checkpoint.complete;
+      if (!isOpen) await this.#companion?.opened(file, () => this.#checkpoint.fence(file), complete, stop);
       return held;
     });
   }
@@ -112,13 +127,20 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
   /** Existing tables get the form that the options request now, even if no rows arrive. */
   async missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
     return await this.#work("looking for tables", signal, async (stop) => {
-      return await this.#targets.missing(this.#warehouse(stop), tables);
+      const warehouse = this.#warehouse(stop);
+      const missing = new Set(await this.#targets.missing(warehouse, this.#keptOf(tables)));
+      const found = await warehouse.find(this.#companion === undefined ? [] : tables);
+      return tables.filter((table) => {
+        const kept = this.#kept.of(table);
+        return missing.has(kept) || !isNoted(warehouse, kept, found.get(warehouse.key(table)) ?? null);
+      });
     });
   }
 
   async foreign(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
     return await this.#work("looking for tables", signal, async (stop) => {
-      return await this.#targets.foreign(this.#warehouse(stop), tables);
+      const foreign = new Set(await this.#targets.foreign(this.#warehouse(stop), this.#keptOf(tables)));
+      return tables.filter((table) => foreign.has(this.#kept.of(table)));
     });
   }
 
@@ -126,19 +148,32 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
     const doing = tables.length === 1 ? `preparing ${tables[0]!.id}` : `preparing ${tables.length} tables`;
     await this.#work(doing, signal, async (stop) => {
       this.#opened().verifyPlace();
-      await this.#targets.prepare(this.#warehouse(stop), tables);
+      const kept = this.#keptOf(tables);
+      this.#companion?.preparing();
+      try {
+        await this.#targets.prepare(this.#warehouse(stop), kept);
+      } finally {
+        const layouts = kept.flatMap((table) => this.#targets.find(table) ?? []);
+        await this.#companion?.prepared(layouts, stop);
+      }
     });
   }
 
   async carries(from: TableVersion, to: TableVersion, signal: AbortSignal): Promise<boolean> {
     return await this.#work(`looking at ${to.id}`, signal, async (stop) => {
-      return await this.#targets.carries(this.#warehouse(stop), from, to);
+      if (this.#kept.takesMore(from, to)) return false;
+      return await this.#targets.carries(this.#warehouse(stop), this.#kept.of(from), this.#kept.of(to));
     });
+  }
+
+  kept(table: TableVersion): TableVersion {
+    return this.#kept.of(table);
   }
 
   async apply(batch: Batch, outcome: Outcome, signal: AbortSignal): Promise<void> {
     await this.#work("writing", signal, async (stop) => {
       const file = this.#opened();
+      await this.#companion?.writing(stop);
       const slices = new Slices(stop);
       try {
         await file.transaction(
@@ -146,6 +181,7 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
           () => this.#checkpoint.advance(file, batch.checkpoint),
           async () => {
             await this.#write(file, slices, batch, outcome);
+            await this.#companion?.written(slices, batch.checkpoint.tables);
             failpoint("sqlite.rows-written");
             if (stop.aborted) throw stopped();
           },
@@ -154,6 +190,7 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
         this.#values.release();
       }
       this.#checkpoint.committed(batch.checkpoint);
+      this.#companion?.committed();
     });
   }
 
@@ -166,7 +203,7 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
         await this.#truncate(file, slices, batch);
         break;
       case "sweep":
-        for (const { table, below } of batch.sweeps) await this.#sweep(file, slices, this.#targets.get(table), below);
+        for (const { table, below } of batch.sweeps) await this.#sweep(file, slices, this.#layout(table), below);
         break;
       case "checkpoint":
         break;
@@ -176,7 +213,7 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
   }
 
   async #writeTable(file: SqliteFile, slices: Slices, writes: TableWrites, outcome: Outcome): Promise<void> {
-    const layout = this.#targets.get(writes.table);
+    const layout = this.#layout(writes.table);
     const writer = layout.form.mode === "history" ? this.#history : this.#mirror;
     const { incomplete, refused } = await writer.write(file, this.#values, slices, layout, writes);
     if (refused.length > 0) await outcome.poison(refused.map((one) => ({ writes, ...one })));
@@ -184,7 +221,7 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
   }
 
   async #truncate(file: SqliteFile, slices: Slices, truncate: Truncate): Promise<void> {
-    const layout = this.#targets.get(truncate.table);
+    const layout = this.#layout(truncate.table);
     if (layout.form.mode === "history")
       return appendTruncate(file, layout, truncate, (us) => this.#values.timeText(us));
     const timeUs = truncate.record?.commitTimeUs;
@@ -221,6 +258,7 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
     await this.#work("removing rows that Millrace did not write", signal, async (stop) => {
       const file = this.#opened();
       const there = await this.#warehouse(stop).versioned(tables);
+      await this.#companion?.writing(stop);
       const slices = new Slices(stop);
       await file.transaction(
         stop,
@@ -230,8 +268,10 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
             const where = `WHERE ${IN_PIECE} AND (${VERSION_COLUMN} > ?3 OR ${VERSION_COLUMN} IS NULL)`;
             await slices.overRows(file, sqlName, `DELETE FROM ${sqlName} ${where}`, version);
           }
+          await this.#companion?.written(slices);
         },
       );
+      this.#companion?.committed();
     });
   }
 
@@ -243,7 +283,7 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
 
   async inspect(): Promise<Inspection> {
     const { schema, form } = this.#options;
-    return SqliteInspection.open(this.#path, { schema, form });
+    return SqliteInspection.open(this.#path, { schema, form, kept: this.#kept });
   }
 
   async rooms(): Promise<readonly Room[]> {
@@ -291,13 +331,22 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
   }
 
   #warehouse(stop: AbortSignal): SqliteWarehouse {
-    return new SqliteWarehouse(this.#opened(), this.#checkpoint, this.#options, stop);
+    return new SqliteWarehouse(this.#opened(), this.#checkpoint, this.#options, this.#kept, this.#companion, stop);
+  }
+
+  #keptOf(tables: readonly TableVersion[]): readonly TableVersion[] {
+    return tables.map((table) => this.#kept.of(table));
+  }
+
+  #layout(table: TableVersion): SqliteLayout {
+    return this.#targets.get(this.#kept.of(table));
   }
 
   async #disconnect(): Promise<void> {
     const file = this.#file;
     this.#file = null;
     this.#targets.forget();
+    if (file !== null) await this.#companion?.closing();
     await file?.close();
   }
 
@@ -307,6 +356,7 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
     const run = async (): Promise<T> => {
       if (stop.aborted) throw stopped();
       try {
+        using _ = await this.#companion?.turn(stop);
         return await work(stop);
       } catch (error) {
         if (stop.aborted) throw stopped();
@@ -317,4 +367,10 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
     this.#inFlight = result.catch(() => undefined);
     return await result;
   }
+}
+
+/** Whether the target was made with each of the columns: a companion may want others by now. */
+function isNoted(warehouse: SqliteWarehouse, table: TableVersion, target: SqliteTarget | null): boolean {
+  const noted = target?.note?.columns;
+  return noted === undefined || warehouse.columnNames(table).every((name) => Object.hasOwn(noted, name));
 }

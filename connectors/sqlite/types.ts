@@ -41,6 +41,8 @@ export function sqliteType({ type, native }: Column, isKey: boolean): SqliteType
     case "array":
       // box[] separates its elements by semicolons. JSON does not show lower bounds, which belong to a key.
       return { name: "TEXT", form: isKey || native === "box[]" ? TEXT : ARRAY };
+    case "vector":
+      return { name: "TEXT", form: TEXT };
     case "decimal":
     case "text":
     case "uuid":

@@ -76,6 +76,14 @@ export const REFUSED = {
   "own name": "MR3117",
 } as const;
 
+type Refusing = Pick<Dialect, "shown" | "place" | "refusal">;
+
+/** A table's target, and the form that the sink's options want it to have. */
+interface WantedTarget {
+  readonly table: TableName;
+  readonly form: TargetForm;
+}
+
 export interface Refused {
   readonly kind: keyof typeof REFUSED;
   readonly message: string;
@@ -152,14 +160,12 @@ export function changeOf<L extends TableLayout, E extends ExistingTarget>(
   dialect.expectWhole?.(layout, existing);
   const wanted = dialect.wanted(layout);
   const thereAs = (name: string | null | undefined) => (name == null ? null : (existing.columns.get(name) ?? null));
-  const accepts = (there: ExistingColumn, column: WantedColumn): boolean =>
-    dialect.takes?.(there, column) ?? there.type === column.type;
-  const takes = (name: string, i: number): boolean => accepts(thereAs(name)!, wanted[i]!);
+  const takes = (name: string, i: number): boolean => accepts(dialect, thereAs(name)!, wanted[i]!);
   const found = [...existing.columns.keys()].filter((name) => !isOwn(name));
   const { from, retired, replaced } = follow(found, existing.note, table, wanted, takes);
   const columns = wanted.map((column, i): ColumnChange => {
     const there = thereAs(from[i]);
-    const isRetyped = there !== null && !accepts(there, column);
+    const isRetyped = there !== null && !accepts(dialect, there, column);
     const noted = existing.note?.columns[from[i] ?? ""]?.[1];
     if (isRetyped && (noted === undefined || noted === column.type)) throw otherType(dialect, table, column, there);
     return { wanted: column, isKey: table.key.includes(i), from: there, isRetyped };
@@ -192,33 +198,56 @@ export function noteText<L extends TableLayout>(dialect: Pick<Dialect<L>, "wante
   return encodeNote(noteOf(layout.table, dialect.wanted(layout), layout.owner));
 }
 
+function accepts(dialect: Pick<Dialect, "takes">, there: ExistingColumn, column: WantedColumn): boolean {
+  return dialect.takes?.(there, column) ?? there.type === column.type;
+}
+
 /** The same rows under another form: those that are marked go, or can be marked from now on. */
 export function isOtherForm({ form }: TableLayout, existing: ExistingTarget): boolean {
   return form.mode === "mirror" && existing.form?.deletes !== form.deletes;
 }
 
 /** Throws if the target is not ours, or holds a history instead of a mirror, or the reverse. */
-export function expectForm(
-  dialect: Pick<Dialect, "shown" | "place" | "refusal">,
-  { table, form }: TableLayout,
-  { form: found }: ExistingTarget,
-): void {
+export function expectForm(dialect: Refusing, wanted: WantedTarget, existing: Pick<ExistingTarget, "form">): void {
+  const refused = formRefusal(dialect, wanted, existing);
+  if (refused !== null) throw refused;
+}
+
+function formRefusal(
+  dialect: Refusing,
+  { table, form }: WantedTarget,
+  { form: found }: Pick<ExistingTarget, "form">,
+): MillraceError | null {
   const name = dialect.shown(table);
   if (found === null) {
     const message = `${name} exists in ${dialect.place} and was not made by Millrace`;
-    throw dialect.refusal({ kind: "foreign", message, table });
+    return dialect.refusal({ kind: "foreign", message, table });
   }
-  if (found.mode === form.mode) return;
+  if (found.mode === form.mode) return null;
   const message = `${name} holds a ${found.mode}, and the sink is to keep a ${form.mode}`;
-  throw dialect.refusal({ kind: "mode", message, table });
+  return dialect.refusal({ kind: "mode", message, table });
 }
 
-function otherType(
-  dialect: Pick<Dialect, "shown" | "place" | "refusal">,
-  table: TableName,
-  column: WantedColumn,
-  { type }: ExistingColumn,
-): MillraceError {
+/** What a start would refuse, as far as the target and its note show it without the table; null: nothing. */
+export function refusalOf(
+  dialect: Refusing & Pick<Dialect, "keyName" | "takes">,
+  wanted: WantedTarget,
+  existing: ExistingTarget,
+): MillraceError | null {
+  const refused = formRefusal(dialect, wanted, existing);
+  const { note, columns } = existing;
+  if (refused !== null || note === null) return refused;
+  if (!hasNotedKey(existing, wanted.form)) return keyRefusal(dialect, wanted.table, note.key);
+  for (const [name, [identity, type]] of Object.entries(note.columns)) {
+    const there = columns.get(name);
+    if (there === undefined) continue;
+    const column = { name, spelled: there.name, identity, type };
+    if (!accepts(dialect, there, column)) return otherType(dialect, wanted.table, column, there);
+  }
+  return null;
+}
+
+function otherType(dialect: Refusing, table: TableName, column: WantedColumn, { type }: ExistingColumn): MillraceError {
   const name = `column ${spelled(column)} of ${dialect.shown(table)}`;
   const message = `${name} is ${type} in ${dialect.place} and should be ${column.type}`;
   return dialect.refusal({ kind: "type", message, table, column });
@@ -249,7 +278,7 @@ function isNewKey<L extends TableLayout, E extends ExistingTarget>(
 }
 
 export function keyRefusal(
-  dialect: Pick<Dialect, "shown" | "place" | "keyName" | "refusal">,
+  dialect: Refusing & Pick<Dialect, "keyName">,
   table: TableName,
   key: readonly string[],
 ): MillraceError {
@@ -259,7 +288,7 @@ export function keyRefusal(
 }
 
 /** Whether the target has the key that its note tells of. */
-export function hasNotedKey({ keys, note }: ExistingTarget, { mode }: TargetForm): boolean {
+function hasNotedKey({ keys, note }: ExistingTarget, { mode }: TargetForm): boolean {
   if (note === null || note.keyless === true) return true;
   const key = mode === "history" ? [...note.key, ...CHANGE_IDENTITY] : note.key;
   return keys.some((columns) => isSame(columns, key));

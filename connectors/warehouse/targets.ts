@@ -88,11 +88,6 @@ export class Targets<L extends TableLayout, E extends ExistingTarget, P> {
     return found;
   }
 
-  /** Id of the table that was prepared last for this target. */
-  tableOf(key: string): string | undefined {
-    return this.#tables.get(key);
-  }
-
   /** Targets are looked for again at their next preparation. */
   forget(keys: Iterable<string> = [...this.#tables.keys()]): void {
     for (const key of keys) this.#tables.delete(key);

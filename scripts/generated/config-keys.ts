@@ -41,7 +41,12 @@ export async function configKeys(): Promise<readonly ConfigKey[]> {
 
 const SINK = "sinks.<sink>.";
 /** The name of what a map's keys name. */
-const MAPS: Readonly<Record<string, string>> = { tables: "<table>", columns: "<column>" };
+const MAPS: Readonly<Record<string, string>> = {
+  tables: "<table>",
+  columns: "<column>",
+  documents: "<document>",
+  with: "<field>",
+};
 
 function* below(shape: z.ZodRawShape, path: string): Generator<readonly [string, z.ZodType]> {
   for (const [name, definition] of Object.entries(shape)) {
@@ -59,7 +64,11 @@ function* inner(type: z.ZodType, path: string, name: string): Generator<readonly
     yield* below(bare.def.catchall.shape, `${path}${MAPS[name]}.`);
   if (bare instanceof z.ZodArray) yield* inner(asType(bare.element), path.replace(/\.$/, "[]."), name);
   if (bare instanceof z.ZodUnion) for (const one of bare.options) yield* inner(asType(one), path, name);
-  if (bare instanceof z.ZodRecord && name in MAPS) yield* inner(asType(bare.valueType), `${path}${MAPS[name]}.`, "");
+  if (bare instanceof z.ZodLazy) yield* inner(asType(bare.unwrap()), path, name);
+  // A map may hold maps of its own kind: these have the same keys.
+  const isOfItself = path.includes(`.${name}.`) && path.split(`.${name}.`).length > 2;
+  if (bare instanceof z.ZodRecord && name in MAPS && !isOfItself)
+    yield* inner(asType(bare.valueType), `${path}${MAPS[name]}.`, "");
 }
 
 interface Unwrapped {
@@ -108,6 +117,8 @@ function linesFor(patterns: readonly string[], keys: readonly ConfigKey[]): read
 /** None for a group that is nothing by itself. */
 function lineOf({ path, definition }: ConfigKey, name: string): readonly string[] {
   const { bare, isOptional, byDefault, description } = unwrapped(definition);
+  const isMap = bare instanceof z.ZodObject && bare.def.catchall instanceof z.ZodObject;
+  if (bare instanceof z.ZodObject && typeof byDefault === "object" && !isMap) return [];
   if (description === undefined) {
     if (bare instanceof z.ZodObject) return [];
     throw new Error(`the configuration key ${path} has no description`);
@@ -121,7 +132,8 @@ function lineOf({ path, definition }: ConfigKey, name: string): readonly string[
 }
 
 function valueText(value: unknown, bare: z.ZodType): string {
-  const text = rangeOf(bare)?.text(Number(value)) ?? (typeof value === "string" ? value : JSON.stringify(value));
+  // A default that is given as people write it is text.
+  const text = typeof value === "string" ? value : (rangeOf(bare)?.text(Number(value)) ?? JSON.stringify(value));
   return text === "" ? "empty" : `\`${text}\``;
 }
 

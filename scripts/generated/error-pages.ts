@@ -52,14 +52,13 @@ export async function errorPagesDocument(root: string): Promise<string> {
   const head = `# Error codes
 
 Every error that Millrace raises on purpose has a number. One meaning has one number, whichever source or sink meets it;
-message and hint name the connector and what to do there. The command line prints number, message and hint; \`--json\`
-gives them as \`error\`.
+message and hint name the connector and what to do there.
 
 <!-- Generated from src/core/meanings.ts and the \`pages\` of every errors.ts by scripts/generate.ts; do not edit. -->
 
 ## Where an error shows itself
 
-A page says first what to do, then when the error comes, and names the places where it is seen. A \`retryable\` error may
+A page says what to do, when the error comes, and where it is seen. A \`retryable\` error may
 pass by itself, of a \`blocked\` one somebody has to remove the cause; Millrace goes on by itself after both.
 
 ${Object.entries(PLACES)

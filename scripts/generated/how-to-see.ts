@@ -8,33 +8,31 @@ import { daemonExitCodeOf, exitCodeOf } from "../../src/cli/exit-codes.ts";
 /** What docs/errors.md says once of each place; the page of a number names its places. */
 export const PLACES = {
   config:
-    "Every command that reads the config prints it, with file, line and column where there is one, before it does anything. `millrace check` reads the config and changes nothing. A table that changes while the daemon runs, and that its rule then no longer fits, is suspended alone.",
-  command:
-    "The command prints it and ends with the exit code; with `--json` it is `error.code`. Over HTTP it is in the answer to the request.",
-  request:
-    "The answer to the request to the admin interface has it; the daemon's log does not mention refused requests.",
-  log: "The daemon's log has it, once for as long as it lasts. `millrace status` shows it where it belongs (`notify.error`, the list of snapshots).",
+    "Every command that reads the config prints it, with file, line and column, before it does anything, and ends with exit code 2. A table that changes so that its rule fits no longer, or that comes later, is suspended alone.",
+  command: "The command prints it and ends with the exit code. Over HTTP the answer has it.",
+  request: "The answer of the admin interface has it; the daemon's log does not mention refused requests.",
+  log: "The daemon's log has it, once for as long as it lasts, and `millrace status` where it belongs (`notify.error`, the list of snapshots).",
   state:
-    "`millrace status` shows it as `state.error` while a daemon runs. `millrace_state_up` is 0, `/readyz` says that the state can't be written, and the alert MillraceStateDown fires. A start waits.",
+    "`millrace status` shows it as `state.error`. `millrace_state_up` is 0, and the alert MillraceStateDown fires. A start waits.",
   start:
-    "The daemon, or the command that met it, ends with the exit code. The log's last line has it, and `millrace status` shows it as the error over which the last daemon ended. The alert MillraceDown fires; `millrace check` may find the cause before a start.",
+    "The daemon, or the command that met it, ends with the exit code. The log's last line has it, and `millrace status` says over what the last daemon ended. The alert MillraceDown fires; `millrace check` may find the cause before a start.",
   "source retryable":
     "`millrace status` shows it as the error of the source; `/readyz` names it. `millrace_source_up` is 0, `millrace_source_lag_seconds` grows, and after five minutes the alert MillraceSourceDown fires.",
   "source blocked":
-    "`millrace status` shows it as the error of the source and says that it needs a person; `/readyz` names it. `millrace_source_needs_person` is 1, and the alert MillraceSourceNeedsPerson fires. `millrace check` finds it before a start.",
+    "`millrace status` shows it as the error of the source, which needs a person; `/readyz` names it. `millrace_source_needs_person` is 1, and the alert MillraceSourceNeedsPerson fires. `millrace check` finds it before a start.",
   "sink retryable":
-    'In `millrace status` the sink is `retrying`, with the next attempt. `millrace_sink_errors_total{kind="retryable"}` and `millrace_sink_lag_seconds` grow; if it lasts, the alert MillraceSinkLag fires.',
+    'In `millrace status` the sink is `retrying`. `millrace_sink_errors_total{kind="retryable"}` and `millrace_sink_lag_seconds` grow; if it lasts, the alert MillraceSinkLag fires.',
   "sink blocked":
-    "In `millrace status` the sink is `retrying`, and the first lines say that it needs a person; `/readyz` names it. `millrace_sink_needs_person` is 1, and the alert MillraceSinkNeedsPerson fires. `millrace check` finds it before a start.",
+    "In `millrace status` the sink is `retrying` and needs a person; `/readyz` names it. `millrace_sink_needs_person` is 1, and the alert MillraceSinkNeedsPerson fires. `millrace check` finds it before a start.",
   "sink reopen":
-    'In the log, and while it lasts in `millrace status` as the error of the sink. `millrace_sink_errors_total{kind="reopen"}` grows; `millrace_sink_activity{activity="wedged"}` is 1 if the target goes on giving no answer.',
+    'In the log, and while it lasts in `millrace status` as the error of the sink. `millrace_sink_errors_total{kind="reopen"}` grows.',
   "sink fatal":
-    'In `millrace status` the sink is `failed` or, if it concerns one table, that table is suspended in the sink. `millrace_sink_state{state="failed"}` or `millrace_table_suspended` is 1; the alert MillraceSinkNeedsPerson or MillraceTableSuspended fires.',
+    'In `millrace status` the sink is `failed` or, if it concerns one table, that table is suspended in the sink; the others go on. `millrace_sink_state{state="failed"}` or `millrace_table_suspended` is 1; the alert MillraceSinkNeedsPerson or MillraceTableSuspended fires.',
   row: "`millrace dlq list` counts the refused rows by cause and number. `millrace_dead_letters` of the sink is above 0, and the alert MillraceDeadLetters fires.",
   suspended:
-    '`millrace status` lists the table as suspended in all sinks. `millrace_table_suspended{sink="*"}` is 1, `millrace_freshness_seconds` of the table grows, and the alert MillraceTableSuspended fires.',
+    '`millrace status` lists the table as suspended in all sinks; the others go on. `millrace_table_suspended{sink="*"}` is 1, and the alert MillraceTableSuspended fires.',
   "suspended in a sink":
-    "`millrace status` lists the table as suspended in the sink (`tables.suspended`). `millrace_table_suspended` is 1 for table and sink, and the alert MillraceTableSuspended fires.",
+    "`millrace status` lists the table as suspended in the sink; the others go on. `millrace_table_suspended` is 1, and the alert MillraceTableSuspended fires.",
   stop: "At most in the log, while the daemon or the command stops.",
 } as const;
 
@@ -85,7 +83,7 @@ export function howToSee(code: ErrorCode, { seen }: ErrorPage, raised: ReadonlyS
     .filter((place) => named.has(place))
     .map((place) => {
       if (place === "start") return `start (exit code ${daemonExitCodeOf(error)})`;
-      return place === "command" || place === "config" ? `${place} (exit code ${exitCodeOf(error)})` : place;
+      return place === "command" ? `${place} (exit code ${exitCodeOf(error)})` : place;
     })
     .join(", ");
 }

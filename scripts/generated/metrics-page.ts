@@ -49,6 +49,8 @@ const ADVICE: Readonly<Record<string, Advice>> = {
   millrace_sink_catching_up: { unit: "0 or 1", alert: "`== 1` for an hour: the target is too slow for the load" },
   millrace_sink_waiting: { unit: "0 or 1", alert: "`== 1` for 10 minutes: leave a slot and a WAL sender free" },
   millrace_dead_letters: { unit: "rows", alert: "`> 0`: `millrace dlq list`" },
+  millrace_documents_waiting: { unit: "documents", alert: "none; it falls to 0" },
+  millrace_documents_waiting_seconds: { unit: "seconds", alert: "`> 300`, or what readers of the documents can bear" },
   millrace_sink_dead_rows: { unit: "rows", alert: "above what the disk can spare, see the page of DuckDB" },
   millrace_sink_memory_bytes: { unit: "bytes", alert: "none; it stays below `memoryLimit`" },
   millrace_sink_rows_total: { unit: "rows", alert: "none; `rate()` of it is the throughput" },
@@ -65,19 +67,17 @@ const ADVICE: Readonly<Record<string, Advice>> = {
 /** Metrics of the process that only Linux has. Listed here so that the page is the same on every machine. */
 const LINUX_ONLY = ["process_virtual_memory_bytes", "process_heap_bytes", "process_open_fds", "process_max_fds"];
 
-const LABELS = `| label | values |
-| --- | --- |
-| \`sink\` | the sink's name in millrace.yaml |
-| \`table\` | \`schema.table\` as in the source |
-| \`op\` | \`put\` (a whole row), \`patch\` (some of its columns), \`delete\`, \`truncate\` |
-| \`state\` | ${named(SINK_STATES)} |
-| \`state\` of \`millrace_slot_state\` | Postgres' wal_status: \`reserved\`, \`extended\`, \`unreserved\`, \`lost\` |
-| \`part\` | ${named(LATENCY_PARTS)} |
-| \`activity\` of \`millrace_source_activity\` | ${named(SOURCE_ACTIVITIES)} |
-| \`activity\` of \`millrace_sink_activity\` | ${named(SINK_ACTIVITIES)} |
-| \`kind\`, \`level\` of \`millrace_conditions\` | as in [\`status --json\`](status.md): \`sink.failing\`, \`table.suspended\`, …; \`act\`, \`watch\` |
-| \`kind\` of \`millrace_sink_errors_total\` | \`retryable\`, \`blocked\`, \`reopen\`, \`fatal\`, \`poison\` |
-| \`kind\` of \`millrace_reconcile_drift_rows\` | \`missing\`, \`extra\`, \`different\` |
+const LABELS = `- \`sink\`: the sink's name in millrace.yaml
+- \`table\`: \`schema.table\` as in the source
+- \`op\`: \`put\` (a whole row), \`patch\` (some of its columns), \`delete\`, \`truncate\`
+- \`state\`: ${named(SINK_STATES)}
+- \`state\` of \`millrace_slot_state\`: Postgres' wal_status: \`reserved\`, \`extended\`, \`unreserved\`, \`lost\`
+- \`part\`: ${named(LATENCY_PARTS)}
+- \`activity\` of \`millrace_source_activity\`: ${named(SOURCE_ACTIVITIES)}
+- \`activity\` of \`millrace_sink_activity\`: ${named(SINK_ACTIVITIES)}
+- \`kind\`, \`level\` of \`millrace_conditions\`: as in [\`status --json\`](status.md): \`sink.failing\`, \`table.suspended\`, …; \`act\`, \`watch\`
+- \`kind\` of \`millrace_sink_errors_total\`: \`retryable\`, \`blocked\`, \`reopen\`, \`fatal\`, \`poison\`
+- \`kind\` of \`millrace_reconcile_drift_rows\`: \`missing\`, \`extra\`, \`different\`
 `;
 
 /** docs/metrics.md, from the metrics that the daemon registers. */
@@ -95,7 +95,7 @@ export function metricsPageDocument(): string {
 
 ## Millrace's own
 
-Of each its type, unit, labels and meaning, and when to alert on it.
+Of each its type, unit, labels and meaning, and when to alert on it, if at all.
 
 ${own.map(ownLine).join("\n")}
 
@@ -114,7 +114,14 @@ function ownLine(metric: Definition): string {
   const advice = ADVICE[metric.name];
   if (advice === undefined) throw new Error(`scripts/generated/metrics-page.ts says nothing of ${metric.name}`);
   const labels = metric.labels.length === 0 ? "" : `; ${named(metric.labels)}`;
-  return `- \`${metric.name}\` (${metric.type}, ${advice.unit}${labels}): ${metric.help} Alert: ${advice.alert}.`;
+  return `- \`${metric.name}\` (${metric.type}, ${advice.unit}${labels}): ${metric.help}${alertText(advice.alert)}`;
+}
+
+/** `none; …`: nothing to alert on, but something to know. */
+function alertText(alert: string): string {
+  if (!alert.startsWith("none; ")) return ` Alert: ${alert}.`;
+  const known = alert.slice("none; ".length);
+  return ` ${known.charAt(0).toUpperCase()}${known.slice(1)}.`;
 }
 
 function named(names: readonly string[]): string {

@@ -16,8 +16,6 @@ export function statusPageDocument(): string {
 - An *error* has the fields of [error](#error), a *report* those of [report](#report): they are in several places.
 - With \`--tables\` there is \`tables.lineage\` too: of each table \`{table, columns: [{source, target, mask}], filtered}\`, where \`target\` is null for a column that is dropped.
 
-\`status --exit-code\` ends with 0 where all is well, with 1 where no daemon runs, and with 3 where something needs a person: \`source.needsPerson\`, \`source.warnings\`, \`state.error\`, \`tables.suspended\`, \`tables.unreadable\`, a sink's \`needsPerson\` or \`deadLetters\`, or \`reconcile.drift\`.
-
 ${groups.map(({ title, fields }) => group(title, fields)).join("\n")}`;
 }
 

@@ -1,9 +1,25 @@
+/**
+ * From the command line to the answer.
+ *
+ *   argv ─► commander ─► Session ─► what the command does ─┬─► DaemonClient: a daemon listens, and answers
+ *             │            │                               └─► state.ts: none does. Reads the state, writes what the next
+ *             │            │                                   daemon reads, or works alone, under the lease
+ *             │            └─ the config as far as the command needs it: where the daemon is (`place`), source and some
+ *             │               sinks (`part`, `sinks`), or all (`config`)
+ *             └─ only the named command's file is loaded
+ *   document and text ─► Session.print: --json or text, without secrets ─► exit code
+ *
+ * Where tables are shared, the work is done once for each share, and `print` collects what each said. A command that would
+ * take something away prints its plan and is refused without --yes.
+ *
+ * A command that read the whole config first would fail beside a daemon for want of variables that only the daemon has.
+ */
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { Secrets } from "../config/secrets/secrets.ts";
 import { LOG_LEVELS, type LogLevel } from "../core/contracts/telemetry.ts";
 import { logBareOutput } from "../ops/bare-output.ts";
 import { VERSION } from "../version.ts";
-import type { CommandLine, OnShares, Work } from "./command-line.ts";
+import type { CommandLine, OnShares, OnSharesOf, Work } from "./command-line.ts";
 import { cliError } from "./errors.ts";
 import { EXIT, exitCodeOf, type ExitCode } from "./exit-codes.ts";
 import { printFailure } from "./failure.ts";
@@ -13,6 +29,7 @@ type Add = (line: CommandLine) => void;
 
 /** One line per command, in the order of the help. Only the requested command is loaded. */
 const commands = new Map<string, () => Promise<Add>>([
+  ["up", async () => (await import("./up/up.ts")).addUp],
   ["init", async () => (await import("./init/init.ts")).addInit],
   ["import", async () => (await import("./import/import.ts")).addImport],
   ["check", async () => (await import("./check/check.ts")).addCheck],
@@ -25,8 +42,12 @@ const commands = new Map<string, () => Promise<Add>>([
   ["snapshot", async () => (await import("./commands/snapshot.ts")).addSnapshot],
   ["reconcile", async () => (await import("./reconcile/reconcile.ts")).addReconcile],
   ["recover", async () => (await import("./recover/recover.ts")).addRecover],
+  ["verify", async () => (await import("./reconcile/verify.ts")).addVerify],
+  ["proofs", async () => (await import("./reconcile/proofs.ts")).addProofs],
   ["report", async () => (await import("./reconcile/report.ts")).addReport],
   ["schema", async () => (await import("./schema/schema.ts")).addSchema],
+  ["rules", async () => (await import("./commands/rules.ts")).addRules],
+  ["documents", async () => (await import("./commands/documents.ts")).addDocuments],
   ["pause", async () => (await import("./commands/pause.ts")).addPause],
   ["resume", async () => (await import("./commands/pause.ts")).addResume],
   ["dlq", async () => (await import("./commands/dlq.ts")).addDlq],
@@ -46,19 +67,16 @@ export async function cli(argv: readonly string[]): Promise<ExitCode> {
   const usageOutput: string[] = [];
   let exitCode: ExitCode = EXIT.done;
   const program = createProgram((text) => usageOutput.push(text));
-  const actionFor: CommandLine["actionFor"] =
+  const action: CommandLine["action"] =
     (onShares, work) =>
     async (...given) => {
       const command = given.at(-1);
-      if (!(command instanceof Command)) return;
-      const chosen = typeof onShares === "function" ? onShares(command.args) : onShares;
-      exitCode = await runCommand(command, { work, onShares: chosen }, secrets);
+      if (command instanceof Command) exitCode = await runCommand(command, { work, onShares }, secrets);
     };
-  const line: CommandLine = { program, action: (work) => actionFor("each", work), actionFor };
   // A list of processes must not show connection strings.
   process.title = `millrace ${argv.find((arg) => !arg.startsWith("-")) ?? ""}`.trimEnd();
   try {
-    for (const add of await wanted(program, argv)) add(line);
+    for (const add of await wanted(program, argv)) add({ program, action });
     await program.parseAsync(argv, { from: "user" });
     return exitCode;
   } catch (error) {
@@ -89,25 +107,31 @@ function secretsOf(argv: readonly string[]): Secrets {
 
 interface Action {
   readonly work: Work;
-  readonly onShares: OnShares;
+  readonly onShares: OnShares | OnSharesOf;
 }
 
-async function runCommand(command: Command, action: Action, secrets: Secrets): Promise<ExitCode> {
+async function runCommand(command: Command, { work, onShares }: Action, secrets: Secrets): Promise<ExitCode> {
   const { config, json = false, logLevel, share = null } = command.optsWithGlobals<GlobalOptions>();
   // Loads the logger too, which help does not need.
-  const { Session } = await import("./session.ts");
+  const [{ Session }, { Options }] = await Promise.all([import("./session.ts"), import("./options.ts")]);
   const session = new Session({ configFile: config, json, logLevel, secrets, share });
   logBareOutput(session.log);
   try {
-    return await inShares(session, command, action);
+    const { args } = command;
+    const options = new Options(command.opts());
+    const chosen = typeof onShares === "function" ? onShares(args, options) : onShares;
+    return await inShares(session, async (one) => await work(one, options, args), chosen);
   } catch (error) {
     session.fail(error);
     return exitCodeOf(error);
   }
 }
 
-async function inShares(session: Session, command: Command, { work, onShares }: Action): Promise<ExitCode> {
-  const run = async (one: Session): Promise<ExitCode> => await work(one, command.opts(), command.args);
+async function inShares(
+  session: Session,
+  run: (one: Session) => Promise<ExitCode>,
+  onShares: OnShares,
+): Promise<ExitCode> {
   if (onShares === "none" || session.options.share !== null) return await run(session);
   const { owner: name, shareCount: count } = await session.place();
   if (count === null) return await run(session);
@@ -145,7 +169,7 @@ function shareNumber(text: string): number {
 export async function everyCommand(): Promise<Command> {
   const idle = () => async () => undefined;
   const program = createProgram(() => undefined);
-  for (const load of commands.values()) (await load())({ program, action: idle, actionFor: idle });
+  for (const load of commands.values()) (await load())({ program, action: idle });
   return program;
 }
 

@@ -1,16 +1,13 @@
 import type { Command } from "commander";
 import type { ExitCode } from "./exit-codes.ts";
+import type { Options } from "./options.ts";
 import type { Session } from "./session.ts";
 
 /** The program that each command's file adds its command to. */
 export interface CommandLine {
   readonly program: Command;
-  /** Wraps what a command does, for commander's `action`; on shares it does the same on each. */
-  readonly action: (work: Work) => (...given: unknown[]) => Promise<void>;
-  readonly actionFor: (
-    onShares: OnShares | ((args: readonly string[]) => OnShares),
-    work: Work,
-  ) => (...given: unknown[]) => Promise<void>;
+  /** Wraps what a command does, for commander's `action`. */
+  readonly action: (onShares: OnShares | OnSharesOf, work: Work) => (...given: unknown[]) => Promise<void>;
 }
 
 /**
@@ -20,9 +17,7 @@ export interface CommandLine {
  */
 export type OnShares = "each" | "one" | "none" | { readonly summary: (documents: readonly object[]) => string };
 
+export type OnSharesOf = (args: readonly string[], options: Options) => OnShares;
+
 /** `args` are the command's own arguments. */
-export type Work = (
-  session: Session,
-  options: Readonly<Record<string, unknown>>,
-  args: readonly string[],
-) => Promise<ExitCode>;
+export type Work = (session: Session, options: Options, args: readonly string[]) => Promise<ExitCode>;

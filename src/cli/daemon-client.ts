@@ -2,8 +2,9 @@ import { type ErrorCode, MillraceError } from "../core/errors.ts";
 import { controlSocketPath } from "../ops/control-socket.ts";
 import type { StateAddress } from "../core/contracts/connector.ts";
 import { openState } from "../state/open.ts";
-import { userName } from "./audit.ts";
 import { cliError } from "./errors.ts";
+import { whileOpen } from "./opened.ts";
+import { userName } from "./state.ts";
 
 /**
  * `import` reads every member of the module. One member loads Node's fetch, which took 50 of a command's 200 ms of
@@ -39,11 +40,15 @@ export class DaemonClient {
     if (answer === "silent") throw await this.#silent(withinMs);
     if (answer === "gone" && method !== "GET") {
       const hint = "See what `millrace status` shows now, and run the command again: nothing is done twice.";
-      throw cliError("MR1116", `the daemon ended before it had answered to ${method} ${path}`, { hint });
+      throw cliError("MR1116", `the daemon ended before it had answered to ${method} ${path}`, {
+        kind: "retryable",
+        hint,
+      });
     }
     if (answer === undefined || answer === "gone") return undefined;
     const value: unknown = JSON.parse(answer.text);
-    if (answer.status >= 400) throw refusal(value, answer.status);
+    // 504: the time that the request gave is up.
+    if (answer.status >= 400 && answer.status !== 504) throw refusal(value, answer.status);
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the daemon is of this package, and its own client asks
     return value as Answer;
   }
@@ -92,14 +97,9 @@ export class DaemonClient {
 
   /** The holder that has not released the lease is the process to look at. */
   async #silent(withinMs: number): Promise<MillraceError> {
-    const state = await openState(this.#state, { readOnly: true });
-    try {
-      const holder = (await state.lease.unreleased())?.holder;
-      const who = holder === undefined ? "the daemon" : `the daemon (${holder})`;
-      return cliError("MR1116", `${who} did not answer for ${Math.round(withinMs / 1000)} s: it hangs, or was stopped`);
-    } finally {
-      await state.close();
-    }
+    const held = await whileOpen(openState(this.#state, { readOnly: true }), ({ lease }) => lease.unreleased());
+    const who = held === null ? "the daemon" : `the daemon (${held.holder})`;
+    return cliError("MR1116", `${who} did not answer for ${Math.round(withinMs / 1000)} s: it hangs, or was stopped`);
   }
 }
 
@@ -114,7 +114,8 @@ function refusal(value: unknown, status: number): MillraceError {
   const hint = field("hint");
   return new MillraceError({
     code: isCode(code) ? code : "MR1119",
-    kind: "fatal",
+    // 503: it has nothing to answer with yet, because it waits for a server of its own.
+    kind: status === 503 ? "retryable" : "fatal",
     message: field("message") ?? `the daemon answered with status ${status}`,
     ...(hint === null ? {} : { hint }),
   });

@@ -1,4 +1,4 @@
-import { MillraceError, type ErrorCode, type ErrorPages } from "../core/errors.ts";
+import { MillraceError, type ErrorCode, type ErrorKind, type ErrorPages } from "../core/errors.ts";
 
 export const pages: ErrorPages = {
   MR1110: {
@@ -67,7 +67,7 @@ export const pages: ErrorPages = {
     title: "Refused: something would be lost, or never end",
     remedy: "The hint names the command to use in its place.",
     cause:
-      "A sink alone can't be recovered while all need a new position; a history can't be paused by table or moved to other shares; a snapshot that the sink needs can't be cancelled; a failed sink is not brought back by reading some of its tables. Nothing was changed.",
+      "A sink alone can't be recovered while all need a new position; a history can't be paused by table or moved to other shares; a snapshot that the sink needs can't be cancelled; a failed sink is not brought back by reading some of its tables; a sink of documents, and the one that holds their rows, has no position of its own to move. Nothing was changed.",
     seen: "command",
   },
   MR1130: {
@@ -96,13 +96,29 @@ export const pages: ErrorPages = {
     cause:
       "`millrace schema plan` runs the migration in a transaction and takes it back. The server refused it, it took longer than `--timeout`, waited more than 1 s for a lock, or the source can't take a change of a table back.",
   },
+  MR1142: {
+    title: "The configuration is of something else",
+    remedy:
+      "Run `millrace up` without a URL to use the file as it is, change the file, or begin another one: `millrace -c other.yaml up URL`, or in another folder.",
+    cause:
+      "`millrace up` found a configuration in the folder that names another source, login, sink or selection of tables than the command line. Nothing was changed.",
+    seen: "command",
+  },
+  MR1143: {
+    title: "There is nothing to follow",
+    remedy:
+      "Look whether the URL names the right database, and whether `--tables` fits its tables. The message says what keeps each table out; `millrace grants --for URL` prints what the login lacks. To follow tables that come later: `millrace init`, then `millrace run`.",
+    cause:
+      "`millrace up` found no table that it could copy: the database has none, or none can be followed. Nothing was written.",
+    seen: "command",
+  },
 };
 
 export function cliError(
   code: ErrorCode,
   message: string,
-  parts: { hint?: string; cause?: unknown } = {},
+  parts: { kind?: ErrorKind; hint?: string; cause?: unknown } = {},
 ): MillraceError {
   const hint = parts.hint ?? pages[code]?.remedy;
-  return new MillraceError({ code, kind: "fatal", message, hint, cause: parts.cause });
+  return new MillraceError({ code, kind: parts.kind ?? "fatal", message, hint, cause: parts.cause });
 }

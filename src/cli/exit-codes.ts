@@ -22,7 +22,19 @@ export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
 
 /** Another process took the lease, or the state was unreachable for long. The next start finds out which. */
 const STATE_AGAIN = new Set(["MR1209", "MR1210", "MR1215", "MR1216"]);
-const REFUSALS = new Set(["MR1112", "MR1118", "MR1120", "MR1122", "MR1127", "MR1130", "MR1213", "MR1401", "MR2012"]);
+const REFUSALS = new Set([
+  "MR1112",
+  "MR1118",
+  "MR1120",
+  "MR1122",
+  "MR1127",
+  "MR1130",
+  "MR1142",
+  "MR1213",
+  "MR1336",
+  "MR1401",
+  "MR2012",
+]);
 const WRONG_USAGE = new Set(["MR1110", "MR1140", "MR1201", "MR1404"]);
 const LATE = new Set(["MR1123"]);
 

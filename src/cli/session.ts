@@ -63,6 +63,13 @@ export class Session {
     return one;
   }
 
+  /** The same command with another log. */
+  ofLog(log: Logger): Session {
+    const one = new Session(this.options, log, this.#printed);
+    one.#whole = this.#whole;
+    return one;
+  }
+
   /** Of the chosen share, if one is chosen. */
   async config(): Promise<Config> {
     const { share } = this.options;
@@ -80,21 +87,22 @@ export class Session {
    */
   async place(): Promise<Place> {
     const { share } = this.options;
-    const { loadPlace, options } = await this.#loader();
+    const { loadPlace, placedNest, options } = await this.#loader();
     try {
       const place = loadPlace(this.configFile, { ...options, share });
       if (share === null || share <= (place.shareCount ?? 0)) return place;
     } catch {
       // The whole has all of its problems.
     }
-    const { name, state, shares, source, sinks, rules } = await this.config();
+    const { name, state, shares, source, sinks, documents: wanted, rules } = await this.config();
     return {
       name,
       owner: shares?.name ?? name,
       state,
       shareCount: shares?.division.count ?? null,
       source,
-      sinks,
+      sinks: sinks.map(({ name: sink, kind, documents }) => ({ name: sink, kind, isOfDocuments: documents !== null })),
+      nestSink: placedNest(wanted.length > 0),
       rules,
     };
   }

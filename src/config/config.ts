@@ -1,8 +1,10 @@
+import type { KeyObject } from "node:crypto";
 import type { TlsSettings } from "../tls/options.ts";
 import type { OnLost, Sink } from "../core/contracts/sink.ts";
 import type { Source } from "../core/contracts/source.ts";
-import type { StateAddress } from "../core/contracts/connector.ts";
+import type { Neighbour, StateAddress } from "../core/contracts/connector.ts";
 import type { Division } from "../core/sharing/share.ts";
+import type { WantedDocument } from "../documents/wanted.ts";
 import type { Rules } from "../rules/definition.ts";
 import type { Bound } from "./connectors.ts";
 import type { Address } from "./definition.ts";
@@ -12,7 +14,7 @@ export interface Config {
   readonly name: string;
   /** The file and its folder, absolute. */
   readonly file: string;
-  /** Of the file's text when it was read. */
+  /** SHA-256 of the file's text when it was read, in hexadecimal digits. */
   readonly digest: string;
   readonly folder: string;
   readonly source: SourceConfig;
@@ -20,6 +22,9 @@ export interface Config {
   readonly sinks: readonly SinkConfig[];
   /** Rules per table, applied before every sink. */
   readonly rules: Rules;
+  readonly documents: readonly WantedDocument[];
+  /** The absolute path of the file for the rows that documents are made of. */
+  readonly nest: string;
   readonly reconcile: ReconcileConfig;
   /** Null: the source keeps what sinks lack, however much. */
   readonly retention: RetentionConfig | null;
@@ -77,11 +82,12 @@ export interface SinkConfig {
   readonly kind: string;
   /** See `Logins.noteOf`. */
   readonly login: string | null;
-  /** Empty: all tables of the source. */
+  /** Empty: all tables of the source. Of a sink of documents, those that they are to it. */
   readonly tables: readonly string[];
+  /** Null: it takes tables. */
+  readonly documents: readonly string[] | null;
   readonly onPoison: "deadLetter" | "pause";
   readonly deadLettersMax: number;
-  /** Null: any part of the rows may be refused. */
   /** Undefined: the default of this kind of sink. */
   readonly onLost: OnLost | undefined;
   readonly batch: {
@@ -90,13 +96,26 @@ export interface SinkConfig {
     readonly delayMs: number | null;
     readonly answerMsMax: number | null;
   };
+  readonly neighbours: readonly Neighbour[];
   readonly connector: Bound<Sink>;
+}
+
+/** Comparisons all day. */
+export interface Continuous {
+  readonly maxAgeMs: number;
+  /** Of the time of the source, and of each sink; in (0, 1]. */
+  readonly share: number;
+  readonly repairs: boolean;
 }
 
 export interface ReconcileConfig {
   /** Null: only on demand. */
   readonly schedule: Schedule | null;
+  /** Null: none. */
+  readonly continuous: Continuous | null;
   readonly reports: ReportsFolder | null;
+  /** The private key (Ed25519) that signs reports; null: none is signed. */
+  readonly sign: KeyObject | null;
 }
 
 export interface NotifyConfig {

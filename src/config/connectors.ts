@@ -1,7 +1,13 @@
+import { resolve } from "node:path";
 import type * as z from "zod";
 import type {
+  ByUrl,
+  CheckedTable,
   Finding,
   GrantScript,
+  Place,
+  Reading,
+  SinkByUrl,
   SinkContext,
   SinkFactory,
   SourceContext,
@@ -9,15 +15,18 @@ import type {
   TableName,
   Trial,
   TriedTables,
+  UrlKeys,
 } from "../core/contracts/connector.ts";
 import type { Group } from "../core/sharing/group.ts";
 import type { Division } from "../core/sharing/share.ts";
 import type { EnvelopeContext } from "../core/model/envelope.ts";
 import type { QueryRequest, QueryResult, Sink, SinkForm } from "../core/contracts/sink.ts";
+import type { Readable } from "../core/contracts/readable.ts";
 import type { Positions } from "../core/contracts/positions.ts";
 import type { Source } from "../core/contracts/source.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { parse } from "./parse.ts";
+import { urlSecrets } from "./secrets/secrets.ts";
 
 /**
  * The connectors as the configuration uses them; implemented by connectors/registry.ts. Modules are loaded on demand.
@@ -32,10 +41,12 @@ export interface Connectors {
 export interface SourceConnector extends Connector<SourceContextBase, Source> {
   /** See SourceFactory. */
   positions(): Promise<Positions>;
+  readonly byUrl: ByUrl | null;
 }
 export interface SinkConnector extends Connector<SinkContextBase, Sink> {
   /** Whether its sinks can be asked by SQL; see SinkFactory. */
   readonly isQueryable: boolean;
+  readonly byUrl: SinkByUrl | null;
 }
 
 export interface Connector<Context, Made> {
@@ -54,25 +65,57 @@ export interface Bound<Made> {
   /** `origin`: for a sink; see SinkContext. */
   create(log: Logger, origin?: EnvelopeContext): Promise<Made>;
   /** `tables`: the tables that a sink would mirror; see SinkFactory. */
-  check(signal: AbortSignal, tables?: readonly TableName[]): Promise<readonly Finding[]>;
+  check(signal: AbortSignal, tables?: readonly CheckedTable[]): Promise<readonly Finding[]>;
   /** Scripts for administrators; see SourceFactory and SinkFactory. */
   grants(signal: AbortSignal, tables?: readonly TableName[]): Promise<readonly GrantScript[]>;
+  /** Only for a source whose logins need grants; see SourceFactory. */
+  readonly grantBy?: (url: string, signal: AbortSignal) => Promise<readonly GrantScript[]>;
+  /** Only for a sink; see SinkFactory. */
+  readonly reading?: (table: TableName) => Promise<Reading>;
+  /** Whether these keys lead to the same place as the options, with the same login. */
+  fit(keys: UrlKeys): Fit;
   /** Only for a source whose database can take a migration back; see SourceFactory. */
   readonly trial?: (trial: Trial, signal: AbortSignal) => Promise<TriedTables>;
   /** The same options with another url. */
   at(url: string): Bound<Made>;
   /** The places that a sink writes into; see SinkFactory. Empty for a source. */
-  places(): readonly string[];
+  places(): readonly Place[];
   /** Only for a sink that several daemons can write to; see SinkFactory. */
   readonly divides?: Division["by"];
   /** Only for a source whose tables are shared; see SourceFactory. */
   readonly group?: (division: Division) => Promise<Group>;
   /** Only for a sink that can be queried; see SinkFactory. */
   readonly query?: (request: QueryRequest, copy: string | null, signal: AbortSignal) => Promise<QueryResult>;
+  /** Only for a sink; see SinkFactory. */
+  readonly readable?: (signal: AbortSignal) => Promise<Readable>;
   /** See SinkFactory. */
   readonly form?: SinkForm;
   /** See SinkFactory. */
   readonly isQueriedInPlace?: boolean;
+}
+
+/** `password`: all is the same but a password. */
+export type Fit = "same" | "password" | "other";
+
+function fitOf(options: unknown, keys: UrlKeys, folder: string): Fit {
+  const fits = Object.entries(keys).map(([key, given]): Fit => {
+    const own: unknown = Object.getOwnPropertyDescriptor(Object(options), key)?.value;
+    if (typeof given !== "string") return JSON.stringify(own) === JSON.stringify(given) ? "same" : "other";
+    const places = (Array.isArray(own) ? own : [own]).map(String);
+    const found = places.find((text) => placeOf(text, folder) === placeOf(given, folder));
+    if (found === undefined) return "other";
+    const [ours, theirs] = [found, given].map((text) => urlSecrets(text).join());
+    return theirs === "" || ours === "" || ours === theirs ? "same" : "password";
+  });
+  return fits.find((fit) => fit === "other") ?? fits.find((fit) => fit === "password") ?? "same";
+}
+
+/** Of a URL without password and parameters, or of a path. */
+function placeOf(text: string, folder: string): string {
+  const [, scheme = "", login = "", rest = ""] = /^([a-z][a-z0-9+.-]*):\/\/(?:([^/?#]*)@)?([^?#]*)/is.exec(text) ?? [];
+  if (scheme === "") return resolve(folder, text);
+  const [user = ""] = login.split(":");
+  return `${scheme.toLowerCase().replace("postgresql", "postgres").replace("mariadb", "mysql")}://${user}@${rest.replace(/\/+$/, "")}`;
 }
 
 export type SourceContextBase = Omit<SourceContext<unknown>, "options">;
@@ -102,6 +145,9 @@ export function sinkConnector<Options>({ definition, factory }: SinkModule<Optio
       at: (url) => bind({ ...options, url }, base),
       places: () => factory.places?.(context) ?? [],
       ...(factory.divides === undefined ? {} : { divides: factory.divides(options) }),
+      fit: (keys) => fitOf(options, keys, base.folder),
+      ...(factory.reading === undefined ? {} : { reading: (table) => factory.reading!(context, table) }),
+      ...(factory.readable === undefined ? {} : { readable: (signal) => factory.readable!(context, signal) }),
       ...(factory.form === undefined ? {} : { form: factory.form(options) }),
       ...(factory.isQueriedInPlace === undefined ? {} : { isQueriedInPlace: factory.isQueriedInPlace }),
       ...(factory.query === undefined
@@ -110,7 +156,8 @@ export function sinkConnector<Options>({ definition, factory }: SinkModule<Optio
     };
   };
   const isQueryable = factory.query !== undefined;
-  return { definition, isQueryable, parse: (input) => parseStrictly(definition, input, bind) };
+  const byUrl = factory.byUrl ?? null;
+  return { definition, isQueryable, byUrl, parse: (input) => parseStrictly(definition, input, bind) };
 }
 
 export function sourceConnector<Options>({
@@ -125,6 +172,10 @@ export function sourceConnector<Options>({
       grants: async (signal) => (await factory.grants?.(context, signal)) ?? [],
       at: (url) => bind({ ...options, url }, base),
       places: () => [],
+      fit: (keys) => fitOf(options, keys, base.folder),
+      ...(factory.grantBy === undefined
+        ? {}
+        : { grantBy: (url: string, signal: AbortSignal) => factory.grantBy!(context, url, signal) }),
       ...(factory.group === undefined ? {} : { group: (division) => factory.group!(context, division) }),
       ...(factory.trial === undefined ? {} : { trial: (tried, signal) => factory.trial!(context, tried, signal) }),
     };
@@ -132,6 +183,7 @@ export function sourceConnector<Options>({
   return {
     definition,
     positions: () => factory.positions(),
+    byUrl: factory.byUrl ?? null,
     parse: (input) => parseStrictly(definition, input, bind, (options) => factory.shareCount?.(options)),
   };
 }

@@ -1,8 +1,9 @@
 import { tlsKeys } from "../tls/keys.ts";
-import { createHash } from "node:crypto";
+import { createHash, createPrivateKey, type KeyObject } from "node:crypto";
 import * as z from "zod";
 import { TABLE_GLOB } from "../core/table-selection.ts";
 import { passwordKeys } from "../passwords/password.ts";
+import { documentsDefinition } from "./documents.ts";
 import { RULE_GLOB, tableDefinition } from "./tables.ts";
 import { isTimeZone, scheduleProblem } from "./schedule.ts";
 import { duration, size } from "../core/values/quantity-keys.ts";
@@ -14,9 +15,11 @@ const SIGNING_SECRET = /^whsec_[A-Za-z0-9+/]{32,86}={0,2}$/;
 const NAME = /^[a-z][a-z0-9_]{0,39}$/;
 export const SINK_NAME = /^[A-Za-z][A-Za-z0-9_-]{0,39}$/;
 
-const tables = z
-  .array(z.string().regex(TABLE_GLOB, { error: 'expected schema.table, with * as a wildcard, such as "public.*"' }))
-  .min(1, { error: "expected at least one table; leave the key out to take all" });
+const TABLES = "expected at least one table; leave the key out to take all";
+const anyTables = z.array(
+  z.string().regex(TABLE_GLOB, { error: 'expected schema.table, with * as a wildcard, such as "public.*"' }),
+);
+const tables = anyTables.min(1, { error: TABLES });
 
 export const sourceDefinition = z.object({
   kind: z
@@ -42,7 +45,15 @@ export const sinkDefinition = z.object({
     .describe(
       "What the sink is: `duckdb`, `ducklake`, `postgres`, `clickhouse`, `elasticsearch`, `redis`, `kafka`, `sqlite` or `files`.",
     ),
-  tables: tables.optional().describe("A subset of the source's tables: schema.table globs, ! excludes. Default: all."),
+  tables: anyTables
+    .optional()
+    .describe("A subset of the source's tables: schema.table globs, ! excludes. Default: all."),
+  documents: z
+    .array(z.string().min(1), { error: "expected a list of names under `documents`" })
+    .min(1)
+    .refine((names) => new Set(names).size === names.length, { error: "a document is listed twice" })
+    .optional()
+    .describe("The sink takes these documents, and no tables."),
   onPoison: z
     .enum(["deadLetter", "pause"])
     .default("deadLetter")
@@ -192,7 +203,24 @@ const reconcile = z.strictObject({
     .describe(
       "In scheduled comparisons, full: every value; fast: every key, and the values of another seventh each day.",
     ),
-  repair: z.boolean().default(false).describe("Whether scheduled comparisons repair what differs."),
+  continuous: z
+    .strictObject({
+      maxAge: duration(1_000, 31_536_000_000)
+        .default(86_400_000)
+        .describe(
+          "No row's last proof is to be older than this; `status`, `notify` and the metrics tell where one is.",
+        ),
+      share: z
+        .string()
+        .regex(/^\d{1,3}(\.\d+)?%$/, { error: "expected a percentage such as 5%" })
+        .transform((text) => Number(text.slice(0, -1)) / 100)
+        .refine((share) => share > 0 && share <= 1, { error: "expected more than 0% and at most 100%" })
+        .default(0.05)
+        .describe("How much of the time of the source, and of each sink, its reads may take. Default: 5%."),
+    })
+    .optional()
+    .describe("Compares range after range of the tables' keys all day. Default: it does not."),
+  repair: z.boolean().default(false).describe("Whether scheduled and continuous comparisons repair what differs."),
   patience: duration(0, 86_400_000)
     .default(60_000)
     .describe("In scheduled comparisons: a sink that makes no progress for this long is not comparable."),
@@ -202,6 +230,17 @@ const reconcile = z.strictObject({
     .optional()
     .describe(
       "A folder to which each comparison is written as JSON, Markdown and HTML. It must be writable at the start.",
+    ),
+  sign: z
+    .string()
+    .transform((pem, context) => {
+      const key = signingKey(pem);
+      if (key === null) context.addIssue({ code: "custom", message: "expected a private key of Ed25519 in PEM" });
+      return key;
+    })
+    .optional()
+    .describe(
+      "Signs each report: a private key of Ed25519 in PEM, such as ${file:./report.key}; `millrace report verify` checks them.",
     ),
 });
 
@@ -306,6 +345,16 @@ export const topDefinition = z.strictObject({
     .describe(
       "Rules per table, applied before every sink; keys are schema.table globs, of which the most exact one decides.",
     ),
+  documents: documentsDefinition
+    .default({})
+    .describe("Objects made of rows of several tables, kept right from the stream; each key is a document's name."),
+  nest: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(
+      "A file for the rows that documents are made of. Default: `.millrace/<name>-documents.db` beside this file, or beside the state's file.",
+    ),
   maskKey: z
     .string()
     .min(16, { error: "expected at least 16 characters" })
@@ -329,6 +378,15 @@ function isHttpUrl(text: string): boolean {
 }
 
 /** Only the hash of a token is kept after the file was read. */
+function signingKey(pem: string): KeyObject | null {
+  try {
+    const key = createPrivateKey(pem);
+    return key.asymmetricKeyType === "ed25519" ? key : null;
+  } catch {
+    return null;
+  }
+}
+
 function digestOf(token: string): string {
   return createHash("sha256").update(token).digest("hex");
 }

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { statSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { tlsSettings } from "../tls/keys.ts";
 import type * as z from "zod";
 import type {
@@ -33,14 +33,18 @@ import { problemsOf } from "./issues.ts";
 import { suggestion } from "../rules/nearest.ts";
 import { parse } from "./parse.ts";
 import { holdsSecret, registerSecrets } from "./secrets/secret-values.ts";
-import type { StateAddress, TableName } from "../core/contracts/connector.ts";
+import type { Neighbour, Place as SinkPlace, StateAddress, TableName } from "../core/contracts/connector.ts";
 import { pathOfShare, SHARE_COUNT_MAX, shareName } from "../core/sharing/share.ts";
 import { freshPassword } from "../passwords/password.ts";
 import { readSmallFile } from "../core/small-file.ts";
+import { selectedName } from "../core/table-selection.ts";
 import { NO_RULES, type Rules, type Selection } from "../rules/definition.ts";
 import { chosenKeyOf, policyOf, zeroDatesOf } from "../rules/merged-rule.ts";
 import type { Secrets } from "./secrets/secrets.ts";
 import { addressOfShare, divisionOf, misfits } from "./shares.ts";
+import { documentsOf } from "./documents.ts";
+import { documentTable, NEST_SINK } from "../documents/document.ts";
+import type { WantedDocument } from "../documents/wanted.ts";
 import { rulesOf } from "./tables.ts";
 
 /** Keys of all sinks that are about rows which a target refuses. */
@@ -64,6 +68,15 @@ export async function loadConfig(file: string, options: LoadOptions): Promise<Co
   return await loading.config(path);
 }
 
+/** The same of a value that a program has made, whose texts count as they are: `${…}` in them refers to nothing. */
+export async function configOf(value: object, what: string, options: LoadOptions): Promise<Config> {
+  const literal = (_key: string, part: unknown): unknown =>
+    typeof part === "string" ? part.replaceAll("${", "$${") : part;
+  const folder = process.cwd();
+  const loading = new Loading(what, folder, new YamlFile(JSON.stringify(value, literal)), options, false);
+  return await loading.config(join(folder, what));
+}
+
 /** Where the daemon of a config file is found, and what the file names. */
 export interface Place {
   /** Of the daemon, or of that of the chosen share. */
@@ -74,8 +87,21 @@ export interface Place {
   /** Null: the tables are not divided. */
   readonly shareCount: number | null;
   readonly source: { readonly kind: string };
-  readonly sinks: readonly { readonly name: string; readonly kind: string }[];
+  readonly sinks: readonly PlacedSink[];
+  /** Where there are documents: the sink that holds the rows which they are made of. */
+  readonly nestSink: PlacedSink | null;
   readonly rules: Rules;
+}
+
+export interface PlacedSink {
+  readonly name: string;
+  readonly kind: string;
+  readonly isOfDocuments: boolean;
+}
+
+/** The nest, if there are documents. */
+export function placedNest(hasDocuments: boolean): PlacedSink | null {
+  return hasDocuments ? { name: NEST_SINK, kind: "nest", isOfDocuments: false } : null;
 }
 
 /** The same for what needs the daemon or its state alone: no variable of source, sinks or rules has to be there. */
@@ -119,7 +145,7 @@ export function configChangedAt({ file, digest }: Pick<Config, "file" | "digest"
 }
 
 function configDigest(text: string): string {
-  return createHash("sha256").update(text).digest("base64");
+  return createHash("sha256").update(text).digest("hex");
 }
 
 function readYaml(file: string, path: string): YamlFile {
@@ -157,9 +183,12 @@ class Loading {
   readonly #options: LoadOptions;
   readonly #problems: Problem[] = [];
   readonly #logins = new Logins();
+  /** Of a value there are no lines that somebody could look at, and nobody else can read it. */
+  readonly #isFile: boolean;
   #holdsSecret = false;
 
-  constructor(file: string, folder: string, yaml: YamlFile, options: LoadOptions) {
+  constructor(file: string, folder: string, yaml: YamlFile, options: LoadOptions, isFile = true) {
+    this.#isFile = isFile;
     this.#file = file;
     this.#folder = folder;
     this.#yaml = yaml;
@@ -171,33 +200,45 @@ class Loading {
     const input = this.#value();
     const top = this.#read([], input ?? {}, topDefinition);
     const rules = top === undefined ? undefined : this.#rules(top);
+    const documents = top === undefined ? [] : this.#documents(top);
     const part = await this.#source(partOf(input, "source"));
     const number = part?.shareCount == null ? null : (this.#options.share ?? null);
     const name = number === null ? (top?.name ?? "") : shareName(top?.name ?? "", number);
     const daemon = { daemon: name, owner: top?.name ?? "" };
     const sinks = await this.#sinks(daemon, partOf(input, "sinks"), rules ?? NO_RULES);
     const admin = top === undefined ? undefined : this.#admin(top.admin);
+    this.#matchDocuments(documents, sinks);
+    if (part?.shareCount != null && documents.length > 0)
+      this.#problem(
+        "MR1005",
+        ["documents"],
+        "one daemon has all tables of a document: take it out, or `source.shares`",
+        "key",
+      );
     const shares = part?.shareCount == null ? null : this.#shares(part.shareCount, top?.name ?? "", admin, sinks);
     const source = part?.made(daemon, rules ?? NO_RULES, shares);
     this.#stopIfWrong();
     if (top === undefined || source === undefined || admin === undefined || rules === undefined)
       throw new Error("invariant broken: a part of the config is missing without a problem");
+    const state = this.#state(top.name, top.state, number);
     return {
       name,
       file: path,
       digest: configDigest(this.#yaml.text),
       folder: this.#folder,
       source,
-      state: this.#state(top.name, top.state, number),
+      state,
       sinks,
-      rules: { ...rules, selections: sinks.map((sink) => this.#selection(sink)) },
+      rules: { ...rules, selections: this.#selections(sinks) },
+      documents,
+      nest: this.#nest(top.name, top.nest, state),
       reconcile: this.#reconcile(top.reconcile),
       retention: retentionOf(top.retention),
       notify: notifyOf(top.notify, this.#folder),
       otlp: otlpOf(top.telemetry, this.#folder),
       admin: { ...admin, listen: addressOfShare(admin.listen, shares) },
       shares,
-      exposure: exposureOf(path, this.#holdsSecret),
+      exposure: this.#isFile ? exposureOf(path, this.#holdsSecret) : null,
     };
   }
 
@@ -237,7 +278,7 @@ class Loading {
       state: this.#state(top.name, top.state, null),
       source: source?.made(names, rules, null) ?? null,
       sinks,
-      rules: { ...rules, selections: sinks.map((sink) => this.#selection(sink)) },
+      rules: { ...rules, selections: this.#selections(sinks) },
     };
   }
 
@@ -251,19 +292,26 @@ class Loading {
     const kind = source && this.#kind(["source"], source, connectors.sourceKinds);
     const sinks = Object.entries(partOf(input, "sinks") ?? {}).map(([sink, part]: [string, unknown]) => {
       const kindOf = isMap(part) ? this.#kind(["sinks", sink], part, connectors.sinkKinds) : undefined;
-      return { name: sink, kind: kindOf ?? "" };
+      const isOfDocuments = isMap(part) && Object.hasOwn(part, "documents");
+      return { name: sink, kind: kindOf ?? "", isOfDocuments };
     });
     this.#stopIfWrong();
     if (top === undefined || kind === undefined || sinks.length === 0 || sinks.some((sink) => sink.kind === ""))
       throw new Error("the file lacks a name, a source or sinks, or their kinds");
     // The key of masks may be a variable.
-    const rules = rulesOf(top.tables, { maskKey: undefined, place: (path) => this.#place(path), problem: () => {} });
+    const rules = rulesOf(top.tables, {
+      maskKey: undefined,
+      folder: this.#folder,
+      place: (path) => this.#place(path),
+      problem: () => {},
+    });
     const count: unknown = Object.getOwnPropertyDescriptor(source ?? {}, "shares")?.value;
     const shareCount = typeof count === "number" && count >= 1 && count <= SHARE_COUNT_MAX ? Math.floor(count) : null;
     const number = shareCount === null ? null : (share ?? null);
     const name = number === null ? top.name : shareName(top.name, number);
     const state = this.#state(top.name, top.state, number);
-    return { name, owner: top.name, state, shareCount, source: { kind }, sinks, rules };
+    const nestSink = placedNest(Object.keys(partOf(input, "documents") ?? {}).length > 0);
+    return { name, owner: top.name, state, shareCount, source: { kind }, sinks, nestSink, rules };
   }
 
   #value(): unknown {
@@ -280,21 +328,26 @@ class Loading {
   #state(name: string, given: z.output<typeof topDefinition>["state"], share: number | null): StateAddress {
     const { url, ...password } = typeof given === "object" ? given : { url: given };
     if (url?.startsWith("postgres") === true) {
-      const local = join(this.#folder, ".millrace", `${name}.db`);
       return {
-        url: pathOfShare(`${url}#${local}`, share),
+        url: pathOfShare(`${url}#${this.#localState(name)}`, share),
         freshPassword: freshPassword(password, this.#folder),
         login: this.#logins.noteOf(["state"]),
       };
     }
-    const path = url?.slice("sqlite:".length) ?? join(".millrace", `${name}.db`);
-    return { url: pathOfShare(`sqlite:${resolve(this.#folder, path)}`, share) };
+    const path = url === undefined ? this.#localState(name) : resolve(this.#folder, url.slice("sqlite:".length));
+    return { url: pathOfShare(`sqlite:${path}`, share) };
+  }
+
+  #localState(name: string): string {
+    return join(this.#folder, ".millrace", `${name}.db`);
   }
 
   /** Reports all problems at once, so that the user need not start the daemon once per typo. */
   #stopIfWrong(): void {
     const [first, ...rest] = this.#problems.toSorted((a, b) => (a.line ?? 0) - (b.line ?? 0));
-    if (first !== undefined) throw new ConfigError(this.#file, [first, ...rest]);
+    if (first === undefined) return;
+    const shown = (problem: Problem): Problem => (this.#isFile ? problem : { ...problem, line: null, column: null });
+    throw new ConfigError(this.#file, [shown(first), ...rest.map(shown)]);
   }
 
   /** `isNeeded`: where nothing may be missing. Returns the paths of other texts that lack something: they stay as they are. */
@@ -359,15 +412,16 @@ class Loading {
       const sink = await this.#sink(daemon, name, value, rules);
       if (sink !== undefined) sinks.push(sink);
     }
-    if (this.#problems.length === 0) this.#refuseSharedPlaces(sinks);
-    return sinks;
+    if (this.#problems.length > 0) return sinks;
+    this.#refuseSharedPlaces(sinks);
+    return sinks.map((sink) => ({ ...sink, neighbours: neighboursOf(sink, sinks) }));
   }
 
   /** Sinks with the same target would overwrite each other's rows and progress. */
   #refuseSharedPlaces(sinks: readonly SinkConfig[]): void {
     const takenBy = new Map<string, string>();
     for (const { name, connector } of sinks) {
-      const places = connector.places();
+      const places = connector.places().map(shownPlace);
       const shared = places.find((place) => takenBy.has(place));
       const path = ["sinks", name];
       if (shared !== undefined)
@@ -402,20 +456,32 @@ class Loading {
       answerMsMax: timeout ?? null,
     };
     const dropsColumns = (table: TableName): boolean => policyOf(rules, table).droppedColumns === "drop";
-    const { kind: sinkKind, tables = [], onPoison, deadLettersMax, onLost } = common;
-    const connector = bind({ name, ...daemon, folder: this.#folder, tables, dropsColumns });
+    const { kind: sinkKind, documents = null, onPoison, deadLettersMax, onLost } = common;
+    const tables = documents?.map((one) => selectedName(documentTable(one))) ?? common.tables ?? [];
+    this.#expectOneList(path, common);
+    const naming = documents === null ? {} : { isOfDocuments: true };
+    const connector = bind({ name, ...daemon, folder: this.#folder, tables, ...naming, dropsColumns });
     if (connector.form === "log")
       this.#refuseGiven(path, input, OF_ROWS, "has no use with `format: log`: the log has no rows to refuse");
+    const isHistory = connector.form === "history" || connector.form === "log";
+    if (documents !== null && isHistory)
+      this.#problem(
+        "MR1005",
+        [...path, "documents"],
+        `a ${connector.form} takes tables only: of a document it would not get every change`,
+      );
     const login = this.#logins.noteOf(path);
     return {
       name,
       kind: sinkKind,
       login,
       tables,
+      documents,
       onPoison,
       deadLettersMax,
       onLost,
       batch,
+      neighbours: [],
       connector,
     };
   }
@@ -463,23 +529,79 @@ class Loading {
   }
 
   #reconcile(given: z.output<typeof topDefinition>["reconcile"]): ReconcileConfig {
-    const { schedule, timeZone, mode, repair, patience, reports } = given;
+    const { schedule, timeZone, mode, repair, patience, continuous, reports, sign } = given;
     const place = this.#yaml.locate(["reconcile", "reports"], "value");
     return {
       schedule:
         schedule === undefined
           ? null
           : { cron: schedule, timeZone: timeZone ?? null, mode, repairs: repair, patienceMs: patience },
+      continuous:
+        continuous === undefined ? null : { maxAgeMs: continuous.maxAge, share: continuous.share, repairs: repair },
       reports: reports === undefined ? null : { path: resolve(this.#folder, reports), ...place },
+      sign: sign ?? null,
     };
   }
 
   #rules({ tables, maskKey }: z.output<typeof partDefinition>): Rules {
     return rulesOf(tables, {
       maskKey,
+      folder: this.#folder,
       place: (path) => this.#place(path),
       problem: (code, path, message) => this.#problem(code, path, message),
     });
+  }
+
+  #documents({ documents }: z.output<typeof topDefinition>): readonly WantedDocument[] {
+    return documentsOf(documents, {
+      folder: this.#folder,
+      place: (path) => this.#place(path),
+      problem: (code, path, message) => this.#problem(code, path, message),
+    });
+  }
+
+  /** A sink takes tables or documents. */
+  #expectOneList(path: readonly string[], { tables, documents }: z.output<typeof sinkDefinition>): void {
+    if (tables?.length === 0 && documents === undefined)
+      this.#problem("MR1005", [...path, "tables"], "expected at least one table; leave the key out to take all");
+    if (tables !== undefined && tables.length > 0 && documents !== undefined)
+      this.#problem("MR1005", [...path, "tables"], "a sink takes tables or documents: make two sinks of it", "key");
+  }
+
+  /** Each document has a sink, and each sink its documents. */
+  #matchDocuments(documents: readonly WantedDocument[], sinks: readonly SinkConfig[]): void {
+    const names = documents.map(({ name }) => name);
+    if (names.length > 0 && sinks.some(({ name }) => name === NEST_SINK))
+      this.#problem(
+        "MR1005",
+        ["sinks", NEST_SINK],
+        "the nest of documents has this name: name the sink otherwise",
+        "key",
+      );
+    for (const sink of sinks) {
+      for (const [i, name] of (sink.documents ?? []).entries())
+        if (!names.includes(name))
+          this.#problem(
+            "MR1005",
+            ["sinks", sink.name, "documents", String(i)],
+            `no such document; ${suggestion(name, names)}`,
+          );
+    }
+    for (const name of names)
+      if (!sinks.some((sink) => sink.documents?.includes(name)))
+        this.#problem("MR1005", ["documents", name], `no sink takes it: add \`documents: [${name}]\` to one`, "key");
+  }
+
+  /** Beside the state, if that is a file. */
+  #nest(name: string, given: string | undefined, { url }: StateAddress): string {
+    if (given !== undefined) return resolve(this.#folder, given);
+    const state = url.startsWith("sqlite:") ? url.slice("sqlite:".length) : this.#localState(name);
+    return join(dirname(state), `${basename(state, ".db")}-documents.db`);
+  }
+
+  /** Of documents the configuration itself says what there is. */
+  #selections(sinks: readonly SinkConfig[]): readonly Selection[] {
+    return sinks.filter(({ documents }) => documents === null).map((sink) => this.#selection(sink));
   }
 
   #selection({ name, tables, connector }: SinkConfig): Selection {
@@ -516,6 +638,23 @@ class Loading {
   #problem(code: Problem["code"], path: readonly string[], message: string, part: "key" | "value" = "value"): void {
     this.#problems.push({ code, path, message, ...this.#yaml.locate(path, part) });
   }
+}
+
+function shownPlace(place: SinkPlace): string {
+  return typeof place === "string" ? place : `${JSON.stringify(place.start)}… in ${place.at}`;
+}
+
+/** The sinks that have a part of what this one writes into. */
+function neighboursOf({ connector }: SinkConfig, sinks: readonly SinkConfig[]): readonly Neighbour[] {
+  const places = connector.places().filter((place) => typeof place !== "string");
+  return sinks.flatMap(({ name: sink, connector: other }) =>
+    other.places().flatMap((place) => {
+      if (typeof place === "string") return [];
+      const { at, start } = place;
+      const isWithin = places.some((own) => own.at === at && own.start !== start && start.startsWith(own.start));
+      return isWithin ? [{ sink, start }] : [];
+    }),
+  );
 }
 
 function retentionOf(given: z.output<typeof topDefinition>["retention"]): RetentionConfig | null {

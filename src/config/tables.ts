@@ -1,12 +1,25 @@
 import * as z from "zod";
+import { isGlob } from "../core/table-selection.ts";
 import type { ColumnAction, ColumnRule, Rules, TableRule } from "../rules/definition.ts";
 import { type Expression, parseWhere, WhereError } from "../rules/where/syntax.ts";
+import { duration } from "../core/values/quantity-keys.ts";
+import type { ComputedRule } from "../rules/computed/computed-columns.ts";
+import { FunctionFault, functionName } from "../rules/computed/functions.ts";
+import { declaredType, TYPE_NAMES } from "../rules/computed/results.ts";
+import { BUDGET_MS } from "../rules/computed/timed-function.ts";
 import type { Problem } from "./errors.ts";
 
 /** The keys of `tables`: per-table rules. */
 
 const RESERVED = /^(?!_millrace_)/;
 export const RULE_GLOB = /^[^.!]+\..+$/s;
+
+const COMPUTED_KEYS = ["type", "from", "value", "budget"] as const;
+const MISSING = {
+  type: `expected the column's type: ${TYPE_NAMES.join(", ")}`,
+  from: "expected a list of columns that the function gets, such as [first, last]",
+  value: "expected a function, such as ./rules.ts#fullName",
+};
 
 const columnDefinition = z
   .strictObject({
@@ -28,8 +41,54 @@ const columnDefinition = z
       .optional()
       .describe("The column's name in the sinks."),
     optional: z.boolean().optional().describe("True: there may be no such column yet. Otherwise that is an error."),
+    type: z
+      .string()
+      .optional()
+      .describe(
+        `A column that the source does not have: the type of what its function returns. ${TYPE_NAMES.join(", ")}; decimal(12,2); text[].`,
+      ),
+    from: z
+      .array(
+        z
+          .string()
+          .min(1)
+          .regex(/^(?!__proto__$)/, { error: "a function can't get a column of this name" }),
+        {
+          error: "expected a list of columns, such as [first, last]",
+        },
+      )
+      .min(1, { error: "expected at least one column" })
+      .refine((names) => new Set(names).size === names.length, { error: "a column is listed twice" })
+      .optional()
+      .describe("Of a computed column: the columns that its function gets, by their names at the source."),
+    value: z
+      .string()
+      .optional()
+      .describe(
+        "Of a computed column: its function, as a file and an export of it: ./rules.ts#fullName. `millrace explain MR1035` says more.",
+      ),
+    budget: duration(1, 60_000)
+      .optional()
+      .describe(
+        "Of a computed column: how long a call may take on average before `status` names the function. Default: 1ms.",
+      ),
   })
-  .refine((rule) => Object.keys(rule).some((key) => key !== "optional"), { error: "expected mask, drop or rename" })
+  .refine((rule) => Object.keys(rule).some((key) => key !== "optional"), {
+    error: "expected mask, drop or rename; or type, from and value of a computed column",
+  })
+  .superRefine((rule, context) => {
+    const own = COMPUTED_KEYS.filter((key) => rule[key] !== undefined);
+    if (own.length === 0) return;
+    const other = (["mask", "drop", "rename", "optional"] as const).find((key) => rule[key] !== undefined);
+    if (other !== undefined)
+      context.addIssue({
+        code: "custom",
+        path: [other],
+        message: "a computed column has none: leave it out, or name the source's column",
+      });
+    for (const key of ["type", "from", "value"] as const)
+      if (rule[key] === undefined) context.addIssue({ code: "custom", path: [key], message: MISSING[key] });
+  })
   .refine(({ mask, drop, rename }) => drop !== true || (mask === undefined && rename === undefined), {
     error: "a column that is dropped has no mask and no other name",
   });
@@ -105,6 +164,8 @@ export type TablesInput = Readonly<Record<string, z.output<typeof tableDefinitio
 
 export interface RuleSurroundings {
   readonly maskKey: string | undefined;
+  /** Of the configuration's file: paths are relative to it. */
+  readonly folder: string;
   /** Formats a key's path for the start of a message. */
   readonly place: (path: readonly string[]) => string;
   readonly problem: (code: Problem["code"], path: readonly string[], message: string) => void;
@@ -132,13 +193,14 @@ function tableRule(
     droppedColumns,
     reconcile,
   }: TablesInput[string],
-  { place, problem }: RuleSurroundings,
+  surroundings: RuleSurroundings,
 ): TableRule & { readonly columns: readonly (ColumnRule & { readonly path: readonly string[] })[] } {
+  const { place, problem } = surroundings;
   const path = ["tables", pattern];
   const only = Array.isArray(columns.only) ? columns.only : null;
   const rules = Object.entries(columns).flatMap(([name, column]) => {
     const own = [...path, "columns", name];
-    if (column === undefined || Array.isArray(column)) return [];
+    if (column === undefined || Array.isArray(column) || isComputed(column)) return [];
     return {
       pattern: name,
       isOptional: column.optional === true,
@@ -146,6 +208,10 @@ function tableRule(
       place: place(own),
       path: own,
     };
+  });
+  const computed = Object.entries(columns).flatMap(([name, column]) => {
+    if (column === undefined || Array.isArray(column) || !isComputed(column)) return [];
+    return computedRule(name, column, [...path, "columns", name], surroundings) ?? [];
   });
   const wherePath = [...path, "where"];
   let condition: TableRule["where"] = null;
@@ -159,6 +225,7 @@ function tableRule(
     pattern,
     isOptional: optional === true,
     columns: rules,
+    computed,
     only: only === null ? null : { patterns: only, place: place([...path, "columns", "only"]) },
     where: condition,
     key: key === undefined ? null : { columns: key, place: place([...path, "key"]) },
@@ -172,6 +239,39 @@ function tableRule(
     driftMax: reconcile.maxDrift ?? null,
     place: place(path),
   };
+}
+
+type ColumnInput = z.output<typeof columnDefinition>;
+
+function isComputed(column: ColumnInput): boolean {
+  return COMPUTED_KEYS.some((key) => column[key] !== undefined);
+}
+
+/** Null: something is wrong with it. */
+function computedRule(
+  name: string,
+  { type = "", from = [], value = "", budget = BUDGET_MS }: ColumnInput,
+  path: readonly string[],
+  { place, problem, folder }: RuleSurroundings,
+): ComputedRule | null {
+  if (isGlob(name) || !RESERVED.test(name)) {
+    const message = isGlob(name)
+      ? "a computed column has a name of its own"
+      : "names that begin with _millrace_ are Millrace's own";
+    problem("MR1005", path, message);
+    return null;
+  }
+  const declared = declaredType(type);
+  if (typeof declared === "string") problem("MR1005", [...path, "type"], declared);
+  try {
+    const named = functionName(value, folder);
+    if (typeof declared === "string") return null;
+    return { name, type: declared, from, function: named, budgetMs: budget, place: place([...path, "value"]) };
+  } catch (error) {
+    if (!(error instanceof FunctionFault)) throw error;
+    problem("MR1005", [...path, "value"], `${error.message}; ${error.fix}`);
+    return null;
+  }
 }
 
 /** `true` lifts the condition of a less exact glob. */

@@ -1,5 +1,6 @@
 import { statfsSync, statSync } from "node:fs";
 import { dirname } from "node:path";
+import { digits } from "./figures.ts";
 
 /** A place that can become full: a disk, or the memory that a server may use. */
 export interface Room {
@@ -26,7 +27,7 @@ export function roomText(rooms: readonly { readonly where: string; readonly free
   return rooms
     .toSorted((a, b) => (a.freeBytes ?? 0) - (b.freeBytes ?? 0))
     .slice(0, TOLD_MAX)
-    .map(({ where, freeBytes: free }) => `${where} (${free === null ? "?" : free.toLocaleString("en-US")} bytes free)`)
+    .map(({ where, freeBytes: free }) => `${where} (${free === null ? "?" : digits(free)} bytes free)`)
     .join(", ");
 }
 

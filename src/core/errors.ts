@@ -29,6 +29,7 @@ export type DatabaseReason =
   | "unknown" // an error that is of neither server nor network
   // The server answered:
   | "login"
+  | "no-database" // at the login
   | "privilege"
   | "row-security" // it hides rows from the role
   | "slots" // all replication slots are taken
@@ -165,7 +166,7 @@ export function atServer(error: MillraceError, server: string): MillraceError {
 
 /** A login that is refused: whether another one needs a restart depends on where the configuration has it from. */
 export function withLogin(error: MillraceError, note: string | null | undefined): MillraceError {
-  if (error.reason !== "login" || note == null) return error;
+  if ((error.reason !== "login" && error.reason !== "no-database") || note == null) return error;
   return error.with({ hint: `${error.hint ?? ""} ${note}`.trim() });
 }
 

@@ -1,7 +1,12 @@
 /** Figures as people read them. */
 
+/** `1,234`. */
+export function digits(value: number): string {
+  return value.toLocaleString("en-US");
+}
+
 export function count(value: number, noun: string): string {
-  return `${value.toLocaleString("en-US")} ${noun}${value === 1 ? "" : "s"}`;
+  return `${digits(value)} ${noun}${value === 1 ? "" : "s"}`;
 }
 
 export function seconds(value: number | null): string {
@@ -23,4 +28,9 @@ export function bytes(value: number | null): string {
   const units = ["B", "KB", "MB", "GB", "TB"];
   const power = value < 1 ? 0 : Math.min(units.length - 1, Math.floor(Math.log2(value) / 10));
   return `${power === 0 ? value : (value / 1024 ** power).toFixed(1)} ${units[power]}`;
+}
+
+/** A time in RFC 3339, to the minute. */
+export function utc(time: string): string {
+  return `${time.slice(0, 16).replace("T", " ")} UTC`;
 }

@@ -13,10 +13,9 @@ export interface ErrorPage {
 
 export type ErrorPages = Readonly<Record<ErrorCode, ErrorPage>>;
 
-const RECOVER =
-  "`millrace recover` begins at a new position, compares the sinks with the source and reads only the rows that differ.";
+export const RECOVER =
+  "`millrace recover` begins at a new position, compares the sinks with the source and reads what differs.";
 const READ_AGAIN = "`millrace snapshot start --tables TABLE --sink SINK` reads the table again.";
-const ONE_TABLE = "The table is suspended in this sink; the others go on.";
 
 /**
  * What an error means, whichever connector meets it. One meaning is one number: the error says whose it is
@@ -28,15 +27,13 @@ export const pages = {
     title: "A server can't be reached",
     remedy:
       "See whether the server runs, then look at address, firewall and network: the message names host, port and the system's reason. `millrace check` tests it from the machine on which it runs.",
-    cause:
-      "No connection could be made, or it was lost or gave no answer. Millrace repeats the work until the server answers; nothing is lost.",
+    cause: "No connection could be made, or it was lost or gave no answer. Nothing is lost.",
   },
   MR2002: {
     title: "A login is refused",
     remedy:
       "Correct user, password, key or database in the configuration, or set them at the server as they were; the hint says which. `passwordFile` and `passwordCommand` are asked again at each connection, other changes in millrace.yaml need a restart.",
-    cause:
-      "The server does not take the login, or does not admit it from this address. Millrace tries again at growing intervals.",
+    cause: "The server does not take the login, or does not admit it from this address.",
   },
   MR2003: {
     title: "TLS failed",
@@ -62,8 +59,7 @@ export const pages = {
     title: "A server is busy, or at a limit",
     remedy:
       "Nothing, if it passes. If it lasts, raise the limit that the message names (connections, slots, memory, replicas, shards, sizes, quotas), or give the server less to do: smaller `batch.bytes`, longer `batch.delay`.",
-    cause:
-      "The server is starting, stopping or overloaded, or allows no more of something. Millrace repeats the work until it is taken.",
+    cause: "The server is starting, stopping or overloaded, or allows no more of something.",
   },
   MR2008: {
     title: "A grant is missing",
@@ -105,8 +101,9 @@ export const pages = {
   },
   MR2022: {
     title: "A source is silent",
-    remedy: "Nothing, unless it repeats: then look for a firewall that drops idle connections.",
-    cause: "The server sent nothing for too long, not even what keeps a connection alive. Millrace opens it again.",
+    remedy:
+      "Millrace connects again by itself. If it repeats, look whether the server there runs and is not overloaded, and for a firewall that drops idle connections.",
+    cause: "The server sent nothing for too long, not even what keeps a connection alive.",
   },
   MR2023: {
     title: "The log can't be read",
@@ -124,7 +121,7 @@ export const pages = {
     remedy:
       "Nothing, if it passes. Otherwise end the session that holds the lock: the message names it and since when, if the login may see it.",
     cause:
-      "A lock was not free in time, transactions conflicted, or a statement was cancelled or took longer than it may. Millrace tries again.",
+      "A lock was not free in time, transactions conflicted, or a statement was cancelled or took longer than it may.",
   },
   MR2027: {
     title: "A server refused, for a reason without a number of its own",
@@ -163,12 +160,15 @@ export const pages = {
     title: "A target was not made by Millrace",
     remedy:
       "Give the sink another `schema` or `prefix`. Rename or drop what is there only if nobody needs it: if the sink's database is the source's, it may be the captured table itself.",
-    cause: `A table, view, index or file with the target's name exists, and Millrace did not make it. Millrace does not touch it. ${ONE_TABLE}`,
+    cause:
+      "A table, view, index or file with the target's name exists, and Millrace did not make it. Millrace does not touch it.",
+    seen: "suspended in a sink",
   },
   MR3107: {
     title: "Somebody changed a target",
     remedy: `Change it back to what the message names, or drop it while Millrace is stopped. Then ${READ_AGAIN}`,
-    cause: `A type, key, engine, mapping, setting or number of partitions is not the one that Millrace gave it, so that rows would be lost or mixed up. Or the key of a history changed. ${ONE_TABLE}`,
+    cause:
+      "A type, key, engine, mapping, setting or number of partitions is not the one that Millrace gave it, so that rows would be lost or mixed up. Or the key of a history changed. The table is suspended in this sink.",
   },
   MR3109: {
     title: "Another process has taken a sink over",
@@ -193,7 +193,9 @@ export const pages = {
   MR3117: {
     title: "A name is reserved",
     remedy: "Rename the column, by a rule or at the source, give the sink a `schema`, or leave the table out.",
-    cause: `A column begins with \`_millrace_\`, or the table would lie in a schema that belongs to the target or to Millrace. ${ONE_TABLE}`,
+    cause:
+      "A column begins with `_millrace_`, or the table would lie in a schema that belongs to the target or to Millrace.",
+    seen: "suspended in a sink",
   },
   MR3120: {
     title: "A target has another form",
@@ -205,7 +207,9 @@ export const pages = {
   MR3121: {
     title: "A table was taken over by another sink",
     remedy: `Decide who writes it. Give the other one another \`schema\` or \`prefix\`, exclude the table in its \`tables\`, or stop that daemon. Then ${READ_AGAIN}`,
-    cause: `Another daemon, or another sink, has prepared the same table or topic since. Two that write to one hide each other's rows. ${ONE_TABLE}`,
+    cause:
+      "Another daemon, or another sink, has prepared the same table or topic since. Two that write to one hide each other's rows.",
+    seen: "suspended in a sink",
   },
   MR3202: {
     title: "A file is not one that can be read",

@@ -40,6 +40,24 @@ const NO_NAME = new Set(["ENOTFOUND", "EAI_AGAIN", "ESERVFAIL", "EAI_FAIL", "EAI
 const NO_HANDLES = new Set(["EMFILE", "ENFILE"]);
 const ENDED = new Set(["ECONNRESET", "EPIPE", "ECONNABORTED"]);
 
+/** Whether no file or connection can be opened, whichever it is. */
+export function lacksHandles(code: string): boolean {
+  return NO_HANDLES.has(code);
+}
+
+export function moreHandles(): string {
+  return `The daemon has no file handles left: raise the limit of open files (ulimit -n is ${openFilesMax()}; LimitNOFILE of a systemd unit), and start the daemon again.`;
+}
+
+/** Without opening a file to find out. */
+function openFilesMax(): string {
+  // Otherwise it asks for the names of all addresses.
+  Object.assign(process.report, { excludeNetwork: true });
+  const report: { readonly userLimits?: { readonly open_files?: { readonly soft?: number | string } } } =
+    process.report.getReport();
+  return `${report.userLimits?.open_files?.soft ?? "too low"}`;
+}
+
 /** What to do about a server that gave no answer, by the system's code; `key`: where the configuration names it. */
 export function reachAgain(code: string | undefined, server: string, key: string): string {
   const also = "Millrace tries again by itself.";
@@ -47,8 +65,7 @@ export function reachAgain(code: string | undefined, server: string, key: string
     return `Nothing listens at ${server}: start the server there, or correct \`${key}\`. ${also}`;
   if (code !== undefined && NO_NAME.has(code))
     return `The name in ${server} is not known on this machine: correct \`${key}\`, or the resolver. ${also}`;
-  if (code !== undefined && NO_HANDLES.has(code))
-    return "The daemon's user has no file handles left: raise the limit (ulimit -n), and start the daemon again.";
+  if (code !== undefined && lacksHandles(code)) return moreHandles();
   if (code !== undefined && ENDED.has(code))
     return `${server}, or a proxy or firewall in between, ended the connection: look at its log. ${also}`;
   return `${server} gave no answer: look whether the server there runs and is not overloaded, and at the firewall and network in between. ${also}`;

@@ -1,11 +1,12 @@
 /** One pattern of a selection, as configurations and commands write it. */
 export const TABLE_GLOB = /^!?[^.!]+\..+$/s;
 
-/** Selects tables: globs over `schema.table`; `!` excludes, in any case of the letters: what is left out is not shown. */
+/** Selects tables: globs over `schema.table`; `!` excludes, in any spelling of the letters: what is left out is not shown. */
 export class TableSelection {
   readonly #patterns: readonly string[];
   readonly #included: readonly RegExp[];
-  readonly #excluded: readonly RegExp[];
+  /** Without their `!`. */
+  readonly #excluded: readonly string[];
   /** Patterns that name exactly one table: it must be possible to capture it. */
   readonly literals: readonly string[];
 
@@ -20,9 +21,7 @@ export class TableSelection {
     this.#isOwn = isOwn;
     const included = patterns.filter((pattern) => !pattern.startsWith("!"));
     this.#included = included.length === 0 ? [/^/] : included.map(glob);
-    this.#excluded = patterns
-      .filter((pattern) => pattern.startsWith("!"))
-      .map((pattern) => inAnyCase(pattern.slice(1)));
+    this.#excluded = patterns.filter((pattern) => pattern.startsWith("!")).map((pattern) => pattern.slice(1));
     this.literals = included.filter((pattern) => !isGlob(pattern));
   }
 
@@ -30,7 +29,8 @@ export class TableSelection {
     const text = selectedName({ schema, table });
     if (this.#isOwn({ schema, table }) && !this.literals.includes(text)) return false;
     return (
-      this.#included.some((pattern) => pattern.test(text)) && !this.#excluded.some((pattern) => pattern.test(text))
+      this.#included.some((pattern) => pattern.test(text)) &&
+      !this.#excluded.some((pattern) => fitsInAnySpelling(pattern, text))
     );
   }
 
@@ -40,7 +40,7 @@ export class TableSelection {
     const taken = names.filter((name) => this.#included.some((pattern) => pattern.test(name)));
     return this.#patterns.filter((pattern) =>
       pattern.startsWith("!")
-        ? !taken.some((name) => inAnyCase(pattern.slice(1)).test(name))
+        ? !taken.some((name) => fitsInAnySpelling(pattern.slice(1), name))
         : !names.some((name) => glob(pattern).test(name)),
     );
   }
@@ -77,10 +77,15 @@ export function fits(pattern: string, name: string): boolean {
   return pattern === name || glob(pattern).test(name);
 }
 
-/** The same, whatever the case of the letters. */
-export function fitsInAnyCase(pattern: string, name: string): boolean {
-  return inAnyCase(pattern).test(name);
+/** The same, whatever the case of the letters, and however those with accents are composed. */
+export function fitsInAnySpelling(pattern: string, name: string): boolean {
+  let compiled = spellings.get(pattern);
+  if (compiled === undefined) spellings.set(pattern, (compiled = new RegExp(glob(pattern.normalize(COMPOSED)), "isu")));
+  return compiled.test(name.normalize(COMPOSED));
 }
+
+/** Leaves the characters of globs alone, and full width and other forms of a letter are that letter. */
+const COMPOSED = "NFKC";
 
 /** Less than zero if `a` is the more exact one of two patterns that fit a name; zero: neither is. */
 export function byExactness(a: string, b: string, name: string): number {
@@ -97,11 +102,8 @@ export function isGlob(pattern: string): boolean {
   return /[*?]/.test(pattern);
 }
 
-function inAnyCase(pattern: string): RegExp {
-  return new RegExp(glob(pattern), "isu");
-}
-
 const globs = new Map<string, RegExp>();
+const spellings = new Map<string, RegExp>();
 
 /** `*` matches any run of characters, `?` one; all other characters match themselves. Each is compiled once. */
 function glob(pattern: string): RegExp {

@@ -9,21 +9,26 @@ import type {
   ReportSummary,
   TableReconciliation,
 } from "../core/contracts/reconciliation.ts";
-import type { ComparisonStatus } from "../core/contracts/status.ts";
-import type { StateStore, StoredError } from "../core/contracts/state-store.ts";
+import type { ComparisonStatus, ContinuousStatus } from "../core/contracts/status.ts";
+import type { ProofRecord, StateStore, StoredError } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
-import type { Levels } from "../ops/metrics.ts";
+import type { Scraped } from "../ops/gauges.ts";
 import { lastEqual, pastOf } from "../reconcile/report/past.ts";
 import { Reconciler, type ReconcilerParts } from "../reconcile/reconciler.ts";
 import { ReportFolder } from "../reconcile/report/report-folder.ts";
 import { keepReport } from "../reconcile/report/reporting.ts";
+import { proofStatus } from "../reconcile/proof/proof-status.ts";
+import { type Holds, Proving } from "../reconcile/proof/proving.ts";
 import { followSchedule, nextTime, overdueSince } from "../reconcile/schedule.ts";
+import { VERSION } from "../version.ts";
 import { driftMaxOf } from "../rules/merged-rule.ts";
 
 export interface ComparingParts extends Pick<ReconcilerParts, "clock" | "news" | "port" | "lag" | "kept"> {
   readonly reports: StateStore["reports"];
   readonly folder: ReportFolder | null;
   readonly redact: (json: string) => string;
+  readonly proofs: StateStore["proofs"];
+  readonly holds: () => Promise<Holds>;
   readonly logger: Logger;
 }
 
@@ -56,6 +61,10 @@ export class Comparing {
   /** Of the newest scheduled comparison. */
   #failure: StoredError | null = null;
   readonly #proofs = new Map<string, Proof>();
+  readonly #proving: Proving | null;
+  readonly #proven: LastAnswer<readonly ProofRecord[]>;
+  readonly #config: Config;
+  readonly #stored: StateStore["proofs"];
 
   constructor(config: Config, { clock, news, port, lag, kept, ...parts }: ComparingParts, signal: AbortSignal) {
     const { name, rules } = config;
@@ -66,20 +75,30 @@ export class Comparing {
     this.#signal = signal;
     this.#clock = clock;
     this.#startedAt = new Date(clock.now());
+    this.#config = config;
+    this.#stored = parts.proofs;
+    this.#proven = new LastAnswer(clock, []);
     this.reconciler = new Reconciler({
       clock,
       news,
       name,
+      version: VERSION,
+      config: config.digest,
       port,
       lag,
       driftMax: (table) => driftMaxOf(rules, table),
       kept,
       report: async (found) => {
         this.#prove(found);
-        await keepReport(parts, found);
+        await keepReport({ ...parts, sign: config.reconcile.sign }, found);
       },
       logger: parts.logger,
     });
+    const { continuous } = config.reconcile;
+    const { proofs, holds, logger } = parts;
+    const { reconciler } = this;
+    this.#proving =
+      continuous === null ? null : new Proving({ ...continuous, clock, port, proofs, reconciler, holds, lag, logger });
   }
 
   /** Runs one comparison to its end. */
@@ -126,7 +145,17 @@ export class Comparing {
       ...past,
       failure: isOver ? null : this.#failure,
       overdueSince: this.#overdueSince(reports),
+      continuous: await this.#continuous(),
     };
+  }
+
+  async #continuous(): Promise<ContinuousStatus | null> {
+    const { continuous } = this.#config.reconcile;
+    if (continuous === null || this.#proving === null) return null;
+    const records = await this.#proven.to(() => this.#stored.list());
+    const driftMax = (table: string) => driftMaxOf(this.#config.rules, table);
+    const { maxAgeMs } = continuous;
+    return proofStatus(records, { maxAgeMs, nowMs: this.#clock.now(), driftMax, waits: this.#proving.why });
   }
 
   /** Without a whole comparison: since this process began, which could have run them. */
@@ -138,9 +167,15 @@ export class Comparing {
   }
 
   /** For the metrics. */
-  async levels(): Promise<Pick<Levels, "drift" | "lastEqualSeconds">> {
+  async levels(): Promise<Pick<Scraped, "drift" | "lastEqualSeconds" | "proofs">> {
     const equal = lastEqual(await this.#listed.to(() => this.#reports.list()));
-    return { drift: this.reconciler.drift, lastEqualSeconds: equal === null ? null : equal.getTime() / 1000 };
+    const proven = this.#proving === null ? null : await this.#proven.to(() => this.#stored.list());
+    const proofs = proven?.map(({ table, sink, provenAt, since }) => ({ table, sink, equalAt: provenAt ?? since }));
+    return {
+      proofs: proofs ?? this.proofs,
+      drift: this.reconciler.drift,
+      lastEqualSeconds: equal === null ? null : equal.getTime() / 1000,
+    };
   }
 
   #failureOf(error: unknown): StoredError {
@@ -151,8 +186,15 @@ export class Comparing {
     return { code: known?.code ?? "MR1402", message, hint: known?.hint ?? null, at, since };
   }
 
-  /** Runs the scheduled comparisons; never ends if none is scheduled. */
+  /** Runs the scheduled comparisons, and the continuous one; never ends. */
   async planned(): Promise<never> {
+    return await Promise.race([
+      this.#scheduled(),
+      ...(this.#proving === null ? [] : [this.#proving.run(this.#signal)]),
+    ]);
+  }
+
+  async #scheduled(): Promise<never> {
     if (this.#schedule === null) return await new Promise<never>(() => {});
     const { cron, timeZone, repairs, patienceMs, mode } = this.#schedule;
     const request: ReconcileRequest = {

@@ -8,12 +8,12 @@ import { contextOf, type EnvelopeContext } from "../core/model/envelope.ts";
 import type { Sink } from "../core/contracts/sink.ts";
 import type { Source } from "../core/contracts/source.ts";
 import type { StatusDocument } from "../core/contracts/status.ts";
-import { type StateStore, type StoredError, storedErrorOf } from "../core/contracts/state-store.ts";
+import type { StateStore, StoredError } from "../core/contracts/state-store.ts";
 import type { ReconcileDocument, ReconcileRequest } from "../core/contracts/reconciliation.ts";
 import { findMillraceError, isAborted } from "../core/errors.ts";
 import { TableSelection } from "../core/table-selection.ts";
 import type { Logger, Metrics } from "../core/contracts/telemetry.ts";
-import { holderName, isGone } from "./holder.ts";
+import { type HeldState, holdingState } from "./held-state.ts";
 import { openSource, memoryOf } from "./ruled-source.ts";
 import { Activity } from "../ops/dashboard/activity.ts";
 import { History } from "../ops/dashboard/history.ts";
@@ -21,6 +21,15 @@ import { Notifier } from "../ops/notifier.ts";
 import { webhook } from "../ops/webhook.ts";
 import { PrometheusMetrics } from "../ops/metrics.ts";
 import { TracedBatches } from "../ops/otlp/traced-batches.ts";
+import { followNest, holdDocuments, type OpenNest, openNestOf, watchColumns } from "./documents.ts";
+import { type Controls, JoinedControl } from "./joined-control.ts";
+import { joinedPort } from "./joined-port.ts";
+import type { ComparePort } from "../core/contracts/comparing.ts";
+import type { TableName } from "../core/contracts/connector.ts";
+import { tableId } from "../core/model/schema.ts";
+import { News } from "../core/news.ts";
+import { partsOf } from "./state-parts.ts";
+import { holdsOf } from "../reconcile/proof/proof-status.ts";
 import { repairDifferences } from "../reconcile/recovery.ts";
 import type { ReportFolder } from "../reconcile/report/report-folder.ts";
 import { policyOf } from "../rules/merged-rule.ts";
@@ -29,10 +38,9 @@ import { Pipeline, type SinkSetup } from "../runtime/pipeline.ts";
 import { relay } from "./log-relay.ts";
 import { LEASE_LOST } from "../state/errors.ts";
 import { openState, roomsOfState } from "../state/open.ts";
-import { patient } from "../state/patient.ts";
 import { redacting } from "../state/redacting.ts";
-import { awaitLease, forgetRemovedSinks, keepLease, releaseLease, takeLease, throughMoves } from "./lease.ts";
-import { levelsOf, serve, type ServedParts } from "./serving.ts";
+import { forgetRemovedSinks, keepLease } from "./lease.ts";
+import { ofSink, scrapedFrom, serve, type ServedParts } from "./serving.ts";
 import { PRODUCER, VERSION } from "../version.ts";
 
 export interface DaemonOptions {
@@ -71,75 +79,33 @@ const DEFAULT_LIMITS: NonNullable<Sink["batchLimits"]> = { rowCountMax: 50_000, 
 /** Runs one source with its sinks until `signal` aborts. It creates all parts of the daemon and connects them. */
 export async function runDaemon(config: Config, options: DaemonOptions, signal: AbortSignal): Promise<DaemonResult> {
   const folder = openReports(config);
-  const opened = await openState(config.state, { name: config.name, clock });
-  const waiting = patient({ store: options.wrap?.state?.(opened) ?? opened, clock, logger: options.logger }, signal);
-  const state = redacting(waiting.store, options.redact);
+  const { logger, redact, once, awaitsLease = false, wrap } = options;
+  const told = async (stored: StateStore, how: "ended" | "failed", ended: StoredError | null): Promise<void> => {
+    // A run with `once` ends because it is done.
+    if ((once && how === "ended") || ended?.code === LEASE_LOST) return;
+    const { notices } = redacting(stored, redact);
+    const condition = ended === null ? daemonAbsent(timestamp(clock)) : daemonEnded(ended);
+    await notifierOf(config, { notices, redact, logger })?.last(condition);
+  };
+  const open = (): Promise<StateStore> => openState(config.state, { name: config.name, clock });
+  const parts = { clock, logger, redact, open, wrap: wrap?.state, awaitsLease, told };
   try {
-    const parts = { state, clock, holder: holderName(), isGone };
-    const { awaitsLease = false, logger } = options;
-    const { lease, isInherited } = await (awaitsLease ? awaitLease(parts, logger, signal) : takeLease(parts));
-    const tellEnd = async (stored: StateStore, ended: StoredError | null): Promise<void> => {
-      const { notices } = redacting(stored, options.redact);
-      const condition = ended === null ? daemonAbsent(timestamp(clock)) : daemonEnded(ended);
-      await notifierOf(config, { notices, redact: options.redact, logger })?.last(condition);
-    };
-    try {
-      await state.ending.set(null);
-      const result = await throughMoves(
-        { clock, logger },
-        () =>
-          runWithLease(
-            config,
-            options,
-            { state, lease: lease.number, isInherited, folder, stateError: waiting.error },
-            signal,
-          ),
-        signal,
-      );
-      // A run with `once` ends because it is done.
-      if (!options.once) await tellEnd(opened, null);
-      return result;
-    } catch (error) {
-      const ended = signal.aborted ? null : endingOf(error);
-      // A state that can't be written is no reason to wait: the log has the error too.
-      if (ended !== null)
-        await redacting(opened, options.redact)
-          .ending.set(ended)
-          .catch(() => undefined);
-      if (ended?.code !== LEASE_LOST) await tellEnd(opened, ended);
-      throw error;
-    } finally {
-      await releaseLease(state, lease.number, options.logger);
-    }
+    return await holdingState(parts, (held) => runWithLease(config, options, { ...held, folder }, signal), signal);
   } catch (error) {
     if (signal.aborted && isAborted(error)) return STOPPED;
     throw error;
-  } finally {
-    await state.close();
   }
 }
 
-/** For `status` and the webhook; null: no error of ours. */
-function endingOf(error: unknown): StoredError | null {
-  const known = findMillraceError(error);
-  return known === undefined ? null : storedErrorOf(known, timestamp(clock));
-}
-
-interface HeldState {
-  readonly state: StateStore;
-  readonly lease: number;
-  /** See Acquired. */
-  readonly isInherited: boolean;
+interface DaemonState extends HeldState {
   /** The folder where reports are written too. */
   readonly folder: ReportFolder | null;
-  /** Why calls of the state wait. */
-  readonly stateError: () => StoredError | null;
 }
 
 async function runWithLease(
   config: Config,
   options: DaemonOptions,
-  { state, lease, isInherited, folder, stateError }: HeldState,
+  { state, lease, isInherited, folder, stateError }: DaemonState,
   signal: AbortSignal,
 ): Promise<DaemonResult> {
   const { logger, redact, once, reconcile, wrap = {} } = options;
@@ -148,42 +114,95 @@ async function runWithLease(
   const metrics = new PrometheusMetrics();
   const traced = tracedBatches(config.otlp, metrics);
   const activity = new Activity(clock, traced ?? metrics);
-  const origin = contextOf({ name: config.name, producer: PRODUCER }, source);
-  const sinks = await Promise.all(config.sinks.map((sink) => setUp(config.source, sink, origin, logger, wrap.sink)));
+  const captured = new TableSelection(config.source.tables);
+  const isCaptured = ({ schema, table }: TableName): boolean => captured.matches(schema, table);
+  const setUpAll = async (of: Source, takes: (table: TableName) => boolean, configs: readonly SinkConfig[]) => {
+    const origin = contextOf({ name: config.name, producer: PRODUCER }, of);
+    return await Promise.all(configs.map((sink) => setUp(takes, sink, origin, logger, wrap.sink)));
+  };
+  const nest = config.documents.length === 0 ? null : await openNestOf(config, source, logger, signal);
+  const ofTables = await setUpAll(
+    source,
+    isCaptured,
+    config.sinks.filter(({ documents }) => documents === null),
+  );
+  const ofDocuments =
+    nest === null
+      ? []
+      : await setUpAll(
+          nest.source,
+          () => true,
+          config.sinks.filter(({ documents }) => documents !== null),
+        );
+  if (nest !== null) ofTables.push(nestSetup(nest));
+  const sinks = [...ofTables, ...ofDocuments];
   await forgetRemovedSinks(
     state,
     sinks.map(({ sink }) => sink.name),
   );
   if (isInherited) logger.info({}, "the last daemon was not stopped, but ended");
   await tellEngines(state, sinks, isInherited);
-  const pipeline = new Pipeline({
+  const parts = partsOf(state, (name) => ofDocuments.some(({ sink }) => sink.name === name));
+  const shared = {
     clock,
     name: config.name,
     producer: PRODUCER,
-    source,
-    state,
     lease,
-    sinks,
-    snapshot: config.source.snapshot,
-    heartbeatMs: config.source.heartbeatMs,
-    login: config.source.login,
     isOnce: once,
-    policyOf: (table) => policyOf(config.rules, table),
-    revised: ruled.revised,
+    news: new News(),
     logger,
     metrics: activity,
+  };
+  const { snapshot, heartbeatMs, login } = config.source;
+  const pipeline = new Pipeline({
+    ...shared,
+    source,
+    state: nest === null ? state : parts.tables,
+    sinks: ofTables,
+    snapshot,
+    heartbeatMs,
+    login,
+    policyOf: (table) => policyOf(config.rules, table),
+    revised: ruled.revised,
   });
-  const control = new Control(config.name, pipeline, logger, config.retention);
+  const ownControl = new Control(config.name, pipeline, logger, config.retention);
+  const documents =
+    nest === null
+      ? null
+      : new Pipeline({
+          ...shared,
+          source: nest.source,
+          state: parts.documents,
+          sinks: ofDocuments,
+          snapshot: "initial",
+          heartbeatMs,
+          revised: () => null,
+        });
+  /** Of the pipeline of documents. */
+  let failure: StoredError | null = null;
+  let isFilled = false;
+  const control: Controls =
+    documents === null || nest === null
+      ? ownControl
+      : new JoinedControl({
+          clock,
+          tables: ownControl,
+          documents: new Control(config.name, documents, logger),
+          config,
+          nest,
+          facts: () => ({ failure, isFilled, waiting: nest.waiting() }),
+        });
   const { signal: until, end } = scopeOf(signal);
-  const { reports, comparisons: kept } = state;
+  const { reports, comparisons: kept, proofs } = state;
   const compared = {
     clock,
     news: pipeline.news,
-    port: () => pipeline.comparisons,
+    port: () => portOf(pipeline, documents),
     lag: (sink: string) => control.lagOf(sink),
     kept,
   };
-  const comparing = new Comparing(config, { ...compared, reports, folder, redact, logger }, until);
+  const holds = async () => holdsOf(await control.status());
+  const comparing = new Comparing(config, { ...compared, reports, proofs, holds, folder, redact, logger }, until);
   await comparing.recall();
   const { reconciler } = comparing;
   const firstSeen = new FirstSeen();
@@ -202,12 +221,31 @@ async function runWithLease(
   // It looks every few seconds, so that what is not well has its beginning before anybody asks.
   const history = new History({ clock, activity, status, logger });
   const notifier = notifierOf(config, { notices: state.notices, redact, logger });
-  const parts = { control, comparing, state, metrics, activity, history, status, redact, logger };
+  const served = { control, comparing, state, metrics, activity, history, status, redact, logger };
   await options.serves?.();
-  await using admin = await serve(config, parts, until);
+  await using admin = await serve(config, served, until);
   logger.info({ name: config.name, listen: admin.address }, "millrace is running");
+  const following =
+    nest === null || documents === null
+      ? null
+      : Promise.race([
+          followNest(
+            {
+              clock,
+              tables: pipeline,
+              documents,
+              nest,
+              logger,
+              onFilled: () => (isFilled = true),
+              onFailure: (error) => (failure = error),
+            },
+            until,
+          ),
+          holdDocuments({ clock, tables: pipeline, nest }, until),
+          watchColumns(config, source, { clock, tables: pipeline, documents, nest, logger }, until),
+        ]);
   const running = pipeline.run(until);
-  const relaying = relay({ clock, sinks: sinks.map(({ sink }) => sink), pipeline, logger }, until);
+  const relaying = relay({ clock, sinks: ofTables.map(({ sink }) => sink), pipeline, logger }, until);
   try {
     const caughtUp = async (): Promise<DaemonResult> => {
       const missing = await control.untilCaughtUp(until);
@@ -215,10 +253,11 @@ async function runWithLease(
     };
     return await Promise.race([
       running.then((): DaemonResult => STOPPED),
+      ...(following === null ? [] : [following.then((): DaemonResult => STOPPED)]),
       control.run(until),
       history.run(until),
       ...(notifier === null ? [] : [notifier.run(async () => (await status()).conditions, until)]),
-      ...(config.otlp === null ? [] : [sendTelemetry(config.otlp, { ...parts, name: config.name, traced }, until)]),
+      ...(config.otlp === null ? [] : [sendTelemetry(config.otlp, { ...served, name: config.name, traced }, until)]),
       keepLease({ state, clock }, lease, until),
       repairDifferences({ clock, reconciler, snapshots: state.snapshots, logger }, until),
       once ? caughtUp() : comparing.planned(),
@@ -228,8 +267,8 @@ async function runWithLease(
     return STOPPED;
   } finally {
     end();
-    await Promise.allSettled([running, relaying]);
-    await closeAll(source, sinks, logger);
+    await Promise.allSettled([running, following, relaying]);
+    await closeAll([source, ...(nest === null ? [] : [nest.source])], sinks, logger);
     logger.info({}, "millrace has stopped");
   }
 }
@@ -246,7 +285,7 @@ interface TelemetryParts extends ServedParts {
 async function sendTelemetry(to: OtlpConfig, parts: TelemetryParts, signal: AbortSignal): Promise<never> {
   const { name, metrics, traced, logger } = parts;
   const { pushTelemetry } = await import("../ops/otlp/otlp-push.ts");
-  const collect = async () => await metrics.measured(await levelsOf(parts));
+  const collect = async () => await metrics.measured(await scrapedFrom(parts));
   const takeBatches = traced === null ? null : () => traced.take();
   return await pushTelemetry({ ...to, clock, name, version: VERSION, collect, takeBatches, logger }, signal);
 }
@@ -264,33 +303,56 @@ function notifierOf({ name, notify }: Config, { notices, redact, logger }: Notif
   return new Notifier({ clock, name, level, afterMs, notices, send, logger });
 }
 
+/** What can't be used in its part of the configuration ends the start: the message says of which sink. */
+async function created({ name, connector }: SinkConfig, logger: Logger, origin: EnvelopeContext): Promise<Sink> {
+  try {
+    return await connector.create(logger, origin);
+  } catch (error) {
+    const known = findMillraceError(error);
+    throw known === undefined ? error : known.with({ message: `${ofSink(name)}${known.message}` });
+  }
+}
+
 async function setUp(
-  source: Config["source"],
+  isCaptured: (table: TableName) => boolean,
   config: SinkConfig,
   origin: EnvelopeContext,
   logger: Logger,
   wrap: (sink: Sink) => Sink = (sink) => sink,
 ): Promise<SinkSetup> {
-  const captured = new TableSelection(source.tables);
   const selection = new TableSelection(config.tables);
-  const sink = await config.connector.create(logger.child({ sink: config.name }), origin);
+  const sink = await created(config, logger.child({ sink: config.name }), origin);
   const limits = sink.batchLimits ?? DEFAULT_LIMITS;
   return {
     sink: wrap(sink),
     limits: {
+      ...limits,
       rowCountMax: config.batch.rowCountMax ?? limits.rowCountMax,
       byteCountMax: config.batch.byteCountMax ?? limits.byteCountMax,
       delayMs: config.batch.delayMs ?? limits.delayMs ?? 0,
-      hasTruncates: limits.hasTruncates ?? false,
-      ...(limits.tableCountMax === undefined ? {} : { tableCountMax: limits.tableCountMax }),
       ...(config.batch.answerMsMax === null ? {} : { answerMsMax: config.batch.answerMsMax }),
     },
     onPoison: config.onPoison,
     login: config.login,
     deadLettersMax: config.deadLettersMax,
+    neighbours: config.neighbours,
     ...(config.onLost === undefined ? {} : { onLost: config.onLost }),
-    takes: ({ schema, table }) => captured.matches(schema, table) && selection.matches(schema, table),
+    takes: (table) => isCaptured(table) && selection.matches(table.schema, table.table),
   };
+}
+
+/** The nest is a sink of the tables that documents are made of. */
+function nestSetup({ sink, tableIds }: OpenNest): SinkSetup {
+  const limits = sink.batchLimits ?? DEFAULT_LIMITS;
+  const taken = new Set(tableIds);
+  const takes = ({ schema, table }: TableName): boolean => taken.has(tableId(schema, table));
+  return { sink, limits, onPoison: "deadLetter", onLost: "resync", takes };
+}
+
+/** Null while one of them does not stream yet. */
+function portOf({ comparisons: tables }: Pipeline, documents: Pipeline | null): ComparePort | null {
+  if (documents === null || tables === null) return tables;
+  return documents.comparisons === null ? null : joinedPort(tables, documents.comparisons);
 }
 
 /** Before any sink is opened. */
@@ -304,8 +366,8 @@ async function tellEngines(state: StateStore, sinks: readonly SinkSetup[], died:
   }
 }
 
-async function closeAll(source: Source, sinks: readonly SinkSetup[], logger: Logger): Promise<void> {
-  const closing = [source.close(), ...sinks.map(({ sink }) => sink.close())];
+async function closeAll(sources: readonly Source[], sinks: readonly SinkSetup[], logger: Logger): Promise<void> {
+  const closing = [...sources.map((source) => source.close()), ...sinks.map(({ sink }) => sink.close())];
   for (const result of await Promise.allSettled(closing)) {
     if (result.status === "rejected")
       logger.warn({ error: result.reason as unknown }, "a connection was not closed cleanly");

@@ -8,7 +8,7 @@ import type { StateStore } from "../core/contracts/state-store.ts";
 import { policyOf } from "../rules/merged-rule.ts";
 import type { Pin } from "../rules/pins.ts";
 import { sourceShape } from "../rules/source-shape.ts";
-import { type RuledSource, withRules } from "../rules/with-rules.ts";
+import { type RuledSource, withFunctions, withRules } from "../rules/with-rules.ts";
 
 /** The configured source under its rules. Every part that shows, stores or sends rows must use this one. */
 export async function openSource(
@@ -16,7 +16,8 @@ export async function openSource(
   memory: RuleMemory,
   logger: Logger,
 ): Promise<RuledSource> {
-  return withRules(await source.connector.create(logger), rules, memory, isSelectedBy(source));
+  const ruled = withFunctions(rules);
+  return withRules(await source.connector.create(logger), ruled, memory, isSelectedBy(source));
 }
 
 /** Whether `source.tables` names the table without a wildcard. */
@@ -35,14 +36,19 @@ export async function memoryOf(
   const isPlain = rules.tables.length === 0 && rules.selections.every(({ patterns }) => patterns.length === 0);
   if (isPlain && newest.every(({ ruled }) => ruled === undefined))
     return { ...noMemory(), keep: (renames, position) => schemas.rename(renames, position) };
-  const versions: TableVersion[] = [];
-  for (const { id } of newest) versions.push(...(await schemas.versions(id)));
+  const all: TableVersion[] = [];
+  const versions = new Map<string, TableVersion>();
+  for (const table of newest) {
+    const own = await schemas.versions(table.id);
+    all.push(...own);
+    versions.set(table.id, own.findLast(({ ruled }) => ruled?.fault == null) ?? table);
+  }
   for (const table of newest) {
     if (policyOf(rules, table).schemaChange !== "ignore") continue;
-    const last = versions.findLast(({ id }) => id === table.id) ?? table;
+    const last = all.findLast(({ id }) => id === table.id) ?? table;
     const shape = sourceShape(last);
     if (shape.key.length > 0) pins.set(table.id, { shape, since: last.since });
   }
-  const former = new FormerRules(versions, await schemas.renames());
-  return { pins, former, keep: (renames, position) => schemas.rename(renames, position) };
+  const former = new FormerRules(all, await schemas.renames());
+  return { pins, former, versions, keep: (renames, position) => schemas.rename(renames, position) };
 }

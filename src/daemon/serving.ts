@@ -13,7 +13,6 @@ import type { DeadLetter, StateStore, StoredError } from "../core/contracts/stat
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { listenFailed } from "../ops/errors.ts";
 import { makeFolder } from "../core/folder.ts";
-import { pipelineLevels, tableLevels } from "./gauges.ts";
 import { createAdmin, createWaitingAdmin } from "../ops/admin/admin.ts";
 import type { AdminPort } from "../ops/admin/port.ts";
 import { RateLimit } from "../ops/admin/rate-limit.ts";
@@ -21,9 +20,10 @@ import { controlSocketPath } from "../ops/control-socket.ts";
 import type { Activity } from "../ops/dashboard/activity.ts";
 import { type History, STEP_SECONDS } from "../ops/dashboard/history.ts";
 import { type DaemonView, letterGroupsOf, lettersOf, readsOf, tablesOf } from "../ops/dashboard/view.ts";
-import type { Levels, PrometheusMetrics } from "../ops/metrics.ts";
+import type { Scraped } from "../ops/gauges.ts";
+import type { PrometheusMetrics } from "../ops/metrics.ts";
 import { retentionSeconds } from "../ops/retention.ts";
-import type { Control } from "../runtime/control/control.ts";
+import type { Controls } from "./joined-control.ts";
 import { VERSION } from "../version.ts";
 
 type View = Omit<DaemonView, "role">;
@@ -33,7 +33,7 @@ interface Served extends AsyncDisposable {
 }
 
 export interface ServedParts {
-  readonly control: Control;
+  readonly control: Controls;
   readonly comparing: Comparing;
   readonly state: Pick<StateStore, "audit" | "deadLetters" | "reports" | "sinks">;
   readonly metrics: PrometheusMetrics;
@@ -98,7 +98,7 @@ export async function serveWaiting(config: Config, { error, redact, logger }: Wa
   const ends = new AsyncDisposableStack();
   const path = controlSocketPath(config.state.url);
   try {
-    if (isOfState(error) && !(await isListenedTo(path))) {
+    if (!(await isListenedTo(path))) {
       const local = createWaitingAdmin({ status, error, redact }, { kind: "socket" });
       ends.defer(() => local.close());
       ends.use(await listenLocally(local, path));
@@ -115,6 +115,11 @@ export async function serveWaiting(config: Config, { error, redact, logger }: Wa
   return ends;
 }
 
+/** What a failure of one sink begins with where the daemon can't begin over it. */
+export function ofSink(name: string): string {
+  return `sink ${name}: `;
+}
+
 function isOfState({ code }: StoredError): boolean {
   return code.startsWith("MR12");
 }
@@ -128,9 +133,12 @@ function isListenedTo(path: string): Promise<boolean> {
 /** What is known without state, source and sinks. */
 function waitingStatus(config: Config, error: StoredError): StatusDocument {
   const ofState = isOfState(error);
-  const source = ofState ? {} : { error, unanswered: error };
+  const sink = config.sinks.find(({ name }) => error.message.startsWith(ofSink(name)));
+  const source = ofState || sink !== undefined ? {} : { error, unanswered: error };
+  const waits = { state: "retrying", error, needsPerson: true } as const;
+  const sinks = new Map(sink === undefined ? [] : [[sink.name, waits]]);
   const daemon = { pid: process.pid, startedAt: error.since ?? error.at };
-  const known = pipelineStatus(config, { phase: "starting", source, daemon });
+  const known = pipelineStatus(config, { phase: "starting", source, daemon, sinks });
   const reconcile = { next: null, last: null, drift: null, failure: null };
   return statusDocument(known, { state: { error: ofState ? error : null }, reconcile });
 }
@@ -141,10 +149,11 @@ function portOf(parts: ServedParts, signal: AbortSignal): AdminPort {
   return {
     version: VERSION,
     status: parts.status,
-    metrics: async () => ({ contentType: metrics.contentType, text: await metrics.text(await levelsOf(parts)) }),
+    metrics: async () => ({ contentType: metrics.contentType, text: await metrics.text(await scrapedFrom(parts)) }),
     pause: (sink, tables) => control.pause(sink, tables),
     resume: (sink, tables) => control.resume(sink, tables),
     wait: (timeoutMs) => control.wait(timeoutMs, signal),
+    fresh: (request, timeoutMs) => control.fresh(request, timeoutMs, signal),
     startSnapshot: (request) => control.startSnapshot(request),
     snapshots: () => control.snapshots(),
     cancelSnapshot: (id) => control.cancelSnapshot(id),
@@ -208,17 +217,17 @@ async function listenLocally(admin: ReturnType<typeof createAdmin>, path: string
   };
 }
 
-export async function levelsOf({ control, comparing, history, status: ask }: ServedParts): Promise<Levels> {
+/** For the metrics. */
+export async function scrapedFrom({ control, comparing, history, status: ask }: ServedParts): Promise<Scraped> {
   const status = await ask();
-  const tables = tableLevels({
+  return {
     status,
+    schemas: control.schemas,
     taken: control.taken,
     reads: await control.snapshots(),
-    proofs: comparing.proofs,
-    history: history.points,
-    stateError: status.state.error,
+    ...(await comparing.levels()),
+    retentionSeconds: retentionSeconds(status.source, history.points),
+    memory: await control.memory(),
     nowMs: systemClock.now(),
-  });
-  const memory = await control.memory();
-  return { ...pipelineLevels(status, control.schemas), ...(await comparing.levels()), tables, memory };
+  };
 }

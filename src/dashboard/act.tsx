@@ -2,7 +2,8 @@ import { createContext } from "preact";
 import { useContext, useEffect, useRef, useState } from "preact/hooks";
 
 export interface Order {
-  readonly method: "POST" | "DELETE";
+  /** Default: POST. */
+  readonly method?: "POST" | "DELETE";
   readonly path: string;
   readonly body?: object;
   /** Said when it was done. */
@@ -18,18 +19,17 @@ export interface Acting {
 
 export const ActingContext = createContext<Acting>({ mayAct: false, why: "", send: async () => undefined });
 
-interface ActProps {
+interface ActProps extends Order {
   readonly label: string;
   /** What it is done to, for those who hear the button alone. */
   readonly of: string;
-  readonly order: Order;
   /** Asked before it is done. */
   readonly confirm?: string;
   readonly look?: "plain" | "danger" | "main";
 }
 
 /** A button that acts. */
-export function Act({ label, of, order, confirm, look = "plain" }: ActProps) {
+export function Act({ label, of, confirm, look = "plain", ...order }: ActProps) {
   const { mayAct, why, send } = useContext(ActingContext);
   const [isBusy, setBusy] = useState(false);
   const [isAsking, setAsking] = useState(false);

@@ -5,6 +5,7 @@ import { type Live, useLive } from "./live.ts";
 import { Actions } from "./parts/actions.tsx";
 import { Attention, VERDICT_LOOKS } from "./parts/attention.tsx";
 import { Charts } from "./parts/charts.tsx";
+import { Documents } from "./parts/documents.tsx";
 import { Letters } from "./parts/letters.tsx";
 import { Login } from "./parts/login.tsx";
 import { Offsets } from "./parts/offsets.tsx";
@@ -18,6 +19,7 @@ import { ThemeButton } from "./theme.tsx";
 const PARTS = [
   ["charts", "Charts"],
   ["sinks", "Sinks"],
+  ["documents", "Documents"],
   ["tables", "Tables"],
   ["reads", "Reads"],
   ["letters", "Dead letters"],
@@ -46,7 +48,7 @@ export function App() {
   }, [said]);
   const role = live.view?.role ?? "nobody";
   const send = useCallback(
-    async ({ method, path, body, done }: Order) => {
+    async ({ method = "POST", path, body, done }: Order) => {
       const answer = await ask<object>(method, path, body);
       if (answer.kind === "ok") setSaid({ text: done, isError: false });
       else if (answer.kind === "refused")
@@ -113,7 +115,7 @@ function Header({ live: { status, away } }: { readonly live: Live }) {
         <ThemeButton />
       </div>
       <nav aria-label="Parts of the page">
-        {PARTS.map(([id, name]) => (
+        {PARTS.filter(([id]) => id !== "documents" || status?.documents !== undefined).map(([id, name]) => (
           <a key={id} href={`#${id}`}>
             {name}
           </a>
@@ -132,6 +134,7 @@ function Body({ live, hint }: { readonly live: Live; readonly hint: string | nul
       </main>
     );
   }
+  const { documents = [] } = status;
   return (
     <main id="main" tabIndex={-1}>
       <Attention status={status} away={away} nowMs={nowMs} />
@@ -139,6 +142,7 @@ function Body({ live, hint }: { readonly live: Live; readonly hint: string | nul
       {hint !== null && <p class="hint soft">{hint}</p>}
       <Charts points={view.history} nowMs={nowMs} />
       <Sinks status={status} />
+      {documents.length > 0 && <Documents documents={documents} nowMs={nowMs} />}
       <Tables status={status} tables={view.tables} nowMs={nowMs} />
       <Reads status={status} reads={view.reads} nowMs={nowMs} />
       <Letters groups={view.letterGroups} letters={view.deadLetters} nowMs={nowMs} />

@@ -2,11 +2,13 @@
  * The meaning of each field of `status --json`. The HTTP interface's schema and docs/status.md are generated from it.
  * The types ensure that every field of the document is here, with its form, and no other field.
  */
+import type { SlowFunction } from "../core/contracts/log-admin.ts";
 import type { ReportSummary } from "../core/contracts/reconciliation.ts";
 import type { Room } from "../core/disk-room.ts";
-import type { StoredError } from "../core/contracts/state-store.ts";
+import type { ProofRecord, StoredError } from "../core/contracts/state-store.ts";
 import type { Condition } from "../core/conditions/condition.ts";
 import type {
+  DocumentStatus,
   GoneBackStatus,
   KeptLogStatus,
   SinkStatus,
@@ -80,6 +82,14 @@ const KEPT_LOG: Fields<KeptLogStatus> = {
   state: ["text", "how safe that log is (wal_status): `reserved`, `extended`, `unreserved` or `lost`"],
 };
 
+const SLOW_FUNCTION: Fields<SlowFunction> = {
+  table: ["text", "id of the table"],
+  column: [{ orNull: "text" }, "the computed column, or the relation of a document; null: it makes the whole document"],
+  function: ["text", "as the configuration names it"],
+  averageMs: ["number", "what a call takes, in milliseconds, on average"],
+  budgetMs: ["number", "what it may take: `budget` of the column"],
+};
+
 const SOURCE: Fields<SourceStatus> = {
   kind: ["text", "`postgres` or `mysql` (MariaDB too)"],
   up: ["boolean", "false while the source does not answer, or its stream is broken"],
@@ -112,6 +122,10 @@ const SOURCE: Fields<SourceStatus> = {
   ],
   warnings: ["list of text", "dangers to the log that a sink still needs: somebody has to act"],
   hints: ["list of text", "what may become a danger, such as a long open transaction"],
+  slowFunctions: [
+    { listOf: SLOW_FUNCTION },
+    "functions of computed columns and documents that take longer than their budget",
+  ],
   zeroDates: [
     { orNull: "count" },
     "MySQL and MariaDB: dates that do not exist, counted since the start; null: unknown",
@@ -258,6 +272,19 @@ const SNAPSHOT: Fields<SnapshotStatus> = {
   endedAt: [{ orNull: "time" }, "time of the end"],
 };
 
+const PROOF: Fields<ProofRecord> = {
+  table: ["text", "SCHEMA.TABLE"],
+  sink: ["text", "its name"],
+  since: ["time", "since when the table in the sink is to be proven"],
+  lookedAt: [{ orNull: "time" }, "when the range that waits longest was compared; null: never"],
+  provenAt: [{ orNull: "time" }, "every row was found equal then or later; null: some never was"],
+  position: [{ orNull: "position" }, "where the log was at that time"],
+  ranges: ["count", "ranges of keys whose proofs are of different age"],
+  missing: ["rows", "rows of the source that the sink lacked at the last look at their range"],
+  extra: ["rows", "rows of the sink that the source lacked"],
+  different: ["rows", "rows with different values"],
+};
+
 const REPORT: Fields<ReportSummary> = {
   id: ["text", "for `report show`"],
   name: ["text", "the daemon's"],
@@ -284,12 +311,27 @@ const REPORT: Fields<ReportSummary> = {
   repaired: ["rows", "rows that were read again because they differed"],
 };
 
+const DOCUMENT: Fields<DocumentStatus> = {
+  name: ["text", "its name in millrace.yaml"],
+  table: ["text", "the table that it is to sinks and commands"],
+  sinks: ["list of text", "the sinks that take it"],
+  isFilled: ["boolean", "the nest has all rows of its tables: before, none is sent"],
+  lagSeconds: [{ orNull: "seconds" }, "how old its newest state is in the sink that is furthest behind"],
+  waiting: ["count", "documents that have changed and are not in all of these sinks yet"],
+  isMore: ["boolean", "there are more: not all are counted, or listed"],
+  waitingSince: [
+    { orNull: "time" },
+    "when the first of them changed, to the second; null: none waits, or it is not known",
+  ],
+};
+
 export const STATUS_FIELDS: Fields<StatusDocument> = {
   name: ["text", "the daemon's name, from millrace.yaml"],
   phase: ["text", "`starting`, `snapshot` (the first copy), `streaming` or `stopped`"],
   source: [{ object: SOURCE }, "the source"],
   sinks: [{ listOf: SINK }, "each sink, in the order of millrace.yaml"],
   tables: [{ object: TABLES }, "tables that are followed, and those that are not"],
+  documents: [{ listOf: DOCUMENT }, "each document; absent: the configuration has none"],
   notify: [
     { object: { error: [{ orNull: { object: ERROR } }, "why it could not be told last"] } },
     "the receiver of `notify.webhook`",
@@ -345,6 +387,33 @@ export const STATUS_FIELDS: Fields<StatusDocument> = {
         failure: [
           { orNull: { object: ERROR } },
           "why the newest planned comparison did not end, until a later comparison does",
+        ],
+        continuous: [
+          {
+            orNull: {
+              object: {
+                maxAgeSeconds: ["number", "reconcile.continuous.maxAge"],
+                waits: [{ orNull: "text" }, "why it stands back now; null: it does not"],
+                places: ["count", "tables, counted once for each sink that has them"],
+                neverProven: ["count", "how many of them have rows that were never proven"],
+                late: ["count", "how many have a range whose proof is older than maxAge"],
+                oldest: [{ orNull: { object: PROOF } }, "the one whose oldest range was proven longest ago, or never"],
+                drift: [
+                  {
+                    orNull: {
+                      object: {
+                        places: ["count", "how many of them have more differing rows than maxDrift"],
+                        rows: ["count", "differing rows in all of them"],
+                        worst: [{ object: PROOF }, "the one with the most"],
+                      },
+                    },
+                  },
+                  "rows that differed at the last look at their range; null: none, or no more than maxDrift",
+                ],
+              },
+            },
+          },
+          "the continuous comparison; null: none is configured; absent where no daemon runs",
         ],
         overdueSince: [
           { orNull: "time" },

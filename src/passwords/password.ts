@@ -44,6 +44,11 @@ export function passwordIn(url: string): string | undefined {
   return URL.parse(url)?.password;
 }
 
+/** The url for people, whose client asks for the password. */
+export function withoutPassword(url: string): string {
+  return url.replace(/(:\/\/[^/:@?#]*):.*@/s, "$1@");
+}
+
 /** Undefined: the password is that of the url. */
 export function freshPassword(options: PasswordOptions, folder: string): FreshPassword | undefined {
   const { passwordCommand: command, passwordFile: file } = options;

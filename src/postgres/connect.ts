@@ -3,10 +3,8 @@ import { Duplex } from "node:stream";
 import type { ConnectionOptions } from "node:tls";
 import { Client, type ClientConfig, Connection } from "pg";
 import { serverAt } from "../core/system-errors.ts";
-import { requireBinding } from "./channel-binding.ts";
-import { Failure, failureOf } from "./failure.ts";
+import { Failure, failureOf, NO_TLS } from "./failure.ts";
 import { type OtherSettings, settle, startupOptions } from "./session-settings.ts";
-import { NO_TLS } from "./tls-failures.ts";
 import type { PostgresAddress } from "./url.ts";
 
 const KEEP_ALIVE_MS = 30_000;
@@ -14,7 +12,7 @@ const KEEP_ALIVE_MS = 30_000;
 /** Creates a connected client from a configuration. It must add the caller's error listener before it connects. */
 export type ClientMaker = (config: ClientConfig) => Promise<Client>;
 
-export interface ConnectOptions {
+interface ConnectOptions {
   readonly signal: AbortSignal;
   /** Receives the socket's bytes instead of 'data' events: plain connections only; see socket-reads.ts. */
   readonly onread?: SocketConstructorOpts["onread"];
@@ -22,7 +20,7 @@ export interface ConnectOptions {
   readonly settings?: OtherSettings;
 }
 
-export interface Connected {
+interface Connected {
   readonly client: Client;
   readonly encrypted: boolean;
 }
@@ -192,6 +190,42 @@ function holdFarewell(connection: Connection): void {
   };
 }
 
+const BOUND = "SCRAM-SHA-256-PLUS";
+
+/** The members of the driver's connection for the login, which its types omit. */
+interface LoginSide {
+  password(text: string): void;
+  sendSASLInitialResponseMessage(mechanism: string, response: string): void;
+}
+
+/**
+ * Makes it a connection for `channel_binding=require` with libpq's meaning: it reveals nothing about the password and accepts
+ * no login, except by SCRAM bound to this TLS session. The driver alone binds if the server offers it, and answers every
+ * other request too.
+ */
+function requireBinding(connection: Connection): void {
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the driver's own methods (pg/lib/connection.js)
+  const login = connection as unknown as LoginSide;
+  const send = login.sendSASLInitialResponseMessage.bind(connection);
+  let isBound = false;
+  const refuse = (what: string): void => void connection.emit("error", notBound(what));
+  login.password = () => refuse("asks for the password itself");
+  login.sendSASLInitialResponseMessage = (mechanism, response) => {
+    if (mechanism !== BOUND) return refuse("does not offer to bind the login to TLS");
+    isBound = true;
+    send(mechanism, response);
+  };
+  connection.prependListener("authenticationOk", () => {
+    if (!isBound) refuse("accepts a login that is not bound");
+  });
+}
+
+function notBound(what: string): Error {
+  return new Failure("unbound", `the server ${what}, and channel_binding=require forbids that`, {
+    fix: "Let pg_hba.conf ask this role for scram-sha-256 in a hostssl line (its password has to be stored as one), or leave channel_binding out.",
+  });
+}
+
 function tlsOptions(address: PostgresAddress): ConnectionOptions {
   const own = {
     ...(address.certificate === undefined ? {} : { cert: address.certificate }),
@@ -228,15 +262,4 @@ export function streamOf(client: Client): Duplex {
     if (connection.stream instanceof Duplex) return connection.stream;
   }
   throw new Error("the driver has no stream to take over");
-}
-
-/**
- * Takes the connection from the driver, which has nothing more to read: its last answer was ReadyForQuery. From here on
- * bytes go only to `onData` (or to the socket's `onread`).
- */
-export function takeOver(client: Client, onData: ((chunk: Buffer) => void) | undefined): Duplex {
-  const stream = streamOf(client);
-  stream.removeAllListeners("data");
-  if (onData !== undefined) stream.on("data", onData);
-  return stream;
 }

@@ -2,8 +2,7 @@
 import type { DatabaseReason } from "../core/errors.ts";
 import { reachAgain, systemErrorCode } from "../core/system-errors.ts";
 import { StatementFailure } from "./exchange.ts";
-import { reasonOfState } from "./sql-states.ts";
-import { handshakeFailure, refusedWithoutTls } from "./tls-failures.ts";
+import { certificateFailures, isTlsCode, type TlsFailure } from "../tls/failure.ts";
 
 interface FailureParts {
   readonly code?: string;
@@ -81,10 +80,10 @@ export function connectFix(
   if (reason === "lost") return reachAgain(/timeout/.test(message) ? "ETIMEDOUT" : "ECONNRESET", server, key);
   if (state === NOT_SUPPORTED)
     return "Postgres can't turn the encoding of this database (MULE_INTERNAL) into UTF8: move the data into a database with the encoding UTF8.";
+  if (reason === "no-database") return `Create the database, or correct its name in \`${key}\`.`;
   if (reason !== "login") return undefined;
   if (state === "28P01")
     return `The password in \`${key}\` is not the role's: correct it, or set it at the server (ALTER ROLE … PASSWORD).`;
-  if (state?.startsWith("3D") === true) return `Create the database, or correct its name in \`${key}\`.`;
   if (routine === "ClientAuthentication")
     return "Add a line for this role, database and address to pg_hba.conf on the server, then SELECT pg_reload_conf().";
   return `Create the role and let it log in (ALTER ROLE … LOGIN), or correct the user in \`${key}\`.`;
@@ -113,4 +112,122 @@ function codeOf(error: unknown): string {
 function sqlState(error: unknown): string | undefined {
   const code = codeOf(error);
   return /^[0-9A-Z]{5}$/.test(code) && !code.startsWith("E") ? code : undefined;
+}
+
+/** By SQLSTATE, else by its class, the first two characters (the manual's appendix A). */
+const REASONS: Readonly<Record<string, DatabaseReason>> = {
+  "08": "lost",
+  "22": "content",
+  // A text that does not fit the column's type, or that the database's encoding can't represent.
+  "22003": "no-value",
+  "22007": "no-value",
+  "22008": "no-value",
+  "22021": "encoding",
+  "22P02": "no-value",
+  "22P05": "encoding",
+  "22023": "parameter",
+  "23": "content",
+  "25006": "read-only",
+  "25P03": "idle",
+  "25P04": "idle",
+  "28": "login",
+  "3D": "no-database",
+  "3F000": "no-table",
+  "40": "conflict",
+  "42501": "privilege",
+  "42703": "no-column",
+  "42704": "no-object",
+  "42710": "exists",
+  "42P01": "no-table",
+  // A view's check option, and a user's trigger that raises an error.
+  "44": "content",
+  P0001: "content",
+  "53": "resources",
+  "53100": "disk",
+  "53300": "connections",
+  "53400": "slots",
+  // An index entry of more than a third of a page, or a row with too many columns.
+  "54": "content",
+  "55000": "not-now",
+  "55006": "in-use",
+  "55P03": "lock",
+  "57": "ending",
+  "57014": "cancelled",
+  "58": "system",
+  "58P01": "no-file",
+  XX: "internal",
+};
+
+/** `text`, the server's message, distinguishes cases that share one SQLSTATE. */
+function reasonOfState(state: string, text: string): DatabaseReason {
+  const reason = REASONS[state] ?? REASONS[state.slice(0, 2)] ?? "refused";
+  // The same for a text of ours: NUL, which no text may hold, or characters of UTF-8 that the database's encoding lacks.
+  if (reason === "encoding" && /"UTF8": 0x00$|"UTF8"[^"]*"[^"]+"$/.test(text)) return "no-value";
+  // With row_security=off the server refuses a read that a policy would restrict.
+  if (reason === "privilege" && /row-level security/.test(text)) return "row-security";
+  // The same SQLSTATE as that of a server without a free slot.
+  if (reason === "slots" && /temp_file_limit/.test(text)) return "resources";
+  if (reason === "lost" && /startup parameter|pgbouncer|pooler/i.test(text)) return "pooler";
+  return reason;
+}
+
+const OWN_PAIR: TlsFailure = {
+  what: "the client's certificate and key can't be used",
+  fix: "Set sslcert and sslkey in the url to the PEM files of one certificate and its own private key.",
+};
+
+const OWN_REFUSED: TlsFailure = {
+  what: "the server does not accept the client's certificate",
+  fix: "Set sslcert and sslkey in the url to a certificate that is signed by an authority in the server's ssl_ca_file.",
+};
+
+/** By the code of Node or OpenSSL. The fixes name libpq's parameters. */
+const TLS_FAILURES: Readonly<Record<string, TlsFailure>> = {
+  ...certificateFailures({
+    untrusted:
+      "Set sslrootcert in the url to the PEM file of the authority that signed it (a self-signed certificate is its own).",
+    expired: "Renew the certificate on the server (ssl_cert_file), then SELECT pg_reload_conf().",
+    otherName:
+      "Name the server in the url as its certificate does, or have one issued for this name; sslmode=verify-ca checks the authority alone.",
+  }),
+  ERR_OSSL_X509_KEY_VALUES_MISMATCH: OWN_PAIR,
+  ERR_OSSL_PEM_NO_START_LINE: OWN_PAIR,
+  ERR_OSSL_UNSUPPORTED: OWN_PAIR,
+  ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: OWN_REFUSED,
+  ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: OWN_REFUSED,
+  ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE: OWN_REFUSED,
+  ERR_SSL_SSLV3_ALERT_CERTIFICATE_EXPIRED: OWN_REFUSED,
+  "ERR_SSL_SSL/TLS_ALERT_BAD_CERTIFICATE": OWN_REFUSED,
+};
+
+/** The driver's message. */
+export const NO_TLS = /does not support SSL/;
+
+/** A failure during the handshake, or before it. `text` is used if the driver gives no code. */
+function handshakeFailure(code: string, text: string): TlsFailure | undefined {
+  const known = TLS_FAILURES[code];
+  if (known !== undefined) return known;
+  if (NO_TLS.test(text)) {
+    return {
+      what: "the server does not speak TLS",
+      fix: "Set ssl = on with a certificate on the server; or, where the network is trusted, sslmode=prefer or sslmode=disable in the url.",
+    };
+  }
+  if (!isTlsCode(code)) return undefined;
+  return { what: code, fix: "Check sslmode, sslrootcert, sslcert and sslkey in the url." };
+}
+
+/**
+ * pg_hba.conf has a line only for encrypted connections, or only for certificates. The server has one SQLSTATE for
+ * every refusal by pg_hba.conf; with messages in another language the failure counts as a refused login.
+ */
+function refusedWithoutTls(text: string): TlsFailure | undefined {
+  if (text.endsWith("no encryption")) {
+    return {
+      what: "the server takes no connection without TLS from this role and address",
+      fix: "Set sslmode=require, or stronger, in the url.",
+    };
+  }
+  if (!/requires a valid client certificate/.test(text)) return undefined;
+  return { what: "the server wants a client certificate", fix: OWN_REFUSED.fix };
 }

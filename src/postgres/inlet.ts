@@ -2,10 +2,11 @@
  * A connection whose bytes, after the driver is done with it, are read directly into memory of the new owner: a
  * stream's own events would allocate a buffer for each piece.
  */
+import { serverAt } from "../core/system-errors.ts";
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Client, ClientConfig } from "pg";
-import { type ClientMaker, connect, plainClient, takeOver } from "./connect.ts";
+import { type ClientMaker, connect, plainClient, streamOf } from "./connect.ts";
 import type { PostgresAddress } from "./url.ts";
 
 /** Where received bytes go. */
@@ -18,7 +19,7 @@ export interface Inlet {
   received(buffer: Uint8Array, count: number): boolean;
 }
 
-export interface InletConnection {
+export interface InletConnection extends Disposable {
   /** For queries before the hand-over. */
   readonly client: Client;
   /** Hands the socket to `inlet`. The client must be idle, and can't be used afterwards. */
@@ -30,6 +31,8 @@ export interface InletSocket {
   readonly stream: Duplex;
   /** False on a Unix socket. */
   readonly tcp: boolean;
+  /** Host and port. */
+  readonly server: string;
   pause(): void;
   resume(): void;
 }
@@ -58,6 +61,7 @@ export async function connectInlet(
     return await makeClient(config);
   };
   const { client, encrypted } = await connect(address, { signal, onread, make });
+  const close = (): void => void (socket instanceof Socket && socket.destroy());
   return {
     client,
     handOver(next) {
@@ -67,11 +71,13 @@ export async function connectInlet(
       return {
         stream,
         tcp: !address.host.startsWith("/"),
+        server: serverAt(address.host, address.port),
         pause: () => void stream.pause(),
         resume: () => void stream.resume(),
       };
     },
-    close: () => void (socket instanceof Socket && socket.destroy()),
+    close,
+    [Symbol.dispose]: close,
   };
 }
 
@@ -85,4 +91,15 @@ function receiveCopied(inlet: Inlet, chunk: Buffer, stream: Duplex): void {
     at += count;
     if (!inlet.received(space, count)) stream.pause();
   }
+}
+
+/**
+ * Takes the connection from the driver, which has nothing more to read: its last answer was ReadyForQuery. From here on
+ * bytes go only to `onData` (or to the socket's `onread`).
+ */
+function takeOver(client: Client, onData: ((chunk: Buffer) => void) | undefined): Duplex {
+  const stream = streamOf(client);
+  stream.removeAllListeners("data");
+  if (onData !== undefined) stream.on("data", onData);
+  return stream;
 }

@@ -16,3 +16,14 @@ export function quoteTextArray(texts: readonly string[]): string {
   const elements = texts.map((text) => `"${text.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"`);
   return `${quoteLiteral(`{${elements.join(",")}}`)}::text[]`;
 }
+
+/** For unnest: an array of texts for each of the `partCount` columns of the keys. */
+export function arraysOf(partCount: number, keys: readonly (readonly string[])[]): string {
+  const arrays = Array.from({ length: partCount }, (_, i) => quoteTextArray(keys.map((key) => key[i] ?? "")));
+  return arrays.join(", ");
+}
+
+/** The names of its columns: `c0, c1`. */
+export function aliasesOf(partCount: number): string {
+  return Array.from({ length: partCount }, (_, i) => `c${i}`).join(", ");
+}

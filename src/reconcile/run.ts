@@ -68,11 +68,14 @@ export function newRun(request: ReconcileRequest, clock: Clock): Run {
 export interface DocumentParts {
   readonly clock: Clock;
   readonly name: string;
+  /** See `ReconcileDocument`. */
+  readonly version: string;
+  readonly config: string;
   /** How many rows of the table may differ in a sink without an alarm. */
   readonly driftMax: (table: string) => number;
 }
 
-export function documentOf({ clock, name, driftMax }: DocumentParts, run: Run): ReconcileDocument {
+export function documentOf({ clock, name, version, config, driftMax }: DocumentParts, run: Run): ReconcileDocument {
   const { id, startedAt, notComparable, suspended, besides, part, request } = run;
   const tables = run.tables.toSorted((a, b) => a.table.localeCompare(b.table) || a.sink.localeCompare(b.sink));
   const drift = tables.some((row) => driftIn(row) > 0);
@@ -90,6 +93,8 @@ export function documentOf({ clock, name, driftMax }: DocumentParts, run: Run): 
     suspended,
     besides,
     whole: request.tables.length === 0 && request.sinks.length === 0,
+    version,
+    config,
   };
 }
 

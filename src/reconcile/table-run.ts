@@ -192,6 +192,7 @@ export class TableRun {
     signal: AbortSignal,
   ): Promise<void> {
     const { run, port, largeTables, onProgress } = this.#parts;
+    const { patienceMs } = run.request;
     const { signal: until, end } = scopeOf(signal);
     let ahead: Stretch | null = null;
     try {
@@ -200,13 +201,13 @@ export class TableRun {
         const [first] = open;
         if (first === undefined) return;
         const together = open.filter(({ cursor }) => isAt(cursor, first.cursor));
-        const stretch: Stretch = ahead ?? readStretch({ run, port, table }, together, first.cursor, until);
+        const stretch: Stretch = ahead ?? readStretch({ patienceMs, port, table }, together, first.cursor, until);
         const sent = await stretch.sent;
         if (sent !== null && sent.last !== null) this.#large ??= await largeTables.take(signal);
         const isGoneOn = sent !== null && sent.last !== null;
         ahead =
           isGoneOn && together.every(({ mayReadAhead }) => mayReadAhead)
-            ? readStretch({ run, port, table }, [...stretch.looks.keys()], sent.last, until)
+            ? readStretch({ patienceMs, port, table }, [...stretch.looks.keys()], sent.last, until)
             : null;
         const place = await stretch.place;
         signal.throwIfAborted();

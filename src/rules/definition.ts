@@ -5,6 +5,8 @@
 import type { ZeroDates } from "../core/contracts/connector.ts";
 import type { SchemaPolicy } from "../core/model/schema-policy.ts";
 import type { Mask } from "../core/model/schema.ts";
+import type { ComputedRule } from "./computed/computed-columns.ts";
+import type { Functions } from "./computed/functions.ts";
 import type { Expression } from "./where/syntax.ts";
 
 export interface Rules {
@@ -13,6 +15,8 @@ export interface Rules {
   readonly selections: readonly Selection[];
   /** Key of the hashes; needed if a rule hashes. */
   readonly maskKey: string | null;
+  /** Those of the computed columns. Absent: they are not loaded, and a table that needs one shows no row. */
+  readonly functions?: Functions;
 }
 
 /** The `tables` of a sink, in the order of the file. */
@@ -35,6 +39,7 @@ export interface TableRule extends Placed {
   /** True if there may be no such table yet. */
   readonly isOptional: boolean;
   readonly columns: readonly ColumnRule[];
+  readonly computed: readonly ComputedRule[];
   /** The only columns that go out. */
   readonly only: OnlyRule | null;
   readonly where: WhereRule | null;

@@ -3,7 +3,7 @@ import { type ErrorCode, type ErrorPages, MillraceError } from "../core/errors.t
 import { type Former, isPart, isSameTable } from "./former-rules.ts";
 
 const AFTERWARDS =
-  "Then start again; `millrace snapshot start --tables TABLE` brings back a table that was suspended over it, once one of its rows has changed.";
+  "Then start again: Millrace reads a suspended table by itself, also as soon as the source has what the rule needs.";
 
 export const pages = {
   MR1020: {
@@ -25,9 +25,10 @@ export const pages = {
       "It masks or drops a column of the key, by which sinks find rows; it gives two columns one name; or two globs that are equally exact say different things.",
   },
   MR1025: {
-    title: "A hidden column has a new name that its rule does not cover",
-    remedy: `Use the column's present name. ${AFTERWARDS}`,
-    cause: "A column that a rule masks or drops was renamed at the source, and its values would become visible.",
+    title: "A hidden column shows itself under a name that its rule does not cover",
+    remedy: `Use the column's present name. A column that the server computes from it: hide it too, or show it by \`mask: none\`. ${AFTERWARDS}`,
+    cause:
+      "A column that a rule masks or drops was renamed at the source, or the server computes another column from it, and its values would become visible.",
   },
   MR1026: {
     title: "A `key` that can't identify its table's rows",
@@ -39,7 +40,7 @@ export const pages = {
   MR1027: {
     title: "A change of a table's shape that can't be ignored",
     remedy:
-      "Set `schemaChange: evolve` and start again, or change it back at the source; then `millrace snapshot start --tables TABLE`.",
+      "Set `schemaChange: evolve` and start again, or change it back at the source: Millrace reads the table by itself.",
     cause:
       "The rule says `schemaChange: ignore`, and the rows can't be written in the shape that the sinks keep: a type does not fit the kept one, the key has changed, or another table has the name.",
   },
@@ -48,13 +49,27 @@ export const pages = {
     remedy:
       "Put what the message says under `tables`, with the new name: the same rules as before, or `{}` to show what the table has. Then start again: Millrace reads the table by itself. Or give it its former name back, or leave it out of `source.tables`.",
     cause:
-      "A table of which rules hide something was renamed, moved, swapped or detached, or a new one has all its columns. No rule hides the same under that name.",
+      "A table of which rules hide something was renamed, moved, swapped or detached; or another one inherits from it, or is new and has its columns, as a copy has. No rule hides the same under that name.",
   },
   MR1034: {
-    title: "A table or column that no rule fits by the case of its letters",
+    title: "A table or column that no rule fits by the spelling of its letters",
     remedy: `Name it as it is at the source: its own \`mask\`, \`drop\` or \`where\`, or \`mask: none\` for a column, and for a table a key of its own in \`tables\`, if it is to go out as it is. ${AFTERWARDS}`,
     cause:
-      "No rule speaks of it, but one that hides something would if letters of its name were capitals, or small. The table is suspended, and none of its rows goes out.",
+      "No rule speaks of it, but one that hides something would if letters of its name were capitals, or small, or composed otherwise (é is one character or two). The table is suspended, and none of its rows goes out.",
+  },
+  MR1035: {
+    title: "A function can't be used",
+    remedy:
+      "Correct the file or the name at the line of the configuration that the message has; paths are relative to the configuration's file. `millrace rules try TABLE` then shows what it makes of rows.",
+    cause:
+      "A computed column names a file that does not exist or can't be loaded, or an export that it does not have, that is no function, or that is async.",
+  },
+  MR1036: {
+    title: "A function failed on a row",
+    remedy:
+      "The message names the function, the file and the line where it threw. Correct it, try it with `millrace rules try TABLE` (a document: `millrace documents show NAME KEY`), then start again: the table is read again by itself, and its letters are gone. If the row is wrong, correct it at the source: its next change replaces the letter.",
+    cause:
+      "The function of a computed column or of a document threw, or returned what a type can't hold, or a promise. The row is a dead letter in every sink of its table, which keeps the row's earlier state; all other rows go on.",
   },
 } as const satisfies ErrorPages;
 
@@ -65,6 +80,8 @@ export interface RuleProblem {
   readonly message: string;
   /** Set if there is more to say than on the code's page. */
   readonly fix?: string;
+  /** It suspends its table, and stops nothing else. */
+  readonly isContained?: true;
 }
 
 /** `where`: the condition under the former name, as far as the configuration still has it. */
@@ -77,11 +94,7 @@ export function otherName(
   const did = [...(hidden === "" ? [] : [`hide ${hidden}`]), ...(former.filtered ? ["leave rows out"] : [])].join(
     " and ",
   );
-  const is = isSameTable(former, shape)
-    ? `is ${former.id} under another name`
-    : isPart(former, shape)
-      ? `shows the rows of ${former.id}, its partition now`
-      : `has all columns of ${former.id}`;
+  const is = whatItIs(shape, former);
   const masks = former.hidden.map(({ name, how }) => [name, how === "drop" ? { drop: true } : { mask: how }]);
   const rule = {
     ...(masks.length === 0 ? {} : { columns: Object.fromEntries(masks) }),
@@ -94,6 +107,14 @@ export function otherName(
     message: `table ${shape.id} ${is}; rules for that name ${did}, and none does so for this one`,
     fix: `put under \`tables:\` the line ${name}: ${JSON.stringify(rule)} or, to show all that the table has, ${name}: {}; then start again`,
   };
+}
+
+function whatItIs(shape: TableShape, former: Former): string {
+  const { id, held } = former;
+  if (held === "heir") return `inherits from ${id}, which shows its rows`;
+  if (held === "part") return `was a partition of ${id}`;
+  if (isPart(former, shape)) return `shows the rows of ${id}, its partition now`;
+  return held === undefined && isSameTable(former, shape) ? `is ${id} under another name` : `has the columns of ${id}`;
 }
 
 export function faultOf({ code, place, message, fix }: RuleProblem) {

@@ -32,8 +32,8 @@ interface Remembered {
 }
 
 interface TableMemory {
-  /** Parts of another condition are others. */
-  readonly plan: object;
+  /** What the condition reads and rows are told apart by: with others, what was remembered is of no use. */
+  readonly of: string;
   /** By id of the row. */
   readonly rows: Map<string, Remembered>;
 }
@@ -82,8 +82,8 @@ export class FilterMemory {
   }
 
   /** Of the row before this change; null: it is not known. */
-  recall(tableId: string, plan: object, rowId: string, at: ChangeAt): string | null {
-    const found = this.#rowsOf(tableId, plan)?.get(rowId);
+  recall(tableId: string, of: string, rowId: string, at: ChangeAt): string | null {
+    const found = this.#rowsOf(tableId, of)?.get(rowId);
     if (found === undefined) return null;
     const { sees, at: told, truths } = found;
     const isEarlier =
@@ -94,10 +94,10 @@ export class FilterMemory {
   }
 
   /** After a change in the stream; `truths` null: the row is gone, or has no long value. */
-  tell(tableId: string, plan: object, rowId: string, truths: string | null, at: ChangeAt): void {
+  tell(tableId: string, of: string, rowId: string, truths: string | null, at: ChangeAt): void {
     for (const [{ told }, id] of this.#reads) if (id === tableId) told.add(rowId);
     if (!this.isNews(at)) return;
-    const rows = truths === null ? this.#rowsOf(tableId, plan) : this.#startedRows(tableId, plan);
+    const rows = truths === null ? this.#rowsOf(tableId, of) : this.#startedRows(tableId, of);
     const earlier = rows?.get(rowId);
     if (earlier !== undefined && earlier.sees !== null && earlier.sees !== SEES_NOTHING && earlier.sees(at.xid)) return;
     if (rows?.delete(rowId) === true) this.#count--;
@@ -105,15 +105,15 @@ export class FilterMemory {
   }
 
   /** Of the row as it was before this change. */
-  know(tableId: string, plan: object, rowId: string, truths: string, at: ChangeAt): void {
-    const rows = this.#startedRows(tableId, plan);
+  know(tableId: string, of: string, rowId: string, truths: string, at: ChangeAt): void {
+    const rows = this.#startedRows(tableId, of);
     if (rows.delete(rowId)) this.#count--;
     this.#add(rows, rowId, { truths, sees: null, at: { ...at, index: at.index - 1 } });
   }
 
   /** Of a row that was read. */
-  tellRead(tableId: string, plan: object, rowId: string, truths: string | null, sees: Sees): void {
-    const rows = this.#startedRows(tableId, plan);
+  tellRead(tableId: string, of: string, rowId: string, truths: string | null, sees: Sees): void {
+    const rows = this.#startedRows(tableId, of);
     const earlier = rows.get(rowId);
     // The stream may deliver a transaction before others see it.
     if (earlier?.sees === null && !sees(earlier.at.xid)) return;
@@ -139,17 +139,17 @@ export class FilterMemory {
     this.#tables.delete(tableId);
   }
 
-  #rowsOf(tableId: string, plan: object): Map<string, Remembered> | undefined {
+  #rowsOf(tableId: string, of: string): Map<string, Remembered> | undefined {
     const found = this.#tables.get(tableId);
-    return found?.plan === plan ? found.rows : undefined;
+    return found?.of === of ? found.rows : undefined;
   }
 
-  #startedRows(tableId: string, plan: object): Map<string, Remembered> {
-    const found = this.#rowsOf(tableId, plan);
+  #startedRows(tableId: string, of: string): Map<string, Remembered> {
+    const found = this.#rowsOf(tableId, of);
     if (found !== undefined) return found;
     this.forgetTable(tableId);
     const rows = new Map<string, Remembered>();
-    this.#tables.set(tableId, { plan, rows });
+    this.#tables.set(tableId, { of, rows });
     return rows;
   }
 

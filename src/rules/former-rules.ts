@@ -13,11 +13,18 @@ import { NO_PINS, type Pins } from "./pins.ts";
 export interface RuleMemory {
   readonly pins: Pins;
   readonly former: FormerRules;
+  /** By id, the newest version of which rows passed; of a table that was suspended all the time, its newest. */
+  readonly versions: ReadonlyMap<string, TableVersion>;
   /** Makes renames durable by which rules follow a table. */
   readonly keep: (renames: readonly Rename[], position: Position) => Promise<void>;
 }
 
-export const noMemory = (): RuleMemory => ({ pins: NO_PINS, former: new FormerRules(), keep: async () => {} });
+export const noMemory = (): RuleMemory => ({
+  pins: NO_PINS,
+  former: new FormerRules(),
+  versions: new Map(),
+  keep: async () => {},
+});
 
 /** What a table stood under when its rows last passed. */
 export interface Former {
@@ -28,6 +35,10 @@ export interface Former {
   readonly filtered: boolean;
   /** All columns that it had at the source. */
   readonly columns: readonly Column[];
+  /** Names of those, and of all that it ever had: a rule that names one is no mistake. */
+  readonly named: ReadonlySet<string>;
+  /** Absent: these are its own rows. A copy of them, those of its partition, or of a table that inherits from it. */
+  readonly held?: "copy" | "part" | "heir";
   readonly identity: string;
   readonly fingerprint: string;
   /** Where the log says so; null: it does not matter. */
@@ -43,12 +54,14 @@ export interface HiddenColumn extends Pick<Column, "name" | "identity"> {
 
 type Named = Pick<TableShape, "id">;
 type Shown = Pick<TableShape, "id" | "dialect" | "relation" | "columns" | "fingerprint" | "ruled">;
+/** Of a column whose number is not known: it is found by its name alone. */
+const UNNUMBERED = 0;
 
 export class FormerRules {
   /** By the table's identity. */
   readonly #byTable = new Map<string, Former>();
-  /** Ids of tables whose rows passed. */
-  readonly #known = new Set<string>();
+  /** By id, the columns of tables whose rows passed; null: they are not known. */
+  readonly #known = new Map<string, readonly Column[] | null>();
   /** Nothing was ever registered: what the first look finds was there before any rule. */
   #isNew = true;
   #hasRuled = false;
@@ -60,8 +73,17 @@ export class FormerRules {
       while (left[0] !== undefined && comparePositions(left[0].position, version.since) <= 0)
         this.#apply(left.shift()!);
       this.passes(version, version.since);
+      this.#holdAgain(version);
     }
     for (const stored of left) this.#apply(stored);
+  }
+
+  /** An earlier process took it for a copy. */
+  #holdAgain(version: TableVersion): void {
+    if (version.ruled?.fault?.code !== "MR1033") return;
+    const shape = { ...version, ...version.ruled.source };
+    const former = this.of(shape, null);
+    if (former !== undefined) this.hold(shape, former, version.since);
   }
 
   #apply({ renames, position }: StoredRenames): void {
@@ -69,8 +91,8 @@ export class FormerRules {
   }
 
   /** Tables that are there before any row passes are no copies of others. */
-  begin(tables: Iterable<Named>): void {
-    if (this.#isNew) for (const { id } of tables) this.#known.add(id);
+  begin(tables: Iterable<Named & Partial<Pick<TableShape, "columns">>>): void {
+    if (this.#isNew) for (const { id, columns = null } of tables) this.#known.set(id, columns);
     this.#isNew = false;
   }
 
@@ -88,29 +110,67 @@ export class FormerRules {
     const { id, fingerprint } = shape;
     const identity = identityOf(shape);
     const before = this.#byTable.get(identity);
+    const stands = standing(shape);
     this.#isNew = false;
-    this.#known.add(id);
     const isNamed = isKnownByName(shape);
+    if (!isNamed || position !== null) this.#known.set(id, stands.columns);
     if (isNamed && before !== undefined && (position === null || isEarlier(position, before))) return;
     if (before?.id === id && before.fingerprint === fingerprint && !before.hidden.some(isRenamed)) return;
     const at = isNamed ? position : null;
-    const former = { id, identity, fingerprint, at, ...standing(shape) };
+    const named = new Set([...(before?.named ?? []), ...stands.columns.map(({ name }) => name)]);
+    const former = { id, identity, fingerprint, at, named, ...stands };
     this.#byTable.set(identity, former);
     if (isRuled(former)) this.#hasRuled = true;
   }
 
-  /** What the table stood under; for one that never passed, what a table with the same columns stands under. */
+  /** What the table stood under; for one of which no rows passed, what a table stands under of which it is a copy. */
   of(shape: TableShape, position: Position | null): Former | undefined {
     const own = this.#byTable.get(identityOf(shape));
     // A stream that is behind: the table had the name then that it has there.
     if (own !== undefined && position !== null && isEarlier(position, own)) return undefined;
-    return own ?? (this.#known.has(shape.id) ? undefined : this.alike(shape));
+    // Where the name tells tables apart, another table may have it now.
+    if (own !== undefined && (isRuled(own) || !isKnownByName(shape))) return own;
+    const before = own?.columns ?? this.#known.get(shape.id);
+    if (before === null || (before !== undefined && hasNames(before, shape.columns))) return own;
+    const copied = this.#copied(shape);
+    // What was there with such columns before goes on.
+    return copied === undefined || (before !== undefined && isCopy(spelledNames(before), copied)) ? own : copied;
+  }
+
+  /** A copy stands under the rules of what it was copied from, whatever becomes of its columns since. */
+  hold(shape: TableShape, { hidden, held = "copy", ...former }: Former, at: Position | null): void {
+    const identity = identityOf(shape);
+    const own = this.#byTable.get(identity);
+    if (former.id === shape.id || (own !== undefined && (isRuled(own) || !isKnownByName(shape)))) return;
+    const numbered = hidden.map(({ name, how }) => {
+      const column = shape.columns.find((one) => spelled(one) === spelled({ name }));
+      return { name: column?.name ?? name, how, identity: column?.identity ?? UNNUMBERED };
+    });
+    const since = isKnownByName(shape) ? at : null;
+    this.#byTable.set(identity, { ...former, hidden: numbered, held, identity, at: since });
+  }
+
+  /** Partitions stand under the rules of their table, if they are detached from it too. */
+  holdParts(shape: TableShape): void {
+    const { dialect, parts = [] } = shape;
+    const whole = parts.length === 0 ? undefined : this.#byTable.get(identityOf(shape));
+    if (whole === undefined) return;
+    const hidden = whole.hidden.map((column) => ({ ...column, identity: UNNUMBERED }));
+    for (const relation of parts) {
+      const identity = identityOf({ id: "", dialect, relation });
+      const own = this.#byTable.get(identity);
+      if (own !== undefined && own.held !== "part" && isRuled(own)) continue;
+      if (isRuled(whole)) this.#byTable.set(identity, { ...whole, hidden, held: "part", identity });
+      else if (own?.held === "part") this.#byTable.delete(identity);
+    }
   }
 
   /** What its partitions stood under, by names of their own. */
-  ofParts({ dialect, parts = [] }: TableShape): readonly Former[] {
-    const found = parts.map((relation) => this.#byTable.get(identityOf({ id: "", dialect, relation })));
-    return found.filter((former) => former !== undefined && isRuled(former)).map((former) => former!);
+  ofParts({ id, dialect, parts = [] }: TableShape): readonly Former[] {
+    return parts.flatMap((relation) => {
+      const former = this.#byTable.get(identityOf({ id: "", dialect, relation }));
+      return former === undefined || !isRuled(former) || (former.held === "part" && former.id === id) ? [] : [former];
+    });
   }
 
   /** Tables that are known by their names get others. Returns the renames by which rules follow a table. */
@@ -121,26 +181,39 @@ export class FormerRules {
     return renames.filter((rename) => this.#rename(rename, position));
   }
 
-  #rename({ from, to, columns, isExchange }: Rename, at: Position): boolean {
+  #rename({ from, to, columns, how }: Rename, at: Position): boolean {
     const own = this.#byTable.get(from);
     const other = this.#byTable.get(to);
     if ([own, other].some((former) => former !== undefined && isEarlier(at, former))) return false;
     const isOfRules = [own, other].some((former) => former !== undefined && isRuled(former));
-    if (isExchange) {
+    if (how === "copied" || how === "perhaps copied") {
+      const isNew = how === "copied" || !this.#known.has(to);
+      if (own === undefined || !isRuled(own) || !isNew) return false;
+      this.#byTable.set(to, { ...own, held: "copy", identity: to, at });
+      return true;
+    }
+    if (how === "exchanged") {
       // Each may have rows of the other now.
-      if (own !== undefined && isRuled(own)) this.#byTable.set(to, { ...own, identity: to, at });
+      if (own !== undefined && isRuled(own))
+        this.#byTable.set(to, { ...own, hidden: own.hidden.flatMap((one) => renamed(one, columns)), identity: to, at });
       else if (other !== undefined && isRuled(other)) this.#byTable.set(from, { ...other, identity: from, at });
       return isOfRules;
     }
     this.#byTable.delete(from);
     if (own === undefined) this.#byTable.delete(to);
-    else this.#byTable.set(to, { ...own, hidden: own.hidden.map((one) => renamed(one, columns)), identity: to, at });
+    else
+      this.#byTable.set(to, { ...own, hidden: own.hidden.flatMap((one) => renamed(one, columns)), identity: to, at });
     return isOfRules;
+  }
+
+  /** Of all tables, those that are gone too. */
+  get all(): Iterable<Former> {
+    return this.#byTable.values();
   }
 
   /** Ids of the tables of which rows passed, those that are gone too. */
   get known(): Iterable<string> {
-    return this.#known;
+    return this.#known.keys();
   }
 
   /** True if rows of a table of this name passed, of this one or another. */
@@ -148,18 +221,25 @@ export class FormerRules {
     return this.#known.has(id);
   }
 
-  /** A table under rules all whose columns this one has. */
-  alike(shape: TableShape): Former | undefined {
-    const columns = new Set(shape.columns.map(spelled));
-    const isAlike = (former: Former): boolean =>
-      former.id !== shape.id && isRuled(former) && former.columns.every((column) => columns.has(spelled(column)));
-    return [...this.#byTable.values()].find(isAlike);
+  /** The table under rules of which this one is a copy, by its columns; of several the one that it has most of. */
+  #copied({ id, columns }: TableShape): Former | undefined {
+    const names = spelledNames(columns);
+    const found = [...this.#byTable.values()].filter(
+      (former) => former.id !== id && former.held !== "part" && isRuled(former) && isCopy(names, former),
+    );
+    const shared = (former: Former): number => sharedCount(names, former.columns);
+    return found.toSorted((a, b) => shared(b) - shared(a))[0];
   }
 }
 
 /** True if the table is a partition of this one now. */
 export function isPart({ identity }: Former, { dialect, parts = [] }: TableShape): boolean {
   return parts.some((relation) => identity === identityOf({ id: "", dialect, relation }));
+}
+
+/** True if the column is in this shape under a name of which nothing is known. */
+export function isLost({ identity }: HiddenColumn, ordinal: number): boolean {
+  return ordinal < 0 && identity === UNNUMBERED;
 }
 
 /** False for a table that only has the same columns. */
@@ -201,17 +281,42 @@ function isSameName(a: string, b: string): boolean {
   return a.toLowerCase() === b.toLowerCase();
 }
 
-function renamed(column: HiddenColumn, columns: Rename["columns"]): HiddenColumn {
-  const now = columns.find(([from]) => isSameName(from, column.renamed ?? column.name))?.[1];
-  return now === undefined ? column : { ...column, renamed: now };
+/** Several where the statement can be read in several ways: then each of them is hidden. */
+function renamed(column: HiddenColumn, columns: Rename["columns"]): readonly HiddenColumn[] {
+  const names = columns.filter(([from]) => isSameName(from, column.renamed ?? column.name));
+  return names.length === 0 ? [column] : names.map(([, now]) => ({ ...column, renamed: now }));
 }
 
 function isRuled({ hidden, filtered }: Former): boolean {
   return hidden.length > 0 || filtered;
 }
 
-function spelled({ name, native }: Column): string {
-  return JSON.stringify([name, native]);
+/**
+ * All hidden columns, and most of the others: a copy is often made to have other types, or a column more or less. Under a filter
+ * alone all columns.
+ */
+function isCopy(names: ReadonlySet<string>, former: Former): boolean {
+  if (sharedCount(names, former.hidden) < former.hidden.length) return false;
+  const hidden = new Set(former.hidden.map(({ name }) => name));
+  const others = former.columns.filter(({ name }) => !hidden.has(name));
+  const shared = sharedCount(names, others);
+  return hidden.size === 0 ? shared === others.length : shared * 2 > others.length;
+}
+
+function sharedCount(names: ReadonlySet<string>, columns: readonly Pick<Column, "name">[]): number {
+  return columns.filter((column) => names.has(spelled(column))).length;
+}
+
+function hasNames(a: readonly Column[], b: readonly Column[]): boolean {
+  return a.length === b.length && a.every(({ name }, i) => name === b[i]!.name);
+}
+
+function spelledNames(columns: readonly Column[]): ReadonlySet<string> {
+  return new Set(columns.map(spelled));
+}
+
+function spelled({ name }: Pick<Column, "name">): string {
+  return name.normalize("NFKC").toLowerCase();
 }
 
 function standing({ columns, ruled }: Shown): Pick<Former, "hidden" | "filtered" | "columns"> {

@@ -4,7 +4,7 @@ import { ByteWriter } from "../core/bytes.ts";
 import { invariant } from "../core/invariant.ts";
 import type { Column, Mask } from "../core/model/schema.ts";
 import type { TupleWriter } from "../core/model/tuple-writer.ts";
-import { CELL_BINARY, CELL_NULL, CELL_UNCHANGED, type CellMap } from "../core/model/tuple.ts";
+import { CELL_BINARY, CELL_FAILED, CELL_NULL, CELL_UNCHANGED, type CellMap } from "../core/model/tuple.ts";
 import type { ColumnType } from "../core/model/types.ts";
 import { writeText } from "../core/values/text.ts";
 
@@ -32,17 +32,24 @@ export class Masker {
   write(out: TupleWriter, mask: Mask, type: ColumnType, bytes: Uint8Array, cells: CellMap, i: number): void {
     const kind = cells.kind[i]!;
     if (mask === "null" || kind === CELL_NULL) return out.null();
-    if (kind === CELL_UNCHANGED) return out.unchanged();
+    if (kind === CELL_UNCHANGED || kind === CELL_FAILED) return out.copyCell(bytes, cells, i);
     const masked = this.#masked(mask, type, kind, bytes, cells.start[i]!, cells.length[i]!);
     // Text looks the same in both forms; a row that came as binary stays binary.
     if (kind === CELL_BINARY) out.binary(masked, 0, masked.length);
     else out.text(masked, 0, masked.length);
   }
 
+  /** The masked value of cell `i`, which is none of those that the log left out; null: it has none. */
+  text(mask: Mask, type: ColumnType, bytes: Uint8Array, cells: CellMap, i: number): string | null {
+    const kind = cells.kind[i]!;
+    if (mask === "null" || kind === CELL_NULL) return null;
+    return Buffer.from(this.#masked(mask, type, kind, bytes, cells.start[i]!, cells.length[i]!)).toString("utf8");
+  }
+
   /** Writes cell `i` of a row as the text of its value. */
   asText(out: TupleWriter, type: ColumnType, bytes: Uint8Array, cells: CellMap, i: number): void {
     const kind = cells.kind[i]!;
-    if (kind === CELL_NULL || kind === CELL_UNCHANGED) return out.copyCell(bytes, cells, i);
+    if (kind === CELL_NULL || kind === CELL_UNCHANGED || kind === CELL_FAILED) return out.copyCell(bytes, cells, i);
     const text = this.#text;
     text.reset();
     writeText(text, type, kind, bytes, cells.start[i]!, cells.length[i]!);

@@ -5,7 +5,8 @@
 import type { ChosenKey, TableName, ZeroDates } from "../core/contracts/connector.ts";
 import { DEFAULT_POLICY, type SchemaPolicy } from "../core/model/schema-policy.ts";
 import { type Mask, namesOfTable } from "../core/model/schema.ts";
-import { byExactness, fits, fitsInAnyCase, isGlob, mostExactFirst, selectedName } from "../core/table-selection.ts";
+import { byExactness, fits, fitsInAnySpelling, isGlob, mostExactFirst, selectedName } from "../core/table-selection.ts";
+import type { ComputedRule } from "./computed/computed-columns.ts";
 import type { ColumnRule, KeyRule, Rules, TableRule, WhereRule } from "./definition.ts";
 import type { RuleProblem } from "./errors.ts";
 
@@ -14,6 +15,8 @@ export interface MergedRule {
   readonly rules: readonly [TableRule, ...TableRule[]];
   readonly where: WhereRule | null;
   readonly key: KeyRule | null;
+  /** Of each name the most exact rule's, in the order of the file. */
+  readonly computed: readonly ComputedRule[];
   readonly policy: SchemaPolicy;
   /** Position of the most exact rule in the file. */
   readonly place: string;
@@ -45,9 +48,18 @@ export function mergedRule({ tables }: Rules, name: TableName): MergedRule | nul
     rules,
     where: where?.expression == null ? null : where,
     key: decided(rules, ({ key }) => key),
+    computed: mergedComputed(rules),
     policy: mergedPolicy(rules),
     place: first.place,
   };
+}
+
+/** The columns of the least exact rule come first: another rule beside it does not move them. */
+function mergedComputed(rules: readonly TableRule[]): readonly ComputedRule[] {
+  const byName = new Map(
+    rules.toReversed().flatMap(({ computed }) => computed.map((rule) => [rule.name, rule] as const)),
+  );
+  return [...byName.values()];
 }
 
 /** What the rules say of a column, by its name at the source. */
@@ -116,6 +128,12 @@ export function tie(
     );
     if (other !== undefined) return tied(first!, other, `table ${schema}.${table}`);
   }
+  for (const { name: computed } of rules.flatMap((rule) => rule.computed)) {
+    const of = rules.filter((rule) => rule.computed.some((one) => one.name === computed));
+    const [first, other] = of;
+    if (other !== undefined && byExactness(first!.pattern, other.pattern, name) === 0)
+      return tied(first!, other, `column ${JSON.stringify(computed)} of table ${schema}.${table}`);
+  }
   for (const column of columns) {
     for (const said of SAID_OF_COLUMNS) {
       const [first, ...rest] = deciders(rules, column).filter((one) => said(one.column) !== null);
@@ -133,8 +151,8 @@ export function tie(
 }
 
 /**
- * A table or a column that would be hidden if it had other capitals, and of which no rule speaks: a mask that is missed by the
- * case of a letter is missed.
+ * A table or a column that would be hidden if its letters were capitals, small or composed otherwise, and of which no rule
+ * speaks: a mask that is missed by the spelling of a letter is missed.
  */
 export function spelledOtherwise(
   { tables }: Rules,
@@ -143,13 +161,13 @@ export function spelledOtherwise(
 ): RuleProblem | null {
   const name = selectedName({ schema, table });
   const rules = fitting(tables, { schema, table });
-  const other = tables.find(({ pattern }) => !fits(pattern, name) && fitsInAnyCase(pattern, name));
+  const other = tables.find(({ pattern }) => !fits(pattern, name) && fitsInAnySpelling(pattern, name));
   if (other !== undefined && hidesAny(other) && !rules.some(({ pattern }) => pattern === name))
     return inOtherCase(other, `table ${schema}.${table}`);
   for (const column of columns) {
     const rule = rules
       .flatMap((each) => each.columns)
-      .find(({ pattern, action }) => hidesValues(action) && fitsInAnyCase(pattern, column));
+      .find(({ pattern, action }) => hidesValues(action) && fitsInAnySpelling(pattern, column));
     if (rule !== undefined && columnRuling({ rules }, column).hiddenBy === null)
       return inOtherCase(rule, `column ${JSON.stringify(column)} of table ${schema}.${table}`);
   }
@@ -165,7 +183,7 @@ function hidesValues({ hiding }: ColumnRule["action"]): boolean {
 }
 
 function inOtherCase({ pattern, place }: TableRule | ColumnRule, what: string): RuleProblem {
-  const message = `${what} differs from ${JSON.stringify(pattern)} by the case of letters alone, and no rule names it`;
+  const message = `${what} differs from ${JSON.stringify(pattern)} by the case or the form of letters alone, and no rule names it`;
   return { code: "MR1034", place, message };
 }
 

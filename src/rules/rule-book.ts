@@ -1,18 +1,39 @@
 /** Applies the rules to the shapes of tables: what a table becomes, and why a rule does not fit. */
 import { createHmac } from "node:crypto";
 import type { Position } from "../core/model/position.ts";
-import { type Column, type Lineage, namesOfTable, type Ruled } from "../core/model/schema.ts";
+import { type Column, type Lineage, namesOfTable, type Origins, type Ruled } from "../core/model/schema.ts";
 import type { CapturedTables, RefusedTable, TableShape } from "../core/contracts/catalog.ts";
 import type { Rename } from "../core/contracts/change-log.ts";
 import type { TableName } from "../core/contracts/connector.ts";
+import type { SlowFunction } from "../core/contracts/log-admin.ts";
 import { fits, isGlob } from "../core/table-selection.ts";
 import type { ColumnRule, Rules, TableRule } from "./definition.ts";
 import { faultOf, otherName, type RuleProblem } from "./errors.ts";
-import { type Former, type FormerRules, isKnownByName, noMemory, ordinalOf, type RuleMemory } from "./former-rules.ts";
+import {
+  type Former,
+  type FormerRules,
+  isKnownByName,
+  isLost,
+  noMemory,
+  ordinalOf,
+  type RuleMemory,
+} from "./former-rules.ts";
 import { maskedColumn } from "./masks.ts";
+import { ComputedColumn, computedColumn, type ComputedRule, definitionOf } from "./computed/computed-columns.ts";
+import type { Functions } from "./computed/functions.ts";
 import { type ColumnRuling, columnRuling, mergedRule, type MergedRule, tie, spelledOtherwise } from "./merged-rule.ts";
 import { isBefore, kept, namedAsKept, type Pin } from "./pins.ts";
-import { boundCondition, hiddenKey, hiding, isLifted, isNothing, keyUntaken, sameName } from "./rule-fit.ts";
+import {
+  boundCondition,
+  computedInputs,
+  hiddenKey,
+  hiding,
+  isLifted,
+  isNothing,
+  keyUntaken,
+  sameName,
+  shownByComputing,
+} from "./rule-fit.ts";
 import { digest, sourceShape, withKeyOf } from "./source-shape.ts";
 import type { Condition } from "./where/condition.ts";
 
@@ -22,12 +43,15 @@ export interface RuledShape {
   readonly shape: TableShape;
   /** One for each column of `shape`. */
   readonly cells: readonly CellPlan[];
+  /** Those of `cells` that are computed. */
+  readonly computed: readonly ComputedColumn[];
   readonly condition: Condition | null;
 }
 
 export interface CellPlan {
-  /** For the values of the source's column; null: the column was dropped, and the sinks keep it. */
+  /** For the values of the source's column; null: it is computed, or it was dropped, and the sinks keep it. */
   readonly ordinal: number | null;
+  readonly computed: ComputedColumn | null;
   readonly column: Column;
   readonly mask: Lineage["mask"];
   /** True if the source has values of another type; they are sent as text. */
@@ -42,6 +66,7 @@ interface Planned {
 }
 
 const NO_NAMES: ReadonlyMap<string, number> = new Map();
+const NO_FUNCTIONS: Functions = new Map();
 
 /** All that a rule names or matches of a table's columns. */
 function namedColumns(rule: TableRule | undefined): readonly Pick<ColumnRule, "pattern" | "isOptional" | "place">[] {
@@ -59,17 +84,22 @@ export class RuleBook {
   /** Tables whose changes of shape are ignored, from the moment when they were first known. */
   readonly #pins: Map<string, Pin>;
   readonly #former: FormerRules;
+  /** By table, as the catalogue had them at the last look. */
+  readonly #origins = new Map<string, Origins>();
   readonly #isSelected: (table: TableName) => boolean;
+  /** As earlier processes registered them. */
+  readonly #versions: RuleMemory["versions"];
 
   /** `isSelected`: whether `source.tables` names the table without a wildcard. */
   constructor(
     rules: Rules,
-    { pins, former }: Pick<RuleMemory, "pins" | "former"> = noMemory(),
+    { pins, former, versions }: Omit<RuleMemory, "keep"> = noMemory(),
     isSelected: (table: TableName) => boolean = () => false,
   ) {
     this.#rules = rules;
     this.#pins = new Map(pins);
     this.#former = former;
+    this.#versions = versions;
     this.#isSelected = isSelected;
   }
 
@@ -82,13 +112,13 @@ export class RuleBook {
     for (const shape of tables) {
       const rule = this.#rule(shape);
       const former = this.#former.of(shape, null);
-      const part = this.#exposedPart(shape, rule, this.#former.ofParts(shape));
-      if (part !== null) problems.push(part);
+      const part = this.#exposedPart(shape, rule, this.#otherRows(shape));
+      if (part !== null) problems.push({ ...part, isContained: true });
       const spelled = this.#spelledOtherwise(shape);
-      if (spelled !== null) problems.push(spelled);
+      if (spelled !== null) problems.push({ ...spelled, isContained: true });
       if (rule === null) {
         const exposed = this.#exposed(shape, former, null);
-        if (exposed !== null) problems.push(exposed);
+        if (exposed !== null) problems.push({ ...exposed, isContained: true });
         continue;
       }
       const pin = this.#pins.get(shape.id);
@@ -98,10 +128,28 @@ export class RuleBook {
       const untaken = keyUntaken(shape, rule);
       if (untaken !== null) problems.push(untaken);
       const made = this.#made(shape, rule, this.#pins.get(shape.id), former);
-      // A change that can't be ignored suspends its table, and stops nothing else.
-      if (made !== null && "code" in made && made.code !== "MR1027") problems.push(made);
+      if (made !== null && "code" in made) {
+        const fitted = (before: TableShape): boolean => isFit(this.#make(before, rule, undefined));
+        const isContained = OF_ONE_TABLE.has(made.code) || this.#isContained(shape, rule, fitted);
+        problems.push(isContained ? { ...made, isContained } : made);
+      }
     }
     return [...problems, ...this.#namedNowhere([...tables, ...elsewhere])];
+  }
+
+  /**
+   * True if the table has changed, and not the rules: they fitted it when its rows last passed, or it came later, and a rule
+   * for several tables takes it in. It is suspended then, as it is while the daemon runs.
+   */
+  #isContained(
+    { id }: Pick<TableShape, "id">,
+    { rules }: Pick<MergedRule, "rules">,
+    fitted: (before: TableShape) => boolean,
+  ): boolean {
+    const before = this.#versions.get(id);
+    if (before !== undefined) return before.ruled?.fault != null || fitted(sourceShape(before));
+    const isAwaited = rules.every(({ pattern, isOptional }) => isOptional || isGlob(pattern));
+    return isAwaited && this.#versions.size > 0;
   }
 
   /** Columns that a rule for many tables names or matches, and that no table has. */
@@ -111,13 +159,21 @@ export class RuleBook {
       const own = tables.filter((shape) => this.#rule(shape)?.rules.includes(rule) === true);
       if (!isGlob(rule.pattern) || own.length === 0) continue;
       const asKept = own.map((shape) => this.#pins.get(shape.id)?.shape ?? shape);
-      // A column that was there was named without a mistake.
-      const before = own.flatMap((shape) => this.#former.of(shape, null)?.columns ?? []);
-      const names = new Set([...asKept.flatMap(({ columns }) => columns), ...before].map(({ name }) => name));
+      // A column that was there, also in a table that is gone, was named without a mistake.
+      const before = Array.from(this.#former.all)
+        .filter(({ id }) => this.#rule({ id, ...namesOfTable(id) })?.rules.includes(rule) === true)
+        .map(({ named }) => named);
+      const ofTables = [...asKept.map(({ columns }) => new Set(columns.map(({ name }) => name))), ...before];
+      const names = new Set(ofTables.flatMap((one) => [...one]));
       for (const { pattern, isOptional, place } of namedColumns(rule)) {
         if (isOptional || Array.from(names).some((name) => fits(pattern, name))) continue;
         const what = isGlob(pattern) ? "a column that matches" : "a column";
         const message = `none of the tables that ${rule.pattern} matches has ${what} ${JSON.stringify(pattern)}`;
+        problems.push({ code: "MR1021", place, message });
+      }
+      for (const { name, from, place } of rule.computed) {
+        if (ofTables.some((one) => from.every((input) => one.has(input)))) continue;
+        const message = `none of the tables that ${rule.pattern} matches has all columns that ${JSON.stringify(name)} is made from`;
         problems.push({ code: "MR1021", place, message });
       }
       const key = rule.key?.columns.find((name) => !names.has(name));
@@ -132,14 +188,58 @@ export class RuleBook {
   /** A table that the source refuses because of the key that its rule chooses. */
   keyProblem({ id, reason, fix, chosenKey }: RefusedTable): RuleProblem | null {
     if (chosenKey === undefined) return null;
-    const place = this.#rule({ id, ...namesOfTable(id) })?.key?.place ?? id;
+    const rule = this.#rule({ id, ...namesOfTable(id) });
+    const place = rule?.key?.place ?? id;
     const message = `table ${id}: ${reason}`;
-    return chosenKey === "unknown" ? { code: "MR1021", place, message } : { code: "MR1026", place, message, fix };
+    const fitted = ({ columns, key }: TableShape): boolean =>
+      JSON.stringify(rule?.key?.columns) === JSON.stringify(key.map((ordinal) => columns[ordinal]!.name));
+    const contained = rule !== null && this.#isContained({ id }, rule, fitted) ? { isContained: true as const } : {};
+    return chosenKey === "unknown"
+      ? { code: "MR1021", place, message, ...contained }
+      : { code: "MR1026", place, message, fix, ...contained };
   }
 
   /** The tables that are there. */
   begin({ tables, refused }: Pick<CapturedTables, "tables" | "refused">): void {
     this.#former.begin([...tables, ...refused]);
+    this.#origins.clear();
+    for (const { id, origins } of tables) if (origins !== undefined) this.#origins.set(id, origins);
+  }
+
+  /** What its values come from: a shape that was stored, or is from a log, does not say. */
+  #originsOf({ id, origins }: TableShape): Origins | undefined {
+    return origins ?? this.#origins.get(id);
+  }
+
+  /** What rows stood under, or stand under, that the table shows or has, and that another one had or shows. */
+  #otherRows(shape: TableShape): readonly Former[] {
+    const parents = this.#originsOf(shape)?.parents ?? [];
+    return [...this.#former.ofParts(shape), ...parents.flatMap((parent) => this.#inherited(shape, parent))];
+  }
+
+  /** A SELECT of the parent shows the rows of this table. */
+  #inherited({ columns }: TableShape, parent: Origins["parents"][number]): readonly Former[] {
+    const rule = this.#rule(parent);
+    if (rule === null) return [];
+    const hidden = columns.flatMap(({ name, identity }) => {
+      const how = hiding(columnRuling(rule, name));
+      return how === null ? [] : [{ name, identity, how }];
+    });
+    const filtered = rule.where !== null;
+    if (hidden.length === 0 && !filtered) return [];
+    return [
+      {
+        id: parent.id,
+        identity: "",
+        held: "heir",
+        hidden,
+        filtered,
+        columns,
+        named: new Set(),
+        fingerprint: "",
+        at: null,
+      },
+    ];
   }
 
   /** The log has these tables and columns under other names from here on. Returns the renames by which rules follow a table. */
@@ -157,18 +257,23 @@ export class RuleBook {
     if (!this.hasRules) return null;
     const rule = this.#rule(shape);
     const pin = rule === null ? undefined : this.#pin(shape, rule, position);
-    const parts = this.#former.ofParts(shape);
-    const key = [shape.fingerprint, pin?.shape.fingerprint, ...parts.map(({ id }) => id)].join(" ");
+    const others = this.#otherRows(shape);
+    const { generated } = this.#originsOf(shape) ?? {};
+    const key = JSON.stringify([shape.fingerprint, pin?.shape.fingerprint, others.map(({ id }) => id), generated]);
     const known = this.#plans.get(shape.id);
     const at = position ?? null;
     const former = this.#former.of(shape, at);
+    this.#former.holdParts(shape);
     if (known?.key === key && known.former === former) return known.plan;
     const made =
-      this.#exposedPart(shape, rule, parts) ??
+      this.#exposedPart(shape, rule, others) ??
       this.#spelledOtherwise(shape) ??
       (rule === null ? this.#exposed(shape, former, null) : this.#made(shape, rule, pin, former));
     const plan = made !== null && "code" in made ? this.#withheld(pin?.shape ?? shape, rule, made) : made;
+    if (former !== undefined && made !== null && "code" in made && made.code === "MR1033")
+      this.#former.hold(shape, former, at);
     this.#former.passes(plan?.shape ?? shape, at);
+    this.#former.holdParts(shape);
     this.#plans.set(shape.id, { key, former: this.#former.of(shape, at), plan });
     return plan;
   }
@@ -212,9 +317,20 @@ export class RuleBook {
     }
     const condition = boundCondition(namedAsKept(pinned, shape, found.cells), shape.id, rule);
     if (condition !== null && "code" in condition) return condition;
-    const asKept = made?.cells ?? pinned.columns.map((column, ordinal) => ({ ordinal, column, mask: null }));
-    const cells = asKept.map(({ ordinal, ...cell }): CellPlan => ({ ...cell, ...found.cells[ordinal!]! }));
-    return { shape: made?.shape ?? pinned, cells, condition };
+    const asKept =
+      made?.cells ?? pinned.columns.map((column, ordinal) => ({ ordinal, column, mask: null, computed: null }));
+    const cells: CellPlan[] = [];
+    for (const { ordinal, ...cell } of asKept) {
+      const computed = cell.computed?.movedTo(found.cells) ?? null;
+      if (cell.computed !== null && computed === null) {
+        const message = `the change of table ${shape.id} can't be ignored: column ${JSON.stringify(cell.column.name)} is made from one that was dropped or has another type`;
+        return { code: "MR1027", place: rule.place, message };
+      }
+      cells.push(
+        computed === null ? { ...cell, ...found.cells[ordinal!]! } : { ...cell, computed, ordinal, asText: false },
+      );
+    }
+    return { shape: made?.shape ?? pinned, cells, computed: computedOf(cells), condition };
   }
 
   #rule({ id, schema, table }: Pick<TableShape, "id" | "schema" | "table">): MergedRule | null {
@@ -233,40 +349,95 @@ export class RuleBook {
       tie(rule, shape, names) ??
       this.#exposed(shape, former, rule, rulings) ??
       this.#unknownColumn(shape, rule) ??
+      shownByComputing(shape, rule, { rulings, origins: this.#originsOf(shape) }) ??
       hiddenKey(shape, rule, rulings);
     if (problem !== null) return problem;
     const cells = shape.columns.flatMap((column, ordinal) => {
       const { mask, drop, rename } = rulings[ordinal]!;
       if (drop) return [];
       const named = rename === null ? column : { ...column, name: rename };
-      return [{ ordinal, column: mask === null ? named : maskedColumn(named, mask), mask, asText: false }];
+      const shown = mask === null ? named : maskedColumn(named, mask);
+      return [{ ordinal, column: shown, mask, asText: false, computed: null }];
     });
-    const clash = sameName(shape, rule, cells);
+    const computed = this.#computed(shape, rule, rulings);
+    if ("code" in computed) return computed;
+    const clash = sameName(shape, rule, [...cells, ...computed]);
     if (clash !== null) return clash;
     const condition = boundCondition(shape.columns, shape.id, rule);
     if (condition !== null && "code" in condition) return condition;
-    if (condition === null && rulings.every(isNothing)) return null;
-    return { shape: this.#ruledShape(shape, rule, { cells, rulings, condition }), cells, condition };
+    if (condition === null && computed.length === 0 && rulings.every(isNothing)) return null;
+    const all = [...cells, ...computed];
+    const plan = { cells: all, computed: computedOf(all), condition };
+    return { ...plan, shape: this.#ruledShape(shape, rule, { ...plan, rulings }) };
+  }
+
+  /** The computed columns that this shape can have. */
+  #computed(shape: TableShape, rule: MergedRule, rulings: readonly ColumnRuling[]): readonly CellPlan[] | RuleProblem {
+    const cells: CellPlan[] = [];
+    for (const one of rule.computed) {
+      const inputs = computedInputs(shape, rulings, one);
+      if ("code" in inputs) {
+        if (inputs.code === "MR1021" && this.#mayLack(shape, rule, one)) continue;
+        return inputs;
+      }
+      const column = computedColumn(one, shape);
+      const { text } = one.function;
+      if (column === null) {
+        const message = `column ${JSON.stringify(one.name)} of table ${shape.id}: its source has no type ${one.type.text}`;
+        return { code: "MR1023", place: one.place, message, fix: "Take json or text." };
+      }
+      const loaded = (this.#rules.functions ?? NO_FUNCTIONS).get(text);
+      if (loaded === undefined || !("digest" in loaded)) {
+        const { message = "it is not loaded", fix } = loaded ?? {};
+        const problem = { code: "MR1035", place: one.place, message: `function ${text}: ${message}` } as const;
+        return fix === undefined ? problem : { ...problem, fix };
+      }
+      const computed = new ComputedColumn(one, loaded, column, inputs);
+      cells.push({ ordinal: null, column, mask: null, asText: false, computed });
+    }
+    return cells;
+  }
+
+  /** A glob fits tables without the column as well; a stream that is behind shows a table as it was before the column came. */
+  #mayLack(shape: TableShape, { rules }: MergedRule, one: ComputedRule): boolean {
+    if (rules.some(({ pattern, computed }) => isGlob(pattern) && computed.includes(one))) return true;
+    const later = this.#laterNames(shape);
+    return one.from.every((name) => later.includes(name) || shape.columns.some((column) => column.name === name));
+  }
+
+  /** Average times of calls that are beyond their budgets. */
+  slowFunctions(): readonly SlowFunction[] {
+    return Array.from(this.#plans).flatMap(([table, { plan }]) =>
+      (plan?.computed ?? []).flatMap(({ slowMs, rule }) => {
+        if (slowMs === null) return [];
+        const { name, function: of, budgetMs } = rule;
+        return [{ table, column: name, function: of.text, averageMs: slowMs, budgetMs }];
+      }),
+    );
   }
 
   #unknownColumn(shape: TableShape, rule: MergedRule): RuleProblem | null {
-    const names = this.#names.get(shape.id) ?? NO_NAMES;
-    const newest = Math.max(...shape.columns.map(({ identity }) => identity));
-    const later = [...names].flatMap(([name, identity]) => (identity > newest ? [name] : []));
-    const all = [...shape.columns.map(({ name }) => name), ...later];
+    const all = [...shape.columns.map(({ name }) => name), ...this.#laterNames(shape)];
     // What a glob hid may have another name, and shows itself in the log.
-    const before = this.#former.of(shape, null)?.columns ?? [];
+    const before = Array.from(this.#former.of(shape, null)?.named ?? []);
     const own = rule.rules.find(({ pattern }) => !isGlob(pattern));
     const unknown = namedColumns(own).find(
       ({ pattern, isOptional }) =>
         !isOptional &&
         !all.some((name) => fits(pattern, name)) &&
-        !(isGlob(pattern) && before.some(({ name }) => fits(pattern, name))),
+        !(isGlob(pattern) && before.some((name) => fits(pattern, name))),
     );
     if (unknown === undefined) return null;
     const what = isGlob(unknown.pattern) ? "no column that matches" : "no column";
     const message = `table ${shape.id} has ${what} ${JSON.stringify(unknown.pattern)}`;
     return { code: "MR1021", place: unknown.place, message };
+  }
+
+  /** Columns that the table had at the start, and got after the log showed this shape. */
+  #laterNames(shape: TableShape): readonly string[] {
+    const names = this.#names.get(shape.id) ?? NO_NAMES;
+    const newest = Math.max(...shape.columns.map(({ identity }) => identity));
+    return [...names].flatMap(([name, identity]) => (identity > newest ? [name] : []));
   }
 
   /**
@@ -282,6 +453,7 @@ export class RuleBook {
     if (former === undefined) return null;
     const shown = former.hidden.flatMap((hidden) => {
       const ordinal = ordinalOf(hidden, former, shape);
+      if (isLost(hidden, ordinal)) return [{ hidden, ruling: undefined, name: hidden.name }];
       const ruling = rulings[ordinal];
       const isHidden = ordinal < 0 || (ruling !== undefined && hiding(ruling) !== null);
       return isHidden ? [] : [{ hidden, ruling, name: shape.columns[ordinal]!.name }];
@@ -306,10 +478,10 @@ export class RuleBook {
     );
   }
 
-  /** A table that stood under rules has become a partition of this one, which shows its rows. */
-  #exposedPart(shape: TableShape, rule: MergedRule | null, parts: readonly Former[]): RuleProblem | null {
+  /** A table that stood under rules has become a partition of this one, which shows its rows; or this one inherits from it. */
+  #exposedPart(shape: TableShape, rule: MergedRule | null, others: readonly Former[]): RuleProblem | null {
     const rulings = rule === null ? [] : shape.columns.map(({ name }) => columnRuling(rule, name));
-    for (const part of parts) {
+    for (const part of others) {
       const exposed = this.#exposed(shape, part, rule, rulings);
       if (exposed !== null) return exposed;
     }
@@ -325,7 +497,7 @@ export class RuleBook {
   #ruledShape(
     shape: TableShape,
     rule: MergedRule,
-    { cells, rulings, condition }: Omit<RuledShape, "shape"> & { readonly rulings: readonly ColumnRuling[] },
+    { cells, computed, rulings, condition }: Omit<RuledShape, "shape"> & { readonly rulings: readonly ColumnRuling[] },
   ): RuledShape["shape"] {
     const lineage = shape.columns.map(({ name }, i): Lineage => {
       const { mask, drop, rename } = rulings[i]!;
@@ -333,7 +505,14 @@ export class RuleBook {
     });
     const keyNames = new Set(shape.key.map((ordinal) => shape.columns[ordinal]!.name));
     const byKey = condition !== null && condition.columns.isSubsetOf(keyNames) ? { filteredByKey: true as const } : {};
-    const ruled = { ...this.#ruled(shape, rule), lineage, filtered: rule.where !== null, ...byKey, fault: null };
+    const ruled = {
+      ...this.#ruled(shape, rule),
+      lineage,
+      ...(computed.length === 0 ? {} : { computed: computed.map((one) => one.lineage) }),
+      filtered: rule.where !== null,
+      ...byKey,
+      fault: null,
+    };
     return {
       ...sourceShape(shape),
       columns: cells.map(({ column }) => column),
@@ -347,7 +526,8 @@ export class RuleBook {
   #withheld(shape: TableShape, rule: MergedRule | null, problem: RuleProblem): RuledShape {
     const fault = faultOf(problem);
     const ruled = { ...this.#ruled(shape, rule), lineage: [], filtered: true, fault };
-    const cells = shape.key.map((ordinal) => ({ ordinal, column: shape.columns[ordinal]!, mask: null, asText: false }));
+    const asItIs = { mask: null, asText: false, computed: null };
+    const cells = shape.key.map((ordinal) => ({ ordinal, column: shape.columns[ordinal]!, ...asItIs }));
     return {
       shape: {
         ...sourceShape(shape),
@@ -357,6 +537,7 @@ export class RuleBook {
         ruled,
       },
       cells,
+      computed: [],
       condition: null,
     };
   }
@@ -369,9 +550,22 @@ export class RuleBook {
     const key =
       isHashed && maskKey !== null ? createHmac("sha256", maskKey).update("millrace rules").digest("hex") : "";
     const definition = columns.map(({ pattern, action }) => [pattern, action.hiding, action.rename]);
+    const functions = this.#rules.functions ?? NO_FUNCTIONS;
+    const computed = rule?.computed.map((one) => ({ computed: definitionOf(one, functions) })) ?? [];
     return {
-      rules: digest([definition, rule?.where?.text ?? null, key, ...only]).slice(0, 32),
+      rules: digest([definition, rule?.where?.text ?? null, key, ...only, ...computed]).slice(0, 32),
       source: { columns: shape.columns, key: shape.key, fingerprint: shape.fingerprint },
     };
   }
+}
+
+/** What suspends its table in any case: it, or one of its columns, has got another name; or a change can't be ignored. */
+const OF_ONE_TABLE: ReadonlySet<string> = new Set(["MR1025", "MR1027", "MR1033", "MR1034"]);
+
+function isFit(made: RuledShape | RuleProblem | null): boolean {
+  return made === null || !("code" in made);
+}
+
+function computedOf(cells: readonly CellPlan[]): readonly ComputedColumn[] {
+  return cells.flatMap(({ computed }) => (computed === null ? [] : [computed]));
 }

@@ -1,7 +1,8 @@
 /** Checks whether a rule fits the shape of a table. */
-import type { Column } from "../core/model/schema.ts";
+import type { Column, Origins } from "../core/model/schema.ts";
 import type { TableShape } from "../core/contracts/catalog.ts";
 import { isGlob } from "../core/table-selection.ts";
+import type { ComputedRule, Input } from "./computed/computed-columns.ts";
 import type { RuleProblem } from "./errors.ts";
 import { type ColumnRuling, columnRuling, type Decider, type MergedRule } from "./merged-rule.ts";
 import { bindWhere, type Condition } from "./where/condition.ts";
@@ -28,7 +29,53 @@ export function hiddenKey(shape: TableShape, rule: MergedRule, rulings: readonly
   };
 }
 
-/** A column after the rule, and the source's column for it; null: only the sinks keep it. */
+/** A column that the server computes shows what the columns have that it computes it from. */
+export function shownByComputing(
+  shape: TableShape,
+  rule: MergedRule,
+  { rulings, origins }: { readonly rulings: readonly ColumnRuling[]; readonly origins: Origins | undefined },
+): RuleProblem | null {
+  for (const [name, from] of Object.entries(origins?.generated ?? {})) {
+    const ruling = rulings[shape.columns.findIndex((column) => column.name === name)];
+    if (ruling === undefined || hiding(ruling) !== null || isLifted(ruling)) continue;
+    const hidden = from.find((input) => hiding(columnRuling(rule, input)) !== null);
+    if (hidden === undefined) continue;
+    const message = `the server computes column ${JSON.stringify(name)} of table ${shape.id} from ${JSON.stringify(hidden)}, which is hidden`;
+    const fix = "Hide it too, by `mask` or `drop`; or name it with `mask: none` to show it as it is.";
+    return { code: "MR1025", place: placeOf(columnRuling(rule, hidden).hiddenBy) ?? rule.place, message, fix };
+  }
+  return null;
+}
+
+/**
+ * What a computed column's function gets: its columns as the sinks get them, so that no function shows what a rule hides. A
+ * column that is left out has no value at all.
+ */
+export function computedInputs(
+  shape: TableShape,
+  rulings: readonly ColumnRuling[],
+  { name, from, place }: ComputedRule,
+): readonly Input[] | RuleProblem {
+  const inputs: Input[] = [];
+  for (const input of from) {
+    const ordinal = shape.columns.findIndex((column) => column.name === input);
+    if (ordinal < 0) {
+      const message = `table ${shape.id} has no column ${JSON.stringify(input)}, from which ${JSON.stringify(name)} is made`;
+      return { code: "MR1021", place, message };
+    }
+    const { mask, drop } = rulings[ordinal]!;
+    if (drop) {
+      const message = `column ${JSON.stringify(name)} of table ${shape.id} is made from ${JSON.stringify(input)}, which a rule leaves out`;
+      const fix =
+        "Mask that column instead of dropping it: the function then gets the masked value; or show it by `mask: none`.";
+      return { code: "MR1023", place, message, fix };
+    }
+    inputs.push({ name: input, ordinal, type: shape.columns[ordinal]!.type, mask });
+  }
+  return inputs;
+}
+
+/** A column after the rule, and the source's column for it; null: it is computed. */
 interface RuledColumn {
   readonly ordinal: number | null;
   readonly column: Column;
@@ -41,6 +88,11 @@ export function sameName(shape: TableShape, rule: MergedRule, columns: readonly 
     const other = seen.get(name);
     seen.set(name, one);
     if (other === undefined) continue;
+    const made = rule.computed.find((computed) => computed.name === name);
+    if (made !== undefined && (one.ordinal === null || other.ordinal === null)) {
+      const message = `table ${shape.id} has a column ${JSON.stringify(name)} already, or one that is renamed to it`;
+      return { code: "MR1023", place: made.place, message, fix: "Give the computed column a name of its own." };
+    }
     const sources = [other, one].map(({ ordinal }) => shape.columns[ordinal!]!.name);
     const renamed = sources.find((source) => source !== name) ?? name;
     const message = `columns ${sources.map((s) => JSON.stringify(s)).join(" and ")} of table ${shape.id} would both be named ${JSON.stringify(name)}`;

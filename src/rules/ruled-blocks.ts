@@ -24,10 +24,11 @@ import type { KeyText } from "../core/contracts/row-reads.ts";
 import { keyText, writeRowId } from "../core/model/row-id.ts";
 import { CELL_UNCHANGED, CellMap, hasUnchanged, tupleEnd } from "../core/model/tuple.ts";
 import { type ChangeAt, FilterMemory, type OpenRead, type Sees } from "./filter-memory.ts";
+import type { ComputedColumn } from "./computed/computed-columns.ts";
 import type { Masker } from "./masks.ts";
 import type { RuledShape } from "./rule-book.ts";
 import { ConditionRow } from "./where/values.ts";
-import { type Condition, TRUE, type Truth, UNTOLD } from "./where/condition.ts";
+import { type Condition, mayBeLong, TRUE, type Truth, UNTOLD } from "./where/condition.ts";
 
 /** A table under rules: the source's version and the ruled one. */
 export interface RuledTable {
@@ -45,26 +46,56 @@ export interface Origin {
 /** Where a block comes from: the log, or a read whose snapshot saw what `sees` says. */
 export type BlockOrigin = "log" | { readonly sees: Sees; readonly read: OpenRead };
 
-/** Changes whose filter needs a value that they leave out. */
-export interface FilterQuestion {
-  readonly table: RuledTable;
-  readonly rows: {
-    readonly id: string;
-    /** The row's id before the change. */
-    readonly recalledAs: string;
-    readonly key: KeyText;
-    readonly at: ChangeAt;
-    readonly truths: string;
-    readonly leftOut: readonly number[];
-    /** The transaction of its last change in the block. */
-    writer: number;
-    /** A later change of the block tells the value, or the row goes. */
-    isOver: boolean;
-  }[];
+/** A row whose changes in a block leave out values that are needed: by the filter, by a function, or by sinks that it is new to. */
+interface LeftOutRow {
+  readonly id: string;
+  readonly key: KeyText;
+  /** Before its first change. */
+  readonly recalledAs: string;
+  readonly at: ChangeAt;
+  /** What the filter's parts say of that change alone; null: the filter knows enough. */
+  readonly truths: string | null;
+  /** Ordinals of what the filter or a function needs. */
+  readonly needed: readonly number[];
+  /** Ordinals of all that its changes leave out. */
+  leftOut: readonly number[];
+  /** Its changes in the block. */
+  readonly changes: number[];
+  /** The transaction of the last one. */
+  writer: number;
+  /** A later change of the block tells what is needed, or the row goes. */
+  isOver: boolean;
 }
 
-/** Of a table in a block. */
-const ASKED_ROWS_MAX = 1_000;
+interface Asking {
+  readonly table: RuledTable;
+  readonly byId: Map<string, LeftOutRow>;
+  /** What the filter's parts say of rows behind their last change so far; null: the row is gone. */
+  readonly told: Map<string, string | null>;
+}
+
+/** Rows of a table to be read at the source. */
+export interface LeftOutQuestion {
+  readonly table: RuledTable;
+  readonly rows: readonly LeftOutRow[];
+}
+
+/** The row of a change as it was read. */
+interface Completion {
+  readonly tuple: Uint8Array;
+  /** Ordinals of the values that are those of the change. */
+  readonly leftOut: readonly number[];
+}
+
+/** For the rows of a block together. Sinks get the others later, as they are read then. */
+const COMPLETED_BYTES_MAX = 16 * 1024 * 1024;
+/** What is written of a row: its new tuple, the same completed, its whole old tuple, or the key of that. */
+const NEW = 0;
+const COMPLETED = 1;
+const OLD = 2;
+const KEY_ONLY = 3;
+type TuplePart = typeof NEW | typeof COMPLETED | typeof OLD | typeof KEY_ONLY;
+
 const FREE_COUNT_MAX = 4;
 const KEPT_BYTES_MAX = 4 * 1024 * 1024;
 
@@ -78,6 +109,8 @@ export class RuledBlocks {
   readonly #row = new ConditionRow();
   readonly #id = new ByteWriter(64);
   readonly memory = new FilterMemory();
+  readonly #memories = new WeakMap<RuledTable, string>();
+  readonly #completions = new WeakMap<Block, Map<number, Completion>>();
   /** What the condition said of the row before its present change. */
   #was: Truth = UNTOLD;
 
@@ -96,80 +129,130 @@ export class RuledBlocks {
     return made;
   }
 
-  /** Changes of this block whose filter needs a value that they leave out, and that is not remembered. */
-  asked(block: Block): readonly FilterQuestion[] {
-    const found: FilterQuestion[] = [];
-    const rowIds = new Map<string, FilterQuestion["rows"][number]>();
+  /** Rows with changes in this block that leave out what is needed and is not remembered. */
+  asked(block: Block): readonly LeftOutQuestion[] {
+    const found: LeftOutQuestion[] = [];
     for (const [t, version] of block.tables.entries()) {
       const table = this.#tableOf(version);
-      if (table === undefined || !mayLeaveOut(table) || table.ruled.ruled?.fault != null) continue;
-      const asked: FilterQuestion = { table, rows: [] };
-      rowIds.clear();
-      for (let row = 0; row < block.count; row++) if (block.table[row] === t) this.#ask(block, row, asked, rowIds);
-      // Of a transaction that goes on in the next block, a later change may tell it.
-      const { xid, count } = block.transactions;
-      const open = block.until.index > 0 ? xid[count - 1] : undefined;
-      for (const one of asked.rows) one.isOver ||= one.writer === open;
-      if (asked.rows.length > 0) found.push(asked);
+      if (table === undefined || !mayLeaveOut(table) || !hasPartial(block, t)) continue;
+      const asking: Asking = { table, byId: new Map(), told: new Map() };
+      for (let row = 0; row < block.count; row++) if (block.table[row] === t) this.#ask(block, row, asking);
+      const open = openWriter(block);
+      const rows = [...asking.byId.values()].filter(({ isOver, writer }) => !isOver && writer !== open);
+      if (rows.length > 0) found.push({ table, rows });
     }
     return found;
   }
 
-  #ask(
-    block: Block,
-    row: number,
-    { table, rows }: FilterQuestion,
-    rowIds: Map<string, FilterQuestion["rows"][number]>,
-  ): void {
-    const { bytes, op } = block;
+  #ask(block: Block, row: number, asking: Asking): void {
+    const { bytes } = block;
+    const { table, byId, told } = asking;
+    const { source } = table;
     const after = block.after[row]!;
     const before = block.before[row]!;
-    const { source, plan } = table;
+    if (block.op[row] === OP_TRUNCATE) for (const one of byId.values()) one.isOver = true;
     const oldId = before === NO_TUPLE ? null : this.#idOf(source, bytes, before);
     const id = after === NO_TUPLE ? null : this.#idOf(source, bytes, after);
-    if (op[row] === OP_TRUNCATE) for (const one of rowIds.values()) one.isOver = true;
-    const known = id === null ? undefined : rowIds.get(id);
-    if (oldId !== null && oldId !== id && rowIds.has(oldId)) rowIds.get(oldId)!.isOver = true;
-    if (id === null || op[row] !== OP_UPDATE || block.beforeKind[row] === BEFORE_FULL) {
-      if (known !== undefined) known.isOver = true;
-      return;
+    const isPartial = isPartialAt(block, row);
+    const { kind } = this.#cells;
+    const leftOut = isPartial ? source.columns.flatMap((_, c) => (kind[c] === CELL_UNCHANGED ? [c] : [])) : [];
+    const filter = id === null ? null : this.#filterLacks(block, row, asking, id, oldId ?? id);
+    if (oldId !== null && oldId !== id) {
+      told.set(oldId, null);
+      const left = byId.get(oldId);
+      if (left !== undefined) left.isOver = true;
     }
-    this.#cells.read(bytes, after);
-    const leftOut = plan.condition!.longColumns.filter((c) => this.#cells.kind[c] === CELL_UNCHANGED);
+    if (id === null) return;
     const at = changeAt(block, row);
+    const known = byId.get(id);
     if (known !== undefined) {
       known.writer = at.xid;
-      if (!known.leftOut.every((c) => leftOut.includes(c)) || oldId !== null) known.isOver = true;
+      known.isOver ||= oldId !== null || !known.needed.every((ordinal) => leftOut.includes(ordinal));
+      known.leftOut = known.leftOut.filter((ordinal) => leftOut.includes(ordinal));
+      known.changes.push(row);
       return;
     }
-    if (leftOut.length === 0 || rows.length >= ASKED_ROWS_MAX) return;
-    if (!this.memory.isNews(at)) return;
-    this.#row.set(bytes, after, -1);
-    const truths = plan.condition!.parts(this.#row);
-    const earlier = this.memory.recall(source.id, plan, oldId ?? id, at);
-    if (earlier !== null) this.#row.remember(earlier);
-    if (plan.condition!.evaluate(this.#row) !== UNTOLD) return;
-    const key = keyText(source, bytes, after);
-    const one = { id, recalledAs: oldId ?? id, key, at, truths, leftOut, writer: at.xid, isOver: false };
-    rows.push(one);
-    rowIds.set(id, one);
+    if (!isPartial) return;
+    const inputs = this.#lacksInputs(bytes, after, BEFORE_NONE, table.plan)
+      ? table.plan.computed.flatMap((one) => one.inputs.map(({ ordinal }) => ordinal))
+      : null;
+    if (inputs === null && filter === null) return;
+    const needed = [...(inputs ?? []), ...(filter?.needed ?? [])].filter((ordinal) => leftOut.includes(ordinal));
+    const of = { id, key: keyText(source, bytes, after), recalledAs: oldId ?? id, at, truths: filter?.truths ?? null };
+    byId.set(id, { ...of, needed, leftOut, changes: [row], writer: at.xid, isOver: false });
   }
 
-  /** `block`: the rows as they are now. Those that nobody wrote since have the values that their changes left out. */
-  answer({ table, rows }: FilterQuestion, block: Block | null, writers: readonly (number | null)[]): void {
+  /**
+   * What the filter needs of a change that leaves values out; null: nothing. Where it lets a row in, only sinks need them
+   * (`truths` is null).
+   */
+  #filterLacks(
+    block: Block,
+    row: number,
+    { table, told }: Asking,
+    id: string,
+    recalledAs: string,
+  ): Pick<LeftOutRow, "truths" | "needed"> | null {
+    const { condition } = table.plan;
+    if (condition === null) return null;
+    const { bytes } = block;
+    const at = changeAt(block, row);
+    const isRemembered = remembers(table);
+    const isFull = block.before[row]! !== NO_TUPLE && block.beforeKind[row] === BEFORE_FULL;
+    this.#row.set(bytes, block.after[row]!, isFull ? block.before[row]! : -1);
+    const alone = condition.parts(this.#row);
+    let earlier = told.get(recalledAs);
+    if (earlier === undefined && isRemembered)
+      earlier = this.memory.recall(table.source.id, this.#memoryOf(table), recalledAs, at);
+    if (earlier != null) this.#row.remember(earlier);
+    told.set(id, condition.parts(this.#row));
+    if (!isPartialAt(block, row)) return null;
+    const is = condition.evaluate(this.#row);
+    if (is === UNTOLD) {
+      const needed = condition.longColumns.filter((ordinal) => this.#row.isLeftOut(ordinal));
+      return isRemembered && needed.length > 0 && this.memory.isNews(at) ? { truths: alone, needed } : null;
+    }
+    if (is !== TRUE) return null;
+    this.#was = UNTOLD;
+    this.#lookBack(condition, earlier ?? null);
+    const was = this.#was === UNTOLD ? this.#wasAsLogged(block, row, table, condition) : this.#was;
+    return was === TRUE || was === UNTOLD ? null : { truths: null, needed: [] };
+  }
+
+  /**
+   * `read`: these rows of a question about the block as they are now. Those that nobody wrote since have the values that their
+   * changes left out.
+   */
+  answer(
+    block: Block,
+    table: RuledTable,
+    rows: readonly LeftOutRow[],
+    read: Block | null,
+    writers: readonly (number | null)[],
+  ): void {
     const { source, plan } = table;
-    const byId = new Map(rows.map((row, i) => [row.id, writers[i] === row.writer && !row.isOver ? row : undefined]));
-    for (let row = 0; row < (block?.count ?? 0); row++) {
-      const { bytes, after } = block!;
-      const one = byId.get(this.#idOf(source, bytes, after[row]!));
+    const byId = new Map(rows.flatMap((row, i) => (writers[i] === row.writer ? [[row.id, row]] : [])));
+    const completions = this.#completions.get(block) ?? new Map<number, Completion>();
+    this.#completions.set(block, completions);
+    let byteCount = 0;
+    for (const { tuple } of new Set(completions.values())) byteCount += tuple.length;
+    for (let row = 0; row < (read?.count ?? 0); row++) {
+      const { bytes, after } = read!;
+      const offset = after[row]!;
+      const one = byId.get(this.#idOf(source, bytes, offset));
       if (one === undefined) continue;
-      this.#row.set(bytes, after[row]!, -1);
-      const now = plan.condition!.parts(this.#row);
-      // What the change itself tells may have been otherwise before it.
-      const truths = Array.from(now, (digit, i) => (one.truths[i] === String(UNTOLD) ? digit : String(UNTOLD))).join(
-        "",
-      );
-      this.memory.know(source.id, plan, one.recalledAs, truths, one.at);
+      if (one.truths !== null) {
+        this.#row.set(bytes, offset, -1);
+        // What the change itself tells may have been otherwise before it.
+        const now = Array.from(plan.condition!.parts(this.#row), (digit, i) => {
+          return one.truths![i] === String(UNTOLD) ? digit : String(UNTOLD);
+        });
+        this.memory.know(source.id, this.#memoryOf(table), one.recalledAs, now.join(""), one.at);
+      }
+      const end = tupleEnd(bytes, offset);
+      if ((byteCount += end - offset) > COMPLETED_BYTES_MAX) continue;
+      const completion = { tuple: bytes.slice(offset, end), leftOut: one.leftOut };
+      for (const change of one.changes) completions.set(change, completion);
     }
   }
 
@@ -236,7 +319,8 @@ export class RuledBlocks {
     const before = block.before[row]!;
     const isKnown = this.#was === TRUE;
     if (isKnown && before !== NO_TUPLE) {
-      making.add(row, OP_DELETE, NO_TUPLE, this.#tuple(making, block.bytes, before, table), block.beforeKind[row]!);
+      const kind = block.beforeKind[row]!;
+      making.add(row, OP_DELETE, NO_TUPLE, this.#oldTuple(making, block.bytes, before, kind, table), kind);
     } else if (isKnown || this.#was === UNTOLD) {
       const key = this.#key(making, block.bytes, before === NO_TUPLE ? block.after[row]! : before, table, false);
       making.add(row, OP_DELETE, NO_TUPLE, key, isKnown ? BEFORE_KEY : BEFORE_DOUBTED);
@@ -250,18 +334,34 @@ export class RuledBlocks {
     const before = block.before[row]!;
     const was = this.#was;
     const isShown = before === NO_TUPLE || was === TRUE;
-    if (isShown && isTold) return this.#whole(making, block, row, was === TRUE ? OP_KEPT : OP_UPDATE, table);
+    const completion = was === TRUE ? undefined : this.#completionOf(block, row);
+    if (isShown && isTold && completion === undefined)
+      return this.#whole(making, block, row, was === TRUE ? OP_KEPT : OP_UPDATE, table);
     const isFull = !isShown && block.beforeKind[row] === BEFORE_FULL;
     if (was === UNTOLD && !isShown)
       making.add(row, OP_DELETE, NO_TUPLE, this.#key(making, bytes, before, table, false), BEFORE_DOUBTED);
-    if (isTold && (isFull || !hasUnchanged(bytes, after))) {
-      const entered = this.#tuple(making, bytes, after, table, isFull ? before : NO_TUPLE);
+    if (isTold && (isFull || completion !== undefined || !hasUnchanged(bytes, after))) {
+      const full = completion !== undefined ? 0 : isFull ? before : NO_TUPLE;
+      const entered = this.#tuple(making, bytes, after, table, COMPLETED, full, completion);
       making.add(row, OP_UPDATE, entered, NO_TUPLE, BEFORE_NONE);
     } else {
-      const old = isShown && before !== NO_TUPLE ? this.#tuple(making, bytes, before, table) : NO_TUPLE;
+      const beforeKind = block.beforeKind[row]!;
+      const old = isShown && before !== NO_TUPLE ? this.#oldTuple(making, bytes, before, beforeKind, table) : NO_TUPLE;
       const kind = old === NO_TUPLE ? BEFORE_NONE : block.beforeKind[row]!;
       making.add(row, OP_UNTOLD, this.#key(making, bytes, after, table, true), old, kind);
     }
+  }
+
+  /** The row with all that its change leaves out, or all that these columns are made from, where it was read. */
+  #completionOf(block: Block, row: number, of?: readonly ComputedColumn[]): Uint8Array | undefined {
+    const found = this.#completions.get(block)?.get(row);
+    if (found === undefined) return undefined;
+    this.#cells.read(block.bytes, block.after[row]!);
+    for (let c = 0; c < this.#cells.count; c++) {
+      if (this.#cells.kind[c] !== CELL_UNCHANGED || found.leftOut.includes(c)) continue;
+      if (of?.every(({ inputs }) => inputs.every(({ ordinal }) => ordinal !== c)) !== true) return undefined;
+    }
+    return found.tuple;
   }
 
   /** What the condition says of the row after the change; sets `#was`. */
@@ -273,22 +373,23 @@ export class RuledBlocks {
     const isFull = before !== NO_TUPLE && block.beforeKind[row] === BEFORE_FULL;
     if (after !== NO_TUPLE) this.#row.set(block.bytes, after, isFull ? before : -1);
     const truth = after === NO_TUPLE ? UNTOLD : condition.evaluate(this.#row);
-    return remembers(table) ? this.#remembering(block, row, table, table.plan, from, truth) : truth;
+    return remembers(table) ? this.#remembering(block, row, table, condition, from, truth) : truth;
   }
 
   #remembering(
     block: Block,
     row: number,
-    { source }: RuledTable,
-    plan: RuledShape,
+    table: RuledTable,
+    condition: Condition,
     from: BlockOrigin,
     truth: Truth,
   ): Truth {
-    const condition = plan.condition!;
+    const { source } = table;
     const { bytes, op } = block;
     const after = block.after[row]!;
     const before = block.before[row]!;
     const { memory } = this;
+    const memoryOf = this.#memoryOf(table);
     if (op[row] === OP_TRUNCATE) {
       if (from === "log" && memory.isNews(changeAt(block, row))) memory.forgetTable(source.id);
       return truth;
@@ -297,29 +398,42 @@ export class RuledBlocks {
       if (after === NO_TUPLE) return truth;
       const id = this.#idOf(source, bytes, after);
       const truths = condition.parts(this.#row);
-      if (!from.read.told.has(id)) memory.tellRead(source.id, plan, id, truths, from.sees);
+      if (!from.read.told.has(id)) memory.tellRead(source.id, memoryOf, id, truths, from.sees);
       return truth;
     }
     const at = changeAt(block, row);
     const oldId = before === NO_TUPLE ? null : this.#idOf(source, bytes, before);
     if (after === NO_TUPLE) {
       if (oldId === null) return truth;
-      this.#lookBack(condition, memory.recall(source.id, plan, oldId, at));
-      memory.tell(source.id, plan, oldId, null, at);
+      this.#lookBack(condition, memory.recall(source.id, memoryOf, oldId, at));
+      memory.tell(source.id, memoryOf, oldId, null, at);
       return truth;
     }
     const id = this.#idOf(source, bytes, after);
     let is = truth;
-    const earlier = memory.recall(source.id, plan, oldId ?? id, at);
+    const earlier = memory.recall(source.id, memoryOf, oldId ?? id, at);
     if (earlier !== null && hasUnchanged(bytes, after)) {
       this.#row.remember(earlier);
       is = condition.evaluate(this.#row);
     }
     const truths = condition.parts(this.#row);
-    if (oldId !== null && oldId !== id) memory.tell(source.id, plan, oldId, null, at);
-    memory.tell(source.id, plan, id, truths, at);
+    if (oldId !== null && oldId !== id) memory.tell(source.id, memoryOf, oldId, null, at);
+    memory.tell(source.id, memoryOf, id, truths, at);
     this.#lookBack(condition, earlier);
     return is;
+  }
+
+  /** What is remembered holds as long as the filter reads the same columns, and rows have the same key. */
+  #memoryOf(table: RuledTable): string {
+    let text = this.#memories.get(table);
+    if (text === undefined) {
+      const { columns, key } = table.source;
+      const named = [table.plan.condition!.ordinals, key].map((ordinals) =>
+        ordinals.map((ordinal) => [columns[ordinal]!.identity, columns[ordinal]!.native]),
+      );
+      this.#memories.set(table, (text = JSON.stringify(named)));
+    }
+    return text;
   }
 
   #lookBack(condition: Condition, earlier: string | null): void {
@@ -336,32 +450,67 @@ export class RuledBlocks {
   }
 
   #whole(making: Making, block: Block, row: number, op: number, table: RuledTable): void {
+    const { bytes } = block;
     const after = block.after[row]!;
     const before = block.before[row]!;
-    const newer = after === NO_TUPLE ? NO_TUPLE : this.#tuple(making, block.bytes, after, table);
-    const older = before === NO_TUPLE ? NO_TUPLE : this.#tuple(making, block.bytes, before, table);
-    making.add(row, op, newer, older, block.beforeKind[row]!);
+    const kind = block.beforeKind[row]!;
+    const { computed } = table.plan;
+    const completion = computed.length === 0 ? undefined : this.#completionOf(block, row, computed);
+    if (after !== NO_TUPLE && completion === undefined && this.#lacksInputs(bytes, after, kind, table.plan)) {
+      const key = this.#key(making, bytes, after, table, true);
+      const old = before === NO_TUPLE ? NO_TUPLE : this.#oldTuple(making, bytes, before, kind, table);
+      return making.add(row, OP_UNTOLD, key, old, kind);
+    }
+    const full = completion !== undefined ? 0 : kind === BEFORE_FULL ? before : NO_TUPLE;
+    const newer = after === NO_TUPLE ? NO_TUPLE : this.#tuple(making, bytes, after, table, NEW, full, completion);
+    const older = before === NO_TUPLE ? NO_TUPLE : this.#oldTuple(making, bytes, before, kind, table);
+    making.add(row, op, newer, older, kind);
   }
 
-  /** `older`: of the row's whole old tuple, which completes this one. */
+  /** A change that leaves out some of what a function needs, and has the rest: only the source has all of it. */
+  #lacksInputs(bytes: Uint8Array, after: number, beforeKind: number, { computed }: RuledShape): boolean {
+    if (beforeKind === BEFORE_FULL || computed.every(({ inputs }) => inputs.length < 2)) return false;
+    this.#cells.read(bytes, after);
+    for (const column of computed) if (column.leavesOutSome(this.#cells)) return true;
+    return false;
+  }
+
+  /** The key alone has no values that a function could get. */
+  #oldTuple(making: Making, bytes: Uint8Array, before: number, beforeKind: number, table: RuledTable): number {
+    return this.#tuple(making, bytes, before, table, beforeKind === BEFORE_FULL ? OLD : KEY_ONLY, NO_TUPLE);
+  }
+
+  /**
+   * `full`: a whole tuple of the row that has what this one leaves out: its old one, or one in `fullBytes`. Only COMPLETED takes
+   * other cells than those of inputs from it.
+   */
   #tuple(
     { tuples }: Making,
     bytes: Uint8Array,
     offset: number,
     { source, plan }: RuledTable,
-    older = NO_TUPLE,
+    part: TuplePart,
+    full: number,
+    fullBytes = bytes,
   ): number {
     const newest = this.#cells;
     newest.read(bytes, offset);
-    if (older !== NO_TUPLE) this.#olderCells.read(bytes, older);
+    const older = full === NO_TUPLE ? null : this.#olderCells;
+    older?.read(fullBytes, full);
+    const completes = older !== null && part === COMPLETED;
     const at = tuples.begin(plan.cells.length);
-    for (const { ordinal, mask, asText } of plan.cells) {
-      const isLeftOut = older !== NO_TUPLE && ordinal !== null && newest.kind[ordinal] === CELL_UNCHANGED;
-      const cells = isLeftOut ? this.#olderCells : newest;
-      if (ordinal === null) tuples.null();
-      else if (asText) this.#masker.asText(tuples, source.columns[ordinal]!.type, bytes, cells, ordinal);
-      else if (mask === null) tuples.copyCell(bytes, cells, ordinal);
-      else this.#masker.write(tuples, mask, source.columns[ordinal]!.type, bytes, cells, ordinal);
+    for (const { ordinal, mask, asText, computed } of plan.cells) {
+      if (ordinal === null) {
+        if (computed === null || part === KEY_ONLY) tuples.null();
+        else computed.write(tuples, this.#masker, bytes, newest, fullBytes, older, part === OLD);
+        continue;
+      }
+      const isLeftOut = completes && newest.kind[ordinal] === CELL_UNCHANGED;
+      const cells = isLeftOut ? older : newest;
+      const from = isLeftOut ? fullBytes : bytes;
+      if (asText) this.#masker.asText(tuples, source.columns[ordinal]!.type, from, cells, ordinal);
+      else if (mask === null) tuples.copyCell(from, cells, ordinal);
+      else this.#masker.write(tuples, mask, source.columns[ordinal]!.type, from, cells, ordinal);
     }
     return at;
   }
@@ -381,16 +530,38 @@ export class RuledBlocks {
   }
 }
 
-/** Whether changes may leave out what the filter needs. Where two rows may have one key for a moment, nothing is remembered. */
-function mayLeaveOut(table: RuledTable): boolean {
-  return remembers(table) && table.plan.condition!.longColumns.length > 0;
+/** The transaction that goes on in the next block, where a later change may tell a value. */
+function openWriter({ transactions: { xid, count }, until }: Block): number | undefined {
+  return until.index > 0 ? xid[count - 1] : undefined;
 }
 
-/** Where changes do not tell all that the filter needs, of the row or of the one before. */
+/** Whether the log tells changes by a key that one row alone has at any moment. */
+function hasFirmKey({ dialect, key, deferrableKey, unenforcedKey }: TableVersion): boolean {
+  return dialect === "postgres" && key.length > 0 && !deferrableKey && unenforcedKey !== true;
+}
+
+/** An update that leaves values out. */
+function isPartialAt({ op, beforeKind, bytes, after }: Block, row: number): boolean {
+  return op[row] === OP_UPDATE && beforeKind[row] !== BEFORE_FULL && hasUnchanged(bytes, after[row]!);
+}
+
+function hasPartial(block: Block, table: number): boolean {
+  for (let row = 0; row < block.count; row++) if (block.table[row] === table && isPartialAt(block, row)) return true;
+  return false;
+}
+
+/** Whether changes may leave out values, and rows can be read under their keys as one change left them. */
+function mayLeaveOut({ source, ruled, plan }: RuledTable): boolean {
+  if (!hasFirmKey(source) || ruled.ruled?.fault != null) return false;
+  return (plan.condition !== null || plan.computed.length > 0) && source.columns.some(({ type }) => mayBeLong(type));
+}
+
+/**
+ * Where changes do not tell all that the filter needs, of the row or of the one before. Where two rows may have one key for a
+ * moment, nothing is remembered.
+ */
 function remembers({ source, ruled, plan }: RuledTable): boolean {
-  const { dialect, key, deferrableKey, unenforcedKey } = source;
-  if (dialect !== "postgres" || key.length === 0 || deferrableKey || unenforcedKey === true) return false;
-  return plan.condition !== null && ruled.ruled?.filteredByKey !== true;
+  return hasFirmKey(source) && plan.condition !== null && ruled.ruled?.filteredByKey !== true;
 }
 
 function changeAt({ transactions, tx, index }: Block, row: number): ChangeAt {

@@ -39,15 +39,17 @@ export class RuledTables {
   /** The source's catalogue, as it is seen after the rules. */
   captured(captured: CapturedTables): CapturedTables {
     const shapes = captured.tables.map((shape) => this.shape(shape));
-    const faulty = shapes.flatMap(({ id, ruled }) => (ruled?.fault == null ? [] : [{ id, ...ruled.fault }]));
+    const faulty = shapes.flatMap((shape) => {
+      const { id, ruled } = shape;
+      if (ruled?.fault == null) return [];
+      const { code, message, hint } = ruled.fault;
+      return [{ id, reason: message, fix: hint, code, withheld: shape }];
+    });
     return {
       ...captured,
       ...(this.#book.hasRules && captured.tables.some(isKnownByName) ? { awaitsLog: true } : {}),
       tables: shapes.filter(({ ruled }) => ruled?.fault == null),
-      refused: [
-        ...captured.refused.map((table) => this.#withCode(table)),
-        ...faulty.map(({ id, code, message, hint }) => ({ id, reason: message, fix: hint, code })),
-      ],
+      refused: [...captured.refused.map((table) => this.#withCode(table)), ...faulty],
     };
   }
 

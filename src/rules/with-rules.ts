@@ -2,16 +2,17 @@
 import type { CapturedTables, NamedTable, TableShape } from "../core/contracts/catalog.ts";
 import type { TableName } from "../core/contracts/connector.ts";
 import type { ChangeLog, Rename, StreamOptions } from "../core/contracts/change-log.ts";
-import type { FirstCopy, LogAdmin } from "../core/contracts/log-admin.ts";
+import type { FirstCopy, LogAdmin, SlowFunction } from "../core/contracts/log-admin.ts";
 import type { Positions } from "../core/contracts/positions.ts";
 import type { RawRows } from "../core/contracts/raw/raw-copy.ts";
-import type { Chunk, RowReads } from "../core/contracts/row-reads.ts";
+import { type Chunk, KeyPace, type RowReads } from "../core/contracts/row-reads.ts";
 import type { Source } from "../core/contracts/source.ts";
 import type { Block } from "../core/model/block.ts";
 import type { Position } from "../core/model/position.ts";
 import type { TableVersion } from "../core/model/schema.ts";
 import { findMillraceError, isAborted } from "../core/errors.ts";
 import type { Rules } from "./definition.ts";
+import { loadFunctions } from "./computed/functions.ts";
 import { idleRules, type RuleHint, ruleHints } from "./idle-rules.ts";
 import { rulesError, type RuleProblem } from "./errors.ts";
 import { type FilterMemory, SEES_NOTHING } from "./filter-memory.ts";
@@ -27,6 +28,12 @@ export interface RuledSource extends Source {
    * rules now; null: nothing replaces it. Called after `create` or `resume`.
    */
   readonly revised: (table: TableVersion) => TableShape | null;
+}
+
+/** The rules with their functions. Every part that shows, stores or compares rows needs these. */
+export function withFunctions(rules: Rules): Rules {
+  const names = rules.tables.flatMap(({ computed }) => computed.map((one) => one.function));
+  return names.length === 0 ? rules : { ...rules, functions: loadFunctions(names) };
 }
 
 /**
@@ -62,7 +69,7 @@ export function withRules(
   const check = async (signal: AbortSignal): Promise<void> => {
     if (isChecked || !isChecking) return;
     const problems = problemsOf(book, rules, memory, await look(signal));
-    const [first, ...rest] = problems.filter(({ code }) => !OF_ONE_TABLE.has(code));
+    const [first, ...rest] = problems.filter(({ isContained }) => isContained !== true);
     if (first !== undefined) throw rulesError([first, ...rest]);
     isChecked = true;
   };
@@ -70,7 +77,14 @@ export function withRules(
     ...source,
     positions: ruledPositions(source.positions, blocks),
     log: hasRules ? ruledLog(source.log, { tables, blocks, rows: source.rows, check }, onRenamed) : source.log,
-    admin: ruledAdmin(source.admin, { tables, blocks, rows: source.rows, check }, () => hints),
+    admin: ruledAdmin(
+      source.admin,
+      { tables, blocks, rows: source.rows, check },
+      {
+        hints: () => hints,
+        slowFunctions: () => book.slowFunctions(),
+      },
+    ),
     catalog: { ...source.catalog, tables: async (signal, known) => tables.captured(await look(signal, known)) },
     rows: ruledRows(source.rows, tables, blocks),
     revised: (table) => tables.revised(table),
@@ -107,12 +121,6 @@ function problemsOf(
   // A rule that fits nothing says what it may have meant.
   return found.filter(({ code, place }) => code !== "MR1034" || !idle.has(place));
 }
-
-/**
- * What suspends its table, and stops nothing else: the table has got another name, or one of its columns has; or a rule misses
- * it by the case of letters.
- */
-const OF_ONE_TABLE: ReadonlySet<string> = new Set(["MR1025", "MR1033", "MR1034"]);
 
 interface Ruling {
   readonly tables: RuledTables;
@@ -168,16 +176,21 @@ function ruledLog(
   };
 }
 
-/** Reads what the filters need and the changes leave out. Where that fails, the sinks read the rows later. */
+/** Reads what is needed and the changes leave out. Where that fails, the sinks read the rows later. */
 async function ask(block: Block, blocks: RuledBlocks, rows: RowReads, signal: AbortSignal): Promise<void> {
   const { readWritten } = rows;
   if (readWritten === undefined) return;
-  for (const asked of blocks.asked(block)) {
+  for (const { table, rows: asked } of blocks.asked(block)) {
+    const pace = new KeyPace();
     try {
-      const keys = asked.rows.map(({ key }) => key);
-      const read = await readWritten(asked.table.source, keys, signal);
-      blocks.answer(asked, read.block, read.writers);
-      read.block?.release();
+      for (let next = 0; next < asked.length;) {
+        const some = asked.slice(next, (next += pace.count));
+        const keys = some.map(({ key }) => key);
+        const read = await readWritten(table.source, keys, signal);
+        blocks.answer(block, table, some, read.block, read.writers);
+        pace.looked(some.length, read.block?.byteCount ?? 0);
+        read.block?.release();
+      }
     } catch (error) {
       // The block is delivered in any case: nobody gets it again.
       if (isAborted(error) || findMillraceError(error) !== undefined) continue;
@@ -212,12 +225,19 @@ function forgetting(
   };
 }
 
-function ruledAdmin(admin: LogAdmin, ruling: Ruling, hints: () => readonly RuleHint[]): LogAdmin {
+/** What the rules add to the source's health. */
+interface Findings {
+  readonly hints: () => readonly RuleHint[];
+  readonly slowFunctions: () => readonly SlowFunction[];
+}
+
+function ruledAdmin(admin: LogAdmin, ruling: Ruling, { hints, slowFunctions }: Findings): LogAdmin {
   return {
     ...admin,
     health: async (signal) => {
       const health = await admin.health(signal);
-      return { ...health, hints: [...(health.hints ?? []), ...hints().map(({ what, fix }) => `${what}. ${fix}`)] };
+      const own = hints().map(({ what, fix }) => `${what}. ${fix}`);
+      return { ...health, hints: [...(health.hints ?? []), ...own], slowFunctions: slowFunctions() };
     },
     create: async (request, signal) => {
       await ruling.check(signal);

@@ -106,6 +106,10 @@ export class Comparisons implements ComparePort {
     return { reason: "it is still being read beside the stream for the sink", isWhole: false };
   }
 
+  batch(sink: string): number | null {
+    return this.#life(sink).worker.position.batch;
+  }
+
   isComparable(sink: string): boolean {
     return this.#life(sink).worker.sink.comparison !== undefined;
   }
@@ -190,7 +194,14 @@ export class Comparisons implements ComparePort {
         else outcomes.set(sink, { kind: all ? "compared" : "again" });
       });
       await Promise.all(ended);
-      return { last, at: handedAt, byteCount: heldBytes, unsettled: passed.unsettled, outcomes };
+      return {
+        last,
+        at: handedAt,
+        byteCount: heldBytes,
+        readMs: readAtMs - beganMs,
+        unsettled: passed.unsettled,
+        outcomes,
+      };
     } catch (error) {
       signal.throwIfAborted();
       return nowhere(place, await this.#withoutSource({ kind: "failed", error }, signal));
@@ -278,7 +289,7 @@ function slicesOf(from: number, to: number): readonly { readonly from: number; r
 
 function nowhere({ sinks }: ComparePlace, outcome: CompareOutcome): ComparedPlace {
   const outcomes = new Map(sinks.map((sink) => [sink, outcome]));
-  return { last: null, at: null, byteCount: 0, unsettled: [], outcomes };
+  return { last: null, at: null, byteCount: 0, readMs: 0, unsettled: [], outcomes };
 }
 
 /** The promise's value, or `late` when `placeOf` has stayed the same for too long. */

@@ -1,6 +1,7 @@
 import { TABLE_PAUSED } from "../core/contracts/status.ts";
 import { type ErrorCode, type ErrorPages, MillraceError } from "../core/errors.ts";
 import { EPOCH_MAX } from "../core/model/version.ts";
+import type { Neighbour } from "../core/contracts/connector.ts";
 import type { AmbiguousKey } from "../core/contracts/row-reads.ts";
 import type { RefusedTable, TableShape } from "../core/contracts/catalog.ts";
 import type { StoredError } from "../core/contracts/state-store.ts";
@@ -13,7 +14,7 @@ export const pages = {
     remedy:
       "Fill it again beside the running stream: `millrace snapshot start --sink NAME`; a history, files and topics lack the changes in between. If the sink was meant to be restored from a newer copy, restore that and run `millrace resume --sink NAME`.",
     cause:
-      "The progress in the sink is missing or older than recorded, and the source's log no longer reaches back to there. Only this sink stops, and only with `onLost: fail` (the default of warehouses) or as a history.",
+      "The progress in the sink is missing or older than recorded, and the source's log no longer reaches back to there. The sink stops only with `onLost: fail` (the default of warehouses) or as a history.",
   },
   MR1302: {
     title: "Refused rows stop a sink or a table",
@@ -27,7 +28,7 @@ export const pages = {
     remedy:
       "Look at it with `millrace schema show TABLE`, then `millrace schema approve TABLE`: the sinks follow the new shape, and the table is read again beside the stream.",
     cause:
-      "`schemaChange: pause`, or a change that the table's `compatibility` does not allow; under a glob with `schemaChange: pause` also a table that appears after the first start. The table is suspended: its changes are skipped, everything else continues.",
+      "`schemaChange: pause`, or a change that the table's `compatibility` does not allow; under a glob with `schemaChange: pause` also a table that appears after the first start.",
     seen: "suspended",
   },
   MR1304: {
@@ -42,7 +43,7 @@ export const pages = {
     remedy:
       "Give the sink a `tables` list with only one of them, or put them in sinks with different `schema` or `prefix`. If one of the two is dropped or renamed at the source, Millrace captures the other by itself.",
     cause:
-      "Two tables have one name in a sink: names that differ in case or in a dot's place, that were cut, or that two sinks share. The later one waits.",
+      "Two tables have one name in a sink: names that differ in case or in a dot's place, that were cut, or that two sinks share. The later one waits. Or a table's keys in a cache would lie under the longer `prefix` of another sink.",
     seen: "suspended in a sink",
   },
   MR1308: {
@@ -57,7 +58,7 @@ export const pages = {
     remedy:
       "Do what the hint, or `millrace check`, says, such as adding the lost key or a GRANT. Millrace then reads the table again and captures it, without a command from you. One that was dropped for good you can take out of `tables`.",
     cause:
-      "The table, its key or its replica identity was dropped, it became unlogged, got a column with a reserved name, or the login may not read it any more. The table is suspended, everything else goes on.",
+      "The table, its key or its replica identity was dropped, it became unlogged, got a column with a reserved name, or the login may not read it any more.",
     seen: "suspended",
   },
   MR1311: {
@@ -65,7 +66,7 @@ export const pages = {
     remedy:
       "If the source was exchanged by mistake, put the right one back. Otherwise stop the daemon and run `millrace recover`: it begins a new epoch and compares every sink. Or fill this sink alone again, if it is a mirror: `millrace snapshot start --sink NAME`.",
     cause:
-      "The checkpoint names a position that the log does not have: state or source was lost, exchanged or restored while this sink did not answer. Only this sink stops.",
+      "The checkpoint names a position that the log does not have: state or source was lost, exchanged or restored while this sink did not answer.",
   },
   MR1313: {
     title: "A key that does not tell its rows apart",
@@ -87,7 +88,7 @@ export const pages = {
     remedy:
       "Correct the sink's address. If the target is the right one: stop the daemon, then `millrace offsets reset --sink NAME --to snapshot --yes`, which removes rows that this log can't have written and reads all tables again.",
     cause:
-      "The checkpoint was written with another state, or there is none and the rows are newer than the log: the target is another daemon's, or from an earlier life of this one. Changes would have no effect on such rows. Only this sink stops.",
+      "The checkpoint was written with another state, or there is none and the rows are newer than the log: the target is another daemon's, or from an earlier life of this one. Changes would have no effect on such rows.",
   },
   MR1321: {
     title: "A query can't be run",
@@ -136,7 +137,16 @@ export const pages = {
     cause:
       "A write took longer than `batch.timeout` (five minutes by default; twelve times as long for work on a whole table). Millrace cuts the connection, opens the sink again, and gives the next attempt twice the time. The other sinks go on.",
   },
+  MR1336: {
+    title: "A token can't be compared with the source's log",
+    remedy:
+      "Take the token from the database that this daemon follows, after the commit: `select pg_current_wal_insert_lsn()` on Postgres, the session's GTID or `file:position` on MySQL and MariaDB. After a failover take a new one.",
+    cause:
+      "It is no position of this log and no name of a transaction, lies beyond the end of the log, or was taken before the source got another log.",
+  },
 } as const satisfies ErrorPages;
+
+const TOKEN_LENGTH_MAX = 100;
 
 function fatal(
   code: ErrorCode,
@@ -232,7 +242,7 @@ export function otherThanWritten(sink: string): MillraceError {
   return new MillraceError({
     code: "MR1308",
     kind: "retryable",
-    message: `sink ${sink} holds another position than this process has written to it`,
+    message: `sink ${sink} holds another checkpoint than this process has written to it`,
   });
 }
 
@@ -269,6 +279,15 @@ export function impossibleKey(table: string): MillraceError {
     kind: "poison",
     message: `a row of ${table} has a date that does not exist in its key`,
     hint: "Correct the row at the source, or choose `zeroDates: text` for its table, which is then read again with its dates as texts. `millrace dlq list` names the rows.",
+  });
+}
+
+/** `how`: what the cell says (core/model/tuple.ts). */
+export function functionFailed(table: string, column: string | null, how: string): MillraceError {
+  return new MillraceError({
+    code: "MR1036",
+    kind: "poison",
+    message: `${column === null ? table : `column ${JSON.stringify(column)} of ${table}`}: ${how}`,
   });
 }
 
@@ -329,6 +348,14 @@ export function targetsMeet(sink: string, a: string, b: string, target: string):
   );
 }
 
+export function targetIsNeighbours(sink: string, table: string, target: string, neighbour: Neighbour): MillraceError {
+  return fatal(
+    TARGETS_MEET,
+    `table ${table} would be written to ${target}… in sink ${sink}, where sink ${neighbour.sink} writes ${neighbour.start}…`,
+    `leave it out of this sink's tables, or give sink ${neighbour.sink} another prefix`,
+  );
+}
+
 export function notAsked(sink: string): MillraceError {
   return fatal("MR1321", `sink ${sink} can't be queried with SQL`, "name a DuckDB sink");
 }
@@ -339,6 +366,14 @@ export function tooManyQueries(max: number): MillraceError {
 
 export function noSuchSink(name: string, known: readonly string[]): MillraceError {
   return fatal("MR1114", `there is no sink ${JSON.stringify(name)}`, `the sinks are: ${known.join(", ")}`);
+}
+
+export function tokenUnknown(token: string, why: string): MillraceError {
+  return fatal(
+    "MR1336",
+    `the token ${JSON.stringify(token.slice(0, TOKEN_LENGTH_MAX))} can't be compared with the source's log: ${why}`,
+    "take the token from the database that this daemon follows, after the commit",
+  );
 }
 
 export function noSuchTable(id: string): MillraceError {
@@ -370,11 +405,20 @@ export function noSuchLetter(ids: readonly number[]): MillraceError {
   );
 }
 
-/** What stood under rules has another name: it is suspended although it was never captured under that one. */
-export const OTHER_NAME = "MR1033";
-
 /** Reasons for a table's suspension that end by themselves as soon as the source, or the configuration, is corrected. */
-export const CORRECTED_AT_SOURCE: ReadonlySet<string> = new Set(["MR1026", OTHER_NAME, "MR1309"]);
+export const CORRECTED_AT_SOURCE: ReadonlySet<string> = new Set([
+  // Its rules do not fit it.
+  "MR1020",
+  "MR1021",
+  "MR1023",
+  "MR1025",
+  "MR1026",
+  "MR1027",
+  "MR1033",
+  "MR1034",
+  "MR1035",
+  "MR1309",
+]);
 
 /** `before`: the table as it was captured. */
 export function refusedSince(refused: RefusedTable, before?: TableShape): MillraceError {

@@ -65,6 +65,8 @@ export interface PipelineParts {
   readonly login?: string | null;
   /** The pipeline ends at the first failure of its start, which otherwise waits. */
   readonly isOnce?: boolean;
+  /** See `Pipeline`. Default: of its own. */
+  readonly news?: News;
   readonly logger: Logger;
   readonly metrics: Metrics;
 }
@@ -76,6 +78,11 @@ const REINSTATED = "reinstated";
  * A running source with its sinks, as the daemon's other parts see it. It starts, which finds the log and the position
  * where the stream begins; then it streams (streaming.ts).
  */
+interface Lacked {
+  readonly all: ReadonlySet<string>;
+  readonly read: ReadonlySet<string>;
+}
+
 export class Pipeline {
   readonly clock: Clock;
   readonly source: Source;
@@ -85,7 +92,7 @@ export class Pipeline {
   readonly gate: TableGate;
   readonly lives: readonly SinkLife[];
   /** Notified when something changes that a `wait` may wait for: a sink has made progress, or its state has changed. */
-  readonly news = new News();
+  readonly news: News;
   readonly #parts: PipelineParts;
   /** On while the source keeps more log than it may. */
   readonly readHold = new ReadHold();
@@ -101,6 +108,7 @@ export class Pipeline {
   constructor(parts: PipelineParts) {
     this.#parts = parts;
     this.clock = parts.clock;
+    this.news = parts.news ?? new News();
     this.source = parts.source;
     this.login = parts.login ?? null;
     this.state = parts.state;
@@ -111,13 +119,13 @@ export class Pipeline {
         changed: (table) => this.#streaming?.tableChanged(table),
         renewed: () => this.#notify(),
         suspended: (tableId) => this.#streaming?.tableSuspended(tableId),
-        obstacle: (table) => this.#tables.meetsAnother(table),
+        found: async (table) => await this.#tables.keepApart(table),
       },
       policyOf: parts.policyOf ?? (() => DEFAULT_POLICY),
       logger: parts.logger,
     });
     this.suspended = new SuspendedTables(parts.clock, parts.state.suspensions, parts.logger);
-    this.#tables = new SinkTables(this.gate, parts.sinks);
+    this.#tables = new SinkTables(this.gate, parts.sinks, this.suspended);
     this.#ledger = new Ledger(parts.clock, parts.state.snapshots);
     this.lives = parts.sinks.map((setup) => this.#lifeFor(setup));
   }
@@ -147,6 +155,25 @@ export class Pipeline {
 
   life(name: string): SinkLife | undefined {
     return lifeOf(this.lives, name);
+  }
+
+  /**
+   * Of which of these tables the sink has no complete copy, or one that will be read again, and which of them are being read; null:
+   * that is not known.
+   */
+  lackedBy(sink: string, tableIds: readonly string[]): Lacked | null {
+    const life = this.life(sink);
+    const { phase, hasLooked, changingTables, unsettledTables } = this.facts;
+    if (life?.state !== "streaming" || phase !== "streaming" || !hasLooked) return null;
+    const { position } = life.worker;
+    const read = new Set(life.tables.lacking(position.tables));
+    const uncertain = new Set([...read, ...changingTables, ...unsettledTables]);
+    return { all: new Set(tableIds.filter((id) => uncertain.has(id) || !position.holds(id))), read };
+  }
+
+  /** Whether the sink may lack rows that are still to be read for it beside the stream. */
+  owesReads(sink: string): boolean {
+    return this.#streaming?.snapshotter.owes(sink) ?? true;
   }
 
   /** Reads tables, or a part of each, again for one sink, beside the stream. */
@@ -200,8 +227,27 @@ export class Pipeline {
 
   /** The sinks take tables again that were suspended there, and read them. */
   async reinstateIn(sinks: readonly string[], tableIds: readonly string[]): Promise<void> {
-    for (const sink of sinks) await this.suspended.reinstate(sink, tableIds);
+    for (const sink of sinks) await this.suspended.reinstate(sink, await this.#apart(sink, tableIds));
     this.#notify();
+  }
+
+  /** Refuses tables that the sink would write into the target of another one. */
+  expectApart(sink: string, tableIds: readonly string[]): void {
+    for (const id of tableIds) {
+      const table = this.gate.table(id);
+      const meeting = table === undefined ? null : this.#tables.meetsAnother(sink, table);
+      if (meeting !== null) throw meeting;
+    }
+  }
+
+  /** Those of these tables that the sink may take again: meanwhile another one may have got the target. */
+  async #apart(sink: string, tableIds: readonly string[]): Promise<readonly string[]> {
+    const apart: string[] = [];
+    for (const id of tableIds) {
+      const table = this.suspended.has(sink, id) ? this.gate.newest(id) : undefined;
+      if (table === undefined || !(await this.#tables.refuseMeeting(sink, table))) apart.push(id);
+    }
+    return apart;
   }
 
   /** The sink skips the changes of these tables until somebody lets them go on. One that it can't write stays suspended. */
@@ -213,7 +259,8 @@ export class Pipeline {
 
   /** Those of these tables that an operator has paused. Without a first copy nobody else lists what they lack. */
   async resumeIn(sink: string, tableIds: readonly string[]): Promise<void> {
-    const paused = tableIds.filter((id) => this.suspended.errorOf(sink, id)?.code === TABLE_PAUSED);
+    const ids = tableIds.filter((id) => this.suspended.errorOf(sink, id)?.code === TABLE_PAUSED);
+    const paused = await this.#apart(sink, ids);
     await this.suspended.reinstate(sink, paused);
     if (this.#parts.snapshot === "none") await this.snapshot(sink, paused, null, RESUMED);
     this.#notify();

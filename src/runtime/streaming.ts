@@ -275,11 +275,12 @@ export class Streaming {
    * the present state, not at events.
    */
   async #trySuspended(signal: AbortSignal): Promise<never> {
-    const { clock, gate, state, suspended } = this.#parts;
+    const { clock, gate, state, suspended, tables } = this.#parts;
     const shapeOf = (sink: string, tableId: string): string | null => {
       const table = gate.table(tableId);
       const life = lifeOf(this.#parts.lives, sink);
       if (life?.state !== "streaming" || table === undefined || !life.tables.takes(table)) return null;
+      if (tables.meetsAnother(sink, table) !== null) return null;
       return table.fingerprint;
     };
     for (;;) {
@@ -344,11 +345,7 @@ export class Streaming {
     this.#phase = "snapshot";
     const { fanOut } = this;
     const { clock, news, gate, lives, logger } = this.#parts;
-    const tables: TableVersion[] = [];
-    for (const shape of copy.tables) {
-      const table = await gate.resolve(shape, fanOut.position);
-      if (gate.flows(table)) tables.push(table);
-    }
+    const tables = (await gate.resolveAll(copy.tables, fanOut.position)).filter((table) => gate.flows(table));
     const tableIds = tables.map(({ id }) => id);
     const checkpoint = (this.#copyProgress = { tableIds, tablesDone: 0, rowsRead: 0 });
     const joined = Promise.all(lives.map((life) => life.joined));

@@ -13,10 +13,11 @@ const SQLITE = "sqlite:";
  * unless it is opened for reading only.
  */
 export async function openState(at: StateAddress | string, options: OpenOptions = {}): Promise<StateStore> {
-  const { url, freshPassword }: StateAddress = typeof at === "string" ? { url: at } : at;
+  const address: StateAddress = typeof at === "string" ? { url: at } : at;
+  const { url } = address;
   if (/^postgres(ql)?:\/\//.test(url)) {
     const { openPostgres } = await import("./postgres/store.ts");
-    return await openPostgres({ url, freshPassword }, options);
+    return await openPostgres(address, options);
   }
   const path = url.slice(SQLITE.length);
   if (!url.startsWith(SQLITE) || path === "")

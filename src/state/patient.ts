@@ -33,7 +33,7 @@ export function patient({ store, ...parts }: PatientParts, signal: AbortSignal):
   return {
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the same members, each of the same type
     store: Object.fromEntries(members) as StateStore,
-    error: () => waiting.error,
+    error: () => waiting.error ?? store.waitsFor?.() ?? null,
   };
 }
 

@@ -1,4 +1,5 @@
 import type { StateStore, StoredError } from "../core/contracts/state-store.ts";
+import { replacing } from "../core/replacing.ts";
 
 /** A state that stores errors as logs show them: a copy of it reveals no password from a target's message. */
 export function redacting(store: StateStore, redact: (json: string) => string): StateStore {
@@ -19,15 +20,4 @@ export function redacting(store: StateStore, redact: (json: string) => string): 
       add: (letter) => deadLetters.add({ ...letter, reason: shown({ reason: letter.reason }).reason }),
     }),
   };
-}
-
-/** `part` with some members replaced. */
-function replacing<T extends object>(part: T, others: Partial<T>): T {
-  return new Proxy(part, {
-    get(target, name) {
-      if (Reflect.has(others, name)) return Reflect.get(others, name);
-      const member: unknown = Reflect.get(target, name);
-      return typeof member === "function" ? member.bind(target) : member;
-    },
-  });
 }

@@ -28,7 +28,7 @@ for (const form of FORMS) {
   const harness: SinkHarness = {
     name: ["clickhouse", kept].join(" ").trim(),
     form,
-    target: () => clickhouseTarget(form, server.url),
+    target: () => clickhouseTarget(form, server.url, true),
     landed: (column, text) => landed(column, text),
     room: /^\//,
     transactional: false,

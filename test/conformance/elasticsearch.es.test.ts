@@ -24,6 +24,7 @@ sinkConformance({
   room: /^\/.* of node \S/,
   transactional: false,
   namesMeet: true,
+  needsPlainVectors: true,
   refusal: () => ({
     table: documents,
     good: (i) => [`${i}`, '{"a": 1}'],

@@ -29,8 +29,12 @@ for (const form of [DEFAULT_FORM, SOFT, HISTORY]) {
     name: ["postgres", keptIn(form)].join(" ").trim(),
     form,
     transactional: true,
+    // All forms of them are in `sqlite.test.ts`, which is fast: of the forms only what is written differs in Postgres.
+    heavy: form === DEFAULT_FORM ? [] : ["values", "names", "shapes", "compacted changes"],
     isHeld: form === DEFAULT_FORM,
     target: () => targetOf(form),
+    // Without pgvector's extension.
+    landed: ({ type }, text) => (type.kind === "vector" && type.form !== "sparse" ? `{${text.slice(1, -1)}}` : text),
     refusal: () => ({
       table: strict,
       good: (i) => [`${i}`, "7"],

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { SinkHarness } from "./sink.ts";
-import { users } from "./sink-rows.ts";
+import { lines, users } from "./sink-rows.ts";
 import { failure, checkpointAt, put, remove, Reports, rowsBatch, Stage, timeout } from "./stage.ts";
 import { checkpointOf } from "../support/daemon/complete.ts";
 
@@ -106,6 +106,22 @@ export function checkpointTests(harness: SinkHarness): void {
       expect(stage.held?.position).toEqual({ epoch: 1, commit: at + 1n, index: 0 });
     }
     await stage.expectRows(users, [["4", "a", null]]);
+  });
+
+  test("opened again after a lost connection, it goes on without another preparation", async () => {
+    await using stage = await Stage.of(harness, users, lines);
+    await stage.write(users, 10n, [put(["1", "a", null])]);
+    await stage.open(stage.lease);
+    await stage.write(users, 20n, [put(["2", "b", null])]);
+    // This one has no rows yet.
+    await stage.open(stage.lease);
+    await stage.write(lines, 30n, [put(["1", "2", "3.5"])]);
+    expect((await stage.checkpointNow())?.position.commit).toBe(31n);
+    await stage.expectRows(users, [
+      ["1", "a", null],
+      ["2", "b", null],
+    ]);
+    await stage.expectRows(lines, [["1", "2", "3.5"]]);
   });
 
   test("an untouched target passes, an emptied one is found", async () => {

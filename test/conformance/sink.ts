@@ -64,9 +64,11 @@ export interface SinkHarness {
   /** The parts of the suite to run, where the target is slow and other runs cover the rest. Default: all. */
   readonly only?: readonly Part[];
   /** Parts that the default suite leaves out, as the target is slow, and another form or `e2e` shows them. Default: none. */
-  readonly heavy?: readonly Part[];
+  readonly heavy?: readonly (Part | "binary cells")[];
   /** True where changes are handed on: see sink-stream.ts. */
   readonly isStream?: boolean;
+  /** True where a vector must have as many numbers as its type allows, and a length that float32 holds. */
+  readonly needsPlainVectors?: boolean;
   /** True where the target can keep what was sent (`hold`). */
   readonly isHeld?: boolean;
   /** Where the target's room is, if it tells; absent: it does not. */

@@ -1,9 +1,10 @@
 /** What every state store promises, whatever keeps its rows. */
 import { describe, expect, test } from "vitest";
 import type { Position } from "../../src/core/model/position.ts";
-import { isLater } from "../../src/core/model/schema.ts";
+import { isLater, type TableVersion } from "../../src/core/model/schema.ts";
+import type { TableShape } from "../../src/core/contracts/catalog.ts";
 import { summaryOf } from "../../src/core/contracts/reconciliation.ts";
-import type { StateStore, StoredError } from "../../src/core/contracts/state-store.ts";
+import type { SchemaStore, StateStore, StoredError } from "../../src/core/contracts/state-store.ts";
 import { baseVersion } from "../../src/core/model/version.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { reportOf } from "../support/model/reports.ts";
@@ -292,30 +293,40 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
     test("versions are numbered in the order of the log, and replays use the one in force there", async () => {
       await using store = await open();
       const { schemas } = store.state;
-      const v1 = await schemas.resolve(narrow, at(10n));
-      const v2 = await schemas.resolve(wide, at(20n));
-      const v3 = await schemas.resolve(narrow, at(30n));
+      const v1 = await versionOf(schemas, narrow, at(10n));
+      const v2 = await versionOf(schemas, wide, at(20n));
+      const v3 = await versionOf(schemas, narrow, at(30n));
       expect([v1.version, v2.version, v3.version]).toEqual([1, 2, 3]);
-      expect(await schemas.resolve(narrow, at(10n))).toBe(v1);
-      expect(await schemas.resolve(narrow, at(19n, 99))).toBe(v1);
-      expect(await schemas.resolve(wide, at(20n))).toBe(v2);
-      expect(await schemas.resolve(wide, at(29n))).toBe(v2);
-      expect(await schemas.resolve(narrow, at(1000n))).toBe(v3);
-      expect(await schemas.resolve(narrow, at(5n, 0, 2))).toBe(v3);
+      expect(await versionOf(schemas, narrow, at(10n))).toBe(v1);
+      expect(await versionOf(schemas, narrow, at(19n, 99))).toBe(v1);
+      expect(await versionOf(schemas, wide, at(20n))).toBe(v2);
+      expect(await versionOf(schemas, wide, at(29n))).toBe(v2);
+      expect(await versionOf(schemas, narrow, at(1000n))).toBe(v3);
+      expect(await versionOf(schemas, narrow, at(5n, 0, 2))).toBe(v3);
       expect(await schemas.list()).toEqual([v3]);
       expect((await schemas.list())[0]).toBe(v3);
       expect((await schemas.versions("public.t")).map(({ since }) => since)).toEqual([at(10n), at(20n), at(30n)]);
       expect(await schemas.versions("public.t")).toEqual([v1, v2, v3]);
     });
 
+    test("several tables are registered together: those that are known keep their versions", async () => {
+      await using store = await open();
+      const { schemas } = store.state;
+      const known = await versionOf(schemas, narrow, at(10n));
+      const other: TableShape = { ...wide, id: "public.other" };
+      const [same, added] = await schemas.resolve([narrow, other], at(20n));
+      expect(same).toBe(known);
+      expect(added).toMatchObject({ id: "public.other", version: 1, since: at(20n) });
+    });
+
     test("which version is the newest goes by the log, not by when it was registered", async () => {
       await using store = await open();
       const { schemas } = store.state;
-      await schemas.resolve(narrow, at(10n));
-      const last = await schemas.resolve(narrow, at(30n));
+      await versionOf(schemas, narrow, at(10n));
+      const last = await versionOf(schemas, narrow, at(30n));
       expect(last.version, "the same shape, and nothing in between").toBe(1);
-      const ahead = await schemas.resolve(wide, at(30n));
-      const between = await schemas.resolve(shape(["id", "m"]), at(20n));
+      const ahead = await versionOf(schemas, wide, at(30n));
+      const between = await versionOf(schemas, shape(["id", "m"]), at(20n));
       expect(between.version).toBeGreaterThan(ahead.version);
       expect([isLater(ahead, between), isLater(between, ahead)]).toEqual([true, false]);
       expect(await schemas.list()).toEqual([ahead]);
@@ -337,12 +348,12 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
         key: ["__proto__"],
         version: 77,
       });
-      const resolved = await store.state.schemas.resolve(rich, at(1n));
+      const resolved = await versionOf(store.state.schemas, rich, at(1n));
       expect(resolved).toEqual({ ...rich, version: 1, since: at(1n) });
       const other = await store.another();
-      const again = await other.schemas.resolve(rich, at(2n));
+      const again = await versionOf(other.schemas, rich, at(2n));
       expect(again).toEqual(resolved);
-      expect(await other.schemas.resolve(rich, at(3n))).toBe(again);
+      expect(await versionOf(other.schemas, rich, at(3n))).toBe(again);
     });
 
     test("a table stays suspended until it is reinstated", async () => {
@@ -616,7 +627,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       await state.source.created({ slot: "a" }, at(5n, 0, 2));
       await state.sinks.setCheckpoint("w", at(9n, 3, 2), complete({ "public.t": "h" }));
       const { version: _version, ...shape } = tableVersion({ table: "t", columns: [["id", "int8"]], key: ["id"] });
-      await state.schemas.resolve(shape, at(5n, 0, 2));
+      await versionOf(state.schemas, shape, at(5n, 0, 2));
       const snapshot = await state.snapshots.add({
         tableId: "public.t",
         sink: "w",
@@ -655,4 +666,8 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       expect(await store.state.sinks.all()).toHaveLength(1);
     });
   });
+}
+
+async function versionOf(schemas: SchemaStore, shape: TableShape, position: Position): Promise<TableVersion> {
+  return (await schemas.resolve([shape], position))[0]!;
 }

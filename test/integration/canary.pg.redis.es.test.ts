@@ -5,7 +5,7 @@ import { Client } from "pg";
 import { stringify } from "yaml";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { Canary, filesBelow, publicFaceOf } from "../support/daemon/canary.ts";
-import { runCli } from "../support/daemon/cli.ts";
+import { type CliResult, runCli, runHere } from "../support/daemon/cli.ts";
 import { Installation } from "../support/daemon/daemon-process.ts";
 import { freePort } from "../../scripts/services/processes/port.ts";
 import {
@@ -65,7 +65,7 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
   "a warehouse": { sinks: { w: postgres(`postgres://u:${pw}@${NOBODY}/d`) }, says: /MR2001/ },
   "a cache": {
     sinks: { c: { kind: "redis", url: `redis://u:${pw}@${NOBODY}/0` } },
-    says: /c: the connection to Redis at 127.0.0.1:\d+ failed/,
+    says: /c: MR2001: the connection to Redis at 127.0.0.1:\d+ failed/,
   },
   "a cache with a wrong database": {
     sinks: { c: { kind: "redis", url: `redis://u:${pw}@h/x` } },
@@ -85,27 +85,46 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
   },
 };
 
-describe.concurrent("what a failing command prints", () => {
-  test.each(Object.entries(SCENARIOS))("%s", async (_name, { source, sinks = {}, environment = {}, says }) => {
-    using folder = temporaryFolder();
-    writeFileSync(folder.file("secret"), `${pw}\n`);
-    // Sinks come into play where the source works.
-    await using database = await freshDatabase();
-    const followed = source ?? postgres(database.url);
-    const config = { name: database.name, source: followed, sinks, admin: { listen: false } };
-    writeFileSync(folder.file("millrace.yaml"), stringify(config));
-    const options = { folder: folder.path, environment };
-    const results = await Promise.all([
-      runCli(["check"], options),
-      runCli(["check", "--json"], options),
-      runCli(["run", "--once", "--log-level", "debug"], { ...options, timeoutMs: RUN_MS_MAX }),
-    ]);
-    const said = results.map(({ stdout, stderr }) => stdout + stderr);
-    expect(said[0]! + said[1]!).toMatch(says);
-    expect(results[0].exitCode).toBeGreaterThan(0);
-    expect(said.flatMap((text, i) => canary.foundIn(`output ${i}`, text))).toEqual([]);
-    for (const [file, text] of filesBelow(folder.path, ["millrace.yaml", "secret"]))
-      expect(canary.foundIn(file, text)).toEqual([]);
+/** What the scenario has, in a folder of its own. */
+async function prepared({ source, sinks = {} }: Scenario) {
+  const folder = temporaryFolder();
+  writeFileSync(folder.file("secret"), `${pw}\n`);
+  // Sinks come into play where the source works.
+  const database = await freshDatabase();
+  const followed = source ?? postgres(database.url);
+  const config = { name: database.name, source: followed, sinks, admin: { listen: false } };
+  writeFileSync(folder.file("millrace.yaml"), stringify(config));
+  return {
+    path: folder.path,
+    /** Fails where a secret is in what the command said or left. */
+    expectNone({ stdout, stderr }: CliResult): void {
+      expect(canary.foundIn("output", stdout + stderr)).toEqual([]);
+      for (const [file, text] of filesBelow(folder.path, ["millrace.yaml", "secret"]))
+        expect(canary.foundIn(file, text)).toEqual([]);
+    },
+    async [Symbol.asyncDispose]() {
+      folder[Symbol.dispose]();
+      await database[Symbol.asyncDispose]();
+    },
+  };
+}
+
+describe.concurrent("what a failing daemon prints", () => {
+  test.each(Object.entries(SCENARIOS))("%s", async (_name, scenario) => {
+    await using at = await prepared(scenario);
+    const options = { folder: at.path, environment: scenario.environment ?? {}, timeoutMs: RUN_MS_MAX };
+    at.expectNone(await runCli(["run", "--once", "--log-level", "debug"], options));
+  });
+});
+
+describe("what a failing command prints", () => {
+  test.each(Object.entries(SCENARIOS))("%s", async (_name, scenario) => {
+    await using at = await prepared(scenario);
+    const options = { folder: at.path, environment: scenario.environment ?? {} };
+    const results = [await runHere(["check"], options), await runHere(["check", "--json"], options)];
+    expect(results.map(({ stdout, stderr }) => stdout + stderr).join("")).toMatch(scenario.says);
+    expect(results[0]!.exitCode).toBeGreaterThan(0);
+    for (const result of results) at.expectNone(result);
   });
 
   test.each([
@@ -118,7 +137,7 @@ describe.concurrent("what a failing command prints", () => {
     using folder = temporaryFolder();
     writeFileSync(folder.file("millrace.yaml"), `name: shop\n${text}sinks: {}\n`);
     for (const args of [["check"], ["check", "--json"], ["run", "--log-level", "debug"]]) {
-      const { exitCode, stdout, stderr } = await runCli(args, { folder: folder.path });
+      const { exitCode, stdout, stderr } = await runHere(args, { folder: folder.path });
       expect(exitCode).toBe(2);
       expect(canary.foundIn(args.join(" "), stdout + stderr)).toEqual([]);
     }
@@ -138,7 +157,7 @@ describe.concurrent("what a failing command prints", () => {
   ])("arguments: %j", async (args) => {
     using folder = temporaryFolder();
     for (const more of [[], ["--json"]]) {
-      const { exitCode, stdout, stderr } = await runCli([...args, ...more], { folder: folder.path });
+      const { exitCode, stdout, stderr } = await runHere([...args, ...more], { folder: folder.path });
       expect(exitCode).toBeGreaterThan(0);
       expect(canary.foundIn("output", stdout + stderr)).toEqual([]);
     }

@@ -4,7 +4,8 @@
 import { expect, test } from "vitest";
 import { checkpointAt, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { clickhouseTarget } from "../support/warehouses/clickhouse-target.ts";
-import { clickhouseGateway, type Reply } from "../support/warehouses/clickhouse-gateway.ts";
+import { type Reply } from "../support/network/http-gateway.ts";
+import { clickhouseGateway } from "../support/warehouses/clickhouse-gateway.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
 import { clickhouseUrl } from "../support/run/services.ts";

@@ -157,6 +157,68 @@ test("a statement that needs more memory than its user may have is told with bot
   expect(told.message).toMatch(/max_memory_usage: [\d.]+ MiB are too few for at least [\d.]+ MiB/);
 });
 
+/** As the server words them; the engine in the tests runs one statement at a time, and has no configuration of a server. */
+test.for([
+  [202, "Too many simultaneous queries. Maximum: 7", "max_concurrent_queries = 7"],
+  [202, "Too many simultaneous insert queries. Maximum: 3", "max_concurrent_insert_queries = 3"],
+  [
+    202,
+    "Too many simultaneous queries for all users. Current: 9, maximum: 8",
+    "max_concurrent_queries_for_all_users = 8",
+  ],
+  [202, "Too many simultaneous queries for user ann 12. Current: 5, maximum: 5", "max_concurrent_queries_for_user = 5"],
+  [
+    252,
+    "Too many parts (3001 with average size of 1.00 KiB) in table 'shop.t'. Merges are slower than inserts",
+    "parts_to_throw_insert: 3001 parts",
+  ],
+  [252, "Too many parts (100001) in all partitions in total in table 'shop.t'", "max_parts_in_total: 100001 parts"],
+] as const)("code %i, %s: the setting is named with its value", async ([code, text, told]) => {
+  await using gateway = await clickhouseGateway(clickhouseUrl(), async ({ sql, pass }) =>
+    sql.includes("'refused'") ? refusal(code, `${text}. (OF_A_LIMIT)`) : await pass(),
+  );
+  await using client = await openedAt(gateway.url);
+  const failed = await client.rows("SELECT 'refused'", within()).catch((error: unknown) => error);
+  const error = classify(failed, "writing", within());
+  expect(error).toMatchObject({ code: "MR2006", kind: "retryable", message: expect.stringContaining(told) });
+  expect(error.message).not.toContain("ann");
+  expect(error.hint).toMatch(/max_concurrent_queries|max_parts_in_total/);
+});
+
+test.for([
+  [724, "TOO_MANY_TABLES", "tables", "table"],
+  [725, "TOO_MANY_DATABASES", "databases", "database"],
+] as const)(
+  "with code %i (%s) the table alone waits that the server has no room for",
+  async ([code, name, what, one]) => {
+    expect(JSON.stringify(await askClickhouse(clickhouseUrl(), `SELECT errorCodeToName(${code})`))).toContain(name);
+    let isFull = false;
+    await using gateway = await clickhouseGateway(clickhouseUrl(), async ({ sql, pass }) => {
+      if (!isFull || !/^\s*CREATE TABLE/.test(sql)) return await pass();
+      const limit = `\`max_${one}_num_to_throw\``;
+      return refusal(
+        code,
+        `Too many ${what}. The limit (server configuration parameter ${limit}) is set to 5, the current number is 5. (${name})`,
+      );
+    });
+    await using target = await clickhouseTarget({ deletes: "hard", mode: "mirror" }, gateway.url);
+    const [first, second] = ["first", "second"].map((table) =>
+      tableVersion({ table, columns: [["id", "int4"]], key: ["id"] }),
+    );
+    const sink = await target.makeSink();
+    await sink.open(1, timeout());
+    await sink.prepare([first!], timeout());
+    isFull = true;
+    const error = findMillraceError(await sink.prepare([second!], timeout()).catch((failure: unknown) => failure));
+    expect(error).toMatchObject({ code: "MR2006", kind: "blocked", table: second!.id });
+    expect(error?.message).toContain(`max_${one}_num_to_throw = 5`);
+    await sink.apply(rowsBatch(10n, [first!, [put(["1"])]]), new Reports(), timeout());
+    isFull = false;
+    await sink.prepare([second!], timeout());
+    await sink.close();
+  },
+);
+
 /** What proxies take as an address. */
 const ADDRESS_BYTES_MAX = 16_000;
 

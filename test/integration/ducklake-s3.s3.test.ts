@@ -12,7 +12,7 @@ import { lookForLogin } from "../../connectors/kit/bucket-login.ts";
 import { users } from "../conformance/sink-rows.ts";
 import { failure, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { lakeTarget } from "../support/warehouses/ducklake-target.ts";
-import { s3Gateway, type Way } from "../support/network/s3-gateway.ts";
+import { s3Gateway, type Way } from "../support/network/http-gateway.ts";
 import { selfSigned } from "../support/network/certificate.ts";
 import { tlsFront } from "../support/network/tls-front.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";

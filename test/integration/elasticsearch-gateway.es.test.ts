@@ -1,6 +1,5 @@
 /** The real engine behind a gateway of the kind that operators put before it: logins, limits of size and of load. */
-import { once } from "node:events";
-import { createServer, type IncomingMessage, request, type ServerResponse } from "node:http";
+import { createServer } from "node:http";
 import { inspect } from "node:util";
 import { getHeapStatistics } from "node:v8";
 import { expect, test } from "vitest";
@@ -11,6 +10,8 @@ import { failure, checkpointAt, put, Reports, rowsBatch, timeout } from "../conf
 import { tableVersion } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { readDocuments } from "../support/caches/search-rows.ts";
+import { type Asked, type HttpGateway, httpGateway } from "../support/network/http-gateway.ts";
+import { listening } from "../support/network/listening.ts";
 import { elasticsearchUrl, freshIndexPrefix } from "../support/run/services.ts";
 
 const CANARY = "canary-7f3a";
@@ -23,10 +24,9 @@ const notes = tableVersion({
   key: ["id"],
 });
 
-interface Gateway extends AsyncDisposable {
-  readonly host: string;
+interface Gateway extends HttpGateway {
   /** The status to answer a request with at once, instead of passing it on. */
-  refuse: (request: IncomingMessage, size: number) => number | null;
+  refuse: (asked: Asked) => number | null;
   /** What is passed on in place of a body, of the same length. */
   alter: (body: string) => string;
   /** What is answered in place of the engine's answer. */
@@ -36,7 +36,6 @@ interface Gateway extends AsyncDisposable {
 }
 
 async function gateway(): Promise<Gateway> {
-  const { hostname, port } = new URL(elasticsearchUrl());
   let bytesUnderWay = 0;
   let mostBytes = 0;
   const rules: Pick<Gateway, "refuse" | "alter" | "answer"> = {
@@ -44,43 +43,21 @@ async function gateway(): Promise<Gateway> {
     alter: (body) => body,
     answer: (_, body) => body,
   };
-  const answer = async (incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> => {
-    const chunks: Buffer[] = [];
-    for await (const chunk of incoming) chunks.push(Buffer.from(chunk));
-    const body = Buffer.concat(chunks);
+  const opened = await httpGateway(elasticsearchUrl(), async (asked) => {
+    const { path, body, pass } = asked;
+    const { authorization: _, ...headers } = asked.headers;
     mostBytes = Math.max(mostBytes, (bytesUnderWay += body.length));
-    outgoing.once("close", () => (bytesUnderWay -= body.length));
-    const status = rules.refuse(incoming, body.length);
-    if (status !== null) {
-      outgoing.writeHead(status, { "content-type": "text/html" }).end("<html>no</html>");
-      return;
+    try {
+      const status = rules.refuse(asked);
+      if (status !== null) return { status, headers: { "content-type": "text/html" }, body: "<html>no</html>" };
+      const altered = Buffer.from(rules.alter(body.toString("latin1")), "latin1");
+      const reply = await pass({ headers, body: altered });
+      const text = rules.answer(path, Buffer.from(reply.body).toString("latin1"));
+      return { ...reply, body: Buffer.from(text, "latin1") };
+    } finally {
+      bytesUnderWay -= body.length;
     }
-    const { authorization: _, host: __, ...headers } = incoming.headers;
-    const inner = request({ hostname, port, path: incoming.url, method: incoming.method, headers }, (reply) => {
-      const parts: Buffer[] = [];
-      reply.on("data", (part: Buffer) => parts.push(part));
-      reply.on("end", () => {
-        const { "content-length": ___, "transfer-encoding": ____, ...told } = reply.headers;
-        const text = rules.answer(incoming.url ?? "", Buffer.concat(parts).toString("latin1"));
-        outgoing.writeHead(reply.statusCode ?? 500, told).end(text, "latin1");
-      });
-    });
-    inner.on("error", () => outgoing.destroy());
-    inner.end(rules.alter(body.toString("latin1")), "latin1");
-  };
-  const server = createServer((incoming, outgoing) => {
-    answer(incoming, outgoing).catch(() => outgoing.destroy());
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const address = server.address();
-  if (address === null || typeof address === "string") throw new Error("the gateway has no port");
-  const opened = {
-    host: `127.0.0.1:${address.port}`,
-    async [Symbol.asyncDispose]() {
-      server.closeAllConnections();
-      await new Promise<void>((resolve) => server.close(() => resolve()));
-    },
-  };
   return Object.defineProperty(Object.assign(rules, opened, { mostBytes }), "mostBytes", { get: () => mostBytes });
 }
 
@@ -119,19 +96,26 @@ test("user and password, or an API key, are sent with each request; wrong ones a
 });
 
 test("check of somebody who takes requests and answers none says that", async () => {
-  await using mute = createServer(() => {});
-  mute.listen(0, "127.0.0.1");
-  await once(mute, "listening");
-  const url = `http://127.0.0.1:${Object(mute.address()).port}`;
+  await using mute = await listening(createServer(() => {}));
+  const url = `http://${mute.host}`;
   const tls = { ca: undefined, cert: undefined, certKey: undefined, serverName: undefined };
   const findings = await check(
-    { urls: [url], apiKey: undefined, tls, prefix: "", owner: "shop", replicas: 0, shards: 1 },
+    {
+      urls: [url],
+      apiKey: undefined,
+      tls,
+      prefix: "",
+      owner: "shop",
+      replicas: 0,
+      shards: 1,
+      refreshInterval: "1s",
+      parts: { all: null, byTable: [] },
+    },
     timeout(),
     {
       withinMs: 200,
     },
   );
-  mute.closeAllConnections();
   expect(findings).toMatchObject([
     { level: "error", what: `the search engine at ${new URL(url).host} did not answer for 0.2 s` },
   ]);
@@ -144,7 +128,7 @@ test("a body that is too large is sent in halves; a document that is too large a
   await using sink = await sinkOn({ url: `http://${gate.host}`, prefix });
   await sink.open(1, timeout());
   await sink.prepare([notes], timeout());
-  gate.refuse = (_, size) => (size > 10_000 ? 413 : null);
+  gate.refuse = ({ body }) => (body.length > 10_000 ? 413 : null);
   const rows = Array.from({ length: 200 }, (_, i) =>
     put([`${i}`, i === 77 ? CANARY.repeat(2_000) : "x".repeat(1_000)]),
   );
@@ -170,7 +154,7 @@ test.each([
   await sink.prepare([notes], timeout());
   const batch = rowsBatch(10n, [notes, [put(["1", "a"])]]);
   for (const path of ["/_bulk", "millrace-progress"]) {
-    gate.refuse = ({ url, method }) => (url?.includes(path) === true && method !== "GET" ? status : null);
+    gate.refuse = (asked) => (asked.path.includes(path) && asked.method !== "GET" ? status : null);
     const error = await failure(sink.apply(batch, new Reports(), timeout()));
     expect([error.code, error.kind]).toEqual([code, kind]);
   }
@@ -202,8 +186,8 @@ test("a large document whose answer is lost costs little memory", async () => {
   await using sink = await sinkOn({ url: `http://${gate.host}`, prefix: indices.prefix });
   await sink.open(1, timeout());
   await sink.prepare([notes], timeout());
-  gate.refuse = ({ url }) => {
-    if (url?.startsWith("/_bulk") === true) throw new Error("the gateway ends the connection");
+  gate.refuse = ({ path }) => {
+    if (path.startsWith("/_bulk")) throw new Error("the gateway ends the connection");
     return null;
   };
   const before = getHeapStatistics().total_heap_size;
@@ -291,7 +275,7 @@ test("what some shards or nodes did not do is no answer", async () => {
   gate.answer = (_, body) => body;
   expect(await listed()).toBe(5_010);
   // A node that does not know the new alias for writing yet still takes what comes under the old one.
-  await using next = await sinkOn({ url: `http://${gate.host}`, prefix });
+  await using next = await sinkOn({ url: `http://${gate.host}`, prefix, shards: 2 });
   await next.open(2, timeout());
   await next.prepare([notes], timeout());
   gate.answer = (path, body) => (path.startsWith("/_aliases") ? body.replace("true", "false") : body);

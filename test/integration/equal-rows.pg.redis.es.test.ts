@@ -8,9 +8,7 @@ import { DuckdbInspection } from "../../connectors/duckdb/inspect/inspect.ts";
 import { SearchClient } from "../../connectors/elasticsearch/http.ts";
 import { ElasticsearchInspection } from "../../connectors/elasticsearch/inspect.ts";
 import { PostgresInspection } from "../../connectors/postgres/sink/inspect.ts";
-import { targetName } from "../../connectors/postgres/sink/tables/names.ts";
-import { Session } from "../../connectors/postgres/sink/session.ts";
-import { Frames } from "../../connectors/postgres/sink/wire.ts";
+import { FencedSession } from "../../connectors/postgres/sink/wire/fenced-session.ts";
 import { parsePostgresUrl } from "../../src/postgres/url.ts";
 import { RedisInspection } from "../../connectors/redis/inspect.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
@@ -123,11 +121,8 @@ test("Postgres", async () => {
   await using database = await freshDatabase();
   await database.query(SQL);
   const address = parsePostgresUrl(database.url);
-  await using inspection = new PostgresInspection({
-    open: (signal) => Session.open(address, new Frames(), signal),
-    nameOf: (table) => targetName(table, undefined),
-    form: FORM,
-  });
+  const session = new FencedSession({ name: "replica", checkpointName: "shop/replica", address });
+  await using inspection = new PostgresInspection(session, undefined, FORM);
   expect(await equalIn(inspection)).toEqual(EQUAL);
   // Where the target has another order, or none of the keys, it is asked row by row from then on.
   await database.query("delete from public.item where id < 30");

@@ -17,7 +17,7 @@ import {
 } from "../support/warehouses/files-sample.ts";
 import { fieldsOf, plainOf, readJson } from "../support/model/json-text.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
-import { s3Gateway } from "../support/network/s3-gateway.ts";
+import { s3Gateway } from "../support/network/http-gateway.ts";
 import { type FreshBucket, freshBucket, mirrorBucket, removeBucket, s3Client } from "../support/run/services.ts";
 import { selfSigned } from "../support/network/certificate.ts";
 import { tcpProxy } from "../support/network/proxy.ts";

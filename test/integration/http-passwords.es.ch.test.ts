@@ -6,7 +6,7 @@ import * as elasticsearch from "../../connectors/elasticsearch/config.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
 import { failure, timeout } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
-import { loginFront, type LoginFront } from "../support/network/login-front.ts";
+import { loginFront, type LoginFront } from "../support/network/http-gateway.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { clickhouseUrl, elasticsearchUrl, freshColumns, freshIndexPrefix } from "../support/run/services.ts";
 import { temporaryFolder } from "../support/run/temporary-folder.ts";

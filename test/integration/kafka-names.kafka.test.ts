@@ -258,5 +258,17 @@ test("a limit that becomes smaller is taken over at the next look; a row above i
     await sink.apply(large.kind === "rows" ? { ...large, order: new Uint16Array(2) } : large, reports, timeout());
     expect(reports.poisons).toMatchObject([{ error: { code: "MR3111" } }]);
   });
+  // A report may end the batch, which is then given again with another checkpoint.
+  const many = rowsBatch(30n, [
+    wide,
+    [...Array.from({ length: 600 }, (_, i) => put([`${i}${"y".repeat(4_000)}`])), put(["x".repeat(30_000)])],
+  ]);
+  const ordered = many.kind === "rows" ? { ...many, order: new Uint16Array(601) } : many;
+  const ending = new Reports();
+  ending.poison = () => Promise.reject(new Error("the checkpoint does not count it"));
+  await expect(sink.apply(ordered, ending, timeout())).rejects.toThrow("does not count");
+  await sink.apply(ordered, new Reports(), timeout());
+  const written = await topics.read(`${topics.prefix}s-shop.public.wide`);
+  expect(written.filter(({ key }) => key?.includes("yyy"))).toHaveLength(600);
   await sink.close();
 });

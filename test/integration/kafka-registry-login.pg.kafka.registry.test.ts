@@ -6,7 +6,7 @@ import { timeout } from "../conformance/stage.ts";
 import { RegistryReader } from "../support/kafka/avro-records.ts";
 import { type Certificate, selfSigned } from "../support/network/certificate.ts";
 import { KafkaTopics } from "../support/kafka/kafka-topics.ts";
-import { loginFront, type LoginFront } from "../support/network/login-front.ts";
+import { loginFront, type LoginFront } from "../support/network/http-gateway.ts";
 import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
 import { kafkaBroker, registryUrl } from "../support/run/services.ts";
 import { tlsFront, type TlsFront } from "../support/network/tls-front.ts";

@@ -7,7 +7,7 @@ import type { Sink } from "../../src/core/contracts/sink.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
 import { failure, checkpointAt, put, remove, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
-import { lateGateway, type LateRequest } from "../support/network/late-gateway.ts";
+import { lateGateway, type LateRequest } from "../support/network/http-gateway.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { clickhouseUrl, freshColumns } from "../support/run/services.ts";
 import { askClickhouse } from "../support/warehouses/clickhouse-values.ts";
@@ -29,7 +29,7 @@ async function scene(form: Form = HARD) {
     return tableVersion({ schema, table: "users", columns: [id, name], key: ["id"], version });
   };
   const query = (sql: string) => askClickhouse(clickhouseUrl(), sql);
-  const options = definition.parse({ url: gateway.url(clickhouseUrl()), fsync: false, ...form });
+  const options = definition.parse({ url: gateway.url, fsync: false, ...form });
   return {
     first: users(1, "text"),
     numbered: users(2, "int4"),

@@ -17,7 +17,7 @@ import {
   UNCHANGED,
 } from "../conformance/stage.ts";
 import { tableVersion } from "../support/model/blocks.ts";
-import { lateGateway, type LateRequest } from "../support/network/late-gateway.ts";
+import { lateGateway, type LateRequest } from "../support/network/http-gateway.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { eventually } from "../support/run/waiting.ts";
 import { readDocuments, searchCall } from "../support/caches/search-rows.ts";
@@ -52,7 +52,7 @@ describe.each(searchEngines())("late requests to $name", ({ url }) => {
     const sinks: Sink[] = [];
     const { prefix } = indices;
     const opened = async (lease: number): Promise<Sink> => {
-      const options = definition.parse({ url: gateway.url(url()), prefix, replicas: 0 });
+      const options = definition.parse({ url: gateway.url, prefix, replicas: 0 });
       const sink = await factory.create({ name: "search", daemon: "shop", folder: "/", options }, quietLog);
       sinks.push(sink);
       await sink.open(lease, timeout());

@@ -3,6 +3,7 @@ import { firstVersion } from "../support/model/blocks.ts";
 import { expect, test } from "vitest";
 import { sourceFactory } from "../../connectors/mysql/source/config.ts";
 import type { KeyText, RowRange } from "../../src/core/contracts/row-reads.ts";
+import { tcpProxy } from "../support/network/proxy.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import type { Source } from "../../src/core/contracts/source.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
@@ -14,6 +15,7 @@ const row = (i: number): string => `(${i % 10}, 'b${i}', ${i % 70 === 0 ? "'want
 interface Opened extends AsyncDisposable {
   readonly source: Source;
   readonly table: TableVersion;
+  readonly run: (...statements: readonly string[]) => Promise<void>;
 }
 
 /** The only table of a new database, made by these statements. */
@@ -23,7 +25,10 @@ async function opened(flavour: MysqlFlavour, ...statements: readonly string[]): 
 
 async function openedAt(server: string, ...statements: readonly string[]): Promise<Opened> {
   const database = await freshMysqlDatabase(server);
-  for (const sql of statements) await database.connection.query(sql);
+  const run = async (...more: readonly string[]): Promise<void> => {
+    for (const sql of more) await database.connection.query(sql);
+  };
+  await run(...statements);
   const url = new URL(server);
   url.pathname = `/${database.name}`;
   const settings = { daemon: "d", folder: ".", tables: [`${database.name}.*`], options: { url: url.href } };
@@ -33,6 +38,7 @@ async function openedAt(server: string, ...statements: readonly string[]): Promi
   return {
     source,
     table: firstVersion(tables[0]!),
+    run,
     async [Symbol.asyncDispose]() {
       await source.close();
       await database[Symbol.asyncDispose]();
@@ -102,3 +108,33 @@ test.each(mysqlFlavours)(
     });
   },
 );
+
+test.each(mysqlFlavours)("%s: reads take a session that another one gave back, until one fails", async (flavour) => {
+  await using proxy = await tcpProxy(mysqlUrl(flavour));
+  await using scene = await openedAt(
+    proxy.url(mysqlUrl(flavour)),
+    "create table t (id int primary key)",
+    "insert into t values (1), (2)",
+  );
+  const { source, table } = scene;
+  const read = async (): Promise<void> => {
+    const chunks = [
+      await source.rows.readRange(table, { after: null, where: null }, signal),
+      await source.rows.readKeys(table, [["2"]], signal),
+    ];
+    expect(chunks.map(({ block }) => block?.count)).toEqual([2, 1]);
+    for (const { block } of chunks) block?.release();
+  };
+  const opened = async (count: number): Promise<number> => {
+    const before = proxy.counters.accepted;
+    for (let i = 0; i < count; i++) await read();
+    return proxy.counters.accepted - before;
+  };
+  // A machine under load may take longer between two reads than a session is kept.
+  await expect.poll(() => opened(3), { timeout: 60_000 }).toBeLessThanOrEqual(1);
+  // Its transaction has ended: it holds no lock.
+  await scene.run("set @@session.lock_wait_timeout = 5", "alter table t add column more int default 7");
+  await expect(source.rows.readKeys(table, [["2"]], signal)).rejects.toMatchObject({ code: "MR2025" });
+  await scene.run("alter table t drop column more");
+  expect(await opened(1)).toBeGreaterThan(0);
+});

@@ -1,7 +1,7 @@
 /** The publication is read as the server itself shows it, and without waiting for tables that others have locked. */
 import { expect, onTestFinished, test } from "vitest";
-import { Database } from "../../connectors/postgres/source/database.ts";
-import { readPublication } from "../../connectors/postgres/source/log/publication.ts";
+import { Database } from "../../connectors/postgres/source/wire/database.ts";
+import { readPublication } from "../../connectors/postgres/source/catalog/publication.ts";
 import { parsePostgresUrl } from "../../src/postgres/url.ts";
 import { RunningPipeline } from "../support/daemon/running-pipeline.ts";
 import { freshDatabase, needsPostgres, postgresMajor } from "../support/run/services.ts";

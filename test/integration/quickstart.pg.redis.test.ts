@@ -34,10 +34,11 @@ class Terminal {
   readonly #environment: NodeJS.ProcessEnv;
 
   constructor(folder: TemporaryFolder, source: FreshDatabase, role: string) {
-    const { host, port, pathname } = new URL(source.url);
+    const { host, port, pathname, username } = new URL(source.url);
     this.#folder = folder;
     this.#names = [
       ["millrace:…@127.0.0.1:5432/mydb", `${role}:${encodeURIComponent(PASSWORD)}@${host || port}${pathname}`],
+      ["postgres:…@127.0.0.1:5432/mydb", `${username}@${host || port}${pathname}`],
       ["redis://127.0.0.1:6379", cacheUrl()],
       ["ROLE millrace", `ROLE ${role}`],
       ["TO millrace;", `TO ${role};`],
@@ -96,6 +97,18 @@ test("its commands lead from an empty folder to rows in the sinks, and back", as
   const publication = `millrace_${source.name}`;
   try {
     for (const commands of blocks("0.", "sh")) await done(commands);
+    const [up = ""] = blocks("In one command", "sh");
+    const shortcut = terminal.start(up);
+    let said = "";
+    for (const stream of [shortcut.stdout, shortcut.stderr]) stream?.on("data", (text) => (said += String(text)));
+    await eventually(() => expect(said).toContain("following every change"), { withinMs: 60_000 });
+    expect(said).toMatch(/1 +│ 12\.50/);
+    const shortcutEnds = once(shortcut, "close");
+    process.kill(-shortcut.pid!, "SIGINT");
+    await shortcutEnds;
+    await done("npx millrace teardown --yes && rm -r millrace.yaml .millrace warehouse.duckdb*");
+    await source.query(`drop publication if exists "${publication}"; drop owned by "${role}"; drop role "${role}"`);
+
     for (const statements of blocks("1.", "sql")) await source.query(terminal.inOwnNames(statements));
     for (const commands of blocks("2.", "sh")) expect(await done(commands)).toContain("no usable key: public.nokey");
     const [check = ""] = blocks("3.", "sh");

@@ -128,6 +128,21 @@ test.each(["proto-max-bulk-len", "client-query-buffer-limit"])(
   },
 );
 
+test("a server that ends large clients is told of by its setting, with the value that lets the sink write", async () => {
+  await using server = await ownRedis({ settings: { "maxmemory-clients": "2mb" } });
+  await using sink = await sinkOn({ url: server.url });
+  await sink.open(1, timeout());
+  const error = await failure(write(sink, 10n, 5_000, 2_000));
+  expect([error.code, error.kind]).toEqual(["MR2001", "retryable"]);
+  expect(error.hint).toMatch(/maxmemory-clients is 2097152\. If it repeats: CONFIG SET maxmemory-clients "0"$/);
+  const admin = new Redis(server.url);
+  await admin.config("SET", "maxmemory-clients", "0");
+  await sink.open(2, timeout());
+  await write(sink, 10n, 5_000, 2_000);
+  expect(await admin.dbsize()).toBe(5_001);
+  admin.disconnect();
+});
+
 test("a server that may evict rows is told of, by check and by the sink; an evicted progress key is found", async () => {
   await using server = await ownRedis({ settings: { maxmemory: "6mb", "maxmemory-policy": "allkeys-random" } });
   const admin = new Redis(server.url);

@@ -53,6 +53,12 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
     return Object.assign(sink, { [Symbol.asyncDispose]: () => sink.close() });
   }
 
+  async function checked(prefix: string, more: object = {}): Promise<[level: string, what: string][]> {
+    const options = definition.parse({ url: url(), prefix, ...more });
+    const found = await factory.check({ name: "cache", daemon: "shop", folder: "/", options }, timeout());
+    return found.map(({ level, what }) => [level, what]);
+  }
+
   /** Prepares the tables first that the sink has not seen. */
   async function apply(sink: Sink, batch: Batch): Promise<Reports> {
     const known = prepared.get(sink) ?? new Set();
@@ -174,11 +180,20 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
     await using keys = freshKeyPrefix(url());
     await using sink = await opened(keys.prefix);
     await apply(sink, rowsBatch(10n, [users, [put(["1", "a", null])]]));
-    await client.hset(`${keys.prefix}_millrace:shop.cache`, "position", "1/5/0");
-    expect((await failure(sink.verify(timeout()))).code).toBe("MR1308");
-    const error = await failure(apply(sink, rowsBatch(20n, [users, [put(["1", "b", null])]])));
-    expect([error.code, error.kind]).toEqual(["MR1308", "reopen"]);
-    expect(await client.hget(`${keys.prefix}public:users:1`, "name")).toBe("a");
+    const key = `${keys.prefix}_millrace:shop.cache`;
+    // Several steps stand at one position.
+    for (const [field, older] of [
+      ["position", "1/5/0"],
+      ["bond", "ab/cd/6/3"],
+    ] as const) {
+      const own = (await client.hget(key, field))!;
+      await client.hset(key, field, older);
+      expect((await failure(sink.verify(timeout()))).code).toBe("MR1308");
+      const error = await failure(apply(sink, rowsBatch(20n, [users, [put(["1", "b", null])]])));
+      expect([error.code, error.kind]).toEqual(["MR1308", "reopen"]);
+      expect(await client.hget(`${keys.prefix}public:users:1`, "name")).toBe("a");
+      await client.hset(key, field, own);
+    }
   });
 
   test("a progress key that another program has overwritten stops the sink, by name", async () => {
@@ -198,6 +213,7 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
         await apply(sink, rowsBatch(at, [users, [put(["1", what, null])]]));
       await write(10n);
       await overwrite();
+      expect(await checked(keys.prefix)).toContainEqual(["error", expect.stringContaining(`MR3315: key ${key}`)]);
       const attempts = [() => opened(keys.prefix, {}, 2), ...(/tables|lease/.test(what) ? [] : [() => write(20n)])];
       for (const attempt of attempts) {
         const { code, kind, message } = await failure(attempt());
@@ -218,6 +234,11 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
       await using hash = await opened(keys.prefix, { format: "hash" });
       await apply(hash, { ...rowsBatch(10n, [users, [put(["1", "a", null]), put(["2", "a", null])]]), checkpoint });
     }
+    expect((await checked(keys.prefix)).filter(([, what]) => /format/.test(what))).toEqual([]);
+    expect(await checked(keys.prefix, { format: "json" })).toContainEqual([
+      "warning",
+      "the keys hold rows in format hash: the start reads all of them again, in format json",
+    ]);
     const json = await sinkOn(keys.prefix, { format: "json" });
     await using _ = { [Symbol.asyncDispose]: () => json.close() };
     expect(await json.open(2, timeout())).toEqual({ ...checkpoint, tables: {} });

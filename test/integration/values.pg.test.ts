@@ -66,6 +66,10 @@ function expectedJson(type: ColumnType): string {
       return `(select '[' || coalesce(string_agg(${element}, ',' order by i), '') || ']'
         from generate_subscripts(v, 1) as i, lateral (select v[i] as v) as elements)`;
     }
+    case "vector":
+      return type.form === "sparse"
+        ? "regexp_replace(regexp_replace(v::text, '/\\d+$', ''), '(\\d+):', '\"\\1\":', 'g')"
+        : "v::text";
     default:
       return type satisfies never;
   }

@@ -2,14 +2,14 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import type { Argument, Command, Option } from "commander";
 import { type Arbitrary, array, assert, asyncProperty, boolean, constantFrom, oneof, string, tuple } from "fast-check";
-import { afterAll, beforeAll, expect, test, vi } from "vitest";
-import { cli, everyCommand } from "../../src/cli/cli.ts";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { everyCommand } from "../../src/cli/cli.ts";
 import { EXIT } from "../../src/cli/exit-codes.ts";
 import { openState } from "../../src/state/open.ts";
+import { runHere } from "../support/daemon/cli.ts";
 import { isLongForm } from "../support/run/service-suffixes.ts";
-import { temporaryFolder } from "../support/run/temporary-folder.ts";
+import { type TemporaryFolder, temporaryFolder } from "../support/run/temporary-folder.ts";
 
-const ENDED_MS_MAX = 20_000;
 const RUN_COUNT = isLongForm() ? 3_000 : 300;
 const SOURCE = "postgres://m:p@127.0.0.1:1/d";
 /** They go on trying while the source is away, as they should: they get no whole configuration here. */
@@ -91,35 +91,16 @@ function linesOf({ path, command }: Verb): Arbitrary<readonly string[]> {
   ]);
 }
 
-const folder = temporaryFolder();
-const before = process.cwd();
-beforeAll(() => {
-  process.chdir(folder.path);
-  for (const [name, text] of Object.entries(CONFIGS)) writeFileSync(name, text);
-  mkdirSync("folder");
+let folder: TemporaryFolder;
+beforeEach(() => {
+  folder = temporaryFolder();
+  mkdirSync(folder.file("folder"));
+  writeConfigs();
 });
-afterAll(() => {
-  process.chdir(before);
-  folder[Symbol.dispose]();
-});
+afterEach(() => folder[Symbol.dispose]());
 
-/** Runs the line in this process. `late`: it did not end. */
-async function outcomeOf(line: readonly string[]): Promise<{ code: number | "late"; output: string }> {
-  const output: string[] = [];
-  const write = (text: unknown): boolean => output.push(String(text)) > 0;
-  const spies = [process.stdout, process.stderr].map((stream) => vi.spyOn(stream, "write").mockImplementation(write));
-  const listeners = process.listeners("uncaughtException");
-  const { promise, resolve } = Promise.withResolvers<"late">();
-  const timer = setTimeout(() => resolve("late"), ENDED_MS_MAX);
-  try {
-    const code = await Promise.race([cli(line), promise]);
-    return { code, output: output.join("") };
-  } finally {
-    clearTimeout(timer);
-    for (const spy of spies) spy.mockRestore();
-    for (const listener of process.listeners("uncaughtException"))
-      if (!listeners.includes(listener)) process.off("uncaughtException", listener);
-  }
+function writeConfigs(): void {
+  for (const [name, text] of Object.entries(CONFIGS)) writeFileSync(folder.file(name), text);
 }
 
 test("no verb shows a stack or hangs, and each failure has a number that is not that of bugs", async () => {
@@ -127,8 +108,11 @@ test("no verb shows a stack or hangs, and each failure has a number that is not 
   const lines = constantFrom(...verbs).chain(linesOf);
   await assert(
     asyncProperty(lines, async (line) => {
-      const { code, output } = await outcomeOf(line);
-      expect(code, output).not.toBe("late");
+      // A line before it may have written over them: `import debezium c.json --out whole.yaml --force`.
+      writeConfigs();
+      const { exitCode: code, stdout, stderr } = await runHere(line, { folder: folder.path });
+      const output = stdout + stderr;
+      expect(code, output).not.toBeNull();
       expect(Object.values(EXIT)).toContain(code);
       expect(output).not.toMatch(/\n\s+at .+:\d+:\d+/);
       expect(output).not.toContain("MR1119");
@@ -140,11 +124,12 @@ test("no verb shows a stack or hangs, and each failure has a number that is not 
 });
 
 test("a path that no file can have is told by number, also where there is a state to export", async () => {
-  const state = await openState("sqlite:.millrace/shop.db");
+  const state = await openState(`sqlite:${folder.file(".millrace/shop.db")}`);
   await state.source.announce(1);
   await state.close();
   for (const forced of [[], ["--force"]]) {
     const line = ["offsets", "export", "\u0000.json", ...forced, "-c", "whole.yaml"];
-    expect(await outcomeOf(line)).toMatchObject({ code: EXIT.failed, output: expect.stringContaining("MR1113") });
+    const { exitCode, stderr } = await runHere(line, { folder: folder.path });
+    expect({ exitCode, stderr }).toEqual({ exitCode: EXIT.failed, stderr: expect.stringContaining("MR1113") });
   }
 });

@@ -5,7 +5,7 @@
 import { expect, test } from "vitest";
 import { CatalogReader } from "../../connectors/mysql/source/catalog/catalog.ts";
 import { catalogShape } from "../../connectors/mysql/source/catalog/shapes.ts";
-import { columnType, type PgType } from "../../connectors/postgres/types.ts";
+import { columnType, type PgType } from "../../connectors/postgres/source/catalog/types.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
 import type { Column } from "../../src/core/model/schema.ts";
 import { TupleWriter } from "../../src/core/model/tuple-writer.ts";
@@ -38,6 +38,8 @@ const POSTGRES: readonly Typed[] = [
   ["bigint", [...WHOLE, "9007199254740993", "9007199254740992"], ["9007199254740992.5"]],
   ["numeric(10,2)", DECIMALS, ["7.250", "1e3"]],
   ["numeric", [...DECIMALS, "'NaN'", "1e30", "'Infinity'", "'-Infinity'"]],
+  // A number without quotes is a double to the server, whatever the column is.
+  ["real", quoted("0.5", "0.1", "-1.5", "NaN", "16777217")],
   ["double precision", ["0.5", "-1.5", "'NaN'", "'Infinity'", "1e300", "0.1"]],
   ["boolean", ["true", "false"]],
   ['text collate "C"', TEXTS],
@@ -106,6 +108,7 @@ const mysqlTypes = (flavour: "mysql" | "mariadb"): readonly Typed[] => [
   ["bigint unsigned", ["0", "18446744073709551615", "18446744073709551614"]],
   ["decimal(10,2)", DECIMALS, ["7.250"]],
   ["double", ["0.5", "-1.5", "0.25", "1e300"]],
+  ["float", ["0.5", "0.1", "-1.5"], ["'0.1'"]],
   ["bit(1)", ["true", "false"]],
   ["bit(12)", ["0", "9", "10", "4095"]],
   ["year", ["1999", "2024", "2155"]],
@@ -222,7 +225,7 @@ test("Postgres agrees", async () => {
   for (const [oid, name, kind, element, labels] of await asPrinted(
     "select oid, typname, typtype, case when typcategory = 'A' then typelem else 0 end, (select string_agg(enumlabel, ',' order by enumsortorder) from pg_enum where enumtypid = t.oid) from pg_type t",
   )) {
-    const base = { base: 0, baseModifier: -1, bounds: 0, attributes: [], labels: labels?.split(",") ?? [] };
+    const base = { send: null, base: 0, baseModifier: -1, bounds: 0, attributes: [], labels: labels?.split(",") ?? [] };
     types.set(Number(oid), { ...base, oid: Number(oid), name: name!, kind: kind!, element: Number(element) });
   }
   const shape = await asPrinted(

@@ -117,7 +117,7 @@ export class Checks implements TargetWatch {
     shown.set(id, { count, commit, goneAt: null });
   }
 
-  refused(target: Target, table: string, key: string): void {
+  forgotten(target: Target, table: string, key: string): void {
     this.#shown.get(target)?.delete(`${table}/${key}`);
   }
 

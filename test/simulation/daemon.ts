@@ -151,6 +151,8 @@ export class Daemon {
       clock,
       news: pipeline.news,
       name: "simulated",
+      version: "0.1.0",
+      config: "",
       driftMax: () => 0,
       port: () => pipeline.comparisons,
       lag: (sink) => control.lagOf(sink),

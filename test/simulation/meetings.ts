@@ -11,6 +11,8 @@ import type { Happening, Plan } from "./happenings.ts";
 const SHARE = 0.12;
 /** These last much longer than others. */
 const CRAWLS_SHARE = 0.004;
+/** Of 1: each of these that need a kind of plan which is rare. */
+const RARE_SHARE = 0.03;
 const KEYS = 4;
 const OPS = ["insert", "update", "update", "replace", "move"] as const;
 const LASTS_MS = 600;
@@ -21,6 +23,8 @@ type Meeting = (random: Random, plan: Plan) => Plan;
 export function withMeeting(plan: Plan): Plan {
   const apart = new Random(plan.seed ^ 0xc4a1);
   if (apart.chance(CRAWLS_SHARE)) return crawlsInTheFirstCopy(apart, plan);
+  if (apart.chance(RARE_SHARE)) return letIn(apart, plan);
+  if (apart.chance(RARE_SHARE)) return restoredBeforeItWasListed(apart, plan);
   const random = new Random(plan.seed ^ 0x3ee7);
   const met = random.chance(SHARE) ? random.pick(MEETINGS)(random, plan) : plan;
   if (met.sinks[0] !== "stream") return met;
@@ -114,6 +118,33 @@ function copiedBeforeARowIsRead(random: Random, plan: Plan): Plan {
     { atMs, what: "evict", sink: 0, key },
     transaction(atMs + 1, [{ op: "update", table, key, target: key }]),
     { atMs: copiedMs, what: "sink restored", sink: 0, afterMs: 60 + random.below(200) },
+  ]);
+}
+
+/** A stream whose filter reads one of two large values: rows come to match, and leave the other one as it was. */
+function letIn(random: Random, plan: Plan): Plan {
+  if (plan.source === "binlog") return plan;
+  const table = random.below(plan.tables);
+  const sinks = ["stream" as const, ...plan.sinks.slice(1)];
+  const writes = Array.from({ length: 20 }, () => {
+    const key = random.below(KEYS);
+    return transaction(20 + random.below(LASTS_MS), [{ op: "update", table, key, target: key }]);
+  });
+  return withAll({ ...plan, sinks, rules: "texts", rows: KEYS }, writes);
+}
+
+/** The state is put back to before a row was listed that a cache could not complete, and that was not yet read. */
+function restoredBeforeItWasListed(random: Random, plan: Plan): Plan {
+  if (plan.source === "binlog") return plan;
+  const table = random.below(plan.tables);
+  const key = random.below(KEYS);
+  const atMs = 60 + random.below(200);
+  const afterMs = 5 + random.below(40);
+  return withAll({ ...plan, sinks: ["cache", ...plan.sinks.slice(1)], rows: KEYS }, [
+    { atMs, what: "evict", sink: 0, key },
+    { atMs, what: "weather", place: "source", kind: "slow", forMs: 300 },
+    { atMs: atMs + 1, what: "state restored", afterMs },
+    transaction(atMs + 2 + random.below(afterMs), [{ op: "update", table, key, target: key }]),
   ]);
 }
 

@@ -1,6 +1,6 @@
 /**
  * Planted faults: patches of the product's sources, applied as the sources are loaded. A patch is a unified diff with a
- * sentence before it that says what is wrong.
+ * sentence before it that says what is wrong, and a second one (`Found in dense plans.`) where small plans do not find it.
  */
 import { globSync, readFileSync } from "node:fs";
 import { registerHooks } from "node:module";
@@ -10,10 +10,14 @@ import { fileURLToPath } from "node:url";
 const ROOT = join(import.meta.dirname, "../..");
 const FOLDER = join(import.meta.dirname, "mutants");
 
+const FOUND_IN = /^Found in (\w+) plans\.$/;
+
 export interface Mutant {
   readonly name: string;
   /** What is wrong with it. */
   readonly about: string;
+  /** The size of plans that finds it; null: small ones do. */
+  readonly foundIn: string | null;
   /** By file. */
   readonly changes: ReadonlyMap<string, readonly Hunk[]>;
 }
@@ -51,7 +55,16 @@ function parse(name: string, text: string): Mutant {
     } else if (hunks === null && !line.startsWith("diff ") && !line.startsWith("index ")) about.push(line);
   }
   close();
-  return { name, about: about.join(" ").trim(), changes };
+  const foundIn = about.map((line) => FOUND_IN.exec(line)?.[1]).find((size) => size !== undefined) ?? null;
+  return {
+    name,
+    about: about
+      .filter((line) => !FOUND_IN.test(line))
+      .join(" ")
+      .trim(),
+    foundIn,
+    changes,
+  };
 }
 
 /** The source of a file with the mutant's changes; throws where one of them does not fit exactly once. */

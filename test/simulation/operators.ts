@@ -176,6 +176,7 @@ export class Operators {
     const sinks = this.#world.configured.map((target) => ({
       name: target.traits.name,
       tables: [],
+      documents: null,
       connector: { create: async () => new SimulatedSink(process, target) },
     }));
     const source = { tables: ["*.*"], connector: { create: async () => this.#world.bareSourceFor(process) } };

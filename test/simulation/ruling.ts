@@ -98,5 +98,5 @@ function rulesOfConfig(kind: RuleKind, policy: Policy): Rules {
     throw new Error(`${path.join(".")}: ${message}`);
   };
   const { data } = parse(TABLES, tables);
-  return rulesOf(data!, { maskKey: undefined, place: (path) => path.join("."), problem });
+  return rulesOf(data!, { maskKey: undefined, folder: ".", place: (path) => path.join("."), problem });
 }

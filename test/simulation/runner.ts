@@ -1,7 +1,8 @@
 /** Runs plans one after the other, in one process: what is expensive to make is made once. */
 import { MemoryState } from "./memory-state.ts";
+import { DocumentWorld } from "./documents/world.ts";
 import { KafkaWorld } from "./kafka/world.ts";
-import { type AnyPlan, isThroughKafka, planNamed } from "./plans.ts";
+import { type AnyPlan, isOfDocuments, isThroughKafka, planNamed } from "./plans.ts";
 import { wholly } from "./tracing.ts";
 import { type Result, World } from "./world.ts";
 
@@ -23,8 +24,7 @@ export async function runPlan(plan: AnyPlan, isTraced = false): Promise<Result> 
   if (!isTraced) Error.stackTraceLimit = 0;
   let result: Result;
   try {
-    const world = isThroughKafka(plan) ? new KafkaWorld(plan, shared, isTraced) : new World(plan, shared[0]!, isTraced);
-    result = await world.run();
+    result = await worldOf(plan, isTraced).run();
   } finally {
     Error.stackTraceLimit = stackTraceLimit;
   }
@@ -33,6 +33,11 @@ export async function runPlan(plan: AnyPlan, isTraced = false): Promise<Result> 
   const stray: unknown = unhandled;
   if (stray === null || result.failure !== null) return result;
   return { ...result, failure: `nobody caught ${wholly(stray)}` };
+}
+
+function worldOf(plan: AnyPlan, isTraced: boolean): { run(): Promise<Result> } {
+  if (isOfDocuments(plan)) return new DocumentWorld(plan, isTraced);
+  return isThroughKafka(plan) ? new KafkaWorld(plan, shared, isTraced) : new World(plan, shared[0]!, isTraced);
 }
 
 export async function runSeed(seed: number, kind: string, isTraced = false): Promise<Result> {

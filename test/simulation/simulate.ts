@@ -2,7 +2,7 @@
  * `npm run simulate -- [--seeds N] [--from N] [--minutes N] [--size NAME] [--jobs N] [--seed N [--trace]] [--case FILE]`: the
  * runtime on virtual time, one run per seed. Prints each seed that fails, with the shortest list of events that fails in the
  * same way. `--size small`, the default: little happens in each run; `dense`: things happen while others last; `full`: much
- * happens for a second. `--through kafka`: one daemon captures into Kafka, and processes share its tables; with `--partitions N`
+ * happens for a second; `documents`: the nest of documents, in real time, on a real file. `--through kafka`: one daemon captures into Kafka, and processes share its tables; with `--partitions N`
  * the tables' topics have so many, and few keys have most of the changes. `--jobs`: so many processes; left out: one for each core. `--mutant NAME`: with a planted fault.
  * `--mutants`: looks for each planted fault, in small plans, then in dense and full ones, those of Kafka in its own, and says what it took.
  */
@@ -12,7 +12,7 @@ import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { findMutants, inProcesses, report } from "./jobs.ts";
 import { plant } from "./mutants.ts";
-import { type AnyPlan, isKind, KAFKA, KINDS, planNamed } from "./plans.ts";
+import { type AnyPlan, DOCUMENTS, isKind, KAFKA, KINDS, planNamed } from "./plans.ts";
 
 const { values } = parseArgs({
   options: {
@@ -39,7 +39,7 @@ const { values } = parseArgs({
 const MUTANT_SEEDS = "20000";
 
 const chosen = kindOf(values);
-const sizes = chosen === null ? ["small", "dense", "full", KAFKA] : [chosen];
+const sizes = chosen === null ? ["small", "dense", "full", KAFKA, DOCUMENTS] : [chosen];
 const size = chosen ?? "small";
 const options = { ...values, size, seeds: values.seeds ?? "1000" };
 const isOne = values.seed !== undefined || values.case !== undefined;

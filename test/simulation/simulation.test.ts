@@ -14,6 +14,7 @@ const FIXED = [
   { size: "dense", count: 400, more: 800 },
   { size: "kafka", count: 40, more: 80 },
   { size: "kafka-10", count: 2, more: 4 },
+  { size: "documents", count: 15, more: 100 },
 ] as const;
 const RANDOM_COUNT = 20_000;
 const TRACED_COUNT = 20;
@@ -24,6 +25,7 @@ const QUICK = [
   ["applies-twice", "small"],
   ["forgets-a-listed-key", "small"],
   ["barrier-on-all-but-one", "kafka"],
+  ["lists-after-commit", "documents"],
 ] as const;
 /** Of each size. */
 const TRACED = ["full", "kafka"] as const;

@@ -222,7 +222,7 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
         if (writes.action[i] === DELETE) continue;
         const key = this.#keyOf(writes, i);
         if (!this.#target.refuses([key])) continue;
-        this.#target.watch.refused(this.#target, writes.table.id, key);
+        this.#target.watch.forgotten(this.#target, writes.table.id, key);
         refused.add(`${writes.table.id}/${i}`);
         await outcome.poison([{ writes, entry: i, error: refusal() }]);
       }
@@ -345,7 +345,7 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
         const put = this.#put(writes, i, emptied.get(writes.table.id) ?? -1n);
         if (put === null) missing.push(i);
         else if (put.row !== null && this.#target.refuses(put.row)) {
-          this.#target.watch.refused(this.#target, writes.table.id, put.key);
+          this.#target.watch.forgotten(this.#target, writes.table.id, put.key);
           await outcome.poison([{ writes, entry: i, error: refusal() }]);
         } else all.push({ table: writes.table, put });
       }

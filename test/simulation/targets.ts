@@ -35,8 +35,8 @@ export interface TargetTraits {
 export interface TargetWatch {
   /** The same batch is tried again and again, and no time passes. */
   triedForEver(target: Target): void;
-  /** A row was refused: what the target has under its key may be swept as if nothing had come. */
-  refused(target: Target, table: string, key: string): void;
+  /** A row was refused, or thrown away with its version: under its key the target may show what it would show if nothing had come. */
+  forgotten(target: Target, table: string, key: string): void;
   /** `version`: of the row, or of what has removed it. */
   shown(target: Target, table: string, key: string, row: Row | null, version: bigint): void;
   progressed(target: Target, checkpoint: Checkpoint): void;
@@ -105,6 +105,7 @@ export class Target {
   evict(key: string): void {
     for (const [id, { rows, gone }] of this.tables) {
       gone.delete(key);
+      this.watch.forgotten(this, id, key);
       if (rows.delete(key)) this.evicted.add(`${id}/${key}`);
     }
   }

@@ -55,6 +55,7 @@ function served(entrance: Entrance = { kind: "socket" }, others: Partial<AdminPo
     },
     resume: async (sink) => void told.push(`resume ${sink ?? "all"}`),
     wait: async (timeoutMs) => ({ reached: timeoutMs > 0, missing: [] }),
+    fresh: async ({ at }, timeoutMs) => ({ reached: timeoutMs > 0, position: at, missing: [] }),
     startSnapshot: async ({ where }) => {
       told.push(`snapshot where ${where}`);
       return [];
@@ -264,6 +265,11 @@ describe("over TCP", () => {
     const refused = await ask();
     expect([refused.statusCode, refused.headers["retry-after"], refused.json()]).toEqual([429, "1", failure("MR1161")]);
     expect((await app.inject("/healthz")).statusCode).toBe(200);
+    // Applications ask this at each of their commits.
+    const fresh = (headers: Readonly<Record<string, string>>) =>
+      app.inject({ url: "/api/v1/fresh?at=0/1&sink=cache", headers });
+    expect((await fresh(headers)).json()).toEqual({ reached: true, position: "0/1", missing: [] });
+    expect((await fresh({ authorization: "Bearer x" })).statusCode).toBe(429);
     expect((await app.inject({ url: "/metrics", headers, remoteAddress: "10.0.0.9" })).statusCode).toBe(200);
     elapsedMs += 1000;
     for (let i = 0; i < REQUESTS_PER_SECOND; i++) expect((await ask()).statusCode).toBe(200);
@@ -273,6 +279,16 @@ describe("over TCP", () => {
     let guesses = 0;
     while ((await guess()).statusCode === 401) guesses++;
     expect(guesses).toBe(Math.ceil(REQUESTS_AT_ONCE / 21));
+  });
+
+  test("freshness: 200 in time, 504 later, and what a query gets wrong is named", async () => {
+    const { app } = served(GUARDED);
+    const ask = (query: string) =>
+      app.inject({ url: `/api/v1/fresh?${query}`, headers: { authorization: `Bearer ${LOOKS}` } });
+    expect((await ask("at=0/1&timeout=0ms")).statusCode).toBe(504);
+    expect((await ask("at=0/1&table=a.b&table=a.c&timeout=2s")).statusCode).toBe(200);
+    for (const query of ["timeout=soon", "timeout=2h", "at="]) expect((await ask(query)).statusCode).toBe(400);
+    expect((await app.inject("/api/v1/fresh")).statusCode).toBe(401);
   });
 
   test("a body or header that is too large is refused", async () => {

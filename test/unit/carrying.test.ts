@@ -54,6 +54,14 @@ test.for<readonly [what: string, shapes: readonly string[], added?: readonly num
   expect(carries(shapes, added, dropped)).toBe(false);
 });
 
+test("of a column that the sink does not hold nothing need be null, but a change of names counts", () => {
+  const facts = { nullBefore: new Set<number>(), dropped: [] };
+  const [before, after, swapped] = [shape(1, "id:1 a:2"), shape(2, "id:1 a:2 b:3"), shape(3, "id:1 b:2 a:3")];
+  expect(carriesRows([before, after], facts)).toBe(false);
+  expect(carriesRows([before, after], facts, before)).toBe(true);
+  expect(carriesRows([before, after, swapped], facts, shape(3, "id:1 a:3"))).toBe(false);
+});
+
 test("another table, another kind of key, rules, and a step back are read again", () => {
   const before = shape(1, "id:1 a:2");
   const now = (over: Partial<TableVersion>, version = 2) => shape(version, "id:1 a:2 b:3", over);

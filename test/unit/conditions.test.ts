@@ -9,16 +9,15 @@ import { systemClock } from "../../src/core/clock.ts";
 import { type Block, FirstSeen, isToBeTold } from "../../src/core/conditions/condition.ts";
 import { pipelineConditions } from "../../src/core/conditions/conditions.ts";
 import type { ReportSummary } from "../../src/core/contracts/reconciliation.ts";
-import { NO_PROGRESS } from "../../src/core/contracts/status.ts";
+import { type DocumentStatus, NO_PROGRESS } from "../../src/core/contracts/status.ts";
 import type { StoredError } from "../../src/core/contracts/state-store.ts";
 import { SILENT } from "../../src/core/contracts/telemetry.ts";
 import { LastAnswer } from "../../src/core/last-answer.ts";
-import { pipelineLevels } from "../../src/daemon/gauges.ts";
 import { waitsForApproval } from "../../src/runtime/errors.ts";
 import { createWaitingAdmin } from "../../src/ops/admin/admin.ts";
 import { PrometheusMetrics } from "../../src/ops/metrics.ts";
 import { Notifier } from "../../src/ops/notifier.ts";
-import { sinkStatus, type StatusChange, statusDocument } from "../support/daemon/status-document.ts";
+import { scrapedWith, sinkStatus, type StatusChange, statusDocument } from "../support/daemon/status-document.ts";
 
 const AT = "2026-11-20T03:00:00Z";
 const NOW_MS = Date.parse("2026-11-20T03:12:00Z");
@@ -49,7 +48,32 @@ const DRIFT: ReportSummary = {
   different: 1,
   repaired: 0,
 };
+const PROOF = {
+  table: "public.t",
+  sink: "pg",
+  since: AT,
+  lookedAt: AT,
+  provenAt: AT,
+  position: "0/1",
+  ranges: 1,
+  missing: 2,
+  extra: 1,
+  different: 0,
+};
+const PROVEN = { maxAgeSeconds: 60, waits: null, places: 3, neverProven: 0, late: 0, oldest: PROOF, drift: null };
 const COMPARED = { next: null, last: null, drift: null, failure: null };
+
+const documentStatus = (change: Partial<DocumentStatus>): DocumentStatus => ({
+  name: "orders",
+  table: "documents.orders",
+  sinks: ["cache"],
+  isFilled: true,
+  lagSeconds: 0,
+  waiting: 0,
+  isMore: false,
+  waitingSince: null,
+  ...change,
+});
 
 interface Case {
   readonly kind: string;
@@ -104,6 +128,14 @@ const CASES: readonly Case[] = [
       source: { copy: { tableCount: 3, tablesDone: 1, rowsRead: 1200, ...NO_PROGRESS, share: 0.37 } },
     },
     what: "first copy: 1 of 3 tables done, 1,200 rows read, about 37%",
+    level: "watch",
+    blocks: UNREADY,
+  },
+  {
+    kind: "daemon.copying",
+    // The copy is why it is behind: nobody has to look for another load.
+    change: { phase: "snapshot", source: { copy: null, activity: "slow", lagSeconds: 97, lagBytes: 4096 } },
+    what: "first copy: it begins",
     level: "watch",
     blocks: UNREADY,
   },
@@ -171,6 +203,30 @@ const CASES: readonly Case[] = [
     blocks: FREE,
   },
   {
+    kind: "document.behind",
+    change: { documents: [documentStatus({ lagSeconds: 90, waiting: 1200, waitingSince: AT })] },
+    what: "1,200 changed documents orders wait for cache",
+    level: "watch",
+    blocks: FREE,
+  },
+  {
+    kind: "sink.paused",
+    change: {
+      sinks: [sinkStatus("cache", { state: "paused" })],
+      documents: [documentStatus({ lagSeconds: 90, waiting: 7, waitingSince: AT })],
+    },
+    what: "sink cache is paused; changed documents wait for it (7 by now)",
+    level: "watch",
+    blocks: ["wait", "once"],
+  },
+  {
+    kind: "document.filling",
+    change: { documents: [documentStatus({ isFilled: false })] },
+    what: "document orders is not sent yet: its nest does not have all rows of its tables",
+    level: "watch",
+    blocks: ["wait"],
+  },
+  {
     kind: "source.behind",
     change: { source: { activity: "slow", lagSeconds: 90, lagBytes: 2048 } },
     what: "the stream is 90 s and 2.0 KB behind the log, and no sink holds it up",
@@ -216,6 +272,19 @@ const CASES: readonly Case[] = [
     kind: "source.hint",
     change: { source: { hints: ["its oldest transaction is pid 7: select pg_terminate_backend(7)"] } },
     what: "source: its oldest transaction is pid 7: select pg_terminate_backend(7)",
+    level: "watch",
+    blocks: FREE,
+  },
+  {
+    kind: "table.slow-function",
+    change: {
+      source: {
+        slowFunctions: [
+          { table: "public.users", column: "name", function: "./rules.ts#name", averageMs: 3.14159, budgetMs: 1 },
+        ],
+      },
+    },
+    what: "function ./rules.ts#name takes 3.1 ms for a row of public.users (column name); its budget is 1 ms",
     level: "watch",
     blocks: FREE,
   },
@@ -406,6 +475,20 @@ const CASES: readonly Case[] = [
     blocks: FREE,
   },
   {
+    kind: "proof.old",
+    change: { reconcile: { ...COMPARED, continuous: { ...PROVEN, late: 2 } } },
+    what: "table public.t in sink pg was last proven at 2026-11-20 03:00:00 UTC, and 1 other table of a sink",
+    level: "act",
+    blocks: FREE,
+  },
+  {
+    kind: "proof.drift",
+    change: { reconcile: { ...COMPARED, continuous: { ...PROVEN, drift: { places: 1, rows: 3, worst: PROOF } } } },
+    what: "3 rows of table public.t differ in sink pg",
+    level: "act",
+    blocks: FREE,
+  },
+  {
     kind: "webhook.failing",
     change: { notify: { error: failed("MR1158") } },
     what: "the webhook could not be told what is not well: MR1158 it fails",
@@ -459,8 +542,7 @@ describe("every outlet agrees on", () => {
     );
     expect(await toldTo("watch", status.conditions)).toEqual(kind === "webhook.failing" ? [] : [kind]);
 
-    const levels = { drift: [], lastEqualSeconds: null, tables: NO_TABLES, ...pipelineLevels(status, []) };
-    const samples = (await new PrometheusMetrics().text(levels)).split("\n");
+    const samples = (await new PrometheusMetrics().text(scrapedWith(status))).split("\n");
     expect(samples.filter((line) => line.startsWith("millrace_conditions{"))).toEqual([
       `millrace_conditions{kind="${kind}",level="${level}"} 1`,
     ]);
@@ -484,19 +566,6 @@ describe("every outlet agrees on", () => {
     expect(new Set(CASES.map(({ kind }) => kind))).toEqual(new Set(kinds));
   });
 });
-
-const NO_TABLES = {
-  stateUp: true,
-  safeBytes: null,
-  retentionSeconds: null,
-  unfinishedReads: 0,
-  suspended: [],
-  unreadable: [],
-  freshness: [],
-  proofAges: [],
-  progress: [],
-  readRows: [],
-};
 
 function startingWith(text: string): RegExp {
   return new RegExp(`^${text.replaceAll(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`)}`);

@@ -1,3 +1,4 @@
+import { generateKeyPairSync } from "node:crypto";
 import { NO_TLS_KEYS } from "../../src/tls/options.ts";
 import { createHash } from "node:crypto";
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
@@ -180,8 +181,32 @@ admin: { listen: false }
 describe("comparing the sinks", () => {
   test("happens on demand, without reports, unless the file says otherwise", async () => {
     const { config } = await load(BASE);
-    expect(config?.reconcile).toEqual({ schedule: null, reports: null });
+    expect(config?.reconcile).toEqual({ schedule: null, continuous: null, reports: null, sign: null });
     expect(driftMaxOf(config!.rules, "public.a")).toBe(0);
+  });
+
+  test("goes on all day within a share of time", async () => {
+    const { config } = await load(`${BASE}reconcile: { repair: true, continuous: {} }\n`);
+    expect(config?.reconcile.continuous).toEqual({ maxAgeMs: 86_400_000, share: 0.05, repairs: true });
+    const other = await load(`${BASE}reconcile: { continuous: { maxAge: 2h, share: 12.5% } }\n`);
+    expect(other.config?.reconcile.continuous).toEqual({ maxAgeMs: 7_200_000, share: 0.125, repairs: false });
+    for (const share of ["0%", "101%", "5", "-1%"])
+      expect(await problems(`${BASE}reconcile: { continuous: { share: "${share}" } }\n`)).toHaveLength(1);
+  });
+
+  test("signs reports with a key of Ed25519 alone", async () => {
+    const pem = (type: "ed25519" | "ec") => {
+      const { privateKey } =
+        type === "ed25519" ? generateKeyPairSync(type) : generateKeyPairSync(type, { namedCurve: "P-256" });
+      return JSON.stringify(privateKey.export({ format: "pem", type: "pkcs8" }));
+    };
+    const { config } = await load(`${BASE}reconcile: { sign: ${pem("ed25519")} }\n`);
+    expect(config?.reconcile.sign?.asymmetricKeyType).toBe("ed25519");
+    for (const wrong of [pem("ec"), "x", '""']) {
+      expect(await problems(`${BASE}reconcile: { sign: ${wrong} }\n`)).toEqual([
+        expect.stringContaining("expected a private key of Ed25519 in PEM"),
+      ]);
+    }
   });
 
   test("has its time, its place for reports, and a threshold per table", async () => {
@@ -198,6 +223,8 @@ notify:
 `,
     );
     expect(config?.reconcile).toEqual({
+      sign: null,
+      continuous: null,
       schedule: {
         cron: "30 2 * * MON-FRI",
         timeZone: "Europe/Berlin",

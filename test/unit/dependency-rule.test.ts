@@ -28,6 +28,8 @@ const DRIVERS: Readonly<Record<string, readonly string[]>> = {
   redis: ["ioredis"],
   kafka: ["@platformatic/kafka", "undici"],
   files: ["@duckdb/node-api", "@aws-sdk/client-s3"],
+  // Programs of users.
+  library: ["millrace", "pg", "ioredis"],
 };
 
 const RULES: readonly Rule[] = [
@@ -80,6 +82,12 @@ const RULES: readonly Rule[] = [
     sentence: "the rules see core and themselves",
   },
   {
+    files: /^src\/documents\//,
+    may: () => /^src\/(core|rules|documents)\//,
+    packages: [],
+    sentence: "what documents are made of is said in words of core and of the rules",
+  },
+  {
     files: /^src\/sharing\//,
     may: () => /^src\/(core|sharing|state)\/|^src\/runtime\/errors\.ts$/,
     packages: [],
@@ -87,9 +95,9 @@ const RULES: readonly Rule[] = [
   },
   {
     files: /^src\/config\//,
-    may: () => /^src\/(core|config|rules|passwords|tls)\//,
+    may: () => /^src\/(core|config|documents|rules|passwords|tls)\//,
     packages: ["zod", "yaml", "fastest-levenshtein", "croner"],
-    sentence: "config sees core, the rules, passwords, tls and itself; connectors are given to it",
+    sentence: "config sees core, the rules, documents, passwords, tls and itself; connectors are given to it",
   },
   {
     files: /^src\/ops\//,
@@ -116,10 +124,10 @@ const RULES: readonly Rule[] = [
     sentence: "the dashboard's page runs in a browser: it sees itself and the types of what the daemon answers",
   },
   {
-    files: /^src\/(cli\/|daemon\/|[a-z-]+\.ts$)/,
+    files: /^src\/(cli\/|daemon\/|library\/|[a-z-]+\.ts$)/,
     may: () => /^(src|connectors)\//,
     packages: ["commander", "cli-table3", "properties-file", "yaml", "zod"],
-    sentence: "only daemon/ and cli/ know everything, and neither imports tests, benchmarks or scripts",
+    sentence: "only daemon/, cli/ and library/ know everything, and none imports tests, benchmarks or scripts",
   },
   {
     files: /^connectors\/registry\.ts$/,
@@ -173,10 +181,22 @@ const RULES: readonly Rule[] = [
       "the source behind Kafka's log sees the client, the writer and the log, and not the sink of topics or a format",
   },
   {
+    files: /^connectors\/nest\//,
+    may: () => /^src\/(core|documents)\/|^src\/rules\/where\/|^connectors\/(nest|sqlite|warehouse|kit)\//,
+    packages: [],
+    sentence: "the nest is the SQLite sink and more: it sees that one, documents, and the conditions of rules",
+  },
+  {
     files: /^connectors\/warehouse\//,
     may: coreAndOwnFolder,
     packages: [],
     sentence: "the warehouse kit plans tables, sees core and itself, and no engine",
+  },
+  {
+    files: /^examples\/documents\//,
+    may: () => /^$/,
+    packages: ["millrace/rules"],
+    sentence: "functions of documents see the types that the package ships, and nothing else",
   },
   {
     files: /^(connectors\/[a-z]+|examples\/[a-z]+)\//,
@@ -190,6 +210,8 @@ const RULES: readonly Rule[] = [
 
 /** Folders that lie on each other, the lowest first: each sees itself, those below it, and the errors. */
 const LAYERS: Readonly<Record<string, readonly string[]>> = {
+  "connectors/postgres/source": ["wire", "log", "catalog", "snapshot", "stream"],
+  "connectors/postgres/sink": ["wire", "values", "tables", "write"],
   "connectors/mysql/source": ["wire", "values", "statements", "events", "rows", "catalog", "snapshot", "transactions"],
 };
 
@@ -250,7 +272,7 @@ test.each([
   ["src/runtime/a.ts", 'import type {\n  X,\n} from "../../connectors/redis/x.ts";', "no connector"],
   ["src/runtime/a.ts", 'import pg from "pg";', "no vendor's package"],
   ["src/config/a.ts", 'const m = await import("../../connectors/registry.ts");', "connectors are given to it"],
-  ["src/cli/a.ts", 'import "../../test/support/x.ts";', "neither imports tests"],
+  ["src/cli/a.ts", 'import "../../test/support/x.ts";', "none imports tests"],
   ["connectors/redis/a.ts", 'import { x } from "../postgres/types.ts";', "never another connector"],
   ["connectors/redis/a.ts", 'import { x } from "../../src/runtime/x.ts";', "or the runtime"],
   ["connectors/redis/a.ts", 'import { Client } from "pg";', "its driver"],
@@ -266,6 +288,7 @@ test.each([
   ["connectors/registry.ts", 'import { x } from "./redis/sink.ts";', "each connector's config.ts"],
   ["connectors/mysql/source/wire/a.ts", 'import { x } from "../rows/x.ts";', "wire sees nothing above it"],
   ["connectors/mysql/source/rows/a.ts", 'import { x } from "../source.ts";', "rows sees nothing above it"],
+  ["connectors/postgres/source/log/a.ts", 'import { x } from "../catalog/x.ts";', "log sees nothing above it"],
   ["connectors/novel/a.ts", 'import { Redis } from "ioredis";', "its driver"],
   ["examples/connector/a.ts", 'import { x } from "../../connectors/redis/keys.ts";', "never another connector"],
   ["src/novel/a.ts", "", "no rule says"],

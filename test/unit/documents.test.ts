@@ -2,19 +2,21 @@
 import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { NOT_COUNTED } from "../../src/core/contracts/source-counters.ts";
 import { connectors } from "../../connectors/registry.ts";
 import { everyCommand } from "../../src/cli/cli.ts";
 import { versions } from "../../scripts/services/versions.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { Secrets } from "../../src/config/secrets/secrets.ts";
-import { type Levels, PrometheusMetrics } from "../../src/ops/metrics.ts";
+import { PrometheusMetrics } from "../../src/ops/metrics.ts";
+import { scrapedWith, statusDocument } from "../support/daemon/status-document.ts";
 
 const root = join(import.meta.dirname, "../..");
 const text = (file: string) => readFileSync(join(root, file), "utf8");
 
 test("the pages list every key that a millrace.yaml may have", () => {
-  const pages = ["docs/config.md", ...globSync("connectors/**/README.md", { cwd: root })].map(text).join("\n");
+  const pages = ["docs/config.md", "docs/documents.md", ...globSync("connectors/**/README.md", { cwd: root })]
+    .map(text)
+    .join("\n");
   const keys = new Set(keysOf(JSON.parse(text("millrace.schema.json"))));
   expect(keys.size).toBeGreaterThan(40);
   expect([...keys].filter((key) => !new RegExp(`[\`.{ ]${key}[\`.:]`).test(pages))).toEqual([]);
@@ -38,7 +40,7 @@ function isGroup(schema: unknown): boolean {
 }
 
 test("docs/metrics.md names every metric of a scrape, and none more", async () => {
-  const scrape = await new PrometheusMetrics().text(NOTHING_KNOWN);
+  const scrape = await new PrometheusMetrics().text(scrapedWith(statusDocument()));
   const scraped = [...scrape.matchAll(/^# TYPE (\S+) /gm)].map(([, name = ""]) => name);
   const named = [...text("docs/metrics.md").matchAll(/`((?:millrace|process|nodejs)_[a-z0-9_]+)`/g)];
   const known = new Set(named.map(([, name = ""]) => name));
@@ -59,35 +61,6 @@ test("runbooks and docs/operate.md name only metrics that there are", () => {
   );
   expect(named.filter(({ name }) => !known.includes(`\`${name}\``))).toEqual([]);
 });
-
-const NOTHING_KNOWN: Levels = {
-  conditions: [],
-  sourceUp: false,
-  sourceNeedsPerson: false,
-  suspendedCount: 0,
-  unreadableCount: 0,
-  sourceLagBytes: null,
-  sourceLagSeconds: null,
-  slotRetainedBytes: null,
-  counts: NOT_COUNTED,
-  sinks: [],
-  schemas: [],
-  drift: [],
-  lastEqualSeconds: null,
-  activities: { source: null, blockedBy: [], readsPaused: false, logState: null, sinks: [] },
-  tables: {
-    stateUp: false,
-    safeBytes: null,
-    retentionSeconds: null,
-    unfinishedReads: 0,
-    suspended: [],
-    unreadable: [],
-    freshness: [],
-    proofAges: [],
-    progress: [],
-    readRows: [],
-  },
-};
 
 test("the README names the lines of servers that the tests run", () => {
   const readme = text("README.md");

@@ -40,6 +40,7 @@ test.each([
     "MR2006",
     true,
   ],
+  ["no file handle", 'IO Error: Cannot open file "/data/x.duckdb": Too many open files', "MR2006", false],
   ["a meeting", "TransactionContext Error: Failed to commit: write-write conflict on key", "MR3220", false],
   ["any other end", "FATAL Error: something else", "MR3216", true],
 ])("%s", (_, sentence, code, isBroken) => {

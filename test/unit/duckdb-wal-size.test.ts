@@ -1,3 +1,4 @@
+import { tablesPerBatchMax } from "../../connectors/duckdb/file/folding.ts";
 import { expect, test } from "vitest";
 import { walBytesMax } from "../../connectors/duckdb/file/wal-size.ts";
 
@@ -13,4 +14,9 @@ test.each([
   ["1.5TiB", 64 * MIB],
 ])("the log beside a file whose DuckDB may use %s is folded in at %d bytes", (memoryLimit, bytes) => {
   expect(walBytesMax(memoryLimit)).toBe(bytes);
+});
+
+test("a batch has no more tables than a quarter of the memory can hold until they are folded in", () => {
+  expect(tablesPerBatchMax("512MiB")).toBe(128);
+  expect(tablesPerBatchMax("20MB")).toBe(16);
 });

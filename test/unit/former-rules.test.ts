@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import * as z from "zod";
 import { rulesOf, tableDefinition } from "../../src/config/tables.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import { FormerRules } from "../../src/rules/former-rules.ts";
+import { FormerRules, noMemory } from "../../src/rules/former-rules.ts";
 import { RuleBook } from "../../src/rules/rule-book.ts";
 import { firstVersion, tableVersion } from "../support/model/blocks.ts";
 
@@ -27,8 +27,8 @@ function bookOf(tables: object, former = new FormerRules(), selected: readonly s
     throw new Error(`${code} ${path.join(".")}: ${message}`);
   };
   const parsed = z.record(z.string(), tableDefinition).parse(tables);
-  const rules = rulesOf(parsed, { maskKey: undefined, place: (path) => path.join("."), problem });
-  const memory = { pins: new Map(), former };
+  const rules = rulesOf(parsed, { maskKey: undefined, folder: ".", place: (path) => path.join("."), problem });
+  const memory = { ...noMemory(), former };
   return new RuleBook(rules, memory, ({ schema, table }) => selected.includes(`${schema}.${table}`));
 }
 
@@ -58,7 +58,15 @@ test("a new table with all its columns is held back; one that was there first, a
   const copy = shape("copy", { relation: 9, fingerprint: "copy" });
   const book = bookOf({ "public.users": HIDDEN }, new FormerRules([registered({ "public.users": HIDDEN }, users)]));
   expect(faultOf(book, copy)).toBe("MR1033");
-  expect(faultOf(book, { ...copy, id: "public.part", columns: copy.columns.slice(0, 2) })).toBeUndefined();
+  const part = { ...copy, id: "public.part", relation: 10, columns: copy.columns.slice(0, 2) };
+  expect(faultOf(book, part)).toBeUndefined();
+  // Made to have other types, and seen before: it stays held back, whatever becomes of its columns.
+  const [id, mail, note] = copy.columns;
+  const altered = { ...copy, columns: [{ ...id!, native: "int4" }, mail!], fingerprint: "altered" };
+  expect(faultOf(book, altered)).toBe("MR1033");
+  const renamed = { ...copy, columns: [id!, { ...mail!, name: "post" }, note!], fingerprint: "renamed" };
+  expect(faultOf(book, renamed)).toBe("MR1033");
+  expect(faultOf(book, { ...copy, columns: [id!, note!], fingerprint: "dropped" })).toBeUndefined();
   const first = bookOf({ "public.users": HIDDEN });
   first.begin({ tables: [users, copy], refused: [] });
   expect(faultOf(first, users)).toBeUndefined();
@@ -73,15 +81,15 @@ test("where the log has renames, they count once, from their position on", () =>
   const book = bookOf(rules, new FormerRules([registered(rules, shape("users", mysql)), shape("next", mysql)]));
   const at = { epoch: 1, commit: 100n, index: 0 };
   const swap = [
-    { from: "public.users", to: "public.old", columns: [], isExchange: false },
-    { from: "public.next", to: "public.users", columns: [], isExchange: false },
+    { from: "public.users", to: "public.old", columns: [], how: "renamed" as const },
+    { from: "public.next", to: "public.users", columns: [], how: "renamed" as const },
   ];
   expect(book.rename(swap, at)).toHaveLength(1);
   expect(book.rename(swap, at)).toEqual([]);
   expect(faultOf(book, shape("old", mysql), 200n)).toBe("MR1033");
   expect(faultOf(book, shape("users", mysql), 200n)).toBeUndefined();
   const names = [["mail", "note"] as const, ["NOTE", "mail"] as const];
-  const own = [{ from: "public.users", to: "public.users", columns: names, isExchange: false }];
+  const own = [{ from: "public.users", to: "public.users", columns: names, how: "renamed" as const }];
   expect(book.rename(own, { ...at, commit: 300n })).toHaveLength(1);
   expect(faultOf(book, shape("users", mysql), 250n)).toBeUndefined();
   expect(faultOf(book, shape("users", mysql), 400n)).toBe("MR1025");

@@ -1,6 +1,7 @@
 /** `import debezium`: what is carried over, what is named, and that no password is shown. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { expect, test } from "vitest";
+import { stringify } from "yaml";
 import { connectors } from "../../connectors/registry.ts";
 import { importedFrom } from "../../src/cli/import/debezium.ts";
 import { parseDebezium } from "../../src/cli/import/debezium-config.ts";
@@ -285,7 +286,12 @@ test.each([
 
 function hidings(tables: object) {
   const parsed = Object.fromEntries(Object.entries(tables).map(([glob, rule]) => [glob, tableDefinition.parse(rule)]));
-  const rules = rulesOf(parsed, { maskKey: "0123456789abcdef", place: String, problem: expect.unreachable });
+  const rules = rulesOf(parsed, {
+    maskKey: "0123456789abcdef",
+    folder: ".",
+    place: String,
+    problem: expect.unreachable,
+  });
   return (schema: string, table: string, column: string) => {
     const rule = mergedRule(rules, { schema, table });
     const { mask, drop } = rule === null ? { mask: null, drop: false } : columnRuling(rule, column);
@@ -385,6 +391,52 @@ test("transforms: those in the list alone, and what one hides stays hidden or st
   expect(before.left.some(({ isBlocking }) => isBlocking)).toBe(true);
 });
 
+test("a column that a transform renames is hidden by its own name", () => {
+  const { config } = imported({
+    ...CONNECTOR,
+    transforms: "unwrap,r,m",
+    "transforms.unwrap.type": "io.debezium.transforms.ExtractNewRecordState",
+    "transforms.r.type": "org.apache.kafka.connect.transforms.ReplaceField$Value",
+    "transforms.r.renames": "email:mail",
+    "transforms.m.type": "org.apache.kafka.connect.transforms.MaskField$Value",
+    "transforms.m.fields": "mail",
+  });
+  const hidingOf = hidings(config.tables ?? {});
+  expect(["email", "mail"].map((column) => hidingOf("public", "users", column))).toEqual(["redact", "redact"]);
+});
+
+test.each([
+  [{ "post.processors": "m", "m.type": "com.acme.Masker", "m.columns": "x" }, ["post.processors: m"]],
+  [
+    { "post.processors": "r", "r.type": "io.debezium.processors.reselect.ReselectColumnsPostProcessor", "r.x": "y" },
+    [],
+  ],
+  [
+    {
+      "snapshot.select.statement.overrides": "public.users",
+      "snapshot.select.statement.overrides.public.users": "SELECT id FROM users WHERE NOT hidden",
+    },
+    ["snapshot.select.statement.overrides", "snapshot.select.statement.overrides.public.users"],
+  ],
+  [{ "snapshot.include.collection.list": "public.users" }, ["snapshot.include.collection.list"]],
+  [{ "snapshot.query.mode": "custom" }, ["snapshot.query.mode"]],
+  [{ "snapshot.query.mode": "SELECT_ALL", "snapshot.select.statement.overrides": "" }, []],
+  // Nothing is read at the start.
+  [{ "snapshot.mode": "no_data", "snapshot.include.collection.list": "public.users" }, []],
+])("what leaves out values or rows in a way that no rule says stops the config: %o", (keys, blocking) => {
+  const { left } = imported({ ...CONNECTOR, ...keys });
+  expect(left.filter(({ isBlocking }) => isBlocking).map(({ key }) => key)).toEqual(blocking);
+});
+
+test("a publication that somebody may have made with filters is left to decide", () => {
+  const isOpen = (keys: object) => {
+    const { left } = imported({ ...CONNECTOR, "publication.name": "p", ...keys });
+    return left.some(({ key, isNeedless }) => key === "publication.name" && !isNeedless);
+  };
+  expect([isOpen({}), isOpen({ "publication.autocreate.mode": "all_tables" })]).toEqual([true, true]);
+  expect(isOpen({ "publication.autocreate.mode": "filtered" })).toBe(false);
+});
+
 test("values of a fixed set in any case, hosts, heartbeats, and the brokers' login", () => {
   const made = imported({
     "connector.class": "io.debezium.connector.mariadb.MariaDbConnector",
@@ -453,6 +505,70 @@ test("every form of file", () => {
   expect(urlOf(two, "b")).toBe("postgres://i/d");
   expect(() => urlOf(two)).toThrow(/choose one with --connector: "a", "b"/);
   expect(() => urlOf(two, "c")).toThrow(/no connector "c"/);
+});
+
+const SELECTED = { "table.include.list": "public.users", "column.exclude.list": "public.users.ssn" };
+
+test.each([
+  [
+    "nested YAML of Debezium Server",
+    stringify({
+      debezium: {
+        source: {
+          "connector.class": CONNECTOR["connector.class"],
+          table: { include: { list: ["public.users"] } },
+          column: { exclude: { list: "public.users.ssn" } },
+        },
+      },
+    }),
+  ],
+  [
+    "YAML of a request",
+    stringify({ name: "a", config: { ...CONNECTOR, ...SELECTED, "table.include.list": ["public.users"] } }),
+  ],
+  [
+    "a file of environment variables",
+    `# a\nexport DEBEZIUM_SOURCE_CONNECTOR_CLASS=${CONNECTOR["connector.class"]}\nDEBEZIUM_SOURCE_TABLE_INCLUDE_LIST="public.users"\nDEBEZIUM_SOURCE_COLUMN_EXCLUDE_LIST=public.users.ssn\n`,
+  ],
+  [
+    "Docker Compose, with what services have in common",
+    `x-common: &common\n  DEBEZIUM_SOURCE_TABLE_INCLUDE_LIST: public.users\nservices:\n  db: {image: postgres}\n  server:\n    environment:\n      <<: *common\n      DEBEZIUM_SOURCE_CONNECTOR_CLASS: PostgresConnector\n      DEBEZIUM_SOURCE_COLUMN_EXCLUDE_LIST: public.users.ssn\n`,
+  ],
+  [
+    "Docker Compose, by a list",
+    stringify({
+      services: {
+        server: {
+          environment: [
+            "DEBEZIUM_SOURCE_CONNECTOR_CLASS=PostgresConnector",
+            "DEBEZIUM_SOURCE_TABLE_INCLUDE_LIST=public.users",
+            "DEBEZIUM_SOURCE_COLUMN_EXCLUDE_LIST=public.users.ssn",
+          ],
+        },
+      },
+    }),
+  ],
+])("tables and columns are found in %s", (_what, text) => {
+  const { kind, config } = parseDebezium("c", text);
+  expect(importedFrom(kind, config).config).toMatchObject({
+    source: { tables: ["public.users"] },
+    tables: { "public.users": { columns: { ssn: { drop: true } } } },
+  });
+});
+
+test("a list that an environment has from elsewhere is not known", () => {
+  const env = [
+    { name: "DEBEZIUM_SOURCE_CONNECTOR_CLASS", value: "PostgresConnector" },
+    { name: "DEBEZIUM_SOURCE_TABLE_INCLUDE_LIST", valueFrom: { configMapKeyRef: { name: "m", key: "tables" } } },
+  ];
+  const deployment = { kind: "Deployment", spec: { template: { spec: { containers: [{ name: "server", env }] } } } };
+  const compose = {
+    services: { s: { environment: { [env[0]!.name]: "PostgresConnector", [env[1]!.name]: null } } },
+  };
+  for (const document of [deployment, compose]) {
+    const { kind, config } = parseDebezium("c", stringify(document));
+    expect(importedFrom(kind, config).config.source.tables).toEqual(["undecided"]);
+  }
 });
 
 test.each([

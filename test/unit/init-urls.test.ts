@@ -1,18 +1,75 @@
 import { expect, test } from "vitest";
-import { sinkFromUrl } from "../../src/cli/init/init-urls.ts";
+import { connectors } from "../../connectors/registry.ts";
+import { sinkByUrl, sourceByUrl } from "../../src/cli/init/init-urls.ts";
 
 test.each([
-  ["./warehouse.duckdb", "duckdb", "./warehouse.duckdb"],
-  ["duckdb:./w.duckdb", "duckdb", "./w.duckdb"],
-  ["./replica.sqlite", "sqlite", "./replica.sqlite"],
-  ["/data/R.DB3", "sqlite", "/data/R.DB3"],
-  ["sqlite:data/any", "sqlite", "data/any"],
-  ["sqlite:///data/any", "sqlite", "/data/any"],
-  ["postgres://a@b/c.sqlite", "postgres", "postgres://a@b/c.sqlite"],
-])("%s is a sink of kind %s", (given, kind, value) => {
-  expect(sinkFromUrl(given)).toMatchObject({ kind, place: { value } });
+  ["./warehouse.duckdb", "duckdb", { path: "./warehouse.duckdb" }],
+  ["duckdb:./w.duckdb", "duckdb", { path: "./w.duckdb" }],
+  ["duckdb:any", "duckdb", { path: "any" }],
+  ["./replica.sqlite", "sqlite", { path: "./replica.sqlite" }],
+  ["./replica.sqlite3", "sqlite", { path: "./replica.sqlite3" }],
+  ["/data/R.DB3", "sqlite", { path: "/data/R.DB3" }],
+  ["sqlite:data/any", "sqlite", { path: "data/any" }],
+  ["sqlite:///data/any", "sqlite", { path: "/data/any" }],
+  ["postgres://a@b/c.sqlite", "postgres", { url: "postgres://a@b/c.sqlite" }],
+  ["postgresql://a@b/c", "postgres", { url: "postgresql://a@b/c" }],
+  ["redis://h/1", "redis", { url: "redis://h/1" }],
+  ["rediss://h:6380", "redis", { url: "rediss://h:6380" }],
+  ["clickhouse://u:p@h", "clickhouse", { url: "http://u:p@h:8123" }],
+  ["clickhouse://u:p@h/shop", "clickhouse", { url: "http://u:p@h:8123", schema: "shop" }],
+  ["clickhouse://h:8443", "clickhouse", { url: "https://h:8443" }],
+  ["clickhouses://h:9999/", "clickhouse", { url: "https://h:9999" }],
+  ["http://h:8123", "clickhouse", { url: "http://h:8123" }],
+  ["https://h:9200", "elasticsearch", { url: "https://h:9200" }],
+  ["http://h", "elasticsearch", { url: "http://h" }],
+  ["kafka://a:9092,b:9093,c", "kafka", { brokers: ["a:9092", "b:9093", "c:9092"] }],
+  ["s3://bucket/a/b", "files", { path: "s3://bucket/a/b" }],
+  ["./out/", "files", { path: "./out/" }],
+  ["out/", "files", { path: "out/" }],
+  ["./out", "files", { path: "./out" }],
+  ["/data/out", "files", { path: "/data/out" }],
+  ["file:///data/out.d", "files", { path: "/data/out.d" }],
+  ["ducklake:./shop.ducklake", "ducklake", { catalog: "sqlite:./shop.ducklake", data: "./shop.files/" }],
+  ["ducklake:sqlite:shop.db", "ducklake", { catalog: "sqlite:shop.db", data: "shop.files/" }],
+  ["ducklake:duckdb:a.b/shop", "ducklake", { catalog: "duckdb:a.b/shop", data: "a.b/shop.files/" }],
+  ["ducklake:postgres://u@h/lake", "ducklake", { catalog: "postgres://u@h/lake", data: "./lake.files/" }],
+])("%s is a sink of kind %s, whose definition takes it", async (given, kind, keys) => {
+  const { connector, ...named } = await sinkByUrl("--sink", given);
+  expect(named).toEqual({ kind, keys });
+  expect(connector.parse(keys).kind).toBe("valid");
 });
 
-test.each(["./x.db", "sqlite:", "ftp://a/b.sqlite"])("%s is refused", (given) => {
-  expect(() => sinkFromUrl(given)).toThrow(/no kind is known/);
+test.each([
+  ["./x.db", /no kind is known/],
+  ["warehouse", /no kind is known/],
+  ["sqlite:", /no kind is known/],
+  ["ftp://a/b.sqlite", /no kind is known for ftp:\/\//],
+  ["mysql://a/b", /no kind is known for mysql:\/\//],
+  ["clickhouse://u:canary@h:9000/shop", /of kind clickhouse: port 9000 is that of ClickHouse's native protocol/],
+  ["clickhouse://h/shop?x=canary", /nothing behind the database/],
+  ["kafka://u:canary@h:9092", /a login goes into the file/],
+  ["kafka://h:9092/canary", /nothing behind the hosts/],
+  ["ducklake:mysql://u:canary@h/d", /expected ducklake:sqlite:FILE/],
+  ["s3://Bucket/canary", /expected s3:\/\/bucket\/prefix/],
+])("%s is refused, without the URL itself", async (given, message) => {
+  const refused = await sinkByUrl("--sink", given).catch((error: unknown) => error);
+  expect(refused).toHaveProperty("message", expect.stringMatching(message));
+  expect(JSON.stringify(refused)).not.toContain("canary");
+});
+
+test("a URL of no kind is answered with the forms of all kinds", async () => {
+  const sink = await sinkByUrl("--sink", "ftp://x").catch((error: unknown) => error);
+  const source = await sourceByUrl("--source", "ftp://x").catch((error: unknown) => error);
+  for (const kind of connectors.sinkKinds) expect(sink).toHaveProperty("hint", expect.stringContaining(`${kind}: `));
+  for (const form of ["postgres://", "mysql://", "mariadb://"])
+    expect(source).toHaveProperty("hint", expect.stringContaining(form));
+});
+
+test.each([
+  ["postgres://h/d", "postgres"],
+  ["postgresql://h/d", "postgres"],
+  ["mysql://h/d", "mysql"],
+  ["MariaDB://h/d", "mysql"],
+])("%s is a source of kind %s", async (given, kind) => {
+  expect(await sourceByUrl("--source", given)).toMatchObject({ kind, keys: { url: given } });
 });

@@ -23,7 +23,7 @@ function rules(tables: object): Rules {
   const problem = (code: string, path: readonly string[], message: string): never => {
     throw new Error(`${code} ${path.join(".")}: ${message}`);
   };
-  return rulesOf(parsed, { maskKey: "0123456789abcdef", place: (path) => path.join("."), problem });
+  return rulesOf(parsed, { maskKey: "0123456789abcdef", folder: ".", place: (path) => path.join("."), problem });
 }
 
 function seen(tables: object, column: string): string {
@@ -192,7 +192,7 @@ describe("an allow-list", () => {
   });
 });
 
-describe("a name that a rule misses by the case of its letters", () => {
+describe("a name that a rule misses by the spelling of its letters", () => {
   const codeOf = (tables: object, schema: string, table: string, ...columns: string[]) =>
     spelledOtherwise(rules(tables), { schema, table }, columns)?.message;
 
@@ -202,8 +202,9 @@ describe("a name that a rule misses by the case of its letters", () => {
     ["an allow-list", { "public.users": { columns: { only: ["id"] } } }, "USERS", "id"],
     ["a column", { "public.*": { columns: { email: { drop: true } } } }, "users", "Email"],
     ["a glob over columns", { "public.users": { columns: { "*Mail": { mask: "hash" } } } }, "users", "email"],
+    ["accents", { "public.*": { columns: { "pr\u00e9nom": { drop: true } } } }, "users", "pre\u0301nom"],
   ])("%s", (_, tables, table, column) => {
-    expect(codeOf(tables, "public", table, column)).toMatch(/by the case of letters alone/);
+    expect(codeOf(tables, "public", table, column)).toMatch(/by the case or the form of letters alone/);
   });
 
   test.each([

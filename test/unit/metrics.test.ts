@@ -1,69 +1,52 @@
 import { expect, test } from "vitest";
-import { NOT_COUNTED } from "../../src/core/contracts/source-counters.ts";
-import { PrometheusMetrics, type Levels } from "../../src/ops/metrics.ts";
+import { NO_PROGRESS, type SnapshotStatus } from "../../src/core/contracts/status.ts";
+import { PrometheusMetrics } from "../../src/ops/metrics.ts";
+import { scrapedWith, sinkStatus, statusDocument } from "../support/daemon/status-document.ts";
 
-const levels: Levels = {
-  conditions: [
-    { kind: "sink.failing", level: "act" },
-    { kind: "sink.failing", level: "act" },
-  ],
-  sourceUp: true,
-  sourceNeedsPerson: true,
-  suspendedCount: 2,
-  unreadableCount: 1,
-  sourceLagBytes: 4096,
-  sourceLagSeconds: 0.25,
-  slotRetainedBytes: null,
-  counts: { ...NOT_COUNTED, spilledBytes: 512 },
+const NOW_MS = Date.parse("2026-11-20T03:12:00Z");
+
+const ago = (seconds: number) => new Date(NOW_MS - seconds * 1000).toISOString();
+const failed = (at: string) => ({ code: "MR1303", message: "it waits", hint: null, at });
+const read = { ...NO_PROGRESS, tableId: "public.u", sink: "cache", share: 0.25, secondsLeft: 30 };
+const copy = { ...NO_PROGRESS, tableCount: 2, tablesDone: 1, rowsRead: 10, share: 0.5 };
+const suspended = { table: "public.t", sink: null, error: failed(ago(61)), mayReturn: false };
+const unreadable = { table: "public.u", sinks: ["cache"], since: ago(5), error: failed(ago(5)) };
+
+const once = statusDocument({
+  source: {
+    needsPerson: true,
+    lagBytes: 4096,
+    lagSeconds: 0.25,
+    retainedBytes: null,
+    safeBytes: 1024,
+    spilledBytes: 512,
+    activity: "blocked",
+    blockedBy: ["warehouse"],
+    log: { from: null, confirmed: null, state: "extended" },
+    copy,
+  },
   sinks: [
-    {
-      name: "warehouse",
-      state: "streaming",
-      lagSeconds: 0.5,
-      deadLetterCount: 2,
-      isCatchingUp: false,
-      needsPerson: false,
-      isWaiting: true,
-    },
-    {
-      name: "cache",
-      state: "retrying",
-      lagSeconds: null,
-      deadLetterCount: 0,
-      isCatchingUp: true,
-      needsPerson: true,
-      isWaiting: false,
-    },
+    sinkStatus("warehouse", { lagSeconds: 0.5, deadLetters: 2, waitsFor: ["cache"], activity: "wedged" }),
+    sinkStatus("cache", { state: "retrying", lagSeconds: null, catchingUp: true, needsPerson: true }),
   ],
+  tables: { suspended: [suspended], unreadable: [unreadable] },
+  unfinishedSnapshots: 2,
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what a scrape reads of it
+  snapshots: [read as unknown as SnapshotStatus],
+});
+const status = { ...once, conditions: [...once.conditions, ...once.conditions] };
+const scraped = scrapedWith(status, {
   schemas: [{ table: "public.t", version: 3 }],
+  taken: [{ sink: "warehouse", tables: ["public.t"] }],
+  reads: [
+    { tableId: "public.u", sink: "cache", rowsDone: 20 },
+    { tableId: "public.u", sink: "cache", rowsDone: 30 },
+  ],
   drift: [{ table: "public.t", sink: "warehouse", kind: "missing", rows: 4 }],
   lastEqualSeconds: 1_795_000_000,
-  activities: {
-    source: "blocked",
-    blockedBy: ["warehouse"],
-    readsPaused: true,
-    logState: "extended",
-    sinks: [
-      { sink: "warehouse", activity: "wedged" },
-      { sink: "cache", activity: null },
-    ],
-  },
-  tables: {
-    stateUp: true,
-    safeBytes: 1024,
-    retentionSeconds: null,
-    unfinishedReads: 2,
-    suspended: [{ table: "public.t", sink: "*" }],
-    unreadable: [{ table: "public.u", sink: "cache" }],
-    freshness: [{ table: "public.t", sink: "warehouse", seconds: 61 }],
-    proofAges: [{ table: "public.t", sink: "warehouse", seconds: 3600 }],
-    progress: [
-      { table: "public.u", sink: "cache", share: 0.25, secondsLeft: 30 },
-      { table: "*", sink: "*", share: 0.5, secondsLeft: null },
-    ],
-    readRows: [{ table: "public.u", sink: "cache", rows: 50 }],
-  },
-};
+  proofs: [{ table: "public.t", sink: "warehouse", equalAt: ago(3600) }],
+  nowMs: NOW_MS,
+});
 
 test("the exported names, labels and values", async () => {
   const metrics = new PrometheusMetrics();
@@ -73,7 +56,7 @@ test("the exported names, labels and values", async () => {
   metrics.commitToApply("warehouse", 0.009, { source: 0.002, internal: 0.003, sink: 0.004 });
   metrics.commitToApply("cache", 0.009, null);
   metrics.sinkError("cache", "retryable");
-  const lines = (await metrics.text(levels)).split("\n");
+  const lines = (await metrics.text(scraped)).split("\n");
   expect(lines).toEqual(
     expect.arrayContaining([
       'millrace_sink_rows_total{sink="warehouse",table="public.t",op="put"} 10',
@@ -84,7 +67,7 @@ test("the exported names, labels and values", async () => {
       'millrace_slot_state{state="extended"} 1',
       "millrace_slot_spilled_bytes 512",
       'millrace_sink_errors_total{sink="cache",kind="retryable"} 1',
-      'millrace_conditions{kind="sink.failing",level="act"} 2',
+      'millrace_conditions{kind="table.suspended",level="act"} 2',
       "millrace_source_up 1",
       'millrace_source_activity{activity="blocked"} 1',
       'millrace_source_activity{activity="idle"} 0',
@@ -103,7 +86,7 @@ test("the exported names, labels and values", async () => {
       'millrace_snapshot_share{sink="*",table="*"} 0.5',
       'millrace_snapshot_rows_total{sink="cache",table="public.u"} 50',
       "millrace_source_needs_person 1",
-      "millrace_tables_suspended 2",
+      "millrace_tables_suspended 1",
       "millrace_tables_unreadable 1",
       "millrace_source_lag_bytes 4096",
       "millrace_source_lag_seconds 0.25",
@@ -135,11 +118,11 @@ test("the exported names, labels and values", async () => {
 
 test("a sink that left the configuration leaves the scrape", async () => {
   const metrics = new PrometheusMetrics();
-  await metrics.text(levels);
-  const none = { suspended: [], unreadable: [], freshness: [], proofAges: [], progress: [], readRows: [] };
-  const tables = { ...levels.tables, ...none };
-  const text = await metrics.text({ ...levels, tables, sinks: levels.sinks.slice(0, 1) });
+  await metrics.text(scraped);
+  const left = { ...scraped, reads: [], drift: [], proofs: [] };
+  const one = statusDocument({ sinks: [sinkStatus("warehouse")] });
+  const text = await metrics.text({ ...left, status: one });
   expect(text).toContain('millrace_sink_state{sink="warehouse"');
   expect(text).not.toContain('sink="cache"');
-  expect(await metrics.text({ ...levels, tables, schemas: [], drift: [] })).not.toContain('table="public.t"');
+  expect(await metrics.text({ ...left, status: one, schemas: [], taken: [] })).not.toContain('table="public.t"');
 });

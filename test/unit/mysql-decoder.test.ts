@@ -7,6 +7,7 @@ import {
   FORMAT_DESCRIPTION,
   PARTIAL_UPDATE_ROWS,
   TABLE_MAP,
+  UPDATE_ROWS_V1,
   WRITE_ROWS,
   WRITE_ROWS_V1,
 } from "../../connectors/mysql/source/wire/event-header.ts";
@@ -179,6 +180,79 @@ test("columns that a new row leaves out because they did not change are those of
       ["8", "x", null],
     ],
   ]);
+});
+
+describe("columns of the server's own, which an image has or leaves out", () => {
+  // Eight columns that everybody sees and two hashes: with a hash, the bits of nulls need a second byte.
+  const hashed = event(
+    TABLE_MAP,
+    TABLE_ID,
+    [0, 0, 1, 0x73, 0, 1, 0x74, 0],
+    [10, 1, 1, 1, 1, 1, 1, 1, 1, 8, 8, 0, 0xfe, 0b11],
+    [1, 2, 0, 0],
+    [4, 20, ...Array.from("abcdefghij", (name) => [1, name.charCodeAt(0)]).flat()],
+    [8, 1, 0],
+  );
+  const LEFT_OUT = { bits: 0b00, nulls: [], value: [] };
+  const IMAGES = {
+    "both left out": LEFT_OUT,
+    "both there": { bits: 0b11, nulls: [0b00], value: Array.from({ length: 16 }, () => 0xee) },
+    "both null": { bits: 0b11, nulls: [0b11], value: [] },
+    "one null": { bits: 0b11, nulls: [0b10], value: Array.from({ length: 8 }, () => 0xee) },
+    "only the second there": { bits: 0b10, nulls: [0b0], value: Array.from({ length: 8 }, () => 0xee) },
+  };
+  const decoded = (rows: Buffer): unknown =>
+    decodeLog([hashed, rows], { schema: "s", columnCount: 8 }).rows.map(({ before, after }) => [before, after]);
+  const cells = (id: number, last: number): unknown => [`${id}`, "2", null, "4", "5", "6", "7", `${last}`];
+  const row = (id: number, last: number, image: { nulls: number[]; value: number[] }): number[] =>
+    // The third is null.
+    [0b100, ...image.nulls, id, 2, 4, 5, 6, 7, last, ...image.value];
+
+  test.each(Object.entries(IMAGES))("%s", (_, image) => {
+    const ends = (kind: number, ...more: number[][]): Buffer =>
+      event(kind, TABLE_ID, [1, 0, 10, 0xff, image.bits], ...more);
+    const two = [row(1, 8, image), row(2, 9, image)];
+    expect(decoded(ends(WRITE_ROWS_V1, ...two))).toEqual([
+      [null, cells(1, 8)],
+      [null, cells(2, 9)],
+    ]);
+    expect(decoded(ends(DELETE_ROWS_V1, ...two))).toEqual([
+      [cells(1, 8), null],
+      [cells(2, 9), null],
+    ]);
+    for (const other of Object.values(IMAGES)) {
+      const pairs = [row(1, 8, image), row(1, 9, other), row(2, 8, image), row(2, 9, other)];
+      expect(decoded(ends(UPDATE_ROWS_V1, [0xff, other.bits], ...pairs))).toEqual([
+        [cells(1, 8), cells(1, 9)],
+        [cells(2, 8), cells(2, 9)],
+      ]);
+      // FULL_NODUP: of the new row only what changed, which may be a hash too.
+      const nulls = other.bits === 0 ? [0] : [(other.nulls[0] ?? 0) << 1];
+      const changes = [
+        row(1, 8, image),
+        [...nulls, 9, ...other.value],
+        row(2, 8, image),
+        [...nulls, 7, ...other.value],
+      ];
+      expect(decoded(ends(UPDATE_ROWS_V1, [0b1000_0000, other.bits], ...changes))).toEqual([
+        [cells(1, 8), cells(1, 9)],
+        [cells(2, 8), cells(2, 7)],
+      ]);
+    }
+  });
+
+  test("without one that everybody sees, a row is refused", () => {
+    const insert = event(
+      WRITE_ROWS_V1,
+      TABLE_ID,
+      [1, 0, 10, 0x7f, 0b11],
+      [0, 0, 1, 2, 3, 4, 5, 6, 7],
+      Array.from({ length: 16 }, () => 0),
+    );
+    expect(() => decoded(insert)).toThrow(
+      expect.objectContaining({ code: "MR2103", message: expect.stringContaining('"h"') }),
+    );
+  });
 });
 
 test("rows whose number of columns is not that of their table are damaged", () => {

@@ -114,6 +114,29 @@ describe("a trail", () => {
     expect(known.resume(140n)).toBe(false);
   });
 
+  test("locates names at the end of the transaction that is read last, and none that was not read", () => {
+    const known = trail();
+    const places = (...names: string[]) => names.map((name) => known.locate(setOf(`${A}:${name}`)));
+    expect(places("2", "4", "1-4", "5", "1-5", "6", "4-6")).toEqual([
+      100n,
+      160n,
+      160n,
+      200n,
+      200n,
+      undefined,
+      undefined,
+    ]);
+    known.note(210n, seen(6));
+    // The transaction has begun, and the stream is not behind it yet.
+    expect(places("5", "6")).toEqual([210n, undefined]);
+    known.moveTo(211n);
+    expect(places("6")).toEqual([211n]);
+    known.resume(155n);
+    expect(places("4", "5", "6")).toEqual([155n, undefined, undefined]);
+    known.fold(155n);
+    expect(places("4")).toEqual([155n]);
+  });
+
   test("ends at a transaction without a name", () => {
     const known = trail();
     known.note(210n, { gtid: "", time: 1 });

@@ -25,6 +25,8 @@ test.each([
   expect(new LogFilter(only, ignored).excludes(schema)).toBe(setting);
 });
 
+const SIGNS = { renamed: ">", exchanged: "<>", copied: "=>", "perhaps copied": "?>" } as const;
+
 describe("a table whose last change is not in the log", () => {
   /** Looks at positions 10, 20, 30 …, each with the time of the table's last change; the stream is where the look begins. */
   function looked(times: readonly string[], act: (alterations: Alterations, i: number) => void, behind = 0n): string[] {
@@ -182,13 +184,22 @@ describe("statements", () => {
     ["ALTER TABLE t RENAME COLUMN IF EXISTS a TO b, RENAME AS u", ["shop.t>shop.u a>b"]],
     ["ALTER TABLE t EXCHANGE PARTITION p WITH TABLE u", ["shop.t<>shop.u"]],
     ["ALTER TABLE t DROP a, ADD b int", []],
+    ["ALTER TABLE t COMMENT 'rename to a, change b c', CHANGE x y int, RENAME u", ["shop.t>shop.u x>y"]],
+    [String.raw`ALTER TABLE t COMMENT 'it\'s rename a', RENAME u`, ["shop.t<>shop.u", "shop.t<>shop.a"]],
+    ['ALTER TABLE t COMMENT "rename to a", RENAME "u"', ["shop.t<>shop.a", "shop.t<>shop.u"]],
+    ['ALTER TABLE t ADD c int COMMENT "change x y", CHANGE x z int', ["shop.t>shop.t x>y x>z"]],
+    ["CREATE TABLE `a b` LIKE x.t", ["x.t=>shop.a b"]],
+    ["create table u(like`t`)", ["shop.t=>shop.u"]],
+    ["CREATE TABLE IF NOT EXISTS x.u LIKE t", ["shop.t?>x.u"]],
+    ["CREATE OR REPLACE TABLE u LIKE t", ["shop.t=>shop.u"]],
+    ["CREATE TABLE unlike (a int)", []],
     ["DROP TABLE t", []],
   ])("what gets another name by %s", (sql, expected) => {
     const statement = kindOfStatement(sql, "shop");
     const renames = statement.kind === "definition" ? statement.renames : [];
-    const named = renames.map(({ from, to, columns, isExchange }) =>
+    const named = renames.map(({ from, to, columns, how }) =>
       [
-        `${from.schema}.${from.table}${isExchange ? "<>" : ">"}${to.schema}.${to.table}`,
+        `${from.schema}.${from.table}${SIGNS[how]}${to.schema}.${to.table}`,
         ...columns.map(([before, now]) => `${before}>${now}`),
       ].join(" "),
     );

@@ -112,6 +112,7 @@ const SINKS: Readonly<Record<string, Readonly<Record<string, Key>>>> = {
     replicas: ["work", 0],
     shards: ["work", 2],
     refreshInterval: ["work", "5s"],
+    index: ["work", { settings: { number_of_shards: 2 }, "public.*": {} }],
   },
   files: {
     path: ["place", "s3://bucket/changes"],
@@ -272,3 +273,13 @@ function merged(base: object, more: object): object {
 function isPlain(value: unknown): value is object {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
+
+test("settings of a search index that rows do not survive are refused, and so is a name that is no table and no document", async () => {
+  const connector = await connectors.sink("elasticsearch");
+  const paths = (index: object) => complaints(connector, { url: HTTPS, index }).map((path) => path.join("."));
+  expect(paths({ settings: { index: { default_pipeline: "p" } } })).toEqual(["index.settings"]);
+  expect(paths({ "public.t": { settings: { "translog.durability": "async" } } })).toEqual(["index.public.t.settings"]);
+  expect(paths({ "public.t": { mappings: { dynamic: true } } })).toEqual(["index.public.t.mappings"]);
+  expect(paths({ "no table": {} })).toEqual(["index.no table"]);
+  expect(paths({ settings: { analysis: { filter: {} } }, analyzers: { a: { type: "custom" } } })).toEqual([]);
+});

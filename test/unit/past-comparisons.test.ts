@@ -38,7 +38,16 @@ test("a sink that only passes changes on, which nobody can compare, keeps no com
   const stream = { sink: "stream", table: null, reason: "it only passes changes on", isExpected: true } as const;
   const away = { sink: "cache", table: null, reason: "it is away" };
   const summary = (notComparable: ReconcileDocument["notComparable"]): ReportSummary =>
-    summaryOf({ ...report(), part: null, tables: [], notComparable, suspended: [], besides: [] });
+    summaryOf({
+      ...report(),
+      part: null,
+      tables: [],
+      notComparable,
+      suspended: [],
+      besides: [],
+      version: "0.1.0",
+      config: "",
+    });
   expect(lastEqual([summary([stream])])).not.toBeNull();
   expect(lastEqual([summary([stream, away])])).toBeNull();
 });

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { DEFAULT_POLICY } from "../../src/core/model/schema-policy.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import { FormerRules } from "../../src/rules/former-rules.ts";
+import { noMemory } from "../../src/rules/former-rules.ts";
 import { isBefore, kept, namedAsKept } from "../../src/rules/pins.ts";
 import { RuleBook } from "../../src/rules/rule-book.ts";
 import { tableVersion } from "../support/model/blocks.ts";
@@ -97,10 +97,11 @@ test("a place of the log from before the shape that is kept is followed as it wa
         place: "f:1:1: t",
         policy: { ...DEFAULT_POLICY, schemaChange: "ignore" } as const,
         driftMax: 0,
+        computed: [],
       },
     ],
   };
-  const book = new RuleBook(rules, { pins: new Map([[pinned.id, pin]]), former: new FormerRules() });
+  const book = new RuleBook(rules, { ...noMemory(), pins: new Map([[pinned.id, pin]]) });
   const older = shape([
     ["id", "int8"],
     ["a", "text"],

@@ -23,7 +23,7 @@ test("why the newest planned comparison failed is in status until a later one en
     logger: SILENT,
   };
   const schedule = { cron: "* * * * * *", timeZone: null, repairs: false, patienceMs: 0, mode: "full" };
-  const config = { name: "shop", rules: { tables: [], maskKey: null }, reconcile: { schedule } };
+  const config = { name: "shop", rules: { tables: [], maskKey: null }, reconcile: { schedule, continuous: null } };
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what planned comparisons look at
   const comparing = new Comparing(config as unknown as Config, parts as unknown as ComparingParts, stop.signal);
   const planned = comparing.planned().catch(() => undefined);

@@ -1,15 +1,14 @@
 import { describe, expect, test } from "vitest";
-import { formatLsn, parseLsn } from "../../connectors/postgres/source/log/lsn.ts";
+import { formatLsn, parseLsn } from "../../connectors/postgres/source/wire/lsn.ts";
 import { Pace } from "../../connectors/postgres/source/stream/pace.ts";
-import { Decoder } from "../../connectors/postgres/source/stream/pgoutput.ts";
-import { STOP_BYTES } from "../../connectors/postgres/source/stream/stops.ts";
+import { Decoder, STOP_BYTES } from "../../connectors/postgres/source/stream/pgoutput.ts";
 import { statusFrame } from "../../connectors/postgres/source/stream/status.ts";
 import { snapshotSees } from "../../src/core/contracts/watermarks.ts";
 import { Block } from "../../src/core/model/block.ts";
 import { TableSelection } from "../../src/core/table-selection.ts";
 import type { CatalogTable } from "../../connectors/postgres/source/catalog/catalog.ts";
-import { relationShape } from "../../connectors/postgres/source/catalog/shapes.ts";
-import { columnType } from "../../connectors/postgres/types.ts";
+import { columnType } from "../../connectors/postgres/source/catalog/types.ts";
+import { relationShape } from "../../connectors/postgres/source/stream/relation-shape.ts";
 
 test("log positions are written as Postgres writes them", () => {
   expect(formatLsn(parseLsn("16/B374D848"))).toBe("16/B374D848");
@@ -103,7 +102,16 @@ test("types are found through domains, arrays and enums; what is not known is op
       { oid: 1007, name: "country_code", kind: "d", base: 1042, baseModifier: 5 + 4 },
       { oid: 1006, name: "felt", kind: "c", attributes: [{ attnum: 2, type: 1003, modifier: -1 }] },
     ]
-      .map((type) => ({ base: 0, baseModifier: -1, element: 0, bounds: 0, labels: [], attributes: [], ...type }))
+      .map((type) => ({
+        send: null,
+        base: 0,
+        baseModifier: -1,
+        element: 0,
+        bounds: 0,
+        labels: [],
+        attributes: [],
+        ...type,
+      }))
       .find((type) => type.oid === oid);
   expect(columnType(1001, -1, types)).toEqual({ kind: "decimal", precision: 12, scale: 2 });
   expect(columnType(1002, -1, types)).toEqual({ kind: "array", of: { kind: "decimal", precision: 12, scale: 2 } });
@@ -140,13 +148,24 @@ describe("columns of a Relation message where the catalogue is ahead", () => {
       ancestors: [],
       attached: null,
       heirs: [],
+      parents: [],
       extension: null,
       hidesRows: false,
       mayRead: true,
       mayUseSchema: true,
       owned: true,
       columns: now.map(([attnum, name, type]) => {
-        return { attnum, name, type, modifier: -1, native: "", notNull: false, generated: "", missing: false };
+        return {
+          attnum,
+          name,
+          type,
+          modifier: -1,
+          native: "",
+          notNull: false,
+          generated: "",
+          from: [],
+          missing: false,
+        };
       }),
       dropped: [],
       uniques: [],

@@ -1,10 +1,12 @@
 /** What becomes of what a comparison has found. */
+import { generateKeyPairSync } from "node:crypto";
 import { readdirSync, readFileSync, rmSync } from "node:fs";
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { Secrets } from "../../src/config/secrets/secrets.ts";
-import type { DriftSample } from "../../src/core/contracts/reconciliation.ts";
+import type { DriftSample, ReconcileDocument } from "../../src/core/contracts/reconciliation.ts";
 import { ReportFolder } from "../../src/reconcile/report/report-folder.ts";
 import { keepReport } from "../../src/reconcile/report/reporting.ts";
+import { proofsOf, signedReport } from "../../src/reconcile/report/signature.ts";
 import { openState } from "../../src/state/open.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
 import { reportOf } from "../support/model/reports.ts";
@@ -26,6 +28,7 @@ test("it is kept, and written, without secrets, values and more rows than somebo
   const parts = {
     reports: state.reports,
     folder: ReportFolder.open(folder.file("deep/reports")),
+    sign: null,
     redact: (json: string) => secrets.redactJson(json),
     logger: quietLog,
   };
@@ -51,11 +54,56 @@ test("what can't be written or kept is logged, and hinders nothing else", async 
   rmSync(folder.file("reports"), { recursive: true });
   const said: string[] = [];
   const logger = { ...quietLog, error: (_fields: object, message: string) => void said.push(message) };
-  const parts = { reports: state.reports, folder: reports, redact: (text: string) => text, logger };
+  const { privateKey: sign } = generateKeyPairSync("ed25519");
+  const parts = { reports: state.reports, folder: reports, sign, redact: (text: string) => text, logger };
   await keepReport(parts, reportOf({ id: "n1", missing: 1 }));
   expect(said).toEqual([expect.stringMatching(/folder of reports/)]);
   expect(await state.reports.list()).toHaveLength(1);
   await state.close();
   await keepReport(parts, reportOf({ id: "n2" }));
-  expect(said).toHaveLength(3);
+  expect(said).toHaveLength(4);
+});
+
+describe("signed reports", () => {
+  const { privateKey, publicKey } = generateKeyPairSync("ed25519");
+  const at = (id: string, minute: number) => ({ ...reportOf({ id }), finishedAt: `2026-11-20T02:0${minute}:00.000Z` });
+  const first = signedReport(at("a", 1), privateKey, null);
+  const second = signedReport(at("b", 2), privateKey, first);
+  const third = signedReport(at("c", 3), privateKey, second);
+  const problems = (reports: readonly ReconcileDocument[], key = publicKey) =>
+    proofsOf(reports, key).map(({ problem }) => problem);
+
+  test("are right in any order of the files, in any order of the fields, and without those that were deleted as old", () => {
+    expect(problems([third, first, second])).toEqual([null, null, null]);
+    expect(problems([second, third])).toEqual([null, null]);
+    const turned = Object.fromEntries(Object.entries(third).toReversed());
+    expect(problems([first, second, { ...third, ...turned }])).toEqual([null, null, null]);
+    expect(proofsOf([first], null)[0]).toMatchObject({ problem: null, by: expect.stringMatching(/^[0-9a-f]{64}$/) });
+  });
+
+  test("whatever is changed, left out, put in or signed by another is named", () => {
+    const changed = { ...second, tables: second.tables.map((row) => ({ ...row, missing: row.missing + 1 })) };
+    expect(problems([first, changed, third])).toEqual([
+      null,
+      "it was changed after it was signed",
+      "the report before it was replaced: b",
+    ]);
+    expect(problems([first, third])).toEqual([null, "the report before it is missing: b"]);
+    const other = generateKeyPairSync("ed25519");
+    const forged = signedReport(at("b", 2), other.privateKey, first);
+    expect(problems([first, forged, third])).toEqual([
+      null,
+      "another key has signed it",
+      "the report before it was replaced: b",
+    ]);
+    const begun = signedReport(at("d", 4), privateKey, null);
+    expect(problems([third, begun])).toEqual([null, "it follows no report: the state was new then"]);
+    const branch = signedReport(at("d", 4), privateKey, first);
+    expect(problems([first, second, third, branch])).toEqual([null, null, null, "it follows a, not c"]);
+    expect(problems([at("a", 1)])).toEqual(["it is not signed"]);
+    const linked = { ...third.signature!, previous: { id: "b", sha256: "00" } };
+    expect(problems([first, second, { ...third, signature: linked }])[2]).toBe("it was changed after it was signed");
+    const noKey = { ...third.signature!, key: "AAAA" };
+    expect(proofsOf([{ ...third, signature: noKey }], null)[0]?.problem).toBe("its key can't be read");
+  });
 });

@@ -104,7 +104,7 @@ test("a path that is named is there", () => {
   const FROM_ROOT = /(?<![\w./*@-])(?:src|connectors|test|scripts|bench|docs|deploy|migrations)\/[\w./-]*\w/g;
   const isDead = (path: string) => !isThere(path);
   expect(dead([...read, ...whole], (one) => found(one.text, FROM_ROOT).filter(isDead))).toEqual([]);
-  // Architecture and comments leave the first folders out: `source/stream/session` of a connector.
+  // Architecture and comments leave the first folders out: `source/stream/pgoutput` of a connector.
   const QUOTED = /`([\w-]+(?:\/[a-z][\w.-]*)+)\/?`/g;
   const BARE = /(?<![\w./`*@:<>"'$-])[a-z][a-z-]+\/[a-z][\w-]+(?:\/[\w-]+)*(?:\.\w+)?(?![\w/(<*-])/g;
   const inFolder = (path: string) => folders.has(path.split("/")[0]!) && isDead(path);
@@ -122,7 +122,9 @@ test("a file that is named without its folder is there", () => {
 });
 
 test("a decision or an invariant that is cited by its number is written down", () => {
-  const decisions = new Set(documents.flatMap((path) => found(path, /^docs\/decisions\/0*(\d+)-/g)));
+  const numbers = documents.flatMap((path) => found(path, /^docs\/decisions\/0*(\d+)-/g));
+  const decisions = new Set(numbers);
+  expect(numbers, "each decision has a number of its own").toHaveLength(decisions.size);
   const invariants = new Set(found(text("ARCHITECTURE.md"), /^(\d+)\. \*\*/gm));
   const flaws = ({ text: whole }: Read) => [
     ...found(whole, /\b[Dd]ecision (\d+)/g).filter((number) => !decisions.has(number)),

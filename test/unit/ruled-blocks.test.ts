@@ -42,6 +42,7 @@ function rules(where: string | null, mask: Mask | null = "redact"): Rules {
         zeroDates: "null",
         policy: DEFAULT_POLICY,
         driftMax: 0,
+        computed: [],
         place: "f:1:1: t",
         columns: [{ pattern: "mail", isOptional: false, action, place: "f:2:1: t.c" }],
         where: where === null ? null : { text: where, expression: parseWhere(where), place: "f:3:1: t.w" },
@@ -50,11 +51,13 @@ function rules(where: string | null, mask: Mask | null = "redact"): Rules {
   };
 }
 
-function ruledBlocks(given: Rules): RuledBlocks {
-  const plan = new RuleBook(given).plan(person);
-  if (plan === null) throw new Error("the table has rules");
-  const table = { source: person, ruled: firstVersion(plan.shape), plan };
-  return new RuledBlocks(new Masker(given.maskKey), (version) => (version === person ? table : undefined));
+function ruledBlocks(given: Rules, ...versions: readonly TableVersion[]): RuledBlocks {
+  const tables = [person, ...versions].map((source) => {
+    const plan = new RuleBook(given).plan(source);
+    if (plan === null) throw new Error("the table has rules");
+    return { source, ruled: firstVersion(plan.shape), plan };
+  });
+  return new RuledBlocks(new Masker(given.maskKey), (version) => tables.find(({ source }) => source === version));
 }
 
 const cells = new CellMap();
@@ -163,9 +166,67 @@ describe("blocks under rules", () => {
       ]);
       const [asked] = blocks.asked(block);
       expect(asked?.rows.map(({ key }) => key)).toEqual([["1"]]);
-      blocks.answer(asked!, blockOf([row(person, "r", { after: ["1", "n", long] })]), [writer]);
+      const read = blockOf([row(person, "r", { after: ["1", "n", long] })]);
+      blocks.answer(block, asked!.table, asked!.rows, read, [writer]);
       expect(rowsOf(blocks.apply(block, "log")).map(([op]) => op)).toEqual(shownOps);
     }
+  });
+
+  test("a row that comes to match without its long value has the one that was read of it", () => {
+    const long = "long".padEnd(80, ".");
+    const blocks = ruledBlocks(rules("status = 'open'"));
+    blocks.memory.streamFrom({ epoch: 1, commit: 1n, index: 0 });
+    const made = [row(person, "c", { after: ["1", long, "new"], xid: 6 })];
+    made.push(row(person, "c", { after: ["3", long, "open"], xid: 6 }));
+    blocks.apply(blockOf(made), "log").release();
+    const block = blockOf([
+      row(person, "u", { after: ["3", UNCHANGED, "new"], xid: 7, commit: 2_000n }),
+      row(person, "u", { after: ["3", UNCHANGED, "open"], xid: 7 }),
+      row(person, "u", { after: ["1", UNCHANGED, "open"], xid: 7 }),
+      row(person, "u", { after: ["2", UNCHANGED, UNCHANGED], before: ["9", null, null], xid: 7 }),
+      row(person, "u", { after: ["1", UNCHANGED, "open"], xid: 7 }),
+    ]);
+    const [asked] = blocks.asked(block);
+    expect(asked?.rows.map(({ key }) => key)).toEqual([["3"], ["1"], ["2"]]);
+    const read = blockOf([
+      row(person, "r", { after: ["3", long, "open"] }),
+      row(person, "r", { after: ["2", long, "open"] }),
+      row(person, "r", { after: ["1", long, "open"] }),
+    ]);
+    blocks.answer(block, asked!.table, asked!.rows, read, [7, 7, 7]);
+    expect(rowsOf(blocks.apply(block, "log")).map(([op, , , after]) => [op, after])).toEqual([
+      ["d", ""],
+      ["u", "3,[redacted],open"],
+      ["u", "1,[redacted],open"],
+      ["u", "2,=,="],
+      ["u", "1,=,open"],
+    ]);
+  });
+
+  test("all rows of a block are asked for, and what is remembered outlives a change of other columns", () => {
+    const wider = { ...person, columns: [...person.columns, { ...person.columns[1]!, name: "more", identity: 4 }] };
+    const retyped = { ...person, columns: person.columns.map((column) => ({ ...column, native: "varchar" })) };
+    const blocks = ruledBlocks(rules("status like 'open%'"), wider, retyped);
+    blocks.memory.streamFrom({ epoch: 1, commit: 1n, index: 0 });
+    const changes = (table: TableVersion, commit: bigint, ...more: readonly string[]) =>
+      Array.from({ length: 3_000 }, (_, i) =>
+        row(table, "u", { after: [String(i), "m", UNCHANGED, ...more], commit, xid: 7 }),
+      );
+    const block = blockOf(changes(person, 2_000n));
+    const [asked] = blocks.asked(block);
+    expect(asked?.rows.length).toBe(3_000);
+    const read = blockOf(asked!.rows.map(({ key }) => row(person, "r", { after: [...key, "m", "open"] })));
+    blocks.answer(
+      block,
+      asked!.table,
+      asked!.rows,
+      read,
+      asked!.rows.map(() => 7),
+    );
+    const ops = new Set(rowsOf(blocks.apply(block, "log")).map(([op]) => op));
+    expect(ops).toEqual(new Set(["u"]));
+    expect(blocks.asked(blockOf(changes(wider, 3_000n, "x")))).toEqual([]);
+    expect(blocks.asked(blockOf(changes(retyped, 4_000n)))[0]?.rows.length).toBe(3_000);
   });
 
   test("a key that changes, of a row of which nobody knows whether it was told", () => {

@@ -1,17 +1,16 @@
 import { expect, test } from "vitest";
 import { definition as searchDefinition, factory as search } from "../../connectors/elasticsearch/config.ts";
 import { completeFor } from "../../src/core/checkpoint/completeness.ts";
-import { systemClock } from "../../src/core/clock.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import type { Position } from "../../src/core/model/position.ts";
-import { DEFAULT_POLICY } from "../../src/core/model/schema-policy.ts";
 import type { TableShape } from "../../src/core/contracts/catalog.ts";
-import type { StateStore } from "../../src/core/contracts/state-store.ts";
+import type { TableGate } from "../../src/runtime/schema/table-gate.ts";
+import { systemClock } from "../../src/core/clock.ts";
 import { SinkTables } from "../../src/runtime/schema/sink-tables.ts";
-import { type TableEvents, TableGate } from "../../src/runtime/schema/table-gate.ts";
+import { SuspendedTables } from "../../src/runtime/schema/suspended-tables.ts";
 import { tableVersion } from "../support/model/blocks.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
-import { realState } from "../support/model/scripted.ts";
+import { realState, tableGate } from "../support/model/scripted.ts";
 
 const at = (commit: bigint): Position => ({ epoch: 1, commit, index: 0 });
 const shape = tableVersion({ table: "t", columns: [["id", "int4"]], key: ["id"] });
@@ -27,21 +26,10 @@ const ruled = (rules: string): TableShape => ({
   },
 });
 
-function gateOf(state: StateStore, obstacle: TableEvents["obstacle"] = () => null): TableGate {
-  const ignored = (): void => undefined;
-  return new TableGate({
-    clock: systemClock,
-    state,
-    events: { changed: ignored, renewed: ignored, suspended: ignored, obstacle },
-    policyOf: () => DEFAULT_POLICY,
-    logger: quietLog,
-  });
-}
-
 test("a table that is suspended is read from its first key again, for every sink that has got a part of it", async () => {
   await using opened = await realState();
   const { state } = opened;
-  const gate = gateOf(state);
+  const gate = tableGate(state);
   const table = await gate.resolve(shape, at(1n));
   for (const sink of ["one", "other"]) {
     const snapshot = await state.snapshots.add({ tableId: table.id, sink, scope: { kind: "table" }, reason: "asked" });
@@ -59,7 +47,7 @@ test("a table that is suspended is read from its first key again, for every sink
 
 test("copies made under other rules are told from those of an earlier or a later shape", async () => {
   await using opened = await realState();
-  const gate = gateOf(opened.state);
+  const gate = tableGate(opened.state);
   const first = await gate.resolve(ruled("keys"), at(1n));
   const wider = await gate.resolve({ ...ruled("keys"), fingerprint: "f-wider" }, at(2n));
   const now = await gate.resolve(ruled("masks"), at(3n));
@@ -77,8 +65,9 @@ test("a table that meets one of another share waits; one that was there before g
   await using opened = await realState();
   const options = searchDefinition.parse({ url: "http://127.0.0.1:1" });
   const sink = await search.create({ name: "search", daemon: "shop_1", folder: "/", options }, quietLog);
-  const gate: TableGate = gateOf(opened.state, (table) => tables.meetsAnother(table));
-  const tables = new SinkTables(gate, [{ sink, takes: () => true }]);
+  const suspended = new SuspendedTables(systemClock, opened.state.suspensions, quietLog);
+  const gate: TableGate = tableGate(opened.state, async (table) => await tables.keepApart(table));
+  const tables = new SinkTables(gate, [{ sink, takes: () => true }], suspended);
   const long = "x".repeat(300);
   // The name that the long one is cut to, as a name of its own.
   const cut = sink.target({ schema: "public", table: long }).slice("public.".length);
@@ -87,13 +76,13 @@ test("a table that meets one of another share waits; one that was there before g
     const others = { tables: elsewhere.map(named), refused: [] };
     const captured = { tables: own.map(named), elsewhere: others, refused: [], generations: new Map() };
     await gate.discover(captured, gate.changing, at(commit));
-    return [...gate.suspended].map(([id, { code }]) => `${id.slice(0, 12)} ${code}`);
+    return suspended.all.map(({ tableId, error }) => `${tableId.slice(0, 12)} ${error.code}`);
   };
   expect(await look(["t"], [long], 1n)).toEqual([]);
   expect(await look(["t", cut], [long], 2n)).toEqual(["public.xxxxx MR1305"]);
-  expect(gate.isToReturn(named(cut).id)).toBe(false);
+  expect(tables.meetsAnother(sink.name, named(cut))).not.toBeNull();
   expect(await look(["t", cut], [], 3n)).toEqual(["public.xxxxx MR1305"]);
-  expect(gate.isToReturn(named(cut).id)).toBe(true);
+  expect(tables.meetsAnother(sink.name, named(cut))).toBeNull();
   // One that comes to another share later waits there.
   const upper = "T".repeat(300);
   expect(await look(["t", cut, upper], [], 4n)).toHaveLength(1);

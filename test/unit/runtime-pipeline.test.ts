@@ -9,7 +9,7 @@ import { Pipeline, type PipelineParts } from "../../src/runtime/pipeline.ts";
 import { tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import type { Row } from "../support/model/log-model.ts";
 import { quietLog } from "../support/run/quiet-log.ts";
-import { gate, noMetrics, outage, realState, ScriptedSink } from "../support/model/scripted.ts";
+import { gate, hurriedClock, noMetrics, outage, realState, ScriptedSink } from "../support/model/scripted.ts";
 import type { CapturedTables } from "../../src/core/contracts/catalog.ts";
 import { ScriptedSource } from "../support/model/scripted-source.ts";
 import { eventually } from "../support/run/waiting.ts";
@@ -40,7 +40,7 @@ function start(
   parts: Partial<PipelineParts> = {},
 ): Started {
   const pipeline = new Pipeline({
-    clock: systemClock,
+    clock: hurriedClock,
     name: "test",
     producer: "millrace/test",
     source,
@@ -214,7 +214,7 @@ describe("a table that a sink can't follow", () => {
     const source = new ScriptedSource([users, notes]);
     const sink = new ScriptedSink();
     source.fill(users, many(5));
-    const scene = start(source, opened.state, [sink]);
+    const scene = start(source, opened.state, [sink], { clock: systemClock });
     await same(source, sink);
     const wider = tableVersion({ table: "users", columns: [...columns, ["more", "text"]], key: ["id"], version: 2 });
     sink.preparing = ({ id, columns: { length } }) => {
@@ -309,7 +309,7 @@ describe("a table that a sink can't follow", () => {
     const source = new ScriptedSource([users, notes]);
     const sink = new ScriptedSink();
     source.fill(users, many(5));
-    const scene = start(source, opened.state, [sink]);
+    const scene = start(source, opened.state, [sink], { clock: systemClock });
     await same(source, sink);
     const more = [...columns, ["more", "text"]] as const;
     const wider = tableVersion({ table: "users", columns: more, key: ["id"], version: 2 });
@@ -324,7 +324,8 @@ describe("a table that a sink can't follow", () => {
     await eventually(() => expect(scene.pipeline.suspendedTables).toHaveLength(1));
     source.commit({ table: wider, op: "c", after: ["10", "a", "b", "c"] }, put(notes, 2));
     await same(source, sink, [notes]);
-    await new Promise((resolve) => setTimeout(resolve, 1_500));
+    // Longer than until the next try of what may pass.
+    await systemClock.sleep(1_500);
     expect({ asked, suspended: scene.pipeline.suspendedTables.length }).toEqual({ asked: [4], suspended: 1 });
     source.commit({ table: widest, op: "c", after: ["11", "a", "b", "c", "d"] }, put(notes, 3));
     await eventually(() => expect(scene.pipeline.suspended.has("scripted", users.id)).toBe(false));
@@ -832,7 +833,7 @@ describe("what fails in vain for long, and may pass", () => {
     await same(source, good, [users]);
     const life = scene.pipeline.life("bad")!;
     await eventually(() => expect(life.needsPerson).toBe(true), { withinMs: 15_000 });
-    expect(life.state).toBe("retrying");
+    await eventually(() => expect(life.state).toBe("retrying"), { everyMs: 1 });
     expect(scene.pipeline.life("good")!.needsPerson).toBe(false);
     // It is opened again, log that has nothing for the sink covers it, and what it failed to write fails again.
     const { clock } = scene.pipeline;
@@ -849,6 +850,39 @@ describe("what fails in vain for long, and may pass", () => {
     bad.before = () => undefined;
     await same(source, bad, [users]);
     await eventually(() => expect(life.needsPerson).toBe(false));
+    await scene.stop();
+  });
+
+  test("a sink that could not be opened is not blamed for that once it is open, whatever it does then", async () => {
+    await using opened = await realState();
+    const source = new ScriptedSource([users]);
+    const sink = new ScriptedSink();
+    source.fill(users, many(5));
+    const scene = start(source, opened.state, [sink]);
+    await same(source, sink, [users]);
+    const life = scene.pipeline.life(sink.name)!;
+    const [began, answered] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    sink.before = () => {
+      throw outage("the connection was lost");
+    };
+    source.commit(put(users, 10));
+    const says = (text: string) => eventually(() => expect(life.error?.message).toBe(text), { withinMs: 15_000 });
+    await says("the connection was lost");
+    sink.onOpen = () => {
+      throw outage("nothing listens");
+    };
+    await says("nothing listens");
+    const { opens } = sink;
+    await eventually(() => expect(sink.opens).toBeGreaterThan(opens + 8), { withinMs: 15_000 });
+    sink.before = async () => {
+      began.resolve();
+      await answered.promise;
+    };
+    sink.onOpen = () => undefined;
+    await began.promise;
+    expect([life.state, life.worker.idle, life.error]).toEqual(["streaming", false, null]);
+    answered.resolve();
+    await same(source, sink, [users]);
     await scene.stop();
   });
 });

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { type Accord, accordOf } from "../../src/core/checkpoint/bond.ts";
 import type { Position } from "../../src/core/model/position.ts";
 import type { SinkRecord } from "../../src/core/contracts/state-store.ts";
-import { continuationOf } from "../../src/runtime/sink/sink-position.ts";
+import { continuationOf, SinkPosition } from "../../src/runtime/sink/sink-position.ts";
 import { checkpointOf, complete } from "../support/daemon/complete.ts";
 
 const at = (commit: bigint, index = 0): Position => ({ epoch: 1, commit, index });
@@ -117,4 +117,21 @@ describe("how a checkpoint and the state go together", () => {
   test("a state without a name", () => {
     expect(accordOf(bond("c3", 1, 0), null, [])).toBe("foreign");
   });
+});
+
+test("a checkpoint of an earlier step is not the sink's own, at the same position too", () => {
+  const sink = { name: "s", target: () => "t", delivery: "idempotent" } as const;
+  const position = new SinkPosition(sink, { obligation: async () => 0 });
+  const step = (commit: bigint, batch: number) => ({ ...own(commit), bond: { ...own(commit).bond, batch } });
+  position.begin(step(100n, 7), at(100n));
+  expect(position.isOwn(step(100n, 7))).toBe(true);
+  expect(position.isOwn(step(100n, 8), step(100n, 8))).toBe(true);
+  for (const [found, attempted] of [
+    [step(100n, 6)],
+    [step(100n, 8)],
+    [step(100n, 6), step(100n, 8)],
+    [step(90n, 7)],
+    [null],
+  ] as const)
+    expect(position.isOwn(found, attempted)).toBe(false);
 });

@@ -25,7 +25,7 @@ async function stage() {
     reason: "schema",
     needed: true,
   });
-  const gate = { tables: [], isGone: () => true };
+  const gate = { table: () => undefined, isGone: () => true };
   const ledger = state.snapshots;
   const parts = { fanOut, state, gate, ledger, lacking: () => [], isSuspended: () => false, logger: quietLog };
   const plan = new ReadPlan(parts, { holds: () => false, tablesOfKeys: () => new Set() });

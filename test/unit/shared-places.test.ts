@@ -3,6 +3,7 @@ import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { stringify } from "yaml";
 import { expect, test } from "vitest";
 import { connectors } from "../../connectors/registry.ts";
+import type { Config } from "../../src/config/config.ts";
 import { ConfigError } from "../../src/config/errors.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { Secrets } from "../../src/config/secrets/secrets.ts";
@@ -11,14 +12,18 @@ import { temporaryFolder } from "../support/run/temporary-folder.ts";
 
 const SOURCE = { kind: "postgres", url: "postgres://u@localhost/shop" };
 
-async function problems(a: object, b: object): Promise<readonly string[]> {
+async function loaded(a: object, b: object): Promise<Config> {
   using folder = temporaryFolder();
   mkdirSync(folder.file("data"));
   symlinkSync(folder.file("data"), folder.file("link"));
   const file = folder.file("millrace.yaml");
   writeFileSync(file, stringify({ name: "shop", source: SOURCE, sinks: { a, b } }));
+  return await loadConfig(file, { connectors, environment: {}, secrets: new Secrets() });
+}
+
+async function problems(a: object, b: object): Promise<readonly string[]> {
   try {
-    await loadConfig(file, { connectors, environment: {}, secrets: new Secrets() });
+    await loaded(a, b);
     return [];
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
@@ -62,6 +67,26 @@ test.each([
   ["prefixes of indices", search("http://a:9200", "a-"), search("http://a:9200", "b-")],
 ])("different %s may be written into", async (_what, a, b) => {
   expect(await problems(a, b)).toEqual([]);
+});
+
+test.each([
+  [
+    "one within all keys",
+    redis("redis://r", ""),
+    redis("rediss://r:6379/0", "docs:"),
+    [[{ sink: "b", start: "docs:" }], []],
+  ],
+  [
+    "one within a prefix",
+    redis("redis://localhost", "a:b:"),
+    redis("redis://127.0.0.1", "a:"),
+    [[], [{ sink: "a", start: "a:b:" }]],
+  ],
+  ["different ones", redis("redis://r", "a:"), redis("redis://r", "b:"), [[], []]],
+  ["one within that of another database", redis("redis://r/0", ""), redis("redis://r/1", "docs:"), [[], []]],
+  ["files", duckdb("w.duckdb"), duckdb("w.duckdb.old"), [[], []]],
+])("the sink with the shorter prefix knows of the other: %s", async (_what, a, b, neighbours) => {
+  expect((await loaded(a, b)).sinks.map((sink) => sink.neighbours)).toEqual(neighbours);
 });
 
 test("the command line ends with 2 and names both", async () => {

@@ -60,7 +60,10 @@ const FIRST = `
   INSERT INTO ending VALUES (1, ${error("MR1201")})`;
 
 /** What later forms brought, by their number. */
-const LATER: Readonly<Record<number, string>> = {};
+const LATER: Readonly<Record<number, string>> = {
+  2: `INSERT INTO checkpoint VALUES ('follow', '2/950/3', '{}', 'b');`,
+  3: `INSERT INTO proof (sink, table_id, since, step, content) VALUES ('cache', 'public.orders', '2026-11-20T00:00:00Z', 4, '{}');`,
+};
 
 function error(code: string): string {
   return `'{"code":"${code}","message":"m","hint":null,"at":"2026-11-20T00:00:00Z"}'`;

@@ -24,7 +24,7 @@ test("a shape comes back as it was stored", async () => {
   const url = `sqlite:${folder.file("state.db")}`;
   const first = await openState(url, { name: "shop" });
   await first.lease.acquire("test", 60_000);
-  await first.schemas.resolve(SHAPE, { epoch: 1, commit: 1n, index: 0 });
+  await first.schemas.resolve([SHAPE], { epoch: 1, commit: 1n, index: 0 });
   await first.close();
 
   const second = await openState(url, { name: "shop", readOnly: true });

@@ -40,7 +40,7 @@ test.each([
   ["ENOTFOUND", /name in h:1 is not known/],
   ["ETIMEDOUT", /h:1 gave no answer/],
   ["ECONNRESET", /h:1, or a proxy .*, ended the connection/],
-  ["EMFILE", /no file handles left/],
+  ["EMFILE", /no file handles left: raise the limit of open files \(ulimit -n is (?:\d+|unlimited);/],
 ])("%s has one cause and its way out, and names the server", (code, hint) => {
   const error = Object.assign(new Error(`connect ${code}`), { code, syscall: "connect" });
   const found = [
@@ -68,7 +68,7 @@ test.each([
   expect({ message, told, reason }).toEqual({
     message: expect.stringContaining("connecting to db:5432"),
     told: expect.stringMatching(hint),
-    reason: "login",
+    reason: code === "3D000" ? "no-database" : "login",
   });
 });
 

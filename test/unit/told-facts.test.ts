@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { shownStatement } from "../../connectors/kit/lock-holders.ts";
 import { highWatermark } from "../../connectors/elasticsearch/disks.ts";
-import { tableGlobs } from "../../src/cli/arguments.ts";
+import { Options } from "../../src/cli/options.ts";
 import { diskRooms, freeBytes, lowBytesOf, roomFor } from "../../src/core/disk-room.ts";
 
 test.each([
@@ -61,7 +61,7 @@ test("the bytes that a watermark leaves at most count on a large disk", () => {
 });
 
 test("tables in one word get the way to name several", () => {
-  expect(() => tableGlobs(["orders,customers"])).toThrow(
+  expect(() => new Options({ tables: ["orders,customers"] }).tableGlobs()).toThrow(
     expect.objectContaining({ code: "MR1110", hint: expect.stringContaining("--tables orders customers") }),
   );
 });

@@ -5,6 +5,7 @@ import { TupleWriter } from "../../src/core/model/tuple-writer.ts";
 import type { ColumnType } from "../../src/core/model/types.ts";
 import { ConditionRow } from "../../src/rules/where/values.ts";
 import { parseWhere, WhereError } from "../../src/rules/where/syntax.ts";
+import { tableVersion } from "../support/model/blocks.ts";
 import { bindWhere, FALSE, TRUE, UNKNOWN, UNTOLD } from "../../src/rules/where/condition.ts";
 
 const column = (name: string, type: ColumnType, native: string): Column => ({
@@ -30,6 +31,7 @@ const COLUMNS = [
   column("Mixed", { kind: "text" }, "text"),
   column("other", { kind: "int", bits: 32, signed: true }, "integer"),
   column("weight", { kind: "float", bits: 64 }, "double precision"),
+  column("cost", { kind: "float", bits: 32 }, "float(7,2) unsigned"),
   column("mood", { kind: "enum", labels: ["low", "mid", "high"] }, "mood"),
   column("e", { kind: "enum", labels: ["low", "mid", "high"] }, "enum('low','mid','high')"),
   column("t", { kind: "opaque" }, "time(1)"),
@@ -55,6 +57,7 @@ const ROW: Record<string, string | null> = {
   Mixed: "😀x",
   other: "7",
   weight: "12.5",
+  cost: "99999.9921875",
   mood: "mid",
   e: "mid",
   t: "-10:00:00.5",
@@ -109,6 +112,8 @@ test.each([
   ["at = '2024-02-29T13:00:00.500+01:00'", TRUE],
   ["at < '2024-02-29 12:00:00.500001'", TRUE],
   ["ratio = 0.1", FALSE],
+  ["cost = 99999.99 and cost in (1, 99999.990) and not cost > '99999.99' and cost > price and cost > weight", TRUE],
+  ["ratio = '0.1' and ratio in ('0.1') and not ratio > '0.1'", TRUE],
   ["ratio > 0.0999 and ratio < 0.1001", TRUE],
   ["weight = price and price = weight and price >= weight", TRUE],
   ["weight > price or price < weight or weight is distinct from price", FALSE],
@@ -194,4 +199,19 @@ test.each([
   expect(bind).toThrow(WhereError);
   expect(bind).toThrow(expect.objectContaining({ at, message: expect.stringMatching(message) }));
   expect(bind).not.toThrow(/secret-value/);
+});
+
+test("the columns whose values the log may leave out are those that Postgres stores apart", () => {
+  const { columns } = tableVersion({
+    table: "t",
+    columns: [
+      ["id", "int4"],
+      ["at", "timestamptz"],
+      ["name", "text"],
+      ["embedding", "public.vector(3)", { kind: "vector", form: "single", dimension: 3 }],
+    ],
+    key: ["id"],
+  });
+  const where = "id = 1 and at is not null and name is not null and embedding is not null";
+  expect(bindWhere(parseWhere(where), columns).longColumns).toEqual([2, 3]);
 });

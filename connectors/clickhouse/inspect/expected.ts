@@ -24,6 +24,8 @@ export function expectedText(column: Pick<Column, "type" | "native">, isKey: boo
     case "array":
       // Bounds other than 1 stay in the exact text alone.
       return text.startsWith("[") ? text : (expectedJson(type, text) ?? text);
+    case "vector":
+      return shownVector(text);
     case "bool":
     case "int":
     case "date":
@@ -44,6 +46,7 @@ export function shownText(column: Pick<Column, "type" | "native">, isKey: boolea
   if (form.kind === "float") return shownFloat(column.type, text);
   if (form.kind === "decimal") return shownDecimal(text);
   if (form.kind === "array") return normalized(text);
+  if (form.kind === "vector") return shownVector(text);
   return text;
 }
 
@@ -78,6 +81,12 @@ function withMicroseconds(text: string): string {
 function shownFloat(type: ColumnType, text: string): string {
   const value = type.kind === "float" && type.bits === 32 ? Math.fround(Number(spelt(text))) : Number(spelt(text));
   return Object.is(value, -0) ? "-0" : String(value);
+}
+
+/** Both spellings have brackets and commas. */
+function shownVector(text: string): string {
+  const numbers = text.slice(1, -1).split(",");
+  return numbers.map((number) => shownFloat({ kind: "float", bits: 32 }, number)).join(",");
 }
 
 /** ClickHouse's words for values that are no numbers. */

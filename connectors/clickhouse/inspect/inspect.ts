@@ -112,7 +112,9 @@ function storedRow(table: TableVersion, [version, exact, ...values]: readonly (s
   const cells = values.map((value, i) => {
     const column = table.columns[i]!;
     const text = beside.get(column.name);
-    if (value !== null) return shownText(column, table.key.includes(i), value);
+    // A column of vectors is not nullable.
+    if (value !== null && !(column.type.kind === "vector" && value === "[]"))
+      return shownText(column, table.key.includes(i), value);
     return typeof text === "string" ? text : null;
   });
   return {
@@ -129,7 +131,7 @@ function listedKey(table: TableVersion, row: readonly string[]): ListedKey {
   return { id: rowIdOf(shown), key: isPossibleKey(table, key) ? key : null };
 }
 
-async function* lines(chunks: AsyncIterable<Buffer>): AsyncGenerator<string> {
+export async function* lines(chunks: AsyncIterable<Buffer>): AsyncGenerator<string> {
   const decoder = new TextDecoder();
   let rest = "";
   for await (const chunk of chunks) {

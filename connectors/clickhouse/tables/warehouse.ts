@@ -24,7 +24,7 @@ import {
 import type { Found, TargetsOptions, Warehouse } from "../../warehouse/targets.ts";
 import type { Client } from "../client.ts";
 import { current, DOUBT_MS_MAX, Reads } from "../current.ts";
-import { classify, clickhouseError, isThere, notShown, OF_ONE_TABLE } from "../errors.ts";
+import { classify, clickhouseError, isThere, notShown, OF_ONE_TABLE, takesNoTable } from "../errors.ts";
 import type { WriteFence } from "../fence.ts";
 import { quoteIdentifier, quoteLiteral, rebuiltPrefix, sqlNameOf, targetOf, viewOf } from "../names.ts";
 import { alterationOf, type ClickhouseTarget, isReplicated, lookUpTargets } from "./existing.ts";
@@ -114,7 +114,12 @@ export class ClickhouseWarehouse
 
   async about<T>(table: TableVersion, work: () => T | Promise<T>): Promise<T> {
     const known = (error: unknown) => classify(error, `preparing ${table.id}`, this.#signal);
-    return await aboutTable(table.id, OF_ONE_TABLE, known, async () => await work());
+    try {
+      return await aboutTable(table.id, OF_ONE_TABLE, known, async () => await work());
+    } catch (error) {
+      // Those that are there go on.
+      throw takesNoTable(error) ? known(error).with({ table: table.id }) : error;
+    }
   }
 
   async rows(sql: string, sqlName: string): ReturnType<Client["rows"]> {

@@ -9,6 +9,7 @@ import { writeArrayJsonFromText } from "../../../src/core/values/array-json.ts";
 import { readFloat32, readFloat64 } from "../../../src/core/values/float.ts";
 import { writeJson } from "../../../src/core/values/json.ts";
 import { jsonPrefixLength, writeBinaryText } from "../../../src/core/values/text.ts";
+import { vectorLength, writeFloats } from "../../../src/core/values/vector.ts";
 import type { Form } from "../types.ts";
 import { writeDateBinary, writeDateText, writeTimestampBinary, writeTimestampText } from "./calendar.ts";
 import { writeDecimalText, writeIntegerBinary, writeIntegerText } from "./numbers.ts";
@@ -67,6 +68,9 @@ export class CellWriter {
       }
       case "array":
         return this.#writeArray(type, kind, bytes, start, length);
+      case "vector":
+        this.#writeVector(type, kind, bytes, start, length);
+        return true;
       case "bytes":
         if (isText) this.#writeHex(bytes, start + 2, length - 2);
         else this.string(bytes, start, length);
@@ -128,6 +132,13 @@ export class CellWriter {
     writeArrayJsonFromText(json, type.of, text.bytes, text.start, text.length, writeJson);
     this.string(json.bytes, 0, json.length);
     return true;
+  }
+
+  #writeVector(type: ColumnType, kind: number, bytes: Uint8Array, start: number, length: number): void {
+    if (type.kind !== "vector" || type.form === "sparse") throw new TypeError("only a dense vector is written as one");
+    const { out } = this;
+    writeLength(out, vectorLength(type.form, kind, bytes, start, length));
+    writeFloats(out, type.form, kind, bytes, start, length);
   }
 
   #writeHex(bytes: Uint8Array, start: number, length: number): void {

@@ -24,6 +24,7 @@ export function literalOf({ name, form }: ClickhouseType, text: string): string 
     case "text":
     case "json":
     case "array":
+    case "vector":
       return quoteLiteral(text);
     default:
       return form satisfies never;

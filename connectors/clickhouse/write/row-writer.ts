@@ -6,6 +6,7 @@ import { CELL_NULL, CELL_UNCHANGED, CellMap } from "../../../src/core/model/tupl
 import { writeJsonString, writeJsonText } from "../../../src/core/values/json-string.ts";
 import { writeText } from "../../../src/core/values/text.ts";
 import type { LayoutColumn, TableLayout } from "../tables/layout.ts";
+import type { ClickhouseType } from "../types.ts";
 import { CellWriter, isValue, writeLength } from "./cells.ts";
 import { writeBigInteger } from "./numbers.ts";
 import type { StoredRow } from "./stored-rows.ts";
@@ -16,6 +17,8 @@ const OPEN_BRACE = 0x7b;
 const CLOSE_BRACE = 0x7d;
 const NOT_NULL = 0;
 const NULL = 1;
+/** The length of what can't be nullable. */
+const EMPTY = 0;
 const VERSION_BYTES = 8;
 const TIME_BYTES = 8;
 
@@ -49,10 +52,10 @@ export class RowWriter {
           return false;
         }
       } else if (cell === CELL_NULL) {
-        invariant(column.type.isNullable, "a key has values");
-        out.byte(NULL);
+        invariant(!column.isKey, "a key has values");
+        out.byte(nullOf(column.type));
       } else if (isUnknown) {
-        out.byte(NULL);
+        out.byte(nullOf(column.type));
       } else {
         invariant(cell === CELL_UNCHANGED && base !== null, "unchanged cells come from a stored row");
         this.#stored(column, base, i);
@@ -75,7 +78,7 @@ export class RowWriter {
     this.#map.read(bytes, offset);
     this.#exact.reset();
     for (const [i, column] of layout.columns.entries()) {
-      if (!column.isKey) out.byte(NULL);
+      if (!column.isKey) out.byte(nullOf(column.type));
       else if (!this.#value(column, this.#map.kind[i]!, bytes, this.#map.start[i]!, this.#map.length[i]!)) {
         out.length = before;
         return false;
@@ -173,6 +176,10 @@ export class RowWriter {
     writeJsonText(this.#exact, name);
     this.#exact.byte(COLON);
   }
+}
+
+function nullOf({ isNullable }: ClickhouseType): number {
+  return isNullable ? NULL : EMPTY;
 }
 
 /**

@@ -10,10 +10,11 @@ export interface StoredRow {
   readonly exact: ReadonlyMap<string, string> | null;
 }
 
-/** How long a value is: so many bytes, or (0) as many as the varint before them says. */
+/** How long a value is: so many bytes, or (0) the varint before them times `unitBytes`. */
 export interface ValueShape {
   readonly isNullable: boolean;
   readonly byteCount: number;
+  readonly unitBytes?: number;
 }
 
 export const STRING_SHAPE: ValueShape = { isNullable: false, byteCount: 0 };
@@ -35,6 +36,8 @@ export function shapeOf({ form, isNullable }: ClickhouseType): ValueShape {
       return { isNullable, byteCount: 8 };
     case "uuid":
       return { isNullable, byteCount: 16 };
+    case "vector":
+      return { isNullable, byteCount: 0, unitBytes: 4 };
     case "text":
     case "json":
     case "array":
@@ -87,7 +90,7 @@ export async function* storedRows(
 
 function readRow(bytes: Buffer, from: number, shapes: readonly ValueShape[], start: Uint32Array): number {
   let at = from;
-  for (const [i, { isNullable, byteCount }] of shapes.entries()) {
+  for (const [i, { isNullable, byteCount, unitBytes = 1 }] of shapes.entries()) {
     start[i] = at;
     if (isNullable && bytes[at++] === 1) continue;
     if (byteCount > 0) {
@@ -101,7 +104,7 @@ function readRow(bytes: Buffer, from: number, shapes: readonly ValueShape[], sta
       length += (byte & 0x7f) * factor;
       if (byte < 0x80) break;
     }
-    at += length;
+    at += length * unitBytes;
   }
   start[shapes.length] = at;
   return at > bytes.length ? INCOMPLETE : at;

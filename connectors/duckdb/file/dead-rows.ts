@@ -1,7 +1,6 @@
 /**
- * DuckDB keeps the space of deleted rows in a table with a key; the same happens to the old form of a rewritten row
- * with a list. Only rewriting the table returns the space (upkeep.ts), which is done when its dead rows outnumber the
- * live ones.
+ * DuckDB keeps the space of deleted and replaced rows in a table with a key. Only rewriting the table returns the space
+ * (upkeep.ts), which is done when its dead rows are a certain share of the live ones.
  */
 import type { EngineConnection } from "../engine/engine.ts";
 import { PUT, type Batch, tablesOf } from "../../../src/core/model/batch.ts";
@@ -9,13 +8,16 @@ import { quoteLiteral, quoteName, type TargetName } from "../names.ts";
 import { readTextRows } from "../write/text-rows.ts";
 
 /** Fewer dead rows are not worth the work. */
-export const DEAD_MIN = 50_000;
+export const DEAD_MIN = 2_000;
+/**
+ * More dead rows for each live one are worth it. While a table is rewritten, the file holds its live rows twice, so this
+ * and 2 is how often it holds them. The lower, the more rows are copied for a changed one: one divided by this.
+ */
+const DEAD_SHARE = 1 / 3;
 
 export interface RowCounts {
   readonly live: number;
   readonly dead: number;
-  /** Their total size in the file. */
-  readonly byteCount: number;
 }
 
 /** Which tables of a sink to count next, and the results. */
@@ -48,12 +50,18 @@ export class DeadRows {
     }
   }
 
-  /** A table that was never counted, or had many writes since. */
+  /** A table that was never counted, or may have become worth it since. */
   next(tableIds: Iterable<string>): string | null {
     for (const id of tableIds) {
-      if (!this.#found.has(id) || (this.#written.get(id) ?? 0) >= this.#deadMin) return id;
+      const found = this.#found.get(id);
+      if (found === undefined || (this.#written.get(id) ?? 0) >= this.#writesUntilWorthIt(found)) return id;
     }
     return null;
+  }
+
+  /** A deleted row is one more that is dead, and one less that is live. */
+  #writesUntilWorthIt({ live, dead }: RowCounts): number {
+    return Math.max(this.#deadMin, (DEAD_SHARE * live - dead) / (1 + DEAD_SHARE));
   }
 
   counted(tableId: string, counts: RowCounts): void {
@@ -62,7 +70,7 @@ export class DeadRows {
   }
 
   isWorthIt({ live, dead }: RowCounts): boolean {
-    return dead >= this.#deadMin && dead > live;
+    return dead >= this.#deadMin && dead > DEAD_SHARE * live;
   }
 }
 
@@ -80,18 +88,27 @@ export async function countRows(
     [catalogue, schema, table],
   );
   const live = Number(lives);
-  const { usedBytes, blockBytes } = await readRoom(connection, catalogue);
-  // `tableBlocks` finds no table with a quotation mark in its name: for those the whole file counts.
-  const byteCount = sqlName.includes('""') ? usedBytes : blockBytes * (await tableBlocks(connection, sqlName));
-  return { live, dead: Math.max(0, Number(stored) - live), byteCount };
+  return { live, dead: Math.max(0, Number(stored) - live) };
 }
 
-async function tableBlocks(connection: EngineConnection, sqlName: string): Promise<number> {
+/**
+ * The size of its live and dead rows in the file. Exclusively: DuckDB reads segments that a change of the table's shape
+ * frees meanwhile ("Attempted to access index 140367968564327 within vector of size 6"), and then closes the database.
+ */
+export async function bytesOf(
+  connection: EngineConnection,
+  catalogue: string,
+  { schema, table }: TargetName,
+): Promise<number> {
+  const sqlName = quoteName(catalogue, schema, table);
+  const { usedBytes, blockBytes } = await readRoom(connection, catalogue);
+  // `pragma_storage_info` finds no table with a quotation mark in its name: for those the whole file counts.
+  if (sqlName.includes('""')) return usedBytes;
   const [[blocks] = []] = await readTextRows(
     connection,
     `SELECT count(DISTINCT block_id) FILTER (WHERE persistent)::VARCHAR FROM pragma_storage_info(${quoteLiteral(sqlName)})`,
   );
-  return Number(blocks);
+  return blockBytes * Number(blocks);
 }
 
 export interface Room {

@@ -16,6 +16,16 @@ const HELD_SHARE = 0.5;
 const IDLE_MS = 1_000;
 const NEVER = "SET checkpoint_threshold = '1TB'";
 
+/** How many small tables may wait to be folded in. */
+function tablesHeldMax(memoryLimit: string): number {
+  return (memoryBytes(memoryLimit) * HELD_SHARE) / TABLE_BYTES;
+}
+
+/** How many tables one batch may have: as many others wait at most to be folded in when it begins. */
+export function tablesPerBatchMax(memoryLimit: string): number {
+  return Math.max(MANY_TABLES, Math.floor(tablesHeldMax(memoryLimit) / 2));
+}
+
 export interface FoldingParts {
   readonly path: string;
   readonly memoryLimit: string;
@@ -85,7 +95,7 @@ export class Folding {
     const logBytes = logBytesOf(path);
     // A batch with few tables may have folded it in.
     if (logBytes === 0) this.#unfolded.clear();
-    const isHeld = this.#unfolded.size * TABLE_BYTES > memoryBytes(memoryLimit) * HELD_SHARE;
+    const isHeld = this.#unfolded.size > tablesHeldMax(memoryLimit);
     if (isHeld || logBytes > walBytesMax(memoryLimit)) void this.#inTurn();
     else this.#idle = setTimeout(() => void this.#inTurn(), IDLE_MS).unref();
   }

@@ -1,7 +1,7 @@
 /**
- * Frees space beside the stream: counts the dead rows of written tables, and rewrites a table whose dead rows outnumber
- * the live ones, in turns between the batches. One table of a file at a time. If something fails here, the rewriting is
- * abandoned and logged; no batch fails.
+ * Frees space beside the stream: counts the dead rows of written tables, and rewrites a table that has many, in turns
+ * between the batches. One table of a file at a time. If something fails here, the rewriting is abandoned and logged; no
+ * batch fails.
  */
 import { statfsSync } from "node:fs";
 import { dirname } from "node:path";
@@ -12,7 +12,7 @@ import { failpoint } from "../../../src/core/failpoint.ts";
 import type { Logger } from "../../../src/core/contracts/telemetry.ts";
 import { logBytesOf } from "./copy-file.ts";
 import type { Database } from "./database.ts";
-import { countRows, type DeadRows, readRoom, type RowCounts } from "./dead-rows.ts";
+import { bytesOf, countRows, type DeadRows, readRoom, type RowCounts } from "./dead-rows.ts";
 import { classify, driverKind, duckdbError, isInvalidated, isOutOfMemory } from "../errors.ts";
 import type { TableLayout } from "../write/layout.ts";
 import type { CheckpointRow } from "../tables/checkpoint.ts";
@@ -20,6 +20,8 @@ import { Shadow, TableChanged, type Turn } from "../tables/shadow.ts";
 import { TouchedKeys } from "../write/touched-keys.ts";
 import { walBytesMax } from "./wal-size.ts";
 
+/** So many times as many rows are copied as batches write meanwhile: these leave dead rows too. */
+const COPIED_SHARE = 4;
 /** How long a turn may delay the stream. */
 const TURN_MS = 100;
 /** A longer turn is stopped, and a shorter one tried. */
@@ -31,6 +33,12 @@ const SPAN_GROWTH = 4;
 export const SPAN_MAX = 50_000;
 /** After this many turns in a row that were stopped or ran out of memory, the rewriting is abandoned. */
 const FAILURES_MAX = 5;
+/** A table with fewer dead rows is small work. */
+const LARGE_DEAD_MIN = 50_000;
+/** After small work the stream has the file for so many times as long: many small tables may have dead rows at the same time. */
+const STREAM_SHARE = 10;
+/** A file is made shorter if its free space is more than so many times the used space. */
+const FREE_SHARE = 0.75;
 /** How long to wait when the log can't be folded in, or is copied. */
 const WAIT_MS = 250;
 const CHANGED_WAIT_MS = 1_000;
@@ -74,7 +82,8 @@ interface Figures {
   turnCount: number;
   /** Rows that batches wrote meanwhile. */
   touchedCount: number;
-  /** The longest delay of the stream. */
+  /** All delays of the stream, and the longest one. */
+  heldMs: number;
   longestMs: number;
 }
 
@@ -85,6 +94,8 @@ export class Upkeep {
   /** Table id -> when to check it again. */
   readonly #postponed = new Map<string, number>();
   #current: Rewriting | null = null;
+  /** A shadow has taken a table's place, and the log could not be folded in. */
+  #isUnfolded = false;
   #running: Promise<void> | null = null;
 
   private constructor(parts: UpkeepParts, connection: EngineConnection) {
@@ -119,6 +130,7 @@ export class Upkeep {
 
   /** Invariant: called before a batch changes anything. As its writer, exclusively. */
   async applying(batch: Batch): Promise<void> {
+    if (this.#isUnfolded) this.#isUnfolded = !(await this.#parts.database.folding.now(this.#connection));
     const current = this.#current;
     if (current === null || current.end !== null) return;
     if (batch.kind !== "rows") return this.abandon(tablesOf(batch));
@@ -204,23 +216,23 @@ export class Upkeep {
   async #rewrite(id: string, layout: TableLayout, counts: RowCounts): Promise<void> {
     const { database, dead, logger } = this.#parts;
     const table = { table: id };
-    logger.info(
-      { ...table, ...counts },
-      "a table has more dead rows than live ones: it is rewritten beside the stream",
-    );
+    const byteCount = await database.exclusively(() => bytesOf(this.#connection, database.catalogue, layout.target));
+    logger.info({ ...table, ...counts, byteCount }, "a table has many dead rows: it is rewritten beside the stream");
     const startedMs = performance.now();
-    const figures: Figures = { rowCount: 0, turnCount: 0, touchedCount: 0, longestMs: 0 };
+    const figures: Figures = { rowCount: 0, turnCount: 0, touchedCount: 0, heldMs: 0, longestMs: 0 };
+    const isSmall = counts.dead < LARGE_DEAD_MIN;
     // The last written rows are behind the free space; a second round moves them before it.
-    for (let round = 0; round < 2; round++) {
+    for (let round = 0; round < (isSmall ? 1 : 2); round++) {
       const room = await readRoom(this.#connection, database.catalogue);
-      if (round === 1 && room.freeBytes <= room.usedBytes) break;
-      this.#expectRoom(counts, room.freeBytes);
+      if (round === 1 && room.freeBytes <= FREE_SHARE * room.usedBytes) break;
+      this.#expectRoom(counts, byteCount, room.freeBytes);
       if (!(await this.#rewriteOnce(layout, figures))) return;
       failpoint("duckdb.rewritten");
     }
     const seconds = (performance.now() - startedMs) / 1000;
     dead.counted(id, await countRows(this.#connection, database.catalogue, layout.target));
     logger.info({ ...table, ...figures, seconds }, "a table was rewritten");
+    if (isSmall) await this.#pause(STREAM_SHARE * figures.heldMs);
   }
 
   /** False, with nothing left behind: the table can't be rewritten, or Millrace stops. */
@@ -232,7 +244,7 @@ export class Upkeep {
     try {
       do {
         await this.#untilCalm(current);
-        isDone = await this.#hold(current, () => this.#turn(current));
+        isDone = await this.#hold(figures, () => this.#turnAndFold(current));
         if (!isDone) failpoint("duckdb.rows-copied");
         // Pause, so that the stream gets its turn and the processor serves others.
         await this.#pause(current.lastMs);
@@ -242,18 +254,25 @@ export class Upkeep {
       this.#current = null;
       if (!isDone && !database.broken) {
         // Anything still left is removed before the next shadow is created.
-        await this.#hold(current, () => current.shadow.drop()).catch(() => undefined);
+        await this.#hold(figures, () => current.shadow.drop()).catch(() => undefined);
       }
-      await this.#hold(current, () => this.#fold());
     }
     return true;
   }
 
-  async #fold(): Promise<void> {
-    const { database, checkpoint } = this.#parts;
+  /**
+   * Invariant: the log is folded in before a batch writes to the table that the shadow has become. DuckDB can't read a log
+   * again that has both: in it, the rows that the batch deletes are others.
+   */
+  async #turnAndFold(current: Rewriting): Promise<boolean> {
+    const { folding } = this.#parts.database;
+    // A copy of the file has begun: nothing can be folded in.
+    if (folding.isHeldOff) return false;
+    if (!(await this.#turn(current))) return false;
     // If that fails, the file stays longer than necessary.
-    await checkpoint.rewriteIndex(this.#connection).catch(() => undefined);
-    await database.folding.now(this.#connection);
+    await this.#parts.checkpoint.rewriteIndex(this.#connection).catch(() => undefined);
+    this.#isUnfolded = !(await folding.now(this.#connection));
+    return true;
   }
 
   async #begin(layout: TableLayout, figures: Figures): Promise<Rewriting | null> {
@@ -281,7 +300,7 @@ export class Upkeep {
     if (current.end !== null) throw current.end;
     if (held === null) throw new TableChanged();
     // Invariant: more rows than the batches have written since, so that the rewriting ends.
-    const span = Math.max(current.span, 2 * current.touched.count);
+    const span = Math.max(current.span, COPIED_SHARE * current.touched.count);
     const withinMs = Math.max(TURN_MS_MAX, 4 * span * current.msPerRow);
     const startedMs = performance.now();
     let turn: Turn;
@@ -319,7 +338,7 @@ export class Upkeep {
     while (database.folding.isHeldOff || logBytesOf(database.path) > logBytesMax) {
       await this.#pause(WAIT_MS);
       if (this.#closing.signal.aborted || current.end !== null) return;
-      if (!database.folding.isHeldOff) await this.#hold(current, () => database.folding.now(this.#connection));
+      if (!database.folding.isHeldOff) await this.#hold(current.figures, () => database.folding.now(this.#connection));
     }
     if (diskFreeBytes(database.path) >= SPARE_BYTES) return;
     const { freeBytes } = await readRoom(this.#connection, database.catalogue);
@@ -327,18 +346,20 @@ export class Upkeep {
   }
 
   /** The stream waits meanwhile. */
-  async #hold<T>({ figures }: Rewriting, work: () => Promise<T>): Promise<T> {
+  async #hold<T>(figures: Figures, work: () => Promise<T>): Promise<T> {
     return await this.#parts.database.exclusively(async () => {
       const startedMs = performance.now();
       try {
         return await work();
       } finally {
-        figures.longestMs = Math.max(figures.longestMs, Math.round(performance.now() - startedMs));
+        const ms = Math.round(performance.now() - startedMs);
+        figures.heldMs += ms;
+        figures.longestMs = Math.max(figures.longestMs, ms);
       }
     });
   }
 
-  #expectRoom({ live, dead, byteCount }: RowCounts, freeBytes: number): void {
+  #expectRoom({ live, dead }: RowCounts, byteCount: number, freeBytes: number): void {
     const { path, settings } = this.#parts.database;
     const needed = byteCount * (live / (live + dead)) + 2 * walBytesMax(settings.memoryLimit) + SPARE_BYTES;
     if (diskFreeBytes(path) + freeBytes < needed) throw noRoom(needed);

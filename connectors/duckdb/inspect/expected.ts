@@ -13,6 +13,7 @@ export function expectedText(column: Column, isKey: boolean, isLake: boolean, te
   const { type } = column;
   const { form, element } = duckType(column, isKey, isLake);
   if (form === LIST && type.kind === "array") return expectedList(type.of, element, text);
+  if (form === LIST) return expectedVector(element, text);
   return expectedScalar(type, form === KEY_FLOAT && text === "-0" ? "0" : text);
 }
 
@@ -40,6 +41,12 @@ function expectedList(of: ColumnType, form: Form, text: string): string {
   const elements = elementsOf(text);
   if (!elements.every((element) => element === null || isFitting(form, element))) return text;
   return JSON.stringify(elements.map((element) => (element === null ? null : expectedScalar(of, element))));
+}
+
+function expectedVector(form: Form, text: string): string {
+  const numbers = text.slice(1, -1).split(",");
+  if (!numbers.every((number) => isFitting(form, number))) return text;
+  return JSON.stringify(numbers.map((number) => expectedScalar({ kind: "float", bits: 32 }, number)));
 }
 
 function isFitting(form: Form, text: string): boolean {

@@ -4,10 +4,12 @@ import type { EngineConnection } from "../engine/engine.ts";
 import type {
   EqualRows,
   Inspection,
+  KeyPage,
   ListedKey,
   RowsInOrder,
   StoredRow,
 } from "../../../src/core/contracts/comparing.ts";
+import { keyAtPageEnd } from "../../kit/listed-keys.ts";
 import { isPossibleKey, rowIdOf } from "../../../src/core/model/row-id.ts";
 import type { Column, TableVersion } from "../../../src/core/model/schema.ts";
 import type { KeyText } from "../../../src/core/contracts/row-reads.ts";
@@ -35,7 +37,11 @@ interface PresentTable extends LineTable {
 
 const KEYS_PER_PIECE = 5_000;
 
+/** Of a vector's numbers. */
+const FLOAT: ColumnType = { kind: "float", bits: 32 };
+
 export class DuckdbInspection implements Inspection {
+  readonly page?: NonNullable<Inspection["page"]>;
   readonly #store: Store;
   readonly #connection: EngineConnection;
   readonly #schema: string | undefined;
@@ -52,6 +58,7 @@ export class DuckdbInspection implements Inspection {
     this.#connection = connection;
     this.#schema = schema;
     this.#form = form;
+    if (form.isLake !== true) this.page = (table, after, signal) => this.#page(table, after, signal);
   }
 
   static async open(
@@ -70,7 +77,7 @@ export class DuckdbInspection implements Inspection {
       return new DuckdbInspection(store, await store.connect(), options);
     } catch (error) {
       await store.release();
-      throw error;
+      throw classify(error, "reading rows to compare");
     }
   }
 
@@ -120,7 +127,10 @@ export class DuckdbInspection implements Inspection {
   }
 
   async *keys(table: TableVersion, signal: AbortSignal): AsyncGenerator<readonly ListedKey[]> {
-    const connection = await this.#store.connect();
+    const doing = `listing keys of ${table.id}`;
+    const connection = await this.#store.connect().catch((error: unknown) => {
+      throw classify(error, doing);
+    });
     using _ = interrupting(connection, signal);
     try {
       const found = await this.#find(connection, table);
@@ -138,10 +148,32 @@ export class DuckdbInspection implements Inspection {
       yield piece;
     } catch (error) {
       if (signal.aborted) throw stopped();
-      throw classify(error, `listing keys of ${table.id}`);
+      throw classify(error, doing);
     } finally {
       connection.disconnectSync();
     }
+  }
+
+  /** In the order of the primary key. A lake enforces none, so its keys may have NULLs: it is listed at once. */
+  async #page(table: TableVersion, after: string | null, signal: AbortSignal): Promise<KeyPage> {
+    return await this.#guarded(signal, async () => {
+      const found = await this.#find(this.#connection, table);
+      if (found === null) return { keys: [], next: null };
+      const key = found.keys.join(", ");
+      const bound = after === null ? [] : keyAtPageEnd(after);
+      // A bound that is no key any more fails: a page that lacks rows must not look like the last one.
+      const from = bound.map((text, part) => castKey(found.keyTypes[part]!, quoteLiteral(text))).join(", ");
+      const rows = after === null ? found.sqlName : `(SELECT * FROM ${found.sqlName} WHERE (${key}) > (${from}))`;
+      const list = table.key.map((ordinal) => found.cells[ordinal]!).join(", ");
+      const sql = `SELECT ${list} FROM ${this.#live(found, rows)} ORDER BY ${key} LIMIT ${KEYS_PER_PIECE}`;
+      const reader = await this.#store.whole(this.#connection, () => this.#connection.runAndReadAll(sql));
+      const read = reader.getRowsJson();
+      const last = read.length < KEYS_PER_PIECE ? undefined : read.at(-1);
+      return {
+        keys: read.map((row) => listedKey(table, row)),
+        next: last === undefined ? null : JSON.stringify(shownKey(table, last)),
+      };
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -197,8 +229,9 @@ export class DuckdbInspection implements Inspection {
   #readable(column: Column, name: string, isKey: boolean): string {
     const { type } = column;
     const isList = duckType(column, isKey, this.#form.isLake === true).form === LIST;
-    if (!isList || type.kind !== "array") return readable(type, name);
-    return `list_transform(${name}, lambda x: ${readable(type.of, "x")})`;
+    if (!isList) return readable(type, name);
+    const of: ColumnType = type.kind === "array" ? type.of : FLOAT;
+    return `list_transform(${name}, lambda x: ${readable(of, "x")})`;
   }
 
   /** The rows of these that exist. */
@@ -245,12 +278,20 @@ function storedRow(table: TableVersion, names: readonly string[], row: readonly 
 
 /** Whether a column may show this value beside an exact text: README, `_millrace_exact`. Lists are not checked. */
 function isShownBeside({ kind }: ColumnType, found: string | null): boolean {
-  return kind === "array" || found === null || (kind === "float" && found === "0");
+  return kind === "array" || kind === "vector" || found === null || (kind === "float" && found === "0");
+}
+
+function castKey(type: string, literal: string): string {
+  return type === "BLOB" ? `from_hex(substr(${literal}, 3))` : `CAST(${literal} AS ${type})`;
+}
+
+function shownKey({ key, columns }: TableVersion, row: readonly Json[]): readonly string[] {
+  return row.map((value, part) => (value === null ? "" : shown(columns[key[part]!]!.type, value, true)));
 }
 
 function listedKey(table: TableVersion, row: readonly Json[]): ListedKey {
   const types = table.key.map((ordinal) => table.columns[ordinal]!.type);
-  const texts = row.map((value, part) => (value === null ? "" : shown(types[part]!, value, true)));
+  const texts = shownKey(table, row);
   const key = texts.map((text, part) => sourceText(types[part]!, text));
   return { id: rowIdOf(texts), key: isPossibleKey(table, key) ? key : null };
 }
@@ -260,8 +301,9 @@ function shown(type: ColumnType, value: Json, isKey: boolean): string {
   if (type.kind === "bool") return value === true ? "t" : "f";
   // The sign of a zero is in the exact text alone.
   if (type.kind === "float") return String(Number(value));
-  if (type.kind === "array" && !isKey && Array.isArray(value)) {
-    return JSON.stringify(value.map((element) => (element === null ? null : shown(type.of, element, false))));
+  if ((type.kind === "array" || type.kind === "vector") && !isKey && Array.isArray(value)) {
+    const of: ColumnType = type.kind === "array" ? type.of : FLOAT;
+    return JSON.stringify(value.map((element) => (element === null ? null : shown(of, element, false))));
   }
   if (typeof value !== "string") return JSON.stringify(value);
   if (type.kind === "bytes") return value;

@@ -36,7 +36,7 @@ async function openedOnce(
   copy: string | null,
 ): Promise<DuckDBInstance> {
   try {
-    return await opened(copy ?? path, memoryLimit, threads);
+    return await openedReading(copy ?? path, memoryLimit, threads);
   } finally {
     if (copy !== null) rmSync(dirname(copy), { recursive: true, force: true });
   }
@@ -53,7 +53,7 @@ export function expectFile(path: string): void {
   });
 }
 
-async function opened(path: string, memoryLimit: string, threads: number): Promise<DuckDBInstance> {
+export async function openedReading(path: string, memoryLimit: string, threads: number): Promise<DuckDBInstance> {
   try {
     return await DuckDBInstance.create(path, {
       access_mode: "READ_ONLY",

@@ -35,7 +35,7 @@ export function linesQuery(
 ): string | null {
   const [ordinal, ...others] = table.key;
   const isRange = others.length === 0 && ORDERED.has(table.columns[ordinal!]!.type.kind);
-  if (!isRange || table.columns.some(({ type }) => type.kind === "array")) return null;
+  if (!isRange || table.columns.some(({ type }) => type.kind === "array" || type.kind === "vector")) return null;
   const name = columns[ordinal!];
   const line = columns.map((column, i) => (column === null ? "'~'" : sized(table.columns[i]!.type, column)));
   const bound = (key: string): string => `TRY_CAST(${quoteLiteral(spelt(key))} AS ${keyTypes[0]})`;

@@ -1,13 +1,16 @@
-import type { Finding } from "../../../src/core/contracts/connector.ts";
+import type { Finding, TableName } from "../../../src/core/contracts/connector.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";
-import type { LakeSettings } from "./engine.ts";
+import { failed } from "../../kit/findings.ts";
+import { targetFindings } from "../check.ts";
 import { Lake } from "./lake.ts";
 import { shownCatalog } from "./place.ts";
+import type { LakeSinkOptions } from "./sink.ts";
 
-/** Loads the extensions and, if the lake exists, attaches it; creates nothing. */
+/** Loads the extensions and, if the lake exists, attaches it and looks at the targets; creates nothing. */
 export async function checkLake(
-  options: LakeSettings & { readonly name: string },
+  options: LakeSinkOptions,
   signal: AbortSignal,
+  tables: readonly TableName[] = [],
 ): Promise<readonly Finding[]> {
   signal.throwIfAborted();
   const id = `ducklake.lake.${options.name}`;
@@ -15,11 +18,13 @@ export async function checkLake(
   try {
     const lake = await Lake.acquireExisting(options);
     if (lake === null) return [{ id, level: "ok", what: `the lake ${place} will be made`, fix: null }];
-    await lake.release();
-    return [{ id, level: "ok", what: `the lake ${place} can be opened`, fix: null }];
+    return [
+      { id, level: "ok", what: `the lake ${place} can be opened`, fix: null },
+      ...(await targetFindings(lake, { ...options, form: { ...options.form, isLake: true } }, tables)),
+    ];
   } catch (error) {
     const known = findMillraceError(error);
     if (known === undefined) throw error;
-    return [{ id, level: "error", what: `${known.code}: ${known.message}`, fix: known.hint ?? null }];
+    return [failed(id, known)];
   }
 }

@@ -1,10 +1,10 @@
 import { resolve } from "node:path";
 import * as z from "zod";
 import { idleDeletes, refusing } from "../../kit/idle-keys.ts";
-import { deletes, mode, schemaFor } from "../../kit/row-form.ts";
-import type { SinkContext, SinkFactory } from "../../../src/core/contracts/connector.ts";
+import { deletes, formChoices, mode, schemaFor } from "../../kit/row-form.ts";
+import type { SinkContext, SinkFactory, UrlKeys } from "../../../src/core/contracts/connector.ts";
 import { memoryLimit, threads } from "../memory-keys.ts";
-import { isReserved } from "../names.ts";
+import { firstRowsSql, isReserved, targetOf } from "../names.ts";
 import { duration } from "../../../src/core/values/quantity-keys.ts";
 import { s3, s3Refusal } from "../../kit/bucket.ts";
 import { CATALOG, placeOf, shownCatalog } from "./place.ts";
@@ -86,14 +86,33 @@ export const factory: SinkFactory<Options> = {
     const { lakeSink } = await import("./sink.ts");
     return lakeSink({ ...sinkOptions(context), logger: log });
   },
-  check: async (context, signal) => {
+  check: async (context, signal, tables) => {
     const { checkLake } = await import("./check.ts");
-    return await checkLake(sinkOptions(context), signal);
+    return await checkLake(sinkOptions(context), signal, tables);
   },
   query: async (context, request, _copy, signal) => {
     const { queryLake } = await import("./query.ts");
     return await queryLake(sinkOptions(context), request, signal);
   },
   isQueriedInPlace: true,
+  reading: async ({ options: { schema } }, table) => ({ sql: firstRowsSql(targetOf(table, schema)) }),
+  byUrl: {
+    name: "lake",
+    forms: ["ducklake:FILE", "ducklake:sqlite:FILE", "ducklake:duckdb:FILE", "ducklake:postgres://host/database"],
+    keys: keysOf,
+    choices: () => ["memoryLimit: 512MB  # DuckDB's own memory, apart from Millrace's", ...formChoices],
+  },
   places: (context) => [`the lake ${shownCatalog(sinkOptions(context).place)}`],
 };
+
+/** As DuckDB's ATTACH has it; a file alone is SQLite's, which readers can open meanwhile. The data lie beside the catalogue. */
+function keysOf(given: string): UrlKeys | string | null {
+  const catalog = /^ducklake:(.+)$/is.exec(given)?.[1];
+  if (catalog === undefined) return null;
+  const isKnown = CATALOG.test(catalog);
+  if (!isKnown && /^[a-z][a-z0-9+.-]*:/i.test(catalog))
+    return "expected ducklake:sqlite:FILE, ducklake:duckdb:FILE or ducklake:postgres://host/database";
+  const file = isKnown ? /^(?:sqlite|duckdb):(.+)$/s.exec(catalog)?.[1] : catalog;
+  const data = file === undefined ? "./lake.files/" : `${file.replace(/\.[^./]+$/, "")}.files/`;
+  return { catalog: isKnown ? catalog : `sqlite:${catalog}`, data };
+}

@@ -16,7 +16,7 @@ export const LAKE = "lake";
 export const METADATA = `__ducklake_metadata_${LAKE}`;
 
 /** Changes of up to so many rows are kept in the catalogue, so that small commits make no small files. */
-const INLINED_ROWS = 100;
+export const INLINED_ROWS = 100;
 /**
  * Larger rows make a file: on their way into the catalogue DuckLake takes twenty times their size from the process, which no
  * limit counts (a row of 50 MB: 1 GB).

@@ -1,3 +1,19 @@
+/**
+ * A table is rewritten beside the stream.
+ *
+ * DuckDB keeps dead rows in a table with a key: deleted ones, and the old form of an updated row that contains a list. Only a
+ * new table gives their room back, and to rewrite a large one in one transaction would stop the stream. So the live rows are
+ * copied into a shadow of the same form, in turns of about 100 ms between the batches. One more transaction puts the shadow
+ * in the table's place.
+ *
+ * Rows are copied in the order of their rowids: none is used twice, and an update leaves a row in place or moves it behind the
+ * last one. After a turn the shadow has exactly the rows below one rowid, except for keys that batches write from then on. A
+ * batch says which keys it touches before it changes anything; the next turn removes these from the shadow, and copies their
+ * rows below that rowid again. A turn copies at least twice as many rows as were touched, so a rewrite ends under any load.
+ *
+ * No shadow outlives the process. Anything else that changes the table (its form, TRUNCATE, a sweep) gives it up. Batches that
+ * write both tables would fail with the shadow; many deletes and a CHECKPOINT give no room back.
+ */
 import type { EngineConnection } from "../engine/engine.ts";
 import { quoteIdentifier, quoteLiteral, quoteName, type TargetName } from "../names.ts";
 import { readTextRows } from "../write/text-rows.ts";

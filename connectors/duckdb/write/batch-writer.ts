@@ -7,14 +7,15 @@ import type { Outcome } from "../../../src/core/contracts/sink.ts";
 import { driverKind, duckdbError, isInvalidated, isOutOfMemory, overFiles } from "../errors.ts";
 import { appendTable } from "./history.ts";
 import { appendSweepSql, appendTruncateSql } from "./history-statements.ts";
-import { EntriesRefused, ExactMissing, HintWrong, writeTable, type WriteTools } from "./merge.ts";
+import { EntriesRefused, ExactMissing, HintWrong, type WriteTools } from "./merge.ts";
 import { addExactSql, deleteUpToSql, type TableLayout } from "./layout.ts";
 import { findPoison } from "./poison.ts";
-import { TableSizes } from "./replace.ts";
+import { NewestVersions, TableSizes } from "./replace.ts";
 import type { CheckpointRow } from "../tables/checkpoint.ts";
 import { RowStage } from "./stage.ts";
 import type { Store } from "../store.ts";
 import { inTransaction } from "./transaction.ts";
+import { writeTable } from "./write-table.ts";
 
 /** For how many batches the hints on a table's rows are ignored after one was wrong. */
 const MISTRUST_BATCHES = 64;
@@ -35,6 +36,7 @@ export interface BatchParts {
 export class BatchWriter {
   readonly #stage = new RowStage();
   readonly #sizes = new TableSizes();
+  readonly #newest = new NewestVersions();
   readonly #layoutOf: (table: TableVersion) => TableLayout;
   /** Targets with `_millrace_exact`, by their quoted name. */
   readonly #exact = new Set<string>();
@@ -53,6 +55,11 @@ export class BatchWriter {
   hasExact(layout: TableLayout, has: boolean): void {
     if (has) this.#exact.add(layout.sqlName);
     else this.#exact.delete(layout.sqlName);
+  }
+
+  /** The target was opened: others may have written to it since. */
+  opened(): void {
+    this.#newest.forget();
   }
 
   async apply(parts: BatchParts, batch: Batch): Promise<void> {
@@ -175,6 +182,7 @@ export class BatchWriter {
       connection,
       stage: this.#stage,
       sizes: this.#sizes,
+      newest: this.#newest,
       files: store.stages,
       signal,
       hasExact: ({ sqlName }) => this.#exact.has(sqlName),

@@ -6,7 +6,7 @@
 import { ByteWriter } from "../../../src/core/bytes.ts";
 import { CELL_TEXT } from "../../../src/core/model/tuple.ts";
 import type { ColumnType } from "../../../src/core/model/types.ts";
-import { writeArrayJsonFromText } from "../../../src/core/values/array-json.ts";
+import { writeArrayJsonFromText, type WriteValue } from "../../../src/core/values/array-json.ts";
 import { writeHex } from "../../../src/core/values/byte-strings.ts";
 import { writeJsonString } from "../../../src/core/values/json-string.ts";
 import { writeBinaryText } from "../../../src/core/values/text.ts";
@@ -33,6 +33,8 @@ const CARRIAGE_RETURN = 0x0d;
 const ZERO = 0x30;
 const OPEN_BRACE = 0x7b;
 const OPEN_BRACKET = 0x5b;
+const CLOSE_BRACKET = 0x5d;
+const COMMA = 0x2c;
 
 /** Up to this size a copying loop is faster than searching and copying in bulk. */
 const SHORT_BYTES_MAX = 48;
@@ -185,11 +187,16 @@ export class CellWriter {
   }
 
   #writeList(type: ColumnType, duck: DuckType, bytes: Uint8Array, start: number, length: number): boolean {
-    if (type.kind !== "array") throw new TypeError("a list is made of an array");
     const list = this.#list;
     list.reset();
     this.#elementForm = duck.element;
     this.#elementsFit = true;
+    if (type.kind === "vector") {
+      writeElementsOfVector(list, type, bytes, start, length, this.#writeElement);
+      this.quoted(list.bytes, 0, list.length);
+      return this.#elementsFit;
+    }
+    if (type.kind !== "array") throw new TypeError("a list is made of an array or a vector");
     writeArrayJsonFromText(list, type.of, bytes, start, length, this.#writeElement);
     const nested = bytes[start] === OPEN_BRACKET || (length > 1 && bytes[start + 1] === OPEN_BRACE);
     if (nested) keepOutermostBrackets(list);
@@ -218,6 +225,27 @@ export class CellWriter {
     else writeTimestamp(out, bytes, start, length);
     return out.byte(QUOTE);
   };
+}
+
+/** Of its text: `[1,-0.5]`. */
+function writeElementsOfVector(
+  out: ByteWriter,
+  type: ColumnType,
+  bytes: Uint8Array,
+  start: number,
+  length: number,
+  writeElement: WriteValue,
+): void {
+  const end = start + length - 1;
+  out.byte(OPEN_BRACKET);
+  for (let from = start + 1; from < end;) {
+    let to = from;
+    while (to < end && bytes[to] !== COMMA) to++;
+    writeElement(out, type, CELL_TEXT, bytes, from, to - from);
+    if (to < end) out.byte(COMMA);
+    from = to + 1;
+  }
+  out.byte(CLOSE_BRACKET);
 }
 
 function copyDoublingQuotes(out: ByteWriter, view: Buffer): void {

@@ -142,12 +142,16 @@ function insertMissing(layout: TableLayout, select: string, withExact: boolean):
 
 /** Replaces rows, or adds them, straight from the file: two copies of a large row less than by way of a table. */
 export function displaceSql(layout: TableLayout, file: StagedFile, withExact: boolean): string {
+  return `${removeSql(layout, stagedKeys(layout, file))}; ${insertMissing(layout, selectStaged(layout, file, withExact), withExact)}`;
+}
+
+/** The keys of rows in a file. */
+export function stagedKeys(layout: TableLayout, file: StagedFile): StagedRows {
   const keys = layout.table.key.map(
     (ordinal, k) => `${layout.columns[ordinal]!.duck.expression(field(ordinal))} AS k${k}`,
   );
   const from = readCsv(file, [...cellFields(layout), ...TAIL]);
-  const staged = { sql: `(SELECT ${[...keys, "version"].join(", ")} FROM ${from})`, key: (k: number) => `k${k}` };
-  return `${removeSql(layout, staged)}; ${insertMissing(layout, selectStaged(layout, file, withExact), withExact)}`;
+  return { sql: `(SELECT ${[...keys, "version"].join(", ")} FROM ${from})`, key: (k) => `k${k}` };
 }
 
 function selectStaged(layout: TableLayout, file: StagedFile, withExact: boolean): string {
@@ -222,6 +226,20 @@ const withRows = ({ table }: TableLayout, sql: string): StagedRows => ({ sql, ke
 /** Deletes the rows that the staged ones replace. Looks at all keys of the table. */
 export function removeSql(layout: TableLayout, staged: StagedRows): string {
   return `DELETE FROM ${layout.sqlName} AS millrace_row USING ${staged.sql} AS staged WHERE ${replaced(layout, staged)}`;
+}
+
+/** Deletes the rows with these keys, whatever their versions. */
+export function removeAnySql(layout: TableLayout, staged: readonly StagedRows[]): string {
+  const named: StagedRows["key"] = (k) => `k${k}`;
+  const keys = staged.map(
+    ({ sql, key }) => `SELECT ${layout.key.map((_, k) => `${key(k)} AS ${named(k)}`).join(", ")} FROM ${sql}`,
+  );
+  const all = { sql: `(${keys.join(" UNION ")})`, key: named };
+  return `DELETE FROM ${layout.sqlName} AS millrace_row USING ${all.sql} AS staged WHERE ${matching(layout, all)}`;
+}
+
+export function newestSql({ sqlName }: TableLayout): string {
+  return `SELECT max(${quoteIdentifier(VERSION_COLUMN)})::VARCHAR FROM ${sqlName}`;
 }
 
 /** Invariant: a newer row is never replaced by an older one. Equal versions write, as in `IS_NOT_OLDER`. */
@@ -346,7 +364,7 @@ const GUARD = `WHERE ${IS_NOT_OLDER}`;
 export function stagedDeletes(layout: TableLayout, file: StagedFile): StagedRows {
   const isSoft = layout.form.deletes === "soft";
   const tail: readonly Field[] = [["version", "BIGINT"], ...(isSoft ? [["commit_us", "BIGINT"] as const] : [])];
-  const columns = [...stagedKeys(layout), ...tail.map(([name]) => name)].join(", ");
+  const columns = [...keyValues(layout), ...tail.map(([name]) => name)].join(", ");
   return {
     sql: `(SELECT ${columns} FROM ${readCsv(file, [...keyFields(layout), ...tail])})`,
     key: (k) => `k${k}`,
@@ -386,7 +404,7 @@ export function markBasesSql(layout: TableLayout, staged: StagedRows): string {
 
 /** The keys in a file of touched rows, each once, as k0, k1 … */
 export function selectTouched(layout: TableLayout, file: StagedFile): string {
-  const keys = stagedKeys(layout).join(", ");
+  const keys = keyValues(layout).join(", ");
   return `SELECT DISTINCT ${keys} FROM ${readCsv(file, [...keyFields(layout), ["version", "BIGINT"]])}`;
 }
 
@@ -394,7 +412,7 @@ function keyFields(layout: TableLayout): Field[] {
   return layout.key.map(({ duck }, i): Field => [field(i), duck.field]);
 }
 
-function stagedKeys(layout: TableLayout): string[] {
+function keyValues(layout: TableLayout): string[] {
   return layout.key.map(({ duck }, i) => `${duck.expression(field(i))} AS k${i}`);
 }
 

@@ -23,8 +23,8 @@ import {
   type TableLayout,
   updateSql,
 } from "./layout.ts";
-import { copyBases, deleteRows, isLarge, replaceRows, type ReplaceTools } from "./replace.ts";
-import { byUnchanged, partition, type Pass, type RowStage, staging, type Staging } from "./stage.ts";
+import { copyBases, deleteRows, replaceRows, type ReplaceTools } from "./replace.ts";
+import { byUnchanged, type Pass, type RowStage, staging, type Staging } from "./stage.ts";
 import { changeRowSql, deleteRowSql, fieldsOf, insertRowsSql, isSmall, removeRowsSql } from "./small.ts";
 import type { StageFile } from "./stage-file.ts";
 import { readTextRows } from "./text-rows.ts";
@@ -38,7 +38,7 @@ const FIRST_BYTES_MAX = 1024 * 1024;
  * So many new rows go into a lake's catalogue rather than a file. Each later commit reads both: 10,000 rows in the catalogue
  * cost it 16 ms of processor time, 100 files of 100 rows 2 ms.
  */
-const LAKE_FEW_ROWS = 10;
+export const LAKE_FEW_ROWS = 10;
 
 /** In a lake several pieces would be staged once more, in a table, because only one statement may look for their keys. */
 const LAKE_BYTES_MAX = 4 * STAGE_BYTES_MAX;
@@ -107,33 +107,6 @@ export interface UnwrittenEntries {
   readonly unfit: readonly number[];
 }
 
-/**
- * Writes one table's entries inside the batch's transaction. Invariant: base rows are read before any write to the
- * table, and deletes precede puts, so that of two keys that differ only in bytes the put wins.
- */
-export async function writeTable(
-  tools: WriteTools,
-  layout: TableLayout,
-  writes: TableWrites,
-  without: ReadonlySet<number>,
-): Promise<UnwrittenEntries> {
-  // A lake refuses no second row of a key.
-  const trust = tools.trust && layout.form.isLake !== true;
-  const inPlace = layout.form.deletes === "hard" && writes.patchCount > 0 && !(await isLarge(tools, layout));
-  const entries = partition(writes, without, trust, inPlace);
-  const patches = staging(layout, writes, "patch", entries.patch);
-  const inserts = staging(layout, writes, "insert", entries.insert);
-  const puts = staging(layout, writes, "put", entries.put);
-  const incomplete = await completePatches(tools, patches);
-  const unfit = await updateRows(tools, staging(layout, writes, "update", entries.update));
-  await runPass(tools, staging(layout, writes, "delete", entries.delete));
-  await runPass(tools, inserts);
-  await runPass(tools, puts);
-  if (entries.patch.length > 0) await putCompleted(tools, patches);
-  tools.sizes.appended(layout, entries.insert.length);
-  return { incomplete, unfit: [...unfit, ...inserts.unfit, ...puts.unfit, ...patches.unfit] };
-}
-
 /** Runs one pass alone, for its effect or, in a transaction that is rolled back, to test whether it is refused. */
 export async function runPass(tools: WriteTools, whole: Staging): Promise<void> {
   const work = await withoutFew(tools, whole);
@@ -185,7 +158,7 @@ async function putStaged(tools: WriteTools, work: Staging, staged: StagedRows): 
   }
 }
 
-async function putCompleted(tools: WriteTools, work: Staging): Promise<void> {
+export async function putCompleted(tools: WriteTools, work: Staging): Promise<void> {
   await putStaged(tools, work, completedPatches(work.layout));
 }
 
@@ -248,7 +221,7 @@ async function withoutFew(tools: WriteTools, work: Staging, unchanged?: string):
 }
 
 /** Changes columns of existing rows, one statement for each set of unchanged columns. */
-async function updateRows(tools: WriteTools, work: Staging): Promise<number[]> {
+export async function updateRows(tools: WriteTools, work: Staging): Promise<number[]> {
   const { connection, files, stage } = tools;
   const { layout, writes } = work;
   const unfit: number[] = [];
@@ -272,7 +245,7 @@ async function updateRows(tools: WriteTools, work: Staging): Promise<number[]> {
 }
 
 /** Stages the patches and completes them from their base rows; returns the entries without base. */
-async function completePatches(tools: WriteTools, work: Staging): Promise<number[]> {
+export async function completePatches(tools: WriteTools, work: Staging): Promise<number[]> {
   const { connection, files, stage } = tools;
   if (work.entries.length === 0) return [];
   await stage.fill(files[0], work, Number.POSITIVE_INFINITY);

@@ -4,6 +4,7 @@
  * rows to delete are found by the key's index if they are few for the table; otherwise DuckDB looks at all its keys. In
  * a small table a batch of some size changes rows in place, which leaves no dead rows.
  */
+import type { TableWrites } from "../../../src/core/model/batch.ts";
 import type { EngineConnection } from "../engine/engine.ts";
 import { quoteIdentifier, quoteLiteral, targetKey } from "../names.ts";
 import {
@@ -12,6 +13,7 @@ import {
   deleteSql,
   MARKED,
   markBasesSql,
+  newestSql,
   removeSql,
   type StagedRows,
   type TableLayout,
@@ -24,7 +26,7 @@ import { COMMIT_TIME_COLUMN, VERSION_COLUMN } from "../../warehouse/own-columns.
 /** DuckDB looks up to 2,048 keys up in an index; for more it reads the column. */
 export const LISTED_TOGETHER = 1_000;
 /** To look a key up costs as much as to read so many keys of the column. */
-const KEYS_PER_LOOKUP = 1_000;
+const KEYS_PER_LOOKUP = 3_000;
 /** So few are always looked up. */
 const LOOKUPS_MIN = 50;
 /** In a larger table changes in place cost more. */
@@ -65,9 +67,52 @@ export class TableSizes {
   }
 }
 
+const NO_ROW = -1n;
+
+/**
+ * The newest version that each table of a lake may have. Invariant: never below what is there. It holds while the sink has
+ * the lease, so it is read again after each opening.
+ */
+export class NewestVersions {
+  /** By target key. */
+  readonly #known = new Map<string, bigint>();
+
+  forget(): void {
+    this.#known.clear();
+  }
+
+  async of(connection: EngineConnection, layout: TableLayout): Promise<bigint> {
+    const key = targetKey(layout.target);
+    const known = this.#known.get(key);
+    if (known !== undefined) return known;
+    const [[text = ""] = []] = await readTextRows(connection, newestSql(layout));
+    const found = text === "" ? NO_ROW : BigInt(text);
+    this.#known.set(key, found);
+    return found;
+  }
+
+  wrote({ target }: TableLayout, writes: TableWrites): void {
+    const key = targetKey(target);
+    const known = this.#known.get(key);
+    if (known === undefined) return;
+    let newest = known;
+    for (const version of versionsOf(writes)) if (version > newest) newest = version;
+    this.#known.set(key, newest);
+  }
+}
+
+export function* versionsOf({ blocks, block, row, count }: TableWrites): Generator<bigint> {
+  for (let i = 0; i < count; i++) {
+    const { transactions, tx } = blocks[block[i]!]!;
+    yield transactions.version[tx[row[i]!]!]!;
+  }
+}
+
 export interface ReplaceTools {
   readonly connection: EngineConnection;
   readonly sizes: TableSizes;
+  /** Of a lake's tables. */
+  readonly newest: NewestVersions;
   /** Whether to trust the log's hints: rows that should be new are, rows that should exist do, and none is newer. */
   readonly trust: boolean;
   /** Whether the target has `_millrace_exact`. */

@@ -29,7 +29,7 @@ export function isSmall({ pass, layout, writes, entries }: Staging): boolean {
   return entries.every((entry) => sizeOf(writes, entry) <= BYTES_MAX / entries.length);
 }
 
-function sizeOf({ blocks, block, row, action }: TableWrites, entry: number): number {
+export function sizeOf({ blocks, block, row, action }: TableWrites, entry: number): number {
   const { bytes, before, after } = blocks[block[entry]!]!;
   const offset = (action[entry] === DELETE ? before : after)[row[entry]!]!;
   return tupleEnd(bytes, offset) - offset;

@@ -1,14 +1,25 @@
 import * as z from "zod";
 import type { ShapeNote } from "../../../src/core/targets/base-floors.ts";
 import { invariant } from "../../../src/core/invariant.ts";
-import { documentField } from "../../../src/core/targets/names.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { TIME_FIELD, VERSION_FIELD } from "../write/document.ts";
 import { STORED_SHAPE } from "../../kit/stored-shape.ts";
-import { classifyEngine, partError, searchError, tooManyShards } from "../errors.ts";
+import { classifyEngine, partError, refusedDefinition, searchError, tooManyShards } from "../errors.ts";
 import { type Answer, errorOf, fieldOf, parsed, pathOf, type SearchClient } from "../http.ts";
 import type { IndexIdentity } from "./tables.ts";
-import { fieldCountOf, type Mapping, mappingOf } from "./types.ts";
+import type { CheckedTable, TableName } from "../../../src/core/contracts/connector.ts";
+import {
+  changedSettings,
+  definitionFor,
+  type DefinitionNote,
+  type IndexParts,
+  isSameNote,
+  notedProperties,
+  PAGE_MAX,
+  propertiesBy,
+  redescribed,
+} from "./definition.ts";
+import { fieldCountOf, hasSubstitute, isTaken, type Mapping, substituted } from "./types.ts";
 
 /** How long the engine remembers the version of a deleted document: longer than a replay takes. */
 const GC_DELETES = "1h";
@@ -23,8 +34,10 @@ export const SURE = {
   "index.final_pipeline": "_none",
   "index.translog.durability": "request",
 };
-/** The largest page of a search. */
-const PAGE_MAX = 5_000;
+/** Whether vectors are left out of the stored document, as engines that know it do by default. */
+const WITHOUT_VECTORS = "index.mapping.exclude_source_vectors";
+const LACKING =
+  /(?:No handler for type|The mapper type) \[(\w+)\]|unknown setting \[(index\.mapping\.exclude_source_vectors|index\.knn)\]/;
 const FIELDS_MAX_DEFAULT = 1_000;
 /** JSON that is only stored still counts; the engines' parser stops at this depth. */
 const DEPTH_MAX = 1_000;
@@ -35,6 +48,7 @@ export interface IndexOptions {
   readonly replicas: number | undefined;
   readonly shards: number | undefined;
   readonly refreshInterval: string;
+  readonly parts: IndexParts;
 }
 
 const FIELD = z.looseObject({ type: z.string().optional(), fields: z.record(z.string(), z.unknown()).optional() });
@@ -42,6 +56,12 @@ const MARK = z.object({
   daemon: z.string().optional(),
   table: z.string().optional(),
   shape: STORED_SHAPE.optional(),
+  definition: z
+    .object({
+      settings: z.record(z.string(), z.unknown()),
+      properties: z.record(z.string(), z.record(z.string(), z.unknown())),
+    })
+    .optional(),
   checkpoint: z.boolean().optional(),
 });
 const INDEX = z.object({
@@ -124,6 +144,7 @@ const FITTING: readonly (readonly [setting: string, fits: (value: string) => boo
   ["index.translog.durability", (value) => value.toLowerCase() === "request"],
   ["index.mode", (value) => value === "standard"],
   ["index.mapping.source.mode", (value) => value.toLowerCase() === "stored"],
+  [WITHOUT_VECTORS, (value) => value === "false"],
   ["index.max_result_window", (value) => Number(value) >= PAGE_MAX],
 ];
 const NARROWING = new Set(["filter", "routing", "index_routing", "search_routing"]);
@@ -133,6 +154,9 @@ export interface FoundIndex extends IndexIdentity {
   readonly fieldCountMax: number;
   /** Null in an index that an older Millrace created. */
   readonly note: ShapeNote | null;
+  /** What the configuration said when it was made, or its settings were set. */
+  readonly definition: DefinitionNote;
+  readonly settings: Readonly<Record<string, unknown>>;
 }
 
 export interface FoundIndices {
@@ -146,6 +170,8 @@ export interface FoundIndices {
 export interface Engine {
   readonly client: SearchClient;
   readonly options: IndexOptions;
+  /** Types of fields, and settings, that it is known to lack. */
+  readonly lacking: Set<string>;
 }
 
 export interface Aliases {
@@ -228,6 +254,8 @@ export function indexBehind(
     fields: new Map(Object.entries(mappings.properties ?? {})),
     fieldCountMax: settings["index.mapping.total_fields.limit"],
     note: mark.shape ?? null,
+    definition: mark.definition ?? { settings: {}, properties: {} },
+    settings,
   };
 }
 
@@ -238,21 +266,12 @@ export async function createIndex(
   wanted: NewIndex,
   signal: AbortSignal,
 ): Promise<FoundIndex> {
-  const { client, options } = engine;
+  const { client } = engine;
   const { index, alias } = wanted;
-  const create = (hasUnsignedLong: boolean): Promise<Answer> =>
-    client.request(
-      {
-        method: "PUT",
-        path: pathOf(index),
-        query: { timeout: SHARD_TIMEOUT },
-        body: definitionOf(wanted, table, options, hasUnsignedLong),
-      },
-      signal,
-    );
-  let answer = await create(true);
-  // Some distributions lack the type. The document is the same, but ranges are not available then.
-  if (answer.status === 400 && answer.body.includes("[unsigned_long]")) answer = await create(false);
+  const answer = await withSubstitutes(engine, () => {
+    const body = definitionOf(wanted, table, engine);
+    return client.request({ method: "PUT", path: pathOf(index), query: { timeout: SHARD_TIMEOUT }, body }, signal);
+  });
   if (answer.status === 400 && errorOf(answer).type === "resource_already_exists_exception") {
     throw searchError("MR3106", "fatal", `the index ${index} for ${table.id} exists without the alias ${alias}`);
   }
@@ -261,10 +280,12 @@ export async function createIndex(
   const taken = takenName(answer);
   if (taken !== null)
     throw searchError("MR3106", "fatal", `the index ${index} for ${table.id} can't be made: ${taken}`);
+  // Its own words: they quote the configuration, and no document.
+  if (answer.status === 400 && isDefined(engine, table)) throw refusedDefinition(table.id, reasonOf(answer));
   expectOk(answer, `creating the index of ${table.id}`, table.id);
   const { current: made } = await findIndices(engine, table, { alias, nextAlias: alias }, signal);
   invariant(made !== null, "a created index exists");
-  const other = fieldOfOtherType(made, table);
+  const other = fieldOfOtherType(engine, made, table);
   if (other !== null) {
     throw searchError(
       "MR3107",
@@ -273,6 +294,19 @@ export async function createIndex(
     );
   }
   return made;
+}
+
+/** Some engines lack a type or a setting; they say so, and get what takes its place. */
+async function withSubstitutes({ lacking }: Engine, ask: () => Promise<Answer>): Promise<Answer> {
+  for (;;) {
+    const answer = await ask();
+    if (answer.status !== 400) return answer;
+    const [, type, setting] = LACKING.exec(answer.body.toString("utf8")) ?? [];
+    // The plugin brings the setting and the type.
+    const lacks = type !== undefined && hasSubstitute(type) ? type : setting === "index.knn" ? "knn_vector" : setting;
+    if (lacks === undefined || lacking.has(lacks)) return answer;
+    lacking.add(lacks);
+  }
 }
 
 /** Why an index can't be made under its name; null: for another reason, or it was made. */
@@ -287,10 +321,10 @@ export function takenName(answer: Answer): string | null {
 }
 
 /** A field that the index has with another type than the table needs; such an index can't take the table. */
-export function fieldOfOtherType({ fields }: FoundIndex, table: TableVersion): string | null {
-  const other = propertiesOf(table).find(([field, { type }]) => {
+export function fieldOfOtherType(engine: Engine, { fields }: FoundIndex, table: TableVersion): string | null {
+  const other = propertiesOf(engine, table).find(([field, mapping]) => {
     const held = fields.get(field);
-    return held !== undefined && !isSameType(held.type ?? "object", type);
+    return held !== undefined && !isTaken(held, mapping);
   });
   return other?.[0] ?? null;
 }
@@ -304,28 +338,32 @@ interface Extension {
 
 /** The fields and subfields that are missing, and the shape that is to be noted; null: nothing. */
 export function extensionOf(
-  { fields, fieldCountMax, note: noted }: FoundIndex,
+  engine: Engine,
+  { fields, fieldCountMax, note: noted, definition }: FoundIndex,
   table: TableVersion,
   note: ShapeNote,
 ): Extension | null {
   const missing: Record<string, Mapping> = Object.create(null);
-  for (const [field, mapping] of propertiesOf(table)) {
+  for (const [field, mapping] of propertiesOf(engine, table)) {
     const held = fields.get(field);
     const lacksForm = Object.keys(mapping.fields ?? {}).some((form) => held?.fields?.[form] === undefined);
     if (held === undefined || lacksForm) missing[field] = mapping;
   }
-  if (Object.keys(missing).length === 0 && JSON.stringify(noted) === JSON.stringify(note)) return null;
-  const limit = fieldsMaxOf(table) + fields.size * 2;
+  const wanted = notedBy(engine, table);
+  const isNoted = JSON.stringify(noted) === JSON.stringify(note) && isSameNote(definition, wanted);
+  if (Object.keys(missing).length === 0 && isNoted) return null;
+  const limit = fieldsMaxOf(engine, table) + fields.size * 2;
   return { missing, fieldCountMax: limit > fieldCountMax ? limit : undefined, note };
 }
 
 /** Under the index's alias for writing: a request that comes late has no effect. */
 export async function extendIndex(
-  { client, options }: Engine,
+  engine: Engine,
   table: TableVersion,
   { alias, extension: { missing, fieldCountMax, note } }: { readonly alias: string; readonly extension: Extension },
   signal: AbortSignal,
 ): Promise<void> {
+  const { client, lacking } = engine;
   if (fieldCountMax !== undefined) {
     const body = { "index.mapping.total_fields.limit": fieldCountMax };
     expectOk(
@@ -334,24 +372,22 @@ export async function extendIndex(
       table.id,
     );
   }
-  const body = Buffer.from(JSON.stringify({ _meta: metaOf(table, options, note), properties: missing }));
-  expectEveryNode(
-    await client.request({ method: "PUT", path: `${pathOf(alias)}/_mapping`, body }, signal),
-    `adding fields to the index of ${table.id}`,
-    table.id,
-  );
+  const answer = await withSubstitutes(engine, () => {
+    const properties = Object.fromEntries(
+      Object.entries(missing).map(([field, mapping]) => [field, substituted(mapping, lacking)]),
+    );
+    const body = Buffer.from(JSON.stringify({ _meta: metaOf(engine, table, note), properties }));
+    return client.request({ method: "PUT", path: `${pathOf(alias)}/_mapping`, body }, signal);
+  });
+  expectEveryNode(answer, `adding fields to the index of ${table.id}`, table.id);
 }
 
-function definitionOf(
-  { alias, writeAlias, isHidden, note }: NewIndex,
-  table: TableVersion,
-  options: IndexOptions,
-  hasUnsignedLong: boolean,
-): Buffer {
+function definitionOf({ alias, writeAlias, isHidden, note }: NewIndex, table: TableVersion, engine: Engine): Buffer {
+  const { lacking } = engine;
   const properties: Record<string, Mapping> = Object.create(null);
-  for (const [field, mapping] of propertiesOf(table)) {
-    properties[field] = mapping.type === "unsigned_long" && !hasUnsignedLong ? UNSIGNED_LONG_SUBSTITUTE : mapping;
-  }
+  for (const [field, mapping] of propertiesOf(engine, table)) properties[field] = substituted(mapping, lacking);
+  const hasVectors = Object.values(properties).some(({ type }) => type === "dense_vector");
+  const hasGraphs = Object.values(properties).some(({ type }) => type === "knn_vector");
   const definition = {
     aliases: {
       [alias]: { is_write_index: true, ...(isHidden ? { is_hidden: true } : {}) },
@@ -361,44 +397,164 @@ function definitionOf(
       ...(isHidden ? { "index.hidden": true } : {}),
       ...SURE,
       "index.gc_deletes": GC_DELETES,
-      "index.refresh_interval": options.refreshInterval,
-      "index.mapping.total_fields.limit": Math.max(FIELDS_MAX_DEFAULT, fieldsMaxOf(table)),
+      "index.mapping.total_fields.limit": Math.max(FIELDS_MAX_DEFAULT, fieldsMaxOf(engine, table)),
       "index.mapping.depth.limit": DEPTH_MAX,
-      ...(options.replicas === undefined ? {} : { "index.number_of_replicas": options.replicas }),
-      ...(options.shards === undefined ? {} : { "index.number_of_shards": options.shards }),
+      ...(!hasVectors || lacking.has(WITHOUT_VECTORS) ? {} : { [WITHOUT_VECTORS]: false }),
+      ...(hasGraphs ? { "index.knn": true } : {}),
+      ...settingsFor(engine, table),
     },
     mappings: {
       dynamic: false,
       _source: { enabled: true },
-      _meta: metaOf(table, options, note),
+      _meta: metaOf(engine, table, note),
       properties,
     },
   };
   return Buffer.from(JSON.stringify(definition));
 }
 
-function metaOf(table: TableVersion, { owner }: IndexOptions, shape: ShapeNote): object {
-  return { millrace: { daemon: owner, table: table.id, shape } };
+function metaOf(engine: Engine, table: TableVersion, shape: ShapeNote): object {
+  const { owner } = engine.options;
+  return { millrace: { daemon: owner, table: table.id, shape, definition: notedBy(engine, table) } };
 }
 
-const UNSIGNED_LONG_SUBSTITUTE: Mapping = { type: "keyword" };
+/** What is noted of the definition of a table's index. */
+function notedBy(engine: Engine, table: TableVersion): DefinitionNote {
+  const properties = notedProperties(definitionFor(engine.options.parts, table), table);
+  return { settings: settingsFor(engine, table), properties };
+}
 
-function propertiesOf(table: TableVersion): [field: string, mapping: Mapping][] {
+/** The settings that the configuration asks for. */
+export function settingsFor({ options }: Pick<Engine, "options">, table: TableName): Readonly<Record<string, unknown>> {
+  const { replicas, shards, refreshInterval, parts } = options;
+  return {
+    "index.refresh_interval": refreshInterval,
+    ...(replicas === undefined ? {} : { "index.number_of_replicas": replicas }),
+    ...(shards === undefined ? {} : { "index.number_of_shards": shards }),
+    ...definitionFor(parts, table).settings,
+  };
+}
+
+export function isDefined({ options }: Engine, table: TableName): boolean {
+  const { settings, properties } = definitionFor(options.parts, table);
+  return Object.keys(settings).length + Object.keys(properties).length > 0;
+}
+
+/** The field that the index has in a form that the table, or the configuration, does not want any more; null: it may stay. */
+export function outdatedField(engine: Engine, found: FoundIndex, table: TableVersion): string | null {
+  const properties = notedProperties(definitionFor(engine.options.parts, table), table);
+  return (
+    fieldOfOtherType(engine, found, table) ??
+    redescribed(found.definition, properties, found.fields) ??
+    firstVector(engine, found, table)
+  );
+}
+
+/** A field of vectors for an index that was made without any: it lacks the settings that they need. */
+function firstVector(engine: Engine, { fields, settings }: FoundIndex, table: TableVersion): string | null {
+  if (settings[WITHOUT_VECTORS] !== undefined || settings["index.knn"] !== undefined) return null;
+  const added = propertiesOf(engine, table).find(([field, { type }]) => type === "dense_vector" && !fields.has(field));
+  return added?.[0] ?? null;
+}
+
+/** The settings of the configuration that have changed since the index was made; null: one is not set any more. */
+export function settingsChange(engine: Engine, found: FoundIndex, table: TableName): Readonly<Record<string, unknown>> {
+  return changedSettings(found.definition, settingsFor(engine, table));
+}
+
+/**
+ * Sets them where the engine can do that in a living index; false: it can't. Under the index's alias for writing, as
+ * `extendIndex`. What was changed by hand stays.
+ */
+export async function changeSettings(
+  engine: Engine,
+  found: FoundIndex,
+  { table, alias, changed }: { readonly table: TableVersion; readonly alias: string; readonly changed: object },
+  signal: AbortSignal,
+): Promise<boolean> {
+  const { client, options } = engine;
+  const answer = await client.request({ method: "PUT", path: `${pathOf(alias)}/_settings`, body: changed }, signal);
+  if (answer.status === 400) return false;
+  expectEveryNode(answer, `changing settings of the index of ${table.id}`, table.id);
+  const definition = { ...found.definition, settings: settingsFor(engine, table) };
+  const mark = { daemon: options.owner, table: table.id, shape: found.note ?? undefined, definition };
+  const body = { _meta: { millrace: mark } };
+  const noted = await client.request({ method: "PUT", path: `${pathOf(alias)}/_mapping`, body }, signal);
+  expectEveryNode(noted, `noting settings of the index of ${table.id}`, table.id);
+  return true;
+}
+
+function propertiesOf({ options }: Pick<Engine, "options">, table: TableVersion): [field: string, mapping: Mapping][] {
   return [
     [VERSION_FIELD, { type: "long" }],
     [TIME_FIELD, { type: "date", format: "strict_date_optional_time_nanos" }],
-    ...table.columns.map(({ name, type }): [string, Mapping] => [documentField(name), mappingOf(type)]),
+    ...propertiesBy(definitionFor(options.parts, table), table).map(([field, mapping]): [string, Mapping] => [
+      field,
+      mapping,
+    ]),
   ];
 }
 
-function fieldsMaxOf(table: TableVersion): number {
+function fieldsMaxOf(engine: Engine, table: TableVersion): number {
   // Room for twice the fields: columns come and go, and fields stay.
-  return propertiesOf(table).reduce((count, [, mapping]) => count + fieldCountOf(mapping), 0) * 2;
+  return propertiesOf(engine, table).reduce((count, [, mapping]) => count + fieldCountOf(mapping), 0) * 2;
 }
 
-function isSameType(held: string, wanted: string): boolean {
-  return held === wanted || (wanted === "unsigned_long" && held === UNSIGNED_LONG_SUBSTITUTE.type);
+/** The body of an index that is made to ask the engine about a definition. */
+export function trialDefinition(engine: Engine, table: CheckedTable): string {
+  const { options, lacking } = engine;
+  const definition = definitionFor(options.parts, table);
+  const columns = table.columns ?? [];
+  const properties = Object.fromEntries(
+    table.columns === undefined
+      ? Object.entries(definition.properties).map(([name, part]) => [name, { type: "object", ...part }])
+      : propertiesBy(definition, { columns }).map(([field, mapping]) => [field, substituted(mapping, lacking)]),
+  );
+  const settings = {
+    "index.mapping.total_fields.limit": Math.max(
+      FIELDS_MAX_DEFAULT,
+      Object.keys(properties).length * TRIAL_FIELDS_EACH,
+    ),
+    ...settingsFor(engine, table),
+    ...SURE,
+    "index.hidden": true,
+    "index.number_of_replicas": 0,
+  };
+  return JSON.stringify({ settings, mappings: { dynamic: false, properties } });
 }
+
+const TRIAL_FIELDS_EACH = 10;
+
+/** Makes such an index under this name, and drops it. Returns why the engine refuses it; null: it takes it. */
+export async function tryDefinition(
+  engine: Engine,
+  table: CheckedTable,
+  index: string,
+  signal: AbortSignal,
+): Promise<string | null> {
+  const { client } = engine;
+  const path = pathOf(index);
+  const answer = await withSubstitutes(engine, () => {
+    const body = Buffer.from(trialDefinition(engine, table));
+    return client.request(
+      { method: "PUT", path, query: { timeout: SHARD_TIMEOUT, wait_for_active_shards: "0" }, body },
+      signal,
+    );
+  });
+  if (answer.status === 400) return reasonOf(answer);
+  expectOk(answer, `asking about the index of ${table.schema}.${table.table}`);
+  expectOk(await client.request({ method: "DELETE", path }, signal), "dropping an index that was made to ask");
+  return null;
+}
+
+/** The engine's sentence on a refused definition. */
+export function reasonOf(answer: Answer): string {
+  const cause = fieldOf(fieldOf(parsed(answer.body), "error"), "caused_by");
+  const reason = fieldOf(cause, "reason") ?? fieldOf(fieldOf(parsed(answer.body), "error"), "reason");
+  return String(reason).slice(0, REASON_CHARACTERS_MAX);
+}
+
+const REASON_CHARACTERS_MAX = 500;
 
 /** `table`: see `classifyEngine`. */
 export function expectOk(answer: Answer, what: string, table?: string): void {
@@ -429,7 +585,7 @@ export function expectEveryNode(answer: Answer, what: string, table?: string): v
 /** Makes everything written so far searchable. `table`: see `classifyEngine`. */
 export async function refresh(
   client: SearchClient,
-  index: string,
+  index: string | readonly string[],
   table: string | undefined,
   signal: AbortSignal,
 ): Promise<void> {

@@ -1,23 +1,30 @@
 import { shapeNote } from "../../../src/core/targets/base-floors.ts";
 import type { CompleteTables } from "../../../src/core/checkpoint/completeness.ts";
+import { findMillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { Logger } from "../../../src/core/contracts/telemetry.ts";
 import { versionSince } from "../../kit/stored-shape.ts";
 import {
+  changeSettings,
   createIndex,
   extendIndex,
   extensionOf,
-  fieldOfOtherType,
   type Engine,
   findIndices,
+  type FoundIndex,
+  indexBehind,
   type IndexOptions,
+  outdatedField,
+  settingsChange,
+  storedIndices,
 } from "./ddl.ts";
-import { droppedError } from "../errors.ts";
+import { conflictsOf, definitionFor } from "./definition.ts";
+import { droppedError, refusedDefinition } from "../errors.ts";
 import type { WriteFence } from "../fence.ts";
 import type { SearchClient } from "../http.ts";
 import { dropIndex, indexAfter, moveAlias, nextAliasOf } from "./next-index.ts";
-import { absentIndices, reviseIndices } from "./presence.ts";
+import { absentIndices, chunksByLength, reviseIndices } from "./presence.ts";
 import type { CheckpointChange, CheckpointContent, StoredCheckpoint } from "../checkpoint.ts";
 import { type IndexIdentity, type PreparedIndex, type TableIndex, writtenIndex } from "./tables.ts";
 
@@ -39,7 +46,7 @@ export class TableIndices {
 
   constructor(client: SearchClient, options: IndexOptions, fence: WriteFence, document: StoredCheckpoint, log: Logger) {
     this.#client = client;
-    this.#engine = { client, options };
+    this.#engine = { client, options, lacking: new Set() };
     this.#fence = fence;
     this.#document = document;
     this.#log = log;
@@ -99,13 +106,15 @@ export class TableIndices {
       throw droppedError(nextAlias);
     }
     const target = filling ?? current;
-    if (next !== null && (filling === null || fieldOfOtherType(filling, table) !== null)) {
+    this.#expectDefinition(table);
+    const fits = target !== null && (await this.#fits(target, table, signal));
+    if (next !== null && (filling === null || !fits)) {
       // Created but never recorded, so it has no rows; or begun for a shape that the table no longer has.
       await dropIndex(this.#client, next, signal);
     }
-    if (target !== null && fieldOfOtherType(target, table) === null) {
+    if (fits) {
       const note = shapeNote(target.note, table, versionSince(this.#document.position));
-      const extension = extensionOf(target, table, note);
+      const extension = extensionOf(this.#engine, target, table, note);
       if (extension !== null) {
         const [entered] = (await this.#fence.enter([target], signal)).aliases;
         await this.#document.compare(signal);
@@ -125,7 +134,10 @@ export class TableIndices {
     failpoint("elasticsearch.index-made", table);
     await this.#record(table.id, current === null ? index : { ...identityOf(current), next: index }, signal);
     if (current !== null) {
-      this.#log.info({ table: table.id, index: index.index }, "a type changed: the table is read into a new index");
+      this.#log.info(
+        { table: table.id, index: index.index },
+        "a type, a setting or a mapping changed: the table is read into a new index",
+      );
     }
     return { index, note: made.note };
   }
@@ -135,7 +147,50 @@ export class TableIndices {
     const known = this.#indices.get(table.id);
     if (known === undefined || known.next !== undefined) return false;
     const { current, next } = await findIndices(this.#engine, table, { alias, nextAlias: nextAliasOf(alias) }, signal);
-    return current?.uuid === known.uuid && next === null && fieldOfOtherType(current, table) === null;
+    return current?.uuid === known.uuid && next === null && (await this.#fits(current, table, signal));
+  }
+
+  /**
+   * The tables whose index, to which they are written, is not as the configuration wants it. What can be changed in a living
+   * index is changed.
+   */
+  async outdated(tables: readonly TableVersion[], signal: AbortSignal): Promise<ReadonlySet<string>> {
+    const outdated = new Set<string>();
+    const { options } = this.#engine;
+    const held = tables.flatMap((table) => {
+      const written = this.written(table.id);
+      return written === undefined ? [] : [{ table, written }];
+    });
+    for (const chunk of chunksByLength(held, ({ written }) => written.alias)) {
+      const names = chunk.map(({ written }) => written.alias);
+      const found = await storedIndices(this.#client, names, { text: "looking at the sink's indices" }, signal);
+      for (const { table, written } of chunk) {
+        const index = ownIndex(found, written, table, options);
+        if (index === null) continue;
+        // `prepare` then tells what does not fit, before anything is written.
+        const isPossible = conflictsOf(definitionFor(options.parts, table), table.columns).length === 0;
+        if (!isPossible || !(await this.#fits(index, table, signal))) outdated.add(table.id);
+      }
+    }
+    return outdated;
+  }
+
+  async #fits(found: FoundIndex, table: TableVersion, signal: AbortSignal): Promise<boolean> {
+    if (outdatedField(this.#engine, found, table) !== null) return false;
+    const changed = settingsChange(this.#engine, found, table);
+    if (Object.keys(changed).length === 0) return true;
+    const [alias] = (await this.#fence.enter([found], signal)).aliases;
+    await this.#document.compare(signal);
+    const isChanged = await changeSettings(this.#engine, found, { table, alias: alias!, changed }, signal);
+    const settings = Object.keys(changed);
+    if (isChanged)
+      this.#log.info({ table: table.id, settings }, "settings of the index changed, as the configuration says");
+    return isChanged;
+  }
+
+  #expectDefinition(table: TableVersion): void {
+    const [first] = conflictsOf(definitionFor(this.#engine.options.parts, table), table.columns);
+    if (first !== undefined) throw refusedDefinition(table.id, `\`${first.key}\`: ${first.what}; ${first.fix}`);
   }
 
   /** From here on the indices are known by their UUIDs, also after a restart. */
@@ -179,6 +234,22 @@ export class TableIndices {
       if (table.next === undefined) this.#filling.delete(id);
       else this.#filling.add(id);
     }
+  }
+}
+
+/** Null: it is gone, or not the sink's own any more, which `prepare` tells. */
+function ownIndex(
+  found: Parameters<typeof indexBehind>[0],
+  { alias, uuid }: IndexIdentity,
+  table: TableVersion,
+  options: IndexOptions,
+): FoundIndex | null {
+  try {
+    const index = indexBehind(found, alias, table, options);
+    return index?.uuid === uuid ? index : null;
+  } catch (error) {
+    if (findMillraceError(error)?.kind !== "fatal") throw error;
+    return null;
   }
 }
 

@@ -52,6 +52,7 @@ function landing(type: ColumnType): Landing {
     case "uuid":
     case "time":
     case "array":
+    case "vector":
       return TEXT;
     default:
       return type satisfies never;

@@ -59,10 +59,15 @@ export function trusted(ca: string, isEncrypted: boolean, location: string): Con
   }
 }
 
+/** The client's own error, before it sends anything, has neither a name nor a code. */
+const NO_REGION = "Region is missing";
+
 /** By the code of the answer, never by its text. */
 export function classifyS3(error: unknown, bucket: string, signal: AbortSignal, server?: string): unknown {
   const location = server === undefined ? bucket : `${bucket} at ${server}`;
   if (isAborted(error) || signal.aborted) return error;
+  if (error instanceof Error && error.message === NO_REGION)
+    return bucketError("MR3229", "blocked", `${bucket}: no region is known: set \`s3.region\`, or AWS_REGION`, error);
   const tls = tlsFailure(codeOf(error));
   if (tls !== undefined) return bucketError("MR2003", "blocked", `${location}: TLS to S3 failed: ${tls.what}`);
   const answer = answerOf(error);

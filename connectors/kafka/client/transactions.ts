@@ -38,6 +38,8 @@ interface WriterOptions {
   readonly compression: Compression;
   /** A partition that is in each transaction, whether it has records there or not. */
   readonly always?: Partition;
+  /** What the brokers take for the batches of one request, where that may be less than usual. */
+  readonly requestBytesMax?: number;
 }
 
 interface AddedTopic {
@@ -52,6 +54,12 @@ interface Begun {
   readonly link: object;
   /** What the transaction before came to; null: the brokers do not tell. */
   readonly before: Ending | null;
+}
+
+/** Partitions in which a transaction may be open that has ended. */
+export interface Untold {
+  readonly partitions: readonly Partition[];
+  readonly outcome: Ending;
 }
 
 interface Announced {
@@ -69,20 +77,27 @@ export class TransactionalWriter {
   readonly #coordinator: number;
   readonly #compression: Compression;
   readonly #always: Partition | null;
+  readonly #requestBytes: number;
   /** By broker, the coordinator's and those of the partitions' leaders. */
   readonly #links: Map<number, object>;
   /** By topic id, the next sequence number of each partition. */
   readonly #sequences = new Map<string, Int32Array>();
   /** By topic id, the partitions of the open transaction. */
   #announced = new Map<string, Announced>();
-  /** Those of the last one. */
+  /** Those of the last one, and what it came to. */
   #ended: readonly Announced[] = [];
+  #outcome: Ending = "committed";
   /** By broker, the requests without an answer, and those that failed. */
   readonly #flying = new Map<number, Set<Promise<void>>>();
 
-  private constructor(cluster: Cluster, { clock, id, compression, always }: WriterOptions, begun: Begun) {
+  private constructor(
+    cluster: Cluster,
+    { clock, id, compression, always, requestBytesMax }: WriterOptions,
+    begun: Begun,
+  ) {
     this.#cluster = cluster;
     this.#always = always ?? null;
+    this.#requestBytes = Math.min(REQUEST_BYTES, requestBytesMax ?? REQUEST_BYTES);
     this.#clock = clock;
     this.#id = id;
     this.#compression = compression;
@@ -117,10 +132,10 @@ export class TransactionalWriter {
   }
 
   /**
-   * Null, unless a connection to a broker was lost since the last transaction; then the partitions of that one. It is
-   * committed, but not told where a broker was away.
+   * Null, unless a connection to a broker was lost since the last transaction; then the partitions of that one. It has ended,
+   * but not where a broker was away.
    */
-  async untold(signal: AbortSignal): Promise<readonly Partition[] | null> {
+  async untold(signal: AbortSignal): Promise<Untold | null> {
     let isCutOff = false;
     for (const [broker, link] of this.#links) {
       const now = await this.#cluster.linkTo(broker, signal);
@@ -128,9 +143,10 @@ export class TransactionalWriter {
       this.#links.set(broker, now);
     }
     if (!isCutOff) return null;
-    return this.#ended.flatMap(({ name, topic, partitions }) =>
-      [...partitions].map((partition) => ({ name, topic, partition })),
+    const partitions = this.#ended.flatMap(({ name, topic, partitions: all }) =>
+      [...all].map((partition) => ({ name, topic, partition })),
     );
+    return { partitions, outcome: this.#outcome };
   }
 
   /** Ends what was begun under this id, and is open in these partitions, also by earlier writers. */
@@ -182,11 +198,21 @@ export class TransactionalWriter {
 
   /** Ends the transaction. When this resolves, readers of committed records see it; when it rejects, they may. */
   async commit(signal: AbortSignal): Promise<void> {
+    await this.#end("committed", signal);
+  }
+
+  /** Ends the transaction, if one has begun, as if nothing of it had been sent. */
+  async abort(signal: AbortSignal): Promise<void> {
+    if (this.#announced.size > 0) await this.#end("aborted", signal);
+  }
+
+  async #end(outcome: Ending, signal: AbortSignal): Promise<void> {
     await Promise.all([...this.#flying.values()].flatMap((flying) => [...flying]));
     const { producerId, producerEpoch } = this.#producer;
-    const end = [this.#id, producerId, producerEpoch, true];
+    const end = [this.#id, producerId, producerEpoch, outcome === "committed"];
     await about(this.#id, this.#cluster.request("EndTxn", this.#coordinator, signal, ...end));
     this.#ended = [...this.#announced.values()];
+    this.#outcome = outcome;
     this.#announced = new Map();
   }
 
@@ -234,7 +260,7 @@ export class TransactionalWriter {
     const flying = this.#flying.get(leader) ?? new Set();
     this.#flying.set(leader, flying);
     const all: Promise<void>[] = [];
-    for (const batches of inRequests(sent)) {
+    for (const batches of inRequests(sent, this.#requestBytes)) {
       while (flying.size >= IN_FLIGHT_MAX) await Promise.race(flying);
       const answered = send(this.#id, batches);
       all.push(answered);
@@ -248,7 +274,7 @@ export class TransactionalWriter {
   }
 }
 
-function* inRequests(batches: readonly SentBatch[]): Generator<readonly SentBatch[]> {
+function* inRequests(batches: readonly SentBatch[], bytesMax: number): Generator<readonly SentBatch[]> {
   let rest = batches;
   while (rest.length > 0) {
     const request: SentBatch[] = [];
@@ -257,7 +283,7 @@ function* inRequests(batches: readonly SentBatch[]): Generator<readonly SentBatc
     let byteCount = 0;
     for (const one of rest) {
       const key = `${one.name} ${one.partition}`;
-      const fits = !taken.has(key) && (request.length === 0 || byteCount + one.bytes.length <= REQUEST_BYTES);
+      const fits = !taken.has(key) && (request.length === 0 || byteCount + one.bytes.length <= bytesMax);
       taken.add(key);
       if (fits) byteCount += one.bytes.length;
       (fits ? request : later).push(one);

@@ -68,7 +68,11 @@ export async function serve(
     await topics.prepare([names.requests, names.answers], until, { partitions: 1, settings: CALL_SETTINGS });
     topics.expectUncompacted([names.requests, names.answers]);
     const id = answersId(settings);
-    const writer = await TransactionalWriter.open(cluster, { clock, id, compression }, until);
+    const writer = await TransactionalWriter.open(
+      cluster,
+      { clock, id, compression, requestBytesMax: topics.requestBytesMax },
+      until,
+    );
     const requested = { ...topics.get(names.requests), partition: 0 };
     const { end } = await extentOf(cluster, requested, until);
     const answering = new Answering(relayed, clock, settings.takesConditions);

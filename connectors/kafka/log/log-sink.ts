@@ -59,7 +59,7 @@ export class LogSink implements Sink, TargetRows {
     await this.#writer.attempt(signal, async ({ topics, writer, leftOpen }) => {
       const records = this.#writer.records();
       const untold = await writer.untold(signal);
-      if (untold !== null) await leftOpen.commit(untold, signal);
+      if (untold !== null) await leftOpen.tell(untold, signal);
       this.#add(batch, records, topics);
       outcome.waiting?.();
       await this.#writer.commit(batch.checkpoint, { open: "", topics: NO_CHECKPOINT.topics }, records, signal);

@@ -1,6 +1,6 @@
 /** What a batch says, as records of the sink's format: changes in commit order, barriers, and where transactions begin and end. */
 import { ByteWriter } from "../../../src/core/bytes.ts";
-import type { Outcome } from "../../../src/core/contracts/sink.ts";
+import type { RefusedEntry } from "../../../src/core/contracts/sink.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
 import { DELETE, type Batch, type TableWrites, type TruncateInLog } from "../../../src/core/model/batch.ts";
 import { CommitWalk, type RowsBatch } from "../../kit/ordered-changes.ts";
@@ -11,7 +11,7 @@ import { type Barrier, type Format, Inexpressible, type RecordContext } from "..
 import { type TopicNaming, topicOf, transactionTopic } from "../names.ts";
 import type { OpenTransaction } from "./open-transaction.ts";
 import type { BatchRecords } from "../writer/records.ts";
-import type { Topics, UsableTopic } from "../writer/topics.ts";
+import { isOfTopic, type Topics, type UsableTopic } from "../writer/topics.ts";
 
 interface ChangeSettings {
   readonly naming: TopicNaming;
@@ -49,7 +49,8 @@ export class BatchChanges {
     this.#format = format;
   }
 
-  async add(batch: Batch, to: BatchTarget, outcome: Outcome): Promise<void> {
+  /** Returns the rows that no topic takes. */
+  async add(batch: Batch, to: BatchTarget): Promise<readonly RefusedEntry[]> {
     Object.assign(this.#context, { nowMs: to.nowMs, isMoved: false, transaction: null });
     if (batch.kind === "truncate") {
       this.#between(batch.version, to);
@@ -59,7 +60,8 @@ export class BatchChanges {
       for (const { table, below } of batch.sweeps) {
         this.#barrier({ kind: "sweep", table, below }, this.#usable(table, to), to);
       }
-    } else if (batch.kind === "rows") await this.#addRows(batch, to, outcome);
+    } else if (batch.kind === "rows") return await this.#addRows(batch, to);
+    return [];
   }
 
   /** All changes of the open transaction are written. */
@@ -71,14 +73,14 @@ export class BatchChanges {
     if (record !== null) records.own(topics.get(transactionTopic(this.#settings.naming)), record.key, record.value);
   }
 
-  async #addRows(batch: RowsBatch, to: BatchTarget, outcome: Outcome): Promise<void> {
+  async #addRows(batch: RowsBatch, to: BatchTarget): Promise<readonly RefusedEntry[]> {
     const usable = new Map(batch.tables.map(({ table }) => [table, this.#usable(table, to)]));
     for (const { table, patchCount } of batch.tables) {
       const { name, isCompacted } = usable.get(table)!;
       // Compacted before it was known to be.
       if (patchCount > 0 && isCompacted === true) throw newlyCompacted(name);
     }
-    const refused: { readonly writes: TableWrites; readonly entry: number; readonly error: MillraceError }[] = [];
+    const refused: RefusedEntry[] = [];
     const origin = this.#origin;
     origin.begin();
     const walk = new CommitWalk(batch);
@@ -93,7 +95,7 @@ export class BatchChanges {
       if (error !== null) refused.push({ writes, entry, error });
     };
     while (walk.visit(LOOK_EVERY, visit)) if (to.records.byteCount >= PART_BYTES) await to.flush();
-    await outcome.poison(refused);
+    return refused;
   }
 
   #usable(table: Parameters<typeof topicOf>[0], { topics }: BatchTarget): UsableTopic {
@@ -150,9 +152,11 @@ export class BatchChanges {
     const headers = format.headers(writes, entry);
     const { timeMs } = this.#origin;
     if (!records.add(usable, key.view(), value.view(), headers, timeMs)) {
-      const what = `a row of ${writes.table.id} is larger than max.message.bytes of its topic`;
-      const hint =
-        "Raise `max.message.bytes` of the topic (and `replica.fetch.max.bytes` of the brokers), then `millrace dlq replay --sink NAME --all`. Or leave the large column out (`drop: true`).";
+      const { batchLimit, batchBytesMax } = usable;
+      const byteCount = key.view().length + value.view().length;
+      const whose = isOfTopic(batchLimit) ? "its topic" : "the brokers";
+      const what = `a row of ${writes.table.id} takes ${byteCount} bytes, and ${batchLimit} of ${whose} lets ${batchBytesMax} through`;
+      const hint = `Raise \`${batchLimit}\` of ${whose} (and \`replica.fetch.max.bytes\` of the brokers), then \`millrace dlq replay --sink NAME --all\`. Or leave the large column out (\`drop: true\`).`;
       return kafkaError("MR3111", "poison", what, { hint });
     }
     if (this.#settings.tombstones && writes.action[entry] === DELETE) {

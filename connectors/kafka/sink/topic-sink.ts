@@ -1,6 +1,7 @@
 import { type Clock, systemClock } from "../../../src/core/clock.ts";
 import type { Outcome, ReadersHold, Sink, TargetPresence, TargetRows } from "../../../src/core/contracts/sink.ts";
 import type { Room } from "../../../src/core/disk-room.ts";
+import { MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { Batch, Checkpoint } from "../../../src/core/model/batch.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
@@ -49,6 +50,8 @@ export class TopicSink implements Sink, TargetPresence, TargetRows {
   readonly #changes: BatchChanges | null;
   /** Versions whose schema goes out with the next batch. */
   readonly #newSchemas = new Set<TableVersion>();
+  /** By id, the tables that `prepare` was called for, with their newest version. */
+  readonly #prepared = new Map<string, TableVersion>();
   /** The topics of tables, for the next checkpoint. */
   #topics: TopicCheckpoint["topics"] = NO_CHECKPOINT.topics;
   #transaction = new OpenTransaction("");
@@ -65,16 +68,39 @@ export class TopicSink implements Sink, TargetPresence, TargetRows {
 
   target(table: Pick<TableVersion, "schema" | "table">): string {
     const { naming } = this.#settings;
+    const topic = topicOf(table, naming);
     // All tables may share one topic: their keys name the table there.
-    return naming.single === undefined ? topicOf(table, naming) : JSON.stringify([table.schema, table.table]);
+    return naming.single === undefined ? topic : JSON.stringify([topic, table.schema, table.table]);
   }
 
   async open(lease: number, signal: AbortSignal): Promise<Checkpoint | null> {
     const found = await this.#writer.open(lease, signal);
     this.#transaction = new OpenTransaction(found.open);
-    this.#newSchemas.clear();
+    const before = this.#topics;
     this.#topics = found.topics;
+    await this.#prepareAgain(before, signal);
     return checkpointOf(found);
+  }
+
+  /**
+   * A batch that failed is given again without another preparation. A topic that is another one by now stays unknown, so that
+   * the batch fails and the tables are prepared anew.
+   */
+  async #prepareAgain(before: TopicCheckpoint["topics"], signal: AbortSignal): Promise<void> {
+    if (this.#prepared.size === 0) return;
+    const { topics } = this.#writer.ours(signal);
+    const now = await this.#writer.attempt(signal, () => topics.states(Object.keys(before), signal));
+    const { naming } = this.#settings;
+    for (const [id, table] of this.#prepared) {
+      const name = topicOf(table, naming);
+      if (now.get(name) !== before[name]) this.#prepared.delete(id);
+    }
+    try {
+      await this.prepare([...this.#prepared.values()], signal);
+    } catch (error) {
+      if (!(error instanceof MillraceError) || error.table === undefined) throw error;
+      this.#prepared.clear();
+    }
   }
 
   async look(signal: AbortSignal): Promise<Checkpoint | null> {
@@ -106,6 +132,7 @@ export class TopicSink implements Sink, TargetPresence, TargetRows {
     }
     for (const table of tables) await this.#register(table, signal);
     if (format?.schema !== undefined) for (const table of tables) this.#newSchemas.add(table);
+    for (const table of tables) this.#prepared.set(table.id, table);
     const states = [...names].map((name) => [name, stateOf(topics.get(name))] as const);
     const changed = states.filter(([name, state]) => this.#topics[name] !== state);
     if (changed.length === 0) return;
@@ -120,7 +147,7 @@ export class TopicSink implements Sink, TargetPresence, TargetRows {
   async apply(batch: Batch, outcome: Outcome, signal: AbortSignal): Promise<void> {
     const changes = this.#changes;
     if (changes === null) throw new Error("a sink that writes has a format");
-    await this.#writer.attempt(signal, async ({ topics, writer, leftOpen }) => {
+    const ended = await this.#writer.attempt(signal, async ({ topics, writer, leftOpen }) => {
       const nowMs = this.#clock.now();
       const records = this.#writer.records(nowMs);
       const transaction = this.#transaction.copy();
@@ -132,16 +159,23 @@ export class TopicSink implements Sink, TargetPresence, TargetRows {
       };
       const to: BatchTarget = { records, topics, transaction, nowMs, flush };
       const untold = await writer.untold(signal);
-      if (untold !== null) await leftOpen.commit(untold, signal);
+      if (untold !== null) await leftOpen.tell(untold, signal);
       this.#addSchemas(records, topics);
-      await changes.add(batch, to, outcome);
+      const refused = await changes.add(batch, to);
+      const ending = await endedBy(outcome.poison(refused));
+      if (ending !== null) {
+        await writer.abort(signal);
+        return ending;
+      }
       if (transaction.isOpen && isWhole(transaction.version, batch.checkpoint.position)) changes.end(to);
       outcome.waiting?.();
       const standing = { open: transaction.text, topics: this.#topics };
       await this.#writer.commit(batch.checkpoint, standing, records, signal);
       this.#transaction = transaction;
       this.#newSchemas.clear();
+      return null;
     });
+    if (ended !== null) throw ended.by;
   }
 
   async missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
@@ -215,5 +249,15 @@ export class TopicSink implements Sink, TargetPresence, TargetRows {
       if (record === null) continue;
       records.own(topics.get(ownTopic("schemas", this.#settings.naming)), record.key, record.value);
     }
+  }
+}
+
+/** Why a report ends its batch; null: it does not. Nothing is wrong with the sink then. */
+async function endedBy(report: Promise<void>): Promise<{ readonly by: unknown } | null> {
+  try {
+    await report;
+    return null;
+  } catch (error) {
+    return { by: error };
   }
 }

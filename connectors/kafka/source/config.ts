@@ -1,5 +1,6 @@
 /** The source's own keys of the configuration, and its factory. */
 import * as z from "zod";
+import { NUMBERED } from "../../../src/core/contracts/positions.ts";
 import { systemClock } from "../../../src/core/clock.ts";
 import type {
   SourceContext as FactoryContext,
@@ -35,7 +36,7 @@ export const sourceFactory: SourceFactory<KafkaSourceOptions> = {
     const { kafkaSource } = await import("./source.ts");
     return kafkaSource(contextOf(context));
   },
-  positions: async () => (await import("./source.ts")).POSITIONS,
+  positions: async () => NUMBERED,
   check: async (context, signal) => {
     const { check } = await import("./check.ts");
     return await check(contextOf(context), signal);

@@ -1,4 +1,4 @@
-import { distanceInBytes, type Positions } from "../../../src/core/contracts/positions.ts";
+import { NUMBERED } from "../../../src/core/contracts/positions.ts";
 import type { Chunk, KeyText, RowRange, RowReads } from "../../../src/core/contracts/row-reads.ts";
 import type { Source } from "../../../src/core/contracts/source.ts";
 import { EVERYTHING_VISIBLE, snapshotSees, type Watermarks } from "../../../src/core/contracts/watermarks.ts";
@@ -20,7 +20,8 @@ export function kafkaSource(context: SourceContext): Source {
   return {
     kind: "kafka",
     database: context.naming.daemon,
-    positions: { ...POSITIONS, recall: (identity) => followed.recall(identity) },
+    // As the capturing source counts them; its own spelling is not known here.
+    positions: { ...NUMBERED, recall: (identity) => followed.recall(identity) },
     log: {
       stream: (from, options, signal) => FrameStream.open(reader, from, options, signal),
       tip: async (signal) => followed.positionIn(await calls.ask({ kind: "tip" }, signal)),
@@ -37,9 +38,6 @@ export function kafkaSource(context: SourceContext): Source {
     close: () => calls.close(),
   };
 }
-
-/** As the capturing source counts them; its own spelling is not known here. */
-export const POSITIONS: Positions = { format: String, parse: BigInt, distance: distanceInBytes };
 
 function rowReads(calls: Calls): RowReads {
   return {

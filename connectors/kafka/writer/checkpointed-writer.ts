@@ -141,7 +141,11 @@ export class CheckpointedWriter {
       const id = sinkId(this.#settings);
       const checkpoint = topics.get(name);
       const always = { ...checkpoint, partition: 0 };
-      const writer = await TransactionalWriter.open(cluster, { clock, id, compression, always }, signal);
+      const writer = await TransactionalWriter.open(
+        cluster,
+        { clock, id, compression, always, requestBytesMax: topics.requestBytesMax },
+        signal,
+      );
       this.#ending = writer.before ?? this.#ending;
       failpoint("kafka.fenced");
       const address = this.#settings.cluster.settings().brokers[0]!;

@@ -5,7 +5,7 @@
  * and a table's name may have dots. Each checkpoint names its sink and its topics, so such a meeting shows where both may be
  * read. Two sinks of one configuration are told apart when it is loaded.
  */
-import { type TopicCheckpoint, NO_CHECKPOINT, readCheckpoint } from "./checkpoint.ts";
+import { checkpointOf, type TopicCheckpoint, NO_CHECKPOINT, readCheckpoint } from "./checkpoint.ts";
 import type { Cluster, Topic } from "../client/cluster.ts";
 import { apiIdsOf } from "../client/failures.ts";
 import { inUse, tableInUse, kafkaError, newlyCompacted, tableError } from "../errors.ts";
@@ -18,7 +18,6 @@ import {
   otherPartitions,
   type UsableTopic,
 } from "./topics.ts";
-import { placedTables } from "../../../src/core/checkpoint/checkpoint-text.ts";
 
 /** A sink. */
 interface Claimant {
@@ -105,6 +104,11 @@ export function holds(last: TopicCheckpoint, id: string): boolean {
   return heldBy(last)[id] !== undefined;
 }
 
-function heldBy({ tables }: TopicCheckpoint): Readonly<Record<string, string>> {
-  return tables === NO_CHECKPOINT.tables ? {} : placedTables(tables).tables;
+/** Asked for each table that is prepared. */
+const held = new WeakMap<TopicCheckpoint, Readonly<Record<string, string>>>();
+
+function heldBy(last: TopicCheckpoint): Readonly<Record<string, string>> {
+  const tables = held.get(last) ?? checkpointOf(last)?.tables ?? {};
+  held.set(last, tables);
+  return tables;
 }

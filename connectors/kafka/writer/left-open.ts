@@ -9,7 +9,7 @@ import type { Clock } from "../../../src/core/clock.ts";
 import { shellWord } from "../../../src/core/shell-word.ts";
 import { isWholeCheckpoint, NEAR_THE_END } from "./checkpoint.ts";
 import type { Cluster, Ending } from "../client/cluster.ts";
-import type { TransactionalWriter } from "../client/transactions.ts";
+import type { TransactionalWriter, Untold } from "../client/transactions.ts";
 import { apiIdsOf, codesOf, whileBusy } from "../client/failures.ts";
 import { extentOf, lastBy, openIn, type OpenPartition, type Partition } from "../client/partition.ts";
 import { kafkaError } from "../errors.ts";
@@ -47,9 +47,9 @@ export class LeftOpen {
     await this.#end(partitionsOf(topics), async () => "aborted", signal);
   }
 
-  /** After a transaction of this writer, which was committed. */
-  async commit(partitions: readonly Partition[], signal: AbortSignal): Promise<void> {
-    await this.#end(partitions, async () => "committed", signal);
+  /** Of the last transaction of this writer. */
+  async tell({ partitions, outcome }: Untold, signal: AbortSignal): Promise<void> {
+    await this.#end(partitions, async () => outcome, signal);
   }
 
   async #end(

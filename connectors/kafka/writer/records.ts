@@ -4,7 +4,7 @@ import type { MillraceError } from "../../../src/core/errors.ts";
 import type { TopicBatches } from "../client/transactions.ts";
 import { BATCH_HEAD_BYTES, type Header, RecordBatch } from "../client/record-batch.ts";
 import { partsOf } from "./messages.ts";
-import type { UsableTopic } from "./topics.ts";
+import { isOfTopic, type UsableTopic } from "./topics.ts";
 import { kafkaError } from "../errors.ts";
 
 /** Larger than what a record has beside key, value and headers. */
@@ -140,10 +140,12 @@ export class BatchRecords {
 }
 
 /** No row is at fault, and without the record readers would miss something. */
-function doesNotFit({ name, batchBytesMax }: UsableTopic, { length }: Buffer): MillraceError {
-  const message = `a record of ${length} bytes does not fit in topic ${name}, which takes ${batchBytesMax}`;
-  const config = `max.message.bytes=${length}`;
-  const hint = `Raise the limit: \`kafka-configs.sh --alter --entity-type topics --entity-name ${name} --add-config ${config}\`, or more; the sink then goes on by itself.`;
+function doesNotFit({ name, batchBytesMax, batchLimit }: UsableTopic, { length }: Buffer): MillraceError {
+  const message = `a record of ${length} bytes does not fit in topic ${name}, which takes ${batchBytesMax} (${batchLimit})`;
+  const config = `${batchLimit}=${length + BATCH_HEAD_BYTES + RECORD_EXTRA_BYTES}`;
+  const raise = `kafka-configs.sh --alter --entity-type topics --entity-name ${name} --add-config ${config}`;
+  const where = isOfTopic(batchLimit) ? `\`${raise}\`, or more` : `\`${config}\` or more, of the brokers`;
+  const hint = `Raise the limit: ${where}; the sink then goes on by itself.`;
   return kafkaError("MR2006", "blocked", message, { hint });
 }
 

@@ -21,8 +21,9 @@ export interface NamedTopic {
 }
 
 export interface UsableTopic extends NamedTopic {
-  /** What its largest batch of records may have, in bytes. */
+  /** What its largest batch of records may have, in bytes, and the setting that says so. */
   readonly batchBytesMax: number;
+  readonly batchLimit: string;
   /** Whether the broker removes a record when a newer one has its key, and takes none without a key; null: not known. */
   readonly isCompacted: boolean | null;
   /** Why and when the broker deletes a record that nothing has replaced, in its own words; null: never, or not known. */
@@ -37,14 +38,23 @@ interface TopicState {
   readonly isCompacted: boolean;
 }
 
-type Limits = Pick<UsableTopic, "batchBytesMax" | "isCompacted" | "deletes">;
+type Limits = Pick<UsableTopic, "batchBytesMax" | "batchLimit" | "isCompacted" | "deletes">;
 
 /** For a client that may not look; the size is Kafka's own default. */
-const UNKNOWN: Limits = { batchBytesMax: 1_048_588, isCompacted: null, deletes: null };
+const UNKNOWN: Limits = {
+  batchBytesMax: 1_048_588,
+  batchLimit: "max.message.bytes",
+  isCompacted: null,
+  deletes: null,
+};
 /** A batch has to fit in each of them. */
 const BATCH_LIMITS = ["max.message.bytes", "segment.bytes"];
-/** A broker ends the connection at a request above its `socket.request.max.bytes`, without a word: by default 100 MiB. */
-const REQUEST_BYTES_MAX = 100 * 1024 * 1024 - 64 * 1024;
+/** A broker ends the connection at a larger request, without a word. */
+const REQUEST_LIMIT = "socket.request.max.bytes";
+/** Kafka's own default. */
+const REQUEST_BYTES_MAX = 100 * 1024 * 1024;
+/** What a request has beside one batch, at most. */
+const REQUEST_EXTRA_BYTES = 64 * 1024;
 const RETENTION_LIMITS = ["retention.ms", "retention.bytes"];
 const LOOKED_AT = [...BATCH_LIMITS, "cleanup.policy", ...RETENTION_LIMITS];
 /** A new topic is not known to all brokers at once. */
@@ -69,11 +79,18 @@ export class Topics {
   readonly #looked = new Map<string, Limits>();
   /** Those whose records must stay. */
   readonly #kept = new Set<string>();
+  /** What a request may have for one batch, and beside it; null: nobody has looked yet. */
+  #requestBytes: number | null = null;
 
   constructor(cluster: Cluster, rules: TopicRules, clock: Clock) {
     this.#cluster = cluster;
     this.#rules = rules;
     this.#clock = clock;
+  }
+
+  /** What the batches of one request may have together. */
+  get requestBytesMax(): number {
+    return this.#requestBytes ?? roomIn(REQUEST_BYTES_MAX);
   }
 
   /** A topic that `prepare` was called for. */
@@ -152,9 +169,10 @@ export class Topics {
   async #look(found: ReadonlyMap<string, Topic | null>, signal: AbortSignal): Promise<readonly UsableTopic[]> {
     const there = [...found].flatMap(([name, topic]) => (topic === null ? [] : [{ name, topic }]));
     const names = there.map(({ name }) => name);
+    this.#requestBytes ??= roomIn(await requestBytesOf(this.#cluster, signal));
     try {
       for (const [name, settings] of await settingsOfTopics(this.#cluster, names, LOOKED_AT, signal))
-        this.#looked.set(name, limitsIn(settings));
+        this.#looked.set(name, limitsIn(settings, this.#requestBytes));
     } catch (error) {
       if (!apiIdsOf(error).some((id) => MAY_NOT_LOOK.has(id))) throw error;
       return there.map((one) => ({ ...one, ...UNKNOWN }));
@@ -176,8 +194,8 @@ export class Topics {
       if (hasOtherPartitions(state, found)) throw kafkaError("MR3107", "reopen", otherPartitions(name, state, found));
       if (isNewlyCompacted(state, found)) throw newlyCompacted(name);
       // A batch that was made for a larger limit would be refused, and with it all that its transaction has.
-      const { batchBytesMax } = this.#looked.get(name) ?? usable;
-      if (batchBytesMax !== usable.batchBytesMax) this.#known.set(name, { ...usable, batchBytesMax });
+      const { batchBytesMax, batchLimit } = this.#looked.get(name) ?? usable;
+      if (batchBytesMax !== usable.batchBytesMax) this.#known.set(name, { ...usable, batchBytesMax, batchLimit });
     }
     this.expectKept([...this.#kept]);
   }
@@ -193,10 +211,39 @@ export class Topics {
   }
 }
 
-function limitsIn(settings: ReadonlyMap<string, string>): Limits {
-  const bytes = BATCH_LIMITS.flatMap((key) => settings.get(key) ?? []).map(Number);
-  const batchBytesMax = bytes.length === 0 ? UNKNOWN.batchBytesMax : Math.min(...bytes, REQUEST_BYTES_MAX);
-  return { batchBytesMax, isCompacted: isCompacting(settings.get("cleanup.policy")), deletes: deletionIn(settings) };
+function limitsIn(settings: ReadonlyMap<string, string>, requestBytes: number): Limits {
+  const known = BATCH_LIMITS.flatMap((key): [string, number][] =>
+    settings.has(key) ? [[key, Number(settings.get(key))]] : [],
+  );
+  if (known.length === 0) known.push([UNKNOWN.batchLimit, UNKNOWN.batchBytesMax]);
+  known.push([REQUEST_LIMIT, requestBytes]);
+  const [batchLimit, batchBytesMax] = known.reduce((least, one) => (one[1] < least[1] ? one : least));
+  const isCompacted = isCompacting(settings.get("cleanup.policy"));
+  return { batchBytesMax, batchLimit, isCompacted, deletes: deletionIn(settings) };
+}
+
+/** Whether a limit is a setting of a topic, and not of the brokers. */
+export function isOfTopic(limit: string): boolean {
+  return BATCH_LIMITS.includes(limit);
+}
+
+function roomIn(requestBytes: number): number {
+  return requestBytes - Math.min(REQUEST_EXTRA_BYTES, requestBytes >> 2);
+}
+
+/** The smallest of all brokers. A client that may not look: the default. */
+async function requestBytesOf(cluster: Cluster, signal: AbortSignal): Promise<number> {
+  let least = REQUEST_BYTES_MAX;
+  for (const broker of await cluster.brokers(signal)) {
+    const asked = [{ resourceType: BROKER, resourceName: String(broker), configurationKeys: [REQUEST_LIMIT] }];
+    try {
+      for (const settings of (await settingsOf(cluster, broker, asked, signal)).values())
+        least = Math.min(least, Number(settings.get(REQUEST_LIMIT) ?? least));
+    } catch (error) {
+      if (!apiIdsOf(error).some((id) => MAY_NOT_LOOK.has(id))) throw error;
+    }
+  }
+  return least;
 }
 
 const COMPACTED = "compact";
@@ -256,6 +303,7 @@ export interface NewTopic extends Omit<TopicRules, "create"> {
 const CREATE_MS_MAX = 15_000;
 /** Kinds of resources in DescribeConfigs. */
 const TOPIC = 2;
+const BROKER = 4;
 
 interface CreatedAnswer {
   readonly topics: readonly { readonly name: string; readonly errorCode: number }[];
@@ -300,7 +348,22 @@ export async function settingsOfTopics(
 ): Promise<ReadonlyMap<string, ReadonlyMap<string, string>>> {
   if (names.length === 0) return new Map();
   const asked = names.map((resourceName) => ({ resourceType: TOPIC, resourceName, configurationKeys: [...keys] }));
-  const { results } = await cluster.request<SettingsAnswer>("DescribeConfigs", null, signal, asked, false, false);
+  return await settingsOf(cluster, null, asked, signal);
+}
+
+interface AskedSettings {
+  readonly resourceType: number;
+  readonly resourceName: string;
+  readonly configurationKeys: readonly string[];
+}
+
+async function settingsOf(
+  cluster: Cluster,
+  node: number | null,
+  asked: readonly AskedSettings[],
+  signal: AbortSignal,
+): Promise<ReadonlyMap<string, ReadonlyMap<string, string>>> {
+  const { results } = await cluster.request<SettingsAnswer>("DescribeConfigs", node, signal, asked, false, false);
   return new Map(
     results.map(({ resourceName, errorCode, configs }) => {
       if (errorCode !== 0) throw failureOf(errorCode, resourceName);

@@ -1,13 +1,12 @@
 /** The change stream: one dump of the log, decoded and given out in blocks. */
 import type { Block } from "../../../src/core/model/block.ts";
-import { findMillraceError } from "../../../src/core/errors.ts";
 import { OneReader } from "../../../src/core/one-reader.ts";
 import { tableId, type TableVersion } from "../../../src/core/model/schema.ts";
 import type { ChangeStream, StreamOptions } from "../../../src/core/contracts/change-log.ts";
 import { Assembler } from "./rows/assembler.ts";
 import { Decoder, TOOK_CONTROL, TOOK_END, TOOK_PAYLOAD, TOOK_TABLE_NEEDED } from "./rows/decoder.ts";
 import { Dump, type DumpRequest, WATCH_MS } from "./wire/dump.ts";
-import { aborted, classify, silent, sourceError } from "./errors.ts";
+import { aborted, silent, sourceError } from "./errors.ts";
 import type { Session } from "./wire/driver.ts";
 import type { LargeEvent } from "./wire/dump-packets.ts";
 import { HEARTBEAT, HEARTBEAT_V2, isStatement, SIZE_AT, TRANSACTION_PAYLOAD, TYPE_AT } from "./wire/event-header.ts";
@@ -444,7 +443,7 @@ export class BinlogStream implements ChangeStream {
 
   #fail(error: unknown): void {
     if (this.#failure !== undefined) return;
-    this.#failure = findMillraceError(error) ?? classify(error, "reading the log");
+    this.#failure = this.#parts.server.failed(error, "reading the log");
     clearInterval(this.#watch);
     this.#stopping.abort();
     this.#dump?.close();

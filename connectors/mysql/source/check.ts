@@ -50,7 +50,7 @@ export async function check(parts: SourceParts, signal: AbortSignal): Promise<re
     ...(await open(server, signal)),
   );
   findings.push(...(await tables(parts, signal)), ...(await cascades(parts, facts, signal)));
-  findings.push(...(await zoneColumns(parts, signal)));
+  findings.push(...(await zoneColumns(parts, signal)), ...(await unloggedColumns(parts, facts, signal)));
   return findings;
 }
 
@@ -102,9 +102,7 @@ async function cascades(
   { flavour, version }: ServerFacts,
   signal: AbortSignal,
 ): Promise<readonly Finding[]> {
-  const [major = 0, minor = 0] = version.split(".").map((part) => Number.parseInt(part, 10));
-  const [since, sinceMinor] = CASCADES_LOGGED;
-  if (flavour === "mysql" && (major > since || (major === since && minor >= sinceMinor))) return [];
+  if (flavour === "mysql" && isFrom(version, CASCADES_LOGGED)) return [];
   const rows = await server.rows(
     "reading the foreign keys",
     "SELECT constraint_schema, table_name, constraint_name, delete_rule, update_rule FROM information_schema.referential_constraints WHERE delete_rule NOT IN ('NO ACTION', 'RESTRICT') OR update_rule NOT IN ('NO ACTION', 'RESTRICT')",
@@ -120,12 +118,24 @@ async function cascades(
     }));
 }
 
+function isFrom(version: string, [since, sinceMinor]: readonly [number, number]): boolean {
+  const [major = 0, minor = 0] = version.split(".").map((part) => Number.parseInt(part, 10));
+  return major > since || (major === since && minor >= sinceMinor);
+}
+
 async function collect(findings: Finding[], id: string, work: () => Promise<void>): Promise<void> {
   try {
     await work();
   } catch (error) {
     const known = classify(error, "asking the server");
-    findings.push({ id, level: "error", what: `${known.code} ${known.message}`, fix: known.hint ?? null });
+    const byPrivilege = known.code === "MR2008" ? { byPrivilege: true } : {};
+    findings.push({
+      id,
+      level: "error",
+      what: `${known.code} ${known.message}`,
+      fix: known.hint ?? null,
+      ...byPrivilege,
+    });
   }
 }
 
@@ -148,6 +158,7 @@ async function grants(server: Server, facts: ServerFacts, signal: AbortSignal): 
     level: "error" as const,
     what: `MR2008 ${user} lacks ${name}`,
     fix: `GRANT ${name} ON *.* TO ${user};`,
+    byPrivilege: true,
   }));
 }
 
@@ -216,6 +227,31 @@ async function tables({ tables: all }: SourceParts, signal: AbortSignal): Promis
     if (known === undefined) throw error;
     return [{ id: "tables", level: "error", what: `${known.code} ${known.message}`, fix: known.hint ?? null }];
   }
+}
+
+/** From this line of MariaDB on, the log has generated columns in new rows only; up to 10.11 it has them always. */
+const GENERATED_LEFT_OUT = [11, 8] as const;
+
+/** Generated columns that the log leaves out of updates and deletes, whatever `binlog_row_image` is. */
+async function unloggedColumns(
+  { server, tables: { names } }: SourceParts,
+  { flavour, version }: ServerFacts,
+  signal: AbortSignal,
+): Promise<readonly Finding[]> {
+  if (flavour !== "mariadb" || !isFrom(version, GENERATED_LEFT_OUT)) return [];
+  const rows = await server.rows(
+    "reading the generated columns",
+    "SELECT table_schema, table_name, GROUP_CONCAT(column_name ORDER BY ordinal_position SEPARATOR ', ') FROM information_schema.columns WHERE generation_expression <> '' AND generation_expression NOT IN ('ROW START', 'ROW END') GROUP BY table_schema, table_name",
+    signal,
+  );
+  return rows
+    .filter(([schema, table]) => names.captures({ schema: schema ?? "", table: table ?? "" }))
+    .map(([schema, table, columns]) => ({
+      id: "generated",
+      level: "warning" as const,
+      what: `the log of this server leaves generated columns out of updates and deletes: the first one suspends ${schema}.${table} (MR2103), which has ${columns}`,
+      fix: "Replace them by plain columns that triggers fill, or leave the table out by `tables`.",
+    }));
 }
 
 interface GeneratedColumn {
@@ -295,6 +331,27 @@ export function grantScripts({ user, database }: MysqlAddress, globs: readonly s
     `-- GRANT LOCK TABLES ON ${database === "" ? "*" : onDatabase(database)}.* TO ${who};`,
   ];
   return [{ by: "an administrator", language: "sql", script: script.join("\n") }];
+}
+
+/** Runs the script with the login of another address. */
+export async function grantBy(
+  source: MysqlAddress,
+  globs: readonly string[],
+  administrator: Server,
+  signal: AbortSignal,
+): Promise<readonly GrantScript[]> {
+  const doing = "granting what the user needs";
+  const who = quoteAccount(`${source.user}@%`);
+  const scripts = grantScripts(source, globs);
+  // A user that is there keeps its password.
+  await administrator.rows(
+    doing,
+    `CREATE USER IF NOT EXISTS ${who} IDENTIFIED BY '${source.password.replaceAll("'", "''")}'`,
+    signal,
+  );
+  for (const { script } of scripts)
+    for (const line of script.split("\n")) if (!line.startsWith("--")) await administrator.rows(doing, line, signal);
+  return scripts;
 }
 
 /** The narrowest places that hold every table of the globs: a table that is named in full, its database, or the server. */

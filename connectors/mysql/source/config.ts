@@ -64,6 +64,19 @@ export const sourceFactory: SourceFactory<MysqlSourceOptions> = {
     const { grantScripts } = await import("./check.ts");
     return grantScripts(parseMysqlUrl(options.url, folder), tables);
   },
+  grantBy: async ({ folder, options, tables, daemon }, url, signal) => {
+    const [{ grantBy }, { Server }] = await Promise.all([import("./check.ts"), import("./wire/server.ts")]);
+    const administrator = new Server({ ...parseMysqlUrl(url, folder), database: "" }, serverIdOf(daemon));
+    try {
+      return await grantBy(parseMysqlUrl(options.url, folder), tables, administrator, signal);
+    } finally {
+      await administrator.close();
+    }
+  },
+  byUrl: {
+    forms: ["mysql://user@host/database", "mariadb://user@host/database"],
+    keys: (given) => (/^(mysql|mariadb):\/\//i.test(given) ? { url: given } : null),
+  },
 };
 
 async function partsOf(context: SourceContext<MysqlSourceOptions>, logger: Logger): Promise<SourceParts> {

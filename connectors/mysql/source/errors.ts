@@ -1,4 +1,5 @@
 /** What goes wrong between Millrace and a MySQL or MariaDB server, and in the bytes of its log. */
+import { RECOVER } from "../../../src/core/meanings.ts";
 import {
   atServer,
   type ErrorCode,
@@ -15,16 +16,12 @@ import type { TlsFailure } from "../../../src/tls/failure.ts";
 import { quoteName } from "../quote.ts";
 import { handshakeFailure, INSECURE_REFUSED } from "../tls-errors.ts";
 
-export const BEGIN_ANEW =
-  "`millrace recover` begins at a new position, compares the sinks with the source and reads only the rows that differ.";
-
 /** The way out if only an event in the log can't be read, and the log itself is not lost. */
 const PASS_BY =
-  "`millrace recover --anyway --yes` begins at the log's end, compares the sinks with the source and reads only the rows that differ.";
+  "`millrace recover --anyway --yes` begins at the log's end, compares the sinks with the source and reads what differs.";
 
 /** The way out if only rows of one table can't be read. */
-const READ_AGAIN = "`millrace snapshot start --tables TABLE` reads the table again, and it flows.";
-const SUSPENDED = "Millrace suspends the table in all sinks; the others go on.";
+const READ_AGAIN = "`millrace snapshot start --tables TABLE` reads the table again.";
 const UPDATE =
   "Look whether a newer Millrace reads it; its CHANGELOG names the server versions that it was tested with.";
 
@@ -35,20 +32,21 @@ export const LOSSES: ReadonlySet<ErrorCode> = new Set(["MR2010", "MR2013", "MR20
 export const pages = {
   MR2103: {
     title: "The log lacks parts of a table's rows",
-    remedy: `SET PERSIST binlog_row_metadata = FULL and binlog_row_image = FULL (MariaDB: SET GLOBAL, and the configuration file), end sessions that were open before, and find the program that sets another one in its session. Then ${READ_AGAIN}`,
-    cause: `Rows were written while \`binlog_row_metadata\` was not FULL, so that the log does not name their columns, or with another \`binlog_row_image\` than FULL, so that values are missing which nothing can bring back. ${SUSPENDED}`,
+    remedy: `SET PERSIST binlog_row_metadata = FULL and binlog_row_image = FULL (MariaDB: SET GLOBAL, and the configuration file), end sessions that were open before, and find the program that sets another one in its session. MariaDB 11.8: if the missing column is generated, make it a plain one that a trigger fills, or leave the table out by \`tables\`. Then ${READ_AGAIN}`,
+    cause: `Rows were written while \`binlog_row_metadata\` was not FULL, so that the log does not name their columns, or with another \`binlog_row_image\` than FULL, so that values are missing which nothing can bring back. MariaDB 11.8 leaves generated columns out of updates and deletes, whatever its settings are.`,
     seen: "suspended",
   },
   MR2105: {
     title: "A column's type or collation is unknown",
     remedy: `Leave the table out by \`tables\`, or change the column's type, or its collation to one of utf8mb4; then ${READ_AGAIN} ${UPDATE}`,
-    cause: `A captured table has a column that this version can't read from the log. ${SUSPENDED}`,
+    cause: "A captured table has a column that this version can't read from the log.",
     seen: "suspended",
   },
   MR2120: {
     title: "The log holds a statement in place of rows",
     remedy: `Find the program that sets binlog_format in its session, and correct it; a history needs row_start and row_end of type TIMESTAMP(6). Then ${READ_AGAIN} If the stream has stopped: ${PASS_BY}`,
-    cause: `A session wrote with binlog_format STATEMENT or MIXED, or to a table of MariaDB with transaction-precise history: which rows changed can't be told. ${SUSPENDED} Where the table can't be told either, the stream stops.`,
+    cause:
+      "A session wrote with binlog_format STATEMENT or MIXED, or to a table of MariaDB with transaction-precise history: which rows changed can't be told. The table is suspended; where the log does not tell which table it is, the stream stops.",
   },
   MR2123: {
     title: "A transaction can't be followed",
@@ -78,10 +76,10 @@ const raise = errorsOf(
     MR2005: "Millrace needs MySQL 8.0 or newer, or MariaDB 10.5 or newer, with log_bin on.",
     MR2006: "Millrace tries again by itself.",
     MR2008: "Grant what the message names.",
-    MR2010: `Raise binlog_expire_logs_seconds. ${BEGIN_ANEW}`,
+    MR2010: `Raise binlog_expire_logs_seconds. ${RECOVER}`,
     MR2012: "Give `source.serverId` a number that neither a replica, nor another Millrace, nor the server itself has.",
-    MR2013: `Point \`source.url\` at the former server. If it is meant to be this one: ${BEGIN_ANEW}`,
-    MR2016: `Point \`source.url\` at the server that has them. If they are lost: ${BEGIN_ANEW}`,
+    MR2013: `Point \`source.url\` at the former server. If it is meant to be this one: ${RECOVER}`,
+    MR2016: `Point \`source.url\` at the server that has them. If they are lost: ${RECOVER}`,
     MR2020: "Give it a primary key, or a unique index over NOT NULL columns; or take it out of `tables`.",
     MR2023: UPDATE,
     MR2025: "Millrace reads it again by itself.",
@@ -90,7 +88,7 @@ const raise = errorsOf(
     MR2027: "The message has the server's error number; its manual says more. Millrace tries again by itself.",
     MR2032:
       "Millrace compares again by itself; a command can't, but the daemon goes on at another host whose log holds everything that was read. If it lasts, let `source.url` name one server.",
-    MR2035: `RESET BINARY LOGS AND GTIDS (RESET MASTER) makes its numbers start again. ${BEGIN_ANEW}`,
+    MR2035: `RESET BINARY LOGS AND GTIDS (RESET MASTER) makes its numbers start again. ${RECOVER}`,
     MR2103: pages.MR2103.remedy,
     MR2105: pages.MR2105.remedy,
     MR2120: pages.MR2120.remedy,
@@ -178,6 +176,7 @@ const LOGIN: Rule = {
   says: (_, text) => `the source refuses the login: ${text}`,
   reason: "login",
 };
+const NO_DATABASE: Rule = { ...LOGIN, reason: "no-database" };
 const PRIVILEGE: Rule = {
   code: "MR2008",
   kind: "blocked",
@@ -224,18 +223,34 @@ const LIFT =
 
 /** Where it is not that of the error's page. */
 const WAYS_OUT: ReadonlyMap<Rule, string> = new Map([
+  [NO_DATABASE, "Create the database, or correct its name in `source.url`."],
   [INSECURE, INSECURE_REFUSED.fix],
   [USED_UP, LIFT],
   [CROWDED, MAKE_ROOM],
   [TOO_LONG, LENGTHEN],
 ]);
 
+const UNLOCK = "Unlock the user of `source.url` at the server: ALTER USER … ACCOUNT UNLOCK.";
+const RENEW = "Set the password of the user of `source.url` again at the server: ALTER USER … IDENTIFIED BY ….";
+
+/** What a refused login lacks; of the others the page says what to look at. */
+const LOGINS: Readonly<Record<number, string>> = {
+  1045: "The password in `source.url` is not the user's, or the user may not come from this host: correct it (special characters are percent-encoded), or set it at the server (ALTER USER … IDENTIFIED BY …).",
+  1049: "Create the database, or correct its name in `source.url`.",
+  1130: "Create the user for this host at the server (CREATE USER 'name'@'host' …), or correct the user in `source.url`.",
+  1820: RENEW,
+  1862: RENEW,
+  3118: UNLOCK,
+  3955: UNLOCK,
+  4151: UNLOCK,
+};
+
 /** By the server's number; MariaDB's numbers begin at 1900, MySQL's own at 3000. */
 const RULES: Readonly<Record<number, Rule>> = {
   1040: CROWDED, // too many connections
   1044: PRIVILEGE, // the user has none on anything in the database of the url
   1045: LOGIN,
-  1049: LOGIN, // unknown database
+  1049: NO_DATABASE,
   1053: PASSING, // shutdown
   1054: ALTERED, // unknown column
   1130: LOGIN, // host not allowed
@@ -261,6 +276,8 @@ const RULES: Readonly<Record<number, Rule>> = {
   1412: ALTERED, // the table's definition changed
   1615: ALTERED,
   1698: LOGIN,
+  1820: LOGIN, // the password has expired; so does 1862
+  1862: LOGIN,
   1927: PASSING, // killed
   1969: WAITED, // our own limit of a statement's time
   3024: WAITED, // the same
@@ -282,25 +299,43 @@ export function classify(error: unknown, doing: string): MillraceError {
   const text = error instanceof Error ? error.message : "";
   const rule = RULES[number] ?? UNKNOWN;
   const { code, kind, says, reason } = rule;
-  const own = rule === PRIVILEGE ? grantFor(text) : WAYS_OUT.get(rule);
+  const own = rule === PRIVILEGE ? grantFor(text) : (LOGINS[number] ?? WAYS_OUT.get(rule));
   return raise(code, kind, says(at, text, number), { hint: own, cause: error, reason });
 }
 
-/** The statement that helps, taken from the server's sentence; undefined if the sentence does not say enough. */
-function grantFor(text: string): string | undefined {
+/** The statement that helps, from the server's sentence; undefined if that does not say enough. `account`: our user. */
+function grantFor(text: string, account = USER): string | undefined {
   const [, user, database] = /for user ('.*'@'.*') to database '(.*)'/.exec(text) ?? [];
   if (user !== undefined && database !== undefined)
     return `GRANT SELECT ON ${quoteName(database)}.* TO ${user}; or correct the name of the database in \`source.url\`.`;
   // SUPER, which the server may list first, is more than needed.
   const privilege = /\(at least one of\) the (.+) privilege/.exec(text)?.[1]?.split(", ").at(-1);
-  return privilege === undefined ? undefined : `GRANT ${privilege} ON *.* TO the user of \`source.url\`.`;
+  return privilege === undefined ? undefined : `GRANT ${privilege} ON *.* TO ${account};`;
+}
+
+/** Until the server has said how it calls our user. */
+const USER = "the user of `source.url`";
+
+/** What failed at a server that had answered: where it is, and the GRANT as it can be run. */
+export function failedAt(
+  error: unknown,
+  doing: string,
+  { host, port }: ServerPlace,
+  account: string | undefined,
+): MillraceError {
+  const known = atServer(classify(error, doing), serverAt(host, port));
+  const { reason, cause } = known;
+  const grant = reason === "privilege" && cause instanceof Error ? grantFor(cause.message, account) : undefined;
+  return grant === undefined ? known : known.with({ hint: grant });
+}
+
+interface ServerPlace {
+  readonly host: string;
+  readonly port: number;
 }
 
 /** Why no session began; names the server. */
-export function unconnected(
-  error: unknown,
-  { host, port }: { readonly host: string; readonly port: number },
-): MillraceError {
+export function unconnected(error: unknown, { host, port }: ServerPlace): MillraceError {
   const server = serverAt(host, port);
   const known = atServer(classify(error, `connecting to ${server}`), server);
   if (known.code !== "MR2001" || errorNumber(error) !== undefined) return known;

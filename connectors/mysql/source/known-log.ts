@@ -11,7 +11,8 @@ import {
 } from "../../../src/core/contracts/log-admin.ts";
 import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
 import { findMillraceError, type MillraceError } from "../../../src/core/errors.ts";
-import { BEGIN_ANEW, sourceError } from "./errors.ts";
+import { RECOVER } from "../../../src/core/meanings.ts";
+import { sourceError } from "./errors.ts";
 import { hasLandmark, parseLandmark, spellLandmark } from "./events/log-walk.ts";
 import type { TableReadings } from "./snapshot/reading.ts";
 import { SnapshotCopy } from "./snapshot/snapshot.ts";
@@ -198,7 +199,7 @@ function otherHost(facts: ServerFacts, identity: LogIdentity): string | undefine
 }
 
 function another(why: string): MillraceError {
-  return sourceError("MR2013", "fatal", `the log is another one than before: ${why}`, BEGIN_ANEW);
+  return sourceError("MR2013", "fatal", `the log is another one than before: ${why}`, RECOVER);
 }
 
 function beyond(why: string): MillraceError {

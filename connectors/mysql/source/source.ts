@@ -19,6 +19,7 @@ import type { Positions } from "../../../src/core/contracts/positions.ts";
 import type { Source } from "../../../src/core/contracts/source.ts";
 import type { Watermarks } from "../../../src/core/contracts/watermarks.ts";
 import { BinlogStream } from "./binlog-stream.ts";
+import { GtidSet } from "./events/gtid-set.ts";
 import { LOSSES } from "./errors.ts";
 import { readHealth } from "./health.ts";
 import { KnownLog } from "./known-log.ts";
@@ -67,8 +68,18 @@ export function positions(
       if (base !== undefined) names.use(base);
       read.load(identity["read"]);
     },
+    locate: (token) => (names.isPlace(token) ? names.parse(token) : read.locate(setOf(token))),
     namesBefore: (commit) => read.at(commit)?.set.spelled,
   };
+}
+
+const MYSQL_SET = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}:/i;
+
+/** Of a token: one name of a transaction, or several. */
+function setOf(token: string): GtidSet {
+  const set = MYSQL_SET.test(token) ? GtidSet.parse(token) : GtidSet.ofServer(token, "mariadb");
+  if (set === undefined || set.isEmpty) throw new RangeError("no position, and no name of a transaction");
+  return set;
 }
 
 function changeLog(parts: SourceParts, known: KnownLog): ChangeLog {
@@ -130,6 +141,7 @@ function catalog({ files, server, state, tables }: SourceParts, known: KnownLog)
       const { flavour } = await server.facts(signal);
       return await tables.catalog.rowEstimates(flavour, wanted, signal);
     },
+    foreignKeys: (wanted, signal) => tables.catalog.foreignKeys(wanted, signal),
   };
 }
 

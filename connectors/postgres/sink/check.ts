@@ -1,15 +1,17 @@
 import type { Finding, TableName } from "../../../src/core/contracts/connector.ts";
+import { failed } from "../../kit/findings.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable, quoteTextArray } from "../../../src/postgres/quote.ts";
 import { FOREIGN_TABLE_FIX, stateOf, UNTRANSLATABLE } from "./errors.ts";
-import { hasNotedKey } from "../../warehouse/table-change.ts";
+import { refusalOf } from "../../warehouse/table-change.ts";
 import { findTable, obstaclesOf } from "./tables/found-table.ts";
 import { fitted, targetName, type TargetName } from "./tables/names.ts";
+import { KEY_NAME, PLACE, refusalAt } from "./tables/warehouse.ts";
 import { METADATA_SCHEMA } from "../own-tables.ts";
-import { CHECKPOINT_NAME } from "./checkpoint.ts";
-import { Session } from "./session.ts";
+import { CHECKPOINT_NAME } from "./wire/checkpoint.ts";
+import { Session } from "./wire/session.ts";
 import type { PostgresSinkOptions } from "./sink.ts";
-import { Frames } from "./wire.ts";
+import { Frames } from "./wire/frames.ts";
 import { DEFAULT_FORM, type TargetForm, VERSION_COLUMN } from "../../warehouse/own-columns.ts";
 
 const VERSION_MIN = 140_000;
@@ -62,8 +64,7 @@ export async function checkTarget(
   } catch (error) {
     const failure = findMillraceError(error);
     if (failure === undefined) throw error;
-    const what = `${failure.code}: ${failure.message}`;
-    return [{ id: `${id}.connect`, level: "error", what, fix: failure.hint ?? null }];
+    return [failed(`${id}.connect`, failure)];
   }
   try {
     return findings(id, await look(session, wanted, signal), wanted);
@@ -93,12 +94,12 @@ async function look(session: Session, wanted: CheckedTargets, signal: AbortSigna
      WHERE nspname = ANY (${quoteTextArray(known)})`,
     signal,
   );
-  const places = [...named, CHECKPOINT_NAME];
+  const all = [...named, CHECKPOINT_NAME];
   const tables = await session.query(
     `SELECT n.nspname, c.relname, pg_has_role(c.relowner, 'USAGE') OR (SELECT bool_and(has_table_privilege(c.oid, p))
          FROM unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE}'::text[]) AS p),
        EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = '${VERSION_COLUMN}' AND NOT a.attisdropped)
-     FROM unnest(${quoteTextArray(places.map(({ schema }) => schema))}, ${quoteTextArray(places.map(({ table }) => table))}) AS w (s, t)
+     FROM unnest(${quoteTextArray(all.map(({ schema }) => schema))}, ${quoteTextArray(all.map(({ table }) => table))}) AS w (s, t)
      JOIN pg_namespace n ON n.nspname = w.s JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.t`,
     signal,
   );
@@ -149,15 +150,16 @@ async function alteredIn(
   if (found === null) return [];
   const altered = obstaclesOf(table, found, Object.keys(found.note?.columns ?? {}));
   const errors: Omit<Finding, "id">[] = altered.map((obstacle) => ({ level: "error", ...obstacle }));
-  if (found.note !== null && !hasNotedKey(found, form)) {
-    const key = found.note.key.map((column) => JSON.stringify(column)).join(", ");
-    const fix = "Give the target table that primary key, or drop it and fill it again with `millrace snapshot start`.";
-    errors.push({
-      level: "error",
-      what: `${table} has no primary key over ${key}, the table's key at the source`,
-      fix,
-    });
-  }
+  const dialect: Parameters<typeof refusalOf>[0] = {
+    place: PLACE,
+    keyName: KEY_NAME,
+    shown: () => table,
+    // A type without modifier accepts what the same type with one accepts.
+    takes: (there, { type }) => there.type === type || there.type === type.replace(/\([^()"]*\)/, ""),
+    refusal: (refused) => refusalAt(table, refused),
+  };
+  const refused = refusalOf(dialect, { table: name, form }, found);
+  if (refused !== null) errors.push(failed("", refused));
   if (found.isSecured)
     errors.push({
       level: "error",
@@ -206,7 +208,7 @@ function findings(id: string, facts: Facts, wanted: CheckedTargets): readonly Fi
     const fix = FOREIGN_TABLE_FIX;
     error("foreign", `${quoteTable(schema, table)} exists in the target and was not made by Millrace`, fix);
   }
-  for (const altered of facts.altered) found.push({ id: `${id}.table`, ...altered });
+  for (const altered of facts.altered) found.push({ ...altered, id: `${id}.table` });
   for (const { schema, table } of facts.unnamed) {
     const what = `the target's encoding ${facts.encoding} lacks characters of the name ${quoteTable(schema, table)}`;
     error("name", what, "Use a database with encoding UTF8, or exclude the table.");

@@ -1,12 +1,20 @@
 import * as z from "zod";
-import { freshPassword, idlePassword, passwordIn, passwordKeys } from "../../../src/passwords/password.ts";
+import {
+  freshPassword,
+  idlePassword,
+  passwordIn,
+  passwordKeys,
+  withoutPassword,
+} from "../../../src/passwords/password.ts";
 import { idleDeletes, refusing } from "../../kit/idle-keys.ts";
-import { deletes, mode, schemaFor } from "../../kit/row-form.ts";
+import { deletes, formChoices, mode, schemaFor } from "../../kit/row-form.ts";
 import type { SinkContext, SinkFactory } from "../../../src/core/contracts/connector.ts";
 import { parsePostgresUrl, placeOfUrl } from "../../../src/postgres/url.ts";
 import { sinkError } from "./errors.ts";
 import type { PostgresSinkOptions } from "./sink.ts";
-import { isReserved } from "./tables/names.ts";
+import { isReserved, targetName } from "./tables/names.ts";
+import { shellWord } from "../../../src/core/shell-word.ts";
+import { quoteTable } from "../../../src/postgres/quote.ts";
 
 const NAME_BYTES_MAX = 63;
 
@@ -50,6 +58,20 @@ export const factory: SinkFactory<Options> = {
     return grants(sinkOptions(context), tables);
   },
   divides: ({ schema }) => (schema === undefined ? "id" : "name"),
+  reading: async ({ options: { url, schema } }, table) => {
+    const { schema: of, table: name } = targetName(table, schema);
+    const sql = `select * from ${quoteTable(of, name)} limit 10`;
+    return { shell: `psql ${shellWord(withoutPassword(url))} -c ${shellWord(sql)}` };
+  },
+  byUrl: {
+    name: "replica",
+    forms: ["postgres://host/database"],
+    keys: (given) => (/^postgres(ql)?:\/\//i.test(given) ? { url: given } : null),
+    choices: (daemon) => [
+      `schema: ${daemon}   # all tables in this schema. Default: the source's schemas`,
+      ...formChoices,
+    ],
+  },
   places: ({ folder, options }) => {
     const place = placeOfUrl(options.url, folder);
     const schema = options.schema === undefined ? "the source's schemas" : `schema ${JSON.stringify(options.schema)}`;

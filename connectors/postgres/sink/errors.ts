@@ -8,6 +8,7 @@ import {
   type MillraceError,
 } from "../../../src/core/errors.ts";
 import { heldBy as withHolders, type LockHolders } from "../../kit/lock-holders.ts";
+import { reachAgain } from "../../../src/core/system-errors.ts";
 import { connectFix, type Failure, failureOf } from "../../../src/postgres/failure.ts";
 
 /** The most likely mistake is a sink in the source's own database: no hint may lead to dropping those tables. */
@@ -27,7 +28,8 @@ export const pages: ErrorPages = {
     remedy:
       "Drop the objects that the message names, run `millrace snapshot start --tables TABLE --sink SINK`, and create them again.",
     cause:
-      "A change of the source needs another type of a column of the target, or removes the column, and Postgres allows neither while a view, a rule, a policy or another object uses it. Millrace removes nothing that it did not make. The table is suspended in this sink; the others go on.",
+      "A change of the source needs another type of a column of the target, or removes the column, and Postgres allows neither while a view, a rule, a policy or another object uses it. Millrace removes nothing that it did not make.",
+    seen: "suspended in a sink",
   },
 };
 
@@ -171,6 +173,7 @@ const RULES: Readonly<Record<DatabaseReason, Rule>> = {
   pooler: LOST,
   unknown: UNKNOWN,
   login: LOGIN,
+  "no-database": LOGIN,
   privilege: PRIVILEGE,
   "row-security": PRIVILEGE,
   slots: RESOURCES,
@@ -203,7 +206,6 @@ const RULES: Readonly<Record<DatabaseReason, Rule>> = {
 export const OF_ONE_TABLE: ReadonlySet<string> = new Set([
   "MR3106",
   "MR3107",
-  "MR1305",
   "MR3110",
   "MR1302",
   "MR2027",
@@ -236,6 +238,7 @@ const OF_CONNECTING: ReadonlySet<DatabaseReason> = new Set([
   "unreachable",
   "lost",
   "login",
+  "no-database",
   "privilege",
   "slots",
   "connections",
@@ -281,7 +284,7 @@ function ofServer(failure: Failure, doing: string): MillraceError {
   if (state !== undefined && !connecting) {
     const users = rule === USED ? usersOf(cause) : "";
     const file = rule === DISK_FULL ? fileIn(text) : "";
-    const message = `${what} while ${doing} (SQLSTATE ${state}${places(cause)})${users}${file}`;
+    const message = `${what} while ${doing} (SQLSTATE ${state}${objectsIn(cause)})${users}${file}`;
     const reason = rule === PRIVILEGE ? "privilege" : rule === LOCKS ? "tables" : undefined;
     return raise(code, kind, message, { hint: rule.hint, reason });
   }
@@ -301,13 +304,18 @@ function ofServer(failure: Failure, doing: string): MillraceError {
   return raise(code, kind, message, { hint, reason: rule === LOGIN ? "login" : undefined });
 }
 
+/** Of a session that was cut: the server works on nothing of ours, or can't be asked. */
+export function gaveNoAnswer(server: string): MillraceError {
+  const message = `${LOST.what}: ${server} gave no answer in time`;
+  return raise(LOST.code, LOST.kind, message, { hint: reachAgain("ETIMEDOUT", server, "url") });
+}
+
 function atServer(server: string | undefined): string {
   return server === undefined ? "" : ` (${server})`;
 }
 
 /** The server names the setting in its hint, in every language. */
-export function isOutOfLocks(error: unknown): boolean {
-  const { state, cause } = failureOf(error);
+function isOutOfLocks({ state, cause }: Failure): boolean {
   const hint: unknown = cause instanceof Error ? Reflect.get(cause, "hint") : undefined;
   return state === OUT_OF_MEMORY && typeof hint === "string" && /max_(?:pred_)?locks_per/.test(hint);
 }
@@ -336,7 +344,7 @@ function inFunction(error: unknown): boolean {
 }
 
 /** Names of the objects in an error; never its message or detail. */
-function places(error: unknown): string {
+function objectsIn(error: unknown): string {
   if (!(error instanceof Error)) return "";
   const found: string[] = [];
   for (const field of ["table", "column", "constraint"] as const) {
@@ -353,13 +361,6 @@ export function heldBy(error: MillraceError, holders: LockHolders | null): Millr
 
 export function stopped(doing: string): MillraceError {
   return raise(STOPPED.code, STOPPED.kind, `${doing} ${STOPPED.what}`);
-}
-
-export function targetsMeet(table: string, owner: string, quoted: string): MillraceError {
-  return raise("MR1305", "fatal", `${table} and ${owner} would both land in ${quoted}`, {
-    hint: "Exclude one of them in the sink's `tables`, or give it its own sink.",
-    table,
-  });
 }
 
 export function takenOver(table: string, quoted: string, successor: string): MillraceError {

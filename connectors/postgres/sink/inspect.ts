@@ -2,18 +2,21 @@
 import type {
   EqualRows,
   Inspection,
+  KeyPage,
   ListedKey,
   RowsInOrder,
   StoredRow,
 } from "../../../src/core/contracts/comparing.ts";
+import { keyAtPageEnd } from "../../kit/listed-keys.ts";
 import { isPossibleKey, rowIdOf } from "../../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { KeyText } from "../../../src/core/contracts/row-reads.ts";
-import { CopyLines } from "./write/copy-lines.ts";
-import { quoteIdentifier, quoteLiteral, quoteTable, quoteTextArray } from "../../../src/postgres/quote.ts";
-import { fitted, type TargetName } from "./tables/names.ts";
-import { visibleText } from "./write/nul.ts";
-import type { Session } from "./session.ts";
+import { CopyLines } from "./copy-lines.ts";
+import { aliasesOf, arraysOf, quoteIdentifier, quoteLiteral, quoteTable } from "../../../src/postgres/quote.ts";
+import { fitted, targetName } from "./tables/names.ts";
+import { visibleText } from "./values/nul.ts";
+import type { FencedSession } from "./wire/fenced-session.ts";
+import type { Session } from "./wire/session.ts";
 import { type Answer, StatementFailure } from "../../../src/postgres/exchange.ts";
 import {
   DELETED_COLUMN,
@@ -22,12 +25,6 @@ import {
   type TargetForm,
   VERSION_COLUMN,
 } from "../../warehouse/own-columns.ts";
-
-export interface InspectionParts {
-  readonly open: (signal: AbortSignal) => Promise<Session>;
-  readonly nameOf: (table: TableVersion) => TargetName;
-  readonly form: TargetForm;
-}
 
 /** The present form of a table in the target. */
 interface PresentTable {
@@ -39,20 +36,26 @@ interface PresentTable {
 }
 
 const KEYS_PER_FETCH = 1_000;
+const KEYS_PER_PAGE = 5_000;
 /** How many extra rows the target may have between two keys; rows after that are read one by one. */
 const EXTRA_MAX = 1_000;
 const ABSENT = "NULL";
 
 export class PostgresInspection implements Inspection {
-  readonly #parts: InspectionParts;
+  readonly #sink: FencedSession;
+  /** The sink's option. */
+  readonly #schema: string | undefined;
+  readonly #form: TargetForm;
   readonly #lines = new CopyLines();
   readonly #found = new WeakMap<TableVersion, PresentTable>();
   /** Tables whose keys have another order in the target, or none. */
   readonly #scattered = new WeakSet<TableVersion>();
   #session: Session | null = null;
 
-  constructor(parts: InspectionParts) {
-    this.#parts = parts;
+  constructor(sink: FencedSession, schema: string | undefined, form: TargetForm) {
+    this.#sink = sink;
+    this.#schema = schema;
+    this.#form = form;
   }
 
   /**
@@ -77,7 +80,7 @@ export class PostgresInspection implements Inspection {
    */
   async equal(table: TableVersion, asked: RowsInOrder, signal: AbortSignal): Promise<EqualRows | null> {
     const [first, last] = [asked.keys[0], asked.keys.at(-1)];
-    const isPossible = this.#parts.form.mode === "mirror" && !this.#scattered.has(table);
+    const isPossible = this.#form.mode === "mirror" && !this.#scattered.has(table);
     if (!isPossible || first === undefined || last === undefined) return null;
     const session = await this.#ready(signal);
     const found = await this.#find(session, table, signal);
@@ -111,7 +114,7 @@ export class PostgresInspection implements Inspection {
   }
 
   async #ready(signal: AbortSignal): Promise<Session> {
-    if (this.#session === null || this.#session.broken) this.#session = await this.#parts.open(signal);
+    if (this.#session === null || this.#session.broken) this.#session = await this.#sink.beside(signal);
     return this.#session;
   }
 
@@ -134,10 +137,9 @@ export class PostgresInspection implements Inspection {
     const found = await this.#find(session, table, signal);
     if (found === null || keys.length === 0) return [];
     const shown = keys.map((key) => shownKey(table, key));
-    const arrays = found.keys.map((_, part) => quoteTextArray(shown.map((key) => key[part] ?? "")));
-    const aliases = found.keys.map((_, part) => `c${part}`).join(", ");
+    const count = found.keys.length;
     const match = found.keys.map((name, part) => `t.${name} = k.c${part}::${found.keyTypes[part]}`).join(" AND ");
-    const there = `(SELECT t.* FROM unnest(${arrays.join(", ")}) AS k (${aliases}) JOIN ${found.quoted} AS t ON ${match})`;
+    const there = `(SELECT t.* FROM unnest(${arraysOf(count, shown)}) AS k (${aliasesOf(count)}) JOIN ${found.quoted} AS t ON ${match})`;
     const list = [VERSION_COLUMN, ...found.cells].join(", ");
     const answer = await session.query(`SELECT ${list} FROM ${this.#live(found, there)}`, signal);
     return answer.rows.map(([version = null, ...cells]) => ({
@@ -148,7 +150,7 @@ export class PostgresInspection implements Inspection {
   }
 
   async *keys(table: TableVersion, signal: AbortSignal): AsyncGenerator<readonly ListedKey[]> {
-    const session = await this.#parts.open(signal);
+    const session = await this.#sink.beside(signal);
     try {
       const found = await this.#find(session, table, signal);
       if (found === null) return;
@@ -170,6 +172,26 @@ export class PostgresInspection implements Inspection {
     }
   }
 
+  /** In the order of the target's primary key. */
+  async page(table: TableVersion, after: string | null, signal: AbortSignal): Promise<KeyPage> {
+    const session = await this.#ready(signal);
+    return await this.#forgetting(table, async () => {
+      const found = await this.#find(session, table, signal);
+      if (found === null) return { keys: [], next: null };
+      const key = found.keys.join(", ");
+      const bound = after === null ? [] : keyAtPageEnd(after);
+      const from = bound.map((text, part) => `${quoteLiteral(text)}::${found.keyTypes[part]}`).join(", ");
+      const rows = after === null ? found.quoted : `(SELECT * FROM ${found.quoted} WHERE (${key}) > (${from}))`;
+      const query = `SELECT ${key} FROM ${this.#live(found, rows)} ORDER BY ${key} LIMIT ${KEYS_PER_PAGE}`;
+      const answer = await session.query(query, signal);
+      const last = answer.rows.length < KEYS_PER_PAGE ? undefined : answer.rows.at(-1);
+      return {
+        keys: answer.rows.map((row) => listedKey(table, row)),
+        next: last === undefined ? null : JSON.stringify(last),
+      };
+    });
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#session?.close();
     this.#session = null;
@@ -183,7 +205,7 @@ export class PostgresInspection implements Inspection {
   }
 
   async #look(session: Session, table: TableVersion, signal: AbortSignal): Promise<PresentTable | null> {
-    const { schema, table: name } = this.#parts.nameOf(table);
+    const { schema, table: name } = targetName(table, this.#schema);
     const quoted = quoteTable(schema, name);
     const { rows } = await session.query(
       `SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = to_regclass(${quoteLiteral(quoted)}) AND attnum > 0 AND NOT attisdropped`,
@@ -195,7 +217,12 @@ export class PostgresInspection implements Inspection {
     if (!hasKey || !types.has(VERSION_COLUMN)) return null;
     return {
       quoted,
-      cells: names.map((column) => (types.has(column) ? quoteIdentifier(column) : ABSENT)),
+      cells: names.map((column, i) => {
+        const type = types.get(column);
+        if (type === undefined) return ABSENT;
+        const isAnArray = table.columns[i]!.type.kind === "vector" && type.endsWith("[]");
+        return isAnArray ? `translate(${quoteIdentifier(column)}::text, '{}', '[]')` : quoteIdentifier(column);
+      }),
       keys: table.key.map((ordinal) => quoteIdentifier(names[ordinal]!)),
       keyTypes: table.key.map((ordinal) => types.get(names[ordinal]!)!),
     };
@@ -203,7 +230,7 @@ export class PostgresInspection implements Inspection {
 
   /** The rows of these that exist. */
   #live({ quoted, keys }: PresentTable, rows: string): string {
-    const { deletes, mode } = this.#parts.form;
+    const { deletes, mode } = this.#form;
     if (mode === "history") {
       const key = keys.join(", ");
       const later = `(e.${VERSION_COLUMN}, e.${OFFSET_COLUMN}) > (latest.${VERSION_COLUMN}, latest.${OFFSET_COLUMN})`;

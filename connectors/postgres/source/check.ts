@@ -2,18 +2,31 @@
 import type { Finding } from "../../../src/core/contracts/connector.ts";
 import { findMillraceError, type MillraceError } from "../../../src/core/errors.ts";
 import { classify } from "./errors.ts";
-import { checkFailover } from "./check-failover.ts";
-import { publicationFindings, tableFindings } from "./catalog/check-tables.ts";
-import type { SourceContext } from "./context.ts";
+import { publicationFindings, tableFindings } from "./check-tables.ts";
+import type { SourceContext } from "./wire/context.ts";
 import { selectTables } from "./catalog/selection.ts";
 import { identifySystem, readServer, serverProblems, type ServerFacts } from "./log/server.ts";
-import { endsIt, saysWho } from "../open-transaction.ts";
 import { checkSlotKind, checkSlotValid, oldestTransaction, readSlot } from "./log/slot.ts";
 import { hasGaps } from "./stream/transcoder.ts";
-import { connectReplication } from "./stream/transport.ts";
+import { connectReplication } from "./wire/replication-connection.ts";
 import { ok } from "../../kit/findings.ts";
+import { quoteIdentifier, quoteLiteral } from "../../../src/postgres/quote.ts";
+import { ABSENT_FIX, ABSENT_STANDBYS_SQL, saysAbsent } from "./log/health.ts";
+import { endsIt, saysWho } from "../blocking-transactions.ts";
 
 const OPEN_SECONDS_MAX = 60;
+
+type Look = (context: SourceContext, facts: ServerFacts, signal: AbortSignal) => Promise<readonly Finding[]>;
+
+const LOOKS: readonly (readonly [id: string, look: Look])[] = [
+  ["postgres.wal_level", checkSettings],
+  ["postgres.replication", checkReplication],
+  ["postgres.tables", checkTables],
+  ["postgres.slot", checkSlot],
+  ["postgres.transactions", checkOpen],
+  ["postgres.failover", checkFailover],
+  ["postgres.max_slot_wal_keep_size", checkKeep],
+];
 
 export async function check(context: SourceContext, signal: AbortSignal): Promise<readonly Finding[]> {
   let facts: ServerFacts;
@@ -26,11 +39,11 @@ export async function check(context: SourceContext, signal: AbortSignal): Promis
   const findings: Finding[] = [
     ok("postgres.connect", `connected to ${version}, database ${facts.database}, as ${facts.user}`),
   ];
-  for (const look of [checkSettings, checkReplication, checkTables, checkSlot, checkOpen, checkFailover, checkKeep]) {
+  for (const [id, look] of LOOKS) {
     try {
       findings.push(...(await look(context, facts, signal)));
     } catch (error) {
-      findings.push(failed(NAMES.get(look) ?? "postgres", classify(error, "checking the source")));
+      findings.push(failed(id, classify(error, "checking the source")));
     }
   }
   return findings;
@@ -54,15 +67,9 @@ async function checkSettings({ database }: SourceContext, facts: ServerFacts): P
 async function checkReplication(context: SourceContext, facts: ServerFacts, signal: AbortSignal): Promise<Finding[]> {
   // The reason why it can't be tried was already reported.
   if (serverProblems(facts).length > 0) return [];
-  const connection = await connectReplication(context.address, signal);
-  try {
-    const system = await identifySystem(connection, signal);
-    return [
-      ok("postgres.replication", `replication works; system ${system.systemIdentifier}, timeline ${system.timeline}`),
-    ];
-  } finally {
-    connection.close();
-  }
+  using connection = await connectReplication(context.address, signal);
+  const { systemIdentifier, timeline } = await identifySystem(connection, signal);
+  return [ok("postgres.replication", `replication works; system ${systemIdentifier}, timeline ${timeline}`)];
 }
 
 async function checkTables(context: SourceContext, facts: ServerFacts, signal: AbortSignal): Promise<Finding[]> {
@@ -70,11 +77,11 @@ async function checkTables(context: SourceContext, facts: ServerFacts, signal: A
   return [...tableFindings(context, selected), ...(await publicationFindings(context, facts, selected, signal))];
 }
 
-async function checkSlot(context: SourceContext, facts: ServerFacts, signal: AbortSignal): Promise<Finding[]> {
+async function checkSlot(context: SourceContext, _facts: ServerFacts, signal: AbortSignal): Promise<Finding[]> {
   const id = "postgres.slot";
   const slot = await readSlot(context, signal);
   if (slot !== undefined) {
-    checkSlotKind(context, slot, facts.database);
+    checkSlotKind(context, slot);
     checkSlotValid(context, slot);
     return [
       ok(
@@ -159,17 +166,57 @@ async function checkKeep(context: SourceContext, _facts: ServerFacts, signal: Ab
     : [ok("postgres.max_slot_wal_keep_size", `a slot keeps at most ${row?.keep} of log`)];
 }
 
-const NAMES = new Map<unknown, string>([
-  [checkSettings, "postgres.wal_level"],
-  [checkReplication, "postgres.replication"],
-  [checkTables, "postgres.tables"],
-  [checkSlot, "postgres.slot"],
-  [checkFailover, "postgres.failover"],
-  [checkOpen, "postgres.transactions"],
-  [checkKeep, "postgres.max_slot_wal_keep_size"],
-]);
+/** In older versions no slot survives a promotion. */
+const FAILOVER_VERSION_MIN = 170_000;
+
+interface StandbysRow {
+  /** Null if our slot does not exist. */
+  readonly failover: string | null;
+  /** Physical slots in use: those of standbys, and of programs that store the log. */
+  readonly standbys: readonly string[];
+  readonly waited: string | null;
+  readonly absent: string | null;
+}
+
+const STANDBYS_SQL = `
+select (select to_jsonb(s) ->> 'failover' from pg_replication_slots s where slot_name = $1) as failover,
+  (select coalesce(array_agg(slot_name::text order by slot_name), '{}') from pg_replication_slots
+   where slot_type = 'physical' and active) as standbys,
+  nullif(current_setting('synchronized_standby_slots', true), '') as waited, (${ABSENT_STANDBYS_SQL}) as absent`;
+
+/** Whether a promoted standby would have what Millrace needs. */
+async function checkFailover(
+  context: SourceContext,
+  facts: ServerFacts,
+  signal: AbortSignal,
+): Promise<readonly Finding[]> {
+  if (facts.version < FAILOVER_VERSION_MIN || facts.inRecovery) return [];
+  const [row] = await context.database.rows<StandbysRow>("looking for standbys", STANDBYS_SQL, [context.slot], signal);
+  const id = "postgres.failover";
+  const findings: Finding[] = [];
+  if (row?.failover === "false") {
+    findings.push({
+      id,
+      level: "warning",
+      what: `the slot ${context.slot} is no failover slot: a standby that is promoted will not have it`,
+      fix: `While Millrace is stopped, by psql "dbname=… replication=database": ALTER_REPLICATION_SLOT ${quoteIdentifier(context.slot)} (FAILOVER true);`,
+    });
+  }
+  if (row !== undefined && row.absent !== null && row.failover !== "false")
+    findings.push({ id, level: "warning", what: saysAbsent(row.absent), fix: ABSENT_FIX });
+  if (row !== undefined && row.standbys.length > 0 && row.waited === null) {
+    findings.push({
+      id,
+      level: "warning",
+      what: `Millrace may be sent what the standbys (slots ${row.standbys.join(", ")}) do not have yet: one that is promoted then is no way to go on`,
+      fix: `ALTER SYSTEM SET synchronized_standby_slots = ${quoteLiteral(row.standbys.join(", "))}; SELECT pg_reload_conf(); naming the slots of those standbys only that may be promoted. \`millrace explain MR2031\` says what the standby needs.`,
+    });
+  }
+  return findings;
+}
 
 function failed(id: string, error: MillraceError): Finding {
   const known = findMillraceError(error);
-  return { id, level: "error", what: error.message, fix: known?.hint ?? null };
+  const byPrivilege = error.code === "MR2008" ? { byPrivilege: true } : {};
+  return { id, level: "error", what: error.message, fix: known?.hint ?? null, ...byPrivilege };
 }

@@ -7,7 +7,7 @@ import { refusing } from "../../kit/idle-keys.ts";
 import { TableSelection } from "../../../src/core/table-selection.ts";
 import { isOwnTable } from "../own-tables.ts";
 import { parsePostgresUrl, type PostgresAddress } from "../../../src/postgres/url.ts";
-import type { SourceContext } from "./context.ts";
+import type { SourceContext } from "./wire/context.ts";
 import { classify } from "./errors.ts";
 
 /** As many tables as the initial snapshot reads at once. */
@@ -68,6 +68,14 @@ export const sourceFactory: SourceFactory<PostgresSourceOptions> = {
     const { grants } = await import("./grants.ts");
     return await briefly(context, (own) => grants(own, signal));
   },
+  grantBy: async (context, url, signal) => {
+    const { grantBy } = await import("./grants.ts");
+    return await briefly(context, (own) => grantBy(own, url, signal));
+  },
+  byUrl: {
+    forms: ["postgres://user@host/database"],
+    keys: (given) => (/^postgres(ql)?:\/\//i.test(given) ? { url: given } : null),
+  },
 };
 
 /** For one piece of work: the connection is closed after it. */
@@ -84,7 +92,7 @@ async function briefly<T>(
 }
 
 async function contextOf(context: FactoryContext<PostgresSourceOptions>, logger: Logger): Promise<SourceContext> {
-  const { Database } = await import("./database.ts");
+  const { Database } = await import("./wire/database.ts");
   const { daemon, folder, options, tables, chosenKey, snapshot } = context;
   const address = { ...addressOf(options.url, folder), freshPassword: freshPassword(options, folder) };
   return {

@@ -1,4 +1,5 @@
 import {
+  atServer,
   type DatabaseReason,
   type ErrorCode,
   type ErrorKind,
@@ -11,13 +12,14 @@ import {
 } from "../../../src/core/errors.ts";
 import { SecondStreamRefused } from "../../../src/core/contracts/change-log.ts";
 import { connectFix, Failure, failureOf } from "../../../src/postgres/failure.ts";
+import { serverAt } from "../../../src/core/system-errors.ts";
 import { heldBy, type LockHolders } from "../../kit/lock-holders.ts";
-import { lockHolders } from "../lock-waits.ts";
+import { lockHolders } from "../blocking-transactions.ts";
 import type { PostgresAddress } from "../../../src/postgres/url.ts";
 
 /** The way out of every gap: the sinks' rows get a new epoch, so that no row of the earlier one blocks a change. */
 export const BEGIN_ANEW =
-  "`millrace recover` makes a new slot first, then compares the sinks with the source and reads only the rows that differ.";
+  "`millrace recover` makes a new slot first, then compares the sinks with the source and reads what differs.";
 
 /** After these errors, only a new slot helps. */
 export const LOSSES: ReadonlySet<ErrorCode> = new Set(["MR2010", "MR2013", "MR2016", "MR2017"]);
@@ -48,7 +50,7 @@ export const pages = {
     remedy:
       "Correct the rows, delete them, or leave the table out by `tables`; then `millrace snapshot start --tables TABLE` reads a suspended table again. In a session with client_encoding SQL_ASCII, of bytes in LATIN1: UPDATE … SET c = convert_from(convert(convert_to(c, 'SQL_ASCII'), 'LATIN1', 'UTF8'), 'SQL_ASCII') WHERE …. In a session with the database's encoding, of the byte 81 in WIN1252: UPDATE … SET c = replace(c, convert_from('\\x81', 'WIN1252'), '?') WHERE ….",
     cause:
-      "A database with the encoding SQL_ASCII keeps whatever bytes a client sends, or a character of its encoding has no form in UTF-8. The table is suspended, or can't be read; all others go on. Where it is a name of a table or column, nothing can be read before it is changed.",
+      "A database with the encoding SQL_ASCII keeps whatever bytes a client sends, or a character of its encoding has no form in UTF-8. The table is suspended, or can't be read. Where it is a name of a table or column, nothing can be read before it is changed.",
   },
 } as const satisfies ErrorPages;
 
@@ -112,6 +114,8 @@ const REFUSED: Rule = {
   hint: "See the server's log for the statement.",
 };
 
+const LOGIN: Rule = { code: "MR2002", kind: "blocked", says: telling("the source refuses the login") };
+
 const POOLER: Rule = {
   code: "MR2004",
   kind: "fatal",
@@ -142,11 +146,8 @@ const RULES: Readonly<Record<DatabaseReason, Rule>> = {
     kind: "fatal",
     says: (at, { cause }) => `an unexpected failure ${at}: ${cause instanceof Error ? cause.name : "unknown"}`,
   },
-  login: {
-    code: "MR2002",
-    kind: "blocked",
-    says: telling("the source refuses the login"),
-  },
+  login: LOGIN,
+  "no-database": LOGIN,
   privilege: {
     code: "MR2008",
     kind: "blocked",
@@ -221,6 +222,11 @@ const RULES: Readonly<Record<DatabaseReason, Rule>> = {
 /** Turns what was thrown while `doing` (for example "reading public.orders") into a numbered error. */
 export function classify(error: unknown, doing: string): MillraceError {
   return findMillraceError(error) ?? numbered(failureOf(error), doing);
+}
+
+/** The same at a server that had answered. */
+export function failedAt(error: unknown, doing: string, { host, port }: PostgresAddress): MillraceError {
+  return atServer(classify(error, doing), serverAt(host, port));
 }
 
 function numbered(failure: Failure, during: string): MillraceError {

@@ -1,26 +1,35 @@
-/** Postgres as a source: its capabilities, each put together from the parts that do the work. */
+/**
+ * Postgres as a source: its capabilities, each put together from the parts that do the work.
+ *
+ * The folders lie on each other, and imports point down:
+ *
+ *   stream     the socket's bytes become blocks; what the server is told
+ *   snapshot   rows that are read by SQL: all at the slot's beginning, chunks, keys
+ *   catalog    which tables there are and are published, with what shapes; what the log does not show of them
+ *   log        slot, timelines, marks
+ *   wire       connections
+ *
+ * On top: log-admin.ts begins and continues a log, published-tables.ts keeps what is captured in step with the catalogue.
+ */
 import type { ChangeLog } from "../../../src/core/contracts/change-log.ts";
 import type { LogAdmin } from "../../../src/core/contracts/log-admin.ts";
 import { distanceInBytes, type Positions } from "../../../src/core/contracts/positions.ts";
 import type { Source } from "../../../src/core/contracts/source.ts";
-import type { Watermarks } from "../../../src/core/contracts/watermarks.ts";
 import { hasBinaryForm } from "../../../src/core/model/types.ts";
-import { rowEstimates } from "./catalog/estimates.ts";
-import { PublishedTables } from "./catalog/published-tables.ts";
+import { PublishedTables } from "./published-tables.ts";
 import { selectTables } from "./catalog/selection.ts";
-import type { SourceContext } from "./context.ts";
+import type { SourceContext } from "./wire/context.ts";
 import { LOSSES } from "./errors.ts";
 import { readHealth } from "./log/health.ts";
-import { formatLsn, parseLsn } from "./log/lsn.ts";
-import { markPrefix, renewPrefix, writeMark } from "./log/marks.ts";
-import { waitForTransactions } from "./log/publication.ts";
+import { formatLsn, parseLsn } from "./wire/lsn.ts";
+import { markPrefix, writeMark, watermarks } from "./log/watermarks.ts";
 import { readSlot, unfinishedSlot, whenFree } from "./log/slot.ts";
-import { madeBy, removeOurs } from "./log/teardown.ts";
 import { readKeys, readRange, readWritten } from "./snapshot/chunks.ts";
-import { readVisibility } from "./snapshot/visibility.ts";
-import { recordPosition } from "./stream/record-position.ts";
-import { crossLog } from "./start.ts";
-import { PostgresStream } from "./stream/stream.ts";
+import { contentSums, hashForms, inBuckets } from "./snapshot/content-sums.ts";
+import { crossLog, removeOurs, madeBy } from "./log-admin.ts";
+import { PostgresStream } from "./stream/change-stream.ts";
+import { foreignKeys, rowEstimates } from "./catalog/catalog.ts";
+import { recordPosition } from "./stream/frame.ts";
 
 export function postgresSource(context: SourceContext): Source {
   const published = new PublishedTables(context);
@@ -34,11 +43,17 @@ export function postgresSource(context: SourceContext): Source {
       tables: (signal) => published.tables(signal),
       publish: (onChange, signal) => published.publish(onChange, signal),
       estimates: (tables, signal) => rowEstimates(context, tables, signal),
+      foreignKeys: (tables, signal) => foreignKeys(context, tables, signal),
     },
     rows: {
       readRange: (table, range, signal) => readRange(context, table, range, signal),
       readKeys: (table, keys, signal) => readKeys(context, table, keys, signal),
       readWritten: (table, keys, signal) => readWritten(context, table, keys, signal),
+      sums: {
+        forms: hashForms,
+        of: (table, hashed, signal) => contentSums(context, table, hashed, signal),
+        within: inBuckets,
+      },
     },
     watermarks: watermarks(context),
     close: () => context.database.close(),
@@ -55,8 +70,7 @@ function changeLog(context: SourceContext, published: PublishedTables): ChangeLo
       const binary = captured.every(({ shape }) => shape.columns.every((column) => hasBinaryForm(column.type)));
       if (!options.temporary) published.onUnloggedRows = options.onUnloggedRows;
       const { identity, leaves } = published;
-      const { database } = context.address;
-      return await PostgresStream.open({ context, database, identity, from, options, binary, leaves }, signal);
+      return await PostgresStream.open({ context, identity, from, options, binary, leaves }, signal);
     },
     /** The message's own position: the end of the log may lie behind a page header, where an idle stream never arrives. */
     tip: (signal) => writeMark(context, `${markPrefix(context)}/tip`, "", signal),
@@ -77,7 +91,7 @@ function logAdmin(context: SourceContext, published: PublishedTables): LogAdmin 
       if (slot?.confirmed === null && slot.kind === "logical") throw await unfinishedSlot(context, slot, signal);
     },
     create: (request, signal) => published.create(request, signal),
-    cross: (identity, places, signal) => crossLog(context, identity, places, signal),
+    cross: (identity, positions, signal) => crossLog(context, identity, positions, signal),
     resume: (identity, held, signal) => published.resume(identity, held, signal),
     made: (identity, signal) => madeBy(context, identity, signal),
     remove: (identity, signal) => removeOurs(context, identity, signal),
@@ -88,18 +102,5 @@ function logAdmin(context: SourceContext, published: PublishedTables): LogAdmin 
       if (leftOut !== null) hints.push(`${leftOut.what}. ${leftOut.fix}`);
       return { ...health, hints: [...(health.hints ?? []), ...hints] };
     },
-  };
-}
-
-function watermarks(context: SourceContext): Watermarks {
-  const prefix = markPrefix(context);
-  return {
-    markPrefix: prefix,
-    mark: async (content, signal) => {
-      await writeMark(context, prefix, content, signal);
-    },
-    renew: (signal) => writeMark(context, renewPrefix(context), "", signal),
-    settle: (onWait, signal) => waitForTransactions(context, onWait, signal),
-    visibility: (signal) => readVisibility(context, signal),
   };
 }

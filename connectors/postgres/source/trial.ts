@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import type { TableSize, Trial, TriedTables } from "../../../src/core/contracts/connector.ts";
 import { tableId } from "../../../src/core/model/schema.ts";
-import type { SourceContext } from "./context.ts";
+import type { SourceContext } from "./wire/context.ts";
 import { sourceError } from "./errors.ts";
 import { postgresSource } from "./source.ts";
 

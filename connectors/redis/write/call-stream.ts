@@ -48,17 +48,17 @@ export class CallStream {
   readonly #connection: Connection;
   readonly #pool: CallPool;
   readonly #claim: Claim;
-  readonly #position: string;
+  readonly #step: string;
   readonly #inFlight: Promise<void>[] = [];
   readonly #skipped = new SkippedRows();
   #call: ScriptCall;
   #sentCount = 0;
 
-  constructor(connection: Connection, pool: CallPool, claim: Claim, position: string) {
+  constructor(connection: Connection, pool: CallPool, claim: Claim, step: string) {
     this.#connection = connection;
     this.#pool = pool;
     this.#claim = claim;
-    this.#position = position;
+    this.#step = step;
     this.#call = pool.take(connection);
   }
 
@@ -121,8 +121,7 @@ export class CallStream {
 
   async #send(call: ScriptCall, checkpoint: CheckpointToStore | null): Promise<void> {
     this.#sentCount++;
-    const fence =
-      call.count === 0 ? this.#claim.whole(this.#position) : this.#claim.beside(call.firstKey, this.#position);
+    const fence = call.count === 0 ? this.#claim.whole(this.#step) : this.#claim.beside(call.firstKey, this.#step);
     const reply = await this.#connection.encoded("evalsha", call.encode(fence, checkpoint), fence.key);
     this.#take(call, reply);
     this.#pool.give(call);

@@ -9,7 +9,7 @@
  */
 import { randomUUID } from "node:crypto";
 import { type Connection, listOf, textOf } from "../connection.ts";
-import { overwritten, readCheckpoint, takenOver } from "../checkpoint.ts";
+import { NO_STEP, overwritten, readCheckpoint, takenOver } from "../checkpoint.ts";
 import { SLOT_COUNT, slotOf, tagOfSlot } from "../slots.ts";
 import { keyPages } from "./key-pages.ts";
 
@@ -19,8 +19,8 @@ export class FenceMismatch extends Error {}
 export interface Fence {
   readonly key: Buffer;
   readonly claim: string;
-  /** The position that is stored there; "" in the copy of a slot. */
-  readonly position: string;
+  /** The `stepText` that is stored there; in the copy of a slot NO_STEP. */
+  readonly step: string;
 }
 
 /** Enough that the nodes never wait for us. */
@@ -112,16 +112,16 @@ export class Claim {
     throw overwritten(keys.checkpointKey);
   }
 
-  /** The fence of a call that compares the position too. */
-  whole(position: string): Fence {
-    return { key: this.#keys.checkpointKey, claim: this.name, position };
+  /** The fence of a call that compares the last step too. */
+  whole(step: string): Fence {
+    return { key: this.#keys.checkpointKey, claim: this.name, step };
   }
 
   /** The fence that a call with this row's key can compare. */
-  beside(key: Uint8Array, position: string): Fence {
+  beside(key: Uint8Array, step: string): Fence {
     const start = this.#keys.slotKeyStart;
-    if (start === null) return this.whole(position);
-    return { key: slotKey(start, slotOf(key)), claim: this.name, position: "" };
+    if (start === null) return this.whole(step);
+    return { key: slotKey(start, slotOf(key)), claim: this.name, step: NO_STEP };
   }
 
   /** Before the first call for rows in these slots. */

@@ -1,6 +1,6 @@
 /** Lists keys by SCAN: each key that exists from the scan's start to its end, once or several times. */
 import { invariant } from "../../../src/core/invariant.ts";
-import { type Commands, listOf, type Reply, textOf } from "../connection.ts";
+import { type Commands, listOf, textOf } from "../connection.ts";
 import { scanPattern } from "../keys.ts";
 
 const SCAN_COUNT = "1000";
@@ -17,34 +17,42 @@ export interface RowKeys {
 
 /** All keys that begin with `start`, page by page. */
 export async function* keyPages(primary: Commands, start: string, signal: AbortSignal): AsyncGenerator<Buffer[]> {
-  const pattern = scanPattern(start);
   let cursor = "0";
   do {
     signal.throwIfAborted();
-    const [next, keys] = pageOf(await primary.command("scan", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT));
+    const [next, keys] = await scanned(primary, start, cursor);
     yield keys;
     cursor = next;
   } while (cursor !== "0");
 }
 
-function pageOf(reply: Reply): [cursor: string, keys: Buffer[]] {
-  const [cursor, keys] = listOf(reply) ?? [];
-  const next = textOf(cursor);
+async function scanned(primary: Commands, start: string, cursor: string): Promise<[next: string, keys: Buffer[]]> {
+  const reply = await primary.command("scan", cursor, "MATCH", scanPattern(start), "COUNT", SCAN_COUNT);
+  const [following, keys] = listOf(reply) ?? [];
+  const next = textOf(following);
   const list = listOf(keys);
   invariant(next !== null && list !== null, "SCAN answers with a cursor and keys");
   return [next, list.filter((key) => Buffer.isBuffer(key))];
 }
 
 /** All keys in the range of the table's rows, page by page. */
-export async function* rowKeyPages(
+export async function* rowKeyPages(primary: Commands, rows: RowKeys, signal: AbortSignal): AsyncGenerator<Buffer[]> {
+  for await (const keys of keyPages(primary, rows.keyStart, signal)) yield rowKeysAmong(keys, rows);
+}
+
+/** One page of them, and where the next one begins; "0": there is none. */
+export async function rowKeyPage(
   primary: Commands,
-  { keyStart, keyWidths }: RowKeys,
-  signal: AbortSignal,
-): AsyncGenerator<Buffer[]> {
+  rows: RowKeys,
+  cursor: string,
+): Promise<readonly [next: string, keys: readonly Buffer[]]> {
+  const [next, keys] = await scanned(primary, rows.keyStart, cursor);
+  return [next, rowKeysAmong(keys, rows)];
+}
+
+function rowKeysAmong(keys: readonly Buffer[], { keyStart, keyWidths }: RowKeys): Buffer[] {
   const start = Buffer.byteLength(keyStart);
-  for await (const keys of keyPages(primary, keyStart, signal)) {
-    yield keys.filter((bytes) => isRowKey(bytes, start, keyWidths));
-  }
+  return keys.filter((bytes) => isRowKey(bytes, start, keyWidths));
 }
 
 /** Another pipeline's table may follow ours if its prefix begins with our key; such a key has more parts. */

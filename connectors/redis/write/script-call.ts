@@ -108,7 +108,7 @@ export class ScriptCall {
     this.#rows.length = this.#rowStart;
   }
 
-  encode({ key, claim, position }: Fence, checkpoint: CheckpointToStore | null): Buffer {
+  encode({ key, claim, step }: Fence, checkpoint: CheckpointToStore | null): Buffer {
     const out = this.#out;
     endRows(this.#rows, this.count);
     const keyCount = 2 * this.count + 1;
@@ -122,7 +122,7 @@ export class ScriptCall {
     writeArgument(out, this.#actions, this.count);
     writeArgument(out, this.#rows.bytes, this.#rows.length);
     writeText(out, claim);
-    writeText(out, position);
+    writeText(out, step);
     writeText(out, checkpoint?.position ?? "");
     writeText(out, checkpoint?.bond ?? "");
     writeText(out, checkpoint?.format ?? "");

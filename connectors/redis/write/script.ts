@@ -45,7 +45,7 @@ export const RESULT_FENCED = -1;
  *   KEYS  the rows' keys, then as many keys of their tombstones, then the key with the fence (fence.ts)
  *   ARGV  1 actions, a byte per row
  *         2 rows as MessagePack: one array with the argument of each action
- *         3 the claim that must be stored           4 the position that must be stored
+ *         3 the claim that must be stored           4 the position and the bond that must be stored
  *         5 "" or the position to store             6 the bond to store
  *         7 the format to store                     8 "" or the tables to store
  *
@@ -62,8 +62,8 @@ export const SCRIPT = `
 local call, sub = redis.call, string.sub
 local actions = ARGV[1]
 local n = #actions
-local held = call('HMGET', KEYS[2 * n + 1], 'claim', 'position')
-if held[1] ~= ARGV[3] or (held[2] or '') ~= ARGV[4] then return ${RESULT_FENCED} end
+local held = call('HMGET', KEYS[2 * n + 1], 'claim', 'position', 'bond')
+if held[1] ~= ARGV[3] or (held[2] or '') .. ' ' .. (held[3] or '') ~= ARGV[4] then return ${RESULT_FENCED} end
 
 local function above(a, b) return #a > #b or (#a == #b and a > b) end
 

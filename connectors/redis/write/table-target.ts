@@ -3,6 +3,7 @@ import type { Block } from "../../../src/core/model/block.ts";
 import { ByteWriter } from "../../../src/core/bytes.ts";
 import { cacheKeyPart } from "../../../src/core/targets/names.ts";
 import { writeRowId } from "../../../src/core/model/row-id.ts";
+import type { TableName } from "../../../src/core/contracts/connector.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { CellMap } from "../../../src/core/model/tuple.ts";
 import { RowWriter } from "./row-writer.ts";
@@ -10,8 +11,14 @@ import type { RowShape } from "../shapes.ts";
 
 export type Format = "hash" | "json";
 
-export function tableKeyStart(prefix: string, table: TableVersion): string {
-  return `${prefix}${cacheKeyPart(table.schema)}:${cacheKeyPart(table.table)}:`;
+export interface KeyNaming {
+  readonly prefix: string;
+  /** Whether the tables are documents. Default: false. */
+  readonly isOfDocuments?: boolean | undefined;
+}
+
+export function tableKeyStart({ prefix, isOfDocuments = false }: KeyNaming, { schema, table }: TableName): string {
+  return `${prefix}${isOfDocuments ? "" : `${cacheKeyPart(schema)}:`}${cacheKeyPart(table)}:`;
 }
 
 /** The keys of one table and the form of its rows. */
@@ -29,8 +36,8 @@ export class TableTarget {
   readonly #table: TableVersion;
   readonly #cells = new CellMap();
 
-  constructor(prefix: string, format: Format, table: TableVersion, shape: RowShape) {
-    this.keyStart = tableKeyStart(prefix, table);
+  constructor(naming: KeyNaming, format: Format, table: TableVersion, shape: RowShape) {
+    this.keyStart = tableKeyStart(naming, table);
     this.keyWidths = shape.widths;
     this.floors = new BaseFloors(shape);
     this.rows = new RowWriter(table, format, this.floors, shape.retired);

@@ -14,6 +14,7 @@ import {
   type TargetForm,
   VERSION_COLUMN,
 } from "../../warehouse/own-columns.ts";
+import type { KeptColumns } from "../companion.ts";
 import { classify, sqliteError, stopped } from "../errors.ts";
 import { openExisting, prepareQuery, rowsBy, rowsOf, unlessBusy } from "../file.ts";
 import { columnNames, fold, quoteIdentifier, targetName } from "../names.ts";
@@ -26,6 +27,7 @@ const ROWS_PER_PIECE = 100;
 interface Place {
   readonly schema: string | undefined;
   readonly form: TargetForm;
+  readonly kept: KeptColumns;
 }
 
 /** The present form of a table in the file. */
@@ -51,19 +53,22 @@ export class SqliteInspection implements Inspection {
     return new SqliteInspection(opened(path), path, place);
   }
 
-  expected(table: TableVersion, ordinal: number, text: string): string {
+  expected(table: TableVersion, ordinal: number, text: string): string | null {
+    if (!this.#place.kept.has(table, ordinal)) return null;
     return expectedText(table.columns[ordinal]!, table.key.includes(ordinal), text);
   }
 
   id(table: TableVersion, key: KeyText): string {
-    return rowIdOf(key.map((text, part) => this.expected(table, table.key[part]!, text)));
+    return rowIdOf(key.map((text, part) => expectedText(table.columns[table.key[part]!]!, true, text)));
   }
 
   async rows(table: TableVersion, keys: readonly KeyText[], signal: AbortSignal): Promise<readonly StoredRow[]> {
     return await this.#guarded(signal, async () => {
       const found = this.#find(this.#database, table);
       if (found === null) return [];
-      const wanted = found.keys.map((name, part) => `${name} = ${typed(table, part)}`).join(" AND ");
+      const wanted = found.keys
+        .map((name, part) => `${name} = ${keyTerm(table.columns[table.key[part]!]!, part + 1)}`)
+        .join(" AND ");
       const sql = `SELECT ${[VERSION_COLUMN, ...found.cells].join(", ")} FROM ${this.#live(found, wanted)}`;
       const statement = prepareQuery(this.#database, sql);
       const ids = new Set<string>();
@@ -131,7 +136,9 @@ export class SqliteInspection implements Inspection {
     return {
       sqlName: quoteIdentifier(name),
       // As bytes: the driver ends a text at a NUL.
-      cells: names.map((column) => (has(column) ? readable(quoteIdentifier(column)) : "NULL")),
+      cells: names.map((column, i) =>
+        has(column) && this.#place.kept.has(table, i) ? readable(quoteIdentifier(column)) : "NULL",
+      ),
       keys: table.key.map((ordinal) => quoteIdentifier(names[ordinal]!)),
     };
   }
@@ -166,16 +173,14 @@ function readable(name: string): string {
   return `CASE typeof(${name}) WHEN 'text' THEN 't' || hex(${name}) WHEN 'blob' THEN 'b' || hex(${name}) ELSE ${name} END`;
 }
 
-/** Text is bound by its bytes. */
-function typed(table: TableVersion, part: number): string {
-  const { form } = sqliteType(table.columns[table.key[part]!]!, true);
-  return form === BYTES
-    ? `?${part + 1}`
-    : `iif(typeof(?${part + 1}) = 'blob', CAST(?${part + 1} AS TEXT), ?${part + 1})`;
+/** What parameter `number` is for a part of a key: `keyValue` binds text by its bytes. */
+export function keyTerm(column: Column, number: number): string {
+  const { form } = sqliteType(column, true);
+  return form === BYTES ? `?${number}` : `iif(typeof(?${number}) = 'blob', CAST(?${number} AS TEXT), ?${number})`;
 }
 
 /** The value that a key's text has in the file. */
-function keyValue(column: Column, text: string): SQLInputValue {
+export function keyValue(column: Column, text: string): SQLInputValue {
   const { name, form } = sqliteType(column, true);
   if (form === BOOL) return text === "t" ? 1 : 0;
   if (form === BYTES) return Buffer.from(text.slice(2), "hex");

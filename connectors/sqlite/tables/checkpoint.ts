@@ -1,5 +1,6 @@
 import type { DatabaseSync, SQLOutputValue } from "node:sqlite";
 import { checkpointFromTexts, checkpointTexts } from "../../../src/core/checkpoint/checkpoint-text.ts";
+import type { CompleteTables } from "../../../src/core/checkpoint/completeness.ts";
 import type { Checkpoint } from "../../../src/core/model/batch.ts";
 import { sqliteError } from "../errors.ts";
 import { rowsOf, type SqliteFile } from "../file.ts";
@@ -48,6 +49,11 @@ export class CheckpointRow {
     this.#storedTables = null;
     this.#held = parseCheckpoint(row);
     return this.#held;
+  }
+
+  /** The tables of which the file has a complete copy. */
+  get complete(): CompleteTables {
+    return this.#held?.tables ?? {};
   }
 
   /** The stored checkpoint; creates nothing. */

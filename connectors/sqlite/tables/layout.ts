@@ -17,6 +17,8 @@ import { type SqliteType, sqliteType } from "../types.ts";
 
 export interface LayoutColumn {
   readonly source: Column;
+  /** Of its cell in a tuple. */
+  readonly ordinal: number;
   /** Name in the target, and quoted. */
   readonly name: string;
   readonly sqlName: string;
@@ -34,16 +36,19 @@ export interface SqliteLayout extends TableLayout {
   readonly retired: readonly string[];
 }
 
+/** `ordinals`: where the columns are in tuples, if the table is a part of another one (`KeptColumns`). */
 export function layoutOf(
   table: TableVersion,
   name: string,
   rest: Pick<SqliteLayout, "form" | "owner" | "dropsColumns">,
+  ordinals?: readonly number[],
 ): SqliteLayout {
   const names = columnNames(table.columns);
   const columns = table.columns.map((source, i): LayoutColumn => {
     const isKey = table.key.includes(i);
     return {
       source,
+      ordinal: ordinals?.[i] ?? i,
       name: names[i]!,
       sqlName: quoteIdentifier(names[i]!),
       sqlite: sqliteType(source, isKey),

@@ -19,6 +19,7 @@ import {
 } from "../../warehouse/table-change.ts";
 import type { Found, TargetsOptions, Warehouse } from "../../warehouse/targets.ts";
 import { classify, OF_ONE_TABLE, sqliteError } from "../errors.ts";
+import type { Companion, KeptColumns } from "../companion.ts";
 import type { SqliteFile } from "../file.ts";
 import { columnNames, fold, NOTES, quoteIdentifier, REBUILT, targetKey, targetName } from "../names.ts";
 import { IN_PIECE, Slices } from "../write/slices.ts";
@@ -31,12 +32,15 @@ export interface SqliteTarget extends ExistingTarget {
   readonly name: string;
 }
 
+export const PLACE = "the SQLite file";
+export const KEY_NAME = "primary key";
+
 /** An open file, for one call of the sink. */
 export class SqliteWarehouse
   implements Warehouse<SqliteLayout, SqliteTarget, SqliteLayout>, CopyDialect<SqliteLayout, SqliteTarget>
 {
-  readonly place = "the SQLite file";
-  readonly keyName = "primary key";
+  readonly place = PLACE;
+  readonly keyName = KEY_NAME;
   readonly keepsKeyOrder = false;
   readonly createCountMax = Infinity;
   readonly isOneTransaction = false;
@@ -44,12 +48,23 @@ export class SqliteWarehouse
   readonly #file: SqliteFile;
   readonly #checkpoint: CheckpointRow;
   readonly #options: TargetsOptions;
+  readonly #kept: KeptColumns;
+  readonly #companion: Companion | undefined;
   readonly #signal: AbortSignal;
 
-  constructor(file: SqliteFile, checkpoint: CheckpointRow, options: TargetsOptions, signal: AbortSignal) {
+  constructor(
+    file: SqliteFile,
+    checkpoint: CheckpointRow,
+    options: TargetsOptions,
+    kept: KeptColumns,
+    companion: Companion | undefined,
+    signal: AbortSignal,
+  ) {
     this.#file = file;
     this.#checkpoint = checkpoint;
     this.#options = options;
+    this.#kept = kept;
+    this.#companion = companion;
     this.#signal = signal;
   }
 
@@ -59,7 +74,8 @@ export class SqliteWarehouse
 
   target(table: TableVersion): SqliteLayout {
     const { owner, form, dropsColumns } = this.#options;
-    return layoutOf(table, this.shown(table), { owner, form, dropsColumns: dropsColumns?.(table) ?? false });
+    const rest = { owner, form, dropsColumns: dropsColumns?.(table) ?? false };
+    return layoutOf(table, this.shown(table), rest, this.#kept.ordinals(table));
   }
 
   layout(table: TableVersion): SqliteLayout {
@@ -102,46 +118,10 @@ export class SqliteWarehouse
     const slices = new Slices(this.#signal);
     for (const table of tables) {
       if (slices.isOver) await slices.next();
-      const target = this.#look(this.shown(table));
+      const target = lookUpTarget((sql, ...values) => this.#file.rows(sql, ...values), this.shown(table));
       if (target !== null) found.set(this.key(table), target);
     }
     return found;
-  }
-
-  #look(wanted: string): SqliteTarget | null {
-    const file = this.#file;
-    const [there] = file.rows(
-      "SELECT name, type FROM sqlite_schema WHERE type IN ('table', 'view') AND name = ? COLLATE NOCASE",
-      wanted,
-    );
-    if (there === undefined) return null;
-    const name = String(there[0]);
-    const isView = there[1] === "view";
-    const described = file.rows("SELECT name, type, pk FROM pragma_table_xinfo(?)", name);
-    const columns = new Map(
-      described.map(([column, type]): [string, ExistingColumn] => {
-        return [fold(String(column)), { name: String(column), type: String(type) }];
-      }),
-    );
-    const primary = described
-      .filter(([, , place]) => place !== 0n)
-      .toSorted(([, , a], [, , b]) => Number(a) - Number(b))
-      .map(([column]) => fold(String(column)));
-    const unique = file.rows(
-      `SELECT i.name, c.name FROM pragma_index_list(?) AS i, pragma_index_info(i.name) AS c WHERE i.origin = 'u' ORDER BY i.seq, c.seqno`,
-      name,
-    );
-    const others = [...Map.groupBy(unique, ([index]) => index).values()];
-    const keys = [primary, ...others.map((rows) => rows.map(([, column]) => fold(String(column))))];
-    const [note] = file.rows(`SELECT note FROM ${NOTES} WHERE name = ?`, name);
-    return {
-      name,
-      isView,
-      form: isView ? null : formOf(columns),
-      columns,
-      keys: keys.filter((key) => key.length > 0),
-      note: decodeNote(note === undefined ? null : String(note[0])),
-    };
   }
 
   async versioned(tables: readonly TableName[] | null): Promise<Found<string>> {
@@ -163,6 +143,7 @@ export class SqliteWarehouse
     await this.#changing(async (slices) => {
       for (const layout of layouts) {
         this.#file.exec(createSql(layout));
+        this.#companion?.changing(layout);
         if (layout.form.mode === "history") this.#file.exec(indexTruncatesSql(layout));
         this.#note(layout, noteText(this, layout));
         failpoint("sqlite.target-made", layout.table);
@@ -187,6 +168,7 @@ export class SqliteWarehouse
     return await this.#changing(async (slices) => {
       if (change.isRenamed) this.#rename(existing.name, layout.name);
       const retired = await this.#follow(change, slices);
+      this.#companion?.changing(layout);
       this.#note(layout, change.note);
       failpoint("sqlite.target-made", layout.table);
       return retired;
@@ -274,12 +256,8 @@ export class SqliteWarehouse
     return true;
   }
 
-  refusal({ kind, message, table, column }: Refused): MillraceError {
-    const hint =
-      column === undefined
-        ? undefined
-        : `drop ${quoteIdentifier(this.shown(table))} in the file while Millrace is stopped: it is made and filled again`;
-    return sqliteError({ code: REFUSED[kind], kind: "fatal", message, hint });
+  refusal(refused: Refused): MillraceError {
+    return refusalAt(this.shown(refused.table), refused);
   }
 
   #note({ name }: SqliteLayout, note: string): void {
@@ -298,4 +276,49 @@ export class SqliteWarehouse
       () => work(slices),
     );
   }
+}
+
+/** Null: there is none. */
+export function lookUpTarget(rows: SqliteFile["rows"], wanted: string): SqliteTarget | null {
+  const [there] = rows(
+    "SELECT name, type FROM sqlite_schema WHERE type IN ('table', 'view') AND name = ? COLLATE NOCASE",
+    wanted,
+  );
+  if (there === undefined) return null;
+  const name = String(there[0]);
+  const isView = there[1] === "view";
+  const described = rows("SELECT name, type, pk FROM pragma_table_xinfo(?)", name);
+  const columns = new Map(
+    described.map(([column, type]): [string, ExistingColumn] => {
+      return [fold(String(column)), { name: String(column), type: String(type) }];
+    }),
+  );
+  const primary = described
+    .filter(([, , place]) => place !== 0n)
+    .toSorted(([, , a], [, , b]) => Number(a) - Number(b))
+    .map(([column]) => fold(String(column)));
+  const unique = rows(
+    `SELECT i.name, c.name FROM pragma_index_list(?) AS i, pragma_index_info(i.name) AS c WHERE i.origin = 'u' ORDER BY i.seq, c.seqno`,
+    name,
+  );
+  const others = [...Map.groupBy(unique, ([index]) => index).values()];
+  const keys = [primary, ...others.map((index) => index.map(([, column]) => fold(String(column))))];
+  const [note] = rows(`SELECT note FROM ${NOTES} WHERE name = ?`, name);
+  return {
+    name,
+    isView,
+    form: isView ? null : formOf(columns),
+    columns,
+    keys: keys.filter((key) => key.length > 0),
+    note: decodeNote(note === undefined ? null : String(note[0])),
+  };
+}
+
+/** `shown`: the target. */
+export function refusalAt(shown: string, { kind, message, column }: Refused): MillraceError {
+  const hint =
+    column === undefined
+      ? undefined
+      : `drop ${quoteIdentifier(shown)} in the file while Millrace is stopped: it is made and filled again`;
+  return sqliteError({ code: REFUSED[kind], kind: "fatal", message, hint });
 }

@@ -22,9 +22,9 @@ CREATE TABLE identity (
 ) STRICT;
 
 -- `origin`: where the epoch begins. `acknowledged_at`: when `acknowledged` was stored; what the source has forgotten was
--- committed before. `identity`: JSON.
+-- committed before. `identity`: JSON. `number`: 1 for the database, 2 for the nest (decision 40).
 CREATE TABLE source (
-  one INTEGER PRIMARY KEY CHECK (one = 1),
+  number INTEGER PRIMARY KEY CHECK (number IN (1, 2)),
   epoch INTEGER NOT NULL,
   identity TEXT,
   origin TEXT,

@@ -4,29 +4,31 @@ import { accessSync, constants, existsSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Config, SinkConfig } from "../../config/config.ts";
 import type { Address } from "../../config/definition.ts";
-import type { Finding, StateAddress, TableName } from "../../core/contracts/connector.ts";
-import { findMillraceError, reasonOf } from "../../core/errors.ts";
-import { namesOfTable } from "../../core/model/schema.ts";
+import type { Finding, CheckedTable } from "../../core/contracts/connector.ts";
+import { findMillraceError, type MillraceError, reasonOf } from "../../core/errors.ts";
+import { namesOfTable, tableId } from "../../core/model/schema.ts";
 import { TableSelection } from "../../core/table-selection.ts";
 import { SILENT } from "../../core/contracts/telemetry.ts";
 import { faultOf } from "../../rules/errors.ts";
 import { noMemory, type RuleMemory } from "../../rules/former-rules.ts";
-import { isSelectedBy, memoryOf } from "../../daemon/ruled-source.ts";
-import { ruleFindings } from "../../rules/with-rules.ts";
+import { resolvedDocuments } from "../../daemon/documents.ts";
+import { documentTable } from "../../documents/document.ts";
+import { isSelectedBy, memoryOf, openSource } from "../../daemon/ruled-source.ts";
+import { ruleFindings, withFunctions } from "../../rules/with-rules.ts";
 import { listenFailed } from "../../ops/errors.ts";
 import { localPid } from "../../daemon/holder.ts";
-import type { StateStore } from "../../core/contracts/state-store.ts";
-import { openState } from "../../state/open.ts";
+import { targetsMeet } from "../../runtime/errors.ts";
+import { meetsNeighbour } from "../../runtime/schema/sink-tables.ts";
 import { checkLog } from "./check-log.ts";
-import { namedTargets } from "./check-targets.ts";
 import type { CommandLine } from "../command-line.ts";
 import { EXIT } from "../exit-codes.ts";
-import { holderOf, readState } from "../read-state.ts";
+import { whileOpen } from "../opened.ts";
+import { holderOf, readState } from "../state.ts";
 
 /** A source or target that does not answer in this time is a finding. */
 const CHECK_TIMEOUT_MS = 30_000;
 
-interface PlacedFinding extends Finding {
+export interface PlacedFinding extends Finding {
   /** `source`, `state`, or the sink's name. */
   readonly part: string;
 }
@@ -36,7 +38,7 @@ export function addCheck({ program, action }: CommandLine): void {
     .command("check")
     .description("check source, sinks and state; say what would fail and how to fix it")
     .action(
-      action(async (session) => {
+      action("each", async (session) => {
         const findings = await findingsOf(await session.config());
         const ok = findings.every((finding) => finding.level !== "error");
         session.print({ ok, findings }, describe(findings, ok));
@@ -53,6 +55,7 @@ export async function findingsOf(config: Config): Promise<readonly PlacedFinding
     { part: "source", check: () => config.source.connector.check(signal) },
     { part: "source", check: () => checkLog(config, signal) },
     { part: "rules", check: () => checkRules(config, signal) },
+    { part: "documents", check: () => checkDocuments(config, signal) },
     { part: "state", check: () => checkState(config) },
     { part: "reconcile", check: async () => checkReports(config) },
     { part: "admin", check: () => checkAdmin(config, signal) },
@@ -68,18 +71,19 @@ export async function findingsOf(config: Config): Promise<readonly PlacedFinding
 
 /** The tables that are captured now, or as soon as the role has its grants. Undefined if the source can't be asked. */
 export async function wantedTables(
-  { source }: Pick<Config, "source">,
+  { source, rules }: Pick<Config, "source" | "rules">,
   signal: AbortSignal,
-): Promise<readonly TableName[] | undefined> {
+): Promise<readonly CheckedTable[] | undefined> {
   try {
-    const opened = await source.connector.create(SILENT);
-    try {
-      const { tables, refused } = await opened.catalog.tables(signal);
-      const lacking = refused.filter(({ byPrivilege }) => byPrivilege === true);
-      return [...tables, ...lacking].map(({ id }) => namesOfTable(id));
-    } finally {
-      await opened.close();
-    }
+    const captured = whileOpen(source.connector.create(SILENT), ({ catalog }) => catalog.tables(signal));
+    const { tables, refused } = await captured;
+    const lacking = refused.filter(({ byPrivilege }) => byPrivilege === true);
+    const known = tables.map(({ id, columns }) => ({
+      ...namesOfTable(id),
+      // Rules rename, leave out and add columns.
+      ...(rules.tables.length === 0 ? { columns } : {}),
+    }));
+    return [...known, ...lacking.map(({ id }) => namesOfTable(id))];
   } catch {
     // The source's own findings report this error.
     return undefined;
@@ -90,26 +94,21 @@ export async function wantedTables(
 async function checkRules(config: Config, signal: AbortSignal): Promise<readonly Finding[]> {
   const { source, rules, sinks } = config;
   if (rules.tables.length === 0 && [source, ...sinks].every(({ tables }) => tables.length === 0)) return [];
-  const opened = await source.connector.create(SILENT);
-  try {
-    const { problems, hints } = await ruleFindings(opened, rules, await memoryIn(config), isSelectedBy(source), signal);
+  const ruled = withFunctions(rules);
+  const memory = await rulesMemory(config);
+  return await whileOpen(source.connector.create(SILENT), async (opened) => {
+    const { problems, hints } = await ruleFindings(opened, ruled, memory, isSelectedBy(source), signal);
     const fit: Finding = { id: "rules", level: "ok", what: "the rules fit their tables", fix: null };
     return [
       ...(problems.length === 0 && rules.tables.length > 0 ? [fit] : []),
-      ...problems.map((problem): Finding => {
-        const { code, message, hint } = faultOf(problem);
-        return { id: code, level: "error", what: message, fix: hint };
-      }),
+      ...problems.map((problem) => findingOf(faultOf(problem))),
       ...hints.map((hint): Finding => ({ ...hint, level: "warning" })),
     ];
-  } finally {
-    await opened.close();
-  }
+  });
 }
 
-/** Errors of the state are a finding of its own. */
-async function memoryIn(config: Config): Promise<RuleMemory> {
-  if (isFile(config.state) && !existsSync(pathOf(config.state))) return noMemory();
+/** What rules have to know of earlier times. Errors of the state are a finding of its own. */
+export async function rulesMemory(config: Config): Promise<RuleMemory> {
   try {
     return await readState(config, (state) => memoryOf(config, state));
   } catch {
@@ -119,14 +118,77 @@ async function memoryIn(config: Config): Promise<RuleMemory> {
 
 async function checkSink(
   sink: SinkConfig,
-  wanted: Promise<readonly TableName[] | undefined>,
+  wanted: Promise<readonly CheckedTable[] | undefined>,
   signal: AbortSignal,
 ): Promise<readonly Finding[]> {
-  const selection = new TableSelection(sink.tables);
-  const taken = (await wanted)?.filter(({ schema, table }) => selection.matches(schema, table));
+  const taken = tablesFor(sink, await wanted);
   if (taken === undefined) return await sink.connector.check(signal);
   const { tables, findings } = await namedTargets(sink, taken);
   return [...(await sink.connector.check(signal, tables)), ...findings];
+}
+
+interface NamedTargets {
+  /** The tables for which the sink has a name. */
+  readonly tables: readonly CheckedTable[];
+  readonly findings: readonly Finding[];
+}
+
+/**
+ * Tables for which the sink has no name, those that share a target name, so that only the first would flow: engines fold
+ * case and cut names; and those whose target is another sink's.
+ */
+async function namedTargets(
+  { name, neighbours, connector }: SinkConfig,
+  tables: readonly CheckedTable[],
+): Promise<NamedTargets> {
+  const findings: Finding[] = [];
+  const named: CheckedTable[] = [];
+  const taken = new Map<string, string>();
+  await whileOpen(connector.create(SILENT), (sink) => {
+    for (const table of tables) {
+      const id = tableId(table.schema, table.table);
+      try {
+        const target = sink.target(table);
+        named.push(table);
+        const other = taken.get(target);
+        if (other === undefined) taken.set(target, id);
+        else throw targetsMeet(name, other, id, target);
+        const meeting = meetsNeighbour(neighbours, name, id, target);
+        if (meeting !== null) throw meeting;
+      } catch (error) {
+        const known = findMillraceError(error);
+        if (known === undefined) throw error;
+        findings.push(findingOf(known));
+      }
+    }
+  });
+  return { tables: named, findings };
+}
+
+/** Of those of the source; or the documents that it takes. */
+export function tablesFor(
+  { tables, documents }: Pick<SinkConfig, "tables" | "documents">,
+  wanted: readonly CheckedTable[] | undefined,
+): readonly CheckedTable[] | undefined {
+  if (documents !== null) return documents.map(documentTable);
+  const selection = new TableSelection(tables);
+  return wanted?.filter(({ schema, table }) => selection.matches(schema, table));
+}
+
+/** No findings without documents. */
+async function checkDocuments(config: Config, signal: AbortSignal): Promise<readonly Finding[]> {
+  if (config.documents.length === 0) return [];
+  return await whileOpen(openSource(config, await rulesMemory(config), SILENT), async (opened) => {
+    const { documents, problems } = await resolvedDocuments(config, opened, signal);
+    return [
+      ...problems.map(({ place, message }): Finding => {
+        return { id: "MR1040", level: "error", what: `${place}: ${message}`, fix: "millrace explain MR1040" };
+      }),
+      ...documents.map(({ name }): Finding => {
+        return { id: "documents", level: "ok", what: `document ${name} fits its tables`, fix: null };
+      }),
+    ];
+  });
 }
 
 /** The process id of this config's daemon, if it runs on this machine. */
@@ -141,13 +203,17 @@ function inOrderForDaemon(finding: PlacedFinding, daemonPid: number | null): Pla
   return { ...finding, level: "ok", what: `in use by the running daemon (pid ${daemonPid})`, fix: null };
 }
 
+function findingOf({ code, message, hint }: Pick<MillraceError, "code" | "message" | "hint">): Finding {
+  return { id: code, level: "error", what: message, fix: hint ?? null };
+}
+
 /** Turns an error that a check throws into a finding. */
 async function settled(part: string, check: () => Promise<readonly Finding[]>): Promise<readonly Finding[]> {
   try {
     return await check();
   } catch (error) {
     const known = findMillraceError(error);
-    if (known !== undefined) return [{ id: known.code, level: "error", what: known.message, fix: known.hint ?? null }];
+    if (known !== undefined) return [findingOf(known)];
     if (error instanceof Error && error.name === "TimeoutError")
       return [
         {
@@ -161,50 +227,19 @@ async function settled(part: string, check: () => Promise<readonly Finding[]>): 
   }
 }
 
-async function checkState(config: Config): Promise<readonly Finding[]> {
-  const { state } = config;
-  const path = isFile(state) ? pathOf(state) : "on Postgres";
-  if (isFile(state) && !existsSync(path)) return [checkFolder("state", `the state ${path}`, "created", dirname(path))];
-  const store = await openOrOld(config);
-  if (store === "old") {
-    const what = `the state ${path} is an older version's: the start brings it up to date`;
-    return [{ id: "state", level: "ok", what, fix: null }];
-  }
-  if (store === null)
-    return [{ id: "state", level: "ok", what: `the state ${path} is made at the first start`, fix: null }];
+async function checkState({ name, state }: Config): Promise<readonly Finding[]> {
+  const path = state.url.startsWith("sqlite:") ? state.url.slice("sqlite:".length) : null;
+  const called = `the state ${path ?? "on Postgres"}`;
+  const fine = (what: string): readonly Finding[] => [{ id: "state", level: "ok", what, fix: null }];
   try {
-    const lease = await store.lease.current();
-    const what = lease === null ? `the state ${path} is in order` : `a daemon is running: ${lease.holder}`;
-    return [{ id: "state", level: "ok", what, fix: null }];
-  } finally {
-    await store.close();
-  }
-}
-
-function isFile({ url }: StateAddress): boolean {
-  return url.startsWith("sqlite:");
-}
-
-function pathOf({ url }: StateAddress): string {
-  return url.slice("sqlite:".length);
-}
-
-async function openOrOld({ name, state }: Config): Promise<StateStore | "old" | null> {
-  try {
-    return isFile(state) ? await openState(state, { name, readOnly: true }) : await openOrMade(state, name);
+    const lease = await readState({ name, state }, (store) => store.lease.current());
+    return fine(lease === null ? `${called} is in order` : `a daemon is running: ${lease.holder}`);
   } catch (error) {
-    if (reasonOf(error) === "older") return "old";
-    throw error;
-  }
-}
-
-/** Null if the server has nothing under this name yet. */
-async function openOrMade(state: StateAddress, name: string): Promise<StateStore | null> {
-  try {
-    return await openState(state, { name, readOnly: true });
-  } catch (error) {
-    if (reasonOf(error) === "absent") return null;
-    throw error;
+    const reason = reasonOf(error);
+    if (reason === "older") return fine(`${called} is an older version's: the start brings it up to date`);
+    if (reason !== "absent") throw error;
+    if (path === null) return fine(`${called} is made at the first start`);
+    return [checkFolder("state", called, "created", dirname(path))];
   }
 }
 
@@ -239,11 +274,11 @@ async function checkAdmin(config: Config, signal: AbortSignal): Promise<readonly
   } catch (error) {
     throw listenFailed(listen, error);
   }
-  if (await answers(listen, signal)) throw listenFailed(listen, { code: "EADDRINUSE" });
+  if (await isListenedAt(listen, signal)) throw listenFailed(listen, { code: "EADDRINUSE" });
   return [{ id: "admin", level: "ok", what: `admin.listen: ${listen.host}:${listen.port} is free`, fix: null }];
 }
 
-async function answers({ host, port }: Address, signal: AbortSignal): Promise<boolean> {
+export async function isListenedAt({ host, port }: Address, signal: AbortSignal): Promise<boolean> {
   const socket = connect({ host, port, signal });
   try {
     await once(socket, "connect");
@@ -273,9 +308,13 @@ function noSinks(): PlacedFinding {
 const MARKS = { ok: "ok     ", warning: "warning", error: "ERROR  " } as const;
 
 function describe(findings: readonly PlacedFinding[], ok: boolean): string {
-  const lines = findings.flatMap(({ part, level, what, fix }) => [
+  return [...findingLines(findings), "", ok ? "ready to run" : "would fail: see above"].join("\n");
+}
+
+/** For people, each with its fix. */
+export function findingLines(findings: readonly PlacedFinding[]): readonly string[] {
+  return findings.flatMap(({ part, level, what, fix }) => [
     `${MARKS[level]} ${part}: ${what}`,
     ...(fix === null || level === "ok" ? [] : [`        ${fix.replaceAll("\n", "\n        ")}`]),
   ]);
-  return [...lines, "", ok ? "ready to run" : "would fail: see above"].join("\n");
 }

@@ -1,9 +1,8 @@
-import Table from "cli-table3";
 import type { AuditEntry, AuditFacts } from "../../core/audit/audit-store.ts";
-import { countOf } from "../arguments.ts";
 import type { CommandLine } from "../command-line.ts";
 import { EXIT } from "../exit-codes.ts";
-import { readState } from "../read-state.ts";
+import { readState } from "../state.ts";
+import { tableText } from "../table.ts";
 
 const SHOWN = "100";
 
@@ -15,8 +14,8 @@ export function addAudit({ program, action }: CommandLine): void {
     .description("their actions, newest first: when, who, what, before, after")
     .option("--limit <count>", "the newest so many", SHOWN)
     .action(
-      action(async (session, options) => {
-        const limit = countOf("--limit", options["limit"]);
+      action("each", async (session, options) => {
+        const limit = options.count("--limit");
         const entries = await readState(await session.place(), ({ audit }) => audit.list(limit));
         session.print({ entries }, describe(entries));
         return EXIT.done;
@@ -25,14 +24,11 @@ export function addAudit({ program, action }: CommandLine): void {
 }
 
 function describe(entries: readonly AuditEntry[]): string {
-  if (entries.length === 0) return "none";
-  const head = ["id", "at", "who", "via", "action", "to", "before", "after"];
-  const table = new Table({ head, style: { head: [], border: [], compact: true } });
-  for (const { id, at, who, via, action, subject, before, after, error, endedAt } of entries) {
+  const rows = entries.map(({ id, at, who, via, action, subject, before, after, error, endedAt }) => {
     const end = error === null ? (endedAt === null ? "not ended" : factsOf(after)) : `failed: ${error}`;
-    table.push([id, at, who, via, action, factsOf(subject), factsOf(before), end]);
-  }
-  return table.toString();
+    return [id, at, who, via, action, factsOf(subject), factsOf(before), end];
+  });
+  return tableText(["id", "at", "who", "via", "action", "to", "before", "after"], rows, "none");
 }
 
 /** One fact on each line. */

@@ -1,24 +1,23 @@
-import { groupsOf, type LetterGroup } from "../../ops/dashboard/letter-groups.ts";
-import Table from "cli-table3";
+import { groupsOf, type LetterGroup } from "../../ops/dashboard/view.ts";
 import type { Command } from "commander";
 import type { Place } from "../../config/load.ts";
 import { letterSubject } from "../../core/audit/audited.ts";
 import type { DeadLetter, StateStore } from "../../core/contracts/state-store.ts";
 import { serializePosition } from "../../core/model/position.ts";
 import { chosenLetters, DISCARD, type LetterChoice, listKeysOf, type Replayed } from "../../runtime/control/replay.ts";
-import { openState } from "../../state/open.ts";
-import { chosenSinks, countOf, durationOf } from "../arguments.ts";
-import { auditedHere } from "../audit.ts";
 import type { CommandLine, OnShares } from "../command-line.ts";
 import { DaemonClient } from "../daemon-client.ts";
 import { cliError } from "../errors.ts";
+import { exactJson } from "../../core/values/exact-json.ts";
 import { EXIT } from "../exit-codes.ts";
-import { readState } from "../read-state.ts";
+import { chosenSinks, countOf, NOT_DONE, type Options, withNest } from "../options.ts";
+import { auditedHere, readState, writeState } from "../state.ts";
+import { tableText } from "../table.ts";
 
 /** For an answer, beyond the time that the daemon may take. */
 const ANSWER_MS = 10_000;
 
-export function addDlq({ program, action, actionFor }: CommandLine): void {
+export function addDlq({ program, action }: CommandLine): void {
   const dlq = program.command("dlq").description("dead letters: rows that a sink refused");
   dlq
     .command("list")
@@ -26,11 +25,12 @@ export function addDlq({ program, action, actionFor }: CommandLine): void {
     .option("--sink <name>", "of this sink only")
     .option("--all", "superseded ones too")
     .action(
-      action(async (session, options) => {
-        const sink = typeof options["sink"] === "string" ? { sink: options["sink"] } : {};
-        const state = options["all"] === true ? {} : ({ state: "waiting" } as const);
+      action("each", async (session, options) => {
+        const sink = options.text("--sink");
+        const ofSink = sink === null ? {} : { sink };
+        const ofState = options.has("--all") ? {} : ({ state: "waiting" } as const);
         const letters = await readState(await session.place(), ({ deadLetters }) =>
-          deadLetters.list({ ...sink, ...state }),
+          deadLetters.list({ ...ofSink, ...ofState }),
         );
         const groups = groupsOf(letters);
         const text = letters.length === 0 ? "none" : `${describeGroups(groups)}\n\n${describeAll(letters)}`;
@@ -43,29 +43,29 @@ export function addDlq({ program, action, actionFor }: CommandLine): void {
     .description("one letter with its envelope")
     .option("--show-values", "with the row's values")
     .action(
-      actionFor("one", async (session, options, [id]) => {
+      action("one", async (session, options, [id]) => {
         const number = countOf("<id>", id);
         const letter = await readState(await session.place(), ({ deadLetters }) => deadLetters.get(number));
         if (letter === null) throw cliError("MR1114", `there is no dead letter ${id}`);
-        const isWhole = options["showValues"] === true;
-        const envelope = isWhole ? letter.envelope : JSON.stringify(withoutValues(withDigits(letter.envelope)));
+        const isWhole = options.has("--show-values");
+        const envelope = isWhole ? letter.envelope : JSON.stringify(withoutValues(exactJson(letter.envelope)));
         const text = [
           ...Object.entries(summary(letter)).map(([key, value]) => `${key}: ${String(value)}`),
           envelope,
           ...(isWhole ? [] : ["--show-values shows the row's values too"]),
         ];
-        session.print({ ...summary(letter), envelope: withDigits(envelope) }, text.join("\n"));
+        session.print({ ...summary(letter), envelope: exactJson(envelope) }, text.join("\n"));
         return EXIT.done;
       }),
     );
-  addReplay(dlq, actionFor);
-  addDiscard(dlq, actionFor);
+  addReplay(dlq, action);
+  addDiscard(dlq, action);
 }
 
 /** Each share has numbers of its own. */
 const ofLetters = (ids: readonly string[]): OnShares => (ids.length > 0 ? "one" : "each");
 
-function addReplay(dlq: Command, actionFor: CommandLine["actionFor"]): void {
+function addReplay(dlq: Command, action: CommandLine["action"]): void {
   dlq
     .command("replay [ids...]")
     .description("read the rows again from the source and give them to their sinks")
@@ -73,10 +73,10 @@ function addReplay(dlq: Command, actionFor: CommandLine["actionFor"]): void {
     .option("--sink <name>", "of this sink only")
     .option("--timeout <duration>", "how long to wait for the rows", "60s")
     .action(
-      actionFor(ofLetters, async (session, options, args) => {
+      action(ofLetters, async (session, options, args) => {
         const place = await session.place();
         const choice = choiceOf(place, options, args);
-        const timeoutMs = Math.ceil(durationOf("--timeout", options["timeout"]));
+        const timeoutMs = Math.ceil(options.durationMs("--timeout"));
         const body = { ...choice, timeoutMs };
         const client = new DaemonClient(place.state);
         const answer = await client.ask<Replayed>("POST", "/api/v1/dlq/replay", body, timeoutMs + ANSWER_MS);
@@ -87,7 +87,7 @@ function addReplay(dlq: Command, actionFor: CommandLine["actionFor"]): void {
     );
 }
 
-function addDiscard(dlq: Command, actionFor: CommandLine["actionFor"]): void {
+function addDiscard(dlq: Command, action: CommandLine["action"]): void {
   dlq
     .command("discard [ids...]")
     .description(
@@ -97,16 +97,16 @@ function addDiscard(dlq: Command, actionFor: CommandLine["actionFor"]): void {
     .option("--sink <name>", "of this sink only")
     .option("--yes", "do it")
     .action(
-      actionFor(ofLetters, async (session, options, args) => {
+      action(ofLetters, async (session, options, args) => {
         const place = await session.place();
         const choice = choiceOf(place, options, args);
         const letters = await readState(place, (state) => known(state, choice));
         const waiting = letters.filter(({ state }) => state === "waiting");
-        const isConfirmed = options["yes"] === true;
+        const isConfirmed = options.has("--yes");
         const discarded = isConfirmed && waiting.length > 0 ? await discard(place, choice) : 0;
         const applied = isConfirmed || waiting.length === 0;
         const document = { applied, discarded, letters: waiting.map(summary) };
-        const end = isConfirmed ? `discarded: ${discarded}` : "nothing was done: add --yes to do it";
+        const end = isConfirmed ? `discarded: ${discarded}` : NOT_DONE;
         session.print(document, `${describeAll(waiting)}\n${waiting.length === 0 ? "nothing waits" : end}`);
         return applied ? EXIT.done : EXIT.refused;
       }),
@@ -114,12 +114,12 @@ function addDiscard(dlq: Command, actionFor: CommandLine["actionFor"]): void {
 }
 
 /** Some letters by their numbers, or all with --all: never all by omission. */
-function choiceOf(place: Place, options: Readonly<Record<string, unknown>>, args: readonly string[]): LetterChoice {
+function choiceOf(place: Place, options: Options, args: readonly string[]): LetterChoice {
   const ids = args.map((id) => countOf("<id>", id));
-  const isAll = options["all"] === true;
+  const isAll = options.has("--all");
   if (isAll === ids.length > 0) throw cliError("MR1110", "name the numbers of letters, or say --all");
-  const sink = typeof options["sink"] === "string" ? options["sink"] : null;
-  if (sink !== null) chosenSinks(place, sink);
+  const sink = options.text("--sink");
+  if (sink !== null) chosenSinks(withNest(place), sink);
   return { ids: isAll ? null : ids, sink };
 }
 
@@ -131,8 +131,7 @@ async function known(state: StateStore, choice: LetterChoice): Promise<readonly 
 
 /** Without a daemon. */
 async function listForNextStart(place: Place, choice: LetterChoice): Promise<Replayed & { readonly listed: number }> {
-  const state = await openState(place.state, { name: place.name });
-  try {
+  return await writeState(place, async (state) => {
     const letters = await known(state, choice);
     const tables = new Map((await state.schemas.list()).map((table) => [table.id, table]));
     const list = async () => await listKeysOf(letters, { state, table: (id) => tables.get(id) });
@@ -140,24 +139,19 @@ async function listForNextStart(place: Place, choice: LetterChoice): Promise<Rep
     const listed = await auditedHere(state, "dlq replay", subject, list, ({ length }) => ({ listed: length }));
     const superseded = letters.filter((letter) => letter.state !== "waiting").length;
     return { replayed: 0, superseded, failed: 0, waiting: listed.map(({ id }) => id), listed: listed.length };
-  } finally {
-    await state.close();
-  }
+  });
 }
 
 async function discard(place: Place, choice: LetterChoice): Promise<number> {
   const answer = await new DaemonClient(place.state).ask<{ discarded: number }>("POST", "/api/v1/dlq/discard", choice);
   if (answer !== undefined) return answer.discarded;
-  const state = await openState(place.state, { name: place.name });
-  try {
+  return await writeState(place, async (state) => {
     const letters = await known(state, choice);
     const ids = letters.map(({ id }) => id);
     const settle = async () => await state.deadLetters.settle(ids, DISCARD);
     const subject = letterSubject(choice.ids, choice.sink);
     return await auditedHere(state, "dlq discard", subject, settle, (discarded) => ({ discarded }));
-  } finally {
-    await state.close();
-  }
+  });
 }
 
 function describeReplay(result: Replayed & { readonly listed?: number }): string {
@@ -184,13 +178,13 @@ function summary({ id, sink, tableId, key, op, position, code, reason, createdAt
 }
 
 function describeGroups(groups: readonly LetterGroup[]): string {
-  const table = new Table({
-    head: ["rows", "sink", "table", "why", "oldest", "newest"],
-    style: { head: [], border: [], compact: true },
-  });
-  for (const { count, sink, table: id, code, cause, oldest, newest } of groups)
-    table.push([count, sink, id, `${code} ${cause}`, oldest, newest]);
-  return table.toString();
+  const head = ["rows", "sink", "table", "why", "oldest", "newest"];
+  return tableText(
+    head,
+    groups.map(({ count, sink, table, code, cause, oldest, newest }) => {
+      return [count, sink, table, `${code} ${cause}`, oldest, newest];
+    }),
+  );
 }
 
 const VALUES: ReadonlySet<string> = new Set(["before", "after"]);
@@ -200,30 +194,9 @@ function withoutValues(envelope: object): object {
   return Object.fromEntries(Object.entries(envelope).filter(([name]) => !VALUES.has(name)));
 }
 
-interface ExactJson {
-  rawJSON(text: string): object;
-  parse(text: string, revive: (key: string, value: unknown, context: { readonly source?: string }) => unknown): object;
-}
-
-// oxlint-disable-next-line typescript/no-unsafe-type-assertion -- TypeScript does not know these parts of JSON yet
-const EXACT = JSON as unknown as ExactJson;
-
-/** Numbers that a double can't hold keep all their digits when this is written as JSON again. */
-function withDigits(text: string): object {
-  if (!/\d{16}/.test(text)) return JSON.parse(text);
-  return EXACT.parse(text, (_key, value, { source }) =>
-    typeof value === "number" ? EXACT.rawJSON(source ?? String(value)) : value,
-  );
-}
-
 function describeAll(letters: readonly DeadLetter[]): string {
-  if (letters.length === 0) return "none";
-  const table = new Table({
-    head: ["id", "sink", "table", "key", "op", "why", "state", "since"],
-    style: { head: [], border: [], compact: true },
+  const rows = letters.map(({ id, sink, tableId, key, op, code, reason, state, createdAt }) => {
+    return [id, sink, tableId, key.join(":"), op, `${code} ${reason}`, state, createdAt];
   });
-  for (const { id, sink, tableId, key, op, code, reason, state, createdAt } of letters) {
-    table.push([id, sink, tableId, key.join(":"), op, `${code} ${reason}`, state, createdAt]);
-  }
-  return table.toString();
+  return tableText(["id", "sink", "table", "key", "op", "why", "state", "since"], rows, "none");
 }

@@ -17,12 +17,12 @@ interface Page {
 const PAGE = /^### (MR\d{4})\n\n\*\*(.+)\*\*\n\n(.+)\n\n\*When:\* (.+)\n\n\*Seen:\* (.+)$/gm;
 const PLACE = /^- \*\*(.+)\*\*: (.+)$/gm;
 
-export function addExplain({ program, actionFor }: CommandLine): void {
+export function addExplain({ program, action }: CommandLine): void {
   program
     .command("explain <code>")
     .description("what an error's number means, and what to do")
     .action(
-      actionFor("none", async (session, _options, [code = ""]) => {
+      action("none", async (session, _options, [code = ""]) => {
         const page = pageOf(code);
         session.print(
           page,

@@ -1,20 +1,16 @@
 import { systemClock } from "../../core/clock.ts";
-import { SILENT } from "../../core/contracts/telemetry.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import { TableSelection } from "../../core/table-selection.ts";
 import type { SinkConfig } from "../../config/config.ts";
 import type { Place } from "../../config/load.ts";
 import { historyNotPaused } from "../../runtime/errors.ts";
 import { pauseWhileStopped, resumeWhileStopped } from "../../runtime/control/while-stopped.ts";
-import { openState } from "../../state/open.ts";
-import { chosenSinks, noTableMatches } from "../arguments.ts";
-import { auditedHere } from "../audit.ts";
 import type { CommandLine } from "../command-line.ts";
 import { DaemonClient } from "../daemon-client.ts";
 import { EXIT } from "../exit-codes.ts";
-import { withSink } from "../opened-sink.ts";
-import { readState } from "../read-state.ts";
+import { chosenSinks, withNest } from "../options.ts";
 import type { Session } from "../session.ts";
+import { auditedHere, byKind, chosenTables, writeState } from "../state.ts";
 
 type Verb = "pause" | "resume";
 
@@ -38,16 +34,16 @@ function add({ program, action }: CommandLine, verb: Verb, description: string):
     .option("--sink <name>", "this sink only")
     .option("--tables <globs...>", OF_TABLES[verb])
     .action(
-      action(async (session, options) => {
+      action("each", async (session, options) => {
         const place = await session.place();
-        const sink = typeof options["sink"] === "string" ? options["sink"] : null;
-        const sinks = chosenSinks(place, sink);
-        const globs = Array.isArray(options["tables"]) ? options["tables"].map(String) : [];
+        const sink = options.text("--sink");
+        const sinks = chosenSinks(withNest(place), sink);
+        const globs = options.tableGlobs();
         const chosen = globs.length === 0 ? [] : await chosenTables(place, globs);
         const tables = chosen.map(({ id }) => id);
         const body = { ...(sink === null ? {} : { sink }), ...(tables.length === 0 ? {} : { tables }) };
         await new DaemonClient(place.state).tell(`/api/v1/${verb}`, body, async () => {
-          if (verb === "pause" && chosen.length > 0) await expectNoHistory(await session.sinks(sinks), chosen);
+          if (verb === "pause" && chosen.length > 0) expectNoHistory(await session.sinks(sinks), chosen);
           await store(session, { place, verb, sinks, tables });
         });
         const paused = tables.length === 0 ? sinks : tables;
@@ -58,14 +54,6 @@ function add({ program, action }: CommandLine, verb: Verb, description: string):
         return EXIT.done;
       }),
     );
-}
-
-async function chosenTables(place: Place, globs: readonly string[]): Promise<readonly TableVersion[]> {
-  const selection = new TableSelection(globs);
-  const known = await readState(place, ({ schemas }) => schemas.list());
-  const chosen = known.filter(({ schema, table }) => selection.matches(schema, table));
-  if (chosen.length === 0) throw noTableMatches(globs);
-  return chosen;
 }
 
 interface Stored {
@@ -79,27 +67,27 @@ interface Stored {
 async function store(session: Session, { place, verb, sinks, tables }: Stored): Promise<void> {
   const isRead = verb === "resume" && tables.length > 0;
   const snapshot = isRead ? (await session.part({ sinks: [] })).source.snapshot : null;
-  const state = await openState(place.state, { name: place.name });
-  try {
-    await auditedHere(state, verb, { sinks, ...(tables.length === 0 ? {} : { tables }) }, async () => {
-      for (const name of sinks) {
-        if (tables.length === 0) {
-          await state.sinks.setPaused(name, verb === "pause");
-          if (verb === "resume") await state.sinks.setError(name, null);
-        } else if (verb === "pause") await pauseWhileStopped(state, systemClock, name, tables);
-        else if (snapshot !== null) await resumeWhileStopped(state, snapshot, name, tables);
+  const subject = { sinks, ...(tables.length === 0 ? {} : { tables }) };
+  await writeState(place, async (state) => {
+    await auditedHere(state, verb, subject, async () => {
+      for (const name of tables.length === 0 ? sinks : []) {
+        await state.sinks.setPaused(name, verb === "pause");
+        if (verb === "resume") await state.sinks.setError(name, null);
+      }
+      for (const { sinks: takers, tableIds } of byKind(place, sinks, tables)) {
+        for (const name of takers) {
+          if (verb === "pause") await pauseWhileStopped(state, systemClock, name, tableIds);
+          else if (snapshot !== null) await resumeWhileStopped(state, snapshot, name, tableIds);
+        }
       }
     });
-  } finally {
-    await state.close();
-  }
+  });
 }
 
-async function expectNoHistory(sinks: readonly SinkConfig[], paused: readonly TableVersion[]): Promise<void> {
-  for (const sink of sinks) {
-    const selection = new TableSelection(sink.tables);
-    if (!paused.some(({ schema, table }) => selection.matches(schema, table))) continue;
-    const form = await withSink(SILENT, sink, async (made) => made.form);
-    if (form === "history") throw historyNotPaused(sink.name);
+function expectNoHistory(sinks: readonly SinkConfig[], paused: readonly TableVersion[]): void {
+  for (const { name, tables, connector } of sinks) {
+    const selection = new TableSelection(tables);
+    const isTaken = paused.some(({ schema, table }) => selection.matches(schema, table));
+    if (isTaken && connector.form === "history") throw historyNotPaused(name);
   }
 }

@@ -1,20 +1,19 @@
-import Table from "cli-table3";
 import type { SinkConfig } from "../../config/config.ts";
 import type { Place } from "../../config/load.ts";
 import { isAborted } from "../../core/errors.ts";
 import type { QueryRequest, QueryResult } from "../../core/contracts/sink.ts";
 import { invariant } from "../../core/invariant.ts";
-import { countOf, durationOf } from "../arguments.ts";
 import type { CommandLine } from "../command-line.ts";
 import { DaemonClient } from "../daemon-client.ts";
 import { cliError } from "../errors.ts";
 import { EXIT } from "../exit-codes.ts";
+import { tableText } from "../table.ts";
 
 const BYTES_MAX = 16 * 1024 * 1024;
 /** Extra time for the daemon to report that the time is up. */
 const ANSWER_MS = 10_000;
 
-export function addQuery({ program, actionFor }: CommandLine): void {
+export function addQuery({ program, action }: CommandLine): void {
   program
     .command("query <sql>")
     .description("read-only SQL on a DuckDB, DuckLake or SQLite sink, also while a daemon runs")
@@ -22,13 +21,13 @@ export function addQuery({ program, actionFor }: CommandLine): void {
     .option("--limit <count>", "rows to print at most", "1000")
     .option("--timeout <duration>", "how long it may take", "30s")
     .action(
-      actionFor("one", async (session, options, [sql = ""]) => {
+      action("one", async (session, options, [sql = ""]) => {
         const place = await session.place();
-        const name = await nameOf(place, typeof options["sink"] === "string" ? options["sink"] : null);
+        const name = await nameOf(place, options.text("--sink"));
         const [sink] = await session.sinks([name]);
         invariant(sink !== undefined, "a sink of the file is loaded");
-        const request = { sql, rowCountMax: countOf("--limit", options["limit"]), byteCountMax: BYTES_MAX };
-        const result = await ask(place, sink, request, durationOf("--timeout", options["timeout"]));
+        const request = { sql, rowCountMax: options.count("--limit"), byteCountMax: BYTES_MAX };
+        const result = await ask(place, sink, request, options.durationMs("--timeout"));
         const rows = result.rows.map((row) => Object.fromEntries(result.columns.map(({ name }, i) => [name, row[i]])));
         session.print({ sink: sink.name, columns: result.columns, rows, truncated: result.truncated }, tableOf(result));
         return EXIT.done;
@@ -73,10 +72,12 @@ async function ask({ state }: Place, sink: SinkConfig, request: QueryRequest, ti
 }
 
 function tableOf({ columns, rows, truncated }: QueryResult): string {
-  const table = new Table({ head: columns.map(({ name }) => name), style: { head: [], border: [], compact: true } });
-  for (const row of rows) table.push(row.map(cellText));
+  const head = columns.map(({ name }) => name);
   const count = rows.length === 1 ? "1 row" : `${rows.length} rows`;
-  return `${table.toString()}\n${count}${truncated ? ", and more: see --limit" : ""}`;
+  return `${tableText(
+    head,
+    rows.map((row) => row.map(cellText)),
+  )}\n${count}${truncated ? ", and more: see --limit" : ""}`;
 }
 
 function cellText(value: unknown): string {

@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import type { Config } from "../../config/config.ts";
 import { systemClock } from "../../core/clock.ts";
 import type { DaemonOptions, DaemonResult } from "../../daemon/daemon.ts";
@@ -9,18 +10,19 @@ import type { Session } from "../session.ts";
 import { inEachShare } from "../shares/each-share.ts";
 import { expectSameDivision, runShares } from "../shares/run-shares.ts";
 
-export function addRun({ program, actionFor }: CommandLine): void {
+export function addRun({ program, action }: CommandLine): void {
   program
     .command("run")
     .description("the daemon: follow the source and keep every sink equal to it")
     .option("--once", "bring every sink to the position that the source has now, then end")
     .action(
-      actionFor("none", async (session, options) => {
+      action("none", async (session, options) => {
         keepHeapSmall();
         const { exposure, shares } = await session.whole();
         if (exposure !== null) session.log.warn({ fix: exposure.fix }, exposure.what);
         const isOfAll = shares !== null && session.options.share === null;
-        if (options["once"] !== true) return await asDaemon(session, isOfAll ? runShares : runOne);
+        if (!options.has("--once"))
+          return await asDaemon(session, isOfAll ? runShares : (own, signal) => runOne(own, signal));
         return isOfAll
           ? await inEachShare(session, { name: shares.name, count: shares.division.count }, { work: runOnce })
           : await runOnce(session);
@@ -37,8 +39,9 @@ async function runOnce(session: Session): Promise<ExitCode> {
   return missing.length === 0 ? EXIT.done : EXIT.failed;
 }
 
-async function runOne(session: Session, signal: AbortSignal): Promise<void> {
-  const config = await session.config();
+/** The daemon itself. `config`: that of the session, or one that differs from it for this run. */
+export async function runOne(session: Session, signal: AbortSignal, given?: Config): Promise<void> {
+  const config = given ?? (await session.config());
   const supervised = underSupervisor({ process, clock: systemClock, logger: session.log }, signal);
   const [{ runDaemon }, { untilHealed }] = await Promise.all([
     import("../../daemon/daemon.ts"),
@@ -54,9 +57,10 @@ async function runOne(session: Session, signal: AbortSignal): Promise<void> {
   await untilHealed({ config, clock: systemClock, ...session.daemon }, run, until);
 }
 
-type Daemon = (session: Session, signal: AbortSignal) => Promise<void>;
+export type Daemon = (session: Session, signal: AbortSignal) => Promise<void>;
 
-async function asDaemon(session: Session, run: Daemon): Promise<ExitCode> {
+/** Until a signal ends it. */
+export async function asDaemon(session: Session, run: Daemon): Promise<ExitCode> {
   // For a bug outside of any awaited call, Node would print the stack and exit with 1, and a supervisor would not start
   // it again.
   process.once("uncaughtException", (error) => {
@@ -99,13 +103,35 @@ export function untilSignal(): AbortSignal {
   return stopping.signal;
 }
 
-/** npm passes signals on to the shell that it runs a program with. That ends, and tells the program nothing. */
+/**
+ * npm runs a program by a shell. It passes signals on to that shell, which ends and tells the program nothing; if npm is
+ * killed, the shell goes on waiting for a program that nobody has any more.
+ */
 function endWithParent(): void {
   const parent = process.ppid;
+  const npm = npmAbove(parent);
   const looking = setInterval(() => {
-    if (process.ppid === parent) return;
+    if (process.ppid === parent && (npm === null || npm.isThere())) return;
     clearInterval(looking);
     stopping.abort(new DOMException("npm has ended", "AbortError"));
   }, PARENT_LOOK_MS);
   looking.unref();
+}
+
+/** Null: the parent is npm itself, or that can't be known. */
+function npmAbove(parent: number): { readonly isThere: () => boolean } | null {
+  const shell = processOf(parent);
+  if (shell === null || !/^-?(?:\w*sh|busybox)$/.test(shell.name)) return null;
+  const npm = shell.parent;
+  return { isThere: () => processOf(parent)?.parent === npm };
+}
+
+/** By /proc, which Linux has. */
+function processOf(pid: number): { readonly name: string; readonly parent: number } | null {
+  try {
+    const [, name = "", parent = ""] = /^\d+ \((.*)\) \S (\d+) /s.exec(readFileSync(`/proc/${pid}/stat`, "utf8")) ?? [];
+    return { name, parent: Number(parent) };
+  } catch {
+    return null;
+  }
 }

@@ -1,26 +1,23 @@
-import Table from "cli-table3";
 import type { ConfigPart, Place } from "../../config/load.ts";
 import { systemClock } from "../../core/clock.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import { type SnapshotStatus, snapshotStatus } from "../../core/contracts/status.ts";
-import { TableSelection } from "../../core/table-selection.ts";
 import { SILENT } from "../../core/contracts/telemetry.ts";
 import { openSource, memoryOf } from "../../daemon/ruled-source.ts";
 import { cancelSnapshot, tryCondition } from "../../runtime/snapshot/snapshots.ts";
 import { expectReadable } from "../../runtime/control/failed-sinks.ts";
 import { askWhileStopped, type StoppedRequest } from "../../runtime/control/while-stopped.ts";
-import { openState } from "../../state/open.ts";
-import { chosenSinks, noTableMatches, tableGlobs } from "../arguments.ts";
-import { auditedHere } from "../audit.ts";
 import type { CommandLine } from "../command-line.ts";
 import type { Session } from "../session.ts";
 import { DaemonClient } from "../daemon-client.ts";
 import { cliError } from "../errors.ts";
 import { EXIT } from "../exit-codes.ts";
-import { withSink } from "../opened-sink.ts";
-import { readState } from "../read-state.ts";
+import { whileOpen } from "../opened.ts";
+import { chosenSinks, withNest } from "../options.ts";
+import { auditedHere, byKind, chosenTables, readState, writeState } from "../state.ts";
+import { tableText } from "../table.ts";
 
-export function addSnapshot({ program, action, actionFor }: CommandLine): void {
+export function addSnapshot({ program, action }: CommandLine): void {
   const snapshot = program.command("snapshot").description("read tables again beside the stream");
   snapshot
     .command("start")
@@ -29,10 +26,10 @@ export function addSnapshot({ program, action, actionFor }: CommandLine): void {
     .option("--sink <name>", "for this sink only; an emptied or failed sink is filled again")
     .option("--where <condition>", "only the rows that match this SQL condition of the source")
     .action(
-      action(async (session, options) => {
-        const tables = tableGlobs(options["tables"]);
-        const sink = typeof options["sink"] === "string" ? options["sink"] : null;
-        const where = typeof options["where"] === "string" ? options["where"] : null;
+      action("each", async (session, options) => {
+        const tables = options.tableGlobs();
+        const sink = options.text("--sink");
+        const where = options.text("--where");
         const started = await start(session, { tables, sink, where });
         session.print({ tables: started }, `reading again: ${started.join(", ")}`);
         return EXIT.done;
@@ -42,7 +39,7 @@ export function addSnapshot({ program, action, actionFor }: CommandLine): void {
     .command("list")
     .description("tables that are read again, and those of the past")
     .action(
-      action(async (session) => {
+      action("each", async (session) => {
         const snapshots = await list(await session.place());
         session.print({ snapshots: snapshots }, describe(snapshots));
         return EXIT.done;
@@ -52,7 +49,7 @@ export function addSnapshot({ program, action, actionFor }: CommandLine): void {
     .command("cancel <id>")
     .description("cancel an unfinished one; rows that were read stay")
     .action(
-      actionFor("one", async (session, _options, [id]) => {
+      action("one", async (session, _options, [id]) => {
         const cancelled = await cancel(await session.place(), Number(id));
         if (!cancelled) throw cliError("MR1114", `there is no unfinished snapshot ${id}`);
         session.print({ cancelled: Number(id) }, `cancelled: ${id}`);
@@ -70,12 +67,9 @@ interface Start {
 /** Through the running daemon; without one, in the state store for the next start. */
 async function start(session: Session, { tables, sink, where }: Start): Promise<readonly string[]> {
   const place = await session.place();
-  const chosen = chosenSinks(place, sink);
-  const selection = new TableSelection(tables);
-  const known = await readState(place, ({ schemas }) => schemas.list());
-  const meant = known.filter((table) => selection.matches(table.schema, table.table));
-  const ids = meant.map((table) => table.id);
-  if (ids.length === 0) throw noTableMatches(tables);
+  const chosen = chosenSinks(withNest(place), sink);
+  const meant = await chosenTables(place, tables);
+  const ids = meant.map(({ id }) => id);
   const body = { sinks: sink === null ? [] : [sink], tables: tables.length === 0 ? [] : ids, where };
   await new DaemonClient(place.state).tell("/api/v1/snapshots", body, async () => {
     if (where !== null) await tryOffline(await session.part({ sinks: [] }), meant, where);
@@ -89,24 +83,17 @@ async function expectReadableOffline(session: Session, place: Place, name: strin
   const record = await readState(place, (state) => state.sinks.get(name));
   if (record?.error == null) return;
   const [sink] = await session.sinks([name]);
-  if (sink === undefined) return;
-  const form = await withSink(SILENT, sink, async (made) => made.form);
-  expectReadable({ name, form, error: record.error }, isWhole);
+  if (sink !== undefined) expectReadable({ name, form: sink.connector.form ?? "mirror", error: record.error }, isWhole);
 }
 
 async function tryOffline(config: ConfigPart, tables: readonly TableVersion[], where: string): Promise<void> {
   const memory = await readState(config, (state) => memoryOf(config, state));
-  const source = await openSource(config, memory, SILENT);
-  try {
-    await tryCondition(systemClock, source.rows, tables, where);
-  } finally {
-    await source.close();
-  }
+  await whileOpen(openSource(config, memory, SILENT), ({ rows }) => tryCondition(systemClock, rows, tables, where));
 }
 
 /** Requests a resync of this table in every sink. A suspended table is reinstated. */
 export async function readAgain(place: Place, id: string): Promise<void> {
-  const names = place.sinks.map(({ name }) => name);
+  const names = chosenSinks(withNest(place), null);
   const body = { sinks: [], tables: [id], where: null };
   await new DaemonClient(place.state).tell("/api/v1/snapshots", body, () =>
     store(place, { sinks: names, tableIds: [id], where: null, isWhole: false }),
@@ -114,18 +101,16 @@ export async function readAgain(place: Place, id: string): Promise<void> {
 }
 
 async function store(
-  { name, state: address, sinks: all }: Pick<Place, "name" | "state" | "sinks">,
+  place: Pick<Place, "name" | "state" | "sinks" | "nestSink">,
   request: Omit<StoppedRequest, "takers">,
 ): Promise<void> {
-  const state = await openState(address, { name });
-  try {
-    const { sinks, tableIds, where } = request;
-    const subject = { sinks, tables: tableIds, isPart: where !== null };
-    const takers = all.map((sink) => sink.name);
-    await auditedHere(state, "snapshot start", subject, () => askWhileStopped(state, { ...request, takers }));
-  } finally {
-    await state.close();
-  }
+  const { sinks, tableIds, where } = request;
+  const subject = { sinks, tables: tableIds, isPart: where !== null };
+  await writeState(place, async (state) => {
+    await auditedHere(state, "snapshot start", subject, async () => {
+      for (const part of byKind(place, sinks, tableIds)) await askWhileStopped(state, { ...request, ...part });
+    });
+  });
 }
 
 /** From the running daemon if there is one: it knows more than it has stored. */
@@ -138,29 +123,23 @@ async function list(config: Place): Promise<readonly SnapshotStatus[]> {
 async function cancel(config: Place, id: number): Promise<boolean> {
   const answer = await new DaemonClient(config.state).ask<{ cancelled: boolean }>("DELETE", `/api/v1/snapshots/${id}`);
   if (answer !== undefined) return answer.cancelled;
-  const state = await openState(config.state, { name: config.name });
-  try {
+  return await writeState(config, async (state) => {
     const cancelled = async () => await cancelSnapshot(state.snapshots, id);
     return await auditedHere(state, "snapshot cancel", { id }, cancelled, (done) => ({ cancelled: done }));
-  } finally {
-    await state.close();
-  }
+  });
 }
 
 function describe(snapshots: readonly SnapshotStatus[]): string {
-  const table = new Table({
-    head: ["id", "table", "sink", "scope", "state", "rows", "chunks", "since", "why"],
-    style: { head: [], border: [], compact: true },
-  });
-  for (const one of snapshots) {
+  const head = ["id", "table", "sink", "scope", "state", "rows", "chunks", "since", "why"];
+  const rows = snapshots.map((one) => {
     const { id, tableId, sink, scope, state, rowsDone, chunksDone, startedAt, reason } = one;
     const again = one.restartedCount > 0 ? `, begun again ${one.restartedCount} times` : "";
     const resumed = one.resumedCount > 0 ? `, resumed ${one.resumedCount} times` : "";
     const since = `${startedAt ?? "-"}${resumed}${again}`;
     const stands = one.error === null ? state : `${state}, ${one.error.code}`;
-    table.push([id, tableId, sink, scope.kind, stands, rowsDone, chunksDone, since, reason]);
-  }
-  return snapshots.length === 0 ? "none" : [table.toString(), ...snapshots.flatMap(refusalLines)].join("\n");
+    return [id, tableId, sink, scope.kind, stands, rowsDone, chunksDone, since, reason];
+  });
+  return [tableText(head, rows, "none"), ...snapshots.flatMap(refusalLines)].join("\n");
 }
 
 /** Formatted like an entry of `status`. */

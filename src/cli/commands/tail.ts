@@ -10,19 +10,18 @@ import type { Positions } from "../../core/contracts/positions.ts";
 import type { Source } from "../../core/contracts/source.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import { TableSelection } from "../../core/table-selection.ts";
-import { readState } from "../read-state.ts";
-import { openState } from "../../state/open.ts";
 import { SILENT } from "../../core/contracts/telemetry.ts";
 import { openSource, memoryOf } from "../../daemon/ruled-source.ts";
 import { PRODUCER } from "../../version.ts";
-import { countOf, tableGlobs } from "../arguments.ts";
 import type { CommandLine } from "../command-line.ts";
 import { cliError } from "../errors.ts";
 import { EXIT } from "../exit-codes.ts";
-import { placeOf, reachable, timeOf } from "../offsets/offset-place.ts";
+import { placeOf, reachable, timeOf, unregistered } from "../offsets/offset-place.ts";
+import { whileOpen } from "../opened.ts";
 import type { Session } from "../session.ts";
+import { readState } from "../state.ts";
 
-export function addTail({ program, actionFor }: CommandLine): void {
+export function addTail({ program, action }: CommandLine): void {
   program
     .command("tail")
     .description("print changes as envelopes, one JSON document a line; moves no offset")
@@ -30,10 +29,10 @@ export function addTail({ program, actionFor }: CommandLine): void {
     .option("--from <where>", "where to begin, instead of now: position | earliest | time with its zone")
     .option("--limit <count>", "stop after this many envelopes")
     .action(
-      actionFor("one", async (session, options) => {
-        const selection = new TableSelection(tableGlobs(options["tables"]));
-        const from = typeof options["from"] === "string" ? options["from"] : null;
-        const limit = options["limit"] === undefined ? Number.POSITIVE_INFINITY : countOf("--limit", options["limit"]);
+      action("one", async (session, options) => {
+        const selection = new TableSelection(options.tableGlobs());
+        const from = options.text("--from");
+        const limit = options.text("--limit") === null ? Number.POSITIVE_INFINITY : options.count("--limit");
         await tail(session, { selection, from, limit });
         return EXIT.done;
       }),
@@ -91,16 +90,13 @@ function isSearched(from: string): boolean {
 }
 
 async function positionOf({ source }: ConfigPart, text: string): Promise<bigint> {
-  const opened = await source.connector.create(SILENT);
   try {
-    return opened.positions.parse(text);
+    return await whileOpen(source.connector.create(SILENT), ({ positions }) => positions.parse(text));
   } catch (error) {
     const what = error instanceof Error ? error.message : "not a position";
     throw cliError("MR1110", `--from: ${what}, earliest, or a time with its zone such as 2026-11-20T06:43:15Z`, {
       cause: error,
     });
-  } finally {
-    await opened.close();
   }
 }
 
@@ -122,25 +118,12 @@ interface Remembered {
 }
 
 async function remembered(config: ConfigPart): Promise<Remembered> {
-  const known = new Map<string, TableVersion>();
-  const keyOf = (id: string, fingerprint: string) => `${id} ${fingerprint}`;
-  const state = await openState(config.state, { name: config.name, readOnly: true });
-  try {
-    for (const { id } of await state.schemas.list()) {
-      for (const version of await state.schemas.versions(id)) known.set(keyOf(id, version.fingerprint), version);
-    }
-    const record = await state.source.get();
-    const resolve: SchemaResolver = async (shape, since) => {
-      const key = keyOf(shape.id, shape.fingerprint);
-      const version = known.get(key) ?? { ...shape, version: 0, since };
-      known.set(key, version);
-      return version;
-    };
-    const { epoch = 1, acknowledged = null, acknowledgedAt = null } = record ?? {};
-    return { resolve, epoch, acknowledged: acknowledged?.commit ?? null, acknowledgedAt };
-  } finally {
-    await state.close();
-  }
+  return await readState(config, async ({ schemas, source }) => {
+    const known: TableVersion[] = [];
+    for (const { id } of await schemas.list()) known.push(...(await schemas.versions(id)));
+    const { epoch = 1, acknowledged = null, acknowledgedAt = null } = (await source.get()) ?? {};
+    return { resolve: unregistered(known), epoch, acknowledged: acknowledged?.commit ?? null, acknowledgedAt };
+  });
 }
 
 class Printer {

@@ -5,11 +5,12 @@ import type { LogAdmin } from "../../core/contracts/log-admin.ts";
 import type { LogIdentity } from "../../core/contracts/positions.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
-import { alone } from "../alone.ts";
 import type { CommandLine } from "../command-line.ts";
 import { EXIT } from "../exit-codes.ts";
-import { withOpenSink } from "../opened-sink.ts";
+import { whileOpen, withOpenSink } from "../opened.ts";
+import { NOT_DONE } from "../options.ts";
 import type { Session } from "../session.ts";
+import { alone } from "../state.ts";
 
 export function addTeardown({ program, action }: CommandLine): void {
   program
@@ -18,8 +19,8 @@ export function addTeardown({ program, action }: CommandLine): void {
     .option("--sink-metadata", "also remove Millrace's own data in each sink; the rows stay")
     .option("--yes", "do it")
     .action(
-      action(async (session, options) => {
-        const plan = await teardown(session, options["sinkMetadata"] === true, options["yes"] === true);
+      action("each", async (session, options) => {
+        const plan = await teardown(session, options.has("--sink-metadata"), options.has("--yes"));
         session.print(plan, planText(plan));
         return plan.applied || plan.nothingLeft ? EXIT.done : EXIT.refused;
       }),
@@ -60,17 +61,14 @@ async function tearDown(
 ): Promise<TeardownPlan> {
   const { signal } = new AbortController();
   const record = await state.source.get();
-  const source = await config.source.connector.create(session.log);
-  try {
-    const plan = await planOf(config, source.admin, record === null ? undefined : record.identity, withSinks, signal);
+  return await whileOpen(config.source.connector.create(session.log), async ({ admin }) => {
+    const plan = await planOf(config, admin, record === null ? undefined : record.identity, withSinks, signal);
     if (!isConfirmed) return { ...plan, applied: false, nothingLeft: false };
     // First: a sink may be away, and without its slot the daemon could not go on where it was.
     if (withSinks) await forgetInSinks(session.log, config.sinks, state, signal);
-    if (record !== null) await source.admin.remove?.(record.identity, signal);
+    if (record !== null) await admin.remove?.(record.identity, signal);
     return { ...plan, applied: true, nothingLeft: false };
-  } finally {
-    await source.close();
-  }
+  });
 }
 
 /** `identity` undefined: no start was announced, so nothing at the source belongs to Millrace. */
@@ -118,6 +116,6 @@ function planText({ applied, nothingLeft, removes, keeps }: TeardownPlan): strin
     ...removes.map((what) => `  ${what}`),
     "stays:",
     ...keeps.map((what) => `  ${what}`),
-    ...(applied ? [] : ["nothing was done: add --yes to do it"]),
+    ...(applied ? [] : [NOT_DONE]),
   ].join("\n");
 }

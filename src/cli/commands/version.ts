@@ -2,12 +2,12 @@ import { VERSION } from "../../version.ts";
 import type { CommandLine } from "../command-line.ts";
 import { EXIT } from "../exit-codes.ts";
 
-export function addVersion({ program, actionFor }: CommandLine): void {
+export function addVersion({ program, action }: CommandLine): void {
   program
     .command("version")
     .description("print the version")
     .action(
-      actionFor("none", async (session) => {
+      action("none", async (session) => {
         session.print({ version: VERSION, node: process.version }, VERSION);
         return EXIT.done;
       }),

@@ -1,10 +1,14 @@
 /**
  * Candidates for a half-typed command line. They come from commander's own tree, so new verbs and options need no line
- * here.
+ * here. A library does not do better: `@bomb.sh/tab` 0.0.22 runs the half-typed line through `eval`, and does not know the
+ * options that all commands share.
  */
+import { resolve } from "node:path";
 import type { Argument, Command, Option } from "commander";
+import { SINK_NAME } from "../../config/definition.ts";
+import { YamlFile } from "../../config/document.ts";
+import { readSmallFile } from "../../core/small-file.ts";
 import { pages } from "../commands/explain.ts";
-import { sinkNames } from "./sink-names.ts";
 
 export interface Candidate {
   readonly value: string;
@@ -23,6 +27,8 @@ interface Values {
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;
+
+const FILE_BYTES_MAX = 1024 * 1024;
 
 /** Fixed words for options and arguments to which commander accepts any value. */
 const PLACES: Readonly<Record<string, readonly string[]>> = {
@@ -144,6 +150,17 @@ function optionValues(option: Option, config = "millrace.yaml"): Values {
   if (option.argChoices !== undefined) return { values: plain(option.argChoices) };
   if (option.long === "--sink" && option.flags.includes("<name>")) return { values: plain(sinkNames(config)) };
   return { values: plain(PLACES[option.long ?? ""] ?? []), withFiles: /<(file|folder)>/.test(option.flags) };
+}
+
+/** The sinks of the config file; none if it can't be read, because completion should not print errors. */
+function sinkNames(configFile: string): readonly string[] {
+  try {
+    const config = new YamlFile(readSmallFile(resolve(configFile), FILE_BYTES_MAX)).value();
+    if (typeof config !== "object" || config === null || !("sinks" in config)) return [];
+    return Object.keys(config.sinks ?? {}).filter((name) => SINK_NAME.test(name));
+  } catch {
+    return [];
+  }
 }
 
 function optionNames(line: TypedLine): readonly Candidate[] {

@@ -3,7 +3,8 @@
  * not run anything in a half-typed line. Each answer line is a value and its description; `:files` asks for the shell's
  * own file completion.
  */
-import type { Shell } from "./shells.ts";
+export const SHELLS = ["bash", "zsh", "fish"] as const;
+type Shell = (typeof SHELLS)[number];
 
 /** `compopt` fails before Bash 4; macOS has Bash 3. */
 const BASH = `# bash completion of millrace
@@ -64,8 +65,4 @@ end
 complete -c millrace -f -a '(__millrace_complete)'
 `;
 
-const SCRIPTS: Readonly<Record<Shell, string>> = { bash: BASH, zsh: ZSH, fish: FISH };
-
-export function scriptOf(shell: Shell): string {
-  return SCRIPTS[shell];
-}
+export const SCRIPTS: Readonly<Record<Shell, string>> = { bash: BASH, zsh: ZSH, fish: FISH };

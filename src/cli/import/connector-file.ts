@@ -12,7 +12,7 @@ export interface Connector {
   readonly keys: ReadonlyMap<string, unknown>;
 }
 
-type Fields = Readonly<Record<string, unknown>>;
+export type Fields = Readonly<Record<string, unknown>>;
 
 const CLASS = "connector.class";
 const SERVER_CLASS = `debezium.source.${CLASS}`;
@@ -22,7 +22,8 @@ export function readConnector(file: string, text: string, name: string | null): 
   const refuse = (what: string) => cliError("MR1140", `${file} ${what}`);
   const plain = text.replace(/^\uFEFF/, "").trim();
   const other = otherTool(plain);
-  if (other !== null) throw refuse(`is a file of ${other}; only Debezium's connectors can be imported`);
+  if (other === "pgsync") throw refuse("is a file of pgsync: millrace import pgsync FILE --source URL");
+  if (other !== null) throw refuse(`is a file of ${other}, which can't be imported`);
   const documents = documentsOf(plain);
   if (documents === null) throw refuse("is neither JSON, YAML nor properties");
   const found = documents.flatMap((document) => connectorsOf(document));
@@ -48,7 +49,10 @@ function namesOf(connectors: readonly Connector[]): string {
   return connectors.map(({ name }) => JSON.stringify(name)).join(", ");
 }
 
-/** Null: it is in none of the forms. Messages of parsers quote the file, which holds a password: none is shown. */
+/**
+ * Null: it is in none of the forms. Messages of parsers quote the file, which holds a password: none is shown. Read as
+ * properties, a YAML file would lose what is nested in it, so it is that only if no connector is found in it.
+ */
 function documentsOf(text: string): readonly unknown[] | null {
   if (/^[{[]/.test(text)) {
     try {
@@ -57,14 +61,51 @@ function documentsOf(text: string): readonly unknown[] | null {
       return null;
     }
   }
-  const properties = getProperties(text);
-  if (CLASS in properties && !/^\s*["']/.test(properties[CLASS] ?? "") && !/^connector\.class:/m.test(text))
-    return [properties];
-  if (SERVER_CLASS in properties) return [properties];
-  const documents = parseAllDocuments(text, { prettyErrors: false });
+  const documents = yamlDocuments(text);
+  if (documents !== null && connectorsOf(documents).length > 0) return documents;
+  const properties = withoutEnvironment(getProperties(text.replaceAll(/^export\s+(?=DEBEZIUM_)/gm, "")));
+  if (SERVER_CLASS in properties || CLASS in properties) return [properties];
+  return documents;
+}
+
+function yamlDocuments(text: string): readonly unknown[] | null {
+  const documents = parseAllDocuments(text, { prettyErrors: false, merge: true });
   if (!Array.isArray(documents) || documents.some(({ errors }) => errors.length > 0)) return null;
   const values = documents.map((document): unknown => document.toJS());
   return values.some((value) => fieldsOf(value) !== null) ? values : null;
+}
+
+/** Debezium Server's keys as environment variables, `DEBEZIUM_SOURCE_TOPIC_PREFIX`, as its properties have them. */
+function withoutEnvironment(fields: Fields): Fields {
+  const renamed = Object.entries(fields).map(([key, value]): readonly [string, unknown] => {
+    const variable = /^DEBEZIUM_\w+$/.exec(key)?.[0];
+    if (variable === undefined) return [key, value];
+    const quoted = typeof value === "string" ? /^(["'])(.*)\1$/s.exec(value.trim()) : null;
+    return [variable.toLowerCase().replaceAll("_", "."), quoted === null ? value : quoted[2]];
+  });
+  return Object.fromEntries(renamed);
+}
+
+/** Of containers, as files of Docker Compose and of Kubernetes have them. What is not in the file is a reference. */
+function environmentsOf(fields: Fields): readonly Fields[] {
+  const services = Object.values(fieldsOf(fields["services"]) ?? {}).map((each) => fieldsOf(each)?.["environment"]);
+  const spec = fieldsOf(fields["spec"]);
+  const pod = fieldsOf(fieldsOf(spec?.["template"])?.["spec"]) ?? spec;
+  const containers: readonly unknown[] = Array.isArray(pod?.["containers"]) ? pod["containers"] : [];
+  return [...services, ...containers.map((each) => fieldsOf(each)?.["env"])].map((environment) => {
+    const entries = Array.isArray(environment)
+      ? environment.map((each) => environmentEntry(each))
+      : Object.entries(fieldsOf(environment) ?? {});
+    const known = entries.map(([key, value]): readonly [string, unknown] => [key, value ?? `\${${key}}`]);
+    return withoutEnvironment(Object.fromEntries(known));
+  });
+}
+
+function environmentEntry(entry: unknown): readonly [string, unknown] {
+  const { name, value } = fieldsOf(entry) ?? {};
+  if (typeof name === "string") return [name, value];
+  const [, key = "", text] = /^([^=]*)(?:=(.*))?$/s.exec(typeof entry === "string" ? entry : "") ?? [];
+  return [key, text];
 }
 
 function connectorsOf(document: unknown): readonly Connector[] {
@@ -78,6 +119,10 @@ function connectorsOf(document: unknown): readonly Connector[] {
   const config = fieldsOf(fields["config"]);
   if (config !== null && CLASS in config) return [named(fields["name"] ?? config["name"], config)];
   if (CLASS in fields) return [named(fields["name"], fields)];
+  const ofContainers = environmentsOf(fields)
+    .map(serverKeys)
+    .filter((keys) => keys !== null);
+  if (ofContainers.length > 0) return ofContainers.map((keys) => ({ name: "debezium", keys }));
   // ?expand=info: an object of connectors, by name.
   return Object.values(fields).flatMap((each) => connectorsOf(fieldsOf(each)?.["info"]));
 }
@@ -137,6 +182,6 @@ function otherTool(text: string): string | null {
   return null;
 }
 
-function fieldsOf(value: unknown): Fields | null {
+export function fieldsOf(value: unknown): Fields | null {
   return typeof value === "object" && value !== null && !Array.isArray(value) ? { ...value } : null;
 }

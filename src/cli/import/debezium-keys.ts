@@ -46,8 +46,7 @@ const MISSING: Readonly<Record<string, string>> = {
   "event.processing.failure.handling.mode inconsistent.schema.handling.mode binlog.*.handling.mode errors.*":
     "a row that a sink refuses becomes a dead letter, or stops the sink: the sink's `onPoison`",
   "notification.* custom.metric.tags": "the daemon's metrics and status tell of it",
-  "snapshot.select.statement.overrides* snapshot.include.collection.list snapshot.tables.order.by.row.count snapshot.query.* snapshot.mode.*":
-    "the first copy reads every captured table; `where` in `tables` filters rows of copy and stream alike",
+  "snapshot.tables.order.by.row.count snapshot.mode.*": "the first copy reads every captured table, several at once",
   "database.initial.statements database.query.timeout.ms driver.* database.useSSL":
     "sessions take their settings from the url: parameters as for psql, such as options=-c…",
   "gtid.source.*": "every transaction of the server's log is read",

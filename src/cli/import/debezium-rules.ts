@@ -55,14 +55,14 @@ export class HiddenColumns {
     if (kept !== null) this.#keepOnly(kept, captured);
   }
 
-  /** Hides a column of this name in every table. */
-  add(column: string, hiding: Hiding): void {
+  /** Hides a column of this name in every table. `isMeant` false: it may be that there is none. */
+  add(column: string, hiding: Hiding, isMeant = true): void {
     const isSaid = !isGlob(column);
     this.#places.push({
       table: "*.*",
       column: isSaid ? column : "*",
       hiding: isSaid ? hiding : UNDECIDED,
-      isMeant: true,
+      isMeant,
     });
   }
 

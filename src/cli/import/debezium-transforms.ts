@@ -38,6 +38,8 @@ const OF_THE_KEY: ReadonlyMap<string, string> = new Map([["ExtractField", OTHER_
 
 export function shapedBy(given: DebeziumConfig, hidden: HiddenColumns): Shaped {
   const names = listOf(given.take("transforms"));
+  /** Columns by the names that transforms have given them. */
+  const renamed = new Map<string, string>();
   let shaped: Shaped | null = null;
   for (const name of names) {
     const key = `transforms.${name}`;
@@ -52,7 +54,7 @@ export function shapedBy(given: DebeziumConfig, hidden: HiddenColumns): Shaped {
       given.block(key, "it leaves rows out: write its condition as `where` in `tables`, in SQL");
       hidden.filter();
     } else if (last === "ReplaceField" || last === "MaskField")
-      hiddenBy(given, hidden, { key, last, own, isOfRows: shaped !== null && part === "Value" });
+      hiddenBy(given, hidden, { key, last, own, renamed, isOfRows: shaped !== null && part === "Value" });
     else {
       const why = HARMLESS.get(last) ?? (part === "Key" ? OF_THE_KEY.get(last) : undefined);
       if (why !== undefined) given.leave(key, `${last}: ${why}`);
@@ -119,12 +121,13 @@ interface Hiding {
   readonly key: string;
   readonly last: string;
   readonly own: ReadonlyMap<string, string>;
+  readonly renamed: Map<string, string>;
   /** True: its fields are columns. */
   readonly isOfRows: boolean;
 }
 
 /** What a transform hides of records under a predicate, or of some topics, is hidden in every table. */
-function hiddenBy(given: DebeziumConfig, hidden: HiddenColumns, { key, last, own, isOfRows }: Hiding): void {
+function hiddenBy(given: DebeziumConfig, hidden: HiddenColumns, { key, last, own, renamed, isOfRows }: Hiding): void {
   const fields = listOf(own.get(last === "MaskField" ? "fields" : "exclude") ?? own.get("blacklist") ?? "");
   const kept = own.get("include") ?? own.get("whitelist") ?? "";
   if (!isOfRows || kept !== "" || (fields.length === 0 && !own.has("renames"))) {
@@ -132,23 +135,38 @@ function hiddenBy(given: DebeziumConfig, hidden: HiddenColumns, { key, last, own
     hidden.hideAll();
     return;
   }
-  for (const field of fields) hidden.add(field, last === "MaskField" ? "redact" : "drop");
+  for (const field of fields) {
+    const hiding = last === "MaskField" ? "redact" : "drop";
+    const column = renamed.get(field);
+    if (column !== undefined) hidden.add(column, hiding);
+    hidden.add(field, hiding, column === undefined);
+  }
+  for (const pair of listOf(own.get("renames") ?? "")) {
+    const [from = "", to = ""] = pair.split(":").map((each) => each.trim());
+    renamed.set(to, renamed.get(from) ?? from);
+  }
   if (fields.length > 0) given.leave(key, `${last}: ${fields.join(", ")} hidden in every table that has such a column`);
   if (own.has("renames")) given.leave(key, `${last}: no column is renamed: \`rename\` in \`tables\` does it`);
 }
 
-/** Converters of columns: those that are not Debezium's may hide values. */
+/** What changes values before any transform: classes that are not Debezium's may hide them. */
+const CHANGING = [
+  ["converters", "values have the form that Debezium gives them without it"],
+  ["post.processors", "a value that the log leaves out is taken from the sink, or read"],
+] as const;
+
 function convertersOf(given: DebeziumConfig, hidden: HiddenColumns): void {
-  for (const name of listOf(given.take("converters"))) {
-    const type = given.take(`${name}.type`) ?? "";
-    for (const [key] of given.startingWith(`${name}.`)) given.take(key);
-    if (type.startsWith("io.debezium.")) {
-      given.leave(`converters: ${name}`, "values have the form that Debezium gives them without it");
-      continue;
+  for (const [list, why] of CHANGING)
+    for (const name of listOf(given.take(list))) {
+      const type = given.take(`${name}.type`) ?? "";
+      for (const [key] of given.startingWith(`${name}.`)) given.take(key);
+      if (type.startsWith("io.debezium.")) {
+        given.leave(`${list}: ${name}`, why);
+        continue;
+      }
+      given.block(`${list}: ${name}`, "what it hides is not known: write the columns to `tables`");
+      hidden.hideAll();
     }
-    given.block(`converters: ${name}`, "what it hides is not known: write the columns to `tables`");
-    hidden.hideAll();
-  }
 }
 
 function listOf(text: string | null): readonly string[] {

@@ -1,5 +1,5 @@
 /** A Debezium connector's configuration as one of Millrace: the source, its tables and rules, and the topics as a sink. */
-import { nameFrom } from "../init/init-file.ts";
+import { asName } from "../init/init-file.ts";
 import { UNDECIDED, type DebeziumConfig, type LeftOut, type Variable } from "./debezium-config.ts";
 import { HiddenColumns, type TableRules } from "./debezium-rules.ts";
 import { sinkFrom } from "./debezium-sink.ts";
@@ -15,8 +15,8 @@ interface ImportedConfig {
   readonly maskKey?: string;
 }
 
-export interface Imported {
-  readonly config: ImportedConfig;
+export interface Imported<Config extends object = ImportedConfig> {
+  readonly config: Config;
   readonly left: readonly LeftOut[];
   readonly variables: readonly Variable[];
 }
@@ -35,6 +35,7 @@ export function importedFrom(kind: string, given: DebeziumConfig): Imported {
   const tables = tablesFrom(kind, given);
   const hidden = new HiddenColumns(given, tables);
   const shaped = shapedBy(given, hidden);
+  const snapshot = snapshotFrom(given, hidden);
   const rules = hidden.rules();
   const hashes = Object.values(rules).some(({ columns }) =>
     Object.values(columns ?? {}).some((rule) => !Array.isArray(rule) && "mask" in rule && rule.mask === "hash"),
@@ -45,7 +46,7 @@ export function importedFrom(kind: string, given: DebeziumConfig): Imported {
     url,
     ...(tables.length === 0 ? {} : { tables }),
     ...(kind === "postgres" ? postgresKeys(name, given) : mysqlKeys(given)),
-    ...snapshotFrom(given),
+    ...snapshot,
     ...heartbeatFrom(given),
   };
   const config = {
@@ -70,7 +71,7 @@ function naming(given: DebeziumConfig): { readonly name: string; readonly prefix
     given.leave(key, "it is a reference: write `name`, and `prefix` of the sink, by hand");
     return { name: "debezium", prefix: "" };
   }
-  const plain = nameFrom(`x:///${encodeURIComponent(topic)}`);
+  const plain = asName(topic, 40) || "millrace";
   if (topic !== "")
     given.leave(key, `a name has lower-case letters, digits and _ only: topics are named ${plain}.<schema>.<table>`);
   return { name: plain, prefix: "" };
@@ -178,8 +179,13 @@ function postgresKeys(name: string, given: DebeziumConfig): object {
   const publication = given.take("publication.name");
   // Where Debezium makes none, an administrator has made it, and would have to make another one.
   if (mode === "disabled") return { publication: publication ?? "dbz_publication" };
-  if (publication !== null)
-    given.note("publication.name", `Millrace makes millrace_${name}, and keeps it equal to \`tables\``);
+  const own = `Millrace makes millrace_${name}, and keeps it equal to \`tables\``;
+  if (publication !== null && mode === "filtered") given.note("publication.name", own);
+  else if (publication !== null)
+    given.leave(
+      "publication.name",
+      `${own}; if somebody made this one, with row filters, lists of columns or fewer tables: \`publication: ${publication}\` in \`source\``,
+    );
   return {};
 }
 
@@ -192,7 +198,24 @@ function mysqlKeys(given: DebeziumConfig): object {
   return {};
 }
 
-function snapshotFrom(given: DebeziumConfig): object {
+/** A first copy that leaves out tables or rows is no copy of all that is captured. */
+function snapshotFrom(given: DebeziumConfig, hidden: HiddenColumns): object {
+  const mode = snapshotMode(given);
+  if ("snapshot" in mode) return mode;
+  if (given.takeWord("snapshot.query.mode") === "select_all") given.note("snapshot.query.mode", "so it is");
+  const selects = [
+    ...given.startingWith("snapshot.select.statement.overrides"),
+    ...given.startingWith("snapshot.query.mode").filter(([, value]) => value.trim().toLowerCase() !== "select_all"),
+  ].flatMap(([key, value]) => (value.trim() === "" ? [] : [key]));
+  for (const key of selects) given.block(key, "it selects rows: write its condition as `where` in `tables`, in SQL");
+  if (selects.length > 0) hidden.filter();
+  const list = "snapshot.include.collection.list";
+  if (given.take(list) === null) return mode;
+  given.block(list, "write `snapshot: none`; then `millrace snapshot start --tables …` copies those tables");
+  return { snapshot: UNDECIDED };
+}
+
+function snapshotMode(given: DebeziumConfig): object {
   const key = "snapshot.mode";
   const mode = given.takeWord(key);
   switch (mode) {

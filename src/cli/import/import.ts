@@ -1,78 +1,97 @@
-import { writeFileSync } from "node:fs";
-import { resolve } from "node:path";
 import { stringify } from "yaml";
-import { readSmallFile } from "../../core/small-file.ts";
+import type { Command } from "commander";
 import type { CommandLine } from "../command-line.ts";
-import { cliError } from "../errors.ts";
-import { EXIT } from "../exit-codes.ts";
+import { EXIT, type ExitCode } from "../exit-codes.ts";
+import { nameFrom, oneLine } from "../init/init-file.ts";
+import { lookInto } from "../init/init.ts";
+import { sourceByUrl } from "../init/init-urls.ts";
+import type { Options } from "../options.ts";
+import type { Session } from "../session.ts";
+import { readNamedFile, writeNamedFile } from "../files.ts";
 import { importedFrom, type Imported } from "./debezium.ts";
 import { parseDebezium, UNDECIDED } from "./debezium-config.ts";
 
 const FILE_BYTES_MAX = 1024 * 1024;
 
-export function addImport({ program, actionFor }: CommandLine): void {
-  const command = program.command("import").description("write millrace.yaml from another tool's configuration");
+export function addImport(line: CommandLine): void {
+  const command = line.program.command("import").description("write millrace.yaml from another tool's configuration");
+  addDebezium(command, line);
+  addPgsync(command, line);
+}
+
+const NAMES = "names every key without a counterpart, and exits with 3 if something is left to decide";
+
+function addDebezium(command: Command, { action }: CommandLine): void {
   command
     .command("debezium <file>")
-    .description(
-      "from a Debezium connector's configuration (Postgres, MySQL, MariaDB); names every key without a counterpart, and exits with 3 if something is left to decide",
-    )
+    .description(`from a Debezium connector's configuration (Postgres, MySQL, MariaDB); ${NAMES}`)
     .option("--connector <name>", "the one to import, if the file has several")
     .option("--out <file>", "write the config there, instead of to stdout")
     .option("--force", "replace the file of --out if it exists")
     .action(
-      actionFor("none", (session, options, [file = ""]) => {
-        const chosen = typeof options["connector"] === "string" ? options["connector"] : null;
-        const { kind, config } = parseDebezium(file, read(file), chosen);
-        const imported = importedFrom(kind, config);
-        const yaml = textOf(imported);
-        const out = typeof options["out"] === "string" ? options["out"] : null;
-        if (out !== null) write(out, yaml, options["force"] === true);
-        const { left, variables } = imported;
-        const open = left.filter(({ isNeedless }) => !isNeedless).length;
-        const blocking = left.filter(({ isBlocking }) => isBlocking).length;
-        const summary = [
-          `wrote ${out}`,
-          ...variables.map(({ name, from }) => `set \${${name}} to the value of ${from}`),
-          `keys without a counterpart: ${left.length}, of which ${open} are to be decided; the file names each`,
-          blocking === 0
-            ? "next: millrace check"
-            : `the file does not load before ${blocking} of them are decided: look for \`${UNDECIDED}\``,
-        ];
-        session.print(
-          { config: imported.config, left, variables, file: out, yaml },
-          out === null ? yaml : summary.join("\n"),
-        );
-        return Promise.resolve(open === 0 ? EXIT.done : EXIT.drift);
+      action("none", (session, options, [file = ""]) => {
+        const chosen = options.text("--connector");
+        const { kind, config } = parseDebezium(file, readNamedFile(file, FILE_BYTES_MAX, "MR1140"), chosen);
+        return Promise.resolve(written(session, options, "debezium", importedFrom(kind, config)));
       }),
     );
 }
 
-function read(file: string): string {
-  try {
-    return readSmallFile(resolve(file), FILE_BYTES_MAX);
-  } catch (error) {
-    const reason = error instanceof Error && "code" in error ? String(error.code) : "unknown error";
-    throw cliError("MR1140", `${file} can't be read (${reason})`);
-  }
+function addPgsync(command: Command, { action }: CommandLine): void {
+  command
+    .command("pgsync <file>")
+    .description(`from a schema file of pgsync, and the source's tables and foreign keys; ${NAMES}`)
+    .requiredOption("--source <url>", "the database, such as postgres://user@host/db")
+    .option("--schema <name>", "of tables for which the file names none; default: public, or MySQL's database")
+    .option("--out <file>", "write the config there, instead of to stdout")
+    .option("--force", "replace the file of --out if it exists")
+    .action(
+      action("none", async (session, options, [file = ""]) => {
+        const { importedFromPgsync, parsePgsync } = await import("./pgsync.ts");
+        const url = options.text("--source") ?? "";
+        session.secrets.addFromUrl(url);
+        const indexes = parsePgsync(file, readNamedFile(file, FILE_BYTES_MAX, "MR1140"));
+        const { kind } = await sourceByUrl("--source", url);
+        const name = nameFrom(url);
+        const schema = options.text("--schema") ?? (kind === "postgres" ? "public" : (indexes[0]?.database ?? ""));
+        const known = await lookInto(session, { name, url }, async (catalog, signal) => {
+          const { tables, refused } = await catalog.tables(signal);
+          return { tables, refused, foreignKeys: (await catalog.foreignKeys?.(tables, signal)) ?? null };
+        });
+        const imported = importedFromPgsync(indexes, { name, kind, url: "${DATABASE_URL}", schema, known });
+        return written(session, options, "pgsync", imported);
+      }),
+    );
 }
 
-function write(file: string, text: string, mayReplace: boolean): void {
-  try {
-    writeFileSync(file, text, { flag: mayReplace ? "w" : "wx", mode: 0o600 });
-  } catch (error) {
-    const reason = error instanceof Error && "code" in error ? String(error.code) : "unknown error";
-    if (reason === "EEXIST") throw cliError("MR1112", `${file} exists already; nothing was written`);
-    throw cliError("MR1113", `${file} can't be written (${reason})`, { cause: error });
-  }
+function written(session: Session, options: Options, tool: string, imported: Imported<object>): ExitCode {
+  const yaml = textOf(imported, tool);
+  const out = options.text("--out");
+  if (out !== null) writeNamedFile(out, yaml, options.has("--force"));
+  const { left, variables } = imported;
+  const open = left.filter(({ isNeedless }) => !isNeedless).length;
+  const blocking = left.filter(({ isBlocking }) => isBlocking).length;
+  const summary = [
+    `wrote ${out}`,
+    ...variables.map(({ name, from }) => `set \${${name}} to the value of ${from}`),
+    `keys without a counterpart: ${left.length}, of which ${open} are to be decided; the file names each`,
+    blocking === 0
+      ? "next: millrace check"
+      : `the file does not load before ${blocking} of them are decided: look for \`${UNDECIDED}\``,
+  ];
+  session.print(
+    { config: imported.config, left, variables, file: out, yaml },
+    out === null ? yaml : summary.join("\n"),
+  );
+  return open === 0 ? EXIT.done : EXIT.drift;
 }
 
-function textOf({ config, left, variables }: Imported): string {
+function textOf({ config, left, variables }: Imported<object>, tool: string): string {
   const blocking = left.filter(({ isBlocking }) => isBlocking);
   const open = left.filter(({ isNeedless, isBlocking }) => !isNeedless && !isBlocking);
   const needless = left.filter(({ isNeedless }) => isNeedless);
   const parts = [
-    "# Written by `millrace import debezium`. `millrace check` says what would fail.",
+    `# Written by \`millrace import ${tool}\`. \`millrace check\` says what would fail.`,
     ...section(
       "Set these variables; a password in a url is percent-encoded:",
       variables.map(({ name, from }) => `${name}: the value of ${from}`),
@@ -90,16 +109,11 @@ function textOf({ config, left, variables }: Imported): string {
       needless.map(({ key, why }) => `${key}: ${why}`),
     ),
     "",
-    stringify(config, { lineWidth: 0 }).replaceAll(/^(?=(?:source|sinks|tables|maskKey):)/gm, "\n"),
+    stringify(config, { lineWidth: 0 }).replaceAll(/^(?=(?:source|documents|sinks|tables|maskKey):)/gm, "\n"),
   ];
   return parts.join("\n");
 }
 
 function section(title: string, lines: readonly string[]): readonly string[] {
   return lines.length === 0 ? [] : ["#", `# ${title}`, ...lines.map((line) => `#   ${oneLine(line)}`)];
-}
-
-/** Keys and lists are data: a line break in one must not end the comment. */
-function oneLine(text: string): string {
-  return text.replaceAll(/[\p{Cc}\p{Zl}\p{Zp}]+/gu, " ");
 }

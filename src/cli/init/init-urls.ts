@@ -1,47 +1,107 @@
+/** URLs of the command line: which kind of source or sink they name, and how the config file has them without secrets. */
+import { writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import type { SinkConnector, SourceConnector } from "../../config/connectors.ts";
+import { isSecretName } from "../../config/secrets/secrets.ts";
+import type { ByUrl, UrlKeys } from "../../core/contracts/connector.ts";
+import { makeFolder, writeWhole } from "../../core/folder.ts";
 import { cliError } from "../errors.ts";
-import type { PlannedSink } from "./init-file.ts";
 
-/** Only the scheme: the rest of a URL may hold a password. */
-function schemeOf(url: string): string {
-  return /^([a-z][a-z0-9+.-]*):\/\//i.exec(url)?.[1]?.toLowerCase() ?? "";
+/** What a URL of the command line says of a source or a sink. */
+export interface Named<Connector> {
+  readonly kind: string;
+  readonly connector: Connector;
+  readonly keys: UrlKeys;
 }
 
-export function sourceKindOf(url: string): string {
-  const scheme = schemeOf(url);
-  if (scheme === "postgres" || scheme === "postgresql") return "postgres";
-  if (scheme === "mysql" || scheme === "mariadb") return "mysql";
-  throw unknownKind("--source", scheme);
+export async function sourceByUrl(option: string, url: string): Promise<Named<SourceConnector>> {
+  const { connectors } = await import("../../../connectors/registry.ts");
+  return await namedBy(option, url, connectors.sourceKinds, (kind) => connectors.source(kind));
 }
 
-export function sinkFromUrl(given: string): PlannedSink {
-  const replica = /^sqlite:(?:\/\/)?(.+)$/is.exec(given)?.[1] ?? (/\.(?:sqlite|db3)$/i.test(given) ? given : null);
-  if (replica !== null && schemeOf(replica) === "")
-    return { name: "embedded", kind: "sqlite", place: { key: "path", value: replica } };
-  const url = given.replace(/^duckdb:(\/\/)?/i, "");
-  const scheme = schemeOf(url);
-  switch (scheme) {
-    case "postgres":
-    case "postgresql":
-      return { name: "replica", kind: "postgres", place: { key: "url", value: url } };
-    case "redis":
-    case "rediss":
-      return { name: "cache", kind: "redis", place: { key: "url", value: url } };
-    case "http":
-    case "https":
-      if (isClickhousePort(url)) return { name: "columns", kind: "clickhouse", place: { key: "url", value: url } };
-      return { name: "search", kind: "elasticsearch", place: { key: "url", value: url } };
-    case "":
-      if (url.endsWith(".duckdb")) return { name: "warehouse", kind: "duckdb", place: { key: "path", value: url } };
+export async function sinkByUrl(option: string, url: string): Promise<Named<SinkConnector>> {
+  const { connectors } = await import("../../../connectors/registry.ts");
+  return await namedBy(option, url, connectors.sinkKinds, (kind) => connectors.sink(kind));
+}
+
+/** The first kind that knows the URL. No message has the URL itself: it may hold a password. */
+async function namedBy<Connector extends { readonly byUrl: ByUrl | null }>(
+  option: string,
+  url: string,
+  kinds: readonly string[],
+  load: (kind: string) => Promise<Connector>,
+): Promise<Named<Connector>> {
+  const forms: string[] = [];
+  for (const kind of kinds) {
+    const connector = await load(kind);
+    const keys = connector.byUrl?.keys(url) ?? null;
+    if (typeof keys === "string") throw cliError("MR1110", `${option} of kind ${kind}: ${keys}`);
+    if (keys !== null) return { kind, connector, keys };
+    if (connector.byUrl !== null) forms.push(`  ${kind}: ${connector.byUrl.forms.join(", ")}`);
   }
-  throw unknownKind("--sink", scheme);
+  const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(url)?.[1]?.toLowerCase();
+  const what = scheme === undefined ? "a value without a known scheme or ending" : `${scheme}://`;
+  const hint = `known are:\n${forms.join("\n")}`;
+  throw cliError("MR1110", `${option}: no kind is known for ${what}`, { hint });
 }
 
-/** Those of its HTTP interface; search engines have others. */
-function isClickhousePort(url: string): boolean {
-  return URL.canParse(url) && ["8123", "8443"].includes(new URL(url).port);
+/** A value of the config file as it is written, and the secrets that go into separate files. */
+export interface WrittenUrl {
+  readonly text: string;
+  /** The environment variable that holds the URL, or null. */
+  readonly variable: string | null;
+  readonly secret: Secret | null;
 }
 
-function unknownKind(option: string, scheme: string) {
-  const what = scheme === "" ? "a value without a known scheme or ending" : `${scheme}://`;
-  return cliError("MR1110", `${option}: no kind is known for ${what}`);
+export interface Secret {
+  /** The file's path beside the config file. */
+  readonly file: string;
+  readonly value: string;
+}
+
+/** Variables that shells and npm set hold command lines, not URLs. */
+const VARIABLE = /^(?!npm_)[A-Za-z][A-Za-z0-9_]*$/;
+
+/**
+ * How to write a URL into the config file: as the variable that holds it, else the URL itself, with each secret in it
+ * replaced by a reference to a file that only its owner can read.
+ */
+export function writtenUrl(
+  url: string,
+  file: string,
+  environment: Readonly<Record<string, string | undefined>>,
+): WrittenUrl {
+  const variable = Object.keys(environment)
+    .toSorted()
+    .find((name) => VARIABLE.test(name) && environment[name] === url);
+  if (variable !== undefined) return { text: `\${${variable}}`, variable, secret: null };
+  const [secret, ...more] = secretsIn(url);
+  if (secret === undefined) return { text: literal(url), variable: null, secret: null };
+  const value = more.length > 0 || url.split(secret).length > 2 ? url : secret;
+  const text = url.split(value).map(literal).join(`\${file:${file}}`);
+  return { text, variable: null, secret: { file, value } };
+}
+
+/** The secrets that `Secrets.addFromUrl` finds: the password, and parameters whose names mark them as secret. */
+function secretsIn(url: string): readonly string[] {
+  const password = /:\/\/[^/:@?#]*:(.*)@/s.exec(url)?.[1];
+  const parameters = [...url.matchAll(/[?&]([^=&#]+)=([^&#]*)/g)]
+    .filter(([, name = ""]) => isSecretName(name))
+    .map(([, , value = ""]) => value);
+  return [...(password === undefined ? [] : [password]), ...parameters].filter((value) => value !== "");
+}
+
+/** Escapes a literal `${`. */
+function literal(text: string): string {
+  return text.replaceAll("${", "$${");
+}
+
+/** Writes secrets into files that only their owner can read and that git ignores. */
+export function writeSecrets(folder: string, secrets: readonly Secret[]): void {
+  for (const { file, value } of secrets) {
+    const path = join(folder, file);
+    makeFolder(dirname(path), 0o700);
+    writeFileSync(join(dirname(path), ".gitignore"), "*\n");
+    writeWhole(path, `${value}\n`, 0o600);
+  }
 }

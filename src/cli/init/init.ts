@@ -1,74 +1,101 @@
-import { existsSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import type { CapturedTables } from "../../core/contracts/catalog.ts";
+import type { CapturedTables, Catalog } from "../../core/contracts/catalog.ts";
+import type { UrlKeys } from "../../core/contracts/connector.ts";
 import type { CommandLine } from "../command-line.ts";
 import { cliError } from "../errors.ts";
 import { EXIT } from "../exit-codes.ts";
-import type { PlannedSink } from "./init-file.ts";
-import { type Secret, writeSecrets, writtenUrl } from "./init-secrets.ts";
-import { countsOf, refusedLines } from "./init-tables.ts";
-import { sinkFromUrl, sourceKindOf } from "./init-urls.ts";
+import { expectNoFile, notWritten, writeNamedFile } from "../files.ts";
+import { whileOpen } from "../opened.ts";
+import type { Options } from "../options.ts";
+import { configText, countsOf, nameFrom, type PlannedSink, refusedLines } from "./init-file.ts";
+import { type Secret, sinkByUrl, sourceByUrl, writeSecrets, type WrittenUrl, writtenUrl } from "./init-urls.ts";
 import type { Session } from "../session.ts";
 
 const LOOK_TIMEOUT_MS = 30_000;
 
-export function addInit({ program, actionFor }: CommandLine): void {
+/** Not the database's name: in DuckDB a file and a schema of one name make `schema.table` ambiguous. */
+const DEFAULT_SINK = "./warehouse.duckdb";
+
+export const SINK_HELP =
+  "a target: postgres://, clickhouse://, redis://, kafka://, s3://, ducklake:, http:// (search), a .duckdb or .sqlite file, or a folder";
+
+export function addInit({ program, action }: CommandLine): void {
   program
     .command("init")
     .description("look at the source and write a commented config file")
     .option("--source <url>", "the database to follow, such as postgres://user@host/db or mysql://user@host/db")
-    .option(
-      "--sink <url...>",
-      "a target: postgres://…, redis://…, http://… (search), or a path ending in .duckdb, .sqlite or .db3",
-    )
+    .option("--sink <url...>", SINK_HELP)
+    .option("--tables <globs...>", "schema.table globs; default: every user table with a usable key")
     .option("--name <name>", "the daemon's name; default: from the database's name")
     .action(
-      actionFor("none", async (session, options) => {
-        const { configText, nameFrom } = await import("./init-file.ts");
-        const source = textOrNull(options["source"]);
-        const sinks = plannedSinks(session, options["sink"]);
-        const name = (await readName(options["name"])) ?? nameFrom(source);
-        if (source !== null) session.secrets.addFromUrl(source);
-        const file = resolve(session.configFile);
-        refuseExisting(file);
-        const found = source === null ? null : await look(session, name, source);
-        const urls = writtenUrls(name, source, sinks);
-        const kind = source === null ? "postgres" : sourceKindOf(source);
-        const folder = dirname(file);
-        const text = configText({ name, folder, kind, source: urls.source, sinks: urls.sinks, found });
-        write(file, text, urls.secrets);
-        report(session, { file, name, found, ...urls });
+      action("none", async (session, options) => {
+        const wanted = await wantedConfig(session, options, options.text("--source"));
+        expectNoFile(resolve(session.configFile));
+        const found = await lookAt(session, wanted);
+        report(session, writeConfig(session, wanted, found, null));
         return EXIT.done;
       }),
     );
 }
 
-function plannedSinks(session: Session, urls: unknown): readonly PlannedSink[] {
-  const given = Array.isArray(urls) ? urls.filter((url) => typeof url === "string") : [];
+/** What a new configuration is made of. */
+export interface WantedConfig {
+  readonly name: string;
+  readonly source: string | null;
+  readonly kind: string;
+  readonly tables: readonly string[];
+  readonly sinks: readonly PlannedSink[];
+}
+
+/** From `--sink`, `--tables` and `--name`; without a sink it is a DuckDB file. */
+export async function wantedConfig(session: Session, options: Options, source: string | null): Promise<WantedConfig> {
+  if (source !== null) session.secrets.addFromUrl(source);
+  const kind = source === null ? "postgres" : (await sourceByUrl("--source", source)).kind;
+  const name = (await readName(options.text("--name"))) ?? nameFrom(source);
+  const given = options.texts("--sink");
+  const sinks = await plannedSinks(session, given.length === 0 ? [DEFAULT_SINK] : given);
+  return { name, source, kind, tables: options.tableGlobs(), sinks };
+}
+
+async function plannedSinks(session: Session, urls: readonly string[]): Promise<readonly PlannedSink[]> {
   const sinks: PlannedSink[] = [];
-  for (const url of given) {
+  for (const url of urls) {
     session.secrets.addFromUrl(url);
-    const sink = sinkFromUrl(url);
-    const count = sinks.filter((other) => other.kind === sink.kind).length;
-    sinks.push(count === 0 ? sink : { ...sink, name: `${sink.name}${count + 1}` });
+    const { kind, connector, keys } = await sinkByUrl("--sink", url);
+    const { name = kind, choices = () => [] } = connector.byUrl ?? {};
+    const count = sinks.filter((other) => other.kind === kind).length;
+    sinks.push({ kind, keys, name: count === 0 ? name : `${name}${count + 1}`, choices });
   }
   return sinks;
 }
 
-/** The source's tables: those that can be followed, and those that can't, with the reason. */
-async function look(session: Session, name: string, url: string): Promise<CapturedTables> {
-  const { connectors } = await import("../../../connectors/registry.ts");
-  const connector = await connectors.source(sourceKindOf(url));
-  const parsed = connector.parse({ url });
-  if (parsed.kind === "invalid") throw cliError("MR1110", "--source is not a URL that this kind of source takes");
-  const source = await parsed
-    .bind({ daemon: name, folder: dirname(resolve(session.configFile)), tables: [] })
-    .create(session.log);
-  try {
-    return await source.catalog.tables(AbortSignal.timeout(LOOK_TIMEOUT_MS));
-  } finally {
-    await source.close();
-  }
+/** What the source has; null: none is given. */
+export async function lookAt(session: Session, { name, source, tables }: WantedConfig): Promise<CapturedTables | null> {
+  if (source === null) return null;
+  return await lookInto(session, { name, url: source, tables }, (catalog, signal) => catalog.tables(signal));
+}
+
+/** Asks the source of a URL for what it has: tables that can be followed, and those that can't, with the reason. */
+export async function lookInto<T>(
+  session: Session,
+  { name, url, tables = [] }: { readonly name: string; readonly url: string; readonly tables?: readonly string[] },
+  ask: (catalog: Catalog, signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const bound = await boundSource(session, { name, url, tables });
+  const signal = AbortSignal.timeout(LOOK_TIMEOUT_MS);
+  return await whileOpen(bound.create(session.log), ({ catalog }) => ask(catalog, signal));
+}
+
+/** The source of a URL, without a configuration. `option`: the one that names it. */
+export async function boundSource(
+  session: Session,
+  { name, url, tables }: { readonly name: string; readonly url: string; readonly tables: readonly string[] },
+  option = "--source",
+) {
+  const { connector, keys } = await sourceByUrl(option, url);
+  const parsed = connector.parse(keys);
+  if (parsed.kind === "invalid") throw cliError("MR1110", `${option} is not a URL that this kind of source takes`);
+  return parsed.bind({ daemon: name, folder: dirname(resolve(session.configFile)), tables });
 }
 
 interface WrittenUrls {
@@ -79,67 +106,87 @@ interface WrittenUrls {
 }
 
 /** The URLs as the file has them, without passwords. */
-function writtenUrls(name: string, source: string | null, sinks: readonly PlannedSink[]): WrittenUrls {
-  const write = (part: string, url: string) => writtenUrl(url, `.millrace/secrets/${name}.${part}`, process.env);
-  const written = [
-    ...(source === null ? [] : [write("source", source)]),
-    ...sinks.map((sink) => write(sink.name, sink.place.value)),
-  ];
-  const texts = written.map(({ text }) => text);
+function writtenUrls({ name, source, sinks }: WantedConfig): WrittenUrls {
+  const written: WrittenUrl[] = [];
+  const write = (part: string, text: string): string => {
+    const one = writtenUrl(text, `.millrace/secrets/${name}.${part}`, process.env);
+    written.push(one);
+    return one.text;
+  };
+  const keysOf = (part: string, keys: UrlKeys): UrlKeys =>
+    Object.fromEntries(
+      Object.entries(keys).map(([key, value]) => [key, typeof value === "string" ? write(part, value) : value]),
+    );
   return {
-    source: source === null ? "${DATABASE_URL}" : (texts.shift() ?? ""),
-    sinks: sinks.map((sink, i) => ({ ...sink, place: { ...sink.place, value: texts[i] ?? "" } })),
+    source: source === null ? "${DATABASE_URL}" : write("source", source),
+    sinks: sinks.map((sink) => ({ ...sink, keys: keysOf(sink.name, sink.keys) })),
     secrets: written.flatMap(({ secret }) => (secret === null ? [] : [secret])),
     variables: [...new Set(written.flatMap(({ variable }) => (variable === null ? [] : [variable])))],
   };
 }
 
-function refuseExisting(file: string, cause?: unknown): void {
-  if (cause === undefined && !existsSync(file)) return;
-  throw cliError("MR1112", `${file} exists already; nothing was written`, { cause });
-}
-
-function write(file: string, text: string, secrets: readonly Secret[]): void {
+/** `listen`: where the daemon listens, if not at the default address. An earlier file stays. */
+export function writeConfig(
+  session: Session,
+  wanted: WantedConfig,
+  found: CapturedTables | null,
+  listen: string | null,
+): WrittenConfig {
+  const file = resolve(session.configFile);
+  const folder = dirname(file);
+  const urls = writtenUrls(wanted);
+  const { source, sinks } = urls;
+  const text = configText({ ...wanted, folder, source, sinks, listen, found });
   try {
-    writeSecrets(dirname(file), secrets);
-    writeFileSync(file, text, { flag: "wx", mode: 0o600 });
+    writeSecrets(folder, urls.secrets);
   } catch (error) {
-    const reason = error instanceof Error && "code" in error ? String(error.code) : "unknown error";
-    if (reason === "EEXIST") refuseExisting(file, error);
-    throw cliError("MR1113", `${file} can't be written (${reason})`, { cause: error });
+    throw notWritten(file, error);
   }
+  writeNamedFile(file, text, false);
+  return { file, name: wanted.name, found, ...urls };
 }
 
-interface Made extends WrittenUrls {
+export interface WrittenConfig extends WrittenUrls {
   readonly file: string;
   readonly name: string;
   readonly found: CapturedTables | null;
 }
 
-function report(session: Session, { file, name, found, secrets, variables }: Made): void {
+function report(session: Session, written: WrittenConfig): void {
+  const { file, name, found, secrets, variables } = written;
   const tables = found?.tables.map(({ id }) => id) ?? [];
   const refused = found?.refused ?? [];
   const lines = [
-    `wrote ${file}`,
-    ...secrets.map((secret) => `wrote ${join(dirname(file), secret.file)}: a password, for your eyes only`),
-    ...variables.map((variable) => `it names \${${variable}}, which the daemon needs in its environment too`),
-    ...(found === null ? [] : [countsOf(found), ...refusedLines(found).map((line) => `  ${line}`)]),
+    ...writtenLines(written),
     `next: millrace check${refused.length === 0 ? "" : ", which has the statement that fixes each"}`,
   ];
   session.print(
-    { file, name, tables, refused, secrets: secrets.map((secret) => secret.file), variables },
+    {
+      file,
+      name,
+      tables,
+      refused: refused.map((one) => ({ ...one, readable: undefined })),
+      secrets: secrets.map((secret) => secret.file),
+      variables,
+    },
     lines.join("\n"),
   );
 }
 
-async function readName(given: unknown): Promise<string | null> {
-  if (given === undefined) return null;
+/** For people. */
+export function writtenLines({ file, found, secrets, variables }: WrittenConfig): readonly string[] {
+  return [
+    `wrote ${file}`,
+    ...secrets.map((secret) => `wrote ${join(dirname(file), secret.file)}: a password, for your eyes only`),
+    ...variables.map((variable) => `it names \${${variable}}, which the daemon needs in its environment too`),
+    ...(found === null ? [] : [countsOf(found), ...refusedLines(found).map((line) => `  ${line}`)]),
+  ];
+}
+
+async function readName(given: string | null): Promise<string | null> {
+  if (given === null) return null;
   const { topDefinition } = await import("../../config/definition.ts");
   const parsed = topDefinition.shape.name.safeParse(given);
   if (!parsed.success) throw cliError("MR1110", `--name: ${parsed.error.issues[0]?.message ?? "not a name"}`);
   return parsed.data;
-}
-
-function textOrNull(value: unknown): string | null {
-  return typeof value === "string" ? value : null;
 }

@@ -4,7 +4,7 @@ import { comparePositions, parsePosition, type Position } from "../../core/model
 import type { Source } from "../../core/contracts/source.ts";
 import type { StateDump, StateRow } from "../../core/contracts/state-store.ts";
 import { reachable, unreachable } from "./offset-place.ts";
-import { askSink } from "../opened-sink.ts";
+import { SINK_ANSWER_MS_MAX, whileOpen } from "../opened.ts";
 import type { Session } from "../session.ts";
 
 const ANOTHER_EXPORT =
@@ -49,9 +49,11 @@ export async function expectReachable(
     throw beyond(`position ${at(acknowledged)}`);
 }
 
-async function heldBy({ log }: Pick<Session, "log">, sink: SinkConfig): Promise<Position | null> {
+/** By its own checkpoint, without taking the sink over. */
+async function heldBy({ log }: Pick<Session, "log">, { connector }: SinkConfig): Promise<Position | null> {
+  const signal = AbortSignal.timeout(SINK_ANSWER_MS_MAX);
   try {
-    return (await askSink(log, sink))?.position ?? null;
+    return (await whileOpen(connector.create(log), (sink) => sink.look(signal)))?.position ?? null;
   } catch (error) {
     if (findMillraceError(error) === undefined) throw error;
     return null;

@@ -92,7 +92,7 @@ async function firstCommitAt(
   signal: AbortSignal,
 ): Promise<bigint | null> {
   const from: Position = { epoch: record.epoch, commit: range.first, index: 0 };
-  await using stream = await source.log.stream(from, { temporary: true, resolve: unregistered() }, signal);
+  await using stream = await source.log.stream(from, { temporary: true, resolve: unregistered([]) }, signal);
   let sawEarlier = false;
   for (let at = range.first; at < range.end;) {
     const block = await stream.next(signal);
@@ -117,13 +117,13 @@ function mayBeForgotten(timeUs: bigint, { acknowledgedAt = null }: Pick<SourceRe
   return acknowledgedAt !== null && timeUs < BigInt(Date.parse(acknowledgedAt)) * 1000n;
 }
 
-/** Shapes as the log shows them: this read registers no version. */
-function unregistered(): SchemaResolver {
-  const known = new Map<string, TableVersion>();
+/** For a read that registers no version: other shapes than the registered ones have version 0. */
+export function unregistered(registered: readonly TableVersion[]): SchemaResolver {
+  const keyOf = ({ id, fingerprint }: Pick<TableVersion, "id" | "fingerprint">) => `${id} ${fingerprint}`;
+  const known = new Map(registered.map((version) => [keyOf(version), version]));
   return async (shape, since) => {
-    const key = `${shape.id} ${shape.fingerprint}`;
-    const version = known.get(key) ?? { ...shape, version: 0, since };
-    known.set(key, version);
+    const version = known.get(keyOf(shape)) ?? { ...shape, version: 0, since };
+    known.set(keyOf(shape), version);
     return version;
   };
 }

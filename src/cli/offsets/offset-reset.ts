@@ -1,3 +1,4 @@
+import { tablesPart } from "../../daemon/state-parts.ts";
 import type { Config } from "../../config/config.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
 import { TableSelection } from "../../core/table-selection.ts";
@@ -5,12 +6,12 @@ import type { Positions } from "../../core/contracts/positions.ts";
 import type { Source } from "../../core/contracts/source.ts";
 import type { SinkReset, StateStore } from "../../core/contracts/state-store.ts";
 import { heldFrom, knownPosition, unreadable } from "../../runtime/sink/sink-position.ts";
-import { alone } from "../alone.ts";
-import { auditedHere } from "../audit.ts";
-import { chosenSinks } from "../arguments.ts";
 import { cliError } from "../errors.ts";
-import { type Place, placeOf, reachable } from "./offset-place.ts";
+import { whileOpen } from "../opened.ts";
+import { chosenSinks, NOT_DONE } from "../options.ts";
 import type { Session } from "../session.ts";
+import { alone, auditedHere } from "../state.ts";
+import { type Place, placeOf, reachable } from "./offset-place.ts";
 
 export interface ResetRequest {
   readonly to: string;
@@ -48,18 +49,22 @@ export interface ResetPlan {
 
 export async function resetOffsets(session: Session, request: ResetRequest): Promise<ResetPlan> {
   const place = await session.place();
-  const chosen = chosenSinks(place, request.sink);
-  return await alone(place, async (state) => {
+  const tables = place.sinks.filter(({ isOfDocuments }) => !isOfDocuments);
+  const { sink } = request;
+  if (place.sinks.some(({ name, isOfDocuments }) => name === sink && isOfDocuments)) {
+    const hint = `Send its documents again: millrace snapshot start --sink ${sink}`;
+    throw cliError("MR1127", `sink ${sink} takes documents, and has no position in the source's log`, { hint });
+  }
+  const chosen = chosenSinks({ ...place, sinks: tables }, sink);
+  return await alone(place, async (whole) => {
+    const state = tablesPart(whole, tables);
     const config = await session.part({ sinks: chosen });
-    const source = await config.source.connector.create(session.log);
-    try {
+    return await whileOpen(config.source.connector.create(session.log), async (source) => {
       const reset = async () => await resetIn(config, state, source, chosen, request);
       if (!request.isConfirmed) return await reset();
       const subject = { sinks: chosen, to: request.to };
       return await auditedHere(state, "offsets reset", subject, reset, ({ position }) => ({ position }));
-    } finally {
-      await source.close();
-    }
+    });
   });
 }
 
@@ -139,7 +144,7 @@ export function planText({ applied, to, position, note, reachable: range, epoch,
       ...(sink.loses === null ? [] : [`  ${sink.loses}`]),
     ]),
   ];
-  lines.push(applied ? "recorded: applied when the daemon starts" : "nothing was done: add --yes to do it");
+  lines.push(applied ? "recorded: applied when the daemon starts" : NOT_DONE);
   return lines.join("\n");
 }
 

@@ -1,20 +1,19 @@
 /** `offsets export` and `offsets import` move a daemon to another machine. */
 import { createHash } from "node:crypto";
-import { lstatSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import * as z from "zod";
 import type { ConfigPart, Place } from "../../config/load.ts";
 import { findMillraceError, reasonOf } from "../../core/errors.ts";
-import { writeWhole } from "../../core/folder.ts";
 import { parsePosition } from "../../core/model/position.ts";
 import type { Positions } from "../../core/contracts/positions.ts";
 import type { Source } from "../../core/contracts/source.ts";
 import type { StateDump, StateRow } from "../../core/contracts/state-store.ts";
-import { openState } from "../../state/open.ts";
 import { PRODUCER } from "../../version.ts";
-import { alone } from "../alone.ts";
-import { auditedHere } from "../audit.ts";
 import { cliError } from "../errors.ts";
-import { readState, storedPositions } from "../read-state.ts";
+import { expectNoFile, writeNamedFile } from "../files.ts";
+import { whileOpen } from "../opened.ts";
+import { NOT_DONE } from "../options.ts";
+import { alone, auditedHere, readState, storedPositions, writeState } from "../state.ts";
 import { expectReachable } from "./import-reach.ts";
 import type { Session } from "../session.ts";
 
@@ -55,7 +54,7 @@ export interface ImportPlan extends Transfer {
 
 /** Works beside a running daemon too: at the import each sink reports how far it went after the export. */
 export async function exportOffsets(place: Place, file: string, isForced: boolean): Promise<Transfer> {
-  if (!isForced) refuseExisting(file);
+  if (!isForced) expectNoFile(file);
   const { dump, positions } = await readState(place, async (state) => {
     return { dump: await state.dump(), positions: await storedPositions(place, state) };
   });
@@ -69,35 +68,9 @@ export async function exportOffsets(place: Place, file: string, isForced: boolea
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the same rows, read-only here and not in zod's words
     state: dump as Body["state"],
   };
-  write(file, JSON.stringify({ ...body, sha256: digestOf(body) }), isForced);
+  // Dead letters hold rows of the source.
+  writeNamedFile(file, `${JSON.stringify({ ...body, sha256: digestOf(body) })}\n`, isForced);
   return summaryOf(place.name, dump, positions);
-}
-
-/** Dead letters hold rows of the source, so only the owner may read the file. */
-function write(file: string, text: string, isForced: boolean): void {
-  try {
-    writeWhole(file, `${text}\n`, 0o600, () => {
-      if (!isForced) refuseExisting(file);
-    });
-  } catch (error) {
-    if (findMillraceError(error) !== undefined) throw error;
-    throw notWritten(file, error);
-  }
-}
-
-function refuseExisting(file: string): void {
-  let isThere: boolean;
-  try {
-    isThere = lstatSync(file, { throwIfNoEntry: false }) !== undefined;
-  } catch (error) {
-    throw notWritten(file, error);
-  }
-  if (isThere) throw cliError("MR1112", `${file} exists already; nothing was written`);
-}
-
-function notWritten(file: string, error: unknown): Error {
-  const reason = error instanceof Error && "code" in error ? String(error.code) : "unknown error";
-  return cliError("MR1113", `${file} can't be written (${reason})`, { cause: error });
 }
 
 export async function importOffsets(session: Session, file: string, isConfirmed: boolean): Promise<ImportPlan> {
@@ -109,17 +82,14 @@ export async function importOffsets(session: Session, file: string, isConfirmed:
     throw cliError("MR1122", `the export is of a ${body.sourceKind} source, this one is ${place.source.kind}`);
   // A sink that can't be asked, for want of a variable too, is where the export says.
   const config = await session.part({ sinks: [], others: true });
-  const source = await config.source.connector.create(session.log);
-  try {
+  return await whileOpen(config.source.connector.create(session.log), async (source) => {
     await expectSameLog(source, body.state);
     const present = await presentIn(place);
     const spelled = (dump: StateDump): Transfer => summaryOf(config.name, dump, source.positions);
     const replaces = present === null || isEmpty(present) ? null : spelled(present);
     if (isConfirmed) await replace(session, place, { config, source, dump: body.state });
     return { ...spelled(body.state), applied: isConfirmed, exportedAt: body.exportedAt, replaces };
-  } finally {
-    await source.close();
-  }
+  });
 }
 
 interface Replaced {
@@ -140,13 +110,10 @@ async function replace(session: Session, place: Place, { config, source, dump }:
     { create: true },
   );
   // The imported state has its own audit log; this is its next entry.
-  const state = await openState(place.state, { name: place.name });
-  try {
-    const { leaseNumber, migration } = dump;
-    await auditedHere(state, "offsets import", { leaseNumber, migration }, async () => undefined);
-  } finally {
-    await state.close();
-  }
+  const { leaseNumber, migration } = dump;
+  await writeState(place, (state) =>
+    auditedHere(state, "offsets import", { leaseNumber, migration }, async () => undefined),
+  );
 }
 
 function read(file: string): Body {
@@ -243,7 +210,7 @@ export function importText(plan: ImportPlan): string {
     ...(replaces === null ? ["there is no state yet"] : ["replaces this state:", ...lines(replaces)]),
     applied
       ? "imported: the daemon continues from there when it starts"
-      : "nothing was done: add --yes to do it; the daemon that went on before must be stopped for good",
+      : `${NOT_DONE}; the daemon that went on before must be stopped for good`,
   ].join("\n");
 }
 

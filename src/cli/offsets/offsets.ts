@@ -1,13 +1,14 @@
-import Table from "cli-table3";
 import type { Command } from "commander";
 import type { Place } from "../../config/load.ts";
-import type { Positions } from "../../core/contracts/positions.ts";
-import type { SinkRecord, SourceRecord } from "../../core/contracts/state-store.ts";
+import { NUMBERED, type Positions } from "../../core/contracts/positions.ts";
+import type { SinkRecord } from "../../core/contracts/state-store.ts";
 import type { StatusDocument } from "../../core/contracts/status.ts";
 import type { CommandLine } from "../command-line.ts";
 import { DaemonClient } from "../daemon-client.ts";
 import { EXIT } from "../exit-codes.ts";
-import { readState, storedPositions } from "../read-state.ts";
+import { withNest } from "../options.ts";
+import { readState, storedPositions } from "../state.ts";
+import { tableText } from "../table.ts";
 import { planText, resetOffsets } from "./offset-reset.ts";
 
 export function addOffsets(line: CommandLine): void {
@@ -17,7 +18,7 @@ export function addOffsets(line: CommandLine): void {
     .command("show")
     .description("positions of the source and of each sink")
     .action(
-      action(async (session) => {
+      action("each", async (session) => {
         const shown = await show(await session.place());
         session.print(shown, describe(shown));
         return EXIT.done;
@@ -35,10 +36,9 @@ export function addOffsets(line: CommandLine): void {
     .option("--sink <name>", "this sink only")
     .option("--yes", "do it")
     .action(
-      action(async (session, options) => {
-        const to = String(options["to"]);
-        const sink = typeof options["sink"] === "string" ? options["sink"] : null;
-        const plan = await resetOffsets(session, { to, sink, isConfirmed: options["yes"] === true });
+      action("each", async (session, options) => {
+        const [to, sink] = [options.text("--to") ?? "", options.text("--sink")];
+        const plan = await resetOffsets(session, { to, sink, isConfirmed: options.has("--yes") });
         session.print(plan, planText(plan));
         return plan.applied ? EXIT.done : EXIT.refused;
       }),
@@ -46,15 +46,15 @@ export function addOffsets(line: CommandLine): void {
   addTransfers(offsets, line);
 }
 
-function addTransfers(offsets: Command, { actionFor }: CommandLine): void {
+function addTransfers(offsets: Command, { action }: CommandLine): void {
   offsets
     .command("export <file>")
     .description("write everything that another machine needs to continue into a file")
     .option("--force", "replace an existing file")
     .action(
-      actionFor("one", async (session, options, [file = ""]) => {
+      action("one", async (session, options, [file = ""]) => {
         const { exportOffsets } = await import("./offset-transfer.ts");
-        const exported = await exportOffsets(await session.place(), file, options["force"] === true);
+        const exported = await exportOffsets(await session.place(), file, options.has("--force"));
         session.print(exported, `exported to ${file}: ${exported.sinks.length} sinks, epoch ${exported.epoch ?? "-"}`);
         return EXIT.done;
       }),
@@ -64,9 +64,9 @@ function addTransfers(offsets: Command, { actionFor }: CommandLine): void {
     .description("load an export of another machine; prints the plan unless --yes is given")
     .option("--yes", "do it")
     .action(
-      actionFor("one", async (session, options, [file = ""]) => {
+      action("one", async (session, options, [file = ""]) => {
         const { importOffsets, importText } = await import("./offset-transfer.ts");
-        const plan = await importOffsets(session, file, options["yes"] === true);
+        const plan = await importOffsets(session, file, options.has("--yes"));
         session.print(plan, importText(plan));
         return plan.applied ? EXIT.done : EXIT.refused;
       }),
@@ -112,18 +112,14 @@ async function show(place: Place): Promise<Offsets> {
         position: live?.source.position ?? acknowledged,
         acknowledged,
         origin: spell(positions, record?.origin),
-        epoch: epochOf(record),
+        epoch: record?.epoch ?? null,
       },
-      sinks: place.sinks.map(({ name, kind }) => {
+      sinks: withNest(place).sinks.map(({ name, kind, isOfDocuments }) => {
         const position = live?.sinks.find((sink) => sink.name === name)?.position ?? null;
-        return { name, kind, ...sinkOffset(positions, records.get(name), position) };
+        return { name, kind, ...sinkOffset(isOfDocuments ? NUMBERED : positions, records.get(name), position) };
       }),
     };
   });
-}
-
-function epochOf(record: SourceRecord | null): number | null {
-  return record?.epoch ?? null;
 }
 
 function sinkOffset(positions: Positions, record: SinkRecord | undefined, live: string | null) {
@@ -150,19 +146,15 @@ function spell(positions: Positions, position: { readonly commit: bigint } | nul
 }
 
 function describe({ source, sinks }: Offsets): string {
-  const table = new Table({
-    head: ["", "kind", "position", "complete tables", "note"],
-    style: { head: [], border: [], compact: true },
-  });
   const acknowledged = `the source may forget all before ${source.acknowledged ?? "-"}; epoch ${source.epoch ?? "-"}`;
-  table.push(["source", source.kind, source.position ?? "-", "", acknowledged]);
-  for (const { name, kind, position, tables, reset } of sinks) {
+  const rows = sinks.map(({ name, kind, position, tables, reset }) => {
     const note =
       reset === null ? "" : `reset to ${reset.position}${reset.anew ? ", filled again" : ""} at the next start`;
-    table.push([name, kind, position ?? "-", tables, note]);
-  }
+    return [name, kind, position ?? "-", tables, note];
+  });
+  const ofSource = ["source", source.kind, source.position ?? "-", "", acknowledged];
   const gtids = sinks.flatMap(({ name, gtids: known }) =>
     known === null ? [] : [`${name} at ${known.position} has ${known.set === "" ? "no transaction yet" : known.set}`],
   );
-  return [table.toString(), ...gtids].join("\n");
+  return [tableText(["", "kind", "position", "complete tables", "note"], [ofSource, ...rows]), ...gtids].join("\n");
 }

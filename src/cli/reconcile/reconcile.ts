@@ -4,23 +4,20 @@ import type { Place } from "../../config/load.ts";
 import { systemClock, pause } from "../../core/clock.ts";
 import type { ReconcileDocument, ReconcileRequest, ReconcileStatus } from "../../core/contracts/reconciliation.ts";
 import { MillraceError } from "../../core/errors.ts";
-import { TableSelection } from "../../core/table-selection.ts";
 import { keepHeapSmall } from "../../ops/heap.ts";
 import { brokenOff, nothingToResume } from "../../reconcile/errors.ts";
 import { keptRequest } from "../../reconcile/kept.ts";
 import { ReportFolder } from "../../reconcile/report/report-folder.ts";
 import { redacted } from "../../reconcile/report/reporting.ts";
-import { chosenSinks, countOf, durationOf, noTableMatches, tableGlobs } from "../arguments.ts";
 import type { CommandLine } from "../command-line.ts";
 import { DaemonClient } from "../daemon-client.ts";
-import { openState } from "../../state/open.ts";
-import { auditedHere } from "../audit.ts";
 import { cliError } from "../errors.ts";
 import { EXIT, type ExitCode } from "../exit-codes.ts";
-import { readState } from "../read-state.ts";
+import { chosenSinks, type Options, withNest } from "../options.ts";
 import { reportText } from "../../reconcile/report/text.ts";
 import { runHere, untilSignal } from "../commands/run.ts";
 import type { Session } from "../session.ts";
+import { auditedHere, chosenTables, readState, writeState } from "../state.ts";
 
 /** How often the command asks whether the comparison has ended. */
 const LOOK_MS = 250;
@@ -46,16 +43,16 @@ export function addReconcile({ program, action }: CommandLine): void {
     .option("--patience <duration>", "how long to wait for a sink that makes no progress", "60s")
     .option("--sample <rows>", "how many differing rows to list per table and sink", "20")
     .action(
-      action(async (session, options) => {
+      action("each", async (session, options) => {
         const place = await session.place();
-        const { resume } = options;
-        const request =
-          typeof resume === "string" ? await resumedRequest(place, resume) : await requestOf(place, options);
-        const folder = typeof options["report"] === "string" ? reportFolder(options["report"]) : null;
+        const resumed = options.text("--resume");
+        const request = await (resumed === null ? requestOf(place, options) : resumedRequest(place, resumed));
+        const report = options.text("--report");
+        const folder = report === null ? null : reportFolder(report);
         const found =
           (await byDaemon(place, request, session)) ?? (await alone(await session.config(), request, session));
         if (folder !== null) await writeReport(folder, found, place, session);
-        session.print(found, reportText(found, options["dryRun"] === true));
+        session.print(found, reportText(found, options.has("--dry-run")));
         return exitOf(found);
       }),
     );
@@ -85,26 +82,22 @@ async function writeReport(
   }
 }
 
-async function requestOf(place: Place, options: Readonly<Record<string, unknown>>): Promise<ReconcileRequest> {
-  const patienceMs = durationOf("--patience", options["patience"]);
-  const sink = typeof options["sink"] === "string" ? options["sink"] : null;
-  const sinks = sink === null ? [] : chosenSinks(place, sink);
-  const globs = tableGlobs(options["tables"]);
-  // Needed also when all are wanted: without a state nothing was copied, so there is nothing to compare.
-  const known = await readState(place, ({ schemas }) => schemas.list());
-  const selection = new TableSelection(globs);
-  const tables = known.filter((table) => selection.matches(table.schema, table.table)).map(({ id }) => id);
-  if (globs.length > 0 && tables.length === 0) {
-    throw noTableMatches(globs);
-  }
+async function requestOf(place: Place, options: Options): Promise<ReconcileRequest> {
+  const patienceMs = options.durationMs("--patience");
+  const sink = options.text("--sink");
+  const sinks = sink === null ? [] : chosenSinks(withNest(place), sink);
+  const globs = options.tableGlobs();
+  const chosen = globs.length === 0 ? [] : await chosenTables(place, globs);
+  // Also when all are wanted: without a state nothing was copied, so there is nothing to compare.
+  if (globs.length === 0) await readState(place, async () => undefined);
   return {
-    tables: globs.length === 0 ? [] : tables,
+    tables: chosen.map(({ id }) => id),
     sinks,
     patienceMs,
-    repairs: options["repair"] === true && options["dryRun"] !== true,
-    sampleMax: sampleMaxOf(options["sample"]),
-    mode: modeOf(options["mode"]),
-    showsValues: options["showValues"] === true,
+    repairs: options.has("--repair") && !options.has("--dry-run"),
+    sampleMax: sampleMaxOf(options.count("--sample")),
+    mode: options.text("--mode") === "fast" ? "fast" : "full",
+    showsValues: options.has("--show-values"),
     resume: null,
   };
 }
@@ -115,14 +108,9 @@ async function resumedRequest(place: Place, id: string): Promise<ReconcileReques
   return { ...keptRequest(kept), resume: id };
 }
 
-function sampleMaxOf(text: unknown): number {
-  const count = countOf("--sample", text);
+function sampleMaxOf(count: number): number {
   if (count > SAMPLE_MAX) throw cliError("MR1110", `--sample: at most ${SAMPLE_MAX}`);
   return count;
-}
-
-function modeOf(text: unknown): ReconcileRequest["mode"] {
-  return text === "fast" ? "fast" : "full";
 }
 
 /** Undefined if no daemon runs. Ctrl-C also stops the comparison in the daemon. */
@@ -166,20 +154,11 @@ async function alone(config: Config, request: ReconcileRequest, session: Session
   const { reconciled } = await runHere(config, options);
   if (reconciled === null) throw brokenOff("in place of the daemon");
   const { sinks, tables, mode, repairs, resume } = request;
-  const state = await openState(config.state, { name: config.name });
-  try {
-    const subject = { sinks, tables, mode, repairs, resume };
-    await auditedHere(
-      state,
-      "reconcile",
-      subject,
-      async () => reconciled,
-      ({ id, drift }) => ({ id, drift }),
-    );
-  } finally {
-    await state.close();
-  }
-  return reconciled;
+  const subject = { sinks, tables, mode, repairs, resume };
+  const ended = async () => reconciled;
+  return await writeState(config, async (state) => {
+    return await auditedHere(state, "reconcile", subject, ended, ({ id, drift }) => ({ id, drift }));
+  });
 }
 
 function failureOf({ code, message, hint }: NonNullable<ReconcileStatus["failure"]>): MillraceError {
@@ -188,7 +167,7 @@ function failureOf({ code, message, hint }: NonNullable<ReconcileStatus["failure
   return new MillraceError({ code: numbered, kind: "fatal", message, ...(hint === null ? {} : { hint }) });
 }
 
-function exitOf({ alarm, notComparable }: ReconcileDocument): ExitCode {
+export function exitOf({ alarm, notComparable }: ReconcileDocument): ExitCode {
   if (alarm) return EXIT.drift;
   return notComparable.every(({ isExpected }) => isExpected === true) ? EXIT.done : EXIT.failed;
 }

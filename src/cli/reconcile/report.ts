@@ -1,10 +1,38 @@
-import Table from "cli-table3";
-import type { ReportSummary } from "../../core/contracts/reconciliation.ts";
+import { createPublicKey, type KeyObject } from "node:crypto";
+import { readdirSync, statSync } from "node:fs";
+import { join } from "node:path";
+import * as z from "zod";
+import type { ReconcileDocument, ReportSummary } from "../../core/contracts/reconciliation.ts";
 import type { CommandLine } from "../command-line.ts";
 import { cliError } from "../errors.ts";
 import { EXIT } from "../exit-codes.ts";
-import { readState } from "../read-state.ts";
+import { readNamedFile } from "../files.ts";
+import { readState } from "../state.ts";
+import { tableText } from "../table.ts";
+import { type ReportProof, proofsOf } from "../../reconcile/report/signature.ts";
 import { reportText } from "../../reconcile/report/text.ts";
+
+const REPORT_BYTES_MAX = 256 * 1024 * 1024;
+const KEY_BYTES_MAX = 64 * 1024;
+
+/** What is checked counts, and whatever else there is is signed. */
+const REPORT = z.custom<ReconcileDocument>(
+  (value) =>
+    z
+      .looseObject({
+        id: z.string(),
+        finishedAt: z.string(),
+        tables: z.array(z.unknown()),
+        signature: z
+          .strictObject({
+            key: z.string(),
+            previous: z.strictObject({ id: z.string(), sha256: z.string() }).nullable(),
+            value: z.string(),
+          })
+          .optional(),
+      })
+      .safeParse(value).success,
+);
 
 export function addReport({ program, action }: CommandLine): void {
   const report = program.command("report").description("past comparisons of the sinks with the source");
@@ -12,7 +40,7 @@ export function addReport({ program, action }: CommandLine): void {
     .command("list")
     .description("the stored reports, newest first")
     .action(
-      action(async (session) => {
+      action("each", async (session) => {
         const reports = await readState(await session.place(), ({ reports }) => reports.list());
         session.print({ reports }, describeAll(reports));
         return EXIT.done;
@@ -22,7 +50,7 @@ export function addReport({ program, action }: CommandLine): void {
     .command("show [id]")
     .description("one report; without an id the newest")
     .action(
-      action(async (session, _options, [id]) => {
+      action("each", async (session, _options, [id]) => {
         const found = await readState(await session.place(), async ({ reports }) => {
           const chosen = id ?? (await reports.list())[0]?.id;
           return chosen === undefined ? null : await reports.get(chosen);
@@ -35,18 +63,73 @@ export function addReport({ program, action }: CommandLine): void {
         return EXIT.done;
       }),
     );
+  report
+    .command("verify [paths...]")
+    .description("check the signatures of report files (JSON), or of folders of them; default: reconcile.reports")
+    .option(
+      "--key <file>",
+      "the public key, in PEM; default: that of reconcile.sign, or the one that each report names",
+    )
+    .action(
+      action("none", async (session, options, paths) => {
+        const keyFile = options.text("--key");
+        const { reports = null, sign = null } = paths.length === 0 ? (await session.config()).reconcile : {};
+        if (paths.length === 0 && reports === null)
+          throw cliError("MR1110", "name the files, or a folder: the config has no reconcile.reports");
+        const key = keyFile !== null ? publicKeyIn(keyFile) : sign === null ? null : createPublicKey(sign);
+        const proofs = proofsOf(reportsIn(reports === null ? paths : [reports.path]), key);
+        const isRight = proofs.every(({ problem }) => problem === null);
+        session.print({ right: isRight, reports: proofs }, proofText(proofs, key !== null));
+        return isRight ? EXIT.done : EXIT.failed;
+      }),
+    );
+}
+
+/** The JSON files themselves, and those in folders. */
+function reportsIn(paths: readonly string[]): readonly ReconcileDocument[] {
+  const files = paths.flatMap((path) => {
+    const isFolder = statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
+    return isFolder ? readdirSync(path).flatMap((name) => (name.endsWith(".json") ? [join(path, name)] : [])) : [path];
+  });
+  if (files.length === 0) throw cliError("MR1110", `there is no report in ${paths.join(", ")}`);
+  return files.map((file) => {
+    const text = readNamedFile(file, REPORT_BYTES_MAX, "MR1110");
+    try {
+      return REPORT.parse(JSON.parse(text));
+    } catch (error) {
+      throw cliError("MR1110", `${file} is no report of a comparison`, { cause: error });
+    }
+  });
+}
+
+function publicKeyIn(file: string): KeyObject {
+  const pem = readNamedFile(file, KEY_BYTES_MAX, "MR1110");
+  try {
+    return createPublicKey(pem);
+  } catch (error) {
+    throw cliError("MR1110", `${file} is no public key in PEM`, { cause: error });
+  }
+}
+
+function proofText(proofs: readonly ReportProof[], isOwn: boolean): string {
+  const rows = proofs.map(({ id, finishedAt, problem }) => [id, finishedAt, problem ?? "right"]);
+  const keys = [...new Set(proofs.flatMap(({ by }) => by ?? []))];
+  const last = proofs.at(-1)!;
+  return [
+    tableText(["id", "finished", "signature"], rows, "none"),
+    `signed by ${keys.join(", ") || "nobody"}${isOwn ? "" : ": compare it with your key's, or give --key"}`,
+    `the newest report's digest is ${last.sha256}: whoever keeps it elsewhere sees later whether reports are missing at the end`,
+  ].join("\n");
 }
 
 function describeAll(reports: readonly ReportSummary[]): string {
-  if (reports.length === 0) return "none";
   const head = ["id", "started", "took", "tables", "compared", "missing", "extra", "different", "repaired", "result"];
-  const table = new Table({ head, style: { head: [], border: [], compact: true } });
-  for (const summary of reports) {
+  const rows = reports.map((summary) => {
     const { id, startedAt, finishedAt, tables, compared, missing, extra, different, repaired } = summary;
     const took = `${((Date.parse(finishedAt) - Date.parse(startedAt)) / 1000).toFixed(1)} s`;
-    table.push([id, startedAt, took, tables, compared, missing, extra, different, repaired, resultOf(summary)]);
-  }
-  return table.toString();
+    return [id, startedAt, took, tables, compared, missing, extra, different, repaired, resultOf(summary)];
+  });
+  return tableText(head, rows, "none");
 }
 
 function resultOf({ drift, alarm, notComparable, deadLetters, suspended, part, whole }: ReportSummary): string {

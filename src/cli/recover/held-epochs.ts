@@ -7,7 +7,7 @@ import { epochHeld, epochHeldAtAll } from "../../runtime/sink/sink-position.ts";
 import { sinkAhead, unclassified } from "../../runtime/errors.ts";
 import { isBeyondLog } from "../../runtime/sink/sink-position.ts";
 import { cliError } from "../errors.ts";
-import { withOpenSink } from "../opened-sink.ts";
+import { withOpenSink } from "../opened.ts";
 import type { Session } from "../session.ts";
 
 /** Time for a sink to look at all its rows. */

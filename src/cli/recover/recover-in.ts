@@ -5,16 +5,24 @@ import { failpoint } from "../../core/failpoint.ts";
 import type { Position } from "../../core/model/position.ts";
 import type { LogIdentity, Positions } from "../../core/contracts/positions.ts";
 import type { Source } from "../../core/contracts/source.ts";
-import type { SinkReset, SourceRecord, StartedRecord, StateStore } from "../../core/contracts/state-store.ts";
+import {
+  hasIdentity,
+  type SinkReset,
+  type SourceRecord,
+  type StartedRecord,
+  type StateStore,
+} from "../../core/contracts/state-store.ts";
 import { TableSelection } from "../../core/table-selection.ts";
 import { openSource, memoryOf } from "../../daemon/ruled-source.ts";
+import { ofTables } from "../../daemon/state-parts.ts";
 import type { TableGenerations } from "../../core/contracts/catalog.ts";
 import { listComparisons } from "../../runtime/start/found-log.ts";
 import { knownPosition, unreadable } from "../../runtime/sink/sink-position.ts";
-import { askLog } from "../check/ask-log.ts";
-import { chosenSinks } from "../arguments.ts";
+import { askLog } from "../check/check-log.ts";
+import { chosenSinks } from "../options.ts";
 import { cliError } from "../errors.ts";
 import { aheadOf, heldBySinks, newEpoch } from "./held-epochs.ts";
+import { whileOpen } from "../opened.ts";
 import type { Session } from "../session.ts";
 
 /** Time for the source to say where its log ends. */
@@ -57,18 +65,18 @@ export interface Mended {
 /** All of a recovery except the comparing, which a daemon does. The caller holds the lease. */
 export async function recoverIn(
   session: Pick<Session, "log">,
-  config: RecoverConfig,
-  state: StateStore,
+  whole: RecoverConfig,
+  wholeState: StateStore,
   request: RecoverRequest,
 ): Promise<Recovery> {
+  const { config, state } = ofTables(whole, wholeState);
   const { sink } = request;
   const chosen = chosenSinks(config, sink);
   const record = await state.source.get();
-  if (record?.identity == null)
+  if (record === null || !hasIdentity(record))
     throw cliError("MR1120", "the first start has not finished: there is nothing to recover");
-  const source = await openSource(config, await memoryOf(config, state), session.log);
-  try {
-    const loss = await lossOf(source, state, config, { ...record, identity: record.identity });
+  return await whileOpen(openSource(config, await memoryOf(config, state), session.log), async (source) => {
+    const loss = await lossOf(source, state, config, record);
     const concerned = config.sinks.filter(({ name }) => chosen.includes(name));
     const isAnew = loss !== null || request.isForced;
     const held = isAnew ? [] : await heldBySinks(session, concerned, state, false);
@@ -81,9 +89,7 @@ export async function recoverIn(
     if (lost !== null || request.isForced)
       return await startNewLog(session.log, { config, state, record, chosen, request }, lost);
     return await skipToEnd(source, { config, state, record, chosen: sink === null ? [] : chosen, request });
-  } finally {
-    await source.close();
-  }
+  });
 }
 
 /** Why a start could not continue in the log. */
@@ -124,8 +130,7 @@ async function startNewLog(
   const epoch = newEpoch(await heldBySinks({ log: logger }, config.sinks, state, isForced), before);
   const { signal } = new AbortController();
   // This source must know nothing of the former log.
-  const source = await openSource(config, await memoryOf(config, state), logger);
-  try {
+  return await whileOpen(openSource(config, await memoryOf(config, state), logger), async (source) => {
     const plan = { lost, epoch, sinks: await holdings(source.positions, state, identity, config.sinks, chosen) };
     if (!isConfirmed) return planned({ ...plan, tables: (await state.schemas.list()).map(({ id }) => id) });
     const log = await source.admin.create({ epoch, wantCopy: false, resumeIntent: true }, signal);
@@ -135,9 +140,7 @@ async function startNewLog(
     failpoint("recover.listed");
     await state.source.crossed(log.identity, log.position, movedTo(log.position, keeps));
     return begun({ ...plan, tables, listed, position: source.positions.format(log.position.commit) });
-  } finally {
-    await source.close();
-  }
+  });
 }
 
 /** The log is good: puts the sinks to its end. Comparing finds what they lack. */

@@ -1,22 +1,19 @@
-import Table from "cli-table3";
 import { ConfigError } from "../../config/errors.ts";
 import type { Place } from "../../config/load.ts";
 import { reasonOf } from "../../core/errors.ts";
 import { keepHeapSmall } from "../../ops/heap.ts";
-import { alone } from "../alone.ts";
-import { chosenSinks } from "../arguments.ts";
-import { auditedHere } from "../audit.ts";
-import type { CommandLine } from "../command-line.ts";
+import type { CommandLine, OnSharesOf } from "../command-line.ts";
 import { cliError } from "../errors.ts";
 import { EXIT, type ExitCode } from "../exit-codes.ts";
-import { readState } from "../read-state.ts";
+import { chosenSinks, NOT_DONE } from "../options.ts";
 import { runHere } from "../commands/run.ts";
 import type { Session } from "../session.ts";
-import { inEachShare } from "../shares/each-share.ts";
 import { moveShares } from "../shares/move-shares.ts";
+import { alone, auditedHere, readState } from "../state.ts";
+import { tableText } from "../table.ts";
 import { recoverIn, type Recovery, type RecoverRequest } from "./recover-in.ts";
 
-export function addRecover({ program, actionFor }: CommandLine): void {
+export function addRecover({ program, action }: CommandLine): void {
   program
     .command("recover")
     .description(
@@ -27,22 +24,21 @@ export function addRecover({ program, actionFor }: CommandLine): void {
     .option("--shares", "go over to the number of shares that the configuration has now")
     .option("--yes", "do it")
     .action(
-      actionFor("none", async (session, options) => {
-        const isConfirmed = options["yes"] === true;
-        const sink = typeof options["sink"] === "string" ? options["sink"] : null;
-        const isForced = options["anyway"] === true;
-        if (options["shares"] === true) {
+      action(ofShares, async (session, options) => {
+        const isConfirmed = options.has("--yes");
+        const sink = options.text("--sink");
+        const isForced = options.has("--anyway");
+        if (options.has("--shares")) {
           if (sink !== null || isForced) throw cliError("MR1110", "--shares goes with --yes alone");
           return await moveShares(session, isConfirmed);
         }
-        const work = async (one: Session): Promise<ExitCode> => await recover(one, { sink, isForced, isConfirmed });
-        const { owner: name, shareCount: count } = await session.place();
-        return count !== null && session.options.share === null
-          ? await inEachShare(session, { name, count }, { work })
-          : await work(session);
+        return await recover(session, { sink, isForced, isConfirmed });
       }),
     );
 }
+
+/** A change of their number is about all of them together. */
+const ofShares: OnSharesOf = (_args, options) => (options.has("--shares") ? "none" : "each");
 
 async function recover(session: Session, request: RecoverRequest): Promise<ExitCode> {
   const place = await session.place();
@@ -114,10 +110,9 @@ function textOf({ applied, epoch, lost, mended, missing, position, sinks, tables
     ),
     `compared with the source, and repaired where rows differ: ${tables.length === 0 ? "no tables" : tables.join(", ")}`,
   ];
-  if (!applied) return [...lines, "nothing was done: add --yes to do it"].join("\n");
-  const table = new Table({ head: ["table", "sink", "rows repaired"], style: { head: [], border: [], compact: true } });
-  for (const one of mended) table.push([one.table, one.sink, one.rows]);
-  if (mended.length > 0) lines.push(table.toString());
+  if (!applied) return [...lines, NOT_DONE].join("\n");
+  const rows = mended.map(({ table, sink, rows: count }) => [table, sink, count]);
+  if (mended.length > 0) lines.push(tableText(["table", "sink", "rows repaired"], rows));
   const rest = missing.map((what) => `not finished: ${what}`);
   const end = missing.length === 0 ? "every sink is recovered" : "`millrace run` does the rest";
   return [...lines, ...rest, end].join("\n");

@@ -1,22 +1,22 @@
 /** For the team that owns the source: what a migration does to each sink, before it runs. */
-import Table from "cli-table3";
 import type { Command } from "commander";
 import type { Config } from "../../config/config.ts";
 import type { CapturedTables } from "../../core/contracts/catalog.ts";
 import type { TableSize } from "../../core/contracts/connector.ts";
 import { SILENT } from "../../core/contracts/telemetry.ts";
 import { findMillraceError } from "../../core/errors.ts";
-import { readSmallFile } from "../../core/small-file.ts";
 import { TableSelection } from "../../core/table-selection.ts";
 import { policyOf } from "../../rules/merged-rule.ts";
 import { RuleBook } from "../../rules/rule-book.ts";
 import { RuledTables } from "../../rules/ruled-tables.ts";
-import { durationOf } from "../arguments.ts";
+import { withFunctions } from "../../rules/with-rules.ts";
 import type { CommandLine } from "../command-line.ts";
 import { cliError } from "../errors.ts";
 import { EXIT, type ExitCode } from "../exit-codes.ts";
-import { withSink } from "../opened-sink.ts";
+import { readNamedFile } from "../files.ts";
+import { whileOpen } from "../opened.ts";
 import type { Session } from "../session.ts";
+import { tableText } from "../table.ts";
 import { byNames, readBaseline, writeBaseline } from "./baseline.ts";
 import { type Comparison, type Outlook, outlooks, type SinkView } from "./outlook.ts";
 
@@ -24,7 +24,7 @@ const LOOK_TIMEOUT_MS = 30_000;
 const LOCK_MS_MAX = 1_000;
 const SCRIPT_BYTES_MAX = 16 * 1024 * 1024;
 
-export function addOutlooks(schema: Command, actionFor: CommandLine["actionFor"]): void {
+export function addOutlooks(schema: Command, action: CommandLine["action"]): void {
   schema
     .command("plan <file>")
     .description(
@@ -33,10 +33,11 @@ export function addOutlooks(schema: Command, actionFor: CommandLine["actionFor"]
     .option("--on <url>", "the database to try it on, a copy without rows for instance; default: the source")
     .option("--timeout <duration>", "how long the migration may run, and so hold its locks", "10s")
     .action(
-      actionFor("none", async (session, options, [file = ""]) => {
+      action("none", async (session, options, [file = ""]) => {
         const config = await session.config();
-        const url = typeof options["on"] === "string" ? options["on"] : null;
-        const tried = await tryOut(config, url, read(file), durationOf("--timeout", options["timeout"]));
+        const url = options.text("--on");
+        const script = readNamedFile(file, SCRIPT_BYTES_MAX, "MR1110");
+        const tried = await tryOut(config, url, script, options.durationMs("--timeout"));
         return await report(session, config, { ...tried, isOneDatabase: true });
       }),
     );
@@ -45,9 +46,9 @@ export function addOutlooks(schema: Command, actionFor: CommandLine["actionFor"]
     .description("compare the source's tables with earlier ones: what each sink will do; exits with 3 as `plan` does")
     .requiredOption("--against <file|url>", "the shapes before: a file of `schema export`, or another database")
     .action(
-      actionFor("none", async (session, options) => {
+      action("none", async (session, options) => {
         const config = await session.config();
-        const against = String(options["against"]);
+        const against = options.text("--against") ?? "";
         const before = against.includes("://") ? await tablesAt(config, against) : readBaseline(against);
         const after = await tablesAt(config, null);
         const named = { before: byNames(before), after: byNames(after), sizes: new Map<string, TableSize>() };
@@ -59,9 +60,9 @@ export function addOutlooks(schema: Command, actionFor: CommandLine["actionFor"]
     .description("write the shapes of the source's tables as they are now, for `schema check --against`")
     .option("--force", "replace the file if it exists")
     .action(
-      actionFor("none", async (session, options, [file = ""]) => {
+      action("none", async (session, options, [file = ""]) => {
         const tables = await tablesAt(await session.config(), null);
-        writeBaseline(file, tables, options["force"] === true);
+        writeBaseline(file, tables, options.has("--force"));
         session.print(
           { file, tables: tables.tables.map(({ id }) => id) },
           `wrote ${file}: ${tables.tables.length} tables`,
@@ -72,12 +73,9 @@ export function addOutlooks(schema: Command, actionFor: CommandLine["actionFor"]
 }
 
 async function tablesAt({ source: { connector } }: Config, url: string | null): Promise<CapturedTables> {
-  const source = await (url === null ? connector : connector.at(url)).create(SILENT);
-  try {
-    return await source.catalog.tables(AbortSignal.timeout(LOOK_TIMEOUT_MS));
-  } finally {
-    await source.close();
-  }
+  const signal = AbortSignal.timeout(LOOK_TIMEOUT_MS);
+  const at = url === null ? connector : connector.at(url);
+  return await whileOpen(at.create(SILENT), ({ catalog }) => catalog.tables(signal));
 }
 
 async function tryOut({ source }: Config, url: string | null, script: string, runMsMax: number) {
@@ -100,33 +98,17 @@ function ofShapes(cause: unknown): string {
   return isOfShapes ? `: ${cause.message}` : "";
 }
 
-function read(file: string): string {
-  try {
-    return readSmallFile(file, SCRIPT_BYTES_MAX);
-  } catch (error) {
-    const reason = error instanceof Error && "code" in error ? String(error.code) : "unknown error";
-    throw cliError("MR1110", `${file} can't be read (${reason})`);
-  }
-}
-
 async function report(session: Session, config: Config, compared: Omit<Comparison, "policyOf">): Promise<ExitCode> {
   const { rules } = config;
   const views: SinkView[] = [];
   for (const sink of config.sinks) {
-    views.push(
-      await withSink(SILENT, sink, ({ form, onLost }) =>
-        // What can be filled again at any time is a cache or an index: it has no columns of its own.
-        Promise.resolve({
-          name: sink.name,
-          form,
-          hasColumns: onLost === "fail",
-          selection: new TableSelection(sink.tables),
-        }),
-      ),
-    );
+    const { name, tables: taken, connector } = sink;
+    const { form, onLost } = await whileOpen(connector.create(SILENT), (made) => made);
+    // What can be filled again at any time is a cache or an index: it has no columns of its own.
+    views.push({ name, form, hasColumns: onLost === "fail", selection: new TableSelection(taken) });
   }
   // One book for both: a table whose changes are ignored keeps the shape that it has before.
-  const tables = new RuledTables(new RuleBook(rules));
+  const tables = new RuledTables(new RuleBook(withFunctions(rules)));
   const ruled = (captured: CapturedTables): CapturedTables => {
     if (rules.tables.length === 0) return captured;
     tables.look(captured);
@@ -140,16 +122,12 @@ async function report(session: Session, config: Config, compared: Omit<Compariso
 }
 
 function describe(found: readonly Outlook[], isOneDatabase: boolean): string {
-  if (found.length === 0) return "nothing changes for any sink";
-  const table = new Table({
-    head: ["table", "sink", "what it does", "reads", "why"],
-    style: { head: [], border: [], compact: true },
-  });
-  for (const { table: id, sink, outcome, reads, why } of found)
-    table.push([id, sink, WORDS[outcome], sizeText(reads), why]);
+  const head = ["table", "sink", "what it does", "reads", "why"];
+  const rows = found.map(({ table, sink, outcome, reads, why }) => [table, sink, WORDS[outcome], sizeText(reads), why]);
+  const table = tableText(head, rows, "nothing changes for any sink");
   const assumed = found.some(({ outcome, why }) => outcome === "follow" && why.includes("column added"));
   const note = "An added column with a default, or one that is computed, makes every sink read the table again.";
-  return isOneDatabase || !assumed ? table.toString() : `${table.toString()}\n${note}`;
+  return isOneDatabase || !assumed ? table : `${table}\n${note}`;
 }
 
 const WORDS: Readonly<Record<Outlook["outcome"], string>> = {

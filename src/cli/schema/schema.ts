@@ -1,4 +1,3 @@
-import Table from "cli-table3";
 import { describeChange, isCompatible, schemaChanges } from "../../core/model/schema-change.ts";
 import type { TableName } from "../../core/contracts/connector.ts";
 import { isLater, type TableVersion } from "../../core/model/schema.ts";
@@ -7,21 +6,22 @@ import { policyOf } from "../../rules/merged-rule.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";
 import type { Place } from "../../config/load.ts";
 import type { Position } from "../../core/model/position.ts";
-import { countOf } from "../arguments.ts";
+import { countOf } from "../options.ts";
 import type { CommandLine } from "../command-line.ts";
 import { cliError } from "../errors.ts";
 import { EXIT } from "../exit-codes.ts";
-import { readState, storedPositions } from "../read-state.ts";
+import { readState, storedPositions } from "../state.ts";
+import { tableText } from "../table.ts";
 import { readAgain } from "../commands/snapshot.ts";
 import { addOutlooks } from "./plan.ts";
 
-export function addSchema({ program, action, actionFor }: CommandLine): void {
+export function addSchema({ program, action }: CommandLine): void {
   const schema = program.command("schema").description("versions of the tables' shapes, in the order of the log");
   schema
     .command("list")
     .description("every table with its newest version, and whether it waits for approval")
     .action(
-      action(async (session) => {
+      action("each", async (session) => {
         const place = await session.place();
         const tables = await readSpelled(place, (state, spell) => listed(state, place.rules, spell));
         session.print({ tables }, describeTables(tables));
@@ -32,7 +32,7 @@ export function addSchema({ program, action, actionFor }: CommandLine): void {
     .command("show <table> [version]")
     .description("one version of a table, or the newest: its columns, its key, and the columns that it had before")
     .action(
-      action(async (session, _options, [id, version]) => {
+      action("each", async (session, _options, [id, version]) => {
         const number = version === undefined ? null : countOf("[version]", version);
         const place = await session.place();
         const shown = await readSpelled(place, async ({ schemas }, spell) => {
@@ -48,7 +48,7 @@ export function addSchema({ program, action, actionFor }: CommandLine): void {
     .command("diff <table> <a> <b>")
     .description("what changed from one version to another")
     .action(
-      action(async (session, _options, [id, a, b]) => {
+      action("each", async (session, _options, [id, a, b]) => {
         const [from, to] = [countOf("<a>", a), countOf("<b>", b)];
         const changes = await readState(await session.place(), async ({ schemas }) => {
           const versions = await versionsOf(schemas, String(id));
@@ -67,7 +67,7 @@ export function addSchema({ program, action, actionFor }: CommandLine): void {
     .command("approve <table>")
     .description("let a table that waits for approval go on: the sinks follow its shape and read it again")
     .action(
-      action(async (session, _options, [id]) => {
+      action("each", async (session, _options, [id]) => {
         const place = await session.place();
         const table = String(id);
         const suspended = await readState(place, ({ suspensions }) => suspensions.list());
@@ -78,7 +78,7 @@ export function addSchema({ program, action, actionFor }: CommandLine): void {
         return EXIT.done;
       }),
     );
-  addOutlooks(schema, actionFor);
+  addOutlooks(schema, action);
 }
 
 type Versions = readonly TableVersion[];
@@ -164,28 +164,22 @@ function keyOf({ key, columns }: TableVersion): readonly string[] {
 }
 
 function describeTables(tables: readonly ListedTable[]): string {
-  if (tables.length === 0) return "no table was captured yet";
-  const table = new Table({
-    head: ["table", "version", "columns", "since", "waits"],
-    style: { head: [], border: [], compact: true },
+  const rows = tables.map(({ table, version, columns, since, suspended, ignored }) => {
+    return [table, version, columns, since, suspended ?? (ignored ? IGNORED : "")];
   });
-  for (const { table: id, version, columns, since, suspended, ignored } of tables) {
-    table.push([id, String(version), String(columns), since, suspended ?? (ignored ? IGNORED : "")]);
-  }
-  return table.toString();
+  return tableText(["table", "version", "columns", "since", "waits"], rows, "no table was captured yet");
 }
 
 const IGNORED = "changes are ignored";
 
 function describeShape(shown: ReturnType<typeof shape> & { readonly ignored: boolean }): string {
-  const table = new Table({ head: ["column", "type", "null", "key"], style: { head: [], border: [], compact: true } });
-  for (const { name, type, nullable } of shown.columns) {
-    table.push([name, type, nullable ? "yes" : "no", shown.key.includes(name) ? "yes" : ""]);
-  }
+  const rows = shown.columns.map(({ name, type, nullable }) => {
+    return [name, type, nullable ? "yes" : "no", shown.key.includes(name) ? "yes" : ""];
+  });
   const retired = shown.retired.length === 0 ? [] : [`retired: ${shown.retired.join(", ")}`];
   return [
     `${shown.table} version ${shown.version} of ${shown.versions.join(", ")}, since ${shown.since}`,
-    table.toString(),
+    tableText(["column", "type", "null", "key"], rows),
     ...retired,
     ...(shown.ignored ? [IGNORED] : []),
   ].join("\n");

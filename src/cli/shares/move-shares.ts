@@ -7,13 +7,13 @@ import type { StateStore } from "../../core/contracts/state-store.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import { divisionText, SHARE_COUNT_MAX, shareName } from "../../core/sharing/share.ts";
 import { type FormerDivision, keptOf } from "../../sharing/divided-before.ts";
-import { alone } from "../alone.ts";
-import { auditedHere } from "../audit.ts";
 import { cliError } from "../errors.ts";
 import { EXIT, type ExitCode } from "../exit-codes.ts";
-import { withOpenSink, withSink } from "../opened-sink.ts";
+import { withOpenSink } from "../opened.ts";
+import { NOT_DONE } from "../options.ts";
 import { recoverIn } from "../recover/recover-in.ts";
 import type { Session } from "../session.ts";
+import { alone, auditedHere } from "../state.ts";
 
 interface Move {
   readonly from: readonly (string | null)[];
@@ -35,7 +35,7 @@ export async function moveShares(session: Session, isConfirmed: boolean): Promis
     session.print({ applied: false, from: [], to: divisionText(shares.division) }, NOTHING);
     return EXIT.done;
   }
-  await expectMirrors(session, sinks);
+  expectMirrors(sinks);
   if (isConfirmed) await carryOut(session, move);
   session.print({ applied: isConfirmed, ...move }, textOf(name, move, isConfirmed));
   return isConfirmed ? EXIT.done : EXIT.refused;
@@ -56,18 +56,13 @@ function moveOf(kept: readonly FormerDivision[], count: number, to: string): Mov
 }
 
 /** A history can't be compared with the source, and would lack what lies between the shares' places in the log. */
-async function expectMirrors({ log }: Session, sinks: Config["sinks"]): Promise<void> {
-  for (const sink of sinks) {
-    if ((await withSink(log, sink, async ({ form }) => form)) === "history") {
-      const hint =
-        "Keep the number of shares. Or put the history into a configuration of its own, without shares; or take the sink out of this one, and accept that its history ends here.";
-      throw cliError(
-        "MR1127",
-        `sink ${sink.name} keeps a history, which would lack what lies between the places in the log`,
-        { hint },
-      );
-    }
-  }
+function expectMirrors(sinks: Config["sinks"]): void {
+  const history = sinks.find(({ connector }) => connector.form === "history");
+  if (history === undefined) return;
+  const hint =
+    "Keep the number of shares. Or put the history into a configuration of its own, without shares; or take the sink out of this one, and accept that its history ends here.";
+  const message = `sink ${history.name} keeps a history, which would lack what lies between the places in the log`;
+  throw cliError("MR1127", message, { hint });
 }
 
 /**
@@ -131,6 +126,6 @@ function textOf(name: string, { from, to, goOn, begin, end }: Move, isApplied: b
     ...listed("go on at the log's end, are compared with the source, and read the tables that come to them", goOn),
     ...listed("begin, and read their tables", begin),
     ...listed("end: their states and their progress in the sinks are removed; the rows stay", end),
-    isApplied ? "`millrace run` does the rest" : "nothing was done: add --yes to do it",
+    isApplied ? "`millrace run` does the rest" : NOT_DONE,
   ].join("\n");
 }

@@ -1,13 +1,15 @@
 /** How the rules change each captured table's columns, and which of them decided it: `status --tables`. */
-import Table from "cli-table3";
 import type { Place } from "../../config/load.ts";
-import { type Lineage, namesOfTable, type TableVersion } from "../../core/model/schema.ts";
+import { type ComputedLineage, type Lineage, namesOfTable, type TableVersion } from "../../core/model/schema.ts";
 import { columnRuling, type Decider, mergedRule, optionDeciders } from "../../rules/merged-rule.ts";
-import { openState } from "../../state/open.ts";
+import { readState } from "../state.ts";
+import { tableText } from "../table.ts";
 
 export interface TableLineage {
   readonly table: string;
   readonly columns: readonly ColumnLineage[];
+  /** Columns that functions make. */
+  readonly computed: readonly ComputedLineage[];
   /** True if a `where` leaves rows out. */
   readonly filtered: boolean;
   /** By an option's name, the glob whose value is in force. */
@@ -27,14 +29,9 @@ export interface DecidingGlobs {
 }
 
 /** From the state store: the newest registered version of each table. */
-export async function storedLineage({ name, state, rules }: Place): Promise<readonly TableLineage[]> {
-  const store = await openState(state, { name, readOnly: true });
-  try {
-    const tables = await store.schemas.list();
-    return tables.map((table) => lineageOf(table, rules)).toSorted((a, b) => (a.table < b.table ? -1 : 1));
-  } finally {
-    await store.close();
-  }
+export async function storedLineage(place: Place): Promise<readonly TableLineage[]> {
+  const tables = await readState(place, ({ schemas }) => schemas.list());
+  return tables.map((table) => lineageOf(table, place.rules)).toSorted((a, b) => (a.table < b.table ? -1 : 1));
 }
 
 function lineageOf({ id, columns, ruled }: TableVersion, rules: Place["rules"]): TableLineage {
@@ -51,6 +48,7 @@ function lineageOf({ id, columns, ruled }: TableVersion, rules: Place["rules"]):
       if (!isInForce) return { ...column, hiddenBy: null, renamedBy: null };
       return { ...column, hiddenBy: globsOf(ruling.hiddenBy), renamedBy: globsOf(ruling.renamedBy) };
     }),
+    computed: ruled?.computed ?? [],
     filtered: ruled?.filtered ?? false,
     decidedBy: merged === null ? {} : optionDeciders(merged),
   };
@@ -61,19 +59,16 @@ function globsOf(decider: Decider | null): DecidingGlobs | null {
 }
 
 export function lineageText(tables: readonly TableLineage[]): string {
-  const drawn = new Table({
-    head: ["table", "source column", "target column", "mask", "decided by"],
-    style: { head: [], border: [], compact: true },
-  });
-  for (const { table, columns, filtered, decidedBy } of tables) {
-    columns.forEach(({ source, target, mask, hiddenBy, renamedBy }, i) => {
+  const rows = tables.flatMap(({ table, columns, computed, filtered, decidedBy }) => [
+    ...columns.map(({ source, target, mask, hiddenBy, renamedBy }, i) => {
       const name = i === 0 ? `${table}${filtered ? " (filtered)" : ""}` : "";
       const deciders = new Set(
         [hiddenBy, renamedBy].flatMap((by) => (by === null ? [] : [`${by.table}: ${by.column ?? "only"}`])),
       );
-      drawn.push([name, source, target ?? "(dropped)", mask ?? "", [...deciders].join(", ")]);
-    });
-    for (const [option, pattern] of Object.entries(decidedBy)) drawn.push(["", "", "", `(${option})`, pattern]);
-  }
-  return drawn.toString();
+      return [name, source, target ?? "(dropped)", mask ?? "", [...deciders].join(", ")];
+    }),
+    ...computed.map(({ target, from, function: of }) => ["", `${of}(${from.join(", ")})`, target, "", ""]),
+    ...Object.entries(decidedBy).map(([option, pattern]) => ["", "", "", `(${option})`, pattern]),
+  ]);
+  return tableText(["table", "source column", "target column", "mask", "decided by"], rows);
 }

@@ -2,11 +2,11 @@
  * `millrace status` as text: first whether somebody has to act, why and how, then the figures. Made for a person on
  * call: it fits on a screen, and everything that is in order takes one line.
  */
-import Table from "cli-table3";
 import type { ReportSummary } from "../../core/contracts/reconciliation.ts";
 import { type Condition, sentenceOf } from "../../core/conditions/condition.ts";
-import type { SinkStatus, SnapshotStatus, StatusDocument } from "../../core/contracts/status.ts";
-import { bytes, count, seconds, span } from "../../core/figures.ts";
+import type { ContinuousStatus, SinkStatus, SnapshotStatus, StatusDocument } from "../../core/contracts/status.ts";
+import { bytes, count, digits, seconds, span, utc } from "../../core/figures.ts";
+import { tableText } from "../table.ts";
 
 /** A longer list of tables is only counted. */
 const LISTED_COUNT_MAX = 5;
@@ -110,22 +110,11 @@ function activityOf({ activity, blockedBy }: StatusDocument["source"]): readonly
 }
 
 function sinkTable(sinks: readonly SinkStatus[]): string {
-  const table = new Table({
-    head: ["sink", "state", "position", "behind", "log", "dead letters"],
-    style: { head: [], border: [], compact: true },
-  });
-  for (const sink of sinks) {
+  const rows = sinks.map((sink) => {
     const { name, kind, position, lagSeconds, lagBytes, deadLetters } = sink;
-    table.push([
-      `${name} (${kind})`,
-      sinkState(sink),
-      position ?? "-",
-      seconds(lagSeconds),
-      bytes(lagBytes),
-      deadLetters,
-    ]);
-  }
-  return table.toString();
+    return [`${name} (${kind})`, sinkState(sink), position ?? "-", seconds(lagSeconds), bytes(lagBytes), deadLetters];
+  });
+  return tableText(["sink", "state", "position", "behind", "log", "dead letters"], rows);
 }
 
 export function sinkState({ state, activity, catchingUp, waitsFor }: SinkStatus): string {
@@ -149,27 +138,31 @@ function tableLines({ tables: { captured, refused }, snapshots }: StatusDocument
   return lines;
 }
 
-function comparisonLine({ reconcile: { last, next } }: StatusDocument, nowMs: number): string[] {
+function comparisonLine({ reconcile: { last, next, continuous } }: StatusDocument, nowMs: number): string[] {
   const parts = [
     ...(last === null ? [] : [`compared ${span(nowMs - Date.parse(last.finishedAt))} ago: ${resultOf(last)}`]),
-    ...(next === null ? [] : [`next comparison ${timeText(next)} (in ${span(Date.parse(next) - nowMs)})`]),
+    ...(next === null ? [] : [`next comparison ${utc(next)} (in ${span(Date.parse(next) - nowMs)})`]),
+    ...(continuous == null ? [] : [proofText(continuous, nowMs)]),
   ];
   return parts.length === 0 ? [] : [parts.join(", ")];
+}
+
+function proofText({ oldest, neverProven, waits }: ContinuousStatus, nowMs: number): string {
+  const pause = waits === null ? "" : ` (it stands back: ${waits})`;
+  if (neverProven > 0) return `proof is under way${pause}`;
+  if (oldest?.provenAt == null) return `nothing to prove${pause}`;
+  return `the oldest proof is ${span(nowMs - Date.parse(oldest.provenAt))} old${pause}`;
 }
 
 function resultOf({ missing, extra, different, repaired, notComparable, ...report }: ReportSummary): string {
   const { id, whole, part, suspended, deadLetters } = report;
   const differed = missing + extra + different;
-  const rest = notComparable === 0 ? "" : `, ${notComparable.toLocaleString("en-US")} not comparable`;
+  const rest = notComparable === 0 ? "" : `, ${digits(notComparable)} not comparable`;
   const isAll = whole && part === null && notComparable + deadLetters + suspended === 0;
   if (differed === 0 && isAll) return "equal";
-  const also = repaired === 0 ? "" : `, ${repaired.toLocaleString("en-US")} repaired`;
+  const also = repaired === 0 ? "" : `, ${digits(repaired)} repaired`;
   const what = differed === 0 ? "what was compared is equal" : `${count(differed, "row")} differed${also}`;
   return `${what}${rest} (millrace report show ${id})`;
-}
-
-function timeText(time: string): string {
-  return `${time.slice(0, 16).replace("T", " ")} UTC`;
 }
 
 function readingLine(snapshot: SnapshotStatus, nowMs: number): string {

@@ -13,29 +13,31 @@ import { isToBeTold } from "../../core/conditions/condition.ts";
 import type { CommandLine } from "../command-line.ts";
 import { DaemonClient } from "../daemon-client.ts";
 import { EXIT, type ExitCode } from "../exit-codes.ts";
-import { liveHolder, readState, storedPositions } from "../read-state.ts";
+import { NUMBERED } from "../../core/contracts/positions.ts";
+import { withNest } from "../options.ts";
+import { liveHolder, readState, storedPositions } from "../state.ts";
 import type { Session } from "../session.ts";
 import { roomsOfState } from "../../state/open.ts";
 import { pastOf } from "../../reconcile/report/past.ts";
 import { LEASE_MS } from "../../daemon/lease.ts";
-import { lineageText, storedLineage } from "./lineage.ts";
 import { sharesText, statusText } from "./status-text.ts";
 
-export function addStatus({ program, actionFor }: CommandLine): void {
+export function addStatus({ program, action }: CommandLine): void {
   program
     .command("status")
     .description("what lags and why: the source, each sink, tables and rows that need a decision")
     .option("--tables", "also each table's columns: where their values go, and under which mask")
     .option("--exit-code", "exit with 3 if somebody has to act or it is not ready, with 1 if no daemon runs")
     .action(
-      actionFor({ summary: sharesText }, async (session, options) => {
+      action({ summary: sharesText }, async (session, options) => {
         const status = await statusOf(session);
         const text = statusText(status, Date.now());
-        const exitCode = options["exitCode"] === true ? exitCodeOf(status) : EXIT.done;
-        if (options["tables"] !== true) {
+        const exitCode = options.has("--exit-code") ? exitCodeOf(status) : EXIT.done;
+        if (!options.has("--tables")) {
           session.print(status, text);
           return exitCode;
         }
+        const { lineageText, storedLineage } = await import("./lineage.ts");
         const lineage = await storedLineage(await session.place());
         session.print({ ...status, tables: { ...status.tables, lineage } }, `${text}\n${lineageText(lineage)}`);
         return exitCode;
@@ -64,16 +66,16 @@ const NOT_STORED = { paused: false, error: null, covered: null, checkpoint: null
 /** Without a daemon: the last facts in the state store. */
 async function storedStatus(place: Place, state: StateStore): Promise<StatusDocument> {
   const positions = await storedPositions(place, state);
-  const spell = (commit: bigint | undefined) => (commit === undefined ? null : positions.format(commit));
+  const spell = (commit: bigint | undefined, of = positions) => (commit === undefined ? null : of.format(commit));
   const record = await state.source.get();
   const position = spell(record?.acknowledged?.commit ?? record?.origin?.commit);
   const letters = await state.deadLetters.waiting();
   const records = await state.sinks.all();
-  const sinks = place.sinks.map(({ name }) => {
+  const sinks = withNest(place).sinks.map(({ name, isOfDocuments }) => {
     const { paused, error, covered, checkpoint } = records.find((one) => one.name === name) ?? NOT_STORED;
     const stored: Partial<SinkStatus> = {
       state: paused ? "paused" : error === null ? "stopped" : "failed",
-      position: spell((covered ?? checkpoint)?.commit),
+      position: spell((covered ?? checkpoint)?.commit, isOfDocuments ? NUMBERED : positions),
       error,
       needsPerson: error !== null,
     };
@@ -87,16 +89,19 @@ async function storedStatus(place: Place, state: StateStore): Promise<StatusDocu
   const heldBy = await liveHolder(state);
   const ended = heldBy === null ? await state.ending.get() : null;
   const unreleased = heldBy === null ? await state.lease.unreleased() : null;
-  const known = pipelineStatus(place, {
-    source: { position, acknowledged: position },
-    sinks: new Map(sinks),
-    tables: { captured, suspended },
-    unfinishedSnapshots: open.length + (await state.snapshots.countKeys()),
-    snapshots: open.map((snapshot) => snapshotStatus(snapshot)).filter(isRunning),
-    ...(heldBy === null ? {} : { heldBy }),
-    ...(ended === null ? {} : { ended }),
-    ...(unreleased === null ? {} : { lastSeenAt: new Date(unreleased.expiresAtMs - LEASE_MS).toISOString() }),
-  });
+  const known = pipelineStatus(
+    { ...place, ...withNest(place) },
+    {
+      source: { position, acknowledged: position },
+      sinks: new Map(sinks),
+      tables: { captured, suspended },
+      unfinishedSnapshots: open.length + (await state.snapshots.countKeys()),
+      snapshots: open.map((snapshot) => snapshotStatus(snapshot)).filter(isRunning),
+      ...(heldBy === null ? {} : { heldBy }),
+      ...(ended === null ? {} : { ended }),
+      ...(unreleased === null ? {} : { lastSeenAt: new Date(unreleased.expiresAtMs - LEASE_MS).toISOString() }),
+    },
+  );
   const reconcile = { next: null, failure: null, ...pastOf(await state.reports.list()) };
   return statusDocument(known, { state: { error: null, rooms: roomsOfState(place.state) }, reconcile });
 }

@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { StatusDocument } from "../../core/contracts/status.ts";
-import { durationOf } from "../arguments.ts";
 import type { CommandLine } from "../command-line.ts";
 import { EXIT } from "../exit-codes.ts";
 import { failureOf } from "../failure.ts";
@@ -12,16 +11,16 @@ import { type Screen, terminal } from "./terminal.ts";
 /** Where no terminal says its size. */
 const PLAIN: Room = { columns: 80, rows: 200 };
 
-export function addTop({ program, actionFor }: CommandLine): void {
+export function addTop({ program, action }: CommandLine): void {
   program
     .command("top")
     .description("status, live in the terminal; q quits")
     .option("--every <duration>", "how often it asks", "1s")
     .option("--once", "print it once, for scripts; so it is if the output is no terminal")
     .action(
-      actionFor("one", async (session, options) => {
-        const everyMs = durationOf("--every", options["every"]);
-        if (session.json || options["once"] === true || !process.stdout.isTTY) {
+      action("one", async (session, options) => {
+        const everyMs = options.durationMs("--every");
+        if (session.json || options.has("--once") || !process.stdout.isTTY) {
           const status = await redacted(session);
           const history = new LagHistory();
           history.add(status.sinks);

@@ -21,6 +21,11 @@ export function serializeBond({ state, session, batch, obligation }: Bond): stri
   return `${state}/${session}/${batch}/${obligation}`;
 }
 
+/** Whether two checkpoints are of one batch: several may stand at one position. */
+export function isSameBond(a: Bond, b: Bond): boolean {
+  return a.state === b.state && a.session === b.session && a.batch === b.batch && a.obligation === b.obligation;
+}
+
 export function parseBond(text: string): Bond {
   const match = /^([0-9a-f]+)\/([0-9a-f]+)\/(\d+)\/(\d+)$/.exec(text);
   if (match === null) throw new Error(`not a bond: ${JSON.stringify(text)}`);

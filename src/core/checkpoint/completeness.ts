@@ -34,9 +34,59 @@ export function isCompleteTables(value: unknown): value is CompleteTables {
 
 /** The same without these tables; the same object where it has none of them. */
 export function withoutTables(tables: CompleteTables, left: ReadonlySet<string>): CompleteTables {
-  const entries = Object.entries(tables);
-  const kept = entries.filter(([id]) => !left.has(id));
-  return kept.length === entries.length ? tables : Object.fromEntries(kept);
+  const gone = [...left].filter((id) => tables[id] !== undefined);
+  if (gone.length === 0) return tables;
+  const to = copied(tables);
+  for (const id of gone) delete to[id];
+  return changed(tables, to, gone);
+}
+
+/** The same, with these tables as well, or in place of theirs. */
+export function withTables(
+  tables: CompleteTables,
+  added: Iterable<readonly [id: string, Completeness]>,
+): CompleteTables {
+  const to = copied(tables);
+  const ids: string[] = [];
+  for (const [id, copy] of added) {
+    to[id] = copy;
+    ids.push(id);
+  }
+  return changed(tables, to, ids);
+}
+
+/** A first copy of thousands of tables completes each alone: no list of entries is made here. */
+function copied(tables: CompleteTables): Record<string, Completeness> {
+  const to: Record<string, Completeness> = {};
+  for (const id in tables) to[id] = tables[id]!;
+  return to;
+}
+
+/** Tables, and the ids in which others that were made of them, change by change, may differ. */
+interface Making {
+  readonly origin: CompleteTables;
+  readonly touched: ReadonlySet<string>;
+}
+
+/** What differs in more from its origin is an origin itself. */
+const TOUCHED_MAX = 16;
+const makings = new WeakMap<CompleteTables, Making>();
+const NOTHING: ReadonlySet<string> = new Set();
+
+function changed(from: CompleteTables, to: CompleteTables, ids: readonly string[]): CompleteTables {
+  const { origin, touched } = makingOf(from);
+  const all = new Set([...touched, ...ids]);
+  if (all.size <= TOUCHED_MAX) makings.set(to, { origin, touched: all });
+  return to;
+}
+
+export function makingOf(tables: CompleteTables): Making {
+  return makings.get(tables) ?? { origin: tables, touched: NOTHING };
+}
+
+/** What is made of these from here on goes back to them. */
+export function makeOrigin(tables: CompleteTables): void {
+  makings.delete(tables);
 }
 
 export function isOfShape(held: Completeness, { fingerprint }: Pick<TableVersion, "fingerprint">): boolean {

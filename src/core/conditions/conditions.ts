@@ -4,17 +4,20 @@
  */
 import {
   type ComparisonStatus,
+  type ContinuousStatus,
   type PipelineStatus,
+  type TablesStatus,
   type SinkStatus,
   type SourceStatus,
   type StateStatus,
   type StatusDocument,
   TABLE_PAUSED,
 } from "../contracts/status.ts";
+import type { SlowFunction } from "../contracts/log-admin.ts";
 import { hasLeft } from "../contracts/reconciliation.ts";
 import type { StoredError } from "../contracts/state-store.ts";
 import type { Room } from "../disk-room.ts";
-import { bytes, count, seconds, span } from "../figures.ts";
+import { bytes, count, digits, seconds, span } from "../figures.ts";
 import { type Block, blocks, type Condition, type Verdict } from "./condition.ts";
 import { shellWord } from "../shell-word.ts";
 
@@ -38,7 +41,7 @@ export function statusDocument(pipeline: PipelineStatus, beside: Beside): Status
 /** In the order in which they are to be read: what waits for a person first. Nothing: all is well. */
 function conditionsOf(pipeline: PipelineStatus, { state, reconcile, notify, config }: Beside): readonly Condition[] {
   const all = [
-    ...ofState(state),
+    ...ofState(state, pipeline.phase === "streaming"),
     ...pipelineConditions(pipeline),
     ...ofComparisons(reconcile),
     ...ofReceiver(notify?.error ?? null),
@@ -70,7 +73,9 @@ export function pipelineConditions(pipeline: PipelineStatus): readonly Condition
     ...pipeline.sinks.flatMap((sink) => [...ofSink(pipeline, sink)]),
     // Behind what keeps it there.
     ...ofPhase(pipeline),
-    ...ofTables(pipeline),
+    ...tableConditions(pipeline.tables),
+    ...ofReads(pipeline),
+    ...ofDocuments(pipeline),
   ];
 }
 
@@ -144,19 +149,21 @@ export function daemonEnded(error: StoredError): Condition {
 function copyText({ tablesDone, tableCount, rowsRead, share, secondsLeft }: NonNullable<SourceStatus["copy"]>): string {
   return [
     `${tablesDone} of ${count(tableCount, "table")} done`,
-    `${rowsRead.toLocaleString("en-US")} rows read`,
+    `${digits(rowsRead)} rows read`,
     ...(share == null ? [] : [`about ${Math.floor(share * 100)}%`]),
     ...(secondsLeft == null ? [] : [`about ${span(secondsLeft * 1_000)} left`]),
   ].join(", ");
 }
 
-function* ofState({ error, rooms = [] }: StateStatus): Generator<Condition> {
+function* ofState({ error, rooms = [] }: StateStatus, isStreaming: boolean): Generator<Condition> {
   if (error === null) {
     const meanwhile = "when it is full, nothing is acknowledged, and the source keeps its log";
     yield* ofRooms(rooms, { kind: "state.nearly-full", what: "the disk of the state is nearly full", meanwhile });
   } else {
     const what = "the state can't be written, and nothing is acknowledged";
-    yield condition({ kind: "state.unwritable", level: "act", blocks: ["ready"], what, ...retried(error) });
+    // A daemon that streams goes on writing to its sinks; one that starts does not come to that.
+    const held: readonly Block[] = isStreaming ? ["ready"] : ["ready", "wait"];
+    yield condition({ kind: "state.unwritable", level: "act", blocks: held, what, ...retried(error) });
   }
 }
 
@@ -180,7 +187,8 @@ function* ofSource(status: PipelineStatus): Generator<Condition> {
   const { source, phase, sinks, daemon } = status;
   const { goneBack, warnings, hints, retainedBytes, retainedBytesMax } = source;
   if (daemon !== null) yield* ofConnection(status);
-  if (isBehind(source)) {
+  // Of a first copy that it belongs to, the copy tells.
+  if (phase === "streaming" && isBehind(source)) {
     const what = `the stream is ${behind(source)} behind the log, and no sink holds it up`;
     const fix =
       "look at the load of the source and of this machine; behind Kafka, at the daemon that captures: millrace status, there";
@@ -213,6 +221,16 @@ function* ofSource(status: PipelineStatus): Generator<Condition> {
   for (const warning of warnings)
     yield told("source.log-at-risk", "act", warning, "millrace check; if log is gone already, millrace recover");
   for (const hint of hints) yield told("source.hint", "watch", hint, null);
+  for (const slow of source.slowFunctions) yield slowFunction(slow);
+}
+
+/** The same while only its time changes. */
+function slowFunction({ table, column, function: name, averageMs, budgetMs }: SlowFunction): Condition {
+  const where = column === null ? "" : ` (column ${column})`;
+  const what = `function ${name} takes ${averageMs.toPrecision(2)} ms for a row of ${table}${where}; its budget is ${budgetMs} ms`;
+  const fix = "make it faster, because every row of the stream waits for it; or give it a larger `budget`";
+  const id = `table.slow-function table=${table}${column === null ? "" : ` column=${column}`}`;
+  return condition({ kind: "table.slow-function", id, level: "watch", blocks: [], table, what, fix });
 }
 
 /** Whether the source answers, and its stream flows. */
@@ -264,9 +282,7 @@ function* ofSink(status: PipelineStatus, sink: SinkStatus): Generator<Condition>
   const of = { sink: name };
   const blocks: readonly Block[] = waits ? ["ready", "wait", "once"] : ["ready", "wait"];
   if (state === "paused" && error === null) {
-    const kept = source.retainedBytes === null ? "" : ` (${bytes(source.retainedBytes)} by now)`;
-    const why = sink.isMoved ? GIVEN_UP : `the source keeps its log for it${kept}`;
-    const what = `sink ${name} is paused; ${why}`;
+    const what = `sink ${name} is paused; ${sink.isMoved ? GIVEN_UP : keptFor(status, name)}`;
     const fix = `millrace resume --sink ${name}`;
     yield condition({ ...of, kind: "sink.paused", level: "watch", blocks: ["wait", "once"], what, fix });
   } else if (error !== null) {
@@ -305,7 +321,7 @@ function* ofSink(status: PipelineStatus, sink: SinkStatus): Generator<Condition>
     });
   }
   if (error === null) {
-    const meanwhile = "when it is full, its rows wait, and the source keeps its log for it";
+    const meanwhile = `when it is full, its rows wait, and ${keptFor(status, name)}`;
     const what = `sink ${name} has little room left`;
     yield* ofRooms(sink.rooms ?? [], { ...of, kind: "sink.nearly-full", what, meanwhile });
   }
@@ -318,6 +334,14 @@ function* ofSink(status: PipelineStatus, sink: SinkStatus): Generator<Condition>
     const since = sink.refusedSince;
     yield condition({ ...of, kind: "sink.dead-letters", level: "act", blocks: ["once"], what, since, fix });
   }
+}
+
+/** What waits for a sink that takes nothing. */
+function keptFor({ source, documents = [] }: PipelineStatus, sink: string): string {
+  const own = documents.filter(({ sinks }) => sinks.includes(sink));
+  const kept = own.reduce((sum, { waiting }) => sum + waiting, 0);
+  if (own.length > 0) return `changed documents wait for it (${digits(kept)} by now)`;
+  return `the source keeps its log for it${source.retainedBytes === null ? "" : ` (${bytes(source.retainedBytes)} by now)`}`;
 }
 
 /** It is behind for a reason of its own: not one that has all that was read while the source is away, or is slow. */
@@ -346,7 +370,34 @@ function sinkFailure(
   return { level, what: `sink ${name} does not take rows${lag}`, ...retried(error), meanwhile };
 }
 
-function* ofTables({ tables, unfinishedSnapshots: snapshots, source, phase }: PipelineStatus): Generator<Condition> {
+/** What keeps a sink of a document says that sink's own condition. */
+function* ofDocuments({ documents = [], sinks, phase, daemon }: PipelineStatus): Generator<Condition> {
+  if (daemon === null || phase === "snapshot") return;
+  for (const { name, table, sinks: own, isFilled, lagSeconds, waiting, isMore, waitingSince } of documents) {
+    if (!isFilled) {
+      const what = `document ${name} is not sent yet: its nest does not have all rows of its tables`;
+      const meanwhile = "the nest reads them; sinks keep the documents that they have";
+      yield condition({ kind: "document.filling", level: "watch", blocks: ["wait"], table, what, meanwhile });
+      continue;
+    }
+    const areStreaming = sinks.every((sink) => !own.includes(sink.name) || sink.state === "streaming");
+    if (waitingSince === null || (lagSeconds ?? 0) <= SLOW_SECONDS || !areStreaming) continue;
+    const what = `${isMore ? "more than " : ""}${digits(waiting)} changed documents ${name} wait for ${own.join(", ")}`;
+    const meanwhile = "each is sent once, in its newest state";
+    yield condition({
+      kind: "document.behind",
+      level: "watch",
+      blocks: [],
+      table,
+      what,
+      since: waitingSince,
+      meanwhile,
+    });
+  }
+}
+
+/** Of the tables alone: what a sink lacks although it has applied everything. */
+export function* tableConditions(tables: TablesStatus): Generator<Condition> {
   for (const { table, sink, error, mayReturn } of tables.suspended) {
     const blocks: readonly Block[] = mayReturn ? ["ready", "wait"] : ["ready", "wait", "once"];
     if (sink === null) {
@@ -404,6 +455,9 @@ function* ofTables({ tables, unfinishedSnapshots: snapshots, source, phase }: Pi
     const meanwhile = "it goes on by itself";
     yield condition({ kind: "table.pending", level: "watch", blocks: ["wait"], table, what, meanwhile });
   }
+}
+
+function* ofReads({ unfinishedSnapshots: snapshots, source, phase }: PipelineStatus): Generator<Condition> {
   if (snapshots > 0 && phase === "streaming") {
     const paused = source.readsPaused ? ", and paused: the source keeps too much log" : "";
     const are = `${count(snapshots, "read")} beside the stream ${snapshots === 1 ? "is" : "are"}`;
@@ -418,19 +472,22 @@ function* ofComparisons({
   drift,
   failure: unfinished,
   overdueSince = null,
+  continuous = null,
 }: ComparisonStatus): Generator<Condition> {
+  if (continuous !== null) yield* ofProofs(continuous);
   if (drift !== null) {
     const differed = count(drift.missing + drift.extra + drift.different, "row");
-    const repaired = drift.repaired === 0 ? "" : `, ${drift.repaired.toLocaleString("en-US")} repaired`;
+    const repaired = drift.repaired === 0 ? "" : `, ${digits(drift.repaired)} repaired`;
+    const isLeft = hasLeft(drift);
     yield condition({
       kind: "comparison.drift",
       blocks: [],
-      level: hasLeft(drift) ? "act" : "watch",
+      level: isLeft ? "act" : "watch",
       what: `${differed} differed${repaired} in the comparison ${drift.id}`,
       since: drift.finishedAt,
       // Also after a repair: the cause of the difference may still be there.
       meanwhile: "no full comparison since then was without drift",
-      fix: `millrace report show ${drift.id}, then millrace reconcile --repair`,
+      fix: `millrace report show ${drift.id}, then millrace reconcile${isLeft ? " --repair" : ", which ends this when it is equal"}`,
     });
   }
   if (unfinished !== null) {
@@ -441,6 +498,36 @@ function* ofComparisons({
     const what = `no whole comparison has ended that began after ${timeText(overdueSince)}, when one was due${newest}`;
     const fix = "millrace reconcile; if each takes longer than the time between two, plan fewer";
     yield condition({ kind: "comparison.overdue", level: "act", blocks: [], what, since: overdueSince, fix });
+  }
+}
+
+function* ofProofs({ oldest, late, maxAgeSeconds, drift, waits }: ContinuousStatus): Generator<Condition> {
+  const others = (of: number): string => (of > 1 ? `, and ${count(of - 1, "other table")} of a sink` : "");
+  if (oldest !== null && late > 0) {
+    const { table, sink, provenAt, since } = oldest;
+    const proven = provenAt === null ? "was never proven equal as a whole" : `was last proven at ${timeText(provenAt)}`;
+    const what = `table ${table} in sink ${sink} ${proven}${others(late)}`;
+    const meanwhile = waits === null ? "the comparison goes on" : `the comparison stands back: ${waits}`;
+    const fix = "millrace proofs list; a larger reconcile.continuous.share makes it faster";
+    const lateSince = new Date(Date.parse(provenAt ?? since) + maxAgeSeconds * 1000).toISOString();
+    yield condition({
+      kind: "proof.old",
+      level: "act",
+      blocks: [],
+      table,
+      sink,
+      what,
+      since: lateSince,
+      meanwhile,
+      fix,
+    });
+  }
+  if (drift !== null) {
+    const { table, sink, missing, extra, different } = drift.worst;
+    const rows = count(missing + extra + different, "row");
+    const what = `${rows} of table ${table} ${missing + extra + different === 1 ? "differs" : "differ"} in sink ${sink}${others(drift.places)}`;
+    const fix = `millrace reconcile --tables ${shellWord(table)} --sink ${sink}, which lists them; --repair repairs`;
+    yield condition({ kind: "proof.drift", level: "act", blocks: [], table, sink, what, fix });
   }
 }
 

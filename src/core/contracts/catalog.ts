@@ -23,6 +23,19 @@ export interface Catalog {
    * has none is left out. Absent: the source has no statistics.
    */
   readonly estimates?: (tables: readonly NamedTable[], signal: AbortSignal) => Promise<ReadonlyMap<string, number>>;
+  /**
+   * The foreign keys between these tables, by names at the source; of a partitioned table those of the whole. Absent: the
+   * source can't tell.
+   */
+  readonly foreignKeys?: (tables: readonly NamedTable[], signal: AbortSignal) => Promise<readonly ForeignKey[]>;
+}
+
+export interface ForeignKey {
+  readonly table: Pick<TableShape, "schema" | "table">;
+  readonly columns: readonly string[];
+  readonly references: Pick<TableShape, "schema" | "table">;
+  /** In the order of `columns`. */
+  readonly referenced: readonly string[];
 }
 
 export type NamedTable = Pick<TableShape, "id" | "schema" | "table">;
@@ -64,8 +77,12 @@ export interface RefusedTable {
   readonly isPassing?: boolean;
   /** If the reason has an error number of its own. */
   readonly code?: ErrorCode;
+  /** Its shape, if rules hold it back: without anything that they hide. */
+  readonly withheld?: TableShape;
   /** If only the key in the configuration is wrong: a column is unknown, or the columns can't be the key. */
   readonly chosenKey?: "unknown" | "unfit";
+  /** If its rows can be read by key all the same, for whoever needs no changes of them. */
+  readonly readable?: TableShape;
 }
 
 /** Facts from the catalogue about a table's columns, besides their shape: for core/targets/carrying. */

@@ -50,14 +50,17 @@ export interface StreamOptions {
   readonly onUnreadableRows?: (tableId: string, error: MillraceError) => Promise<void>;
 }
 
-/** A table, by ids, that has its name or names of its columns changed by one statement. */
+/** A table, by ids, that gets another name, other names of its columns, or the columns of another one by a statement. */
 export interface Rename {
   readonly from: string;
   readonly to: string;
   /** All at once. */
   readonly columns: readonly (readonly [from: string, to: string])[];
-  /** True if both tables stay, and rows of each may be in the other now (EXCHANGE PARTITION). */
-  readonly isExchange: boolean;
+  /**
+   * `exchanged`: both tables stay, and rows of each may be in the other now (EXCHANGE PARTITION). `copied`: `to` is new and has
+   * the columns of `from` (CREATE TABLE … LIKE); `perhaps copied`: or it was there before (IF NOT EXISTS).
+   */
+  readonly how: "renamed" | "exchanged" | "copied" | "perhaps copied";
 }
 
 /**

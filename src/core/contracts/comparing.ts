@@ -68,6 +68,20 @@ export interface Inspection extends AsyncDisposable {
   equal?(table: TableVersion, asked: RowsInOrder, signal: AbortSignal): Promise<EqualRows | null>;
   /** The keys of all existing rows, in any order, in batches. Some targets list a key twice. */
   keys(table: TableVersion, signal: AbortSignal): AsyncIterable<readonly ListedKey[]>;
+  /**
+   * Some thousand of them, in the target's own order: those after the place where another page ended (null: the first).
+   * Pages of different hours make one listing: a row that is there all the time is in one of them. Default: the target
+   * has no order that lasts, and all keys are listed at once.
+   */
+  page?(table: TableVersion, after: string | null, signal: AbortSignal): Promise<KeyPage>;
+}
+
+export interface KeyPage {
+  readonly keys: readonly ListedKey[];
+  /** Where the next page begins; null: there is none. */
+  readonly next: string | null;
+  /** The order is another one since `after`: this is the first page. */
+  readonly isNew?: boolean;
 }
 
 /** Which rows to read at the source: the next ones after a key (null: the first), or those under listed keys. */
@@ -122,6 +136,8 @@ export interface ComparedPlace extends SentRows {
   readonly at: string | null;
   /** Of the rows that were read. */
   readonly byteCount: number;
+  /** How long the source took to read them. */
+  readonly readMs: number;
   /** Keys that the stream carried meanwhile: the source's rows under them at this position are unknown. */
   readonly unsettled: readonly KeyText[];
   readonly outcomes: ReadonlyMap<string, CompareOutcome>;
@@ -148,6 +164,8 @@ export interface ComparePort {
   takes(sink: string, table: TableVersion): boolean;
   /** Why the sink can't hold the table completely now; null if it should. */
   unready(sink: string, table: TableVersion): Promise<Unready | null>;
+  /** The batch of the sink's last checkpoint; null: it has none. */
+  batch(sink: string): number | null;
   /** Whether the sink can be read back. */
   isComparable(sink: string): boolean;
   /** Opens a sink for reading; only if it is comparable. */

@@ -1,9 +1,11 @@
 import type { CapturedTables } from "./catalog.ts";
 import type { EnvelopeContext } from "../model/envelope.ts";
 import type { QueryRequest, QueryResult, Sink, SinkForm } from "./sink.ts";
+import type { Readable } from "./readable.ts";
 import type { Positions } from "./positions.ts";
 import type { Group } from "../sharing/group.ts";
 import type { Division, Share } from "../sharing/share.ts";
+import type { Column } from "../model/schema.ts";
 import type { Source } from "./source.ts";
 import type { Logger } from "./telemetry.ts";
 
@@ -20,17 +22,21 @@ export interface SinkFactory<Options> {
    * Preflight: connects, changes nothing, and closes. An unreachable target is a finding, not an exception. `tables`:
    * the tables to mirror, by their names at the source; undefined if the source did not answer.
    */
-  check(context: SinkContext<Options>, signal: AbortSignal, tables?: readonly TableName[]): Promise<readonly Finding[]>;
+  check(
+    context: SinkContext<Options>,
+    signal: AbortSignal,
+    tables?: readonly CheckedTable[],
+  ): Promise<readonly Finding[]>;
   /**
    * Scripts for administrators, from the options alone; passwords are not in them. `tables` as in `check`. Absent: it
    * needs none.
    */
   grants?(context: SinkContext<Options>, tables?: readonly TableName[]): Promise<readonly GrantScript[]>;
   /**
-   * What the sink writes into, one text for each address of it. Two sinks that share one would overwrite each other's
-   * rows. Shown to people, so without logins. Needs no connection.
+   * What the sink writes into, one for each address of it. Two sinks that share one would overwrite each other's rows.
+   * Shown to people, so without logins. Needs no connection.
    */
-  places?(context: SinkContext<Options>): readonly string[];
+  places?(context: SinkContext<Options>): readonly Place[];
   /**
    * Runs one reading statement on a target that nobody works on, or on a copy of it (`Sink.copy`), which is deleted as soon
    * as it is open. Refuses statements that change something.
@@ -48,8 +54,44 @@ export interface SinkFactory<Options> {
   divides?(options: Options): Division["by"];
   /** The form of a sink with these options, before it is made. Absent: `mirror`. */
   form?(options: Options): SinkForm;
+  /** The target as another tool fills it, for `millrace verify`. Absent: it can't be read so. */
+  readable?(context: SinkContext<Options>, signal: AbortSignal): Promise<Readable>;
   /** Whether `query` can read the target itself while a daemon writes to it, and so needs no copy. */
   readonly isQueriedInPlace?: boolean;
+  /** Absent: the command line knows no URL of this kind. */
+  readonly byUrl?: SinkByUrl;
+  /** How a person looks at the first rows of a table, by its names in the sinks. Without passwords. Needs no connection. */
+  reading?(context: SinkContext<Options>, table: TableName): Promise<Reading>;
+}
+
+/** A text: the sink alone writes there. `start`: all its targets begin so, and those of a sink with a longer one are left to that. */
+export type Place = string | { readonly at: string; readonly start: string };
+
+/** Another sink in the same place, with a longer `start`. */
+export interface Neighbour {
+  readonly sink: string;
+  readonly start: string;
+}
+
+/** `sql`: a statement for `millrace query`. `shell`: a command with the target's own client. */
+export type Reading = { readonly sql: string } | { readonly shell: string };
+
+/** How the command line knows a source or a sink by its URL, and what the configuration then says. */
+export interface ByUrl {
+  /** For help and messages, such as `redis://host:6379/0`. */
+  readonly forms: readonly string[];
+  /** Null: the URL is another kind's. A text: it is this kind's, and why it can't be used; without the URL, which may hold a password. */
+  keys(url: string): UrlKeys | string | null;
+}
+
+/** What the block of the configuration has beside `kind`. */
+export type UrlKeys = Readonly<Record<string, string | readonly string[]>>;
+
+export interface SinkByUrl extends ByUrl {
+  /** What a new configuration calls the sink. */
+  readonly name: string;
+  /** The most likely options, one a line and as comments, each with its default. */
+  readonly choices: (daemon: string) => readonly string[];
 }
 
 /** A key of the options, with dots, and why it would do nothing. */
@@ -58,6 +100,11 @@ export type IdleKey = readonly [key: string, why: string];
 export interface TableName {
   readonly schema: string;
   readonly table: string;
+}
+
+/** `columns`: as the sink gets them. Absent: rules, or a missing grant, leave that open. */
+export interface CheckedTable extends TableName {
+  readonly columns?: readonly Column[];
 }
 
 export interface SourceFactory<Options> {
@@ -70,12 +117,19 @@ export interface SourceFactory<Options> {
   trial?(context: SourceContext<Options>, trial: Trial, signal: AbortSignal): Promise<TriedTables>;
   /** Scripts for administrators; passwords are not in them. Looks at the source if the login is accepted. */
   grants?(context: SourceContext<Options>, signal: AbortSignal): Promise<readonly GrantScript[]>;
+  /**
+   * Runs those scripts with the login of another URL. A login that is missing is made with the password of the options; one
+   * that is there keeps its own. Returns what was run.
+   */
+  grantBy?(context: SourceContext<Options>, url: string, signal: AbortSignal): Promise<readonly GrantScript[]>;
   /** The text form of positions, for commands that read what the state has stored. */
   positions(): Promise<Positions>;
   /** Into how many shares the options divide the tables; undefined: one daemon has all. Absent: the source knows no shares. */
   shareCount?(options: Options): number | undefined;
   /** The processes that apply these shares. The context is of no single share. */
   group?(context: SourceContext<Options>, division: Division): Promise<Group>;
+  /** Absent: the command line knows no URL of this kind. */
+  readonly byUrl?: ByUrl;
 }
 
 export interface SinkContext<Options> {
@@ -90,6 +144,8 @@ export interface SinkContext<Options> {
   readonly options: Options;
   /** The sink's `tables`; absent or empty: all of the source's. */
   readonly tables?: readonly string[];
+  /** True if these are documents, which search indices and cache keys name without their schema. */
+  readonly isOfDocuments?: boolean;
   /** Where the changes come from, for sinks that write envelopes. Absent where nothing is written. */
   readonly origin?: EnvelopeContext;
   /** Whether the target drops columns that the table no longer has; by default they stay. A history ignores it. */
@@ -181,4 +237,6 @@ export interface Finding {
   readonly what: string;
   /** The exact SQL, setting or command that fixes it. */
   readonly fix: string | null;
+  /** True: the scripts of `grants` fix it. */
+  readonly byPrivilege?: boolean;
 }

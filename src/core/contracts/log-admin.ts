@@ -148,6 +148,17 @@ export interface KeptPlace {
   readonly state: string;
 }
 
+/** A function of a computed column or a document that takes longer than its budget, by the average of its last calls. */
+export interface SlowFunction {
+  readonly table: string;
+  /** Or the relation in a document, with those above it; null: it makes the whole document. */
+  readonly column: string | null;
+  /** As the configuration names it. */
+  readonly function: string;
+  readonly averageMs: number;
+  readonly budgetMs: number;
+}
+
 export interface LogHealth {
   readonly tip: bigint;
   readonly retainedBytes: number;
@@ -159,6 +170,8 @@ export interface LogHealth {
   readonly warnings: readonly string[];
   /** What may become a danger; absent: nothing. */
   readonly hints?: readonly string[];
+  /** Functions of the configuration that take longer than they may; absent: none. */
+  readonly slowFunctions?: readonly SlowFunction[];
   /** Where the source keeps its log for us; absent: it keeps it for nobody in particular. */
   readonly kept?: KeptPlace;
   /** The counters that the source has; absent: none. */

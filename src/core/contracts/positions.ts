@@ -17,6 +17,12 @@ export interface Positions {
   readonly parse: (text: string) => bigint;
   /** The named values of a position in an envelope; absent: the position itself, as `commitLsn`. */
   readonly fields?: (commit: bigint) => PositionFields;
+  /**
+   * Everything that a token of an application names is before this position: a position in text form, or the server's own names
+   * of transactions. Undefined: the stream has not come to it yet. Throws a RangeError for a text that is no token. Absent:
+   * tokens are positions.
+   */
+  readonly locate?: (token: string) => bigint | undefined;
   /** Bytes of log between two positions in either order, as far as known: for people and metrics. */
   readonly distance: (a: bigint, b: bigint) => number;
   /** Receives the stored identity, for callers that format positions without a connection. */
@@ -31,3 +37,6 @@ export interface Positions {
 export function distanceInBytes(a: bigint, b: bigint): number {
   return Number(a < b ? b - a : a - b);
 }
+
+/** Of a log whose positions are plain numbers. */
+export const NUMBERED: Positions = { format: String, parse: BigInt, distance: distanceInBytes };

@@ -39,6 +39,27 @@ export interface ReconcileDocument {
   readonly besides: readonly { readonly table: string; readonly what: string }[];
   /** Whether all tables in all sinks were requested. */
   readonly whole: boolean;
+  /** The Millrace that compared. */
+  readonly version: string;
+  /** SHA-256 of the text of millrace.yaml, in hexadecimal digits. */
+  readonly config: string;
+  /** With `reconcile.sign`. */
+  readonly signature?: ReportSignature;
+}
+
+/** A report by its digest: SHA-256 of its canonical JSON (RFC 8785), in hexadecimal digits. */
+export interface ReportLink {
+  readonly id: string;
+  readonly sha256: string;
+}
+
+export interface ReportSignature {
+  /** The public key of Ed25519: SPKI in DER, in base64. */
+  readonly key: string;
+  /** The report before it; null: none was kept. */
+  readonly previous: ReportLink | null;
+  /** Over the canonical JSON of the report without this field, in base64. */
+  readonly value: string;
 }
 
 export interface TableReconciliation {
@@ -47,6 +68,8 @@ export interface TableReconciliation {
   /** Rows at the source and in the sink, each counted when it was read. */
   readonly sourceRows: number;
   readonly sinkRows: number;
+  /** The first and the last position of the log at which rows were compared, in the source's form; null: there was none. */
+  readonly positions: { readonly from: string; readonly to: string } | null;
   /** Rows compared column by column. */
   readonly compared: number;
   /** Size of the compared rows on each side as read. */
@@ -86,7 +109,7 @@ export interface DriftSample {
   readonly kind: DriftKind;
   /** Texts of the key's columns, in the source's spelling. */
   readonly key: Readonly<Record<string, string>>;
-  /** The columns that differ. */
+  /** The columns that differ; of a document's relation the first place inside it: `items[2].product.sku`. */
   readonly columns: readonly string[];
   readonly why: DriftCause;
   /** Values of the differing columns, shortened if long; only if requested. */

@@ -24,6 +24,29 @@ export interface RowReads {
     keys: readonly KeyText[],
     signal: AbortSignal,
   ) => Promise<{ readonly block: Block | null; readonly writers: readonly (number | null)[] }>;
+  /** Absent: whoever compares tables has to read their rows. */
+  readonly sums?: RowSums;
+}
+
+/** Compares tables at their servers. The values of these columns, by ordinal and in this order, are a row's content. */
+export interface RowSums {
+  /** How such contents can be hashed, the quickest first. Two servers hash equal contents alike in one form. */
+  readonly forms: (table: TableVersion, columns: readonly number[]) => readonly string[];
+  /** Of all rows. The parts of a large table may be of several moments. */
+  readonly of: (table: TableVersion, hashed: Hashed, signal: AbortSignal) => Promise<ContentSums>;
+  /** The condition for `RowRange`: rows of these buckets. */
+  readonly within: (table: TableVersion, hashed: Hashed, buckets: readonly number[]) => string;
+}
+
+export interface Hashed {
+  readonly columns: readonly number[];
+  readonly form: string;
+}
+
+/** By bucket, which the hash decides: how many rows, and the exclusive or of their hashes of 64 bits. */
+export interface ContentSums {
+  readonly counts: Int32Array;
+  readonly hashes: BigInt64Array;
 }
 
 export interface RowRange {

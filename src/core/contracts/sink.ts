@@ -47,7 +47,7 @@ export type Delivery = "transactional" | "idempotent";
  * 5. A batch that fails retryably may be applied again as a whole, with the same effect.
  *
  * One batch is in flight at a time, and methods are never called concurrently, except `close`, `rooms` and those of
- * `prefetch`, `copies` and `engine`.
+ * `prefetch`, `readers`, `copies` and `engine`.
  *
  * What only some targets can do is a capability: an optional property. Each says what the runtime does without it.
  */
@@ -127,6 +127,9 @@ export interface Sink {
    */
   readonly isLoadedElsewhere?: boolean;
 
+  /** True: a new sink stores its first checkpoint with the first heartbeat, also if it has got nothing: its owner has a position then. */
+  readonly storesFirst?: boolean;
+
   /**
    * What the target may do to rows that lie there, and what prevents it, as the sink saw when it was opened or verified last.
    * Absent: the sink knows of nothing.
@@ -137,6 +140,8 @@ export interface Sink {
   readonly evolution?: TargetEvolution;
   readonly prefetch?: BatchPrefetch;
   readonly comparison?: TargetComparison;
+  /** For a target whose readers see what is stored only some time later. */
+  readonly readers?: TargetReaders;
   readonly copies?: TargetCopies;
   readonly engine?: TargetEngine;
   /** Takes large tables of an initial snapshot undecoded. Without it, or for another form, they come as batches of rows. */
@@ -207,6 +212,8 @@ export interface TargetEvolution {
    * changes nothing.
    */
   carries(from: TableVersion, to: TableVersion, signal: AbortSignal): Promise<boolean>;
+  /** The table with the columns alone that the sink holds. Default: all. */
+  kept?(table: TableVersion): TableVersion;
 }
 
 /** Prepares a batch while the target works on the previous one. Without it each batch begins when its turn comes. */
@@ -223,6 +230,12 @@ export interface BatchPrefetch {
 export interface TargetComparison {
   /** Opens separate connections for comparing, beside the writes. Called after `open`. */
   inspect(signal: AbortSignal): Promise<Inspection>;
+}
+
+/** For a target whose readers see what is stored only some time later. Without it they see it at once. */
+export interface TargetReaders {
+  /** Makes what is stored of these tables visible to every reader. Called beside the writes. */
+  show(tables: readonly TableVersion[], signal: AbortSignal): Promise<void>;
 }
 
 /** For a target that only one process at a time can open. Without it `query` asks the target itself. */

@@ -3,6 +3,7 @@ import type { EndingStore, NoticeStore } from "../conditions/condition.ts";
 import type { Completeness, CompleteTables } from "../checkpoint/completeness.ts";
 import type { Accord, Bond } from "../checkpoint/bond.ts";
 import type { MillraceError } from "../errors.ts";
+import type { Checkpoint } from "../model/batch.ts";
 import type { Position } from "../model/position.ts";
 import type { ReconcileDocument, ReportSummary } from "./reconciliation.ts";
 import type { TableVersion } from "../model/schema.ts";
@@ -12,20 +13,24 @@ import type { TableShape } from "./catalog.ts";
 import type { Rename } from "./change-log.ts";
 
 /**
- * What Millrace remembers outside of the sinks: one store per source, written only by the holder of its lease. Every
+ * What Millrace remembers outside of the sinks: one store per configuration, written only by the holder of its lease. Every
  * method resolves when its effect is durable (SQLite: synchronous=FULL): acknowledgements rely on that.
  */
 export interface StateStore {
   readonly lease: LeaseStore;
   readonly source: SourceStore;
+  /** The record of the nest, which is a source too: of documents. */
+  readonly nest: SourceStore;
   readonly sinks: SinkStore;
   readonly bonds: BondStore;
+  readonly checkpoints: CheckpointStore;
   readonly schemas: SchemaStore;
   readonly suspensions: SuspensionStore;
   readonly snapshots: SnapshotStore;
   readonly deadLetters: DeadLetterStore;
   readonly reports: ReportStore;
   readonly comparisons: ComparisonStore;
+  readonly proofs: ProofStore;
   readonly audit: AuditStore;
   readonly notices: NoticeStore;
   readonly ending: EndingStore;
@@ -36,6 +41,8 @@ export interface StateStore {
   /** Removes the store and closes it. Only for the holder of the lease, which ends with it. */
   remove(): Promise<void>;
   close(): Promise<void>;
+  /** Why its calls wait now, where they wait for a server by themselves. */
+  readonly waitsFor?: () => StoredError | null;
 }
 
 /** Rows by table, in the form of one version of the state. */
@@ -212,6 +219,12 @@ export interface BondStore {
   obligation(sink: string): Promise<number>;
 }
 
+/** The checkpoints of sinks that keep nothing themselves. */
+export interface CheckpointStore {
+  get(sink: string): Promise<Checkpoint | null>;
+  put(sink: string, checkpoint: Checkpoint): Promise<void>;
+}
+
 export interface SinkOpening {
   /** The bond in the sink's checkpoint; undefined: none. */
   readonly own: Bond | undefined;
@@ -228,10 +241,11 @@ export interface SinkEntry extends Pick<Bond, "state" | "session" | "batch"> {
 
 export interface SchemaStore {
   /**
-   * The version in force for this shape at this position: the one registered for an equal fingerprint at the latest
-   * position not after `position`, when no other shape lies in between; else a new one.
+   * For each of these shapes, of different tables, the version in force at this position: the one registered for an equal
+   * fingerprint at the latest position not after `position`, when no other shape lies in between; else a new one. In one
+   * transaction.
    */
-  resolve(shape: TableShape, position: Position): Promise<TableVersion>;
+  resolve(shapes: readonly TableShape[], position: Position): Promise<readonly TableVersion[]>;
   list(): Promise<readonly TableVersion[]>;
   /** In the order of the log. */
   versions(tableId: string): Promise<readonly TableVersion[]>;
@@ -340,6 +354,8 @@ export interface SnapshotStore {
   addKeys(sink: string, tableId: string, keys: readonly KeyText[], shape?: string): Promise<void>;
   /** The keys of these sinks and tables that have waited longest; null: of all tables. */
   keys(sinks: readonly string[], tableIds: readonly string[] | null, limit: number): Promise<readonly PendingKey[]>;
+  /** Ids of the tables of which keys are listed. */
+  tablesOfKeys(): Promise<readonly string[]>;
   removeKeys(ids: readonly number[], settled?: SettledKeys): Promise<void>;
   /** Indexes in `keys` of those that are listed. */
   listed(sink: string, tableId: string, keys: readonly KeyText[]): Promise<ReadonlySet<number>>;
@@ -398,6 +414,53 @@ export interface ComparisonStore {
   save(id: string, content: string): Promise<void>;
   get(id: string): Promise<string | null>;
   forget(id: string): Promise<void>;
+}
+
+/** One table in one sink. */
+export interface ProofPlace {
+  readonly table: string;
+  readonly sink: string;
+}
+
+/** What the continuous comparison knows of one table in one sink. */
+export interface ProofRecord extends ProofPlace {
+  /** Since when it is to be proven. */
+  readonly since: string;
+  /** When the range that waits longest was looked at last; null: never. */
+  readonly lookedAt: string | null;
+  /** Every row was equal at this time or later; null: some was never proven. */
+  readonly provenAt: string | null;
+  /** The same as a position of the source's log. */
+  readonly position: string | null;
+  readonly ranges: number;
+  /** Rows that differed at the last look at each range, and were not repaired. */
+  readonly missing: number;
+  readonly extra: number;
+  readonly different: number;
+}
+
+export type ProofFacts = Omit<ProofRecord, "since">;
+
+export interface ProofLedger extends ProofPlace {
+  /** How often it became void. */
+  readonly voided: number;
+  /** Null: nothing is proven. */
+  readonly content: string | null;
+}
+
+/**
+ * What the continuous comparison has proven. It becomes void in the transaction that stores why: rows are to be read
+ * again, the table has another shape, the sink was reset, or has gone back to an earlier batch.
+ */
+export interface ProofStore {
+  /** These are to be proven from here on, and no others, but for those of `kept`, tables that do not flow now. */
+  know(places: readonly ProofPlace[], kept: readonly string[]): Promise<void>;
+  list(): Promise<readonly ProofRecord[]>;
+  /** Those of these sinks that were looked at longest ago, and before this time. */
+  next(sinks: readonly string[], before: string, limit: number): Promise<readonly ProofPlace[]>;
+  ofTable(tableId: string): Promise<readonly ProofLedger[]>;
+  /** False, and without effect, if it became void since `ledger` was read. `step`: the batch of the sink's checkpoint. */
+  save(ledger: ProofLedger, record: ProofFacts, step: number, content: string): Promise<boolean>;
 }
 
 export interface WaitingLetters {

@@ -6,8 +6,9 @@
 import type { Condition, Verdict } from "../conditions/condition.ts";
 import type { Room } from "../disk-room.ts";
 import { NOT_COUNTED, type SourceCounts } from "./source-counters.ts";
+import type { SlowFunction } from "./log-admin.ts";
 import type { ReportSummary } from "./reconciliation.ts";
-import type { TableSnapshot, StoredError, WaitingLetters } from "./state-store.ts";
+import type { ProofRecord, TableSnapshot, StoredError, WaitingLetters } from "./state-store.ts";
 import type { TargetHint } from "./sink.ts";
 import type { SinkState } from "./telemetry.ts";
 
@@ -31,6 +32,18 @@ export interface ComparisonStatus {
   readonly drift: ReportSummary | null;
   readonly failure: StoredError | null;
   readonly overdueSince?: string | null;
+  readonly continuous?: ContinuousStatus | null;
+}
+
+/** With `reconcile.continuous`. */
+export interface ContinuousStatus {
+  readonly maxAgeSeconds: number;
+  readonly waits: string | null;
+  readonly places: number;
+  readonly neverProven: number;
+  readonly late: number;
+  readonly oldest: ProofRecord | null;
+  readonly drift: { readonly places: number; readonly rows: number; readonly worst: ProofRecord } | null;
 }
 
 export const SOURCE_ACTIVITIES = ["idle", "flowing", "slow", "blocked", "half-open", "away"] as const;
@@ -46,6 +59,7 @@ export interface PipelineStatus {
   readonly source: SourceStatus;
   readonly sinks: readonly SinkStatus[];
   readonly tables: TablesStatus;
+  readonly documents?: readonly DocumentStatus[];
   readonly unfinishedSnapshots: number;
   readonly snapshots: readonly SnapshotStatus[];
   /** Null if no daemon runs: then everything is as the state store last knew it. */
@@ -72,6 +86,7 @@ export interface SourceStatus extends SourceCounts {
   readonly log: KeptLogStatus | null;
   readonly warnings: readonly string[];
   readonly hints: readonly string[];
+  readonly slowFunctions: readonly SlowFunction[];
   readonly error: StoredError | null;
   readonly answeredAt: string | null;
   readonly unanswered: StoredError | null;
@@ -125,6 +140,18 @@ export interface SinkStatus {
   readonly deadRows?: number;
   readonly hints?: readonly TargetHint[];
   readonly rooms?: readonly Room[];
+}
+
+/** Objects made of rows of several tables (docs/documents.md). */
+export interface DocumentStatus {
+  readonly name: string;
+  readonly table: string;
+  readonly sinks: readonly string[];
+  readonly isFilled: boolean;
+  readonly lagSeconds: number | null;
+  readonly waiting: number;
+  readonly isMore: boolean;
+  readonly waitingSince: string | null;
 }
 
 /** A table, or a part of it, that is read beside the stream for one sink. Without keys: they are values of the source. */
@@ -228,6 +255,7 @@ export function pipelineStatus({ name, source, sinks }: Named, known: KnownStatu
       log: null,
       warnings: [],
       hints: [],
+      slowFunctions: [],
       ...NOT_COUNTED,
       answeredAt: null,
       unanswered: null,

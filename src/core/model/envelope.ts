@@ -15,7 +15,7 @@ import {
 } from "./block.ts";
 import { ByteWriter } from "../bytes.ts";
 import type { TableVersion } from "./schema.ts";
-import { CELL_UNCHANGED, CellMap } from "./tuple.ts";
+import { CELL_FAILED, CELL_UNCHANGED, CellMap } from "./tuple.ts";
 import { writeBase64 } from "../values/byte-strings.ts";
 import { writeUnixTimeJson } from "../values/calendar.ts";
 import { writeJson } from "../values/json.ts";
@@ -325,6 +325,7 @@ function writeCells(
       unchangedCount++;
       continue;
     }
+    if (kind === CELL_FAILED) continue;
     const name = names.columns[i]!;
     const skipped = isFirst ? 1 : 0;
     out.copy(name, skipped, name.length - skipped);

@@ -11,6 +11,8 @@ export interface Column {
   readonly nullable: boolean;
   /** Distinguishes this column from another one with the same name and type (Postgres: attnum). Stable under rename. */
   readonly identity: number;
+  /** A function of the configuration makes its values: of this column alone, which the source lacks, or of whole rows. */
+  readonly computed?: "column" | "row";
 }
 
 /** One version of a table's shape, valid from a position of the log on. Immutable; compared by identity. */
@@ -25,6 +27,8 @@ export interface TableVersion {
   readonly relation: number;
   /** The `relation` of each table that holds its rows, as far as they are known: its partitions. Not stored. */
   readonly parts?: readonly number[];
+  /** What else its values come from, as far as it is known. Not stored. */
+  readonly origins?: Origins;
   readonly columns: readonly Column[];
   /** Ordinals of the key's columns in `columns`, in key order; empty if the table has no key in this version. */
   readonly key: readonly number[];
@@ -51,6 +55,13 @@ export interface TableVersion {
   readonly ruled?: Ruled;
 }
 
+export interface Origins {
+  /** By column that the server computes, the columns that it computes it from. */
+  readonly generated: Readonly<Record<string, readonly string[]>>;
+  /** The tables from which this one inherits. */
+  readonly parents: readonly Pick<TableVersion, "id" | "schema" | "table">[];
+}
+
 /** How a column's values are hidden: keyed hash, a fixed text, their last characters only, null. */
 export type Mask = "hash" | "redact" | "partial" | "null";
 
@@ -61,6 +72,8 @@ export interface Ruled {
   /** The table at the source. */
   readonly source: Pick<TableVersion, "columns" | "key" | "fingerprint">;
   readonly lineage: readonly Lineage[];
+  /** Absent: no column is computed. */
+  readonly computed?: readonly ComputedLineage[];
   /** True if rows are left out. */
   readonly filtered: boolean;
   /** The key alone decides which rows are left out. Absent: any change of a row may decide it. */
@@ -75,6 +88,15 @@ export interface Lineage {
   /** Null: dropped. */
   readonly target: string | null;
   readonly mask: Mask | null;
+}
+
+/** A column that a function makes. */
+export interface ComputedLineage {
+  readonly target: string;
+  /** The columns that it gets, by their names at the source. */
+  readonly from: readonly string[];
+  /** As the configuration names it. */
+  readonly function: string;
 }
 
 /**

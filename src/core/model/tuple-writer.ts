@@ -1,5 +1,5 @@
 import type { ByteWriter } from "../bytes.ts";
-import { type CellMap, CELL_BINARY, CELL_NULL, CELL_TEXT, CELL_UNCHANGED } from "./tuple.ts";
+import { type CellMap, CELL_BINARY, CELL_FAILED, CELL_NULL, CELL_TEXT, CELL_UNCHANGED } from "./tuple.ts";
 
 /** Writes tuples in the layout of tuple.ts: `begin`, then exactly the announced number of cells. */
 export class TupleWriter {
@@ -36,10 +36,15 @@ export class TupleWriter {
     this.#value(CELL_BINARY, bytes, start, length);
   }
 
+  failed(bytes: Uint8Array, start: number, length: number): void {
+    this.#value(CELL_FAILED, bytes, start, length);
+  }
+
   /** Copies cell `i` of the tuple that `cells` maps, whatever its kind. `bytes` must not be the buffer of `out`. */
   copyCell(bytes: Uint8Array, cells: CellMap, i: number): void {
     const kind = cells.kind[i]!;
-    if (kind === CELL_TEXT || kind === CELL_BINARY) this.#value(kind, bytes, cells.start[i]!, cells.length[i]!);
+    if (kind === CELL_TEXT || kind === CELL_BINARY || kind === CELL_FAILED)
+      this.#value(kind, bytes, cells.start[i]!, cells.length[i]!);
     else this.out.byte(kind);
   }
 

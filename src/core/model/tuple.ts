@@ -4,7 +4,7 @@ import { invariant } from "../invariant.ts";
  * Rows as bytes. A tuple has the layout of Postgres' TupleData (protocol-logicalrep-message-formats in its manual), so
  * that rows of the WAL are used without copying; all other sources write the same layout:
  *
- *   Int16 cell count, then per cell a kind byte; for text and binary cells an Int32 length and that many bytes.
+ *   Int16 cell count, then per cell a kind byte; for text, binary and failed cells an Int32 length and that many bytes.
  *
  * Text cells contain UTF-8 in Postgres' output form with DateStyle ISO, IntervalStyle postgres, bytea_output hex,
  * extra_float_digits 3 and TimeZone UTC. Binary cells contain Postgres' send form (big-endian; times in microseconds
@@ -16,6 +16,11 @@ export const CELL_NULL = 0x6e; // 'n'
 export const CELL_UNCHANGED = 0x75; // 'u'
 export const CELL_TEXT = 0x74; // 't'
 export const CELL_BINARY = 0x62; // 'b'
+/**
+ * A computed column has no value, because its function failed; the cell's text says how. The row goes to no sink: it is a dead
+ * letter (runtime/compaction). Only columns that are `computed` have such cells.
+ */
+export const CELL_FAILED = 0x66; // 'f'
 
 /** V8 keeps vectors of up to 64 bytes in its own heap, where they cost next to nothing. */
 const CELLS_MIN = 16;
@@ -40,7 +45,7 @@ export class CellMap {
     for (let i = 0; i < count; i++) {
       const kind = bytes[at++]!;
       this.kind[i] = kind;
-      if (kind === CELL_TEXT || kind === CELL_BINARY) {
+      if (kind === CELL_TEXT || kind === CELL_BINARY || kind === CELL_FAILED) {
         const length = readInt32(bytes, at);
         this.start[i] = at + 4;
         this.length[i] = length;
@@ -69,7 +74,7 @@ export function tupleEnd(bytes: Uint8Array, offset: number): number {
   let at = offset + 2;
   while (count-- > 0) {
     const kind = bytes[at++]!;
-    if (kind === CELL_TEXT || kind === CELL_BINARY) at += 4 + readInt32(bytes, at);
+    if (kind === CELL_TEXT || kind === CELL_BINARY || kind === CELL_FAILED) at += 4 + readInt32(bytes, at);
   }
   return at;
 }
@@ -80,7 +85,7 @@ export function hasUnchanged(bytes: Uint8Array, offset: number): boolean {
   while (count-- > 0) {
     const kind = bytes[at++]!;
     if (kind === CELL_UNCHANGED) return true;
-    if (kind === CELL_TEXT || kind === CELL_BINARY) at += 4 + readInt32(bytes, at);
+    if (kind === CELL_TEXT || kind === CELL_BINARY || kind === CELL_FAILED) at += 4 + readInt32(bytes, at);
   }
   return false;
 }

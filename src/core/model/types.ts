@@ -18,14 +18,27 @@ export type ColumnType =
   | { readonly kind: "time" }
   | { readonly kind: "timestamp"; readonly zone: boolean }
   | { readonly kind: "uuid" }
-  | { readonly kind: "json" }
+  /** `shape`: what the values are, if that is known; null takes the place of any part. */
+  | { readonly kind: "json"; readonly shape?: JsonShape }
   | { readonly kind: "enum"; readonly labels: readonly string[] }
   | { readonly kind: "array"; readonly of: ColumnType }
+  /**
+   * Numbers of a float32, of a half (whose values all float32 has), or only those that are not zero. None is NaN or
+   * infinite. `dimension` null: any number of them; `isUpTo`: so many, or fewer.
+   */
+  | { readonly kind: "vector"; readonly form: VectorForm; readonly dimension: number | null; readonly isUpTo?: true }
   /**
    * Any other type: passed on as the source's text form. `attributes` of a composite type, or the bounds of a range: if
    * they change, so do the texts of its values.
    */
   | { readonly kind: "opaque"; readonly attributes?: readonly Attribute[] };
+
+export type VectorForm = "single" | "half" | "sparse";
+
+/** An object with these fields, or a bare value; or an array of them. */
+export type JsonShape =
+  | { readonly fields: readonly { readonly name: string; readonly type: ColumnType }[] }
+  | { readonly value: ColumnType };
 
 /** An attribute of a composite type; `identity` is its number at the source. */
 export interface Attribute {
@@ -47,11 +60,12 @@ export function hasBinaryForm(type: ColumnType): boolean {
     case "uuid":
     case "json":
     case "enum":
+    case "vector":
       return true;
     case "int":
       return type.signed || type.bits < 32;
     case "array":
-      return type.of.kind !== "array" && hasBinaryForm(type.of);
+      return type.of.kind !== "array" && type.of.kind !== "vector" && hasBinaryForm(type.of);
     case "opaque":
       return false;
     default:

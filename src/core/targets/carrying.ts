@@ -36,20 +36,26 @@ function isInOrder({ columns }: TableVersion): boolean {
 /**
  * `versions`: the shape of the complete copy, and those that the target has followed since; each can keep the rows of
  * the one before (`mayCarry`). `facts`: from a look at the catalogue that showed the last of them, while the table was
- * not rewritten since the copy.
+ * not rewritten since the copy. `kept`: what the sink holds of that version; of another column nothing need be null.
  *
  * A shape from a row of the stream gets its identities from the catalogue, which may be ahead. They count only if no
  * other set of columns fits: no name has changed its column; or no column was dropped, so that the shapes grow one
  * column at a time; or none was added, and a shape is the first or the last.
  */
-export function carriesRows(versions: readonly TableVersion[], facts: ColumnFacts): boolean {
+export function carriesRows(
+  versions: readonly TableVersion[],
+  facts: ColumnFacts,
+  kept: Pick<TableVersion, "columns"> | undefined = versions.at(-1),
+): boolean {
   const first = identitiesOf(versions[0]);
   const last = identitiesOf(versions.at(-1));
   const newest = Math.max(...first);
   // If a column was added and dropped meanwhile, it is unknown which shapes had it.
   if (facts.dropped.some((identity) => identity > newest)) return false;
   const added = last.filter((identity) => !first.includes(identity));
-  if (!added.every((identity) => identity > newest && facts.nullBefore.has(identity))) return false;
+  const isKept = new Set(identitiesOf(kept));
+  const isRight = (identity: number): boolean => facts.nullBefore.has(identity) || !isKept.has(identity);
+  if (!added.every((identity) => identity > newest && isRight(identity))) return false;
   const all = new Set([...first, ...last]);
   if (!versions.every((version) => identitiesOf(version).every((identity) => all.has(identity)))) return false;
   if (hasLastingNames(versions)) return true;
@@ -61,7 +67,7 @@ export function carriesRows(versions: readonly TableVersion[], facts: ColumnFact
   );
 }
 
-function identitiesOf(version: TableVersion | undefined): readonly number[] {
+function identitiesOf(version: Pick<TableVersion, "columns"> | undefined): readonly number[] {
   return version?.columns.map(({ identity }) => identity) ?? [];
 }
 

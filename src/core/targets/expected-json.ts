@@ -3,7 +3,9 @@
  * in values/json, and the way back: `reconcile` compares with it. Numbers count by their digits, strings by their
  * characters. White space, escapes and the order of an object's fields do not count.
  */
+import { isRecord } from "../checkpoint/stored-json.ts";
 import type { ColumnType } from "../model/types.ts";
+import { arrayElement } from "../values/array.ts";
 
 /** One spelling for equal JSON. */
 export function normalJson(text: string): string {
@@ -19,12 +21,8 @@ export function normalJson(text: string): string {
  */
 export function normalOf(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(normalOf).join(",")}]`;
-  if (!isObject(value)) return JSON.stringify(value);
+  if (!isRecord(value)) return JSON.stringify(value);
   return spelledFields(Object.entries(value).map(([name, field]) => [name, normalOf(field)]));
-}
-
-function isObject(value: unknown): value is object {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 /** Built as text, because an object of the engine may reorder its names. */
@@ -40,7 +38,7 @@ export function normalFields(text: string): ReadonlyMap<string, string> | null {
   return unlessTooDeep(
     () => {
       const value = exactJson(text);
-      return isObject(value) ? new Map(Object.entries(value).map(([name, field]) => [name, normalOf(field)])) : null;
+      return isRecord(value) ? new Map(Object.entries(value).map(([name, field]) => [name, normalOf(field)])) : null;
     },
     () => deepParts(text).fields,
   );
@@ -137,11 +135,11 @@ export function expectedJson(type: ColumnType, text: string): string | null {
   return value === null ? null : normalOf(value);
 }
 
-/** The text between the quotes of a scalar's JSON, and the normal JSON of an array. */
+/** The text between the quotes of a scalar's JSON, and the normal JSON of an array or a vector. */
 export function expectedPlain(type: ColumnType, text: string): string {
   if (type.kind === "json") return onOneLine(text);
   const value = expectedValue(type, text);
-  return type.kind === "array" ? normalOf(value) : unmarked(String(value));
+  return type.kind === "array" || type.kind === "vector" ? normalOf(value) : unmarked(String(value));
 }
 
 /** The exact JSON in a document of Millrace, character by character; a different text may still be equal JSON. */
@@ -182,6 +180,8 @@ function expectedValue(type: ColumnType, text: string): unknown {
       return isoTimestamp(text);
     case "array":
       return expectedArray(type.of, text);
+    case "vector":
+      return exactJson(type.form === "sparse" ? text.replace(/\/\d+$/, "").replaceAll(/\d+(?=:)/g, '"$&"') : text);
     case "decimal":
     case "text":
     case "uuid":
@@ -238,7 +238,7 @@ function expectedArray(of: ColumnType, text: string): unknown {
 
 /**
  * The text from which `expectedJson` makes this normal JSON, as a source prints a value of a key. It may be another
- * text where JSON does not tell (the lower bound of an array).
+ * text where JSON does not tell (the lower bound of an array, the dimensions of a sparse vector).
  */
 export function sourceText(type: ColumnType, normal: string): string {
   return sourceTextOf(type, JSON.parse(normal));
@@ -246,12 +246,13 @@ export function sourceText(type: ColumnType, normal: string): string {
 
 /** The same from what `expectedPlain` makes. */
 export function sourceTextOfPlain(type: ColumnType, plain: string): string {
-  if (type.kind === "array") return sourceText(type, plain);
+  if (type.kind === "array" || type.kind === "vector") return sourceText(type, plain);
   return type.kind === "json" ? plain : sourceScalar(type, plain);
 }
 
 function sourceTextOf(type: ColumnType, value: unknown): string {
   if (type.kind === "json") return sourceJson(value);
+  if (type.kind === "vector") return sourceVector(type.dimension, value);
   return type.kind === "array" ? sourceArray(type.of, value) : sourceScalar(type, unmarked(String(value)));
 }
 
@@ -279,6 +280,14 @@ function withEra(isoDay: string, clock: string): string {
   return `${shown}${rest}${clock}${year > 0 ? "" : " BC"}`;
 }
 
+/** As pgvector prints it. */
+function sourceVector(dimension: number | null, value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map((number) => unmarked(String(number))).join(",")}]`;
+  const entries = Object.entries(isRecord(value) ? value : {});
+  const last = Number(entries.at(-1)?.[0] ?? 1);
+  return `{${entries.map(([index, number]) => `${index}:${unmarked(String(number))}`).join(",")}}/${dimension ?? last}`;
+}
+
 /** As Postgres prints an array whose lower bounds are 1. */
 function sourceArray(of: ColumnType, value: unknown): string {
   const items = Array.isArray(value) ? value : [];
@@ -286,7 +295,7 @@ function sourceArray(of: ColumnType, value: unknown): string {
     if (item === null) return "NULL";
     if (Array.isArray(item) && of.kind !== "json") return sourceArray(of, item);
     const text = sourceTextOf(of, item);
-    return /^$|^null$|[ \t\n\v\f\r"\\{},]/i.test(text) ? `"${text.replaceAll(/["\\]/g, String.raw`\$&`)}"` : text;
+    return arrayElement(text);
   });
   return `{${texts.join(",")}}`;
 }
@@ -294,7 +303,7 @@ function sourceArray(of: ColumnType, value: unknown): string {
 /** As Postgres prints jsonb, the only JSON that can be a key: shorter names first. */
 function sourceJson(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(sourceJson).join(", ")}]`;
-  if (!isObject(value)) return spelled(value);
+  if (!isRecord(value)) return spelled(value);
   const inOrder = Object.entries(value)
     .map(([name, one]) => ({ name: Buffer.from(name), text: `${JSON.stringify(name)}: ${sourceJson(one)}` }))
     .toSorted((a, b) => a.name.length - b.name.length || a.name.compare(b.name));

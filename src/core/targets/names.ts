@@ -2,6 +2,7 @@
  * Names of targets: maps a name at the source to a name that the sink allows. Every rule here keeps different names
  * different, except letter case in index names, and the dot between schema and table: `collisions` finds those.
  */
+import type { TableName } from "../contracts/connector.ts";
 import { createHash } from "node:crypto";
 
 const HASH_DIGITS = 8;
@@ -22,9 +23,19 @@ export function shortened(name: string, byteCountMax: number): string {
 /** 255 minus the `-000001` of the index behind the alias. */
 export const INDEX_NAME_BYTES_MAX = 248;
 
+export interface IndexNaming {
+  readonly prefix: string;
+  /** Whether the tables are documents, which have no schema there. Default: false. */
+  readonly isOfDocuments?: boolean | undefined;
+}
+
+export function indexOf({ prefix, isOfDocuments = false }: IndexNaming, { schema, table }: TableName): string {
+  return indexName(prefix, isOfDocuments ? null : schema, table);
+}
+
 /** The index (alias) of a table: lower case; characters that an index name can't contain are percent-encoded. */
-export function indexName(prefix: string, schema: string, table: string): string {
-  const name = `${prefix}${schema}.${table}`.toLowerCase();
+export function indexName(prefix: string, schema: string | null, table: string): string {
+  const name = `${prefix}${schema === null ? "" : `${schema}.`}${table}`.toLowerCase();
   // Apart from percent and control characters, Elasticsearch and OpenSearch list these characters in their error.
   const encoded = name.replaceAll(/[%\\/*?"<>| ,#:\p{Cc}]/gu, percentEncoded);
   return shortened(encoded.replace(/^[-_+.]/, percentEncoded), INDEX_NAME_BYTES_MAX);

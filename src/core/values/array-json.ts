@@ -15,7 +15,7 @@ const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 const EQUALS = 0x3d;
 
-type WriteValue = (
+export type WriteValue = (
   out: ByteWriter,
   type: ColumnType,
   kind: number,

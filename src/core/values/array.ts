@@ -114,6 +114,11 @@ function writeQuoted(out: ByteWriter, bytes: Uint8Array, length: number): void {
   out.length = at;
 }
 
+/** The same of an element's text. */
+export function arrayElement(text: string): string {
+  return /^$|^null$|[ \t\n\v\f\r"\\{},]/i.test(text) ? `"${text.replaceAll(/["\\]/g, String.raw`\$&`)}"` : text;
+}
+
 function needsQuotes(bytes: Uint8Array, length: number): boolean {
   if (length === 0 || isNullWord(bytes, 0, length)) return true;
   for (let i = 0; i < length; i++) if (SPECIAL[bytes[i]!] === 1) return true;

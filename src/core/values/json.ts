@@ -6,6 +6,7 @@
  *   float          number, shortest digits           decimal    string with exactly the source's digits
  *   NaN, Infinity  strings                           bytes      base64
  *   json           as it is, on one line             array      (nested) array; lower bounds are not shown
+ *   vector         array; see vector.ts
  *   date, time, timestamp: see calendar.ts           others     string
  *
  * A JSON null in a json column and a null cell look alike here.
@@ -20,6 +21,7 @@ import { writeDateJsonFromText, writeTimeJsonFromText, writeTimestampJsonFromTex
 import { writeDateJson, writeTimeJson, writeTimestampJson } from "./calendar.ts";
 import { writeJsonString } from "./json-string.ts";
 import { jsonPrefixLength, writeBinaryInteger, writeBinaryText } from "./text.ts";
+import { writeVectorJson } from "./vector.ts";
 
 const QUOTE = 0x22;
 const NEWLINE = 0x0a;
@@ -56,6 +58,8 @@ export function writeJson(
       if (kind === CELL_TEXT) writeArrayJsonFromText(out, type.of, bytes, start, length, writeJson);
       else writeArrayJsonFromBinary(out, type.of, bytes, start, writeJson);
       return;
+    case "vector":
+      return writeVectorJson(out, type.form, kind, bytes, start, length);
     case "decimal":
     case "uuid":
     case "bytes":

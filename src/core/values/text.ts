@@ -12,6 +12,7 @@ import { writeDate, writeTime, writeTimestamp } from "./calendar.ts";
 import { writeDecimal } from "./decimal.ts";
 import { formatFloat32, formatFloat64, readFloat32, readFloat64 } from "./float.ts";
 import { writeInt64, writeInteger } from "./integer.ts";
+import { writeVector } from "./vector.ts";
 
 const TRUE = 0x74; // t
 const FALSE = 0x66; // f
@@ -78,6 +79,8 @@ export function writeBinaryText(
     }
     case "array":
       return writeBinaryArray(out, type.of, bytes, start, writeBinaryText);
+    case "vector":
+      return writeVector(out, type.form, bytes, start, length);
     case "opaque":
       return invariant(false, "opaque types have no binary form");
     default:

@@ -1,58 +1,37 @@
 import type { AuditEntry, AuditFacts } from "../../core/audit/audit-store.ts";
 import { clock } from "../format.ts";
+import { List, Section } from "./section.tsx";
 
 /** The newest entries of the audit log. */
 export function Actions({ entries, nowMs }: { readonly entries: readonly AuditEntry[]; readonly nowMs: number }) {
   return (
-    <section id="actions" aria-labelledby="actions-title">
-      <h2 id="actions-title">Actions of operators</h2>
+    <Section id="actions" title="Actions of operators">
       {entries.length === 0 ? (
         <p class="card soft">Nobody has done anything yet.</p>
       ) : (
-        <div class="card wide" tabIndex={0} role="group" aria-label="List of actions">
-          <table>
-            <thead>
-              <tr>
-                <th scope="col" class="text">
-                  when
-                </th>
-                <th scope="col" class="text">
-                  who
-                </th>
-                <th scope="col" class="text">
-                  action
-                </th>
-                <th scope="col" class="text">
-                  to
-                </th>
-                <th scope="col" class="text">
-                  result
-                </th>
-              </tr>
-            </thead>
-            <tbody>
-              {entries.map(({ id, at, who, via, action, subject, error, endedAt }) => (
-                <tr key={id}>
-                  <td class="text">{clock(at, nowMs)}</td>
-                  <td class="text">
-                    <bdi>{who}</bdi> <span class="soft">{via}</span>
-                  </td>
-                  <th scope="row" class="text">
-                    {action}
-                  </th>
-                  <td class="text">{subjectText(subject)}</td>
-                  <td class="text">
-                    <span class={`pill ${error !== null ? "bad" : endedAt === null ? "warning" : "good"}`}>
-                      {error ?? (endedAt === null ? "not ended" : "done")}
-                    </span>
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <List
+          of="actions"
+          texts={["when", "who", "action", "to", "result"]}
+          rows={entries.map(({ id, at, who, via, action, subject, error, endedAt }) => (
+            <tr key={id}>
+              <td class="text">{clock(at, nowMs)}</td>
+              <td class="text">
+                <bdi>{who}</bdi> <span class="soft">{via}</span>
+              </td>
+              <th scope="row" class="text">
+                {action}
+              </th>
+              <td class="text">{subjectText(subject)}</td>
+              <td class="text">
+                <span class={`pill ${error !== null ? "bad" : endedAt === null ? "warning" : "good"}`}>
+                  {error ?? (endedAt === null ? "not ended" : "done")}
+                </span>
+              </td>
+            </tr>
+          ))}
+        />
       )}
-    </section>
+    </Section>
   );
 }
 

@@ -1,7 +1,7 @@
 import type { Condition, Verdict } from "../../core/conditions/condition.ts";
 import type { StatusDocument } from "../../core/contracts/status.ts";
 import { Act } from "../act.tsx";
-import { ago, clock } from "../format.ts";
+import { ago, clock, sentence } from "../format.ts";
 
 /** The code of a table whose change waits. */
 const WAITS_FOR_APPROVAL = "MR1303";
@@ -51,10 +51,6 @@ export function Attention({ status: { verdict, conditions }, away, nowMs }: Prop
   );
 }
 
-function sentence(text: string): string {
-  return text.charAt(0).toUpperCase() + text.slice(1);
-}
-
 function Item({ condition, nowMs }: { readonly condition: Condition; readonly nowMs: number }) {
   const { level, kind, table, what, code, message, since, lastTried, meanwhile, fix } = condition;
   const more = [
@@ -87,12 +83,9 @@ function Approve({ table }: { readonly table: string }) {
         of={`table ${table}`}
         look="main"
         confirm={`Let table ${table} go on? The sinks follow its present shape, and its rows are read again.`}
-        order={{
-          method: "POST",
-          path: "/api/v1/snapshots",
-          body: { tables: [table] },
-          done: `Table ${table} goes on.`,
-        }}
+        path="/api/v1/snapshots"
+        body={{ tables: [table] }}
+        done={`Table ${table} goes on.`}
       />
     </p>
   );

@@ -1,6 +1,7 @@
 import type { HistoryPoint, SinkPoint } from "../../ops/dashboard/view.ts";
 import { Chart, type Line } from "../chart.tsx";
 import { bytes, rate, seconds } from "../format.ts";
+import { Section } from "./section.tsx";
 
 const COLORS = 8;
 
@@ -18,8 +19,7 @@ export function Charts({ points, nowMs }: { readonly points: readonly HistoryPoi
     }));
   const shared = { times, nowMs };
   return (
-    <section id="charts" aria-labelledby="charts-title">
-      <h2 id="charts-title">Charts</h2>
+    <Section id="charts" title="Charts">
       <div class="grid two">
         <Chart
           {...shared}
@@ -55,6 +55,6 @@ export function Charts({ points, nowMs }: { readonly points: readonly HistoryPoi
           unit={1024}
         />
       </div>
-    </section>
+    </Section>
   );
 }

@@ -2,6 +2,7 @@ import { useState } from "preact/hooks";
 import type { LetterGroupView, LetterView } from "../../ops/dashboard/view.ts";
 import { Act } from "../act.tsx";
 import { ago, count, many } from "../format.ts";
+import { List, Section } from "./section.tsx";
 
 interface LettersProps {
   readonly groups: readonly LetterGroupView[];
@@ -13,56 +14,42 @@ interface LettersProps {
 export function Letters({ groups, letters, nowMs }: LettersProps) {
   const total = groups.reduce((sum, group) => sum + group.count, 0);
   return (
-    <section id="letters" aria-labelledby="letters-title">
-      <div class="heading">
-        <h2 id="letters-title">Dead letters</h2>
-        {groups.length > 0 && (
-          <span class="buttons">
+    <Section
+      id="letters"
+      title="Dead letters"
+      beside={
+        <span class="buttons">
+          {groups.length > 0 && (
             <Act
               label="Replay all"
               of="dead letters"
               look="main"
-              order={{ method: "POST", path: "/api/v1/dlq/replay", body: {}, done: "The rows were read again." }}
+              path="/api/v1/dlq/replay"
+              body={{}}
+              done="The rows were read again."
             />
-          </span>
-        )}
-      </div>
+          )}
+        </span>
+      }
+    >
       {groups.length === 0 ? (
         <p class="card soft">No row was refused.</p>
       ) : (
-        <div class="card wide" tabIndex={0} role="group" aria-label="List of dead letters">
-          <table>
-            <thead>
-              <tr>
-                <th scope="col" class="text">
-                  why
-                </th>
-                <th scope="col" class="text">
-                  table
-                </th>
-                <th scope="col" class="text">
-                  sink
-                </th>
-                <th scope="col">rows</th>
-                <th scope="col">newest</th>
-                <th scope="col">
-                  <span class="hidden">actions</span>
-                </th>
-              </tr>
-            </thead>
-            <tbody>
-              {groups.map((group) => (
-                <Group key={placeOf(group)} group={group} letters={letters} nowMs={nowMs} />
-              ))}
-            </tbody>
-          </table>
+        <List
+          of="dead letters"
+          texts={["why", "table", "sink"]}
+          figures={["rows", "newest", ""]}
+          rows={groups.map((group) => (
+            <Group key={placeOf(group)} group={group} letters={letters} nowMs={nowMs} />
+          ))}
+        >
           <p class="soft">
             {many(total, "row")} in {many(groups.length, "group")}. Keys and values are shown by{" "}
             <code>millrace dlq show ID</code> alone.
           </p>
-        </div>
+        </List>
       )}
-    </section>
+    </Section>
   );
 }
 
@@ -150,22 +137,15 @@ function Settle({ ids, of, confirm }: SettleProps) {
   const were = ids.length === 1 ? "was" : "were";
   return (
     <span class="buttons">
-      <Act
-        label="Replay"
-        of={of}
-        order={{
-          method: "POST",
-          path: "/api/v1/dlq/replay",
-          body: { ids },
-          done: `${rows} ${were} read again.`,
-        }}
-      />
+      <Act label="Replay" of={of} path="/api/v1/dlq/replay" body={{ ids }} done={`${rows} ${were} read again.`} />
       <Act
         label="Discard"
         of={of}
         look="danger"
         confirm={confirm}
-        order={{ method: "POST", path: "/api/v1/dlq/discard", body: { ids }, done: `${rows} ${were} discarded.` }}
+        path="/api/v1/dlq/discard"
+        body={{ ids }}
+        done={`${rows} ${were} discarded.`}
       />
     </span>
   );

@@ -1,5 +1,6 @@
 import type { StatusDocument } from "../../core/contracts/status.ts";
 import { bytes, duration, seconds } from "../format.ts";
+import { List, Section } from "./section.tsx";
 
 /** Postgres' words for log that it is not about to remove. */
 const SAFE: ReadonlySet<string> = new Set(["reserved", "extended"]);
@@ -8,23 +9,13 @@ export function Offsets({ status: { source, sinks } }: { readonly status: Status
   const { kind, up, position, acknowledged, lagBytes, lagSeconds, retainedBytes, safeBytes, safeSeconds, log } = source;
   const left = safeSeconds === null ? (safeBytes === null ? "no limit" : bytes(safeBytes)) : duration(safeSeconds);
   return (
-    <section id="offsets" aria-labelledby="offsets-title">
-      <h2 id="offsets-title">Offsets</h2>
-      <div class="card wide" tabIndex={0} role="group" aria-label="List of offsets">
-        <table>
-          <thead>
-            <tr>
-              <th scope="col" class="text">
-                what
-              </th>
-              <th scope="col" class="text">
-                position
-              </th>
-              <th scope="col">behind</th>
-              <th scope="col">log</th>
-            </tr>
-          </thead>
-          <tbody>
+    <Section id="offsets" title="Offsets">
+      <List
+        of="offsets"
+        texts={["what", "position"]}
+        figures={["behind", "log"]}
+        rows={
+          <>
             <tr>
               <th scope="row" class="text">
                 source, read up to <span class={`pill ${up ? "good" : "bad"}`}>{up ? kind : `${kind}, away`}</span>
@@ -61,9 +52,9 @@ export function Offsets({ status: { source, sinks } }: { readonly status: Status
                 <td>{bytes(log)}</td>
               </tr>
             ))}
-          </tbody>
-        </table>
-      </div>
-    </section>
+          </>
+        }
+      />
+    </Section>
   );
 }

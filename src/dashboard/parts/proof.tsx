@@ -1,6 +1,7 @@
 import type { ReportSummary } from "../../core/contracts/reconciliation.ts";
-import type { StatusDocument } from "../../core/contracts/status.ts";
+import type { ContinuousStatus, StatusDocument } from "../../core/contracts/status.ts";
 import { ago, clock, count, duration } from "../format.ts";
+import { List, Section } from "./section.tsx";
 
 interface ProofProps {
   readonly status: StatusDocument;
@@ -12,47 +13,36 @@ const SHOWN_MAX = 15;
 
 /** Comparisons of the sinks with the source. */
 export function Proof({ status: { reconcile }, reports, nowMs }: ProofProps) {
-  const { next } = reconcile;
+  const { next, continuous } = reconcile;
+  const planned = next === null ? "no comparison is planned" : `next: ${clock(next, nowMs)}`;
   return (
-    <section id="proof" aria-labelledby="proof-title">
-      <div class="heading">
-        <h2 id="proof-title">Proof</h2>
-        <span class="soft">{next === null ? "no comparison is planned" : `next: ${clock(next, nowMs)}`}</span>
-      </div>
+    <Section
+      id="proof"
+      title="Proof"
+      beside={<span class="soft">{continuous == null ? planned : proofText(continuous, nowMs)}</span>}
+    >
       {reports.length === 0 ? (
         <p class="card soft">
           No comparison has ended yet. <code>millrace reconcile</code> compares every row of every sink with the source.
         </p>
       ) : (
-        <div class="card wide" tabIndex={0} role="group" aria-label="List of comparisons">
-          <table>
-            <thead>
-              <tr>
-                <th scope="col" class="text">
-                  comparison
-                </th>
-                <th scope="col" class="text">
-                  result
-                </th>
-                <th scope="col">rows</th>
-                <th scope="col">missing</th>
-                <th scope="col">extra</th>
-                <th scope="col">different</th>
-                <th scope="col">repaired</th>
-                <th scope="col">took</th>
-                <th scope="col">ended</th>
-              </tr>
-            </thead>
-            <tbody>
-              {reports.slice(0, SHOWN_MAX).map((report) => (
-                <Report key={report.id} report={report} nowMs={nowMs} />
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <List
+          of="comparisons"
+          texts={["comparison", "result"]}
+          figures={["rows", "missing", "extra", "different", "repaired", "took", "ended"]}
+          rows={reports.slice(0, SHOWN_MAX).map((report) => (
+            <Report key={report.id} report={report} nowMs={nowMs} />
+          ))}
+        />
       )}
-    </section>
+    </Section>
   );
+}
+
+function proofText({ oldest, neverProven, places, waits }: ContinuousStatus, nowMs: number): string {
+  const pause = waits === null ? "" : `, stands back: ${waits}`;
+  if (neverProven > 0) return `${count(places - neverProven)} of ${count(places)} proven${pause}`;
+  return oldest?.provenAt == null ? "nothing to prove" : `the oldest proof: ${ago(oldest.provenAt, nowMs)}${pause}`;
 }
 
 function Report({ report, nowMs }: { readonly report: ReportSummary; readonly nowMs: number }) {

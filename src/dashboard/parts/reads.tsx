@@ -1,6 +1,7 @@
 import type { CopyStatus, ReadProgress, SnapshotStatus, StatusDocument } from "../../core/contracts/status.ts";
 import { Act } from "../act.tsx";
 import { ago, count, duration, many } from "../format.ts";
+import { Section } from "./section.tsx";
 
 interface ReadsProps {
   readonly status: StatusDocument;
@@ -13,8 +14,7 @@ export function Reads({ status, reads, nowMs }: ReadsProps) {
   const { unfinishedSnapshots: snapshots, source } = status;
   const copy = source.copy !== null && source.copy.tablesDone < source.copy.tableCount ? source.copy : null;
   return (
-    <section id="reads" aria-labelledby="reads-title">
-      <h2 id="reads-title">Reads beside the stream</h2>
+    <Section id="reads" title="Reads beside the stream">
       <div class="card">
         {copy !== null && <Copy copy={copy} nowMs={nowMs} />}
         {reads.map((snapshot) => (
@@ -24,7 +24,7 @@ export function Reads({ status, reads, nowMs }: ReadsProps) {
           <p class="soft">{snapshots === 0 ? "No table is being read." : `${many(snapshots, "read")} to do.`}</p>
         )}
       </div>
-    </section>
+    </Section>
   );
 }
 
@@ -69,7 +69,9 @@ function Read({ snapshot, nowMs }: { readonly snapshot: SnapshotStatus; readonly
           label="Cancel"
           of={`the read of ${tableId} for ${sink}`}
           confirm={`Stop reading ${tableId} for ${sink}? Rows that were read stay.`}
-          order={{ method: "DELETE", path: `/api/v1/snapshots/${id}`, done: `The read of ${tableId} was cancelled.` }}
+          method="DELETE"
+          path={`/api/v1/snapshots/${id}`}
+          done={`The read of ${tableId} was cancelled.`}
         />
       )}
     </div>

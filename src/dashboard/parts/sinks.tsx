@@ -1,17 +1,17 @@
 import type { SinkStatus, StatusDocument } from "../../core/contracts/status.ts";
-import { Act } from "../act.tsx";
 import { bytes, count, seconds } from "../format.ts";
+import { Controls } from "./controls.tsx";
+import { Section } from "./section.tsx";
 
 export function Sinks({ status: { sinks } }: { readonly status: StatusDocument }) {
   return (
-    <section id="sinks" aria-labelledby="sinks-title">
-      <h2 id="sinks-title">Sinks</h2>
+    <Section id="sinks" title="Sinks">
       <div class="grid two">
         {sinks.map((sink) => (
           <Sink key={sink.name} sink={sink} />
         ))}
       </div>
-    </section>
+    </Section>
   );
 }
 
@@ -28,8 +28,6 @@ const LOOKS: Readonly<Record<string, string>> = {
 function Sink({ sink }: { readonly sink: SinkStatus }) {
   const { name, kind, state, position, lagSeconds, lagBytes, deadLetters, error, catchingUp, waitsFor, activity } =
     sink;
-  const isStopped = state === "paused" || state === "failed";
-  const body = { sink: name };
   return (
     <article class="card sink" aria-labelledby={`sink-${name}`}>
       <header>
@@ -57,28 +55,15 @@ function Sink({ sink }: { readonly sink: SinkStatus }) {
         </div>
       )}
       <p class="buttons">
-        {isStopped ? (
-          <Act
-            label="Resume"
-            of={`sink ${name}`}
-            look="main"
-            order={{ method: "POST", path: "/api/v1/resume", body, done: `Sink ${name} goes on.` }}
-          />
-        ) : (
-          <Act
-            label="Pause"
-            of={`sink ${name}`}
-            confirm={`Pause sink ${name}? It stays paused over restarts, and the source keeps its log until it continues.`}
-            order={{ method: "POST", path: "/api/v1/pause", body, done: `Sink ${name} is paused.` }}
-          />
-        )}
-        <Act
-          label="Resync"
+        <Controls
           of={`sink ${name}`}
-          confirm={`Read every table again for sink ${name}? Changes go on arriving meanwhile.`}
-          order={{
-            method: "POST",
-            path: "/api/v1/snapshots",
+          isPaused={state === "paused" || state === "failed"}
+          pause={{
+            confirm: `Pause sink ${name}? It stays paused over restarts, and the source keeps its log until it continues.`,
+            body: { sink: name },
+          }}
+          resync={{
+            confirm: `Read every table again for sink ${name}? Changes go on arriving meanwhile.`,
             body: { sinks: [name] },
             done: `Every table is read again for sink ${name}.`,
           }}

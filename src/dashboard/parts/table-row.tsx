@@ -1,7 +1,7 @@
 import { useState } from "preact/hooks";
 import type { ProofView, TableSinkView, TableView } from "../../ops/dashboard/view.ts";
-import { Act } from "../act.tsx";
-import { ago, count, many } from "../format.ts";
+import { ago, count, many, sentence } from "../format.ts";
+import { Controls } from "./controls.tsx";
 
 type SinkState = "paused" | "suspended";
 
@@ -104,34 +104,19 @@ interface ActionsProps {
 function Actions({ table, sink, isPaused }: ActionsProps) {
   const of = sink === null ? `table ${table}` : `table ${table} in sink ${sink}`;
   const where = sink === null ? "every sink" : `sink ${sink}`;
-  const done = sink === null ? `Table ${table}` : `Table ${table} in sink ${sink}`;
-  const body = { ...(sink === null ? {} : { sink }), tables: [table] };
   return (
     <span class="buttons">
-      {isPaused ? (
-        <Act
-          label="Resume"
-          of={of}
-          look="main"
-          order={{ method: "POST", path: "/api/v1/resume", body, done: `${done} goes on.` }}
-        />
-      ) : (
-        <Act
-          label="Pause"
-          of={of}
-          confirm={`Pause table ${table} in ${where}? Its changes are skipped, and its rows are read again when it goes on.`}
-          order={{ method: "POST", path: "/api/v1/pause", body, done: `${done} is paused.` }}
-        />
-      )}
-      <Act
-        label="Resync"
+      <Controls
         of={of}
-        confirm={`Read table ${table} again for ${where}? A suspended table is followed again.`}
-        order={{
-          method: "POST",
-          path: "/api/v1/snapshots",
+        isPaused={isPaused}
+        pause={{
+          confirm: `Pause table ${table} in ${where}? Its changes are skipped, and its rows are read again when it goes on.`,
+          body: { ...(sink === null ? {} : { sink }), tables: [table] },
+        }}
+        resync={{
+          confirm: `Read table ${table} again for ${where}? A suspended table is followed again.`,
           body: { tables: [table], ...(sink === null ? {} : { sinks: [sink] }) },
-          done: `${done} is read again.`,
+          done: `${sentence(of)} is read again.`,
         }}
       />
     </span>

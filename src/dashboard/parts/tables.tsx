@@ -2,6 +2,7 @@ import { useState } from "preact/hooks";
 import { type StatusDocument, TABLE_PAUSED } from "../../core/contracts/status.ts";
 import type { TableView } from "../../ops/dashboard/view.ts";
 import { many } from "../format.ts";
+import { List, Section } from "./section.tsx";
 import { FOLLOWED, TableRow, type TableState } from "./table-row.tsx";
 
 interface TablesProps {
@@ -25,9 +26,10 @@ export function Tables({ status, tables, nowMs }: TablesProps) {
     .toSorted((a, b) => Number(states.has(b.table)) - Number(states.has(a.table)) || a.table.localeCompare(b.table));
   const { refused } = status.tables;
   return (
-    <section id="tables" aria-labelledby="tables-title">
-      <div class="heading">
-        <h2 id="tables-title">Tables</h2>
+    <Section
+      id="tables"
+      title="Tables"
+      beside={
         <input
           type="search"
           placeholder="Find a table"
@@ -35,33 +37,16 @@ export function Tables({ status, tables, nowMs }: TablesProps) {
           value={search}
           onInput={({ currentTarget }) => setSearch(currentTarget.value)}
         />
-      </div>
-      <div class="card wide" tabIndex={0} role="group" aria-label="List of tables">
-        <table>
-          <thead>
-            <tr>
-              <th scope="col" class="text">
-                table
-              </th>
-              <th scope="col" class="text">
-                state
-              </th>
-              <th scope="col">shape</th>
-              <th scope="col">columns</th>
-              <th scope="col">rows</th>
-              <th scope="col">last change</th>
-              <th scope="col">compared</th>
-              <th scope="col">
-                <span class="hidden">actions</span>
-              </th>
-            </tr>
-          </thead>
-          <tbody>
-            {found.slice(0, SHOWN_MAX).map((table) => (
-              <TableRow key={table.table} table={table} state={states.get(table.table) ?? FOLLOWED} nowMs={nowMs} />
-            ))}
-          </tbody>
-        </table>
+      }
+    >
+      <List
+        of="tables"
+        texts={["table", "state"]}
+        figures={["shape", "columns", "rows", "last change", "compared", ""]}
+        rows={found.slice(0, SHOWN_MAX).map((table) => (
+          <TableRow key={table.table} table={table} state={states.get(table.table) ?? FOLLOWED} nowMs={nowMs} />
+        ))}
+      >
         {tables.length > 0 && (
           <p class="soft">
             Rows: ≈ estimated by the source's statistics, = counted by the last comparison. A table opens to its sinks.
@@ -73,7 +58,7 @@ export function Tables({ status, tables, nowMs }: TablesProps) {
         {found.length > SHOWN_MAX && (
           <p class="soft">{many(found.length - SHOWN_MAX, "more table")}: the search finds them.</p>
         )}
-      </div>
+      </List>
       {refused.length > 0 && (
         <details class="card">
           <summary>{many(refused.length, "table is", "tables are")} left out</summary>
@@ -88,7 +73,7 @@ export function Tables({ status, tables, nowMs }: TablesProps) {
           </ul>
         </details>
       )}
-    </section>
+    </Section>
   );
 }
 

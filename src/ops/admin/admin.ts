@@ -9,6 +9,7 @@ import { dashboardPage, PAGE_PATH } from "../dashboard/page.ts";
 import {
   AUDIT,
   DISCARD,
+  FRESH,
   NUMBERED,
   QUERY,
   RECONCILE,
@@ -20,8 +21,7 @@ import {
   VIEW,
   WAIT,
 } from "./bodies.ts";
-import { admit, askerOf, type Entrance, isLook, roleOf } from "./admission.ts";
-import { failure } from "./failure.ts";
+import { admit, askerOf, type Entrance, failure, FRESH_PATH, isLook, roleOf } from "./admission.ts";
 import { openApi } from "./openapi.ts";
 import type { AdminPort, LetterBody, QueryBody, SnapshotBody } from "./port.ts";
 
@@ -31,7 +31,8 @@ const QUIET_PATHS = new Set(["/api/v1/wait", "/api/v1/query"]);
 /** Enough for the numbers of 10,000 dead letters. */
 const BODY_BYTES_MAX = 256 * 1024;
 const HEADER_BYTES_MAX = 8 * 1024;
-const CONNECTIONS_MAX = 256;
+/** Applications that wait for a sink hold one each. */
+const CONNECTIONS_MAX = 4_096;
 /** A request must have arrived within this time, and its headers within the next one. */
 const REQUEST_MS_MAX = 10_000;
 const HEADERS_MS_MAX = 5_000;
@@ -151,6 +152,12 @@ function addReads(app: FastifyInstance, port: AdminPort, entrance: Entrance): vo
     { ...LOOK, schema: { querystring: VIEW } },
     async (request) => ({ ...(await port.view(request.query.since)), role: roleOf(request, entrance) }),
   );
+  type Fresh = { at?: string; sink?: string; table: string[]; timeout: number };
+  app.get<{ Querystring: Fresh }>(FRESH_PATH, { schema: { querystring: FRESH } }, async ({ query }, reply) => {
+    const { at = null, sink = null, table: tables, timeout } = query;
+    const answer = await port.fresh({ at, sink, tables }, timeout);
+    return await reply.code(answer.reached ? 200 : 504).send(answer);
+  });
   app.get("/api/v1/snapshots", LOOK, async () => await port.snapshots());
   app.get("/api/v1/reports", LOOK, async () => ({ reports: await port.reports() }));
   app.get<{ Querystring: { limit: number } }>(

@@ -1,7 +1,6 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import { isIP } from "node:net";
 import type { FastifyReply, FastifyRequest } from "fastify";
-import { failure } from "./failure.ts";
 import { PAGE_PATH } from "../dashboard/page.ts";
 import type { RateLimit } from "./rate-limit.ts";
 
@@ -27,6 +26,8 @@ export type Entrance =
       readonly limit: RateLimit;
     };
 
+/** Applications ask here at each of their commits: what they may send is bounded by the connections. */
+export const FRESH_PATH = "/api/v1/fresh";
 /** Open to everybody: supervisors ask here. */
 const OPEN_PATHS = new Set(["/healthz", "/readyz"]);
 /** The user agent of our command line, with the system's name of its user. */
@@ -39,8 +40,11 @@ const WRONG_TOKEN_COST = 20;
 export async function admit(request: FastifyRequest, reply: FastifyReply, entrance: Entrance): Promise<void> {
   if (entrance.kind === "socket") return;
   const { tokens, hosts, limit } = entrance;
-  const isOpen = OPEN_PATHS.has(request.routeOptions.url ?? "");
-  const waitSeconds = isOpen ? 0 : limit.waitSeconds(request.ip);
+  const path = request.routeOptions.url ?? "";
+  const isOpen = OPEN_PATHS.has(path);
+  const isUnlimited =
+    isOpen || (path === FRESH_PATH && (tokens.length === 0 || tokenOf(request, tokens) !== undefined));
+  const waitSeconds = isUnlimited ? 0 : limit.waitSeconds(request.ip);
   if (waitSeconds > 0) {
     await reply
       .code(429)
@@ -118,4 +122,9 @@ function tokenOf(request: FastifyRequest, tokens: readonly Token[]): Token | und
   let found: Token | undefined;
   for (const token of tokens) if (timingSafeEqual(Buffer.from(token.sha256, "hex"), digest)) found = token;
   return found;
+}
+
+/** The form of every refusal of the admin interface. */
+export function failure(code: string, message: string, hint: string | null = null) {
+  return { error: { code, message, hint } };
 }

@@ -3,6 +3,7 @@
  * refused.
  */
 import * as z from "zod";
+import { duration } from "../../core/values/quantity-keys.ts";
 
 const names = z.array(z.string());
 const DAY_MS = 86_400_000;
@@ -23,6 +24,24 @@ export const SNAPSHOT = z.strictObject({
 export const SNAPSHOT_WITH_CONDITION = SNAPSHOT.extend({ where: z.string().nullish() });
 
 export const WAIT = z.strictObject({ timeoutMs: z.number().min(0).max(DAY_MS).optional().describe("Default: 60000.") });
+
+const FRESH_MS_MAX = 3_600_000;
+
+/** In the query of a URL. */
+export const FRESH = z.object({
+  at: z
+    .string()
+    .min(1)
+    .max(10_000)
+    .optional()
+    .describe("The token of a commit; left out: all that is committed by now."),
+  sink: z.string().optional().describe("One sink; left out: all."),
+  table: z
+    .union([z.string().transform((one) => [one]), names])
+    .default([])
+    .describe("These tables alone, as schema.table; left out: all of the sink."),
+  timeout: duration(0, FRESH_MS_MAX).prefault("2s").describe("How long to wait: 500ms, 2s."),
+});
 
 const LETTERS = {
   ids: z.array(z.int().min(1)).max(10_000).nullish().describe("Numbers of dead letters; left out: all that wait."),

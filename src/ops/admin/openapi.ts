@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { AUDIT, CHOICE, DISCARD, REPLAY, SNAPSHOT, VIEW, WAIT } from "./bodies.ts";
+import { AUDIT, CHOICE, DISCARD, FRESH, REPLAY, SNAPSHOT, VIEW, WAIT } from "./bodies.ts";
 import { schemaOf, STATUS_FIELDS } from "../status-fields.ts";
 
 /**
@@ -36,6 +36,17 @@ function reads(): object {
     "/api/v1/status": get("The document of `millrace status --json`.", {
       200: json(schemaOf(STATUS_FIELDS)),
     }),
+    "/api/v1/fresh": get(
+      "Answers when a sink has everything before the token of a commit (200), or after the timeout (504); 409: the token can't be compared with the log.",
+      { 200: json(FRESHNESS), 504: json(FRESHNESS), 409: json({ $ref: "#/components/schemas/Error" }) },
+      {
+        parameters: (["at", "sink", "table", "timeout"] as const).map((name) => ({
+          name,
+          in: "query",
+          schema: z.toJSONSchema(FRESH.shape[name], { io: "input" }),
+        })),
+      },
+    ),
     "/api/v1/reports": get("Past comparisons, newest first.", {
       200: json({ type: "object", properties: { reports: { type: "array", items: OBJECT } } }),
     }),
@@ -107,6 +118,15 @@ const READINESS = {
   type: "object",
   required: ["ready", "reasons"],
   properties: { ready: BOOLEAN, reasons: { ...TEXTS, description: "Empty if ready." } },
+} as const;
+const FRESHNESS = {
+  type: "object",
+  required: ["reached", "position", "missing"],
+  properties: {
+    reached: BOOLEAN,
+    position: { type: ["string", "null"], description: "Up to where the sink has everything; of several the lowest." },
+    missing: { ...TEXTS, description: "Empty if reached." },
+  },
 } as const;
 const ERROR = {
   type: "object",

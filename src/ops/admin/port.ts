@@ -2,6 +2,7 @@ import type { AuditEntry } from "../../core/audit/audit-store.ts";
 import type { DaemonView } from "../dashboard/view.ts";
 import type { ReconcileRequest } from "../../core/contracts/reconciliation.ts";
 import type { StatusDocument } from "../../core/contracts/status.ts";
+import type { FreshAnswer, FreshRequest } from "../../core/contracts/freshness.ts";
 import type { Order } from "../../core/audit/audited.ts";
 
 /** What the admin interface can show and do. */
@@ -14,6 +15,7 @@ export interface AdminPort {
   readonly pause: (sink: string | null, tables: readonly string[]) => Promise<void>;
   readonly resume: (sink: string | null, tables: readonly string[]) => Promise<void>;
   readonly wait: (timeoutMs: number) => Promise<{ readonly reached: boolean; readonly missing: readonly string[] }>;
+  readonly fresh: (request: FreshRequest, timeoutMs: number) => Promise<FreshAnswer>;
   readonly startSnapshot: (request: SnapshotBody) => Promise<readonly string[]>;
   readonly snapshots: () => Promise<readonly object[]>;
   readonly cancelSnapshot: (id: number) => Promise<boolean>;

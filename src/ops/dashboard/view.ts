@@ -1,6 +1,5 @@
 import type { DeadLetter } from "../../core/contracts/state-store.ts";
 import type { SnapshotStatus } from "../../core/contracts/status.ts";
-import { groupsOf, type LetterGroup } from "./letter-groups.ts";
 import type { TableActivity } from "./activity.ts";
 
 /** What the dashboard shows beside the status. It holds no keys and no values of rows. */
@@ -125,6 +124,32 @@ const READS_MAX = 100;
 
 export function readsOf(snapshots: readonly SnapshotStatus[]): readonly SnapshotStatus[] {
   return snapshots.filter(({ state }) => state === "waiting" || state === "running").slice(0, READS_MAX);
+}
+
+export interface LetterGroup {
+  readonly sink: string;
+  readonly table: string;
+  readonly code: string;
+  readonly cause: string;
+  readonly count: number;
+  readonly oldest: string;
+  readonly newest: string;
+}
+
+/** Letters with the same sink, table and cause, the largest group first; with the numbers of each, the lowest first. */
+export function groupsOf(
+  letters: readonly DeadLetter[],
+): readonly (LetterGroup & { readonly ids: readonly number[] })[] {
+  const byCause = Map.groupBy(letters, ({ sink, tableId, code, reason }) =>
+    JSON.stringify([sink, tableId, code, reason]),
+  );
+  const groups = [...byCause.values()].map((own) => {
+    const { sink, tableId: table, code, reason: cause } = own[0]!;
+    const times = own.map(({ createdAt }) => createdAt).toSorted();
+    const ids = own.map(({ id }) => id).toSorted((a, b) => a - b);
+    return { sink, table, code, cause, count: own.length, oldest: times[0]!, newest: times.at(-1)!, ids };
+  });
+  return groups.toSorted((a, b) => b.count - a.count);
 }
 
 export interface LetterGroupView extends LetterGroup {

@@ -1,7 +1,6 @@
 /** The numbers that `/metrics` serves, in the form that OpenTelemetry's exporters take. */
 import type * as api from "@opentelemetry/api";
 import type * as sdk from "@opentelemetry/sdk-metrics";
-import { hrTime } from "./times.ts";
 
 /** A sample of the registry; a histogram's are told apart by `metricName`. */
 export interface Sample {
@@ -67,4 +66,10 @@ function histogramPoints(name: string, values: readonly Sample[], times: Times):
     const counts = buckets.map(({ value }, i) => value - (buckets[i - 1]?.value ?? 0));
     return { ...times, attributes, value: { buckets: { boundaries, counts }, sum: only("sum"), count: only("count") } };
   });
+}
+
+/** Seconds, and the nanoseconds of the last one. */
+export function hrTime(ms: number): api.HrTime {
+  const seconds = Math.floor(ms / 1000);
+  return [seconds, Math.round((ms - seconds * 1000) * 1e6)];
 }

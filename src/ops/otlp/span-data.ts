@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import type * as api from "@opentelemetry/api";
 import type { OTLPTraceExporter } from "@opentelemetry/exporter-trace-otlp-proto";
 import { LATENCY_PARTS } from "../../core/contracts/telemetry.ts";
-import { hrTime } from "./times.ts";
+import { hrTime } from "./metric-data.ts";
 import type { TracedBatch } from "./traced-batches.ts";
 
 /** The constants of OpenTelemetry's API, which is loaded only when it is needed. */

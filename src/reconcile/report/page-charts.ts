@@ -5,11 +5,11 @@ import type {
   TableReconciliation,
 } from "../../core/contracts/reconciliation.ts";
 import { summaryOf } from "../../core/contracts/reconciliation.ts";
+import { digits, utc } from "../../core/figures.ts";
 import { type Bar, bars } from "../../html/bars.ts";
 import { columns } from "../../html/columns.ts";
 import { type Markup, markup } from "../../html/markup.ts";
-import { count, duration, utc } from "./page-figures.ts";
-import { driftIn, secondsOf } from "./verdict.ts";
+import { driftIn, duration, secondsOf } from "./verdict.ts";
 
 const KINDS: readonly DriftKind[] = ["missing", "extra", "different"];
 const BARS_MAX = 20;
@@ -24,7 +24,7 @@ export function driftChart(tables: readonly TableReconciliation[]): Markup {
   const drifted = tables.filter((row) => driftIn(row) > 0).toSorted((a, b) => driftIn(b) - driftIn(a));
   if (drifted.length === 0) return markup``;
   const shown = drifted.slice(0, BARS_MAX).map((row): Bar => {
-    const kinds = KINDS.filter((kind) => row[kind] > 0).map((kind) => `${count(row[kind])} ${kind}`);
+    const kinds = KINDS.filter((kind) => row[kind] > 0).map((kind) => `${digits(row[kind])} ${kind}`);
     const parts = KINDS.map((kind) => ({ value: row[kind], color: kind }));
     return { label: `${row.table} in ${row.sink}`, text: kinds.join(", "), parts };
   });
@@ -63,7 +63,7 @@ function bar(covered: Covered, isWhole: boolean): Bar {
   if (covered.rows.length === 0) return { label: covered.label, text: "not compared", parts: [] };
   const share = shareOf(covered);
   const percent = share === 1 ? "100" : (Math.floor(share * 1000) / 10).toFixed(1);
-  const text = `${percent}% · ${count(sum(covered, "compared"))} of ${count(sum(covered, "sourceRows"))}`;
+  const text = `${percent}% · ${digits(sum(covered, "compared"))} of ${digits(sum(covered, "sourceRows"))}`;
   return { label: covered.label, text, parts: [{ value: share, color: isWhole ? "good" : "warning" }] };
 }
 
@@ -85,17 +85,17 @@ export function trendCharts(found: ReconcileDocument, history: readonly ReportSu
   const runs = [own, ...before].slice(0, RUNS_MAX).toReversed();
   if (runs.length === 1) return markup`<p class="soft">This is the first run of which a report is kept.</p>`;
   const drift = runs.map((run) => {
-    const told = KINDS.map((kind) => `${count(run[kind])} ${kind}`).join(", ");
+    const told = KINDS.map((kind) => `${digits(run[kind])} ${kind}`).join(", ");
     const parts = KINDS.map((kind) => ({ value: run[kind], color: kind }));
     return { label: dayOf(run), title: `${utc(run.startedAt)}: ${told}`, parts };
   });
   const [unit, secondsPerUnit] = unitOf(Math.max(...runs.map(secondsOf)));
   const took = runs.map((run) => {
     const seconds = secondsOf(run);
-    const title = `${utc(run.startedAt)}: ${duration(seconds)}, ${count(run.compared)} rows compared`;
+    const title = `${utc(run.startedAt)}: ${duration(seconds)}, ${digits(run.compared)} rows compared`;
     return { label: dayOf(run), title, parts: [{ value: seconds / secondsPerUnit, color: "own" as const }] };
   });
-  return markup`${LEGEND}${columns("Rows that differed", drift, count)}${columns("Duration", took, (value) => `${value} ${unit}`)}`;
+  return markup`${LEGEND}${columns("Rows that differed", drift, digits)}${columns("Duration", took, (value) => `${value} ${unit}`)}`;
 }
 
 /** The unit in which the longest duration has few digits. */
@@ -109,5 +109,5 @@ function dayOf({ startedAt }: ReportSummary): string {
 }
 
 function more(all: number, what: string): Markup {
-  return all > BARS_MAX ? markup`<p class="soft">and ${count(all - BARS_MAX)} more ${what}</p>` : markup``;
+  return all > BARS_MAX ? markup`<p class="soft">and ${digits(all - BARS_MAX)} more ${what}</p>` : markup``;
 }

@@ -1,10 +1,10 @@
 /** The result of a comparison as one HTML file. */
 import type { ReconcileDocument, ReportSummary, TableReconciliation } from "../../core/contracts/reconciliation.ts";
+import { bytes, digits, utc } from "../../core/figures.ts";
 import { htmlDocument } from "../../html/document.ts";
 import { isolated, type Markup, markup } from "../../html/markup.ts";
 import { coverageChart, driftChart, trendCharts } from "./page-charts.ts";
-import { byteText, count, duration, utc } from "./page-figures.ts";
-import { CAUSES, driftIn, gapsOf, partText, secondsOf, stepsOf, valueText, verdictOf } from "./verdict.ts";
+import { CAUSES, driftIn, duration, gapsOf, partText, secondsOf, stepsOf, valueText, verdictOf } from "./verdict.ts";
 
 /** `history`: reports of the same name, newest first. It may include this comparison. */
 export function htmlReport(found: ReconcileDocument, history: readonly ReportSummary[]): string {
@@ -35,7 +35,7 @@ function tiles({ tables }: ReconcileDocument): Markup {
   const sum = (of: "compared" | "missing" | "extra" | "different" | "repaired"): number =>
     tables.reduce((total, row) => total + row[of], 0);
   const tile = (label: string, value: number, isBad = false): Markup =>
-    markup`<div class="tile"><b class="${isBad && value > 0 ? "bad" : "plain"}">${count(value)}</b><span>${label}</span></div>
+    markup`<div class="tile"><b class="${isBad && value > 0 ? "bad" : "plain"}">${digits(value)}</b><span>${label}</span></div>
 `;
   return markup`<div class="tiles">${tile("rows compared", sum("compared"))}${tile("missing", sum("missing"), true)}${tile("extra", sum("extra"), true)}${tile("different", sum("different"), true)}${tile("repaired", sum("repaired"))}</div>`;
 }
@@ -73,7 +73,7 @@ function results(tables: readonly TableReconciliation[]): Markup {
     .map((row) => {
       const cells = FIGURES.map(([title, of]) => {
         const style = DRIFT.has(of) && (row[of] ?? 0) > 0 ? "bad" : "plain";
-        return markup`<td class="${style}" data-label="${title}">${count(row[of] ?? 0)}</td>`;
+        return markup`<td class="${style}" data-label="${title}">${digits(row[of] ?? 0)}</td>`;
       });
       return markup`<tr><td class="text">${isolated(row.table)}</td><td class="text sink" data-label="sink">${isolated(row.sink)}</td>${cells}</tr>
 `;
@@ -87,7 +87,7 @@ function bytesRead(tables: readonly TableReconciliation[]): Markup {
   if (tables.length === 0) return markup``;
   const rows = tables.map(
     ({ table, sink, compared, sourceBytes, sinkBytes }) =>
-      markup`<tr><td class="text">${isolated(table)}</td><td class="text">${isolated(sink)}</td><td>${count(compared)}</td><td>${byteText(sourceBytes)}</td><td>${byteText(sinkBytes)}</td></tr>
+      markup`<tr><td class="text">${isolated(table)}</td><td class="text">${isolated(sink)}</td><td>${digits(compared)}</td><td>${bytes(sourceBytes)}</td><td>${bytes(sinkBytes)}</td></tr>
 `,
   );
   return markup`<table><thead><tr><th class="text">table</th><th class="text">sink</th><th>rows compared</th><th>read at the source</th><th>read in the sink</th></tr></thead>
@@ -97,7 +97,7 @@ function bytesRead(tables: readonly TableReconciliation[]): Markup {
 function rowsThatDiffer(row: TableReconciliation): Markup {
   const { table, sink, sample } = row;
   const all = driftIn(row);
-  const shown = sample.length < all ? `The first ${sample.length} of ${count(all)} rows.` : "All of them.";
+  const shown = sample.length < all ? `The first ${sample.length} of ${digits(all)} rows.` : "All of them.";
   const rows = sample.map(({ kind, key, columns, why, values = {} }) => {
     const parts = Object.entries(key).map(
       ([column, text]) => markup`<span class="soft">${isolated(column)}</span> ${isolated(text)} `,

@@ -1,13 +1,17 @@
+import type { KeyObject } from "node:crypto";
 import type { ReconcileDocument } from "../../core/contracts/reconciliation.ts";
 import type { ReportStore } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { withoutValues } from "../rows/kept-table.ts";
 import type { ReportFolder } from "./report-folder.ts";
+import { signedReport } from "./signature.ts";
 
 export interface ReportingParts {
   readonly reports: ReportStore;
   /** Null: none is configured. */
   readonly folder: ReportFolder | null;
+  /** Signs reports; null: none is signed. */
+  readonly sign: KeyObject | null;
   /** Removes secrets from the texts of a JSON document. */
   readonly redact: (json: string) => string;
   readonly logger: Logger;
@@ -17,10 +21,10 @@ const SAMPLE_MAX = 100;
 
 /** Stores the result of a comparison in the state and in the folder of reports. A failure is logged; the comparison does not fail. */
 export async function keepReport(
-  { reports, folder, redact, logger }: ReportingParts,
+  { reports, folder, sign, redact, logger }: ReportingParts,
   found: ReconcileDocument,
 ): Promise<void> {
-  const kept = short(redacted(found, redact));
+  let kept = short(redacted(found, redact));
   const tried = async (what: string, work: () => Promise<void>) => {
     try {
       await work();
@@ -28,9 +32,15 @@ export async function keepReport(
       logger.error({ error, id: kept.id }, `the report of the comparison could not be ${what}`);
     }
   };
+  if (sign !== null) await tried("signed", async () => void (kept = signedReport(kept, sign, await newestOf(reports))));
   await tried("kept in the state", () => reports.add(kept));
   if (folder === null) return;
   await tried("written into the folder of reports", async () => await folder.write(kept, await reports.list()));
+}
+
+async function newestOf(reports: ReportStore): Promise<ReconcileDocument | null> {
+  const [newest] = await reports.list();
+  return newest === undefined ? null : await reports.get(newest.id);
 }
 
 export function redacted(found: ReconcileDocument, redact: (json: string) => string): ReconcileDocument {

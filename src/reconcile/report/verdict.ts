@@ -1,5 +1,6 @@
 /** Sums up a comparison's result and says what to do about it, in the same words for every form of a report. */
 import type { DriftCause, ReconcileDocument, TableReconciliation } from "../../core/contracts/reconciliation.ts";
+import { count, digits } from "../../core/figures.ts";
 
 export interface Verdict {
   readonly kind: "equal" | "incomplete" | "repaired" | "tolerated" | "differs";
@@ -23,9 +24,9 @@ export function verdictOf(found: ReconcileDocument): Verdict {
 export function gapsOf({ tables, notComparable, suspended, part, whole }: ReconcileDocument): readonly string[] {
   const gaps: string[] = [];
   const sum = (of: (row: TableReconciliation) => number): number => tables.reduce((total, row) => total + of(row), 0);
-  const rows = (count: number): string => `${count.toLocaleString("en-US")} ${count === 1 ? "row" : "rows"}`;
+  const rows = (number: number): string => count(number, "row");
   const [compared, met] = [sum((row) => row.compared), sum((row) => row.sourceRows)];
-  if (part === null && compared < met) gaps.push(`${compared.toLocaleString("en-US")} of ${rows(met)} were compared`);
+  if (part === null && compared < met) gaps.push(`${digits(compared)} of ${rows(met)} were compared`);
   if (part !== null) gaps.push(`of the values part ${part.number} of ${part.of} was compared`);
   if (!whole) gaps.push("only some tables or sinks were asked for");
   const moving = sum((row) => row.moving ?? 0);
@@ -49,6 +50,12 @@ export function leftIn(row: TableReconciliation): number {
 
 export function secondsOf({ startedAt, finishedAt }: Pick<ReconcileDocument, "startedAt" | "finishedAt">): number {
   return (Date.parse(finishedAt) - Date.parse(startedAt)) / 1000;
+}
+
+export function duration(seconds: number): string {
+  if (seconds < 60) return `${Number(seconds.toFixed(1))} s`;
+  const minutes = Math.round(seconds / 60);
+  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
 /** Null: every row was compared in full. */

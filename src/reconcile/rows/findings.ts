@@ -30,6 +30,7 @@ export class Findings {
   unsettled = 0;
   /** See `TableReconciliation`. */
   moving = 0;
+  #positions: TableReconciliation["positions"] = null;
 
   constructor(table: TableVersion, sink: string, sampleMax: number) {
     this.#table = table;
@@ -47,6 +48,11 @@ export class Findings {
   addKeptOut(): void {
     this.unrepairable++;
     this.beyondLog++;
+  }
+
+  /** Rows were compared at this position. */
+  comparedAt(position: string): void {
+    this.#positions = { from: this.#positions?.from ?? position, to: position };
   }
 
   addMoving(key: KeyText, equalAt: string): void {
@@ -73,7 +79,7 @@ export class Findings {
   }
 
   /** For another process that continues. */
-  get kept(): Pick<KeptTable, "counts" | "sample" | "movingSample"> {
+  get kept(): Pick<KeptTable, "counts" | "sample" | "movingSample" | "positions"> {
     const { compared, sourceBytes, sinkBytes, repaired, unrepairable, beyondLog, deadLetters, unsettled, moving } =
       this;
     const counts = {
@@ -88,10 +94,11 @@ export class Findings {
       unsettled,
       moving,
     };
-    return { counts, sample: this.#sample, movingSample: this.#moving };
+    return { counts, sample: this.#sample, movingSample: this.#moving, positions: this.#positions };
   }
 
-  goOn({ counts, sample, movingSample = [] }: Pick<KeptTable, "counts" | "sample" | "movingSample">): void {
+  goOn({ counts, sample, movingSample = [], positions }: Findings["kept"]): void {
+    this.#positions = positions;
     const { missing, extra, different, ...others } = counts;
     this.#counts = { missing, extra, different };
     Object.assign(this, others);
@@ -106,6 +113,7 @@ export class Findings {
       sink: this.#sink,
       sourceRows,
       sinkRows,
+      positions: this.#positions,
       compared,
       sourceBytes,
       sinkBytes,

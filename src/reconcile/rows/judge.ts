@@ -1,17 +1,19 @@
 /** Compares one row of the source with the sink's row under the same key. */
+import { isDeepStrictEqual } from "node:util";
 import { type Block, NO_TUPLE } from "../../core/model/block.ts";
 import type { ComparedSlice, Inspection, StoredRow } from "../../core/contracts/comparing.ts";
 import type { DriftCause, DriftKind, ValuePair } from "../../core/contracts/reconciliation.ts";
-import type { TableVersion } from "../../core/model/schema.ts";
+import type { Column, TableVersion } from "../../core/model/schema.ts";
 import type { KeyText } from "../../core/contracts/row-reads.ts";
-import { CELL_BINARY, CELL_TEXT, CellMap } from "../../core/model/tuple.ts";
+import { CELL_BINARY, CELL_FAILED, CELL_TEXT, CellMap } from "../../core/model/tuple.ts";
+import { isRecord } from "../../core/checkpoint/stored-json.ts";
 import { readText } from "../../core/values/text.ts";
 import { EPOCH_MAX, epochOf } from "../../core/model/version.ts";
 
 /** How a row in the sink differs from the expected one. */
 export interface Finding {
   readonly kind: DriftKind;
-  /** In the order of the table. */
+  /** In the order of the table; of a document's relation the first place inside it that differs: `items[2].product.sku`. */
   readonly columns: readonly string[];
   readonly why: DriftCause;
   readonly values?: Readonly<Record<string, ValuePair>>;
@@ -24,6 +26,8 @@ interface ExpectedCells {
 
 const VERSION = "_millrace_version";
 const SHOWN_CHARACTERS_MAX = 200;
+/** No sink can hold what a function that fails would make: the row waits as a dead letter. */
+const FAILED = "\0(the function failed)";
 
 const map = new CellMap();
 
@@ -66,7 +70,7 @@ export function expectedCells(
   map.read(block.bytes, block.after[row]!);
   return table.columns.map((_, ordinal) => {
     const text = textOf(table, block.bytes, ordinal);
-    return text === null ? null : inspection.expected(table, ordinal, text);
+    return text === null || text === FAILED ? text : inspection.expected(table, ordinal, text);
   });
 }
 
@@ -79,6 +83,7 @@ function mappedBytes(): number {
 /** From the tuple that is mapped now. */
 function textOf(table: TableVersion, bytes: Uint8Array, ordinal: number): string | null {
   const kind = map.kind[ordinal]!;
+  if (kind === CELL_FAILED) return FAILED;
   if (kind !== CELL_TEXT && kind !== CELL_BINARY) return null;
   return readText(table.columns[ordinal]!.type, kind, bytes, map.start[ordinal]!, map.length[ordinal]!);
 }
@@ -93,11 +98,39 @@ export function judge(
   if (stored === undefined) return cells === null ? null : { kind: "missing", columns: [], why: "unknown" };
   const why = causeOf(stored, versionMax);
   if (cells === null) return { kind: "extra", columns: [], why };
-  const columns = table.columns.flatMap(({ name }, i) => (cells[i] === stored.cells[i] ? [] : [name]));
+  const columns = table.columns.flatMap((column, i) =>
+    cells[i] === stored.cells[i] ? [] : [placeOf(column, cells[i] ?? null, stored.cells[i] ?? null)],
+  );
   // A version that the log has not reached yet would keep later changes out.
   if (stored.version === null || stored.version > versionMax) columns.push(VERSION);
   columns.push(...(stored.surplus ?? []));
   return columns.length === 0 ? null : { kind: "different", columns, why };
+}
+
+function placeOf({ name, type }: Column, expected: string | null, found: string | null): string {
+  if (type.kind !== "json" || type.shape === undefined || expected === null || found === null) return name;
+  try {
+    return name + placeWithin(JSON.parse(expected), JSON.parse(found));
+  } catch (error) {
+    // Somebody wrote something else there.
+    if (error instanceof SyntaxError) return name;
+    throw error;
+  }
+}
+
+/** Empty: the two differ as a whole. */
+function placeWithin(expected: unknown, found: unknown): string {
+  if (Array.isArray(expected) && Array.isArray(found)) {
+    const at = Array.from({ length: Math.max(expected.length, found.length) }, (_, i) => i).find(
+      (i) => !isDeepStrictEqual(expected[i], found[i]),
+    );
+    return at === undefined ? "" : `[${at}]${placeWithin(expected[at], found[at])}`;
+  }
+  if (!isRecord(expected) || !isRecord(found)) return "";
+  const name = Object.keys({ ...expected, ...found }).find((key) => !isDeepStrictEqual(expected[key], found[key]));
+  if (name === undefined) return "";
+  const step = /^\w+$/.test(name) ? `.${name}` : `[${JSON.stringify(name)}]`;
+  return step + placeWithin(expected[name], found[name]);
 }
 
 /** The cause for a row that differs. */
@@ -114,7 +147,9 @@ export function withValues(
   finding: Finding,
 ): Finding {
   const pairs = columns.flatMap(({ name }, i) =>
-    finding.columns.includes(name)
+    finding.columns.some(
+      (place) => place === name || (/^[.[]/.test(place.slice(name.length)) && place.startsWith(name)),
+    )
       ? [[name, { expected: shown(cells?.[i]), found: shown(stored?.cells[i]) }] as const]
       : [],
   );

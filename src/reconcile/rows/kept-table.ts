@@ -1,5 +1,5 @@
 /** An unfinished walk through a table, as it is stored. */
-import type { DriftSample, MovingRow } from "../../core/contracts/reconciliation.ts";
+import type { DriftSample, MovingRow, TableReconciliation } from "../../core/contracts/reconciliation.ts";
 import type { KeyText } from "../../core/contracts/row-reads.ts";
 
 /** One table in one sink, in the middle of its walk. */
@@ -15,6 +15,7 @@ export interface KeptTable {
   /** Rows that need another look; see `Suspect`. */
   readonly suspects: readonly (readonly [key: KeyText, isRepaired: boolean, isMet?: boolean])[];
   readonly movingSample?: readonly MovingRow[];
+  readonly positions: TableReconciliation["positions"];
   /** Ids of the rows in the counts. */
   readonly known: readonly string[];
 }

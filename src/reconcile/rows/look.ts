@@ -15,6 +15,8 @@ export class Look {
   sinkBytes = 0;
   /** Whether it contains the last row that another process compared. */
   isAtResumed = false;
+  /** Of `TableComparisonParts.marks`: those that the walk has come by. */
+  readonly met = new Set<string>();
   readonly suspects = new Map<string, Suspect>();
   /** Ids that exist; only while suspects are checked, because a whole chunk would have many. */
   readonly there = new Set<string>();

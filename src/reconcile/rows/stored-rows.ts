@@ -1,5 +1,6 @@
 /** Asks a sink for the rows that it must hold. */
 import type { ComparedSlice, Inspection, StoredRow } from "../../core/contracts/comparing.ts";
+import { failedCell, isComputed } from "../../core/model/failed-cell.ts";
 import { isPossibleKey, mayLackKeyDates } from "../../core/model/row-id.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import { expectedCells, type SourceRow } from "./judge.ts";
@@ -20,6 +21,7 @@ export async function notEqual(
   if (wanted.length * 2 < to - from || !wanted.every(({ isThere }) => isThere)) return all;
   if (askable(table, wanted).length < wanted.length) return all;
   const rows = wanted.map(({ row }) => row);
+  if (isComputed(table) && rows.some((row) => failedCell(table, block.bytes, block.after[row]!) !== null)) return all;
   const keys = wanted.map(({ key }) => key);
   const ids = wanted.map(({ id }) => id);
   const cells = (i: number): readonly (string | null)[] => expectedCells(inspection, table, block, rows[i]!);

@@ -2,7 +2,6 @@
 import type { ComparedPlace, ComparedSlice, ComparePort, SentRows } from "../../core/contracts/comparing.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { KeyText } from "../../core/contracts/row-reads.ts";
-import type { Run } from "../run.ts";
 import type { Look } from "./look.ts";
 import type { TableComparison } from "./table-comparison.ts";
 
@@ -15,13 +14,13 @@ export interface Stretch {
 }
 
 interface StretchParts {
-  readonly run: Run;
+  readonly patienceMs: number;
   readonly port: ComparePort;
   readonly table: TableVersion;
 }
 
 export function readStretch(
-  { run, port, table }: StretchParts,
+  { patienceMs, port, table }: StretchParts,
   comparisons: readonly TableComparison[],
   after: KeyText | null,
   signal: AbortSignal,
@@ -33,7 +32,7 @@ export function readStretch(
     table,
     sinks: [...bySink.keys()],
     rows: { kind: "range", after },
-    patienceMs: run.request.patienceMs,
+    patienceMs,
     onSent: sent.resolve,
     compare: async (sink: string, slice: ComparedSlice, compared: AbortSignal) => {
       const comparison = bySink.get(sink)!;

@@ -4,6 +4,7 @@ import type {
   ComparedSlice,
   ComparePort,
   Inspection,
+  ListedKey,
   StoredRow,
 } from "../../core/contracts/comparing.ts";
 import { findMillraceError } from "../../core/errors.ts";
@@ -37,6 +38,12 @@ export interface TableComparisonParts {
   readonly resumed: KeptTable | null;
   /** How far a sink is behind, as text. */
   readonly lag: (sink: string) => Promise<string>;
+  /** The walk begins after this key. Default: at the first one. */
+  readonly after?: KeyText | null;
+  /** Ids of rows whose passing is to be told. */
+  readonly marks?: ReadonlySet<string>;
+  /** Only keys that the source lacks are differences. Default: whatever differs. */
+  readonly isOfKeys?: boolean;
 }
 
 /** Limit of keys that wait for a second look: above it they get that look before more rows are read. */
@@ -53,6 +60,8 @@ const IN_TIME = { reason: "its rows could not be compared in time", isWhole: tru
  */
 export class TableComparison {
   findings: Findings;
+  /** Of `TableComparisonParts.marks`. */
+  readonly met = new Set<string>();
   readonly sink: string;
   readonly #parts: TableComparisonParts;
   readonly #suspects: Suspects;
@@ -71,6 +80,7 @@ export class TableComparison {
     this.sink = parts.sink;
     this.findings = new Findings(parts.table, parts.sink, parts.sampleMax);
     this.#suspects = new Suspects(parts);
+    this.#cursor = parts.after ?? null;
     const { resumed, table, inspection } = parts;
     if (resumed === null || resumed.fingerprint !== table.fingerprint) return;
     this.#resumedAt = resumed.lastId;
@@ -142,15 +152,15 @@ export class TableComparison {
   }
 
   #judge(look: Look, slice: ComparedSlice, rows: readonly SourceRow[], stored: readonly StoredRow[]): void {
-    const { inspection, table, showsValues } = this.#parts;
+    const { inspection, table, showsValues, isOfKeys = false } = this.#parts;
     look.sinkBytes += bytesOf(stored);
     const byId = new Map(stored.map((row) => [row.id, row]));
     for (const { row, id, key, isThere } of rows) {
       const isMet = slice.isByLog && look.purpose === "walk";
       if (!isMet) look.compared++;
-      const cells = isThere ? expectedCells(inspection, table, slice.block, row) : null;
+      const cells = isThere && !isOfKeys ? expectedCells(inspection, table, slice.block, row) : null;
       const found = byId.get(id);
-      const finding = judge(table, { cells }, found, slice.versionMax);
+      const finding = isOfKeys && isThere ? null : judge(table, { cells }, found, slice.versionMax);
       if (finding !== null) {
         look.judged.set(id, showsValues ? withValues(table, { cells }, found, finding) : finding);
         look.suspects.set(id, suspectOf(key, { finding, isMet }));
@@ -168,6 +178,8 @@ export class TableComparison {
     if (look.purpose === "settle") return true;
     if (look.purpose === "keys") return this.#buckets.isUneven(id);
     look.keys.add(id);
+    // Rows that moved come after the others, wherever their keys are.
+    if (!isByLog && this.#parts.marks?.has(id) === true) look.met.add(id);
     if (this.#resumedAt !== null && !look.isAtResumed) {
       // Rows that moved come after the others, so their order says nothing about what is left.
       look.isAtResumed = !isByLog && id === this.#resumedAt;
@@ -188,7 +200,9 @@ export class TableComparison {
     if (look.purpose === "keys") {
       for (const [id, { key }] of look.suspects) this.#suspects.add(id, key, false);
     } else {
+      if (at !== null) this.findings.comparedAt(at);
       this.#buckets.ofSource(look.keys);
+      for (const id of look.met) this.met.add(id);
       this.findings.sourceRows += look.keys.count + unsettled.length;
       this.findings.compared += look.compared;
       this.findings.sourceBytes += look.sourceBytes;
@@ -242,6 +256,15 @@ export class TableComparison {
     this.#isWalked = false;
   }
 
+  /** Looks for those of these keys that the source lacks. */
+  async lookFor(keys: readonly ListedKey[], signal: AbortSignal): Promise<void> {
+    for (const { id, key } of keys) {
+      if (key === null) this.findings.addForeign(id);
+      else this.#suspects.add(id, key, false);
+    }
+    await this.settle(signal);
+  }
+
   /** Looks at every suspect until it is equal, has differed twice in the same way, or never comes to rest. */
   async settle(signal: AbortSignal): Promise<void> {
     const { clock, port, table, sink, patienceMs } = this.#parts;
@@ -257,6 +280,7 @@ export class TableComparison {
       this.#expectTable();
       if (!(await this.#counts(outcomes.get(sink), signal))) continue;
       this.#keyPace.looked(keys.length, byteCount);
+      if (at !== null) this.findings.comparedAt(at);
       const after = await port.awaited(sink, table.id, keys);
       const refused = await this.#refusedIds(look);
       const isAwaited = (i: number): boolean => before.has(i) || after.has(i);

@@ -3,11 +3,11 @@ import type { Column } from "../../core/model/schema.ts";
 import { compileLike } from "./like.ts";
 import {
   comparisonOf,
-  type ConditionRow,
   type Family,
   type FamilyName,
   familyOf,
   type CarriedValue,
+  type JudgedRow,
   literalValue,
   type Value,
 } from "./values.ts";
@@ -21,13 +21,14 @@ export const UNTOLD = 3;
 export type Truth = typeof FALSE | typeof TRUE | typeof UNKNOWN | typeof UNTOLD;
 
 export interface Condition {
-  readonly evaluate: (row: ConditionRow) => Truth;
+  readonly evaluate: (row: JudgedRow) => Truth;
   /** Names of the columns that it uses. */
   readonly columns: ReadonlySet<string>;
-  /** Ordinals of those whose values the log may leave out. */
+  readonly ordinals: readonly number[];
+  /** Of those whose values the log may leave out. */
   readonly longColumns: readonly number[];
   /** What each part says of the row, one digit each, for `ConditionRow.remember`. A part compares columns; `and`, `or` and `not` have none. */
-  readonly parts: (row: ConditionRow) => string;
+  readonly parts: (row: JudgedRow) => string;
 }
 
 /** Throws a `WhereError` if the condition does not fit the columns. */
@@ -36,19 +37,40 @@ export function bindWhere(expression: Expression, columns: readonly Column[]): C
   const binder = new Binder(columns, names);
   const evaluate = binder.condition(expression);
   const { parts } = binder;
-  const longColumns = columns.flatMap(({ name, type }, i) => (names.has(name) && mayBeLong(type) ? [i] : []));
-  return { evaluate, columns: names, longColumns, parts: (row) => parts.map((part) => String(part(row))).join("") };
+  const ordinals = columns.flatMap(({ name }, i) => (names.has(name) ? [i] : []));
+  const longColumns = ordinals.filter((i) => mayBeLong(columns[i]!.type));
+  return {
+    evaluate,
+    columns: names,
+    ordinals,
+    longColumns,
+    parts: (row) => parts.map((part) => String(part(row))).join(""),
+  };
 }
 
-function mayBeLong({ kind }: Column["type"]): boolean {
-  return (
-    kind === "text" ||
-    kind === "bytes" ||
-    kind === "json" ||
-    kind === "array" ||
-    kind === "opaque" ||
-    kind === "decimal"
-  );
+/** Whether Postgres may store a value apart from its row; then a change that leaves it as it is does not tell it. */
+export function mayBeLong({ kind }: Column["type"]): boolean {
+  switch (kind) {
+    case "text":
+    case "bytes":
+    case "json":
+    case "array":
+    case "vector":
+    case "opaque":
+    case "decimal":
+      return true;
+    case "bool":
+    case "int":
+    case "float":
+    case "date":
+    case "time":
+    case "timestamp":
+    case "uuid":
+    case "enum":
+      return false;
+    default:
+      return kind satisfies never;
+  }
 }
 
 const TRUTHS: readonly Truth[] = [FALSE, TRUE, UNKNOWN];
@@ -58,8 +80,8 @@ function truthOf(digit: string | undefined): Truth {
   return TRUTHS[Number(digit)] ?? UNTOLD;
 }
 
-type Evaluate = (row: ConditionRow) => Truth;
-type ReadValue = (row: ConditionRow) => CarriedValue;
+type Evaluate = (row: JudgedRow) => Truth;
+type ReadValue = (row: JudgedRow) => CarriedValue;
 
 interface BoundColumn {
   readonly column: Column;
@@ -218,7 +240,7 @@ class Binder {
     const family = familyOf(column);
     if (family === null) throw new WhereError(name.at, `${described(column)} can only be asked whether it is null`);
     const { type } = column;
-    const read = (row: ConditionRow): CarriedValue => {
+    const read = (row: JudgedRow): CarriedValue => {
       const text = row.text(ordinal, type);
       return text == null ? text : valueOf(text, family);
     };

@@ -96,6 +96,29 @@ export function parseWhere(text: string): Expression {
   return new Parser(tokensOf(text)).whole();
 }
 
+/** The names of the columns that a condition reads. */
+export function columnsIn(expression: Expression): readonly string[] {
+  const name = (operand: Operand): readonly string[] => (operand.kind === "column" ? [operand.name] : []);
+  switch (expression.kind) {
+    case "and":
+    case "or":
+      return [...columnsIn(expression.left), ...columnsIn(expression.right)];
+    case "not":
+      return columnsIn(expression.of);
+    case "compare":
+    case "distinct":
+      return [...name(expression.left), ...name(expression.right)];
+    case "in":
+    case "like":
+    case "isNull":
+    case "is":
+    case "truth":
+      return name(expression.of);
+    default:
+      return expression satisfies never;
+  }
+}
+
 class Parser {
   readonly #tokens: readonly Token[];
   #next = 0;

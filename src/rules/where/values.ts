@@ -1,6 +1,6 @@
 /** How a column's cells, and the literals next to them, are compared. */
 import type { Column } from "../../core/model/schema.ts";
-import { CELL_NULL, CELL_UNCHANGED, CellMap } from "../../core/model/tuple.ts";
+import { CELL_FAILED, CELL_NULL, CELL_UNCHANGED, CellMap } from "../../core/model/tuple.ts";
 import type { ColumnType } from "../../core/model/types.ts";
 import { readText } from "../../core/values/text.ts";
 import { parseAddress } from "./addresses.ts";
@@ -12,8 +12,17 @@ export type Value = Numeric | string | boolean;
 /** Undefined: the change does not carry the value. */
 export type CarriedValue = Value | null | undefined;
 
-/** One row for a condition; reused from row to row. */
-export class ConditionRow {
+/** What a condition asks of a row. */
+export interface JudgedRow {
+  /** The canonical text; null; or undefined if it is not known. */
+  text(ordinal: number, type: ColumnType): string | null | undefined;
+  isLeftOut(ordinal: number): boolean;
+  /** The digit of a part (`Condition.parts`); undefined: it is not known. */
+  remembered(part: number): string | undefined;
+}
+
+/** One row of a block for a condition; reused from row to row. */
+export class ConditionRow implements JudgedRow {
   #bytes: Uint8Array = new Uint8Array();
   readonly #cells = new CellMap();
   #olderBytes: Uint8Array | null = null;
@@ -52,7 +61,6 @@ export class ConditionRow {
     this.#isBlank = true;
   }
 
-  /** Its digit; undefined: it is not known. */
   remembered(part: number): string | undefined {
     return this.#remembered?.[part];
   }
@@ -62,7 +70,6 @@ export class ConditionRow {
     return this.#cells.kind[ordinal] === CELL_UNCHANGED && this.#olderBytes === null;
   }
 
-  /** The canonical text; null; or undefined if it is not known. */
   text(ordinal: number, type: ColumnType): string | null | undefined {
     if (this.#isBlank || this.#key?.includes(ordinal) === false) return undefined;
     let cells = this.#cells;
@@ -72,7 +79,8 @@ export class ConditionRow {
       bytes = this.#olderBytes;
     }
     const kind = cells.kind[ordinal]!;
-    if (kind === CELL_NULL) return null;
+    // A computed column of the daemon that captures, whose function failed: what is unknown does not match.
+    if (kind === CELL_NULL || kind === CELL_FAILED) return null;
     if (kind === CELL_UNCHANGED) return undefined;
     return readText(type, kind, bytes, cells.start[ordinal]!, cells.length[ordinal]!);
   }
@@ -105,19 +113,22 @@ export interface Family {
 }
 
 /** Null if columns of this type can't be compared. */
-export function familyOf({ type, native }: Column): Family | null {
+export function familyOf({ type, native }: Pick<Column, "type" | "native">): Family | null {
   switch (type.kind) {
     case "bool":
       return { name: "bool", read: (text) => text === "t", compare: compareScalars };
     case "int":
     case "decimal":
       return { name: "number", read: parseNumeric, compare: compareAsNumbers };
-    case "float":
+    case "float": {
+      const places = decimalsOf(native);
+      if (places !== null) return decimalFloat(places);
       return {
         name: "number",
         read: type.bits === 32 ? (text) => Math.fround(Number(text)) : Number,
         compare: compareAsFloats,
       };
+    }
     case "text":
       if (/^inet[46]$/.test(native)) return MARIADB_ADDRESS;
       // The blanks that pad a character(n) do not count, as in SQL.
@@ -140,10 +151,21 @@ export function familyOf({ type, native }: Column): Family | null {
     case "bytes":
     case "json":
     case "array":
+    case "vector":
       return null;
     default:
       return type satisfies never;
   }
+}
+
+/** MySQL's `float(7,2)` has decimals, and is compared by them; null: a float as the others. */
+function decimalsOf(native: string): number | null {
+  const places = /^(?:float|double)\(\d+,(\d+)\)/.exec(native)?.[1];
+  return places === undefined ? null : Number(places);
+}
+
+function decimalFloat(places: number): Family {
+  return { name: "number", read: (text) => parseNumeric(Number(text).toFixed(places)), compare: compareAsNumbers };
 }
 
 /** MySQL compares labels as texts, Postgres in their order. */
@@ -229,8 +251,16 @@ function valueOf(literal: Literal & { readonly text: string }, column: Column, f
   const exact = parseNumeric(literal.text.trim());
   // To MySQL, two digits mean a year of the last or of this century.
   if (isMysqlYear(column) && typeof exact === "number" && exact > 0 && exact < 100) return undefined;
-  // A float is compared as the double that it is.
-  return exact !== undefined && column.type.kind === "float" ? Number(literal.text) : exact;
+  if (exact === undefined || column.type.kind !== "float" || family.compare === compareAsNumbers) return exact;
+  // A float is compared as the double that it is. Postgres takes a text for a value of the column's type, MySQL for a double.
+  const double = Number(literal.text);
+  const isOfColumn = literal.kind === "text" && column.type.bits === 32 && !isMysqlFloat(column);
+  return isOfColumn ? Math.fround(double) : double;
+}
+
+/** Postgres calls it `real`. */
+function isMysqlFloat({ native }: Column): boolean {
+  return /^float\b/.test(native);
 }
 
 /** A domain of Postgres of that name has more bits. */

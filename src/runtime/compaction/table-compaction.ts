@@ -13,6 +13,7 @@ import {
 } from "../../core/model/block.ts";
 import type { ReadersHold } from "../../core/contracts/sink.ts";
 import { invariant } from "../../core/invariant.ts";
+import { type FailedCell, failedCell, isComputed } from "../../core/model/failed-cell.ts";
 import { hasKeyDates, hasWholeKey, mayLackKeyDates } from "../../core/model/row-id.ts";
 import type { KeyedTable, TableVersion } from "../../core/model/schema.ts";
 import { hasUnchanged } from "../../core/model/tuple.ts";
@@ -29,13 +30,15 @@ export interface UntoldKey {
   readonly offset: number;
 }
 
-/** A row whose key no target can hold. */
+/** A row that no target gets: none can hold its key, or the function of a computed column failed. */
 export interface UnplacedRow {
   readonly table: TableVersion;
   readonly block: Block;
   readonly row: number;
   /** The key has no row any more. */
   readonly isGone: boolean;
+  /** Null: it is the key. */
+  readonly failed: FailedCell | null;
 }
 
 /** A change that is compacted after all others: `slice` and `row` name it, `number` is its number in the order of changes. */
@@ -69,6 +72,7 @@ export class TableCompaction {
   #untold: UntoldKey[] = [];
   #isUnkeyed = false;
   readonly #mayLackKeyDates: boolean;
+  readonly #isComputed: boolean;
   #postponed: Postponed[] = [];
   #aliveCount = 0;
   #readersHold: ReadersHold = "all";
@@ -82,6 +86,7 @@ export class TableCompaction {
     this.keys = new KeyColumns(table);
     this.#entries = new CompactedEntries(this.keys);
     this.#mayLackKeyDates = mayLackKeyDates(table);
+    this.#isComputed = isComputed(table);
   }
 
   /** The rows that this instance has room for, and keeps when it is used again. */
@@ -322,18 +327,20 @@ export class TableCompaction {
     entries.alive[other] = 0;
   }
 
-  /** Removes the entries whose key no target can hold. Before `finish`. */
+  /** Removes the entries that no target gets. Before `finish`. */
   unplaced(): readonly UnplacedRow[] {
     const rows: UnplacedRow[] = [];
-    if (!this.#mayLackKeyDates) return rows;
+    if (!this.#mayLackKeyDates && !this.#isComputed) return rows;
     for (let i = 0; i < this.#entries.count; i++) {
       if (this.#entries.alive[i] === 0) continue;
       const block = this.#blocks[this.#entries.block[i]!]!;
       const row = this.#entries.row[i]!;
       const isGone = this.#entries.action[i] === DELETE;
-      if (hasKeyDates(this.table, block.bytes, isGone ? block.before[row]! : block.after[row]!)) continue;
+      const offset = isGone ? block.before[row]! : block.after[row]!;
+      const failed = isGone || !this.#isComputed ? null : failedCell(this.table, block.bytes, offset);
+      if (failed === null && (!this.#mayLackKeyDates || hasKeyDates(this.table, block.bytes, offset))) continue;
       this.#entries.alive[i] = 0;
-      rows.push({ table: this.table, block, row, isGone });
+      rows.push({ table: this.table, block, row, isGone, failed });
     }
     return rows;
   }

@@ -21,6 +21,8 @@ import {
 import { expectReadable, failedSink, revive } from "./failed-sinks.ts";
 import { Estimates } from "./estimates.ts";
 import { TargetRooms } from "./target-rooms.ts";
+import type { FreshAnswer, FreshRequest } from "../../core/contracts/freshness.ts";
+import { Freshness } from "./freshness.ts";
 import { LagClock } from "./lag.ts";
 import { bytesBetween, NOTHING_STORED, statusOf, type StoredFacts, storedFacts, type Unanswered } from "./status.ts";
 import { encodeMark } from "../stream/marks.ts";
@@ -56,6 +58,7 @@ export class Control {
   readonly #pipeline: Pipeline;
   readonly #logger: Logger;
   readonly #lag = new LagClock();
+  readonly #freshness: Freshness;
   readonly estimates: Estimates;
   readonly #rooms: TargetRooms;
   readonly #startedAt: string;
@@ -77,6 +80,7 @@ export class Control {
     this.estimates = new Estimates(pipeline.clock, logger);
     this.#rooms = new TargetRooms(pipeline.clock, logger);
     this.#startedAt = timestamp(pipeline.clock);
+    this.#freshness = new Freshness(pipeline);
   }
 
   /** Looks at the source and the targets regularly. */
@@ -91,11 +95,13 @@ export class Control {
     for (;;) {
       try {
         const nowMs = this.#pipeline.clock.now();
+        const elapsedMs = this.#pipeline.clock.elapsed();
         const isBegun = this.#pipeline.facts.position !== null;
         const health = await this.#pipeline.source.admin.health(signal);
         // Before the start has made its place in the log, nothing is missing there.
         this.#health = isBegun ? health : { ...health, warnings: [] };
         this.#lag.sample(this.#health.tip, nowMs);
+        this.#freshness.sawTip(this.#health.tip, elapsedMs);
         this.#unanswered = null;
         this.#keepLog(this.#health);
       } catch (error) {
@@ -229,7 +235,10 @@ export class Control {
     this.#expectTables(ids);
     const read = ids.flatMap((id) => gate.table(id) ?? []);
     const isWhole = request.tables.length === 0 && request.where === null;
-    if (request.sinks.length > 0) for (const life of lives) expectReadable(failedSink(life), isWhole);
+    if (request.sinks.length > 0) {
+      for (const life of lives) expectReadable(failedSink(life), isWhole);
+      for (const { name } of lives) this.#pipeline.expectApart(name, request.tables);
+    }
     if (request.where !== null) await tryCondition(this.#pipeline.clock, source.rows, read, request.where);
     await this.#pipeline.reinstate(ids);
     const names = lives.map(({ name }) => name);
@@ -260,6 +269,12 @@ export class Control {
     using limit = deadline(clock, timeoutMs, signal);
     const onKeys = (): void => this.#pipeline.readListedKeys();
     return await replay(letters, { clock, news, state, table: (id) => gate.table(id), onKeys }, limit.signal);
+  }
+
+  /** Whether the dead letter is of one of these sinks. */
+  async hasLetter(id: number): Promise<boolean> {
+    const letter = await this.#pipeline.state.deadLetters.get(id);
+    return letter !== null && this.#pipeline.life(letter.sink) !== undefined;
   }
 
   /** Gives dead letters up: the sinks stay without these rows until they change again. Returns how many waited. */
@@ -297,6 +312,26 @@ export class Control {
       if (!until.aborted) throw error;
       signal.throwIfAborted();
       return { reached: false, missing: missing ?? [silent(this.#pipeline.facts.error)] };
+    }
+  }
+
+  /** Resolves when the sinks that are asked about have everything before the token, or after the timeout. */
+  async fresh(request: FreshRequest, timeoutMs: number, signal: AbortSignal): Promise<FreshAnswer> {
+    const { clock, source } = this.#pipeline;
+    const lives = this.#chosen(request.sink);
+    this.#expectTables(request.tables);
+    if (request.at !== null)
+      return await this.#freshness.reached({ ...request, at: request.at }, lives, timeoutMs, signal);
+    const untilMs = clock.elapsed() + timeoutMs;
+    using limit = deadline(clock, timeoutMs, signal);
+    let missing = silent(this.#pipeline.facts.error);
+    try {
+      const at = source.positions.format(await this.#markedTip(limit.signal, (error) => (missing = silent(error))));
+      return await this.#freshness.reached({ ...request, at }, lives, Math.max(0, untilMs - clock.elapsed()), signal);
+    } catch (error) {
+      if (!limit.signal.aborted) throw error;
+      signal.throwIfAborted();
+      return { reached: false, position: null, missing: [missing] };
     }
   }
 

@@ -22,11 +22,19 @@ interface Begun {
   lastRows: number;
 }
 
+interface RowSum {
+  readonly counts: ReadonlyMap<string, number>;
+  readonly tableIds: readonly string[];
+  readonly rows: number | undefined;
+}
+
 /** How many rows tables have by the source's statistics, and by these how far reads are. */
 export class Estimates {
   readonly #clock: Clock;
   readonly #logger: Logger;
   #counts: ReadonlyMap<string, number> = new Map();
+  /** Of the initial snapshot's tables, with what it was made of. */
+  #sum: RowSum | null = null;
   #looked = { count: 0, againMs: 0, waitMs: 0 };
   /** What this process saw first of each read: the pace counts from there. */
   readonly #begun = new Map<number | "copy", Begun>();
@@ -84,11 +92,22 @@ export class Estimates {
     if (copy === null) return null;
     const { tableIds, tablesDone, rowsRead } = copy;
     const tableCount = tableIds.length;
-    const counts = tableIds.map((id) => this.#counts.get(id));
-    const rows = counts.reduce<number | undefined>((sum, count) => (count === undefined ? count : sum! + count), 0);
-    const isOver = tablesDone === tableCount;
-    const progress = isOver || rows === undefined ? NO_PROGRESS : this.#progress("copy", rowsRead, rows);
+    const rows = tablesDone === tableCount ? undefined : this.#rowsOf(tableIds);
+    const progress = rows === undefined ? NO_PROGRESS : this.#progress("copy", rowsRead, rows);
     return { tableCount, tablesDone, rowsRead, ...progress };
+  }
+
+  /** Undefined if one of the tables has no statistics. */
+  #rowsOf(tableIds: readonly string[]): number | undefined {
+    const counts = this.#counts;
+    if (this.#sum?.counts !== counts || this.#sum.tableIds !== tableIds) {
+      const rows = tableIds.reduce<number | undefined>((sum, id) => {
+        const count = counts.get(id);
+        return sum === undefined || count === undefined ? undefined : sum + count;
+      }, 0);
+      this.#sum = { counts, tableIds, rows };
+    }
+    return this.#sum.rows;
   }
 
   #progress(id: number | "copy", rowsDone: number, rowsEstimated: number): ReadProgress {

@@ -68,7 +68,7 @@ export function statusOf(
   { name, startedAt, health, unanswered, lag, estimates, rooms, retainedBytesMax }: DaemonFacts,
   { letters, snapshots, stubborn }: StoredFacts,
 ): PipelineStatus {
-  const { source, gate, acknowledged, lives, facts } = pipeline;
+  const { source, acknowledged, lives, facts } = pipeline;
   const { position, phase, fanOut, isSilent, goneBack } = facts;
   const nowMs = pipeline.clock.now();
   const up = facts.error === null && health !== null && lag.isFresh(nowMs);
@@ -103,20 +103,26 @@ export function statusOf(
           sinkFacts(life, { pipeline, facts, lag, rooms, letters: letters.get(life.name) }),
         ]),
       ),
-      tables: {
-        captured: gate.tables.length,
-        refused: gate.refused.map(({ id, reason, fix }) => ({ table: id, reason, fix })),
-        unreadable: facts.unreadable,
-        suspended: suspendedTables(pipeline),
-        pending: pendingTables(pipeline),
-        stubborn,
-        areKnown: facts.hasLooked,
-      },
+      tables: tablesStatus(pipeline, stubborn),
       unfinishedSnapshots: facts.unfinishedSnapshots,
       snapshots: estimates.ofReads(snapshots).filter(isRunning),
       daemon: { pid: process.pid, startedAt },
     },
   );
+}
+
+/** `stubborn`: as far as the caller asked the state. */
+export function tablesStatus(pipeline: Pipeline, stubborn: TablesStatus["stubborn"] = []): TablesStatus {
+  const { gate, facts } = pipeline;
+  return {
+    captured: gate.tables.length,
+    refused: gate.refused.map(({ id, reason, fix }) => ({ table: id, reason, fix })),
+    unreadable: facts.unreadable,
+    suspended: suspendedTables(pipeline),
+    pending: pendingTables(pipeline),
+    stubborn,
+    areKnown: facts.hasLooked,
+  };
 }
 
 function suspendedTables({ gate, facts, suspendedTables: inSinks }: Pipeline): TablesStatus["suspended"] {
@@ -193,8 +199,8 @@ function keptLog(health: LogHealth | null, positions: Positions): KeptLogStatus 
 
 function healthFacts(health: LogHealth | null): Partial<SourceStatus> {
   if (health === null) return {};
-  const { retainedBytes, safeBytes, safeSeconds = null, warnings, hints = [], counts } = health;
-  return { retainedBytes, safeBytes, safeSeconds, warnings, hints, ...counts };
+  const { retainedBytes, safeBytes, safeSeconds = null, warnings, hints = [], slowFunctions = [], counts } = health;
+  return { retainedBytes, safeBytes, safeSeconds, warnings, hints, slowFunctions, ...counts };
 }
 
 /** The log is read later than this only if the daemon, or the way to it, is slow. */

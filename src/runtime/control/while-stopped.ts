@@ -3,7 +3,7 @@ import { type Clock, timestamp } from "../../core/clock.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";
 import { TABLE_PAUSED } from "../../core/contracts/status.ts";
 import { knownPosition } from "../sink/sink-position.ts";
-import { SINK_AHEAD, tablePaused } from "../errors.ts";
+import { SINK_AHEAD, tablePaused, TARGETS_MEET } from "../errors.ts";
 import { askAgain, RESUMED } from "../snapshot/snapshots.ts";
 
 export interface StoppedRequest {
@@ -24,7 +24,10 @@ export async function askWhileStopped(
   const scope = where === null ? ({ kind: "table" } as const) : ({ kind: "where", where } as const);
   const suspended = await state.suspensions.list();
   for (const sink of sinks) {
-    await state.suspensions.reinstate(sink, tableIds);
+    // Whose target another table has comes back by itself when that one is gone, which a running daemon sees.
+    const meet = suspended.filter((one) => one.sink === sink && one.error.code === TARGETS_MEET);
+    const others = tableIds.filter((id) => !meet.some(({ tableId }) => tableId === id));
+    await state.suspensions.reinstate(sink, others);
     await askAgain(state.snapshots, { sink, tableIds, scope, reason: "asked for by an operator", needed: false });
     if (isWhole && where === null) await fillFailed(state, sink);
   }

@@ -14,7 +14,10 @@ import type { TableGate } from "./table-gate.ts";
 export interface CatalogWatchParts {
   readonly clock: Clock;
   readonly news: News;
-  readonly source: Pick<Source, "catalog" | "watermarks">;
+  readonly source: {
+    readonly catalog: Pick<Source["catalog"], "publish" | "tables">;
+    readonly watermarks: Pick<Source["watermarks"], "renew" | "settle">;
+  };
   readonly state: StateStore;
   readonly gate: TableGate;
   readonly fanOut: FanOut;
@@ -35,6 +38,8 @@ export class CatalogWatch {
   #begun = 0;
   #ended = 0;
   #wake = scopeOf();
+  /** Ended when somebody waits for a look. */
+  #asked = scopeOf();
   #waiting: (() => void)[] = [];
   #toConfirm: ToConfirm | null = null;
   /** Ids of tables that can't be read before older transactions have ended. */
@@ -76,7 +81,7 @@ export class CatalogWatch {
     const from = this.#begun;
     while (this.#ended <= from) {
       signal.throwIfAborted();
-      this.#wake.end();
+      this.#asked.end();
       await new Promise<void>((resolve, reject) => {
         const onAbort = () => reject(abortedError(signal));
         signal.addEventListener("abort", onAbort, { once: true });
@@ -92,10 +97,14 @@ export class CatalogWatch {
     const { clock, intervalMs, logger } = this.#parts;
     for (;;) {
       this.#wake = scopeOf();
+      this.#asked = scopeOf();
       const look = ++this.#begun;
+      const begunMs = clock.elapsed();
+      let tookMs = 0;
       try {
         await this.#once(signal);
         this.#ended = look;
+        tookMs = clock.elapsed() - begunMs;
       } catch (error) {
         signal.throwIfAborted();
         // An error that a retry can't remove may mean a gap in the changes: nothing more may pass.
@@ -105,19 +114,20 @@ export class CatalogWatch {
       }
       for (const told of this.#waiting.splice(0)) told();
       this.#parts.news.tell();
-      await this.#rest(signal);
+      await pause(clock, tookMs * RESTS_WOKEN, signal, this.#asked.signal);
+      await this.#rest(Math.max(this.#pauseMs, tookMs * RESTS), signal);
       signal.throwIfAborted();
     }
   }
 
   /** Rests until the next look is due, something asks for one, or the stream has passed the watermark of new shapes. */
-  async #rest(signal: AbortSignal): Promise<void> {
+  async #rest(restMs: number, signal: AbortSignal): Promise<void> {
     const { clock, news, fanOut } = this.#parts;
-    const wake = this.#wake.signal;
+    const [wake, asked] = [this.#wake.signal, this.#asked.signal];
     const mark = this.#toConfirm?.mark;
-    if (mark === undefined) return await pause(clock, this.#pauseMs, signal, wake);
-    using resting = scopeOf(signal, wake);
-    const dueMs = clock.elapsed() + this.#pauseMs;
+    using resting = scopeOf(signal, wake, asked);
+    if (mark === undefined) return await pause(clock, restMs, resting.signal);
+    const dueMs = clock.elapsed() + restMs;
     for (let told = news.count; fanOut.position.commit <= mark; told = news.count) {
       const leftMs = dueMs - clock.elapsed();
       if (resting.signal.aborted || leftMs <= 0) return;
@@ -214,6 +224,12 @@ export class CatalogWatch {
 }
 
 const FAILED_MS = 1_000;
+/**
+ * A look reads the catalogue of all tables: it takes at most this part of all time, and of the time in which tables change one
+ * after another. Who waits for a look gets it at once.
+ */
+const RESTS = 19;
+const RESTS_WOKEN = 3;
 
 interface ToConfirm {
   readonly shapes: readonly TableShape[];

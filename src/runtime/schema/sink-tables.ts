@@ -3,7 +3,9 @@ import { type Completeness, completeFor } from "../../core/checkpoint/completene
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
 import type { TableShape } from "../../core/contracts/catalog.ts";
-import { targetsMeet } from "../errors.ts";
+import type { Neighbour } from "../../core/contracts/connector.ts";
+import { TARGETS_MEET, targetIsNeighbours, targetsMeet } from "../errors.ts";
+import type { SuspendedTables } from "./suspended-tables.ts";
 import type { TableGate } from "./table-gate.ts";
 
 /** The parts of a sink's setup that decide which tables it takes. */
@@ -11,12 +13,15 @@ export interface TableTaker {
   readonly sink: Sink;
   /** Whether the sink's `tables` take this table in. */
   readonly takes: (table: TableShape) => boolean;
+  /** Default: none. */
+  readonly neighbours?: readonly Neighbour[];
 }
 
 /** The targets of all sinks' tables, and what a complete copy of a table is. */
 export class SinkTables {
   readonly #gate: TableGate;
   readonly #takers: readonly TableTaker[];
+  readonly #suspended: SuspendedTables;
   /** By sink: its targets, and the ids of all tables that ever had them. */
   readonly #targets = new Map<string, Map<string, readonly string[]>>();
   readonly #targetsElsewhere = new Map<
@@ -24,9 +29,10 @@ export class SinkTables {
     { readonly of: readonly TableShape[]; readonly targets: ReadonlyMap<string, string> }
   >();
 
-  constructor(gate: TableGate, takers: readonly TableTaker[]) {
+  constructor(gate: TableGate, takers: readonly TableTaker[], suspended: SuspendedTables) {
     this.#gate = gate;
     this.#takers = takers;
+    this.#suspended = suspended;
   }
 
   /** What a sink records about a complete copy of the table as it is now; null while the table can't be read. */
@@ -35,27 +41,42 @@ export class SinkTables {
     return generation === undefined ? null : completeFor(table, generation);
   }
 
+  /** Suspends the table in each sink that would write it into the target of another one. */
+  async keepApart(table: TableShape): Promise<void> {
+    for (const { sink } of this.#takers) {
+      if (!this.#suspended.has(sink.name, table.id)) await this.refuseMeeting(sink.name, table);
+    }
+  }
+
+  /** The same in one sink; false if the table has a target of its own there. */
+  async refuseMeeting(sink: string, table: TableShape): Promise<boolean> {
+    const meeting = this.meetsAnother(sink, table);
+    if (meeting !== null) await this.#suspended.suspend(sink, table.id, meeting, table.fingerprint);
+    return meeting !== null;
+  }
+
   /**
-   * An error if a sink would write this table into the target of another one, also of one that another share has. A table
+   * An error if the sink would write this table into the target of another one, also of one that another share has. A table
    * that is gone does not count: its remaining changes in the log come before the position at which this table's rows are
    * read.
    */
-  meetsAnother(table: TableShape): MillraceError | null {
-    for (const { sink, takes } of this.#takers) {
-      if (!takes(table)) continue;
-      const target = targetIn(sink, table);
-      if (target === null) continue;
-      const other =
-        this.#alike(sink, target, table).find((id) => id !== table.id && this.#isTaken(id, takes)) ??
-        this.#elsewhere(sink, takes).get(target);
-      if (other !== undefined) return targetsMeet(sink.name, other, table.id, target);
-    }
-    return null;
+  meetsAnother(name: string, table: TableShape): MillraceError | null {
+    const taker = this.#takers.find(({ sink }) => sink.name === name);
+    if (taker?.takes(table) !== true) return null;
+    const { sink, takes, neighbours = [] } = taker;
+    const target = targetIn(sink, table);
+    if (target === null) return null;
+    const meeting = meetsNeighbour(neighbours, sink.name, table.id, target);
+    if (meeting !== null) return meeting;
+    const other =
+      this.#alike(sink, target, table).find((id) => id !== table.id && this.#isTaken(id, taker)) ??
+      this.#elsewhere(sink, takes).get(target);
+    return other === undefined ? null : targetsMeet(sink.name, other, table.id, target);
   }
 
-  #isTaken(id: string, takes: (table: TableVersion) => boolean): boolean {
-    const other = this.#gate.table(id);
-    return other !== undefined && takes(other);
+  #isTaken(id: string, { sink, takes }: TableTaker): boolean {
+    const other = this.#gate.expected(id);
+    return other !== undefined && takes(other) && this.#suspended.errorOf(sink.name, id)?.code !== TARGETS_MEET;
   }
 
   /** By target: the tables that other shares have. */
@@ -85,6 +106,17 @@ export class SinkTables {
     }
     return note(ofSink, target, table.id);
   }
+}
+
+/** An error if one of the sink's neighbours may write to the target, or all its targets may be parts of it. */
+export function meetsNeighbour(
+  neighbours: readonly Neighbour[],
+  sink: string,
+  tableId: string,
+  target: string,
+): MillraceError | null {
+  const met = neighbours.find(({ start }) => target.startsWith(start) || start.startsWith(target));
+  return met === undefined ? null : targetIsNeighbours(sink, tableId, target, met);
 }
 
 /** Null: the sink has no name for the table. It says so when it prepares the table, which is then suspended there. */

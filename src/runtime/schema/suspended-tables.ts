@@ -4,7 +4,7 @@ import type { StateStore, StoredError, SuspendedTable } from "../../core/contrac
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { entry } from "../entry.ts";
 import { TABLE_PAUSED } from "../../core/contracts/status.ts";
-import { CANNOT_WRITE } from "../errors.ts";
+import { CANNOT_WRITE, TARGETS_MEET } from "../errors.ts";
 import { ReconnectBackoff } from "../retry.ts";
 
 export interface SuspendedInSink extends SuspendedTable {
@@ -129,7 +129,7 @@ export class SuspendedTables {
 
   /** A failure that may pass is retried at growing intervals. */
   #dueMs({ sink, tableId, error }: SuspendedInSink): number {
-    if (error.code !== CANNOT_WRITE) return Infinity;
+    if (error.code !== CANNOT_WRITE && error.code !== TARGETS_MEET) return Infinity;
     const key = entry(sink, tableId);
     let backoff = this.#backoffs.get(key);
     if (backoff === undefined) this.#backoffs.set(key, (backoff = new ReconnectBackoff(this.#clock)));

@@ -9,15 +9,7 @@ import type { CapturedTables, ColumnFacts, TableShape } from "../../core/contrac
 import type { StateStore, StoredError } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { MillraceError } from "../../core/errors.ts";
-import {
-  keyLost,
-  CORRECTED_AT_SOURCE,
-  newWaits,
-  OTHER_NAME,
-  refusedSince,
-  TARGETS_MEET,
-  waitsForApproval,
-} from "../errors.ts";
+import { keyLost, CORRECTED_AT_SOURCE, newWaits, refusedSince, waitsForApproval } from "../errors.ts";
 
 /** Notifies the parts that keep the sinks complete about changes of the captured tables. */
 export interface TableEvents {
@@ -26,8 +18,8 @@ export interface TableEvents {
   /** Tables can be read from now on, or have rows that came or went without a trace in the log. */
   readonly renewed: () => void;
   readonly suspended: (tableId: string) => void;
-  /** Why a new table can't be captured, or null. */
-  readonly obstacle: (table: TableShape) => MillraceError | null;
+  /** A table is new, or is back. When this resolves, each sink that must not take it skips it. */
+  readonly found: (table: TableShape) => Promise<void>;
 }
 
 export interface GateParts {
@@ -47,6 +39,11 @@ export class TableGate {
   readonly #parts: GateParts;
   /** The newest version of each table, by its position in the log. */
   readonly #current = new Map<string, TableVersion>();
+  /** See `tables`; null after a change. It is asked for far more often than tables change. */
+  #flowing: readonly TableVersion[] | null = null;
+  #changeCount = 0;
+  /** New tables that are being registered. */
+  readonly #arriving = new Map<string, TableShape>();
   readonly #suspended = new Map<string, StoredError>();
   #refused: CapturedTables["refused"] = [];
   #besides: ReadonlyMap<string, string> = new Map();
@@ -71,6 +68,7 @@ export class TableGate {
 
   async load(): Promise<void> {
     for (const table of await this.#parts.state.schemas.list()) this.#current.set(table.id, table);
+    this.#noteChange();
     this.#isFirstLook = this.#current.size === 0;
     for (const { sink, tableId, error } of await this.#parts.state.suspensions.list())
       if (sink === null) this.#suspended.set(tableId, error);
@@ -90,7 +88,17 @@ export class TableGate {
 
   /** The tables that flow, newest version each. */
   get tables(): readonly TableVersion[] {
-    return [...this.#current.values()].filter(({ id }) => !this.#suspended.has(id) && !this.isGone(id));
+    return (this.#flowing ??= [...this.#current.values()].filter(({ id }) => this.#isFlowing(id)));
+  }
+
+  /** The same number: the same `tables`, in the same generations. */
+  get changeCount(): number {
+    return this.#changeCount;
+  }
+
+  #noteChange(): void {
+    this.#flowing = null;
+    this.#changeCount++;
   }
 
   /** Suspended tables. A table that the catalogue no longer has is left out: nothing waits for it. */
@@ -125,7 +133,16 @@ export class TableGate {
 
   /** The newest version of a table that flows. */
   table(id: string): TableVersion | undefined {
-    return this.#suspended.has(id) || this.isGone(id) ? undefined : this.#current.get(id);
+    return this.#isFlowing(id) ? this.#current.get(id) : undefined;
+  }
+
+  #isFlowing(id: string): boolean {
+    return !this.#suspended.has(id) && !this.isGone(id);
+  }
+
+  /** A table with this id flows, or will as soon as it is registered. */
+  expected(id: string): TableShape | undefined {
+    return this.table(id) ?? this.#arriving.get(id);
   }
 
   /**
@@ -137,13 +154,23 @@ export class TableGate {
   }
 
   /** `SchemaResolver` of the streams. One call at a time: a shape that two streams show at once becomes one version. */
-  readonly resolve = (shape: TableShape, position: Position): Promise<TableVersion> =>
-    this.#inTurn(() => this.#resolve(shape, position));
+  readonly resolve = async (shape: TableShape, position: Position): Promise<TableVersion> =>
+    (await this.resolveAll([shape], position))[0]!;
+
+  /** The same for several tables, which are registered together. */
+  async resolveAll(shapes: readonly TableShape[], position: Position): Promise<readonly TableVersion[]> {
+    const versions: TableVersion[] = [];
+    for (let from = 0; from < shapes.length; from += REGISTERED_TOGETHER) {
+      const some = shapes.slice(from, from + REGISTERED_TOGETHER);
+      versions.push(...(await this.#inTurn(() => this.#resolve(some, position))));
+    }
+    return versions;
+  }
 
   /** Registers a shape from the catalogue that is in force at a position that the stream has passed. */
   async confirm(shape: TableShape, position: Position): Promise<void> {
     await this.#inTurn(async () => {
-      if (this.#differs(shape)) await this.#resolve(shape, position);
+      if (this.#differs(shape)) await this.#resolve([shape], position);
     });
   }
 
@@ -162,7 +189,26 @@ export class TableGate {
     return await turn;
   }
 
-  async #resolve(shape: TableShape, position: Position): Promise<TableVersion> {
+  async #resolve(shapes: readonly TableShape[], position: Position): Promise<readonly TableVersion[]> {
+    const inForce = new Map<string, TableVersion>();
+    try {
+      for (const shape of shapes) {
+        const known = await this.#expect(shape, position);
+        if (known !== null) inForce.set(shape.id, known);
+      }
+      const toRegister = shapes.filter(({ id }) => !inForce.has(id));
+      if (toRegister.length > 0) {
+        const versions = await this.#parts.state.schemas.resolve(toRegister, position);
+        for (const version of versions) inForce.set(version.id, this.#registered(version));
+      }
+    } finally {
+      this.#arriving.clear();
+    }
+    return shapes.map(({ id }) => inForce.get(id)!);
+  }
+
+  /** The version if the shape need not be registered. Otherwise the table is ready for that: suspended, or free to flow. */
+  async #expect(shape: TableShape, position: Position): Promise<TableVersion | null> {
     const known = await this.#parts.state.schemas.versions(shape.id);
     const inForce = known.findLast(({ since }) => comparePositions(since, position) <= 0) ?? known.at(0);
     if (inForce?.fingerprint === shape.fingerprint) return inForce;
@@ -178,13 +224,21 @@ export class TableGate {
     // Invariant: before a change that can't be followed is registered, its table is suspended. After a crash in between,
     // the change is new again.
     if (obstacle !== null) await this.suspend(shape.id, obstacle);
-    const version = await this.#parts.state.schemas.resolve(shape, position);
+    else {
+      if (inForce === undefined) await this.#parts.events.found(shape);
+      this.#arriving.set(shape.id, shape);
+    }
+    return null;
+  }
+
+  #registered(version: TableVersion): TableVersion {
     failpoint("schema.registered", version);
     const current = this.#current.get(version.id);
     if (current !== undefined && !isLater(version, current)) return version;
     this.#current.set(version.id, version);
     // Invariant: the completeness of a copy of the new shape is determined after the change, before the copy begins.
     this.#generations.delete(version.id);
+    this.#noteChange();
     if (current !== undefined) this.#toLookAt.add(version.id);
     if (!this.#suspended.has(version.id)) this.#parts.events.changed(version);
     return version;
@@ -195,11 +249,8 @@ export class TableGate {
    * or delivered, so that nothing passes under the former rules.
    */
   async revise(revised: (table: TableVersion) => TableShape | null, position: Position): Promise<void> {
-    const known = Array.from(this.#current.values());
-    for (const table of known) {
-      const shape = revised(table);
-      if (shape !== null) await this.resolve(shape, position);
-    }
+    const shapes = this.every.flatMap((table) => revised(table) ?? []);
+    await this.resolveAll(shapes, position);
   }
 
   /** Ids of the tables whose copies were made under other rules: changes that the present rules leave out pass them by. */
@@ -221,7 +272,7 @@ export class TableGate {
     if (fault !== null) return fault;
     if (inForce === undefined) {
       const isWaiting = !this.#isFirstLook && this.#parts.policyOf(shape).newTables === "wait";
-      return this.#parts.events.obstacle(shape) ?? (isWaiting ? newWaits(shape.id) : null);
+      return isWaiting ? newWaits(shape.id) : null;
     }
     const refused = waitingChanges(inForce, shape, this.#parts.policyOf(shape));
     return refused.length === 0 ? null : waitsForApproval(shape.id, refused.map(describeChange));
@@ -234,8 +285,10 @@ export class TableGate {
   async discover(captured: CapturedTables, lookedAt: readonly string[], position: Position): Promise<void> {
     this.#refused = captured.refused;
     this.#besides = captured.besides ?? new Map();
+    // At the first look every known table: a sink may be new, which nothing was asked about yet.
+    const isFirst = this.#present === null;
     const returning = captured.tables.filter(
-      ({ id }) => this.isGone(id) && this.#current.has(id) && !this.#suspended.has(id),
+      ({ id }) => (isFirst || this.isGone(id)) && this.#current.has(id) && !this.#suspended.has(id),
     );
     const isNew = ({ id }: TableShape): boolean => this.#current.has(id) && this.#present?.has(id) === false;
     // The stream has shown them before the catalogue showed a table of another share.
@@ -244,18 +297,23 @@ export class TableGate {
     this.#present = new Set([...captured.tables, ...captured.refused].map(({ id }) => id));
     this.#capturable = new Set(captured.tables.filter((shape) => rulesFault(shape) === null).map(({ id }) => id));
     const isAwaited = captured.awaitsLog === true;
-    for (const shape of captured.tables)
-      if (!isAwaited && !this.#current.has(shape.id)) await this.resolve(shape, position);
-    this.#isFirstLook = false;
-    // Meanwhile another table may have got the same target.
-    for (const shape of returning) {
-      const obstacle = this.#parts.events.obstacle(shape);
-      if (obstacle !== null) await this.suspend(shape.id, obstacle);
+    this.#noteChange();
+    if (!isAwaited) {
+      // What a table is that rules hold back is known from now on, whatever becomes of its columns while nobody looks.
+      const all = [...captured.tables, ...captured.refused.flatMap(({ withheld }) => withheld ?? [])];
+      await this.resolveAll(
+        all.filter(({ id }) => !this.#current.has(id)),
+        position,
+      );
     }
+    this.#isFirstLook = false;
+    // Meanwhile another table may have got the same target. Backwards: of two that meet, the first goes on.
+    for (const shape of returning.toReversed()) await this.#parts.events.found(shape);
     const before = this.#generations;
     for (const id of lookedAt) this.#toLookAt.delete(id);
     // The name of a table that has changed since may mean another table by now.
     this.#generations = new Map([...captured.generations].filter(([id]) => !this.#toLookAt.has(id)));
+    this.#noteChange();
     this.#columns = new Map(
       captured.tables.map(({ id, fingerprint }) => [id, { fingerprint, facts: captured.columns?.get(id) ?? null }]),
     );
@@ -267,7 +325,8 @@ export class TableGate {
       // What the stream shows of a lost key does not tell the way out; the catalogue does.
       if (isPassing === true || (known !== undefined && known.message !== keyLost(id).message)) continue;
       const before = this.#current.get(id);
-      if (before !== undefined || code === OTHER_NAME) await this.suspend(id, refusedSince(refused, before));
+      // One that its rules do not fit may never have been captured.
+      if (before !== undefined || code !== undefined) await this.suspend(id, refusedSince(refused, before));
     }
     if ([...captured.generations].some(([id, generation]) => before.get(id) !== generation))
       this.#parts.events.renewed();
@@ -285,16 +344,13 @@ export class TableGate {
   }
 
   #isReturnable(id: string): boolean {
-    const { code } = this.#suspended.get(id) ?? {};
-    if (code !== TARGETS_MEET) return CORRECTED_AT_SOURCE.has(code ?? "");
-    // The other table with the same target may be gone by now.
-    const current = this.#current.get(id);
-    return current !== undefined && this.#parts.events.obstacle(current) === null;
+    return CORRECTED_AT_SOURCE.has(this.#suspended.get(id)?.code ?? "");
   }
 
   /** Until the next look it is not certain which table the name means. */
   doubt(id: string): void {
     this.#generations.delete(id);
+    this.#noteChange();
     if (this.#current.has(id)) this.#toLookAt.add(id);
   }
 
@@ -324,6 +380,7 @@ export class TableGate {
     const stored = { code, message, hint: hint ?? null, at, since: before?.since ?? before?.at ?? at };
     await this.#parts.state.suspensions.suspend({ sink: null, tableId, error: stored });
     this.#suspended.set(tableId, stored);
+    this.#noteChange();
     this.#parts.logger.error({ table: tableId, code }, message);
     this.#parts.events.suspended(tableId);
   }
@@ -341,16 +398,16 @@ export class TableGate {
     if (current?.key.length === 0) throw keyLost(id);
     const fault = current === undefined ? null : rulesFault(current);
     if (fault !== null) throw fault;
-    const meeting =
-      current === undefined || this.#suspended.get(id)?.code !== TARGETS_MEET
-        ? null
-        : this.#parts.events.obstacle(current);
-    if (meeting !== null) throw meeting;
+    if (current !== undefined) await this.#parts.events.found(current);
     await this.#parts.state.suspensions.reinstate(null, [id]);
     this.#suspended.delete(id);
+    this.#noteChange();
     return this.#current.get(id);
   }
 }
+
+/** In one transaction of the state: thousands of tables need few, and none holds up what else waits for the state. */
+const REGISTERED_TOGETHER = 250;
 
 /** Whether the log announces both shapes in the same way. */
 function isAnnouncedAlike(a: TableShape, b: TableShape): boolean {

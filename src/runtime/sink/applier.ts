@@ -103,7 +103,8 @@ export class Applier {
       case "heartbeat":
         await this.writer.verify(signal);
         await this.shapes.verify(this.#parts.tables.named, signal);
-        if (this.position.isBeyondCheckpoint) await this.writer.store({ position: this.position.reached }, signal);
+        if (this.position.isBeyondCheckpoint || this.#isFirst)
+          await this.writer.store({ position: this.position.reached }, signal);
         break;
       default:
         taken satisfies never;
@@ -238,6 +239,10 @@ export class Applier {
     return isWanted;
   }
 
+  get #isFirst(): boolean {
+    return this.#parts.sink.storesFirst === true && this.position.stored === null;
+  }
+
   #takes(table: TableVersion): boolean {
     return !this.shapes.isOutdated(table) && this.#parts.tables.wants(table);
   }
@@ -290,7 +295,7 @@ export class Applier {
     const { metrics, sink } = this.#parts;
     for (const { table } of truncates) metrics.rowsApplied(sink.name, table.id, "truncate", 1);
     measureBatch(metrics, sink.name, tables, begunMs);
-    await this.#parts.deadLetters.supersede(tables);
+    await this.#parts.deadLetters.supersede(tables, compacted.unplaced);
     compacted.release();
   }
 

@@ -2,7 +2,7 @@ import { type Clock, timestamp } from "../../core/clock.ts";
 import { findMillraceError, MillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { Batch, Checkpoint, TableWrites, Truncate } from "../../core/model/batch.ts";
-import { comparePositions, type Position } from "../../core/model/position.ts";
+import { comparePositions } from "../../core/model/position.ts";
 import type { Outcome, Sink } from "../../core/contracts/sink.ts";
 import { type StoredError, storedErrorOf } from "../../core/contracts/state-store.ts";
 import type { Logger, Metrics } from "../../core/contracts/telemetry.ts";
@@ -11,7 +11,7 @@ import { kindOf, retryBatch } from "../retry.ts";
 import { BatchWatch } from "./batch-watch.ts";
 import type { DeadLetterBox } from "./dead-letters.ts";
 import type { IncompleteKeys } from "./incomplete-keys.ts";
-import type { SinkPosition } from "./sink-position.ts";
+import { isSame, type SinkPosition } from "./sink-position.ts";
 
 export interface BatchWriterParts {
   readonly clock: Clock;
@@ -169,18 +169,18 @@ export class BatchWriter {
     await this.retrying(signal, async () => void (await this.#opened(signal)));
   }
 
-  /** `attempted`: the position of a batch that may have been done. A copy in the sink's place makes the sink begin again. */
-  async #opened(signal: AbortSignal, attempted?: Position): Promise<Checkpoint | null> {
+  /** `attempted`: of a batch that may have been done. A copy in the sink's place makes the sink begin again. */
+  async #opened(signal: AbortSignal, attempted?: Checkpoint): Promise<Checkpoint | null> {
     const found = await this.#open(signal);
     if (!this.position.isOwn(found, attempted)) throw otherThanWritten(this.#parts.sink.name);
     return found;
   }
 
   /** Opens the sink again after a failure. If only the answer was lost, the sink's checkpoint shows that the batch is done. */
-  async #alreadyDone({ position }: Checkpoint, signal: AbortSignal): Promise<boolean> {
-    const found = await this.#opened(signal, position);
-    const moved = comparePositions(position, this.position.checkpoint.position) > 0;
-    return moved && found !== null && comparePositions(found.position, position) === 0;
+  async #alreadyDone(attempted: Checkpoint, signal: AbortSignal): Promise<boolean> {
+    const found = await this.#opened(signal, attempted);
+    const moved = comparePositions(attempted.position, this.position.checkpoint.position) > 0;
+    return moved && found !== null && isSame(found, attempted);
   }
 
   /** Work on targets beside batches, repeated like these. */

@@ -54,9 +54,9 @@ export class CarriedCopies {
     const copy = this.#copies.get(table.id);
     this.#copies.delete(table.id);
     if (copy === undefined || copy.versions.at(-1) !== table) return false;
-    return (
-      isOfShape(completeness, table) && isOfSameGeneration(copy.held, completeness) && carriesRows(copy.versions, facts)
-    );
+    const kept = this.#sink.evolution?.kept?.(table) ?? table;
+    if (!isOfShape(completeness, table) || !isOfSameGeneration(copy.held, completeness)) return false;
+    return carriesRows(copy.versions, facts, kept);
   }
 
   forget(tableId: string): void {

@@ -8,7 +8,7 @@ import type { TableVersion } from "../../core/model/schema.ts";
 import type { KeyText } from "../../core/contracts/row-reads.ts";
 import type { DeadLetterStore } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
-import { impossibleKey, pausedOnPoison, tooManyRefused } from "../errors.ts";
+import { functionFailed, impossibleKey, pausedOnPoison, tooManyRefused } from "../errors.ts";
 import type { UnplacedRow } from "../compaction/table-compaction.ts";
 
 const NONE: ReadonlySet<string> = new Set();
@@ -53,10 +53,11 @@ export class DeadLetterBox {
     await this.#add(writes.table, block, row, key, error);
   }
 
-  /** A row that no target can hold is a dead letter as long as the source has it. */
-  async updateUnplaced({ table, block, row, isGone }: UnplacedRow): Promise<void> {
+  /** A row that no target gets is a dead letter as long as the source has it. */
+  async updateUnplaced({ table, block, row, isGone, failed }: UnplacedRow): Promise<void> {
     const key = keyText(table, block.bytes, isGone ? block.before[row]! : block.after[row]!);
-    if (!isGone) return await this.#add(table, block, row, key, impossibleKey(table.id));
+    const error = failed === null ? impossibleKey(table.id) : functionFailed(table.id, failed.column, failed.how);
+    if (!isGone) return await this.#add(table, block, row, key, error);
     await this.#store.supersede(this.#sink, table.id, [key]);
     this.#waiting = null;
   }
@@ -99,8 +100,11 @@ export class DeadLetterBox {
   /**
    * Resolves the letters of keys that this batch has written: they need no replay. A written row may have taken unchanged
    * cells from a row that has a letter. It is then as wrong as that row: its key is listed, and the key lookup resolves it.
+   * `unplaced`: what the batch leaves out of other changes of the same keys.
    */
-  async supersede(tables: readonly TableWrites[]): Promise<void> {
+  async supersede(tables: readonly TableWrites[], unplaced: readonly UnplacedRow[] = []): Promise<void> {
+    for (const { table, block, row, isGone } of unplaced)
+      if (!isGone) this.#refused.add(inTable(table.id, JSON.stringify(keyText(table, block.bytes, block.after[row]!))));
     for (const writes of tables) {
       const letters = await this.waitingOf(writes.table.id);
       if (letters.size === 0) continue;

@@ -74,6 +74,8 @@ export interface Prepared {
 /**
  * Compacts the rows of a sink's batches. While the target works on one batch, it compacts and renders the next one. It takes
  * only a full batch early, because a smaller one may still grow.
+ * Nothing of the next batch is sent before the last one is answered: behind a batch that fails another one would be on its
+ * way, and the fence alone would have to stop it.
  */
 export class Prefetch {
   readonly #parts: PrefetchParts;

@@ -56,7 +56,7 @@ export class SinkLife {
   #work = scopeOf();
   /** What the sink had done when it last began. */
   #began: { readonly covered: Position; readonly writeCount: number; readonly atMs: number } | null = null;
-  /** Why the last attempt failed that could open the sink. */
+  /** Why the last attempt failed, if it could open the sink: that it is open again proves nothing then. */
   #inVain: StoredError | null = null;
   #onJoined: () => void = () => undefined;
   /** Resolves when the first attempt to join the fan-out has ended, with or without success. */
@@ -258,7 +258,7 @@ export class SinkLife {
         if (!interrupted.aborted && (await this.#failed(error)) === "retrying") {
           const isAway = !this.#wasOpened && this.#errorKind === "retryable";
           waitMs = (isAway ? probing : this.#backoff).next();
-          if (this.#wasOpened) this.#inVain = this.#errorKind === "reopen" ? null : this.#error;
+          this.#inVain = this.#wasOpened && this.#errorKind !== "reopen" ? this.#error : null;
         } else if (interrupted.aborted) waitMs = 0;
       }
       this.#leave(main);
@@ -290,7 +290,7 @@ export class SinkLife {
     const lost = this.#lost;
     this.#lost = [];
     if (from.kind === "new") {
-      if (from.isEmpty) await this.#opening.expectEarlierRows(main, signal);
+      if (from.isEmpty) await this.#opening.expectEarlierRows(main, this.#takesFirstCopy, signal);
       await this.tables.rejoin(null, new Set());
       const checkpoint = worker.position.first(fanOut.position);
       // Invariant: the completeness that the sink has stored does not count any more, not even after a crash before its

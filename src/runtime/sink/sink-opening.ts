@@ -147,12 +147,15 @@ export class SinkOpening {
 
   /**
    * A sink without a checkpoint may have rows of an earlier life. Invariant: everything written from here on has higher
-   * versions.
+   * versions. `wasAsked`: before the epoch was chosen. Of one that was not, all rows count: its tables are not known yet.
    */
-  async expectEarlierRows({ main, source }: CatchUpParts, signal: AbortSignal): Promise<void> {
+  async expectEarlierRows({ main, source }: CatchUpParts, wasAsked: boolean, signal: AbortSignal): Promise<void> {
     const { worker, tables } = this.#parts;
     const { rows } = worker.sink;
-    const highest = await worker.ask(tables.named, async (some) => await rows?.highestVersion(some, signal), signal);
+    const isKnown = wasAsked && tables.named.length > 0;
+    const highest = isKnown
+      ? await worker.ask(tables.named, async (some) => await rows?.highestVersion(some, signal), signal)
+      : await rows?.highestVersion(null, signal);
     if (highest === undefined || highest === 0n) return;
     if (highest > rowVersion(main.position.epoch, await source.log.tip(signal))) throw sinkHoldsLater(worker.name);
   }

@@ -1,4 +1,4 @@
-import type { Accord } from "../../core/checkpoint/bond.ts";
+import { type Accord, isSameBond } from "../../core/checkpoint/bond.ts";
 import type { CompleteTables } from "../../core/checkpoint/completeness.ts";
 import { invariant } from "../../core/invariant.ts";
 import type { Checkpoint } from "../../core/model/batch.ts";
@@ -199,10 +199,9 @@ export class SinkPosition {
    * Whether a checkpoint that is found in the sink is this process's own: the last one, or that of a batch that may have been
    * done. Any other is of a copy that was put in the sink's place.
    */
-  isOwn(found: Checkpoint | null, attempted?: Position): boolean {
+  isOwn(found: Checkpoint | null, attempted?: Checkpoint): boolean {
     if (this.stored === null) return true;
-    const own = [this.stored.position, ...(attempted === undefined ? [] : [attempted])];
-    return found !== null && own.some((position) => comparePositions(found.position, position) === 0);
+    return found !== null && (isSame(found, this.stored) || (attempted !== undefined && isSame(found, attempted)));
   }
 
   #forgetHeld(): void {
@@ -218,6 +217,11 @@ export class SinkPosition {
   async #obligation(): Promise<number> {
     return await this.#bonds.obligation(this.#sink.name);
   }
+}
+
+/** A sweep, and what completes a table, stand at the position of the batch before: a copy that lacks them has another bond. */
+export function isSame(a: Checkpoint, b: Checkpoint): boolean {
+  return comparePositions(a.position, b.position) === 0 && isSameBond(a.bond, b.bond);
 }
 
 function later(a: Position | null, b: Position): Position {

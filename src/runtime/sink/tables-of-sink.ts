@@ -22,10 +22,20 @@ interface TablesOfSinkParts {
   readonly onChange: () => void;
 }
 
+interface Compared {
+  readonly held: CompleteTables;
+  /** Of the gate. */
+  readonly changeCount: number;
+  /** Whether or not they are suspended. */
+  readonly lacked: readonly string[];
+}
+
 /** One sink's tables: which flow, which it skips, which will be read for it, and which it can't write. */
 export class TablesOfSink {
   readonly #taker: TableTaker;
   readonly #parts: TablesOfSinkParts;
+  /** What the last comparison of all tables found: it is asked for whenever something may have changed. */
+  #compared: Compared | null = null;
 
   constructor(taker: TableTaker, parts: TablesOfSinkParts) {
     this.#taker = taker;
@@ -83,11 +93,16 @@ export class TablesOfSink {
   /** Ids of the tables that the sink takes and does not hold completely; `held`: its complete copies. */
   lacking(held: CompleteTables): readonly string[] {
     const { gate, tables } = this.#parts;
-    const lacked = gate.tables.filter((table) => {
-      const completeness = tables.completeness(table);
-      return completeness !== null && held[table.id] !== completeness && this.fills(table);
-    });
-    return lacked.map(({ id }) => id);
+    const { changeCount } = gate;
+    let compared = this.#compared;
+    if (compared?.held !== held || compared.changeCount !== changeCount) {
+      const lacked = gate.tables.filter((table) => {
+        const completeness = tables.completeness(table);
+        return completeness !== null && held[table.id] !== completeness && this.holds(table);
+      });
+      this.#compared = compared = { held, changeCount, lacked: lacked.map(({ id }) => id) };
+    }
+    return compared.lacked.filter((id) => !this.#isSuspended(id));
   }
 
   /** Whether the sink is going to get a whole copy of the table, and nothing of it was read yet. */

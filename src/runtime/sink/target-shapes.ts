@@ -5,7 +5,7 @@ import { isLater, type TableVersion } from "../../core/model/schema.ts";
 import { rowVersion } from "../../core/model/version.ts";
 import type { Sink, TargetPresence } from "../../core/contracts/sink.ts";
 import type { CarriedCopies } from "./carried-copies.ts";
-import { isOfShape, withoutTables } from "../../core/checkpoint/completeness.ts";
+import { isOfShape, withoutTables, withTables } from "../../core/checkpoint/completeness.ts";
 import { targetsGone } from "../errors.ts";
 import type { BatchWriter } from "./batch-writer.ts";
 import type { SinkTableAnswers } from "./tables-of-sink.ts";
@@ -199,8 +199,8 @@ export class TargetShapes {
   /** What the sink holds when these tables are complete too. */
   completed(held: Checkpoint, works: readonly CompleteEnd[]): Checkpoint {
     if (works.length === 0) return held;
-    const tables = Object.fromEntries(works.map(({ table, completeness }) => [table.id, completeness]));
-    return { ...held, tables: { ...held.tables, ...tables } };
+    const added = works.map(({ table, completeness }) => [table.id, completeness] as const);
+    return { ...held, tables: withTables(held.tables, added) };
   }
 
   /** The sink has stored this durably. */
@@ -218,10 +218,8 @@ export class TargetShapes {
     const { tables } = writer.position.checkpoint;
     if (tables[table.id] === undefined && this.#parts.carried.take(table, completeness, facts)) {
       failpoint("sink.carried", table);
-      await writer.store(
-        { position: writer.position.reached, tables: { ...tables, [table.id]: completeness } },
-        signal,
-      );
+      const carried = withTables(tables, [[table.id, completeness]]);
+      await writer.store({ position: writer.position.reached, tables: carried }, signal);
     }
     return writer.position.tables[table.id] === completeness;
   }

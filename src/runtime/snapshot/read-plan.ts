@@ -12,7 +12,7 @@ import type { TableGate } from "../schema/table-gate.ts";
 export interface ReadPlanParts {
   readonly fanOut: FanOut;
   readonly state: StateStore;
-  readonly gate: Pick<TableGate, "tables" | "isGone">;
+  readonly gate: Pick<TableGate, "table" | "isGone">;
   readonly ledger: Pick<Ledger, "list">;
   /** Ids of the tables that this sink must hold and does not hold completely. */
   readonly lacking: (worker: SinkWorker) => readonly string[];
@@ -81,12 +81,8 @@ export class ReadPlan {
   /** Reads that can run now, for attached sinks that are not `busy`. */
   async inTurn({ open, keyCount }: Unfinished, busy: ReadonlySet<string>): Promise<readonly SnapshotRead[]> {
     const sinks = this.#attached.filter((name) => !busy.has(name));
-    // Keys of a table that is suspended, or can't be read, must not hold up other keys.
-    const held = this.#reader.tablesOfKeys(true);
-    const tableIds = this.#tableIds.filter((id) => !held.has(id));
-    const { snapshots } = this.#parts.state;
     if (keyCount === 0) this.#keyPaces.clear();
-    const keys = keyCount === 0 ? [] : this.#keyReadings(await snapshots.keys(sinks, tableIds, KEYS_LISTED_MAX));
+    const keys = keyCount === 0 ? [] : await this.#keysInTurn(sinks);
     const ranges = rangeReads(open.filter(({ sink }) => sinks.includes(sink)));
     // Key lookups and tables take turns: while a table is read, rows that move may list new keys as fast as keys are read.
     this.#keysFirst = !this.#keysFirst;
@@ -94,15 +90,24 @@ export class ReadPlan {
     return readings.filter((reading) => !this.#reader.holds(reading));
   }
 
+  /** Keys of a table that is suspended, or can't be read, must not hold up other keys. */
+  async #keysInTurn(sinks: readonly string[]): Promise<readonly KeyRead[]> {
+    const { state, gate } = this.#parts;
+    const held = this.#reader.tablesOfKeys(true);
+    const listed = await state.snapshots.tablesOfKeys();
+    const tableIds = listed.filter((id) => gate.table(id) !== undefined && !held.has(id));
+    return this.#keyReadings(await state.snapshots.keys(sinks, tableIds, KEYS_LISTED_MAX));
+  }
+
   /** Unfinished reads for attached sinks, of tables that flow: only these can be refused. */
   async readable(open: readonly TableSnapshot[]): Promise<readonly SnapshotRead[]> {
+    const { state, gate } = this.#parts;
     const sinks = this.#attached;
-    const tableIds = this.#tableIds;
-    const flowing = open.filter(({ sink, tableId }) => sinks.includes(sink) && tableIds.includes(tableId));
+    const isFlowing = (tableId: string): boolean => gate.table(tableId) !== undefined;
+    const flowing = open.filter(({ sink, tableId }) => sinks.includes(sink) && isFlowing(tableId));
     const readings: SnapshotRead[] = rangeReads(flowing);
-    const refused = this.#reader.tablesOfKeys(false);
-    for (const id of tableIds.filter((tableId) => refused.has(tableId)))
-      readings.push(...this.#keyReadings(await this.#parts.state.snapshots.keys(sinks, [id], KEYS_LISTED_MAX)));
+    for (const id of [...this.#reader.tablesOfKeys(false)].filter(isFlowing))
+      readings.push(...this.#keyReadings(await state.snapshots.keys(sinks, [id], KEYS_LISTED_MAX)));
     return readings;
   }
 
@@ -171,10 +176,6 @@ export class ReadPlan {
 
   get #attached(): readonly string[] {
     return [...this.#parts.fanOut.sinks].map((worker) => worker.name);
-  }
-
-  get #tableIds(): readonly string[] {
-    return this.#parts.gate.tables.map(({ id }) => id);
   }
 }
 

@@ -65,6 +65,8 @@ export class Snapshotter {
   readonly #wake = new News();
   /** The list in the state is unknown before it was read; it must not count as empty. */
   #unfinished = 1;
+  /** The sinks of the incremental snapshots among them, and how many listed keys. */
+  #open: { readonly sinks: ReadonlySet<string>; readonly keyCount: number } = { sinks: new Set(), keyCount: 0 };
   /** Count events that may change what the sinks lack, and how many of those were looked at. */
   #changes = 1;
   #seen = 0;
@@ -93,6 +95,11 @@ export class Snapshotter {
   /** Incremental snapshots and listed keys that were unfinished at the last look. */
   get unfinished(): number {
     return this.#unfinished + (this.#seen < this.#changes ? 1 : 0);
+  }
+
+  /** Whether the sink may lack rows that are still to be read for it. Listed keys count for every sink. */
+  owes(sink: string): boolean {
+    return this.#seen < this.#changes || this.#open.keyCount > 0 || this.#open.sinks.has(sink);
   }
 
   /** Called when there may be new work: something was listed, or the tables that a sink takes or holds have changed. */
@@ -149,6 +156,7 @@ export class Snapshotter {
     const unfinished = await this.#plan.look(isToCheck);
     const { open, keyCount } = unfinished;
     this.#unfinished = keyCount + open.length;
+    this.#open = { sinks: new Set(open.map(({ sink }) => sink)), keyCount };
     // Invariant: before this, the changes are counted; otherwise a `wait` would end in between.
     this.#seen = changes;
     this.#ledger.noteAhead(open);

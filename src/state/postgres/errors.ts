@@ -10,7 +10,7 @@ const BEFORE: Partial<Record<DatabaseReason, readonly [ErrorCode, string]>> = {
   unbound: ["MR1216", ""],
 };
 
-const HEALED: ReadonlySet<DatabaseReason> = new Set(["tls", "unbound", "login", "privilege", "shared"]);
+const HEALED: ReadonlySet<DatabaseReason> = new Set(["tls", "unbound", "login", "no-database", "privilege", "shared"]);
 
 /** Server answers that may change soon. */
 const PASSING: ReadonlySet<DatabaseReason> = new Set([
@@ -39,7 +39,7 @@ function numbered(failure: Failure, login: string | null | undefined): MillraceE
   const { reason, state, code, message: text, fix = "", server, cause } = failure;
   const at = server === undefined ? "" : ` at ${server}`;
   const way = connectFix(failure, "state");
-  const note = reason === "login" && login != null ? ` ${login}` : "";
+  const note = (reason === "login" || reason === "no-database") && login != null ? ` ${login}` : "";
   const hint = way === undefined ? {} : { hint: `${way}${note}` };
   const before = BEFORE[reason];
   // What somebody may put right at the server, or in a file that each connection reads.

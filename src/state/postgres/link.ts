@@ -4,6 +4,8 @@ import { connect, plainClient } from "../../postgres/connect.ts";
 import { OneConnection } from "../../postgres/one-connection.ts";
 import { parsePostgresUrl, type PostgresAddress } from "../../postgres/url.ts";
 import type { FreshPassword, StateAddress } from "../../core/contracts/connector.ts";
+import { systemClock, timestamp } from "../../core/clock.ts";
+import { type StoredError, storedErrorOf } from "../../core/contracts/state-store.ts";
 import { findMillraceError } from "../../core/errors.ts";
 import { stateError } from "../errors.ts";
 import { classify } from "./errors.ts";
@@ -28,12 +30,18 @@ export class Link {
   readonly #connection: OneConnection;
   readonly #login: string | null | undefined;
   #isClosed = false;
+  #waitsFor: StoredError | null = null;
 
   /** Relative file names in the URL start at `folder`. */
   constructor({ url, freshPassword, login }: StateAddress, folder: string) {
     this.#login = login;
     const address = { ...addressOf(url, folder), freshPassword: freshPassword && passing(freshPassword) };
     this.#connection = new OneConnection(() => open(address));
+  }
+
+  /** Why what is to be done is tried again now. */
+  get waitsFor(): StoredError | null {
+    return this.#waitsFor;
   }
 
   /** Runs several statements as one transaction. Repeats it whole while the failure may pass and `until` is ahead. */
@@ -54,12 +62,16 @@ export class Link {
   async #retried<T>(work: (query: Query) => Promise<T>, until: number): Promise<T> {
     for (;;) {
       try {
-        return await work(await this.#query());
+        const result = await work(await this.#query());
+        this.#waitsFor = null;
+        return result;
       } catch (error) {
         const known = classify(error, this.#login);
         // The session is in an unknown state: the next work opens another one.
         this.#connection.drop();
         if (known.kind !== "retryable" || this.#isClosed || performance.now() + AGAIN_MS >= until) throw known;
+        const at = timestamp(systemClock);
+        this.#waitsFor = storedErrorOf(known, at, this.#waitsFor?.since ?? at);
         await sleep(AGAIN_MS);
       }
     }

@@ -25,10 +25,10 @@ const LINE = `SELECT form, revision, lease_number, holder, (extract(epoch from e
  * `url` may end in `#` and a local path that stands for the state, two folders below the configuration's. Its last part
  * is the name if none is given.
  */
-export async function openPostgres({ url, freshPassword }: StateAddress, options: SqliteOptions): Promise<StateStore> {
-  const [address = "", localPath = ""] = url.split("#", 2);
+export async function openPostgres(at: StateAddress, options: SqliteOptions): Promise<StateStore> {
+  const [url = "", localPath = ""] = at.url.split("#", 2);
   const name = options.name ?? basename(localPath, ".db");
-  const link = new Link({ url: address, freshPassword }, dirname(dirname(localPath)));
+  const link = new Link({ ...at, url }, dirname(dirname(localPath)));
   const readOnly = options.readOnly ?? false;
   try {
     if (readOnly) await verifyThere(link, name);
@@ -86,17 +86,21 @@ class PostgresState implements LeaseStore {
     return {
       lease: this,
       source: wrapped(local.source),
+      nest: wrapped(local.nest),
       sinks: wrapped(local.sinks),
       bonds: wrapped(local.bonds),
+      checkpoints: wrapped(local.checkpoints),
       schemas: wrapped(local.schemas),
       suspensions: wrapped(local.suspensions),
       snapshots: wrapped(local.snapshots),
       deadLetters: wrapped(local.deadLetters),
       reports: wrapped(local.reports),
       comparisons: wrapped(local.comparisons),
+      proofs: wrapped(local.proofs),
       audit: wrapped(local.audit),
       notices: wrapped(local.notices),
       ending: wrapped(local.ending),
+      waitsFor: () => this.#link.waitsFor,
       dump: () => this.#dump(),
       restore: (dump) => this.#restore(dump),
       remove: () => this.#remove(),

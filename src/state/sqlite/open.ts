@@ -8,6 +8,7 @@ import { stateError } from "../errors.ts";
 import { SqliteAudit } from "./stores/audit.ts";
 import { SqliteEnding, SqliteNotices } from "./stores/notices.ts";
 import { SqliteBonds } from "./stores/bonds.ts";
+import { SqliteCheckpoints } from "./stores/checkpoints.ts";
 import { Connection } from "./connection.ts";
 import { SqliteDeadLetters } from "./stores/dead-letters.ts";
 import { classify, damaged } from "./errors.ts";
@@ -16,9 +17,10 @@ import { migrate, recognise, verifyCurrent } from "./migrate.ts";
 import { SqliteSnapshots } from "./stores/snapshots.ts";
 import { SqliteComparisons, SqliteReports } from "./stores/reports.ts";
 import { text } from "./row.ts";
+import { SqliteProofs } from "./stores/proofs.ts";
 import { SqliteSchemas } from "./stores/schemas.ts";
 import { SqliteSinks } from "./stores/sinks.ts";
-import { SqliteSource } from "./stores/source.ts";
+import { DATABASE, NEST, SqliteSource } from "./stores/source.ts";
 import { SqliteSuspensions } from "./stores/suspensions.ts";
 
 /** Another process writes for at most milliseconds. Calls block this process, so the wait is short. */
@@ -56,20 +58,31 @@ export function openSqlite(path: string, options: SqliteOptions): StateStore {
   }
 }
 
+/** A state that ends with this process. */
+export function openMemory(clock: Clock): StateStore {
+  const database = new DatabaseSync(":memory:");
+  database.exec("PRAGMA foreign_keys = ON");
+  migrate(database, "in memory");
+  return assemble(new Connection(database, "in memory", clock));
+}
+
 export function assemble(connection: Connection): StateStore {
   const sinks = new SqliteSinks(connection);
   const snapshots = new SqliteSnapshots(connection);
   return {
     lease: new SqliteLease(connection),
-    source: new SqliteSource(connection, sinks),
+    source: new SqliteSource(connection, sinks, DATABASE),
+    nest: new SqliteSource(connection, sinks, NEST),
     sinks,
     bonds: new SqliteBonds(connection, snapshots),
+    checkpoints: new SqliteCheckpoints(connection),
     schemas: new SqliteSchemas(connection),
     snapshots,
     suspensions: new SqliteSuspensions(connection),
     deadLetters: new SqliteDeadLetters(connection),
     reports: new SqliteReports(connection),
     comparisons: new SqliteComparisons(connection),
+    proofs: new SqliteProofs(connection),
     audit: new SqliteAudit(connection),
     notices: new SqliteNotices(connection),
     ending: new SqliteEnding(connection),

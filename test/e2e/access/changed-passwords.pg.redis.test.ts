@@ -76,6 +76,11 @@ test("a command's password for the source, and a file's for Redis and the state,
     expect((await daemon.stop()).exitCode).toBe(0);
     expect(await installation.command("offsets", "show")).toMatchObject({ exitCode: 0 });
     expect(daemon.said + stdout).not.toContain("canary");
+
+    await source.query("alter role keeper password 'canary-of-the-fourth'");
+    const refused = await installation.command("status");
+    expect(refused.stderr).toContain("MR1216: the state's Postgres server");
+    expect(refused.stderr).toContain("No restart is needed: `passwordFile` is asked again at each connection.");
   } finally {
     await redis.call("ACL", "DELUSER", user);
     redis.disconnect();

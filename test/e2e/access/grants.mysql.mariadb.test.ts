@@ -6,9 +6,11 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { randomUUID } from "node:crypto";
 import { expect, test } from "vitest";
+import { runCli } from "../../support/daemon/cli.ts";
 import { Installation } from "../../support/daemon/daemon-process.ts";
 import { MysqlPipeline } from "../../support/mysql/mysql-pipeline.ts";
 import { freshMysqlDatabase, type MysqlFlavour, mysqlFlavours, mysqlUrl } from "../../support/run/services.ts";
+import { temporaryFolder } from "../../support/run/temporary-folder.ts";
 import { eventually } from "../../support/run/waiting.ts";
 
 test.each(mysqlFlavours)("%s: a user that is made by the script copies and follows", async (flavour) => {
@@ -36,6 +38,12 @@ test.each(mysqlFlavours)("%s: a user that is made by the script copies and follo
   try {
     const { stdout, stderr } = await installation.command("grants", "--source", "--json");
     const { scripts }: { scripts: readonly { script: string }[] } = JSON.parse(stdout || stderr);
+    using empty = temporaryFolder();
+    url.password = "canary";
+    const globs = [`${database.name}.orders`, `${other.name}.*`];
+    const before = await runCli(["grants", "--for", url.href, "--tables", ...globs, "--json"], { folder: empty.path });
+    expect(JSON.parse(before.stdout)).toEqual({ scripts });
+    expect(before.stdout + before.stderr).not.toContain("canary");
     const statements = (scripts[0]?.script ?? "").split("\n").filter((line) => !line.startsWith("--"));
     expect(statements.join("\n")).not.toMatch(/ALL|SELECT ON \*\.\*|hidden/);
     for (const statement of statements) await database.connection.query(statement);

@@ -1,9 +1,12 @@
 /** What `grants` prints, run as it is, is all that the daemon needs: roles and users that did not exist before. */
 import { randomUUID } from "node:crypto";
+import { readdirSync } from "node:fs";
 import { Redis } from "ioredis";
 import { expect, test } from "vitest";
+import { runCli } from "../../support/daemon/cli.ts";
 import { Installation } from "../../support/daemon/daemon-process.ts";
 import { freshDatabase, freshKeyPrefix, redisUrl } from "../../support/run/services.ts";
+import { temporaryFolder } from "../../support/run/temporary-folder.ts";
 
 interface Script {
   readonly part: string;
@@ -55,7 +58,7 @@ test("Postgres and Redis: logins that are made by the scripts copy and follow", 
   });
 
   const [first] = await scriptsOf(installation, "--source");
-  expect(first?.script).toContain("run `millrace grants --source` again");
+  expect(first?.script).toContain("run this again");
   // As on RDS, where nobody may give REPLICATION.
   await source.query(`begin; create role rds_replication; ${first?.script}`);
   const { rows } = await source.query(
@@ -66,6 +69,14 @@ test("Postgres and Redis: logins that are made by the scripts copy and follow", 
   await source.query(first?.script ?? "");
 
   const scripts = await scriptsOf(installation);
+  using empty = temporaryFolder();
+  const withPassword = as(source.url, reader);
+  withPassword.password = "canary-of-source";
+  const alone = await runCli(["grants", "--for", withPassword.href, "--json"], { folder: empty.path });
+  expect(JSON.parse(alone.stdout)).toEqual({ scripts: scripts.filter(({ part }) => part === "source") });
+  const shown = await runCli(["grants", "--for", withPassword.href], { folder: empty.path });
+  expect(shown.stdout).toMatch(/^-- source \(postgres\), to be run by a superuser, in database /);
+  expect(readdirSync(empty.path)).toEqual([]);
   expect(scripts.map(({ part }) => part)).toEqual(["source", "state", "replica", "cache"]);
   const all = scripts.map(({ script }) => script).join("\n");
   expect(all).not.toMatch(/SUPERUSER|INSERT|UPDATE|DELETE|CREATE ON DATABASE|\bALL\b|canary/);

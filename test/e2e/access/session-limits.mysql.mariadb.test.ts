@@ -35,6 +35,12 @@ const LIMITS_OF_BOTH = [
   "net_read_timeout = 1",
   "lock_wait_timeout = 1",
   "innodb_lock_wait_timeout = 1",
+  "sort_buffer_size = 1024",
+  "max_sort_length = 64",
+  "group_concat_max_len = 4",
+  "max_heap_table_size = 16384",
+  "tmp_table_size = 1024",
+  "max_prepared_stmt_count = 0",
 ];
 
 describe.each(mysqlFlavours)("%s", (flavour) => {

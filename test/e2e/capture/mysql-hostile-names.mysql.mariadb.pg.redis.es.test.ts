@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import type { TableName } from "../../support/compare/compare.ts";
 import { MysqlPipeline } from "../../support/mysql/mysql-pipeline.ts";
 import { mysqlFlavours } from "../../support/run/services.ts";
-import { SINK_KINDS } from "../../support/daemon/sink-set.ts";
+import { CHOSEN_KINDS } from "../../support/daemon/sink-set.ts";
 
 const quoted = (name: string): string => `\`${name.replaceAll("`", "``")}\``;
 
@@ -52,7 +52,7 @@ const TEXTS = [
 
 describe.each(mysqlFlavours)("%s", (flavour) => {
   test("hostile names of databases, tables and columns, and hostile texts", async () => {
-    await using pipeline = await MysqlPipeline.start(flavour, [], { kinds: SINK_KINDS });
+    await using pipeline = await MysqlPipeline.start(flavour, [], { kinds: CHOSEN_KINDS });
     await pipeline.daemon.stop();
     const { connection, name: own } = pipeline.source;
     const tables: TableName[] = [];
@@ -89,7 +89,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       );
       await pipeline.expectEqual(...tables);
       const { sinks } = await pipeline.installation.status();
-      expect(sinks.map(({ deadLetters }) => deadLetters)).toEqual([0, 0, 0, 0]);
+      expect(sinks.filter(({ deadLetters }) => deadLetters > 0)).toEqual([]);
     } finally {
       for (const schema of schemas) await connection.query(`drop database ${quoted(schema)}`);
     }

@@ -7,7 +7,7 @@ import { MysqlPipeline } from "../../support/mysql/mysql-pipeline.ts";
 import { hashedMysql, partialMysql } from "../../support/model/rules-view.ts";
 import { mysqlFlavours } from "../../support/run/services.ts";
 import { isLongForm } from "../../support/run/service-suffixes.ts";
-import { KEPT_KINDS, LAKE_KINDS, SINK_KINDS } from "../../support/daemon/sink-set.ts";
+import { KEPT_KINDS, LAKE_KINDS, CHOSEN_KINDS } from "../../support/daemon/sink-set.ts";
 
 const KEY = "a-key-of-the-tests-0123456789";
 
@@ -70,7 +70,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
   });
 
   beforeAll(async () => {
-    const kinds = [...SINK_KINDS, ...KEPT_KINDS, ...(isLongForm() ? LAKE_KINDS : [])];
+    const kinds = [...CHOSEN_KINDS, ...KEPT_KINDS, ...(isLongForm() ? LAKE_KINDS : [])];
     pipeline = await MysqlPipeline.start(flavour, MADE, { kinds, rules: RULES, maskKey: KEY });
   });
   afterAll(async () => {

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { DuckDBInstance } from "@duckdb/node-api";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
+import { SINK_KINDS } from "../../support/daemon/sink-set.ts";
 import { encodedPart, rowId } from "../../support/compare/reader.ts";
 import { elasticsearchUrl } from "../../support/run/services.ts";
 
@@ -64,7 +65,8 @@ const TABLES = ["note", "moving", "long_key", "long_pair", "long_full", "long_in
 let pipeline: RunningPipeline;
 
 beforeAll(async () => {
-  pipeline = await RunningPipeline.start(`
+  pipeline = await RunningPipeline.start(
+    `
     create table note (id int primary key, n int, body text, more text);
     create table moving (id int primary key, n int, body text);
     create table long_key (k text primary key, n int, body text);
@@ -88,7 +90,9 @@ beforeAll(async () => {
     insert into long_key select ${LONG_KEY}, 0, ${LONG} from generate_series(1, 10) g;
     insert into long_pair select g, ${LONG}, ${LONG_KEY}, 0 from generate_series(1, 10) g;
     insert into long_full select ${LONG_KEY}, 0, ${LONG} from generate_series(1, 10) g;
-    insert into long_index select g, ${LONG_KEY}, 0, ${LONG} from generate_series(1, 10) g`);
+    insert into long_index select g, ${LONG_KEY}, 0, ${LONG} from generate_series(1, 10) g`,
+    { kinds: SINK_KINDS },
+  );
 });
 
 afterAll(async () => {

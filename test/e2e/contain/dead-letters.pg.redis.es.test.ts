@@ -1,6 +1,7 @@
 /** Rows that a sink can't take are kept as dead letters, are told, and stand in nobody's way. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type PipelineConfig, RunningPipeline } from "../../support/daemon/running-pipeline.ts";
+import { SINK_KINDS } from "../../support/daemon/sink-set.ts";
 import { eventually } from "../../support/run/waiting.ts";
 
 /** More levels than the search engine takes. */
@@ -56,6 +57,7 @@ beforeAll(async () => {
     `create table item (id int primary key, n int, doc json, body text);
     insert into item select g, g, '{}', 'x' from generate_series(1, 30) g;
     create table measured (k numeric(5, 2) primary key, n int); insert into measured values (1.5, 0)`,
+    { kinds: SINK_KINDS },
   );
   await pipeline.settled();
   await occupy(5);

@@ -12,6 +12,7 @@ import { eventually } from "../../support/run/waiting.ts";
 /** Where each sink can't write tables of these databases. */
 const RESERVED: Readonly<Record<string, readonly string[]>> = {
   _millrace: ["duckdb", "postgres"],
+  _temporary_and_external_tables: ["clickhouse"],
   millrace: ["clickhouse"],
   pg_catalog: ["duckdb", "postgres"],
   pg_other: ["postgres"],

@@ -2,7 +2,9 @@
 import { expect, test } from "vitest";
 import { Installation } from "../../support/daemon/daemon-process.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
+import { tcpProxy } from "../../support/network/proxy.ts";
 import { freshDatabase } from "../../support/run/services.ts";
+import { eventually } from "../../support/run/waiting.ts";
 
 const TABLE =
   "create table orders (id int primary key, n int); insert into orders select g, 0 from generate_series(1, 200) g";
@@ -56,4 +58,45 @@ test("commands work with and without the daemon; a second one is refused whereve
   const refused = await wrong.command("status");
   expect(refused).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("MR1215") });
   expect(refused.stderr + refused.stdout).not.toContain("hunter2secret");
+});
+
+test("a server of the state that is away is told at once, not when the lease ends; so is a sink whose url is wrong", async () => {
+  await using state = await freshDatabase();
+  await using proxy = await tcpProxy(state.url);
+  await using pipeline = await RunningPipeline.start(TABLE, {
+    kinds: ["sqlite"],
+    configure: (config) => ({ ...config, state: proxy.url(state.url) }),
+  });
+  const { installation } = pipeline;
+  await pipeline.settled();
+  await proxy.refuse();
+  proxy.cut();
+  await eventually(
+    async () => {
+      const { conditions } = await installation.status();
+      expect(conditions).toMatchObject([{ kind: "state.unwritable", code: "MR1215", blocks: ["ready"] }]);
+      expect(conditions[0]?.message).toContain(`${proxy.host}:${proxy.port}`);
+      expect(conditions[0]?.fix).toContain(`Nothing listens at ${proxy.host}:${proxy.port}`);
+    },
+    { withinMs: 15_000 },
+  );
+  await proxy.resume();
+  await pipeline.settled();
+  await eventually(async () => expect((await installation.status()).conditions).toEqual([]));
+  expect((await pipeline.daemon.stop()).exitCode).toBe(0);
+
+  const wrong = { kind: "postgres", url: `${state.url}?sslmode=verify-full` };
+  await using other = new Installation({
+    name: "other",
+    source: { kind: "postgres", url: pipeline.source.url },
+    sinks: { right: pipeline.sinks.config["sqlite"], wrong },
+  });
+  // A file that is missing may come: the daemon waits, and says so itself.
+  other.run();
+  await eventually(async () => {
+    const { daemon, conditions } = await other.status();
+    expect(daemon).not.toBeNull();
+    expect(conditions).toMatchObject([{ kind: "sink.failing", sink: "wrong" }, { kind: "daemon.starting" }]);
+    expect(conditions[0]?.message).toMatch(/^sink wrong: the sink's url can't be used: sslmode=verify-full needs/);
+  });
 });

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { isLeastMode } from "../../support/postgres/least-mode.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
+import { SINK_KINDS } from "../../support/daemon/sink-set.ts";
 import { freshDatabase } from "../../support/run/services.ts";
 
 const TABLE = "create table orders (id int primary key, n int); insert into orders values (1, 1)";
@@ -18,7 +19,7 @@ async function left({ source }: RunningPipeline): Promise<readonly string[]> {
 }
 
 test("is refused while a daemon runs, says its plan, and removes all that was made, once and again", async () => {
-  await using pipeline = await RunningPipeline.start(TABLE);
+  await using pipeline = await RunningPipeline.start(TABLE, { kinds: SINK_KINDS });
   const { installation } = pipeline;
   await pipeline.settled();
   expect(await installation.command("teardown", "--yes")).toMatchObject({ exitCode: 4 });

@@ -120,7 +120,7 @@ function keepMoving(source: FreshDatabase): () => Promise<void> {
 }
 
 test("faults planted in the sinks are found with key and column, and nothing else, with a daemon and without", async () => {
-  await using pipeline = await RunningPipeline.start(ITEMS);
+  await using pipeline = await RunningPipeline.start(ITEMS, { kinds: SINK_KINDS });
   await pipeline.settled();
   await pipeline.daemon.stop();
   await pipeline.sinks.target!.query(STATEMENTS);

@@ -15,7 +15,10 @@ const TABLES = `create table item (id int primary key, name text); insert into i
 const EVERY_SECOND = "* * * * * *";
 
 test("a planned comparison is reported in the state, as files and to a webhook, and its report outlives the daemon", async () => {
-  await using listening = await listener((number) => (number === 0 ? 503 : 200));
+  // A busy machine has other conditions to tell of.
+  const isDrift = (text: string): boolean => text.includes("comparison.drift");
+  let refusals = 0;
+  await using listening = await listener((_, text) => (isDrift(text) && refusals++ === 0 ? 503 : 200));
   await using pipeline = await RunningPipeline.start(TABLES, {
     kinds: ["postgres"],
     configure: (config) => ({
@@ -31,6 +34,7 @@ test("a planned comparison is reported in the state, as files and to a webhook, 
   });
   const { installation, sinks } = pipeline;
   await pipeline.settled();
+  const heard = () => listening.heard.filter(({ text }) => isDrift(text));
   // Within the threshold: known to the report, and to nobody else.
   await sinks.target!.query("delete from public.loose where id <= 2");
   const asked = async () => (await installation.ask<{ reports: ReportSummary[] }>("GET", "/api/v1/reports"))!.reports;
@@ -38,17 +42,18 @@ test("a planned comparison is reported in the state, as files and to a webhook, 
   const { next, last } = (await installation.ask<StatusDocument>("GET", "/api/v1/status"))!.reconcile;
   expect(last).toMatchObject({ drift: true, alarm: false, missing: 2 });
   expect(Date.parse(next!)).toBeGreaterThan(Date.parse(last!.startedAt));
-  expect(listening.heard).toEqual([]);
+  expect(heard()).toEqual([]);
   await sinks.target!.query("delete from public.item where id = 7");
   const drift = { kind: "comparison.drift", what: expect.stringMatching(/^3 rows differed in the comparison /) };
-  const message = { event: "conditions", name: pipeline.source.name, began: [expect.objectContaining(drift)] };
-  await eventually(() => expect(listening.heard.length).toBeGreaterThan(1));
-  const [first] = listening.heard;
+  const began = expect.arrayContaining([expect.objectContaining(drift)]);
+  const message = { event: "conditions", name: pipeline.source.name, began };
+  await eventually(() => expect(heard().length).toBeGreaterThan(1));
+  const [first] = heard();
   expect(first).toMatchObject({ method: "POST", path: "/a-secret-place", body: message });
   expect(JSON.stringify(first)).not.toMatch(/sample|"key"/);
   const id = (await asked()).findLast(({ alarm }) => alarm)?.id ?? "none";
   // The one that was not taken came again.
-  expect(new Set(listening.heard.map(({ signed }) => signed["webhook-id"])).size).toBe(1);
+  expect(new Set(heard().map(({ signed }) => signed["webhook-id"])).size).toBe(1);
   const listed = await installation.command("report", "list", "--json");
   expect(listed.exitCode, listed.stderr).toBe(0);
   expect(JSON.parse(listed.stdout)).toEqual({

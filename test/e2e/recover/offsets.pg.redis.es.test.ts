@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { parseLsn } from "../../../connectors/postgres/source/log/lsn.ts";
+import { parseLsn } from "../../../connectors/postgres/source/wire/lsn.ts";
 import { historyFaults, keepLog } from "../../support/compare/history.ts";
 import { type CommandResult, Installation } from "../../support/daemon/daemon-process.ts";
 import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";

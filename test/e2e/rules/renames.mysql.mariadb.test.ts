@@ -36,13 +36,33 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       await scene.expectSuspended({ part: "MR1033", users_next: "MR1033" });
       await scene.run(
         "create table users_like like users",
-        `insert into users_like values (1, '${CANARY}', 'x', 'DE')`,
+        "alter table users_like modify id bigint, drop column country",
+        `insert into users_like values (1, '${CANARY}', 'x')`,
       );
       await scene.expectSuspended({ part: "MR1033", users_like: "MR1033", users_next: "MR1033" });
     });
 
+    test("an empty copy whose columns get other names", options, async () => {
+      await using scene = await RenamedTables.start(flavour, isDown);
+      await scene.run("create table users_like like users", "create table if not exists plain like users");
+      await scene.run(
+        "alter table users_like change mail post varchar(80), rename to folks",
+        `insert into folks values (1, '${CANARY}', 'x', 'AT')`,
+        "create table if not exists users_new (like users)",
+        "alter table users_new change mail post varchar(80)",
+        `insert into users_new values (1, '${CANARY}', 'x', 'AT')`,
+      );
+      await scene.expectSuspended({ folks: "MR1033", users_new: "MR1033" });
+    });
+
     test("columns under rules that get another name", options, async () => {
       await using scene = await RenamedTables.start(flavour, isDown);
+      await scene.run(
+        "alter table cards add shown varchar(99) generated always as (concat(low, '!')) stored",
+        `update cards set mail = 'G@${CANARY}'`,
+      );
+      await scene.expectSuspended({ cards: "MR1025" });
+      await scene.run("drop table cards");
       await scene.run(
         "alter table contacts change mail kontakt varchar(80)",
         `update contacts set kontakt = 'k@${CANARY}'`,

@@ -121,14 +121,27 @@ describe.each(WAYS)("$when", ({ isDown, options }) => {
     await scene.expectSuspended({ "public.users_old": "MR1033" });
     await scene.run(
       `create table users_backup as select * from users; alter table users_backup add primary key (id);
-     create table users_like (like users including all); insert into users_like values (1, '${CANARY}', 'x')`,
+     create table users_like (like users including all); insert into users_like values (1, '${CANARY}', 'x');
+     create table users_wide (like users including all); alter table users_wide alter id type bigint, alter mail type varchar(99), add x int;
+     insert into users_wide values (1, '${CANARY}', 'x', 1)`,
     );
     await scene.expectSuspended({
       "public.users_backup": "MR1033",
       "public.users_like": "MR1033",
       "public.users_old": "MR1033",
+      "public.users_wide": "MR1033",
     });
-    await scene.run("drop table users_backup; drop table users_like");
+    // While it is watched, what was held back stays so, whatever becomes of its columns.
+    await scene.run(
+      `alter table users_like rename mail to post; update users_like set post = ''; insert into users_like values (2, 'p@${CANARY}', 'x')`,
+    );
+    await scene.expectSuspended({
+      "public.users_backup": "MR1033",
+      "public.users_like": "MR1033",
+      "public.users_old": "MR1033",
+      "public.users_wide": "MR1033",
+    });
+    await scene.run("drop table users_backup; drop table users_like; drop table users_wide");
     await scene.expectSuspended({ "public.users_old": "MR1033" });
     // The configuration names it.
     await scene.run("select 1", { ...RULES, "public.users_old": { columns: { mail: { mask: "null" } } } });
@@ -136,6 +149,16 @@ describe.each(WAYS)("$when", ({ isDown, options }) => {
     await scene.run(`insert into users_old values (9, 'z@${CANARY}', 'DE')`);
     await scene.expectSuspended({});
     await scene.pipeline.expectEqual(["plain"]);
+  });
+
+  test("an empty copy whose columns get other names", options, async () => {
+    await using scene = await Scene.start(isDown);
+    await scene.run("create table users_like (like users including all)");
+    await scene.expectSuspended({ "public.users_like": "MR1033" });
+    await scene.run(
+      `alter table users_like rename mail to post; alter table users_like rename to folks; insert into folks values (1, '${CANARY}', 'x')`,
+    );
+    await scene.expectSuspended({ "public.folks": "MR1033" });
   });
 
   test("partitions and columns under rules that get another name", options, async () => {
@@ -150,6 +173,18 @@ describe.each(WAYS)("$when", ({ isDown, options }) => {
     );
     await scene.expectSuspended({ "public.archive": "MR1033" });
     await scene.run("alter table archive detach partition secrets");
+    await scene.expectSuspended({});
+    await scene.run(
+      `alter table orders detach partition orders_2; alter table orders_2 rename to past; alter table past alter id type bigint;
+       update past set note = 'past ${CANARY}'`,
+    );
+    await scene.expectSuspended({ "public.past": "MR1033" });
+    // A table shows the rows of those that inherit from it.
+    await scene.run(
+      `create table friends (primary key (id), since date) inherits (contacts); insert into friends values (7, 'f@${CANARY}', 'n')`,
+    );
+    await scene.expectSuspended({ "public.friends": "MR1033", "public.past": "MR1033" });
+    await scene.run("drop table friends; drop table past");
     await scene.expectSuspended({});
     await scene.run(`alter table contacts rename mail to kontakt; update contacts set kontakt = 'k@${CANARY}'`);
     await scene.expectSuspended({ "public.contacts": "MR1025" });

@@ -7,6 +7,7 @@ import type { TableName } from "../../support/compare/compare.ts";
 import { copyDuckdbFile, rowsInFile } from "../../support/warehouses/duckdb-file.ts";
 import { hashedSql, partialSql, redactedSql } from "../../support/model/rules-view.ts";
 import { type PipelineConfig, RunningPipeline } from "../../support/daemon/running-pipeline.ts";
+import { SINK_KINDS } from "../../support/daemon/sink-set.ts";
 import { temporaryFolder } from "../../support/run/temporary-folder.ts";
 import { eventually } from "../../support/run/waiting.ts";
 
@@ -65,7 +66,7 @@ beforeAll(async () => {
      ${VIEWS}; ${rows(1, 300)};
      insert into account select 'mail' || g || '@${CANARY}', g, 'x' from generate_series(1, 40) g;
      insert into plain select g, 'v' || g from generate_series(1, 50) g`,
-    { configure: (config: PipelineConfig) => ({ ...config, tables: RULES, maskKey: KEY }) },
+    { kinds: SINK_KINDS, configure: (config: PipelineConfig) => ({ ...config, tables: RULES, maskKey: KEY }) },
   );
 });
 
@@ -133,6 +134,7 @@ test("status --tables says where each column goes", async () => {
   const open = { mask: null, hiddenBy: null, renamedBy: null };
   expect(of("public.person")).toEqual({
     table: "public.person",
+    computed: [],
     filtered: true,
     decidedBy: { where: "public.person" },
     columns: [

@@ -1,7 +1,7 @@
 /** Tables of MySQL and MariaDB that change their shape, their name, or come and go, while rows flow. */
 import { describe, expect, test } from "vitest";
 import { MysqlPipeline } from "../../support/mysql/mysql-pipeline.ts";
-import { mysqlFlavours } from "../../support/run/services.ts";
+import { isMysqlFrom, mysqlFlavours } from "../../support/run/services.ts";
 
 const KINDS = ["duckdb", "postgres", "redis"] as const;
 
@@ -30,10 +30,12 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
   });
 
   test("columns that are renamed, swapped, converted, moved: old rows are those of the source", async () => {
+    // MariaDB leaves generated columns out of updates from 11.8 on: nothing can follow them.
+    const as = flavour === "mariadb" && isMysqlFrom(flavour, "11.8") ? "default" : "as";
     await using pipeline = await MysqlPipeline.start(
       flavour,
       [
-        "create table t (id int primary key, a varchar(20), b varchar(20), c int, e enum('x','y') default 'x', g int as (id + 1))",
+        `create table t (id int primary key, a varchar(20), b varchar(20), c int, e enum('x','y') default 'x', g int ${as} (id + 1))`,
         "insert into t (id, a, b, c) values (1, 'a1', 'b1', 1), (2, 'a2', 'b2', 2), (3, null, '3', 3)",
         "create table k (id int, other int not null, v varchar(20), primary key (id))",
         "insert into k values (1, 11, 'one'), (2, 12, 'two')",
@@ -59,7 +61,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await batch("alter table t modify b varchar(10) first", "alter table t modify a text character set latin1 after c");
     await batch("update t set b = id * 5", "alter table t modify b decimal(10,3)");
     await batch("alter table t modify e enum('y','x','z') default 'z'", "insert into t (id) values (5)");
-    await batch("alter table t drop column g, add column g int as (id * 100)", "update t set c = 9 where id = 2");
+    await batch(`alter table t drop column g, add column g int ${as} (id * 100)`, "update t set c = 9 where id = 2");
     await batch("alter table t add column u varchar(40) default (concat('r', id * 3))", "delete from t where id = 3");
     await batch("alter table t add column w datetime(6) not null default current_timestamp(6)");
     await batch("alter table k rename column id to nr", "insert into k values (3, 13, 'three')");

@@ -70,6 +70,11 @@ test("state, source and sinks away at the first start, the source in the first c
   };
   await waitsFor("state", "MR1215");
   await saysWhatItWaitsFor(pipeline.installation, `${toState.host}:${toState.port}`);
+  expect(await pipeline.installation.command("wait", "--timeout", "1s")).toMatchObject({
+    exitCode: 5,
+    stdout: expect.stringMatching(/^timed out:\n {2}.*MR1215/),
+  });
+  const waited = pipeline.installation.command("wait", "--timeout", "300s");
   await toState.resume();
   await waitsFor("source", "MR2001");
   for (const proxy of sinks) await proxy.resume();
@@ -81,6 +86,12 @@ test("state, source and sinks away at the first start, the source in the first c
   await eventually(() => expect(pipeline.daemon.said).toContain("the copy of the table failed"));
   await toSource.resume();
   await pipeline.daemon.streaming();
+  const { exitCode: ended, stdout: told, stderr } = await waited;
+  expect({ ended, told, stderr: ended === 0 ? "" : stderr }).toEqual({
+    ended: 0,
+    told: "every sink is up to date\n",
+    stderr: "",
+  });
   await pipeline.expectEqual(["t"]);
 
   await toState.refuse();

@@ -10,10 +10,18 @@ const TABLES = ["create table t (id int primary key, v varchar(40))", "insert in
 const monitor = (flavour: MysqlFlavour): string => (flavour === "mysql" ? "replication client" : "binlog monitor");
 
 /** A daemon waits for what a person has to put right at the source, and `status` names it. */
-async function expectToWait({ installation }: MysqlPipeline, code: string): Promise<void> {
+async function expectToWait({ installation, url }: MysqlPipeline, code: string, hint = /./): Promise<void> {
   const daemon = installation.run();
   await eventually(
-    async () => expect((await installation.status()).source).toMatchObject({ error: { code }, needsPerson: true }),
+    async () =>
+      expect((await installation.status()).source).toMatchObject({
+        error: {
+          code,
+          message: expect.stringContaining(new URL(url).host),
+          hint: expect.stringMatching(hint),
+        },
+        needsPerson: true,
+      }),
     { withinMs: 60_000 },
   );
   expect(daemon.exited).toBe(false);
@@ -50,17 +58,24 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
         exitCode: 1,
         stdout: expect.stringContaining("GRANT REPLICATION SLAVE ON *.* TO 'plain'@'%';"),
       });
-      await expectToWait(pipeline, "MR2008");
+      await expectToWait(pipeline, "MR2008", /GRANT REPLICATION SLAVE ON \*\.\* TO 'plain'@'%';/);
       await pipeline.run("grant replication slave on *.* to plain@'%'", `revoke select on ${name}.* from plain@'%'`);
       expect(await pipeline.installation.command("check")).toMatchObject({
         exitCode: 1,
         stdout: expect.stringContaining(`GRANT SELECT ON \`${name}\`.* TO 'plain'@'%';`),
       });
-      await expectToWait(pipeline, "MR2008");
+      await expectToWait(pipeline, "MR2008", /GRANT SELECT ON `\w+`\.\* TO 'plain'@'%';/);
 
       url.password = "wrong";
       pipeline.configure({ url: url.href });
-      await expectToWait(pipeline, "MR2002");
+      await expectToWait(pipeline, "MR2002", /set it at the server \(ALTER USER … IDENTIFIED BY …\)/);
+
+      url.password = encodeURIComponent("se:cr/et");
+      pipeline.configure({ url: url.href });
+      await pipeline.run("alter user plain@'%' account lock");
+      await expectToWait(pipeline, "MR2002", /ALTER USER … ACCOUNT UNLOCK/);
+      await pipeline.run("alter user plain@'%' account unlock", "alter user plain@'%' password expire");
+      await expectToWait(pipeline, "MR2002", /Set the password .* again at the server/);
     },
   );
 

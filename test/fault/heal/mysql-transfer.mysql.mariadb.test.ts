@@ -80,6 +80,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await expect(readDump(target, request, take, "looking", signal)).rejects.toMatchObject({
       code: "MR2022",
       kind: "retryable",
+      message: expect.stringContaining(`${proxy.host}:${proxy.port}`),
     });
   });
 });

@@ -115,7 +115,12 @@ test.concurrent(
     await follower.catchUp(source);
     const startedMs = performance.now();
     proxy.stall("toClient");
-    await expect(readOn(follower, 55_000)).rejects.toMatchObject({ kind: "retryable", code: "MR2022" });
+    await expect(readOn(follower, 55_000)).rejects.toMatchObject({
+      kind: "retryable",
+      code: "MR2022",
+      message: expect.stringContaining(`${proxy.host}:${proxy.port}`),
+      hint: expect.stringContaining("look whether the server there runs"),
+    });
     expect(performance.now() - startedMs).toBeGreaterThan(25_000);
   },
 );

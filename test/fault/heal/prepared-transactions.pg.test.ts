@@ -22,7 +22,7 @@ test("a prepared transaction of another database is named with its owner, its ag
   const { installation, daemon } = pipeline;
   const named = expect.stringMatching(
     new RegExp(
-      `prepared transaction 'it''s forgotten' \\(role \\w+, database ${other.name}, \\d+ s old\\). COMMIT PREPARED 'it''s forgotten'; or ROLLBACK PREPARED 'it''s forgotten'; in database ${other.name}`,
+      `prepared transaction 'it''s forgotten' \\(role \\w+, database ${other.name}, \\d+ s old\\). In database ${other.name}: COMMIT PREPARED 'it''s forgotten'; or ROLLBACK PREPARED 'it''s forgotten';`,
     ),
   );
   await eventually(

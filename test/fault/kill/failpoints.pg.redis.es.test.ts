@@ -111,7 +111,7 @@ const SEARCH: Readonly<Record<string, Failpoint>> = {
 };
 
 /**
- * In clickhouse, ducklake, files, shapes, sqlite, upkeep and raw-copy beside this file, in kafka/topics, contain/no-second-slot,
+ * In clickhouse, documents, ducklake, files, shapes, sqlite, upkeep and raw-copy beside this file, in kafka/topics, contain/no-second-slot,
  * e2e/schema/changes-without-read and e2e/operate/commands, and in the tests of `offsets` and `recover`.
  */
 const ELSEWHERE = [
@@ -158,6 +158,12 @@ const ELSEWHERE = [
   "sqlite.target-made",
   "sqlite.rows-written",
   "sqlite.committed",
+  "nest.settled",
+  "nest.lists-begun",
+  "nest.climbed",
+  "nest.marked",
+  "nest.trimmed",
+  "nest.read",
 ];
 
 const PROVOKE_EVERY_MS = 500;

@@ -5,7 +5,7 @@ import { historyFaults, keepLog } from "../../support/compare/history.ts";
 import { Load, Victim } from "../../support/faults/fault-load.ts";
 import { Random, testSeed } from "../../support/run/random.ts";
 import { isLongForm } from "../../support/run/service-suffixes.ts";
-import { SINK_KINDS } from "../../support/daemon/sink-set.ts";
+import { CHOSEN_KINDS } from "../../support/daemon/sink-set.ts";
 import { WORKLOAD_KEYS } from "../../support/load/workload.ts";
 
 const CYCLE_COUNT = isLongForm() ? 100 : 3;
@@ -20,7 +20,7 @@ test(
   async () => {
     const random = new Random(testSeed());
     await using load = await Load.create(random.seed, 300);
-    await using victim = await Victim.create(load, "random", [...SINK_KINDS, "postgres-history"]);
+    await using victim = await Victim.create(load, "random", [...CHOSEN_KINDS, "postgres-history"]);
     await keepLog(load.source);
     load.start(50);
     for (let cycle = 0; cycle < CYCLE_COUNT; cycle++) {

@@ -81,6 +81,8 @@ test.concurrent("frozen for longer than its lease, it stops with MR1210 when ano
     );
     return null;
   };
+  // A start costs a second of the processor, and fails until then.
+  await pastLease();
   await eventually(
     async () => {
       const next = pipeline.installation.run();

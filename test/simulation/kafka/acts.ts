@@ -170,6 +170,7 @@ export class KafkaActs {
     const sinks = captureSinks(process, broker, plan).map((sink) => ({
       name: sink.name,
       tables: [],
+      documents: null,
       connector: { create: async () => sink },
     }));
     const source = { tables: ["public.*"], connector: { create: async () => postgresLikeSource(process, server) } };

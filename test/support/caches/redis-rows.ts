@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import type { Cluster, Redis } from "ioredis";
 import { cacheKeyPart } from "../../../src/core/targets/names.ts";
 import type { Column, TableVersion } from "../../../src/core/model/schema.ts";
+import type { ColumnType } from "../../../src/core/model/types.ts";
 import type { TargetRow } from "../../conformance/sink.ts";
 import { jsonLanding, landingOf } from "../model/json-landing.ts";
 import { fieldsOf, plainOf, readJson, spelledJson } from "../model/json-text.ts";
@@ -39,16 +40,24 @@ export async function keysUnder(node: Redis, prefix: string): Promise<string[]> 
 }
 
 async function readHash(client: Client, key: string, table: TableVersion): Promise<TargetRow> {
-  const flat: unknown = await client.call("HGETALL", key);
-  const texts = Array.isArray(flat) ? flat.map(String) : [];
-  const fields = new Map(texts.flatMap((name, i) => (i % 2 === 0 ? [[name, texts[i + 1]!] as const] : [])));
+  const flat: unknown = await client.callBuffer("HGETALL", key);
+  const parts = Array.isArray(flat)
+    ? flat.map((part: unknown) => (Buffer.isBuffer(part) ? part : Buffer.alloc(0)))
+    : [];
+  const fields = new Map(parts.flatMap((name, i) => (i % 2 === 0 ? [[name.toString(), parts[i + 1]!] as const] : [])));
   return {
-    version: BigInt(fields.get("_millrace_version") ?? -1),
+    version: BigInt(fields.get("_millrace_version")?.toString() ?? -1),
     cells: table.columns.map(({ name, type }) => {
-      const text = fields.get(name) ?? null;
-      return text !== null && type.kind === "array" ? spelledJson(readJson(text)) : text;
+      const bytes = fields.get(name);
+      if (bytes === undefined) return null;
+      if (isDense(type)) return bytes.toString("hex");
+      return type.kind === "array" ? spelledJson(readJson(bytes.toString())) : bytes.toString();
     }),
   };
+}
+
+function isDense(type: ColumnType): boolean {
+  return type.kind === "vector" && type.form !== "sparse";
 }
 
 async function readDocument(client: Redis, key: string, table: TableVersion): Promise<TargetRow> {
@@ -71,6 +80,9 @@ export function documentLanding(column: Column, text: string): string | null {
 /** A hash field holds what stands between the quotes, and the JSON text of json as it is. */
 export function fieldLanding({ type }: Column, text: string): string {
   if (type.kind === "json") return text.replaceAll(/[\r\n]/g, " ");
+  // As a search index takes them: float32, lowest byte first.
+  if (isDense(type)) return Buffer.from(Float32Array.from(JSON.parse(text)).buffer).toString("hex");
+  if (type.kind === "vector") return text;
   return plainOf(landingOf(type, text));
 }
 

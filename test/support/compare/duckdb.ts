@@ -11,7 +11,7 @@ import { type DuckDBConnection, DuckDBInstance, type Json } from "@duckdb/node-a
 import { wholeResult } from "../../../connectors/duckdb/inspect/whole-result.ts";
 import type { ColumnType } from "../../../src/core/model/types.ts";
 import { duckdbExtensions } from "../../../scripts/services/packages/duckdb-extensions.ts";
-import { landed } from "../warehouses/duckdb-landing.ts";
+import { isDense, landed } from "../warehouses/duckdb-landing.ts";
 import type { FreshBucket } from "../run/services.ts";
 import { temporaryFolder } from "../run/temporary-folder.ts";
 import { eventually } from "../run/waiting.ts";
@@ -161,6 +161,7 @@ function folded(name: string): string {
 function readable(type: ColumnType, name: string, isKey: boolean): string {
   if (type.kind === "bytes") return `'\\x' || lower(hex(${name}))`;
   if (type.kind === "bool" || type.kind === "float") return name;
+  if (isDense(type) && !isKey) return name;
   if (type.kind !== "array" || isKey) return `hex(${name}::VARCHAR)`;
   if (type.of.kind === "array") return name;
   return `list_transform(${name}, lambda x: ${readable(type.of, "x", false)})`;
@@ -169,6 +170,7 @@ function readable(type: ColumnType, name: string, isKey: boolean): string {
 function spelt(type: ColumnType, value: Json, isKey: boolean): string {
   if (type.kind === "bool") return value === true ? "t" : "f";
   if (type.kind === "float") return String(Number(value));
+  if (isDense(type) && Array.isArray(value)) return JSON.stringify(value.map(String));
   if (type.kind === "array" && !isKey && Array.isArray(value)) {
     return JSON.stringify(value.map((element) => (element === null ? null : spelt(type.of, element, false))));
   }

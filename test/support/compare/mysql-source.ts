@@ -113,7 +113,7 @@ function typeOf({ dataType, columnType }: Described): ColumnType {
     case "longblob":
       return { kind: "bytes" };
     case "vector":
-      return { kind: "array", of: { kind: "float", bits: 32 } };
+      return { kind: "vector", form: "single", dimension: null };
     case "time":
     case "set":
       return { kind: "opaque" };
@@ -128,10 +128,7 @@ function printed({ name, type, native }: SourceColumn): string {
   if (type.kind === "bool") return `if(${column} is null, null, if(${column}, 't', 'f'))`;
   if (type.kind === "bytes") return `concat(0x5c78, lower(hex(${column})))`;
   // Each server takes the other's for a comment. MySQL prints six digits only.
-  if (type.kind === "array") {
-    const text = `/*M! vec_totext(${column}) */ /*!90000 vector_to_string(${column}) */`;
-    return `replace(replace(${text}, '[', '{'), ']', '}')`;
-  }
+  if (type.kind === "vector") return `/*M! vec_totext(${column}) */ /*!90000 vector_to_string(${column}) */`;
   if (type.kind === "date") return `if(month(${column}) = 0 or day(${column}) = 0, null, ${column})`;
   if (type.kind === "int") return /^(bit|year)/.test(native) ? `${column} + 0` : column;
   if (type.kind !== "timestamp") return column;

@@ -32,8 +32,17 @@ export async function redisReader({ url, prefix, format }: RedisSinkAddress): Pr
 
 /** A hash field holds what stands between the quotes, and the JSON text of json on one line. */
 function fieldLanding({ type }: SourceColumn, text: string): string {
+  if (type.kind === "vector") return type.form === "sparse" ? text : vectorBytes(text).toString("hex");
   if (type.kind === "json") return text.replaceAll(/[\r\n]/g, " ");
   return plainOf(landingOf(type, text));
+}
+
+/** Float32, lowest byte first. */
+function vectorBytes(text: string): Buffer {
+  const numbers = text.slice(1, -1).split(",").map(Number);
+  const bytes = Buffer.alloc(numbers.length * 4);
+  for (const [i, number] of numbers.entries()) bytes.writeFloatLE(number, i * 4);
+  return bytes;
 }
 
 async function* readRows(
@@ -49,7 +58,7 @@ async function* readRows(
     const keys = page.map(String);
     const pipeline = client.pipeline();
     for (const key of keys) {
-      if (isHash) pipeline.hgetall(key);
+      if (isHash) pipeline.hgetallBuffer(key);
       else pipeline.get(key);
     }
     const answers = (await pipeline.exec()) ?? [];
@@ -62,9 +71,13 @@ async function* readRows(
 }
 
 function hashRow(table: SourceTable, id: string, value: unknown): SinkRow {
-  const fields = new Map(Object.entries(typeof value === "object" && value !== null ? value : {}).map(asTexts));
+  const entries: [string, unknown][] = Object.entries(typeof value === "object" && value !== null ? value : {});
+  const fields = new Map(entries.map(asTexts));
+  const dense = new Map(entries);
   const cells = table.columns.map(({ name, type }) => {
     const text = fields.get(name) ?? null;
+    const bytes = dense.get(name);
+    if (type.kind === "vector" && type.form !== "sparse") return Buffer.isBuffer(bytes) ? bytes.toString("hex") : null;
     return text !== null && type.kind === "array" ? spelledJson(readJson(text)) : text;
   });
   return { id, cells, flaws: [...versionFlaws(fields.get(VERSION)), ...surplus(table, fields.keys())] };

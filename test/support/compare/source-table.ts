@@ -1,6 +1,6 @@
 /** The source's side: shape and rows of a table as the server itself prints them. */
 import type { Client } from "pg";
-import type { ColumnType } from "../../../src/core/model/types.ts";
+import type { ColumnType, VectorForm } from "../../../src/core/model/types.ts";
 
 /** A row of pg_type, numbers as the catalogue prints them. */
 interface CatalogType {
@@ -37,6 +37,9 @@ const BUILT_IN: Readonly<Record<string, ColumnType>> = {
   jsonb: { kind: "json" },
 };
 
+/** Of pgvector's extension. */
+const VECTORS: Readonly<Record<string, VectorForm>> = { vector: "single", halfvec: "half", sparsevec: "sparse" };
+
 /** What kind of values a column has, from Postgres' catalogue, by other means than the product's. */
 function columnTypeOf(oid: string, modifier: number, types: ReadonlyMap<string, CatalogType>): ColumnType {
   const type = types.get(oid);
@@ -45,6 +48,8 @@ function columnTypeOf(oid: string, modifier: number, types: ReadonlyMap<string, 
   if (type.kind === "e") return { kind: "enum", labels: [] };
   if (type.element !== "0") return { kind: "array", of: columnTypeOf(type.element, modifier, types) };
   if (type.name === "citext") return { kind: "text" };
+  const form = VECTORS[type.name];
+  if (form !== undefined) return { kind: "vector", form, dimension: modifier < 0 ? null : modifier };
   if (type.schema !== "pg_catalog") return { kind: "opaque" };
   // The length of precision does not matter to how a value is shown, only whether there is one.
   if (type.name === "numeric") {

@@ -68,6 +68,7 @@ export interface InstallationConfig {
   readonly state?: string | object;
   readonly sinks?: object;
   readonly tables?: object;
+  readonly documents?: object;
   readonly reconcile?: object;
   readonly notify?: object;
   readonly maskKey?: string;

@@ -5,11 +5,11 @@ import { expect } from "vitest";
 import type { TableName } from "../compare/compare.ts";
 import { type CommandResult, type Daemon, Installation } from "./daemon-process.ts";
 import { type FreshDatabase, freshDatabase, redisUrl } from "../run/services.ts";
-import { SINK_KINDS, type SinkKind, SinkSet } from "./sink-set.ts";
+import { CHOSEN_KINDS, type SinkKind, SinkSet } from "./sink-set.ts";
 import { patient } from "../run/waiting.ts";
 
 export interface PipelineOptions {
-  /** By default every kind. */
+  /** By default `CHOSEN_KINDS`. */
   readonly kinds?: readonly SinkKind[];
   /** By default one on the shared server. */
   readonly source?: FreshDatabase;
@@ -21,6 +21,8 @@ export interface PipelineOptions {
   readonly broker?: string;
   /** Waits for the daemon to stream before it returns. Default: true. */
   readonly untilStreaming?: boolean;
+  /** Of the first daemon. */
+  readonly environment?: Readonly<Record<string, string>>;
 }
 
 export interface PipelineConfig {
@@ -29,6 +31,7 @@ export interface PipelineConfig {
   readonly state?: string;
   readonly sinks: Readonly<Record<string, object>>;
   readonly tables?: object;
+  readonly documents?: object;
   readonly reconcile?: object;
   readonly notify?: object;
   readonly telemetry?: object;
@@ -53,11 +56,16 @@ export class RunningPipeline implements AsyncDisposable {
   readonly installation: Installation;
   daemon: Daemon;
 
-  private constructor(source: FreshDatabase, sinks: SinkSet, installation: Installation) {
+  private constructor(
+    source: FreshDatabase,
+    sinks: SinkSet,
+    installation: Installation,
+    environment?: Readonly<Record<string, string>>,
+  ) {
     this.source = source;
     this.sinks = sinks;
     this.installation = installation;
-    this.daemon = installation.run();
+    this.daemon = installation.run(environment);
   }
 
   /** `prepare` makes what the database holds before the daemon starts. */
@@ -72,7 +80,7 @@ export class RunningPipeline implements AsyncDisposable {
       await source[Symbol.asyncDispose]();
       throw error;
     }
-    const sinks = await SinkSet.create(options.kinds ?? SINK_KINDS, options.isProxied ?? false, options.broker);
+    const sinks = await SinkSet.create(options.kinds ?? CHOSEN_KINDS, options.isProxied ?? false, options.broker);
     const config = {
       name: source.name,
       source: { kind: "postgres", url: source.url, heartbeat: "500ms" },
@@ -82,6 +90,7 @@ export class RunningPipeline implements AsyncDisposable {
       source,
       sinks,
       new Installation((options.configure ?? ((c) => c))({ ...config })),
+      options.environment,
     );
     try {
       if (options.untilStreaming ?? true) await pipeline.daemon.streaming();

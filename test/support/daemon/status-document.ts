@@ -1,6 +1,7 @@
 /** A status in which all is well, for tests that change a part of it. */
 import { statusDocument as documentOf } from "../../../src/core/conditions/conditions.ts";
 import { pipelineStatus, type SinkStatus, type StatusDocument } from "../../../src/core/contracts/status.ts";
+import type { Scraped } from "../../../src/ops/gauges.ts";
 
 export const sinkStatus = (name: string, change: Partial<SinkStatus> = {}): SinkStatus => {
   const known = { state: "streaming", position: "0/1A2B3C8", lagSeconds: 0, lagBytes: 0, ...change } as const;
@@ -41,4 +42,21 @@ export function statusDocument({
     ...(notify === undefined ? {} : { notify }),
     ...(config === undefined ? {} : { config }),
   });
+}
+
+/** What a scrape knows beside this status: nothing. */
+export function scrapedWith(status: StatusDocument, change: Partial<Scraped> = {}): Scraped {
+  return {
+    status,
+    schemas: [],
+    taken: [],
+    reads: [],
+    drift: [],
+    lastEqualSeconds: null,
+    proofs: [],
+    retentionSeconds: null,
+    memory: new Map(),
+    nowMs: Date.parse("2026-11-20T03:12:00Z"),
+    ...change,
+  };
 }

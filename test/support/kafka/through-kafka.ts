@@ -14,6 +14,8 @@ export interface ThroughOptions extends Pick<PipelineOptions, "kinds"> {
   readonly state?: string;
   /** By default the shared one. */
   readonly broker?: string;
+  /** Adds to, and replaces parts of, the applying side's configuration. */
+  readonly apply?: NonNullable<PipelineOptions["configure"]>;
   /** Further keys of the applying side's source. */
   readonly source?: object;
 }
@@ -72,12 +74,15 @@ export class ThroughKafka implements AsyncDisposable {
         ...(options.kinds === undefined ? {} : { kinds: options.kinds }),
         source: database,
         untilStreaming: shares === undefined,
-        configure: (config) => ({
-          ...config,
-          name: `${config.name}_a`,
-          source: { ...source, ...(shares === undefined ? {} : { shares }), ...options.source },
-          ...(state === undefined ? {} : { state }),
-        }),
+        configure: (config) => {
+          const own = {
+            ...config,
+            name: `${config.name}_a`,
+            source: { ...source, ...(shares === undefined ? {} : { shares }), ...options.source },
+            ...(state === undefined ? {} : { state }),
+          };
+          return options.apply?.(own) ?? own;
+        },
       });
       return new ThroughKafka(topics, { installation: capture, daemon: capturing, config, log }, applying);
     } catch (error) {

@@ -32,6 +32,8 @@ export function landingOf(type: ColumnType, text: string): Json {
       return text.endsWith("infinity") ? text : momentOf(text, type.zone);
     case "array":
       return arrayOf(type.of, text);
+    case "vector":
+      return vectorOf(text);
     case "decimal":
     case "text":
     case "uuid":
@@ -41,6 +43,14 @@ export function landingOf(type: ColumnType, text: string): Json {
     default:
       return type satisfies never;
   }
+}
+
+/** pgvector's `[1,2]`, and `{1:0.5,4:-2}/5`, which lists the numbers that are not zero. */
+function vectorOf(text: string): Json {
+  if (text.startsWith("[")) return readJson(text);
+  const [listed = ""] = text.slice(1).split("}");
+  const pairs = listed === "" ? [] : listed.split(",").map((pair) => pair.split(":"));
+  return readJson(`{${pairs.map(([index, number]) => `"${index}":${number}`).join(",")}}`);
 }
 
 /** ISO 8601: there is a year 0, which is 1 BC; a year that four digits can't hold has a sign and six of them or more. */

@@ -1,5 +1,5 @@
 /** The table and the context that the envelope's examples are of, as in docs/envelope.md and the contract. */
-import { formatLsn } from "../../../connectors/postgres/source/log/lsn.ts";
+import { formatLsn } from "../../../connectors/postgres/source/wire/lsn.ts";
 import type { EnvelopeContext } from "../../../src/core/model/envelope.ts";
 import { tableVersion } from "./blocks.ts";
 

@@ -7,6 +7,7 @@ export function tableFound(found: Partial<TableReconciliation> = {}): TableRecon
     sink: "warehouse",
     sourceRows: 10,
     sinkRows: 9,
+    positions: { from: "0/10", to: "0/20" },
     compared: 10,
     sourceBytes: 1000,
     sinkBytes: 1200,
@@ -39,5 +40,7 @@ export function reportOf({ id, ...found }: Partial<TableReconciliation> & { read
     suspended: [],
     besides: [],
     whole: true,
+    version: "0.1.0",
+    config: "ab".repeat(32),
   };
 }

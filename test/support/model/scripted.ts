@@ -3,6 +3,7 @@ import type { Checkpoint, Batch, TableWrites } from "../../../src/core/model/bat
 import type { Block } from "../../../src/core/model/block.ts";
 import { type Clock, systemClock } from "../../../src/core/clock.ts";
 import { abortedError, MillraceError } from "../../../src/core/errors.ts";
+import { DEFAULT_POLICY } from "../../../src/core/model/schema-policy.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { News } from "../../../src/core/news.ts";
 import type { Outcome, Sink, SinkForm, BatchPrefetch } from "../../../src/core/contracts/sink.ts";
@@ -11,6 +12,7 @@ import type { StateStore } from "../../../src/core/contracts/state-store.ts";
 import type { Metrics } from "../../../src/core/contracts/telemetry.ts";
 import { DeadLetterBox } from "../../../src/runtime/sink/dead-letters.ts";
 import type { WorkerParts } from "../../../src/runtime/sink/applier.ts";
+import { type TableEvents, TableGate } from "../../../src/runtime/schema/table-gate.ts";
 import type { SinkTableAnswers } from "../../../src/runtime/sink/tables-of-sink.ts";
 import { SinkWorker } from "../../../src/runtime/sink/sink-worker.ts";
 import { openState } from "../../../src/state/open.ts";
@@ -266,4 +268,16 @@ export const hurriedClock: Clock = {
 export function gate(): { readonly passed: Promise<void>; readonly open: () => void } {
   const { promise, resolve } = Promise.withResolvers<void>();
   return { passed: promise, open: resolve };
+}
+
+/** A gate that nobody listens to. */
+export function tableGate(state: StateStore, found: TableEvents["found"] = async () => undefined): TableGate {
+  const ignored = (): void => undefined;
+  return new TableGate({
+    clock: systemClock,
+    state,
+    events: { changed: ignored, renewed: ignored, suspended: ignored, found },
+    policyOf: () => DEFAULT_POLICY,
+    logger: quietLog,
+  });
 }

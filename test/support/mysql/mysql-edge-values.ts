@@ -265,7 +265,7 @@ export const EDGE_TYPES: readonly EdgeType[] = [
     canonical: (text) => {
       const bytes = Buffer.from(text, "hex");
       const floats = Array.from({ length: bytes.length / 4 }, (_, i) => floatText(bytes.readFloatLE(i * 4), true));
-      return `{${floats.join(",")}}`;
+      return `[${floats.join(",")}]`;
     },
     only: "mysql",
     since: "9.0",

@@ -20,6 +20,8 @@ export interface MysqlPipelineOptions {
   /** Changes options of the sinks of the first daemon. */
   readonly sinks?: (config: Readonly<Record<string, object>>) => Readonly<Record<string, object>>;
   readonly maskKey?: string;
+  /** `documents:`, by the database's name. */
+  readonly documents?: (database: string) => object;
   readonly untilStreaming?: boolean;
   /** Starts what lies between the database and the daemon; returns the daemon's own source. */
   readonly through?: (name: string, url: string) => Promise<object>;
@@ -75,6 +77,7 @@ export class MysqlPipeline implements AsyncDisposable {
       ...(options.state === undefined ? {} : { state: options.state }),
       sinks: (options.sinks ?? ((config) => config))(sinks.config),
       tables: rulesIn(source.name, options.rules ?? {}),
+      ...(options.documents === undefined ? {} : { documents: options.documents(source.name) }),
       ...(options.maskKey === undefined ? {} : { maskKey: options.maskKey }),
     });
     const pipeline = new MysqlPipeline(source, url, sinks, installation, options.environment);

@@ -35,6 +35,8 @@ export interface DecodeOptions {
   readonly skipBelow?: number;
   /** The schema whose tables are captured. */
   readonly schema: string;
+  /** How many columns their tables have; the server has further ones of its own behind them. */
+  readonly columnCount?: number;
 }
 
 export interface Decoded {
@@ -70,7 +72,7 @@ export function decodeLog(events: readonly Buffer[], options: DecodeOptions): De
     if (took !== TOOK_TABLE_NEEDED) return true;
     const map = decoder.needed!;
     if (map.fault !== undefined) throw map.fault;
-    map.version = map.schema === options.schema ? versionOf(map, zeroDates) : null;
+    map.version = map.schema === options.schema ? versionOf(map, zeroDates, options.columnCount) : null;
     if (map.version !== null) maps.push(map);
     return false;
   };
@@ -85,7 +87,7 @@ export function decodeLog(events: readonly Buffer[], options: DecodeOptions): De
   return { rows: rowsOf(target.block), controls, maps, rowCount: rowCount + target.index };
 }
 
-function versionOf(map: TableMap, zeroDates: ZeroDates): TableVersion {
+function versionOf(map: TableMap, zeroDates: ZeroDates, columnCount?: number): TableVersion {
   const { primaryKey } = map.metadata;
   return firstVersion({
     id: tableId(map.schema, map.table),
@@ -93,7 +95,7 @@ function versionOf(map: TableMap, zeroDates: ZeroDates): TableVersion {
     table: map.table,
     dialect: "mysql",
     relation: map.tableId,
-    columns: columnsOf(map, { zeroDates }),
+    columns: columnsOf(map, { zeroDates }).slice(0, columnCount),
     key: primaryKey.length > 0 ? primaryKey : [0],
     deferrableKey: false,
     fingerprint: "",

@@ -13,6 +13,8 @@ const TABLES = [
   `insert into contacts values (1, 'c@${CANARY}', '${SHOWN}')`,
   "create table letters (id int primary key, mail varchar(80), note varchar(80))",
   `insert into letters values (1, 'l@${CANARY}', '${SHOWN}')`,
+  "create table cards (id int primary key, mail varchar(80), low varchar(80) generated always as (lower(mail)) virtual)",
+  `insert into cards (id, mail) values (1, 'g@${CANARY}')`,
   "create table parts (id int primary key, word varchar(80)) partition by range (id) (partition p0 values less than (10), partition p1 values less than (20))",
   `insert into parts values (1, 'p ${CANARY}'), (11, 'p ${CANARY}')`,
   "create table part (id int primary key, word varchar(80))",
@@ -23,6 +25,7 @@ const RULES = {
   users: { columns: { mail: { mask: "redact" } }, where: "country <> 'DE'" },
   contacts: { columns: { "*mail*": { mask: "redact" } } },
   letters: { columns: { mail: { mask: "redact" } } },
+  cards: { columns: { mail: { mask: "redact" }, low: { drop: true } } },
   parts: { columns: { word: { mask: "partial" } } },
 };
 

@@ -1,6 +1,6 @@
 /** Somebody who listens for messages over HTTP. */
-import { once } from "node:events";
 import { createServer } from "node:http";
+import { listening } from "./listening.ts";
 
 export interface Listener extends AsyncDisposable {
   readonly url: string;
@@ -17,15 +17,15 @@ export interface Heard {
   readonly body: unknown;
 }
 
-/** `statusOf` answers the message of that number, from 0. */
-export async function listener(statusOf: (number: number) => number = () => 200): Promise<Listener> {
+/** `statusOf` answers the message of that number, from 0, and with that text. */
+export async function listener(statusOf: (number: number, text: string) => number = () => 200): Promise<Listener> {
   const heard: Heard[] = [];
   const server = createServer((request, response) => {
     let text = "";
     request.setEncoding("utf8").on("data", (part: string) => (text += part));
     request.on("end", () => {
       const { method = "", url: path = "", headers } = request;
-      const status = statusOf(heard.length);
+      const status = statusOf(heard.length, text);
       const signed = Object.fromEntries(
         Object.entries(headers).flatMap(([name, value]) =>
           name.startsWith("webhook-") ? [[name, String(value)]] : [],
@@ -35,17 +35,6 @@ export async function listener(statusOf: (number: number) => number = () => 200)
       response.writeHead(status, { connection: "close", ...(status === 302 ? { location: "/elsewhere" } : {}) }).end();
     });
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  const port = typeof address === "object" ? address?.port : undefined;
-  return {
-    url: `http://127.0.0.1:${port}`,
-    heard,
-    async [Symbol.asyncDispose]() {
-      server.closeAllConnections();
-      server.close();
-      await once(server, "close");
-    },
-  };
+  const opened = await listening(server);
+  return Object.assign(opened, { url: `http://${opened.host}`, heard });
 }

@@ -3,6 +3,7 @@ import { readFile } from "node:fs/promises";
 import { createConnection } from "node:net";
 import { createServer, type TLSSocket } from "node:tls";
 import type { Certificate } from "./certificate.ts";
+import { listening } from "./listening.ts";
 
 export interface TlsFront extends AsyncDisposable {
   readonly url: string;
@@ -27,14 +28,12 @@ export async function tlsFront(target: string, certificate: Certificate, clients
   });
   // Clients that do not trust the certificate hang up in the middle of the handshake.
   server.on("tlsClientError", () => {});
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const address = server.address();
-  if (address === null || typeof address === "string") throw new Error("the TLS front has no port");
+  const opened = await listening(server);
   return {
-    url: `https://localhost:${address.port}`,
+    url: `https://${opened.host.replace("127.0.0.1", "localhost")}`,
     async [Symbol.asyncDispose]() {
       for (const client of open) client.destroy();
-      await new Promise<void>((resolve) => server.close(() => resolve()));
+      await opened[Symbol.asyncDispose]();
     },
   };
 }

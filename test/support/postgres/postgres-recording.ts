@@ -1,16 +1,16 @@
 /** A stretch of a replication stream as bytes, to be decoded again without a server. */
 import { firstVersion } from "../model/blocks.ts";
 import { readFile, writeFile } from "node:fs/promises";
-import { Assembler } from "../../../connectors/postgres/source/stream/assemble.ts";
+import { Assembler } from "../../../connectors/postgres/source/stream/assembler.ts";
 import { queryFrame } from "../../../src/postgres/frames.ts";
 import type { RelationMessage } from "../../../connectors/postgres/source/stream/relations.ts";
-import { relationShape } from "../../../connectors/postgres/source/catalog/shapes.ts";
-import { connectReplication } from "../../../connectors/postgres/source/stream/transport.ts";
+import { connectReplication } from "../../../connectors/postgres/source/wire/replication-connection.ts";
 import { parsePostgresUrl } from "../../../src/postgres/url.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { FreshDatabase } from "../run/fresh-database.ts";
 import { never, plain, rowsOf, UNCHANGED } from "./postgres-source.ts";
+import { relationShape } from "../../../connectors/postgres/source/stream/relation-shape.ts";
 
 const FILE = new URL("../../golden/postgres-stream.json", import.meta.url);
 

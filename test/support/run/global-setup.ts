@@ -85,10 +85,12 @@ export default async function setup(project: TestProject): Promise<() => Promise
   return stopAll;
 }
 
+const STARTS = /support\/(daemon\/(canary|cli|daemon-process|demo-process|running-pipeline)|run\/program)/;
+
 /** Most unit tests start nothing: a changed line is seen to be wrong without a build. */
 function startsProgram(file: string): boolean {
   const isUnit = /\/test\/unit\//.test(file);
-  return !isUnit || /support\/(daemon\/(?!complete)|run\/program)|\bdist\b/.test(readFileSync(file, "utf8"));
+  return !isUnit || STARTS.test(readFileSync(file, "utf8"));
 }
 
 /** What Postgres calls internal (SQLSTATE XX…) should never be; whoever reads a failed run has the server's log no more. */

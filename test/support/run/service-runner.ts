@@ -1,10 +1,11 @@
 /**
- * Vitest's runner, with five rules more. Where a server that a file's name asks for is not there, its tests are skipped
+ * Vitest's runner, with six rules more. Where a server that a file's name asks for is not there, its tests are skipped
  * with the reason as their note; in CI they run, and fail at the first use of the server with the same reason. In the short
  * form tests with the tag "long" are skipped, and daemons are tested on MySQL and MariaDB in turn. The default suite
- * leaves out heavy tests. And a file whose tests leave something open fails.
+ * leaves out heavy tests, and its property tests have the run's seed. And a file whose tests leave something open fails.
  */
 import { setTimeout as delay } from "node:timers/promises";
+import { configureGlobal } from "fast-check";
 import {
   inject,
   type RunnerTask,
@@ -13,6 +14,7 @@ import {
   type RunnerTestSuite,
   TestRunner,
 } from "vitest";
+import { SEED_VARIABLE } from "./random.ts";
 import { HEAVY, isInTurn, isLongForm, LONG, servicesNeededBy, takesHeavy } from "./service-suffixes.ts";
 import { mysqlFlavours } from "./services.ts";
 
@@ -31,6 +33,9 @@ const KINDS: Readonly<Record<string, string>> = {
 /** What was just closed needs a moment to be gone. */
 const GRACE_MS = 3_000;
 const POLL_MS = 20;
+
+const seed = process.env[SEED_VARIABLE] ?? "";
+if (seed !== "") configureGlobal({ seed: Number(seed) });
 
 type OpenCounts = ReadonlyMap<string, number>;
 

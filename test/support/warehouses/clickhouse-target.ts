@@ -1,5 +1,7 @@
 /** ClickHouse as the conformance suite and the tests of the sink look at it: through SQL of their own. */
 import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { createServer } from "node:net";
 import { definition, factory } from "../../../connectors/clickhouse/config.ts";
 import type { Sink } from "../../../src/core/contracts/sink.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
@@ -7,6 +9,11 @@ import type { HistoryRow, KeptForm, MarkedRow, SinkTarget, TargetRow } from "../
 import { askClickhouse, nameIn, readable, type Row, spelt } from "./clickhouse-values.ts";
 import { tcpProxy } from "../network/proxy.ts";
 import { quietLog } from "../run/quiet-log.ts";
+import { clickhouseUrl } from "../run/services.ts";
+import { eventually } from "../run/waiting.ts";
+
+/** Of a test of another file. */
+const LOCKED_WITHIN_MS = 120_000;
 
 export interface ClickhouseTarget extends SinkTarget {
   readonly query: (sql: string) => Promise<readonly Row[]>;
@@ -15,13 +22,45 @@ export interface ClickhouseTarget extends SinkTarget {
   readonly sink: string;
 }
 
-/** All tables in one database, which no other test has. */
-export async function clickhouseTarget(form: KeptForm, url: string): Promise<ClickhouseTarget> {
+let lock: Promise<AsyncDisposable> | undefined;
+let holderCount = 0;
+
+/**
+ * Databases of ClickHouse have the names of schemas, and a target drops what came while it was there: only one process at
+ * a time has targets on the shared server.
+ */
+async function alone(): Promise<AsyncDisposable> {
+  holderCount++;
+  const own = await (lock ??= locked(new URL(clickhouseUrl()).port));
+  return {
+    async [Symbol.asyncDispose]() {
+      if (--holderCount > 0) return;
+      lock = undefined;
+      await own[Symbol.asyncDispose]();
+    },
+  };
+}
+
+/** By a socket, which the system closes for a process that was killed. */
+async function locked(name: string): Promise<AsyncDisposable> {
+  return await eventually(
+    async () => {
+      const server = createServer().listen({ path: `\0millrace-test-clickhouse-${name}` });
+      await once(server, "listening");
+      return server;
+    },
+    { withinMs: LOCKED_WITHIN_MS },
+  );
+}
+
+/** All tables in one database, which no other test has. `isOwn`: the server is that of the file. */
+export async function clickhouseTarget(form: KeptForm, url: string, isOwn = false): Promise<ClickhouseTarget> {
   const mark = randomUUID().slice(0, 8);
+  const shared = isOwn ? null : await alone();
   const proxy = await tcpProxy(url);
   const query = (sql: string) => askClickhouse(url, sql);
-  // Names of databases are the suite's own; only what is made after this moment is the test's. Other files that run
-  // meanwhile have databases with names that `freshColumns` gives, and share the checkpoints' database.
+  // Only what is made after this moment is the test's. Other files that run meanwhile have databases with names that
+  // `freshColumns` gives, and share the checkpoints' database.
   const before = new Set((await query("SELECT name FROM system.databases")).map(([name]) => name));
   const own = async () => {
     const names = (await query("SELECT name FROM system.databases")).map(([name]) => name ?? "");
@@ -63,6 +102,7 @@ export async function clickhouseTarget(form: KeptForm, url: string): Promise<Cli
     async [Symbol.asyncDispose]() {
       await proxy[Symbol.asyncDispose]();
       await wipe();
+      await shared?.[Symbol.asyncDispose]();
     },
   };
 }

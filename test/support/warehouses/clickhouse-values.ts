@@ -25,6 +25,8 @@ export function nameIn(...parts: readonly string[]): string {
 }
 
 export function readable({ name, type }: Pick<Column, "name" | "type">): string {
+  // An empty one stands for null.
+  if (type.kind === "vector") return `nullIf(toString(${nameIn(name)}), '[]')`;
   return type.kind === "bytes" ? `concat('\\\\x', lower(hex(${nameIn(name)})))` : `toString(${nameIn(name)})`;
 }
 
@@ -32,6 +34,7 @@ export function readable({ name, type }: Pick<Column, "name" | "type">): string 
 export function spelt({ type, native }: Pick<Column, "type" | "native">, isKey: boolean, text: string): string {
   if (type.kind === "bool") return text === "true" ? "t" : "f";
   if (type.kind === "float") return landedFloat(type.bits, text.replace("inf", "Infinity"));
+  if (type.kind === "vector" && !isKey) return landedVector(text);
   if (isArray({ type, native }) && !isKey) return normalJson(text);
   return text;
 }
@@ -39,6 +42,7 @@ export function spelt({ type, native }: Pick<Column, "type" | "native">, isKey: 
 /** How a value lands, worked out from Postgres' text form and the README's table of types. */
 export function landed({ type, native }: Pick<Column, "type" | "native">, text: string, isKey = false): string {
   if (type.kind === "float") return landedFloat(type.bits, isKey && text === "-0" ? "0" : text);
+  if (type.kind === "vector" && !isKey) return landedVector(text);
   if (isArray({ type, native }) && isKey) return text;
   if (isArray({ type, native })) return text.startsWith("[") ? text : expectedJson(type, text)!;
   if (type.kind === "decimal" && type.precision !== null && text.includes(".")) return text.replace(/\.?0+$/, "");
@@ -47,6 +51,12 @@ export function landed({ type, native }: Pick<Column, "type" | "native">, text: 
     return `${clock}.${behind.padEnd(6, "0")}`;
   }
   return text;
+}
+
+function landedVector(text: string): string {
+  if (text.startsWith("{")) return text;
+  const numbers = text.slice(1, -1).split(",");
+  return numbers.map((number) => landedFloat(32, number)).join();
 }
 
 function landedFloat(bits: 32 | 64, text: string): string {

@@ -5,7 +5,14 @@ import type { ColumnType } from "../../../src/core/model/types.ts";
 /** The spelling of a value: lists as JSON, floats as JavaScript prints them, all others as DuckDB casts them to text. */
 export function landed({ type, native }: Pick<Column, "type" | "native">, text: string): string {
   if (type.kind === "array" && native !== "box[]") return landedArray(type.of, text);
-  return landedScalar(type, text);
+  if (!isDense(type)) return landedScalar(type, text);
+  const numbers = text.slice(1, -1).split(",");
+  if (numbers.includes("-0")) return text;
+  return JSON.stringify(numbers.map((number) => landedScalar({ kind: "float", bits: 32 }, number)));
+}
+
+export function isDense(type: ColumnType): boolean {
+  return type.kind === "vector" && type.form !== "sparse";
 }
 
 function landedScalar(type: ColumnType, text: string): string {

@@ -135,6 +135,11 @@ export function arrayField(
   };
 }
 
+export function vectorField(type: ColumnType, connect: "float" | "double", name: string): Field {
+  const number = field({ kind: "float", bits: 32 }, { form: "float", connect });
+  return { ...arrayField(type, number, { name, optional: false }), form: "plain" };
+}
+
 /** Debezium has no placeholder for some arrays, which it shows as null. */
 function unavailableArray({ schema: { type }, unavailable, form }: Field): string {
   if (/"(int16|int32|int64|float|double)"/.test(type)) return UNAVAILABLE_CODES;

@@ -15,6 +15,7 @@ import {
   structField,
   timestampField,
   uuidField,
+  vectorField,
   zonedTimestampField,
 } from "./fields.ts";
 
@@ -47,11 +48,10 @@ export function mysqlField({ type, native }: Pick<Column, "type" | "native">, de
       return jsonField(type);
     case "enum":
       return enumField(type, type.labels);
+    case "vector":
+      return vectorField(type, "float", "io.debezium.data.FloatVector");
     case "array":
-      return arrayField(type, mysqlField({ type: type.of, native: "" }, decimals), {
-        name: "io.debezium.data.FloatVector",
-        optional: false,
-      });
+      return arrayField(type, mysqlField({ type: type.of, native: "" }, decimals));
     default:
       return type satisfies never;
   }

@@ -14,6 +14,7 @@ import {
   pointField,
   timestampField,
   uuidField,
+  vectorField,
   zonedTimestampField,
   UNAVAILABLE_HSTORE,
 } from "./fields.ts";
@@ -55,6 +56,11 @@ export function postgresField({ type, native }: Pick<Column, "type" | "native">,
       return enumField(type, type.labels);
     case "array":
       return arrayField(type, postgresField({ type: type.of, native: native.replace(/(\[\])+$/, "") }, decimals));
+    case "vector":
+      if (type.form === "sparse") return field(type, { form: "text", connect: "string" });
+      return type.form === "single"
+        ? vectorField(type, "double", "io.debezium.data.DoubleVector")
+        : vectorField(type, "float", "io.debezium.data.FloatVector");
     case "opaque":
       return opaqueField(type, native, decimals);
     default:

@@ -1,6 +1,7 @@
 /**
  * A record in Avro's binary encoding (https://avro.apache.org/docs/1.12.0/specification/#binary-encoding), from the JSON that the
- * format wrote: one set of writers decides what a value is, in every encoding.
+ * format wrote: one set of writers decides what a value is, in every encoding. `avsc` and Confluent's client take objects, so
+ * each row would become one.
  */
 import type { ByteWriter } from "../../../../src/core/bytes.ts";
 import { withScratch } from "../../../../src/core/values/scratch.ts";

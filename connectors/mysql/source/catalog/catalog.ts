@@ -3,8 +3,8 @@ import { isDeepStrictEqual } from "node:util";
 import type { TableName } from "../../../../src/core/contracts/connector.ts";
 import { findMillraceError } from "../../../../src/core/errors.ts";
 import { errorNumber } from "../errors.ts";
-import { quoteText } from "../../quote.ts";
-import type { NamedTable } from "../../../../src/core/contracts/catalog.ts";
+import { quoteTable, quoteText, unquoted } from "../../quote.ts";
+import type { ForeignKey, NamedTable } from "../../../../src/core/contracts/catalog.ts";
 import { tableId } from "../../../../src/core/model/schema.ts";
 import type { Flavour } from "../wire/event-header.ts";
 import type { Queryable } from "../wire/server-facts.ts";
@@ -22,6 +22,8 @@ export interface CatalogColumn {
   readonly digits: number;
   /** MariaDB: a LONGTEXT that was declared as JSON, which a check of its column shows. */
   readonly isJson: boolean;
+  /** Of a generated column: the server's text. */
+  readonly expression: string;
 }
 
 export interface CatalogKey {
@@ -42,7 +44,7 @@ export interface CatalogTable {
   readonly table: string;
   readonly type: string;
   readonly engine: string;
-  /** Distinguishes it from another table with the same name. */
+  /** Distinguishes it from another table with the same name; of a table that was read alone only by when it was made. */
   readonly generation: string;
   /** When it was made or last altered, in seconds; with `~` if that may have been again since, in the same second. */
   readonly altered: string;
@@ -79,13 +81,16 @@ export class CatalogReader {
    * a row say so. A table that no reading shows whole is left out, as one that is gone.
    */
   async read(only: TableName | null, signal: AbortSignal): Promise<readonly CatalogTable[]> {
+    const keyless = only === null ? this.#keyless : new Map<string, string>();
     let tables = await this.#views(only, signal);
     for (let i = 1; i < READINGS_MAX; i++) {
-      const doubtful = new Map(tables.filter((table) => this.#isDoubtful(table)).map((table) => [idOf(table), table]));
+      const doubtful = new Map(
+        tables.filter((table) => isDoubtful(table, keyless)).map((table) => [idOf(table), table]),
+      );
       if (doubtful.size === 0) break;
       tables = await this.#views(only, signal);
       for (const table of tables)
-        if (isDeepStrictEqual(doubtful.get(idOf(table)), table)) this.#keyless.set(idOf(table), table.generation);
+        if (isDeepStrictEqual(doubtful.get(idOf(table)), table)) keyless.set(idOf(table), table.generation);
     }
     return tables.filter((table) => !isTorn(table));
   }
@@ -117,11 +122,15 @@ export class CatalogReader {
     );
   }
 
-  #isDoubtful(table: CatalogTable): boolean {
-    const isKeyless = table.primary === undefined && table.uniques.length === 0;
-    if (!isKeyless) this.#keyless.delete(idOf(table));
-    const isNew = this.#keyless.get(idOf(table)) !== table.generation;
-    return isTorn(table) || (BASE.has(table.type) && isKeyless && isNew);
+  /** By the tables' own statements: the information schema shows keys only to whoever may do more than read. */
+  async foreignKeys(tables: readonly NamedTable[], signal: AbortSignal): Promise<readonly ForeignKey[]> {
+    const found: ForeignKey[] = [];
+    for (const { schema, table } of tables) {
+      const sql = `SHOW CREATE TABLE ${quoteTable(schema, table)}`;
+      const [row] = await this.#server.rows("reading foreign keys", sql, signal);
+      found.push(...foreignKeysIn(row?.[1] ?? "", { schema, table }));
+    }
+    return found;
   }
 
   async #views(only: TableName | null, signal: AbortSignal): Promise<readonly CatalogTable[]> {
@@ -137,7 +146,7 @@ export class CatalogReader {
     );
     const columns = await this.#server.rows(
       doing,
-      `SELECT table_schema, table_name, column_name, data_type, column_type, is_nullable, character_maximum_length, numeric_precision, numeric_scale, datetime_precision, CASE WHEN generation_expression = 'ROW END' THEN 1 END FROM information_schema.columns WHERE ${where} ORDER BY table_schema, table_name, ordinal_position`,
+      `SELECT table_schema, table_name, column_name, data_type, column_type, is_nullable, character_maximum_length, numeric_precision, numeric_scale, datetime_precision, generation_expression FROM information_schema.columns WHERE ${where} ORDER BY table_schema, table_name, ordinal_position`,
       signal,
     );
     const indexes = await this.#server.rows(
@@ -145,7 +154,8 @@ export class CatalogReader {
       `SELECT table_schema, table_name, index_name, column_name, sub_part FROM information_schema.statistics WHERE ${where} AND non_unique = 0 ORDER BY table_schema, table_name, index_name, seq_in_index`,
       signal,
     );
-    const ids = await this.#ids(signal);
+    // The server gives the numbers of all its tables or none: too much for each of thousands of them.
+    const ids = only === null ? await this.#ids(signal) : NO_IDS;
     const checked = await this.#jsonColumns(only, signal);
     const columnsOf = grouped(columns);
     const indexesOf = grouped(indexes);
@@ -209,7 +219,7 @@ export class CatalogReader {
       return new Set(
         rows.flatMap(([schema, table, clause]) => {
           const column = JSON_CHECK.exec(clause ?? "")?.[1];
-          return column === undefined ? [] : [`${schema}\0${table}\0${column.replaceAll("``", "`")}`];
+          return column === undefined ? [] : [`${schema}\0${table}\0${unquoted(column)}`];
         }),
       );
     } catch (error) {
@@ -219,6 +229,15 @@ export class CatalogReader {
       return new Set();
     }
   }
+}
+
+const NO_IDS: ReadonlyMap<string, string> = new Map();
+
+function isDoubtful(table: CatalogTable, keyless: Map<string, string>): boolean {
+  const isKeyless = table.primary === undefined && table.uniques.length === 0;
+  if (!isKeyless) keyless.delete(idOf(table));
+  const isNew = keyless.get(idOf(table)) !== table.generation;
+  return isTorn(table) || (BASE.has(table.type) && isKeyless && isNew);
 }
 
 function isTorn({ type, columns, primary, uniques }: CatalogTable): boolean {
@@ -295,11 +314,12 @@ function columnOf(row: Row, isChecked: boolean): CatalogColumn {
     scale: Number(row[8] ?? 0),
     digits: Number(row[9] ?? 0),
     isJson: isChecked && row[3]?.toLowerCase() === "longtext",
+    expression: row[10] ?? "",
   };
 }
 
 function historyOf(rows: readonly Row[]): CatalogHistory | undefined {
-  const end = rows.find((row) => row[10] === "1");
+  const end = rows.find((row) => row[10] === "ROW END");
   return end === undefined ? undefined : { rowEnd: end[2] ?? "", isPrecise: end[3]?.toLowerCase() === "bigint" };
 }
 
@@ -323,4 +343,25 @@ function keysOf(rows: readonly Row[], rowEnd: string | undefined): CatalogKey[] 
 export async function freshStatistics(server: Queryable, flavour: Flavour, signal: AbortSignal): Promise<void> {
   const sql = "SET SESSION information_schema_stats_expiry = 0";
   if (flavour === "mysql") await server.rows("reading the statistics of tables", sql, signal);
+}
+
+const NAME = "`((?:[^`]|``)*)`";
+const NAMES = "\\(((?:`(?:[^`]|``)*`(?:,\\s*)?)+)\\)";
+/** Each on a line of its own: the server writes line breaks in comments as `\n`. */
+const FOREIGN_KEY = new RegExp(
+  `^\\s*CONSTRAINT ${NAME} FOREIGN KEY ${NAMES} REFERENCES (?:${NAME}\\.)?${NAME} ${NAMES}`,
+  "gm",
+);
+
+function foreignKeysIn(statement: string, table: TableName): readonly ForeignKey[] {
+  return Array.from(statement.matchAll(FOREIGN_KEY), ([, , columns = "", schema, other = "", referenced = ""]) => ({
+    table,
+    columns: namesIn(columns),
+    references: { schema: schema === undefined ? table.schema : unquoted(schema), table: unquoted(other) },
+    referenced: namesIn(referenced),
+  }));
+}
+
+function namesIn(list: string): readonly string[] {
+  return Array.from(list.matchAll(new RegExp(NAME, "g")), ([, name = ""]) => unquoted(name));
 }

@@ -4,13 +4,13 @@
  */
 import { createHash } from "node:crypto";
 import type { ChosenKey, TableName, ZeroDates } from "../../../../src/core/contracts/connector.ts";
-import { type Column, tableId } from "../../../../src/core/model/schema.ts";
+import { type Column, type Origins, tableId } from "../../../../src/core/model/schema.ts";
 import type { TableShape } from "../../../../src/core/contracts/catalog.ts";
 import { type CatalogColumn, type CatalogTable, VERSIONED } from "./catalog.ts";
 import { columnOf, columnsOf, labelList, nativeType as nativeOfMap, withFraction } from "../rows/columns.ts";
 import { LONGLONG, TIMESTAMP } from "../values/field-types.ts";
 import type { TableMap } from "../rows/table-map.ts";
-import { quoteName, quoteTable } from "../../quote.ts";
+import { quoteName, quoteTable, unquoted } from "../../quote.ts";
 
 /** What the configuration says about tables. */
 export interface TableRules {
@@ -28,7 +28,25 @@ export function catalogShape(table: CatalogTable, rules: TableRules): TableShape
     const isKey = table.primary?.columns.includes(name) === true;
     return columnOf({ name, native: nativeType(column), nullable, identity: -(i + 1) }, isKey, zeroDates);
   });
-  return shapeOf(table.schema, table.table, columns, key.columns, key.kind === "chosen");
+  return { ...shapeOf(table.schema, table.table, columns, key.columns, key.kind === "chosen"), ...originsOf(table) };
+}
+
+/** The columns from which generated ones are made, those behind other generated ones too. */
+function originsOf({ columns }: CatalogTable): { readonly origins?: Origins } {
+  const names = new Set(columns.map(({ name }) => name));
+  const generated = columns.filter(({ expression }) => expression !== "");
+  const inputs = new Map(
+    generated.map(({ name, expression }) => {
+      const quoted = Array.from(expression.matchAll(/`((?:[^`]|``)+)`/g), ([, text = ""]) => unquoted(text));
+      return [name, new Set(quoted.filter((input) => names.has(input) && input !== name))] as const;
+    }),
+  );
+  // They grow while they are walked.
+  for (const from of inputs.values())
+    for (const name of from) for (const more of inputs.get(name) ?? []) from.add(more);
+  const made = [...inputs].filter(([, from]) => from.size > 0);
+  if (made.length === 0) return {};
+  return { origins: { generated: Object.fromEntries(made.map(([name, from]) => [name, [...from]])), parents: [] } };
 }
 
 /** The shape in the log. If the log names no key, the catalogue shows it; the catalogue may be ahead. */
@@ -41,7 +59,8 @@ export function mappedShape(map: TableMap, table: CatalogTable | undefined, rule
   const wanted = rules.chosenKey(map);
   const key = mappedKey(map, table, wanted);
   const isWhole = key.every((name) => names.includes(name));
-  return shapeOf(map.schema, map.table, columns, isWhole ? key : [], wanted !== null && isChosen(wanted, key));
+  const shape = shapeOf(map.schema, map.table, columns, isWhole ? key : [], wanted !== null && isChosen(wanted, key));
+  return table === undefined ? shape : { ...shape, ...originsOf(table) };
 }
 
 /**

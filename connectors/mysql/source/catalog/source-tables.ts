@@ -118,7 +118,11 @@ export class SourceTables {
       if (isLiteral && strict)
         throw sourceError("MR2020", "fatal", `${table.schema}.${table.table} can't be captured: ${reason}`, fix);
       const id = tableId(table.schema, table.table);
-      const more = { ...(fixWith && { fixWith }), ...(chosenKey && { chosenKey }) };
+      const more = {
+        ...(fixWith && { fixWith }),
+        ...(chosenKey && { chosenKey }),
+        ...(shape && { readable: shape }),
+      };
       refused.push({ id, reason, fix, ...more });
     }
     const shown = new Set(catalog.map(({ schema, table }) => tableId(schema, table)));

@@ -77,7 +77,7 @@ function typeOf(native: string): ColumnType {
     case "json":
       return { kind: "json" };
     case "vector":
-      return { kind: "array", of: { kind: "float", bits: 32 } };
+      return { kind: "vector", form: "single", dimension: Number(first), isUpTo: true };
     // No other type holds 838 hours, or a negative time of day; a set's text is the server's own list.
     case "time":
     case "set":

@@ -165,15 +165,23 @@ function writeLong(out: ByteWriter, rows: plan.RowPlan, i: number, bytes: Uint8A
   return from + length;
 }
 
-/** Writes a whole row with all columns; its null bitmap begins at `nulls`. */
-export function writeWholeRow(out: ByteWriter, rows: plan.RowPlan, bytes: Uint8Array, nulls: number): number {
+/**
+ * Writes all cells of a row whose image has `imageCount` columns, with its null bitmap at `nulls`; returns the offset after
+ * the last one, where the server's own columns follow.
+ */
+export function writeCells(
+  out: ByteWriter,
+  rows: plan.RowPlan,
+  bytes: Uint8Array,
+  nulls: number,
+  imageCount: number,
+): number {
   const count = rows.cellCount;
-  let at = nulls + ((rows.columnCount + 7) >> 3);
+  let at = nulls + ((imageCount + 7) >> 3);
   for (let i = 0; i < count; i++) {
     if (isNull(bytes, nulls, i)) out.byte(CELL_NULL);
     else at = writeCell(out, rows, i, bytes, at);
   }
-  for (let i = count; i < rows.columnCount; i++) if (!isNull(bytes, nulls, i)) at += rows.a[i]!;
   return at;
 }
 

@@ -13,7 +13,7 @@ import * as field from "../values/field-types.ts";
 import { writeChangedJson } from "../values/json-diffs.ts";
 import { Cursor, readUint24, readUint32 } from "../wire/bytes.ts";
 import { beginText, endText } from "../values/number-cells.ts";
-import { isNull, writeCell, writeWholeRow } from "./row-cells.ts";
+import { isNull, writeCell, writeCells } from "./row-cells.ts";
 import type { RowPlan } from "../values/cell-plan.ts";
 import { type TableMap, valueEnd } from "./table-map.ts";
 
@@ -21,7 +21,8 @@ import { type TableMap, valueEnd } from "./table-map.ts";
 export interface ImageColumns {
   readonly bits: Uint8Array;
   readonly count: number;
-  readonly isWhole: boolean;
+  /** How many columns come before the first one that is left out. */
+  readonly lead: number;
 }
 
 /** A flag of the options before a partial image: bits follow that show which JSON columns are partial. */
@@ -50,12 +51,27 @@ export class RowImages {
     this.#end = end;
   }
 
-  /** Writes an image with every column as a tuple; returns the offset after it. */
+  /** Whether the image has every cell. The server's own columns may be left out: MariaDB does so from 11.8 on. */
+  isWhole(columns: ImageColumns): boolean {
+    return columns.lead >= this.#opened().cellCount;
+  }
+
+  /** Writes a whole image as a tuple; returns the offset after it. */
   whole(columns: ImageColumns, at: number): number {
     const plan = this.#opened();
-    invariant(columns.isWhole, "only a whole image is written without another one");
+    invariant(columns.lead >= plan.cellCount, "only a whole image is written without another one");
     this.#tuples.begin(plan.cellCount);
-    return this.#within(writeWholeRow(this.#out, plan, this.#bytes, at));
+    const next = writeCells(this.#out, plan, this.#bytes, at, columns.count);
+    return this.#within(this.#passedHidden(plan, columns, at, next, plan.cellCount));
+  }
+
+  /** The offset after the server's own columns at `value`, of which the first is number `ordinal` in the image. */
+  #passedHidden(plan: RowPlan, columns: ImageColumns, nulls: number, value: number, ordinal: number): number {
+    let at = value;
+    let nth = ordinal;
+    for (let i = plan.cellCount; i < plan.columnCount; i++)
+      if (hasColumn(columns, i) && !isNull(this.#bytes, nulls, nth++)) at += plan.a[i]!;
+    return at;
   }
 
   /** The same; also remembers the offsets of the JSON documents, which `partial` needs. */
@@ -63,8 +79,8 @@ export class RowImages {
     const plan = this.#opened();
     const map = this.#map!;
     this.#documents.clear();
-    let value = at + ((plan.columnCount + 7) >> 3);
-    for (let i = 0; i < plan.columnCount; i++) {
+    let value = at + ((columns.count + 7) >> 3);
+    for (let i = 0; i < plan.cellCount; i++) {
       if (isNull(this.#bytes, at, i)) continue;
       const next = valueEnd(map, i, this.#bytes, value);
       if (map.types[i] === field.JSON_TYPE) {
@@ -100,20 +116,17 @@ export class RowImages {
     const out = this.#out;
     // Later writes may move the writer to a larger buffer, but the tuple stays unchanged in this one.
     const old = out.bytes;
-    if (!columns.isWhole) this.#cells.read(old, before);
+    if (!this.isWhole(columns)) this.#cells.read(old, before);
     this.#tuples.begin(plan.cellCount);
     let value = at + ((columns.count + 7) >> 3);
     let ordinal = 0;
-    for (let i = 0; i < plan.columnCount; i++) {
-      const isPresent = ((columns.bits[i >> 3]! >> (i & 7)) & 1) === 1;
-      if (i >= plan.cellCount) {
-        if (isPresent && !isNull(this.#bytes, at, ordinal++)) value += plan.a[i]!;
-      } else if (!isPresent) this.#tuples.copyCell(old, this.#cells, i);
+    for (let i = 0; i < plan.cellCount; i++) {
+      if (!hasColumn(columns, i)) this.#tuples.copyCell(old, this.#cells, i);
       else if (isNull(this.#bytes, at, ordinal++)) out.byte(CELL_NULL);
       else if (isPartial?.has(i) === true) value = this.#changed(i, value);
       else value = writeCell(out, plan, i, this.#bytes, value);
     }
-    return this.#within(value);
+    return this.#within(this.#passedHidden(plan, columns, at, value, ordinal));
   }
 
   #changed(i: number, at: number): number {
@@ -186,6 +199,10 @@ const FOREVER_32 = 0xffff_ffff;
 /** 999999. */
 const FOREVER_FRACTION = 0x3f_420f;
 
+export function hasColumn({ bits }: ImageColumns, i: number): boolean {
+  return ((bits[i >> 3]! >> (i & 7)) & 1) === 1;
+}
+
 /** The offset after the values of the first `count` columns. */
 function passed(
   map: TableMap,
@@ -197,7 +214,7 @@ function passed(
   let at = nulls + ((columns.count + 7) >> 3);
   let ordinal = 0;
   for (let i = 0; i < count; i++) {
-    if (((columns.bits[i >> 3]! >> (i & 7)) & 1) === 0 || isNull(bytes, nulls, ordinal++)) continue;
+    if (!hasColumn(columns, i) || isNull(bytes, nulls, ordinal++)) continue;
     at = valueEnd(map, i, bytes, at);
   }
   return at;

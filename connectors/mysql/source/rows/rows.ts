@@ -19,7 +19,8 @@ import type { ZeroDates } from "../../../../src/core/contracts/connector.ts";
 import { damaged, fatal } from "../errors.ts";
 import * as code from "../wire/event-header.ts";
 import { inflated, Cursor, readUint16 } from "../wire/bytes.ts";
-import { type ImageColumns, RowImages } from "./row-images.ts";
+import { hasColumn, type ImageColumns, RowImages } from "./row-images.ts";
+import type { RowPlan } from "../values/cell-plan.ts";
 import { planOf } from "./row-plan.ts";
 import type { TableMap } from "./table-map.ts";
 
@@ -141,7 +142,6 @@ export class Rows {
       this.target.index += this.#images.count(map, kind, present, presentAfter, bytes, at, until, type);
       return;
     }
-    this.#refusePartial(map, kind, present);
     map.plan ??= planOf(map, version.key, {
       ...this.#options,
       zeroDates: this.#options.zeroDates(version),
@@ -149,11 +149,12 @@ export class Rows {
     });
     const images = this.#images;
     images.open(map, map.plan, this.target.out, bytes, until);
-    const ordinal = this.target.ordinalOf(version);
     const isVersioned = map.plan.rowEnd >= 0;
-    if (isVersioned) this.#refusePartial(map, kind, presentAfter);
+    this.#refusePartial(map, map.plan, kind, present);
+    if (isVersioned) this.#refusePartial(map, map.plan, kind, presentAfter);
+    const ordinal = this.target.ordinalOf(version);
     while (at < until) {
-      if (isVersioned) at = this.#versioned(images, kind, present, at, ordinal);
+      if (isVersioned) at = this.#versioned(images, kind, present, presentAfter, at, ordinal);
       else if (kind === OP_CREATE) at = this.#create(images, present, at, ordinal);
       else if (kind === OP_DELETE) at = this.#delete(images, present, at, ordinal);
       else at = this.#update(images, present, presentAfter, at, ordinal, type === code.PARTIAL_UPDATE_ROWS);
@@ -165,16 +166,23 @@ export class Rows {
    * MariaDB's history is in the log as rows, too: one that is deleted is updated to be valid until now, and an update puts
    * the old row beside the new one.
    */
-  #versioned(images: RowImages, kind: number, columns: ImageColumns, at: number, table: number): number {
+  #versioned(
+    images: RowImages,
+    kind: number,
+    columns: ImageColumns,
+    columnsAfter: ImageColumns,
+    at: number,
+    table: number,
+  ): number {
     const was = images.isPresent(columns, at);
     if (kind === OP_UPDATE) {
       const behind = images.passed(columns, at);
-      const is = images.isPresent(columns, behind);
-      if (was && is) return this.#update(images, columns, columns, at, table, false);
+      const is = images.isPresent(columnsAfter, behind);
+      if (was && is) return this.#update(images, columns, columnsAfter, at, table, false);
       if (was) this.#delete(images, columns, at, table);
-      if (is) return this.#create(images, columns, behind, table);
+      if (is) return this.#create(images, columnsAfter, behind, table);
       if (!was) this.target.index++;
-      return images.passed(columns, behind);
+      return images.passed(columnsAfter, behind);
     }
     if (was && kind === OP_CREATE) return this.#create(images, columns, at, table);
     if (was) return this.#delete(images, columns, at, table);
@@ -211,7 +219,7 @@ export class Rows {
     const after = out.length;
     const next = isPartial
       ? images.partial(columnsAfter, behind, before)
-      : columnsAfter.isWhole
+      : images.isWhole(columnsAfter)
         ? images.whole(columnsAfter, behind)
         : images.completed(columnsAfter, behind, before);
     this.#put(OP_UPDATE, table, after, before, BEFORE_FULL, before);
@@ -227,11 +235,13 @@ export class Rows {
   }
 
   /** Values that an image other than FULL leaves out are lost. */
-  #refusePartial(map: TableMap, kind: number, present: ImageColumns): void {
-    if (present.isWhole) return;
+  #refusePartial(map: TableMap, plan: RowPlan, kind: number, present: ImageColumns): void {
+    const { cellCount, rowEnd } = plan;
+    if (present.lead >= cellCount && (rowEnd < 0 || hasColumn(present, rowEnd))) return;
     const what = kind === OP_CREATE ? "a new row" : kind === OP_DELETE ? "a deleted row" : "the old row of an update";
+    const missing = JSON.stringify(map.metadata.names[present.lead < cellCount ? present.lead : rowEnd]);
     const found = `${what} of ${map.schema}.${map.table} has ${present.count} of its ${map.types.length} columns`;
-    throw new PartialImages(fatal("MR2103", `${found} in the log`));
+    throw new PartialImages(fatal("MR2103", `${found} in the log, and lacks ${missing}`));
   }
 }
 
@@ -268,8 +278,12 @@ function operationOf(type: number): number {
 function readColumns(header: Cursor, columnCount: number): ImageColumns {
   const bits = header.span((columnCount + 7) >> 3);
   let count = 0;
-  for (let i = 0; i < columnCount; i++) count += (bits[i >> 3]! >> (i & 7)) & 1;
-  return { bits, count, isWhole: count === columnCount };
+  let lead = 0;
+  for (let i = 0; i < columnCount; i++) {
+    if (((bits[i >> 3]! >> (i & 7)) & 1) === 0) continue;
+    if (count++ === i) lead = count;
+  }
+  return { bits, count, lead };
 }
 
 function uncompressed(header: Cursor): Uint8Array {

@@ -44,6 +44,7 @@ export async function readRange(
     const pace = new ChunkPace();
     let from = after;
     let isFinished = false;
+    let isCut = false;
     const isScanned = where !== null && table.unenforcedKey !== true;
     const all = selectAll(table, tables.rules);
     const scan = `${rangeSql(all, table, after, null, 1)} OFFSET ${scanRowCountMax - 1}`;
@@ -56,14 +57,18 @@ export async function readRange(
       // With a filter the first row may take some time.
       const isWhole = await selectSome(session, rows, where === null ? bounded(sql, facts) : sql, signal);
       if (from === after) await readings.checkShape(table, signal);
+      isCut = !isWhole;
       isFinished = isWhole && rows.count - before < wanted;
       if (isFinished) break;
       from = rows.lastKey();
-      if (!isWhole || !pace.goesOn(rows)) break;
+      if (isCut || !pace.goesOn(rows)) break;
     }
+    if (isCut) session.destroy();
+    else readings.end(session);
     return { block: rows.count === 0 ? null : rows.finish(NOWHERE), last: isFinished ? end : from, sees };
-  } finally {
-    session.destroy();
+  } catch (error) {
+    readings.fail(session);
+    throw error;
   }
 }
 
@@ -97,9 +102,11 @@ export async function readKeys(
       if (!isChecked) await readings.checkShape(table, signal);
       isChecked = true;
     }
+    readings.end(session);
     return { block: rows.count === 0 ? null : rows.finish(NOWHERE), last: null, sees };
-  } finally {
-    session.destroy();
+  } catch (error) {
+    readings.fail(session);
+    throw error;
   }
 }
 
@@ -231,6 +238,7 @@ function literal({ type }: Column, text: string): string {
     case "json":
     case "enum":
     case "array":
+    case "vector":
     case "opaque":
       return quoteText(text);
     default:

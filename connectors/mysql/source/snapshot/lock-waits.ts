@@ -103,8 +103,9 @@ export async function withHolders(
   table: TableName,
   signal: AbortSignal,
 ): Promise<unknown> {
-  const known = findMillraceError(error);
-  if (known === undefined || !isLockWait(known) || signal.aborted) return error;
+  if (findMillraceError(error) === undefined) return error;
+  const known = server.failed(error, "reading the table");
+  if (!isLockWait(known) || signal.aborted) return known;
   const holders = await lockHolders(server, table, signal);
   return holders === null ? error : heldBy(known, holders);
 }

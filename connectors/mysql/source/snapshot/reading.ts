@@ -5,7 +5,7 @@ import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { quoteTable } from "../../quote.ts";
 import { answered, type Server } from "../wire/server.ts";
 import type { Session } from "../wire/driver.ts";
-import { classify, isTooManySessions, sourceError } from "../errors.ts";
+import { isTooManySessions, sourceError } from "../errors.ts";
 import { packPlace } from "../wire/position.ts";
 import type { SourceTables } from "../catalog/source-tables.ts";
 import type { LogFiles } from "../wire/log-files.ts";
@@ -31,7 +31,7 @@ export class TableReadings {
     this.sessionCount = sessionCount;
   }
 
-  /** A session inside such a transaction; the caller must destroy it. */
+  /** A session inside such a transaction; the caller must end or destroy it. */
   async begin(table: TableVersion, signal: AbortSignal): Promise<Session> {
     const [session] = await this.beginSeveral(table, 1, signal);
     invariant(session !== undefined, "a session is open");
@@ -40,7 +40,7 @@ export class TableReadings {
 
   /**
    * Up to so many sessions, at least one, each inside a transaction of its own: their snapshots may differ, except if it takes
-   * a lock to begin. The caller must destroy them.
+   * a lock to begin. The caller must end or destroy them.
    */
   async beginSeveral(table: TableVersion, countMax: number, signal: AbortSignal): Promise<readonly Session[]> {
     const doing = `taking a snapshot for ${table.id}`;
@@ -55,9 +55,21 @@ export class TableReadings {
       return sessions;
     } catch (error) {
       failed.abort();
-      for (const session of sessions) session.destroy();
-      throw classify(error, doing);
+      for (const session of sessions) this.fail(session);
+      throw this.server.failed(error, doing);
     }
+  }
+
+  /** Ends the transaction of a session whose statements are all answered; another reading may take the session. */
+  end(session: Session): void {
+    session.query("ROLLBACK").catch(() => session.destroy());
+    this.server.giveBack(session);
+  }
+
+  /** The next readings open sessions of their own: a server may remember for a session what its user may not read. */
+  fail(session: Session): void {
+    session.destroy();
+    this.server.dropKept();
   }
 
   /** Once the table's first row was read, its shape is locked until the transaction ends. */
@@ -75,10 +87,12 @@ export class TableReadings {
 
   /** Fewer than `countMax`, if the server lets its user have no more. */
   async #open(countMax: number, signal: AbortSignal): Promise<readonly Session[]> {
-    const opening = await Promise.allSettled(Array.from({ length: countMax }, () => this.server.open(signal)));
+    const opening = await Promise.allSettled(Array.from({ length: countMax }, () => this.server.lend(signal)));
     const sessions = opening.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
     const failures = opening.flatMap((one) => (one.status === "rejected" ? [one.reason as unknown] : []));
     const failure = sessions.length === 0 ? failures[0] : failures.find((error) => !isTooManySessions(error));
+    // Where they are few, others need them.
+    if (failures.length > 0) this.server.dropKept();
     if (failure === undefined) return sessions;
     for (const session of sessions) session.destroy();
     throw failure;
@@ -104,12 +118,15 @@ export class TableReadings {
   /** Without GTIDs only the table itself shows that no session is about to commit to it: by a brief lock. */
   async #beginLocked(sessions: readonly Session[], table: TableVersion, signal: AbortSignal): Promise<void> {
     const doing = `locking ${table.id} for a moment`;
-    const locking = await this.server.open(signal);
+    const locking = await this.server.lend(signal);
     try {
       await answered(locking.query(`LOCK TABLES ${quoteTable(table.schema, table.table)} READ`), doing, signal);
       await Promise.all(sessions.map((session) => answered(session.query(BEGIN), doing, signal)));
-    } finally {
-      locking.destroy();
+      await answered(locking.query("UNLOCK TABLES"), doing, signal);
+      this.server.giveBack(locking);
+    } catch (error) {
+      this.fail(locking);
+      throw error;
     }
   }
 }

@@ -97,7 +97,7 @@ function planOfColumn(column: Column, zeroDates: number): Planned {
     case "bytes":
       if (GEOMETRY.test(native)) return as(plan.AS_GEOMETRY);
       return native.startsWith("binary(") ? as(plan.AS_PADDED, 0, length) : as(plan.AS_COPY);
-    case "array":
+    case "vector":
       return as(plan.AS_VECTOR);
     case "uuid":
       return as(plan.AS_PADDED, 0, 16);
@@ -105,6 +105,7 @@ function planOfColumn(column: Column, zeroDates: number): Planned {
     case "time":
     case "json":
     case "enum":
+    case "array":
     case "opaque":
       return as(plan.AS_CHARSET);
     default:

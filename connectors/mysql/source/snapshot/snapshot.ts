@@ -40,6 +40,7 @@ export class SnapshotCopy implements FirstCopy {
     try {
       yield* this.#read(table, until);
     } catch (error) {
+      this.#readings.server.dropKept();
       throw await withHolders(error, this.#readings.server, table, until);
     }
   }
@@ -69,6 +70,7 @@ export class SnapshotCopy implements FirstCopy {
         if (block === undefined) break;
         yield block;
       }
+      for (const session of blocks.idle()) readings.end(session);
     } finally {
       until.removeEventListener("abort", stop);
     }
@@ -111,7 +113,7 @@ const QUEUE_COUNT_MAX = 2;
 
 /** Blocks that sessions fill and one reader takes, in whatever order they become full. */
 class FilledBlocks {
-  readonly #sessions: readonly Session[];
+  readonly #sessions: Session[];
   readonly #queue: Block[] = [];
   readonly #paused = new Set<Session>();
   #wake = Promise.withResolvers<void>();
@@ -119,7 +121,12 @@ class FilledBlocks {
   #isComplete = false;
 
   constructor(sessions: readonly Session[]) {
-    this.#sessions = sessions;
+    this.#sessions = [...sessions];
+  }
+
+  /** After the last block: the sessions, which are the caller's from here on. */
+  idle(): readonly Session[] {
+    return this.#sessions.splice(0);
   }
 
   /** Called while the session's rows come in. */

@@ -1,5 +1,7 @@
 /** Classifies a statement in the log: the beginning or end of a transaction, a change of tables, or a change of rows. */
+import type { Rename } from "../../../../src/core/contracts/change-log.ts";
 import type { TableName } from "../../../../src/core/contracts/connector.ts";
+import { unquoted } from "../../quote.ts";
 
 export type StatementKind =
   | { readonly kind: "begin" }
@@ -44,7 +46,7 @@ export interface StatementRename {
   readonly from: TableName;
   readonly to: TableName;
   readonly columns: readonly (readonly [from: string, to: string])[];
-  readonly isExchange: boolean;
+  readonly how: Rename["how"];
 }
 
 const NAME = '(?:`((?:[^`]|``)+)`|"((?:[^"]|"")+)"|([\\w$\\u0080-\\uffff]+))';
@@ -105,7 +107,7 @@ export function kindOfStatement(sql: string, schema: string): StatementKind {
     case "ALTER":
       return { kind: "definition", unlogged: unloggedBy(text, schema), renames: renamesBy(text, schema) };
     case "CREATE":
-      return { kind: "definition", unlogged: listed(targetOf(text, MADE, schema)), renames: [] };
+      return { kind: "definition", unlogged: listed(targetOf(text, MADE, schema)), renames: copied(text, schema) };
     case "RENAME": {
       const renames = renamed(text, schema);
       // The new meaning of a name after it was given away.
@@ -196,12 +198,17 @@ const UNLOGGED = new RegExp(
   ].join("|"),
   "is",
 );
-const EXCHANGED = /\bEXCHANGE\s+PARTITION\s+.+?\s+WITH\s+TABLE\s+/is;
+const EXCHANGED = /\bEXCHANGE\s+PARTITION\s+.+?\s+WITH\s+TABLE\s+/gis;
 /** The table's own new name, not that of a column or index. */
-const RENAMED = /\bRENAME\s+(?!(?:COLUMN|INDEX|KEY)\b)(?:(?:TO|AS)\b\s*|=\s*)?/is;
+const RENAMED = /\bRENAME\s+(?!(?:COLUMN|INDEX|KEY)\b)(?:(?:TO|AS)\b\s*|=\s*)?/gis;
 const RENAMED_PAIR = new RegExp(
   `${TARGET_PATTERN}\\s+(?:(?:WAIT\\s+\\d+|NOWAIT)\\s+)?TO\\s+(?<to>${TARGET_PATTERN})`,
   "gi",
+);
+
+const COPIED = new RegExp(
+  `^CREATE\\s+(?:OR\\s+REPLACE\\s+)?TABLE\\s+(?<perhaps>IF\\s+NOT\\s+EXISTS\\s+)?(?<to>${TARGET_PATTERN})\\s*\\(?\\s*\\bLIKE\\b\\s*(?<from>${TARGET_PATTERN})`,
+  "i",
 );
 
 /** `RENAME COLUMN a TO b`, `CHANGE a b …`. */
@@ -213,37 +220,71 @@ const RENAMED_COLUMN = new RegExp(
 function unloggedBy(text: string, schema: string): readonly TableName[] {
   const target = targetOf(text, ALTER_TABLE, schema);
   if (target === null) return [];
-  const changed = UNLOGGED.test(text) ? [target, ...listed(behind(text, EXCHANGED, schema))] : [];
-  return [...changed, ...listed(behind(text, RENAMED, schema))];
+  const changed = UNLOGGED.test(text) ? [target, ...behind(text, EXCHANGED, schema)] : [];
+  return [...changed, ...behind(text, RENAMED, schema)];
 }
 
 function renamed(text: string, schema: string): readonly StatementRename[] {
   return Array.from(text.matchAll(RENAMED_PAIR)).flatMap(({ 0: pair, groups }) => {
     const from = targetOf(pair, /^/, schema);
     const to = targetOf(groups?.["to"] ?? "", /^/, schema);
-    return from === null || to === null ? [] : [{ from, to, columns: [], isExchange: false }];
+    return from === null || to === null ? [] : [{ from, to, columns: [], how: "renamed" }];
   });
 }
 
-/** A part of a comment or a default that reads like a rename does no harm: at worst a table under rules is held back. */
+function copied(text: string, schema: string): readonly StatementRename[] {
+  const groups = COPIED.exec(text)?.groups ?? {};
+  const from = targetOf(groups["from"] ?? "", /^/, schema);
+  const to = targetOf(groups["to"] ?? "", /^/, schema);
+  if (from === null || to === null) return [];
+  return [{ from, to, columns: [], how: groups["perhaps"] === undefined ? "copied" : "perhaps copied" }];
+}
+
+/**
+ * A part of a text that reads like a rename, where it is not certain that it is one, does no harm: at worst a table under rules
+ * is held back.
+ */
 function renamesBy(text: string, schema: string): readonly StatementRename[] {
   const from = targetOf(text, ALTER_TABLE, schema);
   if (from === null) return [];
-  const named = Array.from(text.matchAll(RENAMED_COLUMN), (match): readonly [string, string] => [
-    nameOf(match, 1) ?? nameOf(match, 4) ?? "",
-    nameOf(match, 7) ?? "",
-  ]);
-  const columns = named.filter(([before, now]) => before.toLowerCase() !== now.toLowerCase());
-  const to = behind(text, RENAMED, schema) ?? from;
-  const isOther = to.schema !== from.schema || to.table !== from.table;
-  const own = columns.length > 0 || isOther ? [{ from, to, columns, isExchange: false }] : [];
-  const exchanged = listed(behind(text, EXCHANGED, schema));
-  return [...own, ...exchanged.map((other) => ({ from, to: other, columns: [], isExchange: true }))];
+  const named = withoutTexts(text).flatMap((words) =>
+    Array.from(words.matchAll(RENAMED_COLUMN), (match): readonly [string, string] => [
+      nameOf(match, 1) ?? nameOf(match, 4) ?? "",
+      nameOf(match, 7) ?? "",
+    ]),
+  );
+  const columns = distinct(named).filter(([before, now]) => before.toLowerCase() !== now.toLowerCase());
+  const targets = behind(text, RENAMED, schema);
+  const others = targets.filter(({ schema: at, table }) => at !== from.schema || table !== from.table);
+  const own: StatementRename[] =
+    others.length > 1
+      ? others.map((to) => ({ from, to, columns, how: "exchanged" }))
+      : columns.length > 0 || others.length > 0
+        ? [{ from, to: others[0] ?? from, columns, how: "renamed" }]
+        : [];
+  const exchanged = behind(text, EXCHANGED, schema);
+  return [...own, ...exchanged.map((other) => ({ from, to: other, columns: [], how: "exchanged" as const }))];
 }
 
-function behind(text: string, start: RegExp, schema: string): TableName | null {
-  const begun = start.exec(text);
-  return begun === null ? null : targetOf(text.slice(begun.index), start, schema);
+/** Without texts in single quotes; names may be in double ones. Where a text ends depends on the session. */
+function withoutTexts(text: string): readonly string[] {
+  if (!text.includes("'")) return [text];
+  return QUOTED.map((quoted) => text.replaceAll(quoted, (part) => (part.startsWith("'") ? "''" : part)));
+}
+
+/** Tables that are named behind these words, each once. */
+function behind(text: string, start: RegExp, schema: string): readonly TableName[] {
+  return distinct(
+    withoutTexts(text).flatMap((words) =>
+      Array.from(words.matchAll(start), ({ 0: found, index }) =>
+        targetOf(words.slice(index + found.length), /^/, schema),
+      ).filter((target) => target !== null),
+    ),
+  );
+}
+
+function distinct<T>(items: readonly T[]): readonly T[] {
+  return [...new Map(items.map((item) => [JSON.stringify(item), item])).values()];
 }
 
 function listed(target: TableName | null): readonly TableName[] {
@@ -273,7 +314,9 @@ export function namesIn(text: string, schema: string): readonly TableName[] {
 }
 
 function nameOf(match: RegExpExecArray, from: number): string | undefined {
-  return match[from]?.replaceAll("``", "`") ?? match[from + 1]?.replaceAll('""', '"') ?? match[from + 2];
+  const quoted = match[from];
+  if (quoted !== undefined) return unquoted(quoted);
+  return match[from + 1]?.replaceAll('""', '"') ?? match[from + 2];
 }
 
 /** Texts and names in quotes, which are kept; then comments, and the beginning and end of one that is executed. */
@@ -326,7 +369,7 @@ function tokensOf(text: string): readonly Token[] | null {
   return Array.from(text.matchAll(TOKENS), ([part, quoted, bare]): Token => {
     if (part === ")") depth--;
     const token = {
-      text: quoted?.replaceAll("``", "`") ?? part,
+      text: quoted === undefined ? part : unquoted(quoted),
       isName: (quoted ?? bare) !== undefined,
       isBare: bare !== undefined,
       depth,

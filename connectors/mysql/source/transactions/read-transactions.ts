@@ -12,6 +12,8 @@ import type { SeenTransaction } from "../events/log-interpreter.ts";
  */
 const ENTRY_COUNT_MAX = 200_000;
 const OTHERS_COUNT_MAX = 8;
+/** A set is looked for among the newest transactions; of an older one it is enough to know that it was read. */
+const LOCATED_COUNT_MAX = 1_000;
 
 /** The transactions before a position. */
 export interface ReadBefore {
@@ -35,8 +37,11 @@ export class Trail {
   /** Everything that begins before it has been recorded. */
   #reached: bigint;
   #isBroken = false;
+  /** Everything that was recorded. */
+  #all: GtidSet;
 
   constructor(from: bigint, base: ReadBefore) {
+    this.#all = base.set.clone();
     this.#floor = from;
     this.#reached = from;
     this.#base = base;
@@ -57,6 +62,7 @@ export class Trail {
     this.#origins.push(origin);
     this.#numbers.push(name.number);
     this.#times.push(time);
+    this.#all.addRead(name);
     this.#reached = start;
     if (this.#starts.length > ENTRY_COUNT_MAX) this.fold(this.#starts[ENTRY_COUNT_MAX / 2]!);
   }
@@ -96,7 +102,21 @@ export class Trail {
     for (const list of [this.#starts, this.#origins, this.#numbers, this.#times]) list.length = count;
     this.#reached = from;
     this.#isBroken = false;
+    this.#all = this.#base.set.clone();
+    for (let i = 0; i < count; i++) this.#all.addRead(this.#name(i));
     return true;
+  }
+
+  /** A position that every transaction of the set is before; undefined if not all of them have been read. */
+  locate(set: GtidSet): bigint | undefined {
+    if (!set.isWithin(this.#all)) return undefined;
+    const oldest = Math.max(0, this.#starts.length - LOCATED_COUNT_MAX);
+    for (let i = this.#starts.length - 1; i >= oldest; i--) {
+      if (!set.has(this.#name(i))) continue;
+      const next = this.#starts[i + 1] ?? this.#reached;
+      return next > this.#starts[i]! ? next : undefined;
+    }
+    return this.#starts[oldest] ?? this.#floor;
   }
 
   #name(i: number): GtidName {
@@ -175,6 +195,11 @@ export class ReadTransactions {
       if (read !== undefined) return read;
     }
     return undefined;
+  }
+
+  /** See `Trail.locate`; of the stream that all sinks share. */
+  locate(set: GtidSet): bigint | undefined {
+    return this.#main?.locate(set);
   }
 
   /** The highest known position at or before this one. */

@@ -1,17 +1,16 @@
 /** Text and bytes of the log as cells. */
 import type { ByteWriter } from "../../../../src/core/bytes.ts";
 import { CELL_BINARY } from "../../../../src/core/model/tuple.ts";
+import { VECTOR_HEADER_BYTES } from "../../../../src/core/values/vector.ts";
 import { damaged } from "../errors.ts";
 import { type Charset, writeTextOf } from "./charsets.ts";
 import { inflated, readUint, readUint32 } from "../wire/bytes.ts";
 import { beginCell, beginText, endText } from "./number-cells.ts";
 
-const FLOAT32_OID = 700;
 const EWKB_HAS_SRID = 0x2000_0000;
 const SRID_BYTES = 4;
 /** The bytes of byte order and type. */
 const WKB_HEADER_BYTES = 5;
-const ARRAY_HEADER_BYTES = 20;
 /**
  * MariaDB's header of a compressed value: the method in the high four bits, whether zlib's own header is missing, and how
  * many bytes of length follow, highest first.
@@ -84,21 +83,13 @@ export function cellGeometry(out: ByteWriter, bytes: Uint8Array, from: number, l
   to.set(bytes.subarray(wkb + WKB_HEADER_BYTES, from + length), at + WKB_HEADER_BYTES + SRID_BYTES);
 }
 
-/** VECTOR: little-endian floats, written as a Postgres array in its binary form. */
+/** VECTOR: little-endian floats, written in the binary form of core/values/vector. */
 export function cellVector(out: ByteWriter, bytes: Uint8Array, from: number, length: number): void {
   const count = length >> 2;
-  const at = beginCell(out, CELL_BINARY, ARRAY_HEADER_BYTES + count * 8);
+  const at = beginCell(out, CELL_BINARY, VECTOR_HEADER_BYTES + count * 4);
   const to = out.bytes;
-  to.writeInt32BE(1, at);
-  to.writeInt32BE(0, at + 4);
-  to.writeInt32BE(FLOAT32_OID, at + 8);
-  to.writeInt32BE(count, at + 12);
-  to.writeInt32BE(1, at + 16);
-  for (let i = 0; i < count; i++) {
-    const write = at + ARRAY_HEADER_BYTES + i * 8;
-    to.writeInt32BE(4, write);
-    for (let k = 0; k < 4; k++) to[write + 4 + k] = bytes[from + i * 4 + 3 - k]!;
-  }
+  to.writeUInt32BE(count * 0x1_0000, at);
+  for (let i = 0; i < count * 4; i++) to[at + VECTOR_HEADER_BYTES + i] = bytes[from + (i ^ 3)]!;
 }
 
 /** The plain value of a COMPRESSED value of MariaDB. */

@@ -75,7 +75,7 @@ export class Dump {
       return new Dump(session, received);
     } catch (error) {
       session.destroy();
-      throw classify(error, "starting the stream");
+      throw server.failed(error, "starting the stream");
     }
   }
 
@@ -151,6 +151,8 @@ export async function readDump(
   }, WATCH_MS);
   try {
     await done.promise;
+  } catch (error) {
+    throw server.failed(error, doing);
   } finally {
     clearInterval(timer);
     signal.removeEventListener("abort", stop);

@@ -11,6 +11,7 @@ const NUMBER_MAX = (1 << 22) - 1;
 const OFFSET_MAX = 2 ** 33 - 1;
 const U32 = 2 ** 32;
 const NUMBER_DIGITS = 6;
+const PLACE = /^(?:.*\.)?(\d+):(\d+)$/;
 /** The first event of each file comes after four bytes that identify the file type. */
 export const FILE_START = 4;
 
@@ -78,9 +79,14 @@ export class LogNames {
     return { file: this.file(file), pos: offset };
   }
 
+  /** Whether the text has the form of a position. */
+  isPlace(text: string): boolean {
+    return PLACE.test(text);
+  }
+
   /** Throws a RangeError if the text is no position. */
   parse(text: string): bigint {
-    const match = /^(?:.*\.)?(\d+):(\d+)$/.exec(text);
+    const match = PLACE.exec(text);
     if (match === null) throw new RangeError(`not a place in the log: expected ${this.file(42)}:12345`);
     return packPlace(Number(match[1]), Number(match[2]));
   }

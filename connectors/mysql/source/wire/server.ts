@@ -6,15 +6,19 @@
  * come from the same one. `refresh` asks which one it is; from there on every connection must end at it.
  */
 import { systemClock } from "../../../../src/core/clock.ts";
-import { findMillraceError } from "../../../../src/core/errors.ts";
+import { findMillraceError, type MillraceError } from "../../../../src/core/errors.ts";
 import { withTimeout } from "../../../../src/core/with-timeout.ts";
 import type { MysqlAddress } from "../../url.ts";
-import { aborted, classify, errorNumber, sourceError } from "../errors.ts";
+import { quoteAccount } from "../../quote.ts";
+import { aborted, classify, errorNumber, failedAt, sourceError } from "../errors.ts";
 import { Session } from "./driver.ts";
 import { LogNames } from "./position.ts";
 import { checkServer, type Queryable, readServer, type ServerFacts } from "./server-facts.ts";
 
 const QUERY_TIMEOUT_MS = 60_000;
+/** A connection with TLS costs more than the rows of a small table: one that was given back is kept so long for the next. */
+const KEPT_MS = 1_000;
+const KEPT_COUNT_MAX = 2;
 const UNKNOWN_VARIABLE = 1193;
 const PREPARING = "preparing a connection";
 
@@ -25,8 +29,9 @@ const PREPARING = "preparing a connection";
  * the comments with the other's names.
  */
 const SESSION_SQL =
-  "SET SESSION time_zone = '+00:00', sql_mode = 'NO_BACKSLASH_ESCAPES,ALLOW_INVALID_DATES', net_write_timeout = 3600, net_read_timeout = 3600, " +
-  "wait_timeout = 28800, lock_wait_timeout = 10, innodb_lock_wait_timeout = 50, sql_select_limit = 18446744073709551615, sql_big_selects = 1, " +
+  "SET SESSION time_zone = '+00:00', sql_mode = 'NO_BACKSLASH_ESCAPES,ALLOW_INVALID_DATES', sql_quote_show_create = 1, net_write_timeout = 3600, net_read_timeout = 3600, " +
+  "wait_timeout = 28800, lock_wait_timeout = 10, innodb_lock_wait_timeout = 50, sql_select_limit = 18446744073709551615, sql_big_selects = 1, sort_buffer_size = 2097152, max_sort_length = 4096, " +
+  "group_concat_max_len = 1048576, " +
   "autocommit = 1, completion_type = 'NO_CHAIN', /*!80000 max_execution_time = 0, */ /*!80030 show_gipk_in_create_table_and_information_schema = 1, */ /*M!100500 max_statement_time = 0, " +
   "max_session_mem_used = 9223372036854775807, idle_transaction_timeout = 0, idle_readonly_transaction_timeout = 0, " +
   "idle_write_transaction_timeout = 0, */ character_set_results = 'utf8mb4', transaction_isolation = 'REPEATABLE-READ'" +
@@ -46,9 +51,14 @@ export class Server implements Queryable {
   /** How the server at which connections must end is known; undefined: it is not known yet. */
   #expected: { readonly variable: string; readonly value: string } | undefined;
   #facts: Promise<ServerFacts> | undefined;
+  /** Our user as a statement names it; undefined: not known yet. */
+  #account: string | undefined;
   /** The ordinary connection: opened at first use, and again after it broke. */
   #connecting: Promise<Session> | undefined;
   #before: Promise<unknown> = Promise.resolve();
+  /** Connections that were lent, and that end at the expected server. */
+  #lent = new WeakSet<Session>();
+  readonly #kept = new Map<Session, NodeJS.Timeout>();
 
   /** `onOther`: a connection has ended at another server. */
   constructor(address: MysqlAddress, readerId: number, onOther: () => void = () => {}) {
@@ -66,8 +76,37 @@ export class Server implements Queryable {
       return session;
     } catch (error) {
       session.destroy();
-      throw error;
+      throw this.failed(error, PREPARING);
     }
+  }
+
+  /** The same, or one that was given back a moment ago. */
+  async lend(signal: AbortSignal): Promise<Session> {
+    const lent = this.#lent;
+    const session = this.#takeKept() ?? (await this.open(signal));
+    lent.add(session);
+    return session;
+  }
+
+  /** Of `lend`, between two transactions. Where that is not certain, destroy it: a server knows privileges by session, too. */
+  giveBack(session: Session): void {
+    if (session.isBroken || this.#kept.size >= KEPT_COUNT_MAX || !this.#lent.delete(session)) return session.destroy();
+    const timer = setTimeout(() => {
+      this.#kept.delete(session);
+      session.destroy();
+    }, KEPT_MS);
+    this.#kept.set(session, timer.unref());
+  }
+
+  /** Whatever was given back ends; what is lent now will not be kept. */
+  dropKept(): void {
+    this.#lent = new WeakSet();
+    for (let session = this.#takeKept(); session !== undefined; session = this.#takeKept()) session.destroy();
+  }
+
+  /** The numbered error of what failed at this server: it says where that is, and whom a GRANT has to name. */
+  failed(error: unknown, doing: string): MillraceError {
+    return failedAt(error, doing, this.address, this.#account);
   }
 
   /** The answer over the ordinary connection. Statements wait for each other there: it is for short, independent ones. */
@@ -78,10 +117,7 @@ export class Server implements Queryable {
   /** As a statement names our user: `'name'@'host'`. */
   async currentUser(signal: AbortSignal): Promise<string> {
     const [row] = await this.rows("asking who we are", "SELECT CURRENT_USER()", signal);
-    return (row?.[0] ?? "")
-      .split("@")
-      .map((part) => `'${part}'`)
-      .join("@");
+    return (this.#account = quoteAccount(row?.[0] ?? ""));
   }
 
   /** What the server that answers is, checked, as of the last request. */
@@ -128,8 +164,9 @@ export class Server implements Queryable {
     }
   }
 
-  /** Closes the ordinary connection; its next use opens another. */
+  /** Closes the ordinary connection, whose next use opens another, and those that were given back. */
   async close(): Promise<void> {
+    this.dropKept();
     const connecting = this.#connecting;
     this.#connecting = undefined;
     // A connection that was never opened needs no end.
@@ -139,6 +176,7 @@ export class Server implements Queryable {
   async #checked(signal: AbortSignal): Promise<ServerFacts> {
     const facts = await this.readFacts(signal);
     checkServer(facts, this.readerId);
+    await this.currentUser(signal);
     return facts;
   }
 
@@ -155,6 +193,15 @@ export class Server implements Queryable {
       "retryable",
       `a connection ended at the server with ${expected.variable} ${found}, and the log is read from ${expected.value}`,
     );
+  }
+
+  #takeKept(): Session | undefined {
+    for (const [session, timer] of this.#kept) {
+      clearTimeout(timer);
+      this.#kept.delete(session);
+      if (!session.isBroken) return session;
+    }
+    return undefined;
   }
 
   async #inTurn<T>(doing: string, work: () => Promise<T>, signal: AbortSignal): Promise<T> {
@@ -176,7 +223,7 @@ export class Server implements Queryable {
     } catch (error) {
       // Any failure except an error answer of the server leaves the connection in an unknown state.
       if (errorNumber(findMillraceError(error)?.cause) === undefined) await this.close();
-      throw error;
+      throw this.failed(error, doing);
     }
   }
 

@@ -2,7 +2,7 @@
 import { decodeNote, type WantedColumn } from "../../../warehouse/following.ts";
 import { quoteIdentifier, quoteLiteral } from "../../../../src/postgres/quote.ts";
 import type { TargetName } from "./names.ts";
-import type { Session } from "../session.ts";
+import type { Session } from "../wire/session.ts";
 import { formOf, isOwn, VERSION_COLUMN } from "../../../warehouse/own-columns.ts";
 import type { ExistingColumn, ExistingTarget } from "../../../warehouse/table-change.ts";
 import type { Answer } from "../../../../src/postgres/exchange.ts";

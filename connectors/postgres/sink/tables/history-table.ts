@@ -4,8 +4,8 @@
  */
 import { READ_OFFSET } from "../../../../src/core/targets/history.ts";
 import { quoteLiteral } from "../../../../src/postgres/quote.ts";
-import { STAGED_MOVE, STAGED_PATCH } from "../write/staged.ts";
-import { type EntryRange, timeOf, inRange } from "../write/staged.ts";
+import { STAGED_MOVE, STAGED_PATCH } from "./staged.ts";
+import { type EntryRange, timeOf, inRange } from "./staged.ts";
 import {
   COMMIT_TIME_COLUMN,
   OFFSET_COLUMN,
@@ -35,12 +35,12 @@ export interface HistoryParts {
 
 export class HistoryTable {
   readonly #parts: HistoryParts;
-  readonly #place: string;
+  readonly #insert: string;
 
   constructor(parts: HistoryParts) {
     this.#parts = parts;
     const list = [...parts.columns, OP_COLUMN, OFFSET_COLUMN, UNCHANGED_COLUMN, VERSION_COLUMN, COMMIT_TIME_COLUMN];
-    this.#place = `INSERT INTO ${parts.quoted} (${list.join(", ")})`;
+    this.#insert = `INSERT INTO ${parts.quoted} (${list.join(", ")})`;
   }
 
   /** Appends staged changes of the log, in their order. */
@@ -48,14 +48,14 @@ export class HistoryTable {
     const { columns, key, stage } = this.#parts;
     if (!hasPatches) {
       const cells = columns.map((_, i) => `s.c${i}`).join(", ");
-      return `${this.#place} SELECT ${cells}, s._op, s._offset, NULL, s._version, s._time FROM ${stage} AS s WHERE true${inRange(range)} ORDER BY s._ord ${this.#unlessThere}`;
+      return `${this.#insert} SELECT ${cells}, s._op, s._offset, NULL, s._version, s._time FROM ${stage} AS s WHERE true${inRange(range)} ORDER BY s._ord ${this.#unlessThere}`;
     }
     const cells = columns.map((name, i) => {
       const base = key.includes(i) ? `s.b${i}` : `b.${name}`;
       return `CASE WHEN s._mask IS NOT NULL AND get_bit(s._mask, ${i}) = 1 THEN ${base} ELSE s.c${i} END`;
     });
     const unknown = `CASE WHEN s._mask IS NOT NULL AND b.${VERSION_COLUMN} IS NULL THEN ${this.#maskedNames} END`;
-    return `${this.#place} SELECT ${cells.join(", ")}, s._op, s._offset, ${unknown}, s._version, s._time FROM ${stage} AS s LEFT JOIN LATERAL ${this.#base} AS b ON ${USABLE} WHERE true${inRange(range)} ORDER BY s._ord ${this.#unlessThere}`;
+    return `${this.#insert} SELECT ${cells.join(", ")}, s._op, s._offset, ${unknown}, s._version, s._time FROM ${stage} AS s LEFT JOIN LATERAL ${this.#base} AS b ON ${USABLE} WHERE true${inRange(range)} ORDER BY s._ord ${this.#unlessThere}`;
   }
 
   /** Entries with cells whose value is unknown. An existing change needs none. */
@@ -77,7 +77,7 @@ export class HistoryTable {
     const seen = `UPDATE ${quoted} AS t SET ${SEEN_COLUMN} = l.seen FROM (SELECT ${found.join(", ")}, b.${VERSION_COLUMN} AS v, b.${OFFSET_COLUMN} AS o, s._version AS seen FROM ${stage} AS s CROSS JOIN ${latest} WHERE s._op = 'r'${inRange(range)} AND b.${VERSION_COLUMN} <= s._version AND ${this.#isHeld}) AS l WHERE ${keys.join(" AND ")} AND t.${VERSION_COLUMN} = l.v AND t.${OFFSET_COLUMN} = l.o`;
     const cells = columns.map((_, i) => `s.c${i}`).join(", ");
     const isNew = `CASE WHEN b.${VERSION_COLUMN} IS NULL THEN s._op = 'r' ELSE b.${VERSION_COLUMN} <= s._version AND NOT (${this.#isHeld}) END`;
-    const append = `${this.#place} SELECT ${cells}, s._op, s._offset, NULL, s._version, s._time FROM ${stage} AS s LEFT JOIN ${latest} ON true WHERE ${isNew}${inRange(range)} ORDER BY s._ord ${this.#unlessThere}`;
+    const append = `${this.#insert} SELECT ${cells}, s._op, s._offset, NULL, s._version, s._time FROM ${stage} AS s LEFT JOIN ${latest} ON true WHERE ${isNew}${inRange(range)} ORDER BY s._ord ${this.#unlessThere}`;
     return [seen, append];
   }
 

@@ -8,7 +8,7 @@ import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { decodeNote, successorOf } from "../../../warehouse/following.ts";
 import { quoteLiteral } from "../../../../src/postgres/quote.ts";
 import { reopening, takenOver } from "../errors.ts";
-import type { Session } from "../session.ts";
+import type { Session } from "../wire/session.ts";
 import type { TargetTable } from "./target-table.ts";
 
 interface PreparedTable {

@@ -5,11 +5,11 @@
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import type { ColumnType } from "../../../../src/core/model/types.ts";
 import { quoteIdentifier, quoteTable } from "../../../../src/postgres/quote.ts";
-import type { CellForms } from "../write/cells.ts";
-import { STAGED_DELETE, STAGED_MOVE, STAGED_PATCH, STAGED_PUT } from "../write/staged.ts";
+import type { CellForms } from "../values/cells.ts";
+import { STAGED_DELETE, STAGED_MOVE, STAGED_PATCH, STAGED_PUT } from "./staged.ts";
 import { HistoryTable } from "./history-table.ts";
 import { fitted, type TargetName } from "./names.ts";
-import { type EntryRange, timeOf, inRange } from "../write/staged.ts";
+import { type EntryRange, timeOf, inRange } from "./staged.ts";
 import { COMMIT_TIME_COLUMN, DELETED_COLUMN, type TargetForm, VERSION_COLUMN } from "../../../warehouse/own-columns.ts";
 
 /** The first columns of a staging table. */
@@ -87,7 +87,7 @@ export class TargetTable {
   }
 
   get stage(): string {
-    return `pg_temp.millrace_stage_${this.ordinal}`;
+    return stageName(this.ordinal);
   }
 
   get createStage(): string {
@@ -236,6 +236,11 @@ export class TargetTable {
   #sameKey(prefix: "b" | "c"): string {
     return this.keyColumns.map((c) => `t.${this.#columns[c]} = s.${prefix}${c}`).join(" AND ");
   }
+}
+
+/** Of the table with this ordinal, in the session that writes to it. */
+export function stageName(ordinal: number): string {
+  return `pg_temp.millrace_stage_${ordinal}`;
 }
 
 function formatOf(binary: boolean): string {

@@ -3,13 +3,14 @@
  *
  * - From Postgres a built-in type is kept as it is, with modifier and array brackets.
  * - An opaque type of the source (extension, composite) is kept where the target has a type of that name; else text.
+ * - A vector gets pgvector's type where the target has that extension, in whatever schema; else real[], a sparse one text.
  * - Everything else goes by its canonical type: domains to their base type, enums to text.
  */
 import type { Column, TableVersion } from "../../../../src/core/model/schema.ts";
-import type { ColumnType } from "../../../../src/core/model/types.ts";
+import type { ColumnType, VectorForm } from "../../../../src/core/model/types.ts";
 import type { Answer } from "../../../../src/postgres/exchange.ts";
 import { quoteLiteral } from "../../../../src/postgres/quote.ts";
-import type { CatalogType } from "../write/cells.ts";
+import type { CatalogType } from "../values/cells.ts";
 import type { TypedColumn } from "./found-table.ts";
 import { fitted } from "./names.ts";
 
@@ -73,15 +74,37 @@ const PLAIN_MODIFIER = /^\([A-Za-z0-9_, -]*\)$/;
 function foreignType(column: Column, table: TableVersion): ForeignType | null {
   if (table.dialect !== "postgres" || keptType(column.native) !== null) return null;
   const innermost = column.type.kind === "array" ? column.type.of : column.type;
+  const isForeign = innermost.kind === "opaque" || (innermost.kind === "vector" && column.type.kind === "array");
   // Operators of a key's type must be found without a search path, which is only true for built-in types.
-  if (innermost.kind !== "opaque" || table.key.some((ordinal) => table.columns[ordinal] === column)) return null;
+  if (!isForeign || isInKey(column, table)) return null;
   const { base, modifier, brackets } = split(column.native);
   if (!QUALIFIED.test(base)) return null;
   return { name: base, suffix: `${PLAIN_MODIFIER.test(modifier) ? modifier : ""}${brackets}` };
 }
 
-/** The SQL type of a column; `found` returns the target's spelling of a foreign type that exists there. */
+const VECTOR_NAMES: Readonly<Record<VectorForm, string>> = { single: "vector", half: "halfvec", sparse: "sparsevec" };
+
+/** The name of pgvector's type for this column; null: it is no vector, or in the key. */
+function vectorName(column: Column, table: TableVersion): string | null {
+  return column.type.kind !== "vector" || isInKey(column, table) ? null : VECTOR_NAMES[column.type.form];
+}
+
+function isInKey(column: Column, { key, columns }: TableVersion): boolean {
+  return key.some((ordinal) => columns[ordinal] === column);
+}
+
+/** The SQL type of a column; `found` returns the target's spelling of a type that is not built in and exists there. */
 function targetType(column: Column, table: TableVersion, found: (name: string) => string | undefined): string {
+  if (column.type.kind === "vector") {
+    const name = vectorName(column, table);
+    if (name === null) return "text";
+    const known = found(name);
+    const { dimension, isUpTo, form } = column.type;
+    if (known === undefined) return form === "sparse" ? "text" : "real[]";
+    return dimension === null || isUpTo === true || dimension > VECTOR_DIMENSION_MAX[form]
+      ? known
+      : `${known}(${dimension})`;
+  }
   if (table.dialect === "postgres") {
     const kept = keptType(column.native);
     if (kept !== null) return kept;
@@ -109,6 +132,12 @@ export function isSameInBinary(native: string): boolean {
 }
 
 const DECIMAL_PRECISION_MAX = 1000;
+/** pgvector's limits. */
+const VECTOR_DIMENSION_MAX: Readonly<Record<VectorForm, number>> = {
+  single: 16_000,
+  half: 16_000,
+  sparse: 1_000_000_000,
+};
 
 function canonicalType(type: ColumnType): string {
   switch (type.kind) {
@@ -136,6 +165,8 @@ function canonicalType(type: ColumnType): string {
       return "json";
     case "array":
       return `${canonicalType(type.of)}[]`;
+    // Elsewhere than in an array it is not decided by its type alone.
+    case "vector":
     case "text":
     case "enum":
     case "opaque":
@@ -162,14 +193,25 @@ export async function resolveTypes(
   rows: (sql: string) => Promise<Rows>,
 ): Promise<readonly string[]> {
   const foreign = version.columns.flatMap((column) => foreignType(column, version)?.name ?? []);
-  const known = new Map<string, string>();
+  const lookups: string[] = [];
   if (foreign.length > 0) {
     const names = [...new Set(foreign)].map((name) => `(${quoteLiteral(name)})`).join(", ");
-    const sql = `SELECT n, format_type(to_regtype(n), NULL) FROM (VALUES ${names}) AS v (n) WHERE to_regtype(n) IS NOT NULL`;
-    for (const [n, spelling] of await rows(sql)) if (n != null && spelling != null) known.set(n, spelling);
+    lookups.push(
+      `SELECT n, format_type(to_regtype(n), NULL) FROM (VALUES ${names}) AS v (n) WHERE to_regtype(n) IS NOT NULL`,
+    );
   }
+  if (version.columns.some((column) => vectorName(column, version) !== null)) lookups.push(VECTOR_TYPES);
+  const known = new Map<string, string>();
+  for (const sql of lookups)
+    for (const [name, spelling] of await rows(sql)) if (name != null && spelling != null) known.set(name, spelling);
   return version.columns.map((column) => targetType(column, version, (n) => known.get(n)));
 }
+
+/** pgvector's types by their names, as the target spells them: the extension may be in any schema. */
+const VECTOR_TYPES = `SELECT t.typname, format_type(t.oid, NULL) FROM pg_type t
+  JOIN pg_depend d ON d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e'
+  JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND e.oid = d.refobjid
+  WHERE e.extname = 'vector' AND t.typname IN ('vector', 'halfvec', 'sparsevec')`;
 
 /** The properties of built-in types are the same on every server, so they are read once. */
 const described = new Map<string, Rows>();
@@ -181,7 +223,9 @@ export async function typesOf(
   types: readonly string[],
   rows: (sql: string) => Promise<Rows>,
 ): Promise<{ readonly wanted: readonly TypedColumn[]; readonly catalog: readonly CatalogType[] }> {
-  const isBuiltIn = version.columns.every((column) => foreignType(column, version) === null);
+  const isBuiltIn = version.columns.every(
+    (column) => foreignType(column, version) === null && vectorName(column, version) === null,
+  );
   const key = types.join();
   const found = (isBuiltIn ? described.get(key) : undefined) ?? (await rows(describe(types)));
   if (described.size >= DESCRIBED_COUNT_MAX) described.clear();

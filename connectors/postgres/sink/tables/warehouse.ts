@@ -18,11 +18,13 @@ import {
 import type { Found, Targets, TargetsOptions, Warehouse } from "../../../warehouse/targets.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable } from "../../../../src/postgres/quote.ts";
 import { fatal, OF_ONE_TABLE, sinkError, stateOf, withoutRow } from "../errors.ts";
-import type { Session } from "../session.ts";
-import { type CatalogType, cellForms } from "../write/cells.ts";
+import type { FencedSession } from "../wire/fenced-session.ts";
+import type { Session } from "../wire/session.ts";
+import { type CatalogType, cellForms } from "../values/cells.ts";
 import { type FoundColumn, findTables, type FoundTable, obstaclesOf, type TypedColumn } from "./found-table.ts";
 import { HISTORY_COLUMNS } from "./history-table.ts";
 import { fitted, type TargetName, targetName } from "./names.ts";
+import type { Presence } from "./presence.ts";
 import { TargetTable } from "./target-table.ts";
 import { resolveTypes, typesOf } from "./types.ts";
 
@@ -36,39 +38,41 @@ export interface PostgresLayout extends TableLayout {
   readonly catalog: readonly CatalogType[];
 }
 
-/** What the sink does around the statements of one call. */
-export interface Transaction {
-  /** Runs statements that change a table: inside the transaction that is open, or in one of their own. */
-  convert(statements: string): Promise<void>;
-  /** Commits. */
-  finish(made: readonly TargetTable[]): Promise<void>;
+/** What the sink's own tables share. */
+export interface WarehouseParts extends TargetsOptions {
+  readonly sink: FencedSession;
+  readonly presence: Presence;
 }
+
+export const PLACE = "the target";
+export const KEY_NAME = "primary key";
 
 /** Of the targets that this process has prepared: see TargetTable. */
 let ordinals = 0;
 
 export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, TargetTable> {
-  readonly place = "the target";
-  readonly keyName = "primary key";
+  readonly place = PLACE;
+  readonly keyName = KEY_NAME;
   readonly keepsKeyOrder = false;
   readonly createCountMax = 1;
   readonly isOneTransaction = true;
   readonly quote = quoteIdentifier;
   readonly fitted = fitted;
+  readonly #parts: WarehouseParts;
   readonly #session: Session;
-  readonly #options: TargetsOptions;
-  readonly #transaction: Transaction;
+  readonly #isOpen: boolean;
   readonly #signal: AbortSignal;
 
-  constructor(session: Session, options: TargetsOptions, transaction: Transaction, signal: AbortSignal) {
+  /** `isOpen`: the session is in a transaction that changes tables, and `finish` commits it. */
+  constructor(parts: WarehouseParts, session: Session, isOpen: boolean, signal: AbortSignal) {
+    this.#parts = parts;
     this.#session = session;
-    this.#options = options;
-    this.#transaction = transaction;
+    this.#isOpen = isOpen;
     this.#signal = signal;
   }
 
   key(table: TableName): string {
-    const { schema, table: name } = targetName(table, this.#options.schema);
+    const { schema, table: name } = targetName(table, this.#parts.schema);
     return quoteTable(schema, name);
   }
 
@@ -77,7 +81,7 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
   }
 
   target(table: TableVersion): TableLayout {
-    const { owner, form, dropsColumns } = this.#options;
+    const { owner, form, dropsColumns } = this.#parts;
     return { table, sqlName: this.key(table), form, owner, dropsColumns: dropsColumns?.(table) ?? false };
   }
 
@@ -85,7 +89,7 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
     const rows = (sql: string) => this.rows(sql);
     const types = await resolveTypes(table, rows);
     const { wanted, catalog } = await typesOf(table, types, rows);
-    return { ...this.target(table), name: targetName(table, this.#options.schema), types, wanted, catalog };
+    return { ...this.target(table), name: targetName(table, this.#parts.schema), types, wanted, catalog };
   }
 
   columnNames({ columns }: TableVersion): readonly string[] {
@@ -116,14 +120,14 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
   }
 
   async find(tables: readonly TableName[]): Promise<Found<FoundTable>> {
-    const names = tables.map((table) => targetName(table, this.#options.schema));
+    const names = tables.map((table) => targetName(table, this.#parts.schema));
     const found = await findTables(this.#session, names, this.#signal);
     return new Map(tables.flatMap((table, i) => (found[i] == null ? [] : [[this.key(table), found[i]] as const])));
   }
 
   /** Those that can be read. */
   async versioned(tables: readonly TableName[] | null): Promise<Found<string>> {
-    const { schema } = this.#options;
+    const { schema } = this.#parts;
     const named = tables?.map((table) => `to_regclass(${quoteLiteral(this.key(table))})`).join(", ");
     const where = [
       `a.attname = ${quoteLiteral(VERSION_COLUMN)} AND NOT a.attisdropped AND a.atttypid = 'pg_catalog.int8'::regtype`,
@@ -145,7 +149,7 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
       );
       // IF NOT EXISTS requires the right to create schemas even if there is nothing to create.
       const createSchema = `CREATE SCHEMA IF NOT EXISTS ${quoteIdentifier(layout.name.schema)}`;
-      const statements = [...createStatements(layout), commentSql(layout, noteText(this, layout))];
+      const statements = [...createStatements(layout), commentSql(layout.sqlName, noteText(this, layout))];
       await this.#query([...(rows.length > 0 ? [] : [createSchema]), ...statements].join("; "));
       failpoint("postgres-sink.table-made", layout.table);
     }
@@ -162,7 +166,8 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
             `DELETE FROM ${sqlName} WHERE ${DELETED_COLUMN}`,
             `ALTER TABLE ${sqlName} DROP COLUMN ${DELETED_COLUMN}`,
           ];
-    await this.#transaction.convert(statements.join("; "));
+    if (this.#isOpen) await this.#query(statements.join("; "));
+    else await this.#parts.sink.change(this.#session, statements.join("; "), this.#signal);
   }
 
   /** Everything in place: key, names and types, each where the rows let it; else without the rows, which are read again. */
@@ -184,7 +189,7 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
     const kept = [...moved];
     for (const column of retired) if (!drops || !(await this.#drop(table, column))) kept.push(column);
     // If another role owns the table, names will decide next time.
-    if (!change.isNoted) await attempt(this.#session, commentSql(layout, change.note), this.#signal, NOT_THE_OWNER);
+    if (!change.isNoted) await attempt(this.#session, commentSql(table, change.note), this.#signal, NOT_THE_OWNER);
     failpoint("postgres-sink.table-made", layout.table);
     // A history keeps the old values of its columns.
     return layout.form.mode === "history" ? retired : kept;
@@ -253,7 +258,8 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
   }
 
   async finish(made: readonly TargetTable[]): Promise<void> {
-    await this.#transaction.finish(made);
+    await this.#query("COMMIT");
+    await this.#parts.presence.add(this.#session, made, this.#signal);
   }
 
   /** A column that a user's view shows can't go. */
@@ -268,17 +274,20 @@ export class PostgresWarehouse implements Warehouse<PostgresLayout, FoundTable, 
     return areFree;
   }
 
-  refusal({ kind, message, column, table }: Refused): MillraceError {
-    const code = REFUSED[kind];
-    const name = this.key(table);
-    const retype = column && `ALTER TABLE ${name} ALTER COLUMN ${quoteIdentifier(column.name)} TYPE ${column.type}`;
-    const hint = retype && `${retype}; or drop the table and fill it again with \`millrace snapshot start\`.`;
-    return fatal(code, message, hint);
+  refusal(refused: Refused): MillraceError {
+    return refusalAt(this.key(refused.table), refused);
   }
 
   async #query(sql: string): ReturnType<Session["query"]> {
     return await this.#session.query(sql, this.#signal);
   }
+}
+
+/** `name`: the target's, quoted. */
+export function refusalAt(name: string, { kind, message, column }: Refused): MillraceError {
+  const retype = column && `ALTER TABLE ${name} ALTER COLUMN ${quoteIdentifier(column.name)} TYPE ${column.type}`;
+  const hint = retype && `${retype}; or drop the table and fill it again with \`millrace snapshot start\`.`;
+  return fatal(REFUSED[kind], message, hint);
 }
 
 const DELETED_DEFINITION = `${DELETED_COLUMN} boolean NOT NULL DEFAULT false`;
@@ -315,8 +324,8 @@ function dropKey(table: string, { name, columns }: NonNullable<FoundTable["prima
   return `ALTER TABLE ${table} ${[`DROP CONSTRAINT ${quoteIdentifier(name)}`, ...free].join(", ")}`;
 }
 
-function commentSql({ sqlName }: TableLayout, note: string): string {
-  return `COMMENT ON TABLE ${sqlName} IS ${quoteLiteral(note)}`;
+export function commentSql(table: string, note: string): string {
+  return `COMMENT ON TABLE ${table} IS ${quoteLiteral(note)}`;
 }
 
 /** A history's key: the newest change of a key comes first. */

@@ -2,10 +2,17 @@
 import type { Batch } from "../../../../src/core/model/batch.ts";
 import { applyCarefully } from "./careful.ts";
 import { isRefused, stateOf } from "../errors.ts";
-import { applyAppended } from "./history.ts";
 import type { RenderedCopies } from "./copies.ts";
-import { type Approach, applyMerged, type Merge, prepareMerge, type RowsBatch, type BatchCall } from "./merge.ts";
-import { advance as advanceStatement, behindFence, FenceBroken } from "../checkpoint.ts";
+import {
+  type Approach,
+  applyMerged,
+  type Merge,
+  prepareMerge,
+  type RowsBatch,
+  type BatchCall,
+  applyAppended,
+} from "./merge.ts";
+import { advance as advanceStatement, behindFence, FenceBroken } from "../wire/checkpoint.ts";
 import type { PostgresTargets } from "../tables/warehouse.ts";
 import { applySmall, isSmall, NO_BASE, type TableBatch } from "./small.ts";
 

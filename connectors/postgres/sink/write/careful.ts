@@ -6,11 +6,10 @@ import { DELETE } from "../../../../src/core/model/batch.ts";
 import { aboutTable, type MillraceError } from "../../../../src/core/errors.ts";
 import type { Copy, RenderedCopies } from "./copies.ts";
 import { fatal, isPoison, OF_ONE_TABLE, sinkError } from "../errors.ts";
-import { appending } from "./history.ts";
-import { completions, createStages, reportIncomplete, type BatchCall } from "./merge.ts";
-import { advance as advanceStatement, behindFence } from "../checkpoint.ts";
+import { completions, createStages, reportIncomplete, type BatchCall, appending } from "./merge.ts";
+import { advance as advanceStatement, behindFence } from "../wire/checkpoint.ts";
 import type { TableBatch } from "./small.ts";
-import type { EntryRange } from "./staged.ts";
+import type { EntryRange } from "../tables/staged.ts";
 
 /** More refused rows than this in one batch are the table's fault, not the rows'. */
 const REFUSED_ROWS_MAX = 1000;
@@ -24,11 +23,7 @@ export async function applyCarefully(
   call: BatchCall,
 ): Promise<void> {
   const { session, advance, outcome, signal } = call;
-  await createStages(
-    session,
-    tables.map((batch) => batch.table),
-    signal,
-  );
+  await createStages(session, tables, signal);
   await behindFence(session.query(`${advanceStatement(advance)}; BEGIN`, signal));
   const refused = tables.map((): RefusedEntries => new Map());
   const known = (error: unknown) => sinkError(error, "writing rows");

@@ -4,10 +4,10 @@ import type { Outcome } from "../../../../src/core/contracts/sink.ts";
 import { failpoint } from "../../../../src/core/failpoint.ts";
 import { copyDirect, copyStaged } from "./copy.ts";
 import { copyDirectText, copyStagedText } from "./copy-text.ts";
-import type { Session } from "../session.ts";
+import type { Session } from "../wire/session.ts";
 import type { TargetTable } from "../tables/target-table.ts";
 import type { Answer } from "../../../../src/postgres/exchange.ts";
-import { Frames } from "../wire.ts";
+import { Frames } from "../wire/frames.ts";
 
 /** A COPY of these entries into the table itself (only puts) or into its staging table. */
 export interface Copy {

@@ -5,13 +5,13 @@ import { ByteWriter } from "../../../../src/core/bytes.ts";
 import { changeOffset, changeOp } from "../../../../src/core/targets/history.ts";
 import { CELL_BINARY, CELL_TEXT, CELL_UNCHANGED, CellMap } from "../../../../src/core/model/tuple.ts";
 import { writeBinaryText } from "../../../../src/core/values/text.ts";
-import { BINARY_KEY_TEXT, isHiding, TEXT_TO_PARSE } from "./cells.ts";
+import { asArrayText, BINARY_FLOATS, BINARY_KEY_TEXT, isHiding, TEXT_TO_PARSE } from "../values/cells.ts";
 import { isPatch, maskOf, stagedAction } from "./copy.ts";
-import { STAGED_DELETE, STAGED_MOVE } from "./staged.ts";
-import { copyVisible, hiddenCount } from "./nul.ts";
-import { TextStamp } from "./stamp.ts";
+import { STAGED_DELETE, STAGED_MOVE } from "../tables/staged.ts";
+import { copyVisible, hiddenCount } from "../values/nul.ts";
+import { TextStamp } from "../values/stamp.ts";
 import type { TargetTable } from "../tables/target-table.ts";
-import type { Frames } from "../wire.ts";
+import type { Frames } from "../wire/frames.ts";
 
 const TAB = 0x09;
 const NEWLINE = 0x0a;
@@ -118,6 +118,10 @@ function writeVisible(
 ): void {
   const form = table.forms.binary[c]!;
   const isKey = form === BINARY_KEY_TEXT;
+  if (form === BINARY_FLOATS) {
+    writeEscaped(out, bytes, start, length);
+    return asArrayText(out, length);
+  }
   if (!isHiding(form) || hiddenCount(bytes, start, length, isKey) === 0) return writeEscaped(out, bytes, start, length);
   visible.reset();
   copyVisible(visible, bytes, start, length, isKey);

@@ -7,11 +7,11 @@ import { type Block, NO_TUPLE } from "../../../../src/core/model/block.ts";
 import type { ByteWriter } from "../../../../src/core/bytes.ts";
 import { changeOffset, changeOp } from "../../../../src/core/targets/history.ts";
 import { CELL_BINARY, CELL_TEXT, CELL_UNCHANGED, CellMap, readInt32 } from "../../../../src/core/model/tuple.ts";
-import { BINARY_AS_IS, type CellForms, copyField, writeField, writeNull } from "./cells.ts";
-import { STAGED_BASELESS, STAGED_DELETE, STAGED_MOVE, STAGED_PATCH, STAGED_PUT } from "./staged.ts";
-import { BinaryStamp } from "./stamp.ts";
+import { BINARY_AS_IS, type CellForms, copyField, writeField, writeNull } from "../values/cells.ts";
+import { STAGED_BASELESS, STAGED_DELETE, STAGED_MOVE, STAGED_PATCH, STAGED_PUT } from "../tables/staged.ts";
+import { BinaryStamp } from "../values/stamp.ts";
 import type { TargetTable } from "../tables/target-table.ts";
-import { type Frames, writeInt32 } from "../wire.ts";
+import { type Frames, writeInt32 } from "../wire/frames.ts";
 
 export function stagedAction(writes: TableWrites, entry: number, table: TargetTable): number {
   const action = writes.action[entry];

@@ -10,11 +10,14 @@ import { invariant } from "../../../../src/core/invariant.ts";
 import type { Outcome } from "../../../../src/core/contracts/sink.ts";
 import type { Copy, RenderedCopies } from "./copies.ts";
 import { sortByKey } from "./order.ts";
-import { type Advance, advance as advanceStatement, behindFence } from "../checkpoint.ts";
-import type { Session } from "../session.ts";
+import { type Advance, advance as advanceStatement, behindFence } from "../wire/checkpoint.ts";
+import type { Session } from "../wire/session.ts";
 import type { TableBatch } from "./small.ts";
-import type { TargetTable } from "../tables/target-table.ts";
 import type { Answer } from "../../../../src/postgres/exchange.ts";
+import { holdsReads } from "../../../../src/core/targets/history.ts";
+import type { HistoryTable } from "../tables/history-table.ts";
+import { stageName } from "../tables/target-table.ts";
+import type { EntryRange } from "../tables/staged.ts";
 
 /** Fewer new rows than this go with the staged ones, if there are any. */
 const DIRECT_ROWS_MIN = 20;
@@ -76,11 +79,7 @@ export async function applyMerged(batch: RowsBatch, approach: Approach, call: Ba
   const { copies } = batch;
   const merge = batch.merge ?? prepareMerge(batch.tables, approach.direct, copies);
   const { staged, staging, filling } = merge;
-  await createStages(
-    session,
-    staged.map((part) => part.table),
-    signal,
-  );
+  await createStages(session, staged, signal);
   const fence = advanceStatement(advance);
   if (!staged.some((part) => part.writes.patchCount > 0)) {
     if (approach.direct && staged.some(areHeld) && staged.every(mayUpdateFirst)) {
@@ -209,14 +208,60 @@ export async function reportIncomplete(
   for (const [i, list] of entries.entries()) if (list.length > 0) await outcome.incomplete(staged[i]!.writes, list);
 }
 
-/** Each table gets its staging table once per session, outside the batch's transaction. */
+/**
+ * Each table gets its staging table once per session, outside the batch's transaction. Every commit that uses one empties all
+ * that the session has, and locks them meanwhile, so those that were not used for the longest time are dropped.
+ */
 export async function createStages(
   session: Session,
-  tables: readonly TargetTable[],
+  batches: readonly TableBatch[],
   signal: AbortSignal,
 ): Promise<void> {
-  const missing = tables.filter((table) => !session.staged.has(table.ordinal));
+  const { staged, stageCountMax } = session;
+  const missing = batches.map(({ table }) => table).filter(({ ordinal }) => !staged.has(ordinal));
+  for (const { table } of batches) if (staged.delete(table.ordinal)) staged.add(table.ordinal);
   if (missing.length === 0) return;
+  const kept = Math.max(batches.length, stageCountMax) - missing.length;
+  const dropped = [...staged].slice(0, Math.max(0, staged.size - kept));
+  for (let i = 0; i < dropped.length; i += DROPPED_TOGETHER) {
+    const some = dropped.slice(i, i + DROPPED_TOGETHER);
+    await session.query(`DROP TABLE IF EXISTS ${some.map(stageName).join(", ")}`, signal);
+    for (const ordinal of some) staged.delete(ordinal);
+  }
   await session.query(missing.map((table) => table.createStage).join("; "), signal);
-  for (const table of missing) session.staged.add(table.ordinal);
+  for (const { ordinal } of missing) staged.add(ordinal);
+}
+
+/** In one transaction, which locks them all. */
+const DROPPED_TOGETHER = 64;
+
+/** Of a history: copies all rows into the staging tables, then appends them. */
+export async function applyAppended(
+  tables: readonly TableBatch[],
+  copies: RenderedCopies,
+  { session, advance, outcome, signal }: BatchCall,
+): Promise<void> {
+  await createStages(session, tables, signal);
+  const staging = tables.map((batch): Copy => {
+    const entries = Uint32Array.from({ length: batch.writes.count }, (_, i) => i);
+    return { ...batch, entries, into: "stage" };
+  });
+  copies.render(staging);
+  const appends = tables.flatMap((batch) =>
+    batch.table.history === null ? [] : appending(batch.table.history, batch),
+  );
+  const fence = advanceStatement(advance);
+  const looking = completions(tables);
+  if (looking.length === 0) {
+    await behindFence(copies.send(session, [fence, ...staging, ...appends], outcome, signal));
+    return;
+  }
+  const { rows } = await behindFence(copies.send(session, [fence, "BEGIN", ...staging, ...looking], outcome, signal));
+  await reportIncomplete(rows, tables, outcome);
+  failpoint("postgres-sink.before-commit");
+  await session.query([...appends, "COMMIT"].join("; "), signal);
+}
+
+export function appending(history: HistoryTable, { writes }: TableBatch, range?: EntryRange): readonly string[] {
+  return holdsReads(writes) ? history.appendReads(range) : [history.append(writes.patchCount > 0, range)];
 }

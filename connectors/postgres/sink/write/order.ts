@@ -5,7 +5,7 @@
 import { DELETE, type TableWrites } from "../../../../src/core/model/batch.ts";
 import { CELL_BINARY, readInt32 } from "../../../../src/core/model/tuple.ts";
 import type { ColumnType } from "../../../../src/core/model/types.ts";
-import { cellEnd } from "./cells.ts";
+import { cellEnd } from "../values/cells.ts";
 
 /** The low bits of a packed number hold the entry's index; together with the key's 32 bits they fit into a double. */
 const PLACE_COUNT_MAX = 2 ** 20;

@@ -4,16 +4,17 @@
  */
 import { DELETE, PATCH, PUT, type TableWrites } from "../../../../src/core/model/batch.ts";
 import { CELL_BINARY, CELL_TEXT, CELL_UNCHANGED, CellMap } from "../../../../src/core/model/tuple.ts";
-import { copyText, writeField, writeNull } from "./cells.ts";
-import { type Advance, advanceParameters, advancePrepared, behindFence } from "../checkpoint.ts";
-import type { Session } from "../session.ts";
-import { BinaryStamp } from "./stamp.ts";
-import type { PreparedStatements } from "./statements.ts";
+import { copyText, writeField, writeNull } from "../values/cells.ts";
+import { type Advance, advanceParameters, advancePrepared, behindFence } from "../wire/checkpoint.ts";
+import type { Session, PreparedStatements } from "../wire/session.ts";
+import { BinaryStamp } from "../values/stamp.ts";
 import type { TargetTable } from "../tables/target-table.ts";
-import type { Frames } from "../wire.ts";
+import type { Frames } from "../wire/frames.ts";
 
 /** Up to this number the round trip dominates, above it the server's time per row. Not tuned further. */
-export const SMALL_ROWS_MAX = 20;
+const SMALL_ROWS_MAX = 20;
+/** Where a batch has a row or two of each of many tables, a staging table, a COPY and a merge for each would cost more. */
+const ROWS_PER_TABLE_MAX = 4;
 
 /** A row to change in place is missing or newer: the merge finds out which. */
 export const NO_BASE = "22012";
@@ -28,10 +29,11 @@ export interface TableBatch {
 
 /** Rows that take unchanged cells from another key's row need the merge. */
 export function isSmall(tables: readonly TableBatch[]): boolean {
+  const countMax = Math.max(SMALL_ROWS_MAX, tables.length * ROWS_PER_TABLE_MAX);
   let count = 0;
   for (const { writes } of tables) {
     count += writes.count;
-    if (count > SMALL_ROWS_MAX) return false;
+    if (count > countMax) return false;
     for (let i = 0; i < writes.count; i++) {
       if (writes.action[i] === PATCH && (writes.moved[i] === 1 || !hasWholeKey(writes, i))) return false;
     }

@@ -1,6 +1,8 @@
 /** What the catalogue says about tables, as of now. The stream may be behind it: see shapes.ts. */
-import type { PgType, PgTypes } from "../../types.ts";
-import type { Database } from "../database.ts";
+import type { PgType, PgTypes } from "./types.ts";
+import type { Database } from "../wire/database.ts";
+import type { ForeignKey, NamedTable } from "../../../../src/core/contracts/catalog.ts";
+import type { SourceContext } from "../wire/context.ts";
 
 export interface CatalogColumn {
   readonly attnum: number;
@@ -11,6 +13,8 @@ export interface CatalogColumn {
   readonly notNull: boolean;
   /** "" or how it is generated: s stored, v virtual. */
   readonly generated: string;
+  /** Names of the columns that it is generated from. */
+  readonly from: readonly string[];
   /** Whether rows from before the column show a default that they do not store (atthasmissing). */
   readonly missing: boolean;
 }
@@ -54,6 +58,8 @@ export interface CatalogTable {
    * For a plain table: the tables that inherit from it directly. Their rows are not its own, but SELECT shows them.
    */
   readonly heirs: readonly { readonly schema: string; readonly table: string }[];
+  /** The tables that it inherits from, those of its partitioned table apart, and those that these inherit from. */
+  readonly parents: readonly { readonly schema: string; readonly table: string }[];
   /** The extension that it belongs to. */
   readonly extension: string | null;
   /** Policies hide rows of it from this role. */
@@ -124,6 +130,13 @@ select json_build_object(
     then (select coalesce(json_agg(json_build_object('schema', hn.nspname, 'table', h.relname) order by h.oid), '[]') from pg_inherits i
       join pg_class h on h.oid = i.inhrelid join pg_namespace hn on hn.oid = h.relnamespace where i.inhparent = c.oid)
     else '[]'::json end,
+  'parents', case when c.relkind = 'r' and not c.relispartition
+    then (with recursive above as (
+        select i.inhparent from pg_inherits i where i.inhrelid = c.oid
+        union select i.inhparent from above join pg_inherits i on i.inhrelid = above.inhparent)
+      select coalesce(json_agg(json_build_object('schema', pn.nspname, 'table', p.relname) order by p.oid), '[]') from above
+      join pg_class p on p.oid = above.inhparent join pg_namespace pn on pn.oid = p.relnamespace)
+    else '[]'::json end,
   'extension', (select e.extname from pg_depend d join pg_extension e on e.oid = d.refobjid
     where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.objsubid = 0 and d.deptype = 'e'
       and d.refclassid = 'pg_extension'::regclass),
@@ -137,7 +150,14 @@ select json_build_object(
   'columns', (select coalesce(json_agg(json_build_object(
       'attnum', a.attnum, 'name', a.attname, 'type', a.atttypid::int8, 'modifier', a.atttypmod,
       'native', format_type(a.atttypid, a.atttypmod), 'notNull', a.attnotnull, 'generated', a.attgenerated,
-      'missing', a.atthasmissing
+      'missing', a.atthasmissing,
+      'from', case when a.attgenerated = '' then '[]'::json else (
+        select coalesce(json_agg(distinct f.attname), '[]') from pg_depend d
+        join pg_attribute f on f.attrelid = c.oid and f.attnum = d.refobjsubid and f.attnum <> a.attnum
+        where d.refclassid = 'pg_class'::regclass and d.refobjid = c.oid
+          and (d.classid = 'pg_class'::regclass and d.objid = c.oid and d.objsubid = a.attnum
+            or d.classid = 'pg_attrdef'::regclass
+            and d.objid = (select e.oid from pg_attrdef e where e.adrelid = c.oid and e.adnum = a.attnum))) end
     ) order by a.attnum), '[]')
     from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
   'dropped', (select coalesce(json_agg(a.attnum order by a.attnum), '[]')
@@ -180,7 +200,7 @@ with recursive wanted (oid) as (
   ) u (oid) where u.oid <> 0
 )
 select json_build_object(
-  'oid', t.oid::int8, 'name', t.typname, 'kind', t.typtype, 'base', t.typbasetype::int8, 'baseModifier', t.typtypmod,
+  'oid', t.oid::int8, 'name', t.typname, 'send', (select p.proname from pg_proc p where p.oid = t.typsend), 'kind', t.typtype, 'base', t.typbasetype::int8, 'baseModifier', t.typtypmod,
   -- Types like point have an element too without being arrays; box[] has semicolons between its elements; int2vector and
   -- oidvector are arrays with blanks between them.
   'element', case when t.typsubscript = 'array_subscript_handler'::regproc and t.typdelim = ',' and t.oid not in (22, 30) then t.typelem::int8 else 0 end,
@@ -206,4 +226,81 @@ export async function formatTypes(
     signal,
   );
   return rows.map((row) => row.native);
+}
+
+/**
+ * `reltuples` is from the last VACUUM or ANALYZE, below 0 before the first; the live rows are counted as they change, and
+ * are lost with a crash. Each may be too low, so the higher one counts. A partitioned table has the rows of its leaves.
+ * Nothing here waits for a lock of a table, as `pg_relation_size` and `pg_partition_tree` do.
+ */
+const ESTIMATES_SQL = `
+with recursive named as (
+  select id, t.oid from unnest($1::text[], $2::text[], $3::text[]) as named(id, schema, name)
+  join pg_namespace n on n.nspname = named.schema
+  join pg_class t on t.relnamespace = n.oid and t.relname = named.name
+), parts as (
+  select id, oid from named
+  union all select id, i.inhrelid from parts
+  join pg_inherits i on i.inhparent = parts.oid
+  join pg_class p on p.oid = i.inhrelid and p.relispartition
+), counted as (
+  select id, reltuples, pg_stat_get_live_tuples(c.oid) as live from parts join pg_class c using (oid) where c.relkind <> 'p'
+)
+select id, case when bool_or(reltuples < 0 and live = 0) then null else sum(greatest(reltuples, live))::float8 end as rows
+from counted group by id`;
+
+export async function rowEstimates(
+  context: SourceContext,
+  tables: readonly NamedTable[],
+  signal: AbortSignal,
+): Promise<ReadonlyMap<string, number>> {
+  const named = [tables.map(({ id }) => id), tables.map(({ schema }) => schema), tables.map(({ table }) => table)];
+  const rows = await context.database.rows<{ readonly id: string; readonly rows: number | null }>(
+    "reading the statistics of tables",
+    ESTIMATES_SQL,
+    named,
+    signal,
+  );
+  return new Map(rows.flatMap(({ id, rows: count }) => (count === null ? [] : [[id, Math.round(count)] as const])));
+}
+
+/** Of a partitioned table that of the whole: those of its parts have it as their parent. */
+const FOREIGN_KEYS_SQL = `
+with named as (
+  select t.oid, n.nspname as schema, t.relname as name
+  from unnest($1::text[], $2::text[]) as named(schema, name)
+  join pg_namespace n on n.nspname = named.schema
+  join pg_class t on t.relnamespace = n.oid and t.relname = named.name
+)
+select own.schema, own.name as table, other.schema as other_schema, other.name as other_table,
+  array(select attname::text from unnest(conkey) with ordinality as k(number, i)
+    join pg_attribute on attrelid = conrelid and attnum = number order by i) as columns,
+  array(select attname::text from unnest(confkey) with ordinality as k(number, i)
+    join pg_attribute on attrelid = confrelid and attnum = number order by i) as referenced
+from pg_constraint join named own on own.oid = conrelid join named other on other.oid = confrelid
+where contype = 'f' and conparentid = 0
+order by 1, 2, conname`;
+
+interface ForeignKeyRow {
+  readonly schema: string;
+  readonly table: string;
+  readonly other_schema: string;
+  readonly other_table: string;
+  readonly columns: readonly string[];
+  readonly referenced: readonly string[];
+}
+
+export async function foreignKeys(
+  { database }: SourceContext,
+  tables: readonly NamedTable[],
+  signal: AbortSignal,
+): Promise<readonly ForeignKey[]> {
+  const named = [tables.map(({ schema }) => schema), tables.map(({ table }) => table)];
+  const rows = await database.rows<ForeignKeyRow>("reading foreign keys", FOREIGN_KEYS_SQL, named, signal);
+  return rows.map((row) => ({
+    table: { schema: row.schema, table: row.table },
+    columns: row.columns,
+    references: { schema: row.other_schema, table: row.other_table },
+    referenced: row.referenced,
+  }));
 }

@@ -6,9 +6,8 @@ import { sourceError } from "../errors.ts";
 import { isOwnTable } from "../../own-tables.ts";
 import { quoteIdentifier, quoteTable } from "../../../../src/postgres/quote.ts";
 import { readCatalog, type Catalog, type CatalogTable } from "./catalog.ts";
-import type { SourceContext } from "../context.ts";
-import { lackOf } from "./privileges.ts";
-import { readPublication, type Publication } from "../log/publication.ts";
+import type { SourceContext } from "../wire/context.ts";
+import { readPublication, type Publication } from "./publication.ts";
 import { findKey, type FoundKey, keyOf } from "./keys.ts";
 import { catalogShape } from "./shapes.ts";
 
@@ -83,6 +82,7 @@ export async function selectTables(context: SourceContext, strict: boolean, sign
         byPrivilege: lack !== undefined,
         ...(fixWith === undefined ? {} : { fixWith }),
         ...(chosenKey === undefined ? {} : { chosenKey }),
+        ...(shape === undefined || lack !== undefined || isOwnTable(table) ? {} : { readable: shape }),
       });
   }
   const known = new Set(catalog.tables.map((table) => `${table.schema}.${table.table}`));
@@ -127,29 +127,6 @@ function keyNotPublished({ publication }: SourceContext, table: CatalogTable, ke
   const publish = `ALTER PUBLICATION ${quoteIdentifier(publication)} SET (publish_generated_columns = stored);`;
   return { reason, fix: `${other} Or, on Postgres 18: ${publish}` };
 }
-
-/**
- * By table id, what a SELECT shows besides a table's own rows. The log has the rows of tables that inherit from it (those of a hypertable, too)
- * under their own names.
- */
-export function shownBesides({ captured }: Selected): ReadonlyMap<string, string> {
-  const taken = new Set(captured.map(({ table }) => quoteTable(table.schema, table.table)));
-  return new Map(
-    captured.flatMap(({ table, shape }) => {
-      const named = table.heirs.slice(0, NAMED_COUNT_MAX).map(({ schema, table: name }) => {
-        const heir = quoteTable(schema, name);
-        return `${tableId(schema, name)}${taken.has(heir) ? "" : ", not captured"}`;
-      });
-      if (named.length === 0) return [];
-      const more = table.heirs.length > named.length ? `; and ${table.heirs.length - named.length} more` : "";
-      const what = `its own rows alone are captured and compared; SELECT also shows those of tables that inherit from it (${named.join("; ")}${more})`;
-      return [[shape.id, what] as const];
-    }),
-  );
-}
-
-/** More names than this would make an unreadable line. */
-const NAMED_COUNT_MAX = 10;
 
 /** What such bytes become when they are read. */
 const NO_UTF8 = "\ufffd";
@@ -250,4 +227,32 @@ function leafRefusal(root: CatalogTable, catalog: Catalog): Refusal | undefined 
       };
   }
   return undefined;
+}
+
+interface Lack {
+  readonly reason: string;
+  readonly fix: string;
+}
+
+/** Missing privileges that keep a table from being captured; its shape and key are checked elsewhere. */
+function lackOf(table: CatalogTable, role: string): Lack | undefined {
+  const cannotRead = !table.mayUseSchema || !table.mayRead;
+  if (!cannotRead && !table.hidesRows) return undefined;
+  const reasons = [
+    ...(cannotRead ? ["the role may not read it"] : []),
+    ...(table.hidesRows ? ["row-level security hides rows of it from the role"] : []),
+  ];
+  return { reason: reasons.join(", and "), fix: grantsFor([table], role) };
+}
+
+/** One statement per schema and kind of privilege, for all the tables together. */
+export function grantsFor(tables: readonly CatalogTable[], role: string): string {
+  const to = quoteIdentifier(role);
+  const closed = new Set(tables.filter((table) => !table.mayUseSchema).map(({ schema }) => quoteIdentifier(schema)));
+  const unread = tables.filter((table) => !table.mayRead).map(({ schema, table }) => quoteTable(schema, table));
+  return [
+    ...(closed.size === 0 ? [] : [`GRANT USAGE ON SCHEMA ${[...closed].join(", ")} TO ${to};`]),
+    ...(unread.length === 0 ? [] : [`GRANT SELECT ON ${unread.join(", ")} TO ${to};`]),
+    ...(tables.some((table) => table.hidesRows) ? [`ALTER ROLE ${to} BYPASSRLS;`] : []),
+  ].join("\n");
 }

@@ -1,8 +1,8 @@
 /** What an operator should see of the log. */
 import type { LogHealth } from "../../../../src/core/contracts/log-admin.ts";
-import type { SourceContext } from "../context.ts";
-import { endsIt, OLDEST_TRANSACTION_SQL, type OpenTransaction, saysWho } from "../../open-transaction.ts";
-import { parseLsn } from "./lsn.ts";
+import type { SourceContext } from "../wire/context.ts";
+import { parseLsn } from "../wire/lsn.ts";
+import { endsIt, OLDEST_TRANSACTION_SQL, type OpenTransaction, saysWho } from "../../blocking-transactions.ts";
 
 const OLD_TRANSACTION_SECONDS = 300;
 const SAFE_BYTES_LOW = 1024 ** 3;
@@ -37,20 +37,20 @@ export const ABSENT_FIX =
   "Start the standby, or take its slot out of the setting (ALTER SYSTEM SET synchronized_standby_slots = …; SELECT pg_reload_conf();).";
 
 const HEALTH_SQL = `
-with place as (
+with log as (
   select case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end as tip
 ), slot as (
   select * from pg_replication_slots where slot_name = $1
 ), oldest as (${OLDEST_TRANSACTION_SQL}
 )
-select place.tip::text as tip, slot.restart_lsn::text as restart,
-  (place.tip - slot.confirmed_flush_lsn)::int8::text as unconfirmed,
-  spilled.spill_txns::text as spilled_count, spilled.spill_bytes::text as spilled_bytes, (place.tip - slot.restart_lsn)::int8::text as retained, slot.safe_wal_size::text as safe,
+select log.tip::text as tip, slot.restart_lsn::text as restart,
+  (log.tip - slot.confirmed_flush_lsn)::int8::text as unconfirmed,
+  spilled.spill_txns::text as spilled_count, spilled.spill_bytes::text as spilled_bytes, (log.tip - slot.restart_lsn)::int8::text as retained, slot.safe_wal_size::text as safe,
   slot.wal_status, slot.confirmed_flush_lsn::text as confirmed, to_jsonb(slot) ->> 'invalidation_reason' as invalidation,
   nullif(current_setting('idle_replication_slot_timeout', true), '0') as idle_timeout,
   to_jsonb(oldest) as oldest,
   case when to_jsonb(slot) ->> 'failover' = 'true' then (${ABSENT_STANDBYS_SQL}) end as absent
-from place left join slot on true left join oldest on true
+from log left join slot on true left join oldest on true
   left join pg_stat_replication_slots spilled on spilled.slot_name = slot.slot_name`;
 
 export async function readHealth(context: SourceContext, signal: AbortSignal): Promise<LogHealth> {
@@ -83,9 +83,10 @@ function warningsOf(context: SourceContext, row: HealthRow): string[] {
   if (row.wal_status === null) warnings.push(`the slot ${context.slot} does not exist`);
   if (row.invalidation !== null)
     warnings.push(`the slot ${context.slot} was given up by the server: ${row.invalidation}`);
-  if (row.wal_status === "lost" || row.wal_status === "unreserved") {
+  const isRemoved = row.wal_status === "lost" && (row.invalidation ?? "wal_removed") === "wal_removed";
+  if (isRemoved || row.wal_status === "unreserved") {
     warnings.push(
-      `the slot ${context.slot} is ${row.wal_status}: the server ${row.wal_status === "lost" ? "has removed" : "will soon remove"} log that it needs (max_slot_wal_keep_size)`,
+      `the slot ${context.slot} is ${row.wal_status}: the server ${isRemoved ? "has removed" : "will soon remove"} log that it needs (max_slot_wal_keep_size)`,
     );
   }
   if (row.safe !== null && Number(row.safe) < SAFE_BYTES_LOW) {

@@ -1,15 +1,12 @@
 /** The server: its version, identity, and whether it can be captured from at all. */
-import type { QueryResultRow } from "pg";
 import type { ErrorCode, MillraceError } from "../../../../src/core/errors.ts";
-import { classify, poolerError, sourceError } from "../errors.ts";
+import { poolerError, sourceError } from "../errors.ts";
 import { quoteIdentifier } from "../../../../src/postgres/quote.ts";
-import type { SourceContext } from "../context.ts";
-import { answered } from "../database.ts";
-import { parseLsn } from "./lsn.ts";
-import type { ReplicationConnection } from "../stream/transport.ts";
+import type { SourceContext } from "../wire/context.ts";
+import { parseLsn } from "../wire/lsn.ts";
+import { type ReplicationConnection, replicationCommand } from "../wire/replication-connection.ts";
 
 const VERSION_MIN = 140_000;
-const COMMAND_TIMEOUT_MS = 30_000;
 
 export interface ServerFacts {
   readonly version: number;
@@ -42,7 +39,7 @@ export function checkServer(facts: ServerFacts): void {
   if (first !== undefined) throw first.error;
 }
 
-export interface ServerProblem {
+interface ServerProblem {
   /** Its name in `millrace check`. */
   readonly id: string;
   readonly error: MillraceError;
@@ -69,24 +66,6 @@ export function serverProblems(facts: ServerFacts): readonly ServerProblem[] {
   if (!facts.mayReplicate)
     add("role", "MR2008", "the role may not replicate", `ALTER ROLE ${quoteIdentifier(facts.user)} REPLICATION;`);
   return problems;
-}
-
-/** A command of the replication protocol, which has no parameters. */
-export async function replicationCommand<Row extends QueryResultRow>(
-  connection: ReplicationConnection,
-  doing: string,
-  command: string,
-  signal: AbortSignal,
-  timeoutMs = COMMAND_TIMEOUT_MS,
-): Promise<Row[]> {
-  try {
-    const query = connection.client.query<Row>(command);
-    const result = await answered(query, doing, signal, timeoutMs);
-    return result.rows;
-  } catch (error) {
-    connection.close();
-    throw classify(error, doing);
-  }
 }
 
 export interface SystemIdentity {

@@ -2,11 +2,10 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { BEGIN_ANEW, sourceError } from "../errors.ts";
 import { quoteIdentifier, quoteLiteral } from "../../../../src/postgres/quote.ts";
-import type { SourceContext } from "../context.ts";
-import { parseLsn } from "./lsn.ts";
-import { endsIt, OLDEST_TRANSACTION_SQL, type OpenTransaction, saysWho } from "../../open-transaction.ts";
-import { replicationCommand } from "./server.ts";
-import type { ReplicationConnection } from "../stream/transport.ts";
+import type { SourceContext } from "../wire/context.ts";
+import { parseLsn, formatLsn } from "../wire/lsn.ts";
+import { type ReplicationConnection, replicationCommand } from "../wire/replication-connection.ts";
+import { endsIt, OLDEST_TRANSACTION_SQL, type OpenTransaction, saysWho } from "../../blocking-transactions.ts";
 
 const POLL_MS = 250;
 /** How long a start waits silently for the slot to become free, and how long in all before an operator has to act. */
@@ -72,7 +71,8 @@ export async function readSlot(context: SourceContext, signal: AbortSignal): Pro
 }
 
 /** Throws if this source may not read from the slot. */
-export function checkSlotKind(context: SourceContext, slot: Slot, database: string): void {
+export function checkSlotKind(context: SourceContext, slot: Slot): void {
+  const { database } = context.address;
   const isOurs = slot.kind === "logical" && slot.plugin === "pgoutput" && slot.database === database;
   if (isOurs && !slot.twoPhase) return;
   const what = isOurs
@@ -98,7 +98,7 @@ export function checkSlotValid(context: SourceContext, slot: Slot): void {
   );
 }
 
-export interface NewSlot {
+interface NewSlot {
   readonly consistentPoint: bigint;
   /** Valid until the next command on the connection that made the slot. */
   readonly snapshot: string;
@@ -227,4 +227,47 @@ export async function whenFree(context: SourceContext, when: "start" | "stream",
     }
     await delay(POLL_MS, undefined, { signal });
   }
+}
+
+export function slotMissing(slot: string): Error {
+  return sourceError("MR2010", "fatal", `the slot ${slot} does not exist`, BEGIN_ANEW);
+}
+
+/**
+ * Throws unless a stream of the slot brings everything after `from`. If a start is before the slot's confirmed position, the
+ * server silently moves it forward to that position.
+ */
+export async function expectNoGap(context: SourceContext, from: bigint, signal: AbortSignal): Promise<void> {
+  const name = context.slot;
+  const slot = await readSlot(context, signal);
+  if (slot === undefined) throw slotMissing(name);
+  checkSlotKind(context, slot);
+  checkSlotValid(context, slot);
+  if (slot.confirmed === null) {
+    // A position was stored, so the former slot was finished: this is another one, which is still being created.
+    throw sourceError("MR2010", "fatal", `the slot ${name} was dropped and is being made again`, BEGIN_ANEW);
+  }
+  if (slot.confirmed <= from) return;
+  throw sourceError(
+    "MR2010",
+    "fatal",
+    `the slot ${name} is confirmed up to ${formatLsn(slot.confirmed)}, beyond the stored position ${formatLsn(from)}: changes between the two can't be had any more`,
+    BEGIN_ANEW,
+  );
+}
+
+/** A second slot at the first one's confirmed position. Only the connection that created it may read from it. */
+export async function copySlot(
+  context: SourceContext,
+  connection: ReplicationConnection,
+  signal: AbortSignal,
+): Promise<string> {
+  const name = `${context.slot.slice(0, 48)}_${process.pid}_${Math.floor(Math.random() * 1e6)}`;
+  await replicationCommand(
+    connection,
+    "copying the slot",
+    `SELECT pg_copy_logical_replication_slot(${quoteLiteral(context.slot)}, ${quoteLiteral(name)}, true)`,
+    signal,
+  );
+  return name;
 }

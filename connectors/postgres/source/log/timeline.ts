@@ -1,14 +1,16 @@
 /**
- * Checks whether the server's log is the one in which a position was reached: after promotions this is true only up to a
- * point.
+ * Whether the server's log is the one in which a position was reached. After promotions this is true only up to a point, and
+ * while names move, connections may end at different servers.
  */
 import type { Position } from "../../../../src/core/model/position.ts";
 import { type HeldPositions, LogMoved } from "../../../../src/core/contracts/log-admin.ts";
 import type { LogIdentity } from "../../../../src/core/contracts/positions.ts";
 import { BEGIN_ANEW, sourceError } from "../errors.ts";
-import { formatLsn, parseLsn } from "./lsn.ts";
-import { replicationCommand, type SystemIdentity } from "./server.ts";
-import type { ReplicationConnection } from "../stream/transport.ts";
+import { formatLsn, parseLsn } from "../wire/lsn.ts";
+import { type SystemIdentity, identifySystem } from "./server.ts";
+import { type ReplicationConnection, replicationCommand } from "../wire/replication-connection.ts";
+import type { MillraceError } from "../../../../src/core/errors.ts";
+import type { SourceContext } from "../wire/context.ts";
 
 /** One timeline of a log's history, and where the next one left it; null: the log is on it now. */
 interface Stretch {
@@ -16,12 +18,21 @@ interface Stretch {
   readonly end: bigint | null;
 }
 
-/** Spelled `1@0/3000060,2@0/5000110`: the timelines before the present one. */
-export async function readHistory(
+/** The server's log, with the timelines before its present one, spelled `1@0/3000060,2@0/5000110`. */
+export interface ServerLog extends SystemIdentity {
+  readonly history: string;
+}
+
+/** `system` was asked over the same connection. A standby may not have the file with the history. */
+export async function withHistory(
   connection: ReplicationConnection,
-  timeline: number,
+  system: SystemIdentity,
   signal: AbortSignal,
-): Promise<string> {
+): Promise<ServerLog> {
+  return { ...system, history: await readHistory(connection, system.timeline, signal) };
+}
+
+async function readHistory(connection: ReplicationConnection, timeline: number, signal: AbortSignal): Promise<string> {
   // The first timeline has no history, and no history file.
   if (timeline === 1) return "";
   const [row] = await replicationCommand<{ content: string | Buffer }>(
@@ -41,19 +52,18 @@ export async function readHistory(
 }
 
 /**
- * The position up to which two logs of one cluster are the same; null: as far as both go. If a log's history was not
- * stored, only its last timeline is known. Two standbys that were both promoted have timelines with the same number that
- * begin at different positions.
+ * The position up to which two logs of one cluster are the same; null: as far as both go. Two standbys that were both promoted
+ * have timelines with the same number that begin at different positions.
  */
-export function commonUntil(stored: LogIdentity, timeline: number, history: string): bigint | null {
+export function commonUntil(
+  stored: LogIdentity,
+  { timeline, history }: Pick<ServerLog, "timeline" | "history">,
+): bigint | null {
   const ours = stretchesOf(Number(stored["timeline"]), stored["history"] ?? "");
   const theirs = stretchesOf(timeline, history);
-  const first = ours[0]?.timeline ?? 0;
-  const from = stored["history"] === undefined ? theirs.findIndex((stretch) => stretch.timeline === first) : 0;
-  if (from < 0) return 0n;
   let until = 0n;
   for (const [i, { timeline: own, end }] of ours.entries()) {
-    const other = theirs[from + i];
+    const other = theirs[i];
     if (other === undefined || other.timeline !== own) return until;
     if (end !== other.end) return end === null || (other.end !== null && other.end < end) ? other.end : end;
     if (end === null) return null;
@@ -69,17 +79,16 @@ export function commonUntil(stored: LogIdentity, timeline: number, history: stri
 export function checkSystem(
   identity: LogIdentity,
   { reached, mayReach = null }: Pick<HeldPositions, "reached" | "mayReach">,
-  system: SystemIdentity,
-  history: string,
+  log: ServerLog,
 ): void {
-  const common = commonUntil(identity, system.timeline, history);
+  const common = commonUntil(identity, log);
   if (common !== null && isBeyond(reached, common)) {
-    const place = formatLsn(reached.commit);
+    const position = formatLsn(reached.commit);
     const where = common === 0n ? "is not in the server's history" : `was left at ${formatLsn(common)} there`;
     throw sourceError(
       "MR2016",
       "fatal",
-      `the timeline ${identity["timeline"]}, on which we stood at ${place}, ${where}`,
+      `the timeline ${identity["timeline"]}, on which we stood at ${position}, ${where}`,
       `What was delivered may not exist on this server: restore the right one. If the change was meant: ${BEGIN_ANEW}`,
     );
   }
@@ -90,11 +99,11 @@ export function checkSystem(
     const message = `the server was promoted and left the former log at ${formatLsn(common)}; a sink may hold rows of what came later there`;
     throw new LogMoved(sourceError("MR2032", "fatal", message));
   }
-  if (isBeyond(reached, system.flushed)) {
+  if (isBeyond(reached, log.flushed)) {
     throw sourceError(
       "MR2016",
       "fatal",
-      `the stored position ${formatLsn(reached.commit)} lies beyond the end of the server's log, ${formatLsn(system.flushed)}`,
+      `the stored position ${formatLsn(reached.commit)} lies beyond the end of the server's log, ${formatLsn(log.flushed)}`,
       `The server is an older copy: restore the right one. If the change was meant: ${BEGIN_ANEW}`,
     );
   }
@@ -123,4 +132,82 @@ function stretchesOf(timeline: number, history: string): Stretch[] {
     return { timeline: Number(number), end: parseLsn(end ?? "") };
   });
   return [...stretches, { timeline, end: null }];
+}
+
+/**
+ * The log that this daemon followed may be about to continue here. The daemon waits for that, and says what will be
+ * missing. A first start does not wait: `checkServer` refuses it.
+ */
+export async function waitingForPromotion(context: SourceContext, signal: AbortSignal): Promise<MillraceError> {
+  return sourceError(
+    "MR2031",
+    "retryable",
+    `the source is a standby that is not promoted: it replays another server's log; ${await slotState(context, signal)}`,
+    "Promote it, or point source.url at the primary. It is tried again.",
+  );
+}
+
+async function slotState(context: SourceContext, signal: AbortSignal): Promise<string> {
+  const [slot] = await context.database.rows<{ temporary: boolean; synced: string | null }>(
+    "reading the slot",
+    "select temporary, to_jsonb(s) ->> 'synced' as synced from pg_replication_slots s where slot_name = $1",
+    [context.slot],
+    signal,
+  );
+  const name = `the slot ${context.slot}`;
+  if (slot === undefined)
+    return `${name} does not exist there, and without it Millrace can't continue after a promotion`;
+  if (slot.synced !== "true") return `${name} there is not one that is kept in step with the primary's`;
+  // At a promotion Postgres drops slots that it could not make ready before.
+  if (slot.temporary) return `${name} is not ready there yet, and would not survive a promotion now`;
+  return `${name} is there and ready`;
+}
+
+/**
+ * During a failover, one address may lead to different servers from one moment to the next. Throws if this connection does
+ * not end at the server that was compared with the stored identity; the comparison is then repeated.
+ */
+export async function checkStillThere(
+  connection: ReplicationConnection,
+  compared: LogIdentity | undefined,
+  signal: AbortSignal,
+): Promise<void> {
+  if (compared === undefined) return;
+  const system = await identifySystem(connection, signal);
+  const same =
+    compared["systemIdentifier"] === system.systemIdentifier && compared["timeline"] === String(system.timeline);
+  const { standby } = await whichServer(connection, signal);
+  if (!same || standby) throw moved();
+}
+
+/** Throws if the ordinary connection ends at another server than this one. */
+export async function checkOneServer(
+  context: SourceContext,
+  connection: ReplicationConnection,
+  signal: AbortSignal,
+): Promise<void> {
+  const { started } = await whichServer(connection, signal);
+  const doing = "comparing connections";
+  const [other] = await context.database.rows<{ started: string }>(doing, WHICH_SQL, [], signal);
+  if (other?.started !== started) throw moved();
+}
+
+const WHICH_SQL = "select pg_postmaster_start_time()::text as started, pg_is_in_recovery() as standby";
+
+async function whichServer(
+  connection: ReplicationConnection,
+  signal: AbortSignal,
+): Promise<{ readonly started: string | undefined; readonly standby: boolean }> {
+  const doing = "comparing connections";
+  const [row] = await replicationCommand<{ started: string; standby: boolean }>(connection, doing, WHICH_SQL, signal);
+  return { started: row?.started, standby: row?.standby === true };
+}
+
+function moved(): MillraceError {
+  return sourceError(
+    "MR2032",
+    "retryable",
+    "connections that were opened one after the other ended at different servers, or at one that was promoted in between",
+    "It is tried again. If it repeats, source.url leads to several servers: name the primary alone.",
+  );
 }

@@ -7,18 +7,19 @@ import {
   type KeyText,
   type RowRange,
   SCAN_ROW_COUNT_MAX,
+  AmbiguousKey,
 } from "../../../../src/core/contracts/row-reads.ts";
 import { CELL_TEXT } from "../../../../src/core/model/tuple.ts";
 import { CHUNK_ROWS_MAX, ChunkPace, isTooMuch } from "../../../kit/chunk-pace.ts";
-import { quoteIdentifier, quoteLiteral, quoteTable, quoteTextArray } from "../../../../src/postgres/quote.ts";
-import { holdersOf } from "../../lock-waits.ts";
+import { aliasesOf, arraysOf, quoteIdentifier, quoteLiteral, quoteTable } from "../../../../src/postgres/quote.ts";
+import { holdersOf } from "../../blocking-transactions.ts";
 import { isNoKey, withHolders } from "../errors.ts";
-import { BUILT_IN, findTable, type LiveColumn, type LiveTable } from "../catalog/columns.ts";
-import type { SourceContext } from "../context.ts";
+import { BUILT_IN, findTable, type LiveColumn, type LiveTable } from "./live-table.ts";
+import type { SourceContext } from "../wire/context.ts";
 import { RowBlock } from "./row-blocks.ts";
-import { expectApart, expectNoNulls, expectOne } from "../catalog/unguarded-keys.ts";
 import { snapshotSees } from "../../../../src/core/contracts/watermarks.ts";
-import { onlyCell, type RowReader, Wire } from "./wire.ts";
+import { onlyCell, type RowReader, RowSession } from "../wire/row-session.ts";
+import { joinedKey, keyText } from "../../../../src/core/model/row-id.ts";
 
 const LOCK_TIMEOUT = "5s";
 /** The server ends a statement after this time, in case its client no longer exists. */
@@ -34,30 +35,28 @@ export async function readRange(
   { after, where, scanRowCountMax = SCAN_ROW_COUNT_MAX }: RowRange,
   signal: AbortSignal,
 ): Promise<Chunk> {
-  using wire = await Wire.open(context.database, signal);
+  using session = await RowSession.open(context.database, signal);
   // Without an index for the key, or with a filter, the first row may take some time.
   const isQuick = where === null && table.unenforcedKey !== true;
-  const { seen, live } = await begin({ context, wire, table, isQuick }, signal);
-  const key = table.key.map((ordinal) => live.columns[ordinal]!);
+  const read = await begin(context, session, { table, isQuick }, signal);
+  const { columns, key, sql } = read.live;
   if (table.unenforcedKey === true) {
-    if (after === null) await expectNoNulls(wire, table, live, signal);
-    else await expectOne(wire, table, live, alike(key, after), signal);
+    if (after === null) await expectNoNulls(read, signal);
+    else await expectOne(read, alike(key, after), signal);
   }
-  const list = live.columns.map((column) => quoteIdentifier(column.name)).join(", ");
   const isScanned = where !== null && table.unenforcedKey !== true;
-  const end = isScanned ? await endOfScan({ wire, table, live }, after, scanRowCountMax, signal) : null;
+  const end = isScanned ? await endOfScan(read, after, scanRowCountMax, signal) : null;
   const conditions = [
     where === null ? "" : `(${where}\n)`,
     after === null ? "" : behind(key, after),
     end === null ? "" : upTo(key, end),
   ];
   const filter = conditions.filter((condition) => condition !== "").join(" and ");
-  const query = `SELECT ${list} FROM ${live.sql}${filter === "" ? "" : ` WHERE ${filter}`} ORDER BY ${names(key)} LIMIT ${CHUNK_ROWS_MAX}`;
+  const query = `SELECT ${names(columns)} FROM ${sql}${filter === "" ? "" : ` WHERE ${filter}`} ORDER BY ${names(key)} LIMIT ${CHUNK_ROWS_MAX}`;
   // `where` comes from an operator: it must not end this transaction, which is read-only.
-  await wire.single(`reading ${table.id}`, `DECLARE chunk NO SCROLL CURSOR FOR ${query}`, signal);
-  const rows = new RowBlock(table, textKinds(table), 1, true);
-  const { finished, last } = await fetchChunk(wire, rows, signal);
-  return { block: blockOf(table, rows), last: finished ? end : last, ...seen };
+  await session.single(`reading ${table.id}`, `DECLARE chunk NO SCROLL CURSOR FOR ${query}`, signal);
+  const { finished, last } = await fetchChunk(read, signal);
+  return { block: blockOf(read), last: finished ? end : last, ...read.seen };
 }
 
 /**
@@ -65,15 +64,14 @@ export async function readRange(
  * may match none of millions of rows, and meanwhile a window has to keep what the stream brings.
  */
 async function endOfScan(
-  { wire, table, live }: LiveRead,
+  { session, table, live: { key, sql } }: TableRead,
   after: KeyText | null,
   rowCount: number,
   signal: AbortSignal,
 ): Promise<KeyText | null> {
-  const key = table.key.map((ordinal) => live.columns[ordinal]!);
   const from = after === null ? "" : ` WHERE ${behind(key, after)}`;
-  const query = `SELECT ${names(key)} FROM ${live.sql}${from} ORDER BY ${names(key)} OFFSET ${rowCount - 1} LIMIT 1`;
-  const [row] = await wire.rows(`reading keys of ${table.id}`, query, signal);
+  const query = `SELECT ${names(key)} FROM ${sql}${from} ORDER BY ${names(key)} OFFSET ${rowCount - 1} LIMIT 1`;
+  const [row] = await session.rows(`reading keys of ${table.id}`, query, signal);
   return row === undefined ? null : key.map((_, i) => row[i] ?? "");
 }
 
@@ -83,17 +81,16 @@ export async function readKeys(
   keys: readonly KeyText[],
   signal: AbortSignal,
 ): Promise<Chunk> {
-  using wire = await Wire.open(context.database, signal);
-  const { seen, live } = await begin({ context, wire, table, isQuick: table.unenforcedKey !== true }, signal);
-  const rows = new RowBlock(table, textKinds(table), 1, true);
+  using session = await RowSession.open(context.database, signal);
+  const read = await begin(context, session, { table, isQuick: table.unenforcedKey !== true }, signal);
   let isRefused = false;
   await byHalves(keys, isNoKey, async (some) => {
-    if (isRefused) await wire.rows("reading keys", "ROLLBACK TO SAVEPOINT begun", signal);
+    if (isRefused) await session.rows("reading keys", "ROLLBACK TO SAVEPOINT begun", signal);
     isRefused = true;
-    await selectKeys({ wire, table, live }, some, rows, signal);
+    await selectKeys(read, some, signal);
     isRefused = false;
   });
-  return { block: blockOf(table, rows), last: null, ...seen };
+  return { block: blockOf(read), last: null, ...read.seen };
 }
 
 /** The rows under these keys, and who wrote them. */
@@ -103,95 +100,82 @@ export async function readWritten(
   keys: readonly KeyText[],
   signal: AbortSignal,
 ): Promise<{ readonly block: Block | null; readonly writers: readonly (number | null)[] }> {
-  using wire = await Wire.open(context.database, signal);
-  const { live } = await begin({ context, wire, table, isQuick: true }, signal);
-  const rows = new RowBlock(table, textKinds(table), 1, true);
-  await selectKeys({ wire, table, live }, keys, rows, signal);
-  const key = table.key.map((ordinal) => live.columns[ordinal]!);
-  const arrays = key.map((_, i) => quoteTextArray(keys.map((values) => values[i] ?? "")));
-  const match = key.map(
-    (column, i) => `t.${quoteIdentifier(column.name)} ${column.operators[EQUAL]} k.c${i}::${column.native}`,
-  );
-  const aliases = key.map((_, i) => `c${i}`).join(", ");
-  const query = `SELECT k.n, t.xmin FROM unnest(${arrays.join(", ")}) WITH ORDINALITY AS k(${aliases}, n) JOIN ${live.sql} AS t ON ${match.join(" and ")}`;
+  using session = await RowSession.open(context.database, signal);
+  const read = await begin(context, session, { table, isQuick: true }, signal);
+  await selectKeys(read, keys, signal);
+  const { key, sql } = read.live;
+  const match = key.map((column, i) => `${equal(column)} k.c${i}::${column.native}`).join(" and ");
+  const query = `SELECT k.n, t.xmin FROM unnest(${arraysOf(key.length, keys)}) WITH ORDINALITY AS k(${aliasesOf(key.length)}, n) JOIN ${sql} AS t ON ${match}`;
   const writers: (number | null)[] = keys.map(() => null);
-  for (const [n, xid] of await wire.rows(`reading writers of ${table.id}`, query, signal))
+  for (const [n, xid] of await session.rows(`reading writers of ${table.id}`, query, signal))
     writers[Number(n) - 1] = Number(xid);
-  return { block: blockOf(table, rows), writers };
-}
-
-/** A read whose transaction has begun. */
-interface LiveRead {
-  readonly wire: Wire;
-  readonly table: TableVersion;
-  readonly live: LiveTable;
+  return { block: blockOf(read), writers };
 }
 
 async function selectKeys(
-  { wire, table, live }: LiveRead,
+  { session, table, live: { columns, key, sql }, rows }: TableRead,
   keys: readonly KeyText[],
-  rows: RowBlock,
   signal: AbortSignal,
 ): Promise<void> {
-  const key = table.key.map((ordinal) => live.columns[ordinal]!);
-  const arrays = key.map((_, i) => quoteTextArray(keys.map((values) => values[i] ?? "")));
-  const aliases = key.map((_, i) => `c${i}`).join(", ");
   const casts = key.map((column, i) => `k.c${i}::${column.native}`).join(", ");
-  const list = live.columns.map((column) => `t.${quoteIdentifier(column.name)}`).join(", ");
-  const match = key
-    .map((column, i) => `t.${quoteIdentifier(column.name)} ${column.operators[EQUAL]} w.c${i}`)
-    .join(" and ");
-  const wanted = `SELECT DISTINCT ${casts} FROM unnest(${arrays.join(", ")}) AS k(${aliases})`;
-  const query = `SELECT ${list} FROM (${wanted}) AS w(${aliases}) JOIN ${live.sql} AS t ON ${match}`;
-  await wire.run(
-    `reading keys of ${table.id}`,
-    query,
-    (bytes, start, end) => {
-      rows.append(bytes, start, end);
-      return true;
-    },
-    signal,
-  );
+  const list = columns.map((column) => `t.${quoteIdentifier(column.name)}`).join(", ");
+  const match = key.map((column, i) => `${equal(column)} w.c${i}`).join(" and ");
+  const aliases = aliasesOf(key.length);
+  const wanted = `SELECT DISTINCT ${casts} FROM unnest(${arraysOf(key.length, keys)}) AS k(${aliases})`;
+  const query = `SELECT ${list} FROM (${wanted}) AS w(${aliases}) JOIN ${sql} AS t ON ${match}`;
+  const onRow: RowReader = (bytes, start, end) => {
+    rows.append(bytes, start, end);
+    return true;
+  };
+  await session.run(`reading keys of ${table.id}`, query, onRow, signal);
 }
 
-function blockOf(table: TableVersion, rows: RowBlock): Block | null {
+function equal({ name, operators }: LiveColumn): string {
+  return `t.${quoteIdentifier(name)} ${operators[EQUAL]}`;
+}
+
+function blockOf({ table, rows }: TableRead): Block | null {
   if (rows.count === 0) return null;
   const block = rows.finish({ epoch: 1, commit: 0n, index: 0 });
   if (table.unenforcedKey === true) expectApart(table, block);
   return block;
 }
 
-interface Beginning {
-  readonly context: SourceContext;
-  readonly wire: Wire;
+/** A read whose transaction has begun. */
+interface TableRead {
+  readonly session: RowSession;
   readonly table: TableVersion;
-  readonly isQuick: boolean;
-}
-
-interface Begun {
-  readonly seen: Pick<Chunk, "sees" | "snapshot">;
   readonly live: LiveTable;
+  readonly seen: Pick<Chunk, "sees" | "snapshot">;
+  /** The rows that were read. */
+  readonly rows: RowBlock;
 }
 
 /**
  * Begins the transaction. The lock comes before the snapshot: under a snapshot older than a rewrite the table would be
  * empty. Everything after the first SELECT sees the same state.
  */
-async function begin({ context, wire, table, isQuick }: Beginning, signal: AbortSignal): Promise<Begun> {
+export async function begin(
+  context: SourceContext,
+  session: RowSession,
+  { table, isQuick }: { readonly table: TableVersion; readonly isQuick: boolean },
+  signal: AbortSignal,
+): Promise<TableRead> {
   const name = quoteTable(table.schema, table.table);
   // The planner prefers the key's index if the query asks only for the first rows.
   const timeout = isQuick ? ` SET LOCAL statement_timeout = '${STATEMENT_TIMEOUT}';` : "";
   const enter = `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;${timeout} SET LOCAL idle_in_transaction_session_timeout = '${STATEMENT_TIMEOUT}'; SET LOCAL lock_timeout = '${LOCK_TIMEOUT}'; SET LOCAL cursor_tuple_fraction = 0.0001; LOCK TABLE ${name} IN ACCESS SHARE MODE`;
   try {
-    await wire.rows(`locking ${table.id}`, enter, signal);
+    await session.rows(`locking ${table.id}`, enter, signal);
   } catch (error) {
     throw await withHolders(error, context, holdersOf(name, "read"), signal);
   }
-  const snapshot = onlyCell(
-    await wire.rows("taking a snapshot", "SELECT pg_current_snapshot(); SAVEPOINT begun", signal),
-    "taking a snapshot",
-  );
-  return { seen: { sees: snapshotSees(snapshot), snapshot }, live: await findTable(wire, table, signal) };
+  const doing = "taking a snapshot";
+  const snapshot = onlyCell(await session.rows(doing, "SELECT pg_current_snapshot(); SAVEPOINT begun", signal), doing);
+  const live = await findTable(session, table, signal);
+  const kinds = new Uint8Array(table.columns.length).fill(CELL_TEXT);
+  const rows = new RowBlock(table, kinds, 1, true);
+  return { session, table, live, seen: { sees: snapshotSees(snapshot), snapshot }, rows };
 }
 
 interface Fetched {
@@ -199,12 +183,12 @@ interface Fetched {
   readonly last: KeyText | null;
 }
 
-async function fetchChunk(wire: Wire, rows: RowBlock, signal: AbortSignal): Promise<Fetched> {
+async function fetchChunk({ session, rows }: TableRead, signal: AbortSignal): Promise<Fetched> {
   const pace = new ChunkPace();
   for (;;) {
     const before = rows.count;
     const wanted = pace.ask();
-    const isWhole = await fetchRows(wire, rows, wanted, signal);
+    const isWhole = await fetchRows(session, rows, wanted, signal);
     const got = rows.count - before;
     if (isWhole && got < wanted && rows.count < CHUNK_ROWS_MAX) return { finished: true, last: null };
     if (!isWhole || !pace.goesOn(rows)) return { finished: false, last: rows.lastKey() };
@@ -212,7 +196,7 @@ async function fetchChunk(wire: Wire, rows: RowBlock, signal: AbortSignal): Prom
 }
 
 /** False: the rows that came were too much, and the session was closed over the others. */
-async function fetchRows(wire: Wire, rows: RowBlock, count: number, signal: AbortSignal): Promise<boolean> {
+async function fetchRows(session: RowSession, rows: RowBlock, count: number, signal: AbortSignal): Promise<boolean> {
   const enough = new AbortController();
   const onRow: RowReader = (bytes, start, end) => {
     rows.append(bytes, start, end);
@@ -221,17 +205,13 @@ async function fetchRows(wire: Wire, rows: RowBlock, count: number, signal: Abor
   };
   try {
     const until = AbortSignal.any([signal, enough.signal]);
-    await wire.run(`reading ${rows.table.id}`, `FETCH ${count} FROM chunk`, onRow, until);
+    await session.run(`reading ${rows.table.id}`, `FETCH ${count} FROM chunk`, onRow, until);
     return true;
   } catch (error) {
     signal.throwIfAborted();
     if (!enough.signal.aborted) throw error;
     return false;
   }
-}
-
-function textKinds(table: TableVersion): Uint8Array {
-  return new Uint8Array(table.columns.length).fill(CELL_TEXT);
 }
 
 function names(columns: readonly LiveColumn[]): string {
@@ -272,4 +252,34 @@ function alike(columns: readonly LiveColumn[], values: KeyText): string {
 /** The column keeps its own collation: a cast text has the default one, which has lower priority. */
 function literal(column: LiveColumn, value: string): string {
   return `${quoteLiteral(value)}::text::${column.native}`;
+}
+
+/*
+ * Keys that no constraint enforces: reads find the rows that such a key does not tell apart.
+ */
+
+/** Rows that no key range contains, because a column of the key is null. */
+async function expectNoNulls({ session, table, live }: TableRead, signal: AbortSignal): Promise<void> {
+  const nullable = live.key.filter((_, i) => table.columns[table.key[i]!]!.nullable);
+  if (nullable.length === 0) return;
+  const isNull = nullable.map(({ name }) => `${quoteIdentifier(name)} IS NULL`).join(" or ");
+  const query = `SELECT 1 FROM ${live.sql} WHERE ${isNull} LIMIT 1`;
+  const found = await session.rows(`looking for nulls in the key of ${table.id}`, query, signal);
+  if (found.length > 0) throw new AmbiguousKey("null");
+}
+
+/** `condition`: rows with the last key of the previous chunk, which had one of them. */
+async function expectOne({ session, table, live }: TableRead, condition: string, signal: AbortSignal): Promise<void> {
+  const query = `SELECT 1 FROM ${live.sql} WHERE ${condition} LIMIT 2`;
+  const found = await session.rows(`looking for rows of one key of ${table.id}`, query, signal);
+  if (found.length > 1) throw new AmbiguousKey("twice");
+}
+
+function expectApart(table: TableVersion, { bytes, after, count }: Block): void {
+  const seen = new Set<string>();
+  for (let row = 0; row < count; row++) {
+    const key = joinedKey(keyText(table, bytes, after[row]!));
+    if (seen.has(key)) throw new AmbiguousKey("twice");
+    seen.add(key);
+  }
 }

@@ -2,11 +2,11 @@
 import { type ErrorReason, reasonOf } from "../../../../src/core/errors.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { quoteLiteral, quoteTable } from "../../../../src/postgres/quote.ts";
-import { findTable, type LiveTable } from "../catalog/columns.ts";
-import { holdersOf } from "../../lock-waits.ts";
-import type { SourceContext } from "../context.ts";
+import { findTable, type LiveTable } from "./live-table.ts";
+import { holdersOf } from "../../blocking-transactions.ts";
+import type { SourceContext } from "../wire/context.ts";
 import { sourceError, withHolders } from "../errors.ts";
-import type { RowReader, Wire } from "./wire.ts";
+import type { RowReader, RowSession } from "../wire/row-session.ts";
 
 const LOCK_TIMEOUT = "10s";
 
@@ -16,16 +16,16 @@ const LOCK_TIMEOUT = "10s";
  */
 export async function enterSnapshot(
   context: Pick<SourceContext, "address">,
-  wire: Wire,
+  session: RowSession,
   { table, snapshot }: { readonly table: TableVersion; readonly snapshot: string },
   signal: AbortSignal,
 ): Promise<LiveTable> {
   const name = quoteTable(table.schema, table.table);
   try {
     const enter = `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT ${quoteLiteral(snapshot)}; SET LOCAL lock_timeout = '${LOCK_TIMEOUT}'; LOCK TABLE ${name} IN ACCESS SHARE MODE`;
-    await wire.rows(`locking ${table.id}`, enter, signal);
-    const files = await wire.rows(`looking at the files of ${table.id}`, sameFilesSql(name), signal);
-    if (files[0]?.[0] === "t") return await findTable(wire, table, signal);
+    await session.rows(`locking ${table.id}`, enter, signal);
+    const files = await session.rows(`looking at the files of ${table.id}`, sameFilesSql(name), signal);
+    if (files[0]?.[0] === "t") return await findTable(session, table, signal);
   } catch (error) {
     const reason = reasonOf(error);
     if (reason !== undefined && ALTERED.has(reason)) throw altered(table, error);

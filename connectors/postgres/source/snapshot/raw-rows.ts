@@ -4,10 +4,10 @@ import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { CELL_BINARY, CELL_TEXT } from "../../../../src/core/model/tuple.ts";
 import { quoteLiteral, quoteTable } from "../../../../src/postgres/quote.ts";
 import { RAW_FORM } from "../../raw-form.ts";
-import { copyList } from "../catalog/columns.ts";
-import type { SourceContext } from "../context.ts";
+import { copyList } from "./live-table.ts";
+import type { SourceContext } from "../wire/context.ts";
 import { enterSnapshot, rowsOfCopy } from "./entering.ts";
-import { Wire } from "./wire.ts";
+import { RowSession } from "../wire/row-session.ts";
 
 /** A smaller table shares its sink's batches with other tables. */
 const TABLE_BYTES_MIN = 4 * 1024 * 1024;
@@ -59,35 +59,35 @@ export class SnapshotRawRows implements RawRows {
   async #reader({ table, ranges, columns }: Cut, signal: AbortSignal): Promise<RawReader> {
     const closed = this.#closed;
     const until = AbortSignal.any([signal, closed]);
-    const wire = await Wire.open(this.#context.database, until);
+    const session = await RowSession.open(this.#context.database, until);
     try {
-      const live = await enterSnapshot(this.#context, wire, { table, snapshot: this.#snapshot }, until);
+      const live = await enterSnapshot(this.#context, session, { table, snapshot: this.#snapshot }, until);
       const kinds = Uint8Array.from(columns, (form) => (form === "binary" ? CELL_BINARY : CELL_TEXT));
       const select = `SELECT ${copyList(live.columns, kinds)} FROM ${live.sql}`;
       return {
         read: async (part, taker, stop) =>
-          await copyRows(wire, `${select}${within(ranges[part]!)}`, taker, AbortSignal.any([stop, closed])),
-        close: () => wire[Symbol.dispose](),
+          await copyRows(session, `${select}${within(ranges[part]!)}`, taker, AbortSignal.any([stop, closed])),
+        close: () => session[Symbol.dispose](),
       };
     } catch (error) {
-      wire[Symbol.dispose]();
+      session[Symbol.dispose]();
       throw error;
     }
   }
 }
 
-async function copyRows(wire: Wire, select: string, taker: RawTaker, signal: AbortSignal): Promise<void> {
+async function copyRows(session: RowSession, select: string, taker: RawTaker, signal: AbortSignal): Promise<void> {
   const refused = new AbortController();
   const onRow = rowsOfCopy((bytes, start, end) => {
     if (taker.take(bytes, start, end)) return true;
     taker.room().then(
-      () => wire.resume(),
+      () => session.resume(),
       () => refused.abort(),
     );
     return false;
   });
   const until = AbortSignal.any([signal, refused.signal]);
-  await wire.run("copying rows", `COPY (${select}) TO STDOUT (FORMAT binary)`, onRow, until);
+  await session.run("copying rows", `COPY (${select}) TO STDOUT (FORMAT binary)`, onRow, until);
 }
 
 /** A table that is cut into parts. */

@@ -15,16 +15,37 @@ import {
   type Block,
 } from "../../../../src/core/model/block.ts";
 import type { Position } from "../../../../src/core/model/position.ts";
-import { readInt32, tupleEnd } from "../../../../src/core/model/tuple.ts";
+import { readInt32, tupleEnd, CellMap, CELL_UNCHANGED } from "../../../../src/core/model/tuple.ts";
 import { fitsVersion, rowVersion } from "../../../../src/core/model/version.ts";
 import { readServerError } from "../../../../src/postgres/frames.ts";
-import { beforeKind, frameLength, XLOG_HEADER } from "./frame.ts";
-import { POSITION_BEFORE_MESSAGE } from "./record-position.ts";
-import type { Ahead } from "../catalog/lookups.ts";
+import { beforeKind, frameLength, XLOG_HEADER, unreadable, tooMany, tooFar, POSITION_BEFORE_MESSAGE } from "./frame.ts";
 import { type Relation, Relations } from "./relations.ts";
-import { STOP_BOUNDARY, STOP_BYTES, STOP_ENDED, STOP_NARROW, STOP_TABLE, type Stop } from "./stops.ts";
-import { tooFar, tooMany, unreadable } from "./stream-errors.ts";
-import { completeKey, missingKeyBytes } from "./toasted-keys.ts";
+
+import { ByteWriter } from "../../../../src/core/bytes.ts";
+import type { TableVersion } from "../../../../src/core/model/schema.ts";
+import { TupleWriter } from "../../../../src/core/model/tuple-writer.ts";
+/** Why the decoder returned: */
+/** all whole frames are read; */
+export const STOP_BYTES = 0;
+/** the next frame refers to `needed`, which has to be looked up; */
+export const STOP_TABLE = 1;
+/** a transaction ended, and the bytes read have passed `boundaryAfter`; */
+export const STOP_BOUNDARY = 2;
+/** the server ended the copy, or refused to start it: `serverMessage`; */
+export const STOP_ENDED = 3;
+/** the next frame must be made longer by `missingBytes`: see `widen`. */
+export const STOP_NARROW = 4;
+type Stop = typeof STOP_BYTES | typeof STOP_TABLE | typeof STOP_BOUNDARY | typeof STOP_ENDED | typeof STOP_NARROW;
+
+/** Relations that the received bytes refer to and that were not looked up yet. */
+export interface Ahead {
+  readonly oids: readonly number[];
+  /** The stream's position, and the end of the bytes that were searched, both in bytes since its beginning. */
+  readonly at: number;
+  readonly until: number;
+  /** Of the transaction that the stream is in. */
+  readonly xid: number;
+}
 
 /** Microseconds from 1970 to 2000, the zero of Postgres' times. */
 const POSTGRES_EPOCH_US = 946_684_800_000_000n;
@@ -150,7 +171,7 @@ export class Decoder {
       }
       at = next;
     }
-    return { oids: [...oids], at: this.#before + this.at, until: this.#before + at };
+    return { oids: [...oids], at: this.#before + this.at, until: this.#before + at, xid: this.#xid };
   }
 
   /** The oid that a message announces, or has a row of, if it must be looked up. */
@@ -451,4 +472,36 @@ function areTexts(bytes: Buffer, at: number, end: number): boolean {
     }
   }
   return true;
+}
+
+/*
+ * A key value that is stored out of line and did not change is missing in the new tuple of an update, like any such value;
+ * the server then sends the old key too. Other parts rely on whole keys, so the value is inserted here.
+ */
+const older = new CellMap();
+const newer = new CellMap();
+
+/** How many bytes the new tuple grows when its key is completed from the old one; 0: the key is whole. */
+function missingKeyBytes(table: TableVersion, bytes: Uint8Array, before: number, after: number): number {
+  newer.read(bytes, after);
+  if (!table.key.some((ordinal) => newer.kind[ordinal] === CELL_UNCHANGED)) return 0;
+  older.read(bytes, before);
+  let count = 0;
+  // A kind byte exists already; a length and the value do not.
+  for (const ordinal of table.key) if (newer.kind[ordinal] === CELL_UNCHANGED) count += 4 + older.length[ordinal]!;
+  return count;
+}
+
+/** Writes the new tuple with a whole key over itself; the bytes after it were moved away before. */
+function completeKey(table: TableVersion, bytes: Uint8Array, before: number, after: number): void {
+  older.read(bytes, before);
+  const length = newer.read(bytes, after) - after;
+  const out = new ByteWriter(length + missingKeyBytes(table, bytes, before, after));
+  const tuple = new TupleWriter(out);
+  tuple.begin(newer.count);
+  for (let i = 0; i < newer.count; i++) {
+    const isMissing = newer.kind[i] === CELL_UNCHANGED && table.key.includes(i);
+    tuple.copyCell(bytes, isMissing ? older : newer, i);
+  }
+  bytes.set(out.view(), after);
 }

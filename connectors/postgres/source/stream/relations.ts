@@ -1,5 +1,5 @@
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
-import { unreadable } from "./stream-errors.ts";
+import { unreadable } from "./frame.ts";
 
 /** The content of a Relation message: the shape of a table's tuples from here on. */
 export interface RelationMessage {
@@ -11,7 +11,7 @@ export interface RelationMessage {
   readonly columns: readonly RelationColumn[];
 }
 
-export interface RelationColumn {
+interface RelationColumn {
   readonly name: string;
   readonly inKey: boolean;
   readonly type: number;
@@ -90,7 +90,7 @@ export class Relations {
 }
 
 /** Reads the body of a Relation message (after its type byte) from `at` to the end of `bytes`. */
-export function readRelation(bytes: Buffer, at: number): RelationMessage {
+function readRelation(bytes: Buffer, at: number): RelationMessage {
   const oid = bytes.readUInt32BE(at);
   const schemaEnd = bytes.indexOf(0, at + 4);
   const schema = bytes.toString("utf8", at + 4, schemaEnd);

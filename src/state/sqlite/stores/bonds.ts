@@ -1,6 +1,7 @@
 import { type Accord, accordOf, type Bond, type SinkSession } from "../../../core/checkpoint/bond.ts";
 import type { BondStore, SinkEntry, SinkOpening } from "../../../core/contracts/state-store.ts";
 import type { Connection } from "../connection.ts";
+import { voidProofs } from "./proofs.ts";
 import type { SqliteSnapshots } from "./snapshots.ts";
 import { integer, text, type Row } from "../row.ts";
 
@@ -47,6 +48,8 @@ export class SqliteBonds implements BondStore {
       const wasLeft = this.#isLeft(sink);
       this.#connection.run(ENTER, { sink, session, base: batch, obligation });
       this.#connection.run(PRUNE, { sink, own: own?.session ?? null, keep: SESSIONS_MAX });
+      if (own === undefined) voidProofs(this.#connection, "sink = :sink", { sink });
+      else voidProofs(this.#connection, "sink = :sink AND step > :batch", { sink, batch });
       // Invariant: everything that was settled after this copy of the sink is owed again by now, or the sink is filled.
       this.#connection.run("DELETE FROM settled WHERE sink = :sink AND step > :batch", { sink, batch });
       return { state: text(this.#connection.get(STATE)!, "state"), session, batch, wasLeft };

@@ -4,6 +4,7 @@ import type { TableShape } from "../../../core/contracts/catalog.ts";
 import type { Rename } from "../../../core/contracts/change-log.ts";
 import type { SchemaStore, StoredRenames } from "../../../core/contracts/state-store.ts";
 import type { Connection } from "../connection.ts";
+import { voidProofs } from "./proofs.ts";
 import { isRecord } from "../../../core/checkpoint/stored-json.ts";
 import { integer, stored, text, type Row } from "../row.ts";
 
@@ -20,21 +21,30 @@ export class SqliteSchemas implements SchemaStore {
     this.#connection = connection;
   }
 
-  async resolve(shape: TableShape, position: Position): Promise<TableVersion> {
+  async resolve(shapes: readonly TableShape[], position: Position): Promise<readonly TableVersion[]> {
+    const inForce = shapes.map((shape) => this.#inForce(shape, position));
+    if (inForce.every((version) => version !== null)) return inForce;
+    return this.#connection.write(() => shapes.map((shape, i) => inForce[i] ?? this.#register(shape, position)));
+  }
+
+  #inForce(shape: TableShape, position: Position): TableVersion | null {
     const inForce = lastNotAfter(this.#registered(shape.id), position);
-    if (inForce?.fingerprint === shape.fingerprint) return inForce;
-    return this.#connection.write(() => {
-      const version = this.#registered(shape.id).reduce((highest, known) => Math.max(highest, known.version), 0) + 1;
-      const created = shapeOnly(shape);
-      this.#connection.run(REGISTER, {
-        table: shape.id,
-        version,
-        since: serializePosition(position),
-        fingerprint: shape.fingerprint,
-        shape: JSON.stringify(created),
-      });
-      return this.#object(created, version, position);
+    return inForce?.fingerprint === shape.fingerprint ? inForce : null;
+  }
+
+  /** The caller has opened a transaction. */
+  #register(shape: TableShape, position: Position): TableVersion {
+    const version = this.#registered(shape.id).reduce((highest, known) => Math.max(highest, known.version), 0) + 1;
+    const created = shapeOnly(shape);
+    this.#connection.run(REGISTER, {
+      table: shape.id,
+      version,
+      since: serializePosition(position),
+      fingerprint: shape.fingerprint,
+      shape: JSON.stringify(created),
     });
+    voidProofs(this.#connection, "table_id = :table", { table: shape.id });
+    return this.#object(created, version, position);
   }
 
   async list(): Promise<readonly TableVersion[]> {

@@ -10,6 +10,7 @@ import type {
 } from "../../../core/contracts/state-store.ts";
 import { isRecord, isTextRecord } from "../../../core/checkpoint/stored-json.ts";
 import type { Connection } from "../connection.ts";
+import { voidProofs } from "./proofs.ts";
 import { integer, isStoredError, positionOrNull, stored, storedOrNull, text, type Row } from "../row.ts";
 
 const COLUMNS = "name, written, covered, tables, paused, error, reset";
@@ -21,10 +22,12 @@ const FINISH_RESET =
   "UPDATE sink SET written = :position, covered = :position, tables = :tables, reset = NULL WHERE name = :name";
 const FORGET = [
   "DELETE FROM sink WHERE name = :name",
+  "DELETE FROM checkpoint WHERE sink = :name",
   "DELETE FROM pending_key WHERE sink = :name",
   "DELETE FROM dead_letter WHERE sink = :name",
   "DELETE FROM sink_session WHERE sink = :name",
   "DELETE FROM settled WHERE sink = :name",
+  "DELETE FROM proof WHERE sink = :name",
   "DELETE FROM suspended_table WHERE sink = :name",
   "UPDATE snapshot SET state = 'cancelled' WHERE sink = :name AND state IN ('waiting', 'running')",
 ];
@@ -84,6 +87,7 @@ export class SqliteSinks implements SinkStore {
       ...(keeps === undefined ? {} : { keeps }),
     };
     this.#connection.run(RESET, { name, to: position, reset: JSON.stringify(reset) });
+    voidProofs(this.#connection, "sink = :sink", { sink: name });
   }
 
   async finishReset(name: string, position: Position, tables: CompleteTables): Promise<void> {

@@ -11,6 +11,7 @@ import type {
   SettledKeys,
 } from "../../../core/contracts/state-store.ts";
 import { countObligation } from "./obligations.ts";
+import { voidProofs } from "./proofs.ts";
 import type { Connection } from "../connection.ts";
 import { integer, integerOrNull, isTexts, stored, storedOrNull, text, textOrNull, oneOf, type Row } from "../row.ts";
 
@@ -44,12 +45,14 @@ const FINISH = `UPDATE snapshot SET state = 'done', rows_done = :rows, chunks_do
 const CANCEL = `UPDATE snapshot SET state = 'cancelled', ended_at = :at
   WHERE id = :id AND (needed = 0 OR :even = 1) AND ${UNFINISHED}`;
 const RESTART = voidSnapshots("id = :id");
+const OF_TABLE = "sink = :sink AND table_id = :table";
 const SETTLED = `INSERT INTO settled (sink, table_id, step) VALUES (:sink, :table, :batch)
   ON CONFLICT DO UPDATE SET step = max(step, :batch)`;
 const KEYS = `SELECT id, sink, table_id, key, shape FROM pending_key
   WHERE sink IN (SELECT value FROM json_each(:sinks))
     AND (:tables IS NULL OR table_id IN (SELECT value FROM json_each(:tables)))
   ORDER BY id LIMIT :limit`;
+const TABLES_OF_KEYS = "SELECT DISTINCT table_id FROM pending_key";
 const IS_LISTED = "SELECT 1 FROM pending_key WHERE sink = :sink AND table_id = :table AND key = :key";
 
 export class SqliteSnapshots implements SnapshotStore {
@@ -74,6 +77,7 @@ export class SqliteSnapshots implements SnapshotStore {
       if (isAhead(open)) return open;
       countObligation(this.#connection, open.sink);
       this.#connection.run(RESTART, { id: open.id });
+      voidProofs(this.#connection, OF_TABLE, { sink: open.sink, table: open.tableId });
       return this.#read(open.id);
     });
   }
@@ -95,6 +99,7 @@ export class SqliteSnapshots implements SnapshotStore {
     const created = this.#now();
     const row = { table, sink, scope: scope.kind, condition, reason, needed, created };
     const id = integer(this.#connection.get(INSERT, row)!, "id");
+    voidProofs(this.#connection, OF_TABLE, { sink, table });
     this.#connection.run(PRUNE, { keep: FINISHED_COUNT_MAX });
     countObligation(this.#connection, sink);
     return this.#read(id);
@@ -133,7 +138,10 @@ export class SqliteSnapshots implements SnapshotStore {
 
   async restart(id: number): Promise<void> {
     this.#connection.write(() => {
-      if (this.#connection.run(RESTART, { id }) === 1) countObligation(this.#connection, this.#read(id).sink);
+      if (this.#connection.run(RESTART, { id }) === 0) return;
+      const { sink, tableId: table } = this.#read(id);
+      countObligation(this.#connection, sink);
+      voidProofs(this.#connection, OF_TABLE, { sink, table });
     });
   }
 
@@ -162,6 +170,10 @@ export class SqliteSnapshots implements SnapshotStore {
   ): Promise<readonly PendingKey[]> {
     const tables = tableIds === null ? null : JSON.stringify(tableIds);
     return this.#connection.all(KEYS, { sinks: JSON.stringify(sinks), tables, limit }).map(pendingKey);
+  }
+
+  async tablesOfKeys(): Promise<readonly string[]> {
+    return this.#connection.all(TABLES_OF_KEYS).map((row) => text(row, "table_id"));
   }
 
   async removeKeys(ids: readonly number[], settled?: SettledKeys): Promise<void> {

@@ -8,16 +8,22 @@ import { isTextRecord } from "../../../core/checkpoint/stored-json.ts";
 import { integer, positionOrNull, storedOrNull, textOrNull } from "../row.ts";
 import type { SqliteSinks } from "./sinks.ts";
 
-const ANNOUNCE = `INSERT INTO source (one, epoch) VALUES (1, :epoch)
+/** Of a record in the table. */
+export const DATABASE = 1;
+export const NEST = 2;
+
+const ANNOUNCE = `INSERT INTO source (number, epoch) VALUES (:number, :epoch)
   ON CONFLICT DO UPDATE SET epoch = :epoch, identity = NULL, origin = NULL, acknowledged = NULL`;
 
 export class SqliteSource implements SourceStore {
   readonly #connection: Connection;
   readonly #sinks: SqliteSinks;
+  readonly #number: number;
 
-  constructor(connection: Connection, sinks: SqliteSinks) {
+  constructor(connection: Connection, sinks: SqliteSinks, number: typeof DATABASE | typeof NEST) {
     this.#connection = connection;
     this.#sinks = sinks;
+    this.#number = number;
   }
 
   async get(): Promise<SourceRecord | null> {
@@ -25,7 +31,7 @@ export class SqliteSource implements SourceStore {
   }
 
   async announce(epoch: number): Promise<void> {
-    this.#connection.write(() => this.#connection.run(ANNOUNCE, { epoch }));
+    this.#connection.write(() => this.#connection.run(ANNOUNCE, { number: this.#number, epoch }));
   }
 
   async created(identity: LogIdentity, origin: Position): Promise<void> {
@@ -40,8 +46,10 @@ export class SqliteSource implements SourceStore {
   }
 
   #create(identity: LogIdentity, origin: Position): void {
-    const sql = "UPDATE source SET identity = :identity, epoch = :epoch, origin = :origin, acknowledged = NULL";
+    const sql =
+      "UPDATE source SET identity = :identity, epoch = :epoch, origin = :origin, acknowledged = NULL WHERE number = :number";
     const changes = this.#connection.run(sql, {
+      number: this.#number,
       identity: JSON.stringify(identity),
       epoch: origin.epoch,
       origin: serializePosition(origin),
@@ -51,8 +59,8 @@ export class SqliteSource implements SourceStore {
 
   async identify(identity: LogIdentity): Promise<void> {
     this.#connection.write(() => {
-      const row = { identity: JSON.stringify(identity) };
-      const changes = this.#connection.run("UPDATE source SET identity = :identity", row);
+      const row = { number: this.#number, identity: JSON.stringify(identity) };
+      const changes = this.#connection.run("UPDATE source SET identity = :identity WHERE number = :number", row);
       invariant(changes === 1, "a log is announced before it is identified");
     });
   }
@@ -68,8 +76,13 @@ export class SqliteSource implements SourceStore {
       for (const checkpoint of checkpoints) this.#sinks.note(checkpoint);
       for (const [sink, at] of covered) this.#sinks.cover(sink, at);
       if (record.acknowledged !== null && comparePositions(position, record.acknowledged) <= 0) return;
-      const row = { position: serializePosition(position), at: timestamp(this.#connection.clock) };
-      this.#connection.run("UPDATE source SET acknowledged = :position, acknowledged_at = :at", row);
+      const row = {
+        number: this.#number,
+        position: serializePosition(position),
+        at: timestamp(this.#connection.clock),
+      };
+      const sql = "UPDATE source SET acknowledged = :position, acknowledged_at = :at WHERE number = :number";
+      this.#connection.run(sql, row);
     });
   }
 
@@ -82,12 +95,14 @@ export class SqliteSource implements SourceStore {
       const lowest = earliest([...resets.values()].map(({ to }) => to));
       if (acknowledged === null || lowest === undefined || comparePositions(lowest, acknowledged) >= 0) return;
       // The acknowledged time stays: the source was told nothing new.
-      this.#connection.run("UPDATE source SET acknowledged = :position", { position: serializePosition(lowest) });
+      const row = { number: this.#number, position: serializePosition(lowest) };
+      this.#connection.run("UPDATE source SET acknowledged = :position WHERE number = :number", row);
     });
   }
 
   #read(): SourceRecord | null {
-    const row = this.#connection.get("SELECT epoch, identity, origin, acknowledged, acknowledged_at FROM source");
+    const sql = "SELECT epoch, identity, origin, acknowledged, acknowledged_at FROM source WHERE number = :number";
+    const row = this.#connection.get(sql, { number: this.#number });
     if (row === undefined) return null;
     return {
       identity: storedOrNull(row, "identity", isTextRecord),

@@ -1,0 +1,28 @@
+import { type ErrorCode, type ErrorKind, errorsOf, type MillraceError } from "../../src/core/errors.ts";
+import { classify as classifyFile } from "../sqlite/errors.ts";
+
+const raise = errorsOf({ side: "source", kind: "nest" }, {});
+
+export function nestError(code: ErrorCode, kind: ErrorKind, message: string): MillraceError {
+  return raise(code, kind, message);
+}
+
+export function stopped(): MillraceError {
+  return nestError("MR2029", "aborted", "reading documents was stopped");
+}
+
+/** The sink opens the file, and makes it: until then, and while its tables change, there is nothing to read. */
+export function notOpen(path: string): MillraceError {
+  return nestError("MR2006", "retryable", `the nest ${path} is being opened, or its tables change`);
+}
+
+/** A document that is held. */
+export function notWhole(table: string): MillraceError {
+  return nestError("MR2025", "retryable", `a table of ${table} is read again: its documents wait for that`);
+}
+
+/** Turns a failure while `doing` something with the file into one of the source. What may pass is tried again. */
+export function classify(error: unknown, doing: string, path: string): MillraceError {
+  const { code, kind, message, hint } = classifyFile(error, doing, path);
+  return raise(code, kind === "reopen" ? "retryable" : kind, message, { hint, cause: error });
+}

@@ -1,0 +1,179 @@
+/** Takes rows of a Postgres source undecoded, by several sessions at once: see core's raw copy. */
+import type { RawColumn, RawWork, RawWriter, TargetRawRows } from "../../../../src/core/contracts/raw/raw-copy.ts";
+import { failpoint } from "../../../../src/core/failpoint.ts";
+import type { TableVersion, Column } from "../../../../src/core/model/schema.ts";
+import { Turn } from "../../../../src/core/turn.ts";
+import { RAW_FORM } from "../../raw-form.ts";
+import { sinkError, withoutRow } from "../errors.ts";
+import { expectClaim, markWriter } from "../wire/checkpoint.ts";
+import type { Session } from "../wire/session.ts";
+import { type PostgresTargets, attempt, commentSql } from "../tables/warehouse.ts";
+import { binaryStamp } from "../values/stamp.ts";
+import type { FencedSession } from "../wire/fenced-session.ts";
+import { StampedRows } from "./stamped-rows.ts";
+import { hasBinaryForm } from "../../../../src/core/model/types.ts";
+import { isSameInBinary } from "../tables/types.ts";
+import { BINARY_AS_IS, type CellForms, TEXT_AS_IS } from "../values/cells.ts";
+import { encodeNote, type TargetNote } from "../../../warehouse/following.ts";
+import { quoteIdentifier } from "../../../../src/postgres/quote.ts";
+import { findTable } from "../tables/found-table.ts";
+import type { TargetTable } from "../tables/target-table.ts";
+
+/** A part's commit does not wait for the disk: while it did, its sessions did nothing. `finish` waits for all. */
+const NOT_WAITING = "SET LOCAL synchronous_commit = off";
+
+export class RawTarget implements TargetRawRows {
+  readonly form = RAW_FORM;
+  readonly #targets: PostgresTargets;
+  readonly #sink: FencedSession;
+  /** The fence counts one batch after the other. */
+  readonly #turn = new Turn();
+  readonly #owed = new WeakMap<TableVersion, OwedKey>();
+
+  constructor(targets: PostgresTargets, sink: FencedSession) {
+    this.#targets = targets;
+    this.#sink = sink;
+  }
+
+  columns(table: TableVersion): readonly RawColumn[] | null {
+    const target = this.#targets.get(table);
+    return target.history === null ? rawColumns(table, target.forms) : null;
+  }
+
+  async begin(table: TableVersion, signal: AbortSignal): Promise<void> {
+    const take = async (session: Session): Promise<void> => {
+      const owed = await takeKey(session, this.#targets.get(table), signal);
+      await session.query("COMMIT", signal);
+      if (owed !== null) this.#owed.set(table, owed);
+    };
+    await this.#sink.fenced(`beginning the copy of ${table.id}`, take, signal);
+  }
+
+  /** The target's log has one order: what was committed before is durable with it. If that is lost, the count is another. */
+  async finish(table: TableVersion, signal: AbortSignal): Promise<void> {
+    const owed = this.#owed.get(table);
+    const end = async (session: Session): Promise<void> => {
+      if (owed !== undefined) await session.query(makeKey(this.#targets.get(table), owed), signal);
+      failpoint("postgres-sink.key-made");
+      await this.#sink.commitCounted(session, signal);
+    };
+    await this.#sink.fenced(`ending the copy of ${table.id}`, end, signal);
+    this.#owed.delete(table);
+  }
+
+  async writer(signal: AbortSignal): Promise<RawWriter> {
+    const session = await this.#sink.beside(signal);
+    try {
+      await session.query(markWriter(this.#sink.fence.name), signal);
+      return new PostgresRawWriter(session, this.#targets, this.#sink, this.#turn);
+    } catch (error) {
+      session.close();
+      throw sinkError(error, "opening a session for a copy");
+    }
+  }
+}
+
+class PostgresRawWriter implements RawWriter {
+  readonly #session: Session;
+  readonly #targets: PostgresTargets;
+  readonly #sink: FencedSession;
+  readonly #turn: Turn;
+
+  constructor(session: Session, targets: PostgresTargets, sink: FencedSession, turn: Turn) {
+    this.#session = session;
+    this.#targets = targets;
+    this.#sink = sink;
+    this.#turn = turn;
+  }
+
+  async write({ table, read, version, commitTimeUs }: RawWork, signal: AbortSignal): Promise<number> {
+    const target = this.#targets.get(table);
+    const sourceStop = new AbortController();
+    let failure: unknown;
+    let rows: StampedRows | undefined;
+    try {
+      const sql = `BEGIN; ${NOT_WAITING}; ${expectClaim(this.#sink.fence)}; ${target.copyDirect(true)}`;
+      const copy = await this.#session.copyIn(sql, signal);
+      // The source would read on, for nothing.
+      copy.ended.catch((error: unknown) => {
+        failure = error;
+        sourceStop.abort();
+      });
+      rows = new StampedRows(copy, binaryStamp(version, commitTimeUs), target.columnCount);
+      await read(rows, AbortSignal.any([signal, sourceStop.signal]));
+      await rows.finish();
+      failpoint("postgres-sink.part-written");
+      return rows.rowCount;
+    } catch (error) {
+      this.close();
+      signal.throwIfAborted();
+      throw sinkError(failure ?? rows?.failure ?? error, `copying ${table.id}`);
+    }
+  }
+
+  /** Invariant 6: the part becomes visible only if this process still is the one writer. */
+  async commit(signal: AbortSignal): Promise<void> {
+    using _ = await this.#turn.take(signal);
+    try {
+      await this.#sink.commitCounted(this.#session, signal);
+    } catch (error) {
+      this.close();
+      throw withoutRow(sinkError(error, "committing a part of a copy"));
+    }
+    failpoint("postgres-sink.part-committed");
+  }
+
+  close(): void {
+    this.#session.close();
+  }
+}
+
+/**
+ * How the columns come, so that their bytes are what the target's types read. Null: a column's bytes must be adapted (oids inside, JSON's version byte), or only
+ * the server can parse its text.
+ */
+function rawColumns(table: TableVersion, forms: CellForms): readonly RawColumn[] | null {
+  if (table.dialect !== "postgres") return null;
+  const columns = table.columns.map((column, i) => rawColumn(column, forms.binary[i]!, forms.text[i]!));
+  return columns.every((column) => column !== null) ? columns : null;
+}
+
+function rawColumn({ native, type }: Column, binary: number, text: number): RawColumn | null {
+  if (isSameInBinary(native)) return "binary";
+  // Domains and enums: the target has the type underneath, or text.
+  if (hasBinaryForm(type)) return binary === BINARY_AS_IS ? "binary" : null;
+  return text === TEXT_AS_IS ? "text" : null;
+}
+
+/** Something depends on the key, or it belongs to another role. */
+const KEPT = /^(2BP01|42501)$/;
+
+interface OwedKey {
+  readonly name: string;
+  readonly note: TargetNote;
+}
+
+/**
+ * Takes the key of a new table away before its first row, inside a transaction; it is built of all rows at the end. Row by row
+ * an index costs the target a third of its processor time, built at once a sixth. The note beside the table says that the key
+ * is owed: whoever prepares the table next makes it (tables/warehouse). Null: the table keeps its key.
+ */
+async function takeKey(session: Session, target: TargetTable, signal: AbortSignal): Promise<OwedKey | null> {
+  const { quoted, isNew, name } = target;
+  if (!isNew) return null;
+  const found = await findTable(session, name, signal);
+  if (found?.kind !== "r" || found.primaryKey === null || found.note === null) return null;
+  const { rows } = await session.query(`SELECT FROM ${quoted} LIMIT 1`, signal);
+  if (rows.length > 0) return null;
+  const drop = `ALTER TABLE ${quoted} DROP CONSTRAINT ${quoteIdentifier(found.primaryKey.name)}`;
+  if (!(await attempt(session, drop, signal, KEPT))) return null;
+  await session.query(commentSql(quoted, encodeNote({ ...found.note, keyless: true })), signal);
+  return { name: found.primaryKey.name, note: found.note };
+}
+
+/** The statements that make it. Readers wait only for the last ones, which do not look at the rows. */
+function makeKey({ quoted }: TargetTable, { name, note }: OwedKey): string {
+  const key = quoteIdentifier(name);
+  const columns = note.key.map(quoteIdentifier).join(", ");
+  return `CREATE UNIQUE INDEX ${key} ON ${quoted} (${columns}); ALTER TABLE ${quoted} ADD CONSTRAINT ${key} PRIMARY KEY USING INDEX ${key}; ${commentSql(quoted, encodeNote(note))}`;
+}

@@ -1,0 +1,164 @@
+/**
+ * Changes of the publication. Each change locks its tables, so it uses its own connection, and waits only briefly for a
+ * lock. The application would wait behind a waiting lock request, and a statement that holds one table while it waits for
+ * the next would deadlock with a migration that takes them in another order.
+ */
+import { type ErrorReason, type MillraceError, reasonOf } from "../../../../src/core/errors.ts";
+import { quoteIdentifier, quoteLiteral, quoteTable } from "../../../../src/postgres/quote.ts";
+import type { CatalogTable } from "./catalog.ts";
+import type { SourceContext } from "../wire/context.ts";
+import { Database } from "../wire/database.ts";
+import { sourceError } from "../errors.ts";
+import {
+  addStatement,
+  checkPublication,
+  COMMENT,
+  createStatement,
+  type Publication,
+  publishable,
+  viaRootStatement,
+} from "./publication.ts";
+
+/** How long to wait for the lock of one table. */
+const LOCK_MS_MAX = 250;
+/** How long to wait for several, while holding the earlier ones: far below the server's deadlock_timeout (1 s). */
+const TOGETHER_LOCK_MS_MAX = 100;
+const TOGETHER_COUNT_MAX = 64;
+
+export interface Synced {
+  /** Tables that the publication did not carry before. */
+  readonly added: readonly CatalogTable[];
+  /** Tables that it does not carry yet, because another session has locked them. */
+  readonly locked: readonly CatalogTable[];
+}
+
+/** Makes the publication carry `tables`, besides what it carries already. */
+export async function syncPublication(
+  context: SourceContext,
+  current: Publication | undefined,
+  tables: readonly CatalogTable[],
+  signal: AbortSignal,
+): Promise<Synced> {
+  if (current !== undefined) checkPublication(context, current, tables);
+  const added = tables.filter((table) => current?.published.has(table.oid) !== true);
+  const wantsRoot = current?.viaRoot === false && tables.some((table) => table.kind === "p");
+  if (current !== undefined && added.length === 0 && !wantsRoot) return { added, locked: [] };
+  const advice =
+    current === undefined ? createStatement(context.publication, tables) : addStatement(context.publication, added);
+  const mayAll =
+    current === undefined ? added.every((table) => table.owned) : publishable(current, added).length === added.length;
+  if (!mayAll) throw notAllowed(context, advice);
+  await using session = new Altering(context);
+  if (current === undefined) await session.create(advice, signal);
+  else if (wantsRoot) await session.run(viaRootStatement(context.publication), LOCK_MS_MAX, signal);
+  const locked = await session.addAll(added, signal);
+  const missing = new Set(locked);
+  return { added: added.filter((table) => !missing.has(table)), locked };
+}
+
+/** Oids of the tables that `takeOut` has to remove from our own publication, so that it carries only `tables`. */
+export function leaving(current: Publication | undefined, tables: readonly CatalogTable[]): readonly number[] {
+  if (current === undefined || !current.ours || !current.owned) return [];
+  const wanted = new Set(tables.map((table) => table.oid));
+  return [...current.entries.keys()].filter((oid) => !wanted.has(oid));
+}
+
+/** A locked table stays until the next attempt. */
+export async function takeOut(context: SourceContext, oids: readonly number[], signal: AbortSignal): Promise<void> {
+  if (oids.length === 0) return;
+  const rows = await context.database.rows<{ schema: string; table: string }>(
+    "reading the publication",
+    `select n.nspname as schema, c.relname as table from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid::int8 = any ($1)`,
+    [oids],
+    signal,
+  );
+  if (rows.length === 0) return;
+  await using session = new Altering(context);
+  for (const { schema, table } of rows) {
+    const drop = `ALTER PUBLICATION ${quoteIdentifier(context.publication)} DROP TABLE ONLY ${quoteTable(schema, table)}`;
+    await session.each(drop, signal);
+  }
+}
+
+class Altering implements AsyncDisposable {
+  readonly #context: SourceContext;
+  readonly #database: Database;
+
+  constructor(context: SourceContext) {
+    this.#context = context;
+    this.#database = new Database(context.address);
+  }
+
+  async create(advice: string, signal: AbortSignal): Promise<void> {
+    const { publication } = this.#context;
+    // One statement string is one transaction: the comment is there if the publication is.
+    const comment = `COMMENT ON PUBLICATION ${quoteIdentifier(publication)} IS ${quoteLiteral(COMMENT)}`;
+    await this.run(`${createStatement(publication, [])}; ${comment}`, LOCK_MS_MAX, signal, advice);
+  }
+
+  /** Returns the locked ones. */
+  async addAll(tables: readonly CatalogTable[], signal: AbortSignal): Promise<readonly CatalogTable[]> {
+    const { publication, logger } = this.#context;
+    const locked: CatalogTable[] = [];
+    for (let from = 0; from < tables.length; from += TOGETHER_COUNT_MAX) {
+      const group = tables.slice(from, from + TOGETHER_COUNT_MAX);
+      if (group.length > 1 && (await this.#addTogether(group, signal))) continue;
+      for (const table of group) if (!(await this.each(addStatement(publication, [table]), signal))) locked.push(table);
+    }
+    if (tables.length > locked.length)
+      logger.info({ publication, tables: tables.length - locked.length }, "tables added");
+    return locked;
+  }
+
+  async #addTogether(group: readonly CatalogTable[], signal: AbortSignal): Promise<boolean> {
+    try {
+      await this.run(addStatement(this.#context.publication, group), TOGETHER_LOCK_MS_MAX, signal);
+      return true;
+    } catch (error) {
+      if (meaningOf(error) === "other") throw error;
+      return false;
+    }
+  }
+
+  /** Runs a statement about one table. False if the table is locked, or has just been dropped. */
+  async each(sql: string, signal: AbortSignal): Promise<boolean> {
+    try {
+      await this.run(sql, LOCK_MS_MAX, signal);
+    } catch (error) {
+      const meaning = meaningOf(error);
+      if (meaning === "other") throw error;
+      return meaning === "done";
+    }
+    return true;
+  }
+
+  /** `advice`: the statement for another role to run, without our mark. */
+  async run(sql: string, lockMs: number, signal: AbortSignal, advice = sql): Promise<void> {
+    try {
+      await this.#database.simple("changing the publication", `SET LOCAL lock_timeout = ${lockMs}; ${sql}`, signal);
+    } catch (error) {
+      if (reasonOf(error) !== "privilege") throw error;
+      throw notAllowed(this.#context, advice, error);
+    }
+    this.#context.logger.debug({ publication: this.#context.publication }, "publication changed");
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#database.close();
+  }
+}
+
+/** A lock that was not free, a deadlock that the server ended, or a table that has been dropped meanwhile. */
+const PASSING: ReadonlySet<ErrorReason> = new Set(["lock", "conflict", "no-table", "no-object"]);
+
+function meaningOf(error: unknown): "done" | "passing" | "other" {
+  const reason = reasonOf(error);
+  // An earlier attempt of ours may have done it, if it was cut off before its answer came.
+  if (reason === "exists") return "done";
+  return reason !== undefined && PASSING.has(reason) ? "passing" : "other";
+}
+
+function notAllowed({ publication }: SourceContext, advice: string, cause?: unknown): MillraceError {
+  const message = `the role may not change the publication ${publication}`;
+  return sourceError("MR2008", "fatal", message, `Let the tables' owner run: ${advice};`, cause, "privilege");
+}

@@ -1,0 +1,338 @@
+/**
+ * First and later starts: what is created at the server, adopted and compared; and its removal.
+ *
+ *   create   publication ─► slot ─► snapshot     what commits after the slot's beginning is in the stream, the rest in the snapshot
+ *   resume   same address? ─► same cluster? ─► promoted? ─► same history up to our position? ─► same database, slot, publication?
+ *            ─► does the slot still have what follows our position? ─► did the publication carry all tables meanwhile?
+ *   cross    after a promotion: up to where both histories agree, positions mean the same
+ *
+ * The publication comes first, because the slot's first change may come at any moment after it. What a start is about to
+ * create is announced in the state before, so after a crash the next start knows which slot is its own and makes it again;
+ * any other slot of that name is adopted where it is, without a snapshot. At a later start the server says nothing of its own
+ * accord: it starts a stream silently behind a gap, after a restore, from another cluster, with tables left out. So
+ * everything that can differ is stored as the log's identity and compared before the first change is read (invariant 8).
+ */
+import { setTimeout as delay } from "node:timers/promises";
+import type { Position } from "../../../src/core/model/position.ts";
+import type {
+  CreatedLog,
+  CreateRequest,
+  Crossing,
+  HeldPositions,
+  MadeObject,
+} from "../../../src/core/contracts/log-admin.ts";
+import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
+import { BEGIN_ANEW, sourceError } from "./errors.ts";
+import { quoteLiteral, quoteIdentifier } from "../../../src/postgres/quote.ts";
+import type { CatalogTable } from "./catalog/catalog.ts";
+import type { SourceContext } from "./wire/context.ts";
+import { Database } from "./wire/database.ts";
+import { checkPublicationHistory, publicationIdentity } from "./catalog/publication-history.ts";
+import {
+  checkPublication,
+  checkViaRoot,
+  publishable,
+  readPublication,
+  type Publication,
+} from "./catalog/publication.ts";
+import { leaving, syncPublication, takeOut } from "./catalog/publish.ts";
+import { selectTables, type Selected } from "./catalog/selection.ts";
+import { checkServer, identifySystem, readServer, type ServerFacts } from "./log/server.ts";
+import {
+  checkSlotKind,
+  checkSlotValid,
+  createSlot,
+  dropSlot,
+  readSlot,
+  unfinishedSlot,
+  whenFree,
+  type Slot,
+  slotMissing,
+  expectNoGap,
+} from "./log/slot.ts";
+import { SnapshotCopy } from "./snapshot/initial-snapshot.ts";
+import {
+  checkSameCluster,
+  checkSystem,
+  commonUntil,
+  withHistory,
+  type ServerLog,
+  waitingForPromotion,
+  checkOneServer,
+} from "./log/timeline.ts";
+import { connectReplication } from "./wire/replication-connection.ts";
+import { waitForTransactions } from "./log/watermarks.ts";
+
+/** How long an adopted slot may stay unfinished: another start may be about to finish it. */
+const UNFINISHED_WAIT_MS = 2_000;
+
+/** A slot with our name is recreated if an earlier start of ours announced it; otherwise it is adopted at its position. */
+export async function createLog(
+  context: SourceContext,
+  request: CreateRequest,
+  signal: AbortSignal,
+): Promise<CreatedLog> {
+  const facts = await readServer(context, signal);
+  checkServer(facts);
+  const existing = await readSlot(context, signal);
+  if (existing !== undefined) checkSlotKind(context, existing);
+  const selected = await selectTables(context, true, signal);
+  const wanted = selected.captured.map(({ table }) => table);
+  const published = toPublish(context, selected);
+  const { added, locked } = await syncPublication(context, selected.publication, published, signal);
+  for (const { schema, table } of locked)
+    context.logger.warn({ table: `${schema}.${table}` }, "a table is locked: it is published as soon as it can be");
+  await takeOut(context, leaving(selected.publication, published), signal);
+  const publication = await publicationThere(context, signal);
+  checkPublication(context, publication, wanted);
+  checkViaRoot(context, publication, wanted);
+  if (existing !== undefined && !request.resumeIntent) {
+    if (added.length > 0)
+      await waitForTransactions(
+        context,
+        ({ what, fix }) => context.logger.warn({}, `waiting for an older transaction: ${what}. ${fix}`),
+        signal,
+      );
+    return adopt(context, request, facts, publication, signal);
+  }
+  if (existing !== undefined) await dropSlot(context, signal);
+  return create(context, request, facts, publication, signal);
+}
+
+/**
+ * A table that another role has to publish does not stop the others, unless it is named literally or there are only such
+ * tables. Then the attempt fails, and says which statement to run.
+ */
+function toPublish(context: SourceContext, { publication, captured }: Selected): readonly CatalogTable[] {
+  const wanted = captured.map(({ table }) => table);
+  if (publication === undefined) return wanted;
+  const possible = publishable(publication, wanted);
+  const isLeftOut = ({ schema, table }: CatalogTable): boolean =>
+    context.selection.isLiteral(schema, table) && !possible.some((t) => t.schema === schema && t.table === table);
+  return possible.length === 0 || wanted.some(isLeftOut) ? wanted : possible;
+}
+
+async function create(
+  context: SourceContext,
+  request: CreateRequest,
+  facts: ServerFacts,
+  publication: Publication,
+  signal: AbortSignal,
+): Promise<CreatedLog> {
+  const connection = await connectReplication(context.address, signal);
+  try {
+    const log = await withHistory(connection, await identifySystem(connection, signal), signal);
+    const made = await createSlot(context, connection, facts.version, signal);
+    const identity = identityOf(context, { facts, log, publication, slotMade: true });
+    const position: Position = { epoch: request.epoch, commit: made.consistentPoint, index: 0 };
+    if (!request.wantCopy) {
+      connection.close();
+      return { identity, position, copy: null };
+    }
+    // The snapshot lives as long as this connection runs no other command.
+    const selected = await selectAsOf(context, made.snapshot, signal);
+    return { identity, position, copy: new SnapshotCopy(context, connection, made.snapshot, request.epoch, selected) };
+  } catch (error) {
+    connection.close();
+    throw error;
+  }
+}
+
+/**
+ * The published tables as the snapshot has them. Creating the slot may take long, and changes of shape in that time are not
+ * in the stream: the earlier shapes would stay wrong until a row changes.
+ */
+async function selectAsOf(context: SourceContext, snapshot: string, signal: AbortSignal): Promise<Selected> {
+  const database = new Database(context.address);
+  try {
+    const enter = `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT ${quoteLiteral(snapshot)}`;
+    await database.simple("entering the snapshot", enter, signal);
+    const selected = await selectTables({ ...context, database }, false, signal);
+    const published = selected.publication?.published;
+    return { ...selected, captured: selected.captured.filter(({ table }) => published?.has(table.oid) === true) };
+  } finally {
+    await database.close();
+  }
+}
+
+async function adopt(
+  context: SourceContext,
+  request: CreateRequest,
+  facts: ServerFacts,
+  publication: Publication,
+  signal: AbortSignal,
+): Promise<CreatedLog> {
+  const slot = await finishedSlot(context, signal);
+  checkSlotValid(context, slot);
+  await whenFree(context, "start", signal);
+  using connection = await connectReplication(context.address, signal);
+  const log = await withHistory(connection, await identifySystem(connection, signal), signal);
+  const identity = identityOf(context, { facts, log, publication, slotMade: false });
+  return { identity, position: { epoch: request.epoch, commit: slot.confirmed, index: 0 }, copy: null };
+}
+
+async function finishedSlot(
+  context: SourceContext,
+  signal: AbortSignal,
+): Promise<Slot & { readonly confirmed: bigint }> {
+  const deadlineMs = performance.now() + UNFINISHED_WAIT_MS;
+  for (;;) {
+    const slot = await readSlot(context, signal);
+    if (slot === undefined) throw slotMissing(context.slot);
+    const { confirmed } = slot;
+    if (confirmed !== null) return { ...slot, confirmed };
+    if (performance.now() >= deadlineMs) throw await unfinishedSlot(context, slot, signal);
+    await delay(100, undefined, { signal });
+  }
+}
+
+/** Makes every comparison that can show a gap, before the first change is read. */
+export async function resumeLog(
+  context: SourceContext,
+  identity: LogIdentity,
+  held: HeldPositions,
+  signal: AbortSignal,
+): Promise<LogIdentity> {
+  // A connection that is still open may lead to the former server.
+  await context.database.renew();
+  const facts = await readServer(context, signal);
+  using connection = await connectReplication(context.address, signal);
+  await checkOneServer(context, connection, signal);
+  const system = await identifySystem(connection, signal);
+  checkSameCluster(identity, system);
+  if (facts.inRecovery) throw await waitingForPromotion(context, signal);
+  const log = await withHistory(connection, system, signal);
+  checkSystem(identity, held, log);
+  checkServer(facts);
+  checkStoredNames(context, identity, facts);
+  await expectNoGap(context, held.from.commit, signal);
+  const selected = await selectTables(context, true, signal);
+  const publication = checkPublicationHistory(context, identity, selected);
+  const captured = selected.captured.map(({ table }) => table);
+  checkPublication(context, publication, captured);
+  checkViaRoot(context, publication, captured);
+  return identityOf(context, { facts, log, publication, slotMade: identity["slotMade"] === "yes" });
+}
+
+interface IdentityParts {
+  readonly facts: ServerFacts;
+  readonly log: ServerLog;
+  readonly publication: Publication;
+  readonly slotMade: boolean;
+}
+
+function identityOf(context: SourceContext, { facts, log, publication, slotMade }: IdentityParts): LogIdentity {
+  return {
+    systemIdentifier: log.systemIdentifier,
+    timeline: String(log.timeline),
+    history: log.history,
+    database: facts.database,
+    databaseOid: facts.databaseOid,
+    slot: context.slot,
+    // A slot does not show who created it.
+    slotMade: slotMade ? "yes" : "no",
+    publication: context.publication,
+    ...publicationIdentity(publication),
+  };
+}
+
+/**
+ * A standby was promoted that has everything before these positions: they go on there, and mean the same up to where the former
+ * log was left. Null: the log is the same, or `resumeLog` tells what is wrong with it.
+ */
+export async function crossLog(
+  context: SourceContext,
+  identity: LogIdentity,
+  positions: readonly bigint[],
+  signal: AbortSignal,
+): Promise<Crossing | null> {
+  await context.database.renew();
+  using connection = await connectReplication(context.address, signal);
+  await checkOneServer(context, connection, signal);
+  const system = await identifySystem(connection, signal);
+  const isSame = identity["timeline"] === String(system.timeline);
+  if (isSame || identity["systemIdentifier"] !== system.systemIdentifier) return null;
+  if ((await readServer(context, signal)).inRecovery) throw await waitingForPromotion(context, signal);
+  const log = await withHistory(connection, system, signal);
+  const leftAt = commonUntil(identity, log);
+  const [first, ...others] = positions;
+  if (first === undefined || leftAt === null || positions.some((position) => position > leftAt)) return null;
+  const from = others.reduce((least, position) => (position < least ? position : least), first);
+  return {
+    identity: { ...identity, timeline: String(log.timeline), history: log.history },
+    places: new Map(positions.map((position) => [position, position])),
+    from,
+    end: log.flushed,
+    generations: new Map(),
+    leftAt,
+  };
+}
+
+function checkStoredNames(context: SourceContext, identity: LogIdentity, facts: ServerFacts): void {
+  if (identity["databaseOid"] !== facts.databaseOid) {
+    throw sourceError(
+      "MR2013",
+      "fatal",
+      `this is another database: ${facts.database} with another oid than ${identity["database"]} had`,
+      `Correct source.url. If the change was meant: ${BEGIN_ANEW}`,
+    );
+  }
+  for (const [what, now] of [
+    ["slot", context.slot],
+    ["publication", context.publication],
+  ] as const) {
+    if (identity[what] === now) continue;
+    throw sourceError(
+      "MR2010",
+      "fatal",
+      `the configuration names the ${what} ${now}, the stored position was reached with ${identity[what]}`,
+      `Set \`${what}: ${identity[what]}\` again. If the change was meant: ${BEGIN_ANEW}`,
+    );
+  }
+}
+
+async function publicationThere(context: SourceContext, signal: AbortSignal): Promise<Publication> {
+  const publication = await readPublication(context, signal);
+  if (publication === undefined)
+    throw sourceError(
+      "MR2017",
+      "fatal",
+      `the publication ${context.publication} vanished while it was set up`,
+      "Start again.",
+    );
+  return publication;
+}
+
+export async function madeBy(
+  context: SourceContext,
+  identity: LogIdentity | null,
+  signal: AbortSignal,
+): Promise<readonly MadeObject[]> {
+  const made: MadeObject[] = [];
+  const slot = await readSlot(context, signal);
+  if (slot !== undefined)
+    made.push({ what: `the replication slot ${context.slot}`, isOurs: isOurSlot(context, identity) });
+  const publication = await readPublication(context, signal);
+  if (publication !== undefined)
+    made.push({ what: `the publication ${context.publication}`, isOurs: publication.ours && publication.owned });
+  return made;
+}
+
+/** The slot first: it makes the server keep its log. */
+export async function removeOurs(
+  context: SourceContext,
+  identity: LogIdentity | null,
+  signal: AbortSignal,
+): Promise<void> {
+  const slot = await readSlot(context, signal);
+  if (slot !== undefined && isOurSlot(context, identity)) await dropSlot(context, signal);
+  const publication = await readPublication(context, signal);
+  if (publication?.ours !== true || !publication.owned) return;
+  const sql = `drop publication if exists ${quoteIdentifier(context.publication)}`;
+  await context.database.simple("dropping the publication", sql, signal);
+}
+
+/** Objects that an unfinished first start left are ours: it announced them before it created them. */
+function isOurSlot({ slot }: SourceContext, identity: LogIdentity | null): boolean {
+  return identity === null || (identity["slotMade"] === "yes" && identity["slot"] === slot);
+}

@@ -1,0 +1,208 @@
+/** The captured tables, kept in step with the catalogue and the publication. */
+import type { CapturedTables, RefusedTable } from "../../../src/core/contracts/catalog.ts";
+import type { StreamOptions } from "../../../src/core/contracts/change-log.ts";
+import type { CreatedLog, CreateRequest, HeldPositions } from "../../../src/core/contracts/log-admin.ts";
+import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
+import { reasonOf } from "../../../src/core/errors.ts";
+import { failpoint } from "../../../src/core/failpoint.ts";
+import { Turn } from "../../../src/core/turn.ts";
+import type { LockHolders } from "../../kit/lock-holders.ts";
+import { holdersOf, lockHolders } from "../blocking-transactions.ts";
+import { quoteTable } from "../../../src/postgres/quote.ts";
+import type { SourceContext } from "./wire/context.ts";
+import {
+  checkPublicationHistory,
+  lacksEntries,
+  PUBLICATION_PARTS,
+  publicationIdentity,
+  publicationPart,
+  withoutEntries,
+} from "./catalog/publication-history.ts";
+import { addStatement, publishable, readPublication } from "./catalog/publication.ts";
+import { leaving, type Synced, syncPublication, takeOut } from "./catalog/publish.ts";
+import { createLog, resumeLog } from "./log-admin.ts";
+import type { CatalogTable } from "./catalog/catalog.ts";
+import { Generations, SeenColumns, ShownLeaves } from "./catalog/unlogged-changes.ts";
+import { type LeftOut, leftOutByLists, shownBesides } from "./catalog/differences.ts";
+import { type Candidate, selectTables, type Selected } from "./catalog/selection.ts";
+
+export class PublishedTables {
+  readonly #context: SourceContext;
+  /**
+   * Comparing the publication with what is known, and changing both, take turns: a table that is removed in between would
+   * be missed at the next start.
+   */
+  readonly #turn = new Turn();
+  /** The publication as it was last seen or made: less than that is a gap. */
+  #identity: LogIdentity | undefined;
+  #generations = new Generations(undefined);
+  readonly #columns = new SeenColumns();
+  readonly leaves = new ShownLeaves();
+  /** By oid, the tables that were locked at the last attempt to publish them, and by whom. */
+  #locked: ReadonlyMap<number, LockHolders | null> = new Map();
+  /** Columns that the last look did not find in the publication. */
+  leftOut: LeftOut | null = null;
+  /** See `CapturedTables`. */
+  besides: ReadonlyMap<string, string> = new Map();
+  /** Of the first stream. */
+  onUnloggedRows: StreamOptions["onUnloggedRows"];
+
+  constructor(context: SourceContext) {
+    this.#context = context;
+  }
+
+  /** The log's identity, once the log was created or compared. */
+  get identity(): LogIdentity | undefined {
+    return this.#identity;
+  }
+
+  async create(request: CreateRequest, signal: AbortSignal): Promise<CreatedLog> {
+    const log = await createLog(this.#context, request, signal);
+    this.#identity = log.identity;
+    return log;
+  }
+
+  async resume(identity: LogIdentity, held: HeldPositions, signal: AbortSignal): Promise<LogIdentity> {
+    using _ = await this.#turn.take(signal);
+    const { [MOVED]: moved, ...stored } = identity;
+    // After a reconnect more is known than was stored.
+    const known = { ...stored, ...(this.#identity === undefined ? {} : publicationPart(this.#identity)) };
+    const resumed = await resumeLog(this.#context, known, held, signal);
+    if (this.#identity === undefined) this.#generations = new Generations(moved);
+    this.#identity = moved === undefined ? resumed : { ...resumed, [MOVED]: moved };
+    return this.#identity;
+  }
+
+  async tables(signal: AbortSignal): Promise<CapturedTables> {
+    const selected = await selectTables(this.#context, false, signal);
+    const { captured, refused, catalog, publication } = selected;
+    this.leftOut = leftOutByLists(this.#context.publication, selected);
+    this.besides = shownBesides(selected);
+    const generations = this.#generations.look(captured, catalog, publication);
+    for (const id of this.leaves.look(captured, catalog)) await this.onUnloggedRows?.(id);
+    const unpublished = captured.filter(({ shape }) => this.#identity !== undefined && !generations.has(shape.id));
+    return {
+      tables: captured.filter((candidate) => !unpublished.includes(candidate)).map(({ shape }) => shape),
+      refused: [...refused, ...unpublished.map((candidate) => this.#notPublished(candidate))],
+      generations,
+      columns: this.#columns.look(captured, catalog),
+      idle: selected.idle,
+      partlyLogged: partlyLogged(captured),
+      besides: this.besides,
+    };
+  }
+
+  #notPublished(candidate: Candidate): RefusedTable {
+    const holders = this.#locked.get(candidate.table.oid);
+    return holders === undefined ? notPublished(this.#context, candidate) : lockedNow(candidate, holders);
+  }
+
+  async publish(onChange: (identity: LogIdentity) => Promise<void>, signal: AbortSignal): Promise<void> {
+    using _ = await this.#turn.take(signal);
+    const selected = await selectTables(this.#context, false, signal);
+    const before = this.#identity;
+    // Before the first comparison with the stored identity there is nothing to continue from, and nothing is removed.
+    if (before !== undefined) checkPublicationHistory(this.#context, before, selected);
+    const wanted = selected.captured.map(({ table }) => table);
+    const { locked } = await this.#sync(selected, wanted, signal);
+    this.#locked = new Map(await Promise.all(locked.map((table, i) => this.#heldBy(table, i, signal))));
+    if (before !== undefined) {
+      const left = await this.#takeOut(leaving(selected.publication, wanted), before, onChange, signal);
+      const now = await readPublication(this.#context, signal);
+      const isOurs = selected.publication?.viaRoot === false && now?.viaRoot === true;
+      const known = isOurs ? { ...left, publicationWritten: now.written } : left;
+      // Compared again: a table that another role removed since the first look must not become part of the new state.
+      const isShort = now !== undefined && lacksEntries(known, selected, now);
+      const latest = isShort ? await selectTables(this.#context, false, signal) : { ...selected, publication: now };
+      const checked = checkPublicationHistory(this.#context, known, latest);
+      const { moved } = this.#generations;
+      this.#identity = {
+        ...this.#identity,
+        ...publicationIdentity(checked),
+        ...(hasMoved(left, moved) ? { [MOVED]: moved } : {}),
+      };
+      const isAnother = [MOVED, ...PUBLICATION_PARTS].some((what) => this.#identity?.[what] !== left[what]);
+      if (isAnother) await onChange(this.#identity);
+    }
+  }
+
+  async #heldBy(
+    { oid, schema, table }: CatalogTable,
+    index: number,
+    signal: AbortSignal,
+  ): Promise<readonly [number, LockHolders | null]> {
+    if (index >= ASKED_COUNT_MAX) return [oid, null];
+    return [oid, await lockHolders(this.#context.address, holdersOf(quoteTable(schema, table), "published"), signal)];
+  }
+
+  /**
+   * Removes tables from the publication that are no longer captured, such as one without a key. Invariant: the stored
+   * identity forgets them first. Otherwise a crash in between would leave a table missing that may come back.
+   */
+  async #takeOut(
+    oids: readonly number[],
+    before: LogIdentity,
+    onChange: (identity: LogIdentity) => Promise<void>,
+    signal: AbortSignal,
+  ): Promise<LogIdentity> {
+    if (oids.length === 0) return before;
+    const left = withoutEntries(before, oids);
+    this.#identity = left;
+    await onChange(left);
+    failpoint("publication.leaving");
+    await takeOut(this.#context, oids, signal);
+    failpoint("publication.left");
+    return left;
+  }
+
+  /** If the role may not add tables, those that are already published continue: see `tables`. */
+  async #sync({ publication }: Selected, wanted: readonly CatalogTable[], signal: AbortSignal): Promise<Synced> {
+    try {
+      const possible = publication === undefined ? wanted : publishable(publication, wanted);
+      return await syncPublication(this.#context, publication, possible, signal);
+    } catch (error) {
+      if (reasonOf(error) !== "privilege") throw error;
+      return { added: [], locked: [] };
+    }
+  }
+}
+
+/** The field of the identity that keeps what `Generations` knew in an earlier process. */
+const MOVED = "movedFiles";
+
+/** An empty list is stored only if a list was stored before. */
+function hasMoved(before: LogIdentity, moved: string): boolean {
+  return before[MOVED] !== undefined || moved !== NONE_MOVED;
+}
+
+const NONE_MOVED = "[]";
+
+/** Of so many locked tables it is asked who holds them. */
+const ASKED_COUNT_MAX = 8;
+
+function lockedNow({ table, shape }: Candidate, holders: LockHolders | null): RefusedTable {
+  const unknown = `End that transaction, or wait for it: SELECT pid, mode FROM pg_locks WHERE relation = ${table.oid} AND granted;`;
+  return {
+    id: shape.id,
+    reason: `another session has locked it${holders === null ? "" : ` (${holders.what})`}; it is published as soon as that ends`,
+    fix: holders?.fix ?? unknown,
+    isPassing: true,
+  };
+}
+
+function notPublished({ publication }: SourceContext, { table, shape }: Candidate): RefusedTable {
+  return {
+    id: shape.id,
+    reason: `it is not in the publication ${publication}, and the role may not add it`,
+    fix: `${addStatement(publication, [table])};`,
+    byPrivilege: true,
+  };
+}
+
+/** The statement for each table whose old rows the log shows by their keys. */
+function partlyLogged(captured: readonly Candidate[]): ReadonlyMap<string, string> {
+  const found = captured.filter(({ table }) => table.identity !== "f");
+  const statement = ({ schema, table }: Candidate["table"]): string =>
+    `ALTER TABLE ${quoteTable(schema, table)} REPLICA IDENTITY FULL`;
+  return new Map(found.map(({ table, shape }) => [shape.id, statement(table)]));
+}

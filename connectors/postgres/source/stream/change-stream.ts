@@ -1,0 +1,179 @@
+/** The change stream: a session, and another one in text mode after a type appears that has no binary form. */
+import type { Block } from "../../../../src/core/model/block.ts";
+import type { Position } from "../../../../src/core/model/position.ts";
+import type { ChangeStream, StreamOptions } from "../../../../src/core/contracts/change-log.ts";
+import type { LogIdentity } from "../../../../src/core/contracts/positions.ts";
+import { reasonOf } from "../../../../src/core/errors.ts";
+import { classify, refusedSecondStream, TextModeNeeded } from "../errors.ts";
+import { quoteIdentifier, quoteLiteral } from "../../../../src/postgres/quote.ts";
+import type { SourceContext } from "../wire/context.ts";
+import { TableLookups } from "./table-lookups.ts";
+import { formatLsn } from "../wire/lsn.ts";
+import { renewPrefix } from "../log/watermarks.ts";
+import { ReplicationSession } from "./replication-session.ts";
+import { copySlot, expectNoGap, whenFree } from "../log/slot.ts";
+import { Transcoder } from "./transcoder.ts";
+import { connectReplication, type ReplicationConnection, replicationCommand } from "../wire/replication-connection.ts";
+import { checkStillThere } from "../log/timeline.ts";
+import type { ShownLeaves } from "../catalog/unlogged-changes.ts";
+
+export interface StreamParts {
+  readonly context: SourceContext;
+  /** The identity of the log that was created, or compared with the stored one; absent if there was none (`tail`). */
+  readonly identity?: LogIdentity | undefined;
+  readonly from: Position;
+  readonly options: StreamOptions;
+  /** Ask for binary cells. */
+  readonly binary: boolean;
+  readonly leaves: ShownLeaves;
+}
+
+export class PostgresStream implements ChangeStream {
+  readonly #parts: StreamParts;
+  readonly #closing = new AbortController();
+  #session: ReplicationSession;
+  #binary: boolean;
+  /** The position after the last block that was returned. */
+  #at: Position;
+  #acknowledged = 0n;
+
+  private constructor(parts: StreamParts, session: ReplicationSession) {
+    this.#parts = parts;
+    this.#session = session;
+    this.#binary = parts.binary;
+    this.#at = parts.from;
+  }
+
+  static async open(parts: StreamParts, signal: AbortSignal): Promise<PostgresStream> {
+    const closing = new AbortController();
+    const session = await openSession(parts, parts.from, parts.binary, AbortSignal.any([signal, closing.signal]));
+    return new PostgresStream(parts, session);
+  }
+
+  get binary(): boolean {
+    return this.#binary;
+  }
+
+  get liveArenaCount(): number {
+    return this.#session.liveArenaCount;
+  }
+
+  async next(signal: AbortSignal): Promise<Block> {
+    try {
+      return this.#given(await this.#session.next(signal));
+    } catch (error) {
+      if (!(error instanceof TextModeNeeded)) throw error;
+    }
+    // Everything before the row in question was returned, so the new session begins exactly there.
+    await this.#session[Symbol.asyncDispose]();
+    this.#binary = false;
+    this.#session = await openSession(this.#parts, this.#at, false, AbortSignal.any([signal, this.#closing.signal]));
+    this.#session.acknowledge(this.#acknowledged);
+    return this.#given(await this.#session.next(signal));
+  }
+
+  acknowledge(commit: bigint): void {
+    if (commit > this.#acknowledged) this.#acknowledged = commit;
+    this.#session.acknowledge(commit);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort();
+    await this.#session[Symbol.asyncDispose]();
+  }
+
+  #given(block: Block): Block {
+    this.#at = block.until;
+    return block;
+  }
+}
+
+/** Only texts of a database in UTF8 are sent as UTF-8, others as they are: the server ends a stream at what it can't turn. */
+const RAW_SQL =
+  "select current_setting('server_encoding') as encoding, set_config('client_encoding', 'SQL_ASCII', false) where current_setting('server_encoding') <> 'UTF8'";
+
+async function openSession(
+  parts: StreamParts,
+  from: Position,
+  binary: boolean,
+  signal: AbortSignal,
+): Promise<ReplicationSession> {
+  const { context, options } = parts;
+  if (!options.temporary) await whenFree(context, "stream", signal);
+  await expectNoGap(context, from.commit, signal);
+  const { connection, slot } = options.temporary
+    ? await secondSlot(parts, signal)
+    : { connection: await connectCompared(parts, signal), slot: context.slot };
+  try {
+    const doing = "looking at the database's encoding";
+    const [raw] = await replicationCommand<{ encoding: string }>(connection, doing, RAW_SQL, signal);
+    const isUnchecked = raw !== undefined;
+    // In binary cells texts are not told from other values.
+    const isBinary = binary && !isUnchecked;
+    const session = new ReplicationSession({
+      connection,
+      from,
+      byteCountMax: options.byteCountMax,
+      renewPrefix: renewPrefix(context),
+      isUnchecked,
+      transcoder:
+        raw === undefined || raw.encoding === "SQL_ASCII" ? undefined : new Transcoder(context.database, raw.encoding),
+      command: startCommand(slot, from.commit, context.publication, isBinary),
+      tables: new TableLookups(context, options, parts.leaves, isBinary),
+    });
+    await session.started(signal);
+    return session;
+  } catch (error) {
+    connection.close();
+    throw classify(error, "starting the stream");
+  }
+}
+
+/** Connects to the server whose log was compared with the stored identity, and to no other. */
+async function connectCompared(
+  { context, identity }: StreamParts,
+  signal: AbortSignal,
+): Promise<ReplicationConnection> {
+  const connection = await connectReplication(context.address, signal);
+  try {
+    await checkStillThere(connection, identity, signal);
+    return connection;
+  } catch (error) {
+    connection.close();
+    throw error;
+  }
+}
+
+interface SecondSlot {
+  readonly connection: ReplicationConnection;
+  readonly slot: string;
+}
+
+async function secondSlot(parts: StreamParts, signal: AbortSignal): Promise<SecondSlot> {
+  const connection = await connectSecond(parts, signal);
+  try {
+    return { connection, slot: await copySlot(parts.context, connection, signal) };
+  } catch (error) {
+    throw refusedSecondStream(error);
+  }
+}
+
+/** A refused login or role would also refuse the first stream when it begins again; a lack of slots would not. */
+async function connectSecond(parts: StreamParts, signal: AbortSignal): Promise<ReplicationConnection> {
+  try {
+    return await connectCompared(parts, signal);
+  } catch (error) {
+    const reason = reasonOf(error);
+    throw reason === "slots" || reason === "connections" ? refusedSecondStream(error) : error;
+  }
+}
+
+function startCommand(slot: string, from: bigint, publication: string, binary: boolean): string {
+  const options = [
+    `proto_version '1'`,
+    `publication_names ${quoteLiteral(quoteIdentifier(publication))}`,
+    `messages 'true'`,
+  ];
+  if (binary) options.push(`binary 'true'`);
+  return `START_REPLICATION SLOT ${quoteIdentifier(slot)} LOGICAL ${formatLsn(from)} (${options.join(", ")})`;
+}

@@ -1,0 +1,20 @@
+import type { ChosenKey, TableName } from "../../../../src/core/contracts/connector.ts";
+import type { Logger } from "../../../../src/core/contracts/telemetry.ts";
+import type { PostgresAddress } from "../../../../src/postgres/url.ts";
+import type { TableSelection } from "../../../../src/core/table-selection.ts";
+import type { Database } from "./database.ts";
+
+/** What the parts of one source share. */
+export interface SourceContext {
+  readonly address: PostgresAddress;
+  readonly database: Database;
+  readonly slot: string;
+  readonly publication: string;
+  readonly selection: TableSelection;
+  /** False with `snapshot: none`: rows that the log did not bring are in no sink, and are never read. */
+  readonly readsRows: boolean;
+  /** How many sessions copy one large table at once. */
+  readonly copySessions: number;
+  readonly chosenKey: (table: TableName) => ChosenKey | null;
+  readonly logger: Logger;
+}

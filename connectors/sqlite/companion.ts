@@ -1,0 +1,72 @@
+import type { TableName } from "../../src/core/contracts/connector.ts";
+import type { CompleteTables } from "../../src/core/checkpoint/completeness.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
+import type { SqliteFile } from "./file.ts";
+import type { SqliteLayout } from "./tables/layout.ts";
+import type { Slices } from "./write/slices.ts";
+
+/** Keeps something of its own in a sink's file, in the transactions of the rows. The rows' commit times are not stored then. */
+export interface Companion {
+  /** The columns of a table that are stored besides the key. */
+  columns(table: TableName): ReadonlySet<string>;
+  /** Whoever has the turn has the connection for himself: the sink in each of its methods, and the companion. */
+  turn(signal: AbortSignal): Promise<Disposable>;
+  /** The file is open; `fence`: begins a transaction; `complete`: of which tables it has a complete copy. */
+  opened(file: SqliteFile, fence: () => void, complete: CompleteTables, signal: AbortSignal): Promise<void>;
+  closing(): Promise<void>;
+  /** Tables may change their shapes until `prepared`. */
+  preparing(): void;
+  /** A target is made, or its rows are changed with it, in the transaction that is open. */
+  changing(layout: SqliteLayout): void;
+  /** They have these shapes now. Called for each `preparing`, also if not all tables could be prepared. */
+  prepared(layouts: readonly SqliteLayout[], signal: AbortSignal): Promise<void>;
+  /** Rows will be written, in a transaction that is not open yet. */
+  writing(signal: AbortSignal): Promise<void>;
+  /** Rows were written or removed, in the transaction that is open. `complete`: what the checkpoint says that it stores. */
+  written(slices: Slices, complete?: CompleteTables): Promise<void>;
+  committed(): void;
+}
+
+/** The tables with the columns alone that a companion keeps. Without one they stay as they are. */
+export class KeptColumns {
+  readonly #companion: Companion | undefined;
+  readonly #kept = new WeakMap<TableVersion, TableVersion>();
+  readonly #ordinals = new WeakMap<TableVersion, readonly number[]>();
+
+  constructor(companion: Companion | undefined) {
+    this.#companion = companion;
+  }
+
+  of(table: TableVersion): TableVersion {
+    if (this.#companion === undefined) return table;
+    let kept = this.#kept.get(table);
+    if (kept === undefined) {
+      const wanted = this.#companion.columns(table);
+      const ordinals = table.columns.flatMap(({ name }, i) => (wanted.has(name) || table.key.includes(i) ? [i] : []));
+      const columns = ordinals.map((ordinal) => table.columns[ordinal]!);
+      kept = { ...table, columns, key: table.key.map((ordinal) => ordinals.indexOf(ordinal)) };
+      this.#kept.set(table, kept);
+      this.#ordinals.set(kept, ordinals);
+    }
+    return kept;
+  }
+
+  /** Of the columns of such a table, in the table as it came; undefined: it is that. */
+  ordinals(kept: TableVersion): readonly number[] | undefined {
+    return this.#ordinals.get(kept);
+  }
+
+  /** Whether rows may have values that are kept of `to`, and were not of `from`: a column got a name that is wanted. */
+  takesMore(from: TableVersion, to: TableVersion): boolean {
+    const [before, after] = [this.of(from), this.of(to)].map(identitiesOf);
+    return [...after!.difference(before!)].some((identity) => identitiesOf(from).has(identity));
+  }
+
+  has(table: TableVersion, ordinal: number): boolean {
+    return this.#companion === undefined || this.of(table).columns.includes(table.columns[ordinal]!);
+  }
+}
+
+function identitiesOf({ columns }: TableVersion): ReadonlySet<number> {
+  return new Set(columns.map(({ identity }) => identity));
+}

@@ -1,0 +1,45 @@
+/** Files that the command line names. */
+import { lstatSync } from "node:fs";
+import { type ErrorCode, findMillraceError } from "../core/errors.ts";
+import { writeWhole } from "../core/folder.ts";
+import { readSmallFile } from "../core/small-file.ts";
+import { cliError } from "./errors.ts";
+
+/** `code`: of the error if it can't be read. */
+export function readNamedFile(file: string, byteCountMax: number, code: ErrorCode): string {
+  try {
+    return readSmallFile(file, byteCountMax);
+  } catch (error) {
+    throw cliError(code, `${file} can't be read (${reasonOf(error)})`, { cause: error });
+  }
+}
+
+/** Only its owner may read it: it can hold rows. An earlier file may be the only way back, and stays unless `mayReplace`. */
+export function writeNamedFile(file: string, text: string, mayReplace: boolean): void {
+  try {
+    writeWhole(file, text, 0o600, () => {
+      if (!mayReplace) expectNoFile(file);
+    });
+  } catch (error) {
+    throw findMillraceError(error) ?? notWritten(file, error);
+  }
+}
+
+/** A link that leads nowhere is a file too. */
+export function expectNoFile(file: string): void {
+  let isThere: boolean;
+  try {
+    isThere = lstatSync(file, { throwIfNoEntry: false }) !== undefined;
+  } catch (error) {
+    throw notWritten(file, error);
+  }
+  if (isThere) throw cliError("MR1112", `${file} exists already; nothing was written`);
+}
+
+export function notWritten(file: string, cause: unknown): Error {
+  return cliError("MR1113", `${file} can't be written (${reasonOf(cause)})`, { cause });
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof Error && "code" in error ? String(error.code) : "unknown error";
+}

@@ -1,0 +1,177 @@
+import { createHash } from "node:crypto";
+import { parse, stringify } from "yaml";
+import * as z from "zod";
+import { systemClock, timestamp } from "../../core/clock.ts";
+import type { NotComparable, ReconcileDocument, TableReconciliation } from "../../core/contracts/reconciliation.ts";
+import type { Readable, ReadableTables } from "../../core/contracts/readable.ts";
+import type { Logger } from "../../core/contracts/telemetry.ts";
+import { findMillraceError } from "../../core/errors.ts";
+import { namesOfTable } from "../../core/model/schema.ts";
+import { TableSelection } from "../../core/table-selection.ts";
+import { driftIn } from "../../reconcile/report/verdict.ts";
+import { reportText } from "../../reconcile/report/text.ts";
+import { type Pairs, pairsOf, suggested, type VerifyMap } from "../../reconcile/foreign/pairs.ts";
+import { SourceRows } from "../../reconcile/foreign/source-rows.ts";
+import { type VerifyParts, verifyTable } from "../../reconcile/foreign/verify.ts";
+import { VERSION } from "../../version.ts";
+import type { CommandLine } from "../command-line.ts";
+import { cliError } from "../errors.ts";
+import { EXIT } from "../exit-codes.ts";
+import { readNamedFile } from "../files.ts";
+import { boundSource } from "../init/init.ts";
+import { nameFrom } from "../init/init-file.ts";
+import { sinkByUrl } from "../init/init-urls.ts";
+import { whileOpen } from "../opened.ts";
+import { exitOf } from "./reconcile.ts";
+import type { Session } from "../session.ts";
+import { untilSignal } from "../commands/run.ts";
+
+const MAP = z.strictObject({
+  tables: z.record(
+    z.string(),
+    z.strictObject({
+      target: z.string().optional(),
+      columns: z.record(z.string(), z.string()).default({}),
+      ignore: z.array(z.string()).default([]),
+      deleted: z.string().optional(),
+    }),
+  ),
+});
+const MAP_BYTES_MAX = 4 * 1024 * 1024;
+
+export function addVerify({ program, action }: CommandLine): void {
+  program
+    .command("verify")
+    .description(
+      "compare a database that another tool fills with its source, row by row, while both are live; exit code 3 if they differ",
+    )
+    .requiredOption("--source <url>", "postgres:// or mysql://, of the database that the rows come from")
+    .requiredOption(
+      "--target <url>",
+      "the target that they go to: postgres://, mysql://, clickhouse://, or a DuckDB file",
+    )
+    .option("--tables <globs...>", "schema.table globs of the source; default: all")
+    .option("--map <file>", "which table and column of the target stands for which one of the source, as YAML")
+    .option("--suggest", "print such a map as the names suggest it, and compare nothing")
+    .option("--settle <duration>", "how long the other tool may take to bring a change", "5s")
+    .option("--show-values", "also show the values that differ")
+    .option("--sample <rows>", "how many differing rows to list per table", "20")
+    .action(
+      action("none", async (session, options) => {
+        const urls = [options.text("--source") ?? "", options.text("--target") ?? ""] as const;
+        for (const url of urls) session.secrets.addFromUrl(url);
+        const { map, text } = mapIn(options.text("--map"));
+        const signal = untilSignal();
+        return await whileOpen(sourceAt(session, "--source", urls[0]), async (source) => {
+          return await whileOpen(targetAt(session, "--target", urls[1], signal), async (target) => {
+            const [there, here] = await Promise.all([source.tables(signal), target.tables(signal)]);
+            const globs = options.tableGlobs();
+            const pairs = pairsOf(selected(there, new TableSelection(globs)), here, map);
+            if (options.has("--suggest")) {
+              session.print(suggested(pairs), stringify(suggested(pairs), { lineWidth: 0 }).trimEnd());
+              return EXIT.done;
+            }
+            const parts = {
+              clock: systemClock,
+              source,
+              target,
+              settleMs: options.durationMs("--settle"),
+              sampleMax: options.count("--sample"),
+              showsValues: options.has("--show-values"),
+            };
+            const startedAt = timestamp(systemClock);
+            const found = await verified(pairs, parts, session.log, signal);
+            const drift = found.tables.some((row) => driftIn(row) > 0);
+            const document: ReconcileDocument = {
+              ...found,
+              id: `${startedAt.replaceAll(/[-:.]/g, "")}-${systemClock.unique(2)}`,
+              name: nameFrom(urls[0]),
+              startedAt,
+              finishedAt: timestamp(systemClock),
+              part: null,
+              drift,
+              alarm: drift,
+              suspended: [],
+              besides: Array.from(there.besides ?? [], ([table, what]) => ({ table, what })),
+              whole: globs.length === 0,
+              version: VERSION,
+              config: createHash("sha256").update(text).digest("hex"),
+            };
+            session.print(document, reportText(document));
+            return exitOf(document);
+          });
+        });
+      }),
+    );
+}
+
+/** One table after the other; one that can't be compared is named, and the others go on. */
+async function verified(
+  { pairs, unpaired }: Pairs,
+  parts: VerifyParts,
+  log: Logger,
+  signal: AbortSignal,
+): Promise<Pick<ReconcileDocument, "tables" | "notComparable">> {
+  const tables: TableReconciliation[] = [];
+  const notComparable: NotComparable[] = unpaired.map(({ table, reason }) => ({ sink: "target", table, reason }));
+  for (const pair of pairs) {
+    const [table, sink] = [pair.source.id, pair.target.id];
+    log.info({ table, target: sink }, "comparing");
+    for (const reason of pair.gaps) notComparable.push({ sink, table, reason });
+    try {
+      tables.push(await verifyTable(pair, parts, signal));
+    } catch (error) {
+      signal.throwIfAborted();
+      notComparable.push({ sink, table, reason: reasonOf(error) });
+    }
+  }
+  return { tables, notComparable };
+}
+
+async function sourceAt(session: Session, option: string, url: string): Promise<Readable> {
+  const bound = await boundSource(session, { name: nameFrom(url), url, tables: [] }, option);
+  return new SourceRows(await bound.create(session.log));
+}
+
+/** A database that could be a source is read as one; other targets as their connectors read them. */
+async function targetAt(session: Session, option: string, url: string, signal: AbortSignal): Promise<Readable> {
+  const { connectors } = await import("../../../connectors/registry.ts");
+  for (const kind of connectors.sourceKinds) {
+    const { byUrl } = await connectors.source(kind);
+    if (byUrl?.keys(url) != null) return await sourceAt(session, option, url);
+  }
+  const { kind, connector, keys } = await sinkByUrl(option, url);
+  const parsed = connector.parse(keys);
+  if (parsed.kind === "invalid") throw cliError("MR1110", `${option} is not a URL that a sink of kind ${kind} takes`);
+  const { readable } = parsed.bind({ name: kind, daemon: nameFrom(url), folder: process.cwd() });
+  if (readable === undefined)
+    throw cliError("MR1110", `${option}: targets of kind ${kind} can't be compared by verify`);
+  return await readable(signal);
+}
+
+function selected(tables: ReadableTables, selection: TableSelection): ReadableTables {
+  const isMeant = ({ schema, table }: { readonly schema: string; readonly table: string }): boolean =>
+    selection.matches(schema, table);
+  return {
+    ...tables,
+    tables: tables.tables.filter(isMeant),
+    refused: tables.refused.filter(({ id, isCopy }) => isCopy !== true && isMeant(namesOfTable(id))),
+  };
+}
+
+function mapIn(file: string | null): { readonly map: VerifyMap; readonly text: string } {
+  if (file === null) return { map: { tables: {} }, text: "" };
+  const text = readNamedFile(file, MAP_BYTES_MAX, "MR1110");
+  try {
+    return { map: MAP.parse(parse(text)), text };
+  } catch (error) {
+    const why = error instanceof z.ZodError ? z.prettifyError(error) : "it is no YAML";
+    throw cliError("MR1110", `--map: ${file} can't be used: ${why}`, { cause: error });
+  }
+}
+
+function reasonOf(error: unknown): string {
+  const known = findMillraceError(error);
+  if (known !== undefined) return `${known.code} ${known.message}`;
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,141 @@
+/** How commands use the state beside a daemon, or without one: to read it, to change it, or alone under its lease. */
+import { userInfo } from "node:os";
+import type { Config } from "../config/config.ts";
+import type { Place } from "../config/load.ts";
+import type { AuditFacts } from "../core/audit/audit-store.ts";
+import { audited, type Looks } from "../core/audit/audited.ts";
+import { sinkFacts } from "../core/audit/facts.ts";
+import { systemClock } from "../core/clock.ts";
+import type { Positions } from "../core/contracts/positions.ts";
+import type { StateStore } from "../core/contracts/state-store.ts";
+import { namesOfTable, type TableVersion } from "../core/model/schema.ts";
+import { TableSelection } from "../core/table-selection.ts";
+import { holderName, isGone } from "../daemon/holder.ts";
+import { LEASE_MS, LEASE_RENEWAL_MS, takeLease } from "../daemon/lease.ts";
+import { isDocument } from "../documents/document.ts";
+import { openState } from "../state/open.ts";
+import { whileOpen } from "./opened.ts";
+import { noTableMatches, withNest } from "./options.ts";
+
+type Named = Pick<Config, "state" | "name">;
+
+/** Reads the state, whether a daemon runs or not. Opens it for reading only and closes it again. */
+export async function readState<T>({ state, name }: Named, ask: (state: StateStore) => Promise<T>): Promise<T> {
+  return await whileOpen(openState(state, { name, readOnly: true }), ask);
+}
+
+/** Writes to the state what the next daemon reads. The state is created if there is none. */
+export async function writeState<T>({ state, name }: Named, work: (state: StateStore) => Promise<T>): Promise<T> {
+  return await whileOpen(openState(state, { name }), work);
+}
+
+export interface AloneOptions<T> {
+  /** Creates the state if it does not exist. */
+  readonly create?: boolean;
+  /** Whether to remove the state after this result. */
+  readonly removes?: (result: T) => boolean;
+}
+
+/** Works on the state under its lease. Refused while a daemon holds the lease; no daemon can start meanwhile. */
+export async function alone<T>(
+  config: Named,
+  work: (state: StateStore) => Promise<T>,
+  { create = false, removes = () => false }: AloneOptions<T> = {},
+): Promise<T> {
+  // Opening fails if the state does not exist, and does not create it.
+  if (!create) await readState(config, async () => undefined);
+  return await writeState(config, async (state) => {
+    const { lease, isInherited } = await takeLease({ state, clock: systemClock, holder: holderName(), isGone });
+    const { number } = lease;
+    // A renewal that fails or comes too late makes the next write fail: each write checks the lease.
+    const renewal = setInterval(() => {
+      state.lease.renew(number, LEASE_MS).catch(() => false);
+    }, LEASE_RENEWAL_MS);
+    let isRemoved = false;
+    try {
+      const result = await work(state);
+      isRemoved = removes(result);
+      if (isRemoved) await state.remove();
+      return result;
+    } finally {
+      clearInterval(renewal);
+      // The next daemon still learns that the last one died.
+      if (!isRemoved) await (isInherited ? state.lease.renew(number, 0) : state.lease.release(number));
+    }
+  });
+}
+
+/** Keeps what a command does without a daemon in the audit log, with the sinks before and after. */
+export async function auditedHere<T>(
+  state: StateStore,
+  action: string,
+  subject: AuditFacts,
+  work: () => Promise<T>,
+  resultOf?: Looks<T>["resultOf"],
+): Promise<T> {
+  const order = { who: userName(), via: "command line", action, subject };
+  const looks = { look: () => sinkFacts(state), ...(resultOf === undefined ? {} : { resultOf }) };
+  return await audited(state.audit, order, work, looks);
+}
+
+/** The user of this process. A user id without a name is shown as its number. */
+export function userName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    // Many containers have no entry for the user.
+    return `uid ${process.getuid?.() ?? "unknown"}`;
+  }
+}
+
+/** The captured tables that the globs of `--tables` fit: one at least. */
+export async function chosenTables(place: Named, globs: readonly string[]): Promise<readonly TableVersion[]> {
+  const selection = new TableSelection(globs);
+  const known = await readState(place, ({ schemas }) => schemas.list());
+  const chosen = known.filter(({ schema, table }) => selection.matches(schema, table));
+  if (chosen.length === 0) throw noTableMatches(globs);
+  return chosen;
+}
+
+/** Tables of the database with the sinks that may take them, and documents with theirs. */
+export function byKind(
+  place: Pick<Place, "sinks" | "nestSink">,
+  names: readonly string[],
+  tableIds: readonly string[],
+): readonly {
+  readonly sinks: readonly string[];
+  readonly tableIds: readonly string[];
+  readonly takers: readonly string[];
+}[] {
+  return [false, true].flatMap((ofDocuments) => {
+    const all = withNest(place).sinks.filter(({ isOfDocuments }) => isOfDocuments === ofDocuments);
+    const takers = all.map(({ name }) => name);
+    const sinks = takers.filter((name) => names.includes(name));
+    const ids = tableIds.filter((id) => isDocument(namesOfTable(id)) === ofDocuments);
+    return ids.length === 0 ? [] : [{ sinks, tableIds: ids, takers }];
+  });
+}
+
+/** As the source spelled them last. */
+export async function storedPositions({ source }: Pick<Place, "source">, state: StateStore): Promise<Positions> {
+  const { connectors } = await import("../../connectors/registry.ts");
+  const positions = await (await connectors.source(source.kind)).positions();
+  const record = await state.source.get();
+  if (record?.identity != null) positions.recall?.(record.identity);
+  return positions;
+}
+
+/** Who holds the lease, on any host. Null if nobody does or the state can't be read. */
+export async function holderOf(config: Named): Promise<string | null> {
+  try {
+    return await readState(config, liveHolder);
+  } catch {
+    // Commands that need the state report this error themselves.
+    return null;
+  }
+}
+
+export async function liveHolder({ lease }: Pick<StateStore, "lease">): Promise<string | null> {
+  const held = await lease.current();
+  return held === null || isGone(held.holder) ? null : held.holder;
+}

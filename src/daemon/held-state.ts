@@ -1,0 +1,87 @@
+/** The state of one run: opened, waited for, under a lease that is renewed elsewhere (`keepLease`), and closed at the end. */
+import type { Clock } from "../core/clock.ts";
+import { timestamp } from "../core/clock.ts";
+import { findMillraceError } from "../core/errors.ts";
+import { type StateStore, type StoredError, storedErrorOf } from "../core/contracts/state-store.ts";
+import type { Logger } from "../core/contracts/telemetry.ts";
+import { patient } from "../state/patient.ts";
+import { redacting } from "../state/redacting.ts";
+import { holderName, isGone } from "./holder.ts";
+import { awaitLease, releaseLease, takeLease, throughMoves } from "./lease.ts";
+
+export interface HoldingParts {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Removes secrets from the texts of a JSON document. */
+  readonly redact: (json: string) => string;
+  readonly open: () => Promise<StateStore>;
+  /** Tests inject faults there. */
+  readonly wrap?: ((state: StateStore) => StateStore) | undefined;
+  /** Waits while another process holds the lease. Default: that is an error. */
+  readonly awaitsLease?: boolean;
+  /** The run has ended, or failed with this error (null: an abort, or none of ours). The store still takes writes. */
+  readonly told?: (stored: StateStore, how: "ended" | "failed", error: StoredError | null) => Promise<void>;
+}
+
+export interface HeldState {
+  readonly state: StateStore;
+  readonly lease: number;
+  /** See Acquired. */
+  readonly isInherited: boolean;
+  /** Why calls of the state wait. */
+  readonly stateError: () => StoredError | null;
+}
+
+/** Runs with the state, and again where the source has become another log. Throws an abort too. */
+export async function holdingState<T>(
+  parts: HoldingParts,
+  run: (held: HeldState) => Promise<T>,
+  signal: AbortSignal,
+): Promise<T> {
+  const { clock, logger, redact, open, wrap, awaitsLease = false, told = async () => {} } = parts;
+  const opened = await open();
+  const waiting = patient({ store: wrap?.(opened) ?? opened, clock, logger }, signal);
+  const state = redacting(waiting.store, redact);
+  try {
+    using holder = enter();
+    const leased = { state, clock, holder: holder.name, isGone: (other: string) => !here.has(other) && isGone(other) };
+    const { lease, isInherited } = await (awaitsLease ? awaitLease(leased, logger, signal) : takeLease(leased));
+    try {
+      await state.ending.set(null);
+      const held = { state, lease: lease.number, isInherited, stateError: waiting.error };
+      const result = await throughMoves({ clock, logger }, () => run(held), signal);
+      await told(opened, "ended", null);
+      return result;
+    } catch (error) {
+      const ended = signal.aborted ? null : endingOf(error, clock);
+      // A state that can't be written is no reason to wait: the log has the error too.
+      if (ended !== null)
+        await redacting(opened, redact)
+          .ending.set(ended)
+          .catch(() => undefined);
+      await told(opened, "failed", ended);
+      throw error;
+    } finally {
+      await releaseLease(state, lease.number, logger);
+    }
+  } finally {
+    await state.close();
+  }
+}
+
+/** The holders of this process, which may run several: each is there although its process id is ours. */
+const here = new Set<string>();
+
+function enter(): Disposable & { readonly name: string } {
+  const own = holderName();
+  let name = own;
+  for (let i = 2; here.has(name); i++) name = `${own}, ${i}`;
+  here.add(name);
+  return { name, [Symbol.dispose]: () => void here.delete(name) };
+}
+
+/** For `status` and the webhook; null: no error of ours. */
+function endingOf(error: unknown, clock: Clock): StoredError | null {
+  const known = findMillraceError(error);
+  return known === undefined ? null : storedErrorOf(known, timestamp(clock));
+}

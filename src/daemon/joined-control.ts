@@ -1,0 +1,326 @@
+import type { Config } from "../config/config.ts";
+import type {
+  DocumentStatus,
+  PipelineStatus,
+  SinkStatus,
+  SnapshotStatus,
+  TablesStatus,
+} from "../core/contracts/status.ts";
+import { type Clock, deadline } from "../core/clock.ts";
+import type { StoredError } from "../core/contracts/state-store.ts";
+import type { Control, SnapshotRequest, WaitResult } from "../runtime/control/control.ts";
+import type { FreshAnswer, FreshRequest } from "../core/contracts/freshness.ts";
+import type { LetterChoice, Replayed } from "../runtime/control/replay.ts";
+import { namesOfTable, tableId } from "../core/model/schema.ts";
+import { documentTable, isDocument, NEST_SINK } from "../documents/document.ts";
+import type { NestFacts, OpenNest } from "./documents.ts";
+
+/** What the daemon's other parts see of its pipelines, and do to them. */
+export type Controls = Omit<Control, "estimates" | "hasLetter"> & {
+  readonly estimates: Pick<Control["estimates"], "counts">;
+};
+
+/** Sinks have a document a little before their positions are stored, and the nest forgets that it waits. */
+const STORED_WITHIN_MS = 5_000;
+/** How often it is seen whether documents still wait for a table. */
+const HELD_LOOK_MS = 100;
+
+interface JoinedParts {
+  readonly clock: Clock;
+  readonly tables: Control;
+  readonly documents: Control;
+  readonly config: Pick<Config, "documents" | "sinks">;
+  readonly nest: Pick<OpenNest, "held" | "listed">;
+  readonly facts: () => NestFacts;
+}
+
+/** The two pipelines of a daemon with documents as one. A sink is of one of them, and so is a table. */
+export class JoinedControl implements Controls {
+  readonly #clock: Clock;
+  readonly #tables: Control;
+  readonly #documents: Control;
+  readonly #config: Pick<Config, "documents" | "sinks">;
+  readonly #nest: Pick<OpenNest, "held" | "listed">;
+  readonly #facts: () => NestFacts;
+
+  constructor({ clock, tables, documents, config, nest, facts }: JoinedParts) {
+    this.#clock = clock;
+    this.#tables = tables;
+    this.#documents = documents;
+    this.#config = config;
+    this.#nest = nest;
+    this.#facts = facts;
+  }
+
+  async run(signal: AbortSignal): Promise<never> {
+    return await Promise.race([this.#tables.run(signal), this.#documents.run(signal)]);
+  }
+
+  async status(): Promise<PipelineStatus> {
+    const [tables, documents] = await Promise.all([this.#tables.status(), this.#documents.status()]);
+    const facts = this.#facts();
+    const joined = joinedStatus(tables, documents, facts.failure);
+    return {
+      ...joined,
+      tables: { ...joined.tables, pending: [...joined.tables.pending, ...this.#held(null)] },
+      documents: this.#config.documents.map(({ name }) => this.#document(name, joined, facts)),
+    };
+  }
+
+  /** `sink`: of its documents alone. */
+  #held(sink: string | null): TablesStatus["pending"] {
+    const own = this.#config.sinks.find(({ name }) => name === sink)?.documents;
+    const held = this.#nest.held.filter(({ name }) => own == null || own.includes(name));
+    return held.map(({ name, tableIds }) => {
+      const { schema, table } = documentTable(name);
+      return {
+        table: tableId(schema, table),
+        why: `${tableIds.join(", ")} ${tableIds.length === 1 ? "is" : "are"} not whole in the nest`,
+      };
+    });
+  }
+
+  #document(name: string, { sinks }: PipelineStatus, { isFilled, waiting }: NestFacts): DocumentStatus {
+    const { schema, table } = documentTable(name);
+    const own = this.#config.sinks
+      .filter(({ documents }) => documents?.includes(name) === true)
+      .map((sink) => sink.name);
+    const lags = sinks.flatMap((sink) => (own.includes(sink.name) ? [sink.lagSeconds] : []));
+    const known = lags.filter((lag) => lag !== null);
+    const { count = 0, isMore = false, sinceMs = null } = waiting.get(name) ?? {};
+    const waitedMs = sinceMs === null ? 0 : this.#clock.now() - sinceMs;
+    if (waitedMs > STORED_WITHIN_MS) known.push(waitedMs / 1_000);
+    return {
+      name,
+      table: tableId(schema, table),
+      sinks: own,
+      isFilled,
+      lagSeconds: lags.includes(null) ? null : Math.max(0, ...known),
+      waiting: count,
+      isMore,
+      waitingSince: sinceMs === null ? null : new Date(sinceMs).toISOString(),
+    };
+  }
+
+  async lagOf(sink: string): Promise<string> {
+    return await this.#of(sink).lagOf(sink);
+  }
+
+  get estimates(): Controls["estimates"] {
+    return { counts: new Map([...this.#tables.estimates.counts, ...this.#documents.estimates.counts]) };
+  }
+
+  get schemas(): Control["schemas"] {
+    return [...this.#tables.schemas, ...this.#documents.schemas];
+  }
+
+  get taken(): Control["taken"] {
+    return [...this.#tables.taken, ...this.#documents.taken];
+  }
+
+  async memory(): Promise<ReadonlyMap<string, number>> {
+    return new Map([...(await this.#tables.memory()), ...(await this.#documents.memory())]);
+  }
+
+  async copy(sink: string, signal: AbortSignal): Promise<string> {
+    return await this.#of(sink).copy(sink, signal);
+  }
+
+  async pause(sink: string | null, tables: readonly string[] = []): Promise<void> {
+    for (const [control, own] of this.#chosen(sink, tables)) await control.pause(sink, own);
+  }
+
+  async resume(sink: string | null, tables: readonly string[] = []): Promise<void> {
+    for (const [control, own] of this.#chosen(sink, tables)) await control.resume(sink, own);
+  }
+
+  /** Without sinks or tables: the tables of the database, for its sinks; documents are made of them, and follow. */
+  async startSnapshot({ sinks, tables, where }: SnapshotRequest): Promise<readonly string[]> {
+    const read: string[] = [];
+    for (const control of [this.#tables, this.#documents]) {
+      const ownSinks = sinks.filter((sink) => this.#of(sink) === control);
+      const ownTables = tables.filter((id) => this.#ofTable(id) === control);
+      const isMeant =
+        sinks.length + tables.length === 0
+          ? control === this.#tables
+          : (sinks.length === 0 || ownSinks.length > 0) && (tables.length === 0 || ownTables.length > 0);
+      if (isMeant) read.push(...(await control.startSnapshot({ sinks: ownSinks, tables: ownTables, where })));
+    }
+    // Neither has both: one of them says what is wrong.
+    if (read.length === 0 && sinks.length > 0) return await this.#of(sinks[0]!).startSnapshot({ sinks, tables, where });
+    return read;
+  }
+
+  async snapshots(): Promise<readonly SnapshotStatus[]> {
+    return [...(await this.#tables.snapshots()), ...(await this.#documents.snapshots())];
+  }
+
+  /** The state numbers the snapshots of both. */
+  async cancelSnapshot(id: number): Promise<boolean> {
+    return await this.#tables.cancelSnapshot(id);
+  }
+
+  async replayLetters(choice: LetterChoice, timeoutMs: number, signal: AbortSignal): Promise<Replayed> {
+    const all = await this.#ofLetters(choice, (control, own) => control.replayLetters(own, timeoutMs, signal));
+    const sum = (of: (one: Replayed) => number): number => all.reduce((total, one) => total + of(one), 0);
+    return {
+      replayed: sum(({ replayed }) => replayed),
+      superseded: sum(({ superseded }) => superseded),
+      failed: sum(({ failed }) => failed),
+      waiting: all.flatMap(({ waiting }) => waiting),
+    };
+  }
+
+  async discardLetters(choice: LetterChoice): Promise<number> {
+    const counts = await this.#ofLetters(choice, (control, own) => control.discardLetters(own));
+    return counts.reduce((total, one) => total + one, 0);
+  }
+
+  /** Documents follow what the nest has. */
+  async wait(timeoutMs: number, signal: AbortSignal): Promise<WaitResult> {
+    const untilMs = this.#clock.elapsed() + timeoutMs;
+    const reached = await this.#tables.wait(timeoutMs, signal);
+    if (!reached.reached) return reached;
+    const missing = await this.#unlisted(null, untilMs, signal);
+    if (missing.length > 0) return { reached: false, missing };
+    return await this.#documents.wait(Math.max(1, untilMs - this.#clock.elapsed()), signal);
+  }
+
+  /** A document's sink has what the nest had when that had everything before the token. */
+  async fresh(request: FreshRequest, timeoutMs: number, signal: AbortSignal): Promise<FreshAnswer> {
+    const untilMs = this.#clock.elapsed() + timeoutMs;
+    const { sink, tables } = request;
+    const isOfDocuments = sink !== null && this.#of(sink) === this.#documents;
+    const isOfTables = sink !== null && !isOfDocuments;
+    if (isOfTables) return await this.#tables.fresh(request, timeoutMs, signal);
+    const ofTables = tables.filter((id) => this.#ofTable(id) === this.#tables);
+    const below = { ...request, sink: isOfDocuments ? NEST_SINK : null, tables: ofTables };
+    const held = await this.#tables.fresh(below, timeoutMs, signal);
+    if (!held.reached) return held;
+    const missing = await this.#unlisted(sink, untilMs, signal);
+    if (missing.length > 0) return { ...held, reached: false, missing };
+    const above = { at: null, sink, tables: tables.filter((id) => this.#ofTable(id) === this.#documents) };
+    const leftMs = Math.max(1, untilMs - this.#clock.elapsed());
+    const shown = await this.#documents.fresh(above, leftMs, signal);
+    return { ...shown, position: shown.reached ? held.position : null };
+  }
+
+  /** Waits until the nest has listed what it has; returns which documents wait for a table until then. */
+  async #unlisted(sink: string | null, untilMs: number, signal: AbortSignal): Promise<readonly string[]> {
+    for (;;) {
+      using limit = deadline(this.#clock, Math.max(1, untilMs - this.#clock.elapsed()), signal);
+      try {
+        await this.#nest.listed(limit.signal);
+        if (this.#held(sink).length === 0) return [];
+        await this.#clock.sleep(HELD_LOOK_MS, limit.signal);
+      } catch (error) {
+        if (signal.aborted || !limit.signal.aborted) throw error;
+        const held = this.#held(sink).map(({ table, why }) => `table ${table} waits: ${why}`);
+        return held.length > 0 ? held : ["changed documents are still being listed"];
+      }
+    }
+  }
+
+  async untilCaughtUp(signal: AbortSignal): Promise<readonly string[]> {
+    const missing = await this.#tables.untilCaughtUp(signal);
+    const { failure } = this.#facts();
+    if (missing.length > 0) return missing;
+    if (failure === null) {
+      await this.#nest.listed(signal);
+      return [
+        ...this.#held(null).map(({ table, why }) => `table ${table} waits: ${why}`),
+        ...(await this.#documents.untilCaughtUp(signal)),
+      ];
+    }
+    return [`documents are not followed: ${failure.message}`];
+  }
+
+  #of(sink: string): Control {
+    return this.#documents.taken.some((one) => one.sink === sink) ? this.#documents : this.#tables;
+  }
+
+  #ofTable(id: string): Control {
+    return isDocument(namesOfTable(id)) ? this.#documents : this.#tables;
+  }
+
+  /** Each with the tables that are meant there. */
+  #chosen(sink: string | null, tables: readonly string[]): readonly (readonly [Control, readonly string[]])[] {
+    if (sink !== null) return [[this.#of(sink), tables]];
+    return [this.#tables, this.#documents].flatMap((control) => {
+      const own = tables.filter((id) => this.#ofTable(id) === control);
+      return tables.length === 0 || own.length > 0 ? [[control, own] as const] : [];
+    });
+  }
+
+  /** Letters by number are of any sink: each control knows its own. */
+  async #ofLetters<T>(
+    choice: LetterChoice,
+    work: (control: Control, own: LetterChoice) => Promise<T>,
+  ): Promise<readonly T[]> {
+    if (choice.sink !== null) return [await work(this.#of(choice.sink), choice)];
+    if (choice.ids === null) return [await work(this.#tables, choice), await work(this.#documents, choice)];
+    const own = await Promise.all(choice.ids.map((id) => this.#documents.hasLetter(id)));
+    const ids = (isOfDocuments: boolean): readonly number[] => choice.ids!.filter((_, i) => own[i] === isOfDocuments);
+    const parts = [
+      [this.#tables, ids(false)],
+      [this.#documents, ids(true)],
+    ] as const;
+    return await Promise.all(
+      parts.flatMap(([control, some]) => (some.length === 0 ? [] : [work(control, { ...choice, ids: some })])),
+    );
+  }
+}
+
+function joinedStatus(tables: PipelineStatus, documents: PipelineStatus, failure: StoredError | null): PipelineStatus {
+  const nest = tables.sinks.find(({ kind }) => kind === "nest");
+  return {
+    ...tables,
+    // Failed sinks of documents are no reason to call the daemon stopped.
+    phase: tables.phase === "streaming" && failure === null ? documents.phase : tables.phase,
+    source: {
+      ...tables.source,
+      copy: tables.source.copy ?? documents.source.copy,
+      slowFunctions: [...tables.source.slowFunctions, ...documents.source.slowFunctions],
+    },
+    sinks: [
+      ...tables.sinks,
+      ...documents.sinks.map((sink) => failedSink(behindNest(sink, nest, documents.source), failure)),
+    ],
+    tables: joinedTables(tables.tables, documents.tables),
+    unfinishedSnapshots: tables.unfinishedSnapshots + documents.unfinishedSnapshots,
+    snapshots: [...tables.snapshots, ...documents.snapshots],
+  };
+}
+
+/** A sink of documents is behind by what the nest lacks too, and a failure of the nest is one of all of them. */
+function behindNest(
+  sink: SinkStatus,
+  nest: SinkStatus | undefined,
+  { error, needsPerson }: PipelineStatus["source"],
+): SinkStatus {
+  const sum = (a: number | null, b: number | null | undefined): number | null =>
+    a === null || b == null ? null : a + b;
+  return {
+    ...sink,
+    lagSeconds: sum(sink.lagSeconds, nest?.lagSeconds),
+    // The list of changed documents has no bytes of log.
+    lagBytes: nest?.lagBytes ?? null,
+    ...(sink.error === null && error !== null ? { error, needsPerson } : {}),
+  };
+}
+
+function failedSink(sink: SinkStatus, error: StoredError | null): SinkStatus {
+  return error === null ? sink : { ...sink, state: "failed", activity: "stopped", error, needsPerson: true };
+}
+
+function joinedTables(a: TablesStatus, b: TablesStatus): TablesStatus {
+  return {
+    captured: a.captured + b.captured,
+    refused: [...a.refused, ...b.refused],
+    unreadable: [...a.unreadable, ...b.unreadable],
+    suspended: [...a.suspended, ...b.suspended],
+    pending: [...a.pending, ...b.pending],
+    stubborn: [...a.stubborn, ...b.stubborn],
+    areKnown: a.areKnown && b.areKnown,
+  };
+}

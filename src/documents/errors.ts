@@ -1,0 +1,33 @@
+import { type ErrorCode, type ErrorPages, MillraceError } from "../core/errors.ts";
+
+export const pages = {
+  MR1040: {
+    title: "A document that does not fit its tables",
+    remedy:
+      "Correct the name at the place that the message tells. Where no foreign key joins two tables, or more than one does, say which columns do: `on: { column: column of the table above }`. A function's path is relative to the configuration's file. `millrace explain MR1021` says how tables are named.",
+    cause:
+      "`documents` names a table that is not captured or a column that its table does not have, joins tables that nothing joins, gives two fields one name, or has a `transform` that can't be used: its file can't be loaded, or lacks that export, or that is no plain function.",
+  },
+} as const satisfies ErrorPages;
+
+/** One thing that is wrong, and where. */
+export interface DocumentProblem {
+  readonly document: string;
+  readonly place: string;
+  readonly message: string;
+  /** A function can't be used: without it, no document goes out. */
+  readonly isOfFunction?: true;
+}
+
+/** All problems as one error. */
+export function documentsError(problems: readonly [DocumentProblem, ...DocumentProblem[]]): MillraceError {
+  const code: ErrorCode = "MR1040";
+  const message = problems.map((one) => `${one.place}: ${one.message}`).join("\n");
+  return new MillraceError({ code, kind: "fatal", message, hint: pages.MR1040.remedy });
+}
+
+/** Not an error: the documents are other ones now. */
+export function columnsChanged(): MillraceError {
+  const code: ErrorCode = "MR1040";
+  return new MillraceError({ code, kind: "fatal", message: "tables of documents have other columns now" });
+}

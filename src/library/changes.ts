@@ -1,0 +1,281 @@
+/** Entries of a batch as the changes that programs get: the envelope of docs/envelope.md as an object. */
+import { CommitWalk } from "../../connectors/kit/ordered-changes.ts";
+import { type Batch, DELETE, type Sweep, type TableWrites, type Truncate } from "../core/model/batch.ts";
+import {
+  BEFORE_FULL,
+  BEFORE_NONE,
+  NO_TUPLE,
+  OP_TRUNCATE,
+  OP_LETTERS,
+  type TransactionOrigin,
+} from "../core/model/block.ts";
+import { ByteWriter } from "../core/bytes.ts";
+import type { EnvelopeContext } from "../core/model/envelope.ts";
+import { changeOp, isRead } from "../core/targets/history.ts";
+import type { Column, TableVersion } from "../core/model/schema.ts";
+import { CELL_FAILED, CELL_UNCHANGED, CellMap } from "../core/model/tuple.ts";
+import { writeUnixTimeJson } from "../core/values/calendar.ts";
+import { commitOf, epochOf } from "../core/model/version.ts";
+import type {
+  Change,
+  ChangeSource,
+  Row,
+  RowChange,
+  SchemaChange,
+  SchemaName,
+  TableRead,
+  TableTruncated,
+  Value,
+} from "./api.ts";
+import { valueOf } from "./values.ts";
+
+/** What is the same for all changes of a transaction. */
+export interface TransactionFacts {
+  /** Of the transaction; of rows that were read, what they were read at. */
+  readonly version: bigint;
+  readonly commit: bigint;
+  readonly commitTime: string;
+  readonly isRead: boolean;
+}
+
+interface InLog {
+  readonly commitTimeUs: bigint;
+  readonly xid: number;
+  readonly origin: TransactionOrigin | undefined;
+}
+
+type Fixed = Omit<ChangeSource, "schema" | "table" | "snapshot" | "index">;
+
+interface Known extends TransactionFacts {
+  /** The id up to the change's index. */
+  readonly idStart: string;
+  readonly versionText: string;
+  readonly source: Fixed;
+}
+
+const cells = new CellMap();
+const scratch = new ByteWriter(64);
+const NONE: readonly [] = [];
+
+export class Changes {
+  readonly #context: EnvelopeContext;
+  readonly #schemas = new WeakMap<TableVersion, SchemaName>();
+  #last: Known | null = null;
+  #bytes: Uint8Array | null = null;
+  #buffer: Buffer = Buffer.alloc(0);
+
+  constructor(context: EnvelopeContext) {
+    this.#context = context;
+  }
+
+  factsOf(writes: TableWrites, entry: number): TransactionFacts {
+    return this.#known(writes, entry);
+  }
+
+  row(writes: TableWrites, entry: number): RowChange {
+    const { table } = writes;
+    const block = writes.blocks[writes.block[entry]!]!;
+    const row = writes.row[entry]!;
+    const known = this.#known(writes, entry);
+    if (block.bytes !== this.#bytes) {
+      const { buffer, byteOffset, byteLength } = (this.#bytes = block.bytes);
+      this.#buffer = Buffer.from(buffer, byteOffset, byteLength);
+    }
+    const index = block.index[row]!;
+    const isGone = writes.action[entry] === DELETE;
+    const [before, after] = [block.before[row]!, isGone ? NO_TUPLE : block.after[row]!];
+    const beforeKind = before === NO_TUPLE ? BEFORE_NONE : block.beforeKind[row]!;
+    let old: Row | null = null;
+    let key: Row = {};
+    if (beforeKind !== BEFORE_NONE || after === NO_TUPLE) {
+      cells.read(block.bytes, before);
+      if (after === NO_TUPLE) key = this.#keyOf(table);
+      if (beforeKind === BEFORE_FULL) old = this.#rowOf(table.columns);
+      else if (beforeKind !== BEFORE_NONE) old = after === NO_TUPLE ? { ...key } : this.#keyOf(table);
+    }
+    let whole: Row | null = null;
+    let unchanged: readonly string[] = NONE;
+    if (after !== NO_TUPLE) {
+      cells.read(block.bytes, after);
+      key = this.#keyOf(table);
+      whole = this.#rowOf(table.columns);
+      if (writes.patchCount > 0) unchanged = unchangedOf(table);
+    }
+    return {
+      id: `${known.idStart}${index}`,
+      // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- no entry of a batch is a truncate
+      op: changeOp(writes, entry) as RowChange["op"],
+      key,
+      before: old,
+      after: whole,
+      unchanged,
+      version: known.versionText,
+      schema: this.#schemaOf(table),
+      source: this.#sourceOf(known, table, known.isRead, index),
+      producer: this.#context.producer,
+    };
+  }
+
+  truncated({ table, version, record }: Truncate): TableTruncated {
+    const log = record ?? { index: 0, commitTimeUs: 0n, xid: 0, origin: undefined };
+    const known = this.#knownOf({ version, commit: commitOf(version), epoch: epochOf(version), isRead: false, log });
+    return {
+      id: `${known.idStart}${log.index}`,
+      op: OP_LETTERS[OP_TRUNCATE],
+      key: null,
+      before: null,
+      after: null,
+      unchanged: NONE,
+      version: known.versionText,
+      schema: this.#schemaOf(table),
+      source: this.#sourceOf(known, table, false, log.index),
+      producer: this.#context.producer,
+    };
+  }
+
+  /** When that was committed, as changes have it. */
+  timeOf(commitTimeUs: bigint): string {
+    scratch.reset();
+    writeUnixTimeJson(scratch, commitTimeUs);
+    return scratch.view().toString("latin1");
+  }
+
+  read({ table, below }: Sweep): TableRead {
+    return { op: "s", below: String(below), schema: this.#schemaOf(table), source: this.#placeOf(table) };
+  }
+
+  shape(table: TableVersion): SchemaChange {
+    return {
+      op: "schema",
+      schema: this.#schemaOf(table),
+      source: this.#placeOf(table),
+      columns: table.columns.map(({ name, type, native, nullable }) => ({ name, type: type.kind, native, nullable })),
+      keyColumns: table.key.map((c) => table.columns[c]!.name),
+    };
+  }
+
+  #keyOf({ key, columns }: TableVersion): Row {
+    const found: Record<string, Value> = {};
+    for (const c of key) this.#take(found, columns[c]!, c);
+    return found;
+  }
+
+  #rowOf(columns: readonly Column[]): Row {
+    const found: Record<string, Value> = {};
+    for (let c = 0; c < columns.length; c++) this.#take(found, columns[c]!, c);
+    return found;
+  }
+
+  /** Of the tuple that `cells` maps. */
+  #take(to: Record<string, Value>, { name, type }: Column, c: number): void {
+    const kind = cells.kind[c]!;
+    if (kind === CELL_UNCHANGED || kind === CELL_FAILED) return;
+    const value = valueOf(type, kind, this.#buffer, cells.start[c]!, cells.length[c]!);
+    if (name === "__proto__")
+      Object.defineProperty(to, name, { value, enumerable: true, configurable: true, writable: true });
+    else to[name] = value;
+  }
+
+  /** Changes of a transaction follow each other, so only the last one is kept. */
+  #known(writes: TableWrites, entry: number): Known {
+    const block = writes.blocks[writes.block[entry]!]!;
+    const row = writes.row[entry]!;
+    const { transactions } = block;
+    const tx = block.tx[row]!;
+    const version = transactions.version[tx]!;
+    const commit = transactions.commit[tx]!;
+    const wasRead = isRead(block, row);
+    const last = this.#last;
+    if (last !== null && last.version === version && last.commit === commit && last.isRead === wasRead && !wasRead)
+      return last;
+    const log = {
+      commitTimeUs: transactions.commitTimeUs[tx]!,
+      xid: transactions.xid[tx]!,
+      origin: transactions.origins[tx],
+    };
+    return this.#knownOf({ version, commit, epoch: block.until.epoch, isRead: wasRead, log });
+  }
+
+  #knownOf({
+    version,
+    commit,
+    epoch,
+    isRead: wasRead,
+    log,
+  }: Omit<TransactionFacts, "commitTime"> & { readonly epoch: number; readonly log: InLog }): Known {
+    const { name, sourceKind, database, formatPosition, positionFields } = this.#context;
+    const place = formatPosition(commit).replaceAll("/", "-");
+    const commitTime = this.timeOf(log.commitTimeUs);
+    const source: Fixed = {
+      name,
+      kind: sourceKind,
+      database,
+      ...(positionFields?.(commit) ?? { commitLsn: formatPosition(commit) }),
+      ...(log.xid === 0 ? {} : { txid: String(log.xid) }),
+      ...(log.origin?.gtid == null ? {} : { gtid: log.origin.gtid }),
+      ...(log.origin === undefined ? {} : { serverId: log.origin.serverId }),
+      commitTime,
+    };
+    const idStart = `${name}/${epoch}/${place}/`;
+    return (this.#last = {
+      version,
+      commit,
+      isRead: wasRead,
+      commitTime,
+      idStart,
+      versionText: String(version),
+      source,
+    });
+  }
+
+  #sourceOf({ source }: Known, { schema, table }: TableVersion, snapshot: boolean, index: number): ChangeSource {
+    return { ...source, schema, table, snapshot, index };
+  }
+
+  #placeOf({ schema, table }: TableVersion): TableRead["source"] {
+    const { name, sourceKind: kind, database } = this.#context;
+    return { name, kind, database, schema, table };
+  }
+
+  #schemaOf(table: TableVersion): SchemaName {
+    const known = this.#schemas.get(table);
+    if (known !== undefined) return known;
+    const { id: subject, version, fingerprint } = table;
+    const made = { subject, version, fingerprint };
+    this.#schemas.set(table, made);
+    return made;
+  }
+}
+
+/** Of the tuple that `cells` maps. */
+function unchangedOf({ columns }: TableVersion): readonly string[] {
+  const found: string[] = [];
+  for (let c = 0; c < columns.length; c++) if (cells.kind[c] === CELL_UNCHANGED) found.push(columns[c]!.name);
+  return found.length === 0 ? NONE : found;
+}
+
+/** A change of the key is one change here, whose old row has the old key: its delete under that is not told. */
+export function isHalf({ action }: TableWrites, entry: number, isMoved: boolean): boolean {
+  return isMoved && action[entry] === DELETE;
+}
+
+export function changesOf(batch: Batch, origin: EnvelopeContext): readonly Change[] {
+  const changes = new Changes(origin);
+  switch (batch.kind) {
+    case "rows": {
+      const found: Change[] = [];
+      new CommitWalk(batch).visit(Number.POSITIVE_INFINITY, (writes, entry, isMoved) => {
+        if (!isHalf(writes, entry, isMoved)) found.push(changes.row(writes, entry));
+      });
+      return found;
+    }
+    case "truncate":
+      return [changes.truncated(batch)];
+    case "sweep":
+      return batch.sweeps.map((sweep) => changes.read(sweep));
+    case "checkpoint":
+      return [];
+    default:
+      return batch satisfies never;
+  }
+}

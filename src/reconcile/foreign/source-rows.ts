@@ -1,0 +1,106 @@
+/** A source as a database that is only read: what the log lacks of a table is nothing to a comparison. */
+import type { TableShape } from "../../core/contracts/catalog.ts";
+import type { Readable, ReadableTable, ReadableTables, TextRow, Within } from "../../core/contracts/readable.ts";
+import { KeyPace, type KeyText } from "../../core/contracts/row-reads.ts";
+import type { Source } from "../../core/contracts/source.ts";
+import type { Block } from "../../core/model/block.ts";
+import type { TableVersion } from "../../core/model/schema.ts";
+import { CELL_NULL, CellMap } from "../../core/model/tuple.ts";
+import { readText } from "../../core/values/text.ts";
+
+/** No window waits for these reads. */
+const SCANNED_MAX = 1_000_000;
+
+export class SourceRows implements Readable {
+  readonly #source: Source;
+  readonly #shapes = new Map<string, TableShape>();
+  readonly #cells = new CellMap();
+  readonly #paces = new Map<string, KeyPace>();
+  readonly sums: Readable["sums"];
+
+  constructor(source: Source) {
+    this.#source = source;
+    const { sums } = source.rows;
+    this.sums = sums && {
+      forms: (table, columns) => sums.forms(this.#versionOf(table), columns),
+      of: async (table, hashed, signal) => await sums.of(this.#versionOf(table), hashed, signal),
+    };
+  }
+
+  async tables(signal: AbortSignal): Promise<ReadableTables> {
+    const { tables, refused, besides } = await this.#source.catalog.tables(signal);
+    const all = [...tables, ...refused.flatMap(({ readable }) => readable ?? [])];
+    for (const shape of all) this.#shapes.set(shape.id, shape);
+    return {
+      tables: all,
+      refused: refused.filter(({ readable }) => readable === undefined),
+      ...(besides === undefined ? {} : { besides }),
+    };
+  }
+
+  async *rows(
+    table: ReadableTable,
+    columns: readonly number[],
+    signal: AbortSignal,
+    within?: Within,
+  ): AsyncGenerator<readonly TextRow[]> {
+    const version = this.#versionOf(table);
+    const scan =
+      within === undefined
+        ? { where: null }
+        : {
+            where: this.#source.rows.sums!.within(version, { columns, form: within.form }, within.buckets),
+            scanRowCountMax: SCANNED_MAX,
+          };
+    let after: KeyText | null = null;
+    do {
+      const { block, last } = await this.#source.rows.readRange(version, { after, ...scan }, signal);
+      if (block !== null) yield this.#texts(version, columns, block);
+      after = last;
+    } while (after !== null);
+  }
+
+  async rowsAt(
+    table: ReadableTable,
+    columns: readonly number[],
+    keys: readonly KeyText[],
+    signal: AbortSignal,
+  ): Promise<readonly TextRow[]> {
+    const version = this.#versionOf(table);
+    const pace = this.#paces.get(table.id) ?? new KeyPace();
+    this.#paces.set(table.id, pace);
+    const found: TextRow[] = [];
+    for (let i = 0; i < keys.length;) {
+      const some = keys.slice(i, i + pace.count);
+      i += some.length;
+      const { block } = await this.#source.rows.readKeys(version, some, signal);
+      pace.looked(some.length, block?.byteCount ?? 0);
+      if (block !== null) found.push(...this.#texts(version, columns, block));
+    }
+    return found;
+  }
+
+  async close(): Promise<void> {
+    await this.#source.close();
+  }
+
+  #versionOf({ id, key }: ReadableTable): TableVersion {
+    return { ...this.#shapes.get(id)!, key, version: 0, since: { epoch: 1, commit: 0n, index: 0 } };
+  }
+
+  /** Gives the block back. */
+  #texts(table: TableVersion, columns: readonly number[], block: Block): readonly TextRow[] {
+    const { after, bytes, count } = block;
+    const cells = this.#cells;
+    const rows = Array.from({ length: count }, (_, row) => {
+      cells.read(bytes, after[row]!);
+      return columns.map((ordinal) => {
+        const kind = cells.kind[ordinal]!;
+        if (kind === CELL_NULL) return null;
+        return readText(table.columns[ordinal]!.type, kind, bytes, cells.start[ordinal]!, cells.length[ordinal]!);
+      });
+    });
+    block.release();
+    return rows;
+  }
+}

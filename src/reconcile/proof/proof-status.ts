@@ -1,0 +1,68 @@
+/** What `status` says of the continuous comparison, and what it stands back for. */
+import type { ContinuousStatus, PipelineStatus } from "../../core/contracts/status.ts";
+import type { ProofRecord } from "../../core/contracts/state-store.ts";
+import type { Holds } from "./proving.ts";
+
+/** A stream or a sink that is further behind has other work to do. */
+const BEHIND_SECONDS = 10;
+
+export interface ProofAsk {
+  readonly maxAgeMs: number;
+  readonly nowMs: number;
+  readonly driftMax: (table: string) => number;
+  readonly waits: string | null;
+}
+
+export function proofStatus(
+  records: readonly ProofRecord[],
+  { maxAgeMs, nowMs, driftMax, waits }: ProofAsk,
+): ContinuousStatus {
+  const [oldest] = oldestFirst(records);
+  const drifting = records.filter((one) => differing(one) > driftMax(one.table));
+  const [worst] = drifting.toSorted((a, b) => differing(b) - differing(a));
+  return {
+    maxAgeSeconds: maxAgeMs / 1000,
+    waits,
+    places: records.length,
+    neverProven: records.filter(({ provenAt }) => provenAt === null).length,
+    late: records.filter((one) => nowMs - Date.parse(provenOrKnown(one)) > maxAgeMs).length,
+    oldest: oldest ?? null,
+    drift:
+      worst === undefined
+        ? null
+        : { places: drifting.length, rows: drifting.reduce((sum, one) => sum + differing(one), 0), worst },
+  };
+}
+
+export function oldestFirst(records: readonly ProofRecord[]): readonly ProofRecord[] {
+  return records.toSorted((a, b) => provenOrKnown(a).localeCompare(provenOrKnown(b)));
+}
+
+/** The age of a proof counts from here. */
+function provenOrKnown({ provenAt, since }: ProofRecord): string {
+  return provenAt ?? since;
+}
+
+export function differing({ missing, extra, different }: ProofRecord): number {
+  return missing + extra + different;
+}
+
+export function holdsOf({ phase, source, snapshots, sinks }: PipelineStatus): Holds {
+  const { readsPaused, lagSeconds } = source;
+  const reads = snapshots.filter(({ state }) => state === "running").length;
+  const all =
+    phase !== "streaming"
+      ? `the daemon is ${phase}`
+      : readsPaused
+        ? "the source keeps too much log"
+        : reads > 0
+          ? "rows are being read beside the stream"
+          : lagSeconds !== null && lagSeconds > BEHIND_SECONDS
+            ? "the stream is behind the source"
+            : null;
+  const held = sinks.filter(
+    ({ state, catchingUp, lagSeconds: behind }) =>
+      state !== "streaming" || catchingUp || (behind !== null && behind > BEHIND_SECONDS),
+  );
+  return { all, sinks: new Set(held.map(({ name }) => name)) };
+}

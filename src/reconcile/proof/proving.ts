@@ -1,0 +1,328 @@
+/** Compares the sinks with the source all day: range after range, those first that wait longest. */
+import { type Clock, timestamp } from "../../core/clock.ts";
+import type { ComparePort, KeyPage } from "../../core/contracts/comparing.ts";
+import type { ProofLedger, ProofPlace, ProofStore } from "../../core/contracts/state-store.ts";
+import type { Logger } from "../../core/contracts/telemetry.ts";
+import { isAborted } from "../../core/errors.ts";
+import type { TableVersion } from "../../core/model/schema.ts";
+import { Inspections } from "../inspections.ts";
+import type { Reconciler } from "../reconciler.ts";
+import type { Findings } from "../rows/findings.ts";
+import { isAt, readStretch } from "../rows/stretch.ts";
+import { TableComparison } from "../rows/table-comparison.ts";
+import {
+  cursorOf,
+  dueOf,
+  type Ledger,
+  ledgerOf,
+  marksOf,
+  type Proven,
+  recordOf,
+  withKeys,
+  withRange,
+} from "./ledger.ts";
+import { Spent } from "./spent.ts";
+
+/** Why nothing is compared now, and which sinks are not. */
+export interface Holds {
+  /** Null: nothing stands in the way. */
+  readonly all: string | null;
+  readonly sinks: ReadonlySet<string>;
+}
+
+export interface ProvingParts {
+  readonly maxAgeMs: number;
+  /** Of the time of the source, and of each sink. */
+  readonly share: number;
+  readonly repairs: boolean;
+  readonly clock: Clock;
+  readonly port: () => ComparePort | null;
+  readonly proofs: ProofStore;
+  readonly reconciler: Pick<Reconciler, "idle">;
+  readonly holds: () => Promise<Holds>;
+  readonly lag: (sink: string) => Promise<string>;
+  readonly logger: Logger;
+}
+
+/** A range is looked at again when half of `maxAge` has passed: the other half is for the others' turns. */
+const DUE = 2;
+const LOOK_MS = 1_000;
+const LEARN_MS = 10_000;
+/** What can't be compared now waits for so long. */
+const AGAIN_MS = 30_000;
+const PATIENCE_MS = 30_000;
+const CHOICE_MAX = 64;
+
+/** One table in one sink, as it stood when its turn began. */
+interface Turn {
+  readonly stored: ProofLedger;
+  readonly ledger: Ledger;
+  readonly step: number;
+}
+
+export class Proving {
+  readonly #parts: ProvingParts;
+  readonly #spent: Spent;
+  /** By table and sink: until when it is left alone. */
+  readonly #left = new Map<string, number>();
+  #knownMs = -Infinity;
+  #why: string | null = null;
+
+  constructor(parts: ProvingParts) {
+    this.#parts = parts;
+    this.#spent = new Spent(parts.clock);
+  }
+
+  /** Why it stands back now; null: it does not. */
+  get why(): string | null {
+    return this.#why;
+  }
+
+  async run(signal: AbortSignal): Promise<never> {
+    const { clock, logger, share } = this.#parts;
+    let [asked, port, inspections]: [ComparePort | null, ComparePort | null, Inspections | null] = [null, null, null];
+    try {
+      for (;;) {
+        const beganMs = clock.elapsed();
+        let worked = false;
+        try {
+          const now = this.#parts.port();
+          if (now !== asked) {
+            await inspections?.[Symbol.asyncDispose]();
+            asked = now;
+            port = now === null ? null : this.#spent.through(now);
+            inspections = port === null ? null : new Inspections(port);
+          }
+          if (port !== null && inspections !== null) worked = await this.#turn(port, inspections, signal);
+        } catch (error) {
+          signal.throwIfAborted();
+          if (!isAborted(error)) logger.warn({ error }, "the continuous comparison is tried again");
+          // A connection may have failed.
+          await inspections?.[Symbol.asyncDispose]();
+          [asked, port, inspections] = [null, null, null];
+        }
+        const tookMs = clock.elapsed() - beganMs;
+        await clock.sleep(worked ? Math.max(0, this.#spent.take() / share - tookMs) : LOOK_MS, signal);
+      }
+    } finally {
+      await inspections?.[Symbol.asyncDispose]();
+    }
+  }
+
+  /** False: there is nothing to do now. */
+  async #turn(port: ComparePort, inspections: Inspections, signal: AbortSignal): Promise<boolean> {
+    const { clock, proofs, holds, maxAgeMs, reconciler } = this.#parts;
+    await reconciler.idle(signal);
+    await this.#learn(port);
+    const { all, sinks: held } = await holds();
+    this.#why = all;
+    if (all !== null) return false;
+    const sinks = port.sinks.filter((sink) => port.isComparable(sink) && !held.has(sink));
+    const before = new Date(clock.now() - maxAgeMs / DUE).toISOString();
+    for (const [key, untilMs] of this.#left) if (untilMs <= clock.elapsed()) this.#left.delete(key);
+    const due = (await proofs.next(sinks, before, CHOICE_MAX + this.#left.size)).filter((one) => !this.#isLeft(one));
+    const chosen = due.find(({ table }) => port.tables.some(({ id }) => id === table));
+    const table = port.tables.find(({ id }) => id === chosen?.table);
+    if (chosen === undefined || table === undefined) return false;
+    const turns = await this.#turnsOf(port, table, sinks);
+    const own = turns.find(({ stored }) => stored.sink === chosen.sink);
+    if (own === undefined) return this.#leave(chosen);
+    if (dueOf(own.ledger) === "keys") await this.#listing(port, inspections, table, own, signal);
+    else {
+      const cursor = cursorOf(own.ledger);
+      // Those that are at the same place, and whose turn comes soon, share the source's read.
+      const together = turns.filter(
+        (one) => one === own || (isAt(cursorOf(one.ledger), cursor) && dueOf(one.ledger) === "rows"),
+      );
+      await this.#range(port, inspections, table, together, signal);
+    }
+    return true;
+  }
+
+  /** Tables and sinks come and go. */
+  async #learn(port: ComparePort): Promise<void> {
+    const { clock, proofs } = this.#parts;
+    if (clock.elapsed() - this.#knownMs < LEARN_MS) return;
+    const sinks = port.sinks.filter((sink) => port.isComparable(sink));
+    await proofs.know(
+      port.tables.flatMap((table) =>
+        sinks.filter((sink) => port.takes(sink, table)).map((sink) => ({ table: table.id, sink })),
+      ),
+      [...port.suspended.keys()],
+    );
+    this.#knownMs = clock.elapsed();
+  }
+
+  #isLeft({ table, sink }: ProofPlace): boolean {
+    return this.#left.has(JSON.stringify([table, sink]));
+  }
+
+  #leave({ table, sink }: ProofPlace): false {
+    this.#left.set(JSON.stringify([table, sink]), this.#parts.clock.elapsed() + AGAIN_MS);
+    return false;
+  }
+
+  /** Invariant: read before anything is compared. What becomes void from here on is not stored. */
+  async #turnsOf(port: ComparePort, table: TableVersion, sinks: readonly string[]): Promise<readonly Turn[]> {
+    const turns: Turn[] = [];
+    for (const stored of await this.#parts.proofs.ofTable(table.id)) {
+      if (!sinks.includes(stored.sink) || !port.takes(stored.sink, table) || this.#isLeft(stored)) continue;
+      const unready = await port.unready(stored.sink, table);
+      if (unready === null)
+        turns.push({ stored, ledger: ledgerOf(stored.content), step: port.batch(stored.sink) ?? 0 });
+      else this.#leave(stored);
+    }
+    return turns;
+  }
+
+  /** The next rows of the source, in all sinks that are at the same place. */
+  async #range(
+    port: ComparePort,
+    inspections: Inspections,
+    table: TableVersion,
+    turns: readonly Turn[],
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { clock } = this.#parts;
+    const at = timestamp(clock);
+    const after = cursorOf(turns[0]!.ledger);
+    const open = new Map<TableComparison, Turn>();
+    for (const turn of turns) {
+      const comparison = await this.#attempt(turn, () =>
+        this.#comparison(port, inspections, table, turn, { after, marks: marksOf(turn.ledger) }, signal),
+      );
+      if (comparison !== null) open.set(comparison, turn);
+    }
+    const walked: [TableComparison, Turn][] = [];
+    let position: string | null = null;
+    while (open.size > 0) {
+      signal.throwIfAborted();
+      const stretch = readStretch({ port, table, patienceMs: PATIENCE_MS }, [...open.keys()], after, signal);
+      const place = await stretch.place;
+      position ??= place.at;
+      for (const [comparison, look] of stretch.looks) {
+        const turn = open.get(comparison)!;
+        const done = await this.#attempt(turn, async () => {
+          await comparison.walked(look, place, signal);
+          return comparison;
+        });
+        const isPassed = comparison.isWalked || !isAt(comparison.cursor, after);
+        if (done === null || isPassed) open.delete(comparison);
+        if (done !== null && isPassed) walked.push([comparison, turn]);
+      }
+    }
+    for (const [comparison, turn] of walked) {
+      const isAll = after === null && comparison.isWalked;
+      const found = await this.#attempt(turn, async () => {
+        if (isAll) await comparison.findExtra(signal);
+        await comparison.settle(signal);
+        return comparison.findings;
+      });
+      if (found === null) continue;
+      const inspection = await inspections.of(turn.stored.sink, signal);
+      const { missing, extra, different, repaired } = leftOf(found);
+      const proven: Proven = { at, position };
+      const isEqual = found.unsettled === 0 && missing + different + (isAll ? 0 : extra) === 0;
+      const ranged = withRange(turn.ledger, {
+        last: comparison.isWalked ? null : comparison.cursor,
+        hasMet: (key) => comparison.met.has(inspection.id(table, key)),
+        lookedAt: at,
+        proven: isEqual ? proven : null,
+        missing,
+        different,
+      });
+      const isDecided = found.unsettled === 0;
+      // A table of one chunk: all keys of both sides are known.
+      const ledger = isAll ? withKeys(ranged, { next: null, isNew: true, began: proven, extra, isDecided }) : ranged;
+      await this.#store(turn, ledger, found, repaired);
+    }
+  }
+
+  /** The next page of the keys that the sink lists. */
+  async #listing(
+    port: ComparePort,
+    inspections: Inspections,
+    table: TableVersion,
+    turn: Turn,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const began = timestamp(this.#parts.clock);
+    const { cursor } = turn.ledger.keys;
+    const done = await this.#attempt(turn, async () => {
+      const inspection = await inspections.of(turn.stored.sink, signal);
+      const comparison = await this.#comparison(port, inspections, table, turn, { isOfKeys: true }, signal);
+      let last: KeyPage = { keys: [], next: null };
+      if (inspection.page === undefined) {
+        for await (const keys of inspection.keys(table, signal)) await comparison.lookFor(keys, signal);
+      } else {
+        last = await inspection.page(table, cursor, signal);
+        await comparison.lookFor(last.keys, signal);
+      }
+      return { ...last, found: comparison.findings };
+    });
+    if (done === null) return;
+    const { found, next, isNew = false } = done;
+    const { extra, repaired } = leftOf(found);
+    const position = found.result().positions?.from ?? null;
+    const looked = { next, isNew: isNew || cursor === null, began: { at: began, position }, extra };
+    await this.#store(turn, withKeys(turn.ledger, { ...looked, isDecided: found.unsettled === 0 }), found, repaired);
+  }
+
+  async #comparison(
+    port: ComparePort,
+    inspections: Inspections,
+    table: TableVersion,
+    { stored: { sink } }: Turn,
+    how: { after?: Ledger["ranges"][number]["upTo"]; marks?: readonly (readonly string[])[]; isOfKeys?: boolean },
+    signal: AbortSignal,
+  ): Promise<TableComparison> {
+    const { clock, lag, repairs } = this.#parts;
+    const inspection = await inspections.of(sink, signal);
+    return new TableComparison({
+      ...how,
+      marks: new Set(how.marks?.map((key) => inspection.id(table, key))),
+      clock,
+      lag,
+      repairs,
+      port,
+      inspection,
+      table,
+      sink,
+      patienceMs: PATIENCE_MS,
+      sampleMax: 0,
+      showsValues: false,
+      part: null,
+      resumed: null,
+    });
+  }
+
+  /** Null: it could not be compared now. */
+  async #attempt<T>({ stored }: Turn, work: () => Promise<T>): Promise<T | null> {
+    try {
+      return await work();
+    } catch (error) {
+      if (isAborted(error)) throw error;
+      const { table, sink } = stored;
+      this.#parts.logger.debug({ error, table, sink }, "a range could not be compared now");
+      this.#leave(stored);
+      return null;
+    }
+  }
+
+  /** Invariant: what was found, and the keys to repair, are durable before the range counts as proven. */
+  async #store({ stored, step }: Turn, ledger: Ledger, found: Findings, repaired: number): Promise<void> {
+    const { proofs, logger } = this.#parts;
+    const { table, sink } = stored;
+    const isStored = await proofs.save(stored, recordOf(stored, ledger), step, JSON.stringify(ledger));
+    const { missing, extra, different } = found.result();
+    if (isStored && missing + extra + different > 0)
+      logger.warn({ table, sink, missing, extra, different, repaired }, "rows differ from the source");
+  }
+}
+
+/** What is left after repairs. With some unrepaired, which of them is not known: all count. */
+function leftOf(findings: Findings): { missing: number; extra: number; different: number; repaired: number } {
+  const { missing, extra, different, repaired } = findings.result();
+  const isLeft = missing + extra + different > repaired;
+  return isLeft ? { missing, extra, different, repaired } : { missing: 0, extra: 0, different: 0, repaired };
+}

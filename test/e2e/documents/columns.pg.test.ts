@@ -1,0 +1,107 @@
+/** Columns change hands, or come and go while no daemon runs: documents have the values of the column that has the name. */
+import { DatabaseSync } from "node:sqlite";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { expect, test } from "vitest";
+import { RunningPipeline } from "../../support/daemon/running-pipeline.ts";
+import { eventually } from "../../support/run/waiting.ts";
+
+function shown({ installation }: RunningPipeline): Record<"chosen" | "teams", Record<string, unknown>[]> {
+  using file = new DatabaseSync(join(installation.folder, "replica.sqlite"), { readOnly: true });
+  const all = (sql: string): Record<string, unknown>[] => file.prepare(sql).all();
+  return {
+    chosen: all('select id, name from "documents.chosen" order by id'),
+    teams: all('select id, people from "documents.teams" order by id'),
+  };
+}
+
+async function expectEqual(pipeline: RunningPipeline): Promise<void> {
+  await pipeline.settled();
+  const { rows } = await pipeline.source.query<Record<string, string>>(
+    `select (select jsonb_agg(jsonb_build_object('id', id, 'name', name) order by id) from goods)::text as chosen,
+       (select jsonb_agg(jsonb_build_object('id', id, 'people',
+         (select jsonb_agg(to_jsonb(p) order by id) from people p where p.team_id = t.id)) order by id) from teams t)::text as teams`,
+  );
+  const { chosen, teams } = shown(pipeline);
+  const plain = (rows: unknown): unknown => JSON.parse(JSON.stringify(rows));
+  expect(plain(chosen)).toEqual(JSON.parse(rows[0]!["chosen"]!));
+  const parsed = teams.map(({ id, people }) => ({ id, people: JSON.parse(String(people)) as unknown }));
+  expect(plain(parsed)).toEqual(JSON.parse(rows[0]!["teams"]!));
+}
+
+async function started(): Promise<RunningPipeline> {
+  return await RunningPipeline.start(
+    `create table teams (id int primary key);
+     create table people (id int primary key, team_id int references teams (id), name text, nick text);
+     create table goods (id int primary key, name text, title text);
+     insert into teams values (1), (2);
+     insert into people select g, 1 + g % 2, 'name' || g, 'nick' || g from generate_series(1, 6) g;
+     insert into goods select g, 'old' || g, 'new' || g from generate_series(1, 6) g`,
+    {
+      kinds: ["sqlite"],
+      configure: (config) => ({
+        ...config,
+        documents: {
+          chosen: { from: "public.goods", columns: ["name"] },
+          teams: { from: "public.teams", with: { people: { from: "public.people", many: true } } },
+        },
+        sinks: { sqlite: { ...config.sinks["sqlite"], documents: ["chosen", "teams"] } },
+      }),
+    },
+  );
+}
+
+test("a column gets the name of another one", async () => {
+  await using pipeline = await started();
+  await expectEqual(pipeline);
+  // Rows stay as they are, and the log has none of them but the last.
+  await pipeline.run("alter table goods drop column name");
+  await pipeline.run("insert into goods values (7, 'new7')");
+  await eventually(() => expect(pipeline.daemon.said).toContain("need not be read for its change of shape"));
+  await pipeline.run("alter table goods rename column title to name");
+  await pipeline.run("insert into goods values (8, 'new8')");
+  await eventually(() => expectEqual(pipeline));
+});
+
+test("documents follow while columns come all the time", { tags: "heavy" }, async () => {
+  await using pipeline = await started();
+  await expectEqual(pipeline);
+  const over = new AbortController();
+  const changing = (async () => {
+    for (let i = 0; !over.signal.aborted; i++) {
+      await pipeline.run(`alter table people add column extra${i} int default ${i}`);
+      await pipeline.run(`update people set nick = '${i}' where id = 1`);
+      await sleep(200);
+    }
+  })();
+  try {
+    for (const name of ["first", "second", "third"]) {
+      await pipeline.run(`update people set name = '${name}' where id = 2`);
+      await eventually(() => expect(JSON.stringify(shown(pipeline).teams)).toContain(name), { withinMs: 120_000 });
+    }
+  } finally {
+    over.abort();
+    await changing;
+  }
+  await eventually(() => expectEqual(pipeline));
+});
+
+test("columns come, go and change while no daemon runs", { tags: "heavy" }, async () => {
+  await using pipeline = await started();
+  await expectEqual(pipeline);
+  for (const change of [
+    "rename column nick to handle",
+    "add column extra int default 3",
+    "rename column extra to other",
+    "alter column other type bigint",
+    "drop column other",
+  ]) {
+    await pipeline.kill();
+    // A row in the former shape goes before each change.
+    await pipeline.run("update people set name = name || '.' where id = 1");
+    await pipeline.run(`alter table people ${change}`);
+    await pipeline.run("update people set name = name || '!' where id = 2");
+    await pipeline.start();
+    await eventually(() => expectEqual(pipeline));
+  }
+});

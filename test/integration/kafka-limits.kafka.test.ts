@@ -1,0 +1,66 @@
+/**
+ * Limits of brokers that a sink can't see in its topics: they bound what it sends, or are named.
+ * @module-tag heavy
+ */
+import { Admin } from "@platformatic/kafka";
+import { expect, test } from "vitest";
+import { definition, factory } from "../../connectors/kafka/config.ts";
+import type { Sink } from "../../src/core/contracts/sink.ts";
+import { failure, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
+import { KafkaTopics } from "../support/kafka/kafka-topics.ts";
+import { tableVersion } from "../support/model/blocks.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+import { ownKafka } from "../support/run/services.ts";
+
+const REQUEST_BYTES = 200_000;
+const ROWS = 600;
+
+const tableNamed = (table: string) =>
+  tableVersion({
+    table,
+    columns: [
+      ["id", "int8"],
+      ["body", "text"],
+    ],
+    key: ["id"],
+  });
+
+test("requests keep below socket.request.max.bytes, and a used-up quota is named", async () => {
+  await using broker = await ownKafka({ settings: () => ({ "socket.request.max.bytes": String(REQUEST_BYTES) }) });
+  await using topics = new KafkaTopics(new URL(broker.url).host);
+  const options = definition.parse({ brokers: [topics.broker], prefix: topics.prefix, topics: { partitions: 1 } });
+  const origin = {
+    name: "shop",
+    producer: "millrace/test",
+    sourceKind: "postgres",
+    database: "shop",
+    formatPosition: String,
+  };
+  const sink: Sink = await factory.create({ name: "stream", daemon: "shop", folder: "/", options, origin }, quietLog);
+  await sink.open(1, timeout());
+  const wide = tableNamed("wide");
+  await sink.prepare([wide], timeout());
+  const rows = Array.from({ length: ROWS }, (_, i) => put([`${i}`, "x".repeat(5_000)]));
+  const batch = rowsBatch(10n, [wide, [...rows, put(["-1", "x".repeat(2 * REQUEST_BYTES)])]]);
+  const reports = new Reports();
+  const inOrder = batch.kind === "rows" ? { ...batch, order: new Uint16Array(ROWS + 1) } : batch;
+  await sink.apply(inOrder, reports, timeout());
+  expect(reports.poisons.map(({ error }) => error.message)).toEqual([
+    expect.stringMatching(/takes 400,?\d+ bytes, and socket\.request\.max\.bytes of the brokers lets 150,?000 through/),
+  ]);
+  expect(await topics.read(`${topics.prefix}shop.public.wide`)).toHaveLength(ROWS);
+
+  const admin = new Admin({ clientId: "administrator", bootstrapBrokers: [topics.broker] });
+  const entity = { entityType: "client-id", entityName: null } as const;
+  const limit = { key: "controller_mutation_rate", value: 0.2, remove: false } as const;
+  await admin.alterClientQuotas({ entries: [{ entities: [entity], ops: [limit] }] });
+  const many = Array.from({ length: 30 }, (_, i) => tableNamed(`t${i}`));
+  const { code, kind, message, hint } = await failure(sink.prepare(many, timeout()));
+  expect([code, kind]).toEqual(["MR2006", "retryable"]);
+  expect(message).toContain("`controller_mutation_rate` is used up");
+  expect(hint).toContain("--entity-type users");
+  await sink.close();
+  const lift = { key: "controller_mutation_rate", value: 0, remove: true } as const;
+  await admin.alterClientQuotas({ entries: [{ entities: [entity], ops: [lift] }] });
+  await admin.close();
+});

@@ -1,0 +1,390 @@
+/** The nest's sink: what it stores, and which documents it lists for what a batch does. */
+import { DatabaseSync } from "node:sqlite";
+import { expect, test } from "vitest";
+import { lastEntry, lastOpening, MARK, openingOf, readingOf, trimmedTo } from "../../connectors/nest/nest.ts";
+import { openNest, type OpenedNest } from "../../connectors/nest/open.ts";
+import type { TableShape } from "../../src/core/contracts/catalog.ts";
+import { keyText } from "../../src/core/model/row-id.ts";
+import type { KeyedTable, TableVersion } from "../../src/core/model/schema.ts";
+import type { Batch } from "../../src/core/model/batch.ts";
+import { rowVersion } from "../../src/core/model/version.ts";
+import type { Document } from "../../src/documents/document.ts";
+import { systemClock } from "../../src/core/clock.ts";
+import { checkpointAt, patch, put, remove, type Write, writes } from "../conformance/stage.ts";
+import { firstVersion, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
+import { temporaryFolder } from "../support/run/temporary-folder.ts";
+
+const orders = tableVersion({
+  table: "orders",
+  columns: [
+    ["note", "text"],
+    ["id", "int4"],
+    ["customer", "int4"],
+    ["status", "text"],
+  ],
+  key: ["id"],
+});
+const customers = tableVersion({
+  table: "customers",
+  columns: [
+    ["id", "int4"],
+    ["secret", "text"],
+    ["name", "text"],
+  ],
+  key: ["id"],
+});
+const items = tableVersion({
+  table: "items",
+  columns: [
+    ["order", "int4"],
+    ["line", "int4"],
+    ["qty", "int4"],
+    ["body", "text"],
+  ],
+  key: ["order", "line"],
+});
+
+const field = (name: string) => ({ name, column: name });
+const DOCUMENT: Document = {
+  name: "orders",
+  where: null,
+  root: {
+    table: orders,
+    fields: [field("id"), field("status")],
+    relations: [
+      {
+        name: "customer",
+        many: false,
+        through: null,
+        on: [{ above: "customer", below: "id" }],
+        where: null,
+        orderBy: [],
+        limit: null,
+        value: null,
+        node: { table: customers, fields: [field("name")], relations: [], transform: null },
+      },
+      {
+        name: "items",
+        many: true,
+        through: null,
+        on: [{ above: "id", below: "order" }],
+        where: "qty > 0",
+        orderBy: [{ column: "line", isDescending: true }],
+        limit: 2,
+        value: null,
+        node: { table: items, fields: [field("qty"), field("body")], relations: [], transform: null },
+      },
+    ],
+    transform: null,
+  },
+};
+
+const NEVER = AbortSignal.timeout(600_000);
+const OUTCOME = { incomplete: async () => undefined, poison: async () => undefined };
+
+/** The nest has all rows of these tables. */
+const WHOLE = Object.fromEntries([items, customers, orders].map(({ id }) => [id, "whole"]));
+
+class Stage implements AsyncDisposable {
+  readonly #folder = temporaryFolder();
+  readonly path = this.#folder.file("nest.sqlite");
+  opened!: OpenedNest;
+  #commit = 1000n;
+  #lease = 0;
+
+  static async open(): Promise<Stage> {
+    const stage = new Stage();
+    await stage.start();
+    await stage.prepare(items, customers, orders);
+    return stage;
+  }
+
+  async start(documents: readonly Document[] = [DOCUMENT]): Promise<void> {
+    this.opened = openNest({ name: "documents", owner: "shop/documents", path: this.path, documents });
+    await this.opened.sink.open(++this.#lease, NEVER);
+    await this.opened.nest.hold(new Set(), NEVER);
+  }
+
+  async prepare(...tables: TableVersion[]): Promise<void> {
+    await this.opened.sink.prepare(tables, NEVER);
+  }
+
+  async apply(batch: Batch): Promise<void> {
+    await this.opened.sink.apply(batch, OUTCOME, NEVER);
+  }
+
+  async write(...entries: readonly (readonly [KeyedTable, ...Write[]])[]): Promise<void> {
+    const at = (this.#commit += 10n);
+    const tables = entries.map(([table, ...list]) => writes(table, at, list));
+    await this.apply({ kind: "rows", tables, checkpoint: checkpointAt(at, WHOLE) });
+  }
+
+  async truncate(table: TableVersion): Promise<void> {
+    const at = (this.#commit += 10n);
+    await this.apply({ kind: "truncate", table, version: rowVersion(1, at), checkpoint: checkpointAt(at, WHOLE) });
+  }
+
+  async sweep(table: TableVersion): Promise<void> {
+    const at = (this.#commit += 10n);
+    await this.apply({
+      kind: "sweep",
+      sweeps: [{ table, below: rowVersion(1, at) }],
+      checkpoint: checkpointAt(at, WHOLE),
+    });
+  }
+
+  query(sql: string): readonly (readonly unknown[])[] {
+    using database = new DatabaseSync(this.path, { readOnly: true });
+    return readingOf(database).rows(sql);
+  }
+
+  /** The keys of the orders that are listed since the last call. */
+  #seen = 0n;
+  listed(): number[] {
+    const rows = this.query(
+      `SELECT seq, k1 FROM _millrace_changed WHERE document > 0 AND seq > ${this.#seen} ORDER BY k1`,
+    );
+    for (const [seq] of rows) if (typeof seq === "bigint" && seq > this.#seen) this.#seen = seq;
+    return rows.map(([, key]) => Number(key));
+  }
+
+  async workedOff(): Promise<void> {
+    const { news } = this.opened.nest;
+    for (let { count } = news; this.query("SELECT 1 FROM _millrace_climbs").length > 0; { count } = news)
+      await news.after(count, systemClock, 50, NEVER);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.opened.sink.close();
+    this.#folder[Symbol.dispose]();
+  }
+}
+
+async function filled(): Promise<Stage> {
+  const stage = await Stage.open();
+  await stage.write(
+    [customers, put(["1", "a secret", "ann"]), put(["2", "a secret", "bob"])],
+    [items, put(["1", "1", "5", "x"]), put(["1", "2", "5", "y"]), put(["2", "1", "5", "z"]), put(["3", "1", "0", "z"])],
+    [orders, put(["n", "1", "1", "new"]), put(["n", "2", "1", "new"]), put(["n", "3", "2", "new"])],
+  );
+  return stage;
+}
+
+test("columns that no document takes are not stored, and nothing is listed before somebody follows", async () => {
+  await using stage = await filled();
+  expect(
+    stage.query(`SELECT name FROM pragma_table_info('public.customers') WHERE name NOT LIKE '_millrace%'`),
+  ).toEqual([["id"], ["name"]]);
+  expect(stage.query(`SELECT "order", line, qty, body FROM "public.items" ORDER BY 1, 2`)[1]).toEqual([
+    1n,
+    2n,
+    5n,
+    "y",
+  ]);
+  expect(stage.listed()).toEqual([]);
+  expect(await stage.opened.nest.beginLists(NEVER)).toBe(0n);
+  expect(stage.listed()).toEqual([]);
+});
+
+test("each change lists the documents that differ, before and after", async () => {
+  await using stage = await filled();
+  await stage.opened.nest.beginLists(NEVER);
+  await stage.write([customers, put(["1", "another secret", "ann"])], [orders, put(["another note", "1", "1", "new"])]);
+  expect(stage.listed()).toEqual([]);
+  await stage.write([customers, put(["1", "s", "anna"])]);
+  expect(stage.listed()).toEqual([1, 2]);
+  await stage.write([items, patch(["1", "1", "6", UNCHANGED])]);
+  expect(stage.listed()).toEqual([1]);
+  // Under another order, with a cell that the log left out.
+  await stage.write([
+    items,
+    patch(["2", "2", "6", UNCHANGED], { from: ["1", "1", "6", "x"] }),
+    remove(["1", "1", "6", "x"]),
+  ]);
+  expect(stage.listed()).toEqual([1, 2]);
+  expect(stage.query(`SELECT body FROM "public.items" WHERE "order" = 2 AND line = 2`)).toEqual([["x"]]);
+  await stage.write([items, put(["3", "1", "-1", "not counted"])]);
+  expect(stage.listed()).toEqual([]);
+  await stage.write([orders, remove(["n", "3", "2", "new"])]);
+  expect(stage.listed()).toEqual([3]);
+  await stage.write([orders, put(["n", "1", "2", "new"])]);
+  expect(stage.listed()).toEqual([1]);
+  await stage.write([customers, remove(["1", "s", "anna"])]);
+  expect(stage.listed()).toEqual([2]);
+});
+
+test("truncates, sweeps and removed rows list what they change", async () => {
+  await using stage = await filled();
+  await stage.opened.nest.beginLists(NEVER);
+  await stage.truncate(items);
+  expect(stage.listed()).toEqual([1, 2]);
+  await stage.write([items, put(["3", "7", "1", "x"])]);
+  expect(stage.listed()).toEqual([3]);
+  await stage.sweep(customers);
+  expect(stage.listed()).toEqual([1, 2, 3]);
+  await stage.opened.sink.expel([items], rowVersion(1, 0n), NEVER);
+  expect(stage.listed()).toEqual([3]);
+  await stage.truncate(orders);
+  expect(stage.listed()).toEqual([1, 2, 3]);
+});
+
+test("a batch that fails lists nothing, and the same batch lists once", async () => {
+  await using stage = await filled();
+  await stage.opened.nest.beginLists(NEVER);
+  const at = 5000n;
+  const batch: Batch = {
+    kind: "rows",
+    tables: [writes(customers, at, [put(["2", "s", "rob"])]), writes(orders, at, [put(["n", "1", "1", "bad"])])],
+    checkpoint: checkpointAt(at, WHOLE),
+  };
+  const stop = new AbortController();
+  const failing = stage.opened.sink.apply(batch, OUTCOME, stop.signal);
+  stop.abort();
+  await expect(failing).rejects.toThrow();
+  expect(stage.listed()).toEqual([]);
+  await stage.apply(batch);
+  expect(stage.listed()).toEqual([1, 3]);
+});
+
+test("a customer with many orders: other changes are listed at once, and all are in the end", async () => {
+  await using stage = await filled();
+  const count = 60_000;
+  const all = Array.from({ length: count }, (_, i) => put(["n", `${i + 10}`, "1", "new"]));
+  await stage.write([orders, ...all]);
+  await stage.opened.nest.beginLists(NEVER);
+  await stage.write([customers, put(["1", "s", "anna"]), put(["2", "s", "bobby"])]);
+  expect(stage.listed()).toEqual([3]);
+  await stage.write([items, put(["3", "9", "1", "x"])]);
+  // The process ends in between.
+  await stage.opened.sink.close();
+  await stage.start();
+  await stage.prepare(customers);
+  await stage.workedOff();
+  expect(new Set(stage.listed()).size).toBe(count + 3);
+  // The source is behind: what is left waits for it.
+  stage.opened.nest.passed(0n);
+  await stage.write([customers, put(["1", "s", "annie"])]);
+  expect(stage.listed()).toEqual([]);
+  stage.opened.nest.passed(10_000_000n);
+  await stage.workedOff();
+  expect(stage.listed()).toHaveLength(count + 2);
+});
+
+test("another definition lists all documents, reads again what it lacks, and one that can't be built waits", async () => {
+  await using stage = await filled();
+  await stage.opened.nest.beginLists(NEVER);
+  await stage.opened.sink.close();
+  const root = { ...DOCUMENT.root, fields: [...DOCUMENT.root.fields, field("note")] };
+  await stage.start([{ ...DOCUMENT, root }]);
+  expect(await stage.opened.sink.missing([customers, orders], NEVER)).toEqual([orders]);
+  expect(stage.listed()).toEqual([]);
+  await stage.prepare(orders);
+  await stage.workedOff();
+  expect(stage.listed()).toEqual([1, 2, 3]);
+  await stage.write([orders, put(["now known", "1", "1", "new"])]);
+  expect(stage.listed()).toEqual([1]);
+});
+
+test("marks and trimming: the list keeps what follows, and each opening has its place in it", async () => {
+  await using stage = await filled();
+  const { nest } = stage.opened;
+  await nest.beginLists(NEVER);
+  await stage.write([orders, put(["n", "1", "1", "paid"]), put(["n", "2", "1", "paid"])]);
+  const mark = await nest.mark("here", NEVER);
+  expect(stage.query(`SELECT k1 FROM _millrace_changed WHERE seq = ${mark} AND document = ${MARK}`)).toEqual([
+    ["here"],
+  ]);
+  await stage.write([orders, put(["n", "1", "1", "sent"])]);
+  await nest.trim(mark, NEVER);
+  expect(stage.listed()).toEqual([1]);
+  // Whoever reads the list of one document reads it in its order.
+  const list = "SELECT seq FROM _millrace_changed WHERE document = 1 AND seq > 0 ORDER BY seq";
+  expect(stage.query(`EXPLAIN QUERY PLAN ${list}`).map((row) => row[3])).toEqual([
+    "SEARCH _millrace_changed USING INTEGER PRIMARY KEY (rowid>?)",
+  ]);
+  const [before] = stage.query("SELECT id FROM _millrace_openings ORDER BY number DESC");
+  await stage.opened.sink.close();
+  await stage.start();
+  using database = new DatabaseSync(stage.path, { readOnly: true });
+  const reading = readingOf(database);
+  expect(trimmedTo(reading)).toBe(mark);
+  expect(openingOf(reading, String(before?.[0]))?.last).toBe(lastEntry(reading));
+  expect(lastOpening(reading)?.id).not.toBe(before?.[0]);
+});
+
+test("documents of a table that is not whole stay in the list, and go to its end when it is", async () => {
+  await using stage = await filled();
+  const { nest } = stage.opened;
+  await nest.beginLists(NEVER);
+  const { [items.id]: _, ...others } = WHOLE;
+  await stage.write([orders, put(["n", "1", "1", "before"])]);
+  await stage.apply({ kind: "checkpoint", checkpoint: checkpointAt(2000n, others) });
+  expect(nest.held).toEqual([{ name: "orders", tableIds: [items.id] }]);
+  await stage.apply({
+    kind: "rows",
+    tables: [writes(orders, 2010n, [put(["n", "2", "1", "held"])])],
+    checkpoint: checkpointAt(2020n, others),
+  });
+  expect(stage.listed()).toEqual([1, 2]);
+  await nest.trim(1_000n, NEVER);
+  const seqs = (): unknown[] => stage.query("SELECT seq FROM _millrace_changed ORDER BY seq").flat();
+  expect(seqs()).toEqual([1n, 2n]);
+  // Whoever decides that it is read again may know it before the checkpoint does.
+  await stage.apply({ kind: "checkpoint", checkpoint: checkpointAt(2030n, WHOLE) });
+  await nest.listed(NEVER);
+  expect(stage.listed()).toEqual([1, 2]);
+  await nest.hold(new Set([customers.id]), NEVER);
+  expect(nest.held).toEqual([{ name: "orders", tableIds: [customers.id] }]);
+  await nest.trim(1_000n, NEVER);
+  expect(seqs()).toEqual([3n, 4n]);
+  await nest.hold(new Set(), NEVER);
+  await nest.listed(NEVER);
+  expect(seqs()).toEqual([5n, 6n]);
+  await nest.trim(1_000n, NEVER);
+  expect(seqs()).toEqual([]);
+});
+
+test("documents that change after they are whole again follow at once, whatever of them still waits to go to the end", async () => {
+  await using stage = await filled();
+  const { nest, source } = stage.opened;
+  await nest.beginLists(NEVER);
+  await nest.hold(new Set([items.id]), NEVER);
+  await stage.write([orders, put(["n", "1", "1", "held"]), put(["n", "3", "2", "held"])]);
+  // What follows is so far behind that nothing goes to the end yet.
+  nest.passed(-100_000n);
+  await nest.hold(new Set(), NEVER);
+  await stage.write([orders, put(["n", "2", "1", "later"]), put(["n", "3", "2", "later"])]);
+  const resolve = async (shape: TableShape): Promise<TableVersion> => firstVersion(shape);
+  const position = { epoch: 1, commit: 1n, index: 0 };
+  await using stream = await source.log.stream(position, { temporary: false, resolve }, NEVER);
+  const keys: string[] = [];
+  const shows = async (): Promise<void> => {
+    const { table, tables, bytes, after, count } = await stream.next(NEVER);
+    for (let row = 0; row < count; row++) keys.push(...keyText(tables[table[row]!]!, bytes, after[row]!));
+  };
+  while (keys.length < 2) await shows();
+  nest.passed(1_000n);
+  while (keys.length < 3) await shows();
+  expect(keys).toEqual(["2", "3", "1"]);
+});
+
+test("rows are not carried into a column that gets a name which documents take, and are if they take none of it", async () => {
+  await using stage = await filled();
+  const { sink } = stage.opened;
+  const later = (columns: TableVersion["columns"]): TableVersion => ({
+    ...orders,
+    columns,
+    version: 2,
+    fingerprint: "2",
+  });
+  const [note, id, customer, status] = orders.columns;
+  const renamed = later([{ ...note!, name: "status" }, id!, customer!]);
+  const dropped = later([note!, id!, customer!]);
+  const grown = later([...orders.columns, { ...note!, name: "more", identity: 9 }]);
+  expect(status!.name).toBe("status");
+  expect(await sink.carries(orders, dropped, NEVER)).toBe(true);
+  expect(await sink.carries(orders, grown, NEVER)).toBe(true);
+  await stage.prepare(dropped);
+  expect(await sink.carries(dropped, renamed, NEVER)).toBe(false);
+  expect(sink.kept(grown).columns.map(({ name }) => name)).toEqual(["id", "customer", "status"]);
+});

@@ -1,0 +1,133 @@
+/** `import pgsync`: indexes become documents, and what has no counterpart is named, or keeps the file from loading. */
+import { expect, test } from "vitest";
+import { importedFromPgsync, parsePgsync } from "../../src/cli/import/pgsync.ts";
+import type { ForeignKey, TableShape } from "../../src/core/contracts/catalog.ts";
+
+const columns: Readonly<Record<string, readonly string[]>> = {
+  film: ["id", "title", "studio_id", "data"],
+  studio: ["id", "name"],
+  actor: ["id", "name"],
+  film_actor: ["film_id", "actor_id"],
+  award: ["id", "name", "actor_id"],
+};
+const known = {
+  tables: Object.keys(columns).map(shape),
+  refused: [],
+  foreignKeys: [
+    reference("film", "studio_id", "studio"),
+    reference("film_actor", "film_id", "film"),
+    reference("film_actor", "actor_id", "actor"),
+    reference("award", "actor_id", "actor"),
+  ],
+};
+
+const imported = (...entries: readonly object[]) =>
+  importedFromPgsync(parsePgsync("schema.json", JSON.stringify(entries)), {
+    name: "films",
+    kind: "postgres",
+    url: "${DATABASE_URL}",
+    schema: "public",
+    known,
+  });
+
+const FILM = {
+  table: "film",
+  columns: ["id", "title"],
+  transform: { rename: { title: "name" } },
+  children: [
+    { table: "studio", label: "made_by", relationship: { type: "one_to_one", variant: "object" } },
+    {
+      table: "actor",
+      label: "cast",
+      columns: ["name"],
+      relationship: { type: "one_to_many", variant: "object", through_tables: ["public.film_actor"] },
+      children: [{ table: "award", columns: ["name"], relationship: { type: "one_to_many", variant: "scalar" } }],
+    },
+  ],
+};
+
+test("nodes, labels, tables in between and bare values are carried over", () => {
+  const { config, left } = imported({ database: "films", index: "films", nodes: FILM });
+  expect(left).toEqual([]);
+  expect(config).toMatchObject({
+    source: { tables: ["public.actor", "public.award", "public.film", "public.film_actor", "public.studio"] },
+    documents: {
+      films: {
+        from: "public.film",
+        columns: ["id", "title"],
+        rename: { title: "name" },
+        with: {
+          made_by: { from: "public.studio" },
+          cast: {
+            from: "public.actor",
+            many: true,
+            through: "public.film_actor",
+            with: { award: { from: "public.award", many: true, value: "name" } },
+          },
+        },
+      },
+    },
+    sinks: { search: { kind: "elasticsearch", documents: ["films"] } },
+  });
+});
+
+test("what changes or hides values by code keeps the file from loading; what is only lost is named", () => {
+  const { config, left } = imported({
+    database: "films",
+    index: "Films-1",
+    plugins: ["Hide"],
+    routing: "id",
+    nodes: { ...FILM, columns: ["id", "data->>'secret'"], transform: { replace: { title: { a: "b" } } }, children: [] },
+  });
+  expect(config.documents).toMatchObject({ films_1: { columns: ["id"] } });
+  expect(config.documents["films_1"]).toHaveProperty("undecided");
+  const blocking = left.filter(({ isBlocking }) => isBlocking).map(({ key }) => key);
+  expect(blocking).toEqual(["Films-1.plugins", "Films-1.nodes.transform.replace"]);
+  expect(left.filter(({ isBlocking }) => !isBlocking).map(({ key }) => key)).toEqual([
+    "Films-1.index",
+    "Films-1.routing",
+    "Films-1.nodes.columns",
+  ]);
+});
+
+test("tables that no foreign key joins are to be decided", () => {
+  const child = { table: "award", relationship: { type: "one_to_many", variant: "object" } };
+  const { config, left } = imported({ database: "films", index: "films", nodes: { ...FILM, children: [child] } });
+  expect(left.map(({ key, why, isBlocking }) => [key, why, isBlocking])).toEqual([
+    ["documents.films.with.award", "no foreign key joins public.award and public.film: say by `on` what does", true],
+  ]);
+  expect(config.documents["films"]).toHaveProperty("undecided");
+});
+
+test.each(["[", "{}", '[{"database":"x","index":"y"}]'])("%s is no file of pgsync", (text) => {
+  expect(() => parsePgsync("f.json", text)).toThrow(/^f\.json/);
+});
+
+function shape(table: string): TableShape {
+  return {
+    id: `public.${table}`,
+    schema: "public",
+    table,
+    dialect: "postgres",
+    relation: 1,
+    columns: columns[table]!.map((name, i) => ({
+      name,
+      type: name.endsWith("id") ? { kind: "int", bits: 32, signed: true } : { kind: "text" },
+      native: "x",
+      nullable: true,
+      identity: i + 1,
+    })),
+    key: [0],
+    deferrableKey: false,
+    fingerprint: table,
+  };
+}
+
+function reference(table: string, column: string, to: string): ForeignKey {
+  return {
+    table: { schema: "public", table },
+    columns: [column],
+    references: { schema: "public", table: to },
+    referenced: ["id"],
+  };
+}

@@ -1,0 +1,208 @@
+/** What thousands of tables must not cost: work is counted, not time. */
+import { setImmediate as settled } from "node:timers/promises";
+import { expect, test } from "vitest";
+import { type Clock, systemClock } from "../../src/core/clock.ts";
+import type { CapturedTables, Catalog, TableShape } from "../../src/core/contracts/catalog.ts";
+import type { StateStore } from "../../src/core/contracts/state-store.ts";
+import { abortedError, MillraceError } from "../../src/core/errors.ts";
+import type { Position } from "../../src/core/model/position.ts";
+import { News } from "../../src/core/news.ts";
+import { CatalogWatch } from "../../src/runtime/schema/catalog-watch.ts";
+import { SinkTables } from "../../src/runtime/schema/sink-tables.ts";
+import { SuspendedTables } from "../../src/runtime/schema/suspended-tables.ts";
+import type { TableGate } from "../../src/runtime/schema/table-gate.ts";
+import { FanOut } from "../../src/runtime/stream/fan-out.ts";
+import { tableVersion } from "../support/model/blocks.ts";
+import { realState, ScriptedSink, tableGate } from "../support/model/scripted.ts";
+import { quietLog } from "../support/run/quiet-log.ts";
+
+const START: Position = { epoch: 1, commit: 100n, index: 0 };
+
+function shapes(count: number): readonly TableShape[] {
+  return Array.from({ length: count }, (_, i) =>
+    tableVersion({ table: `t${i}`, columns: [["id", "int4"]], key: ["id"] }),
+  );
+}
+
+function captured(tables: readonly TableShape[]): CapturedTables {
+  return { tables, refused: [], generations: new Map(tables.map(({ id }) => [id, "g"])) };
+}
+
+test("tables that the catalogue shows at once are registered in few transactions, and the next look writes nothing", async () => {
+  await using opened = await realState();
+  const { schemas } = opened.state;
+  let writes = 0;
+  const counted: StateStore["schemas"] = {
+    resolve: async (...asked) => {
+      writes++;
+      return await schemas.resolve(...asked);
+    },
+    list: () => schemas.list(),
+    versions: (id) => schemas.versions(id),
+    rename: (...renames) => schemas.rename(...renames),
+    renames: () => schemas.renames(),
+  };
+  const gate = tableGate({ ...opened.state, schemas: counted });
+  const found = captured(shapes(1_000));
+  await gate.discover(found, [], START);
+  expect(gate.tables).toHaveLength(1_000);
+  expect(writes).toBeLessThanOrEqual(4);
+  await gate.discover(found, [], START);
+  expect(writes).toBeLessThanOrEqual(4);
+  expect(gate.tables, "the list is made after changes alone").toBe(gate.tables);
+});
+
+test("of two new tables with one target, the second is suspended in that sink, though both are registered together", async () => {
+  await using opened = await realState();
+  const sink = new ScriptedSink();
+  Object.assign(sink, { target: () => "one" });
+  const suspended = new SuspendedTables(systemClock, opened.state.suspensions, quietLog);
+  const gate: TableGate = tableGate(opened.state, async (table) => await tables.keepApart(table));
+  const tables = new SinkTables(gate, [{ sink, takes: () => true }], suspended);
+  await gate.resolveAll(shapes(2), START);
+  expect(gate.tables.map(({ table }) => table)).toEqual(["t0", "t1"]);
+  expect(suspended.all.map(({ tableId, error }) => [tableId, error.code])).toEqual([["public.t1", "MR1305"]]);
+});
+
+test("a table is suspended whose targets would be a neighbour's, or hold them", async () => {
+  await using opened = await realState();
+  const suspended = new SuspendedTables(systemClock, opened.state.suspensions, quietLog);
+  const gate: TableGate = tableGate(opened.state, async (table) => await tables.keepApart(table));
+  const sink = new ScriptedSink();
+  Object.assign(sink, { target: ({ table }: TableShape) => `public:${table}:` });
+  const neighbours = ["public:t1:a:", "public:t2", "other:"].map((start) => ({ sink: "inner", start }));
+  const tables = new SinkTables(gate, [{ sink, takes: () => true, neighbours }], suspended);
+  await gate.resolveAll(shapes(4), START);
+  expect(suspended.all.map(({ tableId, error }) => [tableId, error.code])).toEqual([
+    ["public.t1", "MR1305"],
+    ["public.t2", "MR1305"],
+  ]);
+  // What it is suspended for does not pass by itself.
+  expect(tables.meetsAnother(sink.name, shapes(3)[2]!)?.message).toContain("where sink inner writes public:t2…");
+});
+
+test("a sink that comes when the tables are known takes the first of two with one target", async () => {
+  await using opened = await realState();
+  await tableGate(opened.state).resolveAll(shapes(3), START);
+  const sink = new ScriptedSink();
+  Object.assign(sink, { target: ({ table }: TableShape) => (table === "t1" ? "t1" : "one") });
+  const suspended = new SuspendedTables(systemClock, opened.state.suspensions, quietLog);
+  const gate: TableGate = tableGate(opened.state, async (table) => await tables.keepApart(table));
+  const tables = new SinkTables(gate, [{ sink, takes: () => true }], suspended);
+  await gate.load();
+  const refused = (): string[] => suspended.all.map(({ tableId }) => tableId);
+  await gate.discover(captured(shapes(3)), [], START);
+  expect(refused()).toEqual(["public.t2"]);
+  const [first, , third] = shapes(3);
+  expect(tables.meetsAnother(sink.name, third!)?.code).toBe("MR1305");
+  await gate.discover(captured(shapes(3).slice(1)), [], START);
+  expect(tables.meetsAnother(sink.name, third!)).toBeNull();
+  await suspended.reinstate(sink.name, [third!.id]);
+  // It is back, and the other has the target now.
+  await gate.discover(captured(shapes(3)), [], START);
+  expect(refused()).toEqual([first!.id]);
+});
+
+test("tables that change one after another share looks at the catalogue; who waits for one gets it at once", async () => {
+  await using opened = await realState();
+  const found = captured(shapes(1));
+  const time = new SteppedTime();
+  let looks = 0;
+  const watch = watchOf(opened.state, time.clock, async (signal) => {
+    looks++;
+    await time.clock.sleep(40, signal);
+    return found;
+  });
+  const stopping = new AbortController();
+  const run = watch.run(stopping.signal).catch(() => undefined);
+  for (let i = 0; i < 40; i++) {
+    watch.wake();
+    await time.pass(15);
+  }
+  expect(looks, "a quarter of the time").toBe(4);
+  const look = watch.look(stopping.signal);
+  await time.pass(80);
+  await look;
+  expect(looks).toBeLessThanOrEqual(6);
+  stopping.abort();
+  await run;
+});
+
+test("a look that fails slowly is tried again as soon as it is asked for", async () => {
+  await using opened = await realState();
+  const time = new SteppedTime();
+  let looks = 0;
+  const watch = watchOf(opened.state, time.clock, async (signal) => {
+    looks++;
+    await time.clock.sleep(700, signal);
+    throw new MillraceError({ code: "MR2001", kind: "retryable", message: "no answer" });
+  });
+  const stopping = new AbortController();
+  const run = watch.run(stopping.signal).catch(() => undefined);
+  for (let i = 0; i < 100; i++) {
+    watch.wake();
+    await time.pass(20);
+  }
+  expect(looks).toBe(2);
+  stopping.abort();
+  await run;
+});
+
+/** Time that passes when a test says so, a millisecond at a time; in between everything settles. */
+class SteppedTime {
+  #nowMs = 0;
+  readonly #due = new Set<{ readonly atMs: number; readonly work: () => void }>();
+  readonly clock: Clock = {
+    ...systemClock,
+    elapsed: () => this.#nowMs,
+    after: (ms, work) => {
+      const due = { atMs: this.#nowMs + ms, work };
+      this.#due.add(due);
+      return () => this.#due.delete(due);
+    },
+    sleep: (ms, ...signals) =>
+      new Promise((resolve, reject) => {
+        const takeBack = this.clock.after(ms, resolve);
+        for (const signal of signals) {
+          const stop = (): void => {
+            takeBack();
+            reject(abortedError(signal));
+          };
+          if (signal.aborted) stop();
+          else signal.addEventListener("abort", stop, { once: true });
+        }
+      }),
+  };
+
+  async pass(ms: number): Promise<void> {
+    for (let i = 0; i < ms; i++) {
+      await settled();
+      this.#nowMs++;
+      for (const due of [...this.#due].filter(({ atMs }) => atMs <= this.#nowMs)) {
+        this.#due.delete(due);
+        due.work();
+      }
+    }
+    await settled();
+  }
+}
+
+function watchOf(state: StateStore, clock: Clock, tables: Catalog["tables"]): CatalogWatch {
+  const news = new News();
+  return new CatalogWatch({
+    clock,
+    news,
+    source: { catalog: { publish: async () => undefined, tables }, watermarks: { renew: never } },
+    state,
+    gate: tableGate(state),
+    fanOut: new FanOut(START, "m", news),
+    intervalMs: 60_000,
+    isHeld: () => true,
+    reinstate: never,
+    logger: quietLog,
+  });
+}
+
+async function never(): Promise<never> {
+  throw new MillraceError({ code: "MR1114", kind: "fatal", message: "not asked" });
+}

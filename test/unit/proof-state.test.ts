@@ -1,0 +1,133 @@
+/** A proof is void from the moment at which the state knows why, also one that is under way. */
+import { expect, test } from "vitest";
+import { systemClock } from "../../src/core/clock.ts";
+import type { ProofFacts, StateStore } from "../../src/core/contracts/state-store.ts";
+import { openMemory } from "../../src/state/sqlite/open.ts";
+
+const AT = "2026-01-01T00:00:00.000Z";
+const FACTS: Omit<ProofFacts, "table" | "sink"> = {
+  lookedAt: AT,
+  provenAt: AT,
+  position: "0/1",
+  ranges: 1,
+  missing: 0,
+  extra: 0,
+  different: 0,
+};
+const SINKS = ["a", "b"];
+const TABLES = ["public.t", "public.u"];
+const BOND = { state: "00", session: "01", batch: 5, obligation: 0 };
+const DIFFERENCES = { scope: { kind: "differences" }, reason: "asked" } as const;
+const POSITION = { epoch: 1, commit: 9n, index: 0 };
+
+/** Each table is proven in each sink at batch 5. */
+async function proven(): Promise<StateStore> {
+  const state = openMemory(systemClock);
+  const { number } = (await state.lease.acquire("test", 60_000)).lease;
+  expect(number).toBeGreaterThan(0);
+  await state.proofs.know(
+    TABLES.flatMap((table) => SINKS.map((sink) => ({ table, sink }))),
+    [],
+  );
+  for (const table of TABLES)
+    for (const ledger of await state.proofs.ofTable(table))
+      expect(await state.proofs.save(ledger, { ...ledger, ...FACTS }, 5, "{}")).toBe(true);
+  return state;
+}
+
+async function left({ proofs }: StateStore): Promise<readonly string[]> {
+  return (await proofs.list()).flatMap(({ table, sink, provenAt }) => (provenAt === null ? [] : [`${table} ${sink}`]));
+}
+
+const ALL = ["public.t a", "public.t b", "public.u a", "public.u b"];
+const OF_B = ["public.t b", "public.u b"];
+
+test.for<readonly [why: string, cause: (state: StateStore) => Promise<unknown>, left: readonly string[]]>([
+  ["nothing happens", async () => undefined, ALL],
+  [
+    "a table is read again for a sink",
+    async ({ snapshots }) => snapshots.add({ ...DIFFERENCES, tableId: "public.t", sink: "a" }),
+    ["public.t b", "public.u a", "public.u b"],
+  ],
+  ["single rows are", async ({ snapshots }) => snapshots.addKeys("a", "public.t", [["1"]]), ALL],
+  ["a sink opens where it was", async ({ bonds }) => bonds.enter("a", { own: BOND, owed: [], reason: "" }), ALL],
+  ["a sink is empty", async ({ bonds }) => bonds.enter("a", { own: undefined, owed: [], reason: "" }), OF_B],
+  [
+    "a sink is an earlier copy",
+    async ({ bonds }) => bonds.enter("a", { own: { ...BOND, batch: 4 }, owed: [], reason: "" }),
+    OF_B,
+  ],
+  [
+    "a sink owes a table",
+    async ({ bonds }) => bonds.enter("a", { own: BOND, owed: ["public.u"], reason: "" }),
+    ["public.t a", "public.t b", "public.u b"],
+  ],
+  [
+    "a sink is reset",
+    async ({ source }) => {
+      await source.announce(1);
+      await source.created({ system: "7", slot: "s" }, POSITION);
+      await source.reset(new Map([["a", { to: POSITION, anew: true }]]));
+    },
+    OF_B,
+  ],
+  [
+    "a table has another shape",
+    async ({ schemas }) =>
+      schemas.resolve(
+        [
+          {
+            id: "public.t",
+            schema: "public",
+            table: "t",
+            columns: [],
+            key: [],
+            fingerprint: "f",
+            dialect: "postgres",
+            relation: 1,
+            deferrableKey: false,
+          },
+        ],
+        POSITION,
+      ),
+    ["public.u a", "public.u b"],
+  ],
+  ["a sink leaves the configuration", async ({ sinks }) => sinks.remove("a"), OF_B],
+])("what is proven when %s", async ([, cause, expected]) => {
+  await using state = Object.assign(await proven(), { [Symbol.asyncDispose]: async () => undefined });
+  const underWay = (await Promise.all(TABLES.map(async (table) => state.proofs.ofTable(table)))).flat();
+  await cause(state);
+  expect(await left(state)).toEqual(expected);
+  // What began before is stored only where nothing became void.
+  for (const ledger of underWay) {
+    const isStored = await state.proofs.save(ledger, { ...ledger, ...FACTS }, 5, "{}");
+    expect([`${ledger.table} ${ledger.sink}`, isStored]).toEqual([
+      `${ledger.table} ${ledger.sink}`,
+      expected.includes(`${ledger.table} ${ledger.sink}`),
+    ]);
+  }
+  expect(await left(state)).toEqual(expected);
+});
+
+test("tables and sinks that left are forgotten, but for tables that do not flow now; those that wait longest are next", async () => {
+  const { proofs } = await proven();
+  await proofs.know(
+    [
+      { table: "public.t", sink: "a" },
+      { table: "public.v", sink: "a" },
+    ],
+    ["public.u"],
+  );
+  expect((await proofs.list()).map(({ table, sink }) => `${table} ${sink}`)).toEqual([
+    "public.t a",
+    "public.u a",
+    "public.u b",
+    "public.v a",
+  ]);
+  expect(await proofs.next(["a"], "2026-01-02", 9)).toEqual([
+    { table: "public.v", sink: "a" },
+    { table: "public.t", sink: "a" },
+    { table: "public.u", sink: "a" },
+  ]);
+  expect(await proofs.next(["a"], AT, 9)).toEqual([{ table: "public.v", sink: "a" }]);
+});
