@@ -32,7 +32,7 @@ import { CheckpointRow } from "./tables/checkpoint.ts";
 import { isSoft, type SqliteLayout } from "./tables/layout.ts";
 import { type SqliteTarget, SqliteWarehouse } from "./tables/warehouse.ts";
 import { appendSweep, appendTruncate, HistoryWriter } from "./write/history.ts";
-import { MirrorWriter, RowValues } from "./write/mirror.ts";
+import { MirrorWriter, RowValues, TableWrite } from "./write/mirror.ts";
 import { IN_PIECE, Slices } from "./write/slices.ts";
 
 export interface SqliteSinkOptions {
@@ -215,7 +215,9 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
   async #writeTable(file: SqliteFile, slices: Slices, writes: TableWrites, outcome: Outcome): Promise<void> {
     const layout = this.#layout(writes.table);
     const writer = layout.form.mode === "history" ? this.#history : this.#mirror;
-    const { incomplete, refused } = await writer.write(file, this.#values, slices, layout, writes);
+    const write = new TableWrite(file, this.#values, slices, layout, writes);
+    await writer.write(write);
+    const { incomplete, refused } = write;
     if (refused.length > 0) await outcome.poison(refused.map((one) => ({ writes, ...one })));
     if (incomplete.length > 0) await outcome.incomplete(writes, incomplete);
   }

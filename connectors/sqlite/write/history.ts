@@ -2,7 +2,7 @@
  * Appends to a table's history. A row is one change; (key, version, offset) identifies it and is unique, so an existing
  * change is not appended again when the log is read again.
  */
-import { DELETE, PATCH, type TableWrites, type Truncate } from "../../../src/core/model/batch.ts";
+import { DELETE, PATCH, type Truncate } from "../../../src/core/model/batch.ts";
 import { changeOffset, changeOp, holdsReads, READ_OFFSET } from "../../../src/core/targets/history.ts";
 import {
   COMMIT_TIME_COLUMN,
@@ -15,7 +15,7 @@ import {
 import type { SqliteFile } from "../file.ts";
 import { isRow, keyNames, parameters, type SqliteLayout } from "../tables/layout.ts";
 import { FLOAT } from "../types.ts";
-import { type Left, type RowValues, run } from "./mirror.ts";
+import type { TableWrite } from "./mirror.ts";
 import { IN_PIECE, type Slices } from "./slices.ts";
 
 const OWN = [OP_COLUMN, OFFSET_COLUMN, UNCHANGED_COLUMN, VERSION_COLUMN, COMMIT_TIME_COLUMN];
@@ -81,38 +81,21 @@ export class HistoryWriter {
   readonly #sql = new WeakMap<SqliteLayout, HistorySql>();
 
   /** In the order of the log. What a change leaves out is that of the row before the batch: a history's row numbers only grow. */
-  async write(
-    file: SqliteFile,
-    rows: RowValues,
-    slices: Slices,
-    layout: SqliteLayout,
-    writes: TableWrites,
-  ): Promise<Left> {
+  async write(at: TableWrite): Promise<void> {
+    const { file, layout, writes } = at;
     let sql = this.#sql.get(layout);
     if (sql === undefined) this.#sql.set(layout, (sql = new HistorySql(layout)));
-    const left: Left = { incomplete: [], refused: [] };
-    const areRead = holdsReads(writes);
-    const [[last = null] = []] = writes.patchCount > 0 ? file.rows(`SELECT max(_rowid_) FROM ${layout.sqlName}`) : [];
-    for (let i = 0; i < writes.count; i++) {
-      if (areRead) appendRead(file, rows, sql, layout, writes, i, left);
-      else append(file, rows, sql, layout, writes, i, left, typeof last === "bigint" ? last : 0n);
-      if (slices.isOverAt(i)) await slices.next();
-    }
-    return left;
+    const statements = sql;
+    if (holdsReads(writes)) return await at.each((i) => appendRead(at, statements, i));
+    const [[found = null] = []] = writes.patchCount > 0 ? file.rows(`SELECT max(_rowid_) FROM ${layout.sqlName}`) : [];
+    const last = typeof found === "bigint" ? found : 0n;
+    await at.each((i) => append(at, statements, i, last));
   }
 }
 
-function append(
-  file: SqliteFile,
-  rows: RowValues,
-  sql: HistorySql,
-  layout: SqliteLayout,
-  writes: TableWrites,
-  entry: number,
-  left: Left,
-  last: bigint,
-): void {
-  const block = writes.blocks[writes.block[entry]!]!;
+function append(at: TableWrite, sql: HistorySql, entry: number, last: bigint): void {
+  const { rows, layout, writes } = at;
+  const block = at.blockOf(entry);
   const row = writes.row[entry]!;
   const action = writes.action[entry]!;
   const tuple = (action === DELETE ? block.before : block.after)[row]!;
@@ -125,12 +108,12 @@ function append(
       rows.key(layout, block.bytes, writes.moved[entry] === 1 ? block.before[row]! : tuple);
       rows.cells(layout, block.bytes, tuple, "left out");
       rows.values.push(op, offset, null, rows.version, rows.commitTime, last);
-      if (run(file, sql.completed(mask), rows, layout, entry, left) !== 0) return;
+      if (at.run(sql.completed(mask), entry) !== 0) return;
       rows.begin(writes, entry);
     }
     rows.key(layout, block.bytes, tuple);
-    if (file.rows(sql.exists, ...rows.values, rows.version, offset).length > 0) return;
-    left.incomplete.push(entry);
+    if (at.file.rows(sql.exists, ...rows.values, rows.version, offset).length > 0) return;
+    at.incomplete.push(entry);
     rows.begin(writes, entry);
     rows.cells(layout, block.bytes, tuple, "null");
     const unknown = layout.columns.filter((_, i) => mask[i] === "u").map(({ name }) => name);
@@ -139,20 +122,13 @@ function append(
     rows.cells(layout, block.bytes, tuple, "none");
     rows.values.push(op, offset, null, rows.version, rows.commitTime);
   }
-  run(file, sql.append, rows, layout, entry, left);
+  at.run(sql.append, entry);
 }
 
 /** Appends a row that was read beside the stream, unless the latest row of its key is the same already, which is marked as seen. */
-function appendRead(
-  file: SqliteFile,
-  rows: RowValues,
-  sql: HistorySql,
-  layout: SqliteLayout,
-  writes: TableWrites,
-  entry: number,
-  left: Left,
-): void {
-  const block = writes.blocks[writes.block[entry]!]!;
+function appendRead(at: TableWrite, sql: HistorySql, entry: number): void {
+  const { file, rows, layout, writes } = at;
+  const block = at.blockOf(entry);
   const row = writes.row[entry]!;
   const tuple = (writes.action[entry] === DELETE ? block.before : block.after)[row]!;
   const op = changeOp(writes, entry);
@@ -169,7 +145,7 @@ function appendRead(
     if (!isOver && op === "r" && isSame === 1n) return void file.run(sql.see, rows.version, id);
   }
   rows.values.push(op, changeOffset(block, row), null, rows.version, rows.commitTime);
-  run(file, sql.append, rows, layout, entry, left);
+  at.run(sql.append, entry);
 }
 
 /** A row without a key, once. */

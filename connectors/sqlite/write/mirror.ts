@@ -12,11 +12,47 @@ import { DROP_COLLECTED, MirrorSql, type SqliteLayout } from "../tables/layout.t
 import { CellValues } from "./cells.ts";
 import type { Slices } from "./slices.ts";
 
-/** What became of entries that were not written. */
-export interface Left {
-  /** Their base row is missing. */
-  readonly incomplete: number[];
-  readonly refused: { readonly entry: number; readonly error: MillraceError }[];
+/** One table's entries of a batch, while they are written. */
+export class TableWrite {
+  /** Entries that were not written, because their base row is missing. */
+  readonly incomplete: number[] = [];
+  readonly refused: { readonly entry: number; readonly error: MillraceError }[] = [];
+  readonly file: SqliteFile;
+  readonly rows: RowValues;
+  readonly layout: SqliteLayout;
+  readonly writes: TableWrites;
+  readonly #slices: Slices;
+
+  constructor(file: SqliteFile, rows: RowValues, slices: Slices, layout: SqliteLayout, writes: TableWrites) {
+    this.file = file;
+    this.rows = rows;
+    this.layout = layout;
+    this.writes = writes;
+    this.#slices = slices;
+  }
+
+  /** Calls `write` with each entry. */
+  async each(write: (entry: number) => void): Promise<void> {
+    for (let i = 0; i < this.writes.count; i++) {
+      write(i);
+      if (this.#slices.isOverAt(i)) await this.#slices.next();
+    }
+  }
+
+  blockOf(entry: number): Block {
+    return this.writes.blocks[this.writes.block[entry]!]!;
+  }
+
+  /** Runs a statement with the values of `rows`. How many rows it changed; null: the row was refused. */
+  run(sql: string, entry: number): number | null {
+    try {
+      return this.file.run(sql, ...this.rows.values);
+    } catch (error) {
+      if (!isDataError(error) || !this.file.isInTransaction) throw error;
+      this.refused.push({ entry, error: rowRefused(error, this.layout.table.id) });
+      return null;
+    }
+  }
 }
 
 /** Reads what statements bind from entries. One per sink; its buffers are reused. */
@@ -140,50 +176,37 @@ function maskOf({ kind }: CellMap, { columns }: SqliteLayout): string {
 export class MirrorWriter {
   readonly #sql = new WeakMap<SqliteLayout, MirrorSql>();
 
-  async write(
-    file: SqliteFile,
-    rows: RowValues,
-    slices: Slices,
-    layout: SqliteLayout,
-    writes: TableWrites,
-  ): Promise<Left> {
-    const sql = this.#of(layout);
-    const left: Left = { incomplete: [], refused: [] };
-    const { count, action, moved } = writes;
-    const hasMoved = writes.patchCount > 0 && moved.includes(1);
+  async write(at: TableWrite): Promise<void> {
+    const sql = this.#of(at.layout);
+    const { patchCount, deleteCount, action, moved } = at.writes;
+    const hasMoved = patchCount > 0 && moved.includes(1);
+    const isMoved = (i: number): boolean => action[i] === PATCH && moved[i] === 1;
     if (hasMoved) {
-      file.exec(sql.makeCollected);
-      for (let i = 0; i < count; i++) {
-        if (action[i] === PATCH && moved[i] === 1) collect(file, rows, sql, layout, writes, i, left);
-        if (slices.isOverAt(i)) await slices.next();
-      }
+      at.file.exec(sql.makeCollected);
+      await at.each((i) => {
+        if (isMoved(i)) collect(at, sql, i);
+      });
     }
-    if (writes.deleteCount > 0) {
-      for (let i = 0; i < count; i++) {
-        if (action[i] === DELETE) remove(file, rows, sql, layout, writes, i, left);
-        if (slices.isOverAt(i)) await slices.next();
-      }
-    }
-    for (let i = 0; i < count; i++) {
+    if (deleteCount > 0)
+      await at.each((i) => {
+        if (action[i] === DELETE) remove(at, sql, i);
+      });
+    await at.each((i) => {
       if (action[i] === PATCH) {
-        if (moved[i] !== 1) patch(file, rows, sql, layout, writes, i, left);
-      } else if (action[i] !== DELETE) put(file, rows, sql, layout, writes, i, left);
-      if (slices.isOverAt(i)) await slices.next();
-    }
+        if (moved[i] !== 1) patch(at, sql, i);
+      } else if (action[i] !== DELETE) put(at, sql, i);
+    });
     if (hasMoved) {
-      const unfound = new Set(left.incomplete);
-      for (let i = 0; i < count; i++) {
-        if (action[i] === PATCH && moved[i] === 1 && !unfound.has(i)) {
-          rows.values.length = 0;
-          rows.values.push(i);
-          run(file, sql.putCollected, rows, layout, i, left);
-        }
-        if (slices.isOverAt(i)) await slices.next();
-      }
-      file.exec(DROP_COLLECTED);
+      const unfound = new Set(at.incomplete);
+      await at.each((i) => {
+        if (!isMoved(i) || unfound.has(i)) return;
+        at.rows.values.length = 0;
+        at.rows.values.push(i);
+        at.run(sql.putCollected, i);
+      });
+      at.file.exec(DROP_COLLECTED);
     }
-    left.incomplete.sort((a, b) => a - b);
-    return left;
+    at.incomplete.sort((a, b) => a - b);
   }
 
   #of(layout: SqliteLayout): MirrorSql {
@@ -193,54 +216,33 @@ export class MirrorWriter {
   }
 }
 
-function put(
-  file: SqliteFile,
-  rows: RowValues,
-  sql: MirrorSql,
-  layout: SqliteLayout,
-  writes: TableWrites,
-  entry: number,
-  left: Left,
-): void {
-  const block = writes.blocks[writes.block[entry]!]!;
+function put(at: TableWrite, sql: MirrorSql, entry: number): void {
+  const { rows, layout, writes } = at;
+  const block = at.blockOf(entry);
   rows.begin(writes, entry);
   rows.cells(layout, block.bytes, block.after[writes.row[entry]!]!, "none");
   rows.tail();
-  run(file, sql.put, rows, layout, entry, left);
+  at.run(sql.put, entry);
 }
 
-function patch(
-  file: SqliteFile,
-  rows: RowValues,
-  sql: MirrorSql,
-  layout: SqliteLayout,
-  writes: TableWrites,
-  entry: number,
-  left: Left,
-): void {
-  const block = writes.blocks[writes.block[entry]!]!;
+function patch(at: TableWrite, sql: MirrorSql, entry: number): void {
+  const { rows, layout, writes } = at;
+  const block = at.blockOf(entry);
   const offset = block.after[writes.row[entry]!]!;
   rows.begin(writes, entry);
   rows.key(layout, block.bytes, offset);
   rows.carried(layout, block.bytes, offset);
   rows.tail();
-  if (run(file, sql.patch(rows.mask), rows, layout, entry, left) !== 0) return;
-  const [there] = file.rows(sql.version, ...rows.values.slice(0, layout.key.length));
+  if (at.run(sql.patch(rows.mask), entry) !== 0) return;
+  const [there] = at.file.rows(sql.version, ...rows.values.slice(0, layout.key.length));
   // A newer row stays as it is.
   const isThere = there !== undefined && there[1] === 0n;
-  if (!isThere) left.incomplete.push(entry);
+  if (!isThere) at.incomplete.push(entry);
 }
 
-function collect(
-  file: SqliteFile,
-  rows: RowValues,
-  sql: MirrorSql,
-  layout: SqliteLayout,
-  writes: TableWrites,
-  entry: number,
-  left: Left,
-): void {
-  const block = writes.blocks[writes.block[entry]!]!;
+function collect(at: TableWrite, sql: MirrorSql, entry: number): void {
+  const { rows, layout, writes } = at;
+  const block = at.blockOf(entry);
   const row = writes.row[entry]!;
   rows.begin(writes, entry);
   rows.key(layout, block.bytes, block.before[row]!);
@@ -248,41 +250,16 @@ function collect(
   rows.tail();
   rows.values.push(entry);
   const mask = rows.maskAt(layout, block.bytes, block.after[row]!);
-  if (run(file, sql.collect(mask), rows, layout, entry, left) === 0) left.incomplete.push(entry);
+  if (at.run(sql.collect(mask), entry) === 0) at.incomplete.push(entry);
 }
 
-function remove(
-  file: SqliteFile,
-  rows: RowValues,
-  sql: MirrorSql,
-  layout: SqliteLayout,
-  writes: TableWrites,
-  entry: number,
-  left: Left,
-): void {
-  const block = writes.blocks[writes.block[entry]!]!;
+function remove(at: TableWrite, sql: MirrorSql, entry: number): void {
+  const { rows, layout, writes } = at;
+  const block = at.blockOf(entry);
   rows.begin(writes, entry);
   rows.key(layout, block.bytes, block.before[writes.row[entry]!]!);
   rows.tail();
   // A hard delete has no use for the time.
   if (layout.form.deletes === "hard") rows.values.pop();
-  run(file, sql.remove, rows, layout, entry, left);
-}
-
-/** How many rows it changed; null: the row was refused. */
-export function run(
-  file: SqliteFile,
-  sql: string,
-  { values }: RowValues,
-  layout: SqliteLayout,
-  entry: number,
-  left: Left,
-): number | null {
-  try {
-    return file.run(sql, ...values);
-  } catch (error) {
-    if (!isDataError(error) || !file.isInTransaction) throw error;
-    left.refused.push({ entry, error: rowRefused(error, layout.table.id) });
-    return null;
-  }
+  at.run(sql.remove, entry);
 }
