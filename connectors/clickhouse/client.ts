@@ -3,13 +3,21 @@ import { Agent as HttpAgent } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
 import { Readable } from "node:stream";
 import { text } from "node:stream/consumers";
-import { type ClickHouseClient, ClickHouseLogLevel, type ClickHouseSettings, createClient } from "@clickhouse/client";
+import {
+  type ClickHouseClient,
+  ClickHouseError,
+  ClickHouseLogLevel,
+  type ClickHouseSettings,
+  createClient,
+  parseError,
+} from "@clickhouse/client";
 import type { FreshPassword } from "../../src/core/contracts/connector.ts";
 import { tlsOptions, type TlsSettings } from "../../src/tls/options.ts";
-import { mayRunOn } from "./errors.ts";
+import { ForeignAnswer, mayRunOn } from "./errors.ts";
 import { type FixedLimit, REQUEST_MS_MAX, StatementSettings } from "./settings.ts";
 
 const CONNECTIONS_MAX = 8;
+const OK = 200;
 
 export interface ClientSettings {
   /** May contain user and password. */
@@ -31,6 +39,11 @@ const QUOTED = {
 interface Insert {
   readonly sql: string;
   readonly bytes: Buffer;
+}
+
+interface Answer {
+  readonly stream: Readable;
+  readonly status: number;
 }
 
 /** On whose behalf statements are sent. */
@@ -89,8 +102,8 @@ export class Client implements AsyncDisposable {
 
   /** Runs a statement without an answer. */
   async run(sql: string, signal: AbortSignal, settings: ClickHouseSettings = {}): Promise<void> {
-    const query = { query: sql, abort_signal: signal, clickhouse_settings: { ...this.#settingsOf(sql), ...settings } };
-    await this.#counted(this.#client.command({ ...query, ...this.#id() }));
+    const { stream } = await this.#send(sql, signal, { ...this.#settingsOf(sql), ...settings });
+    for await (const _ of stream);
   }
 
   /** Every value as text, null as null. */
@@ -107,26 +120,20 @@ export class Client implements AsyncDisposable {
     signal: AbortSignal,
     settings: ClickHouseSettings,
   ): Promise<readonly (readonly (string | null)[])[]> {
-    const query = { query: sql, format: "JSONCompact", abort_signal: signal, clickhouse_settings: settings } as const;
-    const answer = await this.#counted(this.#client.query({ ...query, ...this.#id() }));
-    const { data } = await answer.json<unknown[]>();
-    return data.map((row) => row.map(textOf));
+    const { stream, status } = await this.#send(`${sql} FORMAT JSONCompact`, signal, settings);
+    return rowsIn(await text(stream), status).map((row) => row.map(textOf));
   }
 
   /** The answer to a statement that takes no FORMAT. */
   async text(sql: string, signal: AbortSignal, settings: ClickHouseSettings = {}): Promise<string> {
-    return await text(await this.#stream(sql, signal, settings));
+    const { stream } = await this.#send(sql, signal, { ...this.#settingsOf(sql), ...settings });
+    return await text(stream);
   }
 
   /** The answer to a statement that names its FORMAT. A refusal comes before the first of its bytes. */
   async bytes(sql: string, signal: AbortSignal, settings: ClickHouseSettings = {}): Promise<AsyncGenerator<Buffer>> {
-    return buffers(await this.#stream(sql, signal, settings));
-  }
-
-  async #stream(sql: string, signal: AbortSignal, settings: ClickHouseSettings): Promise<Readable> {
-    const all = { ...this.#settingsOf(sql), ...settings };
-    const { stream } = await this.#client.exec({ query: sql, abort_signal: signal, clickhouse_settings: all });
-    return stream;
+    const { stream } = await this.#send(sql, signal, { ...this.#settingsOf(sql), ...settings });
+    return buffers(stream);
   }
 
   /**
@@ -138,12 +145,10 @@ export class Client implements AsyncDisposable {
     if (first.done === true) return false;
     const values = Readable.from(all([Buffer.from(`${sql}\n`), bytes, first.value], rows), { objectMode: false });
     try {
-      const query = { query: "", values, abort_signal: signal, clickhouse_settings: this.#settingsOf(sql) };
-      const { stream } = await this.#client.exec({ ...query, ...this.#id() });
+      const { stream } = await this.#send("", signal, this.#settingsOf(sql), values);
       for await (const _ of stream);
       return true;
     } catch (error) {
-      if (mayRunOn(error)) this.sender?.unanswered();
       // The client tells only that the body ended; why it ended is the body's error.
       throw values.errored ?? error;
     } finally {
@@ -159,9 +164,16 @@ export class Client implements AsyncDisposable {
     return this.sender === null ? {} : { query_id: `${this.sender.mark}${++this.#statementCount}` };
   }
 
-  async #counted<T>(answer: Promise<T>): Promise<T> {
+  /** The client's own reading of a refusal drops its HTTP status. */
+  async #send(query: string, signal: AbortSignal, settings: ClickHouseSettings, values?: Readable): Promise<Answer> {
     try {
-      return await answer;
+      const about = { query, abort_signal: signal, clickhouse_settings: settings, ignore_error_response: true };
+      const body = values === undefined ? {} : { values };
+      const answer = await this.#client.exec({ ...about, ...body, ...this.#id() });
+      const { stream, http_status_code: status = 0, response_headers: headers } = answer;
+      if (status === OK && headers["x-clickhouse-exception-code"] === undefined) return { stream, status };
+      const error = parseError(await text(stream));
+      throw error instanceof ClickHouseError ? error : new ForeignAnswer(status);
     } catch (error) {
       if (mayRunOn(error)) this.sender?.unanswered();
       throw error;
@@ -171,6 +183,15 @@ export class Client implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#client.close();
     this.#agent.destroy();
+  }
+}
+
+function rowsIn(answer: string, status: number): readonly (readonly unknown[])[] {
+  try {
+    const { data }: { readonly data: unknown[][] } = JSON.parse(answer);
+    return data;
+  } catch (error) {
+    throw error instanceof SyntaxError ? new ForeignAnswer(status) : error;
   }
 }
 

@@ -78,6 +78,8 @@ const SHORT: Meaning = [BUSY[0], BUSY[1], BUSY[2], MORE_MEMORY];
 const TOO_MANY_TABLES: Meaning = ["MR2006", "blocked", "ClickHouse has as many tables as it takes", MORE_TABLES];
 
 const DENIED = "497";
+const UNAUTHORIZED = 401;
+const FORBIDDEN = 403;
 
 /** By the server's code: `SELECT code, name FROM system.errors` tells what each is. */
 const MEANINGS: Readonly<Record<string, Meaning>> = {
@@ -153,6 +155,17 @@ export function mayRunOn(error: unknown): boolean {
 
 /** Unknown table, and unknown database. */
 const GONE = new Set(["60", "81"]);
+
+/** Something answered, but not as ClickHouse does: a proxy, or another service. What it wrote may hold anything. */
+export class ForeignAnswer extends Error {
+  readonly status: number;
+
+  constructor(status: number) {
+    super(`HTTP ${status}`);
+    this.name = "ForeignAnswer";
+    this.status = status;
+  }
+}
 
 /** The server's messages can hold values of rows, so only code and name of an error, and the setting, are kept. */
 class ServerError extends Error {
@@ -254,6 +267,7 @@ export function classify(error: unknown, doing: string, signal: AbortSignal, ser
     const refused = ofServer(error, doing);
     return server === undefined ? refused : atServer(refused, server);
   }
+  if (error instanceof ForeignAnswer) return foreign(error, doing, server);
   const tls = tlsFailure(codeOf(error));
   if (tls !== undefined) return tlsError(tls, server);
   const code = systemErrorCode(error);
@@ -284,6 +298,14 @@ export async function explain(
 function tlsError({ what, fix: hint }: TlsFailure, server: string | undefined): MillraceError {
   const message = `TLS to ClickHouse${at(server)} failed: ${what}`;
   return clickhouseError({ code: "MR2003", kind: "blocked", message, hint });
+}
+
+function foreign({ status }: ForeignAnswer, doing: string, server: string | undefined): MillraceError {
+  const message = `${doing}: what answers${at(server)} is not ClickHouse: HTTP ${status}`;
+  if (status === UNAUTHORIZED || status === FORBIDDEN)
+    return clickhouseError({ code: "MR2002", kind: "blocked", message, reason: "login" });
+  const hint = `A proxy or load balancer before ClickHouse may have no server to pass statements to, or may limit them: look at its log. ${HINTS.MR2001}`;
+  return clickhouseError({ code: "MR2001", kind: "retryable", message, hint });
 }
 
 function at(server: string | undefined): string {

@@ -4,6 +4,7 @@ import { duckdbError } from "./errors.ts";
 import { quoteLiteral } from "../kit/duckdb.ts";
 import { distinctNames, fold, quoteIdentifier } from "../kit/sql-names.ts";
 import { OWN_COLUMNS } from "../warehouse/own-columns.ts";
+import { RESERVED_SCHEMA } from "../warehouse/table-change.ts";
 
 export { fold, quoteIdentifier, quoteLiteral };
 
@@ -29,10 +30,8 @@ export function targetOf(table: TableName, schemaOption: string | undefined): Ta
   if (isReserved(schema)) {
     const id = tableId(table.schema, table.table);
     throw duckdbError({
-      code: "MR3117",
-      kind: "fatal",
+      ...RESERVED_SCHEMA,
       message: `table ${id} can't be written to schema ${schema}: the name is DuckDB's or Millrace's own`,
-      hint: "give the sink a `schema`, or leave the table out of its `tables`",
       table: id,
     });
   }

@@ -3,6 +3,7 @@ import { type Column, tableId } from "../../src/core/model/schema.ts";
 import { distinctNames, fold, quoteIdentifier } from "../kit/sql-names.ts";
 import { OWN_COLUMNS, OWN_PREFIX } from "../warehouse/own-columns.ts";
 import { sqliteError } from "./errors.ts";
+import { RESERVED_SCHEMA } from "../warehouse/table-change.ts";
 
 export { fold, quoteIdentifier };
 
@@ -19,10 +20,8 @@ export function targetName(table: TableName, schemaOption: string | undefined): 
   if (!isReserved(schema)) return `${schema}.${table.table}`;
   const id = tableId(table.schema, table.table);
   throw sqliteError({
-    code: "MR3117",
-    kind: "fatal",
+    ...RESERVED_SCHEMA,
     message: `table ${id} can't be written under schema ${schema}: the name is SQLite's or Millrace's own`,
-    hint: "give the sink a `schema`, or leave the table out of its `tables`",
     table: id,
   });
 }

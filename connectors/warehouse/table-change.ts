@@ -76,6 +76,13 @@ export const REFUSED = {
   "own name": "MR3117",
 } as const;
 
+/** Of a table whose target's schema would be the engine's or Millrace's own. */
+export const RESERVED_SCHEMA = {
+  code: "MR3117",
+  kind: "fatal",
+  hint: "Give the sink a `schema`, or leave the table out of its `tables`.",
+} as const;
+
 type Refusing = Pick<Dialect, "shown" | "place" | "refusal">;
 
 /** A table's target, and the form that the sink's options want it to have. */

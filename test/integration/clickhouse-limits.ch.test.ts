@@ -6,6 +6,7 @@ import { expect, test } from "vitest";
 import { Client } from "../../connectors/clickhouse/client.ts";
 import { definition, factory } from "../../connectors/clickhouse/config.ts";
 import { classify } from "../../connectors/clickhouse/errors.ts";
+import { targetOf } from "../../connectors/clickhouse/names.ts";
 import { patch, put, Reports, rowsBatch, timeout } from "../conformance/stage.ts";
 import { type Cell, tableVersion, UNCHANGED } from "../support/model/blocks.ts";
 import { clickhouseTarget } from "../support/warehouses/clickhouse-target.ts";
@@ -259,4 +260,31 @@ test("a full disk is told with its path and what is free there", async () => {
   expect(error).toMatchObject({ code: "MR3213", kind: "blocked", reason: "disk" });
   expect(error?.message).toMatch(/ClickHouse has no disk space left.* \(.*, \/.+ \([\d,]+ bytes free\)/);
   await sink.close();
+});
+
+test("what answers in ClickHouse's place is told by its HTTP status", async () => {
+  const page = Buffer.from("<html>a page that may hold anything</html>");
+  let status = 503;
+  await using gateway = await clickhouseGateway(clickhouseUrl(), async () => ({ status, headers: {}, body: page }));
+  const check = async () => {
+    const context = { name: "columns", daemon: "shop", folder: "/", options: definition.parse({ url: gateway.url }) };
+    return await factory.check(context, within());
+  };
+  for (status of [503, 502, 404, 413, 200]) {
+    const [finding] = await check();
+    expect(finding).toMatchObject({ id: "clickhouse.columns.connect", level: "error" });
+    expect(finding!.what).toContain(`what answers at ${gateway.host} is not ClickHouse: HTTP ${status}`);
+    expect(finding!.fix).toMatch(/proxy or load balancer.*`url`/);
+    expect(JSON.stringify(finding)).not.toMatch(/gave no answer|anything/);
+  }
+  status = 401;
+  expect(await check()).toMatchObject([
+    { what: expect.stringContaining("HTTP 401"), fix: expect.stringMatching(/url/) },
+  ]);
+});
+
+test("a reserved database: the fix is the sink's, not a column's", () => {
+  expect(() => targetOf({ schema: "system", table: "item" }, undefined)).toThrow(
+    expect.objectContaining({ code: "MR3117", hint: expect.stringMatching(/^Give the sink a `schema`/) }),
+  );
 });

@@ -3,6 +3,7 @@ import { tableId } from "../../../../src/core/model/schema.ts";
 import { fatal } from "../errors.ts";
 import { shortened } from "../../../../src/core/targets/names.ts";
 import { METADATA_SCHEMA } from "../../own-tables.ts";
+import { RESERVED_SCHEMA } from "../../../warehouse/table-change.ts";
 
 export interface TargetName {
   readonly schema: string;
@@ -18,7 +19,7 @@ export function targetName(table: TableName, schemaOption: string | undefined): 
   if (isReserved(schema)) {
     const id = tableId(table.schema, table.table);
     const message = `table ${id} can't be written to schema ${schema}: the name is Postgres' or Millrace's own`;
-    throw fatal("MR3117", message, "Give the sink a `schema`, or leave the table out of its `tables`.", id);
+    throw fatal(RESERVED_SCHEMA.code, message, RESERVED_SCHEMA.hint, id);
   }
   return { schema: fitted(schema), table: fitted(table.table) };
 }
