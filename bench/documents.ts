@@ -9,7 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Redis } from "ioredis";
 import type { Client } from "pg";
 import { openExisting } from "../connectors/sqlite/file.ts";
-import { readingOf, storedPlans } from "../connectors/nest/nest.ts";
+import { readingOf, storedPlans } from "../connectors/nest/stored.ts";
 import { DocumentRows, DocumentWriter } from "../connectors/nest/source/rows.ts";
 import { defineFunctions } from "../connectors/nest/values.ts";
 import { postgres } from "../scripts/services/servers/postgres/postgres.ts";

@@ -3,7 +3,8 @@ import type { Document } from "../../src/documents/document.ts";
 import { openExisting } from "../sqlite/file.ts";
 import { SqliteSink } from "../sqlite/sink.ts";
 import { nestSource, waitingDocuments } from "./source/source.ts";
-import { Nest, type NestOptions, readingOf, storedDocuments, type Waiting } from "./nest.ts";
+import { Nest, type NestOptions } from "./nest.ts";
+import { readingOf, storedDocuments, type Waiting } from "./stored.ts";
 
 export interface OpenedNest {
   readonly nest: Nest;

@@ -9,7 +9,7 @@ import { openExisting } from "../sqlite/file.ts";
 import { keyTerm, keyValue } from "../sqlite/inspect/inspect.ts";
 import { VERSION_COLUMN } from "../warehouse/own-columns.ts";
 import { orderTerms } from "./assembly.ts";
-import { readingOf, storedPlans } from "./nest.ts";
+import { readingOf, storedPlans } from "./stored.ts";
 import { placesUnder, type PlannedDocument, type PlannedPlace } from "./plan.ts";
 import { DocumentRows } from "./source/rows.ts";
 import { columnsOf } from "./source/tables.ts";

@@ -11,8 +11,8 @@ export interface Companion {
   columns(table: TableName): ReadonlySet<string>;
   /** Whoever has the turn has the connection for himself: the sink in each of its methods, and the companion. */
   turn(signal: AbortSignal): Promise<Disposable>;
-  /** The file is open; `fence`: begins a transaction; `complete`: of which tables it has a complete copy. */
-  opened(file: SqliteFile, fence: () => void, complete: CompleteTables, signal: AbortSignal): Promise<void>;
+  /** The file is open; `fence`: begins a transaction; `complete`: of which tables it has a complete copy, as of its last commit. */
+  opened(file: SqliteFile, fence: () => void, complete: () => CompleteTables, signal: AbortSignal): Promise<void>;
   closing(): Promise<void>;
   /** Tables may change their shapes until `prepared`. */
   preparing(): void;

@@ -102,13 +102,19 @@ export class SqliteSink implements Sink, TargetPresence, TargetRows, TargetEvolu
       this.#file ??= await SqliteFile.open(this.#path, stop);
       const file = this.#file;
       let held: Checkpoint | null = null;
-      await file.transaction(
-        stop,
-        () => (held = this.#checkpoint.take(file, lease)),
-        () => undefined,
-      );
-      const complete = this.#checkpoint.complete;
-      if (!isOpen) await this.#companion?.opened(file, () => this.#checkpoint.fence(file), complete, stop);
+      try {
+        await file.transaction(
+          stop,
+          () => (held = this.#checkpoint.take(file, lease)),
+          () => undefined,
+        );
+        const [fence, complete] = [() => this.#checkpoint.fence(file), () => this.#checkpoint.complete];
+        if (!isOpen) await this.#companion?.opened(file, fence, complete, stop);
+      } catch (error) {
+        // Half open, as with a companion that has not seen the file, it is not.
+        if (!isOpen) await this.#disconnect();
+        throw error;
+      }
       return held;
     });
   }

@@ -1,7 +1,7 @@
 /** The nest's sink: what it stores, and which documents it lists for what a batch does. */
 import { DatabaseSync } from "node:sqlite";
 import { expect, test } from "vitest";
-import { lastEntry, lastOpening, MARK, openingOf, readingOf, trimmedTo } from "../../connectors/nest/nest.ts";
+import { lastEntry, lastOpening, MARK, openingOf, readingOf, trimmedTo } from "../../connectors/nest/stored.ts";
 import { openNest, type OpenedNest } from "../../connectors/nest/open.ts";
 import type { TableShape } from "../../src/core/contracts/catalog.ts";
 import { keyText } from "../../src/core/model/row-id.ts";
@@ -146,6 +146,21 @@ class Stage implements AsyncDisposable {
     );
     for (const [seq] of rows) if (typeof seq === "bigint" && seq > this.#seen) this.#seen = seq;
     return rows.map(([, key]) => Number(key));
+  }
+
+  /** Statements of this kind fail until it is disposed of, so that nothing of their transaction is in the file. */
+  failing(event: string): Disposable {
+    const change = (sql: string): void => {
+      using database = new DatabaseSync(this.path, { timeout: 10_000 });
+      database.exec(sql);
+    };
+    change(`CREATE TRIGGER fails BEFORE ${event} BEGIN SELECT RAISE(ABORT, 'it fails'); END`);
+    return { [Symbol.dispose]: () => change("DROP TRIGGER fails") };
+  }
+
+  /** What the file says. */
+  get isHeld(): boolean {
+    return this.query("SELECT 1 FROM _millrace_documents WHERE held = 0").length > 0;
   }
 
   async workedOff(): Promise<void> {
@@ -342,6 +357,66 @@ test("documents of a table that is not whole stay in the list, and go to its end
   expect(seqs()).toEqual([5n, 6n]);
   await nest.trim(1_000n, NEVER);
   expect(seqs()).toEqual([]);
+});
+
+test("a transaction that fails changes nothing that the nest knows, and succeeds when it is tried again", async () => {
+  await using stage = await filled();
+  const { nest } = stage.opened;
+  await nest.beginLists(NEVER);
+  const { [items.id]: _, ...others } = WHOLE;
+  const lacksItems = [{ name: "orders", tableIds: [items.id] }];
+  const steps: readonly (readonly [() => Promise<void>, typeof nest.held])[] = [
+    [() => stage.apply({ kind: "checkpoint", checkpoint: checkpointAt(2000n, others) }), lacksItems],
+    [() => stage.apply({ kind: "checkpoint", checkpoint: checkpointAt(2010n, WHOLE) }), []],
+    [() => nest.hold(new Set([items.id]), NEVER), lacksItems],
+    [() => nest.hold(new Set(), NEVER), []],
+  ];
+  for (const [step, held] of steps) {
+    const isHeld = held.length > 0;
+    {
+      using _failing = stage.failing("UPDATE OF held ON _millrace_documents");
+      await expect(step()).rejects.toThrow();
+      expect(stage.isHeld).toBe(!isHeld);
+    }
+    // Whatever else commits meanwhile notes nothing of it.
+    await nest.mark("meanwhile", NEVER);
+    expect(stage.isHeld).toBe(!isHeld);
+    await step();
+    expect(nest.held).toEqual(held);
+    expect(stage.isHeld).toBe(isHeld);
+  }
+});
+
+test("a commit that fails while tables are told to lack rows releases no document until it is told again", async () => {
+  await using stage = await filled();
+  const { nest } = stage.opened;
+  await nest.beginLists(NEVER);
+  await nest.hold(new Set([items.id]), NEVER);
+  {
+    using _failing = stage.failing("UPDATE OF held ON _millrace_documents");
+    await expect(nest.hold(new Set(), NEVER)).rejects.toThrow();
+  }
+  expect(nest.plan).toBeNull();
+  await stage.write([orders, put(["n", "1", "1", "held"])]);
+  expect(stage.isHeld).toBe(true);
+  await nest.hold(new Set(), NEVER);
+  expect(stage.isHeld).toBe(false);
+  expect(nest.plan).not.toBeNull();
+});
+
+test("an opening that fails is tried again as a whole: changes are listed", async () => {
+  await using stage = await filled();
+  await stage.opened.nest.beginLists(NEVER);
+  await stage.opened.sink.close();
+  {
+    using _failing = stage.failing("INSERT ON _millrace_openings");
+    await expect(stage.start()).rejects.toThrow();
+  }
+  await stage.opened.sink.open(3, NEVER);
+  await stage.opened.nest.hold(new Set(), NEVER);
+  await stage.prepare(orders);
+  await stage.write([orders, put(["n", "1", "1", "paid"])]);
+  expect(stage.listed()).toEqual([1]);
 });
 
 test("documents that change after they are whole again follow at once, whatever of them still waits to go to the end", async () => {

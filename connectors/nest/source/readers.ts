@@ -1,8 +1,9 @@
 import type { DatabaseSync } from "node:sqlite";
 import { openExisting } from "../../sqlite/file.ts";
 import { classify, notOpen } from "../errors.ts";
-import { type Nest, type NestPlan, type Reading, readingOf, shapesCount, storedPlans } from "../nest.ts";
+import type { Nest } from "../nest.ts";
 import type { PlannedDocument } from "../plan.ts";
+import { type NestPlan, type Reading, readingOf, shapesCount, storedPlans } from "../stored.ts";
 import { defineFunctions } from "../values.ts";
 import { DocumentRows } from "./rows.ts";
 

@@ -17,16 +17,8 @@ import { addRead, finishRead, readBlock } from "../../../src/core/model/read-blo
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { classify, nestError, notOpen, notWhole, stopped } from "../errors.ts";
 import type { PlannedDocument } from "../plan.ts";
-import {
-  heldIn,
-  lastEntry,
-  lastOpening,
-  type Nest,
-  openingOf,
-  type Reading,
-  trimmedTo,
-  type Waiting,
-} from "../nest.ts";
+import type { Nest } from "../nest.ts";
+import { heldIn, lastEntry, lastOpening, openingOf, type Reading, trimmedTo, type Waiting } from "../stored.ts";
 import { Reader } from "./readers.ts";
 import { DocumentWriter } from "./rows.ts";
 import { MARK_PREFIX, NestStream } from "./stream.ts";

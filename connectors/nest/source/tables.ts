@@ -12,7 +12,7 @@ import {
 } from "../../../src/documents/document.ts";
 import { isTransformed } from "../../../src/documents/transforms.ts";
 import { ARRAY } from "../../sqlite/types.ts";
-import type { NestPlan } from "../nest.ts";
+import type { NestPlan } from "../stored.ts";
 import { columnOf, placesUnder, type PlannedDocument, type PlannedPlace } from "../plan.ts";
 
 /** Identities of relations are above those of columns. */
